@@ -1,0 +1,231 @@
+"""Every setting, with its unit, default and bounds; loaded once, unknown keys refused, handed down by section."""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from dotenv import dotenv_values
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from yarl import URL
+
+from mailerd.errors import ConfigurationError
+
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+Count = Annotated[int, Field(ge=1)]
+Limit = Annotated[int, Field(ge=0)]
+
+
+def _slash(url: str) -> str:
+    if not url.startswith(("http://", "https://")):
+        raise ValueError("must start with http:// or https://")
+    return url if url.endswith("/") else url + "/"
+
+
+def _mysql(url: str) -> str:
+    try:
+        parts = URL(url)
+        _ = parts.port
+    except ValueError as error:
+        raise ValueError(f"is not an address: {error}") from None
+    if parts.scheme not in {"mysql", "mysql+aiomysql", "mysql+pymysql", "mariadb"}:
+        raise ValueError("must look like mysql://user:password@host:3306/mailerd")
+    if not parts.path.strip("/") or not parts.user:
+        raise ValueError("must name a user and a database: mysql://user:password@host:3306/mailerd")
+    return url
+
+
+class Section(BaseModel):
+    """The base of a section: unknown keys are refused, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DatabaseSettings(Section):
+    """`[database]`."""
+
+    url: Annotated[str, AfterValidator(_mysql)] = Field(
+        "mysql://mailerd@127.0.0.1:3306/mailerd",
+        repr=False,
+        description="where the database is; ?unix_socket=/path for a socket; DATABASE_URL works too",
+    )
+    connect_timeout: Seconds = Field(10.0, description="seconds for one connection, greeting and log-in included")
+    statement_timeout: Seconds = Field(
+        30.0, description="seconds for one transaction, waiting for a connection included"
+    )
+    connect_attempts: Count = Field(3, description="tries at start, 1 s, 2 s, 4 s … apart")
+    pool_size: Annotated[int, Field(ge=2, le=200)] = Field(8, description="connections at most, per daemon")
+
+
+class IntakeSettings(Section):
+    """`[intake]`."""
+
+    host: str = Field("127.0.0.1", description="the address to listen on")
+    port: Annotated[int, Field(ge=0, le=65_535)] = Field(5000, description="the port to listen on")
+    max_body: Count = Field(64 * 1024 * 1024, description="bytes of one request at most; more is a 413")
+    max_recipients: Count = Field(100_000, description="recipients of one job at most")
+
+
+class RunnerSettings(Section):
+    """`[runner]`."""
+
+    poll_interval: Seconds = Field(2.0, description="seconds between looks for work that no bell announced")
+    concurrency: Annotated[int, Field(ge=1, le=1000)] = Field(20, description="letters in hand at once, per daemon")
+    lease: Seconds = Field(
+        120.0, description="seconds for which a claim holds; must be above 2 x gmail.request_timeout"
+    )
+    drain_timeout: Seconds = Field(60.0, description="seconds that letters in hand get at a stop")
+    sweep_interval: Seconds = Field(600.0, description="seconds between two searches for drafts that nobody needs")
+
+
+class GmailSettings(Section):
+    """`[gmail]`."""
+
+    api_root: Annotated[str, AfterValidator(_slash)] = Field(
+        "https://gmail.googleapis.com/", description="Google, or the sandbox"
+    )
+    token_uri: str = Field("https://oauth2.googleapis.com/token", description="where access tokens come from")
+    request_timeout: Seconds = Field(30.0, description="seconds for one call to Google, connecting included")
+    credentials_dir: Path = Field(
+        Path("credentials"), description="one Google-standard JSON per mailbox or per @domain"
+    )
+
+    @property
+    def in_flight(self) -> float:
+        """Seconds after which a request that got no answer can no longer reach Google: twice the time-out."""
+        return 2 * self.request_timeout
+
+
+class PaceSettings(Section):
+    """`[pace]`: what a sender may use unless it has its own."""
+
+    units_per_minute: Limit = Field(
+        6000,
+        description="Google's quota units per sender; 15000 for Cloud projects older than May 2026; 0 = no limit",
+    )
+    per_minute: Limit = Field(0, description="letters per sender and minute, a further cap; 0 = no limit")
+    per_day: Limit = Field(
+        2000,
+        description="letters per sender in any 24 hours (Workspace 2000, consumer Gmail 500); 0 = no limit",
+    )
+
+
+class RetrySettings(Section):
+    """`[retry]`: letters that failed for a passing reason."""
+
+    max_attempts: Count = Field(5, description="attempts before a letter is failed; throttling never counts")
+    base: Seconds = Field(10.0, description="seconds; the n-th wait is random up to base x 2^(n-1)")
+    cap: Seconds = Field(3600.0, description="seconds; no wait is longer")
+
+
+class LogSettings(Section):
+    """`[log]`."""
+
+    level: Literal["debug", "info", "success", "warning", "error", "critical"] = Field(
+        "info", description="the least important level that is told"
+    )
+    format: Literal["auto", "journald", "text", "json"] = Field(
+        "auto", description="auto = journald under systemd, else text"
+    )
+    language: Literal["en", "zh"] = Field("en", description="the language of the log")
+
+
+class Settings(BaseSettings):
+    """The whole configuration."""
+
+    model_config = SettingsConfigDict(extra="forbid", frozen=True)
+
+    database: DatabaseSettings = DatabaseSettings()
+    intake: IntakeSettings = IntakeSettings()
+    runner: RunnerSettings = RunnerSettings()
+    gmail: GmailSettings = GmailSettings()
+    pace: PaceSettings = PaceSettings()
+    retry: RetrySettings = RetrySettings()
+    log: LogSettings = LogSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic-settings' own signature
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what `load` hands over: the library's own sources pass over a misspelt section in silence."""
+        return (init_settings,)
+
+    @model_validator(mode="after")
+    def _times_fit_together(self) -> Self:
+        bound = self.gmail.request_timeout
+        if self.runner.lease <= 2 * bound:
+            raise ValueError(
+                f"runner.lease ({self.runner.lease:g} s) must be longer than the longest send, which is two calls of "
+                f"gmail.request_timeout ({bound:g} s) each: raise the lease above {2 * bound:g} or lower the time-out"
+            )
+        return self
+
+
+_PREFIX = "MAILERD_"
+_NOT_SETTINGS = frozenset({"MAILERD_CONFIG"})
+"""Variables with the prefix that are not keys: MAILERD_CONFIG names the file itself."""
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    """`MAILERD_<SECTION>__<KEY>` and DATABASE_URL, as nested keys; an unknown one is kept, so that it is refused."""
+    found: dict[str, Any] = {}
+    if environment.get("DATABASE_URL"):
+        found["database"] = {"url": environment["DATABASE_URL"]}
+    for name, value in environment.items():
+        if name.upper().startswith(_PREFIX) and name.upper() not in _NOT_SETTINGS:
+            section, separator, key = name[len(_PREFIX) :].lower().partition("__")
+            if separator:
+                found.setdefault(section, {})[key] = value
+            else:
+                found[section] = value
+    return found
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}; name it with --config") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: is not TOML: {error}") from error
+
+
+def load(path: Path | None = None, *, environment: Mapping[str, str] | None = None) -> Settings:
+    """The settings from a TOML file, `.env` in the working folder and the environment, the later ones winning.
+
+    A relative `credentials_dir` that was named in the file is relative to the file's folder.
+
+    Raises:
+        ConfigurationError: the file cannot be read, a key is unknown or a value is out of bounds; all are named.
+    """
+    given = _from_file(path) if path else {}
+    gmail = given.get("gmail")
+    if path and isinstance(gmail, dict) and isinstance(gmail.get("credentials_dir"), str):
+        gmail["credentials_dir"] = path.parent / gmail["credentials_dir"]
+    variables = dict(os.environ) if environment is None else dict(environment)
+    dotenv = {key: value for key, value in dotenv_values(".env").items() if value is not None}
+    for source in (_from_environment(dotenv), _from_environment(variables)):
+        for section, keys in source.items():
+            known = given.get(section)
+            given[section] = {**known, **keys} if isinstance(known, dict) and isinstance(keys, dict) else keys
+    try:
+        return Settings.model_validate(given)
+    except ValidationError as error:
+        lines = [f"  {'.'.join(map(str, e['loc'])) or 'together'}: {_said(e)}" for e in error.errors()]
+        where = f"{path} and the environment" if path else "the environment"
+        raise ConfigurationError(f"the configuration ({where}) cannot be used:\n" + "\n".join(lines)) from None
+
+
+def _said(error: ErrorDetails) -> str:
+    if error["type"] == "extra_forbidden":
+        return "unknown key; config.example.toml lists every key"
+    return error["msg"].removeprefix("Value error, ")

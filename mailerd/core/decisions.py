@@ -1,0 +1,129 @@
+"""What to write after an attempt: the one place where a verdict becomes a change of the row and a pause of a sender."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final, assert_never
+
+from mailerd.core.replies import Accepted, Reply
+from mailerd.core.states import Change
+from mailerd.core.verdicts import Cause, Fate, Hold, Scope, Verdict
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How long to wait, and how often to try."""
+
+    max_attempts: int
+    base: timedelta
+    cap: timedelta
+    in_flight: timedelta
+    """The longest time for which a request without an answer may still reach Google."""
+
+
+@dataclass(frozen=True)
+class Pause:
+    """The sender shall not be claimed for before `wait` is over."""
+
+    cause: Cause
+    reason: str
+    wait: timedelta
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to write: one change of one row."""
+
+    change: Change
+    error: str | None = None
+    wait: timedelta = timedelta(0)
+    """Until the row is due again (deferred, released), or until somebody looks for the letter (lost)."""
+    message_id: str | None = None
+    thread_id: str | None = None
+    pause: Pause | None = None
+    everybody: str | None = None
+    """Google cannot be reached at all, and why: nothing shall be claimed by this daemon for a while."""
+
+
+_THROTTLE_WAIT: Final = timedelta(seconds=20)
+_CONCURRENT_WAIT: Final = timedelta(seconds=5)
+_RECHECK_WAIT: Final = timedelta(seconds=60)
+"""A sender whose sign-in is broken is tried again so often, so that a repaired one goes on by itself."""
+_STAMP_DEFAULT: Final = timedelta(minutes=15)
+_DAILY_BASE: Final = timedelta(hours=1)
+_LONGEST: Final = timedelta(hours=24)
+_STAMP_MARGIN: Final = timedelta(seconds=5)
+
+
+def decide(
+    verdict: Verdict, reply: Reply, *, attempt: int, policy: Policy, now: datetime, pauses: int, chance: float
+) -> Decision:
+    """What to write after `attempt` (1 is the first) got `reply`.
+
+    `pauses` counts the sender's pauses since its last success, `chance` is a random number in [0, 1).
+    """
+    match verdict.fate:
+        case Fate.ACCEPTED:
+            id_, thread = (reply.id, reply.thread_id) if isinstance(reply, Accepted) else ("", "")
+            return Decision(Change.SENT, message_id=id_, thread_id=thread or None)
+        case Fate.REJECTED:
+            return Decision(Change.FAILED, error=verdict.reason)
+        case Fate.TRANSIENT:
+            return _again(verdict.reason, attempt=attempt, policy=policy, chance=chance)
+        case Fate.BLAMELESS:
+            return _released(verdict, now=now, pauses=pauses, chance=chance)
+        case Fate.DOUBT | Fate.GONE:
+            return Decision(Change.LOST, error=verdict.reason, wait=policy.in_flight)
+        case _:
+            assert_never(verdict.fate)
+
+
+def back_off(attempt: int, *, base: timedelta, cap: timedelta, chance: float) -> timedelta:
+    """Exponential with full jitter: random up to base x 2^(attempt - 1), never above the cap.
+
+    Source: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+    """
+    return min(cap, base * (1 << min(attempt - 1, 30))) * chance
+
+
+def _again(reason: str, *, attempt: int, policy: Policy, chance: float) -> Decision:
+    if attempt >= policy.max_attempts:
+        return Decision(Change.FAILED, error=f"given up after {attempt} attempts; the last: {reason}")
+    wait = back_off(attempt, base=policy.base, cap=policy.cap, chance=chance)
+    return Decision(Change.DEFERRED, error=reason, wait=wait)
+
+
+def _released(verdict: Verdict, *, now: datetime, pauses: int, chance: float) -> Decision:
+    hold = verdict.hold
+    if hold is None or hold.scope is Scope.EVERYBODY:
+        return Decision(Change.RELEASED, error=verdict.reason, everybody=verdict.reason)
+    wait = pause_for(hold, now=now, pauses=pauses, chance=chance)
+    return Decision(Change.RELEASED, error=verdict.reason, pause=Pause(hold.cause, verdict.reason, wait))
+
+
+def pause_for(hold: Hold, *, now: datetime, pauses: int, chance: float) -> timedelta:
+    """How long the sender rests: Google's own stamp where it is sane, else by cause, with jitter."""
+    if hold.until is not None:
+        named = hold.until - now
+        if timedelta(0) < named <= _LONGEST:
+            return named + _STAMP_MARGIN * (1 + chance)
+    jitter = 1 + chance / 4
+    match hold.cause:
+        case Cause.DAILY_LIMIT:
+            return min(_LONGEST, _DAILY_BASE * (1 << min(pauses, 5))) * jitter
+        case Cause.PROJECT_LIMIT:
+            return _DAILY_BASE * jitter
+        case Cause.TOO_MANY_CONCURRENT:
+            return _CONCURRENT_WAIT * jitter
+        case Cause.THROTTLED:
+            return (_STAMP_DEFAULT if hold.until is not None else _THROTTLE_WAIT) * jitter
+        case (
+            Cause.TOKEN_REFUSED
+            | Cause.CLIENT_REFUSED
+            | Cause.NO_CREDENTIALS
+            | Cause.SCOPE_MISSING
+            | Cause.MAILBOX_REFUSED
+            | Cause.GOOGLE_UNREACHABLE
+        ):
+            return _RECHECK_WAIT
+        case _:
+            assert_never(hold.cause)

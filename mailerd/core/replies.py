@@ -1,0 +1,86 @@
+"""What Google answered, as facts and without an opinion; the gmail door makes these, `verdicts.judge` reads them."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Call(StrEnum):
+    """The calls that mailerd makes, by Google's own names."""
+
+    TOKEN = "token"  # noqa: S105 - the name of a call, not a secret
+    DRAFTS_CREATE = "drafts.create"
+    DRAFTS_SEND = "drafts.send"
+    DRAFTS_GET = "drafts.get"
+    DRAFTS_LIST = "drafts.list"
+    DRAFTS_DELETE = "drafts.delete"
+    MESSAGES_SEND = "messages.send"
+    MESSAGES_GET = "messages.get"
+    MESSAGES_LIST = "messages.list"
+    THREADS_GET = "threads.get"
+    GET_PROFILE = "getProfile"
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """A 2xx whose body is what the method promises (an id where one is due)."""
+
+    id: str = ""
+    """The draft's id for drafts.create, the message's id for drafts.send and messages.send."""
+    thread_id: str = ""
+    body: object = None
+    """The parsed JSON, for the calls that read (lists, threads, profile)."""
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A complete answer with a status of 300 or above."""
+
+    status: int
+    reason: str = ""
+    """`error.errors[0].reason`, or the ErrorInfo reason, or the OAuth `error`; "" when there is none."""
+    message: str = ""
+    """Google's own words, at most 500 characters; for HTML and the like an excerpt."""
+    retry_after: float | None = None
+    """Seconds, from a Retry-After header; Gmail rarely sends one."""
+
+
+@dataclass(frozen=True)
+class TokenRefused:
+    """The token endpoint refused: nothing was asked of Gmail."""
+
+    status: int
+    error: str = ""
+    """OAuth's own word: invalid_grant, invalid_client, unauthorized_client … (RFC 6749, section 5.2)."""
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class NoCredentials:
+    """There is no usable credential file for this sender: nothing was asked of anybody."""
+
+    cause: str
+
+
+@dataclass(frozen=True)
+class Unreachable:
+    """The request certainly never reached Google's application: no connection was made, or no token could be had."""
+
+    cause: str
+
+
+@dataclass(frozen=True)
+class Lost:
+    """The request was, or may have been, written and no whole answer came: time-out, reset, cut off."""
+
+    cause: str
+
+
+@dataclass(frozen=True)
+class Garbled:
+    """A 2xx whose body is not what the method promises (no JSON, no id)."""
+
+    status: int
+    excerpt: str
+
+
+Reply = Accepted | Refused | TokenRefused | NoCredentials | Unreachable | Lost | Garbled

@@ -1,0 +1,88 @@
+"""What a recipient and a job can be, and the one table of how a recipient gets from one state to the next."""
+
+from enum import StrEnum
+from typing import Final
+
+
+class State(StrEnum):
+    """The state of a recipient: column `job_recipients.status`."""
+
+    WAITING = "waiting"
+    SENDING = "sending"
+    UNSURE = "unsure"
+    SENT = "sent"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Change(StrEnum):
+    """What can happen to a recipient."""
+
+    CLAIMED = "claimed"
+    """A daemon took it: an attempt is counted."""
+    SENT = "sent"
+    """Google accepted the letter."""
+    FAILED = "failed"
+    """It will never be accepted, or its attempts are used up."""
+    DEFERRED = "deferred"
+    """Not now: the attempt counts, a later one follows."""
+    RELEASED = "released"
+    """Not its own fault (throttled, paused, drained): the attempt is refunded."""
+    LOST = "lost"
+    """Google may have the letter and nobody knows."""
+    FOUND = "found"
+    """It was looked for, and Google has it."""
+    MISSING = "missing"
+    """It was looked for, and Google says that it does not have it."""
+    CANCELLED = "cancelled"
+    """Its job was cancelled before it was claimed."""
+
+
+class JobStatus(StrEnum):
+    """The status of a job: column `jobs.status`."""
+
+    QUEUED = "queued"
+    SENDING = "sending"
+    PAUSED = "paused"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+
+
+OPEN: Final = frozenset({State.WAITING, State.SENDING, State.UNSURE})
+"""A job with a recipient in one of these is not completed."""
+
+SETTLED: Final = frozenset(State) - OPEN
+"""A recipient in one of these has come to its end."""
+
+_TABLE: Final[dict[tuple[State, Change], State]] = {
+    (State.WAITING, Change.CLAIMED): State.SENDING,
+    (State.WAITING, Change.CANCELLED): State.CANCELLED,
+    (State.SENDING, Change.SENT): State.SENT,
+    (State.SENDING, Change.FAILED): State.FAILED,
+    (State.SENDING, Change.DEFERRED): State.WAITING,
+    (State.SENDING, Change.RELEASED): State.WAITING,
+    (State.SENDING, Change.LOST): State.UNSURE,
+    (State.UNSURE, Change.FOUND): State.SENT,
+    (State.UNSURE, Change.MISSING): State.WAITING,
+}
+
+
+class ImpossibleChangeError(Exception):
+    """A change that the table does not know was asked for: a bug in mailerd, never the fault of a letter."""
+
+    def __init__(self, state: State, change: Change) -> None:
+        super().__init__(f"a recipient that is {state} cannot be {change}")
+        self.state = state
+        self.change = change
+
+
+def after(state: State, change: Change) -> State:
+    """The state that follows; the only way to a new one.
+
+    Raises:
+        ImpossibleChangeError: the pair is not in the table.
+    """
+    try:
+        return _TABLE[state, change]
+    except KeyError:
+        raise ImpossibleChangeError(state, change) from None

@@ -1,0 +1,20 @@
+"""How a job's variables and one recipient's become what its letter sees; intake and dispatch must merge alike."""
+
+from collections.abc import Mapping
+
+
+def merge(
+    job: Mapping[str, object], own: Mapping[str, object] | None, *, email: str, name: str | None
+) -> dict[str, object]:
+    """The variables of one letter: the recipient's own win over the job's, and both over the address and the name.
+
+    So `{{ email }}` and `{{ name }}` are there unless somebody gave variables of these names. Without a name there is
+    no `name` at all: a letter to nobody in particular must say so in its template.
+    """
+    merged: dict[str, object] = {"email": email}
+    if name is not None:
+        merged["name"] = name
+    merged.update(job)
+    if own:
+        merged.update(own)
+    return merged

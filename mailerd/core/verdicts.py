@@ -1,0 +1,200 @@
+"""What a reply means: for this letter, and for the letters behind it.
+
+The table is Google's own pages on Gmail API errors and usage limits
+(https://developers.google.com/workspace/gmail/api/guides/handle-errors) plus what was observed beyond them.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Final, assert_never
+
+from mailerd.core.replies import (
+    Accepted,
+    Call,
+    Garbled,
+    Lost,
+    NoCredentials,
+    Refused,
+    Reply,
+    TokenRefused,
+    Unreachable,
+)
+
+
+class Fate(StrEnum):
+    """What a reply means for the letter."""
+
+    ACCEPTED = "accepted"
+    """Google has done what was asked."""
+    REJECTED = "rejected"
+    """Google will never take this letter."""
+    TRANSIENT = "transient"
+    """It did not work and nothing was sent; another attempt may work. The attempt counts."""
+    BLAMELESS = "blameless"
+    """It did not work for a reason that is not the letter's; nothing was sent and the attempt is refunded."""
+    DOUBT = "doubt"
+    """Google may have sent it."""
+    GONE = "gone"
+    """The draft is not there: it was sent before, or somebody deleted it."""
+
+
+class Scope(StrEnum):
+    """Whom the trouble concerns, beyond the letter at hand."""
+
+    SENDER = "sender"
+    PROJECT = "project"
+    EVERYBODY = "everybody"
+
+
+class Cause(StrEnum):
+    """The named cause of a hold; the same word in the table, the log and the metrics."""
+
+    THROTTLED = "throttled"
+    DAILY_LIMIT = "daily_limit"
+    TOO_MANY_CONCURRENT = "too_many_concurrent"
+    PROJECT_LIMIT = "project_limit"
+    TOKEN_REFUSED = "token_refused"  # noqa: S105 - the name of a cause, not a secret
+    CLIENT_REFUSED = "client_refused"
+    NO_CREDENTIALS = "no_credentials"
+    SCOPE_MISSING = "scope_missing"
+    MAILBOX_REFUSED = "mailbox_refused"
+    GOOGLE_UNREACHABLE = "google_unreachable"
+
+
+@dataclass(frozen=True)
+class Hold:
+    """The letters behind this one shall wait as well."""
+
+    scope: Scope
+    cause: Cause
+    until: datetime | None = None
+    """What Google's text names; not to be trusted blindly."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a reply means."""
+
+    fate: Fate
+    reason: str = ""
+    """For people: what happened, in Google's words where there are any."""
+    hold: Hold | None = None
+
+
+_SENDS: Final = frozenset({Call.DRAFTS_SEND, Call.MESSAGES_SEND})
+_STAMP: Final = re.compile(r"[Rr]etry after (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z)")
+_RATE: Final = frozenset({"rateLimitExceeded", "userRateLimitExceeded", "RATE_LIMIT_EXCEEDED"})
+_PROJECT: Final = frozenset({"dailyLimitExceeded", "quotaExceeded"})
+_SCOPE: Final = frozenset({"insufficientPermissions", "ACCESS_TOKEN_SCOPE_INSUFFICIENT"})
+_SERVER_ERROR: Final = 500
+_TIMED_OUT: Final = 408
+
+
+def judge(call: Call, reply: Reply) -> Verdict:
+    """What `reply` to `call` means; pure and total."""
+    match reply:
+        case Accepted():
+            return Verdict(Fate.ACCEPTED)
+        case Refused():
+            return _refused(call, reply)
+        case Lost(cause):
+            return _unknown(call, f"no answer from Google: {cause}")
+        case Garbled(status, excerpt):
+            return _unknown(call, f"Google answered {status} without what {call} promises: {excerpt}")
+        case TokenRefused():
+            return _token(reply)
+        case NoCredentials(cause):
+            return _held(Scope.SENDER, Cause.NO_CREDENTIALS, cause)
+        case Unreachable(cause):
+            return _held(Scope.EVERYBODY, Cause.GOOGLE_UNREACHABLE, f"Google cannot be reached: {cause}")
+        case _:
+            assert_never(reply)
+
+
+def _unknown(call: Call, reason: str) -> Verdict:
+    # Nothing is sent by drafts.create: at worst an orphan draft lies about, which the rescue finds by its key.
+    return Verdict(Fate.DOUBT if call in _SENDS else Fate.TRANSIENT, reason)
+
+
+def _held(scope: Scope, cause: Cause, reason: str, *, until: datetime | None = None) -> Verdict:
+    return Verdict(Fate.BLAMELESS, reason, Hold(scope, cause, until))
+
+
+def _token(reply: TokenRefused) -> Verdict:
+    said = (
+        f"{reply.error or reply.status}: {reply.description}" if reply.description else reply.error or str(reply.status)
+    )
+    if reply.status >= _SERVER_ERROR:
+        return _held(Scope.SENDER, Cause.THROTTLED, f"Google's token endpoint failed ({said})")
+    if reply.error == "invalid_grant":
+        return _held(
+            Scope.SENDER,
+            Cause.TOKEN_REFUSED,
+            f"Google no longer honours the sign-in ({said}): run `mailerd auth login`",
+        )
+    return _held(
+        Scope.SENDER, Cause.CLIENT_REFUSED, f"Google refused the OAuth client or service account ({said}): see its file"
+    )
+
+
+def _refused(call: Call, reply: Refused) -> Verdict:
+    said = f"{reply.status} {reply.reason}: {reply.message}" if reply.reason else f"{reply.status}: {reply.message}"
+    if reply.status >= _SERVER_ERROR or reply.status == _TIMED_OUT:
+        return _unknown(call, f"Google answered {said}")
+    match reply.status:
+        case 400:
+            return _bad_request(reply, said)
+        case 401:
+            return _held(
+                Scope.SENDER, Cause.TOKEN_REFUSED, f"Google refused a fresh token ({said}): `mailerd auth login`"
+            )
+        case 403:
+            return _forbidden(reply, said)
+        case 404 if call in {Call.DRAFTS_SEND, Call.DRAFTS_GET, Call.DRAFTS_DELETE}:
+            return Verdict(Fate.GONE, "the draft is gone: it was sent, or somebody deleted it")
+        case 413:
+            return Verdict(Fate.REJECTED, f"the letter is too large for Google ({said})")
+        case 429:
+            return _throttled(reply, said)
+        case _:
+            return Verdict(Fate.TRANSIENT, f"Google answered {said}")
+
+
+def _bad_request(reply: Refused, said: str) -> Verdict:
+    if reply.reason in {"failedPrecondition", "FAILED_PRECONDITION"} or "Mail service not enabled" in reply.message:
+        return _held(
+            Scope.SENDER,
+            Cause.MAILBOX_REFUSED,
+            f"this mailbox cannot send ({said}): is Gmail enabled for it, does the service account have a subject?",
+        )
+    return Verdict(Fate.REJECTED, f"Google rejected the letter ({said})")
+
+
+def _forbidden(reply: Refused, said: str) -> Verdict:
+    if reply.reason in _RATE or "Quota exceeded" in reply.message or "rate limit" in reply.message.lower():
+        return _throttled(reply, said)
+    if reply.reason in _PROJECT:
+        return _held(Scope.PROJECT, Cause.PROJECT_LIMIT, f"the Cloud project's own quota is used up ({said})")
+    if reply.reason in _SCOPE:
+        return _held(
+            Scope.SENDER, Cause.SCOPE_MISSING, f"the sign-in lacks a scope ({said}): run `mailerd auth login` again"
+        )
+    return _held(Scope.SENDER, Cause.MAILBOX_REFUSED, f"Google refuses this mailbox ({said})")
+
+
+def _throttled(reply: Refused, said: str) -> Verdict:
+    if "concurrent" in reply.message.lower():
+        return _held(Scope.SENDER, Cause.TOO_MANY_CONCURRENT, said)
+    cause = Cause.DAILY_LIMIT if "(Mail sending)" in reply.message else Cause.THROTTLED
+    return _held(Scope.SENDER, cause, said, until=_stamp(reply.message))
+
+
+def _stamp(message: str) -> datetime | None:
+    if not (match := _STAMP.search(message)):
+        return None
+    try:
+        return datetime.fromisoformat(match[1]).astimezone(UTC)
+    except ValueError:
+        return None

@@ -1,0 +1,35 @@
+"""The exceptions that cross a module's border; trouble with a letter is a value, never one of these."""
+
+
+class MailerdError(Exception):
+    """A failure whose text is meant for a person: it names the thing, the cause and the remedy."""
+
+
+class ConfigurationError(MailerdError):
+    """The configuration cannot be used; the text names every offending key."""
+
+
+class SchemaError(MailerdError):
+    """The database's schema is not the one that this code needs."""
+
+
+class DatabaseError(MailerdError):
+    """A guarded database call failed.
+
+    `retry` says whether another try can help, `in_doubt` whether the transaction may have been committed all the same
+    (COMMIT was sent and no proof of its outcome came): read back by token before acting.
+    """
+
+    def __init__(self, what: str, *, phase: str, cause: BaseException, errno: int, retry: bool, in_doubt: bool) -> None:
+        number = f" {errno}" if errno else ""
+        text = str(cause) or "no answer within the time-out"
+        super().__init__(f"{what}: {phase}: {type(cause).__name__}{number}: {text}")
+        self.what = what
+        self.phase = phase
+        self.errno = errno
+        self.retry = retry
+        self.in_doubt = in_doubt
+
+
+class DatabaseAwayError(DatabaseError):
+    """The database cannot be reached at all (as opposed to: it refused this one statement)."""
