@@ -1,0 +1,80 @@
+"""What the store says."""
+
+from mailerd.events.speech import Speech, event
+
+
+class StoreEvents(Speech):
+    """Connections, attempts, absence and return of the database."""
+
+    @event(
+        "warning",
+        en="database {where}: attempt {attempt}/{attempts}: {cause}, again in {again_in:g} s",
+        zh="数据库 {where}：第 {attempt}/{attempts} 次尝试：{cause}，{again_in:g} 秒后重试",
+    )
+    def database_attempt_failed(
+        self, *, where: str, attempt: int, attempts: int, cause: str, again_in: float
+    ) -> None: ...
+
+    @event(
+        "error",
+        en="database {where}: attempt {attempts}/{attempts}: {cause}; giving up for now. Check that the server runs, "
+        "that a firewall lets {where} through, and the user and password in database.url",
+        zh="数据库 {where}：第 {attempts}/{attempts} 次尝试：{cause}；暂时放弃。请检查服务器是否运行、防火墙是否放行 {where}、"
+        "以及 database.url 中的用户名和密码",
+    )
+    def database_unreachable(self, *, where: str, attempts: int, cause: str, error: BaseException) -> None: ...
+
+    @event(
+        "info",
+        en="database {where}: connected ({version})",
+        zh="数据库 {where}：已连接（{version}）",
+    )
+    def database_connected(self, *, where: str, version: str) -> None: ...
+
+    @event(
+        "error",
+        en="database {where} is away: {cause}; nothing is claimed until it is back",
+        zh="数据库 {where} 不可用：{cause}；恢复之前不会领取任何邮件",
+    )
+    def database_away(self, *, where: str, cause: str) -> None: ...
+
+    @event(
+        "warning",
+        en="database {where} is still away, for {seconds:.0f} s now: {cause}",
+        zh="数据库 {where} 仍不可用，已持续 {seconds:.0f} 秒：{cause}",
+    )
+    def database_still_away(self, *, where: str, seconds: float, cause: str) -> None: ...
+
+    @event(
+        "info",
+        en="database {where} is back after {seconds:.1f} s",
+        zh="数据库 {where} 已恢复，历时 {seconds:.1f} 秒",
+    )
+    def database_back(self, *, where: str, seconds: float) -> None: ...
+
+    @event(
+        "warning",
+        en="{what} is tried again in {again_in:.2f} s: {cause}",
+        zh="{what} 将在 {again_in:.2f} 秒后重试：{cause}",
+    )
+    def transaction_repeated(self, *, what: str, again_in: float, cause: str) -> None: ...
+
+    @event(
+        "critical",
+        en="the database's disk or a table is full (errno {errno}) at {what}: free some space; until then nothing is stored",
+        zh="数据库磁盘或表已满（错误号 {errno}，操作：{what}）：请释放空间；在此之前无法存储任何内容",
+    )
+    def database_full(self, *, what: str, errno: int) -> None: ...
+
+    @event(
+        "warning",
+        en="connection {thread} was cut off and could not be killed: {cause}; its locks last until the server notices",
+        zh="连接 {thread} 已断开但无法终止：{cause}；其锁将保留到服务器察觉为止",
+    )
+    def kill_failed(self, *, thread: int, cause: str) -> None: ...
+
+    @event("info", en="migration {number} applied: {name}", zh="已应用迁移 {number}：{name}")
+    def migration_applied(self, *, number: int, name: str) -> None: ...
+
+    @event("info", en="the schema is up to date at {number}", zh="数据库结构已是最新：{number}")
+    def schema_current(self, *, number: int) -> None: ...

@@ -1,0 +1,148 @@
+"""The way into the pool: knows whether the database is there, says so once, and repeats what may be repeated."""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+from mailerd.config import DatabaseSettings
+from mailerd.errors import DatabaseAwayError, DatabaseError
+from mailerd.events.store import StoreEvents
+from mailerd.store.pool import Cursor, Pool
+
+T = TypeVar("T")
+
+REMIND_EVERY: Final = 30.0
+"""Seconds between two reminders that the database is still away."""
+REPEAT_BASE: Final = 0.05
+REPEAT_CAP: Final = 5.0
+
+
+class Database:
+    """Transactions on one database, and the knowledge of whether it is there."""
+
+    def __init__(self, settings: DatabaseSettings, *, events: StoreEvents) -> None:
+        self._settings = settings
+        self._events = events
+        self.pool: Final = Pool(settings, events=events)
+        self._away_since: float | None = None
+        self._reminded = 0.0
+
+    @property
+    def away(self) -> bool:
+        """Whether the last thing heard of the database was that it cannot be reached."""
+        return self._away_since is not None
+
+    @property
+    def where(self) -> str:
+        """Host and port, for people."""
+        return self.pool.where
+
+    async def open(self) -> None:
+        """Make the first connection, with `connect_attempts` tries, 1 s, 2 s, 4 s … apart.
+
+        Raises:
+            DatabaseAwayError: every try failed; each was told.
+        """
+        attempts = self._settings.connect_attempts
+        for attempt in range(1, attempts + 1):
+            try:
+                await self.pool.transaction(_nothing, what="connect", read_only=True)
+            except DatabaseError as error:
+                cause = str(error.__cause__) or f"no answer within {self._settings.connect_timeout:g} s"
+                if attempt == attempts or not error.retry:
+                    self._events.database_unreachable(where=self.where, attempts=attempt, cause=cause, error=error)
+                    self._gone(error, told=True)
+                    raise
+                again_in = float(2 ** (attempt - 1))
+                self._events.database_attempt_failed(
+                    where=self.where, attempt=attempt, attempts=attempts, cause=cause, again_in=again_in
+                )
+                await asyncio.sleep(again_in)
+            else:
+                self._here()
+                self._events.database_connected(where=self.where, version=self.pool.version)
+                return
+
+    async def transaction(
+        self, work: Callable[[Cursor], Awaitable[T]], *, what: str, bound: float | None = None, read_only: bool = False
+    ) -> T:
+        """One transaction, once; see `Pool.transaction`."""
+        try:
+            result = await self.pool.transaction(work, what=what, bound=bound, read_only=read_only)
+        except DatabaseAwayError as error:
+            self._gone(error)
+            raise
+        self._here()
+        return result
+
+    async def ask(self, work: Callable[[Cursor], Awaitable[T]], *, what: str, bound: float | None = None) -> T:
+        """One transaction on behalf of somebody who waits: at once refused while the database is known to be away.
+
+        A deadlock or the like is tried again a few times, never what is in doubt.
+        """
+        if self._away_since is not None:
+            raise DatabaseAwayError(
+                what, phase="queue", cause=ConnectionError(f"database {self.where} is away"), errno=0, retry=True,
+                in_doubt=False,
+            )  # fmt: skip
+        for again in range(3):
+            try:
+                return await self.transaction(work, what=what, bound=bound)
+            except DatabaseAwayError:
+                raise
+            except DatabaseError as error:
+                if not error.retry or error.in_doubt or error.errno == 0:
+                    raise
+                await self._pause(error, again=again)
+        return await self.transaction(work, what=what, bound=bound)
+
+    async def insist(self, work: Callable[[Cursor, bool], Awaitable[T]], *, what: str) -> T:
+        """Repeat `work` until it is committed, however long that takes.
+
+        It must be harmless to repeat; it learns whether an earlier try may have been committed.
+
+        Raises:
+            DatabaseError: the database refused it for a reason that no repetition can cure.
+        """
+        doubted, again = False, 0
+        while True:
+            try:
+                return await self.transaction(lambda cursor: work(cursor, doubted), what=what)  # noqa: B023 - runs now
+            except DatabaseError as error:
+                doubted = doubted or error.in_doubt
+                if not (error.retry or error.in_doubt):
+                    raise
+                await self._pause(error, again=again)
+                again += 1
+
+    async def _pause(self, error: DatabaseError, *, again: int) -> None:
+        seconds = min(REPEAT_CAP, REPEAT_BASE * 2 ** min(again, 10)) * random.uniform(0.5, 1.5)  # noqa: S311 - jitter
+        if not isinstance(error, DatabaseAwayError):  # that one is told once, and then every 30 s
+            self._events.transaction_repeated(what=error.what, again_in=seconds, cause=str(error))
+        await asyncio.sleep(seconds)
+
+    def _gone(self, error: DatabaseError, *, told: bool = False) -> None:
+        now = time.monotonic()
+        cause = str(error)
+        if self._away_since is None:
+            self._away_since = self._reminded = now
+            if not told:
+                self._events.database_away(where=self.where, cause=cause)
+        elif now - self._reminded >= REMIND_EVERY:
+            self._reminded = now
+            self._events.database_still_away(where=self.where, seconds=now - self._away_since, cause=cause)
+
+    def _here(self) -> None:
+        if self._away_since is not None:
+            self._events.database_back(where=self.where, seconds=time.monotonic() - self._away_since)
+            self._away_since = None
+
+    async def close(self) -> None:
+        """Drop every connection."""
+        await self.pool.close()
+
+
+async def _nothing(cursor: Cursor) -> None:
+    await cursor.execute("SELECT 1")

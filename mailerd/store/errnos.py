@@ -1,0 +1,64 @@
+"""What an error number of MySQL or MariaDB means for the transaction and for the connection it came on."""
+
+from typing import Final
+
+RETRY: Final = frozenset({
+    1020,  # record has changed since last read (MariaDB 11.6+, REPEATABLE READ)
+    1021,  # disk full
+    1036,  # table is read only
+    1040,  # too many connections
+    1047,  # Galera: not primary
+    1053,  # server shutdown in progress
+    1105,  # Vitess, TiDB: unknown error
+    1114,  # table is full
+    1158, 1159, 1160, 1161,  # network trouble
+    1180,  # error during COMMIT
+    1203,  # user has too many connections
+    1205,  # lock wait time-out
+    1213,  # deadlock
+    1226,  # user's resources used up
+    1290,  # running with --read-only
+    1317,  # query interrupted
+    1614,  # XA rolled back
+    1637,  # too many active transactions (undo full)
+    1792,  # read-only transaction
+    1836,  # running in read-only mode
+    1927,  # connection was killed (MariaDB)
+    1969,  # max_statement_time exceeded (MariaDB)
+    2002, 2003,  # cannot connect
+    2006, 2013, 2055,  # connection gone
+    3024,  # max_execution_time exceeded (MySQL)
+    3032,  # offline mode
+    3100, 3101,  # Group Replication hook, certification
+    3169,  # session was killed
+    3572,  # NOWAIT
+    4031,  # disconnected by the server for inactivity
+    8022, 9007,  # TiDB
+})  # fmt: skip
+"""Another try of the whole transaction can help."""
+
+DROP: Final = frozenset({1036, 1047, 1053, 1180, 1290, 1792, 1836, 1927, 3032, 3100, 3169, 4031})
+"""The session looks healthy but the server behind it is the wrong one now: never back into the pool."""
+
+DOUBT: Final = frozenset({1053, 1105, 1180, 1317, 1927, 3169})
+"""As an answer to COMMIT these do not prove that it was rolled back."""
+
+AWAY: Final = frozenset({
+    1036, 1040, 1047, 1053, 1203, 1226, 1290, 1792, 1836, 1927, 2002, 2003, 2006, 2013, 2055, 3032, 3100, 3169, 4031,
+    1044, 1045, 1049,  # refused at log-in: wrong user, password or database
+})  # fmt: skip
+"""Nothing can be stored at the moment, whoever asks."""
+
+FULL: Final = frozenset({1021, 1114, 1637})
+"""The disk or a table is full: somebody has to act."""
+
+
+def number(error: BaseException) -> int:
+    """The error number that the driver put first into its exception; 0 when there is none."""
+    first = error.args[0] if error.args else 0
+    return first if isinstance(first, int) else 0
+
+
+def from_server(errno: int) -> bool:
+    """Whether the number came in a whole error packet, so that client and server are still in step."""
+    return 1000 <= errno < 2000 or errno >= 3000

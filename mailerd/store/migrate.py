@@ -1,0 +1,111 @@
+"""Numbered migrations: applied in order, once, by one daemon at a time, and refused when the schema is newer."""
+
+import re
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Final
+
+from mailerd.errors import SchemaError
+from mailerd.events.store import StoreEvents
+from mailerd.store.database import Database
+from mailerd.store.pool import Cursor
+
+_LOCK_WAIT: Final = 20
+"""Seconds to wait for another daemon that is migrating; GET_LOCK ends with its connection, so none is ever stale."""
+
+
+@dataclass(frozen=True)
+class Migration:
+    """One file of migrations/."""
+
+    number: int
+    name: str
+    statements: tuple[str, ...]
+
+
+def migrations() -> list[Migration]:
+    """All of them, in order."""
+    found = []
+    for file in files("mailerd.store").joinpath("migrations").iterdir():
+        if match := re.fullmatch(r"(\d{4})_(\w+)\.sql", file.name):
+            bare = re.sub(r"^--.*$", "", file.read_text("utf-8"), flags=re.MULTILINE)
+            statements = tuple(part.strip() for part in bare.split(";") if part.strip())
+            found.append(Migration(int(match[1]), match[2], statements))
+    return sorted(found, key=lambda migration: migration.number)
+
+
+async def _applied(cursor: Cursor) -> int:
+    await cursor.execute(
+        "SELECT COUNT(*) FROM information_schema.tables "
+        "WHERE table_schema = DATABASE() AND table_name = 'schema_version'"
+    )
+    if not (await cursor.fetchone())[0]:
+        return 0
+    await cursor.execute("SELECT COALESCE(MAX(number), 0) FROM schema_version")
+    return int((await cursor.fetchone())[0])
+
+
+def _refuse_newer(applied: int, known: int) -> None:
+    if applied > known:
+        raise SchemaError(
+            f"the database's schema is at migration {applied}, this mailerd knows only {known}: it was migrated by a "
+            "newer mailerd. Install that version (or restore the database from before its migration)"
+        )
+
+
+async def check(database: Database) -> None:
+    """Make sure that the schema is this code's.
+
+    Raises:
+        SchemaError: it is older or newer.
+    """
+    known = migrations()[-1].number
+    applied = await database.transaction(_applied, what="read the schema's version", read_only=True)
+    _refuse_newer(applied, known)
+    if applied < known:
+        raise SchemaError(
+            f"the database's schema is at migration {applied}, this mailerd needs {known}: run `mailerd migrate`"
+        )
+
+
+async def migrate(database: Database, *, events: StoreEvents) -> int:
+    """Bring the schema up to date; safe when several daemons do it at once. The number that it is at now.
+
+    DDL commits by itself on MySQL, so each statement is written to be the last one applied before a crash: a
+    migration that was cut off shows as a table that exists already, and the message says which.
+
+    Raises:
+        SchemaError: the schema is newer than this code, or another daemon has been migrating for too long.
+    """
+    known = migrations()
+
+    async def work(cursor: Cursor) -> int:
+        await cursor.execute("SELECT GET_LOCK(CONCAT('mailerd.migrate.', LEFT(DATABASE(), 40)), %s)", (_LOCK_WAIT,))
+        if (await cursor.fetchone())[0] != 1:
+            raise SchemaError(f"another daemon has been migrating for over {_LOCK_WAIT} s: look at SHOW PROCESSLIST")
+        try:
+            return await _apply(cursor, known, events)
+        finally:
+            await cursor.execute("SELECT RELEASE_LOCK(CONCAT('mailerd.migrate.', LEFT(DATABASE(), 40)))")
+
+    return await database.transaction(work, what="migrate", bound=600.0)
+
+
+async def _apply(cursor: Cursor, known: list[Migration], events: StoreEvents) -> int:
+    await cursor.execute(
+        "CREATE TABLE IF NOT EXISTS schema_version (number INT UNSIGNED NOT NULL PRIMARY KEY, "
+        "name VARCHAR(100) NOT NULL, applied_at DATETIME(6) NOT NULL) ENGINE=InnoDB"
+    )
+    applied = await _applied(cursor)
+    _refuse_newer(applied, known[-1].number)
+    for migration in known:
+        if migration.number > applied:
+            for statement in migration.statements:
+                await cursor.execute(statement)
+            await cursor.execute(
+                "INSERT INTO schema_version (number, name, applied_at) VALUES (%s, %s, UTC_TIMESTAMP(6))",
+                (migration.number, migration.name),
+            )
+            events.migration_applied(number=migration.number, name=migration.name)
+    events.schema_current(number=known[-1].number)
+    return known[-1].number

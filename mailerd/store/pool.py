@@ -1,0 +1,255 @@
+"""A small guarded pool: no call outlives its bound, no doubtful connection is used twice, none is leaked.
+
+Not aiomysql.Pool: it connects while it holds its own lock, so one server that never greets hangs `acquire` and the
+`release` of healthy connections; it wakes nobody when a closed connection comes back; it hands out idle connections
+unchecked; and it can keep an implicit transaction open with its locks.
+"""
+
+import asyncio
+import contextlib
+import ssl
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
+
+import aiomysql
+from pymysql.constants import CLIENT
+from pymysql.err import DataError, MySQLError
+from yarl import URL
+
+from mailerd.config import DatabaseSettings
+from mailerd.errors import DatabaseAwayError, DatabaseError
+from mailerd.events.store import StoreEvents
+from mailerd.store import errnos
+
+T = TypeVar("T")
+
+PING_AFTER: Final = 10.0
+"""Seconds of idleness after which a connection is tried before it is used."""
+MAX_AGE: Final = 900.0
+"""Seconds after which a connection is replaced, so that a moved address is resolved again."""
+PACKET_MARGIN: Final = 1024
+"""Bytes of max_allowed_packet that a statement leaves to the protocol."""
+
+
+class Cursor(aiomysql.Cursor):  # type: ignore[misc]  # the driver has no types
+    """A cursor that refuses what the server would answer with a misleading 2006 "server has gone away"."""
+
+    async def _query(self, query: str | bytes) -> Any:
+        if len(query) > self._connection.mailerd_packet - PACKET_MARGIN:
+            raise DataError(1153, f"a statement of {len(query)} bytes is above the server's max_allowed_packet")
+        return await super()._query(query)
+
+
+class _Phase:
+    """How far a transaction came; after a failure it says whether its outcome is in doubt."""
+
+    def __init__(self) -> None:
+        self.name = "queue"
+        self.refused = False
+        """The server answered with a whole error packet."""
+
+
+class Pool:
+    """Connections for one daemon; `transaction` is the only way in."""
+
+    def __init__(self, settings: DatabaseSettings, *, events: StoreEvents) -> None:
+        self._settings = settings
+        self._events = events
+        self._url = URL(settings.url)
+        self.where: Final = f"{self._url.host or 'localhost'}:{self._url.port or 3306}"
+        self.version = ""
+        self._slots = asyncio.Semaphore(settings.pool_size)
+        self._idle: list[Any] = []
+        self._live: set[Any] = set()
+        self._kills: set[asyncio.Task[None]] = set()
+
+    async def transaction(
+        self, work: Callable[[Cursor], Awaitable[T]], *, what: str, bound: float | None = None, read_only: bool = False
+    ) -> T:
+        """Run `work` inside one transaction; its value is returned only after COMMIT was acknowledged.
+
+        `bound` (seconds, default statement_timeout) covers everything, the wait for a connection included.
+
+        Raises:
+            DatabaseError: it failed; `retry` and `in_doubt` say what that means.
+            DatabaseAwayError: it failed since the database cannot be reached.
+        """
+        phase = _Phase()
+        try:
+            async with asyncio.timeout(bound or self._settings.statement_timeout):
+                return await self._guarded(work, phase)
+        except (TimeoutError, MySQLError, OSError, EOFError, asyncio.IncompleteReadError) as error:
+            raise self._failure(error, phase, what=what, read_only=read_only) from error
+
+    def _failure(self, error: BaseException, phase: _Phase, *, what: str, read_only: bool) -> DatabaseError:
+        errno = errnos.number(error) if isinstance(error, MySQLError) else 0
+        committing = phase.name == "commit" and not read_only
+        if errno in errnos.FULL:
+            self._events.database_full(what=what, errno=errno)
+        away = errno in errnos.AWAY or (not phase.refused and errno != 1153 and phase.name != "queue")
+        kind = DatabaseAwayError if away else DatabaseError
+        return kind(
+            what,
+            phase=phase.name,
+            cause=error,
+            errno=errno,
+            retry=errno in errnos.RETRY or (not phase.refused and errno != 1153),
+            in_doubt=committing and (not phase.refused or errno in errnos.DOUBT),
+        )
+
+    async def _guarded(self, work: Callable[[Cursor], Awaitable[T]], phase: _Phase) -> T:
+        # Acquire, work and release stand in one coroutine, so that no cancellation can come between them.
+        async with self._slots:
+            connection, clean = None, False
+            try:
+                phase.name = "connect"
+                connection = await self._get()
+                phase.name = "begin"
+                async with asyncio.timeout(self._settings.connect_timeout):  # a frozen server shows here
+                    await connection.begin()
+                phase.name = "work"
+                result = await work(await connection.cursor())
+                phase.name = "commit"
+                await connection.commit()
+                phase.name = "done"
+                clean = True
+                return result
+            except MySQLError as error:
+                errno = errnos.number(error)
+                if connection is not None and not connection.closed and errnos.from_server(errno):
+                    phase.refused = True
+                    if errno not in errnos.DROP:
+                        await connection.rollback()  # 1205 and 1969 keep the earlier locks until this
+                        clean = True
+                elif connection is None:
+                    phase.refused = errnos.from_server(errno)
+                raise
+            finally:
+                if connection is not None:
+                    self._put(connection, clean=clean, phase=phase)  # synchronous: it cannot hang
+
+    async def _get(self) -> Any:
+        while self._idle:  # last in, first out: what is not needed grows old
+            connection = self._idle.pop()
+            try:
+                if await self._usable(connection):
+                    return connection
+                self._abort(connection)
+            except (MySQLError, OSError, EOFError, TimeoutError):
+                self._abort(connection)
+            except BaseException:
+                self._abort(connection)
+                raise
+        async with asyncio.timeout(self._settings.connect_timeout):
+            return await self._connect()
+
+    async def _usable(self, connection: Any) -> bool:
+        reader, now = connection._reader, time.monotonic()
+        if connection.closed or reader.at_eof() or reader._buffer or now - connection.mailerd_born > MAX_AGE:
+            return False
+        if now - connection.mailerd_used > PING_AFTER:
+            async with asyncio.timeout(min(2.0, self._settings.connect_timeout)):
+                await connection.ping(reconnect=False)
+        return True
+
+    def _address(self) -> dict[str, Any]:
+        url, query = self._url, self._url.query
+        return {
+            "host": url.host or "localhost",
+            "port": url.port or 3306,
+            "unix_socket": query.get("unix_socket"),
+            "user": url.user,
+            "password": url.password or "",
+            "db": url.path.strip("/"),
+            "charset": "utf8mb4",
+            "autocommit": True,  # an explicit BEGIN is then the only way into a transaction
+            "cursorclass": Cursor,
+            "client_flag": CLIENT.FOUND_ROWS,  # fencing counts rows that matched, not rows that changed
+            "ssl": ssl.create_default_context(cafile=query.get("ssl_ca"))
+            if "ssl" in query or "ssl_ca" in query
+            else None,
+            # connect_timeout stays None: the driver's own ends before the greeting and nests a wait_for
+        }
+
+    async def _connect(self) -> Any:
+        connection = await aiomysql.connect(**self._address())
+        connection.mailerd_born = connection.mailerd_used = time.monotonic()
+        connection.mailerd_packet = 1 << 20
+        connection.mailerd_transport = connection._writer.transport
+        self._live.add(connection)
+        try:
+            cursor = await connection.cursor()
+            await cursor.execute("SELECT @@max_allowed_packet, VERSION()")
+            connection.mailerd_packet, self.version = await cursor.fetchone()
+            for statement in self._session(self.version):
+                await cursor.execute(statement)
+        except BaseException:
+            self._abort(connection)
+            raise
+        return connection
+
+    def _session(self, version: str) -> list[str]:
+        # The order of the limits: lock wait < statement < the caller's bound, so that the server gives up first.
+        bound = self._settings.statement_timeout
+        lock = max(1, min(3, int(bound / 4)))
+        settings = (
+            f"SET SESSION time_zone = '+00:00', innodb_lock_wait_timeout = {lock}, lock_wait_timeout = {lock + 2}, "
+            "wait_timeout = 600, net_write_timeout = 10, "
+            "sql_mode = 'STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION', "
+        )
+        if "mariadb" in version.lower():
+            # idle_transaction_timeout ends the locks of a daemon that has vanished from the network
+            settings += f"max_statement_time = {bound * 0.8:g}, idle_transaction_timeout = {max(5, int(bound))}"
+        else:
+            settings += f"max_execution_time = {int(bound * 800)}"
+        return ["SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED", settings]
+
+    def _put(self, connection: Any, *, clean: bool, phase: _Phase) -> None:
+        result = connection._result
+        pending = result is not None and (result.has_next or result.unbuffered_active)
+        if clean and not connection.closed and not connection.get_transaction_status() and not pending:
+            connection.mailerd_used = time.monotonic()
+            self._idle.append(connection)
+            return
+        self._abort(connection)
+        if phase.name in {"begin", "work"}:
+            # The server runs an abandoned statement to its end and keeps its locks. Never in the commit phase:
+            # that one shall finish.
+            task = asyncio.get_running_loop().create_task(self._kill(connection.thread_id()))
+            self._kills.add(task)
+            task.add_done_callback(self._kills.discard)
+
+    def _abort(self, connection: Any) -> None:
+        self._live.discard(connection)
+        connection.mailerd_transport.abort()  # close() alone would wait until its write buffer has drained
+        connection.close()
+
+    async def _kill(self, thread: int) -> None:
+        try:
+            async with asyncio.timeout(self._settings.connect_timeout):
+                connection = await aiomysql.connect(**self._address())
+                connection.mailerd_packet = 1 << 20
+                try:
+                    await (await connection.cursor()).execute("KILL %s", (thread,))
+                finally:
+                    connection._writer.transport.abort()
+                    connection.close()
+        except (MySQLError, OSError, EOFError, TimeoutError) as error:
+            if errnos.number(error) != 1094:  # no such thread: it has gone by itself
+                self._events.kill_failed(thread=thread, cause=str(error) or type(error).__name__)
+
+    @property
+    def connections(self) -> int:
+        """Live connections, idle or in use."""
+        return len(self._live)
+
+    async def close(self) -> None:
+        """Drop every connection at once; what is in use fails."""
+        for task in self._kills:
+            task.cancel()
+        for connection in list(self._live):
+            self._abort(connection)
+        self._idle.clear()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0)  # the transports close in the loop's next turn

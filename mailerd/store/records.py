@@ -1,0 +1,272 @@
+"""Recording: what was learnt about letters, many in one commit, each row fenced by its id, its token and its state.
+
+Every statement here writes values, never differences, so that repeating it is harmless.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+from mailerd.core.claims import HandedOver, Outcome, Record
+from mailerd.core.states import Change, JobStatus, State, after
+from mailerd.store.database import Database
+from mailerd.store.pool import Cursor
+
+# The fence: the row is written only while it is in the state and under the token of the worker that writes.
+_FENCE: Final = "WHERE r.id = v.id AND r.claim_token = v.token AND r.status = 'sending'"
+
+_HAND_OVER: Final = f"""
+UPDATE (%s) v STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = v.id
+   SET r.mode = v.mode, r.draft_id = v.draft_id, r.thread_id = v.thread_id, r.updated_at = UTC_TIMESTAMP(6) {_FENCE}"""
+_HAND_OVER_ROW: Final = ("id", "token", "mode", "draft_id", "thread_id")
+
+# A failed letter forgets its draft, which is deleted: were it tried again, a draft that is gone would look like sent.
+# `wait` is NULL for what has come to its end. For `unsure` it is the time of the first look (lease_until), else due_at.
+_OUTCOME: Final = f"""
+UPDATE (%s) v STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = v.id
+   SET r.status = v.status, r.attempts = v.attempts, r.error = v.error, r.claim_token = NULL,
+       r.message_id = COALESCE(v.message_id, r.message_id), r.thread_id = COALESCE(v.thread_id, r.thread_id),
+       r.sent_at = IF(v.status = 'sent', UTC_TIMESTAMP(6), NULL),
+       r.due_at = IF(v.status = 'waiting', UTC_TIMESTAMP(6) + INTERVAL v.wait MICROSECOND, r.due_at),
+       r.lease_until = IF(v.status = 'unsure', UTC_TIMESTAMP(6) + INTERVAL v.wait MICROSECOND, NULL),
+       r.mode = IF(v.status = 'waiting' AND r.draft_id IS NULL, NULL, r.mode), r.looks = 0,
+       r.draft_id = IF(v.status = 'failed', NULL, r.draft_id), r.updated_at = UTC_TIMESTAMP(6) {_FENCE}"""
+_OUTCOME_ROW: Final = ("id", "token", "status", "attempts", "error", "message_id", "thread_id", "wait")
+
+_ATTEMPT: Final = """
+INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, draft_id, message_id, error, at)
+VALUES %s ON DUPLICATE KEY UPDATE recipient_id = VALUES(recipient_id)"""
+
+# A worker whose lease has gone still knows what Google answered: that is used, never overwritten.
+_LATE: Final = """
+UPDATE job_recipients FORCE INDEX (PRIMARY)
+   SET status = %s, message_id = %s, error = NULL, claim_token = NULL, lease_until = NULL,
+       sent_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
+ WHERE id = %s AND status = %s AND attempts = %s"""
+
+_WAKE_JOB: Final = """
+UPDATE jobs FORCE INDEX (PRIMARY)
+   SET turn_at = LEAST(COALESCE(turn_at, '9999-12-31'), UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND)
+ WHERE id = %s AND status IN ('queued', 'sending')"""
+_WAKE_SENDER: Final = """
+UPDATE senders FORCE INDEX (PRIMARY)
+   SET turn_at = LEAST(COALESCE(turn_at, '9999-12-31'), UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND) WHERE email = %s"""
+_PAUSE: Final = """
+UPDATE senders FORCE INDEX (PRIMARY)
+   SET paused_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND, pause_cause = %s, pause_reason = %s, pauses = %s
+ WHERE email = %s AND COALESCE(paused_until, '1970-01-01') < UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND"""
+_UNPAUSE: Final = "UPDATE senders FORCE INDEX (PRIMARY) SET pauses = 0 WHERE email IN %s AND pauses > 0"
+_REFUND: Final = """
+UPDATE sender_hours SET letters = letters - LEAST(letters, %s)
+ WHERE sender_email = %s ORDER BY hour DESC LIMIT 1"""
+
+_FINISHED: Final = """
+SELECT j.id FROM jobs j FORCE INDEX (PRIMARY)
+ WHERE j.id IN %s AND j.status IN ('queued', 'sending')
+   AND NOT EXISTS (SELECT 1 FROM job_recipients r WHERE r.job_id = j.id AND r.status = 'waiting')
+   AND NOT EXISTS (SELECT 1 FROM job_recipients r WHERE r.job_id = j.id AND r.status = 'sending')
+   AND NOT EXISTS (SELECT 1 FROM job_recipients r WHERE r.job_id = j.id AND r.status = 'unsure')"""
+_COUNTS: Final = "SELECT status, COUNT(*) FROM job_recipients WHERE job_id = %s GROUP BY status"
+_FINISH: Final = """
+UPDATE jobs FORCE INDEX (PRIMARY) SET status = %s, finished_at = UTC_TIMESTAMP(6), turn_at = NULL
+ WHERE id = %s AND status IN ('queued', 'sending') AND total = %s"""
+_TOOK: Final = (
+    "SELECT TIMESTAMPDIFF(MICROSECOND, COALESCE(started_at, created_at), finished_at) FROM jobs WHERE id = %s"
+)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A job that has come to its end."""
+
+    id: str
+    sent: int
+    failed: int
+    cancelled: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Records:
+    """Writes what one daemon learnt."""
+
+    database: Database
+    daemon_id: str
+
+    async def record(self, cursor: Cursor, records: Sequence[Record], *, repeated: bool) -> list[bool]:
+        """Write them all; for each, whether the row took it.
+
+        `repeated`: an earlier try may have been committed, and then its own log of attempts tells what it did.
+        """
+        handed = [record for record in records if isinstance(record, HandedOver)]
+        outcomes = [record for record in records if isinstance(record, Outcome)]
+        kept: dict[int, bool] = {}
+        if handed:
+            kept |= await self._fenced(cursor, _HAND_OVER, _HAND_OVER_ROW, [_handed_row(one) for one in handed])
+        if outcomes:
+            fresh = await self._fenced(cursor, _OUTCOME, _OUTCOME_ROW, [_outcome_row(one) for one in outcomes])
+            before = await self._logged(cursor, outcomes) if repeated else {}
+            kept |= {id_: applied or before.get(id_, False) for id_, applied in fresh.items()}
+            await self._log(cursor, outcomes, fresh)
+            await self._late(cursor, [one for one in outcomes if not kept[one.letter.id]])
+            # What an earlier try committed had its consequences in the same commit.
+            await self._consequences(cursor, [one for one in outcomes if fresh[one.letter.id]])
+        return [kept[record.letter.id] for record in records]
+
+    async def _fenced(
+        self, cursor: Cursor, statement: str, names: Sequence[str], rows: list[tuple[Any, ...]]
+    ) -> dict[int, bool]:
+        """One statement for all; where some row did not match, one by one, to learn which."""
+        await cursor.execute("SAVEPOINT fence")
+        if await _update(cursor, statement, names, rows) == len(rows):
+            return {row[0]: True for row in rows}
+        await cursor.execute("ROLLBACK TO SAVEPOINT fence")
+        return {row[0]: await _update(cursor, statement, names, [row]) == 1 for row in rows}
+
+    async def _logged(self, cursor: Cursor, outcomes: Sequence[Outcome]) -> dict[int, bool]:
+        known: dict[int, bool] = {}
+        for one in outcomes:
+            await cursor.execute(
+                "SELECT applied FROM attempts WHERE recipient_id = %s AND claim_token = %s AND event = %s",
+                (one.letter.id, one.letter.token, one.decision.change.value),
+            )
+            if row := await cursor.fetchone():
+                known[one.letter.id] = bool(row[0])
+        return known
+
+    async def _log(self, cursor: Cursor, outcomes: Sequence[Outcome], applied: dict[int, bool]) -> None:
+        values = [
+            (
+                one.letter.id, one.letter.attempt, one.letter.token, self.daemon_id, one.decision.change.value,
+                int(applied[one.letter.id]), one.letter.draft_id, one.decision.message_id, _short(one.decision.error),
+            )
+            for one in outcomes
+        ]  # fmt: skip
+        row = "(" + ", ".join(["%s"] * 9) + ", UTC_TIMESTAMP(6))"
+        await cursor.execute(_ATTEMPT % ", ".join([row] * len(values)), [value for one in values for value in one])
+
+    async def _late(self, cursor: Cursor, outcomes: Sequence[Outcome]) -> None:
+        found = after(State.UNSURE, Change.FOUND).value
+        for one in outcomes:
+            if one.decision.change is Change.SENT:
+                known = (found, one.decision.message_id, one.letter.id, State.UNSURE.value, one.letter.attempt)
+                await cursor.execute(_LATE, known)
+
+    async def _consequences(self, cursor: Cursor, outcomes: Sequence[Outcome]) -> None:
+        await self._wake(cursor, outcomes)
+        await self._ledger(cursor, outcomes)
+
+    async def _wake(self, cursor: Cursor, outcomes: Iterable[Outcome]) -> None:
+        jobs: dict[str, int] = {}
+        senders: dict[str, int] = {}
+        for one in outcomes:
+            if one.decision.change in {Change.DEFERRED, Change.RELEASED}:
+                wait = micros(one.decision.wait)
+                jobs[one.letter.job_id] = min(wait, jobs.get(one.letter.job_id, wait))
+                senders[one.letter.sender] = min(wait, senders.get(one.letter.sender, wait))
+        await wake(cursor, jobs=jobs, senders=senders)
+
+    async def _ledger(self, cursor: Cursor, outcomes: Sequence[Outcome]) -> None:
+        refunds: dict[str, int] = {}
+        for one in outcomes:
+            if one.decision.change is Change.RELEASED:
+                refunds[one.letter.sender] = refunds.get(one.letter.sender, 0) + 1
+        for sender, letters in sorted(refunds.items()):
+            await cursor.execute(_REFUND, (letters, sender))
+        worked = sorted({o.letter.sender for o in outcomes if o.decision.change is Change.SENT and o.letter.pauses})
+        if worked:
+            await cursor.execute(_UNPAUSE, (tuple(worked),))
+        pauses = {o.letter.sender: (o.decision.pause, o.letter.pauses) for o in outcomes if o.decision.pause}
+        for sender, (pause, before) in sorted(pauses.items()):
+            wait = micros(pause.wait)
+            await cursor.execute(_PAUSE, (wait, pause.cause.value, _short(pause.reason, 500), before + 1, sender, wait))
+
+    async def finish(self, jobs: Iterable[str]) -> list[Finished]:
+        """Complete those of `jobs` in which nothing is open any more and whose counts add up.
+
+        Its own transaction, after the outcomes were committed: whichever daemon looks last sees them all.
+
+        Raises:
+            DatabaseError: not done; the rescue's sweep does it later.
+        """
+        ids = tuple(sorted(set(jobs)))
+        return await self.database.transaction(lambda cursor: self._finish(cursor, ids), what="finish jobs")
+
+    async def _finish(self, cursor: Cursor, ids: tuple[str, ...]) -> list[Finished]:
+        await cursor.execute(_FINISHED, (ids,))
+        done = []
+        for (job,) in await cursor.fetchall():
+            await cursor.execute(_COUNTS, (job,))
+            counts = dict(await cursor.fetchall())
+            await cursor.execute(_FINISH, (JobStatus.COMPLETED.value, job, sum(counts.values())))
+            if cursor.rowcount == 1:
+                await cursor.execute(_TOOK, (job,))
+                seconds = ((await cursor.fetchone())[0] or 0) / 1e6
+                done.append(
+                    Finished(
+                        id=job, sent=counts.get("sent", 0), failed=counts.get("failed", 0),
+                        cancelled=counts.get("cancelled", 0), seconds=seconds,
+                    )
+                )  # fmt: skip
+        return done
+
+    async def settled(self, job: str) -> int:
+        """How many of a job's recipients have come to their end.
+
+        Raises:
+            DatabaseError: it cannot be told.
+        """
+
+        async def work(cursor: Cursor) -> int:
+            await cursor.execute(
+                "SELECT COUNT(*) FROM job_recipients WHERE job_id = %s AND status IN ('sent', 'failed', 'cancelled')",
+                (job,),
+            )
+            return int((await cursor.fetchone())[0])
+
+        return await self.database.transaction(work, what="count what is settled", read_only=True)
+
+
+async def wake(cursor: Cursor, *, jobs: dict[str, int], senders: dict[str, int]) -> None:
+    """Make sure that a claim looks at these not later than in so many microseconds; always jobs first, then senders."""
+    for job, wait in sorted(jobs.items()):
+        await cursor.execute(_WAKE_JOB, (wait, job))
+    for sender, wait in sorted(senders.items()):
+        await cursor.execute(_WAKE_SENDER, (wait, sender))
+
+
+async def _update(cursor: Cursor, statement: str, names: Sequence[str], rows: list[tuple[Any, ...]]) -> int:
+    first = "SELECT " + ", ".join(f"%s {name}" for name in names)
+    rest = "SELECT " + ", ".join(["%s"] * len(names))
+    values = " UNION ALL ".join([first, *[rest] * (len(rows) - 1)])
+    await cursor.execute(statement % values, [value for row in rows for value in row])
+    return int(cursor.rowcount)
+
+
+def _handed_row(one: HandedOver) -> tuple[Any, ...]:
+    return (one.letter.id, one.letter.token, one.mode, one.draft_id, one.thread_id)
+
+
+def _outcome_row(one: Outcome) -> tuple[Any, ...]:
+    change, letter, decision = one.decision.change, one.letter, one.decision
+    attempts = letter.attempt - 1 if change is Change.RELEASED else letter.attempt
+    return (
+        letter.id,
+        letter.token,
+        after(State.SENDING, change).value,
+        attempts,
+        _short(decision.error),
+        decision.message_id,
+        decision.thread_id,
+        micros(decision.wait),
+    )
+
+
+def _short(text: str | None, limit: int = 1000) -> str | None:
+    return text if text is None or len(text) <= limit else text[: limit - 1] + "…"
+
+
+def micros(wait: timedelta) -> int:
+    """Whole microseconds: what INTERVAL takes."""
+    return wait // timedelta(microseconds=1)

@@ -1,0 +1,264 @@
+"""What the rescue reads and writes: lapsed leases, doubts that are due for a look, jobs that nobody finished."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, timedelta
+from typing import Any, Final
+
+from mailerd.clock import new_id
+from mailerd.core.claims import Doubt, Lapsed
+from mailerd.core.states import Change, State, after
+from mailerd.store.database import Database
+from mailerd.store.pool import Cursor
+from mailerd.store.records import micros, wake
+
+_DUE: Final = """
+SELECT id, status FROM job_recipients FORCE INDEX (lease)
+ WHERE lease_until < UTC_TIMESTAMP(6) ORDER BY lease_until, id LIMIT %s FOR UPDATE SKIP LOCKED"""
+
+_READ: Final = """
+SELECT r.id, r.job_id, r.seq, j.sender_email, r.to_email, r.attempts, r.daemon_id, r.looks, r.mode, r.draft_id,
+       r.thread_id, r.claim_token, j.created_at
+  FROM job_recipients r FORCE INDEX (PRIMARY) JOIN jobs j ON j.id = r.job_id WHERE r.id IN %s ORDER BY r.id"""
+
+# `lease_until < now` once more: between the look and the write the owner may have renewed.
+_LAPSE: Final = """
+UPDATE job_recipients FORCE INDEX (PRIMARY)
+   SET status = %s, claim_token = NULL, looks = 0,
+       lease_until = IF(%s = 'unsure', UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND, NULL),
+       error = %s, due_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
+ WHERE id = %s AND claim_token = %s AND status = 'sending' AND lease_until < UTC_TIMESTAMP(6)"""
+
+_TAKE: Final = """
+UPDATE job_recipients FORCE INDEX (PRIMARY)
+   SET claim_token = %s, daemon_id = %s, lease_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND
+ WHERE id IN %s AND status = 'unsure' AND lease_until < UTC_TIMESTAMP(6)"""
+
+_SETTLE: Final = """
+UPDATE job_recipients FORCE INDEX (PRIMARY)
+   SET status = %s, claim_token = NULL, looks = %s, error = %s, message_id = COALESCE(%s, message_id),
+       lease_until = IF(%s IS NULL, NULL, UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND),
+       sent_at = IF(%s = 'sent', UTC_TIMESTAMP(6), NULL), mode = IF(%s = 'waiting' AND draft_id IS NULL, NULL, mode),
+       due_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
+ WHERE id = %s AND claim_token = %s AND status = 'unsure'"""
+
+_KNOWN: Final = """
+SELECT recipient_id, message_id FROM attempts WHERE recipient_id IN %s AND event = 'sent' AND message_id IS NOT NULL"""
+
+_LOG: Final = """
+INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, draft_id, message_id, error, at)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6))
+    ON DUPLICATE KEY UPDATE recipient_id = VALUES(recipient_id)"""
+
+_RENEW: Final = """
+UPDATE job_recipients FORCE INDEX (PRIMARY) SET lease_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND
+ WHERE id IN %s AND claim_token IN %s AND status = 'sending'"""
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What a look found: a change, or None for still unsure."""
+
+    doubt: Doubt
+    change: Change | None
+    error: str | None = None
+    message_id: str | None = None
+    look_again: timedelta | None = None
+    """None with no change: nobody looks again by itself."""
+
+
+@dataclass(frozen=True)
+class Rescues:
+    """Rescues for one daemon."""
+
+    database: Database
+    daemon_id: str
+    in_flight: timedelta
+    look_lease: timedelta
+    max_attempts: int
+
+    async def due(self, limit: int = 100) -> tuple[list[Lapsed], list[Doubt]]:
+        """Rows whose lease lapsed, already put right, and doubts taken for a look.
+
+        Raises:
+            DatabaseError: nothing was done.
+        """
+        token = new_id()
+        return await self.database.transaction(lambda cursor: self._due(cursor, token, limit), what="rescue")
+
+    async def _due(self, cursor: Cursor, token: str, limit: int) -> tuple[list[Lapsed], list[Doubt]]:
+        await cursor.execute(_DUE, (limit,))
+        states = dict(await cursor.fetchall())
+        if not states:
+            return [], []
+        await cursor.execute(_READ, (tuple(states),))
+        rows = await cursor.fetchall()
+        lapsed = [await self._lapse(cursor, row) for row in rows if states[row[0]] == State.SENDING.value]
+        found = [one for one in lapsed if one is not None]
+        again = [one for one in found if not one.handed_over and not one.given_up]
+        await wake(cursor, jobs={one.job_id: 0 for one in again}, senders={one.sender: 0 for one in again})
+        doubts = await self._take(cursor, token, [row for row in rows if states[row[0]] == State.UNSURE.value])
+        return found, doubts
+
+    async def _lapse(self, cursor: Cursor, row: Sequence[Any]) -> Lapsed | None:
+        id_, job, _, sender, to, attempts, daemon, _, mode, draft, _, token, _ = row
+        handed = draft is not None or mode == "direct"
+        given_up = not handed and attempts >= self.max_attempts
+        change = Change.LOST if handed else Change.FAILED if given_up else Change.DEFERRED
+        status = after(State.SENDING, change).value
+        error = f"the lease of daemon {daemon} ran out at attempt {attempts}: it died, was paused or lost the database"
+        await cursor.execute(_LAPSE, (status, status, micros(self.in_flight), error, id_, token))
+        if cursor.rowcount != 1:
+            return None
+        await cursor.execute(
+            _LOG, (id_, attempts, token, self.daemon_id, "lapsed", 1, draft, None, f"{change.value}: {error}")
+        )
+        return Lapsed(
+            id=id_, job_id=job, sender=sender, to_email=to, attempt=attempts, daemon_id=daemon, handed_over=handed,
+            given_up=given_up,
+        )  # fmt: skip
+
+    async def _take(self, cursor: Cursor, token: str, rows: Sequence[Sequence[Any]]) -> list[Doubt]:
+        if not rows:
+            return []
+        ids = tuple(row[0] for row in rows)
+        await cursor.execute(_TAKE, (token, self.daemon_id, micros(self.look_lease), ids))
+        await cursor.execute(_KNOWN, (ids,))
+        known = dict(await cursor.fetchall())
+        await cursor.execute(_READ, (ids,))
+        held_rows = [row for row in await cursor.fetchall() if row[11] == token]
+        return [
+            Doubt(
+                id=id_, job_id=job, seq=seq, sender=sender, to_email=to, token=token, attempt=attempts, looks=looks,
+                mode=mode, draft_id=draft, thread_id=thread, known_message_id=known.get(id_),
+                since=since.replace(tzinfo=UTC),
+            )
+            for id_, job, seq, sender, to, attempts, _, looks, mode, draft, thread, _, since in held_rows
+        ]  # fmt: skip
+
+    async def settle(self, settled: Settled) -> bool:
+        """Write what a look found, fenced; whether the row took it.
+
+        Raises:
+            DatabaseError: not written; the row is looked at again when the look's lease lapses.
+        """
+        return await self.database.transaction(lambda cursor: self._settle(cursor, settled), what="settle")
+
+    async def _settle(self, cursor: Cursor, it: Settled) -> bool:
+        doubt = it.doubt
+        status = after(State.UNSURE, it.change).value if it.change else State.UNSURE.value
+        wait = micros(it.look_again) if it.look_again is not None else None
+        looks = doubt.looks + 1
+        await cursor.execute(
+            _SETTLE, (status, looks, it.error, it.message_id, wait, wait or 0, status, status, doubt.id, doubt.token)
+        )
+        applied = bool(cursor.rowcount == 1)
+        if it.change:
+            await cursor.execute(
+                _LOG,
+                (
+                    doubt.id, doubt.attempt, doubt.token, self.daemon_id, it.change.value, int(applied),
+                    doubt.draft_id, it.message_id, it.error,
+                ),
+            )  # fmt: skip
+        if applied and it.change is Change.MISSING:
+            await wake(cursor, jobs={doubt.job_id: 0}, senders={doubt.sender: 0})
+        return applied
+
+    async def renew(self, held: Iterable[tuple[int, str]], *, lease: timedelta) -> set[int]:
+        """Prolong the leases of (id, token) pairs by the database's clock; the ids that are still held.
+
+        Raises:
+            DatabaseError: nothing was prolonged, or in doubt: count on the old end.
+        """
+        pairs = tuple(held)
+        ids = tuple(id_ for id_, _ in pairs)
+        tokens = tuple({token for _, token in pairs})
+
+        async def work(cursor: Cursor) -> set[int]:
+            await cursor.execute(_RENEW, (micros(lease), ids, tokens))
+            if cursor.rowcount == len(ids):
+                return set(ids)
+            await cursor.execute(
+                "SELECT id, claim_token FROM job_recipients FORCE INDEX (PRIMARY) "
+                "WHERE id IN %s AND status = 'sending'",
+                (ids,),
+            )
+            return {id_ for id_, token in await cursor.fetchall() if (id_, token) in pairs}
+
+        return await self.database.transaction(work, what="renew leases")
+
+    async def drafting_senders(self) -> list[str]:
+        """Senders whose mailbox may hold drafts of ours that nobody needs: those with a job of the last two days.
+
+        Raises:
+            DatabaseError: it cannot be told.
+        """
+
+        async def work(cursor: Cursor) -> list[str]:
+            await cursor.execute(
+                "SELECT DISTINCT sender_email FROM jobs "
+                "WHERE finished_at IS NULL OR finished_at > UTC_TIMESTAMP(6) - INTERVAL 2 DAY"
+            )
+            return [row[0] for row in await cursor.fetchall()]
+
+        return await self.database.transaction(work, what="find senders with drafts", read_only=True)
+
+    async def own_drafts(self, drafts: Sequence[str], *, sender: str) -> set[str]:
+        """Those of `drafts` that open rows of this sender know as theirs.
+
+        Raises:
+            DatabaseError: it cannot be told.
+        """
+
+        async def work(cursor: Cursor) -> set[str]:
+            await cursor.execute(
+                "SELECT r.draft_id FROM jobs j JOIN job_recipients r FORCE INDEX (claim) ON r.job_id = j.id "
+                "AND r.status IN ('waiting', 'sending', 'unsure') "
+                "WHERE j.sender_email = %s AND j.status IN ('queued', 'sending', 'paused') AND r.draft_id IN %s",
+                (sender, tuple(drafts)),
+            )
+            return {row[0] for row in await cursor.fetchall()}
+
+        return await self.database.transaction(work, what="find own drafts", read_only=True)
+
+    async def is_orphan(self, *, job: str, seq: int, draft: str) -> bool | None:
+        """Whether nobody will ever need `draft` of this letter; None: the letter is not of this database.
+
+        While the row is `sending`, its worker may be about to record the draft. Once it is anything else, whoever made
+        a draft that is not on the row has lost the token that it would need to record it.
+
+        Raises:
+            DatabaseError: it cannot be told.
+        """
+
+        async def work(cursor: Cursor) -> bool | None:
+            await cursor.execute(
+                "SELECT status, draft_id FROM job_recipients WHERE job_id = %s AND seq = %s", (job, seq)
+            )
+            if (row := await cursor.fetchone()) is None:
+                return None
+            status, known = row
+            if status in {State.FAILED.value, State.CANCELLED.value}:
+                return True
+            return bool(status != State.SENDING.value and known != draft)
+
+        return await self.database.transaction(work, what="look up a draft", read_only=True)
+
+    async def unfinished(self, limit: int = 200) -> list[str]:
+        """Jobs in which nothing is open and which nobody completed: their daemon died between the two commits.
+
+        Raises:
+            DatabaseError: it cannot be told.
+        """
+
+        async def work(cursor: Cursor) -> list[str]:
+            await cursor.execute(
+                "SELECT j.id FROM jobs j WHERE j.status IN ('queued', 'sending') AND NOT EXISTS ("
+                "SELECT 1 FROM job_recipients r WHERE r.job_id = j.id AND r.status IN ('waiting', 'sending', 'unsure')"
+                ") LIMIT %s",
+                (limit,),
+            )
+            return [row[0] for row in await cursor.fetchall()]
+
+        return await self.database.transaction(work, what="find unfinished jobs", read_only=True)

@@ -1,0 +1,149 @@
+"""What the rescue does to rows: by the database's clock, re-checked, fenced."""
+
+from datetime import timedelta
+
+from mailerd.core.claims import HandedOver, Outcome
+from mailerd.core.decisions import Decision
+from mailerd.core.states import Change
+from mailerd.store.database import Database
+from mailerd.store.rescues import Rescues, Settled
+from tests.store.test_claims import claims
+from tests.store.test_records import LOST, SENT, one_letter, row, write
+from tests.support.rows import post, query, states
+
+LAPSE = "UPDATE job_recipients SET lease_until = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND WHERE lease_until IS NOT NULL"
+
+
+def rescues(database: Database, *, max_attempts: int = 5) -> Rescues:
+    minute = timedelta(minutes=1)
+    return Rescues(database, "D2", in_flight=minute, look_lease=minute, max_attempts=max_attempts)
+
+
+async def test_a_running_lease_is_left_alone(database: Database) -> None:
+    await one_letter(database)
+    assert await rescues(database).due() == ([], [])
+
+
+async def test_a_lapsed_claim_that_never_reached_google_is_sent_again(database: Database) -> None:
+    letter = await one_letter(database)
+    await query(database, LAPSE)
+    ((lapsed,), doubts) = await rescues(database).due()
+    assert (lapsed.id, lapsed.handed_over, lapsed.daemon_id, doubts) == (letter.id, False, "D1", [])
+    (again,) = (await claims(database).claim(1)).letters
+    assert again.attempt == 2
+
+
+async def test_a_lapsed_claim_with_a_draft_is_unsure_and_rests_until_nothing_is_in_flight(database: Database) -> None:
+    letter = await one_letter(database)
+    await write(database, HandedOver(letter, "draft", "d1", "t1"))
+    await query(database, LAPSE)
+    ((lapsed,), doubts) = await rescues(database).due()
+    assert lapsed.handed_over
+    assert doubts == []
+    ((status, left),) = await query(
+        database, "SELECT status, TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(6), lease_until) FROM job_recipients"
+    )
+    assert (status, left) == ("unsure", 59)
+    assert await rescues(database).due() == ([], [])
+
+
+async def test_a_letter_that_kills_its_daemon_every_time_is_given_up(database: Database) -> None:
+    job = await post(database, recipients=1)
+    for _ in range(3):
+        assert len((await claims(database).claim(1)).letters) == 1
+        await query(database, LAPSE)
+        await rescues(database, max_attempts=3).due()
+    assert await states(database, job) == {"failed": 1}
+
+
+async def test_a_doubt_is_taken_by_one_rescue_only_and_settled_under_its_token(database: Database) -> None:
+    letter = await one_letter(database)
+    await write(
+        database,
+        HandedOver(letter, "draft", "d1", "t1"),
+    )
+    await write(database, Outcome(letter, LOST))
+    await query(database, LAPSE)
+    it = rescues(database)
+    (_, (doubt,)) = await it.due()
+    assert (doubt.draft_id, doubt.thread_id, doubt.mode, doubt.looks) == ("d1", "t1", "draft", 0)
+    assert await it.due() == ([], [])
+    await query(database, LAPSE)
+    (_, (second,)) = await it.due()  # the first looker was too slow, and another one took over
+    assert not await it.settle(Settled(doubt, Change.MISSING))
+    assert await it.settle(Settled(second, Change.FOUND, message_id="m7"))
+    assert await row(database, letter, "status", "message_id", "lease_until") == ("sent", "m7", None)
+
+
+async def test_a_missing_letter_is_claimed_again_with_the_same_draft(database: Database) -> None:
+    letter = await one_letter(database)
+    await write(database, HandedOver(letter, "draft", "d1", "t1"))
+    await write(database, Outcome(letter, LOST))
+    await query(database, LAPSE)
+    it = rescues(database)
+    (_, (doubt,)) = await it.due()
+    assert await it.settle(Settled(doubt, Change.MISSING))
+    (again,) = (await claims(database).claim(1)).letters
+    assert (again.draft_id, again.attempt) == ("d1", 2)
+
+
+async def test_a_look_that_failed_is_repeated_later(database: Database) -> None:
+    letter = await one_letter(database)
+    await write(database, HandedOver(letter, "draft", "d1", "t1"))
+    await write(database, Outcome(letter, LOST))
+    await query(database, LAPSE)
+    it = rescues(database)
+    (_, (doubt,)) = await it.due()
+    assert await it.settle(Settled(doubt, None, error="503", look_again=timedelta(seconds=30)))
+    ((status, looks, left),) = await query(
+        database, "SELECT status, looks, TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(6), lease_until) FROM job_recipients"
+    )
+    assert (status, looks, left) == ("unsure", 1, 29)
+
+
+async def test_what_a_fenced_off_worker_left_in_the_log_is_known_at_the_look(database: Database) -> None:
+    letter = await one_letter(database)
+    await write(database, HandedOver(letter, "draft", "d1", "t1"))
+    await query(database, "UPDATE job_recipients SET claim_token = REPEAT('Z', 26), attempts = 2")  # a successor has it
+    assert await write(database, Outcome(letter, SENT)) == [False]
+    await query(database, "UPDATE job_recipients SET status = 'unsure', claim_token = NULL")
+    await query(database, LAPSE)
+    (_, (doubt,)) = await rescues(database).due()
+    assert doubt.known_message_id == "m1"
+
+
+async def test_renewing_tells_which_leases_are_still_held(database: Database) -> None:
+    await post(database, recipients=2)
+    first, second = (await claims(database).claim(2)).letters
+    await write(database, Outcome(second, SENT))
+    held = [(first.id, first.token), (second.id, second.token)]
+    assert await rescues(database).renew(held, lease=timedelta(seconds=500)) == {first.id}
+    ((left,),) = await query(
+        database,
+        "SELECT TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(6), lease_until) FROM job_recipients WHERE status = 'sending'",
+    )
+    assert left > 490
+
+
+async def test_a_job_whose_daemon_died_before_finishing_it_is_found(database: Database) -> None:
+    job = await post(database, recipients=1)
+    await post(database, recipients=1)
+    for letter in (await claims(database).claim(1)).letters:
+        await write(database, Outcome(letter, Decision(Change.FAILED, error="no")))
+    assert await rescues(database).unfinished() == [job]
+
+
+async def test_a_draft_is_an_orphan_only_when_nobody_can_record_it_any_more(database: Database) -> None:
+    letter = await one_letter(database)
+    it = rescues(database)
+
+    async def orphan(draft: str) -> bool | None:
+        return await it.is_orphan(job=letter.job_id, seq=letter.seq, draft=draft)
+
+    assert await orphan("d1") is False  # its worker may be about to record it
+    await write(database, HandedOver(letter, "draft", "d1", "t1"))
+    await write(database, Outcome(letter, Decision(Change.DEFERRED, wait=timedelta(hours=1))))
+    assert await orphan("d1") is False
+    assert await orphan("d2") is True
+    assert await it.own_drafts(["d1", "d2"], sender="me@example.com") == {"d1"}
+    assert await it.is_orphan(job="0" * 26, seq=0, draft="d1") is None

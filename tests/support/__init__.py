@@ -1,0 +1,1 @@
+"""What several tests use: a recording of events, and jobs put into the database as the intake does."""

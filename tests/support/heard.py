@@ -1,0 +1,40 @@
+"""A recording of what was said, and waiting for it: tests wait for signals, they never sleep."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from mailerd.events.speech import Event
+
+
+class Heard:
+    """Takes events like the journal does."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, dict[str, Any]]] = []
+        self._more = asyncio.Event()
+
+    def __call__(self, event: Event, fields: Mapping[str, object], /) -> None:
+        event.en.format_map(fields)  # an event whose words do not fit its fields fails the test that hears it
+        event.zh.format_map(fields)
+        self.events.append((event.name, dict(fields)))
+        self._more.set()
+
+    def of(self, name: str) -> list[dict[str, Any]]:
+        """The fields of every event of that name."""
+        return [fields for event, fields in self.events if event == name]
+
+    def names(self) -> list[str]:
+        """The story."""
+        return [name for name, _ in self.events]
+
+    async def wait_for(self, name: str, *, times: int = 1, within: float = 20.0) -> dict[str, Any]:
+        """Until it was heard so often; its last fields."""
+        try:
+            async with asyncio.timeout(within):
+                while len(self.of(name)) < times:
+                    self._more.clear()
+                    await self._more.wait()
+        except TimeoutError:
+            raise AssertionError(f"{name} x {times} not heard within {within} s, but: {self.names()[-40:]}") from None
+        return self.of(name)[-1]

@@ -1,0 +1,54 @@
+"""Jobs as rows, without HTTP; and a look into the tables."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from mailerd.clock import new_id
+from mailerd.store.database import Database
+from mailerd.store.jobs import Jobs, NewJob, NewRecipient
+
+
+async def post(
+    database: Database,
+    *,
+    sender: str = "me@example.com",
+    recipients: int | Sequence[str] = 3,
+    priority: int = 0,
+    subject: str = "Hello {{ name }}",
+    text: str = "Dear {{ name }}",
+    variables: dict[str, object] | None = None,
+) -> str:
+    """A job, stored by the store's own door; its id."""
+    job = new_id()
+    names = [f"r{number}@example.org" for number in range(recipients)] if isinstance(recipients, int) else recipients
+    await Jobs(database, patience=10.0).accept(
+        NewJob(
+            id=job,
+            sender_email=sender,
+            subject=subject,
+            text=text,
+            html=None,
+            variables=json.dumps(variables or {}),
+            priority=priority,
+            recipients=[NewRecipient(email=name, name=name.partition("@")[0], variables=None) for name in names],
+        )
+    )
+    return job
+
+
+async def query(database: Database, statement: str, *values: object) -> list[tuple[Any, ...]]:
+    """Rows."""
+
+    async def work(cursor: Any) -> list[tuple[Any, ...]]:
+        await cursor.execute(statement, values or None)
+        return list(await cursor.fetchall())
+
+    return await database.transaction(work, what="look")
+
+
+async def states(database: Database, job: str) -> dict[str, int]:
+    """How many recipients are in which state."""
+    return dict(
+        await query(database, "SELECT status, COUNT(*) FROM job_recipients WHERE job_id = %s GROUP BY status", job)
+    )
