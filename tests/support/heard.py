@@ -28,7 +28,7 @@ class Heard:
         """The story."""
         return [name for name, _ in self.events]
 
-    async def wait_for(self, name: str, *, times: int = 1, within: float = 20.0) -> dict[str, Any]:
+    async def wait_for(self, name: str, *, times: int = 1, within: float = 10.0) -> dict[str, Any]:
         """Until it was heard so often; its last fields."""
         try:
             async with asyncio.timeout(within):
@@ -36,5 +36,5 @@ class Heard:
                     self._more.clear()
                     await self._more.wait()
         except TimeoutError:
-            raise AssertionError(f"{name} x {times} not heard within {within} s, but: {self.names()[-40:]}") from None
+            raise AssertionError(f"{name} x {times} not heard within {within} s, but: {self.events[-20:]}") from None
         return self.of(name)[-1]

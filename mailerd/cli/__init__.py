@@ -1,0 +1,40 @@
+"""The commands: every one takes --config, says what it did, and ends with 0 only when it did it."""
+
+import sys
+
+import typer
+
+from mailerd import __version__
+from mailerd.cli import daemon, keys, sandbox
+from mailerd.errors import ConfigurationError, MailerdError
+
+app = typer.Typer(
+    name="mailerd",
+    help="A mail daemon for your own Gmail and Google Workspace mailboxes.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("run")(daemon.run)
+app.command("migrate")(daemon.migrate)
+app.add_typer(keys.app, name="keys")
+app.command("sandbox")(sandbox.sandbox)
+
+
+@app.command("version")
+def version() -> None:
+    """Print the version."""
+    print(__version__)
+
+
+def main() -> None:
+    """Run a command; trouble that has a name is told in its own words, without a stack."""
+    try:
+        app()
+    except ConfigurationError as error:
+        print(f"mailerd: {error}", file=sys.stderr)
+        sys.exit(2)
+    except MailerdError as error:
+        print(f"mailerd: {error}", file=sys.stderr)
+        sys.exit(1)

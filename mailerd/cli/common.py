@@ -1,0 +1,47 @@
+"""What the commands share: the option --config, and how a command gets its settings, its voice and its loop."""
+
+import asyncio
+from collections.abc import Coroutine, Mapping
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from mailerd.config import LogSettings, Settings, load
+from mailerd.events.speech import Event
+from mailerd.journal import Journal
+
+T = TypeVar("T")
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", envvar="MAILERD_CONFIG", help="The TOML file; without it, the environment and .env."),
+]
+
+
+def settings(config: Path | None) -> Settings:
+    """The settings.
+
+    Raises:
+        ConfigurationError: they cannot be used.
+    """
+    return load(config)
+
+
+def quiet(settings: Settings) -> Journal:
+    """A voice for commands that print their own result: warnings and worse only, on stderr."""
+    return Journal(LogSettings(level="warning", format="text", language=settings.log.language))
+
+
+def silent(event: Event, fields: Mapping[str, object], /) -> None:
+    """Say nothing."""
+
+
+def in_loop(work: Coroutine[Any, Any, T]) -> T:
+    """Run to the end, on uvloop where there is one."""
+    try:
+        import uvloop  # noqa: PLC0415 - not on every platform
+    except ImportError:
+        return asyncio.run(work)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)

@@ -1,0 +1,232 @@
+"""The path of one letter: render, create the draft, record its id, send it, judge, decide, record.
+
+What a crash can cost is decided by the order of the lines here: nothing is sent whose hand-over is not durable first.
+"""
+
+import random
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Final, Protocol
+
+from mailerd.clock import Clock
+from mailerd.core.claims import HandedOver, Letter, Outcome
+from mailerd.core.decisions import Decision, Policy, decide
+from mailerd.core.replies import Accepted, Call, Reply, Unreachable
+from mailerd.core.states import Change
+from mailerd.core.verdicts import judge
+from mailerd.dispatch.hand import Hand
+from mailerd.dispatch.progress import Progress
+from mailerd.dispatch.reach import Reach
+from mailerd.dispatch.recorder import Recorder
+from mailerd.dispatch.workshop import Workshop
+from mailerd.errors import DatabaseError
+from mailerd.events.runner import RunnerEvents
+from mailerd.gmail import Mailbox
+from mailerd.letters import RenderError
+
+_LEASE_NEARLY_OVER: Final = "the claim is about to end: it is left to the next one"
+
+
+class Google(Protocol):
+    """What this part needs of the gmail door."""
+
+    async def authenticate(self, sender: str) -> Mailbox | Reply:
+        """The sender's mailbox, or why there is none."""
+
+    async def create_draft(self, sender: str, *, raw: bytes) -> Reply:
+        """drafts.create."""
+
+    async def send_draft(self, sender: str, *, draft_id: str) -> Reply:
+        """drafts.send."""
+
+    async def delete_draft(self, sender: str, *, draft_id: str) -> Reply:
+        """drafts.delete."""
+
+    async def send_message(self, sender: str, *, raw: bytes) -> Reply:
+        """messages.send."""
+
+
+@dataclass(frozen=True)
+class Path:
+    """Takes letters along their path; one object for all of them."""
+
+    google: Google
+    recorder: Recorder
+    workshop: Workshop
+    hand: Hand
+    reach: Reach
+    progress: Progress
+    policy: Policy
+    request_timeout: float
+    """Seconds that one call to Google may take."""
+    clock: Clock
+    events: RunnerEvents
+
+    async def deliver(self, letter: Letter) -> None:
+        """Bring one letter to a recorded outcome; whatever goes wrong with it stays with it."""
+        trip = _Trip(letter)
+        try:
+            await self._deliver(trip)
+        except Exception as error:  # noqa: BLE001 - a bug met by one letter must not stop the others
+            await self._broke(trip, error)
+        finally:
+            self.hand.put_down(letter)
+
+    async def _deliver(self, trip: "_Trip") -> None:
+        if decision := await self._attempt(trip):
+            await self._record(trip, decision)
+
+    async def _attempt(self, trip: "_Trip") -> Decision | None:
+        """What to write; None when the claim had ended before anything was sent."""
+        letter = trip.letter
+        if letter.attempt > self.policy.max_attempts:
+            return Decision(Change.FAILED, error=f"given up after {letter.attempt - 1} attempts")
+        mailbox = await self.google.authenticate(letter.sender)
+        if not isinstance(mailbox, Mailbox):
+            return self._judged(trip, Call.TOKEN, mailbox)
+        self.events.letter_started(
+            job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender, attempt=letter.attempt
+        )
+        if letter.draft_id is None:
+            try:
+                raw = await self.workshop.make(letter)
+            except (RenderError, ValueError) as error:
+                return Decision(Change.FAILED, error=f"the letter cannot be made: {error}")
+            if mailbox.mode == "direct":
+                return await self._send_directly(trip, raw)
+            if (early := await self._create_draft(trip, raw)) is not None:
+                return early
+        if trip.fenced_off:
+            return None
+        return await self._send_draft(trip)
+
+    async def _create_draft(self, trip: "_Trip", raw: bytes) -> Decision | None:
+        """None when the draft is there and its id is durable, or the claim has ended."""
+        if not self._time_for_a_call(trip):
+            return Decision(Change.RELEASED, error=_LEASE_NEARLY_OVER)
+        reply = await self.google.create_draft(trip.letter.sender, raw=raw)
+        if not isinstance(reply, Accepted):
+            return self._judged(trip, Call.DRAFTS_CREATE, reply)
+        self.reach.reached()
+        trip.letter = replace(trip.letter, draft_id=reply.id, thread_id=reply.thread_id or None)
+        # If the process dies before this is committed, nothing is sent and the draft is an orphan, found by its key.
+        await self._hand_over(trip, HandedOver(trip.letter, "draft", reply.id, reply.thread_id or None))
+        return None
+
+    async def _send_draft(self, trip: "_Trip") -> Decision:
+        if not self._time_for_a_call(trip):
+            return Decision(Change.RELEASED, error=_LEASE_NEARLY_OVER)
+        # If the process dies from here on, the row says which draft to look for: gone is sent, there is not sent.
+        trip.may_be_sent = True
+        reply = await self.google.send_draft(trip.letter.sender, draft_id=trip.letter.draft_id or "")
+        return self._judged(trip, Call.DRAFTS_SEND, reply)
+
+    async def _send_directly(self, trip: "_Trip", raw: bytes) -> Decision | None:
+        await self._hand_over(trip, HandedOver(trip.letter, "direct"))
+        if trip.fenced_off:
+            return None
+        if not self._time_for_a_call(trip):
+            return Decision(Change.RELEASED, error=_LEASE_NEARLY_OVER)
+        trip.may_be_sent = True
+        reply = await self.google.send_message(trip.letter.sender, raw=raw)
+        return self._judged(trip, Call.MESSAGES_SEND, reply)
+
+    async def _hand_over(self, trip: "_Trip", record: HandedOver) -> None:
+        if not await self.recorder.record(record):
+            # The draft is left where it is: only the rescue, which sees the row, can tell that nobody needs it.
+            trip.fenced_off = True
+            self._say_fenced_off(trip.letter, "the hand-over")
+
+    def _time_for_a_call(self, trip: "_Trip") -> bool:
+        return self.hand.may_call(trip.letter, seconds=self.request_timeout)
+
+    def _judged(self, trip: "_Trip", call: Call, reply: Reply) -> Decision:
+        if not isinstance(reply, Unreachable):
+            self.reach.reached()
+        return decide(
+            judge(call, reply),
+            reply,
+            attempt=trip.letter.attempt,
+            policy=self.policy,
+            now=self.clock.now(),
+            pauses=trip.letter.pauses,
+            chance=random.random(),  # noqa: S311 - jitter
+        )
+
+    async def _record(self, trip: "_Trip", decision: Decision) -> None:
+        letter = trip.letter
+        if decision.everybody:
+            self.reach.lost(decision.everybody)
+        if not await self.recorder.record(Outcome(letter, decision)):
+            self._say_fenced_off(letter, decision.change.value)
+            return
+        self._say(letter, decision)
+        if decision.change is Change.FAILED and letter.draft_id:
+            await self.google.delete_draft(letter.sender, draft_id=letter.draft_id)
+
+    async def _broke(self, trip: "_Trip", error: Exception) -> None:
+        letter = trip.letter
+        self.events.letter_broke(job=letter.job_id, recipient=letter.id, to=letter.to_email, error=error)
+        if isinstance(error, DatabaseError):
+            return  # the database refuses the record itself: the lease lapses and the rescue looks
+        if trip.may_be_sent:
+            decision = Decision(Change.LOST, error=f"unforeseen: {error!r}", wait=self.policy.in_flight)
+        else:
+            decision = Decision(Change.FAILED, error=f"unforeseen: {error!r}")
+        try:
+            await self._record(trip, decision)
+        except Exception as again:  # noqa: BLE001 - the lease lapses and the rescue looks
+            self.events.letter_broke(job=letter.job_id, recipient=letter.id, to=letter.to_email, error=again)
+
+    def _say_fenced_off(self, letter: Letter, change: str) -> None:
+        self.events.letter_fenced_off(job=letter.job_id, recipient=letter.id, to=letter.to_email, change=change)
+
+    def _say(self, letter: Letter, decision: Decision) -> None:
+        cause, say = decision.error or "", self.events
+        match decision.change:
+            case Change.SENT:
+                self.progress.sent += 1
+                done, total = self.progress.step(letter.job_id)
+                say.letter_sent(
+                    job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender,
+                    done=done, total=total, message_id=decision.message_id or "",
+                )  # fmt: skip
+            case Change.FAILED:
+                self.progress.failed += 1
+                done, total = self.progress.step(letter.job_id)
+                say.letter_failed(
+                    job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender,
+                    done=done, total=total, cause=cause,
+                )  # fmt: skip
+            case Change.DEFERRED:
+                say.letter_deferred(
+                    job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender,
+                    attempt=letter.attempt, again_in=_seconds(decision.wait), cause=cause,
+                )  # fmt: skip
+            case Change.LOST:
+                say.letter_unsure(
+                    job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender,
+                    cause=cause, look_in=_seconds(decision.wait),
+                )  # fmt: skip
+            case _:
+                say.letter_released(
+                    job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender, cause=cause
+                )
+        if decision.pause:
+            say.sender_paused(
+                sender=letter.sender, seconds=_seconds(decision.pause.wait), cause=decision.pause.cause.value,
+                reason=decision.pause.reason,
+            )  # fmt: skip
+
+
+@dataclass
+class _Trip:
+    """What is learnt on the way."""
+
+    letter: Letter
+    may_be_sent: bool = False
+    fenced_off: bool = False
+
+
+def _seconds(wait: timedelta) -> float:
+    return wait.total_seconds()

@@ -1,0 +1,116 @@
+"""Records what was learnt, many letters in one commit, repeated until it is written; the send never is."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, Protocol, TypeVar
+
+from mailerd.clock import Clock
+from mailerd.core.claims import HandedOver, Outcome, Record
+from mailerd.core.states import Change
+from mailerd.errors import DatabaseError
+from mailerd.events.runner import RunnerEvents
+from mailerd.store.database import Database
+from mailerd.store.pool import Cursor
+from mailerd.store.records import Finished
+
+T = TypeVar("T")
+
+_BATCH: Final = 100
+"""Records in one commit at most."""
+_ENDS: Final = frozenset({Change.SENT, Change.FAILED})
+
+
+class Writes(Protocol):
+    """What this part needs of the store."""
+
+    @property
+    def database(self) -> Database:
+        """Where it is written."""
+
+    async def record(self, cursor: Cursor, records: Sequence[Record], *, repeated: bool) -> list[bool]:
+        """Write; for each, whether the row took it."""
+
+    async def finish(self, jobs: set[str]) -> list[Finished]:
+        """Complete the jobs in which nothing is open."""
+
+
+class Recorder:
+    """One writer for all letters in hand: whoever records waits for the commit that holds it."""
+
+    def __init__(self, writes: Writes, *, clock: Clock, events: RunnerEvents) -> None:
+        self._writes = writes
+        self._clock = clock
+        self._events = events
+        self._queue: asyncio.Queue[tuple[Record, asyncio.Future[bool]]] = asyncio.Queue()
+        self._touched: set[str] = set()
+        self._ended = asyncio.Event()
+
+    async def record(self, record: HandedOver | Outcome) -> bool:
+        """Whether the row took it; False: the claim had ended, and somebody else decides about the letter.
+
+        Returns only when it is durable. A database that is away is waited for.
+
+        Raises:
+            DatabaseError: the database refused this very record, for a reason that no repetition cures.
+        """
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._queue.put_nowait((record, future))
+        return await future
+
+    async def run(self) -> None:
+        """Write what gathers while the last commit was on its way."""
+        while True:
+            batch = [await self._queue.get()]
+            while len(batch) < _BATCH and not self._queue.empty():
+                batch.append(self._queue.get_nowait())
+            await self._write(batch)
+
+    async def _write(self, batch: Sequence[tuple[Record, "asyncio.Future[bool]"]]) -> None:
+        records = [record for record, _ in batch]
+        try:
+            kept = await self._writes.database.insist(self._work(records), what=f"record {len(records)} letters")
+        except DatabaseError as error:
+            if len(batch) > 1:  # one of them is the poison: find it, and spare the others
+                for one in batch:
+                    await self._write([one])
+            elif not batch[0][1].done():
+                batch[0][1].set_exception(error)
+            return
+        for (record, future), took in zip(batch, kept, strict=True):
+            self._answer(record, future, took=took)
+
+    def _answer(self, record: Record, future: "asyncio.Future[bool]", *, took: bool) -> None:
+        if isinstance(record, Outcome) and record.decision.change in _ENDS:
+            self.touch(record.letter.job_id)
+        if not future.done():
+            future.set_result(took)
+
+    def _work(self, records: Sequence[Record]) -> Callable[[Cursor, bool], Awaitable[list[bool]]]:
+        async def work(cursor: Cursor, repeated: bool) -> list[bool]:  # noqa: FBT001 - `insist` gives it so
+            return await self._writes.record(cursor, records, repeated=repeated)
+
+        return work
+
+    def touch(self, job: str) -> None:
+        """Something of this job came to its end elsewhere: see whether the job has too."""
+        self._touched.add(job)
+        self._ended.set()
+
+    async def finish_forever(self) -> None:
+        """Complete jobs as their last letters come to their end."""
+        while True:
+            await self._ended.wait()
+            self._ended.clear()
+            jobs, self._touched = self._touched, set()
+            try:
+                finished = await self._writes.finish(jobs)
+            except DatabaseError as error:
+                self._touched |= jobs
+                self._events.step_failed(what="finishing jobs", again_in=1.0, error=error)
+                await self._clock.sleep(1.0)
+                self._ended.set()
+                continue
+            for job in finished:
+                self._events.job_finished(
+                    job=job.id, sent=job.sent, failed=job.failed, cancelled=job.cancelled, seconds=job.seconds
+                )

@@ -1,0 +1,164 @@
+"""The runner: a permit first, a claim last; the bell and the poll wake it, and it says that it is alive."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import ClassVar, Final, Protocol
+
+from mailerd.clock import Clock
+from mailerd.core.claims import Claim, Letter
+from mailerd.dispatch.hand import Hand
+from mailerd.dispatch.path import Path
+from mailerd.dispatch.progress import Progress
+from mailerd.dispatch.reach import Reach
+from mailerd.errors import DatabaseAwayError, DatabaseError
+from mailerd.events.runner import RunnerEvents
+
+_CLAIM_AT_MOST: Final = 100
+"""Letters of one claim."""
+_HEARTBEAT_POLLS: Final = 10
+_ALIVE_EVERY: Final = 60.0
+"""Seconds of silence at most at the level info."""
+_BACK_OFF: Final = (0.5, 5.0)
+"""Seconds: the first and the longest wait after a claim that failed."""
+
+
+class Claiming(Protocol):
+    """What this part needs of the store to claim."""
+
+    async def claim(self, want: int) -> Claim:
+        """Take at most so many due letters."""
+
+
+class Counting(Protocol):
+    """What this part needs of the store to tell progress."""
+
+    async def settled(self, job: str) -> int:
+        """How many recipients of a job have come to their end."""
+
+
+@dataclass
+class Runner:
+    """Claims letters while it has permits for them, and starts each on its path."""
+
+    claims: Claiming
+    counts: Counting
+    path: Path
+    hand: Hand
+    reach: Reach
+    progress: Progress
+    clock: Clock
+    events: RunnerEvents
+    daemon_id: str
+    poll_interval: float
+    concurrency: int
+    _bell: asyncio.Event = field(default_factory=asyncio.Event)
+    _polls: int = 0
+    _idle: int = 0
+    _told: float = 0.0
+    _failures: int = 0
+
+    _running: ClassVar["Runner | None"] = None
+
+    def ring(self) -> None:
+        """There is work: look now, not at the next poll."""
+        self._bell.set()
+
+    async def run(self, letters: asyncio.TaskGroup) -> None:
+        """Claim until cancelled; what is in hand then goes on in `letters`."""
+        if Runner._running is not None:
+            self.events.runner_already_running()
+            return
+        Runner._running = self
+        try:
+            self._told = self.clock.monotonic()
+            self.events.runner_started(
+                poll_interval=self.poll_interval, concurrency=self.concurrency, daemon=self.daemon_id
+            )
+            permits = asyncio.Semaphore(self.concurrency)
+            while True:
+                await self._turn(permits, letters)
+                self._say_alive()
+        finally:
+            Runner._running = None
+
+    async def _turn(self, permits: asyncio.Semaphore, letters: asyncio.TaskGroup) -> None:
+        want = await self._permits(permits)
+        taken = 0
+        try:
+            self._bell.clear()
+            claim = await self._claim(want)
+            if claim is not None:
+                await self._meet(claim)
+                for letter in claim.letters:
+                    letters.create_task(self._deliver(letter, permits))
+                    taken += 1
+        finally:
+            for _ in range(want - taken):
+                permits.release()
+        if claim is None:
+            await self._wait(min(_BACK_OFF[1], _BACK_OFF[0] * 2 ** min(self._failures, 6)))
+        elif taken < want:
+            self._idle = 0 if taken else self._idle + 1
+            await self._wait(self.poll_interval if claim.next_in is None else min(self.poll_interval, claim.next_in))
+
+    async def _permits(self, permits: asyncio.Semaphore) -> int:
+        """At least one; all that are free, or a single one while Google is out of reach."""
+        if rest := self.reach.seconds_left():
+            await self.clock.sleep(rest)
+        await permits.acquire()
+        most = 1 if self.reach.closed else _CLAIM_AT_MOST
+        want = 1
+        while want < most and not permits.locked():
+            await permits.acquire()
+            want += 1
+        return want
+
+    async def _claim(self, want: int) -> Claim | None:
+        """None when it failed; the store has said so, or this does."""
+        asked_at = self.clock.monotonic()
+        self._polls += 1
+        try:
+            claim = await self.claims.claim(want)
+        except DatabaseError as error:
+            self._failures += 1
+            if not isinstance(error, DatabaseAwayError):
+                self.events.step_failed(what="claiming", again_in=_BACK_OFF[0], error=error)
+            return None
+        self._failures = 0
+        self.hand.take(claim, asked_at=asked_at)
+        return claim
+
+    async def _meet(self, claim: Claim) -> None:
+        for job in claim.jobs:
+            if not self.progress.knows(job.id):
+                self.events.job_found(job=job.id, type=job.type, sender=job.sender, total=job.total)
+                try:
+                    settled = await self.counts.settled(job.id)
+                except DatabaseError as error:
+                    self.events.step_failed(what="counting progress", again_in=0.0, error=error)
+                    settled = 0
+                self.progress.found(job.id, settled=settled, total=job.total)
+        if claim.letters:
+            self.events.claimed(letters=len(claim.letters), jobs=len(claim.jobs), token=claim.token)
+
+    async def _deliver(self, letter: Letter, permits: asyncio.Semaphore) -> None:
+        try:
+            await self.path.deliver(letter)
+        finally:
+            permits.release()
+
+    async def _wait(self, seconds: float) -> None:
+        if self._idle and self._idle % _HEARTBEAT_POLLS == 0:
+            self.events.heartbeat(polls=self._polls, idle=self._idle, in_hand=len(self.hand))
+        try:
+            async with asyncio.timeout(seconds):
+                await self._bell.wait()
+        except TimeoutError:
+            return
+
+    def _say_alive(self) -> None:
+        if self.clock.monotonic() - self._told >= _ALIVE_EVERY:
+            self._told = self.clock.monotonic()
+            self.events.alive(
+                polls=self._polls, sent=self.progress.sent, failed=self.progress.failed, in_hand=len(self.hand)
+            )

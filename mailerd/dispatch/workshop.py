@@ -1,0 +1,72 @@
+"""Makes letters: a job's templates are read and compiled once and kept while the job is being sent."""
+
+import json
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mailerd.clock import Clock, new_id
+from mailerd.core.claims import Letter
+from mailerd.core.variables import merge
+from mailerd.letters import Envelope, Template, compose
+from mailerd.store.contents import contents
+from mailerd.store.database import Database
+
+_KEPT: Final = 256
+"""Jobs whose compiled templates are kept."""
+
+
+@dataclass(frozen=True)
+class _Job:
+    template: Template
+    variables: Mapping[str, Any]
+    sender_name: str | None
+    reply_to: str | None
+
+
+class Workshop:
+    """Letters as bytes."""
+
+    def __init__(self, database: Database, *, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._jobs: OrderedDict[str, _Job] = OrderedDict()
+
+    async def make(self, letter: Letter) -> bytes:
+        """The letter's RFC 5322 bytes.
+
+        Raises:
+            RenderError: the template does not work with this recipient's variables.
+            ValueError: a value cannot stand in its header.
+            DatabaseError: the job could not be read.
+        """
+        job = await self._job(letter.job_id)
+        own = json.loads(letter.variables) if letter.variables else {}
+        content = job.template.render(merge(job.variables, own, email=letter.to_email, name=letter.to_name))
+        envelope = Envelope(
+            sender_email=letter.sender,
+            sender_name=job.sender_name,
+            reply_to=job.reply_to,
+            to_email=letter.to_email,
+            to_name=letter.to_name,
+            key=letter.key,
+        )
+        domain = letter.sender.rpartition("@")[2]
+        return compose(content, envelope, date=self._clock.now(), message_id=f"<{new_id().lower()}@{domain}>")
+
+    async def _job(self, id_: str) -> _Job:
+        if (known := self._jobs.get(id_)) is not None:
+            self._jobs.move_to_end(id_)
+            return known
+        it = await contents(self._database, id_)
+        job = _Job(
+            template=Template.compile(subject=it.subject, html=it.html, text=it.text),
+            variables=json.loads(it.variables),
+            sender_name=it.sender_name,
+            reply_to=it.reply_to,
+        )
+        self._jobs[id_] = job
+        if len(self._jobs) > _KEPT:
+            self._jobs.popitem(last=False)
+        return job

@@ -1,0 +1,43 @@
+"""What the Gmail door says."""
+
+from mailerd.events.speech import Speech, event
+
+
+class GmailEvents(Speech):
+    """Sign-ins, tokens, credential files and answers that are not what was hoped for; never a secret."""
+
+    @event(
+        "info",
+        en="{sender} is signed in at Google: {mode} mode, scopes: {scopes}",
+        zh="{sender} 已登录 Google：{mode} 模式，权限范围：{scopes}",
+    )
+    def sender_authenticated(self, *, sender: str, mode: str, scopes: str) -> None: ...
+
+    @event(
+        "debug",
+        en="{sender}: new access token after {seconds:.3f} s, good for {good_for:.0f} s",
+        zh="{sender}：{seconds:.3f} 秒后取得新的访问令牌，有效期 {good_for:.0f} 秒",
+    )
+    def token_refreshed(self, *, sender: str, seconds: float, good_for: float) -> None: ...
+
+    @event(
+        "info",
+        en="{sender}: the credential file has changed ({file}); the next call signs in anew",
+        zh="{sender}：凭据文件已变化（{file}）；下一次调用将重新登录",
+    )
+    def credentials_changed(self, *, sender: str, file: str) -> None: ...
+
+    @event(
+        "debug",
+        en="{sender}: {call} was answered oddly after {seconds:.3f} s: {outcome}: {excerpt}",
+        zh="{sender}：{call} 在 {seconds:.3f} 秒后得到异常答复：{outcome}：{excerpt}",
+    )
+    def google_answered_oddly(self, *, sender: str, call: str, outcome: str, excerpt: str, seconds: float) -> None: ...
+
+    @event(
+        "error",
+        en="{sender}: {call} ended in an exception that nobody foresaw ({error!r}); this is a bug in mailerd or in a "
+        "library. The letter is treated as the last certain fact allows: {outcome}",
+        zh="{sender}：{call} 以意料之外的异常结束（{error!r}）；这是 mailerd 或某个库的缺陷。邮件按最后可确定的事实处理：{outcome}",
+    )
+    def google_call_crashed(self, *, sender: str, call: str, outcome: str, error: BaseException) -> None: ...

@@ -1,0 +1,71 @@
+"""What the intake says."""
+
+from mailerd.events.speech import Speech, event
+
+
+class IntakeEvents(Speech):
+    """Requests, what was accepted of them, and what could not be answered."""
+
+    @event("info", en="the intake listens on {where}", zh="接收端口已监听：{where}")
+    def intake_listening(self, *, where: str) -> None: ...
+
+    @event("info", en="the intake has stopped; requests in hand were answered", zh="接收端口已停止；手头的请求均已答复")
+    def intake_stopped(self) -> None: ...
+
+    @event(
+        "info",
+        en="job {job} accepted: {accepted} of {total} letters from {sender}, due {due}, in {ms:.0f} ms",
+        zh="已接收任务 {job}：{sender} 的 {total} 封邮件中接受 {accepted} 封，发送时间 {due}，用时 {ms:.0f} 毫秒",
+    )
+    def job_accepted(
+        self, *, job: str, sender: str, total: int, accepted: int, due: str, ms: float, key: str, request: str
+    ) -> None: ...
+
+    @event(
+        "info",
+        en="request {request} refused with {status} {code}: {message}",
+        zh="请求 {request} 被拒绝，状态 {status} {code}：{message}",
+    )
+    def request_refused(self, *, request: str, status: int, code: str, message: str) -> None: ...
+
+    @event(
+        "warning",
+        en="request {request} could not be served: {cause}",
+        zh="请求 {request} 无法处理：{cause}",
+    )
+    def request_unserved(self, *, request: str, cause: str) -> None: ...
+
+    @event(
+        "error",
+        en="job {job} may or may not be stored: COMMIT was sent, no answer came, and looking for the job failed too: {cause}",
+        zh="任务 {job} 是否已存储不确定：COMMIT 已发出但无应答，回查也失败：{cause}",
+    )
+    def job_in_doubt(self, *, job: str, cause: str) -> None: ...
+
+    @event(
+        "error",
+        en="request {request} ({method} {path}) met a bug in mailerd and was answered with 500; please report the stack",
+        zh="请求 {request}（{method} {path}）触发了 mailerd 的缺陷，已答复 500；请报告堆栈",
+    )
+    def request_failed(self, *, request: str, method: str, path: str, error: BaseException) -> None: ...
+
+    @event(
+        "debug",
+        en="{method} {path}: {status} in {ms:.1f} ms (request {request})",
+        zh="{method} {path}：{status}，用时 {ms:.1f} 毫秒（请求 {request}）",
+    )
+    def request_answered(self, *, method: str, path: str, status: int, ms: float, request: str) -> None: ...
+
+    @event(
+        "warning",
+        en="no forecast for job {job}: {cause}; the job itself is stored",
+        zh="无法预测任务 {job}：{cause}；任务本身已存储",
+    )
+    def forecast_failed(self, *, job: str, cause: str) -> None: ...
+
+    @event(
+        "warning",
+        en="last_used_at of {keys} API key(s) was not written: {cause}",
+        zh="{keys} 个 API 密钥的 last_used_at 未写入：{cause}",
+    )
+    def key_use_unwritten(self, *, keys: int, cause: str) -> None: ...

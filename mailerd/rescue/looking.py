@@ -1,0 +1,140 @@
+"""Settles doubts by looking, never by guessing: what Google shows decides, and a look that fails decides nothing."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final, Protocol, assert_never
+
+from mailerd.core.claims import Doubt
+from mailerd.core.replies import Accepted, Call, Reply
+from mailerd.core.states import Change
+from mailerd.core.verdicts import Fate, judge
+from mailerd.gmail import Mailbox
+from mailerd.store.rescues import Settled
+
+_FIRST: Final = timedelta(seconds=30)
+_LONGEST: Final = timedelta(hours=1)
+_PAGES: Final = 20
+"""Pages of 100 sent messages that a scan reads at most."""
+_CLOCKS_DIFFER: Final = timedelta(minutes=10)
+KEY_HEADER: Final = "X-Mailerd-Key"
+
+
+class Google(Protocol):
+    """What looking needs of the gmail door."""
+
+    async def authenticate(self, sender: str) -> Mailbox | Reply:
+        """The sender's mailbox, or why there is none."""
+
+    async def get_draft(self, sender: str, *, draft_id: str) -> Reply:
+        """drafts.get."""
+
+    async def get_thread(self, sender: str, *, thread_id: str) -> Reply:
+        """threads.get."""
+
+    async def list_sent(self, sender: str, *, page_token: str = "") -> Reply:
+        """messages.list of the label SENT."""
+
+    async def get_message(self, sender: str, *, message_id: str) -> Reply:
+        """messages.get with the key's header."""
+
+
+@dataclass(frozen=True)
+class Looking:
+    """Looks for letters."""
+
+    google: Google
+
+    async def look(self, doubt: Doubt) -> Settled:
+        """What is known of the letter after looking."""
+        if doubt.known_message_id:
+            return Settled(doubt, Change.FOUND, message_id=doubt.known_message_id)
+        if doubt.draft_id:
+            return await self._by_draft(doubt, doubt.draft_id)
+        return await self._among_sent(doubt)
+
+    async def _by_draft(self, doubt: Doubt, draft_id: str) -> Settled:
+        verdict = judge(Call.DRAFTS_GET, await self.google.get_draft(doubt.sender, draft_id=draft_id))
+        match verdict.fate:
+            case Fate.ACCEPTED:
+                return Settled(doubt, Change.MISSING)
+            case Fate.GONE:
+                return Settled(doubt, Change.FOUND, message_id=await self._sent_in_thread(doubt))
+            case Fate.REJECTED | Fate.TRANSIENT | Fate.BLAMELESS | Fate.DOUBT:
+                return _still_unsure(doubt, verdict.reason)
+            case _:
+                assert_never(verdict.fate)
+
+    async def _sent_in_thread(self, doubt: Doubt) -> str | None:
+        """The message's id, where the sign-in allows to read it; that the draft is gone is proof enough without."""
+        mailbox = await self.google.authenticate(doubt.sender)
+        if not doubt.thread_id or not isinstance(mailbox, Mailbox) or not mailbox.can_read_metadata:
+            return None
+        reply = await self.google.get_thread(doubt.sender, thread_id=doubt.thread_id)
+        for message in _items(reply, "messages"):
+            labels = message.get("labelIds")
+            if isinstance(labels, list) and "SENT" in labels and key_of(message) == doubt.key:
+                return str(message.get("id"))
+        return None
+
+    async def _among_sent(self, doubt: Doubt) -> Settled:
+        mailbox = await self.google.authenticate(doubt.sender)
+        if not isinstance(mailbox, Mailbox):
+            return _still_unsure(doubt, judge(Call.TOKEN, mailbox).reason)
+        if not mailbox.can_read_metadata:
+            return Settled(
+                doubt, None, error="sent directly, without an answer, and this sign-in may not look: settle it"
+            )
+        page = ""
+        for _ in range(_PAGES):
+            reply = await self.google.list_sent(doubt.sender, page_token=page)
+            if not isinstance(reply, Accepted):
+                return _still_unsure(doubt, judge(Call.MESSAGES_LIST, reply).reason)
+            if (settled := await self._on_page(doubt, reply)) is not None:
+                return settled
+            if not (page := _next_page(reply)):
+                return Settled(doubt, Change.MISSING)
+        return _still_unsure(doubt, f"not among the last {_PAGES * 100} sent messages")
+
+    async def _on_page(self, doubt: Doubt, page: Accepted) -> Settled | None:
+        """Newest first: found, or missing once a message is older than the letter can be; None: read on."""
+        for item in _items(page, "messages"):
+            found = await self.google.get_message(doubt.sender, message_id=str(item.get("id")))
+            if not isinstance(found, Accepted) or not isinstance(found.body, Mapping):
+                return _still_unsure(doubt, judge(Call.MESSAGES_GET, found).reason)
+            if key_of(found.body) == doubt.key:
+                return Settled(doubt, Change.FOUND, message_id=str(item.get("id")))
+            if _sent_at(found.body) < doubt.since - _CLOCKS_DIFFER:
+                return Settled(doubt, Change.MISSING)
+        return None
+
+
+def _sent_at(message: Mapping[str, object]) -> datetime:
+    """internalDate, milliseconds since 1970; the end of time when it is not there, so that a scan reads on."""
+    millis = str(message.get("internalDate", ""))
+    return datetime.fromtimestamp(int(millis) / 1000, UTC) if millis.isdecimal() else datetime.max.replace(tzinfo=UTC)
+
+
+def key_of(message: Mapping[str, object]) -> str:
+    """X-Mailerd-Key of a message as messages.get, threads.get and drafts.get show it; "" without one."""
+    payload = message.get("payload")
+    headers = payload.get("headers", ()) if isinstance(payload, Mapping) else ()
+    for header in headers:
+        if isinstance(header, Mapping) and str(header.get("name", "")).lower() == KEY_HEADER.lower():
+            return str(header.get("value", "")).strip()
+    return ""
+
+
+def _items(reply: Reply, name: str) -> list[Mapping[str, object]]:
+    body = reply.body if isinstance(reply, Accepted) else None
+    items = body.get(name, ()) if isinstance(body, Mapping) else ()
+    return [item for item in items if isinstance(item, Mapping)]
+
+
+def _next_page(reply: Accepted) -> str:
+    return str(reply.body.get("nextPageToken", "")) if isinstance(reply.body, Mapping) else ""
+
+
+def _still_unsure(doubt: Doubt, reason: str) -> Settled:
+    wait = min(_LONGEST, _FIRST * (1 << min(doubt.looks, 10)))
+    return Settled(doubt, None, error=f"not settled yet: {reason}", look_again=wait)

@@ -1,0 +1,96 @@
+"""Finds drafts that were made and never recorded, and deletes them: nobody may find a stranger's draft and send it."""
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from mailerd.core.replies import Accepted, Call, Reply
+from mailerd.core.verdicts import Fate, judge
+from mailerd.events.runner import RescueEvents
+from mailerd.gmail import Mailbox
+from mailerd.rescue.looking import key_of
+
+_FOREIGN_KEPT: Final = 10_000
+"""Drafts without our header that are remembered, so that each is looked at once."""
+
+
+class Google(Protocol):
+    """What the search needs of the gmail door."""
+
+    async def authenticate(self, sender: str) -> Mailbox | Reply:
+        """The sender's mailbox, or why there is none."""
+
+    async def list_drafts(self, sender: str, *, page_token: str = "") -> Reply:
+        """drafts.list."""
+
+    async def get_draft_headers(self, sender: str, *, draft_id: str) -> Reply:
+        """drafts.get with headers."""
+
+    async def delete_draft(self, sender: str, *, draft_id: str) -> Reply:
+        """drafts.delete."""
+
+
+class Rows(Protocol):
+    """What the search needs of the store."""
+
+    async def own_drafts(self, drafts: Sequence[str], *, sender: str) -> set[str]:
+        """Those that open rows know as theirs."""
+
+    async def is_orphan(self, *, job: str, seq: int, draft: str) -> bool | None:
+        """Whether nobody will ever need it."""
+
+
+@dataclass
+class Orphans:
+    """The search, one mailbox at a time."""
+
+    google: Google
+    rows: Rows
+    events: RescueEvents
+    _foreign: "OrderedDict[str, None]" = field(default_factory=OrderedDict)
+
+    async def sweep(self, sender: str) -> int:
+        """Delete the orphans of one mailbox; how many.
+
+        Raises:
+            DatabaseError: the rows cannot be read; nothing more is deleted.
+        """
+        mailbox = await self.google.authenticate(sender)
+        if not isinstance(mailbox, Mailbox) or mailbox.mode != "draft":
+            return 0
+        deleted, page = 0, ""
+        while True:
+            reply = await self.google.list_drafts(sender, page_token=page)
+            if not isinstance(reply, Accepted) or not isinstance(reply.body, Mapping):
+                self.events.orphans_not_searched(sender=sender, cause=judge(Call.DRAFTS_LIST, reply).reason)
+                return deleted
+            drafts = [str(item.get("id")) for item in reply.body.get("drafts", ()) if isinstance(item, Mapping)]
+            unknown = [draft for draft in drafts if draft not in self._foreign]
+            known = await self.rows.own_drafts(unknown, sender=sender) if unknown else set()
+            for draft in unknown:
+                if draft not in known:
+                    deleted += await self._look(sender, draft)
+            if not (page := str(reply.body.get("nextPageToken", ""))):
+                return deleted
+
+    async def _look(self, sender: str, draft: str) -> int:
+        reply = await self.google.get_draft_headers(sender, draft_id=draft)
+        if not isinstance(reply, Accepted) or not isinstance(reply.body, Mapping):
+            return 0
+        message = reply.body.get("message")
+        key = key_of(message) if isinstance(message, Mapping) else ""
+        job, _, seq = key.rpartition("-")
+        orphan = await self.rows.is_orphan(job=job, seq=int(seq), draft=draft) if job and seq.isdecimal() else None
+        if orphan is None:
+            self._foreign[draft] = None
+            if len(self._foreign) > _FOREIGN_KEPT:
+                self._foreign.popitem(last=False)
+            return 0
+        if not orphan:
+            return 0
+        verdict = judge(Call.DRAFTS_DELETE, await self.google.delete_draft(sender, draft_id=draft))
+        if verdict.fate is Fate.ACCEPTED:
+            self.events.orphan_deleted(sender=sender, draft=draft, key=key)
+            return 1
+        return 0

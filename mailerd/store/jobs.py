@@ -1,0 +1,319 @@
+"""A job's rows: the one transaction that accepts it, and what can be read of jobs and recipients afterwards."""
+
+import asyncio
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any, Final, NamedTuple
+
+from mailerd.core.states import JobStatus, State
+from mailerd.errors import DatabaseAwayError, DatabaseError
+from mailerd.store.database import Database
+from mailerd.store.pool import Cursor
+
+ROWS_PER_STATEMENT: Final = 500
+"""Recipients of one INSERT: some 4 ms of escaping, so that the loop is never held for long."""
+ROWS_PER_SECOND: Final = 5_000
+"""What the slowest acceptable database stores (a good one: 90,000); gives a big job its time."""
+LOOK_WITHIN: Final = 1.5
+"""Seconds to find out what became of a COMMIT that got no answer."""
+AHEAD_AT_MOST: Final = 100_000
+"""Letters that are counted before it is only said that there are at least so many."""
+
+_ADD_RECIPIENTS: Final = (
+    "INSERT INTO job_recipients (job_id, seq, to_email, to_name, variables, status, error, due_at, updated_at) "
+    "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)"  # placeholders alone, or the driver sends row by row
+)
+_ADD_JOB: Final = (
+    "INSERT INTO jobs (id, type, sender_email, sender_name, reply_to, subject, html, text, variables, reference, "
+    "priority, status, total, turn_at, api_key_id, send_at, created_at) "
+    "VALUES (%s, 'template', %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+)
+_ADD_TURN: Final = (
+    "INSERT INTO senders (email, turn_at, created_at) VALUES (%s, %s, %s) "
+    "ON DUPLICATE KEY UPDATE turn_at = LEAST(COALESCE(turn_at, %s), %s)"
+)
+# One statement, so that status and counts are of one moment.
+_JOBS: Final = (
+    "SELECT j.id, j.type, j.sender_email, j.reference, j.priority, j.status, j.total, j.created_at, j.send_at, "
+    "j.started_at, j.finished_at, IF(s.paused_until > UTC_TIMESTAMP(6), s.paused_until, NULL), s.pause_reason, "
+    "j.send_at > UTC_TIMESTAMP(6), c.status, c.number FROM jobs j LEFT JOIN senders s ON s.email = j.sender_email "
+    "LEFT JOIN (SELECT job_id, status, COUNT(*) AS number FROM job_recipients WHERE job_id IN %s "
+    "GROUP BY job_id, status) c ON c.job_id = j.id WHERE j.id IN %s"
+)
+_AHEAD: Final = (
+    "SELECT COUNT(*) FROM (SELECT 1 FROM jobs j JOIN job_recipients r ON r.job_id = j.id AND r.status = 'waiting' "
+    "WHERE j.sender_email = %s AND j.claimable = 1 AND j.precedence <= %s AND j.id <> %s LIMIT %s) ahead"
+)
+_RECIPIENTS: Final = (
+    "SELECT id, seq, to_email, to_name, status, attempts, error, message_id, due_at, sent_at, updated_at "
+    "FROM job_recipients WHERE job_id = %s AND seq > %s"
+)
+
+
+class NewRecipient(NamedTuple):
+    """One recipient as it is to be stored; `error` says why it is rejected, None means that it is accepted."""
+
+    email: str
+    name: str | None
+    variables: str | None
+    """The recipient's own variables as JSON, None when it has none."""
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class NewJob:
+    """A job that is valid throughout, and not yet stored."""
+
+    id: str
+    sender_email: str
+    subject: str
+    recipients: Sequence[NewRecipient] = field(repr=False)
+    sender_name: str | None = None
+    reply_to: str | None = None
+    html: str | None = field(default=None, repr=False)
+    text: str | None = field(default=None, repr=False)
+    variables: str = "{}"
+    """The job's variables as JSON."""
+    reference: str | None = None
+    priority: int = 0
+    send_at: datetime | None = None
+    """Aware; None or past means now, by the database's clock."""
+    api_key_id: int | None = None
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What the database has: the moment from which the job is sent, and when it was accepted."""
+
+    send_at: datetime
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job and the counts of its recipients, as of one moment."""
+
+    id: str
+    type: str
+    sender_email: str
+    reference: str | None
+    priority: int
+    status: JobStatus
+    total: int
+    created_at: datetime
+    send_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    paused_until: datetime | None
+    """The sender's pause, when it is not over yet."""
+    pause_reason: str | None
+    early: bool
+    """`send_at` is still to come, by the database's clock."""
+    counts: Mapping[State, int]
+
+
+@dataclass(frozen=True)
+class Recipient:
+    """One recipient and where it stands."""
+
+    id: int
+    seq: int
+    email: str
+    name: str | None
+    status: State
+    attempts: int
+    error: str | None
+    message_id: str | None
+    due_at: datetime
+    sent_at: datetime | None
+    updated_at: datetime
+
+
+def _aware(moment: datetime | None) -> Any:
+    """A column of the database as aware UTC."""
+    return moment if moment is None else moment.replace(tzinfo=UTC)
+
+
+class Jobs:
+    """The door's leaf for jobs; `patience` is what the database gets for an answer, in seconds."""
+
+    def __init__(self, database: Database, *, patience: float) -> None:
+        self._database = database
+        self._patience = patience
+
+    async def accept(self, job: NewJob) -> Stored:
+        """Store a job whole or not at all; it returns only when the database has said that it is durable.
+
+        Raises:
+            DatabaseError: it was not stored; where `in_doubt` is set, nobody knows.
+        """
+
+        async def work(cursor: Cursor) -> Stored:
+            return await self._store(cursor, job)
+
+        try:
+            bound = self._patience + len(job.recipients) / ROWS_PER_SECOND
+            return await self._database.ask(work, what="accept a job", bound=bound)
+        except DatabaseError as error:
+            if not error.in_doubt:
+                raise
+            found = await self._settle(job.id, doubt=error)
+            if found is None:
+                raise DatabaseAwayError(
+                    error.what, phase="commit", cause=error, errno=error.errno, retry=True, in_doubt=False
+                ) from error
+            return found
+
+    async def _store(self, cursor: Cursor, job: NewJob) -> Stored:
+        # Recipients first, the job next, its sender last: nobody sees an unfinished job, and the sender's row, which
+        # every claim of that sender needs, is locked for the last moment only.
+        await cursor.execute("SELECT UTC_TIMESTAMP(6)")
+        now: datetime = (await cursor.fetchone())[0]
+        due = now if job.send_at is None else max(now, job.send_at.astimezone(UTC).replace(tzinfo=None))
+        for rows in _batches(job, due=due, now=now):
+            async with asyncio.timeout(self._patience):  # each step: a frozen server must show soon, in a big job too
+                await cursor.executemany(_ADD_RECIPIENTS, rows)
+        row = (
+            job.id, job.sender_email, job.sender_name, job.reply_to, job.subject, job.html, job.text, job.variables,
+            job.reference, job.priority, JobStatus.QUEUED.value, len(job.recipients), due, job.api_key_id, due, now,
+        )  # fmt: skip
+        async with asyncio.timeout(self._patience):
+            await cursor.execute(_ADD_JOB, row)
+            await cursor.execute(_ADD_TURN, (job.sender_email, due, now, due, due))
+        return Stored(send_at=_aware(due), created_at=_aware(now))
+
+    async def _settle(self, job_id: str, *, doubt: DatabaseError) -> Stored | None:
+        """What became of a COMMIT without an answer: the job, or None when it certainly is not and will not be.
+
+        The locking read waits for a transaction that is still being committed, so that "absent" is a proof.
+        """
+
+        async def work(cursor: Cursor) -> Stored | None:
+            await cursor.execute("SELECT send_at, created_at FROM jobs WHERE id = %s FOR UPDATE", (job_id,))
+            row = await cursor.fetchone()
+            return Stored(send_at=_aware(row[0]), created_at=_aware(row[1])) if row else None
+
+        until = time.monotonic() + LOOK_WITHIN
+        while (left := until - time.monotonic()) > 0:
+            try:
+                return await self._database.transaction(
+                    work, what="look for a job in doubt", bound=left, read_only=True
+                )
+            except DatabaseError as error:
+                if not error.retry:
+                    raise doubt from error
+            await asyncio.sleep(0.05)
+        raise doubt
+
+    async def job(self, job_id: str) -> Job | None:
+        """One job, or None."""
+
+        async def work(cursor: Cursor) -> list[Job]:
+            return await _read_jobs(cursor, [job_id])
+
+        found = await self._database.ask(work, what="read a job", bound=self._patience)
+        return found[0] if found else None
+
+    async def newest(self, *, before: str | None, limit: int, senders: Collection[str] | None) -> list[Job]:
+        """Jobs from the newest on, those before an id; `senders` None means everybody's."""
+        where: list[str] = []
+        values: list[object] = []
+        if before is not None:
+            where.append("j.id < %s")
+            values.append(before)
+        if senders is not None:
+            where.append("j.sender_email IN %s")
+            values.append(tuple(senders) or ("",))  # the driver spells it as a list in brackets, never an empty one
+
+        async def work(cursor: Cursor) -> list[Job]:
+            clause = f"WHERE {' AND '.join(where)} " if where else ""
+            await cursor.execute(f"SELECT j.id FROM jobs j {clause}ORDER BY j.id DESC LIMIT %s", (*values, limit))
+            return await _read_jobs(cursor, [row[0] for row in await cursor.fetchall()])
+
+        return await self._database.ask(work, what="list jobs", bound=self._patience)
+
+    async def recipients(self, job_id: str, *, status: State | None, after: int, limit: int) -> list[Recipient]:
+        """Recipients in the order of the request, those whose `seq` is above `after`."""
+        values: list[object] = [job_id, after]
+        condition = ""
+        if status is not None:
+            condition = " AND status = %s"
+            values.append(status.value)
+
+        async def work(cursor: Cursor) -> list[Recipient]:
+            await cursor.execute(f"{_RECIPIENTS}{condition} ORDER BY seq LIMIT %s", (*values, limit))
+            return [_recipient(row) for row in await cursor.fetchall()]
+
+        return await self._database.ask(work, what="read recipients", bound=self._patience)
+
+    async def letters_ahead(self, job_id: str, *, sender_email: str, priority: int) -> int:
+        """Waiting letters of this sender's other jobs of the same or a higher priority; AHEAD_AT_MOST at most."""
+
+        async def work(cursor: Cursor) -> int:
+            await cursor.execute(_AHEAD, (sender_email, -priority, job_id, AHEAD_AT_MOST))
+            return int((await cursor.fetchone())[0])
+
+        return await self._database.ask(work, what="count the letters ahead", bound=self._patience)
+
+
+def _batches(job: NewJob, *, due: datetime, now: datetime) -> Iterator[Sequence[tuple[object, ...]]]:
+    waiting, failed = State.WAITING.value, State.FAILED.value
+    rows = (
+        (job.id, seq, *recipient[:3], failed if recipient.error else waiting, recipient.error, due, now)
+        for seq, recipient in enumerate(job.recipients)
+    )
+    while batch := list(islice(rows, ROWS_PER_STATEMENT)):
+        yield batch
+
+
+async def _read_jobs(cursor: Cursor, ids: Sequence[str]) -> list[Job]:
+    """These jobs, in this order; one that is missing is left out."""
+    if not ids:
+        return []
+    await cursor.execute(_JOBS, (tuple(ids), tuple(ids)))
+    counts: dict[str, dict[State, int]] = {job_id: dict.fromkeys(State, 0) for job_id in ids}
+    rows = {}
+    for row in await cursor.fetchall():
+        rows[row[0]] = row
+        if row[14] is not None:  # a job without recipients does not exist, but this must not be what says so
+            counts[row[0]][State(row[14])] = row[15]
+    return [_job(rows[job_id], counts[job_id]) for job_id in ids if job_id in rows]
+
+
+def _job(row: tuple[Any, ...], counts: Mapping[State, int]) -> Job:
+    return Job(
+        id=row[0],
+        type=row[1],
+        sender_email=row[2],
+        reference=row[3],
+        priority=row[4],
+        status=JobStatus(row[5]),
+        total=row[6],
+        created_at=_aware(row[7]),
+        send_at=_aware(row[8]),
+        started_at=_aware(row[9]),
+        finished_at=_aware(row[10]),
+        paused_until=_aware(row[11]),
+        pause_reason=row[12],
+        early=bool(row[13]),
+        counts=counts,
+    )
+
+
+def _recipient(row: tuple[Any, ...]) -> Recipient:
+    return Recipient(
+        id=row[0],
+        seq=row[1],
+        email=row[2],
+        name=row[3],
+        status=State(row[4]),
+        attempts=row[5],
+        error=row[6],
+        message_id=row[7],
+        due_at=_aware(row[8]),
+        sent_at=_aware(row[9]),
+        updated_at=_aware(row[10]),
+    )

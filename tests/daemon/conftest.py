@@ -1,0 +1,52 @@
+"""A stand-in for Google, a mailbox, a database and the settings of a daemon in front of them."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from mailerd.config import DatabaseSettings, Settings
+from mailerd.events.store import StoreEvents
+from mailerd.sandbox.google import Google, Rules, Running, serve
+from mailerd.store.database import Database
+from mailerd.store.migrate import migrate
+from tests.support.daemon import settings, sign_in
+from tests.support.heard import Heard
+
+
+@pytest.fixture
+def heard() -> Heard:
+    return Heard()
+
+
+@pytest.fixture
+def google() -> Google:
+    return Google(Rules(units_per_minute=0, project_units_per_minute=0, per_day=0))
+
+
+@pytest.fixture
+async def served(google: Google) -> AsyncIterator[Running]:
+    async with serve(google) as running:
+        yield running
+
+
+@pytest.fixture
+def credentials(google: Google, served: Running, tmp_path: Path) -> Path:
+    folder = tmp_path / "credentials"
+    sign_in(google, folder)
+    return folder
+
+
+@pytest.fixture
+def known(database_url: str, served: Running, credentials: Path) -> Settings:
+    return settings(database_url, served, credentials)
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """The test's own way into the tables."""
+    events = StoreEvents(Heard())
+    database = Database(DatabaseSettings(url=database_url, connect_timeout=2, statement_timeout=5), events=events)
+    await migrate(database, events=events)
+    yield database
+    await database.close()

@@ -1,0 +1,110 @@
+"""The path of a letter, end to end in one process: what a daemon does, says and writes."""
+
+import asyncio
+from email import message_from_bytes
+from email.policy import default
+from pathlib import Path
+
+from mailerd.config import Settings
+from mailerd.sandbox.google import SEND, Google, Running
+from mailerd.store.database import Database
+from tests.support.daemon import running, settings, sign_in
+from tests.support.heard import Heard
+from tests.support.rows import post, query, states
+
+
+async def test_a_job_is_sent_letter_by_letter_and_the_story_is_told_in_order(
+    known: Settings, database: Database, google: Google, heard: Heard
+) -> None:
+    job = await post(database, recipients=3, subject="Hello {{ name }}", text="Dear {{ name }}")
+    async with running(known, heard):
+        await heard.wait_for("job_finished")
+    assert await states(database, job) == {"sent": 3}
+    assert sorted(letter.to for letter in google.sent) == ["r0@example.org", "r1@example.org", "r2@example.org"]
+    rows = await query(database, "SELECT message_id, draft_id FROM job_recipients ORDER BY id")
+    assert sorted(rows) == sorted((letter.id, letter.draft_id) for letter in google.sent)
+    assert google.drafts() == []
+    assert google.duplicates() == {}
+    steps = [
+        "runner_started",
+        "job_found",
+        "claimed",
+        "sender_authenticated",
+        "letter_started",
+        "letter_sent",
+        "job_finished",
+    ]
+    told = [name for name in heard.names() if name in steps]
+    assert sorted(set(told), key=told.index) == steps
+    assert [(fields["done"], fields["total"]) for fields in heard.of("letter_sent")] == [(1, 3), (2, 3), (3, 3)]
+
+
+async def test_the_letter_is_what_the_template_says(
+    known: Settings, database: Database, google: Google, heard: Heard
+) -> None:
+    job = await post(database, recipients=["zhang@example.org"], subject="您好 {{ name }}", text="第一行\n{{ name }}")
+    async with running(known, heard):
+        await heard.wait_for("job_finished")
+    (letter,) = google.sent
+    parsed = message_from_bytes(letter.raw or b"", policy=default)
+    assert parsed["Subject"] == "您好 zhang"
+    assert parsed["X-Mailerd-Key"] == f"{job}-0"
+    assert "第一行" in parsed.get_content()
+
+
+async def test_a_sender_with_gmail_send_alone_is_sent_for_directly(
+    known: Settings, database: Database, google: Google, credentials: Path, heard: Heard
+) -> None:
+    sign_in(google, credentials, "direct@example.com", scopes=(SEND,))
+    job = await post(database, sender="direct@example.com", recipients=3)
+    async with running(known, heard):
+        await heard.wait_for("job_finished")
+    assert await states(database, job) == {"sent": 3}
+    assert await query(database, "SELECT DISTINCT mode, draft_id FROM job_recipients") == [("direct", None)]
+    assert {entry.method for entry in google.log} >= {"messages.send"}
+    assert "drafts.create" not in {entry.method for entry in google.log}
+
+
+async def test_a_letter_that_cannot_be_rendered_fails_alone_with_its_line(
+    known: Settings, database: Database, google: Google, heard: Heard
+) -> None:
+    job = await post(database, recipients=["5@example.org", "zero@example.org"], text="a\n{{ 10 // (name | int) }}")
+    async with running(known, heard):
+        await heard.wait_for("job_finished")
+    assert await states(database, job) == {"sent": 1, "failed": 1}
+    ((error,),) = await query(database, "SELECT error FROM job_recipients WHERE status = 'failed'")
+    assert "text" in error
+    assert "line 2" in error
+
+
+async def test_the_bell_starts_a_letter_long_before_the_next_poll(
+    database_url: str, served: Running, credentials: Path, database: Database, heard: Heard
+) -> None:
+    known = settings(database_url, served, credentials, runner={"poll_interval": 60.0, "lease": 8})
+    async with running(known, heard) as daemon:
+        await post(database, recipients=1)
+        daemon.runner.ring()
+        await heard.wait_for("job_finished", within=5)
+
+
+async def test_a_second_runner_in_one_process_says_so_and_ends(
+    known: Settings, database: Database, heard: Heard
+) -> None:
+    async with running(known, heard) as daemon, asyncio.TaskGroup() as letters:
+        await daemon.runner.run(letters)
+    assert len(heard.of("runner_already_running")) == 1
+
+
+async def test_a_stop_finishes_and_records_what_is_in_hand_and_claims_nothing_more(
+    database_url: str, served: Running, credentials: Path, database: Database, google: Google, heard: Heard
+) -> None:
+    google.change_rules(latency_s=0.3)
+    known = settings(database_url, served, credentials, runner={"concurrency": 4, "poll_interval": 0.2, "lease": 8})
+    job = await post(database, recipients=40)
+    async with running(known, heard):
+        await heard.wait_for("letter_started", times=4)
+    counts = await states(database, job)
+    assert set(counts) == {"sent", "waiting"}
+    assert counts["sent"] == len(google.sent)
+    assert 4 <= counts["sent"] < 40
+    assert heard.names()[-1] == "stopped"
