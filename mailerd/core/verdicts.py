@@ -84,12 +84,15 @@ class Verdict:
 
 
 _SENDS: Final = frozenset({Call.DRAFTS_SEND, Call.MESSAGES_SEND})
+_OF_A_DRAFT: Final = frozenset({Call.DRAFTS_SEND, Call.DRAFTS_GET, Call.DRAFTS_DELETE})
 _STAMP: Final = re.compile(r"[Rr]etry after (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z)")
 _RATE: Final = frozenset({"rateLimitExceeded", "userRateLimitExceeded", "RATE_LIMIT_EXCEEDED"})
 _PROJECT: Final = frozenset({"dailyLimitExceeded", "quotaExceeded"})
 _SCOPE: Final = frozenset({"insufficientPermissions", "ACCESS_TOKEN_SCOPE_INSUFFICIENT"})
+_REFUSAL: Final = 400
 _SERVER_ERROR: Final = 500
 _TIMED_OUT: Final = 408
+_TOO_MANY: Final = 429
 
 
 def judge(call: Call, reply: Reply) -> Verdict:
@@ -126,8 +129,8 @@ def _token(reply: TokenRefused) -> Verdict:
     said = (
         f"{reply.error or reply.status}: {reply.description}" if reply.description else reply.error or str(reply.status)
     )
-    if reply.status >= _SERVER_ERROR:
-        return _held(Scope.SENDER, Cause.THROTTLED, f"Google's token endpoint failed ({said})")
+    if reply.status >= _SERVER_ERROR or reply.status == _TOO_MANY:
+        return _held(Scope.SENDER, Cause.THROTTLED, f"Google's token endpoint cannot serve us now ({said})")
     if reply.error == "invalid_grant":
         return _held(
             Scope.SENDER,
@@ -152,12 +155,14 @@ def _refused(call: Call, reply: Refused) -> Verdict:
             )
         case 403:
             return _forbidden(reply, said)
-        case 404 if call in {Call.DRAFTS_SEND, Call.DRAFTS_GET, Call.DRAFTS_DELETE}:
+        case 404 if reply.reason == "notFound" and call in _OF_A_DRAFT:  # a proxy's own 404 proves nothing
             return Verdict(Fate.GONE, "the draft is gone: it was sent, or somebody deleted it")
         case 413:
             return Verdict(Fate.REJECTED, f"the letter is too large for Google ({said})")
         case 429:
             return _throttled(reply, said)
+        case status if status < _REFUSAL:  # a redirect: nobody knows who answered
+            return _unknown(call, f"Google answered {said}")
         case _:
             return Verdict(Fate.TRANSIENT, f"Google answered {said}")
 
@@ -173,14 +178,16 @@ def _bad_request(reply: Refused, said: str) -> Verdict:
 
 
 def _forbidden(reply: Refused, said: str) -> Verdict:
-    if reply.reason in _RATE or "Quota exceeded" in reply.message or "rate limit" in reply.message.lower():
+    if reply.reason in _RATE:
         return _throttled(reply, said)
-    if reply.reason in _PROJECT:
+    if reply.reason in _PROJECT:  # before the words, which are the same for a minute's limit and a project's
         return _held(Scope.PROJECT, Cause.PROJECT_LIMIT, f"the Cloud project's own quota is used up ({said})")
     if reply.reason in _SCOPE:
         return _held(
             Scope.SENDER, Cause.SCOPE_MISSING, f"the sign-in lacks a scope ({said}): run `mailerd auth login` again"
         )
+    if "Quota exceeded" in reply.message or "rate limit" in reply.message.lower():
+        return _throttled(reply, said)
     return _held(Scope.SENDER, Cause.MAILBOX_REFUSED, f"Google refuses this mailbox ({said})")
 
 

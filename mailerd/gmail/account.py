@@ -1,0 +1,132 @@
+"""One sender at Google: its credential file, its token and its aiogoogle client; never two refreshes at once."""
+
+import asyncio
+from datetime import UTC, datetime
+
+from aiogoogle.auth.creds import UserCreds
+from aiogoogle.client import Aiogoogle
+from aiogoogle.models import Response
+
+from mailerd.clock import Clock
+from mailerd.core.replies import NoCredentials, Unreachable
+from mailerd.events.gmail import GmailEvents
+from mailerd.gmail import credentials
+from mailerd.gmail.credentials import Credentials, Folders, Found
+from mailerd.gmail.tokens import NoToken, Token, Tokens
+from mailerd.gmail.wire import Flight, Wire
+
+_LOOK_EVERY_S = 1.0
+_NEVER = datetime.max.replace(tzinfo=UTC)
+
+
+class Account:
+    """A sender's standing with Google."""
+
+    def __init__(
+        self, sender: str, *, folders: Folders, tokens: Tokens, wire: Wire, clock: Clock, events: GmailEvents
+    ) -> None:
+        self._sender = sender
+        self._folders = folders
+        self._tokens = tokens
+        self._clock = clock
+        self._events = events
+        self._wire = wire
+        self._client: Aiogoogle | None = None
+        self._found: Found | NoCredentials | None = None
+        self._credentials: Credentials | NoCredentials = NoCredentials("not looked for yet")
+        self._folder_stamps: tuple[tuple[int, ...], ...] = ()
+        self._looked_at = 0.0
+        self._token: Token | None = None
+        self._refreshing = asyncio.Lock()
+        self._generation = 0
+        """Grows when what was learned before no longer counts."""
+        self._rounds = 0
+        """Grows with every refresh that has ended."""
+        self._last: Token | NoToken = Unreachable("no token was asked for yet")
+
+    def forget(self) -> None:
+        """Drop the token; the next call asks for a new one, and a refresh under way does not bring the old one back."""
+        self._token = None
+        self._generation += 1
+
+    def look(self) -> None:
+        """Look at the credential file, and drop the token when it has changed."""
+        self._looked_at = self._clock.monotonic()
+        self._folder_stamps = self._folders.stamps()
+        found = self._folders.find(self._sender)
+        if found == self._found:
+            return
+        if self._found is not None:
+            file = str(found.path) if isinstance(found, Found) else "it is gone"
+            self._events.credentials_changed(sender=self._sender, file=file)
+        self._found = found
+        self._credentials = credentials.read(found) if isinstance(found, Found) else found
+        self.forget()
+
+    def _glance(self) -> None:
+        """The cheap look: a few stats, and at most once a second."""
+        if self._found is not None and self._clock.monotonic() - self._looked_at < _LOOK_EVERY_S:
+            return
+        same = self._folders.stamps() == self._folder_stamps
+        if same and isinstance(self._found, Found) and credentials.changed(self._found):
+            same = False
+        if self._found is None or not same:
+            self.look()
+        self._looked_at = self._clock.monotonic()
+
+    async def token(self, *, deadline: float, refused: Token | None = None) -> Token | NoToken:
+        """A fresh token that is not the `refused` one, or why there is none.
+
+        Whoever comes while a refresh is under way waits for it and takes its outcome, good or bad.
+        """
+        self._glance()
+        if token := self._usable(refused):
+            return token
+        rounds_seen = self._rounds
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._refreshing.acquire()
+        except TimeoutError:
+            return Unreachable("no access token: another request for it took the whole time-out")
+        try:
+            if token := self._usable(refused):
+                return token
+            if self._rounds != rounds_seen and not isinstance(self._last, Token):
+                return self._last
+            return await self._refresh(deadline=deadline)
+        finally:
+            self._refreshing.release()
+
+    def _usable(self, refused: Token | None) -> Token | None:
+        token = self._token
+        if token is None or token is refused or self._clock.monotonic() >= token.fresh_until:
+            return None
+        return token
+
+    async def _refresh(self, *, deadline: float) -> Token | NoToken:
+        self.look()
+        known, generation = self._credentials, self._generation
+        if isinstance(known, NoCredentials):
+            return known
+        outcome = await self._tokens.get(self._sender, credentials=known, deadline=deadline)
+        if self._generation == generation:
+            self._token = outcome if isinstance(outcome, Token) else None
+            self._last = outcome
+            self._rounds += 1
+        return outcome
+
+    async def fly(self, flight: Flight, *, token: Token) -> Response:
+        """Send a request in the sender's name, by aiogoogle.
+
+        To aiogoogle every token is a user's, a service account's too, and never expires: its own refreshing, which
+        would wait without bound, thus has nothing to do.
+        """
+        if self._client is None:
+            # One client a sender, as its credentials belong to the client. The session is shared: aiogoogle keeps it
+            # in a context variable and would otherwise make, and leak, one for every task.
+            self._client = Aiogoogle(session_factory=lambda: self._wire)  # type: ignore[arg-type]  # any callable will do
+        creds = UserCreds(access_token=token.access_token, expires_at=_NEVER)
+        response: Response = await self._client.as_user(
+            flight, user_creds=creds, full_res=True, raise_for_status=False
+        )
+        return response

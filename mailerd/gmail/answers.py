@@ -1,0 +1,165 @@
+"""Reads Google's answers into facts; pure, and never surprised by what stands in a body."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from mailerd.core.replies import Accepted, Call, Garbled, Refused, Reply, TokenRefused, Unreachable
+
+_EXCERPT = 500
+_DEFAULT_LIFETIME_S = 3599.0
+"""Seconds that a token is taken to live when the answer does not say (expires_in is only recommended by RFC 6749,
+section 5.1); what Google has always said. A token that dies sooner shows as a 401, which is repeated once."""
+
+_LONGEST_S = 366 * 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A complete HTTP answer."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """A token endpoint's yes."""
+
+    access_token: str = field(repr=False)
+    lifetime_s: float
+    scopes: tuple[str, ...] | None
+    """None when the answer names none, which RFC 6749 allows when they are those that were asked for."""
+
+
+def read(answer: Answer, *, call: Call) -> Reply:
+    """What Gmail answered to a call."""
+    if answer.status >= 300:  # noqa: PLR2004 - where HTTP's success ends
+        return _refused(answer)
+    if call is Call.DRAFTS_DELETE:
+        # Google answers 204 with nothing; a page of HTML with a 200 is somebody else's answer.
+        return Accepted() if answer.body.strip() in (b"", b"{}") else _garbled(answer)
+    return _accepted(call, _json(answer.body)) or _garbled(answer)
+
+
+def read_token(answer: Answer) -> Granted | TokenRefused | Unreachable:
+    """What the token endpoint answered. No excerpt of a 2xx is ever kept: it may hold a token."""
+    body = _json(answer.body)
+    if not 200 <= answer.status < 300:  # noqa: PLR2004 - HTTP's success
+        known = body if isinstance(body, dict) else {}
+        error, words = known.get("error"), known.get("error_description")
+        return TokenRefused(
+            status=answer.status,
+            error=_line(error) if isinstance(error, str) else "",
+            description=_line(words) if isinstance(words, str) else _excerpt(answer.body),
+        )
+    token = body.get("access_token") if isinstance(body, dict) else None
+    if not isinstance(body, dict) or not isinstance(token, str) or not re.fullmatch(r"[\x21-\x7e]+", token):
+        return Unreachable(f"the token endpoint answered {answer.status} without a usable access token")
+    scope = body.get("scope")
+    return Granted(
+        access_token=token,
+        lifetime_s=_lifetime(body.get("expires_in")),
+        scopes=tuple(scope.split()) if isinstance(scope, str) and scope.strip() else None,
+    )
+
+
+def _lifetime(said: object) -> float:
+    if isinstance(said, bool) or not isinstance(said, int | float):
+        return _DEFAULT_LIFETIME_S
+    return float(said) if 0 <= said < _LONGEST_S else _DEFAULT_LIFETIME_S
+
+
+def _accepted(call: Call, body: object) -> Accepted | None:
+    """The facts of a success, or None when the body is not what the method promises."""
+    if not isinstance(body, dict):
+        return None
+    match call:
+        case Call.DRAFTS_LIST | Call.MESSAGES_LIST:
+            entries = body.get("drafts" if call is Call.DRAFTS_LIST else "messages", [])
+            good = isinstance(entries, list) and all(isinstance(e, dict) and _id(e.get("id")) for e in entries)
+            return Accepted(body=body) if good else None
+        case Call.GET_PROFILE:
+            return Accepted(body=body) if isinstance(body.get("emailAddress"), str) else None
+        case Call.DRAFTS_CREATE | Call.DRAFTS_GET:
+            message = body.get("message")
+            thread = message.get("threadId") if isinstance(message, dict) else None
+        case Call.THREADS_GET:
+            thread = body.get("id")
+        case _:
+            thread = body.get("threadId")
+    if not (ident := _id(body.get("id"))):
+        return None
+    reads = call in (Call.DRAFTS_GET, Call.MESSAGES_GET, Call.THREADS_GET)
+    return Accepted(id=ident, thread_id=_id(thread), body=body if reads else None)
+
+
+def _id(value: object) -> str:
+    """An id that can be stored and asked for, or ""."""
+    return value if isinstance(value, str) and re.fullmatch(r"[\x21-\x7e]{1,255}", value) else ""
+
+
+def _refused(answer: Answer) -> Refused:
+    body = _json(answer.body)
+    # Some of Google's front ends wrap the envelope into a list.
+    if isinstance(body, list) and body:
+        body = body[0]
+    error = body.get("error") if isinstance(body, dict) else None
+    message = error.get("message") if isinstance(error, dict) else None
+    return Refused(
+        status=answer.status,
+        reason=_line(error) if isinstance(error, str) else _reason(error),
+        message=_line(message) if isinstance(message, str) and message else _excerpt(answer.body),
+        retry_after=_retry_after(answer.headers),
+    )
+
+
+def _reason(error: object) -> str:
+    """`errors[0].reason`, or that of the ErrorInfo among the details (https://google.aip.dev/193), or ""."""
+    if not isinstance(error, dict):
+        return ""
+    for entries in (error.get("errors"), error.get("details")):
+        for entry in entries if isinstance(entries, list) else []:
+            reason = entry.get("reason") if isinstance(entry, dict) else None
+            if isinstance(reason, str) and reason:
+                return _line(reason)
+    return ""
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds, from either form of RFC 9110, section 10.2.3; a date counts from the answer's own Date."""
+    said = headers.get("Retry-After", "").strip()
+    if re.fullmatch(r"[0-9]{1,9}", said):
+        return float(said)
+    try:
+        until, since = parsedate_to_datetime(said), parsedate_to_datetime(headers.get("Date", ""))
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return max(0.0, (until.replace(tzinfo=UTC) - since.replace(tzinfo=UTC)).total_seconds())
+
+
+def _garbled(answer: Answer) -> Garbled:
+    return Garbled(status=answer.status, excerpt=_excerpt(answer.body))
+
+
+def _json(body: bytes) -> Any:
+    """The parsed body, or None for what is no JSON: bad UTF-8 and nesting without end included."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _excerpt(body: bytes) -> str:
+    return _line(body[: 4 * _EXCERPT].decode("utf-8", "replace"))
+
+
+def _line(text: str) -> str:
+    """One printable line of at most 500 characters: no line feeds for a log, no lone surrogates for a database."""
+    shown = "".join(c if c.isprintable() else " " for c in text)
+    return " ".join(shown.split())[:_EXCERPT]

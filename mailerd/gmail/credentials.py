@@ -1,0 +1,175 @@
+"""Finds and reads the Google-standard credential files; nothing else opens them, and no secret is ever shown.
+
+A name is never built into a path: folders are listed and names compared, so that no sender can lead out of them.
+"""
+
+import json
+import os
+import re
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mailerd.core.replies import NoCredentials
+
+_LARGEST = 64 * 1024
+"""Bytes that are read of a file; a longer one is cut off and so is no JSON."""
+_PREFIX = "mailerd."
+_SHAPE = re.compile(r"[^\s@/\\\x00-\x1f\x7f]+@[^\s@/\\\x00-\x1f\x7f]+")
+
+
+@dataclass(frozen=True)
+class AuthorizedUser:
+    """A person's consent."""
+
+    client_id: str
+    client_secret: str = field(repr=False)
+    refresh_token: str = field(repr=False)
+    scopes: tuple[str, ...] = ()
+    """As the file names them; Google's own answer counts more."""
+
+
+@dataclass(frozen=True)
+class ServiceAccount:
+    """A service account that may speak for the sender."""
+
+    client_email: str
+    private_key_id: str
+    private_key: str = field(repr=False)
+
+
+Credentials = AuthorizedUser | ServiceAccount
+
+
+@dataclass(frozen=True)
+class Found:
+    """The file that is a sender's, as it was when it was looked at."""
+
+    path: Path
+    of_domain: bool
+    of_systemd: bool
+    stamp: tuple[int, ...]
+
+
+class Folders:
+    """The folders with credential files: the configured one, then systemd's."""
+
+    def __init__(self, folder: Path, *, systemd: Path | None = None) -> None:
+        self._folder = folder
+        self._systemd = systemd
+
+    def stamps(self) -> tuple[tuple[int, ...], ...]:
+        """What changes when a file comes, goes or is renamed; costs one stat a folder."""
+        return tuple(_stamp(folder) for folder in (self._folder, self._systemd) if folder)
+
+    def find(self, sender: str) -> Found | NoCredentials:
+        """The file for a sender (in lower case): its own before its domain's; upper and lower case are alike."""
+        if not _SHAPE.fullmatch(sender):
+            return NoCredentials(f"{sender!r} is not an e-mail address, so there can be no credential file for it")
+        domain = sender.rpartition("@")[2]
+        listings = [(self._listing(self._folder), False)]
+        if self._systemd:
+            listings.append((self._listing(self._systemd), True))
+        names = f"{sender}.json", f"@{domain}.json"
+        for name in names:
+            for listing, of_systemd in listings:
+                if path := listing.get(name):
+                    return Found(path=path, of_domain=name == names[1], of_systemd=of_systemd, stamp=_stamp(path))
+        where = " or ".join(str(folder) for folder in (self._folder, self._systemd) if folder)
+        return NoCredentials(
+            f"no credential file for {sender}: looked for {names[0]} and {names[1]} in {where}; "
+            f"make one with `mailerd auth login {sender}`, or put a service account's key there"
+        )
+
+    def _listing(self, folder: Path) -> dict[str, Path]:
+        """The files by name in lower case. systemd's may bear the prefix that its ImportCredential= goes by."""
+        try:
+            names = sorted(path.name for path in folder.iterdir())
+        except OSError:
+            # A folder that is missing or closed holds nothing; that the file was looked for there is said above.
+            return {}
+        listing: dict[str, Path] = {}
+        for name in names:
+            known = name.lower().removeprefix(_PREFIX) if folder == self._systemd else name.lower()
+            listing.setdefault(known, folder / name)
+        return listing
+
+
+def changed(found: Found) -> bool:
+    """Whether the file is another than the one that was found; costs one stat."""
+    return _stamp(found.path) != found.stamp
+
+
+def read(found: Found) -> Credentials | NoCredentials:
+    """The credentials in a file, or what is wrong with it and what to do."""
+    path = found.path
+    try:
+        # Without O_NONBLOCK the opening of a pipe of that name would wait for its writer for ever.
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with os.fdopen(handle, "rb") as file:
+            if problem := _closed_enough(os.fstat(handle), found=found):
+                return NoCredentials(problem)
+            text = file.read(_LARGEST)
+    except OSError as error:
+        return NoCredentials(f"{path} cannot be read: {error.strerror}; make it readable for mailerd's user alone")
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        return NoCredentials(f"{path} is not a JSON object as Google's tools write it; make it anew")
+    return _parse(document, found=found)
+
+
+def _closed_enough(status: os.stat_result, *, found: Found) -> str:
+    """What is wrong with the kind or the permissions of a file, or ""."""
+    if not stat.S_ISREG(status.st_mode):
+        return f"{found.path} is not a regular file; put Google's JSON there"
+    # systemd mounts credentials as root's with 0400, or 0440 where it lets the service's user in by an access list.
+    allowed = stat.S_IRGRP if found.of_systemd and status.st_uid == 0 else 0
+    if status.st_mode & 0o077 & ~allowed:
+        return (
+            f"{found.path} can be read or written by others (mode {stat.S_IMODE(status.st_mode):04o}) "
+            f"and is not used: chmod 600 {found.path}"
+        )
+    return ""
+
+
+def _parse(document: dict[str, Any], *, found: Found) -> Credentials | NoCredentials:
+    match document.get("type"):
+        case "authorized_user" if found.of_domain:
+            return NoCredentials(
+                f"{found.path} is one person's sign-in (authorized_user), which cannot serve a whole domain; put a "
+                "service account with domain-wide delegation there, or name the file after the mailbox"
+            )
+        case "authorized_user":
+            required: tuple[str, ...] = ("client_id", "client_secret", "refresh_token")
+        case "service_account":
+            required = ("client_email", "private_key")
+        case _:
+            hint = ""
+            if "installed" in document or "web" in document:
+                hint = " (this is an OAuth client: give it to `mailerd auth login`, which makes the file)"
+            return NoCredentials(
+                f'{found.path}: "type" is neither authorized_user nor service_account{hint}; make the file anew'
+            )
+    values = {key: document.get(key) for key in required}
+    missing = [key for key, value in values.items() if not isinstance(value, str) or not value.strip()]
+    if missing:
+        return NoCredentials(f"{found.path}: {', '.join(missing)} missing or no text; make the file anew")
+    known = {key: str(value) for key, value in values.items()}
+    if document["type"] == "service_account":
+        return ServiceAccount(private_key_id=str(document.get("private_key_id") or ""), **known)
+    scopes = document.get("scopes")
+    named = [s for s in scopes if isinstance(s, str)] if isinstance(scopes, list) else str(scopes or "").split()
+    return AuthorizedUser(scopes=tuple(named), **known)
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    try:
+        status = path.stat()
+    except OSError:
+        return ()
+    # ctime as well, so that a chmod is noticed.
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_size

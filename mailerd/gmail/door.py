@@ -1,0 +1,199 @@
+"""The one door to Google: every call takes a sender, ends within the time-out and returns a Reply, whatever happens."""
+
+import asyncio
+import os
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Self
+
+from mailerd.clock import Clock, SystemClock
+from mailerd.config import GmailSettings
+from mailerd.core.replies import Call, Lost, Refused, Reply, Unreachable
+from mailerd.events.gmail import GmailEvents
+from mailerd.gmail import answers, bodies
+from mailerd.gmail.account import Account
+from mailerd.gmail.credentials import Folders
+from mailerd.gmail.discovery import UPLOAD_ABOVE, Addresses, uploading
+from mailerd.gmail.mailbox import Mailbox, mailbox
+from mailerd.gmail.tokens import Token, Tokens
+from mailerd.gmail.watch import Meter, Watch
+from mailerd.gmail.wire import Flight, Wire
+
+KEY_HEADERS = ("X-Mailerd-Key",)
+_UNAUTHORIZED = 401
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A request to be made; it becomes a Flight, and after a 401 a second one."""
+
+    call: Call
+    method: str
+    url: str
+    body: bytes | None = None
+    content_type: str = "application/json"
+
+
+class Gmail:
+    """Gmail, for all senders. `limit` is the number of connections; `async with` opens and closes them.
+
+    Each call is bounded by `settings.request_timeout` as a whole: waiting for a connection, connecting, the refresh
+    of a token and the repetition after a 401 included. Nothing is raised but CancelledError, ValueError for an id
+    that cannot be one, and RuntimeError outside `async with`.
+    """
+
+    def __init__(
+        self,
+        settings: GmailSettings,
+        *,
+        events: GmailEvents,
+        limit: int,
+        meter: Meter | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._time_s = settings.request_timeout
+        self._addresses = Addresses(settings.api_root)
+        self._events = events
+        self._watch = Watch(events=events, meter=meter)
+        self._clock = clock or SystemClock()
+        self._wire = Wire(events=events, limit=limit, request_timeout=self._time_s)
+        self._tokens = Tokens(self._wire, token_uri=settings.token_uri, watch=self._watch, clock=self._clock)
+        systemd = os.environ.get("CREDENTIALS_DIRECTORY")
+        self._folders = Folders(settings.credentials_dir, systemd=Path(systemd) if systemd else None)
+        self._accounts: dict[str, Account] = {}
+        self._mailboxes: dict[str, Mailbox] = {}
+
+    async def __aenter__(self) -> Self:
+        await self._wire.__aenter__()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._wire.__aexit__()
+
+    async def authenticate(self, sender: str) -> Mailbox | Reply:
+        """The sender's mailbox, once Google has let it in; costs nothing while the token is fresh."""
+        account = self._account(sender)
+        account.look()
+        token = await account.token(deadline=self._deadline())
+        if not isinstance(token, Token):
+            return token
+        known = mailbox(sender.lower(), scopes=token.scopes)
+        if isinstance(known, Mailbox) and self._mailboxes.get(known.sender) != known:
+            self._mailboxes[known.sender] = known
+            scopes = " ".join(known.scopes) or "unknown"
+            self._events.sender_authenticated(sender=known.sender, mode=known.mode, scopes=scopes)
+        return known
+
+    def forget(self, sender: str) -> None:
+        """Drop the sender's token, so that the next call asks for a new one."""
+        self._account(sender).forget()
+        self._mailboxes.pop(sender.lower(), None)
+
+    async def create_draft(self, sender: str, *, raw: bytes, thread_id: str = "") -> Reply:
+        """Store a letter as a draft; Accepted holds the draft's id and its thread's."""
+        if len(raw) <= UPLOAD_ABOVE:
+            url, body, kind = self._addresses.drafts_create, bodies.draft(raw, thread_id=thread_id), "application/json"
+        elif thread_id:
+            url = uploading(self._addresses.upload_draft, kind="multipart")
+            body, kind = bodies.draft_with_thread(raw, thread_id=thread_id)
+        else:
+            url, body, kind = uploading(self._addresses.upload_draft, kind="media"), raw, "message/rfc822"
+        return await self._carry_out(sender, plan=_Plan(Call.DRAFTS_CREATE, "POST", url, body, kind))
+
+    async def send_draft(self, sender: str, *, draft_id: str) -> Reply:
+        """Send a draft; Accepted holds the message's id and its thread's."""
+        body = bodies.draft_to_send(draft_id)
+        return await self._carry_out(sender, plan=_Plan(Call.DRAFTS_SEND, "POST", self._addresses.drafts_send, body))
+
+    async def send_message(self, sender: str, *, raw: bytes) -> Reply:
+        """Send a letter directly; Accepted holds the message's id and its thread's."""
+        if len(raw) <= UPLOAD_ABOVE:
+            url, body, kind = self._addresses.messages_send, bodies.letter(raw), "application/json"
+        else:
+            url, body, kind = uploading(self._addresses.upload_message, kind="media"), raw, "message/rfc822"
+        return await self._carry_out(sender, plan=_Plan(Call.MESSAGES_SEND, "POST", url, body, kind))
+
+    async def get_draft(self, sender: str, *, draft_id: str) -> Reply:
+        """Whether a draft is there: Accepted, or Refused with 404 when it was sent or deleted."""
+        return await self._get(sender, call=Call.DRAFTS_GET, url=self._addresses.draft(draft_id, shape="minimal"))
+
+    async def get_draft_headers(self, sender: str, *, draft_id: str) -> Reply:
+        """A draft with all its headers in `body["message"]["payload"]["headers"]`."""
+        return await self._get(sender, call=Call.DRAFTS_GET, url=self._addresses.draft(draft_id, shape="metadata"))
+
+    async def delete_draft(self, sender: str, *, draft_id: str) -> Reply:
+        """Delete a draft for good."""
+        return await self._carry_out(sender, plan=_Plan(Call.DRAFTS_DELETE, "DELETE", self._addresses.draft(draft_id)))
+
+    async def list_drafts(self, sender: str, *, page_token: str = "") -> Reply:
+        """A page of up to 100 drafts (`body["drafts"]`, `body["nextPageToken"]`)."""
+        return await self._get(sender, call=Call.DRAFTS_LIST, url=self._addresses.drafts(page_token=page_token))
+
+    async def list_sent(self, sender: str, *, page_token: str = "") -> Reply:
+        """A page of up to 100 sent messages, newest first (`body["messages"]`, `body["nextPageToken"]`)."""
+        return await self._get(sender, call=Call.MESSAGES_LIST, url=self._addresses.sent(page_token=page_token))
+
+    async def get_message(self, sender: str, *, message_id: str, headers: tuple[str, ...] = KEY_HEADERS) -> Reply:
+        """A message's labels and named headers (`body["payload"]["headers"]`)."""
+        url = self._addresses.message(message_id, headers=headers)
+        return await self._get(sender, call=Call.MESSAGES_GET, url=url)
+
+    async def get_thread(self, sender: str, *, thread_id: str, headers: tuple[str, ...] = KEY_HEADERS) -> Reply:
+        """A thread's messages with their labels and named headers (`body["messages"]`)."""
+        url = self._addresses.thread(thread_id, headers=headers)
+        return await self._get(sender, call=Call.THREADS_GET, url=url)
+
+    async def get_profile(self, sender: str) -> Reply:
+        """The mailbox's own address and counts (`body["emailAddress"]`)."""
+        return await self._get(sender, call=Call.GET_PROFILE, url=self._addresses.profile())
+
+    def _account(self, sender: str) -> Account:
+        sender = sender.lower()  # Gmail knows no difference, and two tokens for one mailbox would be waste.
+        if sender not in self._accounts:
+            self._accounts[sender] = Account(
+                sender,
+                folders=self._folders,
+                tokens=self._tokens,
+                wire=self._wire,
+                clock=self._clock,
+                events=self._events,
+            )
+        return self._accounts[sender]
+
+    def _deadline(self) -> float:
+        return asyncio.get_running_loop().time() + self._time_s
+
+    async def _get(self, sender: str, *, call: Call, url: str) -> Reply:
+        return await self._carry_out(sender, plan=_Plan(call, "GET", url))
+
+    async def _carry_out(self, sender: str, *, plan: _Plan) -> Reply:
+        started = self._clock.monotonic()
+        reply = await self._with_token(self._account(sender), sender, plan=plan, deadline=self._deadline())
+        self._watch.reply(reply, sender=sender, call=plan.call, seconds=self._clock.monotonic() - started)
+        return reply
+
+    async def _with_token(self, account: Account, sender: str, *, plan: _Plan, deadline: float) -> Reply:
+        """Make the request; after a 401, which says that it was not carried out, once more with a new token."""
+        token = await account.token(deadline=deadline)
+        if not isinstance(token, Token):
+            return token
+        reply = await self._make(account, sender, plan=plan, token=token, deadline=deadline)
+        if not (isinstance(reply, Refused) and reply.status == _UNAUTHORIZED):
+            return reply
+        token = await account.token(deadline=deadline, refused=token)
+        if not isinstance(token, Token):
+            return token
+        return await self._make(account, sender, plan=plan, token=token, deadline=deadline)
+
+    async def _make(self, account: Account, sender: str, *, plan: _Plan, token: Token, deadline: float) -> Reply:
+        flight = Flight(
+            plan.call,
+            sender=sender,
+            method=plan.method,
+            url=plan.url,
+            body=plan.body,
+            content_type=plan.content_type,
+        )
+        answer = await self._wire.ask(flight, deadline=deadline, through=partial(account.fly, token=token))
+        return answer if isinstance(answer, Unreachable | Lost) else answers.read(answer, call=plan.call)

@@ -1,0 +1,82 @@
+"""Tells and counts what became of each call; the only place where the door's events and its meter meet."""
+
+from typing import Protocol, assert_never
+
+from mailerd.core.replies import (
+    Accepted,
+    Call,
+    Garbled,
+    Lost,
+    NoCredentials,
+    Refused,
+    Reply,
+    TokenRefused,
+    Unreachable,
+)
+from mailerd.events.gmail import GmailEvents
+
+
+class Meter(Protocol):
+    """Where calls are counted."""
+
+    def google_call(self, *, call: Call, outcome: str, seconds: float) -> None:
+        """One call has ended; `outcome` is a word of `outcome_of`, of which there are few."""
+
+
+def outcome_of(reply: Reply) -> str:
+    """A reply in one word, for a label: accepted, refused_429, token_refused_400, lost."""
+    match reply:
+        case Accepted():
+            return "accepted"
+        case Refused():
+            return f"refused_{reply.status}"
+        case TokenRefused():
+            return f"token_refused_{reply.status}"
+        case NoCredentials():
+            return "no_credentials"
+        case Unreachable():
+            return "unreachable"
+        case Lost():
+            return "lost"
+        case Garbled():
+            return "garbled"
+        case _:
+            assert_never(reply)
+
+
+class Watch:
+    """What is said and counted of the calls."""
+
+    def __init__(self, *, events: GmailEvents, meter: Meter | None) -> None:
+        self._events = events
+        self._meter = meter
+
+    def reply(self, reply: Reply, *, sender: str, call: Call, seconds: float) -> None:
+        """A call has ended in a reply."""
+        outcome = outcome_of(reply)
+        if self._meter:
+            self._meter.google_call(call=call, outcome=outcome, seconds=seconds)
+        if not isinstance(reply, Accepted):
+            self._events.google_answered_oddly(
+                sender=sender, call=call, outcome=outcome, excerpt=_excerpt(reply), seconds=seconds
+            )
+
+    def token(self, sender: str, *, seconds: float, good_for: float) -> None:
+        """The token endpoint has given a token."""
+        if self._meter:
+            self._meter.google_call(call=Call.TOKEN, outcome="accepted", seconds=seconds)
+        self._events.token_refreshed(sender=sender, seconds=seconds, good_for=good_for)
+
+
+def _excerpt(reply: Refused | TokenRefused | NoCredentials | Unreachable | Lost | Garbled) -> str:
+    match reply:
+        case Refused():
+            return f"{reply.reason}: {reply.message}"
+        case TokenRefused():
+            return f"{reply.error}: {reply.description}"
+        case NoCredentials() | Unreachable() | Lost():
+            return reply.cause
+        case Garbled():
+            return reply.excerpt
+        case _:
+            assert_never(reply)

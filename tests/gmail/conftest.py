@@ -1,0 +1,68 @@
+"""A sandbox Google, a folder of credentials and an open door to it."""
+
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from mailerd.config import GmailSettings
+from mailerd.events.gmail import GmailEvents
+from mailerd.events.speech import Event
+from mailerd.gmail import Gmail
+from mailerd.sandbox.google import COMPOSE, Google, Rules, Running, serve
+
+Told = list[tuple[str, Mapping[str, object]]]
+
+
+@pytest.fixture
+def told() -> Told:
+    return []
+
+
+@pytest.fixture
+def events(told: Told) -> GmailEvents:
+    def tell(event: Event, fields: Mapping[str, object]) -> None:
+        event.en.format(**fields)
+        event.zh.format(**fields)
+        told.append((event.name, fields))
+
+    return GmailEvents(tell)
+
+
+@pytest.fixture
+def google() -> Google:
+    return Google(Rules(units_per_minute=0, per_day=0))
+
+
+@pytest.fixture
+async def running(google: Google) -> AsyncIterator[Running]:
+    async with serve(google) as it:
+        yield it
+
+
+@pytest.fixture
+def settings(running: Running, tmp_path: Path) -> GmailSettings:
+    folder = tmp_path / "credentials"
+    folder.mkdir()
+    return GmailSettings(api_root=running.url, token_uri=running.token_uri, request_timeout=2.0, credentials_dir=folder)
+
+
+@pytest.fixture
+def sign_up(google: Google, settings: GmailSettings) -> Callable[..., Path]:
+    """Open a mailbox at the sandbox and put its credential file into the folder."""
+
+    def do(email: str, *, scopes: tuple[str, ...] = (COMPOSE,), kind: str = "authorized_user") -> Path:
+        blob = google.add_mailbox(email, scopes=scopes, kind=kind)  # type: ignore[arg-type]  # a Literal of two words
+        path = settings.credentials_dir / f"{email}.json"
+        path.touch(mode=0o600)
+        path.write_text(json.dumps(blob))
+        return path
+
+    return do
+
+
+@pytest.fixture
+async def gmail(settings: GmailSettings, events: GmailEvents) -> AsyncIterator[Gmail]:
+    async with Gmail(settings, events=events, limit=20) as door:
+        yield door

@@ -1,0 +1,171 @@
+"""Which credential file is a sender's, and which are refused."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from mailerd.core.replies import NoCredentials
+from mailerd.gmail.credentials import AuthorizedUser, Credentials, Folders, Found, ServiceAccount, read
+
+PERSON = {"type": "authorized_user", "client_id": "id", "client_secret": "hush-1", "refresh_token": "hush-2"}
+SERVICE = {"type": "service_account", "client_email": "sa@p.iam", "private_key": "hush-3", "private_key_id": "k"}
+
+
+def put(path: Path, content: object = PERSON, *, mode: int = 0o600) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    path.chmod(mode)
+    return path
+
+
+def resolve(folders: Folders, sender: str) -> Credentials | NoCredentials:
+    found = folders.find(sender)
+    return read(found) if isinstance(found, Found) else found
+
+
+def cause(folders: Folders, sender: str = "me@example.com") -> str:
+    outcome = resolve(folders, sender)
+    assert isinstance(outcome, NoCredentials)
+    assert "hush" not in outcome.cause
+    return outcome.cause
+
+
+def test_a_mailbox_has_its_own_file(tmp_path: Path) -> None:
+    put(tmp_path / "me@example.com.json", PERSON | {"scopes": ["a", "b"]})
+    expected = AuthorizedUser("id", "hush-1", "hush-2", scopes=("a", "b"))
+    assert resolve(Folders(tmp_path), "me@example.com") == expected
+
+
+def test_a_domain_has_a_service_account(tmp_path: Path) -> None:
+    put(tmp_path / "@Example.COM.json", SERVICE)
+    assert resolve(Folders(tmp_path), "me@example.com") == ServiceAccount("sa@p.iam", "k", "hush-3")
+
+
+def test_the_mailboxs_file_comes_before_the_domains(tmp_path: Path) -> None:
+    put(tmp_path / "@example.com.json", SERVICE)
+    put(tmp_path / "ME@Example.com.json")
+    assert isinstance(resolve(Folders(tmp_path), "me@example.com"), AuthorizedUser)
+    assert isinstance(resolve(Folders(tmp_path), "you@example.com"), ServiceAccount)
+
+
+def test_a_bad_file_of_the_mailbox_does_not_fall_back_to_the_domains(tmp_path: Path) -> None:
+    put(tmp_path / "@example.com.json", SERVICE)
+    put(tmp_path / "me@example.com.json", "{")
+    assert "is not a JSON object" in cause(Folders(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["me@example.com.json", "mailerd.me@example.com.json", "mailerd.@example.com.json"])
+def test_systemds_folder_serves_as_well_with_and_without_the_prefix(tmp_path: Path, name: str) -> None:
+    put(tmp_path / "systemd" / name, SERVICE, mode=0o440)
+    folders = Folders(tmp_path / "none", systemd=tmp_path / "systemd")
+    assert isinstance(resolve(folders, "me@example.com"), ServiceAccount)
+
+
+def test_the_prefix_counts_in_systemds_folder_only(tmp_path: Path) -> None:
+    put(tmp_path / "mailerd.me@example.com.json")
+    assert "no credential file" in cause(Folders(tmp_path))
+    assert isinstance(resolve(Folders(tmp_path), "mailerd.me@example.com"), AuthorizedUser)
+
+
+def test_another_mailbox_is_never_taken_for_a_prefixed_one(tmp_path: Path) -> None:
+    put(tmp_path / "systemd" / "mailerd.me@example.com.json", mode=0o400)
+    folders = Folders(tmp_path / "none", systemd=tmp_path / "systemd")
+    assert "no credential file" in cause(folders, "mailerd.me@example.com")
+
+
+@pytest.mark.parametrize("mode", [0o604, 0o640, 0o620, 0o601, 0o666])
+def test_a_file_that_others_may_read_is_refused_with_the_command_that_helps(tmp_path: Path, mode: int) -> None:
+    path = put(tmp_path / "me@example.com.json", mode=mode)
+    assert f"chmod 600 {path}" in cause(Folders(tmp_path))
+
+
+def test_systemds_exception_covers_a_readable_group_and_no_more(tmp_path: Path) -> None:
+    put(tmp_path / "systemd" / "me@example.com.json", mode=0o444)
+    folders = Folders(tmp_path / "none", systemd=tmp_path / "systemd")
+    assert "chmod 600" in cause(folders)
+
+
+def test_systemds_exception_is_for_roots_files_only(tmp_path: Path) -> None:
+    path = put(tmp_path / "systemd" / "me@example.com.json", mode=0o440)
+    if os.geteuid() == 0:
+        os.chown(path, 12345, 12345)
+    folders = Folders(tmp_path / "none", systemd=tmp_path / "systemd")
+    assert "chmod 600" in cause(folders)
+
+
+@pytest.mark.parametrize(
+    "sender",
+    [
+        "../secret@example.com",
+        "x/../../y@example.com",
+        "a@../b",
+        "@example.com",
+        "me",
+        "",
+        "a@b@c",
+        "a\0@b",
+        "a\n@b",
+        "a@\\b",
+    ],
+)
+def test_a_sender_that_is_no_address_leads_nowhere(tmp_path: Path, sender: str) -> None:
+    folder = tmp_path / "credentials"
+    folder.mkdir()
+    put(tmp_path / "secret@example.com.json")
+    assert "is not an e-mail address" in cause(Folders(folder), sender)
+
+
+def test_what_is_missing_is_named_with_the_places_and_the_remedy(tmp_path: Path) -> None:
+    said = cause(Folders(tmp_path / "a", systemd=tmp_path / "b"))
+    for word in ("me@example.com.json", "@example.com.json", str(tmp_path / "a"), str(tmp_path / "b"), "auth login"):
+        assert word in said
+
+
+@pytest.mark.parametrize(
+    "content, word",
+    [
+        ("{", "not a JSON object"),
+        ("[]", "not a JSON object"),
+        ("[" * 60_000, "not a JSON object"),
+        (" " * 70_000 + "{}", "not a JSON object"),
+        ({"type": "external_account"}, "neither authorized_user nor service_account"),
+        ({"installed": {"client_secret": "hush"}}, "auth login"),
+        (PERSON | {"refresh_token": ""}, "refresh_token missing"),
+        (PERSON | {"client_secret": 3}, "client_secret missing"),
+        (SERVICE | {"private_key": None}, "private_key missing"),
+    ],
+)
+def test_a_file_that_cannot_serve_says_why(tmp_path: Path, content: object, word: str) -> None:
+    path = put(tmp_path / "me@example.com.json", content)
+    said = cause(Folders(tmp_path))
+    assert word in said
+    assert str(path) in said
+
+
+def test_a_person_cannot_stand_for_a_domain(tmp_path: Path) -> None:
+    put(tmp_path / "@example.com.json", PERSON)
+    assert "cannot serve a whole domain" in cause(Folders(tmp_path))
+
+
+def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "me@example.com.json", 0o600)
+    assert "not a regular file" in cause(Folders(tmp_path))
+
+
+def test_a_file_that_vanishes_is_said_to_be_unreadable(tmp_path: Path) -> None:
+    path = put(tmp_path / "me@example.com.json")
+    found = Folders(tmp_path).find("me@example.com")
+    assert isinstance(found, Found)
+    path.unlink()
+    outcome = read(found)
+    assert isinstance(outcome, NoCredentials)
+    assert "cannot be read" in outcome.cause
+
+
+def test_no_secret_shows_in_a_repr(tmp_path: Path) -> None:
+    put(tmp_path / "me@example.com.json")
+    put(tmp_path / "@example.com.json", SERVICE)
+    shown = [repr(resolve(Folders(tmp_path), sender)) for sender in ("me@example.com", "x@example.com")]
+    assert "hush" not in "".join(shown)

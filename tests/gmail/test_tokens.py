@@ -1,0 +1,437 @@
+"""Signing in: tokens, their refreshing, credential files that change, and the delivery mode that follows."""
+
+import asyncio
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from mailerd.clock import SystemClock
+from mailerd.config import GmailSettings
+from mailerd.core.replies import Accepted, Call, NoCredentials, Refused, TokenRefused, Unreachable
+from mailerd.events.gmail import GmailEvents
+from mailerd.gmail import Gmail, Mailbox, tokens
+from mailerd.sandbox.google import COMPOSE, FULL, METADATA, MODIFY, READONLY, SEND, Fault, Google, Running
+
+Told = list[tuple[str, Mapping[str, object]]]
+SignUp = Callable[..., Path]
+ME = "me@example.com"
+RAW = b"From: me@example.com\r\nTo: you@example.com\r\nSubject: Hello\r\nX-Mailerd-Key: k1\r\n\r\nHello\r\n"
+
+
+class Later(SystemClock):
+    """A clock that a test can put forward."""
+
+    ahead = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.ahead
+
+
+def asked_for_tokens(google: Google) -> int:
+    return sum(entry.method == "token" for entry in google.log)
+
+
+def names(told: Told) -> list[str]:
+    return [name for name, _ in told]
+
+
+@pytest.mark.parametrize(
+    "scopes, mode, reads",
+    [
+        ((COMPOSE,), "draft", False),
+        ((COMPOSE, METADATA), "draft", True),
+        ((MODIFY,), "draft", True),
+        ((FULL,), "draft", True),
+        ((SEND,), "direct", False),
+        ((SEND, READONLY), "direct", True),
+        ((SEND, COMPOSE), "draft", False),
+    ],
+)
+async def test_the_mode_follows_from_what_a_person_has_allowed(
+    gmail: Gmail, sign_up: SignUp, scopes: tuple[str, ...], mode: str, reads: object
+) -> None:
+    sign_up(ME, scopes=scopes)
+    mailbox = await gmail.authenticate(ME)
+    assert isinstance(mailbox, Mailbox)
+    assert (mailbox.sender, mailbox.mode, mailbox.can_read_metadata) == (ME, mode, reads)
+    assert set(mailbox.scopes) == set(scopes)
+
+
+@pytest.mark.parametrize(
+    "scopes, mode, reads",
+    [
+        ((COMPOSE, METADATA, SEND), "draft", True),
+        ((COMPOSE,), "draft", False),
+        ((SEND, METADATA), "direct", True),
+        ((SEND,), "direct", False),
+    ],
+)
+async def test_a_service_account_gets_the_best_that_was_delegated(
+    gmail: Gmail, sign_up: SignUp, scopes: tuple[str, ...], mode: str, reads: object
+) -> None:
+    sign_up("@example.com", scopes=scopes, kind="service_account")
+    mailbox = await gmail.authenticate("Me@Example.com")
+    assert isinstance(mailbox, Mailbox)
+    assert (mailbox.sender, mailbox.mode, mailbox.can_read_metadata) == (ME, mode, reads)
+
+
+async def test_a_service_account_speaks_for_the_mailbox_that_asks(
+    gmail: Gmail, google: Google, sign_up: SignUp
+) -> None:
+    sign_up("@example.com", scopes=(COMPOSE,), kind="service_account")
+    for sender in ("a@example.com", "b@example.com"):
+        reply = await gmail.get_profile(sender)
+        assert isinstance(reply, Accepted)
+        assert isinstance(reply.body, dict)
+        assert reply.body["emailAddress"] == sender
+    assert set(google.mailboxes) >= {"a@example.com", "b@example.com"}
+
+
+async def test_an_undelegated_service_account_is_refused(gmail: Gmail, sign_up: SignUp) -> None:
+    sign_up("@example.com", scopes=(READONLY,), kind="service_account")
+    reply = await gmail.authenticate(ME)
+    assert isinstance(reply, TokenRefused)
+    assert (reply.status, reply.error) == (401, "unauthorized_client")
+
+
+async def test_a_revoked_service_account_is_asked_once(gmail: Gmail, google: Google, sign_up: SignUp) -> None:
+    sign_up(ME, kind="service_account")
+    google.revoke(ME)
+    reply = await gmail.authenticate(ME)
+    assert isinstance(reply, TokenRefused)
+    assert reply.error == "invalid_grant"
+    assert asked_for_tokens(google) == 1
+
+
+async def test_signing_happens_off_the_loop(gmail: Gmail, sign_up: SignUp, monkeypatch: pytest.MonkeyPatch) -> None:
+    sign_up(ME, kind="service_account")
+    where: list[bool] = []
+    sign = tokens._sign
+
+    def watched(*given: object) -> object:
+        where.append(threading.current_thread() is threading.main_thread())
+        return sign(*given)  # type: ignore[arg-type]  # handed through
+
+    monkeypatch.setattr(tokens, "_sign", watched)
+    assert isinstance(await gmail.authenticate(ME), Mailbox)
+    assert where == [False]
+
+
+async def test_a_broken_private_key_names_the_remedy_and_not_the_key(gmail: Gmail, sign_up: SignUp) -> None:
+    path = sign_up(ME, kind="service_account")
+    blob = json.loads(path.read_text())
+    blob["private_key"] = blob["private_key"][:300]
+    path.write_text(json.dumps(blob))
+    reply = await gmail.authenticate(ME)
+    assert isinstance(reply, NoCredentials)
+    assert "make a new key" in reply.cause
+    assert blob["private_key"][60:100] not in reply.cause
+
+
+async def test_a_sign_in_that_allows_no_sending_is_no_credential(gmail: Gmail, sign_up: SignUp) -> None:
+    sign_up(ME, scopes=(READONLY,))
+    reply = await gmail.authenticate(ME)
+    assert isinstance(reply, NoCredentials)
+    assert "gmail.compose" in reply.cause
+
+
+async def test_a_token_without_scope_is_taken_for_draft_mode(gmail: Gmail, google: Google, sign_up: SignUp) -> None:
+    sign_up(ME)
+    google.fault(Fault(kind="without_scope", method="token"))
+    assert await gmail.authenticate(ME) == Mailbox(sender=ME, mode="draft", can_read_metadata=False, scopes=())
+
+
+async def test_a_token_without_scope_has_those_of_the_file(gmail: Gmail, google: Google, sign_up: SignUp) -> None:
+    path = sign_up(ME)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"scopes": [SEND]}))
+    google.fault(Fault(kind="without_scope", method="token"))
+    mailbox = await gmail.authenticate(ME)
+    assert isinstance(mailbox, Mailbox)
+    assert (mailbox.mode, mailbox.scopes) == ("direct", (SEND,))
+
+
+async def test_signing_in_is_told_once_and_asked_for_once(
+    gmail: Gmail, google: Google, sign_up: SignUp, told: Told
+) -> None:
+    sign_up(ME)
+    for _ in range(3):
+        assert isinstance(await gmail.authenticate(ME), Mailbox)
+    assert names(told) == ["token_refreshed", "sender_authenticated"]
+    assert asked_for_tokens(google) == 1
+
+
+async def test_fifty_calls_make_one_token_request(gmail: Gmail, google: Google, sign_up: SignUp) -> None:
+    sign_up(ME)
+    google.change_rules(token_latency_s=0.05)
+    async with asyncio.TaskGroup() as group:
+        calls = [group.create_task(gmail.get_profile(ME)) for _ in range(50)]
+    assert all(isinstance(call.result(), Accepted) for call in calls)
+    assert asked_for_tokens(google) == 1
+
+
+async def test_fifty_calls_share_one_refusal(gmail: Gmail, google: Google, sign_up: SignUp) -> None:
+    sign_up(ME)
+    google.revoke(ME)
+    google.change_rules(token_latency_s=0.05)
+    async with asyncio.TaskGroup() as group:
+        calls = [group.create_task(gmail.get_profile(ME)) for _ in range(50)]
+    assert {call.result() for call in calls} == {
+        TokenRefused(400, error="invalid_grant", description="Token has been expired or revoked.")
+    }
+    assert asked_for_tokens(google) == 1
+
+
+async def test_a_refresh_whose_asker_is_cancelled_is_taken_over(gmail: Gmail, google: Google, sign_up: SignUp) -> None:
+    sign_up(ME)
+    google.change_rules(token_latency_s=0.1)
+    first = asyncio.create_task(gmail.get_profile(ME))
+    second = asyncio.create_task(gmail.get_profile(ME))
+    await asyncio.sleep(0)
+    assert gmail._account(ME)._refreshing.locked()
+    first.cancel()
+    assert isinstance(await second, Accepted)
+    assert first.cancelled()
+
+
+async def test_a_hung_endpoint_holds_nobody_longer_than_the_time_out(
+    settings: GmailSettings, events: GmailEvents, google: Google, sign_up: SignUp
+) -> None:
+    sign_up(ME)
+    google.fault(Fault(kind="hang_before", method="token", count=-1, seconds=5))
+    started = time.monotonic()
+    bound = settings.model_copy(update={"request_timeout": 0.3})
+    async with Gmail(bound, events=events, limit=20) as gmail, asyncio.TaskGroup() as group:
+        calls = [group.create_task(gmail.get_profile(ME)) for _ in range(20)]
+    assert all(isinstance(call.result(), Unreachable) for call in calls)
+    assert time.monotonic() - started < 1
+
+
+async def test_nobody_waits_for_anothers_refresh_longer_than_his_own_time(
+    gmail: Gmail, google: Google, sign_up: SignUp
+) -> None:
+    sign_up(ME)
+    google.fault(Fault(kind="hang_before", method="token", seconds=5))
+    account, loop = gmail._account(ME), asyncio.get_running_loop()
+    async with asyncio.TaskGroup() as group:
+        leader = group.create_task(account.token(deadline=loop.time() + 5))
+        await asyncio.sleep(0)
+        started = loop.time()
+        assert isinstance(await account.token(deadline=started + 0.1), Unreachable)
+        assert loop.time() - started < 1
+        leader.cancel()
+
+
+async def test_a_token_is_replaced_a_minute_before_it_ends(
+    settings: GmailSettings, events: GmailEvents, google: Google, sign_up: SignUp
+) -> None:
+    sign_up(ME)
+    clock = Later()
+    async with Gmail(settings, events=events, limit=20, clock=clock) as gmail:
+        for ahead, expected in ((0, 1), (3530, 1), (3545, 2)):
+            clock.ahead = ahead
+            assert isinstance(await gmail.get_profile(ME), Accepted)
+            assert asked_for_tokens(google) == expected
+
+
+async def test_a_token_of_a_few_seconds_is_used_all_the_same(gmail: Gmail, google: Google, sign_up: SignUp) -> None:
+    google.change_rules(token_lifetime_s=30)
+    sign_up(ME)
+    for _ in range(3):
+        assert isinstance(await gmail.get_profile(ME), Accepted)
+    assert asked_for_tokens(google) == 1
+
+
+async def test_a_401_refreshes_once_and_repeats_the_call_once(gmail: Gmail, google: Google, sign_up: SignUp) -> None:
+    sign_up(ME)
+    assert isinstance(await gmail.authenticate(ME), Mailbox)
+    google.accounts.expire_tokens()
+    assert isinstance(await gmail.create_draft(ME, raw=RAW), Accepted)
+    assert [e.method for e in google.log] == ["token", "drafts.create", "token", "drafts.create"]
+    assert len(google.drafts(ME)) == 1
+
+
+async def test_a_second_401_is_the_answer(gmail: Gmail, google: Google, sign_up: SignUp) -> None:
+    sign_up(ME)
+    google.fault(Fault(kind="auth_error", method="drafts.create", count=-1))
+    reply = await gmail.create_draft(ME, raw=RAW)
+    assert isinstance(reply, Refused)
+    assert reply.status == 401
+    assert [e.method for e in google.log] == ["token", "drafts.create", "token", "drafts.create"]
+
+
+async def test_many_401s_make_one_refresh(gmail: Gmail, google: Google, sign_up: SignUp) -> None:
+    sign_up(ME)
+    assert isinstance(await gmail.authenticate(ME), Mailbox)
+    google.accounts.expire_tokens()
+    google.change_rules(token_latency_s=0.05)
+    async with asyncio.TaskGroup() as group:
+        calls = [group.create_task(gmail.get_profile(ME)) for _ in range(20)]
+    assert all(isinstance(call.result(), Accepted) for call in calls)
+    assert asked_for_tokens(google) == 2
+
+
+async def test_a_401_of_a_revoked_sender_ends_as_the_token_refusal(
+    gmail: Gmail, google: Google, sign_up: SignUp
+) -> None:
+    sign_up(ME)
+    assert isinstance(await gmail.authenticate(ME), Mailbox)
+    google.accounts.expire_tokens()
+    google.revoke(ME)
+    assert isinstance(await gmail.create_draft(ME, raw=RAW), TokenRefused)
+
+
+async def test_what_is_forgotten_is_asked_for_again(gmail: Gmail, google: Google, sign_up: SignUp) -> None:
+    sign_up(ME)
+    assert isinstance(await gmail.authenticate(ME), Mailbox)
+    google.set_scopes(ME, (SEND,))
+    gmail.forget(ME)
+    mailbox = await gmail.authenticate(ME)
+    assert isinstance(mailbox, Mailbox)
+    assert mailbox.mode == "direct"
+
+
+async def test_a_refresh_under_way_does_not_bring_back_what_was_forgotten(
+    gmail: Gmail, google: Google, sign_up: SignUp
+) -> None:
+    sign_up(ME)
+    google.change_rules(token_latency_s=0.1)
+    call = asyncio.create_task(gmail.get_profile(ME))
+    await asyncio.sleep(0)
+    assert gmail._account(ME)._refreshing.locked()
+    gmail.forget(ME)
+    assert isinstance(await call, Accepted)
+    assert isinstance(await gmail.get_profile(ME), Accepted)
+    assert asked_for_tokens(google) == 2
+
+
+async def test_a_missing_file_is_named_and_found_when_it_comes(gmail: Gmail, sign_up: SignUp) -> None:
+    reply = await gmail.authenticate(ME)
+    assert isinstance(reply, NoCredentials)
+    assert "me@example.com.json" in reply.cause
+    sign_up(ME)
+    assert isinstance(await gmail.authenticate(ME), Mailbox)
+
+
+async def test_a_changed_file_is_taken_up_without_a_restart(
+    gmail: Gmail, google: Google, sign_up: SignUp, told: Told
+) -> None:
+    sign_up(ME)
+    assert isinstance(await gmail.authenticate(ME), Mailbox)
+    sign_up(ME, scopes=(SEND,))
+    mailbox = await gmail.authenticate(ME)
+    assert isinstance(mailbox, Mailbox)
+    assert mailbox.mode == "direct"
+    assert names(told).count("credentials_changed") == 1
+    assert asked_for_tokens(google) == 2
+
+
+@pytest.mark.parametrize("change", ["rewritten", "removed", "closed"])
+async def test_any_call_notices_a_changed_file_within_a_second(
+    settings: GmailSettings, events: GmailEvents, google: Google, sign_up: SignUp, change: str
+) -> None:
+    path = sign_up(ME)
+    clock = Later()
+    async with Gmail(settings, events=events, limit=20, clock=clock) as gmail:
+        assert isinstance(await gmail.get_profile(ME), Accepted)
+        match change:
+            case "rewritten":
+                sign_up(ME)
+                os.utime(path, ns=(1, 1))
+            case "removed":
+                path.unlink()
+            case _:
+                path.chmod(0o644)
+        clock.ahead = 1.1
+        reply = await gmail.get_profile(ME)
+    assert isinstance(reply, Accepted if change == "rewritten" else NoCredentials)
+    assert asked_for_tokens(google) == (2 if change == "rewritten" else 1)
+
+
+async def test_a_mailboxs_own_file_takes_over_from_the_domains(
+    settings: GmailSettings, events: GmailEvents, sign_up: SignUp
+) -> None:
+    sign_up("@example.com", kind="service_account")
+    clock = Later()
+    async with Gmail(settings, events=events, limit=20, clock=clock) as gmail:
+        assert isinstance(await gmail.get_profile(ME), Accepted)
+        path = sign_up(ME)
+        path.write_text("{")
+        os.utime(settings.credentials_dir, ns=(1, 1))
+        clock.ahead = 1.1
+        assert isinstance(await gmail.get_profile(ME), NoCredentials)
+
+
+async def test_between_looks_no_file_is_touched(gmail: Gmail, sign_up: SignUp, monkeypatch: pytest.MonkeyPatch) -> None:
+    sign_up(ME)
+    assert isinstance(await gmail.authenticate(ME), Mailbox)
+    touched: list[object] = []
+    account = gmail._account(ME)
+    monkeypatch.setattr(account._folders, "stamps", lambda: touched.append(1))
+    monkeypatch.setattr(account._folders, "find", touched.append)
+    for _ in range(5):
+        assert isinstance(await gmail.get_profile(ME), Accepted)
+    assert not touched
+
+
+async def test_systemds_folder_is_taken_from_the_environment(
+    settings: GmailSettings, events: GmailEvents, sign_up: SignUp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = sign_up(ME)
+    folder = tmp_path / "systemd"
+    folder.mkdir()
+    path.rename(folder / f"mailerd.{ME}.json")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(folder))
+    async with Gmail(settings, events=events, limit=20) as gmail:
+        assert isinstance(await gmail.authenticate(ME), Mailbox)
+
+
+async def test_the_settings_token_address_wins_over_the_files(
+    gmail: Gmail, google: Google, sign_up: SignUp, running: Running
+) -> None:
+    for sender, kind in ((ME, "authorized_user"), ("it@example.com", "service_account")):
+        path = sign_up(sender, kind=kind)
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"token_uri": "http://127.0.0.1:9/steal"}))
+        assert isinstance(await gmail.authenticate(sender), Mailbox)
+    assert asked_for_tokens(google) >= 2
+    assert running.token_uri.endswith("/token")
+
+
+@pytest.mark.parametrize(
+    "kind", ["garbage", "truncated", "list_body", "bad_utf8", "reset_before", "reset_after", "html_502"]
+)
+async def test_an_odd_token_endpoint_ends_in_a_reply(gmail: Gmail, google: Google, sign_up: SignUp, kind: str) -> None:
+    sign_up(ME)
+    google.fault(Fault(kind=kind, method="token"))
+    reply = await gmail.create_draft(ME, raw=RAW)
+    assert isinstance(reply, TokenRefused if kind == "html_502" else Unreachable)
+    assert not google.drafts(ME)
+    assert isinstance(await gmail.create_draft(ME, raw=RAW), Accepted)
+
+
+async def test_every_call_is_metered_the_token_requests_too(
+    settings: GmailSettings, events: GmailEvents, google: Google, sign_up: SignUp
+) -> None:
+    counted: list[tuple[Call, str]] = []
+
+    class Meter:
+        def google_call(self, *, call: Call, outcome: str, seconds: float) -> None:
+            assert 0 <= seconds < 2
+            counted.append((call, outcome))
+
+    sign_up(ME)
+    google.fault(Fault(kind="rate_limit", method="drafts.create"))
+    async with Gmail(settings, events=events, limit=20, meter=Meter()) as gmail:
+        await gmail.create_draft(ME, raw=RAW)
+        await gmail.create_draft(ME, raw=RAW)
+        await gmail.create_draft("nobody@example.com", raw=RAW)
+    assert counted == [
+        (Call.TOKEN, "accepted"),
+        (Call.DRAFTS_CREATE, "refused_403"),
+        (Call.DRAFTS_CREATE, "accepted"),
+        (Call.DRAFTS_CREATE, "no_credentials"),
+    ]
