@@ -1,0 +1,54 @@
+"""`mailerd audit` and `mailerd settle`: looking into the books, and closing what only a person can close."""
+
+from typing import Annotated
+
+import typer
+
+from mailerd.app import opened
+from mailerd.cli.common import ConfigOption, in_loop, quiet, settings
+from mailerd.config import Settings
+from mailerd.core.states import Change, State
+from mailerd.store.audit import audit as look
+from mailerd.store.records import Records
+from mailerd.store.settling import settle as write
+
+
+def audit(config: ConfigOption = None) -> None:
+    """Check that every job's books balance; one line per finding, exit code 1 when there are any."""
+    if in_loop(_audit(settings(config))):
+        raise typer.Exit(1)
+
+
+async def _audit(known: Settings) -> int:
+    async with opened(known, quiet(known).tell) as database:
+        jobs, findings = await look(database)
+    for finding in findings:
+        print(f"{finding.where}: {finding.kind}: {finding.what}")
+    print(f"{jobs} jobs checked, {len(findings)} findings")
+    return len(findings)
+
+
+def settle(
+    recipient: Annotated[int, typer.Argument(help="The recipient's id, as the log and the API show it.")],
+    *,
+    sent: Annotated[
+        bool | None, typer.Option("--sent/--not-sent", help="Whether the letter stands in the mailbox's sent mail.")
+    ] = None,
+    message_id: Annotated[str | None, typer.Option(help="Google's id of the message, with --sent.")] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Say what became of an unsure letter, after having looked into the mailbox."""
+    if sent is None:
+        raise typer.BadParameter("say which: --sent or --not-sent")
+    if message_id and not sent:
+        raise typer.BadParameter("--message-id goes with --sent")
+    in_loop(_settle(settings(config), recipient, Change.FOUND if sent else Change.MISSING, message_id))
+
+
+async def _settle(known: Settings, recipient: int, change: Change, message_id: str | None) -> None:
+    async with opened(known, quiet(known).tell) as database:
+        settled = await write(database, recipient, change=change, message_id=message_id)
+        print(f"recipient {settled.recipient} ({settled.to_email}) of job {settled.job_id} is now {settled.status}")
+        if settled.status is State.SENT:
+            for job in await Records(database, "by hand").finish([settled.job_id]):
+                print(f"job {job.id} is completed: {job.sent} sent, {job.failed} failed")

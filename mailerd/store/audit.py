@@ -1,0 +1,133 @@
+"""The audit: whether every job's books balance and no row contradicts itself; it reads and changes nothing."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from mailerd.store.database import Database
+from mailerd.store.pool import Cursor
+
+AT_MOST: Final = 1000
+"""Findings of one kind that are listed."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One contradiction."""
+
+    kind: str
+    where: str
+    """The job, or the job and the recipient."""
+    what: str
+
+
+# Each check: its name, a statement that gives (job, recipient or NULL, what) per finding.
+_ROWS: Final = "SELECT r.job_id, r.id, {what} FROM job_recipients r WHERE {where}"
+_CHECKS: Final[tuple[tuple[str, str], ...]] = (
+    (
+        "counts",
+        "SELECT j.id, NULL, CONCAT('total is ', j.total, ', but there are ', COUNT(r.id), ' recipients') FROM jobs j "
+        "LEFT JOIN job_recipients r ON r.job_id = j.id GROUP BY j.id, j.total HAVING COUNT(r.id) <> j.total",
+    ),
+    (
+        "completed too early",
+        "SELECT j.id, NULL, CONCAT('is ', j.status, ' with ', COUNT(*), ' recipients still open') FROM jobs j "
+        "JOIN job_recipients r ON r.job_id = j.id AND r.status IN ('waiting', 'sending', 'unsure') "
+        "WHERE j.status = 'completed' OR (j.status = 'cancelled' AND r.status = 'waiting') GROUP BY j.id, j.status",
+    ),
+    (
+        "never completed",
+        "SELECT j.id, NULL, CONCAT('is ', j.status, ' though nothing is open since ', MAX(r.updated_at)) FROM jobs j "
+        "JOIN job_recipients r ON r.job_id = j.id WHERE j.status IN ('queued', 'sending') GROUP BY j.id, j.status "
+        "HAVING SUM(r.status IN ('waiting', 'sending', 'unsure')) = 0 "
+        "AND MAX(r.updated_at) < UTC_TIMESTAMP(6) - INTERVAL 5 MINUTE",
+    ),
+    (
+        "times of a job",
+        "SELECT j.id, NULL, CONCAT('is ', j.status, ', finished_at is ', COALESCE(j.finished_at, 'NULL')) FROM jobs j "
+        "WHERE (j.status IN ('completed', 'cancelled')) <> (j.finished_at IS NOT NULL)",
+    ),
+    (
+        "forgotten",
+        "SELECT j.id, NULL, 'has due recipients, but turn_at is NULL: nobody will claim them' FROM jobs j "
+        "WHERE j.status IN ('queued', 'sending') AND j.turn_at IS NULL AND EXISTS (SELECT 1 FROM job_recipients r "
+        "WHERE r.job_id = j.id AND r.status = 'waiting')",
+    ),
+    (
+        "forgotten",
+        "SELECT j.id, NULL, CONCAT('waits, but turn_at of its sender ', j.sender_email, ' is NULL') FROM jobs j "
+        "LEFT JOIN senders s ON s.email = j.sender_email WHERE j.claimable = 1 AND s.turn_at IS NULL",
+    ),
+    (
+        "token without lease",
+        _ROWS.format(
+            what="CONCAT('is ', r.status, ', claim_token ', IF(r.claim_token IS NULL, 'is NULL', 'is set'), "
+            "', lease_until is ', COALESCE(r.lease_until, 'NULL'))",
+            where="(r.status = 'sending' AND (r.claim_token IS NULL OR r.lease_until IS NULL)) "
+            "OR (r.status = 'unsure' AND r.claim_token IS NOT NULL AND r.lease_until IS NULL) "
+            "OR (r.status NOT IN ('sending', 'unsure') AND (r.claim_token IS NOT NULL OR r.lease_until IS NOT NULL))",
+        ),
+    ),
+    (
+        "lease long over",
+        _ROWS.format(
+            what="CONCAT('is ', r.status, ', its lease ended at ', r.lease_until, ': does any daemon run?')",
+            where="r.lease_until < UTC_TIMESTAMP(6) - INTERVAL 10 MINUTE",
+        ),
+    ),
+    (
+        "times of a recipient",
+        _ROWS.format(
+            what="CONCAT('is ', r.status, ', sent_at is ', COALESCE(r.sent_at, 'NULL'))",
+            where="(r.status = 'sent') <> (r.sent_at IS NOT NULL)",
+        ),
+    ),
+    ("no reason", _ROWS.format(what="'is failed without an error'", where="r.status = 'failed' AND r.error IS NULL")),
+    (
+        "nothing to look for",
+        _ROWS.format(
+            what="'is unsure, but neither a draft nor a direct send is recorded'",
+            where="r.status = 'unsure' AND r.draft_id IS NULL AND NOT r.mode <=> 'direct'",
+        ),
+    ),
+    (
+        "one message, two recipients",
+        "SELECT MIN(r.job_id), MIN(r.id), CONCAT('message ', r.message_id, ' stands in ', COUNT(*), ' rows') "
+        "FROM job_recipients r WHERE r.message_id IS NOT NULL GROUP BY r.message_id HAVING COUNT(*) > 1",
+    ),
+    (
+        "sent twice",
+        "SELECT r.job_id, r.id, CONCAT('Google accepted it as ', GROUP_CONCAT(DISTINCT a.message_id)) "
+        "FROM attempts a JOIN job_recipients r ON r.id = a.recipient_id "
+        "WHERE a.event = 'sent' AND a.message_id IS NOT NULL GROUP BY r.job_id, r.id "
+        "HAVING COUNT(DISTINCT a.message_id) > 1",
+    ),
+)
+
+
+async def audit(database: Database, *, bound: float = 600.0) -> tuple[int, list[Finding]]:
+    """How many jobs there are, and every finding. `bound` is the time for each check, in seconds.
+
+    Raises:
+        DatabaseError: it could not be read.
+    """
+
+    async def count(cursor: Cursor) -> int:
+        await cursor.execute("SELECT COUNT(*) FROM jobs")
+        return int((await cursor.fetchone())[0])
+
+    jobs = await database.transaction(count, what="count jobs", read_only=True)
+    findings: list[Finding] = []
+    for kind, statement in _CHECKS:
+        findings += await _check(database, kind, statement, bound=bound)
+    return jobs, findings
+
+
+async def _check(database: Database, kind: str, statement: str, *, bound: float) -> list[Finding]:
+    async def work(cursor: Cursor) -> list[Finding]:
+        await cursor.execute(f"{statement} LIMIT %s", (AT_MOST,))
+        return [
+            Finding(kind, f"job {job}" if recipient is None else f"job {job}, recipient {recipient}", str(what))
+            for job, recipient, what in await cursor.fetchall()
+        ]
+
+    return await database.transaction(work, what=f"audit: {kind}", bound=bound, read_only=True)

@@ -1,0 +1,67 @@
+"""Settling by hand: a person has looked into the mailbox and says what became of a letter."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from mailerd.clock import new_id
+from mailerd.core.states import Change, State, after
+from mailerd.errors import MailerdError
+from mailerd.store.database import Database
+from mailerd.store.pool import Cursor
+from mailerd.store.records import wake
+
+_BY_HAND: Final = "by hand"
+_SETTLE: Final = """
+UPDATE job_recipients FORCE INDEX (PRIMARY)
+   SET status = %s, claim_token = NULL, lease_until = NULL, error = %s, message_id = COALESCE(%s, message_id),
+       mode = IF(%s = 'waiting' AND draft_id IS NULL, NULL, mode), sent_at = IF(%s = 'sent', UTC_TIMESTAMP(6), NULL),
+       due_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
+ WHERE id = %s AND status = 'unsure'"""
+_LOG: Final = """
+INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, message_id, error, at)
+VALUES (%s, %s, %s, %s, %s, 1, %s, %s, UTC_TIMESTAMP(6))"""
+
+
+class NotUnsureError(MailerdError):
+    """There is nothing to settle: the recipient is unknown, or its state is certain."""
+
+
+@dataclass(frozen=True)
+class Settlement:
+    """What was settled."""
+
+    recipient: int
+    job_id: str
+    to_email: str
+    status: State
+
+
+async def settle(database: Database, recipient: int, *, change: Change, message_id: str | None = None) -> Settlement:
+    """Write what a person found out: FOUND or MISSING.
+
+    Raises:
+        NotUnsureError: it is not unsure.
+        DatabaseError: nothing was written.
+    """
+
+    async def work(cursor: Cursor) -> Settlement:
+        await cursor.execute(
+            "SELECT r.job_id, r.to_email, r.status, r.attempts, j.sender_email FROM job_recipients r "
+            "JOIN jobs j ON j.id = r.job_id WHERE r.id = %s FOR UPDATE",
+            (recipient,),
+        )
+        if (row := await cursor.fetchone()) is None:
+            raise NotUnsureError(f"there is no recipient {recipient}")
+        job, to, status, attempts, sender = row
+        if status != State.UNSURE.value:
+            raise NotUnsureError(f"recipient {recipient} ({to}, job {job}) is {status}: only an unsure one is settled")
+        new = after(State.UNSURE, change)
+        note = f"settled {_BY_HAND}: {'sent' if new is State.SENT else 'not sent'}"
+        await cursor.execute(_SETTLE, (new.value, note, message_id, new.value, new.value, recipient))
+        token = new_id()
+        await cursor.execute(_LOG, (recipient, attempts, token, token, change.value, message_id, note))
+        if new is State.WAITING:
+            await wake(cursor, jobs={job: 0}, senders={sender: 0})
+        return Settlement(recipient=recipient, job_id=job, to_email=to, status=new)
+
+    return await database.transaction(work, what="settle by hand")

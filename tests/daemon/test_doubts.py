@@ -1,0 +1,217 @@
+"""Every way in which an answer can get lost: the letter is sent once, and the row says so in the end."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from mailerd.config import Settings
+from mailerd.core.claims import Letter
+from mailerd.core.replies import Call, Reply
+from mailerd.core.verdicts import Verdict, judge
+from mailerd.dispatch.workshop import Workshop
+from mailerd.sandbox.google import METADATA, SEND, Fault, Google, Running
+from mailerd.store.database import Database
+from tests.support.daemon import running, settings, sign_in
+from tests.support.heard import Heard
+from tests.support.rows import post, query, states
+
+LOST_ANSWERS = (
+    "reset_before",
+    "reset_after",
+    "hang_before",
+    "hang_after",
+    "late",
+    "garbage",
+    "truncated",
+    "200_without_id",
+    "list_body",
+    "bad_utf8",
+    "cut_off",
+    "backend_error",
+    "html_502",
+)
+
+
+@pytest.fixture
+def known(database_url: str, served: Running, credentials: Path) -> Settings:
+    """A request without an answer is settled after a second."""
+    return settings(
+        database_url,
+        served,
+        credentials,
+        gmail={"request_timeout": 0.5},
+        runner={"lease": 4, "poll_interval": 0.1, "concurrency": 20, "sweep_interval": 1.0},
+    )
+
+
+def arm(google: Google, method: str, *kinds: str, seconds: float = 1.0) -> None:
+    for kind in kinds:
+        google.fault(Fault(kind=kind, method=method, seconds=seconds))
+
+
+def assert_each_was_sent_once(google: Google, letters: int) -> None:
+    assert google.duplicates() == {}
+    assert len({letter.key for letter in google.sent}) == letters
+
+
+async def test_no_lost_answer_to_drafts_send_loses_or_doubles_a_letter(
+    known: Settings, database: Database, google: Google, heard: Heard
+) -> None:
+    arm(google, "drafts.send", *LOST_ANSWERS, seconds=0.8)  # "late" is accepted after the client has given up
+    job = await post(database, recipients=len(LOST_ANSWERS) + 2)
+    async with running(known, heard):
+        await heard.wait_for("job_finished", within=30)
+    assert await states(database, job) == {"sent": len(LOST_ANSWERS) + 2}
+    assert_each_was_sent_once(google, len(LOST_ANSWERS) + 2)
+    assert google.drafts() == []
+    assert len(heard.of("letter_unsure")) >= len(LOST_ANSWERS)
+
+
+async def test_no_lost_answer_to_drafts_create_loses_or_doubles_a_letter_and_orphans_are_deleted(
+    known: Settings, database: Database, google: Google, heard: Heard
+) -> None:
+    arm(google, "drafts.create", *LOST_ANSWERS, seconds=0.8)
+    job = await post(database, recipients=len(LOST_ANSWERS))
+    async with running(known, heard):
+        await heard.wait_for("job_finished", within=30)
+        async with asyncio.timeout(20):
+            while google.drafts():
+                await heard.wait_for("orphan_deleted", times=len(heard.of("orphan_deleted")) + 1, within=20)
+    assert await states(database, job) == {"sent": len(LOST_ANSWERS)}
+    assert_each_was_sent_once(google, len(LOST_ANSWERS))
+    assert heard.of("orphan_deleted")
+
+
+async def test_a_doubt_is_not_looked_at_while_the_request_may_still_be_on_its_way(
+    known: Settings, database: Database, google: Google, heard: Heard
+) -> None:
+    arm(google, "drafts.send", "hang_before")
+    await post(database, recipients=1)
+    async with running(known, heard):
+        await heard.wait_for("job_finished", within=20)
+    send, *_ = [entry for entry in google.log if entry.method == "drafts.send"]
+    look, *_ = [entry for entry in google.log if entry.method == "drafts.get"]
+    assert look.at - send.at >= 2 * known.gmail.request_timeout
+
+
+async def test_a_look_that_fails_decides_nothing(
+    known: Settings, database: Database, google: Google, heard: Heard
+) -> None:
+    arm(google, "drafts.send", "reset_after")
+    arm(google, "drafts.get", "backend_error")
+    job = await post(database, recipients=1)
+    async with running(known, heard):
+        await heard.wait_for("letter_still_unsure", within=20)
+        assert await states(database, job) == {"unsure": 1}
+        await query(database, "UPDATE job_recipients SET lease_until = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND")
+        await heard.wait_for("job_finished", within=20)
+    assert await states(database, job) == {"sent": 1}
+    assert_each_was_sent_once(google, 1)
+
+
+async def test_what_is_found_carries_its_message_id_where_the_sign_in_may_look(
+    known: Settings, database: Database, google: Google, credentials: Path, heard: Heard
+) -> None:
+    sign_in(google, credentials, "full@example.com", scopes=("https://www.googleapis.com/auth/gmail.compose", METADATA))
+    arm(google, "drafts.send", "reset_after")
+    await post(database, sender="full@example.com", recipients=1)
+    async with running(known, heard):
+        await heard.wait_for("letter_found", within=20)
+    (letter,) = google.sent
+    assert await query(database, "SELECT status, message_id FROM job_recipients") == [("sent", letter.id)]
+
+
+async def test_a_direct_doubt_is_settled_by_the_sent_mail_where_the_sign_in_may_look(
+    known: Settings, database: Database, google: Google, credentials: Path, heard: Heard
+) -> None:
+    sign_in(google, credentials, "direct@example.com", scopes=(SEND, METADATA))
+    arm(google, "messages.send", "reset_after", "reset_before")
+    job = await post(database, sender="direct@example.com", recipients=3)
+    async with running(known, heard):
+        await heard.wait_for("job_finished", within=30)
+    assert await states(database, job) == {"sent": 3}
+    assert_each_was_sent_once(google, 3)
+    assert (len(heard.of("letter_found")), len(heard.of("letter_missing"))) == (1, 1)
+
+
+async def test_a_direct_doubt_that_nobody_may_look_at_waits_for_a_person(
+    known: Settings, database: Database, google: Google, credentials: Path, heard: Heard
+) -> None:
+    sign_in(google, credentials, "direct@example.com", scopes=(SEND,))
+    arm(google, "messages.send", "reset_after", "reset_before")
+    job = await post(database, sender="direct@example.com", recipients=3)
+    async with running(known, heard):
+        await heard.wait_for("letter_needs_a_person", times=2, within=20)
+    assert await states(database, job) == {"sent": 1, "unsure": 2}
+    assert google.duplicates() == {}
+    assert await query(database, "SELECT DISTINCT lease_until FROM job_recipients WHERE status = 'unsure'") == [(None,)]
+
+
+async def test_a_bug_in_one_letter_fails_that_letter_with_its_stack_and_spares_the_others(
+    known: Settings, database: Database, google: Google, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = Workshop.make
+
+    async def broken(self: Workshop, letter: Letter) -> bytes:
+        if letter.to_email == "bad@example.org":
+            raise KeyError("nobody foresaw this")
+        return await make(self, letter)
+
+    monkeypatch.setattr(Workshop, "make", broken)
+    job = await post(database, recipients=["bad@example.org", "good@example.org"])
+    async with running(known, heard):
+        await heard.wait_for("job_finished", within=20)
+    assert await states(database, job) == {"sent": 1, "failed": 1}
+    (told,) = heard.of("letter_broke")
+    assert isinstance(told["error"], KeyError)
+    assert told["error"].__traceback__ is not None
+    assert google.duplicates() == {}
+
+
+async def test_a_bug_after_the_send_leaves_a_doubt_and_not_a_failure(
+    known: Settings, database: Database, google: Google, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(call: Call, reply: Reply) -> Verdict:
+        if call is Call.DRAFTS_SEND:
+            raise ZeroDivisionError
+        return judge(call, reply)
+
+    monkeypatch.setattr("mailerd.dispatch.path.judge", broken)
+    job = await post(database, recipients=1)
+    async with running(known, heard):
+        await heard.wait_for("letter_broke", within=20)
+        await heard.wait_for("job_finished", within=20)
+    assert await states(database, job) == {"sent": 1}
+    assert_each_was_sent_once(google, 1)
+
+
+async def test_a_failed_letter_leaves_no_draft_behind(
+    known: Settings, database: Database, google: Google, heard: Heard
+) -> None:
+    google.fault(Fault(kind="invalid_to", method="drafts.send"))
+    job = await post(database, recipients=1)
+    async with running(known, heard):
+        await heard.wait_for("letter_failed", within=20)
+    assert await states(database, job) == {"failed": 1}
+    assert google.drafts() == []
+
+
+async def test_throttling_never_costs_an_attempt(
+    known: Settings, database: Database, google: Google, heard: Heard
+) -> None:
+    for kind in ("rate_limit", "too_many_concurrent", "user_rate_limit_retry_after", "mail_sending_retry_after"):
+        google.fault(Fault(kind=kind, method="drafts.send"))
+        google.fault(Fault(kind=kind, method="drafts.create"))
+    job = await post(database, recipients=12)
+    async with running(known, heard):
+        for _ in range(12):
+            await query(database, "UPDATE senders SET paused_until = NULL, turn_at = UTC_TIMESTAMP(6)")
+            await query(database, "UPDATE jobs SET turn_at = UTC_TIMESTAMP(6) WHERE status IN ('queued', 'sending')")
+            if "job_finished" in heard.names():
+                break
+            await asyncio.sleep(0.3)
+        await heard.wait_for("job_finished", within=20)
+    assert await states(database, job) == {"sent": 12}
+    assert await query(database, "SELECT DISTINCT attempts FROM job_recipients") == [(1,)]
+    assert len(heard.of("sender_paused")) == 8

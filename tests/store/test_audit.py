@@ -1,0 +1,76 @@
+"""The audit finds each kind of contradiction, and nothing in books that balance."""
+
+import pytest
+
+from mailerd.core.claims import Outcome
+from mailerd.core.decisions import Decision
+from mailerd.core.states import Change
+from mailerd.store.audit import audit
+from mailerd.store.database import Database
+from mailerd.store.records import Records
+from tests.store.test_claims import claims
+from tests.store.test_records import LOST, SENT, write
+from tests.support.rows import post, query
+
+
+async def three_jobs(database: Database) -> None:
+    """One completed, one in the middle, one untouched."""
+    done = await post(database, recipients=2)
+    for letter, message in zip((await claims(database).claim(2)).letters, ("m1", "m2"), strict=True):
+        await write(database, Outcome(letter, Decision(Change.SENT, message_id=message)))
+    await Records(database, "D1").finish([done])
+    await post(database, recipients=4, sender="b@example.com")
+    first, second, third = (await claims(database).claim(3)).letters
+    await write(database, Outcome(first, Decision(Change.FAILED, error="no")))
+    await query(database, "UPDATE job_recipients SET draft_id = 'd1', mode = 'draft' WHERE id = %s", second.id)
+    await write(database, Outcome(second, LOST))
+    assert third.attempt == 1
+    await post(database, recipients=1, sender="c@example.com")
+
+
+async def test_books_that_balance_have_no_findings(database: Database) -> None:
+    await three_jobs(database)
+    assert await audit(database) == (3, [])
+
+
+@pytest.mark.parametrize(
+    "kind, damage",
+    [
+        ("counts", "DELETE FROM job_recipients WHERE status = 'sent' LIMIT 1"),
+        ("completed too early", "UPDATE jobs SET status = 'completed', finished_at = UTC_TIMESTAMP(6)"),
+        ("times of a job", "UPDATE jobs SET finished_at = NULL WHERE status = 'completed'"),
+        ("forgotten", "UPDATE jobs SET turn_at = NULL"),
+        ("forgotten", "UPDATE senders SET turn_at = NULL"),
+        ("token without lease", "UPDATE job_recipients SET lease_until = NULL WHERE status = 'sending'"),
+        ("token without lease", "UPDATE job_recipients SET claim_token = 'x' WHERE status = 'sent'"),
+        ("lease long over", "UPDATE job_recipients SET lease_until = '2020-01-01' WHERE status = 'unsure'"),
+        ("times of a recipient", "UPDATE job_recipients SET sent_at = NULL WHERE status = 'sent'"),
+        ("no reason", "UPDATE job_recipients SET error = NULL WHERE status = 'failed'"),
+        ("nothing to look for", "UPDATE job_recipients SET draft_id = NULL WHERE status = 'unsure'"),
+        ("one message, two recipients", "UPDATE job_recipients SET message_id = 'm1' WHERE status = 'sent'"),
+        (
+            "sent twice",
+            "INSERT INTO attempts SELECT NULL, recipient_id, attempt, 'other', daemon_id, event, 0, NULL, 'm9', NULL, at "
+            "FROM attempts WHERE message_id = 'm1'",
+        ),
+        (
+            "never completed",
+            "UPDATE jobs SET status = 'sending', finished_at = NULL WHERE status = 'completed'",
+        ),
+    ],
+)
+async def test_damage_is_found(database: Database, kind: str, damage: str) -> None:
+    await three_jobs(database)
+    await query(database, "UPDATE job_recipients SET updated_at = '2020-01-01'")
+    await query(database, damage)
+    _, findings = await audit(database)
+    assert kind in {finding.kind for finding in findings}
+
+
+async def test_a_sent_letter_is_not_called_sent_twice_for_being_recorded_twice(database: Database) -> None:
+    await post(database, recipients=1)
+    (letter,) = (await claims(database).claim(1)).letters
+    await write(database, Outcome(letter, SENT))
+    await write(database, Outcome(letter, SENT), repeated=True)
+    _, findings = await audit(database)
+    assert "sent twice" not in {finding.kind for finding in findings}

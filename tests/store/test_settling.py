@@ -1,0 +1,45 @@
+"""Settling by hand: only what is unsure, and the books know that a person did it."""
+
+import pytest
+
+from mailerd.core.claims import HandedOver, Outcome
+from mailerd.core.states import Change
+from mailerd.store.database import Database
+from mailerd.store.records import Records
+from mailerd.store.settling import NotUnsureError, settle
+from tests.store.test_claims import claims
+from tests.store.test_records import LOST, one_letter, row, write
+from tests.support.rows import query
+
+
+async def doubt(database: Database) -> int:
+    letter = await one_letter(database)
+    await write(database, HandedOver(letter, "direct"))
+    await write(database, Outcome(letter, LOST))
+    return letter.id
+
+
+async def test_a_letter_that_was_sent_ends_its_job(database: Database) -> None:
+    id_ = await doubt(database)
+    settled = await settle(database, id_, change=Change.FOUND, message_id="m5")
+    assert await query(database, "SELECT status, message_id, lease_until FROM job_recipients") == [("sent", "m5", None)]
+    assert len(await Records(database, "D1").finish([settled.job_id])) == 1
+
+
+async def test_a_letter_that_was_not_sent_is_claimed_again(database: Database) -> None:
+    id_ = await doubt(database)
+    await settle(database, id_, change=Change.MISSING)
+    (again,) = (await claims(database).claim(1)).letters
+    assert again.id == id_
+    assert await row(database, again, "mode") == (None,)
+    assert await query(database, "SELECT event, error FROM attempts WHERE event = 'missing'") == [
+        ("missing", "settled by hand: not sent")
+    ]
+
+
+async def test_what_is_certain_is_not_settled(database: Database) -> None:
+    letter = await one_letter(database)
+    with pytest.raises(NotUnsureError, match="is sending"):
+        await settle(database, letter.id, change=Change.FOUND)
+    with pytest.raises(NotUnsureError, match="no recipient 999"):
+        await settle(database, 999, change=Change.FOUND)
