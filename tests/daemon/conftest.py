@@ -31,7 +31,7 @@ async def served(google: Google) -> AsyncIterator[Running]:
 
 
 @pytest.fixture
-def credentials(google: Google, served: Running, tmp_path: Path) -> Path:
+def credentials(google: Google, tmp_path: Path) -> Path:
     folder = tmp_path / "credentials"
     sign_in(google, folder)
     return folder

@@ -66,7 +66,7 @@ async def test_a_sender_with_gmail_send_alone_is_sent_for_directly(
 
 
 async def test_a_letter_that_cannot_be_rendered_fails_alone_with_its_line(
-    known: Settings, database: Database, google: Google, heard: Heard
+    known: Settings, database: Database, heard: Heard
 ) -> None:
     job = await post(database, recipients=["5@example.org", "zero@example.org"], text="a\n{{ 10 // (name | int) }}")
     async with running(known, heard):
@@ -87,9 +87,7 @@ async def test_the_bell_starts_a_letter_long_before_the_next_poll(
         await heard.wait_for("job_finished", within=5)
 
 
-async def test_a_second_runner_in_one_process_says_so_and_ends(
-    known: Settings, database: Database, heard: Heard
-) -> None:
+async def test_a_second_runner_in_one_process_says_so_and_ends(known: Settings, heard: Heard) -> None:
     async with running(known, heard) as daemon, asyncio.TaskGroup() as letters:
         await daemon.runner.run(letters)
     assert len(heard.of("runner_already_running")) == 1

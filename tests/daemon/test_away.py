@@ -1,0 +1,106 @@
+"""The database or Google goes away in the middle: nothing is lost, nothing twice, and the log says it in few words."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from mailerd.config import Settings
+from mailerd.dispatch.runner import Runner
+from mailerd.sandbox.google import Google, Running, serve
+from mailerd.sandbox.mariadb import Server
+from mailerd.store.database import Database
+from tests.support.daemon import running, settings, sign_in
+from tests.support.heard import Heard
+from tests.support.rows import post, query, states
+
+
+@pytest.fixture
+def known(database_url: str, served: Running, credentials: Path) -> Settings:
+    return settings(
+        database_url, served, credentials, runner={"lease": 20, "poll_interval": 0.1, "concurrency": 4},
+        database={"url": database_url, "connect_timeout": 1, "statement_timeout": 2},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("trouble", ["freeze", "kill"])
+async def test_what_google_answered_meanwhile_is_recorded_when_the_database_is_back(
+    known: Settings, database: Database, google: Google, heard: Heard, mariadb: Server, trouble: str
+) -> None:
+    google.change_rules(latency_s=0.2)
+    job = await post(database, recipients=12)
+    async with running(known, heard):
+        await heard.wait_for("letter_sent", times=4)
+        getattr(mariadb, trouble)()
+        await heard.wait_for("database_away", within=15)
+        accepted = len(google.sent)
+        if trouble == "freeze":
+            mariadb.thaw()
+        else:
+            mariadb.start()
+        await heard.wait_for("job_finished", within=30)
+    assert accepted >= 4
+    assert await states(database, job) == {"sent": 12}
+    assert google.duplicates() == {}
+    assert len(google.sent) == 12
+    assert len(heard.of("database_back")) == len(heard.of("database_away"))
+    assert await query(database, "SELECT DISTINCT attempts FROM job_recipients") == [(1,)]
+
+
+async def test_a_daemon_starts_without_its_database_and_goes_on_when_it_is_there(
+    known: Settings, database: Database, heard: Heard, mariadb: Server
+) -> None:
+    job = await post(database, recipients=2)
+    mariadb.kill()
+    starting = asyncio.create_task(_run(known, heard))
+    failed = await heard.wait_for("database_attempt_failed", times=2, within=20)
+    assert (failed["attempt"], failed["attempts"], failed["again_in"]) == (2, 3, 2.0)
+    await heard.wait_for("database_unreachable", within=20)
+    mariadb.start()
+    await starting
+    assert await states(database, job) == {"sent": 2}
+
+
+async def _run(known: Settings, heard: Heard) -> None:
+    async with running(known, heard):
+        await heard.wait_for("job_finished", within=30)
+
+
+async def test_google_out_of_reach_costs_no_attempt_and_is_told_once(
+    database_url: str, database: Database, google: Google, tmp_path: Path, heard: Heard
+) -> None:
+    sign_in(google, tmp_path / "credentials")
+    async with serve(google) as first:
+        port = int(first.url.rsplit(":", 1)[1].strip("/"))
+        known = settings(database_url, first, tmp_path / "credentials", runner={"poll_interval": 0.1, "lease": 8})
+    job = await post(database, recipients=5)
+    async with running(known, heard):
+        await heard.wait_for("google_away")
+        await heard.wait_for("letter_released", times=6, within=20)  # tried again, one letter at a time
+        async with serve(google, port=port):
+            await heard.wait_for("job_finished", within=20)
+    assert await states(database, job) == {"sent": 5}
+    assert await query(database, "SELECT DISTINCT attempts FROM job_recipients") == [(1,)]
+    assert len(heard.of("google_away")) == 1
+    assert len(heard.of("google_back")) == 1
+
+
+async def test_two_daemons_share_a_job_without_a_double(
+    known: Settings, database: Database, google: Google, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one process the second runner would say that one runs already; that guard is lifted here."""
+    google.change_rules(latency_s=0.02)
+    job = await post(database, recipients=120)
+    other = Heard()
+    async with running(known, heard):
+        monkeypatch.setattr(Runner, "_running", None)
+        async with running(known, other):
+            finished = [asyncio.create_task(one.wait_for("job_finished", within=30)) for one in (heard, other)]
+            await asyncio.wait(finished, return_when=asyncio.FIRST_COMPLETED)
+            for waiting in finished:
+                waiting.cancel()
+    owners = dict(await query(database, "SELECT daemon_id, COUNT(*) FROM job_recipients GROUP BY daemon_id"))
+    assert len(owners) == 2
+    assert google.duplicates() == {}
+    assert len(google.sent) == 120
+    assert len(heard.of("job_finished")) + len(other.of("job_finished")) == 1

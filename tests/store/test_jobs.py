@@ -1,0 +1,247 @@
+"""Accepting a job: whole or not at all, whatever happens to the database or to the answer to COMMIT."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import aiomysql
+import pytest
+from pymysql.err import OperationalError
+
+from mailerd.clock import new_id
+from mailerd.core.states import State
+from mailerd.errors import DatabaseAwayError, DatabaseError
+from mailerd.sandbox.mariadb import Server
+from mailerd.store.database import Database
+from mailerd.store.jobs import ROWS_PER_STATEMENT, Jobs, NewJob, NewRecipient
+from tests.support.rows import query
+
+Commit = Callable[[Any], Awaitable[None]]
+
+
+@pytest.fixture
+def jobs(database: Database) -> Jobs:
+    return Jobs(database, patience=2)
+
+
+def new(count: int = 3, **fields: Any) -> NewJob:
+    recipients = [NewRecipient(f"r{number}@example.com", None, None) for number in range(count)]
+    return NewJob(
+        **{"id": new_id(), "sender_email": "me@example.com", "subject": "x", "recipients": recipients, **fields}
+    )
+
+
+async def stored(database: Database) -> tuple[int, int, int]:
+    [row] = await query(
+        database,
+        "SELECT (SELECT COUNT(*) FROM jobs), (SELECT COUNT(*) FROM job_recipients), (SELECT COUNT(*) FROM senders)",
+    )
+    return row[0], row[1], row[2]
+
+
+async def test_a_job_of_many_statements_is_one_job(jobs: Jobs, database: Database) -> None:
+    count = 2 * ROWS_PER_STATEMENT + 1
+    job = new(count)
+    await jobs.accept(job)
+
+    assert await stored(database) == (1, count, 1)
+    found = await jobs.job(job.id)
+    assert found is not None
+    assert (found.total, found.counts[State.WAITING]) == (count, count)
+    seqs = await query(database, "SELECT MIN(seq), MAX(seq), COUNT(DISTINCT to_email) FROM job_recipients")
+    assert seqs == [(0, count - 1, count)]
+
+
+async def test_the_recipients_are_sent_in_few_statements(jobs: Jobs, database: Database) -> None:
+    [(_, before)] = await query(database, "SHOW GLOBAL STATUS LIKE 'Com_insert'")
+    await jobs.accept(new(2 * ROWS_PER_STATEMENT))
+    [(_, after)] = await query(database, "SHOW GLOBAL STATUS LIKE 'Com_insert'")
+
+    assert int(after) - int(before) == 4  # two batches, the job, the sender
+
+
+async def test_the_senders_turn_is_brought_forward_and_never_back(jobs: Jobs, database: Database) -> None:
+    async def turn() -> datetime:
+        [(moment,)] = await query(database, "SELECT turn_at FROM senders")
+        aware: datetime = moment.replace(tzinfo=UTC)
+        return aware
+
+    later = datetime.now(UTC).replace(microsecond=0) + timedelta(days=3)
+    await jobs.accept(new(send_at=later))
+    assert await turn() == later
+    await jobs.accept(new(send_at=later + timedelta(days=1)))
+    assert await turn() == later
+    await jobs.accept(new(send_at=later - timedelta(days=1)))
+    assert await turn() == later - timedelta(days=1)
+    now = (await jobs.accept(new())).send_at
+    assert await turn() == now
+    await query(database, "UPDATE senders SET turn_at = NULL")
+    await jobs.accept(new(send_at=later))
+    assert await turn() == later
+
+
+async def test_no_claimer_and_no_other_client_sees_half_a_job(
+    jobs: Jobs, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, int, int]] = []
+    commit: Commit = aiomysql.Connection.commit
+    looking = False
+
+    async def look_first(connection: Any) -> None:
+        nonlocal looking
+        if not looking:
+            looking = True
+            seen.append(await stored(database))
+        await commit(connection)
+
+    monkeypatch.setattr(aiomysql.Connection, "commit", look_first)
+    await jobs.accept(new())
+
+    assert seen == [(0, 0, 0)]
+    assert await stored(database) == (1, 3, 1)
+
+
+async def test_a_failure_at_the_last_statement_leaves_nothing(jobs: Jobs, database: Database) -> None:
+    await query(database, "ALTER TABLE senders ADD CONSTRAINT never CHECK (email <> 'me@example.com')")
+    with pytest.raises(DatabaseError) as caught:
+        await jobs.accept(new(2000))
+
+    assert not caught.value.in_doubt
+    assert await stored(database) == (0, 0, 0)
+
+
+def once(monkeypatch: pytest.MonkeyPatch, commit: Commit) -> Commit:
+    """Replace the first COMMIT; the original is returned."""
+    original: Commit = aiomysql.Connection.commit
+
+    async def replaced(connection: Any) -> None:
+        monkeypatch.setattr(aiomysql.Connection, "commit", original)
+        await commit(connection)
+
+    monkeypatch.setattr(aiomysql.Connection, "commit", replaced)
+    return original
+
+
+async def test_a_commit_whose_answer_is_lost_is_looked_up_and_found(
+    jobs: Jobs, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lose_the_answer(connection: Any) -> None:
+        await original(connection)
+        raise OperationalError(2013, "Lost connection to MySQL server during query")
+
+    original = once(monkeypatch, lose_the_answer)
+    job = new()
+    answer = await jobs.accept(job)
+
+    [(send_at,)] = await query(database, "SELECT send_at FROM jobs WHERE id = %s", job.id)
+    assert answer.send_at == send_at.replace(tzinfo=UTC)
+    assert await stored(database) == (1, 3, 1)
+
+
+async def test_a_commit_that_never_arrived_is_looked_up_and_is_no_doubt_any_more(
+    jobs: Jobs, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never_send(connection: Any) -> None:
+        connection.mailerd_transport.abort()
+        raise OperationalError(2013, "Lost connection to MySQL server during query")
+
+    once(monkeypatch, never_send)
+    with pytest.raises(DatabaseAwayError) as caught:
+        await jobs.accept(new())
+
+    assert not caught.value.in_doubt
+    assert await stored(database) == (0, 0, 0)
+
+
+async def test_absent_is_said_only_when_the_transaction_is_over(
+    jobs: Jobs, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A COMMIT may still be on its way: who does not wait for it calls absent what comes a moment later."""
+    late: list[asyncio.Task[None]] = []
+
+    async def commit_later(connection: Any) -> None:
+        async def arrive() -> None:
+            await asyncio.sleep(0.3)
+            await original(connection)
+
+        late.append(asyncio.create_task(arrive()))
+        monkeypatch.setattr(database.pool, "_put", lambda *_, **__: None)  # the connection is the late COMMIT's
+        raise OperationalError(2013, "Lost connection to MySQL server during query")
+
+    original = once(monkeypatch, commit_later)
+    answer = await jobs.accept(new())
+
+    assert answer.send_at is not None
+    await asyncio.gather(*late)
+    assert await stored(database) == (1, 3, 1)
+
+
+async def test_if_nobody_can_be_asked_the_doubt_stands_and_is_said_in_time(
+    jobs: Jobs, mariadb: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def die(_: Any) -> None:
+        mariadb.kill()
+        raise OperationalError(2013, "Lost connection to MySQL server during query")
+
+    once(monkeypatch, die)
+    started = asyncio.get_running_loop().time()
+    with pytest.raises(DatabaseError) as caught:
+        await jobs.accept(new())
+
+    assert caught.value.in_doubt
+    assert asyncio.get_running_loop().time() - started < 2 + 2
+
+
+async def test_a_server_that_freezes_in_the_middle_of_a_big_job_shows_soon(
+    jobs: Jobs, database: Database, mariadb: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executemany = aiomysql.Cursor.executemany
+    batches = 0
+
+    async def freeze_at_the_third(cursor: Any, statement: str, rows: Any) -> Any:
+        nonlocal batches
+        batches += 1
+        if batches == 3:
+            mariadb.freeze()
+        return await executemany(cursor, statement, rows)
+
+    monkeypatch.setattr(aiomysql.Cursor, "executemany", freeze_at_the_third)
+    started = asyncio.get_running_loop().time()
+    with pytest.raises(DatabaseAwayError) as caught:
+        await jobs.accept(new(20_000))
+
+    assert not caught.value.in_doubt
+    assert asyncio.get_running_loop().time() - started < 2 + 2
+    mariadb.thaw()
+    assert await stored(database) == (0, 0, 0)
+
+
+async def test_jobs_of_given_senders_are_listed_alone(jobs: Jobs) -> None:
+    mine, other = new(), new(sender_email="other@example.com")
+    await jobs.accept(mine)
+    await jobs.accept(other)
+
+    async def ids(**filters: Any) -> list[str]:
+        return [job.id for job in await jobs.newest(**{"before": None, "limit": 9, "senders": None, **filters})]
+
+    newest_first = sorted([mine.id, other.id], reverse=True)
+    assert await ids() == newest_first
+    assert await ids(senders=frozenset({"me@example.com"})) == [mine.id]
+    assert await ids(senders=frozenset()) == []
+    assert await ids(limit=1) == newest_first[:1]
+    assert await ids(before=newest_first[0]) == newest_first[1:]
+
+
+async def test_letters_ahead_are_those_of_the_same_or_a_higher_priority_that_wait(
+    jobs: Jobs, database: Database
+) -> None:
+    for priority in (-1, 0, 1):
+        await jobs.accept(new(10, priority=priority))
+    done = new(10)
+    await jobs.accept(done)
+    await query(database, "UPDATE job_recipients SET status = 'sent' WHERE job_id = %s", done.id)
+
+    assert await jobs.letters_ahead(new_id(), sender_email="me@example.com", priority=0) == 20
+    assert await jobs.letters_ahead(new_id(), sender_email="me@example.com", priority=1) == 10
+    assert await jobs.letters_ahead(new_id(), sender_email="you@example.com", priority=0) == 0
