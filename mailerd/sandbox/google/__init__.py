@@ -1,0 +1,29 @@
+"""A stand-in for Google on loopback: OAuth, Gmail, quotas and faults on demand, as strict as the real thing.
+
+`Google` is the state, `Rules` its limits, `Fault` what goes wrong, and `serve` puts it on the network.
+"""
+
+from mailerd.sandbox.google.faults import KINDS, Fault
+from mailerd.sandbox.google.letters import KEY_HEADER, Letter
+from mailerd.sandbox.google.rules import COMPOSE, FULL, METADATA, MODIFY, READONLY, SEND, SETTINGS, Rules
+from mailerd.sandbox.google.server import Running, serve
+from mailerd.sandbox.google.world import Entry, Google
+
+__all__ = [
+    "COMPOSE",
+    "FULL",
+    "KEY_HEADER",
+    "KINDS",
+    "METADATA",
+    "MODIFY",
+    "READONLY",
+    "SEND",
+    "SETTINGS",
+    "Entry",
+    "Fault",
+    "Google",
+    "Letter",
+    "Rules",
+    "Running",
+    "serve",
+]

@@ -1,0 +1,264 @@
+"""The methods of the Gmail API: each reads a call, changes a mailbox and returns an answer; none waits."""
+
+import binascii
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mailerd.sandbox.google.answers import (
+    Answer,
+    Refused,
+    failure,
+    forbidden,
+    invalid_argument,
+    not_found,
+    success,
+    too_large,
+)
+from mailerd.sandbox.google.letters import Letter
+from mailerd.sandbox.google.mailbox import Mailbox
+from mailerd.sandbox.google.methods import Route
+from mailerd.sandbox.google.resources import message, reference
+from mailerd.sandbox.google.rules import METADATA
+
+_FROM_URLSAFE = bytes.maketrans(b"-_+/", b"+/!!")
+_PAGE, _LARGEST_PAGE = 100, 500
+
+
+@dataclass(slots=True)
+class Call:
+    """One request that has been let in, and what was found out about it for the log."""
+
+    route: Route
+    mailbox: Mailbox
+    scopes: frozenset[str]
+    query: Mapping[str, str]
+    header_names: Sequence[str]
+    """The values of `metadataHeaders`."""
+    label_ids: Sequence[str]
+    """The values of `labelIds`."""
+    body: bytes
+    content_type: str
+    max_bytes: int
+    now: float
+    permit: Callable[[], None]
+    """Asks the daily cap for one letter; raises Refused."""
+    on_sent: Callable[[Letter], None]
+    """Told of every letter that has been sent."""
+    units: int = 0
+    key: str = ""
+    draft_id: str = ""
+
+
+def perform(call: Call) -> Answer:
+    """Carry out a call. Raises Refused for what Google refuses."""
+    return _PERFORMERS[call.route.method.name](call)
+
+
+def describe(call: Call) -> None:
+    """Find out, for the log only, which letter a call that will not be carried out is about."""
+    name = call.route.method.name
+    try:
+        if name == "drafts.send":
+            call.draft_id = str(_json(call).get("id", ""))
+        elif name in ("drafts.get", "drafts.delete"):
+            call.draft_id = call.route.ident
+    except Refused:
+        return
+    draft = call.mailbox.drafts.get(call.draft_id)
+    call.key = draft.key if draft else ""
+
+
+def _create_draft(call: Call) -> Answer:
+    raw, thread_id = (call.body, "") if call.route.uploaded else _raw_message(_json(call).get("message"), call)
+    letter = call.mailbox.draft(_bounded(raw, call), thread_id=thread_id, now=call.now)
+    call.key, call.draft_id = letter.key, letter.draft_id
+    return success({"id": letter.draft_id, "message": reference(letter)})
+
+
+def _send_draft(call: Call) -> Answer:
+    payload = _json(call)
+    draft_id = payload.get("id")
+    if not isinstance(draft_id, str) or not draft_id or "message" in payload:
+        # Google would also update the draft, or send a letter without one; nobody who sends once does that.
+        raise Refused(invalid_argument("The sandbox sends drafts by id alone."))
+    call.draft_id = draft_id
+    letter = call.mailbox.send_draft(draft_id, now=call.now, permit=call.permit)
+    call.key = letter.key
+    call.on_sent(letter)
+    return success(reference(letter))
+
+
+def _send_message(call: Call) -> Answer:
+    raw, thread_id = (call.body, "") if call.route.uploaded else _raw_message(_json(call), call)
+    letter = call.mailbox.send(_bounded(raw, call), thread_id=thread_id, now=call.now, permit=call.permit)
+    call.key = letter.key
+    call.on_sent(letter)
+    return success(reference(letter))
+
+
+def _get_draft(call: Call) -> Answer:
+    call.draft_id = call.route.ident
+    letter = call.mailbox.find_draft(call.draft_id)
+    call.key = letter.key
+    return success({"id": letter.draft_id, "message": message(letter, form=_format(call))})
+
+
+def _delete_draft(call: Call) -> Answer:
+    call.draft_id = call.route.ident
+    call.key = call.mailbox.find_draft(call.draft_id).key
+    call.mailbox.delete_draft(call.draft_id)
+    return Answer(204, b"")
+
+
+def _list_drafts(call: Call) -> Answer:
+    found = [letter for letter in call.mailbox.drafts.values() if _matches(letter, call.query.get("q", ""))]
+    page, more = _page(found, call)
+    drafts = [{"id": d.draft_id, "message": {"id": d.id, "threadId": d.thread_id}} for d in page]
+    return success(({"drafts": drafts} if drafts else {}) | more)
+
+
+def _get_message(call: Call) -> Answer:
+    form = _format(call)
+    if METADATA in call.scopes and form in ("full", "raw"):
+        raise Refused(forbidden(f"Metadata scope doesn't allow format {form.upper()}"))
+    letter = call.mailbox.find_message(call.route.ident)
+    call.key = letter.key
+    return success(message(letter, form=form, only=call.header_names))
+
+
+def _list_messages(call: Call) -> Answer:
+    query = call.query.get("q", "")
+    if query and METADATA in call.scopes:
+        raise Refused(forbidden("Metadata scope does not support 'q' parameter"))
+    labels = set(call.label_ids)
+    found = [m for m in call.mailbox.messages.values() if labels <= set(m.labels) and _matches(m, query)]
+    page, more = _page(found, call)
+    messages = [{"id": m.id, "threadId": m.thread_id} for m in page]
+    return success(({"messages": messages} if messages else {}) | more)
+
+
+def _get_thread(call: Call) -> Answer:
+    form = _format(call)
+    if METADATA in call.scopes and form == "full":
+        raise Refused(forbidden("Metadata scope doesn't allow format FULL"))
+    if form == "raw":
+        raise Refused(invalid_argument("Threads have no format RAW"))
+    if call.route.ident not in call.mailbox.threads:
+        raise Refused(not_found())
+    letters = [call.mailbox.messages[ident] for ident in call.mailbox.threads[call.route.ident]]
+    shown = [message(letter, form=form, only=call.header_names) for letter in letters]
+    return success({"id": call.route.ident, "historyId": str(letters[-1].history_id), "messages": shown})
+
+
+def _get_profile(call: Call) -> Answer:
+    mailbox = call.mailbox
+    return success(
+        {
+            "emailAddress": mailbox.email,
+            "messagesTotal": len(mailbox.messages),
+            "threadsTotal": len(mailbox.threads),
+            "historyId": str(mailbox.history_id),
+        }
+    )
+
+
+def _list_send_as(call: Call) -> Answer:
+    own = {"sendAsEmail": call.mailbox.email, "displayName": "", "isPrimary": True, "isDefault": True}
+    aliases = [
+        {"sendAsEmail": alias, "displayName": "", "treatAsAlias": True, "verificationStatus": "accepted"}
+        for alias in sorted(call.mailbox.aliases)
+    ]
+    return success({"sendAs": [own, *aliases]})
+
+
+def _json(call: Call) -> dict[str, Any]:
+    try:
+        payload = json.loads(call.body or b"{}")
+    except ValueError as error:
+        text = "Invalid JSON payload received. Unexpected token."
+        raise Refused(failure(400, reason="parseError", message=text, status="INVALID_ARGUMENT")) from error
+    if not isinstance(payload, dict):
+        raise Refused(invalid_argument("Invalid JSON payload received. Root element must be a message."))
+    return payload
+
+
+def _raw_message(payload: Any, call: Call) -> tuple[bytes, str]:
+    """The bytes and the thread id of a message in JSON. Plain base64, with + and /, is refused as by Google."""
+    fields: dict[str, Any] = payload if isinstance(payload, dict) else {}
+    raw, thread_id = fields.get("raw"), fields.get("threadId", "")
+    if not isinstance(raw, str) or not raw:
+        text = "'raw' RFC822 payload message string or uploading message via /upload/* URL required"
+        raise Refused(invalid_argument(text))
+    if len(raw) // 4 * 3 > call.max_bytes + 3:
+        raise Refused(too_large(call.max_bytes))
+    try:
+        coded = raw.encode("ascii").rstrip(b"=").translate(_FROM_URLSAFE)
+        return binascii.a2b_base64(coded + b"=" * (-len(coded) % 4), strict_mode=True), str(thread_id)
+    except (UnicodeEncodeError, binascii.Error) as error:
+        raise Refused(invalid_argument(f"Invalid value for ByteString: {raw[:60]}")) from error
+
+
+def _bounded(raw: bytes, call: Call) -> bytes:
+    if len(raw) > call.max_bytes:
+        raise Refused(too_large(call.max_bytes))
+    if call.route.uploaded:
+        if call.query.get("uploadType", "media") != "media":
+            raise Refused(invalid_argument("The sandbox knows uploadType=media only."))
+        if not call.content_type.startswith("message/"):
+            text = f"Media type '{call.content_type}' is not supported. Valid media types: [message/*]"
+            raise Refused(failure(400, reason="badContent", message=text, status="INVALID_ARGUMENT"))
+    return raw
+
+
+def _format(call: Call) -> str:
+    return call.query.get("format", "full").lower()
+
+
+def _page(letters: list[Letter], call: Call) -> tuple[list[Letter], dict[str, Any]]:
+    """The newest letters below the page token, and what goes with them in the answer."""
+    try:
+        size = min(int(call.query.get("maxResults", _PAGE)), _LARGEST_PAGE)
+        before = int(call.query.get("pageToken", "0"))
+    except ValueError as error:
+        raise Refused(invalid_argument("Invalid pageToken or maxResults")) from error
+    # The token is the history id of the last letter shown, so that new letters do not shift the pages.
+    older = [letter for letter in reversed(letters) if not before or letter.history_id < before]
+    page = older[: max(size, 1)]
+    token = {"nextPageToken": str(page[-1].history_id)} if len(page) < len(older) else {}
+    return page, token | {"resultSizeEstimate": len(letters)}
+
+
+def _matches(letter: Letter, query: str) -> bool:
+    """Whether a letter matches a search. Only the operators that a sender needs are known; others raise Refused."""
+    for word in query.split():
+        operator, colon, value = word.lower().partition(":")
+        seen = {
+            "in": " ".join(letter.labels).replace("DRAFT", "DRAFT DRAFTS"),
+            "to": letter.to,
+            "from": letter.sender,
+            "subject": letter.subject,
+            # Google indexes the Message-ID that it gave, never the client's.
+            "rfc822msgid": letter.message_id.strip("<>"),
+        }.get(operator)
+        if not colon or seen is None:
+            raise Refused(invalid_argument(f"The sandbox does not know how to search for {word!r}."))
+        if value.strip("<>") not in seen.lower():
+            return False
+    return True
+
+
+_PERFORMERS: dict[str, Callable[[Call], Answer]] = {
+    "drafts.create": _create_draft,
+    "drafts.get": _get_draft,
+    "drafts.list": _list_drafts,
+    "drafts.delete": _delete_draft,
+    "drafts.send": _send_draft,
+    "messages.send": _send_message,
+    "messages.get": _get_message,
+    "messages.list": _list_messages,
+    "threads.get": _get_thread,
+    "getProfile": _get_profile,
+    "settings.sendAs.list": _list_send_as,
+}

@@ -1,0 +1,77 @@
+"""Turns requests away as Google does: units a minute, letters a day, requests at once; and says what was used."""
+
+from collections.abc import Callable
+from typing import Any
+
+from mailerd.sandbox.google.answers import Refused, retry_after, too_many_concurrent, units_exceeded
+from mailerd.sandbox.google.mailbox import Mailbox
+from mailerd.sandbox.google.quota import MINUTE_S, Window
+from mailerd.sandbox.google.rules import Rules
+
+
+class Limits:
+    """The limits of all mailboxes and of the project. What is turned away costs nothing."""
+
+    def __init__(self, rules: Callable[[], Rules]) -> None:
+        self._rules = rules
+        self._project = Window(MINUTE_S)
+
+    def enter(self, box: Mailbox) -> None:
+        """Count a request of a mailbox as in flight; whoever calls it counts it out. Raises Refused for too many."""
+        usage, limit = box.usage, self._rules().concurrent_per_user
+        if limit and usage.in_flight >= limit:
+            usage.throttled["concurrent"] += 1
+            raise Refused(too_many_concurrent())
+        usage.in_flight += 1
+        usage.most_in_flight = max(usage.most_in_flight, usage.in_flight)
+
+    def charge(self, box: Mailbox, units: int, *, now: float) -> None:
+        """Take units from the mailbox and the project. Raises Refused when either has too few left."""
+        usage, rules = box.usage, self._rules()
+        if usage.minute.used(now) + units > rules.units_per_minute > 0:
+            usage.throttled["units"] += 1
+            raise Refused(units_exceeded("user"))
+        if self._project.used(now) + units > rules.project_units_per_minute > 0:
+            usage.throttled["project"] += 1
+            raise Refused(units_exceeded("project"))
+        usage.charge(units, now=now)
+        self._project.add(units, now=now)
+
+    def permit_sending(self, box: Mailbox, *, now: float) -> None:
+        """Take one letter from the daily cap. Raises Refused, with the time at which there is room, above it."""
+        day, limit = box.usage.day, self._rules().per_day
+        if day.used(now) + 1 > limit > 0:
+            box.usage.throttled["daily"] += 1
+            raise Refused(retry_after(day.free_at(1, limit=limit), what="Mail sending"))
+        day.add(1, now=now)
+
+    def reset(self) -> None:
+        """Forget what the project has used."""
+        self._project = Window(MINUTE_S)
+
+    def project(self, *, now: float) -> dict[str, Any]:
+        """What all mailboxes together have used."""
+        return {
+            "units_last_minute": self._project.used(now),
+            "peak_units": self._project.peak,
+            "allowance": self._rules().project_units_per_minute,
+        }
+
+    def of(self, box: Mailbox, *, now: float) -> dict[str, Any]:
+        """What a mailbox has used and how often it was turned away, by limit. Shares are None without a limit."""
+        usage, allowance = box.usage, self._rules().units_per_minute
+        used = usage.minute.used(now)
+        return {
+            "units_last_minute": used,
+            "peak_units": usage.minute.peak,
+            "allowance": allowance,
+            "share_last_minute": used / allowance if allowance else None,
+            "peak_share": usage.minute.peak / allowance if allowance else None,
+            "units_by_minute": {str(minute * 60): units for minute, units in usage.by_minute.items()},
+            "throttled": dict(usage.throttled),
+            "sent_24h": usage.day.used(now),
+            "sent": usage.sent,
+            "drafts": len(box.drafts),
+            "in_flight": usage.in_flight,
+            "most_in_flight": usage.most_in_flight,
+        }

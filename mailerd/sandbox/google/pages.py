@@ -1,0 +1,124 @@
+"""The outbox for people, in a browser. A letter's own HTML never runs a script and never fetches anything."""
+
+import base64
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Any, cast
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from mailerd.sandbox.google.answers import HTML, Answer
+from mailerd.sandbox.google.control import find
+from mailerd.sandbox.google.letters import Letter, decoded
+from mailerd.sandbox.google.resources import bodies
+from mailerd.sandbox.google.world import Google
+
+LETTERS = "/letters/"
+_PER_PAGE = 50
+_HERE = Path(__file__).parent / "pages"
+_OWN_POLICY = (
+    "default-src 'none'; style-src 'self'; frame-src 'self'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'"
+)
+# `sandbox` makes the letter an origin of its own without scripts, forms or pop-ups, even when it is opened by itself.
+_LETTER_POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:"
+
+
+class Pages:
+    """Renders the outbox, one letter, and a letter's HTML part."""
+
+    def __init__(self, google: Google) -> None:
+        self._google = google
+        self._jinja = Environment(
+            loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        )
+        self._jinja.filters["moment"] = _moment
+
+    def answer(self, path: str, query: Mapping[str, str]) -> Answer:
+        """Answer a GET of "/", of the style sheet or below /letters/."""
+        if path == "/":
+            return self._list(query)
+        if path == "/style.css":
+            return Answer(200, (_HERE / "style.css").read_bytes(), "text/css; charset=UTF-8")
+        ident, _, part = path.removeprefix(LETTERS).partition("/")
+        try:
+            letter = find(self._google, ident)
+        except KeyError:
+            return self._page(404, "missing.html")
+        if part == "html":
+            return _guarded(200, _inert_html(letter.message), _LETTER_POLICY)
+        return self._letter(letter) if not part else self._page(404, "missing.html")
+
+    def _list(self, query: Mapping[str, str]) -> Answer:
+        wanted = query.get("q", "").strip()
+        number = int(query["page"]) if query.get("page", "").isdecimal() else 1
+        sent = self._google.sent
+        found: list[Letter] = [x for x in sent if wanted.lower() in x.to.lower() or wanted.lower() in x.sender]
+        pages = max(1, -(-len(found) // _PER_PAGE))
+        number = min(max(number, 1), pages)
+        newest = found[::-1][(number - 1) * _PER_PAGE : number * _PER_PAGE]
+        return self._page(
+            200,
+            "outbox.html",
+            letters=newest,
+            q=wanted,
+            page=number,
+            pages=pages,
+            found=len(found),
+            total=len(sent),
+            drafts=len(self._google.drafts()),
+            duplicates=self._google.duplicates(),
+        )
+
+    def _letter(self, letter: Letter) -> Answer:
+        text, html = bodies(letter.message)
+        attachments = [
+            {"name": part.get_filename() or "unnamed", "kind": part.get_content_type(), "size": len(_data(part))}
+            for part in cast("list[EmailMessage]", list(letter.message.iter_attachments()))
+        ]
+        return self._page(
+            200,
+            "letter.html",
+            letter=letter,
+            headers=[(name, decoded(value)) for name, value in letter.headers],
+            text=text,
+            html=bool(html),
+            attachments=attachments,
+        )
+
+    def _page(self, status: int, template: str, **values: Any) -> Answer:
+        return _guarded(status, self._jinja.get_template(template).render(**values), _OWN_POLICY)
+
+
+def _guarded(status: int, text: str, policy: str) -> Answer:
+    headers = (
+        ("Content-Security-Policy", policy),
+        ("X-Content-Type-Options", "nosniff"),
+        ("Referrer-Policy", "no-referrer"),
+        ("Cache-Control", "no-store"),
+    )
+    return Answer(status, text.encode("utf-8", "replace"), HTML, headers)
+
+
+def _inert_html(mail: EmailMessage) -> str:
+    """A letter's HTML with its inline pictures put into it, since `cid:` means nothing to a browser."""
+    pictures = {
+        part["Content-ID"].strip(
+            "<> "
+        ): f"data:{part.get_content_type()};base64,{base64.b64encode(_data(part)).decode()}"
+        for part in cast("list[EmailMessage]", list(mail.walk()))
+        if part["Content-ID"] and part.get_content_maintype() == "image"
+    }
+    return re.sub(r"cid:([^\"'\s>)]+)", lambda m: pictures.get(m[1], m[0]), bodies(mail)[1])
+
+
+def _data(part: EmailMessage) -> bytes:
+    payload = part.get_payload(decode=True)
+    return payload if isinstance(payload, bytes) else b""
+
+
+def _moment(at: float) -> str:
+    return datetime.fromtimestamp(at, tz=UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

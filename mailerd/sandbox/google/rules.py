@@ -1,0 +1,50 @@
+"""The rules of the sandbox Google: every number that may differ from one run to another, and nothing that acts."""
+
+from dataclasses import dataclass, fields
+
+PROJECT_NUMBER = "424242424242"
+"""The Cloud project that Google's quota messages name as the consumer."""
+
+COMPOSE = "https://www.googleapis.com/auth/gmail.compose"
+SEND = "https://www.googleapis.com/auth/gmail.send"
+METADATA = "https://www.googleapis.com/auth/gmail.metadata"
+MODIFY = "https://www.googleapis.com/auth/gmail.modify"
+READONLY = "https://www.googleapis.com/auth/gmail.readonly"
+SETTINGS = "https://www.googleapis.com/auth/gmail.settings.basic"
+FULL = "https://mail.google.com/"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rules:
+    """How generous this Google is. 0 always means "no limit"."""
+
+    units_per_minute: int = 6_000
+    """Quota units per mailbox in any 60 s; Google gives this to projects created since 2026-05-01."""
+    project_units_per_minute: int = 1_200_000
+    """Quota units of all mailboxes together in any 60 s."""
+    per_day: int = 2_000
+    """Letters per mailbox in any 24 h; Workspace's sending limit."""
+    concurrent_per_user: int = 0
+    """Requests of one mailbox that may be in flight at once."""
+    latency_s: float = 0.0
+    """Seconds that every Gmail call takes; the work is done half-way through."""
+    token_latency_s: float = 0.0
+    """Seconds that every call of the token endpoint takes."""
+    token_lifetime_s: int = 3_599
+    """Seconds until an access token expires, as Google answers in `expires_in`."""
+    retry_after_s: float = 900.0
+    """How far out the "Retry after" stamp of an injected throttle lies; about 15 minutes have been observed."""
+    max_message_bytes: int = 35 * 1024 * 1024
+    """The largest letter; 35 MiB in Google's discovery document."""
+    log_size: int = 20_000
+    """How many requests `/sandbox/log` remembers."""
+    keep_raw: int = 0
+    """How many of the newest sent letters keep their bytes; older ones keep their headers only."""
+    seed: int = 0
+    """What the probabilities of faults are drawn from, so that a run can be repeated."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant; a negative limit raises ValueError."""
+        for field in fields(self):
+            if getattr(self, field.name) < 0:
+                raise ValueError(f"{field.name} must not be negative")

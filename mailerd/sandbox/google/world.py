@@ -1,0 +1,262 @@
+"""The sandbox Google itself, without a network: who has a mailbox, what was sent, what went wrong on demand."""
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from mailerd.sandbox.google import gmail
+from mailerd.sandbox.google.accounts import Accounts, Grant, Kind
+from mailerd.sandbox.google.answers import (
+    NAMED,
+    Answer,
+    Refused,
+    forbidden,
+    login_required,
+    scope_insufficient,
+    unauthenticated,
+)
+from mailerd.sandbox.google.faults import Armed, Fault, Faults
+from mailerd.sandbox.google.letters import Letter, is_address
+from mailerd.sandbox.google.limits import Limits
+from mailerd.sandbox.google.mailbox import Mailbox, Numbers
+from mailerd.sandbox.google.oauth import OAuth
+from mailerd.sandbox.google.outbox import OutboxFolder
+from mailerd.sandbox.google.rules import COMPOSE, Rules
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """One request in the log."""
+
+    seq: int
+    at: float
+    method: str
+    user: str
+    key: str
+    draft_id: str
+    status: int
+    """What was answered; 0 when no answer went out."""
+    units: int
+    accepted: bool
+    """Whether Google did what was asked, whatever it answered."""
+    fault: str
+    """The kind of the fault that struck, or empty."""
+
+
+class Google:
+    """An in-memory Google: mailboxes, tokens, quotas, faults. `serve` puts it on the network.
+
+    `now` is the clock of quotas, tokens and letters, in epoch seconds.
+    """
+
+    def __init__(
+        self,
+        rules: Rules | None = None,
+        *,
+        now: Callable[[], float] = time.time,
+        outbox_dir: Path | str | None = None,
+        faults: Iterable[Fault] = (),
+    ) -> None:
+        self.rules = rules or Rules()
+        self.now = now
+        self.accounts = Accounts()
+        self.faults = Faults(seed=self.rules.seed)
+        self.sent: list[Letter] = []
+        """Every sent letter, oldest first."""
+        self.log: deque[Entry] = deque(maxlen=self.rules.log_size)
+        """The newest requests, oldest first."""
+        self.mailboxes: dict[str, Mailbox] = {}
+        self.oauth = OAuth(
+            self.accounts,
+            now=lambda: self.now(),  # noqa: PLW0108 -- a test may put another clock in later
+            wall=time.time,
+            lifetime_s=lambda: self.rules.token_lifetime_s,
+            mailboxes=lambda: list(self.mailboxes),
+        )
+        self._folder = OutboxFolder(Path(outbox_dir)) if outbox_dir else None
+        self._numbers = Numbers(started_at=time.time())
+        self._seq = count(1)
+        self.limits = Limits(lambda: self.rules)
+        self._keys: Counter[str] = Counter()
+        self._duplicates: set[str] = set()
+        for fault in faults:
+            self.fault(fault)
+
+    def add_mailbox(
+        self,
+        email: str,
+        *,
+        scopes: Sequence[str] = (COMPOSE,),
+        kind: Kind = "authorized_user",
+        aliases: Sequence[str] = (),
+    ) -> dict[str, Any]:
+        """Open a mailbox (or, for "@example.com", delegate a domain to a service account); the credential file's JSON.
+
+        A second call gives a new credential, makes the former worthless and leaves the mailbox's content alone. A
+        service account's `token_uri` is filled in, in this very dict, when the server starts. Raises ValueError for
+        what is no address, and for a domain with another kind than "service_account".
+        """
+        owner = email.lower()
+        if kind not in ("authorized_user", "service_account"):
+            raise ValueError(f"unknown kind {kind!r}")
+        if owner.startswith("@") and kind != "service_account":
+            raise ValueError("only a service account can speak for a whole domain")
+        if not is_address("x" + owner if owner.startswith("@") else owner):
+            raise ValueError(f"{email!r} is no address")
+        if not owner.startswith("@"):
+            self.mailbox(owner).aliases = frozenset(alias.lower() for alias in aliases)
+        return self.accounts.issue(owner, scopes=frozenset(scopes), kind=kind).blob
+
+    def mailbox(self, email: str) -> Mailbox:
+        """The mailbox of an address, opened when there was none."""
+        if email not in self.mailboxes:
+            self.mailboxes[email] = Mailbox(email, self._numbers)
+        return self.mailboxes[email]
+
+    def drafts(self, sender: str = "") -> list[Letter]:
+        """The drafts of one mailbox, or of all, oldest first."""
+        boxes = [self.mailboxes[sender.lower()]] if sender else self.mailboxes.values()
+        return [draft for box in boxes for draft in box.drafts.values()]
+
+    def fault(self, fault: Fault) -> Armed:
+        """Put a fault in force; the result counts how often it has struck."""
+        return self.faults.add(fault)
+
+    def clear_faults(self) -> None:
+        """Lift all faults."""
+        self.faults.clear()
+
+    def revoke(self, email: str) -> None:
+        """End the mailbox's refresh tokens and access tokens. Raises KeyError for one that has none."""
+        self._hit(self.accounts.revoke(email.lower()), email)
+
+    def restore(self, email: str) -> None:
+        """Make the mailbox's refresh tokens good again. Raises KeyError for one that has none."""
+        self._hit(self.accounts.restore(email.lower()), email)
+
+    def set_scopes(self, email: str, scopes: Sequence[str]) -> None:
+        """Change what the mailbox's credentials allow, at once. Raises KeyError for one that has none."""
+        self._hit(self.accounts.set_scopes(email.lower(), frozenset(scopes)), email)
+
+    def change_rules(self, **changes: Any) -> Rules:
+        """Change some rules while it runs; a rule unknown raises TypeError."""
+        self.rules = replace(self.rules, **changes)
+        return self.rules
+
+    def reset(self) -> None:
+        """Forget letters, drafts, quotas, faults and the log; mailboxes and credentials stay."""
+        self.faults.clear()
+        self.sent.clear()
+        self.log.clear()
+        self._keys.clear()
+        self._duplicates.clear()
+        self.limits.reset()
+        for email, box in self.mailboxes.items():
+            self.mailboxes[email] = Mailbox(email, self._numbers, box.aliases)
+
+    def close(self) -> None:
+        """Have every letter on disk that should be there. Raises OSError when that failed."""
+        if self._folder:
+            self._folder.close()
+
+    def duplicates(self) -> dict[str, int]:
+        """The X-Mailerd-Key values that were sent more than once, and how often."""
+        return {key: self._keys[key] for key in sorted(self._duplicates)}
+
+    def usage(self) -> dict[str, Any]:
+        """What was used of the allowances: for each mailbox and for the project. Times are epoch seconds."""
+        now = self.now()
+        users = {email: self.limits.of(box, now=now) for email, box in self.mailboxes.items()}
+        return {
+            "users": users,
+            "project": self.limits.project(now=now),
+            "throttled": sum(sum(user["throttled"].values()) for user in users.values()),
+            "sent": len(self.sent),
+            "duplicates": self.duplicates(),
+        }
+
+    def authenticate(self, authorization: str | None, *, user: str) -> tuple[Grant, Mailbox]:
+        """Whose request it is. Raises Refused with Google's 401, or 403 for another person's mailbox."""
+        if not authorization:
+            raise Refused(login_required())
+        scheme, _, token = authorization.partition(" ")
+        grant = self.accounts.check(token.strip(), now=self.now()) if scheme.lower() == "bearer" else None
+        if grant is None:
+            raise Refused(unauthenticated())
+        if not grant.email:
+            # A service account that names no subject has no Gmail of its own.
+            raise Refused(NAMED["precondition_failed"](0))
+        if user != "me" and user.lower() != grant.email:
+            raise Refused(forbidden(f"Delegation denied for {grant.email}"))
+        return grant, self.mailbox(grant.email)
+
+    def perform(self, call: gmail.Call) -> Answer:
+        """Carry out a call: scopes, then quota, then the method itself."""
+        call.now = self.now()
+        method = call.route.method
+        if not call.scopes & method.scopes:
+            return scope_insufficient(sorted(method.scopes))
+        try:
+            self.limits.charge(call.mailbox, method.units, now=call.now)
+            call.units = method.units
+            return gmail.perform(call)
+        except Refused as refused:
+            return refused.answer
+
+    def record_sent(self, letter: Letter) -> None:
+        """Put a letter into the outbox."""
+        self.sent.append(letter)
+        self.mailboxes[letter.sender].usage.sent += 1
+        if letter.key:
+            self._keys[letter.key] += 1
+            if self._keys[letter.key] > 1:
+                self._duplicates.add(letter.key)
+        if self._folder:
+            self._folder.put(letter)
+        keep = self.rules.keep_raw
+        if keep and len(self.sent) > keep:
+            self._forget_body(len(self.sent) - keep - 1)
+
+    def note(
+        self,
+        method: str,
+        *,
+        user: str,
+        status: int,
+        accepted: bool,
+        key: str = "",
+        draft_id: str = "",
+        units: int = 0,
+        fault: str = "",
+    ) -> None:
+        """Write a request into the log."""
+        entry = Entry(
+            seq=next(self._seq),
+            at=self.now(),
+            method=method,
+            user=user,
+            key=key,
+            draft_id=draft_id,
+            status=status,
+            units=units,
+            accepted=accepted,
+            fault=fault,
+        )
+        self.log.append(entry)
+
+    def _forget_body(self, index: int) -> None:
+        old = self.sent[index]
+        shorter = replace(old, raw=old.head + b"\r\n\r\n")
+        self.sent[index] = shorter
+        messages = self.mailboxes[old.sender].messages
+        if old.id in messages:
+            messages[old.id] = shorter
+
+    @staticmethod
+    def _hit(hits: int, email: str) -> None:
+        if not hits:
+            raise KeyError(f"no credential for {email}")

@@ -1,0 +1,71 @@
+"""Reading and stamping letters, without a network."""
+
+import pytest
+
+from mailerd.sandbox.google.answers import Refused
+from mailerd.sandbox.google.letters import is_address, read, stamp
+
+
+@pytest.mark.parametrize(
+    "value, found",
+    [
+        ("a@example.org", ("a@example.org",)),
+        ("Ada Lovelace <a.b+c@example.co.uk>", ("a.b+c@example.co.uk",)),
+        ('"Lovelace, Ada" <a@example.org>', ("a@example.org",)),
+        ("=?utf-8?b?5byg5LiJ?= <a@example.org>", ("a@example.org",)),
+        ("张三 <a@example.org>", ("a@example.org",)),
+        ("a@例子.中国", ("a@例子.中国",)),
+        ("a@example.org,\r\n b@example.org", ("a@example.org", "b@example.org")),
+        ("", ()),
+    ],
+)
+def test_recipients_are_read_as_people_write_them(value: str, found: tuple[str, ...]) -> None:
+    assert read(f"To: {value}\r\n\r\n".encode()).recipients == found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a",
+        "a@b",
+        "@b.c",
+        "a@b.c.",
+        "a@.b.c",
+        "a@b..c",
+        "a@b_c.de",
+        "a@1.2.3.4",
+        ".a@b.cd",
+        "a@b.c-",
+        "x" * 65 + "@b.cd",
+    ],
+)
+def test_what_is_no_address_is_none(text: str) -> None:
+    assert not is_address(text)
+
+
+def test_a_name_in_another_charset_than_utf8_is_refused() -> None:
+    with pytest.raises(Refused):
+        read(b"To: J\xf6rg <a@example.org>\r\n\r\n")
+
+
+@pytest.mark.parametrize("raw", [b"", b"no header\r\n\r\n", b"To: a@example.org\r\nnonsense\r\n\r\nbody"])
+def test_bytes_that_do_not_begin_with_headers_are_refused(raw: bytes) -> None:
+    with pytest.raises(Refused):
+        read(raw)
+
+
+def test_a_blank_line_ends_the_headers_whatever_its_kind() -> None:
+    for end in (b"\r\n", b"\n", b"\r"):
+        raw = b"To: a@example.org" + end + end + b"Bcc: b@example.org"
+        assert read(raw).recipients == ("a@example.org",)
+
+
+def test_a_folded_header_is_one_header() -> None:
+    reading = read(b"Subject: a\r\n b\r\n\tc\r\nX-Mailerd-Key: k\r\n\r\n")
+    assert reading.key == "k"
+
+
+def test_a_stamp_replaces_every_message_id_and_nothing_else() -> None:
+    raw = b"message-id: <a@b>\nTo: a@example.org\nMessage-ID:\n <c@d>\n\nMessage-ID: <body@stays>\n"
+    stamped = stamp(raw, read(raw), message_id="<new@mail.gmail.com>")
+    assert stamped == b"Message-ID: <new@mail.gmail.com>\nTo: a@example.org\n\nMessage-ID: <body@stays>\n"

@@ -1,0 +1,51 @@
+"""Sent letters as files: nothing is lost at the end, and a failure is not kept quiet."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from mailerd.sandbox.google import Google, serve
+from mailerd.sandbox.google.outbox import OutboxFolder
+
+
+def _send(google: Google) -> str:
+    google.add_mailbox("me@example.com")
+    letter = google.mailbox("me@example.com").send(
+        b"To: ada@example.org\r\n\r\nhello", thread_id="", now=0.0, permit=lambda: None
+    )
+    google.record_sent(letter)
+    return letter.id
+
+
+def test_closing_waits_until_every_letter_is_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk_is_slow, write = threading.Event(), Path.write_bytes
+
+    def write_slowly(path: Path, data: bytes) -> int:
+        disk_is_slow.wait(5)
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", write_slowly)
+    google = Google(outbox_dir=tmp_path)
+    ids = [_send(google) for _ in range(3)]
+    threading.Timer(0.05, disk_is_slow.set).start()
+    google.close()
+    assert sorted(path.stem for path in tmp_path.iterdir()) == ids
+
+
+async def test_a_letter_that_cannot_be_written_fails_the_end(tmp_path: Path) -> None:
+    async def lose_the_folder() -> None:
+        google = Google(outbox_dir=tmp_path / "outbox")
+        async with serve(google):
+            (tmp_path / "outbox").rmdir()
+            _send(google)
+
+    with pytest.raises(FileNotFoundError):
+        await lose_the_folder()
+
+
+def test_a_folder_without_letters_needs_no_thread(tmp_path: Path) -> None:
+    before = threading.active_count()
+    folder = OutboxFolder(tmp_path)
+    assert threading.active_count() == before
+    folder.close()
