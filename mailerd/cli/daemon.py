@@ -5,6 +5,7 @@ import typer
 from mailerd.app import opened, run_until_signalled
 from mailerd.cli.common import ConfigOption, in_loop, settings
 from mailerd.config import Settings
+from mailerd.errors import MailerdError
 from mailerd.events.process import ProcessEvents
 from mailerd.events.speech import Tell
 from mailerd.events.store import StoreEvents
@@ -19,8 +20,24 @@ def run(config: ConfigOption = None) -> None:
     try:
         in_loop(run_until_signalled(known, journal.tell))
     except Exception as error:
-        ProcessEvents(journal.tell).process_died(error=error)
+        _say_why(error, ProcessEvents(journal.tell))
         raise typer.Exit(1) from error
+
+
+def _say_why(error: Exception, events: ProcessEvents) -> None:
+    """Trouble that has a name and a remedy is told in its own words; the rest is a bug and comes with its stack."""
+    group = error if isinstance(error, ExceptionGroup) else ExceptionGroup("", [error])
+    named, unforeseen = group.split(MailerdError)
+    for one in _leaves(named):
+        events.process_refused(cause=str(one))
+    if unforeseen is not None:
+        events.process_died(error=unforeseen)
+
+
+def _leaves(group: BaseExceptionGroup[Exception] | None) -> list[BaseException]:
+    if group is None:
+        return []
+    return [leaf for one in group.exceptions for leaf in (_leaves(one) if isinstance(one, ExceptionGroup) else [one])]
 
 
 def migrate(config: ConfigOption = None) -> None:

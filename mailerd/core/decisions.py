@@ -82,7 +82,8 @@ def back_off(attempt: int, *, base: timedelta, cap: timedelta, chance: float) ->
 
     Source: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
     """
-    return min(cap, base * (1 << min(attempt - 1, 30))) * chance
+    grown = base.total_seconds() * 2.0 ** min(attempt - 1, 60)  # a timedelta would overflow
+    return timedelta(seconds=min(cap.total_seconds(), grown)) * chance
 
 
 def _again(reason: str, *, attempt: int, policy: Policy, chance: float) -> Decision:
@@ -109,7 +110,7 @@ def pause_for(hold: Hold, *, now: datetime, pauses: int, chance: float) -> timed
     jitter = 1 + chance / 4
     match hold.cause:
         case Cause.DAILY_LIMIT:
-            return min(_LONGEST, _DAILY_BASE * (1 << min(pauses, 5))) * jitter
+            return min(_LONGEST, _DAILY_BASE * (1 << min(pauses, 5)) * jitter)
         case Cause.PROJECT_LIMIT:
             return _DAILY_BASE * jitter
         case Cause.TOO_MANY_CONCURRENT:

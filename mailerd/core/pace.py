@@ -1,5 +1,6 @@
 """How many letters a sender may send now: GCRA for the minute, counts by the hour for the rolling day."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,8 +12,7 @@ _MINUTE: Final = timedelta(minutes=1)
 _DAY: Final = timedelta(hours=24)
 _HOUR: Final = timedelta(hours=1)
 _BURST_SHARE: Final = 0.03
-"""How much of a minute's allowance may be used at once. What is left is the steady rate, so that the burst and 60 s
-of the steady rate together never exceed the allowance in any window of 60 s."""
+"""How much of a minute's letters may go at once; one letter always may."""
 
 
 @dataclass(frozen=True)
@@ -31,20 +31,25 @@ class Budget:
     letters: int | None
     """None means no limit."""
     next_at: datetime | None
-    """When one more letter may be claimed; None: it is not known to be limited."""
+    """When one more letter than that may be claimed; None: it is not known to be limited."""
 
 
 def _rate(allowance: Allowance, units: int) -> tuple[timedelta, timedelta] | None:
-    """The emission interval and the burst tolerance of the tighter of the two limits of the minute."""
-    best: tuple[timedelta, timedelta] | None = None
-    for limit, cost in ((allowance.units_per_minute, units), (allowance.per_minute, 1)):
-        if limit:
-            burst = max(cost, limit * _BURST_SHARE)
-            steady = limit - burst if limit >= 2 * cost else limit
-            interval = _MINUTE * (cost / steady)
-            if best is None or interval > best[0]:
-                best = (interval, _MINUTE * (burst / steady))
-    return best
+    """The emission interval T and the burst tolerance of the tighter of the two limits of the minute.
+
+    With a tolerance of B intervals, the letters N of any 60 s obey N < 60 s / T + B. So T = 60 s / (fits + 1 - B) is
+    the shortest interval at which no window ever has more than the whole letters that fit into a minute.
+    """
+    limits = [(allowance.units_per_minute, units), (allowance.per_minute, 1)]
+    fits = min((limit // cost or limit / cost for limit, cost in limits if limit), default=None)
+    if fits is None:
+        return None
+    if fits < 1:  # not even one letter fits: one goes whenever as many minutes have passed as it costs
+        return _MINUTE / fits, _MINUTE / fits
+    burst = max(1.0, fits * _BURST_SHARE)
+    # Rounded to the safe side: a microsecond saved on each of many letters would let one too many in.
+    micros = math.ceil(_MINUTE / timedelta(microseconds=1) / (fits + 1 - burst))
+    return timedelta(microseconds=micros), timedelta(microseconds=math.floor(micros * burst))
 
 
 def minute(allowance: Allowance, *, tat: datetime | None, now: datetime, units: int = DRAFT_PAIR_UNITS) -> Budget:
@@ -56,7 +61,7 @@ def minute(allowance: Allowance, *, tat: datetime | None, now: datetime, units: 
         return Budget(letters=None, next_at=None)
     interval, tolerance = rate
     start = max(tat or now, now)
-    letters = int((now + tolerance - start) / interval)
+    letters = max(0, (now + tolerance - start) // interval)
     return Budget(letters=letters, next_at=start + interval * (letters + 1) - tolerance)
 
 
@@ -80,8 +85,8 @@ def day(allowance: Allowance, *, hours: Mapping[datetime, int], now: datetime) -
     left = allowance.per_day - sum(within.values())
     if left > 0:
         return Budget(letters=left, next_at=None)
-    for hour in sorted(within):
-        left += within[hour]
-        if left > 0:
-            return Budget(letters=0, next_at=hour + _HOUR + _DAY)
-    return Budget(letters=0, next_at=now + _DAY)
+    leaving = iter(sorted(within))
+    hour = next(leaving)  # there is one, and enough of them: without any, all of the limit is left
+    while (left := left + within[hour]) < 1:
+        hour = next(leaving)
+    return Budget(letters=0, next_at=hour + _HOUR + _DAY)

@@ -144,7 +144,7 @@ def _token(reply: TokenRefused) -> Verdict:
 
 def _refused(call: Call, reply: Refused) -> Verdict:
     said = f"{reply.status} {reply.reason}: {reply.message}" if reply.reason else f"{reply.status}: {reply.message}"
-    if reply.status >= _SERVER_ERROR or reply.status == _TIMED_OUT:
+    if not _REFUSAL <= reply.status < _SERVER_ERROR or reply.status == _TIMED_OUT:  # a redirect: who answered?
         return _unknown(call, f"Google answered {said}")
     match reply.status:
         case 400:
@@ -161,8 +161,6 @@ def _refused(call: Call, reply: Refused) -> Verdict:
             return Verdict(Fate.REJECTED, f"the letter is too large for Google ({said})")
         case 429:
             return _throttled(reply, said)
-        case status if status < _REFUSAL:  # a redirect: nobody knows who answered
-            return _unknown(call, f"Google answered {said}")
         case _:
             return Verdict(Fate.TRANSIENT, f"Google answered {said}")
 

@@ -6,6 +6,9 @@ from mailerd.events.speech import Speech, event
 class ProcessEvents(Speech):
     """The end that nobody wished for."""
 
+    @event("critical", en="mailerd cannot run: {cause}", zh="mailerd 无法运行：{cause}")
+    def process_refused(self, *, cause: str) -> None: ...
+
     @event(
         "critical",
         en="mailerd ends: a part met an error that nobody foresaw; the stack says where. Please report it",

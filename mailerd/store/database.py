@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 from mailerd.config import DatabaseSettings
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.store import StoreEvents
+from mailerd.store import errnos
 from mailerd.store.pool import Cursor, Pool
 
 T = TypeVar("T")
@@ -50,7 +51,9 @@ class Database:
             try:
                 await self.pool.transaction(_nothing, what="connect", read_only=True)
             except DatabaseError as error:
-                cause = str(error.__cause__) or f"no answer within {self._settings.connect_timeout:g} s"
+                cause = (
+                    errnos.words(error.__cause__ or error) or f"no answer within {self._settings.connect_timeout:g} s"
+                )
                 if attempt == attempts or not error.retry:
                     self._events.database_unreachable(where=self.where, attempts=attempt, cause=cause, error=error)
                     self._gone(error, told=True)

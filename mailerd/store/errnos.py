@@ -1,5 +1,6 @@
 """What an error number of MySQL or MariaDB means for the transaction and for the connection it came on."""
 
+import os
 from typing import Final
 
 RETRY: Final = frozenset({
@@ -11,6 +12,7 @@ RETRY: Final = frozenset({
     1053,  # server shutdown in progress
     1105,  # Vitess, TiDB: unknown error
     1114,  # table is full
+    1156, 1835,  # packets out of order, malformed: out of step
     1158, 1159, 1160, 1161,  # network trouble
     1180,  # error during COMMIT
     1203,  # user has too many connections
@@ -37,7 +39,10 @@ RETRY: Final = frozenset({
 })  # fmt: skip
 """Another try of the whole transaction can help."""
 
-DROP: Final = frozenset({1036, 1047, 1053, 1180, 1290, 1792, 1836, 1927, 3032, 3100, 3169, 4031})
+DROP: Final = frozenset({
+    1036, 1047, 1053, 1180, 1290, 1792, 1836, 1927, 3032, 3100, 3169, 4031,
+    1156, 1158, 1159, 1160, 1161, 1835,  # the packets themselves went wrong
+})  # fmt: skip
 """The session looks healthy but the server behind it is the wrong one now: never back into the pool."""
 
 DOUBT: Final = frozenset({1053, 1105, 1180, 1317, 1927, 3169})
@@ -57,6 +62,14 @@ def number(error: BaseException) -> int:
     """The error number that the driver put first into its exception; 0 when there is none."""
     first = error.args[0] if error.args else 0
     return first if isinstance(first, int) else 0
+
+
+def words(error: BaseException) -> str:
+    """The driver's words without their number, and the system's own below them; empty for a bare time-out."""
+    said = str(error.args[1]) if number(error) and len(error.args) > 1 else str(error)
+    if isinstance(below := error.__cause__, OSError):
+        said += f": {os.strerror(below.errno) if below.errno and below.errno > 0 else below}"
+    return said
 
 
 def from_server(errno: int) -> bool:

@@ -13,6 +13,10 @@ from mailerd.store.pool import Cursor
 _LOCK_WAIT: Final = 20
 """Seconds to wait for another daemon that is migrating; GET_LOCK ends with its connection, so none is ever stale."""
 
+_LOCK: Final = "CONCAT('mailerd.migrate.', LEFT(DATABASE(), 40))"
+_BOUND: Final = 600.0
+"""Seconds for all of it."""
+
 
 @dataclass(frozen=True)
 class Migration:
@@ -80,15 +84,30 @@ async def migrate(database: Database, *, events: StoreEvents) -> int:
     known = migrations()
 
     async def work(cursor: Cursor) -> int:
-        await cursor.execute("SELECT GET_LOCK(CONCAT('mailerd.migrate.', LEFT(DATABASE(), 40)), %s)", (_LOCK_WAIT,))
+        limit = await _without_limit(cursor)
+        await cursor.execute(f"SELECT GET_LOCK({_LOCK}, %s)", (_LOCK_WAIT,))
         if (await cursor.fetchone())[0] != 1:
             raise SchemaError(f"another daemon has been migrating for over {_LOCK_WAIT} s: look at SHOW PROCESSLIST")
         try:
             return await _apply(cursor, known, events)
         finally:
-            await cursor.execute("SELECT RELEASE_LOCK(CONCAT('mailerd.migrate.', LEFT(DATABASE(), 40)))")
+            # A connection that was cut off has lost its lock already, and asking it would hide why it was cut off.
+            if not cursor.connection.closed:
+                await cursor.execute(f"SELECT RELEASE_LOCK({_LOCK})")
+                await cursor.execute(limit)
 
-    return await database.transaction(work, what="migrate", bound=600.0)
+    return await database.transaction(work, what="migrate", bound=_BOUND)
+
+
+async def _without_limit(cursor: Cursor) -> str:
+    """Lift the session's limit on a statement, which a large ALTER would meet; the statement that sets it again."""
+    await cursor.execute("SELECT VERSION()")
+    mariadb = "mariadb" in (await cursor.fetchone())[0].lower()
+    name = "max_statement_time" if mariadb else "max_execution_time"
+    await cursor.execute(f"SELECT @@SESSION.{name}")
+    limit = (await cursor.fetchone())[0]
+    await cursor.execute(f"SET SESSION {name} = 0")
+    return f"SET SESSION {name} = {limit:g}"
 
 
 async def _apply(cursor: Cursor, known: list[Migration], events: StoreEvents) -> int:

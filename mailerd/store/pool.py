@@ -6,7 +6,6 @@ unchecked; and it can keep an implicit transaction open with its locks.
 """
 
 import asyncio
-import contextlib
 import ssl
 import time
 from collections.abc import Awaitable, Callable
@@ -14,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 import aiomysql
 from pymysql.constants import CLIENT
-from pymysql.err import DataError, MySQLError
+from pymysql.err import DataError, MySQLError, ProgrammingError
 from yarl import URL
 
 from mailerd.config import DatabaseSettings
@@ -36,9 +35,10 @@ class Cursor(aiomysql.Cursor):  # type: ignore[misc]  # the driver has no types
     """A cursor that refuses what the server would answer with a misleading 2006 "server has gone away"."""
 
     async def _query(self, query: str | bytes) -> Any:
-        if len(query) > self._connection.mailerd_packet - PACKET_MARGIN:
-            raise DataError(1153, f"a statement of {len(query)} bytes is above the server's max_allowed_packet")
-        return await super()._query(query)
+        sent = query.encode(self._connection.encoding, "surrogateescape") if isinstance(query, str) else query
+        if len(sent) > self._connection.mailerd_packet - PACKET_MARGIN:
+            raise DataError(1153, f"a statement of {len(sent)} bytes is above the server's max_allowed_packet")
+        return await super()._query(sent)
 
     async def _show_warnings(self, conn: Any) -> None:
         """Ask nothing: sql_mode is strict, so what matters is an error; the rest is notes ("table exists").
@@ -52,8 +52,10 @@ class _Phase:
 
     def __init__(self) -> None:
         self.name = "queue"
-        self.refused = False
-        """The server answered with a whole error packet."""
+        self.refusal: MySQLError | None = None
+        """What the server answered in a whole error packet; it stands, whatever happens to the ROLLBACK after it."""
+        self.lost = False
+        """The connection ended, and not because we cut it off."""
 
 
 class Pool:
@@ -89,19 +91,21 @@ class Pool:
             raise self._failure(error, phase, what=what, read_only=read_only) from error
 
     def _failure(self, error: BaseException, phase: _Phase, *, what: str, read_only: bool) -> DatabaseError:
+        refused = phase.refusal is not None
+        error = phase.refusal or error
         errno = errnos.number(error) if isinstance(error, MySQLError) else 0
         committing = phase.name == "commit" and not read_only
         if errno in errnos.FULL:
             self._events.database_full(what=what, errno=errno)
-        away = errno in errnos.AWAY or (not phase.refused and errno != 1153 and phase.name != "queue")
+        away = errno in errnos.AWAY or (not refused and phase.name != "queue")
         kind = DatabaseAwayError if away else DatabaseError
         return kind(
             what,
             phase=phase.name,
             cause=error,
             errno=errno,
-            retry=errno in errnos.RETRY or (not phase.refused and errno != 1153),
-            in_doubt=committing and (not phase.refused or errno in errnos.DOUBT),
+            retry=errno in errnos.RETRY or not refused,
+            in_doubt=committing and (not refused or errno in errnos.DOUBT),
         )
 
     async def _guarded(self, work: Callable[[Cursor], Awaitable[T]], phase: _Phase) -> T:
@@ -122,18 +126,28 @@ class Pool:
                 clean = True
                 return result
             except MySQLError as error:
-                errno = errnos.number(error)
-                if connection is not None and not connection.closed and errnos.from_server(errno):
-                    phase.refused = True
-                    if errno not in errnos.DROP:
-                        await connection.rollback()  # 1205 and 1969 keep the earlier locks until this
-                        clean = True
-                elif connection is None:
-                    phase.refused = errnos.from_server(errno)
+                clean = await self._rolled_back(connection, phase, error)
                 raise
             finally:
                 if connection is not None:
                     self._put(connection, clean=clean, phase=phase)  # synchronous: it cannot hang
+
+    async def _rolled_back(self, connection: Any, phase: _Phase, error: MySQLError) -> bool:
+        """Note what kind of failure it is and roll back where that is due; whether the connection is clean again."""
+        errno = errnos.number(error)
+        in_step = errnos.from_server(errno) or (isinstance(error, ProgrammingError) and errno == 0)  # the driver's own
+        if not in_step or (connection is not None and connection.closed):
+            phase.lost = True
+            return False
+        phase.refusal = error
+        if connection is None or errno in errnos.DROP:
+            return False
+        try:
+            await connection.rollback()  # 1205 and 1969 keep the earlier locks until this
+        except MySQLError:
+            phase.lost = True  # so the server has rolled back by itself; the refusal is what is told
+            return False
+        return True
 
     async def _get(self) -> Any:
         while self._idle:  # last in, first out: what is not needed grows old
@@ -152,7 +166,9 @@ class Pool:
 
     async def _usable(self, connection: Any) -> bool:
         reader, now = connection._reader, time.monotonic()
-        if connection.closed or reader.at_eof() or reader._buffer or now - connection.mailerd_born > MAX_AGE:
+        if connection.closed or reader.at_eof() or reader.exception() or reader._buffer:
+            return False
+        if now - connection.mailerd_born > MAX_AGE:
             return False
         if now - connection.mailerd_used > PING_AFTER:
             async with asyncio.timeout(min(2.0, self._settings.connect_timeout)):
@@ -219,10 +235,12 @@ class Pool:
             self._idle.append(connection)
             return
         self._abort(connection)
-        if phase.name in {"begin", "work"}:
+        if phase.name in {"begin", "work"} and not phase.lost:
             # The server runs an abandoned statement to its end and keeps its locks. Never in the commit phase:
             # that one shall finish.
-            task = asyncio.get_running_loop().create_task(self._kill(connection.thread_id()))
+            task = asyncio.get_running_loop().create_task(
+                self._kill(connection.thread_id(), born=connection.mailerd_born)
+            )
             self._kills.add(task)
             task.add_done_callback(self._kills.discard)
 
@@ -231,15 +249,21 @@ class Pool:
         connection.mailerd_transport.abort()  # close() alone would wait until its write buffer has drained
         connection.close()
 
-    async def _kill(self, thread: int) -> None:
+    async def _kill(self, thread: int, *, born: float) -> None:
         try:
             async with asyncio.timeout(self._settings.connect_timeout):
                 connection = await aiomysql.connect(**self._address())
                 connection.mailerd_packet = 1 << 20
+                transport = connection._writer.transport  # the driver forgets its writer when it fails
                 try:
-                    await (await connection.cursor()).execute("KILL %s", (thread,))
+                    cursor = await connection.cursor()
+                    await cursor.execute("SHOW GLOBAL STATUS LIKE 'Uptime'")
+                    uptime = float((await cursor.fetchone())[1])
+                    # A server that was started since counts anew: the number is somebody else's now.
+                    if time.monotonic() - born <= uptime + 1:
+                        await cursor.execute("KILL %s", (thread,))
                 finally:
-                    connection._writer.transport.abort()
+                    transport.abort()
                     connection.close()
         except (MySQLError, OSError, EOFError, TimeoutError) as error:
             if errnos.number(error) != 1094:  # no such thread: it has gone by itself
@@ -257,5 +281,4 @@ class Pool:
         for connection in list(self._live):
             self._abort(connection)
         self._idle.clear()
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.sleep(0)  # the transports close in the loop's next turn
+        await asyncio.sleep(0)  # the transports close in the loop's next turn

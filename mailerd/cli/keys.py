@@ -1,0 +1,85 @@
+"""`mailerd keys create|list|revoke`: who may post jobs."""
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from mailerd.app import opened
+from mailerd.cli.common import ConfigOption, in_loop, quiet, settings
+from mailerd.errors import MailerdError
+from mailerd.intake.addresses import mailbox
+from mailerd.store.keys import Key, Keys
+from mailerd.store.migrate import check
+
+T = TypeVar("T")
+
+app = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True)
+
+
+@app.command("create")
+def create(
+    name: Annotated[str, typer.Argument(help="What the key is for, as the list and the log will call it.")],
+    sender: Annotated[
+        list[str] | None,
+        typer.Option(help="A mailbox that the key may send from; may be repeated; without it, any."),
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Make a key. It is the last line of the output, and is never shown again."""
+    senders = [_mailbox(each) for each in sender or ()]
+    secret = _ask(config, lambda keys: keys.create(name, senders=senders))
+    print(f"Key {name!r}, for {', '.join(senders) or 'any sender'}. Keep it well: only its digest is stored.")
+    print(secret)
+
+
+@app.command("list")
+def list_keys(config: ConfigOption = None) -> None:
+    """Show every key, revoked ones too."""
+    found = _ask(config, lambda keys: keys.all())
+    table = Table("id", "name", "key", "senders", "created", "last used", "revoked", box=None)
+    for key in found:
+        table.add_row(*_row(key))
+    Console(width=1000).print(table)  # a line a key, however narrow the terminal or the pipe
+
+
+@app.command("revoke")
+def revoke(
+    which: Annotated[str, typer.Argument(metavar="ID|NAME", help="As `mailerd keys list` shows it.")],
+    config: ConfigOption = None,
+) -> None:
+    """Revoke a key for good; daemons refuse it within seconds."""
+    number = _ask(config, lambda keys: keys.revoke(which))
+    print(f"Key {number} is revoked.")
+
+
+def _ask(config: Path | None, work: Callable[[Keys], Awaitable[T]]) -> T:
+    known = settings(config)
+
+    async def ask() -> T:
+        async with opened(known, quiet(known).tell) as database:
+            await check(database)
+            return await work(Keys(database, patience=known.database.connect_timeout))
+
+    return in_loop(ask())
+
+
+def _mailbox(given: str) -> str:
+    try:
+        return mailbox(given)
+    except ValueError as error:
+        raise MailerdError(f"--sender {given}: {error}") from None
+
+
+def _row(key: Key) -> tuple[str, ...]:
+    senders = "any" if key.senders is None else ", ".join(sorted(key.senders))
+    moments = (key.created_at, key.last_used_at, key.revoked_at)
+    return str(key.id), key.name, key.hint, senders, *(_shown(moment) for moment in moments)
+
+
+def _shown(moment: datetime | None) -> str:
+    return "" if moment is None else moment.strftime("%Y-%m-%d %H:%M:%SZ")

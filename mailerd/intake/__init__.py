@@ -1,0 +1,7 @@
+"""The intake: takes jobs over HTTP, answers 200 only for what is durable, and says what became of them."""
+
+from mailerd.intake.accepting import Bell
+from mailerd.intake.forecast import Forecast, LettersAhead
+from mailerd.intake.server import Address, Intake
+
+__all__ = ["Address", "Bell", "Forecast", "Intake", "LettersAhead"]

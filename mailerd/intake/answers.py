@@ -1,0 +1,121 @@
+"""What goes back over the wire: JSON, times, and the one place where a failure becomes a status."""
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from aiohttp import web
+
+from mailerd.clock import Clock, new_id
+from mailerd.errors import DatabaseAwayError, DatabaseError
+from mailerd.events.intake import IntakeEvents
+from mailerd.intake.problems import DETAILS_AT_MOST, ProblemError, away, too_large
+
+REQUEST_ID: Final = "X-Request-Id"
+REQUEST: Final = ContextVar[str]("request")
+"""The id of the request that is being answered."""
+_PACKET: Final = 1153
+_SCHEMA: Final = frozenset({1146, 1054})  # no such table, no such column
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_ENCODE: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+def answer(body: Mapping[str, Any], *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """A JSON answer."""
+    return web.Response(text=_ENCODE(body), status=status, headers=headers, content_type="application/json")
+
+
+def rfc3339(moment: datetime | None) -> str | None:
+    """A time as the API shows it: UTC with a Z, microseconds only where there are any."""
+    if moment is None:
+        return None
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
+
+
+def refusal(problem: ProblemError, *, request_id: str) -> web.Response:
+    """A problem as an answer."""
+    details = [{"field": fault.field, "message": fault.message} for fault in problem.faults[:DETAILS_AT_MOST]]
+    error: dict[str, Any] = {"code": problem.code, "message": str(problem), "details": details}
+    if problem.status >= 500:  # noqa: PLR2004 - the servers' own faults begin there (RFC 9110, section 15.6)
+        error["request_id"] = request_id
+    headers = {} if problem.retry_after is None else {"Retry-After": str(problem.retry_after)}
+    response = answer({"error": error}, status=problem.status, headers=headers)
+    if problem.status == 408:  # noqa: PLR2004 - the rest of the body may still come: nothing can follow it
+        response.force_close()
+    return response
+
+
+def of_database(error: DatabaseError) -> ProblemError | None:
+    """A failure of the database as an answer; None when it is a bug of ours."""
+    if error.errno == _PACKET:
+        return too_large("the template or the variables are larger than the database takes (max_allowed_packet)")
+    if error.errno in _SCHEMA:
+        return away("the database's schema is not the one that this mailerd needs: run `mailerd migrate`")
+    if isinstance(error, DatabaseAwayError):
+        return away("the database is away; nothing was stored, try again")
+    if error.retry or error.in_doubt:
+        return away("the database is busy; nothing was stored, try again")
+    return None
+
+
+def _of_http(error: web.HTTPException) -> ProblemError:
+    match error.status:
+        case 404:
+            return ProblemError(404, "not_found", "there is nothing at this path")
+        case 405:
+            return ProblemError(405, "method_not_allowed", f"this path takes {error.headers.get('Allow', '')}")
+        case _:
+            return ProblemError(error.status, "bad_request", error.reason)
+
+
+class Answering:
+    """The middleware round every request: gives it an id, tells of it, and lets no exception out."""
+
+    def __init__(self, *, events: IntakeEvents, clock: Clock) -> None:
+        self._events = events
+        self._clock = clock
+
+    async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Answer, whatever happens."""
+        started, request_id = self._clock.monotonic(), new_id()
+        REQUEST.set(request_id)
+        try:
+            response = await handler(request)
+        except ProblemError as problem:
+            response = self._refuse(problem, request_id)
+        except web.HTTPException as error:
+            response = self._refuse(_of_http(error), request_id)
+            if "Allow" in error.headers:
+                response.headers["Allow"] = error.headers["Allow"]
+        except DatabaseError as error:
+            response = self._unserved(request, error)
+        except Exception as error:  # noqa: BLE001 - told with its stack; the answer must not show it
+            response = self._failed(request, error)
+        response.headers[REQUEST_ID] = request_id
+        self._events.request_answered(
+            method=request.method,
+            path=request.path,
+            status=response.status,
+            ms=(self._clock.monotonic() - started) * 1000,
+            request=request_id,
+        )
+        return response
+
+    def _refuse(self, problem: ProblemError, request_id: str) -> web.Response:
+        self._events.request_refused(request=request_id, status=problem.status, code=problem.code, message=str(problem))
+        return refusal(problem, request_id=request_id)
+
+    def _unserved(self, request: web.Request, error: DatabaseError) -> web.Response:
+        problem = of_database(error)
+        if problem is None:
+            return self._failed(request, error)
+        self._events.request_unserved(request=REQUEST.get(), cause=str(error))
+        return refusal(problem, request_id=REQUEST.get())
+
+    def _failed(self, request: web.Request, error: BaseException) -> web.Response:
+        self._events.request_failed(request=REQUEST.get(), method=request.method, path=request.path, error=error)
+        problem = ProblemError(500, "internal", f"mailerd met a bug; its log tells of request {REQUEST.get()}")
+        return refusal(problem, request_id=REQUEST.get())

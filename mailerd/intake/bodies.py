@@ -1,0 +1,79 @@
+"""Reads a request's body within bounds: of size, of time, and of how many big ones are in the house at once."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from aiohttp import HttpVersion11, web
+
+from mailerd.intake.problems import RETRY_AFTER, ProblemError, too_large
+
+BODY_WITHIN: Final = 60.0
+"""Seconds for a whole body."""
+BIG: Final = 1024 * 1024
+"""Bytes from which a body takes one of the few places for big ones."""
+BIG_ONES: Final = 2
+"""A big body takes up to eight times its size while it becomes rows: two at a time, the others wait unread."""
+
+
+async def expect_nothing_yet(request: web.Request) -> None:
+    """Aiohttp's hook for `Expect`: says nothing, so that a 401 or a 413 comes before the body does."""
+
+
+class Bodies:
+    """The way for bodies to come in."""
+
+    def __init__(self, *, max_body: int, within: float = BODY_WITHIN) -> None:
+        self._max_body = max_body
+        self._within = within
+        self._big = asyncio.Semaphore(BIG_ONES)
+
+    @asynccontextmanager
+    async def read(self, request: web.Request) -> AsyncIterator[bytearray]:
+        """The body; it counts as in the house until the context ends.
+
+        Raises:
+            ProblemError: 413 too large, 408 too slow, 415 compressed, 400 cut off, 503 too many big ones.
+        """
+        length = request.content_length
+        if length is not None and length > self._max_body:
+            raise self._too_large()
+        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise ProblemError(415, "unsupported_encoding", "send the body uncompressed; nothing was stored")
+        if length is not None and length <= BIG:
+            yield await self._read(request)
+            return
+        try:
+            async with asyncio.timeout(self._within):
+                await self._big.acquire()
+        except TimeoutError:
+            raise ProblemError(
+                503, "busy", "other big jobs are being read; nothing was stored, try again", retry_after=RETRY_AFTER
+            ) from None
+        try:
+            yield await self._read(request)
+        finally:
+            self._big.release()
+
+    async def _read(self, request: web.Request) -> bytearray:
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self._within):
+                if request.headers.get("Expect", "").lower() == "100-continue" and request.version >= HttpVersion11:
+                    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                    request.writer.output_size = 0  # as aiohttp's own: the answer proper has not begun
+                async for chunk in request.content.iter_any():
+                    if len(body) + len(chunk) > self._max_body:
+                        raise self._too_large()
+                    body += chunk
+        except TimeoutError:
+            raise ProblemError(
+                408, "timeout", f"the body did not come within {self._within:g} s; nothing was stored"
+            ) from None
+        except (web.RequestPayloadError, ConnectionError) as error:
+            raise ProblemError(400, "cut_off", f"the body was cut off: {error}; nothing was stored") from error
+        return body
+
+    def _too_large(self) -> ProblemError:
+        return too_large(f"the body is above the limit of {self._max_body:,} bytes (intake.max_body)")

@@ -1,0 +1,58 @@
+"""`/health/…`: alive means that the loop turns, ready means that a job could be stored now."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from aiohttp import web
+
+from mailerd.clock import Clock
+from mailerd.errors import DatabaseError, SchemaError
+from mailerd.intake.answers import answer
+from mailerd.intake.problems import RETRY_AFTER
+
+READY_WITHIN: Final = 3.0
+"""Seconds for the database to show that it is there."""
+BELIEVED: Final = 1.0
+"""Seconds for which a finding stands: nobody needs a key to ask, so asking must be cheap."""
+
+
+class Health:
+    """The two handlers; `check` raises when the database or its schema is not as it must be."""
+
+    def __init__(self, check: Callable[[], Awaitable[None]], *, within: float, clock: Clock) -> None:
+        self._check = check
+        self._within = min(within, READY_WITHIN)
+        self._clock = clock
+        self._one = asyncio.Lock()
+        self._finding = ""
+        self._until = 0.0
+
+    async def live(self, request: web.Request) -> web.Response:  # noqa: ARG002 - aiohttp's signature
+        """Alive."""
+        return answer({"status": "alive"})
+
+    async def ready(self, request: web.Request) -> web.Response:  # noqa: ARG002 - aiohttp's signature
+        """Ready, or a 503 with the reason."""
+        async with self._one:
+            if self._clock.monotonic() >= self._until:
+                self._finding = await self._find()
+                self._until = self._clock.monotonic() + BELIEVED
+            finding = self._finding
+        if finding:
+            headers = {"Retry-After": str(RETRY_AFTER)}
+            return answer({"status": "not ready", "reason": finding}, status=503, headers=headers)
+        return answer({"status": "ready"})
+
+    async def _find(self) -> str:
+        """Why not, or ""."""
+        try:
+            async with asyncio.timeout(self._within):
+                await self._check()
+        except TimeoutError:
+            return f"the database is away: it does not answer within {self._within:g} s"
+        except SchemaError as error:
+            return str(error)
+        except DatabaseError as error:  # its own words may hold names that are nobody's business
+            return f"the database is away: it failed at {error.phase} (errno {error.errno}); the log says more"
+        return ""

@@ -1,0 +1,116 @@
+"""A body's bytes to a job that can be stored; all of it is computing, and runs in a thread beside the loop."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from mailerd.clock import new_id
+from mailerd.intake.contract import Head, read_head
+from mailerd.intake.parsing import encode, parse
+from mailerd.intake.problems import Fault, ProblemError, invalid
+from mailerd.intake.recipients import Checked, Rejection, check
+from mailerd.letters import Template, TemplateErrors
+from mailerd.store.jobs import NewJob
+from mailerd.store.keys import Key
+
+
+@dataclass(frozen=True)
+class Order:
+    """A request that can be stored."""
+
+    job: NewJob
+    rejected: list[Rejection]
+    """The recipients that get no letter; only with `on_invalid` "skip"."""
+
+    @property
+    def total(self) -> int:
+        """Recipients in the request."""
+        return len(self.job.recipients)
+
+    @property
+    def accepted(self) -> int:
+        """Recipients that get a letter."""
+        return self.total - len(self.rejected)
+
+
+def read_order(raw: bytearray, *, key: Key, now: datetime, max_recipients: int) -> Order:
+    """Read, check and prepare a request. `raw` is emptied.
+
+    Raises:
+        ProblemError: 422 naming everything that is wrong, or 403 when the key may not use the sender.
+    """
+    fields = parse(raw)
+    items = fields.pop("recipients", None)
+    head, faults = read_head(fields, now=now)
+    if head is not None and not key.may_send(head.sender_email):
+        raise ProblemError(403, "sender_not_allowed", f"the key {key.name!r} may not send from {head.sender_email}")
+    template = _compile(head, faults)
+    variables, stored = _variables(head, faults)
+    refused = _refused(items, max_recipients)
+    if refused:
+        raise invalid([*faults, refused])
+    checked = check(items, template=template, variables=variables)
+    if head is None or faults:
+        raise invalid([*faults, *checked.faults])
+    _insist_on_good(head, checked)
+    return Order(_job(head, checked, variables=stored, key=key), checked.rejected)
+
+
+def _compile(head: Head | None, faults: list[Fault]) -> Template | None:
+    if head is None:
+        return None
+    it = head.template
+    try:
+        return Template.compile(subject=it.subject, html=it.html or None, text=it.text or None)
+    except TemplateErrors as errors:
+        faults.extend(Fault(f"template.{error.part}", str(error)) for error in errors.errors)
+        return None
+
+
+def _variables(head: Head | None, faults: list[Fault]) -> tuple[Mapping[str, Any], str]:
+    variables = (head and head.variables) or {}
+    try:
+        return variables, encode(variables)
+    except ValueError as error:
+        faults.append(Fault("variables", str(error)))
+        return variables, ""
+
+
+def _refused(items: object, max_recipients: int) -> Fault | None:
+    """Why the list of recipients is not even looked at."""
+    match items:
+        case None:
+            return Fault("recipients", "is required")
+        case []:
+            return Fault("recipients", "is empty")
+        case list() if len(items) > max_recipients:
+            return Fault("recipients", f"has {len(items):,} entries, above the limit of {max_recipients:,}")
+        case list():
+            return None
+        case _:
+            return Fault("recipients", "must be a list")
+
+
+def _insist_on_good(head: Head, checked: Checked) -> None:
+    none_good = len(checked.rejected) == len(checked.rows)
+    if checked.faults and (head.on_invalid == "reject" or none_good):
+        raise invalid(checked.faults)
+
+
+def _job(head: Head, checked: Checked, *, variables: str, key: Key) -> NewJob:
+    return NewJob(
+        id=new_id(),
+        sender_email=head.sender_email,
+        sender_name=head.sender_name or None,
+        reply_to=head.reply_to,
+        subject=head.template.subject,
+        html=head.template.html or None,
+        text=head.template.text or None,
+        variables=variables,
+        reference=head.reference,
+        priority=head.priority,
+        send_at=head.send_at,
+        api_key_id=key.id,
+        recipients=checked.rows,
+    )

@@ -1,0 +1,145 @@
+"""Bytes to a JSON object, strictly: what two programs might read in two ways is refused, with its place."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, Final, NoReturn
+
+from mailerd.intake.problems import Fault, ProblemError, invalid
+
+DEPTH_AT_MOST: Final = 32
+"""Levels of lists and objects inside a variable."""
+
+# Raw NULs and raw surrogates cannot come this far (JSON and UTF-8 refuse them): only escapes can bring them.
+_SUSPECT: Final = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
+_ASTRAL: Final = re.compile(rb"\xf0[\x90-\xbf][\x80-\xbf]{2}|[\xf1-\xf3][\x80-\xbf]{3}|\xf4[\x80-\x8f][\x80-\xbf]{2}")
+_ASTRAL_LEADS: Final = range(0xF0, 0xF5)
+_CONTINUES: Final = re.compile(rb"[\x80-\xbf]")
+_PIECE: Final = 1 << 20
+_ENCODE: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+
+def encode(variables: dict[str, Any]) -> str:
+    """Variables as they are stored.
+
+    Raises:
+        ValueError: a number has no JSON form (1e999 is read as infinity).
+    """
+    return _ENCODE(variables)
+
+
+def parse(raw: bytearray) -> dict[str, Any]:
+    """The object that a body holds; `raw` is emptied, since body, text and tree together would be a lot.
+
+    Raises:
+        ProblemError: 422, saying what is wrong and where.
+    """
+    text = _decode(raw)
+    twice: list[tuple[dict[str, Any], str]] = []
+    tree = _load(text, twice)
+    if not isinstance(tree, dict):
+        raise _bad("it must be an object")
+    if twice or _SUSPECT.search(text):
+        faults = list(_blemishes(tree, twice))
+        if faults:
+            raise invalid(faults)
+    return tree
+
+
+def _load(text: str, twice: list[tuple[dict[str, Any], str]]) -> object:
+    """The tree; objects with a name given twice are added to `twice`."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        # Called for every object; being Python, it also lets other threads run in between.
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            names = [name for name, _ in pairs]
+            twice.extend((found, name) for name in found if names.count(name) > 1)
+        return found
+
+    try:
+        return json.loads(text, object_pairs_hook=unique, parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        raise _bad(f"line {error.lineno}, column {error.colno}: {error.msg}") from None
+    except RecursionError:
+        raise _bad("it is nested too deeply") from None
+    except ValueError as error:
+        raise _bad(str(error)) from None
+
+
+def too_deep(value: object, *, levels: int = DEPTH_AT_MOST) -> bool:
+    """Whether a value nests more levels than that; plain values cost next to nothing."""
+    if isinstance(value, dict):
+        inner: Iterator[object] = iter(value.values())
+    elif isinstance(value, list):
+        inner = iter(value)
+    else:
+        return False
+    return levels == 0 or any(too_deep(each, levels=levels - 1) for each in inner)
+
+
+def _decode(raw: bytearray) -> str:
+    """The text; `raw` is emptied. What lies beyond U+FFFF becomes its JSON escape.
+
+    For a single emoji Python would keep the whole text in four bytes a character.
+    """
+    if any(raw.find(lead) >= 0 for lead in _ASTRAL_LEADS):
+        raw[:] = _escape(raw)
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        raise _bad(f"it is not UTF-8, near byte {error.start:,}") from None
+    finally:
+        raw.clear()
+
+
+def _escape(raw: bytearray) -> bytearray:
+    """In pieces that let other threads run; no piece ends within a character, unless that is broken anyway."""
+    plain, start = bytearray(), 0
+    while start < len(raw):
+        end = start + _PIECE
+        while _CONTINUES.match(raw, end):
+            end += 1
+        plain += _ASTRAL.sub(lambda match: json.dumps(match[0].decode())[1:-1].encode(), raw[start:end])
+        start = end
+    return plain
+
+
+def _bad(why: str) -> ProblemError:
+    return ProblemError(422, "invalid_json", f"the body is not usable JSON: {why}; nothing was stored")
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _blemishes(tree: dict[str, Any], twice: list[tuple[dict[str, Any], str]]) -> Iterator[Fault]:
+    """Keys given twice, NULs and lone surrogates, by their paths; a loop over a stack, since the tree may be deep."""
+    doubled: dict[int, list[str]] = {}
+    for found, name in twice:
+        doubled.setdefault(id(found), []).append(name)
+    stack: list[tuple[str, object]] = [("", tree)]
+    while stack:
+        path, value = stack.pop()
+        if isinstance(value, str):
+            if why := _unclean(value):
+                yield Fault(path, why)
+        elif isinstance(value, list):
+            stack.extend((f"{path}[{index}]", each) for index, each in enumerate(value))
+        elif isinstance(value, dict):
+            named = {name: _printable(f"{path}.{name}" if path else name) for name in value}
+            yield from (Fault(named[name], "is given twice") for name in doubled.get(id(value), ()))
+            yield from (Fault(named[name], f"the name {why}") for name in value if (why := _unclean(name)))
+            stack.extend((named[name], each) for name, each in value.items())
+
+
+def _unclean(text: str) -> str:
+    if "\0" in text:
+        return "contains a NUL character"
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        return "contains half a surrogate pair, which is no character"
+    return ""
+
+
+def _printable(path: str) -> str:
+    return path.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")

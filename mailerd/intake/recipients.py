@@ -1,0 +1,153 @@
+"""Every recipient of a request looked at, in one pass: what is good becomes a row, what is not gets its reasons."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from mailerd.core.variables import merge
+from mailerd.intake.addresses import Addresses
+from mailerd.intake.contract import LINE_AT_MOST, one_line
+from mailerd.intake.parsing import encode, too_deep
+from mailerd.intake.problems import Fault, ProblemError
+from mailerd.store.jobs import NewRecipient
+
+CHECK_WITHIN: Final = 30.0
+"""Seconds for all recipients of one job; a plain job of 100,000 takes one, a costly template may take for ever."""
+EMAIL_COLUMN: Final = 320
+ERROR_COLUMN: Final = 1000
+_FIELDS: Final = frozenset({"email", "name", "variables"})
+
+
+class Renders(Protocol):
+    """What is asked of a compiled template."""
+
+    def trouble(self, variables: Mapping[str, object]) -> Exception | None:
+        """Why these variables will not render, None when they will."""
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A recipient that gets no letter."""
+
+    index: int
+    email: str
+    reason: str
+
+
+@dataclass
+class Checked:
+    """All recipients of a request, in its order, with what is wrong with some of them."""
+
+    rows: list[NewRecipient] = field(default_factory=list)
+    rejected: list[Rejection] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+
+
+def check(items: list[Any], *, template: Renders | None, variables: Mapping[str, object]) -> Checked:
+    """Check every recipient; `items` is emptied on the way, so that request and rows are never whole at once.
+
+    `template` None means that it has faults of its own, and nobody can say what does not fit it.
+
+    Raises:
+        ProblemError: 422, the template is too costly for so many recipients.
+    """
+    until = time.monotonic() + CHECK_WITHIN
+    found, checker = Checked(), _Checker(template, variables)
+    for index, item in enumerate(items):
+        items[index] = None
+        if time.monotonic() > until:
+            raise ProblemError(
+                422,
+                "too_costly",
+                f"after {CHECK_WITHIN:g} s only {index:,} of {len(items):,} recipients were checked against the "
+                "template: make it simpler or split the job; nothing was stored",
+            )
+        row, faults = checker.one(item, index)
+        found.rows.append(row)
+        if faults:
+            found.rejected.append(Rejection(index, row.email, row.error or ""))
+            start = f"recipients[{index}]"
+            found.faults.extend(Fault(f"{start}.{name}" if name else start, why) for name, why in faults)
+    return found
+
+
+_Faults = list[tuple[str, str]]
+"""Field of a recipient ("" for the whole of it) and what is wrong with it."""
+
+
+class _Checker:
+    """Looks at one recipient after the other, and remembers the addresses."""
+
+    def __init__(self, template: Renders | None, variables: Mapping[str, object]) -> None:
+        self._template = template
+        self._variables = variables
+        self._addresses = Addresses()
+        self._seen: dict[str, int] = {}
+
+    def one(self, item: object, index: int) -> tuple[NewRecipient, _Faults]:
+        """Its row and what is wrong with it; a row with faults carries them as its error."""
+        faults: _Faults = []
+        if not isinstance(item, dict):
+            return NewRecipient("", None, None, "must be an object"), [("", "must be an object")]
+        if not item.keys() <= _FIELDS:
+            faults.extend((name, "unknown field") for name in item if name not in _FIELDS)
+        email = self._email(item.get("email"), faults)
+        name = _name(item.get("name"), faults)
+        own, stored = _own(item.get("variables"), faults)
+        if self._template is not None and not faults:
+            trouble = self._template.trouble(merge(self._variables, own, email=email, name=name))
+            if trouble is not None:
+                faults.append(("variables", str(trouble)))
+        if faults:
+            reasons = "; ".join(why if part in {"", "email"} else f"{part}: {why}" for part, why in faults)
+            return NewRecipient(email, name, stored, reasons[:ERROR_COLUMN]), faults
+        self._seen[email] = index
+        return NewRecipient(email, name, stored), faults
+
+    def _email(self, given: object, faults: _Faults) -> str:
+        if not isinstance(given, str):
+            faults.append(("email", "is required" if given is None else "must be a string"))
+            return ""
+        try:
+            address = self._addresses.check(given)
+        except ValueError as error:
+            faults.append(("email", str(error)))
+            return given[:EMAIL_COLUMN]
+        first = self._seen.get(address)
+        if first is not None:
+            faults.append(("email", f"duplicate of recipients[{first}]"))
+        return address
+
+
+def _name(given: object, faults: _Faults) -> str | None:
+    if given is None:
+        return None
+    if not isinstance(given, str):
+        faults.append(("name", "must be a string"))
+        return None
+    name = given.strip(" ")
+    if len(name) > LINE_AT_MOST:
+        faults.append(("name", f"is longer than {LINE_AT_MOST} characters"))
+        return None
+    try:
+        return one_line(name) or None  # an empty name is no name: "Dear ," is nobody's wish
+    except ValueError as error:
+        faults.append(("name", str(error)))
+        return None
+
+
+def _own(given: object, faults: _Faults) -> tuple[dict[str, Any] | None, str | None]:
+    """A recipient's own variables, and as they are stored."""
+    if given is None or given == {}:
+        return None, None
+    if not isinstance(given, dict):
+        faults.append(("variables", "must be an object"))
+    elif too_deep(given):
+        faults.append(("variables", "is nested too deeply"))
+    else:
+        try:
+            return given, encode(given)
+        except ValueError as error:
+            faults.append(("variables", str(error)))
+    return None, None

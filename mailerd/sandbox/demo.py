@@ -1,0 +1,210 @@
+"""The sandbox as people see it: Google's stand-in, a private database, and on demand a daemon that sends a sample job.
+
+It alone decides the order: what is started, what is shown, and how everything is ended again. Nothing of the rest of
+mailerd is imported here: the daemon is run by its commands and spoken to over HTTP, as anybody else would do it.
+"""
+
+import asyncio
+import json
+import secrets
+import signal
+import socket
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+from mailerd.sandbox.demo_api import JOBS, Api
+from mailerd.sandbox.demo_children import DRAIN_S, Child, ChildError, Commands
+from mailerd.sandbox.demo_place import Place
+from mailerd.sandbox.demo_screen import Screen, Summary
+from mailerd.sandbox.google import Google, Rules, serve
+from mailerd.sandbox.mariadb import Server, ServerError
+
+_WATCH_S = 0.2
+
+
+def _program() -> tuple[str, ...]:
+    script = Path(sys.executable).with_name("mailerd")
+    return (str(script),) if script.exists() else (sys.executable, "-m", "mailerd")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the command line may choose. A port of 0 means a free one."""
+
+    demo: Path | None = None
+    """The job to send; None starts no daemon and waits for yours."""
+    then_exit: bool = False
+    """End after the summary."""
+    folder: Path = Path(".sandbox")
+    mailboxes: tuple[str, ...] = ("me@example.com",)
+    """Which mailboxes there are beside the one that the job needs."""
+    latency_s: float = 0.15
+    """Seconds that the stand-in takes for each call, in the order of what a call over the Internet takes."""
+    intake_port: int = 0
+    google_port: int = 0
+    database_port: int = 0
+    program: tuple[str, ...] = field(default_factory=_program)
+    """How the daemon's commands are called; the first word is an absolute path."""
+
+
+def run(options: Options) -> int:
+    """Run the sandbox until Ctrl-C, SIGTERM or SIGHUP. Never leaves a process behind.
+
+    The exit code is 0, unless something that it needs has failed, or `then_exit` was asked for and not every letter was
+    sent exactly once.
+    """
+    try:
+        return asyncio.run(_Sandbox(options).run())
+    except (ChildError, ServerError, OSError) as error:
+        Screen().trouble(str(error))
+        return 1
+
+
+class _Sandbox:
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._screen = Screen()
+        self._place = Place(options.folder)
+        self._job = _read(options.demo) if options.demo is not None else {}
+
+    async def run(self) -> int:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None  # noqa: S101 # a coroutine that runs has a task
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            # A second signal cancels again: it cuts short the wait for whatever is being ended just then.
+            loop.add_signal_handler(number, task.cancel)
+        try:
+            all_sent = await self._up()
+        except asyncio.CancelledError:
+            self._screen.say("Ended.")
+            return 1 if self._options.then_exit else 0
+        return 0 if all_sent else 1
+
+    async def _up(self) -> bool:
+        options = self._options
+        self._screen.banner()
+        self._place.make()
+        with Server(data=self._place.database, durable=True, port=options.database_port) as server:
+            self._screen.step("private database", f"127.0.0.1:{server.port}, data in {self._place.database}")
+            google = self._google()
+            async with serve(google, port=options.google_port) as running:
+                self._screen.step("stand-in for Google", running.url)
+                intake_port = options.intake_port or _free_port()
+                self._place.write_configuration(
+                    database=server.url,
+                    google=running.url,
+                    token_uri=running.token_uri,
+                    intake_port=intake_port,
+                    drain_s=DRAIN_S,
+                    limits=not self._job,
+                )
+                async with _watched(_watch(server)):
+                    if self._job:
+                        return await self._demonstrate(
+                            google, outbox=running.url, base=f"http://127.0.0.1:{intake_port}"
+                        )
+                    self._screen.how_to(self._place, options.program, outbox=running.url)
+                    return await _until_cancelled()
+
+    def _google(self) -> Google:
+        unlimited = {"units_per_minute": 0, "project_units_per_minute": 0, "per_day": 0} if self._job else {}
+        google = Google(Rules(latency_s=self._options.latency_s, **unlimited), outbox_dir=self._place.outbox)
+        senders = [self._job["sender_email"]] if self._job else []
+        for email in dict.fromkeys([*self._options.mailboxes, *senders]):
+            try:
+                self._place.write_credential(email, google.add_mailbox(email))
+            except ValueError as error:
+                raise ChildError(str(error)) from None
+        return google
+
+    async def _demonstrate(self, google: Google, *, outbox: str, base: str) -> bool:
+        commands = Commands(program=self._options.program, configuration=self._place.configuration)
+        await commands.ask("migrate")
+        # A name of its own: keys of earlier starts are in the database still, and keep working.
+        key = (await commands.ask("keys", "create", f"demo-{secrets.token_hex(4)}")).split()[-1]
+        async with commands.daemon(log=self._place.log) as daemon, _watched(daemon.watch()):
+            try:
+                summary = await self._send(google, daemon=daemon, key=key, outbox=outbox, base=base)
+                self._screen.summary(summary)
+                if not self._options.then_exit:
+                    self._screen.say("Ctrl-C ends it all.")
+                    await _until_cancelled()
+                return summary.as_promised
+            finally:
+                if daemon.alive:
+                    self._screen.say("Ending; the daemon finishes what it has in hand.")
+
+    async def _send(self, google: Google, *, daemon: Child, key: str, outbox: str, base: str) -> Summary:
+        async with Api(base, key=key) as api:
+            await api.ready()
+            self._screen.step("daemon", f"{base} (process {daemon.pid})")
+            posted = await api.post(self._job)
+            self._screen.step("sample job", f"accepted as {posted.id}: {posted.total} letters")
+            with self._screen.progress(posted.total) as show:
+                done = await api.follow(posted, show)
+        keys = Counter(letter.key for letter in google.sent if letter.key)
+        return Summary(
+            job=done,
+            received=len(google.sent),
+            twice=sum(count > 1 for count in keys.values()),
+            outbox=outbox,
+            place=self._place,
+            program=self._options.program,
+            key=key,
+            post_to=base + JOBS,
+            next_job=_next_job(self._options.demo),
+        )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The job in a file. Raises ChildError, whose text is for people, when it is none."""
+    try:
+        job = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ChildError(f"{path} is not JSON: {error}") from None
+    if not isinstance(job, dict) or not isinstance(job.get("sender_email"), str):
+        raise ChildError(f"{path} is not a job: it names no sender_email")
+    return job
+
+
+def _next_job(demo: Path | None) -> Path:
+    """The file for the curl line: the small example where it lies beside the job, otherwise the job itself."""
+    assert demo is not None  # noqa: S101 # only a demonstration has a next job
+    small = demo.with_name("first-job.json")
+    return (small if small.exists() else demo).absolute()
+
+
+async def _watch(server: Server) -> NoReturn:
+    while server.running:  # noqa: ASYNC110 # a process gives no event
+        await asyncio.sleep(_WATCH_S)
+    raise ServerError(f"the private database server has died:\n{server.log_tail()}")
+
+
+@asynccontextmanager
+async def _watched(watch: Coroutine[Any, Any, NoReturn]) -> AsyncIterator[None]:
+    """A block that is given up as soon as `watch` raises, with what it raises."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            watcher = group.create_task(watch)
+            yield
+            watcher.cancel()
+    except BaseExceptionGroup as troubles:
+        # One trouble is told; when the block failed as well, that is most often because of what was watched.
+        raise troubles.exceptions[-1] from None
+
+
+async def _until_cancelled() -> NoReturn:
+    await asyncio.Event().wait()
+    raise AssertionError  # nobody sets that event
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

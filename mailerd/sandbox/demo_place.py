@@ -1,0 +1,62 @@
+"""The sandbox's folder: what lies where in it, and the files that point a daemon at the sandbox.
+
+All of it is for the owner's eyes only (0700, 0600): it holds the keys of the sandbox.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+class Place:
+    """The folder `.sandbox`. Its paths are absolute, so that what is printed works from anywhere."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.absolute()
+        self.configuration = self.folder / "mailerd.toml"
+        self.credentials = self.folder / "credentials"
+        self.database = self.folder / "mariadb"
+        self.outbox = self.folder / "outbox"
+        self.log = self.folder / "mailerd.log"
+
+    def make(self) -> None:
+        """Make the folder. The letters of an earlier run go, as they go from the stand-in's memory; its data stay."""
+        for folder in (self.folder, self.credentials, self.outbox):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (self.folder / ".gitignore").write_text("*\n", encoding="utf-8")
+        for letter in self.outbox.glob("*.eml"):
+            letter.unlink()
+
+    def write_credential(self, email: str, credential: dict[str, Any]) -> None:
+        """Write the key file of one mailbox."""
+        _write(self.credentials / f"{email}.json", json.dumps(credential, indent=2) + "\n")
+
+    def write_configuration(
+        self, *, database: str, google: str, token_uri: str, intake_port: int, drain_s: int, limits: bool
+    ) -> None:
+        """Write a daemon's configuration file; without `limits`, pace and quota are off."""
+        sections: dict[str, dict[str, str | int]] = {
+            "database": {"url": database},
+            "intake": {"host": "127.0.0.1", "port": intake_port},
+            "runner": {"drain_timeout": drain_s},
+            "gmail": {"api_root": google, "token_uri": token_uri, "credentials_dir": str(self.credentials)},
+            "pace": {} if limits else {"units_per_minute": 0, "per_minute": 0, "per_day": 0},
+            "log": {"format": "text"},
+        }
+        lines = [
+            "# Written by `mailerd sandbox` at every start. It points at the sandbox: nothing leaves this machine."
+        ]
+        for section, values in sections.items():
+            lines += ["", f"[{section}]"]
+            # A JSON string is a TOML string too, as long as it is not escaped down to ASCII.
+            lines += [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
+        _write(self.configuration, "\n".join(lines) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file that only its owner can read, from its first moment on."""
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)

@@ -1,0 +1,147 @@
+"""What the sandbox says to people, on a terminal or into a file. Nothing else in the demonstration prints."""
+
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from mailerd.sandbox.demo_api import Job
+from mailerd.sandbox.demo_place import Place
+
+_STEP_PERCENT = 5
+# Google gives a Cloud project made since May 2026 6,000 quota units per user and minute, and drafts.create and
+# drafts.send together cost 110 of them (developers.google.com/workspace/gmail/api/reference/quota).
+_GOOGLES_PACE_PER_MINUTE = 54
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What there is to say when the job has ended."""
+
+    job: Job
+    received: int
+    """Letters that the stand-in has."""
+    twice: int
+    """Letters that it was given more than once."""
+    outbox: str
+    place: Place
+    program: Sequence[str]
+    key: str
+    post_to: str
+    next_job: Path
+    """A file to post for the next job."""
+
+    @property
+    def as_promised(self) -> bool:
+        """Every letter was sent, and none twice."""
+        return self.job.sent == self.job.total <= self.received and not self.twice
+
+
+class Screen:
+    """Lines and a progress bar. Long lines are never broken: people copy them."""
+
+    def __init__(self) -> None:
+        self._console = Console(highlight=False, markup=False, soft_wrap=True)
+
+    def say(self, line: str, *, style: str = "") -> None:
+        """One line."""
+        self._console.print(line, style=style or None)
+
+    def banner(self) -> None:
+        """What must be known before anything else."""
+        self.say("SANDBOX: nothing leaves this machine, and no letter reaches anybody.", style="bold yellow")
+        self.say("沙盒：一切都留在本机，不会有任何邮件寄出。", style="bold yellow")
+
+    def step(self, what: str, where: str) -> None:
+        """Something is up."""
+        self.say(f"  {what:<20} {where}")
+
+    def trouble(self, text: str) -> None:
+        """Something failed."""
+        self.say(f"sandbox: {text}", style="red")
+
+    @contextmanager
+    def progress(self, total: int) -> Iterator[Callable[[Job], None]]:
+        """A bar on a terminal; elsewhere a line for every few percent."""
+        if not self._console.is_terminal:
+            yield self._lines()
+            return
+        columns = (
+            TextColumn("  sending"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]:.0f} letters/s"),
+            TimeElapsedColumn(),
+        )
+        with Progress(*columns, console=self._console) as bar:
+            task = bar.add_task("", total=total, rate=0.0)
+            yield lambda job: bar.update(task, completed=job.done, rate=job.rate)
+
+    def summary(self, summary: Summary) -> None:
+        """How the job went, where to look, and what to do next."""
+        job, place = summary.job, summary.place
+        others = ", ".join(f"{count} {state}" for state, count in job.counts.items() if state != "sent" and count)
+        took = f"in {job.elapsed_s:.1f} s, {job.rate:.0f} letters/s"
+        self.say("")
+        earlier = f" ({summary.received - job.total} of earlier jobs)" if summary.received > job.total else ""
+        self.say(
+            f"Sent {job.sent} of {job.total} letters {took}; {others or 'none failed'}. "
+            f"The stand-in has {summary.received}{earlier}, {summary.twice or 'none'} of them twice.",
+            style="bold green" if summary.as_promised else "bold red",
+        )
+        minutes, seconds = divmod(round(job.total * 60 / _GOOGLES_PACE_PER_MINUTE), 60)
+        self.say(
+            f"With Google itself that takes {minutes} min {seconds:02d} s: a new Cloud project may send "
+            f"{_GOOGLES_PACE_PER_MINUTE} letters a minute from one mailbox. Here pace and quota are switched off."
+        )
+        self.step("read the letters", summary.outbox)
+        self.step("the same as files", f"{place.outbox}/*.eml")
+        self.step("the daemon's log", str(place.log))
+        self.step("do the books balance", _command(summary.program, "audit", place))
+        self.say("Post the next job (this line works as it stands):")
+        # --noproxy: a proxy in the environment would be asked for 127.0.0.1 and not find it.
+        words = [
+            "curl",
+            "-sS",
+            "--noproxy",
+            "*",
+            "-H",
+            f"X-API-Key: {summary.key}",
+            "-H",
+            "Content-Type: application/json",
+        ]
+        self.say("  " + shlex.join([*words, "--data-binary", f"@{summary.next_job}", summary.post_to]))
+
+    def how_to(self, place: Place, program: Sequence[str], *, outbox: str) -> None:
+        """How to point a daemon at the sandbox."""
+        self.step("configuration", str(place.configuration))
+        self.step("credentials", f"{place.credentials}/ (one file per mailbox)")
+        self.step("sent letters", outbox)
+        self.say("Point a daemon at it, in another terminal:")
+        for words in (["migrate"], ["keys", "create", "me"], ["run"]):
+            self.say("  " + _command(program, *words, place))
+        self.say("Ctrl-C ends the sandbox.")
+
+    def _lines(self) -> Callable[[Job], None]:
+        shown = -1
+
+        def show(job: Job) -> None:
+            nonlocal shown
+            step = job.done * 100 // max(job.total, 1) // _STEP_PERCENT
+            if step > shown:
+                shown = step
+                self.say(
+                    f"  {job.done * 100 // max(job.total, 1):3d} %  {job.done} of {job.total}  {job.rate:.0f} letters/s"
+                )
+
+        return show
+
+
+def _command(program: Sequence[str], *words: str | Place) -> str:
+    line = [word for word in words if isinstance(word, str)]
+    place = next(word for word in words if isinstance(word, Place))
+    return shlex.join([*program, *line, "--config", str(place.configuration)])

@@ -1,0 +1,60 @@
+"""Fixtures for every test: a private database server, and a fresh empty database on it."""
+
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pymysql
+import pytest
+
+from mailerd.sandbox.mariadb import Server
+
+CACHE = Path(__file__).parent.parent / ".cache"
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[Server]:
+    """One server for the whole run. A test that kills it need not clean up: the next database starts it again."""
+    with Server(cache=CACHE) as server:
+        yield server
+
+
+@pytest.fixture
+def database_url(mariadb: Server) -> Iterator[str]:
+    """The address of an empty database of this test's own, for the user that a daemon would be."""
+    if not mariadb.running:
+        mariadb.start()
+    name = f"mailerd_{secrets.token_hex(6)}"
+    _as_admin(mariadb, f"CREATE DATABASE {name} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin")
+    yield mariadb.url_of(name)
+    # Where the server was killed its locks are gone too; the database itself goes with the server.
+    if mariadb.running:
+        mariadb.thaw()
+        _drop(mariadb, name)
+
+
+def _drop(server: Server, name: str) -> None:
+    """Drop a database whatever still holds locks in it."""
+    for (connection,) in _as_admin(server, f"SELECT id FROM information_schema.processlist WHERE db = '{name}'"):
+        try:
+            _as_admin(server, f"KILL {connection}")
+        except pymysql.err.OperationalError as error:
+            if error.args[0] != 1094:  # "unknown thread id": it went by itself in between
+                raise
+    _as_admin(server, f"DROP DATABASE {name}")
+
+
+def _as_admin(server: Server, statement: str) -> list[tuple[int]]:
+    connection = pymysql.connect(
+        host="127.0.0.1",
+        port=server.port,
+        user="admin",
+        password=server.password,
+        autocommit=True,
+        connect_timeout=10,
+        read_timeout=30,
+    )
+    with connection, connection.cursor() as cursor:
+        cursor.execute("SET lock_wait_timeout = 10")
+        cursor.execute(statement)
+        return list(cursor.fetchall())

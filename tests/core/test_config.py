@@ -1,0 +1,143 @@
+"""Configuration: where a value comes from, which one wins, and that every mistake is refused by name."""
+
+from pathlib import Path
+
+import pytest
+
+from mailerd.config import Settings, load
+from mailerd.errors import ConfigurationError
+
+URL = "mysql://u:p@127.0.0.1:3306/mailerd"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder: a `.env` that lies about elsewhere must not be read."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "config.toml"
+    path.write_text(text, "utf-8")
+    return path
+
+
+def refusal(path: Path | None = None, **environment: str) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        load(path, environment=environment)
+    return str(caught.value)
+
+
+def test_without_any_file_the_defaults_are_those_of_the_documentation() -> None:
+    settings = load(environment={})
+    assert settings == Settings()
+    assert (settings.intake.host, settings.intake.port) == ("127.0.0.1", 5000)
+    assert (settings.runner.poll_interval, settings.runner.concurrency) == (2.0, 20)
+    assert (settings.pace.units_per_minute, settings.pace.per_minute, settings.pace.per_day) == (6000, 0, 2000)
+    assert (settings.database.connect_timeout, settings.database.connect_attempts) == (10.0, 3)
+
+
+def test_the_later_source_wins_key_by_key(folder: Path) -> None:
+    path = written(folder, '[runner]\npoll_interval = 3\nconcurrency = 4\nlease = 90\n[log]\nlevel = "debug"\n')
+    (folder / ".env").write_text("MAILERD_RUNNER__CONCURRENCY=5\nMAILERD_RUNNER__LEASE=91\nOTHER=ignored\n")
+    settings = load(path, environment={"MAILERD_RUNNER__LEASE": "92", "HOME": "/ignored"})
+    assert (settings.runner.poll_interval, settings.runner.concurrency, settings.runner.lease) == (3.0, 5, 92.0)
+    assert settings.log.level == "debug"
+
+
+def test_database_url_works_from_dotenv_and_the_environment_wins_over_it(folder: Path) -> None:
+    path = written(folder, '[database]\nurl = "mysql://file@h/d"\npool_size = 3\n')
+    (folder / ".env").write_text("DATABASE_URL=mysql://dotenv@h/d\n")
+    assert load(path, environment={}).database.url == "mysql://dotenv@h/d"
+    settings = load(path, environment={"DATABASE_URL": URL})
+    assert (settings.database.url, settings.database.pool_size) == (URL, 3)
+
+
+def test_the_key_of_our_own_wins_over_database_url() -> None:
+    environment = {"DATABASE_URL": "mysql://other@h/d", "MAILERD_DATABASE__URL": URL}
+    assert load(environment=environment).database.url == URL
+
+
+def test_an_empty_database_url_is_none_at_all() -> None:
+    assert load(environment={"DATABASE_URL": ""}).database.url == Settings().database.url
+
+
+def test_the_name_of_the_file_is_not_a_key() -> None:
+    assert load(environment={"MAILERD_CONFIG": "/etc/mailerd.toml"}) == Settings()
+
+
+@pytest.mark.parametrize(
+    "text, named",
+    [
+        ("[runner]\nconcurency = 3\n", "runner.concurency: unknown key"),
+        ("[runer]\nconcurrency = 3\n", "runer: unknown key"),
+        ("poll_interval = 3\n", "poll_interval: unknown key"),
+        ("[runner]\nconcurrency = 0\n", "runner.concurrency: "),
+        ("[runner]\npoll_interval = -1\n", "runner.poll_interval: "),
+        ("[intake]\nport = 70000\n", "intake.port: "),
+        ('[log]\nlevel = "loud"\n', "log.level: "),
+        ('[gmail]\napi_root = "gmail.googleapis.com"\n', "gmail.api_root: must start with http:// or https://"),
+        ("runner = 3\n", "runner: "),
+        ('[database]\nurl = "postgresql://u@h/d"\n', "database.url: must look like mysql://"),
+        ('[database]\nurl = "mysql://h/"\n', "database.url: must name a user and a database"),
+        ('[database]\nurl = "mysql://u@h:notaport/d"\n', "database.url: is not an address"),
+    ],
+)
+def test_a_mistake_in_the_file_is_refused_by_name(folder: Path, text: str, named: str) -> None:
+    assert f"\n  {named}" in refusal(written(folder, text))
+
+
+@pytest.mark.parametrize(
+    "name, named",
+    [
+        ("MAILERD_RUNNER__CONCURENCY", "runner.concurency: unknown key"),
+        ("MAILERD_RUNER__CONCURRENCY", "runer: unknown key"),
+        ("MAILERD_CONCURRENCY", "concurrency: unknown key"),
+        ("mailerd_runner__concurency", "runner.concurency: unknown key"),
+        ("MAILERD_RUNNER__CONCURRENCY", "runner.concurrency: "),
+    ],
+)
+def test_a_mistake_in_the_environment_or_in_dotenv_is_refused_by_name(folder: Path, name: str, named: str) -> None:
+    assert f"\n  {named}" in refusal(None, **{name: "many"})
+    (folder / ".env").write_text(f"{name}=many\n")
+    assert f"\n  {named}" in refusal()
+
+
+def test_every_mistake_is_named_at_once(folder: Path) -> None:
+    text = refusal(written(folder, "[runner]\nconcurrency = 0\nconcurency = 3\n[intake]\nport = -1\n"), MAILERD_X="y")
+    for key in ("runner.concurrency", "runner.concurency", "intake.port", "x"):
+        assert f"\n  {key}: " in text
+
+
+def test_a_lease_shorter_than_the_longest_send_is_refused_with_both_keys_and_numbers() -> None:
+    text = refusal(MAILERD_RUNNER__LEASE="60", MAILERD_GMAIL__REQUEST_TIMEOUT="30")
+    for part in ("runner.lease (60 s)", "gmail.request_timeout (30 s)", "raise the lease above 60"):
+        assert part in text
+    assert load(environment={"MAILERD_RUNNER__LEASE": "60.1"}).runner.lease == 60.1
+
+
+def test_a_file_that_is_missing_or_no_toml_is_named(folder: Path) -> None:
+    assert "missing.toml: cannot be read: No such file or directory" in refusal(folder / "missing.toml")
+    assert "config.toml: is not TOML" in refusal(written(folder, "[runner\n"))
+
+
+def test_a_refusal_never_shows_the_password() -> None:
+    text = refusal(DATABASE_URL="mysql://u:geheim@h:notaport/d", MAILERD_RUNNER__LEASE="x")
+    assert "database.url" in text
+    assert "geheim" not in text
+    assert "geheim" not in repr(load(environment={"DATABASE_URL": "mysql://u:geheim@h/d"}))
+
+
+def test_a_relative_folder_of_credentials_is_relative_to_the_file_that_names_it(folder: Path) -> None:
+    (folder / "etc").mkdir()
+    path = written(folder / "etc", '[gmail]\ncredentials_dir = "keys"\n')
+    assert load(path, environment={}).gmail.credentials_dir == folder / "etc" / "keys"
+    from_environment = load(path, environment={"MAILERD_GMAIL__CREDENTIALS_DIR": "keys"})
+    assert from_environment.gmail.credentials_dir == Path("keys")
+
+
+def test_settings_never_change() -> None:
+    settings = load(environment={})
+    with pytest.raises(ValueError, match="frozen"):
+        settings.runner.lease = 1.0  # type: ignore[misc]  # that it is an error is what is shown

@@ -1,0 +1,184 @@
+"""Decisions: attempts are counted fairly, waits stay within their bounds, and Google's stamps are obeyed if sane."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mailerd.core.decisions import Decision, Policy, back_off, decide, pause_for
+from mailerd.core.replies import Accepted, Call, Lost, NoCredentials, Refused, Reply, Unreachable
+from mailerd.core.states import Change, State, after
+from mailerd.core.verdicts import Cause, Fate, Hold, Scope, Verdict, judge
+
+NOW = datetime(2026, 11, 24, 11, 0, tzinfo=UTC)
+SECOND, HOUR = timedelta(seconds=1), timedelta(hours=1)
+POLICY = Policy(max_attempts=5, base=10 * SECOND, cap=HOUR, in_flight=60 * SECOND)
+
+# The bounds of the configuration: a duration is up to a day, max_attempts is any number from 1.
+durations = st.floats(0.001, 86_400).map(lambda seconds: timedelta(seconds=seconds))
+chances = st.floats(0, 1, exclude_max=True)
+pauses = st.integers(0, 65_535)
+policies = st.builds(
+    Policy, max_attempts=st.integers(1, 1000), base=durations, cap=durations, in_flight=durations.filter(bool)
+)
+replies = st.sampled_from(
+    [
+        Accepted("18c2", "18c1"),
+        Refused(400, "invalidArgument", "Invalid To header"),
+        Refused(401, "authError", "Invalid Credentials"),
+        Refused(403, "dailyLimitExceeded", "Daily Limit Exceeded"),
+        Refused(404, "notFound", "Requested entity was not found."),
+        Refused(409, "aborted", "The operation was aborted."),
+        Refused(429, "rateLimitExceeded", "User-rate limit exceeded.  Retry after 2026-11-24T11:16:42.247Z"),
+        Refused(500, "backendError", "Backend Error"),
+        Lost("reset"),
+        NoCredentials("no file"),
+        Unreachable("refused"),
+    ]
+)
+
+
+def decision(
+    reply: Reply, *, attempt: int = 1, pauses: int = 0, chance: float = 0.5, policy: Policy = POLICY, call: Call
+) -> Decision:
+    return decide(judge(call, reply), reply, attempt=attempt, policy=policy, now=NOW, pauses=pauses, chance=chance)
+
+
+def test_an_accepted_letter_is_sent_and_keeps_googles_ids() -> None:
+    made = decision(Accepted("18c2", "18c1"), call=Call.DRAFTS_SEND)
+    assert made == Decision(Change.SENT, message_id="18c2", thread_id="18c1")
+
+
+def test_a_rejected_letter_fails_at_once_with_googles_words() -> None:
+    made = decision(Refused(400, "invalidArgument", "Invalid To header"), call=Call.DRAFTS_CREATE)
+    assert made.change is Change.FAILED
+    assert "Invalid To header" in (made.error or "")
+
+
+def test_a_doubt_is_looked_into_when_the_request_can_no_longer_arrive() -> None:
+    for reply in (Lost("reset"), Refused(404, "notFound", "Requested entity was not found.")):
+        made = decision(reply, call=Call.DRAFTS_SEND)
+        assert (made.change, made.wait) == (Change.LOST, POLICY.in_flight)
+
+
+def test_the_last_attempt_fails_the_letter_and_says_so() -> None:
+    made = decision(Lost("reset"), attempt=5, call=Call.DRAFTS_CREATE)
+    assert made.change is Change.FAILED
+    assert made.error == "given up after 5 attempts; the last: no answer from Google: reset"
+
+
+def test_an_unreachable_google_holds_everybody_and_no_sender() -> None:
+    made = decision(Unreachable("refused"), call=Call.DRAFTS_CREATE)
+    assert (made.change, made.pause) == (Change.RELEASED, None)
+    assert made.everybody == "Google cannot be reached: refused"
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([Call.DRAFTS_CREATE, Call.DRAFTS_SEND]), replies), max_size=60),
+    st.integers(1, 6),
+    chances,
+)
+def test_attempts_never_exceed_their_maximum_and_throttling_never_costs_one(
+    story: list[tuple[Call, Reply]], max_attempts: int, chance: float
+) -> None:
+    policy = Policy(max_attempts=max_attempts, base=SECOND, cap=HOUR, in_flight=HOUR)
+    state, attempts = State.WAITING, 0
+    for call, reply in story:
+        state, attempts = after(state, Change.CLAIMED), attempts + 1
+        assert attempts <= max_attempts
+        made = decision(reply, attempt=attempts, policy=policy, chance=chance, call=call)
+        state = after(state, made.change)
+        if made.change is Change.RELEASED:
+            attempts -= 1
+        if state is not State.WAITING:
+            return
+
+
+@given(st.sampled_from(Call), replies, st.integers(1, 100), policies, pauses, chances)
+def test_blameless_is_released_and_nothing_else_is(
+    call: Call, reply: Reply, attempt: int, policy: Policy, pauses: int, chance: float
+) -> None:
+    made = decision(reply, attempt=attempt, policy=policy, pauses=pauses, chance=chance, call=call)
+    blameless = judge(call, reply).fate is Fate.BLAMELESS
+    assert (made.change is Change.RELEASED) == blameless
+    assert blameless == ((made.pause is not None) != (made.everybody is not None))
+    assert made.wait >= timedelta(0)
+    assert made.change is Change.SENT or made.error
+
+
+@given(st.integers(1, 100_000), durations, durations, chances)
+def test_the_back_off_is_within_its_bounds(attempt: int, base: timedelta, cap: timedelta, chance: float) -> None:
+    wait = back_off(attempt, base=base, cap=cap, chance=chance)
+    assert timedelta(0) <= wait <= cap
+    assert attempt > 30 or wait <= base * 2 ** (attempt - 1)
+
+
+@given(durations, durations)
+def test_the_back_off_grows_on_the_average_until_its_cap(base: timedelta, cap: timedelta) -> None:
+    means = [back_off(attempt, base=base, cap=cap, chance=0.5) for attempt in range(1, 60)]
+    assert all(earlier <= later for earlier, later in pairwise(means))
+    assert means[0] == min(cap, base) / 2
+    assert means[-1] == cap / 2
+
+
+def hold(cause: Cause, until: datetime | None = None) -> Hold:
+    return Hold(Scope.SENDER, cause, until)
+
+
+@given(chances, st.sampled_from([timedelta(microseconds=1), timedelta(minutes=16), timedelta(hours=24)]))
+def test_a_sane_stamp_is_obeyed_with_a_margin_since_google_names_it_too_early(chance: float, named: timedelta) -> None:
+    for cause in (Cause.THROTTLED, Cause.DAILY_LIMIT):
+        wait = pause_for(hold(cause, NOW + named), now=NOW, pauses=0, chance=chance)
+        assert named + 5 * SECOND <= wait <= named + 10 * SECOND
+
+
+@given(
+    st.timedeltas(max_value=timedelta(0), min_value=timedelta(days=-9999))
+    | st.timedeltas(min_value=timedelta(hours=24, microseconds=1), max_value=timedelta(days=99_999)),
+    chances,
+)
+def test_a_stamp_in_the_past_or_beyond_a_day_is_not_obeyed(named: timedelta, chance: float) -> None:
+    throttled = pause_for(hold(Cause.THROTTLED, NOW + named), now=NOW, pauses=0, chance=chance)
+    assert timedelta(minutes=15) <= throttled <= timedelta(minutes=15) * 1.25
+    daily = pause_for(hold(Cause.DAILY_LIMIT, NOW + named), now=NOW, pauses=0, chance=chance)
+    assert HOUR <= daily <= HOUR * 1.25
+
+
+def test_the_daily_limits_pause_doubles_from_one_hour_to_a_day() -> None:
+    waits = [pause_for(hold(Cause.DAILY_LIMIT), now=NOW, pauses=n, chance=0.0) for n in range(8)]
+    assert [wait / HOUR for wait in waits] == [1, 2, 4, 8, 16, 24, 24, 24]
+
+
+@given(st.sampled_from(Cause), pauses, chances, st.none() | st.datetimes(timezones=st.just(UTC)))
+def test_no_pause_is_instant_or_longer_than_a_day(
+    cause: Cause, pauses: int, chance: float, until: datetime | None
+) -> None:
+    wait = pause_for(hold(cause, until), now=NOW, pauses=pauses, chance=chance)
+    assert timedelta(0) < wait <= timedelta(hours=24) + 10 * SECOND
+
+
+@pytest.mark.parametrize(
+    "cause, least",
+    [
+        (Cause.THROTTLED, 20 * SECOND),
+        (Cause.TOO_MANY_CONCURRENT, 5 * SECOND),
+        (Cause.PROJECT_LIMIT, HOUR),
+        (Cause.TOKEN_REFUSED, 60 * SECOND),
+        (Cause.CLIENT_REFUSED, 60 * SECOND),
+        (Cause.NO_CREDENTIALS, 60 * SECOND),
+        (Cause.SCOPE_MISSING, 60 * SECOND),
+        (Cause.MAILBOX_REFUSED, 60 * SECOND),
+    ],
+)
+def test_without_a_stamp_the_cause_says_how_long(cause: Cause, least: timedelta) -> None:
+    assert pause_for(hold(cause), now=NOW, pauses=0, chance=0.0) == least
+    assert least <= pause_for(hold(cause), now=NOW, pauses=0, chance=0.99) <= least * 1.25
+
+
+def test_a_pause_carries_cause_and_reason() -> None:
+    verdict = Verdict(Fate.BLAMELESS, "why", hold(Cause.THROTTLED))
+    made = decide(verdict, Lost("x"), attempt=1, policy=POLICY, now=NOW, pauses=0, chance=0.0)
+    assert made.pause
+    assert (made.pause.cause, made.pause.reason, made.pause.wait) == (Cause.THROTTLED, "why", 20 * SECOND)

@@ -1,0 +1,71 @@
+"""States: only what the table of the promises says can happen, and nothing is ever stuck."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mailerd.core.states import OPEN, SETTLED, Change, ImpossibleChangeError, State, after
+
+# Written out by hand from the words of the promises, not read from the code.
+POSSIBLE = {
+    ("waiting", "claimed"): "sending",
+    ("waiting", "cancelled"): "cancelled",
+    ("sending", "sent"): "sent",
+    ("sending", "failed"): "failed",
+    ("sending", "deferred"): "waiting",
+    ("sending", "released"): "waiting",
+    ("sending", "lost"): "unsure",
+    ("unsure", "found"): "sent",
+    ("unsure", "missing"): "waiting",
+}
+
+
+def test_the_states_are_those_that_the_api_and_the_table_show() -> None:
+    assert {state.value for state in State} == {"waiting", "sending", "unsure", "sent", "failed", "cancelled"}
+    assert {state.value for state in OPEN} == {"waiting", "sending", "unsure"}
+    assert set(State) == OPEN | SETTLED
+    assert not OPEN & SETTLED
+
+
+@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize("change", Change)
+def test_a_pair_leads_where_the_table_says_or_raises(state: State, change: Change) -> None:
+    if expected := POSSIBLE.get((state.value, change.value)):
+        assert after(state, change) is State(expected)
+    else:
+        with pytest.raises(ImpossibleChangeError, match=f"a recipient that is {state} cannot be {change}") as caught:
+            after(state, change)
+        assert (caught.value.state, caught.value.change) == (state, change)
+
+
+@given(st.lists(st.sampled_from(Change), max_size=40))
+def test_no_path_leaves_an_end(changes: list[Change]) -> None:
+    state = State.WAITING
+    for change in changes:
+        settled = state in SETTLED
+        try:
+            state = after(state, change)
+        except ImpossibleChangeError:
+            continue
+        assert not settled, f"an end was left by {change}"
+
+
+@given(st.lists(st.sampled_from(Change), max_size=40))
+def test_nothing_is_sent_again_from_a_doubt_unless_google_has_said_that_it_is_missing(changes: list[Change]) -> None:
+    state, doubted = State.WAITING, False
+    for change in changes:
+        try:
+            state = after(state, change)
+        except ImpossibleChangeError:
+            continue
+        doubted = (doubted or change is Change.LOST) and change is not Change.MISSING
+        assert not (doubted and state in {State.WAITING, State.SENDING})
+
+
+@pytest.mark.parametrize("start", sorted(OPEN))
+def test_every_open_state_can_reach_an_end(start: State) -> None:
+    reached, new = {start}, {start}
+    while new:
+        new = {after(state, Change(change)) for state in new for s, change in POSSIBLE if s == state} - reached
+        reached |= new
+    assert reached >= {State.SENT, State.WAITING, State.FAILED}

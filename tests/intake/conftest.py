@@ -1,0 +1,58 @@
+"""A whole intake on loopback, over a database of its own."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import aiohttp
+import pytest
+
+from mailerd.config import DatabaseSettings, IntakeSettings
+from mailerd.events.intake import IntakeEvents
+from mailerd.events.store import StoreEvents
+from mailerd.intake import Intake
+from mailerd.store.database import Database
+from mailerd.store.keys import Keys
+from mailerd.store.migrate import migrate
+from tests.intake.site import PATIENCE, Bell, Build, Site
+from tests.support.heard import Heard
+
+
+@pytest.fixture
+async def build(database_url: str) -> AsyncIterator[Build]:
+    """Makes the site; a test may give its own settings."""
+    closing: list[Callable[[], Awaitable[Any]]] = []
+
+    async def make(*, patience: float = PATIENCE, settings: IntakeSettings | None = None, **options: Any) -> Site:
+        heard, bell = Heard(), Bell()
+        database = Database(
+            DatabaseSettings(url=database_url, connect_timeout=patience, statement_timeout=max(20.0, patience)),
+            events=StoreEvents(heard),
+        )
+        closing.append(database.close)
+        await migrate(database, events=StoreEvents(heard))
+        keys = Keys(database, patience=10)
+        intake = Intake(
+            settings or IntakeSettings(port=0),
+            database=database,
+            patience=patience,
+            bell=bell,
+            events=IntakeEvents(heard),
+            **options,
+        )
+        serving = intake.serve()
+        [(host, port)] = await serving.__aenter__()
+        closing.append(lambda: serving.__aexit__(None, None, None))
+        key = await keys.create("test")
+        client = aiohttp.ClientSession(headers={"X-API-Key": key}, timeout=aiohttp.ClientTimeout(total=30))
+        closing.append(client.close)
+        return Site(f"http://{host}:{port}", key, client, database, keys, bell, heard, intake)
+
+    yield make
+    for close in reversed(closing):
+        await close()
+
+
+@pytest.fixture
+async def site(build: Build) -> Site:
+    """An intake with the usual settings."""
+    return await build()

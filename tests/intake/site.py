@@ -1,0 +1,72 @@
+"""The intake under test as a client sees it, and a good job to post."""
+
+import io
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+from mailerd.intake import Intake
+from mailerd.store.database import Database
+from mailerd.store.keys import Keys
+from tests.support.heard import Heard
+from tests.support.rows import query
+
+PATIENCE = 1.0
+
+
+@dataclass
+class Bell:
+    rings: int = 0
+
+    def ring(self) -> None:
+        self.rings += 1
+
+
+@dataclass
+class Site:
+    """The intake under test, and a client that has a key."""
+
+    url: str
+    key: str
+    client: aiohttp.ClientSession
+    database: Database
+    keys: Keys
+    bell: Bell
+    heard: Heard
+    intake: Intake
+
+    async def post(self, body: Any, **options: Any) -> tuple[int, Any]:
+        async with self.client.post(f"{self.url}/api/jobs/send_template_emails", json=body, **options) as response:
+            return response.status, await response.json()
+
+    async def post_bytes(self, body: bytes | io.BytesIO, **options: Any) -> tuple[int, Any]:
+        async with self.client.post(f"{self.url}/api/jobs/send_template_emails", data=body, **options) as response:
+            return response.status, await response.json()
+
+    async def get(self, path: str, **options: Any) -> tuple[int, Any]:
+        async with self.client.get(f"{self.url}{path}", **options) as response:
+            return response.status, await response.json()
+
+    async def rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        return await query(self.database, statement, *values)
+
+    async def stored(self) -> tuple[int, int]:
+        """Jobs and recipients in the database."""
+        rows = await self.rows("SELECT (SELECT COUNT(*) FROM jobs), (SELECT COUNT(*) FROM job_recipients)")
+        return rows[0][0], rows[0][1]
+
+
+Build = Callable[..., Awaitable[Site]]
+
+
+def job(*recipients: Any, **fields: Any) -> dict[str, Any]:
+    """A good job, with changes."""
+    return {
+        "sender_email": "me@example.com",
+        "template": {"subject": "Hello {{ name }}", "html": "<p>{{ product }} for {{ name }}</p>"},
+        "variables": {"product": "X"},
+        "recipients": list(recipients) or [{"email": "ada@example.com", "name": "Ada"}],
+        **fields,
+    }

@@ -1,0 +1,177 @@
+"""The contract of POST /api/jobs/send_template_emails."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from mailerd.errors import DatabaseError
+from tests.intake.site import Build, Site, job
+
+
+async def test_a_job_is_stored_before_the_200_and_the_bell_rings(site: Site) -> None:
+    status, answer = await site.post(job())
+
+    assert status == 200
+    assert answer == {
+        "job_id": answer["job_id"],
+        "status": "queued",
+        "total": 1,
+        "accepted": 1,
+        "rejected": [],
+        "rejected_total": 0,
+        "send_at": answer["send_at"],
+        "forecast": {"letters_ahead": 0},
+    }
+    assert await site.rows("SELECT id, type, status, total FROM jobs") == [(answer["job_id"], "template", "queued", 1)]
+    assert site.bell.rings == 1
+    [accepted] = site.heard.of("job_accepted")
+    assert accepted["job"] == answer["job_id"]
+    assert accepted["key"] == "test"
+
+
+async def test_every_field_of_the_contract_is_stored(site: Site) -> None:
+    when = datetime.now(UTC).replace(microsecond=0) + timedelta(days=2)
+    status, answer = await site.post(
+        job(
+            {"email": " Ada@EXAMPLE.com ", "name": " Ada ", "variables": {"n": 1, "wish": "é中🎉"}},
+            {"email": "bob@example.com", "name": "", "variables": {"name": "Bob"}},
+            sender_email="Me@Example.com",
+            sender_name="Me, Myself",
+            reply_to="help@example.com",
+            template={"subject": "Hello {{ name }} 🎉", "html": "<p>{{ name }}</p>", "text": "{{ name }}"},
+            send_at=when.isoformat(),
+            priority=-7,
+            reference="order 中",
+        )
+    )
+
+    assert status == 200
+    assert answer["send_at"] == when.strftime("%Y-%m-%dT%H:%M:%SZ")
+    naive = when.replace(tzinfo=None)
+    assert await site.rows(
+        "SELECT sender_email, sender_name, reply_to, subject, html, text, variables, reference, priority, turn_at, "
+        "send_at, created_at < send_at, api_key_id FROM jobs"
+    ) == [
+        (
+            "me@example.com", "Me, Myself", "help@example.com", "Hello {{ name }} 🎉", "<p>{{ name }}</p>",
+            "{{ name }}", '{"product":"X"}', "order 中", -7, naive, naive, 1, 1,
+        )
+    ]  # fmt: skip
+    assert await site.rows("SELECT seq, to_email, to_name, variables, status, due_at FROM job_recipients") == [
+        (0, "Ada@example.com", "Ada", '{"n":1,"wish":"é中🎉"}', "waiting", naive),
+        (1, "bob@example.com", None, '{"name":"Bob"}', "waiting", naive),
+    ]
+    assert await site.rows("SELECT email, turn_at FROM senders") == [("me@example.com", naive)]
+
+
+async def test_a_time_that_is_past_means_now_by_the_databases_clock(site: Site) -> None:
+    status, answer = await site.post(job(send_at="2001-01-01T00:00:00+05:30"))
+
+    assert status == 200
+    moment = datetime.fromisoformat(answer["send_at"])
+    assert abs(datetime.now(UTC) - moment) < timedelta(minutes=1)
+    assert await site.rows("SELECT send_at = created_at, turn_at = created_at FROM jobs") == [(1, 1)]
+
+
+async def test_with_skip_the_bad_ones_are_kept_as_failed_with_their_reason(site: Site) -> None:
+    status, answer = await site.post(
+        job(
+            {"email": "ada@example.com", "name": "Ada"},
+            {"email": "nowhere", "name": "N"},
+            {"email": "ada@example.com", "name": "Again"},
+            {"email": "nameless@example.com"},
+            {"nme": "x"},
+            7,
+            {"email": "bob@example.com", "name": "Bob"},
+            on_invalid="skip",
+        )
+    )
+
+    assert status == 200
+    assert (answer["total"], answer["accepted"], answer["rejected_total"]) == (7, 2, 5)
+    reasons = {each["index"]: each["reason"] for each in answer["rejected"]}
+    assert list(reasons) == [1, 2, 3, 4, 5]
+    assert "@-sign" in reasons[1]
+    assert reasons[2] == "duplicate of recipients[0]"
+    assert "'name' is undefined" in reasons[3]
+    assert "nme" in reasons[4]
+    assert answer["rejected"][1]["email"] == "ada@example.com"
+    rows = await site.rows("SELECT seq, status, attempts, error FROM job_recipients ORDER BY seq")
+    assert rows == [
+        (0, "waiting", 0, None),
+        *((n, "failed", 0, reasons[n]) for n in range(1, 6)),
+        (6, "waiting", 0, None),
+    ]
+    _, shown = await site.get(f"/api/jobs/{answer['job_id']}")
+    assert shown["counts"]["failed"] == 5
+    assert shown["progress"] == pytest.approx(5 / 7)
+
+
+async def test_a_rejected_address_may_come_again_in_a_good_row(site: Site) -> None:
+    status, answer = await site.post(
+        job({"email": "ada@example.com"}, {"email": "ada@example.com", "name": "Ada"}, on_invalid="skip")
+    )
+
+    assert status == 200
+    assert [each["index"] for each in answer["rejected"]] == [0]
+
+
+async def test_if_all_are_bad_skip_stores_nothing(site: Site) -> None:
+    status, answer = await site.post(job({"email": "x"}, {"email": "y"}, on_invalid="skip"))
+
+    assert status == 422
+    assert len(answer["error"]["details"]) == 2
+    assert await site.stored() == (0, 0)
+    assert site.bell.rings == 0
+
+
+async def test_the_forecast_counts_what_waits_before(site: Site) -> None:
+    await site.post(job({"email": "a@example.com", "name": "A"}, {"email": "b@example.com", "name": "B"}))
+    await site.post(job(priority=-1))
+    await site.post(job(sender_email="other@example.com"))
+    _, answer = await site.post(job())
+
+    assert answer["forecast"] == {"letters_ahead": 2}
+
+
+class NoForecast:
+    async def forecast(self, job_id: str, *, sender_email: str, priority: int) -> dict[str, object]:
+        raise DatabaseError(
+            f"{job_id} {sender_email} {priority}",
+            phase="work",
+            cause=OSError("gone"),
+            errno=0,
+            retry=True,
+            in_doubt=False,
+        )
+
+
+async def test_a_forecast_that_fails_leaves_the_200_alone(build: Build) -> None:
+    site = await build(forecast=NoForecast())
+    status, answer = await site.post(job())
+
+    assert (status, answer["forecast"]) == (200, {})
+    assert site.heard.of("forecast_failed")[0]["job"] == answer["job_id"]
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        {"subject": "Hi", "html": "{% if vip is defined %}{{ vip }}{% endif %}"},
+        {"subject": "Hi", "text": "{{ name | default('you') }}"},
+        {"subject": "Hi", "text": "to {{ email }}"},
+        {"subject": "Hi", "html": "<p>x</p>", "text": None},
+    ],
+)
+async def test_what_a_template_can_do_without_is_not_asked_for(site: Site, template: dict[str, Any]) -> None:
+    status, answer = await site.post(job({"email": "ada@example.com"}, template=template))
+
+    assert status == 200, answer
+
+
+async def test_the_content_type_is_not_asked_about(site: Site) -> None:
+    status, _ = await site.post_bytes(json.dumps(job()).encode(), headers={"Content-Type": "text/plain"})
+
+    assert status == 200

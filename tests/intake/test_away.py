@@ -1,0 +1,154 @@
+"""Posting while the database freezes, dies or falls silent at COMMIT: an answer in time, and nothing half-stored."""
+
+import asyncio
+from typing import Any
+
+import aiomysql
+import pytest
+from pymysql.err import OperationalError
+
+from mailerd.sandbox.mariadb import Server
+from tests.intake.site import PATIENCE, Site, job
+
+MANY = [{"email": f"r{n}@example.com", "name": "R"} for n in range(5000)]
+SLACK = 1.0
+"""Seconds that a busy machine may take beyond the promise."""
+
+
+async def timed(site: Site, *recipients: Any) -> tuple[int, Any, float]:
+    started = asyncio.get_running_loop().time()
+    async with site.client.post(f"{site.url}/api/jobs/send_template_emails", json=job(*recipients)) as response:
+        answer = await response.json()
+        seconds = asyncio.get_running_loop().time() - started
+        assert response.status != 503 or int(response.headers["Retry-After"]) > 0
+        return response.status, answer, seconds
+
+
+async def back(site: Site) -> None:
+    await site.rows("SELECT 1")
+    assert not site.database.away
+
+
+async def test_a_frozen_database_is_a_503_in_time_and_nothing_is_stored(site: Site, mariadb: Server) -> None:
+    await site.get("/api/jobs")  # the key is known: it is the storing that meets the frozen server
+    mariadb.freeze()
+    status, answer, seconds = await timed(site)
+
+    assert (status, answer["error"]["code"]) == (503, "database_away")
+    assert seconds < PATIENCE + 2 + SLACK
+    status, _, seconds = await timed(site)
+    assert status == 503
+    assert seconds < SLACK  # at once, since it is known
+    mariadb.thaw()
+    await back(site)
+    assert await site.stored() == (0, 0)
+    assert (await site.post(job()))[0] == 200
+
+
+async def test_a_database_that_freezes_before_the_key_is_looked_up_is_a_503_in_time(
+    site: Site, mariadb: Server
+) -> None:
+    mariadb.freeze()
+    status, _, seconds = await timed(site)
+
+    assert status == 503
+    assert seconds < PATIENCE + 2 + SLACK
+    mariadb.thaw()
+
+
+async def test_a_killed_database_is_a_503_and_nothing_is_stored(site: Site, mariadb: Server) -> None:
+    await site.get("/api/jobs")
+    mariadb.kill()
+    status, _, seconds = await timed(site)
+
+    assert status == 503
+    assert seconds < PATIENCE + 2 + SLACK
+    mariadb.start()
+    await back(site)
+    assert await site.stored() == (0, 0)
+    assert site.bell.rings == 0
+
+
+@pytest.mark.parametrize("how", ["kill", "freeze"])
+async def test_a_database_that_goes_in_the_middle_of_a_big_job_leaves_nothing_of_it(
+    site: Site, mariadb: Server, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    executemany, batches = aiomysql.Cursor.executemany, 0
+
+    async def go_at_the_third(cursor: Any, statement: str, rows: Any) -> Any:
+        nonlocal batches
+        batches += 1
+        if batches == 3:
+            getattr(mariadb, how)()
+        return await executemany(cursor, statement, rows)
+
+    monkeypatch.setattr(aiomysql.Cursor, "executemany", go_at_the_third)
+    status, _, seconds = await timed(site, *MANY)
+
+    assert status == 503
+    assert seconds < PATIENCE + 2 + SLACK + 1  # reading and checking the 5,000
+    mariadb.thaw() if how == "freeze" else mariadb.start()
+    await back(site)
+    assert await site.stored() == (0, 0)
+    assert site.bell.rings == 0
+
+
+@pytest.mark.parametrize("arrived", [True, False])
+async def test_a_commit_whose_answer_is_lost_becomes_a_certain_answer(
+    site: Site, monkeypatch: pytest.MonkeyPatch, *, arrived: bool
+) -> None:
+    commit: Any = aiomysql.Connection.commit
+    await site.get("/api/jobs")
+
+    async def lose(connection: Any) -> None:
+        monkeypatch.setattr(aiomysql.Connection, "commit", commit)
+        if arrived:
+            await commit(connection)
+        connection.mailerd_transport.abort()
+        raise OperationalError(2013, "Lost connection to MySQL server during query")
+
+    monkeypatch.setattr(aiomysql.Connection, "commit", lose)
+    status, answer, _ = await timed(site)
+
+    if arrived:
+        assert status == 200
+        assert await site.rows("SELECT id FROM jobs") == [(answer["job_id"],)]
+    else:
+        assert (status, answer["error"]["code"]) == (503, "database_away")
+        assert "nothing was stored" in answer["error"]["message"]
+        assert await site.stored() == (0, 0)
+    assert site.bell.rings == int(arrived)
+
+
+async def test_a_commit_that_nobody_can_ask_about_is_a_503_that_names_the_job(
+    site: Site, mariadb: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit: Any = aiomysql.Connection.commit
+    await site.get("/api/jobs")
+
+    async def die(connection: Any) -> None:
+        monkeypatch.setattr(aiomysql.Connection, "commit", commit)
+        await commit(connection)
+        mariadb.kill()
+        raise OperationalError(2013, "Lost connection to MySQL server during query")
+
+    monkeypatch.setattr(aiomysql.Connection, "commit", die)
+    status, answer, seconds = await timed(site)
+    mariadb.start()
+    await back(site)
+
+    assert status == 503
+    assert seconds < PATIENCE + 2 + SLACK
+    [(job_id,)] = await site.rows("SELECT id FROM jobs")
+    assert f"may have been stored under job_id {job_id}" in answer["error"]["message"]
+    assert site.heard.of("job_in_doubt")[0]["job"] == job_id
+    assert (await site.get(f"/api/jobs/{job_id}"))[0] == 200
+
+
+async def test_a_missing_schema_is_a_503_that_says_what_to_do(site: Site) -> None:
+    await site.get("/api/jobs")
+    await site.rows("DROP TABLE job_recipients")
+    status, answer, _ = await timed(site)
+
+    assert status == 503
+    assert "mailerd migrate" in answer["error"]["message"]

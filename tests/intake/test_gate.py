@@ -1,0 +1,121 @@
+"""Who may ask what."""
+
+import asyncio
+
+import pytest
+
+from mailerd.intake.gate import REMEMBER
+from tests.intake.site import Build, Site, job
+
+PATHS = ["/api/jobs", "/api/jobs/01ARZ3NDEKTSV4RRFFQ69G5FAV", "/api/jobs/01ARZ3NDEKTSV4RRFFQ69G5FAV/recipients"]
+
+
+class SteppedClock:
+    """The loop's own clock, with leaps."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def monotonic(self) -> float:
+        return asyncio.get_running_loop().time() + self.ahead
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("key", [None, "", "sk_live_wrong", "\xff\xfe"])
+async def test_without_a_good_key_nothing_is_shown(site: Site, path: str, key: str | None) -> None:
+    site.client.headers.pop("X-API-Key", None)
+    status, answer = await site.get(path, headers={} if key is None else {"X-API-Key": key})
+
+    assert (status, answer["error"]["code"]) == (401, "unauthorized")
+
+
+async def test_without_a_good_key_no_body_is_even_read(site: Site) -> None:
+    host, _, port = site.url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(
+        b"POST /api/jobs/send_template_emails HTTP/1.1\r\nHost: x\r\nX-API-Key: sk_live_wrong\r\n"
+        b"Content-Length: 1000000\r\nExpect: 100-continue\r\n\r\n"
+    )
+
+    assert (await reader.readline()).startswith(b"HTTP/1.1 401")
+    writer.close()
+
+
+async def test_a_revoked_key_is_refused_within_seconds(build: Build) -> None:
+    clock = SteppedClock()
+    site = await build(clock=clock)
+    assert (await site.get("/api/jobs"))[0] == 200
+    await site.keys.revoke("test")
+    clock.ahead += REMEMBER
+
+    assert (await site.get("/api/jobs"))[0] == 401
+    assert REMEMBER <= 5
+
+
+async def test_a_key_is_asked_of_the_database_once_in_seconds(build: Build) -> None:
+    clock = SteppedClock()
+    site = await build(clock=clock)
+    await site.get("/api/jobs")
+    await site.rows("DELETE FROM api_keys")
+
+    assert (await site.get("/api/jobs"))[0] == 200
+    clock.ahead += REMEMBER
+    assert (await site.get("/api/jobs"))[0] == 401
+
+
+async def test_a_key_may_be_limited_to_senders(site: Site) -> None:
+    mine = {"X-API-Key": await site.keys.create("mine", senders=["me@example.com"])}
+    status, answer = await site.post(job(sender_email="Other@example.com"), headers=mine)
+    assert (status, answer["error"]["code"]) == (403, "sender_not_allowed")
+    assert "other@example.com" in answer["error"]["message"]
+    assert await site.stored() == (0, 0)
+    status, _ = await site.post(job(sender_email="ME@example.com"), headers=mine)
+    assert status == 200
+
+
+async def test_a_limited_key_sees_only_its_senders_jobs(site: Site) -> None:
+    mine = {"X-API-Key": await site.keys.create("mine", senders=["me@example.com"])}
+    _, theirs = await site.post(job(sender_email="other@example.com"))
+    _, ours = await site.post(job())
+
+    assert (await site.get(f"/api/jobs/{theirs['job_id']}", headers=mine))[0] == 403
+    assert (await site.get(f"/api/jobs/{theirs['job_id']}/recipients", headers=mine))[0] == 403
+    _, page = await site.get("/api/jobs", headers=mine)
+    assert [each["job_id"] for each in page["jobs"]] == [ours["job_id"]]
+
+
+async def test_the_use_of_a_key_is_noted_at_most_once_a_minute(build: Build) -> None:
+    clock = SteppedClock()
+    site = await build(clock=clock)
+    noted: asyncio.Queue[set[int]] = asyncio.Queue()
+    gate = site.intake._gate
+    write = gate._keys.note_use
+
+    async def note_use(ids: set[int]) -> None:
+        await write(ids)
+        await noted.put(ids)
+
+    gate._keys.note_use = note_use  # type: ignore[method-assign, assignment]
+    noting = asyncio.create_task(gate.note_uses())
+    await site.get("/api/jobs")
+    assert await noted.get() == {1}
+    [(first,)] = await site.rows("SELECT last_used_at FROM api_keys")
+    assert first is not None
+    await site.get("/api/jobs")
+    clock.ahead += 61
+    await site.get("/api/jobs")
+    assert await noted.get() == {1}
+    [(second,)] = await site.rows("SELECT last_used_at FROM api_keys")
+    assert second > first
+    assert noted.empty()
+    noting.cancel()
+
+
+async def test_a_use_that_cannot_be_noted_stops_nothing(site: Site) -> None:
+    noting = asyncio.create_task(site.intake._gate.note_uses())
+    await site.rows("ALTER TABLE api_keys DROP COLUMN last_used_at, ADD COLUMN last_used_at INT UNSIGNED CHECK (1 = 0)")
+    await site.get("/api/jobs")
+
+    assert (await site.heard.wait_for("key_use_unwritten"))["keys"] == 1
+    assert not noting.done()
+    noting.cancel()

@@ -1,0 +1,69 @@
+"""Alive and ready are two things, and neither asks for a key."""
+
+import pytest
+
+from mailerd.errors import SchemaError
+from mailerd.sandbox.mariadb import Server
+from tests.intake.site import Site
+
+
+@pytest.fixture(autouse=True)
+def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mailerd.intake.health.BELIEVED", 0.0)
+
+
+async def test_a_good_daemon_is_alive_and_ready(site: Site) -> None:
+    site.client.headers.pop("X-API-Key")
+
+    assert await site.get("/health/live") == (200, {"status": "alive"})
+    assert await site.get("/health/ready") == (200, {"status": "ready"})
+
+
+async def test_without_a_database_it_is_alive_and_not_ready_and_says_why(site: Site, mariadb: Server) -> None:
+    mariadb.kill()
+    status, answer = await site.get("/health/ready")
+    assert status == 503
+    assert "the database is away" in answer["reason"]
+    assert "mailerd@" not in answer["reason"]
+    assert (await site.get("/health/live"))[0] == 200
+    mariadb.start()
+
+    assert (await site.get("/health/ready"))[0] == 200
+
+
+async def test_a_frozen_database_is_noticed_within_the_bound(site: Site, mariadb: Server) -> None:
+    mariadb.freeze()
+    status, answer = await site.get("/health/ready")
+
+    assert status == 503
+    assert "does not answer" in answer["reason"] or "away" in answer["reason"]
+    mariadb.thaw()
+    assert (await site.get("/health/ready"))[0] == 200
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [("DELETE FROM schema_version", "mailerd migrate"), ("UPDATE schema_version SET number = 9999", "newer")],
+)
+async def test_the_wrong_schema_is_not_ready_and_says_what_to_do(site: Site, change: str, words: str) -> None:
+    await site.rows(change)
+    status, answer = await site.get("/health/ready")
+
+    assert status == 503
+    assert words in answer["reason"]
+
+
+async def test_asking_often_asks_the_database_once_a_second(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mailerd.intake.health.BELIEVED", 60.0)
+    asked = 0
+
+    async def check(_: object) -> None:
+        nonlocal asked
+        asked += 1
+        raise SchemaError("old")
+
+    monkeypatch.setattr("mailerd.intake.server.check", check)
+    for _ in range(3):
+        assert (await site.get("/health/ready"))[1]["reason"] == "old"
+
+    assert asked == 1

@@ -1,0 +1,169 @@
+"""What can be read of jobs and recipients."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.intake.site import Site, job
+
+
+async def posted(site: Site, *recipients: Any, **fields: Any) -> str:
+    status, answer = await site.post(job(*recipients, **fields))
+    assert status == 200, answer
+    job_id: str = answer["job_id"]
+    return job_id
+
+
+async def test_a_job_is_shown_with_all_its_counts(site: Site) -> None:
+    job_id = await posted(site, reference="r1", priority=3)
+    status, shown = await site.get(f"/api/jobs/{job_id}")
+
+    assert status == 200
+    assert shown == {
+        "job_id": job_id,
+        "type": "template",
+        "sender_email": "me@example.com",
+        "reference": "r1",
+        "priority": 3,
+        "status": "queued",
+        "total": 1,
+        "counts": {"waiting": 1, "sending": 0, "unsure": 0, "sent": 0, "failed": 0, "cancelled": 0},
+        "progress": 0.0,
+        "created_at": shown["created_at"],
+        "send_at": shown["created_at"],
+        "started_at": None,
+        "finished_at": None,
+        "cause_of_wait": None,
+    }
+    assert shown["created_at"].endswith("Z")
+
+
+async def test_progress_is_what_has_come_to_its_end(site: Site) -> None:
+    job_id = await posted(site, *({"email": f"r{n}@example.com", "name": "R"} for n in range(5)))
+    for seq, state in enumerate(["sent", "failed", "cancelled", "unsure"]):
+        await site.rows("UPDATE job_recipients SET status = %s WHERE seq = %s", state, seq)
+    _, shown = await site.get(f"/api/jobs/{job_id}")
+
+    assert shown["progress"] == 3 / 5
+    assert shown["counts"] == {"waiting": 1, "sending": 0, "unsure": 1, "sent": 1, "failed": 1, "cancelled": 1}
+
+
+async def test_the_cause_of_a_wait_is_said(site: Site) -> None:
+    async def cause() -> str | None:
+        _, shown = await site.get(f"/api/jobs/{job_id}")
+        found: str | None = shown["cause_of_wait"]
+        return found
+
+    when = (datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    job_id = await posted(site, send_at=when)
+    assert await cause() == f"not due before {when}"
+    job_id = await posted(site)
+    assert await cause() is None
+    await site.rows("UPDATE senders SET paused_until = '2099-01-01', pause_reason = 'Google said 429'")
+    assert await cause() == "sender me@example.com is paused until 2099-01-01T00:00:00Z: Google said 429"
+    await site.rows("UPDATE senders SET paused_until = '2001-01-01'")
+    assert await cause() is None
+    await site.rows("UPDATE jobs SET status = 'paused'")
+    assert await cause() == "the job is paused"
+    await site.rows("UPDATE job_recipients SET status = 'sent'")
+    assert await cause() is None
+
+
+async def test_recipients_come_in_pages_in_the_order_of_the_request(site: Site) -> None:
+    job_id = await posted(site, *({"email": f"r{n}@example.com", "name": "R"} for n in range(250)))
+    path, found, cursor = f"/api/jobs/{job_id}/recipients", [], None
+    sizes = []
+    while True:
+        status, page = await site.get(path, params={} if cursor is None else {"cursor": cursor})
+        assert status == 200
+        found += [row["email"] for row in page["recipients"]]
+        sizes.append(len(page["recipients"]))
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+
+    assert sizes == [100, 100, 50]
+    assert found == [f"r{n}@example.com" for n in range(250)]
+    _, page = await site.get(path, params={"limit": "250"})
+    assert (len(page["recipients"]), page["next_cursor"]) == (250, None)
+
+
+async def test_recipients_can_be_asked_for_by_status(site: Site) -> None:
+    job_id = await posted(site, *({"email": f"r{n}@example.com", "name": "R"} for n in range(4)))
+    await site.rows(
+        "UPDATE job_recipients SET status = 'sent', attempts = 1, message_id = 'm1', sent_at = '2026-01-02 03:04:05.5' "
+        "WHERE seq = 2"
+    )
+    status, page = await site.get(f"/api/jobs/{job_id}/recipients", params={"status": "sent"})
+
+    assert status == 200
+    [row] = page["recipients"]
+    assert row == {
+        "id": row["id"],
+        "email": "r2@example.com",
+        "name": "R",
+        "status": "sent",
+        "attempts": 1,
+        "error": None,
+        "message_id": "m1",
+        "due_at": row["due_at"],
+        "sent_at": "2026-01-02T03:04:05.500000Z",
+        "updated_at": row["updated_at"],
+    }
+    _, page = await site.get(f"/api/jobs/{job_id}/recipients", params={"status": "waiting", "limit": "2"})
+    assert [each["email"] for each in page["recipients"]] == ["r0@example.com", "r1@example.com"]
+    _, page = await site.get(
+        f"/api/jobs/{job_id}/recipients", params={"status": "waiting", "cursor": page["next_cursor"]}
+    )
+    assert [each["email"] for each in page["recipients"]] == ["r3@example.com"]
+
+
+async def test_jobs_come_the_newest_first_in_pages(site: Site) -> None:
+    ids = sorted([await posted(site) for _ in range(5)], reverse=True)
+    status, page = await site.get("/api/jobs", params={"limit": "3"})
+
+    assert status == 200
+    assert [each["job_id"] for each in page["jobs"]] == ids[:3]
+    assert page["jobs"][0]["counts"]["waiting"] == 1
+    _, page = await site.get("/api/jobs", params={"limit": "3", "cursor": page["next_cursor"]})
+    assert [each["job_id"] for each in page["jobs"]] == ids[3:]
+    assert page["next_cursor"] is None
+
+
+async def test_no_jobs_are_an_empty_page(site: Site) -> None:
+    assert await site.get("/api/jobs") == (200, {"jobs": [], "next_cursor": None})
+
+
+@pytest.mark.parametrize("job_id", ["01ARZ3NDEKTSV4RRFFQ69G5FAV", "x", "é", "01arz3ndektsv4rrffq69g5fav"])
+@pytest.mark.parametrize("rest", ["", "/recipients"])
+async def test_an_unknown_id_is_a_404(site: Site, job_id: str, rest: str) -> None:
+    status, answer = await site.get(f"/api/jobs/{job_id}{rest}")
+
+    assert (status, answer["error"]["code"]) == (404, "not_found")
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"status": "done"},
+        {"limit": "0"},
+        {"limit": "1001"},
+        {"limit": "x"},
+        {"limit": "٣"},
+        {"cursor": "x"},
+        {"cursor": "-1"},
+        {"color": "red"},
+    ],
+)
+async def test_a_bad_parameter_is_a_422_that_names_it(site: Site, parameters: dict[str, str]) -> None:
+    job_id = await posted(site)
+    status, answer = await site.get(f"/api/jobs/{job_id}/recipients", params=parameters)
+
+    assert status == 422
+    assert [each["field"] for each in answer["error"]["details"]] == list(parameters)
+
+
+async def test_a_bad_cursor_or_a_doubled_parameter_of_the_list_is_a_422(site: Site) -> None:
+    assert (await site.get("/api/jobs", params={"cursor": "é"}))[0] == 422
+    assert (await site.get("/api/jobs?limit=1&limit=2"))[0] == 422

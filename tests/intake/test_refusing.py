@@ -1,0 +1,225 @@
+"""Requests that are refused: all that is wrong is named at once, and nothing is stored."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from mailerd.config import IntakeSettings
+from tests.intake.site import Build, Site, job
+
+LATER = (datetime.now(UTC) + timedelta(days=400)).strftime("%Y-%m-%dT%H:%M:%SZ")
+DEEP: Any = "x"
+for _ in range(40):
+    DEEP = [DEEP]
+
+
+def named(answer: dict[str, Any]) -> dict[str, str]:
+    assert answer.keys() == {"error"}
+    assert answer["error"].keys() == {"code", "message", "details"}
+    return {each["field"]: each["message"] for each in answer["error"]["details"]}
+
+
+@pytest.mark.parametrize(
+    "change, field, words",
+    [
+        ({"sender_email": "nobody"}, "sender_email", "@-sign"),
+        ({"sender_email": None}, "sender_email", "string"),
+        ({"sender_name": "Me\r\nBcc: x@example.com"}, "sender_name", "U+000D"),
+        ({"sender_name": "Me\u2028"}, "sender_name", "U+2028"),
+        ({"sender_name": "x" * 256}, "sender_name", "255"),
+        ({"reply_to": "x@example.com\nBcc: y@example.com"}, "reply_to", "U+000A"),
+        ({"reply_to": "x"}, "reply_to", "@-sign"),
+        ({"reference": "a\tb"}, "reference", "U+0009"),
+        ({"reference": 5}, "reference", "string"),
+        ({"template": None}, "template", "object"),
+        ({"template": {"html": "x"}}, "template.subject", "is required"),
+        ({"template": {"subject": "", "html": "x"}}, "template.subject", "at least 1"),
+        ({"template": {"subject": "x"}}, "template", "needs html or text"),
+        ({"template": {"subject": "x", "html": "", "text": None}}, "template", "needs html or text"),
+        ({"template": {"subject": "a\nb", "html": "x"}}, "template.subject", "U+000A"),
+        ({"template": {"subject": "x", "html": "x", "css": "x"}}, "template.css", "unknown field"),
+        ({"template": {"subject": "x", "html": "{% for %}"}}, "template.html", "line 1"),
+        ({"template": {"subject": "{{ x", "html": "x"}}, "template.subject", "subject"),
+        ({"template": {"subject": "x", "html": "{{ name.__class__ }}"}}, "template.html", "line 1"),
+        ({"variables": []}, "variables", "object"),
+        ({"variables": {"x": DEEP}}, "variables", "nested"),
+        ({"send_at": "2026-12-01T09:00:00"}, "send_at", "zone"),
+        ({"send_at": "tomorrow"}, "send_at", "RFC 3339"),
+        ({"send_at": 1700000000}, "send_at", "RFC 3339"),
+        ({"send_at": "2026-13-01T09:00:00Z"}, "send_at", "not a time"),
+        ({"send_at": "0001-01-01T00:00:00+23:00"}, "send_at", "not a time"),
+        ({"send_at": LATER}, "send_at", "year"),
+        ({"priority": 101}, "priority", "100"),
+        ({"priority": "5"}, "priority", "whole number"),
+        ({"priority": True}, "priority", "whole number"),
+        ({"on_invalid": "ignore"}, "on_invalid", "'reject' or 'skip'"),
+        ({"recipients": []}, "recipients", "empty"),
+        ({"recipients": None}, "recipients", "required"),
+        ({"recipients": {"email": "x"}}, "recipients", "list"),
+        ({"colour": "red"}, "colour", "unknown field"),
+        ({"dry_run": False}, "dry_run", "not supported yet"),
+        ({"attachments": []}, "attachments", "not supported yet"),
+        ({"template_name": "welcome"}, "template_name", "not supported yet"),
+    ],
+)
+async def test_a_bad_field_is_a_422_that_names_it(site: Site, change: dict[str, Any], field: str, words: str) -> None:
+    status, answer = await site.post(job(**change))
+
+    assert status == 422
+    assert words in named(answer)[field]
+    assert len(named(answer)) == 1
+    assert await site.stored() == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "recipient, field, words",
+    [
+        ({"email": "ada"}, ".email", "@-sign"),
+        ({"email": ""}, ".email", "@-sign"),
+        ({"email": None}, ".email", "required"),
+        ({"email": 5}, ".email", "string"),
+        ({"email": "adä@example.com"}, ".email", "not supported"),
+        ({"email": "a@example.com\r\nBcc: b@example.com"}, ".email", "invalid"),
+        ({"name": "x"}, ".email", "required"),
+        ({"email": "a@example.com", "name": "a\nb"}, ".name", "U+000A"),
+        ({"email": "a@example.com", "name": "x" * 256}, ".name", "255"),
+        ({"email": "a@example.com", "name": ["x"]}, ".name", "string"),
+        ({"email": "a@example.com", "variables": [1]}, ".variables", "object"),
+        ({"email": "a@example.com", "variables": {"x": DEEP}}, ".variables", "nested"),
+        ({"email": "a@example.com", "tags": []}, ".tags", "unknown field"),
+        ({"email": "a@example.com"}, ".variables", "'name' is undefined"),
+        ("a@example.com", "", "object"),
+        (None, "", "object"),
+    ],
+)
+async def test_a_bad_recipient_is_a_422_that_names_index_and_field(
+    site: Site, recipient: Any, field: str, words: str
+) -> None:
+    status, answer = await site.post(job({"email": "good@example.com", "name": "Good"}, recipient))
+
+    assert status == 422
+    [(found, message)] = named(answer).items()
+    assert found == f"recipients[1]{field}"
+    assert words in message
+    assert await site.stored() == (0, 0)
+    assert site.bell.rings == 0
+
+
+async def test_everything_that_is_wrong_is_named_in_one_answer(site: Site) -> None:
+    status, answer = await site.post(
+        job(
+            {"email": "x", "name": "a\nb"},
+            {"email": "ada@example.com", "name": "Ada"},
+            {"email": "ada@example.com", "name": "Ada"},
+            priority=1000,
+            colour="red",
+            dry_run=True,
+        )
+    )
+
+    assert status == 422
+    assert list(named(answer)) == [
+        "dry_run", "priority", "colour", "recipients[0].email", "recipients[0].name", "recipients[2].email",
+    ]  # fmt: skip
+    assert answer["error"]["message"].startswith("6 problems")
+
+
+async def test_of_many_problems_a_hundred_are_listed_and_all_are_counted(site: Site) -> None:
+    status, answer = await site.post(job(*({"email": f"x{n}"} for n in range(1234))))
+
+    assert status == 422
+    assert len(answer["error"]["details"]) == 100
+    assert "1,234" in answer["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'{"sender_email": "a@example.com", "sender_email": "b@example.com"}',
+        b'{"priority": NaN}',
+        b'{"a": ' + b"[" * 50_000 + b"]" * 50_000 + b"}",
+        b'{"sender_name": "\\ud800"}',
+        b'{"sender_name": "\\u0000"}',
+        b'{"sender_name": "\xff"}',
+    ],
+)
+async def test_a_body_that_is_no_good_json_is_a_422(site: Site, body: bytes) -> None:
+    status, answer = await site.post_bytes(body)
+
+    assert status == 422
+    assert answer["error"]["code"] in {"invalid_json", "invalid_request"}
+    assert not site.heard.of("request_failed")
+
+
+async def test_a_number_that_only_python_can_write_is_named(site: Site) -> None:
+    good = json.dumps(job({"email": "a@example.com", "name": "A", "variables": {"x": 5}}))
+
+    status, answer = await site.post_bytes(good.replace('"x": 5', '"x": 1e999').encode())
+    assert (status, list(named(answer))) == (422, ["recipients[0].variables"])
+    status, answer = await site.post_bytes(good.replace('"X"', "-1e999").encode())
+    assert (status, list(named(answer))) == (422, ["variables"])
+
+
+async def test_too_many_recipients_are_a_422_that_says_the_limit(build: Build) -> None:
+    site = await build(settings=IntakeSettings(port=0, max_recipients=2))
+    status, answer = await site.post(job(*({"email": f"x{n}@example.com", "name": "X"} for n in range(3))))
+
+    assert (status, list(named(answer))) == (422, ["recipients"])
+    assert "limit of 2" in named(answer)["recipients"]
+
+
+async def test_an_idempotency_key_is_refused_and_never_passed_over(site: Site) -> None:
+    status, answer = await site.post(job(), headers={"Idempotency-Key": "x"})
+
+    assert (status, list(named(answer))) == (422, ["Idempotency-Key"])
+    assert await site.stored() == (0, 0)
+
+
+async def test_a_job_that_no_packet_holds_is_a_413(site: Site) -> None:
+    await site.rows("SELECT 1")
+    for connection in site.database.pool._live:
+        connection.mailerd_packet = 100_000
+    status, answer = await site.post(job({"email": "a@example.com", "name": "A"}, variables={"product": "x" * 200_000}))
+
+    assert (status, answer["error"]["code"]) == (413, "too_large")
+    assert await site.stored() == (0, 0)
+
+
+async def test_a_template_that_takes_too_long_for_so_many_ends_in_time(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mailerd.intake.recipients.CHECK_WITHIN", 0.0)
+    status, answer = await site.post(job())
+
+    assert (status, answer["error"]["code"]) == (422, "too_costly")
+
+
+async def test_a_bug_is_a_500_with_an_id_and_its_stack_stays_in_the_log(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("secret detail")
+
+    monkeypatch.setattr("mailerd.intake.accepting.read_order", broken)
+    status, answer = await site.post(job())
+
+    assert status == 500
+    assert "secret" not in json.dumps(answer)
+    [failed] = site.heard.of("request_failed")
+    assert failed["request"] == answer["error"]["request_id"]
+    assert isinstance(failed["error"], ZeroDivisionError)
+
+
+async def test_paths_and_methods_that_are_not_there_are_answered_in_json(site: Site) -> None:
+    status, answer = await site.get("/api/nothing")
+    assert (status, answer["error"]["code"]) == (404, "not_found")
+    async with site.client.get(f"{site.url}/api/jobs/send_template_emails") as response:
+        assert (response.status, response.headers["Allow"]) == (405, "POST")
+        assert (await response.json())["error"]["code"] == "method_not_allowed"
+    async with site.client.delete(f"{site.url}/api/jobs") as response:
+        assert response.status == 405

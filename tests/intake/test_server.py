@@ -1,0 +1,198 @@
+"""Bodies within bounds, and a stop that drops nothing it has in hand."""
+
+import asyncio
+import json
+import socket
+from typing import Any
+
+import pytest
+
+from mailerd.config import IntakeSettings
+from mailerd.events.intake import IntakeEvents
+from mailerd.intake import Intake
+from tests.intake.site import Bell, Build, Site, job
+
+PATH = "/api/jobs/send_template_emails"
+
+
+async def connect(site: Site) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    host, _, port = site.url.removeprefix("http://").partition(":")
+    return await asyncio.open_connection(host, int(port))
+
+
+def head(site: Site, *headers: str) -> bytes:
+    return "\r\n".join([f"POST {PATH} HTTP/1.1", "Host: x", f"X-API-Key: {site.key}", *headers, "", ""]).encode()
+
+
+async def answered(reader: asyncio.StreamReader) -> tuple[int, dict[str, Any]]:
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+    [length] = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+    body = await reader.readexactly(int(length.partition(b":")[2]))
+    return int(head.split()[1]), json.loads(body)
+
+
+@pytest.fixture
+async def small(build: Build) -> Site:
+    return await build(settings=IntakeSettings(port=0, max_body=1000), body_within=0.3)
+
+
+async def test_a_body_that_says_it_is_too_large_is_not_waited_for(small: Site) -> None:
+    reader, writer = await connect(small)
+    writer.write(head(small, "Content-Length: 1001", "Expect: 100-continue"))
+    status, answer = await answered(reader)
+
+    assert (status, answer["error"]["code"]) == (413, "too_large")
+    assert "1,000 bytes" in answer["error"]["message"]
+    writer.close()
+
+
+async def test_a_chunked_body_is_cut_off_where_it_becomes_too_large(small: Site) -> None:
+    reader, writer = await connect(small)
+    writer.write(head(small, "Transfer-Encoding: chunked") + b"3e9\r\n" + b"x" * 1001 + b"\r\n")  # and no end
+    status, _ = await answered(reader)
+
+    assert status == 413
+    writer.close()
+
+
+async def test_a_body_that_dribbles_is_a_408_and_the_connection_ends(small: Site) -> None:
+    reader, writer = await connect(small)
+    writer.write(head(small, "Content-Length: 500") + b'{"a"')
+    status, answer = await answered(reader)
+
+    assert (status, answer["error"]["code"]) == (408, "timeout")
+    writer.close()
+
+
+async def test_a_body_that_is_cut_off_stores_nothing_and_is_no_bug(small: Site) -> None:
+    _, writer = await connect(small)
+    writer.write(head(small, "Content-Length: 500") + b'{"a"')
+    await writer.drain()
+    writer.close()
+    await small.heard.wait_for("request_refused")
+
+    assert small.heard.of("request_refused")[0]["status"] in {400, 408}
+    assert not small.heard.of("request_failed")
+    assert await small.stored() == (0, 0)
+
+
+async def test_expect_100_is_answered_when_the_body_is_wanted(site: Site) -> None:
+    body = json.dumps(job()).encode()
+    reader, writer = await connect(site)
+    writer.write(head(site, f"Content-Length: {len(body)}", "Expect: 100-continue"))
+    assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    writer.write(body)
+
+    assert (await answered(reader))[0] == 200
+    writer.close()
+
+
+async def test_a_compressed_body_is_refused_by_name(site: Site) -> None:
+    status, answer = await site.post_bytes(b"x", headers={"Content-Encoding": "gzip"})
+
+    assert (status, answer["error"]["code"]) == (415, "unsupported_encoding")
+
+
+async def test_big_bodies_wait_for_one_another_and_small_ones_do_not(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mailerd.intake.bodies.BIG", 1000)
+    site = await build()
+    clients = []
+    for _ in range(2):  # both places are taken by clients that send nothing
+        reader, writer = await connect(site)
+        writer.write(head(site, "Content-Length: 2000", "Expect: 100-continue"))
+        await reader.readuntil(b"\r\n\r\n")
+        clients.append(writer)
+    big = asyncio.create_task(site.post(job({"email": "b@example.com", "name": "B", "variables": {"x": "x" * 2000}})))
+    for _ in range(3):
+        assert (await site.post(job()))[0] == 200
+    assert not big.done()
+    clients[0].close()
+
+    assert (await big)[0] == 200
+    clients[1].close()
+
+
+async def test_a_big_body_that_finds_no_place_is_a_503(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mailerd.intake.bodies.BIG_ONES", 0)
+    site = await build(body_within=0.1)
+    status, answer = await site.post(job(variables={"product": "x" * 2_000_000}))
+
+    assert (status, answer["error"]["code"]) == (503, "busy")
+
+
+async def test_every_answer_has_the_id_under_which_the_log_tells_of_it(site: Site) -> None:
+    async with site.client.get(f"{site.url}/health/live?token=secret") as response:
+        request_id = response.headers["X-Request-Id"]
+    told = await site.heard.wait_for("request_answered")
+
+    assert (told["request"], told["path"], told["status"]) == (request_id, "/health/live", 200)
+
+
+async def test_a_stop_lets_a_request_in_hand_end_and_takes_no_new_one(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = await build()
+    entered, go_on = asyncio.Event(), asyncio.Event()
+    accept = site.intake._jobs.accept
+
+    async def hold(it: Any) -> Any:
+        entered.set()
+        await go_on.wait()
+        return await accept(it)
+
+    monkeypatch.setattr(site.intake._jobs, "accept", hold)
+    listening = socket.create_server(("127.0.0.1", 0))
+    port = listening.getsockname()[1]
+    serving = asyncio.create_task(site.intake.run(sockets=[listening]))
+    posting = asyncio.create_task(site.client.post(f"http://127.0.0.1:{port}{PATH}", json=job()))
+    await entered.wait()
+    serving.cancel()
+    while listening.fileno() != -1:  # noqa: ASYNC110 - a socket's end is no event
+        await asyncio.sleep(0)
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", port)
+    assert not posting.done()
+    go_on.set()
+
+    assert (await posting).status == 200
+    await asyncio.wait([serving])
+    assert serving.cancelled()
+    assert await site.stored() == (1, 1)
+
+
+async def test_a_stop_ends_by_its_bound_whatever_is_in_hand(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = await build(grace=0.2)
+    entered = asyncio.Event()
+
+    async def hold(_: Any) -> Any:
+        entered.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(site.intake._jobs, "accept", hold)
+    addresses: asyncio.Queue[Any] = asyncio.Queue()
+    serving = asyncio.create_task(site.intake.run(started=addresses.put_nowait))
+    [(host, port)] = await addresses.get()
+    posting = asyncio.create_task(site.client.post(f"http://{host}:{port}{PATH}", json=job()))
+    await entered.wait()
+    started = asyncio.get_running_loop().time()
+    serving.cancel()
+    await asyncio.wait([serving, posting])
+
+    assert asyncio.get_running_loop().time() - started < 5
+    assert posting.exception() is not None
+
+
+async def test_it_serves_on_sockets_that_are_bound_already(site: Site) -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        bound.listen()
+        port = bound.getsockname()[1]
+        intake = Intake(
+            IntakeSettings(port=0), database=site.database, patience=1, bell=Bell(), events=IntakeEvents(site.heard)
+        )
+        async with intake.serve(sockets=[bound]) as addresses:
+            assert addresses == [("127.0.0.1", port)]
+            async with site.client.get(f"http://127.0.0.1:{port}/health/live") as response:
+                assert response.status == 200
