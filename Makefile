@@ -1,0 +1,38 @@
+# The commands of this project. `make` alone lists them.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check lint fast lock clean
+
+BIN := .venv/bin
+# What needs no database, and therefore takes seconds.
+FAST := $(wildcard tests/core tests/letters tests/house tests/fast)
+
+help:  ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup:  ## prepare this machine: .venv, packages, database server (again: nothing to do)
+	@tools/setup
+
+run: setup  ## see it work: a private database, a stand-in for Google, a sample job; Ctrl-C ends it
+	@$(BIN)/mailerd sandbox --demo examples/welcome.json
+
+test: setup  ## run the whole test suite
+	@$(BIN)/pytest
+
+check: lint test  ## everything that must hold: format, lint, types, layers, tests
+
+lint: setup  ## the part of check that runs no test
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fast: setup  ## the tests that need no database, in seconds
+	@$(BIN)/pytest -q $(FAST)
+
+lock: setup  ## write requirements.lock anew from pyproject.toml (UPGRADE=1: with the newest releases)
+	@tools/lock
+
+clean:  ## remove what the commands above have made, the demonstration's data included
+	rm -rf .venv .sandbox .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,285 @@
+"""The demonstration: what it shows is true, what it prints works, and however it ends it leaves no process."""
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+WELCOME = ROOT / "examples" / "welcome.json"
+FAKE = Path(__file__).with_name("fake_mailerd.py")
+PATIENCE_S = 60.0
+
+RUN = """
+import sys
+from pathlib import Path
+from mailerd.sandbox.demo import Options, run
+demo, fake, *then_exit = sys.argv[1:]
+sys.exit(run(Options(
+    demo=Path(demo) if demo else None,
+    then_exit=bool(then_exit),
+    latency_s=0.0,
+    program=(sys.executable, fake),
+)))
+"""
+
+
+class Sandbox:
+    """`mailerd sandbox` in a process of its own, in an empty folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.process: subprocess.Popen[str] | None = None
+        self.said = ""
+
+    def start(self, *, demo: Path | None = WELCOME, then_exit: bool = False, trouble: str = "") -> None:
+        (self.folder / "trouble").write_text(trouble)
+        words = [str(demo or ""), str(FAKE), *(["exit"] if then_exit else [])]
+        self.said = ""
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", RUN, *words],
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            env={**os.environ, "DATABASE_URL": "mysql://somebody@else.example/where"},
+        )
+
+    def until(self, text: str) -> None:
+        """Read what it says up to a line with that text."""
+        assert self.process is not None
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.said += line
+            if text in line:
+                return
+        raise AssertionError(f"{text!r} was never said:\n{self.said}")
+
+    def wait(self) -> int:
+        assert self.process is not None
+        self.said += self.process.communicate(timeout=PATIENCE_S)[0]
+        return self.process.returncode
+
+    def ends_with(self, number: signal.Signals) -> int:
+        assert self.process is not None
+        # A terminal sends its signals to the whole group.
+        if number in (signal.SIGINT, signal.SIGHUP):
+            os.killpg(self.process.pid, number)
+        else:
+            self.process.send_signal(number)
+        return self.wait()
+
+    def processes(self) -> list[str]:
+        """Every living process that has to do with this folder, itself excepted."""
+        return [line for line in commands() if str(self.folder) in line]
+
+
+@pytest.fixture
+def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
+    sandbox = Sandbox(tmp_path)
+    yield sandbox
+    if sandbox.process is not None and sandbox.process.poll() is None:
+        sandbox.process.kill()
+        sandbox.process.communicate()
+    assert eventually(lambda: not sandbox.processes()), sandbox.processes()
+
+
+def commands() -> Iterator[str]:
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            if entry.name.isdigit():
+                yield (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+
+
+def eventually(holds: Callable[[], bool]) -> bool:
+    end = time.monotonic() + PATIENCE_S
+    while not holds():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def job() -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads(WELCOME.read_text(encoding="utf-8"))
+    return loaded
+
+
+def test_the_sample_job_is_large_and_all_different() -> None:
+    recipients = job()["recipients"]
+    addresses = [recipient["email"] for recipient in recipients]
+    assert len(recipients) >= 200
+    assert len(set(addresses)) == len(addresses)
+    assert all(re.search(r"@example\.(com|org|net)$", address) for address in addresses)
+    assert sum(bool(re.search(r"[一-鿿]", recipient["name"])) for recipient in recipients) > 80
+    assert sum(bool(re.search(r"[À-žΑ-ω]", recipient["name"])) for recipient in recipients) > 80
+
+
+@pytest.mark.parametrize("file", ["welcome.json", "first-job.json"])
+def test_every_recipient_of_an_example_has_what_its_template_asks_for(file: str) -> None:
+    example = json.loads((WELCOME.with_name(file)).read_text(encoding="utf-8"))
+    asked = set(re.findall(r"{{ (\w+) }}", "".join(example["template"].values())))
+    for recipient in example["recipients"]:
+        assert asked <= set(example.get("variables", {})) | set(recipient["variables"])
+
+
+def test_the_demonstration_sends_the_whole_job_and_says_so(sandbox: Sandbox) -> None:
+    total = len(job()["recipients"])
+    sandbox.start(then_exit=True)
+    assert sandbox.wait() == 0, sandbox.said
+    assert "nothing leaves this machine" in sandbox.said
+    assert f"Sent {total} of {total} letters" in sandbox.said
+    assert f"The stand-in has {total}, none of them twice" in sandbox.said
+    assert "100 %" in sandbox.said
+    assert "With Google itself that takes 4 min 27 s" in sandbox.said
+    assert len(list((sandbox.folder / ".sandbox" / "outbox").glob("*.eml"))) == total
+
+
+def test_the_real_daemon_sends_the_whole_job_and_its_books_balance(tmp_path: Path) -> None:
+    words = ["sandbox", "--demo", str(WELCOME), "--exit", "--latency", "0"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "mailerd", *words], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    total = len(job()["recipients"])
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert f"Sent {total} of {total} letters" in ended.stdout
+    assert f"The stand-in has {total}, none of them twice" in ended.stdout
+    assert not ended.stderr
+
+
+def test_the_daemon_sees_the_sandbox_and_nothing_else(sandbox: Sandbox) -> None:
+    sandbox.start(then_exit=True)
+    sandbox.wait()
+    place = sandbox.folder / ".sandbox"
+    settings = tomllib.loads((place / "mailerd.toml").read_text(encoding="utf-8"))
+    assert settings["pace"] == {"units_per_minute": 0, "per_minute": 0, "per_day": 0}
+    assert settings["gmail"]["token_uri"].startswith("http://127.0.0.1:")
+    assert (place / "mailerd.log").read_text().startswith("DATABASE_URL None\n")
+    for secret in (place / "mailerd.toml", *(place / "credentials").iterdir()):
+        assert secret.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_it_stays_up_until_it_is_told_to_end_and_then_drains(sandbox: Sandbox, number: signal.Signals) -> None:
+    sandbox.start()
+    sandbox.until("Ctrl-C ends it all")
+    assert sandbox.ends_with(number) == 0
+    assert (sandbox.folder / ".sandbox" / "mailerd.log").read_text().endswith("drained\n")
+    assert "Traceback" not in sandbox.said
+
+
+def test_the_curl_line_is_a_whole_request(sandbox: Sandbox) -> None:
+    sandbox.start()
+    sandbox.until("curl -sS")
+    words = shlex.split(sandbox.said.splitlines()[-1])
+    assert words[:4] == ["curl", "-sS", "--noproxy", "*"]
+    headers = dict(words[at + 1].split(": ") for at, word in enumerate(words) if word == "-H")
+    body = Path(words[words.index("--data-binary") + 1].removeprefix("@")).read_bytes()
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    request = urllib.request.Request(words[-1], data=body, headers=headers)  # noqa: S310 # it was just printed to us
+    with direct.open(request, timeout=PATIENCE_S) as answer:
+        assert json.load(answer)["accepted"] == 2
+
+
+def test_a_second_start_works_and_shows_its_own_letters_alone(sandbox: Sandbox) -> None:
+    for _ in range(2):
+        sandbox.start(then_exit=True)
+        assert sandbox.wait() == 0, sandbox.said
+        assert len(list((sandbox.folder / ".sandbox" / "outbox").glob("*.eml"))) == len(job()["recipients"])
+
+
+@pytest.mark.parametrize("moment", ["nothing leaves", "stand-in", "sample job"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_an_end_in_the_middle_of_the_start_leaves_no_process(
+    sandbox: Sandbox, moment: str, number: signal.Signals
+) -> None:
+    sandbox.start()
+    sandbox.until(moment)
+    assert sandbox.ends_with(number) == (0 if number is signal.SIGTERM else -signal.SIGKILL)
+    assert eventually(lambda: not sandbox.processes())
+
+
+def test_a_start_right_after_kill_9_works(sandbox: Sandbox) -> None:
+    sandbox.start()
+    sandbox.until("sample job")
+    assert sandbox.ends_with(signal.SIGKILL) == -signal.SIGKILL
+    sandbox.start(then_exit=True)
+    assert sandbox.wait() == 0, sandbox.said
+
+
+def test_a_second_signal_does_not_wait_for_a_child_that_hangs(sandbox: Sandbox) -> None:
+    sandbox.start(trouble="deaf")
+    sandbox.until("stand-in")
+    assert eventually(lambda: any("migrate" in line for line in sandbox.processes()))
+    assert sandbox.ends_with(signal.SIGINT) == 0
+
+
+@pytest.mark.parametrize(
+    "trouble,shown",
+    [
+        ("migrate", "mailerd migrate ended with 1"),
+        ("start", "mailerd run has ended with 1"),
+        ("half-way", "mailerd run has ended with 3"),
+    ],
+)
+def test_a_child_that_fails_is_named_with_its_last_words(sandbox: Sandbox, trouble: str, shown: str) -> None:
+    sandbox.start(trouble=trouble)
+    assert sandbox.wait() == 1
+    assert shown in sandbox.said
+    assert "the dog ate it" in sandbox.said
+    assert "Traceback" not in sandbox.said
+
+
+def test_a_database_that_dies_ends_the_demonstration(sandbox: Sandbox) -> None:
+    sandbox.start()
+    sandbox.until("Ctrl-C ends it all")
+    (pid,) = [int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit() and is_server(p, sandbox.folder)]
+    os.kill(pid, signal.SIGKILL)
+    assert sandbox.wait() == 1
+    assert "the private database server has died" in sandbox.said
+
+
+def is_server(process: Path, folder: Path) -> bool:
+    with suppress(OSError):
+        return f"--datadir={folder}".encode() in (process / "cmdline").read_bytes()
+    return False
+
+
+def test_a_job_that_is_none_is_refused_in_a_sentence(sandbox: Sandbox) -> None:
+    broken = sandbox.folder / "job.json"
+    broken.write_text("{")
+    sandbox.start(demo=broken)
+    assert sandbox.wait() == 1
+    assert "is not JSON" in sandbox.said
+    assert "Traceback" not in sandbox.said
+
+
+def test_two_sandboxes_in_one_folder_are_refused(sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox.start()
+    sandbox.until("Ctrl-C ends it all")
+    second = Sandbox(tmp_path)
+    second.start()
+    assert second.wait() == 1
+    assert "another sandbox is using" in second.said
+
+
+def test_without_a_job_it_prints_how_to_point_a_daemon_at_it(sandbox: Sandbox) -> None:
+    sandbox.start(demo=None)
+    sandbox.until("Ctrl-C ends the sandbox")
+    config = sandbox.folder / ".sandbox" / "mailerd.toml"
+    assert f"run --config {config}" in sandbox.said
+    assert tomllib.loads(config.read_text(encoding="utf-8"))["pace"] == {}
+    assert sandbox.ends_with(signal.SIGINT) == 0
