@@ -170,11 +170,13 @@ class Jobs:
     async def _store(self, cursor: Cursor, job: NewJob) -> Stored:
         # Recipients first, the job next, its sender last: nobody sees an unfinished job, and the sender's row, which
         # every claim of that sender needs, is locked for the last moment only.
-        await cursor.execute("SELECT UTC_TIMESTAMP(6)")
-        now: datetime = (await cursor.fetchone())[0]
+        # Each step has its own bound: a frozen server must show soon, in a big job too.
+        async with asyncio.timeout(self._patience):
+            await cursor.execute("SELECT UTC_TIMESTAMP(6)")
+            now: datetime = (await cursor.fetchone())[0]
         due = now if job.send_at is None else max(now, job.send_at.astimezone(UTC).replace(tzinfo=None))
         for rows in _batches(job, due=due, now=now):
-            async with asyncio.timeout(self._patience):  # each step: a frozen server must show soon, in a big job too
+            async with asyncio.timeout(self._patience):
                 await cursor.executemany(_ADD_RECIPIENTS, rows)
         row = (
             job.id, job.sender_email, job.sender_name, job.reply_to, job.subject, job.html, job.text, job.variables,

@@ -133,7 +133,9 @@ async def test_absence_and_return_are_told_once_each_and_reminded_of_now_and_the
     await proxy.refuse()
     await proxy.reset_all()
     patient = [asyncio.create_task(far.insist(Failing(0), what="record")) for _ in range(3)]
+    start = time.monotonic()
     await heard.wait_for("database_still_away", times=2)
+    assert time.monotonic() - start >= 0.4
     assert far.away
     await proxy.heal()
     await asyncio.gather(*patient)
@@ -196,13 +198,24 @@ async def test_ask_never_repeats_what_is_in_doubt(proxy: Proxy, far: Database) -
     async def work(cursor: Cursor) -> None:
         nonlocal calls
         calls += 1
-        await cursor.execute("INSERT INTO t VALUES (1)")
+        await cursor.execute("INSERT INTO t VALUES (%s)", (calls,))
+        await fault(cursor)
+
+    async def lose_the_answer(_: Cursor) -> None:
         proxy.cut_after(0)
 
-    with pytest.raises(DatabaseError) as caught:
-        await far.ask(work, what="accept a job")
-    assert caught.value.in_doubt
-    assert calls == 1
+    async def be_interrupted_in_commit(cursor: Cursor) -> None:
+        async def commit() -> None:
+            await cursor.execute("SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = 1317, MESSAGE_TEXT = 'interrupted'")
+
+        cursor.connection.commit = commit
+
+    for number, fault in enumerate((lose_the_answer, be_interrupted_in_commit), start=1):
+        with pytest.raises(DatabaseError) as caught:
+            await far.ask(work, what="accept a job")
+        assert caught.value.in_doubt
+        assert calls == number
+        await query(far, "SELECT 1")  # it is here again
 
 
 async def test_insist_learns_of_a_doubt_and_the_work_is_done_once(proxy: Proxy, far: Database) -> None:

@@ -125,13 +125,15 @@ async def test_a_call_that_was_cut_off_is_killed_its_locks_are_free_and_its_conn
 
 
 async def test_a_cancelled_write_that_waited_for_a_lock_never_happens(pool: Pool) -> None:
-    let_go = asyncio.Event()
+    held, let_go = asyncio.Event(), asyncio.Event()
 
     async def hold(cursor: Cursor) -> None:
         await cursor.execute("UPDATE t SET v = 5 WHERE id = 1")
+        held.set()
         await let_go.wait()
 
     holder = asyncio.create_task(pool.transaction(hold, what="hold"))
+    await held.wait()
     ghost = asyncio.create_task(rows(pool, "UPDATE t SET v = 77 WHERE id = 1"))
     await until(pool, shows="UPDATE t SET v = 77")
     ghost.cancel()

@@ -258,6 +258,7 @@ async def test_a_commit_whose_answer_is_lost_is_in_doubt_and_goes_on(
         assert seconds < GRACE
         error, seconds = await failure(pool, stall)
         assert (type(error), error.phase, error.in_doubt) == (DatabaseAwayError, "commit", True)
+        assert not pool._kills  # a commit that may be under way shall come to its end
         assert seconds < BOUND + GRACE
         await proxy.heal()
         assert await other.transaction(read, what="read") == [1, 2]  # and so it was: nobody killed the commit
