@@ -20,7 +20,7 @@ class Addresses:
         self._good: set[str] = set()
 
     def check(self, given: str) -> str:
-        """The address without surrounding spaces and with its domain in lower case.
+        """The address without surrounding spaces and with its domain in lower case, in ASCII: as a header takes it.
 
         Raises:
             ValueError: it is not an address; the text says why.
@@ -37,14 +37,15 @@ class Addresses:
             if domain.isascii() and "xn--" not in domain and len(self._good) < _DOMAINS_AT_MOST:
                 self._good.add(domain)
                 return address
-        _validate(address)
-        return address
+        ascii_domain = _validate(address)
+        return f"{local}{at}{ascii_domain}"
 
 
-def _validate(address: str) -> None:
+def _validate(address: str) -> str:
+    """The domain as DNS and headers have it (RFC 5891)."""
     try:
         # Without SMTPUTF8: a mailbox name outside ASCII could not be written into a header.
-        validate_email(address, check_deliverability=False, allow_smtputf8=False)
+        return validate_email(address, check_deliverability=False, allow_smtputf8=False).ascii_domain
     except EmailNotValidError as error:
         raise ValueError(str(error)) from None
 

@@ -6,27 +6,24 @@ With `data` the directory stays, and the next start finds what the last one left
 
 from __future__ import annotations
 
-import fcntl
-import os
 import secrets
 import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Self
 
+from mailerd.sandbox import mariadb_files as files
 from mailerd.sandbox import mysqld
 from mailerd.sandbox.mysqld import ServerError
 from mailerd.sandbox.tied import launch
 
 __all__ = ["Server", "ServerError"]
 
-_PREFIX = "mailerd-db-"
 _PROTOCOL_10 = 0x0A  # the fifth byte of a greeting; an error packet has 0xff there (MySQL protocol, HandshakeV10)
 _STOP_LIMIT_S = 30.0
 _PORT_ATTEMPTS = 3
@@ -70,7 +67,7 @@ class Server:
         self.port = port
         self.password = secrets.token_hex(16)
         self._kept = data
-        self._cache = cache if cache is not None else _user_cache()
+        self._cache = cache if cache is not None else files.user_cache()
         self._durable = durable
         self._max_connections = max_connections
         self._extra = tuple(extra)
@@ -174,6 +171,7 @@ class Server:
             *program.command(data, durable=self._durable, max_connections=self._max_connections),
             f"--port={self.port}",
             f"--socket={place / 's'}",
+            f"--tmpdir={place}",  # of its own: see Program.initialise
             f"--pid-file={place / 'pid'}",
             f"--log-error={log}",
             f"--init-file={accounts}",
@@ -186,14 +184,13 @@ class Server:
     def _prepare(self, program: mysqld.Program) -> tuple[Path, Path]:
         """The folder for socket and accounts, and the data directory; both are found again on a restart."""
         if self._place is None:
-            _sweep()
-            self._place = Path(tempfile.mkdtemp(prefix=_PREFIX, dir="/tmp"))  # mode 0700; TMPDIR may be too long
-            self._locks.append(_mark(self._place))
+            self._place, mark = files.new_place()
+            self._locks.append(mark)
             if self._kept is None:
-                shutil.copytree(_template(program, self._cache), self._place / "data")
+                shutil.copytree(files.template(program, self._cache), self._place / "data")
             else:
-                self._locks.append(_only_one(self._kept))
-                _once(program, self._kept)
+                self._locks.append(files.only_one(self._kept))
+                files.once(program, self._kept)
         return self._place, self._kept if self._kept is not None else self._place / "data"
 
     def _log(self) -> Path | None:
@@ -224,67 +221,8 @@ class Server:
         self._alive().send_signal(number)
 
 
-def _user_cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mailerd"
-
-
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def _template(program: mysqld.Program, cache: Path) -> Path:
-    """The data directory to copy, made by whoever comes first; others wait for the lock."""
-    cache.mkdir(parents=True, exist_ok=True)
-    template = cache / f"mariadb-{mysqld.fingerprint(program)}"
-    with (cache / "mariadb.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        _once(program, template)
-    return template
-
-
-def _once(program: mysqld.Program, directory: Path) -> None:
-    """Make a data directory unless it is there; whoever calls holds a lock. It gets its name when it is whole.
-
-    Each attempt has a folder of its own: what made the last one may still be at it for a moment after a kill -9.
-    """
-    if not directory.exists():
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        for half in directory.parent.glob(f"{directory.name}.new-*"):
-            shutil.rmtree(half, ignore_errors=True)
-        half = Path(tempfile.mkdtemp(prefix=f"{directory.name}.new-", dir=directory.parent))
-        program.initialise(half.absolute())
-        half.rename(directory)
-
-
-def _only_one(data: Path) -> IO[str]:
-    """Hold the lock of a kept directory. Raises ServerError when another process has it."""
-    data.parent.mkdir(parents=True, exist_ok=True)
-    lock = data.with_name(data.name + ".lock").open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        raise ServerError(f"another sandbox is using {data}") from None
-    return lock
-
-
-def _mark(place: Path) -> IO[str]:
-    """Mark a folder as in use by a lock that the kernel drops when we die. It gets its name when it is held."""
-    lock = (place / "lock.new").open("w")
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    (place / "lock.new").rename(place / "lock")
-    return lock
-
-
-def _sweep() -> None:
-    """Remove the folders of throw-away servers whose process was killed before it could."""
-    for place in Path("/tmp").glob(f"{_PREFIX}*"):  # noqa: S108 # looked at only where it is our own
-        with suppress(FileNotFoundError):
-            if place.stat().st_uid != os.geteuid():
-                continue
-            with (place / "lock").open("r+") as lock, suppress(BlockingIOError):
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(place, ignore_errors=True)

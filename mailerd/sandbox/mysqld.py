@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,15 +62,19 @@ class Program:
             command = [install, "--no-defaults", "--skip-test-db", *_SMALL]
         else:
             command = [self.path, "--no-defaults", "--initialize-insecure"]
-        made = subprocess.run(
-            [*command, f"--datadir={directory}", *_as_root()],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_INITIALISE_LIMIT_S,
-            check=False,
-        )
+        # A starting MariaDB removes what looks like a temporary table of an earlier run from its temporary folder, so
+        # no two servers may share one.
+        with tempfile.TemporaryDirectory(prefix="mailerd-init-") as temporary:
+            made = subprocess.run(
+                [*command, f"--datadir={directory}", *_as_root()],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                env={**os.environ, "TMPDIR": temporary},
+                timeout=_INITIALISE_LIMIT_S,
+                check=False,
+            )
         if made.returncode != 0:
             raise ServerError(f"{command[0]} could not make {directory}:\n{(made.stdout + made.stderr)[-2000:]}")
 

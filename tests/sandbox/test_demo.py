@@ -91,9 +91,10 @@ class Sandbox:
 def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
     sandbox = Sandbox(tmp_path)
     yield sandbox
-    if sandbox.process is not None and sandbox.process.poll() is None:
+    if sandbox.process is not None and sandbox.process.stdout is not None:
         sandbox.process.kill()
-        sandbox.process.communicate()
+        sandbox.process.stdout.close()
+        sandbox.process.wait()
     assert eventually(lambda: not sandbox.processes()), sandbox.processes()
 
 

@@ -125,8 +125,10 @@ def test_options_of_the_caller_win() -> None:
         assert ask(server.url, "SELECT @@max_connections, @@max_allowed_packet") == [(17, 2 * 1024 * 1024)]
 
 
-def test_two_servers_live_side_by_side(server: Server) -> None:
+def test_two_servers_live_side_by_side_and_share_no_folder(server: Server) -> None:
     with Server(cache=CACHE) as other:
+        folders = "SELECT @@datadir, @@tmpdir, @@socket, @@pid_file"
+        assert not set(ask(server.url, folders)[0]) & set(ask(other.url, folders)[0])
         assert other.port != server.port
         ask(other.url, "CREATE TABLE only_here (a INT)")
         assert ask(server.url, "SHOW TABLES") == []
