@@ -13,6 +13,7 @@ from mailerd.config import Settings
 from mailerd.core.decisions import Policy
 from mailerd.core.pace import Allowance
 from mailerd.dispatch.hand import Hand
+from mailerd.dispatch.holds import Holds
 from mailerd.dispatch.path import Path
 from mailerd.dispatch.progress import Progress
 from mailerd.dispatch.reach import Reach
@@ -27,18 +28,26 @@ from mailerd.events.speech import Tell
 from mailerd.events.store import StoreEvents
 from mailerd.gmail import Gmail
 from mailerd.intake import Address, Intake
+from mailerd.intake.forecast import Foresight
+from mailerd.pace import Paced
 from mailerd.rescue.looking import Looking
 from mailerd.rescue.orphans import Orphans
 from mailerd.rescue.rescue import Rescue
 from mailerd.store.claims import Claims
 from mailerd.store.daemons import Daemons
 from mailerd.store.database import Database
+from mailerd.store.ledger import Permits, Terms
 from mailerd.store.migrate import migrate
+from mailerd.store.outlook import Outlooks
 from mailerd.store.records import Records
 from mailerd.store.rescues import Rescues
 
 _BEAT_EVERY: Final = 10.0
 """Seconds between two entries in the register of daemons."""
+_LOOK_PATIENCE: Final = timedelta(seconds=30)
+"""How long a look waits for units of its sender's pace; an hour's pause is not waited for, the look comes again."""
+_DELETION_PATIENCE: Final = timedelta(seconds=5)
+"""The same for the draft of a failed letter, whose permit is held meanwhile; what stays is an orphan."""
 _ASK_AGAIN: Final = 2.0
 """Seconds between two looks for a database that was away at start."""
 
@@ -145,20 +154,24 @@ def build(settings: Settings, tell: Tell) -> Daemon:
     rescues = Rescues(database, daemon_id, policy.in_flight, look_lease=lease, max_attempts=policy.max_attempts)
     hand, progress = Hand(rescues, lease=lease, clock=clock, events=events), Progress()
     reach = Reach(clock=clock, events=events)
+    terms = terms_of(settings)
+    permits = Permits(database, terms)
     path = Path(
-        google=gmail,
+        google=Paced(gmail, permits, _DELETION_PATIENCE, clock),
         recorder=recorder,
         workshop=Workshop(database, clock=clock),
         hand=hand,
         reach=reach,
+        holds=Holds(clock=clock, events=events),
         progress=progress,
         policy=policy,
         request_timeout=settings.gmail.request_timeout,
         clock=clock,
         events=events,
     )
+    foresight = Foresight(Outlooks(database, terms, settings.database.connect_timeout))
     runner = Runner(
-        claims=Claims(database, daemon_id, lease, _allowance(settings)),
+        claims=Claims.on(terms, database, daemon_id, lease=lease),
         counts=records,
         path=path,
         hand=hand,
@@ -175,11 +188,18 @@ def build(settings: Settings, tell: Tell) -> Daemon:
         database=database,
         daemons=Daemons(database, daemon_id),
         gmail=gmail,
-        intake=_intake(settings, database, runner, tell),
+        intake=_intake(settings, database, runner, tell, foresight),
         recorder=recorder,
         hand=hand,
         runner=runner,
-        rescue=_rescue(settings, tell, rescues=rescues, gmail=gmail, recorder=recorder, runner=runner),
+        rescue=_rescue(
+            settings,
+            tell,
+            rescues=rescues,
+            google=Paced(gmail, permits, _LOOK_PATIENCE, clock),
+            recorder=recorder,
+            runner=runner,
+        ),
         progress=progress,
         events=events,
         store_events=store_events,
@@ -195,29 +215,40 @@ def _policy(settings: Settings) -> Policy:
     )
 
 
-def _allowance(settings: Settings) -> Allowance:
+def terms_of(settings: Settings) -> Terms:
+    """What senders may use unless they have their own."""
     pace = settings.pace
-    return Allowance(pace.units_per_minute, pace.per_minute, pace.per_day)
+    default = Allowance(
+        units_per_minute=pace.units_per_minute,
+        per_minute=pace.per_minute,
+        per_day=pace.per_day,
+        reserve=pace.reserve,
+        min_gap=pace.min_gap,
+        warm_up=pace.warm_up,
+        warm_up_growth=pace.warm_up_growth,
+    )
+    return Terms(default, pace.consumer_per_day, pace.project_units_per_minute)
 
 
-def _intake(settings: Settings, database: Database, runner: Runner, tell: Tell) -> Intake:
+def _intake(settings: Settings, database: Database, runner: Runner, tell: Tell, forecast: Foresight) -> Intake:
     return Intake(
         settings.intake,
         database=database,
         patience=settings.database.connect_timeout,
         bell=runner,
         events=IntakeEvents(tell),
+        forecast=forecast,
     )
 
 
 def _rescue(
-    settings: Settings, tell: Tell, *, rescues: Rescues, gmail: Gmail, recorder: Recorder, runner: Runner
+    settings: Settings, tell: Tell, *, rescues: Rescues, google: Paced, recorder: Recorder, runner: Runner
 ) -> Rescue:
     events = RescueEvents(tell)
     return Rescue(
         rows=rescues,
-        looking=Looking(gmail),
-        orphans=Orphans(gmail, rescues, events),
+        looking=Looking(google),
+        orphans=Orphans(google, rescues, events),
         clock=SystemClock(),
         events=events,
         runner_events=RunnerEvents(tell),
