@@ -154,10 +154,8 @@ def build(settings: Settings, tell: Tell) -> Daemon:
     rescues = Rescues(database, daemon_id, policy.in_flight, look_lease=lease, max_attempts=policy.max_attempts)
     hand, progress = Hand(rescues, lease=lease, clock=clock, events=events), Progress()
     reach = Reach(clock=clock, events=events)
-    terms = terms_of(settings)
-    permits = Permits(database, terms)
     path = Path(
-        google=Paced(gmail, permits, _DELETION_PATIENCE, clock),
+        google=_paced(settings, database, gmail, patience=_DELETION_PATIENCE),
         recorder=recorder,
         workshop=Workshop(database, clock=clock),
         hand=hand,
@@ -169,9 +167,8 @@ def build(settings: Settings, tell: Tell) -> Daemon:
         clock=clock,
         events=events,
     )
-    foresight = Foresight(Outlooks(database, terms, settings.database.connect_timeout))
     runner = Runner(
-        claims=Claims.on(terms, database, daemon_id, lease=lease),
+        claims=Claims.on(terms_of(settings), database, daemon_id, lease=lease),
         counts=records,
         path=path,
         hand=hand,
@@ -188,18 +185,11 @@ def build(settings: Settings, tell: Tell) -> Daemon:
         database=database,
         daemons=Daemons(database, daemon_id),
         gmail=gmail,
-        intake=_intake(settings, database, runner, tell, foresight),
+        intake=_intake(settings, database, runner, tell),
         recorder=recorder,
         hand=hand,
         runner=runner,
-        rescue=_rescue(
-            settings,
-            tell,
-            rescues=rescues,
-            google=Paced(gmail, permits, _LOOK_PATIENCE, clock),
-            recorder=recorder,
-            runner=runner,
-        ),
+        rescue=_rescue(settings, tell, rescues=rescues, gmail=gmail, recorder=recorder, runner=runner),
         progress=progress,
         events=events,
         store_events=store_events,
@@ -230,21 +220,27 @@ def terms_of(settings: Settings) -> Terms:
     return Terms(default, pace.consumer_per_day, pace.project_units_per_minute)
 
 
-def _intake(settings: Settings, database: Database, runner: Runner, tell: Tell, forecast: Foresight) -> Intake:
+def _paced(settings: Settings, database: Database, gmail: Gmail, *, patience: timedelta) -> Paced:
+    return Paced(gmail, Permits(database, terms_of(settings)), patience, SystemClock())
+
+
+def _intake(settings: Settings, database: Database, runner: Runner, tell: Tell) -> Intake:
+    outlooks = Outlooks(database, terms_of(settings), settings.database.connect_timeout)
     return Intake(
         settings.intake,
         database=database,
         patience=settings.database.connect_timeout,
         bell=runner,
         events=IntakeEvents(tell),
-        forecast=forecast,
+        forecast=Foresight(outlooks),
     )
 
 
 def _rescue(
-    settings: Settings, tell: Tell, *, rescues: Rescues, google: Paced, recorder: Recorder, runner: Runner
+    settings: Settings, tell: Tell, *, rescues: Rescues, gmail: Gmail, recorder: Recorder, runner: Runner
 ) -> Rescue:
     events = RescueEvents(tell)
+    google = _paced(settings, rescues.database, gmail, patience=_LOOK_PATIENCE)
     return Rescue(
         rows=rescues,
         looking=Looking(google),

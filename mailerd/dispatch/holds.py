@@ -42,8 +42,11 @@ class Holds:
             told.until = now + seconds
             return
         self._told[sender] = _Told(pause.cause, told.since if told and again else now, now, now + seconds)
-        say = self._events.project_paused if pause.cause is Cause.PROJECT_LIMIT else self._events.sender_paused
-        say(sender=sender, seconds=seconds, cause=pause.cause.value, reason=pause.reason)
+        cause, reason = pause.cause.value, pause.reason
+        if pause.cause is Cause.PROJECT_LIMIT:
+            self._events.project_paused(sender=sender, seconds=seconds, cause=cause, reason=reason)
+        else:
+            self._events.sender_paused(sender=sender, seconds=seconds, cause=cause, reason=reason)
 
     def worked(self, sender: str) -> None:
         """A letter of this sender was sent."""

@@ -119,7 +119,7 @@ class RunnerEvents(Speech):
     @event(
         "critical",
         en="the Cloud project's quota is used up: {sender} and every other sender of the project are paused for "
-        "{seconds:.0f} s ({cause}): {reason}. Look into its quotas in the Cloud console; `mailerd senders resume` tries sooner",
+        "{seconds:.0f} s ({cause}): {reason}. Please look into its quotas in the Cloud console, or run `mailerd senders resume` to try sooner",
         zh="云项目配额已用尽：{sender} 及该项目的所有其他发件人暂停 {seconds:.0f} 秒（{cause}）：{reason}。"
         "请在云控制台查看配额；`mailerd senders resume` 可提前重试",
     )

@@ -94,9 +94,7 @@ class Claims:
     @classmethod
     def on(cls, terms: Terms, database: Database, daemon_id: str, *, lease: timedelta) -> "Claims":
         """Claims under these terms."""
-        return cls(
-            database, daemon_id, lease, terms.default, terms.consumer_per_day, terms.project_units_per_minute
-        )
+        return cls(database, daemon_id, lease, terms.default, terms.consumer_per_day, terms.project_units_per_minute)
 
     @property
     def terms(self) -> Terms:

@@ -225,7 +225,8 @@ class Shifted(Database):
         return await super().transaction(shifted, what=what, bound=bound, read_only=read_only)
 
 
-async def test_two_days_at_2000_a_day_by_the_databases_own_clock(database_url: str, database: Database) -> None:
+@pytest.mark.usefixtures("database")
+async def test_two_days_at_2000_a_day_by_the_databases_own_clock(database_url: str) -> None:
     """Jobs arrive all the time; two daemons claim; no 24 hours have more than 2,000 and 95 % of two days are used."""
     shifted = Shifted(DatabaseSettings(url=database_url), events=StoreEvents(Heard()))
     begin = shifted.at
