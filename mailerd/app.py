@@ -153,14 +153,14 @@ def build(settings: Settings, tell: Tell) -> Daemon:
     recorder = Recorder(records := Records(database, daemon_id), clock=clock, events=events)
     rescues = Rescues(database, daemon_id, policy.in_flight, look_lease=lease, max_attempts=policy.max_attempts)
     hand, progress = Hand(rescues, lease=lease, clock=clock, events=events), Progress()
-    reach = Reach(clock=clock, events=events)
+    reach, holds = Reach(clock=clock, events=events), Holds(clock=clock, events=events)
     path = Path(
         google=_paced(settings, database, gmail, patience=_DELETION_PATIENCE),
         recorder=recorder,
         workshop=Workshop(database, clock=clock),
         hand=hand,
         reach=reach,
-        holds=Holds(clock=clock, events=events),
+        holds=holds,
         progress=progress,
         policy=policy,
         request_timeout=settings.gmail.request_timeout,
