@@ -13,6 +13,7 @@ from mailerd.config import Settings
 from mailerd.core.decisions import Policy
 from mailerd.core.pace import Allowance
 from mailerd.dispatch.hand import Hand
+from mailerd.dispatch.holds import Holds
 from mailerd.dispatch.path import Path
 from mailerd.dispatch.progress import Progress
 from mailerd.dispatch.reach import Reach
@@ -27,18 +28,26 @@ from mailerd.events.speech import Tell
 from mailerd.events.store import StoreEvents
 from mailerd.gmail import Gmail
 from mailerd.intake import Address, Intake
+from mailerd.intake.forecast import Foresight
+from mailerd.pace import Paced
 from mailerd.rescue.looking import Looking
 from mailerd.rescue.orphans import Orphans
 from mailerd.rescue.rescue import Rescue
 from mailerd.store.claims import Claims
 from mailerd.store.daemons import Daemons
 from mailerd.store.database import Database
+from mailerd.store.ledger import Permits, Terms
 from mailerd.store.migrate import migrate
+from mailerd.store.outlook import Outlooks
 from mailerd.store.records import Records
 from mailerd.store.rescues import Rescues
 
 _BEAT_EVERY: Final = 10.0
 """Seconds between two entries in the register of daemons."""
+_LOOK_PATIENCE: Final = timedelta(seconds=30)
+"""How long a look waits for units of its sender's pace; an hour's pause is not waited for, the look comes again."""
+_DELETION_PATIENCE: Final = timedelta(seconds=5)
+"""The same for the draft of a failed letter, whose permit is held meanwhile; what stays is an orphan."""
 _ASK_AGAIN: Final = 2.0
 """Seconds between two looks for a database that was away at start."""
 
@@ -144,13 +153,14 @@ def build(settings: Settings, tell: Tell) -> Daemon:
     recorder = Recorder(records := Records(database, daemon_id), clock=clock, events=events)
     rescues = Rescues(database, daemon_id, policy.in_flight, look_lease=lease, max_attempts=policy.max_attempts)
     hand, progress = Hand(rescues, lease=lease, clock=clock, events=events), Progress()
-    reach = Reach(clock=clock, events=events)
+    reach, holds = Reach(clock=clock, events=events), Holds(clock=clock, events=events)
     path = Path(
-        google=gmail,
+        google=_paced(settings, database, gmail, patience=_DELETION_PATIENCE),
         recorder=recorder,
         workshop=Workshop(database, clock=clock),
         hand=hand,
         reach=reach,
+        holds=holds,
         progress=progress,
         policy=policy,
         request_timeout=settings.gmail.request_timeout,
@@ -158,7 +168,7 @@ def build(settings: Settings, tell: Tell) -> Daemon:
         events=events,
     )
     runner = Runner(
-        claims=Claims(database, daemon_id, lease, _allowance(settings)),
+        claims=Claims.on(terms_of(settings), database, daemon_id, lease=lease),
         counts=records,
         path=path,
         hand=hand,
@@ -195,18 +205,34 @@ def _policy(settings: Settings) -> Policy:
     )
 
 
-def _allowance(settings: Settings) -> Allowance:
+def terms_of(settings: Settings) -> Terms:
+    """What senders may use unless they have their own."""
     pace = settings.pace
-    return Allowance(pace.units_per_minute, pace.per_minute, pace.per_day)
+    default = Allowance(
+        units_per_minute=pace.units_per_minute,
+        per_minute=pace.per_minute,
+        per_day=pace.per_day,
+        reserve=pace.reserve,
+        min_gap=pace.min_gap,
+        warm_up=pace.warm_up,
+        warm_up_growth=pace.warm_up_growth,
+    )
+    return Terms(default, pace.consumer_per_day, pace.project_units_per_minute)
+
+
+def _paced(settings: Settings, database: Database, gmail: Gmail, *, patience: timedelta) -> Paced:
+    return Paced(gmail, Permits(database, terms_of(settings)), patience, SystemClock())
 
 
 def _intake(settings: Settings, database: Database, runner: Runner, tell: Tell) -> Intake:
+    outlooks = Outlooks(database, terms_of(settings), settings.database.connect_timeout)
     return Intake(
         settings.intake,
         database=database,
         patience=settings.database.connect_timeout,
         bell=runner,
         events=IntakeEvents(tell),
+        forecast=Foresight(outlooks),
     )
 
 
@@ -214,10 +240,11 @@ def _rescue(
     settings: Settings, tell: Tell, *, rescues: Rescues, gmail: Gmail, recorder: Recorder, runner: Runner
 ) -> Rescue:
     events = RescueEvents(tell)
+    google = _paced(settings, rescues.database, gmail, patience=_LOOK_PATIENCE)
     return Rescue(
         rows=rescues,
-        looking=Looking(gmail),
-        orphans=Orphans(gmail, rescues, events),
+        looking=Looking(google),
+        orphans=Orphans(google, rescues, events),
         clock=SystemClock(),
         events=events,
         runner_events=RunnerEvents(tell),

@@ -109,8 +109,30 @@ class PaceSettings(Section):
     per_minute: Limit = Field(0, description="letters per sender and minute, a further cap; 0 = no limit")
     per_day: Limit = Field(
         2000,
-        description="letters per sender in any 24 hours (Workspace 2000, consumer Gmail 500); 0 = no limit",
+        description="letters per sender in any 24 hours; 2000 is Google's limit for Workspace; 0 = no limit",
     )
+    consumer_per_day: Limit = Field(
+        500, description="the same for @gmail.com and @googlemail.com mailboxes; 0 = no limit"
+    )
+    reserve: Limit = Field(0, description="letters of the day that are left to the person who owns the mailbox")
+    min_gap: Annotated[float, Field(ge=0, le=86_400)] = Field(
+        0.0, description="seconds between two letters of a sender at least; up to half as much is added by chance"
+    )
+    warm_up: Limit = Field(
+        0, description="letters of a new sender's first day, fewer than per_day; 0 = no slow beginning"
+    )
+    warm_up_growth: Limit = Field(0, description="so many letters more on each day after the first")
+    project_units_per_minute: Limit = Field(
+        1_200_000, description="Google's quota units of all senders of one Cloud project together; 0 = no limit"
+    )
+
+    @model_validator(mode="after")
+    def _something_is_left(self) -> Self:
+        if self.per_day and self.reserve >= self.per_day:
+            raise ValueError(
+                f"pace.reserve ({self.reserve}) leaves nothing of pace.per_day ({self.per_day}): lower the reserve"
+            )
+        return self
 
 
 class RetrySettings(Section):

@@ -5,7 +5,7 @@ import sys
 import typer
 
 from mailerd import __version__
-from mailerd.cli import books, daemon, keys, sandbox
+from mailerd.cli import books, daemon, keys, sandbox, senders
 from mailerd.errors import ConfigurationError, MailerdError
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app = typer.Typer(
 app.command("run")(daemon.run)
 app.command("migrate")(daemon.migrate)
 app.add_typer(keys.app, name="keys")
+app.add_typer(senders.app, name="senders")
 app.command("audit")(books.audit)
 app.command("settle")(books.settle)
 app.command("sandbox")(sandbox.sandbox)

@@ -117,6 +117,22 @@ class RunnerEvents(Speech):
     def sender_paused(self, *, sender: str, seconds: float, cause: str, reason: str) -> None: ...
 
     @event(
+        "critical",
+        en="the Cloud project's quota is used up: {sender} and every other sender of the project are paused for "
+        "{seconds:.0f} s ({cause}): {reason}. Please look into its quotas in the Cloud console, or run `mailerd senders resume` to try sooner",
+        zh="云项目配额已用尽：{sender} 及该项目的所有其他发件人暂停 {seconds:.0f} 秒（{cause}）：{reason}。"
+        "请在云控制台查看配额；`mailerd senders resume` 可提前重试",
+    )
+    def project_paused(self, *, sender: str, seconds: float, cause: str, reason: str) -> None: ...
+
+    @event(
+        "info",
+        en="sender {sender} sends again, {seconds:.0f} s after it was paused ({cause})",
+        zh="发件人 {sender} 恢复发送，距暂停 {seconds:.0f} 秒（{cause}）",
+    )
+    def sender_resumed(self, *, sender: str, seconds: float, cause: str) -> None: ...
+
+    @event(
         "error",
         en="Google is out of reach, nothing is claimed for {seconds:.0f} s: {cause}",
         zh="无法连接 Google，{seconds:.0f} 秒内不领取邮件：{cause}",

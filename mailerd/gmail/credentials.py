@@ -16,6 +16,7 @@ from mailerd.core.replies import NoCredentials
 _LARGEST = 64 * 1024
 """Bytes that are read of a file; a longer one is cut off and so is no JSON."""
 _PREFIX = "mailerd."
+_PROJECT_AT_MOST = 190
 _SHAPE = re.compile(r"[^\s@/\\\x00-\x1f\x7f]+@[^\s@/\\\x00-\x1f\x7f]+")
 
 
@@ -29,6 +30,12 @@ class AuthorizedUser:
     scopes: tuple[str, ...] = ()
     """As the file names them; Google's own answer counts more."""
 
+    @property
+    def project(self) -> str:
+        """The Cloud project whose quota is used: its number, with which Google's client ids begin."""
+        number, _, _ = self.client_id.partition("-")
+        return number if number.isdecimal() else self.client_id[:_PROJECT_AT_MOST]
+
 
 @dataclass(frozen=True)
 class ServiceAccount:
@@ -37,6 +44,11 @@ class ServiceAccount:
     client_email: str
     private_key_id: str
     private_key: str = field(repr=False)
+
+    @property
+    def project(self) -> str:
+        """The Cloud project whose quota is used: its id, which stands in name@project.iam.gserviceaccount.com."""
+        return self.client_email.rpartition("@")[2].removesuffix(".iam.gserviceaccount.com")[:_PROJECT_AT_MOST]
 
 
 Credentials = AuthorizedUser | ServiceAccount

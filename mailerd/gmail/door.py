@@ -78,7 +78,7 @@ class Gmail:
         token = await account.token(deadline=self._deadline())
         if not isinstance(token, Token):
             return token
-        known = mailbox(sender.lower(), scopes=token.scopes)
+        known = mailbox(sender.lower(), scopes=token.scopes, project=account.project)
         if isinstance(known, Mailbox) and self._mailboxes.get(known.sender) != known:
             self._mailboxes[known.sender] = known
             scopes = " ".join(known.scopes) or "unknown"

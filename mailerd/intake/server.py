@@ -128,7 +128,7 @@ class Intake:
             events=self._events,
             clock=self._clock,
         )
-        reading = Reading(gate=self._gate, jobs=self._jobs)
+        reading = Reading(gate=self._gate, jobs=self._jobs, forecast=self._forecast)
         health = Health(lambda: check(self._database), within=self._patience, clock=self._clock)
         application = web.Application(middlewares=[around])
         routes = application.router
