@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,6 +12,7 @@ from mailerd.clock import SystemClock, new_id
 from mailerd.config import Settings
 from mailerd.core.decisions import Policy
 from mailerd.core.pace import Allowance
+from mailerd.core.replies import NoCredentials
 from mailerd.dispatch.hand import Hand
 from mailerd.dispatch.path import Path
 from mailerd.dispatch.progress import Progress
@@ -26,7 +27,7 @@ from mailerd.events.runner import RescueEvents, RunnerEvents
 from mailerd.events.speech import Tell
 from mailerd.events.store import StoreEvents
 from mailerd.gmail import Gmail
-from mailerd.intake import Address, Intake
+from mailerd.intake import Address, Intake, Refusal
 from mailerd.rescue.looking import Looking
 from mailerd.rescue.orphans import Orphans
 from mailerd.rescue.rescue import Rescue
@@ -134,6 +135,26 @@ async def _first(work: "asyncio.Task[None]", stop: asyncio.Event) -> bool:
     return work.done() and not stop.is_set()
 
 
+@dataclass(frozen=True)
+class Mailboxes:
+    """Which mailbox sends for an address, as far as files and settings say."""
+
+    gmail: Gmail
+    aliases: Mapping[str, str]
+
+    def mailbox_of(self, sender: str) -> str | Refusal:
+        """The mailbox; a file that cannot be used still counts: that is for the sender's pause to say, and passes."""
+        mailbox = self.aliases.get(sender, sender)
+        if not isinstance(self.gmail.file_of(mailbox), NoCredentials):
+            return mailbox
+        if mailbox != sender:
+            return Refusal(f"is an alias of {mailbox} (gmail.aliases), and that mailbox is not signed in here")
+        return Refusal(
+            "is no mailbox that is signed in here, nor an alias of one: sign it in (`mailerd auth login`), or name the "
+            "mailbox that it is an alias of in gmail.aliases"
+        )
+
+
 def build(settings: Settings, tell: Tell) -> Daemon:
     """Join the parts of one daemon."""
     clock = SystemClock()
@@ -205,6 +226,7 @@ def build(settings: Settings, tell: Tell) -> Daemon:
         patience=settings.database.connect_timeout,
         bell=runner,
         events=IntakeEvents(tell),
+        senders=Mailboxes(gmail, settings.gmail.aliases),
     )
     return Daemon(
         settings=settings,
