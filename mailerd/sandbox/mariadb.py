@@ -66,7 +66,7 @@ class Server:
     ) -> None:
         self.port = port
         self.password = secrets.token_hex(16)
-        self._kept = data
+        self._kept = data.absolute() if data is not None else None
         self._cache = cache if cache is not None else files.user_cache()
         self._durable = durable
         self._max_connections = max_connections

