@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,12 +16,15 @@ from mailerd.config import Settings
 from mailerd.doctor import database, files, google, machine
 from mailerd.doctor.finding import Finding, fail
 from mailerd.doctor.machine import Places
+from mailerd.doctor.threads import in_thread
 from mailerd.events.gmail import GmailEvents
 from mailerd.events.speech import Event
 from mailerd.events.store import StoreEvents
 
 WITHIN: Final = 20.0
 """Seconds for everything."""
+_CLOSE_WITHIN: Final = 0.5
+"""Seconds more for the loop to close; it would wait for a resolver that hangs."""
 EACH_WITHIN: Final = 16.0
 """Seconds for each part; they run side by side."""
 
@@ -75,15 +78,15 @@ class Bench:
         for name in ("configuration", "database", "mailboxes", "intake", "disk", "systemd"):
             self.ledger.parts[name] = None
         started = time.monotonic()
-        worker = threading.Thread(target=self._work, name="doctor", daemon=True)
+        examined = threading.Event()
+        worker = threading.Thread(target=lambda: asyncio.run(self._all(examined)), name="doctor", daemon=True)
         worker.start()
-        worker.join(self.within)
-        return self.ledger.findings(after=round(time.monotonic() - started, 1)), not worker.is_alive()
+        examined.wait(self.within)
+        found = self.ledger.findings(after=round(time.monotonic() - started, 1))
+        worker.join(_CLOSE_WITHIN)
+        return found, not worker.is_alive()
 
-    def _work(self) -> None:
-        asyncio.run(self._all())
-
-    async def _all(self) -> None:
+    async def _all(self, examined: threading.Event) -> None:
         known: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
         parts: dict[str, Coroutine[Any, Any, list[Finding]]] = {
             "configuration": in_thread(self._files),
@@ -98,6 +101,7 @@ class Bench:
         async with asyncio.TaskGroup() as tasks:
             for name, work in parts.items():
                 tasks.create_task(self._part(name, work), name=name)
+        examined.set()
 
     async def _part(self, name: str, work: Awaitable[list[Finding]]) -> None:
         try:
@@ -131,25 +135,3 @@ class Bench:
 
     def _folders(self) -> list[Path]:
         return [self.settings.gmail.credentials_dir.absolute(), self.places.kept, Path("/var/lib/mysql"), Path("/tmp")]  # noqa: S108 - only its room is asked for
-
-
-async def in_thread(work: Callable[[], list[Finding]]) -> list[Finding]:
-    """Do what may block, in a thread that nobody waits for at the end: asyncio's own are waited for."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[list[Finding]] = loop.create_future()
-
-    def tell(outcome: list[Finding] | Exception) -> None:
-        if not done.done():
-            done.set_exception(outcome) if isinstance(outcome, Exception) else done.set_result(outcome)
-
-    def run() -> None:
-        outcome: list[Finding] | Exception
-        try:
-            outcome = work()
-        except Exception as error:  # noqa: BLE001 - it is raised where it is waited for
-            outcome = error
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(tell, outcome)
-
-    threading.Thread(target=run, daemon=True).start()
-    return await done

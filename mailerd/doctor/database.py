@@ -99,10 +99,11 @@ def judge(known: Facts, settings: DatabaseSettings) -> Iterator[Finding]:
 
 
 def _version(variables: Mapping[str, str]) -> Finding:
-    said = f"{variables.get('version', '?')} ({variables.get('version_comment', '')})"
-    kind = "MariaDB" if "mariadb" in said.lower() else "MySQL"
+    said = variables.get("version", "?")
+    maker = f"{said} {variables.get('version_comment', '')}".lower()
+    kind = "MariaDB" if "mariadb" in maker else "MySQL"
     for other in _OTHERS:
-        if other.lower() in said.lower():
+        if other.lower() in maker:
             return fail(
                 "database: version",
                 f"{said}: {other} does not keep the locks of a claim",

@@ -159,7 +159,9 @@ def mode_of(box: Mailbox, *, verified: bool) -> Finding:
 
 def _unusable(owner: str, cause: str) -> Finding:
     """A file that cannot serve; its texts have their remedy behind the last semicolon."""
-    what, _, remedy = cause.rpartition("; ")
+    what, _, remedy = cause.removeprefix(f"{owner}: ").rpartition("; ")
+    if remedy.startswith("sign in again"):
+        remedy = f"mailerd auth login --sender {owner}"
     return fail(owner, what or cause, remedy=remedy if what else "mailerd auth list")
 
 

@@ -12,6 +12,7 @@ from typing import Final
 
 from mailerd.config import IntakeSettings
 from mailerd.doctor.finding import Finding, fail, good, warn
+from mailerd.doctor.threads import in_thread
 
 UNIT: Final = "mailerd.service"
 _ASK_WITHIN: Final = 2.0
@@ -36,12 +37,7 @@ async def port(settings: IntakeSettings) -> Finding:
     """Whether the intake can listen, or does already."""
     where, check = f"{settings.host}:{settings.port}", "intake: port"
     try:
-        # By numbers alone: a resolver that hangs would hang us.
-        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-        with socket.socket(family, socket.SOCK_STREAM) as trial:
-            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            trial.bind((settings.host, settings.port))
-            trial.listen(1)
+        await in_thread(lambda: _listen(settings.host, settings.port))  # a name's resolver may hang
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             return await _taken(settings.host, settings.port)
@@ -52,6 +48,15 @@ async def port(settings: IntakeSettings) -> Finding:
         )
         return fail(check, f"{where} cannot be listened on: {error.strerror or error}", remedy=remedy)
     return good(check, f"{where} is free")
+
+
+def _listen(host: str, number: int) -> None:
+    """Listen for a moment, as the intake would."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        trial.bind((host, number))
+        trial.listen(1)
 
 
 async def _taken(host: str, number: int) -> Finding:
