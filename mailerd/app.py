@@ -196,7 +196,7 @@ def build(settings: Settings, tell: Tell) -> Daemon:
         database=database,
         daemons=Daemons(database, daemon_id),
         gmail=gmail,
-        intake=_intake(settings, database, runner, tell),
+        intake=_intake(settings, tell, database=database, bell=runner, gmail=gmail),
         recorder=recorder,
         hand=hand,
         runner=runner,
@@ -221,12 +221,12 @@ def _allowance(settings: Settings) -> Allowance:
     return Allowance(pace.units_per_minute, pace.per_minute, pace.per_day)
 
 
-def _intake(settings: Settings, database: Database, runner: Runner, tell: Tell) -> Intake:
+def _intake(settings: Settings, tell: Tell, *, database: Database, bell: Runner, gmail: Gmail) -> Intake:
     return Intake(
         settings.intake,
         database=database,
         patience=settings.database.connect_timeout,
-        bell=runner,
+        bell=bell,
         events=IntakeEvents(tell),
         senders=Mailboxes(gmail, settings.gmail.aliases),
     )
