@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,6 +12,7 @@ from mailerd.clock import SystemClock, new_id
 from mailerd.config import Settings
 from mailerd.core.decisions import Policy
 from mailerd.core.pace import Allowance
+from mailerd.core.replies import NoCredentials
 from mailerd.dispatch.hand import Hand
 from mailerd.dispatch.holds import Holds
 from mailerd.dispatch.path import Path
@@ -27,7 +28,7 @@ from mailerd.events.runner import RescueEvents, RunnerEvents
 from mailerd.events.speech import Tell
 from mailerd.events.store import StoreEvents
 from mailerd.gmail import Gmail
-from mailerd.intake import Address, Intake
+from mailerd.intake import Address, Intake, Refusal
 from mailerd.intake.forecast import Foresight
 from mailerd.pace import Paced
 from mailerd.rescue.looking import Looking
@@ -143,6 +144,26 @@ async def _first(work: "asyncio.Task[None]", stop: asyncio.Event) -> bool:
     return work.done() and not stop.is_set()
 
 
+@dataclass(frozen=True)
+class Mailboxes:
+    """Which mailbox sends for an address, as far as files and settings say."""
+
+    gmail: Gmail
+    aliases: Mapping[str, str]
+
+    def mailbox_of(self, sender: str) -> str | Refusal:
+        """The mailbox; a file that cannot be used still counts: that is for the sender's pause to say, and passes."""
+        mailbox = self.aliases.get(sender, sender)
+        if not isinstance(self.gmail.file_of(mailbox), NoCredentials):
+            return mailbox
+        if mailbox != sender:
+            return Refusal(f"is an alias of {mailbox} (gmail.aliases), and that mailbox is not signed in here")
+        return Refusal(
+            "is no mailbox that is signed in here, nor an alias of one: sign it in (`mailerd auth login`), or name the "
+            "mailbox that it is an alias of in gmail.aliases"
+        )
+
+
 def build(settings: Settings, tell: Tell) -> Daemon:
     """Join the parts of one daemon."""
     clock, daemon_id, policy = SystemClock(), new_id(), _policy(settings)
@@ -185,7 +206,7 @@ def build(settings: Settings, tell: Tell) -> Daemon:
         database=database,
         daemons=Daemons(database, daemon_id),
         gmail=gmail,
-        intake=_intake(settings, database, runner, tell),
+        intake=_intake(settings, tell, database=database, bell=runner, gmail=gmail),
         recorder=recorder,
         hand=hand,
         runner=runner,
@@ -224,15 +245,16 @@ def _paced(settings: Settings, database: Database, gmail: Gmail, *, patience: ti
     return Paced(gmail, Permits(database, terms_of(settings)), patience, SystemClock())
 
 
-def _intake(settings: Settings, database: Database, runner: Runner, tell: Tell) -> Intake:
+def _intake(settings: Settings, tell: Tell, *, database: Database, bell: Runner, gmail: Gmail) -> Intake:
     outlooks = Outlooks(database, terms_of(settings), settings.database.connect_timeout)
     return Intake(
         settings.intake,
         database=database,
         patience=settings.database.connect_timeout,
-        bell=runner,
+        bell=bell,
         events=IntakeEvents(tell),
         forecast=Foresight(outlooks),
+        senders=Mailboxes(gmail, settings.gmail.aliases),
     )
 
 

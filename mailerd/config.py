@@ -1,5 +1,6 @@
 """Every setting, with its unit, default and bounds; loaded once, unknown keys refused, handed down by section."""
 
+import json
 import os
 import tomllib
 from collections.abc import Mapping
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from dotenv import dotenv_values
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from yarl import URL
@@ -19,10 +20,14 @@ Count = Annotated[int, Field(ge=1)]
 Limit = Annotated[int, Field(ge=0)]
 
 
-def _slash(url: str) -> str:
+def _web(url: str) -> str:
     if not url.startswith(("http://", "https://")):
         raise ValueError("must start with http:// or https://")
-    return url if url.endswith("/") else url + "/"
+    return url
+
+
+def _slash(url: str) -> str:
+    return _web(url) if url.endswith("/") else _web(url) + "/"
 
 
 def _mysql(url: str) -> str:
@@ -36,6 +41,26 @@ def _mysql(url: str) -> str:
     if not parts.path.strip("/") or not parts.user:
         raise ValueError("must name a user and a database: mysql://user:password@host:3306/mailerd")
     return url
+
+
+def _table(value: object) -> object:
+    """A table as the environment can write it: JSON."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value or "{}")
+    except ValueError as error:
+        raise ValueError(f'is not JSON like {{"alias@example.com": "me@example.com"}}: {error}') from None
+
+
+def _aliases(given: dict[str, str]) -> dict[str, str]:
+    known = {alias.strip().lower(): mailbox.strip().lower() for alias, mailbox in given.items()}
+    for alias, mailbox in known.items():
+        if "@" not in alias.strip("@") or "@" not in mailbox.strip("@"):
+            raise ValueError(f'"{alias}" = "{mailbox}": both must be e-mail addresses')
+        if mailbox in known:
+            raise ValueError(f'"{alias}" = "{mailbox}": that is an alias itself; name the mailbox that it belongs to')
+    return known
 
 
 class Section(BaseModel):
@@ -88,9 +113,15 @@ class GmailSettings(Section):
         "https://gmail.googleapis.com/", description="Google, or the sandbox"
     )
     token_uri: str = Field("https://oauth2.googleapis.com/token", description="where access tokens come from")
+    auth_uri: Annotated[str, AfterValidator(_web)] = Field(
+        "https://accounts.google.com/o/oauth2/v2/auth", description="where a person agrees, for `mailerd auth login`"
+    )
     request_timeout: Seconds = Field(30.0, description="seconds for one call to Google, connecting included")
     credentials_dir: Path = Field(
         Path("credentials"), description="one Google-standard JSON per mailbox or per @domain"
+    )
+    aliases: Annotated[dict[str, str], BeforeValidator(_table), AfterValidator(_aliases)] = Field(
+        {}, description='other addresses that a mailbox may send as: {"sales@example.com" = "me@example.com"}'
     )
 
     @property

@@ -5,7 +5,7 @@ import sys
 import typer
 
 from mailerd import __version__
-from mailerd.cli import books, daemon, keys, sandbox, senders
+from mailerd.cli import auth, books, check, daemon, keys, sandbox, senders
 from mailerd.errors import ConfigurationError, MailerdError
 
 app = typer.Typer(
@@ -20,6 +20,8 @@ app.command("run")(daemon.run)
 app.command("migrate")(daemon.migrate)
 app.add_typer(keys.app, name="keys")
 app.add_typer(senders.app, name="senders")
+app.add_typer(auth.app, name="auth")
+app.command("check")(check.check)
 app.command("audit")(books.audit)
 app.command("settle")(books.settle)
 app.command("sandbox")(sandbox.sandbox)

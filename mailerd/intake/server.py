@@ -19,6 +19,7 @@ from mailerd.intake.forecast import Forecast, LettersAhead
 from mailerd.intake.gate import Gate
 from mailerd.intake.health import Health
 from mailerd.intake.reading import Reading
+from mailerd.intake.senders import Senders
 from mailerd.store.database import Database
 from mailerd.store.jobs import Jobs
 from mailerd.store.keys import Keys
@@ -37,7 +38,8 @@ class Intake:
     """The HTTP part.
 
     `patience`: seconds that the database gets for one answer (database.connect_timeout). `grace`: seconds that requests
-    in hand get at a stop. `forecast` None means to tell the letters ahead and no more.
+    in hand get at a stop. `forecast` None means to tell the letters ahead and no more, `senders` None that every
+    address has a mailbox.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Intake:
         bell: Bell,
         events: IntakeEvents,
         forecast: Forecast | None = None,
+        senders: Senders | None = None,
         clock: Clock | None = None,
         grace: float = 10.0,
         body_within: float = BODY_WITHIN,
@@ -63,6 +66,7 @@ class Intake:
         self._bodies = Bodies(max_body=settings.max_body, within=body_within)
         self._jobs = Jobs(database, patience=patience)
         self._forecast = forecast or LettersAhead(self._jobs)
+        self._senders = senders
         self._gate = Gate(Keys(database, patience=patience), events=events, clock=self._clock)
 
     async def run(
@@ -127,6 +131,7 @@ class Intake:
             executor=executor,
             events=self._events,
             clock=self._clock,
+            senders=self._senders,
         )
         reading = Reading(gate=self._gate, jobs=self._jobs, forecast=self._forecast)
         health = Health(lambda: check(self._database), within=self._patience, clock=self._clock)

@@ -55,6 +55,8 @@ def _toml(value: object) -> str:
             return f"{value:_}"
         case int() | float():
             return str(value)
+        case {} if not value:
+            return "{}"
         case str() | Path():
             return json.dumps(str(value), ensure_ascii=False)
         case _:

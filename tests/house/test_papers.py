@@ -53,7 +53,7 @@ def test_every_mailerd_command_exists(paper: Paper) -> None:
     assert {command: why for command, why in wrong.items() if why} == {}
 
 
-@pytest.mark.parametrize("words", [["auth"], ["keys", "forge"], ["run", "--fast"], ["settle", "17", "--perhaps"]])
+@pytest.mark.parametrize("words", [["author"], ["keys", "forge"], ["run", "--fast"], ["settle", "17", "--perhaps"]])
 def test_a_command_that_does_not_exist_is_seen(words: list[str]) -> None:
     assert complaint(words)
 
