@@ -166,9 +166,8 @@ class Mailboxes:
 
 def build(settings: Settings, tell: Tell) -> Daemon:
     """Join the parts of one daemon."""
-    clock, daemon_id, policy = SystemClock(), new_id(), _policy(settings)
-    lease = timedelta(seconds=settings.runner.lease)
-    events, store_events = RunnerEvents(tell), StoreEvents(tell)
+    clock, daemon_id, events, store_events = SystemClock(), new_id(), RunnerEvents(tell), StoreEvents(tell)
+    policy, lease = _policy(settings), timedelta(seconds=settings.runner.lease)
     database = Database(settings.database, events=store_events)
     gmail = Gmail(settings.gmail, events=GmailEvents(tell), limit=settings.runner.concurrency + 5)
     recorder = Recorder(records := Records(database, daemon_id), clock=clock, events=events)
