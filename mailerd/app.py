@@ -154,8 +154,8 @@ class Mailboxes:
     def mailbox_of(self, sender: str) -> str | Refusal:
         """The mailbox; a file that cannot be used still counts: that is for the sender's pause to say, and passes."""
         mailbox = self.aliases.get(sender, sender)
-        if not isinstance(self.gmail.file_of(mailbox), NoCredentials):
-            return mailbox
+        if not isinstance(self.gmail.file_of(mailbox), NoCredentials) or not self.gmail.knows_anybody:
+            return mailbox  # where nobody is signed in yet, the job waits for its mailbox and the log says so
         if mailbox != sender:
             return Refusal(f"is an alias of {mailbox} (gmail.aliases), and that mailbox is not signed in here")
         return Refusal(
@@ -166,8 +166,8 @@ class Mailboxes:
 
 def build(settings: Settings, tell: Tell) -> Daemon:
     """Join the parts of one daemon."""
-    clock, daemon_id, events, store_events = SystemClock(), new_id(), RunnerEvents(tell), StoreEvents(tell)
-    policy, lease = _policy(settings), timedelta(seconds=settings.runner.lease)
+    clock, daemon_id, events, policy = SystemClock(), new_id(), RunnerEvents(tell), _policy(settings)
+    store_events, lease = StoreEvents(tell), timedelta(seconds=settings.runner.lease)
     database = Database(settings.database, events=store_events)
     gmail = Gmail(settings.gmail, events=GmailEvents(tell), limit=settings.runner.concurrency + 5)
     recorder = Recorder(records := Records(database, daemon_id), clock=clock, events=events)

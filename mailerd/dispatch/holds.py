@@ -48,9 +48,10 @@ class Holds:
         else:
             self._events.sender_paused(sender=sender, seconds=seconds, cause=cause, reason=reason)
 
-    def worked(self, sender: str) -> None:
-        """A letter of this sender was sent."""
-        if (told := self._told.pop(sender, None)) is not None:
+    def worked(self, sender: str, *, began: float) -> None:
+        """A letter of this sender was sent; one that had begun (monotonic seconds) before the pause ends none."""
+        if (told := self._told.get(sender)) is not None and began >= told.at:
+            del self._told[sender]
             self._events.sender_resumed(
                 sender=sender, seconds=self._clock.monotonic() - told.since, cause=told.cause.value
             )

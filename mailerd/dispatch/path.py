@@ -66,7 +66,7 @@ class Path:
 
     async def deliver(self, letter: Letter) -> None:
         """Bring one letter to a recorded outcome; whatever goes wrong with it stays with it."""
-        trip = _Trip(letter)
+        trip = _Trip(letter, began=self.clock.monotonic())
         try:
             await self._deliver(trip)
         except Exception as error:  # noqa: BLE001 - a bug met by one letter must not stop the others
@@ -170,7 +170,7 @@ class Path:
         if not await self.recorder.record(Outcome(letter, decision)):
             self._say_fenced_off(letter, decision.change.value)
             return
-        self._say(letter, decision)
+        self._say(trip, decision)
         if decision.change is Change.FAILED and letter.draft_id:
             try:
                 await self.google.delete_draft(letter.sender, draft_id=letter.draft_id)
@@ -200,12 +200,12 @@ class Path:
     def _say_fenced_off(self, letter: Letter, change: str) -> None:
         self.events.letter_fenced_off(job=letter.job_id, recipient=letter.id, to=letter.to_email, change=change)
 
-    def _say(self, letter: Letter, decision: Decision) -> None:
-        cause, say = decision.error or "", self.events
+    def _say(self, trip: "_Trip", decision: Decision) -> None:
+        letter, cause, say = trip.letter, decision.error or "", self.events
         match decision.change:
             case Change.SENT:
                 self.progress.sent += 1
-                self.holds.worked(letter.sender)
+                self.holds.worked(letter.sender, began=trip.began)
                 done, total = self.progress.step(letter.job_id)
                 say.letter_sent(
                     job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender,
@@ -241,6 +241,8 @@ class _Trip:
     """What is learnt on the way."""
 
     letter: Letter
+    began: float
+    """Monotonic seconds."""
     may_be_sent: bool = False
     fenced_off: bool = False
 

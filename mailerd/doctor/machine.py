@@ -159,7 +159,7 @@ def unit(shown: dict[str, str]) -> Finding:
 
 
 def journald(places: Places) -> Finding:
-    """Whether the journal takes what is said, and keeps it over a restart of the machine."""
+    """Whether the journal can be spoken to, and has a place to keep things over a restart of the machine."""
     check = "journald"
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as trial:
@@ -173,4 +173,4 @@ def journald(places: Places) -> Finding:
             "the journal is lost when the machine restarts",
             remedy=f"mkdir -p {places.kept} && systemctl restart systemd-journald",
         )
-    return good(check, "the journal takes entries and keeps them")
+    return good(check, f"its socket is there, and so is {places.kept} to keep what it gets (unless Storage=volatile)")

@@ -149,6 +149,11 @@ class Gmail:
         """The credential file that a sender has, unread; asks the disk and nobody else."""
         return self._folders.find(sender.lower())
 
+    @property
+    def knows_anybody(self) -> bool:
+        """Whether there is any credential file at all."""
+        return bool(self._folders.all())
+
     async def greet(self) -> answers.Answer | Unreachable | Lost:
         """Google's answer to a call without a token: a refusal, which shows that it is there, and its Date."""
         flight = Flight(Call.GET_PROFILE, sender="", method="GET", url=self._addresses.profile())

@@ -11,7 +11,7 @@ from typing import Any, Final
 from mailerd.core.claims import HandedOver, Outcome, Record
 from mailerd.core.decisions import Pause
 from mailerd.core.pace import concurrency
-from mailerd.core.states import Change, JobStatus, State, after
+from mailerd.core.states import OPEN, Change, JobStatus, State, after
 from mailerd.core.verdicts import Cause
 from mailerd.store.database import Database
 from mailerd.store.ledger import in_hand
@@ -85,6 +85,7 @@ SELECT j.id FROM jobs j FORCE INDEX (PRIMARY)
    AND NOT EXISTS (SELECT 1 FROM job_recipients r WHERE r.job_id = j.id AND r.status = 'waiting')
    AND NOT EXISTS (SELECT 1 FROM job_recipients r WHERE r.job_id = j.id AND r.status = 'sending')
    AND NOT EXISTS (SELECT 1 FROM job_recipients r WHERE r.job_id = j.id AND r.status = 'unsure')"""
+_LOCK_JOB: Final = "SELECT id FROM jobs FORCE INDEX (PRIMARY) WHERE id = %s FOR UPDATE"
 _COUNTS: Final = "SELECT status, COUNT(*) FROM job_recipients WHERE job_id = %s GROUP BY status"
 _FINISH: Final = """
 UPDATE jobs FORCE INDEX (PRIMARY) SET status = %s, finished_at = UTC_TIMESTAMP(6), turn_at = NULL
@@ -245,8 +246,11 @@ class Records:
         await cursor.execute(_FINISHED, (ids,))
         done = []
         for (job,) in await cursor.fetchall():
+            await cursor.execute(_LOCK_JOB, (job,))  # whoever opens a row again (a retry) waits, or was seen here
             await cursor.execute(_COUNTS, (job,))
             counts = dict(await cursor.fetchall())
+            if OPEN & counts.keys():
+                continue
             await cursor.execute(_FINISH, (JobStatus.COMPLETED.value, job, sum(counts.values())))
             if cursor.rowcount == 1:
                 await cursor.execute(_TOOK, (job,))

@@ -208,7 +208,7 @@ async def test_an_answer_with_a_foreign_state_is_refused_and_the_right_one_still
     assert (await browse(f"{back}?code=stolen&state=wrong"))[0] == 400
     assert (await browse(f"{back}?code=stolen"))[0] == 400
     assert (await browse(f"{back}?error=access_denied"))[0] == 400
-    assert (await browse(f"{back}?code=stolen&state={waiting.query['state']}&state=wrong"))[0] == 400
+    assert (await browse(f"{back}?code=stolen&state=wrong&state={waiting.query['state']}"))[0] == 400
     assert (await browse(f"{back}favicon.ico"))[0] == 404
     assert (await browse(waiting.url))[0] == 200
     code, said = await waiting.end()

@@ -22,9 +22,12 @@ async def test_a_pause_is_told_once_counted_each_time_and_its_end_is_told() -> N
     assert holds.counts == {("me", "token_refused"): 2 * REMIND_EVERY / 60}
     holds.paused("me", Pause(Cause.DAILY_LIMIT, "limit", timedelta(hours=1)))
     assert heard.of("sender_paused")[-1]["cause"] == "daily_limit"
-    holds.worked("you")
-    holds.worked("me")
-    holds.worked("me")
+    now = clock.monotonic()
+    holds.worked("me", began=now - 1)  # it was in hand already when the pause came
+    assert heard.of("sender_resumed") == []
+    holds.worked("you", began=now)
+    holds.worked("me", began=now)
+    holds.worked("me", began=now)
     assert [told["sender"] for told in heard.of("sender_resumed")] == ["me"]
 
 

@@ -305,9 +305,10 @@ async def test_a_dead_drive_costs_its_own_line_only(patient: Patient, monkeypatc
     monkeypatch.setattr(machine, "disks", lambda _: released.wait(30))
     found, _ = await asyncio.to_thread(Bench(patient.known, None, each_within=2.0).examine)
     released.set()
-    by = {each.check: each.level for each in found}
-    assert by["disk"] is Level.FAIL
-    assert by[ME] is Level.PASS
+    by = {each.check: each for each in found}
+    assert by["disk"].level is Level.FAIL
+    assert "no end after 2 s" in by["disk"].what
+    assert by[ME].level is Level.PASS
 
 
 async def test_a_bug_of_the_doctors_own_is_a_line_too(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ ALTER TABLE senders
   ADD KEY project (project);
 
 -- The ledger of a Cloud project's units: tat as on senders.
-CREATE TABLE projects (
+CREATE TABLE IF NOT EXISTS projects (
   name VARCHAR(190) NOT NULL PRIMARY KEY,
   tat DATETIME(6) NULL
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
