@@ -18,6 +18,7 @@ app = typer.Typer(
 )
 app.command("run")(daemon.run)
 app.command("migrate")(daemon.migrate)
+app.command("config")(daemon.config)
 app.add_typer(keys.app, name="keys")
 app.command("audit")(books.audit)
 app.command("settle")(books.settle)

@@ -19,7 +19,7 @@ SELECT email, tat, units_per_minute, per_minute, per_day, paused_until, pauses, 
  WHERE turn_at <= UTC_TIMESTAMP(6) ORDER BY turn_at, email LIMIT 1 FOR UPDATE SKIP LOCKED"""
 
 _JOB: Final = """
-SELECT id, type, total FROM jobs FORCE INDEX (turn)
+SELECT id, type, total, TIMESTAMPDIFF(MICROSECOND, send_at, UTC_TIMESTAMP(6)) FROM jobs FORCE INDEX (turn)
  WHERE sender_email = %s AND claimable = 1 AND turn_at <= UTC_TIMESTAMP(6)
  ORDER BY precedence, turn_at, id LIMIT 1 FOR UPDATE SKIP LOCKED"""
 
@@ -64,7 +64,7 @@ class _Turn:
     now: datetime
 
 
-@dataclass(frozen=True)
+@dataclass
 class Claims:
     """Takes letters for one daemon."""
 
@@ -72,6 +72,7 @@ class Claims:
     daemon_id: str
     lease: timedelta
     default: Allowance
+    """For senders that have no limits of their own; a reload may change it."""
     units: int = pace.DRAFT_PAIR_UNITS
 
     async def claim(self, want: int) -> Claim:
@@ -148,7 +149,7 @@ class Claims:
     async def _next_job(self, cursor: Cursor, sender: str) -> JobFound | None:
         await cursor.execute(_JOB, (sender,))
         row = await cursor.fetchone()
-        return JobFound(id=row[0], type=row[1], sender=sender, total=row[2]) if row else None
+        return JobFound(id=row[0], type=row[1], sender=sender, total=row[2], age=row[3] / 1e6) if row else None
 
     async def _take(self, cursor: Cursor, turn: _Turn, job: JobFound, token: str, share: int) -> list[Letter]:
         await cursor.execute(_ROWS, (job.id, State.WAITING.value, share))
