@@ -149,13 +149,6 @@ class RunnerEvents(Speech):
     def leases_not_renewed(self, *, letters: int, cause: str) -> None: ...
 
     @event(
-        "warning",
-        en="{records} records could not be written before their leases ended: {cause}; the rescue settles these letters",
-        zh="{records} 条记录未能在租约到期前写入：{cause}；这些邮件将由救援流程处理",
-    )
-    def records_given_up(self, *, records: int, cause: str) -> None: ...
-
-    @event(
         "info",
         en="draining: nothing more is claimed, {in_hand} letters in hand get {timeout:g} s",
         zh="正在收尾：不再领取邮件，处理中的 {in_hand} 封最多等待 {timeout:g} 秒",

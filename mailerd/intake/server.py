@@ -11,6 +11,7 @@ from aiohttp import web
 
 from mailerd.clock import Clock, SystemClock
 from mailerd.config import IntakeSettings
+from mailerd.errors import ListenError
 from mailerd.events.intake import IntakeEvents
 from mailerd.intake.accepting import Accepting, Bell
 from mailerd.intake.answers import Answering
@@ -107,7 +108,7 @@ class Intake:
             for sock in sockets:
                 await web.SockSite(runner, sock).start()
             if not sockets:
-                await web.TCPSite(runner, self._settings.host, self._settings.port).start()
+                await self._listen(runner)
             addresses = [(address[0], address[1]) for address in runner.addresses]
             self._events.intake_listening(where=", ".join(f"http://{host}:{port}" for host, port in addresses))
             yield addresses
@@ -119,6 +120,16 @@ class Intake:
             await runner.cleanup()
             executor.shutdown(wait=False, cancel_futures=True)
             self._events.intake_stopped()
+
+    async def _listen(self, runner: web.AppRunner) -> None:
+        host, port = self._settings.host, self._settings.port
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
+            raise ListenError(
+                f"the intake cannot listen on {host}:{port}: {error.strerror or error}; see who does with "
+                f"`ss -ltnp | grep :{port}`, or change intake.host and intake.port"
+            ) from error
 
     def _application(self, executor: ThreadPoolExecutor) -> web.Application:
         answering = Answering(events=self._events, clock=self._clock)

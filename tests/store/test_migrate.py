@@ -10,6 +10,7 @@ from typing import Any
 
 import pymysql
 import pytest
+from tests.support.eventually import eventually
 from yarl import URL
 
 from mailerd.config import DatabaseSettings
@@ -19,7 +20,6 @@ from mailerd.sandbox.mariadb import Server
 from mailerd.store import migrate as migrate_module
 from mailerd.store.database import Database
 from mailerd.store.migrate import Migration, check, migrate, migrations
-from tests.support.eventually import eventually
 from tests.support.heard import Heard
 from tests.support.rows import query
 

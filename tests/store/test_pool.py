@@ -8,6 +8,7 @@ from typing import Any
 
 import pymysql
 import pytest
+from tests.support.eventually import eventually
 from yarl import URL
 
 from mailerd.config import DatabaseSettings
@@ -16,7 +17,6 @@ from mailerd.events.store import StoreEvents
 from mailerd.sandbox.mariadb import Server
 from mailerd.store import pool as pool_module
 from mailerd.store.pool import Cursor, Pool
-from tests.support.eventually import eventually
 from tests.support.heard import Heard
 from tests.support.proxy import Proxy
 
