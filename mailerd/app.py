@@ -25,7 +25,7 @@ from mailerd.events.gmail import GmailEvents
 from mailerd.events.intake import IntakeEvents
 from mailerd.events.process import ProcessEvents
 from mailerd.events.runner import RescueEvents, RunnerEvents
-from mailerd.events.speech import Event, Tell
+from mailerd.events.speech import Event, Everybody, Tell
 from mailerd.events.store import StoreEvents
 from mailerd.gmail import Gmail
 from mailerd.intake import Address, Intake
@@ -56,6 +56,16 @@ _ASK_AGAIN: Final = 2.0
 
 
 @dataclass(frozen=True)
+class Service:
+    """What makes the daemon a service: systemd's wishes, the watch over its loops, and alarms."""
+
+    systemd: Systemd
+    watch: Watch
+    alarms: Alarms
+    events: ProcessEvents
+
+
+@dataclass(frozen=True)
 class Daemon:
     """Every part of one daemon, joined."""
 
@@ -71,52 +81,52 @@ class Daemon:
     progress: Progress
     events: RunnerEvents
     store_events: StoreEvents
-    watch: Watch
-    alarms: Alarms
+    service: Service
     pulses: Pulses
-    systemd: Systemd
     claims: Claims
-    process_events: ProcessEvents
 
     async def run(self, stop: asyncio.Event, *, started: Callable[[Sequence[Address]], None] | None = None) -> None:
         """Run until `stop`, then drain: claim nothing more, finish what is in hand, record it, leave.
 
         A bug in any part ends all of them and comes out as an ExceptionGroup: the process ends loudly.
         """
+
+        def listening(addresses: Sequence[Address]) -> None:
+            self.service.watch.listening()
+            if started is not None:
+                started(addresses)
+
         async with self.gmail, asyncio.TaskGroup() as parts:
-
-            def listening(addresses: Sequence[Address]) -> None:
-                self.watch.listening()
-                if started is not None:
-                    started(addresses)
-
-            sockets = self.systemd.sockets()
-            first = [
+            sockets = self.service.systemd.sockets()
+            others = [
                 parts.create_task(self.intake.run(sockets=sockets, started=listening), name="intake"),
-                parts.create_task(self.watch.watch_forever(), name="watch"),
-                parts.create_task(self.alarms.run(), name="alarms"),
+                parts.create_task(self.service.watch.watch_forever(), name="watch"),
+                parts.create_task(self.service.alarms.run(), name="alarms"),
             ]
             prepared = parts.create_task(self._prepare(), name="prepare the database")
             if await _first(prepared, stop):
-                self.watch.prepared()
-                others = [
-                    parts.create_task(self.recorder.run(), name="recorder"),
-                    parts.create_task(self.recorder.finish_forever(), name="finish jobs"),
-                    parts.create_task(self.hand.renew_forever(), name="renew leases"),
-                    parts.create_task(self.rescue.rescue_forever(), name="rescue"),
-                    parts.create_task(self.rescue.finish_forever(), name="find unfinished jobs"),
-                    parts.create_task(self.rescue.sweep_forever(), name="sweep orphan drafts"),
-                    parts.create_task(self._beat_forever(), name="beat"),
-                    parts.create_task(self.watch.survey_forever(), name="survey"),
-                ]
+                self.service.watch.prepared()
+                others += self._loops(parts)
                 await self._send_until(stop)
             else:
                 prepared.cancel()
-                others = []
-            for part in [*first, *others]:
+            for part in others:
                 part.cancel()
         await self.database.close()
         self.events.stopped(sent=self.progress.sent, failed=self.progress.failed)
+
+    def _loops(self, parts: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
+        """What runs beside the runner."""
+        return [
+            parts.create_task(self.recorder.run(), name="recorder"),
+            parts.create_task(self.recorder.finish_forever(), name="finish jobs"),
+            parts.create_task(self.hand.renew_forever(), name="renew leases"),
+            parts.create_task(self.rescue.rescue_forever(), name="rescue"),
+            parts.create_task(self.rescue.finish_forever(), name="find unfinished jobs"),
+            parts.create_task(self.rescue.sweep_forever(), name="sweep orphan drafts"),
+            parts.create_task(self._beat_forever(), name="beat"),
+            parts.create_task(self.service.watch.survey_forever(), name="survey"),
+        ]
 
     async def _send_until(self, stop: asyncio.Event) -> None:
         drain = self.settings.runner.drain_timeout
@@ -125,7 +135,7 @@ class Daemon:
                 claiming = letters.create_task(self.runner.run(letters), name="runner")
                 await stop.wait()
                 self.events.draining(in_hand=len(self.hand), timeout=drain)
-                self.watch.stopping(in_hand=len(self.hand), within=drain + _LEAVING)
+                self.service.watch.stopping(in_hand=len(self.hand), within=drain + _LEAVING)
                 bound.reschedule(asyncio.get_running_loop().time() + drain)
                 claiming.cancel()
         except TimeoutError:
@@ -149,13 +159,13 @@ class Daemon:
 
     def reload(self, read: Callable[[], Settings], configure_log: Callable[[LogSettings], None]) -> None:
         """Take up what may change while running: pace, log and alarms. A file that cannot be used changes nothing."""
-        self.watch.reloading()
+        self.service.watch.reloading()
         try:
             new = read()
-            self.alarms.configure(new.alerts)
+            self.service.alarms.configure(new.alerts)
         except ConfigurationError as error:
-            self.process_events.settings_refused(cause=str(error))
-            self.watch.reloaded("the settings could not be read again")
+            self.service.events.settings_refused(cause=str(error))
+            self.service.watch.reloaded("the settings could not be read again")
             return
         self.claims.default = _allowance(new)
         configure_log(new.log)
@@ -165,8 +175,8 @@ class Daemon:
             if getattr(new, name) != getattr(self.settings, name)
         ]
         what = "pace, log and alerts" + (f"; a restart is needed for {', '.join(later)}" if later else "")
-        self.process_events.settings_reloaded(file="the configuration", what=what)
-        self.watch.reloaded()
+        self.service.events.settings_reloaded(file="the configuration", what=what)
+        self.service.watch.reloaded()
 
     async def _beat_forever(self) -> None:
         pulse = self.pulses.of("beat")
@@ -190,53 +200,20 @@ async def _first(work: "asyncio.Task[None]", stop: asyncio.Event) -> bool:
     return work.done() and not stop.is_set()
 
 
-def _allowance(settings: Settings) -> Allowance:
-    pace = settings.pace
-    return Allowance(pace.units_per_minute, pace.per_minute, pace.per_day)
-
-
-class _Everybody:
-    """Hands every event to the log, the metrics and the alarms, so that they always agree."""
-
-    def __init__(self, *listeners: Tell) -> None:
-        self.listeners = list(listeners)
-
-    def __call__(self, event: Event, fields: Mapping[str, object], /) -> None:
-        for listener in self.listeners:
-            listener(event, fields)
-
-
 def build(settings: Settings, log: Tell, *, flush: Callable[[], None] = lambda: None) -> Daemon:
     """Join the parts of one daemon; `flush` pushes on what the log could not get rid of."""
-    metrics = Metrics()
-    tell = _Everybody(log, metrics.tell)
+    tell = Everybody(log, (metrics := Metrics()).tell)
     pulses = Pulses(limit=max(LIMIT, 2 * settings.database.statement_timeout))
-    systemd = Systemd()
-    clock = SystemClock()
-    daemon_id = new_id()
+    clock, daemon_id, policy = SystemClock(), new_id(), _policy(settings)
     lease = timedelta(seconds=settings.runner.lease)
-    policy = Policy(
-        max_attempts=settings.retry.max_attempts,
-        base=timedelta(seconds=settings.retry.base),
-        cap=timedelta(seconds=settings.retry.cap),
-        in_flight=timedelta(seconds=settings.gmail.in_flight),
-    )
     events, store_events = RunnerEvents(tell), StoreEvents(tell)
     database = Database(settings.database, events=store_events, meter=metrics)
     gmail = Gmail(settings.gmail, events=GmailEvents(tell), limit=settings.runner.concurrency + 5, meter=metrics)
-    records = Records(database, daemon_id)
-    rescues = Rescues(
-        database,
-        daemon_id,
-        in_flight=policy.in_flight,
-        look_lease=lease,
-        max_attempts=policy.max_attempts,
-    )
-    recorder = Recorder(records, clock=clock, events=events, pulses=pulses)
-    hand = Hand(rescues, lease=lease, clock=clock, events=events, pulses=pulses)
-    reach = Reach(clock=clock, events=events)
-    progress = Progress()
+    recorder = Recorder(records := Records(database, daemon_id), clock=clock, events=events, pulses=pulses)
+    rescues = Rescues(database, daemon_id, policy.in_flight, look_lease=lease, max_attempts=policy.max_attempts)
+    hand, progress = Hand(rescues, lease=lease, clock=clock, events=events, pulses=pulses), Progress()
     claims = Claims(database, daemon_id, lease, _allowance(settings))
+    reach = Reach(clock=clock, events=events)
     path = Path(
         google=gmail,
         recorder=recorder,
@@ -263,39 +240,69 @@ def build(settings: Settings, log: Tell, *, flush: Callable[[], None] = lambda: 
         concurrency=settings.runner.concurrency,
         pulses=pulses,
     )
-    rescue = Rescue(
-        rows=rescues,
-        looking=Looking(gmail),
-        orphans=Orphans(gmail, rescues, RescueEvents(tell)),
-        clock=clock,
-        events=RescueEvents(tell),
-        runner_events=events,
-        touch=recorder.touch,
-        ring=runner.ring,
-        every=min(5.0, settings.runner.lease / 4),
-        sweep_every=settings.runner.sweep_interval,
+    service = _service(settings, tell, metrics=metrics, pulses=pulses, database=database, claims=claims, flush=flush)
+    return Daemon(
+        settings=settings,
+        database=database,
+        daemons=Daemons(database, daemon_id),
+        gmail=gmail,
+        intake=_intake(settings, database, runner, tell, page=_page(settings, metrics, database, hand)),
+        recorder=recorder,
+        hand=hand,
+        runner=runner,
+        rescue=_rescue(settings, tell, rescues=rescues, gmail=gmail, recorder=recorder, runner=runner, pulses=pulses),
+        progress=progress,
+        events=events,
+        store_events=store_events,
+        service=service,
         pulses=pulses,
+        claims=claims,
     )
-    process_events = ProcessEvents(tell)
+
+
+def _policy(settings: Settings) -> Policy:
+    return Policy(
+        max_attempts=settings.retry.max_attempts,
+        base=timedelta(seconds=settings.retry.base),
+        cap=timedelta(seconds=settings.retry.cap),
+        in_flight=timedelta(seconds=settings.gmail.in_flight),
+    )
+
+
+def _allowance(settings: Settings) -> Allowance:
+    pace = settings.pace
+    return Allowance(pace.units_per_minute, pace.per_minute, pace.per_day)
+
+
+def _service(
+    settings: Settings,
+    tell: Everybody,
+    *,
+    metrics: Metrics,
+    pulses: Pulses,
+    database: Database,
+    claims: Claims,
+    flush: Callable[[], None],
+) -> Service:
+    systemd, events = Systemd(), ProcessEvents(tell)
     watch = Watch(
         systemd=systemd,
         pulses=pulses,
-        guard=Guard(events=process_events, bound=systemd.watchdog / 3 or _BLOCKED),
-        events=process_events,
+        guard=Guard(events=events, bound=systemd.watchdog / 3 or _BLOCKED),
+        events=events,
         meter=metrics,
         look=lambda: Surveys(database, claims.default).look(),
         away=lambda: database.away,
         flush=flush,
     )
     alarms = Alarms(
-        settings.alerts,
-        survey=lambda: watch.survey,
-        away=lambda: database.away,
-        events=process_events,
-        pulses=pulses,
+        settings.alerts, survey=lambda: watch.survey, away=lambda: database.away, events=events, pulses=pulses
     )
     tell.listeners.append(alarms.tell)
+    return Service(systemd=systemd, watch=watch, alarms=alarms, events=events)
 
+
+def _page(settings: Settings, metrics: Metrics, database: Database, hand: Hand) -> Callable[[], bytes]:
     def page() -> bytes:
         metrics.standing(
             in_hand=len(hand),
@@ -305,7 +312,11 @@ def build(settings: Settings, log: Tell, *, flush: Callable[[], None] = lambda: 
         )
         return metrics.page()
 
-    intake = Intake(
+    return page
+
+
+def _intake(settings: Settings, database: Database, runner: Runner, tell: Tell, *, page: Callable[[], bytes]) -> Intake:
+    return Intake(
         settings.intake,
         database=database,
         patience=settings.database.connect_timeout,
@@ -313,25 +324,31 @@ def build(settings: Settings, log: Tell, *, flush: Callable[[], None] = lambda: 
         events=IntakeEvents(tell),
         page=page,
     )
-    return Daemon(
-        settings=settings,
-        database=database,
-        daemons=Daemons(database, daemon_id),
-        gmail=gmail,
-        intake=intake,
-        recorder=recorder,
-        hand=hand,
-        runner=runner,
-        rescue=rescue,
-        progress=progress,
+
+
+def _rescue(
+    settings: Settings,
+    tell: Tell,
+    *,
+    rescues: Rescues,
+    gmail: Gmail,
+    recorder: Recorder,
+    runner: Runner,
+    pulses: Pulses,
+) -> Rescue:
+    events = RescueEvents(tell)
+    return Rescue(
+        rows=rescues,
+        looking=Looking(gmail),
+        orphans=Orphans(gmail, rescues, events),
+        clock=SystemClock(),
         events=events,
-        store_events=store_events,
-        watch=watch,
-        alarms=alarms,
+        runner_events=RunnerEvents(tell),
+        touch=recorder.touch,
+        ring=runner.ring,
+        every=min(5.0, settings.runner.lease / 4),
+        sweep_every=settings.runner.sweep_interval,
         pulses=pulses,
-        systemd=systemd,
-        claims=claims,
-        process_events=process_events,
     )
 
 

@@ -105,10 +105,10 @@ class RunnerEvents(Speech):
 
     @event(
         "critical",
-        en="job {job}: {to} (recipient {recipient}): an unforeseen error, this letter only is failed: {error!r}",
-        zh="任务 {job}：{to}（收件人 {recipient}）：发生意外错误，仅此封邮件失败：{error!r}",
+        en="job {job}: {to} (recipient {recipient}): an unforeseen error, {fate}; please report the stack: {error!r}",
+        zh="任务 {job}：{to}（收件人 {recipient}）：发生意外错误，{fate}；请报告堆栈信息：{error!r}",
     )
-    def letter_broke(self, *, job: str, recipient: int, to: str, error: BaseException) -> None: ...
+    def letter_broke(self, *, job: str, recipient: int, to: str, fate: str, error: BaseException) -> None: ...
 
     @event(
         "success",

@@ -37,6 +37,18 @@ class Tell(Protocol):
         """Take one event with its fields; a field named `error` that holds an exception is told with its stack."""
 
 
+class Everybody:
+    """Hands every event to the log, the metrics and the alarms, so that they always agree."""
+
+    def __init__(self, *listeners: Tell) -> None:
+        self.listeners = list(listeners)
+
+    def __call__(self, event: Event, fields: Mapping[str, object], /) -> None:
+        """Tell them all."""
+        for listener in self.listeners:
+            listener(event, fields)
+
+
 class Speech:
     """The base of every class of events."""
 

@@ -8,7 +8,6 @@ from typing import Any
 import pymysql
 import pytest
 from pymysql.err import MySQLError
-from tests.support.eventually import eventually
 
 from mailerd.config import DatabaseSettings
 from mailerd.errors import DatabaseAwayError, DatabaseError
@@ -16,6 +15,7 @@ from mailerd.events.store import StoreEvents
 from mailerd.sandbox.mariadb import Server
 from mailerd.store import errnos
 from mailerd.store.pool import Cursor, Pool
+from tests.support.eventually import eventually
 from tests.support.heard import Heard
 
 # The table of facts, written out again: number -> (again?, is the database away?, is the connection kept?).

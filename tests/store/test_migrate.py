@@ -10,7 +10,6 @@ from typing import Any
 
 import pymysql
 import pytest
-from tests.support.eventually import eventually
 from yarl import URL
 
 from mailerd.config import DatabaseSettings
@@ -20,6 +19,7 @@ from mailerd.sandbox.mariadb import Server
 from mailerd.store import migrate as migrate_module
 from mailerd.store.database import Database
 from mailerd.store.migrate import Migration, check, migrate, migrations
+from tests.support.eventually import eventually
 from tests.support.heard import Heard
 from tests.support.rows import query
 

