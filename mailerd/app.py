@@ -215,17 +215,10 @@ def build(settings: Settings, log: Tell, *, flush: Callable[[], None] = lambda: 
     claims = Claims(database, daemon_id, lease, _allowance(settings))
     reach = Reach(clock=clock, events=events)
     path = Path(
-        google=gmail,
-        recorder=recorder,
-        workshop=Workshop(database, clock=clock),
-        hand=hand,
-        reach=reach,
-        progress=progress,
-        policy=policy,
-        request_timeout=settings.gmail.request_timeout,
-        clock=clock,
-        events=events,
-    )
+        google=gmail, recorder=recorder, workshop=Workshop(database, clock=clock),
+        hand=hand, reach=reach, progress=progress, policy=policy,
+        request_timeout=settings.gmail.request_timeout, clock=clock, events=events,
+    )  # fmt: skip
     runner = Runner(
         claims=claims,
         counts=records,

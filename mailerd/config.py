@@ -142,8 +142,8 @@ class LogSettings(Section):
 class AlertSettings(Section):
     """`[alerts]`: messages to people, without Prometheus. With neither urls nor webhook, none are sent."""
 
-    urls: tuple[str, ...] = Field(
-        (), repr=False, description="where to, as apprise writes it: slack://…, mailto://…; needs mailerd[alerts]"
+    urls: list[str] = Field(
+        [], repr=False, description="where to, as apprise writes it: slack://…, mailto://…; needs mailerd[alerts]"
     )
     webhook: Annotated[str, AfterValidator(_http)] = Field(
         "", repr=False, description="an address that gets each alarm as JSON by POST; empty = none"

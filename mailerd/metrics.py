@@ -120,7 +120,7 @@ class Metrics:
         self._pool = Gauge("mailerd_database_pool_size", "Connections at most.", registry=registry)
 
     def _of_process(self, registry: CollectorRegistry) -> None:
-        self._events = Counter("mailerd_events", "Events of the log.", ["event", "level"], registry=registry)
+        self._told = Counter("mailerd_events", "Events of the log.", ["event", "level"], registry=registry)
         self._lost = Counter("mailerd_log_records_lost", "Records that journald did not take.", registry=registry)
         self._in_hand = Gauge("mailerd_letters_in_hand", "Letters that are being sent.", registry=registry)
         self._lag = Histogram(
@@ -132,7 +132,7 @@ class Metrics:
 
     def tell(self, event: Event, fields: Mapping[str, object], /) -> None:
         """Count what the log is told."""
-        self._events.labels(event.name, event.level).inc()
+        self._told.labels(event.name, event.level).inc()
         if outcome := _OUTCOMES.get(event.name):
             self._letter(outcome, fields)
         elif (count := self._counted.get(event.name)) is not None:

@@ -43,7 +43,7 @@ class _Trouble:
     since: float
     seen: float
     line: str
-    told: float = 0.0
+    told: float | None = None
 
 
 @dataclass
@@ -80,7 +80,7 @@ class Board:
         for name, trouble in list(self._firing.items()):
             if now - trouble.seen >= _SETTLED_AFTER:
                 del self._firing[name]
-                if trouble.told:
+                if trouble.told is not None:
                     self._resolved.append(f"resolved: {name}, after {now - trouble.since:.0f} s")
 
     def _look(self, survey: Survey, now: float) -> None:
@@ -118,7 +118,7 @@ class Board:
         due = [
             trouble
             for trouble in self._firing.values()
-            if not trouble.told or now - trouble.told >= self.settings.repeat
+            if trouble.told is None or now - trouble.told >= self.settings.repeat
         ]
         if not (due or self._resolved or self._notes):
             return None

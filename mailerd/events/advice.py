@@ -71,7 +71,7 @@ _EXPLAIN: Final = Cause(
 _SIGN_IN: Final = Cause(
     "the sign-in was revoked, or the password was changed (token_refused)",
     "授权已被撤销或密码已更改（token_refused）",
-    "mailerd auth login @MAILERD_SENDER@",
+    "a new credential file for @MAILERD_SENDER@ in /etc/mailerd/credentials",
 )
 _CREDENTIALS: Final = Cause(
     "the credential file is missing, unreadable or broken (no_credentials, client_refused)",
@@ -81,12 +81,12 @@ _CREDENTIALS: Final = Cause(
 _QUOTA: Final = Cause(
     "Google's daily limit for this mailbox is reached (daily_limit); mailerd goes on by itself",
     "该邮箱已达 Google 每日上限（daily_limit）；mailerd 会自行恢复",
-    "mailerd top; lower pace.per_day",
+    "mailerd top",
 )
 _SCOPE: Final = Cause(
     "the sign-in lacks a scope, or Gmail is off for this mailbox (scope_missing, mailbox_refused)",
     "授权缺少权限范围，或该邮箱未启用 Gmail（scope_missing、mailbox_refused）",
-    "mailerd auth login @MAILERD_SENDER@",
+    "a new credential file for @MAILERD_SENDER@ in /etc/mailerd/credentials",
 )
 
 ADVICE: Final[Mapping[str, Advice]] = {
@@ -193,7 +193,7 @@ ADVICE: Final[Mapping[str, Advice]] = {
                 "模板所需变量缺失，或其值导致模板失败",
                 "mailerd explain @MAILERD_RECIPIENT@",
             ),
-            Cause("passing trouble that lasted for all attempts", "暂时故障持续到尝试次数用尽", "raise retry.max_attempts; mailerd jobs show @MAILERD_JOB@"),
+            Cause("passing trouble that lasted for all attempts", "暂时故障持续到尝试次数用尽", "mailerd jobs show @MAILERD_JOB@"),
         ),
     ),
     "letter_deferred": Advice(
@@ -276,7 +276,7 @@ ADVICE: Final[Mapping[str, Advice]] = {
         (
             Cause("a mistake in the configuration", "配置有误", "mailerd config --config /etc/mailerd/mailerd.toml"),
             Cause("the port is taken by another program", "端口被其他程序占用", "ss -ltnp | grep :5000"),
-            Cause("the schema is newer than this version", "数据库结构比此版本新", "mailerd version; mailerd migrate"),
+            Cause("the schema is newer than this version", "数据库结构比此版本新", "mailerd version"),
             _PASSWORD,
         ),
     ),

@@ -58,6 +58,11 @@ class Journal:
         if self._native is not None:
             self._native.flush()
 
+    def close(self) -> None:
+        """The end: what journald does not take now is lost."""
+        if self._native is not None:
+            self._native.close()
+
     def _words(self, event: Event, fields: Mapping[str, object]) -> str:
         return (event.zh if self._chinese else event.en).format_map(fields)
 

@@ -187,12 +187,16 @@ def reload(server: Server) -> None:
     before = pid()
     configure(server, level="debug")
     show(sh("systemctl reload mailerd && echo reloaded"))
-    expect(until(lambda: "settings read again" in journal("-u mailerd -n 30")), "a good file is taken up")
+    expect(
+        until(lambda: "settings read again" in journal("MAILERD_EVENT=settings_reloaded")), "a good file is taken up"
+    )
     CONFIG.write_text(CONFIG.read_text() + "\n[pace]\nper_day = 'many'\n")
     show("systemctl reload with a bad file:", sh("systemctl reload mailerd; echo rc=$?", check=False))
     expect(active() == "active" and pid() == before, "the daemon lives on, the same process")
     show(sh(f"kill -HUP {before}"))
-    expect(until(lambda: "settings not read again" in journal("-u mailerd -n 30")), "a SIGHUP with a bad file is told")
+    expect(
+        until(lambda: "not read again" in journal("MAILERD_EVENT=settings_refused")), "a SIGHUP with a bad file is told"
+    )
     expect(active() == "active" and pid() == before, "and the daemon lives on")
     show("STATUS:", status())
     configure(server, level="info")
@@ -212,7 +216,7 @@ def catalogue(server: Server) -> None:
     answer = sh(f"curl -s -i -X POST -H 'X-API-Key: x' -d '{{}}' {URL}/api/jobs/send_template_emails")
     show(answer)
     expect(" 503 " in answer.splitlines()[0], "a POST is a 503")
-    expect(until(lambda: "database_unreachable" in journal("-u mailerd -n 20 -o verbose")), "the log says so")
+    expect(until(lambda: "database" in journal("MAILERD_EVENT=database_unreachable")), "the log says so")
     english = journal("MAILERD_EVENT=database_unreachable -n 1 -x")
     chinese = sh(
         "journalctl --no-pager MAILERD_EVENT=database_unreachable -n 1 -x",
@@ -269,7 +273,7 @@ def watchdog(key: str) -> None:
     told = journal("MAILERD_EVENT=loop_blocked -n 1 -o cat")
     show(told[:3000])
     expect("somebody_blocks_the_loop" in told, "the blocking line stands in the log")
-    log = journal("-u mailerd -n 80")
+    log = journal("-u mailerd -n 400")
     show(*[line for line in log.splitlines() if re.search(r"[Ww]atchdog|abort|signal|Fatal|restart", line)][:12])
     expect("Watchdog timeout" in log, "it was the watchdog")
     alert = journal("-t mailerd-alert -n 5")
@@ -310,7 +314,7 @@ def drain(key: str) -> None:
     began = time.monotonic()
     sh("systemctl stop mailerd.socket mailerd")
     show(f"stopped after {time.monotonic() - began:.1f} s", journal("-u mailerd -n 8 -o cat"))
-    log = journal("-u mailerd -n 100 -o cat")
+    log = journal("-u mailerd -n 400 -o cat")
     expect("draining: nothing more is claimed" in log and "cut off" not in log, "drained, nothing was cut off")
     expect("Deactivated successfully" in log, "and ended well")
 
@@ -323,7 +327,7 @@ def main() -> None:
          "--units-per-minute", "1000000000", "--project-units-per-minute", "1000000000", "--per-day", "1000000",
          "--concurrent-per-user", "1000"],
     )  # fmt: skip
-    with Server(cache=Path("/var/tmp/cache")) as server:
+    with Server(data=Path("/var/tmp/database")) as server:
         try:
             key = first_start(server)
             security()
