@@ -215,24 +215,14 @@ def build(settings: Settings, log: Tell, *, flush: Callable[[], None] = lambda: 
     claims = Claims(database, daemon_id, lease, _allowance(settings))
     reach = Reach(clock=clock, events=events)
     path = Path(
-        google=gmail, recorder=recorder, workshop=Workshop(database, clock=clock),
-        hand=hand, reach=reach, progress=progress, policy=policy,
-        request_timeout=settings.gmail.request_timeout, clock=clock, events=events,
+        google=gmail, recorder=recorder, workshop=Workshop(database, clock=clock), hand=hand, reach=reach,
+        progress=progress, policy=policy, request_timeout=settings.gmail.request_timeout, clock=clock, events=events,
     )  # fmt: skip
     runner = Runner(
-        claims=claims,
-        counts=records,
-        path=path,
-        hand=hand,
-        reach=reach,
-        progress=progress,
-        clock=clock,
-        events=events,
-        daemon_id=daemon_id,
-        poll_interval=settings.runner.poll_interval,
-        concurrency=settings.runner.concurrency,
+        claims=claims, counts=records, path=path, hand=hand, reach=reach, progress=progress, clock=clock, events=events,
+        daemon_id=daemon_id, poll_interval=settings.runner.poll_interval, concurrency=settings.runner.concurrency,
         pulses=pulses,
-    )
+    )  # fmt: skip
     service = _service(settings, tell, metrics=metrics, pulses=pulses, database=database, claims=claims, flush=flush)
     return Daemon(
         settings=settings,
