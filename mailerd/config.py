@@ -30,6 +30,12 @@ def _slash(url: str) -> str:
     return _web(url) if url.endswith("/") else _web(url) + "/"
 
 
+def _http(url: str) -> str:
+    if url and not url.startswith(("http://", "https://")):
+        raise ValueError("must start with http:// or https://")
+    return url
+
+
 def _mysql(url: str) -> str:
     try:
         parts = URL(url)
@@ -186,6 +192,24 @@ class LogSettings(Section):
     language: Literal["en", "zh"] = Field("en", description="the language of the log")
 
 
+class AlertSettings(Section):
+    """`[alerts]`: messages to people, without Prometheus. With neither urls nor webhook, none are sent."""
+
+    urls: list[str] = Field(
+        [], repr=False, description="where to, as apprise writes it: slack://…, mailto://…; needs mailerd[alerts]"
+    )
+    webhook: Annotated[str, AfterValidator(_http)] = Field(
+        "", repr=False, description="an address that gets each alarm as JSON by POST; empty = none"
+    )
+    database_away: Seconds = Field(60.0, description="seconds for which the database may be away")
+    unsure: Seconds = Field(900.0, description="seconds for which a letter may be unsure")
+    failure_rate: Annotated[float, Field(gt=0, le=1)] = Field(0.2, description="share of letters that may fail …")
+    failure_letters: Count = Field(20, description="… once there are so many …")
+    failure_window: Seconds = Field(600.0, description="… within so many seconds")
+    min_interval: Seconds = Field(60.0, description="seconds between two messages at least; what comes is grouped")
+    repeat: Seconds = Field(14_400.0, description="seconds after which a trouble that lasts is told again")
+
+
 class Settings(BaseSettings):
     """The whole configuration."""
 
@@ -198,6 +222,7 @@ class Settings(BaseSettings):
     pace: PaceSettings = PaceSettings()
     retry: RetrySettings = RetrySettings()
     log: LogSettings = LogSettings()
+    alerts: AlertSettings = AlertSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -11,8 +11,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from mailerd.app import opened, terms_of
-from mailerd.cli.common import ConfigOption, in_loop, quiet, settings
+from mailerd.app import terms_of
+from mailerd.cli.common import ConfigOption, in_loop, opened, quiet, settings
 from mailerd.core.pace import FOR_EVER
 from mailerd.errors import MailerdError
 from mailerd.intake.addresses import mailbox

@@ -49,6 +49,8 @@ class JobFound:
     type: str
     sender: str
     total: int
+    age: float = 0.0
+    """Seconds since it was accepted, or since its send_at."""
 
 
 @dataclass(frozen=True)

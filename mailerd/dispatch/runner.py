@@ -12,6 +12,7 @@ from mailerd.dispatch.progress import Progress
 from mailerd.dispatch.reach import Reach
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.runner import RunnerEvents
+from mailerd.pulse import Pulse, Pulses
 
 _CLAIM_AT_MOST: Final = 100
 """Letters of one claim."""
@@ -51,6 +52,7 @@ class Runner:
     daemon_id: str
     poll_interval: float
     concurrency: int
+    pulses: Pulses = field(default_factory=Pulses)
     _bell: asyncio.Event = field(default_factory=asyncio.Event)
     _polls: int = 0
     _idle: int = 0
@@ -75,14 +77,18 @@ class Runner:
                 poll_interval=self.poll_interval, concurrency=self.concurrency, daemon=self.daemon_id
             )
             permits = asyncio.Semaphore(self.concurrency)
+            pulse = self.pulses.of("runner")
             while True:
-                await self._turn(permits, letters)
+                await self._turn(permits, letters, pulse)
                 self._say_alive()
         finally:
+            self.pulses.end("runner")
             Runner._running = None
 
-    async def _turn(self, permits: asyncio.Semaphore, letters: asyncio.TaskGroup) -> None:
+    async def _turn(self, permits: asyncio.Semaphore, letters: asyncio.TaskGroup, pulse: Pulse) -> None:
+        pulse.waiting("a letter in hand to end", at_most=None)
         want = await self._permits(permits)
+        pulse.working("claiming")
         taken = 0
         try:
             self._bell.clear()
@@ -95,6 +101,7 @@ class Runner:
         finally:
             for _ in range(want - taken):
                 permits.release()
+        pulse.waiting("the bell or the next poll", at_most=self.poll_interval + _BACK_OFF[1])
         if claim is None:
             await self._wait(min(_BACK_OFF[1], _BACK_OFF[0] * 2 ** min(self._failures, 6)))
         elif taken < want:
@@ -131,7 +138,7 @@ class Runner:
     async def _meet(self, claim: Claim) -> None:
         for job in claim.jobs:
             if not self.progress.knows(job.id):
-                self.events.job_found(job=job.id, type=job.type, sender=job.sender, total=job.total)
+                self.events.job_found(job=job.id, type=job.type, sender=job.sender, total=job.total, age=job.age)
                 try:
                     settled = await self.counts.settled(job.id)
                 except DatabaseError as error:

@@ -35,7 +35,15 @@ class RunnerEvents(Speech):
         en="job {job} found: type {type}, sender {sender}, {total} recipients",
         zh="发现任务 {job}：类型 {type}，发件人 {sender}，共 {total} 位收件人",
     )
-    def job_found(self, *, job: str, type: str, sender: str, total: int) -> None: ...  # noqa: A002 - the table's word
+    def job_found(
+        self,
+        *,
+        job: str,
+        type: str,  # noqa: A002 - the table's word
+        sender: str,
+        total: int,
+        age: float,
+    ) -> None: ...
 
     @event("info", en="claimed {letters} letters of {jobs} jobs", zh="已领取 {jobs} 个任务的 {letters} 封邮件")
     def claimed(self, *, letters: int, jobs: int, token: str) -> None: ...

@@ -21,7 +21,7 @@ SELECT {COLUMNS} FROM senders FORCE INDEX (turn)
  WHERE turn_at <= UTC_TIMESTAMP(6) ORDER BY turn_at, email LIMIT 1 FOR UPDATE SKIP LOCKED"""
 
 _JOB: Final = """
-SELECT id, type, total FROM jobs FORCE INDEX (turn)
+SELECT id, type, total, TIMESTAMPDIFF(MICROSECOND, send_at, UTC_TIMESTAMP(6)) FROM jobs FORCE INDEX (turn)
  WHERE sender_email = %s AND claimable = 1 AND turn_at <= UTC_TIMESTAMP(6)
  ORDER BY precedence, turn_at, id LIMIT 1 FOR UPDATE SKIP LOCKED"""
 
@@ -78,7 +78,7 @@ class _Turn:
         return self.it.pause_cause is not None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Claims:
     """Takes letters for one daemon."""
 
@@ -86,10 +86,17 @@ class Claims:
     daemon_id: str
     lease: timedelta
     default: Allowance
+    """For senders that have no limits of their own; a reload may change it."""
     consumer_per_day: int | None = None
     """`per_day` of consumer mailboxes; None: the default's."""
     project_units_per_minute: int = 0
     """Units of all senders of one Cloud project together; 0: no limit."""
+
+    def govern(self, terms: Terms) -> None:
+        """Take up other terms: a reload brought them."""
+        self.default = terms.default
+        self.consumer_per_day = terms.consumer_per_day
+        self.project_units_per_minute = terms.project_units_per_minute
 
     @classmethod
     def on(cls, terms: Terms, database: Database, daemon_id: str, *, lease: timedelta) -> "Claims":
@@ -187,7 +194,7 @@ class Claims:
     async def _next_job(self, cursor: Cursor, sender: str) -> JobFound | None:
         await cursor.execute(_JOB, (sender,))
         row = await cursor.fetchone()
-        return JobFound(id=row[0], type=row[1], sender=sender, total=row[2]) if row else None
+        return JobFound(id=row[0], type=row[1], sender=sender, total=row[2], age=row[3] / 1e6) if row else None
 
     async def _take(self, cursor: Cursor, turn: _Turn, job: JobFound, token: str, share: int) -> list[Letter]:
         await cursor.execute(_ROWS, (job.id, State.WAITING.value, share))

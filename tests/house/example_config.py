@@ -49,6 +49,8 @@ def _toml(value: object) -> str:
         TypeError: it is of a kind that no setting has had so far.
     """
     match value:
+        case list():
+            return "[" + ", ".join(map(_toml, value)) + "]"
         case bool():
             return "true" if value else "false"
         case int() if value >= _GROUPED_FROM:
