@@ -1,0 +1,60 @@
+"""The bare client that the daemon is measured against: aiohttp on uvloop with prepared bytes, and nothing else.
+
+Run as a process of its own: python -m tests.bench.bare URL MODE NUMBER CONCURRENCY CREDENTIALS_DIR
+"""
+
+import asyncio
+import json
+import sys
+import time
+from pathlib import Path
+
+import aiohttp
+import uvloop
+
+from mailerd.gmail import bodies
+from tests.bench.letter import raw
+
+
+async def _token(session: aiohttp.ClientSession, url: str, file: Path) -> str:
+    known = json.loads(file.read_text())
+    form = {"grant_type": "refresh_token"} | {k: known[k] for k in ("client_id", "client_secret", "refresh_token")}
+    async with session.post(url + "token", data=form) as answer:
+        return str((await answer.json())["access_token"])
+
+
+async def _main(url: str, mode: str, number: int, concurrency: int, folder: Path) -> None:
+    files = sorted(folder.glob("*.json"))
+    connector = aiohttp.TCPConnector(limit=concurrency + 5)
+    async with aiohttp.ClientSession(connector=connector) as session:
+        heads = [
+            {"Authorization": f"Bearer {await _token(session, url, file)}", "Content-Type": "application/json"}
+            for file in files
+        ]
+        letters = [raw(file.stem) for file in files]
+        drafts, messages = [bodies.draft(one) for one in letters], [bodies.letter(one) for one in letters]
+        numbers = iter(range(number))
+
+        async def call(path: str, body: bytes, head: dict[str, str]) -> dict[str, str]:
+            async with session.post(f"{url}gmail/v1/users/me/{path}", data=body, headers=head) as answer:
+                said: dict[str, str] = json.loads(await answer.read())
+                if answer.status != 200:
+                    raise RuntimeError(said)
+                return said
+
+        async def worker() -> None:
+            for at in numbers:
+                one = at % len(files)
+                if mode == "direct":
+                    await call("messages/send", messages[one], heads[one])
+                else:
+                    draft = await call("drafts", drafts[one], heads[one])
+                    await call("drafts/send", json.dumps({"id": draft["id"]}).encode(), heads[one])
+
+        started = time.monotonic()
+        await asyncio.gather(*(worker() for _ in range(concurrency)))
+        print(number / (time.monotonic() - started))
+
+
+if __name__ == "__main__":
+    uvloop.run(_main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), Path(sys.argv[5])))
