@@ -1,7 +1,7 @@
 # The commands of this project. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check lint fast lock clean
+.PHONY: help setup run test check lint chaos fast lock clean
 
 BIN := .venv/bin
 # What needs no database, and therefore takes seconds.
@@ -26,6 +26,9 @@ lint: setup  ## the part of check that runs no test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+chaos: setup  ## storms: kills, freezes, lost answers, in about 10 minutes; writes docs/proof.md
+	@$(BIN)/python -m tests.chaos --proof
 
 fast: setup  ## the tests that need no database, in seconds
 	@$(BIN)/pytest -q $(FAST)

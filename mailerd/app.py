@@ -136,32 +136,15 @@ async def _first(work: "asyncio.Task[None]", stop: asyncio.Event) -> bool:
 
 def build(settings: Settings, tell: Tell) -> Daemon:
     """Join the parts of one daemon."""
-    clock = SystemClock()
-    daemon_id = new_id()
+    clock, daemon_id, policy = SystemClock(), new_id(), _policy(settings)
     lease = timedelta(seconds=settings.runner.lease)
-    policy = Policy(
-        max_attempts=settings.retry.max_attempts,
-        base=timedelta(seconds=settings.retry.base),
-        cap=timedelta(seconds=settings.retry.cap),
-        in_flight=timedelta(seconds=settings.gmail.in_flight),
-    )
     events, store_events = RunnerEvents(tell), StoreEvents(tell)
     database = Database(settings.database, events=store_events)
     gmail = Gmail(settings.gmail, events=GmailEvents(tell), limit=settings.runner.concurrency + 5)
-    records = Records(database, daemon_id)
-    rescues = Rescues(
-        database,
-        daemon_id,
-        in_flight=policy.in_flight,
-        look_lease=lease,
-        max_attempts=policy.max_attempts,
-    )
-    recorder = Recorder(records, clock=clock, events=events)
-    hand = Hand(rescues, lease=lease, clock=clock, events=events)
+    recorder = Recorder(records := Records(database, daemon_id), clock=clock, events=events)
+    rescues = Rescues(database, daemon_id, policy.in_flight, look_lease=lease, max_attempts=policy.max_attempts)
+    hand, progress = Hand(rescues, lease=lease, clock=clock, events=events), Progress()
     reach = Reach(clock=clock, events=events)
-    progress = Progress()
-    pace = settings.pace
-    claims = Claims(database, daemon_id, lease, Allowance(pace.units_per_minute, pace.per_minute, pace.per_day))
     path = Path(
         google=gmail,
         recorder=recorder,
@@ -175,7 +158,7 @@ def build(settings: Settings, tell: Tell) -> Daemon:
         events=events,
     )
     runner = Runner(
-        claims=claims,
+        claims=Claims(database, daemon_id, lease, _allowance(settings)),
         counts=records,
         path=path,
         hand=hand,
@@ -187,38 +170,61 @@ def build(settings: Settings, tell: Tell) -> Daemon:
         poll_interval=settings.runner.poll_interval,
         concurrency=settings.runner.concurrency,
     )
-    rescue = Rescue(
-        rows=rescues,
-        looking=Looking(gmail),
-        orphans=Orphans(gmail, rescues, RescueEvents(tell)),
-        clock=clock,
-        events=RescueEvents(tell),
-        runner_events=events,
-        touch=recorder.touch,
-        ring=runner.ring,
-        every=min(5.0, settings.runner.lease / 4),
-        sweep_every=settings.runner.sweep_interval,
+    return Daemon(
+        settings=settings,
+        database=database,
+        daemons=Daemons(database, daemon_id),
+        gmail=gmail,
+        intake=_intake(settings, database, runner, tell),
+        recorder=recorder,
+        hand=hand,
+        runner=runner,
+        rescue=_rescue(settings, tell, rescues=rescues, gmail=gmail, recorder=recorder, runner=runner),
+        progress=progress,
+        events=events,
+        store_events=store_events,
     )
-    intake = Intake(
+
+
+def _policy(settings: Settings) -> Policy:
+    return Policy(
+        max_attempts=settings.retry.max_attempts,
+        base=timedelta(seconds=settings.retry.base),
+        cap=timedelta(seconds=settings.retry.cap),
+        in_flight=timedelta(seconds=settings.gmail.in_flight),
+    )
+
+
+def _allowance(settings: Settings) -> Allowance:
+    pace = settings.pace
+    return Allowance(pace.units_per_minute, pace.per_minute, pace.per_day)
+
+
+def _intake(settings: Settings, database: Database, runner: Runner, tell: Tell) -> Intake:
+    return Intake(
         settings.intake,
         database=database,
         patience=settings.database.connect_timeout,
         bell=runner,
         events=IntakeEvents(tell),
     )
-    return Daemon(
-        settings=settings,
-        database=database,
-        daemons=Daemons(database, daemon_id),
-        gmail=gmail,
-        intake=intake,
-        recorder=recorder,
-        hand=hand,
-        runner=runner,
-        rescue=rescue,
-        progress=progress,
+
+
+def _rescue(
+    settings: Settings, tell: Tell, *, rescues: Rescues, gmail: Gmail, recorder: Recorder, runner: Runner
+) -> Rescue:
+    events = RescueEvents(tell)
+    return Rescue(
+        rows=rescues,
+        looking=Looking(gmail),
+        orphans=Orphans(gmail, rescues, events),
+        clock=SystemClock(),
         events=events,
-        store_events=store_events,
+        runner_events=RunnerEvents(tell),
+        touch=recorder.touch,
+        ring=runner.ring,
+        every=min(5.0, settings.runner.lease / 4),
+        sweep_every=settings.runner.sweep_interval,
     )
 
 

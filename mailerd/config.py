@@ -136,7 +136,7 @@ class LogSettings(Section):
 class Settings(BaseSettings):
     """The whole configuration."""
 
-    model_config = SettingsConfigDict(extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(extra="forbid", frozen=True, case_sensitive=True)
 
     database: DatabaseSettings = DatabaseSettings()
     intake: IntakeSettings = IntakeSettings()
@@ -174,18 +174,16 @@ _NOT_SETTINGS = frozenset({"MAILERD_CONFIG"})
 """Variables with the prefix that are not keys: MAILERD_CONFIG names the file itself."""
 
 
-def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+def _from_environment(environment: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """`MAILERD_<SECTION>__<KEY>` and DATABASE_URL, as nested keys; an unknown one is kept, so that it is refused."""
-    found: dict[str, Any] = {}
+    found: dict[str, dict[str, Any]] = {}
     if environment.get("DATABASE_URL"):
         found["database"] = {"url": environment["DATABASE_URL"]}
     for name, value in environment.items():
         if name.upper().startswith(_PREFIX) and name.upper() not in _NOT_SETTINGS:
             section, separator, key = name[len(_PREFIX) :].lower().partition("__")
-            if separator:
-                found.setdefault(section, {})[key] = value
-            else:
-                found[section] = value
+            # Without a section there is no key of that name: kept under a name that no section has, it is refused.
+            found.setdefault(section if separator else f"{name} (no section)", {})[key] = value
     return found
 
 
@@ -216,7 +214,8 @@ def load(path: Path | None = None, *, environment: Mapping[str, str] | None = No
     for source in (_from_environment(dotenv), _from_environment(variables)):
         for section, keys in source.items():
             known = given.get(section)
-            given[section] = {**known, **keys} if isinstance(known, dict) and isinstance(keys, dict) else keys
+            if known is None or isinstance(known, dict):  # a section that is no table is refused, not replaced
+                given[section] = {**(known or {}), **keys}
     try:
         return Settings.model_validate(given)
     except ValidationError as error:

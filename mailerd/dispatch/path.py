@@ -88,17 +88,23 @@ class Path:
             job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender, attempt=letter.attempt
         )
         if letter.draft_id is None:
-            try:
-                raw = await self.workshop.make(letter)
-            except (RenderError, ValueError) as error:
-                return Decision(Change.FAILED, error=f"the letter cannot be made: {error}")
-            if mailbox.mode == "direct":
-                return await self._send_directly(trip, raw)
-            if (early := await self._create_draft(trip, raw)) is not None:
-                return early
-        if trip.fenced_off:
-            return None
+            return await self._first_time(trip, mailbox)
         return await self._send_draft(trip)
+
+    async def _first_time(self, trip: "_Trip", mailbox: Mailbox) -> Decision | None:
+        try:
+            raw = await self.workshop.make(trip.letter)
+        except (RenderError, ValueError) as error:
+            return Decision(Change.FAILED, error=f"the letter cannot be made: {error}")
+        except DatabaseError as error:
+            if not error.retry:
+                raise
+            return Decision(Change.RELEASED, error=f"the job could not be read: {error}")
+        if mailbox.mode == "direct":
+            return await self._send_directly(trip, raw)
+        if (early := await self._create_draft(trip, raw)) is not None:
+            return early
+        return None if trip.fenced_off else await self._send_draft(trip)
 
     async def _create_draft(self, trip: "_Trip", raw: bytes) -> Decision | None:
         """None when the draft is there and its id is durable, or the claim has ended."""
@@ -165,18 +171,24 @@ class Path:
             await self.google.delete_draft(letter.sender, draft_id=letter.draft_id)
 
     async def _broke(self, trip: "_Trip", error: Exception) -> None:
-        letter = trip.letter
-        self.events.letter_broke(job=letter.job_id, recipient=letter.id, to=letter.to_email, error=error)
         if isinstance(error, DatabaseError):
-            return  # the database refuses the record itself: the lease lapses and the rescue looks
-        if trip.may_be_sent:
+            decision, fate = None, "its lease will lapse, and the rescue looks"  # the record itself was refused
+        elif trip.may_be_sent:
             decision = Decision(Change.LOST, error=f"unforeseen: {error!r}", wait=self.policy.in_flight)
+            fate = "it may have been sent, and is looked for"
         else:
             decision = Decision(Change.FAILED, error=f"unforeseen: {error!r}")
+            fate = "this letter only is failed"
+        self._say_broke(trip.letter, fate, error)
+        if decision is None:
+            return
         try:
             await self._record(trip, decision)
-        except Exception as again:  # noqa: BLE001 - the lease lapses and the rescue looks
-            self.events.letter_broke(job=letter.job_id, recipient=letter.id, to=letter.to_email, error=again)
+        except Exception as again:  # noqa: BLE001 - there is nobody left to tell but the log
+            self._say_broke(trip.letter, "its lease will lapse, and the rescue looks", again)
+
+    def _say_broke(self, letter: Letter, fate: str, error: Exception) -> None:
+        self.events.letter_broke(job=letter.job_id, recipient=letter.id, to=letter.to_email, fate=fate, error=error)
 
     def _say_fenced_off(self, letter: Letter, change: str) -> None:
         self.events.letter_fenced_off(job=letter.job_id, recipient=letter.id, to=letter.to_email, change=change)

@@ -97,10 +97,10 @@ class RunnerEvents(Speech):
 
     @event(
         "critical",
-        en="job {job}: {to} (recipient {recipient}): an unforeseen error, this letter only is failed: {error!r}",
-        zh="任务 {job}：{to}（收件人 {recipient}）：发生意外错误，仅此封邮件失败：{error!r}",
+        en="job {job}: {to} (recipient {recipient}): an unforeseen error, {fate}; please report the stack: {error!r}",
+        zh="任务 {job}：{to}（收件人 {recipient}）：发生意外错误，{fate}；请报告堆栈信息：{error!r}",
     )
-    def letter_broke(self, *, job: str, recipient: int, to: str, error: BaseException) -> None: ...
+    def letter_broke(self, *, job: str, recipient: int, to: str, fate: str, error: BaseException) -> None: ...
 
     @event(
         "success",
@@ -139,13 +139,6 @@ class RunnerEvents(Speech):
         zh="租约无法续期：{cause}；租约可能先于答复到期的邮件不会交给 Google",
     )
     def leases_not_renewed(self, *, letters: int, cause: str) -> None: ...
-
-    @event(
-        "warning",
-        en="{records} records could not be written before their leases ended: {cause}; the rescue settles these letters",
-        zh="{records} 条记录未能在租约到期前写入：{cause}；这些邮件将由救援流程处理",
-    )
-    def records_given_up(self, *, records: int, cause: str) -> None: ...
 
     @event(
         "info",

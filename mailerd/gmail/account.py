@@ -128,7 +128,5 @@ class Account:
             # in a context variable and would otherwise make, and leak, one for every task.
             self._client = Aiogoogle(session_factory=lambda: self._wire)  # type: ignore[arg-type]  # any callable will do
         creds = UserCreds(access_token=token.access_token, expires_at=_NEVER)
-        response: Response = await self._client.as_user(
-            flight, user_creds=creds, full_res=True, raise_for_status=False
-        )
+        response: Response = await self._client.as_user(flight, user_creds=creds, full_res=True, raise_for_status=False)
         return response

@@ -1,7 +1,9 @@
 """Settles doubts by looking, never by guessing: what Google shows decides, and a look that fails decides nothing."""
 
+import asyncio
+from collections import OrderedDict, defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol, assert_never
 
@@ -16,7 +18,9 @@ _FIRST: Final = timedelta(seconds=30)
 _LONGEST: Final = timedelta(hours=1)
 _PAGES: Final = 20
 """Pages of 100 sent messages that a scan reads at most."""
-_CLOCKS_DIFFER: Final = timedelta(minutes=10)
+_CLOCKS_DIFFER: Final = timedelta(hours=1)
+_MESSAGES_KEPT: Final = 20_000
+"""Sent messages whose key is remembered: one of them never changes, and reading it costs 20 of Google's units."""
 KEY_HEADER: Final = "X-Mailerd-Key"
 
 
@@ -44,6 +48,10 @@ class Looking:
     """Looks for letters."""
 
     google: Google
+    _read: "OrderedDict[tuple[str, str], tuple[str, datetime]]" = field(default_factory=OrderedDict)
+    """By sender and message: its key, and when it was sent."""
+    _scanning: "defaultdict[str, asyncio.Lock]" = field(default_factory=lambda: defaultdict(asyncio.Lock))
+    """One scan of a mailbox at a time, so that many doubts read each message once and not once each."""
 
     async def look(self, doubt: Doubt) -> Settled:
         """What is known of the letter after looking."""
@@ -85,6 +93,11 @@ class Looking:
             return Settled(
                 doubt, None, error="sent directly, without an answer, and this sign-in may not look: settle it"
             )
+        async with self._scanning[doubt.sender]:
+            return await self._scan(doubt)
+
+    async def _scan(self, doubt: Doubt) -> Settled:
+        # What was read is kept even when this look's lease is over before its end: the next one goes on from there.
         page = ""
         for _ in range(_PAGES):
             reply = await self.google.list_sent(doubt.sender, page_token=page)
@@ -99,14 +112,24 @@ class Looking:
     async def _on_page(self, doubt: Doubt, page: Accepted) -> Settled | None:
         """Newest first: found, or missing once a message is older than the letter can be; None: read on."""
         for item in _items(page, "messages"):
-            found = await self.google.get_message(doubt.sender, message_id=str(item.get("id")))
-            if not isinstance(found, Accepted) or not isinstance(found.body, Mapping):
-                return _still_unsure(doubt, judge(Call.MESSAGES_GET, found).reason)
-            if key_of(found.body) == doubt.key:
-                return Settled(doubt, Change.FOUND, message_id=str(item.get("id")))
-            if _sent_at(found.body) < doubt.since - _CLOCKS_DIFFER:
+            message_id = str(item.get("id"))
+            if (known := self._read.get((doubt.sender, message_id))) is None:
+                found = await self.google.get_message(doubt.sender, message_id=message_id)
+                if not isinstance(found, Accepted) or not isinstance(found.body, Mapping):
+                    return _still_unsure(doubt, judge(Call.MESSAGES_GET, found).reason)
+                known = self._remember(doubt.sender, message_id, found.body)
+            key, sent_at = known
+            if key == doubt.key:
+                return Settled(doubt, Change.FOUND, message_id=message_id)
+            if sent_at < doubt.since - _CLOCKS_DIFFER:
                 return Settled(doubt, Change.MISSING)
         return None
+
+    def _remember(self, sender: str, message_id: str, message: Mapping[str, object]) -> tuple[str, datetime]:
+        known = self._read[sender, message_id] = (key_of(message), _sent_at(message))
+        if len(self._read) > _MESSAGES_KEPT:
+            self._read.popitem(last=False)
+        return known
 
 
 def _sent_at(message: Mapping[str, object]) -> datetime:

@@ -200,13 +200,15 @@ class Server:
 
     def _wait_for_greeting(self, path: Path, within_s: float) -> None:
         end = time.monotonic() + within_s
-        while self.running and time.monotonic() < end:
+        process = self._process
+        while process is not None and self.running and time.monotonic() < end:
             with suppress(OSError), socket.socket(socket.AF_UNIX) as attempt:
                 attempt.settimeout(2.0)
                 attempt.connect(str(path))
                 if attempt.recv(64)[4:5] == bytes([_PROTOCOL_10]):
                     return
-            time.sleep(0.005)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(0.005)
         state = f"did not greet within {within_s:g} s" if self.running else "ended at once"
         self.kill()
         again = f"\nTo begin with new data, remove {self._kept}" if self._kept is not None else ""

@@ -95,6 +95,12 @@ _CHECKS: Final[tuple[tuple[str, str], ...]] = (
         "FROM job_recipients r WHERE r.message_id IS NOT NULL GROUP BY r.message_id HAVING COUNT(*) > 1",
     ),
     (
+        "sent after all",
+        "SELECT r.job_id, r.id, CONCAT('is ', r.status, ', but Google accepted it as ', MAX(a.message_id)) "
+        "FROM attempts a JOIN job_recipients r ON r.id = a.recipient_id "
+        "WHERE a.event = 'sent' AND r.status IN ('failed', 'cancelled') GROUP BY r.job_id, r.id, r.status",
+    ),
+    (
         "sent twice",
         "SELECT r.job_id, r.id, CONCAT('Google accepted it as ', GROUP_CONCAT(DISTINCT a.message_id)) "
         "FROM attempts a JOIN job_recipients r ON r.id = a.recipient_id "

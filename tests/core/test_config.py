@@ -93,7 +93,8 @@ def test_a_mistake_in_the_file_is_refused_by_name(folder: Path, text: str, named
     [
         ("MAILERD_RUNNER__CONCURENCY", "runner.concurency: unknown key"),
         ("MAILERD_RUNER__CONCURRENCY", "runer: unknown key"),
-        ("MAILERD_CONCURRENCY", "concurrency: unknown key"),
+        ("MAILERD_CONCURRENCY", "MAILERD_CONCURRENCY (no section): unknown key"),
+        ("MAILERD_RUNNER", "MAILERD_RUNNER (no section): unknown key"),
         ("mailerd_runner__concurency", "runner.concurency: unknown key"),
         ("MAILERD_RUNNER__CONCURRENCY", "runner.concurrency: "),
     ],
@@ -106,7 +107,7 @@ def test_a_mistake_in_the_environment_or_in_dotenv_is_refused_by_name(folder: Pa
 
 def test_every_mistake_is_named_at_once(folder: Path) -> None:
     text = refusal(written(folder, "[runner]\nconcurrency = 0\nconcurency = 3\n[intake]\nport = -1\n"), MAILERD_X="y")
-    for key in ("runner.concurrency", "runner.concurency", "intake.port", "x"):
+    for key in ("runner.concurrency", "runner.concurency", "intake.port", "MAILERD_X (no section)"):
         assert f"\n  {key}: " in text
 
 

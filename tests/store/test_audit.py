@@ -50,9 +50,10 @@ async def test_books_that_balance_have_no_findings(database: Database) -> None:
         ("one message, two recipients", "UPDATE job_recipients SET message_id = 'm1' WHERE status = 'sent'"),
         (
             "sent twice",
-            "INSERT INTO attempts SELECT NULL, recipient_id, attempt, 'other', daemon_id, event, 0, NULL, 'm9', NULL, at "
-            "FROM attempts WHERE message_id = 'm1'",
+            "INSERT INTO attempts SELECT NULL, recipient_id, attempt, 'other', daemon_id, event, 0, NULL, 'm9', "
+            "NULL, at FROM attempts WHERE message_id = 'm1'",
         ),
+        ("sent after all", "UPDATE job_recipients SET status = 'failed', error = 'x' WHERE message_id = 'm1'"),
         (
             "never completed",
             "UPDATE jobs SET status = 'sending', finished_at = NULL WHERE status = 'completed'",

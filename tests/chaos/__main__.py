@@ -1,0 +1,57 @@
+"""`python -m tests.chaos`: the storms as a matrix of scenarios and seeds; a table, and exit code 1 on any breach."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import time
+from collections.abc import Sequence
+
+from tests.chaos import mutations, report
+from tests.chaos.running import Result, run
+from tests.chaos.scenarios import ALL
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what was asked for; 0 when every promise held."""
+    options = _parser().parse_args(arguments)
+    if options.mutations:
+        return mutations.main()
+    chosen = [scenario for scenario in ALL if not options.scenario or scenario.name in options.scenario]
+    began = time.monotonic()
+    results = asyncio.run(_storm(chosen_names=[s.name for s in chosen], seeds=options.seed or [1], short=options.short))
+    took = time.monotonic() - began
+    failed = [result for result in results if result.breaches]
+    sys.stdout.write(report.table(results) + "\n")
+    sys.stdout.write(f"\n{len(results)} storms in {took:.0f} s, {len(failed)} with a breach\n")
+    if options.proof:
+        report.write_proof(results, took=took)
+    return 1 if failed else 0
+
+
+async def _storm(*, chosen_names: Sequence[str], seeds: Sequence[int], short: bool) -> list[Result]:
+    results = []
+    for scenario in ALL:
+        for seed in seeds if scenario.name in chosen_names else ():
+            result = await run(scenario, scenario.short if short else scenario.long, seed=seed)
+            sys.stdout.write(report.line(result) + "\n")
+            for breach in result.breaches[:20]:
+                sys.stdout.write(f"    BREACH {breach}\n")
+            sys.stdout.flush()
+            results.append(result)
+    return results
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--short", action="store_true", help="the sizes that CI runs")
+    parser.add_argument("--scenario", action="append", choices=[s.name for s in ALL], help="only these; repeatable")
+    parser.add_argument("--seed", action="append", type=int, help="repeatable; 1 when none is given")
+    parser.add_argument("--proof", action="store_true", help="write docs/proof.md")
+    parser.add_argument("--mutations", action="store_true", help="break the code on purpose and see the tests fail")
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,159 @@
+"""Breaks the code on purpose, one line at a time in a copy of the tree, and sees that a named test notices."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).parents[2]
+_WITHIN: Final = 120.0
+_TESTS_FAILED: Final = 1
+"""pytest's exit code: https://docs.pytest.org/en/stable/reference/exit-codes.html"""
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """A line that something depends on, what is put in its place, and the test that must fail then."""
+
+    what: str
+    file: str
+    old: str
+    new: str
+    test: str
+
+
+_RECORDS: Final = "tests/store/test_records.py::"
+_MUTANTS: Final = "tests/daemon/test_mutants.py::"
+MUTATIONS: Final = (
+    Mutation(
+        "the fence forgets the token",
+        "mailerd/store/records.py",
+        "r.claim_token = v.token AND r.status = 'sending'",
+        "r.status = 'sending'",
+        _RECORDS + "test_a_worker_with_another_token_writes_nothing",
+    ),
+    Mutation(
+        "the fence forgets the state",
+        "mailerd/store/records.py",
+        "r.claim_token = v.token AND r.status = 'sending'",
+        "r.claim_token = v.token",
+        _RECORDS + "test_a_row_that_is_not_sending_any_more_is_not_written",
+    ),
+    Mutation(
+        "the draft's id is not committed before drafts.send",
+        "mailerd/dispatch/path.py",
+        'await self._hand_over(trip, HandedOver(trip.letter, "draft", reply.id, reply.thread_id or None))',
+        "pass",
+        _MUTANTS + "test_the_drafts_id_is_durable_before_google_is_asked_to_send_it",
+    ),
+    Mutation(
+        "a direct send is not recorded before it is made",
+        "mailerd/dispatch/path.py",
+        'await self._hand_over(trip, HandedOver(trip.letter, "direct"))',
+        "pass",
+        _MUTANTS + "test_a_direct_send_is_durable_before_google_is_asked",
+    ),
+    Mutation(
+        "a worker that was fenced off at the hand-over sends all the same",
+        "mailerd/dispatch/path.py",
+        "            trip.fenced_off = True\n",
+        "",
+        _MUTANTS + "test_a_worker_whose_claim_has_gone_does_not_send",
+    ),
+    Mutation(
+        "a look does not wait for what may be in flight",
+        "mailerd/config.py",
+        "return 2 * self.request_timeout",
+        "return 0.0",
+        _MUTANTS + "test_nobody_looks_before_a_lost_request_can_no_longer_arrive",
+    ),
+    Mutation(
+        "a lapsed lease is looked at without the wait",
+        "mailerd/store/rescues.py",
+        "(status, status, micros(self.in_flight), error, id_, token)",
+        "(status, status, 0, error, id_, token)",
+        "tests/store/test_rescues.py",
+    ),
+    Mutation(
+        "what a look found is written whatever became of the row",
+        "mailerd/store/rescues.py",
+        " WHERE id = %s AND claim_token = %s AND status = 'unsure'",
+        " WHERE id = %s AND claim_token <=> claim_token AND %s IS NOT NULL",
+        "tests/store/test_rescues.py",
+    ),
+    Mutation(
+        "a lost answer to drafts.send is taken for a refusal",
+        "mailerd/core/verdicts.py",
+        "Fate.DOUBT if call in _SENDS else Fate.TRANSIENT",
+        "Fate.TRANSIENT",
+        "tests/daemon/test_doubts.py::test_no_lost_answer_to_drafts_send_loses_or_doubles_a_letter",
+    ),
+    Mutation(
+        "a draft that is gone is taken for not sent",
+        "mailerd/rescue/looking.py",
+        "return Settled(doubt, Change.FOUND, message_id=await self._sent_in_thread(doubt))",
+        "return Settled(doubt, Change.MISSING)",
+        "tests/daemon/test_doubts.py::test_no_lost_answer_to_drafts_send_loses_or_doubles_a_letter",
+    ),
+)
+
+
+def main() -> int:
+    """Try all; 0 when each was noticed and the tests pass without any."""
+    survivors = []
+    with tempfile.TemporaryDirectory(prefix="mailerd-mutations-") as name:
+        tree = Path(name) / "tree"
+        _copy(tree)
+        tests = sorted({mutation.test for mutation in MUTATIONS})
+        said = _pytest(tree, tests)
+        if said.returncode:
+            sys.stdout.write(f"the tests fail without any mutation:\n{said.stdout[-3000:]}{said.stderr[-1000:]}\n")
+            return 1
+        for mutation in MUTATIONS:
+            noticed = is_noticed(tree, mutation)
+            sys.stdout.write(f"{'noticed ' if noticed else 'SURVIVED'}  {mutation.what}  ({mutation.test})\n")
+            sys.stdout.flush()
+            survivors += [] if noticed else [mutation]
+    sys.stdout.write(f"{len(MUTATIONS)} mutations, {len(survivors)} survived\n")
+    return 1 if survivors else 0
+
+
+def is_noticed(tree: Path, mutation: Mutation) -> bool:
+    """Apply one, run its test, take it back; whether the test has noticed.
+
+    Raises:
+        ValueError: the line that it changes is not there any more, or not once.
+    """
+    file = tree / mutation.file
+    sound = file.read_text(encoding="utf-8")
+    if sound.count(mutation.old) != 1:
+        raise ValueError(f"{mutation.what}: {mutation.file} has {sound.count(mutation.old)} times: {mutation.old}")
+    file.write_text(sound.replace(mutation.old, mutation.new), encoding="utf-8")
+    try:
+        return _pytest(tree, [mutation.test]).returncode == _TESTS_FAILED
+    finally:
+        file.write_text(sound, encoding="utf-8")
+
+
+def _copy(tree: Path) -> None:
+    tree.mkdir()
+    for part in ("mailerd", "tests"):
+        shutil.copytree(ROOT / part, tree / part, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tree)
+    (ROOT / ".cache").mkdir(exist_ok=True)
+    (tree / ".cache").symlink_to(ROOT / ".cache")  # the template of the database server
+
+
+def _pytest(tree: Path, tests: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-B", "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
+    environment = os.environ | {"PYTHONPATH": str(tree)}  # before the editable installation of the real tree
+    return subprocess.run(
+        command, cwd=tree, env=environment, capture_output=True, text=True, timeout=_WITHIN, check=False
+    )

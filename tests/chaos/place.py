@@ -1,0 +1,240 @@
+"""Where one scenario happens: a database server, a stand-in for Google, a proxy, daemons; and who posts and probes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import secrets
+import socket
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+import pymysql
+
+from mailerd.sandbox.google import COMPOSE
+from mailerd.sandbox.mariadb import Server
+from tests.chaos.child import PYTHON, Child
+from tests.chaos.google import Google, stand_in
+from tests.support.proxy import Proxy
+
+ROOT: Final = Path(__file__).parents[2]
+SENDER: Final = "me@example.com"
+REQUEST_TIMEOUT: Final = 1.0
+LEASE: Final = 5.0
+DRAIN: Final = 6.0
+CONNECT: Final = 2.0
+"""Seconds that the database gets for a connection, and for what somebody waits for."""
+STATEMENT: Final = 4.0
+READY_BOUND: Final = CONNECT
+POST_BOUND: Final = 3 * CONNECT + 1.5
+"""The key, the job and the forecast get `connect_timeout` each, a COMMIT in doubt 1.5 s more."""
+_EVERY: Final = 0.3
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a scenario wants to be there before it begins."""
+
+    daemons: int = 2
+    durable: bool = False
+    """The database flushes at every commit."""
+    proxied: frozenset[int] = frozenset()
+    """The daemons, by number, that reach the database through the proxy."""
+    shifts: dict[int, float] = field(default_factory=dict)
+    """Seconds by which a daemon's clock is off, by its number."""
+    latency: float = 0.1
+    """Seconds that Google takes for a call."""
+    concurrency: int = 20
+    senders: dict[str, tuple[str, ...]] = field(default_factory=lambda: {SENDER: (COMPOSE,)})
+    """The mailboxes and the scopes of each."""
+
+
+@dataclass
+class Place:
+    """Everything that is there, and what was promised in it."""
+
+    folder: Path
+    server: Server
+    google: Google
+    proxy: Proxy
+    daemons: list[Child]
+    chance: random.Random
+    http: aiohttp.ClientSession
+    key: str
+    promised: dict[str, int] = field(default_factory=dict)
+    """Jobs that were answered with 200, and how many letters of each were accepted."""
+    over: list[tuple[float, str]] = field(default_factory=list)
+    """Seconds by which a wait was longer than its bound, and which; negative for those within."""
+    breaches: list[str] = field(default_factory=list)
+    """What a scenario itself saw go wrong."""
+
+    async def post(self, letters: int, *, sender: str = SENDER) -> str:
+        """Post a job to some daemon, and again until one says 200; its id."""
+        number = secrets.token_hex(4)
+        body = {
+            "sender_email": sender,
+            "template": {"subject": "Hello {{ name }}", "text": "Dear {{ name }}, this is letter {{ n }}."},
+            "recipients": [
+                {"email": f"r{n}-{number}@example.org", "name": f"R{n}", "variables": {"n": n}} for n in range(letters)
+            ],
+        }
+        while True:
+            child = self.chance.choice(self.daemons)
+            if child.answering and (answer := await self._post_once(child, body)) is not None:
+                self.promised[answer["job_id"]] = answer["accepted"]
+                return str(answer["job_id"])
+            await asyncio.sleep(0.05)
+
+    async def _post_once(self, child: Child, body: dict[str, Any]) -> dict[str, Any] | None:
+        path = f"http://127.0.0.1:{child.port}/api/jobs/send_template_emails"
+        with self._bounded(f"POST to {child.name}", POST_BOUND, child):
+            async with self.http.post(path, json=body, headers={"X-API-Key": self.key}) as answer:
+                read = json.loads(await answer.read())
+                if answer.status == 200:
+                    return dict(read)
+                if answer.status != 503:
+                    self.breaches.append(f"POST was answered {answer.status}: {str(read)[:300]}")
+        return None
+
+    async def probe_forever(self) -> None:
+        """Ask every daemon again and again whether it is ready: the answer may be no, but it must come."""
+        while True:
+            await asyncio.gather(*(self._probe(child) for child in self.daemons if child.answering))
+            await asyncio.sleep(_EVERY)
+
+    async def _probe(self, child: Child) -> None:
+        with self._bounded(f"GET /health/ready of {child.name}", READY_BOUND, child):
+            async with self.http.get(f"http://127.0.0.1:{child.port}/health/ready") as answer:
+                await answer.read()
+
+    @contextmanager
+    def _bounded(self, what: str, bound: float, child: Child) -> Iterator[None]:
+        """Take the time. What a daemon was asked that was ended or stopped meanwhile says nothing."""
+        asked, life, stops = time.monotonic(), len(child.runs), len(child.runs[-1].stops)
+        with suppress(aiohttp.ClientError, TimeoutError, ConnectionError):
+            yield
+        if child.answering and len(child.runs) == life and len(child.runs[-1].stops) == stops:
+            self.over.append((time.monotonic() - asked - bound, what))
+
+    async def rows(self, statement: str) -> list[tuple[Any, ...]]:
+        """Rows, read by a connection that mailerd has no part in."""
+        return await asyncio.to_thread(self._rows, statement)
+
+    def _rows(self, statement: str) -> list[tuple[Any, ...]]:
+        with (
+            pymysql.connect(
+                host="127.0.0.1", port=self.server.port, user="mailerd", password=self.server.password,
+                database="mailerd", autocommit=True, connect_timeout=10, read_timeout=60,
+            ) as connection,
+            connection.cursor() as cursor,
+        ):  # fmt: skip
+            cursor.execute(statement)
+            return list(cursor.fetchall())
+
+
+@asynccontextmanager
+async def place(folder: Path, setting: Setting, *, seed: int) -> AsyncIterator[Place]:
+    """Build it; whatever is still there at the end is killed."""
+    server = Server(cache=ROOT / ".cache", durable=setting.durable)
+    try:
+        await asyncio.to_thread(server.start)
+        async with (
+            stand_in(folder, latency=setting.latency, seed=seed) as google,
+            Proxy(server.port) as proxy,
+            aiohttp.ClientSession(
+                timeout=aiohttp.ClientTimeout(total=30), connector=aiohttp.TCPConnector(force_close=True)
+            ) as http,
+        ):
+            credentials = folder / "credentials"
+            credentials.mkdir(mode=0o700)
+            for sender, scopes in setting.senders.items():
+                await google.sign_in(sender, credentials, scopes=scopes)
+            configs = [_config(folder, n, setting, server, proxy, google) for n in range(setting.daemons)]
+            key = await _prepared(configs[0][0])
+            children = [
+                Child(f"d{n}", config=config, port=port, shift=setting.shifts.get(n, 0.0))
+                for n, (config, port) in enumerate(configs)
+            ]
+            it = Place(folder, server, google, proxy, children, random.Random(seed), http, key)
+            try:
+                yield it
+            finally:
+                for child in children:
+                    child.kill()
+    finally:
+        await asyncio.to_thread(server.stop)
+
+
+def _config(
+    folder: Path, number: int, setting: Setting, server: Server, proxy: Proxy, google: Google
+) -> tuple[Path, int]:
+    url = server.url.replace(f":{server.port}/", f":{proxy.port}/") if number in setting.proxied else server.url
+    port = _free_port()
+    sections: dict[str, dict[str, object]] = {
+        "database": {"url": url, "connect_timeout": CONNECT, "statement_timeout": STATEMENT},
+        "intake": {"port": port},
+        "runner": {
+            "poll_interval": 0.2,
+            "concurrency": setting.concurrency,
+            "lease": LEASE,
+            "drain_timeout": DRAIN,
+            "sweep_interval": 2.0,
+        },
+        "gmail": {
+            "api_root": google.url,
+            "token_uri": google.url + "token",
+            "request_timeout": REQUEST_TIMEOUT,
+            "credentials_dir": str(folder / "credentials"),
+        },
+        "pace": {"units_per_minute": 0, "per_day": 0},
+        # No letter is given up: whatever does not end as sent is then our fault.
+        "retry": {"max_attempts": 10_000, "base": 0.1, "cap": 1.0},
+        "log": {"format": "json", "level": "debug"},
+    }
+    lines: list[str] = []
+    for section, values in sections.items():
+        lines += [f"[{section}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
+    config = folder / f"d{number}.toml"
+    config.touch(mode=0o600)
+    config.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return config, port
+
+
+async def mailerd(config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of mailerd to its end."""
+    command = [PYTHON, "-m", "mailerd", *arguments, "--config", str(config)]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAILERD_", "DATABASE"))}
+    return await asyncio.to_thread(
+        subprocess.run, command, capture_output=True, text=True, timeout=60, check=False, cwd=config.parent,
+        env=environment | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+
+async def _prepared(config: Path) -> str:
+    """The schema, and an API key."""
+    said = ""
+    for arguments in (("migrate",), ("keys", "create", "chaos")):
+        done = await mailerd(config, *arguments)
+        if done.returncode:
+            raise RuntimeError(f"mailerd {' '.join(arguments)}: {done.stderr}")
+        said = done.stdout
+    return said.split()[-1]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def others(children: Sequence[Child], child: Child) -> list[Child]:
+    """All but one."""
+    return [one for one in children if one is not child]

@@ -1,0 +1,119 @@
+"""The table of a run, for the terminal and for docs/proof.md."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from mailerd.sandbox import mysqld
+from tests.chaos.child import how_clocks_are_shifted
+from tests.chaos.place import DRAIN, LEASE, REQUEST_TIMEOUT, ROOT
+from tests.chaos.running import OVER_LIMIT, SILENCE_LIMIT, Result
+from tests.chaos.scenarios import ALL, LOST_ANSWERS
+
+_COLUMNS: Final = (
+    "scenario", "seed", "letters", "faults", "lost", "twice", "unsure at the end", "orphan drafts",
+    "longest silence s", "longest over its bound s", "leases lapsed", "found", "missing", "fenced off", "took s",
+    "breaches",
+)  # fmt: skip
+PROOF: Final = ROOT / "docs" / "proof.md"
+
+
+def _cells(result: Result) -> tuple[str, ...]:
+    truth = result.truth
+    return (
+        result.scenario, str(result.seed), str(truth.letters), str(result.faults), str(truth.lost), str(truth.twice),
+        str(truth.unsure), str(truth.orphans), f"{result.silence:.1f}", f"{result.over:+.1f}",
+        *(str(result.events[name]) for name in ("lease_lapsed", "letter_found", "letter_missing", "letter_fenced_off")),
+        f"{result.seconds:.0f}", str(len(result.breaches)),
+    )  # fmt: skip
+
+
+def line(result: Result) -> str:
+    """One line, as soon as it is known."""
+    named = zip(_COLUMNS[1:], _cells(result)[1:], strict=True)
+    return f"{result.scenario:<14}" + ", ".join(f"{name} {cell}" for name, cell in named)
+
+
+def table(results: Sequence[Result]) -> str:
+    """All of them, as Markdown."""
+    head = f"| {' | '.join(_COLUMNS)} |\n|{'---|' * len(_COLUMNS)}\n"
+    return head + "\n".join(f"| {' | '.join(_cells(result))} |" for result in results)
+
+
+def write_proof(results: Sequence[Result], *, took: float) -> None:
+    """Write docs/proof.md, the table as it came out."""
+    letters, faults = sum(r.truth.letters for r in results), sum(r.faults for r in results)
+    lost, twice = sum(r.truth.lost for r in results), sum(r.truth.twice for r in results)
+    whats = "\n".join(f"* **{scenario.name}**: {scenario.what}." for scenario in ALL)
+    commit = _said("git", "-C", str(ROOT), "rev-parse", "--short", "HEAD")
+    text = f"""# What the storms showed
+
+{letters} letters, {faults} faults: **{lost} lost, {twice} sent twice**, {sum(bool(r.breaches) for r in results)} storms
+with a breach. Written by `make chaos` ({datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {took / 60:.0f} minutes, after commit
+{commit}); nobody has touched the table by hand.
+
+{table(results)}
+
+## What was done
+{whats}
+
+Lost answers are: {", ".join(LOST_ANSWERS)}.
+
+Daemons, Google's stand-in and the database are processes of their own; signals are real; the faults of the network are
+made by a TCP proxy. A lease is {LEASE:g} s, a call to Google may take {REQUEST_TIMEOUT:g} s, a drain {DRAIN:g} s: all
+shorter than in life, so that more goes wrong in a minute. No letter is given up (`max_attempts` is out of reach), so
+every letter must end as sent. Clocks are shifted by {how_clocks_are_shifted()}.
+
+{_columns()}
+
+## The machine
+{platform.system()} {platform.release()}, {os.cpu_count()} cores ({_processor()}), Python {platform.python_version()},
+{mysqld.find().version.partition(" (")[0]}.
+
+## How to repeat it
+`make chaos` (about {max(1, round(took / 60))} minutes; writes this page), or a part of it:
+`.venv/bin/python -m tests.chaos --scenario kill9 --seed {results[0].seed if results else 1}`. The seed fixes the order
+and the moments of what is done; what the machine makes of it differs from run to run. `--short` takes the sizes that CI
+runs, `--mutations` breaks the fences in the code one by one and shows that the tests notice.
+"""
+    PROOF.parent.mkdir(exist_ok=True)
+    PROOF.write_text(text, encoding="utf-8")
+
+
+def _columns() -> str:
+    return f"""## What the columns mean
+* **lost**: not sent and not ended with a reason; or `sent` in the table though Google never accepted it; or answered
+  with 200 and not in the table. Google's side is the stand-in's own list of accepted letters, by `X-Mailerd-Key`.
+* **twice**: a key that Google accepted more than once.
+* **unsure at the end**: nobody could tell. Only a sender with `gmail.send` alone may have any (direct_mode).
+* **orphan drafts**: drafts that were left in the mailbox.
+* **longest silence**: between two lines of one daemon's log (level debug) while work was left; a breach above
+  {SILENCE_LIMIT:g} s. The times for which a daemon was stopped by SIGSTOP are taken out.
+* **longest over its bound**: of the calls to Google, the answers of the HTTP intake and the drains, the one that was
+  the longest over (+) or the least within (-) its bound; a breach above {OVER_LIMIT:g} s.
+* **leases lapsed, found, missing, fenced off**: how often the storm hit, as the logs tell it: claims that
+  outlived their daemon, doubts that were looked up at Google and settled as sent or as not sent, records that came too
+  late.
+
+A breach is each of these, and also: a job whose counts do not add up to its total, a job that is not completed though
+nothing is open, a row that names another letter's message, a record that took although its
+claim had lapsed before, a finding of `mailerd audit`, a deadlock, an exception that
+nobody foresaw, an exit code that is not 0 after SIGTERM."""
+
+
+def _said(*command: str) -> str:
+    said = subprocess.run(command, capture_output=True, text=True, check=False)
+    return said.stdout.strip() or "unknown"
+
+
+def _processor() -> str:
+    for text in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if text.startswith("model name"):
+            return text.partition(":")[2].strip()
+    return platform.machine()

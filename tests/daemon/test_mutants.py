@@ -1,0 +1,105 @@
+"""What the order of the steps must be for a crash to cost nothing: each test here fails when one step is left out."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from mailerd.config import Settings
+from mailerd.sandbox.google import METADATA, SEND, Fault, Google, Running
+from mailerd.store.database import Database
+from tests.support.daemon import running, settings, sign_in
+from tests.support.heard import Heard
+from tests.support.rows import post, query
+
+IN_FLIGHT = timedelta(seconds=1)
+
+
+@pytest.fixture
+def known(database_url: str, served: Running, credentials: Path) -> Settings:
+    return settings(
+        database_url,
+        served,
+        credentials,
+        gmail={"request_timeout": IN_FLIGHT.total_seconds() / 2},
+        runner={"lease": 4, "poll_interval": 0.1},
+    )
+
+
+async def until(condition: Callable[[], bool], *, within: float = 10.0) -> None:
+    async with asyncio.timeout(within):
+        while not condition():  # noqa: ASYNC110 - the stand-in has no bell
+            await asyncio.sleep(0.01)
+
+
+def requests(google: Google, method: str) -> int:
+    return sum(entry.method == method for entry in google.log)
+
+
+async def test_the_drafts_id_is_durable_before_google_is_asked_to_send_it(
+    known: Settings, database: Database, google: Google, heard: Heard
+) -> None:
+    google.fault(Fault(kind="hang_after", method="drafts.send"))
+    await post(database, recipients=1)
+    async with running(known, heard):
+        await until(lambda: len(google.sent) == 1)
+        # What a kill -9 would leave at this moment: Google has the letter, and no answer has come.
+        row = await query(database, "SELECT status, mode, draft_id FROM job_recipients")
+        assert row == [("sending", "draft", google.sent[0].draft_id)]
+        await heard.wait_for("job_finished", within=20)
+
+
+async def test_a_direct_send_is_durable_before_google_is_asked(
+    known: Settings, database: Database, google: Google, credentials: Path, heard: Heard
+) -> None:
+    sign_in(google, credentials, "direct@example.com", scopes=(SEND,))
+    google.fault(Fault(kind="hang_after", method="messages.send"))
+    await post(database, sender="direct@example.com", recipients=1)
+    async with running(known, heard):
+        await until(lambda: len(google.sent) == 1)
+        assert await query(database, "SELECT status, mode FROM job_recipients") == [("sending", "direct")]
+        await heard.wait_for("letter_needs_a_person", within=20)
+
+
+async def test_a_worker_whose_claim_has_gone_does_not_send(
+    known: Settings, database: Database, google: Google, heard: Heard
+) -> None:
+    google.change_rules(latency_s=0.4)  # the draft is there half-way through
+    await post(database, recipients=1)
+    async with running(known, heard):
+        await until(lambda: len(google.drafts()) == 1)
+        await query(database, "UPDATE job_recipients SET claim_token = %s", "0" * 26)  # somebody else holds it now
+        await heard.wait_for("letter_fenced_off", within=10)
+    assert requests(google, "drafts.send") == 0
+    assert google.sent == []
+
+
+async def test_nobody_looks_before_a_lost_request_can_no_longer_arrive(
+    known: Settings, database: Database, google: Google, heard: Heard
+) -> None:
+    google.fault(Fault(kind="hang_before", method="drafts.send"))
+    await post(database, recipients=1)
+    async with running(known, heard):
+        await heard.wait_for("letter_unsure", within=10)
+        ((waits,),) = await query(
+            database, "SELECT TIMESTAMPDIFF(MICROSECOND, updated_at, lease_until) FROM job_recipients"
+        )
+        assert timedelta(microseconds=waits) >= IN_FLIGHT
+        await heard.wait_for("job_finished", within=20)
+    assert len(google.sent) == 1
+
+
+async def test_many_direct_doubts_read_each_sent_message_once(
+    known: Settings, database: Database, google: Google, credentials: Path, heard: Heard
+) -> None:
+    sign_in(google, credentials, "direct@example.com", scopes=(SEND, METADATA))
+    google.fault(Fault(kind="reset_after", method="messages.send", count=5))
+    google.fault(Fault(kind="reset_before", method="messages.send", count=5))
+    await post(database, sender="direct@example.com", recipients=30)
+    async with running(known, heard):
+        await heard.wait_for("job_finished", within=30)
+    assert google.duplicates() == {}
+    assert len(google.sent) == 30
+    assert requests(google, "messages.get") <= 30

@@ -1,0 +1,153 @@
+"""The house rules about code: sizes, words, comments, exceptions and waiting."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.house.source import ROOT, calls, functions, length, lines, modules, spot, texts, tree
+
+OURS = modules("mailerd", "tests", "tools")
+DAEMON = modules("mailerd")
+
+LONGEST_FILE = 400
+LONGEST_FUNCTION = 50
+USUAL_FILE = 250
+"""A file of "about 200 lines" has at most so many."""
+USUAL = 0.8
+"""The share of files that are usual ones."""
+
+FORBIDDEN_WORDS = ("manager", "handler", "helper", "utils")
+"""Names that say nothing: what does it manage, whom does it help?"""
+UNFINISHED = re.compile(r"\b(?:TO" + r"DO|FIX" + r"ME|X" + r"XX|HA" + r"CK)\b")
+SILENCED = re.compile(r"#\s*(?:type:\s*ignore|noqa)(?P<rest>.*)")
+CODED = re.compile(r"(?:\[[a-z-]+(?:,\s*[a-z-]+)*\]|:\s*[A-Z]+[0-9]+(?:[,\s]+[A-Z]+[0-9]+)*)")
+
+
+def test_no_file_is_longer_than_two_things() -> None:
+    long = [f"{spot(path, 1)} has {lines(path)} lines" for path in OURS if lines(path) > LONGEST_FILE]
+    assert long == []
+
+
+def test_most_files_have_about_200_lines_at_most() -> None:
+    usual = [path for path in OURS if lines(path) <= USUAL_FILE]
+    assert len(usual) >= USUAL * len(OURS)
+
+
+def test_no_function_is_longer_than_a_screen() -> None:
+    long = [
+        f"{spot(path, each)} {each.name} has {length(each)} lines"
+        for path in OURS
+        for each in functions(path)
+        if length(each) > LONGEST_FUNCTION
+    ]
+    assert long == []
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    assert [spot(path, 1) for path in OURS if not ast.get_docstring(tree(path))] == []
+
+
+def test_nothing_is_left_unfinished() -> None:
+    found = [
+        spot(path, number)
+        for path, text in texts()
+        for number, line in enumerate(text.splitlines(), 1)
+        if UNFINISHED.search(line)
+    ]
+    assert found == []
+
+
+def silenced_without_a_code(text: str) -> Iterator[int]:
+    for number, line in enumerate(text.splitlines(), 1):
+        if (found := SILENCED.search(line)) and not CODED.match(found["rest"]):
+            yield number
+
+
+def test_every_silenced_warning_names_which() -> None:
+    elsewhere = [path for path in OURS if path != Path(__file__)]
+    assert [spot(path, n) for path in elsewhere for n in silenced_without_a_code(path.read_text("utf-8"))] == []
+
+
+@pytest.mark.parametrize("comment", ["type: ignore", "noqa", "noqa - because", "type: ignore # [attr]"])
+def test_a_bare_silencer_is_seen(comment: str) -> None:
+    assert list(silenced_without_a_code(f"x = 1  # {comment}\n")) == [1]
+
+
+@pytest.mark.parametrize("comment", ["type: ignore[attr-defined]", "noqa: E501 - a reason", "noqa: E501, D102"])
+def test_a_silencer_with_a_code_is_fine(comment: str) -> None:
+    assert list(silenced_without_a_code(f"x = 1  # {comment}\n")) == []
+
+
+def swallowed(path: Path) -> Iterator[ast.AST]:
+    """Handlers that catch everything and do nothing, and `suppress` of everything."""
+    everything = {"Exception", "BaseException"}
+    for node in ast.walk(tree(path)):
+        match node:
+            case ast.ExceptHandler(type=None | ast.Name(id="Exception" | "BaseException"), body=body):
+                if all(isinstance(each, ast.Pass | ast.Continue | ast.Constant) or _ellipsis(each) for each in body):
+                    yield node
+            case ast.Call(func=ast.Name(id="suppress") | ast.Attribute(attr="suppress"), args=args):
+                if any(isinstance(each, ast.Name) and each.id in everything for each in args):
+                    yield node
+            case _:
+                pass
+
+
+def _ellipsis(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def test_no_exception_is_swallowed() -> None:
+    assert [spot(path, node) for path in OURS for node in swallowed(path)] == []
+
+
+def test_the_daemon_never_sleeps_its_thread() -> None:
+    found = [
+        spot(path, call)
+        for path in DAEMON
+        for call in calls(path)
+        if ast.unparse(call.func) in {"time.sleep", "sleep"} and not _awaited(path, call)
+    ]
+    assert found == []
+
+
+def _awaited(path: Path, call: ast.Call) -> bool:
+    return any(isinstance(node, ast.Await) and node.value is call for node in ast.walk(tree(path)))
+
+
+def test_no_name_says_nothing() -> None:
+    defined = (
+        (path, node)
+        for path in DAEMON
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+    )
+    found = [
+        f"{spot(path, node)} {node.name}"
+        for path, node in defined
+        if any(word in node.name.lower() for word in FORBIDDEN_WORDS)
+    ]
+    files = [spot(path, 1) for path in DAEMON if any(word in path.stem for word in FORBIDDEN_WORDS)]
+    assert found + files == []
+
+
+def test_nothing_names_the_place_where_it_was_written() -> None:
+    place, neighbour = "/wo" + "rk/", "sha" + "red/"
+    tools = "../" + neighbour + "tools"
+    found = []
+    for path, text in texts():
+        allowed = path.parent.name == ".ci" or path.name == "Makefile"
+        for number, line in enumerate(text.splitlines(), 1):
+            seen = line.replace(tools, "") if allowed else line
+            if place in seen or neighbour in seen:
+                found.append(spot(path, number))
+    assert found == []
+
+
+def test_the_lock_file_names_no_registry() -> None:
+    lock = (ROOT / "requirements.lock").read_text("utf-8")
+    assert "://" not in lock
+    assert not re.search(r"^\s*--?(?:i|index-url|extra-index-url|find-links)\b", lock, re.MULTILINE)

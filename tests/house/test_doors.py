@@ -1,0 +1,32 @@
+"""One door each: a library behind a door is imported in its own part alone."""
+
+import pytest
+
+from tests.house.source import ROOT, imports, modules, spot
+
+SANDBOX = "mailerd/sandbox"
+"""It stands in for other programs, and is none of the daemon's parts."""
+DOORS = {
+    "aiomysql": ("mailerd/store", SANDBOX),
+    "pymysql": ("mailerd/store", SANDBOX),
+    "aiogoogle": ("mailerd/gmail",),
+    "jinja2": ("mailerd/letters", SANDBOX),
+    "loguru": ("mailerd/journal.py",),
+    "pydantic_settings": ("mailerd/config.py",),
+    "prometheus_client": ("mailerd/metrics",),
+    "email_validator": ("mailerd/intake/addresses.py",),
+    "cryptography": ("mailerd/gmail", SANDBOX),
+}
+"""A library, and where it may be imported."""
+
+
+@pytest.mark.parametrize("library", DOORS)
+def test_a_library_is_imported_behind_its_door_alone(library: str) -> None:
+    places = tuple(str(ROOT / place) for place in DOORS[library])
+    found = [
+        f"{spot(path, node)} imports {name}"
+        for path in modules("mailerd")
+        for name, node in imports(path)
+        if name.split(".")[0] == library and not str(path).startswith(places)
+    ]
+    assert found == []

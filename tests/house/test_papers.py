@@ -1,0 +1,178 @@
+"""The papers say what is: their commands exist, their links lead somewhere, their examples are accepted."""
+
+import re
+import tomllib
+from datetime import UTC, datetime
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+import mailerd
+from mailerd.cli import app
+from mailerd.intake.order import read_order
+from mailerd.store.keys import Key
+from tests.house.markdown import Paper
+from tests.house.source import ROOT, functions
+
+README = Paper(ROOT / "README.md")
+CHINESE = Paper(ROOT / "README.zh-CN.md")
+PAPERS = [README, CHINESE, Paper(ROOT / "CHANGELOG.md"), *map(Paper, sorted((ROOT / "docs").glob("*.md")))]
+NAMES = [str(paper.path.relative_to(ROOT)) for paper in PAPERS]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+TEST = re.compile(r"(?P<file>tests/[\w/]+\.py)::(?P<name>\w+)")
+MENTIONED = re.compile(r"(?:mailerd|tests|docs|tools|examples)/[\w/.-]*\w\.(?:py|md|json|sql)")
+
+each_paper = pytest.mark.parametrize("paper", PAPERS, ids=NAMES)
+
+
+def targets() -> set[str]:
+    """What `make` can make."""
+    return set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+
+
+def complaint(words: list[str]) -> str:
+    """What is wrong with the words of a `mailerd` command; "" when it can be called like this."""
+    command: Any = typer.main.get_command(app)  # typer has a click of its own, with types of its own
+    while (commands := getattr(command, "commands", None)) and words and not words[0].startswith("-"):
+        name, *words = words
+        if name not in commands:
+            alternatives = name.split("|")  # `keys create|list|revoke`
+            return "" if all(each in commands for each in alternatives) else f"there is no command {name}"
+        command = commands[name]
+    known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+    unknown = [word for word in words if word.startswith("-") and word.split("=")[0] not in known]
+    return f"{command.name} has no option {', '.join(unknown)}" if unknown else ""
+
+
+@each_paper
+def test_every_mailerd_command_exists(paper: Paper) -> None:
+    wrong = {" ".join(words): complaint(words) for words in paper.commands("mailerd")}
+    assert {command: why for command, why in wrong.items() if why} == {}
+
+
+@pytest.mark.parametrize("words", [["auth"], ["keys", "forge"], ["run", "--fast"], ["settle", "17", "--perhaps"]])
+def test_a_command_that_does_not_exist_is_seen(words: list[str]) -> None:
+    assert complaint(words)
+
+
+@each_paper
+def test_every_make_target_exists(paper: Paper) -> None:
+    called = {word for words in paper.commands("make") for word in words if "=" not in word}
+    assert called <= targets()
+
+
+def test_the_readme_begins_with_the_two_commands() -> None:
+    assert README.blocks[0].bare.splitlines() == ["make run", "make test"]
+    assert [words for words in README.commands("mailerd") if words[:1] in (["migrate"], ["keys"], ["run"])]
+
+
+@each_paper
+def test_every_link_leads_somewhere(paper: Paper) -> None:
+    wrong = []
+    for link in paper.links:
+        if not link.startswith("https://"):
+            file, _, anchor = link.partition("#")
+            target = paper.path.parent / file if file else paper.path
+            if not target.is_file() or (anchor and anchor not in Paper(target).anchors):
+                wrong.append(link)
+    assert wrong == []
+
+
+@each_paper
+def test_every_file_and_test_that_is_named_exists(paper: Paper) -> None:
+    files = {found[0] for found in MENTIONED.finditer(paper.text)}
+    files |= {span for span in paper.spans if re.fullmatch(r"\w+/[\w/]+\.\w+", span)}  # `core/states.py`
+    assert [
+        each for each in sorted(files) if not ((ROOT / each).is_file() or (ROOT / "mailerd" / each).is_file())
+    ] == []
+    tests = {(found["file"], found["name"]) for found in TEST.finditer(paper.text)}
+    assert [f"{file}::{name}" for file, name in sorted(tests) if name not in names_in(ROOT / file)] == []
+
+
+def names_in(path: Path) -> set[str]:
+    return {each.name for each in functions(path)}
+
+
+def test_both_readmes_have_the_same_headings_and_blocks() -> None:
+    assert [level for level, _ in README.headings] == [level for level, _ in CHINESE.headings]
+    for ours, theirs in zip_longest(README.blocks, CHINESE.blocks):
+        assert (ours.language, ours.bare) == (theirs.language, theirs.bare)
+
+
+def test_both_readmes_lead_to_the_same_places_and_name_the_same_things() -> None:
+    other = {"README.md", "README.zh-CN.md"}
+    assert sorted(set(README.links) - other) == sorted(set(CHINESE.links) - other)
+    assert set(README.spans) == set(CHINESE.spans)
+
+
+def test_the_job_in_the_readme_is_accepted_and_renders() -> None:
+    (block,) = (block for block in README.blocks if block.language == "json")
+    now = datetime(2026, 11, 24, tzinfo=UTC)
+    order = read_order(bytearray(block.body.encode()), key=a_key(now), now=now, max_recipients=10)
+    assert (order.total, order.accepted) == (2, 2)
+
+
+def a_key(now: datetime) -> Key:
+    """A key that may send from anywhere."""
+    return Key(id=1, name="k", digest=b"", hint="", senders=None, created_at=now, last_used_at=None, revoked_at=None)
+
+
+def test_the_configuration_in_the_readme_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mailerd.config import load  # noqa: PLC0415 - the only test here that needs it
+
+    (block,) = (block for block in README.blocks if block.language == "toml")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.toml").write_text(block.body, "utf-8")
+    assert load(tmp_path / "config.toml", environment={}).pace.per_day == 2000
+
+
+def test_every_direct_dependency_is_explained_with_its_range() -> None:
+    rows = dict(re.findall(r"^\| ([\w-]+) `([^`]+)` \|", Paper(ROOT / "docs/dependencies.md").text, re.MULTILINE))
+    wanted = [*PROJECT["project"]["dependencies"], *PROJECT["project"]["optional-dependencies"]["dev"]]
+    ranges = dict(found for each in wanted for found in re.findall(r"^([\w-]+)([^;\s]+)", each))
+    assert rows == ranges
+
+
+def test_the_pins_and_their_reason_are_told() -> None:
+    text = Paper(ROOT / "docs/dependencies.md").text
+    assert "**PyMySQL 1.1.3.**" in text
+    assert "**aiomysql 0.3.2.**" in text
+    assert {"aiomysql==0.3.2", "pymysql==1.1.3"} <= set(PROJECT["project"]["dependencies"])
+
+
+def test_the_page_on_architecture_draws_the_layers_that_are_held() -> None:
+    (contract,) = (each for each in PROJECT["tool"]["importlinter"]["contracts"] if each["type"] == "layers")
+    block = Paper(ROOT / "docs/architecture.md").blocks[0].body
+    drawn = [re.split(r"\s{2,}", line)[0] for line in block.splitlines()]
+    assert drawn == contract["layers"]
+
+
+def test_the_page_on_architecture_names_every_table() -> None:
+    made = {"schema_version"}
+    for file in (ROOT / "mailerd/store/migrations").glob("*.sql"):
+        made |= set(re.findall(r"CREATE TABLE (\w+)", file.read_text("utf-8")))
+    section = Paper(ROOT / "docs/architecture.md").text.partition("## The tables")[2].partition("\n## ")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == made
+
+
+def test_the_page_on_crashes_goes_through_every_step_and_says_what_remains() -> None:
+    said = " ".join(text.lower() for _, text in Paper(ROOT / "docs/crash.md").headings)
+    steps = ("accept", "claim", "render", "drafts.create", "draft id", "drafts.send", "messages.send", "outcome")
+    assert [
+        step for step in (*steps, "renew", "finish", "rescue", "sweep", "migration", "remains") if step not in said
+    ] == []
+
+
+def test_the_changelog_knows_this_version() -> None:
+    assert PROJECT["project"]["version"] == mailerd.__version__
+    assert re.search(rf"^## {re.escape(mailerd.__version__)} ", Paper(ROOT / "CHANGELOG.md").text, re.MULTILINE)
+
+
+def test_the_licence_is_the_one_that_is_declared() -> None:
+    text = (ROOT / "LICENSE").read_text("utf-8")
+    assert PROJECT["project"]["license"] == "MIT"
+    assert text.startswith("MIT License\n")
+    assert "the mailerd founders" in text
