@@ -1,5 +1,8 @@
 """`mailerd run` and `mailerd migrate`."""
 
+import gc
+from typing import Final
+
 import typer
 
 from mailerd.app import opened, run_until_signalled
@@ -13,10 +16,16 @@ from mailerd.journal import Journal
 from mailerd.store import migrate as migrations
 
 
+_GARBAGE: Final = (20_000, 20, 20)
+"""When Python looks for cycles: by default after 700 new objects, a few letters' worth, and finds none."""
+
+
 def run(config: ConfigOption = None) -> None:
     """Run the daemon until SIGTERM or SIGINT."""
     known = settings(config)
     journal = Journal(known.log)
+    gc.freeze()  # what is loaded by now stays, and need not be looked through again and again
+    gc.set_threshold(*_GARBAGE)
     try:
         in_loop(run_until_signalled(known, journal.tell))
     except Exception as error:

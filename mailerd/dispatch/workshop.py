@@ -62,7 +62,7 @@ class Workshop:
             self._jobs.move_to_end(id_)
             return known
         if (under_way := self._reading.get(id_)) is not None:
-            return await under_way
+            return await asyncio.shield(under_way)
         # The letters of one claim start together: one of them reads, the others take what it found, good or bad.
         reading = self._reading[id_] = asyncio.get_running_loop().create_future()
         try:

@@ -60,7 +60,7 @@ def first_letter(*, times: int = 100) -> Sequence[Result]:
         daemon = it.daemon()
         it.post(daemon.port, letter.job(it.senders[0], recipients=1))
         it.wait_for_jobs(1)
-        took = []
+        took, cursor = [], "0"
         connection = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=_REQUEST_S)
         for number in range(times):
             time.sleep(0.15)
@@ -74,8 +74,9 @@ def first_letter(*, times: int = 100) -> Sequence[Result]:
             posted = time.time()
             job = json.loads(connection.getresponse().read())["job_id"]
             it.wait_for_jobs(number + 2)
-            asked = [e["at"] for e in it.google("log?limit=10")["log"] if e["key"] == f"{job}-0" and e["method"] == "drafts.create"]
-            took.append((asked[0] - posted) * 1000)
+            said = it.google(f"log?method=drafts.create&cursor={cursor}")
+            cursor = said["next_cursor"]
+            took.extend((e["at"] - posted) * 1000 for e in said["log"] if e["key"] == f"{job}-0")
         connection.close()
     took.sort()
     detail = {"times": times, "best_ms": took[0]}
