@@ -15,7 +15,6 @@ from mailerd.events.store import StoreEvents
 from mailerd.journal import Journal
 from mailerd.store import migrate as migrations
 
-
 _GARBAGE: Final = (20_000, 20, 20)
 """When Python looks for cycles: by default after 700 new objects, a few letters' worth, and finds none."""
 

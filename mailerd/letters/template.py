@@ -11,7 +11,6 @@ from mailerd.letters.needs import Sieve
 from mailerd.letters.part import Part
 from mailerd.letters.text import text_from_html
 
-
 _REMEMBERED: Final = 256
 """Templates that are kept compiled: compiling takes tens of milliseconds, and jobs often share a template."""
 _SMALL: Final = 100_000

@@ -16,22 +16,20 @@ from mailerd.gmail import bodies
 from tests.bench.letter import raw
 
 
-async def _token(session: aiohttp.ClientSession, url: str, file: Path) -> str:
-    known = json.loads(file.read_text())
+async def _token(session: aiohttp.ClientSession, url: str, known: dict[str, str]) -> str:
     form = {"grant_type": "refresh_token"} | {k: known[k] for k in ("client_id", "client_secret", "refresh_token")}
     async with session.post(url + "token", data=form) as answer:
         return str((await answer.json())["access_token"])
 
 
-async def _main(url: str, mode: str, number: int, concurrency: int, folder: Path) -> None:
-    files = sorted(folder.glob("*.json"))
+async def _main(url: str, mode: str, number: int, concurrency: int, known: dict[str, dict[str, str]]) -> None:
     connector = aiohttp.TCPConnector(limit=concurrency + 5)
     async with aiohttp.ClientSession(connector=connector) as session:
         heads = [
-            {"Authorization": f"Bearer {await _token(session, url, file)}", "Content-Type": "application/json"}
-            for file in files
+            {"Authorization": f"Bearer {await _token(session, url, each)}", "Content-Type": "application/json"}
+            for each in known.values()
         ]
-        letters = [raw(file.stem) for file in files]
+        letters = [raw(sender) for sender in known]
         drafts, messages = [bodies.draft(one) for one in letters], [bodies.letter(one) for one in letters]
         numbers = iter(range(number))
 
@@ -44,7 +42,7 @@ async def _main(url: str, mode: str, number: int, concurrency: int, folder: Path
 
         async def worker() -> None:
             for at in numbers:
-                one = at % len(files)
+                one = at % len(known)
                 if mode == "direct":
                     await call("messages/send", messages[one], heads[one])
                 else:
@@ -53,8 +51,12 @@ async def _main(url: str, mode: str, number: int, concurrency: int, folder: Path
 
         started = time.monotonic()
         await asyncio.gather(*(worker() for _ in range(concurrency)))
-        print(number / (time.monotonic() - started))
+        sys.stdout.write(f"{number / (time.monotonic() - started)}\n")
+
+
+def _credentials(folder: Path) -> dict[str, dict[str, str]]:
+    return {file.stem: json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))}
 
 
 if __name__ == "__main__":
-    uvloop.run(_main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), Path(sys.argv[5])))
+    uvloop.run(_main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), _credentials(Path(sys.argv[5]))))

@@ -8,7 +8,9 @@ from mailerd.letters import Content, Envelope, compose
 SUBJECT = "Hello {{ name }}, your order {{ order }}"
 HTML = (
     "<!doctype html><html><body><h1>Hello {{ name }}</h1>"
-    + "".join(f"<p>Line {n}: thank you for your order of {{{{ product }}}}, we hope you like it.</p>" for n in range(22))
+    + "".join(
+        f"<p>Line {n}: thank you for your order of {{{{ product }}}}, we hope you like it.</p>" for n in range(22)
+    )
     + "<p>Order {{ order }}</p></body></html>"
 )
 TEXT = "Hello {{ name }},\n\nthank you for your order {{ order }} of {{ product }}.\n"

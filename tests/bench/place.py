@@ -155,7 +155,12 @@ class Place:
 
 @contextmanager
 def place(
-    *, senders: int, latency_ms: float = 0.0, direct: bool = False, google: Sequence[str] = (), extra: Sequence[str] = ()
+    *,
+    senders: int,
+    latency_ms: float = 0.0,
+    direct: bool = False,
+    google: Sequence[str] = (),
+    extra: Sequence[str] = (),
 ) -> Iterator[Place]:
     """A fresh installation: durable database (a flush to the disk for each commit), Google without limits."""
     names = [f"s{number}@example.com" for number in range(senders)]

@@ -1,4 +1,4 @@
-"""Measures of sending: letters per second beside a bare client, the first letter's way, several daemons, pace, memory."""
+"""Measures of sending: letters per second beside a bare client, the first letter, several daemons, pace, memory."""
 
 import http.client
 import json
@@ -37,7 +37,9 @@ def latency(*, letters: int, latency_ms: float = 100.0, concurrency: int = 100) 
         it.audit()
     most = concurrency / (2 * latency_ms / 1000)
     detail = {"letters_per_s": rate, "steady_per_s": steady, "limit_per_s": most, "daemon_cpu_us_per_letter": cpu * 1e6}
-    return Result(f"{latency_ms:g} ms latency, concurrency {concurrency}", rate / most, 0.9, "at least", "of the limit", detail)
+    return Result(
+        f"{latency_ms:g} ms latency, concurrency {concurrency}", rate / most, 0.9, "at least", "of the limit", detail
+    )
 
 
 def daemons(number: int, *, letters: int) -> Result:
@@ -60,7 +62,8 @@ def first_letter(*, times: int = 100) -> Sequence[Result]:
         daemon = it.daemon()
         it.post(daemon.port, letter.job(it.senders[0], recipients=1))
         it.wait_for_jobs(1)
-        took, cursor = [], "0"
+        took: list[float] = []
+        cursor = "0"
         connection = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=_REQUEST_S)
         for number in range(times):
             time.sleep(0.15)
@@ -138,7 +141,9 @@ def _sent(it: Place, daemons: Sequence[Daemon], *, letters: int) -> tuple[float,
     known = it.query("SELECT COUNT(*), COALESCE(SUM(total), 0) FROM jobs")[0]
     cpu = sum(Usage.of(one.pid).cpu_s for one in daemons)
     started = time.monotonic()
-    posting = threading.Thread(target=lambda: [it.post(daemons[n % len(daemons)].port, b) for n, b in enumerate(bodies)])
+    posting = threading.Thread(
+        target=lambda: [it.post(daemons[n % len(daemons)].port, b) for n, b in enumerate(bodies)]
+    )
     posting.start()
     ended = it.wait_for_jobs(known[0] + len(bodies))
     posting.join()

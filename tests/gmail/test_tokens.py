@@ -342,3 +342,15 @@ async def test_every_call_is_metered_the_token_requests_too(
         (Call.DRAFTS_CREATE, "accepted"),
         (Call.DRAFTS_CREATE, "no_credentials"),
     ]
+
+
+async def test_a_letter_reads_no_folder_and_no_file_while_nothing_has_changed(
+    gmail: Gmail, sign_up: SignUp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sign_up(ME)
+    assert isinstance(await gmail.authenticate(ME), Mailbox)
+    looked: list[str] = []
+    monkeypatch.setattr("mailerd.gmail.credentials.Folders.find", lambda _, sender: looked.append(sender))
+    for _ in range(3):
+        assert isinstance(await gmail.authenticate(ME), Mailbox)
+    assert not looked
