@@ -1,7 +1,7 @@
 # The commands of this project. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check lint fast lock clean install uninstall events chaos
+.PHONY: help setup run test check lint chaos fast bench lock clean install uninstall events
 
 BIN := .venv/bin
 PREFIX ?= /opt/mailerd
@@ -33,6 +33,9 @@ chaos: setup  ## storms: kills, freezes, lost answers, in about 10 minutes; writ
 
 fast: setup  ## the tests that need no database, in seconds
 	@$(BIN)/pytest -q $(FAST)
+
+bench: setup  ## measure speed and size beside a bare client; minutes (BENCH='draft idle --letters 4000')
+	@$(BIN)/python -m tests.bench $(BENCH)
 
 lock: setup  ## write requirements.lock anew from pyproject.toml (UPGRADE=1: with the newest releases)
 	@tools/lock

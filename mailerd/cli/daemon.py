@@ -1,6 +1,8 @@
 """`mailerd run` and `mailerd migrate`."""
 
 import faulthandler
+import gc
+from typing import Final
 
 import typer
 
@@ -14,12 +16,17 @@ from mailerd.events.store import StoreEvents
 from mailerd.journal import Journal
 from mailerd.store import migrate as migrations
 
+_GARBAGE: Final = (20_000, 20, 20)
+"""When Python looks for cycles: by default after 700 new objects, a few letters' worth, and finds none."""
+
 
 def run(config: ConfigOption = None) -> None:
     """Run the daemon until SIGTERM or SIGINT."""
     faulthandler.enable()  # the watchdog's SIGABRT then leaves every thread's stack as well
     known = settings(config)
     journal = Journal(known.log)
+    gc.freeze()  # what is loaded by now stays, and need not be looked through again and again
+    gc.set_threshold(*_GARBAGE)
     try:
         in_loop(run_until_signalled(known, journal, read_again=lambda: settings(config)))
     except Exception as error:

@@ -16,6 +16,9 @@ from mailerd.pulse import Pulse, Pulses
 
 _CLAIM_AT_MOST: Final = 100
 """Letters of one claim."""
+_GATHER: Final = 0.005
+"""Seconds for which a claim waits for more permits than one while letters are in hand: a claim costs the database
+nearly the same for one letter as for ten."""
 _HEARTBEAT_POLLS: Final = 10
 _ALIVE_EVERY: Final = 60.0
 """Seconds of silence at most at the level info."""
@@ -89,35 +92,51 @@ class Runner:
         pulse.waiting("a letter in hand to end", at_most=None)
         want = await self._permits(permits)
         pulse.working("claiming")
+        self._bell.clear()
+        taking = asyncio.ensure_future(self._take(want, permits, letters))
+        try:
+            claim = await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            # A claim that is on its way is committed all the same: its letters go now, not when their lease lapses.
+            await taking
+            raise
+        pulse.waiting("the bell or the next poll", at_most=self.poll_interval + _BACK_OFF[1])
+        if claim is None:
+            await self._wait(min(_BACK_OFF[1], _BACK_OFF[0] * 2 ** min(self._failures, 6)))
+        elif (taken := len(claim.letters)) < want:
+            self._idle = 0 if taken else self._idle + 1
+            await self._wait(self.poll_interval if claim.next_in is None else min(self.poll_interval, claim.next_in))
+
+    async def _take(self, want: int, permits: asyncio.Semaphore, letters: asyncio.TaskGroup) -> Claim | None:
+        """Claim with so many permits, and start what was taken on its path."""
         taken = 0
         try:
-            self._bell.clear()
             claim = await self._claim(want)
             if claim is not None:
                 await self._meet(claim)
                 for letter in claim.letters:
                     letters.create_task(self._deliver(letter, permits))
                     taken += 1
+            return claim
         finally:
             for _ in range(want - taken):
                 permits.release()
-        pulse.waiting("the bell or the next poll", at_most=self.poll_interval + _BACK_OFF[1])
-        if claim is None:
-            await self._wait(min(_BACK_OFF[1], _BACK_OFF[0] * 2 ** min(self._failures, 6)))
-        elif taken < want:
-            self._idle = 0 if taken else self._idle + 1
-            await self._wait(self.poll_interval if claim.next_in is None else min(self.poll_interval, claim.next_in))
 
     async def _permits(self, permits: asyncio.Semaphore) -> int:
-        """At least one; all that are free, or a single one while Google is out of reach."""
+        """At least one; all that are free or come free in a moment, or a single one while Google is out of reach."""
         if rest := self.reach.seconds_left():
             await self.clock.sleep(rest)
         await permits.acquire()
         most = 1 if self.reach.closed else _CLAIM_AT_MOST
         want = 1
-        while want < most and not permits.locked():
-            await permits.acquire()
-            want += 1
+        enough = min(most, self.concurrency // 4)
+        try:
+            async with asyncio.timeout(_GATHER if len(self.hand) else 0):
+                while want < enough or (want < most and not permits.locked()):
+                    await permits.acquire()
+                    want += 1
+        except TimeoutError:
+            pass
         return want
 
     async def _claim(self, want: int) -> Claim | None:

@@ -1,5 +1,6 @@
 """Makes letters: a job's templates are read and compiled once and kept while the job is being sent."""
 
+import asyncio
 import json
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -33,6 +34,7 @@ class Workshop:
         self._database = database
         self._clock = clock
         self._jobs: OrderedDict[str, _Job] = OrderedDict()
+        self._reading: dict[str, asyncio.Future[_Job]] = {}
 
     async def make(self, letter: Letter) -> bytes:
         """The letter's RFC 5322 bytes.
@@ -60,15 +62,31 @@ class Workshop:
         if (known := self._jobs.get(id_)) is not None:
             self._jobs.move_to_end(id_)
             return known
+        if (under_way := self._reading.get(id_)) is not None:
+            return await asyncio.shield(under_way)
+        # The letters of one claim start together: one of them reads, the others take what it found, good or bad.
+        reading = self._reading[id_] = asyncio.get_running_loop().create_future()
+        try:
+            job = await self._read(id_)
+        except BaseException as error:
+            reading.set_exception(error) if isinstance(error, Exception) else reading.cancel()
+            reading.cancelled() or reading.exception()  # it is told by whoever waits; perhaps nobody does
+            raise
+        else:
+            reading.set_result(job)
+        finally:
+            del self._reading[id_]
+        self._jobs[id_] = job
+        if len(self._jobs) > _KEPT:
+            self._jobs.popitem(last=False)
+        return job
+
+    async def _read(self, id_: str) -> _Job:
         it = await contents(self._database, id_)
-        job = _Job(
+        return _Job(
             template=Template.compile(subject=it.subject, html=it.html, text=it.text),
             from_email=it.from_email,
             variables=json.loads(it.variables),
             sender_name=it.sender_name,
             reply_to=it.reply_to,
         )
-        self._jobs[id_] = job
-        if len(self._jobs) > _KEPT:
-            self._jobs.popitem(last=False)
-        return job

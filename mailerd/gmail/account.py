@@ -68,10 +68,8 @@ class Account:
         self._credentials = credentials.read(found) if isinstance(found, Found) else found
         self.forget()
 
-    def _glance(self) -> None:
-        """The cheap look: a few stats, and at most once a second."""
-        if self._found is not None and self._clock.monotonic() - self._looked_at < _LOOK_EVERY_S:
-            return
+    def glance(self) -> None:
+        """The cheap look, a few stats: the file is looked for and read only where something has changed."""
         same = self._folders.stamps() == self._folder_stamps
         if same and isinstance(self._found, Found) and credentials.changed(self._found):
             same = False
@@ -79,12 +77,16 @@ class Account:
             self.look()
         self._looked_at = self._clock.monotonic()
 
+    def _glance_now_and_then(self) -> None:
+        if self._found is None or self._clock.monotonic() - self._looked_at >= _LOOK_EVERY_S:
+            self.glance()
+
     async def token(self, *, deadline: float, refused: Token | None = None) -> Token | NoToken:
         """A fresh token that is not the `refused` one, or why there is none.
 
         Whoever comes while a refresh is under way waits for it and takes its outcome, good or bad.
         """
-        self._glance()
+        self._glance_now_and_then()
         if token := self._usable(refused):
             return token
         rounds_seen = self._rounds

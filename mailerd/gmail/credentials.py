@@ -102,6 +102,9 @@ class Folders:
         if not _SHAPE.fullmatch(sender):
             return NoCredentials(f"{sender!r} is not an e-mail address, so there can be no credential file for it")
         domain = sender.rpartition("@")[2]
+        own = self._folder / f"{sender}.json"
+        if stamp := _stamp(own):  # so that many senders at a start do not each read the whole folder
+            return Found(path=own, of_domain=False, of_systemd=False, stamp=stamp)
         listings = [(self._listing(self._folder), False)]
         if self._systemd:
             listings.append((self._listing(self._systemd), True))

@@ -71,7 +71,7 @@ class Gmail:
     async def authenticate(self, sender: str) -> Mailbox | Reply:
         """The sender's mailbox, once Google has let it in; costs nothing while the token is fresh."""
         account = self._account(sender)
-        account.look()
+        account.glance()
         token = await account.token(deadline=self._deadline())
         if not isinstance(token, Token):
             return token

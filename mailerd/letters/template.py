@@ -2,12 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
 
 from mailerd.letters.environment import ESCAPED, PLAIN
 from mailerd.letters.errors import RenderError, TemplateError, TemplateErrors
 from mailerd.letters.needs import Sieve
 from mailerd.letters.part import Part
 from mailerd.letters.text import text_from_html
+
+_REMEMBERED: Final = 256
+"""Templates that are kept compiled: compiling takes tens of milliseconds, and jobs often share a template."""
+_SMALL: Final = 100_000
+"""Characters; larger templates are not kept here, so that a few of them cannot fill the memory."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +41,16 @@ class Template:
     def compile(cls, *, subject: str, html: str | None, text: str | None) -> "Template":
         """Compile a template; without `text`, each letter's text is made from its HTML.
 
+        The intake compiles to check and the sending to render: the second finds what the first has made.
+
         Raises:
             TemplateErrors: a part is wrong, or there is neither html nor text; every error is named.
         """
+        small = len(subject) + len(html or "") + len(text or "") <= _SMALL
+        return _known(subject, html, text) if small else cls._made(subject=subject, html=html, text=text)
+
+    @classmethod
+    def _made(cls, *, subject: str, html: str | None, text: str | None) -> "Template":
         errors: list[TemplateError] = []
         if html is None and text is None:
             errors.append(
@@ -91,3 +105,8 @@ class Template:
         html = self._html.render(variables) if self._html else None
         text = self._text.render(variables) if self._text else text_from_html(html or "")
         return Content(subject, html, text)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _known(subject: str, html: str | None, text: str | None) -> Template:
+    return Template._made(subject=subject, html=html, text=text)  # noqa: SLF001 - the class's other half

@@ -49,6 +49,8 @@ _DEBIT_HOUR: Final = """
 INSERT INTO sender_hours (sender_email, hour, letters) VALUES (%s, %s, %s)
     ON DUPLICATE KEY UPDATE letters = letters + VALUES(letters)"""
 
+_SHARE: Final = 10
+"""Letters of one turn at least, where so many are wanted: a turn costs six statements, however few letters it gives."""
 _SKIPPED: Final = timedelta(milliseconds=50)
 """How long a sender rests whose only due job is locked by somebody else."""
 
@@ -120,7 +122,7 @@ class Claims:
     async def _claim(self, cursor: Cursor, token: str, want: int) -> Claim:
         letters: list[Letter] = []
         jobs: dict[str, JobFound] = {}
-        share = max(5, want // 4)
+        share = max(_SHARE, want // 4)
         for _ in range(2 * want):
             if len(letters) >= want or (turn := await self._next_sender(cursor)) is None:
                 break

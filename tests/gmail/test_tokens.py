@@ -357,3 +357,15 @@ async def test_a_token_endpoint_that_repeats_the_request_puts_no_secret_into_the
     reply = await gmail.authenticate(ME)
     assert isinstance(reply, TokenRefused)
     assert reply.description == "cannot serve refresh_token=…&client_secret=…"
+
+
+async def test_a_letter_reads_no_folder_and_no_file_while_nothing_has_changed(
+    gmail: Gmail, sign_up: SignUp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sign_up(ME)
+    assert isinstance(await gmail.authenticate(ME), Mailbox)
+    looked: list[str] = []
+    monkeypatch.setattr("mailerd.gmail.credentials.Folders.find", lambda _, sender: looked.append(sender))
+    for _ in range(3):
+        assert isinstance(await gmail.authenticate(ME), Mailbox)
+    assert not looked

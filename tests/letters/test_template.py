@@ -294,3 +294,19 @@ def test_one_template_serves_several_threads() -> None:
     with ThreadPoolExecutor(4) as pool:
         letters = list(pool.map(lambda x: made.render({"x": x}).html, range(200)))
     assert letters == [str(x) * 50 for x in range(200)]
+
+
+def test_a_template_is_compiled_once_for_the_intake_and_the_sending() -> None:
+    one, again = (Template.compile(subject="Once {{ name }}", html=None, text="t") for _ in range(2))
+    assert one is again
+
+
+def test_a_large_template_is_not_kept() -> None:
+    one, again = (Template.compile(subject="Large", html=None, text="t" * 100_001) for _ in range(2))
+    assert one is not again
+
+
+def test_a_template_that_is_wrong_is_wrong_each_time() -> None:
+    for _ in range(2):
+        with pytest.raises(TemplateErrors):
+            Template.compile(subject="{{ broken", html=None, text="t")

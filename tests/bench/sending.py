@@ -1,0 +1,165 @@
+"""Measures of sending: letters per second beside a bare client, the first letter, several daemons, pace, memory."""
+
+import http.client
+import json
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+
+from tests.bench import letter
+from tests.bench.place import Daemon, Place, Usage, place
+from tests.bench.result import Result
+
+_REQUEST_S = 30.0
+
+
+def throughput(*, letters: int, direct: bool, senders: int = 200, concurrency: int = 100) -> Result:
+    """Letters per second, HTTP intake to durable outcome, beside a bare client's against the same server."""
+    goal = 0.4 if direct else 0.5
+    with place(senders=senders, direct=direct) as it:
+        bare = _bare(it, direct=direct, letters=letters, concurrency=concurrency)
+        daemon = it.daemon(runner__concurrency=concurrency)
+        rate, cpu, _ = _sent(it, [daemon], letters=letters)
+        it.audit()
+    name = f"end to end, {'direct' if direct else 'draft'}"
+    detail = {"letters_per_s": rate, "bare_per_s": bare, "daemon_cpu_us_per_letter": cpu * 1e6}
+    return Result(name, rate / bare, goal, "at least", "of the bare client", detail)
+
+
+def latency(*, letters: int, latency_ms: float = 100.0, concurrency: int = 100) -> Result:
+    """Letters per second at a real latency, beside what concurrency and latency allow: two calls a letter."""
+    with place(senders=200, latency_ms=latency_ms) as it:
+        daemon = it.daemon(runner__concurrency=concurrency)
+        rate, cpu, steady = _sent(it, [daemon], letters=letters)
+        it.audit()
+    most = concurrency / (2 * latency_ms / 1000)
+    detail = {"letters_per_s": rate, "steady_per_s": steady, "limit_per_s": most, "daemon_cpu_us_per_letter": cpu * 1e6}
+    return Result(
+        f"{latency_ms:g} ms latency, concurrency {concurrency}", rate / most, 0.9, "at least", "of the limit", detail
+    )
+
+
+def daemons(number: int, *, letters: int) -> Result:
+    """Several daemons on one database, beside one, in turn against the same server."""
+    with place(senders=200) as it:
+        before = _deadlocks(it)
+        one = it.daemon(runner__concurrency=100)
+        alone, _, _ = _sent(it, [one], letters=letters)
+        others = [it.daemon(runner__concurrency=100) for _ in range(number - 1)]
+        together, _, _ = _sent(it, [one, *others], letters=letters)
+        deadlocks = _deadlocks(it) - before
+        it.audit()
+    detail = {"together_per_s": together, "alone_per_s": alone, "deadlocks": deadlocks}
+    return Result(f"{number} daemons", together / alone, 0.9, "at least", "of one daemon", detail)
+
+
+def first_letter(*, times: int = 100) -> Sequence[Result]:
+    """From the POST's last byte to Google's first request, the daemon idle and its token fresh."""
+    with place(senders=1) as it:
+        daemon = it.daemon()
+        it.post(daemon.port, letter.job(it.senders[0], recipients=1))
+        it.wait_for_jobs(1)
+        took: list[float] = []
+        cursor = "0"
+        connection = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=_REQUEST_S)
+        for number in range(times):
+            time.sleep(0.15)
+            body = letter.job(it.senders[0], recipients=1, first=number)
+            connection.request(
+                "POST",
+                "/api/jobs/send_template_emails",
+                body,
+                {"X-API-Key": it.key, "Content-Type": "application/json"},
+            )
+            posted = time.time()
+            job = json.loads(connection.getresponse().read())["job_id"]
+            it.wait_for_jobs(number + 2)
+            said = it.google(f"log?method=drafts.create&cursor={cursor}")
+            cursor = said["next_cursor"]
+            took.extend((e["at"] - posted) * 1000 for e in said["log"] if e["key"] == f"{job}-0")
+        connection.close()
+    took.sort()
+    detail = {"times": times, "best_ms": took[0]}
+    return (
+        Result("first letter, median", statistics.median(took), 25, "at most", "ms", detail),
+        Result("first letter, p99", took[int(len(took) * 0.99) - 1], 100, "at most", "ms", detail),
+    )
+
+
+def pace(*, seconds: float = 180.0) -> Sequence[Result]:
+    """200 senders at Google's pace with the quota enforced: how much of the allowance is used."""
+    limits = ("--units-per-minute", "6000")
+    with place(senders=200, google=limits) as it:
+        daemon = it.daemon(pace__units_per_minute=6000, runner__concurrency=100)
+        per_sender = int(54.5 * (seconds / 60 + 1)) + 60
+        for sender in it.senders:
+            it.post(daemon.port, letter.job(sender, recipients=per_sender))
+        time.sleep(5)  # the first burst is over; what is measured is the pace
+        before, cpu, started = _google_sent(it), Usage.of(daemon.pid).cpu_s, time.monotonic()
+        time.sleep(seconds)
+        elapsed = time.monotonic() - started
+        sent = _google_sent(it) - before
+        share = (Usage.of(daemon.pid).cpu_s - cpu) / elapsed
+        throttled = it.google("usage").get("throttles", 0)
+    allowed = len(it.senders) * 6000 / 110 * elapsed / 60
+    detail = {"letters": sent, "allowed": allowed, "throttled": throttled}
+    return (
+        Result("pace: allowance used", sent / allowed, 0.97, "at least", "of the allowance", detail),
+        Result("pace: one core", share, 0.3, "at most", "of a core", detail),
+    )
+
+
+def memory(*, letters: int) -> Result:
+    """Memory after many letters, beside that after the first 10,000."""
+    with place(senders=200) as it:
+        daemon = it.daemon(runner__concurrency=100)
+        _sent(it, [daemon], letters=10_000)
+        first = Usage.of(daemon.pid).rss_mb
+        _sent(it, [daemon], letters=letters - 10_000)
+        last = Usage.of(daemon.pid).rss_mb
+    detail = {"letters": letters, "first_mb": first, "last_mb": last}
+    return Result("memory over many letters", last / first, 1.1, "at most", "of that after 10,000", detail)
+
+
+def _bare(it: Place, *, direct: bool, letters: int, concurrency: int) -> float:
+    mode = "direct" if direct else "draft"
+    command = [sys.executable, "-m", "tests.bench.bare", it.google_url, mode, str(letters), str(concurrency)]
+    said = subprocess.run([*command, str(it.folder / "credentials")], check=True, capture_output=True, text=True)
+    return float(said.stdout)
+
+
+def _sent(it: Place, daemons: Sequence[Daemon], *, letters: int) -> tuple[float, float, float]:
+    """Post the jobs and wait for the last outcome.
+
+    The letters per second from the first byte, CPU seconds a letter, and the letters per second of the middle half.
+    """
+    each = max(1, letters // len(it.senders))
+    bodies = [letter.job(sender, recipients=each) for sender in it.senders]
+    known = it.query("SELECT COUNT(*), COALESCE(SUM(total), 0) FROM jobs")[0]
+    cpu = sum(Usage.of(one.pid).cpu_s for one in daemons)
+    started = time.monotonic()
+    posting = threading.Thread(
+        target=lambda: [it.post(daemons[n % len(daemons)].port, b) for n, b in enumerate(bodies)]
+    )
+    posting.start()
+    ended = it.wait_for_jobs(known[0] + len(bodies))
+    posting.join()
+    total = each * len(bodies)
+    cpu = sum(Usage.of(one.pid).cpu_s for one in daemons) - cpu
+    steady = it.query(
+        "SELECT COUNT(*), TIMESTAMPDIFF(MICROSECOND, MIN(sent_at), MAX(sent_at)) / 1e6 FROM (SELECT sent_at, "
+        "NTILE(4) OVER (ORDER BY sent_at) AS quarter FROM job_recipients WHERE id > %s) t WHERE quarter IN (2, 3)",
+        known[1],
+    )[0]
+    return total / (ended - started), cpu / total, steady[0] / float(steady[1] or 1)
+
+
+def _deadlocks(it: Place) -> int:
+    return int(it.query("SHOW GLOBAL STATUS LIKE 'Innodb_deadlocks'")[0][1])
+
+
+def _google_sent(it: Place) -> int:
+    return int(it.google("usage")["sent"])

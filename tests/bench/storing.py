@@ -1,0 +1,194 @@
+"""Measures of the database's part: a large intake, a claim among many rows, an idle daemon."""
+
+import http.client
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.bench import letter
+from tests.bench.place import Place, Usage, place
+from tests.bench.result import Result
+
+_DUMPED = "INSERT INTO dumped (job_id, seq, to_email, to_name, variables, status, error, due_at, updated_at) VALUES\n"
+_MB = 1e6
+
+
+def intake(*, recipients: int = 100_000) -> Sequence[Result]:
+    """One POST of 100,000 recipients and some 20 MB beside `mariadb < dump` of the same rows, and what it holds up."""
+    with place(senders=2) as it:
+        daemon = it.daemon(intake__max_body=64 * 1024 * 1024)
+        body = letter.job(it.senders[0], recipients=recipients, filler=75)
+        it.post(daemon.port, letter.job(it.senders[1], recipients=20_000))
+        time.sleep(2)
+        idle, before = Usage.of(daemon.pid).rss_mb, _settled(it)
+        time.sleep(3)
+        usual = (_settled(it) - before) / 3
+        stop, waits = threading.Event(), list[float]()
+        asking = threading.Thread(target=_ask, args=(daemon.port, stop, waits))
+        asking.start()
+        before, started = _settled(it), time.monotonic()
+        it.post(daemon.port, body)
+        took = time.monotonic() - started
+        meanwhile = (_settled(it) - before) / took
+        stop.set()
+        asking.join()
+        peak = Usage.of(daemon.pid).peak_mb
+        # The other job goes on; the dump must have the machine in the same state.
+        dumped = _dump(it)
+    waits.sort()
+    p99 = waits[int(len(waits) * 0.99)] * 1000
+    whole = {"seconds": took, "dump_seconds": dumped, "body_mb": len(body) / _MB}
+    asked = {"asked": len(waits), "median_ms": statistics.median(waits) * 1000}
+    rates = {"usual_per_s": usual, "meanwhile_per_s": meanwhile}
+    megabytes = {"peak_mb": peak, "idle_mb": idle}
+    return (
+        Result("intake of 100,000", took / dumped, 4, "at most", "of the dump", whole),
+        Result("intake: memory", (peak - idle) * 2**20 / len(body), 8, "at most", "x the body", megabytes),
+        Result("intake: others' p99", p99, 250, "at most", "ms", asked),
+        Result("intake: sending meanwhile", meanwhile / max(usual, 1), 0.25, "at least", "of before", rates),
+    )
+
+
+def claim(*, finished: int = 1_000_000, waiting: int = 500_000, senders: int = 500, times: int = 200) -> Result:
+    """A claim of 20 letters among 1.5 M rows beside the same on a table that holds little."""
+    with place(senders=1) as it:
+        _fill(it, jobs=senders, waiting=senders * 10, finished=0, senders=senders)
+        empty = _claims(it, times=times)
+        it.query("DELETE FROM job_recipients")
+        it.query("DELETE FROM jobs")
+        _fill(it, jobs=2 * senders, waiting=waiting, finished=finished, senders=senders)
+        full = _claims(it, times=times)
+    return Result(
+        "claim among 1.5 M rows", full / empty, 2, "at most", "of a small table", {"full_ms": full, "small_ms": empty}
+    )
+
+
+def idle(*, seconds: float = 20.0) -> Sequence[Result]:
+    """A daemon with nothing to do, at the default poll."""
+    with place(senders=1) as it:
+        daemon = it.daemon(runner__poll_interval=2.0)
+        time.sleep(5)
+        asked, before = _questions(it), Usage.of(daemon.pid)
+        time.sleep(seconds)
+        after = Usage.of(daemon.pid)
+        queries = (_questions(it) - asked - 1) / seconds
+        wakes = (after.switches - before.switches) / seconds
+    return (
+        Result("idle: claims and other transactions", queries, 2, "at most", "a second", {"wake_ups_per_s": wakes}),
+        Result("idle: CPU", 100 * (after.cpu_s - before.cpu_s) / seconds, 0.5, "at most", "% of a core"),
+        Result("idle: memory", after.rss_mb, 90, "at most", "MB"),
+    )
+
+
+def _questions(it: Place) -> int:
+    """Transactions that daemons began: what the issue of idleness is about; each holds two or three statements."""
+    return int(it.query("SHOW GLOBAL STATUS LIKE 'Questions'")[0][1])
+
+
+def _settled(it: Place) -> int:
+    return int(it.query("SELECT COUNT(*) FROM attempts WHERE event = 'sent'")[0][0])
+
+
+def _ask(port: int, stop: threading.Event, waits: list[float]) -> None:
+    while not stop.is_set():
+        started = time.monotonic()
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        connection.request("GET", "/health/ready")
+        connection.getresponse().read()
+        connection.close()
+        waits.append(time.monotonic() - started)
+        time.sleep(0.005)
+
+
+def _dump(it: Place) -> float:
+    """How long the client takes to read the same rows from a file of multi-row INSERTs, in one transaction."""
+    it.query("CREATE TABLE dumped LIKE job_recipients")
+    dump = Path(it.folder) / "dump.sql"
+    job = it.query("SELECT id FROM jobs ORDER BY total DESC LIMIT 1")[0][0]
+    columns = "job_id, seq, to_email, to_name, variables, status, error, due_at, updated_at"
+    with it.connection() as connection, connection.cursor() as cursor, dump.open("w") as out:
+        cursor.execute(f"SELECT {columns} FROM job_recipients WHERE job_id = %s", (job,))
+        rows = cursor.fetchall()
+        out.write("BEGIN;\n")
+        for at in range(0, len(rows), 500):
+            values = ",\n".join(cursor.mogrify("(" + ", ".join(["%s"] * 9) + ")", row) for row in rows[at : at + 500])
+            out.write(f"{_DUMPED}{values};\n")
+        out.write("COMMIT;\n")
+    command = [
+        "mariadb",
+        "--no-defaults",
+        "--skip-ssl",
+        "-h",
+        "127.0.0.1",
+        "-P",
+        str(it.database.port),
+        "-u",
+        "admin",
+        "mailerd",
+    ]
+    environment = {**os.environ, "MYSQL_PWD": it.database.password}
+    started = time.monotonic()
+    with dump.open() as read:
+        subprocess.run(command, stdin=read, check=True, env=environment)
+    return time.monotonic() - started
+
+
+def _fill(it: Place, *, jobs: int, waiting: int, finished: int, senders: int) -> None:
+    """Rows made by the server itself, of its sequence engine: MariaDB only."""
+    now = "UTC_TIMESTAMP(6)"
+    mails = f"CONCAT('c', MOD(seq, {senders}), '@example.com')"
+    statements = [
+        f"INSERT IGNORE INTO senders (email, turn_at, created_at) "
+        f"SELECT {mails}, {now}, {now} FROM seq_0_to_{senders - 1}",
+        f"INSERT INTO jobs (id, type, sender_email, subject, text, variables, status, total, turn_at, send_at, "
+        f"created_at) SELECT LPAD(seq, 26, '0'), 'template', {mails}, 's', 't', '{{}}', 'sending', {waiting // jobs}, "
+        f"{now}, {now}, {now} FROM seq_0_to_{jobs - 1}",
+    ]
+    for state, number, first in (("sent", finished, 10_000_000), ("waiting", waiting, 0)):
+        if number:
+            statements.append(
+                "INSERT INTO job_recipients (job_id, seq, to_email, variables, status, due_at, updated_at) "
+                f"SELECT LPAD(MOD(seq, {jobs}), 26, '0'), seq + {first}, CONCAT('r', seq, '@example.org'), '{{}}', "
+                f"'{state}', {now}, {now} FROM seq_0_to_{number - 1}"
+            )
+    for statement in statements:
+        it.query(statement)
+
+
+def _claims(it: Place, *, times: int) -> float:
+    """The median of so many claims of 20 letters, in ms; of the daemon's own code, in a process of its own."""
+    code = _CLAIMS.format(url=it.database.url, times=times)
+    said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return float(said.stdout)
+
+
+_CLAIMS = """
+import statistics, time
+from datetime import timedelta
+import uvloop
+from mailerd.cli.common import silent
+from mailerd.config import DatabaseSettings
+from mailerd.core.pace import Allowance
+from mailerd.events.store import StoreEvents
+from mailerd.store.claims import Claims
+from mailerd.store.database import Database
+
+async def main():
+    database = Database(DatabaseSettings(url="{url}"), events=StoreEvents(silent))
+    claims = Claims(database, "0" * 26, timedelta(seconds=60), Allowance(0, 0, 0))
+    took = []
+    for _ in range({times}):
+        started = time.monotonic()
+        claim = await claims.claim(20)
+        took.append((time.monotonic() - started) * 1000)
+        assert len(claim.letters) == 20, claim
+    await database.close()
+    print(statistics.median(took))
+
+uvloop.run(main())
+"""

@@ -1,0 +1,86 @@
+"""The runner's permits: an idle one asks for all at once; with letters in hand, a claim waits a moment for company."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from mailerd.clock import SystemClock
+from mailerd.core.claims import Claim, Letter
+from mailerd.dispatch.hand import Hand
+from mailerd.dispatch.progress import Progress
+from mailerd.dispatch.reach import Reach
+from mailerd.dispatch.runner import Runner
+from mailerd.events.runner import RunnerEvents
+from tests.dispatch.test_hand import Store, letter
+from tests.support.heard import Heard
+
+CONCURRENCY = 20
+
+
+class Place:
+    """A runner whose letters end when the test says so."""
+
+    def __init__(self) -> None:
+        self.wants: asyncio.Queue[int] = asyncio.Queue()
+        self.ends: list[asyncio.Event] = []
+        self.start = asyncio.Semaphore(0)
+        self.seen = 0
+        clock, events = SystemClock(), RunnerEvents(Heard())
+        self.hand = Hand(Store(), lease=timedelta(seconds=100), clock=clock, events=events)
+        it: Any = self
+        self.runner = Runner(
+            claims=it, counts=it, path=it, hand=self.hand, reach=Reach(clock=clock, events=events),
+            progress=Progress(), clock=clock, events=events, daemon_id="D", poll_interval=60.0, concurrency=CONCURRENCY,
+        )  # fmt: skip
+        self.letters = iter(letter(n) for n in range(10_000))
+
+    async def started(self, number: int) -> None:
+        """Wait until so many letters are on their way."""
+        while self.seen < number:
+            await self.start.acquire()
+            self.seen += 1
+
+    async def claim(self, want: int) -> Claim:
+        self.wants.put_nowait(want)
+        return Claim("T", tuple(next(self.letters) for _ in range(want)), ())
+
+    async def deliver(self, it: Letter) -> None:
+        end = asyncio.Event()
+        self.ends.append(end)
+        self.start.release()
+        await end.wait()
+        self.hand.put_down(it)
+
+
+async def wants_after(ended: int) -> Sequence[int]:
+    """What the first claim asks for, and the second, when so many letters end one after another."""
+    place = Place()
+    async with asyncio.timeout(5), asyncio.TaskGroup() as letters:
+        running = letters.create_task(place.runner.run(letters))
+        first = await place.wants.get()
+        await place.started(first)
+        for end in place.ends[:ended]:
+            end.set()
+            await asyncio.sleep(0)
+        second = await place.wants.get()
+        running.cancel()
+        await place.started(first + second)
+        for end in place.ends:
+            end.set()
+    return first, second
+
+
+async def test_an_idle_runner_asks_for_all_that_it_may_have() -> None:
+    first, _ = await wants_after(1)
+    assert first == CONCURRENCY
+
+
+async def test_letters_that_end_together_are_replaced_by_one_claim() -> None:
+    _, second = await wants_after(4)
+    assert second == 4
+
+
+async def test_a_single_end_is_replaced_after_a_moment_without_company() -> None:
+    _, second = await wants_after(1)
+    assert second == 1

@@ -1,0 +1,82 @@
+"""The workshop reads a job once, however many of its letters start together."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from mailerd.clock import SystemClock
+from mailerd.core.claims import Letter
+from mailerd.dispatch import workshop
+from mailerd.dispatch.workshop import Workshop
+from mailerd.store.contents import Contents
+from mailerd.store.database import Database
+
+CONTENTS = Contents(
+    from_email="me@example.com", sender_name=None, reply_to=None, subject="Hello {{ name }}", html=None,
+    text="Dear {{ name }}", variables="{}", total=9,
+)  # fmt: skip
+
+Read = Callable[[Database, str], Awaitable[Contents]]
+
+
+def letter(id_: int) -> Letter:
+    return Letter(
+        id=id_, job_id="J", seq=id_, sender="me@example.com", to_email="r@example.org", to_name="Ada", variables=None,
+        attempt=1, token="T",
+    )  # fmt: skip
+
+
+def a_workshop(monkeypatch: pytest.MonkeyPatch, read: Read) -> Workshop:
+    monkeypatch.setattr(workshop, "contents", read)
+    return Workshop(None, clock=SystemClock())  # type: ignore[arg-type]  # only `contents` would use it
+
+
+async def test_letters_that_start_together_read_their_job_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    async def read(_: Database, job: str) -> Contents:
+        asked.append(job)
+        await asyncio.sleep(0)
+        return CONTENTS
+
+    it = a_workshop(monkeypatch, read)
+    made = await asyncio.gather(*(it.make(letter(n)) for n in range(5)))
+    assert asked == ["J"]
+    assert all(b"Dear Ada" in each for each in made)
+
+
+async def test_a_reading_that_failed_fails_for_all_and_is_tried_again_by_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+
+    async def read(_: Database, job: str) -> Contents:
+        asked.append(job)
+        await asyncio.sleep(0)
+        if len(asked) == 1:
+            raise ConnectionError("away")
+        return CONTENTS
+
+    it = a_workshop(monkeypatch, read)
+    made = await asyncio.gather(*(it.make(letter(n)) for n in range(3)), return_exceptions=True)
+    assert [type(each) for each in made] == [ConnectionError] * 3
+    assert b"Dear Ada" in await it.make(letter(4))
+    assert len(asked) == 2
+
+
+async def test_a_letter_that_is_cut_off_does_not_take_the_others_reading_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on = asyncio.Event()
+
+    async def read(_: Database, __: str) -> Contents:
+        await go_on.wait()
+        return CONTENTS
+
+    it = a_workshop(monkeypatch, read)
+    first, second, third = (asyncio.create_task(it.make(letter(n))) for n in range(3))
+    await asyncio.sleep(0)
+    second.cancel()
+    await asyncio.wait({second})
+    go_on.set()
+    assert b"Dear Ada" in await first
+    assert b"Dear Ada" in await third
