@@ -176,13 +176,15 @@ _LINES = st.one_of(
 @example("Ada  Two", "Two  spaces   here " * 9 + "end:")
 @example("=?utf-8?b?QWRh?=", "=?utf-8?b?QWRh?=")
 @example("Ada \\", "end:" * 18 + " next word:")
+@example("0 \xa0", "0 \xa0")
 def test_names_and_subjects_read_back_as_they_were(name: str, subject: str) -> None:
     octets = composed(replace(CONTENT, subject=subject), replace(ENVELOPE, to_name=name, sender_name=name))
     message = read(octets)
     for header, spec in (("To", ENVELOPE.to_email), ("From", ENVELOPE.sender_email)):
         assert named(octets, header) == (name, spec)
         only = address(message, header)
-        assert (only.display_name.replace(" ", ""), only.addr_spec) == (name.replace(" ", ""), spec)
+        # The newer reader loses white space between encoded words, and a no-break space after a space.
+        assert ("".join(only.display_name.split()), only.addr_spec) == ("".join(name.split()), spec)
     assert message["Subject"] == subject
     assert all(len(line) <= 78 and line.isascii() and line.strip() for line in head_of(octets))
     assert len(message.keys()) == 8
