@@ -1,14 +1,15 @@
 # The commands of this project. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check lint chaos fast bench lock clean
+.PHONY: help setup run test check lint chaos fast bench lock clean install uninstall events
 
 BIN := .venv/bin
+PREFIX ?= /opt/mailerd
 # What needs no database, and therefore takes seconds.
 FAST := $(wildcard tests/core tests/letters tests/house tests/fast)
 
 help:  ## list these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup:  ## prepare this machine: .venv, packages, database server (again: nothing to do)
 	@tools/setup
@@ -38,6 +39,15 @@ bench: setup  ## measure speed and size beside a bare client; minutes (BENCH='dr
 
 lock: setup  ## write requirements.lock anew from pyproject.toml (UPGRADE=1: with the newest releases)
 	@tools/lock
+
+events: setup  ## write docs/events.md and systemd/*.catalog anew from the events
+	@$(BIN)/python tools/events.py
+
+install:  ## as root: mailerd as a service, in PREFIX=/opt/mailerd; again: bring it up to date
+	@PREFIX=$(PREFIX) tools/install install
+
+uninstall:  ## as root: remove the service; configuration, credentials and database stay
+	@PREFIX=$(PREFIX) tools/install uninstall
 
 clean:  ## remove what the commands above have made, the demonstration's data included
 	rm -rf .venv .sandbox .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist *.egg-info

@@ -2,45 +2,76 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Final, Protocol
 
+from mailerd.alerts.alarms import Alarms
 from mailerd.clock import SystemClock, new_id
-from mailerd.config import Settings
+from mailerd.config import LogSettings, Settings
 from mailerd.core.decisions import Policy
 from mailerd.core.pace import Allowance
 from mailerd.dispatch.hand import Hand
+from mailerd.dispatch.holds import Holds
 from mailerd.dispatch.path import Path
 from mailerd.dispatch.progress import Progress
 from mailerd.dispatch.reach import Reach
 from mailerd.dispatch.recorder import Recorder
 from mailerd.dispatch.runner import Runner
 from mailerd.dispatch.workshop import Workshop
-from mailerd.errors import DatabaseAwayError, DatabaseError
+from mailerd.errors import ConfigurationError, DatabaseAwayError, DatabaseError
 from mailerd.events.gmail import GmailEvents
 from mailerd.events.intake import IntakeEvents
+from mailerd.events.process import ProcessEvents
 from mailerd.events.runner import RescueEvents, RunnerEvents
-from mailerd.events.speech import Tell
+from mailerd.events.speech import Event, Everybody, Tell
 from mailerd.events.store import StoreEvents
 from mailerd.gmail import Gmail
 from mailerd.intake import Address, Intake
+from mailerd.intake.forecast import Foresight
+from mailerd.intake.mailboxes import Mailboxes
+from mailerd.metrics import Metrics
+from mailerd.pace import Paced
+from mailerd.pulse import LIMIT, Pulses
 from mailerd.rescue.looking import Looking
 from mailerd.rescue.orphans import Orphans
 from mailerd.rescue.rescue import Rescue
+from mailerd.service.guard import Guard
+from mailerd.service.watch import Watch
 from mailerd.store.claims import Claims
 from mailerd.store.daemons import Daemons
 from mailerd.store.database import Database
+from mailerd.store.ledger import Permits, Terms
 from mailerd.store.migrate import migrate
+from mailerd.store.outlook import Outlooks
 from mailerd.store.records import Records
 from mailerd.store.rescues import Rescues
+from mailerd.store.survey import Surveys
+from mailerd.systemd import Systemd
 
+_BLOCKED: Final = 10.0
+"""Seconds that the event loop may stand still without a word, where no watchdog says."""
 _BEAT_EVERY: Final = 10.0
 """Seconds between two entries in the register of daemons."""
+_LOOK_PATIENCE: Final = timedelta(seconds=30)
+"""How long a look waits for units of its sender's pace; an hour's pause is not waited for, the look comes again."""
+_DELETION_PATIENCE: Final = timedelta(seconds=5)
+"""The same for the draft of a failed letter, whose permit is held meanwhile; what stays is an orphan."""
+_LEAVING: Final = 15.0
+"""Seconds for what comes after a drain: requests in hand, connections."""
 _ASK_AGAIN: Final = 2.0
 """Seconds between two looks for a database that was away at start."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """What makes the daemon a service: systemd's wishes, the watch over its loops, and alarms."""
+
+    systemd: Systemd
+    watch: Watch
+    alarms: Alarms
+    events: ProcessEvents
 
 
 @dataclass(frozen=True)
@@ -59,33 +90,52 @@ class Daemon:
     progress: Progress
     events: RunnerEvents
     store_events: StoreEvents
+    service: Service
+    pulses: Pulses
+    claims: Claims
 
     async def run(self, stop: asyncio.Event, *, started: Callable[[Sequence[Address]], None] | None = None) -> None:
         """Run until `stop`, then drain: claim nothing more, finish what is in hand, record it, leave.
 
         A bug in any part ends all of them and comes out as an ExceptionGroup: the process ends loudly.
         """
+
+        def listening(addresses: Sequence[Address]) -> None:
+            self.service.watch.listening()
+            if started is not None:
+                started(addresses)
+
         async with self.gmail, asyncio.TaskGroup() as parts:
-            intake = parts.create_task(self.intake.run(started=started), name="intake")
+            sockets = self.service.systemd.sockets()
+            others = [
+                parts.create_task(self.intake.run(sockets=sockets, started=listening), name="intake"),
+                parts.create_task(self.service.watch.watch_forever(), name="watch"),
+                parts.create_task(self.service.alarms.run(), name="alarms"),
+            ]
             prepared = parts.create_task(self._prepare(), name="prepare the database")
             if await _first(prepared, stop):
-                others = [
-                    parts.create_task(self.recorder.run(), name="recorder"),
-                    parts.create_task(self.recorder.finish_forever(), name="finish jobs"),
-                    parts.create_task(self.hand.renew_forever(), name="renew leases"),
-                    parts.create_task(self.rescue.rescue_forever(), name="rescue"),
-                    parts.create_task(self.rescue.finish_forever(), name="find unfinished jobs"),
-                    parts.create_task(self.rescue.sweep_forever(), name="sweep orphan drafts"),
-                    parts.create_task(self._beat_forever(), name="beat"),
-                ]
+                self.service.watch.prepared()
+                others += self._loops(parts)
                 await self._send_until(stop)
             else:
                 prepared.cancel()
-                others = []
-            for part in [intake, *others]:
+            for part in others:
                 part.cancel()
         await self.database.close()
         self.events.stopped(sent=self.progress.sent, failed=self.progress.failed)
+
+    def _loops(self, parts: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
+        """What runs beside the runner."""
+        return [
+            parts.create_task(self.recorder.run(), name="recorder"),
+            parts.create_task(self.recorder.finish_forever(), name="finish jobs"),
+            parts.create_task(self.hand.renew_forever(), name="renew leases"),
+            parts.create_task(self.rescue.rescue_forever(), name="rescue"),
+            parts.create_task(self.rescue.finish_forever(), name="find unfinished jobs"),
+            parts.create_task(self.rescue.sweep_forever(), name="sweep orphan drafts"),
+            parts.create_task(self._beat_forever(), name="beat"),
+            parts.create_task(self.service.watch.survey_forever(), name="survey"),
+        ]
 
     async def _send_until(self, stop: asyncio.Event) -> None:
         drain = self.settings.runner.drain_timeout
@@ -94,6 +144,7 @@ class Daemon:
                 claiming = letters.create_task(self.runner.run(letters), name="runner")
                 await stop.wait()
                 self.events.draining(in_hand=len(self.hand), timeout=drain)
+                self.service.watch.stopping(in_hand=len(self.hand), within=drain + _LEAVING)
                 bound.reschedule(asyncio.get_running_loop().time() + drain)
                 claiming.cancel()
         except TimeoutError:
@@ -115,9 +166,33 @@ class Daemon:
                 self.events.step_failed(what="preparing the database", again_in=_ASK_AGAIN, error=error)
                 await asyncio.sleep(_ASK_AGAIN)
 
+    def reload(self, read: Callable[[], Settings], configure_log: Callable[[LogSettings], None]) -> None:
+        """Take up what may change while running: pace, log and alarms. A file that cannot be used changes nothing."""
+        self.service.watch.reloading()
+        try:
+            new = read()
+            self.service.alarms.configure(new.alerts)
+        except ConfigurationError as error:
+            self.service.events.settings_refused(cause=str(error))
+            self.service.watch.reloaded("the settings could not be read again")
+            return
+        self.claims.govern(terms_of(new))
+        configure_log(new.log)
+        later = [
+            name
+            for name in ("database", "intake", "runner", "gmail", "retry")
+            if getattr(new, name) != getattr(self.settings, name)
+        ]
+        what = "pace, log and alerts" + (f"; a restart is needed for {', '.join(later)}" if later else "")
+        self.service.events.settings_reloaded(file="the configuration", what=what)
+        self.service.watch.reloaded()
+
     async def _beat_forever(self) -> None:
+        pulse = self.pulses.of("beat")
         while True:
+            pulse.waiting("the next beat", at_most=_BEAT_EVERY)
             await asyncio.sleep(_BEAT_EVERY)
+            pulse.working("beating")
             try:
                 await self.daemons.beat()
             except DatabaseAwayError:
@@ -134,55 +209,49 @@ async def _first(work: "asyncio.Task[None]", stop: asyncio.Event) -> bool:
     return work.done() and not stop.is_set()
 
 
-def build(settings: Settings, tell: Tell) -> Daemon:
-    """Join the parts of one daemon."""
+def build(settings: Settings, log: Tell, *, flush: Callable[[], None] = lambda: None) -> Daemon:
+    """Join the parts of one daemon; `flush` pushes on what the log could not get rid of."""
+    tell = Everybody(log, (metrics := Metrics()).tell)
+    pulses = Pulses(limit=max(LIMIT, 2 * settings.database.statement_timeout))
     clock, daemon_id, policy = SystemClock(), new_id(), _policy(settings)
     lease = timedelta(seconds=settings.runner.lease)
     events, store_events = RunnerEvents(tell), StoreEvents(tell)
-    database = Database(settings.database, events=store_events)
-    gmail = Gmail(settings.gmail, events=GmailEvents(tell), limit=settings.runner.concurrency + 5)
-    recorder = Recorder(records := Records(database, daemon_id), clock=clock, events=events)
+    database = Database(settings.database, events=store_events, meter=metrics)
+    gmail = Gmail(settings.gmail, events=GmailEvents(tell), limit=settings.runner.concurrency + 5, meter=metrics)
+    recorder = Recorder(records := Records(database, daemon_id), clock=clock, events=events, pulses=pulses)
     rescues = Rescues(database, daemon_id, policy.in_flight, look_lease=lease, max_attempts=policy.max_attempts)
-    hand, progress = Hand(rescues, lease=lease, clock=clock, events=events), Progress()
-    reach = Reach(clock=clock, events=events)
+    hand, progress = Hand(rescues, lease=lease, clock=clock, events=events, pulses=pulses), Progress()
+    claims = Claims.on(terms_of(settings), database, daemon_id, lease=lease)
+    reach, holds = Reach(clock=clock, events=events), Holds(clock=clock, events=events)
+    google = _paced(settings, database, gmail, patience=_DELETION_PATIENCE)
     path = Path(
-        google=gmail,
-        recorder=recorder,
-        workshop=Workshop(database, clock=clock),
-        hand=hand,
-        reach=reach,
-        progress=progress,
-        policy=policy,
-        request_timeout=settings.gmail.request_timeout,
-        clock=clock,
+        google=google, recorder=recorder, workshop=Workshop(database, clock=clock), hand=hand, reach=reach,
+        holds=holds, progress=progress, policy=policy, request_timeout=settings.gmail.request_timeout, clock=clock,
         events=events,
-    )
+    )  # fmt: skip
     runner = Runner(
-        claims=Claims(database, daemon_id, lease, _allowance(settings)),
-        counts=records,
-        path=path,
-        hand=hand,
-        reach=reach,
-        progress=progress,
-        clock=clock,
-        events=events,
-        daemon_id=daemon_id,
-        poll_interval=settings.runner.poll_interval,
-        concurrency=settings.runner.concurrency,
-    )
+        claims=claims, counts=records, path=path, hand=hand, reach=reach, progress=progress, clock=clock, events=events,
+        daemon_id=daemon_id, poll_interval=settings.runner.poll_interval, concurrency=settings.runner.concurrency,
+        pulses=pulses,
+    )  # fmt: skip
+    page = _page(settings, metrics, database, hand)
+    service = _service(settings, tell, metrics=metrics, pulses=pulses, database=database, claims=claims, flush=flush)
     return Daemon(
         settings=settings,
         database=database,
         daemons=Daemons(database, daemon_id),
         gmail=gmail,
-        intake=_intake(settings, database, runner, tell),
+        intake=_intake(settings, tell, database=database, bell=runner, gmail=gmail, page=page),
         recorder=recorder,
         hand=hand,
         runner=runner,
-        rescue=_rescue(settings, tell, rescues=rescues, gmail=gmail, recorder=recorder, runner=runner),
+        rescue=_rescue(settings, tell, rescues=rescues, gmail=gmail, recorder=recorder, runner=runner, pulses=pulses),
         progress=progress,
         events=events,
         store_events=store_events,
+        service=service,
+        pulses=pulses,
+        claims=claims,
     )
 
 
@@ -195,29 +264,98 @@ def _policy(settings: Settings) -> Policy:
     )
 
 
-def _allowance(settings: Settings) -> Allowance:
+def terms_of(settings: Settings) -> Terms:
+    """What senders may use unless they have their own."""
     pace = settings.pace
-    return Allowance(pace.units_per_minute, pace.per_minute, pace.per_day)
+    default = Allowance(
+        units_per_minute=pace.units_per_minute,
+        per_minute=pace.per_minute,
+        per_day=pace.per_day,
+        reserve=pace.reserve,
+        min_gap=pace.min_gap,
+        warm_up=pace.warm_up,
+        warm_up_growth=pace.warm_up_growth,
+    )
+    return Terms(default, pace.consumer_per_day, pace.project_units_per_minute)
 
 
-def _intake(settings: Settings, database: Database, runner: Runner, tell: Tell) -> Intake:
+def _paced(settings: Settings, database: Database, gmail: Gmail, *, patience: timedelta) -> Paced:
+    return Paced(gmail, Permits(database, terms_of(settings)), patience, SystemClock())
+
+
+def _service(
+    settings: Settings,
+    tell: Everybody,
+    *,
+    metrics: Metrics,
+    pulses: Pulses,
+    database: Database,
+    claims: Claims,
+    flush: Callable[[], None],
+) -> Service:
+    systemd, events = Systemd(), ProcessEvents(tell)
+    watch = Watch(
+        systemd=systemd,
+        pulses=pulses,
+        guard=Guard(events=events, bound=systemd.watchdog / 3 or _BLOCKED),
+        events=events,
+        meter=metrics,
+        look=lambda: Surveys(database, claims.default).look(),
+        away=lambda: database.away,
+        flush=flush,
+    )
+    alarms = Alarms(
+        settings.alerts, survey=lambda: watch.survey, away=lambda: database.away, events=events, pulses=pulses
+    )
+    tell.listeners.append(alarms.tell)
+    return Service(systemd=systemd, watch=watch, alarms=alarms, events=events)
+
+
+def _page(settings: Settings, metrics: Metrics, database: Database, hand: Hand) -> Callable[[], bytes]:
+    def page() -> bytes:
+        metrics.standing(
+            in_hand=len(hand),
+            database_up=not database.away,
+            connections=database.pool.connections,
+            pool_size=settings.database.pool_size,
+        )
+        return metrics.page()
+
+    return page
+
+
+def _intake(
+    settings: Settings, tell: Tell, *, database: Database, bell: Runner, gmail: Gmail, page: Callable[[], bytes]
+) -> Intake:
+    outlooks = Outlooks(database, terms_of(settings), settings.database.connect_timeout)
     return Intake(
         settings.intake,
         database=database,
         patience=settings.database.connect_timeout,
-        bell=runner,
+        bell=bell,
         events=IntakeEvents(tell),
+        forecast=Foresight(outlooks),
+        senders=Mailboxes(gmail, settings.gmail.aliases),
+        page=page,
     )
 
 
 def _rescue(
-    settings: Settings, tell: Tell, *, rescues: Rescues, gmail: Gmail, recorder: Recorder, runner: Runner
+    settings: Settings,
+    tell: Tell,
+    *,
+    rescues: Rescues,
+    gmail: Gmail,
+    recorder: Recorder,
+    runner: Runner,
+    pulses: Pulses,
 ) -> Rescue:
     events = RescueEvents(tell)
+    google = _paced(settings, rescues.database, gmail, patience=_LOOK_PATIENCE)
     return Rescue(
         rows=rescues,
-        looking=Looking(gmail),
-        orphans=Orphans(gmail, rescues, events),
+        looking=Looking(google),
+        orphans=Orphans(google, rescues, events),
         clock=SystemClock(),
         events=events,
         runner_events=RunnerEvents(tell),
@@ -225,28 +363,29 @@ def _rescue(
         ring=runner.ring,
         every=min(5.0, settings.runner.lease / 4),
         sweep_every=settings.runner.sweep_interval,
+        pulses=pulses,
     )
 
 
-async def run_until_signalled(settings: Settings, tell: Tell) -> None:
-    """The daemon as a process: SIGTERM or SIGINT drains it."""
+class Log(Protocol):
+    """What the daemon needs of its log."""
+
+    def tell(self, event: Event, fields: Mapping[str, object], /) -> None:
+        """Write one event."""
+
+    def configure(self, settings: LogSettings) -> None:
+        """Take other settings."""
+
+    def flush(self) -> None:
+        """Push on what it could not get rid of."""
+
+
+async def run_until_signalled(settings: Settings, log: Log, *, read_again: Callable[[], Settings]) -> None:
+    """The daemon as a process: SIGTERM or SIGINT drains it, SIGHUP makes it read its settings again."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await build(settings, tell).run(stop)
-
-
-@asynccontextmanager
-async def opened(settings: Settings, tell: Tell) -> AsyncIterator[Database]:
-    """The database alone, for commands.
-
-    Raises:
-        DatabaseAwayError: it cannot be reached.
-    """
-    database = Database(settings.database, events=StoreEvents(tell))
-    try:
-        await database.open()
-        yield database
-    finally:
-        await database.close()
+    daemon = build(settings, log.tell, flush=log.flush)
+    loop.add_signal_handler(signal.SIGHUP, lambda: daemon.reload(read_again, log.configure))
+    await daemon.run(stop)

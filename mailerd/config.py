@@ -1,5 +1,6 @@
 """Every setting, with its unit, default and bounds; loaded once, unknown keys refused, handed down by section."""
 
+import json
 import os
 import tomllib
 from collections.abc import Mapping
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from dotenv import dotenv_values
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from yarl import URL
@@ -19,10 +20,20 @@ Count = Annotated[int, Field(ge=1)]
 Limit = Annotated[int, Field(ge=0)]
 
 
-def _slash(url: str) -> str:
+def _web(url: str) -> str:
     if not url.startswith(("http://", "https://")):
         raise ValueError("must start with http:// or https://")
-    return url if url.endswith("/") else url + "/"
+    return url
+
+
+def _slash(url: str) -> str:
+    return _web(url) if url.endswith("/") else _web(url) + "/"
+
+
+def _http(url: str) -> str:
+    if url and not url.startswith(("http://", "https://")):
+        raise ValueError("must start with http:// or https://")
+    return url
 
 
 def _mysql(url: str) -> str:
@@ -36,6 +47,26 @@ def _mysql(url: str) -> str:
     if not parts.path.strip("/") or not parts.user:
         raise ValueError("must name a user and a database: mysql://user:password@host:3306/mailerd")
     return url
+
+
+def _table(value: object) -> object:
+    """A table as the environment can write it: JSON."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value or "{}")
+    except ValueError as error:
+        raise ValueError(f'is not JSON like {{"alias@example.com": "me@example.com"}}: {error}') from None
+
+
+def _aliases(given: dict[str, str]) -> dict[str, str]:
+    known = {alias.strip().lower(): mailbox.strip().lower() for alias, mailbox in given.items()}
+    for alias, mailbox in known.items():
+        if "@" not in alias.strip("@") or "@" not in mailbox.strip("@"):
+            raise ValueError(f'"{alias}" = "{mailbox}": both must be e-mail addresses')
+        if mailbox in known:
+            raise ValueError(f'"{alias}" = "{mailbox}": that is an alias itself; name the mailbox that it belongs to')
+    return known
 
 
 class Section(BaseModel):
@@ -88,9 +119,15 @@ class GmailSettings(Section):
         "https://gmail.googleapis.com/", description="Google, or the sandbox"
     )
     token_uri: str = Field("https://oauth2.googleapis.com/token", description="where access tokens come from")
+    auth_uri: Annotated[str, AfterValidator(_web)] = Field(
+        "https://accounts.google.com/o/oauth2/v2/auth", description="where a person agrees, for `mailerd auth login`"
+    )
     request_timeout: Seconds = Field(30.0, description="seconds for one call to Google, connecting included")
     credentials_dir: Path = Field(
         Path("credentials"), description="one Google-standard JSON per mailbox or per @domain"
+    )
+    aliases: Annotated[dict[str, str], BeforeValidator(_table), AfterValidator(_aliases)] = Field(
+        {}, description='other addresses that a mailbox may send as: {"sales@example.com" = "me@example.com"}'
     )
 
     @property
@@ -109,8 +146,30 @@ class PaceSettings(Section):
     per_minute: Limit = Field(0, description="letters per sender and minute, a further cap; 0 = no limit")
     per_day: Limit = Field(
         2000,
-        description="letters per sender in any 24 hours (Workspace 2000, consumer Gmail 500); 0 = no limit",
+        description="letters per sender in any 24 hours; 2000 is Google's limit for Workspace; 0 = no limit",
     )
+    consumer_per_day: Limit = Field(
+        500, description="the same for @gmail.com and @googlemail.com mailboxes; 0 = no limit"
+    )
+    reserve: Limit = Field(0, description="letters of the day that are left to the person who owns the mailbox")
+    min_gap: Annotated[float, Field(ge=0, le=86_400)] = Field(
+        0.0, description="seconds between two letters of a sender at least; up to half as much is added by chance"
+    )
+    warm_up: Limit = Field(
+        0, description="letters of a new sender's first day, fewer than per_day; 0 = no slow beginning"
+    )
+    warm_up_growth: Limit = Field(0, description="so many letters more on each day after the first")
+    project_units_per_minute: Limit = Field(
+        1_200_000, description="Google's quota units of all senders of one Cloud project together; 0 = no limit"
+    )
+
+    @model_validator(mode="after")
+    def _something_is_left(self) -> Self:
+        if self.per_day and self.reserve >= self.per_day:
+            raise ValueError(
+                f"pace.reserve ({self.reserve}) leaves nothing of pace.per_day ({self.per_day}): lower the reserve"
+            )
+        return self
 
 
 class RetrySettings(Section):
@@ -133,6 +192,24 @@ class LogSettings(Section):
     language: Literal["en", "zh"] = Field("en", description="the language of the log")
 
 
+class AlertSettings(Section):
+    """`[alerts]`: messages to people, without Prometheus. With neither urls nor webhook, none are sent."""
+
+    urls: list[str] = Field(
+        [], repr=False, description="where to, as apprise writes it: slack://…, mailto://…; needs mailerd[alerts]"
+    )
+    webhook: Annotated[str, AfterValidator(_http)] = Field(
+        "", repr=False, description="an address that gets each alarm as JSON by POST; empty = none"
+    )
+    database_away: Seconds = Field(60.0, description="seconds for which the database may be away")
+    unsure: Seconds = Field(900.0, description="seconds for which a letter may be unsure")
+    failure_rate: Annotated[float, Field(gt=0, le=1)] = Field(0.2, description="share of letters that may fail …")
+    failure_letters: Count = Field(20, description="… once there are so many …")
+    failure_window: Seconds = Field(600.0, description="… within so many seconds")
+    min_interval: Seconds = Field(60.0, description="seconds between two messages at least; what comes is grouped")
+    repeat: Seconds = Field(14_400.0, description="seconds after which a trouble that lasts is told again")
+
+
 class Settings(BaseSettings):
     """The whole configuration."""
 
@@ -145,6 +222,7 @@ class Settings(BaseSettings):
     pace: PaceSettings = PaceSettings()
     retry: RetrySettings = RetrySettings()
     log: LogSettings = LogSettings()
+    alerts: AlertSettings = AlertSettings()
 
     @classmethod
     def settings_customise_sources(

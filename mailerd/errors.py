@@ -9,6 +9,10 @@ class ConfigurationError(MailerdError):
     """The configuration cannot be used; the text names every offending key."""
 
 
+class ListenError(MailerdError):
+    """The intake's address is taken, or is not this machine's."""
+
+
 class SchemaError(MailerdError):
     """The database's schema is not the one that this code needs."""
 

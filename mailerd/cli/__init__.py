@@ -5,7 +5,7 @@ import sys
 import typer
 
 from mailerd import __version__
-from mailerd.cli import books, daemon, keys, sandbox
+from mailerd.cli import auth, books, check, daemon, jobs, keys, sandbox, senders, top
 from mailerd.errors import ConfigurationError, MailerdError
 
 app = typer.Typer(
@@ -18,7 +18,14 @@ app = typer.Typer(
 )
 app.command("run")(daemon.run)
 app.command("migrate")(daemon.migrate)
+app.command("config")(daemon.config)
 app.add_typer(keys.app, name="keys")
+app.add_typer(senders.app, name="senders")
+app.add_typer(auth.app, name="auth")
+app.command("check")(check.check)
+app.add_typer(jobs.app, name="jobs")
+app.command("explain")(jobs.explain)
+app.command("top")(top.top)
 app.command("audit")(books.audit)
 app.command("settle")(books.settle)
 app.command("sandbox")(sandbox.sandbox)

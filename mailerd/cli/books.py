@@ -4,8 +4,7 @@ from typing import Annotated
 
 import typer
 
-from mailerd.app import opened
-from mailerd.cli.common import ConfigOption, in_loop, quiet, settings
+from mailerd.cli.common import ConfigOption, in_loop, opened, quiet, settings
 from mailerd.config import Settings
 from mailerd.core.states import Change, State
 from mailerd.store.audit import audit as look

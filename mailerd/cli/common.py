@@ -1,15 +1,18 @@
 """What the commands share: the option --config, and how a command gets its settings, its voice and its loop."""
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
 
 from mailerd.config import LogSettings, Settings, load
-from mailerd.events.speech import Event
+from mailerd.events.speech import Event, Tell
+from mailerd.events.store import StoreEvents
 from mailerd.journal import Journal
+from mailerd.store.database import Database
 
 T = TypeVar("T")
 
@@ -45,3 +48,18 @@ def in_loop(work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run(work)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(work)
+
+
+@asynccontextmanager
+async def opened(settings: Settings, tell: Tell) -> AsyncIterator[Database]:
+    """The database alone, for commands.
+
+    Raises:
+        DatabaseAwayError: it cannot be reached.
+    """
+    database = Database(settings.database, events=StoreEvents(tell))
+    try:
+        await database.open()
+        yield database
+    finally:
+        await database.close()

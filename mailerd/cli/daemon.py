@@ -1,12 +1,13 @@
 """`mailerd run` and `mailerd migrate`."""
 
+import faulthandler
 import gc
 from typing import Final
 
 import typer
 
-from mailerd.app import opened, run_until_signalled
-from mailerd.cli.common import ConfigOption, in_loop, settings
+from mailerd.app import run_until_signalled
+from mailerd.cli.common import ConfigOption, in_loop, opened, settings
 from mailerd.config import Settings
 from mailerd.errors import MailerdError
 from mailerd.events.process import ProcessEvents
@@ -21,15 +22,18 @@ _GARBAGE: Final = (20_000, 20, 20)
 
 def run(config: ConfigOption = None) -> None:
     """Run the daemon until SIGTERM or SIGINT."""
+    faulthandler.enable()  # the watchdog's SIGABRT then leaves every thread's stack as well
     known = settings(config)
     journal = Journal(known.log)
     gc.freeze()  # what is loaded by now stays, and need not be looked through again and again
     gc.set_threshold(*_GARBAGE)
     try:
-        in_loop(run_until_signalled(known, journal.tell))
+        in_loop(run_until_signalled(known, journal, read_again=lambda: settings(config)))
     except Exception as error:
         _say_why(error, ProcessEvents(journal.tell))
         raise typer.Exit(1) from error
+    finally:
+        journal.flush()
 
 
 def _say_why(error: Exception, events: ProcessEvents) -> None:
@@ -46,6 +50,12 @@ def _leaves(group: BaseExceptionGroup[Exception] | None) -> list[BaseException]:
     if group is None:
         return []
     return [leaf for one in group.exceptions for leaf in (_leaves(one) if isinstance(one, ExceptionGroup) else [one])]
+
+
+def config(config: ConfigOption = None) -> None:
+    """Say whether the configuration can be used; what is wrong is named, key by key."""
+    settings(config)
+    print("the configuration can be used")
 
 
 def migrate(config: ConfigOption = None) -> None:

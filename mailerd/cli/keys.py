@@ -9,8 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from mailerd.app import opened
-from mailerd.cli.common import ConfigOption, in_loop, quiet, settings
+from mailerd.cli.common import ConfigOption, in_loop, opened, quiet, settings
 from mailerd.errors import MailerdError
 from mailerd.intake.addresses import mailbox
 from mailerd.store.keys import Key, Keys

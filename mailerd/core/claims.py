@@ -27,7 +27,13 @@ class Letter:
     draft_id: str | None = None
     thread_id: str | None = None
     pauses: int = 0
-    """The sender's pauses since its last success."""
+    """The sender's daily limits since its last success."""
+    probing: bool = False
+    """The sender was paused before; a success of this letter ends that."""
+    sender_mode: Mode | None = None
+    """How the sender's row says that it sends."""
+    sender_project: str | None = None
+    """The Cloud project that the sender's row names."""
 
     @property
     def key(self) -> str:
@@ -43,6 +49,8 @@ class JobFound:
     type: str
     sender: str
     total: int
+    age: float = 0.0
+    """Seconds since it was accepted, or since its send_at."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,8 @@ class HandedOver:
     mode: Mode
     draft_id: str | None = None
     thread_id: str | None = None
+    project: str | None = None
+    """The Cloud project whose quota the sender uses, as its credentials tell."""
 
 
 @dataclass(frozen=True)

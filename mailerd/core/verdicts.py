@@ -89,6 +89,9 @@ _STAMP: Final = re.compile(r"[Rr]etry after (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.
 _RATE: Final = frozenset({"rateLimitExceeded", "userRateLimitExceeded", "RATE_LIMIT_EXCEEDED"})
 _PROJECT: Final = frozenset({"dailyLimitExceeded", "quotaExceeded"})
 _SCOPE: Final = frozenset({"insufficientPermissions", "ACCESS_TOKEN_SCOPE_INSUFFICIENT"})
+_NEEDED: Final = {call: "gmail.compose" if "drafts" in call else "gmail.metadata" for call in Call} | {
+    Call.MESSAGES_SEND: "gmail.send"
+}
 _REFUSAL: Final = 400
 _SERVER_ERROR: Final = 500
 _TIMED_OUT: Final = 408
@@ -154,7 +157,7 @@ def _refused(call: Call, reply: Refused) -> Verdict:
                 Scope.SENDER, Cause.TOKEN_REFUSED, f"Google refused a fresh token ({said}): `mailerd auth login`"
             )
         case 403:
-            return _forbidden(reply, said)
+            return _forbidden(call, reply, said)
         case 404 if reply.reason == "notFound" and call in _OF_A_DRAFT:  # a proxy's own 404 proves nothing
             return Verdict(Fate.GONE, "the draft is gone: it was sent, or somebody deleted it")
         case 413:
@@ -175,18 +178,24 @@ def _bad_request(reply: Refused, said: str) -> Verdict:
     return Verdict(Fate.REJECTED, f"Google rejected the letter ({said})")
 
 
-def _forbidden(reply: Refused, said: str) -> Verdict:
+def _forbidden(call: Call, reply: Refused, said: str) -> Verdict:
     if reply.reason in _RATE:
         return _throttled(reply, said)
     if reply.reason in _PROJECT:  # before the words, which are the same for a minute's limit and a project's
         return _held(Scope.PROJECT, Cause.PROJECT_LIMIT, f"the Cloud project's own quota is used up ({said})")
     if reply.reason in _SCOPE:
         return _held(
-            Scope.SENDER, Cause.SCOPE_MISSING, f"the sign-in lacks a scope ({said}): run `mailerd auth login` again"
+            Scope.SENDER,
+            Cause.SCOPE_MISSING,
+            f"the sign-in lacks the scope {_NEEDED[call]} ({said}): run `mailerd auth login` again, or delegate it",
         )
     if "Quota exceeded" in reply.message or "rate limit" in reply.message.lower():
         return _throttled(reply, said)
-    return _held(Scope.SENDER, Cause.MAILBOX_REFUSED, f"Google refuses this mailbox ({said})")
+    return _held(
+        Scope.SENDER,
+        Cause.MAILBOX_REFUSED,
+        f"Google refuses this mailbox ({said}): ask the domain's administrator to allow Gmail and the app",
+    )
 
 
 def _throttled(reply: Refused, said: str) -> Verdict:

@@ -8,6 +8,7 @@ from mailerd.clock import Clock
 from mailerd.core.claims import Claim, Letter
 from mailerd.errors import DatabaseError
 from mailerd.events.runner import RunnerEvents
+from mailerd.pulse import Pulses
 
 MARGIN: Final = 1.0
 """Seconds of a lease that are never used: what a statement and a turn of the loop may cost."""
@@ -23,8 +24,11 @@ class Leases(Protocol):
 class Hand:
     """Every claimed letter from its claim to its record."""
 
-    def __init__(self, leases: Leases, *, lease: timedelta, clock: Clock, events: RunnerEvents) -> None:
+    def __init__(
+        self, leases: Leases, *, lease: timedelta, clock: Clock, events: RunnerEvents, pulses: Pulses | None = None
+    ) -> None:
         self._leases = leases
+        self._pulses = pulses or Pulses()
         self._lease = lease
         self._clock = clock
         self._events = events
@@ -53,8 +57,11 @@ class Hand:
     async def renew_forever(self) -> None:
         """Prolong what is in hand, four times in a lease; what cannot be prolonged is simply not safe for long."""
         every = self._lease.total_seconds() / 4
+        pulse = self._pulses.of("renew leases")
         while True:
+            pulse.waiting("the next renewal", at_most=every)
             await self._clock.sleep(every)
+            pulse.working("renewing leases")
             if self._held:
                 await self._renew()
 

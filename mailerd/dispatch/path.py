@@ -15,6 +15,7 @@ from mailerd.core.replies import Accepted, Call, Reply, Unreachable
 from mailerd.core.states import Change
 from mailerd.core.verdicts import judge
 from mailerd.dispatch.hand import Hand
+from mailerd.dispatch.holds import Holds
 from mailerd.dispatch.progress import Progress
 from mailerd.dispatch.reach import Reach
 from mailerd.dispatch.recorder import Recorder
@@ -55,6 +56,7 @@ class Path:
     workshop: Workshop
     hand: Hand
     reach: Reach
+    holds: Holds
     progress: Progress
     policy: Policy
     request_timeout: float
@@ -64,7 +66,7 @@ class Path:
 
     async def deliver(self, letter: Letter) -> None:
         """Bring one letter to a recorded outcome; whatever goes wrong with it stays with it."""
-        trip = _Trip(letter)
+        trip = _Trip(letter, began=self.clock.monotonic())
         try:
             await self._deliver(trip)
         except Exception as error:  # noqa: BLE001 - a bug met by one letter must not stop the others
@@ -101,12 +103,12 @@ class Path:
                 raise
             return Decision(Change.RELEASED, error=f"the job could not be read: {error}")
         if mailbox.mode == "direct":
-            return await self._send_directly(trip, raw)
-        if (early := await self._create_draft(trip, raw)) is not None:
+            return await self._send_directly(trip, raw, mailbox)
+        if (early := await self._create_draft(trip, raw, mailbox)) is not None:
             return early
         return None if trip.fenced_off else await self._send_draft(trip)
 
-    async def _create_draft(self, trip: "_Trip", raw: bytes) -> Decision | None:
+    async def _create_draft(self, trip: "_Trip", raw: bytes, mailbox: Mailbox) -> Decision | None:
         """None when the draft is there and its id is durable, or the claim has ended."""
         if not self._time_for_a_call(trip):
             return Decision(Change.RELEASED, error=_LEASE_NEARLY_OVER)
@@ -116,7 +118,9 @@ class Path:
         self.reach.reached()
         trip.letter = replace(trip.letter, draft_id=reply.id, thread_id=reply.thread_id or None)
         # If the process dies before this is committed, nothing is sent and the draft is an orphan, found by its key.
-        await self._hand_over(trip, HandedOver(trip.letter, "draft", reply.id, reply.thread_id or None))
+        await self._hand_over(
+            trip, HandedOver(trip.letter, "draft", reply.id, reply.thread_id or None, project=mailbox.project or None)
+        )
         return None
 
     async def _send_draft(self, trip: "_Trip") -> Decision:
@@ -127,8 +131,8 @@ class Path:
         reply = await self.google.send_draft(trip.letter.sender, draft_id=trip.letter.draft_id or "")
         return self._judged(trip, Call.DRAFTS_SEND, reply)
 
-    async def _send_directly(self, trip: "_Trip", raw: bytes) -> Decision | None:
-        await self._hand_over(trip, HandedOver(trip.letter, "direct"))
+    async def _send_directly(self, trip: "_Trip", raw: bytes, mailbox: Mailbox) -> Decision | None:
+        await self._hand_over(trip, HandedOver(trip.letter, "direct", project=mailbox.project or None))
         if trip.fenced_off:
             return None
         if not self._time_for_a_call(trip):
@@ -166,9 +170,12 @@ class Path:
         if not await self.recorder.record(Outcome(letter, decision)):
             self._say_fenced_off(letter, decision.change.value)
             return
-        self._say(letter, decision)
+        self._say(trip, decision)
         if decision.change is Change.FAILED and letter.draft_id:
-            await self.google.delete_draft(letter.sender, draft_id=letter.draft_id)
+            try:
+                await self.google.delete_draft(letter.sender, draft_id=letter.draft_id)
+            except DatabaseError as error:  # the ledger could not be asked; the search for orphans finds the draft
+                self.events.step_failed(what="deleting a failed letter's draft", again_in=0.0, error=error)
 
     async def _broke(self, trip: "_Trip", error: Exception) -> None:
         if isinstance(error, DatabaseError):
@@ -193,11 +200,12 @@ class Path:
     def _say_fenced_off(self, letter: Letter, change: str) -> None:
         self.events.letter_fenced_off(job=letter.job_id, recipient=letter.id, to=letter.to_email, change=change)
 
-    def _say(self, letter: Letter, decision: Decision) -> None:
-        cause, say = decision.error or "", self.events
+    def _say(self, trip: "_Trip", decision: Decision) -> None:
+        letter, cause, say = trip.letter, decision.error or "", self.events
         match decision.change:
             case Change.SENT:
                 self.progress.sent += 1
+                self.holds.worked(letter.sender, began=trip.began)
                 done, total = self.progress.step(letter.job_id)
                 say.letter_sent(
                     job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender,
@@ -225,10 +233,7 @@ class Path:
                     job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender, cause=cause
                 )
         if decision.pause:
-            say.sender_paused(
-                sender=letter.sender, seconds=_seconds(decision.pause.wait), cause=decision.pause.cause.value,
-                reason=decision.pause.reason,
-            )  # fmt: skip
+            self.holds.paused(letter.sender, decision.pause)
 
 
 @dataclass
@@ -236,6 +241,8 @@ class _Trip:
     """What is learnt on the way."""
 
     letter: Letter
+    began: float
+    """Monotonic seconds."""
     may_be_sent: bool = False
     fenced_off: bool = False
 

@@ -9,6 +9,7 @@ from mailerd.core.claims import HandedOver, Outcome, Record
 from mailerd.core.states import Change
 from mailerd.errors import DatabaseError
 from mailerd.events.runner import RunnerEvents
+from mailerd.pulse import Pulse, Pulses
 from mailerd.store.database import Database
 from mailerd.store.pool import Cursor
 from mailerd.store.records import Finished
@@ -39,8 +40,9 @@ class Writes(Protocol):
 class Recorder:
     """One writer for all letters in hand: whoever records waits for the commit that holds it."""
 
-    def __init__(self, writes: Writes, *, clock: Clock, events: RunnerEvents) -> None:
+    def __init__(self, writes: Writes, *, clock: Clock, events: RunnerEvents, pulses: Pulses | None = None) -> None:
         self._writes = writes
+        self._pulses = pulses or Pulses()
         self._clock = clock
         self._events = events
         self._queue: asyncio.Queue[tuple[Record, asyncio.Future[bool]]] = asyncio.Queue()
@@ -61,20 +63,25 @@ class Recorder:
 
     async def run(self) -> None:
         """Write what gathers while the last commit was on its way."""
+        pulse = self._pulses.of("recorder")
         while True:
+            pulse.waiting("something to record", at_most=None)
             batch = [await self._queue.get()]
+            pulse.working("recording")
             while len(batch) < _BATCH and not self._queue.empty():
                 batch.append(self._queue.get_nowait())
-            await self._write(batch)
+            await self._write(batch, pulse)
 
-    async def _write(self, batch: Sequence[tuple[Record, "asyncio.Future[bool]"]]) -> None:
+    async def _write(self, batch: Sequence[tuple[Record, "asyncio.Future[bool]"]], pulse: Pulse) -> None:
         records = [record for record, _ in batch]
         try:
-            kept = await self._writes.database.insist(self._work(records), what=f"record {len(records)} letters")
+            kept = await self._writes.database.insist(
+                self._work(records), what=f"record {len(records)} letters", tried=lambda: pulse.working("recording")
+            )
         except DatabaseError as error:
             if len(batch) > 1:  # one of them is the poison: find it, and spare the others
                 for one in batch:
-                    await self._write([one])
+                    await self._write([one], pulse)
             elif not batch[0][1].done():
                 batch[0][1].set_exception(error)
             return
@@ -100,8 +107,11 @@ class Recorder:
 
     async def finish_forever(self) -> None:
         """Complete jobs as their last letters come to their end."""
+        pulse = self._pulses.of("finish jobs")
         while True:
+            pulse.waiting("a letter to come to its end", at_most=None)
             await self._ended.wait()
+            pulse.working("finishing jobs")
             self._ended.clear()
             jobs, self._touched = self._touched, set()
             try:

@@ -12,6 +12,7 @@ from mailerd.dispatch.progress import Progress
 from mailerd.dispatch.reach import Reach
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.runner import RunnerEvents
+from mailerd.pulse import Pulse, Pulses
 
 _CLAIM_AT_MOST: Final = 100
 """Letters of one claim."""
@@ -54,6 +55,7 @@ class Runner:
     daemon_id: str
     poll_interval: float
     concurrency: int
+    pulses: Pulses = field(default_factory=Pulses)
     _bell: asyncio.Event = field(default_factory=asyncio.Event)
     _polls: int = 0
     _idle: int = 0
@@ -78,31 +80,47 @@ class Runner:
                 poll_interval=self.poll_interval, concurrency=self.concurrency, daemon=self.daemon_id
             )
             permits = asyncio.Semaphore(self.concurrency)
+            pulse = self.pulses.of("runner")
             while True:
-                await self._turn(permits, letters)
+                await self._turn(permits, letters, pulse)
                 self._say_alive()
         finally:
+            self.pulses.end("runner")
             Runner._running = None
 
-    async def _turn(self, permits: asyncio.Semaphore, letters: asyncio.TaskGroup) -> None:
+    async def _turn(self, permits: asyncio.Semaphore, letters: asyncio.TaskGroup, pulse: Pulse) -> None:
+        pulse.waiting("a letter in hand to end", at_most=None)
         want = await self._permits(permits)
+        pulse.working("claiming")
+        self._bell.clear()
+        taking = asyncio.ensure_future(self._take(want, permits, letters))
+        try:
+            claim = await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            # A claim that is on its way is committed all the same: its letters go now, not when their lease lapses.
+            await taking
+            raise
+        pulse.waiting("the bell or the next poll", at_most=self.poll_interval + _BACK_OFF[1])
+        if claim is None:
+            await self._wait(min(_BACK_OFF[1], _BACK_OFF[0] * 2 ** min(self._failures, 6)))
+        elif (taken := len(claim.letters)) < want:
+            self._idle = 0 if taken else self._idle + 1
+            await self._wait(self.poll_interval if claim.next_in is None else min(self.poll_interval, claim.next_in))
+
+    async def _take(self, want: int, permits: asyncio.Semaphore, letters: asyncio.TaskGroup) -> Claim | None:
+        """Claim with so many permits, and start what was taken on its path."""
         taken = 0
         try:
-            self._bell.clear()
             claim = await self._claim(want)
             if claim is not None:
                 await self._meet(claim)
                 for letter in claim.letters:
                     letters.create_task(self._deliver(letter, permits))
                     taken += 1
+            return claim
         finally:
             for _ in range(want - taken):
                 permits.release()
-        if claim is None:
-            await self._wait(min(_BACK_OFF[1], _BACK_OFF[0] * 2 ** min(self._failures, 6)))
-        elif taken < want:
-            self._idle = 0 if taken else self._idle + 1
-            await self._wait(self.poll_interval if claim.next_in is None else min(self.poll_interval, claim.next_in))
 
     async def _permits(self, permits: asyncio.Semaphore) -> int:
         """At least one; all that are free or come free in a moment, or a single one while Google is out of reach."""
@@ -139,7 +157,7 @@ class Runner:
     async def _meet(self, claim: Claim) -> None:
         for job in claim.jobs:
             if not self.progress.knows(job.id):
-                self.events.job_found(job=job.id, type=job.type, sender=job.sender, total=job.total)
+                self.events.job_found(job=job.id, type=job.type, sender=job.sender, total=job.total, age=job.age)
                 try:
                     settled = await self.counts.settled(job.id)
                 except DatabaseError as error:

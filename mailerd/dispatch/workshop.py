@@ -21,6 +21,7 @@ _KEPT: Final = 256
 @dataclass(frozen=True)
 class _Job:
     template: Template
+    from_email: str
     variables: Mapping[str, Any]
     sender_name: str | None
     reply_to: str | None
@@ -47,14 +48,14 @@ class Workshop:
         own = json.loads(letter.variables) if letter.variables else {}
         content = job.template.render(merge(job.variables, own, email=letter.to_email, name=letter.to_name))
         envelope = Envelope(
-            sender_email=letter.sender,
+            sender_email=job.from_email,
             sender_name=job.sender_name,
             reply_to=job.reply_to,
             to_email=letter.to_email,
             to_name=letter.to_name,
             key=letter.key,
         )
-        domain = letter.sender.rpartition("@")[2]
+        domain = job.from_email.rpartition("@")[2]
         return compose(content, envelope, date=self._clock.now(), message_id=f"<{new_id().lower()}@{domain}>")
 
     async def _job(self, id_: str) -> _Job:
@@ -84,6 +85,7 @@ class Workshop:
         it = await contents(self._database, id_)
         return _Job(
             template=Template.compile(subject=it.subject, html=it.html, text=it.text),
+            from_email=it.from_email,
             variables=json.loads(it.variables),
             sender_name=it.sender_name,
             reply_to=it.reply_to,

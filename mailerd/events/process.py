@@ -4,7 +4,7 @@ from mailerd.events.speech import Speech, event
 
 
 class ProcessEvents(Speech):
-    """The end that nobody wished for."""
+    """The process: its start and end, its settings, its own log, and loops that make no progress."""
 
     @event("critical", en="mailerd cannot run: {cause}", zh="mailerd 无法运行：{cause}")
     def process_refused(self, *, cause: str) -> None: ...
@@ -15,3 +15,58 @@ class ProcessEvents(Speech):
         zh="mailerd 退出：某个部分遇到意外错误；堆栈信息指明位置。请报告此问题",
     )
     def process_died(self, *, error: BaseException) -> None: ...
+
+    @event(
+        "info",
+        en="settings read again from {file}: {what}",
+        zh="已重新读取设置 {file}：{what}",
+    )
+    def settings_reloaded(self, *, file: str, what: str) -> None: ...
+
+    @event(
+        "error",
+        en="settings not read again, the old ones stay in force: {cause}",
+        zh="未能重新读取设置，原设置继续有效：{cause}",
+    )
+    def settings_refused(self, *, cause: str) -> None: ...
+
+    @event(
+        "error",
+        en="{lost} records of this log were lost: journald did not read for so long that the memory for them was full",
+        zh="本日志丢失了 {lost} 条记录：journald 长时间未读取，缓存已满",
+    )
+    def log_records_lost(self, *, lost: int) -> None: ...
+
+    @event(
+        "critical",
+        en="the loop {loop!r} has made no progress for {seconds:.0f} s while {doing}; please report this. All tasks:\n{stacks}",
+        zh="循环 {loop!r} 在“{doing}”时已有 {seconds:.0f} 秒没有进展；请报告此问题。所有任务：\n{stacks}",
+    )
+    def loop_stalled(self, *, loop: str, doing: str, seconds: float, stacks: str) -> None: ...
+
+    @event(
+        "critical",
+        en="the event loop has not turned for {seconds:.0f} s: something blocks it; please report this. It stands here:\n{stacks}",
+        zh="事件循环已 {seconds:.0f} 秒没有运转：有代码将其阻塞；请报告此问题。当前位置：\n{stacks}",
+    )
+    def loop_blocked(self, *, seconds: float, stacks: str) -> None: ...
+
+    @event(
+        "warning",
+        en="this machine's clock is {seconds:.0f} s {direction} the database's; due times and pace go by the database's",
+        zh="本机时钟与数据库时钟相差 {seconds:.0f} 秒（{direction}）；发送时间和速率以数据库时钟为准",
+    )
+    def clock_off(self, *, seconds: float, direction: str) -> None: ...
+
+    @event(
+        "warning",
+        en="the tables could not be looked at for metrics and status: {cause}",
+        zh="无法读取数据表以生成指标和状态：{cause}",
+    )
+    def survey_failed(self, *, cause: str) -> None: ...
+
+    @event("warning", en="an alarm could not be sent: {cause}", zh="无法发送告警：{cause}")
+    def alarm_unsent(self, *, cause: str) -> None: ...
+
+    @event("info", en="alarm sent: {subject}", zh="已发送告警：{subject}")
+    def alarm_sent(self, *, subject: str) -> None: ...

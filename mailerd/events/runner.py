@@ -35,7 +35,15 @@ class RunnerEvents(Speech):
         en="job {job} found: type {type}, sender {sender}, {total} recipients",
         zh="发现任务 {job}：类型 {type}，发件人 {sender}，共 {total} 位收件人",
     )
-    def job_found(self, *, job: str, type: str, sender: str, total: int) -> None: ...  # noqa: A002 - the table's word
+    def job_found(
+        self,
+        *,
+        job: str,
+        type: str,  # noqa: A002 - the table's word
+        sender: str,
+        total: int,
+        age: float,
+    ) -> None: ...
 
     @event("info", en="claimed {letters} letters of {jobs} jobs", zh="已领取 {jobs} 个任务的 {letters} 封邮件")
     def claimed(self, *, letters: int, jobs: int, token: str) -> None: ...
@@ -115,6 +123,22 @@ class RunnerEvents(Speech):
         zh="发件人 {sender} 暂停 {seconds:.0f} 秒（{cause}）：{reason}",
     )
     def sender_paused(self, *, sender: str, seconds: float, cause: str, reason: str) -> None: ...
+
+    @event(
+        "critical",
+        en="the Cloud project's quota is used up: {sender} and every other sender of the project are paused for "
+        "{seconds:.0f} s ({cause}): {reason}. Please look into its quotas in the Cloud console, or run `mailerd senders resume` to try sooner",
+        zh="云项目配额已用尽：{sender} 及该项目的所有其他发件人暂停 {seconds:.0f} 秒（{cause}）：{reason}。"
+        "请在云控制台查看配额；`mailerd senders resume` 可提前重试",
+    )
+    def project_paused(self, *, sender: str, seconds: float, cause: str, reason: str) -> None: ...
+
+    @event(
+        "info",
+        en="sender {sender} sends again, {seconds:.0f} s after it was paused ({cause})",
+        zh="发件人 {sender} 恢复发送，距暂停 {seconds:.0f} 秒（{cause}）",
+    )
+    def sender_resumed(self, *, sender: str, seconds: float, cause: str) -> None: ...
 
     @event(
         "error",

@@ -1,12 +1,15 @@
 """How an event is declared and told: a typed method whose decorator holds its level and its words in both languages."""
 
 import inspect
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import wraps
-from typing import Concatenate, Literal, ParamSpec, Protocol, TypeVar
+from typing import Concatenate, Final, Literal, ParamSpec, Protocol, TypeVar
 
 Level = Literal["debug", "info", "success", "warning", "error", "critical"]
+NAMESPACE: Final = uuid.UUID("5b7e6a52-3c0d-4f0e-9d4f-6d61696c6572")
+"""Of the MESSAGE_IDs, which are UUIDs of version 5 (RFC 9562) of the events' names: stable, and nowhere to be kept."""
 P = ParamSpec("P")
 S = TypeVar("S", bound="Speech")
 
@@ -21,12 +24,29 @@ class Event:
     """A format string over the event's fields."""
     zh: str
 
+    @property
+    def message_id(self) -> str:
+        """The MESSAGE_ID in journald, by which a catalogue finds its entry: 32 hexadecimal digits."""
+        return uuid.uuid5(NAMESPACE, self.name).hex
+
 
 class Tell(Protocol):
     """Where events go: the journal in a daemon, a recording in a test."""
 
     def __call__(self, event: Event, fields: Mapping[str, object], /) -> None:
         """Take one event with its fields; a field named `error` that holds an exception is told with its stack."""
+
+
+class Everybody:
+    """Hands every event to the log, the metrics and the alarms, so that they always agree."""
+
+    def __init__(self, *listeners: Tell) -> None:
+        self.listeners = list(listeners)
+
+    def __call__(self, event: Event, fields: Mapping[str, object], /) -> None:
+        """Tell them all."""
+        for listener in self.listeners:
+            listener(event, fields)
 
 
 class Speech:

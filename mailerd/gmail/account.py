@@ -44,6 +44,11 @@ class Account:
         """Grows with every refresh that has ended."""
         self._last: Token | NoToken = Unreachable("no token was asked for yet")
 
+    @property
+    def project(self) -> str:
+        """The Cloud project of the credentials as last looked at; "" without any."""
+        return "" if isinstance(self._credentials, NoCredentials) else self._credentials.project
+
     def forget(self) -> None:
         """Drop the token; the next call asks for a new one, and a refresh under way does not bring the old one back."""
         self._token = None

@@ -9,13 +9,14 @@ import re
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from mailerd.core.replies import NoCredentials
 
 _LARGEST = 64 * 1024
 """Bytes that are read of a file; a longer one is cut off and so is no JSON."""
 _PREFIX = "mailerd."
+_PROJECT_AT_MOST = 190
 _SHAPE = re.compile(r"[^\s@/\\\x00-\x1f\x7f]+@[^\s@/\\\x00-\x1f\x7f]+")
 
 
@@ -29,6 +30,12 @@ class AuthorizedUser:
     scopes: tuple[str, ...] = ()
     """As the file names them; Google's own answer counts more."""
 
+    @property
+    def project(self) -> str:
+        """The Cloud project whose quota is used: its number, with which Google's client ids begin."""
+        number, _, _ = self.client_id.partition("-")
+        return number if number.isdecimal() else self.client_id[:_PROJECT_AT_MOST]
+
 
 @dataclass(frozen=True)
 class ServiceAccount:
@@ -37,6 +44,11 @@ class ServiceAccount:
     client_email: str
     private_key_id: str
     private_key: str = field(repr=False)
+
+    @property
+    def project(self) -> str:
+        """The Cloud project whose quota is used: its id, which stands in name@project.iam.gserviceaccount.com."""
+        return self.client_email.rpartition("@")[2].removesuffix(".iam.gserviceaccount.com")[:_PROJECT_AT_MOST]
 
 
 Credentials = AuthorizedUser | ServiceAccount
@@ -51,6 +63,12 @@ class Found:
     of_systemd: bool
     stamp: tuple[int, ...]
 
+    @property
+    def owner(self) -> str:
+        """The mailbox, or the @domain, whose file it is."""
+        name = self.path.name.lower().removesuffix(".json")
+        return name.removeprefix(_PREFIX) if self.of_systemd else name
+
 
 class Folders:
     """The folders with credential files: the configured one, then systemd's."""
@@ -58,6 +76,22 @@ class Folders:
     def __init__(self, folder: Path, *, systemd: Path | None = None) -> None:
         self._folder = folder
         self._systemd = systemd
+
+    @classmethod
+    def configured(cls, folder: Path) -> Self:
+        """The folder of the settings, and systemd's when there is one (systemd.exec(5), LoadCredential=)."""
+        systemd = os.environ.get("CREDENTIALS_DIRECTORY")
+        return cls(folder, systemd=Path(systemd) if systemd else None)
+
+    def all(self) -> list[Found]:
+        """Every file that bears the name of a mailbox or a domain; of two with the same, first the one that is used."""
+        found = []
+        for folder in filter(None, (self._folder, self._systemd)):
+            for name, path in sorted(self._listing(folder).items()):
+                if name.endswith(".json") and "@" in name:
+                    domain, systemd = name.startswith("@"), folder == self._systemd
+                    found.append(Found(path=path, of_domain=domain, of_systemd=systemd, stamp=_stamp(path)))
+        return found
 
     def stamps(self) -> tuple[tuple[int, ...], ...]:
         """What changes when a file comes, goes or is renamed; costs one stat a folder."""
@@ -81,8 +115,9 @@ class Folders:
                     return Found(path=path, of_domain=name == names[1], of_systemd=of_systemd, stamp=_stamp(path))
         where = " or ".join(str(folder) for folder in (self._folder, self._systemd) if folder)
         return NoCredentials(
-            f"no credential file for {sender}: looked for {names[0]} and {names[1]} in {where}; "
-            f"make one with `mailerd auth login {sender}`, or put a service account's key there"
+            f"no credential file for {sender}: looked for {names[0]} and {names[1]} in {where}; make one with "
+            f"`mailerd auth login --sender {sender}`, put a service account's key there, or name the "
+            "mailbox that it is an alias of in gmail.aliases"
         )
 
     def _listing(self, folder: Path) -> dict[str, Path]:
@@ -134,7 +169,7 @@ def _closed_enough(status: os.stat_result, *, found: Found) -> str:
     if status.st_mode & 0o077 & ~allowed:
         return (
             f"{found.path} can be read or written by others (mode {stat.S_IMODE(status.st_mode):04o}) "
-            f"and is not used: chmod 600 {found.path}"
+            f"and is not used; chmod 600 {found.path}"
         )
     return ""
 

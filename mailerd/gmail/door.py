@@ -1,19 +1,17 @@
 """The one door to Google: every call takes a sender, ends within the time-out and returns a Reply, whatever happens."""
 
 import asyncio
-import os
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Self
 
 from mailerd.clock import Clock, SystemClock
 from mailerd.config import GmailSettings
-from mailerd.core.replies import Call, Lost, Refused, Reply, Unreachable
+from mailerd.core.replies import Call, Lost, NoCredentials, Refused, Reply, Unreachable
 from mailerd.events.gmail import GmailEvents
 from mailerd.gmail import answers, bodies
 from mailerd.gmail.account import Account
-from mailerd.gmail.credentials import Folders
+from mailerd.gmail.credentials import Folders, Found
 from mailerd.gmail.discovery import UPLOAD_ABOVE, Addresses, uploading
 from mailerd.gmail.mailbox import Mailbox, mailbox
 from mailerd.gmail.tokens import Token, Tokens
@@ -59,8 +57,7 @@ class Gmail:
         self._clock = clock or SystemClock()
         self._wire = Wire(events=events, limit=limit, request_timeout=self._time_s)
         self._tokens = Tokens(self._wire, token_uri=settings.token_uri, watch=self._watch, clock=self._clock)
-        systemd = os.environ.get("CREDENTIALS_DIRECTORY")
-        self._folders = Folders(settings.credentials_dir, systemd=Path(systemd) if systemd else None)
+        self._folders = Folders.configured(settings.credentials_dir)
         self._accounts: dict[str, Account] = {}
         self._mailboxes: dict[str, Mailbox] = {}
 
@@ -78,7 +75,7 @@ class Gmail:
         token = await account.token(deadline=self._deadline())
         if not isinstance(token, Token):
             return token
-        known = mailbox(sender.lower(), scopes=token.scopes)
+        known = mailbox(sender.lower(), scopes=token.scopes, project=account.project)
         if isinstance(known, Mailbox) and self._mailboxes.get(known.sender) != known:
             self._mailboxes[known.sender] = known
             scopes = " ".join(known.scopes) or "unknown"
@@ -147,6 +144,20 @@ class Gmail:
     async def get_profile(self, sender: str) -> Reply:
         """The mailbox's own address and counts (`body["emailAddress"]`)."""
         return await self._get(sender, call=Call.GET_PROFILE, url=self._addresses.profile())
+
+    def file_of(self, sender: str) -> Found | NoCredentials:
+        """The credential file that a sender has, unread; asks the disk and nobody else."""
+        return self._folders.find(sender.lower())
+
+    @property
+    def knows_anybody(self) -> bool:
+        """Whether there is any credential file at all."""
+        return bool(self._folders.all())
+
+    async def greet(self) -> answers.Answer | Unreachable | Lost:
+        """Google's answer to a call without a token: a refusal, which shows that it is there, and its Date."""
+        flight = Flight(Call.GET_PROFILE, sender="", method="GET", url=self._addresses.profile())
+        return await self._wire.ask(flight, deadline=self._deadline())
 
     def _account(self, sender: str) -> Account:
         sender = sender.lower()  # Gmail knows no difference, and two tokens for one mailbox would be waste.

@@ -1,6 +1,6 @@
 """What a sender's granted scopes allow: the delivery mode, and whether its mail can be looked at."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from mailerd.core.replies import NoCredentials
@@ -29,9 +29,11 @@ class Mailbox:
     can_read_metadata: bool
     scopes: tuple[str, ...]
     """As granted; empty when neither Google nor the credential file says."""
+    project: str = field(default="", compare=False)
+    """The Cloud project whose quota its calls use."""
 
 
-def mailbox(sender: str, *, scopes: tuple[str, ...]) -> Mailbox | NoCredentials:
+def mailbox(sender: str, *, scopes: tuple[str, ...], project: str = "") -> Mailbox | NoCredentials:
     """The mailbox that these scopes make, or why they make none."""
     granted = set(scopes)
     if granted & _DRAFTING or not granted:
@@ -44,4 +46,5 @@ def mailbox(sender: str, *, scopes: tuple[str, ...]) -> Mailbox | NoCredentials:
             f"{sender}: the sign-in allows neither {COMPOSE} nor {SEND}, only {', '.join(scopes)}; "
             "sign in again with the scope gmail.compose"
         )
-    return Mailbox(sender=sender, mode=mode, can_read_metadata=bool(granted & _LOOKING), scopes=scopes)
+    looks = bool(granted & _LOOKING)
+    return Mailbox(sender=sender, mode=mode, can_read_metadata=looks, scopes=scopes, project=project)

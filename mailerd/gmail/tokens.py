@@ -8,8 +8,9 @@ fifty letters make fifty requests; it signs on the event loop (36 ms each); it r
 import asyncio
 import base64
 import json
-from dataclasses import dataclass, field
-from urllib.parse import urlencode
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from urllib.parse import quote, quote_plus, urlencode
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
@@ -30,6 +31,9 @@ _ASSERTION_LIFETIME_S = 3600
 _JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _NOT_DELEGATED = {"unauthorized_client", "access_denied", "invalid_scope"}
 """What Google says when an administrator has not delegated all of the scopes that were asked for."""
+
+_OPEN = {"grant_type", "client_id", "redirect_uri"}
+"""What of a token request is no secret."""
 
 NoToken = TokenRefused | NoCredentials | Unreachable
 
@@ -109,6 +113,8 @@ class Tokens:
             outcome = Unreachable(f"no access token: {answer.cause}")
         else:
             outcome = read_token(answer)
+            if isinstance(outcome, TokenRefused):
+                outcome = without_secrets(outcome, form)
         ended = self._clock.monotonic()
         if not isinstance(outcome, Granted):
             self._watch.reply(outcome, sender=sender, call=Call.TOKEN, seconds=ended - started)
@@ -120,6 +126,19 @@ class Tokens:
             fresh_until=started + outcome.lifetime_s - early,
             scopes=otherwise if outcome.scopes is None else outcome.scopes,
         )
+
+
+def without_secrets(refusal: TokenRefused, form: Mapping[str, str]) -> TokenRefused:
+    """The refusal without what was sent: a proxy's error page may repeat the request, and this goes into a log."""
+
+    def scrubbed(text: str) -> str:
+        for name, value in form.items():
+            if name not in _OPEN:
+                for spelling in {value, quote(value, safe=""), quote_plus(value)} - {""}:
+                    text = text.replace(spelling, "…")
+        return text
+
+    return replace(refusal, error=scrubbed(refusal.error), description=scrubbed(refusal.description))
 
 
 def _sign(account: ServiceAccount, claims: dict[str, object]) -> tuple[str, ...] | NoCredentials:

@@ -2,6 +2,7 @@
 
 from mailerd.intake.accepting import Bell
 from mailerd.intake.forecast import Forecast, LettersAhead
+from mailerd.intake.senders import Refusal, Senders
 from mailerd.intake.server import Address, Intake
 
-__all__ = ["Address", "Bell", "Forecast", "Intake", "LettersAhead"]
+__all__ = ["Address", "Bell", "Forecast", "Intake", "LettersAhead", "Refusal", "Senders"]

@@ -18,6 +18,7 @@ from mailerd.intake.forecast import Forecast
 from mailerd.intake.gate import Gate
 from mailerd.intake.order import Order, read_order
 from mailerd.intake.problems import Fault, away, invalid
+from mailerd.intake.senders import Senders
 from mailerd.store.jobs import Jobs, Stored
 
 REJECTED_AT_MOST: Final = 1000
@@ -46,6 +47,7 @@ class Accepting:
         executor: Executor,
         events: IntakeEvents,
         clock: Clock,
+        senders: Senders | None = None,
     ) -> None:
         self._max_recipients = settings.max_recipients
         self._gate = gate
@@ -56,6 +58,7 @@ class Accepting:
         self._executor = executor
         self._events = events
         self._clock = clock
+        self._senders = senders
 
     async def accept(self, request: web.Request) -> web.Response:
         """Accept a job."""
@@ -66,7 +69,13 @@ class Accepting:
         async with self._bodies.read(request) as raw:
             order = await asyncio.get_running_loop().run_in_executor(
                 self._executor,
-                lambda: read_order(raw, key=key, now=self._clock.now(), max_recipients=self._max_recipients),
+                lambda: read_order(
+                    raw,
+                    key=key,
+                    now=self._clock.now(),
+                    max_recipients=self._max_recipients,
+                    senders=self._senders,
+                ),
             )
             stored = await self._store(order)
         self._bell.ring()

@@ -10,6 +10,7 @@ from mailerd.intake.contract import Head, read_head
 from mailerd.intake.parsing import encode, parse
 from mailerd.intake.problems import Fault, ProblemError, invalid
 from mailerd.intake.recipients import Checked, Rejection, check
+from mailerd.intake.senders import Refusal, Senders
 from mailerd.letters import Template, TemplateErrors
 from mailerd.store.jobs import NewJob
 from mailerd.store.keys import Key
@@ -34,8 +35,10 @@ class Order:
         return self.total - len(self.rejected)
 
 
-def read_order(raw: bytearray, *, key: Key, now: datetime, max_recipients: int) -> Order:
-    """Read, check and prepare a request. `raw` is emptied.
+def read_order(
+    raw: bytearray, *, key: Key, now: datetime, max_recipients: int, senders: Senders | None = None
+) -> Order:
+    """Read, check and prepare a request. `raw` is emptied; `senders` None means that every sender has a mailbox.
 
     Raises:
         ProblemError: 422 naming everything that is wrong, or 403 when the key may not use the sender.
@@ -45,6 +48,7 @@ def read_order(raw: bytearray, *, key: Key, now: datetime, max_recipients: int) 
     head, faults = read_head(fields, now=now)
     if head is not None and not key.may_send(head.sender_email):
         raise ProblemError(403, "sender_not_allowed", f"the key {key.name!r} may not send from {head.sender_email}")
+    mailbox = _mailbox(head, faults, senders=senders)
     template = _compile(head, faults)
     variables, stored = _variables(head, faults)
     refused = _refused(items, max_recipients)
@@ -54,7 +58,18 @@ def read_order(raw: bytearray, *, key: Key, now: datetime, max_recipients: int) 
     if head is None or faults:
         raise invalid([*faults, *checked.faults])
     _insist_on_good(head, checked)
-    return Order(_job(head, checked, variables=stored, key=key), checked.rejected)
+    return Order(_job(head, checked, variables=stored, key=key, mailbox=mailbox), checked.rejected)
+
+
+def _mailbox(head: Head | None, faults: list[Fault], *, senders: Senders | None) -> str:
+    """The mailbox behind the sender; a sender that has none is a fault."""
+    if head is None:
+        return ""
+    found = senders.mailbox_of(head.sender_email) if senders else head.sender_email
+    if isinstance(found, Refusal):
+        faults.append(Fault("sender_email", found.why))
+        return ""
+    return found
 
 
 def _compile(head: Head | None, faults: list[Fault]) -> Template | None:
@@ -98,10 +113,11 @@ def _insist_on_good(head: Head, checked: Checked) -> None:
         raise invalid(checked.faults)
 
 
-def _job(head: Head, checked: Checked, *, variables: str, key: Key) -> NewJob:
+def _job(head: Head, checked: Checked, *, variables: str, key: Key, mailbox: str) -> NewJob:
     return NewJob(
         id=new_id(),
-        sender_email=head.sender_email,
+        sender_email=mailbox,
+        from_email=None if head.sender_email == mailbox else head.sender_email,
         sender_name=head.sender_name or None,
         reply_to=head.reply_to,
         subject=head.template.subject,

@@ -5,8 +5,10 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from mailerd.core.pace import FOR_EVER
 from mailerd.core.states import OPEN, JobStatus, State
 from mailerd.intake.answers import answer, rfc3339
+from mailerd.intake.forecast import Forecast
 from mailerd.intake.gate import Gate
 from mailerd.intake.problems import Fault, ProblemError, invalid, not_found
 from mailerd.store.jobs import Job, Jobs, Recipient
@@ -24,15 +26,22 @@ _NUMBER: Final = re.compile(r"[0-9]{1,9}")
 class Reading:
     """The handlers that only read."""
 
-    def __init__(self, *, gate: Gate, jobs: Jobs) -> None:
+    def __init__(self, *, gate: Gate, jobs: Jobs, forecast: Forecast) -> None:
         self._gate = gate
+        self._forecast = forecast
         self._jobs = jobs
 
     async def job(self, request: web.Request) -> web.Response:
         """One job."""
         key = await self._gate.admit(request)
         _query(request, allowed=())
-        return answer(show_job(await self._find(request, key)))
+        job = await self._find(request, key)
+        shown = show_job(job)
+        if job.counts[State.WAITING]:
+            forecast = await self._forecast.forecast(job.id, sender_email=job.sender_email, priority=job.priority)
+            shown["forecast"] = dict(forecast)
+            shown["cause_of_wait"] = shown["cause_of_wait"] or forecast.get("cause_of_wait")
+        return answer(shown)
 
     async def jobs(self, request: web.Request) -> web.Response:
         """Jobs, the newest first."""
@@ -113,7 +122,8 @@ def cause_of_wait(job: Job) -> str | None:
         return f"not due before {rfc3339(job.send_at)}"
     if job.paused_until is not None:
         reason = f": {job.pause_reason}" if job.pause_reason else ""
-        return f"sender {job.sender_email} is paused until {rfc3339(job.paused_until)}{reason}"
+        until = "it is resumed" if job.paused_until.year == FOR_EVER.year else rfc3339(job.paused_until)
+        return f"sender {job.sender_email} is paused until {until}{reason}"
     return None
 
 

@@ -11,14 +11,17 @@ from aiohttp import web
 
 from mailerd.clock import Clock, SystemClock
 from mailerd.config import IntakeSettings
+from mailerd.errors import ListenError
 from mailerd.events.intake import IntakeEvents
 from mailerd.intake.accepting import Accepting, Bell
 from mailerd.intake.answers import Answering
 from mailerd.intake.bodies import BODY_WITHIN, Bodies, expect_nothing_yet
+from mailerd.intake.figures import Figures
 from mailerd.intake.forecast import Forecast, LettersAhead
 from mailerd.intake.gate import Gate
 from mailerd.intake.health import Health
 from mailerd.intake.reading import Reading
+from mailerd.intake.senders import Senders
 from mailerd.store.database import Database
 from mailerd.store.jobs import Jobs
 from mailerd.store.keys import Keys
@@ -29,6 +32,9 @@ KEEPALIVE: Final = 75.0
 THREADS: Final = 4
 """For reading and checking bodies; two of them at most are busy with big ones."""
 
+_LINGER: Final = 0.3
+"""Seconds between the end of listening and that of the open connections."""
+
 Address = tuple[str, int]
 """Host and port."""
 
@@ -37,7 +43,8 @@ class Intake:
     """The HTTP part.
 
     `patience`: seconds that the database gets for one answer (database.connect_timeout). `grace`: seconds that requests
-    in hand get at a stop. `forecast` None means to tell the letters ahead and no more.
+    in hand get at a stop. `forecast` None means to tell the letters ahead and no more, `senders` None that every
+    address has a mailbox. `page` makes `/metrics`.
     """
 
     def __init__(
@@ -49,11 +56,14 @@ class Intake:
         bell: Bell,
         events: IntakeEvents,
         forecast: Forecast | None = None,
+        senders: Senders | None = None,
         clock: Clock | None = None,
         grace: float = 10.0,
         body_within: float = BODY_WITHIN,
+        page: Callable[[], bytes] | None = None,
     ) -> None:
         self._settings = settings
+        self._page = page
         self._database = database
         self._patience = patience
         self._bell = bell
@@ -63,6 +73,7 @@ class Intake:
         self._bodies = Bodies(max_body=settings.max_body, within=body_within)
         self._jobs = Jobs(database, patience=patience)
         self._forecast = forecast or LettersAhead(self._jobs)
+        self._senders = senders
         self._gate = Gate(Keys(database, patience=patience), events=events, clock=self._clock)
 
     async def run(
@@ -101,14 +112,28 @@ class Intake:
             for sock in sockets:
                 await web.SockSite(runner, sock).start()
             if not sockets:
-                await web.TCPSite(runner, self._settings.host, self._settings.port).start()
+                await self._listen(runner)
             addresses = [(address[0], address[1]) for address in runner.addresses]
             self._events.intake_listening(where=", ".join(f"http://{host}:{port}" for host, port in addresses))
             yield addresses
         finally:
+            # Cleaning up at once resets connections that the kernel has accepted and nobody has read from yet.
+            for site in list(runner.sites):
+                await site.stop()
+            await asyncio.sleep(_LINGER)
             await runner.cleanup()
             executor.shutdown(wait=False, cancel_futures=True)
             self._events.intake_stopped()
+
+    async def _listen(self, runner: web.AppRunner) -> None:
+        host, port = self._settings.host, self._settings.port
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
+            raise ListenError(
+                f"the intake cannot listen on {host}:{port}: {error.strerror or error}; see who does with "
+                f"`ss -ltnp | grep :{port}`, or change intake.host and intake.port"
+            ) from error
 
     def _application(self, executor: ThreadPoolExecutor) -> web.Application:
         answering = Answering(events=self._events, clock=self._clock)
@@ -127,8 +152,9 @@ class Intake:
             executor=executor,
             events=self._events,
             clock=self._clock,
+            senders=self._senders,
         )
-        reading = Reading(gate=self._gate, jobs=self._jobs)
+        reading = Reading(gate=self._gate, jobs=self._jobs, forecast=self._forecast)
         health = Health(lambda: check(self._database), within=self._patience, clock=self._clock)
         application = web.Application(middlewares=[around])
         routes = application.router
@@ -139,4 +165,6 @@ class Intake:
         routes.add_get(f"{one}/recipients", reading.recipients)
         routes.add_get("/health/live", health.live)
         routes.add_get("/health/ready", health.ready)
+        if self._page is not None:
+            routes.add_get("/metrics", Figures(self._page).show)
         return application

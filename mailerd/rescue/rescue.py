@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final, Protocol
 
@@ -11,6 +11,7 @@ from mailerd.core.claims import Doubt, Lapsed
 from mailerd.core.states import Change
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.runner import RescueEvents, RunnerEvents
+from mailerd.pulse import Pulses
 from mailerd.rescue.looking import Looking
 from mailerd.rescue.orphans import Orphans
 from mailerd.store.rescues import Settled
@@ -19,6 +20,8 @@ _LOOKS_AT_ONCE: Final = 5
 _FINISH_EVERY: Final = 30.0
 """Seconds between two searches for jobs that nobody finished."""
 
+_LONGEST_ROUND: Final = 3600.0
+"""Seconds: a round may look for hundreds of letters and drafts at Google, each call with its own bound."""
 _FIRST_SWEEP_AFTER: Final = 5.0
 """Seconds: letters that wait go first."""
 
@@ -57,6 +60,7 @@ class Rescue:
     """Seconds between two looks for lapsed leases and due doubts."""
     sweep_every: float
     """Seconds between two searches for orphan drafts."""
+    pulses: Pulses = field(default_factory=Pulses)
 
     async def rescue_forever(self) -> None:
         """Put right what lapsed and settle what is due, until cancelled."""
@@ -72,13 +76,16 @@ class Rescue:
         await self._forever(self.sweep, every=self.sweep_every, what="looking for orphan drafts")
 
     async def _forever(self, step: Callable[[], Awaitable[None]], *, every: float, what: str) -> None:
+        pulse = self.pulses.of(what, limit=_LONGEST_ROUND)
         while True:
+            pulse.working(what)
             try:
                 await step()
             except DatabaseAwayError:
                 pass  # the store has said so, and says when it is back
             except DatabaseError as error:
                 self.runner_events.step_failed(what=what, again_in=every, error=error)
+            pulse.waiting("the next round", at_most=every)
             await self.clock.sleep(every)
 
     async def once(self) -> None:

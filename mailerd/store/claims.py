@@ -1,25 +1,27 @@
 """Claiming: one short transaction takes due letters, counts the attempt, sets the lease and debits the ledger."""
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from mailerd.clock import new_id
 from mailerd.core import pace
 from mailerd.core.claims import Claim, JobFound, Letter
-from mailerd.core.pace import Allowance
+from mailerd.core.pace import Allowance, Budget
 from mailerd.core.states import Change, JobStatus, State, after
+from mailerd.store import ledger
 from mailerd.store.database import Database
+from mailerd.store.ledger import COLUMNS, Standing, Terms, naive, utc
 from mailerd.store.pool import Cursor
 
-_SENDER: Final = """
-SELECT email, tat, units_per_minute, per_minute, per_day, paused_until, pauses, UTC_TIMESTAMP(6)
-  FROM senders FORCE INDEX (turn)
+_SENDER: Final = f"""
+SELECT {COLUMNS} FROM senders FORCE INDEX (turn)
  WHERE turn_at <= UTC_TIMESTAMP(6) ORDER BY turn_at, email LIMIT 1 FOR UPDATE SKIP LOCKED"""
 
 _JOB: Final = """
-SELECT id, type, total FROM jobs FORCE INDEX (turn)
+SELECT id, type, total, TIMESTAMPDIFF(MICROSECOND, send_at, UTC_TIMESTAMP(6)) FROM jobs FORCE INDEX (turn)
  WHERE sender_email = %s AND claimable = 1 AND turn_at <= UTC_TIMESTAMP(6)
  ORDER BY precedence, turn_at, id LIMIT 1 FOR UPDATE SKIP LOCKED"""
 
@@ -42,8 +44,7 @@ _JOB_EMPTY: Final = "UPDATE jobs SET turn_at = %s WHERE id = %s"
 
 _NEXT_ROW: Final = "SELECT MIN(due_at) FROM job_recipients FORCE INDEX (claim) WHERE job_id = %s AND status = %s"
 _NEXT_JOB: Final = "SELECT MIN(turn_at) FROM jobs FORCE INDEX (turn) WHERE sender_email = %s AND claimable = 1"
-_SENDER_TURN: Final = "UPDATE senders SET turn_at = %s, tat = %s WHERE email = %s"
-_HOURS: Final = "SELECT hour, letters FROM sender_hours WHERE sender_email = %s AND hour > %s"
+_SENDER_TURN: Final = "UPDATE senders FORCE INDEX (PRIMARY) SET turn_at = %s, tat = %s, gap_until = %s WHERE email = %s"
 _DEBIT_HOUR: Final = """
 INSERT INTO sender_hours (sender_email, hour, letters) VALUES (%s, %s, %s)
     ON DUPLICATE KEY UPDATE letters = letters + VALUES(letters)"""
@@ -54,19 +55,32 @@ _SKIPPED: Final = timedelta(milliseconds=50)
 """How long a sender rests whose only due job is locked by somebody else."""
 
 
+_PROBE_EVERY: Final = timedelta(seconds=2)
+"""After a pause the letters go one by one, so far apart, until one went well."""
+_FULL: Final = timedelta(milliseconds=500)
+"""How long a sender rests that has as many letters in hand as Google lets it have."""
+
+
 @dataclass
 class _Turn:
-    """A sender's turn inside one claim."""
+    """A sender's turn inside one claim; what changes in it is written at its end."""
 
-    email: str
-    tat: datetime | None
+    it: Standing
     allowance: Allowance
-    paused_until: datetime | None
-    pauses: int
-    now: datetime
+    tat: datetime | None
+    gap_until: datetime | None
+    project_tat: datetime | None = None
+
+    @property
+    def now(self) -> datetime:
+        return self.it.now
+
+    @property
+    def probing(self) -> bool:
+        return self.it.pause_cause is not None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Claims:
     """Takes letters for one daemon."""
 
@@ -74,7 +88,27 @@ class Claims:
     daemon_id: str
     lease: timedelta
     default: Allowance
-    units: int = pace.DRAFT_PAIR_UNITS
+    """For senders that have no limits of their own; a reload may change it."""
+    consumer_per_day: int | None = None
+    """`per_day` of consumer mailboxes; None: the default's."""
+    project_units_per_minute: int = 0
+    """Units of all senders of one Cloud project together; 0: no limit."""
+
+    def govern(self, terms: Terms) -> None:
+        """Take up other terms: a reload brought them."""
+        self.default = terms.default
+        self.consumer_per_day = terms.consumer_per_day
+        self.project_units_per_minute = terms.project_units_per_minute
+
+    @classmethod
+    def on(cls, terms: Terms, database: Database, daemon_id: str, *, lease: timedelta) -> "Claims":
+        """Claims under these terms."""
+        return cls(database, daemon_id, lease, terms.default, terms.consumer_per_day, terms.project_units_per_minute)
+
+    @property
+    def terms(self) -> Terms:
+        """The defaults as the ledger takes them."""
+        return Terms(self.default, self.consumer_per_day, self.project_units_per_minute)
 
     async def claim(self, want: int) -> Claim:
         """Take at most `want` due letters, turn about between the senders and the jobs of each.
@@ -108,38 +142,26 @@ class Claims:
         await cursor.execute(_SENDER)
         if (row := await cursor.fetchone()) is None:
             return None
-        email, tat, units, minute, day, paused_until, pauses, now = row
-        return _Turn(
-            email=email,
-            tat=utc(tat),
-            allowance=Allowance(
-                self.default.units_per_minute if units is None else units,
-                self.default.per_minute if minute is None else minute,
-                self.default.per_day if day is None else day,
-            ),
-            paused_until=utc(paused_until),
-            pauses=pauses,
-            now=now.replace(tzinfo=UTC),
-        )
+        it = ledger.standing(row, self.terms)
+        return _Turn(it=it, allowance=it.allowance, tat=it.tat, gap_until=it.gap_until)
 
     async def _serve(
         self, cursor: Cursor, turn: _Turn, token: str, share: int
     ) -> tuple[JobFound | None, Sequence[Letter]]:
         """Give one sender its turn: one job's letters, as many as its share and its budget allow."""
-        if turn.paused_until and turn.paused_until > turn.now:
-            await self._end_turn(cursor, turn, at=turn.paused_until)
+        if turn.it.paused:
+            await self._end_turn(cursor, turn, at=turn.it.paused_until)
             return None, ()
-        budgets = [pace.minute(turn.allowance, tat=turn.tat, now=turn.now, units=self.units)]
-        if turn.allowance.per_day:
-            budgets.append(pace.day(turn.allowance, hours=await self._hours(cursor, turn), now=turn.now))
-        for budget in budgets:
+        if turn.probing or turn.allowance.min_gap:
+            share = 1
+        for budget in await self._budgets(cursor, turn):
             if budget.letters is not None and budget.letters < 1:
                 await self._end_turn(cursor, turn, at=budget.next_at)
                 return None, ()
             share = share if budget.letters is None else min(share, budget.letters)
-        job = await self._next_job(cursor, turn.email)
+        job = await self._next_job(cursor, turn.it.email)
         if job is None:
-            await cursor.execute(_NEXT_JOB, (turn.email,))
+            await cursor.execute(_NEXT_JOB, (turn.it.email,))
             due = utc((await cursor.fetchone())[0])
             await self._end_turn(cursor, turn, at=due and max(due, turn.now + _SKIPPED))
             return None, ()
@@ -147,18 +169,43 @@ class Claims:
         await self._pay(cursor, turn, len(letters))
         return job, letters
 
+    async def _budgets(self, cursor: Cursor, turn: _Turn) -> list[Budget]:
+        """What each of the limits allows; those that cost a statement are asked only where there is such a limit."""
+        it, now = turn.it, turn.now
+        budgets = [self._minute(turn)]
+        if turn.gap_until and turn.gap_until > now:
+            budgets.append(Budget(letters=0, next_at=turn.gap_until))
+        if turn.allowance.per_day:
+            budgets.append(pace.day(turn.allowance, hours=await ledger.hours(cursor, it.email, now=now), now=now))
+        if it.concurrency is not None:
+            free = it.concurrency - await ledger.in_hand(cursor, it.email)
+            budgets.append(Budget(letters=max(0, free), next_at=now + _FULL))
+        if self._project_counts(turn) and it.project:
+            turn.project_tat = await ledger.project_tat(cursor, it.project)
+            limit = self.project_units_per_minute
+            budgets.append(pace.project(limit, tat=turn.project_tat, now=now, units=it.units))
+        return budgets
+
+    def _minute(self, turn: _Turn) -> Budget:
+        return pace.minute(turn.allowance, tat=turn.tat, now=turn.now, units=turn.it.units)
+
+    def _project_counts(self, turn: _Turn) -> bool:
+        """A sender without a limit of units is not counted at all, neither for itself nor for its project."""
+        return bool(self.project_units_per_minute and turn.it.project and turn.allowance.units_per_minute)
+
     async def _next_job(self, cursor: Cursor, sender: str) -> JobFound | None:
         await cursor.execute(_JOB, (sender,))
         row = await cursor.fetchone()
-        return JobFound(id=row[0], type=row[1], sender=sender, total=row[2]) if row else None
+        return JobFound(id=row[0], type=row[1], sender=sender, total=row[2], age=row[3] / 1e6) if row else None
 
     async def _take(self, cursor: Cursor, turn: _Turn, job: JobFound, token: str, share: int) -> list[Letter]:
         await cursor.execute(_ROWS, (job.id, State.WAITING.value, share))
         rows = await cursor.fetchall()
         letters = [
             Letter(
-                id=id_, job_id=job.id, seq=seq, sender=turn.email, to_email=to, to_name=name, variables=variables,
-                attempt=attempts + 1, token=token, draft_id=draft, thread_id=thread, pauses=turn.pauses,
+                id=id_, job_id=job.id, seq=seq, sender=turn.it.email, to_email=to, to_name=name, variables=variables,
+                attempt=attempts + 1, token=token, draft_id=draft, thread_id=thread, pauses=turn.it.pauses,
+                probing=turn.probing, sender_mode=turn.it.mode, sender_project=turn.it.project,
             )
             for id_, seq, to, name, variables, attempts, draft, thread in rows
         ]  # fmt: skip
@@ -190,28 +237,29 @@ class Claims:
         mine = dict(await cursor.fetchall())
         return [replace(letter, attempt=mine[letter.id]) for letter in letters if letter.id in mine]
 
-    async def _hours(self, cursor: Cursor, turn: _Turn) -> dict[datetime, int]:
-        await cursor.execute(_HOURS, (turn.email, naive(turn.now - timedelta(hours=26))))
-        return {hour.replace(tzinfo=UTC): letters for hour, letters in await cursor.fetchall()}
-
     async def _pay(self, cursor: Cursor, turn: _Turn, letters: int) -> None:
-        turn.tat = pace.debit(turn.allowance, tat=turn.tat, now=turn.now, letters=letters, units=self.units)
+        it, now = turn.it, turn.now
+        turn.tat = pace.debit(turn.allowance, tat=turn.tat, now=now, letters=letters, units=it.units)
         if letters:
-            hour = turn.now.replace(minute=0, second=0, microsecond=0)
-            await cursor.execute(_DEBIT_HOUR, (turn.email, naive(hour), letters))
-        budget = pace.minute(turn.allowance, tat=turn.tat, now=turn.now, units=self.units)
-        dry = budget.letters is not None and budget.letters < 1
-        await self._end_turn(cursor, turn, at=budget.next_at if dry else turn.now)
+            await self._pay_project(cursor, turn, letters)
+            hour = now.replace(minute=0, second=0, microsecond=0)
+            await cursor.execute(_DEBIT_HOUR, (it.email, naive(hour), letters))
+            turn.gap_until = pace.gap(turn.allowance, now=now, chance=random.random())  # noqa: S311 - jitter
+        at = turn.gap_until if turn.gap_until and turn.gap_until > now else now
+        if letters and turn.probing:
+            at = max(at, now + _PROBE_EVERY)
+        budget = self._minute(turn)
+        if budget.letters == 0 and budget.next_at:
+            at = max(at, budget.next_at)
+        await self._end_turn(cursor, turn, at=at)
+
+    async def _pay_project(self, cursor: Cursor, turn: _Turn, letters: int) -> None:
+        it = turn.it
+        if self._project_counts(turn) and it.project:
+            tat = pace.project_debit(
+                self.project_units_per_minute, tat=turn.project_tat, now=turn.now, units=letters * it.units
+            )
+            await ledger.set_project_tat(cursor, it.project, tat)
 
     async def _end_turn(self, cursor: Cursor, turn: _Turn, *, at: datetime | None) -> None:
-        await cursor.execute(_SENDER_TURN, (naive(at), naive(turn.tat), turn.email))
-
-
-def utc(moment: datetime | None) -> datetime | None:
-    """What the database gave, made aware: everything in it is UTC."""
-    return moment.replace(tzinfo=UTC) if moment else None
-
-
-def naive(moment: datetime | None) -> datetime | None:
-    """What the driver takes: it drops a zone without a word."""
-    return moment.astimezone(UTC).replace(tzinfo=None) if moment else None
+        await cursor.execute(_SENDER_TURN, (naive(at), naive(turn.tat), naive(turn.gap_until), turn.it.email))

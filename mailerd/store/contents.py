@@ -10,6 +10,8 @@ from mailerd.store.pool import Cursor
 class Contents:
     """The parts of a job that all its letters share."""
 
+    from_email: str
+    """The mailbox, or the alias that the job was posted for."""
     sender_name: str | None
     reply_to: str | None
     subject: str
@@ -29,7 +31,9 @@ async def contents(database: Database, job: str) -> Contents:
 
     async def work(cursor: Cursor) -> Contents:
         await cursor.execute(
-            "SELECT sender_name, reply_to, subject, html, text, variables, total FROM jobs WHERE id = %s", (job,)
+            "SELECT COALESCE(from_email, sender_email), sender_name, reply_to, subject, html, text, variables, total "
+            "FROM jobs WHERE id = %s",
+            (job,),
         )
         return Contents(*await cursor.fetchone())
 

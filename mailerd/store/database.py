@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from mailerd.config import DatabaseSettings
 from mailerd.errors import DatabaseAwayError, DatabaseError
@@ -20,11 +20,19 @@ REPEAT_BASE: Final = 0.05
 REPEAT_CAP: Final = 5.0
 
 
+class Meter(Protocol):
+    """Where transactions are counted."""
+
+    def database_call(self, *, outcome: str, seconds: float) -> None:
+        """One has ended: ok, refused, away or in_doubt."""
+
+
 class Database:
     """Transactions on one database, and the knowledge of whether it is there."""
 
-    def __init__(self, settings: DatabaseSettings, *, events: StoreEvents) -> None:
+    def __init__(self, settings: DatabaseSettings, *, events: StoreEvents, meter: Meter | None = None) -> None:
         self._settings = settings
+        self._meter = meter
         self._events = events
         self.pool: Final = Pool(settings, events=events)
         self._away_since: float | None = None
@@ -72,11 +80,20 @@ class Database:
         self, work: Callable[[Cursor], Awaitable[T]], *, what: str, bound: float | None = None, read_only: bool = False
     ) -> T:
         """One transaction, once; see `Pool.transaction`."""
+        started, outcome = time.monotonic(), "in_doubt"
         try:
             result = await self.pool.transaction(work, what=what, bound=bound, read_only=read_only)
+            outcome = "ok"
         except DatabaseAwayError as error:
+            outcome = "in_doubt" if error.in_doubt else "away"
             self._gone(error)
             raise
+        except DatabaseError as error:
+            outcome = "in_doubt" if error.in_doubt else "refused"
+            raise
+        finally:
+            if self._meter:
+                self._meter.database_call(outcome=outcome, seconds=time.monotonic() - started)
         self._here()
         return result
 
@@ -101,10 +118,13 @@ class Database:
                 await self._pause(error, again=again)
         return await self.transaction(work, what=what, bound=bound)
 
-    async def insist(self, work: Callable[[Cursor, bool], Awaitable[T]], *, what: str) -> T:
+    async def insist(
+        self, work: Callable[[Cursor, bool], Awaitable[T]], *, what: str, tried: Callable[[], None] | None = None
+    ) -> T:
         """Repeat `work` until it is committed, however long that takes.
 
-        It must be harmless to repeat; it learns whether an earlier try may have been committed.
+        It must be harmless to repeat; it learns whether an earlier try may have been committed. `tried` is called after
+        each try that failed.
 
         Raises:
             DatabaseError: the database refused it for a reason that no repetition can cure.
@@ -117,6 +137,8 @@ class Database:
                 doubted = doubted or error.in_doubt
                 if not (error.retry or error.in_doubt):
                     raise
+                if tried is not None:
+                    tried()
                 await self._pause(error, again=again)
                 again += 1
 

@@ -28,8 +28,8 @@ _ADD_RECIPIENTS: Final = (
 )
 _ADD_JOB: Final = (
     "INSERT INTO jobs (id, type, sender_email, sender_name, reply_to, subject, html, text, variables, reference, "
-    "priority, status, total, turn_at, api_key_id, send_at, created_at) "
-    "VALUES (%s, 'template', %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+    "priority, status, total, turn_at, api_key_id, send_at, created_at, from_email) "
+    "VALUES (%s, 'template', %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
 )
 _ADD_TURN: Final = (
     "INSERT INTO senders (email, turn_at, created_at) VALUES (%s, %s, %s) "
@@ -37,8 +37,9 @@ _ADD_TURN: Final = (
 )
 # One statement, so that status and counts are of one moment.
 _JOBS: Final = (
-    "SELECT j.id, j.type, j.sender_email, j.reference, j.priority, j.status, j.total, j.created_at, j.send_at, "
-    "j.started_at, j.finished_at, IF(s.paused_until > UTC_TIMESTAMP(6), s.paused_until, NULL), s.pause_reason, "
+    "SELECT j.id, j.type, COALESCE(j.from_email, j.sender_email), j.reference, j.priority, j.status, j.total, "
+    "j.created_at, j.send_at, j.started_at, j.finished_at, "
+    "IF(s.paused_until > UTC_TIMESTAMP(6), s.paused_until, NULL), s.pause_reason, "
     "j.send_at > UTC_TIMESTAMP(6), c.status, c.number FROM jobs j LEFT JOIN senders s ON s.email = j.sender_email "
     "LEFT JOIN (SELECT job_id, status, COUNT(*) AS number FROM job_recipients WHERE job_id IN %s "
     "GROUP BY job_id, status) c ON c.job_id = j.id WHERE j.id IN %s"
@@ -69,8 +70,11 @@ class NewJob:
 
     id: str
     sender_email: str
+    """The mailbox: its credentials, pace and pauses count."""
     subject: str
     recipients: Sequence[NewRecipient] = field(repr=False)
+    from_email: str | None = None
+    """What From says, when that is an alias of the mailbox."""
     sender_name: str | None = None
     reply_to: str | None = None
     html: str | None = field(default=None, repr=False)
@@ -99,6 +103,7 @@ class Job:
     id: str
     type: str
     sender_email: str
+    """As it was posted: the mailbox, or an alias of it."""
     reference: str | None
     priority: int
     status: JobStatus
@@ -181,6 +186,7 @@ class Jobs:
         row = (
             job.id, job.sender_email, job.sender_name, job.reply_to, job.subject, job.html, job.text, job.variables,
             job.reference, job.priority, JobStatus.QUEUED.value, len(job.recipients), due, job.api_key_id, due, now,
+            job.from_email,
         )  # fmt: skip
         async with asyncio.timeout(self._patience):
             await cursor.execute(_ADD_JOB, row)
@@ -227,7 +233,7 @@ class Jobs:
             where.append("j.id < %s")
             values.append(before)
         if senders is not None:
-            where.append("j.sender_email IN %s")
+            where.append("COALESCE(j.from_email, j.sender_email) IN %s")
             values.append(tuple(senders) or ("",))  # the driver spells it as a list in brackets, never an empty one
 
         async def work(cursor: Cursor) -> list[Job]:

@@ -9,8 +9,12 @@ from datetime import timedelta
 from typing import Any, Final
 
 from mailerd.core.claims import HandedOver, Outcome, Record
-from mailerd.core.states import Change, JobStatus, State, after
+from mailerd.core.decisions import Pause
+from mailerd.core.pace import concurrency
+from mailerd.core.states import OPEN, Change, JobStatus, State, after
+from mailerd.core.verdicts import Cause
 from mailerd.store.database import Database
+from mailerd.store.ledger import in_hand
 from mailerd.store.pool import Cursor
 
 # The fence: the row is written only while it is in the state and under the token of the worker that writes.
@@ -56,7 +60,21 @@ _PAUSE: Final = """
 UPDATE senders FORCE INDEX (PRIMARY)
    SET paused_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND, pause_cause = %s, pause_reason = %s, pauses = %s
  WHERE email = %s AND COALESCE(paused_until, '1970-01-01') < UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND"""
-_UNPAUSE: Final = "UPDATE senders FORCE INDEX (PRIMARY) SET pauses = 0 WHERE email IN %s AND pauses > 0"
+# A project is what the sign-in's client id says; a sender that has not signed in yet has none and is on its own.
+_MEMBERS: Final = """
+SELECT o.email FROM senders s JOIN senders o ON o.project = s.project
+ WHERE s.email IN %s ORDER BY o.email"""
+_UNPAUSE: Final = """
+UPDATE senders FORCE INDEX (PRIMARY) SET pauses = 0, pause_cause = NULL, pause_reason = NULL, paused_until = NULL
+ WHERE email = %s AND COALESCE(paused_until, '1970-01-01') <= UTC_TIMESTAMP(6)"""
+_NOTE: Final = "UPDATE senders FORCE INDEX (PRIMARY) SET mode = %s, project = %s WHERE email = %s"
+# Half of what it has in hand, once for all the letters that were refused together; pace.concurrency lets it grow again.
+_FEWER: Final = """
+UPDATE senders FORCE INDEX (PRIMARY) SET concurrency = %s, concurrency_at = UTC_TIMESTAMP(6)
+ WHERE email = %s AND COALESCE(concurrency_at, '1970-01-01') < UTC_TIMESTAMP(6) - INTERVAL 5 SECOND"""
+_STANDING: Final = (
+    "SELECT concurrency, concurrency_at, UTC_TIMESTAMP(6) FROM senders FORCE INDEX (PRIMARY) WHERE email = %s"
+)
 _REFUND: Final = """
 UPDATE sender_hours SET letters = letters - LEAST(letters, %s)
  WHERE sender_email = %s ORDER BY hour DESC LIMIT 1"""
@@ -67,6 +85,7 @@ SELECT j.id FROM jobs j FORCE INDEX (PRIMARY)
    AND NOT EXISTS (SELECT 1 FROM job_recipients r WHERE r.job_id = j.id AND r.status = 'waiting')
    AND NOT EXISTS (SELECT 1 FROM job_recipients r WHERE r.job_id = j.id AND r.status = 'sending')
    AND NOT EXISTS (SELECT 1 FROM job_recipients r WHERE r.job_id = j.id AND r.status = 'unsure')"""
+_LOCK_JOB: Final = "SELECT id FROM jobs FORCE INDEX (PRIMARY) WHERE id = %s FOR UPDATE"
 _COUNTS: Final = "SELECT status, COUNT(*) FROM job_recipients WHERE job_id = %s GROUP BY status"
 _FINISH: Final = """
 UPDATE jobs FORCE INDEX (PRIMARY) SET status = %s, finished_at = UTC_TIMESTAMP(6), turn_at = NULL
@@ -112,6 +131,7 @@ class Records:
             await self._late(cursor, [one for one in outcomes if not kept[one.letter.id]])
             # What an earlier try committed had its consequences in the same commit.
             await self._consequences(cursor, [one for one in outcomes if fresh[one.letter.id]])
+        await self._note(cursor, handed)
         return [kept[record.letter.id] for record in records]
 
     async def _fenced(
@@ -172,15 +192,44 @@ class Records:
         for one in outcomes:
             if one.decision.change is Change.RELEASED:
                 refunds[one.letter.sender] = refunds.get(one.letter.sender, 0) + 1
-        for sender, letters in sorted(refunds.items()):
-            await cursor.execute(_REFUND, (letters, sender))
-        worked = sorted({o.letter.sender for o in outcomes if o.decision.change is Change.SENT and o.letter.pauses})
-        if worked:
-            await cursor.execute(_UNPAUSE, (tuple(worked),))
+        worked = {o.letter.sender for o in outcomes if o.decision.change is Change.SENT and o.letter.probing}
+        for sender in sorted(worked):
+            await cursor.execute(_UNPAUSE, (sender,))
         pauses = {o.letter.sender: (o.decision.pause, o.letter.pauses) for o in outcomes if o.decision.pause}
         for sender, (pause, before) in sorted(pauses.items()):
-            wait = micros(pause.wait)
-            await cursor.execute(_PAUSE, (wait, pause.cause.value, _short(pause.reason, 500), before + 1, sender, wait))
+            await self._pause(cursor, sender, pause, before)
+        for sender, letters in sorted(refunds.items()):  # after the sender's row, as in a claim
+            await cursor.execute(_REFUND, (letters, sender))
+
+    async def _pause(self, cursor: Cursor, sender: str, pause: Pause, before: int) -> None:
+        senders = [sender]
+        if pause.cause is Cause.PROJECT_LIMIT:
+            await cursor.execute(_MEMBERS, ((sender,),))
+            senders = [row[0] for row in await cursor.fetchall()] or senders
+        if pause.cause is Cause.TOO_MANY_CONCURRENT:
+            await self._fewer(cursor, sender)
+        wait = micros(pause.wait)
+        pauses = before + 1 if pause.cause is Cause.DAILY_LIMIT else before
+        for one in senders:
+            await cursor.execute(_PAUSE, (wait, pause.cause.value, _short(pause.reason, 500), pauses, one, wait))
+
+    async def _fewer(self, cursor: Cursor, sender: str) -> None:
+        await cursor.execute(_STANDING, (sender,))
+        limit, since, now = await cursor.fetchone()
+        allowed = concurrency(limit, since=since, now=now)
+        hand = await in_hand(cursor, sender) + 1  # the one that was refused is no longer `sending`
+        fewer = max(1, min(hand, allowed or hand) // 2)
+        await cursor.execute(_FEWER, (fewer, sender))
+
+    async def _note(self, cursor: Cursor, handed: Sequence[HandedOver]) -> None:
+        """Keep on the sender's row what its sign-in taught, for the ledger; last, as senders are locked after jobs."""
+        learnt = {
+            one.letter.sender: (one.mode, one.project)
+            for one in handed
+            if (one.mode, one.project) != (one.letter.sender_mode, one.letter.sender_project)
+        }
+        for sender, (mode, project) in sorted(learnt.items()):
+            await cursor.execute(_NOTE, (mode, project, sender))
 
     async def finish(self, jobs: Iterable[str]) -> list[Finished]:
         """Complete those of `jobs` in which nothing is open any more and whose counts add up.
@@ -197,8 +246,11 @@ class Records:
         await cursor.execute(_FINISHED, (ids,))
         done = []
         for (job,) in await cursor.fetchall():
+            await cursor.execute(_LOCK_JOB, (job,))  # whoever opens a row again (a retry) waits, or was seen here
             await cursor.execute(_COUNTS, (job,))
             counts = dict(await cursor.fetchall())
+            if OPEN & counts.keys():
+                continue
             await cursor.execute(_FINISH, (JobStatus.COMPLETED.value, job, sum(counts.values())))
             if cursor.rowcount == 1:
                 await cursor.execute(_TOOK, (job,))

@@ -142,3 +142,29 @@ def test_settings_never_change() -> None:
     settings = load(environment={})
     with pytest.raises(ValueError, match="frozen"):
         settings.runner.lease = 1.0  # type: ignore[misc]  # that it is an error is what is shown
+
+
+def test_aliases_are_read_in_lower_case_from_file_and_environment(folder: Path) -> None:
+    path = written(folder, '[gmail]\naliases = {"Sales@Example.com" = "ME@example.com"}\n')
+    assert load(path, environment={}).gmail.aliases == {"sales@example.com": "me@example.com"}
+    settings = load(path, environment={"MAILERD_GMAIL__ALIASES": '{"a@example.com": "b@example.com"}'})
+    assert settings.gmail.aliases == {"a@example.com": "b@example.com"}
+    assert load(path, environment={"MAILERD_GMAIL__ALIASES": ""}).gmail.aliases == {}
+
+
+@pytest.mark.parametrize(
+    "given, words",
+    [
+        ('{"sales": "me@example.com"}', "both must be e-mail addresses"),
+        ('{"sales@example.com": "@example.com"}', "both must be e-mail addresses"),
+        ('{"a@example.com": "b@example.com", "b@example.com": "c@example.com"}', "that is an alias itself"),
+        ("a=b", "is not JSON"),
+        ("[1]", "gmail.aliases"),
+    ],
+)
+def test_aliases_that_lead_nowhere_are_refused(given: str, words: str) -> None:
+    assert words in refusal(MAILERD_GMAIL__ALIASES=given)
+
+
+def test_an_address_of_googles_that_is_none_is_refused() -> None:
+    assert "gmail.auth_uri: must start with http" in refusal(MAILERD_GMAIL__AUTH_URI="accounts.google.com")

@@ -5,8 +5,12 @@ from email import message_from_bytes
 from email.policy import default
 from pathlib import Path
 
+import pytest
+
 from mailerd.config import Settings
+from mailerd.core.claims import Claim
 from mailerd.sandbox.google import SEND, Google, Running
+from mailerd.store.claims import Claims
 from mailerd.store.database import Database
 from tests.support.daemon import running, settings, sign_in
 from tests.support.heard import Heard
@@ -106,3 +110,24 @@ async def test_a_stop_finishes_and_records_what_is_in_hand_and_claims_nothing_mo
     assert counts["sent"] == len(google.sent)
     assert 4 <= counts["sent"] < 40
     assert heard.names()[-1] == "stopped"
+
+
+async def test_a_stop_in_the_middle_of_a_claim_leaves_no_letter_behind_for_its_whole_lease(
+    known: Settings, database: Database, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = await post(database, recipients=3)
+    claim, committed, stopped = Claims.claim, asyncio.Event(), asyncio.Event()
+
+    async def slow(self: Claims, want: int) -> Claim:
+        taken = await claim(self, want)
+        if taken.letters:
+            committed.set()
+            await stopped.wait()  # committed, and the answer is on its way
+        return taken
+
+    monkeypatch.setattr(Claims, "claim", slow)
+    async with running(known, heard):
+        async with asyncio.timeout(10):
+            await committed.wait()
+        asyncio.get_running_loop().call_later(0.2, stopped.set)  # the daemon is told to stop right after this
+    assert await states(database, job) == {"sent": 3}

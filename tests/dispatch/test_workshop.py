@@ -13,8 +13,8 @@ from mailerd.store.contents import Contents
 from mailerd.store.database import Database
 
 CONTENTS = Contents(
-    sender_name=None, reply_to=None, subject="Hello {{ name }}", html=None, text="Dear {{ name }}", variables="{}",
-    total=9,
+    from_email="me@example.com", sender_name=None, reply_to=None, subject="Hello {{ name }}", html=None,
+    text="Dear {{ name }}", variables="{}", total=9,
 )  # fmt: skip
 
 Read = Callable[[Database, str], Awaitable[Contents]]

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from mailerd.config import GmailSettings
 from mailerd.core.replies import NoCredentials
 from mailerd.gmail.credentials import AuthorizedUser, Credentials, Folders, Found, ServiceAccount, read
+from mailerd.gmail.inventory import inventory
+from mailerd.gmail.saving import NotSavedError, place_for, save
 
 PERSON = {"type": "authorized_user", "client_id": "id", "client_secret": "hush-1", "refresh_token": "hush-2"}
 SERVICE = {"type": "service_account", "client_email": "sa@p.iam", "private_key": "hush-3", "private_key_id": "k"}
@@ -169,3 +172,61 @@ def test_no_secret_shows_in_a_repr(tmp_path: Path) -> None:
     put(tmp_path / "@example.com.json", SERVICE)
     shown = [repr(resolve(Folders(tmp_path), sender)) for sender in ("me@example.com", "x@example.com")]
     assert "hush" not in "".join(shown)
+
+
+def test_every_file_of_a_mailbox_or_a_domain_is_listed_with_its_owner(tmp_path: Path) -> None:
+    put(tmp_path / "a" / "ME@example.com.json")
+    put(tmp_path / "a" / "client.json")
+    put(tmp_path / "a" / "me@example.com.json.old")
+    put(tmp_path / "s" / "mailerd.@example.com.json", SERVICE)
+    listed = Folders(tmp_path / "a", systemd=tmp_path / "s").all()
+    assert [(each.owner, each.of_domain, each.of_systemd) for each in listed] == [
+        ("me@example.com", False, False),
+        ("@example.com", True, True),
+    ]
+
+
+def test_of_two_files_and_of_a_file_and_an_alias_the_one_that_is_not_used_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path / "a" / "me@example.com.json")
+    put(tmp_path / "a" / "sales@example.com.json")
+    put(tmp_path / "s" / "me@example.com.json")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "s"))
+    settings = GmailSettings(credentials_dir=tmp_path / "a", aliases={"sales@example.com": "me@example.com"})
+    listed = [(each.owner, each.used, each.problem) for each in inventory(settings)]
+    assert listed[0] == ("me@example.com", True, "")
+    assert listed[1][:2] == ("sales@example.com", False)
+    assert "an alias of me@example.com" in listed[1][2]
+    assert listed[2][:2] == ("me@example.com", False)
+    assert "comes first" in listed[2][2]
+
+
+def test_a_file_is_written_whole_for_its_owner_alone_and_reads_back(tmp_path: Path) -> None:
+    person = AuthorizedUser("id", "hush-1", "hush-2", scopes=("s",))
+    place = place_for("me@example.com", tmp_path / "new" / "folder")
+    save(place, person)
+    save(place, person)
+    assert resolve(Folders(tmp_path / "new" / "folder"), "me@example.com") == person
+    assert [each.name for each in place.parent.iterdir()] == ["me@example.com.json"]
+
+
+def test_a_file_of_another_spelling_is_replaced_and_a_domains_key_is_let_be(tmp_path: Path) -> None:
+    put(tmp_path / "ME@Example.com.json")
+    put(tmp_path / "@example.com.json", SERVICE)
+    assert place_for("me@example.com", tmp_path).name == "ME@Example.com.json"
+    assert place_for("you@example.com", tmp_path).name == "you@example.com.json"
+
+
+def test_a_folder_that_cannot_be_written_to_is_said_before_anybody_agrees(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(NotSavedError, match=r"gmail\.credentials_dir"):
+        place_for("me@example.com", tmp_path / "file")
+
+
+def test_root_gives_the_file_to_the_folders_owner(tmp_path: Path) -> None:
+    if os.geteuid() == 0:
+        os.chown(tmp_path, 12345, 12346)
+    save(tmp_path / "me@example.com.json", AuthorizedUser("id", "hush-1", "hush-2"))
+    status, folder = (tmp_path / "me@example.com.json").stat(), tmp_path.stat()
+    assert (status.st_uid, status.st_gid) == (folder.st_uid, folder.st_gid)

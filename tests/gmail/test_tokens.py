@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from urllib.parse import quote_plus
 
 import pytest
 
@@ -342,6 +343,20 @@ async def test_every_call_is_metered_the_token_requests_too(
         (Call.DRAFTS_CREATE, "accepted"),
         (Call.DRAFTS_CREATE, "no_credentials"),
     ]
+
+
+@pytest.mark.parametrize("spelling", [str, quote_plus])
+async def test_a_token_endpoint_that_repeats_the_request_puts_no_secret_into_the_reply(
+    gmail: Gmail, google: Google, sign_up: SignUp, spelling: Callable[[str], str]
+) -> None:
+    blob = json.loads(sign_up(ME).read_text())
+    echo = f"cannot serve refresh_token={spelling(blob['refresh_token'])}&client_secret={blob['client_secret']}"
+    google.fault(
+        Fault(kind="status", method="token", status=400, body=json.dumps({"error": "x", "error_description": echo}))
+    )
+    reply = await gmail.authenticate(ME)
+    assert isinstance(reply, TokenRefused)
+    assert reply.description == "cannot serve refresh_token=…&client_secret=…"
 
 
 async def test_a_letter_reads_no_folder_and_no_file_while_nothing_has_changed(

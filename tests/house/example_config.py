@@ -49,12 +49,16 @@ def _toml(value: object) -> str:
         TypeError: it is of a kind that no setting has had so far.
     """
     match value:
+        case list():
+            return "[" + ", ".join(map(_toml, value)) + "]"
         case bool():
             return "true" if value else "false"
         case int() if value >= _GROUPED_FROM:
             return f"{value:_}"
         case int() | float():
             return str(value)
+        case {} if not value:
+            return "{}"
         case str() | Path():
             return json.dumps(str(value), ensure_ascii=False)
         case _:

@@ -11,7 +11,7 @@ DOORS = {
     "pymysql": ("mailerd/store", SANDBOX),
     "aiogoogle": ("mailerd/gmail",),
     "jinja2": ("mailerd/letters", SANDBOX),
-    "loguru": ("mailerd/journal.py",),
+    "loguru": ("mailerd/journal",),
     "pydantic_settings": ("mailerd/config.py",),
     "prometheus_client": ("mailerd/metrics",),
     "email_validator": ("mailerd/intake/addresses.py",),

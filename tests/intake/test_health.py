@@ -43,7 +43,10 @@ async def test_a_frozen_database_is_noticed_within_the_bound(site: Site, mariadb
 
 @pytest.mark.parametrize(
     "change, words",
-    [("DELETE FROM schema_version", "mailerd migrate"), ("UPDATE schema_version SET number = 9999", "newer")],
+    [
+        ("DELETE FROM schema_version", "mailerd migrate"),
+        ("INSERT INTO schema_version VALUES (9999, 'future', UTC_TIMESTAMP())", "newer"),
+    ],
 )
 async def test_the_wrong_schema_is_not_ready_and_says_what_to_do(site: Site, change: str, words: str) -> None:
     await site.rows(change)

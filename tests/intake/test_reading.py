@@ -35,6 +35,7 @@ async def test_a_job_is_shown_with_all_its_counts(site: Site) -> None:
         "started_at": None,
         "finished_at": None,
         "cause_of_wait": None,
+        "forecast": {"letters_ahead": 0},
     }
     assert shown["created_at"].endswith("Z")
 

@@ -125,7 +125,7 @@ async def test_a_released_letter_gets_its_attempt_and_its_place_in_the_day_back(
     assert await query(database, "SELECT letters FROM sender_hours") == [(0,)]
     assert await query(
         database, "SELECT pause_cause, pause_reason, pauses, paused_until > UTC_TIMESTAMP(6) FROM senders"
-    ) == [("throttled", "Quota exceeded", 1, 1)]
+    ) == [("throttled", "Quota exceeded", 0, 1)]
     assert (await claims(database).claim(1)).letters == ()
 
 

@@ -1,8 +1,9 @@
 -- The spine: senders, jobs, recipients, attempts, keys, daemons. Valid on MySQL 8.0 and MariaDB 10.6.
 -- No foreign keys: an uncommitted child row would block every update of its job and hide it from SKIP LOCKED.
+-- IF NOT EXISTS: DDL commits by itself, so a migration that was cut off is simply run again.
 -- All times are UTC by the database's own clock. utf8mb4_bin: addresses that differ in a byte are different.
 
-CREATE TABLE daemons (
+CREATE TABLE IF NOT EXISTS daemons (
   id CHAR(26) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
   host VARCHAR(255) NOT NULL,
   pid INT UNSIGNED NOT NULL,
@@ -14,7 +15,7 @@ CREATE TABLE daemons (
 
 -- turn_at: when this sender may next be claimed for; NULL while nothing waits. `KEY turn` is the claim's ORDER BY.
 -- tat: the ledger's "theoretical arrival time" (GCRA).
-CREATE TABLE senders (
+CREATE TABLE IF NOT EXISTS senders (
   email VARCHAR(320) NOT NULL PRIMARY KEY,
   turn_at DATETIME(6) NULL,
   tat DATETIME(6) NULL,
@@ -30,7 +31,7 @@ CREATE TABLE senders (
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 -- Letters handed to Google per sender and hour: the rolling 24 hours of the daily limit.
-CREATE TABLE sender_hours (
+CREATE TABLE IF NOT EXISTS sender_hours (
   sender_email VARCHAR(320) NOT NULL,
   hour DATETIME NOT NULL,
   letters INT UNSIGNED NOT NULL,
@@ -39,7 +40,7 @@ CREATE TABLE sender_hours (
 
 -- turn_at: when the job's next recipient is due; NULL while none waits, or while the job is paused.
 -- precedence is priority upside down, since MariaDB before 10.8 has no descending index.
-CREATE TABLE jobs (
+CREATE TABLE IF NOT EXISTS jobs (
   id CHAR(26) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
   type VARCHAR(20) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
   sender_email VARCHAR(320) NOT NULL,
@@ -68,7 +69,7 @@ CREATE TABLE jobs (
 
 -- due_at: not before this. lease_until: while `sending`, the claim lapses then; while `unsure`, nobody looks before
 -- then; else NULL. claim_token: whoever holds the row now. mode: how it was handed to Google, set before it is.
-CREATE TABLE job_recipients (
+CREATE TABLE IF NOT EXISTS job_recipients (
   id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
   job_id CHAR(26) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
   seq INT UNSIGNED NOT NULL,
@@ -98,7 +99,7 @@ CREATE TABLE job_recipients (
 
 -- What every worker saw, append-only and never fenced: a worker that was fenced off still leaves its knowledge here.
 -- applied says whether the row took the change.
-CREATE TABLE attempts (
+CREATE TABLE IF NOT EXISTS attempts (
   id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
   recipient_id BIGINT UNSIGNED NOT NULL,
   attempt SMALLINT UNSIGNED NOT NULL,
@@ -115,7 +116,7 @@ CREATE TABLE attempts (
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 -- The key itself is shown once and never stored.
-CREATE TABLE api_keys (
+CREATE TABLE IF NOT EXISTS api_keys (
   id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
   name VARCHAR(100) NOT NULL,
   digest BINARY(32) NOT NULL,

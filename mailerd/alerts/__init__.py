@@ -1,0 +1,1 @@
+"""Alarms without Prometheus: a message when something needs a person, and another when it is over."""

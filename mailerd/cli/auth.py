@@ -1,0 +1,177 @@
+"""`mailerd auth login|list`: signing a mailbox in, and which ones are."""
+
+import socket
+import sys
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from mailerd.cli.common import ConfigOption, in_loop, settings, silent
+from mailerd.config import GmailSettings
+from mailerd.core.replies import Call, Reply
+from mailerd.core.verdicts import judge
+from mailerd.errors import MailerdError
+from mailerd.events.gmail import GmailEvents
+from mailerd.gmail.inventory import inventory
+from mailerd.gmail.loopback import Visit, listening
+from mailerd.gmail.mailbox import COMPOSE, METADATA, SEND, mailbox
+from mailerd.gmail.saving import place_for, save
+from mailerd.gmail.signin import Client, Question, SignedIn, SignIn, SignInError, read_client
+from mailerd.intake.addresses import mailbox as address
+
+_DAY: Final = 86_400.0
+
+app = typer.Typer(help="Sign mailboxes in at Google, and show which ones are.", no_args_is_help=True)
+
+
+@app.command("login")
+def login(
+    *,
+    sender: Annotated[str, typer.Option(help="The mailbox, as Google calls the account.")],
+    client: Annotated[
+        Path | None,
+        typer.Option(help='The OAuth client\'s JSON ("Desktop app"); client.json in credentials_dir when not given.'),
+    ] = None,
+    metadata: Annotated[
+        bool, typer.Option("--metadata", help="Ask for gmail.metadata too: a letter that was found has its message id.")
+    ] = False,
+    send_only: Annotated[
+        bool, typer.Option("--send-only", help="Ask for gmail.send instead of gmail.compose: no drafts, doubts stay.")
+    ] = False,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Where the browser comes back to; 0 takes a free one.")
+    ] = 0,
+    timeout: Annotated[float, typer.Option(min=1, max=3600, help="Seconds to wait for the browser.")] = 300.0,
+    config: ConfigOption = None,
+) -> None:
+    """Sign a mailbox in: prints an address to open in any browser, and writes the credential file."""
+    known = settings(config).gmail
+    try:
+        sender = address(sender)
+    except ValueError as error:
+        raise MailerdError(f"--sender {sender}: {error}") from None
+    if sender in known.aliases:
+        raise SignInError(f"{sender} is an alias of {known.aliases[sender]} (gmail.aliases): sign that mailbox in")
+    scopes = (SEND if send_only else COMPOSE, *((METADATA,) if metadata else ()))
+    key = read_client(client or known.credentials_dir / "client.json")
+    place = place_for(sender, known.credentials_dir)
+    done = in_loop(_sign_in(known, Question(sender, scopes), client=key, place=place, port=port, within=timeout))
+    _tell(sender, done, place)
+
+
+async def _sign_in(
+    known: GmailSettings, question: Question, *, client: Client, place: Path, port: int, within: float
+) -> SignedIn:
+    try:
+        async with listening(port=port, state=question.state, strangers=_aside) as loopback:
+            back = f"http://127.0.0.1:{loopback.port}/"
+            _ask(question.address(known.auth_uri, client=client, redirect_uri=back), port=loopback.port, within=within)
+            visit = await loopback.visit(within=within)
+            try:
+                done = await _answered(known, visit, question=question, client=client, back=back)
+                save(place, done.credentials)
+            except MailerdError as error:
+                visit.show(f"The sign-in did not come about. {error}", status=400)
+                raise
+            visit.show(f"{question.sender} is signed in. You may close this window.")
+            return done
+    except TimeoutError:
+        raise SignInError(f"nobody came back from Google within {within:g} s; nothing was changed") from None
+    except OSError as error:
+        raise SignInError(f"127.0.0.1:{port} cannot be listened on: {error.strerror}; choose another --port") from error
+
+
+async def _answered(known: GmailSettings, visit: Visit, *, question: Question, client: Client, back: str) -> SignedIn:
+    if refusal := visit.parameters.get("error"):
+        why = "it was declined in the browser" if refusal == "access_denied" else f"Google answered {refusal[:100]!r}"
+        raise SignInError(f"{question.sender} was not signed in: {why}; nothing was changed")
+    async with SignIn(known, events=GmailEvents(silent)) as google:
+        done = await google.redeem(
+            visit.parameters.get("code", ""), question=question, client=client, redirect_uri=back
+        )
+        needed = question.scopes[0]
+        if needed not in done.credentials.scopes:
+            raise SignInError(
+                f"{needed} was not granted: tick its box on Google's page and try again; nothing was changed"
+            )
+        if set(done.credentials.scopes) != {SEND}:
+            _insist(await google.address_of(done), sender=question.sender)
+    return done
+
+
+def _insist(found: str | Reply, *, sender: str) -> None:
+    """Only the account that was named may be stored under its name."""
+    if not isinstance(found, str):
+        why = judge(Call.GET_PROFILE, found).reason
+        raise SignInError(f"whose account it is could not be asked: {why}; nothing was changed")
+    if found.lower() != sender:
+        raise SignInError(
+            f"the account that agreed is {found}, not {sender}; nothing was changed. Choose the right account in the "
+            f"browser; if {sender} is a send-as alias of {found}, sign {found} in and set gmail.aliases = "
+            f'{{"{sender}" = "{found}"}}'
+        )
+
+
+def _ask(url: str, *, port: int, within: float) -> None:
+    host = socket.gethostname()
+    print("Open this address in a browser, and agree:", f"\n  {url}\n", sep="\n")
+    print(
+        f"The browser then comes back to 127.0.0.1:{port} on this machine. If it runs on another one, first run there:"
+    )
+    print(f"\n  ssh -L {port}:127.0.0.1:{port} {host}\n\nWaiting {within:g} s for it ...", flush=True)
+
+
+def _aside(text: str) -> None:
+    print(f"mailerd: {text}; still waiting", file=sys.stderr, flush=True)
+
+
+def _tell(sender: str, done: SignedIn, place: Path) -> None:
+    scopes = done.credentials.scopes
+    box = mailbox(sender, scopes=scopes)
+    mode = getattr(box, "mode", "unknown")
+    print(f"{sender} is signed in: {mode} mode, scopes {', '.join(map(_short, scopes))}. Written: {place} (mode 0600).")
+    if set(scopes) == {SEND}:
+        print(
+            f"Not verified: that the account is {sender}. With gmail.send alone Google does not say whose it is; if "
+            "another account agreed, letters come from that one."
+        )
+    if done.ends_in is not None:
+        print(
+            f'Google says that this sign-in ends in {done.ends_in / _DAY:.0f} days: the OAuth app is in "Testing". '
+            "Publish it in the Cloud console and sign in again."
+        )
+
+
+def _short(scope: str) -> str:
+    return scope.removeprefix("https://www.googleapis.com/auth/")
+
+
+@app.command("list")
+def list_mailboxes(config: ConfigOption = None) -> None:
+    """Show every mailbox that has a credential file, and every alias; exit code 1 when one has a problem."""
+    known = settings(config).gmail
+    entries = inventory(known)
+    table = Table("mailbox", "kind", "mode", "scopes", "file", "problem", box=None)
+    for each in entries:
+        scopes = " ".join(map(_short, each.scopes))
+        mode = each.mode or ("" if each.problem else "?")
+        table.add_row(
+            each.owner, each.kind, mode, scopes or ("" if each.problem else "?"), str(each.path), each.problem
+        )
+    owners = {each.owner for each in entries}
+    problems = any(each.problem for each in entries)
+    for alias, target in known.aliases.items():
+        there = target in owners or f"@{target.rpartition('@')[2]}" in owners
+        problem = "" if there else f"{target} has no credential file; `mailerd auth login --sender {target}`"
+        problems = problems or not there
+        table.add_row(alias, f"alias of {target}", "", "", "", problem)
+    Console(width=1000).print(table)
+    if not entries:
+        print(f"No mailbox in {known.credentials_dir}: `mailerd auth login --sender me@example.com`")
+    elif any(not each.mode and not each.problem for each in entries):
+        print("?: the file does not say; `mailerd check` asks Google.")
+    if problems:
+        raise typer.Exit(1)

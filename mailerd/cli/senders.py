@@ -1,0 +1,218 @@
+"""`mailerd senders list|set|pause|resume`: what each mailbox may send, has sent, and why it rests."""
+
+import json
+import re
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any, Final, TypeVar
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from mailerd.app import terms_of
+from mailerd.cli.common import ConfigOption, in_loop, opened, quiet, settings
+from mailerd.core.pace import FOR_EVER
+from mailerd.errors import MailerdError
+from mailerd.intake.addresses import mailbox
+from mailerd.store.migrate import check
+from mailerd.store.senders import LIMITS, SenderNow, Senders
+
+T = TypeVar("T")
+
+PROFILES: Final = {"workspace": 2000, "consumer": 500}
+"""Letters in 24 hours: https://support.google.com/a/answer/166852 and https://support.google.com/mail/answer/22839"""
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+app = typer.Typer(help="See and change what each mailbox may send; pause and resume it.", no_args_is_help=True)
+EmailArgument = Annotated[str, typer.Argument(metavar="EMAIL", help="The mailbox.")]
+LimitOption = Annotated[int | None, typer.Option(min=0, max=100_000_000)]
+
+
+@app.command("list")
+def list_senders(
+    *, as_json: Annotated[bool, typer.Option("--json", help="One JSON array.")] = False, config: ConfigOption = None
+) -> None:
+    """Show every sender: its limits (* its own), what it sent in 24 hours, what waits, and its pause."""
+    found = _ask(config, lambda senders: senders.all())
+    if as_json:
+        print(json.dumps([_shown(each) for each in found], ensure_ascii=False, indent=2))
+        return
+    table = Table(
+        "sender", "state", "sent 24 h", "waiting", "a day", "units/min", "letters/min", "gap", "warm-up", "mode",
+        "project", box=None,
+    )  # fmt: skip
+    for each in found:
+        table.add_row(*_row(each))
+    Console(width=1000).print(table)  # a line a sender, however narrow the terminal or the pipe
+
+
+@app.command("set")
+def change(
+    email: EmailArgument,
+    *,
+    units_per_minute: LimitOption = None,
+    per_minute: LimitOption = None,
+    per_day: LimitOption = None,
+    reserve: LimitOption = None,
+    min_gap: Annotated[float | None, typer.Option(min=0, max=86_400, help="Seconds between two letters.")] = None,
+    warm_up: Annotated[
+        str | None, typer.Option(metavar="FIRST+MORE", help="50+25: 50 letters on the first day, 25 more each day; off")
+    ] = None,
+    profile: Annotated[str | None, typer.Option(help="workspace (2,000 a day) or consumer (500 a day)")] = None,
+    default: Annotated[
+        list[str] | None, typer.Option(metavar="KEY", help="Back to the configuration's: per-day …, or all.")
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Give a sender limits of its own; daemons obey from their next claim on. 0 means no limit."""
+    limits: dict[str, float | None] = {}
+    for key in default or ():
+        limits |= dict.fromkeys(_keys(key))
+    if profile:
+        limits["per_day"] = _profile(profile)
+    if warm_up is not None:
+        limits |= _warm_up(warm_up)
+    given = {"units_per_minute": units_per_minute, "per_minute": per_minute, "per_day": per_day, "reserve": reserve}
+    limits |= {key: value for key, value in {**given, "min_gap": min_gap}.items() if value is not None}
+    if not limits:
+        raise typer.BadParameter("say what to set: `mailerd senders set --help` lists the options")
+    address = _mailbox(email)
+    now = _ask(config, lambda senders: senders.change(address, limits))
+    print(f"{address}: {_limits(now)}")
+
+
+@app.command("pause")
+def pause(
+    email: EmailArgument,
+    *,
+    lasts: Annotated[str | None, typer.Option("--for", help="90s, 30m, 2h, 1d; without it, until resumed.")] = None,
+    reason: Annotated[str, typer.Option(help="Why, for whoever looks.")] = "paused by hand",
+    config: ConfigOption = None,
+) -> None:
+    """Claim nothing more for a sender; letters in hand are finished."""
+    address, span = _mailbox(email), None if lasts is None else _duration(lasts)
+    until = _ask(config, lambda senders: senders.pause(address, lasts=span, reason=reason[:500]))
+    print(f"{address} is paused {_until(until)}: {reason}")
+
+
+@app.command("resume")
+def resume(email: EmailArgument, *, config: ConfigOption = None) -> None:
+    """End a sender's pause, whoever ordered it."""
+    address = _mailbox(email)
+    before = _ask(config, lambda senders: senders.resume(address))
+    if before.paused and before.paused_until:
+        why = f": {before.pause_reason}" if before.pause_reason else ""
+        print(f"{address} is resumed; it was paused {_until(before.paused_until)}{why}")
+    else:
+        print(f"{address} is not paused")
+
+
+def _ask(config: Path | None, work: Callable[[Senders], Awaitable[T]]) -> T:
+    known = settings(config)
+
+    async def ask() -> T:
+        async with opened(known, quiet(known).tell) as database:
+            await check(database)
+            return await work(Senders(database, terms_of(known)))
+
+    return in_loop(ask())
+
+
+def _mailbox(given: str) -> str:
+    try:
+        return mailbox(given)
+    except ValueError as error:
+        raise MailerdError(f"{given}: {error}") from None
+
+
+def _keys(given: str) -> tuple[str, ...]:
+    key = given.replace("-", "_")
+    if key == "all":
+        return LIMITS
+    if key == "warm_up":
+        return ("warm_up", "warm_up_growth")
+    if key not in LIMITS:
+        names = ", ".join(name.replace("_", "-") for name in LIMITS)
+        raise typer.BadParameter(f"{given}: there is no such key; known: {names}, all")
+    return (key,)
+
+
+def _profile(given: str) -> int:
+    if given not in PROFILES:
+        raise typer.BadParameter(f"{given}: known profiles: {', '.join(PROFILES)}")
+    return PROFILES[given]
+
+
+def _warm_up(given: str) -> dict[str, float | None]:
+    if given == "off":
+        return {"warm_up": 0, "warm_up_growth": 0}
+    if not (match := re.fullmatch(r"([1-9][0-9]{0,6})\+([0-9]{1,6})", given)):
+        raise typer.BadParameter(f"{given}: like 50+25 (50 letters on the first day, 25 more each day), or off")
+    return {"warm_up": int(match[1]), "warm_up_growth": int(match[2])}
+
+
+def _duration(given: str) -> timedelta:
+    match = re.fullmatch(r"([0-9]{1,7})([smhd]?)", given)
+    seconds = int(match[1]) * _UNITS[match[2] or "s"] if match else 0
+    if not 0 < seconds <= 3660 * _UNITS["d"]:
+        raise typer.BadParameter(f"{given}: like 90s, 30m, 2h or 1d")
+    return timedelta(seconds=seconds)
+
+
+def _until(moment: datetime) -> str:
+    return "until it is resumed" if moment == FOR_EVER else f"until {moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _shown(each: SenderNow) -> dict[str, Any]:
+    it = each.standing
+    until = it.paused_until if it.paused else None
+    return {
+        "email": it.email,
+        "paused": it.paused,
+        "paused_until": until.isoformat() if until and until != FOR_EVER else None,
+        "pause_cause": it.pause_cause,
+        "pause_reason": it.pause_reason,
+        "sent_24h": each.used,
+        "waiting": each.waiting,
+        "limits": {name: getattr(it.limits, name) for name in LIMITS},
+        "own": sorted(it.own),
+        "per_day_now": it.allowance.per_day,
+        "concurrency": it.concurrency,
+        "mode": it.mode,
+        "project": it.project,
+    }
+
+
+def _row(each: SenderNow) -> tuple[str, ...]:
+    it = each.standing
+    state = "sends"
+    if it.paused and it.paused_until:
+        state = f"paused {_until(it.paused_until)} ({it.pause_cause}): {it.pause_reason}"
+    elif it.allowance.per_day and each.used >= it.allowance.per_day:
+        state = "the day is used up"
+    warm = f"{it.limits.warm_up}+{it.limits.warm_up_growth}" if it.limits.warm_up else ""
+    return (
+        it.email, state, str(each.used), str(each.waiting), _limit(each, "per_day", now=it.allowance.per_day),
+        _limit(each, "units_per_minute"), _limit(each, "per_minute"), _limit(each, "min_gap"), warm,
+        it.mode or "", it.project or "",
+    )  # fmt: skip
+
+
+def _limit(each: SenderNow, name: str, *, now: int | None = None) -> str:
+    value = getattr(each.standing.limits, name) if now is None else now
+    own = "*" if name in each.standing.own else ""
+    return f"{value:g}{own}" if value else f"-{own}"
+
+
+def _limits(each: SenderNow) -> str:
+    it = each.standing
+    said = [
+        f"{name.replace('_', ' ')} {getattr(it.limits, name) or 'without limit'}"
+        for name in ("units_per_minute", "per_minute", "per_day")
+    ]
+    said += [
+        f"{name.replace('_', ' ')} {getattr(it.limits, name):g}" for name in LIMITS[3:] if getattr(it.limits, name)
+    ]
+    return ", ".join(said)

@@ -1,0 +1,156 @@
+"""What became of a letter, why it waits and what comes next, in plain sentences; reads nothing itself."""
+
+from datetime import datetime, timedelta
+from typing import Final, assert_never
+
+from mailerd.core.states import JobStatus, State
+from mailerd.store.jobs import Job
+from mailerd.store.story import Attempt, Story
+
+_DID: Final = {
+    "draft": "the draft {draft} was created at Google",
+    "direct": "it was about to be handed to Google directly",
+    "handed_over": "it was about to be handed to Google",
+    "sent": "Google took it as message {message}",
+    "failed": "it failed: {error}",
+    "deferred": "it did not work and was put off: {error}",
+    "released": "it was put back, the attempt is not counted: {error}",
+    "lost": "no answer came, so it is not known whether it was sent: {error}",
+    "found": "it was looked for and found: it is sent",
+    "missing": "it was looked for: Google does not have it",
+    "lapsed": "its daemon was not heard of again",
+}
+
+
+def moment(at: datetime) -> str:
+    """A moment, for people."""
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def span(wait: timedelta) -> str:
+    """A duration, for people."""
+    seconds = max(0, round(wait.total_seconds()))
+    if seconds < 120:  # noqa: PLR2004 - up to there seconds are easier to read
+        return f"{seconds} s"
+    if seconds < 7200:  # noqa: PLR2004
+        return f"{seconds // 60} min"
+    return f"{seconds // 3600} h {seconds % 3600 // 60} min"
+
+
+def of_letter(story: Story) -> list[str]:
+    """The whole story of one letter."""
+    lines = [
+        f"Recipient {story.id}: {story.to_email}, job {story.job_id}, from {story.sender}.",
+        f"{moment(story.accepted_at)}  accepted.",
+    ]
+    lines += [f"{moment(one.at)}  {_attempt(one)}" for one in story.log]
+    return [*lines, *_now(story)]
+
+
+def _attempt(one: Attempt) -> str:
+    words = _DID.get(one.event, one.event).format(
+        draft=one.draft_id or "?", message=one.message_id or "?", error=one.error or "no reason was written"
+    )
+    late = "" if one.applied else " (too late: the claim had ended, and the row did not take it)"
+    return f"attempt {one.attempt}: {words}{late}."
+
+
+def _now(story: Story) -> list[str]:
+    match story.status:
+        case State.SENT:
+            at = f" at {moment(story.sent_at)}" if story.sent_at else ""
+            return [f"Now: sent{at}, Google's message id is {story.message_id or 'not known'}. Nothing more happens."]
+        case State.FAILED:
+            return [
+                f"Now: failed: {story.error or 'no reason was written'}. Nothing more happens by itself.",
+                f"Next: post the letter again once the reason is gone; job {story.job_id} keeps the failure.",
+            ]
+        case State.CANCELLED:
+            return ["Now: cancelled. Nothing more happens."]
+        case State.SENDING:
+            return _sending(story)
+        case State.UNSURE:
+            return _unsure(story)
+        case State.WAITING:
+            return _waiting(story)
+        case _:
+            assert_never(story.status)
+
+
+def _sending(story: Story) -> list[str]:
+    if story.lease_until and story.lease_until > story.now:
+        left = span(story.lease_until - story.now)
+        return [
+            f"Now: being sent by daemon {story.daemon}, which holds it for another {left}.",
+            "Next: the outcome is recorded; if that daemon dies, the letter is taken back when the time is over.",
+        ]
+    return [
+        f"Now: daemon {story.daemon} held it and was not heard of again.",
+        "Next: any daemon that runs takes it back within seconds; is one running? `systemctl status mailerd`",
+    ]
+
+
+def _unsure(story: Story) -> list[str]:
+    lines = [
+        f"Now: unsure: {story.error or 'the answer to the send was lost'}. It is not sent again before that is known."
+    ]
+    if story.lease_until is None:
+        return [
+            *lines,
+            f"Next: a person looks into {story.sender} and runs `mailerd settle {story.id} --sent` or `--not-sent`.",
+        ]
+    when = f"in {span(story.lease_until - story.now)}, at {moment(story.lease_until)}"
+    return [*lines, f"Next: it is looked for at Google {when} (look {story.looks + 1})."]
+
+
+def _waiting(story: Story) -> list[str]:
+    why, when = _why(story)
+    last = f" The last attempt said: {story.error}." if story.error else ""
+    return [f"Now: waiting, since {why}.{last}", f"Next: {when}"]
+
+
+def _why(story: Story) -> tuple[str, str]:
+    """Why it waits now, and what happens next and when."""
+    if story.job_status is JobStatus.PAUSED:
+        return "its job is paused", "nothing, until the job is resumed."
+    if story.due_at > story.now:
+        return (
+            f"it is not due before {moment(story.due_at)}",
+            f"it is sent in {span(story.due_at - story.now)}, if nothing else holds it.",
+        )
+    if story.paused_until:
+        return (
+            f"{story.sender} is paused until {moment(story.paused_until)} "
+            f"({(story.pause_cause or '').replace('_', ' ')}: {story.pause_reason})",
+            f"it is tried in {span(story.paused_until - story.now)}.",
+        )
+    if story.sender_turn and story.sender_turn > story.now:
+        return (
+            f"the pace of {story.sender} allows no letter before {moment(story.sender_turn)}",
+            f"the next letters of this sender go in {span(story.sender_turn - story.now)}.",
+        )
+    return (
+        "other letters go first, or no daemon runs",
+        "it is claimed at its turn, normally within seconds; `mailerd top` shows whether a daemon runs.",
+    )
+
+
+def of_job(job: Job) -> list[str]:
+    """A job in a few sentences."""
+    counts = ", ".join(f"{number:,} {state.value}" for state, number in job.counts.items() if number)
+    lines = [
+        f"Job {job.id} from {job.sender_email}: {job.status.value}, {job.total:,} recipients: {counts}.",
+        f"Accepted {moment(job.created_at)}"
+        + (f", to be sent from {moment(job.send_at)} on" if job.send_at > job.created_at else "")
+        + (f", begun {moment(job.started_at)}" if job.started_at else ", not begun")
+        + (f", finished {moment(job.finished_at)}." if job.finished_at else "."),
+    ]
+    if job.finished_at and job.started_at:
+        return [*lines, f"It took {span(job.finished_at - job.started_at)}. Nothing more happens."]
+    if job.paused_until is not None:
+        lines.append(f"It waits: {job.sender_email} is paused until {moment(job.paused_until)}: {job.pause_reason}.")
+    elif job.early:
+        lines.append(f"It waits: it is not due before {moment(job.send_at)}.")
+    elif job.status is JobStatus.PAUSED:
+        lines.append("It waits: it is paused.")
+    return lines

@@ -1,0 +1,212 @@
+"""When a job will be done: the sender's allowance played forward, hour by hour, for all letters up to its last."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from mailerd.core import pace
+from mailerd.core.pace import Allowance
+
+_HOUR: Final = timedelta(hours=1)
+_DAY: Final = timedelta(hours=24)
+_NO_TIME: Final = timedelta(0)
+_STEPS: Final = 4000
+"""Hours and waits that are played forward at most: half a year."""
+_ROUNDS: Final = 4
+_A_STOP: Final = timedelta(minutes=15)
+"""A wait that is worth telling."""
+_AT_ONCE: Final = timedelta(minutes=1)
+_WEEK: Final = timedelta(days=6)
+
+
+@dataclass(frozen=True)
+class Queued:
+    """Another job of the same sender that is served before this one, or in turn with it."""
+
+    letters: int
+    first: bool
+    """It has a higher priority: all of its letters go first. Else the two take turns, letter by letter."""
+    due: datetime
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What is known of a job, its sender and what else waits, as of `now`."""
+
+    now: datetime
+    letters: int
+    """Its own that wait."""
+    due: datetime
+    queue: tuple[Queued, ...]
+    limits: Allowance
+    since: datetime
+    """When the sender's warm-up began."""
+    units: int
+    """What one letter costs."""
+    tat: datetime | None
+    hours: Mapping[datetime, int]
+    gap_until: datetime | None
+    paused_until: datetime | None
+    """None when the sender is not paused now."""
+    pause_cause: str | None = None
+    pause_reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Letters of the job that go without a stop."""
+
+    begins: datetime
+    ends: datetime
+    letters: int
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """When its letters go."""
+
+    stretches: tuple[Stretch, ...]
+    whole: bool
+    """False: the end lies too far away to be told."""
+    ahead: int
+    """Letters of other jobs that go before its last one."""
+    per_minute: float | None
+    """Letters of the sender in a minute; None: as fast as Google answers."""
+
+    @property
+    def starts_at(self) -> datetime | None:
+        """When the first letter goes."""
+        return self.stretches[0].begins if self.stretches else None
+
+    @property
+    def done_at(self) -> datetime | None:
+        """When the last one goes."""
+        return self.stretches[-1].ends if self.stretches and self.whole else None
+
+
+def foresee(it: Outlook) -> Forecast:
+    """Play the sender's allowance forward. Jobs that are not there yet, and doubts, are left out of account."""
+    if it.paused_until == pace.FOR_EVER:
+        return Forecast((), whole=False, ahead=0, per_minute=None)
+    due_by, forecast = max(it.due, it.now), None
+    for _ in range(_ROUNDS):
+        queue = [other for other in it.queue if other.due <= due_by]
+        first = sum(other.letters for other in queue if other.first)
+        beside = sum(min(other.letters, it.letters) for other in queue if not other.first)
+        forecast = _play(it, first=first, beside=beside)
+        if forecast.done_at is None or forecast.done_at <= due_by:
+            break
+        due_by = forecast.done_at  # what becomes due in the meantime takes its turns as well
+    assert forecast is not None  # noqa: S101 - there is at least one round
+    return forecast
+
+
+def _play(it: Outlook, *, first: int, beside: int) -> Forecast:
+    runs, whole = _runs(it, first + beside + it.letters)
+    share = it.letters / (it.letters + beside) if it.letters else 0.0
+    stretches: list[Stretch] = []
+    seen, told = 0, 0
+    for begins, ends, letters in runs:
+        skipped = min(letters, max(0, first - seen))
+        seen += letters
+        mine = round(max(0, seen - first) * share) - told
+        if mine <= 0:
+            continue
+        told += mine
+        start = begins + (ends - begins) * (skipped / letters)
+        if stretches and start - stretches[-1].ends < _A_STOP:
+            before = stretches.pop()
+            stretches.append(Stretch(before.begins, ends, before.letters + mine))
+        else:
+            stretches.append(Stretch(start, ends, mine))
+    interval = _interval(it.limits.on(it.now, since=it.since), it.units)
+    per_minute = timedelta(minutes=1) / interval if interval else None
+    return Forecast(tuple(stretches), whole, first + beside, per_minute)
+
+
+def _interval(allowance: Allowance, units: int) -> timedelta:
+    stream = pace.rate(allowance, units=units)
+    return max(stream.interval if stream else _NO_TIME, pace.mean_gap(allowance))
+
+
+def _start(it: Outlook, allowance: Allowance) -> datetime:
+    at = max(it.now, it.due, it.paused_until or it.now, it.gap_until or it.now)
+    stream = pace.rate(allowance, units=it.units)
+    return max(at, it.tat + stream.interval - stream.tolerance) if stream and it.tat else at
+
+
+def _runs(it: Outlook, letters: int) -> tuple[list[tuple[datetime, datetime, int]], bool]:
+    """When how many letters of the sender go: (begin, end, letters) for each hour; and whether that is all of them."""
+    at, hours = _start(it, it.limits.on(it.now, since=it.since)), dict(it.hours)
+    runs: list[tuple[datetime, datetime, int]] = []
+    for _ in range(_STEPS):
+        if letters <= 0:
+            return runs, True
+        allowance = it.limits.on(at, since=it.since)
+        hours = {hour: number for hour, number in hours.items() if hour > at - _DAY - _HOUR}
+        today = pace.day(allowance, hours=hours, now=at)
+        if today.letters == 0 and today.next_at:
+            at = min(today.next_at, _growth(it, at))
+            continue
+        hour = at.replace(minute=0, second=0, microsecond=0)
+        interval = _interval(allowance, it.units)
+        fits = 1 + (hour + _HOUR - at) // interval if interval else letters
+        number = min(letters, fits, letters if today.letters is None else today.letters)
+        runs.append((at, at + interval * (number - 1), number))
+        hours[hour] = hours.get(hour, 0) + number
+        at += interval * number
+        letters -= number
+    return runs, False
+
+
+def _growth(it: Outlook, at: datetime) -> datetime:
+    """When the warm-up allows more; the end of time without one."""
+    if not (it.limits.warm_up and it.limits.warm_up_growth):
+        return datetime.max.replace(tzinfo=at.tzinfo)
+    return it.since + _DAY * (max(0, (at - it.since) // _DAY) + 1)
+
+
+def why(it: Outlook, forecast: Forecast) -> str | None:
+    """Why its letters do not go right now; None when nothing holds them but the pace of the minute."""
+    if not it.letters:
+        return None
+    if it.due > it.now:
+        return f"not due before {_when(it.due, it.now)}"
+    if it.paused_until == pace.FOR_EVER:
+        return f"the sender is paused until it is resumed: {it.pause_reason or it.pause_cause}"
+    if it.paused_until:
+        return f"the sender is paused until {_when(it.paused_until, it.now)}: {it.pause_reason or it.pause_cause}"
+    if pace.day(it.limits.on(it.now, since=it.since), hours=it.hours, now=it.now).letters == 0:
+        used = sum(number for hour, number in it.hours.items() if hour > it.now - _DAY - _HOUR)
+        at = _when(forecast.starts_at, it.now) if forecast.starts_at else "later"
+        return f"the sender's letters of 24 hours are used up ({used:,}): the next goes at {at}"
+    if forecast.starts_at and forecast.starts_at - it.now > _AT_ONCE:
+        return f"{forecast.ahead:,} letters of the sender's other jobs go first"
+    return None
+
+
+def say(forecast: Forecast, *, now: datetime) -> str:
+    """In words: "1,800 today, the rest from Friday 09:02 UTC, done about Friday 10:10 UTC"."""
+    if not forecast.stretches:
+        return "nothing waits" if forecast.whole else "not before the sender is resumed"
+    head, *rest = forecast.stretches
+    begin = "" if head.begins - now <= _AT_ONCE else f"from {_when(head.begins, now)}"
+    parts = [begin] if begin else []
+    if rest:
+        today = "today" if head.ends.date() == now.date() else f"until {_when(head.ends, now)}"
+        parts.append(f"{head.letters:,} {today}")
+        parts.append(f"the rest from {_when(rest[0].begins, now)}")
+    if forecast.done_at:
+        parts.append(f"done about {_when(forecast.done_at, now)}")
+    else:
+        parts.append(f"not done by {_when(forecast.stretches[-1].ends, now)}")
+    return ", ".join(parts)
+
+
+def _when(moment: datetime, now: datetime) -> str:
+    if moment.date() == now.date():
+        return f"{moment:%H:%M} UTC"
+    if now < moment <= now + _WEEK:
+        return f"{moment:%A %H:%M} UTC"
+    return f"{moment:%Y-%m-%d %H:%M} UTC"

@@ -1,0 +1,68 @@
+"""What the tables showed at one moment: what metrics, the status line, alarms and `mailerd top` speak of."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from mailerd.core.states import JobStatus, State
+
+
+@dataclass(frozen=True)
+class SenderSeen:
+    """A mailbox, its pace and its pause."""
+
+    email: str
+    per_minute: int
+    """Letters that the minute allows, whichever limit is the tighter; 0 means no limit."""
+    per_day: int
+    """Letters that any 24 hours allow; 0 means no limit."""
+    used_minute: int
+    """Letters sent in the last 60 s."""
+    used_day: int
+    """Letters handed to Google in the hours that the rolling day still counts."""
+    paused_until: datetime | None
+    """None when it is not paused now."""
+    pause_cause: str
+    pause_reason: str
+
+
+@dataclass(frozen=True)
+class Survey:
+    """One look at the tables, by the database's clock."""
+
+    at: datetime
+    jobs: Mapping[JobStatus, int] = field(default_factory=dict)
+    recipients: Mapping[State, int] = field(default_factory=dict)
+    """Of the jobs that are not completed or cancelled."""
+    oldest_due: float = 0.0
+    """Seconds for which the letter has waited that was due first; those of paused jobs do not count."""
+    oldest_unsure: float = 0.0
+    """Seconds for which the oldest doubt has stood."""
+    senders: tuple[SenderSeen, ...] = ()
+
+    @property
+    def paused(self) -> tuple[SenderSeen, ...]:
+        """The senders that are paused now."""
+        return tuple(sender for sender in self.senders if sender.paused_until)
+
+    def open_jobs(self) -> int:
+        """Jobs in which something may still happen."""
+        return sum(self.jobs.get(status, 0) for status in (JobStatus.QUEUED, JobStatus.SENDING, JobStatus.PAUSED))
+
+
+def words(survey: Survey) -> str:
+    """One line for people: "3 jobs, 1,204 waiting, a@x paused until 14:05: daily_limit"."""
+    jobs = survey.open_jobs()
+    said = [f"{jobs} job{'' if jobs == 1 else 's'}", f"{survey.recipients.get(State.WAITING, 0):,} waiting"]
+    said.extend(
+        f"{survey.recipients[state]:,} {state.value}"
+        for state in (State.SENDING, State.UNSURE)
+        if survey.recipients.get(state)
+    )
+    said.extend(
+        f"{sender.email} paused until {sender.paused_until:%H:%M}: {sender.pause_cause.replace('_', ' ')}"
+        for sender in survey.paused[:3]
+    )
+    if len(survey.paused) > 3:  # noqa: PLR2004 - as many as the line above shows
+        said.append(f"{len(survey.paused) - 3} more senders paused")
+    return ", ".join(said)

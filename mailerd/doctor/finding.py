@@ -1,0 +1,47 @@
+"""What the doctor says: one finding a line, and a remedy on each that is not a PASS."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Level(StrEnum):
+    """How bad it is: a WARN works for now, a FAIL does not."""
+
+    PASS = "PASS"  # noqa: S105 - the word of a test that was passed
+    WARN = "WARN"
+    FAIL = "FAIL"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was examined."""
+
+    level: Level
+    check: str
+    what: str
+    remedy: str = ""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for bad news that comes without a remedy."""
+        if self.level is not Level.PASS and not self.remedy:
+            raise ValueError(f"{self.check}: {self.what}: a remedy is missing")
+
+    def line(self) -> str:
+        """As a person reads it."""
+        text = f"{self.what} -> {self.remedy}" if self.remedy else self.what
+        return f"{self.level}  {self.check:<21} {' '.join(text.split())}"
+
+
+def good(check: str, what: str) -> Finding:
+    """A PASS."""
+    return Finding(Level.PASS, check, what)
+
+
+def warn(check: str, what: str, *, remedy: str) -> Finding:
+    """A WARN."""
+    return Finding(Level.WARN, check, what, remedy)
+
+
+def fail(check: str, what: str, *, remedy: str) -> Finding:
+    """A FAIL."""
+    return Finding(Level.FAIL, check, what, remedy)

@@ -1,0 +1,37 @@
+"""Work that may block for ever, in threads that nobody waits for at the end; asyncio's own are waited for."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+async def in_thread(work: Callable[[], T]) -> T:
+    """The outcome of `work`, good or bad; whoever waits here may be cancelled meanwhile."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def tell(outcome: T | None, error: Exception | None) -> None:
+        if done.done():
+            return
+        if error is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(outcome)  # type: ignore[arg-type]  # without an error there is an outcome
+
+    def run() -> None:
+        outcome: T | None = None
+        failed: Exception | None = None
+        try:
+            outcome = work()
+        except Exception as error:  # noqa: BLE001 - it is raised where it is waited for
+            failed = error
+        try:
+            loop.call_soon_threadsafe(tell, outcome, failed)
+        except RuntimeError:
+            return  # the loop has ended: nobody waits any more
+
+    threading.Thread(target=run, daemon=True).start()
+    return await done

@@ -1,0 +1,362 @@
+"""What to do about each event at warning or above: what happened, the likely causes in their order, and what cures each.
+
+It becomes the catalogues behind `journalctl -x` and docs/events.md; a test refuses such an event without an entry here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True)
+class Cause:
+    """One likely cause, and the command (or the key of the configuration) that shows or cures it."""
+
+    en: str
+    zh: str
+    command: str
+
+
+@dataclass(frozen=True)
+class Advice:
+    """For one event."""
+
+    en: str
+    """What it means, in one or two sentences."""
+    zh: str
+    causes: tuple[Cause, ...]
+
+
+_SERVER_DOWN: Final = Cause(
+    "the database server does not run", "数据库服务器未运行", "systemctl status mariadb mysql; systemctl start mariadb"
+)
+_FIREWALL: Final = Cause(
+    "a firewall drops the packets, or host and port in database.url are wrong (the message says: no answer, timed out)",
+    "防火墙丢弃了数据包，或 database.url 中的主机、端口有误（消息显示：无应答、超时）",
+    "timeout 5 bash -c '</dev/tcp/HOST/3306' && echo open",
+)
+_PASSWORD: Final = Cause(
+    "user, password or database name in database.url is wrong (the message says: Access denied, Unknown database)",
+    "database.url 中的用户、密码或数据库名有误（消息显示：Access denied、Unknown database）",
+    "mariadb --host HOST --user USER --password mailerd",
+)
+_CONNECTIONS: Final = Cause(
+    "the server takes no more connections (the message says: Too many connections)",
+    "服务器连接数已满（消息显示：Too many connections）",
+    "mariadb -e \"SHOW GLOBAL STATUS LIKE 'Threads_connected'\"; lower database.pool_size or raise max_connections",
+)
+_SLOW: Final = Cause(
+    "the server is overloaded, or its disk is slow", "服务器过载或磁盘缓慢", "mariadb -e 'SHOW FULL PROCESSLIST'"
+)
+_DATABASE: Final = (_SERVER_DOWN, _FIREWALL, _PASSWORD, _CONNECTIONS)
+_LOG: Final = Cause(
+    "the lines before this one name the reason", "此前的日志行说明了原因", "journalctl -u mailerd -p warning -n 50"
+)
+_BUG: Final = Cause(
+    "a bug in mailerd or in a library: the stack says where; report it",
+    "mailerd 或某个库的缺陷：堆栈指明位置；请报告",
+    "journalctl -u mailerd -p err -n 100 -o cat",
+)
+_NETWORK: Final = Cause(
+    "no way out to the Internet, or DNS does not work",
+    "无法访问互联网，或 DNS 失效",
+    "getent hosts gmail.googleapis.com; curl -sI https://gmail.googleapis.com/",
+)
+_GOOGLE: Final = Cause(
+    "trouble at Google itself", "Google 自身故障", "see https://www.google.com/appsstatus/dashboard/"
+)
+_EXPLAIN: Final = Cause(
+    "the letter's own story says more", "该邮件的完整经过有更多说明", "mailerd explain @MAILERD_RECIPIENT@"
+)
+_SIGN_IN: Final = Cause(
+    "the sign-in was revoked, or the password was changed (token_refused)",
+    "授权已被撤销或密码已更改（token_refused）",
+    "mailerd auth login --sender @MAILERD_SENDER@",
+)
+_CREDENTIALS: Final = Cause(
+    "the credential file is missing, unreadable or broken (no_credentials, client_refused)",
+    "凭据文件缺失、不可读或已损坏（no_credentials、client_refused）",
+    "ls -l /etc/mailerd/credentials",
+)
+_QUOTA: Final = Cause(
+    "Google's daily limit for this mailbox is reached (daily_limit); mailerd goes on by itself",
+    "该邮箱已达 Google 每日上限（daily_limit）；mailerd 会自行恢复",
+    "mailerd top",
+)
+_SCOPE: Final = Cause(
+    "the sign-in lacks a scope, or Gmail is off for this mailbox (scope_missing, mailbox_refused)",
+    "授权缺少权限范围，或该邮箱未启用 Gmail（scope_missing、mailbox_refused）",
+    "mailerd auth login --sender @MAILERD_SENDER@",
+)
+
+ADVICE: Final[Mapping[str, Advice]] = {
+    "database_attempt_failed": Advice(
+        "One try at reaching the database failed; mailerd tries again by itself. A single line means nothing yet.",
+        "一次连接数据库的尝试失败；mailerd 会自动重试。单独一行尚不说明问题。",
+        _DATABASE,
+    ),
+    "database_unreachable": Advice(
+        "The database cannot be reached. mailerd goes on trying; until then new jobs are answered 503, nothing is sent, "
+        "nothing is lost.",
+        "无法连接数据库。mailerd 会继续尝试；在此之前新任务得到 503，不发送邮件，也不丢失任何内容。",
+        _DATABASE,
+    ),
+    "database_away": Advice(
+        "The database was there and is not any more. New jobs are answered 503; letters in hand are finished and "
+        "recorded when it is back.",
+        "数据库连接中断。新任务得到 503；处理中的邮件会完成，并在数据库恢复后记录结果。",
+        (*_DATABASE, _SLOW),
+    ),
+    "database_still_away": Advice(
+        "The database is still away. Nothing is sent meanwhile, and nothing is lost.",
+        "数据库仍不可用。期间不发送邮件，也不丢失任何内容。",
+        _DATABASE,
+    ),
+    "database_full": Advice(
+        "The database could not write since a disk or a table is full. Nothing is accepted or sent until there is room.",
+        "磁盘或表已满，数据库无法写入。腾出空间之前不接收也不发送。",
+        (
+            Cause("the disk of the database is full", "数据库所在磁盘已满", "df -h /var/lib/mysql"),
+            Cause("binary logs have piled up", "二进制日志堆积", "mariadb -e 'SHOW BINARY LOGS'"),
+            Cause("a quota or max size of the table space", "表空间配额或大小上限", "mariadb -e 'SHOW TABLE STATUS'"),
+        ),
+    ),
+    "transaction_repeated": Advice(
+        "A transaction failed for a passing reason (a deadlock, a lock, a restart) and is repeated. Now and then is normal.",
+        "事务因暂时原因（死锁、锁等待、重启）失败并重试。偶尔出现属正常。",
+        (_SLOW, Cause("another program holds locks", "其他程序持有锁", "mariadb -e 'SHOW ENGINE INNODB STATUS\\G'")),
+    ),
+    "kill_failed": Advice(
+        "A statement was given up and its connection could not be ended on the server; its locks last until the server "
+        "notices.",
+        "已放弃的语句未能在服务器上终止；其锁将保留到服务器察觉为止。",
+        (Cause("the server did not answer", "服务器无应答", "mariadb -e 'SHOW FULL PROCESSLIST'"), *_DATABASE[:2]),
+    ),
+    "request_unserved": Advice(
+        "A request was answered 503 since the database was away or busy. Nothing was stored; the client may repeat it.",
+        "因数据库不可用或繁忙，请求得到 503。未存储任何内容；客户端可重试。",
+        _DATABASE,
+    ),
+    "job_in_doubt": Advice(
+        "The connection was cut while a job was being committed. The client got a 503 and should repeat the request with "
+        "the same Idempotency-Key; look whether the job is there.",
+        "提交任务时连接中断。客户端得到 503，应以同一 Idempotency-Key 重试；请查看任务是否存在。",
+        (
+            Cause("whether it is there", "任务是否存在", "mailerd jobs show @MAILERD_JOB@"),
+            *_DATABASE[:2],
+        ),
+    ),
+    "request_failed": Advice("A request met a bug and was answered 500.", "请求触发缺陷，已答复 500。", (_BUG,)),
+    "forecast_failed": Advice(
+        "A job is stored, but nobody could say when it will be sent. The letters go as usual.",
+        "任务已存储，但无法预测发送时间。邮件照常发送。",
+        (_SLOW, *_DATABASE[:1]),
+    ),
+    "key_use_unwritten": Advice(
+        "When an API key was last used could not be written. Nothing else is touched by it.",
+        "未能写入 API 密钥的最近使用时间，其他不受影响。",
+        _DATABASE[:2],
+    ),
+    "google_call_crashed": Advice(
+        "A call to Google ended in an error that nobody foresaw; the letter is kept safe.",
+        "对 Google 的调用出现意外错误；邮件状态安全。",
+        (_BUG,),
+    ),
+    "google_away": Advice(
+        "Google cannot be reached from this machine. Letters wait, no attempt is lost, and mailerd tries by itself.",
+        "本机无法连接 Google。邮件等待，不消耗尝试次数，mailerd 会自动重试。",
+        (_NETWORK, Cause("a proxy or firewall in between", "中间的代理或防火墙", "curl -v https://oauth2.googleapis.com/"), _GOOGLE),
+    ),
+    "google_still_away": Advice(
+        "Google is still out of reach. Letters wait.", "仍无法连接 Google。邮件等待中。", (_NETWORK, _GOOGLE)
+    ),
+    "sender_paused": Advice(
+        "Google does not take letters from this mailbox now; its other letters wait, other mailboxes go on. A broken "
+        "sign-in is tried again every minute, so a repaired one goes on by itself.",
+        "Google 暂不接受此邮箱的邮件；其余邮件等待，其他邮箱不受影响。授权失效时每分钟重试一次，修复后自动恢复。",
+        (
+            _QUOTA,
+            Cause("too fast (throttled); mailerd goes on by itself", "发送过快（throttled）；自动恢复", "lower pace.per_minute"),
+            _SIGN_IN,
+            _CREDENTIALS,
+            _SCOPE,
+            Cause("the Cloud project's quota (project_limit)", "Cloud 项目配额（project_limit）", "https://console.cloud.google.com/iam-admin/quotas"),
+        ),
+    ),
+    "project_paused": Advice(
+        "The quota of the whole Cloud project is used up: every sender of this project waits, with attempts intact, and "
+        "goes on by itself when the pause is over.",
+        "整个 Cloud 项目的配额已用尽：该项目的所有发件人等待，尝试次数不变，暂停结束后自动恢复。",
+        (
+            Cause(
+                "another program uses the same Cloud project, or its quota was lowered",
+                "其他程序使用同一 Cloud 项目，或其配额被调低",
+                "https://console.cloud.google.com/iam-admin/quotas",
+            ),
+            Cause(
+                "pace.project_units_per_minute is above what the project has",
+                "pace.project_units_per_minute 高于项目的实际配额",
+                "mailerd senders list",
+            ),
+            Cause("it is over and should be tried sooner", "已恢复，希望立即重试", "mailerd senders resume @MAILERD_SENDER@"),
+        ),
+    ),
+    "letter_failed": Advice(
+        "This letter will not be sent; the message says why. Other letters of the job go on.",
+        "此邮件不会发送；消息说明了原因。该任务的其他邮件继续。",
+        (
+            Cause("the address does not exist or is malformed", "地址不存在或格式有误", "mailerd explain @MAILERD_RECIPIENT@"),
+            Cause(
+                "the template asks for a variable that this recipient does not have, or fails with its value",
+                "模板所需变量缺失，或其值导致模板失败",
+                "mailerd explain @MAILERD_RECIPIENT@",
+            ),
+            Cause("passing trouble that lasted for all attempts", "暂时故障持续到尝试次数用尽", "mailerd jobs show @MAILERD_JOB@"),
+        ),
+    ),
+    "letter_deferred": Advice(
+        "An attempt did not work for a passing reason; it is tried again.",
+        "一次尝试因暂时原因未成功，将重试。",
+        (_GOOGLE, _NETWORK, _EXPLAIN),
+    ),
+    "letter_unsure": Advice(
+        "The answer to a send was lost. mailerd does not send again: it looks at Google for the letter, and then knows.",
+        "发送的答复丢失。mailerd 不会重发，而是到 Google 查证后再决定。",
+        (Cause("the network broke during the send", "发送时网络中断", "mailerd explain @MAILERD_RECIPIENT@"), _GOOGLE),
+    ),
+    "letter_fenced_off": Advice(
+        "This daemon came too late with a record: another one had taken the letter over. The record stays in the log of "
+        "attempts, and the letter is safe.",
+        "本守护进程记录过迟，邮件已由他人接管。记录留在尝试日志中，邮件安全。",
+        (
+            Cause("the machine or the database stood still for longer than runner.lease", "机器或数据库停顿超过 runner.lease", "raise runner.lease"),
+            _SLOW,
+        ),
+    ),
+    "letter_broke": Advice(
+        "A bug was met with this one letter, which is failed or looked for; the others go on.",
+        "处理此邮件时遇到缺陷，该邮件失败或待查证；其他邮件继续。",
+        (_BUG, _EXPLAIN),
+    ),
+    "letter_still_unsure": Advice(
+        "Google was asked for a letter in doubt and gave no clear answer; it is asked again later.",
+        "向 Google 查证存疑邮件未得到明确答复，稍后再查。",
+        (_NETWORK, _SIGN_IN, _EXPLAIN),
+    ),
+    "letter_needs_a_person": Advice(
+        "Only a look into the mailbox can tell whether this letter was sent; with the scope gmail.send alone mailerd may "
+        "not look itself. Look into Sent and say what you found.",
+        "只有查看邮箱才能判断此邮件是否已发送；仅有 gmail.send 权限时 mailerd 无法自行查看。请查看“已发送”并告知结果。",
+        (
+            Cause("it stands in Sent", "已在“已发送”中", "mailerd settle @MAILERD_RECIPIENT@ --sent"),
+            Cause("it does not", "不在“已发送”中", "mailerd settle @MAILERD_RECIPIENT@ --not-sent"),
+        ),
+    ),
+    "leases_not_renewed": Advice(
+        "The database did not take the renewal of leases. No letter is sent whose lease could end before its answer.",
+        "数据库未接受租约续期。租约可能先于答复到期的邮件不会发送。",
+        _DATABASE,
+    ),
+    "lease_lapsed": Advice(
+        "A daemon claimed a letter and was not heard of again. The letter is safe: it is sent again, or looked for first.",
+        "某守护进程领取邮件后失去联系。邮件安全：将重新发送，或先行查证。",
+        (
+            Cause("that daemon was killed or lost its power", "该守护进程被终止或断电", "journalctl -u mailerd -b -1 -n 50"),
+            Cause("it lost the database for longer than runner.lease", "其数据库连接中断超过 runner.lease", "journalctl -u mailerd --grep 'away|back'"),
+        ),
+    ),
+    "drain_cut_off": Advice(
+        "The stop took longer than runner.drain_timeout; letters that were cut off are settled at the next start.",
+        "停止耗时超过 runner.drain_timeout；被中断的邮件在下次启动时处理。",
+        (
+            Cause("Google was slow to answer", "Google 答复缓慢", "raise runner.drain_timeout, and TimeoutStopSec= with it"),
+            Cause("the database was away", "数据库不可用", "systemctl status mariadb"),
+        ),
+    ),
+    "step_failed": Advice(
+        "A step of one of the loops failed and is repeated; the error says which and why.",
+        "某个循环的一步失败并将重试；错误信息说明原因。",
+        (_SLOW, *_DATABASE[:2], _BUG),
+    ),
+    "orphans_not_searched": Advice(
+        "Drafts that nobody needs could not be looked for in this mailbox. Nothing else is touched by it.",
+        "未能在此邮箱查找无用草稿，其他不受影响。",
+        (_NETWORK, _SIGN_IN),
+    ),
+    "runner_already_running": Advice(
+        "A second runner was started in one process and ended at once. This is a bug; nothing was sent twice.",
+        "同一进程中启动了第二个运行器并立即结束。这是缺陷；没有重复发送。",
+        (_BUG,),
+    ),
+    "process_refused": Advice(
+        "mailerd cannot run as it is configured; the message names the reason.",
+        "mailerd 无法按当前配置运行；消息说明了原因。",
+        (
+            Cause("a mistake in the configuration", "配置有误", "mailerd config --config /etc/mailerd/mailerd.toml"),
+            Cause("the port is taken by another program", "端口被其他程序占用", "ss -ltnp | grep :5000"),
+            Cause("the schema is newer than this version", "数据库结构比此版本新", "mailerd version"),
+            _PASSWORD,
+        ),
+    ),
+    "process_died": Advice(
+        "A part of mailerd met an error that nobody foresaw, so the whole process ended; systemd starts it again, and the "
+        "rescue settles what was in hand. A port that is taken shows here too (address already in use).",
+        "mailerd 的某个部分遇到意外错误，整个进程退出；systemd 会重新启动，救援流程处理未完成的邮件。端口被占用也显示于此（address already in use）。",
+        (
+            Cause("the port is taken by another program", "端口被其他程序占用", "ss -ltnp | grep :5000"),
+            _BUG,
+        ),
+    ),
+    "settings_refused": Advice(
+        "A reload found a configuration that cannot be used. Everything goes on with the old settings.",
+        "重新加载时发现配置不可用。原设置继续有效。",
+        (Cause("a mistake in the file", "文件有误", "mailerd config --config /etc/mailerd/mailerd.toml"),),
+    ),
+    "log_records_lost": Advice(
+        "journald did not read for so long that lines of this log were given up. Letters were sent all the same; the "
+        "tables have everything.",
+        "journald 长时间未读取，部分日志行被丢弃。邮件照常发送；数据表保有全部信息。",
+        (
+            Cause("journald stands still or was stopped", "journald 停顿或被停止", "systemctl status systemd-journald"),
+            Cause("the disk of the journal is full or slow", "日志磁盘已满或缓慢", "df -h /var/log/journal; journalctl --disk-usage"),
+        ),
+    ),
+    "loop_stalled": Advice(
+        "A part of mailerd made no progress for too long; systemd's watchdog ends and restarts the process, and the "
+        "rescue settles what was in hand. All stacks are in this record.",
+        "mailerd 的某个部分长时间没有进展；systemd 看门狗会终止并重启进程，救援流程处理未完成的邮件。本记录含全部堆栈。",
+        (_BUG,),
+    ),
+    "loop_blocked": Advice(
+        "The event loop stood still: something blocked it. If it does not turn again, systemd's watchdog restarts the "
+        "process. The stack of the thread MainThread says where.",
+        "事件循环停止运转：有代码将其阻塞。若未恢复，systemd 看门狗会重启进程。MainThread 的堆栈指明位置。",
+        (
+            Cause("the machine was suspended, or has no CPU or memory left", "机器曾挂起，或 CPU、内存耗尽", "uptime; free -h; vmstat 1 5"),
+            _BUG,
+        ),
+    ),
+    "clock_off": Advice(
+        "The clocks of this machine and of the database's differ. Leases, pace and due times go by the database's and stay "
+        "right; sign-ins of service accounts fail when this machine's clock is far off.",
+        "本机与数据库的时钟不一致。租约、速率和发送时间以数据库为准，仍然正确；本机时钟偏差过大时服务账号登录会失败。",
+        (
+            Cause("time is not synchronised here", "本机未同步时间", "timedatectl status; systemctl enable --now systemd-timesyncd"),
+            Cause("nor on the database's machine", "数据库机器未同步时间", "timedatectl status"),
+        ),
+    ),
+    "survey_failed": Advice(
+        "The tables could not be looked at for metrics and the status line; sending is not touched by it.",
+        "无法读取数据表以生成指标和状态行，发送不受影响。",
+        (_SLOW, *_DATABASE[:1]),
+    ),
+    "alarm_unsent": Advice(
+        "An alarm could not be delivered. What it told stands in this log; sending is not touched by it.",
+        "告警未能送达，其内容见本日志；发送不受影响。",
+        (
+            Cause("the address or its token is wrong", "地址或令牌有误", "look at alerts.webhook and alerts.urls in /etc/mailerd/mailerd.toml"),
+            _NETWORK,
+            _LOG,
+        ),
+    ),
+}  # fmt: skip

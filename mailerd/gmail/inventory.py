@@ -1,0 +1,65 @@
+"""Which mailboxes there are by their files alone: kind, mode and problems; nobody is asked, no secret is told."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, assert_never
+
+from mailerd.config import GmailSettings
+from mailerd.core.replies import NoCredentials
+from mailerd.gmail.credentials import AuthorizedUser, Folders, ServiceAccount, read
+from mailerd.gmail.mailbox import Mailbox, mailbox
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One credential file."""
+
+    owner: str
+    """A mailbox, or an @domain."""
+    path: Path
+    kind: Literal["authorized_user", "service_account", ""] = ""
+    """Empty when the file cannot be used."""
+    mode: Literal["draft", "direct", ""] = ""
+    """Empty when nobody but Google knows."""
+    scopes: tuple[str, ...] = ()
+    """As the file says; empty when it does not."""
+    problem: str = ""
+    used: bool = True
+    """Whether its place in the order lets it serve at all."""
+
+
+def inventory(settings: GmailSettings) -> list[Entry]:
+    """Every mailbox and domain that has a file, in the order in which the folders are searched."""
+    entries: list[Entry] = []
+    first: dict[str, Path] = {}
+    for found in Folders.configured(settings.credentials_dir).all():
+        used = first.setdefault(found.owner, found.path)
+        known = read(found)
+        if used != found.path:
+            entries.append(
+                Entry(found.owner, found.path, problem=f"not used, {used} comes first; remove one of them", used=False)
+            )
+        elif found.owner in settings.aliases:
+            target = settings.aliases[found.owner]
+            why = f"not used, gmail.aliases makes it an alias of {target}; remove one of them"
+            entries.append(Entry(found.owner, found.path, problem=why, used=False))
+        else:
+            entries.append(_entry(found.owner, found.path, known))
+    return entries
+
+
+def _entry(owner: str, path: Path, known: AuthorizedUser | ServiceAccount | NoCredentials) -> Entry:
+    match known:
+        case NoCredentials(cause):
+            return Entry(owner, path, problem=cause)
+        case ServiceAccount():
+            return Entry(owner, path, kind="service_account")
+        case AuthorizedUser(scopes=()):
+            return Entry(owner, path, kind="authorized_user")
+        case AuthorizedUser(scopes=scopes):
+            box = mailbox(owner, scopes=scopes)
+            if isinstance(box, Mailbox):
+                return Entry(owner, path, kind="authorized_user", mode=box.mode, scopes=scopes)
+            return Entry(owner, path, kind="authorized_user", scopes=scopes, problem=box.cause)
+        case _:
+            assert_never(known)

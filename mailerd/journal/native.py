@@ -1,0 +1,134 @@
+"""Speaks journald's own protocol without ever waiting: what it does not take now is kept, and what is too much counted.
+
+The protocol is https://systemd.io/JOURNAL_NATIVE_PROTOCOL/. A library that blocks when journald stops would stop the
+sending of letters with it; this one cannot, since its socket does not block and its memory is bounded.
+"""
+
+import array
+import errno
+import os
+import socket
+import struct
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Final
+
+ADDRESS: Final = "/run/systemd/journal/socket"
+SPILL_BYTES: Final = 8 * 1024 * 1024
+"""What is kept while journald does not read: some 10,000 records."""
+_NOT_NOW: Final = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ECONNREFUSED, errno.ENOENT, errno.ENOTCONN})
+_TOO_LARGE: Final = frozenset({errno.EMSGSIZE})
+
+
+def under_systemd(environment: Mapping[str, str], *, descriptor: int = 2) -> bool:
+    """Whether standard error goes to journald: JOURNAL_STREAM names its device and inode, see systemd.exec(5)."""
+    device, _, inode = environment.get("JOURNAL_STREAM", "").partition(":")
+    try:
+        it = os.fstat(descriptor)
+    except OSError:
+        return False
+    return (device, inode) == (str(it.st_dev), str(it.st_ino))
+
+
+def encode(fields: Mapping[str, str]) -> bytes:
+    """A record: NAME=value, or with a length where the value has line breaks."""
+    parts = []
+    for name, value in fields.items():
+        data = value.encode("utf-8", "surrogateescape")
+        if b"\n" in data:
+            parts.append(name.encode() + b"\n" + struct.pack("<Q", len(data)) + data + b"\n")
+        else:
+            parts.append(name.encode() + b"=" + data + b"\n")
+    return b"".join(parts)
+
+
+class Native:
+    """The way to journald. `lost` is called with a number once what was lost can be told."""
+
+    def __init__(
+        self, *, lost: Callable[[int], Mapping[str, str]], address: str = ADDRESS, spill: int = SPILL_BYTES
+    ) -> None:
+        self._address = address
+        self._most = spill
+        self._say_lost = lost
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        self._socket.setblocking(False)
+        self._spill: deque[bytes] = deque()
+        self._spilt = 0
+        self._lost = 0
+        self._lock = threading.Lock()  # the guard of the event loop writes from a thread of its own
+
+    @property
+    def pending(self) -> int:
+        """Records that wait for journald to read again."""
+        return len(self._spill) + (1 if self._lost else 0)
+
+    def write(self, fields: Mapping[str, str]) -> None:
+        """Hand a record over, or keep it, or count it as lost; never wait."""
+        with self._lock:
+            record = encode(fields)
+            waiting = self._spill or self._lost
+            if (waiting and not self._drain()) or not self._send(record):
+                self._keep(record)
+
+    def flush(self) -> None:
+        """Try again what was kept; called now and then, since nothing may be said for long."""
+        with self._lock:
+            if self._spill or self._lost:
+                self._drain()
+
+    def _keep(self, record: bytes) -> None:
+        if self._spilt + len(record) > self._most:
+            self._lost += 1
+            return
+        self._spill.append(record)
+        self._spilt += len(record)
+
+    def _drain(self) -> bool:
+        while self._spill:
+            if not self._send(self._spill[0]):
+                return False
+            self._spilt -= len(self._spill.popleft())
+        if self._lost:
+            if not self._send(encode(self._say_lost(self._lost))):
+                return False
+            self._lost = 0
+        return True
+
+    def _send(self, record: bytes) -> bool:
+        """Whether it need not be tried again."""
+        try:
+            self._socket.sendto(record, self._address)
+        except OSError as error:
+            if error.errno in _TOO_LARGE:
+                return self._send_by_file(record)
+            if error.errno in _NOT_NOW:
+                return False
+            self._lost += 1  # no other attempt can help this one
+        return True
+
+    def _send_by_file(self, record: bytes) -> bool:
+        """Too large for a datagram: journald takes a sealed memory file instead."""
+        import fcntl  # noqa: PLC0415 - only where journald is
+
+        file = os.memfd_create("mailerd-journal", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            with os.fdopen(os.dup(file), "wb") as opened:
+                opened.write(record)
+            seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
+            fcntl.fcntl(file, fcntl.F_ADD_SEALS, seals)
+            rights = array.array("i", [file]).tobytes()
+            self._socket.sendmsg([], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)], 0, self._address)
+        except OSError as error:
+            if error.errno in _NOT_NOW:
+                return False
+            self._lost += 1
+        finally:
+            os.close(file)
+        return True
+
+    def close(self) -> None:
+        """A last try, and the end."""
+        self.flush()
+        self._socket.close()

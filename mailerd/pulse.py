@@ -1,0 +1,66 @@
+"""What each loop is doing, and until when that may last; a loop that is silent for longer has stalled."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+LIMIT: Final = 90.0
+"""Seconds of work without a word: above the longest bounded call (a transaction, 30 s by default) and its aftermath."""
+
+
+@dataclass
+class Pulse:
+    """One loop, in its own words. A wait has a name, and a bound wherever there is one."""
+
+    loop: str
+    limit: float
+    now: Callable[[], float]
+    doing: str = "starting"
+    since: float = field(init=False)
+    until: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.working("starting")
+
+    def working(self, on: str) -> None:
+        """It has got this far: real progress, and the next word comes within `limit` seconds."""
+        self.doing, self.since = on, self.now()
+        self.until = self.since + self.limit
+
+    def waiting(self, on: str, *, at_most: float | None) -> None:
+        """It waits for `on`; None: for as long as it takes, since nobody knows when somebody comes."""
+        self.doing, self.since = f"waiting for {on}", self.now()
+        self.until = float("inf") if at_most is None else self.since + at_most + self.limit
+
+    @property
+    def silence(self) -> float:
+        """Seconds since the last word; 0 while it waits for something that has no bound."""
+        return 0.0 if self.until == float("inf") else max(0.0, self.now() - self.since)
+
+
+class Pulses:
+    """All loops of one daemon."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic, *, limit: float = LIMIT) -> None:
+        self._now = now
+        self._limit = limit
+        self._pulses: dict[str, Pulse] = {}
+
+    def of(self, loop: str, *, limit: float | None = None) -> Pulse:
+        """The pulse of a loop, from now on; `limit` for one whose single steps take longer."""
+        pulse = self._pulses[loop] = Pulse(loop, self._limit if limit is None else limit, self._now)
+        return pulse
+
+    def end(self, loop: str) -> None:
+        """The loop has ended as it should."""
+        self._pulses.pop(loop, None)
+
+    def all(self) -> list[Pulse]:
+        """Every loop that runs."""
+        return list(self._pulses.values())
+
+    def stalled(self) -> list[Pulse]:
+        """The loops that should have said something by now."""
+        now = self._now()
+        return [pulse for pulse in self._pulses.values() if now > pulse.until]

@@ -1,0 +1,42 @@
+"""Where every task and every thread stands, as text: what somebody needs who was not there when a loop stalled."""
+
+import asyncio
+import sys
+import threading
+import traceback
+from types import FrameType
+from typing import Final
+
+_TASKS_AT_MOST: Final = 100
+_FRAMES_AT_MOST: Final = 30
+
+
+def of_tasks(loop: asyncio.AbstractEventLoop) -> str:
+    """Every task of a loop; the values of variables are left out, they may be secrets."""
+    tasks = sorted(asyncio.all_tasks(loop), key=lambda task: task.get_name())
+    parts = [f"task {task.get_name()}:\n{_frames(task)}" for task in tasks[:_TASKS_AT_MOST]]
+    if len(tasks) > _TASKS_AT_MOST:
+        parts.append(f"and {len(tasks) - _TASKS_AT_MOST} more tasks")
+    return "\n".join(parts)
+
+
+def _frames(task: "asyncio.Task[object]") -> str:
+    """The whole way down: `Task.get_stack` alone shows the outermost coroutine only."""
+    lines: list[str] = []
+    it: object = task.get_coro()
+    while it is not None and len(lines) < _FRAMES_AT_MOST:
+        frame = getattr(it, "cr_frame", None) or getattr(it, "gi_frame", None)
+        if not isinstance(frame, FrameType):
+            break
+        lines.append(f'  File "{frame.f_code.co_filename}", line {frame.f_lineno}, in {frame.f_code.co_name}')
+        it = getattr(it, "cr_await", None) or getattr(it, "gi_yieldfrom", None)
+    return "\n".join(lines)
+
+
+def of_threads() -> str:
+    """Every thread."""
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    return "\n".join(
+        f"thread {names.get(ident, ident)}:\n{''.join(traceback.format_stack(frame)).rstrip()}"
+        for ident, frame in sys._current_frames().items()  # noqa: SLF001 - documented, and there is no other way
+    )

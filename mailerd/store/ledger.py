@@ -1,0 +1,194 @@
+"""The ledger's rows: a sender's limits, standing and arrival time, read under a lock and written in one transaction.
+
+The claim debits letters here, `Permits` debits the look-ups, so all daemons draw on one account.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from mailerd.core import pace
+from mailerd.core.claims import Mode
+from mailerd.core.pace import CONSUMER_DOMAINS, Allowance
+from mailerd.core.verdicts import Cause
+from mailerd.store.database import Database
+from mailerd.store.pool import Cursor
+
+COLUMNS: Final = (
+    "email, tat, units_per_minute, per_minute, per_day, reserve, min_gap, warm_up, warm_up_growth, "
+    "COALESCE(warm_up_from, created_at), gap_until, mode, project, concurrency, concurrency_at, paused_until, "
+    "pause_cause, pause_reason, pauses, UTC_TIMESTAMP(6)"
+)
+BY_HAND: Final = "by_hand"
+"""pause_cause of a pause that a person ordered."""
+
+_ONE: Final = f"SELECT {COLUMNS} FROM senders FORCE INDEX (PRIMARY) WHERE email = %s FOR UPDATE"
+_TAT: Final = "UPDATE senders FORCE INDEX (PRIMARY) SET tat = %s WHERE email = %s"
+_HOURS: Final = "SELECT hour, letters FROM sender_hours WHERE sender_email = %s AND hour > %s"
+_PROJECT: Final = "SELECT tat FROM projects WHERE name = %s FOR UPDATE"
+_PROJECT_TAT: Final = (
+    "INSERT INTO projects (name, tat) VALUES (%s, %s) ON DUPLICATE KEY UPDATE tat = VALUES(tat)"  # missing or locked
+)
+_IN_HAND: Final = """
+SELECT COUNT(*) FROM jobs j FORCE INDEX (open_jobs)
+  JOIN job_recipients r FORCE INDEX (claim) ON r.job_id = j.id AND r.status = 'sending'
+ WHERE j.status IN ('sending', 'paused', 'cancelled') AND j.sender_email = %s"""
+_HOLDS_LOOKS: Final = frozenset({Cause.THROTTLED.value, Cause.TOO_MANY_CONCURRENT.value, Cause.PROJECT_LIMIT.value})
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What every sender and project may use unless a sender has its own."""
+
+    default: Allowance
+    consumer_per_day: int | None = None
+    """`per_day` of @gmail.com and @googlemail.com mailboxes; None: the default."""
+    project_units_per_minute: int = 0
+    """0 means no limit."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A sender's row, as of `now` by the database's clock."""
+
+    email: str
+    tat: datetime | None
+    limits: Allowance
+    """Its own or the defaults."""
+    own: frozenset[str]
+    """Which of the limits are its own."""
+    since: datetime
+    """When its warm-up began."""
+    gap_until: datetime | None
+    mode: Mode | None
+    project: str | None
+    concurrency: int | None
+    """Letters in hand at most; None: no limit."""
+    paused_until: datetime | None
+    pause_cause: str | None
+    """Also after the pause: until a letter went well, the next ones are sent one by one."""
+    pause_reason: str | None
+    pauses: int
+    now: datetime
+
+    @property
+    def allowance(self) -> Allowance:
+        """What holds now."""
+        return self.limits.on(self.now, since=self.since)
+
+    @property
+    def units(self) -> int:
+        """What a letter costs; the dearer of the two while the mode is not known."""
+        return pace.DIRECT_UNITS if self.mode == "direct" else pace.DRAFT_PAIR_UNITS
+
+    @property
+    def paused(self) -> bool:
+        """Whether the pause is not over yet."""
+        return self.paused_until is not None and self.paused_until > self.now
+
+
+def standing(row: Sequence[Any], terms: Terms) -> Standing:
+    """A row of COLUMNS."""
+    (
+        email, tat, *own, since, gap_until, mode, project, limit, limit_at, paused_until, cause, reason, pauses, now,
+    ) = row  # fmt: skip
+    names = ("units_per_minute", "per_minute", "per_day", "reserve", "min_gap", "warm_up", "warm_up_growth")
+    given = {name: value for name, value in zip(names, own, strict=True) if value is not None}
+    default = terms.default
+    if terms.consumer_per_day is not None and email.rpartition("@")[2].lower() in CONSUMER_DOMAINS:
+        default = replace(default, per_day=terms.consumer_per_day)
+    moment = now.replace(tzinfo=UTC)
+    return Standing(
+        email=email,
+        tat=utc(tat),
+        limits=replace(default, **given),
+        own=frozenset(given),
+        since=since.replace(tzinfo=UTC),
+        gap_until=utc(gap_until),
+        mode=mode,
+        project=project,
+        concurrency=pace.concurrency(limit, since=utc(limit_at), now=moment),
+        paused_until=utc(paused_until),
+        pause_cause=cause,
+        pause_reason=reason,
+        pauses=pauses,
+        now=moment,
+    )
+
+
+async def hours(cursor: Cursor, sender: str, *, now: datetime) -> dict[datetime, int]:
+    """Letters by clock hour, as far back as the rolling day can reach."""
+    await cursor.execute(_HOURS, (sender, naive(now - timedelta(hours=26))))
+    return {hour.replace(tzinfo=UTC): letters for hour, letters in await cursor.fetchall()}
+
+
+async def in_hand(cursor: Cursor, sender: str) -> int:
+    """Letters of a sender that some daemon has in hand; asked only where Google wants fewer of them."""
+    await cursor.execute(_IN_HAND, (sender,))
+    return int((await cursor.fetchone())[0])
+
+
+async def project_tat(cursor: Cursor, name: str) -> datetime | None:
+    """A project's arrival time, locked until the transaction ends; senders are always locked before projects."""
+    await cursor.execute(_PROJECT, (name,))
+    row = await cursor.fetchone()
+    return utc(row[0]) if row else None
+
+
+async def set_project_tat(cursor: Cursor, name: str, tat: datetime | None) -> None:
+    """Write it."""
+    await cursor.execute(_PROJECT_TAT, (name, naive(tat)))
+
+
+@dataclass(frozen=True)
+class Permits:
+    """Asks the ledger for the calls beside the letters: look-ups, sweeps, deletions."""
+
+    database: Database
+    terms: Terms
+
+    async def permit(self, sender: str, *, units: int) -> timedelta:
+        """How long to wait before asking again; nothing: it is granted, and debited.
+
+        Raises:
+            DatabaseError: nothing was debited, or in doubt: do not call.
+        """
+        return await self.database.transaction(lambda cursor: self._permit(cursor, sender, units), what="ask for units")
+
+    async def _permit(self, cursor: Cursor, sender: str, units: int) -> timedelta:
+        await cursor.execute(_ONE, (sender,))
+        if (row := await cursor.fetchone()) is None:
+            return timedelta(0)  # not a sender of ours: nothing is counted for it
+        it = standing(row, self.terms)
+        if it.paused and it.pause_cause in _HOLDS_LOOKS and it.paused_until:
+            return it.paused_until - it.now
+        tat, wait = pace.call(it.allowance, tat=it.tat, now=it.now, cost=units, units=it.units)
+        if wait:
+            return wait
+        if wait := await self._permit_project(cursor, it, units):
+            return wait
+        if tat != it.tat:
+            await cursor.execute(_TAT, (naive(tat), sender))
+        return timedelta(0)
+
+    async def _permit_project(self, cursor: Cursor, it: Standing, units: int) -> timedelta:
+        limit = self.terms.project_units_per_minute
+        if not (limit and it.project and it.limits.units_per_minute and units):
+            return timedelta(0)
+        tat = await project_tat(cursor, it.project)
+        budget = pace.project(limit, tat=tat, now=it.now, units=units)
+        if budget.letters == 0 and budget.next_at:
+            return budget.next_at - it.now
+        await set_project_tat(cursor, it.project, pace.project_debit(limit, tat=tat, now=it.now, units=units))
+        return timedelta(0)
+
+
+def utc(moment: datetime | None) -> datetime | None:
+    """What the database gave, made aware: everything in it is UTC."""
+    return moment.replace(tzinfo=UTC) if moment else None
+
+
+def naive(moment: datetime | None) -> datetime | None:
+    """What the driver takes: it drops a zone without a word."""
+    return moment.astimezone(UTC).replace(tzinfo=None) if moment else None

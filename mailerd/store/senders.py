@@ -1,0 +1,152 @@
+"""Senders as a person sees and changes them: their limits, standing and pauses; every change is idempotent."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from mailerd.core.pace import FOR_EVER
+from mailerd.errors import MailerdError
+from mailerd.store import ledger
+from mailerd.store.database import Database
+from mailerd.store.ledger import BY_HAND, COLUMNS, Standing, Terms, naive
+from mailerd.store.pool import Cursor
+
+LIMITS: Final = ("units_per_minute", "per_minute", "per_day", "reserve", "min_gap", "warm_up", "warm_up_growth")
+"""What a sender may have of its own."""
+
+_ALL: Final = f"SELECT {COLUMNS} FROM senders ORDER BY email"
+_ADD: Final = (
+    "INSERT INTO senders (email, created_at) VALUES (%s, UTC_TIMESTAMP(6)) ON DUPLICATE KEY UPDATE email = email"
+)
+_LOCK: Final = f"SELECT {COLUMNS} FROM senders FORCE INDEX (PRIMARY) WHERE email = %s FOR UPDATE"
+_WARMS_ANEW: Final = "UPDATE senders FORCE INDEX (PRIMARY) SET warm_up_from = UTC_TIMESTAMP(6) WHERE email = %s"
+# Whoever waits for its turn is looked at anew, under the new limits.
+_LOOK: Final = (
+    "UPDATE senders FORCE INDEX (PRIMARY) SET turn_at = UTC_TIMESTAMP(6) WHERE email = %s AND turn_at IS NOT NULL"
+)
+_PAUSE: Final = """
+UPDATE senders FORCE INDEX (PRIMARY) SET paused_until = %s, pause_cause = %s, pause_reason = %s WHERE email = %s"""
+_RESUME: Final = """
+UPDATE senders FORCE INDEX (PRIMARY)
+   SET paused_until = NULL, pause_cause = NULL, pause_reason = NULL, pauses = 0, concurrency = NULL,
+       gap_until = NULL WHERE email = %s"""
+_WAITING: Final = """
+SELECT COUNT(*) FROM jobs j FORCE INDEX (turn) JOIN job_recipients r FORCE INDEX (claim)
+    ON r.job_id = j.id AND r.status = 'waiting' WHERE j.sender_email = %s AND j.claimable = 1"""
+
+
+class SenderError(MailerdError):
+    """There is no such sender, or the limits contradict each other."""
+
+
+@dataclass(frozen=True)
+class SenderNow:
+    """A sender, what it has sent and what waits."""
+
+    standing: Standing
+    used: int
+    """Letters of the last 24 hours; the oldest hour counts whole."""
+    waiting: int
+
+
+@dataclass(frozen=True)
+class Senders:
+    """The door's leaf for senders; `patience` is what the database gets for an answer, in seconds."""
+
+    database: Database
+    terms: Terms
+
+    async def all(self) -> list[SenderNow]:
+        """Every sender, by address.
+
+        Raises:
+            DatabaseError: they cannot be read.
+        """
+        return await self.database.transaction(self._all, what="list senders", read_only=True)
+
+    async def _all(self, cursor: Cursor) -> list[SenderNow]:
+        await cursor.execute(_ALL)
+        rows = await cursor.fetchall()
+        return [await self._now(cursor, ledger.standing(row, self.terms)) for row in rows]
+
+    async def _now(self, cursor: Cursor, it: Standing) -> SenderNow:
+        hours = await ledger.hours(cursor, it.email, now=it.now)
+        used = sum(number for hour, number in hours.items() if hour > it.now - timedelta(hours=25))
+        await cursor.execute(_WAITING, (it.email,))
+        return SenderNow(it, used=used, waiting=int((await cursor.fetchone())[0]))
+
+    async def change(self, email: str, limits: Mapping[str, float | None]) -> SenderNow:
+        """Give a sender limits of its own (None: the default again); one that is not known yet is made.
+
+        Raises:
+            SenderError: nothing would be left of its day.
+            DatabaseError: nothing was changed.
+        """
+        unknown = set(limits) - set(LIMITS)
+        if unknown:
+            raise SenderError(f"a sender has no {', '.join(sorted(unknown))}")
+        return await self.database.transaction(
+            lambda cursor: self._change(cursor, email, dict(limits)), what="change a sender"
+        )
+
+    async def _change(self, cursor: Cursor, email: str, limits: dict[str, Any]) -> SenderNow:
+        await cursor.execute(_ADD, (email,))
+        before = await self._read(cursor, email)
+        if limits:
+            columns = ", ".join(f"{name} = %s" for name in limits)
+            await cursor.execute(
+                f"UPDATE senders FORCE INDEX (PRIMARY) SET {columns} WHERE email = %s", (*limits.values(), email)
+            )
+        after = await self._read(cursor, email)
+        if after.limits.per_day and after.limits.reserve >= after.limits.per_day:
+            raise SenderError(
+                f"{email}: a reserve of {after.limits.reserve} leaves nothing of {after.limits.per_day} letters a day"
+            )
+        warm = ("warm_up", "warm_up_growth")
+        if any(getattr(before.limits, name) != getattr(after.limits, name) for name in warm) and after.limits.warm_up:
+            await cursor.execute(_WARMS_ANEW, (email,))
+        await cursor.execute(_LOOK, (email,))
+        return await self._now(cursor, await self._read(cursor, email))
+
+    async def _read(self, cursor: Cursor, email: str) -> Standing:
+        await cursor.execute(_LOCK, (email,))
+        if (row := await cursor.fetchone()) is None:
+            raise SenderError(f"there is no sender {email}: `mailerd senders list` shows all of them")
+        return ledger.standing(row, self.terms)
+
+    async def pause(self, email: str, *, lasts: timedelta | None, reason: str) -> datetime:
+        """Claim nothing for a sender for so long, or until it is resumed; when that ends.
+
+        A pause that Google asked for is never cut short by one that a person orders.
+
+        Raises:
+            DatabaseError: nothing was changed.
+        """
+
+        async def work(cursor: Cursor) -> datetime:
+            await cursor.execute(_ADD, (email,))
+            it = await self._read(cursor, email)
+            until = FOR_EVER if lasts is None else it.now + lasts
+            if it.paused_until and it.pause_cause != BY_HAND:
+                until = max(until, it.paused_until)
+            await cursor.execute(_PAUSE, (naive(until), BY_HAND, reason, email))
+            return until
+
+        return await self.database.transaction(work, what="pause a sender")
+
+    async def resume(self, email: str) -> Standing:
+        """End any pause of a sender, whoever ordered it; how it stood before.
+
+        Raises:
+            SenderError: it is not known.
+            DatabaseError: nothing was changed.
+        """
+
+        async def work(cursor: Cursor) -> Standing:
+            before = await self._read(cursor, email)
+            await cursor.execute(_RESUME, (email,))
+            await cursor.execute(_LOOK, (email,))
+            return before
+
+        return await self.database.transaction(work, what="resume a sender")

@@ -1,0 +1,171 @@
+"""Reads the whole story of a job or a recipient, rows and attempts as they are; for `mailerd explain` and `jobs`."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from mailerd.core.states import JobStatus, State
+from mailerd.store.database import Database
+from mailerd.store.ledger import utc
+from mailerd.store.pool import Cursor
+
+AT_MOST: Final = 20
+"""Recipients that one address may bring up, the newest first."""
+_RECIPIENT: Final = """
+SELECT r.id, r.job_id, r.to_email, r.status, r.attempts, r.looks, r.due_at, r.lease_until, r.daemon_id, r.mode,
+       r.draft_id, r.message_id, r.error, r.sent_at, j.created_at, j.status, j.sender_email, j.turn_at,
+       IF(s.paused_until > UTC_TIMESTAMP(6), s.paused_until, NULL), s.pause_cause, s.pause_reason, s.turn_at,
+       UTC_TIMESTAMP(6)
+  FROM job_recipients r JOIN jobs j ON j.id = r.job_id LEFT JOIN senders s ON s.email = j.sender_email"""
+_ATTEMPTS: Final = """
+SELECT at, attempt, event, applied, daemon_id, draft_id, message_id, error FROM attempts
+ WHERE recipient_id = %s ORDER BY id"""
+_FAILURES: Final = """
+SELECT r.to_email, r.id, r.error, r.updated_at, r.status, r.job_id FROM job_recipients r
+ WHERE r.job_id = %s AND r.status IN ('failed', 'unsure') ORDER BY r.id LIMIT %s"""
+_LAST: Final = """
+SELECT a.at, r.to_email, r.id, a.error, a.event, r.job_id FROM attempts a JOIN job_recipients r ON r.id = a.recipient_id
+ WHERE a.at > UTC_TIMESTAMP(6) - INTERVAL 1 DAY AND a.error IS NOT NULL ORDER BY a.at DESC LIMIT %s"""
+_DAEMONS: Final = """
+SELECT id, host, pid, version, TIMESTAMPDIFF(SECOND, beat_at, UTC_TIMESTAMP()) FROM daemons
+ WHERE beat_at > UTC_TIMESTAMP() - INTERVAL 1 HOUR ORDER BY beat_at DESC LIMIT %s"""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One line of the log of attempts."""
+
+    at: datetime
+    attempt: int
+    event: str
+    applied: bool
+    """Whether the row took it; False: the claim had ended."""
+    daemon: str
+    draft_id: str | None
+    message_id: str | None
+    error: str | None
+
+
+@dataclass(frozen=True)
+class Story:
+    """A recipient, its job, its sender and all attempts, at one moment."""
+
+    id: int
+    job_id: str
+    to_email: str
+    status: State
+    attempts: int
+    looks: int
+    due_at: datetime
+    lease_until: datetime | None
+    daemon: str | None
+    mode: str | None
+    draft_id: str | None
+    message_id: str | None
+    error: str | None
+    sent_at: datetime | None
+    accepted_at: datetime
+    job_status: JobStatus
+    sender: str
+    job_turn: datetime | None
+    paused_until: datetime | None
+    pause_cause: str | None
+    pause_reason: str | None
+    sender_turn: datetime | None
+    now: datetime
+    log: tuple[Attempt, ...] = ()
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """A letter that has failed or is in doubt, or an attempt that went wrong."""
+
+    at: datetime
+    to_email: str
+    recipient: int
+    error: str
+    what: str
+    job_id: str
+
+
+@dataclass(frozen=True)
+class DaemonSeen:
+    """A daemon that was heard of within the hour."""
+
+    id: str
+    host: str
+    pid: int
+    version: str
+    silent: int
+    """Seconds since its last beat."""
+
+
+@dataclass(frozen=True)
+class Stories:
+    """Reads; writes nothing."""
+
+    database: Database
+
+    async def of_recipient(self, recipient: int) -> list[Story]:
+        """One, or none."""
+        return await self._read("WHERE r.id = %s", (recipient,))
+
+    async def of_address(self, email: str) -> list[Story]:
+        """The newest letters to an address. The column has no index: it takes seconds where the table is large."""
+        return await self._read("WHERE r.to_email = %s ORDER BY r.id DESC LIMIT %s", (email, AT_MOST))
+
+    async def _read(self, where: str, values: tuple[object, ...]) -> list[Story]:
+        async def work(cursor: Cursor) -> list[Story]:
+            await cursor.execute(f"{_RECIPIENT} {where}", values)
+            rows = await cursor.fetchall()
+            found = []
+            for row in rows:
+                await cursor.execute(_ATTEMPTS, (row[0],))
+                log = tuple(
+                    Attempt(at.replace(tzinfo=UTC), attempt, event, bool(applied), *rest)
+                    for at, attempt, event, applied, *rest in await cursor.fetchall()
+                )
+                found.append(_story(row, log))
+            return found
+
+        return await self.database.transaction(work, what="read a story", read_only=True)
+
+    async def troubles_of(self, job: str, *, limit: int = 10) -> list[Trouble]:
+        """What has failed or is in doubt in a job."""
+
+        async def work(cursor: Cursor) -> list[Trouble]:
+            await cursor.execute(_FAILURES, (job, limit))
+            return [
+                Trouble(at.replace(tzinfo=UTC), to, id_, error or "", status, job_id)
+                for to, id_, error, at, status, job_id in await cursor.fetchall()
+            ]
+
+        return await self.database.transaction(work, what="read failures", read_only=True)
+
+    async def last_troubles(self, *, limit: int = 8) -> list[Trouble]:
+        """What went wrong lately, the newest first."""
+
+        async def work(cursor: Cursor) -> list[Trouble]:
+            await cursor.execute(_LAST, (limit,))
+            return [
+                Trouble(at.replace(tzinfo=UTC), to, id_, error, event, job)
+                for at, to, id_, error, event, job in await cursor.fetchall()
+            ]
+
+        return await self.database.transaction(work, what="read the last failures", read_only=True)
+
+    async def daemons(self, *, limit: int = 10) -> list[DaemonSeen]:
+        """Who was heard of lately."""
+
+        async def work(cursor: Cursor) -> list[DaemonSeen]:
+            await cursor.execute(_DAEMONS, (limit,))
+            return [DaemonSeen(*row) for row in await cursor.fetchall()]
+
+        return await self.database.transaction(work, what="read the daemons", read_only=True)
+
+
+def _story(row: tuple[Any, ...], log: tuple[Attempt, ...]) -> Story:
+    moments = {6, 7, 13, 14, 17, 18, 21, 22}
+    values: list[Any] = [utc(value) if number in moments else value for number, value in enumerate((*row, log))]
+    values[3], values[15] = State(values[3]), JobStatus(values[15])
+    return Story(*values)

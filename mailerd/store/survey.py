@@ -1,0 +1,89 @@
+"""One look at the tables for metrics, the status line, alarms and `mailerd top`; it locks nothing."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from mailerd.core.pace import DRAFT_PAIR_UNITS, Allowance
+from mailerd.core.states import JobStatus, State
+from mailerd.core.survey import SenderSeen, Survey
+from mailerd.store.database import Database
+from mailerd.store.ledger import utc
+from mailerd.store.pool import Cursor
+
+SENDERS_AT_MOST: Final = 200
+"""Mailboxes of one look, the busy and the paused ones first: a label of a metric must not grow without bound."""
+
+_JOBS: Final = "SELECT status, COUNT(*) FROM jobs GROUP BY status"
+_RECIPIENTS: Final = """
+SELECT r.status, COUNT(*),
+       MIN(IF(r.status = 'waiting' AND j.status <> 'paused' AND r.due_at <= UTC_TIMESTAMP(6), r.due_at, NULL))
+  FROM jobs j JOIN job_recipients r ON r.job_id = j.id
+ WHERE j.status IN ('queued', 'sending', 'paused') GROUP BY r.status"""
+_UNSURE: Final = """
+SELECT MIN(r.updated_at) FROM jobs j JOIN job_recipients r ON r.job_id = j.id AND r.status = 'unsure'
+ WHERE j.status IN ('queued', 'sending', 'paused')"""
+_SENDERS: Final = """
+SELECT s.email, s.units_per_minute, s.per_minute, s.per_day,
+       IF(s.paused_until > UTC_TIMESTAMP(6), s.paused_until, NULL), s.pause_cause, s.pause_reason,
+       (SELECT COALESCE(SUM(h.letters), 0) FROM sender_hours h
+         WHERE h.sender_email = s.email AND h.hour > UTC_TIMESTAMP() - INTERVAL 25 HOUR)
+  FROM senders s ORDER BY s.turn_at IS NULL, s.paused_until DESC, s.email LIMIT %s"""
+_MINUTE: Final = """
+SELECT j.sender_email, COUNT(*) FROM attempts a JOIN job_recipients r ON r.id = a.recipient_id
+  JOIN jobs j ON j.id = r.job_id WHERE a.at > UTC_TIMESTAMP(6) - INTERVAL 60 SECOND AND a.event = 'sent'
+ GROUP BY j.sender_email"""
+
+
+@dataclass(frozen=True)
+class Surveys:
+    """Looks at the tables; `default` holds for a sender that has no limits of its own."""
+
+    database: Database
+    default: Allowance
+
+    async def look(self, *, bound: float | None = None) -> Survey:
+        """What there is.
+
+        Raises:
+            DatabaseError: it cannot be seen now.
+        """
+        return await self.database.transaction(self._look, what="survey", bound=bound, read_only=True)
+
+    async def _look(self, cursor: Cursor) -> Survey:
+        await cursor.execute("SELECT UTC_TIMESTAMP(6)")
+        now: datetime = (await cursor.fetchone())[0]
+        await cursor.execute(_JOBS)
+        jobs = {JobStatus(status): number for status, number in await cursor.fetchall()}
+        await cursor.execute(_RECIPIENTS)
+        rows = await cursor.fetchall()
+        due = [oldest for *_, oldest in rows if oldest is not None]
+        await cursor.execute(_UNSURE)
+        unsure: datetime | None = (await cursor.fetchone())[0]
+        await cursor.execute(_MINUTE)
+        minute = dict(await cursor.fetchall())
+        await cursor.execute(_SENDERS, (SENDERS_AT_MOST,))
+        return Survey(
+            at=now.replace(tzinfo=UTC),
+            jobs=jobs,
+            recipients={State(status): number for status, number, _ in rows},
+            oldest_due=(now - min(due)).total_seconds() if due else 0.0,
+            oldest_unsure=(now - unsure).total_seconds() if unsure else 0.0,
+            senders=tuple(self._sender(row, minute) for row in await cursor.fetchall()),
+        )
+
+    def _sender(self, row: tuple[Any, ...], minute: dict[str, int]) -> SenderSeen:
+        email, units, per_minute, per_day, paused_until, cause, reason, used = row
+        units = self.default.units_per_minute if units is None else units
+        per_minute = self.default.per_minute if per_minute is None else per_minute
+        caps = [cap for cap in (units // DRAFT_PAIR_UNITS if units else 0, per_minute) if cap]
+        return SenderSeen(
+            email=email,
+            per_minute=min(caps, default=0),
+            per_day=self.default.per_day if per_day is None else per_day,
+            used_minute=minute.get(email, 0),
+            used_day=int(used),
+            paused_until=utc(paused_until),
+            pause_cause=cause or "",
+            pause_reason=reason or "",
+        )

@@ -1,0 +1,107 @@
+"""Alarms: grouped, limited in rate, resolved when over, and never in the way."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+from aiohttp import web
+
+from mailerd.alerts.alarms import Alarms
+from mailerd.alerts.board import Board, Message
+from mailerd.alerts.post import Webhook
+from mailerd.config import AlertSettings
+from mailerd.core.survey import SenderSeen, Survey
+from mailerd.events.process import ProcessEvents
+from mailerd.events.runner import RunnerEvents
+from mailerd.pulse import Pulses
+from tests.support.heard import Heard
+
+AT = datetime(2026, 11, 24, 13, 0, tzinfo=UTC)
+
+
+def paused(cause: str, *, minutes: float) -> SenderSeen:
+    return SenderSeen(
+        email="a@x", per_minute=0, per_day=0, used_minute=0, used_day=0,
+        paused_until=AT + timedelta(minutes=minutes), pause_cause=cause, pause_reason="because",
+    )  # fmt: skip
+
+
+def test_a_database_that_is_away_is_told_after_its_time_and_resolved_when_it_is_back() -> None:
+    board = Board(AlertSettings())
+    board.look(None, database_away=59, now=0)
+    assert board.message(now=0) is None
+    board.look(None, database_away=60, now=1)
+    told = board.message(now=1)
+    assert told is not None
+    assert (told.firing, told.subject) == (("database",), "mailerd: database")
+    board.look(None, database_away=0, now=30)
+    assert board.message(now=100) is None
+    board.look(None, database_away=0, now=101)
+    over = board.message(now=101)
+    assert over is not None
+    assert over.lines == ("resolved: database, after 100 s",)
+
+
+def test_what_comes_together_is_told_together_and_not_too_often() -> None:
+    board = Board(AlertSettings())
+    survey = Survey(at=AT, oldest_unsure=1000, senders=(paused("token_refused", minutes=1),))
+    board.look(survey, database_away=0, now=0)
+    first = board.message(now=0)
+    assert first is not None
+    assert len(first.lines) == 2
+    board.look(survey, database_away=90, now=5)
+    assert board.message(now=5) is None, "within the least interval"
+    later = board.message(now=60)
+    assert later is not None
+    assert later.lines == ("the database has been away for 90 s: nothing is sent",)
+
+
+def test_ordinary_throttling_is_no_alarm_and_a_long_pause_is() -> None:
+    board = Board(AlertSettings())
+    board.look(Survey(at=AT, senders=(paused("throttled", minutes=0.5),)), database_away=0, now=0)
+    assert board.message(now=0) is None
+    board.look(Survey(at=AT, senders=(paused("daily_limit", minutes=60),)), database_away=0, now=1)
+    assert board.message(now=1) is not None
+
+
+def test_a_rate_of_failures_and_a_job_with_failures_are_told() -> None:
+    board = Board(AlertSettings())
+    events = RunnerEvents(lambda event, fields: board.tell(event, fields, now=0))
+    for number in range(20):
+        events.letter_failed(job="J", recipient=number, to="x", sender="a@x", done=1, total=20, cause="no")
+    events.job_finished(job="J", sent=0, failed=20, cancelled=0, seconds=1)
+    board.look(None, database_away=0, now=1)
+    told = board.message(now=1)
+    assert told is not None
+    assert "20 of the last 20 letters failed" in told.text
+    assert "job J has finished with failures: 0 sent, 20 failed" in told.text
+
+
+async def test_a_web_hook_gets_json_and_one_that_fails_breaks_nothing() -> None:
+    taken: list[dict[str, object]] = []
+    answers = iter([500, 200])
+
+    async def take(request: web.Request) -> web.Response:
+        taken.append(await request.json())
+        return web.Response(status=next(answers))
+
+    application = web.Application()
+    application.router.add_post("/", take)
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    heard = Heard()
+    alarms = Alarms(
+        AlertSettings(), survey=lambda: None, away=lambda: True, events=ProcessEvents(heard), pulses=Pulses()
+    )
+    port = runner.addresses[0][1]
+    try:
+        message = Message(subject="s", lines=("a", "b"), firing=("database",))
+        async with asyncio.timeout(10):
+            await alarms._send(Webhook(f"http://127.0.0.1:{port}/"), message)
+    finally:
+        await runner.cleanup()
+    assert heard.names() == ["alarm_unsent", "alarm_sent"]
+    assert taken[1] == {
+        "source": "mailerd", "subject": "s", "text": "a\nb", "lines": ["a", "b"], "firing": ["database"],
+    }  # fmt: skip

@@ -1,0 +1,201 @@
+"""Forecasts: honest within 10 % of what the claims' own arithmetic does in a simulated day, and said in plain words."""
+
+import random
+from collections import deque
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from mailerd.core import pace
+from mailerd.core.forecast import Forecast, Outlook, Queued, foresee, say, why
+from mailerd.core.pace import DRAFT_PAIR_UNITS, FOR_EVER, Allowance
+
+NOW = datetime(2026, 11, 26, 8, 2, tzinfo=UTC)  # a Thursday
+SECOND, MINUTE, HOUR, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+WORKSPACE = Allowance(6000, 0, 2000)
+
+
+def outlook(
+    letters: int, limits: Allowance = WORKSPACE, *, queue: tuple[Queued, ...] = (), now: datetime = NOW
+) -> Outlook:
+    return Outlook(
+        now=now, letters=letters, due=now, queue=queue, limits=limits, since=now, units=DRAFT_PAIR_UNITS, tat=None,
+        hours={}, gap_until=None, paused_until=None,
+    )  # fmt: skip
+
+
+@dataclass
+class Job:
+    arrives: datetime
+    letters: int
+    priority: int = 0
+    left: int = 0
+    foreseen: Forecast | None = None
+    done: datetime | None = None
+
+
+class Sender:
+    """One sender's claims, letter by letter, by the same arithmetic as the store; jobs of a priority take turns."""
+
+    def __init__(self, limits: Allowance, jobs: list[Job]) -> None:
+        self.limits, self.coming = limits, deque(sorted(jobs, key=lambda job: job.arrives))
+        self.queue: deque[Job] = deque()
+        self.now, self.since = NOW, NOW
+        self.tat: datetime | None = None
+        self.hours: dict[datetime, int] = {}
+        self.sent: list[datetime] = []
+        self.dice = random.Random(7)
+        self.gap_until: datetime | None = None
+
+    def run(self) -> None:
+        while self.coming or self.queue:
+            self._arrive()
+            if not self.queue:
+                self.now = self.coming[0].arrives
+            elif (wait := self._claim()) is not None:
+                self.now = min(wait, self.coming[0].arrives) if self.coming else wait
+
+    def _arrive(self) -> None:
+        while self.coming and self.coming[0].arrives <= self.now:
+            job = self.coming.popleft()
+            job.left = job.letters
+            queue = tuple(
+                Queued(min(other.left, job.letters) if other.priority == job.priority else other.left,
+                       first=other.priority > job.priority, due=self.now)
+                for other in self.queue if other.priority >= job.priority
+            )  # fmt: skip
+            it = outlook(job.letters, self.limits, queue=queue, now=self.now)
+            job.foreseen = foresee(
+                replace(it, tat=self.tat, hours=dict(self.hours), since=self.since, gap_until=self.gap_until)
+            )
+            self.queue.append(job)
+
+    def _claim(self) -> datetime | None:
+        allowance = self.limits.on(self.now, since=self.since)
+        for budget in (
+            pace.minute(allowance, tat=self.tat, now=self.now),
+            pace.day(allowance, hours=self.hours, now=self.now),
+        ):
+            if budget.letters == 0:
+                assert budget.next_at
+                return budget.next_at
+        if self.gap_until and self.gap_until > self.now:
+            return self.gap_until
+        best = max(job.priority for job in self.queue)
+        job = next(job for job in self.queue if job.priority == best)
+        self.queue.remove(job)
+        job.left -= 1
+        self.sent.append(self.now)
+        hour = self.now.replace(minute=0, second=0, microsecond=0)
+        self.hours[hour] = self.hours.get(hour, 0) + 1
+        self.tat = pace.debit(allowance, tat=self.tat, now=self.now, letters=1)
+        self.gap_until = pace.gap(allowance, now=self.now, chance=self.dice.random())
+        if job.left:
+            self.queue.append(job)
+        else:
+            job.done = self.now
+        return None
+
+
+def most_in_a_day(sent: list[datetime]) -> int:
+    first = most = 0
+    for index, end in enumerate(sent):
+        while sent[first] <= end - DAY:
+            first += 1
+        most = max(most, index - first + 1)
+    return most
+
+
+def assert_honest(job: Job) -> None:
+    assert job.foreseen
+    assert job.foreseen.done_at
+    assert job.done
+    takes, said_ = job.done - job.arrives, job.foreseen.done_at - job.arrives
+    assert abs(takes - said_) <= max(takes / 10, 5 * SECOND), (job, takes, said_)
+
+
+DAYS = {
+    "one job in an idle mailbox": (WORKSPACE, [Job(NOW, 300)]),
+    "more than a day's letters": (WORKSPACE, [Job(NOW, 4500)]),
+    "jobs all day, each done before the next": (WORKSPACE, [Job(NOW + n * HOUR, 150) for n in range(10)]),
+    "a small one behind a huge one": (WORKSPACE, [Job(NOW, 1500), Job(NOW + MINUTE, 40)]),
+    "an urgent one overtakes": (WORKSPACE, [Job(NOW, 1000, left=0), Job(NOW + MINUTE, 100, priority=5)][1:]),
+    "behind an urgent one": (WORKSPACE, [Job(NOW, 400, priority=5), Job(NOW + MINUTE, 300)]),
+    "a reserve and a gap": (Allowance(6000, 0, 500, reserve=50, min_gap=4.0), [Job(NOW, 700)]),
+    "a warm-up": (Allowance(6000, 0, 2000, warm_up=50, warm_up_growth=50), [Job(NOW, 420)]),
+    "letters capped by the minute": (Allowance(6000, 10, 0), [Job(NOW, 500), Job(NOW + 10 * MINUTE, 20)]),
+}
+
+
+@pytest.mark.parametrize("name", DAYS)
+def test_a_forecast_is_honest_within_ten_percent(name: str) -> None:
+    limits, jobs = DAYS[name]
+    jobs = [replace(job) for job in jobs]
+    Sender(limits, jobs).run()
+    for job in jobs[-1:] if name.startswith(("a small", "behind", "letters capped")) else jobs:
+        assert_honest(job)
+
+
+def test_two_days_at_2000_a_day_with_jobs_arriving_use_95_percent_and_never_more() -> None:
+    dice = random.Random(3)
+    jobs = [Job(NOW + dice.random() * 36 * HOUR, dice.randrange(20, 600)) for _ in range(24)]
+    assert sum(job.letters for job in jobs) > 4400  # more than two days can take
+    sender = Sender(WORKSPACE, [Job(NOW, 1), *jobs])
+    sender.run()
+    first = sender.sent[0]
+    assert most_in_a_day(sender.sent) <= 2000
+    assert sum(moment < first + 2 * DAY for moment in sender.sent) >= 0.95 * 4000
+
+
+def test_the_words_are_those_that_a_person_wants() -> None:
+    it = outlook(2000, Allowance(6000, 0, 1800))
+    assert say(foresee(it), now=NOW) == "1,800 today, the rest from Friday 09:00 UTC, done about Friday 09:03 UTC"
+    assert say(foresee(outlook(10)), now=NOW) == "done about 08:02 UTC"
+    assert say(foresee(outlook(0)), now=NOW) == "nothing waits"
+    late = say(foresee(outlook(30_000)), now=NOW)
+    assert late.startswith("2,000 today, the rest from Friday 09:00 UTC, done about 2026-12-")
+
+
+def test_every_wait_has_its_cause() -> None:
+    it = outlook(100)
+    hour = NOW.replace(minute=0)
+    causes = {
+        "none": it,
+        "due": replace(it, due=NOW + 2 * HOUR),
+        "paused": replace(it, paused_until=NOW + HOUR, pause_cause="throttled", pause_reason="Retry after 09:02"),
+        "held": replace(it, paused_until=FOR_EVER, pause_cause="by_hand", pause_reason="holidays"),
+        "day": replace(it, hours={hour - 2 * HOUR: 2000}),
+        "queue": replace(it, queue=(Queued(500, first=True, due=NOW),)),
+    }
+    said_ = {name: why(each, foresee(each)) for name, each in causes.items()}
+    assert said_ == {
+        "none": None,
+        "due": "not due before 10:02 UTC",
+        "paused": "the sender is paused until 09:02 UTC: Retry after 09:02",
+        "held": "the sender is paused until it is resumed: holidays",
+        "day": "the sender's letters of 24 hours are used up (2,000): the next goes at Friday 07:00 UTC",
+        "queue": "500 letters of the sender's other jobs go first",
+    }
+    assert say(foresee(causes["held"]), now=NOW) == "not before the sender is resumed"
+
+
+def test_a_job_that_becomes_due_meanwhile_takes_its_turns() -> None:
+    alone = foresee(outlook(400)).done_at
+    later = Queued(100, first=True, due=NOW + 2 * MINUTE)
+    never = Queued(100, first=True, due=NOW + 10 * HOUR)
+    assert alone
+    assert (foresee(outlook(400, queue=(later,))).done_at or NOW) > alone + MINUTE
+    assert foresee(outlook(400, queue=(never,))).done_at == alone
+
+
+def test_what_cannot_be_told_is_not_told() -> None:
+    it = foresee(outlook(10_000, Allowance(0, 0, 1)))
+    assert it.done_at is None
+    assert "not done by" in say(it, now=NOW)
+
+
+def test_without_limits_there_is_no_rate() -> None:
+    it = foresee(outlook(10_000, Allowance(0, 0, 0)))
+    assert it.per_minute is None
+    assert it.done_at == NOW

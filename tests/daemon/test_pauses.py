@@ -1,0 +1,166 @@
+"""Trouble by scope, end to end: one daemon, a sender for each of Google's answers, and what became of each."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from mailerd.config import Settings
+from mailerd.core.pace import DRAFT_PAIR_UNITS, UNITS
+from mailerd.core.replies import Call
+from mailerd.sandbox.google import Fault, Google, Running
+from mailerd.store.database import Database
+from mailerd.store.ledger import Permits
+from tests.support.daemon import running, settings, sign_in
+from tests.support.heard import Heard
+from tests.support.rows import post, query, states
+
+# What a draft's sending is answered with: (status of the letter, its attempts, the cause of the sender's pause).
+ROWS: dict[str, tuple[str, int, str | None]] = {
+    "invalid_to": ("failed", 1, None),
+    "recipient_required": ("failed", 1, None),
+    "precondition_failed": ("waiting", 0, "mailbox_refused"),
+    "mail_service_not_enabled": ("waiting", 0, "mailbox_refused"),
+    "auth_error": ("waiting", 0, "token_refused"),
+    "rate_limit": ("waiting", 0, "throttled"),
+    "user_rate_limit": ("waiting", 0, "throttled"),
+    "user_rate_limit_retry_after": ("waiting", 0, "throttled"),
+    "user_rate_limit_retry_after_403": ("waiting", 0, "throttled"),
+    "mail_sending_retry_after": ("waiting", 0, "daily_limit"),
+    "too_many_concurrent": ("waiting", 0, "too_many_concurrent"),
+    "domain_policy": ("waiting", 0, "mailbox_refused"),
+    "scope_insufficient": ("waiting", 0, "scope_missing"),
+}
+TOKENS: dict[str, tuple[str, int, str | None]] = {
+    "invalid_grant": ("waiting", 0, "token_refused"),
+    "invalid_client": ("waiting", 0, "client_refused"),
+    "unauthorized_client": ("waiting", 0, "client_refused"),
+}
+
+
+async def test_each_answer_of_google_has_its_own_scope_and_spares_everybody_else(
+    known: Settings, database: Database, google: Google, credentials: Path, heard: Heard
+) -> None:
+    for kind in (*ROWS, *TOKENS):
+        sender = f"{kind.replace('_', '-')}@example.com"
+        sign_in(google, credentials, sender)
+        method = "token" if kind in TOKENS else "drafts.send"
+        google.fault(Fault(kind=kind, method=method, sender=sender, count=2 if kind == "auth_error" else 1))
+        await post(database, sender=sender, recipients=1)
+    spared = await post(database, recipients=5)
+    async with running(known, heard):
+        await heard.wait_for("letter_released", times=len(ROWS) + len(TOKENS) - 2, within=20)
+        await heard.wait_for("letter_failed", times=2)
+        await heard.wait_for("letter_sent", times=5)
+    assert await states(database, spared) == {"sent": 5}
+    rows = await query(
+        database,
+        "SELECT j.sender_email, r.status, r.attempts, s.pause_cause FROM jobs j "
+        "JOIN job_recipients r ON r.job_id = j.id JOIN senders s ON s.email = j.sender_email WHERE j.id <> %s",
+        spared,
+    )
+    found = {email.partition("@")[0].replace("-", "_"): tuple(rest) for email, *rest in rows}
+    assert found == ROWS | TOKENS
+    assert google.duplicates() == {}
+
+
+@pytest.mark.parametrize("kind", ["daily_limit", "quota_exceeded"])
+async def test_a_project_that_is_used_up_pauses_all_its_senders_and_is_alarmed(
+    known: Settings, database: Database, google: Google, credentials: Path, heard: Heard, kind: str
+) -> None:
+    sign_in(google, credentials, "you@example.com")
+    for sender in ("me@example.com", "you@example.com"):
+        await post(database, sender=sender, recipients=1)
+    async with running(known, heard):
+        await heard.wait_for("job_finished", times=2)
+        google.fault(Fault(kind=kind, method="drafts.create"))
+        await post(database, sender="me@example.com", recipients=1)
+        await heard.wait_for("project_paused")
+        waiting = await post(database, sender="you@example.com", recipients=1)
+        rows = await query(
+            database, "SELECT pause_cause, paused_until > UTC_TIMESTAMP(6) + INTERVAL 50 MINUTE FROM senders"
+        )
+        assert rows == [("project_limit", 1)] * 2
+    assert await states(database, waiting) == {"waiting": 1}
+
+
+async def test_a_token_revoked_in_mid_job_waits_names_the_remedy_and_goes_on_with_the_new_file(
+    known: Settings, database: Database, google: Google, credentials: Path, heard: Heard
+) -> None:
+    sign_in(google, credentials, "other@example.com")
+    google.change_rules(latency_s=0.05, token_lifetime_s=3600)
+    job = await post(database, recipients=40)
+    async with running(known, heard) as daemon:
+        await heard.wait_for("letter_sent", times=5)
+        google.revoke("me@example.com")
+        told = await heard.wait_for("sender_paused")
+        assert told["sender"] == "me@example.com"
+        assert told["cause"] == "token_refused"
+        assert "mailerd auth login" in told["reason"]
+        assert daemon.runner.path.holds.counts["me@example.com", "token_refused"] == 1
+        other = await post(database, sender="other@example.com", recipients=3)
+        daemon.runner.ring()
+        await heard.wait_for("job_finished")
+        assert await states(database, other) == {"sent": 3}
+        google.restore("me@example.com")
+        sign_in(google, credentials)  # what `mailerd auth login` leaves: a new file
+        # The recheck comes after a minute; the test does not wait for it.
+        await query(
+            database,
+            "UPDATE senders SET paused_until = UTC_TIMESTAMP(6), turn_at = UTC_TIMESTAMP(6) WHERE email = %s",
+            "me@example.com",
+        )
+        resumed = await heard.wait_for("sender_resumed", within=15)
+        assert resumed["cause"] == "token_refused"
+        await heard.wait_for("job_finished", times=2, within=20)
+    assert await states(database, job) == {"sent": 40}
+    assert await query(database, "SELECT DISTINCT attempts FROM job_recipients") == [(1,)]
+    assert google.duplicates() == {}
+    assert len(heard.of("sender_paused")) == 1  # twenty letters were refused together
+
+
+async def test_a_pause_survives_a_restart(known: Settings, database: Database, google: Google, heard: Heard) -> None:
+    google.fault(Fault(kind="user_rate_limit_retry_after", method="drafts.send"))
+    job = await post(database, recipients=1)
+    async with running(known, heard):
+        await heard.wait_for("sender_paused")
+    before = await query(database, "SELECT paused_until, pause_cause FROM senders")
+    again = Heard()
+    async with running(known, again):
+        await again.wait_for("heartbeat", within=20)
+    assert await query(database, "SELECT paused_until, pause_cause FROM senders") == before
+    assert await states(database, job) == {"waiting": 1}
+    assert again.of("letter_started") == []
+
+
+async def test_what_google_charges_is_what_the_ledger_was_asked_for(
+    database_url: str, served: Running, credentials: Path, database: Database, google: Google, heard: Heard,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """A doubt's look, the search for an orphan and its deletion, a failed letter's draft: none is for nothing."""
+    known = settings(
+        database_url, served, credentials, pace={"units_per_minute": 60_000}, gmail={"request_timeout": 0.5},
+        runner={"lease": 4, "poll_interval": 0.1, "sweep_interval": 1.0},
+    )  # fmt: skip
+    paid: list[int] = []
+    permit = Permits.permit
+
+    async def watched(self: Permits, sender: str, *, units: int) -> timedelta:
+        wait = await permit(self, sender, units=units)
+        paid.extend([] if wait else [units])
+        return wait
+
+    monkeypatch.setattr(Permits, "permit", watched)
+    for kind in ("reset_before", "reset_after", "invalid_to"):
+        google.fault(Fault(kind=kind, method="drafts.send"))
+    google.fault(Fault(kind="reset_after", method="drafts.create"))
+    await post(database, recipients=6)
+    async with running(known, heard):
+        await heard.wait_for("job_finished", within=30)
+        await heard.wait_for("orphan_deleted", within=20)
+    looks = [entry.method for entry in google.log if entry.method not in {"token", "drafts.create", "drafts.send"}]
+    assert {"drafts.get", "drafts.list", "drafts.delete"} <= set(looks)
+    assert sorted(paid) == sorted(UNITS[Call(method)] for method in looks)
+    letters = sum(told["letters"] for told in heard.of("claimed"))
+    sends = sum(entry.units for entry in google.log if entry.method in {"drafts.create", "drafts.send"})
+    assert sends <= letters * DRAFT_PAIR_UNITS

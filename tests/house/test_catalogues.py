@@ -1,0 +1,51 @@
+"""The catalogues and docs/events.md: made from the events, and whole."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+from mailerd.events.advice import ADVICE
+from mailerd.events.catalogue import SERIOUS, events
+from tests.house.source import ROOT
+
+KNOWN = {event.name: event for event in events() if "test" not in event.name}
+CHINESE = re.compile(r"[\u4e00-\u9fff]")
+
+
+def made() -> dict[Path, str]:
+    spec = importlib.util.spec_from_file_location("tools_events", ROOT / "tools" / "events.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return dict(module.files())
+
+
+@pytest.mark.parametrize("name", sorted(name for name, event in KNOWN.items() if event.level in SERIOUS))
+def test_an_event_at_warning_or_above_has_advice_in_both_languages(name: str) -> None:
+    advice = ADVICE[name]
+    assert advice.en.isascii()
+    assert CHINESE.search(advice.zh)
+    assert advice.causes
+    assert all(cause.en and cause.command and CHINESE.search(cause.zh) for cause in advice.causes)
+    fields = {found.lower() for cause in advice.causes for found in re.findall(r"@MAILERD_(\w+)@", cause.command)}
+    named = set(re.findall(r"\{(\w+)", KNOWN[name].en))
+    assert fields <= named | {"sender", "recipient", "job"}
+
+
+def test_nothing_is_advised_about_what_is_never_said() -> None:
+    assert set(ADVICE) <= {name for name, event in KNOWN.items() if event.level in SERIOUS}
+
+
+def test_message_ids_are_128_bits_and_differ() -> None:
+    ids = {event.message_id for event in KNOWN.values()}
+    assert len(ids) == len(KNOWN)
+    assert all(re.fullmatch(r"[0-9a-f]{32}", each) for each in ids)
+    assert KNOWN["letter_sent"].message_id == "12cc972976a55a8f9a4c9193506e4845", "operators filter by it"
+
+
+@pytest.mark.parametrize("path", sorted(path for path in made()), ids=lambda path: path.name)
+def test_what_is_made_from_the_events_is_up_to_date(path: Path) -> None:
+    assert path.read_text("utf-8") == {**made()}[path], "run `make events`"

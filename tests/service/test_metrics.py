@@ -1,0 +1,68 @@
+"""Metrics: counted from the very events that the log tells, with labels that cannot grow without bound."""
+
+import asyncio
+from pathlib import Path
+
+import aiohttp
+
+from mailerd.events.runner import RunnerEvents
+from mailerd.metrics import SENDERS_AT_MOST, Metrics
+from mailerd.sandbox.google import Google, Rules, serve
+from tests.support.daemon import running, settings, sign_in
+from tests.support.heard import Heard
+from tests.support.rows import post
+
+
+def value(page: bytes, name: str) -> float:
+    (line,) = (line for line in page.decode().splitlines() if line.startswith(f"{name} "))
+    return float(line.rpartition(" ")[2])
+
+
+def sent(metrics: Metrics, *, sender: str = "me@example.com") -> None:
+    events = RunnerEvents(metrics.tell)
+    events.letter_started(job="J", recipient=1, to="a@x", sender=sender, attempt=1)
+    events.letter_sent(job="J", recipient=1, to="a@x", sender=sender, done=1, total=1, message_id="m")
+
+
+def test_a_letter_is_counted_with_its_latency() -> None:
+    now = iter([10.0, 10.25])
+    metrics = Metrics(now=lambda: next(now))
+    sent(metrics)
+    page = metrics.page()
+    assert value(page, 'mailerd_letters_total{outcome="sent",sender="me@example.com"}') == 1
+    assert value(page, "mailerd_send_seconds_sum") == 0.25
+    assert value(page, 'mailerd_events_total{event="letter_sent",level="success"}') == 1
+
+
+def test_senders_do_not_grow_without_bound() -> None:
+    metrics = Metrics()
+    for number in range(SENDERS_AT_MOST + 50):
+        sent(metrics, sender=f"s{number}@example.com")
+    page = metrics.page()
+    assert page.count(b'mailerd_letters_total{outcome="sent"') == SENDERS_AT_MOST + 1
+    assert value(page, 'mailerd_letters_total{outcome="sent",sender="other"}') == 50
+
+
+async def test_a_daemon_shows_what_it_did(database_url: str, tmp_path: Path) -> None:
+    google, heard, where = Google(Rules(latency_s=0)), Heard(), tmp_path / "credentials"
+    sign_in(google, where)
+    async with serve(google) as gmail, running(settings(database_url, gmail, where), heard) as daemon:
+        listening = heard.of("intake_listening")[0]["where"]
+        await post(daemon.database, recipients=3)
+        daemon.runner.ring()
+        await heard.wait_for("job_finished")
+        survey = await daemon.service.watch.look()
+        daemon.service.watch.meter.surveyed(survey)
+        async with aiohttp.ClientSession() as session, session.get(f"{listening}/metrics") as answer:
+            page = await answer.read()
+        assert answer.status == 200
+        assert value(page, 'mailerd_letters_total{outcome="sent",sender="me@example.com"}') == 3
+        assert value(page, 'mailerd_google_calls_total{call="drafts.send",outcome="accepted"}') == 3
+        assert value(page, "mailerd_accepted_to_sent_seconds_count") == 3
+        assert value(page, 'mailerd_jobs{status="completed"}') == 1
+        assert value(page, 'mailerd_sender_used_letters{sender="me@example.com",window="day"}') == 3
+        assert value(page, "mailerd_database_up") == 1
+        assert value(page, 'mailerd_database_calls_total{outcome="ok"}') > 3
+        assert b"example.org" not in page, "no recipient's address"
+        assert {pulse.loop for pulse in daemon.pulses.all()} >= {"runner", "recorder", "rescuing", "beat"}
+        await asyncio.sleep(0)

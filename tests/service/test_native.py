@@ -1,0 +1,161 @@
+"""The way to journald: never a wait, losses counted and told, what is large goes another way, nothing is mangled."""
+
+import os
+import socket
+import struct
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from mailerd.config import LogSettings
+from mailerd.events.runner import RunnerEvents
+from mailerd.journal import Journal, native
+from mailerd.journal.native import Native, encode, under_systemd
+
+
+class Journald:
+    """A socket like journald's, which is read when a test wants it to be."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(str(path))
+        self.socket.settimeout(2)
+
+    def read(self) -> dict[str, str]:
+        data, ancillary, _, _ = self.socket.recvmsg(1 << 20, 1024)
+        if ancillary:
+            (descriptor,) = struct.unpack("i", ancillary[0][2][:4])
+            with os.fdopen(descriptor, "rb") as file:
+                file.seek(0)
+                data = file.read()
+        return decode(data)
+
+    def read_all(self) -> list[dict[str, str]]:
+        self.socket.setblocking(False)
+        found = []
+        try:
+            while True:
+                found.append(self.read())
+        except BlockingIOError:
+            return found
+
+
+def decode(data: bytes) -> dict[str, str]:
+    """The inverse of `encode`, written from journald's description."""
+    fields = {}
+    while data:
+        line, _, rest = data.partition(b"\n")
+        if b"=" in line:
+            name, _, value = line.partition(b"=")
+            data = rest
+        else:
+            name, (size,) = line, struct.unpack("<Q", rest[:8])
+            value, data = rest[8 : 8 + size], rest[9 + size :]
+        fields[name.decode()] = value.decode()
+    return fields
+
+
+@pytest.fixture
+def journald(tmp_path: Path) -> Iterator[Journald]:
+    it = Journald(tmp_path / "socket")
+    with it.socket:
+        yield it
+
+
+@pytest.fixture
+def way(journald: Journald) -> Iterator[Native]:
+    it = Native(lost=lost, address=str(journald.path))
+    yield it
+    it.close()
+
+
+@pytest.fixture
+def events(journald: Journald, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunnerEvents]:
+    monkeypatch.setattr(native.Native.__init__, "__kwdefaults__", {"address": str(journald.path), "spill": 1000})
+    journal = Journal(LogSettings(format="journald"))
+    yield RunnerEvents(journal.tell)
+    journal.close()
+
+
+def lost(number: int) -> Mapping[str, str]:
+    return {"MESSAGE": f"lost {number}"}
+
+
+def test_a_record_survives_line_breaks_equal_signs_and_every_script() -> None:
+    fields = {"MESSAGE": "a\nb=c\n", "X": "=", "Y": "数据库", "Z": ""}
+    assert decode(encode(fields)) == fields
+
+
+def test_what_journald_does_not_take_now_comes_later_and_in_order(journald: Journald, way: Native) -> None:
+    for number in range(2000):  # far more than the socket's queue holds; a sender that blocks would hang here
+        way.write({"MESSAGE": str(number)})
+    assert way.pending > 0
+    heard = []
+    while way.pending:
+        heard += journald.read_all()
+        way.flush()
+    heard += journald.read_all()
+    assert [record["MESSAGE"] for record in heard] == [str(number) for number in range(2000)]
+
+
+def test_what_is_too_much_is_counted_and_told(journald: Journald) -> None:
+    way = Native(lost=lost, address=str(journald.path), spill=1000)
+    for number in range(3000):
+        way.write({"MESSAGE": str(number)})
+    heard = []
+    while way.pending:
+        heard += journald.read_all()
+        way.flush()
+    heard += journald.read_all()
+    told = [int(record["MESSAGE"].split()[1]) for record in heard if record["MESSAGE"].startswith("lost")]
+    assert told
+    assert sum(told) + len(heard) - len(told) == 3000
+    way.close()
+
+
+def test_a_record_that_is_too_large_for_a_datagram_arrives_whole(journald: Journald, way: Native) -> None:
+    way.write({"MESSAGE": "x" * 1_000_000})
+    assert journald.read() == {"MESSAGE": "x" * 1_000_000}
+
+
+def test_without_journald_nothing_is_raised(tmp_path: Path) -> None:
+    way = Native(lost=lost, address=str(tmp_path / "nobody"))
+    way.write({"MESSAGE": "x"})
+    assert way.pending == 1
+    way.close()
+
+
+def test_standard_error_that_is_no_journal_is_seen() -> None:
+    it = os.fstat(2)
+    assert under_systemd({"JOURNAL_STREAM": f"{it.st_dev}:{it.st_ino}"})
+    assert not under_systemd({"JOURNAL_STREAM": f"{it.st_dev}:{it.st_ino + 1}"})
+    assert not under_systemd({})
+
+
+def test_an_event_becomes_a_record_with_its_fields(journald: Journald, events: RunnerEvents) -> None:
+    events.letter_sent(
+        job="J1", recipient=7, to="a@example.org", sender="me@example.com", done=1, total=2, message_id="m"
+    )
+    record = journald.read()
+    assert record["MESSAGE"].startswith("job J1 [1/2]: sent to a@example.org")
+    assert record["PRIORITY"] == "5"
+    assert record["MAILERD_EVENT"] == "letter_sent"
+    assert (record["MAILERD_JOB"], record["MAILERD_RECIPIENT"]) == ("J1", "7")
+    assert record["MAILERD_SENDER"] == "me@example.com"
+    assert len(record["MESSAGE_ID"]) == 32
+
+
+def fail() -> None:
+    raise ValueError("boom")
+
+
+def test_a_stack_stays_in_one_record(journald: Journald, events: RunnerEvents) -> None:
+    with pytest.raises(ValueError, match="boom") as caught:
+        fail()
+    events.step_failed(what="claiming", again_in=1.0, error=caught.value)
+    record = journald.read()
+    assert "Traceback (most recent call last)" in record["MESSAGE"]
+    assert record["MAILERD_ERROR"] == "ValueError: boom"
+    assert record["PRIORITY"] == "4"

@@ -1,0 +1,244 @@
+"""The ledger: letters and look-ups draw on one account, of the sender and of its project; edges by the database."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+import pytest
+
+from mailerd.config import DatabaseSettings
+from mailerd.core.claims import HandedOver, Outcome
+from mailerd.core.decisions import Decision, Pause
+from mailerd.core.pace import Allowance
+from mailerd.core.states import Change
+from mailerd.core.verdicts import Cause
+from mailerd.events.store import StoreEvents
+from mailerd.store.claims import Claims
+from mailerd.store.database import Database
+from mailerd.store.ledger import Permits
+from mailerd.store.pool import Cursor
+from mailerd.store.records import Records
+from tests.support.heard import Heard
+from tests.support.rows import post, query
+
+T = TypeVar("T")
+ME, YOU, THEM = "me@example.com", "you@example.com", "them@example.net"
+
+
+def claims(database: Database, allowance: Allowance, *, project: int = 0, consumer: int | None = None) -> Claims:
+    return Claims(
+        database, "D1", timedelta(seconds=60), allowance, consumer_per_day=consumer, project_units_per_minute=project
+    )
+
+
+async def write(database: Database, *records: HandedOver | Outcome) -> None:
+    door = Records(database, "D1")
+    await database.transaction(lambda cursor: door.record(cursor, records, repeated=False), what="record")
+
+
+async def test_a_look_waits_while_the_letters_have_used_the_minute_and_takes_its_part_of_it(database: Database) -> None:
+    claimer = claims(database, Allowance(6000, 0, 0))
+    permits = Permits(database, claimer.terms)
+    await post(database, recipients=50)
+    before = await query(database, "SELECT UTC_TIMESTAMP(6)")
+    assert len((await claimer.claim(10)).letters) == 1
+    waits = [await permits.permit(ME, units=20) for _ in range(4)]
+    assert waits[0] == timedelta(0)  # a letter's burst leaves room for one look
+    assert timedelta(0) < waits[-1] < timedelta(seconds=2)
+    ((tat,),) = await query(database, "SELECT tat FROM senders")
+    paid = (tat - before[0][0]).total_seconds()
+    assert paid == pytest.approx(1.1455 * (1 + sum(not wait for wait in waits) * 20 / 110), abs=0.1)
+
+
+async def test_a_look_for_a_stranger_or_without_limits_is_free(database: Database) -> None:
+    assert await Permits(database, claims(database, Allowance(60, 0, 0)).terms).permit(THEM, units=40) == timedelta(0)
+    await post(database)
+    free = Permits(database, claims(database, Allowance(0, 0, 10)).terms)
+    assert [await free.permit(ME, units=40) for _ in range(50)] == [timedelta(0)] * 50
+
+
+@pytest.mark.parametrize("cause, waits", [("throttled", True), ("by_hand", False), ("token_refused", False)])
+async def test_a_look_waits_out_a_throttle_and_no_other_pause(database: Database, cause: str, *, waits: bool) -> None:
+    await post(database)
+    await query(
+        database, "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 60 SECOND, pause_cause = %s", cause
+    )
+    permits = Permits(database, claims(database, Allowance(6000, 0, 0)).terms)
+    assert (await permits.permit(ME, units=20) > timedelta(seconds=50)) == waits
+
+
+async def test_a_sender_that_sends_directly_pays_100_units_a_letter(database: Database) -> None:
+    await post(database, recipients=5)
+    await query(database, "UPDATE senders SET mode = 'direct'")
+    await claims(database, Allowance(6000, 0, 0)).claim(5)
+    ((seconds,),) = await query(database, "SELECT TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), tat) / 1e6 FROM senders")
+    assert 0.9 < seconds < 1.035  # 60 s / 58.2 letters; a draft pair would be 1.146
+
+
+async def test_what_a_sign_in_taught_stands_on_the_senders_row(database: Database) -> None:
+    await post(database, recipients=1)
+    claimer = claims(database, Allowance(0, 0, 0))
+    (letter,) = (await claimer.claim(1)).letters
+    assert (letter.sender_mode, letter.sender_project) == (None, None)
+    await write(database, HandedOver(letter, "direct", project="4242"))
+    assert await query(database, "SELECT mode, project FROM senders") == [("direct", "4242")]
+    await post(database, recipients=1)
+    (letter,) = (await claimer.claim(1)).letters
+    assert (letter.sender_mode, letter.sender_project) == ("direct", "4242")
+
+
+async def test_a_consumer_mailbox_has_a_day_of_its_own_size(database: Database) -> None:
+    for sender in ("me@gmail.com", ME):
+        await post(database, sender=sender, recipients=30)
+    claim = await claims(database, Allowance(0, 0, 20), consumer=5).claim(100)
+    taken = [letter.sender for letter in claim.letters]
+    assert (taken.count("me@gmail.com"), taken.count(ME)) == (5, 20)
+
+
+async def test_reserve_and_warm_up_bound_the_day_and_a_senders_own_limits_win(database: Database) -> None:
+    for sender in (ME, YOU, THEM):
+        await post(database, sender=sender, recipients=60)
+    await query(database, "UPDATE senders SET per_day = 40, reserve = 0, warm_up = 0 WHERE email = %s", YOU)
+    await query(
+        database,
+        "UPDATE senders SET warm_up = 3, warm_up_growth = 4, reserve = 0, "
+        "warm_up_from = UTC_TIMESTAMP(6) - INTERVAL 49 HOUR WHERE email = %s",
+        THEM,
+    )
+    claimer = claims(database, Allowance(0, 0, 30, reserve=10))
+    taken = [letter.sender for _ in range(5) for letter in (await claimer.claim(100)).letters]
+    assert [taken.count(sender) for sender in (ME, YOU, THEM)] == [20, 40, 11]
+
+
+async def test_a_gap_lets_one_letter_go_and_names_the_time_of_the_next(database: Database) -> None:
+    await post(database, recipients=5)
+    claim = await claims(database, Allowance(0, 0, 0, min_gap=10.0)).claim(5)
+    assert len(claim.letters) == 1
+    assert claim.next_in is not None
+    assert 9.5 < claim.next_in <= 15
+
+
+async def test_the_senders_of_a_project_share_its_units_and_strangers_do_not(database: Database) -> None:
+    for sender, project in ((ME, "1"), (YOU, "1"), (THEM, "2")):
+        await post(database, sender=sender, recipients=200)
+        await query(database, "UPDATE senders SET project = %s WHERE email = %s", project, sender)
+    claimer = claims(database, Allowance(10_000_000, 0, 0), project=330_000)  # 2 % of it at once: 60 letters
+    taken = [letter.sender for _ in range(6) for letter in (await claimer.claim(100)).letters]
+    assert 60 <= taken.count(ME) + taken.count(YOU) <= 75  # what a few milliseconds add
+    assert 60 <= taken.count(THEM) <= 75
+    permits = Permits(database, claimer.terms)
+    await query(database, "UPDATE projects SET tat = UTC_TIMESTAMP(6) + INTERVAL 60 SECOND WHERE name = '2'")
+    assert timedelta(seconds=50) < await permits.permit(THEM, units=20) < timedelta(seconds=60)
+
+
+async def pause(database: Database, sender: str, cause: Cause, *, seconds: int = 60) -> None:
+    claim = await claims(database, Allowance(0, 0, 0)).claim(50)
+    letter = next(letter for letter in claim.letters if letter.sender == sender)
+    decision = Decision(Change.RELEASED, pause=Pause(cause, "why", timedelta(seconds=seconds)))
+    await write(database, Outcome(letter, decision))
+
+
+async def test_a_projects_hold_pauses_all_its_senders_and_no_other(database: Database) -> None:
+    for sender, project in ((ME, "1"), (YOU, "1"), (THEM, "2")):
+        await post(database, sender=sender, recipients=2)
+        await query(database, "UPDATE senders SET project = %s WHERE email = %s", project, sender)
+    await pause(database, ME, Cause.PROJECT_LIMIT)
+    assert await query(database, "SELECT email, pause_cause FROM senders WHERE paused_until IS NOT NULL") == [
+        (ME, "project_limit"),
+        (YOU, "project_limit"),
+    ]
+
+
+async def test_a_project_limit_of_a_sender_without_a_known_project_pauses_it_alone(database: Database) -> None:
+    await post(database, sender=ME, recipients=2)
+    await post(database, sender=YOU, recipients=2)
+    await pause(database, ME, Cause.PROJECT_LIMIT)
+    assert await query(database, "SELECT email FROM senders WHERE paused_until IS NOT NULL") == [(ME,)]
+
+
+async def test_too_many_at_once_halves_what_a_sender_may_have_in_hand_for_all_daemons(database: Database) -> None:
+    job = await post(database, recipients=60)
+    free = claims(database, Allowance(0, 0, 0))
+    letters = [letter for _ in range(2) for letter in (await free.claim(10)).letters]
+    assert len(letters) == 20
+    refused = Decision(Change.RELEASED, pause=Pause(Cause.TOO_MANY_CONCURRENT, "too many", timedelta(microseconds=1)))
+    await write(database, *(Outcome(letter, refused) for letter in letters[:10]))
+    await write(database, Outcome(letters[10], refused))  # the same trouble, told a moment later: not halved again
+    assert await query(database, "SELECT concurrency FROM senders") == [(5,)]
+    await query(database, "UPDATE senders SET turn_at = UTC_TIMESTAMP(6), pause_cause = NULL")
+    assert (await free.claim(10)).letters == ()  # nine are in hand still
+    sent = Decision(Change.SENT, message_id="m")
+    await write(database, *(Outcome(letter, sent) for letter in letters[11:]))
+    await query(database, "UPDATE senders SET turn_at = UTC_TIMESTAMP(6)")
+    assert len((await free.claim(10)).letters) == 5
+    await query(
+        database,
+        "UPDATE senders SET turn_at = UTC_TIMESTAMP(6), concurrency_at = concurrency_at - INTERVAL 130 SECOND",
+    )
+    assert len((await free.claim(10)).letters) == 2  # two minutes, two more
+    assert job
+
+
+async def test_after_a_pause_one_letter_goes_first_and_its_success_ends_the_story(database: Database) -> None:
+    await post(database, recipients=20)
+    await pause(database, ME, Cause.DAILY_LIMIT)
+    assert await query(database, "SELECT pauses FROM senders") == [(1,)]
+    await query(database, "UPDATE senders SET paused_until = UTC_TIMESTAMP(6), turn_at = UTC_TIMESTAMP(6)")
+    claimer = claims(database, Allowance(0, 0, 0))
+    claim = await claimer.claim(10)
+    (letter,) = claim.letters
+    assert letter.probing
+    assert claim.next_in is not None
+    assert 1 < claim.next_in <= 2
+    await write(database, Outcome(letter, Decision(Change.SENT, message_id="m1")))
+    row = await query(database, "SELECT pauses, pause_cause, pause_reason, paused_until FROM senders")
+    assert row == [(0, None, None, None)]
+
+
+async def test_a_letter_that_was_in_hand_does_not_end_a_pause_that_came_after_it(database: Database) -> None:
+    await post(database, recipients=20)
+    await query(database, "UPDATE senders SET pause_cause = 'throttled'")
+    (letter,) = (await claims(database, Allowance(0, 0, 0)).claim(5)).letters
+    await query(
+        database, "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR, pause_cause = 'by_hand'"
+    )
+    await write(database, Outcome(letter, Decision(Change.SENT, message_id="m1")))
+    assert await query(database, "SELECT pause_cause, paused_until IS NOT NULL FROM senders") == [("by_hand", 1)]
+
+
+class Shifted(Database):
+    """A database whose own clock stands where the test says: `SET timestamp` is what UTC_TIMESTAMP obeys."""
+
+    at = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
+
+    async def transaction(
+        self, work: Callable[[Cursor], Awaitable[T]], *, what: str, bound: float | None = None, read_only: bool = False
+    ) -> T:
+        async def shifted(cursor: Cursor) -> T:
+            await cursor.execute("SET timestamp = %s", (self.at.timestamp(),))
+            try:
+                return await work(cursor)
+            finally:
+                await cursor.execute("SET timestamp = DEFAULT")
+
+        return await super().transaction(shifted, what=what, bound=bound, read_only=read_only)
+
+
+@pytest.mark.usefixtures("database")
+async def test_two_days_at_2000_a_day_by_the_databases_own_clock(database_url: str) -> None:
+    """Jobs arrive all the time; two daemons claim; no 24 hours have more than 2,000 and 95 % of two days are used."""
+    shifted = Shifted(DatabaseSettings(url=database_url), events=StoreEvents(Heard()))
+    begin = shifted.at
+    claimers = [claims(shifted, Allowance(0, 0, 2000)) for _ in range(2)]
+    taken: list[tuple[datetime, int]] = []
+    for step in range(2 * 24 * 6):
+        shifted.at = begin + timedelta(minutes=10 * step)
+        if step % 12 == 0:
+            await post(shifted, recipients=300)
+        both = await asyncio.gather(*(claimer.claim(100) for claimer in claimers))
+        taken.append((shifted.at, sum(len(claim.letters) for claim in both)))
+    await shifted.close()
+    for end, _ in taken:
+        assert sum(letters for at, letters in taken if end - timedelta(days=1) < at <= end) <= 2000
+    assert sum(letters for _, letters in taken) >= 0.95 * 4000

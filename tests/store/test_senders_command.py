@@ -1,0 +1,94 @@
+"""`mailerd senders`: plain lines, JSON, and the same again when it is said again."""
+
+import asyncio
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from mailerd.cli import app
+from mailerd.config import DatabaseSettings
+from mailerd.errors import MailerdError
+from mailerd.events.store import StoreEvents
+from mailerd.store.database import Database
+from mailerd.store.migrate import migrate
+from tests.support.heard import Heard
+
+ME = "me@example.com"
+
+
+@pytest.fixture(autouse=True)
+def environment(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    asyncio.run(_migrate(database_url))
+
+
+async def _migrate(url: str) -> None:
+    events = StoreEvents(Heard())
+    database = Database(DatabaseSettings(url=url), events=events)
+    await migrate(database, events=events)
+    await database.close()
+
+
+def say(*words: str, code: int = 0) -> str:
+    result = CliRunner().invoke(app, ["senders", *words], catch_exceptions=False)
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def test_limits_are_set_shown_and_given_back() -> None:
+    for _ in range(2):
+        told = say("set", "Me@Example.com", "--profile", "consumer", "--reserve", "40", "--min-gap", "2.5")
+        assert told == f"{ME}: units per minute 6000, per minute without limit, per day 500, reserve 40, min gap 2.5\n"
+    say("set", ME, "--warm-up", "50+25", "--units-per-minute", "15000", "--per-minute", "30")
+    (shown,) = json.loads(say("list", "--json"))
+    assert shown["limits"] == {
+        "units_per_minute": 15000, "per_minute": 30, "per_day": 500, "reserve": 40, "min_gap": 2.5, "warm_up": 50,
+        "warm_up_growth": 25,
+    }  # fmt: skip
+    assert (shown["email"], shown["per_day_now"], shown["paused"]) == (ME, 50, False)
+    line = say("list").splitlines()[1]
+    assert line.split()[:2] == [ME, "sends"]
+    assert "15000*" in line
+    told = say("set", ME, "--default", "all", "--per-day", "7")
+    assert told == f"{ME}: units per minute 6000, per minute without limit, per day 7\n"
+    (shown,) = json.loads(say("list", "--json"))
+    assert shown["own"] == ["per_day"]
+    assert "per day 2000" in say("set", ME, "--default", "per-day")
+
+
+def test_pause_and_resume_say_until_when_and_may_be_repeated() -> None:
+    for _ in range(2):
+        assert say("pause", ME, "--reason", "holidays") == f"{ME} is paused until it is resumed: holidays\n"
+    assert f"{ME}  paused until it is resumed (by_hand): holidays" in say("list")
+    assert say("resume", ME) == f"{ME} is resumed; it was paused until it is resumed: holidays\n"
+    assert say("resume", ME) == f"{ME} is not paused\n"
+    told = say("pause", ME, "--for", "2h")
+    assert told.startswith(f"{ME} is paused until 20")
+    (shown,) = json.loads(say("list", "--json"))
+    assert (shown["paused"], shown["pause_cause"]) == (True, "by_hand")
+    assert shown["paused_until"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("set", ME),
+        ("set", ME, "--per-day", "-1"),
+        ("set", ME, "--profile", "enterprise"),
+        ("set", ME, "--warm-up", "fifty"),
+        ("set", ME, "--default", "colour"),
+        ("pause", ME, "--for", "a while"),
+        ("pause", ME, "--for", "0s"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_and_changes_nothing(words: tuple[str, ...]) -> None:
+    say(*words, code=2)
+    assert json.loads(say("list", "--json")) == []
+
+
+def test_a_wrong_address_or_an_unknown_sender_is_named() -> None:
+    with pytest.raises(MailerdError, match="no-address"):
+        say("set", "no-address", "--per-day", "5")
+    with pytest.raises(MailerdError, match="there is no sender"):
+        say("resume", ME)
