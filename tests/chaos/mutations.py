@@ -49,14 +49,15 @@ MUTATIONS: Final = (
     Mutation(
         "the draft's id is not committed before drafts.send",
         "mailerd/dispatch/path.py",
-        'await self._hand_over(trip, HandedOver(trip.letter, "draft", reply.id, reply.thread_id or None))',
+        'await self._hand_over(\n            trip, HandedOver(trip.letter, "draft", reply.id, reply.thread_id or None, '
+        "project=mailbox.project or None)\n        )",
         "pass",
         _MUTANTS + "test_the_drafts_id_is_durable_before_google_is_asked_to_send_it",
     ),
     Mutation(
         "a direct send is not recorded before it is made",
         "mailerd/dispatch/path.py",
-        'await self._hand_over(trip, HandedOver(trip.letter, "direct"))',
+        'await self._hand_over(trip, HandedOver(trip.letter, "direct", project=mailbox.project or None))',
         "pass",
         _MUTANTS + "test_a_direct_send_is_durable_before_google_is_asked",
     ),
