@@ -5,6 +5,7 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path as FilePath
 from typing import Final, Protocol
 
 from mailerd.alerts.alarms import Alarms
@@ -337,6 +338,8 @@ def _intake(
         forecast=Foresight(outlooks),
         senders=Mailboxes(gmail, settings.gmail.aliases),
         page=page,
+        in_flight=settings.gmail.in_flight,
+        templates=FilePath(settings.templates.folder) if settings.templates.folder else None,
     )
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import tomllib
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -47,6 +48,16 @@ def _mysql(url: str) -> str:
     if not parts.path.strip("/") or not parts.user:
         raise ValueError("must name a user and a database: mysql://user:password@host:3306/mailerd")
     return url
+
+
+def _networks(listed: str) -> str:
+    for each in listed.split(","):
+        if each.strip():
+            try:
+                ip_network(each.strip(), strict=False)
+            except ValueError as error:
+                raise ValueError(f"is not a list of addresses: {error}") from None
+    return listed
 
 
 def _table(value: object) -> object:
@@ -98,6 +109,19 @@ class IntakeSettings(Section):
     port: Annotated[int, Field(ge=0, le=65_535)] = Field(5000, description="the port to listen on")
     max_body: Count = Field(64 * 1024 * 1024, description="bytes of one request at most; more is a 413")
     max_recipients: Count = Field(100_000, description="recipients of one job at most")
+    idempotency_keep: Annotated[float, Field(ge=60, le=366 * 86_400)] = Field(
+        604_800.0, description="seconds for which the answer to an Idempotency-Key is kept: 7 days"
+    )
+    unix_socket: str = Field("", description="a socket file to listen on instead of host and port, for its group")
+    trusted_proxies: Annotated[str, AfterValidator(_networks)] = Field(
+        "", description="addresses or networks, by commas, whose X-Forwarded-For is believed"
+    )
+
+
+class TemplateSettings(Section):
+    """`[templates]`."""
+
+    folder: str = Field("", description="one folder for each template that jobs may name; empty = there are none")
 
 
 class RunnerSettings(Section):
@@ -217,6 +241,7 @@ class Settings(BaseSettings):
 
     database: DatabaseSettings = DatabaseSettings()
     intake: IntakeSettings = IntakeSettings()
+    templates: TemplateSettings = TemplateSettings()
     runner: RunnerSettings = RunnerSettings()
     gmail: GmailSettings = GmailSettings()
     pace: PaceSettings = PaceSettings()
@@ -278,7 +303,7 @@ def _from_file(path: Path) -> dict[str, Any]:
 def load(path: Path | None = None, *, environment: Mapping[str, str] | None = None) -> Settings:
     """The settings from a TOML file, `.env` in the working folder and the environment, the later ones winning.
 
-    A relative `credentials_dir` that was named in the file is relative to the file's folder.
+    A relative `credentials_dir` or `templates.folder` that was named in the file is relative to the file's folder.
 
     Raises:
         ConfigurationError: the file cannot be read, a key is unknown or a value is out of bounds; all are named.
@@ -287,6 +312,9 @@ def load(path: Path | None = None, *, environment: Mapping[str, str] | None = No
     gmail = given.get("gmail")
     if path and isinstance(gmail, dict) and isinstance(gmail.get("credentials_dir"), str):
         gmail["credentials_dir"] = path.parent / gmail["credentials_dir"]
+    templates = given.get("templates")
+    if path and isinstance(templates, dict) and isinstance(templates.get("folder"), str) and templates["folder"]:
+        templates["folder"] = str(path.parent / templates["folder"])
     variables = dict(os.environ) if environment is None else dict(environment)
     dotenv = {key: value for key, value in dotenv_values(".env").items() if value is not None}
     for source in (_from_environment(dotenv), _from_environment(variables)):

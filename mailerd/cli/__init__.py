@@ -5,7 +5,7 @@ import sys
 import typer
 
 from mailerd import __version__
-from mailerd.cli import auth, books, check, daemon, jobs, keys, sandbox, senders, top
+from mailerd.cli import auth, books, check, daemon, jobs, keys, sandbox, senders, templates, top
 from mailerd.errors import ConfigurationError, MailerdError
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app.command("run")(daemon.run)
 app.command("migrate")(daemon.migrate)
 app.command("config")(daemon.config)
 app.add_typer(keys.app, name="keys")
+app.add_typer(templates.app, name="templates")
 app.add_typer(senders.app, name="senders")
 app.add_typer(auth.app, name="auth")
 app.command("check")(check.check)

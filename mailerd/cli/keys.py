@@ -1,7 +1,7 @@
 """`mailerd keys create|list|revoke`: who may post jobs."""
 
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -12,7 +12,7 @@ from rich.table import Table
 from mailerd.cli.common import ConfigOption, in_loop, opened, quiet, settings
 from mailerd.errors import MailerdError
 from mailerd.intake.addresses import mailbox
-from mailerd.store.keys import Key, Keys
+from mailerd.store.keys import Call, Key, Keys
 from mailerd.store.migrate import check
 
 T = TypeVar("T")
@@ -27,12 +27,33 @@ def create(
         list[str] | None,
         typer.Option(help="A mailbox that the key may send from; may be repeated; without it, any."),
     ] = None,
+    call: Annotated[
+        list[Call] | None,
+        typer.Option(help="What the key may do; may be repeated; without it, everything."),
+    ] = None,
+    per_minute: Annotated[
+        int | None, typer.Option(min=1, max=1_000_000, help="Requests in a minute, for each daemon; more get 429.")
+    ] = None,
     config: ConfigOption = None,
 ) -> None:
     """Make a key. It is the last line of the output, and is never shown again."""
     senders = [_mailbox(each) for each in sender or ()]
-    secret = _ask(config, lambda keys: keys.create(name, senders=senders))
+    secret = _ask(config, lambda keys: keys.create(name, senders=senders, calls=call or (), per_minute=per_minute))
     print(f"Key {name!r}, for {', '.join(senders) or 'any sender'}. Keep it well: only its digest is stored.")
+    print(secret)
+
+
+@app.command("rotate")
+def rotate(
+    which: Annotated[str, typer.Argument(metavar="ID|NAME", help="As `mailerd keys list` shows it.")],
+    overlap: Annotated[
+        float, typer.Option(min=0, max=366 * 86_400, help="Seconds for which the old key is still good.")
+    ] = 86_400,
+    config: ConfigOption = None,
+) -> None:
+    """Make a new key in the place of one, which is good for a while yet. It is the last line of the output."""
+    secret = _ask(config, lambda keys: keys.rotate(which, overlap=timedelta(seconds=overlap)))
+    print(f"Key {which!r} has a new secret; the old one is good for {overlap:g} s more.")
     print(secret)
 
 
@@ -40,7 +61,9 @@ def create(
 def list_keys(config: ConfigOption = None) -> None:
     """Show every key, revoked ones too."""
     found = _ask(config, lambda keys: keys.all())
-    table = Table("id", "name", "key", "senders", "created", "last used", "revoked", box=None)
+    table = Table(
+        "id", "name", "key", "senders", "may", "a minute", "created", "last used", "revoked", "old one until", box=None
+    )
     for key in found:
         table.add_row(*_row(key))
     Console(width=1000).print(table)  # a line a key, however narrow the terminal or the pipe
@@ -76,8 +99,10 @@ def _mailbox(given: str) -> str:
 
 def _row(key: Key) -> tuple[str, ...]:
     senders = "any" if key.senders is None else ", ".join(sorted(key.senders))
-    moments = (key.created_at, key.last_used_at, key.revoked_at)
-    return str(key.id), key.name, key.hint, senders, *(_shown(moment) for moment in moments)
+    calls = "all" if key.calls is None else ", ".join(sorted(key.calls))
+    rate = "" if key.per_minute is None else str(key.per_minute)
+    moments = (key.created_at, key.last_used_at, key.revoked_at, key.old_until)
+    return str(key.id), key.name, key.hint, senders, calls, rate, *(_shown(moment) for moment in moments)
 
 
 def _shown(moment: datetime | None) -> str:

@@ -36,6 +36,8 @@ class Change(StrEnum):
     """It was looked for, and Google says that it does not have it."""
     CANCELLED = "cancelled"
     """Its job was cancelled before it was claimed."""
+    RETRIED = "retried"
+    """Somebody asked for another try of what had failed: it starts anew."""
 
 
 class JobStatus(StrEnum):
@@ -64,6 +66,7 @@ _TABLE: Final[dict[tuple[State, Change], State]] = {
     (State.SENDING, Change.LOST): State.UNSURE,
     (State.UNSURE, Change.FOUND): State.SENT,
     (State.UNSURE, Change.MISSING): State.WAITING,
+    (State.FAILED, Change.RETRIED): State.WAITING,
 }
 
 
@@ -86,3 +89,51 @@ def after(state: State, change: Change) -> State:
         return _TABLE[state, change]
     except KeyError:
         raise ImpossibleChangeError(state, change) from None
+
+
+class JobChange(StrEnum):
+    """What somebody can ask of a job; asking twice is as good as asking once."""
+
+    CANCEL = "cancel"
+    """What waits is not sent. What is on the wire comes to its end and is told."""
+    PAUSE = "pause"
+    """Nothing more is claimed."""
+    RESUME = "resume"
+    """It goes on where it was paused."""
+    RETRY = "retry"
+    """Failed letters are tried anew, or unsure ones are looked for now."""
+    PRIORITY = "priority"
+    """It gets another place among the jobs of its sender."""
+
+
+_LIVE: Final = (JobStatus.QUEUED, JobStatus.SENDING)
+_JOBS: Final[dict[tuple[JobStatus, JobChange], JobStatus]] = {
+    **{(status, JobChange.CANCEL): JobStatus.CANCELLED for status in (*_LIVE, JobStatus.PAUSED, JobStatus.CANCELLED)},
+    **{(status, JobChange.PAUSE): JobStatus.PAUSED for status in (*_LIVE, JobStatus.PAUSED)},
+    **{(status, JobChange.RESUME): status for status in _LIVE},
+    (JobStatus.PAUSED, JobChange.RESUME): JobStatus.SENDING,
+    **{(status, JobChange.RETRY): status for status in (*_LIVE, JobStatus.PAUSED)},
+    (JobStatus.COMPLETED, JobChange.RETRY): JobStatus.SENDING,
+    **{(status, JobChange.PRIORITY): status for status in JobStatus},
+}
+
+
+class ImpossibleRequestError(Exception):
+    """A job in this status cannot do what is asked of it."""
+
+    def __init__(self, status: JobStatus, change: JobChange) -> None:
+        super().__init__(f"a job that is {status} cannot do: {change}")
+        self.status = status
+        self.change = change
+
+
+def job_after(status: JobStatus, change: JobChange) -> JobStatus:
+    """The status that a job gets by a request.
+
+    Raises:
+        ImpossibleRequestError: the pair is not in the table.
+    """
+    try:
+        return _JOBS[status, change]
+    except KeyError:
+        raise ImpossibleRequestError(status, change) from None

@@ -94,6 +94,14 @@ class Path:
         return await self._send_draft(trip)
 
     async def _first_time(self, trip: "_Trip", mailbox: Mailbox) -> Decision | None:
+        async with self.workshop.room_for(trip.letter):
+            early = await self._hand_in(trip, mailbox)
+        if early is not None or trip.fenced_off:
+            return early
+        return await self._send_draft(trip)
+
+    async def _hand_in(self, trip: "_Trip", mailbox: Mailbox) -> Decision | None:
+        """Make the letter and give it to Google; None when it waits there as a draft, or the claim has ended."""
         try:
             raw = await self.workshop.make(trip.letter)
         except (RenderError, ValueError) as error:
@@ -104,9 +112,7 @@ class Path:
             return Decision(Change.RELEASED, error=f"the job could not be read: {error}")
         if mailbox.mode == "direct":
             return await self._send_directly(trip, raw, mailbox)
-        if (early := await self._create_draft(trip, raw, mailbox)) is not None:
-            return early
-        return None if trip.fenced_off else await self._send_draft(trip)
+        return await self._create_draft(trip, raw, mailbox)
 
     async def _create_draft(self, trip: "_Trip", raw: bytes, mailbox: Mailbox) -> Decision | None:
         """None when the draft is there and its id is durable, or the claim has ended."""

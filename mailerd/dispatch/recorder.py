@@ -20,7 +20,8 @@ _BATCH: Final = 100
 """Records in one commit at most."""
 _FINISH_EVERY: Final = 0.05
 """Seconds between two looks for finished jobs: under load one look then serves a hundred letters."""
-_ENDS: Final = frozenset({Change.SENT, Change.FAILED})
+_MAY_END_A_JOB: Final = frozenset({Change.SENT, Change.FAILED, Change.DEFERRED, Change.RELEASED})
+"""The last two too: what comes back into a cancelled job is cancelled, and may be its last letter."""
 
 
 class Writes(Protocol):
@@ -89,7 +90,7 @@ class Recorder:
             self._answer(record, future, took=took)
 
     def _answer(self, record: Record, future: "asyncio.Future[bool]", *, took: bool) -> None:
-        if isinstance(record, Outcome) and record.decision.change in _ENDS:
+        if isinstance(record, Outcome) and record.decision.change in _MAY_END_A_JOB:
             self.touch(record.letter.job_id)
         if not future.done():
             future.set_result(took)

@@ -3,14 +3,16 @@
 import asyncio
 import json
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
 from mailerd.clock import Clock, new_id
 from mailerd.core.claims import Letter
 from mailerd.core.variables import merge
-from mailerd.letters import Envelope, Template, compose
+from mailerd.dispatch.cabinet import LARGE, Cabinet
+from mailerd.letters import Envelope, Template, Variants, compose
 from mailerd.store.contents import contents
 from mailerd.store.database import Database
 
@@ -20,11 +22,13 @@ _KEPT: Final = 256
 
 @dataclass(frozen=True)
 class _Job:
-    template: Template
+    template: Variants
     from_email: str
     variables: Mapping[str, Any]
     sender_name: str | None
     reply_to: str | None
+    attachments: int
+    attached_bytes: int
 
 
 class Workshop:
@@ -33,6 +37,7 @@ class Workshop:
     def __init__(self, database: Database, *, clock: Clock) -> None:
         self._database = database
         self._clock = clock
+        self._cabinet = Cabinet(database)
         self._jobs: OrderedDict[str, _Job] = OrderedDict()
         self._reading: dict[str, asyncio.Future[_Job]] = {}
 
@@ -41,7 +46,7 @@ class Workshop:
 
         Raises:
             RenderError: the template does not work with this recipient's variables.
-            ValueError: a value cannot stand in its header.
+            ValueError: a value cannot stand in its header, or the letter is too large.
             DatabaseError: the job could not be read.
         """
         job = await self._job(letter.job_id)
@@ -56,7 +61,23 @@ class Workshop:
             key=letter.key,
         )
         domain = job.from_email.rpartition("@")[2]
-        return compose(content, envelope, date=self._clock.now(), message_id=f"<{new_id().lower()}@{domain}>")
+        now, message_id = self._clock.now(), f"<{new_id().lower()}@{domain}>"
+        if not job.attachments:
+            return compose(content, envelope, date=now, message_id=message_id)
+        attached = await self._cabinet.of(letter.job_id, seq=letter.seq, count=job.attachments)
+        return await asyncio.to_thread(  # copying many megabytes would hold the loop
+            compose, content, envelope, date=now, message_id=message_id, attachments=attached
+        )
+
+    @asynccontextmanager
+    async def room_for(self, letter: Letter) -> AsyncIterator[None]:
+        """Room for a letter from its making until Google has it: large ones wait for one another.
+
+        What the job is like is known only after it was read once; until then `make` says what is wrong with reading it.
+        """
+        known = self._jobs.get(letter.job_id)
+        async with self._cabinet.room_for(known.attached_bytes if known else LARGE):
+            yield
 
     async def _job(self, id_: str) -> _Job:
         if (known := self._jobs.get(id_)) is not None:
@@ -84,9 +105,18 @@ class Workshop:
     async def _read(self, id_: str) -> _Job:
         it = await contents(self._database, id_)
         return _Job(
-            template=Template.compile(subject=it.subject, html=it.html, text=it.text),
+            template=Variants(
+                Template.compile(subject=it.subject, html=it.html, text=it.text),
+                {
+                    each.language: Template.compile(subject=each.subject, html=each.html, text=each.text)
+                    for each in it.languages
+                },
+                inline_css=bool(it.inline_css),
+            ),
             from_email=it.from_email,
             variables=json.loads(it.variables),
             sender_name=it.sender_name,
             reply_to=it.reply_to,
+            attachments=it.attachments,
+            attached_bytes=it.attached_bytes,
         )

@@ -157,6 +157,29 @@ ADVICE: Final[Mapping[str, Advice]] = {
         "未能写入 API 密钥的最近使用时间，其他不受影响。",
         _DATABASE[:2],
     ),
+    "key_refused": Advice(
+        "Somebody showed no API key, or one that is unknown or revoked, and was answered 401. An address that does so 60 "
+        "times in a minute gets 429 for a while.",
+        "有请求未出示 API 密钥，或密钥未知、已吊销，得到 401。同一地址一分钟内达 60 次后，暂时得到 429。",
+        (
+            Cause("a program still uses a revoked or rotated key", "某程序仍在使用已吊销或已轮换的密钥", "mailerd keys list"),
+            Cause("somebody guesses", "有人在猜测密钥", "journalctl -u mailerd MAILERD_EVENT=key_refused"),
+            Cause("the address is a proxy's: name it", "地址是代理的：请声明它", "intake.trusted_proxies"),
+        ),
+    ),
+    "connection_too_slow": Advice(
+        "A client did not send its request, or did not read its answer, in time; its connection was closed.",
+        "客户端未及时发送请求或读取应答，连接已关闭。",
+        (
+            Cause("a client on a bad network", "客户端网络不佳", "journalctl -u mailerd MAILERD_EVENT=connection_too_slow"),
+            Cause("somebody opens connections to wear mailerd out", "有人以大量连接耗尽资源", "ss -tn | grep :5000"),
+        ),
+    ),
+    "answers_not_forgotten": Advice(
+        "Old answers to idempotency keys could not be deleted; they are in nobody's way, and it is tried again.",
+        "未能删除过期的幂等键应答；它们不碍事，稍后会重试。",
+        _DATABASE[:2],
+    ),
     "google_call_crashed": Advice(
         "A call to Google ended in an error that nobody foresaw; the letter is kept safe.",
         "对 Google 的调用出现意外错误；邮件状态安全。",

@@ -50,11 +50,55 @@ class IntakeEvents(Speech):
     def request_failed(self, *, request: str, method: str, path: str, error: BaseException) -> None: ...
 
     @event(
+        "info",
+        en="{method} {path}: {status} in {ms:.1f} ms, {size} bytes, for {caller} at {address} (request {request})",
+        zh="{method} {path}：{status}，用时 {ms:.1f} 毫秒，{size} 字节，调用者 {caller}，来自 {address}（请求 {request}）",
+    )
+    def request_answered(
+        self, *, method: str, path: str, status: int, ms: float, size: int, caller: str, address: str, request: str
+    ) -> None: ...
+
+    @event(
         "debug",
         en="{method} {path}: {status} in {ms:.1f} ms (request {request})",
         zh="{method} {path}：{status}，用时 {ms:.1f} 毫秒（请求 {request}）",
     )
-    def request_answered(self, *, method: str, path: str, status: int, ms: float, request: str) -> None: ...
+    def probe_answered(self, *, method: str, path: str, status: int, ms: float, request: str) -> None: ...
+
+    @event(
+        "warning",
+        en="{address} showed no good API key for {method} {path}",
+        zh="{address} 未出示有效的 API 密钥：{method} {path}",
+    )
+    def key_refused(self, *, address: str, method: str, path: str) -> None: ...
+
+    @event(
+        "info",
+        en="{who} asked to {action} job {job}: {letters} letters changed, the job is {status}",
+        zh="{who} 请求对任务 {job} 执行 {action}：变更 {letters} 封邮件，任务状态 {status}",
+    )
+    def job_asked(self, *, job: str, action: str, who: str, letters: int, status: str) -> None: ...
+
+    @event(
+        "info",
+        en="idempotency key of {key} met again: answered with job {job}, nothing new is stored",
+        zh="{key} 的幂等键重复：以任务 {job} 作答，未存储新任务",
+    )
+    def job_repeated(self, *, job: str, key: str, request: str) -> None: ...
+
+    @event(
+        "warning",
+        en="old answers to idempotency keys were not forgotten: {cause}",
+        zh="未能清理过期的幂等键应答：{cause}",
+    )
+    def answers_not_forgotten(self, *, cause: str) -> None: ...
+
+    @event(
+        "warning",
+        en="the connection from {address} was closed: {reason}",
+        zh="来自 {address} 的连接已关闭：{reason}",
+    )
+    def connection_too_slow(self, *, address: str, reason: str) -> None: ...
 
     @event(
         "warning",

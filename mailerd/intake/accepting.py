@@ -1,9 +1,12 @@
 """`POST /api/jobs/send_template_emails`: from the request to the 200 that is as good as the disk."""
 
 import asyncio
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from typing import Any, Final, Protocol
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, Final, Protocol, TypeVar
 
 from aiohttp import web
 
@@ -12,17 +15,29 @@ from mailerd.config import IntakeSettings
 from mailerd.core.states import JobStatus
 from mailerd.errors import DatabaseError
 from mailerd.events.intake import IntakeEvents
-from mailerd.intake.answers import REQUEST, answer, rfc3339
+from mailerd.intake.answers import REQUEST, answer, encoded, rfc3339
 from mailerd.intake.bodies import Bodies
 from mailerd.intake.forecast import Forecast
 from mailerd.intake.gate import Gate
-from mailerd.intake.order import Order, read_order
-from mailerd.intake.problems import Fault, away, invalid
+from mailerd.intake.order import Order, fingerprint, read_order
+from mailerd.intake.problems import Fault, ProblemError, away, invalid
+from mailerd.intake.recipients import Rejection
+from mailerd.intake.rehearsal import rehearse
 from mailerd.intake.senders import Senders
+from mailerd.letters.library import Library
 from mailerd.store.jobs import Jobs, Stored
+from mailerd.store.keys import Call, Key
+from mailerd.store.once import Answers, KnownError, Once, Remembered
 
 REJECTED_AT_MOST: Final = 1000
 """Rejected recipients that one answer lists; the rows have them all."""
+IDEMPOTENCY_KEY: Final = "Idempotency-Key"
+REPLAYED: Final = "Idempotency-Replayed"
+WHOLE_WITHIN: Final = 1.0
+"""Seconds that a repetition waits for the first answer's forecast; after a crash there will be none."""
+_USABLE: Final = re.compile(r"[!-~]{1,255}")
+
+T = TypeVar("T")
 
 
 class Bell(Protocol):
@@ -42,6 +57,8 @@ class Accepting:
         gate: Gate,
         bodies: Bodies,
         jobs: Jobs,
+        answers: Answers,
+        library: Library,
         bell: Bell,
         forecast: Forecast,
         executor: Executor,
@@ -53,6 +70,8 @@ class Accepting:
         self._gate = gate
         self._bodies = bodies
         self._jobs = jobs
+        self._answers = answers
+        self._library = library
         self._bell = bell
         self._forecast = forecast
         self._executor = executor
@@ -61,23 +80,36 @@ class Accepting:
         self._senders = senders
 
     async def accept(self, request: web.Request) -> web.Response:
-        """Accept a job."""
+        """Accept a job, or give the answer that was given for it before."""
         started = self._clock.monotonic()
-        key = await self._gate.admit(request)
-        if "Idempotency-Key" in request.headers:
-            raise invalid([Fault("Idempotency-Key", "this header is not supported yet")])
+        key = await self._gate.admit(request, Call.SEND)
+        idempotency_key = _idempotency_key(request)
         async with self._bodies.read(request) as raw:
-            order = await asyncio.get_running_loop().run_in_executor(
-                self._executor,
+            body = await self._compute(lambda: fingerprint(raw)) if idempotency_key else b""
+            if idempotency_key and (known := await self._answers.find(key.id, idempotency_key)):
+                return await self._again(known, idempotency_key, body=body, key=key)
+            order = await self._compute(
                 lambda: read_order(
                     raw,
                     key=key,
                     now=self._clock.now(),
                     max_recipients=self._max_recipients,
                     senders=self._senders,
-                ),
+                    library=self._library,
+                )
             )
-            stored = await self._store(order)
+            if order.dry_run:
+                return await self._rehearse(order)
+            if idempotency_key:
+                once = Once(
+                    key.id, idempotency_key, body, self._answers.keep,
+                    answer=lambda send_at: encoded(_body(order, send_at, {})),
+                )  # fmt: skip
+                order = replace(order, job=replace(order.job, once=once))
+            try:
+                stored = await self._store(order)
+            except KnownError as error:  # somebody raced with us, and was first
+                return await self._again(error.remembered, idempotency_key or "", body=body, key=key)
         self._bell.ring()
         self._events.job_accepted(
             job=order.job.id,
@@ -89,7 +121,52 @@ class Accepting:
             key=key.name,
             request=REQUEST.get(),
         )
-        return answer(_body(order, stored, await self._foresee(order)))
+        return await self._answer(order, stored)
+
+    async def _answer(self, order: Order, stored: Stored) -> web.Response:
+        once, forecast = order.job.once, await self._foresee(order)
+        if once is not None and forecast:
+            try:
+                whole = encoded(_body(order, stored.send_at, forecast))
+                await self._answers.complete(once.api_key_id, once.key, answer=whole)
+            except DatabaseError as error:  # then nobody is told what cannot be said again
+                self._events.forecast_failed(job=order.job.id, cause=str(error))
+                forecast = {}
+        return answer(_body(order, stored.send_at, forecast))
+
+    async def _compute(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+    async def _again(self, known: Remembered, idempotency_key: str, *, body: bytes, key: Key) -> web.Response:
+        if known.body != body:
+            raise ProblemError(
+                409,
+                "idempotency_conflict",
+                f"this {IDEMPOTENCY_KEY} was used at {rfc3339(known.created_at)} with another body, for job "
+                f"{known.job_id}; nothing was stored: take a new key for a new job",
+            )
+        until = self._clock.monotonic() + WHOLE_WITHIN
+        while not known.whole and self._clock.monotonic() < until:  # the first answer is being made at this moment
+            await self._clock.sleep(WHOLE_WITHIN / 20)
+            known = await self._answers.find(key.id, idempotency_key) or known
+        self._events.job_repeated(job=known.job_id, key=key.name, request=REQUEST.get())
+        return web.Response(text=known.answer, content_type="application/json", headers={REPLAYED: "true"})
+
+    async def _rehearse(self, order: Order) -> web.Response:
+        forecast = await self._foresee(order)
+        found = await self._compute(lambda: rehearse(order, now=self._clock.now()))
+        rejected = sorted([*order.rejected, *found.rejected], key=lambda each: each.index)
+        return answer({
+            "dry_run": True,
+            "total": order.total,
+            "accepted": order.total - len(rejected),
+            **_rejections(rejected),
+            "send_at": rfc3339(order.job.send_at),
+            "forecast": dict(forecast),
+            "template": {"name": order.job.template_name, "version": order.job.template_version},
+            "letter_bytes": found.sizes,
+            "samples": found.samples,
+        })  # fmt: skip
 
     async def _store(self, order: Order) -> Stored:
         try:
@@ -100,7 +177,8 @@ class Accepting:
             self._events.job_in_doubt(job=order.job.id, cause=str(error))
             raise away(
                 f"the database went away during COMMIT: the job may have been stored under job_id {order.job.id}. "
-                f"Ask GET /api/jobs/{order.job.id} before you post it again"
+                f"Ask GET /api/jobs/{order.job.id} before you post it again, or post it again with the same "
+                f"{IDEMPOTENCY_KEY} if it had one"
             ) from error
 
     async def _foresee(self, order: Order) -> Mapping[str, object]:
@@ -112,15 +190,30 @@ class Accepting:
             return {}
 
 
-def _body(order: Order, stored: Stored, forecast: Mapping[str, object]) -> dict[str, Any]:
-    rejected = order.rejected[:REJECTED_AT_MOST]
+def _idempotency_key(request: web.Request) -> str | None:
+    given = request.headers.getall(IDEMPOTENCY_KEY, [])
+    if not given:
+        return None
+    if len(given) > 1 or not _USABLE.fullmatch(given[0]):
+        raise invalid([Fault(IDEMPOTENCY_KEY, "must be given once, with 1 to 255 visible ASCII characters")])
+    return given[0]
+
+
+def _body(order: Order, send_at: datetime, forecast: Mapping[str, object]) -> dict[str, Any]:
     return {
         "job_id": order.job.id,
         "status": JobStatus.QUEUED.value,
         "total": order.total,
         "accepted": order.accepted,
-        "rejected": [{"index": each.index, "email": each.email, "reason": each.reason} for each in rejected],
-        "rejected_total": len(order.rejected),
-        "send_at": rfc3339(stored.send_at),
+        **_rejections(order.rejected),
+        "send_at": rfc3339(send_at),
         "forecast": dict(forecast),
+    }
+
+
+def _rejections(rejected: list[Rejection]) -> dict[str, Any]:
+    listed = rejected[:REJECTED_AT_MOST]
+    return {
+        "rejected": [{"index": each.index, "email": each.email, "reason": each.reason} for each in listed],
+        "rejected_total": len(rejected),
     }

@@ -1,5 +1,6 @@
 """What goes back over the wire: JSON, times, and the one place where a failure becomes a status."""
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
@@ -11,11 +12,17 @@ from aiohttp import web
 from mailerd.clock import Clock, new_id
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.intake import IntakeEvents
+from mailerd.intake.callers import Callers
+from mailerd.intake.gate import CALLER
 from mailerd.intake.problems import DETAILS_AT_MOST, ProblemError, away, too_large
 
 REQUEST_ID: Final = "X-Request-Id"
 REQUEST: Final = ContextVar[str]("request")
 """The id of the request that is being answered."""
+WRITTEN_WITHIN: Final = 60.0
+"""Seconds for a client to read its answer."""
+PROBES: Final = ("/health/", "/metrics")
+"""Paths that are asked for every few seconds: told at the level debug."""
 _PACKET: Final = 1153
 _SCHEMA: Final = frozenset({1146, 1054})  # no such table, no such column
 
@@ -23,9 +30,14 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _ENCODE: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
+def encoded(body: Mapping[str, Any]) -> str:
+    """An answer's JSON."""
+    return _ENCODE(body)
+
+
 def answer(body: Mapping[str, Any], *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     """A JSON answer."""
-    return web.Response(text=_ENCODE(body), status=status, headers=headers, content_type="application/json")
+    return web.Response(text=encoded(body), status=status, headers=headers, content_type="application/json")
 
 
 def rfc3339(moment: datetime | None) -> str | None:
@@ -74,7 +86,8 @@ def _of_http(error: web.HTTPException) -> ProblemError:
 class Answering:
     """The middleware round every request: gives it an id, tells of it, and lets no exception out."""
 
-    def __init__(self, *, events: IntakeEvents, clock: Clock) -> None:
+    def __init__(self, *, callers: Callers, events: IntakeEvents, clock: Clock) -> None:
+        self._callers = callers
         self._events = events
         self._clock = clock
 
@@ -82,6 +95,7 @@ class Answering:
         """Answer, whatever happens."""
         started, request_id = self._clock.monotonic(), new_id()
         REQUEST.set(request_id)
+        CALLER.set("")
         try:
             response = await handler(request)
         except ProblemError as problem:
@@ -94,15 +108,44 @@ class Answering:
             response = self._unserved(request, error)
         except Exception as error:  # noqa: BLE001 - told with its stack; the answer must not show it
             response = self._failed(request, error)
-        response.headers[REQUEST_ID] = request_id
+        if not response.prepared:
+            response.headers[REQUEST_ID] = request_id
+            response.headers.setdefault("Cache-Control", "no-store")
+            response.headers.setdefault("X-Content-Type-Options", "nosniff")
+            await self._write(request, response)
+        self._tell(request, response, ms=(self._clock.monotonic() - started) * 1000)
+        return response
+
+    async def _write(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Write the answer here, within a bound, which aiohttp by itself does not have."""
+        try:
+            async with asyncio.timeout(WRITTEN_WITHIN):
+                await response.prepare(request)
+                await response.write_eof()
+        except TimeoutError:
+            self._events.connection_too_slow(
+                address=self._callers.address(request), reason=f"the answer was not read within {WRITTEN_WITHIN:g} s"
+            )
+            if request.transport is not None:
+                request.transport.abort()
+        except ConnectionError:
+            return  # the client has gone; the request itself was carried out, and is told as such
+
+    def _tell(self, request: web.Request, response: web.StreamResponse, *, ms: float) -> None:
+        method, path, status, request_id = request.method, request.path, response.status, REQUEST.get()
+        if path.startswith(PROBES):
+            self._events.probe_answered(method=method, path=path, status=status, ms=ms, request=request_id)
+            return
         self._events.request_answered(
-            method=request.method,
-            path=request.path,
-            status=response.status,
-            ms=(self._clock.monotonic() - started) * 1000,
+            method=method,
+            path=path,
+            status=status,
+            ms=ms,
+            size=response.body_length if response.prepared else 0,
+            caller=CALLER.get() or "nobody",
+            address=self._callers.address(request),
             request=request_id,
         )
-        return response
 
     def _refuse(self, problem: ProblemError, request_id: str) -> web.Response:
         self._events.request_refused(request=request_id, status=problem.status, code=problem.code, message=str(problem))

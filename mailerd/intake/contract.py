@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -11,6 +11,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    TypeAdapter,
     ValidationError,
     ValidationInfo,
     model_validator,
@@ -18,7 +19,8 @@ from pydantic import (
 
 from mailerd.intake.addresses import Addresses, mailbox
 from mailerd.intake.parsing import too_deep
-from mailerd.intake.problems import Fault
+from mailerd.intake.problems import Fault, invalid
+from mailerd.letters.attachments import checked_content_id, checked_filename, checked_kind
 
 LINE_AT_MOST: Final = 255
 """Characters of a name or a reference, as in the schema."""
@@ -27,9 +29,12 @@ SUBJECT_AT_MOST: Final = 10_000
 PART_AT_MOST: Final = 4_000_000
 """Characters of the template's html or text: four bytes each still fit into its column."""
 AHEAD_AT_MOST: Final = timedelta(days=366)
-
-NOT_YET: Final = ("template_name", "attachments", "dry_run")
-"""Fields of the contract that come later: they are refused, never passed over."""
+ATTACHMENTS_AT_MOST: Final = 50
+"""Files of one list."""
+LANGUAGE: Final = re.compile(r"^[A-Za-z]{2,8}(?:[-_][A-Za-z0-9]{1,8}){0,3}$")
+"""A language tag, as far as anybody uses them (RFC 5646)."""
+NAME: Final = re.compile(r"^[a-z0-9][a-z0-9_-]{0,63}$")
+"""A template's name: a folder's name that is safe everywhere, so that no path can be smuggled in."""
 
 # What would end a header or forge one: C0, DEL, C1 and the separators that some programs take for line ends.
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -79,6 +84,11 @@ def _shallow(value: dict[str, Any]) -> dict[str, Any]:
 Line = Annotated[str, AfterValidator(one_line), Field(max_length=LINE_AT_MOST)]
 
 
+Priority = Annotated[
+    int, Field(ge=-100, le=100, description="higher goes first among the jobs of one sender; never above other senders")
+]
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -97,45 +107,177 @@ class TemplateIn(_Strict):
         return self
 
 
+class AttachmentIn(_Strict):
+    """A file in a letter."""
+
+    filename: Annotated[
+        str, AfterValidator(checked_filename), Field(description="a name, not a path, of a kind that Gmail carries")
+    ]
+    content_type: Annotated[
+        Annotated[str, AfterValidator(checked_kind)] | None,
+        Field(description="such as application/pdf; by default told from the name's ending"),
+    ] = None
+    content: Annotated[str, Field(description="the file's bytes in base64", json_schema_extra={"format": "byte"})]
+    content_id: Annotated[
+        Annotated[str, AfterValidator(checked_content_id)] | None,
+        Field(description='shown inside the letter where its HTML has src="cid:…", not attached'),
+    ] = None
+
+
+Attachments = Annotated[list[AttachmentIn], Field(max_length=ATTACHMENTS_AT_MOST)]
+
+
+class RecipientIn(_Strict):
+    """One recipient, one letter. recipients.py reads it field by field, for speed; this says the same in words."""
+
+    email: Annotated[str, Field(description="where the letter goes", examples=["ada@example.com"])]
+    name: Annotated[Line | None, Field(description="stands in To:, and is the variable `name`")] = None
+    variables: Annotated[dict[str, Any] | None, Field(description="its own, which win over the job's")] = None
+    language: Annotated[
+        str | None, Field(description="the variant of a named template, as zh or zh-TW", pattern=LANGUAGE.pattern)
+    ] = None
+    attachments: Annotated[Attachments | None, Field(description="for this recipient alone")] = None
+
+
 class Head(_Strict):
     """Everything but the recipients."""
 
-    sender_email: Annotated[str, AfterValidator(_mailbox)]
-    sender_name: Line | None = None
-    reply_to: Annotated[str, AfterValidator(one_line), AfterValidator(_address)] | None = None
-    template: TemplateIn
-    variables: Annotated[dict[str, Any], AfterValidator(_shallow)] | None = None
-    send_at: Annotated[datetime | None, BeforeValidator(_moment)] = None
-    priority: Annotated[int, Field(ge=-100, le=100)] = 0
-    reference: Line | None = None
-    on_invalid: Literal["reject", "skip"] = "reject"
+    sender_email: Annotated[
+        str,
+        AfterValidator(_mailbox),
+        Field(description="the mailbox that the letters go out from", examples=["me@example.com"]),
+    ]
+    sender_name: Annotated[Line | None, Field(description="stands in From:")] = None
+    reply_to: Annotated[
+        Annotated[str, AfterValidator(one_line), AfterValidator(_address)] | None,
+        Field(description="where answers go, if not to the sender"),
+    ] = None
+    template: Annotated[
+        TemplateIn | None, Field(description="Jinja2 sources; either this or template_name, not both")
+    ] = None
+    template_name: Annotated[
+        Annotated[str, Field(pattern=NAME.pattern)] | None,
+        Field(description="a template of this mailerd's folder; the job keeps the version that is there now"),
+    ] = None
+    variables: Annotated[
+        Annotated[dict[str, Any], AfterValidator(_shallow)] | None, Field(description="for all recipients")
+    ] = None
+    attachments: Annotated[Attachments | None, Field(description="for every recipient; stored once")] = None
+    send_at: Annotated[
+        datetime | None,
+        BeforeValidator(_moment),
+        Field(description="not before this time, RFC 3339 with its zone; at once when it is past or absent"),
+    ] = None
+    priority: Priority = 0
+    reference: Annotated[Line | None, Field(description="the client's own id; jobs can be looked for by it")] = None
+    on_invalid: Annotated[
+        Literal["reject", "skip"],
+        Field(
+            description="one bad recipient refuses the job (422, all are named), or is kept as failed with its reason"
+        ),
+    ] = "reject"
+    allow_duplicates: Annotated[
+        bool, Field(description="an address may come twice and gets two letters; else the second one is bad")
+    ] = False
+    dry_run: Annotated[
+        bool, Field(description="render every letter, answer with verdicts, sizes and samples, store nothing")
+    ] = False
+
+
+EXAMPLE: Final[dict[str, Any]] = {
+    "sender_email": "me@example.com",
+    "sender_name": "Me",
+    "template": {"subject": "Hello {{ name }}", "html": "<p>Thank you for {{ product }}, {{ name }}.</p>"},
+    "variables": {"product": "tea"},
+    "recipients": [{"email": "ada@example.com", "name": "Ada"}, {"email": "bob@example.com", "name": "Bob"}],
+    "reference": "order 17",
+}
+"""A whole job, for the documentation."""
+
+
+class JobIn(Head):
+    """The body of a post."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
+
+    recipients: Annotated[list[RecipientIn], Field(min_length=1)]
+
+
+class NothingIn(_Strict):
+    """A body that says nothing: empty, or `{}`."""
+
+
+class RetryIn(_Strict):
+    """`retry`: which letters are meant."""
+
+    only: Annotated[
+        Literal["failed", "unsure"],
+        Field(description="failed: try them anew, with all their attempts; unsure: look for them now, send nothing"),
+    ] = "failed"
+
+
+class PriorityIn(_Strict):
+    """`priority`: the job's new place among those of its sender."""
+
+    priority: Priority
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def read_model(model: type[M], fields: Mapping[str, Any]) -> M:
+    """A small body.
+
+    Raises:
+        ProblemError: 422, naming all that is wrong.
+    """
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        raise invalid(list(_said(error))) from None
 
 
 def read_head(fields: Mapping[str, Any], *, now: datetime) -> tuple[Head | None, list[Fault]]:
     """The head of a request, or None and everything that is wrong with it."""
-    faults = [Fault(name, "is not supported yet") for name in NOT_YET if name in fields]
-    known = {name: value for name, value in fields.items() if name not in NOT_YET}
     try:
-        return Head.model_validate(known, context={"now": now}), faults
+        head = Head.model_validate(fields, context={"now": now})
     except ValidationError as error:
-        return None, [*faults, *_said(error)]
+        return None, list(_said(error))
+    if head.template is None and head.template_name is None:
+        return None, [Fault("template", "is required, or template_name")]
+    if head.template is not None and head.template_name is not None:
+        return None, [Fault("template_name", "cannot be given together with template")]
+    return head, []
+
+
+def read_attachments(given: object, *, field: str) -> tuple[list[AttachmentIn], list[Fault]]:
+    """A recipient's attachments, or everything that is wrong with them."""
+    try:
+        return list(_ATTACHMENTS.validate_python(given)), []
+    except ValidationError as error:
+        return [], [Fault(f"{field}{fault.field}", fault.message) for fault in _said(error)]
+
+
+_ATTACHMENTS: Final = TypeAdapter(Attachments)
+
+
+_WORDS: Final = {
+    "missing": "is required",
+    "extra_forbidden": "unknown field",
+    "model_type": "must be an object",
+    "dict_type": "must be an object",
+    "string_type": "must be a string",
+    "list_type": "must be a list",
+    "bool_type": "must be true or false",
+    "int_type": "must be a whole number",
+}
+"""pydantic's types of errors in the words of JSON; what is not here keeps pydantic's own."""
 
 
 def _said(error: ValidationError) -> Iterator[Fault]:
     for each in error.errors(include_url=False, include_input=False):
-        path = ".".join(str(step) for step in each["loc"])
-        match each["type"]:
-            case "missing":
-                yield Fault(path, "is required")
-            case "extra_forbidden":
-                yield Fault(path, "unknown field")
-            case "model_type" | "dict_type":
-                yield Fault(path, "must be an object")
-            case "string_type":
-                yield Fault(path, "must be a string")
-            case "int_type":
-                yield Fault(path, "must be a whole number")
-            case "value_error":
-                yield Fault(path, each["msg"].removeprefix("Value error, "))
-            case _:
-                yield Fault(path, each["msg"][:1].lower() + each["msg"][1:])
+        path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in each["loc"]).removeprefix(".")
+        if each["type"] == "value_error":
+            yield Fault(path, each["msg"].removeprefix("Value error, "))
+        else:
+            yield Fault(path, _WORDS.get(each["type"]) or each["msg"][:1].lower() + each["msg"][1:])

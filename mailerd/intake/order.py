@@ -3,16 +3,20 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 from typing import Any
 
 from mailerd.clock import new_id
+from mailerd.intake.attaching import Luggage
 from mailerd.intake.contract import Head, read_head
 from mailerd.intake.parsing import encode, parse
 from mailerd.intake.problems import Fault, ProblemError, invalid
 from mailerd.intake.recipients import Checked, Rejection, check
 from mailerd.intake.senders import Refusal, Senders
-from mailerd.letters import Template, TemplateErrors
-from mailerd.store.jobs import NewJob
+from mailerd.letters import Template, TemplateErrors, Variants
+from mailerd.letters.library import Library, LibraryError, Named
+from mailerd.store.attachments import Attached
+from mailerd.store.jobs import Language, NewJob
 from mailerd.store.keys import Key
 
 
@@ -22,7 +26,11 @@ class Order:
 
     job: NewJob
     rejected: list[Rejection]
-    """The recipients that get no letter; only with `on_invalid` "skip"."""
+    """The recipients that get no letter; only with `on_invalid` "skip", or in a dry run."""
+    dry_run: bool
+    template: Variants
+    variables: Mapping[str, Any]
+    """The job's."""
 
     @property
     def total(self) -> int:
@@ -36,7 +44,13 @@ class Order:
 
 
 def read_order(
-    raw: bytearray, *, key: Key, now: datetime, max_recipients: int, senders: Senders | None = None
+    raw: bytearray,
+    *,
+    key: Key,
+    now: datetime,
+    max_recipients: int,
+    senders: Senders | None = None,
+    library: Library | None = None,
 ) -> Order:
     """Read, check and prepare a request. `raw` is emptied; `senders` None means that every sender has a mailbox.
 
@@ -49,16 +63,22 @@ def read_order(
     if head is not None and not key.may_send(head.sender_email):
         raise ProblemError(403, "sender_not_allowed", f"the key {key.name!r} may not send from {head.sender_email}")
     mailbox = _mailbox(head, faults, senders=senders)
-    template = _compile(head, faults)
+    named = _named(head, library or Library(None), faults)
+    template = named.variants if named else _compile(head, faults)
     variables, stored = _variables(head, faults)
+    luggage = _luggage(head, named, faults)
     refused = _refused(items, max_recipients)
     if refused:
         raise invalid([*faults, refused])
-    checked = check(items, template=template, variables=variables)
-    if head is None or faults:
+    duplicates = head is not None and head.allow_duplicates
+    checked = check(items, template=template, variables=variables, luggage=luggage, allow_duplicates=duplicates)
+    if head is None or template is None or faults:
         raise invalid([*faults, *checked.faults])
-    _insist_on_good(head, checked)
-    return Order(_job(head, checked, variables=stored, key=key, mailbox=mailbox), checked.rejected)
+    if not head.dry_run:
+        _insist_on_good(head, checked)
+    attached = [*luggage.shared, *checked.attached]
+    job = _job(head, checked, variables=stored, key=key, mailbox=mailbox, named=named, attached=attached)
+    return Order(job, checked.rejected, head.dry_run, template, variables)
 
 
 def _mailbox(head: Head | None, faults: list[Fault], *, senders: Senders | None) -> str:
@@ -72,12 +92,30 @@ def _mailbox(head: Head | None, faults: list[Fault], *, senders: Senders | None)
     return found
 
 
-def _compile(head: Head | None, faults: list[Fault]) -> Template | None:
-    if head is None:
+def fingerprint(raw: bytearray) -> bytes:
+    """What tells one body from another."""
+    return sha256(raw).digest()
+
+
+def _named(head: Head | None, library: Library, faults: list[Fault]) -> Named | None:
+    if head is None or head.template_name is None:
+        return None
+    try:
+        found = library.find(head.template_name)
+    except LibraryError as error:
+        faults.append(Fault("template_name", str(error)))
+        return None
+    if found is None:
+        faults.append(Fault("template_name", "there is no template of this name"))
+    return found
+
+
+def _compile(head: Head | None, faults: list[Fault]) -> Variants | None:
+    if head is None or head.template is None:
         return None
     it = head.template
     try:
-        return Template.compile(subject=it.subject, html=it.html or None, text=it.text or None)
+        return Variants(Template.compile(subject=it.subject, html=it.html or None, text=it.text or None))
     except TemplateErrors as errors:
         faults.extend(Fault(f"template.{error.part}", str(error)) for error in errors.errors)
         return None
@@ -90,6 +128,17 @@ def _variables(head: Head | None, faults: list[Fault]) -> tuple[Mapping[str, Any
     except ValueError as error:
         faults.append(Fault("variables", str(error)))
         return variables, ""
+
+
+def _luggage(head: Head | None, named: Named | None, faults: list[Fault]) -> Luggage:
+    source = named.default if named else head.template if head else None
+    luggage = Luggage(text_size=len((source and source.html) or "") + len((source and source.text) or ""))
+    pictures = [
+        Attached(each.filename, each.content_type, each.content, sha256(each.content).digest(), each.filename)
+        for each in (named.pictures if named else ())
+    ]
+    faults += luggage.of_everybody((head and head.attachments) or (), pictures=pictures)
+    return luggage
 
 
 def _refused(items: object, max_recipients: int) -> Fault | None:
@@ -113,20 +162,37 @@ def _insist_on_good(head: Head, checked: Checked) -> None:
         raise invalid(checked.faults)
 
 
-def _job(head: Head, checked: Checked, *, variables: str, key: Key, mailbox: str) -> NewJob:
+def _job(
+    head: Head,
+    checked: Checked,
+    *,
+    variables: str,
+    key: Key,
+    mailbox: str,
+    named: Named | None,
+    attached: list[Attached],
+) -> NewJob:
+    source = named.default if named else head.template
+    assert source is not None  # noqa: S101 - read_head insists on one of the two
+    languages = named.languages.items() if named else ()
     return NewJob(
         id=new_id(),
         sender_email=mailbox,
         from_email=None if head.sender_email == mailbox else head.sender_email,
         sender_name=head.sender_name or None,
         reply_to=head.reply_to,
-        subject=head.template.subject,
-        html=head.template.html or None,
-        text=head.template.text or None,
+        subject=source.subject,
+        html=source.html or None,
+        text=source.text or None,
         variables=variables,
         reference=head.reference,
         priority=head.priority,
         send_at=head.send_at,
         api_key_id=key.id,
         recipients=checked.rows,
+        template_name=named.name if named else None,
+        template_version=named.version if named else None,
+        inline_css=named.inline_css if named else False,
+        languages=[Language(tag, each.subject, each.html, each.text) for tag, each in languages],
+        attachments=attached,
     )

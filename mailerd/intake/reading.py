@@ -1,41 +1,45 @@
 """`GET /api/jobs…`: what became of jobs and recipients."""
 
-import re
+import csv
+import io
+from collections.abc import Sequence
 from typing import Any, Final
 
 from aiohttp import web
 
 from mailerd.core.pace import FOR_EVER
 from mailerd.core.states import OPEN, JobStatus, State
+from mailerd.intake.addresses import Addresses, mailbox
 from mailerd.intake.answers import answer, rfc3339
 from mailerd.intake.forecast import Forecast
-from mailerd.intake.gate import Gate
-from mailerd.intake.problems import Fault, ProblemError, invalid, not_found
-from mailerd.store.jobs import Job, Jobs, Recipient
-from mailerd.store.keys import Key
+from mailerd.intake.queries import ULID, Finding, choice, cursor, limit, moment, query, text
+from mailerd.store.jobs import Filter, Job, Jobs, Recipient
+from mailerd.store.keys import Call
 
 JOBS_A_PAGE: Final = 20
 JOBS_AT_MOST: Final = 100
 RECIPIENTS_A_PAGE: Final = 100
 RECIPIENTS_AT_MOST: Final = 1000
 
-_ULID: Final = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
-_NUMBER: Final = re.compile(r"[0-9]{1,9}")
+CSV_COLUMNS: Final = (
+    "index", "email", "name", "status", "attempts", "error", "message_id", "due_at", "sent_at", "updated_at",
+)  # fmt: skip
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
 class Reading:
     """The handlers that only read."""
 
-    def __init__(self, *, gate: Gate, jobs: Jobs, forecast: Forecast) -> None:
-        self._gate = gate
+    def __init__(self, *, finding: Finding, jobs: Jobs, forecast: Forecast) -> None:
+        self._finding = finding
         self._forecast = forecast
         self._jobs = jobs
 
     async def job(self, request: web.Request) -> web.Response:
         """One job."""
-        key = await self._gate.admit(request)
-        _query(request, allowed=())
-        job = await self._find(request, key)
+        key = await self._finding.admit(request, Call.READ)
+        query(request, allowed=())
+        job = await self._finding.of(request, key)
         shown = show_job(job)
         if job.counts[State.WAITING]:
             forecast = await self._forecast.forecast(job.id, sender_email=job.sender_email, priority=job.priority)
@@ -45,50 +49,76 @@ class Reading:
 
     async def jobs(self, request: web.Request) -> web.Response:
         """Jobs, the newest first."""
-        key = await self._gate.admit(request)
-        query = _query(request, allowed=("cursor", "limit"))
-        limit = _limit(query, default=JOBS_A_PAGE, most=JOBS_AT_MOST)
-        before = query.get("cursor")
-        if before is not None and not _ULID.fullmatch(before):
-            raise _bad_cursor()
-        found = await self._jobs.newest(before=before, limit=limit + 1, senders=key.senders)
-        page = found[:limit]
+        key = await self._finding.admit(request, Call.READ)
+        given = query(
+            request,
+            allowed=("cursor", "limit", "status", "sender_email", "reference", "created_from", "created_before"),
+        )
+        size = limit(given, default=JOBS_A_PAGE, most=JOBS_AT_MOST)
+        only = Filter(
+            status=choice(given, "status", JobStatus),
+            sender=text(given, "sender_email", read=mailbox),
+            reference=text(given, "reference"),
+            since=moment(given, "created_from"),
+            until=moment(given, "created_before"),
+        )
+        before = cursor(given, shape=ULID)
+        found = await self._jobs.newest(before=before, limit=size + 1, senders=key.senders, only=only)
+        page = found[:size]
         return answer({
             "jobs": [show_job(each) for each in page],
-            "next_cursor": page[-1].id if len(found) > limit else None,
+            "next_cursor": page[-1].id if len(found) > size else None,
         })  # fmt: skip
 
     async def recipients(self, request: web.Request) -> web.Response:
         """A job's recipients, in the order of the request."""
-        key = await self._gate.admit(request)
-        query = _query(request, allowed=("cursor", "limit", "status"))
-        limit = _limit(query, default=RECIPIENTS_A_PAGE, most=RECIPIENTS_AT_MOST)
-        status, cursor = query.get("status"), query.get("cursor")
-        if status is not None and status not in set(State):
-            raise invalid([Fault("status", f"must be one of {', '.join(State)}")])
-        if cursor is not None and not _NUMBER.fullmatch(cursor):
-            raise _bad_cursor()
-        job = await self._find(request, key)
+        key = await self._finding.admit(request, Call.READ)
+        given = query(request, allowed=("cursor", "limit", "status", "email"))
+        size = limit(given, default=RECIPIENTS_A_PAGE, most=RECIPIENTS_AT_MOST)
+        status, email = choice(given, "status", State), text(given, "email", read=Addresses().check)
+        after = cursor(given)
+        job = await self._finding.of(request, key)
         found = await self._jobs.recipients(
-            job.id,
-            status=State(status) if status else None,
-            after=-1 if cursor is None else int(cursor),
-            limit=limit + 1,
+            job.id, status=status, email=email, after=-1 if after is None else int(after), limit=size + 1
         )
-        page = found[:limit]
+        page = found[:size]
         return answer({
             "recipients": [show_recipient(each) for each in page],
-            "next_cursor": str(page[-1].seq) if len(found) > limit else None,
+            "next_cursor": str(page[-1].seq) if len(found) > size else None,
         })  # fmt: skip
 
-    async def _find(self, request: web.Request, key: Key) -> Job:
-        job_id = request.match_info["id"]
-        job = await self._jobs.job(job_id) if _ULID.fullmatch(job_id) else None
-        if job is None:
-            raise not_found("there is no job with this id")
-        if not key.may_send(job.sender_email):
-            raise ProblemError(403, "sender_not_allowed", f"the key {key.name!r} may not see jobs of this sender")
-        return job
+    async def results(self, request: web.Request) -> web.StreamResponse:
+        """A job's recipients as CSV, page by page, so that neither side ever holds them all."""
+        key = await self._finding.admit(request, Call.READ)
+        given = query(request, allowed=("status",))
+        status = choice(given, "status", State)
+        job = await self._finding.of(request, key)
+        response = web.StreamResponse(headers={"Content-Disposition": f'attachment; filename="{job.id}.csv"'})
+        response.content_type, response.charset = "text/csv", "utf-8"
+        page = await self._jobs.recipients(job.id, status=status, after=-1, limit=RECIPIENTS_AT_MOST)
+        await response.prepare(request)
+        await response.write(_lines([CSV_COLUMNS]))
+        while page:
+            await response.write(_lines([_row(each) for each in page]))
+            if len(page) < RECIPIENTS_AT_MOST:
+                break
+            page = await self._jobs.recipients(job.id, status=status, after=page[-1].seq, limit=RECIPIENTS_AT_MOST)
+        await response.write_eof()
+        return response
+
+
+def _row(row: Recipient) -> tuple[object, ...]:
+    moments = (rfc3339(row.due_at), rfc3339(row.sent_at), rfc3339(row.updated_at))
+    return row.seq, row.email, row.name, row.status.value, row.attempts, row.error, row.message_id, *moments
+
+
+def _lines(rows: Sequence[Sequence[object]]) -> bytes:
+    """Rows as RFC 4180 has them; a text that a spreadsheet would take for a formula gets an apostrophe."""
+    out = io.StringIO()
+    writer = csv.writer(out)
+    for row in rows:
+        writer.writerow([f"'{it}" if isinstance(it, str) and it.startswith(_FORMULA) else it for it in row])
+    return out.getvalue().encode()
 
 
 def show_job(job: Job) -> dict[str, Any]:
@@ -99,6 +129,7 @@ def show_job(job: Job) -> dict[str, Any]:
         "type": job.type,
         "sender_email": job.sender_email,
         "reference": job.reference,
+        "template": job.template_name and {"name": job.template_name, "version": job.template_version},
         "priority": job.priority,
         "status": job.status.value,
         "total": job.total,
@@ -141,26 +172,3 @@ def show_recipient(row: Recipient) -> dict[str, Any]:
         "sent_at": rfc3339(row.sent_at),
         "updated_at": rfc3339(row.updated_at),
     }
-
-
-def _query(request: web.Request, *, allowed: tuple[str, ...]) -> dict[str, str]:
-    """The query's parameters; an unknown or doubled one is named, as in a body."""
-    query = request.query
-    faults = [Fault(name, "unknown parameter") for name in query if name not in allowed]
-    faults.extend(Fault(name, "is given twice") for name in allowed if len(query.getall(name, ())) > 1)
-    if faults:
-        raise invalid(faults)
-    return dict(query)
-
-
-def _limit(query: dict[str, str], *, default: int, most: int) -> int:
-    given = query.get("limit")
-    if given is None:
-        return default
-    if not _NUMBER.fullmatch(given) or not 1 <= int(given) <= most:
-        raise invalid([Fault("limit", f"must be a number from 1 to {most}")])
-    return int(given)
-
-
-def _bad_cursor() -> ProblemError:
-    return invalid([Fault("cursor", "is not one that an answer has given as next_cursor")])

@@ -7,16 +7,18 @@ from typing import Any, Final, Protocol
 
 from mailerd.core.variables import merge
 from mailerd.intake.addresses import Addresses
-from mailerd.intake.contract import LINE_AT_MOST, one_line
+from mailerd.intake.attaching import Luggage
+from mailerd.intake.contract import LANGUAGE, LINE_AT_MOST, one_line
 from mailerd.intake.parsing import encode, too_deep
 from mailerd.intake.problems import Fault, ProblemError
+from mailerd.store.attachments import Attached
 from mailerd.store.jobs import NewRecipient
 
 CHECK_WITHIN: Final = 30.0
 """Seconds for all recipients of one job; a plain job of 100,000 takes one, a costly template may take for ever."""
 EMAIL_COLUMN: Final = 320
 ERROR_COLUMN: Final = 1000
-_FIELDS: Final = frozenset({"email", "name", "variables"})
+_FIELDS: Final = frozenset({"email", "name", "variables", "language", "attachments"})
 
 
 class Renders(Protocol):
@@ -41,10 +43,19 @@ class Checked:
 
     rows: list[NewRecipient] = field(default_factory=list)
     rejected: list[Rejection] = field(default_factory=list)
+    attached: list[Attached] = field(default_factory=list)
+    """What single recipients get besides."""
     faults: list[Fault] = field(default_factory=list)
 
 
-def check(items: list[Any], *, template: Renders | None, variables: Mapping[str, object]) -> Checked:
+def check(
+    items: list[Any],
+    *,
+    template: Renders | None,
+    variables: Mapping[str, object],
+    luggage: Luggage,
+    allow_duplicates: bool = False,
+) -> Checked:
     """Check every recipient; `items` is emptied on the way, so that request and rows are never whole at once.
 
     `template` None means that it has faults of its own, and nobody can say what does not fit it.
@@ -53,7 +64,8 @@ def check(items: list[Any], *, template: Renders | None, variables: Mapping[str,
         ProblemError: 422, the template is too costly for so many recipients.
     """
     until = time.monotonic() + CHECK_WITHIN
-    found, checker = Checked(), _Checker(template, variables)
+    found = Checked()
+    checker = _Checker(template, variables, luggage, found.attached, allow_duplicates=allow_duplicates)
     for index, item in enumerate(items):
         items[index] = None
         if time.monotonic() > until:
@@ -79,9 +91,20 @@ _Faults = list[tuple[str, str]]
 class _Checker:
     """Looks at one recipient after the other, and remembers the addresses."""
 
-    def __init__(self, template: Renders | None, variables: Mapping[str, object]) -> None:
+    def __init__(
+        self,
+        template: Renders | None,
+        variables: Mapping[str, object],
+        luggage: Luggage,
+        attached: list[Attached],
+        *,
+        allow_duplicates: bool,
+    ) -> None:
         self._template = template
         self._variables = variables
+        self._luggage = luggage
+        self._attached = attached
+        self._allow_duplicates = allow_duplicates
         self._addresses = Addresses()
         self._seen: dict[str, int] = {}
 
@@ -94,7 +117,8 @@ class _Checker:
             faults.extend((name, "unknown field") for name in item if name not in _FIELDS)
         email = self._email(item.get("email"), faults)
         name = _name(item.get("name"), faults)
-        own, stored = _own(item.get("variables"), faults)
+        own, stored = _own(_with_language(item, faults), faults)
+        attached = self._luggage.of_recipient(item["attachments"], index, faults) if item.get("attachments") else []
         if self._template is not None and not faults:
             trouble = self._template.trouble(merge(self._variables, own, email=email, name=name))
             if trouble is not None:
@@ -103,6 +127,7 @@ class _Checker:
             reasons = "; ".join(why if part in {"", "email"} else f"{part}: {why}" for part, why in faults)
             return NewRecipient(email, name, stored, reasons[:ERROR_COLUMN]), faults
         self._seen[email] = index
+        self._attached += attached
         return NewRecipient(email, name, stored), faults
 
     def _email(self, given: object, faults: _Faults) -> str:
@@ -114,7 +139,7 @@ class _Checker:
         except ValueError as error:
             faults.append(("email", str(error)))
             return given[:EMAIL_COLUMN]
-        first = self._seen.get(address)
+        first = None if self._allow_duplicates else self._seen.get(address)
         if first is not None:
             faults.append(("email", f"duplicate of recipients[{first}]"))
         return address
@@ -135,6 +160,21 @@ def _name(given: object, faults: _Faults) -> str | None:
     except ValueError as error:
         faults.append(("name", str(error)))
         return None
+
+
+def _with_language(item: dict[str, Any], faults: _Faults) -> object:
+    """A recipient's variables; its language is one of them, so that a template can also ask for it."""
+    language, variables = item.get("language"), item.get("variables")
+    if language is None:
+        return variables
+    if not isinstance(language, str) or not LANGUAGE.fullmatch(language):
+        faults.append(("language", "must be a language such as zh or zh-TW"))
+        return variables
+    if not isinstance(variables, dict):
+        return {"language": language} if variables is None else variables
+    if variables.get("language", language) != language:
+        faults.append(("language", "is another one than variables.language"))
+    return {**variables, "language": language}
 
 
 def _own(given: object, faults: _Faults) -> tuple[dict[str, Any] | None, str | None]:

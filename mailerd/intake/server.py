@@ -1,37 +1,55 @@
 """The intake as a whole: listens, joins the handlers, and stops without dropping a request that it has in hand."""
 
 import asyncio
+import os
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
 from typing import Final
 
 from aiohttp import web
 
 from mailerd.clock import Clock, SystemClock
 from mailerd.config import IntakeSettings
-from mailerd.errors import ListenError
+from mailerd.core.states import JobChange
+from mailerd.errors import DatabaseError, ListenError
 from mailerd.events.intake import IntakeEvents
 from mailerd.intake.accepting import Accepting, Bell
-from mailerd.intake.answers import Answering
+from mailerd.intake.answers import Answering, Handler
 from mailerd.intake.bodies import BODY_WITHIN, Bodies, expect_nothing_yet
+from mailerd.intake.callers import Callers, networks
+from mailerd.intake.controlling import Controlling
 from mailerd.intake.figures import Figures
 from mailerd.intake.forecast import Forecast, LettersAhead
 from mailerd.intake.gate import Gate
 from mailerd.intake.health import Health
+from mailerd.intake.operations import OPERATIONS
+from mailerd.intake.papers import Papers
+from mailerd.intake.patrol import FIRST_REQUEST_WITHIN, Patrol
+from mailerd.intake.queries import Finding
 from mailerd.intake.reading import Reading
 from mailerd.intake.senders import Senders
+from mailerd.intake.watching import Watching
+from mailerd.letters.library import Library
+from mailerd.store.controls import Controls
 from mailerd.store.database import Database
 from mailerd.store.jobs import Jobs
 from mailerd.store.keys import Keys
 from mailerd.store.migrate import check
+from mailerd.store.once import FORGET_AT_ONCE, Answers
 
 KEEPALIVE: Final = 75.0
 """Seconds that an idle connection is kept: longer than the usual proxy keeps its end (60 s)."""
 THREADS: Final = 4
 """For reading and checking bodies; two of them at most are busy with big ones."""
 
+FORGET_EVERY: Final = 600.0
+"""Seconds between two looks for answers that are kept no longer."""
+SOCKET_MODE: Final = 0o117
+"""What a socket file's group may do, and others may not, as a umask."""
 _LINGER: Final = 0.3
 """Seconds between the end of listening and that of the open connections."""
 
@@ -44,7 +62,8 @@ class Intake:
 
     `patience`: seconds that the database gets for one answer (database.connect_timeout). `grace`: seconds that requests
     in hand get at a stop. `forecast` None means to tell the letters ahead and no more, `senders` None that every
-    address has a mailbox. `page` makes `/metrics`.
+    address has a mailbox. `page` makes `/metrics`. `in_flight`: seconds for which a send without an answer may still
+    reach Google. `templates`: the folder of the named ones.
     """
 
     def __init__(
@@ -60,6 +79,9 @@ class Intake:
         clock: Clock | None = None,
         grace: float = 10.0,
         body_within: float = BODY_WITHIN,
+        first_request_within: float = FIRST_REQUEST_WITHIN,
+        in_flight: float = 60.0,
+        templates: Path | None = None,
         page: Callable[[], bytes] | None = None,
     ) -> None:
         self._settings = settings
@@ -70,11 +92,18 @@ class Intake:
         self._events = events
         self._clock = clock or SystemClock()
         self._grace = grace
+        self._body_within = body_within
         self._bodies = Bodies(max_body=settings.max_body, within=body_within)
         self._jobs = Jobs(database, patience=patience)
+        self._answers = Answers(database, patience=patience, keep=timedelta(seconds=settings.idempotency_keep))
+        self._controls = Controls(database, patience=patience, in_flight=timedelta(seconds=in_flight))
+        self._library = Library(templates)
         self._forecast = forecast or LettersAhead(self._jobs)
         self._senders = senders
-        self._gate = Gate(Keys(database, patience=patience), events=events, clock=self._clock)
+        self._callers = Callers(networks(settings.trusted_proxies))
+        self._gate = Gate(Keys(database, patience=patience), callers=self._callers, events=events, clock=self._clock)
+        self._finding = Finding(gate=self._gate, jobs=self._jobs)
+        self._patrol = Patrol(within=first_request_within, events=events, clock=self._clock)
 
     async def run(
         self, *, sockets: Sequence[socket.socket] = (), started: Callable[[Sequence[Address]], None] | None = None
@@ -82,7 +111,17 @@ class Intake:
         """Serve until cancelled; `started` is called with the addresses once it listens."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._gate.note_uses(), name="note the use of keys")
+            tasks.create_task(self._forget_for_ever(), name="forget old answers")
             tasks.create_task(self._serve_for_ever(sockets, started), name="serve")
+
+    async def _forget_for_ever(self) -> None:
+        while True:
+            await self._clock.sleep(FORGET_EVERY)
+            try:
+                while await self._answers.forget_old() == FORGET_AT_ONCE:
+                    pass
+            except DatabaseError as error:  # ten minutes on is soon enough
+                self._events.answers_not_forgotten(cause=str(error))
 
     async def _serve_for_ever(
         self, sockets: Sequence[socket.socket], started: Callable[[Sequence[Address]], None] | None
@@ -108,15 +147,13 @@ class Intake:
             auto_decompress=False,
         )
         await runner.setup()
+        patrol = asyncio.create_task(
+            self._patrol.walk(lambda: runner.server.connections if runner.server else []), name="patrol"
+        )
         try:
-            for sock in sockets:
-                await web.SockSite(runner, sock).start()
-            if not sockets:
-                await self._listen(runner)
-            addresses = [(address[0], address[1]) for address in runner.addresses]
-            self._events.intake_listening(where=", ".join(f"http://{host}:{port}" for host, port in addresses))
-            yield addresses
+            yield await self._listen(runner, sockets)
         finally:
+            patrol.cancel()
             # Cleaning up at once resets connections that the kernel has accepted and nobody has read from yet.
             for site in list(runner.sites):
                 await site.stop()
@@ -125,28 +162,65 @@ class Intake:
             executor.shutdown(wait=False, cancel_futures=True)
             self._events.intake_stopped()
 
-    async def _listen(self, runner: web.AppRunner) -> None:
-        host, port = self._settings.host, self._settings.port
+    async def _listen(self, runner: web.AppRunner, sockets: Sequence[socket.socket]) -> list[Address]:
+        for sock in sockets:
+            await web.SockSite(runner, sock).start()
+        if not sockets:
+            await self._bind(runner)
+        addresses = [(it[0], it[1]) for it in runner.addresses if isinstance(it, tuple)]
+        where = [f"unix:{it}" if isinstance(it, str) else f"http://{it[0]}:{it[1]}" for it in runner.addresses]
+        self._events.intake_listening(where=", ".join(where))
+        return addresses
+
+    async def _bind(self, runner: web.AppRunner) -> None:
+        host, port, path = self._settings.host, self._settings.port, self._settings.unix_socket
+        before = os.umask(SOCKET_MODE) if path else None
         try:
-            await web.TCPSite(runner, host, port).start()
+            await (web.UnixSite(runner, path) if path else web.TCPSite(runner, host, port)).start()
         except OSError as error:
+            why = error.strerror or error
+            if path:
+                raise ListenError(f"the intake cannot listen on {path}: {why}; change intake.unix_socket") from error
             raise ListenError(
-                f"the intake cannot listen on {host}:{port}: {error.strerror or error}; see who does with "
+                f"the intake cannot listen on {host}:{port}: {why}; see who does with "
                 f"`ss -ltnp | grep :{port}`, or change intake.host and intake.port"
             ) from error
+        finally:
+            if before is not None:
+                os.umask(before)
 
     def _application(self, executor: ThreadPoolExecutor) -> web.Application:
-        answering = Answering(events=self._events, clock=self._clock)
+        answering = Answering(callers=self._callers, events=self._events, clock=self._clock)
 
         @web.middleware
         async def around(request: web.Request, handler: Callable[..., object]) -> web.StreamResponse:
+            self._patrol.asked(request)
             return await answering(request, handler)  # type: ignore[arg-type]  # aiohttp's own type says less
 
+        watching = Watching(gate=self._gate, finding=self._finding, jobs=self._jobs, clock=self._clock)
+        application = web.Application(middlewares=[around])
+        application.on_shutdown.append(watching.stop)
+        handlers = self._endpoints(executor, watching)
+        for it in OPERATIONS:
+            # or a GET of the path to post to were a job that is missing
+            path = it.path.replace("{id}", "{id:(?!send_template_emails$)[^/]+}")
+            if it.method == "POST":
+                application.router.add_post(path, handlers.pop(it.id), expect_handler=expect_nothing_yet)
+            else:
+                application.router.add_get(path, handlers.pop(it.id))
+        for path, handler in handlers.items():
+            application.router.add_get(path, handler)
+        return application
+
+    def _endpoints(self, executor: ThreadPoolExecutor, watching: Watching) -> dict[str, Handler]:
+        """The handlers by the ids of their operations; those of pages for people by their paths."""
         accepting = Accepting(
             self._settings,
             gate=self._gate,
             bodies=self._bodies,
             jobs=self._jobs,
+            answers=self._answers,
+            library=self._library,
             bell=self._bell,
             forecast=self._forecast,
             executor=executor,
@@ -154,17 +228,31 @@ class Intake:
             clock=self._clock,
             senders=self._senders,
         )
-        reading = Reading(gate=self._gate, jobs=self._jobs, forecast=self._forecast)
+        controlling = Controlling(
+            finding=self._finding,
+            jobs=self._jobs,
+            controls=self._controls,
+            bell=self._bell,
+            events=self._events,
+            within=self._body_within,
+        )
+        reading = Reading(finding=self._finding, jobs=self._jobs, forecast=self._forecast)
         health = Health(lambda: check(self._database), within=self._patience, clock=self._clock)
-        application = web.Application(middlewares=[around])
-        routes = application.router
-        routes.add_post("/api/jobs/send_template_emails", accepting.accept, expect_handler=expect_nothing_yet)
-        routes.add_get("/api/jobs", reading.jobs)
-        one = "/api/jobs/{id:(?!send_template_emails$)[^/]+}"  # or a GET of that path were a job that is missing
-        routes.add_get(one, reading.job)
-        routes.add_get(f"{one}/recipients", reading.recipients)
-        routes.add_get("/health/live", health.live)
-        routes.add_get("/health/ready", health.ready)
-        if self._page is not None:
-            routes.add_get("/metrics", Figures(self._page).show)
-        return application
+        papers = Papers(finding=self._finding, library=self._library, executor=executor)
+        return {
+            "post": accepting.accept,
+            "jobs": reading.jobs,
+            "job": reading.job,
+            "recipients": reading.recipients,
+            "results": reading.results,
+            "events": watching.events,
+            "actions": controlling.actions,
+            **{change.value: controlling.asks(change) for change in JobChange},
+            "templates": papers.templates,
+            "live": health.live,
+            "ready": health.ready,
+            "/openapi.json": papers.openapi,
+            "/docs": papers.docs,
+            "/docs/style.css": papers.style,
+            **({} if self._page is None else {"/metrics": Figures(self._page).show}),
+        }

@@ -6,16 +6,15 @@ thirty times as long, and of 1,000 random subjects in mixed scripts it folds abo
 
 import binascii
 import os
-from base64 import b64encode
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
 
 from mailerd.letters import headers
+from mailerd.letters.attachments import Attachment, base64_lines, weighed
 from mailerd.letters.template import Content
 
-_LINE_OF_BASE64 = 57
-"""Bytes that make a line of 76 characters (RFC 2045, 6.8)."""
 _ASCII = bytes(range(0x80))
 
 
@@ -34,11 +33,14 @@ class Envelope:
     key: str
 
 
-def compose(content: Content, envelope: Envelope, *, date: datetime, message_id: str) -> bytes:
-    """A letter: text alone, or text and HTML as alternatives.
+def compose(
+    content: Content, envelope: Envelope, *, date: datetime, message_id: str, attachments: Sequence[Attachment] = ()
+) -> bytes:
+    """A letter: text alone, or text and HTML as alternatives, with what is attached to it.
 
     Raises:
-        ValueError: a value has no place in its header (a line break above all), which is named; or `date` is naive.
+        ValueError: a value has no place in its header (a line break above all), which is named; or `date` is naive;
+            or the letter is larger than Google takes.
     """
     if date.tzinfo is None:
         raise ValueError("Date: a time without a time zone")
@@ -54,24 +56,31 @@ def compose(content: Content, envelope: Envelope, *, date: datetime, message_id:
     if envelope.reply_to:
         lines.insert(2, headers.mailbox("Reply-To", envelope.reply_to, name=None))
     head = "\r\n".join(lines).encode("ascii")
-    if content.html is None:
-        return head + b"\r\n" + _part(content.text, subtype=b"plain")
+    letter = b"\r\n".join((head, _body(content, attachments)))
+    weighed(len(letter))
+    return letter
+
+
+def _body(content: Content, attachments: Sequence[Attachment]) -> bytes:
+    """Mixed of related of alternative, each only where it is needed (RFC 2046, RFC 2387)."""
+    body = _part(content.text, subtype=b"plain")
+    if content.html is not None:
+        body = _multipart(b"alternative", [body, _part(content.html, subtype=b"html")])
+        if inline := [each.octets for each in attachments if each.inline]:
+            body = _multipart(b"related", [body, *inline])
+    # A picture has no place inside a letter of plain text: there it is attached.
+    rest = [each.octets for each in attachments if not each.inline or content.html is None]
+    return _multipart(b"mixed", [body, *rest]) if rest else body
+
+
+def _multipart(subtype: bytes, parts: Sequence[bytes]) -> bytes:
     # "=_" cannot come up in quoted-printable or base64, and nobody can guess the rest.
     boundary = b"=_" + binascii.hexlify(os.urandom(12))
-    return b"".join(
-        (
-            *(
-                head,
-                b'\r\nContent-Type: multipart/alternative; boundary="',
-                boundary,
-                b'"\r\n\r\n--',
-                boundary,
-                b"\r\n",
-            ),
-            *(_part(content.text, subtype=b"plain"), b"\r\n--", boundary, b"\r\n"),
-            *(_part(content.html, subtype=b"html"), b"\r\n--", boundary, b"--\r\n"),
-        )
-    )
+    pieces = [b'Content-Type: multipart/%b; boundary="%b"\r\n' % (subtype, boundary)]
+    for part in parts:
+        pieces += (b"\r\n--", boundary, b"\r\n", part)
+    pieces += (b"\r\n--", boundary, b"--\r\n")
+    return b"".join(pieces)
 
 
 def _part(text: str, *, subtype: bytes) -> bytes:
@@ -81,14 +90,8 @@ def _part(text: str, *, subtype: bytes) -> bytes:
         encoding, body = b"7bit", octets.replace(b"\n", b"\r\n")
     elif len(octets.translate(None, _ASCII)) * 6 > len(octets):
         # Quoted-printable triples what is not ASCII, base64 adds a third to everything.
-        encoding, body = b"base64", _base64(octets.replace(b"\n", b"\r\n"))
+        encoding, body = b"base64", base64_lines(octets.replace(b"\n", b"\r\n"))
     else:
         encoding, body = b"quoted-printable", binascii.b2a_qp(octets).replace(b"\n", b"\r\n")
     kind = b'Content-Type: text/%b; charset="utf-8"\r\nContent-Transfer-Encoding: %b\r\n\r\n' % (subtype, encoding)
     return kind + body
-
-
-def _base64(octets: bytes) -> bytes:
-    encoded = b64encode(octets)
-    width = _LINE_OF_BASE64 // 3 * 4
-    return b"\r\n".join(encoded[at : at + width] for at in range(0, len(encoded), width))

@@ -148,6 +148,7 @@ class Rescue:
             case Change.MISSING:
                 say.letter_missing(job=doubt.job_id, recipient=doubt.id, to=doubt.to_email, sender=doubt.sender)
                 self.ring()
+                self.touch(doubt.job_id)  # a cancelled job may have ended with it
             case _ if it.look_again is None:
                 say.letter_needs_a_person(job=doubt.job_id, recipient=doubt.id, to=doubt.to_email, sender=doubt.sender)
             case _:

@@ -37,14 +37,18 @@ _CHECKS: Final[tuple[tuple[str, str], ...]] = (
     (
         "never completed",
         "SELECT j.id, NULL, CONCAT('is ', j.status, ' though nothing is open since ', MAX(r.updated_at)) FROM jobs j "
-        "JOIN job_recipients r ON r.job_id = j.id WHERE j.status IN ('queued', 'sending') GROUP BY j.id, j.status "
+        "JOIN job_recipients r ON r.job_id = j.id WHERE j.status IN ('queued', 'sending', 'paused') "
+        "OR (j.status = 'cancelled' AND j.finished_at IS NULL) GROUP BY j.id, j.status "
         "HAVING SUM(r.status IN ('waiting', 'sending', 'unsure')) = 0 "
         "AND MAX(r.updated_at) < UTC_TIMESTAMP(6) - INTERVAL 5 MINUTE",
     ),
     (
         "times of a job",
         "SELECT j.id, NULL, CONCAT('is ', j.status, ', finished_at is ', COALESCE(j.finished_at, 'NULL')) FROM jobs j "
-        "WHERE (j.status IN ('completed', 'cancelled')) <> (j.finished_at IS NOT NULL)",
+        "WHERE (j.status = 'completed' AND j.finished_at IS NULL) "
+        "OR (j.finished_at IS NOT NULL AND j.status NOT IN ('completed', 'cancelled')) "
+        "OR (j.finished_at IS NOT NULL AND j.status = 'cancelled' AND EXISTS (SELECT 1 FROM job_recipients r "
+        "WHERE r.job_id = j.id AND r.status IN ('waiting', 'sending', 'unsure')))",
     ),
     (
         "forgotten",

@@ -10,13 +10,17 @@ from typing import Any, Final, NamedTuple
 
 from mailerd.core.states import JobStatus, State
 from mailerd.errors import DatabaseAwayError, DatabaseError
+from mailerd.store.attachments import Attached, store_attachments
 from mailerd.store.database import Database
+from mailerd.store.once import Once, use_up
 from mailerd.store.pool import Cursor
 
 ROWS_PER_STATEMENT: Final = 500
 """Recipients of one INSERT: some 4 ms of escaping, so that the loop is never held for long."""
 ROWS_PER_SECOND: Final = 5_000
 """What the slowest acceptable database stores (a good one: 90,000); gives a big job its time."""
+BYTES_PER_SECOND: Final = 2_000_000
+"""The same for attachments."""
 LOOK_WITHIN: Final = 1.5
 """Seconds to find out what became of a COMMIT that got no answer."""
 AHEAD_AT_MOST: Final = 100_000
@@ -28,9 +32,11 @@ _ADD_RECIPIENTS: Final = (
 )
 _ADD_JOB: Final = (
     "INSERT INTO jobs (id, type, sender_email, sender_name, reply_to, subject, html, text, variables, reference, "
-    "priority, status, total, turn_at, api_key_id, send_at, created_at, from_email) "
-    "VALUES (%s, 'template', %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+    "priority, status, total, turn_at, api_key_id, send_at, created_at, from_email, template_name, template_version, "
+    "inline_css, attachments) "
+    "VALUES (%s, 'template', %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
 )
+_ADD_LANGUAGE: Final = "INSERT INTO job_templates (job_id, language, subject, html, text) VALUES (%s, %s, %s, %s, %s)"
 _ADD_TURN: Final = (
     "INSERT INTO senders (email, turn_at, created_at) VALUES (%s, %s, %s) "
     "ON DUPLICATE KEY UPDATE turn_at = LEAST(COALESCE(turn_at, %s), %s)"
@@ -40,7 +46,8 @@ _JOBS: Final = (
     "SELECT j.id, j.type, COALESCE(j.from_email, j.sender_email), j.reference, j.priority, j.status, j.total, "
     "j.created_at, j.send_at, j.started_at, j.finished_at, "
     "IF(s.paused_until > UTC_TIMESTAMP(6), s.paused_until, NULL), s.pause_reason, "
-    "j.send_at > UTC_TIMESTAMP(6), c.status, c.number FROM jobs j LEFT JOIN senders s ON s.email = j.sender_email "
+    "j.send_at > UTC_TIMESTAMP(6), j.template_name, j.template_version, c.status, c.number FROM jobs j "
+    "LEFT JOIN senders s ON s.email = j.sender_email "
     "LEFT JOIN (SELECT job_id, status, COUNT(*) AS number FROM job_recipients WHERE job_id IN %s "
     "GROUP BY job_id, status) c ON c.job_id = j.id WHERE j.id IN %s"
 )
@@ -86,6 +93,23 @@ class NewJob:
     send_at: datetime | None = None
     """Aware; None or past means now, by the database's clock."""
     api_key_id: int | None = None
+    template_name: str | None = None
+    template_version: str | None = None
+    inline_css: bool = False
+    languages: Sequence["Language"] = field(default=(), repr=False)
+    """Further languages of the template; the default one stands in subject, html and text."""
+    attachments: Sequence[Attached] = ()
+    once: Once | None = field(default=None, repr=False)
+    """The idempotency key that this job uses up."""
+
+
+class Language(NamedTuple):
+    """A template in one more language."""
+
+    language: str
+    subject: str
+    html: str | None
+    text: str | None
 
 
 @dataclass(frozen=True)
@@ -117,7 +141,34 @@ class Job:
     pause_reason: str | None
     early: bool
     """`send_at` is still to come, by the database's clock."""
+    template_name: str | None
+    template_version: str | None
     counts: Mapping[State, int]
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which jobs are asked for; None means any."""
+
+    status: JobStatus | None = None
+    sender: str | None = None
+    reference: str | None = None
+    since: datetime | None = None
+    """Aware: accepted at this time or later."""
+    until: datetime | None = None
+    """Aware: accepted before this time."""
+
+    def conditions(self) -> tuple[list[str], list[object]]:
+        """As SQL."""
+        given = {
+            "j.status = %s": self.status and self.status.value,
+            "j.sender_email = %s": self.sender,
+            "j.reference = %s": self.reference,
+            "j.created_at >= %s": self.since and self.since.astimezone(UTC).replace(tzinfo=None),
+            "j.created_at < %s": self.until and self.until.astimezone(UTC).replace(tzinfo=None),
+        }
+        found = {condition: value for condition, value in given.items() if value is not None}
+        return list(found), list(found.values())
 
 
 @dataclass(frozen=True)
@@ -154,13 +205,15 @@ class Jobs:
 
         Raises:
             DatabaseError: it was not stored; where `in_doubt` is set, nobody knows.
+            KnownError: its idempotency key is used up; it was not stored.
         """
 
         async def work(cursor: Cursor) -> Stored:
             return await self._store(cursor, job)
 
         try:
-            bound = self._patience + len(job.recipients) / ROWS_PER_SECOND
+            attached = sum(len(each.content) for each in job.attachments) / BYTES_PER_SECOND
+            bound = self._patience + len(job.recipients) / ROWS_PER_SECOND + attached
             return await self._database.ask(work, what="accept a job", bound=bound)
         except DatabaseError as error:
             if not error.in_doubt:
@@ -180,15 +233,21 @@ class Jobs:
             await cursor.execute("SELECT UTC_TIMESTAMP(6)")
             now: datetime = (await cursor.fetchone())[0]
         due = now if job.send_at is None else max(now, job.send_at.astimezone(UTC).replace(tzinfo=None))
+        if job.once is not None:  # before anything else: of many that race with one key, one goes on and the rest wait
+            async with asyncio.timeout(self._patience):
+                await use_up(cursor, job.once, job_id=job.id, send_at=_aware(due))
         for rows in _batches(job, due=due, now=now):
             async with asyncio.timeout(self._patience):
                 await cursor.executemany(_ADD_RECIPIENTS, rows)
+        await store_attachments(cursor, job.attachments, job_id=job.id, patience=self._patience)
         row = (
             job.id, job.sender_email, job.sender_name, job.reply_to, job.subject, job.html, job.text, job.variables,
             job.reference, job.priority, JobStatus.QUEUED.value, len(job.recipients), due, job.api_key_id, due, now,
-            job.from_email,
+            job.from_email, job.template_name, job.template_version, int(job.inline_css), len(job.attachments),
         )  # fmt: skip
         async with asyncio.timeout(self._patience):
+            for language in job.languages:
+                await cursor.execute(_ADD_LANGUAGE, (job.id, *language))
             await cursor.execute(_ADD_JOB, row)
             await cursor.execute(_ADD_TURN, (job.sender_email, due, now, due, due))
         return Stored(send_at=_aware(due), created_at=_aware(now))
@@ -225,10 +284,11 @@ class Jobs:
         found = await self._database.ask(work, what="read a job", bound=self._patience)
         return found[0] if found else None
 
-    async def newest(self, *, before: str | None, limit: int, senders: Collection[str] | None) -> list[Job]:
+    async def newest(
+        self, *, before: str | None, limit: int, senders: Collection[str] | None, only: "Filter | None" = None
+    ) -> list[Job]:
         """Jobs from the newest on, those before an id; `senders` None means everybody's."""
-        where: list[str] = []
-        values: list[object] = []
+        where, values = only.conditions() if only else ([], [])
         if before is not None:
             where.append("j.id < %s")
             values.append(before)
@@ -243,13 +303,18 @@ class Jobs:
 
         return await self._database.ask(work, what="list jobs", bound=self._patience)
 
-    async def recipients(self, job_id: str, *, status: State | None, after: int, limit: int) -> list[Recipient]:
+    async def recipients(
+        self, job_id: str, *, status: State | None, after: int, limit: int, email: str | None = None
+    ) -> list[Recipient]:
         """Recipients in the order of the request, those whose `seq` is above `after`."""
         values: list[object] = [job_id, after]
         condition = ""
         if status is not None:
             condition = " AND status = %s"
             values.append(status.value)
+        if email is not None:
+            condition += " AND to_email = %s"
+            values.append(email)
 
         async def work(cursor: Cursor) -> list[Recipient]:
             await cursor.execute(f"{_RECIPIENTS}{condition} ORDER BY seq LIMIT %s", (*values, limit))
@@ -286,8 +351,8 @@ async def _read_jobs(cursor: Cursor, ids: Sequence[str]) -> list[Job]:
     rows = {}
     for row in await cursor.fetchall():
         rows[row[0]] = row
-        if row[14] is not None:  # a job without recipients does not exist, but this must not be what says so
-            counts[row[0]][State(row[14])] = row[15]
+        if row[16] is not None:  # a job without recipients does not exist, but this must not be what says so
+            counts[row[0]][State(row[16])] = row[17]
     return [_job(rows[job_id], counts[job_id]) for job_id in ids if job_id in rows]
 
 
@@ -307,6 +372,8 @@ def _job(row: tuple[Any, ...], counts: Mapping[State, int]) -> Job:
         paused_until=_aware(row[11]),
         pause_reason=row[12],
         early=bool(row[13]),
+        template_name=row[14],
+        template_version=row[15],
         counts=counts,
     )
 

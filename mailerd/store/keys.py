@@ -5,7 +5,8 @@ import json
 import secrets
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import Any, Final
 
 from mailerd.errors import MailerdError
@@ -18,7 +19,21 @@ KEY_BYTES: Final = 32
 NAME_AT_MOST: Final = 100
 """Characters of a key's name, as in the schema."""
 
-_COLUMNS: Final = "id, name, digest, hint, senders, created_at, revoked_at, last_used_at"
+_COLUMNS: Final = "id, name, digest, hint, senders, calls, per_minute, created_at, revoked_at, last_used_at, old_until"
+# Found by its old secret, it is shown with that one's digest: the caller compares. Without a name of its own the column
+# would be named by the bytes in it, which the driver cannot read.
+_FOUND: Final = _COLUMNS.replace("digest", "IF(digest = %s, digest, old_digest) AS digest", 1)
+
+
+class Call(StrEnum):
+    """What a key may be limited to."""
+
+    SEND = "send"
+    """Post jobs, dry runs included."""
+    READ = "read"
+    """See jobs, recipients, results and templates."""
+    CONTROL = "control"
+    """Cancel, pause, resume, retry, change priorities."""
 
 
 class KeyNameError(MailerdError):
@@ -36,10 +51,20 @@ class Key:
     """The last characters, for people who hold several."""
     senders: frozenset[str] | None
     """The mailboxes that it may send from; None means any."""
+    calls: frozenset[Call] | None
+    """What it may ask for; None means everything."""
+    per_minute: int | None
+    """Requests in a minute, per daemon; None means no limit."""
     created_at: datetime
     revoked_at: datetime | None
     last_used_at: datetime | None
     """At most a minute behind; None means never used."""
+    old_until: datetime | None
+    """Until when the secret from before the last rotation is good; None: it was never rotated."""
+
+    def may(self, call: Call) -> bool:
+        """Whether it may ask for this."""
+        return self.calls is None or call in self.calls
 
     def may_send(self, sender: str) -> bool:
         """Whether it may send from this mailbox, given in lower case."""
@@ -58,8 +83,12 @@ class Keys:
         self._database = database
         self._patience = patience
 
-    async def create(self, name: str, *, senders: Collection[str] = ()) -> str:
-        """Make a key and return its secret, which nobody can ever ask for again. No `senders` means any.
+    async def create(
+        self, name: str, *, senders: Collection[str] = (), calls: Collection[Call] = (), per_minute: int | None = None
+    ) -> str:
+        """Make a key and return its secret, which nobody can ever ask for again.
+
+        No `senders` means any mailbox, no `calls` means every call.
 
         Raises:
             KeyNameError: the name is empty, too long, nothing but digits (it would pass for an id), or in use.
@@ -68,27 +97,29 @@ class Keys:
             raise KeyNameError(f"a key's name has 1 to {NAME_AT_MOST} printable characters and is not a mere number")
         secret = PREFIX + secrets.token_urlsafe(KEY_BYTES)
         allowed = json.dumps(sorted(senders)) if senders else None
+        scopes = json.dumps(sorted(calls)) if calls else None
 
         async def work(cursor: Cursor) -> None:
             await cursor.execute("SELECT id FROM api_keys WHERE name = %s AND revoked_at IS NULL FOR UPDATE", (name,))
             if row := await cursor.fetchone():
                 raise KeyNameError(f"key {row[0]} has the name {name!r} already: revoke it first, or take another name")
             await cursor.execute(
-                "INSERT INTO api_keys (name, digest, hint, senders, created_at) "
-                "VALUES (%s, %s, %s, %s, UTC_TIMESTAMP(6))",
-                (name, digest(secret), f"{PREFIX}...{secret[-4:]}", allowed),
+                "INSERT INTO api_keys (name, digest, hint, senders, calls, per_minute, created_at) "
+                "VALUES (%s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6))",
+                (name, digest(secret), _hint(secret), allowed, scopes, per_minute),
             )
 
         await self._database.ask(work, what="create a key", bound=self._patience)
         return secret
 
     async def active(self, digest: bytes) -> Key | None:
-        """The key with this digest, unless it is revoked."""
+        """The key with this digest, unless it is revoked, or was rotated away and its overlap is over."""
 
         async def work(cursor: Cursor) -> Key | None:
             await cursor.execute(
-                f"SELECT {_COLUMNS} FROM api_keys WHERE digest = %s AND revoked_at IS NULL",
-                (digest,),
+                f"SELECT {_FOUND} FROM api_keys WHERE revoked_at IS NULL "
+                "AND (digest = %s OR (old_digest = %s AND old_until > UTC_TIMESTAMP(6)))",
+                (digest, digest, digest),
             )
             row = await cursor.fetchone()
             return _key(row) if row else None
@@ -110,24 +141,34 @@ class Keys:
         Raises:
             KeyNameError: no key that is still good goes by it.
         """
-        column = "id" if which.isdigit() else "name"
 
         async def work(cursor: Cursor) -> int:
-            await cursor.execute(
-                f"SELECT id FROM api_keys WHERE {column} = %s AND revoked_at IS NULL FOR UPDATE",
-                (which,),
-            )
-            rows = await cursor.fetchall()
-            if len(rows) != 1:
-                raise KeyNameError(
-                    f"several keys are named {which!r}: revoke by id: {', '.join(str(row[0]) for row in rows)}"
-                    if rows
-                    else f"no key that is still good has the {column} {which!r}; `mailerd keys list` shows them all"
-                )
-            await cursor.execute("UPDATE api_keys SET revoked_at = UTC_TIMESTAMP(6) WHERE id = %s", (rows[0][0],))
-            return int(rows[0][0])
+            number = await _only(cursor, which)
+            await cursor.execute("UPDATE api_keys SET revoked_at = UTC_TIMESTAMP(6) WHERE id = %s", (number,))
+            return number
 
         return await self._database.ask(work, what="revoke a key", bound=self._patience)
+
+    async def rotate(self, which: str, *, overlap: timedelta) -> str:
+        """Give a key, by its id or its name, a new secret, which is returned; the one before is good for `overlap`.
+
+        Name, senders, calls and idempotency keys stay. A secret from two rotations ago is dead at once.
+
+        Raises:
+            KeyNameError: no key that is still good goes by it.
+        """
+        secret = PREFIX + secrets.token_urlsafe(KEY_BYTES)
+
+        async def work(cursor: Cursor) -> None:
+            number = await _only(cursor, which)
+            await cursor.execute(
+                "UPDATE api_keys SET old_digest = digest, old_until = UTC_TIMESTAMP(6) + INTERVAL %s SECOND, "
+                "digest = %s, hint = %s WHERE id = %s",  # from left to right, as written
+                (int(overlap.total_seconds()), digest(secret), _hint(secret), number),
+            )
+
+        await self._database.ask(work, what="rotate a key", bound=self._patience)
+        return secret
 
     async def note_use(self, ids: Collection[int]) -> None:
         """Write that these keys were used about now."""
@@ -141,16 +182,40 @@ class Keys:
         await self._database.ask(work, what="note the use of keys", bound=self._patience)
 
 
+def _hint(secret: str) -> str:
+    return f"{PREFIX}...{secret[-4:]}"
+
+
+async def _only(cursor: Cursor, which: str) -> int:
+    """The id of the one good key that goes by this id or name; its row is locked."""
+    column = "id" if which.isdigit() else "name"
+    await cursor.execute(
+        f"SELECT id FROM api_keys WHERE {column} = %s AND revoked_at IS NULL FOR UPDATE",
+        (which,),
+    )
+    rows = await cursor.fetchall()
+    if len(rows) != 1:
+        raise KeyNameError(
+            f"several keys are named {which!r}: name it by id: {', '.join(str(row[0]) for row in rows)}"
+            if rows
+            else f"no key that is still good has the {column} {which!r}; `mailerd keys list` shows them all"
+        )
+    return int(rows[0][0])
+
+
 def _key(row: tuple[Any, ...]) -> Key:
-    number, name, digest, hint, senders, *moments = row
-    created_at, revoked_at, last_used_at = (moment and moment.replace(tzinfo=UTC) for moment in moments)
+    number, name, digest, hint, senders, calls, per_minute, *moments = row
+    created_at, revoked_at, last_used_at, old_until = (moment and moment.replace(tzinfo=UTC) for moment in moments)
     return Key(
         id=number,
         name=name,
         digest=digest,
         hint=hint,
         senders=None if senders is None else frozenset(json.loads(senders)),
+        calls=None if calls is None else frozenset(map(Call, json.loads(calls))),
+        per_minute=per_minute,
         created_at=created_at,
         revoked_at=revoked_at,
         last_used_at=last_used_at,
+        old_until=old_until,
     )

@@ -53,6 +53,10 @@ _WAKE_JOB: Final = """
 UPDATE jobs FORCE INDEX (PRIMARY)
    SET turn_at = LEAST(COALESCE(turn_at, '9999-12-31'), UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND)
  WHERE id = %s AND status IN ('queued', 'sending')"""
+# What comes back from the wire into a cancelled job has nothing to wait for.
+_CANCEL_RETURNED: Final = """
+UPDATE job_recipients FORCE INDEX (claim) SET status = %s, updated_at = UTC_TIMESTAMP(6)
+ WHERE job_id = %s AND status = 'waiting'"""
 _WAKE_SENDER: Final = """
 UPDATE senders FORCE INDEX (PRIMARY)
    SET turn_at = LEAST(COALESCE(turn_at, '9999-12-31'), UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND) WHERE email = %s"""
@@ -79,17 +83,22 @@ _REFUND: Final = """
 UPDATE sender_hours SET letters = letters - LEAST(letters, %s)
  WHERE sender_email = %s ORDER BY hour DESC LIMIT 1"""
 
-_FINISHED: Final = """
+UNFINISHED: Final = (
+    "(j.status IN ('queued', 'sending', 'paused') OR (j.status = 'cancelled' AND j.finished_at IS NULL))"
+)
+"""A job `j` that has not come to its end; a cancelled one has when its last letter is off the wire."""
+_FINISHED: Final = f"""
 SELECT j.id FROM jobs j FORCE INDEX (PRIMARY)
- WHERE j.id IN %s AND j.status IN ('queued', 'sending')
+ WHERE j.id IN %s AND {UNFINISHED}
    AND NOT EXISTS (SELECT 1 FROM job_recipients r WHERE r.job_id = j.id AND r.status = 'waiting')
    AND NOT EXISTS (SELECT 1 FROM job_recipients r WHERE r.job_id = j.id AND r.status = 'sending')
    AND NOT EXISTS (SELECT 1 FROM job_recipients r WHERE r.job_id = j.id AND r.status = 'unsure')"""
 _LOCK_JOB: Final = "SELECT id FROM jobs FORCE INDEX (PRIMARY) WHERE id = %s FOR UPDATE"
 _COUNTS: Final = "SELECT status, COUNT(*) FROM job_recipients WHERE job_id = %s GROUP BY status"
-_FINISH: Final = """
-UPDATE jobs FORCE INDEX (PRIMARY) SET status = %s, finished_at = UTC_TIMESTAMP(6), turn_at = NULL
- WHERE id = %s AND status IN ('queued', 'sending') AND total = %s"""
+_FINISH: Final = f"""
+UPDATE jobs j FORCE INDEX (PRIMARY)
+   SET j.finished_at = UTC_TIMESTAMP(6), j.turn_at = NULL, j.status = IF(j.status = 'cancelled', j.status, %s)
+ WHERE j.id = %s AND {UNFINISHED} AND j.total = %s"""
 _TOOK: Final = (
     "SELECT TIMESTAMPDIFF(MICROSECOND, COALESCE(started_at, created_at), finished_at) FROM jobs WHERE id = %s"
 )
@@ -284,8 +293,18 @@ async def wake(cursor: Cursor, *, jobs: dict[str, int], senders: dict[str, int])
     """Make sure that a claim looks at these not later than in so many microseconds; always jobs first, then senders."""
     for job, wait in sorted(jobs.items()):
         await cursor.execute(_WAKE_JOB, (wait, job))
+        if cursor.rowcount == 0:
+            await _cancel_returned(cursor, job)
     for sender, wait in sorted(senders.items()):
         await cursor.execute(_WAKE_SENDER, (wait, sender))
+
+
+async def _cancel_returned(cursor: Cursor, job: str) -> None:
+    """Cancel what came back into a cancelled job. One that is cancelled at this moment waits for our rows, and sees."""
+    await cursor.execute("SELECT status FROM jobs WHERE id = %s", (job,))
+    row = await cursor.fetchone()
+    if row and row[0] == JobStatus.CANCELLED.value:
+        await cursor.execute(_CANCEL_RETURNED, (after(State.WAITING, Change.CANCELLED).value, job))
 
 
 async def _update(cursor: Cursor, statement: str, names: Sequence[str], rows: list[tuple[Any, ...]]) -> int:

@@ -10,7 +10,7 @@ from mailerd.core.claims import Doubt, Lapsed
 from mailerd.core.states import Change, State, after
 from mailerd.store.database import Database
 from mailerd.store.pool import Cursor
-from mailerd.store.records import micros, wake
+from mailerd.store.records import UNFINISHED, micros, wake
 
 _DUE: Final = """
 SELECT id, status FROM job_recipients FORCE INDEX (lease)
@@ -254,7 +254,7 @@ class Rescues:
 
         async def work(cursor: Cursor) -> list[str]:
             await cursor.execute(
-                "SELECT j.id FROM jobs j WHERE j.status IN ('queued', 'sending') AND NOT EXISTS ("
+                f"SELECT j.id FROM jobs j WHERE {UNFINISHED} AND NOT EXISTS ("
                 "SELECT 1 FROM job_recipients r WHERE r.job_id = j.id AND r.status IN ('waiting', 'sending', 'unsure')"
                 ") LIMIT %s",
                 (limit,),

@@ -123,6 +123,7 @@ DAYS = {
     "an urgent one overtakes": (WORKSPACE, [Job(NOW, 1000, left=0), Job(NOW + MINUTE, 100, priority=5)][1:]),
     "behind an urgent one": (WORKSPACE, [Job(NOW, 400, priority=5), Job(NOW + MINUTE, 300)]),
     "a reserve and a gap": (Allowance(6000, 0, 500, reserve=50, min_gap=4.0), [Job(NOW, 700)]),
+    "a gap": (Allowance(6000, 0, 2000, min_gap=4.0), [Job(NOW, 300)]),
     "a warm-up": (Allowance(6000, 0, 2000, warm_up=50, warm_up_growth=50), [Job(NOW, 420)]),
     "letters capped by the minute": (Allowance(6000, 10, 0), [Job(NOW, 500), Job(NOW + 10 * MINUTE, 20)]),
 }

@@ -49,6 +49,21 @@ def test_letters_and_looks_together_never_use_more_units_than_any_minute_has(
     assert most_units(spent) <= max(limit, units)  # one letter always goes, though it may cost more than a minute
 
 
+@pytest.mark.parametrize("limit", [150, 330, 600, 1000, 6000])
+def test_a_greedy_mixture_of_letters_and_looks_stays_within_a_small_minute(limit: int) -> None:
+    allowance, tat, spent = Allowance(limit, 0, 0), None, []
+    for tick in range(20 * 180):
+        now = NOW + tick * SECOND / 20
+        if pace.minute(allowance, tat=tat, now=now).letters:
+            tat = pace.debit(allowance, tat=tat, now=now, letters=1)
+            spent.append((now, DRAFT_PAIR_UNITS))
+        after, wait = pace.call(allowance, tat=tat, now=now, cost=20)
+        if not wait and tick % 60 == 59:
+            tat = after
+            spent.append((now, 20))
+    assert most_units(spent) <= limit
+
+
 @given(st.integers(40, 20_000), st.sampled_from(LOOKS), st.integers(0, 120))
 def test_a_look_that_has_waited_as_told_is_let_through(limit: int, cost: int, before: int) -> None:
     allowance = Allowance(limit, 0, 0)

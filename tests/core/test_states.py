@@ -4,7 +4,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailerd.core.states import OPEN, SETTLED, Change, ImpossibleChangeError, State, after
+from mailerd.core.states import (
+    OPEN,
+    SETTLED,
+    Change,
+    ImpossibleChangeError,
+    ImpossibleRequestError,
+    JobChange,
+    JobStatus,
+    State,
+    after,
+    job_after,
+)
 
 # Written out by hand from the words of the promises, not read from the code.
 POSSIBLE = {
@@ -17,6 +28,7 @@ POSSIBLE = {
     ("sending", "lost"): "unsure",
     ("unsure", "found"): "sent",
     ("unsure", "missing"): "waiting",
+    ("failed", "retried"): "waiting",
 }
 
 
@@ -39,7 +51,7 @@ def test_a_pair_leads_where_the_table_says_or_raises(state: State, change: Chang
 
 
 @given(st.lists(st.sampled_from(Change), max_size=40))
-def test_no_path_leaves_an_end(changes: list[Change]) -> None:
+def test_no_path_leaves_an_end_but_a_retry_of_what_failed(changes: list[Change]) -> None:
     state = State.WAITING
     for change in changes:
         settled = state in SETTLED
@@ -47,7 +59,7 @@ def test_no_path_leaves_an_end(changes: list[Change]) -> None:
             state = after(state, change)
         except ImpossibleChangeError:
             continue
-        assert not settled, f"an end was left by {change}"
+        assert not settled or change is Change.RETRIED, f"an end was left by {change}"
 
 
 @given(st.lists(st.sampled_from(Change), max_size=40))
@@ -69,3 +81,34 @@ def test_every_open_state_can_reach_an_end(start: State) -> None:
         new = {after(state, Change(change)) for state in new for s, change in POSSIBLE if s == state} - reached
         reached |= new
     assert reached >= {State.SENT, State.WAITING, State.FAILED}
+
+
+# The same for jobs: status, request, what follows; what is not here is refused.
+ASKED = {
+    **{(status, "cancel"): "cancelled" for status in ("queued", "sending", "paused", "cancelled")},
+    **{(status, "pause"): "paused" for status in ("queued", "sending", "paused")},
+    ("queued", "resume"): "queued",
+    ("sending", "resume"): "sending",
+    ("paused", "resume"): "sending",
+    **{(status, "retry"): status for status in ("queued", "sending", "paused")},
+    ("completed", "retry"): "sending",
+    **{(status, "priority"): status for status in ("queued", "sending", "paused", "completed", "cancelled")},
+}
+
+
+@pytest.mark.parametrize("status", JobStatus)
+@pytest.mark.parametrize("change", JobChange)
+def test_a_request_leads_where_the_table_says_or_is_refused(status: JobStatus, change: JobChange) -> None:
+    if expected := ASKED.get((status.value, change.value)):
+        assert job_after(status, change) is JobStatus(expected)
+    else:
+        with pytest.raises(ImpossibleRequestError):
+            job_after(status, change)
+
+
+@pytest.mark.parametrize("change", set(JobChange))
+def test_asking_twice_is_as_good_as_asking_once(change: JobChange) -> None:
+    for status in JobStatus:
+        if (status.value, change.value) in ASKED:
+            once = job_after(status, change)
+            assert job_after(once, change) is once

@@ -13,6 +13,7 @@ import typer
 import mailerd
 from mailerd.cli import app
 from mailerd.intake.order import read_order
+from mailerd.letters.library import Library
 from mailerd.store.keys import Key
 from tests.house.markdown import Paper
 from tests.house.source import ROOT, functions
@@ -111,13 +112,18 @@ def test_both_readmes_lead_to_the_same_places_and_name_the_same_things() -> None
 def test_the_job_in_the_readme_is_accepted_and_renders() -> None:
     (block,) = (block for block in README.blocks if block.language == "json")
     now = datetime(2026, 11, 24, tzinfo=UTC)
-    order = read_order(bytearray(block.body.encode()), key=a_key(now), now=now, max_recipients=10)
+    order = read_order(
+        bytearray(block.body.encode()), key=a_key(now), now=now, max_recipients=10, library=Library(None)
+    )
     assert (order.total, order.accepted) == (2, 2)
 
 
 def a_key(now: datetime) -> Key:
     """A key that may send from anywhere."""
-    return Key(id=1, name="k", digest=b"", hint="", senders=None, created_at=now, last_used_at=None, revoked_at=None)
+    return Key(
+        id=1, name="k", digest=b"", hint="", senders=None, calls=None, per_minute=None, created_at=now,
+        last_used_at=None, revoked_at=None, old_until=None,
+    )  # fmt: skip
 
 
 def test_the_configuration_in_the_readme_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

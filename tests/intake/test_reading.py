@@ -25,6 +25,7 @@ async def test_a_job_is_shown_with_all_its_counts(site: Site) -> None:
         "type": "template",
         "sender_email": "me@example.com",
         "reference": "r1",
+        "template": None,
         "priority": 3,
         "status": "queued",
         "total": 1,

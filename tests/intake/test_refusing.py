@@ -33,7 +33,12 @@ def named(answer: dict[str, Any]) -> dict[str, str]:
         ({"reply_to": "x"}, "reply_to", "@-sign"),
         ({"reference": "a\tb"}, "reference", "U+0009"),
         ({"reference": 5}, "reference", "string"),
-        ({"template": None}, "template", "object"),
+        ({"template": None}, "template", "is required, or template_name"),
+        ({"template": []}, "template", "object"),
+        ({"template_name": "welcome"}, "template_name", "together"),
+        ({"template": None, "template_name": "welcome"}, "template_name", "no template of this name"),
+        ({"template": None, "template_name": "../../etc"}, "template_name", "pattern"),
+        ({"dry_run": "yes"}, "dry_run", "true or false"),
         ({"template": {"html": "x"}}, "template.subject", "is required"),
         ({"template": {"subject": "", "html": "x"}}, "template.subject", "at least 1"),
         ({"template": {"subject": "x"}}, "template", "needs html or text"),
@@ -59,9 +64,6 @@ def named(answer: dict[str, Any]) -> dict[str, str]:
         ({"recipients": None}, "recipients", "required"),
         ({"recipients": {"email": "x"}}, "recipients", "list"),
         ({"colour": "red"}, "colour", "unknown field"),
-        ({"dry_run": False}, "dry_run", "not supported yet"),
-        ({"attachments": []}, "attachments", "not supported yet"),
-        ({"template_name": "welcome"}, "template_name", "not supported yet"),
     ],
 )
 async def test_a_bad_field_is_a_422_that_names_it(site: Site, change: dict[str, Any], field: str, words: str) -> None:
@@ -115,13 +117,13 @@ async def test_everything_that_is_wrong_is_named_in_one_answer(site: Site) -> No
             {"email": "ada@example.com", "name": "Ada"},
             priority=1000,
             colour="red",
-            dry_run=True,
+            reference=7,
         )
     )
 
     assert status == 422
     assert list(named(answer)) == [
-        "dry_run", "priority", "colour", "recipients[0].email", "recipients[0].name", "recipients[2].email",
+        "priority", "reference", "colour", "recipients[0].email", "recipients[0].name", "recipients[2].email",
     ]  # fmt: skip
     assert answer["error"]["message"].startswith("6 problems")
 
@@ -173,8 +175,9 @@ async def test_too_many_recipients_are_a_422_that_says_the_limit(build: Build) -
     assert "limit of 2" in named(answer)["recipients"]
 
 
-async def test_an_idempotency_key_is_refused_and_never_passed_over(site: Site) -> None:
-    status, answer = await site.post(job(), headers={"Idempotency-Key": "x"})
+@pytest.mark.parametrize("key", ["", "a b", "é", "x" * 256])
+async def test_an_idempotency_key_that_is_none_is_refused(site: Site, key: str) -> None:
+    status, answer = await site.post(job(), headers={"Idempotency-Key": key})
 
     assert (status, list(named(answer))) == (422, ["Idempotency-Key"])
     assert await site.stored() == (0, 0)

@@ -126,7 +126,7 @@ async def test_a_big_body_that_finds_no_place_is_a_503(build: Build, monkeypatch
 async def test_every_answer_has_the_id_under_which_the_log_tells_of_it(site: Site) -> None:
     async with site.client.get(f"{site.url}/health/live?token=secret") as response:
         request_id = response.headers["X-Request-Id"]
-    told = await site.heard.wait_for("request_answered")
+    told = await site.heard.wait_for("probe_answered")
 
     assert (told["request"], told["path"], told["status"]) == (request_id, "/health/live", 200)
 

@@ -91,3 +91,9 @@ async def test_the_use_of_several_keys_is_noted_at_once(keys: Keys) -> None:
     await keys.note_use({1, 3})
 
     assert [key.last_used_at is not None for key in await keys.all()] == [True, False, True]
+
+
+async def test_a_key_is_found_whatever_bytes_its_digest_has(keys: Keys) -> None:
+    for number in range(60):
+        key = await keys.active(digest(await keys.create(f"key {number}")))
+        assert key is not None

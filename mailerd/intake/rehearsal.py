@@ -1,0 +1,106 @@
+"""A dry run: every letter is rendered and weighed as it would be sent, and none is kept."""
+
+import json
+import time
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+from mailerd.core.variables import merge
+from mailerd.intake.order import Order
+from mailerd.intake.problems import ProblemError
+from mailerd.intake.recipients import Rejection
+from mailerd.letters import Content, Envelope, RenderError, compose
+from mailerd.letters.attachments import encoded_size, weighed
+from mailerd.store.jobs import NewRecipient
+
+WITHIN: Final = 60.0
+"""Seconds for all letters of a dry run; 10,000 plain ones take about two."""
+SAMPLES: Final = 3
+SAMPLE_AT_MOST: Final = 200_000
+"""Characters of each part of a sample that are shown."""
+
+
+@dataclass
+class Rehearsal:
+    """What a dry run found."""
+
+    rejected: list[Rejection] = field(default_factory=list)
+    sizes: dict[str, int] = field(default_factory=lambda: {"smallest": 0, "average": 0, "largest": 0, "total": 0})
+    """Bytes of the letters as Google would get them, attachments included."""
+    samples: list[dict[str, Any]] = field(default_factory=list)
+
+
+def rehearse(order: Order, *, now: datetime) -> Rehearsal:
+    """Make every letter of an order.
+
+    Raises:
+        ProblemError: 422, it takes too long.
+    """
+    until, found, sizes = time.monotonic() + WITHIN, Rehearsal(), list[int]()
+    luggage = _luggage(order)
+    for seq, recipient in enumerate(order.job.recipients):
+        if recipient.error is not None:
+            continue
+        if time.monotonic() > until:
+            raise _too_costly(order, seq)
+        try:
+            content, size = _make(order, recipient, seq, now=now)
+            size = weighed(size + luggage.get(None, 0) + luggage.get(seq, 0))
+        except (RenderError, ValueError) as error:
+            found.rejected.append(Rejection(seq, recipient.email, str(error)))
+            continue
+        sizes.append(size)
+        if len(found.samples) < SAMPLES:
+            found.samples.append(_sample(order, seq, recipient, content, size))
+    if sizes:
+        total = sum(sizes)
+        found.sizes = {"smallest": min(sizes), "average": total // len(sizes), "largest": max(sizes), "total": total}
+    return found
+
+
+def _luggage(order: Order) -> dict[int | None, int]:
+    """Bytes that the attachments of single recipients, and of everybody (None), take up."""
+    sizes: dict[int | None, int] = {}
+    for each in order.job.attachments:
+        sizes[each.recipient] = sizes.get(each.recipient, 0) + encoded_size(len(each.content))
+    return sizes
+
+
+def _too_costly(order: Order, done: int) -> ProblemError:
+    return ProblemError(
+        422,
+        "too_costly",
+        f"after {WITHIN:g} s only {done:,} of {order.total:,} letters were rendered: rehearse with fewer recipients, "
+        "or make the template simpler; nothing was stored",
+    )
+
+
+def _make(order: Order, recipient: NewRecipient, seq: int, *, now: datetime) -> tuple[Content, int]:
+    """A letter without its attachments: what it says, and its bytes."""
+    job = order.job
+    own = json.loads(recipient.variables) if recipient.variables else None
+    content = order.template.render(merge(order.variables, own, email=recipient.email, name=recipient.name))
+    envelope = Envelope(
+        sender_email=job.sender_email,
+        sender_name=job.sender_name,
+        reply_to=job.reply_to,
+        to_email=recipient.email,
+        to_name=recipient.name,
+        key=f"{job.id}-{seq}",
+    )
+    domain = job.sender_email.rpartition("@")[2]
+    octets = compose(content, envelope, date=now, message_id=f"<{job.id.lower()}{seq}@{domain}>")
+    return content, len(octets)
+
+
+def _sample(order: Order, seq: int, recipient: NewRecipient, content: Content, size: int) -> dict[str, Any]:
+    return {
+        "index": seq,
+        "email": recipient.email,
+        "subject": content.subject,
+        "html": content.html and content.html[:SAMPLE_AT_MOST],
+        "text": content.text[:SAMPLE_AT_MOST],
+        "bytes": size,
+        "attachments": [each.filename for each in order.job.attachments if each.recipient in {None, seq}],
+    }

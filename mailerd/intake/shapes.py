@@ -1,0 +1,219 @@
+"""The shapes of all answers, for the OpenAPI document; a test holds every real answer against them."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mailerd.core.states import JobChange, JobStatus, State
+
+Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"}, examples=["2026-12-01T09:00:00Z"])]
+Whole = Annotated[int, Field(ge=0)]
+
+
+class Shape(BaseModel):
+    """The base: nothing else is in an answer."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Detail(Shape):
+    """One thing that is wrong."""
+
+    field: Annotated[str, Field(description="its path in the request, as recipients[3].email")]
+    message: str
+
+
+class Failure(Shape):
+    """What went wrong."""
+
+    code: Annotated[str, Field(examples=["invalid_request"])]
+    message: str
+    details: Annotated[list[Detail], Field(description="all that is wrong, 100 at most; the message has their number")]
+    request_id: Annotated[str, Field(description="with 5xx: what the log calls this request")] = ""
+
+
+class ErrorOut(Shape):
+    """Every answer that is not a success."""
+
+    error: Failure
+
+
+class RejectedOut(Shape):
+    """A recipient that gets no letter."""
+
+    index: Annotated[Whole, Field(description="its place in the request")]
+    email: str
+    reason: str
+
+
+class AcceptedOut(Shape):
+    """A job that is durable."""
+
+    job_id: str
+    status: Literal["queued"]
+    total: Whole
+    accepted: Whole
+    rejected: Annotated[list[RejectedOut], Field(description="the first 1,000; the others are kept as failed rows too")]
+    rejected_total: Whole
+    send_at: Moment
+    forecast: dict[str, Any]
+
+
+class TemplateOut(Shape):
+    """Which template it was."""
+
+    name: str | None
+    version: str | None
+
+
+class SizesOut(Shape):
+    """Bytes of the letters as Google would get them."""
+
+    smallest: Whole
+    average: Whole
+    largest: Whole
+    total: Whole
+
+
+class SampleOut(Shape):
+    """A letter as its recipient would read it."""
+
+    index: Whole
+    email: str
+    subject: str
+    html: str | None
+    text: str
+    bytes: Whole
+    attachments: list[str]
+
+
+class RehearsedOut(Shape):
+    """What a dry run found; nothing is stored."""
+
+    dry_run: Literal[True]
+    total: Whole
+    accepted: Whole
+    rejected: list[RejectedOut]
+    rejected_total: Whole
+    send_at: Moment | None
+    forecast: dict[str, Any]
+    template: TemplateOut
+    letter_bytes: SizesOut
+    samples: list[SampleOut]
+
+
+class JobOut(Shape):
+    """A job and the counts of its recipients, as of one moment."""
+
+    job_id: str
+    type: str
+    sender_email: str
+    reference: str | None
+    template: Annotated[TemplateOut | None, Field(description="the named template that it was posted with")]
+    priority: int
+    status: JobStatus
+    total: Whole
+    counts: Annotated[dict[State, Whole], Field(description="recipients by state")]
+    progress: Annotated[float, Field(ge=0, le=1, description="the part that has come to its end")]
+    created_at: Moment
+    send_at: Moment
+    started_at: Moment | None
+    finished_at: Moment | None
+    cause_of_wait: str | None
+    forecast: Annotated[dict[str, Any], Field(description="of a single job while letters wait")] = Field(
+        default_factory=dict
+    )
+
+
+class JobsOut(Shape):
+    """A page of jobs, the newest first."""
+
+    jobs: list[JobOut]
+    next_cursor: str | None
+
+
+class RecipientOut(Shape):
+    """A recipient and where its letter stands."""
+
+    id: int
+    email: str
+    name: str | None
+    status: State
+    attempts: Whole
+    error: str | None
+    message_id: str | None
+    due_at: Moment
+    sent_at: Moment | None
+    updated_at: Moment
+
+
+class RecipientsOut(Shape):
+    """A page of recipients, in the order of the request."""
+
+    recipients: list[RecipientOut]
+    next_cursor: str | None
+
+
+class DoneOut(Shape):
+    """What a request has changed."""
+
+    action: JobChange
+    changed: Annotated[bool, Field(description="false: it was so already")]
+    letters: Annotated[Whole, Field(description="recipients that it changed")]
+    job: JobOut
+
+
+class ActionOut(Shape):
+    """A request as it was noted."""
+
+    action: JobChange
+    who: str
+    detail: str | None
+    changed: bool
+    letters: Whole
+    at: Moment
+
+
+class ActionsOut(Shape):
+    """What was asked of a job, the newest first."""
+
+    actions: list[ActionOut]
+
+
+class NamedOut(Shape):
+    """A template of the library."""
+
+    name: str
+    version: str
+    description: str
+    variables: Annotated[dict[str, Any], Field(description="each with an example")]
+    language: str | None
+    languages: Annotated[list[str], Field(description="further ones")]
+    pictures: list[str]
+
+
+class BrokenOut(Shape):
+    """A template that cannot be used."""
+
+    name: str
+    error: str
+
+
+class TemplatesOut(Shape):
+    """The library."""
+
+    templates: list[NamedOut]
+    broken: list[BrokenOut]
+
+
+class AliveOut(Shape):
+    """The loop turns."""
+
+    status: Literal["alive"]
+
+
+class ReadyOut(Shape):
+    """Whether a job could be stored now."""
+
+    status: Literal["ready", "not ready"]
+    reason: str = ""

@@ -1,0 +1,125 @@
+"""Attachments as parts of a letter: encoded once, joined to many letters; and what a letter may weigh."""
+
+import re
+from base64 import b64encode
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import Final
+from urllib.parse import quote
+
+LETTER_AT_MOST: Final = 36_700_160
+"""Bytes of a whole letter, 35 MiB: maxSize in Gmail's discovery document, drafts.create and messages.send."""
+LINE: Final = 57
+"""Bytes that make a line of 76 characters (RFC 2045, 6.8)."""
+PART_OVERHEAD: Final = 1_500
+"""Bytes of a part's own headers and boundary at most."""
+
+BLOCKED: Final = frozenset({
+    "ade", "adp", "apk", "appx", "appxbundle", "bat", "cab", "chm", "cmd", "com", "cpl", "diagcab", "diagcfg",
+    "diagpkg", "dll", "dmg", "ex", "ex_", "exe", "hta", "img", "ins", "iso", "isp", "jar", "jnlp", "js", "jse", "lib",
+    "lnk", "mde", "mjs", "msc", "msi", "msix", "msixbundle", "msp", "mst", "nsh", "pif", "ps1", "scr", "sct", "shb",
+    "sys", "vb", "vbe", "vbs", "vhd", "vxd", "wsc", "wsf", "wsh", "xll",
+})  # fmt: skip
+"""Endings that Gmail refuses to carry: https://support.google.com/mail/answer/6590."""
+
+_KIND: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,62}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,62}")
+_CONTENT_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}(?:@[A-Za-z0-9._-]{1,35})?")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_PLAIN: Final = re.compile(r"[A-Za-z0-9 ._()+-]{1,60}")
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """A part, ready to be joined: its headers and its body."""
+
+    octets: bytes = field(repr=False)
+    inline: bool
+    """It is shown inside the letter, by its content id."""
+
+
+def checked_filename(name: str) -> str:
+    """A name that a reader can store, without spaces around it.
+
+    Raises:
+        ValueError: it is empty, a path, hides its ending, or is of a kind that Gmail refuses.
+    """
+    name = name.strip()
+    if not name or len(name) > 255:  # noqa: PLR2004 - what file systems take
+        raise ValueError("must have 1 to 255 characters")
+    if found := _CONTROL.search(name):
+        raise ValueError(f"contains the control character U+{ord(found[0]):04X}")
+    if "/" in name or "\\" in name or name in {".", ".."}:
+        raise ValueError("is a path; give the file's name alone")
+    ending = PurePath(name.rstrip(". ")).suffix.lower().removeprefix(".")
+    if ending in BLOCKED:
+        raise ValueError(f"ends in .{ending}, which Gmail refuses to carry")
+    return name
+
+
+def checked_kind(kind: str) -> str:
+    """A content type without parameters.
+
+    Raises:
+        ValueError: it is not one, or not of a single thing.
+    """
+    if not _KIND.fullmatch(kind):
+        raise ValueError("must be a type such as application/pdf, without parameters")
+    if kind.lower().startswith(("multipart/", "message/")):
+        raise ValueError("must be of a single file; multipart and message are not")
+    return kind.lower()
+
+
+def checked_content_id(content_id: str) -> str:
+    """An id for `cid:` links.
+
+    Raises:
+        ValueError: it would not survive in a header or a link.
+    """
+    if not _CONTENT_ID.fullmatch(content_id):
+        raise ValueError("must be letters, digits, dots, dashes and underscores, as in logo or logo@example.com")
+    return content_id
+
+
+def weighed(size: int) -> int:
+    """A letter's size.
+
+    Raises:
+        ValueError: Google does not take so much.
+    """
+    if size > LETTER_AT_MOST:
+        raise ValueError(f"the letter has {size:,} bytes, above Google's limit of {LETTER_AT_MOST:,} (35 MiB)")
+    return size
+
+
+def encoded_size(size: int) -> int:
+    """Bytes that a file of `size` bytes takes up in a letter."""
+    lines = -(-size // LINE)
+    return PART_OVERHEAD + -(-size // 3) * 4 + 2 * lines
+
+
+def attachment(content: bytes, *, filename: str, content_type: str, content_id: str | None) -> Attachment:
+    """Encode a file as a part; the values were checked before."""
+    kind = "inline" if content_id else "attachment"
+    lines = [f"Content-Type: {content_type}", f"Content-Disposition: {kind};{_named('filename', filename)}"]
+    if content_id:
+        lines.append(f"Content-ID: <{content_id}>")
+    lines += ["Content-Transfer-Encoding: base64", "", ""]
+    return Attachment("\r\n".join(lines).encode("ascii") + base64_lines(content), inline=content_id is not None)
+
+
+def _named(parameter: str, value: str) -> str:
+    """A parameter of a header (RFC 2231), in pieces where it is long: no line is over 78 characters."""
+    if _PLAIN.fullmatch(value):
+        return f'\r\n {parameter}="{value}"'
+    encoded = "utf-8''" + quote(value, safe="")
+    pieces = re.findall(r"(?:%[0-9A-F]{2}|[^%]){1,18}", encoded)
+    if len(pieces) == 1:
+        return f"\r\n {parameter}*={encoded}"
+    return ";".join(f"\r\n {parameter}*{number}*={piece}" for number, piece in enumerate(pieces))
+
+
+def base64_lines(octets: bytes) -> bytes:
+    """Base64 in lines of 76 characters."""
+    encoded = b64encode(octets)
+    width = LINE // 3 * 4
+    return b"\r\n".join([encoded[at : at + width] for at in range(0, len(encoded), width)])

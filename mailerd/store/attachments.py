@@ -1,0 +1,88 @@
+"""What is attached to letters: stored once per job, in pieces, and read back whole."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from mailerd.store.database import Database
+from mailerd.store.pool import Cursor
+
+PIECE: Final = 1 << 20
+"""Bytes of one row: escaped it is twice as much, which fits into any packet; escaping it takes some 5 ms."""
+
+_ADD_PIECE: Final = "INSERT INTO job_contents (job_id, digest, piece, content) VALUES (%s, %s, %s, %s)"
+_ADD: Final = (
+    "INSERT INTO job_attachments (job_id, recipient, filename, content_type, content_id, digest, size) "
+    "VALUES (%s, %s, %s, %s, %s, %s, %s)"
+)
+_ROWS_AT_ONCE: Final = 500
+
+
+@dataclass(frozen=True)
+class Attached:
+    """One attachment: of the recipient whose `seq` it names, or of everybody."""
+
+    filename: str
+    content_type: str
+    content: bytes = field(repr=False)
+    digest: bytes = field(repr=False)
+    """SHA-256 of the content."""
+    content_id: str | None = None
+    recipient: int | None = None
+
+
+async def store_attachments(cursor: Cursor, attached: Sequence[Attached], *, job_id: str, patience: float) -> None:
+    """Store them inside the transaction that stores the job; equal contents once."""
+    contents = {each.digest: each.content for each in attached}
+    for digest, content in contents.items():
+        for number, start in enumerate(range(0, max(len(content), 1), PIECE)):
+            async with asyncio.timeout(patience):
+                await cursor.execute(_ADD_PIECE, (job_id, digest, number, content[start : start + PIECE]))
+    rows = [
+        (job_id, each.recipient, each.filename, each.content_type, each.content_id, each.digest, len(each.content))
+        for each in attached
+    ]
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        async with asyncio.timeout(patience):
+            await cursor.executemany(_ADD, rows[start : start + _ROWS_AT_ONCE])
+
+
+async def attachments(database: Database, job_id: str, *, recipient: int | None) -> list[Attached]:
+    """What everybody gets (`recipient` None) or what one recipient gets besides.
+
+    Raises:
+        DatabaseError: they cannot be read.
+    """
+
+    async def rows(cursor: Cursor) -> list[tuple[Any, ...]]:
+        await cursor.execute(
+            "SELECT filename, content_type, content_id, digest FROM job_attachments "
+            "WHERE job_id = %s AND recipient <=> %s ORDER BY id",
+            (job_id, recipient),
+        )
+        return list(await cursor.fetchall())
+
+    found = await database.transaction(rows, what="read attachments", read_only=True)
+    contents = {digest: await _content(database, job_id, digest) for digest in {row[3] for row in found}}
+    return [
+        Attached(name, kind, contents[digest], digest, content_id=content_id, recipient=recipient)
+        for name, kind, content_id, digest in found
+    ]
+
+
+async def _content(database: Database, job_id: str, digest: bytes) -> bytes:
+    """A content; each piece in a transaction of its own, so that none is long."""
+
+    async def piece(cursor: Cursor) -> bytes | None:
+        await cursor.execute(
+            "SELECT content FROM job_contents WHERE job_id = %s AND digest = %s AND piece = %s",
+            (job_id, digest, len(pieces)),
+        )
+        row = await cursor.fetchone()
+        return bytes(row[0]) if row else None
+
+    pieces: list[bytes] = []
+    while (found := await database.transaction(piece, what="read an attachment", read_only=True)) is not None:
+        pieces.append(found)
+    return b"".join(pieces)

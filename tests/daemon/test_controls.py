@@ -1,0 +1,173 @@
+"""Cancel, pause, resume and retry in the middle of a job that is being sent, with the counts before and after."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from mailerd.config import Settings
+from mailerd.core.states import JobChange
+from mailerd.sandbox.google import Fault, Google, Running
+from mailerd.store.audit import audit
+from mailerd.store.controls import Controls, Done
+from mailerd.store.database import Database
+from tests.support.daemon import running, settings
+from tests.support.eventually import eventually
+from tests.support.heard import Heard
+from tests.support.rows import post, query, states
+
+LETTERS = 40
+
+
+@pytest.fixture
+def known(database_url: str, served: Running, credentials: Path, google: Google) -> Settings:
+    """Four letters at a time, each some tenths of a second on the wire."""
+    google.change_rules(latency_s=0.1)
+    return settings(
+        database_url,
+        served,
+        credentials,
+        runner={"concurrency": 4, "poll_interval": 0.1, "lease": 8},
+        retry={"max_attempts": 2, "base": 0.05, "cap": 0.1},
+    )
+
+
+@dataclass
+class Asking:
+    """Asks as the intake does."""
+
+    database: Database
+    job: str
+
+    async def __call__(self, change: JobChange, *, unsure: bool = False) -> Done:
+        controls = Controls(self.database, patience=10, in_flight=timedelta(seconds=1))
+        return await controls.ask(self.job, change, who="a test", letters=LETTERS, unsure=unsure)
+
+    async def counts(self) -> dict[str, int]:
+        return await states(self.database, self.job)
+
+    async def at_rest(self) -> bool:
+        return not {"sending", "unsure"} & (await self.counts()).keys()
+
+
+@pytest.fixture
+async def ask(database: Database) -> Asking:
+    return Asking(database, await post(database, recipients=LETTERS))
+
+
+async def _books_balance(database: Database) -> None:
+    assert (await audit(database))[1] == []
+
+
+async def test_a_cancelled_job_ends_when_its_last_letter_is_off_the_wire(
+    known: Settings, database: Database, google: Google, heard: Heard, ask: Asking
+) -> None:
+    async with running(known, heard):
+        await heard.wait_for("letter_sent", times=5)
+        before = await ask.counts()
+        done = await ask(JobChange.CANCEL)
+        finished = await heard.wait_for("job_finished")
+    after = await ask.counts()
+
+    assert before["waiting"] >= done.letters > 0
+    assert after == {"sent": LETTERS - done.letters, "cancelled": done.letters}
+    assert (finished["sent"], finished["cancelled"]) == (after["sent"], after["cancelled"])
+    assert len(google.sent) == after["sent"]
+    assert await query(database, "SELECT status, finished_at IS NULL FROM jobs") == [("cancelled", 0)]
+    await _books_balance(database)
+
+
+async def test_a_letter_that_comes_back_into_a_cancelled_job_is_cancelled_too(
+    known: Settings, database: Database, google: Google, heard: Heard, ask: Asking
+) -> None:
+    google.fault(Fault(kind="backend_error", method="drafts.create", count=-1))
+    async with running(known, heard):
+        await heard.wait_for("letter_started")
+        await ask(JobChange.CANCEL)
+        await heard.wait_for("job_finished", within=20)
+
+    assert set(await ask.counts()) <= {"cancelled", "failed"}
+    assert google.sent == []
+    await _books_balance(database)
+
+
+async def test_a_paused_job_stands_still_and_goes_on_when_it_is_resumed(
+    known: Settings, database: Database, google: Google, heard: Heard, ask: Asking
+) -> None:
+    async with running(known, heard) as daemon:
+        await heard.wait_for("letter_sent", times=5)
+        await ask(JobChange.PAUSE)
+        await eventually(ask.at_rest)
+        paused = await ask.counts()
+        other = await post(database, recipients=3)  # the same sender's other job goes on meanwhile
+        daemon.runner.ring()
+        await heard.wait_for("job_finished")
+        assert heard.of("job_finished")[0]["job"] == other
+        assert await ask.counts() == paused
+        await ask(JobChange.RESUME)
+        daemon.runner.ring()
+        await heard.wait_for("job_finished", times=2)
+
+    assert paused["waiting"] + paused["sent"] == LETTERS
+    assert await ask.counts() == {"sent": LETTERS}
+    assert len(google.sent) == LETTERS + 3
+    assert google.duplicates() == {}
+    await _books_balance(database)
+
+
+async def test_a_letter_that_is_put_off_does_not_wake_a_paused_job(
+    known: Settings, database: Database, google: Google, heard: Heard, ask: Asking
+) -> None:
+    google.fault(Fault(kind="backend_error", method="drafts.create", count=4))
+    async with running(known, heard):
+        await heard.wait_for("letter_started")
+        await ask(JobChange.PAUSE)
+        await heard.wait_for("letter_deferred")
+        await eventually(ask.at_rest)
+        assert await query(database, "SELECT status, turn_at FROM jobs") == [("paused", None)]
+        await ask(JobChange.RESUME)
+        await heard.wait_for("job_finished", within=20)
+
+    assert await ask.counts() == {"sent": LETTERS}
+    assert google.duplicates() == {}
+
+
+async def test_failed_letters_are_sent_once_when_they_are_retried_and_sent_ones_are_not_touched(
+    known: Settings, database: Database, google: Google, heard: Heard, ask: Asking
+) -> None:
+    google.fault(Fault(kind="invalid_to", method="drafts.create", skip=10, count=7))
+    async with running(known, heard) as daemon:
+        await heard.wait_for("job_finished", within=20)
+        before = await ask.counts()
+        done = await ask(JobChange.RETRY)
+        assert (await ask(JobChange.RETRY)).letters == 0
+        daemon.runner.ring()
+        await heard.wait_for("job_finished", times=2, within=20)
+
+    assert before == {"sent": LETTERS - 7, "failed": 7}
+    assert done.letters == 7
+    assert await ask.counts() == {"sent": LETTERS}
+    assert len(google.sent) == LETTERS
+    assert google.duplicates() == {}
+    assert await query(database, "SELECT COUNT(*) FROM attempts WHERE event = 'retried'") == [(7,)]
+    await _books_balance(database)
+
+
+async def test_retrying_the_unsure_looks_now_and_sends_nothing_twice(
+    database_url: str, served: Running, credentials: Path, database: Database, google: Google, heard: Heard, ask: Asking
+) -> None:
+    known = settings(
+        database_url, served, credentials, gmail={"request_timeout": 0.5}, runner={"lease": 4, "poll_interval": 0.1}
+    )
+    google.fault(Fault(kind="reset_after", method="drafts.send", count=3))
+    async with running(known, heard):
+        await heard.wait_for("letter_unsure", times=3)
+        await query(database, "UPDATE job_recipients SET lease_until = NULL WHERE status = 'unsure'")
+        done = await ask(JobChange.RETRY, unsure=True)
+        await heard.wait_for("job_finished", within=20)
+
+    assert done.letters == 3
+    assert await ask.counts() == {"sent": LETTERS}
+    assert google.duplicates() == {}
+    await _books_balance(database)

@@ -1,0 +1,144 @@
+"""Attachments, languages and inlined CSS, from the request to what Google's stand-in got."""
+
+import json
+import shutil
+from base64 import b64encode
+from datetime import UTC, datetime
+from email import message_from_bytes
+from email.message import EmailMessage
+from email.policy import default
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mailerd.config import Settings
+from mailerd.dispatch.cabinet import LARGE_AT_ONCE
+from mailerd.gmail.wire import Wire
+from mailerd.intake.order import read_order
+from mailerd.letters.library import Library
+from mailerd.sandbox.google import Google, Running
+from mailerd.store.database import Database
+from mailerd.store.jobs import Jobs
+from mailerd.store.keys import Key
+from tests.support.daemon import running, settings
+from tests.support.heard import Heard
+from tests.support.rows import query, states
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "templates"
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+KEY = Key(
+    id=1, name="k", digest=b"", hint="", senders=None, calls=None, per_minute=None, created_at=NOW, revoked_at=None,
+    last_used_at=None, old_until=None,
+)  # fmt: skip
+
+
+async def accept(database: Database, *, templates: Path | None = None, **fields: Any) -> str:
+    """Store a request as the intake does."""
+    body = {"sender_email": "me@example.com", "template": {"subject": "S", "html": "<p>x</p>"}, **fields}
+    raw = bytearray(json.dumps(body).encode())
+    order = read_order(raw, key=KEY, now=NOW, max_recipients=1000, library=Library(templates))
+    await Jobs(database, patience=30).accept(order.job)
+    return order.job.id
+
+
+def by_recipient(google: Google) -> dict[str, EmailMessage]:
+    return {letter.to: message_from_bytes(letter.raw or b"", policy=default) for letter in google.sent}
+
+
+def a_file(name: str, content: bytes) -> dict[str, str]:
+    return {"filename": name, "content_type": "application/pdf", "content": b64encode(content).decode()}
+
+
+async def test_everybody_gets_the_jobs_files_and_each_its_own(
+    known: Settings, database: Database, google: Google, heard: Heard
+) -> None:
+    await accept(
+        database,
+        attachments=[a_file("all.pdf", b"all")],
+        recipients=[
+            {"email": "a@example.org", "attachments": [a_file("a.pdf", b"for a")]},
+            {"email": "b@example.org", "attachments": [a_file("b.pdf", b"for b")]},
+            {"email": "c@example.org"},
+        ],
+    )
+    async with running(known, heard):
+        await heard.wait_for("job_finished")
+    got = {
+        to: {part.get_filename(): part.get_content() for part in letter.iter_attachments()}
+        for to, letter in by_recipient(google).items()
+    }
+
+    assert got == {
+        "a@example.org": {"all.pdf": b"all", "a.pdf": b"for a"},
+        "b@example.org": {"all.pdf": b"all", "b.pdf": b"for b"},
+        "c@example.org": {"all.pdf": b"all"},
+    }
+
+
+async def test_a_letter_of_thirty_megabytes_goes_by_the_upload_address(
+    database_url: str,
+    served: Running,
+    credentials: Path,
+    database: Database,
+    heard: Heard,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    known = settings(
+        database_url,
+        served,
+        credentials,
+        database={"statement_timeout": 20},
+        gmail={"request_timeout": 15.0},
+        runner={"lease": 40},
+    )
+    content = bytes(range(256)) * 85_000  # 21.8 MB, 30 MB in base64
+    job = await accept(
+        database,
+        attachments=[a_file("big.pdf", content)],
+        recipients=[{"email": f"r{number}@example.org"} for number in range(LARGE_AT_ONCE + 1)],
+    )
+    uploads: list[tuple[str, int]] = []
+    send = Wire.send
+
+    async def note(wire: Wire, flight: Any, **options: Any) -> Any:
+        if "/upload/" in flight.url:
+            uploads.append((flight.headers["Content-Type"], len(flight.data)))
+        return await send(wire, flight, **options)
+
+    monkeypatch.setattr(Wire, "send", note)
+    async with running(known, heard):
+        await heard.wait_for("job_finished", within=60)
+
+    assert await states(database, job) == {"sent": LARGE_AT_ONCE + 1}
+    assert len(uploads) == LARGE_AT_ONCE + 1
+    assert {kind for kind, _ in uploads} == {"message/rfc822"}
+    assert min(size for _, size in uploads) > 29_000_000
+    assert await query(database, "SELECT COUNT(DISTINCT digest) FROM job_contents") == [(1,)]
+
+
+async def test_a_job_keeps_the_template_that_it_was_posted_with(
+    known: Settings, database: Database, google: Google, heard: Heard, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(EXAMPLES, tmp_path / "templates"))
+    fields: dict[str, Any] = {"templates": folder, "template": None, "template_name": "welcome"}
+    fields["variables"] = {"product": "tea"}
+    google.change_rules(latency_s=0.05)
+    first = [{"email": f"r{number}@example.org", "name": "R", "language": "zh"} for number in range(30)]
+    await accept(database, recipients=[*first, {"email": "en@example.org", "name": "E"}], **fields)
+    async with running(known, heard) as daemon:
+        await heard.wait_for("letter_sent", times=3)
+        (folder / "welcome" / "zh" / "subject.txt").write_text("new {{ name }}")
+        await accept(database, recipients=[{"email": "late@example.org", "name": "L", "language": "zh"}], **fields)
+        daemon.runner.ring()
+        await heard.wait_for("job_finished", times=2)
+    subjects = {to: str(letter["Subject"]) for to, letter in by_recipient(google).items()}
+
+    assert subjects.pop("late@example.org") == "new L"
+    assert subjects.pop("en@example.org") == "Welcome to tea, E"
+    assert set(subjects.values()) == {"R，欢迎使用 tea"}
+    letter = by_recipient(google)["en@example.org"]
+    html = letter.get_body(("html",))
+    assert html is not None
+    assert '<h1 style="color: #205090;">' in html.get_content()
+    assert [part["Content-ID"] for part in letter.walk() if part.get_content_type() == "image/png"] == ["<logo.png>"]

@@ -1,0 +1,105 @@
+"""Filters, the CSV of results, and dry runs."""
+
+import csv
+import io
+import time
+
+import pytest
+
+from tests.intake.site import Site, job
+
+
+async def test_jobs_are_found_by_what_is_known_of_them(site: Site) -> None:
+    async def ids(**query: str) -> list[str]:
+        status, page = await site.get("/api/jobs", params=query)
+        assert status == 200, page
+        return [each["job_id"] for each in page["jobs"]]
+
+    _, first = await site.post(job(reference="order 1"))
+    _, second = await site.post(job(reference="order 2", sender_email="Other@Example.com"))
+    await site.rows("UPDATE jobs SET status = 'paused', created_at = '2020-01-01' WHERE id = %s", first["job_id"])
+
+    assert await ids(reference="order 2") == [second["job_id"]]
+    assert await ids(sender_email="OTHER@example.com") == [second["job_id"]]
+    assert await ids(status="paused") == [first["job_id"]]
+    assert await ids(created_before="2021-01-01T00:00:00+01:00") == [first["job_id"]]
+    assert await ids(created_from="2021-01-01T00:00:00Z") == [second["job_id"]]
+    assert await ids(status="paused", reference="order 2") == []
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [("status", "done"), ("sender_email", "nobody"), ("created_from", "yesterday"), ("created_before", "2021-01-01"),
+     ("reference", "x" * 321), ("colour", "red"), ("created_from", "2021-13-01T00:00:00Z")],
+)  # fmt: skip
+async def test_a_bad_filter_is_a_422_that_names_it(site: Site, name: str, value: str) -> None:
+    status, answer = await site.get("/api/jobs", params={name: value})
+
+    assert (status, answer["error"]["details"][0]["field"]) == (422, name)
+
+
+async def test_recipients_are_found_by_their_address(site: Site) -> None:
+    status, posted = await site.post(job(*({"email": f"r{n}@example.com", "name": "R"} for n in range(5))))
+    assert status == 200, (posted, site.heard.events[-5:])
+    _, page = await site.get(f"/api/jobs/{posted['job_id']}/recipients", params={"email": "r3@EXAMPLE.com"})
+
+    assert [each["email"] for each in page["recipients"]] == ["r3@example.com"]
+
+
+async def test_results_come_as_csv_whole_and_harmless_for_a_spreadsheet(site: Site) -> None:
+    people = [{"email": f"r{n}@example.com", "name": f'=cmd|"/c calc"!A{n}, é'} for n in range(2500)]
+    _, posted = await site.post(job(*people))
+    async with site.client.get(f"{site.url}/api/jobs/{posted['job_id']}/results.csv") as response:
+        assert response.status == 200
+        assert response.headers["Content-Type"] == "text/csv; charset=utf-8"
+        assert f'{posted["job_id"]}.csv"' in response.headers["Content-Disposition"]
+        rows = list(csv.DictReader(io.StringIO(await response.text())))
+
+    assert [row["email"] for row in rows] == [person["email"] for person in people]
+    assert rows[7]["name"] == '\'=cmd|"/c calc"!A7, é'
+    assert rows[7]["status"] == "waiting"
+    async with site.client.get(f"{site.url}/api/jobs/{posted['job_id']}/results.csv?status=sent") as response:
+        assert len((await response.text()).splitlines()) == 1
+
+
+async def test_a_dry_run_renders_everything_and_stores_nothing(site: Site) -> None:
+    status, answer = await site.post(
+        job(
+            {"email": "ada@example.com", "name": "Ada"},
+            {"email": "nobody"},
+            {"email": "bob@example.com", "name": "Bob", "variables": {"n": "x"}},
+            {"email": "eve@example.com", "name": "Eve", "variables": {"n": 3}},
+            template={"subject": "Hi {{ name }}", "html": "<p>{{ 6 // (n | default(2) | int) }}</p>"},
+            dry_run=True,
+        )
+    )
+
+    assert status == 200
+    assert (answer["dry_run"], answer["total"], answer["accepted"]) == (True, 4, 2)
+    assert {each["index"]: each["email"] for each in answer["rejected"]} == {1: "nobody", 2: "bob@example.com"}
+    assert answer["forecast"] == {"letters_ahead": 0}
+    assert [(each["subject"], each["html"], each["text"]) for each in answer["samples"]] == [
+        ("Hi Ada", "<p>3</p>", "3"), ("Hi Eve", "<p>2</p>", "2"),
+    ]  # fmt: skip
+    sizes = answer["letter_bytes"]
+    assert 300 < sizes["smallest"] <= sizes["average"] <= sizes["largest"] < 2000
+    assert await site.stored() == (0, 0)
+    assert site.bell.rings == 0
+
+
+async def test_a_dry_run_of_ten_thousand_takes_seconds_and_the_loop_stays_awake(site: Site) -> None:
+    people = [{"email": f"r{n}@example.com", "name": f"R {n}", "variables": {"n": n}} for n in range(10_000)]
+    started = time.monotonic()
+    status, answer = await site.post(job(*people, dry_run=True))
+
+    assert (status, answer["accepted"]) == (200, 10_000)
+    assert len(answer["samples"]) == 3
+    assert time.monotonic() - started < 20
+
+
+async def test_duplicates_are_sent_once_unless_they_are_allowed(site: Site) -> None:
+    twice = [{"email": "ada@example.com", "name": "Ada"}, {"email": "ada@EXAMPLE.com", "name": "Ada"}]
+    status, answer = await site.post(job(*twice))
+    assert (status, answer["error"]["details"][0]["message"]) == (422, "duplicate of recipients[0]")
+    status, answer = await site.post(job(*twice, allow_duplicates=True))
+    assert (status, answer["accepted"]) == (200, 2)

@@ -1,0 +1,141 @@
+"""Templates by name: chosen by language, kept in the version that a job was posted with, never a way to other files."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.intake.site import Build, Site, job
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "templates"
+POST = {"template": None, "template_name": "welcome"}
+
+
+@pytest.fixture
+async def folder(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(EXAMPLES, tmp_path / "templates"))
+
+
+@pytest.fixture
+async def named(build: Build, folder: Path) -> Site:
+    return await build(templates=folder)
+
+
+async def test_a_named_template_is_stored_with_its_languages_and_pictures(named: Site) -> None:
+    status, answer = await named.post(
+        job(
+            {"email": "a@example.com", "name": "A"},
+            {"email": "b@example.com", "name": "B", "language": "zh-CN"},
+            **POST,
+        )
+    )
+
+    assert status == 200, answer
+    _, shown = await named.get(f"/api/jobs/{answer['job_id']}")
+    assert shown["template"]["name"] == "welcome"
+    assert len(shown["template"]["version"]) == 16
+    assert await named.rows("SELECT subject, inline_css, attachments FROM jobs") == [
+        ("Welcome to {{ product }}, {{ name }}", 1, 1)
+    ]
+    assert await named.rows("SELECT language, subject FROM job_templates") == [
+        ("zh", "{{ name }}，欢迎使用 {{ product }}")
+    ]
+    assert await named.rows("SELECT content_id FROM job_attachments") == [("logo.png",)]
+    assert await named.rows("SELECT variables FROM job_recipients ORDER BY seq") == [(None,), ('{"language":"zh-CN"}',)]
+
+
+async def test_a_dry_run_shows_each_language_with_its_css_inlined(named: Site) -> None:
+    _, answer = await named.post(
+        job(
+            {"email": "a@example.com", "name": "A"},
+            {"email": "b@example.com", "name": "B", "language": "zh_TW"},
+            {"email": "c@example.com", "name": "C", "language": "fr"},
+            dry_run=True,
+            **POST,
+        )
+    )
+
+    subjects = [each["subject"] for each in answer["samples"]]
+    assert subjects == ["Welcome to X, A", "B，欢迎使用 X", "Welcome to X, C"]
+    assert '<h1 style="color: #205090;">' in answer["samples"][0]["html"]
+    assert "Thank you for choosing X." in answer["samples"][0]["text"]
+    assert "205090" not in answer["samples"][0]["text"]
+
+
+async def test_a_changed_template_is_another_version_and_a_posted_job_keeps_its_own(named: Site, folder: Path) -> None:
+    _, first = await named.post(job(**POST))
+    (folder / "welcome" / "subject.txt").write_text("Changed {{ name }}")
+    _, second = await named.post(job(**POST))
+    versions = [(await named.get(f"/api/jobs/{it['job_id']}"))[1]["template"]["version"] for it in (first, second)]
+
+    assert versions[0] != versions[1]
+    assert await named.rows("SELECT subject FROM jobs ORDER BY id") == [
+        ("Welcome to {{ product }}, {{ name }}",), ("Changed {{ name }}",),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["nothing", "../templates/welcome", "welcome/zh", "/etc/passwd", "..", "WELCOME", "", "welcome\x00", "a" * 65],
+)
+async def test_no_other_name_leads_anywhere(named: Site, name: str) -> None:
+    status, answer = await named.post(job(template=None, template_name=name))
+
+    assert status == 422
+    assert answer["error"]["details"][0]["field"] == "template_name"
+
+
+async def test_what_leads_out_of_a_templates_folder_is_refused(named: Site, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret.html").write_text("<p>secret</p>")
+    (folder / "welcome" / "body.html").unlink()
+    (folder / "welcome" / "body.html").symlink_to(tmp_path / "secret.html")
+    status, answer = await named.post(job(**POST))
+
+    assert status == 422
+    assert "leads out of the folder" in answer["error"]["details"][0]["message"]
+
+
+@pytest.mark.parametrize(
+    "path, text, words",
+    [
+        ("body.html", "{{ secret }}", "'secret', which template.toml does not declare"),
+        ("body.html", "{% include '/etc/passwd' %}", "body"),
+        ("zh/body.html", "{{ x.__class__ }}", "zh/html"),
+        ("subject.txt", "", "subject.txt: is missing or empty"),
+        ("template.toml", "colour = 1", "unknown key 'colour'"),
+        ("template.toml", "x = [", "template welcome"),
+        ("images/evil.svg.exe", "x", "Gmail refuses"),
+        ("images/page.html", "x", "not a picture"),
+        ("ZZ!/body.html", "x", "must be a language"),
+    ],
+)
+async def test_a_broken_template_is_refused_with_its_reasons(
+    named: Site, folder: Path, path: str, text: str, words: str
+) -> None:
+    file = folder / "welcome" / path
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(text)
+    status, answer = await named.post(job(**POST))
+
+    assert status == 422
+    if path != "body.html" or "include" not in text:
+        assert words in answer["error"]["details"][0]["message"]
+    _, listed = await named.get("/api/templates")
+    assert [each["name"] for each in listed["broken"]] == ["welcome"]
+
+
+async def test_the_library_is_listed(named: Site) -> None:
+    status, listed = await named.get("/api/templates")
+
+    assert status == 200
+    [it] = listed["templates"]
+    assert (it["name"], it["languages"], it["pictures"]) == ("welcome", ["zh"], ["logo.png"])
+    assert it["variables"] == {"name": "Ada", "product": "Tea"}
+    assert listed["broken"] == []
+
+
+@pytest.mark.parametrize("language", [7, "", "x" * 40, "en us", "../zh"])
+async def test_a_language_that_is_none_is_named(named: Site, language: object) -> None:
+    status, answer = await named.post(job({"email": "a@example.com", "name": "A", "language": language}, **POST))
+
+    assert (status, answer["error"]["details"][0]["field"]) == (422, "recipients[0].language")

@@ -1,0 +1,207 @@
+"""What a key may do, how often, and how it is replaced without a gap."""
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from mailerd.config import IntakeSettings
+from mailerd.intake.callers import Callers, Rates, networks
+from mailerd.intake.gate import FAILURES_A_MINUTE
+from mailerd.store.keys import Call
+from tests.intake.site import Build, Site, job
+from tests.intake.test_gate import SteppedClock
+
+NOBODY = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+
+
+async def tried(site: Site, headers: dict[str, str]) -> dict[str, int]:
+    """The status of one call of each kind."""
+    async with site.client.post(f"{site.url}/api/jobs/{NOBODY}/cancel", headers=headers) as response:
+        control = response.status
+    return {
+        "send": (await site.post(job(), headers=headers))[0],
+        "read": (await site.get("/api/jobs", headers=headers))[0],
+        "control": control,
+    }
+
+
+@pytest.mark.parametrize("call", Call)
+async def test_a_key_for_one_call_may_not_make_another(site: Site, call: Call) -> None:
+    headers = {"X-API-Key": await site.keys.create("narrow", calls=[call])}
+    good = {"send": 200, "read": 200, "control": 404}
+
+    assert await tried(site, headers) == {each: good[each] if each == call else 403 for each in good}
+
+
+async def test_a_refused_call_says_what_the_key_is_for(site: Site) -> None:
+    headers = {"X-API-Key": await site.keys.create("narrow", calls=[Call.READ])}
+    status, answer = await site.post(job(), headers=headers)
+
+    assert (status, answer["error"]["code"]) == (403, "call_not_allowed")
+    assert "'narrow' is for read; this call needs send" in answer["error"]["message"]
+    assert await site.stored() == (0, 0)
+
+
+async def test_a_key_that_comes_too_often_gets_429_and_is_told_when_to_come(build: Build) -> None:
+    clock = SteppedClock()
+    site = await build(clock=clock)
+    headers = {"X-API-Key": await site.keys.create("slow", per_minute=3)}
+    assert [(await site.get("/api/jobs", headers=headers))[0] for _ in range(4)] == [200, 200, 200, 429]
+    async with site.client.get(f"{site.url}/api/jobs", headers=headers) as response:
+        assert response.headers["Retry-After"] == "20"
+        assert (await response.json())["error"]["code"] == "too_fast"
+    assert (await site.get("/api/jobs"))[0] == 200  # other keys do not mind
+    clock.ahead += 20.1
+    assert (await site.get("/api/jobs", headers=headers))[0] == 200
+
+
+async def test_a_rotated_key_is_good_until_its_overlap_ends_and_dies_at_once_when_revoked(build: Build) -> None:
+    clock = SteppedClock()
+    site = await build(clock=clock)
+    old = {"X-API-Key": await site.keys.create("app", calls=[Call.READ])}
+    new = {"X-API-Key": await site.keys.rotate("app", overlap=timedelta(hours=1))}
+
+    async def both() -> list[int]:
+        clock.ahead += 5  # what a daemon remembers of a key is over
+        return [(await site.get("/api/jobs", headers=each))[0] for each in (old, new)]
+
+    assert await both() == [200, 200]
+    assert (await site.post(job(), headers=new))[0] == 403  # its limits are the same
+    await site.rows("UPDATE api_keys SET old_until = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND WHERE name = 'app'")
+    assert await both() == [401, 200]
+    await site.rows("UPDATE api_keys SET old_until = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR WHERE name = 'app'")
+    await site.keys.revoke("app")
+    assert await both() == [401, 401]
+
+
+async def test_failed_attempts_are_told_without_the_key(site: Site) -> None:
+    await site.get("/api/jobs", headers={"X-API-Key": "sk_live_guess"})
+    [refused] = site.heard.of("key_refused")
+
+    assert refused == {"address": "127.0.0.1", "method": "GET", "path": "/api/jobs"}
+    assert "guess" not in repr(site.heard.events)
+
+
+async def test_an_address_that_guesses_is_shut_out_for_a_while_before_the_database_is_asked(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SteppedClock()
+    site = await build(clock=clock)
+    asked = 0
+    active = site.intake._gate._keys.active
+
+    async def count(digest: bytes) -> Any:
+        nonlocal asked
+        asked += 1
+        return await active(digest)
+
+    monkeypatch.setattr(site.intake._gate._keys, "active", count)
+    said = [
+        (await site.get("/api/jobs", headers={"X-API-Key": f"x{number}"}))[0]
+        for number in range(FAILURES_A_MINUTE + 10)
+    ]
+
+    assert said == [401] * FAILURES_A_MINUTE + [429] * 10
+    assert asked == FAILURES_A_MINUTE
+    clock.ahead += 60
+    assert (await site.get("/api/jobs"))[0] == 200
+
+
+async def test_the_access_log_says_who_asked_for_what(site: Site) -> None:
+    _, answer = await site.post(job())
+    told = await site.heard.wait_for("request_answered")
+
+    assert (told["caller"], told["address"], told["method"], told["status"]) == ("test", "127.0.0.1", "POST", 200)
+    assert told["size"] > 100
+    assert told["request"] == site.heard.of("job_accepted")[0]["request"]
+    assert site.key not in repr(site.heard.events)
+    assert answer["job_id"]
+
+
+class Asked:
+    """As much of a request as counts here."""
+
+    def __init__(self, peer: str | None, *forwarded: str) -> None:
+        from multidict import CIMultiDict  # noqa: PLC0415
+
+        self.remote = peer
+        self.headers = CIMultiDict([("X-Forwarded-For", each) for each in forwarded])
+
+
+@pytest.mark.parametrize(
+    "trusted, peer, forwarded, address",
+    [
+        ("", "192.0.2.1", ["198.51.100.7"], "192.0.2.1"),  # nobody's word is taken
+        ("192.0.2.1", "192.0.2.1", ["198.51.100.7"], "198.51.100.7"),
+        ("192.0.2.0/24", "192.0.2.1", ["6.6.6.6, 198.51.100.7, 192.0.2.9"], "198.51.100.7"),  # a forged left end
+        ("192.0.2.0/24", "192.0.2.1", ["6.6.6.6", "198.51.100.7"], "198.51.100.7"),
+        ("192.0.2.0/24", "192.0.2.1", [], "192.0.2.1"),
+        ("192.0.2.0/24", "192.0.2.1", ["<script>"], "192.0.2.1"),
+        ("192.0.2.0/24", "203.0.113.5", ["198.51.100.7"], "203.0.113.5"),
+        ("", None, ["198.51.100.7"], "unix"),
+        ("127.0.0.1", None, ["198.51.100.7"], "198.51.100.7"),
+        ("2001:db8::/32", "2001:db8::1", ["2001:4860::1"], "2001:4860::1"),
+    ],
+)
+def test_only_trusted_proxies_are_believed(trusted: str, peer: str | None, forwarded: list[str], address: str) -> None:
+    assert Callers(networks(trusted)).address(Asked(peer, *forwarded)) == address  # type: ignore[arg-type]
+
+
+def test_a_bucket_fills_steadily_and_is_forgotten_when_it_is_full() -> None:
+    rates = Rates()
+    assert [rates.wait("a", per_minute=2, now=0.0) for _ in range(3)] == [0.0, 0.0, 30.0]
+    assert rates.wait("a", per_minute=2, now=29.0) > 0
+    assert rates.wait("a", per_minute=2, now=31.0) == 0.0
+    for number in range(20_000):
+        rates.wait(number, per_minute=2, now=100.0 + number)
+    assert len(rates._buckets) < 11_000
+
+
+async def test_it_listens_on_a_socket_file_for_its_group(build: Build, tmp_path: Any) -> None:
+    import aiohttp  # noqa: PLC0415
+
+    path = tmp_path / "mailerd.sock"
+    settings = IntakeSettings(unix_socket=str(path), trusted_proxies="127.0.0.1")
+    site = await build()
+    from mailerd.events.intake import IntakeEvents  # noqa: PLC0415
+    from mailerd.intake import Intake  # noqa: PLC0415
+
+    intake = Intake(settings, database=site.database, patience=5, bell=site.bell, events=IntakeEvents(site.heard))
+    async with intake.serve() as addresses:
+        assert addresses == []
+        assert path.stat().st_mode & 0o777 == 0o660
+        async with (
+            aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path))) as client,
+            client.get("http://x/api/jobs", headers={"X-API-Key": "no", "X-Forwarded-For": "198.51.100.7"}) as response,
+        ):
+            assert response.status == 401
+    assert site.heard.of("key_refused")[-1]["address"] == "198.51.100.7"
+    assert f"unix:{path}" in site.heard.of("intake_listening")[-1]["where"]
+
+
+async def test_a_connection_that_never_asks_is_closed(build: Build) -> None:
+    site = await build(first_request_within=0.2)
+    host, _, port = site.url.removeprefix("http://").partition(":")
+    for said in (b"", b"GET /health/live HTTP/1.1\r\nHost: x\r\nX-Slow: "):
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(said)
+        with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
+            await asyncio.wait_for(reader.readexactly(1), 5)
+        writer.close()
+    assert site.heard.of("connection_too_slow")[0]["address"] == "127.0.0.1"
+
+
+async def test_a_client_that_does_not_read_its_answer_is_given_up(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mailerd.intake.answers.WRITTEN_WITHIN", 0.3)
+    people = [{"email": f"r{n}@example.com", "name": "R" * 200} for n in range(1000)]
+    _, posted = await site.post(job(*people))
+    host, _, port = site.url.removeprefix("http://").partition(":")
+    _, writer = await asyncio.open_connection(host, int(port), limit=1)
+    ask = f"GET /api/jobs/{posted['job_id']}/recipients?limit=1000 HTTP/1.1\r\nHost: x\r\nX-API-Key: {site.key}\r\n\r\n"
+    writer.write(ask.encode() * 40)  # more than the sockets' buffers hold
+    told = await site.heard.wait_for("connection_too_slow")
+
+    assert "not read within" in told["reason"]
+    writer.transport.abort()

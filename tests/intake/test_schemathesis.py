@@ -1,0 +1,43 @@
+"""The API against its own description: schemathesis makes thousands of requests of openapi.json, good and bad ones."""
+
+import asyncio
+import json
+import re
+import sys
+from pathlib import Path
+
+from tests.intake.site import Build, job
+
+CASES_AT_LEAST = 500
+WITHIN = 240.0
+
+
+async def test_schemathesis_finds_no_failure(build: Build, tmp_path: Path) -> None:
+    templates = Path(__file__).parents[2] / "examples" / "templates"
+    site = await build(patience=5.0, templates=templates)
+    _, posted = await site.post(job({"email": "a@example.com", "name": "A"}, {"email": "b@example.com", "name": "B"}))
+    (tmp_path / "schemathesis.toml").write_text(
+        f"[parameters]\n'path.id' = {json.dumps(posted['job_id'])}\n\n"
+        # A description cannot say all that is asked of a letter: that a template fits its variables, for instance.
+        "[checks.positive_data_acceptance]\nexpected-statuses = [200, 204, 401, 403, 404, 409, 422]\n"
+    )
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "schemathesis.cli", "--config-file", str(tmp_path / "schemathesis.toml"), "run",
+        f"{site.url}/openapi.json", "--checks", "all", "--max-examples", "40", "--seed", "1", "--no-color",
+        "--exclude-operation-id", "events", "--header", f"X-API-Key: {site.key}", "--generation-deterministic",
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, cwd=tmp_path,
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(WITHIN):
+            out, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    told = out.decode()
+
+    assert process.returncode == 0, told[-20_000:]
+    found = re.search(r"([\d,]+) generated, [\d,]+ passed|(\d+) generated", told)
+    assert found, told
+    assert int((found[1] or found[2]).replace(",", "")) >= CASES_AT_LEAST, told
+    assert not site.heard.of("request_failed")
