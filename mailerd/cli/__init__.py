@@ -5,7 +5,7 @@ import sys
 import typer
 
 from mailerd import __version__
-from mailerd.cli import auth, books, check, daemon, jobs, keys, sandbox, senders, templates, top
+from mailerd.cli import auth, books, check, daemon, jobs, keys, sandbox, send, senders, steering, templates, top
 from mailerd.errors import ConfigurationError, MailerdError
 
 app = typer.Typer(
@@ -24,6 +24,8 @@ app.add_typer(templates.app, name="templates")
 app.add_typer(senders.app, name="senders")
 app.add_typer(auth.app, name="auth")
 app.command("check")(check.check)
+app.command("send")(send.send)
+steering.add_to(jobs.app)
 app.add_typer(jobs.app, name="jobs")
 app.command("explain")(jobs.explain)
 app.command("top")(top.top)

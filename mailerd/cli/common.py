@@ -1,6 +1,7 @@
 """What the commands share: the option --config, and how a command gets its settings, its voice and its loop."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from mailerd.config import LogSettings, Settings, load
+from mailerd.errors import MailerdError
 from mailerd.events.speech import Event, Tell
 from mailerd.events.store import StoreEvents
 from mailerd.journal import Journal
@@ -38,6 +40,21 @@ def quiet(settings: Settings) -> Journal:
 
 def silent(event: Event, fields: Mapping[str, object], /) -> None:
     """Say nothing."""
+
+
+def json_object(option: str, text: str) -> dict[str, Any]:
+    """What an option says in JSON.
+
+    Raises:
+        MailerdError: it is not JSON, or no object.
+    """
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise MailerdError(f"{option} is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise MailerdError(f'{option} must be an object, such as {{"product": "tea"}}')
+    return found
 
 
 def in_loop(work: Coroutine[Any, Any, T]) -> T:

@@ -89,19 +89,29 @@ def watch(job: JobArgument, config: ConfigOption = None) -> None:
 
 
 async def _watch(known: Settings, id_: str) -> int:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     async with opened(known, quiet(known).tell) as database:
-        progress = Progress(*columns)
-        bar = progress.add_task(id_)
-        with Live(progress, refresh_per_second=4):
-            while True:
-                job = await _job(database, id_)
-                open_ = sum(number for state, number in job.counts.items() if state in OPEN)
-                progress.update(bar, total=job.total, completed=job.total - open_)
-                if job.status in _ENDED:
-                    break
-                await asyncio.sleep(0.5)
-        await _tell_job(database, id_)
+        return await watch_until_ended(database, id_)
+
+
+async def watch_until_ended(database: Database, id_: str) -> int:
+    """Draw a bar until the job has ended, then tell it; how many letters failed.
+
+    Raises:
+        UnknownError: there is no such job.
+        DatabaseError: the database cannot be seen now.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    progress = Progress(*columns)
+    bar = progress.add_task(id_)
+    with Live(progress, refresh_per_second=4):
+        while True:
+            job = await _job(database, id_)
+            open_ = sum(number for state, number in job.counts.items() if state in OPEN)
+            progress.update(bar, total=job.total, completed=job.total - open_)
+            if job.status in _ENDED:
+                break
+            await asyncio.sleep(0.5)
+    await _tell_job(database, id_)
     return sum(number for state, number in job.counts.items() if state.value == "failed")
 
 

@@ -19,6 +19,7 @@ _DID: Final = {
     "found": "it was looked for and found: it is sent",
     "missing": "it was looked for: Google does not have it",
     "lapsed": "its daemon was not heard of again",
+    "retried": "somebody asked for another try: its attempts count from the start again",
 }
 
 
@@ -63,7 +64,7 @@ def _now(story: Story) -> list[str]:
         case State.FAILED:
             return [
                 f"Now: failed: {story.error or 'no reason was written'}. Nothing more happens by itself.",
-                f"Next: post the letter again once the reason is gone; job {story.job_id} keeps the failure.",
+                f"Next: once the reason is gone, `mailerd jobs retry {story.job_id}` tries what failed anew.",
             ]
         case State.CANCELLED:
             return ["Now: cancelled. Nothing more happens."]

@@ -1,12 +1,11 @@
 """`mailerd templates`: whether the named templates can be used, and what a letter of one looks like."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from mailerd.cli.common import ConfigOption, settings
+from mailerd.cli.common import ConfigOption, json_object, settings
 from mailerd.core.variables import merge
 from mailerd.errors import MailerdError
 from mailerd.letters import Content, RenderError
@@ -56,7 +55,7 @@ def preview(
 ) -> None:
     """Print a letter as its recipient would get it, made with the template's own examples."""
     named = _find(_library(folder, config), name)
-    content = _render(named, language=language, variables=_object(variables))
+    content = _render(named, language=language, variables=json_object("--variables", variables))
     if html:
         print(content.html or "")
         return
@@ -87,13 +86,3 @@ def _render(named: Named, *, language: str | None, variables: dict[str, Any]) ->
     except RenderError as error:
         where = f" ({language})" if language else ""
         raise LibraryError(f"template {named.name}{where}: {error}") from error
-
-
-def _object(text: str) -> dict[str, Any]:
-    try:
-        found = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise MailerdError(f"--variables is not JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise MailerdError('--variables must be an object, such as {"name": "Ada"}')
-    return found

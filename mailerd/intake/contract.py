@@ -84,8 +84,15 @@ def _shallow(value: dict[str, Any]) -> dict[str, Any]:
 Line = Annotated[str, AfterValidator(one_line), Field(max_length=LINE_AT_MOST)]
 
 
+PRIORITY_AT_LEAST: Final = -100
+PRIORITY_AT_MOST: Final = 100
 Priority = Annotated[
-    int, Field(ge=-100, le=100, description="higher goes first among the jobs of one sender; never above other senders")
+    int,
+    Field(
+        ge=PRIORITY_AT_LEAST,
+        le=PRIORITY_AT_MOST,
+        description="higher goes first among the jobs of one sender; never above other senders",
+    ),
 ]
 
 

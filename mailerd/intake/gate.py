@@ -1,4 +1,4 @@
-"""Who is asking: the API key of a request, looked up, remembered for seconds, its use noted."""
+"""Who is asking: the API key of a request, looked up each time, so that a revoked one is dead at once."""
 
 import asyncio
 import hmac
@@ -16,13 +16,13 @@ from mailerd.intake.problems import ProblemError
 from mailerd.store.keys import Call, Key, Keys, digest
 
 HEADER: Final = "X-API-Key"
-REMEMBER: Final = 3.0
-"""Seconds for which a key is believed without asking: how long a revoked one may still work."""
-REMEMBERED_AT_MOST: Final = 1000
+GOOD_AT_MOST: Final = 1000
+"""Keys that are remembered as having been good, each as its digest."""
 NOTE_EVERY: Final = 60.0
 """Seconds between two writes of one key's last_used_at."""
 FAILURES_A_MINUTE: Final = 60
-"""Bad keys from one address; then it gets 429 for a while, whatever key it shows, and the database has peace."""
+"""Bad keys from one address; then it gets 429 for a while, and the database has peace. Keys that were good before are
+asked about all the same: behind one address there may be many people."""
 MINUTE_OF_PEACE: Final = 10.0
 """Seconds after which such an address may try again."""
 CALLER: Final = ContextVar[str]("caller", default="")
@@ -39,7 +39,7 @@ class Gate:
         self._clock = clock
         self._rates = Rates()
         self._failures = Rates()
-        self._known: dict[bytes, tuple[Key, float]] = {}
+        self._good: set[bytes] = set()
         self._noted: dict[int, float] = {}
         self._to_note: set[int] = set()
         self._used = asyncio.Event()
@@ -54,10 +54,11 @@ class Gate:
         """
         address = self._callers.address(request)
         now = self._clock.monotonic()
-        if self._failures.is_over(address, per_minute=FAILURES_A_MINUTE, now=now):
-            raise _too_fast("this address has shown too many bad API keys", MINUTE_OF_PEACE)
         secret = request.headers.get(HEADER)
-        key = await self._find(digest(secret)) if secret else None
+        shown = digest(secret) if secret else None
+        if shown not in self._good and self._failures.is_over(address, per_minute=FAILURES_A_MINUTE, now=now):
+            raise _too_fast("this address has shown too many bad API keys", MINUTE_OF_PEACE)
+        key = await self._find(shown) if shown else None
         if key is None:
             self._failures.wait(address, per_minute=FAILURES_A_MINUTE, now=now)
             self._events.key_refused(address=address, method=request.method, path=request.path)
@@ -90,17 +91,15 @@ class Gate:
         return key is not None and key.may(call)
 
     async def _find(self, wanted: bytes) -> Key | None:
-        now = self._clock.monotonic()
-        key, until = self._known.get(wanted, (None, 0.0))
-        if key is None or until <= now:
-            key = await self._keys.active(wanted)
-            self._known.pop(wanted, None)
-            if key is not None:
-                if len(self._known) >= REMEMBERED_AT_MOST:
-                    self._known.clear()
-                self._known[wanted] = (key, now + REMEMBER)
+        key = await self._keys.active(wanted)
         # The index was found by a digest, which tells an attacker nothing; this is against a wrong row all the same.
-        return key if key is not None and hmac.compare_digest(key.digest, wanted) else None
+        if key is None or not hmac.compare_digest(key.digest, wanted):
+            self._good.discard(wanted)
+            return None
+        if len(self._good) >= GOOD_AT_MOST:
+            self._good.clear()
+        self._good.add(wanted)
+        return key
 
     async def note_uses(self) -> None:
         """Write last_used_at for ever, beside the requests and never in their way."""

@@ -46,7 +46,7 @@ class Order:
 def read_order(
     raw: bytearray,
     *,
-    key: Key,
+    key: Key | None,
     now: datetime,
     max_recipients: int,
     senders: Senders | None = None,
@@ -54,13 +54,15 @@ def read_order(
 ) -> Order:
     """Read, check and prepare a request. `raw` is emptied; `senders` None means that every sender has a mailbox.
 
+    `key` None: whoever asks sits at this machine's terminal, and may use every sender.
+
     Raises:
         ProblemError: 422 naming everything that is wrong, or 403 when the key may not use the sender.
     """
     fields = parse(raw)
     items = fields.pop("recipients", None)
     head, faults = read_head(fields, now=now)
-    if head is not None and not key.may_send(head.sender_email):
+    if head is not None and key is not None and not key.may_send(head.sender_email):
         raise ProblemError(403, "sender_not_allowed", f"the key {key.name!r} may not send from {head.sender_email}")
     mailbox = _mailbox(head, faults, senders=senders)
     named = _named(head, library or Library(None), faults)
@@ -167,7 +169,7 @@ def _job(
     checked: Checked,
     *,
     variables: str,
-    key: Key,
+    key: Key | None,
     mailbox: str,
     named: Named | None,
     attached: list[Attached],
@@ -188,7 +190,7 @@ def _job(
         reference=head.reference,
         priority=head.priority,
         send_at=head.send_at,
-        api_key_id=key.id,
+        api_key_id=key.id if key else None,
         recipients=checked.rows,
         template_name=named.name if named else None,
         template_version=named.version if named else None,

@@ -1,0 +1,217 @@
+"""`mailerd send FILE.csv`: one letter to each line of a table, by a named template, and a bar until all are sent."""
+
+import csv
+import hashlib
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Final, TextIO
+
+import typer
+
+from mailerd.cli.common import ConfigOption, in_loop, json_object, opened, quiet, settings, silent
+from mailerd.cli.jobs import watch_until_ended
+from mailerd.clock import SystemClock
+from mailerd.config import Settings
+from mailerd.errors import DatabaseError, MailerdError
+from mailerd.events.gmail import GmailEvents
+from mailerd.gmail import Gmail
+from mailerd.intake.mailboxes import Mailboxes
+from mailerd.intake.order import Order, read_order
+from mailerd.intake.problems import ProblemError
+from mailerd.intake.rehearsal import rehearse
+from mailerd.letters.library import Library
+from mailerd.store.jobs import Jobs
+from mailerd.store.migrate import check
+from mailerd.store.once import KnownError, Once
+
+_OWN: Final = ("email", "name", "language")
+"""Columns that are a recipient's fields; every other one is a variable."""
+_THE_COMMAND: Final = 0
+"""Stands for an API key's id where the command's own idempotency keys are kept; no key has it."""
+_TOLD_AT_MOST: Final = 20
+
+
+@dataclass(frozen=True)
+class _Table:
+    recipients: list[dict[str, Any]]
+    lines: list[int]
+    """The line on which each of them ends."""
+
+
+def send(
+    file: Annotated[
+        Path, typer.Argument(help="A CSV with a column email; name and language if you like; the rest are variables.")
+    ],
+    *,
+    template: Annotated[str, typer.Option(help="A template of templates.folder, or a path to a template's folder.")],
+    sender: Annotated[str, typer.Option(help="The mailbox, or an alias of one.")],
+    sender_name: Annotated[str | None, typer.Option(help="Stands in From:.")] = None,
+    reply_to: Annotated[str | None, typer.Option(help="Where answers go, if not to the sender.")] = None,
+    variables: Annotated[str, typer.Option(help='For all recipients, as JSON: {"product": "tea"}.')] = "{}",
+    send_at: Annotated[str | None, typer.Option(help="Not before: 2026-12-01T09:00:00Z.")] = None,
+    priority: Annotated[int, typer.Option(help="Higher goes first among the jobs of the sender.")] = 0,
+    reference: Annotated[str | None, typer.Option(help="Your own name for the job.")] = None,
+    skip_invalid: Annotated[bool, typer.Option("--skip-invalid", help="Leave bad lines out, and name them.")] = False,
+    allow_duplicates: Annotated[bool, typer.Option("--allow-duplicates", help="An address may come twice.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Make every letter, show one, store nothing.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Even if this very job was posted before.")] = False,
+    wait: Annotated[bool, typer.Option(help="Stay until the job has ended.")] = True,
+    config: ConfigOption = None,
+) -> None:
+    """Post a job from a table and watch it; exit code 1 when letters failed. The same job is not posted twice."""
+    table = _read(file)
+    job = {
+        "sender_email": sender, "sender_name": sender_name, "reply_to": reply_to, "template_name": Path(template).name,
+        "variables": json_object("--variables", variables), "send_at": send_at, "priority": priority,
+        "reference": reference,
+        "on_invalid": "skip" if skip_invalid else "reject", "allow_duplicates": allow_duplicates, "dry_run": dry_run,
+        "recipients": table.recipients,
+    }  # fmt: skip
+    known = settings(config)
+    posting = _Posting(known, _library(known, template), table, file=file, again=again)
+    order, raw = posting.order({key: value for key, value in job.items() if value is not None})
+    if dry_run:
+        _show(order)
+    elif in_loop(_post(posting, order, raw, wait=wait)):
+        raise typer.Exit(1)
+
+
+@dataclass(frozen=True)
+class _Posting:
+    known: Settings
+    library: Library
+    table: _Table
+    file: Path
+    again: bool
+
+    def order(self, job: dict[str, Any]) -> tuple[Order, bytes]:
+        """The job as the intake would read it, and its bytes."""
+        raw = json.dumps(job, ensure_ascii=False).encode()
+        gmail = Gmail(self.known.gmail, events=GmailEvents(silent), limit=1)
+        try:
+            order = read_order(
+                bytearray(raw),
+                key=None,
+                now=SystemClock().now(),
+                max_recipients=self.known.intake.max_recipients,
+                senders=Mailboxes(gmail, self.known.gmail.aliases),
+                library=self.library,
+            )
+        except ProblemError as error:
+            raise MailerdError("\n".join(self._faults(error))) from None
+        for each in order.rejected:
+            print(f"left out: {self._line(each.index)}: {each.email}: {each.reason}")
+        return order, raw
+
+    def _faults(self, error: ProblemError) -> Iterator[str]:
+        yield str(error)
+        for fault in error.faults[:_TOLD_AT_MOST]:
+            where, _, rest = fault.field.removeprefix("recipients[").partition("]")
+            named = self._line(int(where)) + rest.replace(".", ", ", 1) if rest or where.isdecimal() else fault.field
+            yield f"  {named}: {fault.message}"
+        if len(error.faults) > _TOLD_AT_MOST:
+            yield f"  and {len(error.faults) - _TOLD_AT_MOST:,} more"
+
+    def _line(self, index: int) -> str:
+        return f"{self.file} line {self.table.lines[index]}"
+
+    def once(self, order: Order, raw: bytes) -> Once:
+        """What makes this very job one that is posted once, with this version of the template."""
+        body = hashlib.sha256(raw + (order.job.template_version or "").encode()).digest()
+        keep = timedelta(seconds=self.known.intake.idempotency_keep)
+        return Once(_THE_COMMAND, f"send-{body.hex()}", body, keep, answer=lambda _: "{}")
+
+
+async def _post(posting: _Posting, order: Order, raw: bytes, *, wait: bool) -> int:
+    """How many letters failed; 0 when nobody waits for them."""
+    known, job = posting.known, order.job
+    if not posting.again:
+        job = replace(job, once=posting.once(order, raw))
+    async with opened(known, quiet(known).tell) as database:
+        await check(database)
+        jobs = Jobs(database, patience=known.database.connect_timeout)
+        try:
+            stored = await jobs.accept(job)
+        except KnownError as error:
+            it = error.remembered
+            raise MailerdError(
+                f"this very job was posted at {it.created_at:%Y-%m-%d %H:%M:%S} UTC as {it.job_id}, and nothing was "
+                f"posted now; `mailerd jobs show {it.job_id}` tells what became of it, --again posts it once more"
+            ) from None
+        except DatabaseError as error:
+            if not error.in_doubt:
+                raise
+            raise MailerdError(
+                f"the database went away during COMMIT: `mailerd jobs show {job.id}` tells whether the job is there; "
+                f"the same command again posts it if it is not"
+            ) from error
+        letters = "1 letter" if order.accepted == 1 else f"{order.accepted:,} letters"
+        print(f"job {job.id}: {letters} from {job.sender_email}, due {stored.send_at:%F %T} UTC")
+        if not wait:
+            return 0
+        try:
+            return await watch_until_ended(database, job.id)
+        finally:
+            print(f"`mailerd jobs watch {job.id}` shows this again; the daemon sends whether or not anybody watches")
+
+
+def _read(file: Path) -> _Table:
+    try:
+        if str(file) == "-":
+            return _table(sys.stdin, "standard input")
+        with file.open(encoding="utf-8-sig", newline="") as opened_file:
+            return _table(opened_file, str(file))
+    except OSError as error:
+        raise MailerdError(f"{file} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise MailerdError(f"{file} is not UTF-8 (byte {error.start}): save it as CSV UTF-8") from error
+    except csv.Error as error:
+        raise MailerdError(f"{file} is no CSV: {error}") from error
+
+
+def _table(opened_file: TextIO, name: str) -> _Table:
+    reader = csv.reader(opened_file, strict=True)
+    header = [cell.strip() for cell in next(reader, [])]
+    if "email" not in header:
+        seen = ", ".join(header) or "nothing"
+        raise MailerdError(f"{name}: the first line must name the columns, one of them email; it has {seen}")
+    if len(set(header)) < len(header) or "" in header:
+        raise MailerdError(f"{name}: each column needs a name of its own: {', '.join(header)}")
+    table = _Table([], [])
+    for row in reader:
+        if not any(cell.strip() for cell in row):
+            continue
+        if len(row) != len(header):
+            raise MailerdError(f"{name} line {reader.line_num}: {len(row)} cells where the header has {len(header)}")
+        table.recipients.append(_recipient(dict(zip(header, row, strict=True))))
+        table.lines.append(reader.line_num)
+    return table
+
+
+def _recipient(cells: dict[str, str]) -> dict[str, Any]:
+    own = {name: cells[name].strip() for name in _OWN if cells.get(name, "").strip()}
+    return {"email": "", **own, "variables": {name: value for name, value in cells.items() if name not in _OWN}}
+
+
+def _library(known: Settings, template: str) -> Library:
+    if "/" in template or template == ".":
+        return Library(Path(template).resolve().parent)
+    if not known.templates.folder:
+        raise MailerdError(
+            "there is no folder of templates: set templates.folder, or give a path as --template ./welcome"
+        )
+    return Library(Path(known.templates.folder))
+
+
+def _show(order: Order) -> None:
+    found = rehearse(order, now=SystemClock().now())
+    for each in found.rejected:
+        print(f"would fail: {each.email}: {each.reason}")
+    for sample in found.samples[:1]:
+        print(f"To: {sample['email']}\nSubject: {sample['subject']}\n\n{sample['text']}\n")
+    left = order.accepted - len(found.rejected)
+    print(f"{left:,} of {order.total:,} letters can be sent, {found.sizes['total']:,} bytes in all; nothing was stored")

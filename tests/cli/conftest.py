@@ -1,0 +1,66 @@
+"""What commands are run against: a database, a stand-in for Google with one mailbox, and a configuration file."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from mailerd.config import DatabaseSettings, Settings, load
+from mailerd.events.store import StoreEvents
+from mailerd.sandbox.google import Google, Rules, serve
+from mailerd.store.database import Database
+from mailerd.store.migrate import migrate
+from tests.support.daemon import sign_in
+from tests.support.heard import Heard
+
+ME = "me@example.com"
+
+
+@dataclass
+class Shop:
+    """A place to run commands in."""
+
+    folder: Path
+    google: Google
+    database: Database
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "config.toml"
+
+    @property
+    def settings(self) -> Settings:
+        return load(self.config, environment={})
+
+    async def say(self, *words: str, code: int = 0, given: str = "") -> str:
+        """Run a command to its end as a process of its own; what it printed, both streams."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "mailerd", *words, "--config", str(self.config), cwd=self.folder,
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        out, _ = await asyncio.wait_for(process.communicate(given.encode()), 60)
+        assert process.returncode == code, out.decode()
+        return out.decode()
+
+
+@pytest.fixture
+async def shop(database_url: str, tmp_path: Path) -> AsyncIterator[Shop]:
+    google = Google(Rules(units_per_minute=0, project_units_per_minute=0, per_day=0, latency_s=0))
+    sign_in(google, tmp_path / "credentials", ME)
+    async with serve(google) as served:
+        (tmp_path / "config.toml").write_text(
+            f'[database]\nurl = "{database_url}"\nconnect_timeout = 5\n[intake]\nport = 0\n'
+            "[runner]\npoll_interval = 0.1\nlease = 8\n"
+            f'[gmail]\napi_root = "{served.url}"\ntoken_uri = "{served.token_uri}"\n'
+            'request_timeout = 2\ncredentials_dir = "credentials"\n'
+            '[pace]\nunits_per_minute = 0\nper_day = 0\n[templates]\nfolder = "templates"\n'
+        )
+        (tmp_path / "config.toml").chmod(0o600)
+        events = StoreEvents(Heard())
+        database = Database(DatabaseSettings(url=database_url), events=events)
+        await migrate(database, events=events)
+        yield Shop(tmp_path, google, database)
+        await database.close()

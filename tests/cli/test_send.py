@@ -1,0 +1,136 @@
+"""`mailerd send`: a table becomes a job once, and whoever made a mistake is told on which line."""
+
+from email import message_from_bytes, policy
+
+import pytest
+
+from tests.cli.conftest import ME, Shop
+from tests.support.daemon import running
+from tests.support.heard import Heard
+from tests.support.rows import query
+
+TABLE = "email,name,product,language\nada@example.org,Ada,Tea,\nbob@example.org,Bob,“Coffee, black”,zh\n"
+
+
+@pytest.fixture
+def table(shop: Shop) -> str:
+    template = shop.folder / "templates" / "welcome"
+    (template / "zh").mkdir(parents=True)
+    (template / "template.toml").write_text('[variables]\nproduct = "Tea"\n')
+    (template / "subject.txt").write_text("Hello {{ name | default('you') }}")
+    (template / "body.txt").write_text("Thank you for {{ product }}.")
+    (template / "zh" / "subject.txt").write_text("你好 {{ name }}")
+    (template / "zh" / "body.txt").write_text("谢谢 {{ product }}")
+    (shop.folder / "people.csv").write_text("\ufeff" + TABLE.replace("“", '"').replace("”", '"'), encoding="utf-8")
+    return "people.csv"
+
+
+async def _stored(shop: Shop) -> int:
+    return int((await query(shop.database, "SELECT COUNT(*) FROM jobs"))[0][0])
+
+
+async def test_each_line_of_a_table_gets_its_letter_and_the_command_waits_for_the_last(shop: Shop, table: str) -> None:
+    async with running(shop.settings, Heard()):
+        said = await shop.say("send", table, "--template", "welcome", "--sender", ME, "--reference", "spring")
+    assert "2 letters from me@example.com" in said
+    assert "completed, 2 recipients: 2 sent." in said
+    letters = [message_from_bytes(letter.raw, policy=policy.default) for letter in shop.google.sent]
+    assert {letter["To"]: letter["Subject"] for letter in letters} == {
+        "Ada <ada@example.org>": "Hello Ada",
+        "Bob <bob@example.org>": "你好 Bob",
+    }
+    assert "Coffee, black" in "".join(letter.get_content() for letter in letters)
+
+
+async def test_the_same_command_again_posts_nothing_unless_it_is_told_to(shop: Shop, table: str) -> None:
+    words = ("send", table, "--template", "welcome", "--sender", ME, "--no-wait")
+    first = (await shop.say(*words)).split()[1].rstrip(":")
+    refused = await shop.say(*words, code=1)
+    assert "this very job was posted at 20" in refused
+    assert f"`mailerd jobs show {first}`" in refused
+    assert await _stored(shop) == 1
+    await shop.say(*words, "--again")
+    assert await _stored(shop) == 2
+    (shop.folder / "templates" / "welcome" / "body.txt").write_text("Another {{ product }}.")
+    await shop.say(*words)
+    assert await _stored(shop) == 3
+
+
+async def test_a_path_is_a_template_too_and_a_dry_run_stores_nothing(shop: Shop, table: str) -> None:
+    said = await shop.say("send", table, "--template", "./templates/welcome", "--sender", ME, "--dry-run")
+    assert "To: ada@example.org\nSubject: Hello Ada\n\nThank you for Tea." in said
+    assert "2 of 2 letters can be sent" in said
+    assert await _stored(shop) == 0
+
+
+@pytest.mark.usefixtures("table")
+async def test_a_table_can_come_through_a_pipe(shop: Shop) -> None:
+    said = await shop.say(
+        "send", "-", "--template", "welcome", "--sender", ME, "--dry-run", given="email,product\na@example.org,x\n"
+    )
+    assert "1 of 1 letters can be sent" in said
+
+
+@pytest.mark.parametrize(
+    "text, told",
+    [
+        ("", "the first line must name the columns, one of them email; it has nothing"),
+        ("mail,name\na@example.org,A\n", "one of them email; it has mail, name"),
+        ("email,name,name\na@example.org,A,B\n", "each column needs a name of its own: email, name, name"),
+        ("email,product\na@example.org\n", "people.csv line 2: 1 cells where the header has 2"),
+        ('email,product\na@example.org,"x\n', "people.csv is no CSV: unexpected end of data"),
+        ("email,product\n", "recipients: is empty"),
+        ("email,product\na@example.org,x\n\nnonsense,y\n", "people.csv line 4, email: "),
+        ('email,product\na@example.org,"x\ny"\na@example.org,z\n', "people.csv line 4, email: "),
+        ("email\na@example.org\n", "people.csv line 2"),
+    ],
+)
+async def test_a_mistake_is_told_with_its_line_and_nothing_is_stored(
+    shop: Shop, table: str, text: str, told: str
+) -> None:
+    (shop.folder / table).write_text(text)
+    said = await shop.say("send", table, "--template", "welcome", "--sender", ME, "--no-wait", code=1)
+    assert told in said
+    assert "Traceback" not in said
+    assert await _stored(shop) == 0
+
+
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        (("--template", "farewell", "--sender", ME), "template_name: there is no template of this name"),
+        (("--template", "welcome", "--sender", "not a mailbox"), "sender_email: "),
+        (("--template", "welcome", "--sender", "you@example.com"), "is no mailbox that is signed in here"),
+        (("--template", "welcome", "--sender", ME, "--variables", "[1]"), "--variables must be an object"),
+        (("--template", "welcome", "--sender", ME, "--send-at", "tomorrow"), "send_at: "),
+        (("--template", "welcome", "--sender", ME, "--priority", "1000"), "priority: "),
+    ],
+)
+async def test_a_wrong_option_is_told_and_nothing_is_stored(
+    shop: Shop, table: str, words: tuple[str, ...], told: str
+) -> None:
+    said = await shop.say("send", table, *words, "--no-wait", code=1)
+    assert told in said
+    assert "Traceback" not in said
+    assert await _stored(shop) == 0
+
+
+async def test_bad_lines_are_left_out_by_their_numbers(shop: Shop, table: str) -> None:
+    (shop.folder / table).write_text("email,product\na@example.org,x\nnonsense,y\n")
+    said = await shop.say("send", table, "--template", "welcome", "--sender", ME, "--skip-invalid", "--no-wait")
+    assert "left out: people.csv line 3: nonsense: " in said
+    assert "1 letter from" in said
+
+
+async def test_letters_that_failed_make_the_exit_code_1(shop: Shop, table: str) -> None:
+    async with running(shop.settings, Heard()):
+        (shop.folder / table).write_text("email,product\na@example.org,x\nnonsense,y\n")
+        said = await shop.say("send", table, "--template", "welcome", "--sender", ME, "--skip-invalid", code=1)
+    assert "1 sent, 1 failed" in said
+
+
+async def test_a_file_that_cannot_be_read_is_named(shop: Shop, table: str) -> None:
+    words = ("--template", "welcome", "--sender", ME)
+    assert "nobody.csv cannot be read: No such file" in await shop.say("send", "nobody.csv", *words, code=1)
+    (shop.folder / table).write_bytes(b"email\n\xff\xfe\n")
+    assert "people.csv is not UTF-8 (byte 6)" in await shop.say("send", table, *words, code=1)

@@ -1,0 +1,43 @@
+"""`mailerd jobs cancel|pause|resume|retry|priority`: the same as the API's, said in sentences, noted by who asked."""
+
+from mailerd.sandbox.google import Fault
+from tests.cli.conftest import Shop
+from tests.support.daemon import running
+from tests.support.heard import Heard
+from tests.support.rows import post, query, states
+
+
+async def test_a_job_is_paused_resumed_and_cancelled_and_each_may_be_said_twice(shop: Shop) -> None:
+    job = await post(shop.database, recipients=3)
+    assert f"pause: done\nJob {job} from me@example.com: paused, 3 recipients: 3 waiting." in await shop.say(
+        "jobs", "pause", job
+    )
+    assert "pause: nothing to change" in await shop.say("jobs", "pause", job)
+    assert "resume: done" in await shop.say("jobs", "resume", job)
+    assert "priority: done" in await shop.say("jobs", "priority", job, "7")
+    assert "cancel: done, 3 letters" in await shop.say("jobs", "cancel", job)
+    assert await states(shop.database, job) == {"cancelled": 3}
+    assert f"job {job} is cancelled, and then there is nothing to resume" in await shop.say(
+        "jobs", "resume", job, code=1
+    )
+    noted = await query(shop.database, "SELECT action, who FROM job_actions ORDER BY id")
+    assert [action for action, _ in noted] == ["pause", "pause", "resume", "priority", "cancel"]
+    assert all(who.startswith("command, ") for _, who in noted)
+
+
+async def test_failed_letters_are_tried_anew_by_a_daemon_that_runs(shop: Shop) -> None:
+    heard = Heard()
+    async with running(shop.settings, heard):
+        shop.google.fault(Fault(kind="status", status=400, body="{}", method="drafts.create"))
+        job = await post(shop.database, recipients=1)
+        await heard.wait_for("job_finished")
+        assert "retry: done, 1 letter\n" in await shop.say("jobs", "retry", job)
+        await heard.wait_for("job_finished", times=2)
+    assert await states(shop.database, job) == {"sent": 1}
+    assert "somebody asked for another try" in await shop.say("explain", "r0@example.org")
+
+
+async def test_unsure_letters_are_looked_for_and_an_unknown_job_is_named(shop: Shop) -> None:
+    job = await post(shop.database, recipients=1)
+    assert "retry: nothing to change" in await shop.say("jobs", "retry", job, "--unsure")
+    assert "there is no job X; `mailerd jobs list` shows the newest" in await shop.say("jobs", "cancel", "X", code=1)
