@@ -25,7 +25,7 @@ class Contents:
     attachments: int = 0
     """How many there are, those of single recipients included."""
     attached_bytes: int = 0
-    """What everybody gets."""
+    """What one letter carries at most."""
     languages: tuple[Language, ...] = field(default=(), kw_only=True)
 
 
@@ -38,14 +38,27 @@ async def contents(database: Database, job: str) -> Contents:
 
     async def work(cursor: Cursor) -> Contents:
         await cursor.execute(
-            "SELECT COALESCE(from_email, sender_email), sender_name, reply_to, subject, html, text, variables, total, "
-            "inline_css, attachments, "
-            "IF(attachments = 0, 0, (SELECT CAST(COALESCE(SUM(size), 0) AS SIGNED) FROM job_attachments a "
-            "WHERE a.job_id = j.id AND a.recipient IS NULL)) FROM jobs j WHERE id = %s",
+            "SELECT from_address, sender_name, reply_to, subject, html, text, variables, total, "
+            "inline_css, attachments FROM jobs WHERE id = %s",
             (job,),
         )
         row = await cursor.fetchone()
+        size = await _attached_bytes(cursor, job) if row[-1] else 0
         await cursor.execute("SELECT language, subject, html, text FROM job_templates WHERE job_id = %s", (job,))
-        return Contents(*row, languages=tuple(Language(*each) for each in await cursor.fetchall()))
+        languages = tuple(Language(*each) for each in await cursor.fetchall())
+        return Contents(*row, attached_bytes=size, languages=languages)
 
     return await database.transaction(work, what="read a job's contents", read_only=True)
+
+
+async def _attached_bytes(cursor: Cursor, job: str) -> int:
+    """What everybody gets, and what the recipient with the most gets besides."""
+    await cursor.execute(
+        "SELECT recipient IS NULL, SUM(size) FROM job_attachments WHERE job_id = %s GROUP BY recipient "
+        "ORDER BY 1, 2 DESC",
+        (job,),
+    )
+    sizes: dict[int, int] = {}
+    for is_shared, size in await cursor.fetchall():
+        sizes.setdefault(is_shared, int(size))
+    return sum(sizes.values())

@@ -43,7 +43,7 @@ _ADD_TURN: Final = (
 )
 # One statement, so that status and counts are of one moment.
 _JOBS: Final = (
-    "SELECT j.id, j.type, COALESCE(j.from_email, j.sender_email), j.reference, j.priority, j.status, j.total, "
+    "SELECT j.id, j.type, j.from_address, j.reference, j.priority, j.status, j.total, "
     "j.created_at, j.send_at, j.started_at, j.finished_at, "
     "IF(s.paused_until > UTC_TIMESTAMP(6), s.paused_until, NULL), s.pause_reason, "
     "j.send_at > UTC_TIMESTAMP(6), j.template_name, j.template_version, c.status, c.number FROM jobs j "
@@ -162,7 +162,7 @@ class Filter:
         """As SQL."""
         given = {
             "j.status = %s": self.status and self.status.value,
-            "j.sender_email = %s": self.sender,
+            "j.from_address = %s": self.sender,
             "j.reference = %s": self.reference,
             "j.created_at >= %s": self.since and self.since.astimezone(UTC).replace(tzinfo=None),
             "j.created_at < %s": self.until and self.until.astimezone(UTC).replace(tzinfo=None),
@@ -293,7 +293,7 @@ class Jobs:
             where.append("j.id < %s")
             values.append(before)
         if senders is not None:
-            where.append("COALESCE(j.from_email, j.sender_email) IN %s")
+            where.append("j.from_address IN %s")
             values.append(tuple(senders) or ("",))  # the driver spells it as a list in brackets, never an empty one
 
         async def work(cursor: Cursor) -> list[Job]:

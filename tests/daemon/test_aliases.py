@@ -39,6 +39,15 @@ async def post(heard: Heard, key: str, sender: str) -> tuple[int, Any]:
         return answer.status, await answer.json()
 
 
+async def listed(heard: Heard, key: str, **only: str) -> list[Any]:
+    (where,) = heard.of("intake_listening")
+    async with (
+        aiohttp.ClientSession(headers={"X-API-Key": key}) as client,
+        client.get(f"{where['where']}/api/jobs", params=only) as answer,
+    ):
+        return list((await answer.json())["jobs"])
+
+
 async def test_an_aliass_letters_come_from_the_alias_and_count_for_its_mailbox(
     known: Settings, database: Database, google: Google, heard: Heard
 ) -> None:
@@ -49,11 +58,9 @@ async def test_an_aliass_letters_come_from_the_alias_and_count_for_its_mailbox(
         assert status == 200, answer
         await heard.wait_for("job_finished")
         refused, _ = await post(heard, key, ME)
-        async with (
-            aiohttp.ClientSession(headers={"X-API-Key": key}) as client,
-            client.get(f"{heard.of('intake_listening')[0]['where']}/api/jobs") as listed,
-        ):
-            jobs = (await listed.json())["jobs"]
+        jobs = await listed(heard, key)
+        theirs = [await listed(heard, key, sender_email=each) for each in (SALES, ME)]
+    assert theirs == [jobs, []]
     (letter,) = google.sent
     parsed = message_from_bytes(letter.raw, policy=default)
     assert parsed["From"].addresses[0].addr_spec == SALES

@@ -18,6 +18,7 @@ from mailerd.gmail.wire import Wire
 from mailerd.intake.order import read_order
 from mailerd.letters.library import Library
 from mailerd.sandbox.google import Google, Running
+from mailerd.store.contents import contents
 from mailerd.store.database import Database
 from mailerd.store.jobs import Jobs
 from mailerd.store.keys import Key
@@ -48,6 +49,19 @@ def by_recipient(google: Google) -> dict[str, EmailMessage]:
 
 def a_file(name: str, content: bytes) -> dict[str, str]:
     return {"filename": name, "content_type": "application/pdf", "content": b64encode(content).decode()}
+
+
+async def test_what_a_letter_may_carry_counts_the_files_of_single_recipients_too(database: Database) -> None:
+    recipients = [
+        {"email": "a@example.org", "attachments": [a_file("a.pdf", b"1234567"), a_file("b.pdf", b"123")]},
+        {"email": "b@example.org", "attachments": [a_file("b.pdf", b"123")]},
+        {"email": "c@example.org"},
+    ]
+    both = await accept(database, attachments=[a_file("all.pdf", b"12345")], recipients=recipients)
+    none = await accept(database, recipients=[{"email": "a@example.org"}])
+
+    assert (await contents(database, both)).attached_bytes == 15
+    assert (await contents(database, none)).attached_bytes == 0
 
 
 async def test_everybody_gets_the_jobs_files_and_each_its_own(

@@ -62,12 +62,14 @@ CREATE TABLE IF NOT EXISTS job_attachments (
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 -- inline_css: the rules of <style> are copied into the elements of each letter. attachments: how many rows there are.
+-- from_address: what From says, the mailbox or its alias; it is what people look for.
 ALTER TABLE jobs
   ADD COLUMN template_name VARCHAR(100) NULL,
   ADD COLUMN template_version VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NULL,
   ADD COLUMN inline_css TINYINT UNSIGNED NOT NULL DEFAULT 0,
   ADD COLUMN attachments INT UNSIGNED NOT NULL DEFAULT 0,
-  ADD KEY by_sender (sender_email, id),
+  ADD COLUMN from_address VARCHAR(320) AS (COALESCE(from_email, sender_email)) VIRTUAL,
+  ADD KEY by_from (from_address, id),
   ADD KEY by_reference (reference, id);
 
 -- calls: what the key may ask for, a JSON list, NULL for everything. per_minute: requests, per daemon; NULL for no limit.
