@@ -24,7 +24,7 @@ class Contents:
     inline_css: int = 0
     attachments: int = 0
     """How many there are, those of single recipients included."""
-    attached_bytes: int = 0
+    attached_bytes: int = field(default=0, kw_only=True)
     """What one letter carries at most."""
     languages: tuple[Language, ...] = field(default=(), kw_only=True)
 
