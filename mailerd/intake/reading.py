@@ -135,6 +135,7 @@ def show_job(job: Job) -> dict[str, Any]:
         "total": job.total,
         "counts": {state.value: number for state, number in job.counts.items()},
         "progress": settled / job.total if job.total else 1.0,
+        "rate": round(60 * job.counts[State.SENT] / job.took, 1) if job.took and job.took > 0 else None,
         "created_at": rfc3339(job.created_at),
         "send_at": rfc3339(job.send_at),
         "started_at": rfc3339(job.started_at),

@@ -115,6 +115,9 @@ class JobOut(Shape):
     total: Whole
     counts: Annotated[dict[State, Whole], Field(description="recipients by state")]
     progress: Annotated[float, Field(ge=0, le=1, description="the part that has come to its end")]
+    rate: Annotated[
+        float | None, Field(ge=0, description="letters sent a minute, from its first letter to its end or until now")
+    ]
     created_at: Moment
     send_at: Moment
     started_at: Moment | None

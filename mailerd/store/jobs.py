@@ -46,8 +46,9 @@ _JOBS: Final = (
     "SELECT j.id, j.type, j.from_address, j.reference, j.priority, j.status, j.total, "
     "j.created_at, j.send_at, j.started_at, j.finished_at, "
     "IF(s.paused_until > UTC_TIMESTAMP(6), s.paused_until, NULL), s.pause_reason, "
-    "j.send_at > UTC_TIMESTAMP(6), j.template_name, j.template_version, c.status, c.number FROM jobs j "
-    "LEFT JOIN senders s ON s.email = j.sender_email "
+    "j.send_at > UTC_TIMESTAMP(6), j.template_name, j.template_version, "
+    "TIMESTAMPDIFF(MICROSECOND, j.started_at, COALESCE(j.finished_at, UTC_TIMESTAMP(6))), c.status, c.number "
+    "FROM jobs j LEFT JOIN senders s ON s.email = j.sender_email "
     "LEFT JOIN (SELECT job_id, status, COUNT(*) AS number FROM job_recipients WHERE job_id IN %s "
     "GROUP BY job_id, status) c ON c.job_id = j.id WHERE j.id IN %s"
 )
@@ -143,6 +144,8 @@ class Job:
     """`send_at` is still to come, by the database's clock."""
     template_name: str | None
     template_version: str | None
+    took: float | None
+    """Seconds from its first letter to its end, or until now."""
     counts: Mapping[State, int]
 
 
@@ -351,8 +354,8 @@ async def _read_jobs(cursor: Cursor, ids: Sequence[str]) -> list[Job]:
     rows = {}
     for row in await cursor.fetchall():
         rows[row[0]] = row
-        if row[16] is not None:  # a job without recipients does not exist, but this must not be what says so
-            counts[row[0]][State(row[16])] = row[17]
+        if row[17] is not None:  # a job without recipients does not exist, but this must not be what says so
+            counts[row[0]][State(row[17])] = row[18]
     return [_job(rows[job_id], counts[job_id]) for job_id in ids if job_id in rows]
 
 
@@ -374,6 +377,7 @@ def _job(row: tuple[Any, ...], counts: Mapping[State, int]) -> Job:
         early=bool(row[13]),
         template_name=row[14],
         template_version=row[15],
+        took=None if row[16] is None else row[16] / 1e6,
         counts=counts,
     )
 

@@ -1,6 +1,7 @@
 """Posting while the database freezes, dies or falls silent at COMMIT: an answer in time, and nothing half-stored."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import aiomysql
@@ -8,6 +9,7 @@ import pytest
 from pymysql.err import OperationalError
 
 from mailerd.sandbox.mariadb import Server
+from mailerd.store.jobs import NewJob
 from tests.intake.site import PATIENCE, Site, job
 
 MANY = [{"email": f"r{n}@example.com", "name": "R"} for n in range(5000)]
@@ -93,6 +95,18 @@ async def test_a_database_that_goes_in_the_middle_of_a_big_job_leaves_nothing_of
     assert site.bell.rings == 0
 
 
+def _at_the_jobs_commit(site: Site, monkeypatch: pytest.MonkeyPatch, trap: Callable[[Any], Awaitable[None]]) -> None:
+    """Put `trap` in the place of the COMMIT of the transaction that stores a job, and of no other."""
+    store = site.intake._jobs._store
+
+    async def set_trap(cursor: Any, new: NewJob) -> Any:
+        stored = await store(cursor, new)
+        monkeypatch.setattr(aiomysql.Connection, "commit", trap)
+        return stored
+
+    monkeypatch.setattr(site.intake._jobs, "_store", set_trap)
+
+
 @pytest.mark.parametrize("arrived", [True, False])
 async def test_a_commit_whose_answer_is_lost_becomes_a_certain_answer(
     site: Site, monkeypatch: pytest.MonkeyPatch, *, arrived: bool
@@ -107,7 +121,7 @@ async def test_a_commit_whose_answer_is_lost_becomes_a_certain_answer(
         connection.mailerd_transport.abort()
         raise OperationalError(2013, "Lost connection to MySQL server during query")
 
-    monkeypatch.setattr(aiomysql.Connection, "commit", lose)
+    _at_the_jobs_commit(site, monkeypatch, lose)
     status, answer, _ = await timed(site)
 
     if arrived:
@@ -132,7 +146,7 @@ async def test_a_commit_that_nobody_can_ask_about_is_a_503_that_names_the_job(
         mariadb.kill()
         raise OperationalError(2013, "Lost connection to MySQL server during query")
 
-    monkeypatch.setattr(aiomysql.Connection, "commit", die)
+    _at_the_jobs_commit(site, monkeypatch, die)
     status, answer, seconds = await timed(site)
     mariadb.start()
     await back(site)

@@ -31,6 +31,7 @@ async def test_a_job_is_shown_with_all_its_counts(site: Site) -> None:
         "total": 1,
         "counts": {"waiting": 1, "sending": 0, "unsure": 0, "sent": 0, "failed": 0, "cancelled": 0},
         "progress": 0.0,
+        "rate": None,
         "created_at": shown["created_at"],
         "send_at": shown["created_at"],
         "started_at": None,
@@ -49,6 +50,15 @@ async def test_progress_is_what_has_come_to_its_end(site: Site) -> None:
 
     assert shown["progress"] == 3 / 5
     assert shown["counts"] == {"waiting": 1, "sending": 0, "unsure": 1, "sent": 1, "failed": 1, "cancelled": 1}
+
+
+async def test_the_rate_is_the_letters_sent_a_minute_since_the_first_one(site: Site) -> None:
+    job_id = await posted(site, *({"email": f"r{n}@example.com", "name": "R"} for n in range(4)))
+    await site.rows("UPDATE job_recipients SET status = 'sent' WHERE seq < 3")
+    await site.rows("UPDATE jobs SET started_at = UTC_TIMESTAMP(6) - INTERVAL 30 SECOND")
+    assert (await site.get(f"/api/jobs/{job_id}"))[1]["rate"] == pytest.approx(6, abs=0.5)
+    await site.rows("UPDATE jobs SET finished_at = started_at + INTERVAL 90 SECOND")
+    assert (await site.get(f"/api/jobs/{job_id}"))[1]["rate"] == 2.0
 
 
 async def test_the_cause_of_a_wait_is_said(site: Site) -> None:
