@@ -69,13 +69,18 @@ async def _show(known: Settings, job: str) -> None:
 
 
 async def _tell_job(database: Database, id_: str) -> None:
-    print("\n".join(sentences.of_job(await _job(database, id_))))
+    print("\n".join(sentences.of_job(await job_named(database, id_))))
     for trouble in await Stories(database).troubles_of(id_):
         print(f"  {trouble.what}: {trouble.to_email} (recipient {trouble.recipient}): {trouble.error}")
 
 
-async def _job(database: Database, id_: str) -> Job:
-    found = await Jobs(database, patience=_PATIENCE).job(id_)
+async def job_named(database: Database, id_: str) -> Job:
+    """A job by its id.
+
+    Raises:
+        UnknownError: there is none.
+    """
+    found = await Jobs(database, patience=_PATIENCE).job(id_) if _ULID.fullmatch(id_) else None
     if found is None:
         raise UnknownError(f"there is no job {id_}; `mailerd jobs list` shows the newest")
     return found
@@ -105,7 +110,7 @@ async def watch_until_ended(database: Database, id_: str) -> int:
     bar = progress.add_task(id_)
     with Live(progress, refresh_per_second=4):
         while True:
-            job = await _job(database, id_)
+            job = await job_named(database, id_)
             open_ = sum(number for state, number in job.counts.items() if state in OPEN)
             progress.update(bar, total=job.total, completed=job.total - open_)
             if job.status in _ENDED:

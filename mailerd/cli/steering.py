@@ -9,13 +9,13 @@ import typer
 
 from mailerd.cli import sentences
 from mailerd.cli.common import ConfigOption, in_loop, opened, quiet, settings
-from mailerd.cli.jobs import JobArgument, UnknownError
+from mailerd.cli.jobs import JobArgument, job_named
 from mailerd.config import Settings
 from mailerd.core.states import ImpossibleRequestError, JobChange
 from mailerd.errors import MailerdError
 from mailerd.intake.contract import PRIORITY_AT_LEAST, PRIORITY_AT_MOST
 from mailerd.store.controls import Controls, Done
-from mailerd.store.jobs import Job, Jobs
+from mailerd.store.jobs import Job
 from mailerd.store.migrate import check
 
 
@@ -71,15 +71,13 @@ async def _ask(known: Settings, id_: str, change: JobChange, options: dict[str, 
     patience = known.database.connect_timeout
     async with opened(known, quiet(known).tell) as database:
         await check(database)
-        jobs = Jobs(database, patience=patience)
-        if (job := await jobs.job(id_)) is None:
-            raise UnknownError(f"there is no job {id_}; `mailerd jobs list` shows the newest")
+        job = await job_named(database, id_)
         controls = Controls(database, patience=patience, in_flight=timedelta(seconds=known.gmail.in_flight))
         try:
             done = await controls.ask(id_, change, who=f"command, {_person()}", letters=job.total, **options)
         except ImpossibleRequestError as error:
             raise MailerdError(f"job {id_} is {error.status}, and then there is nothing to {change}") from None
-        return done, await jobs.job(id_) or job
+        return done, await job_named(database, id_)
 
 
 def _person() -> str:

@@ -40,4 +40,7 @@ async def test_failed_letters_are_tried_anew_by_a_daemon_that_runs(shop: Shop) -
 async def test_unsure_letters_are_looked_for_and_an_unknown_job_is_named(shop: Shop) -> None:
     job = await post(shop.database, recipients=1)
     assert "retry: nothing to change" in await shop.say("jobs", "retry", job, "--unsure")
-    assert "there is no job X; `mailerd jobs list` shows the newest" in await shop.say("jobs", "cancel", "X", code=1)
+    for unknown in ("X", "01M87GGY08RDJ1…", "01ARZ3NDEKTSV4RRFFQ69G5FAV"):
+        for word in ("show", "cancel"):
+            said = await shop.say("jobs", word, unknown, code=1)
+            assert f"there is no job {unknown}; `mailerd jobs list` shows the newest" in said
