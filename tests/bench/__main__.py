@@ -24,6 +24,7 @@ def _measures(letters: int) -> dict[str, Callable[[], Result | Sequence[Result]]
         "daemons2": lambda: sending.daemons(2, letters=letters),
         "daemons4": lambda: sending.daemons(4, letters=letters),
         "pace": sending.pace,
+        "shared-pace": lambda: sending.pace(senders=3, daemons=2, seconds=300),
         "memory": lambda: sending.memory(letters=50 * letters),
     }
 
