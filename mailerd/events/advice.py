@@ -147,6 +147,7 @@ ADVICE: Final[Mapping[str, Advice]] = {
         ),
     ),
     "request_failed": Advice("A request met a bug and was answered 500.", "请求触发缺陷，已答复 500。", (_BUG,)),
+    "connection_failed": Advice("A connection met a bug and was closed.", "连接触发缺陷，已关闭。", (_BUG,)),
     "forecast_failed": Advice(
         "A job is stored, but nobody could say when it will be sent. The letters go as usual.",
         "任务已存储，但无法预测发送时间。邮件照常发送。",

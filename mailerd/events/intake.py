@@ -94,6 +94,20 @@ class IntakeEvents(Speech):
     def answers_not_forgotten(self, *, cause: str) -> None: ...
 
     @event(
+        "info",
+        en="{address} sent what is no HTTP and was answered with 400: {reason}",
+        zh="{address} 发来的不是 HTTP，已答复 400：{reason}",
+    )
+    def request_malformed(self, *, address: str, reason: str) -> None: ...
+
+    @event(
+        "error",
+        en="a connection met a bug and was closed: {what}; please report the stack",
+        zh="一个连接触发缺陷，已关闭：{what}；请报告堆栈",
+    )
+    def connection_failed(self, *, what: str, error: BaseException) -> None: ...
+
+    @event(
         "warning",
         en="the connection from {address} was closed: {reason}",
         zh="来自 {address} 的连接已关闭：{reason}",

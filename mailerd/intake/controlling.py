@@ -73,7 +73,7 @@ class Controlling:
 
     async def _options(self, request: web.Request, change: JobChange) -> dict[str, Any]:
         async with self._bodies.read(request) as raw:
-            fields = parse(raw) if raw.strip() else {}
+            fields = parse(raw) if raw else {}
         match change:
             case JobChange.RETRY:
                 return {"unsure": read_model(RetryIn, fields).only == "unsure"}

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, cast
 
 from aiohttp import web
 
@@ -27,6 +27,7 @@ from mailerd.intake.forecast import Forecast, LettersAhead
 from mailerd.intake.gate import Gate
 from mailerd.intake.health import Health
 from mailerd.intake.operations import OPERATIONS
+from mailerd.intake.overheard import Overheard
 from mailerd.intake.papers import Papers
 from mailerd.intake.patrol import FIRST_REQUEST_WITHIN, Patrol
 from mailerd.intake.queries import Finding
@@ -142,6 +143,7 @@ class Intake:
             self._application(executor),
             handle_signals=False,
             access_log=None,
+            logger=cast("Any", Overheard(self._events)),
             keepalive_timeout=KEEPALIVE,
             shutdown_timeout=max(self._grace, 0.01),  # aiohttp takes 0 for "no bound"
             auto_decompress=False,

@@ -209,3 +209,12 @@ async def test_a_change_that_matters_rings_the_bell(site: Site, job_id: str) -> 
     await ask(site, job_id, "resume")
 
     assert site.bell.rings == rings + 2
+
+
+@pytest.mark.parametrize("sent", [b"\t", b" ", b"null", b"[]", b"{"])
+async def test_a_body_that_is_no_object_is_refused_and_nothing_is_done(site: Site, sent: bytes) -> None:
+    _, posted = await site.post(job())
+    url = f"{site.url}/api/jobs/{posted['job_id']}/cancel"
+    async with site.client.post(url, data=sent, headers={"Content-Type": "application/json"}) as answer:
+        assert answer.status == 422
+    assert (await site.get(f"/api/jobs/{posted['job_id']}"))[1]["status"] == "queued"

@@ -6,6 +6,7 @@ from itertools import product
 from typing import Any
 
 import pytest
+from aiohttp import ClientError, web
 
 from tests.intake.site import Site, job
 
@@ -182,6 +183,32 @@ async def test_what_is_no_http_gets_400_and_its_connection_ends(site: Site, sent
     assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.0 400", b"HTTP/1.1 401"))
     assert b"Traceback" not in answer
     assert (await site.get("/health/live"))[0] == 200
+    if b" 400" in answer.splitlines()[0] and not answer.endswith(b"}"):  # refused by the server, not by us
+        (told,) = site.heard.of("request_malformed")
+        assert told["address"] == "127.0.0.1"
+        assert 0 < len(told["reason"]) <= 200
+        assert "\n" not in told["reason"]
+
+
+async def test_what_was_sent_is_not_told_since_it_may_be_a_key(site: Site) -> None:
+    host, _, port = site.url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"GET /api/jobs HTTP/1.1\r\nHost: x\r\nX-API-Key: sk_live_secret\x00\r\n\r\n")
+    await asyncio.wait_for(reader.read(), 5)
+    writer.close()
+
+    assert site.heard.of("request_malformed") == [{"address": "127.0.0.1", "reason": "Invalid header value char"}]
+    assert "sk_live" not in repr(site.heard.events)
+
+
+async def test_a_bug_below_the_handlers_is_told_with_its_stack(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def break_down(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(web.Response, "write_eof", break_down)
+    with pytest.raises(ClientError):
+        await site.get("/health/live")
+    assert isinstance((await site.heard.wait_for("connection_failed"))["error"], ZeroDivisionError)
 
 
 @pytest.mark.parametrize(
