@@ -51,9 +51,15 @@ class Database:
     async def open(self) -> None:
         """Make the first connection, with `connect_attempts` tries, 1 s, 2 s, 4 s … apart.
 
+        Called again after it failed, it tries once, and says no more than that the database is still away.
+
         Raises:
             DatabaseAwayError: every try failed; each was told.
         """
+        if self._away_since is not None:
+            await self.transaction(_nothing, what="connect", read_only=True)
+            self._events.database_connected(where=self.where, version=self.pool.version)
+            return
         attempts = self._settings.connect_attempts
         for attempt in range(1, attempts + 1):
             try:

@@ -42,13 +42,14 @@ class Run:
 class Child:
     """A daemon that is started and ended many times; it dies with the suite, however that ends."""
 
-    def __init__(self, name: str, *, config: Path, port: int, shift: float = 0.0) -> None:
+    def __init__(self, name: str, *, config: Path, port: int, shift: float = 0.0, module: str = "mailerd") -> None:
         self.name = name
         self.port = port
         self.runs: list[Run] = []
         self.stopped_at: float | None = None
         self._config = config
         self._shift = shift
+        self._module = module
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -64,7 +65,7 @@ class Child:
     def start(self) -> None:
         """Start one more life, with a log of its own. Called in the main thread alone: the child is tied to it."""
         log = self._config.with_name(f"{self.name}-{len(self.runs) + 1:03}.log")
-        command = [PYTHON, "-m", "mailerd"]
+        command = [PYTHON, "-m", self._module]
         if self._shift and not _LIBRARIES:
             command[2:] = ["tests.chaos.shifted", f"{self._shift:g}"]
         with log.open("wb") as file:

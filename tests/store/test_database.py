@@ -74,6 +74,22 @@ class Failing:
         return len(self.calls)
 
 
+async def test_a_start_that_fails_again_and_again_is_told_at_length_once(
+    proxy: Proxy, database_url: str, heard: Heard
+) -> None:
+    await proxy.refuse()
+    url = str(URL(database_url).with_port(proxy.port))
+    database = Database(DatabaseSettings(url=url, connect_attempts=1), events=StoreEvents(heard))
+    for _ in range(3):
+        with pytest.raises(DatabaseAwayError):
+            await database.open()
+    assert heard.names() == ["database_unreachable"]
+    await proxy.heal()
+    await database.open()
+    assert heard.names()[1:] == ["database_back", "database_connected"]
+    await database.close()
+
+
 async def test_three_attempts_at_start_are_told_one_by_one_and_the_last_at_error(proxy: Proxy, heard: Heard) -> None:
     await proxy.refuse()
     database = Database(settings(proxy.port, connect_attempts=3), events=StoreEvents(heard))
