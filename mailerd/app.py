@@ -301,7 +301,7 @@ def _service(
         guard=Guard(events=events, bound=systemd.watchdog / 3 or _BLOCKED),
         events=events,
         meter=metrics,
-        look=lambda: Surveys(database, claims.default).look(),
+        look=lambda: Surveys(database, claims.terms).look(),
         away=lambda: database.away,
         flush=flush,
     )

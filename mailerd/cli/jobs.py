@@ -2,19 +2,22 @@
 
 import asyncio
 import re
+import sys
+from contextlib import suppress
 from typing import Annotated, Final
 
 import typer
 from rich.console import Console
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from mailerd.cli import sentences
-from mailerd.cli.common import ConfigOption, in_loop, opened, quiet, settings
+from mailerd.cli.common import ConfigOption, in_loop, opened, quiet, settings, silent
+from mailerd.cli.screen import lines
 from mailerd.config import Settings
-from mailerd.core.states import OPEN, JobStatus
-from mailerd.errors import MailerdError
+from mailerd.core.states import OPEN, State
+from mailerd.errors import DatabaseError, MailerdError
 from mailerd.store.database import Database
 from mailerd.store.jobs import Job, Jobs
 from mailerd.store.story import Stories
@@ -22,7 +25,8 @@ from mailerd.store.story import Stories
 app = typer.Typer(no_args_is_help=True, help="Jobs: the list, one, or one while it is being sent.")
 _ULID: Final = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
 _PATIENCE: Final = 10.0
-_ENDED: Final = frozenset({JobStatus.COMPLETED, JobStatus.CANCELLED})
+_NO_WINDOW: Final = 300
+"""Columns of a list that goes to a file or a pipe."""
 
 JobArgument = Annotated[str, typer.Argument(help="The job's id.")]
 
@@ -42,19 +46,18 @@ def list_jobs(
 async def _list(known: Settings, limit: int) -> None:
     async with opened(known, quiet(known).tell) as database:
         found = await Jobs(database, patience=_PATIENCE).newest(before=None, limit=limit, senders=None)
-    Console(soft_wrap=True).print(table(found) if found else "there are no jobs")
+    width = None if sys.stdout.isatty() else _NO_WINDOW
+    Console(width=width).print(table(found) if found else "there are no jobs")
 
 
 def table(jobs: list[Job]) -> Table:
-    """Jobs, one a line."""
-    shown = Table("job", "sender", "status", "done", "failed", "open", "accepted (UTC)", box=None, header_style="bold")
+    """Jobs, one a line; an id is never cut, since it is what other commands are given."""
+    rows = []
     for job in jobs:
-        open_ = sum(number for state, number in job.counts.items() if state in OPEN)
-        failed = sum(number for state, number in job.counts.items() if state.value == "failed")
-        done = f"{job.total - open_:,}/{job.total:,}"
-        accepted = f"{job.created_at:%m-%d %H:%M:%S}"
-        shown.add_row(job.id, job.sender_email, job.status.value, done, f"{failed:,}", f"{open_:,}", accepted)
-    return shown
+        done = job.total - sum(number for state, number in job.counts.items() if state in OPEN)
+        accepted, failed = f"{job.created_at:%m-%d %H:%M}Z", f"{job.counts.get(State.FAILED, 0):,}"
+        rows.append([job.id, job.status.value, f"{done:,}/{job.total:,}", failed, accepted, job.sender_email])
+    return lines(["job", "status", "done", "failed", "accepted", "sender"], rows, soft=frozenset({5}))
 
 
 @app.command("show")
@@ -89,35 +92,42 @@ async def job_named(database: Database, id_: str) -> Job:
 @app.command("watch")
 def watch(job: JobArgument, config: ConfigOption = None) -> None:
     """A progress bar until the job has ended; exit code 1 when letters failed."""
-    if in_loop(_watch(settings(config), job)):
+    if in_loop(watch_until_ended(settings(config), job)):
         raise typer.Exit(1)
 
 
-async def _watch(known: Settings, id_: str) -> int:
-    async with opened(known, quiet(known).tell) as database:
-        return await watch_until_ended(database, id_)
-
-
-async def watch_until_ended(database: Database, id_: str) -> int:
-    """Draw a bar until the job has ended, then tell it; how many letters failed.
+async def watch_until_ended(known: Settings, id_: str) -> int:
+    """Draw a bar until the job has ended, and tell it; how many letters failed. The database may be away meanwhile.
 
     Raises:
         UnknownError: there is no such job.
-        DatabaseError: the database cannot be seen now.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    progress = Progress(*columns)
-    bar = progress.add_task(id_)
-    with Live(progress, refresh_per_second=4):
-        while True:
+    async with opened(known, silent) as database:  # a line of the log would tear the bar
+        await job_named(database, id_)  # one that nobody knows is told before a bar is drawn
+        progress = Progress(*columns)
+        bar = progress.add_task(id_)
+        with Live(progress, refresh_per_second=4):
+            job = await _ended(database, id_, progress, bar)
+        await _tell_job(database, id_)
+    return job.counts.get(State.FAILED, 0)
+
+
+async def _ended(database: Database, id_: str, progress: Progress, bar: TaskID) -> Job:
+    """The job, once it has ended; a database that is away meanwhile is said beside the bar and waited for."""
+    while True:
+        try:
             job = await job_named(database, id_)
+        except DatabaseError:
+            progress.update(bar, description=f"{id_} (the database is away)")
+            with suppress(DatabaseError):
+                await database.open()  # or what is known to be away stays so
+        else:
             open_ = sum(number for state, number in job.counts.items() if state in OPEN)
-            progress.update(bar, total=job.total, completed=job.total - open_)
-            if job.status in _ENDED:
-                break
-            await asyncio.sleep(0.5)
-    await _tell_job(database, id_)
-    return sum(number for state, number in job.counts.items() if state.value == "failed")
+            progress.update(bar, description=id_, total=job.total, completed=job.total - open_)
+            if job.finished_at is not None:
+                return job
+        await asyncio.sleep(0.5)
 
 
 def explain(

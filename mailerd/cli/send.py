@@ -151,12 +151,12 @@ async def _post(posting: _Posting, order: Order, raw: bytes, *, wait: bool) -> i
             ) from error
         letters = "1 letter" if order.accepted == 1 else f"{order.accepted:,} letters"
         print(f"job {job.id}: {letters} from {job.sender_email}, due {stored.send_at:%F %T} UTC")
-        if not wait:
-            return 0
-        try:
-            return await watch_until_ended(database, job.id)
-        finally:
-            print(f"`mailerd jobs watch {job.id}` shows this again; the daemon sends whether or not anybody watches")
+    if not wait:
+        return 0
+    try:
+        return await watch_until_ended(known, job.id)
+    finally:
+        print(f"`mailerd jobs watch {job.id}` shows this again; the daemon sends whether or not anybody watches")
 
 
 def _read(file: Path) -> _Table:

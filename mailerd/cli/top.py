@@ -3,45 +3,26 @@
 import asyncio
 import sys
 import time
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Annotated, Final
 
 import typer
 from rich.console import Console, Group
 from rich.live import Live
-from rich.panel import Panel
-from rich.table import Table
-from rich.text import Text
 
-from mailerd.cli.common import ConfigOption, in_loop, opened, quiet, settings
+from mailerd.app import terms_of
+from mailerd.cli.common import ConfigOption, in_loop, opened, quiet, settings, silent
+from mailerd.cli.screen import Scene, blank, look, page
 from mailerd.config import Settings
-from mailerd.core.pace import Allowance
-from mailerd.core.states import OPEN
-from mailerd.core.survey import SenderSeen, Survey, words
-from mailerd.core.verdicts import Cause
 from mailerd.errors import DatabaseError
+from mailerd.events.store import StoreEvents
+from mailerd.store import errnos
 from mailerd.store.database import Database
-from mailerd.store.jobs import Job, Jobs
-from mailerd.store.story import DaemonSeen, Stories, Trouble
-from mailerd.store.survey import Surveys
+from mailerd.store.ledger import Terms
 
-_WIDTH: Final = 24
-_ROWS: Final = 10
-_SILENT: Final = 30
-"""Seconds without a beat after which a daemon is shown in red; it beats every 10 s."""
-
-
-@dataclass(frozen=True)
-class Scene:
-    """What one look showed."""
-
-    survey: Survey
-    jobs: list[Job]
-    troubles: list[Trouble]
-    daemons: list[DaemonSeen]
-    answered_in: float
-    """Seconds that the database took for all of it."""
+_NO_WINDOW: Final = 200
+"""Lines of a page that goes to a file or a pipe."""
+_LATE: Final = 1.0
+"""Seconds without an answer of the database after which that is said."""
 
 
 def top(
@@ -50,131 +31,66 @@ def top(
     config: ConfigOption = None,
 ) -> None:
     """Watch senders, jobs, failures, daemons and the database; Ctrl-C ends it."""
+    known = settings(config)
     try:
-        in_loop(_top(settings(config), every=every, once=once or not sys.stdout.isatty()))
+        in_loop(_once(known) if once or not sys.stdout.isatty() else _top(known, every=every))
     except KeyboardInterrupt:
         return
 
 
-async def _top(known: Settings, *, every: float, once: bool) -> None:
+async def _once(known: Settings) -> None:
     async with opened(known, quiet(known).tell) as database:
-        pace = Allowance(known.pace.units_per_minute, known.pace.per_minute, known.pace.per_day)
-        if once:
-            Console().print(page(await look(database, pace)))
-            return
-        with Live(screen=True, auto_refresh=False) as live:
-            while True:
-                live.update(await _shown(database, pace), refresh=True)
-                await asyncio.sleep(every)
+        console = Console()
+        console.print(page(await look(database, terms_of(known)), width=console.width, height=_NO_WINDOW))
 
 
-async def _shown(database: Database, pace: Allowance) -> Group | Panel:
+async def _top(known: Settings, *, every: float) -> None:
+    # Silent, and not opened: a log line would tear the screen, and a database that is away is what the page shows.
+    database, console = Database(known.database, events=StoreEvents(silent)), Console()
+    shown = Shown(console)
     try:
-        return page(await look(database, pace))
+        with Live(console=console, screen=True, auto_refresh=False) as live:
+            while True:
+                await _look_and_show(database, terms_of(known), shown, live)
+                await asyncio.sleep(every)
+    finally:
+        await database.close()
+
+
+class Shown:
+    """The last thing that was seen; it stays on the screen while nothing new comes, and says so."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._scene: Scene | None = None
+        self._since = time.monotonic()
+
+    def seen(self, scene: Scene) -> Group:
+        """The page of a look that was answered."""
+        self._scene, self._since = scene, time.monotonic()
+        return self._page("")
+
+    def late(self) -> Group:
+        """The page while the answer is waited for."""
+        return self._page(f"the database has not answered for {time.monotonic() - self._since:.0f} s")
+
+    def failed(self, error: DatabaseError) -> Group:
+        """The page of a look that failed."""
+        cause = errnos.words(error.__cause__ or error) or "no answer within its time-out"
+        return self._page(f"the database cannot be seen for {time.monotonic() - self._since:.0f} s: {cause}")
+
+    def _page(self, trouble: str) -> Group:
+        if self._scene is None:
+            return blank(trouble)
+        size = self._console.size
+        return page(self._scene, width=size.width, height=size.height, trouble=trouble)
+
+
+async def _look_and_show(database: Database, terms: Terms, shown: Shown, live: Live) -> None:
+    looking = asyncio.ensure_future(look(database, terms))
+    while not (await asyncio.wait({looking}, timeout=_LATE))[0]:
+        live.update(shown.late(), refresh=True)
+    try:
+        live.update(shown.seen(looking.result()), refresh=True)
     except DatabaseError as error:
-        return Panel(Text(f"the database cannot be seen: {error}", style="bold red"), title="mailerd")
-
-
-async def look(database: Database, pace: Allowance) -> Scene:
-    """Look once.
-
-    Raises:
-        DatabaseError: it cannot be seen now.
-    """
-    began = time.monotonic()
-    stories = Stories(database)
-    return Scene(
-        survey=await Surveys(database, pace).look(),
-        jobs=await Jobs(database, patience=10.0).newest(before=None, limit=_ROWS, senders=None),
-        troubles=await stories.last_troubles(),
-        daemons=await stories.daemons(),
-        answered_in=time.monotonic() - began,
-    )
-
-
-def page(scene: Scene) -> Group:
-    """The page."""
-    return Group(
-        Text(f"mailerd  {scene.survey.at:%Y-%m-%d %H:%M:%S} UTC  {words(scene.survey)}", style="bold"),
-        Panel(_health(scene), title="health", title_align="left"),
-        Panel(_senders(scene.survey), title="senders", title_align="left"),
-        Panel(_jobs(scene.jobs), title="jobs", title_align="left"),
-        Panel(_troubles(scene.troubles), title="went wrong lately", title_align="left"),
-    )
-
-
-def bar(share: float, *, style: str = "green") -> Text:
-    """A bar, full at 1."""
-    filled = round(min(1.0, max(0.0, share)) * _WIDTH)
-    return Text("█" * filled, style=style) + Text("░" * (_WIDTH - filled), style="dim")
-
-
-def _health(scene: Scene) -> Table:
-    shown = Table.grid(padding=(0, 2))
-    shown.add_row("database", Text(f"answers, {scene.answered_in * 1000:.0f} ms", style="green"))
-    unreached = [t for t in scene.troubles if "cannot be reached" in t.error and _age(t.at) < _SILENT * 2]
-    google = Text("out of reach", style="bold red") if unreached else Text("no complaint in the last minute", "green")
-    shown.add_row("Google", google)
-    for daemon in scene.daemons:
-        fine = daemon.silent <= _SILENT
-        heard = Text(f"heard of {daemon.silent} s ago", style="green" if fine else "bold red")
-        shown.add_row(f"daemon {daemon.host}:{daemon.pid}", heard)
-    if not scene.daemons:
-        shown.add_row("daemon", Text("none was heard of within the hour", style="bold red"))
-    return shown
-
-
-def _age(at: datetime) -> float:
-    return (datetime.now(UTC) - at).total_seconds()
-
-
-def _senders(survey: Survey) -> Table:
-    shown = Table("sender", "last minute", "", "24 hours", "", "", box=None, header_style="bold")
-    for sender in survey.senders[:_ROWS]:
-        shown.add_row(
-            sender.email,
-            _of(sender.used_minute, sender.per_minute), _share(sender.used_minute, sender.per_minute),
-            _of(sender.used_day, sender.per_day), _share(sender.used_day, sender.per_day),
-            _standing(sender),
-        )  # fmt: skip
-    return shown
-
-
-def _of(used: int, limit: int) -> str:
-    return f"{used:,}/{limit:,}" if limit else f"{used:,}, no limit"
-
-
-def _share(used: int, limit: int) -> Text:
-    share = used / limit if limit else 0.0
-    return bar(share, style="green" if share < 0.8 else "yellow" if share < 1 else "red")  # noqa: PLR2004
-
-
-def _standing(sender: SenderSeen) -> Text:
-    if sender.paused_until is None:
-        return Text("goes", style="green")
-    known = sender.pause_cause in set(Cause)
-    cause = sender.pause_cause.replace("_", " ") if known else sender.pause_reason
-    return Text(f"paused until {sender.paused_until:%H:%M:%S}: {cause}", style="bold red")
-
-
-def _jobs(jobs: list[Job]) -> Table:
-    shown = Table("job", "sender", "status", "progress", "", "failed", box=None, header_style="bold")
-    for job in jobs:
-        done = job.total - sum(number for state, number in job.counts.items() if state in OPEN)
-        failed = sum(number for state, number in job.counts.items() if state.value == "failed")
-        shown.add_row(
-            job.id, job.sender_email, job.status.value, bar(done / job.total if job.total else 1.0, style="cyan"),
-            f"{done:,}/{job.total:,}", Text(f"{failed:,}", style="red" if failed else "dim"),
-        )  # fmt: skip
-    return shown
-
-
-def _troubles(troubles: list[Trouble]) -> Table:
-    shown = Table.grid(padding=(0, 2))
-    for trouble in troubles:
-        shown.add_row(
-            f"{trouble.at:%H:%M:%S}", trouble.what, trouble.to_email, Text(trouble.error, overflow="ellipsis")
-        )
-    if not troubles:
-        shown.add_row(Text("nothing within a day", style="green"))
-    return shown
+        live.update(shown.failed(error), refresh=True)

@@ -50,8 +50,8 @@ class Survey:
         return sum(self.jobs.get(status, 0) for status in (JobStatus.QUEUED, JobStatus.SENDING, JobStatus.PAUSED))
 
 
-def words(survey: Survey) -> str:
-    """One line for people: "3 jobs, 1,204 waiting, a@x paused until 14:05: daily_limit"."""
+def counts(survey: Survey) -> str:
+    """What is under way, in figures: "3 jobs, 1,204 waiting"."""
     jobs = survey.open_jobs()
     said = [f"{jobs} job{'' if jobs == 1 else 's'}", f"{survey.recipients.get(State.WAITING, 0):,} waiting"]
     said.extend(
@@ -59,6 +59,12 @@ def words(survey: Survey) -> str:
         for state in (State.SENDING, State.UNSURE)
         if survey.recipients.get(state)
     )
+    return ", ".join(said)
+
+
+def words(survey: Survey) -> str:
+    """One line for people: "3 jobs, 1,204 waiting, a@x paused until 14:05: daily limit"."""
+    said = [counts(survey)]
     said.extend(
         f"{sender.email} paused until {sender.paused_until:%H:%M}: {sender.pause_cause.replace('_', ' ')}"
         for sender in survey.paused[:3]

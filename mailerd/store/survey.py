@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from mailerd.core.pace import DRAFT_PAIR_UNITS, Allowance
 from mailerd.core.states import JobStatus, State
 from mailerd.core.survey import SenderSeen, Survey
+from mailerd.store import ledger
 from mailerd.store.database import Database
-from mailerd.store.ledger import utc
+from mailerd.store.ledger import COLUMNS, Terms
 from mailerd.store.pool import Cursor
 
 SENDERS_AT_MOST: Final = 200
@@ -23,12 +23,10 @@ SELECT r.status, COUNT(*),
 _UNSURE: Final = """
 SELECT MIN(r.updated_at) FROM jobs j JOIN job_recipients r ON r.job_id = j.id AND r.status = 'unsure'
  WHERE j.status IN ('queued', 'sending', 'paused')"""
-_SENDERS: Final = """
-SELECT s.email, s.units_per_minute, s.per_minute, s.per_day,
-       IF(s.paused_until > UTC_TIMESTAMP(6), s.paused_until, NULL), s.pause_cause, s.pause_reason,
-       (SELECT COALESCE(SUM(h.letters), 0) FROM sender_hours h
-         WHERE h.sender_email = s.email AND h.hour > UTC_TIMESTAMP() - INTERVAL 25 HOUR)
-  FROM senders s ORDER BY s.turn_at IS NULL, s.paused_until DESC, s.email LIMIT %s"""
+_SENDERS: Final = f"""
+SELECT {COLUMNS}, (SELECT COALESCE(SUM(h.letters), 0) FROM sender_hours h
+                    WHERE h.sender_email = s.email AND h.hour > UTC_TIMESTAMP() - INTERVAL 25 HOUR)
+  FROM senders s ORDER BY turn_at IS NULL, paused_until DESC, email LIMIT %s"""
 _MINUTE: Final = """
 SELECT j.sender_email, COUNT(*) FROM attempts a JOIN job_recipients r ON r.id = a.recipient_id
   JOIN jobs j ON j.id = r.job_id WHERE a.at > UTC_TIMESTAMP(6) - INTERVAL 60 SECOND AND a.event = 'sent'
@@ -37,10 +35,10 @@ SELECT j.sender_email, COUNT(*) FROM attempts a JOIN job_recipients r ON r.id = 
 
 @dataclass(frozen=True)
 class Surveys:
-    """Looks at the tables; `default` holds for a sender that has no limits of its own."""
+    """Looks at the tables; `terms` hold for a sender that has no limits of its own."""
 
     database: Database
-    default: Allowance
+    terms: Terms
 
     async def look(self, *, bound: float | None = None) -> Survey:
         """What there is.
@@ -73,17 +71,17 @@ class Surveys:
         )
 
     def _sender(self, row: tuple[Any, ...], minute: dict[str, int]) -> SenderSeen:
-        email, units, per_minute, per_day, paused_until, cause, reason, used = row
-        units = self.default.units_per_minute if units is None else units
-        per_minute = self.default.per_minute if per_minute is None else per_minute
-        caps = [cap for cap in (units // DRAFT_PAIR_UNITS if units else 0, per_minute) if cap]
+        *columns, used = row
+        it = ledger.standing(columns, self.terms)
+        allowed = it.allowance  # after reserve and warm-up: what the claims go by
+        caps = [cap for cap in (allowed.units_per_minute // it.units, allowed.per_minute) if cap]
         return SenderSeen(
-            email=email,
+            email=it.email,
             per_minute=min(caps, default=0),
-            per_day=self.default.per_day if per_day is None else per_day,
-            used_minute=minute.get(email, 0),
+            per_day=allowed.per_day,
+            used_minute=minute.get(it.email, 0),
             used_day=int(used),
-            paused_until=utc(paused_until),
-            pause_cause=cause or "",
-            pause_reason=reason or "",
+            paused_until=it.paused_until if it.paused else None,
+            pause_cause=it.pause_cause or "",
+            pause_reason=it.pause_reason or "",
         )

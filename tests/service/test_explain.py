@@ -1,13 +1,8 @@
 """explain, jobs and top: the story of real rows, in sentences that say why and what comes next."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 
-from rich.console import Console
-
 from mailerd.cli import sentences
-from mailerd.cli.top import look, page
-from mailerd.core.pace import Allowance
 from mailerd.sandbox.google import Fault, Google, Rules, serve
 from mailerd.store.database import Database
 from mailerd.store.jobs import Jobs
@@ -62,18 +57,3 @@ async def test_a_waiting_letter_says_why_and_what_is_next(database_url: str, tmp
         early = await told(daemon.database, "a@example.org")
         assert "it is not due before" in early
         assert "it is sent in 2 h 59 min" in early or "it is sent in 3 h 0 min" in early
-
-
-async def test_top_shows_senders_jobs_failures_and_daemons(database_url: str, tmp_path: Path) -> None:
-    google, heard, where = Google(Rules(latency_s=0)), Heard(), tmp_path / "credentials"
-    where.mkdir()
-    async with serve(google) as gmail, running(settings(database_url, gmail, where), heard) as daemon:
-        job = await post(daemon.database, recipients=4)
-        daemon.runner.ring()
-        await heard.wait_for("sender_paused")
-        console = Console(width=140, record=True, force_terminal=False)
-        console.print(page(await look(daemon.database, Allowance(6000, 0, 2000))))
-    text = console.export_text()
-    for part in (job, "me@example.com", "paused until", "0/4", "released", "heard of", "1 job, 4 waiting", "0/54"):
-        assert part in text
-    assert f"{datetime.now(UTC):%Y-%m-%d}" in text

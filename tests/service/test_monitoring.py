@@ -51,9 +51,8 @@ def complaints(expression: str) -> list[str]:
         if name not in SHOWN:
             wrong.append(f"no metric {name}")
             continue
-        for label in re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", found["labels"] or ""):
-            if label not in SHOWN[name] | _OF_PROMETHEUS:
-                wrong.append(f"{name} has no label {label}")
+        labels = re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", found["labels"] or "")
+        wrong += [f"{name} has no label {it}" for it in labels if it not in SHOWN[name] | _OF_PROMETHEUS]
     for by in _BY.finditer(expression):
         wrong += [f"nothing has a label {each}" for each in re.split(r",\s*", by["labels"]) if each not in known]
     return wrong

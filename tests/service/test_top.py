@@ -1,0 +1,158 @@
+"""`mailerd top` and `mailerd jobs`: what fits into a window, and what is said while the database is away."""
+
+import asyncio
+import json
+import signal
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from mailerd.app import terms_of
+from mailerd.cli.screen import look, page, shares
+from mailerd.config import DatabaseSettings, Settings
+from mailerd.events.store import StoreEvents
+from mailerd.sandbox.google import Google, Rules, serve
+from mailerd.sandbox.mariadb import Server
+from mailerd.store.database import Database
+from mailerd.store.migrate import migrate
+from mailerd.store.senders import Senders
+from tests.chaos.child import PYTHON
+from tests.chaos.place import mailerd
+from tests.support.daemon import running, settings, sign_in
+from tests.support.heard import Heard
+from tests.support.rows import post, query
+from tests.support.terminal import terminal
+
+TERMS = terms_of(Settings())
+
+
+@pytest.fixture
+async def config(database_url: str, tmp_path: Path) -> Path:
+    """A configuration with an empty database that has our tables."""
+    events = StoreEvents(Heard())
+    database = Database(DatabaseSettings(url=database_url), events=events)
+    await migrate(database, events=events)
+    await database.close()
+    file = tmp_path / "mailerd.toml"
+    file.write_text(f"[database]\nurl = {json.dumps(database_url)}\nconnect_timeout = 1\nstatement_timeout = 3\n")
+    return file
+
+
+@pytest.fixture
+async def tables(config: Path, database_url: str) -> AsyncIterator[Database]:
+    assert config  # whose fixture has made our tables
+    database = Database(DatabaseSettings(url=database_url), events=StoreEvents(Heard()))
+    yield database
+    await database.close()
+
+
+async def test_top_shows_senders_jobs_failures_and_daemons(database_url: str, tmp_path: Path) -> None:
+    google, heard, where = Google(Rules(latency_s=0)), Heard(), tmp_path / "credentials"
+    where.mkdir()
+    async with serve(google) as gmail, running(settings(database_url, gmail, where), heard) as daemon:
+        job = await post(daemon.database, recipients=4)
+        daemon.runner.ring()
+        await heard.wait_for("sender_paused")
+        console = Console(width=140, record=True, force_terminal=False)
+        console.print(page(await look(daemon.database, TERMS), width=140, height=50))
+    text = console.export_text()
+    for part in (job, "me@example.com", "paused until", "0/4", "released", "heard of", "1 job, 4 waiting", "0/54"):
+        assert part in text
+    assert f"{datetime.now(UTC):%Y-%m-%d}" in text
+
+
+@pytest.mark.parametrize("width, height", [(80, 24), (100, 30), (160, 50), (60, 16)])
+async def test_the_page_fits_into_its_window_and_no_id_is_cut(tables: Database, width: int, height: int) -> None:
+    jobs = [await post(tables, sender=f"a-long-name-of-a-mailbox-{n}@example.com", recipients=1200) for n in range(14)]
+    cause = "the key of the service account was taken back by somebody, and nobody was told of it at all"
+    await query(
+        tables,
+        "INSERT INTO attempts (recipient_id, attempt, at, event, applied, daemon_id, claim_token, error) "
+        "SELECT id, 1, UTC_TIMESTAMP(6), 'failed', 1, 'd', '', %s FROM job_recipients LIMIT 30",
+        cause,
+    )
+    console = Console(width=width, height=height, record=True, force_terminal=False)
+    console.print(page(await look(tables, TERMS), width=width, height=height), crop=False)
+    lines = console.export_text().splitlines()
+    assert len(lines) <= height
+    assert max(map(len, lines)) <= width
+    titles = [line.split(" ─")[0].split(" (")[0] for line in lines if line.endswith("──")]
+    assert titles == ["health", "senders", "jobs", "went wrong lately"]
+    assert sum(any(job in line for job in jobs) for line in lines) >= 2
+    assert any("0/1,200" in line for line in lines)
+    assert any("0/2,000" in line for line in lines)
+
+
+def test_lines_are_shared_out_evenly_and_what_needs_little_gets_it_all() -> None:
+    assert shares(13, [5, 30, 30]) == [5, 4, 4]
+    assert shares(13, [2, 30, 1]) == [2, 10, 1]
+    assert shares(100, [2, 3, 1]) == [2, 3, 1]
+    assert shares(0, [2, 0, 1]) == [1, 0, 1]
+
+
+async def test_a_consumer_mailbox_and_a_reserve_are_shown_with_what_really_holds(tables: Database) -> None:
+    await post(tables, sender="me@gmail.com", recipients=1)
+    await post(tables, sender="me@example.com", recipients=1)
+    await Senders(tables, TERMS).change("me@example.com", {"per_day": 1000, "reserve": 100})
+    seen = {sender.email: sender.per_day for sender in (await look(tables, TERMS)).survey.senders}
+    assert seen == {"me@gmail.com": 500, "me@example.com": 900}
+
+
+async def test_top_says_that_the_database_is_away_and_goes_on_when_it_is_back(
+    config: Path, tables: Database, mariadb: Server, tmp_path: Path
+) -> None:
+    await post(tables, recipients=7)
+    command = [PYTHON, "-m", "mailerd", "top", "--every", "0.2", "--config", str(config)]
+    async with terminal(command, columns=80, rows=24, folder=tmp_path) as screen:
+        await screen.shows("1 job, 7 waiting")
+        mariadb.freeze()
+        try:
+            await screen.shows("the database cannot be seen for")
+            assert "1 job, 7 waiting" in screen.text, "what was seen last stays"
+        finally:
+            mariadb.thaw()
+        screen.forget()
+        await screen.shows("answers, ")
+        mariadb.kill()
+        await screen.shows("Can't connect")
+        mariadb.start()
+        screen.forget()
+        await screen.shows("answers, ")
+        assert "Traceback" not in screen.text
+        screen.process.send_signal(signal.SIGINT)
+        assert await asyncio.to_thread(screen.process.wait, 10) == 0
+
+
+async def test_watch_waits_for_a_database_that_is_away_and_ends_with_the_job(
+    config: Path, tables: Database, mariadb: Server, tmp_path: Path, database_url: str
+) -> None:
+    job = await post(tables, recipients=3)
+    command = [PYTHON, "-m", "mailerd", "jobs", "watch", job, "--config", str(config)]
+    async with terminal(command, columns=100, rows=24, folder=tmp_path) as screen:
+        await screen.shows("0/3")
+        mariadb.kill()
+        await screen.shows("the database is away")
+        mariadb.start()
+        google, heard, where = Google(Rules(latency_s=0)), Heard(), tmp_path / "credentials"
+        sign_in(google, where)
+        async with serve(google) as gmail, running(settings(database_url, gmail, where), heard):
+            await screen.shows("completed, 3 recipients: 3 sent")
+        assert await asyncio.to_thread(screen.process.wait, 10) == 0
+
+
+async def test_the_list_of_jobs_keeps_ids_whole_in_a_pipe_and_what_is_no_id_is_unknown(
+    config: Path, tables: Database
+) -> None:
+    sender = f"{'a-very-long-name-of-a-mailbox-' * 2}@a-long-domain.example.com"
+    job = await post(tables, sender=sender, recipients=12_000)
+    done = await mailerd(config, "jobs", "list")
+    (line,) = (line for line in done.stdout.splitlines() if job in line)
+    assert line.split()[:3] == [job, "queued", "0/12,000"]
+    assert line.split()[-1] == sender
+    for unknown in ("01M87G7H3X8…", "nothing"):
+        told = await mailerd(config, "jobs", "show", unknown)
+        assert told.returncode == 1
+        assert f"there is no job {unknown}" in told.stderr
