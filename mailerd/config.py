@@ -47,6 +47,17 @@ def _mysql(url: str) -> str:
         raise ValueError("must look like mysql://user:password@host:3306/mailerd")
     if not parts.path.strip("/") or not parts.user:
         raise ValueError("must name a user and a database: mysql://user:password@host:3306/mailerd")
+    return _options(url, parts.query)
+
+
+def _options(url: str, given: Mapping[str, str]) -> str:
+    # What nobody knows is refused: a misspelt wish for TLS must not end in a connection in clear.
+    if unknown := sorted(set(given) - {"unix_socket", "ssl", "ssl_ca", "charset"}):
+        raise ValueError(f"knows unix_socket, ssl and ssl_ca after the question mark, not {', '.join(unknown)}")
+    if given.get("ssl", "true") not in {"true", "unverified"}:
+        raise ValueError("ssl must be true or unverified; leave it out for a connection that is not encrypted")
+    if given.get("charset", "utf8mb4") != "utf8mb4":
+        raise ValueError("charset can only be utf8mb4, and need not be given")
     return url
 
 
@@ -92,7 +103,7 @@ class DatabaseSettings(Section):
     url: Annotated[str, AfterValidator(_mysql)] = Field(
         "mysql://mailerd@127.0.0.1:3306/mailerd",
         repr=False,
-        description="where the database is; ?unix_socket=/path for a socket; DATABASE_URL works too",
+        description="where the database is; ?unix_socket=/path for a socket, ?ssl_ca=/ca.pem for TLS; or DATABASE_URL",
     )
     connect_timeout: Seconds = Field(10.0, description="seconds for one connection, greeting and log-in included")
     statement_timeout: Seconds = Field(

@@ -157,7 +157,7 @@ def _one_line(cell: str | Text) -> Text:
 
 
 def _senders(senders: Sequence[SenderSeen], *, bars: int) -> Table:
-    rows = [
+    rows: list[list[str | Text]] = [
         [
             it.email, *_used(it.used_minute, it.per_minute, bars=bars), *_used(it.used_day, it.per_day, bars=bars),
             _standing(it),
@@ -199,5 +199,7 @@ def _jobs(jobs: Sequence[Job], *, bars: int) -> Table:
 def _troubles(troubles: Sequence[Trouble]) -> Table:
     if not troubles:
         return lines([""], [[Text("nothing within a day", "green")]], soft=frozenset())
-    rows = [[f"{it.at:%H:%M:%S}", it.what, it.to_email, it.error.replace("\n", " ")] for it in troubles]
+    rows: list[list[str | Text]] = [
+        [f"{it.at:%H:%M:%S}", it.what, it.to_email, it.error.replace("\n", " ")] for it in troubles
+    ]
     return lines([""] * 4, rows, soft=frozenset({2, 3}))

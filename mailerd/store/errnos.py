@@ -1,6 +1,7 @@
 """What an error number of MySQL or MariaDB means for the transaction and for the connection it came on."""
 
 import os
+import ssl
 from typing import Final
 
 RETRY: Final = frozenset({
@@ -67,7 +68,9 @@ def number(error: BaseException) -> int:
 def words(error: BaseException) -> str:
     """The driver's words without their number, and the system's own below them; empty for a bare time-out."""
     said = str(error.args[1]) if number(error) and len(error.args) > 1 else str(error)
-    if isinstance(below := error.__cause__, OSError):
+    if isinstance(below := error.__cause__, ssl.SSLError):  # its errno is not the system's
+        said += f": {below}"
+    elif isinstance(below, OSError):
         said += f": {os.strerror(below.errno) if below.errno and below.errno > 0 else below}"
     return said
 

@@ -6,13 +6,11 @@ unchecked; and it can keep an implicit transaction open with its locks.
 """
 
 import asyncio
-import ssl
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
 import aiomysql
-from pymysql.constants import CLIENT
 from pymysql.err import DataError, MySQLError, ProgrammingError
 from yarl import URL
 
@@ -20,6 +18,7 @@ from mailerd.config import DatabaseSettings
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.store import StoreEvents
 from mailerd.store import errnos
+from mailerd.store.address import address, require_encryption
 
 T = TypeVar("T")
 
@@ -65,7 +64,8 @@ class Pool:
         self._settings = settings
         self._events = events
         self._url = URL(settings.url)
-        self.where: Final = f"{self._url.host or 'localhost'}:{self._url.port or 3306}"
+        path = self._url.query.get("unix_socket")
+        self.where: Final = path or f"{self._url.host or 'localhost'}:{self._url.port or 3306}"
         self.version = ""
         self._slots = asyncio.Semaphore(settings.pool_size)
         self._idle: list[Any] = []
@@ -175,32 +175,14 @@ class Pool:
                 await connection.ping(reconnect=False)
         return True
 
-    def _address(self) -> dict[str, Any]:
-        url, query = self._url, self._url.query
-        return {
-            "host": url.host or "localhost",
-            "port": url.port or 3306,
-            "unix_socket": query.get("unix_socket"),
-            "user": url.user,
-            "password": url.password or "",
-            "db": url.path.strip("/"),
-            "charset": "utf8mb4",
-            "autocommit": True,  # an explicit BEGIN is then the only way into a transaction
-            "cursorclass": Cursor,
-            "client_flag": CLIENT.FOUND_ROWS,  # fencing counts rows that matched, not rows that changed
-            "ssl": ssl.create_default_context(cafile=query.get("ssl_ca"))
-            if "ssl" in query or "ssl_ca" in query
-            else None,
-            # connect_timeout stays None: the driver's own ends before the greeting and nests a wait_for
-        }
-
     async def _connect(self) -> Any:
-        connection = await aiomysql.connect(**self._address())
+        connection = await aiomysql.connect(cursorclass=Cursor, **address(self._url))
         connection.mailerd_born = connection.mailerd_used = time.monotonic()
         connection.mailerd_packet = 1 << 20
         connection.mailerd_transport = connection._writer.transport
         self._live.add(connection)
         try:
+            require_encryption(connection, self._url)
             cursor = await connection.cursor()
             await cursor.execute("SELECT @@max_allowed_packet, VERSION()")
             connection.mailerd_packet, self.version = await cursor.fetchone()
@@ -252,10 +234,11 @@ class Pool:
     async def _kill(self, thread: int, *, born: float) -> None:
         try:
             async with asyncio.timeout(self._settings.connect_timeout):
-                connection = await aiomysql.connect(**self._address())
+                connection = await aiomysql.connect(cursorclass=Cursor, **address(self._url))
                 connection.mailerd_packet = 1 << 20
                 transport = connection._writer.transport  # the driver forgets its writer when it fails
                 try:
+                    require_encryption(connection, self._url)
                     cursor = await connection.cursor()
                     await cursor.execute("SHOW GLOBAL STATUS LIKE 'Uptime'")
                     uptime = float((await cursor.fetchone())[1])

@@ -54,6 +54,26 @@ def test_database_url_works_from_dotenv_and_the_environment_wins_over_it(folder:
     assert (settings.database.url, settings.database.pool_size) == (URL, 3)
 
 
+@pytest.mark.parametrize(
+    "query, why",
+    [
+        ("sslmode=require", "not sslmode"),
+        ("ssl=false", "ssl must be true or unverified"),
+        ("ssl=1", "ssl must be true or unverified"),
+        ("charset=latin1", "charset can only be utf8mb4"),
+    ],
+)
+def test_a_wish_for_tls_that_nobody_understands_is_refused(query: str, why: str) -> None:
+    assert why in refusal(DATABASE_URL=f"{URL}?{query}")
+
+
+@pytest.mark.parametrize(
+    "query", ["ssl=true", "ssl=unverified", "ssl_ca=/ca.pem", "unix_socket=/run/mysqld/mysqld.sock", "charset=utf8mb4"]
+)
+def test_what_may_follow_the_question_mark(query: str) -> None:
+    assert load(environment={"DATABASE_URL": f"{URL}?{query}"}).database.url.endswith(query)
+
+
 def test_the_key_of_our_own_wins_over_database_url() -> None:
     environment = {"DATABASE_URL": "mysql://other@h/d", "MAILERD_DATABASE__URL": URL}
     assert load(environment=environment).database.url == URL

@@ -43,7 +43,7 @@ async def config(database_url: str, tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def tables(config: Path, database_url: str) -> AsyncIterator[Database]:
-    assert config  # whose fixture has made our tables
+    del config  # its fixture has made our tables
     database = Database(DatabaseSettings(url=database_url), events=StoreEvents(Heard()))
     yield database
     await database.close()

@@ -1,0 +1,56 @@
+"""Where database.url leads, as the driver wants it; a way that shall be encrypted is encrypted, or it is not taken."""
+
+import ssl
+from typing import Any
+
+from pymysql.constants import CLIENT
+from pymysql.err import OperationalError
+from yarl import URL
+
+
+def address(url: URL) -> dict[str, Any]:
+    """What the driver is given.
+
+    Raises:
+        OSError: the file that ssl_ca names cannot be read, or holds no certificate.
+    """
+    return {
+        "host": url.host or "localhost",
+        "port": url.port or 3306,
+        "unix_socket": url.query.get("unix_socket"),
+        "user": url.user,
+        "password": url.password or "",
+        "db": url.path.strip("/"),
+        "charset": "utf8mb4",
+        "autocommit": True,  # an explicit BEGIN is then the only way into a transaction
+        "client_flag": CLIENT.FOUND_ROWS,  # fencing counts rows that matched, not rows that changed
+        "ssl": _context(url),
+        # connect_timeout stays None: the driver's own ends before the greeting and nests a wait_for
+    }
+
+
+def encrypted(url: URL) -> bool:
+    """Whether nothing may go over the wire in clear."""
+    return "ssl" in url.query or "ssl_ca" in url.query
+
+
+def require_encryption(connection: Any, url: URL) -> None:
+    """Make sure that what was asked for is there.
+
+    The driver goes on in clear when the server does not offer TLS, or somebody between has struck the offer out.
+
+    Raises:
+        OperationalError: it is not encrypted.
+    """
+    if encrypted(url) and not connection._secure:
+        raise OperationalError(2026, "the server offers no TLS, which database.url asks for")
+
+
+def _context(url: URL) -> ssl.SSLContext | None:
+    if not encrypted(url):
+        return None
+    context = ssl.create_default_context(cafile=url.query.get("ssl_ca"))
+    if url.query.get("ssl") == "unverified":  # against listeners, not against somebody who stands in between
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
