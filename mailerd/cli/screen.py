@@ -190,7 +190,7 @@ def _jobs(jobs: Sequence[Job], *, bars: int) -> Table:
         done = job.total - sum(number for state, number in job.counts.items() if state in OPEN)
         failed = job.counts.get(State.FAILED, 0)
         share = [bar(done / job.total if job.total else 1.0, width=bars, style="cyan")] if bars else []
-        figures = [f"{done:,}/{job.total:,}", Text(f"{failed:,}", "red" if failed else "dim")]
+        figures: list[str | Text] = [f"{done:,}/{job.total:,}", Text(f"{failed:,}", "red" if failed else "dim")]
         rows.append([job.id, job.status.value, *share, *figures, job.sender_email])
     headings = ["job", "status", *([""] if bars else []), "done", "failed", "sender"]
     return lines(headings, rows, soft=frozenset({len(headings) - 1}))

@@ -3,11 +3,18 @@
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
+_SIGNS: Final = x509.KeyUsage(
+    digital_signature=False, content_commitment=False, key_encipherment=False, data_encipherment=False,
+    key_agreement=False, key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False,
+)  # fmt: skip
+"""What an authority's key may be used for; without it the certificate is refused."""
 
 
 def authority_and_server(folder: Path) -> tuple[Path, Path, Path]:
@@ -17,7 +24,7 @@ def authority_and_server(folder: Path) -> tuple[Path, Path, Path]:
     authority = (
         _certificate(issuer, issuer, ours)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(x509.KeyUsage(*[False] * 5, True, True, False, False), critical=True)
+        .add_extension(_SIGNS, critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(ours.public_key()), critical=False)
         .sign(ours, hashes.SHA256())
     )

@@ -7,5 +7,4 @@ cd /var/tmp/src
 export PIP_NO_INDEX=1 PIP_FIND_LINKS=/sdx/wheels
 localedef -i zh_CN -f UTF-8 zh_CN.UTF-8
 /usr/bin/time -f 'make install: %e s' make --no-print-directory install PREFIX=/opt/mailerd 2>&1 || make --no-print-directory install PREFIX=/opt/mailerd
-cd /
-exec /opt/mailerd/bin/python /var/tmp/src/tests/systemd/scenario.py
+exec /opt/mailerd/bin/python -m tests.systemd.scenario

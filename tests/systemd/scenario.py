@@ -1,6 +1,6 @@
 """mailerd under a real systemd, step by step; the run ends where a promise is not kept.
 
-Not collected by pytest: it needs root and a booted systemd of its own (see docs/systemd.md for how it is run).
+`python -m tests.systemd.scenario` as root, in a booted systemd of its own, after `make install` (inside.sh does both).
 """
 
 import asyncio
@@ -10,112 +10,32 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 
 from mailerd.sandbox.mariadb import Server
-
-CONFIG = Path("/etc/mailerd/mailerd.toml")
-URL = "http://127.0.0.1:5000"
-GOOGLE = "http://127.0.0.1:9000"
-
-
-def sh(command: str, *, check: bool = True, env: dict[str, str] | None = None) -> str:
-    """Run, and return what it said."""
-    done = subprocess.run(
-        ["/bin/bash", "-c", command], capture_output=True, text=True, check=False, env={**os.environ, **(env or {})}
-    )
-    if check and done.returncode:
-        raise SystemExit(f"FAILED ({done.returncode}): {command}\n{done.stdout}\n{done.stderr}")
-    return (done.stdout + done.stderr).strip()
-
-
-def step(name: str) -> None:
-    print(f"\n=== {name}", flush=True)
-
-
-def show(*lines: object) -> None:
-    print(*lines, sep="\n", flush=True)
-
-
-def expect(found: bool, what: str) -> None:  # noqa: FBT001 - reads like assert
-    print(("ok: " if found else "NOT OK: ") + what, flush=True)
-    if not found:
-        print(sh("journalctl -u mailerd -n 60 --no-pager; systemctl status mailerd --no-pager", check=False))
-        raise SystemExit(1)
-
-
-def until(true: Callable[[], bool], *, within: float = 30.0) -> bool:
-    end = time.monotonic() + within
-    while time.monotonic() < end:
-        if true():
-            return True
-        time.sleep(0.2)
-    return False
-
-
-def status() -> str:
-    return sh("systemctl show mailerd -p StatusText --value", check=False)
-
-
-def active() -> str:
-    return sh("systemctl is-active mailerd", check=False)
-
-
-def journal(arguments: str) -> str:
-    return sh(f"journalctl --no-pager -o short-precise {arguments}", check=False)
-
-
-def pid() -> str:
-    return sh("systemctl show mailerd -p MainPID --value")
-
-
-def configure(server: Server, **log: str) -> None:
-    lines = [
-        "[database]", f'url = "{server.url}"', "connect_timeout = 2", "connect_attempts = 2",
-        "[runner]", "poll_interval = 0.5", "lease = 30", "drain_timeout = 20",
-        "[gmail]", f'api_root = "{GOOGLE}/"', f'token_uri = "{GOOGLE}/token"', "request_timeout = 5",
-        'credentials_dir = "/etc/mailerd/credentials"',
-        "[pace]", "units_per_minute = 0", "per_day = 0",
-        "[log]", *(f'{key} = "{value}"' for key, value in log.items()),
-    ]  # fmt: skip
-    CONFIG.write_text("\n".join(lines) + "\n")
-    sh("systemd-tmpfiles --create /usr/lib/tmpfiles.d/mailerd.conf")
-
-
-def order(letters: int, *, text: str = "Dear {{ name }}") -> dict[str, Any]:
-    return {
-        "sender_email": "me@example.com",
-        "template": {"subject": "Hello", "text": text},
-        "recipients": [{"email": f"r{n}@example.org", "variables": {"name": f"N{n}"}} for n in range(letters)],
-    }
-
-
-async def post(session: aiohttp.ClientSession, key: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-    async with session.post(f"{URL}/api/jobs/send_template_emails", json=body, headers={"X-API-Key": key}) as answer:
-        return answer.status, await answer.json()
-
-
-def send(key: str, letters: int, **more: Any) -> str:
-    async def once() -> str:
-        async with aiohttp.ClientSession() as session:
-            code, body = await post(session, key, order(letters, **more))
-            if code != 200:
-                raise SystemExit(f"POST: {code} {body}")
-            return str(body["job_id"])
-
-    return asyncio.run(once())
-
-
-def job(key: str, id_: str) -> dict[str, Any]:
-    return json.loads(sh(f"curl -s -H 'X-API-Key: {key}' {URL}/api/jobs/{id_}"))  # type: ignore[no-any-return]  # JSON
-
-
-def finished(key: str, id_: str) -> bool:
-    return bool(job(key, id_)["status"] == "completed")
+from tests.systemd import trouble, ways
+from tests.systemd.machine import (
+    CONFIG,
+    GOOGLE,
+    URL,
+    active,
+    configure,
+    expect,
+    finished,
+    job,
+    journal,
+    order,
+    pid,
+    post,
+    send,
+    sh,
+    show,
+    status,
+    step,
+    until,
+)  # fmt: skip
 
 
 async def restart_under_load(key: str, *, restarts: int, posters: int) -> tuple[list[int], list[str]]:
@@ -237,74 +157,6 @@ def load(key: str) -> None:
     expect(not troubles and set(codes) == {200}, "0 refused POSTs")
 
 
-def stopped_journald(key: str) -> None:
-    step("journald stopped for 20 s while 1,000 letters are sent")
-    journald = sh("systemctl show systemd-journald -p MainPID --value")
-    sh(f"kill -STOP {journald}")
-    began = time.monotonic()
-    id_ = send(key, 1000)
-    done = until(lambda: finished(key, id_), within=60)
-    took = time.monotonic() - began
-    time.sleep(max(0.0, 20 - took))
-    sh(f"kill -CONT {journald}")
-    expect(done, f"1,000 letters sent in {took:.1f} s with journald standing still")
-    sh("journalctl --sync")
-    until(lambda: len(journal(f"MAILERD_EVENT=letter_sent MAILERD_JOB={id_} -o cat").splitlines()) >= 1000)
-    told = len(journal(f"MAILERD_EVENT=letter_sent MAILERD_JOB={id_} -o cat").splitlines())
-    lost = journal("MAILERD_EVENT=log_records_lost -n 1 -o cat")
-    figures = sh(f"curl -s {URL}/metrics | grep log_records_lost_total")
-    show(f"{told} of 1,000 letter_sent records are in the journal; {figures}", lost)
-    expect(told >= 1000 or "lost" in lost, "every record is there, or the losses are told")
-
-
-def watchdog(key: str) -> None:
-    step("a blocked loop: stack in the journal, watchdog, restart, OnFailure")
-    before = pid()
-    sh("mkdir -p /run/systemd/system/mailerd.service.d")
-    Path("/run/systemd/system/mailerd.service.d/block.conf").write_text(
-        "[Service]\nWatchdogSec=6s\nEnvironment=PYTHONPATH=/run/mailerd-block\n"
-    )
-    Path("/run/mailerd-block").mkdir(exist_ok=True)
-    Path("/run/mailerd-block/sitecustomize.py").write_text(BLOCKING)
-    sh("systemctl daemon-reload && systemctl restart mailerd")
-    expect(until(lambda: active() == "active"), "started with the fault")
-    before = pid()
-    expect(until(lambda: pid() not in (before, "0") and active() == "active", within=60), "it was restarted")
-    told = journal("MAILERD_EVENT=loop_blocked -n 1 -o cat")
-    show(told[:3000])
-    expect("somebody_blocks_the_loop" in told, "the blocking line stands in the log")
-    log = journal("-u mailerd -n 400")
-    show(*[line for line in log.splitlines() if re.search(r"[Ww]atchdog|abort|signal|Fatal|restart", line)][:12])
-    expect("Watchdog timeout" in log, "it was the watchdog")
-    alert = journal("-t mailerd-alert -n 5")
-    show(alert)
-    expect("mailerd.service has failed" in journal("-t mailerd-alert"), "OnFailure told of it")
-    sh(
-        "rm -r /run/systemd/system/mailerd.service.d /run/mailerd-block; systemctl daemon-reload"
-        "; systemctl restart mailerd"
-    )
-    id_ = send(key, 2)
-    expect(until(lambda: finished(key, id_)), "and it works again")
-
-
-BLOCKING = """
-import threading, time, os
-def somebody_blocks_the_loop(*_):
-    time.sleep(3600)
-def later():
-    time.sleep(4)
-    import signal
-    os.kill(os.getpid(), signal.SIGUSR1)
-import sys
-if "run" in sys.orig_argv:
-    import signal
-    if not os.path.exists("/var/lib/mailerd/blocked-once"):
-        open("/var/lib/mailerd/blocked-once", "w").close()
-        signal.signal(signal.SIGUSR1, somebody_blocks_the_loop)
-        threading.Thread(target=later, daemon=True).start()
-"""
-
-
 def drain(key: str) -> None:
     step("SIGTERM drains")
     slow = json.dumps({"kind": "latency", "method": "drafts.send", "count": -1, "seconds": 2.0})
@@ -327,15 +179,21 @@ def main() -> None:
          "--units-per-minute", "1000000000", "--project-units-per-minute", "1000000000", "--per-day", "1000000",
          "--concurrent-per-user", "1000"],
     )  # fmt: skip
-    with Server(data=Path("/var/tmp/database")) as server:
+    with Server(data=Path("/var/tmp/database"), extra=ways.tls_options()) as server:
         try:
             key = first_start(server)
             security()
             load(key)
             reload(server)
-            stopped_journald(key)
+            ways.pace_by_reload(server, key)
+            ways.instances(server, key)
+            ways.intake_on_a_socket_file(key)
+            ways.database_by_socket_and_tls(server, key)
+            trouble.stopped_journald(key)
+            trouble.lost_log(server, key)
             catalogue(server)
-            watchdog(key)
+            trouble.watchdog(key)
+            trouble.stalled(server, key)
             drain(key)
         finally:
             google.terminate()
