@@ -60,8 +60,8 @@ class Alarms:
             away = now - self._away_since if self._away_since else 0.0
             self._board.look(self.survey(), database_away=away, now=now)
             if (message := self._board.message(now=now)) is not None and self._posts:
-                for post in self._posts:
-                    await self._send(post, message)
+                # Side by side: one that hangs keeps nothing from the others.
+                await asyncio.gather(*(self._send(post, message) for post in self._posts))
 
     async def _send(self, post: Post, message: Message) -> None:
         for again in range(_TRIES):

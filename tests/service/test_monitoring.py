@@ -69,7 +69,7 @@ def of_the_dashboard() -> Iterator[tuple[str, str]]:
 def of_the_rules() -> Iterator[tuple[str, str]]:
     """By the name of the alert; an expression may go over several lines, all indented more than its key."""
     text = RULES.read_text("utf-8")
-    for found in re.finditer(r"- alert: (\w+)\n +expr: (?:\|\n((?: {10}.*\n)+)|(.*)\n)", text):
+    for found in re.finditer(r"- alert: (\w+)\n(?: +#.*\n)? +expr: (?:\|\n((?: {10}.*\n)+)|(.*)\n)", text):
         yield found[1], found[2] or found[3]
 
 
@@ -129,3 +129,6 @@ def test_prometheus_itself_reads_rules_and_dashboard(tmp_path: Path) -> None:
     for file in (RULES, written):
         done = subprocess.run([promtool, "check", "rules", str(file)], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
+    tried = [promtool, "test", "rules", str(RULES.with_name("mailerd.test.yml"))]
+    done = subprocess.run(tried, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

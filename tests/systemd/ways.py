@@ -22,6 +22,7 @@ from tests.systemd.machine import (
     send,
     sh,
     show,
+    status,
     step,
     until,
 )  # fmt: skip
@@ -120,6 +121,7 @@ def _admin(server: Server, statement: str) -> None:
 
 def pace_by_reload(server: Server, key: str) -> None:
     step("a reload changes the pace of letters that wait already")
+    expect(until(lambda: " 0 waiting" in status(), within=60), "nothing waits from before")
     before = pid()
     configure(server, per_minute=30)
     sh(f"kill -HUP {before}")
