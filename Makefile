@@ -1,7 +1,7 @@
 # The commands of this project. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check lint chaos fast bench lock clean install uninstall events
+.PHONY: help setup run test check lint chaos systemd fast bench lock clean install uninstall events
 
 BIN := .venv/bin
 PREFIX ?= /opt/mailerd
@@ -30,6 +30,9 @@ lint: setup  ## the part of check that runs no test
 
 chaos: setup  ## storms: kills, freezes, lost answers, in about 10 minutes; writes docs/proof.md
 	@$(BIN)/python -m tests.chaos --proof
+
+systemd:  ## as root: the service under a systemd of its own, step by step, in 4 minutes
+	@tests/systemd/run
 
 fast: setup  ## the tests that need no database, in seconds
 	@$(BIN)/pytest -q $(FAST)

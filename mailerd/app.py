@@ -224,7 +224,7 @@ def build(settings: Settings, log: Tell, *, flush: Callable[[], None] = lambda: 
     hand, progress = Hand(rescues, lease=lease, clock=clock, events=events, pulses=pulses), Progress()
     claims = Claims.on(terms_of(settings), database, daemon_id, lease=lease)
     reach, holds = Reach(clock=clock, events=events), Holds(clock=clock, events=events)
-    google = _paced(settings, database, gmail, patience=_DELETION_PATIENCE)
+    google = _paced(claims, gmail, patience=_DELETION_PATIENCE)
     path = Path(
         google=google, recorder=recorder, workshop=Workshop(database, clock=clock), hand=hand, reach=reach,
         holds=holds, progress=progress, policy=policy, request_timeout=settings.gmail.request_timeout, clock=clock,
@@ -242,11 +242,19 @@ def build(settings: Settings, log: Tell, *, flush: Callable[[], None] = lambda: 
         database=database,
         daemons=Daemons(database, daemon_id),
         gmail=gmail,
-        intake=_intake(settings, tell, database=database, bell=runner, gmail=gmail, page=page),
+        intake=_intake(settings, tell, claims=claims, bell=runner, gmail=gmail, page=page),
         recorder=recorder,
         hand=hand,
         runner=runner,
-        rescue=_rescue(settings, tell, rescues=rescues, gmail=gmail, recorder=recorder, runner=runner, pulses=pulses),
+        rescue=_rescue(
+            settings,
+            tell,
+            rescues=rescues,
+            google=_paced(claims, gmail, patience=_LOOK_PATIENCE),
+            recorder=recorder,
+            runner=runner,
+            pulses=pulses,
+        ),
         progress=progress,
         events=events,
         store_events=store_events,
@@ -280,8 +288,8 @@ def terms_of(settings: Settings) -> Terms:
     return Terms(default, pace.consumer_per_day, pace.project_units_per_minute)
 
 
-def _paced(settings: Settings, database: Database, gmail: Gmail, *, patience: timedelta) -> Paced:
-    return Paced(gmail, Permits(database, terms_of(settings)), patience, SystemClock())
+def _paced(claims: Claims, gmail: Gmail, *, patience: timedelta) -> Paced:
+    return Paced(gmail, Permits(claims.database, lambda: claims.terms), patience, SystemClock())
 
 
 def _service(
@@ -326,12 +334,12 @@ def _page(settings: Settings, metrics: Metrics, database: Database, hand: Hand) 
 
 
 def _intake(
-    settings: Settings, tell: Tell, *, database: Database, bell: Runner, gmail: Gmail, page: Callable[[], bytes]
+    settings: Settings, tell: Tell, *, claims: Claims, bell: Runner, gmail: Gmail, page: Callable[[], bytes]
 ) -> Intake:
-    outlooks = Outlooks(database, terms_of(settings), settings.database.connect_timeout)
+    outlooks = Outlooks(claims.database, lambda: claims.terms, settings.database.connect_timeout)
     return Intake(
         settings.intake,
-        database=database,
+        database=claims.database,
         patience=settings.database.connect_timeout,
         bell=bell,
         events=IntakeEvents(tell),
@@ -344,17 +352,10 @@ def _intake(
 
 
 def _rescue(
-    settings: Settings,
-    tell: Tell,
-    *,
-    rescues: Rescues,
-    gmail: Gmail,
-    recorder: Recorder,
-    runner: Runner,
+    settings: Settings, tell: Tell, *, rescues: Rescues, google: Paced, recorder: Recorder, runner: Runner,
     pulses: Pulses,
-) -> Rescue:
+) -> Rescue:  # fmt: skip
     events = RescueEvents(tell)
-    google = _paced(settings, rescues.database, gmail, patience=_LOOK_PATIENCE)
     return Rescue(
         rows=rescues,
         looking=Looking(google),

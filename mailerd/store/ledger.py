@@ -3,7 +3,7 @@
 The claim debits letters here, `Permits` debits the look-ups, so all daemons draw on one account.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -146,7 +146,8 @@ class Permits:
     """Asks the ledger for the calls beside the letters: look-ups, sweeps, deletions."""
 
     database: Database
-    terms: Terms
+    terms: Callable[[], Terms]
+    """What holds now: a reload may change it."""
 
     async def permit(self, sender: str, *, units: int) -> timedelta:
         """How long to wait before asking again; nothing: it is granted, and debited.
@@ -160,7 +161,7 @@ class Permits:
         await cursor.execute(_ONE, (sender,))
         if (row := await cursor.fetchone()) is None:
             return timedelta(0)  # not a sender of ours: nothing is counted for it
-        it = standing(row, self.terms)
+        it = standing(row, self.terms())
         if it.paused and it.pause_cause in _HOLDS_LOOKS and it.paused_until:
             return it.paused_until - it.now
         tat, wait = pace.call(it.allowance, tat=it.tat, now=it.now, cost=units, units=it.units)
@@ -173,7 +174,7 @@ class Permits:
         return timedelta(0)
 
     async def _permit_project(self, cursor: Cursor, it: Standing, units: int) -> timedelta:
-        limit = self.terms.project_units_per_minute
+        limit = self.terms().project_units_per_minute
         if not (limit and it.project and it.limits.units_per_minute and units):
             return timedelta(0)
         tat = await project_tat(cursor, it.project)

@@ -1,6 +1,6 @@
 """Reads what a forecast needs: a job, its sender's standing, and what else the sender has in its queue."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from typing import Any, Final
@@ -32,7 +32,8 @@ class Outlooks:
     """The reader; `patience` is what the database gets for an answer, in seconds."""
 
     database: Database
-    terms: Terms
+    terms: Callable[[], Terms]
+    """What holds now: a reload may change it."""
     patience: float
 
     async def read(self, job: str) -> Outlook | None:
@@ -52,7 +53,7 @@ class Outlooks:
             return None
         sender, precedence, send_at, _ = row
         await cursor.execute(_SENDER, (sender,))
-        it = ledger.standing(await cursor.fetchone(), self.terms)
+        it = ledger.standing(await cursor.fetchone(), self.terms())
         letters = await _waiting(cursor, job, AHEAD_AT_MOST)
         await cursor.execute(_QUEUE, (sender, precedence, job, _JOBS_AT_MOST))
         others = await cursor.fetchall()

@@ -39,7 +39,7 @@ async def write(database: Database, *records: HandedOver | Outcome) -> None:
 
 async def test_a_look_waits_while_the_letters_have_used_the_minute_and_takes_its_part_of_it(database: Database) -> None:
     claimer = claims(database, Allowance(6000, 0, 0))
-    permits = Permits(database, claimer.terms)
+    permits = Permits(database, lambda: claimer.terms)
     await post(database, recipients=50)
     before = await query(database, "SELECT UTC_TIMESTAMP(6)")
     assert len((await claimer.claim(10)).letters) == 1
@@ -52,9 +52,11 @@ async def test_a_look_waits_while_the_letters_have_used_the_minute_and_takes_its
 
 
 async def test_a_look_for_a_stranger_or_without_limits_is_free(database: Database) -> None:
-    assert await Permits(database, claims(database, Allowance(60, 0, 0)).terms).permit(THEM, units=40) == timedelta(0)
+    assert await Permits(database, lambda: claims(database, Allowance(60, 0, 0)).terms).permit(
+        THEM, units=40
+    ) == timedelta(0)
     await post(database)
-    free = Permits(database, claims(database, Allowance(0, 0, 10)).terms)
+    free = Permits(database, lambda: claims(database, Allowance(0, 0, 10)).terms)
     assert [await free.permit(ME, units=40) for _ in range(50)] == [timedelta(0)] * 50
 
 
@@ -64,7 +66,7 @@ async def test_a_look_waits_out_a_throttle_and_no_other_pause(database: Database
     await query(
         database, "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 60 SECOND, pause_cause = %s", cause
     )
-    permits = Permits(database, claims(database, Allowance(6000, 0, 0)).terms)
+    permits = Permits(database, lambda: claims(database, Allowance(6000, 0, 0)).terms)
     assert (await permits.permit(ME, units=20) > timedelta(seconds=50)) == waits
 
 
@@ -127,7 +129,7 @@ async def test_the_senders_of_a_project_share_its_units_and_strangers_do_not(dat
     taken = [letter.sender for _ in range(6) for letter in (await claimer.claim(100)).letters]
     assert 60 <= taken.count(ME) + taken.count(YOU) <= 75  # what a few milliseconds add
     assert 60 <= taken.count(THEM) <= 75
-    permits = Permits(database, claimer.terms)
+    permits = Permits(database, lambda: claimer.terms)
     await query(database, "UPDATE projects SET tat = UTC_TIMESTAMP(6) + INTERVAL 60 SECOND WHERE name = '2'")
     assert timedelta(seconds=50) < await permits.permit(THEM, units=20) < timedelta(seconds=60)
 

@@ -190,7 +190,7 @@ def main() -> None:
             ways.intake_on_a_socket_file(key)
             ways.database_by_socket_and_tls(server, key)
             trouble.stopped_journald(key)
-            trouble.lost_log(server, key)
+            trouble.lost_log(key)
             catalogue(server)
             trouble.watchdog(key)
             trouble.stalled(server, key)

@@ -1,0 +1,46 @@
+"""SIGHUP: a good file changes the pace of everything that goes by it, a bad one changes nothing and is told."""
+
+from pathlib import Path
+
+from mailerd.config import LogSettings, Settings
+from mailerd.errors import ConfigurationError
+from mailerd.sandbox.google import Google, Rules, serve
+from tests.support.daemon import running, settings
+from tests.support.heard import Heard
+from tests.support.rows import post
+
+
+async def test_claims_forecasts_and_look_ups_all_go_by_the_new_pace(database_url: str, tmp_path: Path) -> None:
+    heard, configured = Heard(), list[LogSettings]()
+    (where := tmp_path / "credentials").mkdir()
+    async with serve(Google(Rules())) as gmail, running(settings(database_url, gmail, where), heard) as daemon:
+        job = await post(daemon.database, recipients=2)  # it waits: there is no credential file
+        new = settings(database_url, gmail, where, pace={"per_minute": 7}, runner={"concurrency": 3})
+        daemon.reload(lambda: new, configured.append)
+        outlook = await daemon.intake._forecast._outlooks.read(job)  # type: ignore[attr-defined]  # Foresight's
+        survey = await daemon.service.watch.look()
+        looks = daemon.rescue.looking.google.permits.terms()  # type: ignore[attr-defined]  # Paced's
+    assert daemon.claims.terms.default.per_minute == 7
+    assert outlook is not None
+    assert outlook.limits.per_minute == 7
+    assert looks.default.per_minute == 7
+    assert [sender.per_minute for sender in survey.senders] == [7]
+    assert configured == [new.log]
+    assert "a restart is needed for runner" in heard.of("settings_reloaded")[0]["what"]
+
+
+async def test_a_file_that_cannot_be_used_changes_nothing_and_is_told(database_url: str, tmp_path: Path) -> None:
+    heard, configured = Heard(), list[LogSettings]()
+    (where := tmp_path / "credentials").mkdir()
+
+    def refuse() -> Settings:
+        raise ConfigurationError("pace.per_day: many")
+
+    async with serve(Google(Rules())) as gmail, running(settings(database_url, gmail, where), heard) as daemon:
+        before = daemon.claims.terms
+        daemon.reload(refuse, configured.append)
+        assert daemon.claims.terms == before
+        assert "could not be read again" in daemon.service.watch._line()
+    assert configured == []
+    assert heard.of("settings_refused") == [{"cause": "pace.per_day: many"}]
+    assert heard.of("settings_reloaded") == []
