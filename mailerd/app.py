@@ -73,6 +73,8 @@ class Service:
     watch: Watch
     alarms: Alarms
     events: ProcessEvents
+    count: Tell
+    """Where what the log tells by itself, its own losses, is counted."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,7 @@ class Daemon:
                 part.cancel()
         await self.database.close()
         self.events.stopped(sent=self.progress.sent, failed=self.progress.failed)
+        await self.service.watch.last_words()
 
     def _loops(self, parts: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         """What runs beside the runner."""
@@ -210,8 +213,8 @@ async def _first(work: "asyncio.Task[None]", stop: asyncio.Event) -> bool:
     return work.done() and not stop.is_set()
 
 
-def build(settings: Settings, log: Tell, *, flush: Callable[[], None] = lambda: None) -> Daemon:
-    """Join the parts of one daemon; `flush` pushes on what the log could not get rid of."""
+def build(settings: Settings, log: Tell, *, flush: Callable[[], bool] = lambda: False) -> Daemon:
+    """Join the parts of one daemon; `flush` pushes on what the log could not get rid of, and says if more is left."""
     tell = Everybody(log, (metrics := Metrics()).tell)
     pulses = Pulses(limit=max(LIMIT, 2 * settings.database.statement_timeout))
     clock, daemon_id, policy = SystemClock(), new_id(), _policy(settings)
@@ -224,7 +227,7 @@ def build(settings: Settings, log: Tell, *, flush: Callable[[], None] = lambda: 
     hand, progress = Hand(rescues, lease=lease, clock=clock, events=events, pulses=pulses), Progress()
     claims = Claims.on(terms_of(settings), database, daemon_id, lease=lease)
     reach, holds = Reach(clock=clock, events=events), Holds(clock=clock, events=events)
-    google = _paced(claims, gmail, patience=_DELETION_PATIENCE)
+    google, looks = (_paced(claims, gmail, patience=patience) for patience in (_DELETION_PATIENCE, _LOOK_PATIENCE))
     path = Path(
         google=google, recorder=recorder, workshop=Workshop(database, clock=clock), hand=hand, reach=reach,
         holds=holds, progress=progress, policy=policy, request_timeout=settings.gmail.request_timeout, clock=clock,
@@ -246,15 +249,7 @@ def build(settings: Settings, log: Tell, *, flush: Callable[[], None] = lambda: 
         recorder=recorder,
         hand=hand,
         runner=runner,
-        rescue=_rescue(
-            settings,
-            tell,
-            rescues=rescues,
-            google=_paced(claims, gmail, patience=_LOOK_PATIENCE),
-            recorder=recorder,
-            runner=runner,
-            pulses=pulses,
-        ),
+        rescue=_rescue(settings, tell, rescues=rescues, google=looks, recorder=recorder, runner=runner, pulses=pulses),
         progress=progress,
         events=events,
         store_events=store_events,
@@ -300,7 +295,7 @@ def _service(
     pulses: Pulses,
     database: Database,
     claims: Claims,
-    flush: Callable[[], None],
+    flush: Callable[[], bool],
 ) -> Service:
     systemd, events = Systemd(), ProcessEvents(tell)
     watch = Watch(
@@ -317,7 +312,7 @@ def _service(
         settings.alerts, survey=lambda: watch.survey, away=lambda: database.away, events=events, pulses=pulses
     )
     tell.listeners.append(alarms.tell)
-    return Service(systemd=systemd, watch=watch, alarms=alarms, events=events)
+    return Service(systemd=systemd, watch=watch, alarms=alarms, events=events, count=metrics.tell)
 
 
 def _page(settings: Settings, metrics: Metrics, database: Database, hand: Hand) -> Callable[[], bytes]:
@@ -374,14 +369,16 @@ def _rescue(
 class Log(Protocol):
     """What the daemon needs of its log."""
 
+    on_lost: Tell | None
+
     def tell(self, event: Event, fields: Mapping[str, object], /) -> None:
         """Write one event."""
 
     def configure(self, settings: LogSettings) -> None:
         """Take other settings."""
 
-    def flush(self) -> None:
-        """Push on what it could not get rid of."""
+    def flush(self) -> bool:
+        """Push on what it could not get rid of; whether more is left."""
 
 
 async def run_until_signalled(settings: Settings, log: Log, *, read_again: Callable[[], Settings]) -> None:
@@ -391,5 +388,6 @@ async def run_until_signalled(settings: Settings, log: Log, *, read_again: Calla
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     daemon = build(settings, log.tell, flush=log.flush)
+    log.on_lost = daemon.service.count
     loop.add_signal_handler(signal.SIGHUP, lambda: daemon.reload(read_again, log.configure))
     await daemon.run(stop)

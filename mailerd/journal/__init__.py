@@ -53,10 +53,9 @@ class Journal:
         told = logger.opt(exception=error) if isinstance(error, BaseException) else logger
         told.bind(event=event, fields=fields).log(event.level.upper(), text.replace("\n", "\n    "))
 
-    def flush(self) -> None:
-        """Try again what journald did not take; where the log goes elsewhere, nothing."""
-        if self._native is not None:
-            self._native.flush()
+    def flush(self) -> bool:
+        """Try again what journald did not take; whether more is left. Where the log goes elsewhere, nothing is."""
+        return self._native is not None and self._native.flush()
 
     def close(self) -> None:
         """The end: what journald does not take now is lost."""

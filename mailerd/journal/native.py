@@ -72,11 +72,13 @@ class Native:
             if (waiting and not self._drain()) or not self._send(record):
                 self._keep(record)
 
-    def flush(self) -> None:
-        """Try again what was kept; called now and then, since nothing may be said for long."""
+    def flush(self) -> bool:
+        """Try again what was kept; whether more is left. Called now and then, since nothing may be said for long.
+
+        The kernel takes some hundred records at a time (net.core.wmem_default): what is left wants another call soon.
+        """
         with self._lock:
-            if self._spill or self._lost:
-                self._drain()
+            return bool(self._spill or self._lost) and not self._drain()
 
     def _keep(self, record: bytes) -> None:
         if self._spilt + len(record) > self._most:

@@ -17,6 +17,10 @@ from mailerd.systemd import Systemd
 
 TURN: Final = 0.5
 """Seconds between two looks at the loops."""
+FLUSH_EVERY: Final = 0.01
+"""Seconds between two pushes at a log that has records left: 8 MiB of them are gone within seconds."""
+_LAST_WORDS: Final = 2.0
+"""Seconds that a journald gets at the end which has not yet taken everything."""
 SURVEY_EVERY: Final = 10.0
 """Seconds between two looks at the tables; a look that takes long is repeated less often."""
 _SURVEY_SHARE: Final = 20
@@ -52,8 +56,8 @@ class Watch:
     look: Callable[[], Awaitable[Survey]]
     away: Callable[[], bool]
     """Whether the database is known to be away."""
-    flush: Callable[[], None]
-    """Push on what the log could not get rid of."""
+    flush: Callable[[], bool]
+    """Push on what the log could not get rid of; whether more is left."""
     survey: Survey | None = None
     _listening: bool = False
     _prepared: bool = False
@@ -93,9 +97,19 @@ class Watch:
         with self.guard.watching(asyncio.get_running_loop()):
             while True:
                 before = time.monotonic()
-                await asyncio.sleep(TURN)
+                await self._push(within=TURN - FLUSH_EVERY)
+                await asyncio.sleep(max(0.0, before + TURN - time.monotonic()))
                 self.meter.lag(max(0.0, time.monotonic() - before - TURN))
                 self.turn()
+
+    async def last_words(self) -> None:
+        """At the end: give the log a moment to get rid of what it kept."""
+        await self._push(within=_LAST_WORDS)
+
+    async def _push(self, *, within: float) -> None:
+        end = time.monotonic() + within
+        while self.flush() and time.monotonic() < end:  # noqa: ASYNC110 - journald tells nobody that it reads again
+            await asyncio.sleep(FLUSH_EVERY)
 
     def turn(self) -> None:
         """One look."""

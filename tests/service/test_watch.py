@@ -37,7 +37,7 @@ class Scene:
         self.guard = Guard(events=events, bound=10, now=lambda: self.at)
         self.watch = Watch(
             systemd=self.systemd, pulses=self.pulses, guard=self.guard, events=events, meter=Metrics(),
-            look=self.look, away=lambda: self.is_away, flush=lambda: None,
+            look=self.look, away=lambda: self.is_away, flush=lambda: False,
         )  # fmt: skip
 
     async def look(self) -> Survey:
