@@ -3,7 +3,7 @@
 The claim debits letters here, `Permits` debits the look-ups, so all daemons draw on one account.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -25,15 +25,18 @@ BY_HAND: Final = "by_hand"
 
 _ONE: Final = f"SELECT {COLUMNS} FROM senders FORCE INDEX (PRIMARY) WHERE email = %s FOR UPDATE"
 _TAT: Final = "UPDATE senders FORCE INDEX (PRIMARY) SET tat = %s WHERE email = %s"
-_HOURS: Final = "SELECT hour, letters FROM sender_hours WHERE sender_email = %s AND hour > %s"
-_PROJECT: Final = "SELECT tat FROM projects WHERE name = %s FOR UPDATE"
-_PROJECT_TAT: Final = (
-    "INSERT INTO projects (name, tat) VALUES (%s, %s) ON DUPLICATE KEY UPDATE tat = VALUES(tat)"  # missing or locked
+_HOURS: Final = """
+SELECT sender_email, hour, letters FROM sender_hours FORCE INDEX (PRIMARY) WHERE sender_email IN %s AND hour > %s"""
+# In the order of their names: whoever needs several locks them in the same order.
+_PROJECTS: Final = "SELECT name, tat FROM projects FORCE INDEX (PRIMARY) WHERE name IN %s ORDER BY name FOR UPDATE"
+_NEW_PROJECTS: Final = "INSERT INTO projects (name) VALUES (%s) ON DUPLICATE KEY UPDATE name = VALUES(name)"
+_PROJECT_TATS: Final = (
+    "INSERT INTO projects (name, tat) VALUES (%s, %s) ON DUPLICATE KEY UPDATE tat = VALUES(tat)"  # they are locked
 )
 _IN_HAND: Final = """
-SELECT COUNT(*) FROM jobs j FORCE INDEX (open_jobs)
+SELECT j.sender_email, COUNT(*) FROM jobs j FORCE INDEX (open_jobs)
   JOIN job_recipients r FORCE INDEX (claim) ON r.job_id = j.id AND r.status = 'sending'
- WHERE j.status IN ('sending', 'paused', 'cancelled') AND j.sender_email = %s"""
+ WHERE j.status IN ('sending', 'paused', 'cancelled') AND j.sender_email IN %s GROUP BY j.sender_email"""
 _HOLDS_LOOKS: Final = frozenset({Cause.THROTTLED.value, Cause.TOO_MANY_CONCURRENT.value, Cause.PROJECT_LIMIT.value})
 
 
@@ -117,28 +120,43 @@ def standing(row: Sequence[Any], terms: Terms) -> Standing:
     )
 
 
-async def hours(cursor: Cursor, sender: str, *, now: datetime) -> dict[datetime, int]:
-    """Letters by clock hour, as far back as the rolling day can reach."""
-    await cursor.execute(_HOURS, (sender, naive(now - timedelta(hours=26))))
-    return {hour.replace(tzinfo=UTC): letters for hour, letters in await cursor.fetchall()}
+async def hours(cursor: Cursor, senders: Sequence[str], *, now: datetime) -> dict[str, dict[datetime, int]]:
+    """Each sender's letters by clock hour, as far back as the rolling day can reach."""
+    found: dict[str, dict[datetime, int]] = {sender: {} for sender in senders}
+    await cursor.execute(_HOURS, (tuple(senders), naive(now - timedelta(hours=26))))
+    for sender, hour, letters in await cursor.fetchall():
+        found[sender][hour.replace(tzinfo=UTC)] = letters
+    return found
 
 
-async def in_hand(cursor: Cursor, sender: str) -> int:
-    """Letters of a sender that some daemon has in hand; asked only where Google wants fewer of them."""
-    await cursor.execute(_IN_HAND, (sender,))
-    return int((await cursor.fetchone())[0])
+async def in_hand(cursor: Cursor, senders: Sequence[str]) -> dict[str, int]:
+    """Letters of each sender that some daemon has in hand; asked only where Google wants fewer of them."""
+    await cursor.execute(_IN_HAND, (tuple(senders),))
+    return dict.fromkeys(senders, 0) | dict(await cursor.fetchall())
 
 
-async def project_tat(cursor: Cursor, name: str) -> datetime | None:
-    """A project's arrival time, locked until the transaction ends; senders are always locked before projects."""
-    await cursor.execute(_PROJECT, (name,))
-    row = await cursor.fetchone()
-    return utc(row[0]) if row else None
+async def project_tats(cursor: Cursor, names: Iterable[str]) -> dict[str, datetime | None]:
+    """The projects' arrival times, locked until the transaction ends; senders are always locked before projects.
+
+    A transaction asks once: a second time could lock in another order, and meet somebody who did it the other way.
+    """
+    wanted = sorted(set(names))
+    found = await _locked(cursor, wanted)
+    if missing := [name for name in wanted if name not in found]:
+        # A row that is not there locks nothing: two daemons would both take a new project's whole allowance.
+        await cursor.executemany(_NEW_PROJECTS, [(name,) for name in missing])
+        found |= await _locked(cursor, missing)
+    return found
 
 
-async def set_project_tat(cursor: Cursor, name: str, tat: datetime | None) -> None:
-    """Write it."""
-    await cursor.execute(_PROJECT_TAT, (name, naive(tat)))
+async def _locked(cursor: Cursor, names: Sequence[str]) -> dict[str, datetime | None]:
+    await cursor.execute(_PROJECTS, (tuple(names),))
+    return {name: utc(tat) for name, tat in await cursor.fetchall()}
+
+
+async def set_project_tats(cursor: Cursor, tats: Mapping[str, datetime | None]) -> None:
+    """Write them."""
+    await cursor.executemany(_PROJECT_TATS, [(name, naive(tat)) for name, tat in sorted(tats.items())])
 
 
 @dataclass(frozen=True)
@@ -177,11 +195,11 @@ class Permits:
         limit = self.terms().project_units_per_minute
         if not (limit and it.project and it.limits.units_per_minute and units):
             return timedelta(0)
-        tat = await project_tat(cursor, it.project)
+        tat = (await project_tats(cursor, (it.project,)))[it.project]
         budget = pace.project(limit, tat=tat, now=it.now, units=units)
         if budget.letters == 0 and budget.next_at:
             return budget.next_at - it.now
-        await set_project_tat(cursor, it.project, pace.project_debit(limit, tat=tat, now=it.now, units=units))
+        await set_project_tats(cursor, {it.project: pace.project_debit(limit, tat=tat, now=it.now, units=units)})
         return timedelta(0)
 
 

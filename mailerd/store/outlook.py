@@ -67,7 +67,7 @@ class Outlooks:
             since=it.since,
             units=it.units,
             tat=it.tat,
-            hours=await ledger.hours(cursor, sender, now=it.now),
+            hours=(await ledger.hours(cursor, (sender,), now=it.now))[sender],
             gap_until=it.gap_until,
             paused_until=it.paused_until if it.paused else None,
             pause_cause=it.pause_cause,

@@ -226,7 +226,7 @@ class Records:
         await cursor.execute(_STANDING, (sender,))
         limit, since, now = await cursor.fetchone()
         allowed = concurrency(limit, since=since, now=now)
-        hand = await in_hand(cursor, sender) + 1  # the one that was refused is no longer `sending`
+        hand = (await in_hand(cursor, (sender,)))[sender] + 1  # the one that was refused is no longer `sending`
         fewer = max(1, min(hand, allowed or hand) // 2)
         await cursor.execute(_FEWER, (fewer, sender))
 

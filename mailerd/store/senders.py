@@ -71,7 +71,7 @@ class Senders:
         return [await self._now(cursor, ledger.standing(row, self.terms)) for row in rows]
 
     async def _now(self, cursor: Cursor, it: Standing) -> SenderNow:
-        hours = await ledger.hours(cursor, it.email, now=it.now)
+        hours = (await ledger.hours(cursor, (it.email,), now=it.now))[it.email]
         used = sum(number for hour, number in hours.items() if hour > it.now - timedelta(hours=25))
         await cursor.execute(_WAITING, (it.email,))
         return SenderNow(it, used=used, waiting=int((await cursor.fetchone())[0]))
