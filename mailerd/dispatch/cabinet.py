@@ -2,8 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Final
 
 from mailerd.letters import Attachment, attachment
@@ -56,14 +55,9 @@ class Cabinet:
             _, dropped = self._kept.popitem(last=False)
             self._bytes -= _size(dropped)
 
-    @asynccontextmanager
-    async def room_for(self, size: int) -> AsyncIterator[None]:
+    def room_for(self, size: int) -> AbstractAsyncContextManager[None]:
         """Room to make and hand over a letter with so many bytes of attachments: large ones go two at a time."""
-        if size < LARGE:
-            yield
-            return
-        async with self._large:
-            yield
+        return nullcontext() if size < LARGE else self._large
 
 
 def _size(made: tuple[Attachment, ...]) -> int:

@@ -11,8 +11,9 @@ from typing import Any, Final
 from mailerd.clock import Clock, new_id
 from mailerd.core.claims import Letter
 from mailerd.core.variables import merge
-from mailerd.dispatch.cabinet import LARGE, Cabinet
-from mailerd.letters import Envelope, Template, Variants, compose
+from mailerd.dispatch.cabinet import Cabinet
+from mailerd.errors import DatabaseError
+from mailerd.letters import Envelope, RenderError, Template, Variants, compose
 from mailerd.store.contents import contents
 from mailerd.store.database import Database
 
@@ -73,10 +74,14 @@ class Workshop:
     async def room_for(self, letter: Letter) -> AsyncIterator[None]:
         """Room for a letter from its making until Google has it: large ones wait for one another.
 
-        What the job is like is known only after it was read once; until then `make` says what is wrong with reading it.
+        A job is read first, since only then is it known what its letters are like. What is wrong with reading it is for
+        `make` to say.
         """
-        known = self._jobs.get(letter.job_id)
-        async with self._cabinet.room_for(known.attached_bytes if known else LARGE):
+        try:
+            size = (await self._job(letter.job_id)).attached_bytes
+        except (RenderError, ValueError, DatabaseError):
+            size = 0
+        async with self._cabinet.room_for(size):
             yield
 
     async def _job(self, id_: str) -> _Job:

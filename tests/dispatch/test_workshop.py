@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 
 from mailerd.clock import SystemClock
 from mailerd.core.claims import Letter
 from mailerd.dispatch import workshop
+from mailerd.dispatch.cabinet import LARGE, LARGE_AT_ONCE
 from mailerd.dispatch.workshop import Workshop
 from mailerd.store.contents import Contents
 from mailerd.store.database import Database
@@ -80,3 +82,49 @@ async def test_a_letter_that_is_cut_off_does_not_take_the_others_reading_away(mo
     go_on.set()
     assert b"Dear Ada" in await first
     assert b"Dear Ada" in await third
+
+
+async def test_small_letters_of_a_job_that_nobody_has_read_yet_do_not_wait_for_one_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They did, two at a time, until the first claim of each job was through: its attachments were not known yet."""
+
+    async def read(_: Database, __: str) -> Contents:
+        await asyncio.sleep(0)
+        return CONTENTS
+
+    it = a_workshop(monkeypatch, read)
+    inside = 0
+    everybody = asyncio.Event()
+
+    async def hand_in(number: int) -> None:
+        nonlocal inside
+        async with it.room_for(letter(number)):
+            inside += 1
+            if inside == 5:
+                everybody.set()
+            await everybody.wait()
+
+    async with asyncio.timeout(5):
+        await asyncio.gather(*(hand_in(number) for number in range(5)))
+
+
+async def test_large_letters_go_two_at_a_time_from_the_first_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def read(_: Database, __: str) -> Contents:
+        await asyncio.sleep(0)
+        return replace(CONTENTS, attachments=1, attached_bytes=LARGE)
+
+    it = a_workshop(monkeypatch, read)
+    inside, most = 0, 0
+
+    async def hand_in(number: int) -> None:
+        nonlocal inside, most
+        async with it.room_for(letter(number)):
+            inside += 1
+            most = max(most, inside)
+            for _ in range(5):
+                await asyncio.sleep(0)
+            inside -= 1
+
+    await asyncio.gather(*(hand_in(number) for number in range(6)))
+    assert most == LARGE_AT_ONCE
