@@ -1,8 +1,9 @@
 """The runner: a permit first, a claim last; the bell and the poll wake it, and it says that it is alive."""
 
 import asyncio
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
-from typing import ClassVar, Final, Protocol
+from typing import ClassVar, Final, Protocol, TypeVar
 
 from mailerd.clock import Clock
 from mailerd.core.claims import Claim, Letter
@@ -13,6 +14,8 @@ from mailerd.dispatch.reach import Reach
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.runner import RunnerEvents
 from mailerd.pulse import Pulse, Pulses
+
+T = TypeVar("T")
 
 _CLAIM_AT_MOST: Final = 100
 """Letters of one claim."""
@@ -35,6 +38,9 @@ class Claiming(Protocol):
 
     async def claim(self, want: int) -> Claim:
         """Take at most so many due letters."""
+
+    async def due_in(self) -> float:
+        """Seconds until something is due; asks much less of the database than a claim."""
 
 
 class Counting(Protocol):
@@ -93,6 +99,14 @@ class Runner:
             Runner._running = None
 
     async def _turn(self, permits: asyncio.Semaphore, letters: asyncio.TaskGroup, pulse: Pulse) -> None:
+        self._polls += 1
+        if self._idle and not self._bell.is_set():  # the last claim found nothing, and nobody has rung since
+            pulse.working("looking for work")
+            due_in = await self._asked(self.claims.due_in())
+            if due_in != 0:
+                self._idle += due_in is not None
+                await self._rest(due_in, pulse)
+                return
         pulse.waiting("a letter in hand to end", at_most=None)
         want = await self._permits(permits)
         pulse.working("claiming")
@@ -104,12 +118,18 @@ class Runner:
             # A claim that is on its way is committed all the same: its letters go now, not when their lease lapses.
             await taking
             raise
-        pulse.waiting("the bell or the next poll", at_most=self.poll_interval + _BACK_OFF[1])
         if claim is None:
-            await self._wait(min(_BACK_OFF[1], _BACK_OFF[0] * 2 ** min(self._failures, 6)))
+            await self._rest(None, pulse)
         elif (taken := len(claim.letters)) < want:
             self._idle = 0 if taken else self._idle + 1
-            next_in = self.poll_interval if claim.next_in is None else max(_REST, claim.next_in)
+            await self._rest(self.poll_interval if claim.next_in is None else max(_REST, claim.next_in), pulse)
+
+    async def _rest(self, next_in: float | None, pulse: Pulse) -> None:
+        """Until the bell or the next poll, or until something is due in so many seconds; None: the question failed."""
+        pulse.waiting("the bell or the next poll", at_most=self.poll_interval + _BACK_OFF[1])
+        if next_in is None:
+            await self._wait(min(_BACK_OFF[1], _BACK_OFF[0] * 2 ** min(self._failures, 6)))
+        else:
             await self._wait(min(self.poll_interval, next_in))
 
     async def _take(self, want: int, permits: asyncio.Semaphore, letters: asyncio.TaskGroup) -> Claim | None:
@@ -145,19 +165,23 @@ class Runner:
         return want
 
     async def _claim(self, want: int) -> Claim | None:
-        """None when it failed; the store has said so, or this does."""
         asked_at = self.clock.monotonic()
-        self._polls += 1
+        claim = await self._asked(self.claims.claim(want))
+        if claim is not None:
+            self.hand.take(claim, asked_at=asked_at)
+        return claim
+
+    async def _asked(self, question: Awaitable[T]) -> T | None:
+        """None when it failed; the store has said so, or this does."""
         try:
-            claim = await self.claims.claim(want)
+            answer = await question
         except DatabaseError as error:
             self._failures += 1
             if not isinstance(error, DatabaseAwayError):
                 self.events.step_failed(what="claiming", again_in=_BACK_OFF[0], error=error)
             return None
         self._failures = 0
-        self.hand.take(claim, asked_at=asked_at)
-        return claim
+        return answer
 
     async def _meet(self, claim: Claim) -> None:
         for job in claim.jobs:

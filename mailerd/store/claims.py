@@ -9,6 +9,7 @@ due, so that nobody has a second turn before everybody has had the first. Locks 
 projects, jobs, letters, hours; for all but the projects nobody is waited for (SKIP LOCKED).
 """
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -89,6 +90,17 @@ class Claims:
         """
         token = new_id()
         return await self.database.transaction(lambda cursor: self._claim(cursor, token, want), what="claim")
+
+    async def due_in(self) -> float:
+        """Seconds until the next sender's turn, 0 when one is due; infinite when nothing waits anywhere.
+
+        A single SELECT, for those who expect nothing to be due.
+
+        Raises:
+            DatabaseError: it cannot be told.
+        """
+        next_in = await self.database.look(self._next_turn, what="look for work", bound=self.database.patience)
+        return math.inf if next_in is None else next_in
 
     async def _claim(self, cursor: Cursor, token: str, want: int) -> Claim:
         taken = _Taken(want)

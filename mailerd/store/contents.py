@@ -48,7 +48,7 @@ async def contents(database: Database, job: str) -> Contents:
         languages = tuple(Language(*each) for each in await cursor.fetchall())
         return Contents(*row, attached_bytes=size, languages=languages)
 
-    return await database.transaction(work, what="read a job's contents", read_only=True)
+    return await database.look(work, what="read a job's contents")
 
 
 async def _attached_bytes(cursor: Cursor, job: str) -> int:

@@ -24,7 +24,7 @@ class Meter(Protocol):
     """Where transactions are counted."""
 
     def database_call(self, *, outcome: str, seconds: float) -> None:
-        """One has ended: ok, refused, away or in_doubt."""
+        """One has ended (or a look): ok, refused, away or in_doubt."""
 
 
 class Database:
@@ -42,6 +42,11 @@ class Database:
     def away(self) -> bool:
         """Whether the last thing heard of the database was that it cannot be reached."""
         return self._away_since is not None
+
+    @property
+    def patience(self) -> float:
+        """Seconds within which a server that is not frozen answers a small question, as it answers BEGIN."""
+        return self._settings.connect_timeout
 
     @property
     def where(self) -> str:
@@ -86,9 +91,16 @@ class Database:
         self, work: Callable[[Cursor], Awaitable[T]], *, what: str, bound: float | None = None, read_only: bool = False
     ) -> T:
         """One transaction, once; see `Pool.transaction`."""
+        return await self._metered(self.pool.transaction(work, what=what, bound=bound, read_only=read_only))
+
+    async def look(self, work: Callable[[Cursor], Awaitable[T]], *, what: str, bound: float | None = None) -> T:
+        """Only reading, outside any transaction; see `Pool.look`."""
+        return await self._metered(self.pool.look(work, what=what, bound=bound))
+
+    async def _metered(self, call: Awaitable[T]) -> T:
         started, outcome = time.monotonic(), "in_doubt"
         try:
-            result = await self.pool.transaction(work, what=what, bound=bound, read_only=read_only)
+            result = await call
             outcome = "ok"
         except DatabaseAwayError as error:
             outcome = "in_doubt" if error.in_doubt else "away"

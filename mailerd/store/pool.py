@@ -58,7 +58,7 @@ class _Phase:
 
 
 class Pool:
-    """Connections for one daemon; `transaction` is the only way in."""
+    """Connections for one daemon; `transaction` and `look` are the only ways in."""
 
     def __init__(self, settings: DatabaseSettings, *, events: StoreEvents) -> None:
         self._settings = settings
@@ -83,10 +83,35 @@ class Pool:
             DatabaseError: it failed; `retry` and `in_doubt` say what that means.
             DatabaseAwayError: it failed since the database cannot be reached.
         """
+
+        async def run(connection: Any, phase: _Phase) -> T:
+            return await self._in_transaction(connection, work, phase)
+
+        return await self._bounded(run, what=what, bound=bound, read_only=read_only)
+
+    async def look(self, work: Callable[[Cursor], Awaitable[T]], *, what: str, bound: float | None = None) -> T:
+        """Run `work`, which only reads and locks nothing, outside any transaction: BEGIN and COMMIT are spared.
+
+        Under READ COMMITTED its SELECTs would not see one and the same moment inside a transaction either.
+
+        Raises:
+            DatabaseError: it failed; it is never in doubt.
+            DatabaseAwayError: it failed since the database cannot be reached.
+        """
+
+        async def run(connection: Any, phase: _Phase) -> T:
+            phase.name = "work"
+            return await work(await connection.cursor())
+
+        return await self._bounded(run, what=what, bound=bound, read_only=True)
+
+    async def _bounded(
+        self, run: Callable[[Any, _Phase], Awaitable[T]], *, what: str, bound: float | None, read_only: bool
+    ) -> T:
         phase = _Phase()
         try:
             async with asyncio.timeout(bound or self._settings.statement_timeout):
-                return await self._guarded(work, phase)
+                return await self._guarded(run, phase)
         except (TimeoutError, MySQLError, OSError, EOFError, asyncio.IncompleteReadError) as error:
             raise self._failure(error, phase, what=what, read_only=read_only) from error
 
@@ -108,20 +133,24 @@ class Pool:
             in_doubt=committing and (not refused or errno in errnos.DOUBT),
         )
 
-    async def _guarded(self, work: Callable[[Cursor], Awaitable[T]], phase: _Phase) -> T:
+    async def _in_transaction(self, connection: Any, work: Callable[[Cursor], Awaitable[T]], phase: _Phase) -> T:
+        phase.name = "begin"
+        async with asyncio.timeout(self._settings.connect_timeout):  # a frozen server shows here
+            await connection.begin()
+        phase.name = "work"
+        result = await work(await connection.cursor())
+        phase.name = "commit"
+        await connection.commit()
+        return result
+
+    async def _guarded(self, run: Callable[[Any, _Phase], Awaitable[T]], phase: _Phase) -> T:
         # Acquire, work and release stand in one coroutine, so that no cancellation can come between them.
         async with self._slots:
             connection, clean = None, False
             try:
                 phase.name = "connect"
                 connection = await self._get()
-                phase.name = "begin"
-                async with asyncio.timeout(self._settings.connect_timeout):  # a frozen server shows here
-                    await connection.begin()
-                phase.name = "work"
-                result = await work(await connection.cursor())
-                phase.name = "commit"
-                await connection.commit()
+                result = await run(connection, phase)
                 phase.name = "done"
                 clean = True
                 return result

@@ -286,7 +286,7 @@ class Records:
             )
             return int((await cursor.fetchone())[0])
 
-        return await self.database.transaction(work, what="count what is settled", read_only=True)
+        return await self.database.look(work, what="count what is settled")
 
 
 async def wake(cursor: Cursor, *, jobs: dict[str, int], senders: dict[str, int]) -> None:

@@ -12,6 +12,8 @@ from mailerd.store.database import Database
 from mailerd.store.pool import Cursor
 from mailerd.store.records import UNFINISHED, micros, wake
 
+_ANY_DUE: Final = """
+SELECT 1 FROM job_recipients FORCE INDEX (lease) WHERE lease_until < UTC_TIMESTAMP(6) LIMIT 1"""
 _DUE: Final = """
 SELECT id, status FROM job_recipients FORCE INDEX (lease)
  WHERE lease_until < UTC_TIMESTAMP(6) ORDER BY lease_until, id LIMIT %s FOR UPDATE SKIP LOCKED"""
@@ -83,6 +85,13 @@ class Rescues:
         Raises:
             DatabaseError: nothing was done.
         """
+
+        async def any_due(cursor: Cursor) -> bool:
+            await cursor.execute(_ANY_DUE)
+            return bool(await cursor.fetchall())
+
+        if not await self.database.look(any_due, what="look for lapsed leases", bound=self.database.patience):
+            return [], []
         token = new_id()
         return await self.database.transaction(lambda cursor: self._due(cursor, token, limit), what="rescue")
 

@@ -46,7 +46,7 @@ class Surveys:
         Raises:
             DatabaseError: it cannot be seen now.
         """
-        return await self.database.transaction(self._look, what="survey", bound=bound, read_only=True)
+        return await self.database.look(self._look, what="survey", bound=bound)
 
     async def _look(self, cursor: Cursor) -> Survey:
         await cursor.execute("SELECT UTC_TIMESTAMP(6)")
@@ -56,8 +56,10 @@ class Surveys:
         await cursor.execute(_RECIPIENTS)
         rows = await cursor.fetchall()
         due = [oldest for *_, oldest in rows if oldest is not None]
-        await cursor.execute(_UNSURE)
-        unsure: datetime | None = (await cursor.fetchone())[0]
+        unsure: datetime | None = None
+        if any(status == State.UNSURE.value for status, *_ in rows):
+            await cursor.execute(_UNSURE)
+            unsure = (await cursor.fetchone())[0]
         await cursor.execute(_MINUTE)
         minute = dict(await cursor.fetchall())
         await cursor.execute(_SENDERS, (SENDERS_AT_MOST,))

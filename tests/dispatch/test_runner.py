@@ -1,6 +1,7 @@
 """The runner's permits: an idle one asks for all at once; with letters in hand, a claim waits a moment for company."""
 
 import asyncio
+import math
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -84,3 +85,53 @@ async def test_letters_that_end_together_are_replaced_by_one_claim() -> None:
 async def test_a_single_end_is_replaced_after_a_moment_without_company() -> None:
     _, second = await wants_after(1)
     assert second == 1
+
+
+class Quiet(Place):
+    """A runner for whom nothing is due until the test says so."""
+
+    def __init__(self, *, poll_interval: float) -> None:
+        super().__init__()
+        self.runner.poll_interval = poll_interval
+        self.due = False
+        self.looks: asyncio.Queue[None] = asyncio.Queue()
+
+    async def claim(self, want: int) -> Claim:
+        self.wants.put_nowait(want)
+        return Claim("T", (next(self.letters),) if self.due else (), ())
+
+    async def due_in(self) -> float:
+        self.looks.put_nowait(None)
+        return 0.0 if self.due else math.inf
+
+    async def settled(self, job: str) -> int:
+        raise NotImplementedError
+
+
+async def test_a_runner_that_found_nothing_looks_before_it_claims_again() -> None:
+    place = Quiet(poll_interval=0.01)
+    async with asyncio.timeout(5), asyncio.TaskGroup() as letters:
+        running = letters.create_task(place.runner.run(letters))
+        await place.wants.get()
+        for _ in range(3):
+            await place.looks.get()
+        assert place.wants.empty()
+        place.due = True
+        await place.wants.get()
+        await place.started(1)
+        running.cancel()
+        place.ends[0].set()
+
+
+async def test_a_runner_that_was_rung_claims_without_a_look() -> None:
+    place = Quiet(poll_interval=60.0)
+    async with asyncio.timeout(5), asyncio.TaskGroup() as letters:
+        running = letters.create_task(place.runner.run(letters))
+        await place.wants.get()
+        place.due = True
+        place.runner.ring()
+        await place.wants.get()
+        await place.started(1)
+        assert place.looks.empty()
+        running.cancel()
+        place.ends[0].set()
