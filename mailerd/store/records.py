@@ -129,11 +129,8 @@ class Records:
         """
         handed = [record for record in records if isinstance(record, HandedOver)]
         outcomes = [record for record in records if isinstance(record, Outcome)]
-        kept: dict[int, bool] = {}
-        if handed:
-            kept |= await self._fenced(cursor, _HAND_OVER, _HAND_OVER_ROW, [_handed_row(one) for one in handed])
+        kept, fresh = await self._fenced(cursor, handed, outcomes)
         if outcomes:
-            fresh = await self._fenced(cursor, _OUTCOME, _OUTCOME_ROW, [_outcome_row(one) for one in outcomes])
             before = await self._logged(cursor, outcomes) if repeated else {}
             kept |= {id_: applied or before.get(id_, False) for id_, applied in fresh.items()}
             await self._log(cursor, outcomes, fresh)
@@ -144,14 +141,25 @@ class Records:
         return [kept[record.letter.id] for record in records]
 
     async def _fenced(
-        self, cursor: Cursor, statement: str, names: Sequence[str], rows: list[tuple[Any, ...]]
-    ) -> dict[int, bool]:
-        """One statement for all; where some row did not match, one by one, to learn which."""
-        await cursor.execute("SAVEPOINT fence")
-        if await _update(cursor, statement, names, rows) == len(rows):
-            return {row[0]: True for row in rows}
-        await cursor.execute("ROLLBACK TO SAVEPOINT fence")
-        return {row[0]: await _update(cursor, statement, names, [row]) == 1 for row in rows}
+        self, cursor: Cursor, handed: Sequence[HandedOver], outcomes: Sequence[Outcome]
+    ) -> tuple[dict[int, bool], dict[int, bool]]:
+        """Write all hand-overs in one statement, and all outcomes; for each letter of either, whether its row took it.
+
+        Nothing has been written before. So where some row did not match, the transaction begins anew and writes one by
+        one, to learn which: a savepoint would be a round trip in every transaction for what hardly ever happens.
+        """
+        drafts = [_handed_row(one) for one in handed]
+        ends = [_outcome_row(one) for one in outcomes]
+        if await _update(cursor, _HAND_OVER, _HAND_OVER_ROW, drafts) == len(drafts) and (
+            await _update(cursor, _OUTCOME, _OUTCOME_ROW, ends) == len(ends)
+        ):
+            return {row[0]: True for row in drafts}, {row[0]: True for row in ends}
+        await cursor.execute("ROLLBACK")
+        await cursor.execute("BEGIN")
+        return (
+            {row[0]: await _update(cursor, _HAND_OVER, _HAND_OVER_ROW, [row]) == 1 for row in drafts},
+            {row[0]: await _update(cursor, _OUTCOME, _OUTCOME_ROW, [row]) == 1 for row in ends},
+        )
 
     async def _logged(self, cursor: Cursor, outcomes: Sequence[Outcome]) -> dict[int, bool]:
         known: dict[int, bool] = {}
@@ -308,6 +316,8 @@ async def _cancel_returned(cursor: Cursor, job: str) -> None:
 
 
 async def _update(cursor: Cursor, statement: str, names: Sequence[str], rows: list[tuple[Any, ...]]) -> int:
+    if not rows:
+        return 0
     first = "SELECT " + ", ".join(f"%s {name}" for name in names)
     rest = "SELECT " + ", ".join(["%s"] * len(names))
     values = " UNION ALL ".join([first, *[rest] * (len(rows) - 1)])
