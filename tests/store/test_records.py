@@ -170,21 +170,13 @@ async def test_a_job_whose_counts_do_not_add_up_is_not_completed(database: Datab
     assert await Records(database, "D1").finish([job]) == []
 
 
-async def test_one_letter_that_was_fenced_off_spoils_nothing_of_what_is_written_with_it(database: Database) -> None:
-    await post(database, recipients=4)
-    draft, sent, stale, late = (await claims(database).claim(4)).letters
-    stranger = replace(stale, token="another")
-    kept = await write(
-        database,
-        HandedOver(draft, "draft", "d1", "t1"),
-        Outcome(sent, SENT),
-        HandedOver(stranger, "draft", "d2", "t2"),
-        Outcome(replace(late, token="another"), Decision(Change.FAILED, error="no")),
-    )
-    assert kept == [True, True, False, False]
+async def test_hand_overs_and_outcomes_are_kept_beside_one_that_was_fenced_off(database: Database) -> None:
+    await post(database, recipients=3)
+    draft, sent, stale = (await claims(database).claim(3)).letters
+    fenced_off = Outcome(replace(stale, token="another"), Decision(Change.FAILED, error="no"))
+    kept = await write(database, HandedOver(draft, "draft", "d1", "t1"), Outcome(sent, SENT), fenced_off)
+    assert kept == [True, True, False]
     rows = await query(database, "SELECT status, draft_id FROM job_recipients ORDER BY id")
-    assert rows == [("sending", "d1"), ("sent", None), ("sending", None), ("sending", None)]
-    assert await query(database, "SELECT event, applied FROM attempts ORDER BY recipient_id") == [
-        ("sent", 1),
-        ("failed", 0),
-    ]
+    assert rows == [("sending", "d1"), ("sent", None), ("sending", None)]
+    events = await query(database, "SELECT event, applied FROM attempts ORDER BY recipient_id")
+    assert events == [("sent", 1), ("failed", 0)]
