@@ -126,7 +126,7 @@ class Claims:
         await turns.ask_projects(cursor, served, self.project_units_per_minute)
         jobs = await picks.jobs(cursor, [turn.it.email for turn in served if turn.share])
         chosen = [Pick(turn, job) for turn in served if (job := jobs.get(turn.it.email))]
-        turns.divide_projects([pick.turn for pick in chosen])
+        turns.divide([pick.turn for pick in chosen], taken.left)
         await picks.take(cursor, [pick for pick in chosen if pick.turn.share], Taker(token, self.daemon_id, self.lease))
         await self._rest(cursor, [turn for turn in served if turn.it.email not in jobs])
         for pick in chosen:
@@ -135,7 +135,8 @@ class Claims:
         await turns.write(cursor, served)
         if any(turn.project for turn in served):
             return False  # another round would lock further projects, perhaps against the order of their names
-        return bool(taken.left) and (len(found) == senders or any(turn.due_again for turn in served))
+        more = len(found) == senders or len(served) < len(found) or any(turn.due_again for turn in served)
+        return bool(taken.left) and more
 
     async def _rest(self, cursor: Cursor, idle: Sequence[Turn]) -> None:
         """Let senders that could have letters and have no job to take them from wait for their next one."""

@@ -166,10 +166,10 @@ async def _allow_concurrency(cursor: Cursor, turns: Sequence[Turn]) -> None:
 
 def within(turns: Sequence[Turn], want: int) -> Sequence[Turn]:
     """The first of them, as many as it takes to give so many letters; the others stay as they are."""
+    promised = 0
     for number, turn in enumerate(turns):
-        turn.share = min(turn.share, want)
-        want -= turn.share
-        if not want:
+        promised += turn.share
+        if promised >= want:
             return turns[: number + 1]
     return turns
 
@@ -189,12 +189,14 @@ async def ask_projects(cursor: Cursor, turns: Sequence[Turn], limit: int) -> Non
         turn.bound(turn.project.budget(turn))
 
 
-def divide_projects(turns: Sequence[Turn]) -> None:
-    """Divide what the projects have left between those senders that have a job, in the order of their turns."""
+def divide(turns: Sequence[Turn], want: int) -> None:
+    """Divide what is wanted, and what the projects have left, between those that have a job, in the order of turns."""
     for turn in turns:
+        turn.share = min(turn.share, want)
         if turn.project:
             turn.bound(turn.project.budget(turn))
             turn.project.promise(turn)
+        want -= turn.share
 
 
 async def write(cursor: Cursor, turns: Sequence[Turn]) -> None:

@@ -27,7 +27,7 @@ SENDERS = 12
 @pytest.fixture
 async def shifted(database: Database, database_url: str) -> AsyncIterator[Shifted]:
     """The same database with its clock at NOW."""
-    assert database.pool
+    assert not database.away
     it = Shifted(DatabaseSettings(url=database_url), events=StoreEvents(Heard()))
     it.at = NOW
     yield it
@@ -90,8 +90,8 @@ async def outcome(database: Database, shifted: Shifted, *, seed: int) -> list[An
     await fill(database, chance)
     claimer = Claims(shifted, "D1", timedelta(seconds=60), Allowance(0, 0, 0))
     seen: list[Any] = []
-    for _ in range(4):
-        claim = await claimer.claim(chance.choice([9, 30, 100]))
+    for _ in range(3):  # enough is wanted: a turn that is cut short may be another one's in bulk
+        claim = await claimer.claim(200)
         seen.append(sorted((letter.job_id, letter.seq, letter.attempt, letter.probing) for letter in claim.letters))
         seen.append((sorted(job.id for job in claim.jobs), claim.next_in))
     seen.append(await query(database, "SELECT email, turn_at, tat FROM senders ORDER BY email"))
@@ -107,7 +107,7 @@ async def test_a_claim_in_bulk_takes_what_it_would_take_sender_after_sender(
     in_bulk = await outcome(database, shifted, seed=seed)
     monkeypatch.setattr(claims_module, "_SENDERS_AT_MOST", 1)
     assert in_bulk == await outcome(database, shifted, seed=seed)
-    assert any(in_bulk[:8:2])
+    assert any(in_bulk[:6:2])
 
 
 async def test_daemons_that_claim_at_once_stay_within_every_limit_and_take_nothing_twice(database: Database) -> None:
@@ -122,7 +122,9 @@ async def test_daemons_that_claim_at_once_stay_within_every_limit_and_take_nothi
         mine: list[tuple[str, int]] = []
         claimer = Claims(database, daemon, timedelta(seconds=60), Allowance(0, 0, 0), **terms)
         for _ in range(12):
-            mine += [(letter.sender, letter.id) for letter in (await claimer.claim(23)).letters]
+            letters = (await claimer.claim(23)).letters
+            assert len(letters) <= 23
+            mine += [(letter.sender, letter.id) for letter in letters]
         return mine
 
     started = asyncio.get_running_loop().time()
