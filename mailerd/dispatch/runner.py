@@ -1,6 +1,7 @@
 """The runner: a permit first, a claim last; the bell and the poll wake it, and it says that it is alive."""
 
 import asyncio
+import math
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import ClassVar, Final, Protocol, TypeVar
@@ -26,11 +27,22 @@ _REST: Final = 0.05
 """Seconds at least between a claim that found less than it had permits for and the next, unless the bell rings: where
 many senders are at Google's pace, one of them is due every few milliseconds, and a claim costs nearly the same for one
 as for twenty. The pace loses nothing by it: a letter may be claimed 0.3 s late (`_BURST_SHARE` in core/pace.py)."""
+_BEATEN_AT_MOST: Final = 5
+"""Doublings of that rest: 1.6 s."""
 _HEARTBEAT_POLLS: Final = 10
 _ALIVE_EVERY: Final = 60.0
 """Seconds of silence at most at the level info."""
 _BACK_OFF: Final = (0.5, 5.0)
 """Seconds: the first and the longest wait after a claim that failed."""
+
+
+def rest(*, beaten: int) -> float:
+    """Seconds to rest at least, after so many claims in a row in which others had taken what was due.
+
+    Daemons that share a database all see the same next turn. Without this a hundred of them would look some hundred
+    times a second each for what one of them takes.
+    """
+    return _REST * 2.0 ** min(beaten, _BEATEN_AT_MOST)
 
 
 class Claiming(Protocol):
@@ -69,6 +81,7 @@ class Runner:
     _bell: asyncio.Event = field(default_factory=asyncio.Event)
     _polls: int = 0
     _idle: int = 0
+    _beaten: int = 0
     _told: float = 0.0
     _failures: int = 0
 
@@ -122,7 +135,8 @@ class Runner:
             await self._rest(None, pulse)
         elif (taken := len(claim.letters)) < want:
             self._idle = 0 if taken else self._idle + 1
-            await self._rest(self.poll_interval if claim.next_in is None else max(_REST, claim.next_in), pulse)
+            self._beaten = 0 if taken or claim.next_in != 0 else self._beaten + 1
+            await self._rest(math.inf if claim.next_in is None else claim.next_in, pulse)
 
     async def _rest(self, next_in: float | None, pulse: Pulse) -> None:
         """Until the bell or the next poll, or until something is due in so many seconds; None: the question failed."""
@@ -130,7 +144,7 @@ class Runner:
         if next_in is None:
             await self._wait(min(_BACK_OFF[1], _BACK_OFF[0] * 2 ** min(self._failures, 6)))
         else:
-            await self._wait(min(self.poll_interval, next_in))
+            await self._wait(min(self.poll_interval, max(next_in, rest(beaten=self._beaten))))
 
     async def _take(self, want: int, permits: asyncio.Semaphore, letters: asyncio.TaskGroup) -> Claim | None:
         """Claim with so many permits, and start what was taken on its path."""

@@ -57,11 +57,11 @@ def intake(*, recipients: int = 100_000) -> Sequence[Result]:
 def claim(*, finished: int = 1_000_000, waiting: int = 500_000, senders: int = 500, times: int = 200) -> Result:
     """A claim of 20 letters among 1.5 M rows beside the same on a table that holds little."""
     with place(senders=1) as it:
-        _fill(it, jobs=senders, waiting=senders * 10, finished=0, senders=senders)
+        fill(it, jobs=senders, waiting=senders * 10, finished=0, senders=senders)
         empty = _claims(it, times=times)
         it.query("DELETE FROM job_recipients")
         it.query("DELETE FROM jobs")
-        _fill(it, jobs=2 * senders, waiting=waiting, finished=finished, senders=senders)
+        fill(it, jobs=2 * senders, waiting=waiting, finished=finished, senders=senders)
         full = _claims(it, times=times)
     return Result(
         "claim among 1.5 M rows", full / empty, 2, "at most", "of a small table", {"full_ms": full, "small_ms": empty}
@@ -138,7 +138,7 @@ def _dump(it: Place) -> float:
     return time.monotonic() - started
 
 
-def _fill(it: Place, *, jobs: int, waiting: int, finished: int, senders: int) -> None:
+def fill(it: Place, *, jobs: int, waiting: int, finished: int, senders: int) -> None:
     """Rows made by the server itself, of its sequence engine: MariaDB only."""
     now = "UTC_TIMESTAMP(6)"
     mails = f"CONCAT('c', MOD(seq, {senders}), '@example.com')"

@@ -3,8 +3,11 @@
 import asyncio
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+
+import pytest
 
 from mailerd.clock import SystemClock
 from mailerd.core.claims import Claim, Letter
@@ -135,3 +138,38 @@ async def test_a_runner_that_was_rung_claims_without_a_look() -> None:
         assert place.looks.empty()
         running.cancel()
         place.ends[0].set()
+
+
+class Beaten(Quiet):
+    """A runner that sees something due, and finds it taken by others when it claims."""
+
+    def __init__(self) -> None:
+        super().__init__(poll_interval=2.0)
+        self.rests: list[float] = []
+        self.enough = asyncio.Event()
+        self.runner._wait = self.wait  # type: ignore[method-assign]
+
+    async def claim(self, want: int) -> Claim:
+        claim = await super().claim(want)
+        return replace(claim, next_in=0.0)
+
+    async def due_in(self) -> float:
+        return 0.0
+
+    async def wait(self, seconds: float) -> None:
+        self.rests.append(seconds)
+        if len(self.rests) == 7:
+            self.enough.set()
+            await asyncio.Event().wait()
+        self.due = len(self.rests) == 5
+        await asyncio.sleep(0)
+
+
+async def test_a_runner_that_others_beat_to_it_rests_longer_each_time_until_it_finds_something() -> None:
+    place = Beaten()
+    async with asyncio.timeout(5), asyncio.TaskGroup() as letters:
+        running = letters.create_task(place.runner.run(letters))
+        await place.enough.wait()
+        running.cancel()
+        place.ends[0].set()
+    assert place.rests == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 0.05, 0.1])
