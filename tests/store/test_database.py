@@ -293,3 +293,16 @@ async def test_insist_can_be_cancelled_while_it_waits(proxy: Proxy, far: Databas
     insisting.cancel()
     await asyncio.wait([insisting], timeout=1)
     assert insisting.cancelled()
+
+
+async def test_a_look_asks_outside_any_transaction_and_leaves_none(database_url: str, heard: Heard) -> None:
+    database = Database(DatabaseSettings(url=database_url), events=StoreEvents(heard))
+
+    async def inside(cursor: Cursor) -> int:
+        await cursor.execute("SELECT @@in_transaction")
+        return int((await cursor.fetchone())[0])
+
+    assert await database.look(inside, what="look") == 0
+    assert await database.transaction(inside, what="work") == 1
+    assert await database.look(inside, what="look") == 0
+    await database.close()
