@@ -151,7 +151,7 @@ class Controls:
             )
             return [_action(row) for row in await cursor.fetchall()]
 
-        return await self._database.ask(work, what="read what was asked of a job", bound=self._patience)
+        return await self._database.ask(work, what="read what was asked of a job", bound=self._patience, looks=True)
 
 
 def _action(row: tuple[Any, ...]) -> Action:

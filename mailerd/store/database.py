@@ -115,11 +115,15 @@ class Database:
         self._here()
         return result
 
-    async def ask(self, work: Callable[[Cursor], Awaitable[T]], *, what: str, bound: float | None = None) -> T:
+    async def ask(
+        self, work: Callable[[Cursor], Awaitable[T]], *, what: str, bound: float | None = None, looks: bool = False
+    ) -> T:
         """One transaction on behalf of somebody who waits: at once refused while the database is known to be away.
 
-        A deadlock or the like is tried again a few times, never what is in doubt.
+        A deadlock or the like is tried again a few times, never what is in doubt. `looks`: it only reads, and needs no
+        transaction.
         """
+        run = self.look if looks else self.transaction
         if self._away_since is not None:
             raise DatabaseAwayError(
                 what, phase="queue", cause=ConnectionError(f"database {self.where} is away"), errno=0, retry=True,
@@ -127,14 +131,14 @@ class Database:
             )  # fmt: skip
         for again in range(3):
             try:
-                return await self.transaction(work, what=what, bound=bound)
+                return await run(work, what=what, bound=bound)
             except DatabaseAwayError:
                 raise
             except DatabaseError as error:
                 if not error.retry or error.in_doubt or error.errno == 0:
                     raise
                 await self._pause(error, again=again)
-        return await self.transaction(work, what=what, bound=bound)
+        return await run(work, what=what, bound=bound)
 
     async def insist(
         self, work: Callable[[Cursor, bool], Awaitable[T]], *, what: str, tried: Callable[[], None] | None = None

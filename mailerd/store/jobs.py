@@ -284,7 +284,7 @@ class Jobs:
         async def work(cursor: Cursor) -> list[Job]:
             return await _read_jobs(cursor, [job_id])
 
-        found = await self._database.ask(work, what="read a job", bound=self._patience)
+        found = await self._database.ask(work, what="read a job", bound=self._patience, looks=True)
         return found[0] if found else None
 
     async def newest(
@@ -304,7 +304,7 @@ class Jobs:
             await cursor.execute(f"SELECT j.id FROM jobs j {clause}ORDER BY j.id DESC LIMIT %s", (*values, limit))
             return await _read_jobs(cursor, [row[0] for row in await cursor.fetchall()])
 
-        return await self._database.ask(work, what="list jobs", bound=self._patience)
+        return await self._database.ask(work, what="list jobs", bound=self._patience, looks=True)
 
     async def recipients(
         self, job_id: str, *, status: State | None, after: int, limit: int, email: str | None = None
@@ -323,7 +323,7 @@ class Jobs:
             await cursor.execute(f"{_RECIPIENTS}{condition} ORDER BY seq LIMIT %s", (*values, limit))
             return [_recipient(row) for row in await cursor.fetchall()]
 
-        return await self._database.ask(work, what="read recipients", bound=self._patience)
+        return await self._database.ask(work, what="read recipients", bound=self._patience, looks=True)
 
     async def letters_ahead(self, job_id: str, *, sender_email: str, priority: int) -> int:
         """Waiting letters of this sender's other jobs of the same or a higher priority; AHEAD_AT_MOST at most."""
@@ -332,7 +332,7 @@ class Jobs:
             await cursor.execute(_AHEAD, (sender_email, -priority, job_id, AHEAD_AT_MOST))
             return int((await cursor.fetchone())[0])
 
-        return await self._database.ask(work, what="count the letters ahead", bound=self._patience)
+        return await self._database.ask(work, what="count the letters ahead", bound=self._patience, looks=True)
 
 
 def _batches(job: NewJob, *, due: datetime, now: datetime) -> Iterator[Sequence[tuple[object, ...]]]:

@@ -124,7 +124,7 @@ class Keys:
             row = await cursor.fetchone()
             return _key(row) if row else None
 
-        return await self._database.ask(work, what="look up a key", bound=self._patience)
+        return await self._database.ask(work, what="look up a key", bound=self._patience, looks=True)
 
     async def all(self) -> list[Key]:
         """Every key, revoked ones too, oldest first."""

@@ -106,7 +106,7 @@ class Answers:
             row = await cursor.fetchone()
             return _remembered(row) if row else None
 
-        return await self._database.ask(work, what="look for an answer", bound=self._patience)
+        return await self._database.ask(work, what="look for an answer", bound=self._patience, looks=True)
 
     async def complete(self, api_key_id: int, key: str, *, answer: str) -> None:
         """Put the answer that is about to be sent in the place of the one without a forecast.
