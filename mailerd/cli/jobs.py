@@ -3,7 +3,7 @@
 import asyncio
 import re
 import sys
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Annotated, Final
 
 import typer
@@ -107,7 +107,8 @@ async def watch_until_ended(known: Settings, id_: str) -> int:
         await job_named(database, id_)  # one that nobody knows is told before a bar is drawn
         progress = Progress(*columns)
         bar = progress.add_task(id_)
-        with Live(progress, refresh_per_second=4):
+        # A file or a pipe gets no bar: it would stand there without the end of its line.
+        with Live(progress, refresh_per_second=4) if sys.stdout.isatty() else nullcontext():
             job = await _ended(database, id_, progress, bar)
         await _tell_job(database, id_)
     return job.counts.get(State.FAILED, 0)

@@ -33,6 +33,7 @@ async def test_each_line_of_a_table_gets_its_letter_and_the_command_waits_for_th
     async with running(shop.settings, Heard()):
         said = await shop.say("send", table, "--template", "welcome", "--sender", ME, "--reference", "spring")
     assert "2 letters from me@example.com" in said
+    assert "\nJob " in said
     assert "completed, 2 recipients: 2 sent." in said
     letters = [message_from_bytes(letter.raw, policy=policy.default) for letter in shop.google.sent]
     assert {letter["To"]: letter["Subject"] for letter in letters} == {
