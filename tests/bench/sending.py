@@ -151,7 +151,7 @@ def _sent(it: Place, daemons: Sequence[Daemon], *, letters: int) -> tuple[float,
         target=lambda: [it.post(daemons[n % len(daemons)].port, b) for n, b in enumerate(bodies)]
     )
     posting.start()
-    ended = it.wait_for_jobs(known[0] + len(bodies))
+    ended = it.wait_for_jobs(known[0] + len(bodies), within_s=max(600.0, each * len(bodies) / 100))
     posting.join()
     total = each * len(bodies)
     cpu = sum(Usage.of(one.pid).cpu_s for one in daemons) - cpu
