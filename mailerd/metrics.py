@@ -17,7 +17,7 @@ from mailerd.core.replies import Call
 from mailerd.core.states import JobStatus, State
 from mailerd.core.survey import Survey
 from mailerd.core.verdicts import Cause
-from mailerd.events.speech import Event
+from mailerd.events.speech import Event, vocabulary
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 SENDERS_AT_MOST: Final = 200
@@ -30,7 +30,6 @@ _SLOW: Final = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600, 4 * 3600, 24 * 36
 _OUTCOMES: Final = {
     "letter_sent": "sent",
     "letter_failed": "failed",
-    "letter_broke": "failed",
     "letter_deferred": "deferred",
     "letter_released": "released",
     "letter_unsure": "unsure",
@@ -72,6 +71,8 @@ class Metrics:
         self._jobs_accepted = Counter("mailerd_jobs_accepted", "Jobs that this daemon accepted.", registry=registry)
         self._accepted = Counter("mailerd_recipients_accepted", "Recipients that it accepted.", registry=registry)
         self._jobs_finished = Counter("mailerd_jobs_finished", "Jobs that it completed.", ["result"], registry=registry)
+        for result in ("whole", "with_failures"):
+            self._jobs_finished.labels(result)
         self._requests = Counter("mailerd_http_requests", "Answered requests.", ["method", "status"], registry=registry)
         self._google = Counter(
             "mailerd_google_calls", "Calls to Google that ended.", ["call", "outcome"], registry=registry
@@ -121,6 +122,9 @@ class Metrics:
 
     def _of_process(self, registry: CollectorRegistry) -> None:
         self._told = Counter("mailerd_events", "Events of the log.", ["event", "level"], registry=registry)
+        # A counter that is born at 1 shows no increase: every first warning would be missed by whatever watches.
+        for event in vocabulary().values():
+            self._told.labels(event.name, event.level)
         self._lost = Counter("mailerd_log_records_lost", "Records that journald did not take.", registry=registry)
         self._in_hand = Gauge("mailerd_letters_in_hand", "Letters that are being sent.", registry=registry)
         self._lag = Histogram(
@@ -144,6 +148,7 @@ class Metrics:
         def job_accepted(fields: Mapping[str, object]) -> None:
             self._jobs_accepted.inc()
             self._accepted.inc(_number(fields["accepted"]))
+            self._sender(str(fields["sender"]))
 
         def job_finished(fields: Mapping[str, object]) -> None:
             self._jobs_finished.labels("with_failures" if fields["failed"] else "whole").inc()
@@ -177,11 +182,14 @@ class Metrics:
             self._begun.popitem(last=False)
 
     def _sender(self, email: str) -> str:
+        """The label of a sender, whose counters are there, at 0, from the first time that it is mentioned."""
         if email in self._senders:
             return email
         if not email or len(self._senders) >= SENDERS_AT_MOST:
             return "other"
         self._senders.add(email)
+        for outcome in set(_OUTCOMES.values()):
+            self._letters.labels(outcome, email)
         return email
 
     def google_call(self, *, call: Call, outcome: str, seconds: float) -> None:

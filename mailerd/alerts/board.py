@@ -20,7 +20,6 @@ _SIGN_IN: Final = frozenset({
 })  # fmt: skip
 _OUTCOMES_KEPT: Final = 20_000
 _LINES_AT_MOST: Final = 20
-_FAILED: Final = frozenset({"letter_failed", "letter_broke"})
 
 
 @dataclass(frozen=True)
@@ -59,8 +58,8 @@ class Board:
 
     def tell(self, event: Event, fields: Mapping[str, object], *, now: float) -> None:
         """Take note of an event."""
-        if event.name in _FAILED or event.name == "letter_sent":
-            self._outcomes.append((now, event.name in _FAILED))
+        if event.name in {"letter_failed", "letter_sent"}:
+            self._outcomes.append((now, event.name == "letter_failed"))
         elif event.name == "job_finished" and fields["failed"]:
             self._notes.append(
                 f"job {fields['job']} has finished with failures: {fields['sent']} sent, {fields['failed']} failed; "

@@ -10,6 +10,7 @@ from mailerd.core.claims import Letter
 from mailerd.core.replies import Call, Reply
 from mailerd.core.verdicts import Verdict, judge
 from mailerd.dispatch.workshop import Workshop
+from mailerd.metrics import Metrics
 from mailerd.sandbox.google import METADATA, SEND, Fault, Google, Running
 from mailerd.store.database import Database
 from tests.support.daemon import running, settings, sign_in
@@ -160,9 +161,14 @@ async def test_a_bug_in_one_letter_fails_that_letter_with_its_stack_and_spares_t
 
     monkeypatch.setattr(Workshop, "make", broken)
     job = await post(database, recipients=["bad@example.org", "good@example.org"])
-    async with running(known, heard):
+    async with running(known, heard) as daemon:
         await heard.wait_for("job_finished", within=20)
+        metrics = daemon.service.watch.meter
+        assert isinstance(metrics, Metrics)
+        page = metrics.page().decode()
     assert await states(database, job) == {"sent": 1, "failed": 1}
+    assert 'mailerd_letters_total{outcome="failed",sender="me@example.com"} 1.0' in page, "it is counted once"
+    assert 'outcome="failed",sender="other"' not in page
     (told,) = heard.of("letter_broke")
     assert isinstance(told["error"], KeyError)
     assert told["error"].__traceback__ is not None

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import aiohttp
 
+from mailerd.events.catalogue import events
+from mailerd.events.intake import IntakeEvents
 from mailerd.events.runner import RunnerEvents
 from mailerd.metrics import SENDERS_AT_MOST, Metrics
 from mailerd.sandbox.google import Google, Rules, serve
@@ -32,6 +34,25 @@ def test_a_letter_is_counted_with_its_latency() -> None:
     assert value(page, 'mailerd_letters_total{outcome="sent",sender="me@example.com"}') == 1
     assert value(page, "mailerd_send_seconds_sum") == 0.25
     assert value(page, 'mailerd_events_total{event="letter_sent",level="success"}') == 1
+
+
+def test_every_event_is_there_from_the_start_so_that_its_first_is_an_increase() -> None:
+    known = events()
+    page = Metrics().page()
+    for event in known:
+        assert value(page, f'mailerd_events_total{{event="{event.name}",level="{event.level}"}}') == 0
+    for result in ("whole", "with_failures"):
+        assert value(page, f'mailerd_jobs_finished_total{{result="{result}"}}') == 0
+
+
+def test_a_senders_outcomes_are_there_before_its_first_letter() -> None:
+    metrics = Metrics()
+    IntakeEvents(metrics.tell).job_accepted(
+        job="J", sender="me@example.com", total=1, accepted=1, due="now", ms=1.0, key="k", request="r"
+    )
+    page = metrics.page()
+    for outcome in ("sent", "failed", "deferred", "released", "unsure", "found", "missing"):
+        assert value(page, f'mailerd_letters_total{{outcome="{outcome}",sender="me@example.com"}}') == 0
 
 
 def test_senders_do_not_grow_without_bound() -> None:
@@ -62,6 +83,8 @@ async def test_a_daemon_shows_what_it_did(database_url: str, tmp_path: Path) -> 
         assert value(page, 'mailerd_jobs{status="completed"}') == 1
         assert value(page, 'mailerd_sender_used_letters{sender="me@example.com",window="day"}') == 3
         assert value(page, "mailerd_database_up") == 1
+        for event in events():
+            assert f'mailerd_events_total{{event="{event.name}",'.encode() in page, "a daemon loads every event"
         assert value(page, 'mailerd_database_calls_total{outcome="ok"}') > 3
         assert b"example.org" not in page, "no recipient's address"
         assert {pulse.loop for pulse in daemon.pulses.all()} >= {"runner", "recorder", "rescuing", "beat"}

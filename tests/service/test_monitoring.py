@@ -69,7 +69,7 @@ def of_the_dashboard() -> Iterator[tuple[str, str]]:
 def of_the_rules() -> Iterator[tuple[str, str]]:
     """By the name of the alert; an expression may go over several lines, all indented more than its key."""
     text = RULES.read_text("utf-8")
-    for found in re.finditer(r"- alert: (\w+)\n(?: +#.*\n)? +expr: (?:\|\n((?: {10}.*\n)+)|(.*)\n)", text):
+    for found in re.finditer(r"- alert: (\w+)\n(?: +#.*\n)* +expr: (?:\|\n((?: {10}.*\n)+)|(.*)\n)", text):
         yield found[1], found[2] or found[3]
 
 
