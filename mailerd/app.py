@@ -20,6 +20,7 @@ from mailerd.dispatch.progress import Progress
 from mailerd.dispatch.reach import Reach
 from mailerd.dispatch.recorder import Recorder
 from mailerd.dispatch.runner import Runner
+from mailerd.dispatch.slots import Slots
 from mailerd.dispatch.workshop import Workshop
 from mailerd.errors import ConfigurationError, DatabaseAwayError, DatabaseError
 from mailerd.events.gmail import GmailEvents
@@ -58,7 +59,7 @@ _BEAT_EVERY: Final = 10.0
 _LOOK_PATIENCE: Final = timedelta(seconds=30)
 """How long a look waits for units of its sender's pace; an hour's pause is not waited for, the look comes again."""
 _DELETION_PATIENCE: Final = timedelta(seconds=5)
-"""The same for the draft of a failed letter, whose permit is held meanwhile; what stays is an orphan."""
+"""The same for the draft of a failed letter, which stays in hand meanwhile; what stays is an orphan."""
 _LEAVING: Final = 15.0
 """Seconds for what comes after a drain: requests in hand, connections."""
 _ASK_AGAIN: Final = 2.0
@@ -228,15 +229,15 @@ def build(settings: Settings, log: Tell, *, flush: Callable[[], bool] = lambda: 
     claims = Claims.on(terms_of(settings), database, daemon_id, lease=lease)
     reach, holds = Reach(clock=clock, events=events), Holds(clock=clock, events=events)
     google, looks = (_paced(claims, gmail, patience=patience) for patience in (_DELETION_PATIENCE, _LOOK_PATIENCE))
+    slots = Slots(settings.runner.concurrency)
     path = Path(
-        google=google, recorder=recorder, workshop=Workshop(database, clock=clock), hand=hand, reach=reach,
+        google=google, slots=slots, recorder=recorder, workshop=Workshop(database, clock=clock), hand=hand, reach=reach,
         holds=holds, progress=progress, policy=policy, request_timeout=settings.gmail.request_timeout, clock=clock,
         events=events,
     )  # fmt: skip
     runner = Runner(
         claims=claims, counts=records, path=path, hand=hand, reach=reach, progress=progress, clock=clock, events=events,
-        daemon_id=daemon_id, poll_interval=settings.runner.poll_interval, concurrency=settings.runner.concurrency,
-        pulses=pulses,
+        daemon_id=daemon_id, poll_interval=settings.runner.poll_interval, slots=slots, pulses=pulses,
     )  # fmt: skip
     page = _page(settings, metrics, database, hand)
     service = _service(settings, tell, metrics=metrics, pulses=pulses, database=database, claims=claims, flush=flush)

@@ -19,6 +19,7 @@ from mailerd.dispatch.holds import Holds
 from mailerd.dispatch.progress import Progress
 from mailerd.dispatch.reach import Reach
 from mailerd.dispatch.recorder import Recorder
+from mailerd.dispatch.slots import Slots
 from mailerd.dispatch.workshop import Workshop
 from mailerd.errors import DatabaseError
 from mailerd.events.runner import RunnerEvents
@@ -52,6 +53,7 @@ class Path:
     """Takes letters along their path; one object for all of them."""
 
     google: Google
+    slots: Slots
     recorder: Recorder
     workshop: Workshop
     hand: Hand
@@ -66,17 +68,17 @@ class Path:
 
     async def deliver(self, letter: Letter) -> None:
         """Bring one letter to a recorded outcome; whatever goes wrong with it stays with it."""
-        trip = _Trip(letter, began=self.clock.monotonic())
+        trip = _Trip(letter)
         try:
-            await self._deliver(trip)
+            async with self.slots:
+                trip.began = self.clock.monotonic()
+                decision = await self._attempt(trip)
+            if decision:
+                await self._record(trip, decision)
         except Exception as error:  # noqa: BLE001 - a bug met by one letter must not stop the others
             await self._broke(trip, error)
         finally:
             self.hand.put_down(letter)
-
-    async def _deliver(self, trip: "_Trip") -> None:
-        if decision := await self._attempt(trip):
-            await self._record(trip, decision)
 
     async def _attempt(self, trip: "_Trip") -> Decision | None:
         """What to write; None when the claim had ended before anything was sent."""
@@ -247,7 +249,7 @@ class _Trip:
     """What is learnt on the way."""
 
     letter: Letter
-    began: float
+    began: float = 0.0
     """Monotonic seconds."""
     may_be_sent: bool = False
     fenced_off: bool = False

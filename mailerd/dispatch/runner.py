@@ -1,7 +1,8 @@
-"""The runner: a permit first, a claim last; the bell and the poll wake it, and it says that it is alive."""
+"""The runner: room first, a claim last; the bell and the poll wake it, and it says that it is alive."""
 
 import asyncio
 import math
+from collections import deque
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import ClassVar, Final, Protocol, TypeVar
@@ -12,6 +13,7 @@ from mailerd.dispatch.hand import Hand
 from mailerd.dispatch.path import Path
 from mailerd.dispatch.progress import Progress
 from mailerd.dispatch.reach import Reach
+from mailerd.dispatch.slots import Slots
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.runner import RunnerEvents
 from mailerd.pulse import Pulse, Pulses
@@ -21,14 +23,16 @@ T = TypeVar("T")
 _CLAIM_AT_MOST: Final = 100
 """Letters of one claim."""
 _GATHER: Final = 0.005
-"""Seconds for which a claim waits for more permits than one while letters are in hand: a claim costs the database
+"""Seconds for which a claim waits for more free slots than one while letters are in hand: a claim costs the database
 nearly the same for one letter as for ten."""
 _REST: Final = 0.05
-"""Seconds at least between a claim that found less than it had permits for and the next, unless the bell rings: where
+"""Seconds at least between a claim that found less than there was room for and the next, unless the bell rings: where
 many senders are at Google's pace, one of them is due every few milliseconds, and a claim costs nearly the same for one
 as for twenty. The pace loses nothing by it: a letter may be claimed 0.3 s late (`_BURST_SHARE` in core/pace.py)."""
 _BEATEN_AT_MOST: Final = 5
 """Doublings of that rest: 1.6 s."""
+_CLAIMS_REMEMBERED: Final = 8
+"""Letters that start together end together, in waves; this many claims are a wave and more."""
 _HEARTBEAT_POLLS: Final = 10
 _ALIVE_EVERY: Final = 60.0
 """Seconds of silence at most at the level info."""
@@ -64,7 +68,7 @@ class Counting(Protocol):
 
 @dataclass
 class Runner:
-    """Claims letters while it has permits for them, and starts each on its path."""
+    """Claims letters while there is room for them, and starts each on its path."""
 
     claims: Claiming
     counts: Counting
@@ -76,12 +80,14 @@ class Runner:
     events: RunnerEvents
     daemon_id: str
     poll_interval: float
-    concurrency: int
+    slots: Slots
     pulses: Pulses = field(default_factory=Pulses)
     _bell: asyncio.Event = field(default_factory=asyncio.Event)
     _polls: int = 0
     _idle: int = 0
     _beaten: int = 0
+    _meanwhile: deque[int] = field(default_factory=lambda: deque([0], maxlen=_CLAIMS_REMEMBERED))
+    """How many letters left their slots during each of the last claims."""
     _told: float = 0.0
     _failures: int = 0
 
@@ -100,18 +106,17 @@ class Runner:
         try:
             self._told = self.clock.monotonic()
             self.events.runner_started(
-                poll_interval=self.poll_interval, concurrency=self.concurrency, daemon=self.daemon_id
+                poll_interval=self.poll_interval, concurrency=self.slots.number, daemon=self.daemon_id
             )
-            permits = asyncio.Semaphore(self.concurrency)
             pulse = self.pulses.of("runner")
             while True:
-                await self._turn(permits, letters, pulse)
+                await self._turn(letters, pulse)
                 self._say_alive()
         finally:
             self.pulses.end("runner")
             Runner._running = None
 
-    async def _turn(self, permits: asyncio.Semaphore, letters: asyncio.TaskGroup, pulse: Pulse) -> None:
+    async def _turn(self, letters: asyncio.TaskGroup, pulse: Pulse) -> None:
         self._polls += 1
         if self._idle and not self._bell.is_set():  # the last claim found nothing, and nobody has rung since
             pulse.working("looking for work")
@@ -121,10 +126,10 @@ class Runner:
                 await self._rest(due_in, pulse)
                 return
         pulse.waiting("a letter in hand to end", at_most=None)
-        want = await self._permits(permits)
+        want = await self._room()
         pulse.working("claiming")
         self._bell.clear()
-        taking = asyncio.ensure_future(self._take(want, permits, letters))
+        taking = asyncio.ensure_future(self._take(want, letters))
         try:
             claim = await asyncio.shield(taking)
         except asyncio.CancelledError:
@@ -146,37 +151,33 @@ class Runner:
         else:
             await self._wait(min(self.poll_interval, max(next_in, rest(beaten=self._beaten))))
 
-    async def _take(self, want: int, permits: asyncio.Semaphore, letters: asyncio.TaskGroup) -> Claim | None:
-        """Claim with so many permits, and start what was taken on its path."""
-        taken = 0
-        try:
-            claim = await self._claim(want)
-            if claim is not None:
-                await self._meet(claim)
-                for letter in claim.letters:
-                    letters.create_task(self._deliver(letter, permits))
-                    taken += 1
-            return claim
-        finally:
-            for _ in range(want - taken):
-                permits.release()
+    async def _take(self, want: int, letters: asyncio.TaskGroup) -> Claim | None:
+        """Claim so many, and start what was taken on its path."""
+        before = self.slots.through
+        claim = await self._claim(want)
+        self._meanwhile.append(self.slots.through - before)
+        if claim is not None:
+            self.slots.claimed(len(claim.letters))
+            await self._meet(claim)
+            for letter in claim.letters:
+                letters.create_task(self._deliver(letter))
+        return claim
 
-    async def _permits(self, permits: asyncio.Semaphore) -> int:
-        """At least one; all that are free or come free in a moment, or a single one while Google is out of reach."""
+    async def _room(self) -> int:
+        """How many letters to claim, at least one.
+
+        As many as there are slots free, or will be when the claim is back, going by the busiest of the last claims: a
+        slot that comes free then has its next letter at once. A single one while Google is out of reach.
+        """
         if rest := self.reach.seconds_left():
             await self.clock.sleep(rest)
-        await permits.acquire()
-        most = 1 if self.reach.closed else _CLAIM_AT_MOST
-        want = 1
-        enough = min(most, self.concurrency // 4)
-        try:
-            async with asyncio.timeout(_GATHER if len(self.hand) else 0):
-                while want < enough or (want < most and not permits.locked()):
-                    await permits.acquire()
-                    want += 1
-        except TimeoutError:
-            pass
-        return want
+        await self.slots.wait()
+        if self.reach.closed:
+            return 1
+        few = self.slots.number // 4
+        if self.slots.free < few and len(self.hand):
+            await asyncio.sleep(_GATHER)
+        return min(_CLAIM_AT_MOST, self.slots.free + min(few, max(self._meanwhile)))
 
     async def _claim(self, want: int) -> Claim | None:
         asked_at = self.clock.monotonic()
@@ -210,11 +211,11 @@ class Runner:
         if claim.letters:
             self.events.claimed(letters=len(claim.letters), jobs=len(claim.jobs), token=claim.token)
 
-    async def _deliver(self, letter: Letter, permits: asyncio.Semaphore) -> None:
+    async def _deliver(self, letter: Letter) -> None:
         try:
             await self.path.deliver(letter)
         finally:
-            permits.release()
+            self.slots.recorded()
 
     async def _wait(self, seconds: float) -> None:
         if self._idle and self._idle % _HEARTBEAT_POLLS == 0:

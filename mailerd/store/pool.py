@@ -7,7 +7,7 @@ unchecked; and it can keep an implicit transaction open with its locks.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
 import aiomysql
@@ -21,6 +21,8 @@ from mailerd.store import errnos
 from mailerd.store.address import address, require_encryption
 
 T = TypeVar("T")
+Statement = tuple[str, Sequence[object]]
+"""SQL and its values."""
 
 PING_AFTER: Final = 10.0
 """Seconds of idleness after which a connection is tried before it is used."""
@@ -38,6 +40,19 @@ class Cursor(aiomysql.Cursor):  # type: ignore[misc]  # the driver has no types
         if len(sent) > self._connection.mailerd_packet - PACKET_MARGIN:
             raise DataError(1153, f"a statement of {len(sent)} bytes is above the server's max_allowed_packet")
         return await super()._query(sent)
+
+    async def together(self, statements: Sequence[Statement]) -> list[int]:
+        """Run several in one round trip; how many rows each of them matched or wrote.
+
+        The first that is refused ends it: those after it are not run, and those before it are for the ROLLBACK.
+        """
+        await self.execute(
+            "; ".join(sql for sql, _ in statements), [value for _, values in statements for value in values]
+        )
+        rows = [self.rowcount]
+        while await self.nextset():
+            rows.append(self.rowcount)
+        return rows
 
     async def _show_warnings(self, conn: Any) -> None:
         """Ask nothing: sql_mode is strict, so what matters is an error; the rest is notes ("table exists").

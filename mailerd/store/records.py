@@ -15,7 +15,7 @@ from mailerd.core.states import OPEN, Change, JobStatus, State, after
 from mailerd.core.verdicts import Cause
 from mailerd.store.database import Database
 from mailerd.store.ledger import in_hand
-from mailerd.store.pool import Cursor
+from mailerd.store.pool import Cursor, Statement
 
 # The fence: the row is written only while it is in the state and under the token of the worker that writes.
 _FENCE: Final = "WHERE r.id = v.id AND r.claim_token = v.token AND r.status = 'sending'"
@@ -129,37 +129,40 @@ class Records:
         """
         handed = [record for record in records if isinstance(record, HandedOver)]
         outcomes = [record for record in records if isinstance(record, Outcome)]
-        kept, fresh = await self._fenced(cursor, handed, outcomes)
+        if not repeated:
+            if await self._all_at_once(cursor, handed, outcomes):
+                await self._consequences(cursor, outcomes)
+                await self._note(cursor, handed)
+                return [True] * len(records)
+            await cursor.execute("ROLLBACK")
+            await cursor.execute("BEGIN")
+        kept = {one.letter.id: await _write(cursor, _hand_over([one])) for one in handed}
         if outcomes:
+            fresh = {one.letter.id: await _write(cursor, _outcome([one])) for one in outcomes}
             before = await self._logged(cursor, outcomes) if repeated else {}
             kept |= {id_: applied or before.get(id_, False) for id_, applied in fresh.items()}
-            await self._log(cursor, outcomes, fresh)
+            await cursor.execute(*self._log(outcomes, fresh))
             await self._late(cursor, [one for one in outcomes if not kept[one.letter.id]])
             # What an earlier try committed had its consequences in the same commit.
             await self._consequences(cursor, [one for one in outcomes if fresh[one.letter.id]])
         await self._note(cursor, handed)
         return [kept[record.letter.id] for record in records]
 
-    async def _fenced(
-        self, cursor: Cursor, handed: Sequence[HandedOver], outcomes: Sequence[Outcome]
-    ) -> tuple[dict[int, bool], dict[int, bool]]:
-        """Write all hand-overs in one statement, and all outcomes; for each letter of either, whether its row took it.
+    async def _all_at_once(self, cursor: Cursor, handed: Sequence[HandedOver], outcomes: Sequence[Outcome]) -> bool:
+        """Write everything in one round trip; whether every row took its record.
 
-        Nothing has been written before. So where some row did not match, the transaction begins anew and writes one by
-        one, to learn which: a savepoint would be a round trip in every transaction for what hardly ever happens.
+        Where some row did not, the transaction begins anew and writes one by one, to learn which: a savepoint would be
+        a round trip in every transaction for what hardly ever happens.
         """
-        drafts = [_handed_row(one) for one in handed]
-        ends = [_outcome_row(one) for one in outcomes]
-        if await _update(cursor, _HAND_OVER, _HAND_OVER_ROW, drafts) == len(drafts) and (
-            await _update(cursor, _OUTCOME, _OUTCOME_ROW, ends) == len(ends)
-        ):
-            return {row[0]: True for row in drafts}, {row[0]: True for row in ends}
-        await cursor.execute("ROLLBACK")
-        await cursor.execute("BEGIN")
-        return (
-            {row[0]: await _update(cursor, _HAND_OVER, _HAND_OVER_ROW, [row]) == 1 for row in drafts},
-            {row[0]: await _update(cursor, _OUTCOME, _OUTCOME_ROW, [row]) == 1 for row in ends},
-        )
+        statements: list[Statement] = []
+        fenced: list[int] = []
+        if handed:
+            statements.append(_hand_over(handed))
+            fenced.append(len(handed))
+        if outcomes:
+            statements += _outcome(outcomes), self._log(outcomes, {one.letter.id: True for one in outcomes})
+            fenced.append(len(outcomes))
+        return (await cursor.together(statements))[: len(fenced)] == fenced
 
     async def _logged(self, cursor: Cursor, outcomes: Sequence[Outcome]) -> dict[int, bool]:
         known: dict[int, bool] = {}
@@ -172,7 +175,7 @@ class Records:
                 known[one.letter.id] = bool(row[0])
         return known
 
-    async def _log(self, cursor: Cursor, outcomes: Sequence[Outcome], applied: dict[int, bool]) -> None:
+    def _log(self, outcomes: Sequence[Outcome], applied: dict[int, bool]) -> Statement:
         values = [
             (
                 one.letter.id, one.letter.attempt, one.letter.token, self.daemon_id, one.decision.change.value,
@@ -181,7 +184,7 @@ class Records:
             for one in outcomes
         ]  # fmt: skip
         row = "(" + ", ".join(["%s"] * 9) + ", UTC_TIMESTAMP(6))"
-        await cursor.execute(_ATTEMPT % ", ".join([row] * len(values)), [value for one in values for value in one])
+        return _ATTEMPT % ", ".join([row] * len(values)), [value for one in values for value in one]
 
     async def _late(self, cursor: Cursor, outcomes: Sequence[Outcome]) -> None:
         found = after(State.UNSURE, Change.FOUND).value
@@ -315,18 +318,26 @@ async def _cancel_returned(cursor: Cursor, job: str) -> None:
         await cursor.execute(_CANCEL_RETURNED, (after(State.WAITING, Change.CANCELLED).value, job))
 
 
-async def _update(cursor: Cursor, statement: str, names: Sequence[str], rows: list[tuple[Any, ...]]) -> int:
-    if not rows:
-        return 0
+def _hand_over(handed: Sequence[HandedOver]) -> Statement:
+    rows = [(one.letter.id, one.letter.token, one.mode, one.draft_id, one.thread_id) for one in handed]
+    return _update(_HAND_OVER, _HAND_OVER_ROW, rows)
+
+
+def _outcome(outcomes: Sequence[Outcome]) -> Statement:
+    return _update(_OUTCOME, _OUTCOME_ROW, [_outcome_row(one) for one in outcomes])
+
+
+def _update(statement: str, names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> Statement:
     first = "SELECT " + ", ".join(f"%s {name}" for name in names)
     rest = "SELECT " + ", ".join(["%s"] * len(names))
     values = " UNION ALL ".join([first, *[rest] * (len(rows) - 1)])
-    await cursor.execute(statement % values, [value for row in rows for value in row])
-    return int(cursor.rowcount)
+    return statement % values, [value for row in rows for value in row]
 
 
-def _handed_row(one: HandedOver) -> tuple[Any, ...]:
-    return (one.letter.id, one.letter.token, one.mode, one.draft_id, one.thread_id)
+async def _write(cursor: Cursor, statement: Statement) -> bool:
+    """Whether the one row took it."""
+    await cursor.execute(*statement)
+    return bool(cursor.rowcount == 1)
 
 
 def _outcome_row(one: Outcome) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""The runner's permits: an idle one asks for all at once; with letters in hand, a claim waits a moment for company."""
+"""The runner's room: an idle one claims for all of it; with letters in hand, a claim waits a moment for company."""
 
 import asyncio
 import math
@@ -15,6 +15,7 @@ from mailerd.dispatch.hand import Hand
 from mailerd.dispatch.progress import Progress
 from mailerd.dispatch.reach import Reach
 from mailerd.dispatch.runner import Runner
+from mailerd.dispatch.slots import Slots
 from mailerd.events.runner import RunnerEvents
 from tests.dispatch.test_hand import Store, letter
 from tests.support.heard import Heard
@@ -30,12 +31,17 @@ class Place:
         self.ends: list[asyncio.Event] = []
         self.start = asyncio.Semaphore(0)
         self.seen = 0
+        self.record = asyncio.Event()
+        self.record.set()
+        self.meanwhile = 0
+        self.over = False
         clock, events = SystemClock(), RunnerEvents(Heard())
         self.hand = Hand(Store(), lease=timedelta(seconds=100), clock=clock, events=events)
+        self.slots = Slots(CONCURRENCY)
         it: Any = self
         self.runner = Runner(
             claims=it, counts=it, path=it, hand=self.hand, reach=Reach(clock=clock, events=events),
-            progress=Progress(), clock=clock, events=events, daemon_id="D", poll_interval=60.0, concurrency=CONCURRENCY,
+            progress=Progress(), clock=clock, events=events, daemon_id="D", poll_interval=60.0, slots=self.slots,
         )  # fmt: skip
         self.letters = iter(letter(n) for n in range(10_000))
 
@@ -45,15 +51,28 @@ class Place:
             await self.start.acquire()
             self.seen += 1
 
+    async def finish(self) -> None:
+        """Let every letter come to its end, those too that are yet to start."""
+        self.over = True
+        for end in self.ends:
+            end.set()
+
     async def claim(self, want: int) -> Claim:
+        if self.seen:
+            for end in [end for end in self.ends if not end.is_set()][: self.meanwhile]:
+                end.set()
+            await asyncio.sleep(0)
         self.wants.put_nowait(want)
         return Claim("T", tuple(next(self.letters) for _ in range(want)), ())
 
     async def deliver(self, it: Letter) -> None:
-        end = asyncio.Event()
-        self.ends.append(end)
-        self.start.release()
-        await end.wait()
+        async with self.slots:
+            end = asyncio.Event()
+            self.ends.append(end)
+            self.start.release()
+            if not self.over:
+                await end.wait()
+        await self.record.wait()
         self.hand.put_down(it)
 
 
@@ -88,6 +107,43 @@ async def test_letters_that_end_together_are_replaced_by_one_claim() -> None:
 async def test_a_single_end_is_replaced_after_a_moment_without_company() -> None:
     _, second = await wants_after(1)
     assert second == 1
+
+
+async def test_what_ends_during_a_claim_is_claimed_ahead_by_the_next() -> None:
+    place = Place()
+    place.meanwhile = 3
+    async with asyncio.timeout(5), asyncio.TaskGroup() as letters:
+        running = letters.create_task(place.runner.run(letters))
+        await place.started(await place.wants.get())
+        place.ends[0].set()
+        assert await place.wants.get() == 1, "nothing had ended during the first claim"
+        # Three ended during the second: they are free, and as many are expected to be free when the third is back.
+        assert await place.wants.get() == 3 + 3
+        running.cancel()
+        await place.finish()
+
+
+async def test_letters_are_not_claimed_while_too_many_wait_for_their_record() -> None:
+    place = Place()
+    place.record.clear()
+    async with asyncio.timeout(5), asyncio.TaskGroup() as letters:
+        running = letters.create_task(place.runner.run(letters))
+        claimed = await place.wants.get()
+        await place.started(claimed)
+        while claimed < 2 * CONCURRENCY:  # each that has its answer makes room for another
+            for end in place.ends:
+                end.set()
+            claimed += await place.wants.get()
+            await place.started(claimed)
+        for end in place.ends:
+            end.set()
+        await asyncio.sleep(0.05)
+        assert place.wants.empty()
+        assert len(place.hand) == claimed == 2 * CONCURRENCY
+        place.record.set()
+        await place.wants.get()
+        running.cancel()
+        await place.finish()
 
 
 class Quiet(Place):

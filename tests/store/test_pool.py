@@ -65,6 +65,32 @@ async def threads(pool: Pool) -> set[int]:
     return {i for (i,) in await rows(pool, "SELECT id FROM information_schema.processlist WHERE db = DATABASE()")}
 
 
+async def test_statements_that_go_together_each_tell_their_rows(pool: Pool) -> None:
+    async def work(cursor: Cursor) -> list[int]:
+        return await cursor.together(
+            [
+                ("UPDATE t SET v = %s", (7,)),
+                ("UPDATE t SET v = 8 WHERE id = %s", (99,)),
+                ("INSERT INTO t VALUES (%s, %s)", (3, 9)),
+            ]
+        )
+
+    assert await pool.transaction(work, what="test") == [2, 0, 1]
+    assert await rows(pool, "SELECT id, v FROM t ORDER BY id") == [(1, 7), (2, 7), (3, 9)]
+
+
+async def test_when_one_of_the_statements_that_go_together_is_refused_none_counts(pool: Pool) -> None:
+    async def work(cursor: Cursor) -> list[int]:
+        return await cursor.together(
+            [("UPDATE t SET v = 5", ()), ("INSERT INTO t VALUES (%s, 0)", (1,)), ("UPDATE t SET v = 6", ())]
+        )
+
+    with pytest.raises(DatabaseError) as caught:
+        await pool.transaction(work, what="test")
+    assert (caught.value.errno, caught.value.in_doubt) == (1062, False)
+    assert await rows(pool, "SELECT v FROM t") == [(0,), (0,)], "and the connection is in step"
+
+
 async def test_every_connection_has_the_session_that_the_sql_relies_on(pool: Pool) -> None:
     together = asyncio.Barrier(4)
 
