@@ -51,6 +51,8 @@ class JobFound:
     total: int
     age: float = 0.0
     """Seconds since it was accepted, or since its send_at."""
+    begun: bool = False
+    """Whether letters of it were claimed before."""
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,16 @@ class Progress:
         """Whether the job was met before."""
         return job in self._jobs
 
-    def found(self, job: str, *, settled: int, total: int) -> None:
-        """A job is met."""
-        self._jobs[job] = [settled, total]
+    def found(self, job: str, *, total: int) -> None:
+        """A job is met, of whose recipients none is known to have come to its end."""
+        self._jobs[job] = [0, total]
         if len(self._jobs) > _KEPT:
             self._jobs.popitem(last=False)
+
+    def counted(self, job: str, *, ended: int) -> None:
+        """So many had come to their end before it was met here."""
+        if counts := self._jobs.get(job):
+            counts[0] = max(counts[0], ended)
 
     def step(self, job: str) -> tuple[int, int]:
         """One more letter has come to its end: how many have, of how many."""

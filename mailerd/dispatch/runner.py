@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Final, Protocol, TypeVar
 
@@ -62,8 +62,8 @@ class Claiming(Protocol):
 class Counting(Protocol):
     """What this part needs of the store to tell progress."""
 
-    async def settled(self, job: str) -> int:
-        """How many recipients of a job have come to their end."""
+    async def ended(self, jobs: Sequence[str]) -> dict[str, int]:
+        """How many recipients of each job have come to their end."""
 
 
 @dataclass
@@ -120,7 +120,7 @@ class Runner:
         self._polls += 1
         if self._idle and not self._bell.is_set():  # the last claim found nothing, and nobody has rung since
             pulse.working("looking for work")
-            due_in = await self._asked(self.claims.due_in())
+            due_in = await self._asked("looking for work", self.claims.due_in())
             if due_in != 0:
                 self._idle += due_in is not None
                 await self._rest(due_in, pulse)
@@ -147,7 +147,7 @@ class Runner:
         """Until the bell or the next poll, or until something is due in so many seconds; None: the question failed."""
         pulse.waiting("the bell or the next poll", at_most=self.poll_interval + _BACK_OFF[1])
         if next_in is None:
-            await self._wait(min(_BACK_OFF[1], _BACK_OFF[0] * 2 ** min(self._failures, 6)))
+            await self._wait(self._back_off())
         else:
             await self._wait(min(self.poll_interval, max(next_in, rest(beaten=self._beaten))))
 
@@ -158,9 +158,11 @@ class Runner:
         self._meanwhile.append(self.slots.through - before)
         if claim is not None:
             self.slots.claimed(len(claim.letters))
-            await self._meet(claim)
+            begun = self._meet(claim)
             for letter in claim.letters:
                 letters.create_task(self._deliver(letter))
+            if begun:
+                letters.create_task(self._count(begun))
         return claim
 
     async def _room(self) -> int:
@@ -181,35 +183,50 @@ class Runner:
 
     async def _claim(self, want: int) -> Claim | None:
         asked_at = self.clock.monotonic()
-        claim = await self._asked(self.claims.claim(want))
+        claim = await self._asked("claiming", self.claims.claim(want))
         if claim is not None:
             self.hand.take(claim, asked_at=asked_at)
         return claim
 
-    async def _asked(self, question: Awaitable[T]) -> T | None:
+    async def _asked(self, what: str, question: Awaitable[T]) -> T | None:
         """None when it failed; the store has said so, or this does."""
         try:
             answer = await question
         except DatabaseError as error:
             self._failures += 1
             if not isinstance(error, DatabaseAwayError):
-                self.events.step_failed(what="claiming", again_in=_BACK_OFF[0], error=error)
+                self.events.step_failed(what=what, again_in=self._back_off(), error=error)
             return None
         self._failures = 0
         return answer
 
-    async def _meet(self, claim: Claim) -> None:
+    def _back_off(self) -> float:
+        """Seconds to rest after the last failure: twice as long after each."""
+        first, longest = _BACK_OFF
+        return min(longest, first * 2.0 ** min(self._failures - 1, 6))
+
+    def _meet(self, claim: Claim) -> list[str]:
+        """Tell what was found; the jobs, new to this daemon, that were begun before it met them."""
+        begun = []
         for job in claim.jobs:
             if not self.progress.knows(job.id):
                 self.events.job_found(job=job.id, type=job.type, sender=job.sender, total=job.total, age=job.age)
-                try:
-                    settled = await self.counts.settled(job.id)
-                except DatabaseError as error:
-                    self.events.step_failed(what="counting progress", again_in=0.0, error=error)
-                    settled = 0
-                self.progress.found(job.id, settled=settled, total=job.total)
+                self.progress.found(job.id, total=job.total)
+                if job.begun:
+                    begun.append(job.id)
         if claim.letters:
             self.events.claimed(letters=len(claim.letters), jobs=len(claim.jobs), token=claim.token)
+        return begun
+
+    async def _count(self, jobs: Sequence[str]) -> None:
+        """Learn how far these jobs are; only the log wants to know, so no letter waits for it."""
+        try:
+            ended = await self.counts.ended(jobs)
+        except DatabaseError as error:
+            self.events.step_failed(what="counting progress", again_in=0.0, error=error)
+            return
+        for job, letters in ended.items():
+            self.progress.counted(job, ended=letters)
 
     async def _deliver(self, letter: Letter) -> None:
         try:

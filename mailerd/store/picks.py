@@ -16,7 +16,8 @@ from mailerd.store.pool import Cursor
 from mailerd.store.turns import Turn
 
 JOB: Final = """
-(SELECT sender_email, id, type, total, TIMESTAMPDIFF(MICROSECOND, send_at, UTC_TIMESTAMP(6))
+(SELECT sender_email, id, type, total, TIMESTAMPDIFF(MICROSECOND, send_at, UTC_TIMESTAMP(6)),
+        started_at IS NOT NULL
   FROM jobs FORCE INDEX (turn)
  WHERE sender_email = %s AND claimable = 1 AND turn_at <= UTC_TIMESTAMP(6)
  ORDER BY precedence, turn_at, id LIMIT 1 FOR UPDATE SKIP LOCKED)"""
@@ -74,8 +75,8 @@ async def jobs(cursor: Cursor, senders: Sequence[str]) -> dict[str, JobFound]:
         return {}
     await cursor.execute(_all(JOB, len(senders)), senders)
     return {
-        sender: JobFound(id=id_, type=type_, sender=sender, total=total, age=age / 1e6)
-        for sender, id_, type_, total, age in await cursor.fetchall()
+        sender: JobFound(id=id_, type=type_, sender=sender, total=total, age=age / 1e6, begun=bool(begun))
+        for sender, id_, type_, total, age, begun in await cursor.fetchall()
     }
 
 

@@ -15,7 +15,8 @@ from pymysql.err import DataError, MySQLError, ProgrammingError
 from yarl import URL
 
 from mailerd.config import DatabaseSettings
-from mailerd.errors import DatabaseAwayError, DatabaseError
+from mailerd.core.states import ImpossibleRequestError
+from mailerd.errors import DatabaseAwayError, DatabaseError, MailerdError
 from mailerd.events.store import StoreEvents
 from mailerd.store import errnos
 from mailerd.store.address import address, require_encryption
@@ -24,6 +25,8 @@ T = TypeVar("T")
 Statement = tuple[str, Sequence[object]]
 """SQL and its values."""
 
+_NO: Final = (MailerdError, ImpossibleRequestError)
+"""What work raises to say that it will not be done; an exception of another kind may have left a reply half read."""
 PING_AFTER: Final = 10.0
 """Seconds of idleness after which a connection is tried before it is used."""
 MAX_AGE: Final = 900.0
@@ -172,6 +175,9 @@ class Pool:
             except MySQLError as error:
                 clean = await self._rolled_back(connection, phase, error)
                 raise
+            except _NO:  # the work itself says no, between two statements: the connection is in step
+                clean = await self._roll_back(connection, phase)
+                raise
             finally:
                 if connection is not None:
                     self._put(connection, clean=clean, phase=phase)  # synchronous: it cannot hang
@@ -186,10 +192,13 @@ class Pool:
         phase.refusal = error
         if connection is None or errno in errnos.DROP:
             return False
+        return await self._roll_back(connection, phase)
+
+    async def _roll_back(self, connection: Any, phase: _Phase) -> bool:
         try:
             await connection.rollback()  # 1205 and 1969 keep the earlier locks until this
         except MySQLError:
-            phase.lost = True  # so the server has rolled back by itself; the refusal is what is told
+            phase.lost = True  # so the server has rolled back by itself; what went wrong before is what is told
             return False
         return True
 

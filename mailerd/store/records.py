@@ -99,6 +99,9 @@ _FINISH: Final = f"""
 UPDATE jobs j FORCE INDEX (PRIMARY)
    SET j.finished_at = UTC_TIMESTAMP(6), j.turn_at = NULL, j.status = IF(j.status = 'cancelled', j.status, %s)
  WHERE j.id = %s AND {UNFINISHED} AND j.total = %s"""
+_ENDED: Final = """
+SELECT job_id, COUNT(*) FROM job_recipients
+ WHERE job_id IN %s AND status IN ('sent', 'failed', 'cancelled') GROUP BY job_id"""
 _TOOK: Final = (
     "SELECT TIMESTAMPDIFF(MICROSECOND, COALESCE(started_at, created_at), finished_at) FROM jobs WHERE id = %s"
 )
@@ -283,21 +286,18 @@ class Records:
                 )  # fmt: skip
         return done
 
-    async def settled(self, job: str) -> int:
-        """How many of a job's recipients have come to their end.
+    async def ended(self, jobs: Sequence[str]) -> dict[str, int]:
+        """How many recipients of each job have come to their end; nothing for a job in which none has.
 
         Raises:
             DatabaseError: it cannot be told.
         """
 
-        async def work(cursor: Cursor) -> int:
-            await cursor.execute(
-                "SELECT COUNT(*) FROM job_recipients WHERE job_id = %s AND status IN ('sent', 'failed', 'cancelled')",
-                (job,),
-            )
-            return int((await cursor.fetchone())[0])
+        async def work(cursor: Cursor) -> dict[str, int]:
+            await cursor.execute(_ENDED, (tuple(jobs),))
+            return dict(await cursor.fetchall())
 
-        return await self.database.look(work, what="count what is settled")
+        return await self.database.look(work, what="count what has ended")
 
 
 async def wake(cursor: Cursor, *, jobs: dict[str, int], senders: dict[str, int]) -> None:

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from mailerd.clock import SystemClock
-from mailerd.core.claims import Claim, Letter
+from mailerd.core.claims import Claim, JobFound, Letter
 from mailerd.dispatch.hand import Hand
 from mailerd.dispatch.progress import Progress
 from mailerd.dispatch.reach import Reach
 from mailerd.dispatch.runner import Runner
 from mailerd.dispatch.slots import Slots
+from mailerd.errors import DatabaseError
 from mailerd.events.runner import RunnerEvents
 from tests.dispatch.test_hand import Store, letter
 from tests.support.heard import Heard
@@ -35,7 +36,8 @@ class Place:
         self.record.set()
         self.meanwhile = 0
         self.over = False
-        clock, events = SystemClock(), RunnerEvents(Heard())
+        self.heard = Heard()
+        clock, events = SystemClock(), RunnerEvents(self.heard)
         self.hand = Hand(Store(), lease=timedelta(seconds=100), clock=clock, events=events)
         self.slots = Slots(CONCURRENCY)
         it: Any = self
@@ -146,6 +148,70 @@ async def test_letters_are_not_claimed_while_too_many_wait_for_their_record() ->
         await place.finish()
 
 
+class Resuming(Place):
+    """A runner that meets a job which another daemon had begun, and whose count does not come."""
+
+    def __init__(self, *, begun: bool) -> None:
+        super().__init__()
+        self.job = JobFound("J", "template", "me@example.com", total=1000, begun=begun)
+        self.asked: list[Sequence[str]] = []
+        self.answer = asyncio.Event()
+
+    async def claim(self, want: int) -> Claim:
+        return replace(await super().claim(want), jobs=(self.job,))
+
+    async def ended(self, jobs: Sequence[str]) -> dict[str, int]:
+        self.asked.append(jobs)
+        await self.answer.wait()
+        return {"J": 400}
+
+
+@pytest.mark.parametrize("begun", [True, False])
+async def test_no_letter_waits_for_the_count_of_a_job_that_was_begun_before(*, begun: bool) -> None:
+    place = Resuming(begun=begun)
+    async with asyncio.timeout(5), asyncio.TaskGroup() as letters:
+        running = letters.create_task(place.runner.run(letters))
+        await place.started(await place.wants.get())
+        assert place.asked == ([["J"]] if begun else [])
+        assert place.runner.progress.step("J") == (1, 1000)
+        place.answer.set()
+        await asyncio.sleep(0.01)
+        assert place.runner.progress.step("J") == (401 if begun else 2, 1000)
+        running.cancel()
+        await place.finish()
+
+
+class Failing(Place):
+    """A runner whose claims are refused."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rests: list[float] = []
+        self.enough = asyncio.Event()
+        self.runner._wait = self.wait  # type: ignore[method-assign]
+
+    async def claim(self, want: int) -> Claim:
+        self.wants.put_nowait(want)
+        raise DatabaseError("claim", phase="work", cause=OSError("no"), errno=1054, retry=False, in_doubt=False)
+
+    async def wait(self, seconds: float) -> None:
+        self.rests.append(seconds)
+        if len(self.rests) == 6:
+            self.enough.set()
+            await asyncio.Event().wait()
+
+
+async def test_a_claim_that_failed_is_told_with_the_time_that_is_really_waited() -> None:
+    place = Failing()
+    async with asyncio.timeout(5), asyncio.TaskGroup() as letters:
+        running = letters.create_task(place.runner.run(letters))
+        await place.enough.wait()
+        running.cancel()
+    told = place.heard.of("step_failed")
+    assert [each["again_in"] for each in told] == place.rests == [0.5, 1.0, 2.0, 4.0, 5.0, 5.0]
+    assert {each["what"] for each in told} == {"claiming"}
+
+
 class Quiet(Place):
     """A runner for whom nothing is due until the test says so."""
 
@@ -163,7 +229,7 @@ class Quiet(Place):
         self.looks.put_nowait(None)
         return 0.0 if self.due else math.inf
 
-    async def settled(self, job: str) -> int:
+    async def ended(self, jobs: Sequence[str]) -> dict[str, int]:
         raise NotImplementedError
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pymysql
@@ -22,17 +22,6 @@ from tests.support.proxy import Proxy
 
 BUSY = "SELECT BENCHMARK(4000000000, SHA2('x', 512))"
 """A statement that does not notice that its client has gone, unlike SLEEP; max_statement_time would end it."""
-
-
-@pytest.fixture
-async def pool(database_url: str, heard: Heard) -> AsyncIterator[Pool]:
-    settings = DatabaseSettings(url=database_url, connect_timeout=2, statement_timeout=10, pool_size=4)
-    pool = Pool(settings, events=StoreEvents(heard))
-    await rows(
-        pool, "CREATE TABLE t (id INT PRIMARY KEY, v INT NOT NULL) ENGINE=InnoDB", "INSERT INTO t VALUES (1, 0), (2, 0)"
-    )
-    yield pool
-    await pool.close()
 
 
 def running(*statements: str) -> Callable[[Cursor], Awaitable[list[tuple[Any, ...]]]]:
@@ -63,32 +52,6 @@ async def until(pool: Pool, *, shows: str, threads: int = 1) -> None:
 async def threads(pool: Pool) -> set[int]:
     """The ids of the server's connections to this test's database."""
     return {i for (i,) in await rows(pool, "SELECT id FROM information_schema.processlist WHERE db = DATABASE()")}
-
-
-async def test_statements_that_go_together_each_tell_their_rows(pool: Pool) -> None:
-    async def work(cursor: Cursor) -> list[int]:
-        return await cursor.together(
-            [
-                ("UPDATE t SET v = %s", (7,)),
-                ("UPDATE t SET v = 8 WHERE id = %s", (99,)),
-                ("INSERT INTO t VALUES (%s, %s)", (3, 9)),
-            ]
-        )
-
-    assert await pool.transaction(work, what="test") == [2, 0, 1]
-    assert await rows(pool, "SELECT id, v FROM t ORDER BY id") == [(1, 7), (2, 7), (3, 9)]
-
-
-async def test_when_one_of_the_statements_that_go_together_is_refused_none_counts(pool: Pool) -> None:
-    async def work(cursor: Cursor) -> list[int]:
-        return await cursor.together(
-            [("UPDATE t SET v = 5", ()), ("INSERT INTO t VALUES (%s, 0)", (1,)), ("UPDATE t SET v = 6", ())]
-        )
-
-    with pytest.raises(DatabaseError) as caught:
-        await pool.transaction(work, what="test")
-    assert (caught.value.errno, caught.value.in_doubt) == (1062, False)
-    assert await rows(pool, "SELECT v FROM t") == [(0,), (0,)], "and the connection is in step"
 
 
 async def test_every_connection_has_the_session_that_the_sql_relies_on(pool: Pool) -> None:
