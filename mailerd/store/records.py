@@ -20,6 +20,10 @@ from mailerd.store.pool import Cursor, Statement
 # The fence: the row is written only while it is in the state and under the token of the worker that writes.
 _FENCE: Final = "WHERE r.id = v.id AND r.claim_token = v.token AND r.status = 'sending'"
 
+# First of all, in the order of their ids: a renewal locks the same rows, in that order, and hand-overs and outcomes lie
+# in two statements. A time-out does not help here: the server may run a transaction that was cut off long ago.
+_LOCK: Final = "SELECT id FROM job_recipients FORCE INDEX (PRIMARY) WHERE id IN %s ORDER BY id FOR UPDATE"
+
 _HAND_OVER: Final = f"""
 UPDATE (%s) v STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = v.id
    SET r.mode = v.mode, r.draft_id = v.draft_id, r.thread_id = v.thread_id, r.updated_at = UTC_TIMESTAMP(6) {_FENCE}"""
@@ -132,13 +136,15 @@ class Records:
         """
         handed = [record for record in records if isinstance(record, HandedOver)]
         outcomes = [record for record in records if isinstance(record, Outcome)]
+        lock = (_LOCK, [tuple(record.letter.id for record in records)])
         if not repeated:
-            if await self._all_at_once(cursor, handed, outcomes):
+            if await self._all_at_once(cursor, lock, handed, outcomes):
                 await self._consequences(cursor, outcomes)
                 await self._note(cursor, handed)
                 return [True] * len(records)
             await cursor.execute("ROLLBACK")
             await cursor.execute("BEGIN")
+        await cursor.execute(*lock)
         kept = {one.letter.id: await _write(cursor, _hand_over([one])) for one in handed}
         if outcomes:
             fresh = {one.letter.id: await _write(cursor, _outcome([one])) for one in outcomes}
@@ -151,21 +157,21 @@ class Records:
         await self._note(cursor, handed)
         return [kept[record.letter.id] for record in records]
 
-    async def _all_at_once(self, cursor: Cursor, handed: Sequence[HandedOver], outcomes: Sequence[Outcome]) -> bool:
+    async def _all_at_once(
+        self, cursor: Cursor, lock: Statement, handed: Sequence[HandedOver], outcomes: Sequence[Outcome]
+    ) -> bool:
         """Write everything in one round trip; whether every row took its record.
 
         Where some row did not, the transaction begins anew and writes one by one, to learn which: a savepoint would be
         a round trip in every transaction for what hardly ever happens.
         """
-        statements: list[Statement] = []
-        fenced: list[int] = []
+        statements = [lock]
         if handed:
             statements.append(_hand_over(handed))
-            fenced.append(len(handed))
         if outcomes:
             statements += _outcome(outcomes), self._log(outcomes, {one.letter.id: True for one in outcomes})
-            fenced.append(len(outcomes))
-        return (await cursor.together(statements))[: len(fenced)] == fenced
+        fenced = [len(part) for part in (handed, outcomes) if part]
+        return (await cursor.together(statements))[1 : 1 + len(fenced)] == fenced
 
     async def _logged(self, cursor: Cursor, outcomes: Sequence[Outcome]) -> dict[int, bool]:
         known: dict[int, bool] = {}

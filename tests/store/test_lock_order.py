@@ -1,0 +1,47 @@
+"""Transactions of one daemon that meet on the same rows take their locks in one order, so that none is a deadlock.
+
+They do meet: a server that stood still runs what was cut off long ago beside what came after it.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+
+from mailerd.core.claims import HandedOver, Letter, Outcome, Record
+from mailerd.core.decisions import Decision
+from mailerd.core.states import Change
+from mailerd.store.database import Database
+from mailerd.store.records import Records
+from mailerd.store.rescues import Rescues
+from tests.store.test_claims import claims
+from tests.support.heard import Heard
+from tests.support.rows import post
+
+MINUTE = timedelta(minutes=1)
+ROUNDS = 60
+
+
+async def record(database: Database, records: Sequence[Record], *, repeated: bool) -> None:
+    it = Records(database, "D1")
+
+    async def work(cursor: object) -> None:
+        await it.record(cursor, records, repeated=repeated)  # type: ignore[arg-type]
+        await cursor.execute("ROLLBACK")  # type: ignore[attr-defined]  # the same again in the next round
+
+    await database.transaction(work, what="record")
+
+
+async def test_a_renewal_and_a_record_of_the_same_letters_never_deadlock(database: Database, heard: Heard) -> None:
+    await post(database, recipients=40)
+    letters: Sequence[Letter] = (await claims(database).claim(40)).letters
+    # Hand-overs of the later rows and outcomes of the earlier ones, each as they came in: the other way round.
+    records: list[Record] = [HandedOver(letter, "draft", "d", "t") for letter in letters[20:]]
+    records += [Outcome(letter, Decision(Change.SENT, message_id="m")) for letter in letters[:20]]
+    records.reverse()
+    rescues = Rescues(database, "D1", MINUTE, look_lease=MINUTE, max_attempts=5)
+    held = [(letter.id, letter.token) for letter in letters]
+    async with asyncio.TaskGroup() as tasks:  # a deadlock would be raised here: nothing repeats it
+        for number in range(ROUNDS):
+            tasks.create_task(record(database, records, repeated=bool(number % 2)))
+            tasks.create_task(rescues.renew(held, lease=MINUTE))
+    assert not heard.of("transaction_repeated")
