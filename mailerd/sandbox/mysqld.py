@@ -95,8 +95,12 @@ class Program:
 
 
 def find() -> Program:
-    """The database server of this machine. Raises ServerError when there is none."""
-    for name in ("mariadbd", "mysqld"):
+    """The database server of this machine, or the one that the variable MYSQLD names.
+
+    Raises:
+        ServerError: there is none.
+    """
+    for name in [os.environ["MYSQLD"]] if os.environ.get("MYSQLD") else ["mariadbd", "mysqld"]:
         path = _find(name)
         if path is not None:
             said = subprocess.run(

@@ -1,11 +1,14 @@
 """Where database.url leads, as the driver wants it; a way that shall be encrypted is encrypted, or it is not taken."""
 
 import ssl
-from typing import Any
+from typing import Any, Final
 
 from pymysql.constants import CLIENT
 from pymysql.err import OperationalError
 from yarl import URL
+
+_NO_TLS: Final = "the server offers no TLS, which database.url asks for"
+_BAD_HANDSHAKE: Final = 1043
 
 
 def address(url: URL) -> dict[str, Any]:
@@ -37,13 +40,19 @@ def encrypted(url: URL) -> bool:
 def require_encryption(connection: Any, url: URL) -> None:
     """Make sure that what was asked for is there.
 
-    The driver goes on in clear when the server does not offer TLS, or somebody between has struck the offer out.
+    The driver goes on in clear when MariaDB does not offer TLS, or somebody between has struck the offer out; MySQL
+    then answers with 1043, see `no_tls`.
 
     Raises:
         OperationalError: it is not encrypted.
     """
     if encrypted(url) and not connection._secure:
-        raise OperationalError(2026, "the server offers no TLS, which database.url asks for")
+        raise OperationalError(2026, _NO_TLS)
+
+
+def no_tls(error: OperationalError, url: URL) -> OperationalError | None:
+    """What is wrong, in words, where a handshake failed for want of TLS; None where it failed for another reason."""
+    return OperationalError(2026, _NO_TLS) if error.args[:1] == (_BAD_HANDSHAKE,) and encrypted(url) else None
 
 
 def _context(url: URL) -> ssl.SSLContext | None:

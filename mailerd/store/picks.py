@@ -42,10 +42,9 @@ UPDATE jobs FORCE INDEX (PRIMARY)
        turn_at = CASE id {whens} END
  WHERE id IN %s"""
 
-NEXT_ROWS: Final = """
-SELECT j.id, (SELECT r.due_at FROM job_recipients r FORCE INDEX (claim)
-               WHERE r.job_id = j.id AND r.status = %s ORDER BY r.due_at LIMIT 1)
-  FROM jobs j FORCE INDEX (PRIMARY) WHERE j.id IN %s"""
+NEXT_ROW: Final = """
+(SELECT job_id, due_at FROM job_recipients FORCE INDEX (claim)
+  WHERE job_id = %s AND status = %s ORDER BY due_at, id LIMIT 1)"""
 NEXT_JOBS: Final = """
 SELECT sender_email, MIN(turn_at) FROM jobs FORCE INDEX (turn)
  WHERE sender_email IN %s AND claimable = 1 GROUP BY sender_email"""
@@ -123,10 +122,11 @@ async def _mark(cursor: Cursor, ids: Sequence[int], taker: Taker) -> dict[int, i
 
 async def _end_jobs(cursor: Cursor, picks: Sequence[Pick], *, short: Sequence[str]) -> None:
     """Say when each job has its next turn: now, or when the next letter is due of one that gave fewer than it might."""
-    next_at = {pick.job.id: naive(pick.turn.now) for pick in picks}
+    next_at: dict[str, datetime | None] = {pick.job.id: naive(pick.turn.now) for pick in picks}
     if short:
-        await cursor.execute(NEXT_ROWS, (State.WAITING.value, tuple(short)))
-        next_at |= dict(await cursor.fetchall())
+        asked = [value for job in short for value in (job, State.WAITING.value)]
+        await cursor.execute(_all(NEXT_ROW, len(short)), asked)
+        next_at |= dict.fromkeys(short) | dict(await cursor.fetchall())
     began = tuple(pick.job.id for pick in picks if pick.letters) or ("",)
     whens = [value for job_and_turn in sorted(next_at.items()) for value in job_and_turn]
     statement = _JOB_TURNS.format(whens=" ".join(["WHEN %s THEN %s"] * len(next_at)))

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
 import aiomysql
-from pymysql.err import DataError, MySQLError, ProgrammingError
+from pymysql.err import DataError, MySQLError, OperationalError, ProgrammingError
 from yarl import URL
 
 from mailerd.config import DatabaseSettings
@@ -19,7 +19,7 @@ from mailerd.core.states import ImpossibleRequestError
 from mailerd.errors import DatabaseAwayError, DatabaseError, MailerdError
 from mailerd.events.store import StoreEvents
 from mailerd.store import errnos
-from mailerd.store.address import address, require_encryption
+from mailerd.store.address import address, no_tls, require_encryption
 
 T = TypeVar("T")
 Statement = tuple[str, Sequence[object]]
@@ -229,7 +229,12 @@ class Pool:
         return True
 
     async def _connect(self) -> Any:
-        connection = await aiomysql.connect(cursorclass=Cursor, **address(self._url))
+        try:
+            connection = await aiomysql.connect(cursorclass=Cursor, **address(self._url))
+        except OperationalError as error:
+            if clearer := no_tls(error, self._url):
+                raise clearer from error
+            raise
         connection.mailerd_born = connection.mailerd_used = time.monotonic()
         connection.mailerd_packet = 1 << 20
         connection.mailerd_transport = connection._writer.transport

@@ -13,6 +13,7 @@ from mailerd.sandbox.mariadb import Server
 from mailerd.store.database import Database
 from tests.conftest import CACHE
 from tests.support.certificates import authority_and_server
+from tests.support.dialect import without_tls
 from tests.support.heard import Heard
 
 
@@ -30,7 +31,7 @@ def with_tls(certificates: tuple[Path, Path, Path]) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def in_clear() -> Iterator[Server]:
-    with Server(cache=CACHE, extra=("--skip-ssl",)) as server:
+    with Server(cache=CACHE, extra=(without_tls(),)) as server:
         yield server
 
 

@@ -16,6 +16,7 @@ from mailerd.events.store import StoreEvents
 from mailerd.sandbox.mariadb import Server
 from mailerd.store import pool as pool_module
 from mailerd.store.pool import Cursor, Pool
+from tests.support.dialect import is_mariadb
 from tests.support.eventually import eventually
 from tests.support.heard import Heard
 from tests.support.proxy import Proxy
@@ -56,13 +57,15 @@ async def threads(pool: Pool) -> set[int]:
 
 async def test_every_connection_has_the_session_that_the_sql_relies_on(pool: Pool) -> None:
     together = asyncio.Barrier(4)
+    mariadb = "@@session.max_statement_time, @@session.idle_transaction_timeout"
+    limits = mariadb if is_mariadb() else "@@session.max_execution_time / 1000, 10"
 
     async def work(cursor: Cursor) -> tuple[Any, ...]:
         await together.wait()
         await cursor.execute(
             "SELECT @@session.transaction_isolation, @@session.time_zone, @@session.innodb_lock_wait_timeout, "
             "@@session.lock_wait_timeout, @@session.wait_timeout, @@session.net_write_timeout, "
-            "@@session.max_statement_time, @@session.idle_transaction_timeout, @@session.sql_mode, "
+            f"{limits}, @@session.sql_mode, "
             "@@session.character_set_client, CONNECTION_ID()"
         )
         seen: tuple[Any, ...] = await cursor.fetchone()

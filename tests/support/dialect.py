@@ -1,0 +1,34 @@
+"""MariaDB or MySQL: the few things that the tests must say differently to each; the code under test says none of them.
+
+The suite runs on the machine's server. `MYSQLD=/usr/sbin/mysqld make test` runs it on that one.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from mailerd.sandbox import mysqld
+from mailerd.store.database import Database
+from mailerd.store.pool import Cursor
+
+
+@cache
+def is_mariadb() -> bool:
+    """Which of the two this run's private server is."""
+    return mysqld.find().is_mariadb
+
+
+def without_tls() -> str:
+    """The option of a server that offers no TLS."""
+    return "--skip-ssl" if is_mariadb() else "--tls-version="
+
+
+async def plan(database: Database, statement: str, values: Sequence[object]) -> list[dict[str, Any]]:
+    """What EXPLAIN says of a statement: a row for each table, by the names of the columns, which both share."""
+
+    async def work(cursor: Cursor) -> list[dict[str, Any]]:
+        await cursor.execute(f"EXPLAIN FORMAT=TRADITIONAL {statement}", values)
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in await cursor.fetchall()]
+
+    return await database.transaction(work, what="explain")
