@@ -118,7 +118,8 @@ class Senders:
     async def pause(self, email: str, *, lasts: timedelta | None, reason: str) -> datetime:
         """Claim nothing for a sender for so long, or until it is resumed; when that ends.
 
-        A pause that Google asked for is never cut short by one that a person orders.
+        A pause that Google asked for and that ends later stays as it is, with its cause: were it called a person's, the
+        next order would cut it short.
 
         Raises:
             DatabaseError: nothing was changed.
@@ -128,8 +129,8 @@ class Senders:
             await cursor.execute(_ADD, (email,))
             it = await self._read(cursor, email)
             until = FOR_EVER if lasts is None else it.now + lasts
-            if it.paused_until and it.pause_cause != BY_HAND:
-                until = max(until, it.paused_until)
+            if it.paused_until and it.pause_cause != BY_HAND and it.paused_until > until:
+                return it.paused_until
             await cursor.execute(_PAUSE, (naive(until), BY_HAND, reason, email))
             return until
 
