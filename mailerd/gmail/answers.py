@@ -100,8 +100,8 @@ def _accepted(call: Call, body: object) -> Accepted | None:
 
 
 def _id(value: object) -> str:
-    """An id that can be stored and asked for, or ""."""
-    return value if isinstance(value, str) and re.fullmatch(r"[\x21-\x7e]{1,255}", value) else ""
+    """An id that can be stored (the columns hold 128 characters) and asked for, or ""."""
+    return value if isinstance(value, str) and re.fullmatch(r"[\x21-\x7e]{1,128}", value) else ""
 
 
 def _refused(answer: Answer) -> Refused:

@@ -150,3 +150,9 @@ def test_a_token_refusal_carries_oauths_own_words() -> None:
 
 def test_a_token_endpoint_that_answers_html_refuses_without_a_word_of_oauth() -> None:
     assert read_token(answer(b"<html>oops", status=503)) == TokenRefused(503, description="<html>oops")
+
+
+@pytest.mark.parametrize("call", [Call.DRAFTS_SEND, Call.MESSAGES_SEND])
+def test_an_id_that_is_longer_than_its_column_is_none(call: Call) -> None:
+    assert read(answer({"id": "m" * 128, "threadId": "t" * 129}), call=call) == Accepted(id="m" * 128)
+    assert isinstance(read(answer({"id": "m" * 129}), call=call), Garbled)
