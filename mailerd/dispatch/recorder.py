@@ -7,7 +7,7 @@ from typing import Final, Protocol, TypeVar
 from mailerd.clock import Clock
 from mailerd.core.claims import HandedOver, Outcome, Record
 from mailerd.core.states import Change
-from mailerd.errors import DatabaseError
+from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.runner import RunnerEvents
 from mailerd.pulse import Pulse, Pulses
 from mailerd.store.database import Database
@@ -119,7 +119,8 @@ class Recorder:
                 finished = await self._writes.finish(jobs)
             except DatabaseError as error:
                 self._touched |= jobs
-                self._events.step_failed(what="finishing jobs", again_in=1.0, error=error)
+                if not isinstance(error, DatabaseAwayError):  # of that the store tells, and when it is back
+                    self._events.step_failed(what="finishing jobs", again_in=1.0, error=error)
                 await self._clock.sleep(1.0)
                 self._ended.set()
                 continue
