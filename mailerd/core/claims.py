@@ -1,10 +1,12 @@
 """What a daemon holds: letters that it claimed, and what it wants written about them."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Literal
 
 from mailerd.core.decisions import Decision
+from mailerd.core.states import State
 
 Mode = Literal["draft", "direct"]
 
@@ -89,6 +91,19 @@ class Outcome:
 Record = HandedOver | Outcome
 
 
+class Written(StrEnum):
+    """What became of a record."""
+
+    TAKEN = "taken"
+    """The row took it."""
+    CANCELLED = "cancelled"
+    """The row took it, came back unsent into a cancelled job, and is cancelled with it."""
+    SETTLED = "settled"
+    """The claim had ended, but Google's answer has settled the doubt that the row was."""
+    FENCED_OFF = "fenced_off"
+    """The claim had ended: somebody else decides about the letter."""
+
+
 @dataclass(frozen=True)
 class Lapsed:
     """A row whose lease ran out, as the rescue found it and what became of it."""
@@ -99,9 +114,15 @@ class Lapsed:
     to_email: str
     attempt: int
     daemon_id: str | None
-    handed_over: bool
-    given_up: bool
-    """It was never handed over and its attempts are used up: it is failed."""
+    status: State
+    """Unsure if it was handed over; else waiting, failed when its attempts are used up, or cancelled with its job."""
+    error: str
+    look_in: timedelta
+    """Until somebody looks for it, where it is unsure."""
+    done: int = 0
+    """Where it is failed: how many of its job's letters have come to their end, itself included, ..."""
+    total: int = 0
+    """... and of how many."""
 
 
 @dataclass(frozen=True)

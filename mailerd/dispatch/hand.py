@@ -17,8 +17,8 @@ MARGIN: Final = 1.0
 class Leases(Protocol):
     """What this part needs of the store."""
 
-    async def renew(self, held: Iterable[tuple[int, str]], *, lease: timedelta) -> set[int]:
-        """Prolong; the ids that are still held."""
+    async def renew(self, held: Iterable[tuple[int, str]], *, lease: timedelta) -> set[tuple[int, str]]:
+        """Prolong; what is still held, by id and token."""
 
 
 class Hand:
@@ -76,4 +76,4 @@ class Hand:
         safe_until = self._safe_until(asked_at)
         for one in held:
             if one in self._held:
-                self._held[one] = safe_until if one[0] in kept else 0.0
+                self._held[one] = safe_until if one in kept else 0.0

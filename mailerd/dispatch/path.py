@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Final, Protocol
 
 from mailerd.clock import Clock
-from mailerd.core.claims import HandedOver, Letter, Outcome
+from mailerd.core.claims import HandedOver, Letter, Outcome, Written
 from mailerd.core.decisions import Decision, Policy, decide
 from mailerd.core.replies import Accepted, Call, Reply, Unreachable
 from mailerd.core.states import Change
@@ -150,7 +150,7 @@ class Path:
         return self._judged(trip, Call.MESSAGES_SEND, reply)
 
     async def _hand_over(self, trip: "_Trip", record: HandedOver) -> None:
-        if not await self.recorder.record(record):
+        if await self.recorder.record(record) is Written.FENCED_OFF:
             # The draft is left where it is: only the rescue, which sees the row, can tell that nobody needs it.
             trip.fenced_off = True
             self._say_fenced_off(trip.letter, "the hand-over")
@@ -175,10 +175,12 @@ class Path:
         letter = trip.letter
         if decision.everybody:
             self.reach.lost(decision.everybody)
-        if not await self.recorder.record(Outcome(letter, decision)):
-            self._say_fenced_off(letter, decision.change.value)
+        written = await self.recorder.record(Outcome(letter, decision))
+        self._say_written(trip, decision, written)
+        if written in {Written.FENCED_OFF, Written.SETTLED}:
             return
-        self._say(trip, decision)
+        if decision.pause:
+            self.holds.paused(letter.sender, decision.pause)
         if decision.change is Change.FAILED and letter.draft_id:
             try:
                 await self.google.delete_draft(letter.sender, draft_id=letter.draft_id)
@@ -207,6 +209,29 @@ class Path:
 
     def _say_fenced_off(self, letter: Letter, change: str) -> None:
         self.events.letter_fenced_off(job=letter.job_id, recipient=letter.id, to=letter.to_email, change=change)
+
+    def _say_written(self, trip: "_Trip", decision: Decision, written: Written) -> None:
+        match written:
+            case Written.TAKEN:
+                self._say(trip, decision)
+            case Written.CANCELLED:
+                self._say_cancelled(trip.letter, decision)
+            case Written.SETTLED:
+                self._say_settled(trip.letter, decision)
+            case Written.FENCED_OFF:
+                self._say_fenced_off(trip.letter, decision.change.value)
+
+    def _say_settled(self, letter: Letter, decision: Decision) -> None:
+        proof = f"message {decision.message_id}, which Google named to a worker whose claim had ended"
+        self.events.letter_found(
+            job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender, proof=proof
+        )
+
+    def _say_cancelled(self, letter: Letter, decision: Decision) -> None:
+        self.events.letter_cancelled(
+            job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender,
+            cause=decision.error or "",
+        )  # fmt: skip
 
     def _say(self, trip: "_Trip", decision: Decision) -> None:
         letter, cause, say = trip.letter, decision.error or "", self.events
@@ -240,8 +265,6 @@ class Path:
                 say.letter_released(
                     job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender, cause=cause
                 )
-        if decision.pause:
-            self.holds.paused(letter.sender, decision.pause)
 
 
 @dataclass

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol, TypeVar
 
 from mailerd.clock import Clock
-from mailerd.core.claims import HandedOver, Outcome, Record
+from mailerd.core.claims import HandedOver, Outcome, Record, Written
 from mailerd.core.states import Change
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.runner import RunnerEvents
@@ -31,8 +31,8 @@ class Writes(Protocol):
     def database(self) -> Database:
         """Where it is written."""
 
-    async def record(self, cursor: Cursor, records: Sequence[Record], *, repeated: bool) -> list[bool]:
-        """Write; for each, whether the row took it."""
+    async def record(self, cursor: Cursor, records: Sequence[Record], *, repeated: bool) -> list[Written]:
+        """Write; what became of each."""
 
     async def finish(self, jobs: set[str]) -> list[Finished]:
         """Complete the jobs in which nothing is open."""
@@ -46,19 +46,19 @@ class Recorder:
         self._pulses = pulses or Pulses()
         self._clock = clock
         self._events = events
-        self._queue: asyncio.Queue[tuple[Record, asyncio.Future[bool]]] = asyncio.Queue()
+        self._queue: asyncio.Queue[tuple[Record, asyncio.Future[Written]]] = asyncio.Queue()
         self._touched: set[str] = set()
         self._ended = asyncio.Event()
 
-    async def record(self, record: HandedOver | Outcome) -> bool:
-        """Whether the row took it; False: the claim had ended, and somebody else decides about the letter.
+    async def record(self, record: HandedOver | Outcome) -> Written:
+        """What became of the record.
 
         Returns only when it is durable. A database that is away is waited for.
 
         Raises:
             DatabaseError: the database refused this very record, for a reason that no repetition cures.
         """
-        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Written] = asyncio.get_running_loop().create_future()
         self._queue.put_nowait((record, future))
         return await future
 
@@ -73,10 +73,10 @@ class Recorder:
                 batch.append(self._queue.get_nowait())
             await self._write(batch, pulse)
 
-    async def _write(self, batch: Sequence[tuple[Record, "asyncio.Future[bool]"]], pulse: Pulse) -> None:
+    async def _write(self, batch: Sequence[tuple[Record, "asyncio.Future[Written]"]], pulse: Pulse) -> None:
         records = [record for record, _ in batch]
         try:
-            kept = await self._writes.database.insist(
+            written = await self._writes.database.insist(
                 self._work(records), what=f"record {len(records)} letters", tried=lambda: pulse.working("recording")
             )
         except DatabaseError as error:
@@ -86,17 +86,17 @@ class Recorder:
             elif not batch[0][1].done():
                 batch[0][1].set_exception(error)
             return
-        for (record, future), took in zip(batch, kept, strict=True):
-            self._answer(record, future, took=took)
+        for (record, future), what in zip(batch, written, strict=True):
+            self._answer(record, future, what)
 
-    def _answer(self, record: Record, future: "asyncio.Future[bool]", *, took: bool) -> None:
+    def _answer(self, record: Record, future: "asyncio.Future[Written]", what: Written) -> None:
         if isinstance(record, Outcome) and record.decision.change in _MAY_END_A_JOB:
             self.touch(record.letter.job_id)
         if not future.done():
-            future.set_result(took)
+            future.set_result(what)
 
-    def _work(self, records: Sequence[Record]) -> Callable[[Cursor, bool], Awaitable[list[bool]]]:
-        async def work(cursor: Cursor, repeated: bool) -> list[bool]:  # noqa: FBT001 - `insist` gives it so
+    def _work(self, records: Sequence[Record]) -> Callable[[Cursor, bool], Awaitable[list[Written]]]:
+        async def work(cursor: Cursor, repeated: bool) -> list[Written]:  # noqa: FBT001 - `insist` gives it so
             return await self._writes.record(cursor, records, repeated=repeated)
 
         return work

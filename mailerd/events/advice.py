@@ -281,6 +281,12 @@ ADVICE: Final[Mapping[str, Advice]] = {
         "数据库未接受租约续期。租约可能先于答复到期的邮件不会发送。",
         _DATABASE,
     ),
+    "job_forgotten": Advice(
+        "A job had letters to send and no turn, which never happens unless mailerd has a bug or somebody changed the "
+        "tables by hand. It is repaired: the job goes on.",
+        "任务有待发邮件却没有轮次，只有 mailerd 存在缺陷或有人手动改表才会如此。已修复：任务继续。",
+        (Cause("a bug in mailerd: report it", "mailerd 的缺陷：请报告", "mailerd explain @MAILERD_JOB@"),),
+    ),
     "lease_lapsed": Advice(
         "A daemon claimed a letter and was not heard of again. The letter is safe: it is sent again, or looked for first.",
         "某守护进程领取邮件后失去联系。邮件安全：将重新发送，或先行查证。",

@@ -97,6 +97,20 @@ class RunnerEvents(Speech):
     def letter_unsure(self, *, job: str, recipient: int, to: str, sender: str, cause: str, look_in: float) -> None: ...
 
     @event(
+        "info",
+        en="job {job}: {to} (recipient {recipient}) was in doubt and is found: it is sent ({proof})",
+        zh="任务 {job}：已查证存疑的 {to}（收件人 {recipient}）：已发送（{proof}）",
+    )
+    def letter_found(self, *, job: str, recipient: int, to: str, sender: str, proof: str) -> None: ...
+
+    @event(
+        "info",
+        en="job {job}: {to} (recipient {recipient}) came back unsent and is cancelled with its job: {cause}",
+        zh="任务 {job}：{to}（收件人 {recipient}）未发送即退回，已随任务取消：{cause}",
+    )
+    def letter_cancelled(self, *, job: str, recipient: int, to: str, sender: str, cause: str) -> None: ...
+
+    @event(
         "warning",
         en="job {job}: {to} (recipient {recipient}): this daemon's claim had ended, {change} stays in the log of attempts",
         zh="任务 {job}：{to}（收件人 {recipient}）：本守护进程的领取已失效，{change} 仅保留在尝试记录中",
@@ -207,15 +221,8 @@ class RescueEvents(Speech):
 
     @event(
         "info",
-        en="job {job}: {to} (recipient {recipient}) was looked for and found: it is sent ({proof})",
-        zh="任务 {job}：已查证 {to}（收件人 {recipient}）：已发送（{proof}）",
-    )
-    def letter_found(self, *, job: str, recipient: int, to: str, sender: str, proof: str) -> None: ...
-
-    @event(
-        "info",
-        en="job {job}: {to} (recipient {recipient}) was looked for: Google does not have it, it is sent again by the same draft",
-        zh="任务 {job}：已查证 {to}（收件人 {recipient}）：Google 并未收到，将以同一草稿重新发送",
+        en="job {job}: {to} (recipient {recipient}) was looked for: Google does not have it, it is sent again",
+        zh="任务 {job}：已查证 {to}（收件人 {recipient}）：Google 并未收到，将重新发送",
     )
     def letter_missing(self, *, job: str, recipient: int, to: str, sender: str) -> None: ...
 
@@ -236,6 +243,13 @@ class RescueEvents(Speech):
         "`mailerd settle {recipient} --sent` 或 `--not-sent`",
     )
     def letter_needs_a_person(self, *, job: str, recipient: int, to: str, sender: str) -> None: ...
+
+    @event(
+        "warning",
+        en="job {job} was forgotten: letters of it waited, and no claim would ever have taken them; it is woken now",
+        zh="任务 {job} 曾被遗忘：其中有邮件等待发送，却不会再被领取；现已唤醒",
+    )
+    def job_forgotten(self, *, job: str) -> None: ...
 
     @event(
         "info",

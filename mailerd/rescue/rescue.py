@@ -7,8 +7,8 @@ from datetime import timedelta
 from typing import Final, Protocol
 
 from mailerd.clock import Clock
-from mailerd.core.claims import Doubt, Lapsed
-from mailerd.core.states import Change
+from mailerd.core.claims import Doubt, Lapsed, Written
+from mailerd.core.states import SETTLED, Change, State
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.runner import RescueEvents, RunnerEvents
 from mailerd.pulse import Pulses
@@ -29,14 +29,17 @@ _FIRST_SWEEP_AFTER: Final = 5.0
 class Rows(Protocol):
     """What the rescue needs of the store."""
 
-    async def due(self, limit: int = 100) -> tuple[list[Lapsed], list[Doubt]]:
-        """Lapsed rows, put right, and doubts taken for a look."""
+    async def due(self, *, doubts: int) -> tuple[list[Lapsed], list[Doubt]]:
+        """Lapsed rows, put right, and so many doubts taken for a look."""
 
-    async def settle(self, settled: Settled) -> bool:
-        """Write what a look found."""
+    async def settle(self, settled: Settled) -> Written:
+        """Write what a look found; what became of it."""
 
     async def unfinished(self, limit: int = 200) -> list[str]:
         """Jobs with nothing open that are not completed."""
+
+    async def wake_forgotten(self) -> list[str]:
+        """Wake the jobs that no claim would find; which those were."""
 
     async def drafting_senders(self) -> list[str]:
         """Senders whose mailbox may hold orphan drafts."""
@@ -67,7 +70,7 @@ class Rescue:
         await self._forever(self.once, every=self.every, what="rescuing")
 
     async def finish_forever(self) -> None:
-        """Find jobs whose daemon died between its last letter and the job's end, until cancelled."""
+        """Find jobs whose daemon died between its last letter and their end, and forgotten ones, until cancelled."""
         await self._forever(self._finish, every=_FINISH_EVERY, what="looking for unfinished jobs")
 
     async def sweep_forever(self) -> None:
@@ -95,7 +98,7 @@ class Rescue:
             DatabaseError: the round ended early; what was taken comes back when its lease lapses.
         """
         while True:
-            lapsed, doubts = await self.rows.due()
+            lapsed, doubts = await self.rows.due(doubts=100)
             for row in lapsed:
                 self._say_lapsed(row)
             at_once = asyncio.Semaphore(_LOOKS_AT_ONCE)
@@ -115,40 +118,66 @@ class Rescue:
     async def _finish(self) -> None:
         for job in await self.rows.unfinished():
             self.touch(job)
+        for job in await self.rows.wake_forgotten():
+            self.events.job_forgotten(job=job)
+            self.ring()
 
     def _say_lapsed(self, row: Lapsed) -> None:
-        if row.handed_over:
-            fate = "it may have been sent, and is looked for"
-        elif row.given_up:
-            fate = "it was not handed to Google, its attempts are used up, it is failed"
+        match row.status:
+            case State.UNSURE:
+                fate = "it may have been sent, and is looked for"
+            case State.FAILED:
+                fate = "it was not handed to Google, its attempts are used up, it is failed"
+            case State.CANCELLED:
+                fate = "it was not handed to Google, and is cancelled with its job"
+            case _:
+                fate = "it was not handed to Google, it is sent again"
+                self.ring()
+        if row.status in SETTLED:
             self.touch(row.job_id)
-        else:
-            fate = "it was not handed to Google, it is sent again"
-            self.ring()
         self.events.lease_lapsed(
             job=row.job_id, recipient=row.id, to=row.to_email, sender=row.sender, attempt=row.attempt,
             owner=row.daemon_id or "?", fate=fate,
         )  # fmt: skip
+        if row.status is State.UNSURE:
+            self.runner_events.letter_unsure(
+                job=row.job_id, recipient=row.id, to=row.to_email, sender=row.sender, cause=row.error,
+                look_in=_seconds(row.look_in),
+            )  # fmt: skip
+        elif row.status is State.FAILED:
+            self.runner_events.letter_failed(
+                job=row.job_id, recipient=row.id, to=row.to_email, sender=row.sender, done=row.done, total=row.total,
+                cause=row.error,
+            )  # fmt: skip
 
     async def _settle(self, doubt: Doubt, at_once: asyncio.Semaphore) -> None:
         async with at_once:
             settled = await self.looking.look(doubt)
-            if await self.rows.settle(settled):
+            written = await self.rows.settle(settled)
+        match written:
+            case Written.TAKEN | Written.SETTLED:
                 self._say(settled)
+            case Written.CANCELLED:
+                self.runner_events.letter_cancelled(
+                    job=doubt.job_id, recipient=doubt.id, to=doubt.to_email, sender=doubt.sender,
+                    cause="it was looked for, and Google does not have it",
+                )  # fmt: skip
+                self.touch(doubt.job_id)
+            case Written.FENCED_OFF:
+                pass  # somebody else looked meanwhile, and says what was found
 
     def _say(self, it: Settled) -> None:
         doubt, say = it.doubt, self.events
         match it.change:
             case Change.FOUND:
                 proof = f"message {it.message_id}" if it.message_id else "its draft is gone"
-                say.letter_found(
+                self.runner_events.letter_found(
                     job=doubt.job_id, recipient=doubt.id, to=doubt.to_email, sender=doubt.sender, proof=proof
                 )
                 self.touch(doubt.job_id)
             case Change.MISSING:
                 say.letter_missing(job=doubt.job_id, recipient=doubt.id, to=doubt.to_email, sender=doubt.sender)
                 self.ring()
-                self.touch(doubt.job_id)  # a cancelled job may have ended with it
             case _ if it.look_again is None:
                 say.letter_needs_a_person(job=doubt.job_id, recipient=doubt.id, to=doubt.to_email, sender=doubt.sender)
             case _:

@@ -11,7 +11,7 @@ from mailerd.clock import new_id
 from mailerd.core.states import Change, JobChange, JobStatus, State, after, job_after
 from mailerd.store.database import Database
 from mailerd.store.pool import Cursor
-from mailerd.store.records import micros
+from mailerd.store.waking import micros
 
 LETTERS_PER_SECOND: Final = 5_000
 """What the slowest acceptable database changes; gives a big job its time."""

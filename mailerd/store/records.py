@@ -5,10 +5,9 @@ Every statement here writes values, never differences, so that repeating it is h
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any, Final
 
-from mailerd.core.claims import HandedOver, Outcome, Record
+from mailerd.core.claims import HandedOver, Outcome, Record, Written
 from mailerd.core.decisions import Pause
 from mailerd.core.pace import concurrency
 from mailerd.core.states import OPEN, Change, JobStatus, State, after
@@ -16,6 +15,7 @@ from mailerd.core.verdicts import Cause
 from mailerd.store.database import Database
 from mailerd.store.ledger import in_hand
 from mailerd.store.pool import Cursor, Statement
+from mailerd.store.waking import micros, wake
 
 # The fence: the row is written only while it is in the state and under the token of the worker that writes.
 _FENCE: Final = "WHERE r.id = v.id AND r.claim_token = v.token AND r.status = 'sending'"
@@ -52,18 +52,8 @@ UPDATE job_recipients FORCE INDEX (PRIMARY)
    SET status = %s, message_id = %s, error = NULL, claim_token = NULL, lease_until = NULL,
        sent_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
  WHERE id = %s AND status = %s AND attempts = %s"""
+_SETTLED: Final = "SELECT 1 FROM job_recipients WHERE id = %s AND status = %s AND message_id = %s"
 
-_WAKE_JOB: Final = """
-UPDATE jobs FORCE INDEX (PRIMARY)
-   SET turn_at = LEAST(COALESCE(turn_at, '9999-12-31'), UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND)
- WHERE id = %s AND status IN ('queued', 'sending')"""
-# What comes back from the wire into a cancelled job has nothing to wait for.
-_CANCEL_RETURNED: Final = """
-UPDATE job_recipients FORCE INDEX (claim) SET status = %s, updated_at = UTC_TIMESTAMP(6)
- WHERE job_id = %s AND status = 'waiting'"""
-_WAKE_SENDER: Final = """
-UPDATE senders FORCE INDEX (PRIMARY)
-   SET turn_at = LEAST(COALESCE(turn_at, '9999-12-31'), UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND) WHERE email = %s"""
 _PAUSE: Final = """
 UPDATE senders FORCE INDEX (PRIMARY)
    SET paused_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND, pause_cause = %s, pause_reason = %s, pauses = %s
@@ -129,92 +119,103 @@ class Records:
     database: Database
     daemon_id: str
 
-    async def record(self, cursor: Cursor, records: Sequence[Record], *, repeated: bool) -> list[bool]:
-        """Write them all; for each, whether the row took it.
+    async def record(self, cursor: Cursor, records: Sequence[Record], *, repeated: bool) -> list[Written]:
+        """Write them all; what became of each.
 
         `repeated`: an earlier try may have been committed, and then its own log of attempts tells what it did.
         """
-        handed = [record for record in records if isinstance(record, HandedOver)]
-        outcomes = [record for record in records if isinstance(record, Outcome)]
-        lock = (_LOCK, [tuple(record.letter.id for record in records)])
-        if not repeated:
-            if await self._all_at_once(cursor, lock, handed, outcomes):
-                await self._consequences(cursor, outcomes)
-                await self._note(cursor, handed)
-                return [True] * len(records)
-            await cursor.execute("ROLLBACK")
-            await cursor.execute("BEGIN")
-        await cursor.execute(*lock)
-        kept = {one.letter.id: await _write(cursor, _hand_over([one])) for one in handed}
-        if outcomes:
-            fresh = {one.letter.id: await _write(cursor, _outcome([one])) for one in outcomes}
-            before = await self._logged(cursor, outcomes) if repeated else {}
-            kept |= {id_: applied or before.get(id_, False) for id_, applied in fresh.items()}
-            await cursor.execute(*self._log(outcomes, fresh))
-            await self._late(cursor, [one for one in outcomes if not kept[one.letter.id]])
-            # What an earlier try committed had its consequences in the same commit.
-            await self._consequences(cursor, [one for one in outcomes if fresh[one.letter.id]])
-        await self._note(cursor, handed)
-        return [kept[record.letter.id] for record in records]
+        # By position, and never by the row: a row's former claim and its new one may stand in the same batch.
+        fresh = [True] * len(records)
+        if repeated or not await self._all_at_once(cursor, records):
+            if not repeated:
+                await cursor.execute("ROLLBACK")
+                await cursor.execute("BEGIN")
+            await cursor.execute(*_locking(records))
+            fresh = [await _write(cursor, record) for record in records]
+            if log := [(one, took) for one, took in zip(records, fresh, strict=True) if isinstance(one, Outcome)]:
+                await cursor.execute(*self._log(log))
+        written = [
+            Written.TAKEN if took else await self._not_taken(cursor, record, repeated=repeated)
+            for record, took in zip(records, fresh, strict=True)
+        ]
+        taken = [one for one, what in zip(records, written, strict=True) if what is Written.TAKEN]
+        # To wake twice is harmless; what else an earlier try committed had its consequences in the same commit.
+        cancelled = await self._wake(cursor, [one for one in taken if isinstance(one, Outcome)])
+        await self._ledger(
+            cursor, [o for o, took in zip(records, fresh, strict=True) if took and isinstance(o, Outcome)]
+        )
+        await self._note(cursor, [one for one in records if isinstance(one, HandedOver)])
+        return [
+            Written.CANCELLED if what is Written.TAKEN and _returns(one) and one.letter.job_id in cancelled else what
+            for one, what in zip(records, written, strict=True)
+        ]
 
-    async def _all_at_once(
-        self, cursor: Cursor, lock: Statement, handed: Sequence[HandedOver], outcomes: Sequence[Outcome]
-    ) -> bool:
+    async def _all_at_once(self, cursor: Cursor, records: Sequence[Record]) -> bool:
         """Write everything in one round trip; whether every row took its record.
 
         Where some row did not, the transaction begins anew and writes one by one, to learn which: a savepoint would be
-        a round trip in every transaction for what hardly ever happens.
+        a round trip in every transaction for what hardly ever happens. A row matches once, however many records of it
+        there are, so two of one row never count as taken here.
         """
-        statements = [lock]
+        handed = [record for record in records if isinstance(record, HandedOver)]
+        outcomes = [record for record in records if isinstance(record, Outcome)]
+        statements = [_locking(records)]
         if handed:
             statements.append(_hand_over(handed))
         if outcomes:
-            statements += _outcome(outcomes), self._log(outcomes, {one.letter.id: True for one in outcomes})
+            statements += _outcome(outcomes), self._log([(one, True) for one in outcomes])
         fenced = [len(part) for part in (handed, outcomes) if part]
         return (await cursor.together(statements))[1 : 1 + len(fenced)] == fenced
 
-    async def _logged(self, cursor: Cursor, outcomes: Sequence[Outcome]) -> dict[int, bool]:
-        known: dict[int, bool] = {}
-        for one in outcomes:
-            await cursor.execute(
-                "SELECT applied FROM attempts WHERE recipient_id = %s AND claim_token = %s AND event = %s",
-                (one.letter.id, one.letter.token, one.decision.change.value),
-            )
-            if row := await cursor.fetchone():
-                known[one.letter.id] = bool(row[0])
-        return known
+    async def _not_taken(self, cursor: Cursor, record: Record, *, repeated: bool) -> Written:
+        """What became of a record that its row does not take now."""
+        if isinstance(record, HandedOver):
+            return Written.FENCED_OFF
+        if repeated and await self._was_taken(cursor, record):
+            return Written.TAKEN
+        if record.decision.change is Change.SENT and await self._late(cursor, record, repeated=repeated):
+            return Written.SETTLED
+        return Written.FENCED_OFF
 
-    def _log(self, outcomes: Sequence[Outcome], applied: dict[int, bool]) -> Statement:
+    async def _was_taken(self, cursor: Cursor, it: Outcome) -> bool:
+        await cursor.execute(
+            "SELECT applied FROM attempts WHERE recipient_id = %s AND claim_token = %s AND event = %s",
+            (it.letter.id, it.letter.token, it.decision.change.value),
+        )
+        row = await cursor.fetchone()
+        return bool(row and row[0])
+
+    def _log(self, outcomes: Sequence[tuple[Outcome, bool]]) -> Statement:
         values = [
             (
                 one.letter.id, one.letter.attempt, one.letter.token, self.daemon_id, one.decision.change.value,
-                int(applied[one.letter.id]), one.letter.draft_id, one.decision.message_id, _short(one.decision.error),
+                int(applied), one.letter.draft_id, one.decision.message_id, short(one.decision.error),
             )
-            for one in outcomes
+            for one, applied in outcomes
         ]  # fmt: skip
         row = "(" + ", ".join(["%s"] * 9) + ", UTC_TIMESTAMP(6))"
         return _ATTEMPT % ", ".join([row] * len(values)), [value for one in values for value in one]
 
-    async def _late(self, cursor: Cursor, outcomes: Sequence[Outcome]) -> None:
-        found = after(State.UNSURE, Change.FOUND).value
-        for one in outcomes:
-            if one.decision.change is Change.SENT:
-                known = (found, one.decision.message_id, one.letter.id, State.UNSURE.value, one.letter.attempt)
-                await cursor.execute(_LATE, known)
+    async def _late(self, cursor: Cursor, it: Outcome, *, repeated: bool) -> bool:
+        """Settle a doubt by what Google answered to a worker whose lease has gone; whether that is what settled it."""
+        found, message = after(State.UNSURE, Change.FOUND).value, it.decision.message_id
+        await cursor.execute(_LATE, (found, message, it.letter.id, State.UNSURE.value, it.letter.attempt))
+        if cursor.rowcount == 1:
+            return True
+        if not repeated:
+            return False
+        await cursor.execute(_SETTLED, (it.letter.id, found, message))
+        return bool(await cursor.fetchall())
 
-    async def _consequences(self, cursor: Cursor, outcomes: Sequence[Outcome]) -> None:
-        await self._wake(cursor, outcomes)
-        await self._ledger(cursor, outcomes)
-
-    async def _wake(self, cursor: Cursor, outcomes: Iterable[Outcome]) -> None:
+    async def _wake(self, cursor: Cursor, outcomes: Iterable[Outcome]) -> set[str]:
         jobs: dict[str, int] = {}
         senders: dict[str, int] = {}
         for one in outcomes:
-            if one.decision.change in {Change.DEFERRED, Change.RELEASED}:
+            if _returns(one):
                 wait = micros(one.decision.wait)
                 jobs[one.letter.job_id] = min(wait, jobs.get(one.letter.job_id, wait))
                 senders[one.letter.sender] = min(wait, senders.get(one.letter.sender, wait))
-        await wake(cursor, jobs=jobs, senders=senders)
+        return await wake(cursor, jobs=jobs, senders=senders)
 
     async def _ledger(self, cursor: Cursor, outcomes: Sequence[Outcome]) -> None:
         refunds: dict[str, int] = {}
@@ -240,7 +241,7 @@ class Records:
         wait = micros(pause.wait)
         pauses = before + 1 if pause.cause is Cause.DAILY_LIMIT else before
         for one in senders:
-            await cursor.execute(_PAUSE, (wait, pause.cause.value, _short(pause.reason, 500), pauses, one, wait))
+            await cursor.execute(_PAUSE, (wait, pause.cause.value, short(pause.reason, 500), pauses, one, wait))
 
     async def _fewer(self, cursor: Cursor, sender: str) -> None:
         await cursor.execute(_STANDING, (sender,))
@@ -306,22 +307,13 @@ class Records:
         return await self.database.look(work, what="count what has ended")
 
 
-async def wake(cursor: Cursor, *, jobs: dict[str, int], senders: dict[str, int]) -> None:
-    """Make sure that a claim looks at these not later than in so many microseconds; always jobs first, then senders."""
-    for job, wait in sorted(jobs.items()):
-        await cursor.execute(_WAKE_JOB, (wait, job))
-        if cursor.rowcount == 0:
-            await _cancel_returned(cursor, job)
-    for sender, wait in sorted(senders.items()):
-        await cursor.execute(_WAKE_SENDER, (wait, sender))
+def _returns(record: Record) -> bool:
+    """Whether the letter goes back to those that wait."""
+    return isinstance(record, Outcome) and record.decision.change in {Change.DEFERRED, Change.RELEASED}
 
 
-async def _cancel_returned(cursor: Cursor, job: str) -> None:
-    """Cancel what came back into a cancelled job. One that is cancelled at this moment waits for our rows, and sees."""
-    await cursor.execute("SELECT status FROM jobs WHERE id = %s", (job,))
-    row = await cursor.fetchone()
-    if row and row[0] == JobStatus.CANCELLED.value:
-        await cursor.execute(_CANCEL_RETURNED, (after(State.WAITING, Change.CANCELLED).value, job))
+def _locking(records: Sequence[Record]) -> Statement:
+    return _LOCK, [tuple(record.letter.id for record in records)]
 
 
 def _hand_over(handed: Sequence[HandedOver]) -> Statement:
@@ -340,9 +332,9 @@ def _update(statement: str, names: Sequence[str], rows: Sequence[tuple[Any, ...]
     return statement % values, [value for row in rows for value in row]
 
 
-async def _write(cursor: Cursor, statement: Statement) -> bool:
+async def _write(cursor: Cursor, record: Record) -> bool:
     """Whether the one row took it."""
-    await cursor.execute(*statement)
+    await cursor.execute(*(_hand_over([record]) if isinstance(record, HandedOver) else _outcome([record])))
     return bool(cursor.rowcount == 1)
 
 
@@ -354,17 +346,13 @@ def _outcome_row(one: Outcome) -> tuple[Any, ...]:
         letter.token,
         after(State.SENDING, change).value,
         attempts,
-        _short(decision.error),
+        short(decision.error),
         decision.message_id,
         decision.thread_id,
         micros(decision.wait),
     )
 
 
-def _short(text: str | None, limit: int = 1000) -> str | None:
+def short(text: str | None, limit: int = 1000) -> str | None:
+    """What fits into a column of so many characters."""
     return text if text is None or len(text) <= limit else text[: limit - 1] + "…"
-
-
-def micros(wait: timedelta) -> int:
-    """Whole microseconds: what INTERVAL takes."""
-    return wait // timedelta(microseconds=1)

@@ -1,22 +1,23 @@
 """What the rescue reads and writes: lapsed leases, doubts that are due for a look, jobs that nobody finished."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, timedelta
 from typing import Any, Final
 
 from mailerd.clock import new_id
-from mailerd.core.claims import Doubt, Lapsed
+from mailerd.core.claims import Doubt, Lapsed, Written
 from mailerd.core.states import Change, State, after
 from mailerd.store.database import Database
 from mailerd.store.pool import Cursor
-from mailerd.store.records import UNFINISHED, micros, wake
+from mailerd.store.records import UNFINISHED
+from mailerd.store.waking import forgotten, micros, wake
 
 _ANY_DUE: Final = """
 SELECT 1 FROM job_recipients FORCE INDEX (lease) WHERE lease_until < UTC_TIMESTAMP(6) LIMIT 1"""
 _DUE: Final = """
-SELECT id, status FROM job_recipients FORCE INDEX (lease)
- WHERE lease_until < UTC_TIMESTAMP(6) ORDER BY lease_until, id LIMIT %s FOR UPDATE SKIP LOCKED"""
+SELECT id FROM job_recipients FORCE INDEX (lease)
+ WHERE lease_until < UTC_TIMESTAMP(6) AND status = %s ORDER BY lease_until, id LIMIT %s FOR UPDATE SKIP LOCKED"""
 
 _READ: Final = """
 SELECT r.id, r.job_id, r.seq, j.sender_email, r.to_email, r.attempts, r.daemon_id, r.looks, r.mode, r.draft_id,
@@ -43,6 +44,9 @@ UPDATE job_recipients FORCE INDEX (PRIMARY)
        sent_at = IF(%s = 'sent', UTC_TIMESTAMP(6), NULL), mode = IF(%s = 'waiting' AND draft_id IS NULL, NULL, mode),
        due_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
  WHERE id = %s AND claim_token = %s AND status = 'unsure'"""
+_DONE: Final = """
+SELECT (SELECT COUNT(*) FROM job_recipients r WHERE r.job_id = j.id AND r.status IN ('sent', 'failed', 'cancelled')),
+       j.total FROM jobs j WHERE j.id = %s"""
 
 _KNOWN: Final = """
 SELECT recipient_id, message_id FROM attempts WHERE recipient_id IN %s AND event = 'sent' AND message_id IS NOT NULL"""
@@ -54,7 +58,10 @@ VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6))
 
 _RENEW: Final = """
 UPDATE job_recipients FORCE INDEX (PRIMARY) SET lease_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND
- WHERE id IN %s AND claim_token IN %s AND status = 'sending'"""
+ WHERE id IN %s AND (id, claim_token) IN %s AND status = 'sending'"""
+_HELD: Final = """
+SELECT id, claim_token FROM job_recipients FORCE INDEX (PRIMARY)
+ WHERE id IN %s AND (id, claim_token) IN %s AND status = 'sending'"""
 
 
 @dataclass(frozen=True)
@@ -79,8 +86,8 @@ class Rescues:
     look_lease: timedelta
     max_attempts: int
 
-    async def due(self, limit: int = 100) -> tuple[list[Lapsed], list[Doubt]]:
-        """Rows whose lease lapsed, already put right, and doubts taken for a look.
+    async def due(self, *, lapsed: int = 100, doubts: int = 5) -> tuple[list[Lapsed], list[Doubt]]:
+        """Rows whose lease lapsed, already put right, and doubts taken for a look; at most so many of each.
 
         Raises:
             DatabaseError: nothing was done.
@@ -93,41 +100,46 @@ class Rescues:
         if not await self.database.look(any_due, what="look for lapsed leases", bound=self.database.patience):
             return [], []
         token = new_id()
-        return await self.database.transaction(lambda cursor: self._due(cursor, token, limit), what="rescue")
 
-    async def _due(self, cursor: Cursor, token: str, limit: int) -> tuple[list[Lapsed], list[Doubt]]:
-        await cursor.execute(_DUE, (limit,))
-        states = dict(await cursor.fetchall())
-        if not states:
-            return [], []
-        await cursor.execute(_READ, (tuple(states),))
-        rows = await cursor.fetchall()
-        lapsed = [await self._lapse(cursor, row) for row in rows if states[row[0]] == State.SENDING.value]
-        found = [one for one in lapsed if one is not None]
-        again = [one for one in found if not one.handed_over and not one.given_up]
-        await wake(cursor, jobs={one.job_id: 0 for one in again}, senders={one.sender: 0 for one in again})
-        doubts = await self._take(cursor, token, [row for row in rows if states[row[0]] == State.UNSURE.value])
-        return found, doubts
+        async def work(cursor: Cursor) -> tuple[list[Lapsed], list[Doubt]]:
+            return await self.put_right(cursor, lapsed), await self._doubts(cursor, token, doubts)
+
+        return await self.database.transaction(work, what="rescue")
+
+    async def put_right(self, cursor: Cursor, limit: int) -> list[Lapsed]:
+        """Make of rows whose lease lapsed what they are now, at most so many; what became of each."""
+        found = [one for row in await _due(cursor, State.SENDING, limit) if (one := await self._lapse(cursor, row))]
+        again = [one for one in found if one.status is State.WAITING]
+        cancelled = await wake(cursor, jobs={one.job_id: 0 for one in again}, senders={one.sender: 0 for one in again})
+        return [
+            replace(one, status=State.CANCELLED) if one.status is State.WAITING and one.job_id in cancelled else one
+            for one in found
+        ]
 
     async def _lapse(self, cursor: Cursor, row: Sequence[Any]) -> Lapsed | None:
         id_, job, _, sender, to, attempts, daemon, _, mode, draft, _, token, _ = row
         handed = draft is not None or mode == "direct"
         given_up = not handed and attempts >= self.max_attempts
         change = Change.LOST if handed else Change.FAILED if given_up else Change.DEFERRED
-        status = after(State.SENDING, change).value
+        status = after(State.SENDING, change)
         error = f"the lease of daemon {daemon} ran out at attempt {attempts}: it died, was paused or lost the database"
-        await cursor.execute(_LAPSE, (status, status, micros(self.in_flight), error, id_, token))
+        await cursor.execute(_LAPSE, (status.value, status.value, micros(self.in_flight), error, id_, token))
         if cursor.rowcount != 1:
             return None
         await cursor.execute(
             _LOG, (id_, attempts, token, self.daemon_id, "lapsed", 1, draft, None, f"{change.value}: {error}")
         )
+        done = total = 0
+        if status is State.FAILED:
+            await cursor.execute(_DONE, (job,))
+            done, total = await cursor.fetchone()
         return Lapsed(
-            id=id_, job_id=job, sender=sender, to_email=to, attempt=attempts, daemon_id=daemon, handed_over=handed,
-            given_up=given_up,
+            id=id_, job_id=job, sender=sender, to_email=to, attempt=attempts, daemon_id=daemon, status=status,
+            error=error, look_in=self.in_flight, done=done, total=total,
         )  # fmt: skip
 
-    async def _take(self, cursor: Cursor, token: str, rows: Sequence[Sequence[Any]]) -> list[Doubt]:
+    async def _doubts(self, cursor: Cursor, token: str, limit: int) -> list[Doubt]:
+        rows = await _due(cursor, State.UNSURE, limit)
         if not rows:
             return []
         ids = tuple(row[0] for row in rows)
@@ -145,55 +157,55 @@ class Rescues:
             for id_, job, seq, sender, to, attempts, _, looks, mode, draft, thread, _, since in held_rows
         ]  # fmt: skip
 
-    async def settle(self, settled: Settled) -> bool:
-        """Write what a look found, fenced; whether the row took it.
+    async def settle(self, settled: Settled) -> Written:
+        """Write what a look found, fenced; what became of it: never `settled`.
 
         Raises:
             DatabaseError: not written; the row is looked at again when the look's lease lapses.
         """
         return await self.database.transaction(lambda cursor: self._settle(cursor, settled), what="settle")
 
-    async def _settle(self, cursor: Cursor, it: Settled) -> bool:
+    async def _settle(self, cursor: Cursor, it: Settled) -> Written:
         doubt = it.doubt
         status = after(State.UNSURE, it.change).value if it.change else State.UNSURE.value
         wait = micros(it.look_again) if it.look_again is not None else None
-        looks = doubt.looks + 1
+        looks, error = doubt.looks + 1, it.error
         await cursor.execute(
-            _SETTLE, (status, looks, it.error, it.message_id, wait, wait or 0, status, status, doubt.id, doubt.token)
-        )
+            _SETTLE,
+            (
+                status, looks, error, it.message_id, wait, wait or 0, status, status, doubt.id, doubt.token,
+            ),
+        )  # fmt: skip
         applied = bool(cursor.rowcount == 1)
         if it.change:
             await cursor.execute(
                 _LOG,
                 (
                     doubt.id, doubt.attempt, doubt.token, self.daemon_id, it.change.value, int(applied),
-                    doubt.draft_id, it.message_id, it.error,
+                    doubt.draft_id, it.message_id, error,
                 ),
             )  # fmt: skip
-        if applied and it.change is Change.MISSING:
-            await wake(cursor, jobs={doubt.job_id: 0}, senders={doubt.sender: 0})
-        return applied
+        if not applied:
+            return Written.FENCED_OFF
+        if it.change is Change.MISSING and await wake(cursor, jobs={doubt.job_id: 0}, senders={doubt.sender: 0}):
+            return Written.CANCELLED
+        return Written.TAKEN
 
-    async def renew(self, held: Iterable[tuple[int, str]], *, lease: timedelta) -> set[int]:
-        """Prolong the leases of (id, token) pairs by the database's clock; the ids that are still held.
+    async def renew(self, held: Iterable[tuple[int, str]], *, lease: timedelta) -> set[tuple[int, str]]:
+        """Prolong the leases of (id, token) pairs by the database's clock; the pairs that are still held.
 
         Raises:
             DatabaseError: nothing was prolonged, or in doubt: count on the old end.
         """
         pairs = tuple(held)
-        ids = tuple(id_ for id_, _ in pairs)
-        tokens = tuple({token for _, token in pairs})
+        ids = tuple({id_ for id_, _ in pairs})  # for the range; the pairs are the fence
 
-        async def work(cursor: Cursor) -> set[int]:
-            await cursor.execute(_RENEW, (micros(lease), ids, tokens))
-            if cursor.rowcount == len(ids):
-                return set(ids)
-            await cursor.execute(
-                "SELECT id, claim_token FROM job_recipients FORCE INDEX (PRIMARY) "
-                "WHERE id IN %s AND status = 'sending'",
-                (ids,),
-            )
-            return {id_ for id_, token in await cursor.fetchall() if (id_, token) in pairs}
+        async def work(cursor: Cursor) -> set[tuple[int, str]]:
+            await cursor.execute(_RENEW, (micros(lease), ids, pairs))
+            if cursor.rowcount == len(pairs):
+                return set(pairs)
+            await cursor.execute(_HELD, (ids, pairs))
+            return {(id_, token) for id_, token in await cursor.fetchall()}
 
         return await self.database.transaction(work, what="renew leases")
 
@@ -271,3 +283,28 @@ class Rescues:
             return [row[0] for row in await cursor.fetchall()]
 
         return await self.database.transaction(work, what="find unfinished jobs", read_only=True)
+
+    async def wake_forgotten(self) -> list[str]:
+        """Wake the jobs of which something waits and that no claim would ever find; which those were.
+
+        Raises:
+            DatabaseError: nothing was done.
+        """
+
+        async def work(cursor: Cursor) -> list[str]:
+            found = await forgotten(cursor)
+            await wake(cursor, jobs=dict.fromkeys(found, 0), senders=dict.fromkeys(found.values(), 0))
+            return sorted(found)
+
+        if not await self.database.look(forgotten, what="look for forgotten jobs"):
+            return []
+        return await self.database.transaction(work, what="wake forgotten jobs")
+
+
+async def _due(cursor: Cursor, state: State, limit: int) -> Sequence[Sequence[Any]]:
+    """Rows of that state whose lease is over, the first to lapse first, locked."""
+    await cursor.execute(_DUE, (state.value, limit))
+    if not (ids := tuple(row[0] for row in await cursor.fetchall())):
+        return ()
+    await cursor.execute(_READ, (ids,))
+    return tuple(await cursor.fetchall())

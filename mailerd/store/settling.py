@@ -8,7 +8,7 @@ from mailerd.core.states import Change, State, after
 from mailerd.errors import MailerdError
 from mailerd.store.database import Database
 from mailerd.store.pool import Cursor
-from mailerd.store.records import wake
+from mailerd.store.waking import wake
 
 _BY_HAND: Final = "by hand"
 _SETTLE: Final = """
@@ -34,6 +34,7 @@ class Settlement:
     job_id: str
     to_email: str
     status: State
+    """What it is now: sent, waiting, or cancelled where its job was."""
 
 
 async def settle(database: Database, recipient: int, *, change: Change, message_id: str | None = None) -> Settlement:
@@ -60,8 +61,8 @@ async def settle(database: Database, recipient: int, *, change: Change, message_
         await cursor.execute(_SETTLE, (new.value, note, message_id, new.value, new.value, recipient))
         token = new_id()
         await cursor.execute(_LOG, (recipient, attempts, token, token, change.value, message_id, note))
-        if new is State.WAITING:
-            await wake(cursor, jobs={job: 0}, senders={sender: 0})
+        if new is State.WAITING and await wake(cursor, jobs={job: 0}, senders={sender: 0}):
+            new = State.CANCELLED
         return Settlement(recipient=recipient, job_id=job, to_email=to, status=new)
 
     return await database.transaction(work, what="settle by hand")

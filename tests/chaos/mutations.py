@@ -78,9 +78,16 @@ MUTATIONS: Final = (
     Mutation(
         "a lapsed lease is looked at without the wait",
         "mailerd/store/rescues.py",
-        "(status, status, micros(self.in_flight), error, id_, token)",
-        "(status, status, 0, error, id_, token)",
+        "(status.value, status.value, micros(self.in_flight), error, id_, token)",
+        "(status.value, status.value, 0, error, id_, token)",
         "tests/store/test_rescues.py",
+    ),
+    Mutation(
+        "a paused job is not held while a letter comes back into it",
+        "mailerd/store/waking.py",
+        "WHERE id = %s FOR UPDATE",
+        "WHERE id = %s",
+        "tests/store/test_forgotten.py::test_a_letter_that_comes_back_while_its_job_is_resumed_is_claimed",
     ),
     Mutation(
         "what a look found is written whatever became of the row",

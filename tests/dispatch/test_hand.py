@@ -26,16 +26,16 @@ class Store:
     """Renews what it is told to, or is away."""
 
     def __init__(self) -> None:
-        self.kept: set[int] | None = None
+        self.kept: set[tuple[int, str]] | None = None
         self.away = False
         self.asked = 0
 
-    async def renew(self, held: Iterable[tuple[int, str]], *, lease: timedelta) -> set[int]:
+    async def renew(self, held: Iterable[tuple[int, str]], *, lease: timedelta) -> set[tuple[int, str]]:
         self.asked += 1
         assert lease.total_seconds() == LEASE
         if self.away:
             raise DatabaseAwayError("renew", phase="connect", cause=OSError(), errno=0, retry=True, in_doubt=False)
-        return {id_ for id_, _ in held if self.kept is None or id_ in self.kept}
+        return {one for one in held if self.kept is None or one in self.kept}
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ async def test_a_daemon_that_cannot_renew_stops_before_its_lease_ends(hand: Hand
 
 async def test_a_letter_that_somebody_else_has_now_is_not_sent(hand: Hand, clock: Ticking, store: Store) -> None:
     hand.take(Claim("T", (letter(1), letter(2)), ()), asked_at=clock.monotonic())
-    store.kept = {1}
+    store.kept = {(1, "T")}
     await clock.move(LEASE / 4)
     assert hand.may_call(letter(1), seconds=10)
     assert not hand.may_call(letter(2), seconds=10)
@@ -109,3 +109,15 @@ async def test_another_claims_token_does_not_count(hand: Hand, clock: Ticking) -
     hand.put_down(letter(1))
     assert not hand.may_call(letter(1), seconds=1)
     assert len(hand) == 0
+
+
+async def test_a_former_claim_of_a_row_is_not_safe_again_because_a_later_one_is(
+    hand: Hand, clock: Ticking, store: Store
+) -> None:
+    """A daemon may claim again what it still has in hand: the database was away for longer than the lease."""
+    for token in ("T", "U"):
+        hand.take(Claim(token, (letter(1, token),), ()), asked_at=clock.monotonic())
+    store.kept = {(1, "U")}
+    await clock.move(LEASE / 4)
+    assert hand.may_call(letter(1, "U"), seconds=10)
+    assert not hand.may_call(letter(1, "T"), seconds=10)

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from mailerd.core.claims import HandedOver, Letter, Outcome, Record
+from mailerd.core.claims import HandedOver, Letter, Outcome, Record, Written
 from mailerd.core.decisions import Decision, Pause
 from mailerd.core.states import Change
 from mailerd.core.verdicts import Cause
@@ -15,10 +15,11 @@ from tests.store.test_claims import claims
 from tests.support.rows import post, query, states
 
 SENT = Decision(Change.SENT, message_id="m1", thread_id="t1")
+TAKEN, FENCED_OFF = Written.TAKEN, Written.FENCED_OFF
 LOST = Decision(Change.LOST, error="no answer", wait=timedelta(seconds=60))
 
 
-async def write(database: Database, *records: Record, repeated: bool = False) -> list[bool]:
+async def write(database: Database, *records: Record, repeated: bool = False) -> list[Written]:
     it = Records(database, "D1")
     return await database.transaction(lambda cursor: it.record(cursor, records, repeated=repeated), what="record")
 
@@ -36,8 +37,8 @@ async def row(database: Database, letter: Letter, *columns: str) -> tuple[object
 
 async def test_an_outcome_ends_the_claim_and_keeps_what_google_said(database: Database) -> None:
     letter = await one_letter(database)
-    assert await write(database, HandedOver(letter, "draft", "d1", "t0")) == [True]
-    assert await write(database, Outcome(letter, SENT)) == [True]
+    assert await write(database, HandedOver(letter, "draft", "d1", "t0")) == [TAKEN]
+    assert await write(database, Outcome(letter, SENT)) == [TAKEN]
     assert await row(
         database, letter, "status", "message_id", "thread_id", "draft_id", "claim_token", "lease_until", "attempts"
     ) == ("sent", "m1", "t1", "d1", None, None, 1)
@@ -54,7 +55,7 @@ async def test_many_outcomes_are_written_together_each_its_own(database: Databas
         LOST,
     ]
     records = [Outcome(letter, decision) for letter, decision in zip(letters, decisions, strict=True)]
-    assert await write(database, *records) == [True] * 4
+    assert await write(database, *records) == [TAKEN] * 4
     assert await states(database, job) == {"sent": 1, "failed": 1, "waiting": 1, "unsure": 1}
     waits = await query(
         database,
@@ -68,8 +69,8 @@ async def test_many_outcomes_are_written_together_each_its_own(database: Databas
 async def test_a_worker_with_another_token_writes_nothing(database: Database) -> None:
     letter = await one_letter(database)
     stale = replace(letter, token="0" * 26)
-    assert await write(database, HandedOver(stale, "draft", "d9", None)) == [False]
-    assert await write(database, Outcome(stale, Decision(Change.FAILED, error="stale"))) == [False]
+    assert await write(database, HandedOver(stale, "draft", "d9", None)) == [FENCED_OFF]
+    assert await write(database, Outcome(stale, Decision(Change.FAILED, error="stale"))) == [FENCED_OFF]
     assert await row(database, letter, "status", "draft_id", "error") == ("sending", None, None)
 
 
@@ -78,8 +79,8 @@ async def test_a_row_that_is_not_sending_any_more_is_not_written(database: Datab
     await query(
         database, "UPDATE job_recipients SET status = 'unsure'"
     )  # the token still there: the state alone fences
-    assert await write(database, HandedOver(letter, "draft", "d9", None)) == [False]
-    assert await write(database, Outcome(letter, Decision(Change.FAILED, error="late"))) == [False]
+    assert await write(database, HandedOver(letter, "draft", "d9", None)) == [FENCED_OFF]
+    assert await write(database, Outcome(letter, Decision(Change.FAILED, error="late"))) == [FENCED_OFF]
     assert await row(database, letter, "status", "draft_id", "error") == ("unsure", None, None)
 
 
@@ -88,13 +89,14 @@ async def test_one_fenced_off_letter_does_not_take_the_others_with_it(database: 
     letters = (await claims(database).claim(3)).letters
     records = [Outcome(letter, SENT) for letter in letters]
     records[1] = replace(records[1], letter=replace(letters[1], token="0" * 26))
-    assert await write(database, *records) == [True, False, True]
+    assert await write(database, *records) == [TAKEN, FENCED_OFF, TAKEN]
 
 
 async def test_what_a_late_worker_knows_settles_a_doubt(database: Database) -> None:
     letter = await one_letter(database)
     await query(database, "UPDATE job_recipients SET status = 'unsure', claim_token = NULL, draft_id = 'd1'")
-    assert await write(database, Outcome(letter, SENT)) == [False]
+    assert await write(database, Outcome(letter, SENT)) == [Written.SETTLED]
+    assert await write(database, Outcome(letter, SENT), repeated=True) == [Written.SETTLED]
     assert await row(database, letter, "status", "message_id") == ("sent", "m1")
     assert await query(database, "SELECT event, applied FROM attempts") == [("sent", 0)]
 
@@ -102,7 +104,7 @@ async def test_what_a_late_worker_knows_settles_a_doubt(database: Database) -> N
 async def test_a_late_failure_overwrites_nothing(database: Database) -> None:
     letter = await one_letter(database)
     await query(database, "UPDATE job_recipients SET status = 'sent', claim_token = NULL, message_id = 'm0'")
-    assert await write(database, Outcome(letter, Decision(Change.FAILED, error="late"))) == [False]
+    assert await write(database, Outcome(letter, Decision(Change.FAILED, error="late"))) == [FENCED_OFF]
     assert await row(database, letter, "status", "message_id", "error") == ("sent", "m0", None)
 
 
@@ -110,9 +112,9 @@ async def test_a_late_failure_overwrites_nothing(database: Database) -> None:
 async def test_repeating_a_record_after_a_commit_in_doubt_changes_nothing(database: Database, change: Change) -> None:
     letter = await one_letter(database)
     record = Outcome(letter, Decision(change, message_id="m1", wait=timedelta(seconds=5)))
-    assert await write(database, record) == [True]
+    assert await write(database, record) == [TAKEN]
     before = await row(database, letter, "status", "attempts", "message_id", "due_at", "lease_until")
-    assert await write(database, record, repeated=True) == [True]
+    assert await write(database, record, repeated=True) == [TAKEN]
     assert await row(database, letter, "status", "attempts", "message_id", "due_at", "lease_until") == before
     assert await query(database, "SELECT COUNT(*) FROM attempts") == [(1,)]
 
@@ -120,7 +122,7 @@ async def test_repeating_a_record_after_a_commit_in_doubt_changes_nothing(databa
 async def test_a_released_letter_gets_its_attempt_and_its_place_in_the_day_back(database: Database) -> None:
     letter = await one_letter(database)
     pause = Pause(Cause.THROTTLED, "Quota exceeded", timedelta(seconds=20))
-    assert await write(database, Outcome(letter, Decision(Change.RELEASED, error="throttled", pause=pause))) == [True]
+    assert await write(database, Outcome(letter, Decision(Change.RELEASED, error="throttled", pause=pause))) == [TAKEN]
     assert await row(database, letter, "status", "attempts") == ("waiting", 0)
     assert await query(database, "SELECT letters FROM sender_hours") == [(0,)]
     assert await query(
@@ -175,8 +177,53 @@ async def test_hand_overs_and_outcomes_are_kept_beside_one_that_was_fenced_off(d
     draft, sent, stale = (await claims(database).claim(3)).letters
     fenced_off = Outcome(replace(stale, token="another"), Decision(Change.FAILED, error="no"))
     kept = await write(database, HandedOver(draft, "draft", "d1", "t1"), Outcome(sent, SENT), fenced_off)
-    assert kept == [True, True, False]
+    assert kept == [TAKEN, TAKEN, FENCED_OFF]
     rows = await query(database, "SELECT status, draft_id FROM job_recipients ORDER BY id")
     assert rows == [("sending", "d1"), ("sent", None), ("sending", None)]
     events = await query(database, "SELECT event, applied FROM attempts ORDER BY recipient_id")
     assert events == [("sent", 1), ("failed", 0)]
+
+
+async def claimed_twice(database: Database) -> tuple[Letter, Letter]:
+    """One letter under its former claim and its present one, both of one daemon."""
+    former = await one_letter(database)
+    await query(database, "UPDATE job_recipients SET status = 'waiting', claim_token = NULL, due_at = UTC_TIMESTAMP(6)")
+    await query(database, "UPDATE jobs SET turn_at = UTC_TIMESTAMP(6)")
+    await query(database, "UPDATE senders SET turn_at = UTC_TIMESTAMP(6)")
+    (present,) = (await claims(database).claim(1)).letters
+    assert present.id == former.id
+    return former, present
+
+
+@pytest.mark.parametrize("repeated", [False, True])
+async def test_two_claims_of_one_row_in_one_batch_are_told_apart(database: Database, *, repeated: bool) -> None:
+    former, present = await claimed_twice(database)
+    records = Outcome(former, Decision(Change.FAILED, error="no")), Outcome(present, SENT)
+    assert await write(database, *records, repeated=repeated) == [FENCED_OFF, TAKEN]
+    assert await row(database, present, "status", "message_id", "error") == ("sent", "m1", None)
+    assert await query(database, "SELECT event, applied FROM attempts ORDER BY event") == [("failed", 0), ("sent", 1)]
+
+
+async def test_a_hand_over_of_a_former_claim_is_fenced_off_beside_the_present_one(database: Database) -> None:
+    former, present = await claimed_twice(database)
+    records = HandedOver(present, "draft", "d2", "t2"), HandedOver(former, "draft", "d1", "t1")
+    assert await write(database, *records) == [TAKEN, FENCED_OFF]
+    assert await row(database, present, "draft_id") == ("d2",)
+
+
+async def test_two_records_of_one_claim_in_one_batch_are_taken_once(database: Database) -> None:
+    letter = await one_letter(database)
+    records = Outcome(letter, SENT), Outcome(letter, Decision(Change.FAILED, error="no"))
+    assert await write(database, *records) == [TAKEN, FENCED_OFF]
+    assert await row(database, letter, "status", "message_id", "error") == ("sent", "m1", None)
+
+
+@pytest.mark.parametrize("change", [Change.DEFERRED, Change.RELEASED])
+async def test_what_comes_back_into_a_cancelled_job_is_told_as_cancelled(database: Database, change: Change) -> None:
+    await post(database, recipients=2)
+    sent, back = (await claims(database).claim(2)).letters
+    await query(database, "UPDATE jobs SET status = 'cancelled', turn_at = NULL")
+    records = Outcome(sent, SENT), Outcome(back, Decision(change, error="busy"))
+    assert await write(database, *records) == [TAKEN, Written.CANCELLED]
+    assert await write(database, *records, repeated=True) == [TAKEN, Written.CANCELLED]
+    assert await row(database, back, "status") == ("cancelled",)

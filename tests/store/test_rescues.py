@@ -2,13 +2,13 @@
 
 from datetime import timedelta
 
-from mailerd.core.claims import HandedOver, Outcome
+from mailerd.core.claims import HandedOver, Outcome, Written
 from mailerd.core.decisions import Decision
-from mailerd.core.states import Change
+from mailerd.core.states import Change, State
 from mailerd.store.database import Database
 from mailerd.store.rescues import Rescues, Settled
 from tests.store.test_claims import claims
-from tests.store.test_records import LOST, SENT, one_letter, row, write
+from tests.store.test_records import LOST, SENT, claimed_twice, one_letter, row, write
 from tests.support.rows import post, query, states
 
 LAPSE = "UPDATE job_recipients SET lease_until = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND WHERE lease_until IS NOT NULL"
@@ -28,7 +28,7 @@ async def test_a_lapsed_claim_that_never_reached_google_is_sent_again(database: 
     letter = await one_letter(database)
     await query(database, LAPSE)
     ((lapsed,), doubts) = await rescues(database).due()
-    assert (lapsed.id, lapsed.handed_over, lapsed.daemon_id, doubts) == (letter.id, False, "D1", [])
+    assert (lapsed.id, lapsed.status, lapsed.daemon_id, doubts) == (letter.id, State.WAITING, "D1", [])
     (again,) = (await claims(database).claim(1)).letters
     assert again.attempt == 2
 
@@ -38,7 +38,7 @@ async def test_a_lapsed_claim_with_a_draft_is_unsure_and_rests_until_nothing_is_
     await write(database, HandedOver(letter, "draft", "d1", "t1"))
     await query(database, LAPSE)
     ((lapsed,), doubts) = await rescues(database).due()
-    assert lapsed.handed_over
+    assert lapsed.status is State.UNSURE
     assert doubts == []
     ((status, left),) = await query(
         database, "SELECT status, TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(6), lease_until) FROM job_recipients"
@@ -70,8 +70,8 @@ async def test_a_doubt_is_taken_by_one_rescue_only_and_settled_under_its_token(d
     assert await it.due() == ([], [])
     await query(database, LAPSE)
     (_, (second,)) = await it.due()  # the first looker was too slow, and another one took over
-    assert not await it.settle(Settled(doubt, Change.MISSING))
-    assert await it.settle(Settled(second, Change.FOUND, message_id="m7"))
+    assert await it.settle(Settled(doubt, Change.MISSING)) is Written.FENCED_OFF
+    assert await it.settle(Settled(second, Change.FOUND, message_id="m7")) is Written.TAKEN
     assert await row(database, letter, "status", "message_id", "lease_until") == ("sent", "m7", None)
 
 
@@ -82,7 +82,7 @@ async def test_a_missing_letter_is_claimed_again_with_the_same_draft(database: D
     await query(database, LAPSE)
     it = rescues(database)
     (_, (doubt,)) = await it.due()
-    assert await it.settle(Settled(doubt, Change.MISSING))
+    assert await it.settle(Settled(doubt, Change.MISSING)) is Written.TAKEN
     (again,) = (await claims(database).claim(1)).letters
     assert (again.draft_id, again.attempt) == ("d1", 2)
 
@@ -94,7 +94,7 @@ async def test_a_look_that_failed_is_repeated_later(database: Database) -> None:
     await query(database, LAPSE)
     it = rescues(database)
     (_, (doubt,)) = await it.due()
-    assert await it.settle(Settled(doubt, None, error="503", look_again=timedelta(seconds=30)))
+    assert await it.settle(Settled(doubt, None, error="503", look_again=timedelta(seconds=30))) is Written.TAKEN
     ((status, looks, left),) = await query(
         database, "SELECT status, looks, TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(6), lease_until) FROM job_recipients"
     )
@@ -105,7 +105,7 @@ async def test_what_a_fenced_off_worker_left_in_the_log_is_known_at_the_look(dat
     letter = await one_letter(database)
     await write(database, HandedOver(letter, "draft", "d1", "t1"))
     await query(database, "UPDATE job_recipients SET claim_token = REPEAT('Z', 26), attempts = 2")  # a successor has it
-    assert await write(database, Outcome(letter, SENT)) == [False]
+    assert await write(database, Outcome(letter, SENT)) == [Written.FENCED_OFF]
     await query(database, "UPDATE job_recipients SET status = 'unsure', claim_token = NULL")
     await query(database, LAPSE)
     (_, (doubt,)) = await rescues(database).due()
@@ -117,7 +117,7 @@ async def test_renewing_tells_which_leases_are_still_held(database: Database) ->
     first, second = (await claims(database).claim(2)).letters
     await write(database, Outcome(second, SENT))
     held = [(first.id, first.token), (second.id, second.token)]
-    assert await rescues(database).renew(held, lease=timedelta(seconds=500)) == {first.id}
+    assert await rescues(database).renew(held, lease=timedelta(seconds=500)) == {(first.id, first.token)}
     ((left,),) = await query(
         database,
         "SELECT TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(6), lease_until) FROM job_recipients WHERE status = 'sending'",
@@ -147,3 +147,46 @@ async def test_a_draft_is_an_orphan_only_when_nobody_can_record_it_any_more(data
     assert await orphan("d2") is True
     assert await it.own_drafts(["d1", "d2"], sender="me@example.com") == {"d1"}
     assert await it.is_orphan(job="0" * 26, seq=0, draft="d1") is None
+
+
+async def test_a_former_claim_is_not_held_because_a_later_one_of_the_same_row_is(database: Database) -> None:
+    former, present = await claimed_twice(database)
+    held = [(former.id, former.token), (present.id, present.token)]
+    assert await rescues(database).renew(held, lease=timedelta(seconds=500)) == {(present.id, present.token)}
+    assert await rescues(database).renew(held[:1], lease=timedelta(seconds=500)) == set()
+
+
+async def test_only_as_many_doubts_are_taken_as_are_looked_for_and_lapsed_leases_do_not_wait_for_them(
+    database: Database,
+) -> None:
+    await post(database, recipients=8)
+    letters = (await claims(database).claim(8)).letters
+    for letter in letters[:7]:
+        await write(database, HandedOver(letter, "draft", f"d{letter.id}", "t1"))
+        await write(database, Outcome(letter, LOST))
+    await query(database, LAPSE)
+    it = rescues(database)
+    lapsed, doubts = await it.due(lapsed=1, doubts=5)
+    assert ([one.id for one in lapsed], len(doubts)) == ([letters[7].id], 5)
+    assert len((await it.due(doubts=5))[1]) == 2
+
+
+async def test_a_lapsed_letter_of_a_cancelled_job_is_cancelled_and_told_so(database: Database) -> None:
+    letter = await one_letter(database)
+    await query(database, "UPDATE jobs SET status = 'cancelled', turn_at = NULL")
+    await query(database, LAPSE)
+    ((lapsed,), _) = await rescues(database).due()
+    assert lapsed.status is State.CANCELLED
+    assert await row(database, letter, "status") == ("cancelled",)
+
+
+async def test_a_missing_letter_of_a_cancelled_job_is_cancelled_and_told_so(database: Database) -> None:
+    letter = await one_letter(database)
+    await write(database, HandedOver(letter, "draft", "d1", "t1"))
+    await write(database, Outcome(letter, LOST))
+    await query(database, "UPDATE jobs SET status = 'cancelled', turn_at = NULL")
+    await query(database, LAPSE)
+    it = rescues(database)
+    (_, (doubt,)) = await it.due()
+    assert await it.settle(Settled(doubt, Change.MISSING)) is Written.CANCELLED
+    assert await row(database, letter, "status") == ("cancelled",)

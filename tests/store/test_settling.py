@@ -3,7 +3,7 @@
 import pytest
 
 from mailerd.core.claims import HandedOver, Outcome
-from mailerd.core.states import Change
+from mailerd.core.states import Change, State
 from mailerd.store.database import Database
 from mailerd.store.records import Records
 from mailerd.store.settling import NotUnsureError, settle
@@ -35,6 +35,14 @@ async def test_a_letter_that_was_not_sent_is_claimed_again(database: Database) -
     assert await query(database, "SELECT event, error FROM attempts WHERE event = 'missing'") == [
         ("missing", "settled by hand: not sent")
     ]
+
+
+async def test_a_letter_of_a_cancelled_job_that_was_not_sent_is_told_as_cancelled(database: Database) -> None:
+    id_ = await doubt(database)
+    await query(database, "UPDATE jobs SET status = 'cancelled', turn_at = NULL")
+    settled = await settle(database, id_, change=Change.MISSING)
+    assert settled.status is State.CANCELLED
+    assert await query(database, "SELECT status FROM job_recipients") == [("cancelled",)]
 
 
 async def test_what_is_certain_is_not_settled(database: Database) -> None:

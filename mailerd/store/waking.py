@@ -1,0 +1,79 @@
+"""Waking: a job into which a letter comes back must be claimed again, and never be forgotten."""
+
+from datetime import timedelta
+from typing import Final
+
+from mailerd.core.states import Change, JobStatus, State, after
+from mailerd.store.pool import Cursor
+
+_WAKE_JOB: Final = """
+UPDATE jobs FORCE INDEX (PRIMARY)
+   SET turn_at = LEAST(COALESCE(turn_at, '9999-12-31'), UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND)
+ WHERE id = %s AND status IN ('queued', 'sending')"""
+_STATUS: Final = "SELECT status FROM jobs FORCE INDEX (PRIMARY) WHERE id = %s FOR UPDATE"
+# What comes back from the wire into a cancelled job has nothing to wait for.
+_CANCEL_RETURNED: Final = """
+UPDATE job_recipients FORCE INDEX (claim) SET status = %s, updated_at = UTC_TIMESTAMP(6)
+ WHERE job_id = %s AND status = 'waiting'"""
+_WAKE_SENDER: Final = """
+UPDATE senders FORCE INDEX (PRIMARY)
+   SET turn_at = LEAST(COALESCE(turn_at, '9999-12-31'), UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND) WHERE email = %s"""
+
+# Each as the audit calls it: what waits has no turn, or its sender has none.
+_FORGOTTEN: Final = """
+SELECT j.id, j.sender_email FROM jobs j FORCE INDEX (open_jobs)
+ WHERE j.status IN ('queued', 'sending')
+   AND ((j.turn_at IS NULL
+         AND EXISTS (SELECT 1 FROM job_recipients r WHERE r.job_id = j.id AND r.status = 'waiting'))
+     OR (j.turn_at IS NOT NULL
+         AND NOT EXISTS (SELECT 1 FROM senders s WHERE s.email = j.sender_email AND s.turn_at IS NOT NULL)))
+ LIMIT %s"""
+
+
+async def wake(cursor: Cursor, *, jobs: dict[str, int], senders: dict[str, int]) -> set[str]:
+    """Make sure that a claim looks at these not later than in so many microseconds; always jobs first, then senders.
+
+    The jobs that are cancelled are told: what came back into them is now cancelled too.
+    """
+    cancelled: set[str] = set()
+    for job, wait in sorted(jobs.items()):
+        await cursor.execute(_WAKE_JOB, (wait, job))
+        if cursor.rowcount == 0 and await _stands_still(cursor, job, wait):
+            cancelled.add(job)
+    for sender, wait in sorted(senders.items()):
+        await cursor.execute(_WAKE_SENDER, (wait, sender))
+    return cancelled
+
+
+async def _stands_still(cursor: Cursor, job: str, wait: int) -> bool:
+    """Whether a job that was not woken is cancelled; it is locked up to our commit, and whoever resumes it waits.
+
+    An update that matches nothing keeps no lock: resumed in that gap, the job would look for its next letter before
+    ours can be seen, find none, and never be claimed again.
+    """
+    await cursor.execute(_STATUS, (job,))
+    row = await cursor.fetchone()
+    match row and JobStatus(row[0]):
+        case JobStatus.CANCELLED:
+            await cursor.execute(_CANCEL_RETURNED, (after(State.WAITING, Change.CANCELLED).value, job))
+            return True
+        case JobStatus.QUEUED | JobStatus.SENDING:  # resumed between the two statements
+            await cursor.execute(_WAKE_JOB, (wait, job))
+        case _:
+            pass
+    return False
+
+
+async def forgotten(cursor: Cursor, *, limit: int = 200) -> dict[str, str]:
+    """Jobs that no claim would ever find though something of them waits, and the sender of each.
+
+    One statement sees one moment, and whatever lets a letter wait wakes its job in the same commit: what is found here
+    was forgotten by a fault.
+    """
+    await cursor.execute(_FORGOTTEN, (limit,))
+    return dict(await cursor.fetchall())
+
+
+def micros(wait: timedelta) -> int:
+    """Whole microseconds: what INTERVAL takes."""
+    return wait // timedelta(microseconds=1)

@@ -1,0 +1,50 @@
+"""What a daemon tells of a letter is what its row says, also where somebody else had a hand in it."""
+
+from mailerd.config import Settings
+from mailerd.core.states import JobChange
+from mailerd.sandbox.google import Fault, Google
+from mailerd.store.database import Database
+from tests.store.test_forgotten import ask
+from tests.support.daemon import running
+from tests.support.eventually import eventually
+from tests.support.heard import Heard
+from tests.support.rows import post, query, states
+
+
+async def on_the_wire(database: Database) -> bool:
+    """Whether a draft is recorded, and Google is being asked to send it."""
+    return await query(database, "SELECT draft_id IS NOT NULL FROM job_recipients") == [(1,)]
+
+
+async def test_a_late_answer_that_settles_a_doubt_is_told_as_found(
+    known: Settings, database: Database, google: Google, heard: Heard
+) -> None:
+    google.change_rules(latency_s=0.5)
+    job = await post(database, recipients=1)
+    async with running(known, heard):
+        await eventually(lambda: on_the_wire(database))
+        await query(  # the lease has lapsed, by another daemon's rescue
+            database,
+            "UPDATE job_recipients SET status = 'unsure', claim_token = NULL, "
+            "lease_until = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR",
+        )
+        await heard.wait_for("job_finished")
+    assert await states(database, job) == {"sent": 1}
+    (found,) = heard.of("letter_found")
+    assert google.sent[0].id in found["proof"]
+    assert not {"letter_fenced_off", "letter_sent"} & set(heard.names())
+
+
+async def test_a_letter_that_comes_back_into_a_cancelled_job_is_told_as_cancelled(
+    known: Settings, database: Database, google: Google, heard: Heard
+) -> None:
+    google.change_rules(latency_s=0.5)
+    google.fault(Fault(kind="rate_limit", method="drafts.send"))
+    job = await post(database, recipients=1)
+    async with running(known, heard):
+        await eventually(lambda: on_the_wire(database))
+        await ask(database, job, JobChange.CANCEL)
+        await heard.wait_for("letter_cancelled")
+        await heard.wait_for("sender_paused")
+    assert await states(database, job) == {"cancelled": 1}
+    assert "letter_released" not in heard.names()

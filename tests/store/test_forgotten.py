@@ -1,0 +1,117 @@
+"""No job is forgotten: what comes back into a job that does not run is claimed when it runs again."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from mailerd.core.claims import Letter, Outcome
+from mailerd.core.decisions import Decision
+from mailerd.core.states import Change, JobChange
+from mailerd.store.audit import audit
+from mailerd.store.controls import Controls
+from mailerd.store.database import Database
+from mailerd.store.pool import Cursor
+from mailerd.store.records import Records
+from tests.store.test_claims import claims
+from tests.store.test_records import one_letter
+from tests.store.test_rescues import LAPSE, rescues
+from tests.support.eventually import eventually
+from tests.support.rows import post, query, states
+
+DEFERRED = Decision(Change.DEFERRED, error="busy", wait=timedelta(0))
+
+WAITING = """
+SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '%FROM jobs WHERE id%FOR UPDATE' AND time_ms > 50"""
+Work = Callable[[Cursor], Awaitable[Any]]
+
+
+async def ask(database: Database, job: str, change: JobChange) -> None:
+    await Controls(database, patience=5.0, in_flight=timedelta(seconds=60)).ask(job, change, who="somebody")
+
+
+def record(letter: Letter) -> Work:
+    it = Records(database=None, daemon_id="D1")  # type: ignore[arg-type]  # the cursor is given
+
+    async def work(cursor: Cursor) -> None:
+        await it.record(cursor, [Outcome(letter, DEFERRED)], repeated=False)
+
+    return work
+
+
+async def while_it_is_not_committed(database: Database, work: Work, meanwhile: Coroutine[Any, Any, None]) -> None:
+    """Do `meanwhile` after `work` and before its COMMIT, or as far as the locks of `work` let it come."""
+    done, commit = asyncio.Event(), asyncio.Event()
+
+    async def held(cursor: Cursor) -> None:
+        await work(cursor)
+        done.set()
+        await commit.wait()
+
+    async with asyncio.TaskGroup() as both:
+        both.create_task(database.transaction(held, what="hold"))
+        await done.wait()
+        other = both.create_task(meanwhile)
+
+        async def is_over_or_waits() -> bool:
+            return other.done() or (await query(database, WAITING))[0][0] > 0
+
+        await eventually(is_over_or_waits)
+        commit.set()
+
+
+async def assert_it_is_claimed(database: Database, letter: Letter) -> None:
+    _, findings = await audit(database)
+    assert findings == []
+    (again,) = (await claims(database).claim(1)).letters
+    assert again.id == letter.id
+
+
+async def test_a_letter_that_comes_back_while_its_job_is_resumed_is_claimed(database: Database) -> None:
+    letter = await one_letter(database)
+    await ask(database, letter.job_id, JobChange.PAUSE)
+    await while_it_is_not_committed(database, record(letter), ask(database, letter.job_id, JobChange.RESUME))
+    await assert_it_is_claimed(database, letter)
+
+
+async def test_a_lease_that_lapses_while_its_job_is_resumed_is_claimed(database: Database) -> None:
+    letter = await one_letter(database)
+    await ask(database, letter.job_id, JobChange.PAUSE)
+    await query(database, LAPSE)
+    it = rescues(database)
+    await while_it_is_not_committed(
+        database, lambda cursor: it.put_right(cursor, 100), ask(database, letter.job_id, JobChange.RESUME)
+    )
+    await assert_it_is_claimed(database, letter)
+
+
+async def test_a_letter_that_comes_back_while_its_job_is_cancelled_is_cancelled(database: Database) -> None:
+    letter = await one_letter(database)
+    await ask(database, letter.job_id, JobChange.PAUSE)
+    await while_it_is_not_committed(database, record(letter), ask(database, letter.job_id, JobChange.CANCEL))
+    assert await states(database, letter.job_id) == {"cancelled": 1}
+
+
+async def test_a_letter_that_comes_back_into_a_paused_job_waits_for_it(database: Database) -> None:
+    letter = await one_letter(database)
+    await ask(database, letter.job_id, JobChange.PAUSE)
+    await database.transaction(record(letter), what="record")
+    assert (await claims(database).claim(1)).letters == ()
+    await ask(database, letter.job_id, JobChange.RESUME)
+    await assert_it_is_claimed(database, letter)
+
+
+@pytest.mark.parametrize("fault", ["UPDATE jobs SET turn_at = NULL", "UPDATE senders SET turn_at = NULL"])
+async def test_whatever_was_forgotten_is_woken(database: Database, fault: str) -> None:
+    job = await post(database, recipients=1)
+    paused = await post(database, sender="other@example.com", recipients=1)
+    await ask(database, paused, JobChange.PAUSE)
+    it = rescues(database)
+    assert await it.wake_forgotten() == []
+    await query(database, fault)
+    assert (await claims(database).claim(2)).letters == ()
+    assert await it.wake_forgotten() == [job]
+    assert await it.wake_forgotten() == []
+    assert len((await claims(database).claim(2)).letters) == 1
