@@ -33,7 +33,7 @@ class Survey:
     at: datetime
     jobs: Mapping[JobStatus, int] = field(default_factory=dict)
     recipients: Mapping[State, int] = field(default_factory=dict)
-    """Of the jobs that are not completed or cancelled."""
+    """Of the jobs that have not come to their end: a cancelled one has when its last letter is off the wire."""
     oldest_due: float = 0.0
     """Seconds for which the letter has waited that was due first; those of paused jobs do not count."""
     oldest_unsure: float = 0.0

@@ -42,7 +42,7 @@ UPDATE job_recipients FORCE INDEX (PRIMARY)
    SET status = %s, claim_token = NULL, looks = %s, error = %s, message_id = COALESCE(%s, message_id),
        lease_until = IF(%s IS NULL, NULL, UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND),
        sent_at = IF(%s = 'sent', UTC_TIMESTAMP(6), NULL), mode = IF(%s = 'waiting' AND draft_id IS NULL, NULL, mode),
-       due_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
+       due_at = UTC_TIMESTAMP(6), updated_at = IF(%s = 'unsure', updated_at, UTC_TIMESTAMP(6))
  WHERE id = %s AND claim_token = %s AND status = 'unsure'"""
 _DONE: Final = """
 SELECT (SELECT COUNT(*) FROM job_recipients r WHERE r.job_id = j.id AND r.status IN ('sent', 'failed', 'cancelled')),
@@ -173,7 +173,7 @@ class Rescues:
         await cursor.execute(
             _SETTLE,
             (
-                status, looks, error, it.message_id, wait, wait or 0, status, status, doubt.id, doubt.token,
+                status, looks, error, it.message_id, wait, wait or 0, status, status, status, doubt.id, doubt.token,
             ),
         )  # fmt: skip
         applied = bool(cursor.rowcount == 1)

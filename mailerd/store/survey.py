@@ -10,19 +10,20 @@ from mailerd.store import ledger
 from mailerd.store.database import Database
 from mailerd.store.ledger import COLUMNS, Terms
 from mailerd.store.pool import Cursor
+from mailerd.store.records import UNFINISHED
 
 SENDERS_AT_MOST: Final = 200
 """Mailboxes of one look, the busy and the paused ones first: a label of a metric must not grow without bound."""
 
 _JOBS: Final = "SELECT status, COUNT(*) FROM jobs GROUP BY status"
-_RECIPIENTS: Final = """
+_RECIPIENTS: Final = f"""
 SELECT r.status, COUNT(*),
        MIN(IF(r.status = 'waiting' AND j.status <> 'paused' AND r.due_at <= UTC_TIMESTAMP(6), r.due_at, NULL))
   FROM jobs j JOIN job_recipients r ON r.job_id = j.id
- WHERE j.status IN ('queued', 'sending', 'paused') GROUP BY r.status"""
-_UNSURE: Final = """
+ WHERE {UNFINISHED} GROUP BY r.status"""
+_UNSURE: Final = f"""
 SELECT MIN(r.updated_at) FROM jobs j JOIN job_recipients r ON r.job_id = j.id AND r.status = 'unsure'
- WHERE j.status IN ('queued', 'sending', 'paused')"""
+ WHERE {UNFINISHED}"""
 _SENDERS: Final = f"""
 SELECT {COLUMNS}, (SELECT COALESCE(SUM(h.letters), 0) FROM sender_hours h
                     WHERE h.sender_email = s.email AND h.hour > UTC_TIMESTAMP() - INTERVAL 25 HOUR)
