@@ -10,7 +10,7 @@ from mailerd.core.claims import Doubt, Lapsed, Written
 from mailerd.core.states import Change, State, after
 from mailerd.store.database import Database
 from mailerd.store.pool import Cursor
-from mailerd.store.records import UNFINISHED
+from mailerd.store.records import UNFINISHED, short
 from mailerd.store.waking import forgotten, micros, wake
 
 _ANY_DUE: Final = """
@@ -169,7 +169,7 @@ class Rescues:
         doubt = it.doubt
         status = after(State.UNSURE, it.change).value if it.change else State.UNSURE.value
         wait = micros(it.look_again) if it.look_again is not None else None
-        looks, error = doubt.looks + 1, it.error
+        looks, error = doubt.looks + 1, short(it.error)
         await cursor.execute(
             _SETTLE,
             (

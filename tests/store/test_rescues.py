@@ -190,3 +190,17 @@ async def test_a_missing_letter_of_a_cancelled_job_is_cancelled_and_told_so(data
     (_, (doubt,)) = await it.due()
     assert await it.settle(Settled(doubt, Change.MISSING)) is Written.CANCELLED
     assert await row(database, letter, "status") == ("cancelled",)
+
+
+async def test_what_a_look_says_is_cut_to_its_column(database: Database) -> None:
+    """A sender's address may have 254 characters, and Google's own words 500: it did not fit, and ended the round."""
+    letter = await one_letter(database)
+    await write(database, HandedOver(letter, "draft", "d1", "t1"))
+    await write(database, Outcome(letter, LOST))
+    it = rescues(database)
+    for change in (None, Change.FOUND):
+        await query(database, LAPSE)
+        (_, (doubt,)) = await it.due()
+        again = timedelta(seconds=30) if change is None else None
+        assert await it.settle(Settled(doubt, change, error="x" * 2000, look_again=again)) is Written.TAKEN
+    assert await query(database, "SELECT CHAR_LENGTH(error) FROM job_recipients") == [(1000,)]
