@@ -363,6 +363,7 @@ def _rescue(
         ring=runner.ring,
         every=min(5.0, settings.runner.lease / 4),
         sweep_every=settings.runner.sweep_interval,
+        call_within=_LOOK_PATIENCE.total_seconds() + settings.gmail.request_timeout,
         pulses=pulses,
     )
 

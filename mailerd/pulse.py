@@ -44,12 +44,12 @@ class Pulses:
 
     def __init__(self, now: Callable[[], float] = time.monotonic, *, limit: float = LIMIT) -> None:
         self._now = now
-        self._limit = limit
+        self.limit: Final = limit
         self._pulses: dict[str, Pulse] = {}
 
     def of(self, loop: str, *, limit: float | None = None) -> Pulse:
         """The pulse of a loop, from now on; `limit` for one whose single steps take longer."""
-        pulse = self._pulses[loop] = Pulse(loop, self._limit if limit is None else limit, self._now)
+        pulse = self._pulses[loop] = Pulse(loop, self.limit if limit is None else limit, self._now)
         return pulse
 
     def end(self, loop: str) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict, defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol, assert_never
@@ -53,29 +53,35 @@ class Looking:
     _scanning: "defaultdict[str, asyncio.Lock]" = field(default_factory=lambda: defaultdict(asyncio.Lock))
     """One scan of a mailbox at a time, so that many doubts read each message once and not once each."""
 
-    async def look(self, doubt: Doubt) -> Settled:
-        """What is known of the letter after looking."""
+    async def look(self, doubt: Doubt, *, progress: Callable[[], None]) -> Settled:
+        """What is known of the letter after looking; `progress` is called after each answer, for a look may take long.
+
+        Raises:
+            DatabaseError: the ledger cannot be asked whether Google may be.
+        """
         if doubt.known_message_id:
             return Settled(doubt, Change.FOUND, message_id=doubt.known_message_id)
         if doubt.draft_id:
-            return await self._by_draft(doubt, doubt.draft_id)
-        return await self._among_sent(doubt)
+            return await self._by_draft(doubt, doubt.draft_id, progress)
+        return await self._among_sent(doubt, progress)
 
-    async def _by_draft(self, doubt: Doubt, draft_id: str) -> Settled:
+    async def _by_draft(self, doubt: Doubt, draft_id: str, progress: Callable[[], None]) -> Settled:
         verdict = judge(Call.DRAFTS_GET, await self.google.get_draft(doubt.sender, draft_id=draft_id))
+        progress()
         match verdict.fate:
             case Fate.ACCEPTED:
                 return Settled(doubt, Change.MISSING)
             case Fate.GONE:
-                return Settled(doubt, Change.FOUND, message_id=await self._sent_in_thread(doubt))
+                return Settled(doubt, Change.FOUND, message_id=await self._sent_in_thread(doubt, progress))
             case Fate.REJECTED | Fate.TRANSIENT | Fate.BLAMELESS | Fate.DOUBT:
-                return _still_unsure(doubt, verdict.reason)
+                return still_unsure(doubt, verdict.reason)
             case _:
                 assert_never(verdict.fate)
 
-    async def _sent_in_thread(self, doubt: Doubt) -> str | None:
+    async def _sent_in_thread(self, doubt: Doubt, progress: Callable[[], None]) -> str | None:
         """The message's id, where the sign-in allows to read it; that the draft is gone is proof enough without."""
         mailbox = await self.google.authenticate(doubt.sender)
+        progress()
         if not doubt.thread_id or not isinstance(mailbox, Mailbox) or not mailbox.can_read_metadata:
             return None
         reply = await self.google.get_thread(doubt.sender, thread_id=doubt.thread_id)
@@ -85,38 +91,41 @@ class Looking:
                 return str(message.get("id"))
         return None
 
-    async def _among_sent(self, doubt: Doubt) -> Settled:
+    async def _among_sent(self, doubt: Doubt, progress: Callable[[], None]) -> Settled:
         mailbox = await self.google.authenticate(doubt.sender)
+        progress()
         if not isinstance(mailbox, Mailbox):
-            return _still_unsure(doubt, judge(Call.TOKEN, mailbox).reason)
+            return still_unsure(doubt, judge(Call.TOKEN, mailbox).reason)
         if not mailbox.can_read_metadata:
             return Settled(
                 doubt, None, error="sent directly, without an answer, and this sign-in may not look: settle it"
             )
         async with self._scanning[doubt.sender]:
-            return await self._scan(doubt)
+            return await self._scan(doubt, progress)
 
-    async def _scan(self, doubt: Doubt) -> Settled:
+    async def _scan(self, doubt: Doubt, progress: Callable[[], None]) -> Settled:
         # What was read is kept even when this look's lease is over before its end: the next one goes on from there.
         page = ""
         for _ in range(_PAGES):
             reply = await self.google.list_sent(doubt.sender, page_token=page)
+            progress()
             if not isinstance(reply, Accepted):
-                return _still_unsure(doubt, judge(Call.MESSAGES_LIST, reply).reason)
-            if (settled := await self._on_page(doubt, reply)) is not None:
+                return still_unsure(doubt, judge(Call.MESSAGES_LIST, reply).reason)
+            if (settled := await self._on_page(doubt, reply, progress)) is not None:
                 return settled
             if not (page := _next_page(reply)):
                 return Settled(doubt, Change.MISSING)
-        return _still_unsure(doubt, f"not among the last {_PAGES * 100} sent messages")
+        return still_unsure(doubt, f"not among the last {_PAGES * 100} sent messages")
 
-    async def _on_page(self, doubt: Doubt, page: Accepted) -> Settled | None:
+    async def _on_page(self, doubt: Doubt, page: Accepted, progress: Callable[[], None]) -> Settled | None:
         """Newest first: found, or missing once a message is older than the letter can be; None: read on."""
         for item in _items(page, "messages"):
             message_id = str(item.get("id"))
             if (known := self._read.get((doubt.sender, message_id))) is None:
                 found = await self.google.get_message(doubt.sender, message_id=message_id)
+                progress()
                 if not isinstance(found, Accepted) or not isinstance(found.body, Mapping):
-                    return _still_unsure(doubt, judge(Call.MESSAGES_GET, found).reason)
+                    return still_unsure(doubt, judge(Call.MESSAGES_GET, found).reason)
                 known = self._remember(doubt.sender, message_id, found.body)
             key, sent_at = known
             if key == doubt.key:
@@ -158,6 +167,7 @@ def _next_page(reply: Accepted) -> str:
     return str(reply.body.get("nextPageToken", "")) if isinstance(reply.body, Mapping) else ""
 
 
-def _still_unsure(doubt: Doubt, reason: str) -> Settled:
+def still_unsure(doubt: Doubt, reason: str) -> Settled:
+    """Nothing was decided: somebody looks again later, the later the more often that was so."""
     wait = min(_LONGEST, _FIRST * (1 << min(doubt.looks, 10)))
     return Settled(doubt, None, error=f"not settled yet: {reason}", look_again=wait)

@@ -1,7 +1,6 @@
 """Finds drafts that were made and never recorded, and deletes them: nobody may find a stranger's draft and send it."""
 
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -11,8 +10,9 @@ from mailerd.events.runner import RescueEvents
 from mailerd.gmail import Mailbox
 from mailerd.rescue.looking import key_of
 
-_FOREIGN_KEPT: Final = 10_000
-"""Drafts without our header that are remembered, so that each is looked at once."""
+_FOREIGN_KEPT: Final = 200_000
+"""Drafts that are not ours and are remembered, so that each is looked at once; further ones are looked at anew. What is
+remembered stays: of lists that are read from their beginning again and again, the oldest is what is needed next."""
 
 
 class Google(Protocol):
@@ -48,10 +48,15 @@ class Orphans:
     google: Google
     rows: Rows
     events: RescueEvents
-    _foreign: "OrderedDict[str, None]" = field(default_factory=OrderedDict)
+    _foreign: dict[str, set[str]] = field(default_factory=dict)
+    """By sender, as its drafts were last listed."""
 
-    async def sweep(self, sender: str) -> int:
-        """Delete the orphans of one mailbox; how many.
+    def forget_all_but(self, senders: Collection[str]) -> None:
+        """Remember nothing of mailboxes that are not searched any more."""
+        self._foreign = {sender: drafts for sender, drafts in self._foreign.items() if sender in senders}
+
+    async def sweep(self, sender: str, *, progress: Callable[[], None]) -> int:
+        """Delete the orphans of one mailbox; how many. `progress` is called after each answer, for it may take long.
 
         Raises:
             DatabaseError: the rows cannot be read; nothing more is deleted.
@@ -59,19 +64,25 @@ class Orphans:
         mailbox = await self.google.authenticate(sender)
         if not isinstance(mailbox, Mailbox) or mailbox.mode != "draft":
             return 0
+        foreign = self._foreign.setdefault(sender, set())
         deleted, page = 0, ""
+        listed: set[str] = set()
         while True:
             reply = await self.google.list_drafts(sender, page_token=page)
+            progress()
             if not isinstance(reply, Accepted) or not isinstance(reply.body, Mapping):
                 self.events.orphans_not_searched(sender=sender, cause=judge(Call.DRAFTS_LIST, reply).reason)
                 return deleted
             drafts = [str(item.get("id")) for item in reply.body.get("drafts", ()) if isinstance(item, Mapping)]
-            unknown = [draft for draft in drafts if draft not in self._foreign]
+            listed.update(drafts)
+            unknown = [draft for draft in drafts if draft not in foreign]
             known = await self.rows.own_drafts(unknown, sender=sender) if unknown else set()
             for draft in unknown:
                 if draft not in known:
                     deleted += await self._look(sender, draft)
+                    progress()
             if not (page := str(reply.body.get("nextPageToken", ""))):
+                foreign &= listed  # the whole list was read: the others are no longer there
                 return deleted
 
     async def _look(self, sender: str, draft: str) -> int:
@@ -83,9 +94,8 @@ class Orphans:
         job, _, seq = key.rpartition("-")
         orphan = await self.rows.is_orphan(job=job, seq=int(seq), draft=draft) if job and seq.isdecimal() else None
         if orphan is None:
-            self._foreign[draft] = None
-            if len(self._foreign) > _FOREIGN_KEPT:
-                self._foreign.popitem(last=False)
+            if sum(map(len, self._foreign.values())) < _FOREIGN_KEPT:
+                self._foreign[sender].add(draft)
             return 0
         if not orphan:
             return 0

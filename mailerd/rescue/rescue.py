@@ -11,23 +11,25 @@ from mailerd.core.claims import Doubt, Lapsed, Written
 from mailerd.core.states import SETTLED, Change, State
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.runner import RescueEvents, RunnerEvents
-from mailerd.pulse import Pulses
-from mailerd.rescue.looking import Looking
+from mailerd.pulse import Pulse, Pulses
+from mailerd.rescue.looking import Looking, still_unsure
 from mailerd.rescue.orphans import Orphans
 from mailerd.store.rescues import Settled
 
 _LOOKS_AT_ONCE: Final = 5
+"""As many doubts are taken: each is looked for at once, so that none waits for its turn while its lease runs out."""
 _FINISH_EVERY: Final = 30.0
 """Seconds between two searches for jobs that nobody finished."""
-
-_LONGEST_ROUND: Final = 3600.0
-"""Seconds: a round may look for hundreds of letters and drafts at Google, each call with its own bound."""
 _FIRST_SWEEP_AFTER: Final = 5.0
 """Seconds: letters that wait go first."""
 
 
 class Rows(Protocol):
     """What the rescue needs of the store."""
+
+    @property
+    def look_lease(self) -> timedelta:
+        """For how long a doubt that was taken is nobody else's."""
 
     async def due(self, *, doubts: int) -> tuple[list[Lapsed], list[Doubt]]:
         """Lapsed rows, put right, and so many doubts taken for a look."""
@@ -63,6 +65,8 @@ class Rescue:
     """Seconds between two looks for lapsed leases and due doubts."""
     sweep_every: float
     """Seconds between two searches for orphan drafts."""
+    call_within: float
+    """Seconds that one call to Google takes at most, the wait for its units included."""
     pulses: Pulses = field(default_factory=Pulses)
 
     async def rescue_forever(self) -> None:
@@ -78,49 +82,56 @@ class Rescue:
         await self.clock.sleep(min(self.sweep_every, _FIRST_SWEEP_AFTER))
         await self._forever(self.sweep, every=self.sweep_every, what="looking for orphan drafts")
 
-    async def _forever(self, step: Callable[[], Awaitable[None]], *, every: float, what: str) -> None:
-        pulse = self.pulses.of(what, limit=_LONGEST_ROUND)
+    async def _forever(self, step: Callable[[Pulse], Awaitable[bool]], *, every: float, what: str) -> None:
+        """Round after round: at once while a step says that more may be due, else after a rest."""
+        pulse = self.pulses.of(what, limit=self.pulses.limit + self.call_within)
         while True:
             pulse.working(what)
+            more = False
             try:
-                await step()
+                more = await step(pulse)
             except DatabaseAwayError:
                 pass  # the store has said so, and says when it is back
             except DatabaseError as error:
                 self.runner_events.step_failed(what=what, again_in=every, error=error)
-            pulse.waiting("the next round", at_most=every)
-            await self.clock.sleep(every)
+            if not more:
+                pulse.waiting("the next round", at_most=every)
+                await self.clock.sleep(every)
 
-    async def once(self) -> None:
-        """One round: everything that is due now.
+    async def once(self, pulse: Pulse) -> bool:
+        """One round: leases that lapsed, and as many doubts as are looked for at once; whether there were any.
 
         Raises:
-            DatabaseError: the round ended early; what was taken comes back when its lease lapses.
+            DatabaseError: nothing was done.
         """
-        while True:
-            lapsed, doubts = await self.rows.due(doubts=100)
-            for row in lapsed:
-                self._say_lapsed(row)
-            at_once = asyncio.Semaphore(_LOOKS_AT_ONCE)
-            await asyncio.gather(*(self._settle(doubt, at_once) for doubt in doubts))
-            if not lapsed and not doubts:
-                return
+        lapsed, doubts = await self.rows.due(doubts=_LOOKS_AT_ONCE)
+        for row in lapsed:
+            self._say_lapsed(row)
+        async with asyncio.TaskGroup() as looks:
+            for doubt in doubts:
+                looks.create_task(self._settle(doubt, pulse))
+        return bool(lapsed or doubts)
 
-    async def sweep(self) -> None:
+    async def sweep(self, pulse: Pulse) -> bool:
         """Search every mailbox in question for orphan drafts.
 
         Raises:
             DatabaseError: the rows cannot be read.
         """
-        for sender in await self.rows.drafting_senders():
-            await self.orphans.sweep(sender)
+        senders = await self.rows.drafting_senders()
+        self.orphans.forget_all_but(set(senders))
+        for sender in senders:
+            await self.orphans.sweep(sender, progress=lambda: pulse.working("looking for orphan drafts"))
+        return False
 
-    async def _finish(self) -> None:
+    async def _finish(self, pulse: Pulse) -> bool:
         for job in await self.rows.unfinished():
             self.touch(job)
+        pulse.working("looking for forgotten jobs")
         for job in await self.rows.wake_forgotten():
             self.events.job_forgotten(job=job)
             self.ring()
+        return False
 
     def _say_lapsed(self, row: Lapsed) -> None:
         match row.status:
@@ -150,10 +161,16 @@ class Rescue:
                 cause=row.error,
             )  # fmt: skip
 
-    async def _settle(self, doubt: Doubt, at_once: asyncio.Semaphore) -> None:
-        async with at_once:
-            settled = await self.looking.look(doubt)
+    async def _settle(self, doubt: Doubt, pulse: Pulse) -> None:
+        try:
+            settled = await self._look(doubt, pulse)
             written = await self.rows.settle(settled)
+        except DatabaseAwayError:
+            return  # the store has said so; the doubt is taken again when the lease of its look lapses
+        except DatabaseError as error:
+            what = f"settling recipient {doubt.id} of job {doubt.job_id}"
+            self.runner_events.step_failed(what=what, again_in=_seconds(self.rows.look_lease), error=error)
+            return
         match written:
             case Written.TAKEN | Written.SETTLED:
                 self._say(settled)
@@ -165,6 +182,19 @@ class Rescue:
                 self.touch(doubt.job_id)
             case Written.FENCED_OFF:
                 pass  # somebody else looked meanwhile, and says what was found
+
+    async def _look(self, doubt: Doubt, pulse: Pulse) -> Settled:
+        """What a look found; a bug met by one look stays with it, and decides nothing."""
+        try:
+            return await self.looking.look(doubt, progress=lambda: pulse.working("looking for letters in doubt"))
+        except DatabaseError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the other looks go on
+            self.runner_events.letter_broke(
+                job=doubt.job_id, recipient=doubt.id, to=doubt.to_email, fate="it is looked for again later",
+                error=error,
+            )  # fmt: skip
+            return still_unsure(doubt, f"unforeseen: {error!r}")
 
     def _say(self, it: Settled) -> None:
         doubt, say = it.doubt, self.events

@@ -106,7 +106,7 @@ MUTATIONS: Final = (
     Mutation(
         "a draft that is gone is taken for not sent",
         "mailerd/rescue/looking.py",
-        "return Settled(doubt, Change.FOUND, message_id=await self._sent_in_thread(doubt))",
+        "return Settled(doubt, Change.FOUND, message_id=await self._sent_in_thread(doubt, progress))",
         "return Settled(doubt, Change.MISSING)",
         "tests/daemon/test_doubts.py::test_no_lost_answer_to_drafts_send_loses_or_doubles_a_letter",
     ),
