@@ -11,7 +11,7 @@ from typing import Final, Protocol
 from mailerd.clock import Clock
 from mailerd.core.claims import HandedOver, Letter, Outcome, Written
 from mailerd.core.decisions import Decision, Policy, decide
-from mailerd.core.replies import Accepted, Call, Reply, Unreachable
+from mailerd.core.replies import Accepted, Call, Garbled, Refused, Reply, TokenRefused
 from mailerd.core.states import Change
 from mailerd.core.verdicts import judge
 from mailerd.dispatch.hand import Hand
@@ -159,7 +159,7 @@ class Path:
         return self.hand.may_call(trip.letter, seconds=self.request_timeout)
 
     def _judged(self, trip: "_Trip", call: Call, reply: Reply) -> Decision:
-        if not isinstance(reply, Unreachable):
+        if isinstance(reply, Accepted | Refused | TokenRefused | Garbled):  # whatever else there is, nobody answered
             self.reach.reached()
         return decide(
             judge(call, reply),
