@@ -24,8 +24,11 @@ from mailerd.dispatch.workshop import Workshop
 from mailerd.errors import DatabaseError
 from mailerd.events.runner import RunnerEvents
 from mailerd.gmail import Mailbox
-from mailerd.letters import RenderError
+from mailerd.letters import RenderError, TemplateErrors
 
+_TEMPLATE_REFUSED: Final = (
+    "this version of mailerd refuses the template that the job was stored with: correct it and post the job again"
+)
 _LEASE_NEARLY_OVER: Final = "the claim is about to end: it is left to the next one"
 
 
@@ -108,6 +111,8 @@ class Path:
             raw = await self.workshop.make(trip.letter)
         except (RenderError, ValueError) as error:
             return Decision(Change.FAILED, error=f"the letter cannot be made: {error}")
+        except TemplateErrors as error:
+            return Decision(Change.FAILED, error=f"{_TEMPLATE_REFUSED}: {error}")
         except DatabaseError as error:
             if not error.retry:
                 raise

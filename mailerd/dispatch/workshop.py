@@ -13,7 +13,7 @@ from mailerd.core.claims import Letter
 from mailerd.core.variables import merge
 from mailerd.dispatch.cabinet import Cabinet
 from mailerd.errors import DatabaseError
-from mailerd.letters import Envelope, RenderError, Template, Variants, compose
+from mailerd.letters import Envelope, RenderError, Template, TemplateErrors, Variants, compose
 from mailerd.store.contents import contents
 from mailerd.store.database import Database
 
@@ -47,6 +47,7 @@ class Workshop:
 
         Raises:
             RenderError: the template does not work with this recipient's variables.
+            TemplateErrors: the job was stored by a version that took a template which this one refuses.
             ValueError: a value cannot stand in its header, or the letter is too large.
             DatabaseError: the job could not be read.
         """
@@ -79,7 +80,7 @@ class Workshop:
         """
         try:
             size = (await self._job(letter.job_id)).attached_bytes
-        except (RenderError, ValueError, DatabaseError):
+        except (RenderError, TemplateErrors, ValueError, DatabaseError):
             size = 0
         async with self._cabinet.room_for(size):
             yield

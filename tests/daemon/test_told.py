@@ -48,3 +48,16 @@ async def test_a_letter_that_comes_back_into_a_cancelled_job_is_told_as_cancelle
         await heard.wait_for("sender_paused")
     assert await states(database, job) == {"cancelled": 1}
     assert "letter_released" not in heard.names()
+
+
+async def test_a_stored_template_that_this_version_refuses_fails_its_letters_with_that_cause(
+    known: Settings, database: Database, heard: Heard
+) -> None:
+    job = await post(database, recipients=2, text="{% include 'footer' %}")
+    async with running(known, heard):
+        await heard.wait_for("job_finished")
+    assert await states(database, job) == {"failed": 2}
+    assert len(heard.of("letter_failed")) == 2
+    assert "refuses the template" in heard.of("letter_failed")[0]["cause"]
+    assert "text, line 1" in heard.of("letter_failed")[0]["cause"]
+    assert "letter_broke" not in heard.names()
