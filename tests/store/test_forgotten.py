@@ -15,6 +15,8 @@ from mailerd.store.controls import Controls
 from mailerd.store.database import Database
 from mailerd.store.pool import Cursor
 from mailerd.store.records import Records
+from mailerd.store.rescues import UNFINISHED_JOBS
+from mailerd.store.waking import FORGOTTEN
 from tests.store.test_claims import claims
 from tests.store.test_records import one_letter
 from tests.store.test_rescues import LAPSE, rescues
@@ -115,3 +117,27 @@ async def test_whatever_was_forgotten_is_woken(database: Database, fault: str) -
     assert await it.wake_forgotten() == [job]
     assert await it.wake_forgotten() == []
     assert len((await claims(database).claim(2)).letters) == 1
+
+
+DIGIT = "(SELECT 0 d" + "".join(f" UNION ALL SELECT {digit}" for digit in range(1, 10)) + ")"
+
+
+@pytest.mark.parametrize("search", [FORGOTTEN, UNFINISHED_JOBS], ids=["forgotten", "unfinished"])
+async def test_what_the_rescue_searches_every_half_minute_reads_no_more_than_the_open_jobs(
+    database: Database, search: str
+) -> None:
+    await post(database, recipients=1)
+    columns = "type, sender_email, subject, text, variables, status, total, turn_at, send_at, created_at"
+    await query(
+        database,
+        f"INSERT INTO jobs (id, {columns}) SELECT CONCAT('J', a.d, b.d, c.d, d.d), {columns} "
+        f"FROM jobs, {DIGIT} a, {DIGIT} b, {DIGIT} c, {DIGIT} d",
+    )
+    await query(
+        database,
+        "INSERT INTO job_recipients (job_id, seq, to_email, status, due_at, updated_at) "
+        "SELECT id, 0, 'a@example.org', 'waiting', created_at, created_at FROM jobs WHERE id LIKE 'J%'",
+    )
+    await query(database, "ANALYZE TABLE jobs, job_recipients")
+    plan = await query(database, f"EXPLAIN {search}", 200)
+    assert {kind for _, kind, *_ in plan} == {"PRIMARY", "DEPENDENT SUBQUERY"}
