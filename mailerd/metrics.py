@@ -13,10 +13,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Plat
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from mailerd import __version__
+from mailerd.core.pauses import CAUSES
 from mailerd.core.replies import Call
 from mailerd.core.states import JobStatus, State
 from mailerd.core.survey import Survey
-from mailerd.core.verdicts import Cause
 from mailerd.events.speech import Event, vocabulary
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
@@ -237,9 +237,9 @@ class Metrics:
             self._limit.labels(label, "day").set(sender.per_day)
             self._used.labels(label, "minute").set(sender.used_minute)
             self._used.labels(label, "day").set(sender.used_day)
-            for cause in Cause:
-                paused = sender.paused_until is not None and sender.pause_cause == cause.value
-                self._paused.labels(label, cause.value).set(1 if paused else 0)
+            for cause in CAUSES:
+                paused = sender.paused_until is not None and sender.pause_cause == cause
+                self._paused.labels(label, cause).set(1 if paused else 0)
 
     def page(self) -> bytes:
         """What Prometheus reads."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from mailerd.config import AlertSettings
+from mailerd.core.pauses import BY_HAND, until
 from mailerd.core.survey import SenderSeen, Survey
 from mailerd.core.verdicts import Cause
 from mailerd.events.speech import Event
@@ -84,9 +85,9 @@ class Board:
 
     def _look(self, survey: Survey, now: float) -> None:
         for sender in survey.paused:
-            if self._matters(sender, survey):
-                until = f"{sender.paused_until:%Y-%m-%d %H:%M} UTC"
-                line = f"{sender.email} is paused until {until} ({sender.pause_cause}): {sender.pause_reason}"
+            if sender.paused_until and self._matters(sender, survey):
+                end = until(sender.paused_until, "{:%Y-%m-%d %H:%M} UTC".format)
+                line = f"{sender.email} is paused {end} ({sender.pause_cause}): {sender.pause_reason}"
                 self._see(f"sender {sender.email}", line, now)
         if survey.oldest_unsure >= self.settings.unsure:
             minutes = survey.oldest_unsure / 60
@@ -94,6 +95,8 @@ class Board:
 
     @staticmethod
     def _matters(sender: SenderSeen, survey: Survey) -> bool:
+        if sender.pause_cause == BY_HAND:
+            return False  # whoever ordered it knows it
         left = (sender.paused_until - survey.at).total_seconds() if sender.paused_until else 0.0
         return sender.pause_cause in _SIGN_IN or left >= _LONG_PAUSE
 

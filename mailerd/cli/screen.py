@@ -11,9 +11,9 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from mailerd.core.pauses import BY_HAND, until
 from mailerd.core.states import OPEN, JobStatus, State
 from mailerd.core.survey import SenderSeen, Survey, counts
-from mailerd.core.verdicts import Cause
 from mailerd.store.database import Database
 from mailerd.store.jobs import Filter, Job, Jobs
 from mailerd.store.ledger import Terms
@@ -179,9 +179,8 @@ def _standing(sender: SenderSeen) -> Text:
     if sender.paused_until is None:
         used_up = sender.per_day and sender.used_day >= sender.per_day
         return Text("the day is used up", "yellow") if used_up else Text("goes", "green")
-    known = sender.pause_cause in set(Cause)
-    cause = sender.pause_cause.replace("_", " ") if known else sender.pause_reason
-    return Text(f"paused until {sender.paused_until:%H:%M:%S}: {cause}", "bold red")
+    cause = sender.pause_reason if sender.pause_cause == BY_HAND else sender.pause_cause.replace("_", " ")
+    return Text(f"paused {until(sender.paused_until, '{:%H:%M:%S}'.format)}: {cause}", "bold red")
 
 
 def _jobs(jobs: Sequence[Job], *, bars: int) -> Table:

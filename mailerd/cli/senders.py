@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Awaitable, Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
@@ -14,6 +14,7 @@ from rich.table import Table
 from mailerd.app import terms_of
 from mailerd.cli.common import ConfigOption, in_loop, opened, quiet, settings
 from mailerd.core.pace import FOR_EVER
+from mailerd.core.pauses import until
 from mailerd.errors import MailerdError
 from mailerd.intake.addresses import mailbox
 from mailerd.store.migrate import check
@@ -93,8 +94,8 @@ def pause(
 ) -> None:
     """Claim nothing more for a sender; letters in hand are finished."""
     address, span = _mailbox(email), None if lasts is None else _duration(lasts)
-    until = _ask(config, lambda senders: senders.pause(address, lasts=span, reason=reason[:500]))
-    print(f"{address} is paused {_until(until)}: {reason}")
+    end = _ask(config, lambda senders: senders.pause(address, lasts=span, reason=reason[:500]))
+    print(f"{address} is paused {until(end)}: {reason}")
 
 
 @app.command("resume")
@@ -104,7 +105,7 @@ def resume(email: EmailArgument, *, config: ConfigOption = None) -> None:
     before = _ask(config, lambda senders: senders.resume(address))
     if before.paused and before.paused_until:
         why = f": {before.pause_reason}" if before.pause_reason else ""
-        print(f"{address} is resumed; it was paused {_until(before.paused_until)}{why}")
+        print(f"{address} is resumed; it was paused {until(before.paused_until)}{why}")
     else:
         print(f"{address} is not paused")
 
@@ -161,17 +162,13 @@ def _duration(given: str) -> timedelta:
     return timedelta(seconds=seconds)
 
 
-def _until(moment: datetime) -> str:
-    return "until it is resumed" if moment == FOR_EVER else f"until {moment:%Y-%m-%d %H:%M:%S} UTC"
-
-
 def _shown(each: SenderNow) -> dict[str, Any]:
     it = each.standing
-    until = it.paused_until if it.paused else None
+    end = it.paused_until if it.paused else None
     return {
         "email": it.email,
         "paused": it.paused,
-        "paused_until": until.isoformat() if until and until != FOR_EVER else None,
+        "paused_until": end.isoformat() if end and end != FOR_EVER else None,
         "pause_cause": it.pause_cause,
         "pause_reason": it.pause_reason,
         "sent_24h": each.used,
@@ -189,7 +186,7 @@ def _row(each: SenderNow) -> tuple[str, ...]:
     it = each.standing
     state = "sends"
     if it.paused and it.paused_until:
-        state = f"paused {_until(it.paused_until)} ({it.pause_cause}): {it.pause_reason}"
+        state = f"paused {until(it.paused_until)} ({it.pause_cause}): {it.pause_reason}"
     elif it.allowance.per_day and each.used >= it.allowance.per_day:
         state = "the day is used up"
     warm = f"{it.limits.warm_up}+{it.limits.warm_up_growth}" if it.limits.warm_up else ""

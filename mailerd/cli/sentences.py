@@ -3,6 +3,8 @@
 from datetime import datetime, timedelta
 from typing import Final, assert_never
 
+from mailerd.core.pace import FOR_EVER
+from mailerd.core.pauses import until
 from mailerd.core.states import JobStatus, State
 from mailerd.store.jobs import Job
 from mailerd.store.story import Attempt, Story
@@ -121,9 +123,11 @@ def _why(story: Story) -> tuple[str, str]:
         )
     if story.paused_until:
         return (
-            f"{story.sender} is paused until {moment(story.paused_until)} "
+            f"{story.sender} is paused {until(story.paused_until, moment)} "
             f"({(story.pause_cause or '').replace('_', ' ')}: {story.pause_reason})",
-            f"it is tried in {span(story.paused_until - story.now)}.",
+            f"nothing, until it is resumed: `mailerd senders resume {story.sender}`."
+            if story.paused_until == FOR_EVER
+            else f"it is tried in {span(story.paused_until - story.now)}.",
         )
     if story.sender_turn and story.sender_turn > story.now:
         return (
@@ -149,7 +153,7 @@ def of_job(job: Job) -> list[str]:
     if job.finished_at and job.started_at:
         return [*lines, f"It took {span(job.finished_at - job.started_at)}. Nothing more happens."]
     if job.paused_until is not None:
-        lines.append(f"It waits: {job.sender_email} is paused until {moment(job.paused_until)}: {job.pause_reason}.")
+        lines.append(f"It waits: {job.sender_email} is paused {until(job.paused_until, moment)}: {job.pause_reason}.")
     elif job.early:
         lines.append(f"It waits: it is not due before {moment(job.send_at)}.")
     elif job.status is JobStatus.PAUSED:

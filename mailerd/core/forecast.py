@@ -7,6 +7,7 @@ from typing import Final
 
 from mailerd.core import pace
 from mailerd.core.pace import Allowance
+from mailerd.core.pauses import until
 
 _HOUR: Final = timedelta(hours=1)
 _DAY: Final = timedelta(hours=24)
@@ -173,10 +174,9 @@ def why(it: Outlook, forecast: Forecast) -> str | None:
         return None
     if it.due > it.now:
         return f"not due before {_when(it.due, it.now)}"
-    if it.paused_until == pace.FOR_EVER:
-        return f"the sender is paused until it is resumed: {it.pause_reason or it.pause_cause}"
     if it.paused_until:
-        return f"the sender is paused until {_when(it.paused_until, it.now)}: {it.pause_reason or it.pause_cause}"
+        end = until(it.paused_until, lambda moment: _when(moment, it.now))
+        return f"the sender is paused {end}: {it.pause_reason or it.pause_cause}"
     if pace.day(it.limits.on(it.now, since=it.since), hours=it.hours, now=it.now).letters == 0:
         used = sum(number for hour, number in it.hours.items() if hour > it.now - _DAY - _HOUR)
         at = _when(forecast.starts_at, it.now) if forecast.starts_at else "later"

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from mailerd.core.pauses import until
 from mailerd.core.states import JobStatus, State
 
 
@@ -66,8 +67,9 @@ def words(survey: Survey) -> str:
     """One line for people: "3 jobs, 1,204 waiting, a@x paused until 14:05: daily limit"."""
     said = [counts(survey)]
     said.extend(
-        f"{sender.email} paused until {sender.paused_until:%H:%M}: {sender.pause_cause.replace('_', ' ')}"
+        f"{sender.email} paused {until(sender.paused_until, '{:%H:%M}'.format)}: {sender.pause_cause.replace('_', ' ')}"
         for sender in survey.paused[:3]
+        if sender.paused_until
     )
     if len(survey.paused) > 3:  # noqa: PLR2004 - as many as the line above shows
         said.append(f"{len(survey.paused) - 3} more senders paused")

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from mailerd.core.pace import FOR_EVER
+from mailerd.core.pauses import until
 from mailerd.core.states import OPEN, JobStatus, State
 from mailerd.intake.addresses import Addresses, mailbox
 from mailerd.intake.answers import answer, rfc3339
@@ -154,8 +154,8 @@ def cause_of_wait(job: Job) -> str | None:
         return f"not due before {rfc3339(job.send_at)}"
     if job.paused_until is not None:
         reason = f": {job.pause_reason}" if job.pause_reason else ""
-        until = "it is resumed" if job.paused_until.year == FOR_EVER.year else rfc3339(job.paused_until)
-        return f"sender {job.sender_email} is paused until {until}{reason}"
+        end = until(job.paused_until, lambda moment: str(rfc3339(moment)))
+        return f"sender {job.sender_email} is paused {end}{reason}"
     return None
 
 

@@ -20,8 +20,6 @@ COLUMNS: Final = (
     "COALESCE(warm_up_from, created_at), gap_until, mode, project, concurrency, concurrency_at, paused_until, "
     "pause_cause, pause_reason, pauses, UTC_TIMESTAMP(6)"
 )
-BY_HAND: Final = "by_hand"
-"""pause_cause of a pause that a person ordered."""
 
 _ONE: Final = f"SELECT {COLUMNS} FROM senders FORCE INDEX (PRIMARY) WHERE email = %s FOR UPDATE"
 _TAT: Final = "UPDATE senders FORCE INDEX (PRIMARY) SET tat = %s WHERE email = %s"

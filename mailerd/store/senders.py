@@ -6,10 +6,11 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from mailerd.core.pace import FOR_EVER
+from mailerd.core.pauses import BY_HAND
 from mailerd.errors import MailerdError
 from mailerd.store import ledger
 from mailerd.store.database import Database
-from mailerd.store.ledger import BY_HAND, COLUMNS, Standing, Terms, naive
+from mailerd.store.ledger import COLUMNS, Standing, Terms, naive
 from mailerd.store.pool import Cursor
 
 LIMITS: Final = ("units_per_minute", "per_minute", "per_day", "reserve", "min_gap", "warm_up", "warm_up_growth")
