@@ -89,8 +89,8 @@ class Metrics:
         self._recipients = Gauge(
             "mailerd_recipients", "Recipients of the jobs that are not ended.", ["status"], registry=registry
         )
-        self._oldest = Gauge(
-            "mailerd_oldest_due_letter_seconds", "How long the first due letter has waited.", registry=registry
+        self._oldest_claimable = Gauge(
+            "mailerd_oldest_claimable_letter_seconds", "How long a letter that may go was not taken.", registry=registry
         )
         self._oldest_unsure = Gauge(
             "mailerd_oldest_unsure_letter_seconds", "How long the oldest doubt has stood.", registry=registry
@@ -226,7 +226,7 @@ class Metrics:
             self._jobs.labels(status.value).set(survey.jobs.get(status, 0))
         for state in State:
             self._recipients.labels(state.value).set(survey.recipients.get(state, 0))
-        self._oldest.set(survey.oldest_due)
+        self._oldest_claimable.set(survey.oldest_claimable)
         self._oldest_unsure.set(survey.oldest_unsure)
         self._surveyed.set(survey.at.timestamp())
         for sender in survey.senders:

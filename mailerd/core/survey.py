@@ -35,8 +35,9 @@ class Survey:
     jobs: Mapping[JobStatus, int] = field(default_factory=dict)
     recipients: Mapping[State, int] = field(default_factory=dict)
     """Of the jobs that have not come to their end: a cancelled one has when its last letter is off the wire."""
-    oldest_due: float = 0.0
-    """Seconds for which the letter has waited that was due first; those of paused jobs do not count."""
+    oldest_claimable: float = 0.0
+    """Seconds for which a letter could have been claimed, and was not: it is due, neither its job nor its sender is
+    paused, and its sender's turn has come."""
     oldest_unsure: float = 0.0
     """Seconds for which the oldest doubt has stood."""
     senders: tuple[SenderSeen, ...] = ()

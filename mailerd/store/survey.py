@@ -16,10 +16,12 @@ SENDERS_AT_MOST: Final = 200
 """Mailboxes of one look, the busy and the paused ones first: a label of a metric must not grow without bound."""
 
 _JOBS: Final = "SELECT status, COUNT(*) FROM jobs GROUP BY status"
+# All letters of a job are due at once, and go as their sender's turns come: a letter is late only from its turn on.
+# A sender that has no turn though letters of its are due is what nobody would ever claim: that counts as well.
+_CLAIMABLE: Final = "GREATEST(r.due_at, COALESCE(s.turn_at, r.due_at), COALESCE(s.paused_until, r.due_at))"
 _RECIPIENTS: Final = f"""
-SELECT r.status, COUNT(*),
-       MIN(IF(r.status = 'waiting' AND j.status <> 'paused' AND r.due_at <= UTC_TIMESTAMP(6), r.due_at, NULL))
-  FROM jobs j JOIN job_recipients r ON r.job_id = j.id
+SELECT r.status, COUNT(*), MIN(IF(r.status = 'waiting' AND j.status <> 'paused', {_CLAIMABLE}, NULL))
+  FROM jobs j LEFT JOIN senders s ON s.email = j.sender_email JOIN job_recipients r ON r.job_id = j.id
  WHERE {UNFINISHED} GROUP BY r.status"""
 _UNSURE: Final = f"""
 SELECT MIN(r.updated_at) FROM jobs j JOIN job_recipients r ON r.job_id = j.id AND r.status = 'unsure'
@@ -56,7 +58,7 @@ class Surveys:
         jobs = {JobStatus(status): number for status, number in await cursor.fetchall()}
         await cursor.execute(_RECIPIENTS)
         rows = await cursor.fetchall()
-        due = [oldest for *_, oldest in rows if oldest is not None]
+        since = min((oldest for *_, oldest in rows if oldest is not None), default=now)
         unsure: datetime | None = None
         if any(status == State.UNSURE.value for status, *_ in rows):
             await cursor.execute(_UNSURE)
@@ -68,7 +70,7 @@ class Surveys:
             at=now.replace(tzinfo=UTC),
             jobs=jobs,
             recipients={State(status): number for status, number, _ in rows},
-            oldest_due=(now - min(due)).total_seconds() if due else 0.0,
+            oldest_claimable=max(0.0, (now - since).total_seconds()),
             oldest_unsure=(now - unsure).total_seconds() if unsure else 0.0,
             senders=tuple(self._sender(row, minute) for row in await cursor.fetchall()),
         )
