@@ -16,6 +16,8 @@ from mailerd.pulse import Pulses
 
 _LOOK_EVERY: Final = 2.0
 _TRIES: Final = 3
+_REST: Final = 1.0
+"""Seconds after the first try that failed, twice as many after the second."""
 
 
 @dataclass
@@ -59,18 +61,26 @@ class Alarms:
             self._away_since = (self._away_since or now) if self.away() else None
             away = now - self._away_since if self._away_since else 0.0
             self._board.look(self.survey(), database_away=away, now=now)
-            if (message := self._board.message(now=now)) is not None and self._posts:
-                # Side by side: one that hangs keeps nothing from the others.
-                await asyncio.gather(*(self._send(post, message) for post in self._posts))
+            await self._post(now=now)
 
-    async def _send(self, post: Post, message: Message) -> None:
+    async def _post(self, *, now: float) -> None:
+        """Post what is to be told. What no way takes is told again: nobody knows of it yet."""
+        if (message := self._board.message(now=now)) is None or not self._posts:
+            return
+        # Side by side: one that hangs keeps nothing from the others.
+        if not any(await asyncio.gather(*(self._send(post, message) for post in self._posts))):
+            self._board.undelivered()
+
+    async def _send(self, post: Post, message: Message) -> bool:
+        """Whether it was taken."""
         for again in range(_TRIES):
             try:
                 async with asyncio.timeout(WITHIN + 1):
                     await post.send(message)
             except (OSError, TimeoutError) as error:
                 self.events.alarm_unsent(cause=str(error) or f"no answer within {WITHIN:g} s")
-                await asyncio.sleep(2.0**again)
+                await asyncio.sleep(_REST * 2**again)
             else:
                 self.events.alarm_sent(subject=message.subject)
-                return
+                return True
+        return False

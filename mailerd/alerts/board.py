@@ -21,6 +21,8 @@ _SIGN_IN: Final = frozenset({
 })  # fmt: skip
 _OUTCOMES_KEPT: Final = 20_000
 _LINES_AT_MOST: Final = 20
+_KEPT_AT_MOST: Final = 1000
+"""Lines of each kind that are kept while nobody can be told."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,18 @@ class _Trouble:
     seen: float
     line: str
     told: float | None = None
+    missed: bool = False
+    """It was to be told, and reached nobody."""
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What the last message took off the board."""
+
+    troubles: tuple[tuple[_Trouble, float | None], ...] = ()
+    """Each with when it had been told before."""
+    notes: tuple[str, ...] = ()
+    resolved: tuple[str, ...] = ()
 
 
 @dataclass
@@ -52,8 +66,9 @@ class Board:
 
     settings: AlertSettings
     _firing: dict[str, _Trouble] = field(default_factory=dict)
-    _resolved: list[str] = field(default_factory=list)
-    _notes: list[str] = field(default_factory=list)
+    _resolved: deque[str] = field(default_factory=lambda: deque(maxlen=_KEPT_AT_MOST))
+    _notes: deque[str] = field(default_factory=lambda: deque(maxlen=_KEPT_AT_MOST))
+    _told: _Told = _Told()
     _outcomes: deque[tuple[float, bool]] = field(default_factory=lambda: deque(maxlen=_OUTCOMES_KEPT))
     _sent: float = float("-inf")
 
@@ -82,6 +97,8 @@ class Board:
                 del self._firing[name]
                 if trouble.told is not None:
                     self._resolved.append(f"resolved: {name}, after {now - trouble.since:.0f} s")
+                elif trouble.missed:
+                    self._resolved.append(f"resolved: {trouble.line}; it lasted {now - trouble.since:.0f} s")
 
     def _look(self, survey: Survey, now: float) -> None:
         for sender in survey.paused:
@@ -125,10 +142,21 @@ class Board:
         if not (due or self._resolved or self._notes):
             return None
         lines = [*(trouble.line for trouble in due), *self._notes, *self._resolved]
+        self._told = _Told(tuple((each, each.told) for each in due), tuple(self._notes), tuple(self._resolved))
         for trouble in due:
             trouble.told = now
-        self._notes, self._resolved, self._sent = [], [], now
+        self._notes.clear()
+        self._resolved.clear()
+        self._sent = now
         return Message(subject=_subject(lines, self._firing), lines=_bounded(lines), firing=tuple(self._firing))
+
+    def undelivered(self) -> None:
+        """The last message reached nobody: all of it is to be told again, `min_interval` after it at the soonest."""
+        for trouble, before in self._told.troubles:
+            trouble.told, trouble.missed = before, True
+        self._notes = deque((*self._told.notes, *self._notes), maxlen=_KEPT_AT_MOST)
+        self._resolved = deque((*self._told.resolved, *self._resolved), maxlen=_KEPT_AT_MOST)
+        self._told = _Told()
 
 
 def _subject(lines: list[str], firing: Iterable[str]) -> str:

@@ -381,8 +381,9 @@ ADVICE: Final[Mapping[str, Advice]] = {
         (_SLOW, *_DATABASE[:1]),
     ),
     "alarm_unsent": Advice(
-        "An alarm could not be delivered. What it told stands in this log; sending is not touched by it.",
-        "告警未能送达，其内容见本日志；发送不受影响。",
+        "An alarm could not be delivered. What it told stands in this log, and comes again with the next alarm unless another "
+        "way took it; sending is not touched by it.",
+        "告警未能送达，其内容见本日志；若其他途径也未送达，将随下一条告警再次发送；邮件发送不受影响。",
         (
             Cause("the address or its token is wrong", "地址或令牌有误", "look at alerts.webhook and alerts.urls in /etc/mailerd/mailerd.toml"),
             _NETWORK,

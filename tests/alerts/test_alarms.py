@@ -1,8 +1,11 @@
 """Alarms: grouped, limited in rate, resolved when over, and never in the way."""
 
 import asyncio
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import chain, repeat
 
+import pytest
 from aiohttp import web
 
 from mailerd.alerts.alarms import Alarms
@@ -105,3 +108,75 @@ async def test_a_web_hook_gets_json_and_one_that_fails_breaks_nothing() -> None:
     assert taken[1] == {
         "source": "mailerd", "subject": "s", "text": "a\nb", "lines": ["a", "b"], "firing": ["database"],
     }  # fmt: skip
+
+
+def test_what_reached_nobody_is_told_again_at_the_least_interval() -> None:
+    board = Board(AlertSettings())
+    events = RunnerEvents(lambda event, fields: board.tell(event, fields, now=0))
+    events.job_finished(job="J", sent=0, failed=2, cancelled=0, seconds=1)
+    board.look(None, database_away=90, now=0)
+    first = board.message(now=0)
+    assert first is not None
+    board.undelivered()
+    board.look(None, database_away=95, now=5)
+    assert board.message(now=5) is None, "within the least interval"
+    board.look(None, database_away=150, now=60)
+    again = board.message(now=60)
+    assert again is not None
+    assert again.lines == ("the database has been away for 150 s: nothing is sent", first.lines[1])
+    board.look(None, database_away=210, now=120)
+    assert board.message(now=120) is None, "it was taken this time"
+
+
+def test_what_was_over_before_it_could_be_told_is_told_with_its_end() -> None:
+    board = Board(AlertSettings())
+    board.look(None, database_away=90, now=0)
+    assert board.message(now=0) is not None
+    board.undelivered()
+    board.look(None, database_away=0, now=100)
+    told = board.message(now=100)
+    assert told is not None
+    assert told.lines == ("resolved: the database has been away for 90 s: nothing is sent; it lasted 100 s",)
+    board.undelivered()
+    board.look(None, database_away=0, now=200)
+    again = board.message(now=200)
+    assert again is not None
+    assert again.lines == told.lines
+
+
+def test_what_nobody_takes_does_not_grow_without_bound() -> None:
+    board = Board(AlertSettings())
+    events = RunnerEvents(lambda event, fields: board.tell(event, fields, now=0))
+    for number in range(5000):
+        events.job_finished(job=f"J{number}", sent=0, failed=1, cancelled=0, seconds=1)
+        if number % 1000 == 0:
+            board.message(now=number)
+            board.undelivered()
+    last = board.message(now=10_000)
+    assert last is not None
+    assert last.lines[-1] == "and 980 more"
+
+
+async def test_an_alarm_that_no_way_takes_is_told_again_until_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mailerd.alerts.alarms._LOOK_EVERY", 0.01)
+    monkeypatch.setattr("mailerd.alerts.alarms._REST", 0.001, raising=False)
+
+    class Way:
+        def __init__(self, takes: Iterator[bool]) -> None:
+            self.takes, self.got = takes, list[str]()
+
+        async def send(self, message: Message) -> None:
+            if not next(self.takes):
+                raise OSError("it does not take it")
+            self.got.append(message.subject)
+
+    heard = Heard()
+    known = AlertSettings(min_interval=0.1, database_away=0.1)
+    alarms = Alarms(known, survey=lambda: None, away=lambda: True, events=ProcessEvents(heard), pulses=Pulses())
+    alarms._posts = broken, slow = Way(repeat(False)), Way(chain([False] * 6, repeat(True)))
+    running = asyncio.create_task(alarms.run())
+    try:
+        await heard.wait_for("alarm_sent")
+    finally:
+        running.cancel()
+    assert (broken.got, slow.got) == ([], ["mailerd: database"])
