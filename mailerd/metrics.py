@@ -110,7 +110,7 @@ class Metrics:
 
     def _of_database(self, registry: CollectorRegistry) -> None:
         self._calls = Counter("mailerd_database_calls", "Transactions that ended.", ["outcome"], registry=registry)
-        for outcome in ("ok", "refused", "away", "in_doubt"):
+        for outcome in ("ok", "refused", "away", "in_doubt", "cut_off"):
             self._calls.labels(outcome)
         self._calls_s = Histogram(
             "mailerd_database_call_seconds", "How long they took, queueing included.", registry=registry, buckets=_FAST
@@ -200,7 +200,7 @@ class Metrics:
             self._tokens.labels("granted" if outcome == "accepted" else "refused").inc()
 
     def database_call(self, *, outcome: str, seconds: float) -> None:
-        """One transaction has ended: ok, refused, away or in_doubt."""
+        """One transaction has ended: ok, refused, away, in_doubt or cut_off."""
         self._calls.labels(outcome).inc()
         self._calls_s.observe(seconds)
 

@@ -24,7 +24,7 @@ class Meter(Protocol):
     """Where transactions are counted."""
 
     def database_call(self, *, outcome: str, seconds: float) -> None:
-        """One has ended (or a look): ok, refused, away or in_doubt."""
+        """One has ended (or a look): ok, refused, away, in_doubt or cut_off."""
 
 
 class Database:
@@ -98,10 +98,12 @@ class Database:
         return await self._metered(self.pool.look(work, what=what, bound=bound))
 
     async def _metered(self, call: Awaitable[T]) -> T:
-        started, outcome = time.monotonic(), "in_doubt"
+        started, outcome = time.monotonic(), "ok"  # also where the work raises what is ours: the database did its part
         try:
             result = await call
-            outcome = "ok"
+        except asyncio.CancelledError:
+            outcome = "cut_off"  # by whoever asked, at a stop or for want of time: it says nothing of the database
+            raise
         except DatabaseAwayError as error:
             outcome = "in_doubt" if error.in_doubt else "away"
             self._gone(error)

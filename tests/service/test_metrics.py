@@ -41,6 +41,8 @@ def test_every_event_is_there_from_the_start_so_that_its_first_is_an_increase() 
     page = Metrics().page()
     for event in known:
         assert value(page, f'mailerd_events_total{{event="{event.name}",level="{event.level}"}}') == 0
+    for outcome in ("ok", "refused", "away", "in_doubt", "cut_off"):
+        assert value(page, f'mailerd_database_calls_total{{outcome="{outcome}"}}') == 0
     for result in ("whole", "with_failures"):
         assert value(page, f'mailerd_jobs_finished_total{{result="{result}"}}') == 0
 

@@ -307,3 +307,53 @@ async def test_a_look_asks_outside_any_transaction_and_leaves_none(database_url:
     assert await database.transaction(inside, what="work")
     assert not await database.look(inside, what="look")
     await database.close()
+
+
+class Counting:
+    """Where transactions are counted."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[str] = []
+
+    def database_call(self, *, outcome: str, seconds: float) -> None:
+        assert seconds >= 0
+        self.outcomes.append(outcome)
+
+
+@pytest.fixture
+async def counted(database_url: str, heard: Heard) -> AsyncIterator[tuple[Database, Counting]]:
+    counting = Counting()
+    it = Database(DatabaseSettings(url=database_url), events=StoreEvents(heard), meter=counting)
+    yield it, counting
+    await it.close()
+
+
+@pytest.mark.parametrize("way", ["transaction", "look"])
+async def test_what_the_work_itself_raises_is_no_failure_of_the_database(
+    counted: tuple[Database, Counting], way: str
+) -> None:
+    database, counting = counted
+
+    async def work(cursor: Cursor) -> None:
+        await cursor.execute("SELECT 1")
+        raise LookupError("there is no such job")
+
+    with pytest.raises(LookupError):
+        await getattr(database, way)(work, what="pause a job")
+    assert counting.outcomes == ["ok"]
+
+
+async def test_a_call_that_its_caller_gives_up_is_cut_off_and_not_in_doubt(
+    counted: tuple[Database, Counting],
+) -> None:
+    database, counting = counted
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await database.look(reading("SELECT SLEEP(5)"), what="look")
+    assert counting.outcomes == ["cut_off"]
+    with pytest.raises(DatabaseAwayError):
+        await database.look(reading("SELECT SLEEP(5)"), what="look", bound=0.1)
+    assert counting.outcomes == ["cut_off", "away"]
+    with pytest.raises(DatabaseError):
+        await database.look(reading("SELECT nothing"), what="look")
+    assert counting.outcomes[2:] == ["refused"]
