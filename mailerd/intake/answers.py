@@ -21,10 +21,17 @@ REQUEST: Final = ContextVar[str]("request")
 """The id of the request that is being answered."""
 WRITTEN_WITHIN: Final = 60.0
 """Seconds for a client to read its answer."""
+_BEGUN: Final = ContextVar[web.StreamResponse | None]("begun")
+"""The answer to this request whose head is written, or being written; None before that."""
 PROBES: Final = ("/health/", "/metrics")
 """Paths that are asked for every few seconds: told at the level debug."""
 _PACKET: Final = 1153
 _SCHEMA: Final = frozenset({1146, 1054})  # no such table, no such column
+
+
+class UnreadError(ConnectionError):
+    """A client does not read its answer."""
+
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _ENCODE: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
@@ -38,6 +45,21 @@ def encoded(body: Mapping[str, Any]) -> str:
 def answer(body: Mapping[str, Any], *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     """A JSON answer."""
     return web.Response(text=encoded(body), status=status, headers=headers, content_type="application/json")
+
+
+async def write(response: web.StreamResponse, data: bytes, *, within: float | None = None) -> None:
+    """Write a piece of a long answer within so many seconds (WRITTEN_WITHIN), which aiohttp by itself does not bound.
+
+    Raises:
+        UnreadError: the client takes nothing any more.
+        ConnectionError: it has gone.
+    """
+    within = within or WRITTEN_WITHIN
+    try:
+        async with asyncio.timeout(within):
+            await response.write(data)
+    except TimeoutError:
+        raise UnreadError(f"the answer was not read within {within:g} s") from None
 
 
 def rfc3339(moment: datetime | None) -> str | None:
@@ -91,13 +113,37 @@ class Answering:
         self._events = events
         self._clock = clock
 
+    async def begins(self, _: web.Request, response: web.StreamResponse) -> None:
+        """Aiohttp's signal before the head of an answer is written: after it nothing else can be answered."""
+        _BEGUN.set(response)
+
     async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Answer, whatever happens."""
         started, request_id = self._clock.monotonic(), new_id()
         REQUEST.set(request_id)
         CALLER.set("")
+        _BEGUN.set(None)
+        response = await self._carry_out(request, handler, request_id)
+        begun = _BEGUN.get()
+        if begun is not None and begun is not response:
+            # It broke half-way: another head would stand in the middle of its body. So the transfer breaks too.
+            response = begun
+            _abort(request)
+        if not response.prepared:
+            response.headers[REQUEST_ID] = request_id
+            response.headers.setdefault("Cache-Control", "no-store")
+            response.headers.setdefault("X-Content-Type-Options", "nosniff")
+            await self._write(request, response)
+        self._tell(request, response, ms=(self._clock.monotonic() - started) * 1000)
+        return response
+
+    async def _carry_out(self, request: web.Request, handler: Handler, request_id: str) -> web.StreamResponse:
+        """What the handler answers, or what its failure is answered with."""
+        response: web.StreamResponse
         try:
             response = await handler(request)
+        except ConnectionError as error:
+            response = self._left(request, error)
         except ProblemError as problem:
             response = self._refuse(problem, request_id)
         except web.HTTPException as error:
@@ -108,12 +154,6 @@ class Answering:
             response = self._unserved(request, error)
         except Exception as error:  # noqa: BLE001 - told with its stack; the answer must not show it
             response = self._failed(request, error)
-        if not response.prepared:
-            response.headers[REQUEST_ID] = request_id
-            response.headers.setdefault("Cache-Control", "no-store")
-            response.headers.setdefault("X-Content-Type-Options", "nosniff")
-            await self._write(request, response)
-        self._tell(request, response, ms=(self._clock.monotonic() - started) * 1000)
         return response
 
     async def _write(self, request: web.Request, response: web.StreamResponse) -> None:
@@ -123,13 +163,22 @@ class Answering:
                 await response.prepare(request)
                 await response.write_eof()
         except TimeoutError:
-            self._events.connection_too_slow(
-                address=self._callers.address(request), reason=f"the answer was not read within {WRITTEN_WITHIN:g} s"
-            )
-            if request.transport is not None:
-                request.transport.abort()
+            self._too_slow(request, f"the answer was not read within {WRITTEN_WITHIN:g} s")
         except ConnectionError:
             return  # the client has gone; the request itself was carried out, and is told as such
+
+    def _left(self, request: web.Request, error: ConnectionError) -> web.StreamResponse:
+        """The client has gone in the middle of a long answer, or does not read it: that is its right, and no bug."""
+        begun = _BEGUN.get()
+        if begun is None:
+            return self._failed(request, error)
+        if isinstance(error, UnreadError):
+            self._too_slow(request, str(error))
+        return begun
+
+    def _too_slow(self, request: web.Request, reason: str) -> None:
+        self._events.connection_too_slow(address=self._callers.address(request), reason=reason)
+        _abort(request)
 
     def _tell(self, request: web.Request, response: web.StreamResponse, *, ms: float) -> None:
         method, path, status, request_id = request.method, request.path, response.status, REQUEST.get()
@@ -162,3 +211,9 @@ class Answering:
         self._events.request_failed(request=REQUEST.get(), method=request.method, path=request.path, error=error)
         problem = ProblemError(500, "internal", f"mailerd met a bug; its log tells of request {REQUEST.get()}")
         return refusal(problem, request_id=REQUEST.get())
+
+
+def _abort(request: web.Request) -> None:
+    """End the connection without another byte."""
+    if request.transport is not None:
+        request.transport.abort()

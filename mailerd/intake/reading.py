@@ -10,7 +10,7 @@ from aiohttp import web
 from mailerd.core.pauses import until
 from mailerd.core.states import OPEN, JobStatus, State
 from mailerd.intake.addresses import Addresses, mailbox
-from mailerd.intake.answers import answer, rfc3339
+from mailerd.intake.answers import answer, rfc3339, write
 from mailerd.intake.forecast import Forecast
 from mailerd.intake.queries import ULID, Finding, choice, cursor, limit, moment, query, text
 from mailerd.store.jobs import Filter, Job, Jobs, Recipient
@@ -97,9 +97,9 @@ class Reading:
         response.content_type, response.charset = "text/csv", "utf-8"
         page = await self._jobs.recipients(job.id, status=status, after=-1, limit=RECIPIENTS_AT_MOST)
         await response.prepare(request)
-        await response.write(_lines([CSV_COLUMNS]))
+        await write(response, _lines([CSV_COLUMNS]))
         while page:
-            await response.write(_lines([_row(each) for each in page]))
+            await write(response, _lines([_row(each) for each in page]))
             if len(page) < RECIPIENTS_AT_MOST:
                 break
             page = await self._jobs.recipients(job.id, status=status, after=page[-1].seq, limit=RECIPIENTS_AT_MOST)

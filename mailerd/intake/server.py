@@ -201,6 +201,7 @@ class Intake:
 
         watching = Watching(gate=self._gate, finding=self._finding, jobs=self._jobs, clock=self._clock)
         application = web.Application(middlewares=[around])
+        application.on_response_prepare.append(answering.begins)
         application.on_shutdown.append(watching.stop)
         handlers = self._endpoints(executor, watching)
         for it in OPERATIONS:

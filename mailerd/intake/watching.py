@@ -8,7 +8,7 @@ from aiohttp import web
 from mailerd.clock import Clock
 from mailerd.core.states import OPEN
 from mailerd.errors import DatabaseError
-from mailerd.intake.answers import REQUEST, REQUEST_ID, encoded
+from mailerd.intake.answers import REQUEST, REQUEST_ID, encoded, write
 from mailerd.intake.gate import Gate
 from mailerd.intake.problems import RETRY_AFTER, ProblemError
 from mailerd.intake.queries import Finding, query
@@ -125,13 +125,4 @@ def event_id(job: Job) -> str:
 
 
 async def _write(response: web.StreamResponse, text: str) -> None:
-    """Write, or give the client up.
-
-    Raises:
-        ConnectionError: it has gone, or takes nothing any more.
-    """
-    try:
-        async with asyncio.timeout(WRITTEN_WITHIN):
-            await response.write(text.encode())
-    except TimeoutError:
-        raise ConnectionResetError("the client does not read") from None
+    await write(response, text.encode(), within=WRITTEN_WITHIN)

@@ -1,12 +1,21 @@
 """Filters, the CSV of results, and dry runs."""
 
+import asyncio
 import csv
 import io
 import time
+from typing import Any
 
+import aiohttp
 import pytest
+from aiohttp import web
 
+from mailerd.errors import DatabaseAwayError
 from tests.intake.site import Site, job
+
+
+def _away() -> DatabaseAwayError:
+    return DatabaseAwayError("recipients", phase="work", cause=OSError("gone"), errno=0, retry=True, in_doubt=False)
 
 
 async def test_jobs_are_found_by_what_is_known_of_them(site: Site) -> None:
@@ -60,6 +69,44 @@ async def test_results_come_as_csv_whole_and_harmless_for_a_spreadsheet(site: Si
     assert rows[7]["status"] == "waiting"
     async with site.client.get(f"{site.url}/api/jobs/{posted['job_id']}/results.csv?status=sent") as response:
         assert len((await response.text()).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "error, told", [(_away(), "request_unserved"), (ZeroDivisionError(), "request_failed")], ids=["away", "bug"]
+)
+async def test_results_that_break_half_way_are_a_broken_transfer_and_hold_no_second_answer(
+    site: Site, monkeypatch: pytest.MonkeyPatch, error: Exception, told: str
+) -> None:
+    _, posted = await site.post(job(*({"email": f"r{n}@example.com", "name": "R"} for n in range(1500))))
+    read = site.intake._jobs.recipients
+
+    async def recipients(*args: Any, after: int, **options: Any) -> Any:
+        if after >= 0:
+            raise error
+        return await read(*args, after=after, **options)
+
+    monkeypatch.setattr(site.intake._jobs, "recipients", recipients)
+    async with site.client.get(f"{site.url}/api/jobs/{posted['job_id']}/results.csv") as response:
+        with pytest.raises(aiohttp.ClientPayloadError):  # another head in the body would be a ClientResponseError
+            await response.read()
+    assert len(site.heard.of(told)) == 1
+    status, _ = await site.get(f"/api/jobs/{posted['job_id']}")
+    assert status == 200, "the next request has a connection of its own"
+
+
+async def test_results_that_nobody_reads_are_cut_off(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, posted = await site.post(job())
+
+    async def hang(*_: object) -> None:
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr("mailerd.intake.answers.WRITTEN_WITHIN", 0.05)
+    monkeypatch.setattr(web.StreamResponse, "write", hang)
+    with pytest.raises(aiohttp.ClientError):
+        async with site.client.get(f"{site.url}/api/jobs/{posted['job_id']}/results.csv") as response:
+            await response.read()
+    assert (await site.heard.wait_for("connection_too_slow"))["reason"] == "the answer was not read within 0.05 s"
+    assert site.heard.of("request_failed") == []
 
 
 async def test_a_dry_run_renders_everything_and_stores_nothing(site: Site) -> None:

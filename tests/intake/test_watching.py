@@ -7,6 +7,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from tests.intake.site import Build, Site, job
 
@@ -146,3 +147,37 @@ async def test_silence_is_broken_by_a_comment(site: Site, monkeypatch: pytest.Mo
     async with stream(site, job_id) as response:
         await event(response)
         assert await asyncio.wait_for(response.content.readuntil(b"\n\n"), 5) == b": still here\n\n"
+
+
+async def test_a_client_that_leaves_its_stream_is_no_bug(site: Site) -> None:
+    job_id = await posted(site)
+    async with stream(site, job_id) as response:
+        await event(response)
+        assert response.connection is not None
+        assert response.connection.transport is not None
+        response.connection.transport.abort()
+    await site.rows("UPDATE job_recipients SET status = 'sent' WHERE seq = 0")
+    told = await site.heard.wait_for("request_answered", times=2)
+    assert (told["path"], told["status"]) == (f"/api/jobs/{job_id}/events", 200)
+    assert site.heard.of("request_failed") == []
+    assert site.heard.of("connection_too_slow") == []
+
+
+async def test_a_client_that_does_not_read_its_stream_is_told_as_that_and_cut_off(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = await posted(site)
+    async with stream(site, job_id) as response:
+        await event(response)
+
+        async def hang(*_: object) -> None:
+            await asyncio.sleep(60)
+
+        monkeypatch.setattr("mailerd.intake.watching.WRITTEN_WITHIN", 0.05)
+        monkeypatch.setattr(web.StreamResponse, "write", hang)
+        await site.rows("UPDATE job_recipients SET status = 'sent' WHERE seq = 0")
+        with pytest.raises(aiohttp.ClientError):
+            await asyncio.wait_for(response.content.read(), 5)
+    told = await site.heard.wait_for("connection_too_slow")
+    assert told == {"address": "127.0.0.1", "reason": "the answer was not read within 0.05 s"}
+    assert site.heard.of("request_failed") == []
