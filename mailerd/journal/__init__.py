@@ -39,7 +39,7 @@ class Journal:
         self._chinese = settings.language == "zh"
         kind = _kind(settings)
         if kind == "journald" and self._native is None:
-            self._native = Native(lost=self._lost)
+            self._native = Native(lost=self._lost, told=self._lost_told)
         write = {"json": _write_json, "text": _write_text, "journald": self._write_native}[kind]
         logger.remove()
         logger.add(write, level=settings.level.upper(), format="{message}", backtrace=True, diagnose=False, catch=True)
@@ -74,15 +74,18 @@ class Journal:
 
     def _lost(self, number: int) -> Mapping[str, str]:
         """The record that tells of lost ones."""
-        told: list[tuple[Event, Mapping[str, object]]] = []
-        ProcessEvents(lambda event, fields: told.append((event, fields))).log_records_lost(lost=number)
-        event, fields = told[0]
+        made: list[Mapping[str, str]] = []
+        ProcessEvents(
+            lambda event, fields: made.append(_record(event, fields, text=self._words(event, fields)))
+        ).log_records_lost(lost=number)
+        return made[0]
+
+    def _lost_told(self, number: int) -> None:
         if self.on_lost is not None:
-            self.on_lost(event, fields)
-        return _record(event, fields, text=self._words(event, fields))
+            ProcessEvents(self.on_lost).log_records_lost(lost=number)
 
     on_lost: Tell | None = None
-    """Who else shall hear of lost records: the metrics."""
+    """Who else shall hear of lost records, once the log has told of them: the metrics."""
 
 
 def _kind(settings: LogSettings) -> Literal["journald", "text", "json"]:

@@ -44,14 +44,20 @@ def encode(fields: Mapping[str, str]) -> bytes:
 
 
 class Native:
-    """The way to journald. `lost` is called with a number once what was lost can be told."""
+    """The way to journald. `lost` makes the record that tells of so many lost ones; `told`: journald has taken it."""
 
     def __init__(
-        self, *, lost: Callable[[int], Mapping[str, str]], address: str = ADDRESS, spill: int = SPILL_BYTES
+        self,
+        *,
+        lost: Callable[[int], Mapping[str, str]],
+        told: Callable[[int], None],
+        address: str = ADDRESS,
+        spill: int = SPILL_BYTES,
     ) -> None:
         self._address = address
         self._most = spill
         self._say_lost = lost
+        self._told = told
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         self._socket.setblocking(False)
         self._spill: deque[bytes] = deque()
@@ -93,9 +99,11 @@ class Native:
                 return False
             self._spilt -= len(self._spill.popleft())
         if self._lost:
-            if not self._send(encode(self._say_lost(self._lost))):
+            number = self._lost
+            if not self._send(encode(self._say_lost(number))):
                 return False
             self._lost = 0
+            self._told(number)
         return True
 
     def _send(self, record: bytes) -> bool:

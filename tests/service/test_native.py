@@ -66,7 +66,7 @@ def journald(tmp_path: Path) -> Iterator[Journald]:
 
 @pytest.fixture
 def way(journald: Journald) -> Iterator[Native]:
-    it = Native(lost=lost, address=str(journald.path))
+    it = Native(lost=lost, told=lambda _: None, address=str(journald.path))
     yield it
     it.close()
 
@@ -101,7 +101,7 @@ def test_what_journald_does_not_take_now_comes_later_and_in_order(journald: Jour
 
 
 def test_what_is_too_much_is_counted_and_told(journald: Journald) -> None:
-    way = Native(lost=lost, address=str(journald.path), spill=1000)
+    way = Native(lost=lost, told=lambda _: None, address=str(journald.path), spill=1000)
     for number in range(3000):
         way.write({"MESSAGE": str(number)})
     heard = []
@@ -121,7 +121,7 @@ def test_a_record_that_is_too_large_for_a_datagram_arrives_whole(journald: Journ
 
 
 def test_without_journald_nothing_is_raised(tmp_path: Path) -> None:
-    way = Native(lost=lost, address=str(tmp_path / "nobody"))
+    way = Native(lost=lost, told=lambda _: None, address=str(tmp_path / "nobody"))
     way.write({"MESSAGE": "x"})
     assert way.pending == 1
     way.close()
@@ -159,3 +159,25 @@ def test_a_stack_stays_in_one_record(journald: Journald, events: RunnerEvents) -
     assert "Traceback (most recent call last)" in record["MESSAGE"]
     assert record["MAILERD_ERROR"] == "ValueError: boom"
     assert record["PRIORITY"] == "4"
+
+
+def test_lost_records_are_counted_once_however_often_that_must_be_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = tmp_path / "later"
+    monkeypatch.setattr(native.Native.__init__, "__kwdefaults__", {"address": str(address), "spill": 0})
+    journal, counted = Journal(LogSettings(format="journald")), list[object]()
+    journal.on_lost = lambda _, fields: counted.append(fields["lost"])
+    for number in range(7):
+        RunnerEvents(journal.tell).letter_sent(
+            job="J", recipient=number, to="a@x", sender="me@x", done=1, total=7, message_id="m"
+        )
+    for _ in range(3):
+        assert journal.flush(), "nobody listens yet"
+    assert counted == []
+    journald = Journald(address)
+    with journald.socket:
+        assert not journal.flush()
+        assert journald.read()["MAILERD_LOST"] == "7"
+    assert counted == [7]
+    journal.close()

@@ -56,7 +56,7 @@ class Reader:
 @pytest.fixture
 def kept(tmp_path: Path) -> Iterator[Native]:
     """A way to a journald that is not there, with some megabytes for it."""
-    way = Native(lost=_lost, address=str(tmp_path / "socket"))
+    way = Native(lost=_lost, told=lambda _: None, address=str(tmp_path / "socket"))
     for number in range(RECORDS):
         way.write({"MESSAGE": f"{number} {'x' * 1300}"})
     yield way
@@ -115,7 +115,7 @@ async def test_records_that_were_lost_are_counted(database_url: str, tmp_path: P
         daemon = asyncio.create_task(run_until_signalled(known, journal, read_again=lambda: known))
         try:
             await eventually(up, within=10)
-            journal._lost(7)
+            journal._lost_told(7)
             assert "mailerd_log_records_lost_total 7.0" in await figures()
         finally:
             os.kill(os.getpid(), signal.SIGTERM)
