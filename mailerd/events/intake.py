@@ -23,10 +23,10 @@ class IntakeEvents(Speech):
 
     @event(
         "info",
-        en="request {request} refused with {status} {code}: {message}",
-        zh="请求 {request} 被拒绝，状态 {status} {code}：{message}",
+        en="request {request} refused with {status} {code}: {reason}",
+        zh="请求 {request} 被拒绝，状态 {status} {code}：{reason}",
     )
-    def request_refused(self, *, request: str, status: int, code: str, message: str) -> None: ...
+    def request_refused(self, *, request: str, status: int, code: str, reason: str) -> None: ...
 
     @event(
         "warning",

@@ -10,6 +10,8 @@ from typing import Concatenate, Final, Literal, ParamSpec, Protocol, TypeVar
 Level = Literal["debug", "info", "success", "warning", "error", "critical"]
 NAMESPACE: Final = uuid.UUID("5b7e6a52-3c0d-4f0e-9d4f-6d61696c6572")
 """Of the MESSAGE_IDs, which are UUIDs of version 5 (RFC 9562) of the events' names: stable, and nowhere to be kept."""
+RESERVED: Final = frozenset({"at", "level", "event", "message", "stack"})
+"""What a line in JSON says of every event, and MAILERD_EVENT in the journal: a field of that name would take its place."""
 P = ParamSpec("P")
 S = TypeVar("S", bound="Speech")
 
@@ -74,7 +76,8 @@ def event(
     """Make a method an event; its name is the event's, its keywords are the fields.
 
     Raises:
-        TypeError: a parameter is not keyword-only, or the name is taken: both are bugs that show at import.
+        TypeError: a parameter is not keyword-only or has a reserved name, or the event's name is taken: all are bugs that
+            show at import.
     """
 
     def declare(method: Callable[Concatenate[S, P], None]) -> Callable[Concatenate[S, P], None]:
@@ -82,6 +85,8 @@ def event(
         _, *parameters = inspect.signature(method).parameters.values()
         if any(p.kind is not p.KEYWORD_ONLY for p in parameters):
             raise TypeError(f"event {name}: every field is keyword-only")
+        if taken := sorted(RESERVED.intersection(p.name for p in parameters)):
+            raise TypeError(f"event {name}: no field can be named {', '.join(taken)}, which every line has already")
         if name in _VOCABULARY:
             raise TypeError(f"event {name} is declared twice")
         it = _VOCABULARY[name] = Event(name=name, level=level, en=en, zh=zh)

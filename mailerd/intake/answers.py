@@ -197,7 +197,7 @@ class Answering:
         )
 
     def _refuse(self, problem: ProblemError, request_id: str) -> web.Response:
-        self._events.request_refused(request=request_id, status=problem.status, code=problem.code, message=str(problem))
+        self._events.request_refused(request=request_id, status=problem.status, code=problem.code, reason=str(problem))
         return refusal(problem, request_id=request_id)
 
     def _unserved(self, request: web.Request, error: DatabaseError) -> web.Response:

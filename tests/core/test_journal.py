@@ -1,5 +1,6 @@
 """The journal: lines for people, JSON for machines, in both languages, and nothing below the level."""
 
+import inspect
 import json
 import re
 from datetime import UTC, datetime
@@ -7,8 +8,9 @@ from datetime import UTC, datetime
 import pytest
 
 from mailerd.config import LogSettings
+from mailerd.events.intake import IntakeEvents
 from mailerd.events.runner import RunnerEvents
-from mailerd.events.speech import Event
+from mailerd.events.speech import Event, Speech, event
 from mailerd.events.store import StoreEvents
 from mailerd.journal import Journal
 
@@ -48,6 +50,26 @@ def test_an_error_is_told_with_its_whole_stack_and_its_causes(capsys: pytest.Cap
     assert "ValueError: invalid literal for int() with base 10: 'inner'" in err
     assert "The above exception was the direct cause" in err
     assert 'raise RuntimeError("outer") from inner' in err
+
+
+def test_no_field_takes_the_place_of_the_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    IntakeEvents(Journal(LogSettings(format="json")).tell).request_refused(
+        request="R", status=404, code="not_found", reason="there is no job with this id"
+    )
+    line = json.loads(capsys.readouterr().err)
+    assert line["message"] == "request R refused with 404 not_found: there is no job with this id"
+    assert line["reason"] == "there is no job with this id"
+
+
+@pytest.mark.parametrize("name", ["at", "level", "event", "message", "stack"])
+def test_a_field_that_would_take_the_place_of_another_is_refused(name: str) -> None:
+    def broken(self: Speech, *, field: str) -> None: ...
+
+    broken.__signature__ = inspect.Signature([  # type: ignore[attr-defined]
+        inspect.Parameter(each, inspect.Parameter.KEYWORD_ONLY) for each in ("self", "job", name)
+    ])  # fmt: skip
+    with pytest.raises(TypeError, match=f"no field can be named {name}"):
+        event("info", en="x", zh="x")(broken)
 
 
 def test_a_json_line_has_the_event_and_every_field(capsys: pytest.CaptureFixture[str]) -> None:
