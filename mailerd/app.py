@@ -62,6 +62,8 @@ _DELETION_PATIENCE: Final = timedelta(seconds=5)
 """The same for the draft of a failed letter, which stays in hand meanwhile; what stays is an orphan."""
 _LEAVING: Final = 15.0
 """Seconds for what comes after a drain: requests in hand, connections."""
+_TAKEN_UP: Final = frozenset({"pace", "log", "alerts"})
+"""Sections that a reload takes up."""
 _ASK_AGAIN: Final = 2.0
 """Seconds between two looks for a database that was away at start."""
 
@@ -173,24 +175,24 @@ class Daemon:
 
     def reload(self, read: Callable[[], Settings], configure_log: Callable[[LogSettings], None]) -> None:
         """Take up what may change while running: pace, log and alarms. A file that cannot be used changes nothing."""
+        events, trouble = self.service.events, "the settings could not be read again"
         self.service.watch.reloading()
         try:
             new = read()
             self.service.alarms.configure(new.alerts)
+            self.claims.govern(terms_of(new))
+            configure_log(new.log)
+            changed = [name for name in Settings.model_fields if getattr(new, name) != getattr(self.settings, name)]
+            later = ", ".join(name for name in changed if name not in _TAKEN_UP)
+            what = "pace, log and alerts" + (f"; a restart is needed for {later}" if later else "")
+            events.settings_reloaded(file="the configuration", what=what)
+            trouble = ""
         except ConfigurationError as error:
-            self.service.events.settings_refused(cause=str(error))
-            self.service.watch.reloaded("the settings could not be read again")
-            return
-        self.claims.govern(terms_of(new))
-        configure_log(new.log)
-        later = [
-            name
-            for name in ("database", "intake", "runner", "gmail", "retry")
-            if getattr(new, name) != getattr(self.settings, name)
-        ]
-        what = "pace, log and alerts" + (f"; a restart is needed for {', '.join(later)}" if later else "")
-        self.service.events.settings_reloaded(file="the configuration", what=what)
-        self.service.watch.reloaded()
+            events.settings_refused(cause=str(error))
+        except Exception as error:  # noqa: BLE001 - a bug here must not end the sending, nor leave systemd waiting
+            events.reload_broke(error=error)
+        finally:
+            self.service.watch.reloaded(trouble)
 
     async def _beat_forever(self) -> None:
         pulse = self.pulses.of("beat")

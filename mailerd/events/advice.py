@@ -342,6 +342,12 @@ ADVICE: Final[Mapping[str, Advice]] = {
         "重新加载时发现配置不可用。原设置继续有效。",
         (Cause("a mistake in the file", "文件有误", "mailerd config --config /etc/mailerd/mailerd.toml"),),
     ),
+    "reload_broke": Advice(
+        "A reload met an error that nobody foresaw. Sending goes on; which settings were taken up by then is not sure, so "
+        "restart mailerd when it suits.",
+        "重新加载时遇到意外错误。发送继续；哪些设置已生效并不确定，请在合适时重启 mailerd。",
+        (_BUG, Cause("the settings as they would be read", "将要读取的设置", "mailerd config --config /etc/mailerd/mailerd.toml")),
+    ),
     "log_records_lost": Advice(
         "journald did not read for so long that lines of this log were given up. Letters were sent all the same; the "
         "tables have everything.",

@@ -32,6 +32,13 @@ class ProcessEvents(Speech):
 
     @event(
         "error",
+        en="reading the settings again met a bug in mailerd, which goes on; please report the stack",
+        zh="重新读取设置时触发了 mailerd 的缺陷，服务继续运行；请报告堆栈",
+    )
+    def reload_broke(self, *, error: BaseException) -> None: ...
+
+    @event(
+        "error",
         en="{lost} records of this log were lost: journald did not read for so long that the memory for them was full",
         zh="本日志丢失了 {lost} 条记录：journald 长时间未读取，缓存已满",
     )

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from mailerd.config import LogSettings, Settings
 from mailerd.errors import ConfigurationError
 from mailerd.sandbox.google import Google, Rules, serve
@@ -43,4 +45,36 @@ async def test_a_file_that_cannot_be_used_changes_nothing_and_is_told(database_u
         assert "could not be read again" in daemon.service.watch._line()
     assert configured == []
     assert heard.of("settings_refused") == [{"cause": "pace.per_day: many"}]
+    assert heard.of("settings_reloaded") == []
+
+
+async def test_every_section_that_needs_a_restart_is_named(database_url: str, tmp_path: Path) -> None:
+    heard = Heard()
+    (where := tmp_path / "credentials").mkdir()
+    async with serve(Google(Rules())) as gmail, running(settings(database_url, gmail, where), heard) as daemon:
+        new = settings(
+            database_url, gmail, where, templates={"folder": "/srv/templates"}, intake={"port": 0, "max_body": 1000},
+            log={"level": "debug"}, alerts={"unsure": 60},
+        )  # fmt: skip
+        daemon.reload(lambda: new, lambda _: None)
+    assert heard.of("settings_reloaded")[0]["what"] == (
+        "pace, log and alerts; a restart is needed for intake, templates"
+    )
+
+
+async def test_whatever_goes_wrong_systemd_hears_that_the_reload_is_over(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard, said = Heard(), list[str]()
+    (where := tmp_path / "credentials").mkdir()
+
+    def break_down() -> Settings:
+        raise ZeroDivisionError
+
+    async with serve(Google(Rules())) as gmail, running(settings(database_url, gmail, where), heard) as daemon:
+        monkeypatch.setattr(daemon.service.watch.systemd, "_say", said.append)
+        daemon.reload(break_down, lambda _: None)
+    assert said[0].startswith("RELOADING=1")
+    assert said[1].startswith("READY=1\nSTATUS=the settings could not be read again")
+    assert isinstance(heard.of("reload_broke")[0]["error"], ZeroDivisionError)
     assert heard.of("settings_reloaded") == []
