@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from ipaddress import ip_network
@@ -19,6 +20,8 @@ from mailerd.errors import ConfigurationError
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Count = Annotated[int, Field(ge=1)]
 Limit = Annotated[int, Field(ge=0)]
+_BETWEEN_ADDRESSES = re.compile(r"[\s,]+(?=[A-Za-z][A-Za-z0-9+.-]*://)")
+"""A comma may also stand inside an address: mailto://…?to=a@x,b@x."""
 
 
 def _web(url: str) -> str:
@@ -79,6 +82,18 @@ def _table(value: object) -> object:
         return json.loads(value or "{}")
     except ValueError as error:
         raise ValueError(f'is not JSON like {{"alias@example.com": "me@example.com"}}: {error}') from None
+
+
+def _list(value: object) -> object:
+    """Addresses as the environment can write them: a JSON list, or with commas or spaces between them."""
+    if not isinstance(value, str):
+        return value
+    if not value.lstrip().startswith("["):
+        return [each for each in _BETWEEN_ADDRESSES.split(value.strip()) if each]
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise ValueError(f'is not a JSON list like ["slack://…", "mailto://…"]: {error}') from None
 
 
 def _aliases(given: dict[str, str]) -> dict[str, str]:
@@ -230,7 +245,7 @@ class LogSettings(Section):
 class AlertSettings(Section):
     """`[alerts]`: messages to people, without Prometheus. With neither urls nor webhook, none are sent."""
 
-    urls: list[str] = Field(
+    urls: Annotated[list[str], BeforeValidator(_list)] = Field(
         [], repr=False, description="where to, as apprise writes it: slack://…, mailto://…; needs mailerd[alerts]"
     )
     webhook: Annotated[str, AfterValidator(_http)] = Field(
@@ -311,13 +326,26 @@ def _from_file(path: Path) -> dict[str, Any]:
         raise ConfigurationError(f"{path}: is not TOML: {error}") from error
 
 
+def _from_dotenv(path: Path) -> dict[str, str]:
+    """What `.env` sets; nothing where there is none."""
+    try:
+        return {key: value for key, value in dotenv_values(path).items() if value is not None}
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path.absolute()}: cannot be read: {error.strerror}; let mailerd's user read it, or remove it"
+        ) from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ConfigurationError(f"{path.absolute()}: is not UTF-8 (line {line}); save it as UTF-8") from error
+
+
 def load(path: Path | None = None, *, environment: Mapping[str, str] | None = None) -> Settings:
     """The settings from a TOML file, `.env` in the working folder and the environment, the later ones winning.
 
     A relative `credentials_dir` or `templates.folder` that was named in the file is relative to the file's folder.
 
     Raises:
-        ConfigurationError: the file cannot be read, a key is unknown or a value is out of bounds; all are named.
+        ConfigurationError: a file cannot be read, a key is unknown or a value is out of bounds; all are named.
     """
     given = _from_file(path) if path else {}
     gmail = given.get("gmail")
@@ -327,8 +355,7 @@ def load(path: Path | None = None, *, environment: Mapping[str, str] | None = No
     if path and isinstance(templates, dict) and isinstance(templates.get("folder"), str) and templates["folder"]:
         templates["folder"] = str(path.parent / templates["folder"])
     variables = dict(os.environ) if environment is None else dict(environment)
-    dotenv = {key: value for key, value in dotenv_values(".env").items() if value is not None}
-    for source in (_from_environment(dotenv), _from_environment(variables)):
+    for source in (_from_environment(_from_dotenv(Path(".env"))), _from_environment(variables)):
         for section, keys in source.items():
             known = given.get(section)
             if known is None or isinstance(known, dict):  # a section that is no table is refused, not replaced

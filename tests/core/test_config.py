@@ -1,5 +1,6 @@
 """Configuration: where a value comes from, which one wins, and that every mistake is refused by name."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -188,3 +189,51 @@ def test_aliases_that_lead_nowhere_are_refused(given: str, words: str) -> None:
 
 def test_an_address_of_googles_that_is_none_is_refused() -> None:
     assert "gmail.auth_uri: must start with http" in refusal(MAILERD_GMAIL__AUTH_URI="accounts.google.com")
+
+
+def test_a_dotenv_that_is_not_utf_8_is_refused_with_its_place_and_the_remedy(folder: Path) -> None:
+    (folder / ".env").write_bytes("MAILERD_LOG__LEVEL=debug\n# für den Dienst\n".encode("latin-1"))
+    said = refusal()
+    assert f"{folder / '.env'}: is not UTF-8 (line 2)" in said
+    assert "save it as UTF-8" in said
+
+
+def test_a_dotenv_that_cannot_be_read_is_refused_by_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / ".env").write_text("MAILERD_LOG__LEVEL=debug\n")
+
+    def closed(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")  # root, which runs tests in a container, may read everything
+
+    monkeypatch.setattr("mailerd.config.dotenv_values", closed)
+    assert f"{folder / '.env'}: cannot be read: Permission denied" in refusal()
+
+
+def test_every_key_can_be_set_by_its_variable() -> None:
+    """Whatever its kind: its default, written as config.example.toml would have it, is read back as what it is."""
+    for section, field in Settings.model_fields.items():
+        for key in type(field.default).model_fields:
+            default = getattr(field.default, key)
+            text = json.dumps(default) if isinstance(default, dict | list) else str(default)
+            known = load(environment={f"MAILERD_{section.upper()}__{key.upper()}": text})
+            assert getattr(getattr(known, section), key) == default, f"{section}.{key}"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        '["slack://a/b/c", "mailto://u:p@h?to=x@y,z@y"]',
+        "slack://a/b/c,mailto://u:p@h?to=x@y,z@y",
+        "slack://a/b/c, mailto://u:p@h?to=x@y,z@y",
+        " slack://a/b/c  mailto://u:p@h?to=x@y,z@y ",
+    ],
+)
+def test_a_list_in_the_environment_is_json_or_words(given: str) -> None:
+    known = load(environment={"MAILERD_ALERTS__URLS": given})
+    assert known.alerts.urls == ["slack://a/b/c", "mailto://u:p@h?to=x@y,z@y"]
+
+
+def test_a_list_that_is_none_is_refused_by_name_and_shows_no_token() -> None:
+    said = refusal(MAILERD_ALERTS__URLS='["slack://secret"')
+    assert "alerts.urls: is not a JSON list" in said
+    assert "secret" not in said
+    assert load(environment={"MAILERD_ALERTS__URLS": ""}).alerts.urls == []
