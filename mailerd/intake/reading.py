@@ -2,13 +2,15 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from aiohttp import web
 
 from mailerd.core.pauses import until
 from mailerd.core.states import OPEN, JobStatus, State
+from mailerd.errors import DatabaseError
+from mailerd.events.intake import IntakeEvents
 from mailerd.intake.addresses import Addresses, mailbox
 from mailerd.intake.answers import answer, rfc3339, write
 from mailerd.intake.forecast import Forecast
@@ -30,10 +32,11 @@ _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 class Reading:
     """The handlers that only read."""
 
-    def __init__(self, *, finding: Finding, jobs: Jobs, forecast: Forecast) -> None:
+    def __init__(self, *, finding: Finding, jobs: Jobs, forecast: Forecast, events: IntakeEvents) -> None:
         self._finding = finding
         self._forecast = forecast
         self._jobs = jobs
+        self._events = events
 
     async def job(self, request: web.Request) -> web.Response:
         """One job."""
@@ -42,10 +45,17 @@ class Reading:
         job = await self._finding.of(request, key)
         shown = show_job(job)
         if job.counts[State.WAITING]:
-            forecast = await self._forecast.forecast(job.id, sender_email=job.sender_email, priority=job.priority)
+            forecast = await self._foresee(job)
             shown["forecast"] = dict(forecast)
             shown["cause_of_wait"] = shown["cause_of_wait"] or forecast.get("cause_of_wait")
         return answer(shown)
+
+    async def _foresee(self, job: Job) -> Mapping[str, object]:
+        try:
+            return await self._forecast.forecast(job.id, sender_email=job.sender_email, priority=job.priority)
+        except DatabaseError as error:  # what is known of the job is worth more than nothing
+            self._events.forecast_failed(job=job.id, cause=str(error))
+            return {}
 
     async def jobs(self, request: web.Request) -> web.Response:
         """Jobs, the newest first."""

@@ -239,7 +239,7 @@ class Intake:
             events=self._events,
             within=self._body_within,
         )
-        reading = Reading(finding=self._finding, jobs=self._jobs, forecast=self._forecast)
+        reading = Reading(finding=self._finding, jobs=self._jobs, forecast=self._forecast, events=self._events)
         health = Health(lambda: check(self._database), within=self._patience, clock=self._clock)
         papers = Papers(finding=self._finding, library=self._library, executor=executor)
         return {

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from mailerd.errors import DatabaseError
 from tests.intake.site import Site, job
 
 
@@ -179,3 +180,15 @@ async def test_a_bad_parameter_is_a_422_that_names_it(site: Site, parameters: di
 async def test_a_bad_cursor_or_a_doubled_parameter_of_the_list_is_a_422(site: Site) -> None:
     assert (await site.get("/api/jobs", params={"cursor": "é"}))[0] == 422
     assert (await site.get("/api/jobs?limit=1&limit=2"))[0] == 422
+
+
+async def test_a_job_is_shown_though_its_forecast_fails(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def forecast(*_: object, **__: object) -> dict[str, object]:
+        raise DatabaseError("forecast", phase="work", cause=OSError("gone"), errno=0, retry=True, in_doubt=False)
+
+    job_id = await posted(site)
+    monkeypatch.setattr(site.intake._forecast, "forecast", forecast)
+    status, shown = await site.get(f"/api/jobs/{job_id}")
+    assert (status, shown["counts"]["waiting"], shown["forecast"]) == (200, 1, {})
+    assert site.heard.of("forecast_failed")[-1]["job"] == job_id
+    assert site.heard.of("request_unserved") == []
