@@ -81,15 +81,16 @@ def _make(order: Order, recipient: NewRecipient, seq: int, *, now: datetime) -> 
     job = order.job
     own = json.loads(recipient.variables) if recipient.variables else None
     content = order.template.render(merge(order.variables, own, email=recipient.email, name=recipient.name))
+    sender = job.from_email or job.sender_email
     envelope = Envelope(
-        sender_email=job.sender_email,
+        sender_email=sender,
         sender_name=job.sender_name,
         reply_to=job.reply_to,
         to_email=recipient.email,
         to_name=recipient.name,
         key=f"{job.id}-{seq}",
     )
-    domain = job.sender_email.rpartition("@")[2]
+    domain = sender.rpartition("@")[2]
     octets = compose(content, envelope, date=now, message_id=f"<{job.id.lower()}{seq}@{domain}>")
     return content, len(octets)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import csv
+import email
 import io
 import time
 from typing import Any
@@ -11,7 +12,8 @@ import pytest
 from aiohttp import web
 
 from mailerd.errors import DatabaseAwayError
-from tests.intake.site import Site, job
+from mailerd.letters import compose
+from tests.intake.site import Build, Site, job
 
 
 def _away() -> DatabaseAwayError:
@@ -150,3 +152,25 @@ async def test_duplicates_are_sent_once_unless_they_are_allowed(site: Site) -> N
     assert (status, answer["error"]["details"][0]["message"]) == (422, "duplicate of recipients[0]")
     status, answer = await site.post(job(*twice, allow_duplicates=True))
     assert (status, answer["accepted"]) == (200, 2)
+
+
+async def test_a_dry_run_makes_the_letter_that_would_be_sent_with_the_alias_in_from(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Aliases:
+        def mailbox_of(self, sender: str) -> str:
+            return {"sales@shop.example": "me@example.com"}.get(sender, sender)
+
+    made = list[bytes]()
+
+    def kept(*args: Any, **options: Any) -> bytes:
+        made.append(compose(*args, **options))
+        return made[-1]
+
+    monkeypatch.setattr("mailerd.intake.rehearsal.compose", kept)
+    site = await build(senders=Aliases())
+    status, _ = await site.post(job(sender_email="sales@shop.example", dry_run=True))
+    letter = email.message_from_bytes(made[0])
+    assert status == 200
+    assert letter["From"] == "sales@shop.example"
+    assert letter["Message-ID"].endswith("@shop.example>")
