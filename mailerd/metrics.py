@@ -229,6 +229,8 @@ class Metrics:
         self._oldest_claimable.set(survey.oldest_claimable)
         self._oldest_unsure.set(survey.oldest_unsure)
         self._surveyed.set(survey.at.timestamp())
+        for gauge in (self._limit, self._used, self._paused):
+            gauge.clear()  # a sender that is not shown any more must not stay as it was
         for sender in survey.senders:
             label = self._sender(sender.email)
             if label == "other":
