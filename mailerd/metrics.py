@@ -70,8 +70,10 @@ class Metrics:
         )
         self._jobs_accepted = Counter("mailerd_jobs_accepted", "Jobs that this daemon accepted.", registry=registry)
         self._accepted = Counter("mailerd_recipients_accepted", "Recipients that it accepted.", registry=registry)
-        self._jobs_finished = Counter("mailerd_jobs_finished", "Jobs that it completed.", ["result"], registry=registry)
-        for result in ("whole", "with_failures"):
+        self._jobs_finished = Counter(
+            "mailerd_jobs_finished", "Jobs whose last letter it saw end.", ["result"], registry=registry
+        )
+        for result in ("whole", "with_failures", "cancelled"):
             self._jobs_finished.labels(result)
         self._requests = Counter("mailerd_http_requests", "Answered requests.", ["method", "status"], registry=registry)
         self._google = Counter(
@@ -151,7 +153,8 @@ class Metrics:
             self._sender(str(fields["sender"]))
 
         def job_finished(fields: Mapping[str, object]) -> None:
-            self._jobs_finished.labels("with_failures" if fields["failed"] else "whole").inc()
+            stopped = "cancelled" if fields["cancelled"] else "whole"
+            self._jobs_finished.labels("with_failures" if fields["failed"] else stopped).inc()
 
         def request_answered(fields: Mapping[str, object]) -> None:
             self._requests.labels(_method(fields["method"]), str(fields["status"])).inc()

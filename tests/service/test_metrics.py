@@ -1,14 +1,16 @@
 """Metrics: counted from the very events that the log tells, with labels that cannot grow without bound."""
 
 import asyncio
+from datetime import UTC, datetime
 from pathlib import Path
 
 import aiohttp
 
+from mailerd.core.survey import SenderSeen, Survey
 from mailerd.events.catalogue import events
 from mailerd.events.intake import IntakeEvents
 from mailerd.events.runner import RunnerEvents
-from mailerd.metrics import SENDERS_AT_MOST, Metrics
+from mailerd.metrics import CONTENT_TYPE, SENDERS_AT_MOST, Metrics
 from mailerd.sandbox.google import Google, Rules, serve
 from tests.support.daemon import running, settings, sign_in
 from tests.support.heard import Heard
@@ -43,7 +45,7 @@ def test_every_event_is_there_from_the_start_so_that_its_first_is_an_increase() 
         assert value(page, f'mailerd_events_total{{event="{event.name}",level="{event.level}"}}') == 0
     for outcome in ("ok", "refused", "away", "in_doubt", "cut_off"):
         assert value(page, f'mailerd_database_calls_total{{outcome="{outcome}"}}') == 0
-    for result in ("whole", "with_failures"):
+    for result in ("whole", "with_failures", "cancelled"):
         assert value(page, f'mailerd_jobs_finished_total{{result="{result}"}}') == 0
 
 
@@ -66,6 +68,37 @@ def test_senders_do_not_grow_without_bound() -> None:
     assert value(page, 'mailerd_letters_total{outcome="sent",sender="other"}') == 50
 
 
+def seen(email: str, *, until: datetime | None) -> SenderSeen:
+    return SenderSeen(
+        email=email, per_minute=54, per_day=2000, used_minute=1, used_day=2, paused_until=until,
+        pause_cause="daily_limit" if until else "", pause_reason="",
+    )  # fmt: skip
+
+
+def test_a_sender_that_the_survey_shows_no_more_has_no_gauges_any_more() -> None:
+    metrics, at = Metrics(), datetime(2026, 11, 24, tzinfo=UTC)
+    metrics.surveyed(Survey(at=at, senders=(seen("a@x", until=at), seen("b@x", until=None))))
+    assert value(metrics.page(), 'mailerd_sender_paused{cause="daily_limit",sender="a@x"}') == 1
+    metrics.surveyed(Survey(at=at, senders=(seen("b@x", until=None),)))
+    page = metrics.page()
+    gauges = [
+        line for line in page.decode().splitlines() if line.startswith("mailerd_sender_") and 'sender="a@x"' in line
+    ]
+    assert gauges == []
+    assert value(page, 'mailerd_sender_limit_letters{sender="b@x",window="day"}') == 2000
+
+
+def test_a_job_that_was_cancelled_is_not_counted_as_whole() -> None:
+    metrics = Metrics()
+    events = RunnerEvents(metrics.tell)
+    events.job_finished(job="A", sent=3, failed=0, cancelled=0, seconds=1.0)
+    events.job_finished(job="B", sent=1, failed=0, cancelled=2, seconds=1.0)
+    events.job_finished(job="C", sent=1, failed=1, cancelled=1, seconds=1.0)
+    page = metrics.page()
+    for result in ("whole", "cancelled", "with_failures"):
+        assert value(page, f'mailerd_jobs_finished_total{{result="{result}"}}') == 1
+
+
 async def test_a_daemon_shows_what_it_did(database_url: str, tmp_path: Path) -> None:
     google, heard, where = Google(Rules(latency_s=0)), Heard(), tmp_path / "credentials"
     sign_in(google, where)
@@ -79,6 +112,7 @@ async def test_a_daemon_shows_what_it_did(database_url: str, tmp_path: Path) -> 
         async with aiohttp.ClientSession() as session, session.get(f"{listening}/metrics") as answer:
             page = await answer.read()
         assert answer.status == 200
+        assert answer.headers["Content-Type"] == CONTENT_TYPE
         assert value(page, 'mailerd_letters_total{outcome="sent",sender="me@example.com"}') == 3
         assert value(page, 'mailerd_google_calls_total{call="drafts.send",outcome="accepted"}') == 3
         assert value(page, "mailerd_accepted_to_sent_seconds_count") == 3
