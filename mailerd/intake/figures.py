@@ -1,11 +1,10 @@
 """`/metrics`: what Prometheus reads; needs no key, tells no recipient's address."""
 
 from collections.abc import Callable
-from typing import Final
 
 from aiohttp import web
 
-CONTENT_TYPE: Final = "text/plain; version=1.0.0; charset=utf-8"
+from mailerd.metrics import CONTENT_TYPE
 
 
 class Figures:

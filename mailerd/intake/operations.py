@@ -72,9 +72,9 @@ OPERATIONS: Final = (
         path="/api/jobs/send_template_emails",
         summary="Post a job: one letter to each recipient",
         description=(
-            "A 200 is durable: the job and all its recipients are committed. With `Idempotency-Key` the same body "
-            "gets the same answer for a week and is stored once, and another body is a 409. With `dry_run` every "
-            "letter is rendered and nothing is stored."
+            "A 200 is durable: the job and all its recipients are committed. With `Idempotency-Key` the same body gets "
+            "the same answer and is stored once, and another body is a 409, for `intake.idempotency_keep` (7 days "
+            "unless it is set). With `dry_run` every letter is rendered and nothing is stored."
         ),
         call=Call.SEND,
         params=(
@@ -98,7 +98,7 @@ OPERATIONS: Final = (
         call=Call.READ,
         params=(
             Param("status", {"type": "string", "enum": [*JobStatus]}, "jobs in this status"),
-            Param("sender_email", {"type": "string"}, "jobs of this mailbox"),
+            Param("sender_email", {"type": "string"}, "jobs posted with this address; an alias is not its mailbox"),
             Param("reference", {"type": "string", "maxLength": 320}, "jobs with this reference of the client's own"),
             _moment("created_from", "accepted at this time or later"),
             _moment("created_before", "accepted before this time"),
