@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
@@ -20,6 +21,7 @@ from tests.support.heard import Heard
 from tests.support.rows import post, query
 
 TERMS = terms_of(Settings())
+about = partial(pytest.approx, abs=30)
 AGO = "UTC_TIMESTAMP(6) - INTERVAL 960 SECOND"
 
 
@@ -40,22 +42,22 @@ async def old_job(database: Database, *, turn: str = AGO) -> str:
     return job
 
 
-async def held_up(database: Database) -> int:
+async def held_up(database: Database) -> float:
     """Seconds, as the metric shows them."""
     metrics = Metrics()
     metrics.surveyed(await Surveys(database, TERMS).look())
-    return 10 * round(value(metrics.page(), "mailerd_oldest_claimable_letter_seconds") / 10)
+    return value(metrics.page(), "mailerd_oldest_claimable_letter_seconds")
 
 
 async def test_a_long_job_that_goes_at_its_pace_is_not_late(database: Database) -> None:
     await old_job(database)
-    assert await held_up(database) == 960, "nobody has claimed since"
+    assert await held_up(database) == about(960), "nobody has claimed since"
     claims = Claims.on(TERMS, database, new_id(), lease=timedelta(seconds=120))
     assert (await claims.claim(20)).letters
-    await query(database, "UPDATE senders SET turn_at = UTC_TIMESTAMP(6) + INTERVAL 1 SECOND")
+    await query(database, "UPDATE senders SET turn_at = UTC_TIMESTAMP(6) + INTERVAL 1 MINUTE")
     assert await held_up(database) == 0
     await query(database, "UPDATE senders SET turn_at = UTC_TIMESTAMP(6) - INTERVAL 100 SECOND")
-    assert await held_up(database) == 100, "its turn has come, and nobody takes it"
+    assert await held_up(database) == about(100), "its turn has come, and nobody takes it"
 
 
 async def test_a_letter_that_may_not_go_is_not_late(database: Database) -> None:
@@ -63,7 +65,7 @@ async def test_a_letter_that_may_not_go_is_not_late(database: Database) -> None:
     await Senders(database, TERMS).pause("me@example.com", lasts=None, reason="")
     assert await held_up(database) == 0
     await query(database, "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) - INTERVAL 300 SECOND")
-    assert await held_up(database) == 300, "from the end of the pause on it could go"
+    assert await held_up(database) == about(300), "from the end of the pause on it could go"
     await query(database, "UPDATE jobs SET status = 'paused', turn_at = NULL")
     assert await held_up(database) == 0
 
@@ -72,9 +74,9 @@ async def test_one_paused_sender_hides_no_other(database: Database) -> None:
     await old_job(database)
     await post(database, sender="you@example.com")
     await Senders(database, TERMS).pause("you@example.com", lasts=None, reason="")
-    assert await held_up(database) == 960
+    assert await held_up(database) == about(960)
 
 
 async def test_due_letters_whose_sender_has_no_turn_are_seen(database: Database) -> None:
     await old_job(database, turn="NULL")
-    assert await held_up(database) == 960
+    assert await held_up(database) == about(960)
