@@ -158,12 +158,13 @@ class Daemon:
             self.events.drain_cut_off(in_hand=len(self.hand), timeout=drain)
 
     async def _prepare(self) -> None:
-        """Reach the database and bring its schema up to date, however long it stays away."""
+        """Reach the database and bring its schema up to date, however long it stays away; the intake must listen."""
         while True:
             try:
                 await self.database.open()
                 await migrate(self.database, events=self.store_events)
                 await self.daemons.beat()
+                await self.intake.listens.wait()  # a daemon that cannot have its port would leave its claim in flight
                 return
             except DatabaseAwayError:
                 await asyncio.sleep(_ASK_AGAIN)

@@ -105,6 +105,8 @@ class Intake:
         self._gate = Gate(Keys(database, patience=patience), callers=self._callers, events=events, clock=self._clock)
         self._finding = Finding(gate=self._gate, jobs=self._jobs)
         self._patrol = Patrol(within=first_request_within, events=events, clock=self._clock)
+        self.listens = asyncio.Event()
+        """Set by `run` once it listens."""
 
     async def run(
         self, *, sockets: Sequence[socket.socket] = (), started: Callable[[Sequence[Address]], None] | None = None
@@ -128,6 +130,7 @@ class Intake:
         self, sockets: Sequence[socket.socket], started: Callable[[Sequence[Address]], None] | None
     ) -> None:
         async with self.serve(sockets=sockets) as addresses:
+            self.listens.set()
             if started is not None:
                 started(addresses)
             await asyncio.get_running_loop().create_future()  # nobody sets it: cancellation is the end

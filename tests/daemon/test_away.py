@@ -1,12 +1,15 @@
 """The database or Google goes away in the middle: nothing is lost, nothing twice, and the log says it in few words."""
 
 import asyncio
+import socket
 from pathlib import Path
 
 import pytest
 
+from mailerd.app import build
 from mailerd.config import Settings
 from mailerd.dispatch.runner import Runner
+from mailerd.errors import ListenError
 from mailerd.sandbox.google import Google, Running, serve
 from mailerd.sandbox.mariadb import Server
 from mailerd.store.database import Database
@@ -104,3 +107,20 @@ async def test_two_daemons_share_a_job_without_a_double(
     assert google.duplicates() == {}
     assert len(google.sent) == 120
     assert len(heard.of("job_finished")) + len(other.of("job_finished")) == 1
+
+
+async def test_a_daemon_whose_port_is_taken_claims_nothing(
+    known: Settings, database: Database, google: Google, heard: Heard
+) -> None:
+    google.change_rules(latency_s=0.2)
+    job = await post(database, recipients=8)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        settings = known.model_copy(update={"intake": known.intake.model_copy(update={"port": port})})
+        daemon = build(settings, heard)
+        with pytest.RaisesGroup(ListenError, flatten_subgroups=True):
+            await daemon.run(asyncio.Event())
+    await daemon.database.close()
+    assert await states(database, job) == {"waiting": 8}
+    assert google.sent == []
+    assert heard.of("runner_started") == []
