@@ -244,17 +244,35 @@ def read_model(model: type[M], fields: Mapping[str, Any]) -> M:
         raise invalid(list(_said(error))) from None
 
 
-def read_head(fields: Mapping[str, Any], *, now: datetime) -> tuple[Head | None, list[Fault]]:
-    """The head of a request, or None and everything that is wrong with it."""
+def read_head(fields: Mapping[str, Any], *, now: datetime) -> tuple[Head, list[Fault]]:
+    """The head of a request and everything that is wrong with it.
+
+    With faults it is what was good of it, so that the rest of the request can be looked at in its light: a bad field
+    has its default, a bad sender is empty, and a bad part of a template is a dash.
+    """
+    faults: list[Fault] = []
     try:
         head = Head.model_validate(fields, context={"now": now})
     except ValidationError as error:
-        return None, list(_said(error))
-    if head.template is None and head.template_name is None:
-        return None, [Fault("template", "is required, or template_name")]
-    if head.template is not None and head.template_name is not None:
-        return None, [Fault("template_name", "cannot be given together with template")]
-    return head, []
+        faults += _said(error)
+        head = _what_is_good(fields, {each["loc"][:2] for each in error.errors()}, now=now)
+    template, name = fields.get("template"), fields.get("template_name")
+    if template is None and name is None:
+        faults.append(Fault("template", "is required, or template_name"))
+    elif template is not None and name is not None:
+        faults.append(Fault("template_name", "cannot be given together with template"))
+    return head, faults
+
+
+def _what_is_good(fields: Mapping[str, Any], bad: set[tuple[int | str, ...]], *, now: datetime) -> Head:
+    wrong = {place[0] for place in bad}
+    good = {name: value for name, value in fields.items() if name not in wrong}
+    template = fields.get("template")
+    if "template" in wrong and isinstance(template, dict):
+        parts = {part: template.get(part) for part in TemplateIn.model_fields if ("template", part) not in bad}
+        good["template"] = {"subject": "-", "text": "-", **{part: text for part, text in parts.items() if text}}
+    head = Head.model_validate({"sender_email": "nobody@example.com", **good}, context={"now": now})
+    return head if "sender_email" in good else head.model_copy(update={"sender_email": ""})
 
 
 def read_attachments(given: object, *, field: str) -> tuple[list[AttachmentIn], list[Fault]]:

@@ -62,8 +62,10 @@ def read_order(
     fields = parse(raw)
     items = fields.pop("recipients", None)
     head, faults = read_head(fields, now=now)
-    if head is not None and key is not None and not key.may_send(head.sender_email):
+    if key is not None and head.sender_email and not key.may_send(head.sender_email):
         raise ProblemError(403, "sender_not_allowed", f"the key {key.name!r} may not send from {head.sender_email}")
+    # Without the job's variables nobody can say what a recipient lacks, nor which of two templates is meant.
+    judged = not any(fault.field.startswith(("variables", "template_name")) for fault in faults)
     mailbox = _mailbox(head, faults, senders=senders)
     named = _named(head, library or Library(None), faults)
     template = named.variants if named else _compile(head, faults)
@@ -72,9 +74,14 @@ def read_order(
     refused = _refused(items, max_recipients)
     if refused:
         raise invalid([*faults, refused])
-    duplicates = head is not None and head.allow_duplicates
-    checked = check(items, template=template, variables=variables, luggage=luggage, allow_duplicates=duplicates)
-    if head is None or template is None or faults:
+    checked = check(
+        items,
+        template=template if judged else None,
+        variables=variables,
+        luggage=luggage,
+        allow_duplicates=head.allow_duplicates,
+    )
+    if template is None or faults:
         raise invalid([*faults, *checked.faults])
     if not head.dry_run:
         _insist_on_good(head, checked)
@@ -83,9 +90,9 @@ def read_order(
     return Order(job, checked.rejected, head.dry_run, template, variables)
 
 
-def _mailbox(head: Head | None, faults: list[Fault], *, senders: Senders | None) -> str:
+def _mailbox(head: Head, faults: list[Fault], *, senders: Senders | None) -> str:
     """The mailbox behind the sender; a sender that has none is a fault."""
-    if head is None:
+    if not head.sender_email:
         return ""
     found = senders.mailbox_of(head.sender_email) if senders else head.sender_email
     if isinstance(found, Refusal):
@@ -99,8 +106,8 @@ def fingerprint(raw: bytearray) -> bytes:
     return sha256(raw).digest()
 
 
-def _named(head: Head | None, library: Library, faults: list[Fault]) -> Named | None:
-    if head is None or head.template_name is None:
+def _named(head: Head, library: Library, faults: list[Fault]) -> Named | None:
+    if head.template_name is None or head.template is not None:
         return None
     try:
         found = library.find(head.template_name)
@@ -112,8 +119,8 @@ def _named(head: Head | None, library: Library, faults: list[Fault]) -> Named | 
     return found
 
 
-def _compile(head: Head | None, faults: list[Fault]) -> Variants | None:
-    if head is None or head.template is None:
+def _compile(head: Head, faults: list[Fault]) -> Variants | None:
+    if head.template is None:
         return None
     it = head.template
     try:
@@ -123,8 +130,8 @@ def _compile(head: Head | None, faults: list[Fault]) -> Variants | None:
         return None
 
 
-def _variables(head: Head | None, faults: list[Fault]) -> tuple[Mapping[str, Any], str]:
-    variables = (head and head.variables) or {}
+def _variables(head: Head, faults: list[Fault]) -> tuple[Mapping[str, Any], str]:
+    variables = head.variables or {}
     try:
         return variables, encode(variables)
     except ValueError as error:
@@ -132,14 +139,14 @@ def _variables(head: Head | None, faults: list[Fault]) -> tuple[Mapping[str, Any
         return variables, ""
 
 
-def _luggage(head: Head | None, named: Named | None, faults: list[Fault]) -> Luggage:
-    source = named.default if named else head.template if head else None
+def _luggage(head: Head, named: Named | None, faults: list[Fault]) -> Luggage:
+    source = named.default if named else head.template
     luggage = Luggage(text_size=len((source and source.html) or "") + len((source and source.text) or ""))
     pictures = [
         Attached(each.filename, each.content_type, each.content, sha256(each.content).digest(), each.filename)
         for each in (named.pictures if named else ())
     ]
-    faults += luggage.of_everybody((head and head.attachments) or (), pictures=pictures)
+    faults += luggage.of_everybody(head.attachments or (), pictures=pictures)
     return luggage
 
 

@@ -1,7 +1,7 @@
 """Every recipient of a request looked at, in one pass: what is good becomes a row, what is not gets its reasons."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -16,6 +16,8 @@ from mailerd.store.jobs import NewRecipient
 
 CHECK_WITHIN: Final = 30.0
 """Seconds for all recipients of one job; a plain job of 100,000 takes one, a costly template may take for ever."""
+TROUBLES_AT_MOST: Final = 10
+"""Missing variables that are named for one recipient: a hundred thousand of them may lack the same ones."""
 EMAIL_COLUMN: Final = 320
 ERROR_COLUMN: Final = 1000
 _FIELDS: Final = frozenset({"email", "name", "variables", "language", "attachments"})
@@ -24,8 +26,8 @@ _FIELDS: Final = frozenset({"email", "name", "variables", "language", "attachmen
 class Renders(Protocol):
     """What is asked of a compiled template."""
 
-    def trouble(self, variables: Mapping[str, object]) -> Exception | None:
-        """Why these variables will not render, None when they will."""
+    def troubles(self, variables: Mapping[str, object]) -> Sequence[Exception]:
+        """Why these variables will not render; nothing when they will."""
 
 
 @dataclass(frozen=True)
@@ -120,9 +122,9 @@ class _Checker:
         own, stored = _own(_with_language(item, faults), faults)
         attached = self._luggage.of_recipient(item["attachments"], index, faults) if item.get("attachments") else []
         if self._template is not None and not faults:
-            trouble = self._template.trouble(merge(self._variables, own, email=email, name=name))
-            if trouble is not None:
-                faults.append(("variables", str(trouble)))
+            troubles = self._template.troubles(merge(self._variables, own, email=email, name=name))
+            if troubles:
+                faults.append(("variables", _listed(troubles)))
         if faults:
             reasons = "; ".join(why if part in {"", "email"} else f"{part}: {why}" for part, why in faults)
             return NewRecipient(email, name, stored, reasons[:ERROR_COLUMN]), faults
@@ -143,6 +145,11 @@ class _Checker:
         if first is not None:
             faults.append(("email", f"duplicate of recipients[{first}]"))
         return address
+
+
+def _listed(troubles: Sequence[Exception]) -> str:
+    more = len(troubles) - TROUBLES_AT_MOST
+    return "; ".join([*map(str, troubles[:TROUBLES_AT_MOST]), *([f"and {more} more"] if more > 0 else [])])
 
 
 def _name(given: object, faults: _Faults) -> str | None:

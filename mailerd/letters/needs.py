@@ -48,6 +48,37 @@ def mentions(tree: nodes.Node) -> Iterator[Mention]:
             stack.extend(reversed(list(node.iter_child_nodes())))
 
 
+def certain(tree: nodes.Template) -> Iterator[Mention]:
+    """The paths without which no letter can be made, whatever else is true; those that only some letters read are not.
+
+    Judged are the outermost statements: `{{ path }}` with filters other than `default`, `if path` and `for … in path`.
+    """
+    made_here = {it.name for it in tree.find_all(nodes.Name) if it.ctx == "store"}
+    for node in tree.body:
+        for read in _read_by(node):
+            path = path_of(_unfiltered(read))
+            if path and path[0] not in made_here:
+                yield Mention(path, read.lineno)
+
+
+def _read_by(node: nodes.Node) -> list[nodes.Node]:
+    match node:
+        case nodes.Output(nodes=children):
+            return list(children)
+        case nodes.If(test=test):
+            return [test]
+        case nodes.For(iter=source):
+            return [source]
+        case _:
+            return []
+
+
+def _unfiltered(node: nodes.Node) -> nodes.Node:
+    while isinstance(node, nodes.Filter) and node.name not in DEFAULTS and node.node is not None:
+        node = node.node
+    return node
+
+
 @dataclass
 class Needs:
     """Enough for a part to render whatever else is true; a part that cannot be judged so has None instead.

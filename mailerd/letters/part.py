@@ -14,7 +14,7 @@ from mailerd.letters.environment import LetterEnvironment, NothingError
 from mailerd.letters.errors import RenderError, TemplateError, TemplateErrors
 from mailerd.letters.language import faults
 from mailerd.letters.meter import MAX_OUTPUT, MeteredContext, NullError, TooMuchError
-from mailerd.letters.needs import NOTHING, Mention, Needs, encodable, look_up, mentions, needs
+from mailerd.letters.needs import NOTHING, Mention, Needs, certain, encodable, look_up, mentions, needs
 from mailerd.letters.rewrite import metered
 
 MAX_SOURCE = 1_000_000
@@ -38,6 +38,7 @@ class Part:
     needs: Needs | None
     _code: jinja2.Template
     _mentions: tuple[Mention, ...]
+    _certain: tuple[Mention, ...]
 
     @classmethod
     def compile(cls, source: str, *, name: str, environment: LetterEnvironment) -> "Part":
@@ -48,7 +49,7 @@ class Part:
         """
         try:
             tree = _parsed(source, name=name, environment=environment)
-            places = tuple(mentions(tree))
+            places, sure = tuple(mentions(tree)), tuple(certain(tree))
             known = needs(tree, room=(_most(name) - 5 * len(source)) // _GROWTH)
             if known and name == "subject" and not source.isprintable():
                 known = None  # line breaks in the source may or may not come out
@@ -62,7 +63,16 @@ class Part:
         except ValueError as error:  # int() reads no more than 4,300 digits
             raise TemplateErrors([TemplateError("a number of too many digits", part=name, line=None)]) from error
         template = environment.template_class.from_code(environment, code, {})
-        return cls(name, names, known, template, places)
+        return cls(name, names, known, template, places, sure)
+
+    def troubles(self, variables: Mapping[str, object]) -> list[RenderError]:
+        """Why these variables will not render: what stopped it, and what else is missing for certain."""
+        try:
+            self.render(variables)
+        except RenderError as error:
+            missing = (it for it in self._certain if look_up(it.path, variables) is NOTHING)
+            return [error, *(self._undefined(it.dotted, it.line) for it in missing if it.dotted != error.variable)]
+        return []
 
     def render(self, variables: Mapping[str, object]) -> str:
         """The part as text.
@@ -94,7 +104,7 @@ class Part:
         match error:
             case UndefinedError():
                 path = self._missing(str(error.message), line, variables)
-                return RenderError(f"'{path}' is undefined", part=self.name, line=line, variable=path)
+                return self._undefined(path, line)
             case NullError():
                 path = error.path or self._null(line, variables)
                 what = f"'{path}' is null" if path else "a value is null"
@@ -105,6 +115,9 @@ class Part:
             case _:
                 reason = f"{type(error).__name__}: {error}"
         return RenderError(reason, part=self.name, line=line)
+
+    def _undefined(self, path: str, line: int | None) -> RenderError:
+        return RenderError(f"'{path}' is undefined", part=self.name, line=line, variable=path)
 
     def _line(self, trace: TracebackType | None) -> int | None:
         line = None

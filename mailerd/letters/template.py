@@ -70,30 +70,28 @@ class Template:
         sieve = Sieve(known) if len(known) == len(parts) else None
         return cls(names, parts["subject"], parts.get("html"), parts.get("text"), sieve)
 
-    def trouble(self, variables: Mapping[str, object]) -> RenderError | None:
-        """Why these variables will not render; None means that they will.
+    def troubles(self, variables: Mapping[str, object]) -> list[RenderError]:
+        """Why these variables will not render, each variable named once; an empty list means that they will.
 
         Most are known to be good without rendering (about a microsecond); the others are rendered to find out, because
         what is missing may stand in a branch that is not taken or under a `default`.
         """
         if self._sieve and self._sieve.passes(variables):
-            return None
-        try:
-            for part in (self._subject, self._html, self._text):
-                if part:
-                    part.render(variables)
-        except RenderError as error:
-            return error
-        return None
+            return []
+        parts = [part for part in (self._subject, self._html, self._text) if part]
+        found: dict[str, RenderError] = {}
+        for error in (each for part in parts for each in part.troubles(variables)):
+            found.setdefault(error.variable or str(error), error)
+        return list(found.values())
 
     def lacks(self, variables: Mapping[str, object]) -> str | None:
         """What these variables lack: a dotted path that is missing or null; None means that they will render.
 
         Where nothing is missing and it will not render all the same (a list where a number is needed, a subject of two
-        lines), it is the sentence of the error; `trouble` gives the error itself.
+        lines), it is the sentence of the error; `troubles` gives the errors themselves.
         """
-        error = self.trouble(variables)
-        return None if error is None else error.variable or str(error)
+        errors = self.troubles(variables)
+        return errors[0].variable or str(errors[0]) if errors else None
 
     def render(self, variables: Mapping[str, object]) -> Content:
         """One recipient's letter.

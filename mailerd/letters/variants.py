@@ -32,9 +32,9 @@ class Variants:
         found = choose(variables.get("language"), among=self.languages.keys()) if self.languages else None
         return self.languages[found] if found else self.default
 
-    def trouble(self, variables: Mapping[str, object]) -> RenderError | None:
-        """Why these variables will not render; None means that they will."""
-        return self.of(variables).trouble(variables)
+    def troubles(self, variables: Mapping[str, object]) -> list[RenderError]:
+        """Why these variables will not render; an empty list means that they will."""
+        return self.of(variables).troubles(variables)
 
     def render(self, variables: Mapping[str, object]) -> Content:
         """One recipient's letter.

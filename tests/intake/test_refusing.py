@@ -128,6 +128,56 @@ async def test_everything_that_is_wrong_is_named_in_one_answer(site: Site) -> No
     assert answer["error"]["message"].startswith("6 problems")
 
 
+@pytest.mark.parametrize(
+    "body, fields",
+    [
+        ({}, ["sender_email", "template", "recipients"]),
+        (job(priority="1", template=None), ["priority", "template"]),
+        (job(priority="1", template_name="welcome"), ["priority", "template_name"]),
+        (job(priority="1", template={"subject": "s", "html": "{% for %}"}), ["priority", "template.html"]),
+        (
+            job(priority="1", template={"html": "{% for %}", "text": "{{ x", "css": ""}),
+            ["template.subject", "template.css", "priority", "template.html", "template.text"],
+        ),
+        (job(priority="1", template=None, template_name="nowhere"), ["priority", "template_name"]),
+        (job({"email": "a@example.com"}, priority="1"), ["priority", "recipients[0].variables"]),
+        (job({"email": "a@example.com"}, template={"html": "{{ name }}"}),
+         ["template.subject", "recipients[0].variables"]),
+        (job({"email": "a@example.com"}, template={"subject": "{{ name }}", "text": ""}),
+         ["template", "recipients[0].variables"]),
+        (job(sender_email="nobody", reply_to="x", send_at="tomorrow", attachments=[{"filename": "a.pdf"}]),
+         ["sender_email", "reply_to", "attachments[0].content", "send_at"]),
+        (job(variables=[], priority="1"), ["variables", "priority"]),
+    ],
+)  # fmt: skip
+async def test_one_bad_field_hides_no_other(site: Site, body: dict[str, Any], fields: list[str]) -> None:
+    status, answer = await site.post(body)
+
+    assert status == 422
+    assert [each["field"] for each in answer["error"]["details"]] == fields
+
+
+async def test_every_variable_that_a_recipient_lacks_is_named(site: Site) -> None:
+    template = {"subject": "{{ a }}", "html": "{{ b }}{{ c }}{% if name %}{{ name }}{% endif %}"}
+    status, answer = await site.post(job({"email": "ada@example.com", "name": "Ada"}, template=template))
+
+    assert status == 422
+    assert named(answer) == {
+        "recipients[0].variables": "subject, line 1: 'a' is undefined; html, line 1: 'b' is undefined; "
+        "html, line 1: 'c' is undefined"
+    }
+
+
+async def test_a_recipient_that_lacks_very_much_is_told_ten_of_it(site: Site) -> None:
+    html = "".join(f"{{{{ v{number} }}}}" for number in range(25))
+    status, answer = await site.post(job(template={"subject": "s", "html": html}))
+
+    assert status == 422
+    [message] = named(answer).values()
+    assert message.count("is undefined") == 10
+    assert message.endswith("; and 15 more")
+
+
 async def test_of_many_problems_a_hundred_are_listed_and_all_are_counted(site: Site) -> None:
     status, answer = await site.post(job(*({"email": f"x{n}"} for n in range(1234))))
 

@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailerd.letters import RenderError, Template, TemplateErrors
+from mailerd.letters.filters import DEFAULTS, FILTERS
+from mailerd.letters.needs import NOTHING, look_up
 
 
 def template(html: str, *, subject: str = "Hello", text: str | None = "t") -> Template:
@@ -108,6 +110,22 @@ def test_a_missing_or_null_variable_is_named_with_its_line(source: str, line: in
     error = trouble(source, **variables)
     assert (error.part, error.line, error.variable) == ("html", line, variable)
     assert template(source).lacks(variables) == variable
+
+
+@pytest.mark.parametrize(
+    "html, subject, named",
+    [
+        ("{{ a }}{{ b|upper }}\n{{ c.d }}", "{{ s }}", ["s", "a", "b", "c.d"]),
+        ("{{ a }}{% if b %}{{ c }}{% endif %}{% for x in d %}{{ e }}{% endfor %}", "s", ["a", "b", "d"]),
+        ("{{ a }}{{ b|default('x') }}{{ b if c else d }}{{ e or f }}", "s", ["a"]),
+        ("{{ a }}{% set b = 1 %}{{ b }}{{ a }}", "{{ a }}", ["a"]),
+        ("{{ name + 1 }}{{ a }}", "s", ["", "a"]),
+        ("{% if name %}{{ a }}{% endif %}{{ b }}", "s", ["a", "b"]),
+    ],
+)
+def test_everything_that_is_missing_for_certain_is_named_once(html: str, subject: str, named: list[str]) -> None:
+    found = template(html, subject=subject).troubles({"name": "Ada"})
+    assert [error.variable for error in found] == named
 
 
 def test_a_render_error_reads_like_a_sentence() -> None:
@@ -262,6 +280,23 @@ def test_what_lacks_nothing_renders_and_what_lacks_something_does_not(
     except RenderError as error:
         found = error.variable or str(error)
     assert lacking == found
+
+
+@settings(deadline=None, max_examples=300)
+@given(_SOURCES, st.dictionaries(_WORDS, _DATA, max_size=3))
+def test_whatever_is_certainly_missing_is_never_missing_from_a_letter_that_renders(
+    html: str, variables: dict[str, Any]
+) -> None:
+    made = template(html)
+    assert made._html is not None
+    if any(look_up(it.path, variables) is NOTHING for it in made._html._certain):
+        assert made.lacks(variables) is not None
+
+
+@pytest.mark.parametrize("name", sorted(FILTERS.keys() - DEFAULTS))
+def test_no_filter_but_default_makes_something_of_what_is_missing(name: str) -> None:
+    arguments = {"format": "(1)", "replace": "('a', 'b')", "truncate": "(9)", "batch": "(2)", "map": "('upper')"}
+    assert template("{{ a|%s%s }}" % (name, arguments.get(name, ""))).lacks({})  # noqa: UP031 - braces
 
 
 @pytest.mark.parametrize(
