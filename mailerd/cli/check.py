@@ -47,9 +47,10 @@ def _examine(config: Path | None, sender: str) -> tuple[list[Finding], bool]:
 
 
 def _as_text(found: list[Finding]) -> str:
-    counts = {level: sum(each.level is level for each in found) for level in Level}
-    ending = ", ".join(f"{number} {level}" for level, number in counts.items() if number)
-    return "\n".join([*(each.line() for each in found), ending])
+    failed, flawed = (sum(each.level is level for each in found) for level in (Level.FAIL, Level.WARN))
+    ending = [f"{len(found) - failed} PASS" + (f" ({flawed} with something to look at)" if flawed else "")]
+    ending += [f"{failed} FAIL"] if failed else []
+    return "\n".join([*(each.line() for each in found), ", ".join(ending)])
 
 
 def _as_json(found: list[Finding], seconds: float) -> str:

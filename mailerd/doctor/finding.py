@@ -1,11 +1,11 @@
-"""What the doctor says: one finding a line, and a remedy on each that is not a PASS."""
+"""What the doctor says: one finding a line, and a remedy on each that is not without a flaw."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class Level(StrEnum):
-    """How bad it is: a WARN works for now, a FAIL does not."""
+    """How bad it is: a WARN works for now, a FAIL does not. To people a WARN is a PASS with something to look at."""
 
     PASS = "PASS"  # noqa: S105 - the word of a test that was passed
     WARN = "WARN"
@@ -27,9 +27,10 @@ class Finding:
             raise ValueError(f"{self.check}: {self.what}: a remedy is missing")
 
     def line(self) -> str:
-        """As a person reads it."""
+        """As a person reads it: PASS or FAIL, and after an arrow what is to be looked at or done."""
+        word = Level.FAIL if self.level is Level.FAIL else Level.PASS
         text = f"{self.what} -> {self.remedy}" if self.remedy else self.what
-        return f"{self.level}  {self.check:<21} {' '.join(text.split())}"
+        return f"{word}  {self.check:<21} {' '.join(text.split())}"
 
 
 def good(check: str, what: str) -> Finding:

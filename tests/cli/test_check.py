@@ -34,9 +34,12 @@ def test_a_fail_makes_the_exit_code_1_and_each_finding_a_line(
     code, out = run(monkeypatch, capsys, "--config", str(nothing_there))
     *lines, counts = out.splitlines()
     assert code == 1
-    assert {line.split()[0] for line in lines} == {"PASS", "WARN", "FAIL"}
+    assert {line.split()[0] for line in lines} == {"PASS", "FAIL"}
     assert all(" -> " in line for line in lines if not line.startswith("PASS"))
-    assert counts.endswith(" FAIL")
+    failed, flawed = (sum(start in line for line in lines) for start in ("FAIL  ", " -> "))
+    passed, flawed = len(lines) - failed, flawed - failed
+    assert flawed
+    assert counts == f"{passed} PASS ({flawed} with something to look at), {failed} FAIL"
     assert "hush" not in out
 
 
