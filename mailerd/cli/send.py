@@ -175,7 +175,7 @@ def _read(file: Path) -> _Table:
 
 def _table(opened_file: TextIO, name: str) -> _Table:
     reader = csv.reader(opened_file, strict=True)
-    header = [cell.strip() for cell in next(reader, [])]
+    header = _folded([cell.strip() for cell in next(reader, [])])
     if "email" not in header:
         seen = ", ".join(header) or "nothing"
         raise MailerdError(f"{name}: the first line must name the columns, one of them email; it has {seen}")
@@ -190,6 +190,11 @@ def _table(opened_file: TextIO, name: str) -> _Table:
         table.recipients.append(_recipient(dict(zip(header, row, strict=True))))
         table.lines.append(reader.line_num)
     return table
+
+
+def _folded(header: list[str]) -> list[str]:
+    """The columns that are a recipient's fields, however they are capitalised; a variable's name is left as it is."""
+    return [low if (low := cell.lower()) in _OWN and low not in header else cell for cell in header]
 
 
 def _recipient(cells: dict[str, str]) -> dict[str, Any]:

@@ -116,6 +116,14 @@ async def test_a_wrong_option_is_told_and_nothing_is_stored(
     assert await _stored(shop) == 0
 
 
+async def test_the_known_columns_may_be_capitalised_and_a_variable_keeps_its_name(shop: Shop, table: str) -> None:
+    (shop.folder / table).write_text("EMAIL,Name,product,Colour\na@example.org,Ada,x,red\n")
+    await shop.say("send", table, "--template", "welcome", "--sender", ME, "--no-wait")
+    assert await query(shop.database, "SELECT to_email, to_name, variables FROM job_recipients") == [
+        ("a@example.org", "Ada", '{"product":"x","Colour":"red"}')
+    ]
+
+
 async def test_bad_lines_are_left_out_by_their_numbers(shop: Shop, table: str) -> None:
     (shop.folder / table).write_text("email,product\na@example.org,x\nnonsense,y\n")
     said = await shop.say("send", table, "--template", "welcome", "--sender", ME, "--skip-invalid", "--no-wait")
