@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
@@ -12,13 +12,16 @@ from rich.console import Console
 from rich.table import Table
 
 from mailerd.app import terms_of
-from mailerd.cli.common import ConfigOption, in_loop, opened, quiet, settings
+from mailerd.cli.common import ConfigOption, in_loop, opened, quiet, settings, silent
 from mailerd.core.pace import FOR_EVER
 from mailerd.core.pauses import until
+from mailerd.core.replies import NoCredentials
 from mailerd.errors import MailerdError
+from mailerd.events.gmail import GmailEvents
+from mailerd.gmail import Gmail
 from mailerd.intake.addresses import mailbox
 from mailerd.store.migrate import check
-from mailerd.store.senders import LIMITS, SenderNow, Senders
+from mailerd.store.senders import LIMITS, SenderError, SenderNow, Senders
 
 T = TypeVar("T")
 
@@ -93,8 +96,20 @@ def pause(
     config: ConfigOption = None,
 ) -> None:
     """Claim nothing more for a sender; letters in hand are finished."""
-    address, span = _mailbox(email), None if lasts is None else _duration(lasts)
-    end = _ask(config, lambda senders: senders.pause(address, lasts=span, reason=reason[:500]))
+    span, known = None if lasts is None else _duration(lasts), settings(config)
+    address = known.gmail.aliases.get(given := _mailbox(email), given)
+    gmail = Gmail(known.gmail, events=GmailEvents(silent), limit=1)
+    file = gmail.file_of(address)
+
+    async def work(senders: Senders) -> datetime:
+        if isinstance(file, NoCredentials) and not await senders.knows(address):
+            raise SenderError(
+                f"nobody knows a sender {address}: it has no credential file and no job; `mailerd senders list` and "
+                "`mailerd auth list` show who there is"
+            )
+        return await senders.pause(address, lasts=span, reason=reason[:500])
+
+    end = _ask(config, work)
     print(f"{address} is paused {until(end)}: {reason}")
 
 

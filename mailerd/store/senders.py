@@ -32,6 +32,8 @@ _RESUME: Final = """
 UPDATE senders FORCE INDEX (PRIMARY)
    SET paused_until = NULL, pause_cause = NULL, pause_reason = NULL, pauses = 0, concurrency = NULL,
        gap_until = NULL WHERE email = %s"""
+_KNOWN: Final = """
+SELECT EXISTS(SELECT 1 FROM senders WHERE email = %s) OR EXISTS(SELECT 1 FROM jobs WHERE sender_email = %s)"""
 _WAITING: Final = """
 SELECT COUNT(*) FROM jobs j FORCE INDEX (turn) JOIN job_recipients r FORCE INDEX (claim)
     ON r.job_id = j.id AND r.status = 'waiting' WHERE j.sender_email = %s AND j.claimable = 1"""
@@ -115,6 +117,19 @@ class Senders:
         if (row := await cursor.fetchone()) is None:
             raise SenderError(f"there is no sender {email}: `mailerd senders list` shows all of them")
         return ledger.standing(row, self.terms)
+
+    async def knows(self, email: str) -> bool:
+        """Whether a row or a job bears that name.
+
+        Raises:
+            DatabaseError: nobody can say.
+        """
+
+        async def work(cursor: Cursor) -> bool:
+            await cursor.execute(_KNOWN, (email, email))
+            return bool((await cursor.fetchone())[0])
+
+        return await self.database.look(work, what="look for a sender")
 
     async def pause(self, email: str, *, lasts: timedelta | None, reason: str) -> datetime:
         """Claim nothing for a sender for so long, or until it is resumed; when that ends.

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -57,7 +58,18 @@ def test_limits_are_set_shown_and_given_back() -> None:
     assert "per day 2000" in say("set", ME, "--default", "per-day")
 
 
+def test_a_sender_that_nobody_knows_cannot_be_paused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(MailerdError, match="nobody knows a sender you@"):
+        say("pause", "you@example.com")
+    assert json.loads(say("list", "--json")) == []
+    monkeypatch.setenv("MAILERD_GMAIL__CREDENTIALS_DIR", str(tmp_path))
+    monkeypatch.setenv("MAILERD_GMAIL__ALIASES", f'{{"sales@example.com": "{ME}"}}')
+    (tmp_path / f"{ME}.json").write_text("{}")
+    assert say("pause", "sales@example.com").startswith(f"{ME} is paused")
+
+
 def test_pause_and_resume_say_until_when_and_may_be_repeated() -> None:
+    say("set", ME, "--default", "all")
     for _ in range(2):
         assert say("pause", ME, "--reason", "holidays") == f"{ME} is paused until it is resumed: holidays\n"
     assert f"{ME}  paused until it is resumed (by_hand): holidays" in say("list")
