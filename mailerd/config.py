@@ -299,8 +299,8 @@ class Settings(BaseSettings):
 
 
 _PREFIX = "MAILERD_"
-_NOT_SETTINGS = frozenset({"MAILERD_CONFIG"})
-"""Variables with the prefix that are not keys: MAILERD_CONFIG names the file itself."""
+CONFIG = "MAILERD_CONFIG"
+"""The variable that names the file itself; it has the prefix and is no key."""
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, dict[str, Any]]:
@@ -309,7 +309,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, dict[str, Any
     if environment.get("DATABASE_URL"):
         found["database"] = {"url": environment["DATABASE_URL"]}
     for name, value in environment.items():
-        if name.upper().startswith(_PREFIX) and name.upper() not in _NOT_SETTINGS:
+        if name.upper().startswith(_PREFIX) and name.upper() != CONFIG:
             section, separator, key = name[len(_PREFIX) :].lower().partition("__")
             # Without a section there is no key of that name: kept under a name that no section has, it is refused.
             found.setdefault(section if separator else f"{name} (no section)", {})[key] = value

@@ -27,7 +27,8 @@ class DatabaseError(MailerdError):
     def __init__(self, what: str, *, phase: str, cause: BaseException, errno: int, retry: bool, in_doubt: bool) -> None:
         number = f" {errno}" if errno else ""
         text = str(cause) or "no answer within the time-out"
-        super().__init__(f"{what}: {phase}: {type(cause).__name__}{number}: {text}")
+        where = what if what == phase else f"{what}: {phase}"
+        super().__init__(f"{where}: {type(cause).__name__}{number}: {text}")
         self.what = what
         self.phase = phase
         self.errno = errno

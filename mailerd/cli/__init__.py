@@ -1,11 +1,15 @@
 """The commands: every one takes --config, says what it did, and ends with 0 only when it did it."""
 
+import os
 import sys
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from mailerd import __version__
 from mailerd.cli import auth, books, check, daemon, jobs, keys, sandbox, send, senders, steering, templates, top
+from mailerd.config import CONFIG
 from mailerd.errors import ConfigurationError, MailerdError
 
 app = typer.Typer(
@@ -34,8 +38,21 @@ app.command("settle")(books.settle)
 app.command("sandbox")(sandbox.sandbox)
 
 
+@app.callback()
+def everything(
+    config: Annotated[
+        Path | None, typer.Option("--config", help="The TOML file, as every command takes it after its name too.")
+    ] = None,
+) -> None:
+    """A mail daemon for your own Gmail and Google Workspace mailboxes."""
+    if config is not None:
+        os.environ[CONFIG] = str(config)  # where each command's own --config looks when it is not given
+
+
 @app.command("version")
-def version() -> None:
+def version(
+    config: Annotated[Path | None, typer.Option("--config", help="Taken as by every command; not read.")] = None,  # noqa: ARG001
+) -> None:
     """Print the version."""
     print(__version__)
 

@@ -30,15 +30,14 @@ async def _audit(known: Settings) -> int:
 def settle(
     recipient: Annotated[int, typer.Argument(help="The recipient's id, as the log and the API show it.")],
     *,
-    sent: Annotated[
-        bool | None, typer.Option("--sent/--not-sent", help="Whether the letter stands in the mailbox's sent mail.")
-    ] = None,
+    sent: Annotated[bool, typer.Option("--sent", help="The letter stands in the mailbox's sent mail.")] = False,
+    not_sent: Annotated[bool, typer.Option("--not-sent", help="It does not, and goes out again.")] = False,
     message_id: Annotated[str | None, typer.Option(help="Google's id of the message, with --sent.")] = None,
     config: ConfigOption = None,
 ) -> None:
     """Say what became of an unsure letter, after having looked into the mailbox."""
-    if sent is None:
-        raise typer.BadParameter("say which: --sent or --not-sent")
+    if sent is not_sent:
+        raise typer.BadParameter("say which: either --sent or --not-sent")
     if message_id and not sent:
         raise typer.BadParameter("--message-id goes with --sent")
     in_loop(_settle(settings(config), recipient, Change.FOUND if sent else Change.MISSING, message_id))

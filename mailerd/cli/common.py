@@ -5,22 +5,23 @@ import json
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import typer
 
-from mailerd.config import LogSettings, Settings, load
-from mailerd.errors import MailerdError
+from mailerd.config import CONFIG, LogSettings, Settings, load
+from mailerd.errors import DatabaseAwayError, MailerdError
 from mailerd.events.speech import Event, Tell
 from mailerd.events.store import StoreEvents
 from mailerd.journal import Journal
+from mailerd.store import errnos
 from mailerd.store.database import Database
 
 T = TypeVar("T")
 
 ConfigOption = Annotated[
     Path | None,
-    typer.Option("--config", envvar="MAILERD_CONFIG", help="The TOML file; without it, the environment and .env."),
+    typer.Option("--config", envvar=CONFIG, help="The TOML file; without it, the environment and .env."),
 ]
 
 
@@ -33,9 +34,22 @@ def settings(config: Path | None) -> Settings:
     return load(config)
 
 
-def quiet(settings: Settings) -> Journal:
-    """A voice for commands that print their own result: warnings and worse only, on stderr."""
-    return Journal(LogSettings(level="warning", format="text", language=settings.log.language))
+class _Quiet(Journal):
+    """Leaves out what the command itself says when it ends with the trouble."""
+
+    def tell(self, event: Event, fields: Mapping[str, object], /) -> None:
+        """Write one event without its stack."""
+        if event.name not in _TOLD_AT_THE_END:
+            super().tell(event, {name: value for name, value in fields.items() if name != "error"})
+
+
+_TOLD_AT_THE_END: Final = frozenset({"database_unreachable", "database_away"})
+
+
+def quiet(settings: Settings, *, log: LogSettings | None = None) -> Journal:
+    """A voice for commands, with stacks at level debug; `log` None: warnings and worse only, as text on stderr."""
+    kind = Journal if settings.log.level == "debug" else _Quiet
+    return kind(log or LogSettings(level="warning", format="text", language=settings.log.language))
 
 
 def silent(event: Event, fields: Mapping[str, object], /) -> None:
@@ -72,11 +86,19 @@ async def opened(settings: Settings, tell: Tell) -> AsyncIterator[Database]:
     """The database alone, for commands.
 
     Raises:
-        DatabaseAwayError: it cannot be reached.
+        MailerdError: it cannot be reached.
     """
     database = Database(settings.database, events=StoreEvents(tell))
     try:
         await database.open()
         yield database
+    except DatabaseAwayError as error:
+        if error.in_doubt:
+            raise
+        why = errnos.words(error.__cause__ or error) or "no answer within its time-out"
+        raise MailerdError(
+            f"the database {database.where} is away: {why}; check that the server runs, that a firewall lets "
+            f"{database.where} through, and the user and password in database.url"
+        ) from error
     finally:
         await database.close()

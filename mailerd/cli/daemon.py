@@ -8,7 +8,7 @@ from typing import Final
 import typer
 
 from mailerd.app import run_until_signalled
-from mailerd.cli.common import ConfigOption, in_loop, opened, settings
+from mailerd.cli.common import ConfigOption, in_loop, opened, quiet, settings
 from mailerd.config import Settings
 from mailerd.errors import MailerdError
 from mailerd.events.process import ProcessEvents
@@ -67,8 +67,7 @@ def config(config: ConfigOption = None) -> None:
 def migrate(config: ConfigOption = None) -> None:
     """Bring the database's schema up to date; safe while daemons run."""
     known = settings(config)
-    journal = Journal(known.log)
-    in_loop(_migrate(known, journal.tell))
+    in_loop(_migrate(known, quiet(known, log=known.log).tell))
 
 
 async def _migrate(known: Settings, tell: Tell) -> None:

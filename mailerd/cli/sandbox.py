@@ -1,5 +1,6 @@
 """`mailerd sandbox`: a stand-in for Google and a private database on loopback, and the demonstration."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -25,10 +26,15 @@ def sandbox(
     intake_port: Annotated[int, typer.Option(min=0, max=65535, help="The daemon's port; 0 takes a free one.")] = 0,
     google_port: Annotated[int, typer.Option(min=0, max=65535, help="The stand-in's port; 0 takes a free one.")] = 0,
     database_port: Annotated[int, typer.Option(min=0, max=65535, help="The database's port; 0 takes a free one.")] = 0,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="Taken as by every command; not read, the sandbox writes its own.")
+    ] = None,
 ) -> None:
     """Try mailerd without Google: nothing leaves this machine."""
     from mailerd.sandbox.demo import Options, run  # noqa: PLC0415 # a daemon never loads the stand-in
 
+    if config is not None:
+        print(f"{config} is not read: the sandbox has a configuration of its own in {folder}", file=sys.stderr)
     options = Options(
         demo=demo,
         then_exit=then_exit,

@@ -1,0 +1,71 @@
+"""What holds for every command: --config before and after its name, and trouble that is told in one line."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from mailerd.cli import app, main
+from tests.cli.conftest import Shop
+from tests.support.rows import post, query
+
+
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    monkeypatch.setattr(sys, "argv", ["mailerd", *words])
+    monkeypatch.setenv("MAILERD_CONFIG", "")  # so that what the command sets is taken away again
+    with pytest.raises(SystemExit) as ended:
+        main()
+    out, err = capsys.readouterr()
+    return int(ended.value.code or 0), out, err
+
+
+def test_every_command_takes_config() -> None:
+    stack, without = [("mailerd", get_command(app))], []
+    while stack:
+        name, command = stack.pop()
+        inner = getattr(command, "commands", {})
+        stack += [(f"{name} {word}", each) for word, each in inner.items()]
+        if not inner and not any("--config" in option.opts for option in command.params):
+            without.append(name)
+    assert without == []
+
+
+def test_config_may_stand_before_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, bad = tmp_path / "good.toml", tmp_path / "bad.toml"
+    good.write_text("[intake]\nport = 0\n")
+    bad.write_text("[intake]\nprot = 0\n")
+    assert run(monkeypatch, capsys, "--config", str(good), "config")[0] == 0
+    code, _, said = run(monkeypatch, capsys, "--config", str(bad), "config")
+    assert (code, "intake.prot: unknown key" in said) == (2, True)
+    assert run(monkeypatch, capsys, "--config", str(bad), "config", "--config", str(good))[0] == 0
+    assert run(monkeypatch, capsys, "version", "--config", str(good))[0] == 0
+
+
+@pytest.mark.parametrize("words", [("jobs", "list"), ("audit",), ("migrate",), ("senders", "list")])
+def test_a_database_that_is_away_is_one_line_with_its_remedy(
+    words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "mysql://u:hush@127.0.0.1:9/mailerd")
+    monkeypatch.setenv("MAILERD_DATABASE__CONNECT_ATTEMPTS", "1")
+    code, out, said = run(monkeypatch, capsys, *words)
+    assert (code, out) == (1, "")
+    assert re.fullmatch(
+        r"mailerd: the database 127.0.0.1:9 is away: .*Connection refused; check that the server runs, .*\n",
+        said,
+    )
+    monkeypatch.setenv("MAILERD_LOG__LEVEL", "debug")
+    assert "Traceback" in run(monkeypatch, capsys, *words)[2]
+
+
+async def test_a_letter_cannot_be_settled_as_sent_and_as_not_sent(shop: Shop) -> None:
+    await post(shop.database, recipients=1)
+    await query(shop.database, "UPDATE job_recipients SET status = 'unsure', mode = 'direct'")
+    [(recipient,)] = await query(shop.database, "SELECT id FROM job_recipients")
+    for words in ((), ("--sent", "--not-sent"), ("--not-sent", "--sent")):
+        assert "either --sent or --not-sent" in await shop.say("settle", str(recipient), *words, code=2)
+    assert await query(shop.database, "SELECT status FROM job_recipients") == [("unsure",)]
+    assert "is now waiting" in await shop.say("settle", str(recipient), "--not-sent")
