@@ -40,6 +40,19 @@ def _http(url: str) -> str:
     return url
 
 
+def _host(name: str) -> str:
+    # To the system an empty name is every address there is.
+    if not name.strip():
+        raise ValueError("is empty, which would be every address: name one, such as 127.0.0.1, or 0.0.0.0 for all")
+    return name
+
+
+def _level(given: object) -> object:
+    """A level as people write it elsewhere: INFO, warn."""
+    low = given.strip().lower() if isinstance(given, str) else given
+    return "warning" if low == "warn" else low
+
+
 def _mysql(url: str) -> str:
     try:
         parts = URL(url)
@@ -131,7 +144,7 @@ class DatabaseSettings(Section):
 class IntakeSettings(Section):
     """`[intake]`."""
 
-    host: str = Field("127.0.0.1", description="the address to listen on")
+    host: Annotated[str, AfterValidator(_host)] = Field("127.0.0.1", description="the address to listen on")
     port: Annotated[int, Field(ge=0, le=65_535)] = Field(5000, description="the port to listen on")
     max_body: Count = Field(64 * 1024 * 1024, description="bytes of one request at most; more is a 413")
     max_recipients: Count = Field(100_000, description="recipients of one job at most")
@@ -168,7 +181,9 @@ class GmailSettings(Section):
     api_root: Annotated[str, AfterValidator(_slash)] = Field(
         "https://gmail.googleapis.com/", description="Google, or the sandbox"
     )
-    token_uri: str = Field("https://oauth2.googleapis.com/token", description="where access tokens come from")
+    token_uri: Annotated[str, AfterValidator(_web)] = Field(
+        "https://oauth2.googleapis.com/token", description="where access tokens come from"
+    )
     auth_uri: Annotated[str, AfterValidator(_web)] = Field(
         "https://accounts.google.com/o/oauth2/v2/auth", description="where a person agrees, for `mailerd auth login`"
     )
@@ -233,8 +248,8 @@ class RetrySettings(Section):
 class LogSettings(Section):
     """`[log]`."""
 
-    level: Literal["debug", "info", "success", "warning", "error", "critical"] = Field(
-        "info", description="the least important level that is told"
+    level: Annotated[Literal["debug", "info", "success", "warning", "error", "critical"], BeforeValidator(_level)] = (
+        Field("info", description="the least important level that is told")
     )
     format: Literal["auto", "journald", "text", "json"] = Field(
         "auto", description="auto = journald under systemd, else text"
@@ -301,6 +316,14 @@ class Settings(BaseSettings):
 _PREFIX = "MAILERD_"
 CONFIG = "MAILERD_CONFIG"
 """The variable that names the file itself; it has the prefix and is no key."""
+
+
+def file_named_in_dotenv() -> str:
+    """What `.env` in the working folder says of MAILERD_CONFIG, or ""; `load` says why a file cannot be read."""
+    try:
+        return _from_dotenv(Path(".env")).get(CONFIG, "")
+    except ConfigurationError:
+        return ""
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, dict[str, Any]]:

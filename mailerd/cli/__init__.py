@@ -9,7 +9,7 @@ import typer
 
 from mailerd import __version__
 from mailerd.cli import auth, books, check, daemon, jobs, keys, sandbox, send, senders, steering, templates, top
-from mailerd.config import CONFIG
+from mailerd.config import CONFIG, file_named_in_dotenv
 from mailerd.errors import ConfigurationError, MailerdError
 
 app = typer.Typer(
@@ -60,6 +60,8 @@ def version(
 def main() -> None:
     """Run a command; trouble that has a name is told in its own words, without a stack."""
     try:
+        if named := file_named_in_dotenv():
+            os.environ.setdefault(CONFIG, named)
         app()
     except ConfigurationError as error:
         print(f"mailerd: {error}", file=sys.stderr)

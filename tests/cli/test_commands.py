@@ -1,6 +1,8 @@
 """What holds for every command: --config before and after its name, and trouble that is told in one line."""
 
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -43,6 +45,18 @@ def test_config_may_stand_before_the_command(
     assert (code, "intake.prot: unknown key" in said) == (2, True)
     assert run(monkeypatch, capsys, "--config", str(bad), "config", "--config", str(good))[0] == 0
     assert run(monkeypatch, capsys, "version", "--config", str(good))[0] == 0
+
+
+def test_dotenv_names_the_file_for_every_command_and_the_environment_wins(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("MAILERD_CONFIG=bad.toml\n")
+    (tmp_path / "bad.toml").write_text("[intake]\nprot = 0\n")
+    (tmp_path / "good.toml").write_text("[intake]\nport = 0\n")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("MAILERD_")}
+    for environment, code in (({}, 2), ({"MAILERD_CONFIG": "good.toml"}, 0)):
+        ended = subprocess.run(
+            [sys.executable, "-m", "mailerd", "config"], cwd=tmp_path, env=clean | environment, timeout=60, check=False
+        )
+        assert ended.returncode == code
 
 
 @pytest.mark.parametrize("words", [("jobs", "list"), ("audit",), ("migrate",), ("senders", "list")])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mailerd.config import Settings, load
+from mailerd.config import Settings, file_named_in_dotenv, load
 from mailerd.errors import ConfigurationError
 
 URL = "mysql://u:p@127.0.0.1:3306/mailerd"
@@ -189,6 +189,7 @@ def test_aliases_that_lead_nowhere_are_refused(given: str, words: str) -> None:
 
 def test_an_address_of_googles_that_is_none_is_refused() -> None:
     assert "gmail.auth_uri: must start with http" in refusal(MAILERD_GMAIL__AUTH_URI="accounts.google.com")
+    assert "gmail.token_uri: must start with http" in refusal(MAILERD_GMAIL__TOKEN_URI="oauth2")
 
 
 def test_a_dotenv_that_is_not_utf_8_is_refused_with_its_place_and_the_remedy(folder: Path) -> None:
@@ -237,3 +238,21 @@ def test_a_list_that_is_none_is_refused_by_name_and_shows_no_token() -> None:
     assert "alerts.urls: is not a JSON list" in said
     assert "secret" not in said
     assert load(environment={"MAILERD_ALERTS__URLS": ""}).alerts.urls == []
+
+
+@pytest.mark.parametrize("given, level", [("INFO", "info"), ("warn", "warning"), ("Warning", "warning")])
+def test_a_level_may_be_written_as_elsewhere(given: str, level: str) -> None:
+    assert load(environment={"MAILERD_LOG__LEVEL": given}).log.level == level
+
+
+def test_an_empty_host_is_refused_since_it_would_be_every_address() -> None:
+    assert "intake.host: is empty, which would be every address: name one" in refusal(MAILERD_INTAKE__HOST="")
+
+
+def test_dotenv_may_name_the_file(folder: Path) -> None:
+    assert file_named_in_dotenv() == ""
+    (folder / ".env").write_text("MAILERD_CONFIG=config.toml\n")
+    assert file_named_in_dotenv() == "config.toml"
+    assert load(environment={}) == Settings()
+    (folder / ".env").write_bytes(b"MAILERD_CONFIG=\xff\n")
+    assert file_named_in_dotenv() == ""
