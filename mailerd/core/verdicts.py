@@ -146,7 +146,7 @@ def _token(reply: TokenRefused) -> Verdict:
 
 
 def _refused(call: Call, reply: Refused) -> Verdict:
-    said = f"{reply.status} {reply.reason}: {reply.message}" if reply.reason else f"{reply.status}: {reply.message}"
+    said = f"{reply.status} {reply.reason}".rstrip() + (f": {reply.message}" if reply.message else "")
     if not _REFUSAL <= reply.status < _SERVER_ERROR or reply.status == _TIMED_OUT:  # a redirect: who answered?
         return _unknown(call, f"Google answered {said}")
     match reply.status:

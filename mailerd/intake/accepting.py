@@ -21,6 +21,7 @@ from mailerd.intake.forecast import Forecast
 from mailerd.intake.gate import Gate
 from mailerd.intake.order import Order, fingerprint, read_order
 from mailerd.intake.problems import Fault, ProblemError, away, invalid
+from mailerd.intake.queries import query
 from mailerd.intake.recipients import Rejection
 from mailerd.intake.rehearsal import rehearse
 from mailerd.intake.senders import Senders
@@ -35,7 +36,7 @@ IDEMPOTENCY_KEY: Final = "Idempotency-Key"
 REPLAYED: Final = "Idempotency-Replayed"
 WHOLE_WITHIN: Final = 1.0
 """Seconds that a repetition waits for the first answer's forecast; after a crash there will be none."""
-_USABLE: Final = re.compile(r"[!-~]{1,255}")
+_USABLE: Final = re.compile(r"[ -~]{1,255}")
 
 T = TypeVar("T")
 
@@ -83,6 +84,7 @@ class Accepting:
         """Accept a job, or give the answer that was given for it before."""
         started = self._clock.monotonic()
         key = await self._gate.admit(request, Call.SEND)
+        query(request, allowed=())
         idempotency_key = _idempotency_key(request)
         async with self._bodies.read(request) as raw:
             body = await self._compute(lambda: fingerprint(raw)) if idempotency_key else b""
@@ -195,7 +197,7 @@ def _idempotency_key(request: web.Request) -> str | None:
     if not given:
         return None
     if len(given) > 1 or not _USABLE.fullmatch(given[0]):
-        raise invalid([Fault(IDEMPOTENCY_KEY, "must be given once, with 1 to 255 visible ASCII characters")])
+        raise invalid([Fault(IDEMPOTENCY_KEY, "must be given once, with 1 to 255 printable ASCII characters")])
     return given[0]
 
 

@@ -5,7 +5,7 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from aiohttp import web
 
@@ -14,7 +14,7 @@ from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.intake import IntakeEvents
 from mailerd.intake.callers import Callers
 from mailerd.intake.gate import CALLER
-from mailerd.intake.problems import DETAILS_AT_MOST, ProblemError, away, too_large
+from mailerd.intake.problems import DETAILS_AT_MOST, NOTHING_CHANGED, NOTHING_STORED, ProblemError, away, too_large
 
 REQUEST_ID: Final = "X-Request-Id"
 REQUEST: Final = ContextVar[str]("request")
@@ -33,6 +33,7 @@ class UnreadError(ConnectionError):
     """A client does not read its answer."""
 
 
+R = TypeVar("R", bound=web.StreamResponse)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _ENCODE: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -88,11 +89,27 @@ def of_database(error: DatabaseError) -> ProblemError | None:
         return too_large("the template or the variables are larger than the database takes (max_allowed_packet)")
     if error.errno in _SCHEMA:
         return away("the database's schema is not the one that this mailerd needs: run `mailerd migrate`")
+    if error.in_doubt:
+        return away(
+            "the database went away during COMMIT: it may have been done; ask, or try again, which does no harm"
+        )
     if isinstance(error, DatabaseAwayError):
         return away("the database is away; nothing was stored, try again")
-    if error.retry or error.in_doubt:
+    if error.retry:
         return away("the database is busy; nothing was stored, try again")
     return None
+
+
+def in_the_words_of(request: web.Request, problem: ProblemError) -> ProblemError:
+    """The problem as this request's client understands it: only a post stores anything, a control changes something.
+
+    Whoever reads a body or a parameter does not know what it is for.
+    """
+    said = {"GET": "", "HEAD": ""}.get(
+        request.method, NOTHING_CHANGED if "id" in request.match_info else NOTHING_STORED
+    )
+    text = str(problem).replace(NOTHING_STORED, said)
+    return ProblemError(problem.status, problem.code, text, faults=problem.faults, retry_after=problem.retry_after)
 
 
 def _of_http(error: web.HTTPException) -> ProblemError:
@@ -105,6 +122,14 @@ def _of_http(error: web.HTTPException) -> ProblemError:
             return ProblemError(error.status, "bad_request", error.reason)
 
 
+def signed(response: R, request_id: str) -> R:
+    """The answer with the headers that every answer has."""
+    response.headers[REQUEST_ID] = request_id
+    response.headers.setdefault("Cache-Control", "no-store")
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    return response
+
+
 class Answering:
     """The middleware round every request: gives it an id, tells of it, and lets no exception out."""
 
@@ -115,7 +140,7 @@ class Answering:
 
     async def begins(self, _: web.Request, response: web.StreamResponse) -> None:
         """Aiohttp's signal before the head of an answer is written: after it nothing else can be answered."""
-        _BEGUN.set(response)
+        _BEGUN.set(signed(response, REQUEST.get()))
 
     async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Answer, whatever happens."""
@@ -130,9 +155,6 @@ class Answering:
             response = begun
             _abort(request)
         if not response.prepared:
-            response.headers[REQUEST_ID] = request_id
-            response.headers.setdefault("Cache-Control", "no-store")
-            response.headers.setdefault("X-Content-Type-Options", "nosniff")
             await self._write(request, response)
         self._tell(request, response, ms=(self._clock.monotonic() - started) * 1000)
         return response
@@ -145,9 +167,9 @@ class Answering:
         except ConnectionError as error:
             response = self._left(request, error)
         except ProblemError as problem:
-            response = self._refuse(problem, request_id)
+            response = self._refuse(request, problem, request_id)
         except web.HTTPException as error:
-            response = self._refuse(_of_http(error), request_id)
+            response = self._refuse(request, _of_http(error), request_id)
             if "Allow" in error.headers:
                 response.headers["Allow"] = error.headers["Allow"]
         except DatabaseError as error:
@@ -196,7 +218,8 @@ class Answering:
             request=request_id,
         )
 
-    def _refuse(self, problem: ProblemError, request_id: str) -> web.Response:
+    def _refuse(self, request: web.Request, problem: ProblemError, request_id: str) -> web.Response:
+        problem = in_the_words_of(request, problem)
         self._events.request_refused(request=request_id, status=problem.status, code=problem.code, reason=str(problem))
         return refusal(problem, request_id=request_id)
 
@@ -205,7 +228,7 @@ class Answering:
         if problem is None:
             return self._failed(request, error)
         self._events.request_unserved(request=REQUEST.get(), cause=str(error))
-        return refusal(problem, request_id=REQUEST.get())
+        return refusal(in_the_words_of(request, problem), request_id=REQUEST.get())
 
     def _failed(self, request: web.Request, error: BaseException) -> web.Response:
         self._events.request_failed(request=REQUEST.get(), method=request.method, path=request.path, error=error)

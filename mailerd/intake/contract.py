@@ -81,7 +81,8 @@ def _shallow(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
-Line = Annotated[str, AfterValidator(one_line), Field(max_length=LINE_AT_MOST)]
+# The length comes first: behind a validator of ours pydantic would speak of items.
+Line = Annotated[str, Field(max_length=LINE_AT_MOST), AfterValidator(one_line)]
 
 
 PRIORITY_AT_LEAST: Final = -100
@@ -103,7 +104,7 @@ class _Strict(BaseModel):
 class TemplateIn(_Strict):
     """`template`: Jinja2 sources."""
 
-    subject: Annotated[str, AfterValidator(one_line), Field(min_length=1, max_length=SUBJECT_AT_MOST)]
+    subject: Annotated[str, Field(min_length=1, max_length=SUBJECT_AT_MOST), AfterValidator(one_line)]
     html: Annotated[str, Field(max_length=PART_AT_MOST)] | None = None
     text: Annotated[str, Field(max_length=PART_AT_MOST)] | None = None
 
@@ -295,6 +296,14 @@ _WORDS: Final = {
     "list_type": "must be a list",
     "bool_type": "must be true or false",
     "int_type": "must be a whole number",
+    "string_too_short": "must have at least {min_length} character",
+    "string_too_long": "is longer than {max_length} characters",
+    "string_pattern_mismatch": "must be of the pattern {pattern}",
+    "too_short": "must have at least {min_length} entry",
+    "too_long": "has {actual_length} entries, above the limit of {max_length}",
+    "greater_than_equal": "must be {ge} or more",
+    "less_than_equal": "must be {le} or less",
+    "literal_error": "must be {expected}",
 }
 """pydantic's types of errors in the words of JSON; what is not here keeps pydantic's own."""
 
@@ -304,5 +313,7 @@ def _said(error: ValidationError) -> Iterator[Fault]:
         path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in each["loc"]).removeprefix(".")
         if each["type"] == "value_error":
             yield Fault(path, each["msg"].removeprefix("Value error, "))
+        elif words := _WORDS.get(each["type"]):
+            yield Fault(path, words.format(**each.get("ctx", {})))
         else:
-            yield Fault(path, _WORDS.get(each["type"]) or each["msg"][:1].lower() + each["msg"][1:])
+            yield Fault(path, each["msg"][:1].lower() + each["msg"][1:])

@@ -26,6 +26,10 @@ _WHY_NOT: Final = {
     JobStatus.COMPLETED: "it has come to its end",
     JobStatus.CANCELLED: "it is cancelled for good: post what is left as a new job",
 }
+_LOOKED_FOR: Final = (
+    "its unsure letters, which may have been sent, are looked for by themselves; `mailerd settle` closes those that "
+    "only a person can"
+)
 _Asks = Callable[[web.Request], Awaitable[web.Response]]
 
 
@@ -58,9 +62,8 @@ class Controlling:
         try:
             done = await self._controls.ask(job.id, change, who=who, letters=job.total, **options)
         except ImpossibleRequestError as error:
-            raise ProblemError(
-                409, "conflict", f"this job is {error.status}: {_WHY_NOT[error.status]}; nothing was changed"
-            ) from None
+            why = _LOOKED_FOR if options.get("unsure") else _WHY_NOT[error.status]
+            raise ProblemError(409, "conflict", f"this job is {error.status}: {why}; nothing was changed") from None
         self._events.job_asked(job=job.id, action=change.value, who=who, letters=done.letters, status=done.status.value)
         if done.changed:
             self._bell.ring()

@@ -41,7 +41,8 @@ class Health:
             finding = self._finding
         if finding:
             headers = {"Retry-After": str(RETRY_AFTER)}
-            return answer({"status": "not ready", "reason": finding}, status=503, headers=headers)
+            error = {"code": "not_ready", "message": finding, "details": []}
+            return answer({"status": "not ready", "reason": finding, "error": error}, status=503, headers=headers)
         return answer({"status": "ready"})
 
     async def _find(self) -> str:

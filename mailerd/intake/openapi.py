@@ -10,7 +10,7 @@ from pydantic.json_schema import models_json_schema
 from mailerd import __version__
 from mailerd.intake.gate import HEADER
 from mailerd.intake.operations import OPERATIONS, ULID_PATTERN, Operation
-from mailerd.intake.shapes import ErrorOut, ReadyOut
+from mailerd.intake.shapes import ErrorOut, UnreadyOut
 
 _REF: Final = "#/components/schemas/{model}"
 _WITH_KEY: Final = (401, 403, 429, 503)
@@ -53,7 +53,7 @@ def document() -> dict[str, Any]:
 
 
 def _models() -> Iterable[type[BaseModel]]:
-    yield ErrorOut
+    yield from (ErrorOut, UnreadyOut)
     for operation in OPERATIONS:
         yield from operation.answers
         if operation.body:
@@ -62,7 +62,13 @@ def _models() -> Iterable[type[BaseModel]]:
 
 def _operation(it: Operation) -> dict[str, Any]:
     parameters: list[dict[str, Any]] = [
-        {"name": each.name, "in": each.where, "schema": each.schema, "description": each.description}
+        {
+            "name": each.name,
+            "in": each.where,
+            "schema": each.schema,
+            "description": each.description,
+            **({"allowEmptyValue": True} if each.where == "query" else {}),  # it is then as good as absent
+        }
         for each in it.params
     ]
     if "{id}" in it.path:
@@ -91,7 +97,7 @@ def _responses(it: Operation) -> dict[str, Any]:
     if it.id == "events":
         found["204"] = {"description": "the job has come to its end, and the client has seen it"}
     if it.id == "ready":
-        found["503"] = {"description": "not ready", "content": {it.kind: {"schema": _ref(ReadyOut)}}}
+        found["503"] = {"description": "not ready", "content": {it.kind: {"schema": _ref(UnreadyOut)}}}
     for status in sorted({*it.errors, *(_WITH_KEY if it.call else ())}):
         found[str(status)] = {
             "description": _MEANINGS.get(status, HTTPStatus(status).phrase),

@@ -80,7 +80,7 @@ OPERATIONS: Final = (
         params=(
             Param(
                 "Idempotency-Key",
-                {"type": "string", "pattern": "^[!-~]{1,255}$"},
+                {"type": "string", "pattern": "^[!-~]([ -~]{0,253}[!-~])?$"},
                 "any id of the client's own; the body is compared byte for byte",
                 where="header",
             ),
@@ -102,7 +102,7 @@ OPERATIONS: Final = (
             Param("reference", {"type": "string", "maxLength": 320}, "jobs with this reference of the client's own"),
             _moment("created_from", "accepted at this time or later"),
             _moment("created_before", "accepted before this time"),
-            Param("cursor", {"type": "string", "pattern": ULID_PATTERN}, "`next_cursor` of the page before"),
+            Param("cursor", {"type": "string", "pattern": f"^$|{ULID_PATTERN}"}, "`next_cursor` of the page before"),
             _limit(20, 100),
         ),
         answers=(shapes.JobsOut,),
@@ -126,7 +126,7 @@ OPERATIONS: Final = (
         params=(
             _RECIPIENT_STATUS,
             Param("email", {"type": "string", "maxLength": 320}, "recipients with this address"),
-            Param("cursor", {"type": "string", "pattern": "^[0-9]{1,9}$"}, "`next_cursor` of the page before"),
+            Param("cursor", {"type": "string", "pattern": "^[0-9]{0,9}$"}, "`next_cursor` of the page before"),
             _limit(100, 1000),
         ),
         answers=(shapes.RecipientsOut,),

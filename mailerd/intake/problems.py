@@ -8,6 +8,9 @@ from mailerd.errors import MailerdError
 
 DETAILS_AT_MOST: Final = 100
 """Faults that are listed in one answer; the message says how many there are."""
+NOTHING_STORED: Final = "; nothing was stored"
+NOTHING_CHANGED: Final = "; nothing was changed"
+"""The same to whoever asked for a change of a job."""
 RETRY_AFTER: Final = 5
 """Seconds, for Retry-After: the time in which a database that restarts is usually back."""
 

@@ -23,14 +23,14 @@ E = TypeVar("E", bound=StrEnum)
 
 
 def query(request: web.Request, *, allowed: tuple[str, ...]) -> dict[str, str]:
-    """The parameters; an unknown or doubled one is named, as in a body."""
+    """The parameters; an unknown or doubled one is named, as in a body, and an empty one is as good as none."""
     given = request.query
     faults = [Fault(name, "unknown parameter") for name in given if name not in allowed]
     faults.extend(Fault(name, "is given twice") for name in allowed if len(given.getall(name, ())) > 1)
     faults.extend(Fault(name, "is not UTF-8") for name, value in given.items() if not _is_text(value))
     if faults:
         raise invalid(faults)
-    return dict(given)
+    return {name: value for name, value in given.items() if value}
 
 
 def _is_text(value: str) -> bool:

@@ -216,7 +216,13 @@ class AliveOut(Shape):
 
 
 class ReadyOut(Shape):
-    """Whether a job could be stored now."""
+    """A job could be stored now."""
 
-    status: Literal["ready", "not ready"]
-    reason: str = ""
+    status: Literal["ready"]
+
+
+class UnreadyOut(ErrorOut):
+    """No job could be stored now."""
+
+    status: Literal["not ready"]
+    reason: str

@@ -8,7 +8,7 @@ from aiohttp import web
 from mailerd.clock import Clock
 from mailerd.core.states import OPEN
 from mailerd.errors import DatabaseError
-from mailerd.intake.answers import REQUEST, REQUEST_ID, encoded, write
+from mailerd.intake.answers import encoded, write
 from mailerd.intake.gate import Gate
 from mailerd.intake.problems import RETRY_AFTER, ProblemError
 from mailerd.intake.queries import Finding, query
@@ -68,9 +68,7 @@ class Watching:
                 self._seen.clear()
 
     async def _stream(self, request: web.Request, job: Job, last: str) -> web.StreamResponse:
-        response = web.StreamResponse(
-            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no", REQUEST_ID: REQUEST.get()}
-        )
+        response = web.StreamResponse(headers={"X-Accel-Buffering": "no"})
         response.content_type = "text/event-stream"
         await response.prepare(request)
         await _write(response, f"retry: {int(RETRY_AFTER * 1000)}\n\n")

@@ -299,3 +299,8 @@ def test_a_throttle_by_403_never_costs_the_letter_anything(call: Call, reason: s
 @given(replies)
 def test_only_a_whole_answer_of_2xx_is_acceptance(reply: Reply) -> None:
     assert (judge(Call.DRAFTS_SEND, reply).fate is Fate.ACCEPTED) == isinstance(reply, Accepted)
+
+
+@pytest.mark.parametrize("reason, said", [("", "503"), ("backendError", "503 backendError")])
+def test_an_answer_without_a_message_is_told_without_a_colon(reason: str, said: str) -> None:
+    assert judge(Call.DRAFTS_SEND, Refused(503, reason, "")).reason == f"Google answered {said}"

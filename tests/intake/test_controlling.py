@@ -154,6 +154,15 @@ async def test_asking_twice_changes_nothing_more(site: Site, job_id: str, change
     assert await site.rows("SELECT status, attempts, error, due_at FROM job_recipients ORDER BY seq") == before
 
 
+async def test_the_unsure_letters_of_a_cancelled_job_are_never_told_to_be_posted_anew(site: Site, job_id: str) -> None:
+    await ask(site, job_id, "cancel")
+    code, answer = await ask(site, job_id, "retry", {"only": "unsure"})
+
+    assert (code, answer["error"]["code"]) == (409, "conflict")
+    assert "are looked for by themselves; `mailerd settle` closes" in answer["error"]["message"]
+    assert "post what is left" not in answer["error"]["message"]
+
+
 @pytest.mark.parametrize(
     "status, change",
     [("completed", "cancel"), ("completed", "pause"), ("completed", "resume"), ("cancelled", "resume"),
@@ -165,6 +174,7 @@ async def test_what_a_job_cannot_do_any_more_is_a_409(site: Site, job_id: str, s
 
     assert (code, answer["error"]["code"]) == (409, "conflict")
     assert status in answer["error"]["message"]
+    assert answer["error"]["message"].endswith("; nothing was changed")
     assert await site.rows("SELECT COUNT(*) FROM job_actions") == [(0,)]
 
 

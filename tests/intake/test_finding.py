@@ -63,6 +63,9 @@ async def test_results_come_as_csv_whole_and_harmless_for_a_spreadsheet(site: Si
     async with site.client.get(f"{site.url}/api/jobs/{posted['job_id']}/results.csv") as response:
         assert response.status == 200
         assert response.headers["Content-Type"] == "text/csv; charset=utf-8"
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+        assert response.headers["Cache-Control"] == "no-store"
+        assert response.headers["X-Request-Id"] == (await site.heard.wait_for("request_answered", times=2))["request"]
         assert f'{posted["job_id"]}.csv"' in response.headers["Content-Disposition"]
         rows = list(csv.DictReader(io.StringIO(await response.text())))
 

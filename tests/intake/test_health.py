@@ -25,6 +25,7 @@ async def test_without_a_database_it_is_alive_and_not_ready_and_says_why(site: S
     assert status == 503
     assert "the database is away" in answer["reason"]
     assert "mailerd@" not in answer["reason"]
+    assert answer["error"] == {"code": "not_ready", "message": answer["reason"], "details": []}
     assert (await site.get("/health/live"))[0] == 200
     mariadb.start()
 

@@ -175,6 +175,17 @@ async def test_a_bad_parameter_is_a_422_that_names_it(site: Site, parameters: di
 
     assert status == 422
     assert [each["field"] for each in answer["error"]["details"]] == list(parameters)
+    assert answer["error"]["message"] == "1 problem in the request"
+
+
+async def test_an_empty_parameter_is_as_good_as_none(site: Site) -> None:
+    job_id = await posted(site)
+    for path, names in (
+        (f"/api/jobs/{job_id}/recipients", "status cursor email limit"),
+        ("/api/jobs", "status cursor"),
+    ):
+        status, page = await site.get(path, params=dict.fromkeys(names.split(), ""))
+        assert (status, page) == await site.get(path)
 
 
 async def test_a_bad_cursor_or_a_doubled_parameter_of_the_list_is_a_422(site: Site) -> None:

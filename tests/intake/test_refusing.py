@@ -225,7 +225,37 @@ async def test_too_many_recipients_are_a_422_that_says_the_limit(build: Build) -
     assert "limit of 2" in named(answer)["recipients"]
 
 
-@pytest.mark.parametrize("key", ["", "a b", "é", "x" * 256])
+async def test_an_idempotency_key_may_be_any_printable_ascii(site: Site) -> None:
+    for _ in range(2):
+        status, answer = await site.post(job(), headers={"Idempotency-Key": "order 17"})
+        assert (status, await site.stored()) == (200, (1, 1)), answer
+
+
+async def test_an_unknown_parameter_of_a_post_is_named_as_of_a_get(site: Site) -> None:
+    status, answer = await site.post(job(), params={"dry_run": "1"})
+
+    assert (status, named(answer)) == (422, {"dry_run": "unknown parameter"})
+    assert answer["error"]["message"].endswith("; nothing was stored")
+
+
+async def test_no_words_of_the_library_reach_people(site: Site) -> None:
+    _, answer = await site.post(
+        job(
+            reference="x" * 300, template={"subject": "", "html": "x"}, priority=1000, on_invalid="x",
+            attachments=[{}] * 51, template_name="../x",
+        )
+    )  # fmt: skip
+    assert named(answer) == {
+        "template.subject": "must have at least 1 character",
+        "template_name": "cannot be given together with template",
+        "attachments": "has 51 entries, above the limit of 50",
+        "priority": "must be 100 or less",
+        "reference": "is longer than 255 characters",
+        "on_invalid": "must be 'reject' or 'skip'",
+    }
+
+
+@pytest.mark.parametrize("key", ["", "é", "x" * 256])
 async def test_an_idempotency_key_that_is_none_is_refused(site: Site, key: str) -> None:
     status, answer = await site.post(job(), headers={"Idempotency-Key": key})
 
