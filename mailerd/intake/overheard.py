@@ -9,6 +9,11 @@ from mailerd.events.intake import IntakeEvents
 _REASON_AT_MOST: Final = 200
 
 
+def reason_of(error: HttpProcessingError) -> str:
+    """Why it is no HTTP, in a line; the lines below show what was sent, which may be a key."""
+    return error.message.strip().partition("\n")[0].rstrip(": ")[:_REASON_AT_MOST] or type(error).__name__
+
+
 class Overheard:
     """Stands where aiohttp's server expects its logger, whose lines would come out beside the log and in no format."""
 
@@ -23,10 +28,8 @@ class Overheard:
     def exception(self, message: str, *values: object, exc_info: BaseException | None = None) -> None:
         """Bytes that are no HTTP, or a bug."""
         if isinstance(exc_info, HttpProcessingError):
-            # The lines below the first one show what was sent, which may be a key.
-            reason = exc_info.message.strip().partition("\n")[0].rstrip(": ")[:_REASON_AT_MOST]
             address = str(values[0]) if values and values[0] else "unix"
-            self._events.request_malformed(address=address, reason=reason or type(exc_info).__name__)
+            self._events.request_malformed(address=address, reason=reason_of(exc_info))
         else:
             what = message % values if values else message
             self._events.connection_failed(what=what, error=exc_info or RuntimeError(what))

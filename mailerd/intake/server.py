@@ -26,6 +26,7 @@ from mailerd.intake.figures import Figures
 from mailerd.intake.forecast import Forecast, LettersAhead
 from mailerd.intake.gate import Gate
 from mailerd.intake.health import Health
+from mailerd.intake.malformed import Listener
 from mailerd.intake.operations import OPERATIONS
 from mailerd.intake.overheard import Overheard
 from mailerd.intake.papers import Papers
@@ -142,7 +143,7 @@ class Intake:
         At the end nothing new is taken, and requests in hand get `grace` seconds. Only `run` notes the use of keys.
         """
         executor = ThreadPoolExecutor(THREADS, thread_name_prefix="intake")
-        runner = web.AppRunner(
+        runner = Listener(
             self._application(executor),
             handle_signals=False,
             access_log=None,
