@@ -26,6 +26,7 @@ __all__ = ["Server", "ServerError"]
 
 _PROTOCOL_10 = 0x0A  # the fifth byte of a greeting; an error packet has 0xff there (MySQL protocol, HandshakeV10)
 _STOP_LIMIT_S = 30.0
+_FREEZE_LIMIT_S = 5.0
 _PORT_ATTEMPTS = 3
 _TAIL = 2000
 
@@ -140,8 +141,16 @@ class Server:
         self.start()
 
     def freeze(self) -> None:
-        """Stop its clock (SIGSTOP): the kernel still accepts connections, but nothing ever answers."""
+        """Stop its clock (SIGSTOP): the kernel still accepts connections, but nothing ever answers.
+
+        The signal stops one thread after another, so this waits for the last: one that runs may still answer.
+        """
+        process = self._alive()
         self._signal(signal.SIGSTOP)
+        end = time.monotonic() + _FREEZE_LIMIT_S
+        while not _stands_still(process.pid) and time.monotonic() < end:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(0.001)
 
     def thaw(self) -> None:
         """Let a frozen server go on. Harmless for one that is not frozen."""
@@ -221,6 +230,15 @@ class Server:
 
     def _signal(self, number: signal.Signals) -> None:
         self._alive().send_signal(number)
+
+
+def _stands_still(pid: int) -> bool:
+    """Whether every thread is stopped, as Linux tells it; elsewhere nobody can tell, and it is believed."""
+    try:
+        threads = [thread.read_text() for thread in Path("/proc", str(pid), "task").glob("*/stat")]
+    except OSError:  # one has ended in between
+        return False
+    return all(thread.rpartition(")")[2].split()[0] == "T" for thread in threads)  # proc_pid_stat(5): the state
 
 
 def _free_port() -> int:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,23 @@ def test_a_frozen_server_accepts_and_never_greets(server: Server) -> None:
         server.thaw()
         connection.settimeout(PATIENCE_S)
         assert connection.recv(64)[4] == 10
+
+
+def test_no_thread_of_a_frozen_server_runs_any_more(server: Server) -> None:
+    busy = 'SELECT BENCHMARK(2000000000, MD5("x"))'
+    with ThreadPoolExecutor(8) as clients:
+        questions = [clients.submit(ask, server.url, busy) for _ in range(8)]
+        while (
+            len(ask(server.url, "SELECT 1 FROM information_schema.processlist WHERE info LIKE 'SELECT BENCHMARK%'")) < 8
+        ):
+            pass
+        for _ in range(20):
+            server.freeze()
+            stats = [path.read_text() for path in Path(f"/proc/{server.pid}/task").glob("*/stat")]
+            server.thaw()
+            assert {stat.rpartition(")")[2].split()[0] for stat in stats} == {"T"}
+        server.kill()
+        assert all(question.exception() for question in questions)
 
 
 def test_a_frozen_server_can_be_killed_and_stopped(server: Server) -> None:
