@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from mailerd.app import terms_of
 from mailerd.cli.common import ConfigOption, in_loop, opened, quiet, settings
 from mailerd.config import Settings
 from mailerd.core.states import Change, State
@@ -20,7 +21,7 @@ def audit(config: ConfigOption = None) -> None:
 
 async def _audit(known: Settings) -> int:
     async with opened(known, quiet(known).tell) as database:
-        jobs, findings = await look(database)
+        jobs, findings = await look(database, terms=terms_of(known))
     for finding in findings:
         print(f"{finding.where}: {finding.kind}: {finding.what}")
     print(f"{jobs} jobs checked, {len(findings)} findings")

@@ -1,13 +1,18 @@
 """The audit: whether every job's books balance and no row contradicts itself; it reads and changes nothing."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
+from mailerd.store import sleepers
 from mailerd.store.database import Database
+from mailerd.store.ledger import Terms
 from mailerd.store.pool import Cursor
 
 AT_MOST: Final = 1000
 """Findings of one kind that are listed."""
+_OVERSLEPT: Final = timedelta(minutes=5)
+"""A daemon that runs wakes a sender within a minute or so."""
 
 
 @dataclass(frozen=True)
@@ -16,7 +21,7 @@ class Finding:
 
     kind: str
     where: str
-    """The job, or the job and the recipient."""
+    """The job, or the job and the recipient, or the sender."""
     what: str
 
 
@@ -114,8 +119,10 @@ _CHECKS: Final[tuple[tuple[str, str], ...]] = (
 )
 
 
-async def audit(database: Database, *, bound: float = 600.0) -> tuple[int, list[Finding]]:
+async def audit(database: Database, *, terms: Terms | None = None, bound: float = 600.0) -> tuple[int, list[Finding]]:
     """How many jobs there are, and every finding. `bound` is the time for each check, in seconds.
+
+    `terms` are what senders may use; without them nobody can tell whether a sender's turn is too late.
 
     Raises:
         DatabaseError: it could not be read.
@@ -129,7 +136,16 @@ async def audit(database: Database, *, bound: float = 600.0) -> tuple[int, list[
     findings: list[Finding] = []
     for kind, statement in _CHECKS:
         findings += await _check(database, kind, statement, bound=bound)
+    if terms is not None:
+        asleep = await sleepers.find(database, terms, beyond=_OVERSLEPT)
+        findings += [Finding("sleeps for no reason", f"sender {one.email}", _asleep(one)) for one in asleep[:AT_MOST]]
     return jobs, findings
+
+
+def _asleep(one: sleepers.Sleeper) -> str:
+    return (
+        f"has due letters that nothing holds, but its turn is at {one.turn_at:%Y-%m-%d %H:%M:%S}: does any daemon run?"
+    )
 
 
 async def _check(database: Database, kind: str, statement: str, *, bound: float) -> list[Finding]:

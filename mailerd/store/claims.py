@@ -25,6 +25,7 @@ from mailerd.store.database import Database
 from mailerd.store.ledger import Terms
 from mailerd.store.picks import Pick, Taker
 from mailerd.store.pool import Cursor
+from mailerd.store.sleepers import Sleepers
 from mailerd.store.turns import Turn
 
 _NEXT: Final = "SELECT TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), MIN(turn_at)) FROM senders"
@@ -65,12 +66,17 @@ class Claims:
     """`per_day` of consumer mailboxes; None: the default's."""
     project_units_per_minute: int = 0
     """Units of all senders of one Cloud project together; 0: no limit."""
+    _sleepers: Sleepers = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._sleepers = Sleepers(self.database)
 
     def govern(self, terms: Terms) -> None:
         """Take up other terms: a reload brought them."""
         self.default = terms.default
         self.consumer_per_day = terms.consumer_per_day
         self.project_units_per_minute = terms.project_units_per_minute
+        self._sleepers.look_now()
 
     @classmethod
     def on(cls, terms: Terms, database: Database, daemon_id: str, *, lease: timedelta) -> "Claims":
@@ -88,6 +94,7 @@ class Claims:
         Raises:
             DatabaseError: nothing was taken, or in doubt; what was taken in doubt comes back when its lease lapses.
         """
+        await self._sleepers.wake(self.terms)
         token = new_id()
         return await self.database.transaction(lambda cursor: self._claim(cursor, token, want), what="claim")
 
@@ -99,6 +106,7 @@ class Claims:
         Raises:
             DatabaseError: it cannot be told.
         """
+        await self._sleepers.wake(self.terms)
         next_in = await self.database.look(self._next_turn, what="look for work", bound=self.database.patience)
         return math.inf if next_in is None else next_in
 

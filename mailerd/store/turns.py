@@ -27,7 +27,7 @@ INSERT INTO sender_hours (sender_email, hour, letters) VALUES (%s, %s, %s)
 
 _SKIPPED: Final = timedelta(milliseconds=50)
 """How long a sender rests whose only due job is locked by somebody else."""
-_PROBE_EVERY: Final = timedelta(seconds=2)
+PROBE_EVERY: Final = timedelta(seconds=2)
 """After a pause the letters go one by one, so far apart, until one went well."""
 _FULL: Final = timedelta(milliseconds=500)
 """How long a sender rests that has as many letters in hand as Google lets it have."""
@@ -119,7 +119,7 @@ class Turn:
             self.gap_until = pace.gap(self.allowance, now=self.now, chance=chance)
         self.next_at = max(self.gap_until or self.now, self.now)
         if letters and self.probing:
-            self.next_at = max(self.next_at, self.now + _PROBE_EVERY)
+            self.next_at = max(self.next_at, self.now + PROBE_EVERY)
         budget = self.minute()
         if budget.letters == 0 and budget.next_at:
             self.next_at = max(self.next_at, budget.next_at)

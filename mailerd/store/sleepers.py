@@ -1,0 +1,115 @@
+"""Senders that sleep for a reason that has gone: a limit that was raised, a pause that was ended in the table by hand.
+
+A claim writes into `turn_at` when a sender's next turn is, under the limits and the pauses of that moment. Whatever
+changes them later may leave a sender asleep until tomorrow, so they are looked through: at the start, after a reload,
+and once a minute. The daemon only reads, unless there is somebody to wake; what may go is the claim's business as ever.
+"""
+
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from mailerd.core import pace
+from mailerd.store import ledger
+from mailerd.store.database import Database
+from mailerd.store.ledger import COLUMNS, Terms, naive, utc
+from mailerd.store.pool import Cursor
+from mailerd.store.turns import PROBE_EVERY
+
+_EVERY: Final = 60.0
+"""Seconds between two looks of one daemon, give or take a quarter, so that many daemons do not look together."""
+_PAGE: Final = 500
+"""Senders of one statement."""
+# Only those that have a due job and no pause: in a database at rest that is nobody.
+_ASLEEP: Final = f"""
+SELECT {COLUMNS}, turn_at, (SELECT p.tat FROM projects p WHERE p.name = s.project),
+       (SELECT COALESCE(SUM(h.letters), 0) FROM sender_hours h
+         WHERE h.sender_email = s.email AND h.hour > UTC_TIMESTAMP() - INTERVAL 25 HOUR)
+  FROM senders s FORCE INDEX (PRIMARY)
+ WHERE s.email > %s AND s.turn_at > UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND
+   AND COALESCE(s.paused_until, '1970-01-01') <= UTC_TIMESTAMP(6)
+   AND EXISTS (SELECT 1 FROM jobs j FORCE INDEX (turn)
+                WHERE j.sender_email = s.email AND j.claimable = 1 AND j.turn_at <= UTC_TIMESTAMP(6))
+ ORDER BY s.email LIMIT %s"""
+_WAKE: Final = """
+UPDATE senders FORCE INDEX (PRIMARY) SET turn_at = UTC_TIMESTAMP(6) WHERE email = %s AND turn_at = %s"""
+
+
+@dataclass(frozen=True)
+class Sleeper:
+    """A sender that could send, and whose turn is still to come."""
+
+    email: str
+    turn_at: datetime
+
+
+async def find(database: Database, terms: Terms, *, beyond: timedelta = PROBE_EVERY) -> list[Sleeper]:
+    """Senders with due letters that nothing holds, and whose turn is later than `beyond` from now all the same.
+
+    Shorter waits are left alone: after a pause, and between two letters, they are what they shall be.
+
+    Raises:
+        DatabaseError: it cannot be told.
+    """
+    found: list[Sleeper] = []
+    last = ""
+    while True:
+        rows = await _page(database, last, beyond)
+        found += [Sleeper(row[0], at) for row in rows if _free(row, terms) and (at := utc(row[-3]))]
+        if len(rows) < _PAGE:
+            return found
+        last = rows[-1][0]
+
+
+async def _page(database: Database, last: str, beyond: timedelta) -> Sequence[Sequence[Any]]:
+    async def work(cursor: Cursor) -> Sequence[Sequence[Any]]:
+        await cursor.execute(_ASLEEP, (last, beyond // timedelta(microseconds=1), _PAGE))
+        return list(await cursor.fetchall())
+
+    return await database.look(work, what="look for sleeping senders", bound=database.patience)
+
+
+def _free(row: Sequence[Any], terms: Terms) -> bool:
+    """Whether minute, gap, day and project allow a letter at this moment."""
+    *columns, _, project_tat, used = row
+    it = ledger.standing(columns, terms)
+    allowance = it.allowance
+    project = terms.project_units_per_minute if allowance.units_per_minute and it.project else 0
+    return not (
+        pace.minute(allowance, tat=it.tat, now=it.now, units=it.units).letters == 0
+        or (it.gap_until and it.gap_until > it.now)
+        or (allowance.per_day and used >= allowance.per_day)
+        or pace.project(project, tat=utc(project_tat), now=it.now, units=it.units).letters == 0
+    )
+
+
+@dataclass
+class Sleepers:
+    """Wakes them, for one daemon."""
+
+    database: Database
+    _look_at: float = field(default=0.0, init=False)
+    """A monotonic time, in seconds."""
+
+    def look_now(self) -> None:
+        """Look at the next occasion: the limits have changed."""
+        self._look_at = 0.0
+
+    async def wake(self, terms: Terms) -> None:
+        """Let the next claim look at every sender that sleeps for no reason, if it is time to look for them.
+
+        Raises:
+            DatabaseError: nobody was woken, or not all of them; the next look does it.
+        """
+        if time.monotonic() < self._look_at:
+            return
+        self._look_at = time.monotonic() + _EVERY * random.uniform(0.75, 1.25)  # noqa: S311 - jitter
+        if found := await find(self.database, terms):
+            await self.database.transaction(lambda cursor: self._wake(cursor, found), what="wake senders")
+
+    async def _wake(self, cursor: Cursor, found: Sequence[Sleeper]) -> None:
+        for one in found:  # in the order of their names, as whoever locks several; a turn that has moved is left alone
+            await cursor.execute(_WAKE, (one.email, naive(one.turn_at)))
