@@ -69,7 +69,8 @@ def _now(story: Story) -> list[str]:
                 f"Next: once the reason is gone, `mailerd jobs retry {story.job_id}` tries what failed anew.",
             ]
         case State.CANCELLED:
-            return ["Now: cancelled. Nothing more happens."]
+            why = story.error or "no reason was written"
+            return [f"Now: cancelled at {moment(story.updated_at)}: {why}. Nothing more happens."]
         case State.SENDING:
             return _sending(story)
         case State.UNSURE:

@@ -90,7 +90,13 @@ _CHECKS: Final[tuple[tuple[str, str], ...]] = (
             where="(r.status = 'sent') <> (r.sent_at IS NOT NULL)",
         ),
     ),
-    ("no reason", _ROWS.format(what="'is failed without an error'", where="r.status = 'failed' AND r.error IS NULL")),
+    (
+        "no reason",
+        _ROWS.format(
+            what="CONCAT('is ', r.status, ' without an error')",
+            where="r.status IN ('failed', 'cancelled') AND r.error IS NULL",
+        ),
+    ),
     (
         "nothing to look for",
         _ROWS.format(

@@ -18,7 +18,7 @@ LETTERS_PER_SECOND: Final = 5_000
 
 _LOCK: Final = "SELECT status, sender_email, started_at, total, priority FROM jobs WHERE id = %s FOR UPDATE"
 _CANCEL: Final = """
-UPDATE job_recipients FORCE INDEX (claim) SET status = %s, updated_at = UTC_TIMESTAMP(6)
+UPDATE job_recipients FORCE INDEX (claim) SET status = %s, error = %s, updated_at = UTC_TIMESTAMP(6)
  WHERE job_id = %s AND status = 'waiting'"""
 _ON_THE_WIRE: Final = "SELECT COUNT(*) FROM job_recipients WHERE job_id = %s AND status IN ('sending', 'unsure')"
 _SET_CANCELLED: Final = """
@@ -112,7 +112,7 @@ class Controls:
         async def work(cursor: Cursor) -> Done:
             job = await _lock(cursor, job_id)
             status = job_after(job.status, change)
-            done = await self._do(cursor, job, change, status=status, priority=priority, unsure=unsure)
+            done = await self._do(cursor, job, change, status=status, priority=priority, unsure=unsure, who=who)
             detail = {JobChange.PRIORITY: str(priority), JobChange.RETRY: "unsure" if unsure else "failed"}.get(change)
             await cursor.execute(_NOTE, (job_id, change.value, who, detail, int(done.changed), done.letters))
             return done
@@ -121,11 +121,19 @@ class Controls:
         return await self._database.ask(work, what=f"{change} a job", bound=bound)
 
     async def _do(
-        self, cursor: Cursor, job: _Found, change: JobChange, *, status: JobStatus, priority: int, unsure: bool
+        self,
+        cursor: Cursor,
+        job: _Found,
+        change: JobChange,
+        *,
+        status: JobStatus,
+        priority: int,
+        unsure: bool,
+        who: str,
     ) -> Done:
         match change:
             case JobChange.CANCEL:
-                return await _cancel(cursor, job, status)
+                return await _cancel(cursor, job, status, who)
             case JobChange.PAUSE:
                 await cursor.execute(_SET_PAUSED, (status.value, job.id))
                 return Done(status is not job.status, 0, status)
@@ -165,8 +173,9 @@ async def _lock(cursor: Cursor, job_id: str) -> _Found:
     return _Found(job_id, JobStatus(status), sender, started=started_at is not None, priority=priority)
 
 
-async def _cancel(cursor: Cursor, job: _Found, status: JobStatus) -> Done:
-    await cursor.execute(_CANCEL, (after(State.WAITING, Change.CANCELLED).value, job.id))
+async def _cancel(cursor: Cursor, job: _Found, status: JobStatus, who: str) -> Done:
+    reason = f"the job was cancelled by {who}"
+    await cursor.execute(_CANCEL, (after(State.WAITING, Change.CANCELLED).value, reason, job.id))
     letters = cursor.rowcount
     if job.status is not status:
         await cursor.execute(_ON_THE_WIRE, (job.id,))

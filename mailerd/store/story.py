@@ -15,7 +15,7 @@ _RECIPIENT: Final = """
 SELECT r.id, r.job_id, r.to_email, r.status, r.attempts, r.looks, r.due_at, r.lease_until, r.daemon_id, r.mode,
        r.draft_id, r.message_id, r.error, r.sent_at, j.created_at, j.status, j.sender_email, j.turn_at,
        IF(s.paused_until > UTC_TIMESTAMP(6), s.paused_until, NULL), s.pause_cause, s.pause_reason, s.turn_at,
-       UTC_TIMESTAMP(6)
+       UTC_TIMESTAMP(6), r.updated_at
   FROM job_recipients r JOIN jobs j ON j.id = r.job_id LEFT JOIN senders s ON s.email = j.sender_email"""
 _ATTEMPTS: Final = """
 SELECT at, attempt, event, applied, daemon_id, draft_id, message_id, error FROM attempts
@@ -73,6 +73,8 @@ class Story:
     pause_reason: str | None
     sender_turn: datetime | None
     now: datetime
+    updated_at: datetime
+    """When the row was last written; of one that has come to its end: when that was."""
     log: tuple[Attempt, ...] = ()
 
 
@@ -165,7 +167,7 @@ class Stories:
 
 
 def _story(row: tuple[Any, ...], log: tuple[Attempt, ...]) -> Story:
-    moments = {6, 7, 13, 14, 17, 18, 21, 22}
+    moments = {6, 7, 13, 14, 17, 18, 21, 22, 23}
     values: list[Any] = [utc(value) if number in moments else value for number, value in enumerate((*row, log))]
     values[3], values[15] = State(values[3]), JobStatus(values[15])
     return Story(*values)

@@ -13,7 +13,9 @@ UPDATE jobs FORCE INDEX (PRIMARY)
 _STATUS: Final = "SELECT status FROM jobs FORCE INDEX (PRIMARY) WHERE id = %s FOR UPDATE"
 # What comes back from the wire into a cancelled job has nothing to wait for.
 _CANCEL_RETURNED: Final = """
-UPDATE job_recipients FORCE INDEX (claim) SET status = %s, updated_at = UTC_TIMESTAMP(6)
+UPDATE job_recipients FORCE INDEX (claim)
+   SET status = %s, updated_at = UTC_TIMESTAMP(6), error = CONCAT('the job was cancelled by ', COALESCE(
+         (SELECT who FROM job_actions WHERE job_id = %s AND action = 'cancel' ORDER BY id DESC LIMIT 1), 'somebody'))
  WHERE job_id = %s AND status = 'waiting'"""
 _WAKE_SENDER: Final = """
 UPDATE senders FORCE INDEX (PRIMARY)
@@ -55,7 +57,7 @@ async def _stands_still(cursor: Cursor, job: str, wait: int) -> bool:
     row = await cursor.fetchone()
     match row and JobStatus(row[0]):
         case JobStatus.CANCELLED:
-            await cursor.execute(_CANCEL_RETURNED, (after(State.WAITING, Change.CANCELLED).value, job))
+            await cursor.execute(_CANCEL_RETURNED, (after(State.WAITING, Change.CANCELLED).value, job, job))
             return True
         case JobStatus.QUEUED | JobStatus.SENDING:  # resumed between the two statements
             await cursor.execute(_WAKE_JOB, (wait, job))

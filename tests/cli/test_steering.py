@@ -17,6 +17,10 @@ async def test_a_job_is_paused_resumed_and_cancelled_and_each_may_be_said_twice(
     assert "priority: done" in await shop.say("jobs", "priority", job, "7")
     assert "cancel: done, 3 letters" in await shop.say("jobs", "cancel", job)
     assert await states(shop.database, job) == {"cancelled": 3}
+    [(reason,)] = await query(shop.database, "SELECT DISTINCT error FROM job_recipients")
+    assert reason.startswith("the job was cancelled by command, ")
+    assert "Now: cancelled at " in (told := await shop.say("explain", "r0@example.org"))
+    assert f": {reason}. Nothing more happens." in told
     assert f"job {job} is cancelled, and then there is nothing to resume" in await shop.say(
         "jobs", "resume", job, code=1
     )

@@ -88,6 +88,8 @@ async def test_a_letter_that_comes_back_into_a_cancelled_job_is_cancelled_too(
         await heard.wait_for("job_finished", within=20)
 
     assert set(await ask.counts()) <= {"cancelled", "failed"}
+    reasons = await query(database, "SELECT DISTINCT error FROM job_recipients WHERE status = 'cancelled'")
+    assert reasons == [("the job was cancelled by a test",)]
     assert google.sent == []
     await _books_balance(database)
 

@@ -47,6 +47,8 @@ async def test_cancel_takes_what_waits_and_leaves_what_is_on_the_wire(site: Site
     assert answer["job"]["finished_at"] is None
     assert await states(site) == ["cancelled", "sending", "unsure", "sent", "failed", "failed"]
     assert await site.rows("SELECT turn_at FROM jobs") == [(None,)]
+    _, page = await site.get(f"/api/jobs/{job_id}/recipients", params={"status": "cancelled"})
+    assert [row["error"] for row in page["recipients"]] == ["the job was cancelled by key test"]
 
 
 async def test_cancel_of_a_job_with_nothing_on_the_wire_is_its_end(site: Site) -> None:

@@ -46,6 +46,7 @@ async def test_books_that_balance_have_no_findings(database: Database) -> None:
         ("lease long over", "UPDATE job_recipients SET lease_until = '2020-01-01' WHERE status = 'unsure'"),
         ("times of a recipient", "UPDATE job_recipients SET sent_at = NULL WHERE status = 'sent'"),
         ("no reason", "UPDATE job_recipients SET error = NULL WHERE status = 'failed'"),
+        ("no reason", "UPDATE job_recipients SET status = 'cancelled', error = NULL WHERE status = 'failed'"),
         ("nothing to look for", "UPDATE job_recipients SET draft_id = NULL WHERE status = 'unsure'"),
         ("one message, two recipients", "UPDATE job_recipients SET message_id = 'm1' WHERE status = 'sent'"),
         (
