@@ -1,7 +1,7 @@
 """When a job will be done: the sender's allowance played forward, hour by hour, for all letters up to its last."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -39,6 +39,7 @@ class Outlook:
     letters: int
     """Its own that wait."""
     due: datetime
+    """When the first of them is."""
     queue: tuple[Queued, ...]
     limits: Allowance
     since: datetime
@@ -52,6 +53,25 @@ class Outlook:
     """None when the sender is not paused now."""
     pause_cause: str | None = None
     pause_reason: str | None = None
+    last_due: datetime | None = None
+    """When the last of its letters is due, where some were put off; None: all are due together."""
+    error: str | None = None
+    """What the last attempt said of the letter that is due first."""
+    job_paused: bool = False
+    doubts: "Doubts | None" = None
+    turn_at: datetime | None = None
+    """When the next claim looks at the sender."""
+
+
+@dataclass(frozen=True)
+class Doubts:
+    """The job's unsure letters."""
+
+    letters: int
+    by_hand: int
+    """Those of them that nobody looks for by himself: a person settles them."""
+    look_at: datetime | None
+    """When the first of the others is looked for."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +94,8 @@ class Forecast:
     """Letters of other jobs that go before its last one."""
     per_minute: float | None
     """Letters of the sender in a minute; None: as fast as Google answers."""
+    until: str = ""
+    """What has to happen before any letter goes and any time can be told."""
 
     @property
     def starts_at(self) -> datetime | None:
@@ -88,8 +110,9 @@ class Forecast:
 
 def foresee(it: Outlook) -> Forecast:
     """Play the sender's allowance forward. Jobs that are not there yet, and doubts, are left out of account."""
-    if it.paused_until == pace.FOR_EVER:
-        return Forecast((), whole=False, ahead=0, per_minute=None)
+    if it.job_paused or it.paused_until == pace.FOR_EVER:
+        event = "the job is resumed" if it.job_paused else "the sender is resumed"
+        return Forecast((), whole=False, ahead=0, per_minute=None, until=event)
     due_by, forecast = max(it.due, it.now), None
     for _ in range(_ROUNDS):
         queue = [other for other in it.queue if other.due <= due_by]
@@ -121,6 +144,8 @@ def _play(it: Outlook, *, first: int, beside: int) -> Forecast:
             stretches.append(Stretch(before.begins, ends, before.letters + mine))
         else:
             stretches.append(Stretch(start, ends, mine))
+    if it.last_due and stretches and stretches[-1].ends < it.last_due:
+        stretches[-1] = replace(stretches[-1], ends=it.last_due)
     interval = _interval(it.limits.on(it.now, since=it.since), it.units)
     per_minute = timedelta(minutes=1) / interval if interval else None
     return Forecast(tuple(stretches), whole, first + beside, per_minute)
@@ -170,26 +195,75 @@ def _growth(it: Outlook, at: datetime) -> datetime:
 
 def why(it: Outlook, forecast: Forecast) -> str | None:
     """Why its letters do not go right now; None when nothing holds them but the pace of the minute."""
-    if not it.letters:
-        return None
-    if it.due > it.now:
-        return f"not due before {_when(it.due, it.now)}"
-    if it.paused_until:
+    held = (_held(it) or _slowed(it, forecast)) if it.letters else None
+    return "; ".join(cause for cause in (held, doubtful(it)) if cause) or None
+
+
+def _held(it: Outlook) -> str | None:
+    """What ends at a certain time, or by somebody's doing; of two, the one that ends last."""
+    if it.job_paused:
+        return "the job is paused"
+    if it.paused_until and it.paused_until >= it.due:
         end = until(it.paused_until, lambda moment: _when(moment, it.now))
         return f"the sender is paused {end}: {it.pause_reason or it.pause_cause}"
+    if it.due > it.now:
+        when = _when(it.due, it.now)
+        put_off = f"put off until {when}, since the last attempt said: {_plain(it.error)}"
+        return put_off if it.error else f"not due before {when}"
+    return None
+
+
+def _slowed(it: Outlook, forecast: Forecast) -> str | None:
+    """What the sender's limits, its other jobs and the last attempt have to do with it."""
+    starts_at = forecast.starts_at
     if pace.day(it.limits.on(it.now, since=it.since), hours=it.hours, now=it.now).letters == 0:
         used = sum(number for hour, number in it.hours.items() if hour > it.now - _DAY - _HOUR)
-        at = _when(forecast.starts_at, it.now) if forecast.starts_at else "later"
+        at = _when(starts_at, it.now) if starts_at else "later"
         return f"the sender's letters of 24 hours are used up ({used:,}): the next goes at {at}"
-    if forecast.starts_at and forecast.starts_at - it.now > _AT_ONCE:
-        return f"{forecast.ahead:,} letters of the sender's other jobs go first"
-    return None
+    if starts_at and starts_at - it.now > _AT_ONCE:
+        if forecast.ahead:
+            return f"{forecast.ahead:,} letters of the sender's other jobs go first"
+        return f"the sender's pace allows no letter before {_when(starts_at, it.now)}"
+    if it.turn_at and it.turn_at - it.now > _AT_ONCE:
+        return (
+            f"the sender's next turn is at {_when(it.turn_at, it.now)}, though its limits allow a letter now: "
+            "a daemon that runs sees that within a minute"
+        )
+    return f"the last attempt said: {_plain(it.error)}; it is tried again at its turn" if it.error else None
+
+
+def doubtful(it: Outlook) -> str | None:
+    """What becomes of its unsure letters, and when; None when there are none."""
+    if it.doubts is None:
+        return None
+    parts, looked_for = [], it.doubts.letters - it.doubts.by_hand
+    if looked_for and it.doubts.look_at:
+        at = _when(max(it.doubts.look_at, it.now), it.now)
+        parts.append(f"{_are(looked_for)} unsure: looked for at Google at {at}")
+    if it.doubts.by_hand:
+        parts.append(f"{_are(it.doubts.by_hand)} unsure until `mailerd settle` says what became of it")
+    return "; ".join(parts) or None
+
+
+def _are(letters: int) -> str:
+    return "1 letter is" if letters == 1 else f"{letters:,} letters are"
+
+
+def _plain(error: str | None) -> str:
+    """An error that ends in no punctuation, so that the sentence can go on."""
+    return (error or "").strip().rstrip(":.")
+
+
+def tell(it: Outlook, forecast: Forecast) -> str:
+    """What comes next and when, its unsure letters included."""
+    ahead = say(forecast, now=it.now) if it.letters else None
+    return "; ".join(part for part in (ahead, doubtful(it)) if part) or "nothing waits"
 
 
 def say(forecast: Forecast, *, now: datetime) -> str:
     """In words: "1,800 today, the rest from Friday 09:02 UTC, done about Friday 10:10 UTC"."""
     if not forecast.stretches:
-        return "nothing waits" if forecast.whole else "not before the sender is resumed"
+        return "nothing waits" if forecast.whole else f"not before {forecast.until}"
     head, *rest = forecast.stretches
     begin = "" if head.begins - now <= _AT_ONCE else f"from {_when(head.begins, now)}"
     parts = [begin] if begin else []

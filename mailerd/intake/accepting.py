@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import replace
 from datetime import datetime
@@ -126,7 +126,13 @@ class Accepting:
         return await self._answer(order, stored)
 
     async def _answer(self, order: Order, stored: Stored) -> web.Response:
-        once, forecast = order.job.once, await self._foresee(order)
+        job = order.job
+        once, forecast = (
+            job.once,
+            await self._foresee(
+                job.id, self._forecast.forecast(job.id, sender_email=job.sender_email, priority=job.priority)
+            ),
+        )
         if once is not None and forecast:
             try:
                 whole = encoded(_body(order, stored.send_at, forecast))
@@ -155,17 +161,23 @@ class Accepting:
         return web.Response(text=known.answer, content_type="application/json", headers={REPLAYED: "true"})
 
     async def _rehearse(self, order: Order) -> web.Response:
-        forecast = await self._foresee(order)
-        found = await self._compute(lambda: rehearse(order, now=self._clock.now()))
+        job, found = order.job, await self._compute(lambda: rehearse(order, now=self._clock.now()))
         rejected = sorted([*order.rejected, *found.rejected], key=lambda each: each.index)
+        letters = order.total - len(rejected)
+        forecast = await self._foresee(
+            "of a dry run",
+            self._forecast.imagine(job.sender_email, priority=job.priority, letters=letters, send_at=job.send_at),
+        )
         return answer({
             "dry_run": True,
+            "job_id": None,
+            "status": "dry_run",
             "total": order.total,
-            "accepted": order.total - len(rejected),
+            "accepted": letters,
             **_rejections(rejected),
-            "send_at": rfc3339(order.job.send_at),
+            "send_at": rfc3339(job.send_at),
             "forecast": dict(forecast),
-            "template": {"name": order.job.template_name, "version": order.job.template_version},
+            "template": {"name": job.template_name, "version": job.template_version},
             "letter_bytes": found.sizes,
             "samples": found.samples,
         })  # fmt: skip
@@ -183,12 +195,11 @@ class Accepting:
                 f"{IDEMPOTENCY_KEY} if it had one"
             ) from error
 
-    async def _foresee(self, order: Order) -> Mapping[str, object]:
-        job = order.job
+    async def _foresee(self, job: str, asked: Awaitable[Mapping[str, object]]) -> Mapping[str, object]:
         try:
-            return await self._forecast.forecast(job.id, sender_email=job.sender_email, priority=job.priority)
+            return await asked
         except DatabaseError as error:  # the job is durable: nothing may turn the 200 into anything else
-            self._events.forecast_failed(job=job.id, cause=str(error))
+            self._events.forecast_failed(job=job, cause=str(error))
             return {}
 
 

@@ -1,11 +1,13 @@
 """What a client is told about when its letters will go."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Protocol
 
-from mailerd.core.forecast import foresee, say, why
+from mailerd.core.forecast import Outlook, foresee, tell, why
 from mailerd.intake.answers import rfc3339
-from mailerd.store.jobs import Jobs
+from mailerd.store.jobs import Job, Jobs
 from mailerd.store.outlook import Outlooks
 
 _STRETCHES_AT_MOST = 10
@@ -13,10 +15,18 @@ _STRETCHES_AT_MOST = 10
 
 
 class Forecast(Protocol):
-    """Says what lies before a job that has just been stored."""
+    """Says what lies before a job; each may raise DatabaseError, the job stands all the same."""
 
     async def forecast(self, job_id: str, *, sender_email: str, priority: int) -> Mapping[str, object]:
-        """What goes into the answer as `forecast`; may raise DatabaseError, the job stands all the same."""
+        """What goes into the answer as `forecast`."""
+
+    async def forecasts(self, jobs: Sequence[Job]) -> Mapping[str, Mapping[str, object]]:
+        """The same for many jobs, by their ids; nothing for those of which there is nothing to say."""
+
+    async def imagine(
+        self, sender_email: str, *, priority: int, letters: int, send_at: datetime | None
+    ) -> Mapping[str, object]:
+        """The same for a job that is not stored."""
 
 
 class LettersAhead:
@@ -30,6 +40,23 @@ class LettersAhead:
         ahead = await self._jobs.letters_ahead(job_id, sender_email=sender_email, priority=priority)
         return {"letters_ahead": ahead}
 
+    async def forecasts(self, jobs: Sequence[Job]) -> Mapping[str, Mapping[str, object]]:
+        """`letters_ahead` of each, one by one."""
+        return {
+            job.id: await self.forecast(job.id, sender_email=job.sender_email, priority=job.priority) for job in jobs
+        }
+
+    async def imagine(
+        self,
+        sender_email: str,
+        *,
+        priority: int,
+        letters: int,  # noqa: ARG002
+        send_at: datetime | None,  # noqa: ARG002
+    ) -> Mapping[str, object]:
+        """`letters_ahead`."""
+        return await self.forecast("", sender_email=sender_email, priority=priority)
+
 
 class Foresight:
     """The sender's pace, quota and queue played forward."""
@@ -40,19 +67,37 @@ class Foresight:
     async def forecast(self, job_id: str, *, sender_email: str, priority: int) -> Mapping[str, object]:  # noqa: ARG002
         """When it begins, when it is done, how much of it goes before the first stop, and why it waits now."""
         outlook = await self._outlooks.read(job_id)
-        if outlook is None:
-            return {}
-        it = foresee(outlook)
-        parts = [
-            {"from": rfc3339(each.begins), "until": rfc3339(each.ends), "letters": each.letters}
-            for each in it.stretches[:_STRETCHES_AT_MOST]
-        ]
-        return {
-            "letters_ahead": it.ahead,
-            "per_minute": None if it.per_minute is None else round(it.per_minute, 1),
-            "starts_at": rfc3339(it.starts_at),
-            "done_at": rfc3339(it.done_at),
-            "stretches": parts,
-            "cause_of_wait": why(outlook, it),
-            "text": say(it, now=outlook.now),
-        }
+        return {} if outlook is None else _shown(outlook)
+
+    async def forecasts(self, jobs: Sequence[Job]) -> Mapping[str, Mapping[str, object]]:
+        """The same for many jobs, for the price of few statements."""
+        found = {}
+        for id_, outlook in (await self._outlooks.read_all([job.id for job in jobs])).items():
+            found[id_] = _shown(outlook)
+            await asyncio.sleep(0)  # half a year takes milliseconds to play through: the loop turns between two
+        return found
+
+    async def imagine(
+        self, sender_email: str, *, priority: int, letters: int, send_at: datetime | None
+    ) -> Mapping[str, object]:
+        """What a job would take, if it were accepted now."""
+        return _shown(await self._outlooks.imagine(sender_email, priority=priority, letters=letters, send_at=send_at))
+
+
+def _shown(outlook: Outlook) -> dict[str, object]:
+    if not outlook.letters and outlook.doubts is None:
+        return {}
+    it = foresee(outlook)
+    parts = [
+        {"from": rfc3339(each.begins), "until": rfc3339(each.ends), "letters": each.letters}
+        for each in it.stretches[:_STRETCHES_AT_MOST]
+    ]
+    return {
+        "letters_ahead": it.ahead,
+        "per_minute": None if it.per_minute is None else round(it.per_minute, 1),
+        "starts_at": rfc3339(it.starts_at),
+        "done_at": rfc3339(it.done_at),
+        "stretches": parts,
+        "cause_of_wait": why(outlook, it),
+        "text": tell(outlook, it),
+    }

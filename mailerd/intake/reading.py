@@ -43,18 +43,17 @@ class Reading:
         key = await self._finding.admit(request, Call.READ)
         query(request, allowed=())
         job = await self._finding.of(request, key)
-        shown = show_job(job)
-        if job.counts[State.WAITING]:
-            forecast = await self._foresee(job)
-            shown["forecast"] = dict(forecast)
-            shown["cause_of_wait"] = shown["cause_of_wait"] or forecast.get("cause_of_wait")
-        return answer(shown)
+        forecasts = await self._foresee([job])
+        return answer(show_job(job, forecasts.get(job.id)))
 
-    async def _foresee(self, job: Job) -> Mapping[str, object]:
+    async def _foresee(self, jobs: Sequence[Job]) -> Mapping[str, Mapping[str, object]]:
+        """What lies before those of the jobs that wait for something; nothing when it cannot be told."""
+        waiting = [job for job in jobs if job.counts[State.WAITING] or job.counts[State.UNSURE]]
         try:
-            return await self._forecast.forecast(job.id, sender_email=job.sender_email, priority=job.priority)
-        except DatabaseError as error:  # what is known of the job is worth more than nothing
-            self._events.forecast_failed(job=job.id, cause=str(error))
+            return await self._forecast.forecasts(waiting) if waiting else {}
+        except DatabaseError as error:  # what is known of the jobs is worth more than nothing
+            others = f" and {len(waiting) - 1} more" if len(waiting) > 1 else ""
+            self._events.forecast_failed(job=f"{waiting[0].id}{others}", cause=str(error))
             return {}
 
     async def jobs(self, request: web.Request) -> web.Response:
@@ -75,8 +74,9 @@ class Reading:
         before = cursor(given, shape=ULID)
         found = await self._jobs.newest(before=before, limit=size + 1, senders=key.senders, only=only)
         page = found[:size]
+        forecasts = await self._foresee(page)
         return answer({
-            "jobs": [show_job(each) for each in page],
+            "jobs": [show_job(each, forecasts.get(each.id)) for each in page],
             "next_cursor": page[-1].id if len(found) > size else None,
         })  # fmt: skip
 
@@ -131,8 +131,8 @@ def _lines(rows: Sequence[Sequence[object]]) -> bytes:
     return out.getvalue().encode()
 
 
-def show_job(job: Job) -> dict[str, Any]:
-    """A job as the API shows it."""
+def show_job(job: Job, forecast: Mapping[str, object] | None = None) -> dict[str, Any]:
+    """A job as the API shows it; without a forecast there is nothing to say, or it was not asked for."""
     settled = sum(number for state, number in job.counts.items() if state not in OPEN)
     return {
         "job_id": job.id,
@@ -150,7 +150,8 @@ def show_job(job: Job) -> dict[str, Any]:
         "send_at": rfc3339(job.send_at),
         "started_at": rfc3339(job.started_at),
         "finished_at": rfc3339(job.finished_at),
-        "cause_of_wait": cause_of_wait(job),
+        "cause_of_wait": cause_of_wait(job) or (forecast or {}).get("cause_of_wait"),
+        "forecast": dict(forecast or {}),
     }
 
 

@@ -91,12 +91,14 @@ class RehearsedOut(Shape):
     """What a dry run found; nothing is stored."""
 
     dry_run: Literal[True]
+    job_id: None
+    status: Literal["dry_run"]
     total: Whole
     accepted: Whole
     rejected: list[RejectedOut]
     rejected_total: Whole
     send_at: Moment | None
-    forecast: dict[str, Any]
+    forecast: Annotated[dict[str, Any], Field(description="as if it were posted now")]
     template: TemplateOut
     letter_bytes: SizesOut
     samples: list[SampleOut]
@@ -122,10 +124,10 @@ class JobOut(Shape):
     send_at: Moment
     started_at: Moment | None
     finished_at: Moment | None
-    cause_of_wait: str | None
-    forecast: Annotated[dict[str, Any], Field(description="of a single job while letters wait")] = Field(
-        default_factory=dict
-    )
+    cause_of_wait: Annotated[str | None, Field(description="null: nothing waits, or nothing but the pace holds it")]
+    forecast: Annotated[
+        dict[str, Any], Field(description="of a job that was asked for or listed; empty: there is nothing to say")
+    ]
 
 
 class JobsOut(Shape):

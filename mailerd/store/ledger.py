@@ -118,6 +118,12 @@ def standing(row: Sequence[Any], terms: Terms) -> Standing:
     )
 
 
+def newcomer(email: str, *, now: datetime, terms: Terms) -> Standing:
+    """How a sender stands that has no row yet."""
+    moment = naive(now)
+    return standing((email, None, *(None,) * 7, moment, *(None,) * 8, 0, moment), terms)
+
+
 async def hours(cursor: Cursor, senders: Sequence[str], *, now: datetime) -> dict[str, dict[datetime, int]]:
     """Each sender's letters by clock hour, as far back as the rolling day can reach."""
     found: dict[str, dict[datetime, int]] = {sender: {} for sender in senders}

@@ -1,30 +1,73 @@
-"""Reads what a forecast needs: a job, its sender's standing, and what else the sender has in its queue."""
+"""Reads what a forecast needs: jobs, their senders' standing, and what else the senders have in their queues.
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import UTC
+Whatever is asked for many jobs costs the same few statements as for one.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any, Final
 
-from mailerd.core.forecast import Outlook, Queued
+from mailerd.core.forecast import Doubts, Outlook, Queued
 from mailerd.core.states import JobStatus, State
 from mailerd.store import ledger
 from mailerd.store.database import Database
-from mailerd.store.ledger import COLUMNS, Terms, utc
+from mailerd.store.ledger import COLUMNS, Standing, Terms, utc
 from mailerd.store.pool import Cursor
 
 AHEAD_AT_MOST: Final = 100_000
 """Letters of one job that are counted."""
 _JOBS_AT_MOST: Final = 200
+"""Jobs of a sender's queue that are looked at."""
+_COUNTED_AT_MOST: Final = 1000
+"""Jobs whose letters are counted; of the others the size is taken, which is never too few."""
 
-_JOB: Final = "SELECT sender_email, precedence, send_at, status FROM jobs WHERE id = %s"
-_SENDER: Final = f"SELECT {COLUMNS} FROM senders FORCE INDEX (PRIMARY) WHERE email = %s"
+_JOBS: Final = """
+SELECT id, sender_email, precedence, send_at, status FROM jobs WHERE id IN %s AND finished_at IS NULL"""
+# The index has all that the first one asks for; of unsure letters there are few.
+_ROWS: Final = """
+SELECT job_id, status, COUNT(*), MIN(due_at), MAX(due_at), 0 FROM job_recipients FORCE INDEX (claim)
+ WHERE job_id IN %s AND status = 'waiting' GROUP BY job_id, status
+ UNION ALL
+SELECT job_id, status, COUNT(*), MIN(lease_until), NULL, SUM(lease_until IS NULL)
+  FROM job_recipients FORCE INDEX (claim) WHERE job_id IN %s AND status = 'unsure' GROUP BY job_id, status"""
+_ERROR: Final = """
+(SELECT job_id, error FROM job_recipients FORCE INDEX (claim)
+  WHERE job_id = %s AND status = 'waiting' ORDER BY due_at, id LIMIT 1)"""
+_SENDERS: Final = f"SELECT {COLUMNS}, turn_at FROM senders FORCE INDEX (PRIMARY) WHERE email IN %s"
 _QUEUE: Final = """
-SELECT id, precedence, turn_at, status, total FROM jobs FORCE INDEX (turn)
- WHERE sender_email = %s AND claimable = 1 AND precedence <= %s AND id <> %s
- ORDER BY precedence, turn_at, id LIMIT %s"""
+(SELECT sender_email, id, precedence, turn_at, status, total FROM jobs FORCE INDEX (turn)
+  WHERE sender_email = %s AND claimable = 1 AND precedence <= %s ORDER BY precedence, turn_at, id LIMIT %s)"""
 _WAITING: Final = """
-SELECT COUNT(*) FROM
- (SELECT 1 FROM job_recipients FORCE INDEX (claim) WHERE job_id = %s AND status = %s LIMIT %s) waiting"""
+(SELECT %s, COUNT(*) FROM
+  (SELECT 1 FROM job_recipients FORCE INDEX (claim) WHERE job_id = %s AND status = 'waiting' LIMIT %s) waiting)"""
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A job, or one that might be."""
+
+    id: str
+    sender: str
+    precedence: int
+    send_at: datetime | None
+    status: JobStatus
+    letters: int = 0
+    due: datetime | None = None
+    last_due: datetime | None = None
+    error: str | None = None
+    doubts: Doubts | None = None
+
+
+@dataclass(frozen=True)
+class _Other:
+    """A job in a sender's queue."""
+
+    id: str
+    precedence: int
+    due: datetime
+    status: JobStatus
+    total: int
 
 
 @dataclass(frozen=True)
@@ -37,52 +80,161 @@ class Outlooks:
     patience: float
 
     async def read(self, job: str) -> Outlook | None:
-        """What is known; None for a job that is not there, is paused or has ended.
+        """What is known; None for a job that is not there or has come to its end.
 
         Raises:
             DatabaseError: it cannot be read.
         """
-        return await self.database.ask(
-            lambda cursor: self._read(cursor, job), what="read an outlook", bound=self.patience
+        return (await self.read_all([job])).get(job)
+
+    async def read_all(self, jobs: Sequence[str]) -> dict[str, Outlook]:
+        """What is known of each; nothing of those that are not there or have come to their end.
+
+        Raises:
+            DatabaseError: it cannot be read.
+        """
+
+        async def work(cursor: Cursor) -> dict[str, Outlook]:
+            await cursor.execute(_JOBS, (tuple(jobs),))
+            asked = [
+                _Asked(id_, sender, precedence, utc(send_at), JobStatus(status))
+                for id_, sender, precedence, send_at, status in await cursor.fetchall()
+            ]
+            return await self._outlooks(cursor, await _with_letters(cursor, asked)) if asked else {}
+
+        return await self._ask(work) if jobs else {}
+
+    async def imagine(self, sender: str, *, priority: int, letters: int, send_at: datetime | None) -> Outlook:
+        """What there would be to know of a job, if it were accepted now.
+
+        Raises:
+            DatabaseError: it cannot be read.
+        """
+        asked = _Asked("", sender, -priority, send_at, JobStatus.QUEUED, letters)
+
+        async def work(cursor: Cursor) -> dict[str, Outlook]:
+            return await self._outlooks(cursor, [asked])
+
+        return (await self._ask(work))[asked.id]
+
+    async def _ask(self, work: Callable[[Cursor], Any]) -> dict[str, Outlook]:
+        return await self.database.ask(work, what="read an outlook", bound=self.patience, looks=True)
+
+    async def _outlooks(self, cursor: Cursor, asked: Sequence[_Asked]) -> dict[str, Outlook]:
+        senders = sorted({one.sender for one in asked})
+        known = await self._standings(cursor, senders)
+        hours = await ledger.hours(cursor, senders, now=known[senders[0]][0].now)
+        queues = await _queues(cursor, asked)
+        counted = await _counts(cursor, asked, queues)
+        return {
+            one.id: replace(
+                _outlook(one, *known[one.sender], hours=hours[one.sender]),
+                queue=tuple(_queue(one, queues.get(one.sender, ()), counted)),
+            )
+            for one in asked
+        }
+
+    async def _standings(self, cursor: Cursor, senders: Sequence[str]) -> dict[str, tuple[Standing, datetime | None]]:
+        await cursor.execute(_SENDERS, (tuple(senders),))
+        terms = self.terms()
+        found = {row[0]: (ledger.standing(row, terms), utc(turn_at)) for *row, turn_at in await cursor.fetchall()}
+        if missing := set(senders) - found.keys():  # somebody's first job, which is not stored
+            await cursor.execute("SELECT UTC_TIMESTAMP(6)")
+            now = (await cursor.fetchone())[0].replace(tzinfo=UTC)
+            found |= {sender: (ledger.newcomer(sender, now=now, terms=terms), None) for sender in missing}
+        return found
+
+
+async def _with_letters(cursor: Cursor, asked: Sequence[_Asked]) -> list[_Asked]:
+    ids = tuple(one.id for one in asked)
+    await cursor.execute(_ROWS, (ids, ids))
+    rows = {(id_, status): rest for id_, status, *rest in await cursor.fetchall()}
+    # A job that has not begun has no attempt behind it.
+    begun = [one.id for one in asked if one.status is not JobStatus.QUEUED and (one.id, State.WAITING.value) in rows]
+    errors: dict[str, str | None] = {}
+    if begun:
+        await cursor.execute(_all(_ERROR, len(begun)), begun)
+        errors = dict(await cursor.fetchall())
+    return [
+        _counted(
+            one, rows.get((one.id, State.WAITING.value)), rows.get((one.id, State.UNSURE.value)), errors.get(one.id)
         )
-
-    async def _read(self, cursor: Cursor, job: str) -> Outlook | None:
-        await cursor.execute(_JOB, (job,))
-        row = await cursor.fetchone()
-        if row is None or row[3] not in {JobStatus.QUEUED.value, JobStatus.SENDING.value}:
-            return None
-        sender, precedence, send_at, _ = row
-        await cursor.execute(_SENDER, (sender,))
-        it = ledger.standing(await cursor.fetchone(), self.terms())
-        letters = await _waiting(cursor, job, AHEAD_AT_MOST)
-        await cursor.execute(_QUEUE, (sender, precedence, job, _JOBS_AT_MOST))
-        others = await cursor.fetchall()
-        queue = [await _queued(cursor, other, precedence=precedence, letters=letters) for other in others]
-        return Outlook(
-            now=it.now,
-            letters=letters,
-            due=max(it.now, utc(send_at) or it.now),
-            queue=tuple(queue),
-            limits=it.limits,
-            since=it.since,
-            units=it.units,
-            tat=it.tat,
-            hours=(await ledger.hours(cursor, (sender,), now=it.now))[sender],
-            gap_until=it.gap_until,
-            paused_until=it.paused_until if it.paused else None,
-            pause_cause=it.pause_cause,
-            pause_reason=it.pause_reason,
-        )
+        for one in asked
+    ]
 
 
-async def _queued(cursor: Cursor, row: Sequence[Any], *, precedence: int, letters: int) -> Queued:
-    id_, theirs, due, status, total = row
-    first = theirs < precedence
-    most = AHEAD_AT_MOST if first else letters  # of a job that takes turns, no more than these count
-    number = min(total, most) if status == JobStatus.QUEUED.value else await _waiting(cursor, id_, most)
-    return Queued(letters=number, first=first, due=due.replace(tzinfo=UTC))
+def _counted(one: _Asked, waiting: Sequence[Any] | None, unsure: Sequence[Any] | None, error: str | None) -> _Asked:
+    if waiting is not None:
+        number, due, last_due, _ = waiting
+        one = replace(one, letters=number, due=utc(due), last_due=utc(last_due), error=error)
+    if unsure is not None:
+        number, look_at, _, by_hand = unsure
+        one = replace(one, doubts=Doubts(number, by_hand=int(by_hand), look_at=utc(look_at)))
+    return one
 
 
-async def _waiting(cursor: Cursor, job: str, most: int) -> int:
-    await cursor.execute(_WAITING, (job, State.WAITING.value, most))
-    return int((await cursor.fetchone())[0])
+def _outlook(one: _Asked, it: Standing, turn_at: datetime | None, *, hours: Mapping[datetime, int]) -> Outlook:
+    return Outlook(
+        now=it.now,
+        letters=one.letters,
+        due=max(it.now, one.send_at or it.now, one.due or it.now),
+        last_due=one.last_due,
+        error=one.error,
+        doubts=one.doubts,
+        job_paused=one.status is JobStatus.PAUSED,
+        queue=(),
+        limits=it.limits,
+        since=it.since,
+        units=it.units,
+        tat=it.tat,
+        hours=hours,
+        gap_until=it.gap_until,
+        paused_until=it.paused_until if it.paused else None,
+        pause_cause=it.pause_cause,
+        pause_reason=it.pause_reason,
+        turn_at=turn_at,
+    )
+
+
+async def _queues(cursor: Cursor, asked: Sequence[_Asked]) -> dict[str, list[_Other]]:
+    """For each sender its jobs that can be claimed, as far as they go before or beside those that are asked for."""
+    least: dict[str, int] = {}
+    for one in asked:
+        least[one.sender] = max(one.precedence, least.get(one.sender, one.precedence))
+    values = [value for sender, precedence in least.items() for value in (sender, precedence, _JOBS_AT_MOST + 1)]
+    await cursor.execute(_all(_QUEUE, len(least)), values)
+    queues: dict[str, list[_Other]] = {}
+    for sender, id_, precedence, due, status, total in await cursor.fetchall():
+        other = _Other(id_, precedence, due.replace(tzinfo=UTC), JobStatus(status), total)
+        queues.setdefault(sender, []).append(other)
+    return queues
+
+
+async def _counts(cursor: Cursor, asked: Iterable[_Asked], queues: Mapping[str, Sequence[_Other]]) -> dict[str, int]:
+    """How many letters wait in the others that have begun, as far as it matters to those that are asked for."""
+    most: dict[str, int] = {}
+    for one in asked:
+        for other in queues.get(one.sender, ()):
+            if other.id != one.id and other.status is JobStatus.SENDING and other.precedence <= one.precedence:
+                most[other.id] = max(_matter(one, other), most.get(other.id, 0))
+    chosen = list(most.items())[:_COUNTED_AT_MOST]
+    if not chosen:
+        return {}
+    await cursor.execute(_all(_WAITING, len(chosen)), [value for id_, limit in chosen for value in (id_, id_, limit)])
+    return dict(await cursor.fetchall())
+
+
+def _matter(one: _Asked, other: _Other) -> int:
+    """How many of another's letters can go before the last one of a job that takes turns with it."""
+    return AHEAD_AT_MOST if other.precedence < one.precedence else one.letters
+
+
+def _queue(one: _Asked, queue: Iterable[_Other], counted: Mapping[str, int]) -> Iterable[Queued]:
+    for other in queue:
+        if other.id != one.id and other.precedence <= one.precedence:
+            letters = min(counted.get(other.id, other.total), _matter(one, other))
+            yield Queued(letters=letters, first=other.precedence < one.precedence, due=other.due)
+
+
+def _all(select: str, number: int) -> str:
+    return " UNION ALL ".join([select] * number)

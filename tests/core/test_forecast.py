@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from mailerd.core import pace
-from mailerd.core.forecast import Forecast, Outlook, Queued, foresee, say, why
+from mailerd.core.forecast import Doubts, Forecast, Outlook, Queued, foresee, say, tell, why
 from mailerd.core.pace import DRAFT_PAIR_UNITS, FOR_EVER, Allowance
 
 NOW = datetime(2026, 11, 26, 8, 2, tzinfo=UTC)  # a Thursday
@@ -168,6 +168,17 @@ def test_every_wait_has_its_cause() -> None:
         "held": replace(it, paused_until=FOR_EVER, pause_cause="by_hand", pause_reason="holidays"),
         "day": replace(it, hours={hour - 2 * HOUR: 2000}),
         "queue": replace(it, queue=(Queued(500, first=True, due=NOW),)),
+        "job": replace(it, job_paused=True, due=NOW + 2 * HOUR, paused_until=NOW + HOUR, pause_reason="429"),
+        "put off": replace(it, due=NOW + 2 * HOUR, error="Google answered 503: ", paused_until=NOW + HOUR),
+        "put off less long than the sender": replace(
+            it, due=NOW + HOUR, error="503", paused_until=NOW + 2 * HOUR, pause_reason="429"
+        ),
+        "gap": replace(it, gap_until=NOW + HOUR),
+        "sleeps": replace(it, turn_at=NOW + 5 * HOUR),
+        "out of reach": replace(it, error="Google cannot be reached"),
+        "doubts": replace(it, doubts=Doubts(3, by_hand=1, look_at=NOW + MINUTE)),
+        "nothing but a doubt": replace(it, letters=0, doubts=Doubts(1, by_hand=1, look_at=None)),
+        "nothing": replace(it, letters=0),
     }
     said_ = {name: why(each, foresee(each)) for name, each in causes.items()}
     assert said_ == {
@@ -177,8 +188,29 @@ def test_every_wait_has_its_cause() -> None:
         "held": "the sender is paused until it is resumed: holidays",
         "day": "the sender's letters of 24 hours are used up (2,000): the next goes at Friday 07:00 UTC",
         "queue": "500 letters of the sender's other jobs go first",
+        "job": "the job is paused",
+        "put off": "put off until 10:02 UTC, since the last attempt said: Google answered 503",
+        "put off less long than the sender": "the sender is paused until 10:02 UTC: 429",
+        "gap": "the sender's pace allows no letter before 09:02 UTC",
+        "sleeps": "the sender's next turn is at 13:02 UTC, though its limits allow a letter now: a daemon that runs "
+        "sees that within a minute",
+        "out of reach": "the last attempt said: Google cannot be reached; it is tried again at its turn",
+        "doubts": "2 letters are unsure: looked for at Google at 08:03 UTC; 1 letter is unsure until `mailerd settle` "
+        "says what became of it",
+        "nothing but a doubt": "1 letter is unsure until `mailerd settle` says what became of it",
+        "nothing": None,
     }
     assert say(foresee(causes["held"]), now=NOW) == "not before the sender is resumed"
+    assert say(foresee(causes["job"]), now=NOW) == "not before the job is resumed"
+    assert tell(causes["nothing"], foresee(causes["nothing"])) == "nothing waits"
+    assert tell(causes["nothing but a doubt"], foresee(causes["nothing but a doubt"])) == said_["nothing but a doubt"]
+
+
+def test_a_job_is_not_done_before_its_last_letter_is_due() -> None:
+    it = foresee(replace(outlook(10), last_due=NOW + 2 * HOUR))
+    assert (it.starts_at, it.done_at) == (NOW, NOW + 2 * HOUR)
+    late = foresee(replace(outlook(4500), last_due=NOW + HOUR))
+    assert late.done_at == foresee(outlook(4500)).done_at
 
 
 def test_a_job_that_becomes_due_meanwhile_takes_its_turns() -> None:

@@ -1,12 +1,14 @@
 """The contract of POST /api/jobs/send_template_emails."""
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from mailerd.errors import DatabaseError
+from mailerd.store.jobs import Job
 from tests.intake.site import Build, Site, job
 
 
@@ -147,6 +149,14 @@ class NoForecast:
             in_doubt=False,
         )
 
+    async def forecasts(self, jobs: Sequence[Job]) -> dict[str, dict[str, object]]:
+        return {one.id: await self.forecast(one.id, sender_email="", priority=0) for one in jobs}
+
+    async def imagine(
+        self, sender_email: str, *, priority: int, letters: int, send_at: datetime | None
+    ) -> dict[str, object]:
+        return await self.forecast(f"{letters} {send_at}", sender_email=sender_email, priority=priority)
+
 
 async def test_a_forecast_that_fails_leaves_the_200_alone(build: Build) -> None:
     site = await build(forecast=NoForecast())
@@ -154,6 +164,13 @@ async def test_a_forecast_that_fails_leaves_the_200_alone(build: Build) -> None:
 
     assert (status, answer["forecast"]) == (200, {})
     assert site.heard.of("forecast_failed")[0]["job"] == answer["job_id"]
+    status, shown = await site.get(f"/api/jobs/{answer['job_id']}")
+    assert (status, shown["forecast"], shown["counts"]["waiting"]) == (200, {}, 1)
+    status, page = await site.get("/api/jobs")
+    assert (status, page["jobs"]) == (200, [shown])
+    status, rehearsed = await site.post(job(dry_run=True))
+    assert (status, rehearsed["forecast"]) == (200, {})
+    assert len(site.heard.of("forecast_failed")) == 4
 
 
 @pytest.mark.parametrize(
