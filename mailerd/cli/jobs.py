@@ -4,6 +4,7 @@ import asyncio
 import re
 import sys
 from contextlib import nullcontext, suppress
+from datetime import timedelta
 from typing import Annotated, Final
 
 import typer
@@ -12,14 +13,17 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from mailerd.app import terms_of
 from mailerd.cli import sentences
 from mailerd.cli.common import ConfigOption, in_loop, opened, quiet, settings, silent
 from mailerd.cli.screen import lines
 from mailerd.config import Settings
 from mailerd.core.states import OPEN, State
 from mailerd.errors import DatabaseError, MailerdError
+from mailerd.store.controls import Controls
 from mailerd.store.database import Database
 from mailerd.store.jobs import Job, Jobs
+from mailerd.store.outlook import Outlooks
 from mailerd.store.story import Stories
 
 app = typer.Typer(no_args_is_help=True, help="Jobs: the list, one, or one while it is being sent.")
@@ -68,11 +72,18 @@ def show(job: JobArgument, config: ConfigOption = None) -> None:
 
 async def _show(known: Settings, job: str) -> None:
     async with opened(known, quiet(known).tell) as database:
-        await _tell_job(database, job)
+        await _tell_job(known, database, job)
 
 
-async def _tell_job(database: Database, id_: str) -> None:
-    print("\n".join(sentences.of_job(await job_named(database, id_))))
+async def _tell_job(known: Settings, database: Database, id_: str) -> None:
+    job = await job_named(database, id_)
+    outlook = await Outlooks(database, lambda: terms_of(known), _PATIENCE).read(id_)
+    # Nothing is asked here, only read: how long a lost send may travel does not matter.
+    asked = await Controls(database, patience=_PATIENCE, in_flight=timedelta(0)).actions(id_)
+    print("\n".join(sentences.of_job(job, outlook, asked=asked)))
+    if outlook is not None:
+        for line in sentences.no_daemon(await Stories(database).daemons()):
+            print(line)
     for trouble in await Stories(database).troubles_of(id_):
         print(f"  {trouble.what}: {trouble.to_email} (recipient {trouble.recipient}): {trouble.error}")
 
@@ -110,7 +121,7 @@ async def watch_until_ended(known: Settings, id_: str) -> int:
         # A file or a pipe gets no bar: it would stand there without the end of its line.
         with Live(progress, refresh_per_second=4) if sys.stdout.isatty() else nullcontext():
             job = await _ended(database, id_, progress, bar)
-        await _tell_job(database, id_)
+        await _tell_job(known, database, id_)
     return job.counts.get(State.FAILED, 0)
 
 
@@ -142,7 +153,7 @@ def explain(
 async def _explain(known: Settings, what: str) -> None:
     async with opened(known, quiet(known).tell) as database:
         if _ULID.fullmatch(what):
-            await _tell_job(database, what)
+            await _tell_job(known, database, what)
             return
         stories = Stories(database)
         found = await (stories.of_recipient(int(what)) if what.isdecimal() else stories.of_address(what))

@@ -11,6 +11,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from mailerd.cli.sentences import SILENT
 from mailerd.core.pauses import BY_HAND, until
 from mailerd.core.states import OPEN, JobStatus, State
 from mailerd.core.survey import SenderSeen, Survey, counts
@@ -25,8 +26,6 @@ JOBS: Final = 40
 _TROUBLES: Final = 40
 _DAEMONS: Final = 4
 """Daemons that have a line of their own."""
-_SILENT: Final = 30
-"""Seconds without a beat after which a daemon is shown in red; it beats every 10 s."""
 _ENOUGH_FOR_BARS: Final = 100
 """Columns from which on there is room for bars beside the figures."""
 _BAR: Final = 24
@@ -121,12 +120,12 @@ def _rule(title: str, number: int = 0, room: int = 0) -> Rule:
 
 
 def _health(scene: Scene) -> list[Text]:
-    unreached = [t for t in scene.troubles if "cannot be reached" in t.error and _age(t.at) < _SILENT * 2]
+    unreached = [t for t in scene.troubles if "cannot be reached" in t.error and _age(t.at) < SILENT * 2]
     google = Text("out of reach", "bold red") if unreached else Text("no complaint in the last minute", "green")
     database = Text(f"answers, {scene.answered_in * 1000:.0f} ms", "green")
     lines = [Text("database  ") + database, Text("Google    ") + google]
     for daemon in scene.daemons[:_DAEMONS]:
-        heard = Text(f"heard of {daemon.silent} s ago", "green" if daemon.silent <= _SILENT else "bold red")
+        heard = Text(f"heard of {daemon.silent} s ago", "green" if daemon.silent <= SILENT else "bold red")
         lines.append(Text(f"daemon    {daemon.host}:{daemon.pid}  ") + heard)
     if (more := len(scene.daemons) - _DAEMONS) > 0:
         lines.append(Text(f"          and {more} more daemons"))

@@ -1,13 +1,20 @@
 """What became of a letter, why it waits and what comes next, in plain sentences; reads nothing itself."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final, assert_never
 
+from mailerd.core.forecast import Outlook, foresee, tell, why
 from mailerd.core.pace import FOR_EVER
 from mailerd.core.pauses import until
 from mailerd.core.states import JobStatus, State
+from mailerd.store.controls import Action
 from mailerd.store.jobs import Job
-from mailerd.store.story import Attempt, Story
+from mailerd.store.settling import SETTLED
+from mailerd.store.story import Attempt, DaemonSeen, Story
+
+SILENT: Final = 30
+"""Seconds without a beat after which a daemon counts as silent; it beats every 10 s."""
 
 _DID: Final = {
     "draft": "the draft {draft} was created at Google",
@@ -51,8 +58,13 @@ def of_letter(story: Story) -> list[str]:
 
 
 def _attempt(one: Attempt) -> str:
-    words = _DID.get(one.event, one.event).format(
-        draft=one.draft_id or "?", message=one.message_id or "?", error=one.error or "no reason was written"
+    by_hand = one.error if one.event in {"found", "missing"} and (one.error or "").startswith(SETTLED) else None
+    words = (
+        f"it was {by_hand}"
+        if by_hand
+        else _DID.get(one.event, one.event).format(
+            draft=one.draft_id or "?", message=one.message_id or "?", error=one.error or "no reason was written"
+        )
     )
     late = "" if one.applied else " (too late: the claim had ended, and the row did not take it)"
     return f"attempt {one.attempt}: {words}{late}."
@@ -141,8 +153,8 @@ def _why(story: Story) -> tuple[str, str]:
     )
 
 
-def of_job(job: Job) -> list[str]:
-    """A job in a few sentences."""
+def of_job(job: Job, outlook: Outlook | None = None, *, asked: Sequence[Action] = ()) -> list[str]:
+    """A job in a few sentences: what it is, what was asked of it (the newest first), why it waits and what is next."""
     counts = ", ".join(f"{number:,} {state.value}" for state, number in job.counts.items() if number)
     lines = [
         f"Job {job.id} from {job.sender_email}: {job.status.value}, {job.total:,} recipients: {counts}.",
@@ -151,12 +163,40 @@ def of_job(job: Job) -> list[str]:
         + (f", begun {moment(job.started_at)}" if job.started_at else ", not begun")
         + (f", finished {moment(job.finished_at)}." if job.finished_at else "."),
     ]
-    if job.finished_at and job.started_at:
-        return [*lines, f"It took {span(job.finished_at - job.started_at)}. Nothing more happens."]
+    lines += [f"{moment(one.at)}  {_asked(one)}" for one in reversed(asked) if one.changed]
+    if job.finished_at:
+        took = f"It took {span(job.finished_at - job.started_at)}. " if job.started_at else ""
+        return [*lines, f"{took}Nothing more happens."]
+    return [*lines, *(_held(job) if outlook is None else _ahead(outlook))]
+
+
+def _asked(one: Action) -> str:
+    detail = f" ({one.detail})" if one.detail else ""
+    letters = f": {one.letters:,} letter{'s' if one.letters > 1 else ''}" if one.letters else ""
+    return f"{one.action}{detail}, asked by {one.who}{letters}."
+
+
+def _held(job: Job) -> list[str]:
+    """Why it waits, as far as its own row and its sender's tell."""
+    if job.status is JobStatus.PAUSED:
+        return ["It waits: the job is paused."]
     if job.paused_until is not None:
-        lines.append(f"It waits: {job.sender_email} is paused {until(job.paused_until, moment)}: {job.pause_reason}.")
-    elif job.early:
-        lines.append(f"It waits: it is not due before {moment(job.send_at)}.")
-    elif job.status is JobStatus.PAUSED:
-        lines.append("It waits: it is paused.")
-    return lines
+        return [f"It waits: {job.sender_email} is paused {until(job.paused_until, moment)}: {job.pause_reason}."]
+    return [f"It waits: it is not due before {moment(job.send_at)}."] if job.early else []
+
+
+def _ahead(it: Outlook) -> list[str]:
+    forecast = foresee(it)
+    cause = why(it, forecast)
+    lines = [f"It waits: {cause}."] if cause else []
+    if not (it.letters or it.doubts):
+        return [*lines, "Next: what is on the wire comes to its end."]
+    pace = forecast.per_minute if it.letters and forecast.stretches else None
+    return [*lines, f"Next: {tell(it, forecast)}{f', at {pace:,.3g} letters a minute' if pace else ''}."]
+
+
+def no_daemon(daemons: Sequence[DaemonSeen]) -> list[str]:
+    """That nothing happens without a daemon, where none was heard of lately."""
+    if any(one.silent <= SILENT for one in daemons):
+        return []
+    return [f"But no daemon was heard of for {SILENT} s: nothing goes before one runs; `systemctl status mailerd`."]

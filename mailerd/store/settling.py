@@ -10,7 +10,8 @@ from mailerd.store.database import Database
 from mailerd.store.pool import Cursor
 from mailerd.store.waking import wake
 
-_BY_HAND: Final = "by hand"
+SETTLED: Final = "settled by hand"
+"""How an error begins that says what a person found out."""
 _SETTLE: Final = """
 UPDATE job_recipients FORCE INDEX (PRIMARY)
    SET status = %s, claim_token = NULL, lease_until = NULL, error = %s, message_id = COALESCE(%s, message_id),
@@ -57,7 +58,7 @@ async def settle(database: Database, recipient: int, *, change: Change, message_
         if status != State.UNSURE.value:
             raise NotUnsureError(f"recipient {recipient} ({to}, job {job}) is {status}: only an unsure one is settled")
         new = after(State.UNSURE, change)
-        note = f"settled {_BY_HAND}: {'sent' if new is State.SENT else 'not sent'}"
+        note = f"{SETTLED}: {'sent' if new is State.SENT else 'not sent'}"
         await cursor.execute(_SETTLE, (new.value, note, message_id, new.value, new.value, recipient))
         token = new_id()
         await cursor.execute(_LOG, (recipient, attempts, token, token, change.value, message_id, note))
