@@ -229,7 +229,7 @@ def build(settings: Settings, log: Tell, *, flush: Callable[[], bool] = lambda: 
     recorder = Recorder(records := Records(database, daemon_id), clock=clock, events=events, pulses=pulses)
     rescues = Rescues(database, daemon_id, policy.in_flight, look_lease=lease, max_attempts=policy.max_attempts)
     hand, progress = Hand(rescues, lease=lease, clock=clock, events=events, pulses=pulses), Progress()
-    claims = Claims.on(terms_of(settings), database, daemon_id, lease=lease)
+    claims = Claims.on(terms_of(settings), database, daemon_id, lease=lease, files=gmail.stamps)
     reach, holds = Reach(clock=clock, events=events), Holds(clock=clock, events=events)
     google, looks = (_paced(claims, gmail, patience=patience) for patience in (_DELETION_PATIENCE, _LOOK_PATIENCE))
     slots = Slots(settings.runner.concurrency)

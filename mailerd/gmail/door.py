@@ -149,6 +149,10 @@ class Gmail:
         """The credential file that a sender has, unread; asks the disk and nobody else."""
         return self._folders.find(sender.lower())
 
+    def stamps(self) -> object:
+        """What changes when a credential file comes, goes or is replaced; costs one stat a folder."""
+        return self._folders.stamps()
+
     @property
     def knows_anybody(self) -> bool:
         """Whether there is any credential file at all."""

@@ -11,7 +11,7 @@ projects, jobs, letters, hours; for all but the projects nobody is waited for (S
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
@@ -66,10 +66,12 @@ class Claims:
     """`per_day` of consumer mailboxes; None: the default's."""
     project_units_per_minute: int = 0
     """Units of all senders of one Cloud project together; 0: no limit."""
+    files: Callable[[], object] = field(default=lambda: None, repr=False)
+    """What it gives changes when a credential file comes; see `Sleepers`."""
     _sleepers: Sleepers = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._sleepers = Sleepers(self.database)
+        self._sleepers = Sleepers(self.database, self.files)
 
     def govern(self, terms: Terms) -> None:
         """Take up other terms: a reload brought them."""
@@ -79,9 +81,18 @@ class Claims:
         self._sleepers.look_now()
 
     @classmethod
-    def on(cls, terms: Terms, database: Database, daemon_id: str, *, lease: timedelta) -> "Claims":
+    def on(
+        cls,
+        terms: Terms,
+        database: Database,
+        daemon_id: str,
+        *,
+        lease: timedelta,
+        files: Callable[[], object] = lambda: None,
+    ) -> "Claims":
         """Claims under these terms."""
-        return cls(database, daemon_id, lease, terms.default, terms.consumer_per_day, terms.project_units_per_minute)
+        consumer, project = terms.consumer_per_day, terms.project_units_per_minute
+        return cls(database, daemon_id, lease, terms.default, consumer, project, files)
 
     @property
     def terms(self) -> Terms:

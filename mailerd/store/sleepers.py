@@ -1,18 +1,20 @@
-"""Senders that sleep for a reason that has gone: a limit that was raised, a pause that was ended in the table by hand.
+"""Senders that sleep for a reason that has gone: a limit that was raised, a pause that was ended, a sign-in that came.
 
 A claim writes into `turn_at` when a sender's next turn is, under the limits and the pauses of that moment. Whatever
 changes them later may leave a sender asleep until tomorrow, so they are looked through: at the start, after a reload,
 and once a minute. The daemon only reads, unless there is somebody to wake; what may go is the claim's business as ever.
+Senders whose sign-in is broken are tried as soon as a credential file has come or gone.
 """
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from mailerd.core import pace
+from mailerd.core.verdicts import Cause
 from mailerd.store import ledger
 from mailerd.store.database import Database
 from mailerd.store.ledger import COLUMNS, Terms, naive, utc
@@ -36,6 +38,20 @@ SELECT {COLUMNS}, turn_at, (SELECT p.tat FROM projects p WHERE p.name = s.projec
  ORDER BY s.email LIMIT %s"""
 _WAKE: Final = """
 UPDATE senders FORCE INDEX (PRIMARY) SET turn_at = UTC_TIMESTAMP(6) WHERE email = %s AND turn_at = %s"""
+
+_SIGN_INS: Final = (
+    Cause.NO_CREDENTIALS.value,
+    Cause.TOKEN_REFUSED.value,
+    Cause.CLIENT_REFUSED.value,
+    Cause.SCOPE_MISSING.value,
+)
+"""Causes of pauses that another credential file may end."""
+_SIGNED_OUT: Final = """
+SELECT email FROM senders WHERE paused_until > UTC_TIMESTAMP(6) AND pause_cause IN %s ORDER BY email"""
+# The cause stays until a letter has gone well: the first one goes alone, and if nothing has changed it pauses anew.
+_TRY: Final = """
+UPDATE senders FORCE INDEX (PRIMARY) SET paused_until = UTC_TIMESTAMP(6), turn_at = LEAST(turn_at, UTC_TIMESTAMP(6))
+ WHERE email = %s AND paused_until > UTC_TIMESTAMP(6) AND pause_cause IN %s"""
 
 
 @dataclass(frozen=True)
@@ -88,11 +104,16 @@ def _free(row: Sequence[Any], terms: Terms) -> bool:
 
 @dataclass
 class Sleepers:
-    """Wakes them, for one daemon."""
+    """Wakes them, for one daemon; what `files` gives changes when a credential file comes or goes."""
 
     database: Database
+    files: Callable[[], object]
+    _seen: object = field(init=False)
     _look_at: float = field(default=0.0, init=False)
     """A monotonic time, in seconds."""
+
+    def __post_init__(self) -> None:
+        self._seen = self.files()
 
     def look_now(self) -> None:
         """Look at the next occasion: the limits have changed."""
@@ -104,6 +125,9 @@ class Sleepers:
         Raises:
             DatabaseError: nobody was woken, or not all of them; the next look does it.
         """
+        if (files := self.files()) != self._seen:
+            await self.database.transaction(self._try_sign_ins, what="try sign-ins anew")
+            self._seen = files
         if time.monotonic() < self._look_at:
             return
         self._look_at = time.monotonic() + _EVERY * random.uniform(0.75, 1.25)  # noqa: S311 - jitter
@@ -113,3 +137,8 @@ class Sleepers:
     async def _wake(self, cursor: Cursor, found: Sequence[Sleeper]) -> None:
         for one in found:  # in the order of their names, as whoever locks several; a turn that has moved is left alone
             await cursor.execute(_WAKE, (one.email, naive(one.turn_at)))
+
+    async def _try_sign_ins(self, cursor: Cursor) -> None:
+        await cursor.execute(_SIGNED_OUT, (_SIGN_INS,))
+        for (email,) in await cursor.fetchall():
+            await cursor.execute(_TRY, (email, _SIGN_INS))

@@ -1,0 +1,78 @@
+"""What ends a wait is seen at once: a limit that a reload raises, a credential file that comes. A wait has a cause."""
+
+from pathlib import Path
+
+from mailerd.config import Settings
+from mailerd.intake.forecast import Foresight
+from mailerd.sandbox.google import Google, Running
+from mailerd.store.database import Database
+from mailerd.store.outlook import Outlooks
+from tests.support.daemon import running, settings, sign_in
+from tests.support.eventually import eventually
+from tests.support.heard import Heard
+from tests.support.rows import post, query, states
+
+DEAD = "http://127.0.0.1:9/"
+
+
+async def test_a_reload_that_raises_the_days_limit_frees_what_waits(
+    database_url: str, served: Running, credentials: Path, database: Database, heard: Heard
+) -> None:
+    job = await post(database, recipients=7)
+    known = settings(database_url, served, credentials, pace={"per_day": 4})
+    async with running(known, heard) as daemon:
+        await heard.wait_for("letter_sent", times=4)
+        await eventually(lambda: asleep(database))
+        daemon.reload(lambda: settings(database_url, served, credentials, pace={"per_day": 2000}), lambda _: None)
+        await heard.wait_for("job_finished", within=5)
+    assert await states(database, job) == {"sent": 7}
+
+
+async def asleep(database: Database) -> bool:
+    rows = await query(database, "SELECT turn_at > UTC_TIMESTAMP(6) + INTERVAL 1 HOUR FROM senders")
+    return rows == [(1,)]
+
+
+async def test_a_credential_file_that_comes_ends_the_pause_that_its_absence_began(
+    known: Settings, database: Database, google: Google, credentials: Path, heard: Heard
+) -> None:
+    job = await post(database, sender="new@example.com", recipients=3)
+    async with running(known, heard):
+        assert (await heard.wait_for("sender_paused"))["cause"] == "no_credentials"
+        sign_in(google, credentials, "new@example.com")
+        await heard.wait_for("job_finished", within=10)
+        assert len(heard.of("sender_paused")) == 1
+    assert await states(database, job) == {"sent": 3}
+    assert await query(database, "SELECT paused_until, pause_cause FROM senders") == [(None, None)]
+
+
+async def test_a_file_of_somebody_else_ends_no_other_pause(
+    known: Settings, database: Database, google: Google, credentials: Path, heard: Heard
+) -> None:
+    await post(database, recipients=1)
+    await query(
+        database,
+        "UPDATE senders SET pause_cause = 'by_hand', paused_until = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR, "
+        "turn_at = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR",
+    )
+    job = await post(database, sender="new@example.com", recipients=1)
+    async with running(known, heard):
+        await heard.wait_for("sender_paused")
+        sign_in(google, credentials, "new@example.com")
+        await heard.wait_for("job_finished", within=10)
+    assert await states(database, job) == {"sent": 1}
+    assert await query(database, "SELECT pause_cause FROM senders WHERE email = 'me@example.com'") == [("by_hand",)]
+    assert len(google.sent) == 1
+
+
+async def test_while_google_cannot_be_reached_a_job_says_so(
+    database_url: str, served: Running, credentials: Path, database: Database, heard: Heard
+) -> None:
+    job = await post(database, recipients=2)
+    dead = settings(database_url, served, credentials, gmail={"api_root": DEAD, "token_uri": f"{DEAD}token"})
+    async with running(dead, heard) as daemon:
+        await heard.wait_for("letter_released")
+        foresight = Foresight(Outlooks(database, lambda: daemon.claims.terms, 5.0))
+        found = await foresight.forecast(job, sender_email="me@example.com", priority=0)
+    assert str(found["cause_of_wait"]).startswith("the last attempt said: ")
+    assert "reach" in str(found["cause_of_wait"])
