@@ -75,11 +75,13 @@ async def check(database: Database) -> None:
 async def migrate(database: Database, *, events: StoreEvents) -> int:
     """Bring the schema up to date; safe when several daemons do it at once. The number that it is at now.
 
-    DDL commits by itself on MySQL, so each statement is written to be the last one applied before a crash: a
-    migration that was cut off shows as a table that exists already, and the message says which.
+    DDL commits by itself, so a migration that was cut off may have left a part of its statements done and no row in
+    schema_version. It is then run again, from its first statement on: CREATE TABLE IF NOT EXISTS passes over what is
+    there, and so does an ALTER whose columns and keys are there. Nothing is dropped, and no row is touched.
 
     Raises:
-        SchemaError: the schema is newer than this code, or another daemon has been migrating for too long.
+        SchemaError: the schema is newer than this code, somebody else has altered it, or another daemon has been
+            migrating for too long.
     """
     known = migrations()
 
@@ -110,6 +112,35 @@ async def _without_limit(cursor: Cursor) -> str:
     return f"SET SESSION {name} = {limit:g}"
 
 
+async def _done(cursor: Cursor, statement: str, *, of: Migration) -> bool:
+    """Whether an ALTER that adds columns and keys was done before the migration was cut off.
+
+    Asked for, since ADD COLUMN IF NOT EXISTS is MariaDB's alone. Both servers do an ALTER whole or not at all.
+
+    Raises:
+        SchemaError: a part of it is there, which no crash leaves behind.
+    """
+    if not (table := re.match(r"ALTER TABLE (\w+)", statement)):
+        return False
+    wanted = [(kind.lower(), name) for kind, name in re.findall(r"\bADD (COLUMN|KEY) (\w+)", statement)]
+    await cursor.execute(
+        "SELECT 'column', column_name FROM information_schema.columns WHERE table_schema = DATABASE() "
+        "AND table_name = %s UNION SELECT 'key', index_name FROM information_schema.statistics "
+        "WHERE table_schema = DATABASE() AND table_name = %s",
+        (table[1], table[1]),
+    )
+    found = {(kind, name) for kind, name in await cursor.fetchall()}
+    there = [f"{kind} {name}" for kind, name in wanted if (kind, name) in found]
+    missing = [f"{kind} {name}" for kind, name in wanted if (kind, name) not in found]
+    if there and missing:
+        raise SchemaError(
+            f"migration {of.number} ({of.name}): the table {table[1]} has {', '.join(there)} already, but not "
+            f"{', '.join(missing)}: somebody has altered it by hand. Look at SHOW CREATE TABLE {table[1]}, take out "
+            "what was put there, and start again"
+        )
+    return bool(there)
+
+
 async def _apply(cursor: Cursor, known: list[Migration], events: StoreEvents) -> int:
     await cursor.execute(
         "CREATE TABLE IF NOT EXISTS schema_version (number INT UNSIGNED NOT NULL PRIMARY KEY, "
@@ -120,7 +151,8 @@ async def _apply(cursor: Cursor, known: list[Migration], events: StoreEvents) ->
     for migration in known:
         if migration.number > applied:
             for statement in migration.statements:
-                await cursor.execute(statement)
+                if not await _done(cursor, statement, of=migration):
+                    await cursor.execute(statement)
             await cursor.execute(
                 "INSERT INTO schema_version (number, name, applied_at) VALUES (%s, %s, UTC_TIMESTAMP(6))",
                 (migration.number, migration.name),

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,17 @@ from tests.support.rows import query
 
 FILES = sorted((Path(migrate_module.__file__).parent / "migrations").glob("*.sql"))
 LATEST = migrations()[-1].number
-SLOW = Migration(LATEST + 1, "slow", ("CREATE TABLE first_half (id INT)", "DO SLEEP(60)", "CREATE TABLE half (id INT)"))
+SLOW = Migration(LATEST + 1, "slow", ("CREATE TABLE IF NOT EXISTS first_half (id INT)", "DO SLEEP(60)"))
+KNOWN = migrations()
+CUTS = [(migration, after) for migration in KNOWN for after in range(1, len(migration.statements) + 1)]
+"""Every migration, cut off after each of its statements: before the next one, or before its row in schema_version."""
+ROWS = {
+    "senders": "email = 'me@example.com', per_day = 7, created_at = '2026-01-02'",
+    "jobs": "id = '01J', type = 'template', sender_email = 'me@example.com', subject = 'Hi', variables = '{}', "
+    "status = 'sending', total = 3, send_at = '2026-01-02', created_at = '2026-01-02'",
+    "api_keys": f"name = 'shop', digest = '{'x' * 32}', hint = 'md_x', created_at = '2026-01-02'",
+}
+"""What a table holds when its migration is run again."""
 
 # What MariaDB takes and MySQL 8.0 does not, or the other way round, or what the two understand differently.
 FOREIGN = (
@@ -67,6 +78,12 @@ def stranger(url: str) -> Any:
 def lock_of(connection: Any) -> str:
     name: str = connection.db.decode() if isinstance(connection.db, bytes) else connection.db
     return f"mailerd.migrate.{name[:40]}"
+
+
+async def shape(database: Database) -> dict[str, str]:
+    """Every table as the server describes it, but for how far it has counted."""
+    described = {name: (await query(database, f"SHOW CREATE TABLE {name}"))[0][1] for name in await tables(database)}
+    return {name: re.sub(r" AUTO_INCREMENT=\d+", "", sql) for name, sql in described.items()}
 
 
 def with_one_more(monkeypatch: pytest.MonkeyPatch, migration: Migration) -> None:
@@ -164,10 +181,44 @@ async def test_a_migration_that_is_cut_off_says_why_and_leaves_no_lock(
     monkeypatch.setattr(migrate_module, "_BOUND", 1.0)
     with pytest.raises(DatabaseError, match="migrate: work: TimeoutError: no answer within the time-out"):
         await migrate(empty, events=StoreEvents(heard))
-    monkeypatch.setattr(migrate_module, "_BOUND", 600.0)
-    migrating = asyncio.create_task(migrate(empty, events=StoreEvents(heard)))
-    with pytest.raises(DatabaseError, match=r"1050.*Table 'first_half' already exists"):  # at once: the lock was free
-        await asyncio.wait_for(migrating, 3)
+    monkeypatch.undo()
+    with_one_more(monkeypatch, replace(SLOW, statements=SLOW.statements[:1]))
+    assert await asyncio.wait_for(migrate(empty, events=StoreEvents(heard)), 3) == LATEST + 1  # at once: it was free
+
+
+@pytest.mark.parametrize("cut, after", CUTS, ids=lambda part: getattr(part, "name", part))
+async def test_a_migration_that_was_cut_off_after_any_of_its_statements_goes_on_and_keeps_the_rows(
+    empty: Database, heard: Heard, monkeypatch: pytest.MonkeyPatch, cut: Migration, after: int
+) -> None:
+    killed = replace(cut, statements=(*cut.statements[:after], "KILL CONNECTION_ID()"))
+    with monkeypatch.context() as patched:
+        patched.setattr(migrate_module, "migrations", lambda: [*KNOWN[: cut.number - 1], killed])
+        with pytest.raises(DatabaseError):
+            await migrate(empty, events=StoreEvents(heard))
+    kept = {table: row for table, row in ROWS.items() if table in await tables(empty)}
+    for table, row in kept.items():
+        await query(empty, f"INSERT INTO {table} SET {row}")
+    assert await migrate(empty, events=StoreEvents(heard)) == LATEST
+    for table, row in kept.items():
+        assert await query(empty, f"SELECT COUNT(*) FROM {table} WHERE {row.replace(', ', ' AND ')}") == [(1,)]
+    found = await shape(empty)
+    await query(empty, f"DROP TABLE {', '.join(found)}")
+    await migrate(empty, events=StoreEvents(heard))
+    assert found == await shape(empty)
+
+
+async def test_a_table_that_somebody_has_altered_is_not_taken_for_a_migration_that_was_cut_off(
+    empty: Database, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(migrate_module, "migrations", lambda: KNOWN[:1])
+        await migrate(empty, events=StoreEvents(heard))
+    await query(empty, "ALTER TABLE senders ADD COLUMN project TEXT NULL")
+    message = r"2 \(pace\): the table senders has column project already, .*by hand. Look at SHOW CREATE TABLE senders"
+    with pytest.raises(SchemaError, match=message):
+        await migrate(empty, events=StoreEvents(heard))
+    await query(empty, "ALTER TABLE senders DROP COLUMN project")
+    assert await migrate(empty, events=StoreEvents(heard)) == LATEST
 
 
 async def test_a_migration_that_is_cancelled_is_cancelled(
