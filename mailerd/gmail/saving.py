@@ -49,7 +49,7 @@ def _kind(path: Path) -> str:
 def save(path: Path, credentials: AuthorizedUser) -> None:
     """Write Google's own shape ("authorized_user") with the mode 0600, in place of what was there.
 
-    The new file belongs to the folder's owner where that is possible (root signing in for a daemon's user).
+    Where root signs in for a daemon's user, that user has the new file: see `_owner`.
 
     Raises:
         NotSavedError: it could not be written.
@@ -67,7 +67,7 @@ def save(path: Path, credentials: AuthorizedUser) -> None:
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
                 if os.geteuid() == 0:
-                    owner = path.parent.stat()
+                    owner = _owner(path)
                     os.fchown(handle, owner.st_uid, owner.st_gid)
                 json.dump(document, file, indent=2)
                 file.write("\n")
@@ -80,6 +80,12 @@ def save(path: Path, credentials: AuthorizedUser) -> None:
     except OSError as error:
         raise NotSavedError(f"{path} could not be written: {error.strerror}; nothing was changed") from error
     _sync(path.parent)
+
+
+def _owner(path: Path) -> os.stat_result:
+    """Whose the file was, or else whose the folder is; root's was put there by root for somebody else."""
+    folder = path.parent.stat()
+    return path.stat() if path.exists() and path.stat().st_uid else folder
 
 
 def _sync(folder: Path) -> None:

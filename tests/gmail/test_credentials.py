@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -224,9 +225,19 @@ def test_a_folder_that_cannot_be_written_to_is_said_before_anybody_agrees(tmp_pa
         place_for("me@example.com", tmp_path / "file")
 
 
-def test_root_gives_the_file_to_the_folders_owner(tmp_path: Path) -> None:
-    if os.geteuid() == 0:
-        os.chown(tmp_path, 12345, 12346)
-    save(tmp_path / "me@example.com.json", AuthorizedUser("id", "hush-1", "hush-2"))
-    status, folder = (tmp_path / "me@example.com.json").stat(), tmp_path.stat()
-    assert (status.st_uid, status.st_gid) == (folder.st_uid, folder.st_gid)
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+@pytest.mark.parametrize(
+    "folder, file, expected",
+    [(12345, None, 12345), (0, 12345, 12345), (12345, 0, 12345), (12345, 54321, 54321), (0, None, 0)],
+)
+def test_root_leaves_the_file_to_whoever_has_had_it_or_has_the_folder(
+    tmp_path: Path, folder: int, file: int | None, expected: int
+) -> None:
+    path = tmp_path / "me@example.com.json"
+    if file is not None:
+        put(path)
+        os.chown(path, file, file)
+    os.chown(tmp_path, folder, folder)
+    save(path, AuthorizedUser("id", "hush-1", "hush-2"))
+    status = path.stat()
+    assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (expected, expected, 0o600)

@@ -91,6 +91,7 @@ def configure(
     ]  # fmt: skip
     file.write_text("\n".join(lines) + "\n")
     sh("systemd-tmpfiles --create /usr/lib/tmpfiles.d/mailerd.conf")
+    sh("chown -R mailerd: /etc/mailerd/credentials")
 
 
 def drop_in(unit: str, text: str) -> None:
