@@ -6,7 +6,10 @@ All of it is for the owner's eyes only (0700, 0600): it holds the keys of the sa
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+_LIMITS: Final = ("units_per_minute", "per_day", "consumer_per_day", "project_units_per_minute")
+"""The keys of [pace] that limit unless they are 0."""
 
 
 class Place:
@@ -41,7 +44,7 @@ class Place:
             "intake": {"host": "127.0.0.1", "port": intake_port},
             "runner": {"drain_timeout": drain_s},
             "gmail": {"api_root": google, "token_uri": token_uri, "credentials_dir": str(self.credentials)},
-            "pace": {} if limits else {"units_per_minute": 0, "per_minute": 0, "per_day": 0},
+            "pace": {} if limits else dict.fromkeys(_LIMITS, 0),
             "log": {"format": "text"},
         }
         lines = [

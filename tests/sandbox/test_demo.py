@@ -17,6 +17,9 @@ from typing import Any
 
 import pytest
 
+from mailerd.config import load
+from mailerd.sandbox.demo_place import Place
+
 ROOT = Path(__file__).parent.parent.parent
 WELCOME = ROOT / "examples" / "welcome.json"
 FAKE = Path(__file__).with_name("fake_mailerd.py")
@@ -166,7 +169,7 @@ def test_the_daemon_sees_the_sandbox_and_nothing_else(sandbox: Sandbox) -> None:
     sandbox.wait()
     place = sandbox.folder / ".sandbox"
     settings = tomllib.loads((place / "mailerd.toml").read_text(encoding="utf-8"))
-    assert settings["pace"] == {"units_per_minute": 0, "per_minute": 0, "per_day": 0}
+    assert set(settings["pace"].values()) == {0}
     assert settings["gmail"]["token_uri"].startswith("http://127.0.0.1:")
     assert (place / "mailerd.log").read_text().startswith("DATABASE_URL None\n")
     for secret in (place / "mailerd.toml", *(place / "credentials").iterdir()):
@@ -284,3 +287,13 @@ def test_without_a_job_it_prints_how_to_point_a_daemon_at_it(sandbox: Sandbox) -
     assert f"run --config {config}" in sandbox.said
     assert tomllib.loads(config.read_text(encoding="utf-8"))["pace"] == {}
     assert sandbox.ends_with(signal.SIGINT) == 0
+
+
+def test_pace_and_quota_are_off_in_the_demonstration_whatever_the_mailbox(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.write_configuration(
+        database="mysql://me@127.0.0.1/mailerd", google="http://127.0.0.1:1/", token_uri="http://127.0.0.1:1/token",
+        intake_port=5000, drain_s=1, limits=False,
+    )  # fmt: skip
+    pace = load(place.configuration).pace
+    assert {name: value for name, value in pace.model_dump().items() if value} == {}
