@@ -17,9 +17,6 @@ SILENT: Final = 30
 """Seconds without a beat after which a daemon counts as silent; it beats every 10 s."""
 
 _DID: Final = {
-    "draft": "the draft {draft} was created at Google",
-    "direct": "it was about to be handed to Google directly",
-    "handed_over": "it was about to be handed to Google",
     "sent": "Google took it as message {message}",
     "failed": "it failed: {error}",
     "deferred": "it did not work and was put off: {error}",
@@ -54,6 +51,8 @@ def of_letter(story: Story) -> list[str]:
         f"{moment(story.accepted_at)}  accepted.",
     ]
     lines += [f"{moment(one.at)}  {_attempt(one)}" for one in story.log]
+    if story.draft_id and story.status in {State.WAITING, State.SENDING, State.UNSURE}:
+        lines.append(f"It has the draft {story.draft_id} at Google, and goes out by that one alone.")
     return [*lines, *_now(story)]
 
 
@@ -63,7 +62,7 @@ def _attempt(one: Attempt) -> str:
         f"it was {by_hand}"
         if by_hand
         else _DID.get(one.event, one.event).format(
-            draft=one.draft_id or "?", message=one.message_id or "?", error=one.error or "no reason was written"
+            message=one.message_id or "?", error=one.error or "no reason was written"
         )
     )
     late = "" if one.applied else " (too late: the claim had ended, and the row did not take it)"

@@ -4,7 +4,6 @@ Source: https://gmail.googleapis.com/$discovery/rest?version=v1, revision 202610
 """
 
 from typing import Any
-from urllib.parse import urlencode
 
 from aiogoogle.resource import GoogleAPI
 
@@ -86,7 +85,7 @@ class Addresses:
 
     def _upload(self, method: Any) -> str:
         path = str(method["mediaUpload"]["protocols"]["simple"]["path"])
-        return self._root + path.lstrip("/").format(userId="me")
+        return self._root + path.lstrip("/").format(userId="me") + "?uploadType=media"
 
     def draft(self, draft_id: str, *, shape: str = "") -> str:
         """One draft; `shape` is Google's "format", empty for the calls that know none."""
@@ -120,8 +119,3 @@ class Addresses:
             raise ValueError(f"{ident!r} is not an id of Google's")
         # aiogoogle leaves "/" as it is unless it is told otherwise.
         return str(method(userId="me", id=ident, path_params_safe_chars={"id": ""}, **given).url)
-
-
-def uploading(address: str, *, kind: str) -> str:
-    """An upload address with its kind of upload: media (the bare letter) or multipart (with its thread)."""
-    return f"{address}?{urlencode({'uploadType': kind})}"

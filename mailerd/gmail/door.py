@@ -12,7 +12,7 @@ from mailerd.events.gmail import GmailEvents
 from mailerd.gmail import answers, bodies
 from mailerd.gmail.account import Account
 from mailerd.gmail.credentials import Folders, Found
-from mailerd.gmail.discovery import UPLOAD_ABOVE, Addresses, uploading
+from mailerd.gmail.discovery import UPLOAD_ABOVE, Addresses
 from mailerd.gmail.mailbox import Mailbox, mailbox
 from mailerd.gmail.tokens import Token, Tokens
 from mailerd.gmail.watch import Meter, Watch
@@ -82,20 +82,12 @@ class Gmail:
             self._events.sender_authenticated(sender=known.sender, mode=known.mode, scopes=scopes)
         return known
 
-    def forget(self, sender: str) -> None:
-        """Drop the sender's token, so that the next call asks for a new one."""
-        self._account(sender).forget()
-        self._mailboxes.pop(sender.lower(), None)
-
-    async def create_draft(self, sender: str, *, raw: bytes, thread_id: str = "") -> Reply:
+    async def create_draft(self, sender: str, *, raw: bytes) -> Reply:
         """Store a letter as a draft; Accepted holds the draft's id and its thread's."""
         if len(raw) <= UPLOAD_ABOVE:
-            url, body, kind = self._addresses.drafts_create, bodies.draft(raw, thread_id=thread_id), "application/json"
-        elif thread_id:
-            url = uploading(self._addresses.upload_draft, kind="multipart")
-            body, kind = bodies.draft_with_thread(raw, thread_id=thread_id)
+            url, body, kind = self._addresses.drafts_create, bodies.draft(raw), "application/json"
         else:
-            url, body, kind = uploading(self._addresses.upload_draft, kind="media"), raw, "message/rfc822"
+            url, body, kind = self._addresses.upload_draft, raw, "message/rfc822"
         return await self._carry_out(sender, plan=_Plan(Call.DRAFTS_CREATE, "POST", url, body, kind))
 
     async def send_draft(self, sender: str, *, draft_id: str) -> Reply:
@@ -108,7 +100,7 @@ class Gmail:
         if len(raw) <= UPLOAD_ABOVE:
             url, body, kind = self._addresses.messages_send, bodies.letter(raw), "application/json"
         else:
-            url, body, kind = uploading(self._addresses.upload_message, kind="media"), raw, "message/rfc822"
+            url, body, kind = self._addresses.upload_message, raw, "message/rfc822"
         return await self._carry_out(sender, plan=_Plan(Call.MESSAGES_SEND, "POST", url, body, kind))
 
     async def get_draft(self, sender: str, *, draft_id: str) -> Reply:
@@ -131,14 +123,14 @@ class Gmail:
         """A page of up to 100 sent messages, newest first (`body["messages"]`, `body["nextPageToken"]`)."""
         return await self._get(sender, call=Call.MESSAGES_LIST, url=self._addresses.sent(page_token=page_token))
 
-    async def get_message(self, sender: str, *, message_id: str, headers: tuple[str, ...] = KEY_HEADERS) -> Reply:
-        """A message's labels and named headers (`body["payload"]["headers"]`)."""
-        url = self._addresses.message(message_id, headers=headers)
+    async def get_message(self, sender: str, *, message_id: str) -> Reply:
+        """A message's labels and the headers with our key (`body["payload"]["headers"]`)."""
+        url = self._addresses.message(message_id, headers=KEY_HEADERS)
         return await self._get(sender, call=Call.MESSAGES_GET, url=url)
 
-    async def get_thread(self, sender: str, *, thread_id: str, headers: tuple[str, ...] = KEY_HEADERS) -> Reply:
-        """A thread's messages with their labels and named headers (`body["messages"]`)."""
-        url = self._addresses.thread(thread_id, headers=headers)
+    async def get_thread(self, sender: str, *, thread_id: str) -> Reply:
+        """A thread's messages with their labels and the headers with our key (`body["messages"]`)."""
+        url = self._addresses.thread(thread_id, headers=KEY_HEADERS)
         return await self._get(sender, call=Call.THREADS_GET, url=url)
 
     async def get_profile(self, sender: str) -> Reply:

@@ -45,7 +45,6 @@ class Operation:
     """Besides 401, 403, 429 and 503 of everything that needs a key."""
 
 
-_CURSOR: Final = Param("cursor", {"type": "string"}, "`next_cursor` of the page before")
 _RECIPIENT_STATUS: Final = Param("status", {"type": "string", "enum": [*State]}, "recipients in this state")
 
 

@@ -84,15 +84,6 @@ class Template:
             found.setdefault(error.variable or str(error), error)
         return list(found.values())
 
-    def lacks(self, variables: Mapping[str, object]) -> str | None:
-        """What these variables lack: a dotted path that is missing or null; None means that they will render.
-
-        Where nothing is missing and it will not render all the same (a list where a number is needed, a subject of two
-        lines), it is the sentence of the error; `troubles` gives the errors themselves.
-        """
-        errors = self.troubles(variables)
-        return errors[0].variable or str(errors[0]) if errors else None
-
     def render(self, variables: Mapping[str, object]) -> Content:
         """One recipient's letter.
 

@@ -20,7 +20,6 @@ class Contents:
     text: str | None
     variables: str
     """JSON."""
-    total: int
     inline_css: int = 0
     attachments: int = 0
     """How many there are, those of single recipients included."""
@@ -38,7 +37,7 @@ async def contents(database: Database, job: str) -> Contents:
 
     async def work(cursor: Cursor) -> Contents:
         await cursor.execute(
-            "SELECT from_address, sender_name, reply_to, subject, html, text, variables, total, "
+            "SELECT from_address, sender_name, reply_to, subject, html, text, variables, "
             "inline_css, attachments FROM jobs WHERE id = %s",
             (job,),
         )

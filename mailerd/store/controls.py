@@ -16,7 +16,7 @@ from mailerd.store.waking import micros
 LETTERS_PER_SECOND: Final = 5_000
 """What the slowest acceptable database changes; gives a big job its time."""
 
-_LOCK: Final = "SELECT status, sender_email, started_at, total, priority FROM jobs WHERE id = %s FOR UPDATE"
+_LOCK: Final = "SELECT status, sender_email, started_at, priority FROM jobs WHERE id = %s FOR UPDATE"
 _CANCEL: Final = """
 UPDATE job_recipients FORCE INDEX (claim) SET status = %s, error = %s, updated_at = UTC_TIMESTAMP(6)
  WHERE job_id = %s AND status = 'waiting'"""
@@ -169,7 +169,7 @@ def _action(row: tuple[Any, ...]) -> Action:
 
 async def _lock(cursor: Cursor, job_id: str) -> _Found:
     await cursor.execute(_LOCK, (job_id,))
-    status, sender, started_at, _, priority = await cursor.fetchone()
+    status, sender, started_at, priority = await cursor.fetchone()
     return _Found(job_id, JobStatus(status), sender, started=started_at is not None, priority=priority)
 
 

@@ -13,7 +13,7 @@ AT_MOST: Final = 20
 """Recipients that one address may bring up, the newest first."""
 _RECIPIENT: Final = """
 SELECT r.id, r.job_id, r.to_email, r.status, r.attempts, r.looks, r.due_at, r.lease_until, r.daemon_id, r.mode,
-       r.draft_id, r.message_id, r.error, r.sent_at, j.created_at, j.status, j.sender_email, j.turn_at,
+       r.draft_id, r.message_id, r.error, r.sent_at, j.created_at, j.status, j.sender_email,
        IF(s.paused_until > UTC_TIMESTAMP(6), s.paused_until, NULL), s.pause_cause, s.pause_reason, s.turn_at,
        UTC_TIMESTAMP(6), r.updated_at
   FROM job_recipients r JOIN jobs j ON j.id = r.job_id LEFT JOIN senders s ON s.email = j.sender_email"""
@@ -67,7 +67,6 @@ class Story:
     accepted_at: datetime
     job_status: JobStatus
     sender: str
-    job_turn: datetime | None
     paused_until: datetime | None
     pause_cause: str | None
     pause_reason: str | None
@@ -167,7 +166,7 @@ class Stories:
 
 
 def _story(row: tuple[Any, ...], log: tuple[Attempt, ...]) -> Story:
-    moments = {6, 7, 13, 14, 17, 18, 21, 22, 23}
+    moments = {6, 7, 13, 14, 17, 20, 21, 22}
     values: list[Any] = [utc(value) if number in moments else value for number, value in enumerate((*row, log))]
     values[3], values[15] = State(values[3]), JobStatus(values[15])
     return Story(*values)

@@ -16,7 +16,7 @@ from mailerd.store.database import Database
 
 CONTENTS = Contents(
     from_email="me@example.com", sender_name=None, reply_to=None, subject="Hello {{ name }}", html=None,
-    text="Dear {{ name }}", variables="{}", total=9,
+    text="Dear {{ name }}", variables="{}",
 )  # fmt: skip
 
 Read = Callable[[Database, str], Awaitable[Contents]]

@@ -11,7 +11,7 @@ from mailerd.config import GmailSettings
 from mailerd.core.replies import Accepted, Garbled, Lost, Refused
 from mailerd.events.gmail import GmailEvents
 from mailerd.gmail import Gmail
-from mailerd.gmail.bodies import draft, draft_with_thread, letter
+from mailerd.gmail.bodies import draft, letter
 from mailerd.gmail.discovery import UPLOAD_ABOVE, Addresses
 from mailerd.sandbox.google import COMPOSE, METADATA, SEND, Fault, Google
 
@@ -24,8 +24,8 @@ def a_letter(key: str = "k1", *, body: bytes = b"Hello\r\n") -> bytes:
     return head.encode() + body
 
 
-async def drafted(gmail: Gmail, *, key: str = "k1", thread_id: str = "") -> Accepted:
-    reply = await gmail.create_draft(ME, raw=a_letter(key), thread_id=thread_id)
+async def drafted(gmail: Gmail, *, key: str = "k1") -> Accepted:
+    reply = await gmail.create_draft(ME, raw=a_letter(key))
     assert isinstance(reply, Accepted)
     return reply
 
@@ -239,13 +239,4 @@ def test_a_body_is_the_json_that_google_documents() -> None:
     raw = bytes(range(256))
     encoded = base64.urlsafe_b64encode(raw)
     assert letter(raw) == b'{"raw":"' + encoded + b'"}'
-    assert draft(raw, thread_id='t"1') == b'{"message":{"raw":"' + encoded + b'","threadId":"t\\"1"}}'
-
-
-def test_a_large_draft_with_a_thread_is_one_multipart_body() -> None:
-    body, kind = draft_with_thread(b"From: x\r\n\r\nhello", thread_id="t1")
-    boundary = kind.removeprefix("multipart/related; boundary=").encode()
-    start, about, text, end = body.split(b"--" + boundary)
-    assert (start, end) == (b"", b"--\r\n")
-    assert about.endswith(b'{"message": {"threadId": "t1"}}\r\n')
-    assert text == b"\r\nContent-Type: message/rfc822\r\n\r\nFrom: x\r\n\r\nhello\r\n"
+    assert draft(raw) == b'{"message":{"raw":"' + encoded + b'"}}'

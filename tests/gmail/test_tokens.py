@@ -289,7 +289,7 @@ async def test_what_is_forgotten_is_asked_for_again(gmail: Gmail, google: Google
     sign_up(ME)
     assert isinstance(await gmail.authenticate(ME), Mailbox)
     google.set_scopes(ME, (SEND,))
-    gmail.forget(ME)
+    gmail._account(ME).forget()
     mailbox = await gmail.authenticate(ME)
     assert isinstance(mailbox, Mailbox)
     assert mailbox.mode == "direct"
@@ -303,7 +303,7 @@ async def test_a_refresh_under_way_does_not_bring_back_what_was_forgotten(
     call = asyncio.create_task(gmail.get_profile(ME))
     await asyncio.sleep(0)
     assert gmail._account(ME)._refreshing.locked()
-    gmail.forget(ME)
+    gmail._account(ME).forget()
     assert isinstance(await call, Accepted)
     assert isinstance(await gmail.get_profile(ME), Accepted)
     assert asked_for_tokens(google) == 2

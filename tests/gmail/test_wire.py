@@ -276,14 +276,15 @@ async def test_a_refusal_that_comes_before_the_upload_is_read_counts(raw: Raw, o
     raw.let_go.set()
 
 
-async def test_a_large_draft_of_a_thread_goes_by_the_multipart_upload(raw: Raw, opened: Callable[..., Gmail]) -> None:
+async def test_a_large_draft_goes_by_the_upload_address_as_the_bare_letter(
+    raw: Raw, opened: Callable[..., Gmail]
+) -> None:
     raw.script = raw.says(OK)
     async with opened(request_timeout=2) as gmail:
-        reply = await gmail.create_draft(ME, raw=b"x" * 6_000_000, thread_id="t1")
-    assert isinstance(reply, Accepted)
+        assert isinstance(await gmail.create_draft(ME, raw=b"x" * 6_000_000), Accepted)
     head = raw.heads[0].decode()
-    assert head.startswith("POST /upload/gmail/v1/users/me/drafts?uploadType=multipart ")
-    assert "multipart/related; boundary=" in head
+    assert head.startswith("POST /upload/gmail/v1/users/me/drafts?uploadType=media ")
+    assert "Content-Type: message/rfc822" in head
 
 
 async def test_no_cookie_of_one_request_travels_with_the_next(

@@ -20,6 +20,12 @@ def rendered(html: str, /, **variables: Any) -> str | None:
     return template(html).render(variables).html
 
 
+def lacks(made: Template, variables: dict[str, Any]) -> str | None:
+    """The variable that is missing, or the sentence of another error; None when all of it renders."""
+    error = made.trouble(variables)
+    return None if error is None else error.variable or str(error)
+
+
 def trouble(html: str, /, **variables: Any) -> RenderError:
     with pytest.raises(RenderError) as caught:
         template(html).render(variables)
@@ -109,7 +115,7 @@ def test_a_missing_or_null_variable_is_named_with_its_line(source: str, line: in
     }
     error = trouble(source, **variables)
     assert (error.part, error.line, error.variable) == ("html", line, variable)
-    assert template(source).lacks(variables) == variable
+    assert lacks(template(source), variables) == variable
 
 
 @pytest.mark.parametrize(
@@ -162,13 +168,13 @@ def test_other_trouble_is_said_in_words(source: str, words: str) -> None:
     error = trouble(source, name="Ada", list=[], user={})
     assert words in str(error)
     assert error.variable == ""
-    assert template(source).lacks({"name": "Ada", "list": [], "user": {}}) == str(error)
+    assert lacks(template(source), {"name": "Ada", "list": [], "user": {}}) == str(error)
 
 
 @pytest.mark.parametrize("value", ["a\nBcc: x@example.com", "a\rb", "a\u2028b", "a\x00b", "a\x85b", "x" * 1001])
 def test_a_subject_is_one_short_line(value: str) -> None:
     made = template("h", subject="Hello {{ x }}!")
-    assert made.lacks({"x": value})
+    assert lacks(made, {"x": value})
     with pytest.raises(RenderError) as caught:
         made.render({"x": value})
     assert caught.value.part == "subject"
@@ -230,7 +236,7 @@ def test_the_names_are_those_that_the_caller_must_give() -> None:
     ],
 )
 def test_what_is_missing_where_nobody_looks_is_not_lacking(source: str, variables: dict[str, Any]) -> None:
-    assert template(source).lacks(variables) is None
+    assert lacks(template(source), variables) is None
 
 
 _WORDS = st.sampled_from(["a", "b", "c"])
@@ -273,7 +279,7 @@ def test_what_lacks_nothing_renders_and_what_lacks_something_does_not(
     subject: str, html: str, variables: dict[str, Any]
 ) -> None:
     made = template(html, subject=subject)
-    lacking = made.lacks(variables)
+    lacking = lacks(made, variables)
     found = None
     try:
         made.render(variables)
@@ -315,13 +321,13 @@ def test_no_filter_but_default_makes_something_of_what_is_missing(name: str) -> 
 def test_the_quick_pass_lets_nothing_through_that_will_not_render(
     html: str, subject: str, variables: dict[str, Any]
 ) -> None:
-    assert template(html, subject=subject).lacks(variables)
+    assert lacks(template(html, subject=subject), variables)
 
 
 def test_a_recipient_that_lacks_nothing_is_passed_without_rendering(monkeypatch: pytest.MonkeyPatch) -> None:
     made = template("{{ a }}{{ b.c|title }}{% if d %}{{ e|default('x') }}{% endif %}", subject="Dear {{ a }}")
     monkeypatch.setattr("mailerd.letters.part.Part.render", lambda *_: pytest.fail("rendered"))
-    assert made.lacks({"a": "Ada", "b": {"c": "x\ny"}, "d": None}) is None
+    assert lacks(made, {"a": "Ada", "b": {"c": "x\ny"}, "d": None}) is None
 
 
 def test_one_template_serves_several_threads() -> None:

@@ -54,6 +54,8 @@ async def test_a_waiting_letter_says_why_and_what_is_next(database_url: str, tmp
         assert "Next: it is tried in " in paused
         await query(daemon.database, "UPDATE senders SET paused_until = NULL, turn_at = NULL")
         await query(daemon.database, "UPDATE job_recipients SET due_at = UTC_TIMESTAMP(6) + INTERVAL 3 HOUR")
+        await query(daemon.database, "UPDATE job_recipients SET draft_id = 'r-7'")
         early = await told(daemon.database, "a@example.org")
+        assert "It has the draft r-7 at Google" in early
         assert "it is not due before" in early
         assert "it is sent in 2 h 59 min" in early or "it is sent in 3 h 0 min" in early
