@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, assert_never
 
-from mailerd.core.replies import Accepted, Reply
+from mailerd.core.replies import Accepted, Refused, Reply
 from mailerd.core.states import Change
 from mailerd.core.verdicts import Cause, Fate, Hold, Scope, Verdict
 
@@ -61,6 +61,7 @@ def decide(
 
     `pauses` counts the sender's pauses since its last success, `chance` is a random number in [0, 1).
     """
+    asked = _asked(reply, cap=policy.cap)
     match verdict.fate:
         case Fate.ACCEPTED:
             id_, thread = (reply.id, reply.thread_id) if isinstance(reply, Accepted) else ("", "")
@@ -68,9 +69,9 @@ def decide(
         case Fate.REJECTED:
             return Decision(Change.FAILED, error=verdict.reason)
         case Fate.TRANSIENT:
-            return _again(verdict.reason, attempt=attempt, policy=policy, chance=chance)
+            return _again(verdict.reason, attempt=attempt, policy=policy, chance=chance, asked=asked)
         case Fate.BLAMELESS:
-            return _released(verdict, now=now, pauses=pauses, chance=chance)
+            return _released(verdict, now=now, pauses=pauses, chance=chance, asked=asked)
         case Fate.DOUBT | Fate.GONE:
             return Decision(Change.LOST, error=verdict.reason, wait=policy.in_flight)
         case _:
@@ -86,19 +87,25 @@ def back_off(attempt: int, *, base: timedelta, cap: timedelta, chance: float) ->
     return timedelta(seconds=min(cap.total_seconds(), grown)) * chance
 
 
-def _again(reason: str, *, attempt: int, policy: Policy, chance: float) -> Decision:
+def _asked(reply: Reply, *, cap: timedelta) -> timedelta:
+    """What a Retry-After header asks for; it is believed up to the cap."""
+    seconds = reply.retry_after if isinstance(reply, Refused) else None
+    return timedelta(seconds=min(cap.total_seconds(), seconds or 0.0))
+
+
+def _again(reason: str, *, attempt: int, policy: Policy, chance: float, asked: timedelta) -> Decision:
     if attempt >= policy.max_attempts:
         return Decision(Change.FAILED, error=f"given up after {attempt} attempts; the last: {reason}")
     wait = back_off(attempt, base=policy.base, cap=policy.cap, chance=chance)
-    return Decision(Change.DEFERRED, error=reason, wait=wait)
+    return Decision(Change.DEFERRED, error=reason, wait=max(wait, asked))
 
 
-def _released(verdict: Verdict, *, now: datetime, pauses: int, chance: float) -> Decision:
+def _released(verdict: Verdict, *, now: datetime, pauses: int, chance: float, asked: timedelta) -> Decision:
     hold = verdict.hold
     if hold is None or hold.scope is Scope.EVERYBODY:
         return Decision(Change.RELEASED, error=verdict.reason, everybody=verdict.reason)
     wait = pause_for(hold, now=now, pauses=pauses, chance=chance)
-    return Decision(Change.RELEASED, error=verdict.reason, pause=Pause(hold.cause, verdict.reason, wait))
+    return Decision(Change.RELEASED, error=verdict.reason, pause=Pause(hold.cause, verdict.reason, max(wait, asked)))
 
 
 def pause_for(hold: Hold, *, now: datetime, pauses: int, chance: float) -> timedelta:

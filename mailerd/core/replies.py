@@ -41,7 +41,7 @@ class Refused:
     message: str = ""
     """Google's own words, at most 500 characters; for HTML and the like an excerpt."""
     retry_after: float | None = None
-    """Seconds, from a Retry-After header; Gmail rarely sends one."""
+    """Seconds that are not negative, from a Retry-After header; Gmail rarely sends one."""
 
 
 @dataclass(frozen=True)

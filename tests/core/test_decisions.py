@@ -182,3 +182,13 @@ def test_a_pause_carries_cause_and_reason() -> None:
     made = decide(verdict, Lost("x"), attempt=1, policy=POLICY, now=NOW, pauses=0, chance=0.0)
     assert made.pause
     assert (made.pause.cause, made.pause.reason, made.pause.wait) == (Cause.THROTTLED, "why", 20 * SECOND)
+
+
+@pytest.mark.parametrize("asked, least", [(None, 0), (90.0, 90), (7200.0, 3600)])
+def test_a_letter_and_a_sender_wait_as_long_as_google_asks_up_to_the_cap(asked: float | None, least: int) -> None:
+    busy = Refused(409, "aborted", "The operation was aborted.", retry_after=asked)
+    assert decision(busy, chance=0.0, call=Call.DRAFTS_CREATE).wait == least * SECOND
+    throttled = Refused(429, "rateLimitExceeded", "Too many requests", retry_after=asked)
+    pause = decision(throttled, chance=0.0, call=Call.DRAFTS_SEND).pause
+    assert pause is not None
+    assert pause.wait == max(20, least) * SECOND
