@@ -16,7 +16,10 @@ class Clock(Protocol):
         """Seconds that only grow; for durations and deadlines inside one process."""
 
     def now(self) -> datetime:
-        """The machine's idea of the time, aware UTC; never used for leases, pace or due times."""
+        """The machine's idea of the time, aware UTC; never used for leases, due times or the ledger.
+
+        It writes the Date of a letter, and how long a pause lasts whose end Google has named.
+        """
 
     async def sleep(self, seconds: float) -> None:
         """Wait."""

@@ -1,4 +1,4 @@
-"""`mailerd run` and `mailerd migrate`."""
+"""`mailerd run`, `mailerd config` and `mailerd migrate`."""
 
 import faulthandler
 import gc

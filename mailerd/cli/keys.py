@@ -1,4 +1,4 @@
-"""`mailerd keys create|list|revoke`: who may post jobs."""
+"""`mailerd keys create|rotate|list|revoke`: who may post jobs."""
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
@@ -17,7 +17,7 @@ from mailerd.store.migrate import check
 
 T = TypeVar("T")
 
-app = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True)
+app = typer.Typer(help="Make, rotate, list and revoke API keys.", no_args_is_help=True)
 
 
 @app.command("create")

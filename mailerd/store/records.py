@@ -1,6 +1,7 @@
 """Recording: what was learnt about letters, many in one commit, each row fenced by its id, its token and its state.
 
-Every statement here writes values, never differences, so that repeating it is harmless.
+What is written of a letter are values, never differences, so that repeating it is harmless. The refund is a difference:
+it is made only for rows that take their record in the same commit.
 """
 
 from collections.abc import Iterable, Sequence

@@ -55,7 +55,7 @@ class SenderNow:
 
 @dataclass(frozen=True)
 class Senders:
-    """The door's leaf for senders; `patience` is what the database gets for an answer, in seconds."""
+    """The door's leaf for senders; `terms`: what holds for a sender that has no limits of its own."""
 
     database: Database
     terms: Terms

@@ -82,6 +82,13 @@ def test_every_link_leads_somewhere(paper: Paper) -> None:
     assert wrong == []
 
 
+def test_what_the_readme_links_to_is_installed_with_it() -> None:
+    install = (ROOT / "tools" / "install").read_text("utf-8")
+    [copied] = re.findall(r'cp -r (.+) "\$place/"', install)
+    linked = {link.split("/")[0] for link in README.links if not link.startswith("https://")}
+    assert linked <= set(copied.split())
+
+
 @each_paper
 def test_every_file_and_test_that_is_named_exists(paper: Paper) -> None:
     files = {found[0] for found in MENTIONED.finditer(paper.text)}
