@@ -63,15 +63,15 @@ class Rates:
     def __init__(self) -> None:
         self._buckets: dict[Hashable, tuple[float, float]] = {}
 
-    def wait(self, who: Hashable, *, per_minute: int, now: float, cost: float = 1.0) -> float:
+    def wait(self, who: Hashable, *, per_minute: int, now: float) -> float:
         """Seconds until `who` may come again; 0.0, and it is counted, when that is now."""
         left, at = self._buckets.get(who, (float(per_minute), now))
         left = min(float(per_minute), left + (now - at) * per_minute / MINUTE)
-        if left < cost:
+        if left < 1.0:
             self._buckets[who] = (left, now)
-            return (cost - left) * MINUTE / per_minute
+            return (1.0 - left) * MINUTE / per_minute
         self._forget(now)
-        self._buckets[who] = (left - cost, now)
+        self._buckets[who] = (left - 1.0, now)
         return 0.0
 
     def is_over(self, who: Hashable, *, per_minute: int, now: float) -> bool:

@@ -11,6 +11,8 @@ from mailerd.store.pool import Cursor
 
 AT_MOST: Final = 20
 """Recipients that one address may bring up, the newest first."""
+_SHOWN: Final = 10
+"""Failures of a job, or daemons, that are told of at most."""
 _RECIPIENT: Final = """
 SELECT r.id, r.job_id, r.to_email, r.status, r.attempts, r.looks, r.due_at, r.lease_until, r.daemon_id, r.mode,
        r.draft_id, r.message_id, r.error, r.sent_at, j.created_at, j.status, j.sender_email,
@@ -131,11 +133,11 @@ class Stories:
 
         return await self.database.transaction(work, what="read a story", read_only=True)
 
-    async def troubles_of(self, job: str, *, limit: int = 10) -> list[Trouble]:
+    async def troubles_of(self, job: str) -> list[Trouble]:
         """What has failed or is in doubt in a job."""
 
         async def work(cursor: Cursor) -> list[Trouble]:
-            await cursor.execute(_FAILURES, (job, limit))
+            await cursor.execute(_FAILURES, (job, _SHOWN))
             return [
                 Trouble(at.replace(tzinfo=UTC), to, id_, error or "", status, job_id)
                 for to, id_, error, at, status, job_id in await cursor.fetchall()
@@ -143,7 +145,7 @@ class Stories:
 
         return await self.database.transaction(work, what="read failures", read_only=True)
 
-    async def last_troubles(self, *, limit: int = 8) -> list[Trouble]:
+    async def last_troubles(self, *, limit: int) -> list[Trouble]:
         """What went wrong lately, the newest first."""
 
         async def work(cursor: Cursor) -> list[Trouble]:
@@ -155,11 +157,11 @@ class Stories:
 
         return await self.database.transaction(work, what="read the last failures", read_only=True)
 
-    async def daemons(self, *, limit: int = 10) -> list[DaemonSeen]:
+    async def daemons(self) -> list[DaemonSeen]:
         """Who was heard of lately."""
 
         async def work(cursor: Cursor) -> list[DaemonSeen]:
-            await cursor.execute(_DAEMONS, (limit,))
+            await cursor.execute(_DAEMONS, (_SHOWN,))
             return [DaemonSeen(*row) for row in await cursor.fetchall()]
 
         return await self.database.transaction(work, what="read the daemons", read_only=True)

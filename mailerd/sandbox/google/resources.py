@@ -9,7 +9,6 @@ from typing import Any, cast
 from mailerd.sandbox.google.answers import Refused, invalid_argument
 from mailerd.sandbox.google.letters import Letter
 
-FORMATS = ("minimal", "full", "raw", "metadata")
 _SNIPPET = 200
 
 
