@@ -17,10 +17,10 @@ from mailerd.errors import MailerdError
 from mailerd.events.gmail import GmailEvents
 from mailerd.gmail.inventory import inventory
 from mailerd.gmail.loopback import Visit, listening
-from mailerd.gmail.mailbox import COMPOSE, METADATA, SEND, mailbox
+from mailerd.gmail.mailbox import COMPOSE, METADATA, SEND, mailbox_with
 from mailerd.gmail.saving import place_for, save
 from mailerd.gmail.signin import Client, Question, SignedIn, SignIn, SignInError, read_client
-from mailerd.intake.addresses import mailbox as address
+from mailerd.intake.addresses import mailbox
 
 _DAY: Final = 86_400.0
 
@@ -50,7 +50,7 @@ def login(
     """Sign a mailbox in: prints an address to open in any browser, and writes the credential file."""
     known = settings(config).gmail
     try:
-        sender = address(sender)
+        sender = mailbox(sender)
     except ValueError as error:
         raise MailerdError(f"--sender {sender}: {error}") from None
     if sender in known.aliases:
@@ -130,7 +130,7 @@ def _aside(text: str) -> None:
 
 def _tell(sender: str, done: SignedIn, place: Path) -> None:
     scopes = done.credentials.scopes
-    box = mailbox(sender, scopes=scopes)
+    box = mailbox_with(sender, scopes=scopes)
     mode = getattr(box, "mode", "unknown")
     print(f"{sender} is signed in: {mode} mode, scopes {', '.join(map(_short, scopes))}. Written: {place} (mode 0600).")
     if set(scopes) == {SEND}:

@@ -34,7 +34,7 @@ def _say_nothing(event: Event, fields: Mapping[str, object], /) -> None:
 
 
 @dataclass
-class Ledger:
+class Report:
     """Findings as they come, part by part, for two threads."""
 
     parts: dict[str, list[Finding] | None] = field(default_factory=dict)
@@ -67,7 +67,7 @@ class Bench:
     clock: Clock = field(default_factory=SystemClock)
     within: float = WITHIN
     each_within: float = EACH_WITHIN
-    ledger: Ledger = field(default_factory=Ledger)
+    report: Report = field(default_factory=Report)
 
     def examine(self) -> tuple[list[Finding], bool]:
         """The findings, and whether everything has come to its end: if not, a thread of ours is still stuck.
@@ -76,13 +76,13 @@ class Bench:
         that hangs) can hold up the answer.
         """
         for name in ("configuration", "database", "mailboxes", "intake", "disk", "systemd"):
-            self.ledger.parts[name] = None
+            self.report.parts[name] = None
         started = time.monotonic()
         examined = threading.Event()
         worker = threading.Thread(target=lambda: asyncio.run(self._all(examined)), name="doctor", daemon=True)
         worker.start()
         examined.wait(self.within)
-        found = self.ledger.findings(after=round(time.monotonic() - started, 1))
+        found = self.report.findings(after=round(time.monotonic() - started, 1))
         worker.join(_CLOSE_WITHIN)
         return found, not worker.is_alive()
 
@@ -106,12 +106,12 @@ class Bench:
     async def _part(self, name: str, work: Awaitable[list[Finding]]) -> None:
         try:
             async with asyncio.timeout(self.each_within):
-                self.ledger.parts[name] = await work
+                self.report.parts[name] = await work
         except TimeoutError:
-            self.ledger.parts[name] = [_stuck(name, after=self.each_within)]
+            self.report.parts[name] = [_stuck(name, after=self.each_within)]
         except Exception as error:  # noqa: BLE001 - a bug in one part must not hide what the others found
             what = f"the doctor met an error that nobody foresaw: {type(error).__name__}: {error}"
-            self.ledger.parts[name] = [fail(name, what, remedy="this is a bug in mailerd: please report it")]
+            self.report.parts[name] = [fail(name, what, remedy="this is a bug in mailerd: please report it")]
 
     async def _database(self, known: "asyncio.Future[list[str]]") -> list[Finding]:
         senders: list[str] = []

@@ -13,7 +13,7 @@ from mailerd.gmail import answers, bodies
 from mailerd.gmail.account import Account
 from mailerd.gmail.credentials import Folders, Found
 from mailerd.gmail.discovery import UPLOAD_ABOVE, Addresses
-from mailerd.gmail.mailbox import Mailbox, mailbox
+from mailerd.gmail.mailbox import Mailbox, mailbox_with
 from mailerd.gmail.tokens import Token, Tokens
 from mailerd.gmail.watch import Meter, Watch
 from mailerd.gmail.wire import Flight, Wire
@@ -75,7 +75,7 @@ class Gmail:
         token = await account.token(deadline=self._deadline())
         if not isinstance(token, Token):
             return token
-        known = mailbox(sender.lower(), scopes=token.scopes, project=account.project)
+        known = mailbox_with(sender.lower(), scopes=token.scopes, project=account.project)
         if isinstance(known, Mailbox) and self._mailboxes.get(known.sender) != known:
             self._mailboxes[known.sender] = known
             scopes = " ".join(known.scopes) or "unknown"

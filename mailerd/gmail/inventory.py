@@ -7,7 +7,7 @@ from typing import Literal, assert_never
 from mailerd.config import GmailSettings
 from mailerd.core.replies import NoCredentials
 from mailerd.gmail.credentials import AuthorizedUser, Folders, ServiceAccount, read
-from mailerd.gmail.mailbox import Mailbox, mailbox
+from mailerd.gmail.mailbox import Mailbox, mailbox_with
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def _entry(owner: str, path: Path, known: AuthorizedUser | ServiceAccount | NoCr
         case AuthorizedUser(scopes=()):
             return Entry(owner, path, kind="authorized_user")
         case AuthorizedUser(scopes=scopes):
-            box = mailbox(owner, scopes=scopes)
+            box = mailbox_with(owner, scopes=scopes)
             if isinstance(box, Mailbox):
                 return Entry(owner, path, kind="authorized_user", mode=box.mode, scopes=scopes)
             return Entry(owner, path, kind="authorized_user", scopes=scopes, problem=box.cause)

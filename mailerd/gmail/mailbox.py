@@ -33,7 +33,7 @@ class Mailbox:
     """The Cloud project whose quota its calls use."""
 
 
-def mailbox(sender: str, *, scopes: tuple[str, ...], project: str = "") -> Mailbox | NoCredentials:
+def mailbox_with(sender: str, *, scopes: tuple[str, ...], project: str = "") -> Mailbox | NoCredentials:
     """The mailbox that these scopes make, or why they make none."""
     granted = set(scopes)
     if granted & _DRAFTING or not granted:

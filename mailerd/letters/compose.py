@@ -45,8 +45,8 @@ def compose(
     if date.tzinfo is None:
         raise ValueError("Date: a time without a time zone")
     lines = [
-        headers.mailbox("From", envelope.sender_email, name=envelope.sender_name),
-        headers.mailbox("To", envelope.to_email, name=envelope.to_name),
+        headers.address_line("From", envelope.sender_email, name=envelope.sender_name),
+        headers.address_line("To", envelope.to_email, name=envelope.to_name),
         headers.text("Subject", content.subject),
         f"Date: {format_datetime(date.astimezone(UTC))}",
         headers.token("Message-ID", message_id),
@@ -54,7 +54,7 @@ def compose(
         "MIME-Version: 1.0",
     ]
     if envelope.reply_to:
-        lines.insert(2, headers.mailbox("Reply-To", envelope.reply_to, name=None))
+        lines.insert(2, headers.address_line("Reply-To", envelope.reply_to, name=None))
     head = "\r\n".join(lines).encode("ascii")
     letter = b"\r\n".join((head, _body(content, attachments)))
     weighed(len(letter))

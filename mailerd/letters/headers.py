@@ -60,7 +60,7 @@ def text(header: str, value: str) -> str:
     return f"{header}: " + "\r\n ".join(_encoded(value, first=MAX_LINE - len(header) - 2))
 
 
-def mailbox(header: str, address: str, *, name: str | None) -> str:
+def address_line(header: str, address: str, *, name: str | None) -> str:
     """A line of one address with its name, if there is one.
 
     Raises:

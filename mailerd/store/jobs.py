@@ -221,7 +221,7 @@ class Jobs:
         except DatabaseError as error:
             if not error.in_doubt:
                 raise
-            found = await self._settle(job.id, doubt=error)
+            found = await self._look_up(job.id, doubt=error)
             if found is None:
                 raise DatabaseAwayError(
                     error.what, phase="commit", cause=error, errno=error.errno, retry=True, in_doubt=False
@@ -255,7 +255,7 @@ class Jobs:
             await cursor.execute(_ADD_TURN, (job.sender_email, due, now, due, due))
         return Stored(send_at=_aware(due), created_at=_aware(now))
 
-    async def _settle(self, job_id: str, *, doubt: DatabaseError) -> Stored | None:
+    async def _look_up(self, job_id: str, *, doubt: DatabaseError) -> Stored | None:
         """What became of a COMMIT without an answer: the job, or None when it certainly is not and will not be.
 
         The locking read waits for a transaction that is still being committed, so that "absent" is a proof.
