@@ -69,7 +69,7 @@ class Luggage:
         wrong = []
         ids = [each.content_id for each in found if each.content_id]
         wrong += [f"content_id {each!r} is given twice" for each in sorted({one for one in ids if ids.count(one) > 1})]
-        size = self._text_size + sum(encoded_size(len(each.content)) for each in found)
+        size = self._text_size + sum(encoded_size(len(each.content), filename=each.filename) for each in found)
         if size > LETTER_AT_MOST:
             wrong.append(
                 f"make letters of about {size:,} bytes, above Google's limit of {LETTER_AT_MOST:,} (35 MiB, base64 "

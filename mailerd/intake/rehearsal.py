@@ -63,7 +63,8 @@ def _luggage(order: Order) -> dict[int | None, int]:
     """Bytes that the attachments of single recipients, and of everybody (None), take up."""
     sizes: dict[int | None, int] = {}
     for each in order.job.attachments:
-        sizes[each.recipient] = sizes.get(each.recipient, 0) + encoded_size(len(each.content))
+        size = encoded_size(len(each.content), filename=each.filename)
+        sizes[each.recipient] = sizes.get(each.recipient, 0) + size
     return sizes
 
 

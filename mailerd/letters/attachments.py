@@ -11,8 +11,8 @@ LETTER_AT_MOST: Final = 36_700_160
 """Bytes of a whole letter, 35 MiB: maxSize in Gmail's discovery document, drafts.create and messages.send."""
 LINE: Final = 57
 """Bytes that make a line of 76 characters (RFC 2045, 6.8)."""
-PART_OVERHEAD: Final = 1_500
-"""Bytes of a part's own headers and boundary at most."""
+PART_OVERHEAD: Final = 500
+"""Bytes of a part's own headers and boundary at most, without the name: that may be 4,000 when it is encoded."""
 
 BLOCKED: Final = frozenset({
     "ade", "adp", "apk", "appx", "appxbundle", "bat", "cab", "chm", "cmd", "com", "cpl", "diagcab", "diagcfg",
@@ -91,10 +91,10 @@ def weighed(size: int) -> int:
     return size
 
 
-def encoded_size(size: int) -> int:
-    """Bytes that a file of `size` bytes takes up in a letter."""
+def encoded_size(size: int, *, filename: str) -> int:
+    """Bytes that a file of `size` bytes takes up in a letter at most."""
     lines = -(-size // LINE)
-    return PART_OVERHEAD + -(-size // 3) * 4 + 2 * lines
+    return PART_OVERHEAD + len(_named("filename", filename)) + -(-size // 3) * 4 + 2 * lines
 
 
 def attachment(content: bytes, *, filename: str, content_type: str, content_id: str | None) -> Attachment:

@@ -59,6 +59,12 @@ def test_each_part_is_where_a_reader_looks_for_it(
     assert shape(made(*attachments, html=html)) == expected
 
 
+def test_the_longest_headers_fit_into_what_a_part_is_reckoned_at() -> None:
+    long = attachment(b"x", filename="🎉" * 255, content_type="x" * 63 + "/" + "y" * 63, content_id="c" * 100)
+
+    assert len(long.octets) + len("\r\n--" + "=" * 70 + "\r\n") <= encoded_size(1, filename="🎉" * 255)
+
+
 def test_contents_and_names_come_out_as_they_went_in() -> None:
     logo, paper = list(made(LOGO, PAPER).walk())[-2:]
 
@@ -81,7 +87,7 @@ def test_any_good_name_survives_and_no_line_is_long(name: str, content: bytes) -
     assert part.get_filename() == checked_filename(name)
     assert part.get_payload(decode=True) == content
     assert all(len(line) <= 78 for line in made_of.octets.split(b"\r\n"))
-    assert len(made_of.octets) <= encoded_size(len(content))
+    assert len(made_of.octets) <= encoded_size(len(content), filename=name)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +118,7 @@ def test_a_letter_larger_than_google_takes_is_not_made() -> None:
     part = attachment(b"x" * 27_000_000, filename="x.bin", content_type="a/b", content_id=None)
     with pytest.raises(ValueError, match="35 MiB"):
         made(part)
-    assert encoded_size(27_000_000) > LETTER_AT_MOST > encoded_size(26_000_000)
+    assert encoded_size(27_000_000, filename="a") > LETTER_AT_MOST > encoded_size(26_000_000, filename="a")
 
 
 def test_what_gmail_refuses_is_known() -> None:
