@@ -127,12 +127,7 @@ class Accepting:
 
     async def _answer(self, order: Order, stored: Stored) -> web.Response:
         job = order.job
-        once, forecast = (
-            job.once,
-            await self._foresee(
-                job.id, self._forecast.forecast(job.id, sender_email=job.sender_email, priority=job.priority)
-            ),
-        )
+        once, forecast = job.once, await self._foresee(job.id, self._forecast.forecast(job.id))
         if once is not None and forecast:
             try:
                 whole = encoded(_body(order, stored.send_at, forecast))

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from mailerd.core.forecast import Outlook, foresee, tell, why
 from mailerd.intake.answers import rfc3339
-from mailerd.store.jobs import Job, Jobs
+from mailerd.store.jobs import Job
 from mailerd.store.outlook import Outlooks
 
 _STRETCHES_AT_MOST = 10
@@ -17,7 +17,7 @@ _STRETCHES_AT_MOST = 10
 class Forecast(Protocol):
     """Says what lies before a job; each may raise DatabaseError, the job stands all the same."""
 
-    async def forecast(self, job_id: str, *, sender_email: str, priority: int) -> Mapping[str, object]:
+    async def forecast(self, job_id: str) -> Mapping[str, object]:
         """What goes into the answer as `forecast`."""
 
     async def forecasts(self, jobs: Sequence[Job]) -> Mapping[str, Mapping[str, object]]:
@@ -29,42 +29,13 @@ class Forecast(Protocol):
         """The same for a job that is not stored."""
 
 
-class LettersAhead:
-    """The honest minimum: how many letters of the same sender wait before these. No time is made up."""
-
-    def __init__(self, jobs: Jobs) -> None:
-        self._jobs = jobs
-
-    async def forecast(self, job_id: str, *, sender_email: str, priority: int) -> Mapping[str, object]:
-        """`letters_ahead`, counted up to 100,000."""
-        ahead = await self._jobs.letters_ahead(job_id, sender_email=sender_email, priority=priority)
-        return {"letters_ahead": ahead}
-
-    async def forecasts(self, jobs: Sequence[Job]) -> Mapping[str, Mapping[str, object]]:
-        """`letters_ahead` of each, one by one."""
-        return {
-            job.id: await self.forecast(job.id, sender_email=job.sender_email, priority=job.priority) for job in jobs
-        }
-
-    async def imagine(
-        self,
-        sender_email: str,
-        *,
-        priority: int,
-        letters: int,  # noqa: ARG002
-        send_at: datetime | None,  # noqa: ARG002
-    ) -> Mapping[str, object]:
-        """`letters_ahead`."""
-        return await self.forecast("", sender_email=sender_email, priority=priority)
-
-
 class Foresight:
     """The sender's pace, quota and queue played forward."""
 
     def __init__(self, outlooks: Outlooks) -> None:
         self._outlooks = outlooks
 
-    async def forecast(self, job_id: str, *, sender_email: str, priority: int) -> Mapping[str, object]:  # noqa: ARG002
+    async def forecast(self, job_id: str) -> Mapping[str, object]:
         """When it begins, when it is done, how much of it goes before the first stop, and why it waits now."""
         outlook = await self._outlooks.read(job_id)
         return {} if outlook is None else _shown(outlook)

@@ -23,7 +23,7 @@ from mailerd.intake.bodies import BODY_WITHIN, Bodies, expect_nothing_yet
 from mailerd.intake.callers import Callers, networks
 from mailerd.intake.controlling import Controlling
 from mailerd.intake.figures import Figures
-from mailerd.intake.forecast import Forecast, LettersAhead
+from mailerd.intake.forecast import Forecast
 from mailerd.intake.gate import Gate
 from mailerd.intake.health import Health
 from mailerd.intake.malformed import Listener
@@ -63,7 +63,7 @@ class Intake:
     """The HTTP part.
 
     `patience`: seconds that the database gets for one answer (database.connect_timeout). `grace`: seconds that requests
-    in hand get at a stop. `forecast` None means to tell the letters ahead and no more, `senders` None that every
+    in hand get at a stop. `senders` None that every
     address has a mailbox. `page` makes `/metrics`. `in_flight`: seconds for which a send without an answer may still
     reach Google. `templates`: the folder of the named ones.
     """
@@ -76,7 +76,7 @@ class Intake:
         patience: float,
         bell: Bell,
         events: IntakeEvents,
-        forecast: Forecast | None = None,
+        forecast: Forecast,
         senders: Senders | None = None,
         clock: Clock | None = None,
         grace: float = 10.0,
@@ -100,7 +100,7 @@ class Intake:
         self._answers = Answers(database, patience=patience, keep=timedelta(seconds=settings.idempotency_keep))
         self._controls = Controls(database, patience=patience, in_flight=timedelta(seconds=in_flight))
         self._library = Library(templates)
-        self._forecast = forecast or LettersAhead(self._jobs)
+        self._forecast = forecast
         self._senders = senders
         self._callers = Callers(networks(settings.trusted_proxies))
         self._gate = Gate(Keys(database, patience=patience), callers=self._callers, events=events, clock=self._clock)

@@ -23,8 +23,6 @@ BYTES_PER_SECOND: Final = 2_000_000
 """The same for attachments."""
 LOOK_WITHIN: Final = 1.5
 """Seconds to find out what became of a COMMIT that got no answer."""
-AHEAD_AT_MOST: Final = 100_000
-"""Letters that are counted before it is only said that there are at least so many."""
 
 _ADD_RECIPIENTS: Final = (
     "INSERT INTO job_recipients (job_id, seq, to_email, to_name, variables, status, error, due_at, updated_at) "
@@ -51,10 +49,6 @@ _JOBS: Final = (
     "FROM jobs j LEFT JOIN senders s ON s.email = j.sender_email "
     "LEFT JOIN (SELECT job_id, status, COUNT(*) AS number FROM job_recipients WHERE job_id IN %s "
     "GROUP BY job_id, status) c ON c.job_id = j.id WHERE j.id IN %s"
-)
-_AHEAD: Final = (
-    "SELECT COUNT(*) FROM (SELECT 1 FROM jobs j JOIN job_recipients r ON r.job_id = j.id AND r.status = 'waiting' "
-    "WHERE j.sender_email = %s AND j.claimable = 1 AND j.precedence <= %s AND j.id <> %s LIMIT %s) ahead"
 )
 _RECIPIENTS: Final = (
     "SELECT id, seq, to_email, to_name, status, attempts, error, message_id, due_at, sent_at, updated_at "
@@ -324,15 +318,6 @@ class Jobs:
             return [_recipient(row) for row in await cursor.fetchall()]
 
         return await self._database.ask(work, what="read recipients", bound=self._patience, looks=True)
-
-    async def letters_ahead(self, job_id: str, *, sender_email: str, priority: int) -> int:
-        """Waiting letters of this sender's other jobs of the same or a higher priority; AHEAD_AT_MOST at most."""
-
-        async def work(cursor: Cursor) -> int:
-            await cursor.execute(_AHEAD, (sender_email, -priority, job_id, AHEAD_AT_MOST))
-            return int((await cursor.fetchone())[0])
-
-        return await self._database.ask(work, what="count the letters ahead", bound=self._patience, looks=True)
 
 
 def _batches(job: NewJob, *, due: datetime, now: datetime) -> Iterator[Sequence[tuple[object, ...]]]:

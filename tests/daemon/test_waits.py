@@ -73,6 +73,6 @@ async def test_while_google_cannot_be_reached_a_job_says_so(
     async with running(dead, heard) as daemon:
         await heard.wait_for("letter_released")
         foresight = Foresight(Outlooks(database, lambda: daemon.claims.terms, 5.0))
-        found = await foresight.forecast(job, sender_email="me@example.com", priority=0)
+        found = await foresight.forecast(job)
     assert str(found["cause_of_wait"]).startswith("the last attempt said: ")
     assert "reach" in str(found["cause_of_wait"])

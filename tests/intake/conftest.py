@@ -13,7 +13,7 @@ from mailerd.intake import Intake
 from mailerd.store.database import Database
 from mailerd.store.keys import Keys
 from mailerd.store.migrate import migrate
-from tests.intake.site import PATIENCE, Bell, Build, Site
+from tests.intake.site import PATIENCE, Bell, Build, Site, foresight
 from tests.support.heard import Heard
 
 
@@ -37,7 +37,7 @@ async def build(database_url: str) -> AsyncIterator[Build]:
             patience=patience,
             bell=bell,
             events=IntakeEvents(heard),
-            **options,
+            **{"forecast": foresight(database), **options},
         )
         serving = intake.serve()
         [(host, port)] = await serving.__aenter__()

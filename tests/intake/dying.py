@@ -14,14 +14,21 @@ from mailerd.events.store import StoreEvents
 from mailerd.intake import Intake
 from mailerd.store.database import Database
 from mailerd.store.jobs import Jobs
-from tests.intake.site import Bell
+from tests.intake.site import Bell, foresight
 from tests.support.heard import Heard
 
 
 async def main(url: str) -> None:
     heard = Heard()
     database = Database(DatabaseSettings(url=url), events=StoreEvents(heard))
-    intake = Intake(IntakeSettings(port=0), database=database, patience=5, bell=Bell(), events=IntakeEvents(heard))
+    intake = Intake(
+        IntakeSettings(port=0),
+        database=database,
+        patience=5,
+        bell=Bell(),
+        events=IntakeEvents(heard),
+        forecast=foresight(database),
+    )
     accept, commit = Jobs.accept, aiomysql.Connection.commit
 
     async def commit_and_die(connection: Any) -> None:

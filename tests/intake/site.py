@@ -7,9 +7,13 @@ from typing import Any
 
 import aiohttp
 
+from mailerd.core.pace import Allowance
 from mailerd.intake import Intake
+from mailerd.intake.forecast import Foresight
 from mailerd.store.database import Database
 from mailerd.store.keys import Keys
+from mailerd.store.ledger import Terms
+from mailerd.store.outlook import Outlooks
 from tests.support.heard import Heard
 from tests.support.rows import query
 
@@ -22,6 +26,11 @@ class Bell:
 
     def ring(self) -> None:
         self.rings += 1
+
+
+def foresight(database: Database) -> Foresight:
+    """The forecast of an intake whose senders have no limits."""
+    return Foresight(Outlooks(database, lambda: Terms(Allowance(0, 0, 0)), PATIENCE))
 
 
 @dataclass

@@ -15,7 +15,7 @@ from mailerd.events.intake import IntakeEvents
 from mailerd.events.store import StoreEvents
 from mailerd.intake import Intake
 from mailerd.store.database import Database
-from tests.intake.site import Bell, Build, Site, job
+from tests.intake.site import Bell, Build, Site, foresight, job
 
 PATH = "/api/jobs/send_template_emails"
 ONCE = {"Idempotency-Key": "order-17"}
@@ -29,7 +29,7 @@ async def test_the_same_key_and_body_get_the_same_answer_and_one_job(site: Site)
 
     assert first[0] == 200
     assert again == first
-    assert first[1]["forecast"] == {"letters_ahead": 1}
+    assert first[1]["forecast"]["letters_ahead"] == 1
     assert await site.stored() == (3, 3)
     assert site.heard.of("job_repeated")[0]["job"] == first[1]["job_id"]
 
@@ -87,7 +87,12 @@ async def test_forty_posts_that_race_over_two_daemons_are_one_job(site: Site) ->
     body, other = (
         json.dumps(job(*_many(300))).encode(),
         Intake(
-            IntakeSettings(port=0), database=site.database, patience=10, bell=Bell(), events=IntakeEvents(site.heard)
+            IntakeSettings(port=0),
+            database=site.database,
+            patience=10,
+            bell=Bell(),
+            events=IntakeEvents(site.heard),
+            forecast=foresight(site.database),
         ),
     )
     second = Database(site.database._settings, events=StoreEvents(site.heard))

@@ -10,7 +10,7 @@ from mailerd.config import IntakeSettings
 from mailerd.intake.callers import Callers, Rates, networks
 from mailerd.intake.gate import FAILURES_A_MINUTE
 from mailerd.store.keys import Call
-from tests.intake.site import Build, Site, job
+from tests.intake.site import Build, Site, foresight, job
 from tests.intake.test_gate import SteppedClock
 
 NOBODY = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
@@ -175,7 +175,14 @@ async def test_it_listens_on_a_socket_file_for_its_group(build: Build, tmp_path:
     from mailerd.events.intake import IntakeEvents  # noqa: PLC0415
     from mailerd.intake import Intake  # noqa: PLC0415
 
-    intake = Intake(settings, database=site.database, patience=5, bell=site.bell, events=IntakeEvents(site.heard))
+    intake = Intake(
+        settings,
+        database=site.database,
+        patience=5,
+        bell=site.bell,
+        events=IntakeEvents(site.heard),
+        forecast=foresight(site.database),
+    )
     async with intake.serve() as addresses:
         assert addresses == []
         assert path.stat().st_mode & 0o777 == 0o660

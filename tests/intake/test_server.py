@@ -10,7 +10,7 @@ import pytest
 from mailerd.config import IntakeSettings
 from mailerd.events.intake import IntakeEvents
 from mailerd.intake import Intake
-from tests.intake.site import Bell, Build, Site, job
+from tests.intake.site import Bell, Build, Site, foresight, job
 
 PATH = "/api/jobs/send_template_emails"
 
@@ -191,7 +191,12 @@ async def test_it_serves_on_sockets_that_are_bound_already(site: Site) -> None:
         bound.listen()
         port = bound.getsockname()[1]
         intake = Intake(
-            IntakeSettings(port=0), database=site.database, patience=1, bell=Bell(), events=IntakeEvents(site.heard)
+            IntakeSettings(port=0),
+            database=site.database,
+            patience=1,
+            bell=Bell(),
+            events=IntakeEvents(site.heard),
+            forecast=foresight(site.database),
         )
         async with intake.serve(sockets=[bound]) as addresses:
             assert addresses == [("127.0.0.1", port)]

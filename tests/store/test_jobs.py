@@ -231,17 +231,3 @@ async def test_jobs_of_given_senders_are_listed_alone(jobs: Jobs) -> None:
     assert await ids(senders=frozenset()) == []
     assert await ids(limit=1) == newest_first[:1]
     assert await ids(before=newest_first[0]) == newest_first[1:]
-
-
-async def test_letters_ahead_are_those_of_the_same_or_a_higher_priority_that_wait(
-    jobs: Jobs, database: Database
-) -> None:
-    for priority in (-1, 0, 1):
-        await jobs.accept(new(10, priority=priority))
-    done = new(10)
-    await jobs.accept(done)
-    await query(database, "UPDATE job_recipients SET status = 'sent' WHERE job_id = %s", done.id)
-
-    assert await jobs.letters_ahead(new_id(), sender_email="me@example.com", priority=0) == 20
-    assert await jobs.letters_ahead(new_id(), sender_email="me@example.com", priority=1) == 10
-    assert await jobs.letters_ahead(new_id(), sender_email="you@example.com", priority=0) == 0
