@@ -184,8 +184,12 @@ async def test_an_empty_parameter_is_as_good_as_none(site: Site) -> None:
         (f"/api/jobs/{job_id}/recipients", "status cursor email limit"),
         ("/api/jobs", "status cursor"),
     ):
-        status, page = await site.get(path, params=dict.fromkeys(names.split(), ""))
-        assert (status, page) == await site.get(path)
+        answers = [await site.get(path, params=dict.fromkeys(names.split(), "")), await site.get(path)]
+        for _, page in answers:
+            for shown in page.get("jobs", ()):
+                assert shown.pop("forecast")  # as of now, which is later each time
+        assert answers[0] == answers[1]
+        assert answers[0][0] == 200
 
 
 async def test_a_bad_cursor_or_a_doubled_parameter_of_the_list_is_a_422(site: Site) -> None:
@@ -194,11 +198,11 @@ async def test_a_bad_cursor_or_a_doubled_parameter_of_the_list_is_a_422(site: Si
 
 
 async def test_a_job_is_shown_though_its_forecast_fails(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def forecast(*_: object, **__: object) -> dict[str, object]:
+    async def forecasts(*_: object, **__: object) -> dict[str, object]:
         raise DatabaseError("forecast", phase="work", cause=OSError("gone"), errno=0, retry=True, in_doubt=False)
 
     job_id = await posted(site)
-    monkeypatch.setattr(site.intake._forecast, "forecast", forecast)
+    monkeypatch.setattr(site.intake._forecast, "forecasts", forecasts)
     status, shown = await site.get(f"/api/jobs/{job_id}")
     assert (status, shown["counts"]["waiting"], shown["forecast"]) == (200, 1, {})
     assert site.heard.of("forecast_failed")[-1]["job"] == job_id
