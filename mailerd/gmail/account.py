@@ -37,6 +37,8 @@ class Account:
         self._folder_stamps: tuple[tuple[int, ...], ...] = ()
         self._looked_at = 0.0
         self._token: Token | None = None
+        self._creds: tuple[Token, UserCreds] | None = None
+        """A token in aiogoogle's own form, whose making takes longer than its use."""
         self._refreshing = asyncio.Lock()
         self._generation = 0
         """Grows when what was learned before no longer counts."""
@@ -132,6 +134,9 @@ class Account:
             # One client a sender, as its credentials belong to the client. The session is shared: aiogoogle keeps it
             # in a context variable and would otherwise make, and leak, one for every task.
             self._client = Aiogoogle(session_factory=lambda: self._wire)  # type: ignore[arg-type]  # any callable will do
-        creds = UserCreds(access_token=token.access_token, expires_at=_NEVER)
-        response: Response = await self._client.as_user(flight, user_creds=creds, full_res=True, raise_for_status=False)
+        if self._creds is None or self._creds[0] is not token:
+            self._creds = token, UserCreds(access_token=token.access_token, expires_at=_NEVER)
+        response: Response = await self._client.as_user(
+            flight, user_creds=self._creds[1], full_res=True, raise_for_status=False
+        )
         return response

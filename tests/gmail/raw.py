@@ -20,6 +20,7 @@ class Raw:
 
     def __init__(self) -> None:
         self.heads: list[bytes] = []
+        self.connections = 0
         self.asked = asyncio.Event()
         self.gone = asyncio.Event()
         self.let_go = asyncio.Event()
@@ -50,6 +51,7 @@ class Raw:
         writer.transport.abort()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
         try:
             while head := await _head(reader):
                 length = _length(head)

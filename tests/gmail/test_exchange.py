@@ -1,0 +1,113 @@
+"""What is expected of aiohttp's inner parts: connections are kept, bodies arrive whole, nothing is asked twice."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+
+from mailerd.gmail.exchange import Exchanges
+from tests.gmail.raw import Raw, http, listening
+
+OK = http(b"{}")
+
+
+@pytest.fixture
+async def exchanges() -> AsyncIterator[Exchanges]:
+    it = Exchanges(limit=2, connect_timeout=5)
+    yield it
+    await it.close()
+
+
+async def ask(exchanges: Exchanges, port: int, *, method: str = "POST", body: bytes | None = b"{}") -> int:
+    made = exchanges.make(
+        method, f"http://127.0.0.1:{port}/upload?x=1#here", headers={}, body=body, written=lambda: None
+    )
+    return (await asyncio.wait_for(made, 10)).status
+
+
+async def serve_once_per_connection(raw: Raw, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer the first request of each connection, and none after it: what an idle connection's end looks like."""
+    if len(raw.heads) == 1:
+        writer.write(OK)
+        await writer.drain()
+    elif len(raw.heads) == 2:
+        writer.close()
+    else:
+        writer.write(OK)
+
+
+async def test_a_look_over_a_connection_that_has_died_is_made_again_once(exchanges: Exchanges) -> None:
+    raw = Raw()
+    raw.script = serve_once_per_connection
+    async with listening(raw) as port:
+        assert await ask(exchanges, port, method="GET", body=None) == 200
+        assert await ask(exchanges, port, method="GET", body=None) == 200
+    assert len(raw.heads) == 3
+
+
+async def test_what_may_send_a_letter_is_never_made_again(exchanges: Exchanges) -> None:
+    raw = Raw()
+    raw.script = serve_once_per_connection
+    async with listening(raw) as port:
+        assert await ask(exchanges, port, method="GET", body=None) == 200
+        with pytest.raises(aiohttp.ServerDisconnectedError):
+            await ask(exchanges, port)
+    assert len(raw.heads) == 2
+
+
+async def test_a_large_body_arrives_whole_and_its_connection_is_kept(exchanges: Exchanges) -> None:
+    came = []
+
+    async def read(_: Raw, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.append(await reader.readexactly(3_000_001))
+        writer.write(OK)
+
+    raw = Raw()
+    raw.script = read
+    sent = bytes(range(256)) * 11_718 + b"0123456789" * 19 + b"end"
+    sent = (sent + b"x" * 3_000_001)[:3_000_001]
+    async with listening(raw) as port:
+        assert await ask(exchanges, port, body=sent) == 200
+        assert await ask(exchanges, port, body=sent) == 200
+    assert came == [sent, sent]
+    assert raw.connections == 1
+
+
+async def test_a_connection_whose_large_body_was_refused_half_way_is_not_used_again(exchanges: Exchanges) -> None:
+    async def refuse(raw: Raw, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(http(b"{}", status="413 Too Large"))
+        if raw.connections == 1:
+            await raw.let_go.wait()
+
+    raw = Raw()
+    raw.script = refuse
+    async with listening(raw) as port:
+        assert await ask(exchanges, port, body=b"x" * 30_000_000) == 413
+        assert await ask(exchanges, port, method="GET", body=None) == 413
+        assert raw.connections == 2
+        raw.let_go.set()
+
+
+@pytest.mark.parametrize("value", ["a\r\nX-Evil: 1", "a\nb", "a\rb", "a\0b"])
+async def test_a_header_with_a_line_break_is_refused_before_anything_is_written(
+    exchanges: Exchanges, value: str
+) -> None:
+    raw = Raw()
+    async with listening(raw) as port:
+        evil = {"Authorization": value}
+        made = exchanges.make("GET", f"http://127.0.0.1:{port}/", headers=evil, body=None, written=lambda: None)
+        with pytest.raises(ValueError, match="line break"):
+            await asyncio.wait_for(made, 2)
+    assert not raw.heads
+    assert not raw.connections
+
+
+async def test_the_request_names_its_host_and_the_length_of_its_body(exchanges: Exchanges) -> None:
+    raw = Raw()
+    raw.script = raw.says(OK)
+    async with listening(raw) as port:
+        await ask(exchanges, port, body=b"")
+        assert raw.heads == [
+            f"POST /upload?x=1 HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: 0\r\n\r\n".encode()
+        ]
