@@ -8,6 +8,7 @@ unchecked; and it can keep an implicit transaction open with its locks.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import aiomysql
@@ -44,6 +45,17 @@ class Cursor(aiomysql.Cursor):  # type: ignore[misc]  # the driver has no types
             raise DataError(1153, f"a statement of {len(sent)} bytes is above the server's max_allowed_packet")
         return await super()._query(sent)
 
+    def _escape_args(self, args: Any, conn: Any) -> Any:
+        """The driver's own, with a short way for most of what is written: ids, tokens, states, numbers and NULL.
+
+        The driver looks at every character of every string, a third of what a record costs here.
+        """
+        return (
+            tuple(map(partial(_literal, conn), args))
+            if isinstance(args, tuple | list)
+            else super()._escape_args(args, conn)
+        )
+
     async def together(self, statements: Sequence[Statement]) -> list[int]:
         """Run several in one round trip; how many rows each of them matched or wrote.
 
@@ -62,6 +74,17 @@ class Cursor(aiomysql.Cursor):  # type: ignore[misc]  # the driver has no types
 
         MySQL 8 calls VALUES(column) deprecated in a warning at every use, though MariaDB knows no other way to say it.
         """
+
+
+def _literal(conn: Any, value: object) -> Any:
+    """A value as it stands in a statement."""
+    if value is None:
+        return "NULL"
+    if type(value) is int:
+        return str(value)
+    if type(value) is str and value.isalnum():  # no letter or digit of any script needs to be escaped
+        return f"'{value}'"
+    return conn.escape(value)
 
 
 class _Phase:

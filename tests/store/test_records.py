@@ -10,7 +10,8 @@ from mailerd.core.decisions import Decision, Pause
 from mailerd.core.states import Change
 from mailerd.core.verdicts import Cause
 from mailerd.store.database import Database
-from mailerd.store.records import Records
+from mailerd.store.pool import Cursor
+from mailerd.store.records import Finished, Records
 from tests.store.test_claims import claims
 from tests.support.rows import post, query, states
 
@@ -162,6 +163,25 @@ async def test_a_job_is_finished_by_the_last_outcome_and_only_by_that(database: 
     assert await query(database, "SELECT status, finished_at IS NOT NULL, turn_at FROM jobs") == [
         ("completed", 1, None)
     ]
+
+
+async def test_looking_for_finished_jobs_reads_no_letter_of_others(database: Database) -> None:
+    jobs = [await post(database, recipients=100) for _ in range(20)]
+
+    async def work(cursor: Cursor) -> tuple[int, list[Finished]]:
+        before = await _reads(cursor)
+        finished = await Records(database, "D1")._finish(cursor, tuple(jobs))
+        return await _reads(cursor) - before, finished
+
+    reads, finished = await database.transaction(work, what="finish jobs")
+    assert not finished
+    assert reads < 500
+
+
+async def _reads(cursor: Cursor) -> int:
+    """Rows and entries of indexes that this connection has read."""
+    await cursor.execute("SHOW SESSION STATUS LIKE 'Handler_read%'")
+    return sum(int(number) for _, number in await cursor.fetchall())
 
 
 async def test_a_job_whose_counts_do_not_add_up_is_not_completed(database: Database) -> None:
