@@ -6,7 +6,8 @@ a metric always agree. Names and units follow https://prometheus.io/docs/practic
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
@@ -56,8 +57,8 @@ class Metrics:
         self._counted = self._of_events()
 
     def _of_letters(self, registry: CollectorRegistry) -> None:
-        self._letters = Counter(
-            "mailerd_letters", "What became of letters, as the log tells it.", ["outcome", "sender"], registry=registry
+        self._letters = _counters(
+            "mailerd_letters", "What became of letters, as the log tells it.", "outcome", "sender", registry=registry
         )
         self._send = Histogram(
             "mailerd_send_seconds", "From taking a letter up to its record.", registry=registry, buckets=_FAST
@@ -70,21 +71,21 @@ class Metrics:
         )
         self._jobs_accepted = Counter("mailerd_jobs_accepted", "Jobs that this daemon accepted.", registry=registry)
         self._accepted = Counter("mailerd_recipients_accepted", "Recipients that it accepted.", registry=registry)
-        self._jobs_finished = Counter(
-            "mailerd_jobs_finished", "Jobs whose last letter it saw end.", ["result"], registry=registry
+        self._jobs_finished = _counters(
+            "mailerd_jobs_finished", "Jobs whose last letter it saw end.", "result", registry=registry
         )
         for result in ("whole", "with_failures", "cancelled"):
-            self._jobs_finished.labels(result)
-        self._requests = Counter("mailerd_http_requests", "Answered requests.", ["method", "status"], registry=registry)
-        self._google = Counter(
-            "mailerd_google_calls", "Calls to Google that ended.", ["call", "outcome"], registry=registry
+            self._jobs_finished(result)
+        self._requests = _counters("mailerd_http_requests", "Answered requests.", "method", "status", registry=registry)
+        self._google = _counters(
+            "mailerd_google_calls", "Calls to Google that ended.", "call", "outcome", registry=registry
         )
-        self._google_s = Histogram(
-            "mailerd_google_call_seconds", "How long they took.", ["call"], registry=registry, buckets=_FAST
+        self._google_s = _histograms(
+            "mailerd_google_call_seconds", "How long they took.", "call", registry=registry, buckets=_FAST
         )
-        self._tokens = Counter("mailerd_token_refreshes", "Access tokens asked for.", ["result"], registry=registry)
+        self._tokens = _counters("mailerd_token_refreshes", "Access tokens asked for.", "result", registry=registry)
         for result in ("granted", "refused"):
-            self._tokens.labels(result)
+            self._tokens(result)
 
     def _of_tables(self, registry: CollectorRegistry) -> None:
         self._jobs = Gauge("mailerd_jobs", "Jobs in the tables.", ["status"], registry=registry)
@@ -111,9 +112,9 @@ class Metrics:
         )
 
     def _of_database(self, registry: CollectorRegistry) -> None:
-        self._calls = Counter("mailerd_database_calls", "Transactions that ended.", ["outcome"], registry=registry)
+        self._calls = _counters("mailerd_database_calls", "Transactions that ended.", "outcome", registry=registry)
         for outcome in ("ok", "refused", "away", "in_doubt", "cut_off"):
-            self._calls.labels(outcome)
+            self._calls(outcome)
         self._calls_s = Histogram(
             "mailerd_database_call_seconds", "How long they took, queueing included.", registry=registry, buckets=_FAST
         )
@@ -123,10 +124,10 @@ class Metrics:
         self._pool = Gauge("mailerd_database_pool_size", "Connections at most.", registry=registry)
 
     def _of_process(self, registry: CollectorRegistry) -> None:
-        self._told = Counter("mailerd_events", "Events of the log.", ["event", "level"], registry=registry)
+        self._told = _counters("mailerd_events", "Events of the log.", "event", "level", registry=registry)
         # A counter that is born at 1 shows no increase: every first warning would be missed by whatever watches.
         for event in vocabulary().values():
-            self._told.labels(event.name, event.level)
+            self._told(event.name, event.level)
         self._lost = Counter("mailerd_log_records_lost", "Records that journald did not take.", registry=registry)
         self._in_hand = Gauge("mailerd_letters_in_hand", "Letters that are being sent.", registry=registry)
         self._lag = Histogram(
@@ -138,7 +139,7 @@ class Metrics:
 
     def tell(self, event: Event, fields: Mapping[str, object], /) -> None:
         """Count what the log is told."""
-        self._told.labels(event.name, event.level).inc()
+        self._told(event.name, event.level).inc()
         if outcome := _OUTCOMES.get(event.name):
             self._letter(outcome, fields)
         elif (count := self._counted.get(event.name)) is not None:
@@ -154,10 +155,10 @@ class Metrics:
 
         def job_finished(fields: Mapping[str, object]) -> None:
             stopped = "cancelled" if fields["cancelled"] else "whole"
-            self._jobs_finished.labels("with_failures" if fields["failed"] else stopped).inc()
+            self._jobs_finished("with_failures" if fields["failed"] else stopped).inc()
 
         def request_answered(fields: Mapping[str, object]) -> None:
-            self._requests.labels(_method(fields["method"]), str(fields["status"])).inc()
+            self._requests(_method(fields["method"]), str(fields["status"])).inc()
 
         return {
             "letter_started": lambda fields: self._begin(int(_number(fields["recipient"]))),
@@ -171,7 +172,7 @@ class Metrics:
         }
 
     def _letter(self, outcome: str, fields: Mapping[str, object]) -> None:
-        self._letters.labels(outcome, self._sender(str(fields.get("sender", "")))).inc()
+        self._letters(outcome, self._sender(str(fields.get("sender", "")))).inc()
         begun = self._begun.pop(int(_number(fields["recipient"])), None)
         if outcome == "sent":
             if begun is not None:
@@ -192,19 +193,19 @@ class Metrics:
             return "other"
         self._senders.add(email)
         for outcome in set(_OUTCOMES.values()):
-            self._letters.labels(outcome, email)
+            self._letters(outcome, email)
         return email
 
     def google_call(self, *, call: Call, outcome: str, seconds: float) -> None:
         """One call to Google has ended."""
-        self._google.labels(call.value, outcome).inc()
-        self._google_s.labels(call.value).observe(seconds)
+        self._google(call, outcome).inc()
+        self._google_s(call).observe(seconds)
         if call is Call.TOKEN:
-            self._tokens.labels("granted" if outcome == "accepted" else "refused").inc()
+            self._tokens("granted" if outcome == "accepted" else "refused").inc()
 
     def database_call(self, *, outcome: str, seconds: float) -> None:
         """One transaction has ended: ok, refused, away, in_doubt or cut_off."""
-        self._calls.labels(outcome).inc()
+        self._calls(outcome).inc()
         self._calls_s.observe(seconds)
 
     def lag(self, seconds: float) -> None:
@@ -249,6 +250,22 @@ class Metrics:
     def page(self) -> bytes:
         """What Prometheus reads."""
         return generate_latest(self._registry)
+
+
+def _counters(name: str, words: str, *labels: str, registry: CollectorRegistry) -> Callable[..., Counter]:
+    """A family of counters; calling it with the labels' values gives the one of them.
+
+    It is remembered, since prometheus_client takes a lock and makes new strings to find it, 1 µs each time. No more are
+    kept here than there; what is ever cleared, as some gauges are, must not be found like that.
+    """
+    return cache(Counter(name, words, labels, registry=registry).labels)
+
+
+def _histograms(
+    name: str, words: str, *labels: str, registry: CollectorRegistry, buckets: Sequence[float]
+) -> Callable[..., Histogram]:
+    """The same of histograms."""
+    return cache(Histogram(name, words, labels, registry=registry, buckets=buckets).labels)
 
 
 def _number(value: object) -> float | int:

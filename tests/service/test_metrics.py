@@ -6,6 +6,7 @@ from pathlib import Path
 
 import aiohttp
 
+from mailerd.core.replies import Call
 from mailerd.core.survey import SenderSeen, Survey
 from mailerd.events.catalogue import events
 from mailerd.events.intake import IntakeEvents
@@ -36,6 +37,18 @@ def test_a_letter_is_counted_with_its_latency() -> None:
     assert value(page, 'mailerd_letters_total{outcome="sent",sender="me@example.com"}') == 1
     assert value(page, "mailerd_send_seconds_sum") == 0.25
     assert value(page, 'mailerd_events_total{event="letter_sent",level="success"}') == 1
+
+
+def test_calls_to_google_are_counted_by_google_s_own_names() -> None:
+    metrics = Metrics()
+    for seconds in (0.25, 0.5):
+        metrics.google_call(call=Call.DRAFTS_SEND, outcome="accepted", seconds=seconds)
+    metrics.google_call(call=Call.TOKEN, outcome="refused", seconds=1)
+    page = metrics.page()
+    assert value(page, 'mailerd_google_calls_total{call="drafts.send",outcome="accepted"}') == 2
+    assert value(page, 'mailerd_google_call_seconds_sum{call="drafts.send"}') == 0.75
+    assert value(page, 'mailerd_google_call_seconds_count{call="token"}') == 1
+    assert value(page, 'mailerd_token_refreshes_total{result="refused"}') == 1
 
 
 def test_every_event_is_there_from_the_start_so_that_its_first_is_an_increase() -> None:
