@@ -4,7 +4,7 @@ import inspect
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import wraps
+from functools import cached_property, wraps
 from typing import Concatenate, Final, Literal, ParamSpec, Protocol, TypeVar
 
 Level = Literal["debug", "info", "success", "warning", "error", "critical"]
@@ -26,7 +26,7 @@ class Event:
     """A format string over the event's fields."""
     zh: str
 
-    @property
+    @cached_property
     def message_id(self) -> str:
         """The MESSAGE_ID in journald, by which a catalogue finds its entry: 32 hexadecimal digits."""
         return uuid.uuid5(NAMESPACE, self.name).hex
@@ -55,11 +55,8 @@ class Speech:
     """The base of every class of events."""
 
     def __init__(self, tell: Tell) -> None:
-        self._tell = tell
-
-    def heard(self, event: Event, fields: Mapping[str, object]) -> None:
-        """Hand one event on; only the decorator calls this."""
-        self._tell(event, fields)
+        self.heard: Final = tell
+        """Takes each event; only the decorator calls it."""
 
 
 _VOCABULARY: dict[str, Event] = {}
