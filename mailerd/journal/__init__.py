@@ -1,18 +1,24 @@
-"""The log's door: takes events and writes them for people, as JSON or to journald; only this module imports loguru."""
+"""The log's door: takes events and writes them for people, as JSON or to journald; only this module imports loguru.
 
-import json
+A line with a stack, and one that could not be written, goes through loguru. A plain line goes past it: what loguru
+finds out for each line (whose frame, which thread, which process, the local time) none of ours shows, and that took 9
+of a line's 18 µs. What loguru promises of a line holds for every one: it is whole, it is with the kernel when `tell`
+returns, so that kill -9 loses none, and its trouble stays its own.
+"""
+
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from loguru import logger
 
 from mailerd.config import LogSettings
 from mailerd.events.process import ProcessEvents
 from mailerd.events.speech import Event, Tell
+from mailerd.journal import forms
 from mailerd.journal.native import Native, under_systemd
 
 if TYPE_CHECKING:
@@ -20,10 +26,15 @@ if TYPE_CHECKING:
 
 _NUMBERS: Final = {"debug": 10, "info": 20, "success": 25, "warning": 30, "error": 40, "critical": 50}
 """loguru's own severities: https://loguru.readthedocs.io/en/stable/api/logger.html"""
+_WHOLE: Final = threading.RLock()
+"""Held while a line goes out: threads tell too, and a stream of Python's makes no promise to several of them."""
 
 
-_PRIORITIES: Final = {"debug": 7, "info": 6, "success": 5, "warning": 4, "error": 3, "critical": 2}
-"""syslog's, see syslog(3): a letter sent is a notice; emerg (0) and alert (1) would shout on every terminal."""
+class Write(Protocol):
+    """Where a line goes, in whichever form."""
+
+    def __call__(self, event: Event, *, fields: Mapping[str, object], words: str, stack: str) -> None:
+        """Write one line; a stack that is empty is none."""
 
 
 class Journal:
@@ -40,18 +51,25 @@ class Journal:
         kind = _kind(settings)
         if kind == "journald" and self._native is None:
             self._native = Native(lost=self._lost, told=self._lost_told)
-        write = {"json": _write_json, "text": _write_text, "journald": self._write_native}[kind]
+        ways: dict[str, Write] = {"json": _write_json, "text": _write_text, "journald": self._write_native}
+        self._write = ways[kind]
         logger.remove()
-        logger.add(write, level=settings.level.upper(), format="{message}", backtrace=True, diagnose=False, catch=True)
+        logger.add(
+            self._take, level=settings.level.upper(), format="{message}", backtrace=True, diagnose=False, catch=True
+        )
 
     def tell(self, event: Event, fields: Mapping[str, object], /) -> None:
         """Write one event; what is below the level costs next to nothing."""
         if _NUMBERS[event.level] < self._least:
             return
-        error = fields.get("error")
-        text = self._words(event, fields)
-        told = logger.opt(exception=error) if isinstance(error, BaseException) else logger
-        told.bind(event=event, fields=fields).log(event.level.upper(), text.replace("\n", "\n    "))
+        words, error = self._words(event, fields).replace("\n", "\n    "), fields.get("error")
+        if not isinstance(error, BaseException):
+            try:
+                self._write(event, fields=fields, words=words, stack="")
+                return
+            except Exception as trouble:  # noqa: BLE001 - the log must not break what it tells of
+                error = trouble
+        logger.opt(exception=error).bind(event=event, fields=fields).log(event.level.upper(), words)
 
     def flush(self) -> bool:
         """Try again what journald did not take; whether more is left. Where the log goes elsewhere, nothing is."""
@@ -65,18 +83,23 @@ class Journal:
     def _words(self, event: Event, fields: Mapping[str, object]) -> str:
         return (event.zh if self._chinese else event.en).format_map(fields)
 
-    def _write_native(self, message: "Message") -> None:
+    def _take(self, message: "Message") -> None:
+        """What loguru hands back, with the stack that it has found."""
         record = message.record
-        event, stack = record["extra"]["event"], _stack(record)
-        text = f"{record['message']}\n{stack.rstrip()}" if stack else record["message"]
+        told = record["extra"]
+        self._write(told["event"], fields=told["fields"], words=record["message"], stack=_stack(record))
+
+    def _write_native(self, event: Event, *, fields: Mapping[str, object], words: str, stack: str) -> None:
         if self._native is not None:
-            self._native.write(_record(event, record["extra"]["fields"], text=text))
+            self._native.write(forms.record(event, fields=fields, words=words, stack=stack))
 
     def _lost(self, number: int) -> Mapping[str, str]:
         """The record that tells of lost ones."""
         made: list[Mapping[str, str]] = []
         ProcessEvents(
-            lambda event, fields: made.append(_record(event, fields, text=self._words(event, fields)))
+            lambda event, fields: made.append(
+                forms.record(event, fields=fields, words=self._words(event, fields), stack="")
+            )
         ).log_records_lost(lost=number)
         return made[0]
 
@@ -94,50 +117,12 @@ def _kind(settings: LogSettings) -> Literal["journald", "text", "json"]:
     return settings.format
 
 
-def _record(event: Event, fields: Mapping[str, object], *, text: str) -> dict[str, str]:
-    """A record of journald's: every field by its own name, in capitals and after MAILERD_."""
-    own = {
-        f"MAILERD_{name.upper()}": _plain(value)
-        for name, value in fields.items()
-        if not isinstance(value, BaseException)
-    }
-    error = fields.get("error")
-    if isinstance(error, BaseException):
-        own["MAILERD_ERROR"] = f"{type(error).__name__}: {error}"
-    return {
-        "MESSAGE": text,
-        "PRIORITY": str(_PRIORITIES[event.level]),
-        "SYSLOG_IDENTIFIER": "mailerd",
-        "MESSAGE_ID": event.message_id,
-        "MAILERD_EVENT": event.name,
-        **own,
-    }
+def _write_text(event: Event, *, fields: Mapping[str, object], words: str, stack: str) -> None:
+    _out(forms.text(event, fields=fields, words=words, stack=stack))
 
 
-def _write_text(message: "Message") -> None:
-    record = message.record
-    moment = record["time"].astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
-    _out(f"{moment}Z {record['level'].name:<8} {record['message']}\n{_stack(record)}")
-
-
-def _write_json(message: "Message") -> None:
-    record = message.record
-    fields = record["extra"]["fields"]
-    line = {
-        "at": record["time"].astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        "level": record["level"].name.lower(),
-        "event": record["extra"]["event"].name,
-        "message": record["message"],
-        **{key: value for key, value in fields.items() if not isinstance(value, BaseException)},
-    }
-    if stack := _stack(record):
-        line["error"] = str(fields.get("error", ""))
-        line["stack"] = stack
-    _out(json.dumps(line, ensure_ascii=False, default=_plain) + "\n")
-
-
-def _plain(value: object) -> str:
-    return value.astimezone(UTC).isoformat() if isinstance(value, datetime) else str(value)
+def _write_json(event: Event, *, fields: Mapping[str, object], words: str, stack: str) -> None:
+    _out(forms.in_json(event, fields=fields, words=words, stack=stack))
 
 
 def _stack(record: "Record") -> str:
@@ -148,5 +133,6 @@ def _stack(record: "Record") -> str:
 
 
 def _out(text: str) -> None:
-    sys.stderr.write(text)
-    sys.stderr.flush()
+    with _WHOLE:
+        sys.stderr.write(text)
+        sys.stderr.flush()

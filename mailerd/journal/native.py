@@ -33,14 +33,21 @@ def under_systemd(environment: Mapping[str, str], *, descriptor: int = 2) -> boo
 
 def encode(fields: Mapping[str, str]) -> bytes:
     """A record: NAME=value, or with a length where the value has line breaks."""
+    plain = "".join([f"{name}={value}\n" for name, value in fields.items()])
+    if plain.count("\n") == len(fields):
+        return _bytes(plain)
     parts = []
     for name, value in fields.items():
-        data = value.encode("utf-8", "surrogateescape")
+        data = _bytes(value)
         if b"\n" in data:
             parts.append(name.encode() + b"\n" + struct.pack("<Q", len(data)) + data + b"\n")
         else:
             parts.append(name.encode() + b"=" + data + b"\n")
     return b"".join(parts)
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
 
 
 class Native:
@@ -63,7 +70,8 @@ class Native:
         self._spill: deque[bytes] = deque()
         self._spilt = 0
         self._lost = 0
-        self._lock = threading.Lock()  # the guard of the event loop writes from a thread of its own
+        # The guard of the event loop writes from a thread of its own; a destructor may do so in the midst of a record.
+        self._lock = threading.RLock()
 
     @property
     def pending(self) -> int:

@@ -1,9 +1,17 @@
 """The journal: lines for people, JSON for machines, in both languages, and nothing below the level."""
 
 import inspect
+import io
 import json
 import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +23,7 @@ from mailerd.events.store import StoreEvents
 from mailerd.journal import Journal
 
 BROKEN = Event("it_broke", "error", en="it broke at {at}: {error!r}", zh="出错于 {at}：{error!r}")
+PLAIN = Event("all_well", "info", en="{thread} says {number}", zh="{thread} 说 {number}")
 STAMP = r"2\d{3}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}Z"
 
 
@@ -118,3 +127,115 @@ def test_what_is_below_the_level_is_not_told(capsys: pytest.CaptureFixture[str])
 def test_braces_and_angle_brackets_in_a_field_are_only_text(capsys: pytest.CaptureFixture[str]) -> None:
     StoreEvents(Journal(LogSettings(format="text")).tell).database_away(where="{h}", cause="<red>{0} {x}</red> %s")
     assert "database {h} is away: <red>{0} {x}</red> %s; nothing" in capsys.readouterr().err
+
+
+def test_the_time_of_a_line_is_cut_to_the_millisecond_and_follows_the_second(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    eve = int(datetime(2026, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp()) * 1_000_000_000
+    moments = iter([eve + 7_999_999, eve + 999_999_999, eve + 1_000_000_000] * 2)
+    monkeypatch.setattr(time, "time_ns", lambda: next(moments))
+    for form in ("text", "json"):
+        journal = Journal(LogSettings(format=form))
+        for number in range(3):
+            journal.tell(PLAIN, {"thread": 0, "number": number})
+    lines = capsys.readouterr().err.splitlines()
+    told = ["2026-12-31 23:59:59.007Z", "2026-12-31 23:59:59.999Z", "2027-01-01 00:00:00.000Z"]
+    assert [line.partition(" INFO")[0] for line in lines[:3]] == told
+    assert [json.loads(line)["at"] for line in lines[3:]] == [moment.replace(" ", "T") for moment in told]
+
+
+class Stream(io.StringIO):
+    """Standard error; `on_write` happens in the midst of every line."""
+
+    def __init__(self, on_write: Callable[[], None]) -> None:
+        super().__init__()
+        self._on_write = on_write
+
+    def write(self, text: str) -> int:
+        half = super().write(text[: len(text) // 2])
+        self._on_write()
+        return half + super().write(text[len(text) // 2 :])
+
+
+def test_a_line_that_could_not_be_written_comes_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail_once() -> None:
+        if failures:
+            raise failures.pop()
+
+    failures = [OSError("no space left on device")]
+    monkeypatch.setattr(sys, "stderr", stream := Stream(fail_once))
+    Journal(LogSettings(format="text")).tell(PLAIN, {"thread": 1, "number": 2})
+    assert "INFO     1 says 2\nTraceback (most recent call last)" in stream.getvalue()
+    assert "OSError: no space left on device" in stream.getvalue()
+
+
+class Unspeakable:
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
+def test_a_log_that_can_write_nothing_breaks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(sys, "stderr", Stream(fail))
+    Journal(LogSettings(format="text")).tell(PLAIN, {"thread": 1, "number": 2})
+
+
+def test_a_field_that_has_no_words_breaks_nobody_and_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    Journal(LogSettings(format="json")).tell(PLAIN, {"thread": 1, "number": 2, "other": Unspeakable()})
+    assert "ValueError: no words" in capsys.readouterr().err
+
+
+def test_lines_of_several_threads_are_whole_and_in_the_order_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", stream := Stream(lambda: time.sleep(0)))  # another thread's turn, if it can
+    journal = Journal(LogSettings(format="text"))
+
+    def work(thread: int) -> None:
+        for number in range(200):
+            journal.tell(PLAIN, {"thread": thread, "number": number})
+
+    threads = [threading.Thread(target=work, args=(each,)) for each in range(4)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    told = re.findall(rf"^{STAMP} INFO     (\d) says (\d+)$", stream.getvalue(), re.MULTILINE)
+    for thread in range(4):
+        assert [int(number) for who, number in told if who == str(thread)] == list(range(200))
+
+
+def test_what_is_told_in_the_midst_of_a_line_does_not_wait_for_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A destructor may tell, and runs wherever it happens to."""
+
+    def tell_once() -> None:
+        if inner:
+            journal.tell(PLAIN, inner.pop())
+
+    inner: list[dict[str, object]] = [{"thread": 0, "number": 7}]
+    monkeypatch.setattr(sys, "stderr", stream := Stream(tell_once))
+    journal = Journal(LogSettings(format="text"))
+    telling = threading.Thread(target=journal.tell, args=(PLAIN, {"thread": 1, "number": 2}), daemon=True)
+    telling.start()
+    telling.join(timeout=10)
+    assert not telling.is_alive()
+    assert "0 says 7" in stream.getvalue()
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_kill_9_loses_no_line_that_was_told(form: str, tmp_path: Path) -> None:
+    program = f"""
+import os, signal
+from mailerd.config import LogSettings
+from mailerd.events.store import StoreEvents
+from mailerd.journal import Journal
+events = StoreEvents(Journal(LogSettings(format={form!r})).tell)
+for number in range(100):
+    events.database_back(where=f"h:{{number}}", seconds=2)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    with (log := tmp_path / "log").open("w") as file:
+        done = subprocess.run([sys.executable, "-c", program], stderr=file, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert re.findall(r"database h:(\d+) is back", log.read_text("utf-8")) == [str(number) for number in range(100)]

@@ -3,10 +3,13 @@
 import os
 import socket
 import struct
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mailerd.config import LogSettings
 from mailerd.events.runner import RunnerEvents
@@ -88,6 +91,11 @@ def test_a_record_survives_line_breaks_equal_signs_and_every_script() -> None:
     assert decode(encode(fields)) == fields
 
 
+@given(st.dictionaries(st.from_regex(r"[A-Z]+", fullmatch=True), st.text() | st.sampled_from(["", "\n", "a=b"])))
+def test_any_record_survives(fields: dict[str, str]) -> None:
+    assert decode(encode(fields)) == fields
+
+
 def test_what_journald_does_not_take_now_comes_later_and_in_order(journald: Journald, way: Native) -> None:
     for number in range(2000):  # far more than the socket's queue holds; a sender that blocks would hang here
         way.write({"MESSAGE": str(number)})
@@ -98,6 +106,31 @@ def test_what_journald_does_not_take_now_comes_later_and_in_order(journald: Jour
         way.flush()
     heard += journald.read_all()
     assert [record["MESSAGE"] for record in heard] == [str(number) for number in range(2000)]
+
+
+class Interrupted:
+    """A socket in the midst of whose first sending somebody else tells."""
+
+    def __init__(self, way: Native) -> None:
+        self._way, self._real, self._told = way, way._socket, False
+        self.close = self._real.close
+
+    def sendto(self, record: bytes, address: str) -> None:
+        if not self._told:
+            self._told = True
+            self._way.write({"MESSAGE": "inner"})
+        self._real.sendto(record, address)
+
+
+def test_what_is_told_in_the_midst_of_a_record_does_not_wait_for_it(journald: Journald) -> None:
+    way = Native(lost=lost, told=lambda _: None, address=str(journald.path))
+    way._socket = Interrupted(way)  # type: ignore[assignment]
+    writing = threading.Thread(target=way.write, args=({"MESSAGE": "outer"},), daemon=True)
+    writing.start()
+    writing.join(timeout=10)
+    assert not writing.is_alive()
+    assert [record["MESSAGE"] for record in journald.read_all()] == ["inner", "outer"]
+    way.close()
 
 
 def test_what_is_too_much_is_counted_and_told(journald: Journald) -> None:
