@@ -4,9 +4,9 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Final, Protocol
 
+from mailerd.clock import Clock, SystemClock
 from mailerd.core.survey import Survey, words
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.process import ProcessEvents
@@ -58,6 +58,7 @@ class Watch:
     """Whether the database is known to be away."""
     flush: Callable[[], bool]
     """Push on what the log could not get rid of; whether more is left."""
+    clock: Clock = field(default_factory=SystemClock)
     survey: Survey | None = None
     _listening: bool = False
     _prepared: bool = False
@@ -178,7 +179,7 @@ class Watch:
     def _take(self, survey: Survey) -> None:
         self.survey = survey
         self.meter.surveyed(survey)
-        off = (datetime.now(UTC) - survey.at).total_seconds()
+        off = (self.clock.now() - survey.at).total_seconds()
         now = time.monotonic()
         if abs(off) > _CLOCKS_DIFFER and now - self._clock_told >= _TELL_CLOCK_EVERY:
             self._clock_told = now
