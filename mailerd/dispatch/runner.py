@@ -22,9 +22,11 @@ T = TypeVar("T")
 
 _CLAIM_AT_MOST: Final = 100
 """Letters of one claim."""
-_GATHER: Final = 0.005
-"""Seconds for which a claim waits for more free slots than one while letters are in hand: a claim costs the database
-nearly the same for one letter as for ten."""
+_GATHER: Final = 2.0
+"""How long a claim waits for more free slots while letters are in hand, in lengths of the last claim: a claim costs
+nearly the same for ten letters as for fifty, so a daemon that is busy with claiming had better claim more at once."""
+_GATHER_AT_MOST: Final = 0.03
+"""Seconds of that at most."""
 _REST: Final = 0.05
 """Seconds at least between a claim that found less than there was room for and the next, unless the bell rings: where
 many senders are at Google's pace, one of them is due every few milliseconds, and a claim costs nearly the same for one
@@ -87,7 +89,10 @@ class Runner:
     _idle: int = 0
     _beaten: int = 0
     _meanwhile: deque[int] = field(default_factory=lambda: deque([0], maxlen=_CLAIMS_REMEMBERED))
-    """How many letters left their slots during each of the last claims."""
+    """How many letters left their slots from one claim to the next, for each of the last claims."""
+    _through: int = 0
+    _took: float = 0.0
+    """Seconds that the last claim took."""
     _told: float = 0.0
     _failures: int = 0
 
@@ -153,9 +158,9 @@ class Runner:
 
     async def _take(self, want: int, letters: asyncio.TaskGroup) -> Claim | None:
         """Claim so many, and start what was taken on its path."""
-        before = self.slots.through
         claim = await self._claim(want)
-        self._meanwhile.append(self.slots.through - before)
+        self._meanwhile.append(self.slots.through - self._through)
+        self._through = self.slots.through
         if claim is not None:
             self.slots.claimed(len(claim.letters))
             begun = self._meet(claim)
@@ -168,22 +173,22 @@ class Runner:
     async def _room(self) -> int:
         """How many letters to claim, at least one.
 
-        As many as there are slots free, or will be when the claim is back, going by the busiest of the last claims: a
-        slot that comes free then has its next letter at once. A single one while Google is out of reach.
+        As many as there are slots free, or will be before the next claim is back, going by the busiest of the last
+        ones: a slot that comes free then has its next letter at once. A single one while Google is out of reach.
         """
         if rest := self.reach.seconds_left():
             await self.clock.sleep(rest)
         await self.slots.wait()
         if self.reach.closed:
             return 1
-        few = self.slots.number // 4
-        if self.slots.free < few and len(self.hand):
-            await asyncio.sleep(_GATHER)
-        return min(_CLAIM_AT_MOST, self.slots.free + min(few, max(self._meanwhile)))
+        if self.slots.free < self.slots.number // 2 and len(self.hand):
+            await asyncio.sleep(min(_GATHER_AT_MOST, _GATHER * self._took))
+        return min(_CLAIM_AT_MOST, self.slots.free + min(self.slots.number // 4, max(self._meanwhile)))
 
     async def _claim(self, want: int) -> Claim | None:
         asked_at = self.clock.monotonic()
         claim = await self._asked("claiming", self.claims.claim(want))
+        self._took = self.clock.monotonic() - asked_at
         if claim is not None:
             self.hand.take(claim, asked_at=asked_at)
         return claim

@@ -111,16 +111,16 @@ async def test_a_single_end_is_replaced_after_a_moment_without_company() -> None
     assert second == 1
 
 
-async def test_what_ends_during_a_claim_is_claimed_ahead_by_the_next() -> None:
+async def test_as_many_as_ended_from_one_claim_to_the_next_are_claimed_ahead() -> None:
     place = Place()
     place.meanwhile = 3
     async with asyncio.timeout(5), asyncio.TaskGroup() as letters:
         running = letters.create_task(place.runner.run(letters))
         await place.started(await place.wants.get())
         place.ends[0].set()
-        assert await place.wants.get() == 1, "nothing had ended during the first claim"
-        # Three ended during the second: they are free, and as many are expected to be free when the third is back.
-        assert await place.wants.get() == 3 + 3
+        assert await place.wants.get() == 1, "nothing had ended before the first claim"
+        # One ended before the second and three during it: these are free, and four will be when the third is back.
+        assert await place.wants.get() == 3 + 4
         running.cancel()
         await place.finish()
 
