@@ -49,7 +49,8 @@ class Exchanges:
             aiohttp.ClientError, OSError, TimeoutError: there is no whole answer.
         """
         origin, host, path = _target(url)
-        head = _head(method, path, {"Host": host, **headers}, body)
+        head = _head(method, path, host, *headers.items())
+        head += b"\r\n" if body is None else b"Content-Length: %d\r\n\r\n" % len(body)
         try:
             return await self._once(origin, head, body, written)
         except aiohttp.ClientConnectorError:
@@ -123,14 +124,13 @@ async def _write(protocol: Any, body: bytes) -> None:
         await writer.write(view[start : start + _WRITTEN_WHOLE])
 
 
-def _head(method: str, path: str, headers: Mapping[str, str], body: bytes | None) -> bytes:
-    lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
-    if body is not None:
-        lines.append(f"Content-Length: {len(body)}")
-    text = "\r\n".join(lines)
-    if text.count("\n") != len(lines) - 1 or text.count("\r") != len(lines) - 1 or "\0" in text:
+@lru_cache(maxsize=1024)
+def _head(method: str, path: str, host: str, *headers: tuple[str, str]) -> bytes:
+    """A request's first lines; they are the same for every letter of a sender while its token lasts."""
+    lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", *(f"{name}: {value}" for name, value in headers)]
+    if any(not line.isprintable() for line in lines):
         raise ValueError("a header of the request has a line break in it")
-    return f"{text}\r\n\r\n".encode("latin-1")
+    return "\r\n".join([*lines, ""]).encode("latin-1")
 
 
 @lru_cache(maxsize=64)
