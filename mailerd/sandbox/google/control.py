@@ -146,7 +146,7 @@ class Control:
             for entry in self._google.log
             if entry.seq > after and query.get("method", entry.method) == entry.method
         )
-        found = [asdict(entry) for entry in islice(newer, size)]
+        found = [entry._asdict() for entry in islice(newer, size)]
         return {"log": found, "next_cursor": str(found[-1]["seq"]) if found else None}
 
     def _client(self) -> dict[str, Any]:

@@ -1,10 +1,11 @@
 """Letters as bytes: reads their headers as Google does and stamps them as Google does. Nothing here keeps anything."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from email import message_from_bytes, policy
 from email.header import decode_header, make_header
 from email.message import EmailMessage
+from typing import NamedTuple
 
 from mailerd.sandbox.google.answers import Refused, invalid_argument
 
@@ -21,12 +22,17 @@ _ADDRESS = re.compile(
     r"(?=[^@]{1,64}@)[^\s@<>()\[\],:;\"\\.\x00-\x1f]+(?:\.[^\s@<>()\[\],:;\"\\.\x00-\x1f]+)*"
     r"@(?:(?!-)[^\W_](?:[^\W_]|-){0,61}(?<!-)\.|[^\W_]\.)+(?:(?!\d+$)[^\W_](?:[^\W_]|-)*[^\W_])"
 )
+_AFTER_HEADERS = (b"\r", b"\n", b"")
+"""What the headers end before: a blank line, or nothing at all."""
 _RECIPIENT_HEADERS = {b"to": "To", b"cc": "Cc", b"bcc": "Bcc"}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Letter:
-    """A message in a mailbox. `raw` is what the sender handed in, byte for byte, but for Google's stamps."""
+class Letter(NamedTuple):
+    """A message in a mailbox. `raw` is what the sender handed in, byte for byte, but for Google's stamps.
+
+    A tuple because every sending makes two of them, and a frozen dataclass takes 1.6 us to make and 2.6 us to replace,
+    where a tuple takes 0.7 and 1.0.
+    """
 
     id: str
     thread_id: str
@@ -44,7 +50,7 @@ class Letter:
     history_id: int
     at: float
     """When it was drafted or sent, in epoch seconds of the sandbox's clock."""
-    raw: bytes = field(repr=False)
+    raw: bytes
 
     @property
     def head(self) -> bytes:
@@ -110,17 +116,13 @@ def read(raw: bytes) -> Reading:
     Raises Refused with "Invalid To header" (or Cc, Bcc) as Google does already for a draft, and with a 400 for bytes
     that do not begin with headers.
     """
-    blank = _BLANK.search(raw)
-    # The last header's own line end belongs to it: whoever cuts the header out must not leave a blank line behind.
-    end = len(raw) if blank is None else blank.end(1)
     recipients: list[str] = []
     froms: list[tuple[int, int]] = []
     ids: list[tuple[int, int]] = []
     sender = key = ""
     at = 0
-    for match in _HEADER.finditer(raw, 0, end):
-        if match.start() != at:
-            break
+    while match := _HEADER.match(raw, at):
+        # A header's own line end belongs to it: whoever cuts the header out must not leave a blank line behind.
         at = match.end()
         name = match[1].lower()
         if name in _RECIPIENT_HEADERS:
@@ -132,13 +134,13 @@ def read(raw: bytes) -> Reading:
             ids.append(match.span())
         elif name == b"x-mailerd-key":
             key = key or match[2].decode("utf-8", "replace")
-    if at < end or not raw:
+    if not at or raw[at : at + 1] not in _AFTER_HEADERS:
         raise Refused(invalid_argument("Invalid message: the headers cannot be parsed."))
     return Reading(
         recipients=tuple(recipients),
         sender=sender,
         key=key,
-        head_end=end,
+        head_end=at,
         from_spans=tuple(froms),
         id_spans=tuple(ids),
     )
@@ -167,7 +169,7 @@ def is_address(text: str) -> bool:
 
 def _recipients(value: bytes, *, header: str) -> list[str]:
     found = _addresses(value)
-    if found is None or not all(is_address(address) for address in found):
+    if found is None or not all(map(is_address, found)):
         raise Refused(invalid_argument(f"Invalid {header} header"))
     return found
 

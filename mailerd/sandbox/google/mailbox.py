@@ -1,7 +1,7 @@
 """One mailbox: its drafts, messages and threads. A sent draft is gone, and every step gives a new Message-ID."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import count
 
 from mailerd.sandbox.google.answers import NAMED, Refused, not_found
@@ -62,8 +62,7 @@ class Mailbox:
             raise Refused(NAMED["recipient_required"](0))
         permit()
         message_id = self.numbers.message_id()
-        sent = replace(
-            draft,
+        sent = draft._replace(
             id=self.numbers.message(),
             message_id=message_id,
             labels=("SENT",),
