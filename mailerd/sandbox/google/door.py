@@ -13,6 +13,7 @@ from mailerd.sandbox.google.answers import Answer, Refused, too_large, unknown_p
 from mailerd.sandbox.google.faults import Fault
 from mailerd.sandbox.google.gmail import Call, describe
 from mailerd.sandbox.google.methods import route
+from mailerd.sandbox.google.wire import response
 from mailerd.sandbox.google.world import Google
 
 LATE_SILENCE_S = 120.0
@@ -32,16 +33,16 @@ class Door:
         google = self._google
         way = route(request.method, path)
         if way is None:
-            return response(unknown_path())
+            return response(request, unknown_path())
         try:
             grant, box = google.authenticate(request.headers.get("Authorization"), user=way.user)
             body = await request.read()
             google.limits.enter(box)
         except Refused as refused:
             google.note(way.method.name, user="", status=refused.answer.status, accepted=False)
-            return response(refused.answer)
+            return response(request, refused.answer)
         except web.HTTPRequestEntityTooLarge:
-            return response(too_large(google.rules.max_message_bytes))
+            return response(request, too_large(google.rules.max_message_bytes))
         query = request.rel_url.query
         call = Call(
             route=way,
@@ -77,7 +78,7 @@ class Door:
         await asyncio.sleep(google.rules.token_latency_s)
         answer = google.oauth.token(form)
         note(answer, status=answer.status, fault="")
-        return response(answer)
+        return response(request, answer)
 
     async def _call(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
         google = self._google
@@ -107,7 +108,7 @@ class Door:
         note(answer, status=answer.status, fault="")
         if pause:
             await asyncio.sleep(pause)
-        return response(answer)
+        return response(request, answer)
 
     async def _misbehave(
         self,
@@ -126,7 +127,7 @@ class Door:
         note(done, status=answer.status if fault.ending == "answer" else 0, fault=fault.kind)
         match fault.ending:
             case "answer":
-                return response(answer)
+                return response(request, answer)
             case "cut_off":
                 return await _cut_off(request, answer)
             case "hang":
@@ -142,14 +143,6 @@ def _done(answer: Answer | None) -> bool:
     return answer is not None and answer.status < 300  # noqa: PLR2004 -- 2xx
 
 
-def response(answer: Answer) -> web.Response:
-    """The answer as aiohttp wants it."""
-    headers = {"Content-Type": answer.content_type}
-    if answer.headers:
-        headers.update(answer.headers)
-    return web.Response(status=answer.status, body=answer.body, headers=headers)
-
-
 def _reset(request: web.BaseRequest) -> web.Response:
     """Send a TCP reset instead of an answer; the response is only what aiohttp wants to have returned."""
     transport = request.transport
@@ -162,10 +155,10 @@ def _reset(request: web.BaseRequest) -> web.Response:
 
 async def _cut_off(request: web.BaseRequest, answer: Answer) -> web.StreamResponse:
     """Promise the whole answer, send half of it and close."""
-    response = web.StreamResponse(status=answer.status, headers={"Content-Type": answer.content_type})
-    response.content_length = max(len(answer.body), 2)
-    await response.prepare(request)
-    await response.write(answer.body[: len(answer.body) // 2])
+    half = web.StreamResponse(status=answer.status, headers={"Content-Type": answer.content_type})
+    half.content_length = max(len(answer.body), 2)
+    await half.prepare(request)
+    await half.write(answer.body[: len(answer.body) // 2])
     if request.transport is not None:
         request.transport.close()
-    return response
+    return half

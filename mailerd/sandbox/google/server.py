@@ -14,9 +14,10 @@ from aiohttp.web_protocol import RequestHandler
 
 from mailerd.sandbox.google.answers import Answer, too_large, unknown_path
 from mailerd.sandbox.google.control import PREFIX, Control
-from mailerd.sandbox.google.door import Door, response
+from mailerd.sandbox.google.door import Door
 from mailerd.sandbox.google.methods import API, UPLOAD
 from mailerd.sandbox.google.pages import LETTERS, Pages
+from mailerd.sandbox.google.wire import response
 from mailerd.sandbox.google.world import Google
 
 _GRACE_S = 0.05
@@ -59,9 +60,9 @@ class _Site:
         if path == "/token" and request.method == "POST":
             return await self._door.token(request)
         try:
-            return response(await self._rest(request, path))
+            return response(request, await self._rest(request, path))
         except web.HTTPRequestEntityTooLarge:
-            return response(too_large(self._google.rules.max_message_bytes))
+            return response(request, too_large(self._google.rules.max_message_bytes))
 
     async def _rest(self, request: web.BaseRequest, path: str) -> Answer:
         query = request.rel_url.query
