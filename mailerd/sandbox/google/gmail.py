@@ -74,7 +74,7 @@ def _create_draft(call: Call) -> Answer:
     raw, thread_id = (call.body, "") if call.route.uploaded else _raw_message(_json(call).get("message"), call)
     letter = call.mailbox.draft(_bounded(raw, call), thread_id=thread_id, now=call.now)
     call.key, call.draft_id = letter.key, letter.draft_id
-    return success({"id": letter.draft_id, "message": reference(letter)})
+    return Answer(200, b'{"id":"%b","message":%b}' % (letter.draft_id.encode(), reference(letter)))
 
 
 def _send_draft(call: Call) -> Answer:
@@ -87,7 +87,7 @@ def _send_draft(call: Call) -> Answer:
     letter = call.mailbox.send_draft(draft_id, now=call.now, permit=call.permit)
     call.key = letter.key
     call.on_sent(letter)
-    return success(reference(letter))
+    return Answer(200, reference(letter))
 
 
 def _send_message(call: Call) -> Answer:
@@ -95,7 +95,7 @@ def _send_message(call: Call) -> Answer:
     letter = call.mailbox.send(_bounded(raw, call), thread_id=thread_id, now=call.now, permit=call.permit)
     call.key = letter.key
     call.on_sent(letter)
-    return success(reference(letter))
+    return Answer(200, reference(letter))
 
 
 def _get_draft(call: Call) -> Answer:

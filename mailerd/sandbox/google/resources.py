@@ -12,14 +12,18 @@ from mailerd.sandbox.google.letters import Letter
 _SNIPPET = 200
 
 
-def reference(letter: Letter) -> dict[str, Any]:
-    """What Google answers to a creation or a sending."""
-    return {"id": letter.id, "threadId": letter.thread_id, "labelIds": list(letter.labels)}
+def reference(letter: Letter) -> bytes:
+    """What Google answers to a creation or a sending, as JSON: ids and labels are ours and need no escaping."""
+    labels = '","'.join(letter.labels)
+    return f'{{"id":"{letter.id}","threadId":"{letter.thread_id}","labelIds":["{labels}"]}}'.encode()
 
 
 def message(letter: Letter, *, form: str, only: Collection[str] = ()) -> dict[str, Any]:
     """A message resource; `only` names the headers of format metadata, or all. Raises Refused for a form unknown."""
-    shown = reference(letter) | {
+    shown = {
+        "id": letter.id,
+        "threadId": letter.thread_id,
+        "labelIds": letter.labels,
         "snippet": _snippet(letter),
         "sizeEstimate": len(letter.raw),
         "historyId": str(letter.history_id),
