@@ -22,7 +22,8 @@ from mailerd.sandbox.google.methods import Route
 from mailerd.sandbox.google.resources import message, reference
 from mailerd.sandbox.google.rules import METADATA
 
-_FROM_URLSAFE = bytes.maketrans(b"-_+/", b"+/!!")
+_FROM_URLSAFE = ((b"+", b"!"), (b"/", b"!"), (b"-", b"+"), (b"_", b"/"))
+"""In this order. Text has next to none of the four in base64, and looking for them is quicker than a table."""
 _PAGE, _LARGEST_PAGE = 100, 500
 
 
@@ -194,7 +195,9 @@ def _raw_message(payload: Any, call: Call) -> tuple[bytes, str]:
     if len(raw) // 4 * 3 > call.max_bytes + 3:
         raise Refused(too_large(call.max_bytes))
     try:
-        coded = raw.encode("ascii").rstrip(b"=").translate(_FROM_URLSAFE)
+        coded = raw.encode("ascii").rstrip(b"=")
+        for plain, safe in _FROM_URLSAFE:
+            coded = coded.replace(plain, safe)
         return binascii.a2b_base64(coded + b"=" * (-len(coded) % 4), strict_mode=True), str(thread_id)
     except (UnicodeEncodeError, binascii.Error) as error:
         raise Refused(invalid_argument(f"Invalid value for ByteString: {raw[:60]}")) from error
