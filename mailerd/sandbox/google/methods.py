@@ -1,6 +1,7 @@
 """The methods of the Gmail API that the sandbox knows: their paths, prices in units and scopes, and nothing else."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from mailerd.sandbox.google.rules import COMPOSE, FULL, METADATA, MODIFY, READONLY, SEND, SETTINGS
 
@@ -65,6 +66,7 @@ class Route:
     uploaded: bool
 
 
+@lru_cache(maxsize=1024)
 def route(verb: str, path: str) -> Route | None:
     """The method behind a path, or None where Google has none."""
     uploaded = path.startswith(UPLOAD)
