@@ -43,16 +43,12 @@ class Door:
             return response(request, refused.answer)
         except web.HTTPRequestEntityTooLarge:
             return response(request, too_large(google.rules.max_message_bytes))
-        query = request.rel_url.query
         call = Call(
             route=way,
             mailbox=box,
             scopes=grant.allowed(),
-            query=query,
-            header_names=query.getall("metadataHeaders", ()),
-            label_ids=query.getall("labelIds", ()),
+            asked=request,
             body=body,
-            content_type=request.content_type,
             max_bytes=google.rules.max_message_bytes,
             now=0.0,
             permit=lambda: google.limits.permit_sending(box, now=google.now()),

@@ -2,9 +2,11 @@
 
 import binascii
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
+
+from multidict import MultiMapping
 
 from mailerd.sandbox.google.answers import (
     Answer,
@@ -27,6 +29,20 @@ _FROM_URLSAFE = ((b"+", b"!"), (b"/", b"!"), (b"-", b"+"), (b"_", b"/"))
 _PAGE, _LARGEST_PAGE = 100, 500
 
 
+class Asked(Protocol):
+    """What a request says beside its path and body. Most methods never look, so it is parsed when they do."""
+
+    @property
+    def query(self) -> MultiMapping[str]:
+        """The parameters of the address."""
+        ...
+
+    @property
+    def content_type(self) -> str:
+        """The media type of the body, in small letters and without parameters."""
+        ...
+
+
 @dataclass(slots=True)
 class Call:
     """One request that has been let in, and what was found out about it for the log."""
@@ -34,13 +50,8 @@ class Call:
     route: Route
     mailbox: Mailbox
     scopes: frozenset[str]
-    query: Mapping[str, str]
-    header_names: Sequence[str]
-    """The values of `metadataHeaders`."""
-    label_ids: Sequence[str]
-    """The values of `labelIds`."""
+    asked: Asked
     body: bytes
-    content_type: str
     max_bytes: int
     now: float
     permit: Callable[[], None]
@@ -114,7 +125,7 @@ def _delete_draft(call: Call) -> Answer:
 
 
 def _list_drafts(call: Call) -> Answer:
-    found = [letter for letter in call.mailbox.drafts.values() if _matches(letter, call.query.get("q", ""))]
+    found = [letter for letter in call.mailbox.drafts.values() if _matches(letter, call.asked.query.get("q", ""))]
     page, more = _page(found, call)
     drafts = [{"id": d.draft_id, "message": {"id": d.id, "threadId": d.thread_id}} for d in page]
     return success(({"drafts": drafts} if drafts else {}) | more)
@@ -126,14 +137,14 @@ def _get_message(call: Call) -> Answer:
         raise Refused(forbidden(f"Metadata scope doesn't allow format {form.upper()}"))
     letter = call.mailbox.find_message(call.route.ident)
     call.key = letter.key
-    return success(message(letter, form=form, only=call.header_names))
+    return success(message(letter, form=form, only=_named(call, "metadataHeaders")))
 
 
 def _list_messages(call: Call) -> Answer:
-    query = call.query.get("q", "")
+    query = call.asked.query.get("q", "")
     if query and METADATA in call.scopes:
         raise Refused(forbidden("Metadata scope does not support 'q' parameter"))
-    labels = set(call.label_ids)
+    labels = set(_named(call, "labelIds"))
     found = [m for m in call.mailbox.messages.values() if labels <= set(m.labels) and _matches(m, query)]
     page, more = _page(found, call)
     messages = [{"id": m.id, "threadId": m.thread_id} for m in page]
@@ -149,7 +160,7 @@ def _get_thread(call: Call) -> Answer:
     if call.route.ident not in call.mailbox.threads:
         raise Refused(not_found())
     letters = [call.mailbox.messages[ident] for ident in call.mailbox.threads[call.route.ident]]
-    shown = [message(letter, form=form, only=call.header_names) for letter in letters]
+    shown = [message(letter, form=form, only=_named(call, "metadataHeaders")) for letter in letters]
     return success({"id": call.route.ident, "historyId": str(letters[-1].history_id), "messages": shown})
 
 
@@ -207,23 +218,28 @@ def _bounded(raw: bytes, call: Call) -> bytes:
     if len(raw) > call.max_bytes:
         raise Refused(too_large(call.max_bytes))
     if call.route.uploaded:
-        if call.query.get("uploadType", "media") != "media":
+        if call.asked.query.get("uploadType", "media") != "media":
             raise Refused(invalid_argument("The sandbox knows uploadType=media only."))
-        if not call.content_type.startswith("message/"):
-            text = f"Media type '{call.content_type}' is not supported. Valid media types: [message/*]"
+        if not call.asked.content_type.startswith("message/"):
+            text = f"Media type '{call.asked.content_type}' is not supported. Valid media types: [message/*]"
             raise Refused(failure(400, reason="badContent", message=text, status="INVALID_ARGUMENT"))
     return raw
 
 
+def _named(call: Call, parameter: str) -> list[str]:
+    """All values of a parameter that may be given several times."""
+    return call.asked.query.getall(parameter, [])
+
+
 def _format(call: Call) -> str:
-    return call.query.get("format", "full").lower()
+    return call.asked.query.get("format", "full").lower()
 
 
 def _page(letters: list[Letter], call: Call) -> tuple[list[Letter], dict[str, Any]]:
     """The newest letters below the page token, and what goes with them in the answer."""
     try:
-        size = min(int(call.query.get("maxResults", _PAGE)), _LARGEST_PAGE)
-        before = int(call.query.get("pageToken", "0"))
+        size = min(int(call.asked.query.get("maxResults", _PAGE)), _LARGEST_PAGE)
+        before = int(call.asked.query.get("pageToken", "0"))
     except ValueError as error:
         raise Refused(invalid_argument("Invalid pageToken or maxResults")) from error
     # The token is the history id of the last letter shown, so that new letters do not shift the pages.
