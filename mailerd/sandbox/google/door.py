@@ -36,7 +36,8 @@ class Door:
             return response(request, unknown_path())
         try:
             grant, box = google.authenticate(request.headers.get("Authorization"), user=way.user)
-            body = await request.read()
+            # Nearly always the body has come together with its head; aiohttp gathers it by way of three copies.
+            body = request.content.read_nowait() if request.content.is_eof() else await request.read()
             google.limits.enter(box)
         except Refused as refused:
             google.note(way.method.name, user="", status=refused.answer.status, accepted=False)

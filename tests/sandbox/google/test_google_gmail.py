@@ -3,7 +3,7 @@
 import base64
 import io
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import aiohttp
@@ -127,6 +127,15 @@ async def test_plain_base64_is_refused_and_padding_is_free(
     assert [letter.raw[-5:] for letter in google.sent] == [b"x\xfb\xff\xbey"] * 2
 
 
+@pytest.mark.parametrize("plain", ["+", "/"])
+async def test_one_letter_of_plain_base64_is_enough_to_be_refused(session: aiohttp.ClientSession, plain: str) -> None:
+    raw = base64.urlsafe_b64encode(b"To: ada@example.org\r\n\r\nabcdef").decode("ascii")
+    async with session.post(USER + "messages/send", json={"raw": raw[:-1] + plain}) as answer:
+        assert (await _error(answer))[2].startswith("Invalid value for ByteString: ")
+    async with session.post(USER + "messages/send", json={"raw": raw}) as answer:
+        assert answer.status == 200
+
+
 async def test_a_foreign_from_is_rewritten_and_an_alias_is_not(
     session: aiohttp.ClientSession, google: Google, compose: Compose
 ) -> None:
@@ -161,6 +170,21 @@ async def test_an_upload_takes_the_bytes_as_they_are(session: aiohttp.ClientSess
     assert google.sent[0].key == "up"
 
 
+async def test_a_letter_that_comes_in_pieces_is_taken_whole(
+    session: aiohttp.ClientSession, google: Google, compose: Compose
+) -> None:
+    raw = b"To: ada@example.org\r\n\r\n" + b"x" * 2_000_000
+
+    async def pieces() -> AsyncIterator[bytes]:
+        body = json.dumps(compose(raw=raw)).encode()
+        for at in range(0, len(body), 300_000):
+            yield body[at : at + 300_000]
+
+    async with session.post(USER + "messages/send", data=pieces()) as answer:
+        assert answer.status == 200
+    assert google.sent[0].raw.endswith(raw)
+
+
 async def test_a_letter_above_the_limit_is_413(
     session: aiohttp.ClientSession, google: Google, compose: Compose
 ) -> None:
@@ -192,6 +216,10 @@ async def test_the_formats_show_what_they_should(
     assert base64.urlsafe_b64decode((await get(format="raw"))["raw"]) == google.sent[0].raw
     metadata = await get(format="metadata", metadataHeaders="x-mailerd-key")
     assert metadata["payload"]["headers"] == [{"name": "X-Mailerd-Key", "value": "k1"}]
+    async with session.get(
+        USER + f"messages/{ident}?format=metadata&metadataHeaders=To&metadataHeaders=from"
+    ) as answer:
+        assert [h["name"] for h in (await answer.json())["payload"]["headers"]] == ["From", "To"]
     full = await get()
     assert base64.urlsafe_b64decode(full["payload"]["body"]["data"]) == b"Dear Ada\r\n"
     assert full["snippet"] == "Dear Ada"
@@ -228,6 +256,8 @@ async def test_messages_are_found_by_label_and_by_googles_own_message_id(
 
     assert await count({}) == 2
     assert await count({"labelIds": "SENT"}) == 1
+    async with session.get(USER + "messages?labelIds=SENT&labelIds=DRAFT") as answer:
+        assert "messages" not in await answer.json()
     assert await count({"q": f"rfc822msgid:{google.sent[0].message_id.strip('<>')}"}) == 1
     assert await count({"q": "rfc822msgid:mine@example.com"}) == 0
 

@@ -48,7 +48,16 @@ def test_a_name_in_another_charset_than_utf8_is_refused() -> None:
         read(b"To: J\xf6rg <a@example.org>\r\n\r\n")
 
 
-@pytest.mark.parametrize("raw", [b"", b"no header\r\n\r\n", b"To: a@example.org\r\nnonsense\r\n\r\nbody"])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"no header\r\n\r\n",
+        b"To: a@example.org\r\nnonsense\r\n\r\nbody",
+        b"To: a@example.org\r\nnonsense",
+        b"\r\nTo: a@example.org\r\n\r\nbody",
+    ],
+)
 def test_bytes_that_do_not_begin_with_headers_are_refused(raw: bytes) -> None:
     with pytest.raises(Refused):
         read(raw)
@@ -58,6 +67,12 @@ def test_a_blank_line_ends_the_headers_whatever_its_kind() -> None:
     for end in (b"\r\n", b"\n", b"\r"):
         raw = b"To: a@example.org" + end + end + b"Bcc: b@example.org"
         assert read(raw).recipients == ("a@example.org",)
+
+
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_a_letter_may_be_headers_alone(end: bytes) -> None:
+    reading = read(b"To: a@example.org\nX-Mailerd-Key: k" + end)
+    assert (reading.recipients, reading.key) == (("a@example.org",), "k")
 
 
 def test_a_folded_header_is_one_header() -> None:
