@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
-from mailerd.sandbox.google import Running
+from mailerd.sandbox.google import Fault, Running
 
 Compose = Callable[..., dict[str, Any]]
 
@@ -34,7 +34,8 @@ async def _exchange(
     length = next(int(line.partition(":")[2]) for line in lines if line.startswith("Content-Length:"))
     said = await reader.readexactly(length)
     if connection != "keep-alive" and (connection or version == "1.0"):
-        assert await reader.read() == b"", "whoever asks for the end gets it"
+        async with asyncio.timeout(10):
+            assert await reader.read() == b"", "whoever asks for the end gets it"
     writer.close()
     await writer.wait_closed()
     return lines, said
@@ -61,3 +62,10 @@ async def test_a_client_of_http_1_0_is_answered_in_its_own(running: Running, com
     assert lines[0] == "HTTP/1.0 200 OK"
     lines, _ = await _exchange(running, _body(compose), version="1.0", connection="keep-alive")
     assert "Connection: keep-alive" in lines
+
+
+async def test_a_lie_keeps_its_own_content_type(running: Running, compose: Compose) -> None:
+    running.google.fault(Fault(kind="garbage", method="drafts.create"))
+    lines, _ = await _exchange(running, _body(compose))
+    assert lines[0] == "HTTP/1.1 200 OK"
+    assert "Content-Type: text/html; charset=UTF-8" in lines
