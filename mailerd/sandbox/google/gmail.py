@@ -4,9 +4,9 @@ import binascii
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-from multidict import MultiMapping
+from aiohttp.web import BaseRequest
 
 from mailerd.sandbox.google.answers import (
     Answer,
@@ -29,20 +29,6 @@ _FROM_URLSAFE = ((b"+", b"!"), (b"/", b"!"), (b"-", b"+"), (b"_", b"/"))
 _PAGE, _LARGEST_PAGE = 100, 500
 
 
-class Asked(Protocol):
-    """What a request says beside its path and body. Most methods never look, so it is parsed when they do."""
-
-    @property
-    def query(self) -> MultiMapping[str]:
-        """The parameters of the address."""
-        ...
-
-    @property
-    def content_type(self) -> str:
-        """The media type of the body, in small letters and without parameters."""
-        ...
-
-
 @dataclass(slots=True)
 class Call:
     """One request that has been let in, and what was found out about it for the log."""
@@ -50,7 +36,8 @@ class Call:
     route: Route
     mailbox: Mailbox
     scopes: frozenset[str]
-    asked: Asked
+    asked: BaseRequest
+    """For its query and media type, which are parsed when a method looks at them: most never do."""
     body: bytes
     max_bytes: int
     now: float
