@@ -32,11 +32,20 @@ _DAY: Final = timedelta(hours=24)
 _HOUR: Final = timedelta(hours=1)
 _BURST_SHARE: Final = 0.005
 """How much of a minute's letters may go at once beyond the one that always may: 0.3 s of a claim that came late."""
-_SLACK_SHARE: Final = 0.025
-"""How much of a minute is left unused, since letters are counted when claimed and at Google when they arrive: 1.5 s of
-difference between the quick letters and the slow ones."""
+_SLACK: Final = 0.4
+"""Seconds of slack at least: what a quick network and a busy machine do to a letter now and then."""
+SPREAD_AT_MOST: Final = 8.0
+"""Seconds. What takes longer is an outage, and Google's own complaint then holds the sender, at no letter's cost; above
+this the slack could not come in time either (`slack`), and would cost more than a sixth of the minute."""
+_MARGIN: Final = 1.25
+_SPREAD_KEPT: Final = timedelta(minutes=10)
+"""For so long a spread counts after it was last seen."""
+_SPREAD_FRESH: Final = timedelta(minutes=2)
+"""For so long no letter that it covers needs a note: longer than one takes, and a minute of Google's beside."""
+_PROJECT_SLACK: Final = 0.025
+"""How much of a project's minute is left unused for letters that arrive late: 1.5 s."""
 _PROJECT_BURST: Final = 0.02
-"""The same for a project, whose claims come in bunches of many letters."""
+"""How much of it may go at once: its claims come in bunches of many letters."""
 _GROWS_EVERY: Final = timedelta(minutes=1)
 _FORGOTTEN_AFTER: Final = timedelta(minutes=30)
 _GAP_JITTER: Final = 0.5
@@ -57,6 +66,8 @@ class Allowance:
     """Letters of the first day, when a new sender is to start slowly."""
     warm_up_growth: int = 0
     """So many letters more on each day after."""
+    spread: float = 0.0
+    """Not a limit but measured: seconds from the claim to Google's answer of the sender's slowest letter of late."""
 
     def on(self, now: datetime, *, since: datetime) -> "Allowance":
         """What holds at `now` for a sender that began at `since`: reserve and warm-up are worked into `per_day`.
@@ -86,29 +97,78 @@ class Rate:
 
     interval: timedelta
     tolerance: timedelta
-    whole: bool
-    """Whether a call that costs less than a letter must be counted as one, or a minute could have too much of both."""
+    spare: int
+    """Units that a minute has left beside all its letters, a letter's own at most."""
+
+    def share(self, cost: int, *, units: int) -> float:
+        """As how many letters of so many units another call counts.
+
+        Where the letters use nearly all of a minute it is more than it costs: beside all of them there is room for
+        less than one letter more, as the stream counts, and that must fit into what is spare.
+        """
+        whole = math.ceil(cost / units)
+        return min(whole, cost / self.spare) if self.spare else whole
+
+
+def slack(spread: float) -> float:
+    """Seconds by which two letters' ways to Google may differ, given the spread that is known.
+
+    Google counts a letter at some moment between its claim and the answer; so letters that arrive within 60 s were
+    claimed within 60 s and the time that the slowest of them took. A letter slower than the slack says so when its
+    answer comes, and by then only what was claimed in that time t was claimed too fast: t / (60 s + slack before) of
+    the window, and the 60 s that follow let in 60 s / (60 s + slack after) of it. The two are less than the whole for
+    any t up to SPREAD_AT_MOST, if the slack after is a quarter more than t; with 20 letters a minute or more, what the
+    arrival time lags behind a longer interval fits in as well. tests/core/test_pace_arrivals.py plays it.
+    """
+    return max(_SLACK, _MARGIN * min(spread, SPREAD_AT_MOST))
+
+
+def spread(seconds: float | None, *, seen: datetime | None, now: datetime) -> float:
+    """What counts at `now` of a spread that was last seen at `seen`; 0 when there is none, or it is forgotten."""
+    return 0.0 if seconds is None or seen is None or now - seen >= _SPREAD_KEPT else seconds
+
+
+def slow_from(allowance: Allowance, *, seen: datetime | None, now: datetime) -> float:
+    """Seconds from its claim to Google's answer above which a letter claimed at `now` has to be noted.
+
+    While the spread is fresh, what it covers is not worth a write; after that whatever needs more than the least slack.
+    """
+    if not (allowance.units_per_minute or allowance.per_minute):
+        return math.inf
+    fresh = seen is not None and now - seen < _SPREAD_FRESH
+    return max(_SLACK, allowance.spread) if fresh else _SLACK
+
+
+def noted(took: float, *, before: float | None, seen: datetime | None, now: datetime) -> float:
+    """The spread after a letter that took so many seconds, given the one that was last seen at `seen`.
+
+    It falls by no more than the margin in one step, and rests in between: so the slack always covers what was on its
+    way under the spread before, noted or not, and no letter that a minute of Google's still counts is forgotten.
+    """
+    known = spread(before, seen=seen, now=now)
+    fresh = seen is not None and now - seen < _SPREAD_FRESH
+    return max(min(took, SPREAD_AT_MOST), known if fresh else known / _MARGIN)
 
 
 def rate(allowance: Allowance, *, units: int = DRAFT_PAIR_UNITS) -> Rate | None:
     """The stream of letters of so many `units` each that the tighter of the minute's two limits allows; None: no limit.
 
-    With a tolerance of B intervals, the letters N of any 60 s obey N < 60 s / T + B. So T = 60 s / (fits + 1 - B) is
-    the shortest interval at which no window ever has more than the whole letters that fit into a minute. The slack
-    makes it a little longer.
+    With a tolerance of B intervals, the letters N that are claimed within any time t obey N < t / T + B. Those that
+    arrive within 60 s were claimed within t = 60 s + slack. So T = t / (fits + 1 - B) is the shortest interval at which
+    no window ever has more than the whole letters that fit into a minute.
     """
     limits = [(allowance.units_per_minute, units), (allowance.per_minute, 1)]
-    tight = min(((limit // cost or limit / cost, limit / cost) for limit, cost in limits if limit), default=None)
-    if tight is None:
+    fits = min(((limit // cost or limit / cost) for limit, cost in limits if limit), default=None)
+    if fits is None:
         return None
-    fits, exact = tight
     if fits < 1:  # not even one letter fits: one goes whenever as many minutes have passed as it costs
-        return Rate(_MINUTE / fits, _MINUTE / fits, whole=True)
-    burst, slack = 1 + fits * _BURST_SHARE, fits * _SLACK_SHARE
+        return Rate(_MINUTE / fits, _MINUTE / fits, spare=0)
+    burst, span = 1 + fits * _BURST_SHARE, _MINUTE + timedelta(seconds=slack(allowance.spread))
     # Rounded to the safe side: a microsecond saved on each of many letters would let one too many in.
-    micros = math.ceil(_MINUTE / timedelta(microseconds=1) / (fits + 1 - burst - slack))
+    micros = math.ceil(span / timedelta(microseconds=1) / (fits + 1 - burst))
     tolerance = timedelta(microseconds=math.floor(micros * burst))
-    return Rate(timedelta(microseconds=micros), tolerance, whole=fits + 1 - slack > exact)
+    spare = min(units, max(0, allowance.units_per_minute - int(fits) * units))
+    return Rate(timedelta(microseconds=micros), tolerance, spare)
 
 
 def minute(allowance: Allowance, *, tat: datetime | None, now: datetime, units: int = DRAFT_PAIR_UNITS) -> Budget:
@@ -139,15 +199,14 @@ def call(
     stream = rate(allowance, units=units)
     if stream is None or not allowance.units_per_minute:
         return tat, timedelta(0)
-    share = math.ceil(cost / units) if stream.whole else cost / units
-    after = max(tat or now, now) + stream.interval * share
+    after = max(tat or now, now) + stream.interval * stream.share(cost, units=units)
     return after, max(timedelta(0), after - stream.tolerance - now)
 
 
 def _project_stream(units_per_minute: int) -> tuple[float, float]:
     """Units a minute, and units that may go at once: together less than the limit in any 60 s, by the slack."""
     burst = max(units_per_minute * _PROJECT_BURST, float(DRAFT_PAIR_UNITS))
-    return max(units_per_minute * (1 - _SLACK_SHARE) - burst, units_per_minute / 10), burst
+    return max(units_per_minute * (1 - _PROJECT_SLACK) - burst, units_per_minute / 10), burst
 
 
 def project(units_per_minute: int, *, tat: datetime | None, now: datetime, units: int = DRAFT_PAIR_UNITS) -> Budget:

@@ -228,6 +228,16 @@ def test_what_cannot_be_told_is_not_told() -> None:
     assert "not done by" in say(it, now=NOW)
 
 
+def test_a_sender_that_is_slow_to_google_is_foreseen_at_the_pace_of_its_claims() -> None:
+    slow = foresee(outlook(400, replace(WORKSPACE, spread=8.0)))
+    quick = foresee(outlook(400))
+    assert slow.per_minute == pytest.approx(53.73 * 60 / 70, abs=0.01)
+    assert quick.per_minute == pytest.approx(53.73 * 60 / 60.4, abs=0.01)
+    assert slow.done_at
+    assert quick.done_at
+    assert (slow.done_at - NOW) / (quick.done_at - NOW) == pytest.approx(70 / 60.4, abs=0.01)
+
+
 def test_without_limits_there_is_no_rate() -> None:
     it = foresee(outlook(10_000, Allowance(0, 0, 0)))
     assert it.per_minute is None

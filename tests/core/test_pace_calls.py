@@ -64,6 +64,25 @@ def test_a_greedy_mixture_of_letters_and_looks_stays_within_a_small_minute(limit
     assert most_units(spent) <= limit
 
 
+@pytest.mark.parametrize(
+    "allowance, units, letters",
+    [
+        (Allowance(6000, 0, 0), DRAFT_PAIR_UNITS, 1 / 3),  # 54 letters leave 60 units
+        (Allowance(15_000, 0, 0), DRAFT_PAIR_UNITS, 1 / 2),  # 136 letters leave 40
+        (Allowance(6000, 0, 0), DIRECT_UNITS, 1),  # 60 letters leave none
+        (Allowance(6000, 30, 0), DRAFT_PAIR_UNITS, 20 / 110),  # the letters leave far more than one
+        (Allowance(50, 0, 0), DRAFT_PAIR_UNITS, 1),
+    ],
+    ids=str,
+)
+def test_a_look_counts_as_much_as_the_minute_has_room_for_beside_all_its_letters(
+    allowance: Allowance, units: int, letters: float
+) -> None:
+    stream = pace.rate(allowance, units=units)
+    assert stream
+    assert stream.share(20, units=units) == pytest.approx(letters)
+
+
 @given(st.integers(40, 20_000), st.sampled_from(LOOKS), st.integers(0, 120))
 def test_a_look_that_has_waited_as_told_is_let_through(limit: int, cost: int, before: int) -> None:
     allowance = Allowance(limit, 0, 0)
@@ -78,8 +97,8 @@ def test_looks_cost_nothing_where_units_are_not_limited() -> None:
 
 
 @pytest.mark.parametrize("units", [DRAFT_PAIR_UNITS, DIRECT_UNITS])
-def test_a_minute_leaves_room_for_letters_that_arrive_at_google_a_second_late(units: int) -> None:
-    allowance, now, tat, arrived = Allowance(6000, 0, 0), NOW, None, []
+def test_a_minute_leaves_room_for_letters_that_arrive_at_google_as_late_as_is_known(units: int) -> None:
+    allowance, now, tat, arrived = Allowance(6000, 0, 0, spread=1.4), NOW, None, []
     while now < NOW + 3 * MINUTE:
         budget = pace.minute(allowance, tat=tat, now=now, units=units)
         assert budget.letters is not None
