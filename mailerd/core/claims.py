@@ -1,5 +1,6 @@
 """What a daemon holds: letters that it claimed, and what it wants written about them."""
 
+import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -36,6 +37,8 @@ class Letter:
     """How the sender's row says that it sends."""
     sender_project: str | None = None
     """The Cloud project that the sender's row names."""
+    slow_from: float = math.inf
+    """Seconds from its claim to Google's answer above which the sender's row has to know; see core/pace.py."""
 
     @property
     def key(self) -> str:
@@ -86,6 +89,8 @@ class Outcome:
 
     letter: Letter
     decision: Decision
+    took: float = 0.0
+    """Seconds from its claim until it is recorded, which is when Google has answered."""
 
 
 Record = HandedOver | Outcome

@@ -1,6 +1,7 @@
 """The letters in hand and how long each is safely ours; prolongs their leases while they are."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Protocol
 
@@ -21,6 +22,14 @@ class Leases(Protocol):
         """Prolong; what is still held, by id and token."""
 
 
+@dataclass(slots=True)
+class _Held:
+    """Monotonic seconds, both."""
+
+    since: float
+    safe_until: float
+
+
 class Hand:
     """Every claimed letter from its claim to its record."""
 
@@ -32,7 +41,7 @@ class Hand:
         self._lease = lease
         self._clock = clock
         self._events = events
-        self._held: dict[tuple[int, str], float] = {}
+        self._held: dict[tuple[int, str], _Held] = {}
 
     def __len__(self) -> int:
         return len(self._held)
@@ -41,7 +50,7 @@ class Hand:
         """Take up a claim; its leases count from `asked_at` (monotonic seconds), before the statement was sent."""
         safe_until = self._safe_until(asked_at)
         for letter in claim.letters:
-            self._held[letter.id, letter.token] = safe_until
+            self._held[letter.id, letter.token] = _Held(asked_at, safe_until)
 
     def put_down(self, letter: Letter) -> None:
         """It is recorded, or given up."""
@@ -49,7 +58,13 @@ class Hand:
 
     def may_call(self, letter: Letter, *, seconds: float) -> bool:
         """Whether a call of at most so many seconds is over before the lease is."""
-        return self._clock.monotonic() + seconds < self._held.get((letter.id, letter.token), 0.0)
+        held = self._held.get((letter.id, letter.token))
+        return held is not None and self._clock.monotonic() + seconds < held.safe_until
+
+    def held_for(self, letter: Letter) -> float:
+        """Seconds since its claim was asked for; 0 for a letter that is not in hand."""
+        held = self._held.get((letter.id, letter.token))
+        return self._clock.monotonic() - held.since if held else 0.0
 
     def _safe_until(self, asked_at: float) -> float:
         return asked_at + self._lease.total_seconds() - MARGIN
@@ -76,4 +91,4 @@ class Hand:
         safe_until = self._safe_until(asked_at)
         for one in held:
             if one in self._held:
-                self._held[one] = safe_until if one in kept else 0.0
+                self._held[one].safe_until = safe_until if one in kept else 0.0

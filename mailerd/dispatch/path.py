@@ -180,7 +180,7 @@ class Path:
         letter = trip.letter
         if decision.everybody:
             self.reach.lost(decision.everybody)
-        written = await self.recorder.record(Outcome(letter, decision))
+        written = await self.recorder.record(Outcome(letter, decision, took=self.hand.held_for(letter)))
         self._say_written(trip, decision, written)
         if written in {Written.FENCED_OFF, Written.SETTLED}:
             return

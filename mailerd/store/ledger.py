@@ -17,8 +17,8 @@ from mailerd.store.pool import Cursor
 
 COLUMNS: Final = (
     "email, tat, units_per_minute, per_minute, per_day, reserve, min_gap, warm_up, warm_up_growth, "
-    "COALESCE(warm_up_from, created_at), gap_until, mode, project, concurrency, concurrency_at, paused_until, "
-    "pause_cause, pause_reason, pauses, UTC_TIMESTAMP(6)"
+    "COALESCE(warm_up_from, created_at), gap_until, spread, spread_at, mode, project, concurrency, concurrency_at, "
+    "paused_until, pause_cause, pause_reason, pauses, UTC_TIMESTAMP(6)"
 )
 
 _ONE: Final = f"SELECT {COLUMNS} FROM senders FORCE INDEX (PRIMARY) WHERE email = %s FOR UPDATE"
@@ -56,12 +56,14 @@ class Standing:
     email: str
     tat: datetime | None
     limits: Allowance
-    """Its own or the defaults."""
+    """Its own or the defaults; with the spread that is measured."""
     own: frozenset[str]
     """Which of the limits are its own."""
     since: datetime
     """When its warm-up began."""
     gap_until: datetime | None
+    spread_at: datetime | None
+    """When a letter was last noted that was slow."""
     mode: Mode | None
     project: str | None
     concurrency: int | None
@@ -84,6 +86,11 @@ class Standing:
         return pace.DIRECT_UNITS if self.mode == "direct" else pace.DRAFT_PAIR_UNITS
 
     @property
+    def slow_from(self) -> float:
+        """Seconds above which the row has to learn how long a letter took."""
+        return pace.slow_from(self.limits, seen=self.spread_at, now=self.now)
+
+    @property
     def paused(self) -> bool:
         """Whether the pause is not over yet."""
         return self.paused_until is not None and self.paused_until > self.now
@@ -92,7 +99,8 @@ class Standing:
 def standing(row: Sequence[Any], terms: Terms) -> Standing:
     """A row of COLUMNS."""
     (
-        email, tat, *own, since, gap_until, mode, project, limit, limit_at, paused_until, cause, reason, pauses, now,
+        email, tat, *own, since, gap_until, spread, spread_at, mode, project, limit, limit_at, paused_until, cause,
+        reason, pauses, now,
     ) = row  # fmt: skip
     names = ("units_per_minute", "per_minute", "per_day", "reserve", "min_gap", "warm_up", "warm_up_growth")
     given = {name: value for name, value in zip(names, own, strict=True) if value is not None}
@@ -103,10 +111,11 @@ def standing(row: Sequence[Any], terms: Terms) -> Standing:
     return Standing(
         email=email,
         tat=utc(tat),
-        limits=replace(default, **given),
+        limits=replace(default, **given, spread=pace.spread(spread, seen=utc(spread_at), now=moment)),
         own=frozenset(given),
         since=since.replace(tzinfo=UTC),
         gap_until=utc(gap_until),
+        spread_at=utc(spread_at),
         mode=mode,
         project=project,
         concurrency=pace.concurrency(limit, since=utc(limit_at), now=moment),
@@ -121,7 +130,7 @@ def standing(row: Sequence[Any], terms: Terms) -> Standing:
 def newcomer(email: str, *, now: datetime, terms: Terms) -> Standing:
     """How a sender stands that has no row yet."""
     moment = naive(now)
-    return standing((email, None, *(None,) * 7, moment, *(None,) * 8, 0, moment), terms)
+    return standing((email, None, *(None,) * 7, moment, *(None,) * 10, 0, moment), terms)
 
 
 async def hours(cursor: Cursor, senders: Sequence[str], *, now: datetime) -> dict[str, dict[datetime, int]]:

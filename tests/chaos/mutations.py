@@ -76,6 +76,20 @@ MUTATIONS: Final = (
         _MUTANTS + "test_nobody_looks_before_a_lost_request_can_no_longer_arrive",
     ),
     Mutation(
+        "a letter that was slow to Google is not noted",
+        "mailerd/store/records.py",
+        "one.decision.change is Change.SENT and one.took > one.letter.slow_from",
+        "one.took < 0",
+        "tests/daemon/test_pauses.py::test_a_slow_way_to_google_is_learnt_by_the_sender_that_has_it",
+    ),
+    Mutation(
+        "the slack is no more than the slowest letter",
+        "mailerd/core/pace.py",
+        "_MARGIN: Final = 1.25",
+        "_MARGIN: Final = 1.0",
+        "tests/core/test_pace_arrivals.py::test_however_late_letters_arrive_google_never_counts_too_many_in_a_minute",
+    ),
+    Mutation(
         "a lapsed lease is looked at without the wait",
         "mailerd/store/rescues.py",
         "(status.value, status.value, micros(self.in_flight), error, id_, token)",

@@ -38,6 +38,20 @@ TOKENS: dict[str, tuple[str, int, str | None]] = {
 }
 
 
+async def test_a_slow_way_to_google_is_learnt_by_the_sender_that_has_it(
+    known: Settings, database: Database, google: Google, credentials: Path, heard: Heard
+) -> None:
+    sign_in(google, credentials, "slow@example.com")
+    google.fault(Fault(kind="latency", method="drafts.send", sender="slow@example.com", seconds=0.7))
+    for sender in ("me@example.com", "slow@example.com"):
+        await post(database, sender=sender, recipients=1)
+    limited = known.model_copy(update={"pace": known.pace.model_copy(update={"units_per_minute": 6000})})
+    async with running(limited, heard):
+        await heard.wait_for("letter_sent", times=2)
+    rows = await query(database, "SELECT spread >= 0.7, spread_at IS NOT NULL FROM senders WHERE email LIKE 'slow%%'")
+    assert rows == [(1, 1)]
+
+
 async def test_each_answer_of_google_has_its_own_scope_and_spares_everybody_else(
     known: Settings, database: Database, google: Google, credentials: Path, heard: Heard
 ) -> None:

@@ -121,3 +121,15 @@ async def test_a_former_claim_of_a_row_is_not_safe_again_because_a_later_one_is(
     await clock.move(LEASE / 4)
     assert hand.may_call(letter(1, "U"), seconds=10)
     assert not hand.may_call(letter(1, "T"), seconds=10)
+
+
+async def test_a_letter_is_held_since_before_its_claim_was_asked_for_whatever_becomes_of_its_lease(
+    hand: Hand, clock: Ticking
+) -> None:
+    asked_at = clock.monotonic()
+    await clock.move(2)
+    hand.take(Claim("T", (letter(1),), ()), asked_at=asked_at)
+    await clock.move(LEASE / 4)
+    assert hand.held_for(letter(1)) == LEASE / 4 + 2
+    hand.put_down(letter(1))
+    assert hand.held_for(letter(1)) == 0.0
