@@ -192,6 +192,7 @@ def _shown(each: SenderNow) -> dict[str, Any]:
         "own": sorted(it.own),
         "per_day_now": it.allowance.per_day,
         "concurrency": it.concurrency,
+        "spread": it.limits.spread,
         "mode": it.mode,
         "project": it.project,
     }
@@ -204,6 +205,8 @@ def _row(each: SenderNow) -> tuple[str, ...]:
         state = f"paused {until(it.paused_until)} ({it.pause_cause}): {it.pause_reason}"
     elif it.allowance.per_day and each.used >= it.allowance.per_day:
         state = "the day is used up"
+    elif it.limits.spread:
+        state = f"sends more slowly: letters took up to {it.limits.spread:.1f} s to Google"
     warm = f"{it.limits.warm_up}+{it.limits.warm_up_growth}" if it.limits.warm_up else ""
     return (
         it.email, state, str(each.used), str(each.waiting), _limit(each, "per_day", now=it.allowance.per_day),

@@ -29,6 +29,15 @@ async def test_a_job_is_paused_resumed_and_cancelled_and_each_may_be_said_twice(
     assert all(who.startswith("command, ") for _, who in noted)
 
 
+async def test_a_sender_whose_letters_take_long_to_google_is_listed_with_that(shop: Shop) -> None:
+    await post(shop.database, recipients=1)
+    await query(shop.database, "UPDATE senders SET spread = 2.34, spread_at = UTC_TIMESTAMP(6) - INTERVAL 2 MINUTE")
+    assert "sends more slowly: letters took up to 2.3 s to Google" in await shop.say("senders", "list")
+    assert '"spread": 2.34' in await shop.say("senders", "list", "--json")
+    await query(shop.database, "UPDATE senders SET spread_at = UTC_TIMESTAMP(6) - INTERVAL 10 MINUTE")
+    assert "sends more slowly" not in await shop.say("senders", "list")
+
+
 async def test_failed_letters_are_tried_anew_by_a_daemon_that_runs(shop: Shop) -> None:
     heard = Heard()
     async with running(shop.settings, heard):
