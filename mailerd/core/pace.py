@@ -163,9 +163,9 @@ def rate(allowance: Allowance, *, units: int = DRAFT_PAIR_UNITS) -> Rate | None:
         return None
     if fits < 1:  # not even one letter fits: one goes whenever as many minutes have passed as it costs
         return Rate(_MINUTE / fits, _MINUTE / fits, spare=0)
-    burst, span = 1 + fits * _BURST_SHARE, _MINUTE + timedelta(seconds=slack(allowance.spread))
+    burst, seconds = 1 + fits * _BURST_SHARE, 60 + slack(allowance.spread)
     # Rounded to the safe side: a microsecond saved on each of many letters would let one too many in.
-    micros = math.ceil(span / timedelta(microseconds=1) / (fits + 1 - burst))
+    micros = math.ceil(seconds * 1e6 / (fits + 1 - burst))
     tolerance = timedelta(microseconds=math.floor(micros * burst))
     spare = min(units, max(0, allowance.units_per_minute - int(fits) * units))
     return Rate(timedelta(microseconds=micros), tolerance, spare)
