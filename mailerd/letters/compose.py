@@ -10,12 +10,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from functools import lru_cache
+from typing import Final
 
 from mailerd.letters import headers
 from mailerd.letters.attachments import Attachment, base64_lines, weighed
+from mailerd.letters.quoted import quoted
 from mailerd.letters.template import Content
 
 _ASCII = bytes(range(0x80))
+_REMEMBERED: Final = 256
+"""Lines that many letters have in common and that are kept: of as many senders, and of as many seconds."""
 
 
 @dataclass(frozen=True)
@@ -45,20 +50,30 @@ def compose(
     if date.tzinfo is None:
         raise ValueError("Date: a time without a time zone")
     lines = [
-        headers.address_line("From", envelope.sender_email, name=envelope.sender_name),
+        _common_line("From", envelope.sender_email, envelope.sender_name),
         headers.address_line("To", envelope.to_email, name=envelope.to_name),
         headers.text("Subject", content.subject),
-        f"Date: {format_datetime(date.astimezone(UTC))}",
+        _date_line(date.astimezone(UTC).replace(microsecond=0)),
         headers.token("Message-ID", message_id),
         headers.token("X-Mailerd-Key", envelope.key),
         "MIME-Version: 1.0",
     ]
     if envelope.reply_to:
-        lines.insert(2, headers.address_line("Reply-To", envelope.reply_to, name=None))
+        lines.insert(2, _common_line("Reply-To", envelope.reply_to, None))
     head = "\r\n".join(lines).encode("ascii")
     letter = b"\r\n".join((head, _body(content, attachments)))
     weighed(len(letter))
     return letter
+
+
+@lru_cache(_REMEMBERED)
+def _common_line(header: str, address: str, name: str | None) -> str:
+    return headers.address_line(header, address, name=name)
+
+
+@lru_cache(_REMEMBERED)
+def _date_line(second: datetime) -> str:
+    return f"Date: {format_datetime(second)}"
 
 
 def _body(content: Content, attachments: Sequence[Attachment]) -> bytes:
@@ -85,13 +100,15 @@ def _multipart(subtype: bytes, parts: Sequence[bytes]) -> bytes:
 
 def _part(text: str, *, subtype: bytes) -> bytes:
     """The headers and the body of a text part, in the encoding that is shortest for it."""
-    octets = text.replace("\r\n", "\n").replace("\r", "\n").encode()
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    octets = text.encode()
     if octets.isascii() and max(map(len, octets.split(b"\n"))) <= headers.MAX_LINE:
         encoding, body = b"7bit", octets.replace(b"\n", b"\r\n")
     elif len(octets.translate(None, _ASCII)) * 6 > len(octets):
         # Quoted-printable triples what is not ASCII, base64 adds a third to everything.
         encoding, body = b"base64", base64_lines(octets.replace(b"\n", b"\r\n"))
     else:
-        encoding, body = b"quoted-printable", binascii.b2a_qp(octets).replace(b"\n", b"\r\n")
+        encoding, body = b"quoted-printable", quoted(octets)
     kind = b'Content-Type: text/%b; charset="utf-8"\r\nContent-Transfer-Encoding: %b\r\n\r\n' % (subtype, encoding)
     return kind + body

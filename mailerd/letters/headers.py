@@ -25,6 +25,8 @@ def checked(value: str, *, header: str) -> str:
         ValueError: a line break or another control character is in it, or half a character; the header is named.
     """
     line = value.replace("\t", " ").strip(" ")
+    if line.isprintable():  # neither control characters nor separators nor surrogates are, and it is quick to ask
+        return line
     if _CONTROL.search(line):
         raise ValueError(f"{header}: a line break or a control character in {value!r}")
     try:
@@ -54,7 +56,8 @@ def text(header: str, value: str) -> str:
     """
     value = checked(value, header=header)
     if value.isascii() and "=?" not in value:
-        folded = _folded(header, value)
+        whole = f"{header}: {value}"
+        folded = whole if len(whole) <= MAX_LINE else _folded(header, value)
         if folded:
             return folded
     return f"{header}: " + "\r\n ".join(_encoded(value, first=MAX_LINE - len(header) - 2))

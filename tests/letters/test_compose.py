@@ -103,6 +103,17 @@ def test_the_date_is_in_utc_and_never_naive() -> None:
         compose(CONTENT, ENVELOPE, date=NOON.replace(tzinfo=None), message_id="<1@x>")
 
 
+def test_letters_of_one_sender_and_one_second_have_their_own_headers() -> None:
+    for name, reply_to in (("Me", None), ("You", "a@example.com"), (None, "b@example.com"), ("Me", None)):
+        for seconds in (0.0, 0.5, 0.999999, 1.0, 0.25):
+            date = NOON + timedelta(seconds=seconds)
+            envelope = replace(ENVELOPE, sender_name=name, reply_to=reply_to)
+            message = read(compose(CONTENT, envelope, date=date, message_id="<1@x>"))
+            assert message["From"] == (f"{name} <me@example.com>" if name else "me@example.com")
+            assert message["Reply-To"] == reply_to
+            assert parsedate_to_datetime(message["Date"]) == date.replace(microsecond=0)
+
+
 @pytest.mark.parametrize("bad", ["a\nBcc: x@example.com", "a\r\nb", "a\rb", "a\x00b", "a\u2028b", "a\x85b", "\ud800"])
 @pytest.mark.parametrize(
     "header, field",
