@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -71,12 +71,16 @@ class Workshop:
             compose, content, envelope, date=now, message_id=message_id, attachments=attached
         )
 
-    @asynccontextmanager
-    async def room_for(self, letter: Letter) -> AsyncIterator[None]:
-        """Room for a letter from its making until Google has it: large ones wait for one another.
+    def room_for(self, letter: Letter) -> AbstractAsyncContextManager[None]:
+        """Room for a letter from its making until Google has it: large ones wait for one another."""
+        known = self._jobs.get(letter.job_id)
+        return self._cabinet.room_for(known.attached_bytes) if known else self._room_once_read(letter)
 
-        A job is read first, since only then is it known what its letters are like. What is wrong with reading it is for
-        `make` to say.
+    @asynccontextmanager
+    async def _room_once_read(self, letter: Letter) -> AsyncIterator[None]:
+        """A job is read first, since only then is it known what its letters are like.
+
+        What is wrong with reading it is for `make` to say.
         """
         try:
             size = (await self._job(letter.job_id)).attached_bytes

@@ -109,12 +109,18 @@ async def test_small_letters_of_a_job_that_nobody_has_read_yet_do_not_wait_for_o
         await asyncio.gather(*(hand_in(number) for number in range(5)))
 
 
-async def test_large_letters_go_two_at_a_time_from_the_first_on(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("letters_before", [0, 1])
+async def test_large_letters_go_two_at_a_time_from_the_first_on_and_later(
+    letters_before: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def read(_: Database, __: str) -> Contents:
         await asyncio.sleep(0)
         return replace(CONTENTS, attachments=1, attached_bytes=LARGE)
 
     it = a_workshop(monkeypatch, read)
+    for number in range(letters_before):
+        async with it.room_for(letter(number)):
+            pass
     inside, most = 0, 0
 
     async def hand_in(number: int) -> None:
