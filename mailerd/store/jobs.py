@@ -2,10 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import chain
 from typing import Any, Final, NamedTuple
 
 from mailerd.core.states import JobStatus, State
@@ -16,7 +16,9 @@ from mailerd.store.once import Once, use_up
 from mailerd.store.pool import Cursor
 
 ROWS_PER_STATEMENT: Final = 500
-"""Recipients of one INSERT: some 4 ms of escaping, so that the loop is never held for long."""
+"""Recipients of one INSERT: some 2 ms of escaping, so that the loop is never held for long."""
+CHARACTERS_PER_STATEMENT: Final = 200_000
+"""Characters of one INSERT of several: a megabyte at most, however they are escaped and encoded."""
 ROWS_PER_SECOND: Final = 5_000
 """What the slowest acceptable database stores (a good one: 90,000); gives a big job its time."""
 BYTES_PER_SECOND: Final = 2_000_000
@@ -25,9 +27,10 @@ LOOK_WITHIN: Final = 1.5
 """Seconds to find out what became of a COMMIT that got no answer."""
 
 _ADD_RECIPIENTS: Final = (
-    "INSERT INTO job_recipients (job_id, seq, to_email, to_name, variables, status, error, due_at, updated_at) "
-    "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)"  # placeholders alone, or the driver sends row by row
+    "INSERT INTO job_recipients (job_id, seq, to_email, to_name, variables, status, error, due_at, updated_at) VALUES "
 )
+_RECIPIENT: Final = "(%s, %%s, %%s, %%s, %%s, %%s, %%s, %s, %s)"
+"""A row of them, once what all rows share is put in: there is no % in a job's id."""
 _ADD_JOB: Final = (
     "INSERT INTO jobs (id, type, sender_email, sender_name, reply_to, subject, html, text, variables, reference, "
     "priority, status, total, turn_at, api_key_id, send_at, created_at, from_email, template_name, template_version, "
@@ -233,9 +236,12 @@ class Jobs:
         if job.once is not None:  # before anything else: of many that race with one key, one goes on and the rest wait
             async with asyncio.timeout(self._patience):
                 await use_up(cursor, job.once, job_id=job.id, send_at=_aware(due))
-        for rows in _batches(job, due=due, now=now):
+        # The driver's executemany would spell the shared values anew for each row: 9 µs a row instead of 3.
+        each = cursor.mogrify(_RECIPIENT, (job.id, due, now))
+        for batch in _batches(job.recipients):
+            statement = _ADD_RECIPIENTS + ", ".join([each] * len(batch))
             async with asyncio.timeout(self._patience):
-                await cursor.executemany(_ADD_RECIPIENTS, rows)
+                await cursor.execute(statement, list(chain.from_iterable(batch)))
         await store_attachments(cursor, job.attachments, job_id=job.id, patience=self._patience)
         row = (
             job.id, job.sender_email, job.sender_name, job.reply_to, job.subject, job.html, job.text, job.variables,
@@ -245,8 +251,7 @@ class Jobs:
         async with asyncio.timeout(self._patience):
             for language in job.languages:
                 await cursor.execute(_ADD_LANGUAGE, (job.id, *language))
-            await cursor.execute(_ADD_JOB, row)
-            await cursor.execute(_ADD_TURN, (job.sender_email, due, now, due, due))
+            await cursor.together([(_ADD_JOB, row), (_ADD_TURN, (job.sender_email, due, now, due, due))])
         return Stored(send_at=_aware(due), created_at=_aware(now))
 
     async def _look_up(self, job_id: str, *, doubt: DatabaseError) -> Stored | None:
@@ -320,13 +325,19 @@ class Jobs:
         return await self._database.ask(work, what="read recipients", bound=self._patience, looks=True)
 
 
-def _batches(job: NewJob, *, due: datetime, now: datetime) -> Iterator[Sequence[tuple[object, ...]]]:
+def _batches(recipients: Iterable[NewRecipient]) -> Iterator[list[tuple[object, ...]]]:
+    """What the rows do not share, for one INSERT after the other; a packet of the server's would end a larger one."""
     waiting, failed = State.WAITING.value, State.FAILED.value
-    rows = (
-        (job.id, seq, *recipient[:3], failed if recipient.error else waiting, recipient.error, due, now)
-        for seq, recipient in enumerate(job.recipients)
-    )
-    while batch := list(islice(rows, ROWS_PER_STATEMENT)):
+    batch: list[tuple[object, ...]] = []
+    size = 0
+    for seq, (email, name, variables, error) in enumerate(recipients):
+        more = len(email) + len(name or "") + len(variables or "") + len(error or "")
+        if len(batch) == ROWS_PER_STATEMENT or (batch and size + more > CHARACTERS_PER_STATEMENT):
+            yield batch
+            batch, size = [], 0
+        batch.append((seq, email, name, variables, failed if error else waiting, error))
+        size += more
+    if batch:
         yield batch
 
 

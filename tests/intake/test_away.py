@@ -75,16 +75,17 @@ async def test_a_killed_database_is_a_503_and_nothing_is_stored(site: Site, mari
 async def test_a_database_that_goes_in_the_middle_of_a_big_job_leaves_nothing_of_it(
     site: Site, mariadb: Server, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    executemany, batches = aiomysql.Cursor.executemany, 0
+    execute, batches = aiomysql.Cursor.execute, 0
 
-    async def go_at_the_third(cursor: Any, statement: str, rows: Any) -> Any:
+    async def go_at_the_third(cursor: Any, statement: str, values: Any = None) -> Any:
         nonlocal batches
-        batches += 1
-        if batches == 3:
-            getattr(mariadb, how)()
-        return await executemany(cursor, statement, rows)
+        if statement.startswith("INSERT INTO job_recipients"):
+            batches += 1
+            if batches == 3:
+                getattr(mariadb, how)()
+        return await execute(cursor, statement, values)
 
-    monkeypatch.setattr(aiomysql.Cursor, "executemany", go_at_the_third)
+    monkeypatch.setattr(aiomysql.Cursor, "execute", go_at_the_third)
     status, _, seconds = await timed(site, *MANY)
 
     assert status == 503

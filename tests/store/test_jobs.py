@@ -1,6 +1,7 @@
 """Accepting a job: whole or not at all, whatever happens to the database or to the answer to COMMIT."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -59,6 +60,44 @@ async def test_the_recipients_are_sent_in_few_statements(jobs: Jobs, database: D
     [(_, after)] = await query(database, "SHOW GLOBAL STATUS LIKE 'Com_insert'")
 
     assert int(after) - int(before) == 4  # two batches, the job, the sender
+
+
+async def test_long_variables_are_sent_in_more_statements_and_no_statement_is_above_a_megabyte(
+    jobs: Jobs, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[int] = []
+    ask: Callable[..., Awaitable[None]] = aiomysql.Connection.query
+
+    async def weigh(connection: Any, sql: bytes, **options: Any) -> None:
+        sent.append(len(sql))
+        await ask(connection, sql, **options)
+
+    monkeypatch.setattr(aiomysql.Connection, "query", weigh)
+    long = [NewRecipient(f"r{number}@example.com", None, f'"{"👩" * 90_000}"') for number in range(5)]
+    await jobs.accept(new(recipients=long))
+
+    assert max(sent) < 1 << 20
+    assert await query(database, "SELECT seq, CHAR_LENGTH(variables) FROM job_recipients ORDER BY seq") == [
+        (seq, 90_002) for seq in range(5)
+    ]
+
+
+async def test_rows_are_stored_as_they_were_given_whatever_is_in_them(jobs: Jobs, database: Database) -> None:
+    odd = ["%s %% %(x)s", "'; DROP TABLE jobs; --", '\\" \\', "👩\u200d👧 王", "\x1a\t"]
+    good = [NewRecipient(f"r{seq}@example.com", name, json.dumps({"x": name})) for seq, name in enumerate(odd)]
+    bad = NewRecipient("bad", None, None, "is 100 % no address")
+    later = datetime.now(UTC) + timedelta(days=1)
+    stored = await jobs.accept(new(recipients=[*good, bad], send_at=later))
+
+    rows = await query(
+        database,
+        "SELECT seq, to_email, to_name, variables, status, error, due_at, updated_at FROM job_recipients ORDER BY seq",
+    )
+    moments = (stored.send_at.replace(tzinfo=None), stored.created_at.replace(tzinfo=None))
+    assert rows == [
+        *((seq, *each[:3], "waiting", None, *moments) for seq, each in enumerate(good)),
+        (len(good), "bad", None, None, "failed", bad.error, *moments),
+    ]
 
 
 async def test_the_senders_turn_is_brought_forward_and_never_back(jobs: Jobs, database: Database) -> None:
@@ -196,17 +235,18 @@ async def test_if_nobody_can_be_asked_the_doubt_stands_and_is_said_in_time(
 async def test_a_server_that_freezes_in_the_middle_of_a_big_job_shows_soon(
     jobs: Jobs, database: Database, mariadb: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    executemany = aiomysql.Cursor.executemany
+    execute = aiomysql.Cursor.execute
     batches = 0
 
-    async def freeze_at_the_third(cursor: Any, statement: str, rows: Any) -> Any:
+    async def freeze_at_the_third(cursor: Any, statement: str, values: Any = None) -> Any:
         nonlocal batches
-        batches += 1
-        if batches == 3:
-            mariadb.freeze()
-        return await executemany(cursor, statement, rows)
+        if statement.startswith("INSERT INTO job_recipients"):
+            batches += 1
+            if batches == 3:
+                mariadb.freeze()
+        return await execute(cursor, statement, values)
 
-    monkeypatch.setattr(aiomysql.Cursor, "executemany", freeze_at_the_third)
+    monkeypatch.setattr(aiomysql.Cursor, "execute", freeze_at_the_third)
     started = asyncio.get_running_loop().time()
     with pytest.raises(DatabaseAwayError) as caught:
         await jobs.accept(new(20_000))
