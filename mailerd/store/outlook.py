@@ -13,7 +13,7 @@ from mailerd.core.states import JobStatus, State
 from mailerd.store import ledger
 from mailerd.store.database import Database
 from mailerd.store.ledger import COLUMNS, Standing, Terms, utc
-from mailerd.store.pool import Cursor
+from mailerd.store.pool import Cursor, Statement
 
 AHEAD_AT_MOST: Final = 100_000
 """Letters of one job that are counted."""
@@ -95,12 +95,13 @@ class Outlooks:
         """
 
         async def work(cursor: Cursor) -> dict[str, Outlook]:
-            await cursor.execute(_JOBS, (tuple(jobs),))
+            ids = tuple(jobs)
+            found, letters = await _read(cursor, (_JOBS, (ids,)), (_ROWS, (ids, ids)))
             asked = [
                 _Asked(id_, sender, precedence, utc(send_at), JobStatus(status))
-                for id_, sender, precedence, send_at, status in await cursor.fetchall()
+                for id_, sender, precedence, send_at, status in found
             ]
-            return await self._outlooks(cursor, await _with_letters(cursor, asked)) if asked else {}
+            return await self._outlooks(cursor, await _with_letters(cursor, asked, letters)) if asked else {}
 
         return await self._ask(work) if jobs else {}
 
@@ -122,9 +123,9 @@ class Outlooks:
 
     async def _outlooks(self, cursor: Cursor, asked: Sequence[_Asked]) -> dict[str, Outlook]:
         senders = sorted({one.sender for one in asked})
-        known = await self._standings(cursor, senders)
+        standings, queued = await _read(cursor, (_SENDERS, (tuple(senders),)), _queue_of(asked))
+        known, queues = await self._standings(cursor, senders, standings), _queues(queued)
         hours = await ledger.hours(cursor, senders, now=known[senders[0]][0].now)
-        queues = await _queues(cursor, asked)
         counted = await _counts(cursor, asked, queues)
         return {
             one.id: replace(
@@ -134,10 +135,12 @@ class Outlooks:
             for one in asked
         }
 
-    async def _standings(self, cursor: Cursor, senders: Sequence[str]) -> dict[str, tuple[Standing, datetime | None]]:
-        await cursor.execute(_SENDERS, (tuple(senders),))
+    async def _standings(
+        self, cursor: Cursor, senders: Sequence[str], rows: Sequence[Any]
+    ) -> dict[str, tuple[Standing, datetime | None]]:
+        """`rows`: those of `_SENDERS`."""
         terms = self.terms()
-        found = {row[0]: (ledger.standing(row, terms), utc(turn_at)) for *row, turn_at in await cursor.fetchall()}
+        found = {row[0]: (ledger.standing(row, terms), utc(turn_at)) for *row, turn_at in rows}
         if missing := set(senders) - found.keys():  # somebody's first job, which is not stored
             await cursor.execute("SELECT UTC_TIMESTAMP(6)")
             now = (await cursor.fetchone())[0].replace(tzinfo=UTC)
@@ -145,10 +148,18 @@ class Outlooks:
         return found
 
 
-async def _with_letters(cursor: Cursor, asked: Sequence[_Asked]) -> list[_Asked]:
-    ids = tuple(one.id for one in asked)
-    await cursor.execute(_ROWS, (ids, ids))
-    rows = {(id_, status): rest for id_, status, *rest in await cursor.fetchall()}
+async def _read(cursor: Cursor, *statements: Statement) -> list[Sequence[Any]]:
+    """The rows of each, in one round trip: that costs more than most of what is asked here."""
+    await cursor.execute("; ".join(sql for sql, _ in statements), [each for _, values in statements for each in values])
+    found = [await cursor.fetchall()]
+    while await cursor.nextset():
+        found.append(await cursor.fetchall())
+    return found
+
+
+async def _with_letters(cursor: Cursor, asked: Sequence[_Asked], letters: Sequence[Any]) -> list[_Asked]:
+    """`letters`: the rows of `_ROWS`."""
+    rows = {(id_, status): rest for id_, status, *rest in letters}
     # A job that has not begun has no attempt behind it.
     begun = [one.id for one in asked if one.status is not JobStatus.QUEUED and (one.id, State.WAITING.value) in rows]
     errors: dict[str, str | None] = {}
@@ -196,15 +207,19 @@ def _outlook(one: _Asked, it: Standing, turn_at: datetime | None, *, hours: Mapp
     )
 
 
-async def _queues(cursor: Cursor, asked: Sequence[_Asked]) -> dict[str, list[_Other]]:
-    """For each sender its jobs that can be claimed, as far as they go before or beside those that are asked for."""
+def _queue_of(asked: Sequence[_Asked]) -> Statement:
+    """Each sender's jobs that can be claimed, as far as they go before or beside those that are asked for."""
     least: dict[str, int] = {}
     for one in asked:
         least[one.sender] = max(one.precedence, least.get(one.sender, one.precedence))
     values = [value for sender, precedence in least.items() for value in (sender, precedence, _JOBS_AT_MOST + 1)]
-    await cursor.execute(_all(_QUEUE, len(least)), values)
+    return _all(_QUEUE, len(least)), values
+
+
+def _queues(rows: Sequence[Any]) -> dict[str, list[_Other]]:
+    """By sender."""
     queues: dict[str, list[_Other]] = {}
-    for sender, id_, precedence, due, status, total in await cursor.fetchall():
+    for sender, id_, precedence, due, status, total in rows:
         other = _Other(id_, precedence, due.replace(tzinfo=UTC), JobStatus(status), total)
         queues.setdefault(sender, []).append(other)
     return queues
