@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, NoReturn
 
 from mailerd.intake.problems import Fault, ProblemError, invalid
@@ -70,12 +70,12 @@ def _load(text: str, twice: list[tuple[dict[str, Any], str]]) -> object:
 def too_deep(value: object, *, levels: int = DEPTH_AT_MOST) -> bool:
     """Whether a value nests more levels than that; plain values cost next to nothing."""
     if isinstance(value, dict):
-        inner: Iterator[object] = iter(value.values())
+        inner: Iterable[object] = value.values()
     elif isinstance(value, list):
-        inner = iter(value)
+        inner = value
     else:
         return False
-    return levels == 0 or any(too_deep(each, levels=levels - 1) for each in inner)
+    return levels == 0 or any(too_deep(each, levels=levels - 1) for each in inner if isinstance(each, dict | list))
 
 
 def _decode(raw: bytearray) -> str:
