@@ -105,7 +105,7 @@ def _part(text: str, *, subtype: bytes) -> bytes:
     octets = text.encode()
     if octets.isascii() and max(map(len, octets.split(b"\n"))) <= headers.MAX_LINE:
         encoding, body = b"7bit", octets.replace(b"\n", b"\r\n")
-    elif len(octets.translate(None, _ASCII)) * 6 > len(octets):
+    elif not octets.isascii() and len(octets.translate(None, _ASCII)) * 6 > len(octets):
         # Quoted-printable triples what is not ASCII, base64 adds a third to everything.
         encoding, body = b"base64", base64_lines(octets.replace(b"\n", b"\r\n"))
     else:
