@@ -4,6 +4,7 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Awaitable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import ClassVar, Final, Protocol, TypeVar
 
@@ -23,8 +24,8 @@ T = TypeVar("T")
 _CLAIM_AT_MOST: Final = 100
 """Letters of one claim."""
 _GATHER: Final = 2.0
-"""How long a claim waits for more free slots while letters are in hand, in lengths of the last claim: a claim costs
-nearly the same for ten letters as for fifty, so a daemon that is busy with claiming had better claim more at once."""
+"""How long a claim waits until it may have half as many letters as there are slots, in lengths of the last claim and
+while letters are in hand: a claim costs nearly the same for ten as for fifty, so a busy daemon claims more at once."""
 _GATHER_AT_MOST: Final = 0.03
 """Seconds of that at most."""
 _REST: Final = 0.05
@@ -178,12 +179,16 @@ class Runner:
         """
         if rest := self.reach.seconds_left():
             await self.clock.sleep(rest)
-        await self.slots.wait()
+        half = self.slots.number // 2
+        ahead = 0 if self.reach.closed else min(half, max(self._meanwhile))
+        await self.slots.wait(1, ahead=ahead)
         if self.reach.closed:
             return 1
-        if self.slots.free < self.slots.number // 2 and len(self.hand):
-            await asyncio.sleep(min(_GATHER_AT_MOST, _GATHER * self._took))
-        return min(_CLAIM_AT_MOST, self.slots.free + min(self.slots.number // 4, max(self._meanwhile)))
+        if len(self.hand):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(_GATHER_AT_MOST, _GATHER * self._took)):
+                    await self.slots.wait(half, ahead=ahead)
+        return min(_CLAIM_AT_MOST, self.slots.room(ahead=ahead))
 
     async def _claim(self, want: int) -> Claim | None:
         asked_at = self.clock.monotonic()

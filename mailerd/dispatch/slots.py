@@ -22,14 +22,13 @@ class Slots:
         self._in_hand = 0
         self._changed = asyncio.Event()
 
-    @property
-    def free(self) -> int:
-        """Letters that may be claimed now; below 0 where more were claimed than there was room for."""
-        return min(self.number - self._before_answer, 2 * self.number - self._in_hand)
+    def room(self, *, ahead: int = 0) -> int:
+        """Letters that may be claimed now, so many of them ahead of their slots."""
+        return min(self.number + ahead - self._before_answer, 2 * self.number - self._in_hand)
 
-    async def wait(self) -> None:
-        """Until at least one letter may be claimed."""
-        while self.free < 1:
+    async def wait(self, room: int, *, ahead: int = 0) -> None:
+        """Until there is room for at least so many."""
+        while self.room(ahead=ahead) < room:
             self._changed.clear()
             await self._changed.wait()
 

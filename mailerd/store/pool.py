@@ -36,14 +36,58 @@ PACKET_MARGIN: Final = 1024
 """Bytes of max_allowed_packet that a statement leaves to the protocol."""
 
 
+def many(insert: str, rows: Sequence[Sequence[object]]) -> Statement:
+    """An INSERT of several rows, which go where its only %s is."""
+    row = "(" + ", ".join(["%s"] * len(rows[0])) + ")"
+    return insert % ", ".join([row] * len(rows)), [value for values in rows for value in values]
+
+
 class Cursor(aiomysql.Cursor):  # type: ignore[misc]  # the driver has no types
     """A cursor that refuses what the server would answer with a misleading 2006 "server has gone away"."""
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._begin: tuple[_Phase, float] | None = None
+        self._before: list[bytes] = []
+
+    def begin(self, phase: "_Phase", *, within: float) -> None:
+        """Begin a transaction in one round trip with its first statement; a server that is frozen shows there.
+
+        The server answers BEGIN before it goes on to the statement, so the seconds of `within` are for that alone.
+        """
+        self._begin = phase, within
+
+    def with_next(self, statement: Statement) -> None:
+        """Run a statement, whose outcome nobody reads, in one round trip with the next one, or with COMMIT."""
+        sql, values = statement
+        self._before.append(self._encoded(self.mogrify(sql, values)))
+
+    async def commit(self) -> None:
+        """End the transaction."""
+        if self._before or self._begin:
+            await self.execute("COMMIT")
+        else:
+            await self._connection.commit()
+
+    def _encoded(self, query: str | bytes) -> bytes:
+        return query.encode(self._connection.encoding, "surrogateescape") if isinstance(query, str) else query
+
     async def _query(self, query: str | bytes) -> Any:
-        sent = query.encode(self._connection.encoding, "surrogateescape") if isinstance(query, str) else query
+        before, self._before = self._before, []
+        begin, self._begin = self._begin, None
+        sent = b"; ".join([*([b"BEGIN"] if begin else []), *before, self._encoded(query)])
         if len(sent) > self._connection.mailerd_packet - PACKET_MARGIN:
             raise DataError(1153, f"a statement of {len(sent)} bytes is above the server's max_allowed_packet")
-        return await super()._query(sent)
+        if begin:
+            phase, within = begin
+            async with asyncio.timeout(within):
+                await super()._query(sent)
+            phase.begun()
+            await self.nextset()
+        else:
+            await super()._query(sent)
+        for _ in before:
+            await self.nextset()
 
     def _escape_args(self, args: Any, conn: Any) -> Any:
         """The driver's own, with a short way for most of what is written: ids, tokens, states, numbers and NULL.
@@ -96,6 +140,11 @@ class _Phase:
         """What the server answered in a whole error packet; it stands, whatever happens to the ROLLBACK after it."""
         self.lost = False
         """The connection ended, and not because we cut it off."""
+
+    def begun(self) -> None:
+        """The server has begun the transaction."""
+        if self.name == "begin":
+            self.name = "work"
 
 
 class Pool:
@@ -176,12 +225,11 @@ class Pool:
 
     async def _in_transaction(self, connection: Any, work: Callable[[Cursor], Awaitable[T]], phase: _Phase) -> T:
         phase.name = "begin"
-        async with asyncio.timeout(self._settings.connect_timeout):  # a frozen server shows here
-            await connection.begin()
-        phase.name = "work"
-        result = await work(await connection.cursor())
+        cursor = await connection.cursor()
+        cursor.begin(phase, within=self._settings.connect_timeout)
+        result = await work(cursor)
         phase.name = "commit"
-        await connection.commit()
+        await cursor.commit()
         return result
 
     async def _guarded(self, run: Callable[[Any, _Phase], Awaitable[T]], phase: _Phase) -> T:

@@ -12,17 +12,17 @@ from mailerd.core import pace
 from mailerd.core.pace import Allowance, Budget
 from mailerd.store import ledger
 from mailerd.store.ledger import COLUMNS, Standing, Terms, naive
-from mailerd.store.pool import Cursor
+from mailerd.store.pool import Cursor, many
 
 DUE: Final = f"""
 SELECT {COLUMNS} FROM senders FORCE INDEX (turn)
  WHERE turn_at <= UTC_TIMESTAMP(6) ORDER BY turn_at, email LIMIT %s FOR UPDATE SKIP LOCKED"""
 # An UPDATE of many rows, each with values of its own: every row is there and locked, so nothing is ever inserted.
 _END: Final = """
-INSERT INTO senders (email, turn_at, tat, gap_until, created_at) VALUES (%s, %s, %s, %s, %s)
+INSERT INTO senders (email, turn_at, tat, gap_until, created_at) VALUES %s
     ON DUPLICATE KEY UPDATE turn_at = VALUES(turn_at), tat = VALUES(tat), gap_until = VALUES(gap_until)"""
 _DEBIT_HOUR: Final = """
-INSERT INTO sender_hours (sender_email, hour, letters) VALUES (%s, %s, %s)
+INSERT INTO sender_hours (sender_email, hour, letters) VALUES %s
     ON DUPLICATE KEY UPDATE letters = letters + VALUES(letters)"""
 
 _SKIPPED: Final = timedelta(milliseconds=50)
@@ -204,7 +204,7 @@ async def write(cursor: Cursor, turns: Sequence[Turn]) -> None:
     paid = sorted((turn for turn in turns if turn.taken), key=lambda turn: turn.it.email)
     if paid:
         hour = naive(paid[0].now.replace(minute=0, second=0, microsecond=0))
-        await cursor.executemany(_DEBIT_HOUR, [(turn.it.email, hour, turn.taken) for turn in paid])
+        cursor.with_next(many(_DEBIT_HOUR, [(turn.it.email, hour, turn.taken) for turn in paid]))
     if tats := {turn.project.name: turn.project.tat for turn in paid if turn.project}:
         await ledger.set_project_tats(cursor, tats)
     rows = [
@@ -212,4 +212,4 @@ async def write(cursor: Cursor, turns: Sequence[Turn]) -> None:
         for turn in sorted(turns, key=lambda turn: turn.it.email)
     ]
     if rows:
-        await cursor.executemany(_END, rows)
+        cursor.with_next(many(_END, rows))

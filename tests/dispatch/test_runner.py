@@ -125,6 +125,24 @@ async def test_as_many_as_ended_from_one_claim_to_the_next_are_claimed_ahead() -
         await place.finish()
 
 
+async def test_letters_are_claimed_before_their_slots_are_free_but_no_more_than_lately_left_them() -> None:
+    place = Place()
+    async with asyncio.timeout(5), asyncio.TaskGroup() as letters:
+        running = letters.create_task(place.runner.run(letters))
+        await place.started(await place.wants.get())
+        for end in place.ends[:6]:
+            end.set()
+            await asyncio.sleep(0)
+        assert await place.wants.get() == 6, "none had left before, so none is claimed ahead"
+        await place.started(CONCURRENCY + 6)
+        assert await place.wants.get() == 6, "all slots are taken, and as many as have left them wait for the next"
+        await asyncio.sleep(0.05)
+        assert place.wants.empty()
+        assert len(place.hand) == CONCURRENCY + 6
+        running.cancel()
+        await place.finish()
+
+
 async def test_letters_are_not_claimed_while_too_many_wait_for_their_record() -> None:
     place = Place()
     place.record.clear()

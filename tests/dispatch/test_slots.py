@@ -28,7 +28,7 @@ class Stays:
 async def test_no_more_are_inside_than_there_are_slots() -> None:
     stays = Stays(slots := Slots(3))
     slots.claimed(5)
-    assert slots.free == -2
+    assert slots.room() == -2
     async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
         for _ in range(5):
             tasks.create_task(stays.one())
@@ -44,9 +44,9 @@ async def test_a_letter_that_waits_for_its_record_leaves_its_slot_to_another() -
     slots.claimed(2)
     async with slots:
         pass
-    assert slots.free == 1
+    assert slots.room() == 1
     slots.recorded()
-    assert slots.free == 1
+    assert slots.room() == 1
 
 
 async def test_no_more_wait_for_their_record_than_there_are_slots() -> None:
@@ -55,14 +55,14 @@ async def test_no_more_wait_for_their_record_than_there_are_slots() -> None:
         slots.claimed(1)
         async with slots:
             pass
-    assert slots.free == 0
-    waiting = asyncio.ensure_future(slots.wait())
+    assert slots.room() == 0
+    waiting = asyncio.ensure_future(slots.wait(1))
     await asyncio.sleep(0)
     assert not waiting.done()
     slots.recorded()
     async with asyncio.timeout(5):
         await waiting
-    assert slots.free == 1
+    assert slots.room() == 1
 
 
 async def test_one_that_is_cut_off_while_it_waits_for_a_slot_is_not_waited_for() -> None:
@@ -76,4 +76,4 @@ async def test_one_that_is_cut_off_while_it_waits_for_a_slot_is_not_waited_for()
             await second
     slots.recorded()
     slots.recorded()
-    assert slots.free == 1
+    assert slots.room() == 1

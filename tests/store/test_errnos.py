@@ -114,6 +114,7 @@ async def test_a_number_in_answer_to_commit_is_in_doubt_only_where_the_table_say
         async def commit() -> None:
             await cursor.execute(signal(errno))
 
+        await cursor.execute("SELECT 1")
         cursor.connection.commit = commit
 
     with pytest.raises(DatabaseError) as caught:

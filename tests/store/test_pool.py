@@ -146,6 +146,7 @@ async def test_the_connection_number_of_a_restarted_server_is_somebody_elses_and
         pool = Pool(settings, events=StoreEvents(heard))
 
         async def work(cursor: Cursor) -> None:
+            await cursor.execute("SELECT 1")
             thread = cursor.connection.thread_id()
             cursor.connection.mailerd_born -= 60
             await proxy.forsake()  # the old server's power has gone: nobody says so
