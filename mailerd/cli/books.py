@@ -1,5 +1,6 @@
 """`mailerd audit` and `mailerd settle`: looking into the books, and closing what only a person can close."""
 
+import re
 from typing import Annotated
 
 import typer
@@ -41,6 +42,8 @@ def settle(
         raise typer.BadParameter("say which: either --sent or --not-sent")
     if message_id and not sent:
         raise typer.BadParameter("--message-id goes with --sent")
+    if message_id and not re.fullmatch(r"[\x21-\x7e]{1,128}", message_id):
+        raise typer.BadParameter("--message-id takes up to 128 printable ASCII characters")
     in_loop(_settle(settings(config), recipient, Change.FOUND if sent else Change.MISSING, message_id))
 
 

@@ -81,5 +81,8 @@ async def test_a_letter_cannot_be_settled_as_sent_and_as_not_sent(shop: Shop) ->
     [(recipient,)] = await query(shop.database, "SELECT id FROM job_recipients")
     for words in ((), ("--sent", "--not-sent"), ("--not-sent", "--sent")):
         assert "either --sent or --not-sent" in await shop.say("settle", str(recipient), *words, code=2)
+    for message in ("x" * 129, "two words", "a\nb"):
+        said = await shop.say("settle", str(recipient), "--sent", "--message-id", message, code=2)
+        assert "up to 128 printable" in said
     assert await query(shop.database, "SELECT status FROM job_recipients") == [("unsure",)]
     assert "is now waiting" in await shop.say("settle", str(recipient), "--not-sent")

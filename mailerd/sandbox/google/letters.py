@@ -191,7 +191,10 @@ def _addresses(value: bytes) -> list[str] | None:
     if plain is not None:
         return [plain[1] or plain[2]]
     # The standard library's parser is right and two hundred times slower: only lists and oddities come here.
-    header = policy.default.header_factory("To", re.sub(r"\r\n|\n|\r", "", text))
-    addresses: list[str] = [address.addr_spec for address in header.addresses]
+    try:
+        header = policy.default.header_factory("To", re.sub(r"\r\n|\n|\r", "", text))
+        addresses: list[str] = [address.addr_spec for address in header.addresses]
+    except IndexError:  # the parser's own, at such as "To : , : "
+        return None
     broken = [d for d in header.defects if type(d).__name__ != "ObsoleteHeaderDefect"]
     return None if broken or not addresses else addresses

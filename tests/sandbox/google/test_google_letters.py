@@ -43,9 +43,10 @@ def test_what_is_no_address_is_none(text: str) -> None:
     assert not is_address(text)
 
 
-def test_a_name_in_another_charset_than_utf8_is_refused() -> None:
+@pytest.mark.parametrize("value", [b"J\xf6rg <a@example.org>", b": , : ", b"a: , : ;", b"<", b",", b"a@example.org, :"])
+def test_what_cannot_be_read_as_recipients_is_refused(value: bytes) -> None:
     with pytest.raises(Refused):
-        read(b"To: J\xf6rg <a@example.org>\r\n\r\n")
+        read(b"To: %b\r\n\r\n" % value)
 
 
 @pytest.mark.parametrize(
