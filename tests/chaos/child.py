@@ -78,7 +78,7 @@ class Child:
                 env=self._environment(),
                 start_new_session=True,
             )
-        self.runs.append(Run(log, started=time.time(), shift=self._shift if _LIBRARIES else 0.0))
+        self.runs.append(Run(log, started=time.time(), shift=self._shift))
 
     def kill(self) -> None:
         """SIGKILL."""

@@ -1,6 +1,7 @@
 """Runs mailerd with a wall clock that is off, where there is no libfaketime: `-m tests.chaos.shifted SECONDS run …`.
 
-It turns every reading of the wall clock in Python: `time.time`, `time.time_ns` and `mailerd.clock`'s datetime.
+It turns every reading of the wall clock in Python: `time.time`, `time.time_ns` (and so the log's) and `mailerd.clock`'s
+datetime.
 """
 
 import importlib
