@@ -2,13 +2,14 @@
 
 import asyncio
 import json
+import secrets
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mailerd.clock import Clock, new_id
+from mailerd.clock import Clock
 from mailerd.core.claims import Letter
 from mailerd.core.variables import merge
 from mailerd.dispatch.cabinet import Cabinet
@@ -63,7 +64,7 @@ class Workshop:
             key=letter.key,
         )
         domain = job.from_email.rpartition("@")[2]
-        now, message_id = self._clock.now(), f"<{new_id().lower()}@{domain}>"
+        now, message_id = self._clock.now(), f"<{secrets.token_hex(16)}@{domain}>"
         if not job.attachments:
             return compose(content, envelope, date=now, message_id=message_id)
         attached = await self._cabinet.of(letter.job_id, seq=letter.seq, count=job.attachments)
