@@ -26,6 +26,9 @@ _FENCE: Final = "WHERE r.id = v.id AND r.claim_token = v.token AND r.status = 's
 # primary key is read in its own order, and a sum is one row to bring back instead of one for each letter.
 _LOCK: Final = "SELECT SUM(id) FROM job_recipients FORCE INDEX (PRIMARY) WHERE id IN %s FOR UPDATE"
 
+# After the jobs, and all at once: the steps after it take some of them each, and those of two daemons could cross.
+_LOCK_SENDERS: Final = "SELECT COUNT(*) FROM senders FORCE INDEX (PRIMARY) WHERE email IN %s FOR UPDATE"
+
 _HAND_OVER: Final = f"""
 UPDATE (%s) v STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = v.id
    SET r.mode = v.mode, r.draft_id = v.draft_id, r.thread_id = v.thread_id, r.updated_at = UTC_TIMESTAMP(6) {_FENCE}"""
@@ -149,7 +152,12 @@ class Records:
         ]
         taken = [one for one, what in zip(records, written, strict=True) if what is Written.TAKEN]
         # To wake twice is harmless; what else an earlier try committed had its consequences in the same commit.
-        cancelled = await self._wake(cursor, [one for one in taken if isinstance(one, Outcome)])
+        jobs, senders = _to_wake(taken)
+        cancelled = await wake(cursor, jobs=jobs, senders={})
+        touched = {one.letter.sender for one in records if _touches_sender(one)}
+        if len(touched) > 1:
+            await cursor.execute(_LOCK_SENDERS, (tuple(touched),))
+        await wake(cursor, jobs={}, senders=senders)
         await self._ledger(
             cursor, [o for o, took in zip(records, fresh, strict=True) if took and isinstance(o, Outcome)]
         )
@@ -216,16 +224,6 @@ class Records:
         await cursor.execute(_SETTLED, (it.letter.id, found, message))
         return bool(await cursor.fetchall())
 
-    async def _wake(self, cursor: Cursor, outcomes: Iterable[Outcome]) -> set[str]:
-        jobs: dict[str, int] = {}
-        senders: dict[str, int] = {}
-        for one in outcomes:
-            if _returns(one):
-                wait = micros(one.decision.wait)
-                jobs[one.letter.job_id] = min(wait, jobs.get(one.letter.job_id, wait))
-                senders[one.letter.sender] = min(wait, senders.get(one.letter.sender, wait))
-        return await wake(cursor, jobs=jobs, senders=senders)
-
     async def _ledger(self, cursor: Cursor, outcomes: Sequence[Outcome]) -> None:
         refunds: dict[str, int] = {}
         for one in outcomes:
@@ -245,7 +243,7 @@ class Records:
         """Tell the ledger of letters that reached Google later than it allows for."""
         slowest: dict[str, float] = {}
         for one in outcomes:
-            if one.decision.change is Change.SENT and one.took > one.letter.slow_from:
+            if _was_slow(one):
                 slowest[one.letter.sender] = max(one.took, slowest.get(one.letter.sender, 0.0))
         for sender, took in sorted(slowest.items()):
             await cursor.execute(_SPREAD, (sender,))
@@ -274,11 +272,7 @@ class Records:
 
     async def _note(self, cursor: Cursor, handed: Sequence[HandedOver]) -> None:
         """Keep on the sender's row what its sign-in taught, for the ledger; last, as senders are locked after jobs."""
-        learnt = {
-            one.letter.sender: (one.mode, one.project)
-            for one in handed
-            if (one.mode, one.project) != (one.letter.sender_mode, one.letter.sender_project)
-        }
+        learnt = {one.letter.sender: (one.mode, one.project) for one in handed if _touches_sender(one)}
         for sender, (mode, project) in sorted(learnt.items()):
             await cursor.execute(_NOTE, (mode, project, sender))
 
@@ -331,6 +325,31 @@ class Records:
 def _returns(record: Record) -> bool:
     """Whether the letter goes back to those that wait."""
     return isinstance(record, Outcome) and record.decision.change in {Change.DEFERRED, Change.RELEASED}
+
+
+def _was_slow(it: Outcome) -> bool:
+    """Whether the letter reached Google later than its sender's row allows for."""
+    return it.decision.change is Change.SENT and it.took > it.letter.slow_from
+
+
+def _touches_sender(record: Record) -> bool:
+    """Whether the sender's row changes: with most letters it does not."""
+    if isinstance(record, HandedOver):
+        return (record.mode, record.project) != (record.letter.sender_mode, record.letter.sender_project)
+    worked = record.decision.change is Change.SENT and record.letter.probing
+    return worked or _was_slow(record) or _returns(record) or record.decision.pause is not None
+
+
+def _to_wake(taken: Iterable[Record]) -> tuple[dict[str, int], dict[str, int]]:
+    """The jobs and the senders of the letters that come back, and in how many microseconds they are due."""
+    jobs: dict[str, int] = {}
+    senders: dict[str, int] = {}
+    for one in taken:
+        if isinstance(one, Outcome) and _returns(one):
+            wait = micros(one.decision.wait)
+            jobs[one.letter.job_id] = min(wait, jobs.get(one.letter.job_id, wait))
+            senders[one.letter.sender] = min(wait, senders.get(one.letter.sender, wait))
+    return jobs, senders
 
 
 def _locking(records: Sequence[Record]) -> Statement:

@@ -5,11 +5,13 @@ They do meet: a server that stood still runs what was cut off long ago beside wh
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 from mailerd.core.claims import HandedOver, Letter, Outcome, Record
-from mailerd.core.decisions import Decision
+from mailerd.core.decisions import Decision, Pause
 from mailerd.core.states import Change
+from mailerd.core.verdicts import Cause
 from mailerd.store.database import Database
 from mailerd.store.records import Records
 from mailerd.store.rescues import Rescues
@@ -29,6 +31,36 @@ async def record(database: Database, records: Sequence[Record], *, repeated: boo
         await cursor.execute("ROLLBACK")  # type: ignore[attr-defined]  # the same again in the next round
 
     await database.transaction(work, what="record")
+
+
+async def test_records_of_two_daemons_that_touch_the_same_senders_never_deadlock(
+    database: Database, heard: Heard
+) -> None:
+    """Each learns of the senders whose letters the other says were slow, came back or were refused."""
+    senders = [f"s{number}@example.com" for number in range(6)]
+    for sender in senders:
+        await post(database, sender=sender, recipients=4)
+    letters = (await claims(database).claim(24)).letters
+    slow = Decision(Change.SENT, message_id="m")
+    back = Decision(Change.DEFERRED, error="no", wait=MINUTE)
+    paused = Decision(Change.RELEASED, error="slow down", wait=MINUTE, pause=Pause(Cause.THROTTLED, "no", MINUTE))
+
+    def of(seq: int, *, first: bool) -> list[Letter]:
+        return [it for it in letters if it.seq == seq and (it.sender in senders[:3]) is first]
+
+    def touching(seq: int, *, first: bool) -> list[Record]:
+        """Hand-overs that teach of one half of the senders, and outcomes that touch the other."""
+        taught: list[Record] = [HandedOver(it, "draft", "d", "t", project="p") for it in of(seq, first=first)]
+        others = [replace(it, slow_from=0.4) for it in of(seq + 1, first=not first)]
+        decisions = (slow, back, paused)
+        return taught + [Outcome(it, decision, took=2.0) for it, decision in zip(others, decisions, strict=True)]
+
+    one, other = touching(0, first=True), touching(2, first=False)
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(ROUNDS):
+            tasks.create_task(record(database, one, repeated=bool(number % 2)))
+            tasks.create_task(record(database, other, repeated=bool(number % 2)))
+    assert not heard.of("transaction_repeated")
 
 
 async def test_a_renewal_and_a_record_of_the_same_letters_never_deadlock(database: Database, heard: Heard) -> None:
