@@ -19,6 +19,7 @@ import pymysql
 
 from mailerd.sandbox.google import COMPOSE, SEND
 from mailerd.sandbox.mariadb import Server
+from mailerd.sandbox.tied import tied
 
 CACHE = Path(__file__).parents[2] / ".cache"
 _START_S = 30.0
@@ -85,7 +86,7 @@ class Place:
         extra = {f"MAILERD_{name.upper()}": str(value) for name, value in settings.items()}
         with log.open("w") as out:
             process = subprocess.Popen(
-                [sys.executable, "-m", "mailerd", "run"], env={**self._environment, **extra}, stderr=out
+                tied([sys.executable, "-m", "mailerd", "run"]), env={**self._environment, **extra}, stderr=out
             )
         self._stack.callback(_end, process)
         _until(lambda: "runner started" in log.read_text(), process)
@@ -171,11 +172,11 @@ def place(
         credentials = folder / "credentials"
         unlimited = ("--units-per-minute", "0", "--project-units-per-minute", "0", "--per-day", "0")
         process = subprocess.Popen(
-            [
+            tied([
                 sys.executable, "-m", "mailerd.sandbox.google", *unlimited, "--latency", str(latency_ms / 1000),
                 "--keep-raw", "1", "--credentials-dir", str(credentials), "--scope", SEND if direct else COMPOSE,
                 *(word for name in names for word in ("--mailbox", name)), *google,
-            ],
+            ]),
             stdout=subprocess.PIPE,
         )  # fmt: skip
         stack.callback(_end, process)
