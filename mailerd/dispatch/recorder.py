@@ -10,8 +10,8 @@ from mailerd.core.states import Change
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.runner import RunnerEvents
 from mailerd.pulse import Pulse, Pulses
+from mailerd.store.cursor import Cursor
 from mailerd.store.database import Database
-from mailerd.store.pool import Cursor
 from mailerd.store.records import Finished
 
 T = TypeVar("T")

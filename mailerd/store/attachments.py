@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from mailerd.store.cursor import Cursor
 from mailerd.store.database import Database
-from mailerd.store.pool import Cursor
 
 PIECE: Final = 1 << 20
 """Bytes of one row: escaped it is twice as much, which fits into any packet; escaping it takes some 5 ms."""

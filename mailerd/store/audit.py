@@ -5,9 +5,9 @@ from datetime import timedelta
 from typing import Final
 
 from mailerd.store import sleepers
+from mailerd.store.cursor import Cursor
 from mailerd.store.database import Database
 from mailerd.store.ledger import Terms
-from mailerd.store.pool import Cursor
 
 AT_MOST: Final = 1000
 """Findings of one kind that are listed."""

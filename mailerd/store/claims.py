@@ -21,10 +21,10 @@ from mailerd.core import pace
 from mailerd.core.claims import Claim, JobFound, Letter
 from mailerd.core.pace import Allowance
 from mailerd.store import picks, turns
+from mailerd.store.cursor import Cursor
 from mailerd.store.database import Database
 from mailerd.store.ledger import Terms
 from mailerd.store.picks import Pick, Taker
-from mailerd.store.pool import Cursor
 from mailerd.store.sleepers import Sleepers
 from mailerd.store.turns import Turn
 

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 
+from mailerd.store.cursor import Cursor
 from mailerd.store.database import Database
 from mailerd.store.jobs import Language
-from mailerd.store.pool import Cursor
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from mailerd.clock import new_id
 from mailerd.core.states import Change, JobChange, JobStatus, State, after, job_after
+from mailerd.store.cursor import Cursor
 from mailerd.store.database import Database
-from mailerd.store.pool import Cursor
 from mailerd.store.waking import micros
 
 LETTERS_PER_SECOND: Final = 5_000

@@ -5,8 +5,8 @@ import socket
 from dataclasses import dataclass
 
 from mailerd import __version__
+from mailerd.store.cursor import Cursor
 from mailerd.store.database import Database
-from mailerd.store.pool import Cursor
 
 
 @dataclass(frozen=True)

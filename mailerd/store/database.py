@@ -10,7 +10,8 @@ from mailerd.config import DatabaseSettings
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.store import StoreEvents
 from mailerd.store import errnos
-from mailerd.store.pool import Cursor, Pool
+from mailerd.store.cursor import Cursor
+from mailerd.store.pool import Pool
 
 T = TypeVar("T")
 

@@ -10,8 +10,8 @@ from enum import StrEnum
 from typing import Any, Final
 
 from mailerd.errors import MailerdError
+from mailerd.store.cursor import Cursor
 from mailerd.store.database import Database
-from mailerd.store.pool import Cursor
 
 PREFIX: Final = "sk_live_"
 KEY_BYTES: Final = 32

@@ -12,8 +12,8 @@ from mailerd.core import pace
 from mailerd.core.claims import Mode
 from mailerd.core.pace import CONSUMER_DOMAINS, Allowance
 from mailerd.core.verdicts import Cause
+from mailerd.store.cursor import Cursor
 from mailerd.store.database import Database
-from mailerd.store.pool import Cursor
 
 COLUMNS: Final = (
     "email, tat, units_per_minute, per_minute, per_day, reserve, min_gap, warm_up, warm_up_growth, "

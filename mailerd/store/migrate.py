@@ -7,8 +7,8 @@ from typing import Final
 
 from mailerd.errors import SchemaError
 from mailerd.events.store import StoreEvents
+from mailerd.store.cursor import Cursor
 from mailerd.store.database import Database
-from mailerd.store.pool import Cursor
 
 _LOCK_WAIT: Final = 20
 """Seconds to wait for another daemon that is migrating; GET_LOCK ends with its connection, so none is ever stale."""

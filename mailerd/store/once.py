@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from mailerd.errors import MailerdError
+from mailerd.store.cursor import Cursor
 from mailerd.store.database import Database
-from mailerd.store.pool import Cursor
 
 FORGET_AT_ONCE: Final = 1000
 """Answers that one transaction forgets."""

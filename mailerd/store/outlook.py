@@ -11,9 +11,9 @@ from typing import Any, Final
 from mailerd.core.forecast import Doubts, Outlook, Queued
 from mailerd.core.states import JobStatus, State
 from mailerd.store import ledger
+from mailerd.store.cursor import Cursor, Statement
 from mailerd.store.database import Database
 from mailerd.store.ledger import COLUMNS, Standing, Terms, utc
-from mailerd.store.pool import Cursor, Statement
 
 AHEAD_AT_MOST: Final = 100_000
 """Letters of one job that are counted."""
@@ -96,7 +96,7 @@ class Outlooks:
 
         async def work(cursor: Cursor) -> dict[str, Outlook]:
             ids = tuple(jobs)
-            found, letters = await _read(cursor, (_JOBS, (ids,)), (_ROWS, (ids, ids)))
+            found, letters = await cursor.read_together([(_JOBS, (ids,)), (_ROWS, (ids, ids))])
             asked = [
                 _Asked(id_, sender, precedence, utc(send_at), JobStatus(status))
                 for id_, sender, precedence, send_at, status in found
@@ -123,7 +123,7 @@ class Outlooks:
 
     async def _outlooks(self, cursor: Cursor, asked: Sequence[_Asked]) -> dict[str, Outlook]:
         senders = sorted({one.sender for one in asked})
-        standings, queued = await _read(cursor, (_SENDERS, (tuple(senders),)), _queue_of(asked))
+        standings, queued = await cursor.read_together([(_SENDERS, (tuple(senders),)), _queue_of(asked)])
         known, queues = await self._standings(cursor, senders, standings), _queues(queued)
         hours = await ledger.hours(cursor, senders, now=known[senders[0]][0].now)
         counted = await _counts(cursor, asked, queues)
@@ -146,15 +146,6 @@ class Outlooks:
             now = (await cursor.fetchone())[0].replace(tzinfo=UTC)
             found |= {sender: (ledger.newcomer(sender, now=now, terms=terms), None) for sender in missing}
         return found
-
-
-async def _read(cursor: Cursor, *statements: Statement) -> list[Sequence[Any]]:
-    """The rows of each, in one round trip: that costs more than most of what is asked here."""
-    await cursor.execute("; ".join(sql for sql, _ in statements), [each for _, values in statements for each in values])
-    found = [await cursor.fetchall()]
-    while await cursor.nextset():
-        found.append(await cursor.fetchall())
-    return found
 
 
 async def _with_letters(cursor: Cursor, asked: Sequence[_Asked], letters: Sequence[Any]) -> list[_Asked]:

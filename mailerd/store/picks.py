@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from mailerd.core.claims import JobFound, Letter
 from mailerd.core.states import Change, JobStatus, State, after
+from mailerd.store.cursor import Cursor
 from mailerd.store.ledger import naive, utc
-from mailerd.store.pool import Cursor
 from mailerd.store.turns import Turn
 
 JOB: Final = """

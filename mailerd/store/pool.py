@@ -7,12 +7,11 @@ unchecked; and it can keep an implicit transaction open with its locks.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
 import aiomysql
-from pymysql.err import DataError, MySQLError, OperationalError, ProgrammingError
+from pymysql.err import MySQLError, OperationalError, ProgrammingError
 from yarl import URL
 
 from mailerd.config import DatabaseSettings
@@ -21,10 +20,9 @@ from mailerd.errors import DatabaseAwayError, DatabaseError, MailerdError
 from mailerd.events.store import StoreEvents
 from mailerd.store import errnos
 from mailerd.store.address import address, no_tls, require_encryption
+from mailerd.store.cursor import Cursor
 
 T = TypeVar("T")
-Statement = tuple[str, Sequence[object]]
-"""SQL and its values."""
 
 _NO: Final = (MailerdError, ImpossibleRequestError)
 """What work raises to say that it will not be done; an exception of another kind may have left a reply half read."""
@@ -32,103 +30,6 @@ PING_AFTER: Final = 10.0
 """Seconds of idleness after which a connection is tried before it is used."""
 MAX_AGE: Final = 900.0
 """Seconds after which a connection is replaced, so that a moved address is resolved again."""
-PACKET_MARGIN: Final = 1024
-"""Bytes of max_allowed_packet that a statement leaves to the protocol."""
-
-
-def many(insert: str, rows: Sequence[Sequence[object]]) -> Statement:
-    """An INSERT of several rows, which go where its only %s is."""
-    row = "(" + ", ".join(["%s"] * len(rows[0])) + ")"
-    return insert % ", ".join([row] * len(rows)), [value for values in rows for value in values]
-
-
-class Cursor(aiomysql.Cursor):  # type: ignore[misc]  # the driver has no types
-    """A cursor that refuses what the server would answer with a misleading 2006 "server has gone away"."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._begin: tuple[_Phase, float] | None = None
-        self._before: list[bytes] = []
-
-    def begin(self, phase: "_Phase", *, within: float) -> None:
-        """Begin a transaction in one round trip with its first statement; a server that is frozen shows there.
-
-        The server answers BEGIN before it goes on to the statement, so the seconds of `within` are for that alone.
-        """
-        self._begin = phase, within
-
-    def with_next(self, statement: Statement) -> None:
-        """Run a statement, whose outcome nobody reads, in one round trip with the next one, or with COMMIT."""
-        sql, values = statement
-        self._before.append(self._encoded(self.mogrify(sql, values)))
-
-    async def commit(self) -> None:
-        """End the transaction."""
-        if self._before or self._begin:
-            await self.execute("COMMIT")
-        else:
-            await self._connection.commit()
-
-    def _encoded(self, query: str | bytes) -> bytes:
-        return query.encode(self._connection.encoding, "surrogateescape") if isinstance(query, str) else query
-
-    async def _query(self, query: str | bytes) -> Any:
-        before, self._before = self._before, []
-        begin, self._begin = self._begin, None
-        sent = b"; ".join([*([b"BEGIN"] if begin else []), *before, self._encoded(query)])
-        if len(sent) > self._connection.mailerd_packet - PACKET_MARGIN:
-            raise DataError(1153, f"a statement of {len(sent)} bytes is above the server's max_allowed_packet")
-        if begin:
-            phase, within = begin
-            async with asyncio.timeout(within):
-                await super()._query(sent)
-            phase.begun()
-            await self.nextset()
-        else:
-            await super()._query(sent)
-        for _ in before:
-            await self.nextset()
-
-    def _escape_args(self, args: Any, conn: Any) -> Any:
-        """The driver's own, with a short way for most of what is written: ids, tokens, states, numbers and NULL.
-
-        The driver looks at every character of every string, a third of what a record costs here.
-        """
-        return (
-            tuple(map(partial(_literal, conn), args))
-            if isinstance(args, tuple | list)
-            else super()._escape_args(args, conn)
-        )
-
-    async def together(self, statements: Sequence[Statement]) -> list[int]:
-        """Run several in one round trip; how many rows each of them matched or wrote.
-
-        The first that is refused ends it: those after it are not run, and those before it are for the ROLLBACK.
-        """
-        await self.execute(
-            "; ".join(sql for sql, _ in statements), [value for _, values in statements for value in values]
-        )
-        rows = [self.rowcount]
-        while await self.nextset():
-            rows.append(self.rowcount)
-        return rows
-
-    async def _show_warnings(self, conn: Any) -> None:
-        """Ask nothing: sql_mode is strict, so what matters is an error; the rest is notes ("table exists").
-
-        MySQL 8 calls VALUES(column) deprecated in a warning at every use, though MariaDB knows no other way to say it.
-        """
-
-
-def _literal(conn: Any, value: object) -> Any:
-    """A value as it stands in a statement."""
-    if value is None:
-        return "NULL"
-    if type(value) is int:
-        return str(value)
-    if type(value) is str and value.isalnum():  # no letter or digit of any script needs to be escaped
-        return f"'{value}'"
-    return conn.escape(value)
 
 
 class _Phase:
@@ -142,7 +43,7 @@ class _Phase:
         """The connection ended, and not because we cut it off."""
 
     def begun(self) -> None:
-        """The server has begun the transaction."""
+        """The server has begun the transaction, with its first statement or, where there was none, with the COMMIT."""
         if self.name == "begin":
             self.name = "work"
 
@@ -226,7 +127,7 @@ class Pool:
     async def _in_transaction(self, connection: Any, work: Callable[[Cursor], Awaitable[T]], phase: _Phase) -> T:
         phase.name = "begin"
         cursor = await connection.cursor()
-        cursor.begin(phase, within=self._settings.connect_timeout)
+        cursor.begin(phase.begun, within=self._settings.connect_timeout)
         result = await work(cursor)
         phase.name = "commit"
         await cursor.commit()

@@ -9,9 +9,9 @@ from typing import Final
 
 from mailerd.clock import Clock
 from mailerd.errors import DatabaseError
+from mailerd.store.cursor import Cursor
 from mailerd.store.database import Database
 from mailerd.store.migrate import migrations
-from mailerd.store.pool import Cursor
 
 _VARIABLES: Final = (
     "datadir",

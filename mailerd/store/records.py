@@ -13,9 +13,9 @@ from mailerd.core.decisions import Pause
 from mailerd.core.pace import concurrency, noted
 from mailerd.core.states import OPEN, Change, JobStatus, State, after
 from mailerd.core.verdicts import Cause
+from mailerd.store.cursor import Cursor, Statement
 from mailerd.store.database import Database
 from mailerd.store.ledger import in_hand
-from mailerd.store.pool import Cursor, Statement
 from mailerd.store.waking import micros, wake
 
 # The fence: the row is written only while it is in the state and under the token of the worker that writes.

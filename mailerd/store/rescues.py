@@ -8,8 +8,8 @@ from typing import Any, Final
 from mailerd.clock import new_id
 from mailerd.core.claims import Doubt, Lapsed, Written
 from mailerd.core.states import Change, State, after
+from mailerd.store.cursor import Cursor
 from mailerd.store.database import Database
-from mailerd.store.pool import Cursor
 from mailerd.store.records import UNFINISHED, short
 from mailerd.store.waking import forgotten, micros, wake
 

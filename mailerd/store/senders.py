@@ -9,9 +9,9 @@ from mailerd.core.pace import FOR_EVER
 from mailerd.core.pauses import BY_HAND
 from mailerd.errors import MailerdError
 from mailerd.store import ledger
+from mailerd.store.cursor import Cursor
 from mailerd.store.database import Database
 from mailerd.store.ledger import COLUMNS, Standing, Terms, naive
-from mailerd.store.pool import Cursor
 
 LIMITS: Final = ("units_per_minute", "per_minute", "per_day", "reserve", "min_gap", "warm_up", "warm_up_growth")
 """What a sender may have of its own."""

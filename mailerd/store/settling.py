@@ -6,8 +6,8 @@ from typing import Final
 from mailerd.clock import new_id
 from mailerd.core.states import Change, State, after
 from mailerd.errors import MailerdError
+from mailerd.store.cursor import Cursor
 from mailerd.store.database import Database
-from mailerd.store.pool import Cursor
 from mailerd.store.waking import wake
 
 SETTLED: Final = "settled by hand"

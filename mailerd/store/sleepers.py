@@ -16,9 +16,9 @@ from typing import Any, Final
 from mailerd.core import pace
 from mailerd.core.verdicts import Cause
 from mailerd.store import ledger
+from mailerd.store.cursor import Cursor
 from mailerd.store.database import Database
 from mailerd.store.ledger import COLUMNS, Terms, naive, utc
-from mailerd.store.pool import Cursor
 from mailerd.store.turns import PROBE_EVERY
 
 _EVERY: Final = 60.0

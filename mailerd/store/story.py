@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from mailerd.core.states import JobStatus, State
+from mailerd.store.cursor import Cursor
 from mailerd.store.database import Database
 from mailerd.store.ledger import utc
-from mailerd.store.pool import Cursor
 
 AT_MOST: Final = 20
 """Recipients that one address may bring up, the newest first."""

@@ -7,9 +7,9 @@ from typing import Any, Final
 from mailerd.core.states import JobStatus, State
 from mailerd.core.survey import SenderSeen, Survey
 from mailerd.store import ledger
+from mailerd.store.cursor import Cursor
 from mailerd.store.database import Database
 from mailerd.store.ledger import COLUMNS, Terms
-from mailerd.store.pool import Cursor
 from mailerd.store.records import UNFINISHED
 
 SENDERS_AT_MOST: Final = 200

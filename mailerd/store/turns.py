@@ -11,8 +11,8 @@ from typing import Final
 from mailerd.core import pace
 from mailerd.core.pace import Allowance, Budget
 from mailerd.store import ledger
+from mailerd.store.cursor import Cursor, many
 from mailerd.store.ledger import COLUMNS, Standing, Terms, naive
-from mailerd.store.pool import Cursor, many
 
 DUE: Final = f"""
 SELECT {COLUMNS} FROM senders FORCE INDEX (turn)

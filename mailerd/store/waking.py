@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Final
 
 from mailerd.core.states import Change, JobStatus, State, after
-from mailerd.store.pool import Cursor
+from mailerd.store.cursor import Cursor
 
 _WAKE_JOB: Final = """
 UPDATE jobs FORCE INDEX (PRIMARY)

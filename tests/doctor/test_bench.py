@@ -143,7 +143,7 @@ async def test_an_old_a_new_and_a_missing_schema_are_told(patient: Patient) -> N
 
 async def test_a_server_that_drops_skip_locked_is_told(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
     # What TiDB does: the words are taken and the lock is not looked at.
-    from mailerd.store.pool import Cursor  # noqa: PLC0415 - this test alone reaches so deep
+    from mailerd.store.cursor import Cursor  # noqa: PLC0415 - this test alone reaches so deep
 
     send = Cursor._query
 

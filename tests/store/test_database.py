@@ -14,8 +14,8 @@ from mailerd.events.speech import vocabulary
 from mailerd.events.store import StoreEvents
 from mailerd.sandbox.mariadb import Server
 from mailerd.store import database as database_module
+from mailerd.store.cursor import Cursor
 from mailerd.store.database import Database
-from mailerd.store.pool import Cursor
 from tests.support.dialect import is_mariadb
 from tests.support.heard import Heard
 from tests.support.proxy import Proxy

@@ -12,8 +12,8 @@ from mailerd.core.decisions import Decision
 from mailerd.core.states import Change, JobChange
 from mailerd.store.audit import audit
 from mailerd.store.controls import Controls
+from mailerd.store.cursor import Cursor
 from mailerd.store.database import Database
-from mailerd.store.pool import Cursor
 from mailerd.store.records import Records
 from mailerd.store.rescues import UNFINISHED_JOBS
 from mailerd.store.waking import FORGOTTEN

@@ -15,9 +15,9 @@ from mailerd.core.states import Change
 from mailerd.core.verdicts import Cause
 from mailerd.events.store import StoreEvents
 from mailerd.store.claims import Claims
+from mailerd.store.cursor import Cursor
 from mailerd.store.database import Database
 from mailerd.store.ledger import Permits
-from mailerd.store.pool import Cursor
 from mailerd.store.records import Records
 from tests.support.heard import Heard
 from tests.support.rows import post, query

@@ -6,7 +6,7 @@ import aiomysql
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailerd.store.pool import Cursor
+from mailerd.store.cursor import Cursor
 
 
 class Speaking:

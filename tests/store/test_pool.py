@@ -15,7 +15,8 @@ from mailerd.errors import DatabaseError
 from mailerd.events.store import StoreEvents
 from mailerd.sandbox.mariadb import Server
 from mailerd.store import pool as pool_module
-from mailerd.store.pool import Cursor, Pool
+from mailerd.store.cursor import Cursor
+from mailerd.store.pool import Pool
 from tests.support.dialect import is_mariadb
 from tests.support.eventually import eventually
 from tests.support.heard import Heard

@@ -14,7 +14,8 @@ from mailerd.config import DatabaseSettings
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.store import StoreEvents
 from mailerd.sandbox.mariadb import Server
-from mailerd.store.pool import Cursor, Pool
+from mailerd.store.cursor import Cursor
+from mailerd.store.pool import Pool
 from tests.support.heard import Heard
 from tests.support.proxy import Proxy
 

@@ -9,8 +9,8 @@ from mailerd.core.claims import HandedOver, Letter, Outcome, Record, Written
 from mailerd.core.decisions import Decision, Pause
 from mailerd.core.states import Change
 from mailerd.core.verdicts import Cause
+from mailerd.store.cursor import Cursor
 from mailerd.store.database import Database
-from mailerd.store.pool import Cursor
 from mailerd.store.records import Finished, Records
 from tests.store.test_claims import claims
 from tests.support.rows import post, query, states

@@ -5,13 +5,15 @@ from typing import Any
 
 import aiomysql
 import pytest
+from pymysql.err import DataError
 
 from mailerd.config import DatabaseSettings
 from mailerd.errors import DatabaseError
 from mailerd.events.store import StoreEvents
 from mailerd.sandbox.mariadb import Server
+from mailerd.store.cursor import Cursor, many
 from mailerd.store.database import Database
-from mailerd.store.pool import Cursor, Pool, many
+from mailerd.store.pool import Pool
 from tests.store.test_claims import claims
 from tests.store.test_pool_bounds import BOUND, CONNECT, failure, pooled
 from tests.support.heard import Heard
@@ -153,6 +155,21 @@ async def test_a_statement_with_what_waits_for_it_is_never_above_the_servers_pac
     error, _ = await failure(pool, work)
     assert error.errno == 1153
     await pool.close()
+
+
+async def test_a_statement_that_is_refused_for_its_size_leaves_the_transaction_to_begin_with_the_next(
+    pool: Pool, trips: list[bytes]
+) -> None:
+    async def work(cursor: Cursor) -> None:
+        cursor.with_next((ADD, (1,)))
+        with pytest.raises(DataError):
+            await cursor.execute("SELECT %s", ("x" * cursor.connection.mailerd_packet,))
+        await cursor.execute(ADD, (2,))
+
+    trips.clear()
+    await pool.transaction(work, what="test")
+    assert trips[0] == b"BEGIN; INSERT INTO t VALUES (1); INSERT INTO t VALUES (2)"
+    assert await ids(pool) == [1, 2]
 
 
 async def test_a_claim_takes_six_round_trips(database: Database, trips: list[bytes]) -> None:

@@ -4,7 +4,8 @@ import pytest
 
 from mailerd.core.states import ImpossibleRequestError, JobChange, JobStatus
 from mailerd.errors import DatabaseError, MailerdError
-from mailerd.store.pool import Cursor, Pool
+from mailerd.store.cursor import Cursor
+from mailerd.store.pool import Pool
 from tests.store.test_pool import rows, threads
 
 
