@@ -42,10 +42,8 @@ _SPREAD_KEPT: Final = timedelta(minutes=10)
 """For so long a spread counts after it was last seen."""
 _SPREAD_FRESH: Final = timedelta(minutes=2)
 """For so long no letter that it covers needs a note: longer than one takes, and a minute of Google's beside."""
-_PROJECT_SLACK: Final = 0.025
-"""How much of a project's minute is left unused for letters that arrive late: 1.5 s."""
-_PROJECT_BURST: Final = 0.02
-"""How much of it may go at once: its claims come in bunches of many letters."""
+_PROJECT_BURST: Final = 0.01
+"""How much of a project's minute may go at once, 0.6 s of it: its claims come in bunches of many letters."""
 _GROWS_EVERY: Final = timedelta(minutes=1)
 _FORGOTTEN_AFTER: Final = timedelta(minutes=30)
 _GAP_JITTER: Final = 0.5
@@ -203,28 +201,40 @@ def call(
     return after, max(timedelta(0), after - stream.tolerance - now)
 
 
-def _project_stream(units_per_minute: int) -> tuple[float, float]:
-    """Units a minute, and units that may go at once: together less than the limit in any 60 s, by the slack."""
+def _project_stream(units_per_minute: int, spread: float) -> tuple[float, float]:
+    """Units a minute, and units that may go at once: what arrives in any 60 s was claimed in those and the slack."""
     burst = max(units_per_minute * _PROJECT_BURST, float(DRAFT_PAIR_UNITS))
-    return max(units_per_minute * (1 - _PROJECT_SLACK) - burst, units_per_minute / 10), burst
+    return max((units_per_minute - burst) * 60 / (60 + slack(spread)), units_per_minute / 10), burst
 
 
-def project(units_per_minute: int, *, tat: datetime | None, now: datetime, units: int = DRAFT_PAIR_UNITS) -> Budget:
-    """How many letters (or calls) of `units` each all senders of a Cloud project together may claim; 0: no limit."""
+def project(
+    units_per_minute: int,
+    *,
+    tat: datetime | None,
+    now: datetime,
+    units: int = DRAFT_PAIR_UNITS,
+    spread: float = 0.0,
+) -> Budget:
+    """How many letters (or calls) of `units` each all senders of a Cloud project together may claim; 0: no limit.
+
+    `spread` is that of the slowest of its senders.
+    """
     if not units_per_minute:
         return Budget(letters=None, next_at=None)
-    stream, burst = _project_stream(units_per_minute)
+    stream, burst = _project_stream(units_per_minute, spread)
     interval, tolerance = _MINUTE * (units / stream), _MINUTE * (burst / stream)
     start = max(tat or now, now)
     letters = max(0, (now + tolerance - start) // interval)
     return Budget(letters=letters, next_at=start + interval * (letters + 1) - tolerance)
 
 
-def project_debit(units_per_minute: int, *, tat: datetime | None, now: datetime, units: int) -> datetime | None:
+def project_debit(
+    units_per_minute: int, *, tat: datetime | None, now: datetime, units: int, spread: float = 0.0
+) -> datetime | None:
     """The project's theoretical arrival time after `units` more."""
     if not units_per_minute:
         return tat
-    return max(tat or now, now) + _MINUTE * (units / _project_stream(units_per_minute)[0])
+    return max(tat or now, now) + _MINUTE * (units / _project_stream(units_per_minute, spread)[0])
 
 
 def day(allowance: Allowance, *, hours: Mapping[datetime, int], now: datetime) -> Budget:

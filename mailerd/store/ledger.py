@@ -26,7 +26,9 @@ _TAT: Final = "UPDATE senders FORCE INDEX (PRIMARY) SET tat = %s WHERE email = %
 _HOURS: Final = """
 SELECT sender_email, hour, letters FROM sender_hours FORCE INDEX (PRIMARY) WHERE sender_email IN %s AND hour > %s"""
 # In the order of their names: whoever needs several locks them in the same order.
-_PROJECTS: Final = "SELECT name, tat FROM projects FORCE INDEX (PRIMARY) WHERE name IN %s ORDER BY name FOR UPDATE"
+_PROJECTS: Final = """
+SELECT name, tat, spread, spread_at, UTC_TIMESTAMP(6) FROM projects FORCE INDEX (PRIMARY)
+ WHERE name IN %s ORDER BY name FOR UPDATE"""
 _NEW_PROJECTS: Final = "INSERT INTO projects (name) VALUES (%s) ON DUPLICATE KEY UPDATE name = VALUES(name)"
 _PROJECT_TATS: Final = (
     "INSERT INTO projects (name, tat) VALUES (%s, %s) ON DUPLICATE KEY UPDATE tat = VALUES(tat)"  # they are locked
@@ -35,6 +37,10 @@ _IN_HAND: Final = """
 SELECT j.sender_email, COUNT(*) FROM jobs j FORCE INDEX (open_jobs)
   JOIN job_recipients r FORCE INDEX (claim) ON r.job_id = j.id AND r.status = 'sending'
  WHERE j.status IN ('sending', 'paused', 'cancelled') AND j.sender_email IN %s GROUP BY j.sender_email"""
+# Under a lock, since another daemon may note a letter of the same sender.
+_SPREAD: Final = "SELECT spread, spread_at, UTC_TIMESTAMP(6) FROM {} FORCE INDEX (PRIMARY) WHERE {} = %s FOR UPDATE"
+_NOTE_SPREAD: Final = "UPDATE {} FORCE INDEX (PRIMARY) SET spread = %s, spread_at = UTC_TIMESTAMP(6) WHERE {} = %s"
+_PROJECT_OF: Final = "SELECT project FROM senders FORCE INDEX (PRIMARY) WHERE email = %s"
 _HOLDS_LOOKS: Final = frozenset({Cause.THROTTLED.value, Cause.TOO_MANY_CONCURRENT.value, Cause.PROJECT_LIMIT.value})
 
 
@@ -148,8 +154,17 @@ async def in_hand(cursor: Cursor, senders: Sequence[str]) -> dict[str, int]:
     return dict.fromkeys(senders, 0) | dict(await cursor.fetchall())
 
 
-async def project_tats(cursor: Cursor, names: Iterable[str]) -> dict[str, datetime | None]:
-    """The projects' arrival times, locked until the transaction ends; senders are always locked before projects.
+@dataclass(frozen=True)
+class Project:
+    """A Cloud project's row."""
+
+    tat: datetime | None
+    spread: float
+    """Of the slowest of its senders."""
+
+
+async def projects(cursor: Cursor, names: Iterable[str]) -> dict[str, Project]:
+    """The projects' rows, locked until the transaction ends; senders are always locked before projects.
 
     A transaction asks once: a second time could lock in another order, and meet somebody who did it the other way.
     """
@@ -162,14 +177,37 @@ async def project_tats(cursor: Cursor, names: Iterable[str]) -> dict[str, dateti
     return found
 
 
-async def _locked(cursor: Cursor, names: Sequence[str]) -> dict[str, datetime | None]:
+async def _locked(cursor: Cursor, names: Sequence[str]) -> dict[str, Project]:
     await cursor.execute(_PROJECTS, (tuple(names),))
-    return {name: utc(tat) for name, tat in await cursor.fetchall()}
+    return {
+        name: Project(utc(tat), pace.spread(spread, seen=seen, now=now))
+        for name, tat, spread, seen, now in await cursor.fetchall()
+    }
 
 
 async def set_project_tats(cursor: Cursor, tats: Mapping[str, datetime | None]) -> None:
     """Write them."""
     await cursor.executemany(_PROJECT_TATS, [(name, naive(tat)) for name, tat in sorted(tats.items())])
+
+
+async def note_slow(cursor: Cursor, slowest: Mapping[str, float]) -> None:
+    """Keep how many seconds a sender's slowest letter took to Google, on its row and then on its project's."""
+    of_projects: dict[str, float] = {}
+    for sender, took in sorted(slowest.items()):
+        await _note_slow(cursor, ("senders", "email"), sender, took)
+        await cursor.execute(_PROJECT_OF, (sender,))
+        if project := (await cursor.fetchone())[0]:
+            of_projects[project] = max(took, of_projects.get(project, 0.0))
+    for project, took in sorted(of_projects.items()):
+        await _note_slow(cursor, ("projects", "name"), project, took)
+
+
+async def _note_slow(cursor: Cursor, where: tuple[str, str], name: str, took: float) -> None:
+    await cursor.execute(_SPREAD.format(*where), (name,))
+    if row := await cursor.fetchone():  # a project without a limit has none
+        before, seen, now = row
+        spread = pace.noted(took, before=before, seen=seen, now=now)
+        await cursor.execute(_NOTE_SPREAD.format(*where), (spread, name))
 
 
 @dataclass(frozen=True)
@@ -208,11 +246,12 @@ class Permits:
         limit = self.terms().project_units_per_minute
         if not (limit and it.project and it.limits.units_per_minute and units):
             return timedelta(0)
-        tat = (await project_tats(cursor, (it.project,)))[it.project]
-        budget = pace.project(limit, tat=tat, now=it.now, units=units)
+        known = (await projects(cursor, (it.project,)))[it.project]
+        budget = pace.project(limit, tat=known.tat, now=it.now, units=units, spread=known.spread)
         if budget.letters == 0 and budget.next_at:
             return budget.next_at - it.now
-        await set_project_tats(cursor, {it.project: pace.project_debit(limit, tat=tat, now=it.now, units=units)})
+        after = pace.project_debit(limit, tat=known.tat, now=it.now, units=units, spread=known.spread)
+        await set_project_tats(cursor, {it.project: after})
         return timedelta(0)
 
 

@@ -10,12 +10,12 @@ from typing import Any, Final
 
 from mailerd.core.claims import HandedOver, Outcome, Record, Written
 from mailerd.core.decisions import Pause
-from mailerd.core.pace import concurrency, noted
+from mailerd.core.pace import concurrency
 from mailerd.core.states import OPEN, Change, JobStatus, State, after
 from mailerd.core.verdicts import Cause
 from mailerd.store.cursor import Cursor, Statement
 from mailerd.store.database import Database
-from mailerd.store.ledger import in_hand
+from mailerd.store.ledger import in_hand, note_slow
 from mailerd.store.waking import micros, wake
 
 # The fence: the row is written only while it is in the state and under the token of the worker that writes.
@@ -77,13 +77,6 @@ UPDATE senders FORCE INDEX (PRIMARY) SET concurrency = %s, concurrency_at = UTC_
  WHERE email = %s AND COALESCE(concurrency_at, '1970-01-01') < UTC_TIMESTAMP(6) - INTERVAL 5 SECOND"""
 _STANDING: Final = (
     "SELECT concurrency, concurrency_at, UTC_TIMESTAMP(6) FROM senders FORCE INDEX (PRIMARY) WHERE email = %s"
-)
-# Under a lock, since another daemon may note a letter of the same sender.
-_SPREAD: Final = (
-    "SELECT spread, spread_at, UTC_TIMESTAMP(6) FROM senders FORCE INDEX (PRIMARY) WHERE email = %s FOR UPDATE"
-)
-_NOTE_SPREAD: Final = (
-    "UPDATE senders FORCE INDEX (PRIMARY) SET spread = %s, spread_at = UTC_TIMESTAMP(6) WHERE email = %s"
 )
 _REFUND: Final = """
 UPDATE sender_hours SET letters = letters - LEAST(letters, %s)
@@ -235,20 +228,13 @@ class Records:
         pauses = {o.letter.sender: (o.decision.pause, o.letter.pauses) for o in outcomes if o.decision.pause}
         for sender, (pause, before) in sorted(pauses.items()):
             await self._pause(cursor, sender, pause, before)
-        await self._spread(cursor, outcomes)
-        for sender, letters in sorted(refunds.items()):  # after the sender's row, as in a claim
-            await cursor.execute(_REFUND, (letters, sender))
-
-    async def _spread(self, cursor: Cursor, outcomes: Sequence[Outcome]) -> None:
-        """Tell the ledger of letters that reached Google later than it allows for."""
         slowest: dict[str, float] = {}
         for one in outcomes:
             if _was_slow(one):
                 slowest[one.letter.sender] = max(one.took, slowest.get(one.letter.sender, 0.0))
-        for sender, took in sorted(slowest.items()):
-            await cursor.execute(_SPREAD, (sender,))
-            before, seen, now = await cursor.fetchone()
-            await cursor.execute(_NOTE_SPREAD, (noted(took, before=before, seen=seen, now=now), sender))
+        await note_slow(cursor, slowest)
+        for sender, letters in sorted(refunds.items()):  # after the sender's row, as in a claim
+            await cursor.execute(_REFUND, (letters, sender))
 
     async def _pause(self, cursor: Cursor, sender: str, pause: Pause, before: int) -> None:
         senders = [sender]

@@ -44,10 +44,11 @@ class Account:
     """Its arrival time, with what has been paid."""
     promised: datetime | None
     """What it would be if every sender took as much as it may."""
+    spread: float
 
     def budget(self, turn: "Turn") -> Budget:
         """What is left when all that was promised is taken."""
-        return pace.project(self.limit, tat=self.promised, now=turn.now, units=turn.it.units)
+        return pace.project(self.limit, tat=self.promised, now=turn.now, units=turn.it.units, spread=self.spread)
 
     def promise(self, turn: "Turn") -> None:
         """Put the turn's share aside."""
@@ -58,7 +59,7 @@ class Account:
         self.tat = self._after(self.tat, turn, turn.taken)
 
     def _after(self, tat: datetime | None, turn: "Turn", letters: int) -> datetime | None:
-        return pace.project_debit(self.limit, tat=tat, now=turn.now, units=letters * turn.it.units)
+        return pace.project_debit(self.limit, tat=tat, now=turn.now, units=letters * turn.it.units, spread=self.spread)
 
 
 @dataclass
@@ -182,8 +183,8 @@ async def ask_projects(cursor: Cursor, turns: Sequence[Turn], limit: int) -> Non
     counted = [turn for turn in turns if limit and turn.share and turn.allowance.units_per_minute and turn.it.project]
     if not counted:
         return
-    tats = await ledger.project_tats(cursor, [turn.it.project or "" for turn in counted])
-    accounts = {name: Account(name, limit, tat, promised=tat) for name, tat in tats.items()}
+    found = await ledger.projects(cursor, [turn.it.project or "" for turn in counted])
+    accounts = {name: Account(name, limit, it.tat, promised=it.tat, spread=it.spread) for name, it in found.items()}
     for turn in counted:
         turn.project = accounts[turn.it.project or ""]
         turn.bound(turn.project.budget(turn))

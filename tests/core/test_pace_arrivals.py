@@ -178,6 +178,26 @@ def test_a_quick_network_leaves_97_percent_of_the_minute_to_use_and_writes_nothi
     assert MINUTE / stream.interval * units >= 0.978 * 6000
 
 
+@settings(max_examples=40, deadline=None)
+@given(troubles, st.builds(random.Random, st.integers(0, 2**32)), st.sampled_from([0.0, 0.003, 0.1]))
+def test_however_late_the_letters_of_a_project_arrive_its_minute_never_has_too_many(
+    slow: list[Trouble], dice: random.Random, odd: float
+) -> None:
+    limit = 66_000
+    world = World(Allowance(limit, 0, 0), DRAFT_PAIR_UNITS, dice, [slow], odd=odd)
+    while world.now < 600:
+        while world.notes and world.notes[0][0] <= world.now:
+            world.note(*heapq.heappop(world.notes))
+        spread = pace.spread(world.spread, seen=world.seen, now=world.moment)
+        letters = pace.project(limit, tat=world.tat, now=world.moment, spread=spread).letters or 0
+        units = letters * DRAFT_PAIR_UNITS
+        world.tat = pace.project_debit(limit, tat=world.tat, now=world.moment, units=units, spread=spread)
+        for _ in range(letters):
+            world.send(replace(world.allowance, spread=spread))
+        world.now += dice.uniform(0.05, 0.5)
+    assert most(world) <= limit
+
+
 def test_an_hour_of_slow_letters_takes_few_notes_and_never_forgets() -> None:
     slow = Trouble(at=60, lasts=3600, each=2.0)
     world = World(Allowance(6000, 0, 0), DRAFT_PAIR_UNITS, random.Random(7), [[slow]]).play(lasts=3660)

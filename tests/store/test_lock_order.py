@@ -17,7 +17,7 @@ from mailerd.store.records import Records
 from mailerd.store.rescues import Rescues
 from tests.store.test_claims import claims
 from tests.support.heard import Heard
-from tests.support.rows import post
+from tests.support.rows import post, query
 
 MINUTE = timedelta(minutes=1)
 ROUNDS = 60
@@ -41,6 +41,8 @@ async def test_records_of_two_daemons_that_touch_the_same_senders_never_deadlock
     for sender in senders:
         await post(database, sender=sender, recipients=4)
     letters = (await claims(database).claim(24)).letters
+    await query(database, "UPDATE senders SET project = IF(email < 's3', 'q', 'p')")
+    await query(database, "INSERT INTO projects (name) VALUES ('p'), ('q')")
     slow = Decision(Change.SENT, message_id="m")
     back = Decision(Change.DEFERRED, error="no", wait=MINUTE)
     paused = Decision(Change.RELEASED, error="slow down", wait=MINUTE, pause=Pause(Cause.THROTTLED, "no", MINUTE))

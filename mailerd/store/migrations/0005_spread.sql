@@ -4,3 +4,8 @@
 ALTER TABLE senders
   ADD COLUMN spread DOUBLE NULL,
   ADD COLUMN spread_at DATETIME(6) NULL;
+
+-- A project's is that of the slowest of its senders.
+ALTER TABLE projects
+  ADD COLUMN spread DOUBLE NULL,
+  ADD COLUMN spread_at DATETIME(6) NULL;
