@@ -4,7 +4,7 @@ aiohttp's connector opens, secures, counts and keeps the connections, and its pa
 ClientSession is passed by: cookies, redirects, proxies, traces and a task for each body, which Gmail's few calls do not
 need, are a third of what a call costs (drafts.create and drafts.send together: 0.20 ms of CPU with it, 0.13 without).
 What is used here beyond aiohttp's documentation is the connector's `connect` and the protocol's `set_response_params`
-and `read`; the version is pinned, and tests/gmail/test_wire.py holds what is expected of them.
+and `read`; the version is pinned, and tests/gmail/test_exchange.py holds what is expected of them.
 """
 
 import asyncio

@@ -26,10 +26,14 @@ def throughput(*, letters: int, direct: bool, senders: int = 200, concurrency: i
     with place(senders=senders, direct=direct) as it:
         bare = _bare(it, direct=direct, letters=letters, concurrency=concurrency)
         daemon = it.daemon(runner__concurrency=concurrency)
+        beside = {"database": it.database.pid, "google": it.google_pid}
+        before = {part: Usage.of(pid).cpu_s for part, pid in beside.items()}
         rate, cpu, _ = _sent(it, [daemon], letters=letters)
+        others = {part: Usage.of(pid).cpu_s - before[part] for part, pid in beside.items()}
         it.audit()
     name = f"end to end, {'direct' if direct else 'draft'}"
     detail = {"letters_per_s": rate, "bare_per_s": bare, "daemon_cpu_us_per_letter": cpu * 1e6}
+    detail |= {f"{part}_cpu_us_per_letter": used / letters * 1e6 for part, used in others.items()}
     return Result(name, rate / bare, goal, "at least", "of the bare client", detail)
 
 
