@@ -14,7 +14,15 @@ from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.intake import IntakeEvents
 from mailerd.intake.callers import Callers
 from mailerd.intake.gate import CALLER
-from mailerd.intake.problems import DETAILS_AT_MOST, NOTHING_CHANGED, NOTHING_STORED, ProblemError, away, too_large
+from mailerd.intake.problems import (
+    DETAILS_AT_MOST,
+    FIELD_AT_MOST,
+    NOTHING_CHANGED,
+    NOTHING_STORED,
+    ProblemError,
+    away,
+    too_large,
+)
 
 REQUEST_ID: Final = "X-Request-Id"
 REQUEST: Final = ContextVar[str]("request")
@@ -72,7 +80,9 @@ def rfc3339(moment: datetime | None) -> str | None:
 
 def refusal(problem: ProblemError, *, request_id: str) -> web.Response:
     """A problem as an answer."""
-    details = [{"field": fault.field, "message": fault.message} for fault in problem.faults[:DETAILS_AT_MOST]]
+    details = [
+        {"field": fault.field[:FIELD_AT_MOST], "message": fault.message} for fault in problem.faults[:DETAILS_AT_MOST]
+    ]
     error: dict[str, Any] = {"code": problem.code, "message": str(problem), "details": details}
     if problem.status >= 500:  # noqa: PLR2004 - the servers' own faults begin there (RFC 9110, section 15.6)
         error["request_id"] = request_id

@@ -2,10 +2,13 @@
 
 import json
 import re
+import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any, Final, NoReturn
 
-from mailerd.intake.problems import Fault, ProblemError, invalid
+from mailerd.intake.problems import FIELD_AT_MOST, Fault, ProblemError, invalid
 
 DEPTH_AT_MOST: Final = 32
 """Levels of lists and objects inside a variable."""
@@ -16,6 +19,8 @@ _ASTRAL: Final = re.compile(rb"\xf0[\x90-\xbf][\x80-\xbf]{2}|[\xf1-\xf3][\x80-\x
 _ASTRAL_LEADS: Final = range(0xF0, 0xF5)
 _CONTINUES: Final = re.compile(rb"[\x80-\xbf]")
 _PIECE: Final = 1 << 20
+_Way = tuple[Any, str | int]
+"""Where a value stands: the way to what holds it, which is another one or None, and the last step."""
 _ENCODE: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
@@ -40,9 +45,9 @@ def parse(raw: bytearray) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise _bad("it must be an object")
     if twice or _SUSPECT.search(text):
-        faults = list(_blemishes(tree, twice))
-        if faults:
-            raise invalid(faults)
+        faults = _blemishes(tree, twice)
+        if first := next(faults, None):
+            raise invalid(chain([first], faults))
     return tree
 
 
@@ -53,8 +58,7 @@ def _load(text: str, twice: list[tuple[dict[str, Any], str]]) -> object:
         # Called for every object; being Python, it also lets other threads run in between.
         found = dict(pairs)
         if len(found) != len(pairs):
-            names = [name for name, _ in pairs]
-            twice.extend((found, name) for name in found if names.count(name) > 1)
+            twice.extend((found, name) for name, times in Counter(name for name, _ in pairs).items() if times > 1)
         return found
 
     try:
@@ -64,7 +68,9 @@ def _load(text: str, twice: list[tuple[dict[str, Any], str]]) -> object:
     except RecursionError:
         raise _bad("it is nested too deeply") from None
     except ValueError as error:
-        raise _bad(str(error)) from None
+        # Python reads no whole number of more digits than that (https://docs.python.org/3/library/stdtypes.html#int-max-str-digits).
+        digits = sys.get_int_max_str_digits()
+        raise _bad(f"a number has more than {digits:,} digits" if "digits" in str(error) else str(error)) from None
 
 
 def too_deep(value: object, *, levels: int = DEPTH_AT_MOST) -> bool:
@@ -114,23 +120,39 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def _blemishes(tree: dict[str, Any], twice: list[tuple[dict[str, Any], str]]) -> Iterator[Fault]:
-    """Keys given twice, NULs and lone surrogates, by their paths; a loop over a stack, since the tree may be deep."""
+    """Keys given twice, NULs and lone surrogates, by their paths; a loop over a stack, since the tree may be deep.
+
+    A path is spelled only where something is wrong: all of them together may be many times the body.
+    """
     doubled: dict[int, list[str]] = {}
     for found, name in twice:
         doubled.setdefault(id(found), []).append(name)
-    stack: list[tuple[str, object]] = [("", tree)]
+    stack: list[tuple[_Way | None, object]] = [(None, tree)]
     while stack:
-        path, value = stack.pop()
+        way, value = stack.pop()
         if isinstance(value, str):
             if why := _unclean(value):
-                yield Fault(path, why)
+                yield Fault(_path(way), why)
         elif isinstance(value, list):
-            stack.extend((f"{path}[{index}]", each) for index, each in enumerate(value))
+            stack.extend(((way, index), each) for index, each in enumerate(value))
         elif isinstance(value, dict):
-            named = {name: _printable(f"{path}.{name}" if path else name) for name in value}
-            yield from (Fault(named[name], "is given twice") for name in doubled.get(id(value), ()))
-            yield from (Fault(named[name], f"the name {why}") for name in value if (why := _unclean(name)))
-            stack.extend((named[name], each) for name, each in value.items())
+            yield from (Fault(_path((way, name)), "is given twice") for name in doubled.get(id(value), ()))
+            yield from (Fault(_path((way, name)), f"the name {why}") for name in value if (why := _unclean(name)))
+            stack.extend(((way, name), each) for name, each in value.items())
+
+
+def _path(way: "_Way | None") -> str:
+    """A way in words: `recipients[3].variables.a`, as far as it is told."""
+    steps: list[str | int] = []
+    while way is not None:
+        way, step = way
+        steps.append(step)
+    path = ""
+    for step in reversed(steps):
+        path += f"[{step}]" if isinstance(step, int) else f".{step[: FIELD_AT_MOST + 1]}"
+        if len(path) > FIELD_AT_MOST + 1:
+            break
+    return _printable(path.removeprefix("."))
 
 
 def _unclean(text: str) -> str:

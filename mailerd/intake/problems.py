@@ -1,13 +1,16 @@
 """What can be wrong with a request: the one exception that becomes an answer, and the faults that it names."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from mailerd.errors import MailerdError
 
 DETAILS_AT_MOST: Final = 100
 """Faults that are listed in one answer; the message says how many there are."""
+FIELD_AT_MOST: Final = 300
+"""Characters of a field's path that are told: a name may be as long as a body."""
 NOTHING_STORED: Final = "; nothing was stored"
 NOTHING_CHANGED: Final = "; nothing was changed"
 """The same to whoever asked for a change of a job."""
@@ -36,13 +39,18 @@ class ProblemError(MailerdError):
         self.retry_after = retry_after
 
 
-def invalid(faults: Sequence[Fault]) -> ProblemError:
-    """The 422 that names every fault, or the first hundred of them and the number of all."""
-    total = len(faults)
+def invalid(faults: Iterable[Fault]) -> ProblemError:
+    """The 422 that names every fault, or the first hundred of them and the number of all.
+
+    What comes after those is counted and not kept: there may be one for every few bytes of a body.
+    """
+    more = iter(faults)
+    listed = list(islice(more, DETAILS_AT_MOST))
+    total = len(listed) + sum(1 for _ in more)
     message = f"{total:,} problems in the request" if total != 1 else "1 problem in the request"
     if total > DETAILS_AT_MOST:
         message += f", of which the first {DETAILS_AT_MOST} are listed"
-    return ProblemError(422, "invalid_request", f"{message}; nothing was stored", faults=faults)
+    return ProblemError(422, "invalid_request", f"{message}; nothing was stored", faults=listed)
 
 
 def not_found(what: str) -> ProblemError:

@@ -17,7 +17,7 @@ from mailerd.store.jobs import NewRecipient
 CHECK_WITHIN: Final = 30.0
 """Seconds for all recipients of one job; a plain job of 100,000 takes one, a costly template may take for ever."""
 TROUBLES_AT_MOST: Final = 10
-"""Missing variables that are named for one recipient: a hundred thousand of them may lack the same ones."""
+"""Missing variables or unknown fields that are named for one recipient: all the others may have the same trouble."""
 EMAIL_COLUMN: Final = 320
 ERROR_COLUMN: Final = 1000
 _FIELDS: Final = frozenset({"email", "name", "variables", "language", "attachments"})
@@ -116,11 +116,15 @@ class _Checker:
         if not isinstance(item, dict):
             return NewRecipient("", None, None, "must be an object"), [("", "must be an object")]
         if not item.keys() <= _FIELDS:
-            faults.extend((name, "unknown field") for name in item if name not in _FIELDS)
+            unknown = [name for name in item if name not in _FIELDS]
+            faults.extend((name, "unknown field") for name in unknown[:TROUBLES_AT_MOST])
+            if len(unknown) > TROUBLES_AT_MOST:
+                faults.append(("", f"has {len(unknown) - TROUBLES_AT_MOST:,} more unknown fields"))
         email = self._email(item.get("email"), faults)
         name = _name(item.get("name"), faults)
         own, stored = _own(_with_language(item, faults), faults)
-        attached = self._luggage.of_recipient(item["attachments"], index, faults) if item.get("attachments") else []
+        given = item.get("attachments")
+        attached = [] if given is None else self._luggage.of_recipient(given, index, faults)
         if self._template is not None and not faults:
             troubles = self._template.troubles(merge(self._variables, own, email=email, name=name))
             if troubles:

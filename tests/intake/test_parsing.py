@@ -1,6 +1,8 @@
 """Bytes to JSON: what is ambiguous or broken is refused with its place, and never a crash."""
 
 import json
+import time
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -88,7 +90,7 @@ def test_any_bytes_in_a_string_are_an_object_or_a_422(raw: bytes) -> None:
         (b'\xef\xbb\xbf{"a": 1}', "BOM"),
         (b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested too deeply"),
         (b'{"a": ' + b'{"a":' * 100_000 + b"1" + b"}" * 100_001, "nested too deeply"),
-        (b'{"a": ' + b"9" * 5000 + b"}", "4300"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "a number has more than 4,300 digits"),
     ],
 )
 def test_what_is_no_json_is_named(raw: bytes, words: str) -> None:
@@ -119,6 +121,52 @@ def test_a_blemish_is_named_with_its_path(raw: bytes, field: str, words: str) ->
     assert fault.field == field
     assert words in fault.message
     fault.field.encode()
+
+
+def parsed_within(raw: bytes) -> tuple[ProblemError, float, int]:
+    """How a bad body is refused, in what multiple of the time of reading it plainly, and the bytes that it took."""
+    started = time.process_time()
+    json.loads(raw)
+    plain = time.process_time() - started
+    tracemalloc.start()
+    with pytest.raises(ProblemError) as caught:
+        parse(bytearray(raw))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    started = time.process_time()
+    with pytest.raises(ProblemError):
+        parse(bytearray(raw))
+    return caught.value, (time.process_time() - started) / plain, peak
+
+
+def test_a_name_given_twice_among_many_is_found_in_one_pass() -> None:
+    names = ", ".join(f'"k{number}": 0' for number in range(20_000))
+
+    problem, times, _ = parsed_within(f'{{{names}, "k7": 1}}'.encode())
+
+    assert [fault.field for fault in problem.faults] == ["k7"]
+    assert times < 100  # it is some five times; with each name looked for among all of them it was a thousand
+
+
+@pytest.mark.parametrize("blemish", ['"a": 1, "a": 2', '"a": "\\u0000"'])
+def test_a_long_path_is_not_spelled_for_what_is_good(blemish: str) -> None:
+    raw = f'{{{blemish}, "{"n" * 10_000}": [{", ".join(["0"] * 10_000)}]}}'.encode()
+
+    problem, _, peak = parsed_within(raw)
+
+    assert [fault.field for fault in problem.faults] == ["a"]
+    assert peak < 100 * len(raw)  # a path for every number was 100 MB
+
+
+def test_many_blemishes_are_counted_and_the_first_hundred_are_listed_by_the_beginnings_of_their_paths() -> None:
+    raw = json.dumps({"n" * 10_000: ["\0"] * 5_000}).encode()
+
+    problem, _, peak = parsed_within(raw)
+
+    assert str(problem) == "5,000 problems in the request, of which the first 100 are listed; nothing was stored"
+    assert len(problem.faults) == 100
+    assert all(300 <= len(fault.field) < 400 for fault in problem.faults)
+    assert peak < 100 * len(raw)
 
 
 def test_a_surrogate_pair_and_an_escaped_backslash_are_no_blemish() -> None:

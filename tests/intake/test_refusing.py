@@ -45,6 +45,9 @@ def named(answer: dict[str, Any]) -> dict[str, str]:
         ({"template": {"subject": "x", "html": "", "text": None}}, "template", "needs html or text"),
         ({"template": {"subject": "a\nb", "html": "x"}}, "template.subject", "U+000A"),
         ({"template": {"subject": "x", "html": "x", "css": "x"}}, "template.css", "unknown field"),
+        ({"template": {"subject": 1, **{f"k{n}": 0 for n in range(200)}}}, "template", "has 201 fields, and only subj"),
+        ({f"k{n}": 0 for n in range(200)}, "", "has 203 fields, and only sender_email, "),
+        ({"attachments": [{f"k{n}": 0 for n in range(200)}]}, "attachments[0]", "has 200 fields, and only filename"),
         ({"template": {"subject": "x", "html": "{% for %}"}}, "template.html", "line 1"),
         ({"template": {"subject": "{{ x", "html": "x"}}, "template.subject", "subject"),
         ({"template": {"subject": "x", "html": "{{ name.__class__ }}"}}, "template.html", "line 1"),
@@ -91,6 +94,10 @@ async def test_a_bad_field_is_a_422_that_names_it(site: Site, change: dict[str, 
         ({"email": "a@example.com", "variables": [1]}, ".variables", "object"),
         ({"email": "a@example.com", "variables": {"x": DEEP}}, ".variables", "nested"),
         ({"email": "a@example.com", "tags": []}, ".tags", "unknown field"),
+        *(
+            ({"email": "a@example.com", "name": "A", "attachments": no_list}, ".attachments", "must be a list")
+            for no_list in (False, 0, "", {})
+        ),
         ({"email": "a@example.com"}, ".variables", "'name' is undefined"),
         ("a@example.com", "", "object"),
         (None, "", "object"),
@@ -176,6 +183,16 @@ async def test_a_recipient_that_lacks_very_much_is_told_ten_of_it(site: Site) ->
     [message] = named(answer).values()
     assert message.count("is undefined") == 10
     assert message.endswith("; and 15 more")
+
+
+async def test_a_recipient_with_very_many_unknown_fields_is_told_ten_of_them(site: Site) -> None:
+    status, answer = await site.post(job({"email": "a@example.com", "name": "A", **{f"k{n}": 0 for n in range(5000)}}))
+
+    assert status == 422
+    assert named(answer) == {
+        **{f"recipients[0].k{n}": "unknown field" for n in range(10)},
+        "recipients[0]": "has 4,990 more unknown fields",
+    }
 
 
 async def test_of_many_problems_a_hundred_are_listed_and_all_are_counted(site: Site) -> None:
