@@ -22,10 +22,11 @@ async def expect_nothing_yet(request: web.Request) -> None:
 
 
 class Bodies:
-    """The way for bodies to come in."""
+    """The way for bodies to come in; `setting` is what a larger limit is asked of, where anything is."""
 
-    def __init__(self, *, max_body: int, within: float = BODY_WITHIN) -> None:
+    def __init__(self, *, max_body: int, setting: str = "", within: float = BODY_WITHIN) -> None:
         self._max_body = max_body
+        self._setting = setting
         self._within = within
         self._big = asyncio.Semaphore(BIG_ONES)
 
@@ -41,9 +42,18 @@ class Bodies:
             raise self._too_large()
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise ProblemError(415, "unsupported_encoding", "send the body uncompressed; nothing was stored")
-        if length is not None and length <= BIG:
-            yield await self._read(request)
+        body = bytearray()
+        # A length that nobody has told may be small, and what is small waits for nobody.
+        if (length or 0) <= BIG and await self._read(request, body, most=BIG):
+            yield body
             return
+        async with self._place():
+            await self._read(request, body, most=self._max_body)
+            yield body
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        """One of the places for big bodies."""
         try:
             async with asyncio.timeout(self._within):
                 await self._big.acquire()
@@ -52,28 +62,37 @@ class Bodies:
                 503, "busy", "other big jobs are being read; nothing was stored, try again", retry_after=RETRY_AFTER
             ) from None
         try:
-            yield await self._read(request)
+            yield
         finally:
             self._big.release()
 
-    async def _read(self, request: web.Request) -> bytearray:
-        body = bytearray()
+    async def _read(self, request: web.Request, body: bytearray, *, most: int) -> bool:
+        """Read on until the end, or until there are more than `most` bytes; whether that is all of it."""
         try:
             async with asyncio.timeout(self._within):
-                if request.headers.get("Expect", "").lower() == "100-continue" and request.version >= HttpVersion11:
-                    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-                    request.writer.output_size = 0  # as aiohttp's own: the answer proper has not begun
+                if not body:
+                    await _welcome(request)
                 async for chunk in request.content.iter_any():
-                    if len(body) + len(chunk) > self._max_body:
-                        raise self._too_large()
                     body += chunk
+                    if len(body) > self._max_body:
+                        raise self._too_large()
+                    if len(body) > most:
+                        return False
         except TimeoutError:
             raise ProblemError(
                 408, "timeout", f"the body did not come within {self._within:g} s; nothing was stored"
             ) from None
         except (web.RequestPayloadError, ConnectionError) as error:
             raise ProblemError(400, "cut_off", f"the body was cut off: {error}; nothing was stored") from error
-        return body
+        return True
 
     def _too_large(self) -> ProblemError:
-        return too_large(f"the body is above the limit of {self._max_body:,} bytes (intake.max_body)")
+        setting = f" ({self._setting})" if self._setting else ""
+        return too_large(f"the body is above the limit of {self._max_body:,} bytes{setting}")
+
+
+async def _welcome(request: web.Request) -> None:
+    """Say that the body is wanted to whoever has asked for that (RFC 9110, section 10.1.1)."""
+    if request.headers.get("Expect", "").lower() == "100-continue" and request.version >= HttpVersion11:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # as aiohttp's own: the answer proper has not begun

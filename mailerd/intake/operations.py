@@ -60,7 +60,8 @@ def _moment(name: str, description: str) -> Param:
 def _ask(name: str, summary: str, description: str, body: type[BaseModel], *, required: bool = False) -> Operation:
     return Operation(
         id=name, method="POST", path=f"/api/jobs/{{id}}/{name}", summary=summary, description=description,
-        call=Call.CONTROL, body=body, body_required=required, answers=(shapes.DoneOut,), errors=(404, 409, 413, 422),
+        call=Call.CONTROL, body=body, body_required=required, answers=(shapes.DoneOut,),
+        errors=(400, 404, 408, 409, 413, 415, 422),
     )  # fmt: skip
 
 

@@ -95,7 +95,7 @@ class Intake:
         self._clock = clock or SystemClock()
         self._grace = grace
         self._body_within = body_within
-        self._bodies = Bodies(max_body=settings.max_body, within=body_within)
+        self._bodies = Bodies(max_body=settings.max_body, setting="intake.max_body", within=body_within)
         self._jobs = Jobs(database, patience=patience)
         self._answers = Answers(database, patience=patience, keep=timedelta(seconds=settings.idempotency_keep))
         self._controls = Controls(database, patience=patience, in_flight=timedelta(seconds=in_flight))

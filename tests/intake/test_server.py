@@ -114,6 +114,36 @@ async def test_big_bodies_wait_for_one_another_and_small_ones_do_not(
     clients[1].close()
 
 
+def chunk(data: bytes) -> bytes:
+    return f"{len(data):x}\r\n".encode() + data + b"\r\n"
+
+
+async def test_a_body_of_untold_length_takes_a_place_when_it_has_grown_big(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mailerd.intake.bodies.BIG", 1000)
+    site = await build()
+    big = json.dumps(job({"email": "b@example.com", "name": "B", "variables": {"x": "x" * 2000}})).encode()
+    clients = []
+    for _ in range(2):  # both places are taken
+        reader, writer = await connect(site)
+        writer.write(head(site, "Content-Length: 2000", "Expect: 100-continue"))
+        await reader.readuntil(b"\r\n\r\n")
+        clients.append(writer)
+    reader, growing = await connect(site)
+    growing.write(head(site, "Transfer-Encoding: chunked") + chunk(big[:1500]) + chunk(big[1500:]) + b"0\r\n\r\n")
+    small_reader, small_writer = await connect(site)
+    small_writer.write(head(site, "Transfer-Encoding: chunked") + chunk(json.dumps(job()).encode()) + b"0\r\n\r\n")
+
+    assert (await answered(small_reader))[0] == 200
+    assert await site.stored() == (1, 1)
+    clients[0].close()  # a place comes free
+    assert (await answered(reader))[0] == 200
+    assert await site.stored() == (2, 2)
+    for one in (clients[1], growing, small_writer):
+        one.close()
+
+
 async def test_a_big_body_that_finds_no_place_is_a_503(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mailerd.intake.bodies.BIG", 10)
     monkeypatch.setattr("mailerd.intake.bodies.BIG_ONES", 0)
