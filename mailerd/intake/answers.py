@@ -13,7 +13,7 @@ from mailerd.clock import Clock, new_id
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.intake import IntakeEvents
 from mailerd.intake.callers import Callers
-from mailerd.intake.gate import CALLER
+from mailerd.intake.gate import CALLER, spelled
 from mailerd.intake.problems import (
     DETAILS_AT_MOST,
     FIELD_AT_MOST,
@@ -169,6 +169,14 @@ class Answering:
         self._tell(request, response, ms=(self._clock.monotonic() - started) * 1000)
         return response
 
+    def unmet(self, _: web.BaseRequest, error: web.HTTPException) -> web.Response:
+        """The answer to what aiohttp refuses before any middleware: an `Expect` that it does not know."""
+        request_id = new_id()
+        REQUEST.set(request_id)
+        problem = ProblemError(error.status, "expectation_failed", "the header Expect may say 100-continue only")
+        self._events.request_refused(request=request_id, status=problem.status, code=problem.code, reason=str(problem))
+        return refusal(problem, request_id=request_id)
+
     async def _carry_out(self, request: web.Request, handler: Handler, request_id: str) -> web.StreamResponse:
         """What the handler answers, or what its failure is answered with."""
         response: web.StreamResponse
@@ -213,7 +221,7 @@ class Answering:
         _abort(request)
 
     def _tell(self, request: web.Request, response: web.StreamResponse, *, ms: float) -> None:
-        method, path, status, request_id = request.method, request.path, response.status, REQUEST.get()
+        method, path, status, request_id = request.method, spelled(request), response.status, REQUEST.get()
         if path.startswith(PROBES):
             self._events.probe_answered(method=method, path=path, status=status, ms=ms, request=request_id)
             return
@@ -241,7 +249,7 @@ class Answering:
         return refusal(in_the_words_of(request, problem), request_id=REQUEST.get())
 
     def _failed(self, request: web.Request, error: BaseException) -> web.Response:
-        self._events.request_failed(request=REQUEST.get(), method=request.method, path=request.path, error=error)
+        self._events.request_failed(request=REQUEST.get(), method=request.method, path=spelled(request), error=error)
         problem = ProblemError(500, "internal", f"mailerd met a bug; its log tells of request {REQUEST.get()}")
         return refusal(problem, request_id=REQUEST.get())
 

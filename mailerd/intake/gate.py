@@ -61,7 +61,7 @@ class Gate:
         key = await self._find(shown) if shown else None
         if key is None:
             self._failures.wait(address, per_minute=FAILURES_A_MINUTE, now=now)
-            self._events.key_refused(address=address, method=request.method, path=request.path)
+            self._events.key_refused(address=address, method=request.method, path=spelled(request))
             missing = f"the header {HEADER} is missing; `mailerd keys create` makes a key"
             raise ProblemError(401, "unauthorized", "this API key is unknown or revoked" if secret else missing)
         CALLER.set(key.name)
@@ -111,6 +111,11 @@ class Gate:
                 await self._keys.note_use(ids)
             except DatabaseError as error:  # the next use, a minute on, is noted again
                 self._events.key_use_unwritten(keys=len(ids), cause=str(error))
+
+
+def spelled(request: web.Request) -> str:
+    """A request's path as it came, for the log: decoded it may hold what a terminal obeys."""
+    return request.rel_url.raw_path
 
 
 def _too_fast(message: str, wait: float) -> ProblemError:

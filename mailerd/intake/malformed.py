@@ -1,6 +1,7 @@
-"""What aiohttp answers by itself, before any middleware: bytes that are no HTTP are refused in our own shape."""
+"""What aiohttp answers by itself, before any middleware, is refused in our own shape: bytes that are no HTTP."""
 
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
 
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
@@ -14,11 +15,34 @@ _SERVERS_OWN: Final = 500
 
 
 class Listener(web.AppRunner):
-    """aiohttp's runner of an application, whose connections refuse in our words."""
+    """aiohttp's runner of an application, whose connections refuse in our words.
+
+    `unmet` answers what the application refuses before its middleware is asked: an `Expect` that it does not know.
+    """
+
+    def __init__(
+        self,
+        application: web.Application,
+        *,
+        unmet: Callable[[web.BaseRequest, web.HTTPException], web.StreamResponse],
+        **options: Any,
+    ) -> None:
+        super().__init__(application, **options)
+        self._unmet = unmet
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
-        return _Server(made.request_handler, request_factory=made.request_factory, **self._kwargs)
+        handler = self._refusing(made.request_handler)
+        return _Server(handler, request_factory=made.request_factory, **self._kwargs)
+
+    def _refusing(self, handler: Callable[[Any], Awaitable[web.StreamResponse]]) -> Any:
+        async def handle(request: web.BaseRequest) -> web.StreamResponse:
+            try:
+                return await handler(request)
+            except web.HTTPException as error:
+                return self._unmet(request, error)
+
+        return handle
 
 
 class _Server(web.Server):

@@ -107,6 +107,8 @@ class Reading:
         response.content_type, response.charset = "text/csv", "utf-8"
         page = await self._jobs.recipients(job.id, status=status, after=-1, limit=RECIPIENTS_AT_MOST)
         await response.prepare(request)
+        if request.method == "HEAD":
+            return response
         await write(response, _lines([CSV_COLUMNS]))
         while page:
             await write(response, _lines([_row(each) for each in page]))

@@ -143,8 +143,10 @@ class Intake:
         At the end nothing new is taken, and requests in hand get `grace` seconds. Only `run` notes the use of keys.
         """
         executor = ThreadPoolExecutor(THREADS, thread_name_prefix="intake")
+        answering = Answering(callers=self._callers, events=self._events, clock=self._clock)
         runner = Listener(
-            self._application(executor),
+            self._application(executor, answering),
+            unmet=answering.unmet,
             handle_signals=False,
             access_log=None,
             logger=cast("Any", Overheard(self._events)),
@@ -195,9 +197,7 @@ class Intake:
             if before is not None:
                 os.umask(before)
 
-    def _application(self, executor: ThreadPoolExecutor) -> web.Application:
-        answering = Answering(callers=self._callers, events=self._events, clock=self._clock)
-
+    def _application(self, executor: ThreadPoolExecutor, answering: Answering) -> web.Application:
         @web.middleware
         async def around(request: web.Request, handler: Callable[..., object]) -> web.StreamResponse:
             self._patrol.asked(request)

@@ -71,6 +71,8 @@ class Watching:
         response = web.StreamResponse(headers={"X-Accel-Buffering": "no"})
         response.content_type = "text/event-stream"
         await response.prepare(request)
+        if request.method == "HEAD":
+            return response
         await _write(response, f"retry: {int(RETRY_AFTER * 1000)}\n\n")
         until = self._clock.monotonic() + LASTS
         spoken = self._clock.monotonic()

@@ -116,7 +116,9 @@ class Outlooks:
         async def work(cursor: Cursor) -> dict[str, Outlook]:
             return await self._outlooks(cursor, [asked])
 
-        return (await self._ask(work))[asked.id]
+        found = (await self._ask(work))[asked.id]
+        # As accepting it would (`_ADD_TURN` in jobs.py): a sender that has nothing else to do now has it then.
+        return replace(found, turn_at=found.turn_at and min(found.turn_at, found.due))
 
     async def _ask(self, work: Callable[[Cursor], Any]) -> dict[str, Outlook]:
         return await self.database.ask(work, what="read an outlook", bound=self.patience, looks=True)

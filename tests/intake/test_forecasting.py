@@ -193,6 +193,17 @@ async def listed(site: Site) -> list[dict[str, Any]]:
     return found
 
 
+async def test_a_dry_run_names_no_wait_that_a_post_would_end(site: Site) -> None:
+    when = (datetime.now(UTC) + timedelta(days=3)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    await site.post(job(send_at=when))  # the sender's next turn is then
+
+    _, imagined = await site.post(job(dry_run=True))
+    _, posted = await site.post(job())
+
+    assert imagined["forecast"]["cause_of_wait"] is None
+    assert (await site.get(f"/api/jobs/{posted['job_id']}"))[1]["cause_of_wait"] is None
+
+
 async def test_a_dry_run_says_what_the_job_would_take(site: Site) -> None:
     status, answer = await site.post(job(*PEOPLE, {"email": "r4@example.com", "name": "R"}, dry_run=True))
     assert status == 200

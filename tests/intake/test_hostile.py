@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientError, web
+from yarl import URL
 
 from tests.intake.site import Site, job
 
@@ -194,6 +195,28 @@ async def test_what_is_no_http_gets_400_and_its_connection_ends(site: Site, sent
     assert 0 < len(told["reason"]) <= 200
     assert "\n" not in told["reason"]
     assert error["message"].endswith(told["reason"])
+
+
+@pytest.mark.parametrize("path", ["/nowhere", "/health/live", "/docs"])
+async def test_an_expectation_that_nobody_knows_is_refused_in_our_shape_and_is_no_bug(site: Site, path: str) -> None:
+    host, _, port = site.url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nExpect: a miracle\r\nConnection: close\r\n\r\n".encode())
+    headers, _, body = (await asyncio.wait_for(reader.read(), 5)).partition(b"\r\n\r\n")
+    writer.close()
+
+    assert headers.startswith(b"HTTP/1.1 417")
+    assert json.loads(body)["error"]["code"] == "expectation_failed"
+    [told] = site.heard.of("request_refused")
+    assert f"X-Request-Id: {told['request']}".encode() in headers
+    assert not site.heard.of("connection_failed")
+
+
+async def test_a_path_is_told_as_it_came_and_not_as_what_a_terminal_obeys(site: Site) -> None:
+    async with site.client.get(URL(f"{site.url}/x%1b[31m%00%0d", encoded=True)) as answer:
+        assert answer.status == 404
+
+    assert (await site.heard.wait_for("request_answered"))["path"] == "/x%1b[31m%00%0d"
 
 
 async def test_what_was_sent_is_not_told_since_it_may_be_a_key(site: Site) -> None:

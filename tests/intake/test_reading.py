@@ -1,5 +1,6 @@
 """What can be read of jobs and recipients."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -207,3 +208,19 @@ async def test_a_job_is_shown_though_its_forecast_fails(site: Site, monkeypatch:
     assert (status, shown["counts"]["waiting"], shown["forecast"]) == (200, 1, {})
     assert site.heard.of("forecast_failed")[-1]["job"] == job_id
     assert site.heard.of("request_unserved") == []
+
+
+@pytest.mark.parametrize("what", ["results.csv", "events"])
+async def test_a_head_gets_a_head_and_the_connection_stays_in_step(site: Site, what: str) -> None:
+    job_id = await posted(site)
+    host, _, port = site.url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    for method, path in (("HEAD", f"/api/jobs/{job_id}/{what}"), ("GET", "/health/live")):
+        close = "" if method == "HEAD" else "Connection: close\r\n"
+        writer.write(f"{method} {path} HTTP/1.1\r\nHost: x\r\nX-API-Key: {site.key}\r\n{close}\r\n".encode())
+    first, second, body, *more = (await asyncio.wait_for(reader.read(), 5)).split(b"\r\n\r\n")
+    writer.close()
+
+    assert first.startswith(b"HTTP/1.1 200")
+    assert second.startswith(b"HTTP/1.1 200")
+    assert (body, more) == (b'{"status":"alive"}', [])
