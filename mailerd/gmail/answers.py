@@ -16,6 +16,8 @@ _DEFAULT_LIFETIME_S = 3599.0
 section 5.1); what Google has always said. A token that dies sooner shows as a 401, which is repeated once."""
 
 _LONGEST_S = 366 * 86_400.0
+_OF_DRAFTS = (Call.DRAFTS_CREATE, Call.DRAFTS_GET)
+"""A draft holds its message; no other answer has anything of that name, so that one is never taken for the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ def _lifetime(said: object) -> float:
 
 def _accepted(call: Call, body: object) -> Accepted | None:
     """The facts of a success, or None when the body is not what the method promises."""
-    if not isinstance(body, dict):
+    if not isinstance(body, dict) or isinstance(body.get("message"), dict) is not (call in _OF_DRAFTS):
         return None
     match call:
         case Call.DRAFTS_LIST | Call.MESSAGES_LIST:
@@ -87,8 +89,7 @@ def _accepted(call: Call, body: object) -> Accepted | None:
         case Call.GET_PROFILE:
             return Accepted(body=body) if isinstance(body.get("emailAddress"), str) else None
         case Call.DRAFTS_CREATE | Call.DRAFTS_GET:
-            message = body.get("message")
-            thread = message.get("threadId") if isinstance(message, dict) else None
+            thread = body["message"].get("threadId")
         case Call.THREADS_GET:
             thread = body.get("id")
         case _:

@@ -3,8 +3,8 @@
 aiohttp's connector opens, secures, counts and keeps the connections, and its parser reads the answers. Only its
 ClientSession is passed by: cookies, redirects, proxies, traces and a task for each body, which Gmail's few calls do not
 need, are a third of what a call costs (drafts.create and drafts.send together: 0.20 ms of CPU with it, 0.13 without).
-What is used here beyond aiohttp's documentation is the connector's `connect` and the protocol's `set_response_params`
-and `read`; the version is pinned, and tests/gmail/test_exchange.py holds what is expected of them.
+What is used here beyond aiohttp's documentation is the connector's `connect` and the protocol's `set_response_params`,
+`read` and `should_close`; the version is pinned, and tests/gmail/test_exchange.py holds what is expected of them.
 """
 
 import asyncio
@@ -61,7 +61,7 @@ class Exchanges:
         return await self._once(origin, head, body, written)
 
     async def _once(self, origin: URL, head: bytes, body: bytes | None, written: Callable[[], None]) -> Answer:
-        connection = await self._connector.connect(self._peer(origin), [], self._timeout)
+        connection = await self._connect(origin)
         try:
             protocol = _open(connection)
             written()
@@ -79,6 +79,14 @@ class Exchanges:
             raise
         connection.release()
         return answer
+
+    async def _connect(self, origin: URL) -> aiohttp.connector.Connection:
+        """A connection on which nothing has come that nobody asked for: it would be taken for the next answer."""
+        while True:
+            connection = await self._connector.connect(self._peer(origin), [], self._timeout)
+            if connection.protocol is None or not connection.protocol.should_close:
+                return connection
+            connection.close()
 
     def _peer(self, origin: URL) -> Any:
         """What the connector is asked for: it takes a request, and looks at nothing but where that goes."""

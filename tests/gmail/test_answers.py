@@ -47,6 +47,20 @@ def test_a_success_that_promises_nothing_is_garbled(call: Call, body: bytes) -> 
     assert len(reply.excerpt) <= 500
 
 
+@pytest.mark.parametrize(
+    "call, body",
+    [
+        (Call.DRAFTS_CREATE, {"id": "m", "threadId": "t", "labelIds": ["SENT"]}),
+        (Call.DRAFTS_SEND, {"id": "d", "message": {"id": "m", "threadId": "t"}}),
+        (Call.MESSAGES_SEND, {"id": "d", "message": {"id": "m", "threadId": "t"}}),
+        (Call.MESSAGES_GET, {"id": "d", "message": {"id": "m", "threadId": "t"}}),
+        (Call.DRAFTS_GET, {"id": "m", "threadId": "t", "payload": {"headers": []}}),
+    ],
+)
+def test_the_answer_to_another_question_is_garbled(call: Call, body: dict[str, object]) -> None:
+    assert isinstance(read(answer(body), call=call), Garbled)
+
+
 def test_an_empty_list_is_an_answer() -> None:
     body = {"resultSizeEstimate": 0}
     assert read(answer(body), call=Call.DRAFTS_LIST) == Accepted(body=body)

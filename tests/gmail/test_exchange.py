@@ -111,3 +111,29 @@ async def test_the_request_names_its_host_and_the_length_of_its_body(exchanges: 
         assert raw.heads == [
             f"POST /upload?x=1 HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: 0\r\n\r\n".encode()
         ]
+
+
+@pytest.mark.parametrize(
+    "stray",
+    [http(b"stray"), http(b"stray", status="408 Request Timeout"), http(b"stray")[:-5], b"\0"],
+    ids=["whole", "408", "head", "garbage"],
+)
+async def test_what_comes_unasked_over_an_idle_connection_answers_nothing(exchanges: Exchanges, stray: bytes) -> None:
+    async def say_more(raw: Raw, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        number = len(raw.heads)
+        writer.write(http(str(number).encode()))
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        if number == 1:
+            writer.write(stray)
+
+    raw = Raw()
+    raw.script = say_more
+    async with listening(raw) as port:
+        got = []
+        for _ in range(4):
+            made = exchanges.make("POST", f"http://127.0.0.1:{port}/", headers={}, body=b"{}", written=lambda: None)
+            got.append((await asyncio.wait_for(made, 5)).body)
+            await asyncio.sleep(0.1)  # idle
+    assert got == [b"1", b"2", b"3", b"4"]
+    assert raw.connections == 2

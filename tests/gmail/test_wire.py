@@ -279,7 +279,7 @@ async def test_a_refusal_that_comes_before_the_upload_is_read_counts(raw: Raw, o
 async def test_a_large_draft_goes_by_the_upload_address_as_the_bare_letter(
     raw: Raw, opened: Callable[..., Gmail]
 ) -> None:
-    raw.script = raw.says(OK)
+    raw.script = raw.says(http(b'{"id":"d","message":{"id":"m","threadId":"t"}}'))
     async with opened(request_timeout=2) as gmail:
         assert isinstance(await gmail.create_draft(ME, raw=b"x" * 6_000_000), Accepted)
     head = raw.heads[0].decode()
