@@ -1,5 +1,6 @@
 """Finds drafts that were made and never recorded, and deletes them: nobody may find a stranger's draft and send it."""
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -13,6 +14,9 @@ from mailerd.rescue.looking import key_of
 _FOREIGN_KEPT: Final = 200_000
 """Drafts that are not ours and are remembered, so that each is looked at once; further ones are looked at anew. What is
 remembered stays: of lists that are read from their beginning again and again, the oldest is what is needed next."""
+
+_OURS: Final = re.compile(r"([0-9A-Z]{1,26})-([0-9]{1,9})", re.ASCII)
+"""An X-Mailerd-Key as mailerd writes it: a job's id and a place in it. Anybody may write a draft with any other."""
 
 
 class Google(Protocol):
@@ -91,8 +95,8 @@ class Orphans:
             return 0
         message = reply.body.get("message")
         key = key_of(message) if isinstance(message, Mapping) else ""
-        job, _, seq = key.rpartition("-")
-        orphan = await self.rows.is_orphan(job=job, seq=int(seq), draft=draft) if job and seq.isdecimal() else None
+        ours = _OURS.fullmatch(key)
+        orphan = await self.rows.is_orphan(job=ours[1], seq=int(ours[2]), draft=draft) if ours else None
         if orphan is None:
             if sum(map(len, self._foreign.values())) < _FOREIGN_KEPT:
                 self._foreign[sender].add(draft)

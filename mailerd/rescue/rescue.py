@@ -121,8 +121,18 @@ class Rescue:
         senders = await self.rows.drafting_senders()
         self.orphans.forget_all_but(set(senders))
         for sender in senders:
-            await self.orphans.sweep(sender, progress=lambda: pulse.working("looking for orphan drafts"))
+            await self._sweep(sender, pulse)
         return False
+
+    async def _sweep(self, sender: str, pulse: Pulse) -> None:
+        """Search one mailbox; a bug met in it stays with it."""
+        try:
+            await self.orphans.sweep(sender, progress=lambda: pulse.working("looking for orphan drafts"))
+        except DatabaseError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the other mailboxes are searched all the same
+            what = f"looking for orphan drafts of {sender}"
+            self.runner_events.step_failed(what=what, again_in=self.sweep_every, error=error)
 
     async def _finish(self, pulse: Pulse) -> bool:
         for job in await self.rows.unfinished():

@@ -34,6 +34,8 @@ class Google:
     def __init__(self, clock: Ticking, pulses: Pulses, *, seconds: float = 0.0) -> None:
         self.clock, self.pulses, self.seconds = clock, pulses, seconds
         self.drafts: list[str] = []
+        self.keys: dict[str, str] = {}
+        """X-Mailerd-Key of the drafts that have one."""
         self.answer: Callable[[str], Reply] = lambda _: THERE
         self.asked: list[str] = []
         self.stalled: set[str] = set()
@@ -69,7 +71,8 @@ class Google:
 
     async def get_draft_headers(self, sender: str, *, draft_id: str) -> Reply:
         await self._took(sender, draft_id)
-        return Accepted(id=draft_id, body={"message": {"payload": {"headers": []}}})
+        headers = [{"name": "X-Mailerd-Key", "value": self.keys[draft_id]}] if draft_id in self.keys else []
+        return Accepted(id=draft_id, body={"message": {"payload": {"headers": headers}}})
 
 
 class Place:
