@@ -39,6 +39,8 @@ class Letter:
     """The Cloud project that the sender's row names."""
     slow_from: float = math.inf
     """Seconds from its claim to Google's answer above which the sender's row has to know; see core/pace.py."""
+    hour: datetime | None = None
+    """The hour of its sender's day that was debited for it: what comes back unsent is taken off that one."""
 
     @property
     def key(self) -> str:

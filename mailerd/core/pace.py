@@ -222,7 +222,9 @@ def project(
     if not units_per_minute:
         return Budget(letters=None, next_at=None)
     stream, burst = _project_stream(units_per_minute, spread)
-    interval, tolerance = _MINUTE * (units / stream), _MINUTE * (burst / stream)
+    # Rounded to the safe side, as a sender's: with many senders a microsecond a letter is a letter too many.
+    micros = math.ceil(60e6 * units / stream)
+    interval, tolerance = timedelta(microseconds=micros), timedelta(microseconds=math.floor(micros * burst / units))
     start = max(tat or now, now)
     letters = max(0, (now + tolerance - start) // interval)
     return Budget(letters=letters, next_at=start + interval * (letters + 1) - tolerance)
@@ -234,7 +236,8 @@ def project_debit(
     """The project's theoretical arrival time after `units` more."""
     if not units_per_minute:
         return tat
-    return max(tat or now, now) + _MINUTE * (units / _project_stream(units_per_minute, spread)[0])
+    micros = math.ceil(60e6 * units / _project_stream(units_per_minute, spread)[0])
+    return max(tat or now, now) + timedelta(microseconds=micros)
 
 
 def day(allowance: Allowance, *, hours: Mapping[datetime, int], now: datetime) -> Budget:

@@ -4,6 +4,7 @@ What is written of a letter are values, never differences, so that repeating it 
 it is made only for rows that take their record in the same commit.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,7 +16,7 @@ from mailerd.core.states import OPEN, Change, JobStatus, State, after
 from mailerd.core.verdicts import Cause
 from mailerd.store.cursor import Cursor, Statement
 from mailerd.store.database import Database
-from mailerd.store.ledger import in_hand, note_slow
+from mailerd.store.ledger import in_hand, naive, note_slow
 from mailerd.store.waking import micros, wake
 
 # The fence: the row is written only while it is in the state and under the token of the worker that writes.
@@ -78,9 +79,9 @@ UPDATE senders FORCE INDEX (PRIMARY) SET concurrency = %s, concurrency_at = UTC_
 _STANDING: Final = (
     "SELECT concurrency, concurrency_at, UTC_TIMESTAMP(6) FROM senders FORCE INDEX (PRIMARY) WHERE email = %s"
 )
+# Off the hour that was debited: off a later one, as many letters that did go then would be forgotten.
 _REFUND: Final = """
-UPDATE sender_hours SET letters = letters - LEAST(letters, %s)
- WHERE sender_email = %s ORDER BY hour DESC LIMIT 1"""
+UPDATE sender_hours SET letters = letters - LEAST(letters, %s) WHERE sender_email = %s AND hour = %s"""
 
 UNFINISHED: Final = (
     "(j.status IN ('queued', 'sending', 'paused') OR (j.status = 'cancelled' AND j.finished_at IS NULL))"
@@ -218,10 +219,11 @@ class Records:
         return bool(await cursor.fetchall())
 
     async def _ledger(self, cursor: Cursor, outcomes: Sequence[Outcome]) -> None:
-        refunds: dict[str, int] = {}
-        for one in outcomes:
-            if one.decision.change is Change.RELEASED:
-                refunds[one.letter.sender] = refunds.get(one.letter.sender, 0) + 1
+        refunds = Counter(
+            (one.letter.sender, naive(one.letter.hour))
+            for one in outcomes
+            if one.decision.change is Change.RELEASED and one.letter.hour
+        )
         worked = {o.letter.sender for o in outcomes if o.decision.change is Change.SENT and o.letter.probing}
         for sender in sorted(worked):
             await cursor.execute(_UNPAUSE, (sender,))
@@ -233,8 +235,8 @@ class Records:
             if _was_slow(one):
                 slowest[one.letter.sender] = max(one.took, slowest.get(one.letter.sender, 0.0))
         await note_slow(cursor, slowest)
-        for sender, letters in sorted(refunds.items()):  # after the sender's row, as in a claim
-            await cursor.execute(_REFUND, (letters, sender))
+        for (sender, hour), letters in sorted(refunds.items()):  # after the sender's row, as in a claim
+            await cursor.execute(_REFUND, (letters, sender, hour))
 
     async def _pause(self, cursor: Cursor, sender: str, pause: Pause, before: int) -> None:
         senders = [sender]
@@ -314,8 +316,9 @@ def _returns(record: Record) -> bool:
 
 
 def _was_slow(it: Outcome) -> bool:
-    """Whether the letter reached Google later than its sender's row allows for."""
-    return it.decision.change is Change.SENT and it.took > it.letter.slow_from
+    """Whether the letter may have reached Google later than its sender's row allows for: with an answer or without."""
+    reached = it.decision.change is not Change.RELEASED or it.letter.draft_id is not None
+    return reached and it.took > it.letter.slow_from
 
 
 def _touches_sender(record: Record) -> bool:

@@ -85,6 +85,11 @@ class Turn:
         return self.it.now
 
     @property
+    def hour(self) -> datetime:
+        """The hour of the sender's day that its letters are debited to."""
+        return self.now.replace(minute=0, second=0, microsecond=0)
+
+    @property
     def probing(self) -> bool:
         """Whether no letter went well since a pause."""
         return self.it.pause_cause is not None
@@ -204,8 +209,7 @@ async def write(cursor: Cursor, turns: Sequence[Turn]) -> None:
     """Debit what was taken, and end the turns."""
     paid = sorted((turn for turn in turns if turn.taken), key=lambda turn: turn.it.email)
     if paid:
-        hour = naive(paid[0].now.replace(minute=0, second=0, microsecond=0))
-        cursor.with_next(many(_DEBIT_HOUR, [(turn.it.email, hour, turn.taken) for turn in paid]))
+        cursor.with_next(many(_DEBIT_HOUR, [(turn.it.email, naive(turn.hour), turn.taken) for turn in paid]))
     if tats := {turn.project.name: turn.project.tat for turn in paid if turn.project}:
         await ledger.set_project_tats(cursor, tats)
     rows = [

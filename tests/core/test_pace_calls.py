@@ -15,11 +15,11 @@ SECOND, MINUTE, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(days
 LOOKS = sorted({units for call, units in UNITS.items() if units and call not in {Call.DRAFTS_SEND, Call.MESSAGES_SEND}})
 
 
-def most_units(spent: list[tuple[datetime, int]]) -> int:
+def most_units(spent: list[tuple[datetime, int]], *, within: timedelta = MINUTE) -> int:
     most = inside = first = 0
     for end, units in spent:
         inside += units
-        while spent[first][0] <= end - MINUTE:
+        while spent[first][0] <= end - within:
             inside -= spent[first][1]
             first += 1
         most = max(most, inside)
@@ -139,6 +139,24 @@ def test_a_projects_minute_is_used_to_98_percent_by_claims_that_come_twice_a_sec
         letters += budget.letters
         now += SECOND / 2
     assert letters * DRAFT_PAIR_UNITS >= 0.98 * 5 * 1_200_000
+
+
+@pytest.mark.parametrize("limit", [1_265_121, 1_225_526, 1_067_146, 940_442, 1_200_000])
+@pytest.mark.parametrize("units", [DRAFT_PAIR_UNITS, DIRECT_UNITS])
+def test_a_project_whose_letters_go_one_by_one_as_soon_as_they_may_stays_within_its_minute(
+    limit: int, units: int
+) -> None:
+    now, tat, spent = NOW, None, []
+    while now < NOW + MINUTE + SECOND:
+        budget = pace.project(limit, tat=tat, now=now, units=units)
+        assert budget.letters is not None
+        for _ in range(budget.letters):
+            tat = pace.project_debit(limit, tat=tat, now=now, units=units)
+        spent.append((now, budget.letters * units))
+        again = pace.project(limit, tat=tat, now=now, units=units).next_at
+        assert again
+        now = again
+    assert most_units(spent, within=MINUTE + 0.4 * SECOND) <= limit
 
 
 def test_no_project_limit_is_no_limit() -> None:

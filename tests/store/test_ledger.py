@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
@@ -155,10 +156,28 @@ async def test_a_letter_that_was_slow_to_google_slows_its_project_too_and_no_oth
         assert wait == pytest.approx(2 + (20 - 3300) * each, abs=0.02)
 
 
-async def test_what_google_did_not_take_tells_nothing_of_the_way_there(database: Database) -> None:
+@pytest.mark.parametrize("change", [Change.LOST, Change.DEFERRED, Change.FAILED])
+async def test_a_late_letter_that_google_may_have_counted_is_noted_without_an_answer_too(
+    database: Database, change: Change
+) -> None:
     await post(database, recipients=50)
-    for change in (Change.LOST, Change.RELEASED, Change.DEFERRED):
-        await sent_after(database, claims(database, Allowance(6000, 0, 0)), 5.0, change=change)
+    await sent_after(database, claims(database, Allowance(6000, 0, 0)), 5.0, change=change)
+    assert await row_of_me(database) == (5.0, 0)
+
+
+async def test_of_a_letter_that_is_given_back_only_its_draft_has_been_counted(database: Database) -> None:
+    await post(database, recipients=50)
+    claimer = claims(database, Allowance(6000, 0, 0))
+    (letter,) = (await claimer.claim(1)).letters
+    back = Decision(Change.RELEASED, error="throttled")
+    await write(database, HandedOver(letter, "draft", "d1", "t1"))
+    await write(database, Outcome(replace(letter, draft_id="d1", thread_id="t1"), back, took=5.0))
+    assert await row_of_me(database) == (5.0, 0)
+
+
+async def test_what_google_has_not_seen_tells_nothing_of_the_way_there(database: Database) -> None:
+    await post(database, recipients=50)
+    await sent_after(database, claims(database, Allowance(6000, 0, 0)), 5.0, change=Change.RELEASED)
     await sent_after(database, claims(database, Allowance(0, 0, 2000)), 5.0)  # nor does it matter without a pace
     assert await row_of_me(database) == (None, None)
 
@@ -194,6 +213,22 @@ async def test_two_daemons_that_note_at_once_keep_the_greater_spread(database: D
     for letter, took in zip(letters, (3.0, 2.0), strict=True):
         await write(database, Outcome(letter, Decision(Change.SENT, message_id="m"), took=took))
     assert await row_of_me(database) == (3.0, 0)
+
+
+async def test_what_comes_back_is_taken_off_the_hour_in_which_it_was_claimed(database: Database) -> None:
+    hour = timedelta(hours=1)
+    await post(database, recipients=20)
+    claimer = claims(database, Allowance(0, 0, 100))
+    in_hand = (await claimer.claim(4)).letters
+    # The hour strikes.
+    await query(database, "UPDATE sender_hours SET hour = hour - INTERVAL 1 HOUR")
+    in_hand = tuple(replace(letter, hour=letter.hour and letter.hour - hour) for letter in in_hand)
+    await query(database, "UPDATE senders SET turn_at = UTC_TIMESTAMP(6)")
+    sent = (await claimer.claim(6)).letters
+    await write(database, *(Outcome(letter, Decision(Change.SENT, message_id=f"m{letter.id}")) for letter in sent))
+    await write(database, *(Outcome(letter, Decision(Change.RELEASED, error="throttled")) for letter in in_hand[:3]))
+
+    assert await query(database, "SELECT letters FROM sender_hours ORDER BY hour") == [(1,), (6,)]
 
 
 async def test_a_consumer_mailbox_has_a_day_of_its_own_size(database: Database) -> None:
