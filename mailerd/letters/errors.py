@@ -5,6 +5,11 @@ from collections.abc import Sequence
 from mailerd.errors import MailerdError
 
 
+def _sayable(text: str) -> str:
+    """What JSON, the log and the database take too: a template may spell a name with half a character in it."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def _where(part: str, line: int | None) -> str:
     return part if line is None else f"{part}, line {line}"
 
@@ -16,8 +21,8 @@ class TemplateError(MailerdError):
     """
 
     def __init__(self, reason: str, *, part: str, line: int | None) -> None:
-        super().__init__(f"{_where(part, line)}: {reason}")
-        self.reason = reason
+        self.reason = _sayable(reason)
+        super().__init__(f"{_where(part, line)}: {self.reason}")
         self.part = part
         self.line = line
 
@@ -37,8 +42,8 @@ class RenderError(MailerdError):
     """
 
     def __init__(self, reason: str, *, part: str, line: int | None, variable: str = "") -> None:
-        super().__init__(f"{_where(part, line)}: {reason}")
-        self.reason = reason
+        self.reason = _sayable(reason)
+        super().__init__(f"{_where(part, line)}: {self.reason}")
         self.part = part
         self.line = line
-        self.variable = variable
+        self.variable = _sayable(variable)

@@ -175,6 +175,28 @@ async def test_every_variable_that_a_recipient_lacks_is_named(site: Site) -> Non
     }
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        r'{% if x.a is defined %}hi{% else %}{{ x["\ud800"] }}{% endif %}',
+        r'{% if x.a is defined %}hi{% else %}{{ [{}] | join(",", attribute="\ud800") }}{% endif %}',
+        r'{% if x.a is defined %}hi{% else %}{{ [1, 2] | sum(attribute="\ud800") }}{% endif %}',
+    ],
+)
+async def test_half_a_character_that_a_template_spells_is_told_and_stored_as_an_escape(site: Site, text: str) -> None:
+    good = {"email": "a@example.com", "name": "A", "variables": {"x": {"a": 1}}}
+    bad = {"email": "b@example.com", "name": "B", "variables": {"x": {"b": 1}}}
+    body = job(good, bad, template={"subject": "s", "text": text})
+
+    status, answer = await site.post(body)
+    assert status == 422
+    assert r"\ud800" in named(answer)["recipients[1].variables"]
+    status, answer = await site.post({**body, "on_invalid": "skip"})
+    assert (status, answer["accepted"]) == (200, 1)
+    [(error,)] = await site.rows("SELECT error FROM job_recipients WHERE status = 'failed'")
+    assert r"\ud800" in error
+
+
 async def test_a_recipient_that_lacks_very_much_is_told_ten_of_it(site: Site) -> None:
     html = "".join(f"{{{{ v{number} }}}}" for number in range(25))
     status, answer = await site.post(job(template={"subject": "s", "html": html}))
