@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _NUMBERS: Final = {"debug": 10, "info": 20, "success": 25, "warning": 30, "error": 40, "critical": 50}
 """loguru's own severities: https://loguru.readthedocs.io/en/stable/api/logger.html"""
+_ESCAPED: Final = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), *range(127, 160))}
+"""What a terminal may obey, and what makes journalctl show no text but a number of bytes; tab and line feed stay."""
 _WHOLE: Final = threading.RLock()
 """Held while a line goes out: threads tell too, and a stream of Python's makes no promise to several of them."""
 
@@ -81,7 +83,8 @@ class Journal:
             self._native.close()
 
     def _words(self, event: Event, fields: Mapping[str, object]) -> str:
-        return (event.zh if self._chinese else event.en).format_map(fields)
+        words = (event.zh if self._chinese else event.en).format_map(fields)
+        return words if words.isprintable() else words.translate(_ESCAPED)
 
     def _take(self, message: "Message") -> None:
         """What loguru hands back, with the stack that it has found."""

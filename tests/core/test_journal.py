@@ -116,6 +116,16 @@ def test_words_with_line_breaks_cannot_feign_a_line_of_the_log(capsys: pytest.Ca
     assert lines[1].startswith("    ")
 
 
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_what_a_terminal_obeys_is_written_as_an_escape(capsys: pytest.CaptureFixture[str], form: str) -> None:
+    told = "a\x1b[31mb\0c\rd\x9be\tf 中文"
+    Journal(LogSettings.model_validate({"format": form})).tell(PLAIN, {"thread": told, "number": 1})
+    err = capsys.readouterr().err
+    words = json.loads(err)["message"] if form == "json" else err
+    assert not set(words) & set("\x1b\0\r\x9b")
+    assert "a\\x1b[31mb\\x00c\\x0dd\\x9be\tf 中文 says 1" in words
+
+
 def test_what_is_below_the_level_is_not_told(capsys: pytest.CaptureFixture[str]) -> None:
     events = RunnerEvents(Journal(LogSettings(format="text", level="warning")).tell)
     events.alive(polls=1, sent=1, failed=0, in_hand=0)
