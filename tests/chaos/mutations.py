@@ -76,9 +76,16 @@ MUTATIONS: Final = (
         _MUTANTS + "test_nobody_looks_before_a_lost_request_can_no_longer_arrive",
     ),
     Mutation(
+        "what came unasked over a connection is taken for the next answer",
+        "mailerd/gmail/exchange.py",
+        "connection.protocol is None or not connection.protocol.should_close",
+        "connection is not None",
+        "tests/gmail/test_exchange.py::test_what_comes_unasked_over_an_idle_connection_answers_nothing",
+    ),
+    Mutation(
         "a letter that was slow to Google is not noted",
         "mailerd/store/records.py",
-        "it.decision.change is Change.SENT and it.took > it.letter.slow_from",
+        "reached and it.took > it.letter.slow_from",
         "it.took < 0",
         "tests/daemon/test_pauses.py::test_a_slow_way_to_google_is_learnt_by_the_sender_that_has_it",
     ),
