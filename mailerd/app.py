@@ -309,11 +309,11 @@ def _service(
         events=events,
         meter=metrics,
         look=lambda: Surveys(database, claims.terms).look(),
-        away=lambda: database.away,
+        away=lambda: database.trouble,
         flush=flush,
     )
     alarms = Alarms(
-        settings.alerts, survey=lambda: watch.survey, away=lambda: database.away, events=events, pulses=pulses
+        settings.alerts, survey=lambda: watch.survey, away=lambda: database.trouble, events=events, pulses=pulses
     )
     tell.listeners.append(alarms.tell)
     return Service(systemd=systemd, watch=watch, alarms=alarms, events=events, count=metrics.tell)

@@ -119,7 +119,7 @@ class Metrics:
             "mailerd_database_call_seconds", "How long they took, queueing included.", registry=registry, buckets=_FAST
         )
         self._retries = Counter("mailerd_database_retries", "Tries after the first.", registry=registry)
-        self._up = Gauge("mailerd_database_up", "0 while the database is away.", registry=registry)
+        self._up = Gauge("mailerd_database_up", "0 while the database is away or takes no writes.", registry=registry)
         self._connections = Gauge("mailerd_database_connections", "Connections that are open.", registry=registry)
         self._pool = Gauge("mailerd_database_pool_size", "Connections at most.", registry=registry)
 

@@ -26,7 +26,8 @@ class Alarms:
 
     settings: AlertSettings
     survey: Callable[[], Survey | None]
-    away: Callable[[], bool]
+    away: Callable[[], str]
+    """How the database is known to be away, in a word; empty: it is there."""
     events: ProcessEvents
     pulses: Pulses
     _board: Board = field(init=False)
@@ -58,9 +59,10 @@ class Alarms:
             await asyncio.sleep(_LOOK_EVERY)
             pulse.working("looking for what is wrong")
             now = time.monotonic()
-            self._away_since = (self._away_since or now) if self.away() else None
+            how = self.away()
+            self._away_since = (self._away_since or now) if how else None
             away = now - self._away_since if self._away_since else 0.0
-            self._board.look(self.survey(), database_away=away, now=now)
+            self._board.look(self.survey(), database_away=away, how=how, now=now)
             await self._post(now=now)
 
     async def _post(self, *, now: float) -> None:

@@ -85,10 +85,10 @@ class Board:
             loop = fields.get("loop", "the event loop")
             self._see(f"stalled {loop}", f"{loop} has made no progress for {fields['seconds']:.0f} s", now)
 
-    def look(self, survey: Survey | None, *, database_away: float, now: float) -> None:
-        """Compare with how things stand; `database_away` is for how many seconds it has been."""
+    def look(self, survey: Survey | None, *, database_away: float, how: str = "away", now: float) -> None:
+        """Compare with how things stand; `database_away` is for how many seconds it has been, and `how` in a word."""
         if database_away >= self.settings.database_away:
-            self._see("database", f"the database has been away for {database_away:.0f} s: nothing is sent", now)
+            self._see("database", f"the database has been {how} for {database_away:.0f} s: nothing is sent", now)
         if survey is not None:
             self._look(survey, now)
         self._rate(now)

@@ -95,6 +95,8 @@ async def opened(settings: Settings, tell: Tell) -> AsyncIterator[Database]:
     except DatabaseAwayError as error:
         if error.in_doubt:
             raise
+        if said := errnos.no_writes(error.errno):
+            raise MailerdError(f"the database {database.where} {said}") from error
         why = errnos.words(error.__cause__ or error) or "no answer within its time-out"
         raise MailerdError(
             f"the database {database.where} is away: {why}; check that the server runs, that a firewall lets "

@@ -9,7 +9,7 @@ from mailerd.config import DatabaseSettings
 from mailerd.doctor.finding import Finding, fail, good, warn
 from mailerd.errors import DatabaseError
 from mailerd.events.store import StoreEvents
-from mailerd.store import probes
+from mailerd.store import errnos, probes
 from mailerd.store.database import Database
 from mailerd.store.probes import Facts
 
@@ -152,18 +152,16 @@ def _limits(variables: Mapping[str, str], settings: DatabaseSettings) -> Iterato
 
 
 def _writes(variables: Mapping[str, str]) -> Iterator[Finding]:
+    transactions = "transaction_read_only" if "transaction_read_only" in variables else "tx_read_only"
     closed = [
         name
-        for name in ("read_only", "super_read_only", "innodb_read_only")
+        for name in ("read_only", "super_read_only", "innodb_read_only", transactions)
         if variables.get(name, "OFF").upper() not in {"OFF", "0", ""}
     ]
     check = "database: durability"
     if closed:
-        yield fail(
-            check,
-            f"the server is read-only ({', '.join(closed)})",
-            remedy="point database.url at the writer, not at a replica",
-        )
+        said, remedy = errnos.read_only(", ".join(closed))
+        yield fail(check, said, remedy=remedy)
     elif variables.get("innodb_flush_log_at_trx_commit", "1") != "1":
         yield warn(
             check,

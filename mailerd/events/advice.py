@@ -48,6 +48,7 @@ _CONNECTIONS: Final = Cause(
 _SLOW: Final = Cause(
     "the server is overloaded, or its disk is slow", "服务器过载或磁盘缓慢", "mariadb -e 'SHOW FULL PROCESSLIST'"
 )
+_READ_ONLY: Final = Cause("the server is read-only", "服务器只读", "mariadb -e \"SHOW VARIABLES LIKE '%read_only'\"")
 _DATABASE: Final = (_SERVER_DOWN, _FIREWALL, _PASSWORD, _CONNECTIONS)
 _LOG: Final = Cause(
     "the lines before this one name the reason", "此前的日志行说明了原因", "journalctl -u mailerd -p warning -n 50"
@@ -102,15 +103,15 @@ ADVICE: Final[Mapping[str, Advice]] = {
         _DATABASE,
     ),
     "database_away": Advice(
-        "The database was there and is not any more. New jobs are answered 503; letters in hand are finished and "
-        "recorded when it is back.",
-        "数据库连接中断。新任务得到 503；处理中的邮件会完成，并在数据库恢复后记录结果。",
-        (*_DATABASE, _SLOW),
+        "The database was there and is not any more, or takes no writes. New jobs are answered 503; letters in hand are "
+        "finished and recorded when it is back.",
+        "数据库连接中断，或不接受写入。新任务得到 503；处理中的邮件会完成，并在数据库恢复后记录结果。",
+        (*_DATABASE, _READ_ONLY, _SLOW),
     ),
     "database_still_away": Advice(
         "The database is still away. Nothing is sent meanwhile, and nothing is lost.",
         "数据库仍不可用。期间不发送邮件，也不丢失任何内容。",
-        _DATABASE,
+        (*_DATABASE, _READ_ONLY),
     ),
     "database_full": Advice(
         "The database could not write since a disk or a table is full. Nothing is accepted or sent until there is room.",

@@ -23,6 +23,7 @@ from mailerd.intake.problems import (
     away,
     too_large,
 )
+from mailerd.store import errnos
 
 REQUEST_ID: Final = "X-Request-Id"
 REQUEST: Final = ContextVar[str]("request")
@@ -103,6 +104,8 @@ def of_database(error: DatabaseError) -> ProblemError | None:
         return away(
             "the database went away during COMMIT: it may have been done; ask, or try again, which does no harm"
         )
+    if said := errnos.no_writes(error.errno):
+        return away(f"the database {said}; nothing was stored, try again")
     if isinstance(error, DatabaseAwayError):
         return away("the database is away; nothing was stored, try again")
     if error.retry:

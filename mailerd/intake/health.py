@@ -8,8 +8,9 @@ from aiohttp import web
 
 from mailerd.clock import Clock
 from mailerd.errors import DatabaseError, SchemaError
-from mailerd.intake.answers import answer
+from mailerd.intake.answers import REQUEST, answer
 from mailerd.intake.problems import RETRY_AFTER
+from mailerd.store import errnos
 
 READY_WITHIN: Final = 3.0
 """Seconds for the database to show that it is there."""
@@ -18,7 +19,7 @@ BELIEVED: Final = 1.0
 
 
 class Health:
-    """The two handlers; `check` raises when the database or its schema is not as it must be."""
+    """The two handlers; `check` raises when the database or its schema is such that no job could be stored."""
 
     def __init__(self, check: Callable[[], Awaitable[None]], *, within: float, clock: Clock) -> None:
         self._check = check
@@ -41,7 +42,7 @@ class Health:
             finding = self._finding
         if finding:
             headers = {"Retry-After": str(RETRY_AFTER)}
-            error = {"code": "not_ready", "message": finding, "details": []}
+            error = {"code": "not_ready", "message": finding, "details": [], "request_id": REQUEST.get()}
             return answer({"status": "not ready", "reason": finding, "error": error}, status=503, headers=headers)
         return answer({"status": "ready"})
 
@@ -55,5 +56,7 @@ class Health:
         except SchemaError as error:
             return str(error)
         except DatabaseError as error:  # its own words may hold names that are nobody's business
+            if said := errnos.no_writes(error.errno):
+                return f"the database {said}"
             return f"the database is away: it failed at {error.phase} (errno {error.errno}); the log says more"
         return ""

@@ -40,7 +40,7 @@ from mailerd.store.controls import Controls
 from mailerd.store.database import Database
 from mailerd.store.jobs import Jobs
 from mailerd.store.keys import Keys
-from mailerd.store.migrate import check
+from mailerd.store.migrate import check_writable
 from mailerd.store.once import FORGET_AT_ONCE, Answers
 
 KEEPALIVE: Final = 75.0
@@ -244,7 +244,7 @@ class Intake:
             within=self._body_within,
         )
         reading = Reading(finding=self._finding, jobs=self._jobs, forecast=self._forecast, events=self._events)
-        health = Health(lambda: check(self._database), within=self._patience, clock=self._clock)
+        health = Health(lambda: check_writable(self._database), within=self._patience, clock=self._clock)
         papers = Papers(finding=self._finding, library=self._library, executor=executor)
         return {
             "post": accepting.accept,

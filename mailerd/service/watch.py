@@ -54,8 +54,8 @@ class Watch:
     events: ProcessEvents
     meter: Meter
     look: Callable[[], Awaitable[Survey]]
-    away: Callable[[], bool]
-    """Whether the database is known to be away."""
+    away: Callable[[], str]
+    """How the database is known to be away, in a word; empty: it is there."""
     flush: Callable[[], bool]
     """Push on what the log could not get rid of; whether more is left."""
     clock: Clock = field(default_factory=SystemClock)
@@ -150,8 +150,8 @@ class Watch:
             self.systemd.ready(self._line())
 
     def _line(self) -> str:
-        if self.away():
-            said = "the database is away: nothing is claimed, new jobs are answered 503"
+        if away := self.away():
+            said = f"the database is {away}: nothing is claimed, new jobs are answered 503"
         elif self.survey is None:
             said = "running"
         else:

@@ -4,6 +4,7 @@ A round trip costs more than most statements, and in a busy loop each one waits 
 """
 
 import asyncio
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
@@ -13,6 +14,8 @@ from pymysql.err import DataError
 
 Statement = tuple[str, Sequence[object]]
 """SQL and its values."""
+
+_WRITE: Final = re.compile(rb"(BEGIN; )?\s*(INSERT|UPDATE|DELETE|REPLACE|CREATE|ALTER)\b", re.IGNORECASE)
 
 PACKET_MARGIN: Final = 1024
 """Bytes of max_allowed_packet that a statement leaves to the protocol."""
@@ -31,6 +34,8 @@ class Cursor(aiomysql.Cursor):  # type: ignore[misc]  # the driver has no types
         super().__init__(*args, **options)
         self._begin: tuple[Callable[[], None], float] | None = None
         self._before: list[bytes] = []
+        self.wrote = False
+        """Whether a statement was sent that a read-only server refuses, even where it matches no row."""
 
     def begin(self, begun: Callable[[], None], *, within: float) -> None:
         """Begin a transaction in one round trip with its first statement; a server that is frozen shows there.
@@ -61,6 +66,7 @@ class Cursor(aiomysql.Cursor):  # type: ignore[misc]  # the driver has no types
         if len(sent) > self._connection.mailerd_packet - PACKET_MARGIN:
             raise DataError(1153, f"a statement of {len(sent)} bytes is above the server's max_allowed_packet")
         self._before, self._begin = [], None
+        self.wrote = self.wrote or _WRITE.match(sent) is not None
         if begin is None:
             await super()._query(sent)
         else:

@@ -37,12 +37,22 @@ class Database:
         self._events = events
         self.pool: Final = Pool(settings, events=events)
         self._away_since: float | None = None
+        self._unreachable = False
+        self._read_only = False
+        """It refused a write: that it can be read proves nothing, only a write does."""
         self._reminded = 0.0
 
     @property
     def away(self) -> bool:
-        """Whether the last thing heard of the database was that it cannot be reached."""
+        """Whether the last thing heard of the database was that it cannot be reached, or takes no writes."""
         return self._away_since is not None
+
+    @property
+    def trouble(self) -> str:
+        """How it is away, in a word: it cannot be reached ("away") or only be read ("read-only"); empty otherwise."""
+        if self._away_since is None:
+            return ""
+        return "away" if self._unreachable else "read-only"
 
     @property
     def patience(self) -> float:
@@ -63,8 +73,10 @@ class Database:
             DatabaseAwayError: every try failed; each was told.
         """
         if self._away_since is not None:
+            unreachable = self._unreachable
             await self.transaction(_nothing, what="connect", read_only=True)
-            self._events.database_connected(where=self.where, version=self.pool.version)
+            if unreachable:
+                self._events.database_connected(where=self.where, version=self.pool.version)
             return
         attempts = self._settings.connect_attempts
         for attempt in range(1, attempts + 1):
@@ -84,7 +96,7 @@ class Database:
                 )
                 await asyncio.sleep(again_in)
             else:
-                self._here()
+                self._here(wrote=False)
                 self._events.database_connected(where=self.where, version=self.pool.version)
                 return
 
@@ -92,7 +104,19 @@ class Database:
         self, work: Callable[[Cursor], Awaitable[T]], *, what: str, bound: float | None = None, read_only: bool = False
     ) -> T:
         """One transaction, once; see `Pool.transaction`."""
-        return await self._metered(self.pool.transaction(work, what=what, bound=bound, read_only=read_only))
+        if not self._read_only:
+            return await self._metered(self.pool.transaction(work, what=what, bound=bound, read_only=read_only))
+        used: list[Cursor] = []
+
+        async def noted(cursor: Cursor) -> T:
+            used.append(cursor)
+            return await work(cursor)
+
+        # Only what began after the refusal can tell that writes are taken again, and only if it wrote: a claim that
+        # finds nothing reads.
+        result = await self._metered(self.pool.transaction(noted, what=what, bound=bound, read_only=read_only))
+        self._here(wrote=used[0].wrote)
+        return result
 
     async def look(self, work: Callable[[Cursor], Awaitable[T]], *, what: str, bound: float | None = None) -> T:
         """Only reading, outside any transaction; see `Pool.look`."""
@@ -115,19 +139,21 @@ class Database:
         finally:
             if self._meter:
                 self._meter.database_call(outcome=outcome, seconds=time.monotonic() - started)
-        self._here()
+        self._here(wrote=False)
         return result
 
     async def ask(
         self, work: Callable[[Cursor], Awaitable[T]], *, what: str, bound: float | None = None, looks: bool = False
     ) -> T:
-        """One transaction on behalf of somebody who waits: at once refused while the database is known to be away.
+        """One transaction on behalf of somebody who waits: at once refused while the database cannot be reached.
+
+        One that takes no writes says so itself, as quickly, and can be read.
 
         A deadlock or the like is tried again a few times, never what is in doubt. `looks`: it only reads, and needs no
         transaction.
         """
         run = self.look if looks else self.transaction
-        if self._away_since is not None:
+        if self._unreachable:
             raise DatabaseAwayError(
                 what, phase="queue", cause=ConnectionError(f"database {self.where} is away"), errno=0, retry=True,
                 in_doubt=False,
@@ -175,17 +201,22 @@ class Database:
 
     def _gone(self, error: DatabaseError, *, told: bool = False) -> None:
         now = time.monotonic()
-        cause = str(error)
+        said = errnos.no_writes(error.errno)
+        cause = f"it {said} ({error})" if said else str(error)
+        news = bool(said) and not self._read_only
+        self._unreachable, self._read_only = not said, self._read_only or bool(said)
         if self._away_since is None:
             self._away_since = self._reminded = now
             if not told:
                 self._events.database_away(where=self.where, cause=cause)
-        elif now - self._reminded >= REMIND_EVERY:
+        elif news or now - self._reminded >= REMIND_EVERY:
             self._reminded = now
             self._events.database_still_away(where=self.where, seconds=now - self._away_since, cause=cause)
 
-    def _here(self) -> None:
-        if self._away_since is not None:
+    def _here(self, *, wrote: bool) -> None:
+        self._unreachable = False
+        self._read_only = self._read_only and not wrote
+        if self._away_since is not None and not self._read_only:
             self._events.database_back(where=self.where, seconds=time.monotonic() - self._away_since)
             self._away_since = None
 

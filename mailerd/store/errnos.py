@@ -2,6 +2,7 @@
 
 import os
 import ssl
+from collections.abc import Mapping
 from typing import Final
 
 RETRY: Final = frozenset({
@@ -55,6 +56,14 @@ AWAY: Final = frozenset({
 })  # fmt: skip
 """Nothing can be stored at the moment, whoever asks."""
 
+READ_ONLY: Final[Mapping[int, str]] = {
+    1036: "innodb_read_only",  # the tables of a server that was started with it
+    1290: "read_only",
+    1792: "transaction_read_only",
+    1836: "innodb_read_only",
+}
+"""Nothing can be stored, but everything can be read: by the number of a refused write, the variable that forbids it."""
+
 FULL: Final = frozenset({1021, 1114, 1637})
 """The disk or a table is full: somebody has to act."""
 
@@ -63,6 +72,22 @@ def number(error: BaseException) -> int:
     """The error number that the driver put first into its exception; 0 when there is none."""
     first = error.args[0] if error.args else 0
     return first if isinstance(first, int) else 0
+
+
+def read_only(variables: str) -> tuple[str, str]:
+    """What is wrong with a server that these variables keep from writing, and the remedy."""
+    return (
+        f"the server is read-only ({variables})",
+        f"point database.url at the writer, not at a replica, or switch {variables} off",
+    )
+
+
+def no_writes(errno: int) -> str:
+    """What is to be said of a database that refused a write in this way, remedy included; empty for other numbers."""
+    if (variable := READ_ONLY.get(errno)) is None:
+        return ""
+    said, remedy = read_only(variable)
+    return f"takes no writes: {said}; {remedy}"
 
 
 def words(error: BaseException) -> str:

@@ -17,6 +17,10 @@ _LOCK: Final = "CONCAT('mailerd.migrate.', LEFT(DATABASE(), 40))"
 _BOUND: Final = 600.0
 """Seconds for all of it."""
 
+_WRITE_NOTHING: Final = "UPDATE jobs SET priority = priority WHERE id = ''"
+"""No job has that id, and yet a server that takes no writes refuses it. Its variables would not tell: a privilege may
+lift them for this user."""
+
 
 @dataclass(frozen=True)
 class Migration:
@@ -63,8 +67,28 @@ async def check(database: Database) -> None:
     Raises:
         SchemaError: it is older or newer.
     """
+    _insist(await database.transaction(_applied, what="read the schema's version", read_only=True))
+
+
+async def check_writable(database: Database) -> None:
+    """Make sure that a job could be stored: the schema is this code's, and the database takes writes.
+
+    Raises:
+        SchemaError: the schema is older or newer.
+        DatabaseError: it cannot be read, or refuses a write.
+    """
+
+    async def work(cursor: Cursor) -> int:
+        applied = await _applied(cursor)
+        if applied == migrations()[-1].number:
+            await cursor.execute(_WRITE_NOTHING)
+        return applied
+
+    _insist(await database.transaction(work, what="see whether a job could be stored"))
+
+
+def _insist(applied: int) -> None:
     known = migrations()[-1].number
-    applied = await database.transaction(_applied, what="read the schema's version", read_only=True)
     _refuse_newer(applied, known)
     if applied < known:
         raise SchemaError(

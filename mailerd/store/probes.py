@@ -27,7 +27,9 @@ _VARIABLES: Final = (
     "read_only",
     "super_read_only",
     "transaction_isolation",
+    "transaction_read_only",
     "tx_isolation",
+    "tx_read_only",
     "version",
     "version_comment",
 )

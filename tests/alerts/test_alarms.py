@@ -58,6 +58,14 @@ def test_what_comes_together_is_told_together_and_not_too_often() -> None:
     assert later.lines == ("the database has been away for 90 s: nothing is sent",)
 
 
+def test_a_database_that_can_only_be_read_is_not_called_away() -> None:
+    board = Board(AlertSettings())
+    board.look(None, database_away=60, how="read-only", now=0)
+    told = board.message(now=0)
+    assert told is not None
+    assert told.lines == ("the database has been read-only for 60 s: nothing is sent",)
+
+
 def test_ordinary_throttling_is_no_alarm_and_a_long_pause_is() -> None:
     board = Board(AlertSettings())
     board.look(Survey(at=AT, senders=(paused("throttled", minutes=0.5),)), database_away=0, now=0)
@@ -95,7 +103,7 @@ async def test_a_web_hook_gets_json_and_one_that_fails_breaks_nothing() -> None:
     await site.start()
     heard = Heard()
     alarms = Alarms(
-        AlertSettings(), survey=lambda: None, away=lambda: True, events=ProcessEvents(heard), pulses=Pulses()
+        AlertSettings(), survey=lambda: None, away=lambda: "away", events=ProcessEvents(heard), pulses=Pulses()
     )
     port = runner.addresses[0][1]
     try:
@@ -172,7 +180,7 @@ async def test_an_alarm_that_no_way_takes_is_told_again_until_one_does(monkeypat
 
     heard = Heard()
     known = AlertSettings(min_interval=0.1, database_away=0.1)
-    alarms = Alarms(known, survey=lambda: None, away=lambda: True, events=ProcessEvents(heard), pulses=Pulses())
+    alarms = Alarms(known, survey=lambda: None, away=lambda: "away", events=ProcessEvents(heard), pulses=Pulses())
     alarms._posts = broken, slow = Way(repeat(False)), Way(chain([False] * 6, repeat(True)))
     running = asyncio.create_task(alarms.run())
     try:

@@ -101,13 +101,13 @@ def test_an_address_that_apprise_does_not_know_is_refused_by_its_number() -> Non
 async def test_an_alarm_is_raised_and_resolved(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mailerd.alerts.alarms._LOOK_EVERY", 0.05)
     monkeypatch.setattr("mailerd.alerts.board._SETTLED_AFTER", 0.2)
-    away, heard = [True], Heard()
+    away, heard = ["away"], Heard()
     known = AlertSettings(urls=[target.url("json")], database_away=0.1, min_interval=0.1)
     alarms = Alarms(known, survey=_nothing, away=lambda: away[0], events=ProcessEvents(heard), pulses=Pulses())
     running_alarms = asyncio.create_task(alarms.run())
     try:
         await _until(lambda: target.taken)
-        away[0] = False
+        away[0] = ""
         await _until(lambda: len(target.taken) >= 2)
     finally:
         running_alarms.cancel()

@@ -10,7 +10,9 @@ import pytest
 from typer.main import get_command
 
 from mailerd.cli import app, main
+from mailerd.sandbox.mariadb import Server
 from tests.cli.conftest import Shop
+from tests.support.read_only import DEMOTED, as_admin
 from tests.support.rows import post, query
 
 
@@ -73,6 +75,24 @@ def test_a_database_that_is_away_is_one_line_with_its_remedy(
     )
     monkeypatch.setenv("MAILERD_LOG__LEVEL", "debug")
     assert "Traceback" in run(monkeypatch, capsys, *words)[2]
+
+
+def test_a_database_that_takes_no_writes_is_one_line_with_its_remedy(
+    mariadb: Server, database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    assert run(monkeypatch, capsys, "migrate")[0] == 0
+    as_admin(mariadb, f"{DEMOTED}ON")
+    try:
+        assert run(monkeypatch, capsys, "jobs", "list")[0] == 0
+        code, out, said = run(monkeypatch, capsys, "keys", "create", "shop")
+    finally:
+        as_admin(mariadb, f"{DEMOTED}OFF")
+    assert (code, out) == (1, "")
+    assert re.fullmatch(
+        r"mailerd: the database \S+ takes no writes: the server is read-only \(read_only\); point database.url at .*\n",
+        said,
+    )
 
 
 async def test_a_letter_cannot_be_settled_as_sent_and_as_not_sent(shop: Shop) -> None:

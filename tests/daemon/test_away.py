@@ -10,11 +10,12 @@ from mailerd.app import build
 from mailerd.config import Settings
 from mailerd.dispatch.runner import Runner
 from mailerd.errors import ListenError
-from mailerd.sandbox.google import Google, Running, serve
+from mailerd.sandbox.google import SEND, Google, Running, serve
 from mailerd.sandbox.mariadb import Server
 from mailerd.store.database import Database
 from tests.support.daemon import running, settings, sign_in
 from tests.support.heard import Heard
+from tests.support.read_only import read_only
 from tests.support.rows import post, query, states
 
 
@@ -48,6 +49,51 @@ async def test_what_google_answered_meanwhile_is_recorded_when_the_database_is_b
     assert len(google.sent) == 12
     assert len(heard.of("database_back")) == len(heard.of("database_away"))
     assert await query(database, "SELECT DISTINCT attempts FROM job_recipients") == [(1,)]
+
+
+@pytest.mark.parametrize("mode", ["draft", "direct"])
+async def test_letters_in_hand_while_the_database_takes_no_writes_are_sent_once(
+    known: Settings, database: Database, google: Google, heard: Heard, mariadb: Server, tmp_path: Path, mode: str
+) -> None:
+    if mode == "direct":
+        sign_in(google, tmp_path / "credentials", scopes=(SEND,))
+    google.change_rules(latency_s=0.2)
+    job = await post(database, recipients=12)
+    async with running(known, heard):
+        await heard.wait_for("letter_sent", times=4)
+        async with read_only(mariadb):
+            await heard.wait_for("database_away", within=15)
+            before, connections = len(google.sent), await _connections(database)
+            with pytest.raises(AssertionError):  # none of those in hand can be recorded, and no other is handed over
+                await heard.wait_for("database_back", within=2.0)
+            assert len(google.sent) - before <= known.runner.concurrency
+            assert await _connections(database) - connections < 60  # a refused try costs two: nobody tries in a hurry
+            recorded = len(heard.of("letter_sent"))
+        await heard.wait_for("job_finished", within=30)
+    assert recorded < 12
+    assert await states(database, job) == {"sent": 12}
+    assert google.duplicates() == {}
+    assert len(google.sent) == 12
+    assert await query(database, "SELECT DISTINCT attempts FROM job_recipients") == [(1,)]
+    assert len(heard.of("database_away")) == len(heard.of("database_back")) == 1
+
+
+async def _connections(database: Database) -> int:
+    return int((await query(database, "SHOW GLOBAL STATUS LIKE 'Connections'"))[0][1])
+
+
+async def test_a_daemon_that_starts_on_a_read_only_database_waits_until_it_takes_writes(
+    known: Settings, database: Database, heard: Heard, mariadb: Server
+) -> None:
+    job = await post(database, recipients=2)
+    async with read_only(mariadb):
+        starting = asyncio.create_task(_run(known, heard))
+        await heard.wait_for("database_away", within=15)
+        assert heard.of("runner_started") == []
+    await starting
+    assert await states(database, job) == {"sent": 2}
+    assert heard.names().count("database_connected") == 1
+    assert len(heard.of("database_away")) == len(heard.of("database_back")) == 1
 
 
 async def test_a_daemon_starts_without_its_database_and_goes_on_when_it_is_there(

@@ -21,11 +21,14 @@ async def test_a_good_daemon_is_alive_and_ready(site: Site) -> None:
 
 async def test_without_a_database_it_is_alive_and_not_ready_and_says_why(site: Site, mariadb: Server) -> None:
     mariadb.kill()
-    status, answer = await site.get("/health/ready")
+    async with site.client.get(f"{site.url}/health/ready") as response:
+        status, answer, request_id = response.status, await response.json(), response.headers["X-Request-Id"]
     assert status == 503
     assert "the database is away" in answer["reason"]
     assert "mailerd@" not in answer["reason"]
-    assert answer["error"] == {"code": "not_ready", "message": answer["reason"], "details": []}
+    assert answer["error"] == {
+        "code": "not_ready", "message": answer["reason"], "details": [], "request_id": request_id,
+    }  # fmt: skip
     assert (await site.get("/health/live"))[0] == 200
     mariadb.start()
 
@@ -66,7 +69,7 @@ async def test_asking_often_asks_the_database_once_a_second(site: Site, monkeypa
         asked += 1
         raise SchemaError("old")
 
-    monkeypatch.setattr("mailerd.intake.server.check", check)
+    monkeypatch.setattr("mailerd.intake.server.check_writable", check)
     for _ in range(3):
         assert (await site.get("/health/ready"))[1]["reason"] == "old"
 

@@ -73,7 +73,7 @@ async def test_what_was_kept_is_gone_within_seconds_of_journald_s_return(kept: N
     events = ProcessEvents(Heard())
     watch = Watch(
         systemd=Systemd({}), pulses=Pulses(), guard=Guard(events=events, bound=60), events=events, meter=Metrics(),
-        look=_nobody_looks, away=lambda: False, flush=kept.flush,
+        look=_nobody_looks, away=lambda: "", flush=kept.flush,
     )  # fmt: skip
     reader = Reader(tmp_path / "socket")
     watching = asyncio.create_task(watch.watch_forever())

@@ -31,13 +31,13 @@ class Scene:
     """A watch and everything round it."""
 
     def __init__(self) -> None:
-        self.systemd, self.heard, self.at, self.is_away = Said(), Heard(), 0.0, False
+        self.systemd, self.heard, self.at, self.trouble = Said(), Heard(), 0.0, ""
         self.pulses = Pulses(lambda: self.at, limit=10)
         events = ProcessEvents(self.heard)
         self.guard = Guard(events=events, bound=10, now=lambda: self.at)
         self.watch = Watch(
             systemd=self.systemd, pulses=self.pulses, guard=self.guard, events=events, meter=Metrics(),
-            look=self.look, away=lambda: self.is_away, flush=lambda: False,
+            look=self.look, away=lambda: self.trouble, flush=lambda: False,
         )  # fmt: skip
 
     async def look(self) -> Survey:
@@ -56,9 +56,12 @@ async def test_it_is_ready_when_the_intake_listens_and_the_schema_is_right() -> 
 async def test_with_the_database_away_it_is_ready_all_the_same_and_says_so() -> None:
     scene = Scene()
     scene.watch.listening()
-    scene.is_away = True
+    scene.trouble = "away"
     scene.watch.turn()
     assert "READY=1\nSTATUS=the database is away: nothing is claimed, new jobs are answered 503" in scene.systemd.said
+    scene.trouble = "read-only"
+    scene.watch.turn()
+    assert scene.systemd.said[-1] == ("STATUS=the database is read-only: nothing is claimed, new jobs are answered 503")
 
 
 async def test_a_stalled_loop_is_told_with_all_stacks_and_the_watchdog_goes_hungry() -> None:

@@ -1,16 +1,20 @@
-"""A migrated database for the store's tests, and a pool on a database with nothing but a table `t`."""
+"""A migrated database for the store's tests, and a pool or a far database with nothing but a table `t`."""
 
 from collections.abc import AsyncIterator
 
 import pytest
+from yarl import URL
 
 from mailerd.config import DatabaseSettings
 from mailerd.events.store import StoreEvents
+from mailerd.sandbox.mariadb import Server
 from mailerd.store.database import Database
 from mailerd.store.migrate import migrate
 from mailerd.store.pool import Pool
 from tests.store.test_pool import rows
 from tests.support.heard import Heard
+from tests.support.proxy import Proxy
+from tests.support.rows import query
 
 
 @pytest.fixture
@@ -36,3 +40,21 @@ async def pool(database_url: str, heard: Heard) -> AsyncIterator[Pool]:
     )
     yield pool
     await pool.close()
+
+
+@pytest.fixture
+async def proxy(mariadb: Server, database_url: str) -> AsyncIterator[Proxy]:
+    assert database_url  # it starts a server that the last test has killed
+    async with Proxy(mariadb.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+async def far(proxy: Proxy, database_url: str, heard: Heard) -> AsyncIterator[Database]:
+    """A database behind the proxy, with an empty table `t`."""
+    url = str(URL(database_url).with_port(proxy.port))
+    settings = DatabaseSettings(url=url, connect_timeout=0.5, statement_timeout=1.5, pool_size=3)
+    far = Database(settings, events=StoreEvents(heard))
+    await query(far, "CREATE TABLE t (id INT PRIMARY KEY) ENGINE=InnoDB")
+    yield far
+    await far.close()

@@ -24,24 +24,6 @@ from tests.support.rows import query
 DEADLOCK = "SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = 1213, MESSAGE_TEXT = 'Deadlock found'"
 
 
-@pytest.fixture
-async def proxy(mariadb: Server, database_url: str) -> AsyncIterator[Proxy]:
-    assert database_url  # it starts a server that the last test has killed
-    async with Proxy(mariadb.port) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-async def far(proxy: Proxy, database_url: str, heard: Heard) -> AsyncIterator[Database]:
-    """A database behind the proxy, with an empty table `t`."""
-    url = str(URL(database_url).with_port(proxy.port))
-    settings = DatabaseSettings(url=url, connect_timeout=0.5, statement_timeout=1.5, pool_size=3)
-    far = Database(settings, events=StoreEvents(heard))
-    await query(far, "CREATE TABLE t (id INT PRIMARY KEY) ENGINE=InnoDB")
-    yield far
-    await far.close()
-
-
 def settings(port: int, **more: Any) -> DatabaseSettings:
     return DatabaseSettings(url=f"mysql://u:p@127.0.0.1:{port}/mailerd", **more)
 

@@ -27,6 +27,7 @@ from tests.chaos.child import Child
 from tests.support.daemon import sign_in
 from tests.support.heard import Heard
 from tests.support.proxy import Proxy
+from tests.support.read_only import read_only
 from tests.support.rows import post, query
 
 WITHIN: Final = 60.0
@@ -138,6 +139,8 @@ class Faults:
             ):
                 assert answer.status == 503, await answer.text()
             await self._hear("The database's disk is full", child)
+            async with read_only(self.full):
+                await self._hear("The database takes no writes", child)
 
     async def clock_off(self) -> None:
         with self._daemon("clock", shift=-300.0) as child:
