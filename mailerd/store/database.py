@@ -193,6 +193,24 @@ class Database:
                 await self._pause(error, again=again)
                 again += 1
 
+    async def ascertain(
+        self, work: Callable[[Cursor, bool], Awaitable[T]], *, what: str, tried: Callable[[], None] | None = None
+    ) -> T:
+        """Do `work` once; where nobody knows whether it was committed, repeat it as `insist` does, until that is known.
+
+        Raises:
+            DatabaseError: it was not done; or it was in doubt, and then refused for a reason that nothing can cure.
+        """
+        try:
+            return await self.transaction(lambda cursor: work(cursor, False), what=what)
+        except DatabaseError as error:
+            if not error.in_doubt:
+                raise
+            if tried is not None:
+                tried()
+            await self._pause(error, again=0)
+        return await self.insist(lambda cursor, _: work(cursor, True), what=what, tried=tried)
+
     async def _pause(self, error: DatabaseError, *, again: int) -> None:
         seconds = min(REPEAT_CAP, REPEAT_BASE * 2 ** min(again, 10)) * random.uniform(0.5, 1.5)  # noqa: S311 - jitter
         if not isinstance(error, DatabaseAwayError):  # that one is told once, and then every 30 s

@@ -245,6 +245,38 @@ async def test_insist_remembers_a_doubt_over_later_failures_that_are_none(proxy:
     assert told == [False, True, True]
 
 
+async def test_ascertain_leaves_what_has_surely_failed_to_its_caller(database: Database) -> None:
+    failing = Failing(99)
+    with pytest.raises(DatabaseError) as caught:
+        await database.ascertain(failing, what="settle")
+    assert caught.value.errno == 1213
+    assert failing.calls == [False]
+
+
+async def test_ascertain_repeats_what_is_in_doubt_over_later_failures_that_are_none(
+    proxy: Proxy, far: Database
+) -> None:
+    told = []
+    tries = 0
+
+    async def work(cursor: Cursor, repeated: bool) -> str:  # noqa: FBT001 - as ascertain calls it
+        told.append(repeated)
+        if len(told) == 1:
+            await cursor.execute("INSERT INTO t VALUES (1)")
+            proxy.cut_after(0)
+        elif len(told) == 2:
+            await cursor.execute(DEADLOCK)
+        return "known"
+
+    def tried() -> None:
+        nonlocal tries
+        tries += 1
+
+    assert await far.ascertain(work, what="settle", tried=tried) == "known"
+    assert (told, tries) == ([False, True, True], 2)
+    assert await query(far, "SELECT id FROM t") == [(1,)]
+
+
 async def test_insist_tells_the_work_nothing_of_failures_that_prove_a_rollback(database: Database) -> None:
     failing = Failing(3)
     assert await database.insist(failing, what="record") == 4
