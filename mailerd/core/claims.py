@@ -120,6 +120,8 @@ class Lapsed:
     sender: str
     to_email: str
     attempt: int
+    token: str
+    """Of the claim that has ended."""
     daemon_id: str | None
     status: State
     """Unsure if it was handed over; else waiting, failed when its attempts are used up, or cancelled with its job."""

@@ -34,8 +34,8 @@ class Writes(Protocol):
     async def record(self, cursor: Cursor, records: Sequence[Record], *, repeated: bool) -> list[Written]:
         """Write; what became of each."""
 
-    async def finish(self, jobs: set[str]) -> list[Finished]:
-        """Complete the jobs in which nothing is open."""
+    async def finish(self, jobs: set[str], *, tried: Callable[[], None]) -> list[Finished]:
+        """Complete the jobs in which nothing is open; `tried` is called while it is in doubt."""
 
 
 class Recorder:
@@ -116,7 +116,7 @@ class Recorder:
             self._ended.clear()
             jobs, self._touched = self._touched, set()
             try:
-                finished = await self._writes.finish(jobs)
+                finished = await self._writes.finish(jobs, tried=lambda: pulse.working("finishing jobs"))
             except DatabaseError as error:
                 self._touched |= jobs
                 if not isinstance(error, DatabaseAwayError):  # of that the store tells, and when it is back

@@ -31,16 +31,16 @@ class Rows(Protocol):
     def look_lease(self) -> timedelta:
         """For how long a doubt that was taken is nobody else's."""
 
-    async def due(self, *, doubts: int) -> tuple[list[Lapsed], list[Doubt]]:
-        """Lapsed rows, put right, and so many doubts taken for a look."""
+    async def due(self, *, doubts: int, tried: Callable[[], None]) -> tuple[list[Lapsed], list[Doubt]]:
+        """Lapsed rows, put right, and so many doubts taken for a look; `tried` is called while it is in doubt."""
 
-    async def settle(self, settled: Settled) -> Written:
+    async def settle(self, settled: Settled, *, tried: Callable[[], None]) -> Written:
         """Write what a look found; what became of it."""
 
     async def unfinished(self, limit: int = 200) -> list[str]:
         """Jobs with nothing open that are not completed."""
 
-    async def wake_forgotten(self) -> list[str]:
+    async def wake_forgotten(self, *, tried: Callable[[], None]) -> list[str]:
         """Wake the jobs that no claim would find; which those were."""
 
     async def drafting_senders(self) -> list[str]:
@@ -104,7 +104,7 @@ class Rescue:
         Raises:
             DatabaseError: nothing was done.
         """
-        lapsed, doubts = await self.rows.due(doubts=_LOOKS_AT_ONCE)
+        lapsed, doubts = await self.rows.due(doubts=_LOOKS_AT_ONCE, tried=lambda: pulse.working("rescuing"))
         for row in lapsed:
             self._say_lapsed(row)
         async with asyncio.TaskGroup() as looks:
@@ -137,8 +137,9 @@ class Rescue:
     async def _finish(self, pulse: Pulse) -> bool:
         for job in await self.rows.unfinished():
             self.touch(job)
-        pulse.working("looking for forgotten jobs")
-        for job in await self.rows.wake_forgotten():
+        what = "looking for forgotten jobs"
+        pulse.working(what)
+        for job in await self.rows.wake_forgotten(tried=lambda: pulse.working(what)):
             self.events.job_forgotten(job=job)
             self.ring()
         return False
@@ -174,9 +175,9 @@ class Rescue:
     async def _settle(self, doubt: Doubt, pulse: Pulse) -> None:
         try:
             settled = await self._look(doubt, pulse)
-            written = await self.rows.settle(settled)
+            written = await self.rows.settle(settled, tried=lambda: pulse.working("settling letters in doubt"))
         except DatabaseAwayError:
-            return  # the store has said so; the doubt is taken again when the lease of its look lapses
+            return  # the store has said so, and nothing was written; it is taken again when the look's lease lapses
         except DatabaseError as error:
             what = f"settling recipient {doubt.id} of job {doubt.job_id}"
             self.runner_events.step_failed(what=what, again_in=_seconds(self.rows.look_lease), error=error)

@@ -5,7 +5,7 @@ it is made only for rows that take their record in the same commit.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from mailerd.core.verdicts import Cause
 from mailerd.store.cursor import Cursor, Statement
 from mailerd.store.database import Database
 from mailerd.store.ledger import in_hand, naive, note_slow
+from mailerd.store.proofs import Tries, applied
 from mailerd.store.waking import micros, wake
 
 # The fence: the row is written only while it is in the state and under the token of the worker that writes.
@@ -182,19 +183,12 @@ class Records:
         """What became of a record that its row does not take now."""
         if isinstance(record, HandedOver):
             return Written.FENCED_OFF
-        if repeated and await self._was_taken(cursor, record):
+        letter, event = record.letter, record.decision.change.value
+        if repeated and await applied(cursor, letter.id, token=letter.token, event=event, by=self.daemon_id):
             return Written.TAKEN
         if record.decision.change is Change.SENT and await self._late(cursor, record, repeated=repeated):
             return Written.SETTLED
         return Written.FENCED_OFF
-
-    async def _was_taken(self, cursor: Cursor, it: Outcome) -> bool:
-        await cursor.execute(
-            "SELECT applied FROM attempts WHERE recipient_id = %s AND claim_token = %s AND event = %s",
-            (it.letter.id, it.letter.token, it.decision.change.value),
-        )
-        row = await cursor.fetchone()
-        return bool(row and row[0])
 
     def _log(self, outcomes: Sequence[tuple[Outcome, bool]]) -> Statement:
         values = [
@@ -264,19 +258,24 @@ class Records:
         for sender, (mode, project) in sorted(learnt.items()):
             await cursor.execute(_NOTE, (mode, project, sender))
 
-    async def finish(self, jobs: Iterable[str]) -> list[Finished]:
+    async def finish(self, jobs: Iterable[str], *, tried: Callable[[], None] | None = None) -> list[Finished]:
         """Complete those of `jobs` in which nothing is open any more and whose counts add up.
 
-        Its own transaction, after the outcomes were committed: whichever daemon looks last sees them all.
+        Its own transaction, after the outcomes were committed: whichever daemon looks last sees them all. One that is
+        in doubt is repeated, and `tried` called after each try.
 
         Raises:
             DatabaseError: not done; the rescue's sweep does it later.
         """
-        ids = tuple(sorted(set(jobs)))
-        return await self.database.transaction(lambda cursor: self._finish(cursor, ids), what="finish jobs")
+        ids, tries = sorted(set(jobs)), Tries(_ended_so)
+        return await self.database.ascertain(
+            lambda cursor, _: tries.done(cursor, lambda cursor: self.complete(cursor, ids)), what="finish jobs",
+            tried=tried,
+        )  # fmt: skip
 
-    async def _finish(self, cursor: Cursor, ids: tuple[str, ...]) -> list[Finished]:
-        await cursor.execute(_FINISHED, (ids,))
+    async def complete(self, cursor: Cursor, ids: Sequence[str]) -> list[Finished]:
+        """What `finish` does, in a transaction of the caller's."""
+        await cursor.execute(_FINISHED, (tuple(ids),))
         done = []
         for (job,) in await cursor.fetchall():
             await cursor.execute(_LOCK_JOB, (job,))  # whoever opens a row again (a retry) waits, or was seen here
@@ -286,12 +285,10 @@ class Records:
                 continue
             await cursor.execute(_FINISH, (JobStatus.COMPLETED.value, job, sum(counts.values())))
             if cursor.rowcount == 1:
-                await cursor.execute(_TOOK, (job,))
-                seconds = ((await cursor.fetchone())[0] or 0) / 1e6
                 done.append(
                     Finished(
                         id=job, sent=counts.get("sent", 0), failed=counts.get("failed", 0),
-                        cancelled=counts.get("cancelled", 0), seconds=seconds,
+                        cancelled=counts.get("cancelled", 0), seconds=await _took(cursor, job),
                     )
                 )  # fmt: skip
         return done
@@ -308,6 +305,18 @@ class Records:
             return dict(await cursor.fetchall())
 
         return await self.database.look(work, what="count what has ended")
+
+
+async def _took(cursor: Cursor, job: str) -> float:
+    await cursor.execute(_TOOK, (job,))
+    row = await cursor.fetchone()
+    return float((row and row[0]) or 0) / 1e6
+
+
+async def _ended_so(cursor: Cursor, it: Finished) -> bool:
+    """Whether the job's end is this one: another daemon's would be of another microsecond."""
+    await cursor.execute(_LOCK_JOB, (it.id,))  # a commit that is under way comes first
+    return await _took(cursor, it.id) == it.seconds
 
 
 def _returns(record: Record) -> bool:

@@ -1,6 +1,6 @@
 """What the rescue reads and writes: lapsed leases, doubts that are due for a look, jobs that nobody finished."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, timedelta
 from typing import Any, Final
@@ -10,6 +10,7 @@ from mailerd.core.claims import Doubt, Lapsed, Written
 from mailerd.core.states import Change, State, after
 from mailerd.store.cursor import Cursor
 from mailerd.store.database import Database
+from mailerd.store.proofs import Tries, applied
 from mailerd.store.records import UNFINISHED, short
 from mailerd.store.waking import forgotten, micros, wake
 
@@ -44,6 +45,10 @@ UPDATE job_recipients FORCE INDEX (PRIMARY)
        sent_at = IF(%s = 'sent', UTC_TIMESTAMP(6), NULL), mode = IF(%s = 'waiting' AND draft_id IS NULL, NULL, mode),
        due_at = UTC_TIMESTAMP(6), updated_at = IF(%s = 'unsure', updated_at, UTC_TIMESTAMP(6))
  WHERE id = %s AND claim_token = %s AND status = 'unsure'"""
+# A look that settles nothing is not in the log of attempts. Where another daemon has looked since and found the same,
+# the two cannot be told apart: then both tell it, which is better than neither.
+_STILL_UNSURE: Final = """
+SELECT 1 FROM job_recipients WHERE id = %s AND status = 'unsure' AND looks = %s AND error <=> %s"""
 _DONE: Final = """
 SELECT (SELECT COUNT(*) FROM job_recipients r WHERE r.job_id = j.id AND r.status IN ('sent', 'failed', 'cancelled')),
        j.total FROM jobs j WHERE j.id = %s"""
@@ -61,6 +66,8 @@ _LOG: Final = """
 INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, draft_id, message_id, error, at)
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6))
     ON DUPLICATE KEY UPDATE recipient_id = VALUES(recipient_id)"""
+
+_LAPSED: Final = "lapsed"
 
 _RENEW: Final = """
 UPDATE job_recipients FORCE INDEX (PRIMARY) SET lease_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND
@@ -92,8 +99,13 @@ class Rescues:
     look_lease: timedelta
     max_attempts: int
 
-    async def due(self, *, lapsed: int = 100, doubts: int = 5) -> tuple[list[Lapsed], list[Doubt]]:
+    async def due(
+        self, *, lapsed: int = 100, doubts: int = 5, tried: Callable[[], None] | None = None
+    ) -> tuple[list[Lapsed], list[Doubt]]:
         """Rows whose lease lapsed, already put right, and doubts taken for a look; at most so many of each.
+
+        What is in doubt is repeated, and `tried` called after each try: all that was put right is told. A doubt that
+        such a try took is taken again when the lease of its look lapses.
 
         Raises:
             DatabaseError: nothing was done.
@@ -105,12 +117,16 @@ class Rescues:
 
         if not await self.database.look(any_due, what="look for lapsed leases", bound=self.database.patience):
             return [], []
-        token = new_id()
+        token, tries = new_id(), Tries(self._lapsed_so)
 
-        async def work(cursor: Cursor) -> tuple[list[Lapsed], list[Doubt]]:
-            return await self.put_right(cursor, lapsed), await self._doubts(cursor, token, doubts)
+        async def work(cursor: Cursor, _: bool) -> tuple[list[Lapsed], list[Doubt]]:  # noqa: FBT001 - as it is called
+            right = await tries.done(cursor, lambda cursor: self.put_right(cursor, lapsed))
+            return right, await self._doubts(cursor, token, doubts)
 
-        return await self.database.transaction(work, what="rescue")
+        return await self.database.ascertain(work, what="rescue", tried=tried)
+
+    async def _lapsed_so(self, cursor: Cursor, it: Lapsed) -> bool:
+        return await applied(cursor, it.id, token=it.token, event=_LAPSED, by=self.daemon_id)
 
     async def put_right(self, cursor: Cursor, limit: int) -> list[Lapsed]:
         """Make of rows whose lease lapsed what they are now, at most so many; what became of each."""
@@ -133,15 +149,15 @@ class Rescues:
         if cursor.rowcount != 1:
             return None
         await cursor.execute(
-            _LOG, (id_, attempts, token, self.daemon_id, "lapsed", 1, draft, None, f"{change.value}: {error}")
+            _LOG, (id_, attempts, token, self.daemon_id, _LAPSED, 1, draft, None, f"{change.value}: {error}")
         )
         done = total = 0
         if status is State.FAILED:
             await cursor.execute(_DONE, (job,))
             done, total = await cursor.fetchone()
         return Lapsed(
-            id=id_, job_id=job, sender=sender, to_email=to, attempt=attempts, daemon_id=daemon, status=status,
-            error=error, look_in=self.in_flight, done=done, total=total,
+            id=id_, job_id=job, sender=sender, to_email=to, attempt=attempts, token=token, daemon_id=daemon,
+            status=status, error=error, look_in=self.in_flight, done=done, total=total,
         )  # fmt: skip
 
     async def _doubts(self, cursor: Cursor, token: str, limit: int) -> list[Doubt]:
@@ -163,15 +179,19 @@ class Rescues:
             for id_, job, seq, sender, to, attempts, _, looks, mode, draft, thread, _, since in held_rows
         ]  # fmt: skip
 
-    async def settle(self, settled: Settled) -> Written:
+    async def settle(self, settled: Settled, *, tried: Callable[[], None] | None = None) -> Written:
         """Write what a look found, fenced; what became of it: never `settled`.
+
+        What is in doubt is repeated, and `tried` called after each try.
 
         Raises:
             DatabaseError: not written; the row is looked at again when the look's lease lapses.
         """
-        return await self.database.transaction(lambda cursor: self._settle(cursor, settled), what="settle")
+        return await self.database.ascertain(
+            lambda cursor, doubted: self._settle(cursor, settled, repeated=doubted), what="settle", tried=tried
+        )
 
-    async def _settle(self, cursor: Cursor, it: Settled) -> Written:
+    async def _settle(self, cursor: Cursor, it: Settled, *, repeated: bool) -> Written:
         doubt = it.doubt
         status = after(State.UNSURE, it.change).value if it.change else State.UNSURE.value
         wait = micros(it.look_again) if it.look_again is not None else None
@@ -182,20 +202,27 @@ class Rescues:
                 status, looks, error, it.message_id, wait, wait or 0, status, status, status, doubt.id, doubt.token,
             ),
         )  # fmt: skip
-        applied = bool(cursor.rowcount == 1)
+        took = bool(cursor.rowcount == 1)
         if it.change:
             await cursor.execute(
                 _LOG,
                 (
-                    doubt.id, doubt.attempt, doubt.token, self.daemon_id, it.change.value, int(applied),
+                    doubt.id, doubt.attempt, doubt.token, self.daemon_id, it.change.value, int(took),
                     doubt.draft_id, it.message_id, error,
                 ),
             )  # fmt: skip
-        if not applied:
+        if not took and not (repeated and await self._settled_so(cursor, it)):
             return Written.FENCED_OFF
         if it.change is Change.MISSING and await wake(cursor, jobs={doubt.job_id: 0}, senders={doubt.sender: 0}):
             return Written.CANCELLED
         return Written.TAKEN
+
+    async def _settled_so(self, cursor: Cursor, it: Settled) -> bool:
+        doubt = it.doubt
+        if it.change:
+            return await applied(cursor, doubt.id, token=doubt.token, event=it.change.value, by=self.daemon_id)
+        await cursor.execute(_STILL_UNSURE, (doubt.id, doubt.looks + 1, short(it.error)))
+        return bool(await cursor.fetchall())
 
     async def renew(self, held: Iterable[tuple[int, str]], *, lease: timedelta) -> set[tuple[int, str]]:
         """Prolong the leases of (id, token) pairs by the database's clock; the pairs that are still held.
@@ -285,21 +312,26 @@ class Rescues:
 
         return await self.database.transaction(work, what="find unfinished jobs", read_only=True)
 
-    async def wake_forgotten(self) -> list[str]:
+    async def wake_forgotten(self, *, tried: Callable[[], None] | None = None) -> list[str]:
         """Wake the jobs of which something waits and that no claim would ever find; which those were.
+
+        What is in doubt is repeated, and `tried` called after each try. All that were found are told, by whichever try:
+        another daemon may have woken one meanwhile, and tells it too.
 
         Raises:
             DatabaseError: nothing was done.
         """
+        woken: set[str] = set()
 
-        async def work(cursor: Cursor) -> list[str]:
+        async def work(cursor: Cursor, _: bool) -> list[str]:  # noqa: FBT001 - as it is called
             found = await forgotten(cursor)
             await wake(cursor, jobs=dict.fromkeys(found, 0), senders=dict.fromkeys(found.values(), 0))
-            return sorted(found)
+            woken.update(found)
+            return sorted(woken)
 
         if not await self.database.look(forgotten, what="look for forgotten jobs"):
             return []
-        return await self.database.transaction(work, what="wake forgotten jobs")
+        return await self.database.ascertain(work, what="wake forgotten jobs", tried=tried)
 
 
 async def _due(cursor: Cursor, state: State, limit: int) -> Sequence[Sequence[Any]]:

@@ -17,7 +17,7 @@ class Store:
     def __init__(self, kind: type[DatabaseError], times: int) -> None:
         self.kind, self.times = kind, times
 
-    async def finish(self, jobs: set[str]) -> list[Finished]:
+    async def finish(self, jobs: set[str], **_: object) -> list[Finished]:
         self.times -= 1
         if self.times >= 0:
             raise self.kind("finish", phase="connect", cause=OSError(), errno=0, retry=True, in_doubt=False)

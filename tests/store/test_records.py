@@ -170,7 +170,7 @@ async def test_looking_for_finished_jobs_reads_no_letter_of_others(database: Dat
 
     async def work(cursor: Cursor) -> tuple[int, list[Finished]]:
         before = await _reads(cursor)
-        finished = await Records(database, "D1")._finish(cursor, tuple(jobs))
+        finished = await Records(database, "D1").complete(cursor, jobs)
         return await _reads(cursor) - before, finished
 
     reads, finished = await database.transaction(work, what="finish jobs")
