@@ -186,7 +186,8 @@ class Database:
                 return await self.transaction(lambda cursor: work(cursor, doubted), what=what)  # noqa: B023 - runs now
             except DatabaseError as error:
                 doubted = doubted or error.in_doubt
-                if not (error.retry or error.in_doubt):
+                # Whatever the server says that makes it away (a wrong password, say) is over when it is back.
+                if not (error.retry or error.in_doubt or isinstance(error, DatabaseAwayError)):
                     raise
                 if tried is not None:
                     tried()

@@ -283,6 +283,14 @@ async def test_insist_tells_the_work_nothing_of_failures_that_prove_a_rollback(d
     assert failing.calls == [False] * 4
 
 
+async def test_insist_outlasts_a_server_that_refuses_the_log_in(database: Database, heard: Heard) -> None:
+    """As one does whose password is being changed: what waits to be recorded must not be dropped."""
+    denied = "SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = 1045, MESSAGE_TEXT = 'Access denied'"
+    heard.events.clear()
+    assert await database.insist(Failing(2, statement=denied), what="record") == 3
+    assert heard.names() == ["database_away", "database_back"]
+
+
 async def test_insist_does_not_repeat_what_no_repetition_can_cure(database: Database) -> None:
     failing = Failing(99, statement="SELECT nothing FROM nowhere")
     with pytest.raises(DatabaseError) as caught:
