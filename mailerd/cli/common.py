@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, TypeVar
 import typer
 
 from mailerd.config import CONFIG, LogSettings, Settings, load
-from mailerd.errors import DatabaseAwayError, MailerdError
+from mailerd.errors import DatabaseAwayError, DatabaseError, MailerdError
 from mailerd.events.speech import Event, Tell
 from mailerd.events.store import StoreEvents
 from mailerd.journal import Journal
@@ -86,14 +86,16 @@ async def opened(settings: Settings, tell: Tell) -> AsyncIterator[Database]:
     """The database alone, for commands.
 
     Raises:
-        MailerdError: it cannot be reached.
+        MailerdError: it cannot be reached, or nobody knows whether it did what was asked.
     """
     database = Database(settings.database, events=StoreEvents(tell))
     try:
         await database.open()
         yield database
-    except DatabaseAwayError as error:
+    except DatabaseError as error:
         if error.in_doubt:
+            raise MailerdError(f"{error}: it may have been done all the same; look before you do it again") from error
+        if not isinstance(error, DatabaseAwayError):
             raise
         if said := errnos.no_writes(error.errno):
             raise MailerdError(f"the database {database.where} {said}") from error

@@ -10,6 +10,8 @@ import pytest
 from typer.main import get_command
 
 from mailerd.cli import app, main
+from mailerd.cli.common import opened, silent
+from mailerd.errors import DatabaseAwayError, DatabaseError, MailerdError
 from mailerd.sandbox.mariadb import Server
 from tests.cli.conftest import Shop
 from tests.support.read_only import DEMOTED, as_admin
@@ -93,6 +95,15 @@ def test_a_database_that_takes_no_writes_is_one_line_with_its_remedy(
         r"mailerd: the database \S+ takes no writes: the server is read-only \(read_only\); point database.url at .*\n",
         said,
     )
+
+
+@pytest.mark.parametrize("kind", [DatabaseAwayError, DatabaseError])
+async def test_a_command_whose_commit_got_no_answer_says_that_it_may_have_been_done(
+    shop: Shop, kind: type[DatabaseError]
+) -> None:
+    with pytest.raises(MailerdError, match=r"settle by hand: commit: .* it may have been done all the same; look"):
+        async with opened(shop.settings, silent):
+            raise kind("settle by hand", phase="commit", cause=OSError(), errno=0, retry=True, in_doubt=True)
 
 
 async def test_a_letter_cannot_be_settled_as_sent_and_as_not_sent(shop: Shop) -> None:
