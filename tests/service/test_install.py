@@ -106,3 +106,24 @@ def test_an_installation_that_failed_says_why_and_touches_no_unit(
     assert "done" not in said
     assert list(machine.units.iterdir()) == []
     assert not (machine.root / "etc/mailerd").exists()
+
+
+def test_after_an_uninstall_nothing_is_enabled_instances_included(machine: Machine) -> None:
+    machine.run("install")
+    wants = machine.units / "multi-user.target.wants"
+    wants.mkdir()
+    for name in ("mailerd.service", "mailerd@one.service", "mailerd@two.service", "other@mailerd.service"):
+        (wants / name).symlink_to(machine.units / name)
+    code, said = machine.run("uninstall")
+    assert (code, "install: gone" in said) == (0, True), said
+    assert [each.name for each in wants.iterdir()] == ["other@mailerd.service"]
+    assert [each.name for each in machine.units.iterdir()] == [wants.name]
+    stops = [call for call in machine.calls if "mailerd" in call and call.startswith("systemctl")]
+    assert stops == [
+        "systemctl --quiet disable --now mailerd.socket",
+        "systemctl --quiet disable --now mailerd.service",
+        "systemctl stop mailerd@*.service",
+    ]
+    assert not machine.prefix.exists()
+    assert (machine.root / "etc/mailerd/mailerd.toml").exists()
+    assert machine.run("uninstall")[0] == 0, "again: nothing to do"

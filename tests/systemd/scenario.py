@@ -171,6 +171,11 @@ def drain(key: str) -> None:
     expect("Deactivated successfully" in log, "and ended well")
 
 
+def _known() -> str:
+    """The links that enable a unit of ours."""
+    return sh("find /etc/systemd/system -name 'mailerd*' -path '*.wants/*' -printf '%f '")
+
+
 def main() -> None:
     os.chdir("/tmp")
     google = subprocess.Popen(
@@ -197,8 +202,12 @@ def main() -> None:
             drain(key)
         finally:
             google.terminate()
-    step("uninstall")
+    step("uninstall, with an instance that runs")
+    sh("systemctl enable --now mailerd@one 2>&1")
+    expect("mailerd@one" in _known(), "an instance is enabled")
     show(sh("cd /var/tmp/src && make --no-print-directory uninstall"))
+    expect(sh("systemctl is-active mailerd@one", check=False) != "active", "the instance is stopped")
+    expect(_known() == "", "and nothing of mailerd is enabled any more")
     expect(CONFIG.exists() and not Path("/opt/mailerd").exists(), "the program is gone, the configuration is not")
     print("\nALL OK")
 
