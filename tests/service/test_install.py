@@ -51,7 +51,7 @@ class Machine:
             check=False,
             env={
                 "PATH": f"{self.root}/bin:{os.environ['PATH']}", "PREFIX": str(self.prefix),
-                "PYTHON": f"{self.root}/bin/a-python",
+                "PYTHON": f"{self.root}/bin/a-python", "SYSTEMD": "systemd 257 (257.13-1~deb13u1)",
             } | environment,
         )  # fmt: skip
         return done.returncode, done.stdout + done.stderr
@@ -78,7 +78,7 @@ def machine() -> Iterator[Machine]:
         _program(root / "bin/id", "#!/bin/sh\necho 0\n")
         _program(root / "bin/a-python", _PYTHON)
         for name in _STAND_INS:
-            _program(root / f"bin/{name}", f'#!/bin/sh\necho "{name} $*" >>"{root}/calls"\n')
+            _program(root / f"bin/{name}", f'#!/bin/sh\necho "{name} $*" >>"{root}/calls"\necho "$SYSTEMD"\n')
         yield Machine(root, root / "opt")
 
 
@@ -94,6 +94,8 @@ def test_what_was_installed_is_said_with_the_next_steps(machine: Machine) -> Non
     "trouble, words",
     [
         ({"PYTHON": "/nonexistent"}, "Python 3.11 or newer with venv is needed"),
+        ({"SYSTEMD": "systemd 252 (252.39-1~deb12u1)"}, "systemd 254 or newer is needed, here is 252"),
+        ({"SYSTEMD": ""}, "systemd 254 or newer is needed, here is none"),
         ({"NO_INDEX": "1"}, "the packages of requirements.lock could not be installed"),
     ],
 )
