@@ -39,7 +39,7 @@ def run(config: ConfigOption = None) -> None:
         _say_why(error, ProcessEvents(journal.tell))
         raise typer.Exit(1) from error
     finally:
-        journal.flush()
+        journal.close()
 
 
 def _say_why(error: Exception, events: ProcessEvents) -> None:
@@ -67,7 +67,11 @@ def config(config: ConfigOption = None) -> None:
 def migrate(config: ConfigOption = None) -> None:
     """Bring the database's schema up to date; safe while daemons run."""
     known = settings(config)
-    in_loop(_migrate(known, quiet(known, log=known.log).tell))
+    journal = quiet(known, log=known.log)
+    try:
+        in_loop(_migrate(known, journal.tell))
+    finally:
+        journal.close()
 
 
 async def _migrate(known: Settings, tell: Tell) -> None:

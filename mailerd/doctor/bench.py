@@ -96,7 +96,7 @@ class Bench:
             ),
             "intake": self._port(),
             "disk": in_thread(partial(machine.disks, self._folders())),
-            "systemd": machine.systemd(self.places),
+            "systemd": machine.systemd(self.places, self.settings.log),
         }
         async with asyncio.TaskGroup() as tasks:
             for name, work in parts.items():

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mailerd.config import IntakeSettings
+from mailerd.config import IntakeSettings, LogSettings
 from mailerd.doctor.finding import Finding, fail, good, warn
 from mailerd.doctor.threads import in_thread
 
@@ -111,11 +111,20 @@ def room(place: Path, *, free: int, total: int, inodes: int | None) -> Finding:
     return good(check, words)
 
 
-async def systemd(places: Places) -> list[Finding]:
-    """The unit and the journal, where systemd runs."""
+async def systemd(places: Places, log: LogSettings) -> list[Finding]:
+    """The unit and the journal, where systemd runs; and that the log does not go to a journal where there is none."""
+    found = _log(log, places)
     if not places.booted.is_dir():
-        return [good("systemd", "does not run here; nothing to examine")]
-    return [await _unit(), journald(places)]
+        return [good("systemd", "does not run here; nothing to examine"), *found]
+    return [await _unit(), journald(places), *found]
+
+
+def _log(settings: LogSettings, places: Places) -> list[Finding]:
+    trouble = _unreachable(places.journal) if settings.format == "journald" else ""
+    if not trouble:
+        return []
+    what = f'log.format is "journald", but {places.journal}: {trouble}: a daemon would say nothing before it ends'
+    return [fail("log", what, remedy='set log.format = "auto", which takes journald where there is one')]
 
 
 async def _unit() -> Finding:
@@ -158,15 +167,22 @@ def unit(shown: dict[str, str]) -> Finding:
     return good(check, f"{UNIT} is active, watchdog {shown['WatchdogUSec']}, {shown.get('NRestarts', '0')} restarts")
 
 
-def journald(places: Places) -> Finding:
-    """Whether the journal can be spoken to, and has a place to keep things over a restart of the machine."""
-    check = "journald"
+def _unreachable(journal: Path) -> str:
+    """Why the journal's socket cannot be spoken to; "" when it can."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as trial:
             trial.setblocking(False)
-            trial.connect(str(places.journal))
+            trial.connect(str(journal))
     except OSError as error:
-        return warn(check, f"{places.journal}: {error.strerror or error}", remedy="systemctl restart systemd-journald")
+        return error.strerror or str(error)
+    return ""
+
+
+def journald(places: Places) -> Finding:
+    """Whether the journal can be spoken to, and has a place to keep things over a restart of the machine."""
+    check = "journald"
+    if trouble := _unreachable(places.journal):
+        return warn(check, f"{places.journal}: {trouble}", remedy="systemctl restart systemd-journald")
     if not places.kept.is_dir():
         return warn(
             check,

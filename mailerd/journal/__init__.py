@@ -7,10 +7,13 @@ returns, so that kill -9 loses none, and its trouble stays its own.
 """
 
 import os
+import select
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from loguru import logger
@@ -19,7 +22,7 @@ from mailerd.config import LogSettings
 from mailerd.events.process import ProcessEvents
 from mailerd.events.speech import Event, Tell
 from mailerd.journal import forms
-from mailerd.journal.native import Native, under_systemd
+from mailerd.journal.native import ADDRESS, Native, under_systemd
 
 if TYPE_CHECKING:
     from loguru import Message, Record
@@ -30,6 +33,12 @@ _ESCAPED: Final = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32)
 """What a terminal may obey, and what makes journalctl show no text but a number of bytes; tab and line feed stay."""
 _WHOLE: Final = threading.RLock()
 """Held while a line goes out: threads tell too, and a stream of Python's makes no promise to several of them."""
+
+
+_LAST_WORDS: Final = 2.0
+"""Seconds that the end waits for the reader of standard error: under systemd that is journald, which may be stopped."""
+_AT_ONCE: Final = 4096
+"""Bytes that a pipe or a socket which can be written to takes without a wait: PIPE_BUF of pipe(7)."""
 
 
 class Write(Protocol):
@@ -78,9 +87,11 @@ class Journal:
         return self._native is not None and self._native.flush()
 
     def close(self) -> None:
-        """The end: what journald does not take now is lost."""
-        if self._native is not None:
-            self._native.close()
+        """The end: what journald does not take now goes to standard error, or nobody would learn why this ends."""
+        left = self._native.close() if self._native is not None else []
+        if left:
+            heading = f'{ADDRESS} has not taken what follows; log.format = "auto" is for where there is no journald\n'
+            _out_at_most(heading + "".join(forms.of_record(record, at=at) for at, record in left))
 
     def _words(self, event: Event, fields: Mapping[str, object]) -> str:
         words = (event.zh if self._chinese else event.en).format_map(fields)
@@ -139,3 +150,13 @@ def _out(text: str) -> None:
     with _WHOLE:
         sys.stderr.write(text)
         sys.stderr.flush()
+
+
+def _out_at_most(text: str) -> None:
+    """Write to standard error what its reader takes within a bound."""
+    data, end = memoryview(text.encode("utf-8", "backslashreplace")), time.monotonic() + _LAST_WORDS
+    ready = select.poll()
+    ready.register(2, select.POLLOUT)
+    with _WHOLE, suppress(OSError):
+        while data and (left := end - time.monotonic()) > 0 and ready.poll(left * 1000):
+            data = data[os.write(2, data[:_AT_ONCE]) :]

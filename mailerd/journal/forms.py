@@ -11,11 +11,18 @@ from mailerd.events.speech import Event
 
 _PRIORITIES: Final = {"debug": 7, "info": 6, "success": 5, "warning": 4, "error": 3, "critical": 2}
 """syslog's, see syslog(3): a letter sent is a notice; emerg (0) and alert (1) would shout on every terminal."""
+_LEVELS: Final = {str(number): level for level, number in _PRIORITIES.items()}
 
 
 def text(event: Event, *, fields: Mapping[str, object], words: str, stack: str) -> str:  # noqa: ARG001 - it is a form
     """A line for people; the stack, if any, follows it."""
     return f"{_now(' ')} {event.level.upper():<8} {words}\n{stack}"
+
+
+def of_record(record: Mapping[str, str], *, at: int) -> str:
+    """The line for people of a record that journald did not take; `at` is its nanosecond since 1970."""
+    level = _LEVELS[record["PRIORITY"]]
+    return f"{_moment(at, ' ')} {level.upper():<8} {record['MESSAGE']}\n"
 
 
 def in_json(event: Event, *, fields: Mapping[str, object], words: str, stack: str) -> str:
@@ -61,8 +68,12 @@ _encode: Final = json.JSONEncoder(ensure_ascii=False, default=_plain).encode
 
 
 def _now(between: str) -> str:
-    """The moment in UTC, to the millisecond; `between` stands between date and time."""
-    second, rest = divmod(time.time_ns(), 1_000_000_000)
+    return _moment(time.time_ns(), between)
+
+
+def _moment(at: int, between: str) -> str:
+    """A nanosecond since 1970 in UTC, to the millisecond; `between` stands between date and time."""
+    second, rest = divmod(at, 1_000_000_000)
     return f"{_second(second, between)}.{rest // 1_000_000:03d}Z"
 
 

@@ -10,6 +10,7 @@ import os
 import socket
 import struct
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -46,6 +47,19 @@ def encode(fields: Mapping[str, str]) -> bytes:
     return b"".join(parts)
 
 
+def decode(record: bytes) -> dict[str, str]:
+    """The fields of a record that `encode` has made."""
+    fields = {}
+    while record:
+        line, _, record = record.partition(b"\n")
+        name, plain, value = line.partition(b"=")
+        if not plain:
+            (size,) = struct.unpack_from("<Q", record)
+            value, record = record[8 : 8 + size], record[9 + size :]
+        fields[name.decode()] = value.decode("utf-8", "surrogateescape")
+    return fields
+
+
 def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
@@ -67,7 +81,8 @@ class Native:
         self._told = told
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         self._socket.setblocking(False)
-        self._spill: deque[bytes] = deque()
+        self._spill: deque[tuple[int, bytes]] = deque()
+        """Records, each with the nanosecond since 1970 at which it was to be written."""
         self._spilt = 0
         self._lost = 0
         # The guard of the event loop writes from a thread of its own; a destructor may do so in the midst of a record.
@@ -98,14 +113,16 @@ class Native:
         if self._spilt + len(record) > self._most:
             self._lost += 1
             return
-        self._spill.append(record)
+        self._spill.append((time.time_ns(), record))
         self._spilt += len(record)
 
     def _drain(self) -> bool:
         while self._spill:
-            if not self._send(self._spill[0]):
+            _, record = self._spill[0]
+            if not self._send(record):
                 return False
-            self._spilt -= len(self._spill.popleft())
+            self._spill.popleft()
+            self._spilt -= len(record)
         if self._lost:
             number = self._lost
             if not self._send(encode(self._say_lost(number))):
@@ -146,7 +163,12 @@ class Native:
             os.close(file)
         return True
 
-    def close(self) -> None:
-        """A last try, and the end."""
-        self.flush()
-        self._socket.close()
+    def close(self) -> list[tuple[int, dict[str, str]]]:
+        """A last try, and the end; what journald has still not taken, each with its nanosecond since 1970."""
+        with self._lock:
+            self.flush()
+            self._socket.close()
+            left = [(at, decode(record)) for at, record in self._spill]
+            if self._lost:
+                left.append((time.time_ns(), dict(self._say_lost(self._lost))))
+            return left

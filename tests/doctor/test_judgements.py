@@ -1,12 +1,13 @@
 """What the doctor makes of facts: pure, so that every kind of trouble can be had without having it."""
 
 import dataclasses
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from mailerd.config import DatabaseSettings
+from mailerd.config import DatabaseSettings, LogSettings
 from mailerd.core.replies import Call, Garbled, Lost, NoCredentials, Refused, Reply, TokenRefused, Unreachable
 from mailerd.doctor import Finding, Level, database, machine
 from mailerd.doctor.google import mode_of, refused
@@ -210,8 +211,19 @@ def test_the_unit_is_judged_by_what_systemd_shows(shown: dict[str, str], level: 
 
 
 async def test_without_systemd_nothing_is_held_against_the_machine(tmp_path: Path) -> None:
-    (found,) = await machine.systemd(Places(booted=tmp_path / "none"))
+    (found,) = await machine.systemd(Places(booted=tmp_path / "none"), LogSettings())
     assert found.level is Level.PASS
+
+
+async def test_a_log_that_goes_to_a_journal_which_is_not_there_is_a_fail(tmp_path: Path) -> None:
+    places, log = Places(booted=tmp_path / "none", journal=tmp_path / "socket"), LogSettings(format="journald")
+    (_, found) = await machine.systemd(places, log)
+    assert found.level is Level.FAIL
+    assert f"{places.journal}: No such file or directory" in found.what
+    assert 'set log.format = "auto"' in found.remedy
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
+        journal.bind(str(places.journal))
+        assert len(await machine.systemd(places, log)) == 1
 
 
 def test_a_journal_that_takes_nothing_is_told(tmp_path: Path) -> None:

@@ -3,9 +3,13 @@
 import os
 import socket
 import struct
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -88,12 +92,12 @@ def lost(number: int) -> Mapping[str, str]:
 
 def test_a_record_survives_line_breaks_equal_signs_and_every_script() -> None:
     fields = {"MESSAGE": "a\nb=c\n", "X": "=", "Y": "数据库", "Z": ""}
-    assert decode(encode(fields)) == fields
+    assert decode(encode(fields)) == native.decode(encode(fields)) == fields
 
 
 @given(st.dictionaries(st.from_regex(r"[A-Z]+", fullmatch=True), st.text() | st.sampled_from(["", "\n", "a=b"])))
 def test_any_record_survives(fields: dict[str, str]) -> None:
-    assert decode(encode(fields)) == fields
+    assert decode(encode(fields)) == native.decode(encode(fields)) == fields
 
 
 def test_what_journald_does_not_take_now_comes_later_and_in_order(journald: Journald, way: Native) -> None:
@@ -160,6 +164,74 @@ def test_without_journald_nothing_is_raised(tmp_path: Path) -> None:
     way.close()
 
 
+def _sent(number: int) -> dict[str, Any]:
+    return {
+        "job": "J", "recipient": number, "to": "a@x", "sender": "me@x", "done": 1, "total": 9, "message_id": "m"
+    }  # fmt: skip
+
+
+def test_what_was_kept_to_the_end_is_said_on_standard_error_with_its_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(native.Native.__init__, "__kwdefaults__", {"address": str(tmp_path / "none"), "spill": 700})
+    moments = iter(range(1_790_000_000_000_000_000, 1_790_000_100_000_000_000, 1_000_000_000))
+    monkeypatch.setattr(time, "time_ns", lambda: next(moments))
+    journal = Journal(LogSettings(format="journald"))
+    for number in range(4):
+        RunnerEvents(journal.tell).letter_sent(**_sent(number))
+    assert capfd.readouterr().err == "", "while it lives, it waits for journald"
+    journal.close()
+    heading, *lines = capfd.readouterr().err.splitlines()
+    assert 'log.format = "auto"' in heading
+    assert [line[:42] for line in lines[:2]] == [
+        f"2026-09-21 14:13:{second:02d}.000Z SUCCESS  job J [1/9]:"[:42] for second in (20, 21)
+    ]
+    assert "ERROR    2 records of this log were lost" in lines[2]
+
+
+def test_the_end_does_not_wait_for_a_reader_of_standard_error_that_stands_still(tmp_path: Path) -> None:
+    program = f"""
+from mailerd.config import LogSettings
+from mailerd.events.store import StoreEvents
+from mailerd.journal import Journal, native
+native.Native.__init__.__kwdefaults__["address"] = {str(tmp_path / "none")!r}
+journal = Journal(LogSettings(format="journald"))
+for number in range(20_000):
+    StoreEvents(journal.tell).database_back(where=f"h:{{number}}", seconds=2)
+journal.close()
+"""
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as said:
+        done = subprocess.run([sys.executable, "-c", program], stderr=writing, timeout=30, check=False)
+        os.close(writing)
+        lines = said.read().splitlines()
+    assert done.returncode == 0
+    assert b"database h:0 is back" in lines[1]
+
+
+def test_a_daemon_without_a_journald_says_why_it_ends(tmp_path: Path) -> None:
+    program = f"""
+import sys
+from mailerd.cli import main
+from mailerd.journal import native
+native.Native.__init__.__kwdefaults__["address"] = {str(tmp_path / "none")!r}
+sys.argv = ["mailerd", "run"]
+main()
+"""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False, cwd=tmp_path,
+            env=os.environ | {
+                "DATABASE_URL": "mysql://u@127.0.0.1:9/mailerd", "MAILERD_LOG__FORMAT": "journald",
+                "MAILERD_INTAKE__PORT": str(port),
+            },
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert f"127.0.0.1:{port}" in done.stderr
+    assert "CRITICAL" in done.stderr or "ERROR" in done.stderr
+
+
 def test_standard_error_that_is_no_journal_is_seen() -> None:
     it = os.fstat(2)
     assert under_systemd({"JOURNAL_STREAM": f"{it.st_dev}:{it.st_ino}"})
@@ -202,9 +274,7 @@ def test_lost_records_are_counted_once_however_often_that_must_be_tried(
     journal, counted = Journal(LogSettings(format="journald")), list[object]()
     journal.on_lost = lambda _, fields: counted.append(fields["lost"])
     for number in range(7):
-        RunnerEvents(journal.tell).letter_sent(
-            job="J", recipient=number, to="a@x", sender="me@x", done=1, total=7, message_id="m"
-        )
+        RunnerEvents(journal.tell).letter_sent(**_sent(number))
     for _ in range(3):
         assert journal.flush(), "nobody listens yet"
     assert counted == []
