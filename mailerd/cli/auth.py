@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from mailerd.cli.common import ConfigOption, in_loop, settings, silent
+from mailerd.cli.common import ONE_LINE, ConfigOption, console, in_loop, settings, silent
 from mailerd.config import GmailSettings
 from mailerd.core.replies import Call, Reply
 from mailerd.core.verdicts import judge
@@ -168,7 +167,7 @@ def list_mailboxes(config: ConfigOption = None) -> None:
         problem = "" if there else f"{target} has no credential file; `mailerd auth login --sender {target}`"
         problems = problems or not there
         table.add_row(alias, f"alias of {target}", "", "", "", problem)
-    Console(width=1000).print(table)
+    console(ONE_LINE).print(table)
     if not entries:
         print(f"No mailbox in {known.credentials_dir}: `mailerd auth login --sender me@example.com`")
     elif any(not each.mode and not each.problem for each in entries):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
 import typer
+from rich.console import Console
 
 from mailerd.config import CONFIG, LogSettings, Settings, load
 from mailerd.errors import DatabaseAwayError, DatabaseError, MailerdError
@@ -18,6 +19,9 @@ from mailerd.store import errnos
 from mailerd.store.database import Database
 
 T = TypeVar("T")
+
+ONE_LINE: Final = 1000
+"""Columns of a list of which each entry is one line, however narrow the terminal or the pipe."""
 
 ConfigOption = Annotated[
     Path | None,
@@ -54,6 +58,11 @@ def quiet(settings: Settings, *, log: LogSettings | None = None) -> Journal:
 
 def silent(event: Event, fields: Mapping[str, object], /) -> None:
     """Say nothing."""
+
+
+def console(width: int | None = None) -> Console:
+    """Where tables are shown. What is in brackets or between colons is somebody's text, no wish for a colour."""
+    return Console(width=width, markup=False, emoji=False)
 
 
 def json_object(option: str, text: str) -> dict[str, Any]:

@@ -8,14 +8,13 @@ from datetime import timedelta
 from typing import Annotated, Final
 
 import typer
-from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from mailerd.app import terms_of
 from mailerd.cli import sentences
-from mailerd.cli.common import ConfigOption, in_loop, opened, quiet, settings, silent
+from mailerd.cli.common import ConfigOption, console, in_loop, opened, quiet, settings, silent
 from mailerd.cli.screen import lines
 from mailerd.config import Settings
 from mailerd.core.states import OPEN, State
@@ -51,7 +50,7 @@ async def _list(known: Settings, limit: int) -> None:
     async with opened(known, quiet(known).tell) as database:
         found = await Jobs(database, patience=_PATIENCE).newest(before=None, limit=limit, senders=None)
     width = None if sys.stdout.isatty() else _NO_WINDOW
-    Console(width=width).print(table(found) if found else "there are no jobs")
+    console(width).print(table(found) if found else "there are no jobs")
 
 
 def table(jobs: list[Job]) -> Table:

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from mailerd.cli.common import ConfigOption, in_loop, opened, quiet, settings
+from mailerd.cli.common import ONE_LINE, ConfigOption, console, in_loop, opened, quiet, settings
 from mailerd.errors import MailerdError
 from mailerd.intake.addresses import mailbox
 from mailerd.store.keys import Call, Key, Keys
@@ -66,7 +65,7 @@ def list_keys(config: ConfigOption = None) -> None:
     )
     for key in found:
         table.add_row(*_row(key))
-    Console(width=1000).print(table)  # a line a key, however narrow the terminal or the pipe
+    console(ONE_LINE).print(table)
 
 
 @app.command("revoke")

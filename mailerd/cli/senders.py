@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from mailerd.app import terms_of
-from mailerd.cli.common import ConfigOption, in_loop, opened, quiet, settings, silent
+from mailerd.cli.common import ONE_LINE, ConfigOption, console, in_loop, opened, quiet, settings, silent
 from mailerd.core.pace import FOR_EVER
 from mailerd.core.pauses import until
 from mailerd.core.replies import NoCredentials
 from mailerd.errors import MailerdError
 from mailerd.events.gmail import GmailEvents
 from mailerd.gmail import Gmail
+from mailerd.gmail.answers import _line as one_line
 from mailerd.intake.addresses import mailbox
 from mailerd.store.migrate import check
 from mailerd.store.senders import LIMITS, SenderError, SenderNow, Senders
@@ -49,7 +49,7 @@ def list_senders(
     )  # fmt: skip
     for each in found:
         table.add_row(*_row(each))
-    Console(width=1000).print(table)  # a line a sender, however narrow the terminal or the pipe
+    console(ONE_LINE).print(table)
 
 
 @app.command("set")
@@ -97,6 +97,7 @@ def pause(
 ) -> None:
     """Claim nothing more for a sender; letters in hand are finished."""
     span, known = None if lasts is None else _duration(lasts), settings(config)
+    why = one_line(reason)  # it is shown on terminals and in logs, as what Google says
     address = known.gmail.aliases.get(given := _mailbox(email), given)
     gmail = Gmail(known.gmail, events=GmailEvents(silent), limit=1)
     file = gmail.file_of(address)
@@ -107,10 +108,10 @@ def pause(
                 f"nobody knows a sender {address}: it has no credential file and no job; `mailerd senders list` and "
                 "`mailerd auth list` show who there is"
             )
-        return await senders.pause(address, lasts=span, reason=reason[:500])
+        return await senders.pause(address, lasts=span, reason=why)
 
     end = _ask(config, work)
-    print(f"{address} is paused {until(end)}: {reason}")
+    print(f"{address} is paused {until(end)}: {why}")
 
 
 @app.command("resume")

@@ -10,7 +10,7 @@ from rich.console import Console, Group
 from rich.live import Live
 
 from mailerd.app import terms_of
-from mailerd.cli.common import ConfigOption, in_loop, opened, quiet, settings, silent
+from mailerd.cli.common import ConfigOption, console, in_loop, opened, quiet, settings, silent
 from mailerd.cli.screen import Scene, blank, look, page
 from mailerd.config import Settings
 from mailerd.errors import DatabaseError
@@ -40,16 +40,16 @@ def top(
 
 async def _once(known: Settings) -> None:
     async with opened(known, quiet(known).tell) as database:
-        console = Console()
-        console.print(page(await look(database, terms_of(known)), width=console.width, height=_NO_WINDOW))
+        shown = console()
+        shown.print(page(await look(database, terms_of(known)), width=shown.width, height=_NO_WINDOW))
 
 
 async def _top(known: Settings, *, every: float) -> None:
     # Silent, and not opened: a log line would tear the screen, and a database that is away is what the page shows.
-    database, console = Database(known.database, events=StoreEvents(silent)), Console()
-    shown = Shown(console)
+    database, window = Database(known.database, events=StoreEvents(silent)), console()
+    shown = Shown(window)
     try:
-        with Live(console=console, screen=True, auto_refresh=False) as live:
+        with Live(console=window, screen=True, auto_refresh=False) as live:
             while True:
                 await _look_and_show(database, terms_of(known), shown, live)
                 await asyncio.sleep(every)

@@ -327,6 +327,15 @@ async def test_the_list_shows_kinds_modes_aliases_and_problems(place: Place) -> 
     assert "hush" not in said
 
 
+async def test_the_list_shows_a_folder_in_brackets_as_it_is(place: Place) -> None:
+    (place.folder / "[/old]").mkdir(parents=True)  # two folders, which rich would take for the end of a colour
+    place.config.write_text(place.config.read_text() + 'credentials_dir = "[/old]"\n')
+    (place.folder / "[/old]" / f"{ME}.json").write_text("{}")
+    code, said = await ended(place, "auth", "list")
+    assert (code, "Traceback" in said) == (1, False)
+    assert str(place.folder / "[/old]" / f"{ME}.json") in said
+
+
 async def test_the_list_of_nothing_says_how_to_begin(place: Place) -> None:
     code, said = await ended(place, "auth", "list")
     assert code == 0

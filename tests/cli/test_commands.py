@@ -15,6 +15,7 @@ from mailerd.errors import DatabaseAwayError, DatabaseError, MailerdError
 from mailerd.sandbox.mariadb import Server
 from tests.cli.conftest import Shop
 from tests.support.read_only import DEMOTED, as_admin
+from tests.house.source import modules
 from tests.support.rows import post, query
 
 
@@ -61,6 +62,11 @@ def test_dotenv_names_the_file_for_every_command_and_the_environment_wins(tmp_pa
             [sys.executable, "-m", "mailerd", "config"], cwd=tmp_path, env=clean | environment, timeout=60, check=False
         )
         assert ended.returncode == code
+
+
+def test_every_table_goes_through_the_console_that_takes_text_for_text() -> None:
+    others = [path for path in modules("mailerd/cli") if path.name != "common.py"]
+    assert [path.name for path in others if "Console(" in path.read_text("utf-8")] == []
 
 
 @pytest.mark.parametrize("words", [("jobs", "list"), ("audit",), ("migrate",), ("senders", "list")])

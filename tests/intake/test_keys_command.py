@@ -105,6 +105,14 @@ def test_the_list_shows_names_and_never_a_key(keys: Command) -> None:
     assert secret not in out
 
 
+def test_a_name_in_brackets_is_listed_as_it_is(keys: Command) -> None:
+    keys("create", "shop [/eu] :warning:")
+    code, out, err = keys("list")
+
+    assert (code, err) == (0, "")
+    assert "shop [/eu] :warning:" in out
+
+
 def test_a_revoked_key_is_gone_and_revoking_it_again_fails(keys: Command) -> None:
     keys("create", "app")
     code, out, _ = keys("revoke", "1")

@@ -82,6 +82,23 @@ def test_pause_and_resume_say_until_when_and_may_be_repeated() -> None:
     assert shown["paused_until"]
 
 
+@pytest.mark.parametrize("reason", ["moved, see [/tickets/17]", "[red]", ":warning: [bold", "[link=x]y[/link]"])
+def test_a_reason_is_shown_as_it_was_given(reason: str) -> None:
+    say("set", ME, "--default", "all")
+    assert say("pause", ME, "--reason", reason) == f"{ME} is paused until it is resumed: {reason}\n"
+    assert f"(by_hand): {reason}" in say("list")
+
+
+def test_a_reason_is_one_line_without_control_characters() -> None:
+    say("set", ME, "--default", "all")
+    told = say("pause", ME, "--reason", "first\nsecond \x1b[31mred\x07" + "x" * 600)
+    assert told.startswith(f"{ME} is paused until it is resumed: first second [31mred xxx")
+    (shown,) = json.loads(say("list", "--json"))
+    assert shown["pause_reason"].isprintable()
+    assert len(shown["pause_reason"]) == 500
+    assert len(say("list").splitlines()) == 2
+
+
 @pytest.mark.parametrize(
     "words",
     [
