@@ -2,8 +2,12 @@
 
 import json
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
+import yarl
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mailerd.config import Settings, file_named_in_dotenv, load
 from mailerd.errors import ConfigurationError
@@ -149,6 +153,46 @@ def test_a_refusal_never_shows_the_password() -> None:
     assert "database.url" in text
     assert "geheim" not in text
     assert "geheim" not in repr(load(environment={"DATABASE_URL": "mysql://u:geheim@h/d"}))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://u:p@SECRET.invalid/x@127.0.0.1/mailerd",
+        "mysql://u:p@ss/x?SECRET@h/db",
+        "mysql://u:p@SECRET/x#tail@h/db",
+        "mysql://u:p@ss/SECRET@h/db",
+        "mysql://u:p@ss/x/SECRET",
+        "mysql://u:SECRET/x@h/db",
+        "mysql://u:SECRET#x@h/db",
+        "mysql://u:SECRET?x@h/db",
+        "mysql://u:SECRET[x@h/db",
+        "mysql://u:1/SECRET@h/db",
+        "mysql://u:p@h/db?x=1&SECRET=2",
+    ],
+)
+def test_a_password_that_was_not_encoded_is_refused_with_the_remedy_and_not_shown(url: str) -> None:
+    text = refusal(DATABASE_URL=url)
+    assert "\n  database.url: " in text
+    assert text.endswith("a password's @ / # ? [ are written %40 %2F %23 %3F %5B")
+    assert "secret" not in text.lower()
+
+
+@given(st.text(st.sampled_from("@/#?[]%:&=;~ab1"), min_size=1, max_size=12))
+def test_whatever_a_password_holds_it_is_refused_or_leads_to_the_host_that_was_meant(password: str) -> None:
+    try:
+        url = load(environment={"DATABASE_URL": f"mysql://u:{password}@right.example/mailerd"}).database.url
+    except ConfigurationError:
+        return
+    parts = yarl.URL(url)
+    assert (parts.host, parts.path, parts.fragment, parts.user) == ("right.example", "/mailerd", "", "u")
+
+
+@given(st.text(min_size=1, max_size=12))
+def test_an_encoded_password_is_the_one_that_was_meant(password: str) -> None:
+    coded = quote(password, safe="", errors="surrogatepass")
+    url = load(environment={"DATABASE_URL": f"mysql://u:{coded}@h/mailerd"}).database.url
+    assert (yarl.URL(url).password, yarl.URL(url).host) == (password, "h")
 
 
 def test_a_relative_folder_of_credentials_is_relative_to_the_file_that_names_it(folder: Path) -> None:
