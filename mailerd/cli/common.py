@@ -17,6 +17,7 @@ from mailerd.events.store import StoreEvents
 from mailerd.journal import Journal
 from mailerd.store import errnos
 from mailerd.store.database import Database
+from mailerd.store.migrate import check
 
 T = TypeVar("T")
 
@@ -92,7 +93,20 @@ def in_loop(work: Coroutine[Any, Any, T]) -> T:
 
 @asynccontextmanager
 async def opened(settings: Settings, tell: Tell) -> AsyncIterator[Database]:
-    """The database alone, for commands.
+    """The database alone, for commands, with the schema that they need.
+
+    Raises:
+        SchemaError: it is older or newer.
+        MailerdError: it cannot be reached.
+    """
+    async with reached(settings, tell) as database:
+        await check(database)
+        yield database
+
+
+@asynccontextmanager
+async def reached(settings: Settings, tell: Tell) -> AsyncIterator[Database]:
+    """The database, whatever is in it.
 
     Raises:
         MailerdError: it cannot be reached, or nobody knows whether it did what was asked.

@@ -8,7 +8,7 @@ from typing import Final
 import typer
 
 from mailerd.app import run_until_signalled
-from mailerd.cli.common import ConfigOption, in_loop, opened, quiet, settings
+from mailerd.cli.common import ConfigOption, in_loop, quiet, reached, settings
 from mailerd.config import Settings
 from mailerd.errors import MailerdError
 from mailerd.events.process import ProcessEvents
@@ -75,6 +75,6 @@ def migrate(config: ConfigOption = None) -> None:
 
 
 async def _migrate(known: Settings, tell: Tell) -> None:
-    async with opened(known, tell) as database:
+    async with reached(known, tell) as database:
         number = await migrations.migrate(database, events=StoreEvents(tell))
     print(f"the schema is at migration {number}")

@@ -12,7 +12,6 @@ from mailerd.cli.common import ONE_LINE, ConfigOption, console, in_loop, opened,
 from mailerd.errors import MailerdError
 from mailerd.intake.addresses import mailbox
 from mailerd.store.keys import Call, Key, Keys
-from mailerd.store.migrate import check
 
 T = TypeVar("T")
 
@@ -83,7 +82,6 @@ def _ask(config: Path | None, work: Callable[[Keys], Awaitable[T]]) -> T:
 
     async def ask() -> T:
         async with opened(known, quiet(known).tell) as database:
-            await check(database)
             return await work(Keys(database, patience=known.database.connect_timeout))
 
     return in_loop(ask())

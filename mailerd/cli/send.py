@@ -25,7 +25,6 @@ from mailerd.intake.problems import ProblemError
 from mailerd.intake.rehearsal import rehearse
 from mailerd.letters.library import Library
 from mailerd.store.jobs import Jobs
-from mailerd.store.migrate import check
 from mailerd.store.once import KnownError, Once
 
 _OWN: Final = ("email", "name", "language")
@@ -132,7 +131,6 @@ async def _post(posting: _Posting, order: Order, raw: bytes, *, wait: bool) -> i
     if not posting.again:
         job = replace(job, once=posting.once(order, raw))
     async with opened(known, quiet(known).tell) as database:
-        await check(database)
         jobs = Jobs(database, patience=known.database.connect_timeout)
         try:
             stored = await jobs.accept(job)

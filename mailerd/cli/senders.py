@@ -20,7 +20,6 @@ from mailerd.events.gmail import GmailEvents
 from mailerd.gmail import Gmail
 from mailerd.gmail.answers import _line as one_line
 from mailerd.intake.addresses import mailbox
-from mailerd.store.migrate import check
 from mailerd.store.senders import LIMITS, SenderError, SenderNow, Senders
 
 T = TypeVar("T")
@@ -131,7 +130,6 @@ def _ask(config: Path | None, work: Callable[[Senders], Awaitable[T]]) -> T:
 
     async def ask() -> T:
         async with opened(known, quiet(known).tell) as database:
-            await check(database)
             return await work(Senders(database, terms_of(known)))
 
     return in_loop(ask())

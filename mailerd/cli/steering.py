@@ -16,7 +16,6 @@ from mailerd.errors import MailerdError
 from mailerd.intake.contract import PRIORITY_AT_LEAST, PRIORITY_AT_MOST
 from mailerd.store.controls import Controls, Done
 from mailerd.store.jobs import Job
-from mailerd.store.migrate import check
 
 
 def cancel(job: JobArgument, *, config: ConfigOption = None) -> None:
@@ -70,7 +69,6 @@ def _say(config: Path | None, job: str, change: JobChange, **options: Any) -> No
 async def _ask(known: Settings, id_: str, change: JobChange, options: dict[str, Any]) -> tuple[Done, Job]:
     patience = known.database.connect_timeout
     async with opened(known, quiet(known).tell) as database:
-        await check(database)
         job = await job_named(database, id_)
         controls = Controls(database, patience=patience, in_flight=timedelta(seconds=known.gmail.in_flight))
         try:

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 import time
+from contextlib import suppress
 from typing import Annotated, Final
 
 import typer
@@ -13,11 +14,12 @@ from mailerd.app import terms_of
 from mailerd.cli.common import ConfigOption, console, in_loop, opened, quiet, settings, silent
 from mailerd.cli.screen import Scene, blank, look, page
 from mailerd.config import Settings
-from mailerd.errors import DatabaseError
+from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.store import StoreEvents
 from mailerd.store import errnos
 from mailerd.store.database import Database
 from mailerd.store.ledger import Terms
+from mailerd.store.migrate import check
 
 _NO_WINDOW: Final = 200
 """Lines of a page that goes to a file or a pipe."""
@@ -93,4 +95,7 @@ async def _look_and_show(database: Database, terms: Terms, shown: Shown, live: L
     try:
         live.update(shown.seen(looking.result()), refresh=True)
     except DatabaseError as error:
+        if not isinstance(error, DatabaseAwayError):
+            with suppress(DatabaseError):
+                await check(database)  # a table or a column that is missing: that is what is said then
         live.update(shown.failed(error), refresh=True)

@@ -112,6 +112,30 @@ async def test_a_command_whose_commit_got_no_answer_says_that_it_may_have_been_d
             raise kind("settle by hand", phase="commit", cause=OSError(), errno=0, retry=True, in_doubt=True)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("jobs", "list"),
+        ("jobs", "show", "01M87579BANMVD7VSZZ1762YXX"),
+        ("jobs", "watch", "01M87579BANMVD7VSZZ1762YXX"),
+        ("jobs", "pause", "01M87579BANMVD7VSZZ1762YXX"),
+        ("explain", "7"),
+        ("top", "--once"),
+        ("audit",),
+        ("settle", "7", "--sent"),
+        ("senders", "list"),
+        ("keys", "list"),
+    ],
+)
+def test_a_schema_that_is_older_is_one_line_with_its_remedy(
+    database_url: str, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    code, out, said = run(monkeypatch, capsys, *words)
+    assert (code, out) == (1, "")
+    assert re.fullmatch(r"mailerd: the database's schema is at migration 0, .* run `mailerd migrate`\n", said)
+
+
 async def test_a_letter_cannot_be_settled_as_sent_and_as_not_sent(shop: Shop) -> None:
     await post(shop.database, recipients=1)
     await query(shop.database, "UPDATE job_recipients SET status = 'unsure', mode = 'direct'")

@@ -126,6 +126,17 @@ async def test_top_says_that_the_database_is_away_and_goes_on_when_it_is_back(
         assert await asyncio.to_thread(screen.process.wait, 10) == 0
 
 
+async def test_the_page_of_a_schema_that_is_older_ends_with_the_remedy(
+    config: Path, tables: Database, tmp_path: Path
+) -> None:
+    await query(tables, "DELETE FROM schema_version")
+    await query(tables, "DROP TABLE senders")
+    command = [PYTHON, "-m", "mailerd", "top", "--config", str(config)]
+    async with terminal(command, columns=80, rows=24, folder=tmp_path) as screen:
+        await screen.shows("run `mailerd migrate`")
+        assert await asyncio.to_thread(screen.process.wait, 10) == 1
+
+
 async def test_watch_waits_for_a_database_that_is_away_and_ends_with_the_job(
     config: Path, tables: Database, mariadb: Server, tmp_path: Path, database_url: str
 ) -> None:
