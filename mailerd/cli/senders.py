@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
 import typer
@@ -12,6 +11,7 @@ from rich.table import Table
 
 from mailerd.app import terms_of
 from mailerd.cli.common import ONE_LINE, ConfigOption, console, in_loop, opened, quiet, settings, silent
+from mailerd.config import Settings
 from mailerd.core.pace import FOR_EVER
 from mailerd.core.pauses import until
 from mailerd.core.replies import NoCredentials
@@ -29,7 +29,7 @@ PROFILES: Final = {"workspace": 2000, "consumer": 500}
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 app = typer.Typer(help="See and change what each mailbox may send; pause and resume it.", no_args_is_help=True)
-EmailArgument = Annotated[str, typer.Argument(metavar="EMAIL", help="The mailbox.")]
+EmailArgument = Annotated[str, typer.Argument(metavar="EMAIL", help="The mailbox, or an alias of it.")]
 LimitOption = Annotated[int | None, typer.Option(min=0, max=100_000_000)]
 
 
@@ -38,7 +38,7 @@ def list_senders(
     *, as_json: Annotated[bool, typer.Option("--json", help="One JSON array.")] = False, config: ConfigOption = None
 ) -> None:
     """Show every sender: its limits (* its own), what it sent in 24 hours, what waits, and its pause."""
-    found = _ask(config, lambda senders: senders.all())
+    found = _ask(settings(config), lambda senders: senders.all())
     if as_json:
         print(json.dumps([_shown(each) for each in found], ensure_ascii=False, indent=2))
         return
@@ -81,8 +81,9 @@ def change(
     limits |= {key: value for key, value in {**given, "min_gap": min_gap}.items() if value is not None}
     if not limits:
         raise typer.BadParameter("say what to set: `mailerd senders set --help` lists the options")
-    address = _mailbox(email)
-    now = _ask(config, lambda senders: senders.change(address, limits))
+    known = settings(config)
+    address = _mailbox(known, email)
+    now = _ask(known, lambda senders: senders.change(address, limits))
     print(f"{address}: {_limits(now)}")
 
 
@@ -97,7 +98,7 @@ def pause(
     """Claim nothing more for a sender; letters in hand are finished."""
     span, known = None if lasts is None else _duration(lasts), settings(config)
     why = one_line(reason)  # it is shown on terminals and in logs, as what Google says
-    address = known.gmail.aliases.get(given := _mailbox(email), given)
+    address = _mailbox(known, email)
     gmail = Gmail(known.gmail, events=GmailEvents(silent), limit=1)
     file = gmail.file_of(address)
 
@@ -109,15 +110,16 @@ def pause(
             )
         return await senders.pause(address, lasts=span, reason=why)
 
-    end = _ask(config, work)
+    end = _ask(known, work)
     print(f"{address} is paused {until(end)}: {why}")
 
 
 @app.command("resume")
 def resume(email: EmailArgument, *, config: ConfigOption = None) -> None:
     """End a sender's pause, whoever ordered it."""
-    address = _mailbox(email)
-    before = _ask(config, lambda senders: senders.resume(address))
+    known = settings(config)
+    address = _mailbox(known, email)
+    before = _ask(known, lambda senders: senders.resume(address))
     if before.paused and before.paused_until:
         why = f": {before.pause_reason}" if before.pause_reason else ""
         print(f"{address} is resumed; it was paused {until(before.paused_until)}{why}")
@@ -125,9 +127,7 @@ def resume(email: EmailArgument, *, config: ConfigOption = None) -> None:
         print(f"{address} is not paused")
 
 
-def _ask(config: Path | None, work: Callable[[Senders], Awaitable[T]]) -> T:
-    known = settings(config)
-
+def _ask(known: Settings, work: Callable[[Senders], Awaitable[T]]) -> T:
     async def ask() -> T:
         async with opened(known, quiet(known).tell) as database:
             return await work(Senders(database, terms_of(known)))
@@ -135,9 +135,10 @@ def _ask(config: Path | None, work: Callable[[Senders], Awaitable[T]]) -> T:
     return in_loop(ask())
 
 
-def _mailbox(given: str) -> str:
+def _mailbox(known: Settings, given: str) -> str:
+    """The mailbox that is meant, by its own address or by an alias: limits and pauses are the mailbox's."""
     try:
-        return mailbox(given)
+        return known.gmail.aliases.get(address := mailbox(given), address)
     except ValueError as error:
         raise MailerdError(f"{given}: {error}") from None
 

@@ -68,6 +68,15 @@ def test_a_sender_that_nobody_knows_cannot_be_paused(tmp_path: Path, monkeypatch
     assert say("pause", "sales@example.com").startswith(f"{ME} is paused")
 
 
+def test_an_alias_stands_for_its_mailbox_in_every_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAILERD_GMAIL__ALIASES", f'{{"sales@example.com": "{ME}"}}')
+    assert say("set", "Sales@example.com", "--per-day", "7").startswith(f"{ME}: ")
+    say("pause", "sales@example.com")
+    assert say("resume", "sales@example.com").startswith(f"{ME} is resumed")
+    (shown,) = json.loads(say("list", "--json"))
+    assert (shown["email"], shown["own"], shown["paused"]) == (ME, ["per_day"], False)
+
+
 def test_pause_and_resume_say_until_when_and_may_be_repeated() -> None:
     say("set", ME, "--default", "all")
     for _ in range(2):
