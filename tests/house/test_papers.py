@@ -125,6 +125,17 @@ def test_the_job_in_the_readme_is_accepted_and_renders() -> None:
     assert (order.total, order.accepted) == (2, 2)
 
 
+def test_the_job_in_the_readme_is_the_one_that_its_commands_post() -> None:
+    (block,) = (block for block in README.blocks if block.language == "json")
+    (post,) = (block for block in README.blocks if "api/jobs/send_template_emails" in block.body)
+    edit = re.search(r"^sed s/(\S+)/(\S+)/ (\S+) \|$", post.body, re.MULTILINE)
+    assert edit is not None
+    demonstration, own, file = edit.groups()
+    assert "--data-binary @- " in post.body
+    assert (ROOT / file).read_text("utf-8").replace(demonstration, own).rstrip() == block.body.rstrip()
+    assert f"auth login --sender {own}" in README.text, "the mailbox that the page sets up"
+
+
 def a_key(now: datetime) -> Key:
     """A key that may send from anywhere."""
     return Key(
