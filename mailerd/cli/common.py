@@ -123,9 +123,12 @@ async def reached(settings: Settings, tell: Tell) -> AsyncIterator[Database]:
         if said := errnos.no_writes(error.errno):
             raise MailerdError(f"the database {database.where} {said}") from error
         why = errnos.words(error.__cause__ or error) or "no answer within its time-out"
+        way = f"that a firewall lets {database.where} through"
+        if "/" in database.where:
+            way = f"that its socket is {database.where} and this user may open it (unix_socket in database.url)"
         raise MailerdError(
-            f"the database {database.where} is away: {why}; check that the server runs, that a firewall lets "
-            f"{database.where} through, and the user and password in database.url"
+            f"the database {database.where} is away: {why}; check that the server runs, {way}, and the user and "
+            "password in database.url"
         ) from error
     finally:
         await database.close()

@@ -10,7 +10,7 @@ import typer
 from mailerd.app import run_until_signalled
 from mailerd.cli.common import ConfigOption, in_loop, quiet, reached, settings
 from mailerd.config import Settings
-from mailerd.errors import MailerdError
+from mailerd.errors import ConfigurationError, MailerdError
 from mailerd.events.process import ProcessEvents
 from mailerd.events.speech import Tell
 from mailerd.events.store import StoreEvents
@@ -37,7 +37,7 @@ def run(config: ConfigOption = None) -> None:
         in_loop(run_until_signalled(known, journal, read_again=lambda: settings(config)))
     except Exception as error:
         _say_why(error, ProcessEvents(journal.tell))
-        raise typer.Exit(1) from error
+        raise typer.Exit(2 if isinstance(error, ConfigurationError) else 1) from error
     finally:
         journal.close()
 

@@ -7,7 +7,7 @@ from typing import Final
 from mailerd.clock import Clock
 from mailerd.config import DatabaseSettings
 from mailerd.doctor.finding import Finding, fail, good, warn
-from mailerd.errors import DatabaseError
+from mailerd.errors import ConfigurationError, DatabaseError
 from mailerd.events.store import StoreEvents
 from mailerd.store import errnos, probes
 from mailerd.store.database import Database
@@ -43,7 +43,11 @@ async def examine(settings: DatabaseSettings, *, clock: Clock, events: StoreEven
     bounded = settings.model_copy(
         update={"connect_timeout": min(CONNECT_WITHIN, settings.connect_timeout), "pool_size": 3}
     )
-    database = Database(bounded, events=events)
+    try:
+        database = Database(bounded, events=events)
+    except ConfigurationError as error:
+        what, _, remedy = str(error).partition("; ")
+        return [fail("database", what, remedy=remedy)], []
     try:
         known = await probes.facts(database, clock=clock, bound=CONNECT_WITHIN + ANSWER_WITHIN)
         found = [good("database", f"{database.where} answers in {known.took * 1000:.1f} ms"), *judge(known, settings)]
@@ -76,7 +80,7 @@ def unreachable(error: DatabaseError, *, where: str, within: float) -> Finding:
         case 2002 | 2003:
             below = cause.__cause__
             said = f"{said}: {below.strerror}" if isinstance(below, OSError) and below.strerror else said
-            remedy = "start the server; check host and port in database.url, and the firewall"
+            remedy = _when_nobody_listens(where)
         case 0 if isinstance(cause, TimeoutError):
             said = f"no answer within {within:g} s at {error.phase}"
             remedy = (
@@ -87,6 +91,12 @@ def unreachable(error: DatabaseError, *, where: str, within: float) -> Finding:
     return fail(
         "database", f"{where}: {said} ({type(cause).__name__} {error.errno or ''})".replace(" )", ")"), remedy=remedy
     )
+
+
+def _when_nobody_listens(where: str) -> str:
+    if "/" in where:
+        return f"start the server; see that its socket is {where}, or correct unix_socket in database.url"
+    return "start the server; check host and port in database.url, and the firewall"
 
 
 def judge(known: Facts, settings: DatabaseSettings) -> Iterator[Finding]:

@@ -58,7 +58,11 @@ def no_tls(error: OperationalError, url: URL) -> OperationalError | None:
 def _context(url: URL) -> ssl.SSLContext | None:
     if not encrypted(url):
         return None
-    context = ssl.create_default_context(cafile=url.query.get("ssl_ca"))
+    authority = url.query.get("ssl_ca")
+    try:
+        context = ssl.create_default_context(cafile=authority)
+    except OSError as error:  # its own words name no file
+        raise OSError(f"ssl_ca {authority} cannot be used: {error.strerror or error}") from error
     if url.query.get("ssl") == "unverified":  # against listeners, not against somebody who stands in between
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

@@ -16,7 +16,7 @@ from yarl import URL
 
 from mailerd.config import DatabaseSettings
 from mailerd.core.states import ImpossibleRequestError
-from mailerd.errors import DatabaseAwayError, DatabaseError, MailerdError
+from mailerd.errors import ConfigurationError, DatabaseAwayError, DatabaseError, MailerdError
 from mailerd.events.store import StoreEvents
 from mailerd.store import errnos
 from mailerd.store.address import address, no_tls, require_encryption
@@ -49,12 +49,22 @@ class _Phase:
 
 
 class Pool:
-    """Connections for one daemon; `transaction` and `look` are the only ways in."""
+    """Connections for one daemon; `transaction` and `look` are the only ways in.
+
+    Raises:
+        ConfigurationError: the file that ssl_ca names cannot be used.
+    """
 
     def __init__(self, settings: DatabaseSettings, *, events: StoreEvents) -> None:
         self._settings = settings
         self._events = events
         self._url = URL(settings.url)
+        try:
+            address(self._url)
+        except OSError as error:  # at a start it is a mistake; later, a file that is being replaced
+            raise ConfigurationError(
+                f"database.url: {error}; correct the path, or let mailerd's user read it"
+            ) from error
         path = self._url.query.get("unix_socket")
         self.where: Final = path or f"{self._url.host or 'localhost'}:{self._url.port or 3306}"
         self.version = ""

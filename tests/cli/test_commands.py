@@ -112,6 +112,39 @@ async def test_a_command_whose_commit_got_no_answer_says_that_it_may_have_been_d
             raise kind("settle by hand", phase="commit", cause=OSError(), errno=0, retry=True, in_doubt=True)
 
 
+def test_a_socket_that_is_not_there_is_named_with_its_remedy(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "mysql://u@localhost/mailerd?unix_socket=/run/nosuch.sock")
+    monkeypatch.setenv("MAILERD_DATABASE__CONNECT_ATTEMPTS", "1")
+    code, _, said = run(monkeypatch, capsys, "jobs", "list")
+    assert code == 1
+    assert "No such file or directory; check that the server runs, that its socket is /run/nosuch.sock and this" in said
+    assert "firewall" not in said
+    _, said, _ = run(monkeypatch, capsys, "check")
+    assert "-> start the server; see that its socket is /run/nosuch.sock, or correct unix_socket" in said
+
+
+@pytest.mark.parametrize("words", [("jobs", "list"), ("migrate",), ("run",), ("check",)])
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_an_authority_that_cannot_be_read_is_an_error_of_the_configuration(
+    content: str | None, words: tuple[str, ...], tmp_path: Path
+) -> None:
+    authority = tmp_path / "typo.pem"
+    if content is not None:
+        authority.write_text(content)
+    address = f"mysql://u:hush@127.0.0.1:9/mailerd?ssl_ca={authority}"
+    done = subprocess.run(
+        [sys.executable, "-m", "mailerd", *words], cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        check=False, env=os.environ | {"DATABASE_URL": address, "MAILERD_INTAKE__PORT": "0"},
+    )  # fmt: skip
+    said = done.stdout + done.stderr
+    assert done.returncode == (1 if words == ("check",) else 2), said
+    why = "No such file or directory" if content is None else "no certificate or crl found"
+    assert re.search(rf"database.url: ssl_ca {authority} cannot be used: .*{why}.*(;|->) correct the path", said)
+    assert "Traceback" not in said
+
+
 @pytest.mark.parametrize(
     "words",
     [
