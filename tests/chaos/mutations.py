@@ -70,7 +70,7 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "a look does not wait for what may be in flight",
-        "mailerd/config.py",
+        "mailerd/config/__init__.py",
         "return 2 * self.request_timeout",
         "return 0.0",
         _MUTANTS + "test_nobody_looks_before_a_lost_request_can_no_longer_arrive",

@@ -12,7 +12,7 @@ DOORS = {
     "aiogoogle": ("mailerd/gmail",),
     "jinja2": ("mailerd/letters", SANDBOX),
     "loguru": ("mailerd/journal",),
-    "pydantic_settings": ("mailerd/config.py",),
+    "pydantic_settings": ("mailerd/config",),
     "prometheus_client": ("mailerd/metrics",),
     "email_validator": ("mailerd/intake/addresses.py",),
     "cryptography": ("mailerd/gmail", SANDBOX),

@@ -1,11 +1,8 @@
 """Every setting, with its unit, default and bounds; loaded once, unknown keys refused, handed down by section."""
 
-import json
 import os
-import re
 import tomllib
 from collections.abc import Mapping
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -13,118 +10,13 @@ from dotenv import dotenv_values
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
-from yarl import URL
 
+from mailerd.config import values
 from mailerd.errors import ConfigurationError
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Count = Annotated[int, Field(ge=1)]
 Limit = Annotated[int, Field(ge=0)]
-_BETWEEN_ADDRESSES = re.compile(r"[\s,]+(?=[A-Za-z][A-Za-z0-9+.-]*://)")
-"""A comma may also stand inside an address: mailto://…?to=a@x,b@x."""
-
-
-def _web(url: str) -> str:
-    if not url.startswith(("http://", "https://")):
-        raise ValueError("must start with http:// or https://")
-    return url
-
-
-def _slash(url: str) -> str:
-    return _web(url) if url.endswith("/") else _web(url) + "/"
-
-
-def _http(url: str) -> str:
-    if url and not url.startswith(("http://", "https://")):
-        raise ValueError("must start with http:// or https://")
-    return url
-
-
-def _host(name: str) -> str:
-    # To the system an empty name is every address there is.
-    if not name.strip():
-        raise ValueError("is empty, which would be every address: name one, such as 127.0.0.1, or 0.0.0.0 for all")
-    return name
-
-
-def _level(given: object) -> object:
-    """A level as people write it elsewhere: INFO, warn."""
-    low = given.strip().lower() if isinstance(given, str) else given
-    return "warning" if low == "warn" else low
-
-
-_SHAPE = "mysql://user:password@host:3306/mailerd; a password's @ / # ? [ are written %40 %2F %23 %3F %5B"
-"""Ends whatever is said of database.url. What is in it is not shown: of a password with such a character, a part stands
-where host, port, database or options are looked for."""
-
-
-def _mysql(url: str) -> str:
-    try:
-        parts = URL(url)
-        _ = parts.port
-    except ValueError:
-        raise ValueError(f"is not an address: host, port or a bracket is wrong; it must look like {_SHAPE}") from None
-    if parts.scheme not in {"mysql", "mysql+aiomysql", "mysql+pymysql", "mariadb"}:
-        raise ValueError(f"must look like {_SHAPE}")
-    if not parts.path.strip("/") or not parts.user:
-        raise ValueError(f"must name a user and a database: {_SHAPE}")
-    if set(parts.path.strip("/")) & {"/", "@"} or parts.fragment:
-        raise ValueError(f"names a database with / or @ in it, or has a #: it must look like {_SHAPE}")
-    return _options(url, parts.query)
-
-
-def _options(url: str, given: Mapping[str, str]) -> str:
-    # What nobody knows is refused: a misspelt wish for TLS must not end in a connection in clear.
-    if unknown := sorted(set(given) - {"unix_socket", "ssl", "ssl_ca", "charset"}):
-        named = ", ".join(name if re.fullmatch("[a-z_]+", name) else "what stands there" for name in unknown)
-        raise ValueError(f"knows unix_socket, ssl and ssl_ca after the question mark, not {named}: {_SHAPE}")
-    if given.get("ssl", "true") not in {"true", "unverified"}:
-        raise ValueError("ssl must be true or unverified; leave it out for a connection that is not encrypted")
-    if given.get("charset", "utf8mb4") != "utf8mb4":
-        raise ValueError("charset can only be utf8mb4, and need not be given")
-    return url
-
-
-def _networks(listed: str) -> str:
-    for each in listed.split(","):
-        if each.strip():
-            try:
-                ip_network(each.strip(), strict=False)
-            except ValueError as error:
-                raise ValueError(f"is not a list of addresses: {error}") from None
-    return listed
-
-
-def _table(value: object) -> object:
-    """A table as the environment can write it: JSON."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value or "{}")
-    except ValueError as error:
-        raise ValueError(f'is not JSON like {{"alias@example.com": "me@example.com"}}: {error}') from None
-
-
-def _list(value: object) -> object:
-    """Addresses as the environment can write them: a JSON list, or with commas or spaces between them."""
-    if not isinstance(value, str):
-        return value
-    if not value.lstrip().startswith("["):
-        return [each for each in _BETWEEN_ADDRESSES.split(value.strip()) if each]
-    try:
-        return json.loads(value)
-    except ValueError as error:
-        raise ValueError(f'is not a JSON list like ["slack://…", "mailto://…"]: {error}') from None
-
-
-def _aliases(given: dict[str, str]) -> dict[str, str]:
-    known = {alias.strip().lower(): mailbox.strip().lower() for alias, mailbox in given.items()}
-    for alias, mailbox in known.items():
-        if "@" not in alias.strip("@") or "@" not in mailbox.strip("@"):
-            raise ValueError(f'"{alias}" = "{mailbox}": both must be e-mail addresses')
-        if mailbox in known:
-            raise ValueError(f'"{alias}" = "{mailbox}": that is an alias itself; name the mailbox that it belongs to')
-    return known
 
 
 class Section(BaseModel):
@@ -136,7 +28,7 @@ class Section(BaseModel):
 class DatabaseSettings(Section):
     """`[database]`."""
 
-    url: Annotated[str, AfterValidator(_mysql)] = Field(
+    url: Annotated[str, AfterValidator(values.mysql)] = Field(
         "mysql://mailerd@127.0.0.1:3306/mailerd",
         repr=False,
         description="where the database is; ?unix_socket=/path for a socket, ?ssl_ca=/ca.pem for TLS; or DATABASE_URL",
@@ -152,7 +44,7 @@ class DatabaseSettings(Section):
 class IntakeSettings(Section):
     """`[intake]`."""
 
-    host: Annotated[str, AfterValidator(_host)] = Field("127.0.0.1", description="the address to listen on")
+    host: Annotated[str, AfterValidator(values.host)] = Field("127.0.0.1", description="the address to listen on")
     port: Annotated[int, Field(ge=0, le=65_535)] = Field(5000, description="the port to listen on")
     max_body: Count = Field(64 * 1024 * 1024, description="bytes of one request at most; more is a 413")
     max_recipients: Count = Field(100_000, description="recipients of one job at most")
@@ -160,7 +52,7 @@ class IntakeSettings(Section):
         604_800.0, description="seconds for which the answer to an Idempotency-Key is kept: 7 days"
     )
     unix_socket: str = Field("", description="a socket file to listen on instead of host and port, for its group")
-    trusted_proxies: Annotated[str, AfterValidator(_networks)] = Field(
+    trusted_proxies: Annotated[str, AfterValidator(values.networks)] = Field(
         "", description="addresses or networks, by commas, whose X-Forwarded-For is believed"
     )
 
@@ -186,20 +78,20 @@ class RunnerSettings(Section):
 class GmailSettings(Section):
     """`[gmail]`."""
 
-    api_root: Annotated[str, AfterValidator(_slash)] = Field(
+    api_root: Annotated[str, AfterValidator(values.slash)] = Field(
         "https://gmail.googleapis.com/", description="Google, or the sandbox"
     )
-    token_uri: Annotated[str, AfterValidator(_web)] = Field(
+    token_uri: Annotated[str, AfterValidator(values.web)] = Field(
         "https://oauth2.googleapis.com/token", description="where access tokens come from"
     )
-    auth_uri: Annotated[str, AfterValidator(_web)] = Field(
+    auth_uri: Annotated[str, AfterValidator(values.web)] = Field(
         "https://accounts.google.com/o/oauth2/v2/auth", description="where a person agrees, for `mailerd auth login`"
     )
     request_timeout: Seconds = Field(30.0, description="seconds for one call to Google, connecting included")
     credentials_dir: Path = Field(
         Path("credentials"), description="one Google-standard JSON per mailbox or per @domain"
     )
-    aliases: Annotated[dict[str, str], BeforeValidator(_table), AfterValidator(_aliases)] = Field(
+    aliases: Annotated[dict[str, str], BeforeValidator(values.table), AfterValidator(values.aliases)] = Field(
         {}, description='other addresses that a mailbox may send as: {"sales@example.com" = "me@example.com"}'
     )
 
@@ -256,9 +148,9 @@ class RetrySettings(Section):
 class LogSettings(Section):
     """`[log]`."""
 
-    level: Annotated[Literal["debug", "info", "success", "warning", "error", "critical"], BeforeValidator(_level)] = (
-        Field("info", description="the least important level that is told")
-    )
+    level: Annotated[
+        Literal["debug", "info", "success", "warning", "error", "critical"], BeforeValidator(values.level)
+    ] = Field("info", description="the least important level that is told")
     format: Literal["auto", "journald", "text", "json"] = Field(
         "auto", description="auto = journald under systemd, else text"
     )
@@ -268,10 +160,10 @@ class LogSettings(Section):
 class AlertSettings(Section):
     """`[alerts]`: messages to people, without Prometheus. With neither urls nor webhook, none are sent."""
 
-    urls: Annotated[list[str], BeforeValidator(_list)] = Field(
+    urls: Annotated[list[str], BeforeValidator(values.addresses)] = Field(
         [], repr=False, description="where to, as apprise writes it: slack://…, mailto://…; needs mailerd[alerts]"
     )
-    webhook: Annotated[str, AfterValidator(_http)] = Field(
+    webhook: Annotated[str, AfterValidator(values.web_or_none)] = Field(
         "", repr=False, description="an address that gets each alarm as JSON by POST; empty = none"
     )
     database_away: Seconds = Field(60.0, description="seconds for which the database may be away")
