@@ -130,10 +130,12 @@ class PaceSettings(Section):
 
     @model_validator(mode="after")
     def _something_is_left(self) -> Self:
-        if self.per_day and self.reserve >= self.per_day:
-            raise ValueError(
-                f"pace.reserve ({self.reserve}) leaves nothing of pace.per_day ({self.per_day}): lower the reserve"
-            )
+        for key, letters in (("per_day", self.per_day), ("consumer_per_day", self.consumer_per_day)):
+            if letters and self.reserve >= letters:
+                raise ValueError(
+                    f"pace.reserve ({self.reserve}) leaves nothing of pace.{key} ({letters}): lower the reserve, or "
+                    "give single senders theirs by `mailerd senders set --reserve`"
+                )
         return self
 
 

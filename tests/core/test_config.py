@@ -143,6 +143,25 @@ def test_a_lease_shorter_than_the_longest_send_is_refused_with_both_keys_and_num
     assert load(environment={"MAILERD_RUNNER__LEASE": "60.1"}).runner.lease == 60.1
 
 
+@pytest.mark.parametrize(
+    "given, refused",
+    [
+        ({"RESERVE": "500"}, "pace.reserve (500) leaves nothing of pace.consumer_per_day (500)"),
+        ({"RESERVE": "2000", "CONSUMER_PER_DAY": "0"}, "pace.reserve (2000) leaves nothing of pace.per_day (2000)"),
+        ({"RESERVE": "499"}, ""),
+        ({"RESERVE": "1999", "CONSUMER_PER_DAY": "0"}, ""),
+        ({"RESERVE": "9000", "CONSUMER_PER_DAY": "0", "PER_DAY": "0"}, ""),
+    ],
+)
+def test_a_reserve_that_leaves_a_mailbox_nothing_is_refused_with_both_keys(given: dict[str, str], refused: str) -> None:
+    environment = {f"MAILERD_PACE__{key}": value for key, value in given.items()}
+    if not refused:
+        assert load(environment=environment).pace.reserve == int(given["RESERVE"])
+        return
+    assert refused in (said := refusal(None, **environment))
+    assert "lower the reserve" in said
+
+
 def test_a_file_that_is_missing_or_no_toml_is_named(folder: Path) -> None:
     assert "missing.toml: cannot be read: No such file or directory" in refusal(folder / "missing.toml")
     assert "config.toml: is not TOML" in refusal(written(folder, "[runner\n"))
