@@ -153,10 +153,12 @@ class LogSettings(Section):
     level: Annotated[
         Literal["debug", "info", "success", "warning", "error", "critical"], BeforeValidator(values.level)
     ] = Field("info", description="the least important level that is told")
-    format: Literal["auto", "journald", "text", "json"] = Field(
+    format: Annotated[Literal["auto", "journald", "text", "json"], BeforeValidator(values.word)] = Field(
         "auto", description="auto = journald under systemd, else text"
     )
-    language: Literal["en", "zh"] = Field("en", description="the language of the log")
+    language: Annotated[Literal["en", "zh"], BeforeValidator(values.word)] = Field(
+        "en", description="the language of the log"
+    )
 
 
 class AlertSettings(Section):

@@ -308,6 +308,11 @@ def test_a_level_may_be_written_as_elsewhere(given: str, level: str) -> None:
     assert load(environment={"MAILERD_LOG__LEVEL": given}).log.level == level
 
 
+def test_what_is_one_of_several_words_may_be_in_capitals() -> None:
+    log = load(environment={"MAILERD_LOG__FORMAT": "TEXT", "MAILERD_LOG__LANGUAGE": "ZH"}).log
+    assert (log.format, log.language) == ("text", "zh")
+
+
 def test_an_empty_host_is_refused_since_it_would_be_every_address() -> None:
     assert "intake.host: is empty, which would be every address: name one" in refusal(MAILERD_INTAKE__HOST="")
 
