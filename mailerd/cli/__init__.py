@@ -8,7 +8,21 @@ from typing import Annotated
 import typer
 
 from mailerd import __version__
-from mailerd.cli import auth, books, check, daemon, jobs, keys, sandbox, send, senders, steering, templates, top
+from mailerd.cli import (
+    auth,
+    books,
+    check,
+    daemon,
+    jobs,
+    keys,
+    sandbox,
+    send,
+    senders,
+    steering,
+    streams,
+    templates,
+    top,
+)
 from mailerd.config import CONFIG, file_named_in_dotenv
 from mailerd.errors import ConfigurationError, MailerdError
 
@@ -59,10 +73,14 @@ def version(
 
 def main() -> None:
     """Run a command; trouble that has a name is told in its own words, without a stack."""
+    streams.open_closed()
     try:
         if named := file_named_in_dotenv():
             os.environ.setdefault(CONFIG, named)
-        app()
+        with streams.guarded():
+            app()
+    except BrokenPipeError:
+        sys.exit(1)
     except ConfigurationError as error:
         print(f"mailerd: {error}", file=sys.stderr)
         sys.exit(2)

@@ -1,5 +1,6 @@
 """`mailerd keys create|rotate|list|revoke`: who may post jobs."""
 
+import shlex
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -9,6 +10,7 @@ import typer
 from rich.table import Table
 
 from mailerd.cli.common import ONE_LINE, ConfigOption, console, in_loop, opened, quiet, settings
+from mailerd.cli.streams import OutputError
 from mailerd.errors import MailerdError
 from mailerd.intake.addresses import mailbox
 from mailerd.store.keys import Call, Key, Keys
@@ -37,8 +39,11 @@ def create(
     """Make a key. It is the last line of the output, and is never shown again."""
     senders = [_mailbox(each) for each in sender or ()]
     secret = _ask(config, lambda keys: keys.create(name, senders=senders, calls=call or (), per_minute=per_minute))
-    print(f"Key {name!r}, for {', '.join(senders) or 'any sender'}. Keep it well: only its digest is stored.")
-    print(secret)
+    told = f"Key {name!r}, for {', '.join(senders) or 'any sender'}. Keep it well: only its digest is stored."
+    _show(
+        f"{told}\n{secret}",
+        or_else=f"the key {name!r} exists, but was not shown: `mailerd keys revoke {shlex.quote(name)}`, make another",
+    )
 
 
 @app.command("rotate")
@@ -51,8 +56,11 @@ def rotate(
 ) -> None:
     """Make a new key in the place of one, which is good for a while yet. It is the last line of the output."""
     secret = _ask(config, lambda keys: keys.rotate(which, overlap=timedelta(seconds=overlap)))
-    print(f"Key {which!r} has a new secret; the old one is good for {overlap:g} s more.")
-    print(secret)
+    _show(
+        f"Key {which!r} has a new secret; the old one is good for {overlap:g} s more.\n{secret}",
+        or_else=f"the key {which!r} has a new secret, which was not shown; the old one is good for {overlap:g} s more: "
+        "rotate it again",
+    )
 
 
 @app.command("list")
@@ -75,6 +83,14 @@ def revoke(
     """Revoke a key for good; daemons refuse it within seconds."""
     number = _ask(config, lambda keys: keys.revoke(which))
     print(f"Key {number} is revoked.")
+
+
+def _show(words: str, *, or_else: str) -> None:
+    """Say what cannot be said again; what to do where that fails."""
+    try:
+        print(words, flush=True)
+    except (OutputError, BrokenPipeError) as error:
+        raise MailerdError(f"{or_else} ({error})") from error
 
 
 def _ask(config: Path | None, work: Callable[[Keys], Awaitable[T]]) -> T:

@@ -1,0 +1,84 @@
+"""The standard streams of a command: one that was closed does no harm, and one that takes nothing is told in a line."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
+from typing import IO, Any, Final, cast
+
+from mailerd.errors import MailerdError
+
+_NAMES: Final = ("stdin", "stdout", "stderr")
+
+
+class OutputError(MailerdError):
+    """Standard output does not take what was to be said."""
+
+
+def open_closed() -> None:
+    """Put the null device in the place of each standard stream that is closed.
+
+    Otherwise the next socket gets its number, and libuv ends the process at a socket where it looks for a terminal.
+    Standard output cannot be written to there either: a key that nobody sees must not pass for one that was shown.
+    """
+    for number, name in enumerate(_NAMES):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_WRONLY if name == "stderr" else os.O_RDONLY)  # the lowest number that is free
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - stays open
+
+
+class _Output:
+    """Standard output, whose trouble has a name."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with self._told():
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        with self._told():
+            self._stream.flush()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._give_up()
+            if isinstance(error, BrokenPipeError):  # whoever read has seen enough: no trouble that is worth a word
+                raise
+            raise OutputError(
+                f"standard output cannot be written to: {error.strerror or error}; what was asked for may be done all "
+                "the same, see before you ask again"
+            ) from error
+
+    def _give_up(self) -> None:
+        """Let the rest go nowhere, or Python would try again at the end, and tell it in its own words."""
+        with suppress(OSError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """See to it that what is said on standard output arrives.
+
+    Raises:
+        OutputError: it does not.
+        BrokenPipeError: nobody reads it any more.
+    """
+    output = _Output(sys.stdout)
+    with redirect_stdout(cast("IO[str]", output)):
+        try:
+            yield
+        finally:
+            output.flush()

@@ -1,0 +1,75 @@
+"""Standard streams that are closed or full: no command dies of them, and none pretends to have said something."""
+
+import asyncio
+import os
+import sys
+
+import pytest
+
+from tests.cli.conftest import Shop
+from tests.support.eventually import eventually
+from tests.support.rows import query
+
+
+async def _typed(shop: Shop, line: str, **environment: str) -> tuple[int, str]:
+    """A line as a person types it, `M` for mailerd; its exit code, and what it said in the end."""
+    process = await _started(shop, line, **environment)
+    out, _ = await asyncio.wait_for(process.communicate(), 60)
+    said = out.decode()
+    assert "Traceback" not in said
+    assert "Exception ignored" not in said
+    return process.returncode or 0, said
+
+
+async def _started(shop: Shop, line: str, **environment: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        "/bin/bash", "-c", line.replace("M ", f"{sys.executable} -m mailerd "), cwd=shop.folder,
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        env=os.environ | {"MAILERD_CONFIG": str(shop.config)} | environment,
+    )  # fmt: skip
+
+
+async def test_a_closed_stream_ends_no_command(shop: Shop) -> None:
+    assert (await _typed(shop, "M jobs list <&-"))[0] == 0
+    assert (await _typed(shop, "M jobs list 2>&-"))[0] == 0
+    assert await _typed(shop, "M jobs show nothing <&- 2>&-") == (1, "")
+    for line in ("M jobs list >&-", "M jobs list <&- >&-"):
+        code, said = await _typed(shop, line)
+        assert (code, said.splitlines()[0][:48]) == (1, "mailerd: standard output cannot be written to: B")
+
+
+async def test_the_daemon_runs_without_standard_streams(shop: Shop) -> None:
+    async def seen() -> bool:
+        return bool(await query(shop.database, "SELECT 1 FROM daemons"))
+
+    daemon = await _started(shop, "exec M run <&- >&- 2>&-")
+    await eventually(seen, within=20)
+    daemon.terminate()
+    assert await asyncio.wait_for(daemon.wait(), 20) == 0
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+async def test_a_full_disk_is_one_line(shop: Shop, unbuffered: str) -> None:
+    for words in ("jobs list", "senders list", "version", "top --once", "config", "check", "--help"):
+        code, said = await _typed(shop, f"M {words} >/dev/full", PYTHONUNBUFFERED=unbuffered)
+        assert code == 1, words
+        (line,) = said.splitlines()
+        assert line.startswith("mailerd: standard output cannot be written to: No space left on device; "), words
+
+
+async def test_a_reader_that_has_seen_enough_is_no_trouble(shop: Shop) -> None:
+    assert await _typed(shop, "M --help | true; exit ${PIPESTATUS[0]}") in {(0, ""), (1, "")}
+    assert await _typed(shop, "(sleep 2; M --help) | true; exit ${PIPESTATUS[0]}") == (1, "")
+
+
+async def test_a_key_that_could_not_be_shown_is_told_with_what_to_do(shop: Shop) -> None:
+    code, said = await _typed(shop, "M keys create 'my shop' >/dev/full")
+    assert code == 1
+    assert "the key 'my shop' exists, but was not shown: `mailerd keys revoke 'my shop'`, make another" in said
+    assert "No space left on device" in said
+    assert await query(shop.database, "SELECT name FROM api_keys") == [("my shop",)]
+    assert (await _typed(shop, "M keys create other >&-"))[0] == 1
+    assert (await _typed(shop, "(sleep 2; M keys create third) | true; exit ${PIPESTATUS[0]}"))[0] == 1
+    code, said = await _typed(shop, "M keys rotate 'my shop' >/dev/full")
+    assert code == 1
+    assert "has a new secret, which was not shown; the old one is good for 86400 s more: rotate it again" in said
