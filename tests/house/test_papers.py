@@ -1,8 +1,10 @@
 """The papers say what is: their commands exist, their links lead somewhere, their examples are accepted."""
 
 import re
+import sys
 import tomllib
 from datetime import UTC, datetime
+from importlib.metadata import packages_distributions
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from mailerd.intake.order import read_order
 from mailerd.letters.library import Library
 from mailerd.store.keys import Key
 from tests.house.markdown import Paper
-from tests.house.source import ROOT, functions
+from tests.house.source import ROOT, functions, imports, modules
 
 README = Paper(ROOT / "README.md")
 CHINESE = Paper(ROOT / "README.zh-CN.md")
@@ -158,6 +160,18 @@ def test_every_direct_dependency_is_explained_with_its_range() -> None:
     wanted = [*PROJECT["project"]["dependencies"], *PROJECT["project"]["optional-dependencies"]["dev"]]
     ranges = dict(found for each in wanted for found in re.findall(r"^([\w-]+)([^;\s]+)", each))
     assert rows == ranges
+
+
+def test_every_package_that_the_code_imports_is_a_direct_dependency() -> None:
+    declared = {re.split(r"[<>=;\[]", each)[0] for each in PROJECT["project"]["dependencies"]}
+    optional = {re.split(r"[<>=;\[]", each)[0] for each in PROJECT["project"]["optional-dependencies"]["alerts"]}
+    package = {name: found[0].lower().replace("_", "-") for name, found in packages_distributions().items()}
+    imported = {name.split(".")[0] for path in modules("mailerd") for name, _ in imports(path)}
+    needed = {package[name] for name in imported - {"mailerd"} - sys.stdlib_module_names}
+    assert needed - optional == declared
+    for each in PROJECT["project"]["optional-dependencies"]["alerts"]:
+        name, range_ = re.findall(r"^([\w-]+)(.+)$", each)[0]
+        assert f"**{name}** `{range_}`" in Paper(ROOT / "docs/dependencies.md").text
 
 
 def test_the_pins_and_their_reason_are_told() -> None:
