@@ -283,7 +283,7 @@ async def test_a_call_that_blocks_the_whole_process_does_not_hold_up_the_answer(
 ) -> None:
     released = threading.Event()
 
-    async def stuck(_: Places) -> list[Finding]:
+    async def stuck(*_: object) -> list[Finding]:
         released.wait(30)  # a system call on a dead drive: it blocks the loop and cannot be cancelled
         return []
 
