@@ -14,8 +14,8 @@ from mailerd.cli.common import opened, silent
 from mailerd.errors import DatabaseAwayError, DatabaseError, MailerdError
 from mailerd.sandbox.mariadb import Server
 from tests.cli.conftest import Shop
-from tests.support.read_only import DEMOTED, as_admin
 from tests.house.source import modules
+from tests.support.read_only import DEMOTED, as_admin
 from tests.support.rows import post, query
 
 
