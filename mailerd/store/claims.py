@@ -6,7 +6,7 @@ A claim goes in rounds, and a round costs the same few statements however many s
 
 A round gives each sender one turn: letters of one job. Further rounds follow while letters are wanted and senders are
 due, so that nobody has a second turn before everybody has had the first. Locks are taken in one order: senders,
-projects, jobs, letters, hours; for all but the projects nobody is waited for (SKIP LOCKED).
+projects, jobs, letters, hours; nobody is waited for (SKIP LOCKED): who is passed by has its turn a moment later.
 """
 
 import math
@@ -20,7 +20,7 @@ from mailerd.clock import new_id
 from mailerd.core import pace
 from mailerd.core.claims import Claim, JobFound, Letter
 from mailerd.core.pace import Allowance
-from mailerd.store import picks, turns
+from mailerd.store import ledger, picks, turns
 from mailerd.store.cursor import Cursor
 from mailerd.store.database import Database
 from mailerd.store.ledger import Terms
@@ -69,6 +69,8 @@ class Claims:
     files: Callable[[], object] = field(default=lambda: None, repr=False)
     """What it gives changes when a credential file comes; see `Sleepers`."""
     _sleepers: Sleepers = field(init=False, repr=False)
+    _new_projects: set[str] = field(default_factory=set, init=False, repr=False)
+    """Met by the last claims, and without a row in the ledger."""
 
     def __post_init__(self) -> None:
         self._sleepers = Sleepers(self.database, self.files)
@@ -106,6 +108,9 @@ class Claims:
             DatabaseError: nothing was taken, or in doubt; what was taken in doubt comes back when its lease lapses.
         """
         await self._sleepers.wake(self.terms)
+        if self._new_projects:
+            new, self._new_projects = self._new_projects, set()
+            await ledger.add_projects(self.database, new)
         token = new_id()
         return await self.database.transaction(lambda cursor: self._claim(cursor, token, want), what="claim")
 
@@ -142,7 +147,7 @@ class Claims:
         found = await turns.due(cursor, self.terms, senders)
         await turns.allow(cursor, found, share=share)
         served = turns.within(found, taken.left)
-        await turns.ask_projects(cursor, served, self.project_units_per_minute)
+        self._new_projects |= await turns.ask_projects(cursor, served, self.project_units_per_minute)
         jobs = await picks.jobs(cursor, [turn.it.email for turn in served if turn.share])
         chosen = [Pick(turn, job) for turn in served if (job := jobs.get(turn.it.email))]
         turns.divide([pick.turn for pick in chosen], taken.left)
@@ -153,7 +158,7 @@ class Claims:
             taken.add(pick)
         await turns.write(cursor, served)
         if any(turn.project for turn in served):
-            return False  # another round would lock further projects, perhaps against the order of their names
+            return False  # while a project is locked others pass its senders by: no longer than it takes
         more = len(found) == senders or len(served) < len(found) or any(turn.due_again for turn in served)
         return bool(taken.left) and more
 

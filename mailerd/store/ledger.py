@@ -12,7 +12,7 @@ from mailerd.core import pace
 from mailerd.core.claims import Mode
 from mailerd.core.pace import CONSUMER_DOMAINS, Allowance
 from mailerd.core.verdicts import Cause
-from mailerd.store.cursor import Cursor
+from mailerd.store.cursor import Cursor, many
 from mailerd.store.database import Database
 
 COLUMNS: Final = (
@@ -25,11 +25,12 @@ _ONE: Final = f"SELECT {COLUMNS} FROM senders FORCE INDEX (PRIMARY) WHERE email 
 _TAT: Final = "UPDATE senders FORCE INDEX (PRIMARY) SET tat = %s WHERE email = %s"
 _HOURS: Final = """
 SELECT sender_email, hour, letters FROM sender_hours FORCE INDEX (PRIMARY) WHERE sender_email IN %s AND hour > %s"""
-# In the order of their names: whoever needs several locks them in the same order.
+# Nobody waits for a project: a daemon that stops in the midst of a claim would stop the senders of all projects.
 _PROJECTS: Final = """
 SELECT name, tat, spread, spread_at, UTC_TIMESTAMP(6) FROM projects FORCE INDEX (PRIMARY)
- WHERE name IN %s ORDER BY name FOR UPDATE"""
-_NEW_PROJECTS: Final = "INSERT INTO projects (name) VALUES (%s) ON DUPLICATE KEY UPDATE name = VALUES(name)"
+ WHERE name IN %s FOR UPDATE SKIP LOCKED"""
+_KNOWN_PROJECTS: Final = "SELECT name FROM projects FORCE INDEX (PRIMARY) WHERE name IN %s"
+_NEW_PROJECTS: Final = "INSERT INTO projects (name) VALUES %s ON DUPLICATE KEY UPDATE name = VALUES(name)"
 _PROJECT_TATS: Final = (
     "INSERT INTO projects (name, tat) VALUES (%s, %s) ON DUPLICATE KEY UPDATE tat = VALUES(tat)"  # they are locked
 )
@@ -41,6 +42,8 @@ SELECT j.sender_email, COUNT(*) FROM jobs j FORCE INDEX (open_jobs)
 _SPREAD: Final = "SELECT spread, spread_at, UTC_TIMESTAMP(6) FROM {} FORCE INDEX (PRIMARY) WHERE {} = %s FOR UPDATE"
 _NOTE_SPREAD: Final = "UPDATE {} FORCE INDEX (PRIMARY) SET spread = %s, spread_at = UTC_TIMESTAMP(6) WHERE {} = %s"
 _PROJECT_OF: Final = "SELECT project FROM senders FORCE INDEX (PRIMARY) WHERE email = %s"
+BUSY: Final = timedelta(milliseconds=50)
+"""How long those rest who meet a row that somebody else holds."""
 _HOLDS_LOOKS: Final = frozenset({Cause.THROTTLED.value, Cause.TOO_MANY_CONCURRENT.value, Cause.PROJECT_LIMIT.value})
 
 
@@ -163,26 +166,33 @@ class Project:
     """Of the slowest of its senders."""
 
 
-async def projects(cursor: Cursor, names: Iterable[str]) -> dict[str, Project]:
-    """The projects' rows, locked until the transaction ends; senders are always locked before projects.
+async def projects(cursor: Cursor, names: Iterable[str]) -> tuple[dict[str, Project], set[str]]:
+    """The rows of those projects that nobody holds, now locked until the transaction ends; and who has no row yet.
 
-    A transaction asks once: a second time could lock in another order, and meet somebody who did it the other way.
+    A row that is not there locks nothing: two daemons would both take a new project's whole allowance. So whoever
+    meets one lets its senders wait for the moment that `add_projects` needs.
     """
-    wanted = sorted(set(names))
-    found = await _locked(cursor, wanted)
-    if missing := [name for name in wanted if name not in found]:
-        # A row that is not there locks nothing: two daemons would both take a new project's whole allowance.
-        await cursor.executemany(_NEW_PROJECTS, [(name,) for name in missing])
-        found |= await _locked(cursor, missing)
-    return found
+    wanted = tuple(sorted(set(names)))
+    known, rows = await cursor.read_together([(_KNOWN_PROJECTS, (wanted,)), (_PROJECTS, (wanted,))])
+    ours = {name: Project(utc(tat), pace.spread(spread, seen=seen, now=now)) for name, tat, spread, seen, now in rows}
+    return ours, set(wanted) - {name for (name,) in known} - ours.keys()
 
 
-async def _locked(cursor: Cursor, names: Sequence[str]) -> dict[str, Project]:
-    await cursor.execute(_PROJECTS, (tuple(names),))
-    return {
-        name: Project(utc(tat), pace.spread(spread, seen=seen, now=now))
-        for name, tat, spread, seen, now in await cursor.fetchall()
-    }
+async def add_projects(database: Database, names: Iterable[str]) -> None:
+    """Give each of these a row, in a commit of its own.
+
+    An INSERT passes nobody by: were it part of a claim, a daemon that stopped there would hold up all others. Here it
+    is one packet from BEGIN to COMMIT, which the server runs whether or not the daemon goes on.
+
+    Raises:
+        DatabaseError: they may have none yet; whoever meets them again asks again.
+    """
+    rows = [(name,) for name in sorted(names)]
+
+    async def work(cursor: Cursor) -> None:
+        cursor.with_next(many(_NEW_PROJECTS, rows))
+
+    await database.transaction(work, what="add projects")
 
 
 async def set_project_tats(cursor: Cursor, tats: Mapping[str, datetime | None]) -> None:
@@ -224,9 +234,15 @@ class Permits:
         Raises:
             DatabaseError: nothing was debited, or in doubt: do not call.
         """
-        return await self.database.transaction(lambda cursor: self._permit(cursor, sender, units), what="ask for units")
+        new: set[str] = set()
+        wait = await self.database.transaction(
+            lambda cursor: self._permit(cursor, sender, units, new), what="ask for units"
+        )
+        if new:
+            await add_projects(self.database, new)
+        return wait
 
-    async def _permit(self, cursor: Cursor, sender: str, units: int) -> timedelta:
+    async def _permit(self, cursor: Cursor, sender: str, units: int, new: set[str]) -> timedelta:
         await cursor.execute(_ONE, (sender,))
         if (row := await cursor.fetchone()) is None:
             return timedelta(0)  # not a sender of ours: nothing is counted for it
@@ -236,17 +252,20 @@ class Permits:
         tat, wait = pace.call(it.allowance, tat=it.tat, now=it.now, cost=units, units=it.units)
         if wait:
             return wait
-        if wait := await self._permit_project(cursor, it, units):
+        if wait := await self._permit_project(cursor, it, units, new):
             return wait
         if tat != it.tat:
             await cursor.execute(_TAT, (naive(tat), sender))
         return timedelta(0)
 
-    async def _permit_project(self, cursor: Cursor, it: Standing, units: int) -> timedelta:
+    async def _permit_project(self, cursor: Cursor, it: Standing, units: int, new: set[str]) -> timedelta:
         limit = self.terms().project_units_per_minute
         if not (limit and it.project and it.limits.units_per_minute and units):
             return timedelta(0)
-        known = (await projects(cursor, (it.project,)))[it.project]
+        ours, unknown = await projects(cursor, (it.project,))
+        new |= unknown
+        if (known := ours.get(it.project)) is None:
+            return BUSY
         budget = pace.project(limit, tat=known.tat, now=it.now, units=units, spread=known.spread)
         if budget.letters == 0 and budget.next_at:
             return budget.next_at - it.now

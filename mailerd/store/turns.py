@@ -12,7 +12,7 @@ from mailerd.core import pace
 from mailerd.core.pace import Allowance, Budget
 from mailerd.store import ledger
 from mailerd.store.cursor import Cursor, many
-from mailerd.store.ledger import COLUMNS, Standing, Terms, naive
+from mailerd.store.ledger import BUSY, COLUMNS, Standing, Terms, naive
 
 DUE: Final = f"""
 SELECT {COLUMNS} FROM senders FORCE INDEX (turn)
@@ -25,8 +25,6 @@ _DEBIT_HOUR: Final = """
 INSERT INTO sender_hours (sender_email, hour, letters) VALUES %s
     ON DUPLICATE KEY UPDATE letters = letters + VALUES(letters)"""
 
-_SKIPPED: Final = timedelta(milliseconds=50)
-"""How long a sender rests whose only due job is locked by somebody else."""
 PROBE_EVERY: Final = timedelta(seconds=2)
 """After a pause the letters go one by one, so far apart, until one went well."""
 _FULL: Final = timedelta(milliseconds=500)
@@ -113,7 +111,7 @@ class Turn:
 
     def wait_for_job(self, due: datetime | None) -> None:
         """End without a job; `due`: when the first of its jobs is, if there are any."""
-        self.next_at = due and max(due, self.now + _SKIPPED)
+        self.next_at = due and max(due, self.now + BUSY)
 
     def reckon(self, letters: int, *, chance: float) -> None:
         """End with so many letters: pay for them, and say when the next turn is. `chance` (0 to 1) is for jitter."""
@@ -180,19 +178,21 @@ def within(turns: Sequence[Turn], want: int) -> Sequence[Turn]:
     return turns
 
 
-async def ask_projects(cursor: Cursor, turns: Sequence[Turn], limit: int) -> None:
+async def ask_projects(cursor: Cursor, turns: Sequence[Turn], limit: int) -> set[str]:
     """Lock the projects that have a limit; a sender whose project has nothing left has to wait.
 
-    A sender without a limit of units is not counted at all, neither for itself nor for its project.
+    So has one whose project is locked by somebody else, or has no row yet; the latter projects are told. A sender
+    without a limit of units is not counted at all, neither for itself nor for its project.
     """
     counted = [turn for turn in turns if limit and turn.share and turn.allowance.units_per_minute and turn.it.project]
     if not counted:
-        return
-    found = await ledger.projects(cursor, [turn.it.project or "" for turn in counted])
+        return set()
+    found, new = await ledger.projects(cursor, [turn.it.project or "" for turn in counted])
     accounts = {name: Account(name, limit, it.tat, promised=it.tat, spread=it.spread) for name, it in found.items()}
     for turn in counted:
-        turn.project = accounts[turn.it.project or ""]
-        turn.bound(turn.project.budget(turn))
+        turn.project = accounts.get(turn.it.project or "")
+        turn.bound(turn.project.budget(turn) if turn.project else Budget(letters=0, next_at=turn.now + BUSY))
+    return new
 
 
 def divide(turns: Sequence[Turn], want: int) -> None:

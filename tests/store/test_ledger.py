@@ -133,6 +133,7 @@ async def test_a_letter_that_was_slow_to_google_slows_its_project_too_and_no_oth
     for sender, project in ((ME, "1"), (YOU, "2")):
         await post(database, sender=sender, recipients=50)
         await query(database, "UPDATE senders SET project = %s WHERE email = %s", project, sender)
+        await query(database, "INSERT INTO projects (name) VALUES (%s)", project)
     claimer = claims(database, Allowance(10_000_000, 0, 0), project=330_000)
     letters = (await claimer.claim(20)).letters
     of_me = next(letter for letter in letters if letter.sender == ME)
@@ -266,6 +267,7 @@ async def test_the_senders_of_a_project_share_its_units_and_strangers_do_not(dat
     for sender, project in ((ME, "1"), (YOU, "1"), (THEM, "2")):
         await post(database, sender=sender, recipients=200)
         await query(database, "UPDATE senders SET project = %s WHERE email = %s", project, sender)
+    await query(database, "INSERT INTO projects (name) VALUES ('1'), ('2')")
     claimer = claims(database, Allowance(10_000_000, 0, 0), project=330_000)  # 1 % of it at once: 30 letters
     taken = [letter.sender for _ in range(6) for letter in (await claimer.claim(100)).letters]
     assert 30 <= taken.count(ME) + taken.count(YOU) <= 45  # what a few milliseconds add

@@ -1,0 +1,95 @@
+"""A daemon that stops in the midst of a transaction holds rows: whoever needs them waits, and nobody else does."""
+
+from collections import Counter
+from datetime import timedelta
+
+import pytest
+
+from mailerd.core.pace import Allowance
+from mailerd.store.claims import Claims
+from mailerd.store.database import Database
+from mailerd.store.ledger import BUSY, Permits
+from tests.support.eventually import eventually
+from tests.support.holding import holding
+from tests.support.rows import post, query
+
+FROZEN, SAME, OTHER = "frozen@example.com", "same@example.com", "other@example.com"
+FROZEN_CLAIM = (
+    f"SELECT email FROM senders WHERE email = '{FROZEN}' FOR UPDATE",
+    "SELECT name FROM projects WHERE name = '1' FOR UPDATE",
+)
+"""What a claim of one sender has locked when it has come as far as the projects."""
+
+
+def claimer(database: Database) -> Claims:
+    return Claims(
+        database, "D2", timedelta(seconds=60), Allowance(100_000, 0, 0), project_units_per_minute=1_100_000
+    )  # 1 % of it at once: 100 letters
+
+
+@pytest.fixture
+async def two_projects(database: Database) -> Database:
+    """Two senders of one project and a sender of another."""
+    for sender in (FROZEN, SAME, OTHER):
+        await post(database, sender=sender, recipients=5)
+    await query(database, "UPDATE senders SET project = IF(email = %s, '2', '1')", OTHER)
+    await query(database, "INSERT INTO projects (name) VALUES ('1'), ('2')")
+    return database
+
+
+async def test_a_claim_passes_a_locked_project_by_and_serves_the_others(
+    two_projects: Database, database_url: str
+) -> None:
+    claims = claimer(two_projects)
+    async with holding(database_url, *FROZEN_CLAIM):
+        claim = await claims.claim(20)
+        assert {letter.sender for letter in claim.letters} == {OTHER}
+        await query(two_projects, "UPDATE senders SET turn_at = UTC_TIMESTAMP(6) WHERE email = %s", SAME)
+        assert (await claims.claim(20)).letters == ()
+        ((rests,),) = await query(
+            two_projects,
+            "SELECT TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), turn_at) FROM senders WHERE email = %s", SAME,
+        )  # fmt: skip
+        assert rests <= BUSY / timedelta(microseconds=1)
+        assert await query(two_projects, "SELECT COUNT(*) FROM projects WHERE name = '1' AND tat IS NULL") == [(1,)]
+    taken: Counter[str] = Counter()
+
+    async def all_have_gone() -> bool:
+        taken.update(letter.sender for letter in (await claims.claim(20)).letters)
+        return taken.keys() >= {FROZEN, SAME}
+
+    await eventually(all_have_gone)
+
+
+async def test_a_look_waits_a_moment_for_a_locked_project_and_is_not_granted(
+    two_projects: Database, database_url: str
+) -> None:
+    permits = Permits(two_projects, lambda: claimer(two_projects).terms)
+    async with holding(database_url, *FROZEN_CLAIM):
+        assert await permits.permit(SAME, units=20) == BUSY
+        assert await permits.permit(OTHER, units=20) == timedelta(0)
+    assert await permits.permit(SAME, units=20) == timedelta(0)
+    assert await query(two_projects, "SELECT name FROM projects WHERE tat IS NULL") == []
+
+
+async def test_a_project_without_a_row_gets_one_before_its_senders_have_letters(two_projects: Database) -> None:
+    await query(two_projects, "DELETE FROM projects")
+    claims = claimer(two_projects)
+    assert (await claims.claim(20)).letters == ()
+    taken: set[str] = set()
+
+    async def all_have_gone() -> bool:
+        taken.update(letter.sender for letter in (await claims.claim(20)).letters)
+        return taken == {FROZEN, SAME, OTHER}
+
+    await eventually(all_have_gone)
+    assert await query(two_projects, "SELECT name FROM projects WHERE tat IS NOT NULL ORDER BY name") == [
+        ("1",), ("2",),
+    ]  # fmt: skip
+
+
+async def test_a_look_gives_a_project_without_a_row_one(two_projects: Database) -> None:
+    await query(two_projects, "DELETE FROM projects")
+    permits = Permits(two_projects, lambda: claimer(two_projects).terms)
+    assert await permits.permit(SAME, units=20) == BUSY
+    assert await permits.permit(SAME, units=20) == timedelta(0)
