@@ -67,8 +67,7 @@ UPDATE senders FORCE INDEX (PRIMARY)
  WHERE email = %s AND COALESCE(paused_until, '1970-01-01') < UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND"""
 # A project is what the sign-in's client id says; a sender that has not signed in yet has none and is on its own.
 _MEMBERS: Final = """
-SELECT o.email FROM senders s JOIN senders o ON o.project = s.project
- WHERE s.email IN %s ORDER BY o.email"""
+SELECT o.email FROM senders s JOIN senders o ON o.project = s.project WHERE s.email IN %s"""
 _UNPAUSE: Final = """
 UPDATE senders FORCE INDEX (PRIMARY) SET pauses = 0, pause_cause = NULL, pause_reason = NULL, paused_until = NULL
  WHERE email = %s AND COALESCE(paused_until, '1970-01-01') <= UTC_TIMESTAMP(6)"""
@@ -148,8 +147,11 @@ class Records:
         taken = [one for one, what in zip(records, written, strict=True) if what is Written.TAKEN]
         # To wake twice is harmless; what else an earlier try committed had its consequences in the same commit.
         jobs, senders = _to_wake(taken)
-        cancelled = await wake(cursor, jobs=jobs, senders={})
+        back = [one.letter.id for one in taken if _returns(one)]
+        cancelled = await wake(cursor, jobs=jobs, senders={}, back=back)
         touched = {one.letter.sender for one in records if _touches_sender(one)}
+        if held := {one.letter.sender for one in records if _holds_project(one)}:
+            touched |= await _members(cursor, held)
         if len(touched) > 1:
             await cursor.execute(_LOCK_SENDERS, (tuple(touched),))
         await wake(cursor, jobs={}, senders=senders)
@@ -235,8 +237,7 @@ class Records:
     async def _pause(self, cursor: Cursor, sender: str, pause: Pause, before: int) -> None:
         senders = [sender]
         if pause.cause is Cause.PROJECT_LIMIT:
-            await cursor.execute(_MEMBERS, ((sender,),))
-            senders = [row[0] for row in await cursor.fetchall()] or senders
+            senders = sorted(await _members(cursor, senders)) or senders
         if pause.cause is Cause.TOO_MANY_CONCURRENT:
             await self._fewer(cursor, sender)
         wait = micros(pause.wait)
@@ -336,6 +337,18 @@ def _touches_sender(record: Record) -> bool:
         return (record.mode, record.project) != (record.letter.sender_mode, record.letter.sender_project)
     worked = record.decision.change is Change.SENT and record.letter.probing
     return worked or _was_slow(record) or _returns(record) or record.decision.pause is not None
+
+
+def _holds_project(record: Record) -> bool:
+    """Whether it pauses every sender of its sender's project."""
+    pause = record.decision.pause if isinstance(record, Outcome) else None
+    return pause is not None and pause.cause is Cause.PROJECT_LIMIT
+
+
+async def _members(cursor: Cursor, senders: Iterable[str]) -> set[str]:
+    """The senders of the same projects, these included."""
+    await cursor.execute(_MEMBERS, (tuple(senders),))
+    return {email for (email,) in await cursor.fetchall()}
 
 
 def _to_wake(taken: Iterable[Record]) -> tuple[dict[str, int], dict[str, int]]:

@@ -132,7 +132,8 @@ class Rescues:
         """Make of rows whose lease lapsed what they are now, at most so many; what became of each."""
         found = [one for row in await _due(cursor, State.SENDING, limit) if (one := await self._lapse(cursor, row))]
         again = [one for one in found if one.status is State.WAITING]
-        cancelled = await wake(cursor, jobs={one.job_id: 0 for one in again}, senders={one.sender: 0 for one in again})
+        jobs, senders = {one.job_id: 0 for one in again}, {one.sender: 0 for one in again}
+        cancelled = await wake(cursor, jobs=jobs, senders=senders, back=[one.id for one in again])
         return [
             replace(one, status=State.CANCELLED) if one.status is State.WAITING and one.job_id in cancelled else one
             for one in found
@@ -213,9 +214,10 @@ class Rescues:
             )  # fmt: skip
         if not took and not (repeated and await self._settled_so(cursor, it)):
             return Written.FENCED_OFF
-        if it.change is Change.MISSING and await wake(cursor, jobs={doubt.job_id: 0}, senders={doubt.sender: 0}):
-            return Written.CANCELLED
-        return Written.TAKEN
+        if it.change is not Change.MISSING:
+            return Written.TAKEN
+        cancelled = await wake(cursor, jobs={doubt.job_id: 0}, senders={doubt.sender: 0}, back=[doubt.id])
+        return Written.CANCELLED if cancelled else Written.TAKEN
 
     async def _settled_so(self, cursor: Cursor, it: Settled) -> bool:
         doubt = it.doubt

@@ -62,7 +62,7 @@ async def settle(database: Database, recipient: int, *, change: Change, message_
         await cursor.execute(_SETTLE, (new.value, note, message_id, new.value, new.value, recipient))
         token = new_id()
         await cursor.execute(_LOG, (recipient, attempts, token, token, change.value, message_id, note))
-        if new is State.WAITING and await wake(cursor, jobs={job: 0}, senders={sender: 0}):
+        if new is State.WAITING and await wake(cursor, jobs={job: 0}, senders={sender: 0}, back=[recipient]):
             new = State.CANCELLED
         return Settlement(recipient=recipient, job_id=job, to_email=to, status=new)
 

@@ -1,5 +1,6 @@
 """Waking: a job into which a letter comes back must be claimed again, and never be forgotten."""
 
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Final
 
@@ -11,12 +12,13 @@ UPDATE jobs FORCE INDEX (PRIMARY)
    SET turn_at = LEAST(COALESCE(turn_at, '9999-12-31'), UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND)
  WHERE id = %s AND status IN ('queued', 'sending')"""
 _STATUS: Final = "SELECT status FROM jobs FORCE INDEX (PRIMARY) WHERE id = %s FOR UPDATE"
-# What comes back from the wire into a cancelled job has nothing to wait for.
+# What comes back from the wire into a cancelled job has nothing to wait for. Only what came back in this transaction:
+# its rows are locked, and to wait here for those of another, which waits for our job, would be a deadlock.
 _CANCEL_RETURNED: Final = """
-UPDATE job_recipients FORCE INDEX (claim)
+UPDATE job_recipients FORCE INDEX (PRIMARY)
    SET status = %s, updated_at = UTC_TIMESTAMP(6), error = CONCAT('the job was cancelled by ', COALESCE(
          (SELECT who FROM job_actions WHERE job_id = %s AND action = 'cancel' ORDER BY id DESC LIMIT 1), 'somebody'))
- WHERE job_id = %s AND status = 'waiting'"""
+ WHERE id IN %s AND job_id = %s AND status = 'waiting'"""
 _WAKE_SENDER: Final = """
 UPDATE senders FORCE INDEX (PRIMARY)
    SET turn_at = LEAST(COALESCE(turn_at, '9999-12-31'), UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND) WHERE email = %s"""
@@ -32,22 +34,23 @@ SELECT j.id, j.sender_email FROM jobs j FORCE INDEX (open_jobs)
  LIMIT %s"""
 
 
-async def wake(cursor: Cursor, *, jobs: dict[str, int], senders: dict[str, int]) -> set[str]:
+async def wake(cursor: Cursor, *, jobs: dict[str, int], senders: dict[str, int], back: Iterable[int] = ()) -> set[str]:
     """Make sure that a claim looks at these not later than in so many microseconds; always jobs first, then senders.
 
-    The jobs that are cancelled are told: what came back into them is now cancelled too.
+    The jobs that are cancelled are told: the letters that came `back` into them are now cancelled too.
     """
+    ids = tuple(sorted(back))
     cancelled: set[str] = set()
     for job, wait in sorted(jobs.items()):
         await cursor.execute(_WAKE_JOB, (wait, job))
-        if cursor.rowcount == 0 and await _stands_still(cursor, job, wait):
+        if cursor.rowcount == 0 and await _stands_still(cursor, job, wait, ids):
             cancelled.add(job)
     for sender, wait in sorted(senders.items()):
         await cursor.execute(_WAKE_SENDER, (wait, sender))
     return cancelled
 
 
-async def _stands_still(cursor: Cursor, job: str, wait: int) -> bool:
+async def _stands_still(cursor: Cursor, job: str, wait: int, back: tuple[int, ...]) -> bool:
     """Whether a job that was not woken is cancelled; it is locked up to our commit, and whoever resumes it waits.
 
     An update that matches nothing keeps no lock: resumed in that gap, the job would look for its next letter before
@@ -57,7 +60,8 @@ async def _stands_still(cursor: Cursor, job: str, wait: int) -> bool:
     row = await cursor.fetchone()
     match row and JobStatus(row[0]):
         case JobStatus.CANCELLED:
-            await cursor.execute(_CANCEL_RETURNED, (after(State.WAITING, Change.CANCELLED).value, job, job))
+            if back:
+                await cursor.execute(_CANCEL_RETURNED, (after(State.WAITING, Change.CANCELLED).value, job, back, job))
             return True
         case JobStatus.QUEUED | JobStatus.SENDING:  # resumed between the two statements
             await cursor.execute(_WAKE_JOB, (wait, job))

@@ -17,7 +17,7 @@ from mailerd.store.records import Records
 from mailerd.store.rescues import Rescues
 from tests.store.test_claims import claims
 from tests.support.heard import Heard
-from tests.support.rows import post, query
+from tests.support.rows import post, query, states
 
 MINUTE = timedelta(minutes=1)
 ROUNDS = 60
@@ -63,6 +63,38 @@ async def test_records_of_two_daemons_that_touch_the_same_senders_never_deadlock
             tasks.create_task(record(database, one, repeated=bool(number % 2)))
             tasks.create_task(record(database, other, repeated=bool(number % 2)))
     assert not heard.of("transaction_repeated")
+
+
+async def at_once(database: Database, one: Sequence[Record], other: Sequence[Record]) -> None:
+    """Two daemons, again and again; a deadlock would be raised here, since nothing repeats it."""
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(ROUNDS):
+            for records in (one, other):
+                tasks.create_task(record(database, records, repeated=bool(number % 2)))
+
+
+async def test_two_senders_whose_project_is_used_up_pause_it_together_without_a_deadlock(database: Database) -> None:
+    senders = [f"s{number}@example.com" for number in range(6)]
+    for sender in senders:
+        await post(database, sender=sender, recipients=1)
+    letters = (await claims(database).claim(6)).letters
+    await query(database, "UPDATE senders SET project = 'p'")
+    paused = Decision(Change.RELEASED, error="no", wait=MINUTE, pause=Pause(Cause.PROJECT_LIMIT, "no", MINUTE))
+    one, other = ([Outcome(it, paused) for it in letters if it.sender == senders[number]] for number in (1, 4))
+    await at_once(database, one, other)
+
+
+async def test_two_halves_of_a_cancelled_job_come_back_without_a_deadlock(database: Database) -> None:
+    job = await post(database, recipients=40)
+    letters = (await claims(database).claim(40)).letters
+    await query(database, "UPDATE jobs SET status = 'cancelled', turn_at = NULL")
+    back = Decision(Change.RELEASED, error="no", wait=MINUTE)
+    one, other = ([Outcome(it, back) for it in half] for half in (letters[:20], letters[20:]))
+    await at_once(database, one, other)
+    it = Records(database, "D1")
+    for half in (one, other):
+        await database.transaction(lambda c, half=half: it.record(c, half, repeated=False), what="record")  # type: ignore[misc]
+    assert await states(database, job) == {"cancelled": 40}
 
 
 async def test_a_renewal_and_a_record_of_the_same_letters_never_deadlock(database: Database, heard: Heard) -> None:
