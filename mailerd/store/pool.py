@@ -239,14 +239,17 @@ class Pool:
         lock = max(1, min(3, int(bound / 4)))
         settings = (
             f"SET SESSION time_zone = '+00:00', innodb_lock_wait_timeout = {lock}, lock_wait_timeout = {lock + 2}, "
-            "wait_timeout = 600, net_write_timeout = 10, "
+            "net_write_timeout = 10, "
             "sql_mode = 'STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION', "
         )
         if "mariadb" in version.lower():
             # idle_transaction_timeout ends the locks of a daemon that has vanished from the network
-            settings += f"max_statement_time = {bound * 0.8:g}, idle_transaction_timeout = {max(5, int(bound))}"
-        else:
-            settings += f"max_execution_time = {int(bound * 800)}"
+            settings += (
+                f"max_statement_time = {bound * 0.8:g}, wait_timeout = 600, "
+                f"idle_transaction_timeout = {max(5, int(bound))}"
+            )
+        else:  # MySQL has but one limit for both: a connection that is not needed for so long is closed, and replaced
+            settings += f"max_execution_time = {int(bound * 800)}, wait_timeout = {max(20, int(bound))}"
         return ["SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED", settings]
 
     def _put(self, connection: Any, *, clean: bool, phase: _Phase) -> None:
