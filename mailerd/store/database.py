@@ -170,15 +170,21 @@ class Database:
         return await run(work, what=what, bound=bound)
 
     async def insist(
-        self, work: Callable[[Cursor, bool], Awaitable[T]], *, what: str, tried: Callable[[], None] | None = None
+        self,
+        work: Callable[[Cursor, bool], Awaitable[T]],
+        *,
+        what: str,
+        tried: Callable[[], None] | None = None,
+        leaving: frozenset[int] = frozenset(),
     ) -> T:
         """Repeat `work` until it is committed, however long that takes.
 
         It must be harmless to repeat; it learns whether an earlier try may have been committed. `tried` is called after
-        each try that failed.
+        each try that failed. `leaving`: error numbers that are left to the caller, who has a better way to repeat it,
+        unless an earlier try may have been committed: only this call knows that.
 
         Raises:
-            DatabaseError: the database refused it for a reason that no repetition can cure.
+            DatabaseError: the database refused it for a reason that no repetition can cure, or that is left.
         """
         doubted, again = False, 0
         while True:
@@ -187,7 +193,8 @@ class Database:
             except DatabaseError as error:
                 doubted = doubted or error.in_doubt
                 # Whatever the server says that makes it away (a wrong password, say) is over when it is back.
-                if not (error.retry or error.in_doubt or isinstance(error, DatabaseAwayError)):
+                curable = error.retry or error.in_doubt or isinstance(error, DatabaseAwayError)
+                if not curable or (error.errno in leaving and not doubted):
                     raise
                 if tried is not None:
                     tried()
@@ -211,6 +218,10 @@ class Database:
                 tried()
             await self._pause(error, again=0)
         return await self.insist(lambda cursor, _: work(cursor, True), what=what, tried=tried)
+
+    def repeats(self, *, what: str, again_in: float, cause: str) -> None:
+        """Say that the caller of a transaction that was left to it tries again."""
+        self._events.transaction_repeated(what=what, again_in=again_in, cause=cause)
 
     async def _pause(self, error: DatabaseError, *, again: int) -> None:
         seconds = min(REPEAT_CAP, REPEAT_BASE * 2 ** min(again, 10)) * random.uniform(0.5, 1.5)  # noqa: S311 - jitter

@@ -64,6 +64,9 @@ READ_ONLY: Final[Mapping[int, str]] = {
 }
 """Nothing can be stored, but everything can be read: by the number of a refused write, the variable that forbids it."""
 
+LOCKED: Final = frozenset({1205})
+"""Somebody holds a row that is needed, and has held it for as long as a statement waits."""
+
 FULL: Final = frozenset({1021, 1114, 1637})
 """The disk or a table is full: somebody has to act."""
 

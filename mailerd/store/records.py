@@ -18,6 +18,7 @@ from mailerd.store.cursor import Cursor, Statement
 from mailerd.store.database import Database
 from mailerd.store.ledger import in_hand, naive, note_slow
 from mailerd.store.proofs import Tries, applied
+from mailerd.store.touching import holds_project, members, returns, touches_sender, was_slow
 from mailerd.store.waking import micros, wake
 
 # The fence: the row is written only while it is in the state and under the token of the worker that writes.
@@ -65,9 +66,6 @@ _PAUSE: Final = """
 UPDATE senders FORCE INDEX (PRIMARY)
    SET paused_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND, pause_cause = %s, pause_reason = %s, pauses = %s
  WHERE email = %s AND COALESCE(paused_until, '1970-01-01') < UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND"""
-# A project is what the sign-in's client id says; a sender that has not signed in yet has none and is on its own.
-_MEMBERS: Final = """
-SELECT o.email FROM senders s JOIN senders o ON o.project = s.project WHERE s.email IN %s"""
 _UNPAUSE: Final = """
 UPDATE senders FORCE INDEX (PRIMARY) SET pauses = 0, pause_cause = NULL, pause_reason = NULL, paused_until = NULL
  WHERE email = %s AND COALESCE(paused_until, '1970-01-01') <= UTC_TIMESTAMP(6)"""
@@ -147,11 +145,11 @@ class Records:
         taken = [one for one, what in zip(records, written, strict=True) if what is Written.TAKEN]
         # To wake twice is harmless; what else an earlier try committed had its consequences in the same commit.
         jobs, senders = _to_wake(taken)
-        back = [one.letter.id for one in taken if _returns(one)]
+        back = [one.letter.id for one in taken if returns(one)]
         cancelled = await wake(cursor, jobs=jobs, senders={}, back=back)
-        touched = {one.letter.sender for one in records if _touches_sender(one)}
-        if held := {one.letter.sender for one in records if _holds_project(one)}:
-            touched |= await _members(cursor, held)
+        touched = {one.letter.sender for one in records if touches_sender(one)}
+        if held := {one.letter.sender for one in records if holds_project(one)}:
+            touched |= await members(cursor, held)
         if len(touched) > 1:
             await cursor.execute(_LOCK_SENDERS, (tuple(touched),))
         await wake(cursor, jobs={}, senders=senders)
@@ -160,7 +158,7 @@ class Records:
         )
         await self._note(cursor, [one for one in records if isinstance(one, HandedOver)])
         return [
-            Written.CANCELLED if what is Written.TAKEN and _returns(one) and one.letter.job_id in cancelled else what
+            Written.CANCELLED if what is Written.TAKEN and returns(one) and one.letter.job_id in cancelled else what
             for one, what in zip(records, written, strict=True)
         ]
 
@@ -228,7 +226,7 @@ class Records:
             await self._pause(cursor, sender, pause, before)
         slowest: dict[str, float] = {}
         for one in outcomes:
-            if _was_slow(one):
+            if was_slow(one):
                 slowest[one.letter.sender] = max(one.took, slowest.get(one.letter.sender, 0.0))
         await note_slow(cursor, slowest)
         for (sender, hour), letters in sorted(refunds.items()):  # after the sender's row, as in a claim
@@ -237,7 +235,7 @@ class Records:
     async def _pause(self, cursor: Cursor, sender: str, pause: Pause, before: int) -> None:
         senders = [sender]
         if pause.cause is Cause.PROJECT_LIMIT:
-            senders = sorted(await _members(cursor, senders)) or senders
+            senders = sorted(await members(cursor, senders)) or senders
         if pause.cause is Cause.TOO_MANY_CONCURRENT:
             await self._fewer(cursor, sender)
         wait = micros(pause.wait)
@@ -255,7 +253,7 @@ class Records:
 
     async def _note(self, cursor: Cursor, handed: Sequence[HandedOver]) -> None:
         """Keep on the sender's row what its sign-in taught, for the ledger; last, as senders are locked after jobs."""
-        learnt = {one.letter.sender: (one.mode, one.project) for one in handed if _touches_sender(one)}
+        learnt = {one.letter.sender: (one.mode, one.project) for one in handed if touches_sender(one)}
         for sender, (mode, project) in sorted(learnt.items()):
             await cursor.execute(_NOTE, (mode, project, sender))
 
@@ -320,43 +318,12 @@ async def _ended_so(cursor: Cursor, it: Finished) -> bool:
     return await _took(cursor, it.id) == it.seconds
 
 
-def _returns(record: Record) -> bool:
-    """Whether the letter goes back to those that wait."""
-    return isinstance(record, Outcome) and record.decision.change in {Change.DEFERRED, Change.RELEASED}
-
-
-def _was_slow(it: Outcome) -> bool:
-    """Whether the letter may have reached Google later than its sender's row allows for: with an answer or without."""
-    reached = it.decision.change is not Change.RELEASED or it.letter.draft_id is not None
-    return reached and it.took > it.letter.slow_from
-
-
-def _touches_sender(record: Record) -> bool:
-    """Whether the sender's row changes: with most letters it does not."""
-    if isinstance(record, HandedOver):
-        return (record.mode, record.project) != (record.letter.sender_mode, record.letter.sender_project)
-    worked = record.decision.change is Change.SENT and record.letter.probing
-    return worked or _was_slow(record) or _returns(record) or record.decision.pause is not None
-
-
-def _holds_project(record: Record) -> bool:
-    """Whether it pauses every sender of its sender's project."""
-    pause = record.decision.pause if isinstance(record, Outcome) else None
-    return pause is not None and pause.cause is Cause.PROJECT_LIMIT
-
-
-async def _members(cursor: Cursor, senders: Iterable[str]) -> set[str]:
-    """The senders of the same projects, these included."""
-    await cursor.execute(_MEMBERS, (tuple(senders),))
-    return {email for (email,) in await cursor.fetchall()}
-
-
 def _to_wake(taken: Iterable[Record]) -> tuple[dict[str, int], dict[str, int]]:
     """The jobs and the senders of the letters that come back, and in how many microseconds they are due."""
     jobs: dict[str, int] = {}
     senders: dict[str, int] = {}
     for one in taken:
-        if isinstance(one, Outcome) and _returns(one):
+        if isinstance(one, Outcome) and returns(one):
             wait = micros(one.decision.wait)
             jobs[one.letter.job_id] = min(wait, jobs.get(one.letter.job_id, wait))
             senders[one.letter.sender] = min(wait, senders.get(one.letter.sender, wait))

@@ -84,7 +84,7 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "a letter that was slow to Google is not noted",
-        "mailerd/store/records.py",
+        "mailerd/store/touching.py",
         "reached and it.took > it.letter.slow_from",
         "it.took < 0",
         "tests/daemon/test_pauses.py::test_a_slow_way_to_google_is_learnt_by_the_sender_that_has_it",

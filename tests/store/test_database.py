@@ -299,6 +299,24 @@ async def test_insist_does_not_repeat_what_no_repetition_can_cure(database: Data
     assert len(failing.calls) == 1
 
 
+async def test_insist_leaves_what_it_is_told_to_leave_unless_an_earlier_try_is_in_doubt(
+    proxy: Proxy, far: Database
+) -> None:
+    told = []
+
+    async def work(cursor: Cursor, repeated: bool) -> None:  # noqa: FBT001 - as insist calls it
+        told.append(repeated)
+        if len(told) in {1, 3}:
+            await cursor.execute(DEADLOCK)
+        elif len(told) == 2:
+            proxy.cut_after(0)
+
+    with pytest.raises(DatabaseError):
+        await far.insist(work, what="record", leaving=frozenset({1213}))
+    await far.insist(work, what="record", leaving=frozenset({1213}))
+    assert told == [False, False, True, True]
+
+
 async def test_insist_outlasts_a_server_that_is_killed(mariadb: Server, database: Database, heard: Heard) -> None:
     await asyncio.to_thread(mariadb.kill)
     insisting = asyncio.create_task(database.insist(Failing(0), what="record"))

@@ -1,11 +1,17 @@
 """A daemon that stops in the midst of a transaction holds rows: whoever needs them waits, and nobody else does."""
 
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
+from mailerd.core.claims import HandedOver, Letter, Outcome, Record
+from mailerd.core.decisions import Decision, Pause
 from mailerd.core.pace import Allowance
+from mailerd.core.states import Change
+from mailerd.core.verdicts import Cause
+from mailerd.store.busy import busy
 from mailerd.store.claims import Claims
 from mailerd.store.database import Database
 from mailerd.store.ledger import BUSY, Permits
@@ -93,3 +99,46 @@ async def test_a_look_gives_a_project_without_a_row_one(two_projects: Database) 
     permits = Permits(two_projects, lambda: claimer(two_projects).terms)
     assert await permits.permit(SAME, units=20) == BUSY
     assert await permits.permit(SAME, units=20) == timedelta(0)
+
+
+MINUTE = timedelta(minutes=1)
+USED_UP = Decision(Change.RELEASED, error="no", wait=MINUTE, pause=Pause(Cause.PROJECT_LIMIT, "no", MINUTE))
+
+
+def records(letter: Letter) -> list[Record]:
+    """One of each kind: what locks its own row alone, what teaches of the sender, comes back, was slow, pauses all."""
+    slow = replace(letter, slow_from=0.4)
+    return [
+        Outcome(letter, Decision(Change.SENT, message_id="m")),
+        HandedOver(letter, "draft", "d", "t", project="1"),
+        Outcome(letter, Decision(Change.DEFERRED, error="no", wait=MINUTE)),
+        Outcome(slow, Decision(Change.SENT, message_id="m"), took=2.0),
+        Outcome(letter, USED_UP),
+    ]
+
+
+@pytest.mark.parametrize(
+    "held, waiting",
+    [
+        ("SELECT email FROM senders WHERE email = 'same@example.com'", {1, 2, 3, 4}),
+        ("SELECT email FROM senders WHERE email = 'frozen@example.com'", {4}),
+        ("SELECT email FROM senders WHERE email = 'other@example.com'", set()),
+        ("SELECT name FROM projects WHERE name = '1'", {3}),
+        ("SELECT name FROM projects WHERE name = '2'", set()),
+        ("SELECT id FROM jobs WHERE sender_email = 'same@example.com'", {2, 4}),
+    ],
+)
+async def test_a_look_tells_which_records_would_wait_and_keeps_no_lock(
+    two_projects: Database, database_url: str, held: str, waiting: set[int]
+) -> None:
+    claim = await claimer(two_projects).claim(20)
+    ours = records(next(letter for letter in claim.letters if letter.sender == SAME))
+    async with holding(database_url, f"{held} FOR UPDATE"):
+        assert await busy(two_projects, ours) == waiting
+    assert await busy(two_projects, ours) == set()
+
+
+async def test_a_project_that_is_not_counted_holds_up_no_record(two_projects: Database) -> None:
+    claim = await claimer(two_projects).claim(20)
+    await query(two_projects, "DELETE FROM projects")
+    assert await busy(two_projects, records(claim.letters[0])) == set()
