@@ -18,7 +18,7 @@ from mailerd.core.replies import NoCredentials
 from mailerd.errors import MailerdError
 from mailerd.events.gmail import GmailEvents
 from mailerd.gmail import Gmail
-from mailerd.gmail.answers import _line as one_line
+from mailerd.gmail.answers import one_line
 from mailerd.intake.addresses import mailbox
 from mailerd.store.senders import LIMITS, SenderError, SenderNow, Senders
 

@@ -57,8 +57,8 @@ def read_token(answer: Answer) -> Granted | TokenRefused | Unreachable:
         error, words = known.get("error"), known.get("error_description")
         return TokenRefused(
             status=answer.status,
-            error=_line(error) if isinstance(error, str) else "",
-            description=_line(words) if isinstance(words, str) else _excerpt(answer.body),
+            error=one_line(error) if isinstance(error, str) else "",
+            description=one_line(words) if isinstance(words, str) else _excerpt(answer.body),
         )
     token = body.get("access_token") if isinstance(body, dict) else None
     if not isinstance(body, dict) or not isinstance(token, str) or not re.fullmatch(r"[\x21-\x7e]+", token):
@@ -114,8 +114,8 @@ def _refused(answer: Answer) -> Refused:
     message = error.get("message") if isinstance(error, dict) else None
     return Refused(
         status=answer.status,
-        reason=_line(error) if isinstance(error, str) else _reason(error),
-        message=_line(message) if isinstance(message, str) and message else _excerpt(answer.body),
+        reason=one_line(error) if isinstance(error, str) else _reason(error),
+        message=one_line(message) if isinstance(message, str) and message else _excerpt(answer.body),
         retry_after=_retry_after(answer.headers),
     )
 
@@ -128,7 +128,7 @@ def _reason(error: object) -> str:
         for entry in entries if isinstance(entries, list) else []:
             reason = entry.get("reason") if isinstance(entry, dict) else None
             if isinstance(reason, str) and reason:
-                return _line(reason)
+                return one_line(reason)
     return ""
 
 
@@ -157,10 +157,10 @@ def _json(body: bytes) -> Any:
 
 
 def _excerpt(body: bytes) -> str:
-    return _line(body[: 4 * _EXCERPT].decode("utf-8", "replace"))
+    return one_line(body[: 4 * _EXCERPT].decode("utf-8", "replace"))
 
 
-def _line(text: str) -> str:
+def one_line(text: str) -> str:
     """One printable line of at most 500 characters: no line feeds for a log, no lone surrogates for a database."""
     shown = "".join(c if c.isprintable() else " " for c in text)
     return " ".join(shown.split())[:_EXCERPT]
