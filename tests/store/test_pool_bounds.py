@@ -24,13 +24,6 @@ GRACE = 0.5
 
 
 @pytest.fixture
-async def proxy(mariadb: Server, database_url: str) -> AsyncIterator[Proxy]:
-    assert database_url  # it starts a server that the last test has killed
-    async with Proxy(mariadb.port) as proxy:
-        yield proxy
-
-
-@pytest.fixture
 def url(database_url: str, proxy: Proxy) -> str:
     return str(URL(database_url).with_port(proxy.port))
 
