@@ -106,7 +106,7 @@ class Written(StrEnum):
     CANCELLED = "cancelled"
     """The row took it, came back unsent into a cancelled job, and is cancelled with it."""
     SETTLED = "settled"
-    """The claim had ended, but Google's answer has settled the doubt that the row was."""
+    """Google's answer to a worker whose claim had ended, this one or a former one, has made the row `sent`."""
     FENCED_OFF = "fenced_off"
     """The claim had ended: somebody else decides about the letter."""
 

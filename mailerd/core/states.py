@@ -59,6 +59,7 @@ SETTLED: Final = frozenset(State) - OPEN
 _TABLE: Final[dict[tuple[State, Change], State]] = {
     (State.WAITING, Change.CLAIMED): State.SENDING,
     (State.WAITING, Change.CANCELLED): State.CANCELLED,
+    (State.WAITING, Change.FOUND): State.SENT,  # a database that forgot its claim learns what Google has answered
     (State.SENDING, Change.SENT): State.SENT,
     (State.SENDING, Change.FAILED): State.FAILED,
     (State.SENDING, Change.DEFERRED): State.WAITING,

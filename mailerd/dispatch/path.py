@@ -155,10 +155,15 @@ class Path:
         return self._judged(trip, Call.MESSAGES_SEND, reply)
 
     async def _hand_over(self, trip: "_Trip", record: HandedOver) -> None:
-        if await self.recorder.record(record) is Written.FENCED_OFF:
-            # The draft is left where it is: only the rescue, which sees the row, can tell that nobody needs it.
-            trip.fenced_off = True
-            self._say_fenced_off(trip.letter, "the hand-over")
+        match await self.recorder.record(record):
+            case Written.TAKEN:
+                return
+            case Written.SETTLED:
+                self._say_settled(trip.letter, "Google had said so to a worker whose record the row had forgotten")
+            case _:
+                self._say_fenced_off(trip.letter, "the hand-over")
+        # The draft is left where it is: only the rescue, which sees the row, can tell that nobody needs it.
+        trip.fenced_off = True
 
     def _time_for_a_call(self, trip: "_Trip") -> bool:
         return self.hand.may_call(trip.letter, seconds=self.request_timeout)
@@ -222,12 +227,12 @@ class Path:
             case Written.CANCELLED:
                 self._say_cancelled(trip.letter, decision)
             case Written.SETTLED:
-                self._say_settled(trip.letter, decision)
+                named = f"message {decision.message_id}, which Google named to a worker whose claim had ended"
+                self._say_settled(trip.letter, named)
             case Written.FENCED_OFF:
                 self._say_fenced_off(trip.letter, decision.change.value)
 
-    def _say_settled(self, letter: Letter, decision: Decision) -> None:
-        proof = f"message {decision.message_id}, which Google named to a worker whose claim had ended"
+    def _say_settled(self, letter: Letter, proof: str) -> None:
         self.events.letter_found(
             job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender, proof=proof
         )

@@ -163,7 +163,8 @@ class Recorder:
         self._writes.database.repeats(what=what, again_in=again_in, cause=cause)
 
     def _answer(self, record: Record, future: "asyncio.Future[Written]", what: Written) -> None:
-        if isinstance(record, Outcome) and record.decision.change in _MAY_END_A_JOB:
+        ends = isinstance(record, Outcome) and record.decision.change in _MAY_END_A_JOB
+        if ends or what is Written.SETTLED:
             self.touch(record.letter.job_id)
         if not future.done():
             future.set_result(what)

@@ -133,10 +133,11 @@ class Answers:
         async def work(cursor: Cursor) -> int:
             await cursor.execute(_OLD, (int(self._keep.total_seconds()), FORGET_AT_ONCE))
             rows = await cursor.fetchall()
+            forgotten = 0
             for api_key_id, key in rows:  # by primary key alone: a range would lock what lies between
-                await cursor.execute(
-                    "DELETE FROM answers WHERE api_key_id = %s AND idempotency_key = %s", (api_key_id, key)
-                )
-            return len(rows)
+                # With its age once more: the key may have been used again since, for another job.
+                await cursor.execute(_EXPIRE, (api_key_id, key, int(self._keep.total_seconds())))
+                forgotten += cursor.rowcount
+            return forgotten
 
         return await self._database.transaction(work, what="forget old answers")

@@ -16,6 +16,7 @@ from mailerd.core.states import OPEN, Change, JobStatus, State, after
 from mailerd.core.verdicts import Cause
 from mailerd.store.cursor import Cursor, Statement
 from mailerd.store.database import Database
+from mailerd.store.late import NOT_SENT, sent_before, settled_late
 from mailerd.store.ledger import in_hand, naive, note_slow
 from mailerd.store.proofs import Tries, applied
 from mailerd.store.touching import holds_project, members, returns, touches_sender, was_slow
@@ -28,13 +29,16 @@ _FENCE: Final = "WHERE r.id = v.id AND r.claim_token = v.token AND r.status = 's
 # in two statements. A time-out does not help here: the server may run a transaction that was cut off long ago. The
 # primary key is read in its own order, and a sum is one row to bring back instead of one for each letter.
 _LOCK: Final = "SELECT SUM(id) FROM job_recipients FORCE INDEX (PRIMARY) WHERE id IN %s FOR UPDATE"
+_LOCK_AND_TELL: Final = "SELECT id, job_id FROM job_recipients FORCE INDEX (PRIMARY) WHERE id IN %s FOR UPDATE"
 
 # After the jobs, and all at once: the steps after it take some of them each, and those of two daemons could cross.
 _LOCK_SENDERS: Final = "SELECT COUNT(*) FROM senders FORCE INDEX (PRIMARY) WHERE email IN %s FOR UPDATE"
 
+# A letter that Google has said to have is never handed over again, whatever its row has forgotten.
 _HAND_OVER: Final = f"""
 UPDATE (%s) v STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = v.id
-   SET r.mode = v.mode, r.draft_id = v.draft_id, r.thread_id = v.thread_id, r.updated_at = UTC_TIMESTAMP(6) {_FENCE}"""
+   SET r.mode = v.mode, r.draft_id = v.draft_id, r.thread_id = v.thread_id, r.updated_at = UTC_TIMESTAMP(6) {_FENCE}
+   AND {NOT_SENT}"""
 _HAND_OVER_ROW: Final = ("id", "token", "mode", "draft_id", "thread_id")
 
 # A failed letter forgets its draft, which is deleted: were it tried again, a draft that is gone would look like sent.
@@ -53,14 +57,6 @@ _OUTCOME_ROW: Final = ("id", "token", "status", "attempts", "error", "message_id
 _ATTEMPT: Final = """
 INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, draft_id, message_id, error, at)
 VALUES %s ON DUPLICATE KEY UPDATE recipient_id = VALUES(recipient_id)"""
-
-# A worker whose lease has gone still knows what Google answered: that is used, never overwritten.
-_LATE: Final = """
-UPDATE job_recipients FORCE INDEX (PRIMARY)
-   SET status = %s, message_id = %s, error = NULL, claim_token = NULL, lease_until = NULL,
-       sent_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
- WHERE id = %s AND status = %s AND attempts = %s"""
-_SETTLED: Final = "SELECT 1 FROM job_recipients WHERE id = %s AND status = %s AND message_id = %s"
 
 _PAUSE: Final = """
 UPDATE senders FORCE INDEX (PRIMARY)
@@ -134,9 +130,14 @@ class Records:
             if not repeated:
                 await cursor.execute("ROLLBACK")
                 await cursor.execute("BEGIN")
-            await cursor.execute(*_locking(records))
+            jobs_of = await _lock_one_by_one(cursor, records)
             fresh = [await _write(cursor, record) for record in records]
-            if log := [(one, took) for one, took in zip(records, fresh, strict=True) if isinstance(one, Outcome)]:
+            log = [
+                (one, took)
+                for one, took in zip(records, fresh, strict=True)
+                if isinstance(one, Outcome) and jobs_of.get(one.letter.id) == one.letter.job_id
+            ]
+            if log:
                 await cursor.execute(*self._log(log))
         written = [
             Written.TAKEN if took else await self._not_taken(cursor, record, repeated=repeated)
@@ -156,7 +157,7 @@ class Records:
         await self._ledger(
             cursor, [o for o, took in zip(records, fresh, strict=True) if took and isinstance(o, Outcome)]
         )
-        await self._note(cursor, [one for one in records if isinstance(one, HandedOver)])
+        await self._note(cursor, [one for one in taken if isinstance(one, HandedOver)])
         return [
             Written.CANCELLED if what is Written.TAKEN and returns(one) and one.letter.job_id in cancelled else what
             for one, what in zip(records, written, strict=True)
@@ -182,11 +183,12 @@ class Records:
     async def _not_taken(self, cursor: Cursor, record: Record, *, repeated: bool) -> Written:
         """What became of a record that its row does not take now."""
         if isinstance(record, HandedOver):
-            return Written.FENCED_OFF
+            sent = await sent_before(cursor, record.letter, repeated=repeated)
+            return Written.SETTLED if sent else Written.FENCED_OFF
         letter, event = record.letter, record.decision.change.value
         if repeated and await applied(cursor, letter.id, token=letter.token, event=event, by=self.daemon_id):
             return Written.TAKEN
-        if record.decision.change is Change.SENT and await self._late(cursor, record, repeated=repeated):
+        if record.decision.change is Change.SENT and await settled_late(cursor, record, repeated=repeated):
             return Written.SETTLED
         return Written.FENCED_OFF
 
@@ -200,17 +202,6 @@ class Records:
         ]  # fmt: skip
         row = "(" + ", ".join(["%s"] * 9) + ", UTC_TIMESTAMP(6))"
         return _ATTEMPT % ", ".join([row] * len(values)), [value for one in values for value in one]
-
-    async def _late(self, cursor: Cursor, it: Outcome, *, repeated: bool) -> bool:
-        """Settle a doubt by what Google answered to a worker whose lease has gone; whether that is what settled it."""
-        found, message = after(State.UNSURE, Change.FOUND).value, it.decision.message_id
-        await cursor.execute(_LATE, (found, message, it.letter.id, State.UNSURE.value, it.letter.attempt))
-        if cursor.rowcount == 1:
-            return True
-        if not repeated:
-            return False
-        await cursor.execute(_SETTLED, (it.letter.id, found, message))
-        return bool(await cursor.fetchall())
 
     async def _ledger(self, cursor: Cursor, outcomes: Sequence[Outcome]) -> None:
         refunds = Counter(
@@ -328,6 +319,12 @@ def _to_wake(taken: Iterable[Record]) -> tuple[dict[str, int], dict[str, int]]:
             jobs[one.letter.job_id] = min(wait, jobs.get(one.letter.job_id, wait))
             senders[one.letter.sender] = min(wait, senders.get(one.letter.sender, wait))
     return jobs, senders
+
+
+async def _lock_one_by_one(cursor: Cursor, records: Sequence[Record]) -> dict[int, str]:
+    """Lock the rows; the job of each."""
+    await cursor.execute(_LOCK_AND_TELL, (tuple(record.letter.id for record in records),))
+    return dict(await cursor.fetchall())
 
 
 def _locking(records: Sequence[Record]) -> Statement:

@@ -47,6 +47,48 @@ MUTATIONS: Final = (
         _RECORDS + "test_a_row_that_is_not_sending_any_more_is_not_written",
     ),
     Mutation(
+        "a letter that Google has said to have is handed over again",
+        "mailerd/store/records.py",
+        "\n   AND {NOT_SENT}",
+        "",
+        _RECORDS + "test_a_letter_that_google_has_is_not_handed_over_again",
+    ),
+    Mutation(
+        "what a late worker knows of a letter that waits again is forgotten",
+        "mailerd/store/late.py",
+        "status IN ('waiting', 'unsure')",
+        "status = 'unsure'",
+        _RECORDS + "test_what_a_late_worker_knows_settles_a_letter_that_waits_again",
+    ),
+    Mutation(
+        "a late answer goes by the row's number alone",
+        "mailerd/store/late.py",
+        "WHERE id = %s AND job_id = %s AND status IN",
+        "WHERE id = %s AND %s IS NOT NULL AND status IN",
+        _RECORDS + "test_what_a_late_worker_knows_of_a_lost_letter_says_nothing_of_another_that_has_its_number",
+    ),
+    Mutation(
+        "what a late worker saw is logged under another letter's number",
+        "mailerd/store/records.py",
+        " and jobs_of.get(one.letter.id) == one.letter.job_id",
+        "",
+        _RECORDS + "test_what_a_late_worker_knows_of_a_lost_letter_says_nothing_of_another_that_has_its_number",
+    ),
+    Mutation(
+        "a worker whose claim has gone says how its sender sends",
+        "mailerd/store/records.py",
+        "[one for one in taken if isinstance(one, HandedOver)]",
+        "[one for one in records if isinstance(one, HandedOver)]",
+        _RECORDS + "test_a_worker_whose_claim_has_gone_does_not_say_how_its_sender_sends",
+    ),
+    Mutation(
+        "an answer that was made while old ones are forgotten is forgotten with them",
+        "mailerd/store/once.py",
+        "await cursor.execute(_EXPIRE, (api_key_id, key, int(self._keep.total_seconds())))",
+        "await cursor.execute(_EXPIRE, (api_key_id, key, -1))",
+        "tests/store/test_once.py::test_an_answer_that_is_made_while_old_ones_are_forgotten_stays",
+    ),
+    Mutation(
         "the draft's id is not committed before drafts.send",
         "mailerd/dispatch/path.py",
         'await self._hand_over(\n            trip, HandedOver(trip.letter, "draft", reply.id, reply.thread_id or None, '
@@ -64,7 +106,7 @@ MUTATIONS: Final = (
     Mutation(
         "a worker that was fenced off at the hand-over sends all the same",
         "mailerd/dispatch/path.py",
-        "            trip.fenced_off = True\n",
+        "        trip.fenced_off = True\n",
         "",
         _MUTANTS + "test_a_worker_whose_claim_has_gone_does_not_send",
     ),

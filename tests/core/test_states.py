@@ -21,6 +21,7 @@ from mailerd.core.states import (
 POSSIBLE = {
     ("waiting", "claimed"): "sending",
     ("waiting", "cancelled"): "cancelled",
+    ("waiting", "found"): "sent",
     ("sending", "sent"): "sent",
     ("sending", "failed"): "failed",
     ("sending", "deferred"): "waiting",

@@ -17,6 +17,10 @@ from tests.support.rows import post, query, states
 
 SENT = Decision(Change.SENT, message_id="m1", thread_id="t1")
 TAKEN, FENCED_OFF = Written.TAKEN, Written.FENCED_OFF
+FORGOTTEN_CLAIM = """
+UPDATE job_recipients JOIN jobs ON jobs.id = job_recipients.job_id JOIN senders ON senders.email = jobs.sender_email
+   SET job_recipients.status = 'waiting', attempts = 0, claim_token = NULL, lease_until = NULL,
+       jobs.turn_at = UTC_TIMESTAMP(6), senders.turn_at = UTC_TIMESTAMP(6)"""
 LOST = Decision(Change.LOST, error="no answer", wait=timedelta(seconds=60))
 
 
@@ -100,6 +104,67 @@ async def test_what_a_late_worker_knows_settles_a_doubt(database: Database) -> N
     assert await write(database, Outcome(letter, SENT), repeated=True) == [Written.SETTLED]
     assert await row(database, letter, "status", "message_id") == ("sent", "m1")
     assert await query(database, "SELECT event, applied FROM attempts") == [("sent", 0)]
+
+
+async def test_what_a_late_worker_knows_settles_a_letter_that_waits_again(database: Database) -> None:
+    """A failover to a replica that was behind has forgotten the claim, and how many there were."""
+    letter = await one_letter(database)
+    await query(database, f"{FORGOTTEN_CLAIM} WHERE job_recipients.id = %s", letter.id)
+    assert await write(database, Outcome(letter, SENT)) == [Written.SETTLED]
+    assert await write(database, Outcome(letter, SENT), repeated=True) == [Written.SETTLED]
+    assert await row(database, letter, "status", "message_id", "claim_token") == ("sent", "m1", None)
+    assert (await claims(database).claim(1)).letters == ()
+
+
+@pytest.mark.parametrize("end", ["failed", "cancelled"])
+async def test_what_a_late_worker_knows_does_not_reopen_what_has_ended(database: Database, end: str) -> None:
+    letter = await one_letter(database)
+    await query(database, "UPDATE job_recipients SET status = %s, claim_token = NULL", end)
+    assert await write(database, Outcome(letter, SENT)) == [FENCED_OFF]
+    assert await row(database, letter, "status") == (end,)
+
+
+async def test_what_a_late_worker_knows_of_a_lost_letter_says_nothing_of_another_that_has_its_number(
+    database: Database,
+) -> None:
+    """A failover lost the job, and the next job's rows got its numbers."""
+    letter = await one_letter(database)
+    await query(
+        database, f"{FORGOTTEN_CLAIM}, job_recipients.job_id = %s WHERE job_recipients.id = %s", "0" * 26, letter.id
+    )
+    assert await write(database, Outcome(letter, SENT)) == [FENCED_OFF]
+    assert await row(database, letter, "status", "message_id") == ("waiting", None)
+    assert await query(database, "SELECT event FROM attempts") == []
+
+
+async def test_a_letter_that_google_has_is_not_handed_over_again(database: Database) -> None:
+    """Its claim and its `sent` were forgotten by the row, and the log of attempts knows better."""
+    former = await one_letter(database)
+    await query(database, f"{FORGOTTEN_CLAIM} WHERE job_recipients.id = %s", former.id)
+    (letter,) = (await claims(database).claim(1)).letters
+    assert await write(database, Outcome(replace(former, draft_id="d1"), SENT)) == [FENCED_OFF]
+    assert await write(database, HandedOver(letter, "draft", "d2", "t2")) == [Written.SETTLED]
+    assert await write(database, HandedOver(letter, "draft", "d2", "t2"), repeated=True) == [Written.SETTLED]
+    assert await row(database, letter, "status", "message_id", "draft_id", "claim_token") == ("sent", "m1", "d1", None)
+
+
+async def test_a_letter_that_was_found_and_has_come_back_since_is_handed_over(database: Database) -> None:
+    """Only Google's own answer refuses it: a look that found the draft gone may have been wrong."""
+    letter = await one_letter(database)
+    await query(
+        database,
+        "INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, at) "
+        "VALUES (%s, 1, %s, 'D0', 'found', 1, UTC_TIMESTAMP(6))", letter.id, "0" * 26,
+    )  # fmt: skip
+    assert await write(database, HandedOver(letter, "draft", "d2", "t2")) == [TAKEN]
+
+
+async def test_a_worker_whose_claim_has_gone_does_not_say_how_its_sender_sends(database: Database) -> None:
+    letter = await one_letter(database)
+    assert await write(database, HandedOver(letter, "draft", "d1", project="new")) == [TAKEN]
+    stale = HandedOver(replace(letter, token="0" * 26), "direct", project="old")
+    assert await write(database, stale) == [FENCED_OFF]
+    assert await query(database, "SELECT mode, project FROM senders") == [("draft", "new")]
 
 
 async def test_a_late_failure_overwrites_nothing(database: Database) -> None:

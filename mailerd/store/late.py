@@ -1,0 +1,56 @@
+"""What Google answered to a worker whose claim had ended: it settles the row and keeps it from being sent again."""
+
+from typing import Final
+
+from mailerd.core.claims import Letter, Outcome
+from mailerd.core.states import Change, State, after
+from mailerd.store.cursor import Cursor
+
+NOT_SENT: Final = """NOT EXISTS (
+    SELECT 1 FROM attempts a WHERE a.recipient_id = r.id AND a.event = 'sent' AND a.message_id IS NOT NULL)"""
+"""Google has never said of row `r` that it has it. A look that found a draft gone (`found`) may have been wrong."""
+
+# A worker whose lease has gone still knows what Google answered: that is used, never overwritten. A row that waits is
+# one whose claim the database has forgotten. By the job too: a database that has forgotten a whole job gives its rows'
+# numbers to the next one. The draft that was sent stays on the row, so that any other is found to be an orphan.
+_LATE: Final = """
+UPDATE job_recipients FORCE INDEX (PRIMARY)
+   SET status = %s, message_id = %s, draft_id = COALESCE(%s, draft_id), attempts = GREATEST(attempts, %s), error = NULL,
+       claim_token = NULL, lease_until = NULL, sent_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
+ WHERE id = %s AND job_id = %s AND status IN ('waiting', 'unsure')"""
+_ANSWERED: Final = """
+SELECT draft_id, message_id FROM attempts
+ WHERE recipient_id = %s AND event = 'sent' AND message_id IS NOT NULL ORDER BY id LIMIT 1"""
+_SENT_BEFORE: Final = """
+UPDATE job_recipients FORCE INDEX (PRIMARY)
+   SET status = %s, message_id = %s, draft_id = COALESCE(%s, draft_id), error = NULL, claim_token = NULL,
+       lease_until = NULL, sent_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
+ WHERE id = %s AND claim_token = %s AND status = 'sending'"""
+_SETTLED: Final = "SELECT 1 FROM job_recipients WHERE id = %s AND status = %s AND message_id = %s"
+
+
+async def settled_late(cursor: Cursor, it: Outcome, *, repeated: bool) -> bool:
+    """Settle a row by Google's answer to a worker that has no claim on it now; whether that is what settled it.
+
+    `repeated`: an earlier try may have been committed.
+    """
+    letter, message = it.letter, it.decision.message_id
+    found = after(State.UNSURE, Change.FOUND).value
+    await cursor.execute(_LATE, (found, message, letter.draft_id, letter.attempt, letter.id, letter.job_id))
+    return cursor.rowcount == 1 or (repeated and await _is_settled(cursor, letter.id, found, message))
+
+
+async def sent_before(cursor: Cursor, letter: Letter, *, repeated: bool) -> bool:
+    """Settle a claimed letter of which Google has told some worker that it has it; whether it is one."""
+    await cursor.execute(_ANSWERED, (letter.id,))
+    if (row := await cursor.fetchone()) is None:
+        return False
+    draft, message = row
+    sent = after(State.SENDING, Change.SENT).value
+    await cursor.execute(_SENT_BEFORE, (sent, message, draft, letter.id, letter.token))
+    return cursor.rowcount == 1 or (repeated and await _is_settled(cursor, letter.id, sent, message))
+
+
+async def _is_settled(cursor: Cursor, recipient: int, status: str, message: str | None) -> bool:
+    await cursor.execute(_SETTLED, (recipient, status, message))
+    return bool(await cursor.fetchall())
