@@ -15,7 +15,7 @@ from pathlib import Path
 import aiohttp
 
 from mailerd.sandbox.mariadb import Server
-from tests.systemd import trouble, ways
+from tests.systemd import child, trouble, ways
 from tests.systemd.machine import (
     CONFIG,
     GOOGLE,
@@ -188,6 +188,7 @@ def main() -> None:
         try:
             key = first_start(server)
             security()
+            child.bounded_child()
             load(key)
             reload(server)
             ways.pace_by_reload(server, key)
