@@ -9,7 +9,7 @@ import typer
 
 from mailerd.app import run_until_signalled
 from mailerd.cli.common import ConfigOption, in_loop, quiet, reached, settings
-from mailerd.config import Settings
+from mailerd.config import Settings, dotenv_in_use
 from mailerd.errors import ConfigurationError, MailerdError
 from mailerd.events.process import ProcessEvents
 from mailerd.events.speech import Tell
@@ -28,8 +28,10 @@ a sending daemon waits for that several times a letter. Python's own are 0.005; 
 def run(config: ConfigOption = None) -> None:
     """Run the daemon until SIGTERM or SIGINT."""
     faulthandler.enable()  # the watchdog's SIGABRT then leaves every thread's stack as well
-    known = settings(config)
+    known, dotenv = settings(config), dotenv_in_use()
     journal = Journal(known.log)
+    if dotenv is not None:
+        ProcessEvents(journal.tell).dotenv_used(file=str(dotenv[0]), names=", ".join(dotenv[1]))
     gc.freeze()  # what is loaded by now stays, and need not be looked through again and again
     gc.set_threshold(*_GARBAGE)
     sys.setswitchinterval(_THREADS_TAKE_TURNS_AFTER)

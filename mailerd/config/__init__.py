@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from dotenv import dotenv_values
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from mailerd.config import values
+from mailerd.config import dotenv_file, values
 from mailerd.errors import ConfigurationError
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -225,9 +224,19 @@ CONFIG = "MAILERD_CONFIG"
 def file_named_in_dotenv() -> str:
     """What `.env` in the working folder says of MAILERD_CONFIG, or ""; `load` says why a file cannot be read."""
     try:
-        return _from_dotenv(Path(".env")).get(CONFIG, "")
+        return dotenv_file.read_dotenv().get(CONFIG, "")
     except ConfigurationError:
         return ""
+
+
+def dotenv_in_use() -> tuple[Path, list[str]] | None:
+    """The `.env` file that `load` takes settings from and the names of what it sets, or None.
+
+    Raises:
+        ConfigurationError: others could have written it, or it cannot be read.
+    """
+    names = [name for name in dotenv_file.read_dotenv() if name == "DATABASE_URL" or name.upper().startswith(_PREFIX)]
+    return (dotenv_file.PATH.absolute(), sorted(names)) if names else None
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, dict[str, Any]]:
@@ -253,19 +262,6 @@ def _from_file(path: Path) -> dict[str, Any]:
         raise ConfigurationError(f"{path}: is not TOML: {error}") from error
 
 
-def _from_dotenv(path: Path) -> dict[str, str]:
-    """What `.env` sets; nothing where there is none."""
-    try:
-        return {key: value for key, value in dotenv_values(path).items() if value is not None}
-    except OSError as error:
-        raise ConfigurationError(
-            f"{path.absolute()}: cannot be read: {error.strerror}; let mailerd's user read it, or remove it"
-        ) from error
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise ConfigurationError(f"{path.absolute()}: is not UTF-8 (line {line}); save it as UTF-8") from error
-
-
 def load(path: Path | None = None, *, environment: Mapping[str, str] | None = None) -> Settings:
     """The settings from a TOML file, `.env` in the working folder and the environment, the later ones winning.
 
@@ -282,7 +278,7 @@ def load(path: Path | None = None, *, environment: Mapping[str, str] | None = No
     if path and isinstance(templates, dict) and isinstance(templates.get("folder"), str) and templates["folder"]:
         templates["folder"] = str(path.parent / templates["folder"])
     variables = dict(os.environ) if environment is None else dict(environment)
-    for source in (_from_environment(_from_dotenv(Path(".env"))), _from_environment(variables)):
+    for source in (_from_environment(dotenv_file.read_dotenv()), _from_environment(variables)):
         for section, keys in source.items():
             known = given.get(section)
             if known is None or isinstance(known, dict):  # a section that is no table is refused, not replaced

@@ -130,6 +130,7 @@ class Bench:
         has_password = bool(self.path and URL(self.settings.database.url).password)
         return [
             files.configuration(self.path, has_password=has_password),
+            *files.dotenv(),
             files.folder(self.settings.gmail.credentials_dir),
         ]
 

@@ -4,6 +4,7 @@ import os
 import stat
 from pathlib import Path
 
+from mailerd.config import dotenv_in_use
 from mailerd.doctor.finding import Finding, fail, good, warn
 
 
@@ -20,6 +21,12 @@ def configuration(path: Path | None, *, has_password: bool) -> Finding:
             remedy=f"chmod 640 {path}",
         )
     return good(check, f"{path}: every key is known and within bounds")
+
+
+def dotenv() -> list[Finding]:
+    """The `.env` of the working folder, which has been read and found good, when it sets anything."""
+    used = dotenv_in_use()
+    return [] if used is None else [good("the file .env", f"{used[0]} also sets {', '.join(used[1])}")]
 
 
 def folder(path: Path) -> Finding:

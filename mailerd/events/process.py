@@ -18,6 +18,13 @@ class ProcessEvents(Speech):
 
     @event(
         "info",
+        en="settings are also taken from {file}: {names}",
+        zh="还从 {file} 读取了设置：{names}",
+    )
+    def dotenv_used(self, *, file: str, names: str) -> None: ...
+
+    @event(
+        "info",
         en="settings read again from {file}: {what}",
         zh="已重新读取设置 {file}：{what}",
     )

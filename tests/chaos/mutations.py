@@ -118,6 +118,13 @@ MUTATIONS: Final = (
         _MUTANTS + "test_nobody_looks_before_a_lost_request_can_no_longer_arrive",
     ),
     Mutation(
+        "a .env that belongs to somebody else is used",
+        "mailerd/config/dotenv_file.py",
+        '    if not _is_ours(status.st_uid):\n        raise _refused(\n            f"it belongs',
+        '    if False:\n        raise _refused(\n            f"it belongs',
+        "tests/core/test_dotenv.py::test_somebody_elses_file_is_refused",
+    ),
+    Mutation(
         "what came unasked over a connection is taken for the next answer",
         "mailerd/gmail/exchange.py",
         "connection.protocol is None or not connection.protocol.should_close",

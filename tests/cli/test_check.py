@@ -70,3 +70,18 @@ def test_a_configuration_that_cannot_be_used_is_a_finding_too(
     assert code == 1
     assert out.startswith("FAIL  configuration")
     assert "gmail.reqest_timeout: unknown key" in out
+
+
+def test_a_dotenv_that_is_used_is_named_and_one_that_others_can_write_to_fails(
+    nothing_there: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dotenv = nothing_there.parent / ".env"
+    dotenv.write_text("MAILERD_LOG__LEVEL=debug\nDATABASE_URL=mysql://u:hush@127.0.0.1:9/mailerd\n")
+    dotenv.chmod(0o600)
+    out = run(monkeypatch, capsys, "--config", str(nothing_there))[1]
+    assert f"{dotenv} also sets DATABASE_URL, MAILERD_LOG__LEVEL" in out
+    assert "hush" not in out
+    dotenv.chmod(0o666)
+    code, out = run(monkeypatch, capsys, "--config", str(nothing_there))
+    assert (code, out.split()[0]) == (1, "FAIL")
+    assert f"{dotenv} is not used: others can write to it (mode 0666)" in out

@@ -64,6 +64,24 @@ def test_dotenv_names_the_file_for_every_command_and_the_environment_wins(tmp_pa
         assert ended.returncode == code
 
 
+def test_the_daemon_names_the_dotenv_that_it_uses_and_does_not_start_with_one_of_others(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("MAILERD_INTAKE__PORT=0\nDATABASE_URL=mysql://u:hush@127.0.0.1:9/mailerd\n")
+    (tmp_path / ".env").chmod(0o600)
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("MAILERD_")}
+    command = [sys.executable, "-m", "mailerd", "run"]
+    with subprocess.Popen(command, cwd=tmp_path, env=clean, stderr=subprocess.PIPE, text=True) as daemon:
+        assert daemon.stderr is not None
+        first = daemon.stderr.readline()
+        daemon.terminate()
+    assert first.strip().endswith(
+        f"settings are also taken from {tmp_path / '.env'}: DATABASE_URL, MAILERD_INTAKE__PORT"
+    )
+    (tmp_path / ".env").chmod(0o622)
+    ended = subprocess.run(command, cwd=tmp_path, env=clean, timeout=60, check=False, capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert f"mailerd: {tmp_path / '.env'} is not used: others can write to it (mode 0622)" in ended.stderr
+
+
 def test_every_table_goes_through_the_console_that_takes_text_for_text() -> None:
     others = [path for path in modules("mailerd/cli") if path.name != "common.py"]
     assert [path.name for path in others if "Console(" in path.read_text("utf-8")] == []
