@@ -1,7 +1,8 @@
 """`mailerd audit` and `mailerd settle`: looking into the books, and closing what only a person can close."""
 
 import re
-from typing import Annotated
+import sys
+from typing import Annotated, Final
 
 import typer
 
@@ -9,14 +10,28 @@ from mailerd.app import terms_of
 from mailerd.cli.common import ConfigOption, in_loop, opened, quiet, settings
 from mailerd.config import Settings
 from mailerd.core.states import Change, State
+from mailerd.errors import ConfigurationError, MailerdError
 from mailerd.store.audit import audit as look
 from mailerd.store.records import Records
 from mailerd.store.settling import settle as write
 
+_NOT_EXAMINED: Final = 3
+"""The exit code of an audit that could not read the books: nobody may take it for books that do not balance."""
+
 
 def audit(config: ConfigOption = None) -> None:
-    """Check that every job's books balance; one line per finding, exit code 1 when there are any."""
-    if in_loop(_audit(settings(config))):
+    """Check that every job's books balance; one line per finding.
+
+    The exit code is 0 when there are none, 1 when there are some, 3 when the books could not be examined.
+    """
+    try:
+        findings = in_loop(_audit(settings(config)))
+    except ConfigurationError:
+        raise
+    except MailerdError as error:
+        print(f"mailerd: {error}", file=sys.stderr)
+        raise typer.Exit(_NOT_EXAMINED) from error
+    if findings:
         raise typer.Exit(1)
 
 

@@ -11,7 +11,7 @@ from mailerd.core.states import JobStatus, State
 from mailerd.store.controls import Action
 from mailerd.store.jobs import Job
 from mailerd.store.settling import SETTLED
-from mailerd.store.story import Attempt, DaemonSeen, Story
+from mailerd.store.story import FIRST, Attempt, DaemonSeen, Story
 
 SILENT: Final = 30
 """Seconds without a beat after which a daemon counts as silent; it beats every 10 s."""
@@ -50,7 +50,10 @@ def of_letter(story: Story) -> list[str]:
         f"Recipient {story.id}: {story.to_email}, job {story.job_id}, from {story.sender}.",
         f"{moment(story.accepted_at)}  accepted.",
     ]
-    lines += [f"{moment(one.at)}  {_attempt(one)}" for one in story.log]
+    log = [f"{moment(one.at)}  {_attempt(one)}" for one in story.log]
+    if story.left_out:
+        log.insert(FIRST, f"… {story.left_out:,} more lines are in the table attempts …")
+    lines += log
     if story.draft_id and story.status in {State.WAITING, State.SENDING, State.UNSURE}:
         lines.append(f"It has the draft {story.draft_id} at Google, and goes out by that one alone.")
     return [*lines, *_now(story)]

@@ -8,6 +8,7 @@ from mailerd.store import sleepers
 from mailerd.store.cursor import Cursor
 from mailerd.store.database import Database
 from mailerd.store.ledger import Terms
+from mailerd.store.migrate import without_limit
 
 AT_MOST: Final = 1000
 """Findings of one kind that are listed."""
@@ -156,10 +157,13 @@ def _asleep(one: sleepers.Sleeper) -> str:
 
 async def _check(database: Database, kind: str, statement: str, *, bound: float) -> list[Finding]:
     async def work(cursor: Cursor) -> list[Finding]:
+        limit = await without_limit(cursor)  # millions of rows take longer than any statement of a daemon may
         await cursor.execute(f"{statement} LIMIT %s", (AT_MOST,))
+        rows = await cursor.fetchall()
+        await cursor.execute(limit)
         return [
             Finding(kind, f"job {job}" if recipient is None else f"job {job}, recipient {recipient}", str(what))
-            for job, recipient, what in await cursor.fetchall()
+            for job, recipient, what in rows
         ]
 
     return await database.transaction(work, what=f"audit: {kind}", bound=bound, read_only=True)

@@ -110,7 +110,7 @@ async def migrate(database: Database, *, events: StoreEvents) -> int:
     known = migrations()
 
     async def work(cursor: Cursor) -> int:
-        limit = await _without_limit(cursor)
+        limit = await without_limit(cursor)
         await cursor.execute(f"SELECT GET_LOCK({_LOCK}, %s)", (_LOCK_WAIT,))
         if (await cursor.fetchone())[0] != 1:
             raise SchemaError(f"another daemon has been migrating for over {_LOCK_WAIT} s: look at SHOW PROCESSLIST")
@@ -125,8 +125,8 @@ async def migrate(database: Database, *, events: StoreEvents) -> int:
     return await database.transaction(work, what="migrate", bound=_BOUND)
 
 
-async def _without_limit(cursor: Cursor) -> str:
-    """Lift the session's limit on a statement, which a large ALTER would meet; the statement that sets it again."""
+async def without_limit(cursor: Cursor) -> str:
+    """Lift the session's limit on a statement, which large tables would meet; the statement that sets it again."""
     await cursor.execute("SELECT VERSION()")
     mariadb = "mariadb" in (await cursor.fetchone())[0].lower()
     name = "max_statement_time" if mariadb else "max_execution_time"

@@ -19,13 +19,19 @@ SELECT r.id, r.job_id, r.to_email, r.status, r.attempts, r.looks, r.due_at, r.le
        IF(s.paused_until > UTC_TIMESTAMP(6), s.paused_until, NULL), s.pause_cause, s.pause_reason, s.turn_at,
        UTC_TIMESTAMP(6), r.updated_at
   FROM job_recipients r JOIN jobs j ON j.id = r.job_id LEFT JOIN senders s ON s.email = j.sender_email"""
-_ATTEMPTS: Final = """
-SELECT at, attempt, event, applied, daemon_id, draft_id, message_id, error FROM attempts
- WHERE recipient_id = %s ORDER BY id"""
+FIRST: Final = 10
+"""Lines of the log of attempts that are told from its beginning ..."""
+LAST: Final = 30
+"""... and from its end."""
+# By recipient first: `once` finds the rows of one letter, and without it the server might read the log from its end.
+_LOG: Final = """
+SELECT id, at, attempt, event, applied, daemon_id, draft_id, message_id, error FROM attempts FORCE INDEX (once)
+ WHERE recipient_id = %s ORDER BY id {order} LIMIT %s"""
+_LOGGED: Final = "SELECT COUNT(*) FROM attempts FORCE INDEX (once) WHERE recipient_id = %s"
 _FAILURES: Final = """
 SELECT r.to_email, r.id, r.error, r.updated_at, r.status, r.job_id FROM job_recipients r
  WHERE r.job_id = %s AND r.status IN ('failed', 'unsure') ORDER BY r.id LIMIT %s"""
-_LAST: Final = """
+_TROUBLES: Final = """
 SELECT a.at, r.to_email, r.id, a.error, a.event, r.job_id FROM attempts a JOIN job_recipients r ON r.id = a.recipient_id
  WHERE a.at > UTC_TIMESTAMP(6) - INTERVAL 1 DAY AND a.error IS NOT NULL ORDER BY a.at DESC LIMIT %s"""
 _DAEMONS: Final = """
@@ -77,6 +83,9 @@ class Story:
     updated_at: datetime
     """When the row was last written; of one that has come to its end: when that was."""
     log: tuple[Attempt, ...] = ()
+    """The first and the last lines of it."""
+    left_out: int = 0
+    """Lines between those, which are not told."""
 
 
 @dataclass(frozen=True)
@@ -120,16 +129,7 @@ class Stories:
     async def _read(self, where: str, values: tuple[object, ...]) -> list[Story]:
         async def work(cursor: Cursor) -> list[Story]:
             await cursor.execute(f"{_RECIPIENT} {where}", values)
-            rows = await cursor.fetchall()
-            found = []
-            for row in rows:
-                await cursor.execute(_ATTEMPTS, (row[0],))
-                log = tuple(
-                    Attempt(at.replace(tzinfo=UTC), attempt, event, bool(applied), *rest)
-                    for at, attempt, event, applied, *rest in await cursor.fetchall()
-                )
-                found.append(_story(row, log))
-            return found
+            return [_story(row, *await _log(cursor, row[0])) for row in await cursor.fetchall()]
 
         return await self.database.transaction(work, what="read a story", read_only=True)
 
@@ -149,7 +149,7 @@ class Stories:
         """What went wrong lately, the newest first."""
 
         async def work(cursor: Cursor) -> list[Trouble]:
-            await cursor.execute(_LAST, (limit,))
+            await cursor.execute(_TROUBLES, (limit,))
             return [
                 Trouble(at.replace(tzinfo=UTC), to, id_, error, event, job)
                 for at, to, id_, error, event, job in await cursor.fetchall()
@@ -167,8 +167,27 @@ class Stories:
         return await self.database.transaction(work, what="read the daemons", read_only=True)
 
 
-def _story(row: tuple[Any, ...], log: tuple[Attempt, ...]) -> Story:
+async def _log(cursor: Cursor, recipient: int) -> tuple[tuple[Attempt, ...], int]:
+    """The first and the last lines of a letter's log of attempts, and how many stand between them."""
+    first, last, ((lines,),) = await cursor.read_together(
+        [
+            (_LOG.format(order="ASC"), (recipient, FIRST)),
+            (_LOG.format(order="DESC"), (recipient, LAST)),
+            (_LOGGED, (recipient,)),
+        ]
+    )
+    rows = {row[0]: row[1:] for row in (*first, *reversed(last))}  # those of a short log stand in both
+    log = tuple(
+        Attempt(at.replace(tzinfo=UTC), attempt, event, bool(applied), *rest)
+        for at, attempt, event, applied, *rest in rows.values()
+    )
+    return log, lines - len(log)
+
+
+def _story(row: tuple[Any, ...], log: tuple[Attempt, ...], left_out: int) -> Story:
     moments = {6, 7, 13, 14, 17, 20, 21, 22}
-    values: list[Any] = [utc(value) if number in moments else value for number, value in enumerate((*row, log))]
+    values: list[Any] = [
+        utc(value) if number in moments else value for number, value in enumerate((*row, log, left_out))
+    ]
     values[3], values[15] = State(values[3]), JobStatus(values[15])
     return Story(*values)

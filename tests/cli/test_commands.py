@@ -87,14 +87,16 @@ def test_every_table_goes_through_the_console_that_takes_text_for_text() -> None
     assert [path.name for path in others if "Console(" in path.read_text("utf-8")] == []
 
 
-@pytest.mark.parametrize("words", [("jobs", "list"), ("audit",), ("migrate",), ("senders", "list")])
+@pytest.mark.parametrize(
+    "words, ends_with", [(("jobs", "list"), 1), (("audit",), 3), (("migrate",), 1), (("senders", "list"), 1)]
+)
 def test_a_database_that_is_away_is_one_line_with_its_remedy(
-    words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    words: tuple[str, ...], ends_with: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", "mysql://u:hush@127.0.0.1:9/mailerd")
     monkeypatch.setenv("MAILERD_DATABASE__CONNECT_ATTEMPTS", "1")
     code, out, said = run(monkeypatch, capsys, *words)
-    assert (code, out) == (1, "")
+    assert (code, out) == (ends_with, "")
     assert re.fullmatch(
         r"mailerd: the database 127.0.0.1:9 is away: .*Connection refused; check that the server runs, .*\n",
         said,
@@ -183,7 +185,7 @@ def test_a_schema_that_is_older_is_one_line_with_its_remedy(
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", database_url)
     code, out, said = run(monkeypatch, capsys, *words)
-    assert (code, out) == (1, "")
+    assert (code, out) == (3 if words == ("audit",) else 1, "")
     assert re.fullmatch(r"mailerd: the database's schema is at migration 0, .* run `mailerd migrate`\n", said)
 
 

@@ -78,3 +78,23 @@ async def test_what_a_person_settled_is_told_as_his_word_and_not_as_a_look(shop:
     await shop.say("jobs", "cancel", job)
     cancelled = await shop.say("explain", job)
     assert re.search(r"UTC  cancel, asked by command, \S+: 1 letter\.$", cancelled, re.MULTILINE), cancelled
+
+
+async def test_a_letter_with_very_many_attempts_is_told_on_a_page(shop: Shop) -> None:
+    await post(shop.database)
+    ((recipient,), *_) = await query(shop.database, "SELECT id FROM job_recipients ORDER BY id")
+    await query(
+        shop.database,
+        "INSERT INTO attempts SELECT NULL, %s, LEAST(seq, 65535), LPAD(seq, 26, '0'), 'D', 'deferred', 1, NULL, NULL, "
+        "CONCAT('refused for the ', seq, 'th time ', REPEAT('x', 200)), UTC_TIMESTAMP(6) FROM seq_1_to_100000",
+        recipient,
+    )
+    said = await shop.say("explain", str(recipient))
+    assert len(said) < 20_000
+    assert "refused for the 1th time" in said, "how it began"
+    assert "refused for the 100000th time" in said, "and what was last"
+    assert "… 99,960 more lines are in the table attempts …" in said
+    lines = said.splitlines()
+    assert lines.index(next(line for line in lines if "10th time" in line)) + 1 == lines.index(
+        next(line for line in lines if "more lines" in line)
+    )

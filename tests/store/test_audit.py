@@ -2,14 +2,18 @@
 
 import pytest
 
+from mailerd.config import DatabaseSettings
 from mailerd.core.claims import Outcome
 from mailerd.core.decisions import Decision
 from mailerd.core.states import Change
+from mailerd.events.store import StoreEvents
+from mailerd.store import audit as module
 from mailerd.store.audit import audit
 from mailerd.store.database import Database
 from mailerd.store.records import Records
 from tests.store.test_claims import claims
 from tests.store.test_records import LOST, SENT, write
+from tests.support.heard import Heard
 from tests.support.rows import post, query
 
 
@@ -76,3 +80,19 @@ async def test_a_sent_letter_is_not_called_sent_twice_for_being_recorded_twice(d
     await write(database, Outcome(letter, SENT), repeated=True)
     _, findings = await audit(database)
     assert "sent twice" not in {finding.kind for finding in findings}
+
+
+@pytest.mark.usefixtures("database")
+async def test_a_check_may_take_longer_than_any_statement_of_a_daemon(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_CHECKS", (("slow", "SELECT 'J', NULL, SLEEP(1.5)"),))
+    settings = DatabaseSettings(url=database_url, connect_timeout=1, statement_timeout=1, pool_size=2)
+    hasty = Database(settings, events=StoreEvents(Heard()))
+    try:
+        _, findings = await audit(hasty)
+        ((limit,),) = await query(hasty, "SELECT @@SESSION.max_statement_time")
+    finally:
+        await hasty.close()
+    assert [finding.kind for finding in findings] == ["slow"], "1969 would have ended it"
+    assert limit > 0, "whatever else this connection does has its limit again"
