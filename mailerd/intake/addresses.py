@@ -7,6 +7,8 @@ from email_validator import EmailNotValidError, validate_email
 
 ADDRESS_AT_MOST: Final = 254
 """Characters (RFC 3696, erratum 1690)."""
+LOCAL_AT_MOST: Final = 64
+"""Octets before the @ (RFC 5321, section 4.5.3.1.1)."""
 _DOMAINS_AT_MOST: Final = 50_000
 
 # The dot-atom of RFC 5322, section 3.2.3, which email-validator accepts as it stands.
@@ -29,7 +31,7 @@ class Addresses:
         local, at, domain = address.rpartition("@")
         domain = domain.lower()
         address = f"{local}{at}{domain}"
-        if len(address) <= ADDRESS_AT_MOST and _PLAIN_LOCAL.fullmatch(local):
+        if len(address) <= ADDRESS_AT_MOST and len(local) <= LOCAL_AT_MOST and _PLAIN_LOCAL.fullmatch(local):
             if domain in self._good:
                 return address
             _validate(f"x@{domain}")
@@ -45,7 +47,7 @@ def _validate(address: str) -> str:
     """The domain as DNS and headers have it (RFC 5891)."""
     try:
         # Without SMTPUTF8: a mailbox name outside ASCII could not be written into a header.
-        return validate_email(address, check_deliverability=False, allow_smtputf8=False).ascii_domain
+        return validate_email(address, check_deliverability=False, allow_smtputf8=False, strict=True).ascii_domain
     except EmailNotValidError as error:
         raise ValueError(str(error)) from None
 

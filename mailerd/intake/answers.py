@@ -138,6 +138,7 @@ def _of_http(error: web.HTTPException) -> ProblemError:
 def signed(response: R, request_id: str) -> R:
     """The answer with the headers that every answer has."""
     response.headers[REQUEST_ID] = request_id
+    response.headers["Server"] = "mailerd"  # aiohttp's own names the versions of Python and of itself
     response.headers.setdefault("Cache-Control", "no-store")
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
     return response
@@ -172,13 +173,13 @@ class Answering:
         self._tell(request, response, ms=(self._clock.monotonic() - started) * 1000)
         return response
 
-    def unmet(self, _: web.BaseRequest, error: web.HTTPException) -> web.Response:
-        """The answer to what aiohttp refuses before any middleware: an `Expect` that it does not know."""
+    def unmet(self, _: web.BaseRequest) -> web.Response:
+        """The answer to an `Expect` that nobody knows, which comes before any middleware."""
         request_id = new_id()
         REQUEST.set(request_id)
-        problem = ProblemError(error.status, "expectation_failed", "the header Expect may say 100-continue only")
+        problem = ProblemError(417, "expectation_failed", "the header Expect may say 100-continue only")
         self._events.request_refused(request=request_id, status=problem.status, code=problem.code, reason=str(problem))
-        return refusal(problem, request_id=request_id)
+        return signed(refusal(problem, request_id=request_id), request_id)
 
     async def _carry_out(self, request: web.Request, handler: Handler, request_id: str) -> web.StreamResponse:
         """What the handler answers, or what its failure is answered with."""

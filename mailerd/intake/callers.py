@@ -8,6 +8,8 @@ from aiohttp import web
 
 MINUTE: Final = 60.0
 _KNOWN_AT_MOST: Final = 10_000
+_MAPPED_PREFIX: Final = 96
+"""Bits of ::ffff:0:0/96, behind which an IPv4 address stands."""
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -20,13 +22,15 @@ class Callers:
 
     def address(self, request: web.Request) -> str:
         """The nearest address that is not a trusted proxy's; "unix" for a socket file without a proxy's word."""
-        peer = request.remote or ""
+        peer = _plain(request.remote or "")
         if peer and not self._is_trusted(peer):
             return peer
         if not peer and not self._trusted:
             return "unix"
         # Each proxy adds its peer at the end: what stands left of the first stranger is only his word.
-        hops = [hop.strip() for line in request.headers.getall("X-Forwarded-For", ()) for hop in line.split(",")]
+        hops = [
+            _plain(hop.strip()) for line in request.headers.getall("X-Forwarded-For", ()) for hop in line.split(",")
+        ]
         for hop in reversed(hops):
             if not self._is_trusted(hop):
                 return hop if _is_address(hop) else peer or "unix"
@@ -38,6 +42,16 @@ class Callers:
         except ValueError:
             return False
         return any(found in network for network in self._trusted)
+
+
+def _plain(address: str) -> str:
+    """An IPv4 address that is mapped into IPv6 (RFC 4291, 2.5.5.2), as a socket for both shows it, in its own form."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return str(mapped) if mapped else address
 
 
 def _is_address(text: str) -> bool:
@@ -54,7 +68,17 @@ def networks(listed: str) -> tuple[Network, ...]:
     Raises:
         ValueError: one of them is neither.
     """
-    return tuple(ipaddress.ip_network(each.strip(), strict=False) for each in listed.split(",") if each.strip())
+    return tuple(
+        _unmapped(ipaddress.ip_network(each.strip(), strict=False)) for each in listed.split(",") if each.strip()
+    )
+
+
+def _unmapped(network: Network) -> Network:
+    """A network of mapped addresses as the network of what they map."""
+    mapped = network.network_address.ipv4_mapped if isinstance(network, ipaddress.IPv6Network) else None
+    if mapped is None or network.prefixlen < _MAPPED_PREFIX:
+        return network
+    return ipaddress.IPv4Network((mapped, network.prefixlen - _MAPPED_PREFIX))
 
 
 class Rates:

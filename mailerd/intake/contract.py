@@ -39,6 +39,12 @@ NAME: Final = re.compile(r"^[a-z0-9][a-z0-9_-]{0,63}$")
 
 # What would end a header or forge one: C0, DEL, C1 and the separators that some programs take for line ends.
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_TURN: Final = re.compile(r"[\u202a-\u202e\u2066-\u2069]")
+_MARK: Final = re.compile(r"[\u200e\u200f\u061c]")
+_RIGHT_TO_LEFT: Final = re.compile(
+    r"[\u0590-\u061b\u061d-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\U00010800-\U00010fff\U0001e800-\U0001efff]"
+)
+"""The blocks of the scripts that run so (Unicode's DerivedBidiClass.txt), without the Arabic letter mark."""
 _RFC_3339: Final = re.compile(
     r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?P<zone>[Zz]|[+-]\d\d:\d\d)?", re.ASCII
 )
@@ -49,6 +55,18 @@ def one_line(value: str) -> str:
     if found := _CONTROL.search(value):
         raise ValueError(f"contains the control character U+{ord(found[0]):04X}")
     return value
+
+
+def one_name(value: str) -> str:
+    """A name that goes into a header. Raises ValueError when it can be read as another one than it is.
+
+    Embeddings, overrides and isolates turn the letters behind them round (https://trojansource.codes). The marks only
+    say which way their neighbours run: a name in Hebrew or Arabic needs them, and no other one does.
+    """
+    found = _TURN.search(value) or (None if _RIGHT_TO_LEFT.search(value) else _MARK.search(value))
+    if found:
+        raise ValueError(f"contains U+{ord(found[0]):04X}, which changes the direction of writing")
+    return one_line(value)
 
 
 def _moment(value: object, info: ValidationInfo) -> object:
@@ -83,7 +101,7 @@ def _shallow(value: dict[str, Any]) -> dict[str, Any]:
 
 
 # The length comes first: behind a validator of ours pydantic would speak of items.
-Line = Annotated[str, Field(max_length=LINE_AT_MOST), AfterValidator(one_line)]
+Line = Annotated[str, Field(max_length=LINE_AT_MOST), AfterValidator(one_name)]
 
 
 PRIORITY_AT_LEAST: Final = -100

@@ -81,14 +81,14 @@ class Gate:
                 403, "call_not_allowed", f"the key {key.name!r} is for {allowed}; this call needs {call.value}"
             )
 
-    async def still_good(self, request: web.Request, call: Call) -> bool:
-        """Whether a request that goes on for long would still be let in.
+    async def still_good(self, request: web.Request, call: Call, *, sender: str) -> bool:
+        """Whether a request that goes on for long, about a job of this sender, would still be let in.
 
         Raises:
             DatabaseError: nobody can say.
         """
         key = await self._find(digest(request.headers.get(HEADER, "")))
-        return key is not None and key.may(call)
+        return key is not None and key.may(call) and key.may_send(sender)
 
     async def _find(self, wanted: bytes) -> Key | None:
         key = await self._keys.active(wanted)

@@ -12,19 +12,20 @@ from mailerd.intake.overheard import reason_of
 from mailerd.intake.problems import ProblemError
 
 _SERVERS_OWN: Final = 500
+_CONTINUE: Final = "100-continue"
 
 
 class Listener(web.AppRunner):
     """aiohttp's runner of an application, whose connections refuse in our words.
 
-    `unmet` answers what the application refuses before its middleware is asked: an `Expect` that it does not know.
+    `unmet` answers what nobody can do: an `Expect` of anything but 100-continue (RFC 9110, section 10.1.1).
     """
 
     def __init__(
         self,
         application: web.Application,
         *,
-        unmet: Callable[[web.BaseRequest, web.HTTPException], web.StreamResponse],
+        unmet: Callable[[web.BaseRequest], web.StreamResponse],
         **options: Any,
     ) -> None:
         super().__init__(application, **options)
@@ -37,10 +38,10 @@ class Listener(web.AppRunner):
 
     def _refusing(self, handler: Callable[[Any], Awaitable[web.StreamResponse]]) -> Any:
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
-            try:
-                return await handler(request)
-            except web.HTTPException as error:
-                return self._unmet(request, error)
+            # aiohttp's own refusal repeats the header, and breaks where that is no text.
+            if request.headers.get("Expect", _CONTINUE).lower() != _CONTINUE:
+                return self._unmet(request)
+            return await handler(request)
 
         return handle
 

@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 from aiohttp import web
 
 from mailerd.intake.gate import Gate
-from mailerd.intake.problems import Fault, ProblemError, invalid, not_found
+from mailerd.intake.problems import Fault, invalid, not_found
 from mailerd.store.jobs import Job, Jobs
 from mailerd.store.keys import Call, Key
 
@@ -106,7 +106,7 @@ class Finding:
         """The key and the job.
 
         Raises:
-            ProblemError: 401, 403, 404, 429.
+            ProblemError: 401; 403, the key may not make this call; 404; 429.
             DatabaseError: nobody can say.
         """
         key = await self._gate.admit(request, call)
@@ -116,8 +116,7 @@ class Finding:
         """The job, for a key that is let in already."""
         job_id = request.match_info["id"]
         job = await self._jobs.job(job_id) if ULID.fullmatch(job_id) else None
-        if job is None:
+        # Whose it is must not show either: an id that is somebody else's is as good as none.
+        if job is None or not key.may_send(job.sender_email):
             raise not_found("there is no job with this id")
-        if not key.may_send(job.sender_email):
-            raise ProblemError(403, "sender_not_allowed", f"the key {key.name!r} may not see jobs of this sender")
         return job

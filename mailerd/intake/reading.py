@@ -1,7 +1,5 @@
 """`GET /api/jobs…`: what became of jobs and recipients."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -15,6 +13,7 @@ from mailerd.intake.addresses import Addresses, mailbox
 from mailerd.intake.answers import answer, rfc3339, write
 from mailerd.intake.forecast import Forecast
 from mailerd.intake.queries import ULID, Finding, choice, cursor, limit, moment, query, text
+from mailerd.intake.spreadsheet import lines
 from mailerd.store.jobs import Filter, Job, Jobs, Recipient
 from mailerd.store.keys import Call
 
@@ -26,7 +25,6 @@ RECIPIENTS_AT_MOST: Final = 1000
 CSV_COLUMNS: Final = (
     "index", "email", "name", "status", "attempts", "error", "message_id", "due_at", "sent_at", "updated_at",
 )  # fmt: skip
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
 class Reading:
@@ -109,9 +107,9 @@ class Reading:
         await response.prepare(request)
         if request.method == "HEAD":
             return response
-        await write(response, _lines([CSV_COLUMNS]))
+        await write(response, lines([CSV_COLUMNS]))
         while page:
-            await write(response, _lines([_row(each) for each in page]))
+            await write(response, lines([_row(each) for each in page]))
             if len(page) < RECIPIENTS_AT_MOST:
                 break
             page = await self._jobs.recipients(job.id, status=status, after=page[-1].seq, limit=RECIPIENTS_AT_MOST)
@@ -122,15 +120,6 @@ class Reading:
 def _row(row: Recipient) -> tuple[object, ...]:
     moments = (rfc3339(row.due_at), rfc3339(row.sent_at), rfc3339(row.updated_at))
     return row.seq, row.email, row.name, row.status.value, row.attempts, row.error, row.message_id, *moments
-
-
-def _lines(rows: Sequence[Sequence[object]]) -> bytes:
-    """Rows as RFC 4180 has them; a text that a spreadsheet would take for a formula gets an apostrophe."""
-    out = io.StringIO()
-    writer = csv.writer(out)
-    for row in rows:
-        writer.writerow([f"'{it}" if isinstance(it, str) and it.startswith(_FORMULA) else it for it in row])
-    return out.getvalue().encode()
 
 
 def show_job(job: Job, forecast: Mapping[str, object] | None = None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 from mailerd.core.variables import merge
 from mailerd.intake.addresses import Addresses
 from mailerd.intake.attaching import Luggage
-from mailerd.intake.contract import LANGUAGE, LINE_AT_MOST, one_line
+from mailerd.intake.contract import LANGUAGE, LINE_AT_MOST, one_name
 from mailerd.intake.parsing import encode, too_deep
 from mailerd.intake.problems import Fault, ProblemError
 from mailerd.store.attachments import Attached
@@ -167,7 +167,7 @@ def _name(given: object, faults: _Faults) -> str | None:
         faults.append(("name", f"is longer than {LINE_AT_MOST} characters"))
         return None
     try:
-        return one_line(name) or None  # an empty name is no name: "Dear ," is nobody's wish
+        return one_name(name) or None  # an empty name is no name: "Dear ," is nobody's wish
     except ValueError as error:
         faults.append(("name", str(error)))
         return None

@@ -88,7 +88,7 @@ class Watching:
             if is_over(job) or self._clock.monotonic() >= until or await self._stopped(job.total):
                 return response
             try:
-                if not await self._gate.still_good(request, Call.READ):
+                if not await self._gate.still_good(request, Call.READ, sender=job.sender_email):
                     return response
                 job = await self._look(job)
             except DatabaseError:

@@ -3,8 +3,8 @@
 import re
 from base64 import b64encode
 from dataclasses import dataclass, field
-from pathlib import PurePath
 from typing import Final
+from unicodedata import category, normalize
 from urllib.parse import quote
 
 LETTER_AT_MOST: Final = 36_700_160
@@ -25,6 +25,10 @@ BLOCKED: Final = frozenset({
 _KIND: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,62}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,62}")
 _CONTENT_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}(?:@[A-Za-z0-9._-]{1,35})?")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_JOINERS: Final = "\u200c\u200d"
+"""Characters without a width that some scripts and emoji are written with; in an ending they only hide it."""
+_BLANKS: Final = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
+"""Characters that show as nothing and that Unicode does not call formats."""
 _PLAIN: Final = re.compile(r"[A-Za-z0-9 ._()+-]{1,60}")
 
 
@@ -41,7 +45,8 @@ def checked_filename(name: str) -> str:
     """A name that a reader can store, without spaces around it.
 
     Raises:
-        ValueError: it is empty, a path, hides its ending, or is of a kind that Gmail refuses.
+        ValueError: it is empty, a path, hides its ending or has one that Windows drops, or is of a kind that Gmail
+            refuses.
     """
     name = name.strip()
     if not name or len(name) > 255:  # noqa: PLR2004 - what file systems take
@@ -50,10 +55,27 @@ def checked_filename(name: str) -> str:
         raise ValueError(f"contains the control character U+{ord(found[0]):04X}")
     if "/" in name or "\\" in name or name in {".", ".."}:
         raise ValueError("is a path; give the file's name alone")
-    ending = PurePath(name.rstrip(". ")).suffix.lower().removeprefix(".")
-    if ending in BLOCKED:
+    if ":" in name:
+        raise ValueError("contains a colon, behind which Windows sees a stream of the file")
+    if name.endswith("."):
+        raise ValueError("ends in a dot, which Windows drops")
+    if unseen := _unseen(name):
+        raise ValueError(f"contains U+{ord(unseen):04X}, which nobody sees")
+    # In the form that compares (full-width letters, the one dot leader), since a reader's program may store that.
+    _, dot, ending = normalize("NFKC", name).lower().rpartition(".")
+    if dot and ending in BLOCKED:
         raise ValueError(f"ends in .{ending}, which Gmail refuses to carry")
     return name
+
+
+def _unseen(name: str) -> str:
+    """The first character that shows as nothing where it only hides what the name is, or ""."""
+    stem, dot, ending = name.rpartition(".")
+    stem, ending = (stem, ending) if dot else (name, "")
+    for each in stem:
+        if each in _BLANKS or (category(each) == "Cf" and each not in _JOINERS):
+            return each
+    return next((each for each in ending if each in _BLANKS or category(each) in {"Cf", "Mn"}), "")
 
 
 def checked_kind(kind: str) -> str:

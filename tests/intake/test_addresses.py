@@ -36,7 +36,7 @@ UNFOLDS = "xn--" + ("中" * 20).encode("punycode").decode() + ".com"
 def certain(address: str) -> str | None:
     """With the domain in ASCII, as a header takes it; None when it is no address."""
     try:
-        domain = validate_email(address, check_deliverability=False, allow_smtputf8=False).ascii_domain
+        domain = validate_email(address, check_deliverability=False, allow_smtputf8=False, strict=True).ascii_domain
     except EmailNotValidError:
         return None
     return f"{address.rpartition('@')[0]}@{domain}"
@@ -44,8 +44,8 @@ def certain(address: str) -> str | None:
 
 @settings(max_examples=1000)
 @given(addresses=st.lists(st.builds("{}@{}".format, LOCAL, DOMAIN) | st.text(max_size=12), max_size=4))
-@example(addresses=["a@example.com", "a" * 242 + "@example.com", "a" * 243 + "@example.com"])
-@example(addresses=["a@" + UNFOLDS, "a" * (253 - len(UNFOLDS)) + "@" + UNFOLDS])
+@example(addresses=["a@example.com", "a" * 64 + "@example.com", "a" * 65 + "@example.com"])
+@example(addresses=["a@" + UNFOLDS, "a" * 64 + "@" + UNFOLDS, "a" * 65 + "@" + UNFOLDS])
 @example(addresses=["a@b@example.com", "a@example.com", "b@a@example.com"])
 def test_the_fast_way_says_what_email_validator_says(addresses: list[str]) -> None:
     fast = Addresses()

@@ -62,8 +62,8 @@ async def test_a_limited_key_sees_only_its_senders_jobs(site: Site) -> None:
     _, theirs = await site.post(job(sender_email="other@example.com"))
     _, ours = await site.post(job())
 
-    assert (await site.get(f"/api/jobs/{theirs['job_id']}", headers=mine))[0] == 403
-    assert (await site.get(f"/api/jobs/{theirs['job_id']}/recipients", headers=mine))[0] == 403
+    assert (await site.get(f"/api/jobs/{theirs['job_id']}", headers=mine))[0] == 404
+    assert (await site.get(f"/api/jobs/{theirs['job_id']}/recipients", headers=mine))[0] == 404
     _, page = await site.get("/api/jobs", headers=mine)
     assert [each["job_id"] for each in page["jobs"]] == [ours["job_id"]]
 

@@ -93,11 +93,23 @@ def test_any_good_name_survives_and_no_line_is_long(name: str, content: bytes) -
 @pytest.mark.parametrize(
     "name",
     ["", " ", "../etc/passwd", "a/b.pdf", "a\\b.pdf", "..", "a\r\nBcc: x.pdf", "a\0.pdf", "x" * 256, "virus.exe",
-     "virus.EXE", "virus.exe.", "virus.exe ", "annex\u202efdp.exe", "a.pdf.js"],
+     "virus.EXE", "virus.exe.", "virus.exe ", "annex\u202efdp.exe", "a.pdf.js",
+     "a.js\u200b", "a.js::$DATA", "a.js:", "a.pdf:b.js", "a.pdf.", "a.pdf. .", "a.js\u3000.", "a\u200bb.pdf", ".js",
+     "a.j\u200ds", "a.js\u200d", "a.js\ufe0f", "a.js\u3164", "a.js\u2800", "a.js\ufeff", "a.j\u00ads", "\u200b",
+     "a\uff0ejs", "a.\uff4a\uff53", "a\u2024js", "a.js\U000e0041", "a.js\u034f", "a.js \u200b", "a.js\u2060"],
 )  # fmt: skip
 def test_a_name_that_could_do_harm_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         checked_filename(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a.pdf", " a.pdf ", "README", "报告：最终版（2）.pdf", "❤️ love.pdf", "👨\u200d👩\u200d👧.png", "می\u200cخواهم.pdf",
+     "v1.2 final.tar.gz", ".gitignore", "a.b.c", "résumé.docx", "x.中"],
+)  # fmt: skip
+def test_a_name_that_people_use_is_taken(name: str) -> None:
+    assert checked_filename(name) == name.strip()
 
 
 @pytest.mark.parametrize(
