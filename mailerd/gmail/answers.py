@@ -15,6 +15,9 @@ _DEFAULT_LIFETIME_S = 3599.0
 """Seconds that a token is taken to live when the answer does not say (expires_in is only recommended by RFC 6749,
 section 5.1); what Google has always said. A token that dies sooner shows as a 401, which is repeated once."""
 
+LARGEST = 1024 * 1024
+"""Bytes of an answer's body, decompressed. The largest that Gmail has for us, a page of a hundred entries or a thread,
+is a tenth of that."""
 _LONGEST_S = 366 * 86_400.0
 _OF_DRAFTS = (Call.DRAFTS_CREATE, Call.DRAFTS_GET)
 """A draft holds its message; no other answer has anything of that name, so that one is never taken for the other."""
@@ -27,6 +30,11 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes = field(repr=False)
+
+    @property
+    def too_large(self) -> bool:
+        """Whether this is only the beginning of a body that was not read to its end."""
+        return len(self.body) > LARGEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +51,8 @@ def read(answer: Answer, *, call: Call) -> Reply:
     """What Gmail answered to a call."""
     if answer.status >= 300:  # noqa: PLR2004 - where HTTP's success ends
         return _refused(answer)
+    if answer.too_large:
+        return Garbled(answer.status, f"more than {LARGEST} bytes, of which the first are: {_excerpt(answer.body)}")
     if call is Call.DRAFTS_DELETE:
         # Google answers 204 with nothing; a page of HTML with a 200 is somebody else's answer.
         return Accepted() if answer.body.strip() in (b"", b"{}") else _garbled(answer)
@@ -60,7 +70,7 @@ def read_token(answer: Answer) -> Granted | TokenRefused | Unreachable:
             error=one_line(error) if isinstance(error, str) else "",
             description=one_line(words) if isinstance(words, str) else _excerpt(answer.body),
         )
-    token = body.get("access_token") if isinstance(body, dict) else None
+    token = body.get("access_token") if isinstance(body, dict) and not answer.too_large else None
     if not isinstance(body, dict) or not isinstance(token, str) or not re.fullmatch(r"[\x21-\x7e]+", token):
         return Unreachable(f"the token endpoint answered {answer.status} without a usable access token")
     scope = body.get("scope")

@@ -125,6 +125,13 @@ MUTATIONS: Final = (
         "tests/core/test_dotenv.py::test_somebody_elses_file_is_refused",
     ),
     Mutation(
+        "an answer of any size is read",
+        "mailerd/gmail/exchange.py",
+        "while left > 0 and (piece",
+        "while (piece",
+        "tests/gmail/test_large_answers.py::test_a_body_that_is_too_large_leaves_a_send_in_doubt",
+    ),
+    Mutation(
         "what came unasked over a connection is taken for the next answer",
         "mailerd/gmail/exchange.py",
         "connection.protocol is None or not connection.protocol.should_close",
