@@ -38,3 +38,6 @@ class DatabaseError(MailerdError):
 
 class DatabaseAwayError(DatabaseError):
     """The database cannot be reached at all (as opposed to: it refused this one statement)."""
+
+    cut = False
+    """The connection that was used has ended in the midst of it, and not because we cut it off."""

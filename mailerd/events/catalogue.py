@@ -11,8 +11,10 @@ from typing import Final, Literal
 
 import mailerd.events
 from mailerd.events.advice import ADVICE, Advice
+from mailerd.events.advice_database import DATABASE_ADVICE
 from mailerd.events.speech import Event, Level, vocabulary
 
+ALL_ADVICE: Final = {**ADVICE, **DATABASE_ADVICE}
 Language = Literal["en", "zh"]
 SERIOUS: Final[frozenset[Level]] = frozenset({"warning", "error", "critical"})
 _FIELD: Final = re.compile(r"\{(\w+)[^}]*\}")
@@ -28,7 +30,7 @@ def events() -> list[Event]:
 
 def catalogue(language: Language, known: Sequence[Event]) -> str:
     """The catalogue of one language: an entry for each event at warning or above."""
-    return "\n".join(_entry(event, ADVICE[event.name], language) for event in known if event.level in SERIOUS)
+    return "\n".join(_entry(event, ALL_ADVICE[event.name], language) for event in known if event.level in SERIOUS)
 
 
 def _entry(event: Event, advice: Advice, language: Language) -> str:
@@ -61,7 +63,7 @@ def page(known: Sequence[Event]) -> str:
     lines += ["", "## What to do", ""]
     for event in known:
         if event.level in SERIOUS:
-            lines += _section(event, ADVICE[event.name])
+            lines += _section(event, ALL_ADVICE[event.name])
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -46,6 +46,13 @@ class StoreEvents(Speech):
     def database_still_away(self, *, where: str, seconds: float, cause: str) -> None: ...
 
     @event(
+        "warning",
+        en="a connection to database {where} was cut ({cause}); a new one works, and goes on",
+        zh="与数据库 {where} 的一个连接被切断（{cause}）；新连接可用，继续工作",
+    )
+    def connection_cut(self, *, where: str, cause: str) -> None: ...
+
+    @event(
         "info",
         en="database {where} is back after {seconds:.1f} s",
         zh="数据库 {where} 已恢复，历时 {seconds:.1f} 秒",

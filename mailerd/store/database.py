@@ -131,7 +131,7 @@ class Database:
             raise
         except DatabaseAwayError as error:
             outcome = "in_doubt" if error.in_doubt else "away"
-            self._gone(error)
+            await self._learn_from(error)
             raise
         except DatabaseError as error:
             outcome = "in_doubt" if error.in_doubt else "refused"
@@ -149,8 +149,8 @@ class Database:
 
         One that takes no writes says so itself, as quickly, and can be read.
 
-        A deadlock or the like is tried again a few times, never what is in doubt. `looks`: it only reads, and needs no
-        transaction.
+        A deadlock or the like is tried again a few times, and so is, once, what met a connection that was cut; never
+        what is in doubt. `looks`: it only reads, and needs no transaction.
         """
         run = self.look if looks else self.transaction
         if self._unreachable:
@@ -161,8 +161,9 @@ class Database:
         for again in range(3):
             try:
                 return await run(work, what=what, bound=bound)
-            except DatabaseAwayError:
-                raise
+            except DatabaseAwayError as error:
+                if again or error.in_doubt or not error.cut or self._unreachable:
+                    raise
             except DatabaseError as error:
                 if not error.retry or error.in_doubt or error.errno == 0:
                     raise
@@ -228,6 +229,18 @@ class Database:
         if not isinstance(error, DatabaseAwayError):  # that one is told once, and then every 30 s
             self._events.transaction_repeated(what=error.what, again_in=seconds, cause=str(error))
         await asyncio.sleep(seconds)
+
+    async def _learn_from(self, error: DatabaseAwayError) -> None:
+        """A call could not be carried out. One connection that is cut is no absence: a new one tells."""
+        if error.cut and self._away_since is None:
+            try:
+                await self.pool.look(_nothing, what="connect", bound=self._settings.connect_timeout)
+            except DatabaseError:
+                pass  # what went wrong first is what is told
+            else:
+                self._events.connection_cut(where=self.where, cause=str(error))
+                return
+        self._gone(error)
 
     def _gone(self, error: DatabaseError, *, told: bool = False) -> None:
         now = time.monotonic()

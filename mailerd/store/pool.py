@@ -21,6 +21,7 @@ from mailerd.events.store import StoreEvents
 from mailerd.store import errnos
 from mailerd.store.address import address, no_tls, require_encryption
 from mailerd.store.cursor import Cursor
+from mailerd.store.server import server_behind
 
 T = TypeVar("T")
 
@@ -72,6 +73,8 @@ class Pool:
         self._idle: list[Any] = []
         self._live: set[Any] = set()
         self._kills: set[asyncio.Task[None]] = set()
+        self._cut_at = 0.0
+        """When a connection was last lost, in monotonic seconds: those that are older may lead to where it led."""
 
     async def transaction(
         self, work: Callable[[Cursor], Awaitable[T]], *, what: str, bound: float | None = None, read_only: bool = False
@@ -125,7 +128,7 @@ class Pool:
             self._events.database_full(what=what, errno=errno)
         away = errno in errnos.AWAY or (not refused and phase.name != "queue")
         kind = DatabaseAwayError if away else DatabaseError
-        return kind(
+        failure = kind(
             what,
             phase=phase.name,
             cause=error,
@@ -133,6 +136,9 @@ class Pool:
             retry=errno in errnos.RETRY or not refused,
             in_doubt=committing and (not refused or errno in errnos.DOUBT),
         )
+        if isinstance(failure, DatabaseAwayError):
+            failure.cut = phase.lost and phase.name in {"begin", "work", "commit"}
+        return failure
 
     async def _in_transaction(self, connection: Any, work: Callable[[Cursor], Awaitable[T]], phase: _Phase) -> T:
         phase.name = "begin"
@@ -203,7 +209,7 @@ class Pool:
         reader, now = connection._reader, time.monotonic()
         if connection.closed or reader.at_eof() or reader.exception() or reader._buffer:
             return False
-        if now - connection.mailerd_born > MAX_AGE:
+        if now - connection.mailerd_born > MAX_AGE or connection.mailerd_born <= self._cut_at:
             return False
         if now - connection.mailerd_used > PING_AFTER:
             async with asyncio.timeout(min(2.0, self._settings.connect_timeout)):
@@ -226,6 +232,7 @@ class Pool:
             cursor = await connection.cursor()
             await cursor.execute("SELECT @@max_allowed_packet, VERSION()")
             connection.mailerd_packet, self.version = await cursor.fetchone()
+            connection.mailerd_server = await server_behind(cursor, self.version)
             for statement in self._session(self.version):
                 await cursor.execute(statement)
         except BaseException:
@@ -260,12 +267,12 @@ class Pool:
             self._idle.append(connection)
             return
         self._abort(connection)
+        if phase.lost or (phase.refusal is not None and errnos.number(phase.refusal) in errnos.DROP):
+            self._cut_at = time.monotonic()
         if phase.name in {"begin", "work"} and not phase.lost:
             # The server runs an abandoned statement to its end and keeps its locks. Never in the commit phase:
             # that one shall finish.
-            task = asyncio.get_running_loop().create_task(
-                self._kill(connection.thread_id(), born=connection.mailerd_born)
-            )
+            task = asyncio.get_running_loop().create_task(self._kill(connection.thread_id(), connection))
             self._kills.add(task)
             task.add_done_callback(self._kills.discard)
 
@@ -274,7 +281,7 @@ class Pool:
         connection.mailerd_transport.abort()  # close() alone would wait until its write buffer has drained
         connection.close()
 
-    async def _kill(self, thread: int, *, born: float) -> None:
+    async def _kill(self, thread: int, cut_off: Any) -> None:
         try:
             async with asyncio.timeout(self._settings.connect_timeout):
                 connection = await aiomysql.connect(cursorclass=Cursor, **address(self._url))
@@ -283,10 +290,7 @@ class Pool:
                 try:
                     require_encryption(connection, self._url)
                     cursor = await connection.cursor()
-                    await cursor.execute("SHOW GLOBAL STATUS LIKE 'Uptime'")
-                    uptime = float((await cursor.fetchone())[1])
-                    # A server that was started since counts anew: the number is somebody else's now.
-                    if time.monotonic() - born <= uptime + 1:
+                    if await _leads_where(cursor, cut_off):
                         await cursor.execute("KILL %s", (thread,))
                 finally:
                     transport.abort()
@@ -308,3 +312,14 @@ class Pool:
             self._abort(connection)
         self._idle.clear()
         await asyncio.sleep(0)  # the transports close in the loop's next turn
+
+
+async def _leads_where(cursor: Cursor, other: Any) -> bool:
+    """Whether this is the server of another connection; on any other its number is somebody else's connection."""
+    await cursor.execute("SELECT VERSION()")
+    if await server_behind(cursor, (await cursor.fetchone())[0]) != other.mailerd_server:
+        return False
+    await cursor.execute("SHOW GLOBAL STATUS LIKE 'Uptime'")
+    uptime = float((await cursor.fetchone())[1])
+    # A server that was started since counts anew.
+    return bool(time.monotonic() - other.mailerd_born <= uptime + 1)

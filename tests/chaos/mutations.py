@@ -89,6 +89,13 @@ MUTATIONS: Final = (
         "tests/store/test_once.py::test_an_answer_that_is_made_while_old_ones_are_forgotten_stays",
     ),
     Mutation(
+        "a connection is killed by its number on whatever server answers",
+        "mailerd/store/pool.py",
+        "if await _leads_where(cursor, cut_off):",
+        "if True:",
+        "tests/store/test_pool.py::test_the_connection_number_of_another_server_is_somebody_elses_and_is_not_killed",
+    ),
+    Mutation(
         "the draft's id is not committed before drafts.send",
         "mailerd/dispatch/path.py",
         'await self._hand_over(\n            trip, HandedOver(trip.letter, "draft", reply.id, reply.thread_id or None, '

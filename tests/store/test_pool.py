@@ -17,6 +17,7 @@ from mailerd.sandbox.mariadb import Server
 from mailerd.store import pool as pool_module
 from mailerd.store.cursor import Cursor
 from mailerd.store.pool import Pool
+from tests.conftest import CACHE
 from tests.support.dialect import is_mariadb
 from tests.support.eventually import eventually
 from tests.support.heard import Heard
@@ -169,6 +170,48 @@ async def test_the_connection_number_of_a_restarted_server_is_somebody_elses_and
             innocent.ping(reconnect=False)
             innocent.close()
         await pool.close()
+
+
+async def test_the_connection_number_of_another_server_is_somebody_elses_and_is_not_killed(
+    mariadb: Server, database_url: str, heard: Heard
+) -> None:
+    """A router has switched to another server, which has been up for as long: its connections have the same numbers."""
+    with Server(cache=CACHE) as other:
+        async with Proxy(mariadb.port) as proxy:
+            url = URL(database_url).with_port(proxy.port)
+            where = {"host": "127.0.0.1", "port": other.port, "user": "admin", "password": other.password}
+            with pymysql.connect(**where, autocommit=True) as admin, admin.cursor() as setting:
+                setting.execute("ALTER USER 'mailerd'@'127.0.0.1' IDENTIFIED BY %s", (url.password,))
+                setting.execute(f"CREATE DATABASE IF NOT EXISTS {url.path[1:]}")
+                setting.execute(f"GRANT ALL ON {url.path[1:]}.* TO 'mailerd'@'127.0.0.1'")
+                ahead = admin.thread_id()
+            number = 0
+            while number <= ahead:  # so that the other server has yet to reach our number
+                with pymysql.connect(
+                    host="127.0.0.1", port=mariadb.port, user="mailerd", password=url.password or ""
+                ) as one:
+                    number = one.thread_id()
+            settings = DatabaseSettings(url=str(url), connect_timeout=2, statement_timeout=5, pool_size=2)
+            pool = Pool(settings, events=StoreEvents(heard))
+            innocents: list[Any] = []
+
+            async def work(cursor: Cursor) -> None:
+                await cursor.execute("SELECT 1")
+                thread = cursor.connection.thread_id()
+                proxy.lead_to(other.port)
+                while True:
+                    innocents.append(pymysql.connect(**where | {"user": "mailerd", "password": url.password}))
+                    if innocents[-1].thread_id() >= thread:
+                        break
+                await cursor.execute(BUSY)
+
+            with pytest.raises(DatabaseError):
+                await pool.transaction(work, what="test", bound=2.0)
+            await asyncio.gather(*pool._kills)
+            for innocent in innocents:
+                innocent.ping(reconnect=False)
+                innocent.close()
+            await pool.close()
 
 
 async def test_a_kill_that_fails_is_told_and_takes_nothing_with_it(

@@ -63,6 +63,10 @@ class Proxy:
             line.forsaken = True
         await self._tell()
 
+    def lead_to(self, target: int) -> None:
+        """Take new connections to another server, as a router does after a failover; the open ones go on."""
+        self._target = target
+
     async def refuse(self) -> None:
         """Refuse new connections; the open ones go on."""
         if self._server is not None:
