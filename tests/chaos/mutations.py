@@ -93,7 +93,7 @@ MUTATIONS: Final = (
         "mailerd/store/pool.py",
         "if await _leads_where(cursor, cut_off):",
         "if True:",
-        "tests/store/test_pool.py::test_the_connection_number_of_another_server_is_somebody_elses_and_is_not_killed",
+        "tests/store/test_kill.py::test_the_connection_number_of_another_server_is_somebody_elses_and_is_not_killed",
     ),
     Mutation(
         "the draft's id is not committed before drafts.send",
