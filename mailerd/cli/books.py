@@ -7,11 +7,13 @@ from typing import Annotated, Final
 import typer
 
 from mailerd.app import terms_of
+from mailerd.cli import sentences
 from mailerd.cli.common import ConfigOption, in_loop, opened, quiet, settings
 from mailerd.config import Settings
 from mailerd.core.states import Change, State
 from mailerd.errors import ConfigurationError, MailerdError
 from mailerd.store.audit import audit as look
+from mailerd.store.audit import proofs
 from mailerd.store.records import Records
 from mailerd.store.settling import settle as write
 
@@ -20,7 +22,7 @@ _NOT_EXAMINED: Final = 3
 
 
 def audit(config: ConfigOption = None) -> None:
-    """Check that every job's books balance; one line per finding.
+    """Check that every job's books balance, one line per finding, and count letters by the proof of their being sent.
 
     The exit code is 0 when there are none, 1 when there are some, 3 when the books could not be examined.
     """
@@ -38,8 +40,11 @@ def audit(config: ConfigOption = None) -> None:
 async def _audit(known: Settings) -> int:
     async with opened(known, quiet(known).tell) as database:
         jobs, findings = await look(database, terms=terms_of(known))
+        by_proof = await proofs(database)
     for finding in findings:
         print(f"{finding.where}: {finding.kind}: {finding.what}")
+    if by_proof:
+        print(f"letters sent, by proof: {sentences.by_proof(by_proof)}")
     print(f"{jobs} jobs checked, {len(findings)} findings")
     return len(findings)
 

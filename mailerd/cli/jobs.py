@@ -17,7 +17,7 @@ from mailerd.cli import sentences
 from mailerd.cli.common import ConfigOption, console, in_loop, opened, quiet, settings, silent
 from mailerd.cli.screen import lines
 from mailerd.config import Settings
-from mailerd.core.states import OPEN, State
+from mailerd.core.states import OPEN, Proof, State
 from mailerd.errors import DatabaseError, MailerdError
 from mailerd.store.controls import Controls
 from mailerd.store.database import Database
@@ -83,6 +83,9 @@ async def _tell_job(known: Settings, database: Database, id_: str) -> None:
     if outlook is not None:
         for line in sentences.no_daemon(await Stories(database).daemons()):
             print(line)
+    found = await Stories(database).proofs_of(id_)
+    if found.keys() - {Proof.ANSWERED}:  # that Google has answered needs no word
+        print(f"Of the letters sent, by proof: {sentences.by_proof(found)}.")
     for trouble in await Stories(database).troubles_of(id_):
         print(f"  {trouble.what}: {trouble.to_email} (recipient {trouble.recipient}): {trouble.error}")
 

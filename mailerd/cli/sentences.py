@@ -1,13 +1,13 @@
 """What became of a letter, why it waits and what comes next, in plain sentences; reads nothing itself."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final, assert_never
 
 from mailerd.core.forecast import Outlook, foresee, tell, why
 from mailerd.core.pace import FOR_EVER
 from mailerd.core.pauses import until
-from mailerd.core.states import JobStatus, State
+from mailerd.core.states import JobStatus, Proof, State
 from mailerd.store.controls import Action
 from mailerd.store.jobs import Job
 from mailerd.store.settling import SETTLED
@@ -25,8 +25,23 @@ _DID: Final = {
     "found": "it was looked for and found: it is sent",
     "missing": "it was looked for: Google does not have it",
     "lapsed": "its daemon was not heard of again",
+    "undone": "its draft was found where it had been, so it had not been sent: it waits again",
     "retried": "somebody asked for another try: its attempts count from the start again",
 }
+
+
+_SPEAKS: Final = {
+    Proof.ANSWERED: "Google answered with the message's id",
+    Proof.SEEN: "no answer came, and it was seen among the mailbox's sent messages",
+    Proof.GONE: "no answer came, and its draft is gone; somebody who deleted that draft would have left the same",
+    Proof.PERSON: "somebody looked into the mailbox and said so",
+    None: "nothing, which must not be: `mailerd audit` lists it",
+}
+
+
+def by_proof(counts: Mapping[Proof | None, int]) -> str:
+    """How many letters are sent by each proof."""
+    return ", ".join(f"{number:,} {proof.value if proof else 'without proof'}" for proof, number in counts.items())
 
 
 def moment(at: datetime) -> str:
@@ -76,7 +91,10 @@ def _now(story: Story) -> list[str]:
     match story.status:
         case State.SENT:
             at = f" at {moment(story.sent_at)}" if story.sent_at else ""
-            return [f"Now: sent{at}, Google's message id is {story.message_id or 'not known'}. Nothing more happens."]
+            return [
+                f"Now: sent{at}, Google's message id is {story.message_id or 'not known'}. Nothing more happens.",
+                f"Proof ({story.proof.value if story.proof else 'none'}): {_SPEAKS[story.proof]}.",
+            ]
         case State.FAILED:
             return [
                 f"Now: failed: {story.error or 'no reason was written'}. Nothing more happens by itself.",

@@ -29,6 +29,8 @@ class Letter:
     token: str
     draft_id: str | None = None
     thread_id: str | None = None
+    unanswered: bool = False
+    """An earlier drafts.send of this draft had no answer, so that it may have been carried out."""
     pauses: int = 0
     """The sender's daily limits since its last success."""
     probing: bool = False
@@ -75,7 +77,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class HandedOver:
-    """To be recorded before Google is asked to send: how, and by which draft."""
+    """To be recorded before Google is asked to send: how, and by which draft; or before it is asked to delete that."""
 
     letter: Letter
     mode: Mode
@@ -83,6 +85,10 @@ class HandedOver:
     thread_id: str | None = None
     project: str | None = None
     """The Cloud project whose quota the sender uses, as its credentials tell."""
+    unanswered: bool = False
+    """As in the letter; a new draft has no send behind it."""
+    discarding: bool = False
+    """Google refused the letter, and its draft is deleted next."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +155,10 @@ class Doubt:
     mode: Mode | None
     draft_id: str | None
     thread_id: str | None
+    unanswered: bool
+    """A drafts.send of this draft had no answer. Otherwise Google has refused every one."""
+    discarding: bool
+    """Its worker was deleting the draft, and nobody knows whether it did."""
     known_message_id: str | None
     """What a fenced-off worker left in the log of attempts: Google's own answer."""
     since: datetime

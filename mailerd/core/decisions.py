@@ -42,6 +42,12 @@ class Decision:
     pause: Pause | None = None
     everybody: str | None = None
     """Google cannot be reached at all, and why: nothing shall be claimed by this daemon for a while."""
+    unanswered: bool = False
+    """The send had no answer, so that it may have been carried out."""
+    forgets: bool = False
+    """The letter's draft was deleted by us: another try makes a new one."""
+    discarding: bool = False
+    """Google was asked to delete the draft and did not answer."""
 
 
 _THROTTLE_WAIT: Final = timedelta(seconds=20)
@@ -73,7 +79,8 @@ def decide(
         case Fate.BLAMELESS:
             return _released(verdict, now=now, pauses=pauses, chance=chance, asked=asked)
         case Fate.DOUBT | Fate.GONE:
-            return Decision(Change.LOST, error=verdict.reason, wait=policy.in_flight)
+            unanswered = verdict.fate is Fate.DOUBT
+            return Decision(Change.LOST, error=verdict.reason, wait=policy.in_flight, unanswered=unanswered)
         case _:
             assert_never(verdict.fate)
 

@@ -38,6 +38,21 @@ class Change(StrEnum):
     """Its job was cancelled before it was claimed."""
     RETRIED = "retried"
     """Somebody asked for another try of what had failed: it starts anew."""
+    UNDONE = "undone"
+    """It was called sent because its draft was gone, and the draft is there: it was not sent."""
+
+
+class Proof(StrEnum):
+    """What speaks for a letter's being sent, the strongest first: column `job_recipients.proof`."""
+
+    ANSWERED = "answered"
+    """Google's answer to the send, with the message's id."""
+    SEEN = "seen in SENT"
+    """No answer came, and a message with the letter's key stands among the sent ones."""
+    GONE = "draft gone"
+    """No answer came, and the draft is not there any more. A person who deletes a draft makes it look the same."""
+    PERSON = "person"
+    """Somebody looked into the mailbox and said so."""
 
 
 class JobStatus(StrEnum):
@@ -68,6 +83,7 @@ _TABLE: Final[dict[tuple[State, Change], State]] = {
     (State.UNSURE, Change.FOUND): State.SENT,
     (State.UNSURE, Change.MISSING): State.WAITING,
     (State.FAILED, Change.RETRIED): State.WAITING,
+    (State.SENT, Change.UNDONE): State.WAITING,
 }
 
 

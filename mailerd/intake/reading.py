@@ -23,7 +23,7 @@ RECIPIENTS_A_PAGE: Final = 100
 RECIPIENTS_AT_MOST: Final = 1000
 
 CSV_COLUMNS: Final = (
-    "index", "email", "name", "status", "attempts", "error", "message_id", "due_at", "sent_at", "updated_at",
+    "index", "email", "name", "status", "attempts", "error", "message_id", "proof", "due_at", "sent_at", "updated_at",
 )  # fmt: skip
 
 
@@ -119,7 +119,7 @@ class Reading:
 
 def _row(row: Recipient) -> tuple[object, ...]:
     moments = (rfc3339(row.due_at), rfc3339(row.sent_at), rfc3339(row.updated_at))
-    return row.seq, row.email, row.name, row.status.value, row.attempts, row.error, row.message_id, *moments
+    return row.seq, row.email, row.name, row.status.value, row.attempts, row.error, row.message_id, row.proof, *moments
 
 
 def show_job(job: Job, forecast: Mapping[str, object] | None = None) -> dict[str, Any]:
@@ -171,6 +171,7 @@ def show_recipient(row: Recipient) -> dict[str, Any]:
         "attempts": row.attempts,
         "error": row.error,
         "message_id": row.message_id,
+        "proof": row.proof,
         "due_at": rfc3339(row.due_at),
         "sent_at": rfc3339(row.sent_at),
         "updated_at": rfc3339(row.updated_at),

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mailerd.core.states import JobChange, JobStatus, State
+from mailerd.core.states import JobChange, JobStatus, Proof, State
 
 Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"}, examples=["2026-12-01T09:00:00Z"])]
 Whole = Annotated[int, Field(ge=0)]
@@ -147,6 +147,7 @@ class RecipientOut(Shape):
     attempts: Whole
     error: str | None
     message_id: str | None
+    proof: Annotated[Proof | None, Field(description="what speaks for `sent`; null while it is not sent")]
     due_at: Moment
     sent_at: Moment | None
     updated_at: Moment

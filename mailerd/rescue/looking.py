@@ -9,7 +9,7 @@ from typing import Final, Protocol, assert_never
 
 from mailerd.core.claims import Doubt
 from mailerd.core.replies import Accepted, Call, Reply
-from mailerd.core.states import Change
+from mailerd.core.states import Change, Proof
 from mailerd.core.verdicts import Fate, judge
 from mailerd.gmail import Mailbox
 from mailerd.store.rescues import Settled
@@ -60,7 +60,7 @@ class Looking:
             DatabaseError: the ledger cannot be asked whether Google may be.
         """
         if doubt.known_message_id:
-            return Settled(doubt, Change.FOUND, message_id=doubt.known_message_id)
+            return Settled(doubt, Change.FOUND, message_id=doubt.known_message_id, proof=Proof.ANSWERED)
         if doubt.draft_id:
             return await self._by_draft(doubt, doubt.draft_id, progress)
         return await self._among_sent(doubt, progress)
@@ -72,7 +72,8 @@ class Looking:
             case Fate.ACCEPTED:
                 return Settled(doubt, Change.MISSING)
             case Fate.GONE:
-                return Settled(doubt, Change.FOUND, message_id=await self._sent_in_thread(doubt, progress))
+                seen = await self._sent_in_thread(doubt, progress)
+                return Settled(doubt, Change.FOUND, message_id=seen, proof=Proof.SEEN if seen else Proof.GONE)
             case Fate.REJECTED | Fate.TRANSIENT | Fate.BLAMELESS | Fate.DOUBT:
                 return still_unsure(doubt, verdict.reason)
             case _:
@@ -129,7 +130,7 @@ class Looking:
                 known = self._remember(doubt.sender, message_id, found.body)
             key, sent_at = known
             if key == doubt.key:
-                return Settled(doubt, Change.FOUND, message_id=message_id)
+                return Settled(doubt, Change.FOUND, message_id=message_id, proof=Proof.SEEN)
             if sent_at < doubt.since - _CLOCKS_DIFFER:
                 return Settled(doubt, Change.MISSING)
         return None

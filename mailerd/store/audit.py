@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+from mailerd.core.states import Proof
 from mailerd.store import sleepers
 from mailerd.store.cursor import Cursor
 from mailerd.store.database import Database
@@ -92,6 +93,17 @@ _CHECKS: Final[tuple[tuple[str, str], ...]] = (
         ),
     ),
     (
+        "sent without proof",
+        _ROWS.format(what="'is sent, and nothing says why'", where="r.status = 'sent' AND r.proof IS NULL"),
+    ),
+    (
+        "proof of nothing",
+        _ROWS.format(
+            what="CONCAT('is ', r.status, ', and its proof of being sent is: ', r.proof)",
+            where="r.status <> 'sent' AND r.proof IS NOT NULL",
+        ),
+    ),
+    (
         "no reason",
         _ROWS.format(
             what="CONCAT('is ', r.status, ' without an error')",
@@ -147,6 +159,21 @@ async def audit(database: Database, *, terms: Terms | None = None, bound: float 
         asleep = await sleepers.find(database, terms, beyond=_OVERSLEPT)
         findings += [Finding("sleeps for no reason", f"sender {one.email}", _asleep(one)) for one in asleep[:AT_MOST]]
     return jobs, findings
+
+
+async def proofs(database: Database, *, bound: float = 600.0) -> dict[Proof | None, int]:
+    """How many letters are sent by each kind of proof, the strongest first; None: without any.
+
+    Raises:
+        DatabaseError: it could not be read.
+    """
+
+    async def work(cursor: Cursor) -> dict[str | None, int]:
+        await cursor.execute("SELECT proof, COUNT(*) FROM job_recipients WHERE status = 'sent' GROUP BY proof")
+        return dict(await cursor.fetchall())
+
+    found = await database.transaction(work, what="audit: count by proof", bound=bound, read_only=True)
+    return {proof: found[proof] for proof in (*Proof, None) if found.get(proof)}
 
 
 def _asleep(one: sleepers.Sleeper) -> str:

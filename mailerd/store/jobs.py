@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from itertools import chain
 from typing import Any, Final, NamedTuple
 
-from mailerd.core.states import JobStatus, State
+from mailerd.core.states import JobStatus, Proof, State
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.store.attachments import Attached, store_attachments
 from mailerd.store.cursor import Cursor
@@ -54,7 +54,7 @@ _JOBS: Final = (
     "GROUP BY job_id, status) c ON c.job_id = j.id WHERE j.id IN %s"
 )
 _RECIPIENTS: Final = (
-    "SELECT id, seq, to_email, to_name, status, attempts, error, message_id, due_at, sent_at, updated_at "
+    "SELECT id, seq, to_email, to_name, status, attempts, error, message_id, due_at, sent_at, updated_at, proof "
     "FROM job_recipients WHERE job_id = %s AND seq > %s"
 )
 
@@ -183,6 +183,8 @@ class Recipient:
     attempts: int
     error: str | None
     message_id: str | None
+    proof: Proof | None
+    """What speaks for it, where it is sent."""
     due_at: datetime
     sent_at: datetime | None
     updated_at: datetime
@@ -391,4 +393,5 @@ def _recipient(row: tuple[Any, ...]) -> Recipient:
         due_at=_aware(row[8]),
         sent_at=_aware(row[9]),
         updated_at=_aware(row[10]),
+        proof=Proof(row[11]) if row[11] else None,
     )

@@ -16,7 +16,8 @@ NOT_SENT: Final = """NOT EXISTS (
 _LATE: Final = """
 UPDATE job_recipients FORCE INDEX (PRIMARY)
    SET status = %s, message_id = %s, draft_id = COALESCE(%s, draft_id), attempts = GREATEST(attempts, %s), error = NULL,
-       claim_token = NULL, lease_until = NULL, sent_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
+       proof = 'answered', claim_token = NULL, lease_until = NULL, sent_at = UTC_TIMESTAMP(6),
+       updated_at = UTC_TIMESTAMP(6)
  WHERE id = %s AND job_id = %s AND status IN ('waiting', 'unsure')"""
 _ANSWERED: Final = """
 SELECT draft_id, message_id FROM attempts
@@ -24,7 +25,7 @@ SELECT draft_id, message_id FROM attempts
 _SENT_BEFORE: Final = """
 UPDATE job_recipients FORCE INDEX (PRIMARY)
    SET status = %s, message_id = %s, draft_id = COALESCE(%s, draft_id), error = NULL, claim_token = NULL,
-       lease_until = NULL, sent_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
+       lease_until = NULL, proof = 'answered', sent_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
  WHERE id = %s AND claim_token = %s AND status = 'sending'"""
 _SETTLED: Final = "SELECT 1 FROM job_recipients WHERE id = %s AND status = %s AND message_id = %s"
 

@@ -37,22 +37,31 @@ _LOCK_SENDERS: Final = "SELECT COUNT(*) FROM senders FORCE INDEX (PRIMARY) WHERE
 # A letter that Google has said to have is never handed over again, whatever its row has forgotten.
 _HAND_OVER: Final = f"""
 UPDATE (%s) v STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = v.id
-   SET r.mode = v.mode, r.draft_id = v.draft_id, r.thread_id = v.thread_id, r.updated_at = UTC_TIMESTAMP(6) {_FENCE}
+   SET r.mode = v.mode, r.draft_id = v.draft_id, r.thread_id = v.thread_id, r.unanswered = v.unanswered,
+       r.discarding = v.discarding, r.updated_at = UTC_TIMESTAMP(6) {_FENCE}
    AND {NOT_SENT}"""
-_HAND_OVER_ROW: Final = ("id", "token", "mode", "draft_id", "thread_id")
+_HAND_OVER_ROW: Final = ("id", "token", "mode", "draft_id", "thread_id", "unanswered", "discarding")
 
 # A failed letter forgets its draft, which is deleted: were it tried again, a draft that is gone would look like sent.
+# So does one whose draft was deleted before it waits. MySQL does not say in which order the assignments of a join are
+# made: each comes out alike in any.
 # `wait` is NULL for what has come to its end. For `unsure` it is the time of the first look (lease_until), else due_at.
 _OUTCOME: Final = f"""
 UPDATE (%s) v STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = v.id
    SET r.status = v.status, r.attempts = v.attempts, r.error = v.error, r.claim_token = NULL,
-       r.message_id = COALESCE(v.message_id, r.message_id), r.thread_id = COALESCE(v.thread_id, r.thread_id),
-       r.sent_at = IF(v.status = 'sent', UTC_TIMESTAMP(6), NULL),
+       r.message_id = COALESCE(v.message_id, r.message_id),
+       r.thread_id = IF(v.forgets, NULL, COALESCE(v.thread_id, r.thread_id)),
+       r.proof = IF(v.status = 'sent', 'answered', NULL), r.sent_at = IF(v.status = 'sent', UTC_TIMESTAMP(6), NULL),
        r.due_at = IF(v.status = 'waiting', UTC_TIMESTAMP(6) + INTERVAL v.wait MICROSECOND, r.due_at),
        r.lease_until = IF(v.status = 'unsure', UTC_TIMESTAMP(6) + INTERVAL v.wait MICROSECOND, NULL),
-       r.mode = IF(v.status = 'waiting' AND r.draft_id IS NULL, NULL, r.mode), r.looks = 0,
-       r.draft_id = IF(v.status = 'failed', NULL, r.draft_id), r.updated_at = UTC_TIMESTAMP(6) {_FENCE}"""
-_OUTCOME_ROW: Final = ("id", "token", "status", "attempts", "error", "message_id", "thread_id", "wait")
+       r.mode = IF(v.status = 'waiting' AND (r.draft_id IS NULL OR v.forgets), NULL, r.mode), r.looks = 0,
+       r.draft_id = IF(v.status = 'failed' OR v.forgets, NULL, r.draft_id),
+       r.unanswered = IF(v.forgets, 0, IF(v.unanswered, 1, r.unanswered)), r.discarding = v.discarding,
+       r.updated_at = UTC_TIMESTAMP(6) {_FENCE}"""
+_OUTCOME_ROW: Final = (
+    "id", "token", "status", "attempts", "error", "message_id", "thread_id", "wait", "unanswered", "forgets",
+    "discarding",
+)  # fmt: skip
 
 _ATTEMPT: Final = """
 INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, draft_id, message_id, error, at)
@@ -332,7 +341,13 @@ def _locking(records: Sequence[Record]) -> Statement:
 
 
 def _hand_over(handed: Sequence[HandedOver]) -> Statement:
-    rows = [(one.letter.id, one.letter.token, one.mode, one.draft_id, one.thread_id) for one in handed]
+    rows = [
+        (
+            one.letter.id, one.letter.token, one.mode, one.draft_id, one.thread_id, int(one.unanswered),
+            int(one.discarding),
+        )
+        for one in handed
+    ]  # fmt: skip
     return _update(_HAND_OVER, _HAND_OVER_ROW, rows)
 
 
@@ -365,6 +380,9 @@ def _outcome_row(one: Outcome) -> tuple[Any, ...]:
         decision.message_id,
         decision.thread_id,
         micros(decision.wait),
+        int(decision.unanswered),
+        int(decision.forgets),
+        int(decision.discarding),
     )
 
 

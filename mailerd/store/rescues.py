@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from mailerd.clock import new_id
 from mailerd.core.claims import Doubt, Lapsed, Written
-from mailerd.core.states import Change, State, after
+from mailerd.core.states import Change, Proof, State, after
 from mailerd.store.cursor import Cursor
 from mailerd.store.database import Database
 from mailerd.store.proofs import Tries, applied
@@ -22,13 +22,14 @@ SELECT id FROM job_recipients FORCE INDEX (lease)
 
 _READ: Final = """
 SELECT r.id, r.job_id, r.seq, j.sender_email, r.to_email, r.attempts, r.daemon_id, r.looks, r.mode, r.draft_id,
-       r.thread_id, r.claim_token, j.created_at
+       r.thread_id, r.claim_token, j.created_at, r.unanswered, r.discarding
   FROM job_recipients r FORCE INDEX (PRIMARY) JOIN jobs j ON j.id = r.job_id WHERE r.id IN %s ORDER BY r.id"""
 
-# `lease_until < now` once more: between the look and the write the owner may have renewed.
+# `lease_until < now` once more: between the look and the write the owner may have renewed. Whether it had sent is not
+# known, unless it was deleting the draft by then, which it does only where Google has refused the letter.
 _LAPSE: Final = """
 UPDATE job_recipients FORCE INDEX (PRIMARY)
-   SET status = %s, claim_token = NULL, looks = 0,
+   SET status = %s, claim_token = NULL, looks = 0, unanswered = IF(%s = 'unsure' AND discarding = 0, 1, unanswered),
        lease_until = IF(%s = 'unsure', UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND, NULL),
        error = %s, due_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
  WHERE id = %s AND claim_token = %s AND status = 'sending' AND lease_until < UTC_TIMESTAMP(6)"""
@@ -40,7 +41,7 @@ UPDATE job_recipients FORCE INDEX (PRIMARY)
 
 _SETTLE: Final = """
 UPDATE job_recipients FORCE INDEX (PRIMARY)
-   SET status = %s, claim_token = NULL, looks = %s, error = %s, message_id = COALESCE(%s, message_id),
+   SET status = %s, claim_token = NULL, looks = %s, error = %s, message_id = COALESCE(%s, message_id), proof = %s,
        lease_until = IF(%s IS NULL, NULL, UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND),
        sent_at = IF(%s = 'sent', UTC_TIMESTAMP(6), NULL), mode = IF(%s = 'waiting' AND draft_id IS NULL, NULL, mode),
        due_at = UTC_TIMESTAMP(6), updated_at = IF(%s = 'unsure', updated_at, UTC_TIMESTAMP(6))
@@ -85,6 +86,8 @@ class Settled:
     change: Change | None
     error: str | None = None
     message_id: str | None = None
+    proof: Proof | None = None
+    """Of what was found."""
     look_again: timedelta | None = None
     """None with no change: nobody looks again by itself."""
 
@@ -140,13 +143,13 @@ class Rescues:
         ]
 
     async def _lapse(self, cursor: Cursor, row: Sequence[Any]) -> Lapsed | None:
-        id_, job, _, sender, to, attempts, daemon, _, mode, draft, _, token, _ = row
+        id_, job, _, sender, to, attempts, daemon, _, mode, draft, _, token, *_ = row
         handed = draft is not None or mode == "direct"
         given_up = not handed and attempts >= self.max_attempts
         change = Change.LOST if handed else Change.FAILED if given_up else Change.DEFERRED
         status = after(State.SENDING, change)
         error = f"the lease of daemon {daemon} ran out at attempt {attempts}: it died, was paused or lost the database"
-        await cursor.execute(_LAPSE, (status.value, status.value, micros(self.in_flight), error, id_, token))
+        await cursor.execute(_LAPSE, (*[status.value] * 3, micros(self.in_flight), error, id_, token))
         if cursor.rowcount != 1:
             return None
         await cursor.execute(
@@ -174,10 +177,11 @@ class Rescues:
         return [
             Doubt(
                 id=id_, job_id=job, seq=seq, sender=sender, to_email=to, token=token, attempt=attempts, looks=looks,
-                mode=mode, draft_id=draft, thread_id=thread, known_message_id=known.get(id_),
-                since=since.replace(tzinfo=UTC),
+                mode=mode, draft_id=draft, thread_id=thread, unanswered=bool(unanswered), discarding=bool(discarding),
+                known_message_id=known.get(id_), since=since.replace(tzinfo=UTC),
             )
-            for id_, job, seq, sender, to, attempts, _, looks, mode, draft, thread, _, since in held_rows
+            for id_, job, seq, sender, to, attempts, _, looks, mode, draft, thread, _, since, unanswered, discarding
+            in held_rows
         ]  # fmt: skip
 
     async def settle(self, settled: Settled, *, tried: Callable[[], None] | None = None) -> Written:
@@ -200,7 +204,8 @@ class Rescues:
         await cursor.execute(
             _SETTLE,
             (
-                status, looks, error, it.message_id, wait, wait or 0, status, status, status, doubt.id, doubt.token,
+                status, looks, error, it.message_id, it.proof and it.proof.value, wait, wait or 0, *[status] * 3,
+                doubt.id, doubt.token,
             ),
         )  # fmt: skip
         took = bool(cursor.rowcount == 1)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mailerd.clock import new_id
-from mailerd.core.states import Change, State, after
+from mailerd.core.states import Change, Proof, State, after
 from mailerd.errors import MailerdError
 from mailerd.store.cursor import Cursor
 from mailerd.store.database import Database
@@ -15,8 +15,8 @@ SETTLED: Final = "settled by hand"
 _SETTLE: Final = """
 UPDATE job_recipients FORCE INDEX (PRIMARY)
    SET status = %s, claim_token = NULL, lease_until = NULL, error = %s, message_id = COALESCE(%s, message_id),
-       mode = IF(%s = 'waiting' AND draft_id IS NULL, NULL, mode), sent_at = IF(%s = 'sent', UTC_TIMESTAMP(6), NULL),
-       due_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
+       proof = %s, mode = IF(%s = 'waiting' AND draft_id IS NULL, NULL, mode),
+       sent_at = IF(%s = 'sent', UTC_TIMESTAMP(6), NULL), due_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
  WHERE id = %s AND status = 'unsure'"""
 _LOG: Final = """
 INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, message_id, error, at)
@@ -59,7 +59,8 @@ async def settle(database: Database, recipient: int, *, change: Change, message_
             raise NotUnsureError(f"recipient {recipient} ({to}, job {job}) is {status}: only an unsure one is settled")
         new = after(State.UNSURE, change)
         note = f"{SETTLED}: {'sent' if new is State.SENT else 'not sent'}"
-        await cursor.execute(_SETTLE, (new.value, note, message_id, new.value, new.value, recipient))
+        proof = Proof.PERSON.value if new is State.SENT else None
+        await cursor.execute(_SETTLE, (new.value, note, message_id, proof, new.value, new.value, recipient))
         token = new_id()
         await cursor.execute(_LOG, (recipient, attempts, token, token, change.value, message_id, note))
         if new is State.WAITING and await wake(cursor, jobs={job: 0}, senders={sender: 0}, back=[recipient]):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from mailerd.core.states import JobStatus, State
+from mailerd.core.states import JobStatus, Proof, State
 from mailerd.store.cursor import Cursor
 from mailerd.store.database import Database
 from mailerd.store.ledger import utc
@@ -17,7 +17,7 @@ _RECIPIENT: Final = """
 SELECT r.id, r.job_id, r.to_email, r.status, r.attempts, r.looks, r.due_at, r.lease_until, r.daemon_id, r.mode,
        r.draft_id, r.message_id, r.error, r.sent_at, j.created_at, j.status, j.sender_email,
        IF(s.paused_until > UTC_TIMESTAMP(6), s.paused_until, NULL), s.pause_cause, s.pause_reason, s.turn_at,
-       UTC_TIMESTAMP(6), r.updated_at
+       UTC_TIMESTAMP(6), r.updated_at, r.proof
   FROM job_recipients r JOIN jobs j ON j.id = r.job_id LEFT JOIN senders s ON s.email = j.sender_email"""
 FIRST: Final = 10
 """Lines of the log of attempts that are told from its beginning ..."""
@@ -31,6 +31,7 @@ _LOGGED: Final = "SELECT COUNT(*) FROM attempts FORCE INDEX (once) WHERE recipie
 _FAILURES: Final = """
 SELECT r.to_email, r.id, r.error, r.updated_at, r.status, r.job_id FROM job_recipients r
  WHERE r.job_id = %s AND r.status IN ('failed', 'unsure') ORDER BY r.id LIMIT %s"""
+_PROOFS: Final = "SELECT proof, COUNT(*) FROM job_recipients WHERE job_id = %s AND status = 'sent' GROUP BY proof"
 _TROUBLES: Final = """
 SELECT a.at, r.to_email, r.id, a.error, a.event, r.job_id FROM attempts a JOIN job_recipients r ON r.id = a.recipient_id
  WHERE a.at > UTC_TIMESTAMP(6) - INTERVAL 1 DAY AND a.error IS NOT NULL ORDER BY a.at DESC LIMIT %s"""
@@ -82,6 +83,8 @@ class Story:
     now: datetime
     updated_at: datetime
     """When the row was last written; of one that has come to its end: when that was."""
+    proof: Proof | None
+    """What speaks for it, where it is sent."""
     log: tuple[Attempt, ...] = ()
     """The first and the last lines of it."""
     left_out: int = 0
@@ -145,6 +148,16 @@ class Stories:
 
         return await self.database.transaction(work, what="read failures", read_only=True)
 
+    async def proofs_of(self, job: str) -> dict[Proof | None, int]:
+        """How many letters of a job are sent by each proof, the strongest first."""
+
+        async def work(cursor: Cursor) -> dict[str | None, int]:
+            await cursor.execute(_PROOFS, (job,))
+            return dict(await cursor.fetchall())
+
+        found = await self.database.transaction(work, what="count by proof", read_only=True)
+        return {proof: found[proof] for proof in (*Proof, None) if found.get(proof)}
+
     async def last_troubles(self, *, limit: int) -> list[Trouble]:
         """What went wrong lately, the newest first."""
 
@@ -190,4 +203,5 @@ def _story(row: tuple[Any, ...], log: tuple[Attempt, ...], left_out: int) -> Sto
         utc(value) if number in moments else value for number, value in enumerate((*row, log, left_out))
     ]
     values[3], values[15] = State(values[3]), JobStatus(values[15])
+    values[23] = Proof(values[23]) if values[23] else None
     return Story(*values)

@@ -106,8 +106,8 @@ async def test_recipients_come_in_pages_in_the_order_of_the_request(site: Site) 
 async def test_recipients_can_be_asked_for_by_status(site: Site) -> None:
     job_id = await posted(site, *({"email": f"r{n}@example.com", "name": "R"} for n in range(4)))
     await site.rows(
-        "UPDATE job_recipients SET status = 'sent', attempts = 1, message_id = 'm1', sent_at = '2026-01-02 03:04:05.5' "
-        "WHERE seq = 2"
+        "UPDATE job_recipients SET status = 'sent', attempts = 1, message_id = 'm1', proof = 'answered', "
+        "sent_at = '2026-01-02 03:04:05.5' WHERE seq = 2"
     )
     status, page = await site.get(f"/api/jobs/{job_id}/recipients", params={"status": "sent"})
 
@@ -121,6 +121,7 @@ async def test_recipients_can_be_asked_for_by_status(site: Site) -> None:
         "attempts": 1,
         "error": None,
         "message_id": "m1",
+        "proof": "answered",
         "due_at": row["due_at"],
         "sent_at": "2026-01-02T03:04:05.500000Z",
         "updated_at": row["updated_at"],

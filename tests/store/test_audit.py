@@ -49,6 +49,8 @@ async def test_books_that_balance_have_no_findings(database: Database) -> None:
         ("token without lease", "UPDATE job_recipients SET claim_token = 'x' WHERE status = 'sent'"),
         ("lease long over", "UPDATE job_recipients SET lease_until = '2020-01-01' WHERE status = 'unsure'"),
         ("times of a recipient", "UPDATE job_recipients SET sent_at = NULL WHERE status = 'sent'"),
+        ("sent without proof", "UPDATE job_recipients SET proof = NULL WHERE status = 'sent'"),
+        ("proof of nothing", "UPDATE job_recipients SET proof = 'person' WHERE status = 'failed'"),
         ("no reason", "UPDATE job_recipients SET error = NULL WHERE status = 'failed'"),
         ("no reason", "UPDATE job_recipients SET status = 'cancelled', error = NULL WHERE status = 'failed'"),
         ("nothing to look for", "UPDATE job_recipients SET draft_id = NULL WHERE status = 'unsure'"),

@@ -363,3 +363,35 @@ def test_migrations_are_numbered_without_a_gap_and_named_by_their_files() -> Non
     assert [migration.number for migration in migrations()] == list(range(1, LATEST + 1))
     assert [f"{m.number:04}_{m.name}.sql" for m in migrations()] == [file.name for file in FILES]
     assert all(m.statements for m in migrations())
+
+
+async def test_what_was_sent_before_there_were_proofs_is_given_the_one_that_it_has(
+    empty: Database, monkeypatch: pytest.MonkeyPatch, heard: Heard
+) -> None:
+    with monkeypatch.context() as before:
+        before.setattr(migrate_module, "migrations", lambda: [it for it in KNOWN if it.number < 6])
+        await migrate(empty, events=StoreEvents(heard))
+    rows = {
+        1: ("sent", "m1", None, None, "sent"), 2: ("sent", "m2", None, "d", "found"),
+        3: ("sent", None, None, "d", "found"), 4: ("sent", None, "settled by hand: sent", None, "found"),
+        5: ("unsure", None, None, "d", "lost"),
+        6: ("waiting", None, None, "d", "lapsed"), 7: ("waiting", None, None, "d", "released"),
+    }  # fmt: skip
+    for id_, (status, message, error, draft, event) in rows.items():
+        await query(
+            empty,
+            "INSERT INTO job_recipients SET id = %s, job_id = 'j', seq = %s, to_email = 'x', status = %s, "
+            "message_id = %s, error = %s, draft_id = %s, due_at = '2026-01-02', updated_at = '2026-01-02'",
+            id_, id_, status, message, error, draft,
+        )  # fmt: skip
+        await query(
+            empty,
+            "INSERT INTO attempts SET recipient_id = %s, attempt = 1, claim_token = 't', daemon_id = 'd', event = %s, "
+            "applied = 1, draft_id = %s, at = '2026-01-02'",
+            id_, event, draft,
+        )  # fmt: skip
+    await migrate(empty, events=StoreEvents(heard))
+    assert await query(empty, "SELECT id, proof, unanswered FROM job_recipients ORDER BY id") == [
+        (1, "answered", 0), (2, "seen in SENT", 0), (3, "draft gone", 0), (4, "person", 0), (5, None, 1), (6, None, 1),
+        (7, None, 0),
+    ]  # fmt: skip
