@@ -162,8 +162,8 @@ MUTATIONS: Final = (
     Mutation(
         "a lapsed lease is looked at without the wait",
         "mailerd/store/rescues.py",
-        "(status.value, status.value, micros(self.in_flight), error, id_, token)",
-        "(status.value, status.value, 0, error, id_, token)",
+        "(*[status.value] * 3, micros(self.in_flight), error, id_, token)",
+        "(*[status.value] * 3, 0, error, id_, token)",
         "tests/store/test_rescues.py",
     ),
     Mutation(
@@ -190,7 +190,7 @@ MUTATIONS: Final = (
     Mutation(
         "a draft that is gone is taken for not sent",
         "mailerd/rescue/looking.py",
-        "return Settled(doubt, Change.FOUND, message_id=await self._sent_in_thread(doubt, progress))",
+        "return Settled(doubt, Change.FOUND, message_id=seen, proof=Proof.SEEN if seen else Proof.GONE)",
         "return Settled(doubt, Change.MISSING)",
         "tests/daemon/test_doubts.py::test_no_lost_answer_to_drafts_send_loses_or_doubles_a_letter",
     ),
