@@ -50,6 +50,18 @@ class IntakeSettings(Section):
     idempotency_keep: Annotated[float, Field(ge=60, le=366 * 86_400)] = Field(
         604_800.0, description="seconds for which the answer to an Idempotency-Key is kept: 7 days"
     )
+    posts_per_key: Count = Field(100, description="posts of one API key at once, per daemon; more of them get a 429")
+    checks_per_key: Annotated[int, Field(ge=1, le=16)] = Field(
+        2, description="of those, posts whose recipients are checked at once; the others wait in line, a key's own line"
+    )
+    large_bodies_per_key: Annotated[int, Field(ge=1, le=16)] = Field(
+        1,
+        description="bodies above 1 MiB of one key at once, each of eight times its size; twice that in all",
+    )
+    dry_runs_per_key: Annotated[int, Field(ge=1, le=16)] = Field(1, description="dry runs of one key at once")
+    streams_per_key: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        20, description="event streams of one key; five times that in all"
+    )
     unix_socket: str = Field("", description="a socket file to listen on instead of host and port, for its group")
     trusted_proxies: Annotated[str, AfterValidator(values.networks)] = Field(
         "", description="addresses or networks, by commas, whose X-Forwarded-For is believed"

@@ -25,6 +25,7 @@ from mailerd.intake.queries import query
 from mailerd.intake.recipients import Rejection
 from mailerd.intake.rehearsal import rehearse
 from mailerd.intake.senders import Senders
+from mailerd.intake.shares import Shares
 from mailerd.letters.library import Library
 from mailerd.store.jobs import Jobs, Stored
 from mailerd.store.keys import Call, Key
@@ -57,6 +58,7 @@ class Accepting:
         *,
         gate: Gate,
         bodies: Bodies,
+        shares: Shares,
         jobs: Jobs,
         answers: Answers,
         library: Library,
@@ -70,6 +72,7 @@ class Accepting:
         self._max_recipients = settings.max_recipients
         self._gate = gate
         self._bodies = bodies
+        self._shares = shares
         self._jobs = jobs
         self._answers = answers
         self._library = library
@@ -86,22 +89,23 @@ class Accepting:
         key = await self._gate.admit(request, Call.SEND)
         query(request, allowed=())
         idempotency_key = _idempotency_key(request)
-        async with self._bodies.read(request) as raw:
+        async with self._shares.posts.place(key), self._bodies.read(request, key) as raw:
             body = await self._compute(lambda: fingerprint(raw)) if idempotency_key else b""
             if idempotency_key and (known := await self._answers.find(key.id, idempotency_key)):
                 return await self._again(known, idempotency_key, body=body, key=key)
-            order = await self._compute(
-                lambda: read_order(
-                    raw,
-                    key=key,
-                    now=self._clock.now(),
-                    max_recipients=self._max_recipients,
-                    senders=self._senders,
-                    library=self._library,
+            async with self._shares.for_check(raw, key):
+                order = await self._compute(
+                    lambda: read_order(
+                        raw,
+                        key=key,
+                        now=self._clock.now(),
+                        max_recipients=self._max_recipients,
+                        senders=self._senders,
+                        library=self._library,
+                    )
                 )
-            )
-            if order.dry_run:
-                return await self._rehearse(order)
+                if order.dry_run:
+                    return await self._rehearse(order)
             if idempotency_key:
                 once = Once(
                     key.id, idempotency_key, body, self._answers.keep,

@@ -1,20 +1,18 @@
-"""Reads a request's body within bounds: of size, of time, and of how many big ones are in the house at once."""
+"""Reads a request's body within bounds: of size, of time, and of how many large ones there are at once."""
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Final
 
 from aiohttp import HttpVersion11, web
 
-from mailerd.intake.problems import RETRY_AFTER, ProblemError, too_large
+from mailerd.intake.problems import ProblemError, too_large
+from mailerd.intake.shares import BIG, Share
+from mailerd.store.keys import Key
 
 BODY_WITHIN: Final = 60.0
 """Seconds for a whole body."""
-BIG: Final = 1024 * 1024
-"""Bytes from which a body takes one of the few places for big ones."""
-BIG_ONES: Final = 2
-"""A big body takes up to eight times its size while it becomes rows: two at a time, the others wait unread."""
 
 
 async def expect_nothing_yet(request: web.Request) -> None:
@@ -22,20 +20,26 @@ async def expect_nothing_yet(request: web.Request) -> None:
 
 
 class Bodies:
-    """The way for bodies to come in; `setting` is what a larger limit is asked of, where anything is."""
+    """The way for bodies to come in.
 
-    def __init__(self, *, max_body: int, setting: str = "", within: float = BODY_WITHIN) -> None:
+    `setting` is what a larger limit is asked of, where anything is. `large`: places for bodies above BIG, which take
+    up to eight times their size while they become rows. Until they have one they are not read.
+    """
+
+    def __init__(
+        self, *, max_body: int, setting: str = "", within: float = BODY_WITHIN, large: Share | None = None
+    ) -> None:
         self._max_body = max_body
         self._setting = setting
         self._within = within
-        self._big = asyncio.Semaphore(BIG_ONES)
+        self._large = large
 
     @asynccontextmanager
-    async def read(self, request: web.Request) -> AsyncIterator[bytearray]:
-        """The body; it counts as in the house until the context ends.
+    async def read(self, request: web.Request, key: Key) -> AsyncIterator[bytearray]:
+        """The body; a large one holds its place until the context ends.
 
         Raises:
-            ProblemError: 413 too large, 408 too slow, 415 compressed, 400 cut off, 503 too many big ones.
+            ProblemError: 413 too large, 408 too slow, 415 compressed, 400 cut off, 429 or 503 too many large ones.
         """
         length = request.content_length
         if length is not None and length > self._max_body:
@@ -47,24 +51,9 @@ class Bodies:
         if (length or 0) <= BIG and await self._read(request, body, most=BIG):
             yield body
             return
-        async with self._place():
+        async with self._large.place(key) if self._large else nullcontext():
             await self._read(request, body, most=self._max_body)
             yield body
-
-    @asynccontextmanager
-    async def _place(self) -> AsyncIterator[None]:
-        """One of the places for big bodies."""
-        try:
-            async with asyncio.timeout(self._within):
-                await self._big.acquire()
-        except TimeoutError:
-            raise ProblemError(
-                503, "busy", "other big jobs are being read; nothing was stored, try again", retry_after=RETRY_AFTER
-            ) from None
-        try:
-            yield
-        finally:
-            self._big.release()
 
     async def _read(self, request: web.Request, body: bytearray, *, most: int) -> bool:
         """Read on until the end, or until there are more than `most` bytes; whether that is all of it."""

@@ -17,7 +17,7 @@ from mailerd.intake.queries import Finding, query
 from mailerd.intake.reading import show_job
 from mailerd.store.controls import Controls
 from mailerd.store.jobs import Jobs
-from mailerd.store.keys import Call
+from mailerd.store.keys import Call, Key
 
 BODY_AT_MOST: Final = 10_000
 """Bytes; these bodies are a word or two."""
@@ -57,7 +57,7 @@ class Controlling:
     async def _ask(self, request: web.Request, change: JobChange) -> web.Response:
         key, job = await self._finding.job(request, Call.CONTROL)
         query(request, allowed=())
-        options = await self._options(request, change)
+        options = await self._options(request, change, key)
         who = f"key {key.name}"
         try:
             done = await self._controls.ask(job.id, change, who=who, letters=job.total, **options)
@@ -74,8 +74,8 @@ class Controlling:
             "action": change.value, "changed": done.changed, "letters": done.letters, "job": show_job(shown),
         })  # fmt: skip
 
-    async def _options(self, request: web.Request, change: JobChange) -> dict[str, Any]:
-        async with self._bodies.read(request) as raw:
+    async def _options(self, request: web.Request, change: JobChange, key: Key) -> dict[str, Any]:
+        async with self._bodies.read(request, key) as raw:
             fields = parse(raw) if raw else {}
         match change:
             case JobChange.RETRY:

@@ -34,6 +34,7 @@ from mailerd.intake.patrol import FIRST_REQUEST_WITHIN, Patrol
 from mailerd.intake.queries import Finding
 from mailerd.intake.reading import Reading
 from mailerd.intake.senders import Senders
+from mailerd.intake.shares import SHARE_WITHIN, Shares
 from mailerd.intake.watching import Watching
 from mailerd.letters.library import Library
 from mailerd.store.controls import Controls
@@ -45,9 +46,6 @@ from mailerd.store.once import FORGET_AT_ONCE, Answers
 
 KEEPALIVE: Final = 75.0
 """Seconds that an idle connection is kept: longer than the usual proxy keeps its end (60 s)."""
-THREADS: Final = 4
-"""For reading and checking bodies; two of them at most are busy with big ones."""
-
 FORGET_EVERY: Final = 600.0
 """Seconds between two looks for answers that are kept no longer."""
 SOCKET_MODE: Final = 0o117
@@ -81,6 +79,7 @@ class Intake:
         clock: Clock | None = None,
         grace: float = 10.0,
         body_within: float = BODY_WITHIN,
+        share_within: float = SHARE_WITHIN,
         first_request_within: float = FIRST_REQUEST_WITHIN,
         in_flight: float = 60.0,
         templates: Path | None = None,
@@ -95,7 +94,10 @@ class Intake:
         self._clock = clock or SystemClock()
         self._grace = grace
         self._body_within = body_within
-        self._bodies = Bodies(max_body=settings.max_body, setting="intake.max_body", within=body_within)
+        self._shares = Shares(settings, within=share_within)
+        self._bodies = Bodies(
+            max_body=settings.max_body, setting="intake.max_body", within=body_within, large=self._shares.large_bodies
+        )
         self._jobs = Jobs(database, patience=patience)
         self._answers = Answers(database, patience=patience, keep=timedelta(seconds=settings.idempotency_keep))
         self._controls = Controls(database, patience=patience, in_flight=timedelta(seconds=in_flight))
@@ -142,7 +144,7 @@ class Intake:
 
         At the end nothing new is taken, and requests in hand get `grace` seconds. Only `run` notes the use of keys.
         """
-        executor = ThreadPoolExecutor(THREADS, thread_name_prefix="intake")
+        executor = ThreadPoolExecutor(self._shares.threads, thread_name_prefix="intake")
         answering = Answering(callers=self._callers, events=self._events, clock=self._clock)
         runner = Listener(
             self._application(executor, answering),
@@ -203,7 +205,13 @@ class Intake:
             self._patrol.asked(request)
             return await answering(request, handler)  # type: ignore[arg-type]  # aiohttp's own type says less
 
-        watching = Watching(gate=self._gate, finding=self._finding, jobs=self._jobs, clock=self._clock)
+        watching = Watching(
+            gate=self._gate,
+            finding=self._finding,
+            jobs=self._jobs,
+            streams=self._shares.streams,
+            clock=self._clock,
+        )
         application = web.Application(middlewares=[around])
         application.on_response_prepare.append(answering.begins)
         application.on_shutdown.append(watching.stop)
@@ -225,6 +233,7 @@ class Intake:
             self._settings,
             gate=self._gate,
             bodies=self._bodies,
+            shares=self._shares,
             jobs=self._jobs,
             answers=self._answers,
             library=self._library,

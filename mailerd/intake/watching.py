@@ -10,14 +10,13 @@ from mailerd.core.states import OPEN
 from mailerd.errors import DatabaseError
 from mailerd.intake.answers import encoded, write
 from mailerd.intake.gate import Gate
-from mailerd.intake.problems import RETRY_AFTER, ProblemError
+from mailerd.intake.problems import RETRY_AFTER
 from mailerd.intake.queries import Finding, query
 from mailerd.intake.reading import show_job
+from mailerd.intake.shares import Share
 from mailerd.store.jobs import Job, Jobs
 from mailerd.store.keys import Call
 
-STREAMS_AT_MOST: Final = 100
-"""Streams of one daemon at once."""
 LOOK_EVERY: Final = 1.0
 """Seconds between two looks at a job, however many watch it; a job of 50,000 is looked at half as often, and so on."""
 LETTERS_A_SECOND: Final = 50_000
@@ -36,12 +35,13 @@ class Watching:
     Last-Event-ID that it saw gets the newest picture at once if anything has changed, and nothing twice.
     """
 
-    def __init__(self, *, gate: Gate, finding: Finding, jobs: Jobs, clock: Clock) -> None:
+    def __init__(self, *, gate: Gate, finding: Finding, jobs: Jobs, streams: Share, clock: Clock) -> None:
         self._gate = gate
         self._finding = finding
         self._jobs = jobs
         self._clock = clock
-        self._streams = 0
+        self._streams = streams
+        self._open = 0
         self._seen: dict[str, tuple[Job, float]] = {}
         self._looking = asyncio.Lock()
         self._stopping = asyncio.Event()
@@ -52,20 +52,19 @@ class Watching:
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         """Stream until the job has come to its end."""
-        _, job = await self._finding.job(request, Call.READ)
+        key, job = await self._finding.job(request, Call.READ)
         query(request, allowed=())
         last = request.headers.get("Last-Event-ID", "")
         if is_over(job) and last == event_id(job):
             return web.Response(status=204)  # a browser's EventSource then stops coming again
-        if self._streams >= STREAMS_AT_MOST:
-            raise ProblemError(503, "busy", f"{STREAMS_AT_MOST} streams are open already", retry_after=RETRY_AFTER)
-        self._streams += 1
-        try:
-            return await self._stream(request, job, last)
-        finally:
-            self._streams -= 1
-            if not self._streams:
-                self._seen.clear()
+        async with self._streams.place(key):
+            self._open += 1
+            try:
+                return await self._stream(request, job, last)
+            finally:
+                self._open -= 1
+                if not self._open:
+                    self._seen.clear()
 
     async def _stream(self, request: web.Request, job: Job, last: str) -> web.StreamResponse:
         response = web.StreamResponse(headers={"X-Accel-Buffering": "no"})

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.bench import sending, storing
+from tests.bench import sending, sharing, storing
 from tests.bench.result import Result, table
 
 
@@ -21,6 +21,7 @@ def _measures(letters: int) -> dict[str, Callable[[], Result | Sequence[Result]]
         "intake": storing.intake,
         "claim": storing.claim,
         "idle": storing.idle,
+        "neighbours": sharing.neighbours,
         "daemons2": lambda: sending.daemons(2, letters=letters),
         "daemons4": lambda: sending.daemons(4, letters=letters),
         "pace": sending.pace,

@@ -194,6 +194,27 @@ MUTATIONS: Final = (
         "return Settled(doubt, Change.MISSING)",
         "tests/daemon/test_doubts.py::test_no_lost_answer_to_drafts_send_loses_or_doubles_a_letter",
     ),
+    Mutation(
+        "one key may take every place for checks",
+        "mailerd/intake/shares.py",
+        "self._held[key_id] < self._per_key and self._held.total() < self.places",
+        "self._held.total() < self.places",
+        "tests/intake/test_shares.py::test_slow_posts_of_one_key_do_not_hold_up_the_post_of_another",
+    ),
+    Mutation(
+        "a job of another tenant shows that it is there",
+        "mailerd/intake/queries.py",
+        "job is None or not key.may_send(job.sender_email)",
+        "job is None",
+        "tests/intake/test_outsiders.py::test_the_job_of_another_tenant_is_not_there_at_every_path",
+    ),
+    Mutation(
+        "a stream goes on for a key that may not see its job any more",
+        "mailerd/intake/gate.py",
+        "key.may(call) and key.may_send(sender)",
+        "key.may(call)",
+        "tests/intake/test_outsiders.py::test_the_stream_of_a_key_that_loses_its_sender_ends",
+    ),
 )
 
 

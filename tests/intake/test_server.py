@@ -97,7 +97,7 @@ async def test_big_bodies_wait_for_one_another_and_small_ones_do_not(
     build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mailerd.intake.bodies.BIG", 1000)
-    site = await build()
+    site = await build(settings=IntakeSettings(port=0, large_bodies_per_key=2))
     clients = []
     for _ in range(2):  # both places are taken by clients that send nothing
         reader, writer = await connect(site)
@@ -142,15 +142,6 @@ async def test_a_body_of_untold_length_takes_a_place_when_it_has_grown_big(
     assert await site.stored() == (2, 2)
     for one in (clients[1], growing, small_writer):
         one.close()
-
-
-async def test_a_big_body_that_finds_no_place_is_a_503(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mailerd.intake.bodies.BIG", 10)
-    monkeypatch.setattr("mailerd.intake.bodies.BIG_ONES", 0)
-    site = await build(body_within=0.1)
-    status, answer = await site.post(job())
-
-    assert (status, answer["error"]["code"]) == (503, "busy")
 
 
 async def test_every_answer_has_the_id_under_which_the_log_tells_of_it(site: Site) -> None:

@@ -130,17 +130,6 @@ async def test_a_stop_does_not_wait_for_streams(build: Build) -> None:
         assert asyncio.get_running_loop().time() - started < 3
 
 
-async def test_there_is_a_bound_on_streams(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mailerd.intake.watching.STREAMS_AT_MOST", 1)
-    job_id = await posted(site)
-    async with stream(site, job_id) as first:
-        await event(first)
-        async with stream(site, job_id) as second:
-            assert second.status == 503
-    async with stream(site, "01ARZ3NDEKTSV4RRFFQ69G5FAV") as response:
-        assert response.status == 404
-
-
 async def test_silence_is_broken_by_a_comment(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mailerd.intake.watching.SILENCE_AT_MOST", 0.1)
     job_id = await posted(site)
