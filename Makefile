@@ -40,7 +40,7 @@ fast: setup  ## the tests that need no database, in seconds
 bench: setup  ## measure speed and size beside a bare client; minutes (BENCH='draft idle --letters 4000')
 	@$(BIN)/python -m tests.bench $(BENCH)
 
-lock: setup  ## write requirements.lock anew from pyproject.toml (UPGRADE=1: with the newest releases)
+lock: setup  ## write requirements*.lock anew from pyproject.toml (UPGRADE=1: with the newest releases)
 	@tools/lock
 
 events: setup  ## write docs/events.md and systemd/*.catalog anew from the events

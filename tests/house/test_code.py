@@ -145,9 +145,3 @@ def test_nothing_names_the_place_where_it_was_written() -> None:
             if place in seen or neighbour in seen:
                 found.append(spot(path, number))
     assert found == []
-
-
-def test_the_lock_file_names_no_registry() -> None:
-    lock = (ROOT / "requirements.lock").read_text("utf-8")
-    assert "://" not in lock
-    assert not re.search(r"^\s*--?(?:i|index-url|extra-index-url|find-links)\b", lock, re.MULTILINE)

@@ -71,6 +71,9 @@ def first_start(server: Server) -> str:
     before = CONFIG.read_text()
     show(sh("cd /var/tmp/src && PIP_NO_INDEX=1 PIP_FIND_LINKS=/sdx/wheels make --no-print-directory install"))
     expect(CONFIG.read_text() == before, "the configuration is as it was")
+    installed = sh("/opt/mailerd/bin/python -m pip list --format=freeze; du -sm /opt/mailerd")
+    show(f"{len(installed.splitlines()) - 1} packages, {installed.split()[-2]} MB")
+    expect("loguru==" in installed and "pytest==" not in installed, "what runs mailerd is installed, and no more")
     show(sh(f"runuser -u mailerd -- mailerd migrate --config {CONFIG} 2>/dev/null"))
     key = re.search(r"\S{30,}", sh(f"mailerd keys create test --config {CONFIG} 2>/dev/null"))
     assert key is not None
