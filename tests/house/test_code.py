@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.house.source import ROOT, calls, functions, length, lines, modules, spot, texts, tree
+from tests.house.source import calls, functions, length, lines, modules, spot, texts, tree
 
 OURS = modules("mailerd", "tests", "tools")
 DAEMON = modules("mailerd")
