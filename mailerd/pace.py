@@ -1,6 +1,7 @@
 """Google at the sender's pace: a look asks the ledger first and waits for its units; the claim has paid for letters."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
@@ -8,14 +9,15 @@ from typing import Protocol
 from mailerd.clock import Clock
 from mailerd.core.pace import UNITS
 from mailerd.core.replies import Call, Reply, Unreachable
+from mailerd.errors import DatabaseError
 from mailerd.gmail import Mailbox
 
 
 class Google(Protocol):
     """What this part needs of the gmail door."""
 
-    async def authenticate(self, sender: str) -> Mailbox | Reply:
-        """The sender's mailbox, or why there is none."""
+    async def authenticate(self, sender: str, *, pay: Callable[[], Awaitable[None]] | None = None) -> Mailbox | Reply:
+        """The sender's mailbox, or why there is none; `pay` is awaited before Google is asked whose it is."""
 
     async def create_draft(self, sender: str, *, raw: bytes) -> Reply:
         """drafts.create."""
@@ -66,8 +68,14 @@ class Paced:
     clock: Clock
 
     async def authenticate(self, sender: str) -> Mailbox | Reply:
-        """Free of charge."""
-        return await self.google.authenticate(sender)
+        """Paid here, where Google is asked whose mailbox it is: once for each credential file."""
+
+        async def pay() -> None:
+            # One unit is not worth a letter's delay: it is debited where that is granted at once.
+            with suppress(DatabaseError):
+                await self.permits.permit(sender, units=UNITS[Call.GET_PROFILE])
+
+        return await self.google.authenticate(sender, pay=pay)
 
     async def create_draft(self, sender: str, *, raw: bytes) -> Reply:
         """Paid by the claim."""
@@ -123,4 +131,5 @@ class Paced:
             if self.clock.monotonic() + wait.total_seconds() > until:
                 return Unreachable(f"{call} was not made: the units of {sender} are used up for {wait}")
             await self.clock.sleep(wait.total_seconds())
-        return await make()
+        box = await self.authenticate(sender)  # pays for the question whose mailbox it is, where it is due
+        return await make() if isinstance(box, Mailbox) else box

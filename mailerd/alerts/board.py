@@ -17,7 +17,7 @@ _LONG_PAUSE: Final = 300.0
 """Seconds; a shorter pause is Google's ordinary throttling."""
 _SIGN_IN: Final = frozenset({
     Cause.TOKEN_REFUSED.value, Cause.CLIENT_REFUSED.value, Cause.NO_CREDENTIALS.value, Cause.SCOPE_MISSING.value,
-    Cause.MAILBOX_REFUSED.value,
+    Cause.MAILBOX_REFUSED.value, Cause.WRONG_MAILBOX.value,
 })  # fmt: skip
 _OUTCOMES_KEPT: Final = 20_000
 _LINES_AT_MOST: Final = 20

@@ -135,6 +135,7 @@ def pause_for(hold: Hold, *, now: datetime, pauses: int, chance: float) -> timed
             Cause.TOKEN_REFUSED
             | Cause.CLIENT_REFUSED
             | Cause.NO_CREDENTIALS
+            | Cause.WRONG_MAILBOX
             | Cause.SCOPE_MISSING
             | Cause.MAILBOX_REFUSED
             | Cause.GOOGLE_UNREACHABLE

@@ -62,6 +62,13 @@ class NoCredentials:
 
 
 @dataclass(frozen=True)
+class WrongMailbox:
+    """The credential file opens another mailbox than the sender's: nothing was asked of it but whose it is."""
+
+    cause: str
+
+
+@dataclass(frozen=True)
 class Unreachable:
     """The request certainly never reached Google's application: no connection was made, or no token could be had."""
 
@@ -83,4 +90,4 @@ class Garbled:
     excerpt: str
 
 
-Reply = Accepted | Refused | TokenRefused | NoCredentials | Unreachable | Lost | Garbled
+Reply = Accepted | Refused | TokenRefused | NoCredentials | WrongMailbox | Unreachable | Lost | Garbled

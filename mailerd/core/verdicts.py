@@ -20,6 +20,7 @@ from mailerd.core.replies import (
     Reply,
     TokenRefused,
     Unreachable,
+    WrongMailbox,
 )
 
 
@@ -58,6 +59,7 @@ class Cause(StrEnum):
     TOKEN_REFUSED = "token_refused"  # noqa: S105 - the name of a cause, not a secret
     CLIENT_REFUSED = "client_refused"
     NO_CREDENTIALS = "no_credentials"
+    WRONG_MAILBOX = "wrong_mailbox"
     SCOPE_MISSING = "scope_missing"
     MAILBOX_REFUSED = "mailbox_refused"
     GOOGLE_UNREACHABLE = "google_unreachable"
@@ -88,7 +90,8 @@ _OF_A_DRAFT: Final = frozenset({Call.DRAFTS_SEND, Call.DRAFTS_GET, Call.DRAFTS_D
 _STAMP: Final = re.compile(r"[Rr]etry after (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z)")
 _RATE: Final = frozenset({"rateLimitExceeded", "userRateLimitExceeded", "RATE_LIMIT_EXCEEDED"})
 _PROJECT: Final = frozenset({"dailyLimitExceeded", "quotaExceeded"})
-_SCOPE: Final = frozenset({"insufficientPermissions", "ACCESS_TOKEN_SCOPE_INSUFFICIENT"})
+SCOPE_REFUSED: Final = frozenset({"insufficientPermissions", "ACCESS_TOKEN_SCOPE_INSUFFICIENT"})
+"""Google's reasons for refusing a call that the sign-in's scopes do not allow."""
 _NEEDED: Final = {call: "gmail.compose" if "drafts" in call else "gmail.metadata" for call in Call} | {
     Call.MESSAGES_SEND: "gmail.send"
 }
@@ -113,6 +116,8 @@ def judge(call: Call, reply: Reply) -> Verdict:
             return _token(reply)
         case NoCredentials(cause):
             return _held(Scope.SENDER, Cause.NO_CREDENTIALS, cause)
+        case WrongMailbox(cause):
+            return _held(Scope.SENDER, Cause.WRONG_MAILBOX, cause)
         case Unreachable(cause):
             return _held(Scope.EVERYBODY, Cause.GOOGLE_UNREACHABLE, f"Google cannot be reached: {cause}")
         case _:
@@ -183,7 +188,7 @@ def _forbidden(call: Call, reply: Refused, said: str) -> Verdict:
         return _throttled(reply, said)
     if reply.reason in _PROJECT:  # before the words, which are the same for a minute's limit and a project's
         return _held(Scope.PROJECT, Cause.PROJECT_LIMIT, f"the Cloud project's own quota is used up ({said})")
-    if reply.reason in _SCOPE:
+    if reply.reason in SCOPE_REFUSED:
         return _held(
             Scope.SENDER,
             Cause.SCOPE_MISSING,

@@ -6,14 +6,23 @@ from typing import Final
 
 from mailerd.clock import Clock
 from mailerd.config import GmailSettings
-from mailerd.core.replies import Accepted, Call, Lost, NoCredentials, Refused, Reply, TokenRefused, Unreachable
+from mailerd.core.replies import (
+    Accepted,
+    Call,
+    Lost,
+    NoCredentials,
+    Refused,
+    Reply,
+    TokenRefused,
+    Unreachable,
+    WrongMailbox,
+)
 from mailerd.core.verdicts import Cause, judge
 from mailerd.doctor.database import clock_difference
 from mailerd.doctor.finding import Finding, fail, good, warn
 from mailerd.events.gmail import GmailEvents
 from mailerd.gmail import Gmail, Mailbox
 from mailerd.gmail.inventory import Entry, inventory
-from mailerd.gmail.mailbox import SEND
 
 CALL_WITHIN: Final = 4.0
 """Seconds for one call; a mailbox takes two."""
@@ -123,22 +132,15 @@ class _Examiner:
             box = await self._google.authenticate(sender)
             if not isinstance(box, Mailbox):
                 return refused(sender, Call.TOKEN, box, kind=kind)
-            if set(box.scopes) == {SEND}:
-                return mode_of(box, verified=False)
+            if not box.verified:
+                return mode_of(box)
             profile = await self._google.get_profile(sender)
-        if not isinstance(profile, Accepted) or not isinstance(profile.body, dict):
+        if not isinstance(profile, Accepted):
             return refused(sender, Call.GET_PROFILE, profile, kind=kind)
-        account = str(profile.body["emailAddress"])
-        if account.lower() != sender:
-            return fail(
-                sender,
-                f"the sign-in is that of {account}: letters would come from there",
-                remedy=f"mailerd auth login --sender {sender}; an alias of {account} belongs into gmail.aliases",
-            )
-        return mode_of(box, verified=True)
+        return mode_of(box)
 
 
-def mode_of(box: Mailbox, *, verified: bool) -> Finding:
+def mode_of(box: Mailbox) -> Finding:
     """The delivery mode, and why it is that one."""
     scopes = ", ".join(each.rpartition("/")[2] or each for each in box.scopes) or "unknown"
     again = f"mailerd auth login --sender {box.sender} --metadata (asks for gmail.compose)"
@@ -149,7 +151,7 @@ def mode_of(box: Mailbox, *, verified: bool) -> Finding:
         return good(
             box.sender, f"direct mode (scopes: {scopes}): a doubt is settled by reading the sent mail's headers"
         )
-    whose = "" if verified else ", and whose account it is cannot be asked"
+    whose = "" if box.verified else ", and whose mailbox it is cannot be checked with this scope"
     return warn(
         box.sender,
         f"direct mode (scopes: {scopes}): a doubt stays unsure until a person settles it{whose}",
@@ -169,6 +171,9 @@ def refused(sender: str, call: Call, reply: Reply, *, kind: str) -> Finding:
     """Why a mailbox cannot be used, and what to do."""
     if isinstance(reply, NoCredentials):
         return _unusable(sender, reply.cause)
+    if isinstance(reply, WrongMailbox):
+        what, _, remedy = reply.cause.partition(": run ")
+        return fail(sender, what, remedy=remedy.replace("`", ""))
     verdict = judge(call, reply)
     cause = verdict.hold.cause if verdict.hold else None
     what = verdict.reason or f"{call} was answered oddly"

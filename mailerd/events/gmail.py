@@ -14,6 +14,22 @@ class GmailEvents(Speech):
     def sender_authenticated(self, *, sender: str, mode: str, scopes: str) -> None: ...
 
     @event(
+        "error",
+        en="{sender}: {file} opens the mailbox {address}, which is another one: nothing is sent with it, and its letters wait. "
+        "Put the right file there (`mailerd auth login --sender {sender}`), or name an alias in gmail.aliases",
+        zh="{sender}：{file} 打开的是另一个邮箱 {address}：不会用它发送任何邮件，邮件等待中。"
+        "请放入正确的文件（`mailerd auth login --sender {sender}`），或在 gmail.aliases 中声明别名",
+    )
+    def mailbox_wrong(self, *, sender: str, address: str, file: str) -> None: ...
+
+    @event(
+        "info",
+        en="{sender}: whose mailbox the sign-in opens cannot be checked with the scope gmail.send alone; gmail.compose can",
+        zh="{sender}：仅有 gmail.send 权限时，无法核实授权对应哪个邮箱；gmail.compose 可以",
+    )
+    def mailbox_unverified(self, *, sender: str) -> None: ...
+
+    @event(
         "debug",
         en="{sender}: new access token after {seconds:.3f} s, good for {good_for:.0f} s",
         zh="{sender}：{seconds:.3f} 秒后取得新的访问令牌，有效期 {good_for:.0f} 秒",

@@ -1,6 +1,7 @@
 """One sender at Google: its credential file, its token and its aiogoogle client; never two refreshes at once."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from aiogoogle.auth.creds import UserCreds
@@ -11,7 +12,8 @@ from mailerd.clock import Clock
 from mailerd.core.replies import NoCredentials, Unreachable
 from mailerd.events.gmail import GmailEvents
 from mailerd.gmail import credentials
-from mailerd.gmail.credentials import Credentials, Folders, Found
+from mailerd.gmail.credentials import Credentials, Folders, Found, ServiceAccount
+from mailerd.gmail.ownership import Ownership
 from mailerd.gmail.tokens import NoToken, Token, Tokens
 from mailerd.gmail.wire import Flight, Wire
 
@@ -37,6 +39,7 @@ class Account:
         self._folder_stamps: tuple[tuple[int, ...], ...] = ()
         self._looked_at = 0.0
         self._token: Token | None = None
+        self.ownership = Ownership(sender, events=events)
         self._creds: tuple[Token, UserCreds] | None = None
         """A token in aiogoogle's own form, whose making takes longer than its use."""
         self._refreshing = asyncio.Lock()
@@ -50,6 +53,11 @@ class Account:
     def project(self) -> str:
         """The Cloud project of the credentials as last looked at; "" without any."""
         return "" if isinstance(self._credentials, NoCredentials) else self._credentials.project
+
+    @property
+    def file(self) -> str:
+        """Where the credentials were found; "" without any."""
+        return str(self._found.path) if isinstance(self._found, Found) else ""
 
     def forget(self) -> None:
         """Drop the token; the next call asks for a new one, and a refresh under way does not bring the old one back."""
@@ -118,6 +126,8 @@ class Account:
         if isinstance(known, NoCredentials):
             return known
         outcome = await self._tokens.get(self._sender, credentials=known, deadline=deadline)
+        if isinstance(outcome, Token):
+            outcome = replace(outcome, generation=generation, bound=isinstance(known, ServiceAccount))
         if self._generation == generation:
             self._token = outcome if isinstance(outcome, Token) else None
             self._last = outcome

@@ -1,13 +1,14 @@
 """The one door to Google: every call takes a sender, ends within the time-out and returns a Reply, whatever happens."""
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Self
 
 from mailerd.clock import Clock, SystemClock
 from mailerd.config import GmailSettings
-from mailerd.core.replies import Call, Lost, NoCredentials, Refused, Reply, Unreachable
+from mailerd.core.replies import Accepted, Call, Garbled, Lost, NoCredentials, Refused, Reply, Unreachable
 from mailerd.events.gmail import GmailEvents
 from mailerd.gmail import answers, bodies
 from mailerd.gmail.account import Account
@@ -20,6 +21,8 @@ from mailerd.gmail.wire import Flight, Wire
 
 KEY_HEADERS = ("X-Mailerd-Key",)
 _UNAUTHORIZED = 401
+_PLAIN_REFUSALS = frozenset({400, 401, 403, 429})
+"""What means the same whatever call is answered with it."""
 
 
 @dataclass(frozen=True)
@@ -68,14 +71,21 @@ class Gmail:
     async def __aexit__(self, *_: object) -> None:
         await self._wire.__aexit__()
 
-    async def authenticate(self, sender: str) -> Mailbox | Reply:
-        """The sender's mailbox, once Google has let it in; costs nothing while the token is fresh."""
-        account = self._account(sender)
+    async def authenticate(self, sender: str, *, pay: Callable[[], Awaitable[None]] | None = None) -> Mailbox | Reply:
+        """The sender's mailbox, once Google has let it in and said that it is the sender's.
+
+        Costs nothing while the token is fresh, and one call for each credential file, before which `pay` is awaited.
+        """
+        account, deadline = self._account(sender), self._deadline()
         account.glance()
-        token = await account.token(deadline=self._deadline())
+        token = await account.token(deadline=deadline)
         if not isinstance(token, Token):
             return token
+        if trouble := await self._trouble(account, sender, token, deadline=deadline, pay=pay):
+            return trouble
         known = mailbox_with(sender.lower(), scopes=token.scopes, project=account.project)
+        if isinstance(known, Mailbox):
+            known = replace(known, verified=account.ownership.verified)
         if isinstance(known, Mailbox) and self._mailboxes.get(known.sender) != known:
             self._mailboxes[known.sender] = known
             scopes = " ".join(known.scopes) or "unknown"
@@ -185,13 +195,40 @@ class Gmail:
         token = await account.token(deadline=deadline)
         if not isinstance(token, Token):
             return token
+        if trouble := await self._trouble(account, sender, token, deadline=deadline, plan=plan):
+            return _before(trouble, plan.call)
         reply = await self._make(account, sender, plan=plan, token=token, deadline=deadline)
         if not (isinstance(reply, Refused) and reply.status == _UNAUTHORIZED):
             return reply
         token = await account.token(deadline=deadline, refused=token)
         if not isinstance(token, Token):
             return token
+        if trouble := await self._trouble(account, sender, token, deadline=deadline, plan=plan):
+            return _before(trouble, plan.call)
         return await self._make(account, sender, plan=plan, token=token, deadline=deadline)
+
+    async def _trouble(
+        self,
+        account: Account,
+        sender: str,
+        token: Token,
+        *,
+        deadline: float,
+        plan: _Plan | None = None,
+        pay: Callable[[], Awaitable[None]] | None = None,
+    ) -> Reply | None:
+        """Why nothing may be asked with this token: the mailbox is not the sender's, or Google does not say."""
+        if plan is not None and plan.call is Call.GET_PROFILE:
+            return None
+        if account.ownership.settled(token):
+            return account.ownership.trouble
+
+        async def ask() -> Reply:
+            if pay is not None:
+                await pay()
+            return await self.get_profile(sender)
+
+        return await account.ownership.check(token, file=account.file, deadline=deadline, ask=ask)
 
     async def _make(self, account: Account, sender: str, *, plan: _Plan, token: Token, deadline: float) -> Reply:
         flight = Flight(
@@ -204,3 +241,15 @@ class Gmail:
         )
         answer = await self._wire.ask(flight, deadline=deadline, through=partial(account.fly, token=token))
         return answer if isinstance(answer, Unreachable | Lost) else answers.read(answer, call=plan.call)
+
+
+def _before(trouble: Reply, call: Call) -> Reply:
+    """What became of a call before which Google was asked whose mailbox it is: nothing, and nobody shall doubt it."""
+    match trouble:
+        case Lost() | Garbled() | Accepted():
+            why = "without an answer that tells"
+        case Refused(status) if status not in _PLAIN_REFUSALS:
+            why = f"with {status}"
+        case _:
+            return trouble
+    return Unreachable(f"{call} was not made: the question whose mailbox it is ended {why}")

@@ -16,6 +16,9 @@ _EVERYTHING = "https://mail.google.com/"
 _DRAFTING = {COMPOSE, _MODIFY, _EVERYTHING}
 _LOOKING = {METADATA, _READONLY, _MODIFY, _EVERYTHING}
 
+_NAMING = _DRAFTING | _LOOKING
+"""What users.getProfile asks for, any of them: https://developers.google.com/workspace/gmail/api/reference/rest/v1/users/getProfile"""
+
 LADDER = ((COMPOSE, METADATA), (COMPOSE,), (SEND, METADATA), (SEND,))
 """What is asked for on behalf of a service account, best first: for an undelegated scope Google refuses all of them."""
 
@@ -31,6 +34,13 @@ class Mailbox:
     """As granted; empty when neither Google nor the credential file says."""
     project: str = field(default="", compare=False)
     """The Cloud project whose quota its calls use."""
+    verified: bool = field(default=True, compare=False)
+    """Google has named the mailbox, or was asked for it by name; with gmail.send alone nobody can tell whose it is."""
+
+
+def may_ask_whose(scopes: tuple[str, ...]) -> bool:
+    """Whether the scopes let Google name the mailbox; where they are unknown, the question tells."""
+    return not scopes or bool(set(scopes) & _NAMING)
 
 
 def mailbox_with(sender: str, *, scopes: tuple[str, ...], project: str = "") -> Mailbox | NoCredentials:

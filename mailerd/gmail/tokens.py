@@ -46,6 +46,10 @@ class Token:
     fresh_until: float
     """A monotonic time, in seconds; it is replaced from then on, though it lives a little longer."""
     scopes: tuple[str, ...]
+    bound: bool = False
+    """Google gave it for the sender by name, as a service account's subject, so it opens no other mailbox."""
+    generation: int = 0
+    """Of which of the account's credential files it came; 0 is none."""
 
 
 class Tokens:

@@ -1,6 +1,7 @@
 """Tells and counts what became of each call; the only place where the door's events and its meter meet."""
 
-from typing import Protocol, assert_never
+from collections.abc import Mapping
+from typing import Final, Protocol, assert_never
 
 from mailerd.core.replies import (
     Accepted,
@@ -12,6 +13,7 @@ from mailerd.core.replies import (
     Reply,
     TokenRefused,
     Unreachable,
+    WrongMailbox,
 )
 from mailerd.events.gmail import GmailEvents
 
@@ -23,25 +25,25 @@ class Meter(Protocol):
         """One call has ended; `outcome` is a word of `outcome_of`, of which there are few."""
 
 
+_WORDS: Final[Mapping[type[Reply], str]] = {
+    Accepted: "accepted",
+    NoCredentials: "no_credentials",
+    WrongMailbox: "wrong_mailbox",
+    Unreachable: "unreachable",
+    Lost: "lost",
+    Garbled: "garbled",
+}
+
+
 def outcome_of(reply: Reply) -> str:
     """A reply in one word, for a label: accepted, refused_429, token_refused_400, lost."""
     match reply:
-        case Accepted():
-            return "accepted"
         case Refused():
             return f"refused_{reply.status}"
         case TokenRefused():
             return f"token_refused_{reply.status}"
-        case NoCredentials():
-            return "no_credentials"
-        case Unreachable():
-            return "unreachable"
-        case Lost():
-            return "lost"
-        case Garbled():
-            return "garbled"
         case _:
-            assert_never(reply)
+            return _WORDS[type(reply)]
 
 
 class Watch:
@@ -68,13 +70,13 @@ class Watch:
         self._events.token_refreshed(sender=sender, seconds=seconds, good_for=good_for)
 
 
-def _excerpt(reply: Refused | TokenRefused | NoCredentials | Unreachable | Lost | Garbled) -> str:
+def _excerpt(reply: Refused | TokenRefused | NoCredentials | WrongMailbox | Unreachable | Lost | Garbled) -> str:
     match reply:
         case Refused():
             return f"{reply.reason}: {reply.message}"
         case TokenRefused():
             return f"{reply.error}: {reply.description}"
-        case NoCredentials() | Unreachable() | Lost():
+        case NoCredentials() | WrongMailbox() | Unreachable() | Lost():
             return reply.cause
         case Garbled():
             return reply.excerpt

@@ -43,6 +43,7 @@ _SIGN_INS: Final = (
     Cause.NO_CREDENTIALS.value,
     Cause.TOKEN_REFUSED.value,
     Cause.CLIENT_REFUSED.value,
+    Cause.WRONG_MAILBOX.value,
     Cause.SCOPE_MISSING.value,
 )
 """Causes of pauses that another credential file may end."""

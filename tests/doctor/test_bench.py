@@ -226,14 +226,14 @@ async def test_scopes_that_do_not_suffice_are_told(patient: Patient) -> None:
     patient.google.set_scopes(ME, [SEND])
     found = (await patient.examined())[ME]
     assert found.level is Level.WARN
-    assert "cannot be asked" in found.what
+    assert "cannot be checked with this scope" in found.what
 
 
 async def test_another_accounts_sign_in_is_told(patient: Patient) -> None:
     (patient.credentials / f"{ME}.json").rename(patient.credentials / "sales@example.com.json")
     found = (await patient.examined())["sales@example.com"]
     assert found.level is Level.FAIL
-    assert f"the sign-in is that of {ME}" in found.what
+    assert f"opens the mailbox {ME}" in found.what
 
 
 async def test_a_google_that_hangs_is_told_within_its_bound(patient: Patient) -> None:

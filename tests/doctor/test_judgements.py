@@ -171,7 +171,7 @@ def test_a_mailbox_that_is_refused_is_told_why_and_what_to_do(
 def test_the_mode_is_told_with_its_reason(scopes: tuple[str, ...], level: Level, words: str) -> None:
     mode = "draft" if COMPOSE in scopes else "direct"
     box = Mailbox(sender="me@example.com", mode=mode, can_read_metadata=METADATA in scopes, scopes=scopes)  # type: ignore[arg-type]  # one of two words
-    found = mode_of(box, verified=True)
+    found = mode_of(box)
     assert found.level is level
     assert words in found.what
 
