@@ -114,10 +114,9 @@ def judge(call: Call, reply: Reply) -> Verdict:
             return _unknown(call, f"Google answered {status} without what {call} promises: {excerpt}")
         case TokenRefused():
             return _token(reply)
-        case NoCredentials(cause):
-            return _held(Scope.SENDER, Cause.NO_CREDENTIALS, cause)
-        case WrongMailbox(cause):
-            return _held(Scope.SENDER, Cause.WRONG_MAILBOX, cause)
+        case NoCredentials(cause) | WrongMailbox(cause):
+            why = Cause.NO_CREDENTIALS if isinstance(reply, NoCredentials) else Cause.WRONG_MAILBOX
+            return _held(Scope.SENDER, why, cause)
         case Unreachable(cause):
             return _held(Scope.EVERYBODY, Cause.GOOGLE_UNREACHABLE, f"Google cannot be reached: {cause}")
         case _:

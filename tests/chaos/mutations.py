@@ -89,6 +89,20 @@ MUTATIONS: Final = (
         "tests/store/test_once.py::test_an_answer_that_is_made_while_old_ones_are_forgotten_stays",
     ),
     Mutation(
+        "a sign-in is used whosever mailbox it opens",
+        "mailerd/gmail/ownership.py",
+        "if same_mailbox(address, self._sender):",
+        "if True:",
+        "tests/daemon/test_wrong_mailbox.py",
+    ),
+    Mutation(
+        "a changed credential file is taken for the mailbox that the one before was",
+        "mailerd/gmail/ownership.py",
+        "return token.generation == self._known",
+        "return self._known > 0",
+        "tests/daemon/test_wrong_mailbox.py",
+    ),
+    Mutation(
         "a connection is killed by its number on whatever server answers",
         "mailerd/store/pool.py",
         "if await _leads_where(cursor, cut_off):",

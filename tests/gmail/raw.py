@@ -16,7 +16,7 @@ def http(body: bytes, *, status: str = "200 OK", kind: str = "application/json",
 
 
 class Raw:
-    """Speaks bytes: gives a token to whoever asks, and does with every other request what the test says."""
+    """Speaks bytes: gives a token to whoever asks, names the mailbox, does with the rest what the test says."""
 
     def __init__(self) -> None:
         self.heads: list[bytes] = []
@@ -25,6 +25,8 @@ class Raw:
         self.gone = asyncio.Event()
         self.let_go = asyncio.Event()
         self.script: Script = self.says(b"")
+        self.mailbox = "me@example.com"
+        """Whose it says to be; "" leaves that question to the script."""
 
     @staticmethod
     def says(*pieces: bytes, then_close: bool = False) -> Script:
@@ -58,6 +60,9 @@ class Raw:
                 if head.startswith(b"POST /token"):
                     await reader.readexactly(length)
                     writer.write(http(TOKEN))
+                    continue
+                if self.mailbox and head.startswith(b"GET /gmail/v1/users/me/profile "):
+                    writer.write(http(json.dumps({"emailAddress": self.mailbox}).encode()))
                     continue
                 self.heads.append(head)
                 self.asked.set()

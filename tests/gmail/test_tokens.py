@@ -251,7 +251,7 @@ async def test_a_401_refreshes_once_and_repeats_the_call_once(gmail: Gmail, goog
     assert isinstance(await gmail.authenticate(ME), Mailbox)
     google.accounts.expire_tokens()
     assert isinstance(await gmail.create_draft(ME, raw=RAW), Accepted)
-    assert [e.method for e in google.log] == ["token", "drafts.create", "token", "drafts.create"]
+    assert [e.method for e in google.log] == ["token", "getProfile", "drafts.create", "token", "drafts.create"]
     assert len(google.drafts(ME)) == 1
 
 
@@ -261,7 +261,7 @@ async def test_a_second_401_is_the_answer(gmail: Gmail, google: Google, sign_up:
     reply = await gmail.create_draft(ME, raw=RAW)
     assert isinstance(reply, Refused)
     assert reply.status == 401
-    assert [e.method for e in google.log] == ["token", "drafts.create", "token", "drafts.create"]
+    assert [e.method for e in google.log] == ["token", "getProfile", "drafts.create", "token", "drafts.create"]
 
 
 async def test_many_401s_make_one_refresh(gmail: Gmail, google: Google, sign_up: SignUp) -> None:
@@ -339,6 +339,7 @@ async def test_every_call_is_metered_the_token_requests_too(
         await gmail.create_draft("nobody@example.com", raw=RAW)
     assert counted == [
         (Call.TOKEN, "accepted"),
+        (Call.GET_PROFILE, "accepted"),
         (Call.DRAFTS_CREATE, "refused_403"),
         (Call.DRAFTS_CREATE, "accepted"),
         (Call.DRAFTS_CREATE, "no_credentials"),

@@ -1,0 +1,47 @@
+"""What to do where something was exchanged: a credential file, a database, a connection to it."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from mailerd.events.advice import Advice, Cause
+
+EXCHANGE_ADVICE: Final[Mapping[str, Advice]] = {
+    "mailbox_wrong": Advice(
+        "The credential file that bears a sender's name opens another mailbox. Nothing is sent with it, nothing is looked "
+        "up with it, and the sender's letters wait until the right file is there; it is taken up by itself.",
+        "以该发件人命名的凭据文件打开的是另一个邮箱。不会用它发送或查询任何内容，邮件会等待正确的文件；放入后自动启用。",
+        (
+            Cause(
+                "the file was exchanged for another mailbox's, or signed in with another account in the browser",
+                "文件被换成了其他邮箱的，或在浏览器中登录了其他帐号",
+                "mailerd auth login --sender SENDER",
+            ),
+            Cause(
+                "the sender is an alias of that mailbox",
+                "该发件人是那个邮箱的别名",
+                "gmail.aliases in the configuration",
+            ),
+            Cause(
+                "the mailbox was renamed at Google",
+                "邮箱在 Google 端已改名",
+                "mailerd check",
+            ),
+        ),
+    ),
+    "connection_cut": Advice(
+        "A connection to the database ended in the midst of its use; a new one was made and works, so nothing waits.",
+        "与数据库的一个连接在使用中断开；已建立新连接且可用，无需等待。",
+        (
+            Cause(
+                "the server was restarted or replaced, or somebody killed its connections",
+                "服务器被重启或替换，或有人终止了连接",
+                "journalctl -u mariadb -u mysql -n 50",
+            ),
+            Cause(
+                "a firewall or a router between here and the server drops connections",
+                "中间的防火墙或路由设备断开了连接",
+                "journalctl -u mailerd --grep 'was cut'",
+            ),
+        ),
+    ),
+}

@@ -1,0 +1,81 @@
+"""A credential file that is exchanged for another mailbox's: nothing goes out from there, nothing is called sent."""
+
+from pathlib import Path
+
+import pytest
+
+from mailerd.config import Settings
+from mailerd.sandbox.google import COMPOSE, METADATA, SEND, Fault, Google, Running
+from mailerd.store.database import Database
+from tests.support.daemon import running, settings, sign_in
+from tests.support.heard import Heard
+from tests.support.rows import post, query, states
+
+ME, OTHER = "me@example.com", "other@example.com"
+LETTERS = 20
+
+
+@pytest.fixture
+def known(database_url: str, served: Running, credentials: Path) -> Settings:
+    """A doubt is looked for after a second."""
+    return settings(
+        database_url, served, credentials, gmail={"request_timeout": 0.5},
+        runner={"lease": 4, "poll_interval": 0.1, "concurrency": 4, "sweep_interval": 1.0},
+    )  # fmt: skip
+
+
+def exchange(credentials: Path, name: str, *, for_file: Path) -> None:
+    """Put a file in the place of another at once, as `mv` does."""
+    new = credentials / "new"
+    new.touch(mode=0o600)
+    new.write_text(for_file.read_text())
+    new.rename(credentials / f"{name}.json")
+
+
+@pytest.mark.parametrize("scopes", [(COMPOSE,), (COMPOSE, METADATA), (SEND, METADATA)])
+async def test_an_exchanged_file_sends_nothing_settles_nothing_and_the_right_one_goes_on_by_itself(
+    known: Settings, database: Database, google: Google, credentials: Path, heard: Heard, scopes: tuple[str, ...]
+) -> None:
+    for sender in (ME, OTHER):
+        sign_in(google, credentials, sender, scopes=scopes)
+    mine = credentials.parent / "mine"
+    mine.write_text((credentials / f"{ME}.json").read_text())
+    send = "messages.send" if SEND in scopes else "drafts.send"
+    google.change_rules(latency_s=0.1)
+    google.fault(Fault(kind="reset_before", method=send, skip=5, count=3))
+    job = await post(database, recipients=LETTERS)
+    async with running(known, heard):
+        await heard.wait_for("letter_unsure", within=10)
+        exchange(credentials, ME, for_file=credentials / f"{OTHER}.json")
+        told = await heard.wait_for("sender_paused", within=10)
+        assert (told["sender"], told["cause"]) == (ME, "wrong_mailbox")
+        assert OTHER in told["reason"]
+        assert heard.of("mailbox_wrong")[0]["address"] == OTHER
+        await heard.wait_for("letter_still_unsure", within=10)
+        sent = {letter.key for letter in google.sent}
+        rows = await query(database, "SELECT CONCAT(job_id, '-', seq) FROM job_recipients WHERE status = 'sent'")
+        assert {key for (key,) in rows} <= sent
+        exchange(credentials, ME, for_file=mine)
+        await heard.wait_for("sender_resumed", within=20)
+        await query(database, "UPDATE job_recipients SET lease_until = UTC_TIMESTAMP(6) WHERE status = 'unsure'")
+        await heard.wait_for("job_finished", within=20)
+    assert await states(database, job) == {"sent": LETTERS}
+    assert google.duplicates() == {}
+    assert len({letter.key for letter in google.sent}) == LETTERS
+    assert {letter.sender for letter in google.sent} == {ME}
+
+
+async def test_a_file_that_was_wrong_from_the_start_pauses_its_sender_alone(
+    known: Settings, database: Database, google: Google, credentials: Path, heard: Heard
+) -> None:
+    sign_in(google, credentials, OTHER)
+    sign_in(google, credentials, "third@example.com")
+    exchange(credentials, ME, for_file=credentials / f"{OTHER}.json")
+    mine, others = await post(database, recipients=3), await post(database, sender="third@example.com", recipients=3)
+    async with running(known, heard):
+        await heard.wait_for("sender_paused", within=10)
+        await heard.wait_for("job_finished", within=10)
+    assert await states(database, others) == {"sent": 3}
+    assert await states(database, mine) == {"waiting": 3}
+    assert {letter.sender for letter in google.sent} == {"third@example.com"}
+    assert google.drafts(OTHER) == []
