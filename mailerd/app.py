@@ -357,7 +357,7 @@ def _rescue(
     events = RescueEvents(tell)
     return Rescue(
         rows=rescues,
-        looking=Looking(google),
+        looking=Looking(google, rescues.in_flight),
         orphans=Orphans(google, rescues, events),
         clock=SystemClock(),
         events=events,

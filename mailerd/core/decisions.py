@@ -42,8 +42,8 @@ class Decision:
     pause: Pause | None = None
     everybody: str | None = None
     """Google cannot be reached at all, and why: nothing shall be claimed by this daemon for a while."""
-    unanswered: bool = False
-    """The send had no answer, so that it may have been carried out."""
+    refused: bool = False
+    """Lost though Google has answered that it did not send it: the doubt is what became of its draft before."""
     forgets: bool = False
     """The letter's draft was deleted by us: another try makes a new one."""
     discarding: bool = False
@@ -79,8 +79,8 @@ def decide(
         case Fate.BLAMELESS:
             return _released(verdict, now=now, pauses=pauses, chance=chance, asked=asked)
         case Fate.DOUBT | Fate.GONE:
-            unanswered = verdict.fate is Fate.DOUBT
-            return Decision(Change.LOST, error=verdict.reason, wait=policy.in_flight, unanswered=unanswered)
+            refused = verdict.fate is Fate.GONE
+            return Decision(Change.LOST, error=verdict.reason, wait=policy.in_flight, refused=refused)
         case _:
             assert_never(verdict.fate)
 

@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol, assert_never
 
 from mailerd.core.claims import Doubt
-from mailerd.core.replies import Accepted, Call, Reply
+from mailerd.core.doubts import draft_gone
+from mailerd.core.replies import Accepted, Call, Refused, Reply
 from mailerd.core.states import Change, Proof
 from mailerd.core.verdicts import Fate, judge
 from mailerd.gmail import Mailbox
@@ -21,6 +22,10 @@ _PAGES: Final = 20
 _CLOCKS_DIFFER: Final = timedelta(hours=1)
 _MESSAGES_KEPT: Final = 20_000
 """Sent messages whose key is remembered: one of them never changes, and reading it costs 20 of Google's units."""
+_DRAFT_GONE: Final = (
+    "its draft is gone, though Google took none of its sends: somebody deleted it, or sent it by hand, and this "
+    "sign-in may not look: settle it"
+)
 KEY_HEADER: Final = "X-Mailerd-Key"
 
 
@@ -48,6 +53,8 @@ class Looking:
     """Looks for letters."""
 
     google: Google
+    in_flight: timedelta
+    """For how long a request without an answer may still reach Google, and what it did be hidden from a look."""
     _read: "OrderedDict[tuple[str, str], tuple[str, datetime]]" = field(default_factory=OrderedDict)
     """By sender and message: its key, and when it was sent."""
     _scanning: "defaultdict[str, asyncio.Lock]" = field(default_factory=lambda: defaultdict(asyncio.Lock))
@@ -72,25 +79,53 @@ class Looking:
             case Fate.ACCEPTED:
                 return Settled(doubt, Change.MISSING)
             case Fate.GONE:
-                seen = await self._sent_in_thread(doubt, progress)
-                return Settled(doubt, Change.FOUND, message_id=seen, proof=Proof.SEEN if seen else Proof.GONE)
+                return await self._draft_gone(doubt, progress)
             case Fate.REJECTED | Fate.TRANSIENT | Fate.BLAMELESS | Fate.DOUBT:
                 return still_unsure(doubt, verdict.reason)
             case _:
                 assert_never(verdict.fate)
 
-    async def _sent_in_thread(self, doubt: Doubt, progress: Callable[[], None]) -> str | None:
-        """The message's id, where the sign-in allows to read it; that the draft is gone is proof enough without."""
+    async def _draft_gone(self, doubt: Doubt, progress: Callable[[], None]) -> Settled:
+        """It was sent, or somebody deleted it: the sent mail tells, where the sign-in may read it."""
         mailbox = await self.google.authenticate(doubt.sender)
         progress()
-        if not doubt.thread_id or not isinstance(mailbox, Mailbox) or not mailbox.can_read_metadata:
-            return None
-        reply = await self.google.get_thread(doubt.sender, thread_id=doubt.thread_id)
+        if not isinstance(mailbox, Mailbox):
+            return still_unsure(doubt, judge(Call.TOKEN, mailbox).reason)
+        if mailbox.can_read_metadata:
+            return (
+                await self._in_thread(doubt, doubt.thread_id, progress)
+                if doubt.thread_id
+                else await self._scan(doubt, progress)
+            )
+        match draft_gone(unanswered=doubt.unanswered, discarding=doubt.discarding):
+            case Change.FOUND:
+                return Settled(doubt, Change.FOUND, proof=Proof.GONE)
+            case Change.MISSING:
+                return Settled(doubt, Change.MISSING, forgets=True)
+            case _:
+                return Settled(doubt, None, error=_DRAFT_GONE)
+
+    async def _in_thread(self, doubt: Doubt, thread_id: str, progress: Callable[[], None]) -> Settled:
+        """A draft that was sent left a message in its thread; where there is neither, Google does not have it."""
+        reply = await self.google.get_thread(doubt.sender, thread_id=thread_id)
+        progress()
+        if not isinstance(reply, Accepted) and not _is_not_found(reply):
+            return still_unsure(doubt, judge(Call.THREADS_GET, reply).reason)
         for message in _items(reply, "messages"):
             labels = message.get("labelIds")
-            if isinstance(labels, list) and "SENT" in labels and key_of(message) == doubt.key:
-                return str(message.get("id"))
-        return None
+            if not isinstance(labels, list) or key_of(message) != doubt.key:
+                continue
+            if "SENT" in labels:
+                return Settled(doubt, Change.FOUND, message_id=str(message.get("id")), proof=Proof.SEEN)
+            if "DRAFT" in labels:
+                return still_unsure(doubt, "Google says that the draft is gone, and shows it in its thread")
+        return self._nothing_sent(doubt)
+
+    def _nothing_sent(self, doubt: Doubt) -> Settled:
+        if doubt.unanswered and not doubt.looks:  # what was sent may be seen a moment later: no haste to send again
+            error = "not settled yet: no sent message is there, and it is looked for once more"
+            return Settled(doubt, None, error=error, look_again=self.in_flight)
+        return Settled(doubt, Change.MISSING, forgets=True)
 
     async def _among_sent(self, doubt: Doubt, progress: Callable[[], None]) -> Settled:
         mailbox = await self.google.authenticate(doubt.sender)
@@ -101,10 +136,13 @@ class Looking:
             return Settled(
                 doubt, None, error="sent directly, without an answer, and this sign-in may not look: settle it"
             )
-        async with self._scanning[doubt.sender]:
-            return await self._scan(doubt, progress)
+        return await self._scan(doubt, progress)
 
     async def _scan(self, doubt: Doubt, progress: Callable[[], None]) -> Settled:
+        async with self._scanning[doubt.sender]:
+            return await self._read_sent(doubt, progress)
+
+    async def _read_sent(self, doubt: Doubt, progress: Callable[[], None]) -> Settled:
         # What was read is kept even when this look's lease is over before its end: the next one goes on from there.
         page = ""
         for _ in range(_PAGES):
@@ -115,7 +153,7 @@ class Looking:
             if (settled := await self._on_page(doubt, reply, progress)) is not None:
                 return settled
             if not (page := _next_page(reply)):
-                return Settled(doubt, Change.MISSING)
+                return self._nothing_sent(doubt)
         return still_unsure(doubt, f"not among the last {_PAGES * 100} sent messages")
 
     async def _on_page(self, doubt: Doubt, page: Accepted, progress: Callable[[], None]) -> Settled | None:
@@ -132,7 +170,7 @@ class Looking:
             if key == doubt.key:
                 return Settled(doubt, Change.FOUND, message_id=message_id, proof=Proof.SEEN)
             if sent_at < doubt.since - _CLOCKS_DIFFER:
-                return Settled(doubt, Change.MISSING)
+                return self._nothing_sent(doubt)
         return None
 
     def _remember(self, sender: str, message_id: str, message: Mapping[str, object]) -> tuple[str, datetime]:
@@ -140,6 +178,11 @@ class Looking:
         if len(self._read) > _MESSAGES_KEPT:
             self._read.popitem(last=False)
         return known
+
+
+def _is_not_found(reply: Reply) -> bool:
+    """Gmail's own 404; a proxy's proves nothing."""
+    return isinstance(reply, Refused) and (reply.status, reply.reason) == (404, "notFound")
 
 
 def _sent_at(message: Mapping[str, object]) -> datetime:

@@ -56,8 +56,8 @@ UPDATE (%s) v STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = v.i
        r.lease_until = IF(v.status = 'unsure', UTC_TIMESTAMP(6) + INTERVAL v.wait MICROSECOND, NULL),
        r.mode = IF(v.status = 'waiting' AND (r.draft_id IS NULL OR v.forgets), NULL, r.mode), r.looks = 0,
        r.draft_id = IF(v.status = 'failed' OR v.forgets, NULL, r.draft_id),
-       r.unanswered = IF(v.forgets, 0, IF(v.unanswered, 1, r.unanswered)), r.discarding = v.discarding,
-       r.updated_at = UTC_TIMESTAMP(6) {_FENCE}"""
+       r.unanswered = IF(v.forgets OR v.status = 'failed', 0, IF(v.unanswered, 1, r.unanswered)),
+       r.discarding = v.discarding, r.updated_at = UTC_TIMESTAMP(6) {_FENCE}"""
 _OUTCOME_ROW: Final = (
     "id", "token", "status", "attempts", "error", "message_id", "thread_id", "wait", "unanswered", "forgets",
     "discarding",
@@ -380,7 +380,7 @@ def _outcome_row(one: Outcome) -> tuple[Any, ...]:
         decision.message_id,
         decision.thread_id,
         micros(decision.wait),
-        int(decision.unanswered),
+        int(change is Change.LOST and not decision.refused),
         int(decision.forgets),
         int(decision.discarding),
     )

@@ -43,7 +43,10 @@ _SETTLE: Final = """
 UPDATE job_recipients FORCE INDEX (PRIMARY)
    SET status = %s, claim_token = NULL, looks = %s, error = %s, message_id = COALESCE(%s, message_id), proof = %s,
        lease_until = IF(%s IS NULL, NULL, UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND),
-       sent_at = IF(%s = 'sent', UTC_TIMESTAMP(6), NULL), mode = IF(%s = 'waiting' AND draft_id IS NULL, NULL, mode),
+       sent_at = IF(%s = 'sent', UTC_TIMESTAMP(6), NULL),
+       mode = IF(%s = 'waiting' AND (draft_id IS NULL OR %s), NULL, mode), draft_id = IF(%s, NULL, draft_id),
+       thread_id = IF(%s, NULL, thread_id), unanswered = IF(%s, 0, unanswered),
+       discarding = IF(%s = 'unsure', discarding, 0),
        due_at = UTC_TIMESTAMP(6), updated_at = IF(%s = 'unsure', updated_at, UTC_TIMESTAMP(6))
  WHERE id = %s AND claim_token = %s AND status = 'unsure'"""
 # A look that settles nothing is not in the log of attempts. Where another daemon has looked since and found the same,
@@ -88,6 +91,8 @@ class Settled:
     message_id: str | None = None
     proof: Proof | None = None
     """Of what was found."""
+    forgets: bool = False
+    """Google has neither the draft nor the letter: another try makes a new draft."""
     look_again: timedelta | None = None
     """None with no change: nobody looks again by itself."""
 
@@ -204,8 +209,8 @@ class Rescues:
         await cursor.execute(
             _SETTLE,
             (
-                status, looks, error, it.message_id, it.proof and it.proof.value, wait, wait or 0, *[status] * 3,
-                doubt.id, doubt.token,
+                status, looks, error, it.message_id, it.proof and it.proof.value, wait, wait or 0, status, status,
+                *[int(it.forgets)] * 4, status, status, doubt.id, doubt.token,
             ),
         )  # fmt: skip
         took = bool(cursor.rowcount == 1)

@@ -12,10 +12,12 @@ from mailerd.store.waking import wake
 
 SETTLED: Final = "settled by hand"
 """How an error begins that says what a person found out."""
+# What was not sent goes out by a new draft: the old one may be gone, and if it is not, the sweep deletes it.
 _SETTLE: Final = """
 UPDATE job_recipients FORCE INDEX (PRIMARY)
    SET status = %s, claim_token = NULL, lease_until = NULL, error = %s, message_id = COALESCE(%s, message_id),
-       proof = %s, mode = IF(%s = 'waiting' AND draft_id IS NULL, NULL, mode),
+       proof = %s, mode = IF(%s, NULL, mode), draft_id = IF(%s, NULL, draft_id), thread_id = IF(%s, NULL, thread_id),
+       unanswered = IF(%s, 0, unanswered), discarding = 0,
        sent_at = IF(%s = 'sent', UTC_TIMESTAMP(6), NULL), due_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
  WHERE id = %s AND status = 'unsure'"""
 _LOG: Final = """
@@ -60,7 +62,8 @@ async def settle(database: Database, recipient: int, *, change: Change, message_
         new = after(State.UNSURE, change)
         note = f"{SETTLED}: {'sent' if new is State.SENT else 'not sent'}"
         proof = Proof.PERSON.value if new is State.SENT else None
-        await cursor.execute(_SETTLE, (new.value, note, message_id, proof, new.value, new.value, recipient))
+        anew = int(new is State.WAITING)
+        await cursor.execute(_SETTLE, (new.value, note, message_id, proof, *[anew] * 4, new.value, recipient))
         token = new_id()
         await cursor.execute(_LOG, (recipient, attempts, token, token, change.value, message_id, note))
         if new is State.WAITING and await wake(cursor, jobs={job: 0}, senders={sender: 0}, back=[recipient]):

@@ -31,6 +31,7 @@ class Mutation:
 
 _RECORDS: Final = "tests/store/test_records.py::"
 _MUTANTS: Final = "tests/daemon/test_mutants.py::"
+_PROOF: Final = "tests/daemon/test_proof.py::"
 MUTATIONS: Final = (
     Mutation(
         "the fence forgets the token",
@@ -203,9 +204,9 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "a draft that is gone is taken for not sent",
-        "mailerd/rescue/looking.py",
-        "return Settled(doubt, Change.FOUND, message_id=seen, proof=Proof.SEEN if seen else Proof.GONE)",
-        "return Settled(doubt, Change.MISSING)",
+        "mailerd/core/doubts.py",
+        "return Change.FOUND",
+        "return Change.MISSING",
         "tests/daemon/test_doubts.py::test_no_lost_answer_to_drafts_send_loses_or_doubles_a_letter",
     ),
     Mutation(
@@ -228,6 +229,34 @@ MUTATIONS: Final = (
         "key.may(call) and key.may_send(sender)",
         "key.may(call)",
         "tests/intake/test_outsiders.py::test_the_stream_of_a_key_that_loses_its_sender_ends",
+    ),
+    Mutation(
+        "a draft that is gone speaks for sent though Google has refused every send",
+        "mailerd/core/doubts.py",
+        "return None",
+        "return Change.FOUND",
+        _PROOF + "test_a_draft_that_its_owner_deletes_after_a_refusal_is_not_taken_for_sent",
+    ),
+    Mutation(
+        "sent mail that cannot be read is taken for sent mail without the letter",
+        "mailerd/rescue/looking.py",
+        "if not isinstance(reply, Accepted) and not _is_not_found(reply):",
+        "if False:",
+        _PROOF + "test_sent_mail_that_cannot_be_read_decides_nothing",
+    ),
+    Mutation(
+        "sent mail is looked at once, however young it is",
+        "mailerd/rescue/looking.py",
+        "if doubt.unanswered and not doubt.looks:",
+        "if False:",
+        _PROOF + "test_a_letter_is_not_sent_again_before_two_looks_into_the_sent_mail_have_found_nothing",
+    ),
+    Mutation(
+        "a letter that a person calls unsent keeps its draft",
+        "mailerd/store/settling.py",
+        "draft_id = IF(%s, NULL, draft_id)",
+        "draft_id = IF(%s, draft_id, draft_id)",
+        "tests/store/test_settling.py::test_a_letter_that_was_not_sent_goes_out_by_a_new_draft",
     ),
 )
 

@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 
 from mailerd.config import Settings
+from mailerd.core.states import Change
 from mailerd.sandbox.google import COMPOSE, METADATA, SEND, Fault, Google, Running
 from mailerd.store.audit import audit, proofs
 from mailerd.store.database import Database
+from mailerd.store.settling import settle
 from tests.support.daemon import running, settings, sign_in
 from tests.support.heard import Heard
 from tests.support.rows import post, query
@@ -70,4 +72,101 @@ async def test_what_was_sent_without_an_answer_says_how_that_is_known(
     async with running(known, heard):
         await heard.wait_for("letter_found" if proof else "letter_needs_a_person", within=20)
     assert await proven(database, job) == {("sent", proof) if proof else ("unsure", None)}
+    assert_the_truth(google, job, 1)
+
+
+async def unpause(database: Database) -> None:
+    await query(
+        database,
+        "UPDATE senders SET paused_until = NULL, pause_cause = NULL, concurrency = NULL, turn_at = UTC_TIMESTAMP(6)",
+    )
+    await query(database, "UPDATE jobs SET turn_at = UTC_TIMESTAMP(6) WHERE status IN ('queued', 'sending')")
+
+
+def delete_by_hand(google: Google, sender: str) -> None:
+    """The owner deletes every draft that lies about."""
+    for draft in list(google.mailbox(sender).drafts):
+        google.mailbox(sender).delete_draft(draft)
+
+
+@pytest.mark.parametrize("sender", [DRAFTS, LOOKS])
+async def test_a_draft_that_its_owner_deletes_after_a_refusal_is_not_taken_for_sent(
+    known: Settings, database: Database, google: Google, heard: Heard, sender: str
+) -> None:
+    google.fault(Fault(kind="user_rate_limit", method="drafts.send", count=3))
+    job = await post(database, sender=sender, recipients=3)
+    async with running(known, heard):
+        await heard.wait_for("letter_released", times=3, within=20)
+        assert len(google.drafts(sender)) == 3, "a pause of seconds leaves them where they are"
+        delete_by_hand(google, sender)
+        await unpause(database)
+        if sender == DRAFTS:
+            await heard.wait_for("letter_needs_a_person", times=3, within=20)
+            assert await proven(database, job) == {("unsure", None)}
+            assert_the_truth(google, job, 0)
+            for (recipient,) in await query(database, "SELECT id FROM job_recipients"):
+                await settle(database, recipient, change=Change.MISSING)
+        await heard.wait_for("job_finished", within=20)
+    assert await proven(database, job) == {("sent", "answered")}
+    assert_the_truth(google, job, 3)
+
+
+@pytest.mark.parametrize("sender, proof, sent", [(DRAFTS, "draft gone", 0), (LOOKS, "answered", 1)])
+async def test_a_draft_that_its_owner_deletes_while_it_is_in_doubt(
+    known: Settings, database: Database, google: Google, heard: Heard, sender: str, proof: str, sent: int
+) -> None:
+    google.fault(Fault(kind="reset_before", method="drafts.send"))
+    job = await post(database, sender=sender, recipients=1)
+    async with running(known, heard):
+        await heard.wait_for("letter_unsure", within=20)
+        delete_by_hand(google, sender)
+        await heard.wait_for("job_finished", within=20)
+    assert await proven(database, job) == {("sent", proof)}
+    assert_the_truth(google, job, sent)
+
+
+async def test_sent_mail_that_cannot_be_read_decides_nothing(
+    known: Settings, database: Database, google: Google, heard: Heard
+) -> None:
+    google.fault(Fault(kind="reset_after", method="drafts.send"))
+    google.fault(Fault(kind="backend_error", method="threads.get"))
+    job = await post(database, sender=LOOKS, recipients=1)
+    async with running(known, heard):
+        await heard.wait_for("letter_still_unsure", within=20)
+        assert await proven(database, job) == {("unsure", None)}
+        await query(database, "UPDATE job_recipients SET lease_until = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND")
+        await heard.wait_for("job_finished", within=20)
+    assert await proven(database, job) == {("sent", "seen in SENT")}
+    assert_the_truth(google, job, 1)
+
+
+async def test_a_draft_that_google_shows_in_its_thread_is_not_gone(
+    known: Settings, database: Database, google: Google, heard: Heard
+) -> None:
+    google.fault(Fault(kind="reset_before", method="drafts.send"))
+    google.fault(Fault(kind="not_found", method="drafts.get"))
+    job = await post(database, sender=LOOKS, recipients=1)
+    async with running(known, heard):
+        await heard.wait_for("letter_still_unsure", within=20)
+        assert await proven(database, job) == {("unsure", None)}
+        await query(database, "UPDATE job_recipients SET lease_until = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND")
+        await heard.wait_for("job_finished", within=20)
+    assert await proven(database, job) == {("sent", "answered")}
+    assert_the_truth(google, job, 1)
+
+
+@pytest.mark.parametrize("sender", [LOOKS, DIRECT])
+async def test_a_letter_is_not_sent_again_before_two_looks_into_the_sent_mail_have_found_nothing(
+    known: Settings, database: Database, google: Google, heard: Heard, sender: str
+) -> None:
+    """What was sent is seen late: by a replica that lags."""
+    google.fault(Fault(kind="reset_after", method=call(sender)))
+    if sender == LOOKS:
+        google.fault(Fault(kind="not_found", method="threads.get"))
+    else:
+        google.fault(Fault(kind="status", status=200, body="{}", method="messages.list"))
+    job = await post(database, sender=sender, recipients=1)
+    async with running(known, heard):
+        await heard.wait_for("job_finished", within=20)
+    assert await proven(database, job) == {("sent", "seen in SENT")}
     assert_the_truth(google, job, 1)

@@ -89,7 +89,7 @@ class Place:
         self.touched: list[str] = []
         self.orphans = Orphans(google, rows, events)
         self.rescue = Rescue(
-            rows=rows, looking=Looking(google), orphans=self.orphans, clock=self.clock, events=events,
+            rows=rows, looking=Looking(google, minute), orphans=self.orphans, clock=self.clock, events=events,
             runner_events=RunnerEvents(heard), touch=self.touched.append, ring=lambda: None, every=5.0,
             sweep_every=600.0, call_within=CALL_WITHIN, pulses=self.pulses,
         )  # fmt: skip

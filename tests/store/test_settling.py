@@ -37,6 +37,15 @@ async def test_a_letter_that_was_not_sent_is_claimed_again(database: Database) -
     ]
 
 
+async def test_a_letter_that_was_not_sent_goes_out_by_a_new_draft(database: Database) -> None:
+    letter = await one_letter(database)
+    await write(database, HandedOver(letter, "draft", "d1", "t1"))
+    await write(database, Outcome(letter, LOST))
+    await settle(database, letter.id, change=Change.MISSING)
+    (again,) = (await claims(database).claim(1)).letters
+    assert (again.id, again.draft_id, again.thread_id, again.unanswered) == (letter.id, None, None, False)
+
+
 async def test_a_letter_of_a_cancelled_job_that_was_not_sent_is_told_as_cancelled(database: Database) -> None:
     id_ = await doubt(database)
     await query(database, "UPDATE jobs SET status = 'cancelled', turn_at = NULL")

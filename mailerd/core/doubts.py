@@ -1,0 +1,19 @@
+"""What a draft that is gone means, where nobody may look for the letter among the sent ones."""
+
+from mailerd.core.states import Change
+
+
+def draft_gone(*, unanswered: bool, discarding: bool) -> Change | None:
+    """What became of a letter whose draft is gone; None: only a person can tell.
+
+    `unanswered`: a send of that draft had no answer. `discarding`: its worker was deleting it and was not heard of
+    again, or had no answer. A draft goes by being sent, or by being deleted: by us, or by the mailbox's owner. One of
+    the two explanations that we know of must be the only one, or nothing is decided.
+    """
+    match unanswered, discarding:
+        case True, False:
+            return Change.FOUND  # it was on its way; an owner who deleted it would have left the same
+        case False, True:
+            return Change.MISSING  # Google has refused every send, and we have asked for the deletion ourselves
+        case _:
+            return None
