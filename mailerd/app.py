@@ -20,7 +20,7 @@ from mailerd.dispatch.progress import Progress
 from mailerd.dispatch.reach import Reach
 from mailerd.dispatch.recorder import Recorder
 from mailerd.dispatch.runner import Runner
-from mailerd.dispatch.slots import Slots
+from mailerd.dispatch.slots import SLOW_AFTER, Slots
 from mailerd.dispatch.workshop import Workshop
 from mailerd.errors import ConfigurationError, DatabaseAwayError, DatabaseError
 from mailerd.events.gmail import GmailEvents
@@ -60,6 +60,8 @@ _LOOK_PATIENCE: Final = timedelta(seconds=30)
 """How long a look waits for units of its sender's pace; an hour's pause is not waited for, the look comes again."""
 _DELETION_PATIENCE: Final = timedelta(seconds=5)
 """The same for the draft of a failed letter, which stays in hand meanwhile; what stays is an orphan."""
+_CALLS_BESIDE: Final = 20
+"""Connections to Google beside those of the letters: looks, sweeps, tokens."""
 _LEAVING: Final = 15.0
 """Seconds for what comes after a drain: requests in hand, connections."""
 _TAKEN_UP: Final = frozenset({"pace", "log", "alerts"})
@@ -225,14 +227,14 @@ def build(settings: Settings, log: Tell, *, flush: Callable[[], bool] = lambda: 
     lease = timedelta(seconds=settings.runner.lease)
     events, store_events = RunnerEvents(tell), StoreEvents(tell)
     database = Database(settings.database, events=store_events, meter=metrics)
-    gmail = Gmail(settings.gmail, events=GmailEvents(tell), limit=settings.runner.concurrency + 5, meter=metrics)
+    slots = Slots(settings.runner.concurrency, slow_after=settings.gmail.request_timeout * SLOW_AFTER)
+    gmail = Gmail(settings.gmail, events=GmailEvents(tell), limit=slots.most + _CALLS_BESIDE, meter=metrics)
     recorder = Recorder(records := Records(database, daemon_id), clock=clock, events=events, pulses=pulses)
     rescues = Rescues(database, daemon_id, policy.in_flight, look_lease=lease, max_attempts=policy.max_attempts)
     hand, progress = Hand(rescues, lease=lease, clock=clock, events=events, pulses=pulses), Progress()
     claims = Claims.on(terms_of(settings), database, daemon_id, lease=lease, files=gmail.stamps)
     reach, holds = Reach(clock=clock, events=events), Holds(clock=clock, events=events)
     google, looks = (_paced(claims, gmail, patience=patience) for patience in (_DELETION_PATIENCE, _LOOK_PATIENCE))
-    slots = Slots(settings.runner.concurrency)
     path = Path(
         google=google, slots=slots, recorder=recorder, workshop=Workshop(database, clock=clock), hand=hand, reach=reach,
         holds=holds, progress=progress, policy=policy, request_timeout=settings.gmail.request_timeout, clock=clock,

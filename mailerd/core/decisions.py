@@ -48,6 +48,8 @@ class Decision:
     """The letter's draft was deleted by us: another try makes a new one."""
     discarding: bool = False
     """Google was asked to delete the draft and did not answer."""
+    out_of_reach: str | None = None
+    """Google cannot be reached for this sender, and why: this daemon shall claim none of its letters for a while."""
 
 
 _THROTTLE_WAIT: Final = timedelta(seconds=20)
@@ -111,6 +113,8 @@ def _released(verdict: Verdict, *, now: datetime, pauses: int, chance: float, as
     hold = verdict.hold
     if hold is None or hold.scope is Scope.EVERYBODY:
         return Decision(Change.RELEASED, error=verdict.reason, everybody=verdict.reason)
+    if hold.cause is Cause.GOOGLE_UNREACHABLE:  # no pause: another daemon may well have a way to Google
+        return Decision(Change.RELEASED, error=verdict.reason, out_of_reach=verdict.reason)
     wait = pause_for(hold, now=now, pauses=pauses, chance=chance)
     return Decision(Change.RELEASED, error=verdict.reason, pause=Pause(hold.cause, verdict.reason, max(wait, asked)))
 

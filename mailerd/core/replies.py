@@ -70,9 +70,14 @@ class WrongMailbox:
 
 @dataclass(frozen=True)
 class Unreachable:
-    """The request certainly never reached Google's application: no connection was made, or no token could be had."""
+    """The request certainly never reached Google's application: no connection was made."""
 
     cause: str
+
+
+@dataclass(frozen=True)
+class TokenUnreachable(Unreachable):
+    """No access token came, for whatever reason; Gmail was not asked, and may well answer others."""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from mailerd.core.replies import (
     Refused,
     Reply,
     TokenRefused,
+    TokenUnreachable,
     Unreachable,
     WrongMailbox,
 )
@@ -117,8 +118,8 @@ def judge(call: Call, reply: Reply) -> Verdict:
         case NoCredentials(cause) | WrongMailbox(cause):
             why = Cause.NO_CREDENTIALS if isinstance(reply, NoCredentials) else Cause.WRONG_MAILBOX
             return _held(Scope.SENDER, why, cause)
-        case Unreachable(cause):
-            return _held(Scope.EVERYBODY, Cause.GOOGLE_UNREACHABLE, f"Google cannot be reached: {cause}")
+        case Unreachable():
+            return _unreachable(reply)
         case _:
             assert_never(reply)
 
@@ -130,6 +131,12 @@ def _unknown(call: Call, reason: str) -> Verdict:
 
 def _held(scope: Scope, cause: Cause, reason: str, *, until: datetime | None = None) -> Verdict:
     return Verdict(Fate.BLAMELESS, reason, Hold(scope, cause, until))
+
+
+def _unreachable(reply: Unreachable) -> Verdict:
+    if isinstance(reply, TokenUnreachable):  # another service than Gmail: senders whose token is fresh go on
+        return _held(Scope.SENDER, Cause.GOOGLE_UNREACHABLE, f"no access token could be had: {reply.cause}")
+    return _held(Scope.EVERYBODY, Cause.GOOGLE_UNREACHABLE, f"Google cannot be reached: {reply.cause}")
 
 
 def _token(reply: TokenRefused) -> Verdict:

@@ -4,14 +4,26 @@ What a crash can cost is decided by the order of the lines here: nothing is sent
 """
 
 import random
-from dataclasses import dataclass, replace
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Final, Protocol
+from typing import Final, Protocol, assert_never
 
 from mailerd.clock import Clock
 from mailerd.core.claims import HandedOver, Letter, Outcome, Written
 from mailerd.core.decisions import Decision, Policy, decide
-from mailerd.core.replies import Accepted, Call, Garbled, Refused, Reply, TokenRefused
+from mailerd.core.replies import (
+    Accepted,
+    Call,
+    Garbled,
+    Lost,
+    NoCredentials,
+    Refused,
+    Reply,
+    TokenRefused,
+    Unreachable,
+    WrongMailbox,
+)
 from mailerd.core.states import Change
 from mailerd.core.verdicts import judge
 from mailerd.dispatch.hand import Hand
@@ -73,9 +85,7 @@ class Path:
         """Bring one letter to a recorded outcome; whatever goes wrong with it stays with it."""
         trip = _Trip(letter)
         try:
-            async with self.slots:
-                trip.began = self.clock.monotonic()
-                decision = await self._attempt(trip)
+            decision = await self._bring_to_google(trip)
             if decision:
                 await self._record(trip, decision)
         except Exception as error:  # noqa: BLE001 - a bug met by one letter must not stop the others
@@ -83,12 +93,27 @@ class Path:
         finally:
             self.hand.put_down(letter)
 
-    async def _attempt(self, trip: "_Trip") -> Decision | None:
-        """What to write; None when the claim had ended before anything was sent."""
+    async def _bring_to_google(self, trip: "_Trip") -> Decision | None:
+        """What to write; None when the claim had ended before anything was sent.
+
+        What may last comes before the slot: a token that does not come, and the room for a large letter.
+        """
         letter = trip.letter
         if letter.attempt > self.policy.max_attempts:
             return Decision(Change.FAILED, error=f"given up after {letter.attempt - 1} attempts")
         mailbox = await self.google.authenticate(letter.sender)
+        if not isinstance(mailbox, Mailbox):
+            return self._judged(trip, Call.TOKEN, mailbox)
+        async with AsyncExitStack() as trip.room:
+            if letter.draft_id is None:
+                await trip.room.enter_async_context(self.workshop.room_for(letter))
+            async with self.slots.of(letter):
+                trip.began = self.clock.monotonic()
+                return await self._attempt(trip)
+
+    async def _attempt(self, trip: "_Trip") -> Decision | None:
+        letter = trip.letter
+        mailbox = await self.google.authenticate(letter.sender)  # once more: it may have waited for long
         if not isinstance(mailbox, Mailbox):
             return self._judged(trip, Call.TOKEN, mailbox)
         self.events.letter_started(
@@ -99,8 +124,10 @@ class Path:
         return await self._send_draft(trip)
 
     async def _first_time(self, trip: "_Trip", mailbox: Mailbox) -> Decision | None:
-        async with self.workshop.room_for(trip.letter):
+        try:
             early = await self._hand_in(trip, mailbox)
+        finally:
+            await trip.room.aclose()
         if early is not None or trip.fenced_off:
             return early
         return await self._send_draft(trip)
@@ -128,7 +155,7 @@ class Path:
         reply = await self.google.create_draft(trip.letter.sender, raw=raw)
         if not isinstance(reply, Accepted):
             return self._judged(trip, Call.DRAFTS_CREATE, reply)
-        self.reach.reached()
+        self._note(trip, reply)
         trip.letter = replace(trip.letter, draft_id=reply.id, thread_id=reply.thread_id or None)
         # If the process dies before this is committed, nothing is sent and the draft is an orphan, found by its key.
         await self._hand_over(
@@ -169,8 +196,7 @@ class Path:
         return self.hand.may_call(trip.letter, seconds=self.request_timeout)
 
     def _judged(self, trip: "_Trip", call: Call, reply: Reply) -> Decision:
-        if isinstance(reply, Accepted | Refused | TokenRefused | Garbled):  # whatever else there is, nobody answered
-            self.reach.reached()
+        self._note(trip, reply)
         return decide(
             judge(call, reply),
             reply,
@@ -181,10 +207,26 @@ class Path:
             chance=random.random(),  # noqa: S311 - jitter
         )
 
+    def _note(self, trip: "_Trip", reply: Reply) -> None:
+        """What the reply says of the road to Google, and of how much this sender may have in flight."""
+        sender = trip.letter.sender
+        match reply:
+            case Accepted() | Refused() | TokenRefused() | Garbled():
+                self.reach.reached(sender)
+                self.slots.answered(sender)
+            case Lost() | Unreachable():
+                self.slots.unanswered(sender)
+            case NoCredentials() | WrongMailbox():
+                pass  # nobody was asked
+            case _:
+                assert_never(reply)
+
     async def _record(self, trip: "_Trip", decision: Decision) -> None:
         letter = trip.letter
         if decision.everybody:
             self.reach.lost(decision.everybody)
+        if decision.out_of_reach:
+            self.reach.lost_for(letter.sender, decision.out_of_reach)
         written = await self.recorder.record(Outcome(letter, decision, took=self.hand.held_for(letter)))
         self._say_written(trip, decision, written)
         if written in {Written.FENCED_OFF, Written.SETTLED}:
@@ -284,6 +326,8 @@ class _Trip:
     letter: Letter
     began: float = 0.0
     """Monotonic seconds."""
+    room: AsyncExitStack = field(default_factory=AsyncExitStack)
+    """Of a large letter, until Google has it."""
     may_be_sent: bool = False
     fenced_off: bool = False
 

@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections import deque
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import ClassVar, Final, Protocol, TypeVar
@@ -55,11 +55,11 @@ def rest(*, beaten: int) -> float:
 class Claiming(Protocol):
     """What this part needs of the store to claim."""
 
-    async def claim(self, want: int) -> Claim:
-        """Take at most so many due letters."""
+    async def claim(self, want: int, *, rooms: Mapping[str, int]) -> Claim:
+        """Take at most so many due letters, and of each sender that `rooms` names at most so many."""
 
-    async def due_in(self) -> float:
-        """Seconds until something is due; asks much less of the database than a claim."""
+    async def due_in(self, *, rooms: Mapping[str, int]) -> float:
+        """Seconds until something is due of a sender that has room; asks much less of the database than a claim."""
 
 
 class Counting(Protocol):
@@ -99,6 +99,9 @@ class Runner:
 
     _running: ClassVar["Runner | None"] = None
 
+    def __post_init__(self) -> None:
+        self.slots.on_room = self.ring
+
     def ring(self) -> None:
         """There is work: look now, not at the next poll."""
         self._bell.set()
@@ -126,7 +129,7 @@ class Runner:
         self._polls += 1
         if self._idle and not self._bell.is_set():  # the last claim found nothing, and nobody has rung since
             pulse.working("looking for work")
-            due_in = await self._asked("looking for work", self.claims.due_in())
+            due_in = await self._asked("looking for work", self.claims.due_in(rooms=self._rooms()))
             if due_in != 0:
                 self._idle += due_in is not None
                 await self._rest(due_in, pulse)
@@ -155,7 +158,8 @@ class Runner:
         if next_in is None:
             await self._wait(self._back_off())
         else:
-            await self._wait(min(self.poll_interval, max(next_in, rest(beaten=self._beaten))))
+            rests_over = min(self.reach.resting().values(), default=math.inf)  # of senders that the answer left out
+            await self._wait(min(self.poll_interval, rests_over, max(next_in, rest(beaten=self._beaten))))
 
     async def _take(self, want: int, letters: asyncio.TaskGroup) -> Claim | None:
         """Claim so many, and start what was taken on its path."""
@@ -163,7 +167,7 @@ class Runner:
         self._meanwhile.append(self.slots.through - self._through)
         self._through = self.slots.through
         if claim is not None:
-            self.slots.claimed(len(claim.letters))
+            self.slots.claimed(claim.letters)
             begun = self._meet(claim)
             for letter in claim.letters:
                 letters.create_task(self._deliver(letter))
@@ -190,9 +194,13 @@ class Runner:
                     await self.slots.wait(half, ahead=ahead)
         return min(_CLAIM_AT_MOST, self.slots.room(ahead=ahead))
 
+    def _rooms(self) -> Mapping[str, int]:
+        """How many letters may be claimed of those senders for whom it matters; none of those that rest."""
+        return {**self.slots.rooms(), **dict.fromkeys(self.reach.resting(), 0)}
+
     async def _claim(self, want: int) -> Claim | None:
         asked_at = self.clock.monotonic()
-        claim = await self._asked("claiming", self.claims.claim(want))
+        claim = await self._asked("claiming", self.claims.claim(want, rooms=self._rooms()))
         self._took = self.clock.monotonic() - asked_at
         if claim is not None:
             self.hand.take(claim, asked_at=asked_at)
@@ -242,7 +250,7 @@ class Runner:
         try:
             await self.path.deliver(letter)
         finally:
-            self.slots.recorded()
+            self.slots.recorded(letter)
 
     async def _wait(self, seconds: float) -> None:
         if self._idle and self._idle % _HEARTBEAT_POLLS == 0:

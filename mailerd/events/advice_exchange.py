@@ -1,4 +1,4 @@
-"""What to do where something was exchanged: a credential file, a database, a connection to it."""
+"""What to do where something was exchanged, or should have been: a credential file, a token, a database."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -6,6 +6,18 @@ from typing import Final
 from mailerd.events.advice import Advice, Cause
 
 EXCHANGE_ADVICE: Final[Mapping[str, Advice]] = {
+    "sender_out_of_reach": Advice(
+        "Google's token endpoint gave no token for this mailbox. Its letters wait here, no attempt is lost, and mailerd "
+        "tries by itself; senders whose token is fresh go on.",
+        "Google 的令牌端点没有为该邮箱签发令牌。其邮件在此等待，不消耗尝试次数，mailerd 会自动重试；令牌有效的发件人不受影响。",
+        (
+            Cause(
+                "the token endpoint cannot be reached, or is slow",
+                "令牌端点无法访问或响应缓慢",
+                "curl -v https://oauth2.googleapis.com/token",
+            ),
+        ),
+    ),
     "mailbox_wrong": Advice(
         "The credential file that bears a sender's name opens another mailbox. Nothing is sent with it, nothing is looked "
         "up with it, and the sender's letters wait until the right file is there; it is taken up by itself.",

@@ -173,6 +173,20 @@ class RunnerEvents(Speech):
 
     @event(
         "warning",
+        en="no access token for {sender}: its letters rest {seconds:.0f} s, those of others go on: {cause}",
+        zh="发件人 {sender} 无法取得访问令牌：其邮件暂停 {seconds:.0f} 秒，其他发件人不受影响：{cause}",
+    )
+    def sender_out_of_reach(self, *, sender: str, seconds: float, cause: str) -> None: ...
+
+    @event(
+        "info",
+        en="sender {sender} has an access token again, after {seconds:.1f} s",
+        zh="发件人 {sender} 已重新取得访问令牌，历时 {seconds:.1f} 秒",
+    )
+    def sender_in_reach(self, *, sender: str, seconds: float) -> None: ...
+
+    @event(
+        "warning",
         en="leases could not be renewed: {cause}; no letter is handed to Google whose lease could end before its answer",
         zh="租约无法续期：{cause}；租约可能先于答复到期的邮件不会交给 Google",
     )

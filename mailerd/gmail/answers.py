@@ -8,7 +8,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from mailerd.core.replies import Accepted, Call, Garbled, Refused, Reply, TokenRefused, Unreachable
+from mailerd.core.replies import Accepted, Call, Garbled, Refused, Reply, TokenRefused, TokenUnreachable
 
 _EXCERPT = 500
 _DEFAULT_LIFETIME_S = 3599.0
@@ -59,7 +59,7 @@ def read(answer: Answer, *, call: Call) -> Reply:
     return _accepted(call, _json(answer.body)) or _garbled(answer)
 
 
-def read_token(answer: Answer) -> Granted | TokenRefused | Unreachable:
+def read_token(answer: Answer) -> Granted | TokenRefused | TokenUnreachable:
     """What the token endpoint answered. No excerpt of a 2xx is ever kept: it may hold a token."""
     body = _json(answer.body)
     if not 200 <= answer.status < 300:  # noqa: PLR2004 - HTTP's success
@@ -72,7 +72,7 @@ def read_token(answer: Answer) -> Granted | TokenRefused | Unreachable:
         )
     token = body.get("access_token") if isinstance(body, dict) and not answer.too_large else None
     if not isinstance(body, dict) or not isinstance(token, str) or not re.fullmatch(r"[\x21-\x7e]+", token):
-        return Unreachable(f"the token endpoint answered {answer.status} without a usable access token")
+        return TokenUnreachable(f"the token endpoint answered {answer.status} without a usable access token")
     scope = body.get("scope")
     return Granted(
         access_token=token,

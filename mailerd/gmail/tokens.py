@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from mailerd.clock import Clock
-from mailerd.core.replies import Call, Lost, NoCredentials, TokenRefused, Unreachable
+from mailerd.core.replies import Call, Lost, NoCredentials, TokenRefused, TokenUnreachable, Unreachable
 from mailerd.gmail.answers import Granted, read_token
 from mailerd.gmail.credentials import AuthorizedUser, Credentials, ServiceAccount
 from mailerd.gmail.mailbox import LADDER
@@ -35,7 +35,7 @@ _NOT_DELEGATED = {"unauthorized_client", "access_denied", "invalid_scope"}
 _OPEN = {"grant_type", "client_id", "redirect_uri"}
 """What of a token request is no secret."""
 
-NoToken = TokenRefused | NoCredentials | Unreachable
+NoToken = TokenRefused | NoCredentials | TokenUnreachable
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,10 @@ class Tokens:
                 # Loading the key takes tens of milliseconds of computing, so it is done off the loop and once.
                 assertions = await asyncio.to_thread(_sign, account, claims)
         except TimeoutError:
-            return Unreachable("the assertion was not signed within the time-out")
+            return TokenUnreachable("the assertion was not signed within the time-out")
         if isinstance(assertions, NoCredentials):
             return assertions
-        outcome: Token | NoToken = Unreachable("no scopes to ask for")
+        outcome: Token | NoToken = TokenUnreachable("no scopes to ask for")
         for scopes, assertion in zip(LADDER, assertions, strict=True):
             form = {"grant_type": _JWT_BEARER, "assertion": assertion}
             outcome = await self._ask(sender, form=form, otherwise=scopes, deadline=deadline)
@@ -114,7 +114,7 @@ class Tokens:
         outcome: Granted | NoToken
         if isinstance(answer, Unreachable | Lost):
             # Asking again for a token harms nobody, so it does not matter whether this request was written.
-            outcome = Unreachable(f"no access token: {answer.cause}")
+            outcome = TokenUnreachable(answer.cause)
         else:
             outcome = read_token(answer)
             if isinstance(outcome, TokenRefused):

@@ -12,6 +12,7 @@ from mailerd.core.replies import (
     Refused,
     Reply,
     TokenRefused,
+    TokenUnreachable,
     Unreachable,
     WrongMailbox,
 )
@@ -29,6 +30,7 @@ _WORDS: Final[Mapping[type[Reply], str]] = {
     Accepted: "accepted",
     NoCredentials: "no_credentials",
     WrongMailbox: "wrong_mailbox",
+    TokenUnreachable: "unreachable",
     Unreachable: "unreachable",
     Lost: "lost",
     Garbled: "garbled",

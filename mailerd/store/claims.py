@@ -11,7 +11,7 @@ projects, jobs, letters, hours; nobody is waited for (SKIP LOCKED): who is passe
 
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
@@ -28,7 +28,9 @@ from mailerd.store.picks import Pick, Taker
 from mailerd.store.sleepers import Sleepers
 from mailerd.store.turns import Turn
 
-_NEXT: Final = "SELECT TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), MIN(turn_at)) FROM senders"
+NEXT: Final = """
+SELECT TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), turn_at) FROM senders FORCE INDEX (turn)
+ WHERE turn_at IS NOT NULL AND email NOT IN %s ORDER BY turn_at LIMIT 1"""
 _SHARE: Final = 10
 """Letters of one turn at least, where so many are wanted: each sender and each job costs a lock and a written row."""
 _SENDERS_AT_MOST: Final = 100
@@ -40,6 +42,8 @@ class _Taken:
     """What a claim has got so far."""
 
     want: int
+    rooms: dict[str, int]
+    """Of those senders of which fewer may be taken than are wanted: how many more."""
     letters: list[Letter] = field(default_factory=list)
     jobs: dict[str, JobFound] = field(default_factory=dict)
 
@@ -47,8 +51,15 @@ class _Taken:
     def left(self) -> int:
         return self.want - len(self.letters)
 
+    @property
+    def full(self) -> tuple[str, ...]:
+        """Senders of which no more may be taken; never empty, as SQL knows no empty list, and nobody's name is ""."""
+        return "", *(sender for sender, room in self.rooms.items() if room <= 0)
+
     def add(self, pick: Pick) -> None:
         self.letters += pick.letters
+        if (sender := pick.turn.it.email) in self.rooms:
+            self.rooms[sender] -= len(pick.letters)
         if pick.letters:
             self.jobs[pick.job.id] = pick.job
 
@@ -101,8 +112,10 @@ class Claims:
         """The defaults as the ledger takes them."""
         return Terms(self.default, self.consumer_per_day, self.project_units_per_minute)
 
-    async def claim(self, want: int) -> Claim:
+    async def claim(self, want: int, *, rooms: Mapping[str, int] | None = None) -> Claim:
         """Take at most `want` due letters, turn about between the senders and the jobs of each.
+
+        Of a sender that `rooms` names at most so many are taken. One without room is passed by and keeps its turn.
 
         Raises:
             DatabaseError: nothing was taken, or in doubt; what was taken in doubt comes back when its lease lapses.
@@ -112,10 +125,14 @@ class Claims:
             new, self._new_projects = self._new_projects, set()
             await ledger.add_projects(self.database, new)
         token = new_id()
-        return await self.database.transaction(lambda cursor: self._claim(cursor, token, want), what="claim")
+        return await self.database.transaction(
+            lambda cursor: self._claim(cursor, token, _Taken(want, dict(rooms or {}))), what="claim"
+        )
 
-    async def due_in(self) -> float:
+    async def due_in(self, *, rooms: Mapping[str, int] | None = None) -> float:
         """Seconds until the next sender's turn, 0 when one is due; infinite when nothing waits anywhere.
+
+        Senders of which `rooms` says that none may be taken do not count.
 
         A single SELECT, for those who expect nothing to be due.
 
@@ -123,17 +140,19 @@ class Claims:
             DatabaseError: it cannot be told.
         """
         await self._sleepers.wake(self.terms)
-        next_in = await self.database.look(self._next_turn, what="look for work", bound=self.database.patience)
+        full = _Taken(0, dict(rooms or {})).full
+        next_in = await self.database.look(
+            lambda cursor: self._next_turn(cursor, full), what="look for work", bound=self.database.patience
+        )
         return math.inf if next_in is None else next_in
 
-    async def _claim(self, cursor: Cursor, token: str, want: int) -> Claim:
-        taken = _Taken(want)
-        share = max(_SHARE, want // 4)
+    async def _claim(self, cursor: Cursor, token: str, taken: _Taken) -> Claim:
+        want, share = taken.want, max(_SHARE, taken.want // 4)
         for number in range(2 * want):
             senders = self._senders(taken.left, share) * (number + 1)
             if not await self._round(cursor, token, taken, share=share, senders=min(senders, _SENDERS_AT_MOST)):
                 break
-        next_in = await self._next_turn(cursor) if taken.left else 0.0
+        next_in = await self._next_turn(cursor, taken.full) if taken.left else 0.0
         return Claim(token, tuple(taken.letters), tuple(taken.jobs.values()), next_in)
 
     def _senders(self, letters: int, share: int) -> int:
@@ -144,8 +163,8 @@ class Claims:
 
     async def _round(self, cursor: Cursor, token: str, taken: _Taken, *, share: int, senders: int) -> bool:
         """Give each of so many due senders a turn; whether another round may find more."""
-        found = await turns.due(cursor, self.terms, senders)
-        await turns.allow(cursor, found, share=share)
+        found = await turns.due(cursor, self.terms, senders, but=taken.full)
+        await turns.allow(cursor, found, share=share, rooms=taken.rooms)
         served = turns.within(found, taken.left)
         self._new_projects |= await turns.ask_projects(cursor, served, self.project_units_per_minute)
         jobs = await picks.jobs(cursor, [turn.it.email for turn in served if turn.share])
@@ -169,7 +188,7 @@ class Claims:
         for turn in idle:
             turn.wait_for_job(due.get(turn.it.email))
 
-    async def _next_turn(self, cursor: Cursor) -> float | None:
-        await cursor.execute(_NEXT)
-        micros = (await cursor.fetchone())[0]
-        return None if micros is None else max(0.0, micros / 1e6)
+    async def _next_turn(self, cursor: Cursor, full: Sequence[str]) -> float | None:
+        await cursor.execute(NEXT, (full,))
+        row = await cursor.fetchone()
+        return max(0.0, row[0] / 1e6) if row else None

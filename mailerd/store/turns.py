@@ -3,7 +3,7 @@
 A function here is one statement for all senders, or one for each kind of limit that some of them have.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -16,7 +16,7 @@ from mailerd.store.ledger import BUSY, COLUMNS, Standing, Terms, naive
 
 DUE: Final = f"""
 SELECT {COLUMNS} FROM senders FORCE INDEX (turn)
- WHERE turn_at <= UTC_TIMESTAMP(6) ORDER BY turn_at, email LIMIT %s FOR UPDATE SKIP LOCKED"""
+ WHERE turn_at <= UTC_TIMESTAMP(6) AND email NOT IN %s ORDER BY turn_at, email LIMIT %s FOR UPDATE SKIP LOCKED"""
 # An UPDATE of many rows, each with values of its own: every row is there and locked, so nothing is ever inserted.
 _END: Final = """
 INSERT INTO senders (email, turn_at, tat, gap_until, created_at) VALUES %s
@@ -131,17 +131,17 @@ class Turn:
             self.project.pay(self)
 
 
-async def due(cursor: Cursor, terms: Terms, limit: int) -> list[Turn]:
-    """The turns of the senders that have waited longest, at most so many, each locked."""
-    await cursor.execute(DUE, (limit,))
+async def due(cursor: Cursor, terms: Terms, limit: int, *, but: Sequence[str]) -> list[Turn]:
+    """The turns of the senders that have waited longest, at most so many, each locked; none of those in `but`."""
+    await cursor.execute(DUE, (tuple(but), limit))
     standings = [ledger.standing(row, terms) for row in await cursor.fetchall()]
     return [Turn(it, it.allowance, it.tat, it.gap_until) for it in standings]
 
 
-async def allow(cursor: Cursor, turns: Sequence[Turn], *, share: int) -> None:
-    """Say how many of `share` letters each may have by its own limits."""
+async def allow(cursor: Cursor, turns: Sequence[Turn], *, share: int, rooms: Mapping[str, int]) -> None:
+    """Say how many of `share` letters each may have by its own limits, and by the room that there is for it."""
     for turn in turns:
-        turn.share = 1 if turn.probing or turn.allowance.min_gap else share
+        turn.share = 1 if turn.probing or turn.allowance.min_gap else min(share, rooms.get(turn.it.email, share))
         if turn.it.paused:
             turn.bound(Budget(letters=0, next_at=turn.it.paused_until))
         turn.bound(turn.minute())

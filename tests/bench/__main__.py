@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.bench import sending, sharing, storing
+from tests.bench import neighbours, sending, sharing, storing
 from tests.bench.result import Result, table
 
 
@@ -26,6 +26,11 @@ def _measures(letters: int) -> dict[str, Callable[[], Result | Sequence[Result]]
         "daemons4": lambda: sending.daemons(4, letters=letters),
         "pace": sending.pace,
         "shared-pace": lambda: sending.pace(senders=3, daemons=2, seconds=300),
+        "hanging": neighbours.hanging,
+        "hanging2": lambda: neighbours.hanging(daemons=2),
+        "attached": neighbours.attached,
+        "attached2": lambda: neighbours.attached(daemons=2),
+        "no-token": neighbours.no_token,
         "memory": lambda: sending.memory(letters=50 * letters),
     }
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailerd.core.decisions import Decision, Policy, back_off, decide, pause_for
-from mailerd.core.replies import Accepted, Call, Lost, NoCredentials, Refused, Reply, Unreachable
+from mailerd.core.replies import Accepted, Call, Lost, NoCredentials, Refused, Reply, TokenUnreachable, Unreachable
 from mailerd.core.states import Change, State, after
 from mailerd.core.verdicts import Cause, Fate, Hold, Scope, Verdict, judge
 
@@ -73,6 +73,12 @@ def test_an_unreachable_google_holds_everybody_and_no_sender() -> None:
     made = decision(Unreachable("refused"), call=Call.DRAFTS_CREATE)
     assert (made.change, made.pause) == (Change.RELEASED, None)
     assert made.everybody == "Google cannot be reached: refused"
+
+
+def test_a_token_that_does_not_come_holds_that_sender_in_this_daemon_alone() -> None:
+    made = decision(TokenUnreachable("no answer"), call=Call.TOKEN)
+    assert (made.change, made.pause, made.everybody) == (Change.RELEASED, None, None)
+    assert made.out_of_reach == "no access token could be had: no answer"
 
 
 @given(

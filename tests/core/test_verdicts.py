@@ -15,6 +15,7 @@ from mailerd.core.replies import (
     Refused,
     Reply,
     TokenRefused,
+    TokenUnreachable,
     Unreachable,
 )
 from mailerd.core.verdicts import Cause, Fate, Hold, Scope, Verdict, judge
@@ -154,6 +155,7 @@ ROWS: dict[str, tuple[Reply, Fate, Hold | None]] = {
     "token 503": (TokenRefused(503, "", ""), Fate.BLAMELESS, sender(Cause.THROTTLED)),
     "no credentials": (NoCredentials("no file"), Fate.BLAMELESS, sender(Cause.NO_CREDENTIALS)),
     "unreachable": (Unreachable("Connection refused"), Fate.BLAMELESS, EVERYBODY),
+    "no token": (TokenUnreachable("no answer"), Fate.BLAMELESS, Hold(Scope.SENDER, Cause.GOOGLE_UNREACHABLE)),
     "accepted": (Accepted("18c2"), Fate.ACCEPTED, None),
 }
 

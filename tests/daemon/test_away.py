@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -119,19 +120,42 @@ async def test_google_out_of_reach_costs_no_attempt_and_is_told_once(
     database_url: str, database: Database, google: Google, tmp_path: Path, heard: Heard
 ) -> None:
     sign_in(google, tmp_path / "credentials")
+    async with AsyncExitStack() as first:
+        url = await first.enter_async_context(serve(google))
+        port = int(url.url.rsplit(":", 1)[1].strip("/"))
+        known = settings(database_url, url, tmp_path / "credentials", runner={"poll_interval": 0.1, "lease": 8})
+        async with running(known, heard):
+            await post(database, recipients=1)
+            await heard.wait_for("job_finished")  # it has a token
+            await first.aclose()
+            job = await post(database, recipients=5)
+            await heard.wait_for("google_away")
+            await heard.wait_for("letter_released", times=6, within=20)  # tried again, one letter at a time
+            async with serve(google, port=port):
+                await heard.wait_for("job_finished", times=2, within=20)
+    assert await states(database, job) == {"sent": 5}
+    assert await query(database, "SELECT DISTINCT attempts FROM job_recipients") == [(1,)]
+    assert len(heard.of("google_away")) == 1
+    assert len(heard.of("google_back")) == 1
+
+
+async def test_a_token_endpoint_out_of_reach_costs_no_attempt_and_is_told_once(
+    database_url: str, database: Database, google: Google, tmp_path: Path, heard: Heard
+) -> None:
+    sign_in(google, tmp_path / "credentials")
     async with serve(google) as first:
         port = int(first.url.rsplit(":", 1)[1].strip("/"))
         known = settings(database_url, first, tmp_path / "credentials", runner={"poll_interval": 0.1, "lease": 8})
     job = await post(database, recipients=5)
     async with running(known, heard):
-        await heard.wait_for("google_away")
-        await heard.wait_for("letter_released", times=6, within=20)  # tried again, one letter at a time
+        await heard.wait_for("sender_out_of_reach")
+        await heard.wait_for("letter_released", times=7, within=20)  # tried again, one letter at a time
         async with serve(google, port=port):
             await heard.wait_for("job_finished", within=20)
     assert await states(database, job) == {"sent": 5}
     assert await query(database, "SELECT DISTINCT attempts FROM job_recipients") == [(1,)]
-    assert len(heard.of("google_away")) == 1
-    assert len(heard.of("google_back")) == 1
+    assert len(heard.of("sender_out_of_reach")) == len(heard.of("sender_in_reach")) == 1
+    assert heard.of("google_away") == []
 
 
 async def test_two_daemons_share_a_job_without_a_double(

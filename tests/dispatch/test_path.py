@@ -73,6 +73,7 @@ async def names_after(answer: Reply, *, at_sign_in: bool = False) -> list[str]:
         request_timeout=30.0, clock=clock, events=events,
     )  # fmt: skip
     reach.lost("no route")
+    path.slots.claimed([letter(1)])
     await path.deliver(letter(1))
     assert reach.closed == ("google_back" not in heard.names())
     return [name for name in heard.names() if name.startswith("google_")]

@@ -59,7 +59,7 @@ class Place:
         for end in self.ends:
             end.set()
 
-    async def claim(self, want: int) -> Claim:
+    async def claim(self, want: int, **_: object) -> Claim:
         if self.seen:
             for end in [end for end in self.ends if not end.is_set()][: self.meanwhile]:
                 end.set()
@@ -68,7 +68,7 @@ class Place:
         return Claim("T", tuple(next(self.letters) for _ in range(want)), ())
 
     async def deliver(self, it: Letter) -> None:
-        async with self.slots:
+        async with self.slots.of(it):
             end = asyncio.Event()
             self.ends.append(end)
             self.start.release()
@@ -175,7 +175,7 @@ class Resuming(Place):
         self.asked: list[Sequence[str]] = []
         self.answer = asyncio.Event()
 
-    async def claim(self, want: int) -> Claim:
+    async def claim(self, want: int, **_: object) -> Claim:
         return replace(await super().claim(want), jobs=(self.job,))
 
     async def ended(self, jobs: Sequence[str]) -> dict[str, int]:
@@ -208,7 +208,7 @@ class Failing(Place):
         self.enough = asyncio.Event()
         self.runner._wait = self.wait  # type: ignore[method-assign]
 
-    async def claim(self, want: int) -> Claim:
+    async def claim(self, want: int, **_: object) -> Claim:
         self.wants.put_nowait(want)
         raise DatabaseError("claim", phase="work", cause=OSError("no"), errno=1054, retry=False, in_doubt=False)
 
@@ -239,11 +239,11 @@ class Quiet(Place):
         self.due = False
         self.looks: asyncio.Queue[None] = asyncio.Queue()
 
-    async def claim(self, want: int) -> Claim:
+    async def claim(self, want: int, **_: object) -> Claim:
         self.wants.put_nowait(want)
         return Claim("T", (next(self.letters),) if self.due else (), ())
 
-    async def due_in(self) -> float:
+    async def due_in(self, **_: object) -> float:
         self.looks.put_nowait(None)
         return 0.0 if self.due else math.inf
 
@@ -289,11 +289,11 @@ class Beaten(Quiet):
         self.enough = asyncio.Event()
         self.runner._wait = self.wait  # type: ignore[method-assign]
 
-    async def claim(self, want: int) -> Claim:
+    async def claim(self, want: int, **_: object) -> Claim:
         claim = await super().claim(want)
         return replace(claim, next_in=0.0)
 
-    async def due_in(self) -> float:
+    async def due_in(self, **_: object) -> float:
         return 0.0
 
     async def wait(self, seconds: float) -> None:

@@ -13,7 +13,7 @@ import pytest
 from aiogoogle.client import Aiogoogle
 
 from mailerd.config import GmailSettings
-from mailerd.core.replies import Accepted, Call, Garbled, Lost, Refused, Reply, Unreachable
+from mailerd.core.replies import Accepted, Call, Garbled, Lost, Refused, Reply, TokenUnreachable, Unreachable
 from mailerd.events.gmail import GmailEvents
 from mailerd.gmail import Gmail, Mailbox
 from mailerd.gmail.wire import Flight, Wire
@@ -244,8 +244,8 @@ async def test_a_hung_token_endpoint_is_unreachable_and_nothing_is_asked_of_gmai
     raw.script = raw.says_nothing
     async with opened(token_uri=f"http://127.0.0.1:{port}/hang") as gmail:
         reply = await bounded(gmail.send_draft(ME, draft_id="r1"))
-    assert isinstance(reply, Unreachable)
-    assert "no access token" in reply.cause
+    assert isinstance(reply, TokenUnreachable)
+    assert "no answer within the time-out" in reply.cause
     assert [head.split()[1] for head in raw.heads] == [b"/hang"]
 
 

@@ -1,6 +1,8 @@
 """Claiming: who gets what, in which order, and that nobody gets it twice."""
 
 import asyncio
+import math
+from collections import Counter
 from datetime import timedelta
 
 from mailerd.core.claims import Claim
@@ -131,3 +133,21 @@ async def test_the_claim_reads_by_its_index_and_sorts_nothing(database: Database
         (row,) = await plan(database, statement, values)
         assert row["key"] in {"claim", "turn"}
         assert "filesort" not in str(row["Extra"])
+
+
+async def test_a_sender_without_room_is_passed_by_and_keeps_its_turn(database: Database) -> None:
+    for sender in ("full@example.com", "some@example.com", "free@example.com"):
+        await post(database, sender=sender, recipients=30)
+    claimer = claims(database)
+    ((turn, _),) = before = await query(
+        database, "SELECT turn_at, tat FROM senders WHERE email = %s", "full@example.com"
+    )
+    claim = await claimer.claim(40, rooms={"full@example.com": 0, "some@example.com": 7, "other@example.com": -3})
+    assert Counter(letter.sender for letter in claim.letters) == {"some@example.com": 7, "free@example.com": 30}
+    assert await query(database, "SELECT turn_at, tat FROM senders WHERE email = %s", "full@example.com") == before
+    assert turn is not None
+    full = {"full@example.com": 0, "some@example.com": 0}
+    assert claim.next_in is None, "nothing is due of those that have room"
+    assert await claimer.due_in(rooms=full) == math.inf
+    assert await claimer.due_in() == 0
+    assert len((await claimer.claim(40)).letters) == 40

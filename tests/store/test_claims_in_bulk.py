@@ -187,7 +187,8 @@ async def test_every_statement_of_the_claim_reads_by_its_index_and_sorts_nothing
     await query(database, "UPDATE job_recipients SET status = 'sent' WHERE seq < 20")
     senders = [f"s{n}@example.com" for n in range(3)]
     for statement, values in (
-        (turns.DUE, (3,)),
+        (turns.DUE, (("", "a@example.com"), 3)),
+        (claims_module.NEXT, (("", "a@example.com"),)),
         (" UNION ALL ".join([picks.JOB] * 3), senders),
         (" UNION ALL ".join([picks.ROWS] * 3), [v for job in jobs[:3] for v in (job, "waiting", 5)]),
         (" UNION ALL ".join([picks.NEXT_ROW] * 3), [v for job in jobs[:3] for v in (job, "waiting")]),

@@ -1,0 +1,149 @@
+"""Neighbours: what goes wrong with one sender holds up that sender and nobody else; the truth is counted at Google."""
+
+import asyncio
+import os
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mailerd.config import Settings
+from mailerd.sandbox.google import Fault, Google, Running
+from mailerd.store.database import Database
+from tests.daemon.test_whole_letters import a_file, accept
+from tests.support.daemon import running, settings, sign_in
+from tests.support.eventually import eventually
+from tests.support.heard import Heard
+from tests.support.rows import post, query
+
+BAD = "bad@example.com"
+OTHERS = ("b@example.com", "c@example.com")
+CONCURRENCY = 6
+TIMEOUT = 2.0
+"""Seconds that a call may take."""
+
+
+@pytest.fixture
+def known(database_url: str, served: Running, google: Google, tmp_path: Path) -> Settings:
+    """A daemon with few slots, and calls that may last."""
+    google.change_rules(latency_s=0.05)
+    for sender in (BAD, *OTHERS):
+        sign_in(google, tmp_path / "credentials", sender)
+    return settings(
+        database_url, served, tmp_path / "credentials",
+        runner={"concurrency": CONCURRENCY, "lease": 30}, gmail={"request_timeout": TIMEOUT},
+    )  # fmt: skip
+
+
+def sent(google: Google) -> Counter[str]:
+    """Letters that Google has sent, by sender."""
+    return Counter(letter.sender for letter in google.sent)
+
+
+async def rate(google: Google, *, seconds: float) -> float:
+    """Letters a second of the others."""
+    before, began = sent(google), time.monotonic()
+    await asyncio.sleep(seconds)  # it is the measure
+    return sum((sent(google) - before)[one] for one in OTHERS) / (time.monotonic() - began)
+
+
+async def busy(database: Database) -> None:
+    for one in OTHERS:
+        await post(database, sender=one, recipients=2000)
+
+
+@pytest.mark.parametrize("method", ["drafts.create", "drafts.send", "token"])
+async def test_the_others_go_on_beside_a_sender_whose_calls_hang(
+    known: Settings, google: Google, database: Database, heard: Heard, method: str
+) -> None:
+    await busy(database)
+    async with running(known, heard):
+        await until(lambda: sent(google).total() > 20)
+        alone = await rate(google, seconds=2)
+        google.fault(Fault(kind="hang_before", method=method, sender=BAD, count=-1, seconds=600))
+        await post(database, sender=BAD, recipients=200)
+        beside = await rate(google, seconds=2.5 * TIMEOUT)
+        await query(database, "UPDATE jobs SET status = 'paused', turn_at = NULL")
+    assert beside >= 0.6 * alone, f"{beside:.1f} letters/s beside it, {alone:.1f} without"
+    assert sent(google)[BAD] == 0
+    assert heard.of("google_away") == [], "it is one sender's trouble"
+
+
+async def test_a_sender_that_hangs_alone_does_not_keep_out_those_who_come_later(
+    known: Settings, google: Google, database: Database, heard: Heard
+) -> None:
+    google.fault(Fault(kind="hang_before", method="drafts.create", sender=BAD, count=-1, seconds=600))
+    await post(database, sender=BAD, recipients=200)
+    async with running(known, heard):
+        await until(lambda: len(heard.of("letter_started")) >= CONCURRENCY)
+        began = time.monotonic()
+        await post(database, sender=OTHERS[0], recipients=1)
+        await until(lambda: sent(google)[OTHERS[0]] == 1)
+        took = time.monotonic() - began
+        await query(database, "UPDATE jobs SET status = 'paused', turn_at = NULL")
+    assert took < TIMEOUT / 2, "it had all slots and all the room, and no call of it has timed out yet"
+
+
+async def test_a_sender_recovers_when_its_calls_are_answered_again(
+    known: Settings, google: Google, database: Database, heard: Heard
+) -> None:
+    google.fault(Fault(kind="hang_before", method="drafts.create", sender=BAD, count=CONCURRENCY, seconds=600))
+    await post(database, sender=BAD, recipients=60)
+    async with running(known, heard):
+        await until(lambda: sent(google)[BAD] == 60, within=30)
+    assert len({letter.key for letter in google.sent}) == 60
+
+
+async def test_letters_that_wait_for_room_hold_no_slots(
+    known: Settings, google: Google, database: Database, heard: Heard
+) -> None:
+    await busy(database)
+    async with running(known, heard):
+        await until(lambda: sent(google).total() > 20)
+        alone = await rate(google, seconds=2)
+        google.fault(Fault(kind="latency", method="drafts.create", sender=BAD, count=-1, seconds=1.0))
+        await post_large(database)
+        beside = await rate(google, seconds=5)
+        await query(database, "UPDATE jobs SET status = 'paused', turn_at = NULL")
+    assert beside >= 0.6 * alone, f"{beside:.1f} letters/s beside it, {alone:.1f} without"
+    assert sent(google)[BAD] > 0
+
+
+async def test_a_dead_token_endpoint_stops_only_those_whose_token_has_run_out(
+    known: Settings, google: Google, database: Database, heard: Heard
+) -> None:
+    await busy(database)
+    async with running(known, heard):
+        await until(lambda: all(sent(google)[one] for one in OTHERS))
+        alone = await rate(google, seconds=2)
+        google.fault(Fault(kind="hang_before", method="token", count=-1, seconds=600))
+        await post(database, sender=BAD, recipients=50)  # it has none yet
+        beside = await rate(google, seconds=2.5 * TIMEOUT)
+        assert sent(google)[BAD] == 0
+        await heard.wait_for("sender_out_of_reach")
+        google.clear_faults()
+        await until(lambda: sent(google)[BAD] == 50, within=30)
+        await heard.wait_for("sender_in_reach")
+        await query(database, "UPDATE jobs SET status = 'paused', turn_at = NULL WHERE sender_email <> %s", BAD)
+    assert beside >= 0.6 * alone, f"{beside:.1f} letters/s beside it, {alone:.1f} without"
+    assert heard.of("google_away") == []
+    rows = await query(database, "SELECT attempts FROM job_recipients WHERE status = 'sent'")
+    assert {attempts for (attempts,) in rows} == {1}, "no letter has lost an attempt"
+
+
+async def post_large(database: Database) -> None:
+    await accept(
+        database, sender_email=BAD, attachments=[a_file("a.bin", os.urandom(1_500_000))],
+        recipients=[{"email": f"r{n}@example.org"} for n in range(40)],
+    )  # fmt: skip
+
+
+async def until(true: Callable[[], bool], *, within: float = 10.0) -> None:
+    """Until it is true, of what Google has or the log says."""
+
+    async def holds() -> bool:
+        return true()
+
+    await eventually(holds, within=within)
