@@ -15,7 +15,7 @@ from mailerd.config import IntakeSettings
 from mailerd.core.states import JobStatus
 from mailerd.errors import DatabaseError
 from mailerd.events.intake import IntakeEvents
-from mailerd.intake.answers import REQUEST, answer, encoded, rfc3339
+from mailerd.intake.answers import REQUEST, answer, encoded, json_size, rfc3339
 from mailerd.intake.bodies import Bodies
 from mailerd.intake.forecast import Forecast
 from mailerd.intake.gate import Gate
@@ -33,6 +33,8 @@ from mailerd.store.once import Answers, KnownError, Once, Remembered
 
 REJECTED_AT_MOST: Final = 1000
 """Rejected recipients that one answer lists; the rows have them all."""
+REJECTED_BYTES: Final = 300_000
+"""Bytes of that list at most: addresses and reasons may be made of what JSON writes in six bytes each."""
 IDEMPOTENCY_KEY: Final = "Idempotency-Key"
 REPLAYED: Final = "Idempotency-Replayed"
 WHOLE_WITHIN: Final = 1.0
@@ -224,8 +226,11 @@ def _body(order: Order, send_at: datetime, forecast: Mapping[str, object]) -> di
 
 
 def _rejections(rejected: list[Rejection]) -> dict[str, Any]:
-    listed = rejected[:REJECTED_AT_MOST]
-    return {
-        "rejected": [{"index": each.index, "email": each.email, "reason": each.reason} for each in listed],
-        "rejected_total": len(rejected),
-    }
+    listed, left = list[dict[str, Any]](), REJECTED_BYTES
+    for each in rejected[:REJECTED_AT_MOST]:
+        one = {"index": each.index, "email": each.email, "reason": each.reason}
+        left -= json_size(one)
+        if left < 0:
+            break
+        listed.append(one)
+    return {"rejected": listed, "rejected_total": len(rejected)}

@@ -34,6 +34,8 @@ _BEGUN: Final = ContextVar[web.StreamResponse | None]("begun")
 """The answer to this request whose head is written, or being written; None before that."""
 PROBES: Final = ("/health/", "/metrics")
 """Paths that are asked for every few seconds: told at the level debug."""
+MESSAGE_AT_MOST: Final = 1_000
+"""Characters of an error's message; each of its details has its own bound."""
 _PACKET: Final = 1153
 _SCHEMA: Final = frozenset({1146, 1054})  # no such table, no such column
 
@@ -50,6 +52,19 @@ _ENCODE: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).enc
 def encoded(body: Mapping[str, Any]) -> str:
     """An answer's JSON."""
     return _ENCODE(body)
+
+
+def json_size(value: object) -> int:
+    """Bytes that a value takes in an answer."""
+    return len(_ENCODE(value).encode("utf-8", "surrogatepass"))
+
+
+def shortened(text: str, *, most: int) -> str:
+    """A text's beginning that takes so many bytes in an answer at most."""
+    text = text[:most]
+    while (size := json_size(text)) > most:
+        text = text[: len(text) * most // size - 1] if len(text) * most // size > 1 else ""
+    return text
 
 
 def answer(body: Mapping[str, Any], *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
@@ -84,7 +99,7 @@ def refusal(problem: ProblemError, *, request_id: str) -> web.Response:
     details = [
         {"field": fault.field[:FIELD_AT_MOST], "message": fault.message} for fault in problem.faults[:DETAILS_AT_MOST]
     ]
-    error: dict[str, Any] = {"code": problem.code, "message": str(problem), "details": details}
+    error: dict[str, Any] = {"code": problem.code, "message": str(problem)[:MESSAGE_AT_MOST], "details": details}
     if problem.status >= 500:  # noqa: PLR2004 - the servers' own faults begin there (RFC 9110, section 15.6)
         error["request_id"] = request_id
     headers = {} if problem.retry_after is None else {"Retry-After": str(problem.retry_after)}

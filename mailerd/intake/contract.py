@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 from pydantic import (
@@ -11,7 +12,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    TypeAdapter,
     ValidationError,
     ValidationInfo,
     model_validator,
@@ -19,7 +19,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from mailerd.intake.addresses import Addresses, mailbox
-from mailerd.intake.parsing import too_deep
+from mailerd.intake.parsing import unwieldy
 from mailerd.intake.problems import DETAILS_AT_MOST, Fault, invalid
 from mailerd.letters.attachments import checked_content_id, checked_filename, checked_kind
 
@@ -32,6 +32,8 @@ PART_AT_MOST: Final = 4_000_000
 AHEAD_AT_MOST: Final = timedelta(days=366)
 ATTACHMENTS_AT_MOST: Final = 50
 """Files of one list."""
+TROUBLES_AT_MOST: Final = 10
+"""Missing variables, unknown fields or faults of attachments that are named for one recipient."""
 LANGUAGE: Final = re.compile(r"^[A-Za-z]{2,8}(?:[-_][A-Za-z0-9]{1,8}){0,3}$")
 """A language tag, as far as anybody uses them (RFC 5646)."""
 NAME: Final = re.compile(r"^[a-z0-9][a-z0-9_-]{0,63}$")
@@ -95,8 +97,8 @@ def _address(value: str) -> str:
 
 
 def _shallow(value: dict[str, Any]) -> dict[str, Any]:
-    if too_deep(value):
-        raise ValueError("is nested too deeply")
+    if why := unwieldy(value):
+        raise ValueError(why)
     return value
 
 
@@ -317,14 +319,22 @@ def _what_is_good(fields: Mapping[str, Any], bad: set[tuple[int | str, ...]], *,
 
 
 def read_attachments(given: object, *, field: str) -> tuple[list[AttachmentIn], list[Fault]]:
-    """A recipient's attachments, or everything that is wrong with them."""
-    try:
-        return list(_ATTACHMENTS.validate_python(given)), []
-    except ValidationError as error:
-        return [], [Fault(f"{field}{fault.field}", fault.message) for fault in _said(error)]
-
-
-_ATTACHMENTS: Final = TypeAdapter(Attachments)
+    """A recipient's attachments, or what is wrong with the first bad ones of them."""
+    if not isinstance(given, list):
+        return [], [Fault(field, _WORDS["list_type"])]
+    if len(given) > ATTACHMENTS_AT_MOST:
+        return [], [Fault(field, f"has {len(given):,} entries, above the limit of {ATTACHMENTS_AT_MOST}")]
+    read: list[AttachmentIn] = []
+    faults: list[Fault] = []
+    for number, each in enumerate(given):
+        try:
+            read.append(AttachmentIn.model_validate(each))
+        except ValidationError as error:
+            found = islice(_said(error), TROUBLES_AT_MOST)
+            faults += [Fault(f"{field}[{number}]{fault.field and '.'}{fault.field}", fault.message) for fault in found]
+            if len(faults) >= TROUBLES_AT_MOST:
+                break
+    return ([] if faults else read), faults[:TROUBLES_AT_MOST]
 
 
 _WORDS: Final = {

@@ -80,9 +80,10 @@ def read_order(
         variables=variables,
         luggage=luggage,
         allow_duplicates=head.allow_duplicates,
+        keep=head.on_invalid == "skip" or head.dry_run,
     )
     if template is None or faults:
-        raise invalid([*faults, *checked.faults])
+        raise invalid(checked.faults.after(faults))
     if not head.dry_run:
         _insist_on_good(head, checked)
     attached = [*luggage.shared, *checked.attached]
@@ -167,7 +168,7 @@ def _refused(items: object, max_recipients: int) -> Fault | None:
 
 def _insist_on_good(head: Head, checked: Checked) -> None:
     none_good = len(checked.rejected) == len(checked.rows)
-    if checked.faults and (head.on_invalid == "reject" or none_good):
+    if checked.faults.total and (head.on_invalid == "reject" or none_good):
         raise invalid(checked.faults)
 
 

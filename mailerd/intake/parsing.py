@@ -4,18 +4,23 @@ import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from itertools import chain
+from collections.abc import Iterable
+from functools import partial
 from typing import Any, Final, NoReturn
 
-from mailerd.intake.problems import FIELD_AT_MOST, Fault, ProblemError, invalid
+from mailerd.intake.problems import COUNTED_AT_MOST, FIELD_AT_MOST, Faults, ProblemError, invalid
+from mailerd.intake.sizes import UNCOLLECTED, unbearable
 
 DEPTH_AT_MOST: Final = 32
 """Levels of lists and objects inside a variable."""
+VARIABLES_AT_MOST: Final = 100_000
+"""Values of one letter's variables, however they are nested: each is written as JSON in one go."""
 
 # Raw NULs and raw surrogates cannot come this far (JSON and UTF-8 refuse them): only escapes can bring them.
 _SUSPECT: Final = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
-_ASTRAL: Final = re.compile(rb"\xf0[\x90-\xbf][\x80-\xbf]{2}|[\xf1-\xf3][\x80-\xbf]{3}|\xf4[\x80-\x8f][\x80-\xbf]{2}")
+_ASTRAL: Final = re.compile(
+    rb"(?:\xf0[\x90-\xbf][\x80-\xbf]{2}|[\xf1-\xf3][\x80-\xbf]{3}|\xf4[\x80-\x8f][\x80-\xbf]{2})+"
+)
 _ASTRAL_LEADS: Final = range(0xF0, 0xF5)
 _CONTINUES: Final = re.compile(rb"[\x80-\xbf]")
 _PIECE: Final = 1 << 20
@@ -39,6 +44,8 @@ def parse(raw: bytearray) -> dict[str, Any]:
     Raises:
         ProblemError: 422, saying what is wrong and where.
     """
+    if over := unbearable(raw):
+        raise _bad(f"it has {over}")
     text = _decode(raw)
     twice: list[tuple[dict[str, Any], str]] = []
     tree = _load(text, twice)
@@ -46,8 +53,8 @@ def parse(raw: bytearray) -> dict[str, Any]:
         raise _bad("it must be an object")
     if twice or _SUSPECT.search(text):
         faults = _blemishes(tree, twice)
-        if first := next(faults, None):
-            raise invalid(chain([first], faults))
+        if faults.total:
+            raise invalid(faults)
     return tree
 
 
@@ -57,12 +64,13 @@ def _load(text: str, twice: list[tuple[dict[str, Any], str]]) -> object:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         # Called for every object; being Python, it also lets other threads run in between.
         found = dict(pairs)
-        if len(found) != len(pairs):
+        if len(found) != len(pairs) and len(twice) <= COUNTED_AT_MOST:
             twice.extend((found, name) for name, times in Counter(name for name, _ in pairs).items() if times > 1)
         return found
 
     try:
-        return json.loads(text, object_pairs_hook=unique, parse_constant=_no_constant)
+        with UNCOLLECTED:
+            return json.loads(text, object_pairs_hook=unique, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
         raise _bad(f"line {error.lineno}, column {error.colno}: {error.msg}") from None
     except RecursionError:
@@ -71,6 +79,18 @@ def _load(text: str, twice: list[tuple[dict[str, Any], str]]) -> object:
         # Python reads no whole number of more digits than that (https://docs.python.org/3/library/stdtypes.html#int-max-str-digits).
         digits = sys.get_int_max_str_digits()
         raise _bad(f"a number has more than {digits:,} digits" if "digits" in str(error) else str(error)) from None
+
+
+def unwieldy(variables: dict[str, Any]) -> str:
+    """Why variables are more than a letter can show, or ""; plain values cost next to nothing."""
+    if too_deep(variables):
+        return "is nested too deeply"
+    left, inner = VARIABLES_AT_MOST, list[dict[str, Any] | list[Any]]([variables])
+    while inner and left >= 0:
+        one = inner.pop()
+        left -= len(one)
+        inner += [each for each in (one.values() if isinstance(one, dict) else one) if isinstance(each, dict | list)]
+    return f"has more than {VARIABLES_AT_MOST:,} values" if left < 0 else ""
 
 
 def too_deep(value: object, *, levels: int = DEPTH_AT_MOST) -> bool:
@@ -119,26 +139,37 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-def _blemishes(tree: dict[str, Any], twice: list[tuple[dict[str, Any], str]]) -> Iterator[Fault]:
+def _blemishes(tree: dict[str, Any], twice: list[tuple[dict[str, Any], str]]) -> Faults:
     """Keys given twice, NULs and lone surrogates, by their paths; a loop over a stack, since the tree may be deep.
 
-    A path is spelled only where something is wrong: all of them together may be many times the body.
+    A path is spelled only where something is wrong and is told: all of them together may be many times the body.
     """
     doubled: dict[int, list[str]] = {}
     for found, name in twice:
         doubled.setdefault(id(found), []).append(name)
-    stack: list[tuple[_Way | None, object]] = [(None, tree)]
-    while stack:
+    faults, stack = Faults(), list[tuple[_Way | None, object]]([(None, tree)])
+    while stack and not faults.are_enough:
         way, value = stack.pop()
         if isinstance(value, str):
-            if why := _unclean(value):
-                yield Fault(_path(way), why)
-        elif isinstance(value, list):
-            stack.extend(((way, index), each) for index, each in enumerate(value))
-        elif isinstance(value, dict):
-            yield from (Fault(_path((way, name)), "is given twice") for name in doubled.get(id(value), ()))
-            yield from (Fault(_path((way, name)), f"the name {why}") for name in value if (why := _unclean(name)))
-            stack.extend(((way, name), each) for name, each in value.items())
+            _note(faults, way, _unclean(value))
+            continue
+        if isinstance(value, list):
+            inner: Iterable[tuple[str | int, object]] = enumerate(value)
+        else:
+            assert isinstance(value, dict)  # noqa: S101 - nothing else is put there
+            inner = value.items()
+            for name in doubled.get(id(value), ()):
+                _note(faults, (way, name), "is given twice")
+            for name in value:
+                why = _unclean(name)
+                _note(faults, (way, name), why and f"the name {why}")
+        stack.extend(((way, step), each) for step, each in inner if isinstance(each, str | list | dict))
+    return faults
+
+
+def _note(faults: Faults, way: _Way | None, why: str) -> None:
+    if why:
+        faults.add(partial(_path, way), why)
 
 
 def _path(way: "_Way | None") -> str:
@@ -158,8 +189,11 @@ def _path(way: "_Way | None") -> str:
 def _unclean(text: str) -> str:
     if "\0" in text:
         return "contains a NUL character"
-    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
-        return "contains half a surrogate pair, which is no character"
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return "contains half a surrogate pair, which is no character"
     return ""
 
 

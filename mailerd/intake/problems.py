@@ -1,8 +1,7 @@
 """What can be wrong with a request: the one exception that becomes an answer, and the faults that it names."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from mailerd.errors import MailerdError
@@ -14,6 +13,10 @@ FIELD_AT_MOST: Final = 300
 NOTHING_STORED: Final = "; nothing was stored"
 NOTHING_CHANGED: Final = "; nothing was changed"
 """The same to whoever asked for a change of a job."""
+COUNTED_AT_MOST: Final = 10_000
+"""Faults after which nobody counts on, where nothing needs the rest of them."""
+REASON_AT_MOST: Final = 300
+"""Characters of any reason: what is wrong may be quoted in it, and that may be as long as a body."""
 RETRY_AFTER: Final = 5
 """Seconds, for Retry-After: the time in which a database that restarts is usually back."""
 
@@ -24,6 +27,38 @@ class Fault:
 
     field: str
     message: str
+
+    def __post_init__(self) -> None:
+        """A reason is cut where it is made, so that a million of them are no memory to speak of."""
+        object.__setattr__(self, "message", cut(self.message))
+
+
+@dataclass
+class Faults:
+    """The first hundred faults and the number of all: there may be one for every few bytes of a body."""
+
+    kept: list[Fault] = field(default_factory=list)
+    total: int = 0
+
+    def add(self, path: Callable[[], str], message: str) -> None:
+        """One more; its path is spelled only where it is kept."""
+        if self.total < DETAILS_AT_MOST:
+            self.kept.append(Fault(path(), message))
+        self.total += 1
+
+    def after(self, others: Sequence[Fault]) -> "Faults":
+        """The others and these."""
+        return Faults([*others, *self.kept][:DETAILS_AT_MOST], len(others) + self.total)
+
+    @property
+    def are_enough(self) -> bool:
+        """Whether it is known well enough that the request is bad."""
+        return self.total > COUNTED_AT_MOST
+
+
+def cut(reason: str) -> str:
+    """A reason's beginning."""
+    return reason if len(reason) <= REASON_AT_MOST else reason[: REASON_AT_MOST - 1] + "…"
 
 
 class ProblemError(MailerdError):
@@ -39,18 +74,17 @@ class ProblemError(MailerdError):
         self.retry_after = retry_after
 
 
-def invalid(faults: Iterable[Fault]) -> ProblemError:
-    """The 422 that names every fault, or the first hundred of them and the number of all.
-
-    What comes after those is counted and not kept: there may be one for every few bytes of a body.
-    """
-    more = iter(faults)
-    listed = list(islice(more, DETAILS_AT_MOST))
-    total = len(listed) + sum(1 for _ in more)
-    message = f"{total:,} problems in the request" if total != 1 else "1 problem in the request"
-    if total > DETAILS_AT_MOST:
+def invalid(faults: Sequence[Fault] | Faults) -> ProblemError:
+    """The 422 that names every fault, or the first hundred of them and the number of all."""
+    if not isinstance(faults, Faults):
+        faults = Faults().after(faults)
+    number = f"more than {COUNTED_AT_MOST:,}" if faults.are_enough else f"{faults.total:,}"
+    message = f"{number} problems in the request" if faults.total != 1 else "1 problem in the request"
+    if faults.total > DETAILS_AT_MOST:
         message += f", of which the first {DETAILS_AT_MOST} are listed"
-    return ProblemError(422, "invalid_request", f"{message}; nothing was stored", faults=listed)
+        if not faults.are_enough:
+            message += f", and {faults.total - DETAILS_AT_MOST:,} more"
+    return ProblemError(422, "invalid_request", f"{message}; nothing was stored", faults=faults.kept)
 
 
 def not_found(what: str) -> ProblemError:

@@ -3,23 +3,21 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, Protocol
 
 from mailerd.core.variables import merge
 from mailerd.intake.addresses import Addresses
 from mailerd.intake.attaching import Luggage
-from mailerd.intake.contract import LANGUAGE, LINE_AT_MOST, one_name
-from mailerd.intake.parsing import encode, too_deep
-from mailerd.intake.problems import Fault, ProblemError
+from mailerd.intake.contract import LANGUAGE, LINE_AT_MOST, TROUBLES_AT_MOST, one_name
+from mailerd.intake.parsing import encode, unwieldy
+from mailerd.intake.problems import REASON_AT_MOST, Faults, ProblemError, cut
 from mailerd.store.attachments import Attached
 from mailerd.store.jobs import NewRecipient
 
 CHECK_WITHIN: Final = 30.0
 """Seconds for all recipients of one job; a plain job of 100,000 takes one, a costly template may take for ever."""
-TROUBLES_AT_MOST: Final = 10
-"""Missing variables or unknown fields that are named for one recipient: all the others may have the same trouble."""
 EMAIL_COLUMN: Final = 320
-ERROR_COLUMN: Final = 1000
 _FIELDS: Final = frozenset({"email", "name", "variables", "language", "attachments"})
 
 
@@ -47,7 +45,7 @@ class Checked:
     rejected: list[Rejection] = field(default_factory=list)
     attached: list[Attached] = field(default_factory=list)
     """What single recipients get besides."""
-    faults: list[Fault] = field(default_factory=list)
+    faults: Faults = field(default_factory=Faults)
 
 
 def check(
@@ -57,10 +55,12 @@ def check(
     variables: Mapping[str, object],
     luggage: Luggage,
     allow_duplicates: bool = False,
+    keep: bool = False,
 ) -> Checked:
     """Check every recipient; `items` is emptied on the way, so that request and rows are never whole at once.
 
-    `template` None means that it has faults of its own, and nobody can say what does not fit it.
+    `template` None means that it has faults of its own, and nobody can say what does not fit it. `keep`: bad recipients
+    are kept as such; without it nobody looks on once there are enough faults to refuse the request.
 
     Raises:
         ProblemError: 422, the template is too costly for so many recipients.
@@ -81,9 +81,15 @@ def check(
         found.rows.append(row)
         if faults:
             found.rejected.append(Rejection(index, row.email, row.error or ""))
-            start = f"recipients[{index}]"
-            found.faults.extend(Fault(f"{start}.{name}" if name else start, why) for name, why in faults)
+            for name, why in faults:
+                found.faults.add(partial(_field, index, name), why)
+            if not keep and found.faults.are_enough:
+                break
     return found
+
+
+def _field(index: int, name: str) -> str:
+    return f"recipients[{index}].{name}" if name else f"recipients[{index}]"
 
 
 _Faults = list[tuple[str, str]]
@@ -131,7 +137,7 @@ class _Checker:
                 faults.append(("variables", _listed(troubles)))
         if faults:
             reasons = "; ".join(why if part in {"", "email"} else f"{part}: {why}" for part, why in faults)
-            return NewRecipient(email, name, stored, reasons[:ERROR_COLUMN]), faults
+            return NewRecipient(email, name, stored, cut(reasons)), faults
         self._seen[email] = index
         self._attached += attached
         return NewRecipient(email, name, stored), faults
@@ -152,8 +158,14 @@ class _Checker:
 
 
 def _listed(troubles: Sequence[Exception]) -> str:
-    more = len(troubles) - TROUBLES_AT_MOST
-    return "; ".join([*map(str, troubles[:TROUBLES_AT_MOST]), *([f"and {more} more"] if more > 0 else [])])
+    """The first of them, as many as a reason has room for, and the number of the others."""
+    said = [str(troubles[0])]
+    for each in troubles[1:TROUBLES_AT_MOST]:
+        if sum(map(len, said)) + 2 * len(said) + len(str(each)) > REASON_AT_MOST - len("; and 1000 more"):
+            break
+        said.append(str(each))
+    more = len(troubles) - len(said)
+    return "; ".join([*said, *([f"and {more} more"] if more else [])])
 
 
 def _name(given: object, faults: _Faults) -> str | None:
@@ -194,8 +206,8 @@ def _own(given: object, faults: _Faults) -> tuple[dict[str, Any] | None, str | N
         return None, None
     if not isinstance(given, dict):
         faults.append(("variables", "must be an object"))
-    elif too_deep(given):
-        faults.append(("variables", "is nested too deeply"))
+    elif why := unwieldy(given):
+        faults.append(("variables", why))
     else:
         try:
             return given, encode(given)

@@ -7,8 +7,9 @@ from datetime import datetime
 from typing import Any, Final
 
 from mailerd.core.variables import merge
+from mailerd.intake.answers import shortened
 from mailerd.intake.order import Order
-from mailerd.intake.problems import ProblemError
+from mailerd.intake.problems import ProblemError, cut
 from mailerd.intake.recipients import Rejection
 from mailerd.letters import Content, Envelope, RenderError, compose
 from mailerd.letters.attachments import encoded_size, weighed
@@ -17,8 +18,11 @@ from mailerd.store.jobs import NewRecipient
 WITHIN: Final = 60.0
 """Seconds for all letters of a dry run; 10,000 plain ones take about two."""
 SAMPLES: Final = 3
-SAMPLE_AT_MOST: Final = 200_000
-"""Characters of each part of a sample that are shown."""
+SAMPLE_AT_MOST: Final = 100_000
+"""Bytes of each part of a sample that are shown, as JSON has them."""
+SUBJECT_AT_MOST: Final = 5_000
+NAMES_AT_MOST: Final = 200
+"""Bytes of an attachment's name that are shown."""
 
 
 @dataclass
@@ -48,7 +52,7 @@ def rehearse(order: Order, *, now: datetime) -> Rehearsal:
             content, size = _make(order, recipient, seq, now=now)
             size = weighed(size + luggage.get(None, 0) + luggage.get(seq, 0))
         except (RenderError, ValueError) as error:
-            found.rejected.append(Rejection(seq, recipient.email, str(error)))
+            found.rejected.append(Rejection(seq, recipient.email, cut(str(error))))
             continue
         sizes.append(size)
         if len(found.samples) < SAMPLES:
@@ -100,9 +104,13 @@ def _sample(order: Order, seq: int, recipient: NewRecipient, content: Content, s
     return {
         "index": seq,
         "email": recipient.email,
-        "subject": content.subject,
-        "html": content.html and content.html[:SAMPLE_AT_MOST],
-        "text": content.text[:SAMPLE_AT_MOST],
+        "subject": shortened(content.subject, most=SUBJECT_AT_MOST),
+        "html": content.html and shortened(content.html, most=SAMPLE_AT_MOST),
+        "text": shortened(content.text, most=SAMPLE_AT_MOST),
         "bytes": size,
-        "attachments": [each.filename for each in order.job.attachments if each.recipient in {None, seq}],
+        "attachments": [
+            shortened(each.filename, most=NAMES_AT_MOST)
+            for each in order.job.attachments
+            if each.recipient in {None, seq}
+        ],
     }

@@ -1,0 +1,122 @@
+"""Bodies of so many values that reading them would hold up everything else: told before they are read.
+
+Python's JSON reader holds the interpreter's lock until it comes to the end of an object, and a value takes up to thirty
+times as much memory as its text. So what counts is not the bytes of a body: it is its values, and how many of them come
+in a row without an object's end among them.
+"""
+
+import gc
+import threading
+from typing import Final
+
+VALUES_AT_MOST: Final = 3_000_000
+"""Values of one body: 100,000 recipients with 25 variables each."""
+RUN_AT_MOST: Final = 300_000
+"""Values in a row: some 20 ms."""
+_PIECE: Final = 1 << 20
+
+
+def unbearable(raw: bytearray) -> str:
+    """What a body has too many of, or "".
+
+    What may be values is counted roughly first, texts included: a millisecond a megabyte. Only where that may be too
+    much it is counted exactly.
+    """
+    return _exactly(raw) if _may_be_too_many(raw) else ""
+
+
+def _may_be_too_many(raw: bytearray) -> bool:
+    """In pieces, which let other threads run."""
+    total = run = 0
+    for start in range(0, len(raw), _PIECE):
+        end = min(start + _PIECE, len(raw))
+        here = _values(raw, start, end)
+        total += here
+        last = raw.rfind(b"}", start, end)
+        run = run + here if last < 0 else max(here, run + _values(raw, start, raw.find(b"}", start, end)))
+        if run > RUN_AT_MOST or total > VALUES_AT_MOST:
+            return True
+        if last >= 0:
+            run = _values(raw, last, end)
+    return False
+
+
+def _exactly(raw: bytearray) -> str:
+    """The same without what stands in texts; it ends where there are too many."""
+    tally, at = _Tally(), 0
+    while not tally.over and (quote := raw.find(b'"', at)) >= 0:
+        tally.take(raw, at, quote)
+        at = _behind_text(raw, quote)
+    if not tally.over:
+        tally.take(raw, at, len(raw))
+    return tally.over
+
+
+class _Tally:
+    """Values, and those since an object has ended."""
+
+    def __init__(self) -> None:
+        self._total = 0
+        self._run = 0
+        self.over = ""
+
+    def take(self, raw: bytearray, start: int, end: int) -> None:
+        """Count what stands there, outside of texts."""
+        while (brace := raw.find(b"}", start, end)) >= 0:
+            self._add(_values(raw, start, brace))
+            if self.over:
+                return
+            self._run, start = 0, brace + 1
+        self._add(_values(raw, start, end))
+
+    def _add(self, values: int) -> None:
+        self._total += values
+        self._run += values
+        if self._run > RUN_AT_MOST:
+            self.over = f"more than {RUN_AT_MOST:,} values in a row, without an object that ends among them"
+        elif self._total > VALUES_AT_MOST:
+            self.over = f"more than {VALUES_AT_MOST:,} values"
+
+
+def _behind_text(raw: bytearray, quote: int) -> int:
+    """The place behind the text that begins there."""
+    end = quote
+    while (end := raw.find(b'"', end + 1)) >= 0:
+        slashes = end - 1
+        while raw[slashes] == ord("\\"):
+            slashes -= 1
+        if (end - slashes) % 2:
+            return end + 1
+    return len(raw)
+
+
+def _values(raw: bytearray, start: int, end: int) -> int:
+    return raw.count(b",", start, end) + raw.count(b"[", start, end) + raw.count(b"{", start, end)
+
+
+class _Uncollected:
+    """While it is held, by however many threads, cyclic garbage is not looked for.
+
+    JSON makes none, and a look at a growing tree goes over all of it with the interpreter's lock held, again and again.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held = 0
+        self._was_on = False
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._held:
+                self._was_on = gc.isenabled()
+                gc.disable()
+            self._held += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._held -= 1
+            if not self._held and self._was_on:
+                gc.enable()
+
+
+UNCOLLECTED: Final = _Uncollected()
