@@ -48,14 +48,15 @@ def parse(raw: bytearray) -> dict[str, Any]:
         raise _bad(f"it has {over}")
     text = _decode(raw)
     twice: list[tuple[dict[str, Any], str]] = []
-    tree = _load(text, twice)
-    if not isinstance(tree, dict):
-        raise _bad("it must be an object")
-    if twice or _SUSPECT.search(text):
-        faults = _blemishes(tree, twice)
-        if faults.total:
-            raise invalid(faults)
-    return tree
+    with UNCOLLECTED:
+        tree = _load(text, twice)
+        if not isinstance(tree, dict):
+            raise _bad("it must be an object")
+        if twice or _SUSPECT.search(text):
+            faults = _blemishes(tree, twice)
+            if faults.total:
+                raise invalid(faults)
+        return tree
 
 
 def _load(text: str, twice: list[tuple[dict[str, Any], str]]) -> object:
@@ -69,8 +70,7 @@ def _load(text: str, twice: list[tuple[dict[str, Any], str]]) -> object:
         return found
 
     try:
-        with UNCOLLECTED:
-            return json.loads(text, object_pairs_hook=unique, parse_constant=_no_constant)
+        return json.loads(text, object_pairs_hook=unique, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
         raise _bad(f"line {error.lineno}, column {error.colno}: {error.msg}") from None
     except RecursionError:

@@ -293,6 +293,27 @@ MUTATIONS: Final = (
         "draft_id = IF(%s, draft_id, draft_id)",
         "tests/store/test_settling.py::test_a_letter_that_was_not_sent_goes_out_by_a_new_draft",
     ),
+    Mutation(
+        "the values of a body are not counted before it is read",
+        "mailerd/intake/sizes.py",
+        'return _exactly(raw) if _may_be_too_many(raw) else ""',
+        'return ""',
+        "tests/intake/test_bounds.py::test_a_body_of_too_many_values_is_refused_before_it_is_read",
+    ),
+    Mutation(
+        "a reason is as long as what it quotes",
+        "mailerd/intake/problems.py",
+        "return reason if len(reason) <= REASON_AT_MOST else",
+        "return reason if reason else",
+        "tests/intake/test_bounds.py::test_every_reason_is_short_where_it_is_made",
+    ),
+    Mutation(
+        "the samples of a dry run are as long as the letters",
+        "mailerd/intake/answers.py",
+        "while (size := json_size(text)) > most:",
+        "while (size := json_size(text)) < 0:",
+        "tests/intake/test_bounds.py::test_no_dry_run_is_above_a_megabyte",
+    ),
 )
 
 
