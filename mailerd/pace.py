@@ -103,6 +103,10 @@ class Paced:
         """Paid here."""
         return await self._paid(sender, Call.DRAFTS_DELETE, lambda: self.google.delete_draft(sender, draft_id=draft_id))
 
+    async def discard_draft(self, sender: str, *, draft_id: str) -> Reply:
+        """drafts.delete after drafts.send was refused: paid by the claim, since a send that is refused uses nothing."""
+        return await self.google.delete_draft(sender, draft_id=draft_id)
+
     async def list_drafts(self, sender: str, *, page_token: str = "") -> Reply:
         """Paid here."""
         return await self._paid(

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Literal
 
-from mailerd.core.decisions import Decision
+from mailerd.core.decisions import Decision, Pause
 from mailerd.core.states import State
 
 Mode = Literal["draft", "direct"]
@@ -89,6 +89,8 @@ class HandedOver:
     """As in the letter; a new draft has no send behind it."""
     discarding: bool = False
     """Google refused the letter, and its draft is deleted next."""
+    pause: Pause | None = None
+    """What that refusal means for its sender: nothing more is claimed meanwhile."""
 
 
 @dataclass(frozen=True)

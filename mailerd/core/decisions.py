@@ -1,6 +1,6 @@
 """What to write after an attempt: the one place where a verdict becomes a change of the row and a pause of a sender."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, assert_never
 
@@ -52,6 +52,8 @@ class Decision:
     """Google cannot be reached for this sender, and why: this daemon shall claim none of its letters for a while."""
 
 
+_DRAFT_KEPT: Final = timedelta(minutes=1)
+"""The longest wait for which the draft of a letter that Google has refused may stay in the mailbox."""
 _THROTTLE_WAIT: Final = timedelta(seconds=20)
 _CONCURRENT_WAIT: Final = timedelta(seconds=5)
 _RECHECK_WAIT: Final = timedelta(seconds=60)
@@ -85,6 +87,45 @@ def decide(
             return Decision(Change.LOST, error=verdict.reason, wait=policy.in_flight, refused=refused)
         case _:
             assert_never(verdict.fate)
+
+
+def discards(decision: Decision, reply: Reply, *, unanswered: bool) -> bool:
+    """Whether the draft whose drafts.send got `reply` is deleted before `decision` is written.
+
+    Google has refused it, and the letter waits for so long that somebody may find the draft; or it fails, though an
+    earlier send had no answer (`unanswered`): whether a draft can be deleted says whether it was sent.
+    """
+    if not isinstance(reply, Refused):
+        return False
+    if decision.change is Change.FAILED:
+        return unanswered
+    wait = max(decision.wait, decision.pause.wait if decision.pause else timedelta(0))
+    return decision.change in {Change.DEFERRED, Change.RELEASED} and wait > _DRAFT_KEPT
+
+
+def discarded(decision: Decision, fate: Fate, *, in_flight: timedelta) -> Decision:
+    """What to write instead of `decision`, once the deletion of the draft has met this fate."""
+    match fate:
+        case Fate.ACCEPTED:
+            return replace(decision, forgets=True)
+        case Fate.GONE:
+            return _doubt(decision, "when it was to be deleted, its draft was gone", wait=in_flight)
+        case Fate.DOUBT:
+            return replace(
+                _doubt(decision, "no answer came when its draft was to be deleted", wait=in_flight), discarding=True
+            )
+        case Fate.REJECTED | Fate.TRANSIENT | Fate.BLAMELESS if decision.change is Change.FAILED:
+            return _doubt(decision, "an earlier send had no answer, and its draft could not be deleted", wait=in_flight)
+        case Fate.REJECTED | Fate.TRANSIENT | Fate.BLAMELESS:
+            return decision  # the draft stays, and is sent when the wait is over
+        case _:
+            assert_never(fate)
+
+
+def _doubt(decision: Decision, why: str, *, wait: timedelta) -> Decision:
+    return Decision(
+        Change.LOST, error=f"{why}; before: {decision.error}", wait=wait, pause=decision.pause, refused=True
+    )
 
 
 def back_off(attempt: int, *, base: timedelta, cap: timedelta, chance: float) -> timedelta:

@@ -37,7 +37,7 @@ class Fate(StrEnum):
     BLAMELESS = "blameless"
     """It did not work for a reason that is not the letter's; nothing was sent and the attempt is refunded."""
     DOUBT = "doubt"
-    """Google may have sent it."""
+    """Google may have done what cannot be undone: sent it, or deleted its draft."""
     GONE = "gone"
     """The draft is not there: it was sent before, or somebody deleted it."""
 
@@ -86,7 +86,7 @@ class Verdict:
     hold: Hold | None = None
 
 
-_SENDS: Final = frozenset({Call.DRAFTS_SEND, Call.MESSAGES_SEND})
+_LASTING: Final = frozenset({Call.DRAFTS_SEND, Call.MESSAGES_SEND, Call.DRAFTS_DELETE})
 _OF_A_DRAFT: Final = frozenset({Call.DRAFTS_SEND, Call.DRAFTS_GET, Call.DRAFTS_DELETE})
 _STAMP: Final = re.compile(r"[Rr]etry after (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z)")
 _RATE: Final = frozenset({"rateLimitExceeded", "userRateLimitExceeded", "RATE_LIMIT_EXCEEDED"})
@@ -126,7 +126,7 @@ def judge(call: Call, reply: Reply) -> Verdict:
 
 def _unknown(call: Call, reason: str) -> Verdict:
     # Nothing is sent by drafts.create: at worst an orphan draft lies about, which the rescue finds by its key.
-    return Verdict(Fate.DOUBT if call in _SENDS else Fate.TRANSIENT, reason)
+    return Verdict(Fate.DOUBT if call in _LASTING else Fate.TRANSIENT, reason)
 
 
 def _held(scope: Scope, cause: Cause, reason: str, *, until: datetime | None = None) -> Verdict:

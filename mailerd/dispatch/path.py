@@ -11,7 +11,7 @@ from typing import Final, Protocol, assert_never
 
 from mailerd.clock import Clock
 from mailerd.core.claims import HandedOver, Letter, Outcome, Written
-from mailerd.core.decisions import Decision, Policy, decide
+from mailerd.core.decisions import Decision, Policy, decide, discarded, discards
 from mailerd.core.replies import (
     Accepted,
     Call,
@@ -25,7 +25,7 @@ from mailerd.core.replies import (
     WrongMailbox,
 )
 from mailerd.core.states import Change
-from mailerd.core.verdicts import judge
+from mailerd.core.verdicts import Fate, judge
 from mailerd.dispatch.hand import Hand
 from mailerd.dispatch.holds import Holds
 from mailerd.dispatch.progress import Progress
@@ -58,6 +58,9 @@ class Google(Protocol):
 
     async def delete_draft(self, sender: str, *, draft_id: str) -> Reply:
         """drafts.delete."""
+
+    async def discard_draft(self, sender: str, *, draft_id: str) -> Reply:
+        """drafts.delete, after drafts.send was refused."""
 
     async def send_message(self, sender: str, *, raw: bytes) -> Reply:
         """messages.send."""
@@ -121,7 +124,7 @@ class Path:
         )
         if letter.draft_id is None:
             return await self._first_time(trip, mailbox)
-        return await self._send_draft(trip)
+        return await self._send_draft(trip, mailbox)
 
     async def _first_time(self, trip: "_Trip", mailbox: Mailbox) -> Decision | None:
         try:
@@ -130,7 +133,7 @@ class Path:
             await trip.room.aclose()
         if early is not None or trip.fenced_off:
             return early
-        return await self._send_draft(trip)
+        return await self._send_draft(trip, mailbox)
 
     async def _hand_in(self, trip: "_Trip", mailbox: Mailbox) -> Decision | None:
         """Make the letter and give it to Google; None when it waits there as a draft, or the claim has ended."""
@@ -156,20 +159,48 @@ class Path:
         if not isinstance(reply, Accepted):
             return self._judged(trip, Call.DRAFTS_CREATE, reply)
         self._note(trip, reply)
-        trip.letter = replace(trip.letter, draft_id=reply.id, thread_id=reply.thread_id or None)
+        trip.letter = replace(trip.letter, draft_id=reply.id, thread_id=reply.thread_id or None, unanswered=False)
         # If the process dies before this is committed, nothing is sent and the draft is an orphan, found by its key.
         await self._hand_over(
             trip, HandedOver(trip.letter, "draft", reply.id, reply.thread_id or None, project=mailbox.project or None)
         )
         return None
 
-    async def _send_draft(self, trip: "_Trip") -> Decision:
+    async def _send_draft(self, trip: "_Trip", mailbox: Mailbox) -> Decision | None:
         if not self._time_for_a_call(trip):
             return Decision(Change.RELEASED, error=_LEASE_NEARLY_OVER)
         # If the process dies from here on, the row says which draft to look for: gone is sent, there is not sent.
         trip.may_be_sent = True
         reply = await self.google.send_draft(trip.letter.sender, draft_id=trip.letter.draft_id or "")
-        return self._judged(trip, Call.DRAFTS_SEND, reply)
+        decision = self._judged(trip, Call.DRAFTS_SEND, reply)
+        if discards(decision, reply, unanswered=trip.letter.unanswered):
+            return await self._discard(trip, mailbox, decision)
+        return decision
+
+    async def _discard(self, trip: "_Trip", mailbox: Mailbox, decision: Decision) -> Decision | None:
+        """Delete the draft that Google has refused to send; what to write then, None when the claim has ended."""
+        letter, fate = trip.letter, Fate.TRANSIENT
+        trip.refused = True
+        if self._time_for_a_call(trip):
+            # If the process dies from here on, the row says that Google had refused, and that we deleted the draft.
+            await self._hand_over(
+                trip,
+                HandedOver(
+                    letter, "draft", letter.draft_id, letter.thread_id, project=mailbox.project or None,
+                    unanswered=letter.unanswered, discarding=True, pause=decision.pause,
+                ),
+            )  # fmt: skip
+            if trip.fenced_off:
+                return None
+            if self._time_for_a_call(trip):  # the commit may have taken long, and a successor may send this very draft
+                reply = await self.google.discard_draft(letter.sender, draft_id=letter.draft_id or "")
+                fate = judge(Call.DRAFTS_DELETE, reply).fate
+        if fate is Fate.ACCEPTED:
+            self.events.draft_discarded(
+                job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender,
+                draft=letter.draft_id or "", cause=decision.error or "",
+            )  # fmt: skip
+        return discarded(decision, fate, in_flight=self.policy.in_flight)
 
     async def _send_directly(self, trip: "_Trip", raw: bytes, mailbox: Mailbox) -> Decision | None:
         await self._hand_over(trip, HandedOver(trip.letter, "direct", project=mailbox.project or None))
@@ -233,7 +264,7 @@ class Path:
             return
         if decision.pause:
             self.holds.paused(letter.sender, decision.pause)
-        if decision.change is Change.FAILED and letter.draft_id:
+        if decision.change is Change.FAILED and letter.draft_id and not decision.forgets:
             try:
                 await self.google.delete_draft(letter.sender, draft_id=letter.draft_id)
             except DatabaseError as error:  # the ledger could not be asked; the search for orphans finds the draft
@@ -243,7 +274,10 @@ class Path:
         if isinstance(error, DatabaseError):
             decision, fate = None, "its lease will lapse, and the rescue looks"  # the record itself was refused
         elif trip.may_be_sent:
-            decision = Decision(Change.LOST, error=f"unforeseen: {error!r}", wait=self.policy.in_flight)
+            decision = Decision(
+                Change.LOST, error=f"unforeseen: {error!r}", wait=self.policy.in_flight, refused=trip.refused,
+                discarding=trip.refused,
+            )  # fmt: skip
             fate = "it may have been sent, and is looked for"
         else:
             decision = Decision(Change.FAILED, error=f"unforeseen: {error!r}")
@@ -329,6 +363,8 @@ class _Trip:
     room: AsyncExitStack = field(default_factory=AsyncExitStack)
     """Of a large letter, until Google has it."""
     may_be_sent: bool = False
+    refused: bool = False
+    """Google has refused it, and its draft is being deleted."""
     fenced_off: bool = False
 
 

@@ -90,6 +90,13 @@ class RunnerEvents(Speech):
     def letter_released(self, *, job: str, recipient: int, to: str, sender: str, cause: str) -> None: ...
 
     @event(
+        "info",
+        en="job {job}: draft {draft} of {to} (recipient {recipient}) deleted, another try makes a new one: {cause}",
+        zh="任务 {job}：已删除给 {to}（收件人 {recipient}）的草稿 {draft}，重试时将新建：{cause}",
+    )
+    def draft_discarded(self, *, job: str, recipient: int, to: str, sender: str, draft: str, cause: str) -> None: ...
+
+    @event(
         "warning",
         en="job {job}: it is not known whether {to} (recipient {recipient}) was sent: {cause}; looked for in {look_in:.0f} s",
         zh="任务 {job}：无法确定是否已发送给 {to}（收件人 {recipient}）：{cause}；{look_in:.0f} 秒后查证",

@@ -26,7 +26,6 @@ _FINAL: Final = 200
 """Answers below are interim ones (RFC 9110, section 15.2): another follows."""
 _INTERIM: Final = 10
 """Interim answers to one request at most; Google sends none."""
-_REPEATABLE: Final = frozenset({"GET", "DELETE"})
 
 
 class Exchanges:
@@ -48,8 +47,9 @@ class Exchanges:
 
         Of a body that is too large (`Answer.too_large`) only the beginning is read, and its connection is closed.
 
-        A GET or DELETE is repeated once when a kept connection turns out to be dead, a POST never. There is no bound
-        here but that for connecting: the caller has one round it all.
+        A GET is repeated once when a kept connection turns out to be dead. A POST never is, nor a DELETE: a draft that
+        the first one deleted would be called gone by the second. There is no bound here but that for connecting: the
+        caller has one round it all.
 
         Raises:
             aiohttp.ClientError, OSError, TimeoutError: there is no whole answer.
@@ -62,7 +62,7 @@ class Exchanges:
         except aiohttp.ClientConnectorError:
             raise
         except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
-            if method not in _REPEATABLE:
+            if method != "GET":
                 raise
         return await self._once(origin, head, body, written)
 

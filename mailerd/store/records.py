@@ -19,7 +19,7 @@ from mailerd.store.database import Database
 from mailerd.store.late import NOT_SENT, sent_before, settled_late
 from mailerd.store.ledger import in_hand, naive, note_slow
 from mailerd.store.proofs import Tries, applied
-from mailerd.store.touching import holds_project, members, returns, touches_sender, was_slow
+from mailerd.store.touching import holds_project, members, pause_of, returns, touches_sender, was_slow
 from mailerd.store.waking import micros, wake
 
 # The fence: the row is written only while it is in the state and under the token of the worker that writes.
@@ -163,9 +163,7 @@ class Records:
         if len(touched) > 1:
             await cursor.execute(_LOCK_SENDERS, (tuple(touched),))
         await wake(cursor, jobs={}, senders=senders)
-        await self._ledger(
-            cursor, [o for o, took in zip(records, fresh, strict=True) if took and isinstance(o, Outcome)]
-        )
+        await self._ledger(cursor, [one for one, took in zip(records, fresh, strict=True) if took])
         await self._note(cursor, [one for one in taken if isinstance(one, HandedOver)])
         return [
             Written.CANCELLED if what is Written.TAKEN and returns(one) and one.letter.job_id in cancelled else what
@@ -212,7 +210,8 @@ class Records:
         row = "(" + ", ".join(["%s"] * 9) + ", UTC_TIMESTAMP(6))"
         return _ATTEMPT % ", ".join([row] * len(values)), [value for one in values for value in one]
 
-    async def _ledger(self, cursor: Cursor, outcomes: Sequence[Outcome]) -> None:
+    async def _ledger(self, cursor: Cursor, written: Sequence[Record]) -> None:
+        outcomes = [one for one in written if isinstance(one, Outcome)]
         refunds = Counter(
             (one.letter.sender, naive(one.letter.hour))
             for one in outcomes
@@ -221,7 +220,7 @@ class Records:
         worked = {o.letter.sender for o in outcomes if o.decision.change is Change.SENT and o.letter.probing}
         for sender in sorted(worked):
             await cursor.execute(_UNPAUSE, (sender,))
-        pauses = {o.letter.sender: (o.decision.pause, o.letter.pauses) for o in outcomes if o.decision.pause}
+        pauses = {one.letter.sender: (pause, one.letter.pauses) for one in written if (pause := pause_of(one))}
         for sender, (pause, before) in sorted(pauses.items()):
             await self._pause(cursor, sender, pause, before)
         slowest: dict[str, float] = {}

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from mailerd.core.claims import HandedOver, Outcome, Record
+from mailerd.core.decisions import Pause
 from mailerd.core.states import Change
 from mailerd.core.verdicts import Cause
 from mailerd.store.cursor import Cursor
@@ -27,14 +28,22 @@ def was_slow(it: Outcome) -> bool:
 def touches_sender(record: Record) -> bool:
     """Whether the sender's row changes: with most letters it does not."""
     if isinstance(record, HandedOver):
-        return (record.mode, record.project) != (record.letter.sender_mode, record.letter.sender_project)
+        return record.pause is not None or (record.mode, record.project) != (
+            record.letter.sender_mode,
+            record.letter.sender_project,
+        )
     worked = record.decision.change is Change.SENT and record.letter.probing
     return worked or was_slow(record) or returns(record) or record.decision.pause is not None
 
 
+def pause_of(record: Record) -> Pause | None:
+    """How long the letter's sender has to rest, and why."""
+    return record.decision.pause if isinstance(record, Outcome) else record.pause
+
+
 def holds_project(record: Record) -> bool:
     """Whether it pauses every sender of its sender's project."""
-    pause = record.decision.pause if isinstance(record, Outcome) else None
+    pause = pause_of(record)
     return pause is not None and pause.cause is Cause.PROJECT_LIMIT
 
 

@@ -233,7 +233,7 @@ MUTATIONS: Final = (
     Mutation(
         "a lost answer to drafts.send is taken for a refusal",
         "mailerd/core/verdicts.py",
-        "Fate.DOUBT if call in _SENDS else Fate.TRANSIENT",
+        "Fate.DOUBT if call in _LASTING else Fate.TRANSIENT",
         "Fate.TRANSIENT",
         "tests/daemon/test_doubts.py::test_no_lost_answer_to_drafts_send_loses_or_doubles_a_letter",
     ),
@@ -264,6 +264,50 @@ MUTATIONS: Final = (
         "key.may(call) and key.may_send(sender)",
         "key.may(call)",
         "tests/intake/test_outsiders.py::test_the_stream_of_a_key_that_loses_its_sender_ends",
+    ),
+    Mutation(
+        "a draft is deleted whose deletion is not recorded before",
+        "mailerd/dispatch/path.py",
+        "discarding=True, pause=decision.pause",
+        "discarding=False, pause=decision.pause",
+        _MUTANTS + "test_that_a_draft_is_to_be_deleted_is_durable_before_google_is_asked_to",
+    ),
+    Mutation(
+        "a worker that was fenced off deletes a draft all the same",
+        "mailerd/dispatch/path.py",
+        "            if trip.fenced_off:\n                return None\n",
+        "",
+        _MUTANTS + "test_a_worker_whose_claim_has_gone_deletes_no_draft",
+    ),
+    Mutation(
+        "a worker that died while it deleted a draft is taken for one that may have sent it",
+        "mailerd/store/rescues.py",
+        "IF(%s = 'unsure' AND discarding = 0, 1, unanswered)",
+        "IF(%s = 'unsure', 1, unanswered)",
+        "tests/store/test_rescues.py::"
+        "test_a_worker_that_dies_while_it_deletes_a_refused_draft_leaves_what_google_had_answered",
+    ),
+    Mutation(
+        "a draft that was gone when it was to be deleted is taken for deleted by us",
+        "mailerd/core/decisions.py",
+        'return _doubt(decision, "when it was to be deleted, its draft was gone", wait=in_flight)',
+        "return replace(decision, forgets=True)",
+        _PROOF + "test_a_draft_that_is_gone_when_it_is_to_be_deleted_is_a_doubt",
+    ),
+    Mutation(
+        "a deletion is repeated over another connection",
+        "mailerd/gmail/exchange.py",
+        'if method != "GET":',
+        'if method == "POST":',
+        _PROOF + "test_no_lost_answer_to_the_deletion_of_a_draft_loses_or_doubles_a_letter",
+    ),
+    Mutation(
+        "a draft that may have been sent is failed by its rejection",
+        "mailerd/core/decisions.py",
+        "        return unanswered\n",
+        "        return False\n",
+        _PROOF
+        + "test_a_rejection_of_a_draft_that_may_have_been_sent_fails_the_letter_only_when_the_draft_can_be_deleted",
     ),
     Mutation(
         "a draft that is gone speaks for sent though Google has refused every send",

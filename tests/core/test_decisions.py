@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailerd.core.decisions import Decision, Policy, back_off, decide, pause_for
+from mailerd.core.decisions import Decision, Pause, Policy, back_off, decide, discarded, discards, pause_for
 from mailerd.core.replies import Accepted, Call, Lost, NoCredentials, Refused, Reply, TokenUnreachable, Unreachable
 from mailerd.core.states import Change, State, after
 from mailerd.core.verdicts import Cause, Fate, Hold, Scope, Verdict, judge
@@ -198,3 +198,42 @@ def test_a_letter_and_a_sender_wait_as_long_as_google_asks_up_to_the_cap(asked: 
     pause = decision(throttled, chance=0.0, call=Call.DRAFTS_SEND).pause
     assert pause is not None
     assert pause.wait == max(20, least) * SECOND
+
+
+def released(wait: timedelta) -> Decision:
+    return Decision(Change.RELEASED, error="429", pause=Pause(Cause.THROTTLED, "429", wait))
+
+
+REFUSED = Refused(429, "rateLimitExceeded", "User-rate limit exceeded.")
+FAILED = Decision(Change.FAILED, error="400")
+
+
+@pytest.mark.parametrize(
+    "decision, reply, unanswered, expected",
+    [
+        (released(60 * SECOND), REFUSED, False, False),
+        (released(61 * SECOND), REFUSED, False, True),
+        (released(61 * SECOND), Unreachable("no road"), False, False),
+        (Decision(Change.DEFERRED, wait=61 * SECOND), REFUSED, False, True),
+        (Decision(Change.DEFERRED, wait=60 * SECOND), REFUSED, False, False),
+        (Decision(Change.LOST, wait=HOUR), Lost("reset"), True, False),
+        (Decision(Change.SENT), Accepted("m"), True, False),
+        (FAILED, Refused(400, "invalidArgument", "Invalid To header"), False, False),
+        (FAILED, Refused(400, "invalidArgument", "Invalid To header"), True, True),
+    ],
+)
+def test_a_draft_is_deleted_before_a_long_wait_and_before_a_failure_that_may_be_none(
+    decision: Decision, reply: Reply, *, unanswered: bool, expected: bool
+) -> None:
+    assert discards(decision, reply, unanswered=unanswered) is expected
+
+
+@given(st.sampled_from([released(HOUR), FAILED]), st.sampled_from(Fate))
+def test_only_a_draft_that_we_deleted_is_forgotten_and_a_failure_needs_that(decision: Decision, fate: Fate) -> None:
+    written = discarded(decision, fate, in_flight=60 * SECOND)
+    assert written.forgets is (fate is Fate.ACCEPTED)
+    assert written.pause is decision.pause
+    if fate in {Fate.GONE, Fate.DOUBT}:
+        assert (written.change, written.refused, written.discarding) == (Change.LOST, True, fate is Fate.DOUBT)
+        assert written.wait == 60 * SECOND
+    assert written.change is not Change.FAILED or written.forgets

@@ -182,15 +182,15 @@ def test_a_row_of_the_table_means_what_google_means(row: str, call: Call) -> Non
 
 
 @pytest.mark.parametrize("row", UNKNOWN)
-@pytest.mark.parametrize("call", SENDS)
-def test_a_send_that_may_have_happened_is_a_doubt(row: str, call: Call) -> None:
+@pytest.mark.parametrize("call", [*SENDS, Call.DRAFTS_DELETE])
+def test_a_send_or_a_deletion_that_may_have_happened_is_a_doubt(row: str, call: Call) -> None:
     verdict = judge(call, UNKNOWN[row])
     assert (verdict.fate, verdict.hold) == (Fate.DOUBT, None)
 
 
 @pytest.mark.parametrize("row", UNKNOWN)
-@pytest.mark.parametrize("call", sorted(set(Call) - set(SENDS)))
-def test_what_sends_nothing_is_never_in_doubt(row: str, call: Call) -> None:
+@pytest.mark.parametrize("call", sorted(set(Call) - {*SENDS, Call.DRAFTS_DELETE}))
+def test_what_neither_sends_nor_deletes_is_never_in_doubt(row: str, call: Call) -> None:
     assert judge(call, UNKNOWN[row]).fate is Fate.TRANSIENT
 
 

@@ -63,6 +63,37 @@ async def test_a_direct_send_is_durable_before_google_is_asked(
         await heard.wait_for("letter_needs_a_person", within=20)
 
 
+async def test_that_a_draft_is_to_be_deleted_is_durable_before_google_is_asked_to(
+    known: Settings, database: Database, google: Google, heard: Heard
+) -> None:
+    google.fault(Fault(kind="mail_sending_retry_after", method="drafts.send"))
+    google.fault(Fault(kind="hang_after", method="drafts.delete"))
+    await post(database, recipients=1)
+    async with running(known, heard):
+        await until(lambda: requests(google, "drafts.send") == 1 and not google.drafts())
+        # What a kill -9 would leave at this moment: the draft is gone, and Google has refused the letter.
+        row = await query(database, "SELECT status, unanswered, discarding, draft_id IS NOT NULL FROM job_recipients")
+        assert row == [("sending", 0, 1, 1)]
+        assert await query(database, "SELECT COUNT(*) FROM senders WHERE paused_until > UTC_TIMESTAMP(6)") == [(1,)]
+        await heard.wait_for("letter_missing", within=20)
+
+
+async def test_a_worker_whose_claim_has_gone_deletes_no_draft(
+    known: Settings, database: Database, google: Google, heard: Heard
+) -> None:
+    google.fault(Fault(kind="mail_sending_retry_after", method="drafts.send"))
+    google.change_rules(latency_s=0.4)
+    await post(database, recipients=1)
+    async with running(known, heard), asyncio.timeout(20):
+        while not await query(  # noqa: ASYNC110 - the row has no bell
+            database, "SELECT 1 FROM job_recipients WHERE draft_id IS NOT NULL"
+        ):
+            await asyncio.sleep(0.01)
+        await query(database, "UPDATE job_recipients SET claim_token = %s", "0" * 26)  # somebody else holds it now
+        await heard.wait_for("letter_fenced_off", within=10)
+    assert requests(google, "drafts.delete") == 0
+
+
 async def test_a_worker_whose_claim_has_gone_does_not_send(
     known: Settings, database: Database, google: Google, heard: Heard
 ) -> None:

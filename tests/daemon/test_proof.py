@@ -12,7 +12,7 @@ from mailerd.store.database import Database
 from mailerd.store.settling import settle
 from tests.support.daemon import running, settings, sign_in
 from tests.support.heard import Heard
-from tests.support.rows import post, query
+from tests.support.rows import post, query, states
 
 DRAFTS, LOOKS, DIRECT, BLIND = (
     "drafts@example.com", "looks@example.com", "direct@example.com", "blind@example.com",
@@ -170,3 +170,105 @@ async def test_a_letter_is_not_sent_again_before_two_looks_into_the_sent_mail_ha
         await heard.wait_for("job_finished", within=20)
     assert await proven(database, job) == {("sent", "seen in SENT")}
     assert_the_truth(google, job, 1)
+
+
+LONG_REFUSALS = (
+    "user_rate_limit_retry_after", "user_rate_limit_retry_after_403", "mail_sending_retry_after", "daily_limit",
+    "quota_exceeded",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("sender", [DRAFTS, LOOKS])
+@pytest.mark.parametrize("kind", LONG_REFUSALS)
+async def test_no_draft_lies_about_while_its_letter_waits_for_long(
+    known: Settings, database: Database, google: Google, heard: Heard, sender: str, kind: str
+) -> None:
+    google.fault(Fault(kind=kind, method="drafts.send", count=5))
+    job = await post(database, sender=sender, recipients=5)
+    async with running(known, heard):
+        await heard.wait_for("letter_released", times=5, within=20)
+        assert google.drafts(sender) == []
+        assert await query(
+            database,
+            "SELECT DISTINCT status, attempts, mode, draft_id, thread_id, unanswered, discarding FROM job_recipients",
+        ) == [("waiting", 0, None, None, None, 0, 0)]
+        assert await query(database, "SELECT COUNT(*) FROM senders WHERE paused_until > UTC_TIMESTAMP(6)") == [(1,)]
+        await unpause(database)
+        await heard.wait_for("job_finished", within=20)
+    assert await proven(database, job) == {("sent", "answered")}
+    assert_the_truth(google, job, 5)
+    assert google.drafts() == []
+
+
+@pytest.mark.parametrize("sender", [DRAFTS, LOOKS])
+async def test_a_draft_that_is_gone_when_it_is_to_be_deleted_is_a_doubt(
+    known: Settings, database: Database, google: Google, heard: Heard, sender: str
+) -> None:
+    """Its owner was quicker: deleted it, or sent it by hand."""
+    google.fault(Fault(kind="mail_sending_retry_after", method="drafts.send"))
+    missing = '{"error":{"code":404,"message":"gone","errors":[{"reason":"notFound"}]}}'
+    google.fault(Fault(kind="status", status=404, body=missing, method="drafts.delete", accepts=True))
+    job = await post(database, sender=sender, recipients=1)
+    async with running(known, heard):
+        await heard.wait_for("letter_unsure", within=20)
+        if sender == LOOKS:
+            await heard.wait_for("letter_missing", within=20)
+            await unpause(database)
+            await heard.wait_for("job_finished", within=20)
+        else:
+            await heard.wait_for("letter_needs_a_person", within=20)
+    assert await proven(database, job) == {("sent", "answered") if sender == LOOKS else ("unsure", None)}
+    assert_the_truth(google, job, int(sender == LOOKS))
+
+
+@pytest.mark.parametrize("sender", [DRAFTS, LOOKS])
+@pytest.mark.parametrize("kind", ["reset_before", "reset_after", "hang_before", "hang_after", "backend_error"])
+async def test_no_lost_answer_to_the_deletion_of_a_draft_loses_or_doubles_a_letter(
+    known: Settings, database: Database, google: Google, heard: Heard, sender: str, kind: str
+) -> None:
+    google.fault(Fault(kind="mail_sending_retry_after", method="drafts.send", count=2))
+    google.fault(Fault(kind=kind, method="drafts.delete", seconds=1.0))
+    job = await post(database, sender=sender, recipients=2)
+    async with running(known, heard):
+        await heard.wait_for("letter_missing", within=20)
+        await unpause(database)
+        await heard.wait_for("job_finished", within=20)
+    assert await proven(database, job) == {("sent", "answered")}
+    assert_the_truth(google, job, 2)
+    assert google.drafts() == []
+
+
+async def test_a_draft_that_google_does_not_let_us_delete_stays_the_letters_own(
+    known: Settings, database: Database, google: Google, heard: Heard
+) -> None:
+    google.fault(Fault(kind="mail_sending_retry_after", method="drafts.send"))
+    google.fault(Fault(kind="user_rate_limit", method="drafts.delete"))
+    job = await post(database, sender=DRAFTS, recipients=1)
+    async with running(known, heard):
+        await heard.wait_for("letter_released", within=20)
+        (draft,) = google.drafts(DRAFTS)
+        assert await query(database, "SELECT status, draft_id FROM job_recipients") == [("waiting", draft.draft_id)]
+        await unpause(database)
+        await heard.wait_for("job_finished", within=20)
+    assert await proven(database, job) == {("sent", "answered")}
+    assert google.sent[0].draft_id == draft.draft_id
+    assert_the_truth(google, job, 1)
+
+
+@pytest.mark.parametrize("sender", [DRAFTS, LOOKS])
+async def test_a_rejection_of_a_draft_that_may_have_been_sent_fails_the_letter_only_when_the_draft_can_be_deleted(
+    known: Settings, database: Database, google: Google, heard: Heard, sender: str
+) -> None:
+    google.fault(Fault(kind="reset_before", method="drafts.send", count=2))
+    google.fault(Fault(kind="invalid_to", method="drafts.send"))
+    google.fault(Fault(kind="invalid_to", method="drafts.send", accepts=True))  # the first send arrives after all
+    job = await post(database, sender=sender, recipients=2)
+    async with running(known, heard):
+        await heard.wait_for("job_finished", within=20)
+    assert await states(database, job) == {"failed": 1, "sent": 1}
+    assert_the_truth(google, job, 1)
+    (sent,) = google.sent
+    assert await query(database, "SELECT status FROM job_recipients WHERE CONCAT(job_id, '-', seq) = %s", sent.key) == [
+        ("sent",)
+    ]
+    assert google.drafts() == []

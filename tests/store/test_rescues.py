@@ -2,7 +2,9 @@
 
 from datetime import timedelta
 
-from mailerd.core.claims import HandedOver, Outcome, Written
+import pytest
+
+from mailerd.core.claims import Doubt, HandedOver, Outcome, Written
 from mailerd.core.decisions import Decision
 from mailerd.core.states import Change, State
 from mailerd.store.database import Database
@@ -204,3 +206,37 @@ async def test_what_a_look_says_is_cut_to_its_column(database: Database) -> None
         again = timedelta(seconds=30) if change is None else None
         assert await it.settle(Settled(doubt, change, error="x" * 2000, look_again=again)) is Written.TAKEN
     assert await query(database, "SELECT CHAR_LENGTH(error) FROM job_recipients") == [(1000,)]
+
+
+async def doubt_after_a_lapse(database: Database, record: HandedOver) -> Doubt:
+    await write(database, record)
+    await query(database, LAPSE)
+    await rescues(database).due()
+    await query(database, LAPSE)
+    (_, (doubt,)) = await rescues(database).due()
+    return doubt
+
+
+@pytest.mark.parametrize("unanswered", [False, True])
+async def test_a_worker_that_dies_while_it_deletes_a_refused_draft_leaves_what_google_had_answered(
+    database: Database, *, unanswered: bool
+) -> None:
+    letter = await one_letter(database)
+    doubt = await doubt_after_a_lapse(
+        database, HandedOver(letter, "draft", "d1", "t1", unanswered=unanswered, discarding=True)
+    )
+    assert (doubt.draft_id, doubt.unanswered, doubt.discarding) == ("d1", unanswered, True)
+
+
+async def test_a_worker_that_dies_after_its_hand_over_may_have_sent(database: Database) -> None:
+    doubt = await doubt_after_a_lapse(database, HandedOver(await one_letter(database), "draft", "d1", "t1"))
+    assert (doubt.unanswered, doubt.discarding) == (True, False)
+
+
+async def test_a_letter_that_google_does_not_have_forgets_its_draft(database: Database) -> None:
+    letter = await one_letter(database)
+    doubt = await doubt_after_a_lapse(database, HandedOver(letter, "draft", "d1", "t1", discarding=True))
+    assert await rescues(database).settle(Settled(doubt, Change.MISSING, forgets=True)) is Written.TAKEN
+    (again,) = (await claims(database).claim(1)).letters
+    assert (again.id, again.draft_id, again.thread_id, again.unanswered) == (letter.id, None, None, False)
+    assert await row(database, letter, "mode", "unanswered", "discarding") == (None, 0, 0)
