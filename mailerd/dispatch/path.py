@@ -194,6 +194,7 @@ class Path:
                 return None
             if self._time_for_a_call(trip):  # the commit may have taken long, and a successor may send this very draft
                 reply = await self.google.discard_draft(letter.sender, draft_id=letter.draft_id or "")
+                self._note(trip, reply)
                 fate = judge(Call.DRAFTS_DELETE, reply).fate
         if fate is Fate.ACCEPTED:
             self.events.draft_discarded(
