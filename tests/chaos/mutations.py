@@ -8,9 +8,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from tests.chaos.mutation import Mutation
+from tests.chaos.mutations_proof import OF_PROOF
 
 ROOT: Final = Path(__file__).parents[2]
 _WITHIN: Final = 120.0
@@ -18,20 +20,8 @@ _TESTS_FAILED: Final = 1
 """pytest's exit code: https://docs.pytest.org/en/stable/reference/exit-codes.html"""
 
 
-@dataclass(frozen=True)
-class Mutation:
-    """A line that something depends on, what is put in its place, and the test that must fail then."""
-
-    what: str
-    file: str
-    old: str
-    new: str
-    test: str
-
-
 _RECORDS: Final = "tests/store/test_records.py::"
 _MUTANTS: Final = "tests/daemon/test_mutants.py::"
-_PROOF: Final = "tests/daemon/test_proof.py::"
 MUTATIONS: Final = (
     Mutation(
         "a letter that is slow keeps the others out",
@@ -266,78 +256,6 @@ MUTATIONS: Final = (
         "tests/intake/test_outsiders.py::test_the_stream_of_a_key_that_loses_its_sender_ends",
     ),
     Mutation(
-        "a draft is deleted whose deletion is not recorded before",
-        "mailerd/dispatch/path.py",
-        "discarding=True, pause=decision.pause",
-        "discarding=False, pause=decision.pause",
-        _MUTANTS + "test_that_a_draft_is_to_be_deleted_is_durable_before_google_is_asked_to",
-    ),
-    Mutation(
-        "a worker that was fenced off deletes a draft all the same",
-        "mailerd/dispatch/path.py",
-        "            if trip.fenced_off:\n                return None\n",
-        "",
-        _MUTANTS + "test_a_worker_whose_claim_has_gone_deletes_no_draft",
-    ),
-    Mutation(
-        "a worker that died while it deleted a draft is taken for one that may have sent it",
-        "mailerd/store/rescues.py",
-        "IF(%s = 'unsure' AND discarding = 0, 1, unanswered)",
-        "IF(%s = 'unsure', 1, unanswered)",
-        "tests/store/test_rescues.py::"
-        "test_a_worker_that_dies_while_it_deletes_a_refused_draft_leaves_what_google_had_answered",
-    ),
-    Mutation(
-        "a draft that was gone when it was to be deleted is taken for deleted by us",
-        "mailerd/core/decisions.py",
-        'return _doubt(decision, "when it was to be deleted, its draft was gone", wait=in_flight)',
-        "return replace(decision, forgets=True)",
-        _PROOF + "test_a_draft_that_is_gone_when_it_is_to_be_deleted_is_a_doubt",
-    ),
-    Mutation(
-        "a deletion is repeated over another connection",
-        "mailerd/gmail/exchange.py",
-        'if method != "GET":',
-        'if method == "POST":',
-        _PROOF + "test_no_lost_answer_to_the_deletion_of_a_draft_loses_or_doubles_a_letter",
-    ),
-    Mutation(
-        "a draft that may have been sent is failed by its rejection",
-        "mailerd/core/decisions.py",
-        "        return unanswered\n",
-        "        return False\n",
-        _PROOF
-        + "test_a_rejection_of_a_draft_that_may_have_been_sent_fails_the_letter_only_when_the_draft_can_be_deleted",
-    ),
-    Mutation(
-        "a draft that is gone speaks for sent though Google has refused every send",
-        "mailerd/core/doubts.py",
-        "return None",
-        "return Change.FOUND",
-        _PROOF + "test_a_draft_that_its_owner_deletes_after_a_refusal_is_not_taken_for_sent",
-    ),
-    Mutation(
-        "sent mail that cannot be read is taken for sent mail without the letter",
-        "mailerd/rescue/looking.py",
-        "if not isinstance(reply, Accepted) and not _is_not_found(reply):",
-        "if False:",
-        _PROOF + "test_sent_mail_that_cannot_be_read_decides_nothing",
-    ),
-    Mutation(
-        "sent mail is looked at once, however young it is",
-        "mailerd/rescue/looking.py",
-        "if doubt.unanswered and not doubt.looks:",
-        "if False:",
-        _PROOF + "test_a_letter_is_not_sent_again_before_two_looks_into_the_sent_mail_have_found_nothing",
-    ),
-    Mutation(
-        "a letter that a person calls unsent keeps its draft",
-        "mailerd/store/settling.py",
-        "draft_id = IF(%s, NULL, draft_id)",
-        "draft_id = IF(%s, draft_id, draft_id)",
-        "tests/store/test_settling.py::test_a_letter_that_was_not_sent_goes_out_by_a_new_draft",
-    ),
-    Mutation(
         "the values of a body are not counted before it is read",
         "mailerd/intake/sizes.py",
         'return _exactly(raw) if _may_be_too_many(raw) else ""',
@@ -358,6 +276,7 @@ MUTATIONS: Final = (
         "while (size := json_size(text)) < 0:",
         "tests/intake/test_bounds.py::test_no_dry_run_is_above_a_megabyte",
     ),
+    *OF_PROOF,
 )
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.chaos.mutations import MUTATIONS, ROOT, Mutation
+from tests.chaos.mutation import Mutation
+from tests.chaos.mutations import MUTATIONS, ROOT
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.what)

@@ -1,0 +1,16 @@
+"""A way to break the code on purpose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """A line that something depends on, what is put in its place, and the test that must fail then."""
+
+    what: str
+    file: str
+    old: str
+    new: str
+    test: str
