@@ -10,6 +10,8 @@ What is used here beyond aiohttp's documentation is the connector's `connect` an
 """
 
 import asyncio
+import socket
+import struct
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, Final
@@ -32,7 +34,7 @@ class Exchanges:
     """Requests and answers over connections of one connector."""
 
     def __init__(self, *, limit: int, connect_timeout: float) -> None:
-        self._connector = aiohttp.TCPConnector(limit=limit)
+        self._connector = aiohttp.TCPConnector(limit=limit, socket_factory=_socket)
         self._timeout = aiohttp.ClientTimeout(total=None, connect=connect_timeout, sock_connect=connect_timeout)
         self._peers: dict[URL, Any] = {}
 
@@ -78,13 +80,13 @@ class Exchanges:
                 protocol.transport.write(head)
                 answer = await _while_writing(protocol, body)
         except HttpProcessingError as error:
-            connection.close()
+            _give_up(connection)
             raise aiohttp.ClientPayloadError(f"what came is no HTTP: {error.message or error.code}") from error
         except BaseException:
-            connection.close()
+            _give_up(connection)
             raise
         if answer.too_large:
-            connection.close()
+            _give_up(connection)
         else:
             connection.release()
         return answer
@@ -103,6 +105,25 @@ class Exchanges:
             loop = asyncio.get_running_loop()
             peer = self._peers[origin] = aiohttp.ClientRequest("GET", origin, loop=loop)
         return peer
+
+
+def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    """A socket whose end is a reset (RST), however it comes, a kill -9 included.
+
+    Closed in the ordinary way, the kernel goes on sending for minutes what Google has not acknowledged, and a request
+    would arrive after somebody has looked for its letter in vain.
+    """
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    return made
+
+
+def _give_up(connection: aiohttp.connector.Connection) -> None:
+    """Reset a connection at once, with all that it has still to send."""
+    if connection.protocol is not None and (transport := connection.protocol.transport) is not None:
+        transport.abort()  # closing would wait until its buffer has drained
+    connection.close()
 
 
 def _open(connection: aiohttp.connector.Connection) -> Any:

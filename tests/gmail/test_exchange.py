@@ -1,10 +1,15 @@
 """What is expected of aiohttp's inner parts: connections are kept, bodies arrive whole, nothing is asked twice."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine
 
 import aiohttp
 import pytest
+import uvloop
 
 from mailerd.gmail.exchange import Exchanges
 from tests.gmail.raw import Raw, http, listening
@@ -137,3 +142,77 @@ async def test_what_comes_unasked_over_an_idle_connection_answers_nothing(exchan
             await asyncio.sleep(0.1)  # idle
     assert got == [b"1", b"2", b"3", b"4"]
     assert raw.connections == 2
+
+
+def congested() -> socket.socket:
+    """A server behind a road that takes a little and then nothing, until somebody reads."""
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
+    listener.settimeout(10)
+    return listener
+
+
+def arrives(accepted: socket.socket) -> tuple[int, bool]:
+    """How many bytes come after all, and whether the connection was reset."""
+    accepted.settimeout(5)
+    came = 0
+    try:
+        while piece := accepted.recv(65536):
+            came += len(piece)
+    except ConnectionResetError:
+        return came, True
+    return came, False
+
+
+LARGE = b"x" * 4_000_000
+
+
+async def give_up(port: int) -> None:
+    exchanges = Exchanges(limit=2, connect_timeout=5)
+    made = exchanges.make("POST", f"http://127.0.0.1:{port}/", headers={}, body=LARGE, written=lambda: None)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(made, 0.3)
+    await asyncio.sleep(0)  # the transport closes in the loop's next turn
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_what_is_given_up_does_not_arrive_later(run: Callable[[Coroutine[None, None, None]], None]) -> None:
+    """Closed in the ordinary way, the kernel would go on bringing it, minutes after anybody has looked for it."""
+    with congested() as listener:
+        run(give_up(listener.getsockname()[1]))
+        accepted, _ = listener.accept()
+        with accepted:
+            came, reset = arrives(accepted)
+    assert reset
+    assert came < len(LARGE)
+
+
+_DIES = """
+import asyncio, sys
+from mailerd.gmail.exchange import Exchanges
+async def main():
+    made = Exchanges(limit=2, connect_timeout=5).make(
+        "POST", f"http://127.0.0.1:{sys.argv[1]}/", headers={}, body=b"x" * 200_000, written=lambda: print("now", flush=True)
+    )
+    await made
+asyncio.run(main())
+"""
+
+
+async def test_what_a_killed_daemon_had_on_its_way_does_not_arrive_later() -> None:
+    with congested() as listener:
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", _DIES, str(listener.getsockname()[1]), stdout=asyncio.subprocess.PIPE
+        )
+        assert child.stdout is not None
+        await asyncio.wait_for(child.stdout.readline(), 20)
+        accepted, _ = await asyncio.to_thread(listener.accept)
+        await asyncio.sleep(0.05)  # into the kernel's buffer
+        os.kill(child.pid, signal.SIGKILL)
+        await child.wait()
+        with accepted:
+            came, reset = await asyncio.to_thread(arrives, accepted)
+    assert reset
+    assert came < 200_000

@@ -63,6 +63,12 @@ class Proxy:
             line.forsaken = True
         await self._tell()
 
+    async def remember(self) -> None:
+        """Let forsaken lines go on, as a road that was cut for long; what its client has reset meanwhile is dropped."""
+        for line in self._lines:
+            line.forsaken = False
+        await self._tell()
+
     def lead_to(self, target: int) -> None:
         """Take new connections to another server, as a router does after a failover; the open ones go on."""
         self._target = target
@@ -147,6 +153,8 @@ class Proxy:
             await self._until_flowing(line, way)  # a fault may have begun while we waited for bytes
             if self._delay:
                 await asyncio.sleep(self._delay)
+            if (reset := source.exception()) is not None:
+                raise reset  # the kernel of whoever has reset a connection repeats nothing of it
             if not piece:
                 with suppress(OSError):
                     sink.write_eof()
