@@ -265,11 +265,14 @@ class Path:
             return
         if decision.pause:
             self.holds.paused(letter.sender, decision.pause)
-        if decision.change is Change.FAILED and letter.draft_id and not decision.forgets:
+        ended = decision.change is Change.FAILED or written is Written.CANCELLED
+        if ended and letter.draft_id and not decision.forgets:
             try:
                 await self.google.delete_draft(letter.sender, draft_id=letter.draft_id)
             except DatabaseError as error:  # the ledger could not be asked; the search for orphans finds the draft
-                self.events.step_failed(what="deleting a failed letter's draft", again_in=0.0, error=error)
+                self.events.step_failed(
+                    what="deleting the draft of a letter that is not sent", again_in=0.0, error=error
+                )
 
     async def _broke(self, trip: "_Trip", error: Exception) -> None:
         if isinstance(error, DatabaseError):

@@ -38,6 +38,9 @@ class Google(Protocol):
     async def get_draft(self, sender: str, *, draft_id: str) -> Reply:
         """drafts.get."""
 
+    async def delete_draft(self, sender: str, *, draft_id: str) -> Reply:
+        """drafts.delete."""
+
     async def get_thread(self, sender: str, *, thread_id: str) -> Reply:
         """threads.get."""
 
@@ -71,6 +74,17 @@ class Looking:
         if doubt.draft_id:
             return await self._by_draft(doubt, doubt.draft_id, progress)
         return await self._among_sent(doubt, progress)
+
+    async def discard(self, doubt: Doubt) -> None:
+        """Delete the draft of a letter that will not be sent: a request that comes late then finds none.
+
+        What goes wrong is told as any call's trouble, and the search for orphans finds what is left.
+
+        Raises:
+            DatabaseError: the ledger cannot be asked whether Google may be.
+        """
+        if doubt.draft_id:
+            await self.google.delete_draft(doubt.sender, draft_id=doubt.draft_id)
 
     async def _by_draft(self, doubt: Doubt, draft_id: str, progress: Callable[[], None]) -> Settled:
         verdict = judge(Call.DRAFTS_GET, await self.google.get_draft(doubt.sender, draft_id=draft_id))

@@ -191,8 +191,15 @@ class Rescue:
                     cause="it was looked for, and Google does not have it",
                 )  # fmt: skip
                 self.touch(doubt.job_id)
+                await self._discard(doubt)
             case Written.FENCED_OFF:
                 pass  # somebody else looked meanwhile, and says what was found
+
+    async def _discard(self, doubt: Doubt) -> None:
+        try:
+            await self.looking.discard(doubt)
+        except DatabaseError as error:  # the ledger could not be asked; the search for orphans finds the draft
+            self.runner_events.step_failed(what="deleting a cancelled letter's draft", again_in=0.0, error=error)
 
     async def _look(self, doubt: Doubt, pulse: Pulse) -> Settled:
         """What a look found; a bug met by one look stays with it, and decides nothing."""

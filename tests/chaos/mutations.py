@@ -129,6 +129,20 @@ MUTATIONS: Final = (
         "tests/daemon/test_wrong_mailbox.py",
     ),
     Mutation(
+        "what is given up goes on its way",
+        "mailerd/gmail/exchange.py",
+        "limit=limit, socket_factory=_socket",
+        "limit=limit",
+        "tests/daemon/test_late.py::test_a_request_that_the_network_held_back_is_not_carried_out_after_the_look",
+    ),
+    Mutation(
+        "a cancelled letter leaves its draft",
+        "mailerd/rescue/rescue.py",
+        "                await self._discard(doubt)\n",
+        "",
+        "tests/daemon/test_late.py::test_the_draft_of_a_letter_that_is_cancelled_is_deleted_at_once",
+    ),
+    Mutation(
         "a connection is killed by its number on whatever server answers",
         "mailerd/store/pool.py",
         "if await _leads_where(cursor, cut_off):",

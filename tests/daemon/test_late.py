@@ -72,7 +72,7 @@ async def test_a_letter_that_comes_back_into_a_cancelled_job_leaves_no_draft(
     known: Settings, database: Database, google: Google, heard: Heard
 ) -> None:
     google.fault(Fault(kind="latency", method="drafts.create", seconds=0.3))
-    google.fault(Fault(kind="rate_limit", method="drafts.send"))
+    google.fault(Fault(kind="status", status=409, body="{}", accepts=False, method="drafts.send"))
     job = await post(database, recipients=1)
     async with running(known, heard):
         await heard.wait_for("letter_started")

@@ -193,10 +193,8 @@ _DIES = """
 import asyncio, sys
 from mailerd.gmail.exchange import Exchanges
 async def main():
-    made = Exchanges(limit=2, connect_timeout=5).make(
-        "POST", f"http://127.0.0.1:{sys.argv[1]}/", headers={}, body=b"x" * 200_000, written=lambda: print("now", flush=True)
-    )
-    await made
+    url, say = f"http://127.0.0.1:{sys.argv[1]}/", lambda: print("now", flush=True)
+    await Exchanges(limit=2, connect_timeout=5).make("POST", url, headers={}, body=b"x" * 200_000, written=say)
 asyncio.run(main())
 """
 

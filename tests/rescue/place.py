@@ -62,6 +62,10 @@ class Google:
         await self._took(sender, draft_id)
         return self.answer(draft_id)
 
+    async def delete_draft(self, sender: str, *, draft_id: str) -> Reply:
+        await self._took(sender, draft_id)
+        return Accepted()
+
     async def list_drafts(self, sender: str, *, page_token: str = "") -> Reply:
         await self._took(sender)
         first = int(page_token or 0)
