@@ -30,7 +30,7 @@ from mailerd.events.runner import RescueEvents, RunnerEvents
 from mailerd.events.speech import Event, Everybody, Tell
 from mailerd.events.store import StoreEvents
 from mailerd.gmail import Gmail
-from mailerd.intake import Address, Intake
+from mailerd.intake import Address, Intake, Page, Shows
 from mailerd.intake.forecast import Foresight
 from mailerd.intake.mailboxes import Mailboxes
 from mailerd.metrics import Metrics
@@ -321,22 +321,20 @@ def _service(
     return Service(systemd=systemd, watch=watch, alarms=alarms, events=events, count=metrics.tell)
 
 
-def _page(settings: Settings, metrics: Metrics, database: Database, hand: Hand) -> Callable[[], bytes]:
-    def page() -> bytes:
+def _page(settings: Settings, metrics: Metrics, database: Database, hand: Hand) -> Page:
+    def page(shows: Shows) -> bytes:
         metrics.standing(
             in_hand=len(hand),
             database_up=not database.away,
             connections=database.pool.connections,
             pool_size=settings.database.pool_size,
         )
-        return metrics.page()
+        return metrics.page((lambda _: True) if settings.metrics.senders else shows)
 
     return page
 
 
-def _intake(
-    settings: Settings, tell: Tell, *, claims: Claims, bell: Runner, gmail: Gmail, page: Callable[[], bytes]
-) -> Intake:
+def _intake(settings: Settings, tell: Tell, *, claims: Claims, bell: Runner, gmail: Gmail, page: Page) -> Intake:
     outlooks = Outlooks(claims.database, lambda: claims.terms, settings.database.connect_timeout)
     return Intake(
         settings.intake,

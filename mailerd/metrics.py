@@ -6,12 +6,13 @@ a metric always agree. Names and units follow https://prometheus.io/docs/practic
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.samples import Sample
 
 from mailerd import __version__
 from mailerd.core.pauses import CAUSES
@@ -23,6 +24,9 @@ from mailerd.events.speech import Event, vocabulary
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 SENDERS_AT_MOST: Final = 200
 """Senders with a label of their own; the others share `other`. A client names the sender, so there must be a bound."""
+_TOGETHER: Final = "other"
+_NO_SUMS: Final = frozenset({"mailerd_sender_limit_letters", "mailerd_sender_used_letters"})
+"""Gauges of single senders: a limit may be 0, which is none."""
 _REMEMBERED: Final = 10_000
 """Letters and jobs whose beginning is remembered for a duration."""
 _FAST: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -105,7 +109,10 @@ class Metrics:
             "mailerd_sender_used_letters", "What of it was used.", ["sender", "window"], registry=registry
         )
         self._paused = Gauge(
-            "mailerd_sender_paused", "1 while it is paused, by cause.", ["sender", "cause"], registry=registry
+            "mailerd_sender_paused",
+            "1 while it is paused, by cause; of `other` how many.",
+            ["sender", "cause"],
+            registry=registry,
         )
         self._surveyed = Gauge(
             "mailerd_survey_timestamp_seconds", "When the tables were last looked at.", registry=registry
@@ -190,7 +197,7 @@ class Metrics:
         if email in self._senders:
             return email
         if not email or len(self._senders) >= SENDERS_AT_MOST:
-            return "other"
+            return _TOGETHER
         self._senders.add(email)
         for outcome in set(_OUTCOMES.values()):
             self._letters(outcome, email)
@@ -237,7 +244,7 @@ class Metrics:
             gauge.clear()  # a sender that is not shown any more must not stay as it was
         for sender in survey.senders:
             label = self._sender(sender.email)
-            if label == "other":
+            if label == _TOGETHER:
                 continue
             self._limit.labels(label, "minute").set(sender.per_minute)
             self._limit.labels(label, "day").set(sender.per_day)
@@ -247,9 +254,46 @@ class Metrics:
                 paused = sender.paused_until is not None and sender.pause_cause == cause
                 self._paused.labels(label, cause).set(1 if paused else 0)
 
-    def page(self) -> bytes:
-        """What Prometheus reads."""
-        return generate_latest(self._registry)
+    def page(self, shows: Callable[[str], bool] = lambda _: True) -> bytes:
+        """What Prometheus reads; senders that are not shown are counted together, as `other`."""
+        return generate_latest(_Shown(self._registry, shows))
+
+
+class _Shown(CollectorRegistry):
+    """A registry as those see it who may not know every sender."""
+
+    def __init__(self, whole: CollectorRegistry, shows: Callable[[str], bool]) -> None:
+        super().__init__()
+        self._whole = whole
+        self._shows = shows
+
+    def collect(self) -> Iterator[Metric]:
+        """Every family; of the hidden senders the sum of what can be added up."""
+        for family in self._whole.collect():
+            if any("sender" in sample.labels for sample in family.samples):
+                shown = Metric(family.name, family.documentation, family.type)
+                shown.samples = self._folded(family)
+                yield shown
+            else:
+                yield family
+
+    def _folded(self, family: Metric) -> list[Sample]:
+        found: dict[tuple[str, ...], Sample] = {}
+        for each in family.samples:
+            sender, sample = each.labels["sender"], each
+            if sender != _TOGETHER and not self._shows(sender):
+                if family.name in _NO_SUMS:
+                    continue
+                sample = each._replace(labels={**each.labels, "sender": _TOGETHER})
+            place = (sample.name, *sample.labels.values())
+            before = found.get(place)
+            found[place] = sample if before is None else before._replace(value=_added(before, sample))
+        return list(found.values())
+
+
+def _added(one: Sample, other: Sample) -> float:
+    """Two samples as one; of the moments in which counters were made, the first."""
+    return min(one.value, other.value) if one.name.endswith("_created") else one.value + other.value
 
 
 def _counters(name: str, words: str, *labels: str, registry: CollectorRegistry) -> Callable[..., Counter]:

@@ -172,6 +172,12 @@ class LogSettings(Section):
     )
 
 
+class MetricsSettings(Section):
+    """`[metrics]`: what `/metrics` shows to whoever asks without a key."""
+
+    senders: bool = Field(False, description="name mailboxes to anybody; else only to an API key that may see them")
+
+
 class AlertSettings(Section):
     """`[alerts]`: messages to people, without Prometheus. With neither urls nor webhook, none are sent."""
 
@@ -203,6 +209,7 @@ class Settings(BaseSettings):
     pace: PaceSettings = PaceSettings()
     retry: RetrySettings = RetrySettings()
     log: LogSettings = LogSettings()
+    metrics: MetricsSettings = MetricsSettings()
     alerts: AlertSettings = AlertSettings()
 
     @classmethod

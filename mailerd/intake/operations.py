@@ -149,12 +149,14 @@ OPERATIONS: Final = (
         path="/api/jobs/{id}/events",
         summary="Progress live, as server-sent events",
         description=(
+            "The schema is that of one event; a comment or `retry:` may stand between two. "
             "Each event (`progress`, at last `finished`) is the whole job as `GET /api/jobs/{id}` shows it. After a "
             "broken connection come again with the `Last-Event-ID` that you saw: you get the newest picture if "
             "anything has changed, and a 204 when the end was seen."
         ),
         call=Call.READ,
         params=(Param("Last-Event-ID", {"type": "string"}, "the id of the last event seen", where="header"),),
+        answers=(shapes.EventOut,),
         kind="text/event-stream",
         errors=(404, 422),
     ),

@@ -22,7 +22,7 @@ from mailerd.intake.answers import Answering, Handler
 from mailerd.intake.bodies import BODY_WITHIN, Bodies, expect_nothing_yet
 from mailerd.intake.callers import Callers, networks
 from mailerd.intake.controlling import Controlling
-from mailerd.intake.figures import Figures
+from mailerd.intake.figures import Figures, Page
 from mailerd.intake.forecast import Forecast
 from mailerd.intake.gate import Gate
 from mailerd.intake.health import Health
@@ -61,9 +61,8 @@ class Intake:
     """The HTTP part.
 
     `patience`: seconds that the database gets for one answer (database.connect_timeout). `grace`: seconds that requests
-    in hand get at a stop. `senders` None that every
-    address has a mailbox. `page` makes `/metrics`. `in_flight`: seconds for which a send without an answer may still
-    reach Google. `templates`: the folder of the named ones.
+    in hand get at a stop. `senders` None that every address has a mailbox. `page` makes `/metrics`. `in_flight`:
+    seconds for which a send without an answer may still reach Google. `templates`: the folder of the named ones.
     """
 
     def __init__(
@@ -83,7 +82,7 @@ class Intake:
         first_request_within: float = FIRST_REQUEST_WITHIN,
         in_flight: float = 60.0,
         templates: Path | None = None,
-        page: Callable[[], bytes] | None = None,
+        page: Page | None = None,
     ) -> None:
         self._settings = settings
         self._page = page
@@ -270,5 +269,10 @@ class Intake:
             "/openapi.json": papers.openapi,
             "/docs": papers.docs,
             "/docs/style.css": papers.style,
-            **({} if self._page is None else {"/metrics": Figures(self._page).show}),
+            **self._figures(),
         }
+
+    def _figures(self) -> dict[str, Handler]:
+        if self._page is None:
+            return {}
+        return {"/metrics": Figures(self._page, gate=self._gate).show}

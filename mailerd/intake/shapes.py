@@ -130,6 +130,14 @@ class JobOut(Shape):
     ]
 
 
+class EventOut(Shape):
+    """One event of a stream: its fields as the stream has them, `data` as JSON in one line."""
+
+    event: Annotated[Literal["progress", "finished"], Field(description="finished: the last one")]
+    id: Annotated[str, Field(description="made of what it shows; comes back as `Last-Event-ID`")]
+    data: JobOut
+
+
 class JobsOut(Shape):
     """A page of jobs, the newest first."""
 

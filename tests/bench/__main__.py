@@ -21,7 +21,7 @@ def _measures(letters: int) -> dict[str, Callable[[], Result | Sequence[Result]]
         "intake": storing.intake,
         "claim": storing.claim,
         "idle": storing.idle,
-        "neighbours": sharing.neighbours,
+        "shares": sharing.shares,
         "daemons2": lambda: sending.daemons(2, letters=letters),
         "daemons4": lambda: sending.daemons(4, letters=letters),
         "pace": sending.pace,

@@ -18,7 +18,7 @@ _COSTLY: Final = "{% for i in range(300) %}{{ i }} {{ name }}{% endfor %}"
 _STREAMS: Final = 100
 
 
-def neighbours(*, seconds: float = 20.0) -> Sequence[Result]:
+def shares(*, seconds: float = 20.0) -> Sequence[Result]:
     """The p99 of a small post while another key does its worst, and the memory that this takes."""
     with place(senders=2) as it:
         other = it.command("keys", "create", "hog").strip().splitlines()[-1]
@@ -33,7 +33,6 @@ def _beside(it: Place, other: str, name: str, hog: "_Hog", seconds: float) -> Re
             time.sleep(1.0)
             waits, refused = _small_posts(daemon, it.key, it.senders[0], seconds)
         peak = Usage.of(daemon.pid).peak_mb
-        stream = statuses.pop("neighbour's stream", 0)
     finally:
         daemon.process.terminate()
         daemon.process.wait(timeout=60)
@@ -42,7 +41,6 @@ def _beside(it: Place, other: str, name: str, hog: "_Hog", seconds: float) -> Re
         "posts": float(len(waits)), "median_ms": waits[len(waits) // 2] * 1000, "worst_ms": waits[-1] * 1000,
         "refused": float(refused), "hogs_200": float(statuses[200]), "hogs_429": float(statuses[429]),
         "hogs_422": float(statuses[422]), "hogs_503": float(statuses[503]), "idle_mb": idle, "peak_mb": peak,
-        "streams_status": float(stream),
     }  # fmt: skip
     p99 = waits[min(len(waits) - 1, int(len(waits) * 0.99))] * 1000
     return Result(f"small posts beside {name}: p99", p99, 500, "at most", "ms", details)
@@ -119,12 +117,11 @@ def _streams(daemon: Daemon, key: str, sender: str) -> Iterator[Counter[Any]]:
         connection = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=_WITHIN_S)
         connection.request("POST", _POST, _job(sender, _people(1)), {"X-API-Key": key})
         path = f"/api/jobs/{json.loads(connection.getresponse().read())['job_id']}/events"
-        for number in range(_STREAMS + 1):
+        for _ in range(_STREAMS):
             stream = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=_WITHIN_S)
             stack.callback(stream.close)
             stream.request("GET", path, headers={"X-API-Key": key})
-            status = stream.getresponse().status
-            statuses["neighbour's stream" if number == _STREAMS else status] += 1 if number < _STREAMS else status
+            statuses[stream.getresponse().status] += 1
         yield statuses
 
 

@@ -1,6 +1,7 @@
 """Server-sent events: every change is seen, a broken connection is taken up again, and a stop does not wait."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,6 +10,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from mailerd.intake.openapi import document
+from mailerd.intake.shapes import EventOut
 from tests.intake.site import Build, Site, job
 
 MANY = [{"email": f"r{number}@example.com", "name": "R"} for number in range(3)]
@@ -128,6 +131,23 @@ async def test_a_stop_does_not_wait_for_streams(build: Build) -> None:
         serving.cancel()
         await asyncio.wait([serving])
         assert asyncio.get_running_loop().time() - started < 3
+
+
+async def test_every_event_is_as_the_openapi_document_describes_it(site: Site) -> None:
+    described = document()["paths"]["/api/jobs/{id}/events"]["get"]["responses"]["200"]["content"]["text/event-stream"]
+    assert described == {"schema": {"$ref": "#/components/schemas/EventOut"}}
+    schema = document()["components"]["schemas"]["EventOut"]
+    assert schema["properties"]["data"]["$ref"] == "#/components/schemas/JobOut"
+    assert set(schema["required"]) == {"event", "id", "data"}
+    job_id = await posted(site)
+    kinds = set()
+    async with stream(site, job_id) as response:
+        while "finished" not in kinds:
+            told = await event(response)
+            EventOut.model_validate({**told, "data": json.loads(told["data"])})
+            kinds.add(told["event"])
+            await finish(site)
+    assert kinds == {"progress", "finished"}
 
 
 async def test_silence_is_broken_by_a_comment(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,10 +112,48 @@ def test_a_job_that_was_cancelled_is_not_counted_as_whole() -> None:
         assert value(page, f'mailerd_jobs_finished_total{{result="{result}"}}') == 1
 
 
+def busy(*senders: str) -> Metrics:
+    """Each has sent a letter and is paused."""
+    metrics, at = Metrics(), datetime(2026, 11, 24, tzinfo=UTC)
+    for sender in senders:
+        sent(metrics, sender=sender)
+    metrics.surveyed(Survey(at=at, senders=tuple(seen(each, until=at) for each in senders)))
+    return metrics
+
+
+def test_senders_that_are_not_shown_are_counted_together() -> None:
+    page = busy("a@x", "b@x", "c@x").page(lambda sender: sender == "a@x")
+
+    assert b"b@x" not in page
+    assert b"c@x" not in page
+    assert value(page, 'mailerd_letters_total{outcome="sent",sender="a@x"}') == 1
+    assert value(page, 'mailerd_letters_total{outcome="sent",sender="other"}') == 2
+    assert value(page, 'mailerd_sender_limit_letters{sender="a@x",window="day"}') == 2000
+    assert b'mailerd_sender_limit_letters{sender="other"' not in page
+    assert value(page, 'mailerd_sender_paused{cause="daily_limit",sender="a@x"}') == 1
+    assert value(page, 'mailerd_sender_paused{cause="daily_limit",sender="other"}') == 2
+    assert value(page, 'mailerd_sender_paused{cause="by_hand",sender="other"}') == 0
+
+
+def test_where_nobody_is_shown_nobody_is_named_and_everything_else_is_the_same() -> None:
+    metrics = busy("a@x", "b@x")
+    whole, hidden = metrics.page(), metrics.page(lambda _: False)
+
+    assert b"@" not in hidden
+
+    def others(page: bytes) -> list[str]:
+        return [line for line in page.decode().splitlines() if "sender=" not in line and "process_" not in line]
+
+    assert others(hidden) == others(whole)
+
+
 async def test_a_daemon_shows_what_it_did(database_url: str, tmp_path: Path) -> None:
     google, heard, where = Google(Rules(latency_s=0)), Heard(), tmp_path / "credentials"
     sign_in(google, where)
-    async with serve(google) as gmail, running(settings(database_url, gmail, where), heard) as daemon:
+    async with (
+        serve(google) as gmail,
+        running(settings(database_url, gmail, where, metrics={"senders": True}), heard) as daemon,
+    ):
         listening = heard.of("intake_listening")[0]["where"]
         await post(daemon.database, recipients=3)
         daemon.runner.ring()

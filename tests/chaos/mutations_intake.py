@@ -1,0 +1,59 @@
+"""What holds up that no client harms another at the intake, broken on purpose."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.chaos.mutation import Mutation
+
+OF_INTAKE: Final = (
+    Mutation(
+        "one key may take every place for checks",
+        "mailerd/intake/shares.py",
+        "self._held[key_id] < self._per_key and self._held.total() < self.places",
+        "self._held.total() < self.places",
+        "tests/intake/test_shares.py::test_slow_posts_of_one_key_do_not_hold_up_the_post_of_another",
+    ),
+    Mutation(
+        "a job of another tenant shows that it is there",
+        "mailerd/intake/queries.py",
+        "job is None or not key.may_send(job.sender_email)",
+        "job is None",
+        "tests/intake/test_outsiders.py::test_the_job_of_another_tenant_is_not_there_at_every_path",
+    ),
+    Mutation(
+        "a stream goes on for a key that may not see its job any more",
+        "mailerd/intake/gate.py",
+        "key.may(call) and key.may_send(sender)",
+        "key.may(call)",
+        "tests/intake/test_outsiders.py::test_the_stream_of_a_key_that_loses_its_sender_ends",
+    ),
+    Mutation(
+        "the values of a body are not counted before it is read",
+        "mailerd/intake/sizes.py",
+        'return _exactly(raw) if _may_be_too_many(raw) else ""',
+        'return ""',
+        "tests/intake/test_bounds.py::test_a_body_of_too_many_values_is_refused_before_it_is_read",
+    ),
+    Mutation(
+        "a reason is as long as what it quotes",
+        "mailerd/intake/problems.py",
+        "return reason if len(reason) <= REASON_AT_MOST else",
+        "return reason if reason else",
+        "tests/intake/test_bounds.py::test_every_reason_is_short_where_it_is_made",
+    ),
+    Mutation(
+        "the samples of a dry run are as long as the letters",
+        "mailerd/intake/answers.py",
+        "while (size := json_size(text)) > most:",
+        "while (size := json_size(text)) < 0:",
+        "tests/intake/test_bounds.py::test_no_dry_run_is_above_a_megabyte",
+    ),
+    Mutation(
+        "/metrics names every mailbox to whoever asks",
+        "mailerd/intake/figures.py",
+        "if HEADER not in request.headers:\n            return lambda _: False",
+        "if HEADER not in request.headers:\n            return lambda _: True",
+        "tests/intake/test_figures.py::test_without_a_key_no_mailbox_is_named_and_with_one_those_that_it_may_see",
+    ),
+)
