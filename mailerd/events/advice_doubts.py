@@ -6,6 +6,18 @@ from typing import Final
 from mailerd.events.advice import Advice, Cause
 
 DOUBTS_ADVICE: Final[Mapping[str, Advice]] = {
+    "letter_undone": Advice(
+        "The answer to a send was lost, and Google said that the draft was gone, which it is not: the letter was not sent. "
+        "The row is put right and the letter goes out by that very draft; a job that was completed is open again.",
+        "发送的答复丢失，Google 又称草稿不在，而草稿其实仍在：邮件并未发送。记录已更正，邮件将用该草稿发出；已完成的任务会重新打开。",
+        (
+            Cause(
+                "Google answered from a copy of the mailbox that lagged; with gmail.metadata the sent mail is looked at instead",
+                "Google 的答复来自滞后的邮箱副本；有 gmail.metadata 权限时会改查“已发送”",
+                "mailerd auth login --sender @MAILERD_SENDER@ --metadata",
+            ),
+        ),
+    ),
     "letter_needs_a_person": Advice(
         "Only a look into the mailbox can tell whether this letter was sent; without the scope gmail.metadata mailerd may "
         "not look itself. Either it went directly and no answer came, or its draft is gone although Google had refused "

@@ -267,6 +267,14 @@ class RescueEvents(Speech):
 
     @event(
         "warning",
+        en="job {job}: {to} (recipient {recipient}) was called sent because its draft was gone, but draft {draft} of {sender} "
+        "is there: it was not sent; {fate}",
+        zh="任务 {job}：{to}（收件人 {recipient}）曾因草稿不在而视为已发送，但 {sender} 的草稿 {draft} 仍在：并未发送；{fate}",
+    )
+    def letter_undone(self, *, job: str, recipient: int, to: str, sender: str, draft: str, fate: str) -> None: ...
+
+    @event(
+        "warning",
         en="job {job} was forgotten: letters of it waited, and no claim would ever have taken them; it is woken now",
         zh="任务 {job} 曾被遗忘：其中有邮件等待发送，却不会再被领取；现已唤醒",
     )

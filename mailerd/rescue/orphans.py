@@ -1,4 +1,4 @@
-"""Finds drafts that were made and never recorded, and deletes them: nobody may find a stranger's draft and send it."""
+"""Finds drafts that were made and never recorded, and deletes them; and those that disprove that a letter was sent."""
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -6,15 +6,18 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from mailerd.core.replies import Accepted, Call, Reply
+from mailerd.core.states import State
 from mailerd.core.verdicts import Fate, judge
 from mailerd.events.runner import RescueEvents
 from mailerd.gmail import Mailbox
 from mailerd.rescue.looking import key_of
+from mailerd.store.undoing import Undone
 
 _FOREIGN_KEPT: Final = 200_000
 """Drafts that are not ours and are remembered, so that each is looked at once; further ones are looked at anew. What is
 remembered stays: of lists that are read from their beginning again and again, the oldest is what is needed next."""
 
+_FATES: Final = {State.WAITING: "it is sent by that draft", State.CANCELLED: "it is cancelled with its job"}
 _OURS: Final = re.compile(r"([0-9A-Z]{1,26})-([0-9]{1,9})", re.ASCII)
 """An X-Mailerd-Key as mailerd writes it: a job's id and a place in it. Anybody may write a draft with any other."""
 
@@ -43,6 +46,9 @@ class Rows(Protocol):
 
     async def is_orphan(self, *, job: str, seq: int, draft: str) -> bool | None:
         """Whether nobody will ever need it."""
+
+    async def undo(self, *, job: str, seq: int, draft: str) -> Undone | None:
+        """Take back that its letter is sent, if that was believed because the draft was gone."""
 
 
 @dataclass
@@ -102,6 +108,11 @@ class Orphans:
                 self._foreign[sender].add(draft)
             return 0
         if not orphan:
+            if ours and (undone := await self.rows.undo(job=ours[1], seq=int(ours[2]), draft=draft)):
+                self.events.letter_undone(
+                    job=undone.job_id, recipient=undone.recipient, to=undone.to_email, sender=sender, draft=draft,
+                    fate=_FATES[undone.status],
+                )  # fmt: skip
             return 0
         verdict = judge(Call.DRAFTS_DELETE, await self.google.delete_draft(sender, draft_id=draft))
         if verdict.fate is Fate.ACCEPTED:

@@ -12,6 +12,7 @@ from mailerd.store.cursor import Cursor
 from mailerd.store.database import Database
 from mailerd.store.proofs import Tries, applied
 from mailerd.store.records import UNFINISHED, short
+from mailerd.store.undoing import Undone, undo
 from mailerd.store.waking import forgotten, micros, wake
 
 _ANY_DUE: Final = """
@@ -310,6 +311,14 @@ class Rescues:
             return bool(status != State.SENDING.value and known != draft)
 
         return await self.database.transaction(work, what="look up a draft", read_only=True)
+
+    async def undo(self, *, job: str, seq: int, draft: str) -> Undone | None:
+        """Take back that a letter is sent if `draft`, which is there, disproves it; None: it does not.
+
+        Raises:
+            DatabaseError: nothing was changed.
+        """
+        return await undo(self.database, job=job, seq=seq, draft=draft, by=self.daemon_id)
 
     async def unfinished(self, limit: int = 200) -> list[str]:
         """Jobs in which nothing is open and which nobody completed: their daemon died between the two commits.

@@ -8,6 +8,7 @@ from tests.chaos.mutation import Mutation
 
 _MUTANTS: Final = "tests/daemon/test_mutants.py::"
 _PROOF: Final = "tests/daemon/test_proof.py::"
+_UNDOING: Final = "tests/store/test_undoing.py::"
 OF_PROOF: Final = (
     Mutation(
         "a draft is deleted whose deletion is not recorded before",
@@ -80,5 +81,33 @@ OF_PROOF: Final = (
         "draft_id = IF(%s, NULL, draft_id)",
         "draft_id = IF(%s, draft_id, draft_id)",
         "tests/store/test_settling.py::test_a_letter_that_was_not_sent_goes_out_by_a_new_draft",
+    ),
+    Mutation(
+        "whatever proof a sent letter has, a draft takes it back",
+        "mailerd/store/undoing.py",
+        "status = 'sent' AND proof = 'draft gone' AND draft_id = %s",
+        "status = 'sent' AND draft_id = %s",
+        _UNDOING + "test_a_better_proof_stands",
+    ),
+    Mutation(
+        "any draft disproves",
+        "mailerd/store/undoing.py",
+        "AND proof = 'draft gone' AND draft_id = %s",
+        "AND proof = 'draft gone' AND %s IS NOT NULL",
+        _UNDOING + "test_another_draft_disproves_nothing",
+    ),
+    Mutation(
+        "a sent letter is taken back by everybody who finds its draft",
+        "mailerd/store/undoing.py",
+        "AND status = 'sent' AND proof = 'draft gone' AND draft_id = %s",
+        "AND draft_id = %s",
+        _UNDOING + "test_it_is_taken_back_once_however_many_find_the_draft",
+    ),
+    Mutation(
+        "a completed job stays completed when a letter of it is taken back",
+        "mailerd/store/undoing.py",
+        "if status is JobStatus.COMPLETED:",
+        "if False:",
+        _UNDOING + "test_it_is_claimed_again_with_that_draft_and_its_job_is_open_again",
     ),
 )

@@ -1,5 +1,6 @@
 """What speaks for `sent` stands on the row, for every kind of sign-in; the truth is counted at the stand-in."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -272,3 +273,23 @@ async def test_a_rejection_of_a_draft_that_may_have_been_sent_fails_the_letter_o
         ("sent",)
     ]
     assert google.drafts() == []
+
+
+async def test_a_draft_that_is_found_disproves_that_its_letter_was_sent(
+    known: Settings, database: Database, google: Google, heard: Heard
+) -> None:
+    """A replica that lags denies a young draft for longer than anybody waits."""
+    google.fault(Fault(kind="reset_before", method="drafts.send", count=3))
+    google.fault(Fault(kind="not_found", method="drafts.get", count=3))
+    job = await post(database, sender=DRAFTS, recipients=5)
+    async with running(known, heard):
+        await heard.wait_for("letter_undone", times=3, within=20)
+        await heard.wait_for("letter_sent", times=5, within=20)
+        async with asyncio.timeout(20):  # it may have been completed once before
+            while await query(database, "SELECT status FROM jobs") != [("completed",)]:  # noqa: ASYNC110 - no bell
+                await asyncio.sleep(0.05)
+    assert await proven(database, job) == {("sent", "answered")}
+    assert_the_truth(google, job, 5)
+    assert len(heard.of("letter_undone")) == 3
+    assert google.drafts() == []
+    assert await audit(database) == (1, [])
