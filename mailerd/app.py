@@ -12,7 +12,6 @@ from mailerd.alerts.alarms import Alarms
 from mailerd.clock import SystemClock, new_id
 from mailerd.config import LogSettings, Settings
 from mailerd.core.decisions import Policy
-from mailerd.core.pace import Allowance
 from mailerd.dispatch.hand import Hand
 from mailerd.dispatch.holds import Holds
 from mailerd.dispatch.path import Path
@@ -44,12 +43,14 @@ from mailerd.service.watch import Watch
 from mailerd.store.claims import Claims
 from mailerd.store.daemons import Daemons
 from mailerd.store.database import Database
-from mailerd.store.ledger import Permits, Terms
+from mailerd.store.lapses import Lapses
+from mailerd.store.ledger import Permits
 from mailerd.store.migrate import migrate
 from mailerd.store.outlook import Outlooks
 from mailerd.store.records import Records
 from mailerd.store.rescues import Rescues
 from mailerd.store.survey import Surveys
+from mailerd.store.terms import terms_of
 from mailerd.systemd import Systemd
 
 _BLOCKED: Final = 10.0
@@ -129,6 +130,7 @@ class Daemon:
                 prepared.cancel()
             for part in others:
                 part.cancel()
+        await self.daemons.leave()
         await self.database.close()
         self.events.stopped(sent=self.progress.sent, failed=self.progress.failed)
         await self.service.watch.last_words()
@@ -139,7 +141,8 @@ class Daemon:
             parts.create_task(self.recorder.run(), name="recorder"),
             parts.create_task(self.recorder.finish_forever(), name="finish jobs"),
             parts.create_task(self.hand.renew_forever(), name="renew leases"),
-            parts.create_task(self.rescue.rescue_forever(), name="rescue"),
+            parts.create_task(self.rescue.put_right_forever(), name="put right lapsed leases"),
+            parts.create_task(self.rescue.look_forever(), name="look for letters in doubt"),
             parts.create_task(self.rescue.finish_forever(), name="find unfinished jobs"),
             parts.create_task(self.rescue.sweep_forever(), name="sweep orphan drafts"),
             parts.create_task(self._beat_forever(), name="beat"),
@@ -230,7 +233,7 @@ def build(settings: Settings, log: Tell, *, flush: Callable[[], bool] = lambda: 
     slots = Slots(settings.runner.concurrency, slow_after=settings.gmail.request_timeout * SLOW_AFTER)
     gmail = Gmail(settings.gmail, events=GmailEvents(tell), limit=slots.most + _CALLS_BESIDE, meter=metrics)
     recorder = Recorder(records := Records(database, daemon_id), clock=clock, events=events, pulses=pulses)
-    rescues = Rescues(database, daemon_id, policy.in_flight, look_lease=lease, max_attempts=policy.max_attempts)
+    rescues = Rescues(database, daemon_id, policy.in_flight, look_lease=lease)
     hand, progress = Hand(rescues, lease=lease, clock=clock, events=events, pulses=pulses), Progress()
     claims = Claims.on(terms_of(settings), database, daemon_id, lease=lease, files=gmail.stamps)
     reach, holds = Reach(clock=clock, events=events), Holds(clock=clock, events=events)
@@ -272,21 +275,6 @@ def _policy(settings: Settings) -> Policy:
         cap=timedelta(seconds=settings.retry.cap),
         in_flight=timedelta(seconds=settings.gmail.in_flight),
     )
-
-
-def terms_of(settings: Settings) -> Terms:
-    """What senders may use unless they have their own."""
-    pace = settings.pace
-    default = Allowance(
-        units_per_minute=pace.units_per_minute,
-        per_minute=pace.per_minute,
-        per_day=pace.per_day,
-        reserve=pace.reserve,
-        min_gap=pace.min_gap,
-        warm_up=pace.warm_up,
-        warm_up_growth=pace.warm_up_growth,
-    )
-    return Terms(default, pace.consumer_per_day, pace.project_units_per_minute)
 
 
 def _paced(claims: Claims, gmail: Gmail, *, patience: timedelta) -> Paced:
@@ -356,6 +344,7 @@ def _rescue(
 ) -> Rescue:  # fmt: skip
     events = RescueEvents(tell)
     return Rescue(
+        leases=Lapses(rescues.database, rescues.daemon_id, rescues.in_flight),
         rows=rescues,
         looking=Looking(google, rescues.in_flight),
         orphans=Orphans(google, rescues, events),

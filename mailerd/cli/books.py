@@ -6,7 +6,6 @@ from typing import Annotated, Final
 
 import typer
 
-from mailerd.app import terms_of
 from mailerd.cli import sentences
 from mailerd.cli.common import ConfigOption, in_loop, opened, quiet, settings
 from mailerd.config import Settings
@@ -16,6 +15,7 @@ from mailerd.store.audit import audit as look
 from mailerd.store.audit import proofs
 from mailerd.store.records import Records
 from mailerd.store.settling import settle as write
+from mailerd.store.terms import terms_of
 
 _NOT_EXAMINED: Final = 3
 """The exit code of an audit that could not read the books: nobody may take it for books that do not balance."""

@@ -12,7 +12,6 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from mailerd.app import terms_of
 from mailerd.cli import sentences
 from mailerd.cli.common import ConfigOption, console, in_loop, opened, quiet, settings, silent
 from mailerd.cli.screen import lines
@@ -24,6 +23,7 @@ from mailerd.store.database import Database
 from mailerd.store.jobs import Job, Jobs
 from mailerd.store.outlook import Outlooks
 from mailerd.store.story import Stories
+from mailerd.store.terms import terms_of
 
 app = typer.Typer(no_args_is_help=True, help="Jobs: the list, one, or one while it is being sent.")
 _ULID: Final = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")

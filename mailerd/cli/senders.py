@@ -9,7 +9,6 @@ from typing import Annotated, Any, Final, TypeVar
 import typer
 from rich.table import Table
 
-from mailerd.app import terms_of
 from mailerd.cli.common import ONE_LINE, ConfigOption, console, in_loop, opened, quiet, settings, silent
 from mailerd.config import Settings
 from mailerd.core.pace import FOR_EVER
@@ -21,6 +20,7 @@ from mailerd.gmail import Gmail
 from mailerd.gmail.answers import one_line
 from mailerd.intake.addresses import mailbox
 from mailerd.store.senders import LIMITS, SenderError, SenderNow, Senders
+from mailerd.store.terms import terms_of
 
 T = TypeVar("T")
 

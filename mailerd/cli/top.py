@@ -10,7 +10,6 @@ import typer
 from rich.console import Console, Group
 from rich.live import Live
 
-from mailerd.app import terms_of
 from mailerd.cli.common import ConfigOption, console, in_loop, opened, quiet, settings, silent
 from mailerd.cli.screen import Scene, blank, look, page
 from mailerd.config import Settings
@@ -20,6 +19,7 @@ from mailerd.store import errnos
 from mailerd.store.database import Database
 from mailerd.store.ledger import Terms
 from mailerd.store.migrate import check
+from mailerd.store.terms import terms_of
 
 _NO_WINDOW: Final = 200
 """Lines of a page that goes to a file or a pipe."""

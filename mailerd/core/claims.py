@@ -4,12 +4,15 @@ import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Literal
+from typing import Final, Literal
 
 from mailerd.core.decisions import Decision, Pause
 from mailerd.core.states import State
 
 Mode = Literal["draft", "direct"]
+
+ALONE_AFTER: Final = 3
+"""Crashes of daemons in a row after which a letter that was in flight in all of them is tried alone."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,8 @@ class Claim:
     jobs: tuple[JobFound, ...]
     next_in: float | None = None
     """Seconds until the next sender's turn, when fewer than wanted were due; None: nothing waits anywhere."""
+    alone: int | None = None
+    """A recipient that is due and may have crashed several daemons: it was left, and is to be claimed by itself."""
 
 
 @dataclass(frozen=True)

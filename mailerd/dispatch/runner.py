@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Final, Protocol, TypeVar
 
 from mailerd.clock import Clock
-from mailerd.core.claims import Claim, Letter
+from mailerd.core.claims import ALONE_AFTER, Claim, Letter
 from mailerd.dispatch.hand import Hand
 from mailerd.dispatch.path import Path
 from mailerd.dispatch.progress import Progress
@@ -57,6 +57,9 @@ class Claiming(Protocol):
 
     async def claim(self, want: int, *, rooms: Mapping[str, int]) -> Claim:
         """Take at most so many due letters, and of each sender that `rooms` names at most so many."""
+
+    async def claim_alone(self, recipient: int) -> Claim:
+        """Take this letter and no other; nothing when it may not go now."""
 
     async def due_in(self, *, rooms: Mapping[str, int]) -> float:
         """Seconds until something is due of a sender that has room; asks much less of the database than a claim."""
@@ -138,13 +141,9 @@ class Runner:
         want = await self._room()
         pulse.working("claiming")
         self._bell.clear()
-        taking = asyncio.ensure_future(self._take(want, letters))
-        try:
-            claim = await asyncio.shield(taking)
-        except asyncio.CancelledError:
-            # A claim that is on its way is committed all the same: its letters go now, not when their lease lapses.
-            await taking
-            raise
+        claim = await self._take(self.claims.claim(want, rooms=self._rooms()), letters)
+        if claim is not None and claim.alone is not None:
+            await self._try_alone(claim.alone, letters, pulse)
         if claim is None:
             await self._rest(None, pulse)
         elif (taken := len(claim.letters)) < want:
@@ -161,9 +160,34 @@ class Runner:
             rests_over = min(self.reach.resting().values(), default=math.inf)  # of senders that the answer left out
             await self._wait(min(self.poll_interval, rests_over, max(next_in, rest(beaten=self._beaten))))
 
-    async def _take(self, want: int, letters: asyncio.TaskGroup) -> Claim | None:
-        """Claim so many, and start what was taken on its path."""
-        claim = await self._claim(want)
+    async def _try_alone(self, recipient: int, letters: asyncio.TaskGroup, pulse: Pulse) -> None:
+        """Send a letter that may have crashed several daemons while nothing else is in flight in this one.
+
+        So a further crash tells that it was this one, and costs nobody else anything.
+        """
+        pulse.waiting("the letters in flight to end, since one is tried alone", at_most=None)
+        await self.slots.empty()
+        pulse.working("claiming a letter alone")
+        claim = await self._take(self.claims.claim_alone(recipient), letters)
+        if claim is not None and claim.letters:
+            self.events.letter_tried_alone(
+                job=claim.letters[0].job_id, recipient=recipient, to=claim.letters[0].to_email, after=ALONE_AFTER
+            )
+            pulse.waiting("a letter that is tried alone", at_most=None)
+            await self.slots.empty()
+
+    async def _take(self, claiming: Awaitable[Claim], letters: asyncio.TaskGroup) -> Claim | None:
+        """Claim, and start what was taken on its path; a claim that is on its way is not cancelled."""
+        taking = asyncio.ensure_future(self._taken(claiming, letters))
+        try:
+            return await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            # It is committed all the same: its letters go now, not when their lease lapses.
+            await taking
+            raise
+
+    async def _taken(self, claiming: Awaitable[Claim], letters: asyncio.TaskGroup) -> Claim | None:
+        claim = await self._claim(claiming)
         self._meanwhile.append(self.slots.through - self._through)
         self._through = self.slots.through
         if claim is not None:
@@ -198,9 +222,9 @@ class Runner:
         """How many letters may be claimed of those senders for whom it matters; none of those that rest."""
         return {**self.slots.rooms(), **dict.fromkeys(self.reach.resting(), 0)}
 
-    async def _claim(self, want: int) -> Claim | None:
+    async def _claim(self, claiming: Awaitable[Claim]) -> Claim | None:
         asked_at = self.clock.monotonic()
-        claim = await self._asked("claiming", self.claims.claim(want, rooms=self._rooms()))
+        claim = await self._asked("claiming", claiming)
         self._took = self.clock.monotonic() - asked_at
         if claim is not None:
             self.hand.take(claim, asked_at=asked_at)

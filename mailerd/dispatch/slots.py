@@ -126,6 +126,12 @@ class Slots:
         finally:
             self._waits_for_room -= 1
 
+    async def empty(self) -> None:
+        """Until no letter is in flight, and none waits for its record."""
+        while self._letters or self._unrecorded:
+            self._changed.clear()
+            await self._changed.wait()
+
     def claimed(self, letters: Iterable[Letter]) -> None:
         """These were claimed; each will come by a slot, or be recorded without."""
         for letter in letters:

@@ -6,6 +6,23 @@ from typing import Final
 from mailerd.events.advice import Advice, Cause
 
 EXCHANGE_ADVICE: Final[Mapping[str, Advice]] = {
+    "letter_tried_alone": Advice(
+        "Several daemons died while they had this letter in flight. It is tried once with nothing beside it; if that "
+        "daemon dies too, the letter is failed, and no other is.",
+        "多个守护进程在处理该邮件时崩溃。现在单独尝试一次；若守护进程再次崩溃，则只有该邮件失败，其他邮件不受影响。",
+        (
+            Cause(
+                "the daemons were killed: out of memory, a signal, a power cut",
+                "守护进程被终止：内存不足、信号或断电",
+                "journalctl -k | grep -i 'out of memory'; journalctl -u mailerd -p warning",
+            ),
+            Cause(
+                "what the letter carries crashes a library",
+                "邮件内容导致某个库崩溃",
+                "mailerd explain @MAILERD_RECIPIENT@",
+            ),
+        ),
+    ),
     "sender_out_of_reach": Advice(
         "Google's token endpoint gave no token for this mailbox. Its letters wait here, no attempt is lost, and mailerd "
         "tries by itself; senders whose token is fresh go on.",

@@ -180,6 +180,13 @@ class RunnerEvents(Speech):
 
     @event(
         "warning",
+        en="recipient {recipient} of job {job} ({to}) was in flight when {after} daemons crashed: it is now tried alone",
+        zh="任务 {job} 的收件人 {recipient}（{to}）在 {after} 次守护进程崩溃时都在处理中：现在单独重试",
+    )
+    def letter_tried_alone(self, *, job: str, recipient: int, to: str, after: int) -> None: ...
+
+    @event(
+        "warning",
         en="no access token for {sender}: its letters rest {seconds:.0f} s, those of others go on: {cause}",
         zh="发件人 {sender} 无法取得访问令牌：其邮件暂停 {seconds:.0f} 秒，其他发件人不受影响：{cause}",
     )

@@ -1,7 +1,11 @@
-"""The rescue's loops: leases that ran out, doubts that are due, jobs that nobody finished, drafts that nobody needs."""
+"""The rescue's loops: leases that ran out, doubts that are due, jobs that nobody finished, drafts that nobody needs.
+
+Each is a loop of its own: a look may last for as long as a mailbox is large, and a lease that ran out waits for none.
+"""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final, Protocol
@@ -16,23 +20,32 @@ from mailerd.rescue.looking import Looking, still_unsure
 from mailerd.rescue.orphans import Orphans
 from mailerd.store.rescues import Settled
 
-_LOOKS_AT_ONCE: Final = 5
+_LOOKS_AT_ONCE: Final = 10
 """As many doubts are taken: each is looked for at once, so that none waits for its turn while its lease runs out."""
+_LOOKS_OF_A_SENDER: Final = 2
+"""Of those: a mailbox that is slow, or long to read, leaves most of them to the others."""
 _FINISH_EVERY: Final = 30.0
 """Seconds between two searches for jobs that nobody finished."""
 _FIRST_SWEEP_AFTER: Final = 5.0
 """Seconds: letters that wait go first."""
 
 
+class Leases(Protocol):
+    """What the rescue needs of the store to put right what lapsed."""
+
+    async def lapsed(self, *, tried: Callable[[], None]) -> list[Lapsed]:
+        """Lapsed rows, put right; `tried` is called while it is in doubt."""
+
+
 class Rows(Protocol):
-    """What the rescue needs of the store."""
+    """What the rescue needs of the store beside."""
 
     @property
     def look_lease(self) -> timedelta:
         """For how long a doubt that was taken is nobody else's."""
 
-    async def due(self, *, doubts: int, tried: Callable[[], None]) -> tuple[list[Lapsed], list[Doubt]]:
-        """Lapsed rows, put right, and so many doubts taken for a look; `tried` is called while it is in doubt."""
+    async def doubts(self, *, limit: int, each: int, looking: Mapping[str, int]) -> list[Doubt]:
+        """So many doubts taken for a look, of each sender so many less those that are being looked for."""
 
     async def settle(self, settled: Settled, *, tried: Callable[[], None]) -> Written:
         """Write what a look found; what became of it."""
@@ -51,6 +64,7 @@ class Rows(Protocol):
 class Rescue:
     """Everything that is put right after something went wrong."""
 
+    leases: Leases
     rows: Rows
     looking: Looking
     orphans: Orphans
@@ -68,10 +82,21 @@ class Rescue:
     call_within: float
     """Seconds that one call to Google takes at most, the wait for its units included."""
     pulses: Pulses = field(default_factory=Pulses)
+    _looking: Counter[str] = field(default_factory=Counter)
+    """Looks that are under way, by sender."""
+    _ended: asyncio.Event = field(default_factory=asyncio.Event)
+    """One of them has come to its end."""
 
-    async def rescue_forever(self) -> None:
-        """Put right what lapsed and settle what is due, until cancelled."""
-        await self._forever(self.once, every=self.every, what="rescuing")
+    async def put_right_forever(self) -> None:
+        """Put right what lapsed, until cancelled; nothing here waits for Google."""
+        await self._forever(self.put_right, every=self.every, what="rescuing")
+
+    async def look_forever(self) -> None:
+        """Look for what is in doubt, until cancelled."""
+        async with asyncio.TaskGroup() as looks:
+            await self._forever(
+                lambda pulse: self.look_for_some(looks, pulse), every=self.every, what="finding letters in doubt"
+            )
 
     async def finish_forever(self) -> None:
         """Find jobs whose daemon died between its last letter and their end, and forgotten ones, until cancelled."""
@@ -98,19 +123,55 @@ class Rescue:
                 pulse.waiting("the next round", at_most=every)
                 await self.clock.sleep(every)
 
-    async def once(self, pulse: Pulse) -> bool:
-        """One round: leases that lapsed, and as many doubts as are looked for at once; whether there were any.
+    async def put_right(self, pulse: Pulse) -> bool:
+        """Put right leases that lapsed; whether there were any.
 
         Raises:
             DatabaseError: nothing was done.
         """
-        lapsed, doubts = await self.rows.due(doubts=_LOOKS_AT_ONCE, tried=lambda: pulse.working("rescuing"))
+        lapsed = await self.leases.lapsed(tried=lambda: pulse.working("rescuing"))
         for row in lapsed:
             self._say_lapsed(row)
-        async with asyncio.TaskGroup() as looks:
-            for doubt in doubts:
-                looks.create_task(self._settle(doubt, pulse))
-        return bool(lapsed or doubts)
+        return bool(lapsed)
+
+    async def look_for_some(self, looks: asyncio.TaskGroup, pulse: Pulse) -> bool:
+        """Take as many doubts as there is room for, and begin to look for each; whether there may be more.
+
+        Raises:
+            DatabaseError: none was taken, or in doubt.
+        """
+        room, looking = _LOOKS_AT_ONCE - self._looking.total(), bool(self._looking)
+        doubts = await self.rows.doubts(limit=room, each=_LOOKS_OF_A_SENDER, looking=self._looking) if room else []
+        for doubt in doubts:
+            self._looking[doubt.sender] += 1
+            looks.create_task(self._look_for(doubt))
+        if doubts:
+            return True
+        if not looking:  # as it was when they were asked for: one that has ended since makes room for another
+            return False
+        pulse.waiting("a look to end", at_most=self.every)
+        ended = asyncio.ensure_future(self._ended.wait())
+        rested = asyncio.ensure_future(self.clock.sleep(self.every))  # doubts of other senders may be due by then
+        try:
+            await asyncio.wait({ended, rested}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ended.cancel()
+            rested.cancel()
+        self._ended.clear()
+        return True
+
+    async def _look_for(self, doubt: Doubt) -> None:
+        """One look; it has a pulse of its own, since it may last for long and no other waits for it."""
+        what = f"looking for recipient {doubt.id}"
+        pulse = self.pulses.of(what, limit=self.pulses.limit + self.call_within)
+        try:
+            await self._settle(doubt, pulse)
+        finally:
+            self.pulses.end(what)
+            self._looking[doubt.sender] -= 1
+            if not self._looking[doubt.sender]:
+                del self._looking[doubt.sender]
+            self._ended.set()
 
     async def sweep(self, pulse: Pulse) -> bool:
         """Search every mailbox in question for orphan drafts.
@@ -149,11 +210,11 @@ class Rescue:
             case State.UNSURE:
                 fate = "it may have been sent, and is looked for"
             case State.FAILED:
-                fate = "it was not handed to Google, its attempts are used up, it is failed"
+                fate = "it was sent alone after several crashes and its daemon crashed again, it is failed"
             case State.CANCELLED:
                 fate = "it was not handed to Google, and is cancelled with its job"
             case _:
-                fate = "it was not handed to Google, it is sent again"
+                fate = "it was not handed to Google, it is sent again and no attempt is lost"
                 self.ring()
         if row.status in SETTLED:
             self.touch(row.job_id)

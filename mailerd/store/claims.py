@@ -31,6 +31,9 @@ from mailerd.store.turns import Turn
 NEXT: Final = """
 SELECT TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), turn_at) FROM senders FORCE INDEX (turn)
  WHERE turn_at IS NOT NULL AND email NOT IN %s ORDER BY turn_at LIMIT 1"""
+_WHOSE: Final = """
+SELECT j.sender_email, j.id FROM job_recipients r FORCE INDEX (PRIMARY) JOIN jobs j ON j.id = r.job_id
+ WHERE r.id = %s AND r.status = 'waiting' AND j.claimable = 1"""
 _SHARE: Final = 10
 """Letters of one turn at least, where so many are wanted: each sender and each job costs a lock and a written row."""
 _SENDERS_AT_MOST: Final = 100
@@ -46,6 +49,7 @@ class _Taken:
     """Of those senders of which fewer may be taken than are wanted: how many more."""
     letters: list[Letter] = field(default_factory=list)
     jobs: dict[str, JobFound] = field(default_factory=dict)
+    alone: int | None = None
 
     @property
     def left(self) -> int:
@@ -60,6 +64,7 @@ class _Taken:
         self.letters += pick.letters
         if (sender := pick.turn.it.email) in self.rooms:
             self.rooms[sender] -= len(pick.letters)
+        self.alone = self.alone or pick.alone
         if pick.letters:
             self.jobs[pick.job.id] = pick.job
 
@@ -153,7 +158,34 @@ class Claims:
             if not await self._round(cursor, token, taken, share=share, senders=min(senders, _SENDERS_AT_MOST)):
                 break
         next_in = await self._next_turn(cursor, taken.full) if taken.left else 0.0
-        return Claim(token, tuple(taken.letters), tuple(taken.jobs.values()), next_in)
+        return Claim(token, tuple(taken.letters), tuple(taken.jobs.values()), next_in, taken.alone)
+
+    async def claim_alone(self, recipient: int) -> Claim:
+        """Take this letter, which may have crashed several daemons, and no other; none if it may not go now.
+
+        Raises:
+            DatabaseError: nothing was taken, or in doubt; what was taken in doubt comes back when its lease lapses.
+        """
+        token = new_id()
+        return await self.database.transaction(
+            lambda cursor: self._claim_alone(cursor, token, recipient), what="claim a letter alone"
+        )
+
+    async def _claim_alone(self, cursor: Cursor, token: str, recipient: int) -> Claim:
+        nothing = Claim(token, (), (), next_in=0.0)
+        await cursor.execute(_WHOSE, (recipient,))
+        if (row := await cursor.fetchone()) is None or (turn := await turns.of(cursor, row[0], self.terms)) is None:
+            return nothing
+        await turns.allow(cursor, [turn], share=1, rooms={})
+        self._new_projects |= await turns.ask_projects(cursor, [turn], self.project_units_per_minute)
+        job = await picks.job(cursor, row[1]) if turn.share else None
+        if job is None:
+            return nothing  # the turn is not written, and so stays as it is
+        pick = Pick(turn, job)
+        await picks.take_alone(cursor, pick, Taker(token, self.daemon_id, self.lease), recipient=recipient)
+        turn.reckon(len(pick.letters), chance=random.random())  # noqa: S311 - jitter
+        await turns.write(cursor, [turn])
+        return Claim(token, tuple(pick.letters), (job,) if pick.letters else (), next_in=0.0)
 
     def _senders(self, letters: int, share: int) -> int:
         """How many senders give so many letters, if they have no limits but the default ones and enough is due."""

@@ -43,7 +43,7 @@ SELECT id, attempts, %s, %s, 'retried', 1, error, UTC_TIMESTAMP(6) FROM job_reci
 # It forgets its draft: one that is gone would look like sent.
 _RETRY: Final = f"""
 UPDATE job_recipients FORCE INDEX (claim)
-   SET status = %s, attempts = 0, looks = 0, error = NULL, mode = NULL, draft_id = NULL, thread_id = NULL,
+   SET status = %s, attempts = 0, looks = 0, crashes = 0, error = NULL, mode = NULL, draft_id = NULL, thread_id = NULL,
        due_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
  WHERE {_FAILED}"""
 # Looked for now, but never before a request without an answer is surely off the wire. It stays unsure until it is found

@@ -2,11 +2,17 @@
 
 import os
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Final
 
 from mailerd import __version__
+from mailerd.errors import DatabaseError
 from mailerd.store.cursor import Cursor
 from mailerd.store.database import Database
+
+_GOODBYE: Final = 2.0
+"""Seconds that a stop waits for a database at most to say so."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +29,14 @@ class Daemons:
             DatabaseError: it could not be said.
         """
         await self.database.transaction(self._beat, what="beat")
+
+    async def leave(self) -> None:
+        """Say that it stops as it was told to: what it leaves in flight is no crash. It may be that nobody hears it."""
+        with suppress(DatabaseError):
+            await self.database.transaction(self._leave, what="leave", bound=_GOODBYE)
+
+    async def _leave(self, cursor: Cursor) -> None:
+        await cursor.execute("UPDATE daemons SET stopped_at = UTC_TIMESTAMP(6) WHERE id = %s", (self.daemon_id,))
 
     async def _beat(self, cursor: Cursor) -> None:
         await cursor.execute(

@@ -22,6 +22,7 @@ COLUMNS: Final = (
 )
 
 _ONE: Final = f"SELECT {COLUMNS} FROM senders FORCE INDEX (PRIMARY) WHERE email = %s FOR UPDATE"
+_IF_FREE: Final = f"{_ONE} SKIP LOCKED"
 _TAT: Final = "UPDATE senders FORCE INDEX (PRIMARY) SET tat = %s WHERE email = %s"
 _HOURS: Final = """
 SELECT sender_email, hour, letters FROM sender_hours FORCE INDEX (PRIMARY) WHERE sender_email IN %s AND hour > %s"""
@@ -134,6 +135,13 @@ def standing(row: Sequence[Any], terms: Terms) -> Standing:
         pauses=pauses,
         now=moment,
     )
+
+
+async def one(cursor: Cursor, email: str, terms: Terms) -> Standing | None:
+    """A sender's row, locked; None when there is none, or somebody holds it."""
+    await cursor.execute(_IF_FREE, (email,))
+    row = await cursor.fetchone()
+    return standing(row, terms) if row else None
 
 
 def newcomer(email: str, *, now: datetime, terms: Terms) -> Standing:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from mailerd.core.claims import JobFound, Letter
+from mailerd.core.claims import ALONE_AFTER, JobFound, Letter
 from mailerd.core.states import Change, JobStatus, State, after
 from mailerd.store.cursor import Cursor
 from mailerd.store.ledger import naive, utc
@@ -22,11 +22,19 @@ JOB: Final = """
  WHERE sender_email = %s AND claimable = 1 AND turn_at <= UTC_TIMESTAMP(6)
  ORDER BY precedence, turn_at, id LIMIT 1 FOR UPDATE SKIP LOCKED)"""
 
-ROWS: Final = """
+ROWS: Final = f"""
 (SELECT job_id, id, seq, to_email, to_name, variables, attempts, draft_id, thread_id, unanswered
    FROM job_recipients FORCE INDEX (claim)
-  WHERE job_id = %s AND status = %s AND due_at <= UTC_TIMESTAMP(6)
+  WHERE job_id = %s AND status = %s AND due_at <= UTC_TIMESTAMP(6) AND crashes < {ALONE_AFTER}
   ORDER BY due_at, id LIMIT %s FOR UPDATE SKIP LOCKED)"""
+# What may have crashed several daemons, and is claimed by itself.
+_ALONE: Final = f"""
+SELECT job_id, id, seq, to_email, to_name, variables, attempts, draft_id, thread_id, unanswered
+  FROM job_recipients FORCE INDEX (PRIMARY)
+ WHERE id = %s AND status = %s AND due_at <= UTC_TIMESTAMP(6) AND crashes >= {ALONE_AFTER} FOR UPDATE SKIP LOCKED"""
+_JOB_ALONE: Final = """
+SELECT sender_email, id, type, total, TIMESTAMPDIFF(MICROSECOND, send_at, UTC_TIMESTAMP(6)), started_at IS NOT NULL
+  FROM jobs FORCE INDEX (PRIMARY) WHERE id = %s AND claimable = 1 FOR UPDATE SKIP LOCKED"""
 
 # Correctness comes from `AND status = …` and the token; SKIP LOCKED only brings speed.
 _TAKE: Final = """
@@ -43,11 +51,15 @@ UPDATE jobs FORCE INDEX (PRIMARY)
  WHERE id IN %s"""
 
 NEXT_ROW: Final = """
-(SELECT job_id, due_at FROM job_recipients FORCE INDEX (claim)
+(SELECT job_id, due_at, id, crashes FROM job_recipients FORCE INDEX (claim)
   WHERE job_id = %s AND status = %s ORDER BY due_at, id LIMIT 1)"""
 NEXT_JOBS: Final = """
 SELECT sender_email, MIN(turn_at) FROM jobs FORCE INDEX (turn)
  WHERE sender_email IN %s AND claimable = 1 GROUP BY sender_email"""
+
+
+_ALONE_REST: Final = timedelta(seconds=1)
+"""How long a job rests of which only such letters are due, so that no claim comes by it all the time."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +78,8 @@ class Pick:
     turn: Turn
     job: JobFound
     letters: list[Letter] = field(default_factory=list)
+    alone: int | None = None
+    """A recipient of it that is due and was left, since it is to be claimed by itself."""
 
 
 async def jobs(cursor: Cursor, senders: Sequence[str]) -> dict[str, JobFound]:
@@ -73,10 +87,19 @@ async def jobs(cursor: Cursor, senders: Sequence[str]) -> dict[str, JobFound]:
     if not senders:
         return {}
     await cursor.execute(_all(JOB, len(senders)), senders)
-    return {
-        sender: JobFound(id=id_, type=type_, sender=sender, total=total, age=age / 1e6, begun=bool(begun))
-        for sender, id_, type_, total, age, begun in await cursor.fetchall()
-    }
+    return {row[0]: _job(row) for row in await cursor.fetchall()}
+
+
+async def job(cursor: Cursor, id_: str) -> JobFound | None:
+    """One job, locked; None when it may not be claimed from, or somebody holds it."""
+    await cursor.execute(_JOB_ALONE, (id_,))
+    row = await cursor.fetchone()
+    return _job(row) if row else None
+
+
+def _job(row: Sequence[Any]) -> JobFound:
+    sender, id_, type_, total, age, begun = row
+    return JobFound(id=id_, type=type_, sender=sender, total=total, age=age / 1e6, begun=bool(begun))
 
 
 async def next_jobs(cursor: Cursor, senders: Sequence[str]) -> dict[str, datetime | None]:
@@ -93,6 +116,17 @@ async def take(cursor: Cursor, picks: Sequence[Pick], taker: Taker) -> None:
         return
     asked = [value for pick in picks for value in (pick.job.id, State.WAITING.value, pick.turn.share)]
     await cursor.execute(_all(ROWS, len(picks)), asked)
+    await _take(cursor, picks, taker)
+
+
+async def take_alone(cursor: Cursor, pick: Pick, taker: Taker, *, recipient: int) -> None:
+    """Take this letter of the job, and no other."""
+    await cursor.execute(_ALONE, (recipient, State.WAITING.value))
+    await _take(cursor, [pick], taker)
+
+
+async def _take(cursor: Cursor, picks: Sequence[Pick], taker: Taker) -> None:
+    """Take the rows that were found, and end the turns of their jobs."""
     rows = await cursor.fetchall()
     attempts = await _mark(cursor, [row[1] for row in rows], taker)
     found: dict[str, int] = {pick.job.id: 0 for pick in picks}
@@ -126,7 +160,14 @@ async def _end_jobs(cursor: Cursor, picks: Sequence[Pick], *, short: Sequence[st
     if short:
         asked = [value for job in short for value in (job, State.WAITING.value)]
         await cursor.execute(_all(NEXT_ROW, len(short)), asked)
-        next_at |= dict.fromkeys(short) | dict(await cursor.fetchall())
+        next_at |= dict.fromkeys(short)
+        by_job = {pick.job.id: pick for pick in picks}
+        for job, due_at, id_, crashes in await cursor.fetchall():
+            next_at[job] = due_at
+            now = naive(by_job[job].turn.now)
+            if crashes >= ALONE_AFTER and now is not None and due_at <= now:
+                by_job[job].alone = id_
+                next_at[job] = now + _ALONE_REST
     began = tuple(pick.job.id for pick in picks if pick.letters) or ("",)
     whens = [value for job_and_turn in sorted(next_at.items()) for value in job_and_turn]
     statement = _JOB_TURNS.format(whens=" ".join(["WHEN %s THEN %s"] * len(next_at)))

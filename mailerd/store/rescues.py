@@ -1,39 +1,36 @@
 """What the rescue reads and writes: lapsed leases, doubts that are due for a look, jobs that nobody finished."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, timedelta
-from typing import Any, Final
+from typing import Final
 
 from mailerd.clock import new_id
-from mailerd.core.claims import Doubt, Lapsed, Written
+from mailerd.core.claims import Doubt, Written
 from mailerd.core.states import Change, Proof, State, after
 from mailerd.store.cursor import Cursor
 from mailerd.store.database import Database
-from mailerd.store.proofs import Tries, applied
+from mailerd.store.proofs import applied
 from mailerd.store.records import UNFINISHED, short
 from mailerd.store.undoing import Undone, undo
 from mailerd.store.waking import forgotten, micros, wake
 
-_ANY_DUE: Final = """
-SELECT 1 FROM job_recipients FORCE INDEX (lease) WHERE lease_until < UTC_TIMESTAMP(6) LIMIT 1"""
-_DUE: Final = """
-SELECT id FROM job_recipients FORCE INDEX (lease)
- WHERE lease_until < UTC_TIMESTAMP(6) AND status = %s ORDER BY lease_until, id LIMIT %s FOR UPDATE SKIP LOCKED"""
+# Of many doubts of one sender only the first few are of use: it is left out as soon as it has as many looks as it may.
+_DOUBTS: Final = """
+SELECT r.id, j.sender_email FROM job_recipients r FORCE INDEX (lease) STRAIGHT_JOIN jobs j ON j.id = r.job_id
+ WHERE r.lease_until < UTC_TIMESTAMP(6) AND r.status = 'unsure' AND j.sender_email NOT IN %s
+ ORDER BY r.lease_until, r.id LIMIT %s"""
+_LOCK_DOUBTS: Final = """
+SELECT id FROM job_recipients FORCE INDEX (PRIMARY)
+ WHERE id IN %s AND lease_until < UTC_TIMESTAMP(6) AND status = 'unsure' ORDER BY id FOR UPDATE SKIP LOCKED"""
+_CANDIDATES: Final = 50
+"""Doubts that are read to find some of different senders."""
 
 _READ: Final = """
 SELECT r.id, r.job_id, r.seq, j.sender_email, r.to_email, r.attempts, r.daemon_id, r.looks, r.mode, r.draft_id,
        r.thread_id, r.claim_token, j.created_at, r.unanswered, r.discarding
   FROM job_recipients r FORCE INDEX (PRIMARY) JOIN jobs j ON j.id = r.job_id WHERE r.id IN %s ORDER BY r.id"""
-
-# `lease_until < now` once more: between the look and the write the owner may have renewed. Whether it had sent is not
-# known, unless it was deleting the draft by then, which it does only where Google has refused the letter.
-_LAPSE: Final = """
-UPDATE job_recipients FORCE INDEX (PRIMARY)
-   SET status = %s, claim_token = NULL, looks = 0, unanswered = IF(%s = 'unsure' AND discarding = 0, 1, unanswered),
-       lease_until = IF(%s = 'unsure', UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND, NULL),
-       error = %s, due_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
- WHERE id = %s AND claim_token = %s AND status = 'sending' AND lease_until < UTC_TIMESTAMP(6)"""
 
 _TAKE: Final = """
 UPDATE job_recipients FORCE INDEX (PRIMARY)
@@ -54,10 +51,6 @@ UPDATE job_recipients FORCE INDEX (PRIMARY)
 # the two cannot be told apart: then both tell it, which is better than neither.
 _STILL_UNSURE: Final = """
 SELECT 1 FROM job_recipients WHERE id = %s AND status = 'unsure' AND looks = %s AND error <=> %s"""
-_DONE: Final = """
-SELECT (SELECT COUNT(*) FROM job_recipients r WHERE r.job_id = j.id AND r.status IN ('sent', 'failed', 'cancelled')),
-       j.total FROM jobs j WHERE j.id = %s"""
-
 # LIMIT 1 keeps MariaDB from reading every recipient that there is, which it does for a NOT EXISTS.
 UNFINISHED_JOBS: Final = f"""
 SELECT j.id FROM jobs j WHERE {UNFINISHED}
@@ -71,8 +64,6 @@ _LOG: Final = """
 INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, draft_id, message_id, error, at)
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6))
     ON DUPLICATE KEY UPDATE recipient_id = VALUES(recipient_id)"""
-
-_LAPSED: Final = "lapsed"
 
 _RENEW: Final = """
 UPDATE job_recipients FORCE INDEX (PRIMARY) SET lease_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND
@@ -106,75 +97,38 @@ class Rescues:
     daemon_id: str
     in_flight: timedelta
     look_lease: timedelta
-    max_attempts: int
 
-    async def due(
-        self, *, lapsed: int = 100, doubts: int = 5, tried: Callable[[], None] | None = None
-    ) -> tuple[list[Lapsed], list[Doubt]]:
-        """Rows whose lease lapsed, already put right, and doubts taken for a look; at most so many of each.
-
-        What is in doubt is repeated, and `tried` called after each try: all that was put right is told. A doubt that
-        such a try took is taken again when the lease of its look lapses.
+    async def doubts(self, *, limit: int = 5, each: int = 5, looking: Mapping[str, int] | None = None) -> list[Doubt]:
+        """Doubts taken for a look, at most so many, and of each sender so many less those that it is `looking` for.
 
         Raises:
-            DatabaseError: nothing was done.
+            DatabaseError: nothing was taken, or in doubt: what was is taken again when the lease of its look lapses.
         """
+        looking = looking or {}
+        busy = "", *(sender for sender, looks in looking.items() if looks >= each)
 
-        async def any_due(cursor: Cursor) -> bool:
-            await cursor.execute(_ANY_DUE)
-            return bool(await cursor.fetchall())
+        async def find(cursor: Cursor) -> list[tuple[int, str]]:
+            await cursor.execute(_DOUBTS, (busy, _CANDIDATES))
+            return list(await cursor.fetchall())
 
-        if not await self.database.look(any_due, what="look for lapsed leases", bound=self.database.patience):
-            return [], []
-        token, tries = new_id(), Tries(self._lapsed_so)
-
-        async def work(cursor: Cursor, _: bool) -> tuple[list[Lapsed], list[Doubt]]:  # noqa: FBT001 - as it is called
-            right = await tries.done(cursor, lambda cursor: self.put_right(cursor, lapsed))
-            return right, await self._doubts(cursor, token, doubts)
-
-        return await self.database.ascertain(work, what="rescue", tried=tried)
-
-    async def _lapsed_so(self, cursor: Cursor, it: Lapsed) -> bool:
-        return await applied(cursor, it.id, token=it.token, event=_LAPSED, by=self.daemon_id)
-
-    async def put_right(self, cursor: Cursor, limit: int) -> list[Lapsed]:
-        """Make of rows whose lease lapsed what they are now, at most so many; what became of each."""
-        found = [one for row in await _due(cursor, State.SENDING, limit) if (one := await self._lapse(cursor, row))]
-        again = [one for one in found if one.status is State.WAITING]
-        jobs, senders = {one.job_id: 0 for one in again}, {one.sender: 0 for one in again}
-        cancelled = await wake(cursor, jobs=jobs, senders=senders, back=[one.id for one in again])
-        return [
-            replace(one, status=State.CANCELLED) if one.status is State.WAITING and one.job_id in cancelled else one
-            for one in found
-        ]
-
-    async def _lapse(self, cursor: Cursor, row: Sequence[Any]) -> Lapsed | None:
-        id_, job, _, sender, to, attempts, daemon, _, mode, draft, _, token, *_ = row
-        handed = draft is not None or mode == "direct"
-        given_up = not handed and attempts >= self.max_attempts
-        change = Change.LOST if handed else Change.FAILED if given_up else Change.DEFERRED
-        status = after(State.SENDING, change)
-        error = f"the lease of daemon {daemon} ran out at attempt {attempts}: it died, was paused or lost the database"
-        await cursor.execute(_LAPSE, (*[status.value] * 3, micros(self.in_flight), error, id_, token))
-        if cursor.rowcount != 1:
-            return None
-        await cursor.execute(
-            _LOG, (id_, attempts, token, self.daemon_id, _LAPSED, 1, draft, None, f"{change.value}: {error}")
-        )
-        done = total = 0
-        if status is State.FAILED:
-            await cursor.execute(_DONE, (job,))
-            done, total = await cursor.fetchone()
-        return Lapsed(
-            id=id_, job_id=job, sender=sender, to_email=to, attempt=attempts, token=token, daemon_id=daemon,
-            status=status, error=error, look_in=self.in_flight, done=done, total=total,
-        )  # fmt: skip
-
-    async def _doubts(self, cursor: Cursor, token: str, limit: int) -> list[Doubt]:
-        rows = await _due(cursor, State.UNSURE, limit)
-        if not rows:
+        found = await self.database.look(find, what="look for doubts", bound=self.database.patience)
+        room = defaultdict(lambda: each, {sender: each - looks for sender, looks in looking.items()})
+        ids: list[int] = []
+        for id_, sender in found:
+            if room[sender] > 0 and len(ids) < limit:
+                room[sender] -= 1
+                ids.append(id_)
+        if not ids:
             return []
-        ids = tuple(row[0] for row in rows)
+        token = new_id()
+        return await self.database.transaction(
+            lambda cursor: self._doubts(cursor, token, tuple(ids)), what="take doubts for a look"
+        )
+
+    async def _doubts(self, cursor: Cursor, token: str, ids: tuple[int, ...]) -> list[Doubt]:
+        await cursor.execute(_LOCK_DOUBTS, (ids,))
+        if not (ids := tuple(row[0] for row in await cursor.fetchall())):
+            return []
         await cursor.execute(_TAKE, (token, self.daemon_id, micros(self.look_lease), ids))
         await cursor.execute(_KNOWN, (ids,))
         known = dict(await cursor.fetchall())
@@ -353,12 +307,3 @@ class Rescues:
         if not await self.database.look(forgotten, what="look for forgotten jobs"):
             return []
         return await self.database.ascertain(work, what="wake forgotten jobs", tried=tried)
-
-
-async def _due(cursor: Cursor, state: State, limit: int) -> Sequence[Sequence[Any]]:
-    """Rows of that state whose lease is over, the first to lapse first, locked."""
-    await cursor.execute(_DUE, (state.value, limit))
-    if not (ids := tuple(row[0] for row in await cursor.fetchall())):
-        return ()
-    await cursor.execute(_READ, (ids,))
-    return tuple(await cursor.fetchall())

@@ -138,6 +138,12 @@ async def due(cursor: Cursor, terms: Terms, limit: int, *, but: Sequence[str]) -
     return [Turn(it, it.allowance, it.tat, it.gap_until) for it in standings]
 
 
+async def of(cursor: Cursor, sender: str, terms: Terms) -> Turn | None:
+    """The turn of this sender, whether or not it is due, locked; None when somebody holds it."""
+    it = await ledger.one(cursor, sender, terms)
+    return Turn(it, it.allowance, it.tat, it.gap_until) if it else None
+
+
 async def allow(cursor: Cursor, turns: Sequence[Turn], *, share: int, rooms: Mapping[str, int]) -> None:
     """Say how many of `share` letters each may have by its own limits, and by the room that there is for it."""
     for turn in turns:

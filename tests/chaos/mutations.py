@@ -13,6 +13,7 @@ from typing import Final
 
 from tests.chaos.mutation import Mutation
 from tests.chaos.mutations_intake import OF_INTAKE
+from tests.chaos.mutations_neighbours import OF_NEIGHBOURS
 from tests.chaos.mutations_proof import OF_PROOF
 
 ROOT: Final = Path(__file__).parents[2]
@@ -24,41 +25,7 @@ _TESTS_FAILED: Final = 1
 _RECORDS: Final = "tests/store/test_records.py::"
 _MUTANTS: Final = "tests/daemon/test_mutants.py::"
 MUTATIONS: Final = (
-    Mutation(
-        "a letter that is slow keeps the others out",
-        "mailerd/dispatch/slots.py",
-        "next(iter(self._since.values())) <= slow_since",
-        "next(iter(self._since.values())) < -slow_since",
-        "tests/dispatch/test_slots.py::test_a_letter_that_has_become_slow_leaves_its_slot_to_the_others",
-    ),
-    Mutation(
-        "a sender whose calls are not answered goes on as before",
-        "mailerd/dispatch/slots.py",
-        "share.limit = max(1, share.limit // 2)",
-        "share.limit = max(1, share.limit)",
-        "tests/dispatch/test_slots.py::test_a_call_without_an_answer_halves_what_a_sender_may_have_and_an_answer_adds_one",
-    ),
-    Mutation(
-        "a slot goes to whoever came first, not to who has the fewest",
-        "mailerd/dispatch/slots.py",
-        "min(share.limit, most)",
-        "(share.limit if found is None else 0)",
-        "tests/dispatch/test_slots.py::test_a_slot_that_comes_free_goes_to_the_sender_with_the_fewest",
-    ),
-    Mutation(
-        "a claim takes letters of a sender that has no room",
-        "mailerd/store/turns.py",
-        "AND email NOT IN %s ORDER BY",
-        "AND 1 NOT IN %s ORDER BY",
-        "tests/store/test_claims.py::test_a_sender_without_room_is_passed_by_and_keeps_its_turn",
-    ),
-    Mutation(
-        "one sender's missing token is taken for a Google that is away",
-        "mailerd/core/verdicts.py",
-        "if isinstance(reply, TokenUnreachable):",
-        "if False:",
-        "tests/core/test_decisions.py::test_a_token_that_does_not_come_holds_that_sender_in_this_daemon_alone",
-    ),
+    *OF_NEIGHBOURS,
     Mutation(
         "the fence forgets the token",
         "mailerd/store/records.py",
@@ -216,9 +183,9 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "a lapsed lease is looked at without the wait",
-        "mailerd/store/rescues.py",
-        "(*[status.value] * 3, micros(self.in_flight), error, id_, token)",
-        "(*[status.value] * 3, 0, error, id_, token)",
+        "mailerd/store/lapses.py",
+        "micros(self.in_flight), error, id_, token)",
+        "0, error, id_, token)",
         "tests/store/test_rescues.py",
     ),
     Mutation(

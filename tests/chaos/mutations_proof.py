@@ -26,7 +26,7 @@ OF_PROOF: Final = (
     ),
     Mutation(
         "a worker that died while it deleted a draft is taken for one that may have sent it",
-        "mailerd/store/rescues.py",
+        "mailerd/store/lapses.py",
         "IF(%s = 'unsure' AND discarding = 0, 1, unanswered)",
         "IF(%s = 'unsure', 1, unanswered)",
         "tests/store/test_rescues.py::"

@@ -313,3 +313,43 @@ async def test_a_runner_that_others_beat_to_it_rests_longer_each_time_until_it_f
         running.cancel()
         place.ends[0].set()
     assert place.rests == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 0.05, 0.1])
+
+
+class Suspicious(Place):
+    """A runner whose second claim meets a letter that may have crashed several daemons."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.claims = 0
+        self.alone: asyncio.Queue[tuple[int, int]] = asyncio.Queue()
+        """The recipient, and how many letters are in flight when it is claimed."""
+
+    async def claim(self, want: int, **_: object) -> Claim:
+        claim = replace(await super().claim(min(want, 2)), next_in=0.0)
+        self.claims += 1
+        return replace(claim, alone=77) if self.claims == 2 else claim
+
+    async def claim_alone(self, recipient: int) -> Claim:
+        self.alone.put_nowait((recipient, len(self.hand)))
+        return Claim("A", (replace(letter(recipient), token="A"),), (), next_in=0.0)
+
+
+async def test_a_letter_that_may_have_crashed_daemons_is_sent_with_nothing_beside_it() -> None:
+    place = Suspicious()
+    async with asyncio.timeout(5), asyncio.TaskGroup() as letters:
+        running = letters.create_task(place.runner.run(letters))
+        await place.started(4)
+        await asyncio.sleep(0.1)
+        assert place.claims == 2, "nothing more is claimed while the others come to their end"
+        assert place.alone.empty()
+        for end in place.ends:
+            end.set()
+        assert await place.alone.get() == (77, 0)
+        await place.started(5)
+        await asyncio.sleep(0.1)
+        assert (place.claims, len(place.hand)) == (2, 1), "nothing goes beside it"
+        assert [told["recipient"] for told in place.heard.of("letter_tried_alone")] == [77]
+        place.ends[-1].set()
+        await place.started(7)
+        running.cancel()
+        await place.finish()

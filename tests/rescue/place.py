@@ -16,6 +16,7 @@ from mailerd.rescue.looking import Looking
 from mailerd.rescue.orphans import Orphans
 from mailerd.rescue.rescue import Rescue
 from mailerd.store.database import Database
+from mailerd.store.lapses import Lapses
 from mailerd.store.rescues import Rescues
 from tests.store.test_claims import claims
 from tests.store.test_records import write
@@ -82,25 +83,31 @@ class Google:
 class Place:
     """Everything joined."""
 
-    def __init__(self, database: Database, heard: Heard, *, seconds: float = 0.0, max_attempts: int = 5) -> None:
+    def __init__(self, database: Database, heard: Heard, *, seconds: float = 0.0) -> None:
         self.database = database
         self.clock = Ticking()
         self.pulses = Pulses(self.clock.monotonic)
         self.google = Google(self.clock, self.pulses, seconds=seconds)
         google: Any = self.google
         minute, events = timedelta(minutes=1), RescueEvents(heard)
-        rows = Rescues(database, "D2", in_flight=minute, look_lease=minute, max_attempts=max_attempts)
+        rows = Rescues(database, "D2", in_flight=minute, look_lease=minute)
         self.touched: list[str] = []
         self.orphans = Orphans(google, rows, events)
         self.rescue = Rescue(
-            rows=rows, looking=Looking(google, minute), orphans=self.orphans, clock=self.clock, events=events,
+            leases=Lapses(database, "D2", in_flight=minute), rows=rows, looking=Looking(google, minute),
+            orphans=self.orphans, clock=self.clock, events=events,
             runner_events=RunnerEvents(heard), touch=self.touched.append, ring=lambda: None, every=5.0,
             sweep_every=600.0, call_within=CALL_WITHIN, pulses=self.pulses,
         )  # fmt: skip
 
     async def once(self) -> bool:
-        """One round of the rescue."""
-        return await self.rescue.once(self.pulses.of("rescuing"))
+        """What lapsed, and looks until none is due; whether there was anything."""
+        found, more = await self.rescue.put_right(self.pulses.of("rescuing")), True
+        while more:
+            async with asyncio.TaskGroup() as looks:
+                more = await self.rescue.look_for_some(looks, self.pulses.of("looking"))
+            found = found or more
+        return found
 
     async def doubts(self, number: int) -> str:
         """So many letters of one job whose draft must be looked for now: d1, d2, …; the job."""

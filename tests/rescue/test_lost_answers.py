@@ -17,9 +17,10 @@ from mailerd.store.records import Records
 from mailerd.store.rescues import Rescues, Settled
 from tests.rescue.place import GONE, THERE, Place
 from tests.store.test_claims import claims
+from tests.store.test_crashes import SUSPECT
 from tests.store.test_forgotten import ask
 from tests.store.test_records import SENT, one_letter, write
-from tests.store.test_rescues import LAPSE
+from tests.store.test_rescues import LAPSE, due, lapses
 from tests.support.doubtful import FATES, Doubtful, Fate
 from tests.support.heard import Heard
 from tests.support.proxy import Proxy
@@ -39,7 +40,7 @@ async def far(mariadb: Server, database: Database, database_url: str) -> AsyncIt
 
 
 def somebody_else(database: Database) -> Rescues:
-    return Rescues(database, "D3", in_flight=MINUTE, look_lease=MINUTE, max_attempts=1)
+    return Rescues(database, "D3", in_flight=MINUTE, look_lease=MINUTE)
 
 
 async def rounds(place: Place) -> None:
@@ -102,7 +103,7 @@ async def test_what_somebody_else_has_found_meanwhile_is_not_told_as_ours(
 
     async def found() -> None:
         await query(database, LAPSE)
-        (_, (doubt,)) = await somebody_else(database).due()
+        (_, (doubt,)) = await due(somebody_else(database))
         await somebody_else(database).settle(Settled(doubt, Change.FOUND))
 
     far.fates["settle"], far.meanwhile = "undone", found
@@ -123,7 +124,7 @@ async def test_a_doubt_that_somebody_else_looks_at_meanwhile_is_not_told_by_us(
 
     async def looks() -> None:
         await query(database, LAPSE)
-        assert len((await somebody_else(database).due())[1]) == 1
+        assert len((await due(somebody_else(database)))[1]) == 1
 
     far.fates["settle"], far.meanwhile = "undone", looks
     await rounds(place)
@@ -136,8 +137,9 @@ async def test_a_letter_whose_lease_lapsed_for_the_last_time_is_told(
 ) -> None:
     job = await post(database, recipients=2)
     await claims(database).claim(2)
+    await query(database, SUSPECT)
     await query(database, LAPSE)
-    place = Place(far, heard, max_attempts=1)
+    place = Place(far, heard)
     far.fates["rescue"] = fate
     await rounds(place)
     assert await states(database, job) == {"failed": 2}
@@ -151,20 +153,23 @@ async def test_a_letter_that_lapses_while_the_others_are_in_doubt_is_told_with_t
 ) -> None:
     await post(database, recipients=3)
     await claims(database).claim(1)
+    await query(database, f"{SUSPECT} WHERE status = 'sending'")
     await query(database, LAPSE)
 
     async def another() -> None:
         far.meanwhile = one_more
         await claims(database).claim(1)
+        await query(database, f"{SUSPECT} WHERE status = 'sending'")
         await query(database, LAPSE)
         far.fates["rescue"] = "done"  # and this one's answer is lost too
 
     async def one_more() -> None:
         await claims(database).claim(1)
+        await query(database, f"{SUSPECT} WHERE status = 'sending'")
         await query(database, LAPSE)
 
     far.fates["rescue"], far.meanwhile = "done", another
-    await rounds(Place(far, heard, max_attempts=1))
+    await rounds(Place(far, heard))
     assert heard.names() == ["lease_lapsed", "letter_failed"] * 3
     assert len({told["recipient"] for told in heard.of("letter_failed")}) == 3
 
@@ -174,9 +179,10 @@ async def test_a_lease_that_somebody_else_has_put_right_meanwhile_is_not_told_as
 ) -> None:
     job = await post(database, recipients=1)
     await claims(database).claim(1)
+    await query(database, f"{SUSPECT} WHERE status = 'sending'")
     await query(database, LAPSE)
-    far.fates["rescue"], far.meanwhile = "undone", somebody_else(database).due
-    await rounds(Place(far, heard, max_attempts=1))
+    far.fates["rescue"], far.meanwhile = "undone", lapses(database, by="D3").lapsed
+    await rounds(Place(far, heard))
     assert await states(database, job) == {"failed": 1}
     assert heard.names() == []
 
@@ -245,12 +251,15 @@ async def test_a_loop_in_doubt_is_not_taken_for_dead(far: Doubtful, heard: Heard
     place = Place(far, heard)
     place.google.answer = lambda _: GONE
     await place.doubts(1)
-    pulse = place.pulses.of("rescuing")
+    stalled = []
 
     async def hours() -> None:
         await place.clock.move(2 * 3600)
-        assert place.pulses.stalled() == [pulse]
+        stalled.extend(place.pulses.stalled())
 
     far.fates["settle"], far.meanwhile = "done", hours
-    await place.rescue.once(pulse)
-    assert place.pulses.stalled() == []
+    async with asyncio.TaskGroup() as looks:
+        await place.rescue.look_for_some(looks, place.pulses.of("looking"))
+    look = next(pulse for pulse in stalled if pulse.loop.startswith("looking for recipient"))
+    assert look.doing == "settling letters in doubt"
+    assert look.silence == 0, "after the try in doubt it has spoken again"

@@ -2,12 +2,16 @@
 
 import asyncio
 
+import pytest
+
 from mailerd.core.replies import Lost, Reply
 from mailerd.core.states import JobChange
 from mailerd.errors import DatabaseError
+from mailerd.rescue import rescue as rescue_module
 from mailerd.store.database import Database
 from tests.rescue.place import GONE, THERE, Place
 from tests.store.test_claims import claims
+from tests.store.test_crashes import SUSPECT
 from tests.store.test_forgotten import ask
 from tests.store.test_rescues import LAPSE
 from tests.support.heard import Heard
@@ -30,13 +34,14 @@ async def test_a_search_of_many_mailboxes_is_not_taken_for_dead(database: Databa
 
 
 async def test_a_google_that_swallows_every_look_is_not_taken_for_a_dead_rescue(
-    database: Database, heard: Heard
+    database: Database, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(rescue_module, "_LOOKS_OF_A_SENDER", 1)  # the time of looks that go on together adds up here
     letters = int(HOURS / 60)
     place = Place(database, heard, seconds=60.0)
     place.google.answer = lambda _: Lost("no answer within 30 s")
     await place.doubts(letters)
-    rescuing = asyncio.create_task(place.rescue.rescue_forever())
+    rescuing = asyncio.create_task(place.rescue.look_forever())
     await place.google.until_asked(letters)
     rescuing.cancel()
     assert place.clock.monotonic() > HOURS
@@ -47,10 +52,50 @@ async def test_a_look_that_hangs_is_told(database: Database, heard: Heard) -> No
     """The watch must still see a rescue that has really stopped."""
     place = Place(database, heard, seconds=600.0)
     await place.doubts(1)
-    rescuing = asyncio.create_task(place.rescue.rescue_forever())
+    rescuing = asyncio.create_task(place.rescue.look_forever())
     await place.google.until_asked(1)
     rescuing.cancel()
-    assert place.google.stalled == {"rescuing"}
+    ((recipient,),) = await query(database, "SELECT id FROM job_recipients")
+    assert f"looking for recipient {recipient}" in place.google.stalled
+
+
+async def test_a_lease_that_ran_out_and_another_senders_doubt_wait_for_no_look(
+    database: Database, heard: Heard
+) -> None:
+    """A scan of a large mailbox lasts for minutes; a dead daemon's letters of others lay in `sending` meanwhile."""
+    place = Place(database, heard)
+    await place.doubts(9)
+    asked, answer = asyncio.Semaphore(0), asyncio.Event()
+    get_draft = place.google.get_draft
+
+    async def hangs(sender: str, *, draft_id: str) -> Reply:
+        asked.release()
+        if sender == "me@example.com":
+            await answer.wait()
+        return await get_draft(sender, draft_id=draft_id)
+
+    place.google.get_draft = hangs  # type: ignore[method-assign]
+    loops = [asyncio.create_task(loop) for loop in (place.rescue.look_forever(), place.rescue.put_right_forever())]
+    async with asyncio.timeout(20):
+        for _ in range(2):
+            await asked.acquire()
+        await post(database, sender="you@example.com", recipients=1)
+        (theirs,) = (await claims(database).claim(1)).letters
+        await query(database, f"{LAPSE} AND id = %s", theirs.id)
+        while not heard.of("lease_lapsed"):
+            await place.clock.move(5)
+        (again,) = (await claims(database).claim(1)).letters
+        assert again.id == theirs.id
+        await query(database, "UPDATE job_recipients SET mode = 'draft', draft_id = 'd99' WHERE id = %s", theirs.id)
+        await query(database, f"{LAPSE} AND id = %s", theirs.id)
+        while await states(database, theirs.job_id) != {"unsure": 1}:
+            await place.clock.move(5)
+        await query(database, f"{LAPSE} AND id = %s", theirs.id)
+        while not heard.of("letter_missing"):
+            await place.clock.move(5)
+    assert place.google.asked == ["d99"], "the other mailbox has as many looks as it may, and they hang"
+    for loop in loops:
+        loop.cancel()
 
 
 async def test_what_goes_wrong_with_one_look_is_told_and_the_others_come_to_their_end(
@@ -88,8 +133,9 @@ async def test_a_letter_that_is_given_up_when_its_lease_lapses_is_told_as_failed
 ) -> None:
     job = await post(database, recipients=3)
     await claims(database).claim(2)
+    await query(database, SUSPECT)
     await query(database, LAPSE)
-    place = Place(database, heard, max_attempts=1)
+    place = Place(database, heard)
     await place.once()
     assert await states(database, job) == {"failed": 2, "waiting": 1}
     assert [(told["done"], told["total"]) for told in heard.of("letter_failed")] == [(1, 3), (2, 3)]

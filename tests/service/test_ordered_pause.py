@@ -7,7 +7,6 @@ import pytest
 from rich.console import Console
 
 from mailerd.alerts.board import Board
-from mailerd.app import terms_of
 from mailerd.cli import sentences
 from mailerd.cli.screen import look, page
 from mailerd.config import AlertSettings, DatabaseSettings, Settings
@@ -22,6 +21,7 @@ from mailerd.store.migrate import migrate
 from mailerd.store.senders import Senders
 from mailerd.store.story import Stories
 from mailerd.store.survey import Surveys
+from mailerd.store.terms import terms_of
 from tests.service.test_metrics import value
 from tests.support.heard import Heard
 from tests.support.rows import post

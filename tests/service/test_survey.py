@@ -6,7 +6,6 @@ from functools import partial
 
 import pytest
 
-from mailerd.app import terms_of
 from mailerd.clock import new_id
 from mailerd.config import DatabaseSettings, Settings
 from mailerd.events.store import StoreEvents
@@ -16,6 +15,7 @@ from mailerd.store.database import Database
 from mailerd.store.migrate import migrate
 from mailerd.store.senders import Senders
 from mailerd.store.survey import Surveys
+from mailerd.store.terms import terms_of
 from tests.service.test_metrics import value
 from tests.support.heard import Heard
 from tests.support.rows import post, query

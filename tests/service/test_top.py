@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from mailerd.app import terms_of
 from mailerd.cli.screen import look, page, shares
 from mailerd.config import DatabaseSettings, Settings
 from mailerd.events.store import StoreEvents
@@ -19,6 +18,7 @@ from mailerd.sandbox.mariadb import Server
 from mailerd.store.database import Database
 from mailerd.store.migrate import migrate
 from mailerd.store.senders import Senders
+from mailerd.store.terms import terms_of
 from tests.chaos.child import PYTHON
 from tests.chaos.place import mailerd
 from tests.support.daemon import running, settings, sign_in

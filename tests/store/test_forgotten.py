@@ -19,7 +19,7 @@ from mailerd.store.rescues import UNFINISHED_JOBS
 from mailerd.store.waking import FORGOTTEN
 from tests.store.test_claims import claims
 from tests.store.test_records import one_letter
-from tests.store.test_rescues import LAPSE, rescues
+from tests.store.test_rescues import LAPSE, lapses, rescues
 from tests.support.dialect import plan
 from tests.support.eventually import eventually
 from tests.support.rows import post, query, states
@@ -89,7 +89,7 @@ async def test_a_lease_that_lapses_while_its_job_is_resumed_is_claimed(database:
     letter = await one_letter(database)
     await ask(database, letter.job_id, JobChange.PAUSE)
     await query(database, LAPSE)
-    it = rescues(database)
+    it = lapses(database)
     await while_it_is_not_committed(
         database, lambda cursor: it.put_right(cursor, 100), ask(database, letter.job_id, JobChange.RESUME)
     )

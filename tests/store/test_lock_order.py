@@ -104,7 +104,7 @@ async def test_a_renewal_and_a_record_of_the_same_letters_never_deadlock(databas
     records: list[Record] = [HandedOver(letter, "draft", "d", "t") for letter in letters[20:]]
     records += [Outcome(letter, Decision(Change.SENT, message_id="m")) for letter in letters[:20]]
     records.reverse()
-    rescues = Rescues(database, "D1", MINUTE, look_lease=MINUTE, max_attempts=5)
+    rescues = Rescues(database, "D1", MINUTE, look_lease=MINUTE)
     held = [(letter.id, letter.token) for letter in letters]
     async with asyncio.TaskGroup() as tasks:  # a deadlock would be raised here: nothing repeats it
         for number in range(ROUNDS):

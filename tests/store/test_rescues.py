@@ -4,58 +4,59 @@ from datetime import timedelta
 
 import pytest
 
-from mailerd.core.claims import Doubt, HandedOver, Outcome, Written
+from mailerd.core.claims import Doubt, HandedOver, Lapsed, Outcome, Written
 from mailerd.core.decisions import Decision
 from mailerd.core.states import Change, State
 from mailerd.store.database import Database
+from mailerd.store.lapses import Lapses
 from mailerd.store.rescues import Rescues, Settled
 from tests.store.test_claims import claims
 from tests.store.test_records import LOST, SENT, claimed_twice, one_letter, row, write
-from tests.support.rows import post, query, states
+from tests.support.rows import post, query
 
 LAPSE = "UPDATE job_recipients SET lease_until = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND WHERE lease_until IS NOT NULL"
 
 
-def rescues(database: Database, *, max_attempts: int = 5) -> Rescues:
+def rescues(database: Database) -> Rescues:
     minute = timedelta(minutes=1)
-    return Rescues(database, "D2", in_flight=minute, look_lease=minute, max_attempts=max_attempts)
+    return Rescues(database, "D2", in_flight=minute, look_lease=minute)
+
+
+def lapses(database: Database, *, by: str = "D2") -> Lapses:
+    return Lapses(database, by, in_flight=timedelta(minutes=1))
+
+
+async def due(it: Rescues) -> tuple[list[Lapsed], list[Doubt]]:
+    """A round of both loops: what lapsed, and the doubts that are taken for a look."""
+    return await lapses(it.database, by=it.daemon_id).lapsed(), await it.doubts()
 
 
 async def test_a_running_lease_is_left_alone(database: Database) -> None:
     await one_letter(database)
-    assert await rescues(database).due() == ([], [])
+    assert await due(rescues(database)) == ([], [])
 
 
 async def test_a_lapsed_claim_that_never_reached_google_is_sent_again(database: Database) -> None:
     letter = await one_letter(database)
     await query(database, LAPSE)
-    ((lapsed,), doubts) = await rescues(database).due()
+    ((lapsed,), doubts) = await due(rescues(database))
     assert (lapsed.id, lapsed.status, lapsed.daemon_id, doubts) == (letter.id, State.WAITING, "D1", [])
     (again,) = (await claims(database).claim(1)).letters
-    assert again.attempt == 2
+    assert again.attempt == 1, "a daemon that dies costs no letter its attempts"
 
 
 async def test_a_lapsed_claim_with_a_draft_is_unsure_and_rests_until_nothing_is_in_flight(database: Database) -> None:
     letter = await one_letter(database)
     await write(database, HandedOver(letter, "draft", "d1", "t1"))
     await query(database, LAPSE)
-    ((lapsed,), doubts) = await rescues(database).due()
+    ((lapsed,), doubts) = await due(rescues(database))
     assert lapsed.status is State.UNSURE
     assert doubts == []
     ((status, left),) = await query(
         database, "SELECT status, TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(6), lease_until) FROM job_recipients"
     )
     assert (status, left) == ("unsure", 59)
-    assert await rescues(database).due() == ([], [])
-
-
-async def test_a_letter_that_kills_its_daemon_every_time_is_given_up(database: Database) -> None:
-    job = await post(database, recipients=1)
-    for _ in range(3):
-        assert len((await claims(database).claim(1)).letters) == 1
-        await query(database, LAPSE)
-        await rescues(database, max_attempts=3).due()
-    assert await states(database, job) == {"failed": 1}
+    assert await due(rescues(database)) == ([], [])
 
 
 async def test_a_doubt_is_taken_by_one_rescue_only_and_settled_under_its_token(database: Database) -> None:
@@ -67,11 +68,11 @@ async def test_a_doubt_is_taken_by_one_rescue_only_and_settled_under_its_token(d
     await write(database, Outcome(letter, LOST))
     await query(database, LAPSE)
     it = rescues(database)
-    (_, (doubt,)) = await it.due()
+    (_, (doubt,)) = await due(it)
     assert (doubt.draft_id, doubt.thread_id, doubt.mode, doubt.looks) == ("d1", "t1", "draft", 0)
-    assert await it.due() == ([], [])
+    assert await due(it) == ([], [])
     await query(database, LAPSE)
-    (_, (second,)) = await it.due()  # the first looker was too slow, and another one took over
+    (_, (second,)) = await due(it)  # the first looker was too slow, and another one took over
     assert await it.settle(Settled(doubt, Change.MISSING)) is Written.FENCED_OFF
     assert await it.settle(Settled(second, Change.FOUND, message_id="m7")) is Written.TAKEN
     assert await row(database, letter, "status", "message_id", "lease_until") == ("sent", "m7", None)
@@ -83,7 +84,7 @@ async def test_a_missing_letter_is_claimed_again_with_the_same_draft(database: D
     await write(database, Outcome(letter, LOST))
     await query(database, LAPSE)
     it = rescues(database)
-    (_, (doubt,)) = await it.due()
+    (_, (doubt,)) = await due(it)
     assert await it.settle(Settled(doubt, Change.MISSING)) is Written.TAKEN
     (again,) = (await claims(database).claim(1)).letters
     assert (again.draft_id, again.attempt) == ("d1", 2)
@@ -95,7 +96,7 @@ async def test_a_look_that_failed_is_repeated_later(database: Database) -> None:
     await write(database, Outcome(letter, LOST))
     await query(database, LAPSE)
     it = rescues(database)
-    (_, (doubt,)) = await it.due()
+    (_, (doubt,)) = await due(it)
     assert await it.settle(Settled(doubt, None, error="503", look_again=timedelta(seconds=30))) is Written.TAKEN
     ((status, looks, left),) = await query(
         database, "SELECT status, looks, TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(6), lease_until) FROM job_recipients"
@@ -110,7 +111,7 @@ async def test_what_a_fenced_off_worker_left_in_the_log_is_known_at_the_look(dat
     assert await write(database, Outcome(letter, SENT)) == [Written.FENCED_OFF]
     await query(database, "UPDATE job_recipients SET status = 'unsure', claim_token = NULL")
     await query(database, LAPSE)
-    (_, (doubt,)) = await rescues(database).due()
+    (_, (doubt,)) = await due(rescues(database))
     assert doubt.known_message_id == "m1"
 
 
@@ -168,16 +169,33 @@ async def test_only_as_many_doubts_are_taken_as_are_looked_for_and_lapsed_leases
         await write(database, Outcome(letter, LOST))
     await query(database, LAPSE)
     it = rescues(database)
-    lapsed, doubts = await it.due(lapsed=1, doubts=5)
-    assert ([one.id for one in lapsed], len(doubts)) == ([letters[7].id], 5)
-    assert len((await it.due(doubts=5))[1]) == 2
+    assert len(await it.doubts(limit=5)) == 5
+    assert [one.id for one in await lapses(database).lapsed(limit=1)] == [letters[7].id]
+    assert len(await it.doubts(limit=5)) == 2
+
+
+async def test_a_sender_has_only_its_share_of_the_looks(database: Database) -> None:
+    for sender, number in (("many@example.com", 80), ("few@example.com", 1)):
+        await post(database, sender=sender, recipients=number)
+        for letter in (await claims(database).claim(number)).letters:
+            await write(database, HandedOver(letter, "draft", f"d{letter.id}", "t1"), Outcome(letter, LOST))
+    await query(database, LAPSE)
+    it = rescues(database)
+    first = await it.doubts(limit=10, each=2)
+    assert [doubt.sender for doubt in first] == ["many@example.com"] * 2
+    second = await it.doubts(limit=8, each=2, looking={"many@example.com": 2})
+    assert [doubt.sender for doubt in second] == ["few@example.com"], "eighty that are due before it do not hide it"
+    assert await it.doubts(limit=7, each=2, looking={"many@example.com": 2, "few@example.com": 1}) == []
+    third = await it.doubts(limit=7, each=2, looking={"many@example.com": 1})
+    assert [doubt.sender for doubt in third] == ["many@example.com"]
+    assert third[0].id not in {doubt.id for doubt in first}
 
 
 async def test_a_lapsed_letter_of_a_cancelled_job_is_cancelled_and_told_so(database: Database) -> None:
     letter = await one_letter(database)
     await query(database, "UPDATE jobs SET status = 'cancelled', turn_at = NULL")
     await query(database, LAPSE)
-    ((lapsed,), _) = await rescues(database).due()
+    ((lapsed,), _) = await due(rescues(database))
     assert lapsed.status is State.CANCELLED
     assert await row(database, letter, "status") == ("cancelled",)
 
@@ -189,7 +207,7 @@ async def test_a_missing_letter_of_a_cancelled_job_is_cancelled_and_told_so(data
     await query(database, "UPDATE jobs SET status = 'cancelled', turn_at = NULL")
     await query(database, LAPSE)
     it = rescues(database)
-    (_, (doubt,)) = await it.due()
+    (_, (doubt,)) = await due(it)
     assert await it.settle(Settled(doubt, Change.MISSING)) is Written.CANCELLED
     assert await row(database, letter, "status") == ("cancelled",)
 
@@ -202,7 +220,7 @@ async def test_what_a_look_says_is_cut_to_its_column(database: Database) -> None
     it = rescues(database)
     for change in (None, Change.FOUND):
         await query(database, LAPSE)
-        (_, (doubt,)) = await it.due()
+        (_, (doubt,)) = await due(it)
         again = timedelta(seconds=30) if change is None else None
         assert await it.settle(Settled(doubt, change, error="x" * 2000, look_again=again)) is Written.TAKEN
     assert await query(database, "SELECT CHAR_LENGTH(error) FROM job_recipients") == [(1000,)]
@@ -211,9 +229,9 @@ async def test_what_a_look_says_is_cut_to_its_column(database: Database) -> None
 async def doubt_after_a_lapse(database: Database, record: HandedOver) -> Doubt:
     await write(database, record)
     await query(database, LAPSE)
-    await rescues(database).due()
+    await due(rescues(database))
     await query(database, LAPSE)
-    (_, (doubt,)) = await rescues(database).due()
+    (_, (doubt,)) = await due(rescues(database))
     return doubt
 
 

@@ -12,7 +12,7 @@ from mailerd.store.rescues import Settled
 from mailerd.store.survey import Surveys
 from tests.store.test_forgotten import ask
 from tests.store.test_records import LOST, one_letter, write
-from tests.store.test_rescues import LAPSE, rescues
+from tests.store.test_rescues import LAPSE, due, rescues
 from tests.support.rows import query
 
 AN_HOUR_LATER = "UPDATE job_recipients SET updated_at = updated_at - INTERVAL 1 HOUR"
@@ -35,7 +35,7 @@ async def test_a_doubt_grows_old_however_often_somebody_looks(database: Database
     it = rescues(database)
     for _ in range(2):
         await query(database, LAPSE)
-        (_, (doubt,)) = await it.due()
+        (_, (doubt,)) = await due(it)
         await it.settle(Settled(doubt, None, error="503", look_again=timedelta(seconds=30)))
     assert 3600 <= (await look(database)).oldest_unsure < 3700
 

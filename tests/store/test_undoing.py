@@ -13,7 +13,7 @@ from mailerd.store.rescues import Settled
 from mailerd.store.undoing import Undone, undo
 from tests.store.test_claims import claims
 from tests.store.test_records import LOST, one_letter, write
-from tests.store.test_rescues import LAPSE, rescues
+from tests.store.test_rescues import LAPSE, due, rescues
 from tests.support.rows import query
 
 CANCEL = (
@@ -27,7 +27,7 @@ async def believed(database: Database, proof: Proof = Proof.GONE) -> Doubt:
     await write(database, HandedOver(letter, "draft", "d1", "t1"))
     await write(database, Outcome(letter, LOST))
     await query(database, LAPSE)
-    (_, (doubt,)) = await rescues(database).due()
+    (_, (doubt,)) = await due(rescues(database))
     await rescues(database).settle(Settled(doubt, Change.FOUND, proof=proof))
     return doubt
 

@@ -1,0 +1,92 @@
+"""What is broken on purpose where neighbours are kept apart: what, file, line, what is put there, and the test."""
+
+from typing import Final
+
+from tests.chaos.mutation import Mutation
+
+OF_NEIGHBOURS: Final = (
+    Mutation(
+        "a crash costs a letter an attempt",
+        "mailerd/store/lapses.py",
+        "attempts - 1 if change is Change.RELEASED else attempts",
+        "attempts",
+        "tests/store/test_crashes.py::test_a_letter_that_crashes_alone_is_failed_and_those_that_were_with_it_are_sent",
+    ),
+    Mutation(
+        "a letter that may have crashed daemons goes with others",
+        "mailerd/store/picks.py",
+        " AND crashes < {ALONE_AFTER}",
+        "",
+        "tests/store/test_crashes.py::test_a_letter_that_crashes_alone_is_failed_and_those_that_were_with_it_are_sent",
+    ),
+    Mutation(
+        "a letter is failed by a daemon that was stopped or lives",
+        "mailerd/store/lapses.py",
+        "COALESCE(d.stopped_at IS NULL AND d.beat_at <= r.lease_until, 1)",
+        "1",
+        "tests/store/test_crashes.py::test_a_daemon_that_was_stopped_or_lives_has_not_crashed",
+    ),
+    Mutation(
+        "a letter that was handed over is failed for a crash",
+        "mailerd/store/lapses.py",
+        "        if handed:\n",
+        "        if handed and crashes < ALONE_AFTER:\n",
+        "tests/store/test_crashes.py::test_a_letter_that_was_handed_over_is_looked_for_however_many_daemons_died",
+    ),
+    Mutation(
+        "a letter that is tried alone has company",
+        "mailerd/dispatch/runner.py",
+        "        await self.slots.empty()\n        pulse.working",
+        "        pulse.working",
+        "tests/dispatch/test_runner.py::test_a_letter_that_may_have_crashed_daemons_is_sent_with_nothing_beside_it",
+    ),
+    Mutation(
+        "one sender's doubts take all the looks",
+        "mailerd/store/rescues.py",
+        "AND j.sender_email NOT IN %s\n",
+        "AND 1 NOT IN %s\n",
+        "tests/store/test_rescues.py::test_a_sender_has_only_its_share_of_the_looks",
+    ),
+    Mutation(
+        "a lease that ran out waits until nobody is being looked for",
+        "mailerd/rescue/rescue.py",
+        "lapsed = await self.leases.lapsed(tried",
+        "lapsed = [] if self._looking else await self.leases.lapsed(tried",
+        "tests/rescue/test_rescue.py::test_a_lease_that_ran_out_and_another_senders_doubt_wait_for_no_look",
+    ),
+    Mutation(
+        "a letter that is slow keeps the others out",
+        "mailerd/dispatch/slots.py",
+        "next(iter(self._since.values())) <= slow_since",
+        "next(iter(self._since.values())) < -slow_since",
+        "tests/dispatch/test_slots.py::test_a_letter_that_has_become_slow_leaves_its_slot_to_the_others",
+    ),
+    Mutation(
+        "a sender whose calls are not answered goes on as before",
+        "mailerd/dispatch/slots.py",
+        "share.limit = max(1, share.limit // 2)",
+        "share.limit = max(1, share.limit)",
+        "tests/dispatch/test_slots.py::test_a_call_without_an_answer_halves_what_a_sender_may_have_and_an_answer_adds_one",
+    ),
+    Mutation(
+        "a slot goes to whoever came first, not to who has the fewest",
+        "mailerd/dispatch/slots.py",
+        "min(share.limit, most)",
+        "(share.limit if found is None else 0)",
+        "tests/dispatch/test_slots.py::test_a_slot_that_comes_free_goes_to_the_sender_with_the_fewest",
+    ),
+    Mutation(
+        "a claim takes letters of a sender that has no room",
+        "mailerd/store/turns.py",
+        "AND email NOT IN %s ORDER BY",
+        "AND 1 NOT IN %s ORDER BY",
+        "tests/store/test_claims.py::test_a_sender_without_room_is_passed_by_and_keeps_its_turn",
+    ),
+    Mutation(
+        "one sender's missing token is taken for a Google that is away",
+        "mailerd/core/verdicts.py",
+        "if isinstance(reply, TokenUnreachable):",
+        "if False:",
+        "tests/core/test_decisions.py::test_a_token_that_does_not_come_holds_that_sender_in_this_daemon_alone",
+    ),
+)
