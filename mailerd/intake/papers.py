@@ -11,6 +11,7 @@ from aiohttp import web
 
 from mailerd.intake.answers import answer, encoded
 from mailerd.intake.openapi import document
+from mailerd.intake.problems import cut
 from mailerd.intake.queries import Finding, query
 from mailerd.letters.library import Library, LibraryError, Named
 from mailerd.store.keys import Call
@@ -57,7 +58,7 @@ class Papers:
                 if (named := self._library.find(name)) is not None:
                     found["templates"].append(_show(named))
             except LibraryError as error:
-                found["broken"].append({"name": name, "error": str(error)})
+                found["broken"].append({"name": name, "error": cut(str(error))})
         return found
 
 

@@ -20,7 +20,7 @@ BIG: Final = 1024 * 1024
 SHARE_WITHIN: Final = 30.0
 """Seconds in line for a place: less than any proxy waits for an answer."""
 SPARE_THREADS: Final = 2
-"""For what is short and needs no place: fingerprints of bodies, the list of templates."""
+"""For what takes milliseconds and needs no place: fingerprints of bodies, the list of templates."""
 _DRY_RUN: Final = re.compile(rb'"dry_run"\s*:\s*true')
 
 
@@ -116,7 +116,7 @@ class Shares:
 
     @property
     def threads(self) -> int:
-        """Threads that all computing needs, so that none of it ever waits for a thread."""
+        """Threads that all places need, so that whoever holds one waits for nobody's computing."""
         return self.checks.places + self.large_bodies.places + self.dry_runs.places + SPARE_THREADS
 
     def for_check(self, body: bytearray, key: Key) -> AbstractAsyncContextManager[None]:

@@ -6,9 +6,11 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-# Where a cell may begin: at the text's start, behind what some countries' spreadsheets separate cells by, and behind a
-# quotation mark there. Excel takes the full-width and small forms of the signs for the signs.
-_FORMULA: Final = re.compile(r"((?:^|[;\t\r\n|])[\s\"'\u200b-\u200f\u2060\ufeff]*)(?=[=+\-@＝＋－＠﹦﹢﹣﹫−⁼⁺⁻])")
+_BEGINNING: Final = re.compile(r"(?:^|[;\t\r\n|])[\s\"'\u200b-\u200f\u2060\ufeff]*")
+"""Where a cell may begin: at the text's start, behind what the spreadsheets of some countries separate cells by, and there
+behind blanks and quotation marks."""
+_SIGNS: Final = frozenset("=+-@＝＋－＠﹦﹢﹣﹫−⁼⁺⁻")
+"""Excel takes the full-width and small forms of the signs for the signs."""
 
 
 def lines(rows: Sequence[Sequence[object]]) -> bytes:
@@ -16,5 +18,11 @@ def lines(rows: Sequence[Sequence[object]]) -> bytes:
     out = io.StringIO()
     writer = csv.writer(out)
     for row in rows:
-        writer.writerow([_FORMULA.sub(r"\1'", it) if isinstance(it, str) else it for it in row])
+        writer.writerow([_harmless(it) if isinstance(it, str) else it for it in row])
     return out.getvalue().encode()
+
+
+def _harmless(text: str) -> str:
+    return _BEGINNING.sub(
+        lambda found: found[0] + "'" if text[found.end() : found.end() + 1] in _SIGNS else found[0], text
+    )

@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+import time
 
 import pytest
 from hypothesis import given
@@ -46,6 +47,13 @@ def test_no_text_becomes_a_formula(text: str, separator: str) -> None:
 )
 def test_what_is_none_stays_as_it_is(plain: str) -> None:
     assert cells(lines([(plain, 7, None)]).decode(), ",") == [plain, "7", ""]
+
+
+def test_a_page_of_the_worst_texts_is_made_in_no_time() -> None:
+    rows = [(sign * 300, 1) for sign in ("\t", ";", "|", " ", "'", ";\t ")] * 200
+    started = time.process_time()
+    lines(rows)
+    assert time.process_time() - started < 0.5
 
 
 async def test_a_name_with_a_formula_behind_a_separator_is_harmless_in_results(site: Site) -> None:

@@ -126,7 +126,7 @@ def pace_by_reload(server: Server, key: str) -> None:
     before = pid()
     configure(server, per_minute=30)
     sh(f"kill -HUP {before}")
-    expect(until(lambda: _limit() == 30), "/metrics shows the new limit")
+    expect(until(lambda: _limit(key) == 30), "/metrics shows the new limit")
     show(sh(f"mailerd senders list --config {CONFIG}"))
     id_ = send(key, 100)
     time.sleep(6)
@@ -143,7 +143,7 @@ def pace_by_reload(server: Server, key: str) -> None:
     expect(done and pid() == before and active() == "active", "and fast again, in the same process")
 
 
-def _limit() -> float:
-    page = sh(f"curl -s {URL}/metrics")
+def _limit(key: str) -> float:
+    page = sh(f"curl -s -H 'X-API-Key: {key}' {URL}/metrics")  # without a key it names no sender
     found = re.search(r'mailerd_sender_limit_letters\{sender="me@example.com",window="minute"\} (\S+)', page)
     return float(found[1]) if found else -1
