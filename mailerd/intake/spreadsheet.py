@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Final
 
 _BEGINNING: Final = re.compile(r"(?:^|[;\t\r\n|])[\s\"'\u200b-\u200f\u2060\ufeff]*")
-"""Where a cell may begin: at the text's start, behind what the spreadsheets of some countries separate cells by, and there
-behind blanks and quotation marks."""
+"""Where a cell may begin: at the text's start, behind what the spreadsheets of some countries separate cells by, and
+there behind blanks and quotation marks."""
 _SIGNS: Final = frozenset("=+-@＝＋－＠﹦﹢﹣﹫−⁼⁺⁻")
 """Excel takes the full-width and small forms of the signs for the signs."""
 
@@ -23,6 +23,7 @@ def lines(rows: Sequence[Sequence[object]]) -> bytes:
 
 
 def _harmless(text: str) -> str:
-    return _BEGINNING.sub(
-        lambda found: found[0] + "'" if text[found.end() : found.end() + 1] in _SIGNS else found[0], text
-    )
+    def with_apostrophe(found: re.Match[str]) -> str:
+        return found[0] + "'" if text[found.end() : found.end() + 1] in _SIGNS else found[0]
+
+    return _BEGINNING.sub(with_apostrophe, text)
