@@ -59,6 +59,8 @@ _CONCURRENT_WAIT: Final = timedelta(seconds=5)
 _RECHECK_WAIT: Final = timedelta(seconds=60)
 """A sender whose sign-in is broken is tried again so often, so that a repaired one goes on by itself."""
 _STAMP_DEFAULT: Final = timedelta(minutes=15)
+_JUST_OVER: Final = timedelta(minutes=1)
+"""A stamp of Google's that lies no further back says that the wait is over; an older one says nothing."""
 _DAILY_BASE: Final = timedelta(hours=1)
 _LONGEST: Final = timedelta(hours=24)
 _STAMP_MARGIN: Final = timedelta(seconds=5)
@@ -160,12 +162,19 @@ def _released(verdict: Verdict, *, now: datetime, pauses: int, chance: float, as
     return Decision(Change.RELEASED, error=verdict.reason, pause=Pause(hold.cause, verdict.reason, max(wait, asked)))
 
 
+def _stamped(named: timedelta, *, chance: float) -> timedelta | None:
+    """How long to rest where Google's stamp lies so far ahead; None: it is not to be believed."""
+    if timedelta(0) < named <= _LONGEST:
+        return named + _STAMP_MARGIN * (1 + chance)
+    if -_JUST_OVER <= named <= timedelta(0):  # over by now: a second on the way, or clocks that differ a little
+        return _THROTTLE_WAIT * (1 + chance / 4)
+    return None
+
+
 def pause_for(hold: Hold, *, now: datetime, pauses: int, chance: float) -> timedelta:
     """How long the sender rests: Google's own stamp where it is sane, else by cause, with jitter."""
-    if hold.until is not None:
-        named = hold.until - now
-        if timedelta(0) < named <= _LONGEST:
-            return named + _STAMP_MARGIN * (1 + chance)
+    if hold.until is not None and (stamped := _stamped(hold.until - now, chance=chance)):
+        return stamped
     jitter = 1 + chance / 4
     match hold.cause:
         case Cause.DAILY_LIMIT:

@@ -124,6 +124,12 @@ def judge(call: Call, reply: Reply) -> Verdict:
             assert_never(reply)
 
 
+def refused_alone(reply: Refused) -> Verdict:
+    """What a refusal means that seems to concern the mailbox, where Google takes other letters from it meanwhile."""
+    said = f"{reply.status} {reply.reason}".rstrip() + (f": {reply.message}" if reply.message else "")
+    return Verdict(Fate.REJECTED, f"Google refuses this letter ({said}), and takes others from its mailbox")
+
+
 def _unknown(call: Call, reason: str) -> Verdict:
     # Nothing is sent by drafts.create: at worst an orphan draft lies about, which the rescue finds by its key.
     return Verdict(Fate.DOUBT if call in _LASTING else Fate.TRANSIENT, reason)

@@ -25,12 +25,13 @@ from mailerd.core.replies import (
     WrongMailbox,
 )
 from mailerd.core.states import Change
-from mailerd.core.verdicts import Fate, judge
+from mailerd.core.verdicts import Cause, Fate, Verdict, judge, refused_alone
 from mailerd.dispatch.hand import Hand
 from mailerd.dispatch.holds import Holds
 from mailerd.dispatch.progress import Progress
 from mailerd.dispatch.reach import Reach
 from mailerd.dispatch.recorder import Recorder
+from mailerd.dispatch.refusals import Refusals
 from mailerd.dispatch.slots import Slots
 from mailerd.dispatch.workshop import Workshop
 from mailerd.errors import DatabaseError
@@ -83,6 +84,7 @@ class Path:
     """Seconds that one call to Google may take."""
     clock: Clock
     events: RunnerEvents
+    refusals: Refusals = field(default_factory=Refusals)
 
     async def deliver(self, letter: Letter) -> None:
         """Bring one letter to a recorded outcome; whatever goes wrong with it stays with it."""
@@ -230,7 +232,7 @@ class Path:
     def _judged(self, trip: "_Trip", call: Call, reply: Reply) -> Decision:
         self._note(trip, reply)
         return decide(
-            judge(call, reply),
+            self._verdict(trip, call, reply),
             reply,
             attempt=trip.letter.attempt,
             policy=self.policy,
@@ -238,6 +240,16 @@ class Path:
             pauses=trip.letter.pauses,
             chance=random.random(),  # noqa: S311 - jitter
         )
+
+    def _verdict(self, trip: "_Trip", call: Call, reply: Reply) -> Verdict:
+        verdict, letter, now = judge(call, reply), trip.letter, self.clock.monotonic()
+        if verdict.fate is Fate.ACCEPTED:
+            self.refusals.accepted(letter.sender, began=trip.began, now=now)
+        refused = verdict.hold is not None and verdict.hold.cause is Cause.MAILBOX_REFUSED
+        if isinstance(reply, Refused) and refused:
+            alone = self.refusals.concerns(letter.id, letter.sender, began=trip.began, now=now)
+            return refused_alone(reply) if alone else verdict
+        return verdict
 
     def _note(self, trip: "_Trip", reply: Reply) -> None:
         """What the reply says of the road to Google, and of how much this sender may have in flight."""

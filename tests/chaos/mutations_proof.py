@@ -110,4 +110,19 @@ OF_PROOF: Final = (
         "if False:",
         _UNDOING + "test_it_is_claimed_again_with_that_draft_and_its_job_is_open_again",
     ),
+    Mutation(
+        "every refusal that seems to concern a mailbox pauses it",
+        "mailerd/dispatch/path.py",
+        "return refused_alone(reply) if alone else verdict",
+        "return verdict",
+        _PROOF + "test_a_letter_that_google_refuses_alone_fails_and_pauses_its_sender_once",
+    ),
+    Mutation(
+        "letters that were in flight when their mailbox was closed are failed",
+        "mailerd/dispatch/refusals.py",
+        "(it.accepted > first_began and not others)",
+        "it.accepted > first_began",
+        "tests/dispatch/test_refusals.py::"
+        "test_a_mailbox_that_is_closed_while_its_letters_are_in_flight_fails_none_of_them",
+    ),
 )

@@ -141,15 +141,21 @@ def test_a_sane_stamp_is_obeyed_with_a_margin_since_google_names_it_too_early(ch
 
 
 @given(
-    st.timedeltas(max_value=timedelta(0), min_value=timedelta(days=-9999))
+    st.timedeltas(max_value=timedelta(minutes=-1, microseconds=-1), min_value=timedelta(days=-9999))
     | st.timedeltas(min_value=timedelta(hours=24, microseconds=1), max_value=timedelta(days=99_999)),
     chances,
 )
-def test_a_stamp_in_the_past_or_beyond_a_day_is_not_obeyed(named: timedelta, chance: float) -> None:
+def test_a_stamp_far_in_the_past_or_beyond_a_day_is_not_obeyed(named: timedelta, chance: float) -> None:
     throttled = pause_for(hold(Cause.THROTTLED, NOW + named), now=NOW, pauses=0, chance=chance)
     assert timedelta(minutes=15) <= throttled <= timedelta(minutes=15) * 1.25
     daily = pause_for(hold(Cause.DAILY_LIMIT, NOW + named), now=NOW, pauses=0, chance=chance)
     assert HOUR <= daily <= HOUR * 1.25
+
+
+@given(st.timedeltas(max_value=timedelta(0), min_value=timedelta(minutes=-1)), chances)
+def test_a_stamp_that_is_just_over_is_no_long_pause(named: timedelta, chance: float) -> None:
+    for cause in (Cause.THROTTLED, Cause.DAILY_LIMIT):
+        assert 20 * SECOND <= pause_for(hold(cause, NOW + named), now=NOW, pauses=0, chance=chance) <= 25 * SECOND
 
 
 def test_the_daily_limits_pause_doubles_from_one_hour_to_a_day() -> None:

@@ -293,3 +293,29 @@ async def test_a_draft_that_is_found_disproves_that_its_letter_was_sent(
     assert len(heard.of("letter_undone")) == 3
     assert google.drafts() == []
     assert await audit(database) == (1, [])
+
+
+FORBIDDEN = '{"error":{"code":403,"message":"No.","errors":[{"reason":"forbidden"}]}}'
+PRECONDITION = (
+    '{"error":{"code":400,"message":"Precondition check failed.","errors":[{"reason":"failedPrecondition"}]}}'
+)
+
+
+@pytest.mark.parametrize("sender", [DRAFTS, DIRECT])
+@pytest.mark.parametrize("status, body", [(403, FORBIDDEN), (400, PRECONDITION)])
+async def test_a_letter_that_google_refuses_alone_fails_and_pauses_its_sender_once(
+    known: Settings, database: Database, google: Google, heard: Heard, sender: str, status: int, body: str
+) -> None:
+    google.fault(Fault(kind="status", status=status, body=body, method=call(sender)))
+    job = await post(database, sender=sender, recipients=4)
+    async with running(known, heard):
+        await heard.wait_for("letter_sent", times=3, within=20)
+        google.fault(Fault(kind="status", status=status, body=body, method=call(sender), count=-1))
+        await unpause(database)
+        await heard.wait_for("job_finished", within=20)
+    assert await states(database, job) == {"sent": 3, "failed": 1}
+    assert len(heard.of("sender_paused")) == 1
+    assert "takes others from its mailbox" in heard.of("letter_failed")[0]["cause"]
+    assert await query(database, "SELECT COUNT(*) FROM senders WHERE paused_until > UTC_TIMESTAMP(6)") == [(0,)]
+    assert google.drafts() == []
+    assert_the_truth(google, job, 3)

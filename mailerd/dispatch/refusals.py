@@ -1,0 +1,57 @@
+"""Tells a refusal that concerns one letter from one that concerns its whole mailbox: Google's words are the same."""
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Final
+
+_LETTERS_KEPT: Final = 1000
+"""Refused letters of a sender that are remembered; of an older one the next refusal is its first again."""
+
+
+@dataclass
+class _Sender:
+    """Monotonic seconds throughout."""
+
+    refused: "OrderedDict[int, tuple[float, float]]" = field(default_factory=OrderedDict)
+    """By letter: when the attempt began in which it was refused first, and when that was."""
+    refused_last: "OrderedDict[int, float]" = field(default_factory=OrderedDict)
+    """By letter: when it was refused last."""
+    accepted: float = float("-inf")
+    """When Google took a letter last, ..."""
+    accepted_began: float = float("-inf")
+    """... and when the youngest attempt began that it took."""
+
+
+@dataclass
+class Refusals:
+    """What this daemon has seen of refusals that seem to concern a mailbox.
+
+    The first one of a letter pauses its sender. At the next one it concerns that letter alone if Google has meanwhile
+    taken a letter that was begun after it; or if it has taken any since, and has refused no other.
+    """
+
+    _senders: dict[str, _Sender] = field(default_factory=dict)
+
+    def accepted(self, sender: str, *, began: float, now: float) -> None:
+        """Google took a letter of this sender, in an attempt that had begun then."""
+        it = self._senders.get(sender)
+        if it is None:
+            it = self._senders[sender] = _Sender()
+        it.accepted, it.accepted_began = now, max(began, it.accepted_began)
+
+    def concerns(self, letter: int, sender: str, *, began: float, now: float) -> bool:
+        """Whether this refusal concerns the letter alone, which is then forgotten here; else it is remembered."""
+        it = self._senders.setdefault(sender, _Sender())
+        if (before := it.refused.get(letter)) is None:
+            it.refused[letter] = (began, now)
+            it.refused_last[letter] = now
+            if len(it.refused) > _LETTERS_KEPT:
+                it.refused_last.pop(it.refused.popitem(last=False)[0], None)
+            return False
+        first_began, first = before
+        others = any(at >= first_began for other, at in it.refused_last.items() if other != letter)
+        if it.accepted_began > first or (it.accepted > first_began and not others):
+            del it.refused[letter], it.refused_last[letter]
+            return True
+        it.refused_last[letter] = now
+        return False
