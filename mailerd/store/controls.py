@@ -33,7 +33,7 @@ UPDATE senders FORCE INDEX (PRIMARY) SET turn_at = LEAST(COALESCE(turn_at, '9999
 # What was refused at the intake has no attempt behind it: it has no address, or is a duplicate, and stays failed. So
 # does what a worker reported as sent after it had been given up: Google has it.
 _FAILED: Final = (
-    "job_id = %s AND status = 'failed' AND attempts > 0 AND NOT EXISTS "
+    "job_id = %s AND status = 'failed' AND attempts > 0 AND message_id IS NULL AND NOT EXISTS "
     "(SELECT 1 FROM attempts a WHERE a.recipient_id = job_recipients.id AND a.event = 'sent')"
 )
 _LOG_RETRIES: Final = f"""

@@ -6,9 +6,10 @@ from mailerd.core.claims import Letter, Outcome
 from mailerd.core.states import Change, State, after
 from mailerd.store.cursor import Cursor
 
-NOT_SENT: Final = """NOT EXISTS (
+NOT_SENT: Final = """r.message_id IS NULL AND NOT EXISTS (
     SELECT 1 FROM attempts a WHERE a.recipient_id = r.id AND a.event = 'sent' AND a.message_id IS NOT NULL)"""
-"""Google has never said of row `r` that it has it. A look that found a draft gone (`found`) may have been wrong."""
+"""Google has never said of row `r` that it has it: by the row itself, and by the log of attempts. A look that found a
+draft gone (`found`) may have been wrong."""
 
 # A worker whose lease has gone still knows what Google answered: that is used, never overwritten. A row that waits is
 # one whose claim the database has forgotten. By the job too: a database that has forgotten a whole job gives its rows'
@@ -19,9 +20,15 @@ UPDATE job_recipients FORCE INDEX (PRIMARY)
        proof = 'answered', claim_token = NULL, lease_until = NULL, sent_at = UTC_TIMESTAMP(6),
        updated_at = UTC_TIMESTAMP(6)
  WHERE id = %s AND job_id = %s AND status IN ('waiting', 'unsure')"""
+# Where the row is somebody else's, or has come to its end, it keeps at least the message: whoever would send the letter
+# again looks there too, so that nothing depends on how long the log of attempts is kept. And it is a better proof.
+_NOTE: Final = """
+UPDATE job_recipients FORCE INDEX (PRIMARY) SET message_id = %s, proof = IF(status = 'sent', 'answered', proof)
+ WHERE id = %s AND job_id = %s AND message_id IS NULL"""
 _ANSWERED: Final = """
 SELECT draft_id, message_id FROM attempts
  WHERE recipient_id = %s AND event = 'sent' AND message_id IS NOT NULL ORDER BY id LIMIT 1"""
+_NOTED: Final = "SELECT draft_id, message_id FROM job_recipients WHERE id = %s AND message_id IS NOT NULL"
 _SENT_BEFORE: Final = """
 UPDATE job_recipients FORCE INDEX (PRIMARY)
    SET status = %s, message_id = %s, draft_id = COALESCE(%s, draft_id), error = NULL, claim_token = NULL,
@@ -38,14 +45,19 @@ async def settled_late(cursor: Cursor, it: Outcome, *, repeated: bool) -> bool:
     letter, message = it.letter, it.decision.message_id
     found = after(State.UNSURE, Change.FOUND).value
     await cursor.execute(_LATE, (found, message, letter.draft_id, letter.attempt, letter.id, letter.job_id))
-    return cursor.rowcount == 1 or (repeated and await _is_settled(cursor, letter.id, found, message))
+    if cursor.rowcount == 1 or (repeated and await _is_settled(cursor, letter.id, found, message)):
+        return True
+    await cursor.execute(_NOTE, (message, letter.id, letter.job_id))
+    return False
 
 
 async def sent_before(cursor: Cursor, letter: Letter, *, repeated: bool) -> bool:
     """Settle a claimed letter of which Google has told some worker that it has it; whether it is one."""
     await cursor.execute(_ANSWERED, (letter.id,))
     if (row := await cursor.fetchone()) is None:
-        return False
+        await cursor.execute(_NOTED, (letter.id,))
+        if (row := await cursor.fetchone()) is None:
+            return False
     draft, message = row
     sent = after(State.SENDING, Change.SENT).value
     await cursor.execute(_SENT_BEFORE, (sent, message, draft, letter.id, letter.token))

@@ -58,6 +58,7 @@ SELECT j.id FROM jobs j WHERE {UNFINISHED}
          LIMIT 1) IS NULL LIMIT %s"""
 
 _KNOWN: Final = """
+SELECT id, message_id FROM job_recipients WHERE id IN %s AND message_id IS NOT NULL UNION
 SELECT recipient_id, message_id FROM attempts WHERE recipient_id IN %s AND event = 'sent' AND message_id IS NOT NULL"""
 
 _LOG: Final = """
@@ -130,7 +131,7 @@ class Rescues:
         if not (ids := tuple(row[0] for row in await cursor.fetchall())):
             return []
         await cursor.execute(_TAKE, (token, self.daemon_id, micros(self.look_lease), ids))
-        await cursor.execute(_KNOWN, (ids,))
+        await cursor.execute(_KNOWN, (ids, ids))
         known = dict(await cursor.fetchall())
         await cursor.execute(_READ, (ids,))
         held_rows = [row for row in await cursor.fetchall() if row[11] == token]

@@ -125,4 +125,18 @@ OF_PROOF: Final = (
         "tests/dispatch/test_refusals.py::"
         "test_a_mailbox_that_is_closed_while_its_letters_are_in_flight_fails_none_of_them",
     ),
+    Mutation(
+        "what Google answered late stands in the log of attempts alone",
+        "mailerd/store/late.py",
+        "await cursor.execute(_NOTE, (message, letter.id, letter.job_id))",
+        "pass",
+        "tests/store/test_pruned.py::test_a_letter_that_had_failed_by_then_is_not_tried_anew",
+    ),
+    Mutation(
+        "a hand-over looks into the log of attempts alone",
+        "mailerd/store/late.py",
+        "r.message_id IS NULL AND NOT EXISTS (",
+        "NOT EXISTS (",
+        "tests/store/test_pruned.py::test_a_letter_that_somebody_else_holds_by_then_is_not_handed_over",
+    ),
 )

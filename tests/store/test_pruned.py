@@ -1,0 +1,81 @@
+"""Whoever clears the log of attempts disarms no guard: what Google has answered stands on the row as well."""
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+import pytest
+
+from mailerd.core.claims import HandedOver, Letter, Outcome, Written
+from mailerd.core.decisions import Decision
+from mailerd.core.states import Change, JobChange
+from mailerd.store.controls import Controls
+from mailerd.store.database import Database
+from tests.store.test_claims import claims
+from tests.store.test_records import LOST, SENT, one_letter, row, write
+from tests.store.test_rescues import LAPSE, rescues
+from tests.support.rows import query
+
+PRUNE = "DELETE FROM attempts"
+
+
+async def late(database: Database, meanwhile: Callable[[Letter], Awaitable[None]]) -> Letter:
+    """A letter that a worker sent whose claim had ended by then; its answer comes when `meanwhile` has happened."""
+    letter = await one_letter(database)
+    await write(database, HandedOver(letter, "draft", "d1", "t1"))
+    await meanwhile(letter)
+    await write(database, Outcome(letter, SENT))
+    await query(database, PRUNE)
+    return letter
+
+
+@pytest.mark.parametrize("mode", ["draft", "direct"])
+async def test_a_letter_that_somebody_else_holds_by_then_is_not_handed_over(database: Database, mode: str) -> None:
+    taken: list[Letter] = []
+
+    async def forgotten(_: Letter) -> None:
+        await query(
+            database, "UPDATE job_recipients SET status = 'waiting', claim_token = NULL, draft_id = NULL, mode = NULL"
+        )
+        await query(database, "UPDATE jobs SET turn_at = UTC_TIMESTAMP(6)")
+        await query(database, "UPDATE senders SET turn_at = UTC_TIMESTAMP(6)")
+        taken.extend((await claims(database).claim(1)).letters)
+
+    letter = await late(database, forgotten)
+    (again,) = taken
+    record = HandedOver(again, "draft", "d2", "t2") if mode == "draft" else HandedOver(again, "direct")
+    assert await write(database, record) == [Written.SETTLED]
+    assert await row(database, letter, "status", "proof", "message_id") == ("sent", "answered", SENT.message_id)
+
+
+async def test_a_letter_that_had_failed_by_then_is_not_tried_anew(database: Database) -> None:
+    async def failed(letter: Letter) -> None:
+        await write(database, Outcome(letter, Decision(Change.FAILED, error="given up")))
+
+    letter = await late(database, failed)
+    assert await row(database, letter, "status", "message_id", "proof") == ("failed", SENT.message_id, None)
+    controls = Controls(database, patience=5.0, in_flight=timedelta(0))
+    done = await controls.ask(letter.job_id, JobChange.RETRY, who="me")
+    assert (done.changed, done.letters) == (False, 0)
+
+
+async def test_a_look_knows_it(database: Database) -> None:
+    letter = await one_letter(database)
+    await write(database, HandedOver(letter, "direct"))
+    await write(database, Outcome(letter, LOST))
+    await query(database, "UPDATE job_recipients SET message_id = 'm7'")
+    await query(database, PRUNE)
+    await query(database, LAPSE)
+    (_, (doubt,)) = await rescues(database).due()
+    assert doubt.known_message_id == "m7"
+
+
+async def test_a_late_answer_is_a_better_proof_than_a_draft_that_is_gone(database: Database) -> None:
+    async def found(_: Letter) -> None:
+        await query(
+            database,
+            "UPDATE job_recipients SET status = 'sent', proof = 'draft gone', claim_token = NULL, lease_until = NULL, "
+            "sent_at = UTC_TIMESTAMP(6)",
+        )
+
+    letter = await late(database, found)
+    assert await row(database, letter, "status", "proof", "message_id") == ("sent", "answered", SENT.message_id)
