@@ -12,7 +12,7 @@ from mailerd.store.controls import Controls
 from mailerd.store.database import Database
 from tests.store.test_claims import claims
 from tests.store.test_records import LOST, SENT, one_letter, row, write
-from tests.store.test_rescues import LAPSE, rescues
+from tests.store.test_rescues import LAPSE, due, rescues
 from tests.support.rows import query
 
 PRUNE = "DELETE FROM attempts"
@@ -65,7 +65,7 @@ async def test_a_look_knows_it(database: Database) -> None:
     await query(database, "UPDATE job_recipients SET message_id = 'm7'")
     await query(database, PRUNE)
     await query(database, LAPSE)
-    (_, (doubt,)) = await rescues(database).due()
+    (_, (doubt,)) = await due(rescues(database))
     assert doubt.known_message_id == "m7"
 
 
