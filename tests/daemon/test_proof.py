@@ -279,18 +279,18 @@ async def test_a_draft_that_is_found_disproves_that_its_letter_was_sent(
     known: Settings, database: Database, google: Google, heard: Heard
 ) -> None:
     """A replica that lags denies a young draft for longer than anybody waits."""
-    google.fault(Fault(kind="reset_before", method="drafts.send", count=3))
-    google.fault(Fault(kind="not_found", method="drafts.get", count=3))
-    job = await post(database, sender=DRAFTS, recipients=5)
+    google.fault(Fault(kind="reset_before", method="drafts.send"))
+    google.fault(Fault(kind="not_found", method="drafts.get"))
+    job = await post(database, sender=DRAFTS, recipients=1)
     async with running(known, heard):
-        await heard.wait_for("letter_undone", times=3, within=20)
-        await heard.wait_for("letter_sent", times=5, within=20)
+        await heard.wait_for("letter_undone", within=20)
+        await heard.wait_for("letter_sent", within=20)
         async with asyncio.timeout(20):  # it may have been completed once before
             while await query(database, "SELECT status FROM jobs") != [("completed",)]:  # noqa: ASYNC110 - no bell
                 await asyncio.sleep(0.05)
     assert await proven(database, job) == {("sent", "answered")}
-    assert_the_truth(google, job, 5)
-    assert len(heard.of("letter_undone")) == 3
+    assert_the_truth(google, job, 1)
+    assert len(heard.of("letter_undone")) == 1
     assert google.drafts() == []
     assert await audit(database) == (1, [])
 
