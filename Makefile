@@ -11,7 +11,7 @@ FAST := $(wildcard tests/core tests/letters tests/house)
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup:  ## prepare this machine: .venv, packages, database server (again: nothing to do)
+setup:  ## prepare this machine: Python, .venv, packages, database server (again: nothing to do)
 	@tools/setup
 
 run: setup  ## see it work: a private database, a stand-in for Google, a sample job; Ctrl-C ends it

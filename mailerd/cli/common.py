@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, override
 
 import typer
 from rich.console import Console
@@ -18,8 +18,6 @@ from mailerd.journal import Journal
 from mailerd.store import errnos
 from mailerd.store.database import Database
 from mailerd.store.migrate import check
-
-T = TypeVar("T")
 
 ONE_LINE: Final = 1000
 """Columns of a list of which each entry is one line, however narrow the terminal or the pipe."""
@@ -42,6 +40,7 @@ def settings(config: Path | None) -> Settings:
 class _Quiet(Journal):
     """Leaves out what the command itself says when it ends with the trouble."""
 
+    @override
     def tell(self, event: Event, fields: Mapping[str, object], /) -> None:
         """Write one event without its stack."""
         if event.name not in _TOLD_AT_THE_END:
@@ -81,7 +80,7 @@ def json_object(option: str, text: str) -> dict[str, Any]:
     return found
 
 
-def in_loop(work: Coroutine[Any, Any, T]) -> T:
+def in_loop[T](work: Coroutine[Any, Any, T]) -> T:
     """Run to the end, on uvloop where there is one."""
     try:
         import uvloop  # noqa: PLC0415 - not on every platform

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import typer
 from rich.table import Table
@@ -14,8 +14,6 @@ from mailerd.cli.streams import OutputError
 from mailerd.errors import MailerdError
 from mailerd.intake.addresses import mailbox
 from mailerd.store.keys import Call, Key, Keys
-
-T = TypeVar("T")
 
 app = typer.Typer(help="Make, rotate, list and revoke API keys.", no_args_is_help=True)
 
@@ -93,7 +91,7 @@ def _show(words: str, *, or_else: str) -> None:
         raise MailerdError(f"{or_else} ({error})") from error
 
 
-def _ask(config: Path | None, work: Callable[[Keys], Awaitable[T]]) -> T:
+def _ask[T](config: Path | None, work: Callable[[Keys], Awaitable[T]]) -> T:
     known = settings(config)
 
     async def ask() -> T:

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final
 
 import typer
 from rich.table import Table
@@ -21,8 +21,6 @@ from mailerd.gmail.answers import one_line
 from mailerd.intake.addresses import mailbox
 from mailerd.store.senders import LIMITS, SenderError, SenderNow, Senders
 from mailerd.store.terms import terms_of
-
-T = TypeVar("T")
 
 PROFILES: Final = {"workspace": 2000, "consumer": 500}
 """Letters in 24 hours: https://support.google.com/a/answer/166852 and https://support.google.com/mail/answer/22839"""
@@ -127,7 +125,7 @@ def resume(email: EmailArgument, *, config: ConfigOption = None) -> None:
         print(f"{address} is not paused")
 
 
-def _ask(known: Settings, work: Callable[[Senders], Awaitable[T]]) -> T:
+def _ask[T](known: Settings, work: Callable[[Senders], Awaitable[T]]) -> T:
     async def ask() -> T:
         async with opened(known, quiet(known).tell) as database:
             return await work(Senders(database, terms_of(known)))

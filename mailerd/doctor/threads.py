@@ -3,12 +3,9 @@
 import asyncio
 import threading
 from collections.abc import Callable
-from typing import TypeVar
-
-T = TypeVar("T")
 
 
-async def in_thread(work: Callable[[], T]) -> T:
+async def in_thread[T](work: Callable[[], T]) -> T:
     """The outcome of `work`, good or bad; whoever waits here may be cancelled meanwhile."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()

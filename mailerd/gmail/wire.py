@@ -7,7 +7,7 @@ redirects, and cannot tell whether a request was written.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, Self
+from typing import Any, Self, override
 
 import aiohttp
 from aiogoogle.models import Request, Response
@@ -74,6 +74,7 @@ class Wire(AbstractSession):
         if exchanges:
             await exchanges.close()
 
+    @override
     async def send(self, *requests: Request, **_: Any) -> Response:
         """Send one Flight and read its answer whole, as bytes; aiogoogle calls this.
 

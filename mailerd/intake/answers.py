@@ -5,7 +5,7 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -44,7 +44,6 @@ class UnreadError(ConnectionError):
     """A client does not read its answer."""
 
 
-R = TypeVar("R", bound=web.StreamResponse)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _ENCODE: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -150,7 +149,7 @@ def _of_http(error: web.HTTPException) -> ProblemError:
             return ProblemError(error.status, "bad_request", error.reason)
 
 
-def signed(response: R, request_id: str) -> R:
+def signed[R: web.StreamResponse](response: R, request_id: str) -> R:
     """The answer with the headers that every answer has."""
     response.headers[REQUEST_ID] = request_id
     response.headers["Server"] = "mailerd"  # aiohttp's own names the versions of Python and of itself

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import Annotated, Any, Final, Literal, Self, TypeVar
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -267,10 +267,7 @@ class PriorityIn(_Strict):
     priority: Priority
 
 
-M = TypeVar("M", bound=BaseModel)
-
-
-def read_model(model: type[M], fields: Mapping[str, Any]) -> M:
+def read_model[M: BaseModel](model: type[M], fields: Mapping[str, Any]) -> M:
     """A small body.
 
     Raises:

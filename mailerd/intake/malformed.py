@@ -1,7 +1,7 @@
 """What aiohttp answers by itself, before any middleware, is refused in our own shape: bytes that are no HTTP."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, override
 
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
@@ -31,6 +31,7 @@ class Listener(web.AppRunner):
         super().__init__(application, **options)
         self._unmet = unmet
 
+    @override
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
         handler = self._refusing(made.request_handler)
@@ -47,6 +48,7 @@ class Listener(web.AppRunner):
 
 
 class _Server(web.Server):
+    @override
     def __call__(self) -> web.RequestHandler:
         """One connection."""
         return _Connection(self, loop=self._loop, **self._kwargs)
@@ -55,6 +57,7 @@ class _Server(web.Server):
 class _Connection(web.RequestHandler):
     __slots__ = ()
 
+    @override
     def handle_error(
         self,
         request: web.BaseRequest,

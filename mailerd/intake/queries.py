@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Final, TypeVar
+from typing import Final
 
 from aiohttp import web
 
@@ -18,8 +18,6 @@ TEXT_AT_MOST: Final = 320
 """Characters of an address or a reference that is looked for."""
 _NUMBER: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 _MOMENT: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII)
-
-E = TypeVar("E", bound=StrEnum)
 
 
 def query(request: web.Request, *, allowed: tuple[str, ...]) -> dict[str, str]:
@@ -47,7 +45,7 @@ def limit(given: dict[str, str], *, default: int, most: int) -> int:
     return int(text)
 
 
-def choice(given: dict[str, str], name: str, kind: type[E]) -> E | None:
+def choice[E: StrEnum](given: dict[str, str], name: str, kind: type[E]) -> E | None:
     """A parameter that takes certain words."""
     text = given.get(name)
     if text is None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import batched
 from typing import Any, Final
 
 from mailerd.store.cursor import Cursor
@@ -43,9 +44,9 @@ async def store_attachments(cursor: Cursor, attached: Sequence[Attached], *, job
         (job_id, each.recipient, each.filename, each.content_type, each.content_id, each.digest, len(each.content))
         for each in attached
     ]
-    for start in range(0, len(rows), _ROWS_AT_ONCE):
+    for some in batched(rows, _ROWS_AT_ONCE):
         async with asyncio.timeout(patience):
-            await cursor.executemany(_ADD, rows[start : start + _ROWS_AT_ONCE])
+            await cursor.executemany(_ADD, some)
 
 
 async def attachments(database: Database, job_id: str, *, recipient: int | None) -> list[Attached]:

@@ -1,11 +1,9 @@
 """What a transaction did whose COMMIT had no answer, read back from what it wrote: what was done must be told."""
 
 from collections.abc import Awaitable, Callable
-from typing import Final, Generic, TypeVar
+from typing import Final
 
 from mailerd.store.cursor import Cursor
-
-T = TypeVar("T")
 
 # Locking: it waits for a transaction that is still being committed, so that "not there" is a proof too.
 _APPLIED: Final = """
@@ -20,7 +18,7 @@ async def applied(cursor: Cursor, recipient: int, *, token: str, event: str, by:
     return bool(row and row[0])
 
 
-class Tries(Generic[T]):
+class Tries[T]:
     """The tries of one transaction: what is told is what was done by the one that was committed, whichever it was.
 
     Once a try without an answer was committed, the rows are as they shall be, so the next one finds nothing to do.

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from itertools import batched
 from pathlib import Path
 
 from tests.bench import letter
@@ -115,8 +116,8 @@ def _dump(it: Place) -> float:
         cursor.execute(f"SELECT {columns} FROM job_recipients WHERE job_id = %s", (job,))
         rows = cursor.fetchall()
         out.write("BEGIN;\n")
-        for at in range(0, len(rows), 500):
-            values = ",\n".join(cursor.mogrify("(" + ", ".join(["%s"] * 9) + ")", row) for row in rows[at : at + 500])
+        for some in batched(rows, 500):
+            values = ",\n".join(cursor.mogrify("(" + ", ".join(["%s"] * 9) + ")", row) for row in some)
             out.write(f"{_DUMPED}{values};\n")
         out.write("COMMIT;\n")
     command = [

@@ -93,7 +93,7 @@ def test_what_was_installed_is_said_with_the_next_steps(machine: Machine) -> Non
 @pytest.mark.parametrize(
     "trouble, words",
     [
-        ({"PYTHON": "/nonexistent"}, "Python 3.11 or newer with venv is needed"),
+        ({"PYTHON": "/nonexistent"}, "Python 3.12 or newer with venv is needed"),
         ({"SYSTEMD": "systemd 252 (252.39-1~deb12u1)"}, "systemd 254 or newer is needed, here is 252"),
         ({"SYSTEMD": ""}, "systemd 254 or newer is needed, here is none"),
         ({"NO_INDEX": "1"}, "the packages of requirements.lock could not be installed"),

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
 
 import pytest
 
@@ -23,7 +22,6 @@ from mailerd.store.records import Records
 from tests.support.heard import Heard
 from tests.support.rows import post, query
 
-T = TypeVar("T")
 ME, YOU, THEM = "me@example.com", "you@example.com", "them@example.net"
 
 
@@ -357,7 +355,7 @@ class Shifted(Database):
 
     at = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
 
-    async def transaction(
+    async def transaction[T](
         self, work: Callable[[Cursor], Awaitable[T]], *, what: str, bound: float | None = None, read_only: bool = False
     ) -> T:
         async def shifted(cursor: Cursor) -> T:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final, Literal, TypeVar
+from typing import Final, Literal
 
 from yarl import URL
 
@@ -16,7 +16,6 @@ from tests.support.heard import Heard
 from tests.support.proxy import Proxy
 from tests.support.rows import query
 
-T = TypeVar("T")
 Fate = Literal["done", "undone", "late"]
 """What becomes of a COMMIT without an answer. late: it is done when the next try waits for its locks."""
 FATES: Final[tuple[Fate, ...]] = ("done", "undone", "late")
@@ -45,7 +44,7 @@ class Doubtful(Database):
         self._proxy = proxy
         self._late: list[asyncio.Task[object]] = []
 
-    async def transaction(
+    async def transaction[T](
         self, work: Callable[[Cursor], Awaitable[T]], *, what: str, bound: float | None = None, read_only: bool = False
     ) -> T:
         fate = self.fates.pop(what, None)
@@ -65,7 +64,7 @@ class Doubtful(Database):
         finally:
             await self.meanwhile()
 
-    async def _begin_late(self, work: Callable[[Cursor], Awaitable[T]], *, what: str) -> None:
+    async def _begin_late[T](self, work: Callable[[Cursor], Awaitable[T]], *, what: str) -> None:
         """Do the work, and commit it when somebody waits for its locks."""
         ready = asyncio.Event()
         seen = 0

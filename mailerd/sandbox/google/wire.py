@@ -1,5 +1,7 @@
 """Answers as aiohttp writes them to the network, and the one that nearly every request gets in a quicker way."""
 
+from typing import override
+
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.helpers import rfc822_formatted_time
@@ -30,10 +32,12 @@ class _Success(web.StreamResponse):
         self._whole = body
 
     @property
+    @override
     def keep_alive(self) -> bool:
         """Only such requests are answered so."""
         return True
 
+    @override
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
         """Write all of it, and wait for a client that does not read, as aiohttp does."""
         head = _HEAD % (len(self._whole), rfc822_formatted_time())
@@ -41,5 +45,6 @@ class _Success(web.StreamResponse):
         await request.writer.drain()
         return request.writer
 
+    @override
     async def write_eof(self, data: bytes = b"") -> None:
         """Nothing is left to write."""
