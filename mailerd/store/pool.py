@@ -114,8 +114,8 @@ class Pool:
     ) -> T:
         phase = _Phase()
         try:
-            async with asyncio.timeout(bound or self._settings.statement_timeout):
-                return await self._guarded(run, phase)
+            # The guard of every call to the database, the wait for a connection included: there is no way round it.
+            return await asyncio.wait_for(self._guarded(run, phase), bound or self._settings.statement_timeout)
         except (TimeoutError, MySQLError, OSError, EOFError, asyncio.IncompleteReadError) as error:
             raise self._failure(error, phase, what=what, read_only=read_only) from error
 
@@ -202,8 +202,7 @@ class Pool:
             except BaseException:
                 self._abort(connection)
                 raise
-        async with asyncio.timeout(self._settings.connect_timeout):
-            return await self._connect()
+        return await asyncio.wait_for(self._connect(), self._settings.connect_timeout)
 
     async def _usable(self, connection: Any) -> bool:
         reader, now = connection._reader, time.monotonic()
@@ -212,8 +211,7 @@ class Pool:
         if now - connection.mailerd_born > MAX_AGE or connection.mailerd_born <= self._cut_at:
             return False
         if now - connection.mailerd_used > PING_AFTER:
-            async with asyncio.timeout(min(2.0, self._settings.connect_timeout)):
-                await connection.ping(reconnect=False)
+            await asyncio.wait_for(connection.ping(reconnect=False), min(2.0, self._settings.connect_timeout))
         return True
 
     async def _connect(self) -> Any:
@@ -283,21 +281,23 @@ class Pool:
 
     async def _kill(self, thread: int, cut_off: Any) -> None:
         try:
-            async with asyncio.timeout(self._settings.connect_timeout):
-                connection = await aiomysql.connect(cursorclass=Cursor, **address(self._url))
-                connection.mailerd_packet = 1 << 20
-                transport = connection._writer.transport  # the driver forgets its writer when it fails
-                try:
-                    require_encryption(connection, self._url)
-                    cursor = await connection.cursor()
-                    if await _leads_where(cursor, cut_off):
-                        await cursor.execute("KILL %s", (thread,))
-                finally:
-                    transport.abort()
-                    connection.close()
+            await asyncio.wait_for(self._end_thread(thread, cut_off), self._settings.connect_timeout)
         except (MySQLError, OSError, EOFError, TimeoutError) as error:
             if errnos.number(error) != 1094:  # no such thread: it has gone by itself
                 self._events.kill_failed(thread=thread, cause=str(error) or type(error).__name__)
+
+    async def _end_thread(self, thread: int, cut_off: Any) -> None:
+        connection = await aiomysql.connect(cursorclass=Cursor, **address(self._url))
+        connection.mailerd_packet = 1 << 20
+        transport = connection._writer.transport  # the driver forgets its writer when it fails
+        try:
+            require_encryption(connection, self._url)
+            cursor = await connection.cursor()
+            if await _leads_where(cursor, cut_off):
+                await cursor.execute("KILL %s", (thread,))
+        finally:
+            transport.abort()
+            connection.close()
 
     @property
     def connections(self) -> int:

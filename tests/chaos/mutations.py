@@ -154,6 +154,13 @@ MUTATIONS: Final = (
         "tests/core/test_dotenv.py::test_somebody_elses_file_is_refused",
     ),
     Mutation(
+        "a call to the database has no bound",
+        "mailerd/store/pool.py",
+        "await asyncio.wait_for(self._guarded(run, phase), bound or self._settings.statement_timeout)",
+        "await self._guarded(run, phase)",
+        "tests/store/test_pool_bounds.py::test_all_connections_in_use_is_not_an_absent_database",
+    ),
+    Mutation(
         "an answer of any size is read",
         "mailerd/gmail/exchange.py",
         "while left > 0 and (piece",

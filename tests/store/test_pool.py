@@ -280,7 +280,7 @@ async def test_two_hundred_random_cancellations_leak_nothing(pool: Pool) -> None
 
 
 async def test_a_cancel_of_a_caller_is_never_lost(pool: Pool) -> None:
-    # asyncio.wait_for of Python 3.11 lost a third of those that met an answer (CPython gh-86296).
+    # asyncio.wait_for of Python 3.11 lost a third of those that met an answer (CPython gh-86296): 3.12 is needed.
     rng, never = random.Random(7), asyncio.Event()
 
     async def caller() -> None:
