@@ -158,7 +158,7 @@ MUTATIONS: Final = (
         "mailerd/store/pool.py",
         "await asyncio.wait_for(self._guarded(run, phase), bound or self._settings.statement_timeout)",
         "await self._guarded(run, phase)",
-        "tests/store/test_pool_bounds.py::test_all_connections_in_use_is_not_an_absent_database",
+        "tests/house/test_guard.py::test_whatever_speaks_to_the_database_stands_in_wait_for",
     ),
     Mutation(
         "an answer of any size is read",
