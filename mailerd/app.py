@@ -2,11 +2,11 @@
 
 import asyncio
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path as FilePath
-from typing import Final, Protocol
+from typing import Final
 
 from mailerd.alerts.alarms import Alarms
 from mailerd.clock import SystemClock, new_id
@@ -25,13 +25,16 @@ from mailerd.errors import ConfigurationError, DatabaseAwayError, DatabaseError
 from mailerd.events.gmail import GmailEvents
 from mailerd.events.intake import IntakeEvents
 from mailerd.events.process import ProcessEvents
+from mailerd.events.renderer import RendererEvents
 from mailerd.events.runner import RescueEvents, RunnerEvents
-from mailerd.events.speech import Event, Everybody, Tell
+from mailerd.events.speech import Everybody, Tell
 from mailerd.events.store import StoreEvents
 from mailerd.gmail import Gmail
 from mailerd.intake import Address, Intake, Page, Shows
 from mailerd.intake.forecast import Foresight
 from mailerd.intake.mailboxes import Mailboxes
+from mailerd.journal import Journal
+from mailerd.letters.renderer import SENDING, Renderer
 from mailerd.metrics import Metrics
 from mailerd.pace import Paced
 from mailerd.pulse import LIMIT, Pulses
@@ -102,6 +105,7 @@ class Daemon:
     service: Service
     pulses: Pulses
     claims: Claims
+    renderer: Renderer
 
     async def run(self, stop: asyncio.Event, *, started: Callable[[Sequence[Address]], None] | None = None) -> None:
         """Run until `stop`, then drain: claim nothing more, finish what is in hand, record it, leave.
@@ -114,7 +118,7 @@ class Daemon:
             if started is not None:
                 started(addresses)
 
-        async with self.gmail, asyncio.TaskGroup() as parts:
+        async with self.gmail, self.renderer, asyncio.TaskGroup() as parts:
             sockets = self.service.systemd.sockets()
             others = [
                 parts.create_task(self.intake.run(sockets=sockets, started=listening), name="intake"),
@@ -238,9 +242,11 @@ def build(settings: Settings, log: Tell, *, flush: Callable[[], bool] = lambda: 
     claims = Claims.on(terms_of(settings), database, daemon_id, lease=lease, files=gmail.stamps)
     reach, holds = Reach(clock=clock, events=events), Holds(clock=clock, events=events)
     google, looks = (_paced(claims, gmail, patience=patience) for patience in (_DELETION_PATIENCE, _LOOK_PATIENCE))
+    renderer = Renderer("sending", limits=SENDING, events=RendererEvents(tell))
     path = Path(
-        google=google, slots=slots, recorder=recorder, workshop=Workshop(database, clock=clock), hand=hand, reach=reach,
-        holds=holds, progress=progress, policy=policy, request_timeout=settings.gmail.request_timeout, clock=clock,
+        google=google, slots=slots, recorder=recorder,
+        workshop=Workshop(database, renderer=renderer, clock=clock), hand=hand, reach=reach, holds=holds,
+        progress=progress, policy=policy, request_timeout=settings.gmail.request_timeout, clock=clock,
         events=events,
     )  # fmt: skip
     runner = Runner(
@@ -265,6 +271,7 @@ def build(settings: Settings, log: Tell, *, flush: Callable[[], bool] = lambda: 
         service=service,
         pulses=pulses,
         claims=claims,
+        renderer=renderer,
     )
 
 
@@ -360,22 +367,7 @@ def _rescue(
     )
 
 
-class Log(Protocol):
-    """What the daemon needs of its log."""
-
-    on_lost: Tell | None
-
-    def tell(self, event: Event, fields: Mapping[str, object], /) -> None:
-        """Write one event."""
-
-    def configure(self, settings: LogSettings) -> None:
-        """Take other settings."""
-
-    def flush(self) -> bool:
-        """Push on what it could not get rid of; whether more is left."""
-
-
-async def run_until_signalled(settings: Settings, log: Log, *, read_again: Callable[[], Settings]) -> None:
+async def run_until_signalled(settings: Settings, log: Journal, *, read_again: Callable[[], Settings]) -> None:
     """The daemon as a process: SIGTERM or SIGINT drains it, SIGHUP makes it read its settings again."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -81,6 +81,12 @@ class Board:
                 f"job {fields['job']} has finished with failures: {fields['sent']} sent, {fields['failed']} failed; "
                 f"`mailerd explain {fields['job']}` tells why"
             )
+        elif event.name == "renderer_ends_often":
+            line = f"templates of {fields['origin']} end the renderer again and again: it {fields['cause']}"
+            self._see(f"renderer {fields['renderer']}", line, now)
+        elif event.name == "renderer_not_started":
+            line = f"nothing can be rendered, the renderer does not start: {fields['cause']}"
+            self._see(f"renderer {fields['renderer']}", line, now)
         elif event.name in {"loop_stalled", "loop_blocked"}:
             loop = fields.get("loop", "the event loop")
             self._see(f"stalled {loop}", f"{loop} has made no progress for {fields['seconds']:.0f} s", now)

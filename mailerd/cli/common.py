@@ -12,9 +12,11 @@ from rich.console import Console
 
 from mailerd.config import CONFIG, LogSettings, Settings, load
 from mailerd.errors import DatabaseAwayError, DatabaseError, MailerdError
+from mailerd.events.renderer import RendererEvents
 from mailerd.events.speech import Event, Tell
 from mailerd.events.store import StoreEvents
 from mailerd.journal import Journal
+from mailerd.letters.renderer import CHECKING, Renderer, RendererOfThread
 from mailerd.store import errnos
 from mailerd.store.database import Database
 from mailerd.store.migrate import check
@@ -88,6 +90,13 @@ def in_loop[T](work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run(work)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(work)
+
+
+@asynccontextmanager
+async def rendering() -> AsyncIterator[RendererOfThread]:
+    """What renders the templates of a command; what it has to say comes with the command's own errors."""
+    async with Renderer("of the command", limits=CHECKING, events=RendererEvents(silent)) as renderer:
+        yield RendererOfThread(renderer, asyncio.get_running_loop(), origin="the command")
 
 
 @asynccontextmanager

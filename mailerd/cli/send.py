@@ -1,5 +1,6 @@
 """`mailerd send FILE.csv`: one letter to each line of a table, by a named template, and a bar until all are sent."""
 
+import asyncio
 import csv
 import hashlib
 import json
@@ -12,7 +13,7 @@ from typing import Annotated, Any, Final, TextIO
 
 import typer
 
-from mailerd.cli.common import ConfigOption, in_loop, json_object, opened, quiet, settings, silent
+from mailerd.cli.common import ConfigOption, in_loop, json_object, opened, quiet, rendering, settings, silent
 from mailerd.cli.jobs import watch_until_ended
 from mailerd.clock import SystemClock
 from mailerd.config import Settings
@@ -24,6 +25,7 @@ from mailerd.intake.order import Order, read_order
 from mailerd.intake.problems import ProblemError
 from mailerd.intake.rehearsal import rehearse
 from mailerd.letters.library import Library
+from mailerd.letters.renderer import RendererOfThread
 from mailerd.store.jobs import Jobs
 from mailerd.store.once import KnownError, Once
 
@@ -72,10 +74,10 @@ def send(
     }  # fmt: skip
     known = settings(config)
     posting = _Posting(known, _library(known, template), table, file=file, again=again)
-    order, raw = posting.order({key: value for key, value in job.items() if value is not None})
+    raw = json.dumps({key: value for key, value in job.items() if value is not None}, ensure_ascii=False).encode()
     if dry_run:
-        _show(order)
-    elif in_loop(_post(posting, order, raw, wait=wait)):
+        in_loop(_show(posting, raw))
+    elif in_loop(_post(posting, raw, wait=wait)):
         raise typer.Exit(1)
 
 
@@ -87,9 +89,8 @@ class _Posting:
     file: Path
     again: bool
 
-    def order(self, job: dict[str, Any]) -> tuple[Order, bytes]:
-        """The job as the intake would read it, and its bytes."""
-        raw = json.dumps(job, ensure_ascii=False).encode()
+    def order(self, raw: bytes, renderer: RendererOfThread) -> Order:
+        """The job as the intake would read it; in a thread beside the renderer's loop."""
         gmail = Gmail(self.known.gmail, events=GmailEvents(silent), limit=1)
         try:
             order = read_order(
@@ -97,6 +98,7 @@ class _Posting:
                 key=None,
                 now=SystemClock().now(),
                 max_recipients=self.known.intake.max_recipients,
+                renderer=renderer,
                 senders=Mailboxes(gmail, self.known.gmail.aliases),
                 library=self.library,
             )
@@ -104,7 +106,7 @@ class _Posting:
             raise MailerdError("\n".join(self._faults(error))) from None
         for each in order.rejected:
             print(f"left out: {self._line(each.index)}: {each.email}: {each.reason}")
-        return order, raw
+        return order
 
     def _faults(self, error: ProblemError) -> Iterator[str]:
         yield str(error)
@@ -125,8 +127,10 @@ class _Posting:
         return Once(_THE_COMMAND, f"send-{body.hex()}", body, keep, answer=lambda _: "{}")
 
 
-async def _post(posting: _Posting, order: Order, raw: bytes, *, wait: bool) -> int:
+async def _post(posting: _Posting, raw: bytes, *, wait: bool) -> int:
     """How many letters failed; 0 when nobody waits for them."""
+    async with rendering() as renderer:
+        order = await asyncio.to_thread(posting.order, raw, renderer)
     known, job = posting.known, order.job
     if not posting.again:
         job = replace(job, once=posting.once(order, raw))
@@ -210,8 +214,10 @@ def _library(known: Settings, template: str) -> Library:
     return Library(Path(known.templates.folder))
 
 
-def _show(order: Order) -> None:
-    found = rehearse(order, now=SystemClock().now())
+async def _show(posting: _Posting, raw: bytes) -> None:
+    async with rendering() as renderer:
+        order = await asyncio.to_thread(posting.order, raw, renderer)
+        found = await asyncio.to_thread(lambda: rehearse(order, renderer=renderer, now=SystemClock().now()))
     for each in found.rejected:
         print(f"would fail: {each.email}: {each.reason}")
     for sample in found.samples[:1]:

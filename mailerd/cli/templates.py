@@ -1,15 +1,18 @@
 """`mailerd templates`: whether the named templates can be used, and what a letter of one looks like."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from mailerd.cli.common import ConfigOption, json_object, settings
-from mailerd.core.variables import merge
+from mailerd.cli.common import ConfigOption, in_loop, json_object, rendering, settings
 from mailerd.errors import MailerdError
-from mailerd.letters import Content, RenderError
 from mailerd.letters.library import Library, LibraryError, Named
+from mailerd.letters.library import check as check_named
+from mailerd.letters.renderer import Renderer
+from mailerd.letters.template import Content, Reader
 
 app = typer.Typer(help="Check and look at the named templates.", no_args_is_help=True)
 
@@ -21,21 +24,26 @@ def check(folder: Annotated[Path | None, _FOLDER] = None, config: ConfigOption =
     """Compile every template and render it with its own examples; exit code 1 when one of them cannot be used."""
     library = _library(folder, config)
     names = library.names()
-    broken = sum(not _passes(library, name) for name in names)
+    broken = in_loop(_broken(library, names))
     print(f"{len(names)} templates, {broken} that cannot be used")
     if broken:
         raise typer.Exit(1)
 
 
-def _passes(library: Library, name: str) -> bool:
+async def _broken(library: Library, names: Sequence[str]) -> int:
+    async with rendering() as it:
+        return len([name for name in names if not await _passes(library, name, it.renderer)])
+
+
+async def _passes(library: Library, name: str, renderer: Renderer) -> bool:
     try:
         named = _find(library, name)
-        for language in (None, *named.languages):
-            _render(named, language=language, variables={})
+        for language in (None, *named.template.languages):
+            await _render(named, renderer, language=language, variables={})
     except MailerdError as error:
         print(f"FAIL {error}")
         return False
-    also = f", also in {', '.join(sorted(named.languages))}" if named.languages else ""
+    also = f", also in {', '.join(sorted(named.template.languages))}" if named.template.languages else ""
     pictures = f", {len(named.pictures)} pictures" if named.pictures else ""
     print(f"PASS template {name}, version {named.version}{also}{pictures}")
     return True
@@ -55,7 +63,7 @@ def preview(
 ) -> None:
     """Print a letter as its recipient would get it, made with the template's own examples."""
     named = _find(_library(folder, config), name)
-    content = _render(named, language=language, variables=json_object("--variables", variables))
+    content = in_loop(_preview(named, language=language, variables=json_object("--variables", variables)))
     if html:
         print(content.html or "")
         return
@@ -79,10 +87,17 @@ def _find(library: Library, name: str) -> Named:
     return found
 
 
-def _render(named: Named, *, language: str | None, variables: dict[str, Any]) -> Content:
+async def _preview(named: Named, *, language: str | None, variables: dict[str, Any]) -> Content:
+    async with rendering() as it:
+        return await _render(named, it.renderer, language=language, variables=variables)
+
+
+async def _render(named: Named, renderer: Renderer, *, language: str | None, variables: dict[str, Any]) -> Content:
+    await check_named(named, renderer, origin="the command")
     given = {**named.variables, **variables, **({"language": language} if language else {})}
-    try:
-        return named.variants.render(merge(given, None, email="reader@example.com", name="Reader"))
-    except RenderError as error:
-        where = f" ({language})" if language else ""
-        raise LibraryError(f"template {named.name}{where}: {error}") from error
+    template = replace(named.template, variables=given)
+    (made,) = await renderer.render(template, [Reader("reader@example.com", "Reader", None)], origin="the command")
+    if isinstance(made, Content):
+        return made
+    where = f" ({language})" if language else ""
+    raise LibraryError(f"template {named.name}{where}: {made[0]}")

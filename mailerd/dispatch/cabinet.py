@@ -5,7 +5,7 @@ from collections import OrderedDict
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Final
 
-from mailerd.letters import Attachment, attachment
+from mailerd.letters.attachments import Attachment, attachment
 from mailerd.store.attachments import Attached, attachments
 from mailerd.store.database import Database
 

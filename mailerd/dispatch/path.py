@@ -37,11 +37,13 @@ from mailerd.dispatch.workshop import Workshop
 from mailerd.errors import DatabaseError
 from mailerd.events.runner import RunnerEvents
 from mailerd.gmail import Mailbox
-from mailerd.letters import RenderError, TemplateErrors
+from mailerd.letters.errors import RendererError, RenderError, TemplateErrors
 
 _TEMPLATE_REFUSED: Final = (
     "this version of mailerd refuses the template that the job was stored with: correct it and post the job again"
 )
+_RENDERER_WAIT: Final = timedelta(seconds=10)
+"""Until a letter that could not be rendered for no fault of its own is tried again."""
 _LEASE_NEARLY_OVER: Final = "the claim is about to end: it is left to the next one"
 
 
@@ -145,6 +147,8 @@ class Path:
             return Decision(Change.FAILED, error=f"the letter cannot be made: {error}")
         except TemplateErrors as error:
             return Decision(Change.FAILED, error=f"{_TEMPLATE_REFUSED}: {error}")
+        except RendererError as error:
+            return Decision(Change.RELEASED, error=f"nothing can be rendered now: {error}", wait=_RENDERER_WAIT)
         except DatabaseError as error:
             if not error.retry:
                 raise

@@ -1,32 +1,34 @@
-"""Makes letters: a job's templates are read and compiled once and kept while the job is being sent."""
+"""Makes letters: a job's template is read once and kept while the job is being sent; the renderer does the rest."""
 
 import asyncio
 import json
 import secrets
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from mailerd.clock import Clock
 from mailerd.core.claims import Letter
-from mailerd.core.variables import merge
 from mailerd.dispatch.cabinet import Cabinet
 from mailerd.errors import DatabaseError
-from mailerd.letters import Envelope, RenderError, Template, TemplateErrors, Variants, compose
+from mailerd.letters.compose import Envelope, compose
+from mailerd.letters.renderer import Renderer
+from mailerd.letters.template import Content, Reader, Source, Template
 from mailerd.store.contents import contents
 from mailerd.store.database import Database
 
 _KEPT: Final = 256
-"""Jobs whose compiled templates are kept."""
+"""Jobs whose templates are kept."""
+_BIG: Final = 100_000
+"""Characters of a letter from which it is composed in a thread, so that it does not hold the loop."""
 
 
 @dataclass(frozen=True)
 class _Job:
-    template: Variants
+    template: Template
     from_email: str
-    variables: Mapping[str, Any]
     sender_name: str | None
     reply_to: str | None
     attachments: int
@@ -36,8 +38,9 @@ class _Job:
 class Workshop:
     """Letters as bytes."""
 
-    def __init__(self, database: Database, *, clock: Clock) -> None:
+    def __init__(self, database: Database, *, renderer: Renderer, clock: Clock) -> None:
         self._database = database
+        self._renderer = renderer
         self._clock = clock
         self._cabinet = Cabinet(database)
         self._jobs: OrderedDict[str, _Job] = OrderedDict()
@@ -49,12 +52,12 @@ class Workshop:
         Raises:
             RenderError: the template does not work with this recipient's variables.
             TemplateErrors: the job was stored by a version that took a template which this one refuses.
+            RendererError: nothing can be rendered now, whoever's it is.
             ValueError: a value cannot stand in its header, or the letter is too large.
             DatabaseError: the job could not be read.
         """
         job = await self._job(letter.job_id)
-        own = json.loads(letter.variables) if letter.variables else {}
-        content = job.template.render(merge(job.variables, own, email=letter.to_email, name=letter.to_name))
+        content = await self._content(job, letter)
         envelope = Envelope(
             sender_email=job.from_email,
             sender_name=job.sender_name,
@@ -65,12 +68,19 @@ class Workshop:
         )
         domain = job.from_email.rpartition("@")[2]
         now, message_id = self._clock.now(), f"<{secrets.token_hex(16)}@{domain}>"
-        if not job.attachments:
+        if not job.attachments and len(content.html or "") + len(content.text) < _BIG:
             return compose(content, envelope, date=now, message_id=message_id)
         attached = await self._cabinet.of(letter.job_id, seq=letter.seq, count=job.attachments)
         return await asyncio.to_thread(  # copying many megabytes would hold the loop
             compose, content, envelope, date=now, message_id=message_id, attachments=attached
         )
+
+    async def _content(self, job: _Job, letter: Letter) -> Content:
+        reader = Reader(letter.to_email, letter.to_name, letter.variables)
+        (made,) = await self._renderer.render(job.template, [reader], origin=letter.sender)
+        if isinstance(made, Content):
+            return made
+        raise made[0]
 
     def room_for(self, letter: Letter) -> AbstractAsyncContextManager[None]:
         """Room for a letter from its making until Google has it: large ones wait for one another."""
@@ -85,7 +95,7 @@ class Workshop:
         """
         try:
             size = (await self._job(letter.job_id)).attached_bytes
-        except (RenderError, TemplateErrors, ValueError, DatabaseError):
+        except (ValueError, DatabaseError):
             size = 0
         async with self._cabinet.room_for(size):
             yield
@@ -116,16 +126,13 @@ class Workshop:
     async def _read(self, id_: str) -> _Job:
         it = await contents(self._database, id_)
         return _Job(
-            template=Variants(
-                Template.compile(subject=it.subject, html=it.html, text=it.text),
-                {
-                    each.language: Template.compile(subject=each.subject, html=each.html, text=each.text)
-                    for each in it.languages
-                },
+            template=Template(
+                Source(it.subject, it.html, it.text),
+                {each.language: Source(each.subject, each.html, each.text) for each in it.languages},
                 inline_css=bool(it.inline_css),
+                variables=json.loads(it.variables),
             ),
             from_email=it.from_email,
-            variables=json.loads(it.variables),
             sender_name=it.sender_name,
             reply_to=it.reply_to,
             attachments=it.attachments,

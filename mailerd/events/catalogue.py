@@ -13,9 +13,10 @@ import mailerd.events
 from mailerd.events.advice import ADVICE, Advice
 from mailerd.events.advice_doubts import DOUBTS_ADVICE
 from mailerd.events.advice_exchange import EXCHANGE_ADVICE
+from mailerd.events.advice_renderer import RENDERER_ADVICE
 from mailerd.events.speech import Event, Level, vocabulary
 
-ALL_ADVICE: Final = {**ADVICE, **DOUBTS_ADVICE, **EXCHANGE_ADVICE}
+ALL_ADVICE: Final = {**ADVICE, **DOUBTS_ADVICE, **EXCHANGE_ADVICE, **RENDERER_ADVICE}
 Language = Literal["en", "zh"]
 SERIOUS: Final[frozenset[Level]] = frozenset({"warning", "error", "critical"})
 _FIELD: Final = re.compile(r"\{(\w+)[^}]*\}")

@@ -27,6 +27,7 @@ from mailerd.intake.rehearsal import rehearse
 from mailerd.intake.senders import Senders
 from mailerd.intake.shares import Shares
 from mailerd.letters.library import Library
+from mailerd.letters.renderer import Renderer, RendererOfThread
 from mailerd.store.jobs import Jobs, Stored
 from mailerd.store.keys import Call, Key
 from mailerd.store.once import Answers, KnownError, Once, Remembered
@@ -64,6 +65,7 @@ class Accepting:
         jobs: Jobs,
         answers: Answers,
         library: Library,
+        renderer: Renderer,
         bell: Bell,
         forecast: Forecast,
         executor: Executor,
@@ -78,6 +80,7 @@ class Accepting:
         self._jobs = jobs
         self._answers = answers
         self._library = library
+        self._renderer = renderer
         self._bell = bell
         self._forecast = forecast
         self._executor = executor
@@ -95,6 +98,7 @@ class Accepting:
             body = await self._compute(lambda: fingerprint(raw)) if idempotency_key else b""
             if idempotency_key and (known := await self._answers.find(key.id, idempotency_key)):
                 return await self._again(known, idempotency_key, body=body, key=key)
+            renderer = RendererOfThread(self._renderer, asyncio.get_running_loop(), origin=f"key {key.name}")
             async with self._shares.for_check(raw, key):
                 order = await self._compute(
                     lambda: read_order(
@@ -102,12 +106,13 @@ class Accepting:
                         key=key,
                         now=self._clock.now(),
                         max_recipients=self._max_recipients,
+                        renderer=renderer,
                         senders=self._senders,
                         library=self._library,
                     )
                 )
                 if order.dry_run:
-                    return await self._rehearse(order)
+                    return await self._rehearse(order, renderer)
             if idempotency_key:
                 once = Once(
                     key.id, idempotency_key, body, self._answers.keep,
@@ -161,8 +166,9 @@ class Accepting:
         self._events.job_repeated(job=known.job_id, key=key.name, request=REQUEST.get())
         return web.Response(text=known.answer, content_type="application/json", headers={REPLAYED: "true"})
 
-    async def _rehearse(self, order: Order) -> web.Response:
-        job, found = order.job, await self._compute(lambda: rehearse(order, now=self._clock.now()))
+    async def _rehearse(self, order: Order, renderer: RendererOfThread) -> web.Response:
+        job = order.job
+        found = await self._compute(lambda: rehearse(order, renderer=renderer, now=self._clock.now()))
         rejected = sorted([*order.rejected, *found.rejected], key=lambda each: each.index)
         letters = order.total - len(rejected)
         forecast = await self._foresee(

@@ -19,10 +19,12 @@ from mailerd.intake.problems import (
     FIELD_AT_MOST,
     NOTHING_CHANGED,
     NOTHING_STORED,
+    RETRY_AFTER,
     ProblemError,
     away,
     too_large,
 )
+from mailerd.letters.errors import RendererError
 from mailerd.store import errnos
 
 REQUEST_ID: Final = "X-Request-Id"
@@ -210,6 +212,10 @@ class Answering:
                 response.headers["Allow"] = error.headers["Allow"]
         except DatabaseError as error:
             response = self._unserved(request, error)
+        except RendererError as error:
+            text = f"{error}{NOTHING_STORED}"
+            unavailable = ProblemError(503, "renderer_unavailable", text, retry_after=RETRY_AFTER)
+            response = self._refuse(request, unavailable, request_id)
         except Exception as error:  # noqa: BLE001 - told with its stack; the answer must not show it
             response = self._failed(request, error)
         return response

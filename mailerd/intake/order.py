@@ -1,7 +1,7 @@
 """A body's bytes to a job that can be stored; all of it is computing, and runs in a thread beside the loop."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from hashlib import sha256
 from typing import Any
@@ -13,8 +13,11 @@ from mailerd.intake.parsing import encode, parse
 from mailerd.intake.problems import Fault, ProblemError, invalid
 from mailerd.intake.recipients import Checked, Rejection, check
 from mailerd.intake.senders import Refusal, Senders
-from mailerd.letters import Template, TemplateErrors, Variants
+from mailerd.letters.errors import TemplateErrors
 from mailerd.letters.library import Library, LibraryError, Named
+from mailerd.letters.library import check as check_named
+from mailerd.letters.renderer import RendererOfThread
+from mailerd.letters.template import Source, Template
 from mailerd.store.attachments import Attached
 from mailerd.store.jobs import Language, NewJob
 from mailerd.store.keys import Key
@@ -28,9 +31,7 @@ class Order:
     rejected: list[Rejection]
     """The recipients that get no letter; only with `on_invalid` "skip", or in a dry run."""
     dry_run: bool
-    template: Variants
-    variables: Mapping[str, Any]
-    """The job's."""
+    template: Template
 
     @property
     def total(self) -> int:
@@ -49,6 +50,7 @@ def read_order(
     key: Key | None,
     now: datetime,
     max_recipients: int,
+    renderer: RendererOfThread,
     senders: Senders | None = None,
     library: Library | None = None,
 ) -> Order:
@@ -58,6 +60,7 @@ def read_order(
 
     Raises:
         ProblemError: 422 naming everything that is wrong, or 403 when the key may not use the sender.
+        RendererError: nothing can be rendered now.
     """
     fields = parse(raw)
     items = fields.pop("recipients", None)
@@ -67,9 +70,9 @@ def read_order(
     # Without the job's variables nobody can say what a recipient lacks, nor which of two templates is meant.
     judged = not any(fault.field.startswith(("variables", "template_name")) for fault in faults)
     mailbox = _mailbox(head, faults, senders=senders)
-    named = _named(head, library or Library(None), faults)
-    template = named.variants if named else _compile(head, faults)
     variables, stored = _variables(head, faults)
+    named = _named(head, library or Library(None), renderer, faults)
+    template = _template(head, named, variables, renderer, faults)
     luggage = _luggage(head, named, faults)
     refused = _refused(items, max_recipients)
     if refused:
@@ -77,7 +80,7 @@ def read_order(
     checked = check(
         items,
         template=template if judged else None,
-        variables=variables,
+        renderer=renderer,
         luggage=luggage,
         allow_duplicates=head.allow_duplicates,
         keep=head.on_invalid == "skip" or head.dry_run,
@@ -88,7 +91,7 @@ def read_order(
         _insist_on_good(head, checked)
     attached = [*luggage.shared, *checked.attached]
     job = _job(head, checked, variables=stored, key=key, mailbox=mailbox, named=named, attached=attached)
-    return Order(job, checked.rejected, head.dry_run, template, variables)
+    return Order(job, checked.rejected, head.dry_run, template)
 
 
 def _mailbox(head: Head, faults: list[Fault], *, senders: Senders | None) -> str:
@@ -107,11 +110,13 @@ def fingerprint(raw: bytearray) -> bytes:
     return sha256(raw).digest()
 
 
-def _named(head: Head, library: Library, faults: list[Fault]) -> Named | None:
+def _named(head: Head, library: Library, renderer: RendererOfThread, faults: list[Fault]) -> Named | None:
     if head.template_name is None or head.template is not None:
         return None
     try:
         found = library.find(head.template_name)
+        if found is not None:
+            renderer.run(check_named(found, renderer.renderer, origin=renderer.origin))
     except LibraryError as error:
         faults.append(Fault("template_name", str(error)))
         return None
@@ -120,15 +125,22 @@ def _named(head: Head, library: Library, faults: list[Fault]) -> Named | None:
     return found
 
 
-def _compile(head: Head, faults: list[Fault]) -> Variants | None:
+def _template(
+    head: Head, named: Named | None, variables: Mapping[str, Any], renderer: RendererOfThread, faults: list[Fault]
+) -> Template | None:
+    """What the letters are made from; None where it has faults."""
+    if named is not None:
+        return replace(named.template, variables=variables)
     if head.template is None:
         return None
     it = head.template
+    template = Template(Source(it.subject, it.html or None, it.text or None), variables=variables)
     try:
-        return Variants(Template.compile(subject=it.subject, html=it.html or None, text=it.text or None))
+        renderer.compile(template)
     except TemplateErrors as errors:
         faults.extend(Fault(f"template.{error.part}", str(error)) for error in errors.errors)
         return None
+    return template
 
 
 def _variables(head: Head, faults: list[Fault]) -> tuple[Mapping[str, Any], str]:
@@ -141,7 +153,7 @@ def _variables(head: Head, faults: list[Fault]) -> tuple[Mapping[str, Any], str]
 
 
 def _luggage(head: Head, named: Named | None, faults: list[Fault]) -> Luggage:
-    source = named.default if named else head.template
+    source = named.template.default if named else head.template
     luggage = Luggage(text_size=len((source and source.html) or "") + len((source and source.text) or ""))
     pictures = [
         Attached(each.filename, each.content_type, each.content, sha256(each.content).digest(), each.filename)
@@ -182,9 +194,9 @@ def _job(
     named: Named | None,
     attached: list[Attached],
 ) -> NewJob:
-    source = named.default if named else head.template
+    source = named.template.default if named else head.template
     assert source is not None  # noqa: S101 - read_head insists on one of the two
-    languages = named.languages.items() if named else ()
+    languages = named.template.languages.items() if named else ()
     return NewJob(
         id=new_id(),
         sender_email=mailbox,
@@ -202,7 +214,7 @@ def _job(
         recipients=checked.rows,
         template_name=named.name if named else None,
         template_version=named.version if named else None,
-        inline_css=named.inline_css if named else False,
+        inline_css=named.template.inline_css if named else False,
         languages=[Language(tag, each.subject, each.html, each.text) for tag, each in languages],
         attachments=attached,
     )

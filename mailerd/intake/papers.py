@@ -13,7 +13,8 @@ from mailerd.intake.answers import answer, encoded
 from mailerd.intake.openapi import document
 from mailerd.intake.problems import cut
 from mailerd.intake.queries import Finding, query
-from mailerd.letters.library import Library, LibraryError, Named
+from mailerd.letters.library import Library, LibraryError, Named, check
+from mailerd.letters.renderer import Renderer
 from mailerd.store.keys import Call
 
 _POLICY: Final = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -23,9 +24,10 @@ _SAFE: Final = {"Content-Security-Policy": _POLICY, "Referrer-Policy": "no-refer
 class Papers:
     """The handlers."""
 
-    def __init__(self, *, finding: Finding, library: Library, executor: Executor) -> None:
+    def __init__(self, *, finding: Finding, library: Library, renderer: Renderer, executor: Executor) -> None:
         self._finding = finding
         self._library = library
+        self._renderer = renderer
         self._executor = executor
 
     @cached_property
@@ -49,17 +51,16 @@ class Papers:
         """The named templates."""
         await self._finding.admit(request, Call.READ)
         query(request, allowed=())
-        return answer(await asyncio.get_running_loop().run_in_executor(self._executor, self._list))
-
-    def _list(self) -> dict[str, Any]:
+        loop = asyncio.get_running_loop()
         found: dict[str, Any] = {"templates": [], "broken": []}
-        for name in self._library.names():
+        for name in await loop.run_in_executor(self._executor, self._library.names):
             try:
-                if (named := self._library.find(name)) is not None:
+                if (named := await loop.run_in_executor(self._executor, self._library.find, name)) is not None:
+                    await check(named, self._renderer, origin="the library")
                     found["templates"].append(_show(named))
             except LibraryError as error:
                 found["broken"].append({"name": name, "error": cut(str(error))})
-        return found
+        return answer(found)
 
 
 def _show(it: Named) -> dict[str, Any]:
@@ -69,7 +70,7 @@ def _show(it: Named) -> dict[str, Any]:
         "description": it.description,
         "variables": dict(it.variables),
         "language": it.language,
-        "languages": sorted(it.languages),
+        "languages": sorted(it.template.languages),
         "pictures": [each.filename for each in it.pictures],
     }
 

@@ -1,31 +1,30 @@
 """Every recipient of a request looked at, in one pass: what is good becomes a row, what is not gets its reasons."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from mailerd.core.variables import merge
 from mailerd.intake.addresses import Addresses
 from mailerd.intake.attaching import Luggage
 from mailerd.intake.contract import LANGUAGE, LINE_AT_MOST, TROUBLES_AT_MOST, one_name
 from mailerd.intake.parsing import encode, unwieldy
 from mailerd.intake.problems import REASON_AT_MOST, Faults, ProblemError, cut
+from mailerd.letters.renderer import Rendered, RendererOfThread
+from mailerd.letters.template import Reader, Template
 from mailerd.store.attachments import Attached
 from mailerd.store.jobs import NewRecipient
 
 CHECK_WITHIN: Final = 30.0
 """Seconds for all recipients of one job; a plain job of 100,000 takes one, a costly template may take for ever."""
 EMAIL_COLUMN: Final = 320
+BATCH: Final = 200
+"""Recipients that are rendered while the next ones are read."""
+STOPPED_AT_MOST: Final = 3
+"""Letters of one request that the system may have to stop; each of them costs a renderer, and about two seconds."""
 _FIELDS: Final = frozenset({"email", "name", "variables", "language", "attachments"})
-
-
-class Renders(Protocol):
-    """What is asked of a compiled template."""
-
-    def troubles(self, variables: Mapping[str, object]) -> Sequence[Exception]:
-        """Why these variables will not render; nothing when they will."""
 
 
 @dataclass(frozen=True)
@@ -51,41 +50,47 @@ class Checked:
 def check(
     items: list[Any],
     *,
-    template: Renders | None,
-    variables: Mapping[str, object],
+    template: Template | None,
+    renderer: RendererOfThread,
     luggage: Luggage,
     allow_duplicates: bool = False,
     keep: bool = False,
 ) -> Checked:
     """Check every recipient; `items` is emptied on the way, so that request and rows are never whole at once.
 
-    `template` None means that it has faults of its own, and nobody can say what does not fit it. `keep`: bad recipients
-    are kept as such; without it nobody looks on once there are enough faults to refuse the request.
+    `template` None means that it has faults of its own, and nobody can say what does not fit it. Else every letter is
+    rendered, by the code that will render it again for its sending: the renderer has one batch while the next is read.
+    `keep`: bad recipients are kept as such; without it the walk ends once there are enough faults for a refusal.
 
     Raises:
         ProblemError: 422, the template is too costly for so many recipients.
+        RendererError: nothing can be rendered now.
     """
     until = time.monotonic() + CHECK_WITHIN
-    found = Checked()
-    checker = _Checker(template, variables, luggage, found.attached, allow_duplicates=allow_duplicates)
-    for index, item in enumerate(items):
-        items[index] = None
+    checker = _Checker(luggage, allow_duplicates=allow_duplicates)
+    under_way: _Batch | None = None
+    for start in range(0, len(items), BATCH):
         if time.monotonic() > until:
-            raise ProblemError(
-                422,
-                "too_costly",
-                f"after {CHECK_WITHIN:g} s only {index:,} of {len(items):,} recipients were checked against the "
-                "template: make it simpler or split the job; nothing was stored",
-            )
-        row, faults = checker.one(item, index)
-        found.rows.append(row)
-        if faults:
-            found.rejected.append(Rejection(index, row.email, row.error or ""))
-            for name, why in faults:
-                found.faults.add(partial(_field, index, name), why)
-            if not keep and found.faults.are_enough:
-                break
-    return found
+            raise _too_costly(f"after {CHECK_WITHIN:g} s only {start:,} of {len(items):,} recipients were checked")
+        batch = [checker.read(items[index], index) for index in range(start, min(start + BATCH, len(items)))]
+        items[start : start + BATCH] = [None] * len(batch)
+        asked = _Batch(batch, template, renderer)
+        if under_way is not None:
+            checker.take(under_way)
+        under_way = asked
+        if not keep and checker.found.faults.are_enough:
+            break
+    if under_way is not None:
+        checker.take(under_way)
+    return checker.found
+
+
+def _too_costly(how_far: str) -> ProblemError:
+    return ProblemError(
+        422,
+        "too_costly",
+        f"{how_far} against the template: make it simpler or split the job; nothing was stored",
+    )
 
 
 def _field(index: int, name: str) -> str:
@@ -96,31 +101,55 @@ _Faults = list[tuple[str, str]]
 """Field of a recipient ("" for the whole of it) and what is wrong with it."""
 
 
+@dataclass
+class _Candidate:
+    """A recipient as it was read; `stored` are its own variables as JSON."""
+
+    index: int
+    email: str
+    name: str | None = None
+    stored: str | None = None
+    attached: list[Attached] = field(default_factory=list)
+    faults: _Faults = field(default_factory=list)
+
+
+class _Batch:
+    """Recipients on their way through the renderer."""
+
+    def __init__(self, candidates: list[_Candidate], template: Template | None, renderer: RendererOfThread) -> None:
+        self.candidates = candidates
+        self._good = [] if template is None else [each for each in candidates if not each.faults]
+        self._results: Future[list[Rendered]] | None = None
+        if template is not None and self._good:
+            readers = [Reader(each.email, each.name, each.stored) for each in self._good]
+            self._results = renderer.start(template, readers, content=False)
+
+    def finish(self) -> int:
+        """Note what does not render; how many of them the system had to stop."""
+        stopped = 0
+        for each, errors in zip(self._good, self._results.result() if self._results else (), strict=True):
+            if isinstance(errors, list) and errors:
+                each.faults.append(("variables", _listed(errors)))
+                stopped += errors[0].bound
+        return stopped
+
+
 class _Checker:
     """Looks at one recipient after the other, and remembers the addresses."""
 
-    def __init__(
-        self,
-        template: Renders | None,
-        variables: Mapping[str, object],
-        luggage: Luggage,
-        attached: list[Attached],
-        *,
-        allow_duplicates: bool,
-    ) -> None:
-        self._template = template
-        self._variables = variables
+    def __init__(self, luggage: Luggage, *, allow_duplicates: bool) -> None:
         self._luggage = luggage
-        self._attached = attached
         self._allow_duplicates = allow_duplicates
         self._addresses = Addresses()
         self._seen: dict[str, int] = {}
+        self._stopped = 0
+        self.found = Checked()
 
-    def one(self, item: object, index: int) -> tuple[NewRecipient, _Faults]:
-        """Its row and what is wrong with it; a row with faults carries them as its error."""
-        faults: _Faults = []
+    def read(self, item: object, index: int) -> _Candidate:
+        """What a request says of one recipient."""
         if not isinstance(item, dict):
-            return NewRecipient("", None, None, "must be an object"), [("", "must be an object")]
+            return _Candidate(index, "", faults=[("", "must be an object")])
+        faults: _Faults = []
         if not item.keys() <= _FIELDS:
             unknown = [name for name in item if name not in _FIELDS]
             faults.extend((name, "unknown field") for name in unknown[:TROUBLES_AT_MOST])
@@ -128,33 +157,47 @@ class _Checker:
                 faults.append(("", f"has {len(unknown) - TROUBLES_AT_MOST:,} more unknown fields"))
         email = self._email(item.get("email"), faults)
         name = _name(item.get("name"), faults)
-        own, stored = _own(_with_language(item, faults), faults)
+        stored = _own(_with_language(item, faults), faults)
         given = item.get("attachments")
         attached = [] if given is None else self._luggage.of_recipient(given, index, faults)
-        if self._template is not None and not faults:
-            troubles = self._template.troubles(merge(self._variables, own, email=email, name=name))
-            if troubles:
-                faults.append(("variables", _listed(troubles)))
-        if faults:
-            reasons = "; ".join(why if part in {"", "email"} else f"{part}: {why}" for part, why in faults)
-            return NewRecipient(email, name, stored, cut(reasons)), faults
-        self._seen[email] = index
-        self._attached += attached
-        return NewRecipient(email, name, stored), faults
+        return _Candidate(index, email, name, stored, attached, faults)
+
+    def take(self, batch: _Batch) -> None:
+        """Make rows of a batch; one with faults carries them as its error.
+
+        Raises:
+            ProblemError: 422, the system had to stop too many letters of this template.
+        """
+        self._stopped += batch.finish()
+        for each in batch.candidates:
+            first = None if self._allow_duplicates else self._seen.get(each.email)
+            if first is not None:
+                each.faults.append(("email", f"duplicate of recipients[{first}]"))
+            if each.faults:
+                self._refuse(each)
+            else:
+                self._seen[each.email] = each.index
+                self.found.attached += each.attached
+                self.found.rows.append(NewRecipient(each.email, each.name, each.stored))
+        if self._stopped > STOPPED_AT_MOST:
+            raise _too_costly(f"{self._stopped} letters had to be stopped ({self.found.rejected[-1].reason})")
+
+    def _refuse(self, each: _Candidate) -> None:
+        reasons = "; ".join(why if part in {"", "email"} else f"{part}: {why}" for part, why in each.faults)
+        self.found.rows.append(NewRecipient(each.email, each.name, each.stored, cut(reasons)))
+        self.found.rejected.append(Rejection(each.index, each.email, cut(reasons)))
+        for name, why in each.faults:
+            self.found.faults.add(partial(_field, each.index, name), why)
 
     def _email(self, given: object, faults: _Faults) -> str:
         if not isinstance(given, str):
             faults.append(("email", "is required" if given is None else "must be a string"))
             return ""
         try:
-            address = self._addresses.check(given)
+            return self._addresses.check(given)
         except ValueError as error:
             faults.append(("email", str(error)))
             return given[:EMAIL_COLUMN]
-        first = None if self._allow_duplicates else self._seen.get(address)
-        if first is not None:
-            faults.append(("email", f"duplicate of recipients[{first}]"))
-        return address
 
 
 def _listed(troubles: Sequence[Exception]) -> str:
@@ -200,17 +243,17 @@ def _with_language(item: dict[str, Any], faults: _Faults) -> object:
     return {**variables, "language": language}
 
 
-def _own(given: object, faults: _Faults) -> tuple[dict[str, Any] | None, str | None]:
-    """A recipient's own variables, and as they are stored."""
+def _own(given: object, faults: _Faults) -> str | None:
+    """A recipient's own variables, as they are stored and rendered."""
     if given is None or given == {}:
-        return None, None
+        return None
     if not isinstance(given, dict):
         faults.append(("variables", "must be an object"))
     elif why := unwieldy(given):
         faults.append(("variables", why))
     else:
         try:
-            return given, encode(given)
+            return encode(given)
         except ValueError as error:
             faults.append(("variables", str(error)))
-    return None, None
+    return None

@@ -17,6 +17,7 @@ from mailerd.config import IntakeSettings
 from mailerd.core.states import JobChange
 from mailerd.errors import DatabaseError, ListenError
 from mailerd.events.intake import IntakeEvents
+from mailerd.events.renderer import RendererEvents
 from mailerd.intake.accepting import Accepting, Bell
 from mailerd.intake.answers import Answering, Handler
 from mailerd.intake.bodies import BODY_WITHIN, Bodies, expect_nothing_yet
@@ -37,6 +38,7 @@ from mailerd.intake.senders import Senders
 from mailerd.intake.shares import SHARE_WITHIN, Shares
 from mailerd.intake.watching import Watching
 from mailerd.letters.library import Library
+from mailerd.letters.renderer import CHECKING, Renderer
 from mailerd.store.controls import Controls
 from mailerd.store.database import Database
 from mailerd.store.jobs import Jobs
@@ -101,6 +103,7 @@ class Intake:
         self._answers = Answers(database, patience=patience, keep=timedelta(seconds=settings.idempotency_keep))
         self._controls = Controls(database, patience=patience, in_flight=timedelta(seconds=in_flight))
         self._library = Library(templates)
+        self._renderer = Renderer("checking", limits=CHECKING, events=RendererEvents(events.heard))
         self._forecast = forecast
         self._senders = senders
         self._callers = Callers(networks(settings.trusted_proxies))
@@ -160,7 +163,8 @@ class Intake:
             self._patrol.walk(lambda: runner.server.connections if runner.server else []), name="patrol"
         )
         try:
-            yield await self._listen(runner, sockets)
+            async with self._renderer:
+                yield await self._listen(runner, sockets)
         finally:
             patrol.cancel()
             # Cleaning up at once resets connections that the kernel has accepted and nobody has read from yet.
@@ -236,6 +240,7 @@ class Intake:
             jobs=self._jobs,
             answers=self._answers,
             library=self._library,
+            renderer=self._renderer,
             bell=self._bell,
             forecast=self._forecast,
             executor=executor,
@@ -253,7 +258,7 @@ class Intake:
         )
         reading = Reading(finding=self._finding, jobs=self._jobs, forecast=self._forecast, events=self._events)
         health = Health(lambda: check_writable(self._database), within=self._patience, clock=self._clock)
-        papers = Papers(finding=self._finding, library=self._library, executor=executor)
+        papers = Papers(finding=self._finding, library=self._library, renderer=self._renderer, executor=executor)
         return {
             "post": accepting.accept,
             "jobs": reading.jobs,

@@ -1,34 +1,47 @@
-"""Jinja as a letter sees it: plain data in, text out, every operation paid for; nothing of Python can be reached."""
+"""Jinja's own sandbox with an allow-list: plain data in, text out, and no attribute or function of Python.
 
-import operator
+Time and memory are not bounded here: the operating system bounds the process that this runs in.
+"""
+
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from functools import wraps
+from typing import Any, ClassVar, Final
 
-from jinja2 import StrictUndefined, TemplateSyntaxError, Undefined, pass_context
+from jinja2 import StrictUndefined, Undefined, nodes, pass_context
 from jinja2.exceptions import SecurityError, TemplateRuntimeError, UndefinedError
-from jinja2.ext import Extension
-from jinja2.lexer import Token, TokenStream
+from jinja2.filters import FILTERS as JINJA_FILTERS
 from jinja2.runtime import Context, LoopContext
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
+from jinja2.tests import TESTS as JINJA_TESTS
 from jinja2.utils import missing
+from jinja2.visitor import NodeTransformer
 
-from mailerd.letters import filters
-from mailerd.letters.meter import MAX_BITS, MAX_STEPS, MeteredContext, NullError, TooMuchError
-from mailerd.letters.values import Number, bounded, kind, number, present, sequence, text
 
-MAX_TOKENS = 10_000
-"""Tokens of one part at most: about 2,500 expressions, which compile in a fraction of a second."""
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
 
-LOOP = frozenset({"first", "index", "index0", "last", "length", "nextitem", "previtem", "revindex", "revindex0"})
-"""What a template may ask of `loop`, besides loop.cycle(…) and loop.changed(…)."""
 
-METHODS: Mapping[str, type] = {
-    **dict.fromkeys(("capitalize", "endswith", "lower", "lstrip", "rstrip", "split", "startswith", "strip"), str),
-    **dict.fromkeys(("title", "upper"), str),
-    **dict.fromkeys(("get", "items", "keys", "values"), dict),
-    **dict.fromkeys(("changed", "cycle"), LoopContext),
+_OF_TEXT: Final = _words("capitalize e escape format lower replace safe string title trim truncate upper urlencode")
+"""Filters that take a text or a number; of a list they would make Python's notation of it."""
+_OF_ANYTHING: Final = _words(
+    "abs count dictsort first float int items join last length list map max min reverse round sort sum unique"
+)
+TESTS: Final = {
+    name: JINJA_TESTS[name]
+    for name in _words("boolean defined divisibleby even false mapping none number odd sequence string true undefined")
 }
-"""Methods that a template may call, and whose they must be. None makes more of its receiver than there was."""
+LOOP: Final = _words("first index index0 last length nextitem previtem revindex revindex0")
+"""What a template may ask of `loop`, besides loop.cycle(…) and loop.changed(…)."""
+METHODS: Final[Mapping[str, type]] = {
+    **dict.fromkeys(_words("capitalize endswith lower lstrip rstrip split startswith strip title upper"), str),
+    **dict.fromkeys(_words("get items keys values"), dict),
+    **dict.fromkeys(_words("changed cycle"), LoopContext),
+}
+"""Methods that a template may call, and whose they must be."""
+
+
+class NullError(TemplateRuntimeError):
+    """A value that must be there is null."""
 
 
 class NothingError(TemplateRuntimeError):
@@ -54,37 +67,117 @@ class Missing(StrictUndefined):
         super().__init__(hint, obj, name, NothingError if hint else exc)
 
     @property
+    def path(self) -> str:
+        """What was looked for: `user.name`."""
+        return str(self._undefined_name)
+
+    @property
     def _undefined_message(self) -> str:
-        return self._undefined_hint or str(self._undefined_name)
+        return self._undefined_hint or self.path
 
 
-class _Brief(Extension):
-    """Refuses a part of too many tokens before it is parsed, because parsing and compiling cost time too."""
+class Noted(Undefined):
+    """A variable that is not there, but stands as the empty text and notes its path: so all that lack are found."""
 
-    def filter_stream(self, stream: TokenStream) -> Iterator[Token]:
-        for count, token in enumerate(stream):
-            if count >= MAX_TOKENS:
-                raise TemplateSyntaxError(f"more than {MAX_TOKENS} words and signs; make it shorter", token.lineno)
-            yield token
+    __slots__ = ()
+    paths: ClassVar[list[str]] = []
+
+    @property
+    def path(self) -> str:
+        """As of `Missing`."""
+        return str(self._undefined_name)
+
+    def __str__(self) -> str:
+        self.paths.append(self.path)
+        return ""
+
+    def __bool__(self) -> bool:
+        return bool(str(self))
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(str(self))
 
 
-def _guarded(name: object) -> None:
+def default(value: Any, default_value: Any = "", boolean: Any = False) -> Any:  # noqa: FBT002 - as in Jinja
+    """The value, or another where it is missing or null, and with `true` also where it is empty."""
+    return default_value if isinstance(value, Undefined) or value is None or (boolean and not value) else value
+
+
+def _strict(name: str) -> Callable[..., Any]:
+    """Jinja's filter, which refuses null, and gives a list where Jinja gives a generator."""
+    function = JINJA_FILTERS[name]
+    at = 1 if hasattr(function, "jinja_pass_arg") else 0
+
+    @wraps(function)
+    def filter_(*arguments: Any, **options: Any) -> Any:
+        value = arguments[at]
+        if value is None:
+            raise NullError
+        if name in _OF_TEXT and not isinstance(value, str | int | float | Undefined):
+            raise TypeError(_no_form(value))
+        result = function(*arguments, **options)
+        return list(result) if hasattr(result, "__next__") else result
+
+    return filter_
+
+
+FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
+    **{name: _strict(name) for name in sorted(_OF_TEXT | _OF_ANYTHING)},
+    **dict.fromkeys(("default", "d"), default),
+}
+
+
+def _no_form(value: object) -> str:
+    what = "a list" if isinstance(value, list | tuple) else "an object" if isinstance(value, dict) else "this value"
+    return f"{what} has no form in a letter; loop over it, or join it"
+
+
+@pass_context  # so that Jinja does not evaluate constants while compiling, where an error has no line
+def _out(context: Context, value: Any) -> Any:  # noqa: ARG001
+    """The value of `{{ … }}`, refused where it would read like an accident ("Dear None", a Python list)."""
+    if value is None:
+        raise NullError
+    if not isinstance(value, str | int | float | Undefined):
+        raise TypeError(_no_form(value))
+    return value
+
+
+def _each(value: Any) -> Any:
+    """What a loop goes through; nobody means to loop over a text letter by letter."""
+    if value is None:
+        raise NullError
+    if isinstance(value, str | int | float):
+        raise TypeError(f"a list is needed here, not {'a text' if isinstance(value, str) else 'a number'}")
+    return value
+
+
+def _called(value: Any, method: str, *arguments: Any) -> Any:
+    """`value.method(…)`, for the methods of `METHODS`."""
+    if value is None:
+        raise NullError
+    if not isinstance(value, METHODS[method]):
+        str(value)  # what is missing raises, and says its name
+        raise TypeError(f"{type(value).__name__} has no {method}()")
+    if method == "get":
+        _guarded(*arguments[:1])
+    result = getattr(value, method)(*arguments)
+    return list(result) if method in {"items", "keys", "values"} else result
+
+
+def _guarded(name: object = "") -> None:
     if isinstance(name, str) and name.startswith("_"):
         raise SecurityError(f"{name!r} begins with an underscore; such names are out of reach")
 
 
 class LetterEnvironment(ImmutableSandboxedEnvironment):
-    """The sandbox, narrowed: lookups reach into objects, lists and `loop` only, and nothing can be called.
+    """The sandbox, narrowed: lookups reach into objects, lists and `loop` only; `range` alone can be called."""
 
-    Calls are gone before the code is made (`rewrite`); `is_safe_callable` is the second wall behind that.
-    """
+    last_null = ""
+    """The last step of the path that last led to null: who renders names the variable by it."""
 
-    context_class = MeteredContext
-    intercepted_binops = frozenset({"+", "-", "*", "/", "//", "%", "**"})
-
-    def is_safe_callable(self, obj: Any) -> bool:  # noqa: ARG002 - the sandbox's own signature
-        """Nothing is."""
-        return False
+    def is_safe_callable(self, obj: Any) -> bool:
+        """Only `range`; methods go by `_called`."""
+        return obj is safe_range
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:  # noqa: ARG002 - the sandbox's own signature
         """Nothing is; `getattr` never asks."""
@@ -93,147 +186,57 @@ class LetterEnvironment(ImmutableSandboxedEnvironment):
     def getattr(self, obj: Any, attribute: str) -> Any:
         """`a.b`: an object's key, never a Python attribute, so that a key called "items" can be used."""
         if isinstance(obj, LoopContext):
-            return getattr(obj, attribute) if attribute in LOOP else Missing(name=f"loop.{attribute}")
+            return getattr(obj, attribute) if attribute in LOOP else self.undefined(name=f"loop.{attribute}")
         return self.getitem(obj, attribute)
 
     def getitem(self, obj: Any, argument: Any) -> Any:
         """`a["b"]` or `a[0]`."""
         _guarded(argument)
-        if isinstance(obj, dict):
-            return obj[argument] if argument in obj else Missing(name=argument)
-        if isinstance(obj, Missing):
-            return Missing(name=f"{obj._undefined_message}.{argument}")  # noqa: SLF001 - our own class
+        if isinstance(obj, dict) and argument in obj:
+            if obj[argument] is None:
+                self.last_null = str(argument)
+            return obj[argument]
+        if isinstance(obj, Missing | Noted):
+            return self.undefined(name=f"{obj.path}.{argument}")
         if isinstance(obj, list | tuple | str | range) and type(argument) is int:
-            return obj[argument] if -len(obj) <= argument < len(obj) else Missing(name=str(argument))
-        return Missing(name=str(argument))
-
-    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        """An operation, once it is known to be small."""
-        assert isinstance(context, MeteredContext)  # noqa: S101 - context_class says so
-        if isinstance(left, str):
-            return _with_text(context, left, operator, right)
-        if operator == "+" and isinstance(left, list) and isinstance(right, list):
-            context.meter.pay(len(left) + len(right))
-            return left + right
-        return calculate(operator, number(left), number(right))
+            return obj[argument] if -len(obj) <= argument < len(obj) else self.undefined(name=str(argument))
+        return self.undefined(name=str(argument))
 
 
-_ARITHMETIC: Mapping[str, Callable[[Any, Any], Any]] = {
-    "+": operator.add,
-    "-": operator.sub,
-    "*": operator.mul,
-    "/": operator.truediv,
-    "//": operator.floordiv,
-    "%": operator.mod,
-}
+class Rewriting(NodeTransformer):
+    """Leads loops and method calls through the functions above; the names of the methods are Jinja's."""
+
+    def visit_For(self, node: nodes.For) -> nodes.For:  # noqa: N802
+        """`{% for … %}`."""
+        self.generic_visit(node)
+        node.iter = _filter("_each", node.iter)
+        return node
+
+    def visit_Call(self, node: nodes.Call) -> nodes.Expr:  # noqa: N802
+        """`a.b(…)`."""
+        self.generic_visit(node)
+        if not isinstance(node.node, nodes.Getattr):
+            return node
+        method = nodes.Const(node.node.attr, lineno=node.lineno, environment=node.environment)
+        return _filter("_called", node.node.node, method, *node.args)
 
 
-def calculate(sign: str, left: Number, right: Number) -> Number:
-    """A sum of two numbers; whole ones stay below `MAX_BITS` bits."""
-    bounded(left)
-    bounded(right)
-    if sign != "**":
-        return bounded(_ARITHMETIC[sign](left, right))
-    if isinstance(left, int) and isinstance(right, int) and left.bit_length() * abs(right) > 2 * MAX_BITS:
-        raise TooMuchError("makes a number that is too large")
-    result: object = left**right
-    if not isinstance(result, int | float):
-        raise TypeError("a root of a negative number is not a number")
-    return bounded(result)
-
-
-def _with_text(context: MeteredContext, left: str, sign: str, right: Any) -> str:
-    match sign:
-        case "+":
-            if not isinstance(right, str):
-                text(right)
-                raise TypeError(f"+ joins a text with a text, not with {kind(right)}; ~ joins anything")
-            return context.meter.joined([left, right])
-        case "*":
-            times = number(right)
-            context.meter.room_for(len(left) * max(int(times), 0))
-            return left * int(times)
-        case "%":
-            return filters.printf(context, left, *(right if isinstance(right, tuple) else (right,)))
-        case _:
-            raise TypeError(f"{sign} needs numbers, not a text; the filters int and float make one of it")
-
-
-def _out(value: Any, path: str) -> Any:
-    """The value of `{{ … }}`, refused where it would read like an accident ("Dear None", a Python list)."""
-    if type(value) is str or type(value) is int:
-        return value
-    if value is None:
-        raise NullError(path)
-    if isinstance(value, Undefined) and path:
-        return str(Missing(name=path))  # raises, with the whole path instead of its last step
-    return value if isinstance(value, str) else text(value)
-
-
-@pass_context
-def _weighed(context: MeteredContext, value: Any) -> Any:
-    """The value, after paying for reading it."""
-    context.meter.weigh(value)
-    return value
-
-
-@pass_context
-def _each(context: MeteredContext, value: Any, weight: int) -> Any:
-    """What a loop goes through; the whole loop is paid for before it starts, because nothing can leave it early."""
-    items = sequence(value)
-    context.meter.pay(len(items) * weight)
-    return items
-
-
-@pass_context
-def _joined(context: MeteredContext, values: list[Any]) -> str:
-    return context.meter.joined([text(value) for value in values])
-
-
-@pass_context
-def _range(context: MeteredContext, bounds: list[Any]) -> range:  # noqa: ARG001 - looping pays, not counting
-    made = range(*bounds)
-    if max(abs(made.start), abs(made.stop)) > MAX_STEPS:
-        raise TooMuchError(f"range goes up to {MAX_STEPS}")
-    return made
-
-
-@pass_context
-def _called(context: MeteredContext, value: Any, method: str, *arguments: Any) -> Any:
-    """`value.method(…)`, for the methods of `METHODS`."""
-    if not isinstance(value, METHODS[method]):
-        present(value)
-        raise TypeError(f"{kind(value)} has no {method}()")
-    context.meter.weigh(value)
-    for argument in arguments:
-        context.meter.weigh(argument)
-    if method == "get":
-        _guarded(*arguments[:1])
-    result = getattr(value, method)(*arguments)
-    return list(result) if method in {"items", "keys", "values"} else result
-
-
-HIDDEN: Mapping[str, Callable[..., Any]] = {
-    "_called": _called,
-    "_each": _each,
-    "_joined": _joined,
-    "_out": _out,
-    "_range": _range,
-    "_weighed": _weighed,
-}
-"""What `rewrite` puts into the code; a template cannot name these."""
+def _filter(name: str, value: Any, *arguments: nodes.Expr) -> nodes.Filter:
+    return nodes.Filter(
+        value, name, list(arguments), [], None, None, lineno=value.lineno, environment=value.environment
+    )
 
 
 def _made(*, autoescape: bool) -> LetterEnvironment:
-    # Not optimized: the optimizer evaluates constant filters while compiling, where no meter runs.
-    made = LetterEnvironment(autoescape=autoescape, undefined=Missing, optimized=False, extensions=[_Brief])
-    made.filters = {**filters.FILTERS, **HIDDEN}
-    made.tests = dict(filters.TESTS)
-    made.globals = {}
+    # Not optimized, for the same reason as `_out`.
+    made = LetterEnvironment(autoescape=autoescape, undefined=Missing, finalize=_out, optimized=False)
+    made.filters = {**FILTERS, "_each": _each, "_called": _called}
+    made.tests = dict(TESTS)
+    made.globals = {"range": safe_range}
     return made
 
 
-PLAIN = _made(autoescape=False)
+PLAIN: Final = _made(autoescape=False)
 """For subjects and text bodies."""
-ESCAPED = _made(autoescape=True)
+ESCAPED: Final = _made(autoescape=True)
 """For HTML."""

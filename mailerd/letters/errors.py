@@ -1,17 +1,18 @@
 """What can be wrong with a template or with one rendering of it, in words that a person can act on."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from mailerd.errors import MailerdError
 
-
-def _sayable(text: str) -> str:
-    """What JSON, the log and the database take too: a template may spell a name with half a character in it."""
-    return text.encode("utf-8", "backslashreplace").decode()
+MAX_REASON: Final = 300
+"""Characters of a reason; a value that a template fails with may be a million characters long."""
 
 
-def _where(part: str, line: int | None) -> str:
-    return part if line is None else f"{part}, line {line}"
+def _printable(text: str) -> str:
+    """What JSON, the log and the database take: a template may spell a name with half a character in it."""
+    cut = text if len(text) <= MAX_REASON else text[: MAX_REASON - 1] + "…"
+    return cut.encode("utf-8", "backslashreplace").decode()
 
 
 class TemplateError(MailerdError):
@@ -21,8 +22,8 @@ class TemplateError(MailerdError):
     """
 
     def __init__(self, reason: str, *, part: str, line: int | None) -> None:
-        self.reason = _sayable(reason)
-        super().__init__(f"{_where(part, line)}: {self.reason}")
+        self.reason = _printable(reason)
+        super().__init__(f"{part if line is None else f'{part}, line {line}'}: {self.reason}")
         self.part = part
         self.line = line
 
@@ -35,15 +36,18 @@ class TemplateErrors(MailerdError):  # noqa: N818 - the plural is the point: eve
         self.errors = tuple(errors)
 
 
-class RenderError(MailerdError):
+class RenderError(TemplateError):
     """A good template and these variables do not make a letter.
 
-    `variable` is the dotted path of what is missing or null, and "" where that is not the trouble.
+    `variable` is the dotted path of what is missing or null, and "" where that is not the trouble. `bound` says that
+    the operating system had to end the rendering: it took too long, too much memory, or crashed.
     """
 
-    def __init__(self, reason: str, *, part: str, line: int | None, variable: str = "") -> None:
-        self.reason = _sayable(reason)
-        super().__init__(f"{_where(part, line)}: {self.reason}")
-        self.part = part
-        self.line = line
-        self.variable = _sayable(variable)
+    def __init__(self, reason: str, *, part: str, line: int | None, variable: str = "", bound: bool = False) -> None:
+        super().__init__(reason, part=part, line=line)
+        self.variable = _printable(variable)
+        self.bound = bound
+
+
+class RendererError(MailerdError):
+    """Templates cannot be rendered now, whoever's they are: the child process does not start."""

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 
 from jinja2 import nodes
 
-from mailerd.letters.environment import METHODS
-from mailerd.letters.filters import FILTERS, TESTS
+from mailerd.letters.environment import FILTERS, METHODS, TESTS
 
 Fault = tuple[int, str]
 """A line and what is wrong on it."""

@@ -12,8 +12,8 @@ from typing import Any, Final
 from mailerd.errors import MailerdError
 from mailerd.letters.attachments import checked_content_id, checked_filename, checked_kind
 from mailerd.letters.errors import TemplateErrors
-from mailerd.letters.template import Template
-from mailerd.letters.variants import Variants
+from mailerd.letters.renderer import Renderer
+from mailerd.letters.template import Source, Template
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 """What a template's folder may be called: nothing that could lead out of the library."""
@@ -29,15 +29,6 @@ _GIVEN: Final = frozenset({"email", "name", "language"})
 
 class LibraryError(MailerdError):
     """A named template cannot be used; the text names every reason."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """A template in one language, as it was written."""
-
-    subject: str
-    html: str | None
-    text: str | None
 
 
 @dataclass(frozen=True)
@@ -61,11 +52,8 @@ class Named:
     """What it may use besides email, name and language, each with an example."""
     language: str | None
     """What the default texts are written in."""
-    default: Source
-    languages: Mapping[str, Source]
-    inline_css: bool
+    template: Template
     pictures: tuple[Picture, ...]
-    variants: Variants
 
 
 class Library:
@@ -81,7 +69,7 @@ class Library:
         return sorted(each.name for each in self._folder.iterdir() if NAME.fullmatch(each.name) and each.is_dir())
 
     def find(self, name: str) -> Named | None:
-        """A template, or None when there is none of this name.
+        """A template as its files say, or None when there is none of this name; `check` says whether it is any good.
 
         Raises:
             LibraryError: it cannot be used.
@@ -92,6 +80,27 @@ class Library:
             return _read(self._folder / name, name)
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValueError) as error:
             raise LibraryError(f"template {name}: {error}") from error
+
+
+async def check(named: Named, renderer: Renderer, *, origin: str) -> None:
+    """See whether a template compiles and declares what it uses.
+
+    Raises:
+        LibraryError: it cannot be used.
+        RendererError: nobody can tell now.
+    """
+    try:
+        used = await renderer.compile(named.template, origin=origin)
+    except TemplateErrors as errors:
+        raise LibraryError(f"template {named.name}: {errors}") from errors
+    known = _GIVEN | named.variables.keys()
+    faults = [
+        f"{tag}/: uses {each!r}".removeprefix("/: ") + ", which template.toml does not declare under [variables]"
+        for tag, names in used.items()
+        for each in sorted(names - known)
+    ]
+    if faults:
+        raise LibraryError(f"template {named.name}: " + "; ".join(faults))
 
 
 def _read(folder: Path, name: str) -> Named:
@@ -105,11 +114,11 @@ def _read(folder: Path, name: str) -> Named:
     tags = sorted({path.split("/")[0] for path in files if "/" in path} - {"images"})
     faults += [f"{tag}/: must be a language such as zh or zh-tw" for tag in tags if not LANGUAGE.fullmatch(tag)]
     sources = {tag: _source(files, f"{tag}/" if tag else "") for tag in ("", *tags)}
-    compiled = {tag: _compiled(source, tag, faults) for tag, source in sources.items()}
-    faults += _undeclared(compiled, variables)
+    faults += [
+        f"{tag}/subject.txt: is missing or empty".removeprefix("/") for tag, it in sources.items() if not it.subject
+    ]
     pictures = tuple(_pictures(files, faults))
-    default = compiled.pop("")
-    if faults or default is None:
+    if faults:
         raise LibraryError(f"template {name}: " + "; ".join(faults))
     return Named(
         name=name,
@@ -117,15 +126,8 @@ def _read(folder: Path, name: str) -> Named:
         description=str(about.get("description", "")),
         variables=variables,
         language=about.get("language"),
-        default=sources.pop(""),
-        languages=sources,
-        inline_css=bool(about.get("inline_css", True)),
+        template=Template(sources.pop(""), sources, inline_css=bool(about.get("inline_css", True))),
         pictures=pictures,
-        variants=Variants(
-            default,
-            {tag: each for tag, each in compiled.items() if each},
-            inline_css=bool(about.get("inline_css", True)),
-        ),
     )
 
 
@@ -150,24 +152,6 @@ def _source(files: Mapping[str, bytes], where: str) -> Source:
         return found.decode() if found is not None else None
 
     return Source((part("subject.txt") or "").strip(), part("body.html"), part("body.txt"))
-
-
-def _compiled(source: Source, tag: str, faults: list[str]) -> Template | None:
-    where = f"{tag}/" if tag else ""
-    if not source.subject:
-        faults.append(f"{where}subject.txt: is missing or empty")
-    try:
-        return Template.compile(subject=source.subject, html=source.html, text=source.text)
-    except TemplateErrors as errors:
-        faults += [f"{where}{error}" for error in errors.errors]
-        return None
-
-
-def _undeclared(compiled: Mapping[str, Template | None], variables: Mapping[str, Any]) -> Iterator[str]:
-    for tag, template in compiled.items():
-        for missing in sorted((template.names if template else frozenset()) - _GIVEN - variables.keys()):
-            where = f"{tag}/: " if tag else ""
-            yield f"{where}uses {missing!r}, which template.toml does not declare under [variables]"
 
 
 def _pictures(files: Mapping[str, bytes], faults: list[str]) -> Iterator[Picture]:

@@ -3,7 +3,8 @@
 import json
 from datetime import UTC, datetime
 
-from mailerd.letters import Content, Envelope, compose
+from mailerd.letters.compose import Envelope, compose
+from mailerd.letters.template import Content
 
 SUBJECT = "Hello {{ name }}, your order {{ order }}"
 HTML = (

@@ -4,6 +4,7 @@ import asyncio
 from email import message_from_bytes
 from email.policy import default
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -118,8 +119,8 @@ async def test_a_stop_in_the_middle_of_a_claim_leaves_no_letter_behind_for_its_w
     job = await post(database, recipients=3)
     claim, committed, stopped = Claims.claim, asyncio.Event(), asyncio.Event()
 
-    async def slow(self: Claims, want: int) -> Claim:
-        taken = await claim(self, want)
+    async def slow(self: Claims, want: int, **rooms: Any) -> Claim:
+        taken = await claim(self, want, **rooms)
         if taken.letters:
             committed.set()
             await stopped.wait()  # committed, and the answer is on its way

@@ -1,5 +1,6 @@
 """Attachments, languages and inlined CSS, from the request to what Google's stand-in got."""
 
+import asyncio
 import json
 import shutil
 from base64 import b64encode
@@ -24,6 +25,7 @@ from mailerd.store.jobs import Jobs
 from mailerd.store.keys import Key
 from tests.support.daemon import running, settings
 from tests.support.heard import Heard
+from tests.support.rendering import rendering
 from tests.support.rows import query, states
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "templates"
@@ -38,7 +40,11 @@ async def accept(database: Database, *, templates: Path | None = None, **fields:
     """Store a request as the intake does."""
     body = {"sender_email": "me@example.com", "template": {"subject": "S", "html": "<p>x</p>"}, **fields}
     raw = bytearray(json.dumps(body).encode())
-    order = read_order(raw, key=KEY, now=NOW, max_recipients=1000, library=Library(templates))
+    library = Library(templates)
+    async with rendering() as renderer:
+        order = await asyncio.to_thread(
+            lambda: read_order(raw, key=KEY, now=NOW, max_recipients=1000, library=library, renderer=renderer)
+        )
     await Jobs(database, patience=30).accept(order.job)
     return order.job.id
 

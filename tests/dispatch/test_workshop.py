@@ -1,7 +1,8 @@
 """The workshop reads a job once, however many of its letters start together."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,7 @@ from mailerd.dispatch.cabinet import LARGE, LARGE_AT_ONCE
 from mailerd.dispatch.workshop import Workshop
 from mailerd.store.contents import Contents
 from mailerd.store.database import Database
+from tests.support.rendering import rendering
 
 CONTENTS = Contents(
     from_email="me@example.com", sender_name=None, reply_to=None, subject="Hello {{ name }}", html=None,
@@ -29,9 +31,11 @@ def letter(id_: int) -> Letter:
     )  # fmt: skip
 
 
-def a_workshop(monkeypatch: pytest.MonkeyPatch, read: Read) -> Workshop:
+@asynccontextmanager
+async def a_workshop(monkeypatch: pytest.MonkeyPatch, read: Read) -> AsyncIterator[Workshop]:
     monkeypatch.setattr(workshop, "contents", read)
-    return Workshop(None, clock=SystemClock())  # type: ignore[arg-type]  # only `contents` would use it
+    async with rendering() as it:
+        yield Workshop(None, renderer=it.renderer, clock=SystemClock())  # type: ignore[arg-type]  # `contents` has it
 
 
 async def test_letters_that_start_together_read_their_job_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,10 +46,10 @@ async def test_letters_that_start_together_read_their_job_once(monkeypatch: pyte
         await asyncio.sleep(0)
         return CONTENTS
 
-    it = a_workshop(monkeypatch, read)
-    made = await asyncio.gather(*(it.make(letter(n)) for n in range(5)))
-    assert asked == ["J"]
-    assert all(b"Dear Ada" in each for each in made)
+    async with a_workshop(monkeypatch, read) as it:
+        made = await asyncio.gather(*(it.make(letter(n)) for n in range(5)))
+        assert asked == ["J"]
+        assert all(b"Dear Ada" in each for each in made)
 
 
 async def test_a_reading_that_failed_fails_for_all_and_is_tried_again_by_the_next(
@@ -60,11 +64,11 @@ async def test_a_reading_that_failed_fails_for_all_and_is_tried_again_by_the_nex
             raise ConnectionError("away")
         return CONTENTS
 
-    it = a_workshop(monkeypatch, read)
-    made = await asyncio.gather(*(it.make(letter(n)) for n in range(3)), return_exceptions=True)
-    assert [type(each) for each in made] == [ConnectionError] * 3
-    assert b"Dear Ada" in await it.make(letter(4))
-    assert len(asked) == 2
+    async with a_workshop(monkeypatch, read) as it:
+        made = await asyncio.gather(*(it.make(letter(n)) for n in range(3)), return_exceptions=True)
+        assert [type(each) for each in made] == [ConnectionError] * 3
+        assert b"Dear Ada" in await it.make(letter(4))
+        assert len(asked) == 2
 
 
 async def test_a_letter_that_is_cut_off_does_not_take_the_others_reading_away(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,14 +78,14 @@ async def test_a_letter_that_is_cut_off_does_not_take_the_others_reading_away(mo
         await go_on.wait()
         return CONTENTS
 
-    it = a_workshop(monkeypatch, read)
-    first, second, third = (asyncio.create_task(it.make(letter(n))) for n in range(3))
-    await asyncio.sleep(0)
-    second.cancel()
-    await asyncio.wait({second})
-    go_on.set()
-    assert b"Dear Ada" in await first
-    assert b"Dear Ada" in await third
+    async with a_workshop(monkeypatch, read) as it:
+        first, second, third = (asyncio.create_task(it.make(letter(n))) for n in range(3))
+        await asyncio.sleep(0)
+        second.cancel()
+        await asyncio.wait({second})
+        go_on.set()
+        assert b"Dear Ada" in await first
+        assert b"Dear Ada" in await third
 
 
 async def test_small_letters_of_a_job_that_nobody_has_read_yet_do_not_wait_for_one_another(
@@ -93,20 +97,20 @@ async def test_small_letters_of_a_job_that_nobody_has_read_yet_do_not_wait_for_o
         await asyncio.sleep(0)
         return CONTENTS
 
-    it = a_workshop(monkeypatch, read)
-    inside = 0
-    everybody = asyncio.Event()
+    async with a_workshop(monkeypatch, read) as it:
+        inside = 0
+        everybody = asyncio.Event()
 
-    async def hand_in(number: int) -> None:
-        nonlocal inside
-        async with it.room_for(letter(number)):
-            inside += 1
-            if inside == 5:
-                everybody.set()
-            await everybody.wait()
+        async def hand_in(number: int) -> None:
+            nonlocal inside
+            async with it.room_for(letter(number)):
+                inside += 1
+                if inside == 5:
+                    everybody.set()
+                await everybody.wait()
 
-    async with asyncio.timeout(5):
-        await asyncio.gather(*(hand_in(number) for number in range(5)))
+        async with asyncio.timeout(5):
+            await asyncio.gather(*(hand_in(number) for number in range(5)))
 
 
 @pytest.mark.parametrize("letters_before", [0, 1])
@@ -117,20 +121,20 @@ async def test_large_letters_go_two_at_a_time_from_the_first_on_and_later(
         await asyncio.sleep(0)
         return replace(CONTENTS, attachments=1, attached_bytes=LARGE)
 
-    it = a_workshop(monkeypatch, read)
-    for number in range(letters_before):
-        async with it.room_for(letter(number)):
-            pass
-    inside, most = 0, 0
+    async with a_workshop(monkeypatch, read) as it:
+        for number in range(letters_before):
+            async with it.room_for(letter(number)):
+                pass
+        inside, most = 0, 0
 
-    async def hand_in(number: int) -> None:
-        nonlocal inside, most
-        async with it.room_for(letter(number)):
-            inside += 1
-            most = max(most, inside)
-            for _ in range(5):
-                await asyncio.sleep(0)
-            inside -= 1
+        async def hand_in(number: int) -> None:
+            nonlocal inside, most
+            async with it.room_for(letter(number)):
+                inside += 1
+                most = max(most, inside)
+                for _ in range(5):
+                    await asyncio.sleep(0)
+                inside -= 1
 
-    await asyncio.gather(*(hand_in(number) for number in range(6)))
-    assert most == LARGE_AT_ONCE
+        await asyncio.gather(*(hand_in(number) for number in range(6)))
+        assert most == LARGE_AT_ONCE

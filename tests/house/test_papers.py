@@ -1,5 +1,6 @@
 """The papers say what is: their commands exist, their links lead somewhere, their examples are accepted."""
 
+import asyncio
 import re
 import sys
 import tomllib
@@ -19,6 +20,7 @@ from mailerd.letters.library import Library
 from mailerd.store.keys import Key
 from tests.house.markdown import Paper
 from tests.house.source import ROOT, functions, imports, modules
+from tests.support.rendering import rendering
 
 README = Paper(ROOT / "README.md")
 CHINESE = Paper(ROOT / "README.zh-CN.md")
@@ -118,12 +120,14 @@ def test_both_readmes_lead_to_the_same_places_and_name_the_same_things() -> None
     assert set(README.spans) == set(CHINESE.spans)
 
 
-def test_the_job_in_the_readme_is_accepted_and_renders() -> None:
+async def test_the_job_in_the_readme_is_accepted_and_renders() -> None:
     (block,) = (block for block in README.blocks if block.language == "json")
     now = datetime(2026, 11, 24, tzinfo=UTC)
-    order = read_order(
-        bytearray(block.body.encode()), key=a_key(now), now=now, max_recipients=10, library=Library(None)
-    )
+    raw, key = bytearray(block.body.encode()), a_key(now)
+    async with rendering() as renderer:
+        order = await asyncio.to_thread(
+            lambda: read_order(raw, key=key, now=now, max_recipients=10, library=Library(None), renderer=renderer)
+        )
     assert (order.total, order.accepted) == (2, 2)
 
 

@@ -17,6 +17,7 @@ from mailerd.intake.parsing import parse
 from mailerd.intake.problems import COUNTED_AT_MOST, DETAILS_AT_MOST, REASON_AT_MOST, Fault, ProblemError
 from mailerd.intake.sizes import RUN_AT_MOST, VALUES_AT_MOST
 from tests.intake.site import Site, job
+from tests.support.rendering import rendering_beside
 
 ONE = {"email": "a@example.com", "name": "A"}
 ANSWER_AT_MOST = 1_000_000
@@ -24,7 +25,10 @@ ANSWER_AT_MOST = 1_000_000
 
 def read(body: Any) -> Order:
     raw = body if isinstance(body, str) else json.dumps(body)
-    return read_order(bytearray(raw.encode()), key=None, now=datetime.now(UTC), max_recipients=100_000)
+    with rendering_beside() as renderer:
+        return read_order(
+            bytearray(raw.encode()), key=None, now=datetime.now(UTC), max_recipients=100_000, renderer=renderer
+        )
 
 
 def instead(body: dict[str, Any], piece: str) -> str:

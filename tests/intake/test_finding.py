@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from mailerd.errors import DatabaseAwayError
-from mailerd.letters import compose
+from mailerd.letters.compose import compose
 from tests.intake.site import Build, Site, job
 
 

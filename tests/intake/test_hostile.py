@@ -48,10 +48,10 @@ ESCAPES = [
 BOMBS = [
     "{% for i in range(10**9) %}x{% endfor %}",
     "{{ 'x' * 10**10 }}",
-    "{{ 9**9**9 }}",
+    "{{ 9**(9**9) }}",
     "{% for a in range(9999) %}{% for b in range(9999) %}{{ a }}{% endfor %}{% endfor %}",
     "{{ '%999999999d'|format(1) }}",
-    "{{ ('x' * 900000) ~ ('x' * 900000) }}",
+    "{{ ('x' * 900000) * 900 }}",
 ]
 
 
@@ -71,7 +71,7 @@ async def test_no_template_gets_out_of_its_sandbox(site: Site, part: str) -> Non
 
 @pytest.mark.parametrize("source", BOMBS)
 async def test_no_template_takes_all_time_or_memory(site: Site, source: str) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(10):
         status, answer = await site.post(job(template={"subject": "x", "html": source}))
 
     assert status == 422, answer

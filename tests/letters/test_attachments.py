@@ -9,15 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailerd.letters import Attachment, Content, Envelope, attachment, compose
 from mailerd.letters.attachments import (
     BLOCKED,
     LETTER_AT_MOST,
+    Attachment,
+    attachment,
     checked_content_id,
     checked_filename,
     checked_kind,
     encoded_size,
 )
+from mailerd.letters.compose import Envelope, compose
+from mailerd.letters.template import Content
 
 ENVELOPE = Envelope("me@example.com", None, None, "ada@example.com", "Ada", "K-0")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mailerd.letters import Content, Envelope, compose
+from mailerd.letters.compose import Envelope, compose
+from mailerd.letters.template import Content
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 ENVELOPE = Envelope(

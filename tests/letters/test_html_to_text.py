@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mailerd.letters import text_from_html
+from mailerd.letters.html_to_text import text_from_html
 
 
 @pytest.mark.parametrize(
