@@ -42,6 +42,8 @@ _SPREAD_KEPT: Final = timedelta(minutes=10)
 """For so long a spread counts after it was last seen."""
 _SPREAD_FRESH: Final = timedelta(minutes=2)
 """For so long no letter that it covers needs a note: longer than one takes, and a minute of Google's beside."""
+_CALLS_KEPT: Final = timedelta(seconds=75)
+"""For so long a call beside the letters slows them: longer than a minute and the greatest slack."""
 _PROJECT_BURST: Final = 0.01
 """How much of a project's minute may go at once, 0.6 s of it: its claims come in bunches of many letters."""
 _GROWS_EVERY: Final = timedelta(minutes=1)
@@ -64,6 +66,8 @@ class Allowance:
     """Letters of the first day, when a new sender is to start slowly."""
     warm_up_growth: int = 0
     """So many letters more on each day after."""
+    calls: bool = False
+    """Not a limit but seen: other calls than letters have used units lately."""
     spread: float = 0.0
     """Not a limit but measured: seconds from the claim to Google's answer of the sender's slowest letter of late."""
 
@@ -95,17 +99,16 @@ class Rate:
 
     interval: timedelta
     tolerance: timedelta
-    spare: int
-    """Units that a minute has left beside all its letters, a letter's own at most."""
+    unit: float | None = None
+    """Microseconds that another call moves the stream on for each of its units; None: it counts as whole letters."""
+    first_call: timedelta = timedelta(0)
+    """What the first such call moves it on beside that, for the letters that went before at the full rate."""
 
-    def share(self, cost: int, *, units: int) -> float:
-        """As how many letters of so many units another call counts.
-
-        Where the letters use nearly all of a minute it is more than it costs: beside all of them there is room for
-        less than one letter more, as the stream counts, and that must fit into what is spare.
-        """
-        whole = math.ceil(cost / units)
-        return min(whole, cost / self.spare) if self.spare else whole
+    def charge(self, cost: int, *, units: int) -> timedelta:
+        """How far a call of `cost` units moves the stream on, where a letter costs `units`."""
+        if self.unit is None:
+            return self.interval * math.ceil(cost / units)
+        return timedelta(microseconds=math.ceil(self.unit * cost))
 
 
 def slack(spread: float) -> float:
@@ -154,19 +157,33 @@ def rate(allowance: Allowance, *, units: int = DRAFT_PAIR_UNITS) -> Rate | None:
     With a tolerance of B intervals, the letters N that are claimed within any time t obey N < t / T + B. Those that
     arrive within 60 s were claimed within t = 60 s + slack. So T = t / (fits + 1 - B) is the shortest interval at which
     no window ever has more than the whole letters that fit into a minute.
+
+    In that window W = t + B T all units of the minute fit, so a unit of another call is worth W / units of the minute.
+    Beside such calls a letter takes as long as its own units, since what T gains by whole letters is what they use; and
+    the first of them pays for the letters that went before.
     """
     limits = [(allowance.units_per_minute, units), (allowance.per_minute, 1)]
     fits = min(((limit // cost or limit / cost) for limit, cost in limits if limit), default=None)
     if fits is None:
         return None
     if fits < 1:  # not even one letter fits: one goes whenever as many minutes have passed as it costs
-        return Rate(_MINUTE / fits, _MINUTE / fits, spare=0)
+        return Rate(_MINUTE / fits, _MINUTE / fits)
     burst, seconds = 1 + fits * _BURST_SHARE, 60 + slack(allowance.spread)
     # Rounded to the safe side: a microsecond saved on each of many letters would let one too many in.
     micros = math.ceil(seconds * 1e6 / (fits + 1 - burst))
     tolerance = timedelta(microseconds=math.floor(micros * burst))
-    spare = min(units, max(0, allowance.units_per_minute - int(fits) * units))
-    return Rate(timedelta(microseconds=micros), tolerance, spare)
+    if not allowance.units_per_minute:
+        return Rate(timedelta(microseconds=micros), tolerance)
+    unit = micros * (fits + 1) / allowance.units_per_minute
+    if allowance.calls:
+        return Rate(timedelta(microseconds=max(micros, math.ceil(unit * units))), tolerance, unit)
+    first = math.ceil(fits * max(0.0, unit * units - micros))
+    return Rate(timedelta(microseconds=micros), tolerance, unit, timedelta(microseconds=first))
+
+
+def calls(last: datetime | None, *, now: datetime) -> bool:
+    """Whether a call at `last` may lie in a minute of Google's that lasts on at `now`."""
+    return last is not None and now - last < _CALLS_KEPT
 
 
 def minute(allowance: Allowance, *, tat: datetime | None, now: datetime, units: int = DRAFT_PAIR_UNITS) -> Budget:
@@ -193,11 +210,18 @@ def debit(
 def call(
     allowance: Allowance, *, tat: datetime | None, now: datetime, cost: int, units: int = DRAFT_PAIR_UNITS
 ) -> tuple[datetime | None, timedelta]:
-    """A call of `cost` units beside the letters: the arrival time after it, and how long it has to wait for that."""
+    """A call of `cost` units beside the letters: the arrival time after it, and how long it has to wait for that.
+
+    Once it is made, `allowance.calls` holds.
+    """
     stream = rate(allowance, units=units)
     if stream is None or not allowance.units_per_minute:
         return tat, timedelta(0)
-    after = max(tat or now, now) + stream.interval * stream.share(cost, units=units)
+    charge = stream.charge(cost, units=units) + stream.first_call
+    # What the tolerance has no room for is let in where nothing was used for that long: it is less than what the first
+    # call pays for letters before it, and there are none.
+    earliest = now - max(timedelta(0), charge - stream.tolerance)
+    after = max(tat or earliest, earliest) + charge
     return after, max(timedelta(0), after - stream.tolerance - now)
 
 

@@ -18,12 +18,12 @@ from mailerd.store.database import Database
 COLUMNS: Final = (
     "email, tat, units_per_minute, per_minute, per_day, reserve, min_gap, warm_up, warm_up_growth, "
     "COALESCE(warm_up_from, created_at), gap_until, spread, spread_at, mode, project, concurrency, concurrency_at, "
-    "paused_until, pause_cause, pause_reason, pauses, UTC_TIMESTAMP(6)"
+    "paused_until, pause_cause, pause_reason, pauses, calls_at, UTC_TIMESTAMP(6)"
 )
 
 _ONE: Final = f"SELECT {COLUMNS} FROM senders FORCE INDEX (PRIMARY) WHERE email = %s FOR UPDATE"
 _IF_FREE: Final = f"{_ONE} SKIP LOCKED"
-_TAT: Final = "UPDATE senders FORCE INDEX (PRIMARY) SET tat = %s WHERE email = %s"
+_CALL: Final = "UPDATE senders FORCE INDEX (PRIMARY) SET tat = %s, calls_at = %s WHERE email = %s"
 _HOURS: Final = """
 SELECT sender_email, hour, letters FROM sender_hours FORCE INDEX (PRIMARY) WHERE sender_email IN %s AND hour > %s"""
 # Nobody waits for a project: a daemon that stops in the midst of a claim would stop the senders of all projects.
@@ -110,7 +110,7 @@ def standing(row: Sequence[Any], terms: Terms) -> Standing:
     """A row of COLUMNS."""
     (
         email, tat, *own, since, gap_until, spread, spread_at, mode, project, limit, limit_at, paused_until, cause,
-        reason, pauses, now,
+        reason, pauses, calls_at, now,
     ) = row  # fmt: skip
     names = ("units_per_minute", "per_minute", "per_day", "reserve", "min_gap", "warm_up", "warm_up_growth")
     given = {name: value for name, value in zip(names, own, strict=True) if value is not None}
@@ -121,7 +121,12 @@ def standing(row: Sequence[Any], terms: Terms) -> Standing:
     return Standing(
         email=email,
         tat=utc(tat),
-        limits=replace(default, **given, spread=pace.spread(spread, seen=utc(spread_at), now=moment)),
+        limits=replace(
+            default,
+            **given,
+            spread=pace.spread(spread, seen=utc(spread_at), now=moment),
+            calls=pace.calls(utc(calls_at), now=moment),
+        ),
         own=frozenset(given),
         since=since.replace(tzinfo=UTC),
         gap_until=utc(gap_until),
@@ -147,7 +152,7 @@ async def one(cursor: Cursor, email: str, terms: Terms) -> Standing | None:
 def newcomer(email: str, *, now: datetime, terms: Terms) -> Standing:
     """How a sender stands that has no row yet."""
     moment = naive(now)
-    return standing((email, None, *(None,) * 7, moment, *(None,) * 10, 0, moment), terms)
+    return standing((email, None, *(None,) * 7, moment, *(None,) * 10, 0, None, moment), terms)
 
 
 async def hours(cursor: Cursor, senders: Sequence[str], *, now: datetime) -> dict[str, dict[datetime, int]]:
@@ -263,7 +268,7 @@ class Permits:
         if wait := await self._permit_project(cursor, it, units, new):
             return wait
         if tat != it.tat:
-            await cursor.execute(_TAT, (naive(tat), sender))
+            await cursor.execute(_CALL, (naive(tat), naive(it.now), sender))
         return timedelta(0)
 
     async def _permit_project(self, cursor: Cursor, it: Standing, units: int, new: set[str]) -> timedelta:

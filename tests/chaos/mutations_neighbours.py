@@ -89,4 +89,25 @@ OF_NEIGHBOURS: Final = (
         "if False:",
         "tests/core/test_decisions.py::test_a_token_that_does_not_come_holds_that_sender_in_this_daemon_alone",
     ),
+    Mutation(
+        "a look is charged as a whole letter",
+        "mailerd/core/pace.py",
+        "timedelta(microseconds=math.ceil(self.unit * cost))",
+        "self.interval",
+        "tests/core/test_pace_calls.py::test_a_call_is_charged_as_its_own_units",
+    ),
+    Mutation(
+        "letters beside calls go as fast as without",
+        "mailerd/core/pace.py",
+        "    if allowance.calls:\n",
+        "    if False:\n",
+        "tests/core/test_pace_calls.py::test_letters_without_calls_use_all_of_the_minute",
+    ),
+    Mutation(
+        "the first call pays nothing for the letters before it",
+        "mailerd/core/pace.py",
+        "first = math.ceil(",
+        "first = 0 * math.ceil(",
+        "tests/core/test_pace_calls.py::test_a_greedy_mixture_of_letters_and_looks_stays_within_a_small_minute",
+    ),
 )

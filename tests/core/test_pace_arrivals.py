@@ -58,6 +58,7 @@ class World:
     tat: datetime | None = None
     spread: float | None = None
     seen: datetime | None = None
+    called: datetime | None = None
     notes: list[tuple[float, float]] = field(default_factory=list)
     """When a slow letter's outcome is committed, and how long it took."""
     arrived: list[tuple[float, int]] = field(default_factory=list)
@@ -71,9 +72,10 @@ class World:
         while self.now < lasts:
             while self.notes and self.notes[0][0] <= self.now:
                 self.note(*heapq.heappop(self.notes))
-            allowance = replace(self.allowance, spread=pace.spread(self.spread, seen=self.seen, now=self.moment))
+            allowance = self.as_known()
             if self.look and self.dice.random() < 0.2:
                 self.search(allowance)
+                allowance = self.as_known()
             budget = pace.minute(allowance, tat=self.tat, now=self.moment, units=self.units)
             letters = budget.letters or 0
             self.tat = pace.debit(allowance, tat=self.tat, now=self.moment, letters=letters, units=self.units)
@@ -84,6 +86,11 @@ class World:
             wait = (again - self.moment) / SECOND + self.dice.choice((0.0, self.dice.uniform(0, self.late)))
             self.now = min(self.now + wait, max(self.notes[0][0], self.now + 1e-6)) if self.notes else self.now + wait
         return self
+
+    def as_known(self) -> Allowance:
+        """The limits, with what the sender's row says of late."""
+        spread = pace.spread(self.spread, seen=self.seen, now=self.moment)
+        return replace(self.allowance, spread=spread, calls=pace.calls(self.called, now=self.moment))
 
     def note(self, at: float, took: float) -> None:
         """What the store does in the commit of an outcome."""
@@ -112,7 +119,7 @@ class World:
     def search(self, allowance: Allowance) -> None:
         after, wait = pace.call(allowance, tat=self.tat, now=self.moment, cost=self.look, units=self.units)
         if not wait:
-            self.tat = after
+            self.tat, self.called = after, self.moment
             self.arrived.append((self.now + self.dice.random() * self.took(), self.look))
 
 

@@ -35,13 +35,14 @@ wishes = st.lists(
 def test_letters_and_looks_together_never_use_more_units_than_any_minute_has(
     limit: int, wished: list[tuple[int, int]], units: int
 ) -> None:
-    allowance, now, tat, spent = Allowance(limit, 0, 0), NOW, None, []
+    now, tat, last, spent = NOW, None, None, []
     for micros, cost in wished:
         now += timedelta(microseconds=micros)
+        allowance = Allowance(limit, 0, 0, calls=pace.calls(last, now=now))
         if cost:
             after, wait = pace.call(allowance, tat=tat, now=now, cost=cost, units=units)
             if not wait:
-                tat = after
+                tat, last = after, now
                 spent.append((now, cost))
         elif pace.minute(allowance, tat=tat, now=now, units=units).letters:
             tat = pace.debit(allowance, tat=tat, now=now, letters=1, units=units)
@@ -51,36 +52,73 @@ def test_letters_and_looks_together_never_use_more_units_than_any_minute_has(
 
 @pytest.mark.parametrize("limit", [150, 330, 600, 1000, 6000])
 def test_a_greedy_mixture_of_letters_and_looks_stays_within_a_small_minute(limit: int) -> None:
-    allowance, tat, spent = Allowance(limit, 0, 0), None, []
+    tat, last, spent = None, None, []
     for tick in range(20 * 180):
         now = NOW + tick * SECOND / 20
+        allowance = Allowance(limit, 0, 0, calls=pace.calls(last, now=now))
         if pace.minute(allowance, tat=tat, now=now).letters:
             tat = pace.debit(allowance, tat=tat, now=now, letters=1)
             spent.append((now, DRAFT_PAIR_UNITS))
         after, wait = pace.call(allowance, tat=tat, now=now, cost=20)
         if not wait and tick % 60 == 59:
-            tat = after
+            tat, last = after, now
             spent.append((now, 20))
     assert most_units(spent) <= limit
 
 
-@pytest.mark.parametrize(
-    "allowance, units, letters",
-    [
-        (Allowance(6000, 0, 0), DRAFT_PAIR_UNITS, 1 / 3),  # 54 letters leave 60 units
-        (Allowance(15_000, 0, 0), DRAFT_PAIR_UNITS, 1 / 2),  # 136 letters leave 40
-        (Allowance(6000, 0, 0), DIRECT_UNITS, 1),  # 60 letters leave none
-        (Allowance(6000, 30, 0), DRAFT_PAIR_UNITS, 20 / 110),  # the letters leave far more than one
-        (Allowance(50, 0, 0), DRAFT_PAIR_UNITS, 1),
-    ],
-    ids=str,
-)
-def test_a_look_counts_as_much_as_the_minute_has_room_for_beside_all_its_letters(
-    allowance: Allowance, units: int, letters: float
-) -> None:
-    stream = pace.rate(allowance, units=units)
+def test_every_call_costs_what_google_says() -> None:
+    """https://developers.google.com/workspace/gmail/api/reference/quota"""
+    assert {call.value: units for call, units in UNITS.items()} == {
+        "token": 0, "drafts.create": 10, "drafts.send": 100, "drafts.get": 20, "drafts.list": 5, "drafts.delete": 10,
+        "messages.send": 100, "messages.get": 20, "messages.list": 5, "threads.get": 40, "getProfile": 1,
+    }  # fmt: skip
+    assert set(UNITS) == set(Call)
+
+
+@pytest.mark.parametrize("limit", [6000, 15_000])
+@pytest.mark.parametrize("units", [DRAFT_PAIR_UNITS, DIRECT_UNITS])
+@pytest.mark.parametrize("cost", LOOKS)
+def test_a_call_is_charged_as_its_own_units(limit: int, units: int, cost: int) -> None:
+    """A scan of a mailbox that sends directly was charged 100 units for each message of 20."""
+    now, tat, last, spent = NOW, None, None, []
+    while now < NOW + 5 * MINUTE:
+        allowance = Allowance(limit, 0, 0, calls=pace.calls(last, now=now))
+        after, wait = pace.call(allowance, tat=tat, now=now, cost=cost, units=units)
+        if wait:
+            now += wait
+            continue
+        tat, last = after, now
+        spent.append((now, cost))
+    assert most_units(spent) <= limit
+    assert sum(each for _, each in spent) >= 0.97 * 5 * limit
+
+
+@pytest.mark.parametrize("units", [DRAFT_PAIR_UNITS, DIRECT_UNITS])
+def test_letters_beside_calls_lose_no_more_than_the_calls_take(units: int) -> None:
+    now, tat, last, spent = NOW, None, None, []
+    while now < NOW + 5 * MINUTE:
+        allowance = Allowance(6000, 0, 0, calls=pace.calls(last, now=now))
+        after, wait = pace.call(allowance, tat=tat, now=now, cost=20, units=units)
+        if not wait and (last is None or now - last >= 2 * SECOND):
+            tat, last = after, now
+            spent.append((now, 20))
+        if pace.minute(allowance, tat=tat, now=now, units=units).letters:
+            tat = pace.debit(allowance, tat=tat, now=now, letters=1, units=units)
+            spent.append((now, units))
+        now += SECOND / 20
+    assert most_units(spent) <= 6000
+    assert sum(each for _, each in spent) >= 0.96 * 5 * 6000
+    assert sum(each == 20 for _, each in spent) > 100, "the letters leave room for calls"
+
+
+def test_letters_without_calls_use_all_of_the_minute() -> None:
+    stream, beside = pace.rate(Allowance(6000, 0, 0)), pace.rate(Allowance(6000, 0, 0, calls=True))
     assert stream
-    assert stream.share(20, units=units) == pytest.approx(letters)
+    assert beside
+    assert stream.interval < beside.interval < 1.01 * stream.interval
+    assert pace.calls(NOW, now=NOW + 74 * SECOND)
+    assert not pace.calls(NOW, now=NOW + 75 * SECOND)
+    assert not pace.calls(None, now=NOW)
 
 
 @given(st.integers(40, 20_000), st.sampled_from(LOOKS), st.integers(0, 120))

@@ -49,7 +49,8 @@ async def test_a_look_waits_while_the_letters_have_used_the_minute_and_takes_its
     assert timedelta(0) < waits[-1] < timedelta(seconds=2)
     ((tat,),) = await query(database, "SELECT tat FROM senders")
     paid = (tat - before).total_seconds()
-    assert paid == pytest.approx(1.1242 * sum(not wait for wait in waits) * 20 / 60, abs=0.1)
+    units = 1.1242 * 55 / 6000  # seconds each, of a minute into which 54 letters fit
+    assert paid == pytest.approx(54 * (110 * units - 1.1242) + sum(not wait for wait in waits) * 20 * units, abs=0.1)
 
 
 async def test_a_look_for_a_stranger_or_without_limits_is_free(database: Database) -> None:
