@@ -53,6 +53,8 @@ class Setting:
     latency: float = 0.1
     """Seconds that Google takes for a call."""
     concurrency: int = 20
+    module: str = "mailerd"
+    """What is run as the daemon."""
     senders: dict[str, tuple[str, ...]] = field(default_factory=lambda: {SENDER: (COMPOSE,)})
     """The mailboxes and the scopes of each."""
 
@@ -76,14 +78,15 @@ class Place:
     breaches: list[str] = field(default_factory=list)
     """What a scenario itself saw go wrong."""
 
-    async def post(self, letters: int, *, sender: str = SENDER) -> str:
-        """Post a job to some daemon, and again until one says 200; its id."""
+    async def post(self, letters: int, *, sender: str = SENDER, to: str = "r") -> str:
+        """Post a job to some daemon, and again until one says 200; its id. `to`: how its addresses begin."""
         number = secrets.token_hex(4)
         body = {
             "sender_email": sender,
             "template": {"subject": "Hello {{ name }}", "text": "Dear {{ name }}, this is letter {{ n }}."},
             "recipients": [
-                {"email": f"r{n}-{number}@example.org", "name": f"R{n}", "variables": {"n": n}} for n in range(letters)
+                {"email": f"{to}{n}-{number}@example.org", "name": f"R{n}", "variables": {"n": n}}
+                for n in range(letters)
             ],
         }
         while True:
@@ -160,7 +163,7 @@ async def place(folder: Path, setting: Setting, *, seed: int) -> AsyncIterator[P
             configs = [_config(folder, n, setting, server, proxy, google) for n in range(setting.daemons)]
             key = await _prepared(configs[0][0])
             children = [
-                Child(f"d{n}", config=config, port=port, shift=setting.shifts.get(n, 0.0))
+                Child(f"d{n}", config=config, port=port, shift=setting.shifts.get(n, 0.0), module=setting.module)
                 for n, (config, port) in enumerate(configs)
             ]
             it = Place(folder, server, google, proxy, children, random.Random(seed), http, key)

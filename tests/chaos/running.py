@@ -15,7 +15,7 @@ from typing import Final
 
 from tests.chaos.logs import Heard, hear
 from tests.chaos.place import ROOT, Place, mailerd, place
-from tests.chaos.scenarios import Scenario, Size
+from tests.chaos.scenario import Scenario, Size
 from tests.chaos.truth import OPEN, UNFINISHED, Truth, keep_evidence, read_truth
 
 SILENCE_LIMIT: Final = 40.0
@@ -83,7 +83,7 @@ async def _run(scenario: Scenario, size: Size, *, seed: int, folder: Path, resul
             if here.server.running:
                 here.server.thaw()
                 await keep_evidence(here)
-        result.truth = await read_truth(here, may_be_unsure=scenario.may_be_unsure)
+        result.truth = await read_truth(here, may_be_unsure=scenario.may_be_unsure, may_fail=scenario.may_fail)
         audit = await mailerd(folder / "d0.toml", "audit")
         if audit.returncode:
             here.breaches.append(f"mailerd audit: {audit.stdout[-1000:]} {audit.stderr[-1000:]}")

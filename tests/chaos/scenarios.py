@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from typing import Final
 
 from mailerd.sandbox.google import COMPOSE, METADATA, SEND
 from tests.chaos.place import DRAIN, LEASE, REQUEST_TIMEOUT, Place, Setting, others
+from tests.chaos.scenario import Scenario, Size
+from tests.chaos.scenarios_neighbours import OF_NEIGHBOURS
 
 LOST_ANSWERS: Final = (
     "reset_before", "reset_after", "hang_before", "hang_after", "late", "garbage", "truncated", "200_without_id",
@@ -21,39 +21,6 @@ BLIND: Final = "blind@example.com"
 _PAST_THE_LEASE: Final = LEASE + 2 * REQUEST_TIMEOUT + 1.5
 """Seconds until a successor has settled what a stopped daemon held."""
 _SLACK: Final = 1.0
-
-
-@dataclass(frozen=True)
-class Size:
-    """How much of it."""
-
-    letters: int
-    rounds: int = 1
-    """How often whatever is done is done."""
-    seconds: float = 0.0
-    """How long it lasts, where it lasts."""
-
-
-Storm = Callable[[Place, Size], Awaitable[int]]
-"""Posts the letters, does its worst, returns the number of faults. What is ended in it must be started again."""
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """One kind of storm."""
-
-    name: str
-    what: str
-    storm: Storm
-    short: Size
-    long: Size
-    setting: Setting = field(default_factory=Setting)
-    within: float = 120.0
-    """Seconds for everything in the long version; a breach when it takes longer."""
-    may_be_unsure: frozenset[str] = frozenset()
-    """Senders whose doubts only a person can settle."""
-    hits: tuple[str, ...] = ()
-    """Events that must be heard in the long version, or the storm has missed what it is about."""
 
 
 async def _kill9(place: Place, size: Size) -> int:
@@ -253,4 +220,5 @@ ALL: Final = (
         setting=Setting(senders={LOOKS: (SEND, METADATA), BLIND: (SEND,)}), may_be_unsure=frozenset({BLIND}),
         within=150, hits=("letter_found", "letter_missing", "letter_needs_a_person"),
     ),
+    *OF_NEIGHBOURS,
 )  # fmt: skip

@@ -4,7 +4,8 @@ import pytest
 
 from tests.chaos.report import line
 from tests.chaos.running import run
-from tests.chaos.scenarios import ALL, Scenario
+from tests.chaos.scenario import Scenario
+from tests.chaos.scenarios import ALL
 
 
 @pytest.mark.slow

@@ -39,12 +39,14 @@ class Truth:
     twice: int = 0
     """Accepted by Google more than once."""
     unsure: int = 0
+    failed: int = 0
+    """With a reason, where that may be."""
     orphans: int = 0
     breaches: list[str] = field(default_factory=list)
 
 
-async def read_truth(place: Place, *, may_be_unsure: Collection[str]) -> Truth:
-    """Read everything. `may_be_unsure`: senders whose doubts nobody but a person can settle."""
+async def read_truth(place: Place, *, may_be_unsure: Collection[str], may_fail: Collection[str] = ()) -> Truth:
+    """Read everything. `may_be_unsure`: senders whose doubts only a person can settle; `may_fail`: see Scenario."""
     accepted = await place.google.accepted()
     rows = await place.rows(_ROWS)
     by_key = Counter(letter["key"] for letter in accepted)
@@ -57,7 +59,7 @@ async def read_truth(place: Place, *, may_be_unsure: Collection[str]) -> Truth:
     known = set()
     for row in rows:
         known.add(f"{row[0]}-{row[1]}")
-        _judge(truth, row, by_key=by_key, ids=ids, may_be_unsure=may_be_unsure)
+        _judge(truth, row, by_key=by_key, ids=ids, may_be_unsure=may_be_unsure, may_fail=may_fail)
     if strangers := [key for key in by_key if key not in known]:
         truth.breaches.append(f"Google accepted letters that no row knows: {strangers[:5]}")
     _books(truth, place.promised, await place.rows(_JOBS))
@@ -69,7 +71,13 @@ async def read_truth(place: Place, *, may_be_unsure: Collection[str]) -> Truth:
 
 
 def _judge(
-    truth: Truth, row: tuple[Any, ...], *, by_key: Counter[str], ids: dict[str, str], may_be_unsure: Collection[str]
+    truth: Truth,
+    row: tuple[Any, ...],
+    *,
+    by_key: Counter[str],
+    ids: dict[str, str],
+    may_be_unsure: Collection[str],
+    may_fail: Collection[str],
 ) -> None:
     job, seq, status, error, message_id, sender = row
     key = f"{job}-{seq}"
@@ -85,6 +93,8 @@ def _judge(
             truth.unsure += 1
             if sender not in may_be_unsure:
                 truth.breaches.append(f"{key} is unsure for ever: {error}")
+        case "failed" if sender in may_fail and error and not by_key[key]:
+            truth.failed += 1
         case "failed" | "cancelled":
             truth.breaches.append(f"{key} is {status} ({error}), Google accepted it {by_key[key]} times")
             truth.lost += not error
