@@ -1,7 +1,11 @@
-"""The plain text of an HTML letter, for readers that show no HTML; it alone may read HTML."""
+"""The plain text of an HTML letter, for readers that show no HTML.
+
+It runs in the renderer's child, which the system bounds, whatever html.parser makes of broken HTML.
+"""
 
 import re
-from html import unescape
+from contextlib import suppress
+from html.parser import HTMLParser
 
 MAX_HTML = 200_000
 """Characters of HTML that are read; what comes after them is left out of the text."""
@@ -22,81 +26,24 @@ _MAX_DEPTH = 5
 """Levels of nested lists that are indented further."""
 
 
-# html.parser is not used: it takes quadratic time over `<a <a <a …` (3 s for 20 KB) and raises on `<![x`.
-# Every pattern here is possessive, and a construct that never ends ends the reading, as in a browser: time is linear.
-_TAG = re.compile(r"""<(/?)([a-zA-Z][^\s/>]*+)((?:[^>=]++|=\s*+(?:"[^"]*+"|'[^']*+'|))*+)>""")
-_ATTRIBUTE = re.compile(r"""([^\s=/"'>]++)\s*+(?:=\s*+("[^"]*+"|'[^']*+'|[^\s"'>]*+))?""")
-_ENTITY = re.compile(r"&(?:#\d{1,7}+(?!\d)|#[xX][0-9a-fA-F]{1,6}+(?![0-9a-fA-F])|[a-zA-Z][a-zA-Z0-9]{1,31});?")
-_END = {tag: re.compile(rf"</{tag}[\s/>]", re.IGNORECASE) for tag in _DROPPED}
-
-
 def text_from_html(html: str) -> str:
     """HTML as readable text: paragraphs, lists, table cells, links as "text (address)", pictures by their `alt`.
 
     It never fails: whatever is in the HTML, some text comes out.
     """
     reader = _Reader()
-    _read(html[:MAX_HTML], reader)
+    with suppress(AssertionError, ValueError):  # its answers to "<![x" and to 5,000 digits; what came before is read
+        reader.feed(html[:MAX_HTML])
+        reader.close()
     lines = "".join(reader.pieces).translate(_INVISIBLE).split("\n")
     return _EMPTY_LINES.sub("\n\n", "\n".join(line.rstrip() for line in lines)).strip()
 
 
-def _plain(source: str) -> str:
-    """Text with its entities decoded; html.unescape alone raises on `&#` and 5,000 digits."""
-    return _ENTITY.sub(lambda found: unescape(found[0]), source) if "&" in source else source
-
-
-def _attribute(source: str, name: str) -> str:
-    for found in _ATTRIBUTE.finditer(source):
-        if found[1].lower() == name:
-            return _plain((found[2] or "").strip("\"'")).strip()
-    return ""
-
-
-def _read(html: str, reader: "_Reader") -> None:
-    """Hand the text and the tags to the reader, in their order."""
-    at = 0
-    while at >= 0:
-        start = html.find("<", at)
-        reader.text(_plain(html[at:start] if start >= 0 else html[at:]))
-        if start < 0:
-            return
-        tag = _TAG.match(html, start)
-        if tag:
-            at = _tag(html, tag, reader)
-        elif html[start + 1 : start + 2].isalpha():
-            return
-        elif html.startswith("<!--", start):
-            at = _behind(html, "-->", start + 4)
-        elif html.startswith(("<!", "<?", "</"), start):
-            at = _behind(html, ">", start + 2)
-        else:
-            reader.text("<")
-            at = start + 1
-
-
-def _behind(html: str, end: str, start: int) -> int:
-    found = html.find(end, start)
-    return found + len(end) if found >= 0 else -1
-
-
-def _tag(html: str, found: re.Match[str], reader: "_Reader") -> int:
-    """Where to read on after a tag; -1 for the end."""
-    name = found[2].lower()
-    if found[1]:
-        reader.end(name)
-    elif name in _DROPPED:
-        close = _END[name].search(html, found.end())
-        return close.start() if close else -1
-    else:
-        reader.start(name, found[3])
-    return found.end()
-
-
-class _Reader:
+class _Reader(HTMLParser):
     """Collects words; what white space stands before a word is decided when it comes."""
 
     def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
         self.pieces: list[str] = []
         self._breaks = 0
         self._gap = ""
@@ -105,9 +52,12 @@ class _Reader:
         self._lists: list[int | None] = []
         """The open lists: None for bullets, else the last number."""
         self._as_it_is = 0
+        self._dropped = 0
 
-    def start(self, tag: str, attributes: str) -> None:
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """A start tag."""
+        self._dropped += tag in _DROPPED
+        attributes = dict(reversed(attrs))  # of two of one name the first counts, as in a browser
         self._break(tag)
         match tag:
             case "br":
@@ -117,9 +67,9 @@ class _Reader:
                 self._break(tag)
             case "a":
                 self._end_of_link()
-                self._link = (_attribute(attributes, "href"), len(self.pieces))
+                self._link = ((attributes.get("href") or "").strip(), len(self.pieces))
             case "img":
-                self.text(_attribute(attributes, "alt"))
+                self.handle_data((attributes.get("alt") or "").strip())
             case "ul" | "ol":
                 self._lists.append(0 if tag == "ol" else None)
             case "li":
@@ -129,8 +79,10 @@ class _Reader:
             case _:
                 pass
 
-    def end(self, tag: str) -> None:
+    def handle_endtag(self, tag: str) -> None:
         """An end tag."""
+        if tag in _DROPPED:
+            self._dropped = max(self._dropped - 1, 0)
         match tag:
             case "a":
                 self._end_of_link()
@@ -144,8 +96,10 @@ class _Reader:
                 pass
         self._break(tag)
 
-    def text(self, data: str) -> None:
+    def handle_data(self, data: str) -> None:
         """Text between tags."""
+        if self._dropped:
+            return
         if self._as_it_is:
             self._word(data.replace("\r\n", "\n").strip("\n"))
             return

@@ -41,7 +41,7 @@ from mailerd.letters.html_to_text import text_from_html
         ("lost <script>x", "lost"),
         ("", ""),
         ("</p></ul></a></pre></td>x", "x"),
-        ("&#" + "9" * 5000 + ";", "&#" + "9" * 5000 + ";"),
+        ("before<p>&#" + "9" * 5000 + ";", "before"),
         ("&#xD800;", "\ufffd"),
     ],
 )
@@ -70,7 +70,6 @@ _BITS = [
 
 @pytest.mark.parametrize("bit", [*_BITS, "<a" + "/" * 9, "<td>", "<a href", "\xa0", "a href=", "<a x" + " " * 99])
 def test_hostile_html_is_read_in_linear_time(bit: str) -> None:
-    """html.parser takes quadratic time for several of these."""
     start = time.process_time()
     text_from_html(bit * (1_000_000 // len(bit)))
     assert time.process_time() - start < 1
