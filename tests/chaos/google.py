@@ -58,6 +58,10 @@ class Google:
         found: list[dict[str, Any]] = (await self._ask("GET", "drafts"))["drafts"]
         return found
 
+    async def delete_drafts(self) -> int:
+        """Delete every draft, as the owner of a mailbox would; how many there were."""
+        return int((await self._ask("DELETE", "drafts"))["deleted"])
+
     async def log(self) -> list[dict[str, Any]]:
         """Every request that the stand-in remembers, for the evidence."""
         return await self._all("log", "log")

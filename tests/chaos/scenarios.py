@@ -9,6 +9,7 @@ from mailerd.sandbox.google import COMPOSE, METADATA, SEND
 from tests.chaos.place import DRAIN, LEASE, REQUEST_TIMEOUT, Place, Setting, others
 from tests.chaos.scenario import Scenario, Size
 from tests.chaos.scenarios_neighbours import OF_NEIGHBOURS
+from tests.chaos.scenarios_proof import OF_PROOF
 
 LOST_ANSWERS: Final = (
     "reset_before", "reset_after", "hang_before", "hang_after", "late", "garbage", "truncated", "200_without_id",
@@ -221,4 +222,5 @@ ALL: Final = (
         within=150, hits=("letter_found", "letter_missing", "letter_needs_a_person"),
     ),
     *OF_NEIGHBOURS,
+    *OF_PROOF,
 )  # fmt: skip

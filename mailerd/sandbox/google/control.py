@@ -35,6 +35,7 @@ class Control:
             ("GET", "outbox"): self._outbox,
             ("GET", "outbox/*"): self._eml,
             ("GET", "drafts"): self._drafts,
+            ("DELETE", "drafts"): self._delete_drafts,
             ("GET", "log"): self._log,
             ("GET", "usage"): lambda *_: google.usage(),
             ("GET", "rules"): lambda *_: asdict(google.rules),
@@ -137,6 +138,13 @@ class Control:
     def _drafts(self, _ident: str, query: Query, _body: dict[str, Any]) -> Any:
         drafts = self._google.drafts(query.get("sender", ""))
         return {"drafts": [summary(draft) for draft in drafts if wanted(draft, query)]}
+
+    def _delete_drafts(self, _ident: str, query: Query, _body: dict[str, Any]) -> Any:
+        """As the owner of a mailbox deletes what he finds there: of one sender, or of all."""
+        found = self._google.drafts(query.get("sender", ""))
+        for draft in found:
+            self._google.mailbox(draft.sender).delete_draft(draft.draft_id)
+        return {"deleted": len(found)}
 
     def _log(self, _ident: str, query: Query, _body: dict[str, Any]) -> Any:
         """Oldest first; `cursor` is the `seq` of the last entry already seen."""

@@ -1,0 +1,122 @@
+"""Storms about the proof of `sent`: drafts that their owner deletes, and copies of a mailbox that lag."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from mailerd.sandbox.google import COMPOSE, METADATA
+from tests.chaos.place import REQUEST_TIMEOUT, Place, Setting
+from tests.chaos.scenario import Scenario, Size
+
+DRAFTS: Final = "drafts@example.com"
+LOOKS: Final = "looks@example.com"
+"""Both send by drafts; only the other may read its sent mail."""
+_LONG: Final = ("mail_sending_retry_after", "user_rate_limit_retry_after", "quota_exceeded")
+"""Refusals that mean a wait of over a minute, for which no draft may stay."""
+_RESUME: Final = (
+    "UPDATE senders SET paused_until = NULL, pause_cause = NULL, concurrency = NULL, turn_at = UTC_TIMESTAMP(6)"
+)
+_TURNS: Final = "UPDATE jobs SET turn_at = UTC_TIMESTAMP(6) WHERE status IN ('queued', 'sending')"
+
+
+async def _resume(place: Place) -> None:
+    await place.rows(_RESUME)
+    await place.rows(_TURNS)
+
+
+async def _hand_deleted(place: Place, size: Size, *, senders: tuple[str, ...], kills: bool) -> int:
+    """Refusals, short and long; each time the owner deletes what he finds, and the pause is ended."""
+    deleted = 0
+    for n in range(size.rounds):
+        for kind in (*_LONG, "user_rate_limit"):
+            await place.google.fault(kind=kind, method="drafts.send", count=5, probability=0.3)
+        for sender in senders:
+            await place.post(size.letters // size.rounds // len(senders), sender=sender)
+        for _ in range(6):
+            await asyncio.sleep(place.chance.uniform(0.2, 0.6))
+            deleted += await place.google.delete_drafts()
+            await _resume(place)
+        if kills:
+            child = place.daemons[n % len(place.daemons)]
+            child.kill()
+            child.start()
+    await place.google.clear_faults()
+    for _ in range(10):  # what was refused at the very last is released into a pause that nobody ends otherwise
+        await asyncio.sleep(REQUEST_TIMEOUT)
+        await _resume(place)
+    return deleted + sum((await place.google.struck()).values())
+
+
+async def _by_hand(place: Place, size: Size) -> int:
+    return await _hand_deleted(place, size, senders=(DRAFTS, LOOKS), kills=False)
+
+
+async def _by_hand_and_kills(place: Place, size: Size) -> int:
+    return await _hand_deleted(place, size, senders=(LOOKS,), kills=True)
+
+
+async def _refused_and_killed(place: Place, size: Size) -> int:
+    """Long refusals, lost answers to the deletions that follow, and kills: no person is needed, whatever dies when."""
+    for n in range(size.rounds):
+        for kind in _LONG:
+            await place.google.fault(kind=kind, method="drafts.send", count=10, probability=0.5)
+        for kind in ("reset_before", "reset_after", "hang_before", "hang_after"):
+            await place.google.fault(
+                kind=kind, method="drafts.delete", count=2, probability=0.2, seconds=1.5 * REQUEST_TIMEOUT
+            )
+        for sender in (DRAFTS, LOOKS):
+            await place.post(size.letters // size.rounds // 2, sender=sender)
+        for _ in range(3):
+            await asyncio.sleep(place.chance.uniform(0.3, 1.0))
+            child = place.daemons[n % len(place.daemons)]
+            child.kill()
+            child.start()
+            await _resume(place)
+    struck = sum((await place.google.struck()).values())
+    await place.google.clear_faults()
+    for _ in range(12):
+        await asyncio.sleep(REQUEST_TIMEOUT)
+        await _resume(place)
+    return 3 * size.rounds + struck
+
+
+async def _lagging(place: Place, size: Size) -> int:
+    """Answers to the sends are lost, and a copy of the mailbox that lags denies drafts for longer than the rest."""
+    for kind in ("reset_before", "hang_before", "reset_after", "hang_after"):
+        await place.google.fault(
+            kind=kind, method="drafts.send", count=size.rounds, probability=0.2, seconds=2.5 * REQUEST_TIMEOUT
+        )
+    await place.google.fault(kind="not_found", method="drafts.get", count=-1, probability=0.6)
+    for sender in (DRAFTS, LOOKS):
+        await place.post(size.letters // 2, sender=sender)
+    await asyncio.sleep(8 * REQUEST_TIMEOUT)
+    struck = sum((await place.google.struck()).values())
+    await place.google.clear_faults()
+    return struck
+
+
+_SENDERS: Final = {DRAFTS: (COMPOSE,), LOOKS: (COMPOSE, METADATA)}
+OF_PROOF: Final = (
+    Scenario(
+        "drafts_by_hand", "Google refuses, and the owner deletes every draft that he finds", _by_hand, Size(80, 2),
+        Size(400, 8), setting=Setting(senders=_SENDERS, latency=0.05), may_be_unsure=frozenset({DRAFTS}), within=240,
+        hits=("draft_discarded", "letter_needs_a_person", "letter_missing"),
+    ),
+    Scenario(
+        "drafts_by_hand_and_kills", "the same with kills, for a mailbox whose sent mail can be read",
+        _by_hand_and_kills, Size(60, 2), Size(300, 8),
+        setting=Setting(senders={LOOKS: (COMPOSE, METADATA)}, latency=0.05),
+        within=300, hits=("draft_discarded", "letter_missing", "lease_lapsed"),
+    ),
+    Scenario(
+        "refused_and_killed", "long refusals, lost answers to the deletion of drafts, and kills", _refused_and_killed,
+        Size(60, 2), Size(400, 10), setting=Setting(senders=_SENDERS, latency=0.1), within=300,
+        hits=("draft_discarded", "letter_missing", "lease_lapsed"),
+    ),
+    Scenario(
+        "lagging_replica", "drafts.get denies young drafts for longer than the rest, and answers are lost", _lagging,
+        Size(60, 2), Size(300, 10), setting=Setting(senders=_SENDERS, latency=0.05), within=240,
+        hits=("letter_undone", "letter_still_unsure"),
+    ),
+)  # fmt: skip
