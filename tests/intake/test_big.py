@@ -5,6 +5,8 @@ import io
 import json
 from typing import Any
 
+import pytest
+
 from tests.intake.site import Build, Site, job
 
 COUNT = 20_000
@@ -33,6 +35,28 @@ async def test_twenty_thousand_recipients_are_taken_whole_while_the_loop_stays_a
         times.append(seconds)
     assert min(stalls) < 0.25
     assert min(times) < 10
+
+
+HOSTILE = {
+    "empty objects": "[" + "{}," * 7_000_000 + "{}]",
+    "lists in a row": "[" + "[]," * 250_000 + "[]]",
+    "faults, deep down": "[" * 900 + '"\\u0000",' * 250_000 + '""' + "]" * 900,
+    "fields of one object": "{" + ",".join(f'"{n}":1' for n in range(250_000)) + "}",
+    "escapes": '"' + "\\u0001" * 3_000_000 + '"',
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+async def test_the_loop_stays_awake_while_a_body_of_no_good_is_read(build: Build, name: str) -> None:
+    site = await build(patience=5.0)
+    body = json.dumps(job(variables={"product": "X"})).replace('"X"', HOSTILE[name]).encode()
+    stalls = []
+    for _ in range(3):
+        status, _, stall, seconds = await _post(site, body)
+        assert status in {200, 413, 422}
+        assert seconds < 10
+        stalls.append(stall)
+    assert min(stalls) < 0.1
 
 
 async def _post(site: Site, body: bytes) -> tuple[int, dict[str, Any], float, float]:
