@@ -17,6 +17,12 @@ Statement = tuple[str, Sequence[object]]
 
 _WRITE: Final = re.compile(rb"(BEGIN; )?\s*(INSERT|UPDATE|DELETE|REPLACE|CREATE|ALTER)\b", re.IGNORECASE)
 
+LONG: Final = 10_000
+"""Characters from which a text is escaped in a few passes of C."""
+_ESCAPES: Final = (
+    ("\\", "\\\\"), ("\0", "\\0"), ("\n", "\\n"), ("\r", "\\r"), ("\x1a", "\\Z"), ('"', '\\"'), ("'", "\\'"),
+)  # fmt: skip
+"""What the driver escapes (PyMySQL's converters), the backslash first, since the others bring more of them."""
 PACKET_MARGIN: Final = 1024
 """Bytes of max_allowed_packet that a statement leaves to the protocol."""
 
@@ -126,4 +132,13 @@ def _literal(conn: Any, value: object) -> Any:
         return str(value)
     if type(value) is str and value.isalnum():  # no letter or digit of any script needs to be escaped
         return f"'{value}'"
+    if type(value) is str and len(value) > LONG and conn.escape_string("\\") == "\\\\":
+        return f"'{_escaped(value)}'"
     return conn.escape(value)
+
+
+def _escaped(text: str) -> str:
+    """A long text as the driver would have it, which takes 40 ns for each character while nothing else runs."""
+    for plain, escaped in _ESCAPES:
+        text = text.replace(plain, escaped)
+    return text
