@@ -56,7 +56,7 @@ def mysql(url: str) -> str:
     try:
         parts = URL(url)
         _ = parts.port
-    except ValueError:
+    except (ValueError, IndexError):  # yarl ends so where a bracket stands before an @ without a host
         raise ValueError(f"is not an address: host, port or a bracket is wrong; it must look like {_SHAPE}") from None
     if parts.scheme not in {"mysql", "mysql+aiomysql", "mysql+pymysql", "mariadb"}:
         raise ValueError(f"must look like {_SHAPE}")

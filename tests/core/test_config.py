@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import pytest
 import yarl
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mailerd.config import Settings, file_named_in_dotenv, load
@@ -197,6 +197,7 @@ def test_a_password_that_was_not_encoded_is_refused_with_the_remedy_and_not_show
     assert "secret" not in text.lower()
 
 
+@example("[]@#")
 @given(st.text(st.sampled_from("@/#?[]%:&=;~ab1"), min_size=1, max_size=12))
 def test_whatever_a_password_holds_it_is_refused_or_leads_to_the_host_that_was_meant(password: str) -> None:
     try:
