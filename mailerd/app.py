@@ -46,6 +46,7 @@ from mailerd.service.watch import Watch
 from mailerd.store.claims import Claims
 from mailerd.store.daemons import Daemons
 from mailerd.store.database import Database
+from mailerd.store.history import History
 from mailerd.store.lapses import Lapses
 from mailerd.store.ledger import Permits
 from mailerd.store.migrate import migrate
@@ -231,15 +232,15 @@ def build(settings: Settings, log: Tell, *, flush: Callable[[], bool] = lambda: 
     tell = Everybody(log, (metrics := Metrics()).tell)
     pulses = Pulses(limit=max(LIMIT, 2 * settings.database.statement_timeout))
     clock, daemon_id, policy = SystemClock(), new_id(), _policy(settings)
-    lease = timedelta(seconds=settings.runner.lease)
-    events, store_events = RunnerEvents(tell), StoreEvents(tell)
+    lease, events, store_events = timedelta(seconds=settings.runner.lease), RunnerEvents(tell), StoreEvents(tell)
     database = Database(settings.database, events=store_events, meter=metrics)
     slots = Slots(settings.runner.concurrency, slow_after=settings.gmail.request_timeout * SLOW_AFTER)
     gmail = Gmail(settings.gmail, events=GmailEvents(tell), limit=slots.most + _CALLS_BESIDE, meter=metrics)
-    recorder = Recorder(records := Records(database, daemon_id), clock=clock, events=events, pulses=pulses)
+    records, history = Records(database, daemon_id), History(database, daemon_id, lease, store_events)
+    recorder = Recorder(records, clock=clock, events=events, pulses=pulses, memory=history)
     rescues = Rescues(database, daemon_id, policy.in_flight, look_lease=lease)
     hand, progress = Hand(rescues, lease=lease, clock=clock, events=events, pulses=pulses), Progress()
-    claims = Claims.on(terms_of(settings), database, daemon_id, lease=lease, files=gmail.stamps)
+    claims = Claims.on(terms_of(settings), database, daemon_id, lease=lease, files=gmail.stamps, history=history)
     reach, holds = Reach(clock=clock, events=events), Holds(clock=clock, events=events)
     google, looks = (_paced(claims, gmail, patience=patience) for patience in (_DELETION_PATIENCE, _LOOK_PATIENCE))
     renderer = Renderer("sending", limits=SENDING, events=RendererEvents(tell))
@@ -258,7 +259,7 @@ def build(settings: Settings, log: Tell, *, flush: Callable[[], bool] = lambda: 
     return Daemon(
         settings=settings,
         database=database,
-        daemons=Daemons(database, daemon_id),
+        daemons=Daemons(database, daemon_id, forgot=history.doubt),
         gmail=gmail,
         intake=_intake(settings, tell, claims=claims, bell=runner, gmail=gmail, page=page),
         recorder=recorder,

@@ -60,6 +60,16 @@ class Writes(Protocol):
         """Complete the jobs in which nothing is open; `tried` is called while it is in doubt."""
 
 
+class Remembers(Protocol):
+    """What remembers the records, should the database forget them."""
+
+    def note(self, record: Record) -> None:
+        """It is to be written."""
+
+    def written(self, record: Record, what: Written) -> None:
+        """It was, or the row did not take it."""
+
+
 class Recorder:
     """One writer for all letters in hand: whoever records waits for the commit that holds it.
 
@@ -67,9 +77,19 @@ class Recorder:
     when that row is free: it holds up nobody else.
     """
 
-    def __init__(self, writes: Writes, *, clock: Clock, events: RunnerEvents, pulses: Pulses | None = None) -> None:
+    def __init__(
+        self,
+        writes: Writes,
+        *,
+        clock: Clock,
+        events: RunnerEvents,
+        pulses: Pulses | None = None,
+        memory: Remembers | None = None,
+    ) -> None:
+        """`memory` hears of every record before it is written, and of what became of it."""
         self._writes = writes
         self._pulses = pulses or Pulses()
+        self._memory = memory
         self._clock = clock
         self._events = events
         self._queue: asyncio.Queue[_Entry] = asyncio.Queue()
@@ -87,6 +107,8 @@ class Recorder:
             DatabaseError: the database refused this very record, for a reason that no repetition cures.
         """
         future: asyncio.Future[Written] = asyncio.get_running_loop().create_future()
+        if self._memory is not None:
+            self._memory.note(record)
         self._queue.put_nowait(_Entry(record, future))
         return await future
 
@@ -163,6 +185,8 @@ class Recorder:
         self._writes.database.repeats(what=what, again_in=again_in, cause=cause)
 
     def _answer(self, record: Record, future: "asyncio.Future[Written]", what: Written) -> None:
+        if self._memory is not None:
+            self._memory.written(record, what)
         ends = isinstance(record, Outcome) and record.decision.change in _MAY_END_A_JOB
         if ends or what is Written.SETTLED:
             self.touch(record.letter.job_id)

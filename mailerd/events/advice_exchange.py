@@ -57,6 +57,18 @@ EXCHANGE_ADVICE: Final[Mapping[str, Advice]] = {
             ),
         ),
     ),
+    "database_told_again": Advice(
+        "The database was started anew or replaced by another one, and might have forgotten its last commits. What this "
+        "daemon has sent in the last minute was written again before anything was claimed, so it does not go out twice.",
+        "数据库重新启动或被另一台替换，可能遗忘了最后的提交。本守护进程已在领取任何邮件之前重新写入最近一分钟的发送结果，因此不会重复发送。",
+        (
+            Cause(
+                "a failover, a restart or a restored backup; what had been forgotten is counted in the message",
+                "故障切换、重启或恢复备份；被遗忘的数量见消息",
+                "mailerd audit",
+            ),
+        ),
+    ),
     "connection_cut": Advice(
         "A connection to the database ended in the midst of its use; a new one was made and works, so nothing waits.",
         "与数据库的一个连接在使用中断开；已建立新连接且可用，无需等待。",

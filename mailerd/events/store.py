@@ -53,6 +53,14 @@ class StoreEvents(Speech):
     def connection_cut(self, *, where: str, cause: str) -> None: ...
 
     @event(
+        "warning",
+        en="the database is another server now, or was started anew ({where}): {letters} letters that were sent in the last "
+        "minute or are in hand were told again, and {forgotten} of them it had forgotten",
+        zh="数据库已是另一台服务器，或已重新启动（{where}）：最近一分钟内已发送或处理中的 {letters} 封邮件已重新写入，其中 {forgotten} 封曾被遗忘",
+    )
+    def database_told_again(self, *, where: str, letters: int, forgotten: int) -> None: ...
+
+    @event(
         "info",
         en="database {where} is back after {seconds:.1f} s",
         zh="数据库 {where} 已恢复，历时 {seconds:.1f} 秒",

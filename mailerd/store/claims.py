@@ -12,6 +12,7 @@ projects, jobs, letters, hours; nobody is waited for (SKIP LOCKED): who is passe
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final
@@ -23,6 +24,7 @@ from mailerd.core.pace import Allowance
 from mailerd.store import ledger, picks, turns
 from mailerd.store.cursor import Cursor
 from mailerd.store.database import Database
+from mailerd.store.history import History, UntoldError
 from mailerd.store.ledger import Terms
 from mailerd.store.picks import Pick, Taker
 from mailerd.store.sleepers import Sleepers
@@ -34,6 +36,8 @@ SELECT TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), turn_at) FROM senders FORCE 
 _WHOSE: Final = """
 SELECT j.sender_email, j.id FROM job_recipients r FORCE INDEX (PRIMARY) JOIN jobs j ON j.id = r.job_id
  WHERE r.id = %s AND r.status = 'waiting' AND j.claimable = 1"""
+_TELL_AGAIN: Final = 0.25
+"""Seconds until it is asked again whether every daemon has told a server that was met what it knows."""
 _SHARE: Final = 10
 """Letters of one turn at least, where so many are wanted: each sender and each job costs a lock and a written row."""
 _SENDERS_AT_MOST: Final = 100
@@ -84,6 +88,8 @@ class Claims:
     """Units of all senders of one Cloud project together; 0: no limit."""
     files: Callable[[], object] = field(default=lambda: None, repr=False)
     """What it gives changes when a credential file comes; see `Sleepers`."""
+    history: History | None = field(default=None, repr=False)
+    """What the database is told again before anything is claimed, where it may have forgotten it."""
     _sleepers: Sleepers = field(init=False, repr=False)
     _new_projects: set[str] = field(default_factory=set, init=False, repr=False)
     """Met by the last claims, and without a row in the ledger."""
@@ -107,10 +113,11 @@ class Claims:
         *,
         lease: timedelta,
         files: Callable[[], object] = lambda: None,
+        history: History | None = None,
     ) -> "Claims":
         """Claims under these terms."""
         consumer, project = terms.consumer_per_day, terms.project_units_per_minute
-        return cls(database, daemon_id, lease, terms.default, consumer, project, files)
+        return cls(database, daemon_id, lease, terms.default, consumer, project, files, history)
 
     @property
     def terms(self) -> Terms:
@@ -130,9 +137,23 @@ class Claims:
             new, self._new_projects = self._new_projects, set()
             await ledger.add_projects(self.database, new)
         token = new_id()
-        return await self.database.transaction(
-            lambda cursor: self._claim(cursor, token, _Taken(want, dict(rooms or {}))), what="claim"
-        )
+        try:
+            return await self.database.transaction(
+                lambda cursor: self._claim(cursor, token, _Taken(want, dict(rooms or {}))), what="claim"
+            )
+        except UntoldError as error:
+            await self.tell(error.server)
+            return Claim(token, (), (), _TELL_AGAIN)
+
+    async def tell(self, server: str) -> None:
+        """Tell a server what this daemon knows; what another connection leads to is told by the next claim.
+
+        Raises:
+            DatabaseError: it was not told all; the next claim tells it.
+        """
+        if self.history is not None:
+            with suppress(UntoldError):
+                await self.history.tell(server)
 
     async def due_in(self, *, rooms: Mapping[str, int] | None = None) -> float:
         """Seconds until the next sender's turn, 0 when one is due; infinite when nothing waits anywhere.
@@ -147,11 +168,13 @@ class Claims:
         await self._sleepers.wake(self.terms)
         full = _Taken(0, dict(rooms or {})).full
         next_in = await self.database.look(
-            lambda cursor: self._next_turn(cursor, full), what="look for work", bound=self.database.patience
+            lambda cursor: self._look(cursor, full), what="look for work", bound=self.database.patience
         )
         return math.inf if next_in is None else next_in
 
     async def _claim(self, cursor: Cursor, token: str, taken: _Taken) -> Claim:
+        if self.history is not None:
+            self.history.require(cursor)
         want, share = taken.want, max(_SHARE, taken.want // 4)
         for number in range(2 * want):
             senders = self._senders(taken.left, share) * (number + 1)
@@ -219,6 +242,11 @@ class Claims:
         due = await picks.next_jobs(cursor, [turn.it.email for turn in idle])
         for turn in idle:
             turn.wait_for_job(due.get(turn.it.email))
+
+    async def _look(self, cursor: Cursor, full: Sequence[str]) -> float | None:
+        if self.history is not None and not self.history.is_told(cursor):
+            return 0.0  # the claim that follows tells it, though nothing be due
+        return await self._next_turn(cursor, full)
 
     async def _next_turn(self, cursor: Cursor, full: Sequence[str]) -> float | None:
         await cursor.execute(NEXT, (full,))

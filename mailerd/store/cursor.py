@@ -43,6 +43,11 @@ class Cursor(aiomysql.Cursor):  # type: ignore[misc]  # the driver has no types
         self.wrote = False
         """Whether a statement was sent that a read-only server refuses, even where it matches no row."""
 
+    @property
+    def server(self) -> str:
+        """Which server the connection leads to, and since when that runs; see `server_behind`."""
+        return str(self._connection.mailerd_server)
+
     def begin(self, begun: Callable[[], None], *, within: float) -> None:
         """Begin a transaction in one round trip with its first statement; a server that is frozen shows there.
 

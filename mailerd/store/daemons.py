@@ -2,8 +2,9 @@
 
 import os
 import socket
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from mailerd import __version__
@@ -15,12 +16,16 @@ _GOODBYE: Final = 2.0
 """Seconds that a stop waits for a database at most to say so."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Daemons:
     """The register, as one daemon uses it."""
 
     database: Database
     daemon_id: str
+    forgot: Callable[[], None] = lambda: None
+    """Called when the database has forgotten beats that it had acknowledged, and so perhaps other commits."""
+    _beats: int = field(default=0, init=False)
+    """What the database has acknowledged."""
 
     async def beat(self) -> None:
         """Say that this daemon is there; those that were silent for a week are forgotten.
@@ -28,23 +33,35 @@ class Daemons:
         Raises:
             DatabaseError: it could not be said.
         """
-        await self.database.transaction(self._beat, what="beat")
+        beats = await self.database.transaction(self._beat, what="beat")
+        if beats <= self._beats:
+            self.forgot()
+        self._beats = beats
 
     async def leave(self) -> None:
-        """Say that it stops as it was told to: what it leaves in flight is no crash. It may be that nobody hears it."""
+        """Say that it stops as it was told to: what it leaves in flight is no crash. It may be that nobody hears it.
+
+        Nor has it anything more to tell a database that has forgotten something: nobody waits for it.
+        """
         with suppress(DatabaseError):
             await self.database.transaction(self._leave, what="leave", bound=_GOODBYE)
 
     async def _leave(self, cursor: Cursor) -> None:
-        await cursor.execute("UPDATE daemons SET stopped_at = UTC_TIMESTAMP(6) WHERE id = %s", (self.daemon_id,))
-
-    async def _beat(self, cursor: Cursor) -> None:
         await cursor.execute(
-            "INSERT INTO daemons (id, host, pid, version, started_at, beat_at) "
-            "VALUES (%s, %s, %s, %s, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6)) "
-            "ON DUPLICATE KEY UPDATE beat_at = UTC_TIMESTAMP(6)",
+            "UPDATE daemons SET stopped_at = UTC_TIMESTAMP(6), told = NULL WHERE id = %s", (self.daemon_id,)
+        )
+
+    async def _beat(self, cursor: Cursor) -> int:
+        await cursor.execute(
+            "INSERT INTO daemons (id, host, pid, version, started_at, beat_at, beats) "
+            "VALUES (%s, %s, %s, %s, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), 1) "
+            "ON DUPLICATE KEY UPDATE beat_at = UTC_TIMESTAMP(6), beats = beats + 1, host = VALUES(host), "
+            "pid = VALUES(pid), version = VALUES(version)",
             (self.daemon_id, socket.gethostname(), os.getpid(), __version__),
         )
+        await cursor.execute("SELECT beats FROM daemons WHERE id = %s", (self.daemon_id,))
+        beats = int((await cursor.fetchone())[0])
         await cursor.execute("SELECT id FROM daemons WHERE beat_at < UTC_TIMESTAMP(6) - INTERVAL 7 DAY LIMIT 100")
         for (silent,) in await cursor.fetchall():
             await cursor.execute("DELETE FROM daemons WHERE id = %s", (silent,))
+        return beats

@@ -222,7 +222,7 @@ class Pool:
                 raise clearer from error
             raise
         connection.mailerd_born = connection.mailerd_used = time.monotonic()
-        connection.mailerd_packet = 1 << 20
+        connection.mailerd_packet, connection.mailerd_server = 1 << 20, ""
         connection.mailerd_transport = connection._writer.transport
         self._live.add(connection)
         try:
@@ -298,6 +298,11 @@ class Pool:
         finally:
             transport.abort()
             connection.close()
+
+    @property
+    def servers(self) -> set[str]:
+        """Where the live connections lead."""
+        return {connection.mailerd_server for connection in self._live}
 
     @property
     def connections(self) -> int:

@@ -1,0 +1,63 @@
+"""A failover to a replica that was behind: what the daemon knows goes out once, whatever the database has forgotten."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from yarl import URL
+
+from mailerd.config import Settings
+from mailerd.sandbox.google import COMPOSE, METADATA, SEND, Fault, Google, Running
+from mailerd.store.database import Database
+from tests.conftest import CACHE
+from tests.support.daemon import running, settings, sign_in
+from tests.support.heard import Heard
+from tests.support.proxy import Proxy
+from tests.support.replicated import replicated
+from tests.support.rows import post, states
+
+LETTERS = 40
+
+
+def through(known: Settings, url: str, port: int) -> Settings:
+    near = known.database.model_copy(update={"url": str(URL(url).with_port(port))})
+    return known.model_copy(update={"database": near})
+
+
+@pytest.mark.parametrize("scopes", [(COMPOSE,), (SEND, METADATA)])
+async def test_letters_that_a_failover_has_forgotten_are_sent_once(
+    database_url: str, served: Running, google: Google, credentials: Path, heard: Heard, scopes: tuple[str, ...]
+) -> None:
+    sign_in(google, credentials, scopes=scopes)
+    google.change_rules(latency_s=0.1)
+    # Some are in Google's hands while the database goes.
+    google.fault(
+        Fault(
+            kind="latency", method="messages.send" if SEND in scopes else "drafts.send", seconds=2.0, skip=12, count=3
+        )
+    )
+    known = settings(
+        database_url, served, credentials, runner={"lease": 20, "poll_interval": 0.1, "concurrency": 4},
+        gmail={"request_timeout": 4.0}, database={"url": database_url, "connect_timeout": 1, "statement_timeout": 4},
+    )  # fmt: skip
+    with replicated(CACHE) as pair:
+        async with Proxy(pair.primary.port) as proxy:
+            near = through(known, pair.primary.url, proxy.port)
+            async with running(near, heard) as daemon:
+                job = await post(daemon.database, recipients=LETTERS)
+                daemon.runner.ring()
+                await heard.wait_for("letter_sent", times=5, within=20)
+                await asyncio.to_thread(pair.lag)
+                await heard.wait_for("letter_sent", times=12, within=20)
+                pair.primary.kill()
+                await asyncio.to_thread(pair.fail_over)
+                proxy.lead_to(pair.replica.port)
+                await proxy.reset_all()
+                told = await heard.wait_for("database_told_again", within=20)
+                assert told["forgotten"] > 0
+                await heard.wait_for("job_finished", within=40)
+            database = Database(known.database.model_copy(update={"url": pair.replica.url}), events=daemon.store_events)
+            assert await states(database, job) == {"sent": LETTERS}
+            await database.close()
+    assert google.duplicates() == {}
+    assert len({letter.key for letter in google.sent}) == LETTERS
