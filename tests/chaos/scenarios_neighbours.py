@@ -141,7 +141,7 @@ OF_NEIGHBOURS: Final = (
         within=300, hits=("lease_lapsed", "letter_missing"),
     ),
     Scenario(
-        "crashing", "letters that kill the daemon that makes them", _crashing, Size(150, 1), Size(600, 3),
+        "crashing", "letters that kill the daemon that makes them", _crashing, Size(150, 1), Size(300, 2),
         setting=Setting(senders=_TWO, module="tests.chaos.crashing"), within=400, may_fail=frozenset({BAD}),
         hits=("lease_lapsed", "letter_tried_alone"),
     ),
