@@ -33,14 +33,14 @@ async def _hand_deleted(place: Place, size: Size, *, senders: tuple[str, ...], k
             await place.google.fault(kind=kind, method="drafts.send", count=5, probability=0.3)
         for sender in senders:
             await place.post(size.letters // size.rounds // len(senders), sender=sender)
-        for _ in range(6):
+        for step in range(6):
             await asyncio.sleep(place.chance.uniform(0.2, 0.6))
+            if kills and step < 2:  # while letters are in flight
+                child = place.daemons[(n + step) % len(place.daemons)]
+                child.kill()
+                child.start()
             deleted += await place.google.delete_drafts()
             await _resume(place)
-        if kills:
-            child = place.daemons[n % len(place.daemons)]
-            child.kill()
-            child.start()
     await place.google.clear_faults()
     for _ in range(10):  # what was refused at the very last is released into a pause that nobody ends otherwise
         await asyncio.sleep(REQUEST_TIMEOUT)

@@ -79,8 +79,10 @@ async def test_that_a_draft_is_to_be_deleted_is_durable_before_google_is_asked_t
 
 
 async def test_a_worker_whose_claim_has_gone_deletes_no_draft(
-    known: Settings, database: Database, google: Google, heard: Heard
+    database_url: str, served: Running, credentials: Path, database: Database, google: Google, heard: Heard
 ) -> None:
+    # No renewal tells it meanwhile: the record is what does.
+    known = settings(database_url, served, credentials, runner={"lease": 60, "poll_interval": 0.1})
     google.fault(Fault(kind="mail_sending_retry_after", method="drafts.send"))
     google.change_rules(latency_s=0.4)
     await post(database, recipients=1)

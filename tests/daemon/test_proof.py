@@ -130,12 +130,13 @@ async def test_sent_mail_that_cannot_be_read_decides_nothing(
     known: Settings, database: Database, google: Google, heard: Heard
 ) -> None:
     google.fault(Fault(kind="reset_after", method="drafts.send"))
-    google.fault(Fault(kind="backend_error", method="threads.get"))
+    google.fault(Fault(kind="backend_error", method="threads.get", count=2))
     job = await post(database, sender=LOOKS, recipients=1)
     async with running(known, heard):
-        await heard.wait_for("letter_still_unsure", within=20)
-        assert await proven(database, job) == {("unsure", None)}
-        await query(database, "UPDATE job_recipients SET lease_until = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND")
+        for look in (1, 2):
+            await heard.wait_for("letter_still_unsure", times=look, within=20)
+            assert await proven(database, job) == {("unsure", None)}
+            await query(database, "UPDATE job_recipients SET lease_until = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND")
         await heard.wait_for("job_finished", within=20)
     assert await proven(database, job) == {("sent", "seen in SENT")}
     assert_the_truth(google, job, 1)
