@@ -24,6 +24,7 @@ from mailerd.sandbox.mariadb import Server
 from tests.chaos.child import PYTHON, Child
 from tests.chaos.google import Google, stand_in
 from tests.support.proxy import Proxy
+from tests.support.replicated import Pair
 
 ROOT: Final = Path(__file__).parents[2]
 SENDER: Final = "me@example.com"
@@ -55,6 +56,8 @@ class Setting:
     concurrency: int = 20
     module: str = "mailerd"
     """What is run as the daemon."""
+    replicated: str = ""
+    """How a second server follows the first, if there is one: "asynchronous" or "semi-synchronous"."""
     senders: dict[str, tuple[str, ...]] = field(default_factory=lambda: {SENDER: (COMPOSE,)})
     """The mailboxes and the scopes of each."""
 
@@ -75,6 +78,10 @@ class Place:
     """Jobs that were answered with 200, and how many letters of each were accepted."""
     over: list[tuple[float, str]] = field(default_factory=list)
     """Seconds by which a wait was longer than its bound, and which; negative for those within."""
+    pair: Pair | None = None
+    """The server and its replica, where there is one."""
+    unknown: set[str] = field(default_factory=set)
+    """Keys of letters of which, after a failover, neither the database nor a living daemon knew that they were sent."""
     breaches: list[str] = field(default_factory=list)
     """What a scenario itself saw go wrong."""
 
@@ -146,9 +153,11 @@ class Place:
 @asynccontextmanager
 async def place(folder: Path, setting: Setting, *, seed: int) -> AsyncIterator[Place]:
     """Build it; whatever is still there at the end is killed."""
-    server = Server(cache=ROOT / ".cache", durable=setting.durable)
+    semi_synchronous = setting.replicated == "semi-synchronous"
+    pair = Pair(ROOT / ".cache", semi_synchronous=semi_synchronous) if setting.replicated else None
+    server = pair.primary if pair else Server(cache=ROOT / ".cache", durable=setting.durable)
     try:
-        await asyncio.to_thread(server.start)
+        await asyncio.to_thread(pair.start if pair else server.start)
         async with (
             stand_in(folder, latency=setting.latency, seed=seed) as google,
             Proxy(server.port) as proxy,
@@ -166,14 +175,14 @@ async def place(folder: Path, setting: Setting, *, seed: int) -> AsyncIterator[P
                 Child(f"d{n}", config=config, port=port, shift=setting.shifts.get(n, 0.0), module=setting.module)
                 for n, (config, port) in enumerate(configs)
             ]
-            it = Place(folder, server, google, proxy, children, random.Random(seed), http, key)
+            it = Place(folder, server, google, proxy, children, random.Random(seed), http, key, pair=pair)
             try:
                 yield it
             finally:
                 for child in children:
                     child.kill()
     finally:
-        await asyncio.to_thread(server.stop)
+        await asyncio.to_thread(pair.stop if pair else server.stop)
 
 
 def _config(

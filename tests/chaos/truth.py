@@ -38,6 +38,8 @@ class Truth:
     """Neither sent nor ended with a reason, or `sent` though Google never accepted it, or promised and not stored."""
     twice: int = 0
     """Accepted by Google more than once."""
+    apart: int = 0
+    """Accepted more than once, after a failover of which nobody who lived knew better: counted apart."""
     unsure: int = 0
     failed: int = 0
     """With a reason, where that may be."""
@@ -51,14 +53,14 @@ async def read_truth(place: Place, *, may_be_unsure: Collection[str], may_fail: 
     rows = await place.rows(_ROWS)
     by_key = Counter(letter["key"] for letter in accepted)
     ids = {letter["id"]: letter["key"] for letter in accepted}
+    mailboxes = {letter["key"]: letter["sender"] for letter in accepted}
     truth = Truth(letters=len(rows), orphans=len(await place.google.drafts()))
-    for key, times in by_key.items():
-        if times > 1:
-            truth.twice += 1
-            truth.breaches.append(f"{key} was accepted {times} times")
+    _count_twice(truth, by_key, unknown=place.unknown)
     known = set()
     for row in rows:
-        known.add(f"{row[0]}-{row[1]}")
+        known.add(key := f"{row[0]}-{row[1]}")
+        if mailboxes.get(key, row[5]) != row[5]:
+            truth.breaches.append(f"{key} of {row[5]} was sent from {mailboxes[key]}")
         _judge(truth, row, by_key=by_key, ids=ids, may_be_unsure=may_be_unsure, may_fail=may_fail)
     if strangers := [key for key in by_key if key not in known]:
         truth.breaches.append(f"Google accepted letters that no row knows: {strangers[:5]}")
@@ -68,6 +70,15 @@ async def read_truth(place: Place, *, may_be_unsure: Collection[str], may_fail: 
     if truth.orphans:
         truth.breaches.append(f"{truth.orphans} orphan drafts are left")
     return truth
+
+
+def _count_twice(truth: Truth, by_key: Counter[str], *, unknown: Collection[str]) -> None:
+    for key, times in by_key.items():
+        if times > 1 and key in unknown:
+            truth.apart += 1
+        elif times > 1:
+            truth.twice += 1
+            truth.breaches.append(f"{key} was accepted {times} times")
 
 
 def _judge(
