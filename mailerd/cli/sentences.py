@@ -21,7 +21,7 @@ _DID: Final = {
     "failed": "it failed: {error}",
     "deferred": "it did not work and was put off: {error}",
     "released": "it was put back, the attempt is not counted: {error}",
-    "lost": "no answer came, so it is not known whether it was sent: {error}",
+    "lost": "it is not known whether it was sent: {error}",
     "found": "it was looked for and found: it is sent",
     "missing": "it was looked for: Google does not have it",
     "lapsed": "its daemon was not heard of again",
