@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from mailerd.core.claims import HandedOver, Letter, Outcome
+from mailerd.core.claims import HandedOver, Letter, Outcome, Written
 from mailerd.core.decisions import Decision
 from mailerd.core.states import Change
 from mailerd.events.store import StoreEvents
@@ -134,7 +134,9 @@ async def test_a_letter_whose_number_is_anothers_now_tells_nothing_of_that_one(d
     one.history.note(Outcome(replace(letter, job_id="0" * 26), SENT))
     await forget(database)
     one.meets_another()
-    assert [again.id for again in await one.ready(1)] == [letter.id]
+    (again,) = await one.ready(1)
+    assert again.id == letter.id
+    assert await write(database, HandedOver(again, "draft", "d9", None)) == [Written.TAKEN]
 
 
 async def test_others_that_are_alive_are_waited_for(database: Database, one: Daemon, other: Daemon) -> None:
