@@ -60,6 +60,8 @@ class _Known:
     record: Record
     at: float
     """Monotonic seconds."""
+    written: bool = False
+    """The database has acknowledged it; until then its own record is still to come."""
 
     @property
     def sent(self) -> bool:
@@ -113,8 +115,11 @@ class History:
 
     def written(self, record: Record, what: Written) -> None:
         """Forget a hand-over that its row did not take: nothing is sent, and the letter is not in hand."""
+        key = record.letter.id, record.letter.token
         if isinstance(record, HandedOver) and what is not Written.TAKEN:
-            self._known.pop((record.letter.id, record.letter.token), None)
+            self._known.pop(key, None)
+        elif (known := self._known.get(key)) is not None and known.record is record:
+            known.written = True
 
     def require(self, cursor: Cursor) -> None:
         """Let a claim go on only where the server has been told what is known.
@@ -143,7 +148,7 @@ class History:
         met = self._met.setdefault(server, _Met(again=bool(self._met or self._servers or self._doubted)))
         since, met.told_at = met.told_at, time.monotonic()
         try:
-            await self._tell_all([one.record for one in self._known.values() if one.at >= since], met, server)
+            await self._tell_all([one for one in self._known.values() if one.at >= since], met, server)
             others = await self.database.transaction(
                 lambda cursor: self._sign(cursor, server), what="say what was told"
             )
@@ -159,12 +164,12 @@ class History:
         self._servers = {one for one in self._servers if one in self.database.pool.servers} | {server}
         return True
 
-    async def _tell_all(self, records: Sequence[Record], met: "_Met", server: str) -> None:
-        ordered = sorted(records, key=lambda one: one.letter.id)
+    async def _tell_all(self, known: Sequence[_Known], met: "_Met", server: str) -> None:
+        ordered = sorted(known, key=lambda one: one.record.letter.id)
         for start in range(0, len(ordered), _BATCH):
             some = ordered[start : start + _BATCH]
             what = "tell the database what it may have forgotten"
-            work = partial(self._tell, records=some, server=server)
+            work = partial(self._tell, known=some, server=server)
             met.forgotten += await self.database.transaction(work, what=what)
             met.letters += len(some)
 
@@ -176,19 +181,21 @@ class History:
         await cursor.execute(_OTHERS, (self.daemon_id, server, OTHERS_WITHIN))
         return int((await cursor.fetchone())[0])
 
-    async def _tell(self, cursor: Cursor, *, records: Sequence[Record], server: str) -> int:
+    async def _tell(self, cursor: Cursor, *, known: Sequence[_Known], server: str) -> int:
         """Write again what a few rows have forgotten; how many had."""
         if cursor.server != server:
             raise UntoldError(cursor.server)
-        await cursor.execute(_ROWS, (tuple({one.letter.id for one in records}),))
+        await cursor.execute(_ROWS, (tuple({each.record.letter.id for each in known}),))
         rows = {row[0]: row[1:] for row in await cursor.fetchall()}
         forgotten = 0
-        for one in records:
+        for each in known:
+            one = each.record
             job, status, token, mode = rows.get(one.letter.id, (None, None, None, None))
             if job != one.letter.job_id:  # the job itself is forgotten, and its number another letter's
                 continue
             if isinstance(one, Outcome):
-                if status != State.SENT.value:
+                pending = token == one.letter.token and not each.written  # its own record is taken as ever
+                if status != State.SENT.value and not pending:
                     forgotten += await self._tell_sent(cursor, one)
             elif status == State.WAITING.value or (token == one.letter.token and mode is None):
                 forgotten += await self._hold(cursor, one)

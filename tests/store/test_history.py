@@ -117,6 +117,16 @@ async def test_a_hand_over_that_its_row_did_not_take_is_not_told(database: Datab
     assert [again.id for again in await one.ready(1)] == [letter.id]
 
 
+async def test_a_record_that_is_still_to_come_is_taken_as_ever(database: Database, one: Daemon) -> None:
+    await post(database, recipients=1)
+    (letter,) = await one.ready(1)
+    sent = Outcome(letter, SENT)
+    one.history.note(sent)
+    one.meets_another()
+    assert await one.ready(1) == ()
+    assert await write(database, sent) == [Written.TAKEN]
+
+
 async def test_what_ended_otherwise_is_not_told(database: Database, one: Daemon) -> None:
     await post(database, recipients=1)
     (letter,) = await one.ready(1)
