@@ -75,4 +75,4 @@ async def test_while_google_cannot_be_reached_a_job_says_so(
         foresight = Foresight(Outlooks(database, lambda: daemon.claims.terms, 5.0))
         found = await foresight.forecast(job)
     assert str(found["cause_of_wait"]).startswith("the last attempt said: ")
-    assert "reach" in str(found["cause_of_wait"])
+    assert "no access token could be had" in str(found["cause_of_wait"])
