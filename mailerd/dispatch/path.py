@@ -142,7 +142,7 @@ class Path:
     async def _hand_in(self, trip: "_Trip", mailbox: Mailbox) -> Decision | None:
         """Make the letter and give it to Google; None when it waits there as a draft, or the claim has ended."""
         try:
-            raw = await self.workshop.make(trip.letter)
+            raw = await self._made(trip.letter)
         except (RenderError, ValueError) as error:
             return Decision(Change.FAILED, error=f"the letter cannot be made: {error}")
         except TemplateErrors as error:
@@ -156,6 +156,13 @@ class Path:
         if mailbox.mode == "direct":
             return await self._send_directly(trip, raw, mailbox)
         return await self._create_draft(trip, raw, mailbox)
+
+    async def _made(self, letter: Letter) -> bytes:
+        try:
+            return await self.workshop.make(letter)
+        finally:
+            if self.workshop.is_slow(letter):
+                self.slots.slow(letter.sender)
 
     async def _create_draft(self, trip: "_Trip", raw: bytes, mailbox: Mailbox) -> Decision | None:
         """None when the draft is there and its id is durable, or the claim has ended."""

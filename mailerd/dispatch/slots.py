@@ -5,7 +5,8 @@ A letter takes a slot until Google's last answer; its record needs none. So that
 * a slot that comes free goes to the sender that has the fewest, so all have the same share while they want it, and one
   that is alone has all of them;
 * a letter that has been slow gives its slot back to all, and from then on counts for its own sender alone;
-* no sender has more in flight than its limit, which every call without an answer halves and every answer raises by one.
+* no sender has more in flight than its limit, which every call without an answer halves and every answer raises by one;
+  a letter whose template is slow halves it too.
 """
 
 import asyncio
@@ -171,6 +172,10 @@ class Slots:
         """A call of this sender ended without an answer: half as many of its letters may be in flight."""
         share = self._share(sender)
         share.limit = max(1, share.limit // 2)
+
+    def slow(self, sender: str) -> None:
+        """A letter of this sender was slow to make: half as many may be in flight, since they wait for one another."""
+        self.unanswered(sender)
 
     def recorded(self, letter: Letter) -> None:
         """It is recorded, or given up."""

@@ -82,6 +82,10 @@ class Workshop:
             return made
         raise made[0]
 
+    def is_slow(self, letter: Letter) -> bool:
+        """Whether letters of its sender wait for one another at the renderer."""
+        return self._renderer.is_slow(letter.sender)
+
     def room_for(self, letter: Letter) -> AbstractAsyncContextManager[None]:
         """Room for a letter from its making until Google has it: large ones wait for one another."""
         known = self._jobs.get(letter.job_id)

@@ -39,13 +39,17 @@ class Limits:
 
 
 class ChildEndedError(MailerdError):
-    """The process ended instead of answering; `part` is what it worked on, where that is known."""
+    """The process ended instead of answering; `part` is what it worked on, where that is known.
 
-    def __init__(self, cause: str, *, part: str | None, line: int | None = None) -> None:
+    `by_work` is False where somebody else has killed it.
+    """
+
+    def __init__(self, cause: str, *, part: str | None, line: int | None = None, by_work: bool = True) -> None:
         super().__init__(cause)
         self.cause = cause
         self.part = part
         self.line = line
+        self.by_work = by_work
 
 
 class ChildProcess:
@@ -113,7 +117,8 @@ class ChildProcess:
             raise ChildEndedError("takes too long", part=part) from None
         except (OSError, ValueError, asyncio.IncompleteReadError):
             await self.kill(after=1.0)  # a moment, so that its own end is what the exit code tells
-            raise ChildEndedError(self._cause(), part=part) from None
+            killed = self._process.returncode == -signal.SIGKILL
+            raise ChildEndedError(self._cause(), part=part, by_work=not killed) from None
         except BaseException:
             await self.kill()
             raise

@@ -10,7 +10,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO, Final
 
 from mailerd.letters.errors import TemplateError, TemplateErrors
@@ -63,14 +63,17 @@ class Child:
         self._cpu = cpu
         self._compiled: dict[int, Compiled] = {}
         self._tells = False
+        self._slowest = 0.0
+        """Seconds of CPU that the slowest letter of the frame took, or the compilation."""
 
     def serve(self) -> None:
         """Answer until the parent closes the pipe, or memory runs out."""
         self.write({"ready": True})
         while head := self._source.read(LENGTH.size):
             asked = content_of(self._source.read(*LENGTH.unpack(head)))
+            self._slowest = 0.0
             try:
-                self.write(self._answer(asked))
+                self.write({**self._answer(asked), "slowest": self._slowest})
             except OutOfMemoryError as error:
                 self.write({"out_of_memory": [error.part, error.line]})
                 return
@@ -91,7 +94,8 @@ class Child:
         number, given = asked["template"], asked["load"]
         try:
             if given is not None:
-                self._compiled[number] = Compiled(template_from_json(given), at=self._at)
+                with self._timed():
+                    self._compiled[number] = Compiled(template_from_json(given), at=self._at)
             compiled = self._compiled[number]
         except TemplateErrors as errors:
             return {"errors": [_fault(each) for each in errors.errors]}
@@ -104,6 +108,14 @@ class Child:
                 break
         return {"results": results}
 
+    @contextlib.contextmanager
+    def _timed(self) -> Iterator[None]:
+        began = time.process_time()
+        try:
+            yield
+        finally:
+            self._slowest = max(self._slowest, time.process_time() - began)
+
     def _at(self, what: str) -> None:
         """What is done next; the parent asks for it where it wants to know what ended the process."""
         if self._tells:
@@ -111,7 +123,8 @@ class Child:
 
     def _one(self, compiled: Compiled, reader: Reader, *, content: bool) -> dict[str, Any]:
         _bound_next_letter(self._cpu)
-        made = compiled.render(reader)
+        with self._timed():
+            made = compiled.render(reader)
         if isinstance(made, Content):
             return {"content": [made.subject, made.html, made.text]} if content else {}
         return {"errors": [[*_fault(each), each.variable] for each in made[:_MAX_REASONS]]}

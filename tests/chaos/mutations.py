@@ -6,7 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
+import venv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -16,6 +18,7 @@ from tests.chaos.mutations_failover import OF_FAILOVER
 from tests.chaos.mutations_intake import OF_INTAKE
 from tests.chaos.mutations_neighbours import OF_NEIGHBOURS
 from tests.chaos.mutations_proof import OF_PROOF
+from tests.chaos.mutations_renderer import OF_RENDERER
 
 ROOT: Final = Path(__file__).parents[2]
 _WITHIN: Final = 120.0
@@ -27,6 +30,7 @@ _RECORDS: Final = "tests/store/test_records.py::"
 _MUTANTS: Final = "tests/daemon/test_mutants.py::"
 MUTATIONS: Final = (
     *OF_NEIGHBOURS,
+    *OF_RENDERER,
     Mutation(
         "the fence forgets the token",
         "mailerd/store/records.py",
@@ -274,11 +278,25 @@ def _copy(tree: Path) -> None:
     shutil.copy(ROOT / "pyproject.toml", tree)
     (ROOT / ".cache").mkdir(exist_ok=True)
     (tree / ".cache").symlink_to(ROOT / ".cache")  # the template of the database server
+    # A Python that finds this tree by itself, before what is installed: the renderer's child takes no PYTHONPATH.
+    venv.create(tree / ".venv", symlinks=True, with_pip=False)
+    (site,) = (tree / ".venv" / "lib").glob("python*/site-packages")
+    (site / "tree.pth").write_text(f"{tree}\n{sysconfig.get_path('purelib')}\n", encoding="utf-8")
 
 
 def _pytest(tree: Path, tests: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-B", "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
-    environment = os.environ | {"PYTHONPATH": str(tree)}  # before the editable installation of the real tree
+    command = [
+        str(tree / ".venv" / "bin" / "python"),
+        "-B",
+        "-m",
+        "pytest",
+        "-q",
+        "-x",
+        "-p",
+        "no:cacheprovider",
+        *tests,
+    ]
+    environment = os.environ | {"PYTHONPATH": str(tree)}
     return subprocess.run(
         command, cwd=tree, env=environment, capture_output=True, text=True, timeout=_WITHIN, check=False
     )

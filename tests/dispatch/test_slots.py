@@ -229,3 +229,13 @@ async def test_who_was_full_is_told_when_there_is_room_again(patient: Stays) -> 
     await patient.end(those[0])
     assert told == [1]
     assert patient.slots.rooms() == {"a": 1}, "of a sender that is like any other nothing is kept"
+
+
+async def test_a_sender_whose_letters_are_slow_to_make_may_have_half_as_many_in_flight() -> None:
+    slots = Slots(8)
+    slots.slow("a")
+    slots.slow("a")
+    assert slots.rooms() == {"a": 3}, "two, and half as many again ahead of their slots"
+    for _ in range(6):
+        slots.answered("a")
+    assert slots.rooms() == {}

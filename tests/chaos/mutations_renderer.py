@@ -1,0 +1,114 @@
+"""What is broken on purpose in the bounds of templates: what, file, line, what is put there, and the test."""
+
+from typing import Final
+
+from tests.chaos.mutation import Mutation
+
+_BOUNDS: Final = "tests/letters/test_bounds.py::"
+OF_RENDERER: Final = (
+    Mutation(
+        "a letter may take all the CPU time that it wants",
+        "mailerd/letters/render_child.py",
+        "    signal.setitimer(signal.ITIMER_PROF, cpu)\n",
+        "",
+        _BOUNDS + "test_a_letter_has_its_seconds_of_cpu_and_the_parent_need_not_wait_for_its_own_clock",
+    ),
+    Mutation(
+        "the second wall of CPU time is missing",
+        "mailerd/letters/render_child.py",
+        "    resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))\n",
+        "",
+        _BOUNDS + "test_the_kernels_own_limit_of_cpu_time_stands_behind_the_timer",
+    ),
+    Mutation(
+        "memory is not bounded",
+        "mailerd/letters/render_child.py",
+        "        (resource.RLIMIT_AS, memory),\n",
+        "",
+        _BOUNDS + "test_the_child_has_nothing_of_its_parents_and_can_open_nothing",
+    ),
+    Mutation(
+        "the child can open files and sockets",
+        "mailerd/letters/render_child.py",
+        "        (resource.RLIMIT_NOFILE, 3),",
+        "        (resource.RLIMIT_NOFILE, 64),",
+        _BOUNDS + "test_the_child_has_nothing_of_its_parents_and_can_open_nothing",
+    ),
+    Mutation(
+        "the child inherits the environment",
+        "mailerd/letters/child_process.py",
+        "stderr=pipe, env={}, cwd",
+        "stderr=pipe, cwd",
+        _BOUNDS + "test_the_child_has_nothing_of_its_parents_and_can_open_nothing",
+    ),
+    Mutation(
+        "a child that hangs is waited for",
+        "mailerd/letters/child_process.py",
+        "            async with asyncio.timeout(ANSWER_TIMEOUT):",
+        "            async with asyncio.timeout(None):",
+        _BOUNDS + "test_a_child_that_hangs_is_killed_and_the_letter_made_by_another",
+    ),
+    Mutation(
+        "the other letters of a batch are blamed too",
+        "mailerd/letters/lane.py",
+        "        answer = _blamed(ended, compiling=not readers)",
+        '        answer = {"results": _blamed(ended, compiling=not readers)["results"] * len(readers)}',
+        _BOUNDS + "test_the_letters_beside_one_that_ends_the_renderer_are_made_without_it",
+    ),
+    Mutation(
+        "a letter is blamed without a fresh child",
+        "mailerd/letters/lane.py",
+        "if not fresh or len(readers) > 1 or not turn[0].one_at_a_time:",
+        "if len(readers) > 1 or not turn[0].one_at_a_time:",
+        _BOUNDS + "test_a_letter_is_blamed_only_for_the_end_of_a_child_that_had_done_nothing_else",
+    ),
+    Mutation(
+        "a letter is blamed that was not alone",
+        "mailerd/letters/lane.py",
+        "if not fresh or len(readers) > 1 or not turn[0].one_at_a_time:",
+        "if not fresh:",
+        _BOUNDS + "test_the_letters_beside_one_that_ends_the_renderer_are_made_without_it",
+    ),
+    Mutation(
+        "origins do not take turns",
+        "mailerd/letters/lane.py",
+        "self._queue.popitem(last=False)",
+        "self._queue.popitem()",
+        _BOUNDS + "test_origins_take_turns_so_a_slow_template_holds_up_its_own_letters_only",
+    ),
+    Mutation(
+        "slow templates are rendered among the others",
+        "mailerd/letters/lane.py",
+        "self._aside is not None and origin in self._slow:",
+        "self._aside is None and origin in self._slow:",
+        _BOUNDS + "test_a_slow_template_gives_nobody_else_its_pace",
+    ),
+    Mutation(
+        "the child is asked for a template that it has refused",
+        "mailerd/letters/lane.py",
+        "            self._loaded.pop(template, None)\n",
+        "            pass\n",
+        _BOUNDS + "test_a_template_that_cannot_be_used_costs_no_child_however_often_it_comes",
+    ),
+    Mutation(
+        "the letters of a slow sender fill the slots",
+        "mailerd/dispatch/path.py",
+        "if self.workshop.is_slow(letter):",
+        "if False:",
+        "tests/daemon/test_slow_templates.py::test_the_others_go_on_beside_a_sender_whose_template_is_slow",
+    ),
+    Mutation(
+        "the check renders without CSS",
+        "mailerd/letters/rendering.py",
+        "if html is not None and self._template.inline_css:",
+        "if html is not None and self._template.inline_css and False:",
+        _BOUNDS + "test_css_that_is_nested_too_deeply_ends_the_child_and_not_the_daemon",
+    ),
+    Mutation(
+        "a renderer that does not start costs an attempt",
+        "mailerd/dispatch/path.py",
+        'return Decision(Change.RELEASED, error=f"nothing can be rendered now: {error}", wait=_RENDERER_WAIT)',
+        'return Decision(Change.DEFERRED, error=f"nothing can be rendered now: {error}", wait=_RENDERER_WAIT)',
+        "tests/daemon/test_slow_templates.py::test_a_renderer_that_does_not_start_costs_no_letter_an_attempt",
+    ),
+)
