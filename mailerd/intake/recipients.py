@@ -12,7 +12,8 @@ from mailerd.intake.attaching import Luggage
 from mailerd.intake.contract import LANGUAGE, LINE_AT_MOST, TROUBLES_AT_MOST, one_name
 from mailerd.intake.parsing import encode, unwieldy
 from mailerd.intake.problems import REASON_AT_MOST, Faults, ProblemError, cut
-from mailerd.letters.renderer import Rendered, RendererOfThread
+from mailerd.letters.lane import Rendered
+from mailerd.letters.renderer import RendererOfThread
 from mailerd.letters.template import Reader, Template
 from mailerd.store.attachments import Attached
 from mailerd.store.jobs import NewRecipient

@@ -11,7 +11,8 @@ from mailerd.intake.problems import ProblemError, cut
 from mailerd.intake.recipients import Rejection
 from mailerd.letters.attachments import encoded_size, weighed
 from mailerd.letters.compose import Envelope, compose
-from mailerd.letters.renderer import Rendered, RendererOfThread
+from mailerd.letters.lane import Rendered
+from mailerd.letters.renderer import RendererOfThread
 from mailerd.letters.template import Content, Reader
 from mailerd.store.jobs import NewRecipient
 

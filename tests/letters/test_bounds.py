@@ -13,7 +13,8 @@ import pytest
 from mailerd.letters import child_process, lane
 from mailerd.letters.child_process import Limits
 from mailerd.letters.errors import RendererError, RenderError, TemplateErrors
-from mailerd.letters.renderer import CHECKING, Rendered
+from mailerd.letters.lane import Rendered
+from mailerd.letters.renderer import CHECKING
 from mailerd.letters.template import Content, Reader, Source, Template
 from tests.letters.in_process import InProcess
 from tests.support.eventually import eventually
