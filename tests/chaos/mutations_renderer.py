@@ -81,14 +81,14 @@ OF_RENDERER: Final = (
         "mailerd/letters/lane.py",
         "self._aside is not None and origin in self._slow:",
         "self._aside is None and origin in self._slow:",
-        _BOUNDS + "test_a_slow_template_gives_nobody_else_its_pace",
+        "tests/letters/test_lanes.py::test_a_slow_template_gives_nobody_else_its_pace",
     ),
     Mutation(
         "the child is asked for a template that it has refused",
         "mailerd/letters/lane.py",
         "            self._loaded.pop(template, None)\n",
         "            pass\n",
-        _BOUNDS + "test_a_template_that_cannot_be_used_costs_no_child_however_often_it_comes",
+        "tests/letters/test_lanes.py::test_a_template_that_cannot_be_used_costs_no_child_however_often_it_comes",
     ),
     Mutation(
         "the letters of a slow sender fill the slots",
