@@ -115,7 +115,7 @@ class ChildProcess:
         except TimeoutError:
             await self.kill()
             raise ChildEndedError("takes too long", part=part) from None
-        except (OSError, ValueError, asyncio.IncompleteReadError):
+        except (OSError, RuntimeError, ValueError, asyncio.IncompleteReadError):  # uvloop's word for a closed pipe
             await self.kill(after=1.0)  # a moment, so that its own end is what the exit code tells
             killed = self._process.returncode == -signal.SIGKILL
             raise ChildEndedError(self._cause(), part=part, by_work=not killed) from None

@@ -215,6 +215,9 @@ class Lane:
                 return
             # Alone, in a process that had done nothing else: it is this letter.
             answer = _blamed(ended, compiling=not readers)
+        except BaseException:
+            self._child = None  # whatever it was: it has been killed
+            raise
         if answer.get("slowest", 0.0) > SLOW:
             self._slow.note(origin)
         if "errors" in answer:  # the child has kept nothing of it

@@ -58,6 +58,12 @@ class Child:
         return self._process is not None and self._process.poll() is None
 
     @property
+    def pid(self) -> int:
+        """Of the present life, or of the last one."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def answering(self) -> bool:
         """Whether it can be expected to answer."""
         return self.running and self.stopped_at is None

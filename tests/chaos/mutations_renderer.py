@@ -111,4 +111,11 @@ OF_RENDERER: Final = (
         'return Decision(Change.DEFERRED, error=f"nothing can be rendered now: {error}", wait=_RENDERER_WAIT)',
         "tests/daemon/test_slow_templates.py::test_a_renderer_that_does_not_start_costs_no_letter_an_attempt",
     ),
+    Mutation(
+        "a child that was killed while it had nothing to do is asked for ever",
+        "mailerd/letters/child_process.py",
+        "except (OSError, RuntimeError, ValueError",
+        "except (OSError, ValueError",
+        "tests/letters/test_lanes.py::test_a_child_that_was_killed_while_it_had_nothing_to_do_is_nobodys_fault",
+    ),
 )

@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -85,10 +86,10 @@ class Place:
     breaches: list[str] = field(default_factory=list)
     """What a scenario itself saw go wrong."""
 
-    async def post(self, letters: int, *, sender: str = SENDER, to: str = "r") -> str:
+    async def post(self, letters: int, *, sender: str = SENDER, to: str = "r", send_at: datetime | None = None) -> str:
         """Post a job to some daemon, and again until one says 200; its id. `to`: how its addresses begin."""
         number = secrets.token_hex(4)
-        body = {
+        body: dict[str, Any] = {
             "sender_email": sender,
             "template": {"subject": "Hello {{ name }}", "text": "Dear {{ name }}, this is letter {{ n }}."},
             "recipients": [
@@ -96,6 +97,8 @@ class Place:
                 for n in range(letters)
             ],
         }
+        if send_at is not None:
+            body["send_at"] = send_at.isoformat()
         while True:
             child = self.chance.choice(self.daemons)
             if child.answering and (answer := await self._post_once(child, body)) is not None:
@@ -134,11 +137,11 @@ class Place:
         if child.answering and len(child.runs) == life and len(child.runs[-1].stops) == stops:
             self.over.append((time.monotonic() - asked - bound, what))
 
-    async def rows(self, statement: str) -> list[tuple[Any, ...]]:
+    async def rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """Rows, read by a connection that mailerd has no part in."""
-        return await asyncio.to_thread(self._rows, statement)
+        return await asyncio.to_thread(self._rows, statement, values)
 
-    def _rows(self, statement: str) -> list[tuple[Any, ...]]:
+    def _rows(self, statement: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
         with (
             pymysql.connect(
                 host="127.0.0.1", port=self.server.port, user="mailerd", password=self.server.password,
@@ -146,7 +149,7 @@ class Place:
             ) as connection,
             connection.cursor() as cursor,
         ):  # fmt: skip
-            cursor.execute(statement)
+            cursor.execute(statement, values or None)
             return list(cursor.fetchall())
 
 

@@ -11,6 +11,7 @@ from tests.chaos.scenario import Scenario, Size
 from tests.chaos.scenarios_failover import OF_FAILOVER
 from tests.chaos.scenarios_neighbours import OF_NEIGHBOURS
 from tests.chaos.scenarios_proof import OF_PROOF
+from tests.chaos.scenarios_renderer import OF_RENDERER
 
 LOST_ANSWERS: Final = (
     "reset_before", "reset_after", "hang_before", "hang_after", "late", "garbage", "truncated", "200_without_id",
@@ -225,4 +226,5 @@ ALL: Final = (
     *OF_FAILOVER,
     *OF_NEIGHBOURS,
     *OF_PROOF,
+    *OF_RENDERER,
 )  # fmt: skip

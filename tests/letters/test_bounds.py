@@ -235,7 +235,7 @@ async def test_a_killed_child_is_nobodys_fault() -> None:
 
 async def test_a_child_that_hangs_is_killed_and_the_letter_made_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child_process, "ANSWER_TIMEOUT", 0.5)
-    async with rendering() as it:
+    async with asyncio.timeout(30), rendering() as it:
         await it.renderer.render(GOOD, [READER], origin="o")
         assert it.renderer.pid is not None
         os.kill(it.renderer.pid, signal.SIGSTOP)

@@ -1,12 +1,18 @@
 """Slow templates wait for one another, in a child of their own; what a child has refused costs no child."""
 
 import asyncio
+import os
+import signal
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+import uvloop
 
 from mailerd.letters import lane
 from mailerd.letters.errors import TemplateErrors
+from mailerd.letters.template import Content
 from tests.letters.test_bounds import GOOD, READER, a_template
 from tests.support.eventually import eventually
 from tests.support.heard import Heard
@@ -60,3 +66,27 @@ async def test_an_origin_that_is_slow_no_longer_is_one_of_many_again(monkeypatch
         await it.renderer.render(GOOD, [READER], origin="a stranger")
         assert it.renderer.pid_of_slow is None
         assert not it.renderer.is_slow("a stranger")
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_child_that_was_killed_while_it_had_nothing_to_do_is_nobodys_fault(
+    loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    async def work() -> None:
+        async with rendering() as it:
+            await it.renderer.render(GOOD, [READER], origin="o")
+            for _ in range(3):
+                child = it.renderer.pid
+                assert child is not None
+                os.kill(child, signal.SIGKILL)
+
+                async def is_gone(process: Path = Path(f"/proc/{child}")) -> bool:
+                    return not await asyncio.to_thread(process.exists)
+
+                await eventually(is_gone)
+                for _ in range(2):
+                    (made,) = await it.renderer.render(GOOD, [READER], origin="o")
+                    assert isinstance(made, Content)
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(work())

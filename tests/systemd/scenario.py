@@ -15,7 +15,7 @@ from pathlib import Path
 import aiohttp
 
 from mailerd.sandbox.mariadb import Server
-from tests.systemd import child, trouble, ways
+from tests.systemd import child, templates, trouble, ways
 from tests.systemd.machine import (
     CONFIG,
     GOOGLE,
@@ -192,6 +192,7 @@ def main() -> None:
             key = first_start(server)
             security()
             child.bounded_child()
+            templates.templates(key)
             load(key)
             reload(server)
             ways.pace_by_reload(server, key)
