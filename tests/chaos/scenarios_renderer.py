@@ -30,6 +30,7 @@ _POISONS: Final = (
 _LOOP: Final = "{% for a in range(90000) %}{% if a is divisibleby 7 %}x{% endif %}{{ a }}{% endfor %}" * 4
 """Some 300 ms a letter: it is accepted, and sent."""
 _REASONS: Final = ("takes too long", "takes too much memory", "is nested too deeply", "was killed")
+_OPEN: Final = "SELECT COUNT(*) FROM job_recipients WHERE status NOT IN ('sent', 'failed')"
 _LONGEST: Final = 300
 """Characters of a reason."""
 
@@ -41,7 +42,7 @@ async def _poison(place: Place, size: Size) -> int:
         await _plant(place, template, css=css, sender=POISONER, letters=size.rounds)
     await _plant(place, _LOOP, css=0, sender=SLOW, letters=5 * size.rounds)
     lives = len(place.daemons) + await _blows(place, size)
-    while (await place.rows("SELECT COUNT(*) FROM job_recipients WHERE status NOT IN ('sent', 'failed')"))[0][0]:
+    while (await place.rows(_OPEN))[0][0]:  # noqa: ASYNC110 - a table
         await asyncio.sleep(0.3)
     await _judge(place, poisoned=len(_POISONS) * size.rounds, lives=lives)
     return 3 * size.rounds
