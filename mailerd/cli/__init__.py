@@ -23,6 +23,7 @@ from mailerd.cli import (
     templates,
     top,
 )
+from mailerd.cli.common import say_failed
 from mailerd.config import CONFIG, file_named_in_dotenv
 from mailerd.errors import ConfigurationError, MailerdError
 
@@ -82,8 +83,8 @@ def main() -> None:
     except BrokenPipeError:
         sys.exit(1)
     except ConfigurationError as error:
-        print(f"mailerd: {error}", file=sys.stderr)
+        say_failed(error)
         sys.exit(2)
     except MailerdError as error:
-        print(f"mailerd: {error}", file=sys.stderr)
+        say_failed(error)
         sys.exit(1)

@@ -1,13 +1,12 @@
 """`mailerd audit` and `mailerd settle`: looking into the books, and closing what only a person can close."""
 
 import re
-import sys
 from typing import Annotated, Final
 
 import typer
 
 from mailerd.cli import sentences
-from mailerd.cli.common import ConfigOption, in_loop, opened, quiet, settings
+from mailerd.cli.common import ConfigOption, in_loop, opened, quiet, say_failed, settings
 from mailerd.config import Settings
 from mailerd.core.states import Change, State
 from mailerd.errors import ConfigurationError, MailerdError
@@ -31,7 +30,7 @@ def audit(config: ConfigOption = None) -> None:
     except ConfigurationError:
         raise
     except MailerdError as error:
-        print(f"mailerd: {error}", file=sys.stderr)
+        say_failed(error)
         raise typer.Exit(_NOT_EXAMINED) from error
     if findings:
         raise typer.Exit(1)

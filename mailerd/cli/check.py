@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from mailerd.cli.common import ConfigOption, settings
+from mailerd.cli.common import ConfigOption, configured
 from mailerd.doctor import Bench, Finding, Level, fail
 from mailerd.errors import ConfigurationError
 
@@ -39,11 +39,11 @@ def check(
 
 def _examine(config: Path | None, sender: str) -> tuple[list[Finding], bool]:
     try:
-        known = settings(config)
+        known, file = configured(config)
     except ConfigurationError as error:
         remedy = "correct it as said; config.example.toml lists every key. Nothing else was examined"
         return [fail("configuration", str(error), remedy=remedy)], True
-    return Bench(known, config, sender=sender).examine()
+    return Bench(known, file.path, sender=sender).examine()
 
 
 def _as_text(found: list[Finding]) -> str:

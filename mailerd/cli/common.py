@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Annotated, Any, Final, override
 import typer
 from rich.console import Console
 
-from mailerd.config import CONFIG, LogSettings, Settings, load
+from mailerd.config import CONFIG, LogSettings, Settings, found, load
+from mailerd.config.finding import Found
 from mailerd.errors import DatabaseAwayError, DatabaseError, MailerdError
 from mailerd.events.renderer import RendererEvents
 from mailerd.events.speech import Event, Tell
@@ -26,8 +28,16 @@ ONE_LINE: Final = 1000
 
 ConfigOption = Annotated[
     Path | None,
-    typer.Option("--config", envvar=CONFIG, help="The TOML file; without it, the environment and .env."),
+    typer.Option(
+        "--config",
+        envvar=CONFIG,
+        help="The TOML file; without it the first of ./mailerd.toml, the running sandbox's, ~/.config, /etc/mailerd.",
+    ),
 ]
+
+
+_taken: list[Found] = []
+"""The configuration file that this command has taken, once it has."""
 
 
 def settings(config: Path | None) -> Settings:
@@ -36,7 +46,28 @@ def settings(config: Path | None) -> Settings:
     Raises:
         ConfigurationError: they cannot be used.
     """
-    return load(config)
+    return configured(config)[0]
+
+
+def configured(config: Path | None) -> tuple[Settings, Found]:
+    """The settings and the file that they come from; that it is the sandbox's is said on stderr.
+
+    Raises:
+        ConfigurationError: they cannot be used.
+    """
+    file = found(config)
+    _taken[:] = [file]
+    if file.sandbox:
+        print("using the sandbox's configuration", file=sys.stderr)
+    return load(file.path, named=file.named), file
+
+
+def say_failed(error: Exception) -> None:
+    """Tell trouble that has a name in its own words, and which configuration was taken, unless the words say so."""
+    print(f"mailerd: {error}", file=sys.stderr)
+    for file in _taken:
+        if file.path is None or str(file.path) not in str(error):
+            print(f"mailerd: {file}", file=sys.stderr)
 
 
 class _Quiet(Journal):

@@ -8,8 +8,9 @@ from typing import Final
 import typer
 
 from mailerd.app import run_until_signalled
-from mailerd.cli.common import ConfigOption, in_loop, quiet, reached, settings
-from mailerd.config import Settings, dotenv_in_use
+from mailerd.cli.common import ConfigOption, configured, in_loop, quiet, reached, settings
+from mailerd.config import Settings, dotenv_in_use, load
+from mailerd.config.finding import Found
 from mailerd.errors import ConfigurationError, MailerdError
 from mailerd.events.process import ProcessEvents
 from mailerd.events.speech import Tell
@@ -28,7 +29,7 @@ a sending daemon waits for that several times a letter. Python's own are 0.005; 
 def run(config: ConfigOption = None) -> None:
     """Run the daemon until SIGTERM or SIGINT."""
     faulthandler.enable()  # the watchdog's SIGABRT then leaves every thread's stack as well
-    known, dotenv = settings(config), dotenv_in_use()
+    (known, file), dotenv = configured(config), dotenv_in_use()
     journal = Journal(known.log)
     if dotenv is not None:
         ProcessEvents(journal.tell).dotenv_used(file=str(dotenv[0]), names=", ".join(dotenv[1]))
@@ -36,20 +37,20 @@ def run(config: ConfigOption = None) -> None:
     gc.set_threshold(*_GARBAGE)
     sys.setswitchinterval(_THREADS_TAKE_TURNS_AFTER)
     try:
-        in_loop(run_until_signalled(known, journal, read_again=lambda: settings(config)))
+        in_loop(run_until_signalled(known, journal, read_again=lambda: load(file.path, named=file.named)))
     except Exception as error:
-        _say_why(error, ProcessEvents(journal.tell))
+        _say_why(error, ProcessEvents(journal.tell), file)
         raise typer.Exit(2 if isinstance(error, ConfigurationError) else 1) from error
     finally:
         journal.close()
 
 
-def _say_why(error: Exception, events: ProcessEvents) -> None:
+def _say_why(error: Exception, events: ProcessEvents, file: Found) -> None:
     """Trouble that has a name and a remedy is told in its own words; the rest is a bug and comes with its stack."""
     group = error if isinstance(error, ExceptionGroup) else ExceptionGroup("", [error])
     named, unforeseen = group.split(MailerdError)
     for one in _leaves(named):
-        events.process_refused(cause=str(one))
+        events.process_refused(cause=f"{one} ({file})")
     if unforeseen is not None:
         events.process_died(error=unforeseen)
 
@@ -62,8 +63,8 @@ def _leaves(group: BaseExceptionGroup[Exception] | None) -> list[BaseException]:
 
 def config(config: ConfigOption = None) -> None:
     """Say whether the configuration can be used; what is wrong is named, key by key."""
-    settings(config)
-    print("the configuration can be used")
+    _, file = configured(config)
+    print(f"the configuration can be used ({file})")
 
 
 def migrate(config: ConfigOption = None) -> None:

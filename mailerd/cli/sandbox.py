@@ -23,7 +23,9 @@ def sandbox(
         list[str], typer.Option(help="A mailbox that Google's stand-in shall have; may be repeated.")
     ] = ["me@example.com"],  # noqa: B006 # typer copies it
     latency: Annotated[float, typer.Option(min=0.0, help="Seconds that the stand-in takes for each call.")] = 0.15,
-    intake_port: Annotated[int, typer.Option(min=0, max=65535, help="The daemon's port; 0 takes a free one.")] = 0,
+    intake_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="The daemon's port; without it 5000 or, if taken, a free one.")
+    ] = None,
     google_port: Annotated[int, typer.Option(min=0, max=65535, help="The stand-in's port; 0 takes a free one.")] = 0,
     database_port: Annotated[int, typer.Option(min=0, max=65535, help="The database's port; 0 takes a free one.")] = 0,
     config: Annotated[

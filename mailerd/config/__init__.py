@@ -10,7 +10,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from mailerd.config import dotenv_file, values
+from mailerd.config import dotenv_file, finding, owned, values
+from mailerd.config.finding import Found
 from mailerd.errors import ConfigurationError
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -249,6 +250,15 @@ def file_named_in_dotenv() -> str:
         return ""
 
 
+def found(named: Path | None = None) -> Found:
+    """The configuration file that is used: `named`, or the first of the places that `finding` lists.
+
+    Raises:
+        ConfigurationError: others could have written what is there, or it cannot be read.
+    """
+    return finding.find(named, settings={**dotenv_file.read_dotenv(), **os.environ})
+
+
 def dotenv_in_use() -> tuple[Path, list[str]] | None:
     """The `.env` file that `load` takes settings from and the names of what it sets, or None.
 
@@ -272,8 +282,10 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, dict[str, Any
     return found
 
 
-def _from_file(path: Path) -> dict[str, Any]:
+def _from_file(path: Path, *, named: bool) -> dict[str, Any]:
     try:
+        if not named:
+            return tomllib.loads(owned.read(path) or "")
         with path.open("rb") as file:
             return tomllib.load(file)
     except OSError as error:
@@ -282,15 +294,16 @@ def _from_file(path: Path) -> dict[str, Any]:
         raise ConfigurationError(f"{path}: is not TOML: {error}") from error
 
 
-def load(path: Path | None = None, *, environment: Mapping[str, str] | None = None) -> Settings:
+def load(path: Path | None = None, *, environment: Mapping[str, str] | None = None, named: bool = True) -> Settings:
     """The settings from a TOML file, `.env` in the working folder and the environment, the later ones winning.
 
     A relative `credentials_dir` or `templates.folder` that was named in the file is relative to the file's folder.
+    `named` False: nobody gave the file's name, so it is read only if nobody else can have written it.
 
     Raises:
         ConfigurationError: a file cannot be read, a key is unknown or a value is out of bounds; all are named.
     """
-    given = _from_file(path) if path else {}
+    given = _from_file(path, named=named) if path else {}
     gmail = given.get("gmail")
     if path and isinstance(gmail, dict) and isinstance(gmail.get("credentials_dir"), str):
         gmail["credentials_dir"] = path.parent / gmail["credentials_dir"]

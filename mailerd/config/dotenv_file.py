@@ -1,23 +1,14 @@
-"""Reads `.env` in the working folder, when nobody but its user or root can have written it.
+"""Reads `.env` in the working folder, when nobody but its user or root can have written it (see `owned`)."""
 
-Whoever may write that file decides where mailerd sends passwords and refresh tokens. The working folder is often no
-place of one's own (/tmp, a shared checkout), so a file that somebody else could have put there is refused, and not
-passed over: the user who wrote it in good faith would otherwise wonder why it has no effect.
-"""
-
-import os
-import stat
 from io import StringIO
 from pathlib import Path
 from typing import Final
 
 from dotenv import dotenv_values
 
-from mailerd.errors import ConfigurationError
+from mailerd.config import owned
 
 PATH: Final = Path(".env")
-_OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
-_UNTRUSTED: Final = "mailerd takes settings from a .env file only if nobody else can have written it"
 
 
 def read_dotenv() -> dict[str, str]:
@@ -26,67 +17,5 @@ def read_dotenv() -> dict[str, str]:
     Raises:
         ConfigurationError: others could have written it, or it cannot be read.
     """
-    text = _text()
+    text = owned.read(PATH) or ""
     return {key: value for key, value in dotenv_values(stream=StringIO(text)).items() if value is not None}
-
-
-def _text() -> str:
-    try:
-        entry = PATH.lstat()
-        if stat.S_ISDIR(entry.st_mode):
-            return ""  # a virtual environment is often called .env
-    except OSError:
-        return ""  # there is none, or a folder that this user cannot look into
-    try:
-        _check_place(entry)
-        # Not to wait for whoever would write into a named pipe.
-        handle = os.open(PATH, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(handle, "rb") as file:
-            _check_file(os.fstat(handle))  # of the file that is read, whatever has been put in its place meanwhile
-            content = file.read()
-    except FileNotFoundError:
-        return ""  # a link to nothing
-    except OSError as error:
-        raise ConfigurationError(
-            f"{PATH.absolute()}: cannot be read: {error.strerror}; let mailerd's user read it, or remove it"
-        ) from error
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise ConfigurationError(f"{PATH.absolute()}: is not UTF-8 (line {line}); save it as UTF-8") from error
-
-
-def _check_place(entry: os.stat_result) -> None:
-    """The entry itself (a link has an owner of its own) and its folder, whose owner could put another file there."""
-    folder = PATH.absolute().parent
-    status = folder.stat()
-    if not _is_ours(status.st_uid):
-        raise _refused(
-            f"its folder belongs to the user {status.st_uid}", f"start mailerd in another folder, or remove {PATH}"
-        )
-    if status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
-        raise _refused("everybody can put files into its folder", f"type: chmod o-w {folder}")
-    if stat.S_ISLNK(entry.st_mode) and not _is_ours(entry.st_uid):
-        raise _refused(f"it is a link of the user {entry.st_uid}", "remove it, or make a link of your own")
-
-
-def _check_file(status: os.stat_result) -> None:
-    if not stat.S_ISREG(status.st_mode):
-        raise _refused("it is no ordinary file", "remove it")
-    if not _is_ours(status.st_uid):
-        raise _refused(
-            f"it belongs to the user {status.st_uid}",
-            f"if you know what is in it, type: chown {os.geteuid()} {PATH.absolute()}",
-        )
-    if status.st_mode & _OTHERS_WRITE:
-        mode = stat.S_IMODE(status.st_mode)
-        raise _refused(f"others can write to it (mode {mode:04o})", f"type: chmod go-w {PATH.absolute()}")
-
-
-def _is_ours(user: int) -> bool:
-    return user in (0, os.geteuid())
-
-
-def _refused(why: str, remedy: str) -> ConfigurationError:
-    return ConfigurationError(f"{PATH.absolute()} is not used: {why}. {_UNTRUSTED}; {remedy}")

@@ -12,7 +12,7 @@ def configuration(path: Path | None, *, has_password: bool) -> Finding:
     """The configuration file, which has been read and found good; it may hold the database's password."""
     check = "configuration"
     if path is None:
-        return good(check, "the environment alone; every key is known and within bounds")
+        return good(check, "no file was found; the environment alone: every key is known and within bounds")
     mode = stat.S_IMODE(path.stat().st_mode)
     if has_password and mode & 0o004:
         return warn(

@@ -12,7 +12,7 @@ import socket
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -25,6 +25,9 @@ from mailerd.sandbox.google import Google, Rules, serve
 from mailerd.sandbox.mariadb import Server, ServerError
 
 _WATCH_S = 0.2
+_INTAKE_PORT = 5000
+"""The daemon's port in the README, and where nothing else is said."""
+_TAKEN = f"; somebody has port {_INTAKE_PORT}, which the README's lines use"
 
 
 def _program() -> tuple[str, ...]:
@@ -45,7 +48,8 @@ class Options:
     """Which mailboxes there are beside the one that the job needs."""
     latency_s: float = 0.15
     """Seconds that the stand-in takes for each call, in the order of what a call over the Internet takes."""
-    intake_port: int = 0
+    intake_port: int | None = None
+    """None: 5000, as the README has it, or a free one when somebody has that."""
     google_port: int = 0
     database_port: int = 0
     program: tuple[str, ...] = field(default_factory=_program)
@@ -88,13 +92,12 @@ class _Sandbox:
     async def _up(self) -> bool:
         options = self._options
         self._screen.banner()
-        self._place.make()
-        with Server(data=self._place.database, durable=True, port=options.database_port) as server:
+        with self._place.claimed(), self._database() as server:
             self._screen.step("private database", f"127.0.0.1:{server.port}, data in {self._place.database}")
             google = self._google()
             async with serve(google, port=options.google_port) as running:
                 self._screen.step("stand-in for Google", running.url)
-                intake_port = options.intake_port or _free_port()
+                intake_port = _port(options.intake_port)
                 self._place.write_configuration(
                     database=server.url,
                     google=running.url,
@@ -111,10 +114,16 @@ class _Sandbox:
                     self._screen.how_to(self._place, options.program, outbox=running.url)
                     return await _until_cancelled()
 
+    def _database(self) -> Server:
+        self._place.make()
+        return Server(data=self._place.database, durable=True, port=self._options.database_port)
+
     def _google(self) -> Google:
         unlimited = {"units_per_minute": 0, "project_units_per_minute": 0, "per_day": 0} if self._job else {}
         google = Google(Rules(latency_s=self._options.latency_s, **unlimited), outbox_dir=self._place.outbox)
-        senders = [self._job["sender_email"]] if self._job else []
+        senders = []
+        if self._options.demo is not None:
+            senders = [job["sender_email"] for job in (self._job, _read(_next_job(self._options.demo)))]
         for email in dict.fromkeys([*self._options.mailboxes, *senders]):
             try:
                 self._place.write_credential(email, google.add_mailbox(email))
@@ -140,9 +149,12 @@ class _Sandbox:
                     self._screen.say("Ending; the daemon finishes what it has in hand.")
 
     async def _send(self, google: Google, *, daemon: Child, key: str, outbox: str, base: str) -> Summary:
+        demo = self._options.demo
+        assert demo is not None  # noqa: S101 # only a demonstration sends
         async with Api(base, key=key) as api:
             await api.ready()
-            self._screen.step("daemon", f"{base} (process {daemon.pid})")
+            taken = "" if base.endswith(f":{_INTAKE_PORT}") or self._options.intake_port is not None else _TAKEN
+            self._screen.step("daemon", f"{base} (process {daemon.pid}{taken})")
             posted = await api.post(self._job)
             self._screen.step("sample job", f"accepted as {posted.id}: {posted.total} letters")
             with self._screen.progress(posted.total) as show:
@@ -157,7 +169,7 @@ class _Sandbox:
             program=self._options.program,
             key=key,
             post_to=base + JOBS,
-            next_job=_next_job(self._options.demo),
+            next_job=_next_job(demo),
         )
 
 
@@ -172,9 +184,8 @@ def _read(path: Path) -> dict[str, Any]:
     return job
 
 
-def _next_job(demo: Path | None) -> Path:
+def _next_job(demo: Path) -> Path:
     """The file for the curl line: the small example where it lies beside the job, otherwise the job itself."""
-    assert demo is not None  # noqa: S101 # only a demonstration has a next job
     small = demo.with_name("first-job.json")
     return (small if small.exists() else demo).absolute()
 
@@ -203,8 +214,14 @@ async def _until_cancelled() -> NoReturn:
     raise AssertionError  # nobody sets that event
 
 
-def _free_port() -> int:
+def _port(wanted: int | None) -> int:
+    """A port for the daemon; the usual one only while nobody listens there."""
+    if wanted:
+        return wanted
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that have ended bar nobody
+        with suppress(OSError):
+            probe.bind(("127.0.0.1", _INTAKE_PORT if wanted is None else 0))
+            port: int = probe.getsockname()[1]
+            return port
+    return _port(0)

@@ -3,13 +3,21 @@
 All of it is for the owner's eyes only (0700, 0600): it holds the keys of the sandbox.
 """
 
+import fcntl
 import json
 import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 _LIMITS: Final = ("units_per_minute", "per_day", "consumer_per_day", "project_units_per_minute")
 """The keys of [pace] that limit unless they are 0."""
+
+
+_LOCK_TRIES: Final = 20
+_LOCK_AGAIN_S: Final = 0.05
 
 
 class Place:
@@ -28,8 +36,28 @@ class Place:
         for folder in (self.folder, self.credentials, self.outbox):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         (self.folder / ".gitignore").write_text("*\n", encoding="utf-8")
+        self.configuration.unlink(missing_ok=True)  # it points at an earlier run
         for letter in self.outbox.glob("*.eml"):
             letter.unlink()
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Hold the lock by which commands see that a sandbox runs here (`mailerd/config/finding.py`).
+
+        Raises:
+            BlockingIOError: another sandbox runs in this folder.
+        """
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with (self.folder / "running").open("w", encoding="utf-8") as lock:
+            for attempt in range(_LOCK_TRIES):  # whoever looks has the lock for a moment
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if attempt == _LOCK_TRIES - 1:
+                        raise BlockingIOError(f"another sandbox is using {self.folder}") from None
+                    time.sleep(_LOCK_AGAIN_S)
+            yield
 
     def write_credential(self, email: str, credential: dict[str, Any]) -> None:
         """Write the key file of one mailbox."""

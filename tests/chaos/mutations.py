@@ -153,9 +153,9 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "a .env that belongs to somebody else is used",
-        "mailerd/config/dotenv_file.py",
-        '    if not _is_ours(status.st_uid):\n        raise _refused(\n            f"it belongs',
-        '    if False:\n        raise _refused(\n            f"it belongs',
+        "mailerd/config/owned.py",
+        '    if not _is_ours(status.st_uid):\n        raise _refused(\n            path,\n            f"it belongs',
+        '    if False:\n        raise _refused(\n            path,\n            f"it belongs',
         "tests/core/test_dotenv.py::test_somebody_elses_file_is_refused",
     ),
     Mutation(

@@ -18,6 +18,8 @@ from tests.house.source import modules
 from tests.support.read_only import DEMOTED, as_admin
 from tests.support.rows import post, query
 
+NO_FILE = "mailerd: no configuration file was found: the environment and the defaults hold; name one with --config\n"
+
 
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
     monkeypatch.setattr(sys, "argv", ["mailerd", *words])
@@ -50,6 +52,21 @@ def test_config_may_stand_before_the_command(
     assert (code, "intake.prot: unknown key" in said) == (2, True)
     assert run(monkeypatch, capsys, "--config", str(bad), "config", "--config", str(good))[0] == 0
     assert run(monkeypatch, capsys, "version", "--config", str(good))[0] == 0
+
+
+def test_a_command_that_fails_says_which_configuration_it_took(tmp_path: Path) -> None:
+    written = '[database]\nurl = "mysql://u@127.0.0.1:9/mailerd"\nconnect_attempts = 1\n'
+    (tmp_path / "mailerd.toml").write_text(written)
+    (tmp_path / "mailerd.toml").chmod(0o600)
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MAILERD_", "DATABASE_URL"))}
+    for words, code in ((("jobs", "list"), 1), (("audit",), 3)):
+        ended = subprocess.run(
+            [sys.executable, "-m", "mailerd", *words], cwd=tmp_path, env=clean, timeout=60, check=False,
+            capture_output=True, text=True,
+        )  # fmt: skip
+        assert ended.returncode == code
+        last = ended.stderr.splitlines()[-1]
+        assert last == f"mailerd: the configuration is {tmp_path / 'mailerd.toml'}"
 
 
 def test_dotenv_names_the_file_for_every_command_and_the_environment_wins(tmp_path: Path) -> None:
@@ -98,7 +115,7 @@ def test_a_database_that_is_away_is_one_line_with_its_remedy(
     code, out, said = run(monkeypatch, capsys, *words)
     assert (code, out) == (ends_with, "")
     assert re.fullmatch(
-        r"mailerd: the database 127.0.0.1:9 is away: .*Connection refused; check that the server runs, .*\n",
+        r"mailerd: the database 127.0.0.1:9 is away: .*Connection refused; check that the server runs, .*\n" + NO_FILE,
         said,
     )
     monkeypatch.setenv("MAILERD_LOG__LEVEL", "debug")
@@ -118,7 +135,8 @@ def test_a_database_that_takes_no_writes_is_one_line_with_its_remedy(
         as_admin(mariadb, f"{DEMOTED}OFF")
     assert (code, out) == (1, "")
     assert re.fullmatch(
-        r"mailerd: the database \S+ takes no writes: the server is read-only \(read_only\); point database.url at .*\n",
+        r"mailerd: the database \S+ takes no writes: the server is read-only \(read_only\); point database.url at .*\n"
+        + NO_FILE,
         said,
     )
 
@@ -186,7 +204,7 @@ def test_a_schema_that_is_older_is_one_line_with_its_remedy(
     monkeypatch.setenv("DATABASE_URL", database_url)
     code, out, said = run(monkeypatch, capsys, *words)
     assert (code, out) == (3 if words == ("audit",) else 1, "")
-    assert re.fullmatch(r"mailerd: the database's schema is at migration 0, .* run `mailerd migrate`\n", said)
+    assert re.fullmatch(rf"mailerd: the database's schema is at migration 0, .* run `mailerd migrate`\n{NO_FILE}", said)
 
 
 async def test_a_letter_cannot_be_settled_as_sent_and_as_not_sent(shop: Shop) -> None:

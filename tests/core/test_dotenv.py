@@ -1,18 +1,15 @@
 """`.env` in the working folder: used only when nobody but its user or root can have written it, and then named."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from mailerd.config import dotenv_in_use, file_named_in_dotenv, load
 from mailerd.errors import ConfigurationError
+from tests.core.conftest import GiveAway
 
 PLANTED = "MAILERD_GMAIL__TOKEN_URI=http://127.0.0.1:9/\n"
-NOBODY = 65534
-
-GiveAway = Callable[[Path], None]
 
 
 @pytest.fixture(autouse=True)
@@ -21,29 +18,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir(mode=0o755)
     monkeypatch.chdir(folder)
     return folder
-
-
-@pytest.fixture
-def give_away(monkeypatch: pytest.MonkeyPatch) -> GiveAway:
-    """Makes a path somebody else's. Only root can; another user becomes somebody else, and makes the rest root's."""
-
-    def give(path: Path) -> None:
-        if os.geteuid() == 0:
-            os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
-            return
-        ours, real = os.geteuid(), os.fstat
-        monkeypatch.setattr("mailerd.config.dotenv_file.os.geteuid", lambda: ours + 1)
-        strangers = {path.lstat().st_ino}
-
-        def owned(status: os.stat_result) -> os.stat_result:
-            return status if status.st_ino in strangers else os.stat_result((*status[:4], 0, *status[5:]))
-
-        monkeypatch.setattr("mailerd.config.dotenv_file.os.fstat", lambda handle: owned(real(handle)))
-        for name in ("stat", "lstat"):
-            original = getattr(Path, name)
-            monkeypatch.setattr(Path, name, lambda self, original=original, **how: owned(original(self, **how)))
-
-    return give
 
 
 def planted(text: str = PLANTED, *, mode: int = 0o600) -> Path:

@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 
 from mailerd.config import load
+from mailerd.config.finding import runs
 from mailerd.sandbox.demo_place import Place
 
 ROOT = Path(__file__).parent.parent.parent
@@ -278,6 +280,28 @@ def test_two_sandboxes_in_one_folder_are_refused(sandbox: Sandbox, tmp_path: Pat
     second.start()
     assert second.wait() == 1
     assert "another sandbox is using" in second.said
+
+
+def test_another_port_is_taken_and_said_where_somebody_has_the_one_of_the_readme(sandbox: Sandbox) -> None:
+    with socket.socket() as somebody:
+        somebody.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with suppress(OSError):  # somebody else has it, which will do
+            somebody.bind(("127.0.0.1", 5000))
+            somebody.listen()
+        sandbox.start(then_exit=True)
+        assert sandbox.wait() == 0, sandbox.said
+    assert "somebody has port 5000, which the README's lines use" in sandbox.said
+    port = tomllib.loads((sandbox.folder / ".sandbox" / "mailerd.toml").read_text("utf-8"))["intake"]["port"]
+    assert port != 5000
+    assert f"http://127.0.0.1:{port} (process" in sandbox.said
+
+
+def test_commands_see_a_sandbox_while_it_runs_however_it_ends(sandbox: Sandbox) -> None:
+    sandbox.start()
+    sandbox.until("Ctrl-C ends it all")
+    assert runs(sandbox.folder / ".sandbox")
+    assert sandbox.ends_with(signal.SIGKILL) == -signal.SIGKILL
+    assert eventually(lambda: not runs(sandbox.folder / ".sandbox"))
 
 
 def test_without_a_job_it_prints_how_to_point_a_daemon_at_it(sandbox: Sandbox) -> None:

@@ -1,0 +1,81 @@
+"""The README's commands, as they stand, in a second terminal beside `make run`."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.house.markdown import Paper
+from tests.sandbox.test_demo import ROOT, Sandbox, commands, eventually
+
+# The blocks that need nothing but the sandbox; the others set up a mailbox of one's own.
+SECTIONS = ("Post a job", "Pace and pauses", "From the terminal", "When in doubt")
+VARIABLES = ("MAILERD_", "DATABASE_URL", "XDG_CONFIG_HOME")
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A checkout as far as the lines of the README see it."""
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    program = tmp_path / ".venv" / "bin" / "mailerd"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m mailerd "$@"\n')
+    program.chmod(0o755)
+    return tmp_path
+
+
+@pytest.fixture
+def sandbox(checkout: Path) -> Iterator[Sandbox]:
+    """What `make run` runs."""
+    it = Sandbox(checkout)
+    words = [".venv/bin/mailerd", "sandbox", "--demo", "examples/welcome.json", "--latency", "0"]
+    it.process = subprocess.Popen(
+        words, cwd=checkout, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        env=environment(),
+    )  # fmt: skip
+    yield it
+    it.process.terminate()
+    it.wait()
+    assert eventually(lambda: not any(str(checkout) in line for line in commands()))
+
+
+def environment() -> dict[str, str]:
+    known = {name: value for name, value in os.environ.items() if not name.startswith(VARIABLES)}
+    return {**known, "HOME": "/nonexistent", "PYTHONPATH": str(ROOT)}
+
+
+def lines(checkout: Path, *, port: str) -> str:
+    """All of the README's lines of shell in those sections, as one script that stops at the first that fails."""
+    text = (ROOT / "README.md").read_text("utf-8")
+    blocks: list[str] = []
+    for section in SECTIONS:
+        part = checkout / "section.md"
+        part.write_text(text.split(f"\n## {section}\n")[1].split("\n## ")[0] + "\n", "utf-8")
+        blocks += [block.body for block in Paper(part).blocks if block.language == "bash"]
+    return "set -euo pipefail\n" + "".join(blocks).replace(":5000/", f":{port}/")
+
+
+def run(checkout: Path, script: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-x", "-c", script], cwd=checkout, env=environment(), capture_output=True, text=True, timeout=300,
+        check=False,
+    )  # fmt: skip
+
+
+def test_the_lines_of_the_readme_work_as_they_stand_beside_the_demonstration(checkout: Path, sandbox: Sandbox) -> None:
+    sandbox.until("Ctrl-C ends it all")
+    port = sandbox.said.split("daemon               http://127.0.0.1:")[1].split()[0]
+    ended = run(checkout, lines(checkout, port=port))
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "using the sandbox's configuration" in ended.stderr
+    assert "3 of 3 letters can be sent" in ended.stdout
+    assert "0 findings" in ended.stdout
+
+
+def test_without_the_sandbox_a_command_says_that_it_found_no_configuration(checkout: Path) -> None:
+    ended = run(checkout, "DATABASE_URL=mysql://u@127.0.0.1:9/d .venv/bin/mailerd jobs list")
+    assert ended.returncode == 1
+    assert "no configuration file was found" in ended.stderr
