@@ -90,33 +90,31 @@ class _Sandbox:
         return 0 if all_sent else 1
 
     async def _up(self) -> bool:
-        options = self._options
         self._screen.banner()
-        with self._place.claimed(), self._database() as server:
-            self._screen.step("private database", f"127.0.0.1:{server.port}, data in {self._place.database}")
-            google = self._google()
-            async with serve(google, port=options.google_port) as running:
-                self._screen.step("stand-in for Google", running.url)
-                intake_port = _port(options.intake_port)
-                self._place.write_configuration(
-                    database=server.url,
-                    google=running.url,
-                    token_uri=running.token_uri,
-                    intake_port=intake_port,
-                    drain_s=DRAIN_S,
-                    limits=not self._job,
-                )
-                async with _watched(_watch(server)):
-                    if self._job:
-                        return await self._demonstrate(
-                            google, outbox=running.url, base=f"http://127.0.0.1:{intake_port}"
-                        )
-                    self._screen.how_to(self._place, options.program, outbox=running.url)
-                    return await _until_cancelled()
+        async with self._place.claimed():
+            self._place.make()
+            with Server(data=self._place.database, durable=True, port=self._options.database_port) as server:
+                self._screen.step("private database", f"127.0.0.1:{server.port}, data in {self._place.database}")
+                return await self._beside(server)
 
-    def _database(self) -> Server:
-        self._place.make()
-        return Server(data=self._place.database, durable=True, port=self._options.database_port)
+    async def _beside(self, server: Server) -> bool:
+        options, google = self._options, self._google()
+        async with serve(google, port=options.google_port) as running:
+            self._screen.step("stand-in for Google", running.url)
+            intake_port = _port(options.intake_port)
+            self._place.write_configuration(
+                database=server.url,
+                google=running.url,
+                token_uri=running.token_uri,
+                intake_port=intake_port,
+                drain_s=DRAIN_S,
+                limits=not self._job,
+            )
+            async with _watched(_watch(server)):
+                if self._job:
+                    return await self._demonstrate(google, outbox=running.url, base=f"http://127.0.0.1:{intake_port}")
+                self._screen.how_to(self._place, options.program, outbox=running.url)
+                return await _until_cancelled()
 
     def _google(self) -> Google:
         unlimited = {"units_per_minute": 0, "project_units_per_minute": 0, "per_day": 0} if self._job else {}

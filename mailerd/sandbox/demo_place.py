@@ -3,12 +3,12 @@
 All of it is for the owner's eyes only (0700, 0600): it holds the keys of the sandbox.
 """
 
+import asyncio
 import fcntl
 import json
 import os
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,8 +40,8 @@ class Place:
         for letter in self.outbox.glob("*.eml"):
             letter.unlink()
 
-    @contextmanager
-    def claimed(self) -> Iterator[None]:
+    @asynccontextmanager
+    async def claimed(self) -> AsyncIterator[None]:
         """Hold the lock by which commands see that a sandbox runs here (`mailerd/config/finding.py`).
 
         Raises:
@@ -56,7 +56,7 @@ class Place:
                 except BlockingIOError:
                     if attempt == _LOCK_TRIES - 1:
                         raise BlockingIOError(f"another sandbox is using {self.folder}") from None
-                    time.sleep(_LOCK_AGAIN_S)
+                    await asyncio.sleep(_LOCK_AGAIN_S)
             yield
 
     def write_credential(self, email: str, credential: dict[str, Any]) -> None:
