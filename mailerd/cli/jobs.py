@@ -3,6 +3,7 @@
 import asyncio
 import re
 import sys
+from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from datetime import timedelta
 from typing import Annotated, Final
@@ -11,6 +12,7 @@ import typer
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from mailerd.cli import sentences
 from mailerd.cli.common import ConfigOption, console, in_loop, opened, quiet, settings, silent
@@ -22,7 +24,7 @@ from mailerd.store.controls import Controls
 from mailerd.store.database import Database
 from mailerd.store.jobs import Job, Jobs
 from mailerd.store.outlook import Outlooks
-from mailerd.store.story import Stories
+from mailerd.store.story import Stories, Story
 from mailerd.store.terms import terms_of
 
 app = typer.Typer(no_args_is_help=True, help="Jobs: the list, one, or one while it is being sent.")
@@ -129,6 +131,7 @@ async def watch_until_ended(known: Settings, id_: str) -> int:
 
 async def _ended(database: Database, id_: str, progress: Progress, bar: TaskID) -> Job:
     """The job, once it has ended; a database that is away meanwhile is said beside the bar and waited for."""
+    said = ""
     while True:
         try:
             job = await job_named(database, id_)
@@ -139,6 +142,9 @@ async def _ended(database: Database, id_: str, progress: Progress, bar: TaskID) 
         else:
             open_ = sum(number for state, number in job.counts.items() if state in OPEN)
             progress.update(bar, description=id_, total=job.total, completed=job.total - open_)
+            if (why := " ".join(sentences.held(job))) != said:
+                said = why
+                progress.console.print(Text(why or "It goes on."), soft_wrap=True)  # above the bar
             if job.finished_at is not None:
                 return job
         await asyncio.sleep(0.5)
@@ -159,6 +165,20 @@ async def _explain(known: Settings, what: str) -> None:
             return
         stories = Stories(database)
         found = await (stories.of_recipient(int(what)) if what.isdecimal() else stories.of_address(what))
-    if not found:
-        raise UnknownError(f"nothing is known of {what!r}: give a job's id, a recipient's id or an address")
-    print("\n\n".join("\n".join(sentences.of_letter(story)) for story in found))
+        if not found:
+            raise UnknownError(f"nothing is known of {what!r}: give a job's id, a recipient's id or an address")
+        queue = await _queue(known, database, found)
+    print("\n\n".join("\n".join(sentences.of_letter(story, queue)) for story in found))
+
+
+async def _queue(known: Settings, database: Database, found: Sequence[Story]) -> sentences.Queue:
+    """What the letters that wait have before them, and who sends them."""
+    stories, waiting = Stories(database), [story for story in found if story.status is State.WAITING]
+    outlooks = await Outlooks(database, lambda: terms_of(known), _PATIENCE).read_all(
+        list(dict.fromkeys(story.job_id for story in waiting))
+    )
+    return sentences.Queue(
+        before={story.id: await stories.before(story) for story in waiting},
+        outlooks=outlooks,
+        daemons=await stories.daemons(),
+    )

@@ -63,7 +63,10 @@ def send(
     wait: Annotated[bool, typer.Option(help="Stay until the job has ended.")] = True,
     config: ConfigOption = None,
 ) -> None:
-    """Post a job from a table and watch it; exit code 1 when letters failed. The same job is not posted twice."""
+    """Post a job from a table and watch it; the same job is not posted twice.
+
+    The exit code is 1 when letters failed, or when none of them can be sent.
+    """
     table = _read(file)
     job = {
         "sender_email": sender, "sender_name": sender_name, "reply_to": reply_to, "template_name": Path(template).name,
@@ -76,7 +79,8 @@ def send(
     posting = _Posting(known, _library(known, template), table, file=file, again=again)
     raw = json.dumps({key: value for key, value in job.items() if value is not None}, ensure_ascii=False).encode()
     if dry_run:
-        in_loop(_show(posting, raw))
+        if not in_loop(_show(posting, raw)):
+            raise typer.Exit(1)
     elif in_loop(_post(posting, raw, wait=wait)):
         raise typer.Exit(1)
 
@@ -214,7 +218,8 @@ def _library(known: Settings, template: str) -> Library:
     return Library(Path(known.templates.folder))
 
 
-async def _show(posting: _Posting, raw: bytes) -> None:
+async def _show(posting: _Posting, raw: bytes) -> int:
+    """Tell what would become of the table; how many of its letters can be sent."""
     async with rendering() as renderer:
         order = await asyncio.to_thread(posting.order, raw, renderer)
         found = await asyncio.to_thread(lambda: rehearse(order, renderer=renderer, now=SystemClock().now()))
@@ -224,3 +229,4 @@ async def _show(posting: _Posting, raw: bytes) -> None:
         print(f"To: {sample['email']}\nSubject: {sample['subject']}\n\n{sample['text']}\n")
     left = order.accepted - len(found.rejected)
     print(f"{left:,} of {order.total:,} letters can be sent, {found.sizes['total']:,} bytes in all; nothing was stored")
+    return left

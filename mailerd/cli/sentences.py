@@ -1,12 +1,13 @@
 """What became of a letter, why it waits and what comes next, in plain sentences; reads nothing itself."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final, assert_never
 
 from mailerd.core.forecast import Outlook, foresee, tell, why
 from mailerd.core.pace import FOR_EVER
-from mailerd.core.pauses import until
+from mailerd.core.pauses import repair, until
 from mailerd.core.states import JobStatus, Proof, State
 from mailerd.store.controls import Action
 from mailerd.store.jobs import Job
@@ -59,7 +60,17 @@ def span(wait: timedelta) -> str:
     return f"{seconds // 3600} h {seconds % 3600 // 60} min"
 
 
-def of_letter(story: Story) -> list[str]:
+@dataclass(frozen=True)
+class Queue:
+    """What letters that wait have before them: by recipient, by job, and who may send them."""
+
+    before: Mapping[int, int] = field(default_factory=dict)
+    """Letters of the same job that are claimed before each."""
+    outlooks: Mapping[str, Outlook] = field(default_factory=dict)
+    daemons: Sequence[DaemonSeen] = ()
+
+
+def of_letter(story: Story, queue: Queue) -> list[str]:
     """The whole story of one letter."""
     lines = [
         f"Recipient {story.id}: {story.to_email}, job {story.job_id}, from {story.sender}.",
@@ -71,7 +82,7 @@ def of_letter(story: Story) -> list[str]:
     lines += log
     if story.draft_id and story.status in {State.WAITING, State.SENDING, State.UNSURE}:
         lines.append(f"It has the draft {story.draft_id} at Google, and goes out by that one alone.")
-    return [*lines, *_now(story)]
+    return [*lines, *_now(story, queue)]
 
 
 def _attempt(one: Attempt) -> str:
@@ -87,7 +98,7 @@ def _attempt(one: Attempt) -> str:
     return f"attempt {one.attempt}: {words}{late}."
 
 
-def _now(story: Story) -> list[str]:
+def _now(story: Story, queue: Queue) -> list[str]:
     match story.status:
         case State.SENT:
             at = f" at {moment(story.sent_at)}" if story.sent_at else ""
@@ -108,7 +119,7 @@ def _now(story: Story) -> list[str]:
         case State.UNSURE:
             return _unsure(story)
         case State.WAITING:
-            return _waiting(story)
+            return _waiting(story, queue)
         case _:
             assert_never(story.status)
 
@@ -139,13 +150,33 @@ def _unsure(story: Story) -> list[str]:
     return [*lines, f"Next: it is looked for at Google {when} (look {story.looks + 1})."]
 
 
-def _waiting(story: Story) -> list[str]:
-    why, when = _why(story)
+def _waiting(story: Story, queue: Queue) -> list[str]:
+    why, when = _why(story, queue)
     last = f" The last attempt said: {story.error}." if story.error else ""
-    return [f"Now: waiting, since {why}.{last}", f"Next: {when}"]
+    return [f"Now: waiting, since {why}.{last}", f"Next: {when}", *no_daemon(queue.daemons)]
 
 
-def _why(story: Story) -> tuple[str, str]:
+def _place(story: Story, queue: Queue) -> tuple[int, datetime | None]:
+    """How many letters go before it, those of other jobs included, and when it goes as far as can be foreseen."""
+    before, outlook = queue.before.get(story.id, 0), queue.outlooks.get(story.job_id)
+    if outlook is None:
+        return before, None
+    # Its job as if it were the last letter of it; those that become due later are not counted.
+    forecast = foresee(replace(outlook, letters=before + 1, last_due=None, doubts=None))
+    return before + forecast.ahead, forecast.done_at
+
+
+def _in_line(story: Story, queue: Queue) -> tuple[str, str] | None:
+    """Its place among the letters of its sender, and its own time; None for the first in line."""
+    before, at = _place(story, queue)
+    if not before:
+        return None
+    letters = "1 letter of its sender goes" if before == 1 else f"{before:,} letters of its sender go"
+    when = f"about {moment(at)}" if at else "when its turn comes, which lies too far away to be told"
+    return f"{letters} first", f"its own turn is {when}, if nothing else holds it."
+
+
+def _why(story: Story, queue: Queue) -> tuple[str, str]:
     """Why it waits now, and what happens next and when."""
     if story.job_status is JobStatus.PAUSED:
         return "its job is paused", "nothing, until the job is resumed."
@@ -153,6 +184,11 @@ def _why(story: Story) -> tuple[str, str]:
         return (
             f"it is not due before {moment(story.due_at)}",
             f"it is sent in {span(story.due_at - story.now)}, if nothing else holds it.",
+        )
+    if mended := repair(story.pause_cause, story.paused_until, sender=story.sender, now=story.now):
+        return (
+            f"{story.sender} is paused ({(story.pause_cause or '').replace('_', ' ')}: {story.pause_reason})",
+            f"it goes when {mended}. Until then one letter is tried each minute.",
         )
     if story.paused_until:
         return (
@@ -162,15 +198,14 @@ def _why(story: Story) -> tuple[str, str]:
             if story.paused_until == FOR_EVER
             else f"it is tried in {span(story.paused_until - story.now)}.",
         )
+    if line := _in_line(story, queue):
+        return line
     if story.sender_turn and story.sender_turn > story.now:
         return (
             f"the pace of {story.sender} allows no letter before {moment(story.sender_turn)}",
             f"the next letters of this sender go in {span(story.sender_turn - story.now)}.",
         )
-    return (
-        "other letters go first, or no daemon runs",
-        "it is claimed at its turn, normally within seconds; `mailerd top` shows whether a daemon runs.",
-    )
+    return ("it was not claimed yet, and it is the first in line", "it is claimed by the next daemon that looks.")
 
 
 def of_job(job: Job, outlook: Outlook | None = None, *, asked: Sequence[Action] = ()) -> list[str]:
@@ -187,7 +222,7 @@ def of_job(job: Job, outlook: Outlook | None = None, *, asked: Sequence[Action] 
     if job.finished_at:
         took = f"It took {span(job.finished_at - job.started_at)}. " if job.started_at else ""
         return [*lines, f"{took}Nothing more happens."]
-    return [*lines, *(_held(job) if outlook is None else _ahead(outlook))]
+    return [*lines, *(held(job) if outlook is None else _ahead(outlook))]
 
 
 def _asked(one: Action) -> str:
@@ -196,11 +231,11 @@ def _asked(one: Action) -> str:
     return f"{one.action}{detail}, asked by {one.who}{letters}."
 
 
-def _held(job: Job) -> list[str]:
+def held(job: Job) -> list[str]:
     """Why it waits, as far as its own row and its sender's tell."""
     if job.status is JobStatus.PAUSED:
         return ["It waits: the job is paused."]
-    if job.paused_until is not None:
+    if job.paused_until is not None and not job.finished_at:
         return [f"It waits: {job.sender_email} is paused {until(job.paused_until, moment)}: {job.pause_reason}."]
     return [f"It waits: it is not due before {moment(job.send_at)}."] if job.early else []
 

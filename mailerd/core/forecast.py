@@ -61,6 +61,10 @@ class Outlook:
     doubts: "Doubts | None" = None
     turn_at: datetime | None = None
     """When the next claim looks at the sender."""
+    repair: str | None = None
+    """What a person has to do before a letter of the sender can go; None: nothing."""
+    measured: float = 0.0
+    """Letters of the sender in the last minute, where no limit says how many go in one; 0: not known."""
 
 
 @dataclass(frozen=True)
@@ -110,8 +114,8 @@ class Forecast:
 
 def foresee(it: Outlook) -> Forecast:
     """Play the sender's allowance forward. Jobs that are not there yet, and doubts, are left out of account."""
-    if it.job_paused or it.paused_until == pace.FOR_EVER:
-        event = "the job is resumed" if it.job_paused else "the sender is resumed"
+    held = "the sender is resumed" if it.paused_until == pace.FOR_EVER else None
+    if event := "the job is resumed" if it.job_paused else it.repair or held:
         return Forecast((), whole=False, ahead=0, per_minute=None, until=event)
     due_by, forecast = max(it.due, it.now), None
     for _ in range(_ROUNDS):
@@ -146,14 +150,15 @@ def _play(it: Outlook, *, first: int, beside: int) -> Forecast:
             stretches.append(Stretch(start, ends, mine))
     if it.last_due and stretches and stretches[-1].ends < it.last_due:
         stretches[-1] = replace(stretches[-1], ends=it.last_due)
-    interval = _interval(it.limits.on(it.now, since=it.since), it.units)
+    interval = _interval(it, it.limits.on(it.now, since=it.since))
     per_minute = timedelta(minutes=1) / interval if interval else None
     return Forecast(tuple(stretches), whole, first + beside, per_minute)
 
 
-def _interval(allowance: Allowance, units: int) -> timedelta:
-    stream = pace.rate(allowance, units=units)
-    return max(stream.interval if stream else _NO_TIME, pace.mean_gap(allowance))
+def _interval(it: Outlook, allowance: Allowance) -> timedelta:
+    stream = pace.rate(allowance, units=it.units)
+    interval = max(stream.interval if stream else _NO_TIME, pace.mean_gap(allowance))
+    return interval or (timedelta(minutes=1) / it.measured if it.measured else _NO_TIME)
 
 
 def _start(it: Outlook, allowance: Allowance) -> datetime:
@@ -176,7 +181,7 @@ def _runs(it: Outlook, letters: int) -> tuple[list[tuple[datetime, datetime, int
             at = min(today.next_at, _growth(it, at))
             continue
         hour = at.replace(minute=0, second=0, microsecond=0)
-        interval = _interval(allowance, it.units)
+        interval = _interval(it, allowance)
         fits = 1 + (hour + _HOUR - at) // interval if interval else letters
         number = min(letters, fits, letters if today.letters is None else today.letters)
         runs.append((at, at + interval * (number - 1), number))
@@ -203,6 +208,8 @@ def _held(it: Outlook) -> str | None:
     """What ends at a certain time, or by somebody's doing; of two, the one that ends last."""
     if it.job_paused:
         return "the job is paused"
+    if it.repair:
+        return f"the sender is paused until {it.repair} (tried each minute: {it.pause_reason or it.pause_cause})"
     if it.paused_until and it.paused_until >= it.due:
         end = until(it.paused_until, lambda moment: _when(moment, it.now))
         return f"the sender is paused {end}: {it.pause_reason or it.pause_cause}"

@@ -25,6 +25,8 @@ class SenderSeen:
     """None when it is not paused now."""
     pause_cause: str
     pause_reason: str
+    repair: str | None = None
+    """What a person has to do before a letter can go."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +66,17 @@ def counts(survey: Survey) -> str:
     return ", ".join(said)
 
 
+def _end(sender: SenderSeen) -> str:
+    if sender.repair:
+        return "until somebody mends it"
+    return until(sender.paused_until, "{:%H:%M}".format) if sender.paused_until else ""
+
+
 def words(survey: Survey) -> str:
     """One line for people: "3 jobs, 1,204 waiting, a@x paused until 14:05: daily limit"."""
     said = [counts(survey)]
     said.extend(
-        f"{sender.email} paused {until(sender.paused_until, '{:%H:%M}'.format)}: {sender.pause_cause.replace('_', ' ')}"
+        f"{sender.email} paused {_end(sender)}: {sender.pause_cause.replace('_', ' ')}"
         for sender in survey.paused[:3]
         if sender.paused_until
     )

@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from mailerd.core import pace
 from mailerd.core.forecast import Doubts, Outlook, Queued
+from mailerd.core.pauses import repair
 from mailerd.core.states import JobStatus, State
 from mailerd.store import ledger
 from mailerd.store.cursor import Cursor, Statement
@@ -35,6 +37,14 @@ _ERROR: Final = """
 (SELECT job_id, error FROM job_recipients FORCE INDEX (claim)
   WHERE job_id = %s AND status = 'waiting' ORDER BY due_at, id LIMIT 1)"""
 _SENDERS: Final = f"SELECT {COLUMNS}, turn_at FROM senders FORCE INDEX (PRIMARY) WHERE email IN %s"
+# As far back as the log of attempts is read for `mailerd top`; asked only where no limit tells the pace.
+_MEASURED: Final = """
+SELECT j.sender_email, COUNT(*), TIMESTAMPDIFF(MICROSECOND, MIN(a.at), UTC_TIMESTAMP(6)) FROM attempts a
+  JOIN job_recipients r ON r.id = a.recipient_id JOIN jobs j ON j.id = r.job_id
+ WHERE a.at > UTC_TIMESTAMP(6) - INTERVAL 60 SECOND AND a.event = 'sent' AND j.sender_email IN %s
+ GROUP BY j.sender_email"""
+_MEASURED_FROM: Final = 5
+"""Letters from which on they make a rate."""
 _QUEUE: Final = """
 (SELECT sender_email, id, precedence, turn_at, status, total FROM jobs FORCE INDEX (turn)
   WHERE sender_email = %s AND claimable = 1 AND precedence <= %s ORDER BY precedence, turn_at, id LIMIT %s)"""
@@ -129,9 +139,11 @@ class Outlooks:
         known, queues = await self._standings(cursor, senders, standings), _queues(queued)
         hours = await ledger.hours(cursor, senders, now=known[senders[0]][0].now)
         counted = await _counts(cursor, asked, queues)
+        measured = await _measured(cursor, [it for it, _ in known.values()])
         return {
             one.id: replace(
                 _outlook(one, *known[one.sender], hours=hours[one.sender]),
+                measured=measured.get(one.sender, 0.0),
                 queue=tuple(_queue(one, queues.get(one.sender, ()), counted)),
             )
             for one in asked
@@ -148,6 +160,19 @@ class Outlooks:
             now = (await cursor.fetchone())[0].replace(tzinfo=UTC)
             found |= {sender: (ledger.newcomer(sender, now=now, terms=terms), None) for sender in missing}
         return found
+
+
+async def _measured(cursor: Cursor, senders: Iterable[Standing]) -> dict[str, float]:
+    """Letters a minute of the last minute, of those whose limits do not tell it."""
+    free = tuple(it.email for it in senders if not (pace.rate(it.allowance, units=it.units) or it.limits.min_gap))
+    if not free:
+        return {}
+    await cursor.execute(_MEASURED, (free,))
+    return {
+        sender: letters * 60e6 / max(1, micros)
+        for sender, letters, micros in await cursor.fetchall()
+        if letters >= _MEASURED_FROM
+    }
 
 
 async def _with_letters(cursor: Cursor, asked: Sequence[_Asked], letters: Sequence[Any]) -> list[_Asked]:
@@ -197,6 +222,7 @@ def _outlook(one: _Asked, it: Standing, turn_at: datetime | None, *, hours: Mapp
         pause_cause=it.pause_cause,
         pause_reason=it.pause_reason,
         turn_at=turn_at,
+        repair=repair(it.pause_cause, it.paused_until, sender=it.email, now=it.now),
     )
 
 

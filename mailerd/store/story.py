@@ -7,7 +7,7 @@ from typing import Any, Final
 from mailerd.core.states import JobStatus, Proof, State
 from mailerd.store.cursor import Cursor
 from mailerd.store.database import Database
-from mailerd.store.ledger import utc
+from mailerd.store.ledger import naive, utc
 
 AT_MOST: Final = 20
 """Recipients that one address may bring up, the newest first."""
@@ -19,6 +19,10 @@ SELECT r.id, r.job_id, r.to_email, r.status, r.attempts, r.looks, r.due_at, r.le
        IF(s.paused_until > UTC_TIMESTAMP(6), s.paused_until, NULL), s.pause_cause, s.pause_reason, s.turn_at,
        UTC_TIMESTAMP(6), r.updated_at, r.proof
   FROM job_recipients r JOIN jobs j ON j.id = r.job_id LEFT JOIN senders s ON s.email = j.sender_email"""
+# By the index of the claim, in its order.
+_BEFORE: Final = """
+SELECT COUNT(*) FROM job_recipients FORCE INDEX (claim)
+ WHERE job_id = %s AND status = 'waiting' AND (due_at < %s OR (due_at = %s AND id < %s))"""
 FIRST: Final = 10
 """Lines of the log of attempts that are told from its beginning ..."""
 LAST: Final = 30
@@ -135,6 +139,16 @@ class Stories:
             return [_story(row, *await _log(cursor, row[0])) for row in await cursor.fetchall()]
 
         return await self.database.transaction(work, what="read a story", read_only=True)
+
+    async def before(self, story: Story) -> int:
+        """How many letters of its own job are claimed before a letter that waits."""
+
+        async def work(cursor: Cursor) -> int:
+            due = naive(story.due_at)
+            await cursor.execute(_BEFORE, (story.job_id, due, due, story.id))
+            return int((await cursor.fetchone())[0])
+
+        return await self.database.transaction(work, what="read a place in the queue", read_only=True)
 
     async def troubles_of(self, job: str) -> list[Trouble]:
         """What has failed or is in doubt in a job."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from mailerd.core.pauses import repair
 from mailerd.core.states import JobStatus, State
 from mailerd.core.survey import SenderSeen, Survey
 from mailerd.store import ledger
@@ -89,4 +90,5 @@ class Surveys:
             paused_until=it.paused_until if it.paused else None,
             pause_cause=it.pause_cause or "",
             pause_reason=it.pause_reason or "",
+            repair=repair(it.pause_cause, it.paused_until, sender=it.email, now=it.now),
         )

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.cli.conftest import Shop
+from tests.cli.conftest import ME, Shop
 from tests.support.rows import post, query
 
 BEGUN = "UPDATE jobs SET status = 'sending', started_at = created_at"
@@ -98,3 +98,50 @@ async def test_a_letter_with_very_many_attempts_is_told_on_a_page(shop: Shop) ->
     assert lines.index(next(line for line in lines if "10th time" in line)) + 1 == lines.index(
         next(line for line in lines if "more lines" in line)
     )
+
+
+REVOKED = (
+    "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 1 MINUTE, pause_cause = 'token_refused', "
+    "pause_reason = 'invalid_grant'"
+)
+
+
+async def test_a_sign_in_that_was_revoked_promises_no_time(shop: Shop) -> None:
+    job = await post(shop.database)
+    [(letter,)] = await query(shop.database, "SELECT MAX(id) FROM job_recipients")
+    await query(shop.database, REVOKED)
+    renewed = f"the sign-in is renewed: `mailerd auth login --sender {ME}`"
+    said = await shop.say("explain", job)
+    assert f"Next: not before {renewed}." in said
+    assert "done about" not in said
+    assert f"Next: it goes when {renewed}." in await shop.say("explain", str(letter))
+
+
+async def test_a_letter_in_the_middle_knows_its_place_and_its_time(shop: Shop) -> None:
+    shop.config.write_text(shop.config.read_text().replace("units_per_minute = 0", "units_per_minute = 6000"))
+    await post(shop.database, recipients=300)
+    [(first,)] = await query(shop.database, "SELECT MIN(id) FROM job_recipients")
+    said = await shop.say("explain", str(first + 150))
+    assert "waiting, since 150 letters of its sender go first." in said
+    at = re.search(r"its own turn is about (\S+ \S+) UTC", said)
+    assert at is not None
+    [(off,)] = await query(shop.database, "SELECT TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(), %s)", at[1])
+    assert 150 < off < 175, "at 53.4 a minute"
+    assert "no daemon was heard of for 30 s" in said
+    assert "150" not in await shop.say("explain", str(first))
+
+
+async def test_without_limits_the_rate_of_the_last_minute_tells_the_end(shop: Shop) -> None:
+    job = await post(shop.database, recipients=120)
+    await query(shop.database, BEGUN)
+    await query(shop.database, "UPDATE job_recipients SET status = 'sent', proof = 'answered' ORDER BY id LIMIT 20")
+    await query(
+        shop.database,
+        "INSERT INTO attempts (recipient_id, attempt, at, event, applied, daemon_id, claim_token) "
+        "SELECT id, 1, UTC_TIMESTAMP(6) - INTERVAL 20 SECOND, 'sent', 1, 'd', id FROM job_recipients "
+        "WHERE status = 'sent'",
+    )
+    said = await shop.say("explain", job)
+    pace = re.search(r"at ([\d.]+) letters a minute", said)
+    assert pace is not None, said
+    assert 40 < float(pace[1]) <= 60

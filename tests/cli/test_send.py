@@ -64,6 +64,13 @@ async def test_a_path_is_a_template_too_and_a_dry_run_stores_nothing(shop: Shop,
     assert await _stored(shop) == 0
 
 
+async def test_a_dry_run_of_which_no_letter_can_be_sent_ends_with_1(shop: Shop, table: str) -> None:
+    (shop.folder / "templates" / "welcome" / "subject.txt").write_text("{{ product }}" * 100)
+    (shop.folder / "people.csv").write_text("email,product\na@example.org," + "x" * 90_000 + "\n")
+    said = await shop.say("send", table, "--template", "welcome", "--sender", ME, "--dry-run", code=1)
+    assert "0 of 1 letters can be sent" in said
+
+
 @pytest.mark.usefixtures("table")
 async def test_a_table_can_come_through_a_pipe(shop: Shop) -> None:
     said = await shop.say(

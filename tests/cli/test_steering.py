@@ -1,5 +1,8 @@
 """`mailerd jobs cancel|pause|resume|retry|priority`: the same as the API's, said in sentences, noted by who asked."""
 
+import asyncio
+import sys
+
 from mailerd.sandbox.google import Fault
 from tests.cli.conftest import Shop
 from tests.support.daemon import running
@@ -57,3 +60,24 @@ async def test_unsure_letters_are_looked_for_and_an_unknown_job_is_named(shop: S
         for word in ("show", "cancel"):
             said = await shop.say("jobs", word, unknown, code=1)
             assert f"there is no job {unknown}; `mailerd jobs list` shows the newest" in said
+
+
+async def test_whoever_watches_is_told_why_nothing_moves(shop: Shop) -> None:
+    job = await post(shop.database, recipients=1)
+    await query(
+        shop.database,
+        "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR, pause_cause = 'throttled', "
+        "pause_reason = 'Google answered 429'",
+    )
+    watching = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "mailerd", "jobs", "watch", job, "--config", str(shop.config),
+        stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert watching.stdout is not None
+    said = await asyncio.wait_for(watching.stdout.readline(), 30)
+    assert said.decode().startswith("It waits: me@example.com is paused until ")
+    await query(shop.database, "UPDATE senders SET paused_until = NULL")
+    assert await asyncio.wait_for(watching.stdout.readline(), 30) == b"It goes on.\n"
+    await query(shop.database, "UPDATE job_recipients SET status = 'cancelled'")
+    await query(shop.database, "UPDATE jobs SET status = 'cancelled', finished_at = UTC_TIMESTAMP(6)")
+    assert await asyncio.wait_for(watching.wait(), 30) == 0

@@ -10,6 +10,8 @@ import pytest
 from mailerd.core import pace
 from mailerd.core.forecast import Doubts, Forecast, Outlook, Queued, foresee, say, tell, why
 from mailerd.core.pace import DRAFT_PAIR_UNITS, FOR_EVER, Allowance
+from mailerd.core.pauses import repair
+from mailerd.core.verdicts import Cause
 
 NOW = datetime(2026, 11, 26, 8, 2, tzinfo=UTC)  # a Thursday
 SECOND, MINUTE, HOUR, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -204,6 +206,34 @@ def test_every_wait_has_its_cause() -> None:
     assert say(foresee(causes["job"]), now=NOW) == "not before the job is resumed"
     assert tell(causes["nothing"], foresee(causes["nothing"])) == "nothing waits"
     assert tell(causes["nothing but a doubt"], foresee(causes["nothing but a doubt"])) == said_["nothing but a doubt"]
+
+
+def test_what_only_a_person_can_mend_has_no_finish_time() -> None:
+    mended = "the sign-in is renewed: `mailerd auth login --sender me@example.com`"
+    it = replace(outlook(100), paused_until=NOW + MINUTE, pause_reason="invalid_grant", repair=mended)
+    assert foresee(it).done_at is foresee(it).starts_at is None
+    assert tell(it, foresee(it)) == f"not before {mended}"
+    assert why(it, foresee(it)) == f"the sender is paused until {mended} (tried each minute: invalid_grant)"
+    assert foresee(replace(it, repair=None)).done_at is not None
+
+
+@pytest.mark.parametrize("cause", [cause for cause in Cause if cause.value.endswith(("refused", "credentials"))])
+def test_a_pause_for_the_sign_in_needs_a_person_until_a_while_after_its_end(cause: Cause) -> None:
+    assert repair(cause, NOW + MINUTE, sender="me@example.com", now=NOW)
+    assert repair(cause, NOW - 5 * SECOND, sender="me@example.com", now=NOW), "the next try has no answer yet"
+    assert repair(cause, NOW - HOUR, sender="me@example.com", now=NOW) is None, "nobody knows"
+
+
+@pytest.mark.parametrize("cause", ["throttled", "daily_limit", "project_limit", "google_unreachable", "by_hand", None])
+def test_a_pause_that_ends_by_waiting_needs_nobody(cause: str | None) -> None:
+    assert repair(cause, NOW + MINUTE, sender="me@example.com", now=NOW) is None
+
+
+def test_without_limits_the_measured_rate_is_played_forward() -> None:
+    free = outlook(600, Allowance(0, 0, 0))
+    assert foresee(replace(free, measured=60.0)).done_at == NOW + 599 * SECOND
+    assert foresee(replace(free, measured=60.0)).per_minute == 60
+    assert foresee(replace(outlook(600), measured=6000.0)) == foresee(outlook(600)), "limits go before"
 
 
 def test_a_job_is_not_done_before_its_last_letter_is_due() -> None:

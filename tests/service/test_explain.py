@@ -14,7 +14,7 @@ from tests.support.rows import post, query
 
 async def told(database: Database, address: str) -> str:
     (story,) = await Stories(database).of_address(address)
-    return "\n".join(sentences.of_letter(story))
+    return "\n".join(sentences.of_letter(story, sentences.Queue()))
 
 
 async def test_a_sent_and_a_failed_letter_are_told_from_acceptance_to_end(database_url: str, tmp_path: Path) -> None:
@@ -49,9 +49,12 @@ async def test_a_waiting_letter_says_why_and_what_is_next(database_url: str, tmp
         daemon.runner.ring()
         await heard.wait_for("sender_paused")
         paused = await told(daemon.database, "a@example.org")
-        assert "Now: waiting, since me@example.com is paused until" in paused
-        assert "(no credentials: " in paused
-        assert "Next: it is tried in " in paused
+        assert "Now: waiting, since me@example.com is paused (no credentials: " in paused
+        assert "Next: it goes when there is a credential file that can be used: `mailerd auth login" in paused
+        await query(daemon.database, "UPDATE senders SET pause_cause = 'throttled'")
+        throttled = await told(daemon.database, "a@example.org")
+        assert "Now: waiting, since me@example.com is paused until" in throttled
+        assert "Next: it is tried in " in throttled
         await query(daemon.database, "UPDATE senders SET paused_until = NULL, turn_at = NULL")
         await query(daemon.database, "UPDATE job_recipients SET due_at = UTC_TIMESTAMP(6) + INTERVAL 3 HOUR")
         await query(daemon.database, "UPDATE job_recipients SET draft_id = 'r-7'")

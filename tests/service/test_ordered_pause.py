@@ -48,7 +48,7 @@ async def told(database: Database, job: str) -> dict[str, str]:
     return {
         "status line": words(survey),
         "top": console.export_text(),
-        "explain a letter": "\n".join(sentences.of_letter(story)),
+        "explain a letter": "\n".join(sentences.of_letter(story, sentences.Queue())),
         "explain a job": "\n".join(sentences.of_job(found)),
     }
 
