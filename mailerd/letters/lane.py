@@ -113,9 +113,11 @@ class Lane:
         """What the child has compiled, the least recently used first, with its number."""
         self._number = count()
         self._failures = 0
+        self._closed = False
         self._serving: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
+        self._closed = False
         self._serving = asyncio.create_task(self._serve(), name=f"renderer {self._ends.renderer}")
         if self._aside is not None:
             self._asked.set()  # the child starts at once, so that the first letter does not wait for it
@@ -126,11 +128,9 @@ class Lane:
             self._serving.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._serving
-        for requests in self._queue.values():
-            for request in requests:
-                if not request.done.done():
-                    request.done.set_exception(RendererError("the renderer has been closed"))
-        self._queue.clear()
+        self._closed = True
+        for origin in list(self._queue):
+            self.add(origin, self._queue.pop(origin))
 
     @property
     def pid(self) -> int | None:
@@ -139,6 +139,10 @@ class Lane:
 
     def add(self, origin: str, requests: Iterable[Request]) -> None:
         """Let requests wait for their turn: here, or in the lane of the slow origins."""
+        if self._closed:  # nobody would ever answer
+            for request in requests:
+                _finish(request, RendererError("the renderer has been closed"))
+            return
         if self._aside is not None and origin in self._slow:
             self._aside.add(origin, requests)
             return

@@ -51,8 +51,8 @@ OF_RENDERER: Final = (
     Mutation(
         "the other letters of a batch are blamed too",
         "mailerd/letters/lane.py",
-        "        answer = _blamed(ended, compiling=not readers)",
-        '        answer = {"results": _blamed(ended, compiling=not readers)["results"] * len(readers)}',
+        '"bound": True}]}',
+        '"bound": True}] * MAX_TURN}',
         _BOUNDS + "test_the_letters_beside_one_that_ends_the_renderer_are_made_without_it",
     ),
     Mutation(

@@ -313,6 +313,8 @@ async def test_a_closed_renderer_refuses_what_waits() -> None:
         await it.renderer.render(GOOD, [READER], origin="o")
     ended = await asyncio.gather(*waiting, return_exceptions=True)
     assert {type(each) for each in ended} == {RendererError}
+    with pytest.raises(RendererError, match="closed"):  # also what comes later: nobody would ever answer it
+        await it.renderer.render(GOOD, [READER], origin="o")
 
 
 async def test_more_templates_than_a_child_keeps_are_all_rendered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -373,9 +375,10 @@ async def test_the_kernels_own_limit_of_cpu_time_stands_behind_the_timer() -> No
 
 async def test_a_letter_is_blamed_only_for_the_end_of_a_child_that_had_done_nothing_else() -> None:
     heard = Heard()
-    bomb = "{% if bad %}{{ ('a' * 10 ** 9)|length }}{% endif %}x"
+    bomb = a_template("{% if bad %}{{ ('a' * 10 ** 9)|length }}{% endif %}x")
+    readers = [Reader("r@example.com", None, '{"bad": 0}'), Reader("r@example.com", None, '{"bad": 1}')]
     async with rendering(heard) as it:
-        await it.renderer.render(GOOD, [READER], origin="o")
-        (made,) = await it.renderer.render(a_template(bomb), [Reader("r@example.com", None, '{"bad": 1}')], origin="o")
-    assert "takes too much memory" in reason(made)
-    assert len(heard.of("renderer_ended")) >= 2, "once beside what came before, once in a child of its own"
+        good, bad = await it.renderer.render(bomb, readers, origin="o")
+    assert isinstance(good, Content)
+    assert "takes too much memory" in reason(bad)
+    assert len(heard.of("renderer_ended")) == 3, "with another letter, after another letter, and alone"
