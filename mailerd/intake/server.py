@@ -103,7 +103,7 @@ class Intake:
         self._answers = Answers(database, patience=patience, keep=timedelta(seconds=settings.idempotency_keep))
         self._controls = Controls(database, patience=patience, in_flight=timedelta(seconds=in_flight))
         self._library = Library(templates)
-        self._renderer = Renderer("checking", limits=CHECKING, events=RendererEvents(events.heard))
+        self._heard = events.heard
         self._forecast = forecast
         self._senders = senders
         self._callers = Callers(networks(settings.trusted_proxies))
@@ -147,9 +147,10 @@ class Intake:
         At the end nothing new is taken, and requests in hand get `grace` seconds. Only `run` notes the use of keys.
         """
         executor = ThreadPoolExecutor(self._shares.threads, thread_name_prefix="intake")
+        renderer = Renderer("checking", limits=CHECKING, events=RendererEvents(self._heard))
         answering = Answering(callers=self._callers, events=self._events, clock=self._clock)
         runner = Listener(
-            self._application(executor, answering),
+            self._application(executor, renderer, answering),
             unmet=answering.unmet,
             handle_signals=False,
             access_log=None,
@@ -162,18 +163,18 @@ class Intake:
         patrol = asyncio.create_task(
             self._patrol.walk(lambda: runner.server.connections if runner.server else []), name="patrol"
         )
-        try:
-            async with self._renderer:
+        async with renderer:  # until the last request in hand has its answer
+            try:
                 yield await self._listen(runner, sockets)
-        finally:
-            patrol.cancel()
-            # Cleaning up at once resets connections that the kernel has accepted and nobody has read from yet.
-            for site in list(runner.sites):
-                await site.stop()
-            await asyncio.sleep(_LINGER)
-            await runner.cleanup()
-            executor.shutdown(wait=False, cancel_futures=True)
-            self._events.intake_stopped()
+            finally:
+                patrol.cancel()
+                # Cleaning up at once resets connections that the kernel has accepted and nobody has read from yet.
+                for site in list(runner.sites):
+                    await site.stop()
+                await asyncio.sleep(_LINGER)
+                await runner.cleanup()
+                executor.shutdown(wait=False, cancel_futures=True)
+                self._events.intake_stopped()
 
     async def _listen(self, runner: web.AppRunner, sockets: Sequence[socket.socket]) -> list[Address]:
         for sock in sockets:
@@ -202,7 +203,7 @@ class Intake:
             if before is not None:
                 os.umask(before)
 
-    def _application(self, executor: ThreadPoolExecutor, answering: Answering) -> web.Application:
+    def _application(self, executor: ThreadPoolExecutor, renderer: Renderer, answering: Answering) -> web.Application:
         @web.middleware
         async def around(request: web.Request, handler: Callable[..., object]) -> web.StreamResponse:
             self._patrol.asked(request)
@@ -218,7 +219,7 @@ class Intake:
         application = web.Application(middlewares=[around])
         application.on_response_prepare.append(answering.begins)
         application.on_shutdown.append(watching.stop)
-        handlers = self._endpoints(executor, watching)
+        handlers = self._endpoints(executor, renderer, watching)
         for it in OPERATIONS:
             # or a GET of the path to post to were a job that is missing
             path = it.path.replace("{id}", "{id:(?!send_template_emails$)[^/]+}")
@@ -230,7 +231,7 @@ class Intake:
             application.router.add_get(path, handler)
         return application
 
-    def _endpoints(self, executor: ThreadPoolExecutor, watching: Watching) -> dict[str, Handler]:
+    def _endpoints(self, executor: ThreadPoolExecutor, renderer: Renderer, watching: Watching) -> dict[str, Handler]:
         """The handlers by the ids of their operations; those of pages for people by their paths."""
         accepting = Accepting(
             self._settings,
@@ -240,7 +241,7 @@ class Intake:
             jobs=self._jobs,
             answers=self._answers,
             library=self._library,
-            renderer=self._renderer,
+            renderer=renderer,
             bell=self._bell,
             forecast=self._forecast,
             executor=executor,
@@ -258,7 +259,7 @@ class Intake:
         )
         reading = Reading(finding=self._finding, jobs=self._jobs, forecast=self._forecast, events=self._events)
         health = Health(lambda: check_writable(self._database), within=self._patience, clock=self._clock)
-        papers = Papers(finding=self._finding, library=self._library, renderer=self._renderer, executor=executor)
+        papers = Papers(finding=self._finding, library=self._library, renderer=renderer, executor=executor)
         return {
             "post": accepting.accept,
             "jobs": reading.jobs,

@@ -11,6 +11,7 @@ from mailerd.config import IntakeSettings
 from mailerd.events.intake import IntakeEvents
 from mailerd.intake import Intake
 from tests.intake.site import Bell, Build, Site, foresight, job
+from tests.intake.test_shares import Slow
 
 PATH = "/api/jobs/send_template_emails"
 
@@ -182,6 +183,26 @@ async def test_a_stop_lets_a_request_in_hand_end_and_takes_no_new_one(
     await asyncio.wait([serving])
     assert serving.cancelled()
     assert await site.stored() == (1, 1)
+
+
+async def test_a_stop_lets_a_post_end_that_is_still_being_checked(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site, slow = await build(), Slow("test")
+    monkeypatch.setattr("mailerd.intake.accepting.read_order", slow.read_order)
+    listening = socket.create_server(("127.0.0.1", 0))
+    port = listening.getsockname()[1]
+    serving = asyncio.create_task(site.intake.run(sockets=[listening]))
+    posting = asyncio.create_task(site.client.post(f"http://127.0.0.1:{port}{PATH}", json=job()))
+    await asyncio.wait_for(slow.begun.acquire(), 5)
+    serving.cancel()
+    while listening.fileno() != -1:  # noqa: ASYNC110 - a socket's end is no event
+        await asyncio.sleep(0)
+    slow.go_on()
+
+    async with asyncio.timeout(5):
+        assert (await posting).status == 200
+    await asyncio.wait([serving])
 
 
 async def test_a_stop_ends_by_its_bound_whatever_is_in_hand(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
