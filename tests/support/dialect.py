@@ -23,6 +23,11 @@ def without_tls() -> str:
     return "--skip-ssl" if is_mariadb() else "--tls-version="
 
 
+def statement_limit() -> str:
+    """The variable that limits a statement: seconds on MariaDB, milliseconds and only for what reads on MySQL."""
+    return "max_statement_time" if is_mariadb() else "max_execution_time"
+
+
 async def plan(database: Database, statement: str, values: Sequence[object]) -> list[dict[str, Any]]:
     """What EXPLAIN says of a statement: a row for each table, by the names of the columns, which both share."""
 
