@@ -213,6 +213,24 @@ def test_a_mysql_server_gets_no_option_that_only_mariadb_knows(tmp_path: Path) -
     command = mysql.command(tmp_path, durable=True, max_connections=9)
     assert not {"--skip-ssl", "--innodb-undo-tablespaces=0"} & set(command)
     assert {"--mysqlx=OFF", "--innodb-flush-log-at-trx-commit=1", "--max-connections=9"} <= set(command)
+    assert "--secure-file-priv=NULL" in command, "Debian's folder for it may not be there, or not be ours to enter"
+
+
+def test_no_two_mysql_servers_have_the_same_name(tmp_path: Path) -> None:
+    tool = tmp_path / "mysqld"
+    tool.write_text(
+        '#!/bin/sh\nfor it; do case $it in --datadir=*) touch "${it#*=}/auto.cnf" "${it#*=}/ibdata1";; esac; done\n'
+    )
+    tool.chmod(0o755)
+    (tmp_path / "data").mkdir()
+    mysqld.Program(path=str(tool), version="mysqld  Ver 9.7.4 for Linux on x86_64").initialise(tmp_path / "data")
+    assert [file.name for file in (tmp_path / "data").iterdir()] == ["ibdata1"]
+
+
+def test_two_servers_are_told_apart_by_what_they_say_themselves(server: Server) -> None:
+    mine = "@@server_uuid" if not mysqld.find().is_mariadb else "CONCAT(@@hostname, @@port)"
+    with Server(cache=CACHE) as other:
+        assert ask(server.url, f"SELECT {mine}") != ask(other.url, f"SELECT {mine}")
 
 
 ORPHAN = """

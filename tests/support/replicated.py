@@ -46,7 +46,8 @@ class Pair:
         )
         if self._semi_synchronous:
             self._be_semi_synchronous()
-        ((file, position, *_),) = as_admin(self.primary, "SHOW MASTER STATUS")
+        # The last log's end is where it writes: SHOW MASTER STATUS has another name in every few versions.
+        *_, (file, position, *_) = as_admin(self.primary, "SHOW BINARY LOGS")
         key = "" if is_mariadb() else ", GET_SOURCE_PUBLIC_KEY = 1"
         change = "CHANGE MASTER TO" if is_mariadb() else "CHANGE REPLICATION SOURCE TO"
         as_admin(
