@@ -13,7 +13,7 @@ from mailerd.store.database import Database
 from mailerd.store.records import Records
 from tests.store.test_claims import claims
 from tests.store.test_records import LOST, SENT, write
-from tests.support.dialect import statement_limit
+from tests.support.dialect import is_mariadb, statement_limit
 from tests.support.heard import Heard
 from tests.support.rows import post, query
 
@@ -100,3 +100,15 @@ async def test_a_check_may_take_longer_than_any_statement_of_a_daemon(
     # MariaDB would end it with 1969; on MySQL SLEEP would end by itself, and say 1.
     assert [(finding.kind, finding.what) for finding in findings] == [("slow", "0")]
     assert limit > 0, "whatever else this connection does has its limit again"
+
+
+@pytest.mark.usefixtures("database")
+async def test_a_limit_of_half_an_hour_is_set_again_with_all_its_digits(database_url: str) -> None:
+    settings = DatabaseSettings(url=database_url, connect_timeout=2, statement_timeout=1801.25, pool_size=2)
+    patient = Database(settings, events=StoreEvents(Heard()))
+    try:
+        assert await audit(patient) == (0, [])
+        ((limit,),) = await query(patient, f"SELECT @@SESSION.{statement_limit()}")
+    finally:
+        await patient.close()
+    assert limit == (1441 if is_mariadb() else 1_441_000)

@@ -20,7 +20,7 @@ from mailerd.sandbox.mariadb import Server
 from mailerd.store import migrate as migrate_module
 from mailerd.store.database import Database
 from mailerd.store.migrate import Migration, check, migrate, migrations
-from tests.support.dialect import is_mariadb, statement_limit
+from tests.support.dialect import is_mariadb
 from tests.support.eventually import eventually
 from tests.support.heard import Heard
 from tests.support.rows import query
@@ -171,14 +171,6 @@ async def test_waiting_and_migrating_are_not_bound_by_the_time_of_an_ordinary_st
     assert await migrating == LATEST + 1
     assert await query(database, "SELECT bound FROM seen") == [(0.0,)]
     assert await query(database, f"SELECT @@SESSION.{limit} = 0.8") == [(1,)]
-    await database.close()
-
-
-async def test_a_limit_of_half_an_hour_is_set_again_to_the_millisecond(database_url: str, heard: Heard) -> None:
-    database = opened(database_url, heard, statement_timeout=1801.25)
-    assert await migrate(database, events=StoreEvents(heard)) == LATEST
-    limit = 1441 if is_mariadb() else 1_441_000
-    assert await query(database, f"SELECT @@SESSION.{statement_limit()}") == [(limit,)]
     await database.close()
 
 
