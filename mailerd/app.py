@@ -243,7 +243,7 @@ def build(settings: Settings, log: Tell, *, flush: Callable[[], bool] = lambda: 
     claims = Claims.on(terms_of(settings), database, daemon_id, lease=lease, files=gmail.stamps, history=history)
     reach, holds = Reach(clock=clock, events=events), Holds(clock=clock, events=events)
     google, looks = (_paced(claims, gmail, patience=patience) for patience in (_DELETION_PATIENCE, _LOOK_PATIENCE))
-    renderer = Renderer("sending", limits=SENDING, events=RendererEvents(tell))
+    renderer = Renderer("sending", limits=SENDING, events=RendererEvents(tell), keep=True)
     path = Path(
         google=google, slots=slots, recorder=recorder,
         workshop=Workshop(database, renderer=renderer, clock=clock), hand=hand, reach=reach, holds=holds,

@@ -118,7 +118,7 @@ class ChildProcess:
         except (OSError, RuntimeError, ValueError, asyncio.IncompleteReadError):  # uvloop's word for a closed pipe
             await self.kill(after=1.0)  # a moment, so that its own end is what the exit code tells
             killed = self._process.returncode == -signal.SIGKILL
-            raise ChildEndedError(self._cause(), part=part, by_work=not killed) from None
+            raise ChildEndedError(await self._cause(), part=part, by_work=not killed) from None
         except BaseException:
             await self.kill()
             raise
@@ -131,12 +131,13 @@ class ChildProcess:
     async def kill(self, *, after: float = 0.0) -> None:
         """End it, and reap it."""
         try:
-            async with asyncio.timeout(after):
-                await self._process.wait()
-        except TimeoutError:
+            if after:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._process.wait(), after)
+        finally:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
-            await self._process.wait()
+        await self._process.wait()
 
     async def _read(self) -> dict[str, Any]:
         (length,) = LENGTH.unpack(await self._from.readexactly(LENGTH.size))
@@ -148,11 +149,11 @@ class ChildProcess:
             raise ValueError("no object")  # noqa: TRY004 - what the child says is data
         return content
 
-    def _cause(self) -> str:
+    async def _cause(self) -> str:
         code = self._process.returncode or 0
         if code < 0:
             return _SIGNALS.get(signal.Signals(-code), f"was ended by {signal.Signals(-code).name}")
-        return f"broke the renderer (exit code {code})"
+        return f"broke the renderer ({await self._last_words() or f'exit code {code}'})"
 
     async def _last_words(self) -> str:
         """The last line that it wrote on standard error."""

@@ -33,8 +33,8 @@ _MAX_WAIT: Final = 5.0
 """Seconds before the next try, where the child does not start."""
 _SLOW_FOR: Final = 10.0
 """Seconds after a slow letter for which its origin is taken for a slow one."""
-_IDLE: Final = 60.0
-"""Seconds without work after which the child of the slow origins is ended; it is started when it is needed."""
+IDLE: Final = 60.0
+"""Seconds without work after which a child that is not kept is ended: it has some 16 MB of its own."""
 
 Rendered = Content | list[RenderError]
 """A letter, or why there is none; an empty list where only that was asked, and it can be made."""
@@ -98,12 +98,19 @@ class SlowOrigins:
 
 
 class Lane:
-    """A child process with its queue; `async with` starts and ends it."""
+    """A child process with its queue; `async with` starts and ends it.
 
-    def __init__(self, *, limits: Limits, ends: Ends, slow: SlowOrigins, aside: "Lane | None" = None) -> None:
+    With `keep` the child is there from the beginning, so that no letter waits for it. Without, it is started when there
+    is something to render, and ended after a minute without.
+    """
+
+    def __init__(
+        self, *, limits: Limits, ends: Ends, slow: SlowOrigins, keep: bool, aside: "Lane | None" = None
+    ) -> None:
         self._limits = limits
         self._ends = ends
         self._slow = slow
+        self._keep = keep
         self._aside = aside
         """The lane of the slow origins, where this one is for the others."""
         self._queue: OrderedDict[str, deque[Request]] = OrderedDict()
@@ -119,8 +126,6 @@ class Lane:
     async def __aenter__(self) -> Self:
         self._closed = False
         self._serving = asyncio.create_task(self._serve(), name=f"renderer {self._ends.renderer}")
-        if self._aside is not None:
-            self._asked.set()  # the child starts at once, so that the first letter does not wait for it
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -152,29 +157,31 @@ class Lane:
     async def _serve(self) -> None:
         """Give each origin its turn, for ever."""
         try:
+            if self._keep:
+                with contextlib.suppress(RendererError):  # said, and tried again when there is a letter
+                    await self._ready()
             while True:
-                await self._wait()
                 if self._queue:
                     await self._turn()
-                elif self._child is None:
-                    with contextlib.suppress(RendererError):  # said, and tried again when there is a letter
-                        await self._ready()
-                if not self._queue:
-                    self._asked.clear()
+                else:
+                    await self._rest()
         finally:
-            if self._child is not None:
-                await self._child.kill()
+            await self._end_child()
 
-    async def _wait(self) -> None:
-        """Until somebody asks; the child of the slow origins is not kept for long without them."""
-        if self._aside is None and self._child is not None:
+    async def _rest(self) -> None:
+        """Until somebody asks."""
+        self._asked.clear()
+        if self._child is not None and not self._keep:
             try:
-                async with asyncio.timeout(_IDLE):
-                    await self._asked.wait()
+                await asyncio.wait_for(self._asked.wait(), IDLE)
             except TimeoutError:
-                await self._child.kill()
-                self._child = None
+                await self._end_child()
         await self._asked.wait()
+
+    async def _end_child(self) -> None:
+        if self._child is not None:
+            await self._child.kill()
+            self._child = None  # only now: whoever is cancelled before must end it once more
 
     async def _turn(self) -> None:
         origin, waiting = self._queue.popitem(last=False)

@@ -70,9 +70,9 @@ class Child:
         """Answer until the parent closes the pipe, or memory runs out."""
         self.write({"ready": True})
         while head := self._source.read(LENGTH.size):
-            asked = content_of(self._source.read(*LENGTH.unpack(head)))
             self._slowest = 0.0
             try:
+                asked = content_of(self._source.read(*LENGTH.unpack(head)))
                 self.write({**self._answer(asked), "slowest": self._slowest})
             except OutOfMemoryError as error:
                 self.write({"out_of_memory": [error.part, error.line]})

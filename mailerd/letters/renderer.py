@@ -24,12 +24,12 @@ T = TypeVar("T")
 
 
 class Renderer:
-    """Child processes with their queues; `async with` starts and ends them."""
+    """Child processes with their queues; `async with` starts and ends them. `keep`: see `Lane`."""
 
-    def __init__(self, name: str, *, limits: Limits, events: RendererEvents) -> None:
+    def __init__(self, name: str, *, limits: Limits, events: RendererEvents, keep: bool = False) -> None:
         self._slow, ends = SlowOrigins(), Ends(name, events)
-        self._of_slow = Lane(limits=limits, ends=ends, slow=self._slow)
-        self._lane = Lane(limits=limits, ends=ends, slow=self._slow, aside=self._of_slow)
+        self._of_slow = Lane(limits=limits, ends=ends, slow=self._slow, keep=False)
+        self._lane = Lane(limits=limits, ends=ends, slow=self._slow, keep=keep, aside=self._of_slow)
 
     async def __aenter__(self) -> Self:
         await self._of_slow.__aenter__()

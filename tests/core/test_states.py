@@ -74,7 +74,8 @@ def test_nothing_is_sent_again_from_a_doubt_unless_google_has_said_that_it_is_mi
             state = after(state, change)
         except ImpossibleChangeError:
             continue
-        doubted = (doubted or change is Change.LOST) and change is not Change.MISSING
+        # UNDONE: Google shows the draft of a letter that only a missing draft called sent.
+        doubted = (doubted or change is Change.LOST) and change not in {Change.MISSING, Change.UNDONE}
         assert not (doubted and state in {State.WAITING, State.SENDING})
 
 
