@@ -31,4 +31,11 @@ RENDERER_ADVICE: Final[Mapping[str, Advice]] = {
             Cause("the installation is incomplete, as in the midst of an upgrade", "安装不完整，例如正在升级", "/opt/mailerd/venv/bin/python -I -m mailerd.letters.render_child 1 335544320 </dev/null"),
         ),
     ),
+    "renderer_broke": Advice(
+        "The part of mailerd that asks the renderer met an error that it does not know. The letters wait and lose no attempt.",
+        "mailerd 中调用渲染进程的部分遇到未知错误。邮件等待，且不计尝试次数。",
+        (
+            Cause("a bug in mailerd: the stack says where; report it", "mailerd 的缺陷：堆栈指明位置；请报告", "journalctl -u mailerd -p err -n 100 -o cat"),
+        ),
+    ),
 }  # fmt: skip

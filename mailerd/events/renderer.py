@@ -26,3 +26,10 @@ class RendererEvents(Speech):
         zh="渲染进程 {renderer} 无法启动，模板无法渲染：{cause}；{again_in:.0f} 秒后重试",
     )
     def renderer_not_started(self, *, renderer: str, cause: str, again_in: float) -> None: ...
+
+    @event(
+        "error",
+        en="renderer {renderer} met a bug in mailerd over a template of {origin}; its letters wait. Please report the stack",
+        zh="渲染进程 {renderer} 在处理 {origin} 的模板时触发了 mailerd 的缺陷；其邮件等待处理。请报告堆栈",
+    )
+    def renderer_broke(self, *, renderer: str, origin: str, error: BaseException) -> None: ...

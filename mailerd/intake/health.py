@@ -10,6 +10,7 @@ from mailerd.clock import Clock
 from mailerd.errors import DatabaseError, SchemaError
 from mailerd.intake.answers import REQUEST, answer
 from mailerd.intake.problems import RETRY_AFTER
+from mailerd.letters.errors import RendererError
 from mailerd.store import errnos
 
 READY_WITHIN: Final = 3.0
@@ -19,7 +20,7 @@ BELIEVED: Final = 1.0
 
 
 class Health:
-    """The two handlers; `check` raises when the database or its schema is such that no job could be stored."""
+    """The two handlers; `check` raises when no job could be checked and stored."""
 
     def __init__(self, check: Callable[[], Awaitable[None]], *, within: float, clock: Clock) -> None:
         self._check = check
@@ -53,7 +54,7 @@ class Health:
                 await self._check()
         except TimeoutError:
             return f"the database is away: it does not answer within {self._within:g} s"
-        except SchemaError as error:
+        except (SchemaError, RendererError) as error:
             return str(error)
         except DatabaseError as error:  # its own words may hold names that are nobody's business
             if said := errnos.no_writes(error.errno):

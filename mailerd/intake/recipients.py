@@ -12,7 +12,7 @@ from mailerd.intake.attaching import Luggage
 from mailerd.intake.contract import LANGUAGE, LINE_AT_MOST, TROUBLES_AT_MOST, one_name
 from mailerd.intake.parsing import encode, unwieldy
 from mailerd.intake.problems import REASON_AT_MOST, Faults, ProblemError, cut
-from mailerd.letters.lane import Rendered
+from mailerd.letters.lane import MAX_STOPPED, Rendered
 from mailerd.letters.renderer import RendererOfThread
 from mailerd.letters.template import Reader, Template
 from mailerd.store.attachments import Attached
@@ -23,8 +23,6 @@ CHECK_WITHIN: Final = 30.0
 EMAIL_COLUMN: Final = 320
 BATCH: Final = 200
 """Recipients that are rendered while the next ones are read."""
-STOPPED_AT_MOST: Final = 3
-"""Letters of one request that the system may have to stop; each of them costs a renderer, and about two seconds."""
 _FIELDS: Final = frozenset({"email", "name", "variables", "language", "attachments"})
 
 
@@ -77,12 +75,12 @@ def check(
         items[start : start + BATCH] = [None] * len(batch)
         asked = _Batch(batch, template, renderer)
         if under_way is not None:
-            checker.take(under_way)
+            checker.take(under_way, until=until)
         under_way = asked
         if not keep and checker.found.faults.are_enough:
             break
     if under_way is not None:
-        checker.take(under_way)
+        checker.take(under_way, until=until)
     return checker.found
 
 
@@ -91,6 +89,16 @@ def _too_costly(how_far: str) -> ProblemError:
         422,
         "too_costly",
         f"{how_far} against the template: make it simpler or split the job; nothing was stored",
+    )
+
+
+def stopped_too_often(reason: str) -> ProblemError:
+    """The 422 for a template that had to be stopped so often that the other letters are not tried any more."""
+    return ProblemError(
+        422,
+        "too_costly",
+        f"{MAX_STOPPED} letters had to be stopped ({reason}), and the others were not tried: make the template "
+        "simpler; nothing was stored",
     )
 
 
@@ -125,14 +133,28 @@ class _Batch:
             readers = [Reader(each.email, each.name, each.stored) for each in self._good]
             self._results = renderer.start(template, readers, content=False)
 
-    def finish(self) -> int:
-        """Note what does not render; how many of them the system had to stop."""
-        stopped = 0
-        for each, errors in zip(self._good, self._results.result() if self._results else (), strict=True):
+    def finish(self, *, until: float) -> list[str]:
+        """Note what does not render; the reasons of those that the system had to stop.
+
+        Raises:
+            ProblemError: 422, it takes longer than `until` on the clock of time.monotonic().
+        """
+        stopped: list[str] = []
+        for each, errors in zip(self._good, self._rendered(until), strict=True):
             if isinstance(errors, list) and errors:
                 each.faults.append(("variables", _listed(errors)))
-                stopped += errors[0].bound
+                stopped += [str(error) for error in errors if error.bound]
         return stopped
+
+    def _rendered(self, until: float) -> Sequence[Rendered]:
+        if self._results is None:
+            return ()
+        try:
+            return self._results.result(timeout=max(until - time.monotonic(), 0.0))
+        except TimeoutError:
+            self._results.cancel()
+            at = self.candidates[0].index
+            raise _too_costly(f"after {CHECK_WITHIN:g} s only {at:,} recipients were checked") from None
 
 
 class _Checker:
@@ -143,7 +165,7 @@ class _Checker:
         self._allow_duplicates = allow_duplicates
         self._addresses = Addresses()
         self._seen: dict[str, int] = {}
-        self._stopped = 0
+        self._stopped: list[str] = []
         self.found = Checked()
 
     def read(self, item: object, index: int) -> _Candidate:
@@ -163,13 +185,13 @@ class _Checker:
         attached = [] if given is None else self._luggage.of_recipient(given, index, faults)
         return _Candidate(index, email, name, stored, attached, faults)
 
-    def take(self, batch: _Batch) -> None:
+    def take(self, batch: _Batch, *, until: float) -> None:
         """Make rows of a batch; one with faults carries them as its error.
 
         Raises:
-            ProblemError: 422, the system had to stop too many letters of this template.
+            ProblemError: 422, the system had to stop too many letters of this template, or it takes too long.
         """
-        self._stopped += batch.finish()
+        self._stopped += batch.finish(until=until)
         for each in batch.candidates:
             first = None if self._allow_duplicates else self._seen.get(each.email)
             if first is not None:
@@ -180,8 +202,8 @@ class _Checker:
                 self._seen[each.email] = each.index
                 self.found.attached += each.attached
                 self.found.rows.append(NewRecipient(each.email, each.name, each.stored))
-        if self._stopped > STOPPED_AT_MOST:
-            raise _too_costly(f"{self._stopped} letters had to be stopped ({self.found.rejected[-1].reason})")
+        if len(self._stopped) >= MAX_STOPPED:
+            raise stopped_too_often(self._stopped[0])
 
     def _refuse(self, each: _Candidate) -> None:
         reasons = "; ".join(why if part in {"", "email"} else f"{part}: {why}" for part, why in each.faults)

@@ -8,10 +8,10 @@ from typing import Any, Final
 from mailerd.intake.answers import shortened
 from mailerd.intake.order import Order
 from mailerd.intake.problems import ProblemError, cut
-from mailerd.intake.recipients import Rejection
+from mailerd.intake.recipients import Rejection, stopped_too_often
 from mailerd.letters.attachments import encoded_size, weighed
 from mailerd.letters.compose import Envelope, compose
-from mailerd.letters.lane import Rendered
+from mailerd.letters.lane import MAX_STOPPED, Rendered
 from mailerd.letters.renderer import RendererOfThread
 from mailerd.letters.template import Content, Reader
 from mailerd.store.jobs import NewRecipient
@@ -52,8 +52,7 @@ def rehearse(order: Order, *, renderer: RendererOfThread, now: datetime) -> Rehe
         batch = good[start : start + BATCH]
         if time.monotonic() > until:
             raise _too_costly(order, batch[0][0])
-        readers = [Reader(each.email, each.name, each.variables) for _, each in batch]
-        made = renderer.start(order.template, readers, content=True).result()
+        made = _rendered(order, batch, renderer, until=until)
         for (seq, recipient), content in zip(batch, made, strict=True):
             try:
                 size = _size(order, recipient, seq, content, now=now)
@@ -68,6 +67,22 @@ def rehearse(order: Order, *, renderer: RendererOfThread, now: datetime) -> Rehe
         total = sum(sizes)
         found.sizes = {"smallest": min(sizes), "average": total // len(sizes), "largest": max(sizes), "total": total}
     return found
+
+
+def _rendered(
+    order: Order, batch: list[tuple[int, NewRecipient]], renderer: RendererOfThread, *, until: float
+) -> list[Rendered]:
+    readers = [Reader(each.email, each.name, each.variables) for _, each in batch]
+    rendering = renderer.start(order.template, readers, content=True)
+    try:
+        made = rendering.result(timeout=max(until - time.monotonic(), 0.0))
+    except TimeoutError:
+        rendering.cancel()
+        raise _too_costly(order, batch[0][0]) from None
+    stopped = [str(each[0]) for each in made if isinstance(each, list) and each[0].bound]
+    if len(stopped) >= MAX_STOPPED:
+        raise stopped_too_often(stopped[0])
+    return made
 
 
 def _luggage(order: Order) -> dict[int | None, int]:

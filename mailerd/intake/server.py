@@ -37,6 +37,7 @@ from mailerd.intake.reading import Reading
 from mailerd.intake.senders import Senders
 from mailerd.intake.shares import SHARE_WITHIN, Shares
 from mailerd.intake.watching import Watching
+from mailerd.letters.errors import RendererError
 from mailerd.letters.library import Library
 from mailerd.letters.renderer import CHECKING, Renderer
 from mailerd.store.controls import Controls
@@ -231,6 +232,16 @@ class Intake:
             application.router.add_get(path, handler)
         return application
 
+    async def _check_ready(self, renderer: Renderer) -> None:
+        """See whether a job could be checked and stored now.
+
+        Raises:
+            DatabaseError, SchemaError, RendererError: it could not.
+        """
+        await check_writable(self._database)
+        if trouble := renderer.trouble:
+            raise RendererError(f"templates cannot be rendered: {trouble}")
+
     def _endpoints(self, executor: ThreadPoolExecutor, renderer: Renderer, watching: Watching) -> dict[str, Handler]:
         """The handlers by the ids of their operations; those of pages for people by their paths."""
         accepting = Accepting(
@@ -258,7 +269,7 @@ class Intake:
             within=self._body_within,
         )
         reading = Reading(finding=self._finding, jobs=self._jobs, forecast=self._forecast, events=self._events)
-        health = Health(lambda: check_writable(self._database), within=self._patience, clock=self._clock)
+        health = Health(lambda: self._check_ready(renderer), within=self._patience, clock=self._clock)
         papers = Papers(finding=self._finding, library=self._library, renderer=renderer, executor=executor)
         return {
             "post": accepting.accept,

@@ -72,7 +72,16 @@ class ChildProcess:
         """
         # By exec, and with nothing of ours: no environment (it may hold the database's password), no descriptor
         # but the three pipes, no terminal, and -I against anything that a working folder would bring.
-        command = (sys.executable, "-I", "-m", "mailerd.letters.render_child", str(limits.cpu), str(limits.memory))
+        command = (
+            sys.executable,
+            "-I",
+            "-W",
+            "ignore",
+            "-m",
+            "mailerd.letters.render_child",
+            str(limits.cpu),
+            str(limits.memory),
+        )
         pipe = asyncio.subprocess.PIPE
         try:
             process = await asyncio.create_subprocess_exec(
@@ -118,10 +127,13 @@ class ChildProcess:
         except (OSError, RuntimeError, ValueError, asyncio.IncompleteReadError):  # uvloop's word for a closed pipe
             await self.kill(after=1.0)  # a moment, so that its own end is what the exit code tells
             killed = self._process.returncode == -signal.SIGKILL
-            raise ChildEndedError(await self._cause(), part=part, by_work=not killed) from None
+            raise ChildEndedError(self.cause, part=part, by_work=not killed) from None
         except BaseException:
             await self.kill()
             raise
+        if "broke" in answer:
+            await self.kill()
+            raise ChildEndedError(f"broke the renderer ({answer['broke']})", part=part)
         if "out_of_memory" in answer:
             await self.kill()
             part, line = answer["out_of_memory"]
@@ -149,11 +161,18 @@ class ChildProcess:
             raise ValueError("no object")  # noqa: TRY004 - what the child says is data
         return content
 
-    async def _cause(self) -> str:
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is gone, and with it whatever is asked of it."""
+        return self._process.returncode is not None
+
+    @property
+    def cause(self) -> str:
+        """Why it ended."""
         code = self._process.returncode or 0
         if code < 0:
             return _SIGNALS.get(signal.Signals(-code), f"was ended by {signal.Signals(-code).name}")
-        return f"broke the renderer ({await self._last_words() or f'exit code {code}'})"
+        return f"broke the renderer (exit code {code})"
 
     async def _last_words(self) -> str:
         """The last line that it wrote on standard error."""

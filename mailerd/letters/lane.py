@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Final, Self
 
+from mailerd.errors import MailerdError
 from mailerd.events.renderer import RendererEvents
 from mailerd.letters.child_process import ChildEndedError, ChildProcess, Limits
 from mailerd.letters.errors import RendererError, RenderError, TemplateError, TemplateErrors
@@ -20,6 +21,8 @@ from mailerd.letters.template import Content, Reader, Template
 
 MAX_TURN: Final = 200
 """Recipients that are handed to the child at once."""
+MAX_STOPPED: Final = 3
+"""Letters of one request that the system may have to stop; each costs a child or two, and about a second of CPU."""
 SLOW: Final = 0.05
 """Seconds of CPU from which a letter, or a compilation, is slow: it takes up a turn alone. Most take a hundredth."""
 _KEPT: Final = 256
@@ -29,6 +32,8 @@ _MAX_KEPT: Final = 1_000_000
 _OFTEN: Final = 10
 """Ends of a child within `_MINUTE` that are more than one bad template explains."""
 _MINUTE: Final = 60.0
+_TROUBLE_FOR: Final = 10.0
+"""Seconds for which a child that did not start makes the daemon one that is not ready."""
 _MAX_WAIT: Final = 5.0
 """Seconds before the next try, where the child does not start."""
 _SLOW_FOR: Final = 10.0
@@ -49,6 +54,8 @@ class Request:
     content: bool
     done: "asyncio.Future[Any]"
     results: list[Rendered] = field(default_factory=list)
+    stopped: int = 0
+    """How many the system had to stop."""
     one_at_a_time: bool = False
     """A turn of it has ended a child: nobody knows yet which of its letters does that."""
 
@@ -56,6 +63,13 @@ class Request:
     def left(self) -> int:
         """How many are still to be rendered."""
         return len(self.readers) - len(self.results)
+
+    def take(self, result: Rendered) -> None:
+        """What became of the next of them. After the third that had to be stopped the others are not tried any more."""
+        self.results.append(result)
+        self.stopped += isinstance(result, list) and any(each.bound for each in result)
+        if self.stopped >= MAX_STOPPED:
+            self.results += [result] * self.left
 
     def next(self, most: int) -> Sequence[Reader]:
         """The next of them."""
@@ -120,6 +134,8 @@ class Lane:
         """What the child has compiled, the least recently used first, with its number."""
         self._number = count()
         self._failures = 0
+        self._trouble = ""
+        self._failed_at = 0.0
         self._closed = False
         self._serving: asyncio.Task[None] | None = None
 
@@ -141,6 +157,15 @@ class Lane:
     def pid(self) -> int | None:
         """Of the child; None while there is none."""
         return self._child.pid if self._child else None
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing could be rendered a moment ago; "" while nothing is known to be wrong.
+
+        It is not said for long: whoever asks no more because of it would never learn that it is over.
+        """
+        recent = asyncio.get_running_loop().time() - self._failed_at < _TROUBLE_FOR
+        return self._trouble if recent else ""
 
     def add(self, origin: str, requests: Iterable[Request]) -> None:
         """Let requests wait for their turn: here, or in the lane of the slow origins."""
@@ -192,63 +217,86 @@ class Lane:
             return
         try:
             await self._render(turn, origin)
-        except TemplateErrors as errors:
+        except Exception as error:  # noqa: BLE001 - a bug here is no letter's fault, and must not end the others' turns
+            failure = self._failure(error, origin)
             for request in turn:
-                _finish(request, TemplateErrors(errors.errors))
-        except Exception as error:  # noqa: BLE001 - whoever asked is told; a bug must not end the others' letters
-            for request in turn:
-                _finish(request, error)
+                _finish(request, failure)
         finally:  # also when this task is cancelled: whoever waits is told by `__aexit__`
             unfinished = [each for each in turn if not each.done.done()]
             left = [*unfinished, *self._queue.pop(origin, ())]
             if left:
                 self.add(origin, left)
 
+    def _failure(self, error: Exception, origin: str) -> MailerdError:
+        """What those who asked are told."""
+        if isinstance(error, TemplateErrors | RendererError):
+            return error
+        self._ends.events.renderer_broke(renderer=self._ends.renderer, origin=origin, error=error)
+        return RendererError(f"the renderer met a bug: {error!r}")
+
     async def _render(self, turn: Sequence[Request], origin: str) -> None:
         """Ask the child for as many letters of a turn as it makes in one, and hand them out."""
-        template, content = turn[0].template, turn[0].content
-        most = 1 if turn[0].one_at_a_time else MAX_TURN
-        readers = [reader for each in turn for reader in each.next(most)][:most]
-        child = await self._ready()
-        fresh = child.fresh
         try:
-            answer = await child.ask({
-                **self._loading(template), "readers": readers, "content": content, "tell": turn[0].one_at_a_time,
-            })  # fmt: skip
+            answer = await self._answer(turn)
         except ChildEndedError as ended:
-            self._child = None
-            self._ends.note(origin, ended.cause)
-            if ended.by_work:
-                self._slow.note(origin)
-            if not fresh or len(readers) > 1 or not turn[0].one_at_a_time:
+            self._note_end(ended, origin)
+            if not turn[0].one_at_a_time:
                 for each in turn:
                     each.one_at_a_time = True
                 return
-            # Alone, in a process that had done nothing else: it is this letter.
-            answer = _blamed(ended, compiling=not readers)
-        except BaseException:
-            self._child = None  # whatever it was: it has been killed
-            raise
+            answer = await self._alone(turn, origin)
         if answer.get("slowest", 0.0) > SLOW:
             self._slow.note(origin)
         if "errors" in answer:  # the child has kept nothing of it
-            self._loaded.pop(template, None)
+            self._loaded.pop(turn[0].template, None)
         _hand_out(answer, turn)
 
+    async def _alone(self, turn: Sequence[Request], origin: str) -> Mapping[str, Any]:
+        """What becomes of one letter in a process that has done nothing else; if that ends too, it is this letter.
+
+        Nobody else's turn comes between: it would use the fresh process up, and nobody would ever be blamed.
+        """
+        try:
+            return await self._answer(turn)
+        except ChildEndedError as ended:
+            self._note_end(ended, origin)
+            return _blamed(ended, compiling=not turn[0].readers)
+
+    async def _answer(self, turn: Sequence[Request]) -> Mapping[str, Any]:
+        most = 1 if turn[0].one_at_a_time else MAX_TURN
+        readers = [reader for each in turn for reader in each.next(most)][:most]
+        child = await self._ready()
+        try:
+            return await child.ask({
+                **self._loading(turn[0].template), "readers": readers, "content": turn[0].content,
+                "tell": turn[0].one_at_a_time,
+            })  # fmt: skip
+        except BaseException:
+            self._child = None  # whatever it was: it has been killed
+            raise
+
+    def _note_end(self, ended: ChildEndedError, origin: str) -> None:
+        self._ends.note(origin, ended.cause)
+        if ended.by_work:
+            self._slow.note(origin)
+
     async def _ready(self) -> ChildProcess:
-        if self._child is not None:
+        if self._child is not None and not self._child.has_ended:
             return self._child
+        if self._child is not None:
+            self._ends.note("nobody", self._child.cause)
         if self._failures:
             await asyncio.sleep(min(0.1 * 2**self._failures, _MAX_WAIT))
         self._loaded.clear()
         try:
             self._child = await ChildProcess.start(self._limits)
         except RendererError as error:
+            self._child, self._trouble, self._failed_at = None, str(error), asyncio.get_running_loop().time()
             self._failures += 1
             again_in = min(0.1 * 2**self._failures, _MAX_WAIT)
             self._ends.events.renderer_not_started(renderer=self._ends.renderer, cause=str(error), again_in=again_in)
             raise
-        self._failures = 0
+        self._failures, self._trouble = 0, ""
         return self._child
 
     def _loading(self, template: Template) -> dict[str, Any]:
@@ -307,7 +355,7 @@ def _hand_out(answer: Mapping[str, Any], turn: Sequence[Request]) -> None:
     results = deque(map(_rendered, answer["results"]))
     for request in turn:
         while results and request.left:
-            request.results.append(results.popleft())
+            request.take(results.popleft())
         if not request.left:
             _finish(request, request.results)
 

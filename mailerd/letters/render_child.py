@@ -6,6 +6,7 @@ anything, and the system ends it where a template passes a bound: the parent see
 """
 
 import contextlib
+import os
 import resource
 import signal
 import sys
@@ -20,6 +21,8 @@ from mailerd.letters.template import Content, Reader, Source, Template
 
 TURN: Final = 0.05
 """Seconds after which a frame is answered with the letters that are done, so that others get their turn."""
+BIG: Final = 100_000
+"""Characters of a letter that is large."""
 _MAX_REASONS: Final = 100
 """Reasons that are reported for one recipient; the intake shows ten of them and counts the rest."""
 
@@ -35,7 +38,13 @@ def warm_up() -> None:
 
 
 def bound(*, memory: int) -> None:
-    """Give up what a rendering does not need, for ever: memory, files, processes, core dumps."""
+    """Give up what a rendering does not need, for ever: memory, files, processes, core dumps, standard error.
+
+    Python warns on standard error of much that a template can hold, and nobody reads a pipe until it is full.
+    """
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
     for what, most in (
         (resource.RLIMIT_AS, memory),
         (resource.RLIMIT_NOFILE, 3),  # the three pipes are open already; nothing else ever is
@@ -74,11 +83,15 @@ class Child:
             try:
                 asked = content_of(self._source.read(*LENGTH.unpack(head)))
                 self.write({**self._answer(asked), "slowest": self._slowest})
+                signal.setitimer(signal.ITIMER_PROF, 0)  # what is tidied up between two frames is nobody's letter
             except OutOfMemoryError as error:
                 self.write({"out_of_memory": [error.part, error.line]})
                 return
             except MemoryError:
                 self.write({"out_of_memory": ["letter", None]})
+                return
+            except Exception as error:  # noqa: BLE001 - the parent says it; this process is not to be trusted any more
+                self.write({"broke": f"{type(error).__name__}: {error}"[:300]})
                 return
 
     def write(self, answer: Mapping[str, Any]) -> None:
@@ -126,7 +139,10 @@ class Child:
         with self._timed():
             made = compiled.render(reader)
         if isinstance(made, Content):
-            return {"content": [made.subject, made.html, made.text]} if content else {}
+            whole = {"content": [made.subject, made.html, made.text]}
+            if not content and len(made.html or "") + len(made.text) > BIG:
+                frame(whole)  # it takes memory, and what the check accepts must find it for the sending as well
+            return whole if content else {}
         return {"errors": [[*_fault(each), each.variable] for each in made[:_MAX_REASONS]]}
 
 

@@ -52,6 +52,11 @@ class Renderer:
         """Of the child for slow origins; None while there is none."""
         return self._of_slow.pid
 
+    @property
+    def trouble(self) -> str:
+        """Why nothing can be rendered; "" while nothing is known to be wrong."""
+        return self._lane.trouble or self._of_slow.trouble
+
     def is_slow(self, origin: str) -> bool:
         """Whether a letter of this origin was slow a moment ago, so that its letters wait for one another."""
         return origin in self._slow

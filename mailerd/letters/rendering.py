@@ -25,10 +25,8 @@ MAX_SOURCE: Final = 1_000_000
 """Characters of one part's template at most."""
 MAX_SUBJECT: Final = 1_000
 """Characters of a rendered subject at most; mail programs show about 70."""
-MAX_OUTPUT: Final = 5_000_000
-"""Characters of a rendered body; Gmail clips a letter far below that, at about 102 KB."""
-MAX_CSS: Final = 1_000_000
-"""Characters of a rendered letter whose CSS is inlined: that takes some 6 ms for each 100,000."""
+MAX_OUTPUT: Final = 1_000_000
+"""Bytes of a rendered body, as UTF-8; Gmail clips a letter far below that, at about 102 KB."""
 CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 """What has no place in a header: control characters, and whatever some reader takes for the end of a line."""
 
@@ -122,20 +120,30 @@ class Part:
 
     def _run(self, environment: LetterEnvironment, variables: Mapping[str, object]) -> str:
         context = Context(environment, {**environment.globals, **variables}, self.name, {})
-        made, room = list[str](), MAX_SUBJECT if self.name == "subject" else MAX_OUTPUT
+        made, room = list[str](), self._most
         for piece in self._code.root_render_func(context):
             made.append(piece)
             room -= len(piece)
             if room < 0:
-                raise ValueError(
-                    f"comes out longer than {MAX_SUBJECT if self.name == 'subject' else MAX_OUTPUT:,} characters"
-                )
+                raise ValueError(self._too_long)
         return "".join(made)
 
+    @property
+    def _most(self) -> int:
+        return MAX_SUBJECT if self.name == "subject" else MAX_OUTPUT
+
+    @property
+    def _too_long(self) -> str:
+        return f"comes out longer than {self._most:,} {'characters' if self.name == 'subject' else 'bytes'}"
+
     def _checked(self, made: str) -> str:
-        if not _encodable(made):
-            raise ValueError("holds half a character (a lone surrogate), which cannot be sent")
+        try:
+            size = len(made.encode())
+        except UnicodeEncodeError:
+            raise ValueError("holds half a character (a lone surrogate), which cannot be sent") from None
         if self.name != "subject":
+            if size > MAX_OUTPUT:
+                raise ValueError(self._too_long)
             return made
         subject = made.replace("\t", " ").strip()
         if CONTROL.search(subject):
@@ -324,8 +332,6 @@ def _compiled(source: Source, language: str, errors: list[TemplateError], at: Ca
 def _inlined(html: str) -> str:
     if "<style" not in html.lower():
         return html
-    if len(html) > MAX_CSS:
-        raise RenderError(f"more than {MAX_CSS:,} characters, too many to inline CSS", part="html", line=None)
     try:
         return _INLINER.inline(html)
     except (css_inline.InlineError, ValueError) as error:

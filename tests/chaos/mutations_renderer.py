@@ -58,15 +58,15 @@ OF_RENDERER: Final = (
     Mutation(
         "a letter is blamed without a fresh child",
         "mailerd/letters/lane.py",
-        "if not fresh or len(readers) > 1 or not turn[0].one_at_a_time:",
-        "if len(readers) > 1 or not turn[0].one_at_a_time:",
+        "answer = await self._alone(turn, origin)",
+        "answer = _blamed(ended, compiling=not turn[0].readers)",
         _BOUNDS + "test_a_letter_is_blamed_only_for_the_end_of_a_child_that_had_done_nothing_else",
     ),
     Mutation(
         "a letter is blamed that was not alone",
         "mailerd/letters/lane.py",
-        "if not fresh or len(readers) > 1 or not turn[0].one_at_a_time:",
-        "if not fresh:",
+        "            if not turn[0].one_at_a_time:\n",
+        "            if ended.part == 'nothing':\n",
         _BOUNDS + "test_the_letters_beside_one_that_ends_the_renderer_are_made_without_it",
     ),
     Mutation(
@@ -86,7 +86,7 @@ OF_RENDERER: Final = (
     Mutation(
         "the child is asked for a template that it has refused",
         "mailerd/letters/lane.py",
-        "            self._loaded.pop(template, None)\n",
+        "            self._loaded.pop(turn[0].template, None)\n",
         "            pass\n",
         "tests/letters/test_lanes.py::test_a_template_that_cannot_be_used_costs_no_child_however_often_it_comes",
     ),

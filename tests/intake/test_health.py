@@ -1,10 +1,12 @@
 """Alive and ready are two things, and neither asks for a key."""
 
+import sys
+
 import pytest
 
 from mailerd.errors import SchemaError
 from mailerd.sandbox.mariadb import Server
-from tests.intake.site import Site
+from tests.intake.site import Site, job
 
 
 @pytest.fixture(autouse=True)
@@ -74,3 +76,19 @@ async def test_asking_often_asks_the_database_once_a_second(site: Site, monkeypa
         assert (await site.get("/health/ready"))[1]["reason"] == "old"
 
     assert asked == 1
+
+
+async def test_a_renderer_that_does_not_start_is_no_readiness_and_a_post_is_a_503(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr(sys, "executable", "/nowhere/python")
+        status, answer = await site.post(job())
+        assert (status, answer["error"]["code"]) == (503, "renderer_unavailable")
+        assert "nothing was stored" in answer["error"]["message"]
+        status, answer = await site.get("/health/ready")
+        assert status == 503
+        assert "templates cannot be rendered" in answer["reason"]
+    status, answer = await site.post(job())
+    assert status == 200, answer
+    assert await site.stored() == (1, 1)

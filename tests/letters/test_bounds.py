@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from mailerd.events.renderer import RendererEvents
 from mailerd.letters import child_process, lane
 from mailerd.letters.child_process import Limits
 from mailerd.letters.errors import RendererError, RenderError, TemplateErrors
 from mailerd.letters.lane import Rendered
-from mailerd.letters.renderer import CHECKING, Renderer
+from mailerd.letters.renderer import CHECKING
 from mailerd.letters.template import Content, Reader, Source, Template
 from tests.letters.in_process import InProcess
 from tests.support.eventually import eventually
@@ -265,7 +264,7 @@ async def test_the_child_has_nothing_of_its_parents_and_can_open_nothing(monkeyp
         descriptors = {each.name: str(each.readlink()).partition(":")[0] for each in (process / "fd").iterdir()}
         assert (process / "cwd").readlink() == Path("/")
         limits = (process / "limits").read_text()
-    assert descriptors == {"0": "pipe", "1": "pipe", "2": "pipe"}
+    assert descriptors == {"0": "pipe", "1": "pipe", "2": "/dev/null"}
     for what, most in (
         ("Max address space", str(CHECKING.memory)), ("Max open files", "3"), ("Max processes", "0"),
         ("Max core file size", "0"), ("Max file size", "0"),
@@ -304,30 +303,6 @@ async def test_a_child_that_cannot_start_is_said_and_is_no_letters_fault(monkeyp
         (made,) = await it.renderer.render(GOOD, [READER], origin="o")
         assert isinstance(made, Content)
     assert heard.of("renderer_not_started")
-
-
-async def test_a_child_without_work_is_ended_and_another_started_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lane, "IDLE", 0.05)
-    heard = Heard()
-    async with rendering(heard) as it:
-        assert it.renderer.pid is None, "none is started before there is work"
-        for _ in range(2):
-            await it.renderer.render(GOOD, [READER], origin="o")
-
-            async def has_ended() -> bool:
-                return it.renderer.pid is None
-
-            await eventually(has_ended)
-    assert heard.names() == []
-
-
-async def test_a_child_that_is_kept_is_there_before_the_first_letter() -> None:
-    async with Renderer("of the test", limits=CHECKING, events=RendererEvents(Heard()), keep=True) as it:
-
-        async def is_there() -> bool:
-            return it.pid is not None
-
-        await eventually(is_there)
 
 
 async def test_a_closed_renderer_refuses_what_waits() -> None:
