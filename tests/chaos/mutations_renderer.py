@@ -74,7 +74,7 @@ OF_RENDERER: Final = (
         "mailerd/letters/lane.py",
         "self._queue.popitem(last=False)",
         "self._queue.popitem()",
-        _BOUNDS + "test_origins_take_turns_so_a_slow_template_holds_up_its_own_letters_only",
+        "tests/letters/test_lanes.py::test_origins_that_are_quick_take_turns",
     ),
     Mutation(
         "slow templates are rendered among the others",

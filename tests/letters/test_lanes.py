@@ -90,3 +90,12 @@ def test_a_child_that_was_killed_while_it_had_nothing_to_do_is_nobodys_fault(
 
     with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(work())
+
+
+async def test_origins_that_are_quick_take_turns() -> None:
+    async with rendering() as it:
+        few = asyncio.create_task(it.renderer.render(GOOD, [READER] * 1_000, origin="few"))
+        many = asyncio.create_task(it.renderer.render(GOOD, [READER] * 50_000, origin="many"))
+        await few
+        assert not many.done()
+        await many
