@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 RETRY: Final = frozenset({
+    1015,  # cannot lock: a server that was started with innodb_read_only (MySQL)
     1020,  # record has changed since last read (MariaDB 11.6+, REPEATABLE READ)
     1021,  # disk full
     1036,  # table is read only
@@ -36,13 +37,18 @@ RETRY: Final = frozenset({
     3100, 3101,  # Group Replication hook, certification
     3169,  # session was killed
     3572,  # NOWAIT
+    3781, 3782, 3783,  # Group Replication holds whoever comes, until a new primary has applied what the old one sent
+    3796, 3797, 3798, 3799,  # Group Replication: this member cannot give the consistency that is asked for
+    3989,  # the schema is read-only (MySQL 8.0.22+)
     4031,  # disconnected by the server for inactivity
+    6400,  # offline mode, with its reason (MySQL 9)
     8022, 9007,  # TiDB
 })  # fmt: skip
 """Another try of the whole transaction can help."""
 
 DROP: Final = frozenset({
-    1036, 1047, 1053, 1180, 1290, 1792, 1836, 1927, 3032, 3100, 3169, 4031,
+    1015, 1036, 1047, 1053, 1180, 1290, 1792, 1836, 1927, 3032, 3100, 3169, 3989, 4031, 6400,
+    3781, 3782, 3783, 3796, 3797, 3798, 3799,
     1156, 1158, 1159, 1160, 1161, 1835,  # the packets themselves went wrong
 })  # fmt: skip
 """The session looks healthy but the server behind it is the wrong one now: never back into the pool."""
@@ -51,16 +57,19 @@ DOUBT: Final = frozenset({1053, 1105, 1180, 1317, 1927, 3169})
 """As an answer to COMMIT these do not prove that it was rolled back."""
 
 AWAY: Final = frozenset({
-    1036, 1040, 1047, 1053, 1203, 1226, 1290, 1792, 1836, 1927, 2002, 2003, 2006, 2013, 2055, 3032, 3100, 3169, 4031,
+    1015, 1036, 1040, 1047, 1053, 1203, 1226, 1290, 1792, 1836, 1927, 2002, 2003, 2006, 2013, 2055, 3032, 3100, 3169,
+    3781, 3782, 3783, 3796, 3797, 3798, 3799, 3989, 4031, 6400,
     1044, 1045, 1049,  # refused at log-in: wrong user, password or database
 })  # fmt: skip
 """Nothing can be stored at the moment, whoever asks."""
 
 READ_ONLY: Final[Mapping[int, str]] = {
+    1015: "innodb_read_only",
     1036: "innodb_read_only",  # the tables of a server that was started with it
     1290: "read_only",
     1792: "transaction_read_only",
     1836: "innodb_read_only",
+    3989: "READ ONLY of the schema",
 }
 """Nothing can be stored, but everything can be read: by the number of a refused write, the variable that forbids it."""
 

@@ -35,8 +35,8 @@ TABLE = {
     **dict.fromkeys((1205, 1969, 3024, 3572, 1317, 1614), (AGAIN, HERE, KEEP)),
     **dict.fromkeys((1927, 3169, 4031, 1053), (AGAIN, AWAY, DROP)),
     **dict.fromkeys((1040, 1203, 1226), (AGAIN, AWAY, KEEP)),  # they come before there is a connection to drop
-    **dict.fromkeys((1290, 1036, 1792, 1836, 3032), (AGAIN, AWAY, DROP)),
-    **dict.fromkeys((1047, 3100), (AGAIN, AWAY, DROP)),
+    **dict.fromkeys((1290, 1015, 1036, 1792, 1836, 3032, 3989, 6400), (AGAIN, AWAY, DROP)),
+    **dict.fromkeys((1047, 3100, 3781, 3782, 3783, 3796, 3797, 3798, 3799), (AGAIN, AWAY, DROP)),
     1180: (AGAIN, HERE, DROP),
     **dict.fromkeys((1105, 8022, 9007), (AGAIN, HERE, KEEP)),
     **dict.fromkeys((1021, 1114, 1637), (AGAIN, HERE, KEEP)),

@@ -17,7 +17,7 @@ from tests.support.rows import query
 READ_ONLY = "SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = {}, MESSAGE_TEXT = 'as if'"
 
 
-@pytest.mark.parametrize("errno", [1036, 1290, 1792, 1836])
+@pytest.mark.parametrize("errno", [1015, 1036, 1290, 1792, 1836, 3989])
 async def test_after_a_refused_write_only_a_write_means_that_the_database_is_back(
     database: Database, heard: Heard, errno: int
 ) -> None:
