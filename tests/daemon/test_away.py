@@ -42,7 +42,7 @@ async def test_what_google_answered_meanwhile_is_recorded_when_the_database_is_b
         if trouble == "freeze":
             mariadb.thaw()
         else:
-            mariadb.start()
+            await asyncio.to_thread(mariadb.start)  # MySQL takes seconds, and Google answers from this loop
         await heard.wait_for("job_finished", within=30)
     assert accepted >= 4
     assert await states(database, job) == {"sent": 12}
@@ -106,7 +106,7 @@ async def test_a_daemon_starts_without_its_database_and_goes_on_when_it_is_there
     failed = await heard.wait_for("database_attempt_failed", times=2, within=20)
     assert (failed["attempt"], failed["attempts"], failed["again_in"]) == (2, 3, 2.0)
     await heard.wait_for("database_unreachable", within=20)
-    mariadb.start()
+    await asyncio.to_thread(mariadb.start)
     await starting
     assert await states(database, job) == {"sent": 2}
 
