@@ -24,6 +24,7 @@ RETRY: Final = frozenset({
     1226,  # user's resources used up
     1290,  # running with --read-only
     1317,  # query interrupted
+    1598,  # the binary log cannot be written: the server ends itself, and decides when it is back (MySQL)
     1614,  # XA rolled back
     1637,  # too many active transactions (undo full)
     1792,  # read-only transaction
@@ -47,18 +48,18 @@ RETRY: Final = frozenset({
 """Another try of the whole transaction can help."""
 
 DROP: Final = frozenset({
-    1015, 1036, 1047, 1053, 1180, 1290, 1792, 1836, 1927, 3032, 3100, 3169, 3989, 4031, 6400,
+    1015, 1036, 1047, 1053, 1180, 1290, 1598, 1792, 1836, 1927, 3032, 3100, 3169, 3989, 4031, 6400,
     3781, 3782, 3783, 3796, 3797, 3798, 3799,
     1156, 1158, 1159, 1160, 1161, 1835,  # the packets themselves went wrong
 })  # fmt: skip
 """The session looks healthy but the server behind it is the wrong one now: never back into the pool."""
 
-DOUBT: Final = frozenset({1053, 1105, 1180, 1317, 1927, 3169})
+DOUBT: Final = frozenset({1053, 1105, 1180, 1317, 1598, 1927, 3169})
 """As an answer to COMMIT these do not prove that it was rolled back."""
 
 AWAY: Final = frozenset({
-    1015, 1036, 1040, 1047, 1053, 1203, 1226, 1290, 1792, 1836, 1927, 2002, 2003, 2006, 2013, 2055, 3032, 3100, 3169,
-    3781, 3782, 3783, 3796, 3797, 3798, 3799, 3989, 4031, 6400,
+    1015, 1036, 1040, 1047, 1053, 1203, 1226, 1290, 1598, 1792, 1836, 1927, 2002, 2003, 2006, 2013, 2055, 3032, 3100,
+    3169, 3781, 3782, 3783, 3796, 3797, 3798, 3799, 3989, 4031, 6400,
     1044, 1045, 1049,  # refused at log-in: wrong user, password or database
 })  # fmt: skip
 """Nothing can be stored at the moment, whoever asks."""
