@@ -3,13 +3,15 @@
 import json
 import os
 import sys
+import textwrap
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
+from rich.text import Text
 
-from mailerd.cli.common import ConfigOption, configured
+from mailerd.cli.common import ConfigOption, configured, console
 from mailerd.doctor import Bench, Finding, Level, fail
 from mailerd.errors import ConfigurationError
 
@@ -20,16 +22,22 @@ def check(
     sender: Annotated[
         str, typer.Option(help="A mailbox to try a domain's service account with, or to be looked at in any case.")
     ] = "",
+    strict: Annotated[bool, typer.Option("--strict", help="A WARN makes the exit code 1 as well.")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Examine configuration, database, mailboxes, port, disk and systemd; exit code 1 when something FAILs.
+    """Examine configuration, database, daemons, mailboxes, port, disk, systemd; exit code 1 when something FAILs.
 
     It changes nothing, sends nothing, and ends within 20 seconds whatever is broken.
     """
     started = time.monotonic()
     found, ended = _examine(config, sender.strip().lower())
-    failed = any(each.level is Level.FAIL for each in found)
-    print(_as_json(found, time.monotonic() - started) if as_json else _as_text(found), flush=True)
+    bad = {Level.FAIL, Level.WARN} if strict else {Level.FAIL}
+    failed = any(each.level in bad for each in found)
+    if as_json:
+        print(_as_json(found, time.monotonic() - started, ok=not failed), flush=True)
+    else:
+        _show(found)
+        sys.stdout.flush()
     if not ended:
         # A thread of ours hangs in a call of the system's, and Python would wait for it.
         sys.stderr.flush()
@@ -46,17 +54,30 @@ def _examine(config: Path | None, sender: str) -> tuple[list[Finding], bool]:
     return Bench(known, file.path, sender=sender).examine()
 
 
-def _as_text(found: list[Finding]) -> str:
-    failed, flawed = (sum(each.level is level for each in found) for level in (Level.FAIL, Level.WARN))
-    ending = [f"{len(found) - failed} PASS" + (f" ({flawed} with something to look at)" if flawed else "")]
-    ending += [f"{failed} FAIL"] if failed else []
-    return "\n".join([*(each.line() for each in found), ", ".join(ending)])
+_STYLES: Final = {Level.PASS: "green", Level.WARN: "yellow", Level.FAIL: "bold red"}
+_INDENT: Final = " " * 6
 
 
-def _as_json(found: list[Finding], seconds: float) -> str:
+def _show(found: list[Finding]) -> None:
+    """A finding a line; on a terminal with colours, and what is too long goes on below itself."""
+    counts = ", ".join(f"{n} {level}" for level in Level if (n := sum(each.level is level for each in found)))
+    if not sys.stdout.isatty():
+        print("\n".join([*(each.line() for each in found), counts]))
+        return
+    window = console()
+    for each in found:
+        lines = textwrap.wrap(
+            each.line(), window.width, subsequent_indent=_INDENT, break_long_words=False, break_on_hyphens=False
+        )
+        text = Text("\n".join(lines), no_wrap=True, overflow="ignore")
+        text.stylize(_STYLES[each.level], 0, len(each.level))
+        window.print(text, soft_wrap=True)
+    window.print(counts)
+
+
+def _as_json(found: list[Finding], seconds: float, *, ok: bool) -> str:
     lines = [
         {"level": each.level.value, "check": each.check, "what": each.what, "remedy": each.remedy or None}
         for each in found
     ]
-    ok = not any(each.level is Level.FAIL for each in found)
     return json.dumps({"ok": ok, "seconds": round(seconds, 2), "findings": lines}, ensure_ascii=False, indent=2)

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from rich.console import Group, RenderableType
@@ -11,7 +11,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from mailerd.cli.sentences import SILENT
+from mailerd.cli.sentences import SILENT, span
 from mailerd.core.pauses import BY_HAND, until
 from mailerd.core.states import OPEN, JobStatus, State
 from mailerd.core.survey import SenderSeen, Survey, counts
@@ -30,6 +30,10 @@ _ENOUGH_FOR_BARS: Final = 100
 """Columns from which on there is room for bars beside the figures."""
 _BAR: Final = 24
 _GAP: Final = 2
+_RECENT: Final = 60
+"""Seconds for which a complaint of Google's counts as now."""
+_QUIET: Final = 900
+"""Seconds after which it counts as over."""
 _OPEN_JOBS: Final = (JobStatus.QUEUED, JobStatus.SENDING, JobStatus.PAUSED)
 
 
@@ -44,6 +48,8 @@ class Scene:
     daemons: list[DaemonSeen]
     answered_in: float
     """Seconds that the database took for all of it."""
+    last_beat: int | None = None
+    """Seconds since the last beat of any daemon; None: nobody ever beat."""
 
 
 async def look(database: Database, terms: Terms) -> Scene:
@@ -68,27 +74,46 @@ async def look(database: Database, terms: Terms) -> Scene:
         jobs=sorted(known.values(), key=lambda job: (job.status in _OPEN_JOBS, job.id), reverse=True),
         troubles=await stories.last_troubles(limit=_TROUBLES),
         daemons=await stories.daemons(),
+        last_beat=await stories.last_beat(),
         answered_in=time.monotonic() - began,
     )
 
 
-def page(scene: Scene, *, width: int, height: int, trouble: str = "") -> Group:
-    """The page for a window of that size; `trouble`: why what is shown is not what is."""
+def page(scene: Scene, *, width: int, height: int, trouble: str = "", age: float = 0.0) -> Group:
+    """The page for a window of that size; `trouble`: why what is shown is not what is, but `age` seconds old."""
     senders, jobs, troubles = list(scene.survey.senders), scene.jobs, scene.troubles
     health = _health(scene)
+    if trouble:  # nothing of it may look as if it were known now
+        health = [Text(f"{line.plain}, {age:.0f} s ago", "dim") for line in health]
+    for line in health:
+        line.no_wrap, line.overflow = True, "ellipsis"
+    trouble = trouble or _no_daemon(scene)
     fixed = 7 + bool(trouble) + len(health)  # the title, four rules, two lines of headings
     for_senders, for_jobs, for_troubles = shares(height - fixed, [len(senders), len(jobs), max(1, len(troubles))])
     bars = max(0, min(_BAR, (width - _ENOUGH_FOR_BARS) // 3 + 8)) if width >= _ENOUGH_FOR_BARS else 0
+    failed = any(job.counts.get(State.FAILED) for job in jobs)
     parts: list[RenderableType] = [_line(f"mailerd  {scene.survey.at:%Y-%m-%d %H:%M:%S} UTC  {counts(scene.survey)}")]
     if trouble:
         parts.append(_line(trouble, style="bold red"))
     return Group(
         *parts,
         _rule("health"), *health,
-        _rule("senders", len(senders), for_senders), _senders(senders[:for_senders], bars=bars),
+        _rule("senders", len(senders), for_senders),
+        _senders(senders[:for_senders], bars=bars, idle=bool(trouble)),
         _rule("jobs", len(jobs), for_jobs), _jobs(jobs[:for_jobs], bars=bars),
-        _rule("went wrong lately", len(troubles), for_troubles), _troubles(troubles[:for_troubles]),
+        _rule("went wrong lately", len(troubles), for_troubles), _troubles(troubles[:for_troubles], failed=failed),
     )  # fmt: skip
+
+
+def _no_daemon(scene: Scene) -> str:
+    """That nobody sends, in a line; "" while somebody does."""
+    if any(daemon.silent <= SILENT for daemon in scene.daemons):
+        return ""
+    since = "no daemon was ever heard of"
+    if scene.last_beat is not None:
+        since = f"no daemon has been heard of for {scene.last_beat} s"
+    waiting = scene.survey.recipients.get(State.WAITING, 0)
+    return f"{since}: {waiting:,} letter{' waits' if waiting == 1 else 's wait'}; start one: mailerd run"
 
 
 def blank(trouble: str) -> Group:
@@ -120,22 +145,26 @@ def _rule(title: str, number: int = 0, room: int = 0) -> Rule:
 
 
 def _health(scene: Scene) -> list[Text]:
-    unreached = [t for t in scene.troubles if "cannot be reached" in t.error and _age(t.at) < SILENT * 2]
-    google = Text("out of reach", "bold red") if unreached else Text("no complaint in the last minute", "green")
     database = Text(f"answers, {scene.answered_in * 1000:.0f} ms", "green")
-    lines = [Text("database  ") + database, Text("Google    ") + google]
+    lines = [Text("database  ") + database, Text("Google    ") + _google(scene)]
     for daemon in scene.daemons[:_DAEMONS]:
         heard = Text(f"heard of {daemon.silent} s ago", "green" if daemon.silent <= SILENT else "bold red")
         lines.append(Text(f"daemon    {daemon.host}:{daemon.pid}  ") + heard)
     if (more := len(scene.daemons) - _DAEMONS) > 0:
         lines.append(Text(f"          and {more} more daemons"))
     if not scene.daemons:
-        lines.append(Text("daemon    ") + Text("none was heard of within the hour", "bold red"))
+        lines.append(Text("daemon    ") + Text("none runs", "bold red"))
     return lines
 
 
-def _age(at: datetime) -> float:
-    return (datetime.now(UTC) - at).total_seconds()
+def _google(scene: Scene) -> Text:
+    """What Google said last that was no success, and when: every such answer leaves a line in the log of attempts."""
+    if not scene.troubles:
+        return Text("no complaint within a day", "green")
+    last = scene.troubles[0]
+    age = max(0.0, (scene.survey.at - last.at).total_seconds())
+    style = "bold red" if age < _RECENT else "yellow" if age < _QUIET else "green"
+    return Text(f"last complaint {span(timedelta(seconds=age))} ago: {last.error.splitlines()[0]}", style)
 
 
 def lines(headings: Sequence[str], rows: Sequence[Sequence[str | Text]], *, soft: frozenset[int]) -> Table:
@@ -155,11 +184,12 @@ def _one_line(cell: str | Text) -> Text:
     return text
 
 
-def _senders(senders: Sequence[SenderSeen], *, bars: int) -> Table:
+def _senders(senders: Sequence[SenderSeen], *, bars: int, idle: bool) -> Table:
+    """`idle`: nobody sends now, or nobody knows."""
     rows: list[list[str | Text]] = [
         [
             it.email, *_used(it.used_minute, it.per_minute, bars=bars), *_used(it.used_day, it.per_day, bars=bars),
-            _standing(it),
+            _standing(it, idle=idle),
         ]
         for it in senders
     ]  # fmt: skip
@@ -174,10 +204,12 @@ def _used(used: int, limit: int, *, bars: int) -> list[Text]:
     return [figure, bar(share, width=bars, style=style)] if bars else [figure]
 
 
-def _standing(sender: SenderSeen) -> Text:
+def _standing(sender: SenderSeen, *, idle: bool) -> Text:
     if sender.paused_until is None:
         used_up = sender.per_day and sender.used_day >= sender.per_day
-        return Text("the day is used up", "yellow") if used_up else Text("goes", "green")
+        return Text("the day is used up", "yellow") if used_up else Text("-", "dim") if idle else Text("goes", "green")
+    if sender.repair:
+        return Text(f"paused until {sender.repair}", "bold red")
     cause = sender.pause_reason if sender.pause_cause == BY_HAND else sender.pause_cause.replace("_", " ")
     return Text(f"paused {until(sender.paused_until, '{:%H:%M:%S}'.format)}: {cause}", "bold red")
 
@@ -194,9 +226,12 @@ def _jobs(jobs: Sequence[Job], *, bars: int) -> Table:
     return lines(headings, rows, soft=frozenset({len(headings) - 1}))
 
 
-def _troubles(troubles: Sequence[Trouble]) -> Table:
+def _troubles(troubles: Sequence[Trouble], *, failed: bool) -> Table:
+    """`failed`: a job above has failed letters, of an earlier day or refused when they were accepted."""
     if not troubles:
-        return lines([""], [[Text("nothing within a day", "green")]], soft=frozenset())
+        said = "no attempt within a day; of failed letters `mailerd jobs show ID` tells more"
+        nothing = Text(said) if failed else Text("nothing within a day", "green")
+        return lines([""], [[nothing]], soft=frozenset({0}))
     rows: list[list[str | Text]] = [
         [f"{it.at:%H:%M:%S}", it.what, it.to_email, it.error.replace("\n", " ")] for it in troubles
     ]

@@ -85,7 +85,9 @@ class Shown:
         if self._scene is None:
             return blank(trouble)
         size = self._console.size
-        return page(self._scene, width=size.width, height=size.height, trouble=trouble)
+        return page(
+            self._scene, width=size.width, height=size.height, trouble=trouble, age=time.monotonic() - self._since
+        )
 
 
 async def _look_and_show(database: Database, terms: Terms, shown: Shown, live: Live) -> None:

@@ -17,6 +17,8 @@ CONNECT_WITHIN: Final = 4.0
 """Seconds for a connection, at most."""
 ANSWER_WITHIN: Final = 3.0
 """Seconds for each further question."""
+SILENT: Final = 30.0
+"""Seconds without a beat after which a daemon counts as gone; it beats every 10 s."""
 TRY_BOUND: Final = 0.5
 """Seconds after which the statement that tries the time-out is to be cut off."""
 _TRY_SLACK: Final = 1.0
@@ -54,12 +56,25 @@ async def examine(settings: DatabaseSettings, *, clock: Clock, events: StoreEven
         found += await _time_out(database)
         applied, needed = await probes.schema(database, bound=ANSWER_WITHIN)
         found += [schema(applied, needed), await _skip_locked(database, applied)]
+        if applied == needed:
+            found.append(running(*await probes.daemons(database, bound=ANSWER_WITHIN)))
         senders = await probes.senders(database, bound=ANSWER_WITHIN, most=_SENDERS_AT_MOST) if applied else []
     except DatabaseError as error:
         return [unreachable(error, where=database.where, within=bounded.connect_timeout)], []
     finally:
         await database.close()
     return found, senders
+
+
+def running(silent: float | None, waiting: int) -> Finding:
+    """Whether a daemon sends; `silent`: seconds since one was heard of, None where there is none."""
+    check, remedy = "daemons", "start one: systemctl start mailerd, or mailerd run"
+    if silent is not None and silent <= SILENT:
+        return good(check, f"one was heard of {silent:.0f} s ago; {waiting:,} letters wait")
+    since = "no daemon runs" if silent is None else f"no daemon has been heard of for {silent:.0f} s"
+    if waiting:
+        return fail(check, f"{since}, {waiting:,} letter{'s wait' if waiting > 1 else ' waits'}", remedy=remedy)
+    return warn(check, f"{since}; nothing waits", remedy=remedy)
 
 
 def unreachable(error: DatabaseError, *, where: str, within: float) -> Finding:

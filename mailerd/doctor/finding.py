@@ -5,7 +5,7 @@ from enum import StrEnum
 
 
 class Level(StrEnum):
-    """How bad it is: a WARN works for now, a FAIL does not. To people a WARN is a PASS with something to look at."""
+    """How bad it is: a WARN works for now, a FAIL does not."""
 
     PASS = "PASS"  # noqa: S105 - the word of a test that was passed
     WARN = "WARN"
@@ -27,10 +27,9 @@ class Finding:
             raise ValueError(f"{self.check}: {self.what}: a remedy is missing")
 
     def line(self) -> str:
-        """As a person reads it: PASS or FAIL, and after an arrow what is to be looked at or done."""
-        word = Level.FAIL if self.level is Level.FAIL else Level.PASS
+        """As a person reads it: PASS, WARN or FAIL, and after an arrow what is to be looked at or done."""
         text = f"{self.what} -> {self.remedy}" if self.remedy else self.what
-        return f"{word}  {self.check:<21} {' '.join(text.split())}"
+        return f"{self.level}  {self.check:<21} {' '.join(text.split())}"
 
 
 def good(check: str, what: str) -> Finding:

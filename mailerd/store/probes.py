@@ -12,6 +12,7 @@ from mailerd.errors import DatabaseError
 from mailerd.store.cursor import Cursor
 from mailerd.store.database import Database
 from mailerd.store.migrate import migrations
+from mailerd.store.records import UNFINISHED
 
 _VARIABLES: Final = (
     "datadir",
@@ -163,6 +164,29 @@ async def schema(database: Database, *, bound: float) -> tuple[int, int]:
 
     applied = await database.transaction(work, what="read the schema's version", bound=bound, read_only=True)
     return applied, migrations()[-1].number
+
+
+async def daemons(database: Database, *, bound: float) -> tuple[float | None, int]:
+    """Seconds since any daemon that has not stopped was heard of (None: there is none), and letters that wait.
+
+    Raises:
+        DatabaseError: they cannot be read.
+    """
+
+    async def work(cursor: Cursor) -> tuple[float | None, int]:
+        await cursor.execute(
+            "SELECT TIMESTAMPDIFF(MICROSECOND, MAX(beat_at), UTC_TIMESTAMP(6)) / 1e6 FROM daemons "
+            "WHERE stopped_at IS NULL"
+        )
+        ((silent,),) = await cursor.fetchall()
+        await cursor.execute(
+            f"SELECT COUNT(*) FROM jobs j JOIN job_recipients r ON r.job_id = j.id AND r.status = 'waiting' "
+            f"WHERE {UNFINISHED} AND j.status <> 'paused'"
+        )
+        ((waiting,),) = await cursor.fetchall()
+        return None if silent is None else float(silent), int(waiting)
+
+    return await database.transaction(work, what="look for daemons", bound=bound, read_only=True)
 
 
 async def senders(database: Database, *, bound: float, most: int) -> list[str]:

@@ -41,7 +41,9 @@ SELECT a.at, r.to_email, r.id, a.error, a.event, r.job_id FROM attempts a JOIN j
  WHERE a.at > UTC_TIMESTAMP(6) - INTERVAL 1 DAY AND a.error IS NOT NULL ORDER BY a.at DESC LIMIT %s"""
 _DAEMONS: Final = """
 SELECT id, host, pid, version, TIMESTAMPDIFF(SECOND, beat_at, UTC_TIMESTAMP()) FROM daemons
- WHERE beat_at > UTC_TIMESTAMP() - INTERVAL 1 HOUR ORDER BY beat_at DESC LIMIT %s"""
+ WHERE stopped_at IS NULL AND beat_at > UTC_TIMESTAMP() - INTERVAL 2 MINUTE ORDER BY beat_at DESC LIMIT %s"""
+_LAST_BEAT: Final = """
+SELECT TIMESTAMPDIFF(SECOND, MAX(beat_at), UTC_TIMESTAMP()) FROM daemons"""
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ class Trouble:
 
 @dataclass(frozen=True)
 class DaemonSeen:
-    """A daemon that was heard of within the hour."""
+    """A daemon that was heard of lately and did not stop as it was told to."""
 
     id: str
     host: str
@@ -183,6 +185,16 @@ class Stories:
             ]
 
         return await self.database.transaction(work, what="read the last failures", read_only=True)
+
+    async def last_beat(self) -> int | None:
+        """Seconds since the last beat of any daemon, one that has stopped included; None: nobody ever beat."""
+
+        async def work(cursor: Cursor) -> int | None:
+            await cursor.execute(_LAST_BEAT)
+            silent: int | None = (await cursor.fetchone())[0]
+            return silent
+
+        return await self.database.transaction(work, what="read the last beat", read_only=True)
 
     async def daemons(self) -> list[DaemonSeen]:
         """Who was heard of lately."""

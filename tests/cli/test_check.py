@@ -1,12 +1,16 @@
 """`mailerd check` as a command: lines, JSON, exit codes."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
 from mailerd.cli import main
+from tests.cli.conftest import Shop
+from tests.support.rows import post, query
+from tests.support.terminal import terminal
 
 
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
@@ -34,12 +38,10 @@ def test_a_fail_makes_the_exit_code_1_and_each_finding_a_line(
     code, out = run(monkeypatch, capsys, "--config", str(nothing_there))
     *lines, counts = out.splitlines()
     assert code == 1
-    assert {line.split()[0] for line in lines} == {"PASS", "FAIL"}
+    assert {line.split()[0] for line in lines} == {"PASS", "WARN", "FAIL"}
     assert all(" -> " in line for line in lines if not line.startswith("PASS"))
-    failed, flawed = (sum(start in line for line in lines) for start in ("FAIL  ", " -> "))
-    passed, flawed = len(lines) - failed, flawed - failed
-    assert flawed
-    assert counts == f"{passed} PASS ({flawed} with something to look at), {failed} FAIL"
+    passed, flawed, failed = (sum(line.startswith(word) for line in lines) for word in ("PASS", "WARN", "FAIL"))
+    assert counts == f"{passed} PASS, {flawed} WARN, {failed} FAIL"
     assert "hush" not in out
 
 
@@ -50,6 +52,39 @@ def test_a_password_that_everybody_can_read_is_a_warning(
     assert f"chmod 640 {nothing_there}" in run(monkeypatch, capsys, "--config", str(nothing_there))[1]
     nothing_there.chmod(0o640)
     assert "chmod 640" not in run(monkeypatch, capsys, "--config", str(nothing_there))[1]
+
+
+async def test_no_daemon_and_letters_that_wait_are_a_fail_and_a_warning_fails_when_it_is_asked_for(shop: Shop) -> None:
+    first = await shop.say("check")
+    assert "WARN  daemons               no daemon runs; nothing waits -> start one: " in first
+    await shop.say("check", "--strict", code=1)
+    assert json.loads(await shop.say("check", "--json", "--strict", code=1))["ok"] is False
+    await post(shop.database, recipients=3)
+    assert "FAIL  daemons               no daemon runs, 3 letters wait -> start one: " in await shop.say(
+        "check", code=1
+    )
+    await query(
+        shop.database,
+        "INSERT INTO daemons (id, host, pid, version, started_at, beat_at) "
+        "SELECT 'd', 'h', 1, '0', UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) - INTERVAL 100 SECOND",
+    )
+    said = await shop.say("check", code=1)
+    assert re.search(
+        r"^FAIL  daemons  .* no daemon has been heard of for 10\d s, 3 letters wait -> ", said, re.MULTILINE
+    )
+    await query(shop.database, "UPDATE daemons SET beat_at = UTC_TIMESTAMP(6)")
+    assert re.search(
+        r"^PASS  daemons  .* one was heard of \d s ago; 3 letters wait$", await shop.say("check"), re.MULTILINE
+    )
+
+
+async def test_on_a_terminal_a_long_finding_goes_on_below_itself_and_no_word_is_broken(
+    nothing_there: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "mailerd", "check", "--config", str(nothing_there)]
+    async with terminal(command, columns=80, rows=60, folder=tmp_path) as screen:
+        await screen.shows(" FAIL")
+        assert "database.url" in screen.text
 
 
 def test_json_says_the_same_for_programs(

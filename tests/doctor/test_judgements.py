@@ -238,4 +238,4 @@ def test_bad_news_without_a_remedy_cannot_be_told() -> None:
 
 
 def test_a_finding_is_one_line() -> None:
-    assert Finding(Level.WARN, "x", "a\nb", "c\n d").line() == "PASS  x                     a b -> c d"
+    assert Finding(Level.WARN, "x", "a\nb", "c\n d").line() == "WARN  x                     a b -> c d"

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import signal
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from mailerd.cli.screen import look, page, shares
+from mailerd.cli.screen import Scene, look, page, shares
 from mailerd.config import DatabaseSettings, Settings
 from mailerd.events.store import StoreEvents
 from mailerd.sandbox.google import Google, Rules, serve
@@ -84,6 +85,65 @@ async def test_the_page_fits_into_its_window_and_no_id_is_cut(tables: Database, 
     assert sum(any(job in line for job in jobs) for line in lines) >= 2
     assert any("0/1,200" in line for line in lines)
     assert any("0/2,000" in line for line in lines)
+
+
+async def test_no_daemon_is_the_first_thing_that_the_page_says_and_no_sender_is_said_to_go(tables: Database) -> None:
+    await post(tables, recipients=3)
+    assert "no daemon was ever heard of: 3 letters wait; start one" in shown(await look(tables, TERMS)).splitlines()[1]
+    await query(
+        tables,
+        "INSERT INTO daemons (id, host, pid, version, started_at, beat_at) SELECT 'dead', 'h', 1, '0', "
+        "UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) - INTERVAL 155 SECOND UNION ALL SELECT 'gone', 'h', 2, '0', "
+        "UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) - INTERVAL 500 SECOND",
+    )
+    text = shown(await look(tables, TERMS))
+    assert re.search(r"no daemon has been heard of for 15\d s: 3 letters wait", text.splitlines()[1])
+    assert "goes" not in text
+    assert "h:1" not in text, "the dead are not listed for long"
+    await query(tables, "UPDATE daemons SET beat_at = UTC_TIMESTAMP(6) WHERE id = 'dead'")
+    text = shown(await look(tables, TERMS))
+    assert "no daemon" not in text
+    assert "goes" in text
+    await query(tables, "UPDATE daemons SET stopped_at = UTC_TIMESTAMP(6) WHERE id = 'dead'")
+    assert "no daemon has been heard of for" in shown(await look(tables, TERMS))
+
+
+async def test_what_is_stale_has_its_age_and_nothing_of_it_is_green(tables: Database) -> None:
+    await post(tables, recipients=3)
+    console = Console(width=100, record=True, force_terminal=True, color_system="standard")
+    console.print(page(await look(tables, TERMS), width=100, height=30, trouble="the database is away", age=7.2))
+    styled = console.export_text(styles=True)
+    assert "database  answers" in styled
+    assert ", 7 s ago" in styled
+    health = styled.split("senders")[0]
+    assert "\x1b[32m" not in health
+    assert "goes" not in styled
+
+
+async def test_the_line_about_google_is_its_last_complaint(tables: Database) -> None:
+    await post(tables, recipients=1)
+    assert "no complaint within a day" in shown(await look(tables, TERMS))
+    await query(
+        tables,
+        "INSERT INTO attempts (recipient_id, attempt, at, event, applied, daemon_id, claim_token, error) "
+        "SELECT id, 1, UTC_TIMESTAMP(6) - INTERVAL 7 SECOND, 'released', 1, 'd', '', 'Google answered 429' "
+        "FROM job_recipients",
+    )
+    assert re.search(r"Google    last complaint [78] s ago: Google answered 429", shown(await look(tables, TERMS)))
+
+
+async def test_what_failed_before_any_attempt_is_not_called_nothing(tables: Database) -> None:
+    await post(tables, recipients=3)
+    await query(tables, "UPDATE job_recipients SET status = 'failed', error = 'no address'")
+    text = shown(await look(tables, TERMS))
+    assert "nothing within a day" not in text
+    assert "of failed letters `mailerd jobs show ID` tells more" in text
+
+
+def shown(scene: Scene) -> str:
+    console = Console(width=140, record=True, force_terminal=False)
+    console.print(page(scene, width=140, height=50))
+    return console.export_text()
 
 
 def test_lines_are_shared_out_evenly_and_what_needs_little_gets_it_all() -> None:
