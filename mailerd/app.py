@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -171,10 +172,10 @@ class Daemon:
         """Reach the database and bring its schema up to date, however long it stays away; the intake must listen."""
         while True:
             try:
+                await self.intake.listens.wait()  # a daemon that cannot have its port leaves no trace in the database
                 await self.database.open()
                 await migrate(self.database, events=self.store_events)
                 await self.daemons.beat()
-                await self.intake.listens.wait()  # a daemon that cannot have its port would leave its claim in flight
                 return
             except DatabaseAwayError:
                 await asyncio.sleep(_ASK_AGAIN)
@@ -369,12 +370,16 @@ def _rescue(
 
 
 async def run_until_signalled(settings: Settings, log: Journal, *, read_again: Callable[[], Settings]) -> None:
-    """The daemon as a process: SIGTERM or SIGINT drains it, SIGHUP makes it read its settings again."""
+    """The daemon as a process: SIGTERM or SIGINT drains it, SIGHUP makes it read its settings again.
+
+    A daemon that runs in a terminal is drained by SIGHUP: the terminal has gone, and nobody would see that it goes on.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     daemon = build(settings, log.tell, flush=log.flush)
     log.on_lost = daemon.service.count
-    loop.add_signal_handler(signal.SIGHUP, lambda: daemon.reload(read_again, log.configure))
+    hang_up = stop.set if sys.stderr.isatty() else lambda: daemon.reload(read_again, log.configure)
+    loop.add_signal_handler(signal.SIGHUP, hang_up)
     await daemon.run(stop)

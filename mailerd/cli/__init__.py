@@ -53,11 +53,20 @@ app.command("settle")(books.settle)
 app.command("sandbox")(sandbox.sandbox)
 
 
+def _tell_version(asked: bool) -> None:
+    if asked:
+        print(__version__)
+        raise typer.Exit
+
+
 @app.callback()
 def everything(
     config: Annotated[
         Path | None, typer.Option("--config", help="The TOML file, as every command takes it after its name too.")
     ] = None,
+    version: Annotated[  # noqa: ARG001 - its callback has told it
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_tell_version)
+    ] = False,
 ) -> None:
     """A mail daemon for your own Gmail and Google Workspace mailboxes."""
     if config is not None:

@@ -1,7 +1,9 @@
 """`mailerd auth login|list`: signing a mailbox in, and which ones are."""
 
+import json
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -14,7 +16,7 @@ from mailerd.core.replies import Call, Reply
 from mailerd.core.verdicts import judge
 from mailerd.errors import MailerdError
 from mailerd.events.gmail import GmailEvents
-from mailerd.gmail.inventory import inventory
+from mailerd.gmail.inventory import Entry, inventory
 from mailerd.gmail.loopback import Visit, listening
 from mailerd.gmail.mailbox import COMPOSE, METADATA, SEND, mailbox_with
 from mailerd.gmail.saving import place_for, save
@@ -149,11 +151,20 @@ def _short(scope: str) -> str:
 
 
 @app.command("list")
-def list_mailboxes(config: ConfigOption = None) -> None:
+def list_mailboxes(
+    *, as_json: Annotated[bool, typer.Option("--json", help="One JSON array.")] = False, config: ConfigOption = None
+) -> None:
     """Show every mailbox that has a credential file, and every alias; exit code 1 when one has a problem."""
     known = settings(config).gmail
     entries = inventory(known)
     table = Table("mailbox", "kind", "mode", "scopes", "file", "problem", box=None)
+    shown = [
+        {
+            "mailbox": each.owner, "kind": each.kind, "mode": each.mode or None, "scopes": list(each.scopes),
+            "file": str(each.path), "problem": each.problem or None,
+        }
+        for each in entries
+    ]  # fmt: skip
     for each in entries:
         scopes = " ".join(map(_short, each.scopes))
         mode = each.mode or ("" if each.problem else "?")
@@ -167,10 +178,19 @@ def list_mailboxes(config: ConfigOption = None) -> None:
         problem = "" if there else f"{target} has no credential file; `mailerd auth login --sender {target}`"
         problems = problems or not there
         table.add_row(alias, f"alias of {target}", "", "", "", problem)
-    console(ONE_LINE).print(table)
+        shown.append({"mailbox": alias, "kind": "alias", "alias_of": target, "problem": problem or None})
+    if as_json:
+        print(json.dumps(shown, ensure_ascii=False, indent=2))
+    else:
+        console(ONE_LINE).print(table)
+        _explain(known, entries)
+    if problems:
+        raise typer.Exit(1)
+
+
+def _explain(known: GmailSettings, entries: Sequence[Entry]) -> None:
+    """What the list leaves open."""
     if not entries:
         print(f"No mailbox in {known.credentials_dir}: `mailerd auth login --sender me@example.com`")
     elif any(not each.mode and not each.problem for each in entries):
         print("?: the file does not say; `mailerd check` asks Google.")
-    if problems:
-        raise typer.Exit(1)

@@ -26,6 +26,9 @@ from mailerd.store.migrate import check
 ONE_LINE: Final = 1000
 """Columns of a list of which each entry is one line, however narrow the terminal or the pipe."""
 
+CONNECT_WITHIN: Final = 4.0
+"""Seconds that a command waits for a database that does not answer."""
+
 ConfigOption = Annotated[
     Path | None,
     typer.Option(
@@ -130,6 +133,13 @@ async def rendering() -> AsyncIterator[RendererOfThread]:
         yield RendererOfThread(renderer, asyncio.get_running_loop(), origin="the command")
 
 
+def _impatient(settings: Settings) -> Settings:
+    """One attempt of a few seconds: somebody sits there, and can ask again."""
+    bound = min(CONNECT_WITHIN, settings.database.connect_timeout)
+    database = settings.database.model_copy(update={"connect_timeout": bound, "connect_attempts": 1})
+    return settings.model_copy(update={"database": database})
+
+
 @asynccontextmanager
 async def opened(settings: Settings, tell: Tell) -> AsyncIterator[Database]:
     """The database alone, for commands, with the schema that they need.
@@ -138,7 +148,7 @@ async def opened(settings: Settings, tell: Tell) -> AsyncIterator[Database]:
         SchemaError: it is older or newer.
         MailerdError: it cannot be reached.
     """
-    async with reached(settings, tell) as database:
+    async with reached(_impatient(settings), tell) as database:
         await check(database)
         yield database
 

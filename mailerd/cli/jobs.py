@@ -1,6 +1,7 @@
 """`mailerd jobs list|show|watch` and `mailerd explain`: what became of jobs and letters."""
 
 import asyncio
+import json
 import re
 import sys
 from collections.abc import Sequence
@@ -42,17 +43,36 @@ class UnknownError(MailerdError):
 
 @app.command("list")
 def list_jobs(
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="The newest so many.")] = 20, config: ConfigOption = None
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="The newest so many.")] = 20,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON array.")] = False,
+    config: ConfigOption = None,
 ) -> None:
     """The newest jobs."""
-    in_loop(_list(settings(config), limit))
+    in_loop(_list(settings(config), limit, as_json=as_json))
 
 
-async def _list(known: Settings, limit: int) -> None:
+async def _list(known: Settings, limit: int, *, as_json: bool) -> None:
     async with opened(known, quiet(known).tell) as database:
         found = await Jobs(database, patience=_PATIENCE).newest(before=None, limit=limit, senders=None)
+    if as_json:
+        print(json.dumps([_as_json(job) for job in found], ensure_ascii=False, indent=2))
+        return
     width = None if sys.stdout.isatty() else _NO_WINDOW
     console(width).print(table(found) if found else "there are no jobs")
+
+
+def _as_json(job: Job) -> dict[str, object]:
+    return {
+        "id": job.id,
+        "status": job.status.value,
+        "sender_email": job.sender_email,
+        "reference": job.reference,
+        "total": job.total,
+        "counts": {state.value: number for state, number in job.counts.items()},
+        "created_at": job.created_at.isoformat(),
+        "finished_at": job.finished_at.isoformat() if job.finished_at else None,
+    }
 
 
 def table(jobs: list[Job]) -> Table:

@@ -1,5 +1,6 @@
 """`mailerd keys create|rotate|list|revoke`: who may post jobs."""
 
+import json
 import shlex
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
@@ -62,9 +63,14 @@ def rotate(
 
 
 @app.command("list")
-def list_keys(config: ConfigOption = None) -> None:
+def list_keys(
+    *, as_json: Annotated[bool, typer.Option("--json", help="One JSON array.")] = False, config: ConfigOption = None
+) -> None:
     """Show every key, revoked ones too."""
     found = _ask(config, lambda keys: keys.all())
+    if as_json:
+        print(json.dumps([_as_json(key) for key in found], ensure_ascii=False, indent=2))
+        return
     table = Table(
         "id", "name", "key", "senders", "may", "a minute", "created", "last used", "revoked", "old one until", box=None
     )
@@ -114,6 +120,19 @@ def _row(key: Key) -> tuple[str, ...]:
     rate = "" if key.per_minute is None else str(key.per_minute)
     moments = (key.created_at, key.last_used_at, key.revoked_at, key.old_until)
     return str(key.id), key.name, key.hint, senders, calls, rate, *(_shown(moment) for moment in moments)
+
+
+def _as_json(key: Key) -> dict[str, object]:
+    moments = {name: getattr(key, name) for name in ("created_at", "last_used_at", "revoked_at", "old_until")}
+    return {
+        "id": key.id,
+        "name": key.name,
+        "key": key.hint,
+        "senders": None if key.senders is None else sorted(key.senders),
+        "calls": None if key.calls is None else sorted(key.calls),
+        "per_minute": key.per_minute,
+        **{name: moment and moment.isoformat() for name, moment in moments.items()},
+    }
 
 
 def _shown(moment: datetime | None) -> str:

@@ -1,5 +1,7 @@
 """`mailerd templates`: whether the named templates can be used, and what a letter of one looks like."""
 
+import json
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from mailerd.cli.common import ConfigOption, in_loop, json_object, rendering, settings
+from mailerd.cli.common import ConfigOption, console, in_loop, json_object, rendering, settings
+from mailerd.cli.screen import lines
 from mailerd.errors import MailerdError
 from mailerd.letters.library import Library, LibraryError, Named
 from mailerd.letters.library import check as check_named
@@ -17,6 +20,41 @@ from mailerd.letters.template import Content, Reader
 app = typer.Typer(help="Check and look at the named templates.", no_args_is_help=True)
 
 _FOLDER = typer.Option(file_okay=False, exists=True, help="The folder; by default templates.folder of the settings.")
+
+
+@app.command("list")
+def list_templates(
+    folder: Annotated[Path | None, _FOLDER] = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON array.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Show the templates that jobs may name; whether they can be used is what `mailerd templates check` says."""
+    library = _library(folder, config)
+    found, broken = list[dict[str, Any]](), list[str]()
+    for name in library.names():
+        try:
+            it = _find(library, name)
+        except MailerdError as error:
+            broken.append(f"{name}: {error}")
+        else:
+            found.append(
+                {
+                    "name": it.name,
+                    "version": it.version,
+                    "languages": sorted(it.template.languages),
+                    "variables": sorted(it.variables),
+                }
+            )
+    if as_json:
+        print(json.dumps(found, ensure_ascii=False, indent=2))
+    else:
+        rows = [[it["name"], it["version"], ", ".join(it["languages"]), ", ".join(it["variables"])] for it in found]
+        console().print(lines(["template", "version", "also in", "variables"], rows, soft=frozenset({2, 3})))
+    for each in broken:
+        print(each, file=sys.stderr)
+    if broken:
+        raise typer.Exit(1)
 
 
 @app.command("check")

@@ -1,9 +1,13 @@
 """`mailerd top`: senders with their pace, jobs with their progress, the last failures, daemons and database, live."""
 
 import asyncio
+import os
 import sys
+import termios
 import time
-from contextlib import suppress
+import tty
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Annotated, Final
 
 import typer
@@ -32,7 +36,7 @@ def top(
     once: Annotated[bool, typer.Option("--once", help="Show one page and end.")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Watch senders, jobs, failures, daemons and the database; Ctrl-C ends it."""
+    """Watch senders, jobs, failures, daemons and the database; q ends it."""
     known = settings(config)
     try:
         in_loop(_once(known) if once or not sys.stdout.isatty() else _top(known, every=every))
@@ -51,12 +55,45 @@ async def _top(known: Settings, *, every: float) -> None:
     database, window = Database(known.database, events=StoreEvents(silent)), console()
     shown = Shown(window)
     try:
-        with Live(console=window, screen=True, auto_refresh=False) as live:
-            while True:
-                await _look_and_show(database, terms_of(known), shown, live)
-                await asyncio.sleep(every)
+        with _letters() as quits, Live(console=window, screen=True, auto_refresh=False) as live:
+
+            async def watch() -> None:
+                while True:
+                    await _look_and_show(database, terms_of(known), shown, live)
+                    await asyncio.sleep(every)
+
+            watching, leaving = asyncio.create_task(watch()), asyncio.create_task(quits.wait())
+            try:
+                await asyncio.wait({watching, leaving}, return_when=asyncio.FIRST_COMPLETED)
+                if watching.done():
+                    watching.result()
+            finally:  # Ctrl-C cancels this
+                watching.cancel()
+                leaving.cancel()
     finally:
         await database.close()
+
+
+@contextmanager
+def _letters() -> Iterator[asyncio.Event]:
+    """Listen to the keyboard meanwhile; the event is set by q. The terminal is left as it was."""
+    quits, loop, keyboard = asyncio.Event(), asyncio.get_running_loop(), sys.stdin.fileno()
+    if not sys.stdin.isatty():
+        yield quits
+        return
+
+    def pressed() -> None:
+        if b"q" in os.read(keyboard, 100).lower():
+            quits.set()
+
+    before = termios.tcgetattr(keyboard)
+    tty.setcbreak(keyboard)  # letters come one by one, and Ctrl-C is a signal still
+    loop.add_reader(keyboard, pressed)
+    try:
+        yield quits
+    finally:
+        loop.remove_reader(keyboard)
+        termios.tcsetattr(keyboard, termios.TCSADRAIN, before)
 
 
 class Shown:

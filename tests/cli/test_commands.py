@@ -1,19 +1,22 @@
 """What holds for every command: --config before and after its name, and trouble that is told in one line."""
 
+import json
 import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from typer.main import get_command
 
+from mailerd import __version__
 from mailerd.cli import app, main
-from mailerd.cli.common import opened, silent
+from mailerd.cli.common import CONNECT_WITHIN, opened, silent
 from mailerd.errors import DatabaseAwayError, DatabaseError, MailerdError
 from mailerd.sandbox.mariadb import Server
-from tests.cli.conftest import Shop
+from tests.cli.conftest import ME, Shop
 from tests.house.source import modules
 from tests.support.read_only import DEMOTED, as_admin
 from tests.support.rows import post, query
@@ -218,3 +221,48 @@ async def test_a_letter_cannot_be_settled_as_sent_and_as_not_sent(shop: Shop) ->
         assert "up to 128 printable" in said
     assert await query(shop.database, "SELECT status FROM job_recipients") == [("unsure",)]
     assert "is now waiting" in await shop.say("settle", str(recipient), "--not-sent")
+
+
+async def test_a_frozen_database_is_told_after_one_attempt_of_a_few_seconds(shop: Shop, mariadb: Server) -> None:
+    job = await post(shop.database)
+    shop.config.write_text(shop.config.read_text().replace("connect_timeout = 5\n", ""))  # 10 s, three times
+    mariadb.freeze()
+    try:
+        for words in (("jobs", "list"), ("explain", job)):
+            began = time.monotonic()
+            said = await shop.say(*words, code=1)
+            took = time.monotonic() - began
+            assert "is away: no answer within" in said
+            assert CONNECT_WITHIN < took < 2 * CONNECT_WITHIN + 2, "one attempt and the start of Python"
+    finally:
+        mariadb.thaw()
+
+
+@pytest.mark.parametrize("words", [("--version",), ("version",)])
+def test_the_version_is_told(
+    words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, capsys, *words)[:2] == (0, f"{__version__}\n")
+
+
+@pytest.mark.parametrize("words", [("jobs", "list"), ("keys", "list"), ("senders", "list"), ("auth", "list")])
+async def test_every_list_is_there_as_json(shop: Shop, words: tuple[str, ...]) -> None:
+    job = await post(shop.database)
+    await shop.say("keys", "create", "shop")
+    found = json.loads(await shop.say(*words, "--json"))
+    assert len(found) == 1
+    assert {"jobs": job, "keys": "shop", "senders": ME, "auth": ME}[words[0]] in found[0].values()
+
+
+async def test_the_templates_are_listed(shop: Shop) -> None:
+    template = shop.folder / "templates" / "welcome"
+    (template / "zh").mkdir(parents=True)
+    (template / "template.toml").write_text('[variables]\nproduct = "Tea"\n')
+    for folder in (template, template / "zh"):
+        (folder / "subject.txt").write_text("Hello")
+        (folder / "body.txt").write_text("{{ product }}")
+    (it,) = json.loads(await shop.say("templates", "list", "--json"))
+    assert (it["name"], it["languages"], it["variables"]) == ("welcome", ["zh"], ["product"])
+    assert "welcome" in await shop.say("templates", "list")
+    (template / "template.toml").write_text("[")
+    assert "welcome: " in await shop.say("templates", "list", code=1)

@@ -2,18 +2,22 @@
 
 import asyncio
 import socket
+import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+from aiohttp import ClientSession
 
 from mailerd.app import build
 from mailerd.config import Settings
 from mailerd.dispatch.runner import Runner
 from mailerd.errors import ListenError
+from mailerd.events.store import StoreEvents
 from mailerd.sandbox.google import SEND, Google, Running, serve
 from mailerd.sandbox.mariadb import Server
 from mailerd.store.database import Database
+from mailerd.store.keys import Keys
 from tests.support.daemon import running, settings, sign_in
 from tests.support.heard import Heard
 from tests.support.read_only import read_only
@@ -177,6 +181,37 @@ async def test_two_daemons_share_a_job_without_a_double(
     assert google.duplicates() == {}
     assert len(google.sent) == 120
     assert len(heard.of("job_finished")) + len(other.of("job_finished")) == 1
+
+
+async def test_a_daemon_whose_port_is_taken_leaves_no_trace_in_the_database(
+    known: Settings, database_url: str, heard: Heard
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        intake = known.intake.model_copy(update={"port": taken.getsockname()[1]})
+        with pytest.RaisesGroup(ListenError, flatten_subgroups=True):
+            await build(known.model_copy(update={"intake": intake}), heard).run(asyncio.Event())
+    empty = Database(known.database.model_copy(update={"url": database_url}), events=StoreEvents(heard))
+    assert await query(empty, "SHOW TABLES") == []
+    await empty.close()
+
+
+async def test_a_question_to_a_frozen_database_is_answered_503_within_its_time(
+    known: Settings, database: Database, heard: Heard, mariadb: Server
+) -> None:
+    await post(database, recipients=1)
+    secret = await Keys(database, patience=5).create("shop")
+    async with running(known, heard), ClientSession(headers={"X-API-Key": secret}) as client:
+        where = f"{heard.of('intake_listening')[0]['where']}/api/jobs"
+        async with client.get(where) as answer:
+            assert answer.status == 200
+        mariadb.freeze()
+        try:
+            began = time.monotonic()
+            async with client.get(where) as answer:
+                assert answer.status == 503
+            assert time.monotonic() - began < known.database.connect_timeout + 2
+        finally:
+            mariadb.thaw()
 
 
 async def test_a_daemon_whose_port_is_taken_claims_nothing(

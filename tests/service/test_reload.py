@@ -1,5 +1,8 @@
 """SIGHUP: a good file changes the pace of everything that goes by it, a bad one changes nothing and is told."""
 
+import asyncio
+import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,8 +11,10 @@ from mailerd.config import LogSettings, Settings
 from mailerd.errors import ConfigurationError
 from mailerd.sandbox.google import Google, Rules, serve
 from tests.support.daemon import running, settings
+from tests.support.eventually import eventually
 from tests.support.heard import Heard
 from tests.support.rows import post
+from tests.support.terminal import terminal
 
 
 async def test_claims_forecasts_and_look_ups_all_go_by_the_new_pace(database_url: str, tmp_path: Path) -> None:
@@ -78,3 +83,28 @@ async def test_whatever_goes_wrong_systemd_hears_that_the_reload_is_over(
     assert said[1].startswith("READY=1\nSTATUS=the settings could not be read again")
     assert isinstance(heard.of("reload_broke")[0]["error"], ZeroDivisionError)
     assert heard.of("settings_reloaded") == []
+
+
+async def test_a_daemon_in_a_terminal_ends_with_it_and_one_in_a_file_reloads(database_url: str, tmp_path: Path) -> None:
+    config = tmp_path / "mailerd.toml"
+    config.write_text(f'[database]\nurl = "{database_url}"\n[intake]\nport = 0\n')
+    command = [sys.executable, "-m", "mailerd", "run", "--config", str(config)]
+    async with terminal(command, columns=80, rows=24, folder=tmp_path) as screen:
+        await screen.shows("intake listens on")
+        await screen.shows("runner")
+        screen.process.send_signal(signal.SIGHUP)
+        await screen.shows("stopped")
+        assert await asyncio.to_thread(screen.process.wait, 20) == 0
+    with (tmp_path / "log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(*command, stderr=log, cwd=tmp_path)
+    try:
+        await eventually(lambda: logged(tmp_path / "log", "intake listens on"), within=30)
+        process.send_signal(signal.SIGHUP)
+        await eventually(lambda: logged(tmp_path / "log", "pace, log and alerts"), within=20)
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def logged(file: Path, words: str) -> bool:
+    return words in await asyncio.to_thread(file.read_text, "utf-8")

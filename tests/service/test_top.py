@@ -23,9 +23,10 @@ from mailerd.store.terms import terms_of
 from tests.chaos.child import PYTHON
 from tests.chaos.place import mailerd
 from tests.support.daemon import running, settings, sign_in
+from tests.support.eventually import eventually
 from tests.support.heard import Heard
 from tests.support.rows import post, query
-from tests.support.terminal import terminal
+from tests.support.terminal import Terminal, terminal
 
 TERMS = terms_of(Settings())
 
@@ -227,3 +228,18 @@ async def test_the_list_of_jobs_keeps_ids_whole_in_a_pipe_and_what_is_no_id_is_u
         told = await mailerd(config, "jobs", "show", unknown)
         assert told.returncode == 1
         assert f"there is no job {unknown}" in told.stderr
+
+
+async def test_q_leaves_the_page_and_the_terminal_is_as_it_was(config: Path, tables: Database, tmp_path: Path) -> None:
+    await post(tables, recipients=7)
+    command = [PYTHON, "-m", "mailerd", "top", "--every", "60", "--config", str(config)]
+    async with terminal(command, columns=80, rows=24, folder=tmp_path) as screen:
+        await screen.shows("1 job, 7 waiting")
+        screen.press("q")
+        await eventually(lambda: ended(screen), within=10)
+        assert screen.process.returncode == 0
+        assert screen.echoes
+
+
+async def ended(screen: Terminal) -> bool:
+    return screen.process.poll() is not None

@@ -40,6 +40,15 @@ class Terminal:
         _ = self.text
         self._raw = b""
 
+    def press(self, keys: str) -> None:
+        """As if somebody typed it."""
+        os.write(self._master, keys.encode())
+
+    @property
+    def echoes(self) -> bool:
+        """Whether what is typed is shown, as a shell finds it and expects it."""
+        return bool(termios.tcgetattr(self._master)[3] & termios.ECHO)
+
     async def shows(self, part: str, *, within: float = 20.0) -> str:
         """Wait until something is written; all that was.
 
