@@ -13,10 +13,13 @@ import mailerd.events
 from mailerd.events.advice import ADVICE, Advice
 from mailerd.events.advice_doubts import DOUBTS_ADVICE
 from mailerd.events.advice_exchange import EXCHANGE_ADVICE
+from mailerd.events.advice_pauses import PAUSES_ADVICE
 from mailerd.events.advice_renderer import RENDERER_ADVICE
 from mailerd.events.speech import Event, Level, vocabulary
 
 ALL_ADVICE: Final = {**ADVICE, **DOUBTS_ADVICE, **EXCHANGE_ADVICE, **RENDERER_ADVICE}
+ADVICE_BY: Final = {"sender_paused": PAUSES_ADVICE}
+"""By the value of an event's field `by`."""
 Language = Literal["en", "zh"]
 SERIOUS: Final[frozenset[Level]] = frozenset({"warning", "error", "critical"})
 _FIELD: Final = re.compile(r"\{(\w+)[^}]*\}")
@@ -32,14 +35,20 @@ def events() -> list[Event]:
 
 def catalogue(language: Language, known: Sequence[Event]) -> str:
     """The catalogue of one language: an entry for each event at warning or above."""
-    return "\n".join(_entry(event, ALL_ADVICE[event.name], language) for event in known if event.level in SERIOUS)
+    entries = []
+    for event in known:
+        if event.level in SERIOUS:
+            entries.append(_entry(event, ALL_ADVICE[event.name], language, message_id=event.message_id))
+            for value, advice in ADVICE_BY.get(event.name, {}).items():
+                entries.append(_entry(event, advice, language, message_id=event.id_by(value)))
+    return "\n".join(entries)
 
 
-def _entry(event: Event, advice: Advice, language: Language) -> str:
+def _entry(event: Event, advice: Advice, language: Language, *, message_id: str) -> str:
     words, what = (event.en, advice.en) if language == "en" else (event.zh, advice.zh)
     subject = _FIELD.sub(lambda field: f"@MAILERD_{field[1].upper()}@", words.partition("\n")[0])
     head = _HEADS[language]
-    lines = [f"-- {event.message_id}", f"Subject: {subject}", "Defined-By: mailerd", "", what, "", head]
+    lines = [f"-- {message_id}", f"Subject: {subject}", "Defined-By: mailerd", "", what, "", head]
     for number, cause in enumerate(advice.causes, start=1):
         lines += [f"  {number}. {cause.en if language == 'en' else cause.zh}", f"     > {cause.command}"]
     return "\n".join(lines) + "\n"
@@ -65,12 +74,15 @@ def page(known: Sequence[Event]) -> str:
     lines += ["", "## What to do", ""]
     for event in known:
         if event.level in SERIOUS:
-            lines += _section(event, ALL_ADVICE[event.name])
+            lines += _section(event.name, ALL_ADVICE[event.name])
+            for value, advice in ADVICE_BY.get(event.name, {}).items():
+                words = f"With `{event.by}` {value} its MESSAGE_ID is `{event.id_by(value)}`."
+                lines += [*_section(f"{event.name}: {value}", advice), words, ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _section(event: Event, advice: Advice) -> list[str]:
-    lines = [f"### {event.name}", "", advice.en, "", advice.zh, ""]
+def _section(title: str, advice: Advice) -> list[str]:
+    lines = [f"### {title}", "", advice.en, "", advice.zh, ""]
     lines += [
         f"{number}. {cause.en} / {cause.zh}:\n   `{_plain(cause.command)}`"
         for number, cause in enumerate(advice.causes, 1)

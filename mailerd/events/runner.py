@@ -140,6 +140,7 @@ class RunnerEvents(Speech):
 
     @event(
         "error",
+        by="cause",
         en="sender {sender} is paused for {seconds:.0f} s ({cause}): {reason}",
         zh="发件人 {sender} 暂停 {seconds:.0f} 秒（{cause}）：{reason}",
     )

@@ -25,11 +25,17 @@ class Event:
     en: str
     """A format string over the event's fields."""
     zh: str
+    by: str = ""
+    """A field, such as the cause of a pause, each value of which has a MESSAGE_ID of its own; "": one for all."""
 
     @cached_property
     def message_id(self) -> str:
         """The MESSAGE_ID in journald, by which a catalogue finds its entry: 32 hexadecimal digits."""
         return uuid.uuid5(NAMESPACE, self.name).hex
+
+    def id_by(self, value: object) -> str:
+        """The MESSAGE_ID where the field `by` has this value."""
+        return uuid.uuid5(NAMESPACE, f"{self.name} {value}").hex
 
 
 class Tell(Protocol):
@@ -68,9 +74,9 @@ def vocabulary() -> Mapping[str, Event]:
 
 
 def event(
-    level: Level, *, en: str, zh: str
+    level: Level, *, en: str, zh: str, by: str = ""
 ) -> Callable[[Callable[Concatenate[S, P], None]], Callable[Concatenate[S, P], None]]:
-    """Make a method an event; its name is the event's, its keywords are the fields.
+    """Make a method an event; its name is the event's, its keywords are the fields; `by`: see Event.
 
     Raises:
         TypeError: a parameter is not keyword-only or has a reserved name, or the event's name is taken: all are bugs that
@@ -84,9 +90,11 @@ def event(
             raise TypeError(f"event {name}: every field is keyword-only")
         if taken := sorted(RESERVED.intersection(p.name for p in parameters)):
             raise TypeError(f"event {name}: no field can be named {', '.join(taken)}, which every line has already")
+        if by and by not in {p.name for p in parameters}:
+            raise TypeError(f"event {name}: there is no field {by}")
         if name in _VOCABULARY:
             raise TypeError(f"event {name} is declared twice")
-        it = _VOCABULARY[name] = Event(name=name, level=level, en=en, zh=zh)
+        it = _VOCABULARY[name] = Event(name=name, level=level, en=en, zh=zh, by=by)
 
         @wraps(method)
         def tell(self: S, /, *args: P.args, **fields: P.kwargs) -> None:

@@ -54,7 +54,7 @@ def record(event: Event, *, fields: Mapping[str, object], words: str, stack: str
         "MESSAGE": f"{words}\n{stack.rstrip()}" if stack else words,
         "PRIORITY": str(_PRIORITIES[event.level]),
         "SYSLOG_IDENTIFIER": "mailerd",
-        "MESSAGE_ID": event.message_id,
+        "MESSAGE_ID": event.id_by(fields[event.by]) if event.by else event.message_id,
         "MAILERD_EVENT": event.name,
         **own,
     }

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from mailerd.events.catalogue import ALL_ADVICE, SERIOUS, events
+from mailerd.core.verdicts import Cause
+from mailerd.events.catalogue import ADVICE_BY, ALL_ADVICE, SERIOUS, catalogue, events
+from mailerd.journal.forms import record
 from tests.house.source import ROOT
 
 KNOWN = {event.name: event for event in events() if "test" not in event.name}
@@ -48,3 +50,17 @@ def test_message_ids_are_128_bits_and_differ() -> None:
 @pytest.mark.parametrize("path", sorted(path for path in made()), ids=lambda path: path.name)
 def test_what_is_made_from_the_events_is_up_to_date(path: Path) -> None:
     assert path.read_text("utf-8") == {**made()}[path], "run `make events`"
+
+
+def test_each_cause_of_a_pause_has_a_message_id_and_advice_of_its_own() -> None:
+    paused, words = KNOWN["sender_paused"], catalogue("en", list(KNOWN.values()))
+    causes = {cause.value for cause in Cause} - {Cause.GOOGLE_UNREACHABLE, Cause.PROJECT_LIMIT}  # these pause otherwise
+    assert set(ADVICE_BY["sender_paused"]) == causes
+    entries = {cause: words.split(f"-- {paused.id_by(cause)}\n")[1].split("\n-- ")[0] for cause in causes}
+    assert len(set(entries.values())) == len(causes)
+    assert "1. the sign-in was revoked" in entries["token_refused"]
+    assert "daily limit" not in entries["token_refused"]
+    fields = {"sender": "me@example.com", "seconds": 60.0, "cause": "token_refused", "reason": "invalid_grant"}
+    told = record(paused, fields=fields, words="", stack="")
+    assert told["MESSAGE_ID"] == paused.id_by("token_refused")
+    assert told["MAILERD_EVENT"] == "sender_paused"
