@@ -314,7 +314,7 @@ def _service(
     alarms = Alarms(
         settings.alerts, survey=lambda: watch.survey, away=lambda: database.trouble, events=events, pulses=pulses
     )
-    tell.listeners.append(alarms.tell)
+    tell.listeners += [alarms.tell, watch.tell]
     return Service(systemd=systemd, watch=watch, alarms=alarms, events=events, count=metrics.tell)
 
 

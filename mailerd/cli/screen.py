@@ -84,7 +84,7 @@ def page(scene: Scene, *, width: int, height: int, trouble: str = "", age: float
     senders, jobs, troubles = list(scene.survey.senders), scene.jobs, scene.troubles
     health = _health(scene)
     if trouble:  # nothing of it may look as if it were known now
-        health = [Text(f"{line.plain}, {age:.0f} s ago", "dim") for line in health]
+        health = [_stale(line, age) for line in health]
     for line in health:
         line.no_wrap, line.overflow = True, "ellipsis"
     trouble = trouble or _no_daemon(scene)
@@ -103,6 +103,11 @@ def page(scene: Scene, *, width: int, height: int, trouble: str = "", age: float
         _rule("jobs", len(jobs), for_jobs), _jobs(jobs[:for_jobs], bars=bars),
         _rule("went wrong lately", len(troubles), for_troubles), _troubles(troubles[:for_troubles], failed=failed),
     )  # fmt: skip
+
+
+def _stale(line: Text, age: float) -> Text:
+    """A line of a look that is so many seconds old; it may not read as if it were of now."""
+    return Text(f"{line.plain.replace('answers, ', 'answered in ')}, {age:.0f} s ago", "dim")
 
 
 def _no_daemon(scene: Scene) -> str:

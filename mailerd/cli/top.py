@@ -129,8 +129,12 @@ class Shown:
 
 async def _look_and_show(database: Database, terms: Terms, shown: Shown, live: Live) -> None:
     looking = asyncio.ensure_future(look(database, terms))
-    while not (await asyncio.wait({looking}, timeout=_LATE))[0]:
-        live.update(shown.late(), refresh=True)
+    try:
+        while not (await asyncio.wait({looking}, timeout=_LATE))[0]:
+            live.update(shown.late(), refresh=True)
+    except asyncio.CancelledError:
+        looking.cancel()
+        raise
     try:
         live.update(shown.seen(looking.result()), refresh=True)
     except DatabaseError as error:

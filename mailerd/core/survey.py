@@ -30,6 +30,18 @@ class SenderSeen:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What somebody asked of a job, and what it changed."""
+
+    id: int
+    """They grow."""
+    job: str
+    action: str
+    who: str
+    letters: int
+
+
+@dataclass(frozen=True)
 class Survey:
     """One look at the tables, by the database's clock."""
 
@@ -43,6 +55,8 @@ class Survey:
     oldest_unsure: float = 0.0
     """Seconds for which the oldest doubt has stood."""
     senders: tuple[SenderSeen, ...] = ()
+    asked: tuple[Asked, ...] = ()
+    """The newest requests that changed a job, the newest first."""
 
     @property
     def paused(self) -> tuple[SenderSeen, ...]:

@@ -84,3 +84,24 @@ class ProcessEvents(Speech):
 
     @event("info", en="alarm sent: {subject}", zh="已发送告警：{subject}")
     def alarm_sent(self, *, subject: str) -> None: ...
+
+    @event(
+        "info",
+        en="{who} asked to {action} job {job}: {letters} letters changed",
+        zh="{who} 要求对任务 {job} 执行 {action}：{letters} 封邮件发生变化",
+    )
+    def job_steered(self, *, job: str, action: str, who: str, letters: int) -> None: ...
+
+    @event(
+        "info",
+        en="sender {sender} is paused by hand {until}: {reason}",
+        zh="发件人 {sender} 已被人工暂停（{until}）：{reason}",
+    )
+    def sender_paused_by_hand(self, *, sender: str, until: str, reason: str) -> None: ...
+
+    @event(
+        "info",
+        en="sender {sender} is no longer paused by hand",
+        zh="发件人 {sender} 的人工暂停已结束",
+    )
+    def sender_resumed_by_hand(self, *, sender: str) -> None: ...

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -10,8 +11,10 @@ from mailerd.clock import Clock, SystemClock
 from mailerd.core.survey import Survey, words
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.process import ProcessEvents
+from mailerd.events.speech import Event
 from mailerd.pulse import Pulses
 from mailerd.service import stacks
+from mailerd.service.by_hand import ByHand
 from mailerd.service.guard import Guard
 from mailerd.systemd import Systemd
 
@@ -23,6 +26,11 @@ _LAST_WORDS: Final = 2.0
 """Seconds that a journald gets at the end which has not yet taken everything."""
 SURVEY_EVERY: Final = 10.0
 """Seconds between two looks at the tables; a look that takes long is repeated less often."""
+SURVEY_SOON: Final = 1.0
+"""Seconds between two looks where something has changed meanwhile."""
+_CHANGES: Final = frozenset(
+    {"job_accepted", "job_asked", "job_finished", "sender_paused", "project_paused", "sender_resumed"}
+)
 _SURVEY_SHARE: Final = 20
 """A survey may take one twentieth of the time."""
 _SURVEY_WITHIN: Final = 10.0
@@ -67,6 +75,12 @@ class Watch:
     _fed: float = 0.0
     _told: set[str] = field(default_factory=set)
     _clock_told: float = -_TELL_CLOCK_EVERY
+    _soon: asyncio.Event = field(default_factory=asyncio.Event)
+    _told_by_hand: ByHand = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Its own part."""
+        self._told_by_hand = ByHand(self.events)
 
     def listening(self) -> None:
         """The intake takes requests."""
@@ -158,6 +172,12 @@ class Watch:
             said = words(self.survey)
         return f"{self._note}; {said}" if self._note else said
 
+    def tell(self, event: Event, fields: Mapping[str, object], /) -> None:
+        """Hear what is told: what changes the counts or a pause is looked at soon, and not at the next turn."""
+        del fields
+        if event.name in _CHANGES:
+            self._soon.set()
+
     async def survey_forever(self) -> None:
         """Look at the tables, until cancelled."""
         pulse = self.pulses.of("survey")
@@ -172,11 +192,17 @@ class Watch:
             except (DatabaseError, TimeoutError) as error:
                 self.survey = None
                 self.events.survey_failed(cause=str(error) or "no answer within the time-out")
-            rest = max(SURVEY_EVERY, _SURVEY_SHARE * (time.monotonic() - started))
+            least = max(SURVEY_SOON, _SURVEY_SHARE * (time.monotonic() - started))
+            rest = max(SURVEY_EVERY, least)
             pulse.waiting("the next look at the tables", at_most=rest)
-            await asyncio.sleep(rest)
+            await asyncio.sleep(least)  # so that a stream of changes costs no more than its share of the time
+            with suppress(TimeoutError):
+                async with asyncio.timeout(rest - least):
+                    await self._soon.wait()
+            self._soon.clear()
 
     def _take(self, survey: Survey) -> None:
+        self._told_by_hand.tell(survey)
         self.survey = survey
         self.meter.surveyed(survey)
         off = (self.clock.now() - survey.at).total_seconds()

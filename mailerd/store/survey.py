@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from mailerd.core.pauses import repair
 from mailerd.core.states import JobStatus, State
-from mailerd.core.survey import SenderSeen, Survey
+from mailerd.core.survey import Asked, SenderSeen, Survey
 from mailerd.store import ledger
 from mailerd.store.cursor import Cursor
 from mailerd.store.database import Database
@@ -31,6 +31,8 @@ _SENDERS: Final = f"""
 SELECT {COLUMNS}, (SELECT COALESCE(SUM(h.letters), 0) FROM sender_hours h
                     WHERE h.sender_email = s.email AND h.hour > UTC_TIMESTAMP() - INTERVAL 25 HOUR)
   FROM senders s ORDER BY turn_at IS NULL, paused_until DESC, email LIMIT %s"""
+_ASKED: Final = """
+SELECT id, job_id, action, who, letters FROM job_actions WHERE changed = 1 ORDER BY id DESC LIMIT 20"""
 _MINUTE: Final = """
 SELECT j.sender_email, COUNT(*) FROM attempts a JOIN job_recipients r ON r.id = a.recipient_id
   JOIN jobs j ON j.id = r.job_id WHERE a.at > UTC_TIMESTAMP(6) - INTERVAL 60 SECOND AND a.event = 'sent'
@@ -66,6 +68,8 @@ class Surveys:
             unsure = (await cursor.fetchone())[0]
         await cursor.execute(_MINUTE)
         minute = dict(await cursor.fetchall())
+        await cursor.execute(_ASKED)
+        asked = tuple(Asked(*row) for row in await cursor.fetchall())
         await cursor.execute(_SENDERS, (SENDERS_AT_MOST,))
         return Survey(
             at=now.replace(tzinfo=UTC),
@@ -74,6 +78,7 @@ class Surveys:
             oldest_claimable=max(0.0, (now - since).total_seconds()),
             oldest_unsure=(now - unsure).total_seconds() if unsure else 0.0,
             senders=tuple(self._sender(row, minute) for row in await cursor.fetchall()),
+            asked=asked,
         )
 
     def _sender(self, row: tuple[Any, ...], minute: dict[str, int]) -> SenderSeen:

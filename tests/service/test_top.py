@@ -114,7 +114,7 @@ async def test_what_is_stale_has_its_age_and_nothing_of_it_is_green(tables: Data
     console = Console(width=100, record=True, force_terminal=True, color_system="standard")
     console.print(page(await look(tables, TERMS), width=100, height=30, trouble="the database is away", age=7.2))
     styled = console.export_text(styles=True)
-    assert "database  answers" in styled
+    assert "database  answered in " in styled
     assert ", 7 s ago" in styled
     health = styled.split("senders")[0]
     assert "\x1b[32m" not in health
@@ -239,6 +239,27 @@ async def test_q_leaves_the_page_and_the_terminal_is_as_it_was(config: Path, tab
         await eventually(lambda: ended(screen), within=10)
         assert screen.process.returncode == 0
         assert screen.echoes
+
+
+@pytest.mark.parametrize("leaves", ["q", "\x03"])
+async def test_the_page_is_left_while_the_database_is_frozen_too(
+    config: Path, tables: Database, mariadb: Server, tmp_path: Path, leaves: str
+) -> None:
+    await post(tables, recipients=7)
+    command = [PYTHON, "-m", "mailerd", "top", "--every", "0.2", "--config", str(config)]
+    async with terminal(command, columns=80, rows=24, folder=tmp_path) as screen:
+        await screen.shows("1 job, 7 waiting")
+        mariadb.freeze()
+        try:
+            await screen.shows("the database has not answered for")
+            if leaves == "q":
+                screen.press("q")
+            else:
+                screen.process.send_signal(signal.SIGINT)
+            await eventually(lambda: ended(screen), within=5)
+        finally:
+            mariadb.thaw()
+        assert screen.process.returncode == 0
 
 
 async def ended(screen: Terminal) -> bool:
