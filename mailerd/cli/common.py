@@ -39,6 +39,14 @@ ConfigOption = Annotated[
 ]
 
 
+WideOption = Annotated[bool, typer.Option("--wide", help="Every column, however wide; so it is in a pipe too.")]
+
+
+def narrow(*, wide: bool) -> bool:
+    """Whether a list has to fit into a window: a pipe gets every column."""
+    return sys.stdout.isatty() and not wide
+
+
 _taken: list[Found] = []
 """The configuration file that this command has taken, once it has."""
 

@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from mailerd.cli.common import ONE_LINE, ConfigOption, console, in_loop, opened, quiet, settings
+from mailerd.cli.common import ONE_LINE, ConfigOption, WideOption, console, in_loop, narrow, opened, quiet, settings
+from mailerd.cli.screen import lines
 from mailerd.cli.streams import OutputError
 from mailerd.errors import MailerdError
 from mailerd.intake.addresses import mailbox
@@ -64,12 +65,21 @@ def rotate(
 
 @app.command("list")
 def list_keys(
-    *, as_json: Annotated[bool, typer.Option("--json", help="One JSON array.")] = False, config: ConfigOption = None
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON array.")] = False,
+    wide: WideOption = False,
+    config: ConfigOption = None,
 ) -> None:
     """Show every key, revoked ones too."""
     found = _ask(config, lambda keys: keys.all())
     if as_json:
         print(json.dumps([_as_json(key) for key in found], ensure_ascii=False, indent=2))
+        return
+    if narrow(wide=wide):
+        rows = [
+            [row[0], row[1], "revoked" if row[8] else row[7][:10] or "-", row[4], row[3]] for row in map(_row, found)
+        ]
+        console().print(lines(["id", "name", "last used", "may", "senders"], rows, soft=frozenset({1, 3, 4})))
         return
     table = Table(
         "id", "name", "key", "senders", "may", "a minute", "created", "last used", "revoked", "old one until", box=None

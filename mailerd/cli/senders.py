@@ -2,14 +2,26 @@
 
 import json
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final
 
 import typer
 from rich.table import Table
 
-from mailerd.cli.common import ONE_LINE, ConfigOption, console, in_loop, opened, quiet, settings, silent
+from mailerd.cli.common import (
+    ONE_LINE,
+    ConfigOption,
+    WideOption,
+    console,
+    in_loop,
+    narrow,
+    opened,
+    quiet,
+    settings,
+    silent,
+)
+from mailerd.cli.screen import lines
 from mailerd.config import Settings
 from mailerd.core.pace import FOR_EVER
 from mailerd.core.pauses import until
@@ -33,12 +45,20 @@ LimitOption = Annotated[int | None, typer.Option(min=0, max=100_000_000)]
 
 @app.command("list")
 def list_senders(
-    *, as_json: Annotated[bool, typer.Option("--json", help="One JSON array.")] = False, config: ConfigOption = None
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON array.")] = False,
+    wide: WideOption = False,
+    config: ConfigOption = None,
 ) -> None:
     """Show every sender: its limits (* its own), what it sent in 24 hours, what waits, and its pause."""
     found = _ask(settings(config), lambda senders: senders.all())
     if as_json:
         print(json.dumps([_shown(each) for each in found], ensure_ascii=False, indent=2))
+        return
+    if narrow(wide=wide):
+        rows = [[row[0], row[2], row[3], row[4], row[1]] for row in map(_row, found)]
+        console().print(lines(["sender", "sent 24 h", "waiting", "a day", "state"], rows, soft=frozenset({0, 4})))
+        _legend(found)
         return
     table = Table(
         "sender", "state", "sent 24 h", "waiting", "a day", "units/min", "letters/min", "gap", "warm-up", "mode",
@@ -47,6 +67,12 @@ def list_senders(
     for each in found:
         table.add_row(*_row(each))
     console(ONE_LINE).print(table)
+    _legend(found)
+
+
+def _legend(found: Sequence[SenderNow]) -> None:
+    if any(each.standing.own for each in found):
+        print("*: a limit of its own; `mailerd senders set EMAIL --default all` gives it the configuration's")
 
 
 @app.command("set")

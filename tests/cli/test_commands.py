@@ -1,5 +1,6 @@
 """What holds for every command: --config before and after its name, and trouble that is told in one line."""
 
+import asyncio
 import json
 import os
 import re
@@ -20,6 +21,7 @@ from tests.cli.conftest import ME, Shop
 from tests.house.source import modules
 from tests.support.read_only import DEMOTED, as_admin
 from tests.support.rows import post, query
+from tests.support.terminal import terminal
 
 NO_FILE = "mailerd: no configuration file was found: the environment and the defaults hold; name one with --config\n"
 
@@ -266,3 +268,20 @@ async def test_the_templates_are_listed(shop: Shop) -> None:
     assert "welcome" in await shop.say("templates", "list")
     (template / "template.toml").write_text("[")
     assert "welcome: " in await shop.say("templates", "list", code=1)
+
+
+@pytest.mark.parametrize("words", [("senders", "list"), ("keys", "list"), ("jobs", "list")])
+async def test_a_list_fits_into_a_window_of_80_columns(shop: Shop, words: tuple[str, ...]) -> None:
+    await post(shop.database, sender="a-long-name-of-a-mailbox-for-once@example.com")
+    await post(shop.database)
+    await shop.say("senders", "set", ME, "--per-day", "1500")
+    await shop.say("keys", "create", "a long name of a key for once", "--sender", ME, "--sender", "you@example.com")
+    command = [sys.executable, "-m", "mailerd", *words, "--config", str(shop.config)]
+    async with terminal(command, columns=80, rows=24, folder=shop.folder) as screen:
+        await asyncio.to_thread(screen.process.wait, 30)
+        shown = [line.rstrip() for line in screen.text.splitlines()]
+    assert len([line for line in shown if "example.com" in line or "a long name" in line]) >= 1
+    heading, *rows = [line for line in shown if line and not line.startswith("*: ")]
+    assert all(len(line) <= 80 for line in (heading, *rows))
+    assert len(rows) == {"senders": 2, "keys": 1, "jobs": 2}[words[0]], "a line each"
+    assert ("*: a limit of its own" in screen.text) is (words[0] == "senders")
