@@ -159,6 +159,20 @@ MUTATIONS: Final = (
         "tests/core/test_dotenv.py::test_somebody_elses_file_is_refused",
     ),
     Mutation(
+        "a sandbox's configuration is taken beside another database",
+        "mailerd/config/finding.py",
+        "if not any(name.upper().startswith(_NOT_BESIDE_A_SANDBOX) for name in settings) and (sandbox := _sandbox()):",
+        "if sandbox := _sandbox():",
+        "tests/core/test_finding.py::test_a_sandbox_is_never_mixed_with_another_database_or_with_google",
+    ),
+    Mutation(
+        "a configuration that was found is read though others can write to it",
+        "mailerd/config/__init__.py",
+        "        if not named:\n",
+        "        if False:\n",
+        "tests/core/test_finding.py::test_a_file_that_others_can_write_to_is_refused_unless_somebody_named_it",
+    ),
+    Mutation(
         "a call to the database has no bound",
         "mailerd/store/pool.py",
         "await asyncio.wait_for(self._guarded(run, phase), bound or self._settings.statement_timeout)",
