@@ -18,6 +18,8 @@ class _Told:
     cause: Cause
     since: float
     at: float
+    ordered: float
+    """When Google last ordered it."""
     until: float
 
 
@@ -30,18 +32,18 @@ class Holds:
         self._told: dict[str, _Told] = {}
         self.counts: Counter[tuple[str, str]] = Counter()
 
-    def paused(self, sender: str, pause: Pause) -> None:
-        """A letter of this sender was answered with a pause."""
+    def paused(self, sender: str, pause: Pause, *, began: float) -> None:
+        """A letter of this sender, begun at `began` (monotonic seconds), was answered with a pause."""
         now, seconds = self._clock.monotonic(), pause.wait.total_seconds()
         told = self._told.get(sender)
         again = told is not None and told.cause is pause.cause
-        if told and again and now < told.until:
-            return  # letters that were in hand together are refused together
+        if told and again and now < told.until and began < told.ordered:
+            return  # letters that were in flight together are refused together; a later one shows that it was lifted
         self.counts[sender, pause.cause.value] += 1
         if told and again and now - told.at < REMIND_EVERY and seconds < REMIND_EVERY:
-            told.until = now + seconds
+            told.ordered, told.until = now, now + seconds
             return
-        self._told[sender] = _Told(pause.cause, told.since if told and again else now, now, now + seconds)
+        self._told[sender] = _Told(pause.cause, told.since if told and again else now, now, now, now + seconds)
         cause, reason = pause.cause.value, pause.reason
         if pause.cause is Cause.PROJECT_LIMIT:
             self._events.project_paused(sender=sender, seconds=seconds, cause=cause, reason=reason)
@@ -50,7 +52,7 @@ class Holds:
 
     def worked(self, sender: str, *, began: float) -> None:
         """A letter of this sender was sent; one that had begun (monotonic seconds) before the pause ends none."""
-        if (told := self._told.get(sender)) is not None and began >= told.at:
+        if (told := self._told.get(sender)) is not None and began >= told.ordered:
             del self._told[sender]
             self._events.sender_resumed(
                 sender=sender, seconds=self._clock.monotonic() - told.since, cause=told.cause.value

@@ -287,7 +287,7 @@ class Path:
         if written in {Written.FENCED_OFF, Written.SETTLED}:
             return
         if decision.pause:
-            self.holds.paused(letter.sender, decision.pause)
+            self.holds.paused(letter.sender, decision.pause, began=trip.began)
         ended = decision.change is Change.FAILED or written is Written.CANCELLED
         if ended and letter.draft_id and not decision.forgets:
             try:

@@ -51,6 +51,9 @@ class Workshop:
     async def make(self, _: object) -> bytes:
         return b"letter"
 
+    def is_slow(self, _: object) -> bool:
+        return False
+
 
 class Recorder:
     """Takes every record."""

@@ -215,7 +215,7 @@ async def test_more_posts_than_a_keys_share_are_refused_at_once_and_another_keys
 async def test_large_bodies_of_one_key_leave_a_place_for_another(build: Build) -> None:
     site = await build(share_within=0.3)
     other = {"X-API-Key": await site.keys.create("other")}
-    whole = json.dumps(job(variables={"product": "x" * 1_200_000})).encode()
+    whole = json.dumps(job(variables={"product": "x", "note": "x" * 1_200_000})).encode()
     async with body_that_never_comes(site, len(whole)):
         assert (await site.post_bytes(io.BytesIO(whole), headers=other))[0] == 200
         status, answer = await site.post_bytes(io.BytesIO(whole))
