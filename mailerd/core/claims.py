@@ -168,6 +168,8 @@ class Doubt:
     """Its worker was deleting the draft, and nobody knows whether it did."""
     known_message_id: str | None
     """What a fenced-off worker left in the log of attempts: Google's own answer."""
+    nothing_found_for: timedelta | None
+    """Since a look read the sent mail and did not find it; None: none has. A look that failed is none."""
     since: datetime
     """It cannot have been sent before: its job did not exist."""
 

@@ -136,9 +136,14 @@ class Looking:
         return self._nothing_sent(doubt)
 
     def _nothing_sent(self, doubt: Doubt) -> Settled:
-        if doubt.unanswered and not doubt.looks:  # what was sent may be seen a moment later: no haste to send again
+        """The sent mail was read, and the letter is not there.
+
+        What was sent may be seen a moment later: where a send had no answer, two such looks must lie a rest apart.
+        """
+        rested = doubt.nothing_found_for or timedelta(0)
+        if doubt.unanswered and rested < self.in_flight:
             error = "not settled yet: no sent message is there, and it is looked for once more"
-            return Settled(doubt, None, error=error, look_again=self.in_flight)
+            return Settled(doubt, None, error=error, look_again=self.in_flight - rested, nothing_found=True)
         return Settled(doubt, Change.MISSING, forgets=True)
 
     async def _among_sent(self, doubt: Doubt, progress: Callable[[], None]) -> Settled:

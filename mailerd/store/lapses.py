@@ -29,7 +29,7 @@ SELECT r.id, r.job_id, j.sender_email, r.to_email, r.attempts, r.daemon_id, r.mo
 # known, unless it was deleting the draft by then, which it does only where Google has refused the letter.
 _LAPSE: Final = """
 UPDATE job_recipients FORCE INDEX (PRIMARY)
-   SET status = %s, claim_token = NULL, looks = 0, attempts = %s, crashes = %s,
+   SET status = %s, claim_token = NULL, looks = 0, nothing_found_at = NULL, attempts = %s, crashes = %s,
        unanswered = IF(%s = 'unsure' AND discarding = 0, 1, unanswered),
        lease_until = IF(%s = 'unsure', UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND, NULL),
        error = %s, due_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)

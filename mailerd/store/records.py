@@ -57,7 +57,8 @@ UPDATE (%s) v STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = v.i
        r.mode = IF(v.status = 'waiting' AND (r.draft_id IS NULL OR v.forgets), NULL, r.mode), r.looks = 0,
        r.draft_id = IF(v.status = 'failed' OR v.forgets, NULL, r.draft_id),
        r.unanswered = IF(v.forgets OR v.status = 'failed', 0, IF(v.unanswered, 1, r.unanswered)),
-       r.discarding = v.discarding, r.crashes = 0, r.updated_at = UTC_TIMESTAMP(6) {_FENCE}"""
+       r.discarding = v.discarding, r.nothing_found_at = NULL, r.crashes = 0,
+       r.updated_at = UTC_TIMESTAMP(6) {_FENCE}"""
 _OUTCOME_ROW: Final = (
     "id", "token", "status", "attempts", "error", "message_id", "thread_id", "wait", "unanswered", "forgets",
     "discarding",

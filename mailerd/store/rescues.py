@@ -29,7 +29,8 @@ _CANDIDATES: Final = 50
 
 _READ: Final = """
 SELECT r.id, r.job_id, r.seq, j.sender_email, r.to_email, r.attempts, r.daemon_id, r.looks, r.mode, r.draft_id,
-       r.thread_id, r.claim_token, j.created_at, r.unanswered, r.discarding
+       r.thread_id, r.claim_token, j.created_at, r.unanswered, r.discarding,
+       TIMESTAMPDIFF(MICROSECOND, r.nothing_found_at, UTC_TIMESTAMP(6))
   FROM job_recipients r FORCE INDEX (PRIMARY) JOIN jobs j ON j.id = r.job_id WHERE r.id IN %s ORDER BY r.id"""
 
 _TAKE: Final = """
@@ -45,6 +46,8 @@ UPDATE job_recipients FORCE INDEX (PRIMARY)
        mode = IF(%s = 'waiting' AND (draft_id IS NULL OR %s), NULL, mode), draft_id = IF(%s, NULL, draft_id),
        thread_id = IF(%s, NULL, thread_id), unanswered = IF(%s, 0, unanswered),
        discarding = IF(%s = 'unsure', discarding, 0),
+       nothing_found_at = IF(%s != 'unsure', NULL,
+                            IF(%s, COALESCE(nothing_found_at, UTC_TIMESTAMP(6)), nothing_found_at)),
        due_at = UTC_TIMESTAMP(6), updated_at = IF(%s = 'unsure', updated_at, UTC_TIMESTAMP(6))
  WHERE id = %s AND claim_token = %s AND status = 'unsure'"""
 # A look that settles nothing is not in the log of attempts. Where another daemon has looked since and found the same,
@@ -86,6 +89,8 @@ class Settled:
     """Of what was found."""
     forgets: bool = False
     """Google has neither the draft nor the letter: another try makes a new draft."""
+    nothing_found: bool = False
+    """The sent mail was read, and the letter is not there."""
     look_again: timedelta | None = None
     """None with no change: nobody looks again by itself."""
 
@@ -139,10 +144,13 @@ class Rescues:
             Doubt(
                 id=id_, job_id=job, seq=seq, sender=sender, to_email=to, token=token, attempt=attempts, looks=looks,
                 mode=mode, draft_id=draft, thread_id=thread, unanswered=bool(unanswered), discarding=bool(discarding),
+                nothing_found_for=None if nothing is None else timedelta(microseconds=nothing),
                 known_message_id=known.get(id_), since=since.replace(tzinfo=UTC),
             )
-            for id_, job, seq, sender, to, attempts, _, looks, mode, draft, thread, _, since, unanswered, discarding
-            in held_rows
+            for (
+                id_, job, seq, sender, to, attempts, _, looks, mode, draft, thread, _, since, unanswered, discarding,
+                nothing,
+            ) in held_rows
         ]  # fmt: skip
 
     async def settle(self, settled: Settled, *, tried: Callable[[], None] | None = None) -> Written:
@@ -166,7 +174,7 @@ class Rescues:
             _SETTLE,
             (
                 status, looks, error, it.message_id, it.proof and it.proof.value, wait, wait or 0, status, status,
-                *[int(it.forgets)] * 4, status, status, doubt.id, doubt.token,
+                *[int(it.forgets)] * 4, status, status, int(it.nothing_found), status, doubt.id, doubt.token,
             ),
         )  # fmt: skip
         took = bool(cursor.rowcount == 1)

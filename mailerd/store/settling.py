@@ -17,7 +17,7 @@ _SETTLE: Final = """
 UPDATE job_recipients FORCE INDEX (PRIMARY)
    SET status = %s, claim_token = NULL, lease_until = NULL, error = %s, message_id = COALESCE(%s, message_id),
        proof = %s, mode = IF(%s, NULL, mode), draft_id = IF(%s, NULL, draft_id), thread_id = IF(%s, NULL, thread_id),
-       unanswered = IF(%s, 0, unanswered), discarding = 0,
+       unanswered = IF(%s, 0, unanswered), discarding = 0, nothing_found_at = NULL,
        sent_at = IF(%s = 'sent', UTC_TIMESTAMP(6), NULL), due_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
  WHERE id = %s AND status = 'unsure'"""
 _LOG: Final = """

@@ -43,6 +43,22 @@ async def proven(database: Database, job: str) -> set[tuple[str, str | None]]:
     return set(await query(database, "SELECT status, proof FROM job_recipients WHERE job_id = %s", job))
 
 
+def see_nothing(google: Google, sender: str, *, looks: int = 1) -> None:
+    """The next looks into the sent mail are answered by a replica that lags."""
+    if sender == LOOKS:
+        google.fault(Fault(kind="not_found", method="threads.get", count=looks))
+    else:
+        google.fault(Fault(kind="status", status=200, body="{}", method="messages.list", count=looks))
+
+
+async def look_now(database: Database) -> None:
+    """Somebody looks for what is in doubt, at once."""
+    await query(
+        database,
+        "UPDATE job_recipients SET lease_until = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND WHERE status = 'unsure'",
+    )
+
+
 def assert_the_truth(google: Google, job: str, sent: int) -> None:
     """So many letters of the job, none of them twice."""
     assert google.duplicates() == {}
@@ -163,12 +179,47 @@ async def test_a_letter_is_not_sent_again_before_two_looks_into_the_sent_mail_ha
 ) -> None:
     """What was sent is seen late: by a replica that lags."""
     google.fault(Fault(kind="reset_after", method=call(sender)))
-    if sender == LOOKS:
-        google.fault(Fault(kind="not_found", method="threads.get"))
-    else:
-        google.fault(Fault(kind="status", status=200, body="{}", method="messages.list"))
+    see_nothing(google, sender)
     job = await post(database, sender=sender, recipients=1)
     async with running(known, heard):
+        await heard.wait_for("job_finished", within=20)
+    assert await proven(database, job) == {("sent", "seen in SENT")}
+    assert_the_truth(google, job, 1)
+
+
+@pytest.mark.parametrize("sender", [LOOKS, DIRECT])
+async def test_a_look_that_failed_is_not_one_of_the_two_that_found_nothing(
+    known: Settings, database: Database, google: Google, heard: Heard, sender: str
+) -> None:
+    google.fault(Fault(kind="reset_after", method=call(sender)))
+    google.fault(Fault(kind="backend_error", method="drafts.get" if sender == LOOKS else "messages.list"))
+    see_nothing(google, sender)
+    job = await post(database, sender=sender, recipients=1)
+    async with running(known, heard):
+        await heard.wait_for("letter_still_unsure", within=20)
+        await look_now(database)
+        await heard.wait_for("job_finished", within=20)
+    assert len(heard.of("letter_still_unsure")) == 2
+    assert await proven(database, job) == {("sent", "seen in SENT")}
+    assert_the_truth(google, job, 1)
+
+
+@pytest.mark.parametrize("sender", [LOOKS, DIRECT])
+async def test_two_looks_that_found_nothing_lie_a_rest_apart(
+    known: Settings, database: Database, google: Google, heard: Heard, sender: str
+) -> None:
+    """Somebody asks for the second one at once: it does not count, whatever it finds."""
+    patient = known.gmail.model_copy(update={"request_timeout": 3.0})
+    known = known.model_copy(update={"gmail": patient, "runner": known.runner.model_copy(update={"lease": 10.0})})
+    google.fault(Fault(kind="reset_after", method=call(sender)))
+    see_nothing(google, sender, looks=2)
+    job = await post(database, sender=sender, recipients=1)
+    async with running(known, heard):
+        await heard.wait_for("letter_unsure", within=20)
+        for look in (1, 2):
+            await look_now(database)
+            await heard.wait_for("letter_still_unsure", times=look, within=20)
+        await look_now(database)
         await heard.wait_for("job_finished", within=20)
     assert await proven(database, job) == {("sent", "seen in SENT")}
     assert_the_truth(google, job, 1)
