@@ -26,6 +26,11 @@ _DRAFT_GONE: Final = (
     "its draft is gone, though Google took none of its sends: somebody deleted it, or sent it by hand, and this "
     "sign-in may not look: settle it"
 )
+_HOW_SENT: Final = {
+    "direct": "sent directly, without an answer",
+    "draft": "its draft is not known any more",
+    None: "it is not known how it was handed over",
+}
 KEY_HEADER: Final = "X-Mailerd-Key"
 
 
@@ -152,9 +157,7 @@ class Looking:
         if not isinstance(mailbox, Mailbox):
             return still_unsure(doubt, judge(Call.TOKEN, mailbox).reason)
         if not mailbox.can_read_metadata:
-            return Settled(
-                doubt, None, error="sent directly, without an answer, and this sign-in may not look: settle it"
-            )
+            return Settled(doubt, None, error=f"{_HOW_SENT[doubt.mode]}, and this sign-in may not look: settle it")
         return await self._scan(doubt, progress)
 
     async def _scan(self, doubt: Doubt, progress: Callable[[], None]) -> Settled:

@@ -12,18 +12,19 @@ from datetime import timedelta
 from functools import partial
 from typing import Final
 
-from mailerd.core.claims import HandedOver, Outcome, Record, Written
+from mailerd.core.claims import HandedOver, Letter, Outcome, Record, Written
 from mailerd.core.states import Change, State, after
 from mailerd.errors import MailerdError
 from mailerd.events.store import StoreEvents
 from mailerd.store.cursor import Cursor
 from mailerd.store.database import Database
+from mailerd.store.doubted import doubted_late, is_logged
 from mailerd.store.late import NOT_SENT, log_sent, sent_before, settled_late
 from mailerd.store.waking import micros
 
 KEEP: Final = 60.0
-"""Seconds for which a letter that was sent is remembered, counted back from the last one: however long the database is
-away, it is then told its last minute."""
+"""Seconds for which a letter that was sent, or may be, is remembered, counted back from the last one: however long the
+database is away, it is then told its last minute."""
 _AT_MOST: Final = 50_000
 _BATCH: Final = 100
 OTHERS_WITHIN: Final = 20.0
@@ -36,8 +37,8 @@ SELECT id, job_id, status, claim_token, mode FROM job_recipients FORCE INDEX (PR
 _HOLD: Final = f"""
 UPDATE job_recipients r FORCE INDEX (PRIMARY)
    SET r.status = %s, r.claim_token = %s, r.daemon_id = %s, r.mode = %s, r.draft_id = %s, r.thread_id = %s,
-       r.attempts = GREATEST(r.attempts, %s), r.lease_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND,
-       r.updated_at = UTC_TIMESTAMP(6)
+       r.unanswered = %s, r.discarding = %s, r.attempts = GREATEST(r.attempts, %s),
+       r.lease_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND, r.updated_at = UTC_TIMESTAMP(6)
  WHERE r.id = %s AND (r.status = 'waiting' OR (r.status = 'sending' AND r.claim_token = %s)) AND {NOT_SENT}"""
 _TOLD: Final = """
 INSERT INTO daemons (id, host, pid, version, started_at, beat_at, told)
@@ -64,8 +65,12 @@ class _Known:
     """The database has acknowledged it; until then its own record is still to come."""
 
     @property
-    def sent(self) -> bool:
+    def ended(self) -> bool:
         return isinstance(self.record, Outcome)
+
+    @property
+    def sent(self) -> bool:
+        return isinstance(self.record, Outcome) and self.record.decision.change is Change.SENT
 
 
 @dataclass
@@ -91,6 +96,8 @@ class History:
     events: StoreEvents
     _known: dict[tuple[int, str], _Known] = field(default_factory=dict, init=False)
     """By recipient and token, the oldest first."""
+    _in_doubt: dict[int, str] = field(default_factory=dict, init=False)
+    """By recipient: the token of the last claim of which it is not known whether it sent the letter."""
     _servers: set[str] = field(default_factory=set, init=False)
     """Those that were told, and to which there are connections still."""
     _met: dict[str, _Met] = field(default_factory=dict, init=False)
@@ -98,20 +105,33 @@ class History:
     _doubted: bool = field(default=False, init=False)
 
     def note(self, record: Record) -> None:
-        """Remember a hand-over until its outcome, and a letter that was sent for a minute; costs next to nothing."""
+        """Remember a hand-over until its outcome, and what was sent, or may be, for a minute; costs next to nothing.
+
+        Any later outcome of the letter says that it was looked for since: the doubt is no more.
+        """
         key = record.letter.id, record.letter.token
         self._known.pop(key, None)
-        if isinstance(record, Outcome) and record.decision.change is not Change.SENT:
-            return
+        if isinstance(record, Outcome):
+            if (doubted := self._in_doubt.pop(key[0], None)) is not None:
+                self._known.pop((key[0], doubted), None)
+            if record.decision.change is Change.LOST:
+                self._in_doubt[key[0]] = key[1]
+            elif record.decision.change is not Change.SENT:
+                return
         now = time.monotonic()
         self._known[key] = _Known(record, now)
         while True:
             oldest = next(iter(self._known.values()))
             # A hand-over that no outcome has followed for longer than its lease is nobody's any more.
-            keep = KEEP if oldest.sent else KEEP + self.lease.total_seconds()
+            keep = KEEP if oldest.ended else KEEP + self.lease.total_seconds()
             if len(self._known) <= _AT_MOST and oldest.at >= now - keep:
                 break
-            del self._known[oldest.record.letter.id, oldest.record.letter.token]
+            self._forget(oldest.record.letter)
+
+    def _forget(self, letter: Letter) -> None:
+        del self._known[letter.id, letter.token]
+        if self._in_doubt.get(letter.id) == letter.token:
+            del self._in_doubt[letter.id]
 
     def written(self, record: Record, what: Written) -> None:
         """Forget a hand-over that its row did not take: nothing is sent, and the letter is not in hand."""
@@ -165,7 +185,7 @@ class History:
         return True
 
     async def _tell_all(self, known: Sequence[_Known], met: "_Met", server: str) -> None:
-        ordered = sorted(known, key=lambda one: one.record.letter.id)
+        ordered = sorted(_last_words(known), key=lambda one: one.record.letter.id)
         for start in range(0, len(ordered), _BATCH):
             some = ordered[start : start + _BATCH]
             what = "tell the database what it may have forgotten"
@@ -196,7 +216,8 @@ class History:
             if isinstance(one, Outcome):
                 pending = token == one.letter.token and not each.written  # its own record is taken as ever
                 if status != State.SENT.value and not pending:
-                    forgotten += await self._tell_sent(cursor, one)
+                    tell = self._tell_sent if each.sent else self._tell_doubt
+                    forgotten += await tell(cursor, one)
             elif status == State.WAITING.value or (token == one.letter.token and mode is None):
                 forgotten += await self._hold(cursor, one)
         return forgotten
@@ -206,14 +227,29 @@ class History:
         await log_sent(cursor, one, by=self.daemon_id, applied=took)
         return int(took or await sent_before(cursor, one.letter, repeated=False))
 
+    async def _tell_doubt(self, cursor: Cursor, one: Outcome) -> int:
+        if await is_logged(cursor, one.letter):  # then the row is what became of it
+            return 0
+        return int(await doubted_late(cursor, one, by=self.daemon_id))
+
     async def _hold(self, cursor: Cursor, one: HandedOver) -> int:
         letter = one.letter
         held = after(State.WAITING, Change.CLAIMED).value
         await cursor.execute(
             _HOLD,
             (
-                held, letter.token, self.daemon_id, one.mode, one.draft_id, one.thread_id, letter.attempt,
-                micros(self.lease), letter.id, letter.token,
+                held, letter.token, self.daemon_id, one.mode, one.draft_id, one.thread_id,
+                int(one.unanswered), int(one.discarding), letter.attempt, micros(self.lease), letter.id, letter.token,
             ),
         )  # fmt: skip
         return int(cursor.rowcount == 1)
+
+
+def _last_words(known: Sequence[_Known]) -> list[_Known]:
+    """Of each letter what counts: that it was sent, else what is known last. `known` has the oldest first."""
+    last: dict[tuple[int, str], _Known] = {}
+    for one in known:
+        key = one.record.letter.id, one.record.letter.job_id
+        if (before := last.get(key)) is None or not before.sent:
+            last[key] = one
+    return list(last.values())

@@ -16,6 +16,7 @@ from mailerd.core.states import OPEN, Change, JobStatus, State, after
 from mailerd.core.verdicts import Cause
 from mailerd.store.cursor import Cursor, Statement
 from mailerd.store.database import Database
+from mailerd.store.doubted import NOT_DOUBTED, doubted_before, doubted_late, may_be_carried_out, mode_of
 from mailerd.store.late import NOT_SENT, sent_before, settled_late
 from mailerd.store.ledger import in_hand, naive, note_slow
 from mailerd.store.proofs import Tries, applied
@@ -34,16 +35,17 @@ _LOCK_AND_TELL: Final = "SELECT id, job_id FROM job_recipients FORCE INDEX (PRIM
 # After the jobs, and all at once: the steps after it take some of them each, and those of two daemons could cross.
 _LOCK_SENDERS: Final = "SELECT COUNT(*) FROM senders FORCE INDEX (PRIMARY) WHERE email IN %s FOR UPDATE"
 
-# A letter that Google has said to have is never handed over again, whatever its row has forgotten.
+# A letter that Google has said to have, or may have, is not handed over again, whatever its row forgot.
 _HAND_OVER: Final = f"""
 UPDATE (%s) v STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = v.id
    SET r.mode = v.mode, r.draft_id = v.draft_id, r.thread_id = v.thread_id, r.unanswered = v.unanswered,
        r.discarding = v.discarding, r.crashes = 0, r.updated_at = UTC_TIMESTAMP(6) {_FENCE}
-   AND {NOT_SENT}"""
+   AND {NOT_SENT} AND {NOT_DOUBTED}"""
 _HAND_OVER_ROW: Final = ("id", "token", "mode", "draft_id", "thread_id", "unanswered", "discarding")
 
 # A failed letter forgets its draft, which is deleted: were it tried again, a draft that is gone would look like sent.
-# So does one whose draft was deleted before it waits. MySQL does not say in which order the assignments of a join are
+# So does one whose draft was deleted before it waits. One in doubt says itself what is to be looked for: the row may
+# have forgotten its hand-over. MySQL does not say in which order the assignments of a join are
 # made: each comes out alike in any.
 # `wait` is NULL for what has come to its end. For `unsure` it is the time of the first look (lease_until), else due_at.
 _OUTCOME: Final = f"""
@@ -54,14 +56,14 @@ UPDATE (%s) v STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = v.i
        r.proof = IF(v.status = 'sent', 'answered', NULL), r.sent_at = IF(v.status = 'sent', UTC_TIMESTAMP(6), NULL),
        r.due_at = IF(v.status = 'waiting', UTC_TIMESTAMP(6) + INTERVAL v.wait MICROSECOND, r.due_at),
        r.lease_until = IF(v.status = 'unsure', UTC_TIMESTAMP(6) + INTERVAL v.wait MICROSECOND, NULL),
-       r.mode = IF(v.status = 'waiting' AND (r.draft_id IS NULL OR v.forgets), NULL, r.mode), r.looks = 0,
-       r.draft_id = IF(v.status = 'failed' OR v.forgets, NULL, r.draft_id),
+       r.mode = IF(v.status = 'waiting' AND (r.draft_id IS NULL OR v.forgets), NULL, COALESCE(v.mode, r.mode)),
+       r.draft_id = IF(v.status = 'failed' OR v.forgets, NULL, COALESCE(v.draft_id, r.draft_id)), r.looks = 0,
        r.unanswered = IF(v.forgets OR v.status = 'failed', 0, IF(v.unanswered, 1, r.unanswered)),
        r.discarding = v.discarding, r.nothing_found_at = NULL, r.crashes = 0,
        r.updated_at = UTC_TIMESTAMP(6) {_FENCE}"""
 _OUTCOME_ROW: Final = (
     "id", "token", "status", "attempts", "error", "message_id", "thread_id", "wait", "unanswered", "forgets",
-    "discarding",
+    "discarding", "mode", "draft_id",
 )  # fmt: skip
 
 _ATTEMPT: Final = """
@@ -191,13 +193,18 @@ class Records:
     async def _not_taken(self, cursor: Cursor, record: Record, *, repeated: bool) -> Written:
         """What became of a record that its row does not take now."""
         if isinstance(record, HandedOver):
-            sent = await sent_before(cursor, record.letter, repeated=repeated)
-            return Written.SETTLED if sent else Written.FENCED_OFF
+            if await sent_before(cursor, record.letter, repeated=repeated):
+                return Written.SETTLED
+            await doubted_before(cursor, record.letter)
+            return Written.FENCED_OFF
         letter, event = record.letter, record.decision.change.value
-        if repeated and await applied(cursor, letter.id, token=letter.token, event=event, by=self.daemon_id):
+        lost = record.decision.change is Change.LOST  # the history may have told of it before its own record came
+        if (repeated or lost) and await applied(cursor, letter.id, token=letter.token, event=event, by=self.daemon_id):
             return Written.TAKEN
         if record.decision.change is Change.SENT and await settled_late(cursor, record, repeated=repeated):
             return Written.SETTLED
+        if lost and await doubted_late(cursor, record, by=self.daemon_id):
+            return Written.TAKEN
         return Written.FENCED_OFF
 
     def _log(self, outcomes: Sequence[tuple[Outcome, bool]]) -> Statement:
@@ -371,6 +378,7 @@ async def _write(cursor: Cursor, record: Record) -> bool:
 def _outcome_row(one: Outcome) -> tuple[Any, ...]:
     change, letter, decision = one.decision.change, one.letter, one.decision
     attempts = letter.attempt - 1 if change is Change.RELEASED else letter.attempt
+    lost = change is Change.LOST
     return (
         letter.id,
         letter.token,
@@ -378,11 +386,13 @@ def _outcome_row(one: Outcome) -> tuple[Any, ...]:
         attempts,
         short(decision.error),
         decision.message_id,
-        decision.thread_id,
+        letter.thread_id if lost else decision.thread_id,
         micros(decision.wait),
-        int(change is Change.LOST and not decision.refused),
+        int(lost and may_be_carried_out(one)),
         int(decision.forgets),
         int(decision.discarding),
+        mode_of(letter.draft_id) if lost else None,
+        letter.draft_id if lost else None,
     )
 
 

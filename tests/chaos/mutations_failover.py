@@ -7,6 +7,7 @@ from typing import Final
 from tests.chaos.mutation import Mutation
 
 _HISTORY: Final = "tests/store/test_history.py::"
+_DOUBTED: Final = "tests/store/test_doubted.py::"
 OF_FAILOVER: Final = (
     Mutation(
         "a server that was never told is claimed from",
@@ -42,5 +43,61 @@ OF_FAILOVER: Final = (
         "if job != one.letter.job_id:",
         "if job is None:",
         _HISTORY + "test_a_letter_whose_number_is_anothers_now_tells_nothing_of_that_one",
+    ),
+    Mutation(
+        "a doubt is not told again",
+        "mailerd/store/history.py",
+        "return int(await doubted_late(cursor, one, by=self.daemon_id))",
+        "return 0",
+        _DOUBTED + "test_a_doubt_that_was_forgotten_is_told_again",
+    ),
+    Mutation(
+        "a doubt that was looked into is told again",
+        "mailerd/store/history.py",
+        "if await is_logged(cursor, one.letter):",
+        "if False:",
+        _DOUBTED + "test_a_doubt_that_somebody_has_looked_into_is_not_told_again",
+    ),
+    Mutation(
+        "a doubt outlives the refusal of a later attempt",
+        "mailerd/store/history.py",
+        "self._known.pop((key[0], doubted), None)",
+        "pass",
+        _DOUBTED + "test_a_doubt_is_not_told_once_its_letter_was_refused_by_a_later_attempt",
+    ),
+    Mutation(
+        "what is known first of a letter is told, not what is known last",
+        "mailerd/store/history.py",
+        "is None or not before.sent:",
+        "is None:",
+        _DOUBTED + "test_of_a_letter_that_is_in_hand_again_the_former_doubt_is_not_told",
+    ),
+    Mutation(
+        "a doubt does not come to a row that has forgotten its claim",
+        "mailerd/store/records.py",
+        "if lost and await doubted_late(",
+        "if False and await doubted_late(",
+        _DOUBTED + "test_a_doubt_comes_to_a_row_that_has_forgotten_its_claim",
+    ),
+    Mutation(
+        "a letter of which the log knows a doubt is handed over",
+        "mailerd/store/records.py",
+        " AND {NOT_DOUBTED}",
+        "",
+        _DOUBTED + "test_a_letter_of_which_the_log_knows_a_doubt_is_not_handed_over",
+    ),
+    Mutation(
+        "a look that was fenced off settles a doubt",
+        "mailerd/store/doubted.py",
+        " AND s.applied = 1",
+        "",
+        _DOUBTED + "test_it_is_handed_over_once_somebody_has_looked",
+    ),
+    Mutation(
+        "a doubt does not say what is to be looked for",
+        "mailerd/store/records.py",
+        "COALESCE(v.draft_id, r.draft_id)",
+        "r.draft_id",
+        _DOUBTED + "test_a_doubt_says_itself_what_is_to_be_looked_for",
     ),
 )

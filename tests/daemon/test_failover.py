@@ -17,6 +17,7 @@ from tests.support.replicated import replicated
 from tests.support.rows import post, states
 
 LETTERS = 40
+DOUBTS = 6
 
 
 def through(known: Settings, url: str, port: int) -> Settings:
@@ -61,3 +62,34 @@ async def test_letters_that_a_failover_has_forgotten_are_sent_once(
             await database.close()
     assert google.duplicates() == {}
     assert len({letter.key for letter in google.sent}) == LETTERS
+
+
+@pytest.mark.parametrize("scopes", [(COMPOSE,), (COMPOSE, METADATA), (SEND, METADATA)])
+async def test_doubts_that_a_failover_has_forgotten_are_looked_for_and_not_sent_again(
+    database_url: str, served: Running, google: Google, credentials: Path, heard: Heard, scopes: tuple[str, ...]
+) -> None:
+    sign_in(google, credentials, scopes=scopes)
+    google.fault(Fault(kind="reset_after", method="messages.send" if SEND in scopes else "drafts.send", count=DOUBTS))
+    known = settings(
+        database_url, served, credentials, runner={"lease": 20, "poll_interval": 0.1, "concurrency": DOUBTS},
+        gmail={"request_timeout": 2.0}, database={"url": database_url, "connect_timeout": 1, "statement_timeout": 4},
+    )  # fmt: skip
+    with replicated(CACHE) as pair:
+        async with Proxy(pair.primary.port) as proxy:
+            near = through(known, pair.primary.url, proxy.port)
+            async with running(near, heard) as daemon:
+                job = await post(daemon.database, recipients=DOUBTS)
+                await asyncio.to_thread(pair.until_followed)
+                await asyncio.to_thread(pair.lag)
+                daemon.runner.ring()
+                await heard.wait_for("letter_unsure", times=DOUBTS, within=20)
+                await asyncio.to_thread(pair.fail_over)
+                proxy.lead_to(pair.replica.port)
+                await proxy.reset_all()
+                told = await heard.wait_for("database_told_again", within=20)
+                assert told["forgotten"] == DOUBTS
+                await heard.wait_for("job_finished", within=40)
+                database = daemon.database
+                assert await states(database, job) == {"sent": DOUBTS}
+    assert google.duplicates() == {}
+    assert len({letter.key for letter in google.sent}) == DOUBTS
