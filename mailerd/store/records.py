@@ -56,8 +56,8 @@ UPDATE (%s) v STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = v.i
        r.proof = IF(v.status = 'sent', 'answered', NULL), r.sent_at = IF(v.status = 'sent', UTC_TIMESTAMP(6), NULL),
        r.due_at = IF(v.status = 'waiting', UTC_TIMESTAMP(6) + INTERVAL v.wait MICROSECOND, r.due_at),
        r.lease_until = IF(v.status = 'unsure', UTC_TIMESTAMP(6) + INTERVAL v.wait MICROSECOND, NULL),
-       r.mode = IF(v.status = 'waiting' AND (r.draft_id IS NULL OR v.forgets), NULL, COALESCE(v.mode, r.mode)),
-       r.draft_id = IF(v.status = 'failed' OR v.forgets, NULL, COALESCE(v.draft_id, r.draft_id)), r.looks = 0,
+       r.mode = IF(v.status = 'waiting' AND (r.draft_id IS NULL OR v.forgets), NULL, COALESCE(r.mode, v.mode)),
+       r.draft_id = IF(v.status = 'failed' OR v.forgets, NULL, COALESCE(r.draft_id, v.draft_id)), r.looks = 0,
        r.unanswered = IF(v.forgets OR v.status = 'failed', 0, IF(v.unanswered, 1, r.unanswered)),
        r.discarding = v.discarding, r.nothing_found_at = NULL, r.crashes = 0,
        r.updated_at = UTC_TIMESTAMP(6) {_FENCE}"""

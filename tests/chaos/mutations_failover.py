@@ -96,7 +96,7 @@ OF_FAILOVER: Final = (
     Mutation(
         "a doubt does not say what is to be looked for",
         "mailerd/store/records.py",
-        "COALESCE(v.draft_id, r.draft_id)",
+        "COALESCE(r.draft_id, v.draft_id)",
         "r.draft_id",
         _DOUBTED + "test_a_doubt_says_itself_what_is_to_be_looked_for",
     ),
