@@ -11,7 +11,7 @@ from mailerd.core.claims import Letter, Mode, Outcome
 from mailerd.core.states import Change, State, after
 from mailerd.store.cursor import Cursor
 from mailerd.store.late import NOT_SENT
-from mailerd.store.waking import micros
+from mailerd.store.waking import micros, short
 
 _OPEN: Final = """
  l.event = 'lost' AND NOT EXISTS (
@@ -49,8 +49,6 @@ UPDATE job_recipients FORCE INDEX (PRIMARY)
    SET status = %s, mode = %s, draft_id = %s, thread_id = NULL, unanswered = 1, discarding = {_REFUSED}, error = %s,
        looks = 0, claim_token = NULL, lease_until = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
  WHERE id = %s AND claim_token = %s AND status = 'sending'"""
-_AT_MOST: Final = 1000
-"""Characters that the column of the error takes."""
 
 
 def mode_of(draft_id: str | None) -> Mode:
@@ -72,7 +70,7 @@ async def is_logged(cursor: Cursor, letter: Letter) -> bool:
 async def doubted_late(cursor: Cursor, it: Outcome, *, by: str) -> bool:
     """Make unsure a row that knows nothing of this doubt, with all that a look needs; whether it was such a row."""
     letter, decision = it.letter, it.decision
-    draft, error = letter.draft_id, (decision.error or "")[:_AT_MOST]
+    draft, error = letter.draft_id, short(decision.error)
     await cursor.execute(
         _LATE,
         (
@@ -97,7 +95,7 @@ async def doubted_before(cursor: Cursor, letter: Letter) -> bool:
     await cursor.execute(
         _BEFORE,
         (
-            after(State.SENDING, Change.LOST).value, mode_of(draft), draft, letter.id, draft, error[:_AT_MOST],
+            after(State.SENDING, Change.LOST).value, mode_of(draft), draft, letter.id, draft, short(error),
             letter.id, letter.token,
         ),
     )  # fmt: skip

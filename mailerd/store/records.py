@@ -21,7 +21,7 @@ from mailerd.store.late import NOT_SENT, sent_before, settled_late
 from mailerd.store.ledger import in_hand, naive, note_slow
 from mailerd.store.proofs import Tries, applied
 from mailerd.store.touching import holds_project, members, pause_of, returns, touches_sender, was_slow
-from mailerd.store.waking import micros, wake
+from mailerd.store.waking import micros, short, wake
 
 # The fence: the row is written only while it is in the state and under the token of the worker that writes.
 _FENCE: Final = "WHERE r.id = v.id AND r.claim_token = v.token AND r.status = 'sending'"
@@ -394,8 +394,3 @@ def _outcome_row(one: Outcome) -> tuple[Any, ...]:
         mode_of(letter.draft_id) if lost else None,
         letter.draft_id if lost else None,
     )
-
-
-def short(text: str | None, limit: int = 1000) -> str | None:
-    """What fits into a column of so many characters."""
-    return text if text is None or len(text) <= limit else text[: limit - 1] + "…"

@@ -12,9 +12,9 @@ from mailerd.core.states import Change, Proof, State, after
 from mailerd.store.cursor import Cursor
 from mailerd.store.database import Database
 from mailerd.store.proofs import applied
-from mailerd.store.records import UNFINISHED, short
+from mailerd.store.records import UNFINISHED
 from mailerd.store.undoing import Undone, undo
-from mailerd.store.waking import forgotten, micros, wake
+from mailerd.store.waking import forgotten, micros, short, wake
 
 # Of many doubts of one sender only the first few are of use: it is left out as soon as it has as many looks as it may.
 _DOUBTS: Final = """

@@ -83,3 +83,8 @@ async def forgotten(cursor: Cursor, *, limit: int = 200) -> dict[str, str]:
 def micros(wait: timedelta) -> int:
     """Whole microseconds: what INTERVAL takes."""
     return wait // timedelta(microseconds=1)
+
+
+def short(text: str | None, limit: int = 1000) -> str | None:
+    """What fits into a column of so many characters."""
+    return text if text is None or len(text) <= limit else text[: limit - 1] + "…"
