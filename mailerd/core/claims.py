@@ -34,6 +34,8 @@ class Letter:
     thread_id: str | None = None
     unanswered: bool = False
     """An earlier drafts.send of this draft had no answer, so that it may have been carried out."""
+    looks: int = 0
+    """How often it was looked for since a send of this draft had no answer."""
     pauses: int = 0
     """The sender's daily limits since its last success."""
     probing: bool = False

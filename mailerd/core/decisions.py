@@ -44,6 +44,8 @@ class Decision:
     """Google cannot be reached at all, and why: nothing shall be claimed by this daemon for a while."""
     refused: bool = False
     """Lost though Google has answered that it did not send it: the doubt is what became of its draft before."""
+    same_doubt: bool = False
+    """Lost as it was before: this try has shown nothing new, so it costs no attempt and the looks are counted on."""
     forgets: bool = False
     """The letter's draft was deleted by us: another try makes a new one."""
     discarding: bool = False
@@ -54,6 +56,8 @@ class Decision:
 
 _DRAFT_KEPT: Final = timedelta(minutes=1)
 """The longest wait for which the draft of a letter that Google has refused may stay in the mailbox."""
+_LONGEST_REST: Final = timedelta(hours=1)
+"""Of a letter whose draft Google shows and will not send."""
 _THROTTLE_WAIT: Final = timedelta(seconds=20)
 _CONCURRENT_WAIT: Final = timedelta(seconds=5)
 _RECHECK_WAIT: Final = timedelta(seconds=60)
@@ -128,6 +132,25 @@ def _doubt(decision: Decision, why: str, *, wait: timedelta) -> Decision:
     return Decision(
         Change.LOST, error=f"{why}; before: {decision.error}", wait=wait, pause=decision.pause, refused=True
     )
+
+
+def given_up(attempt: int, *, policy: Policy) -> Decision | None:
+    """What to write where all attempts before this one are used up; None: it may be tried."""
+    if attempt <= policy.max_attempts:
+        return None
+    return Decision(Change.FAILED, error=f"given up after {attempt - 1} attempts")
+
+
+def patient(decision: Decision, unanswered: bool, *, looks: int, policy: Policy) -> Decision:  # noqa: FBT001
+    """What to write instead where an earlier send of the draft had no answer (`unanswered`) and it is in doubt anew.
+
+    A look has said that the draft is there, and Google that it is not: one of its replicas lags. The letter is not to
+    blame, and is looked for later the more often (`looks`) that was so.
+    """
+    if decision.change is not Change.LOST or not decision.refused or not unanswered:
+        return decision
+    rest = min(max(policy.in_flight, _LONGEST_REST), policy.in_flight * (1 << min(looks, 10)))
+    return replace(decision, wait=max(decision.wait, rest), same_doubt=True)
 
 
 def back_off(attempt: int, *, base: timedelta, cap: timedelta, chance: float) -> timedelta:

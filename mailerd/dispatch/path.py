@@ -11,7 +11,7 @@ from typing import Final, Protocol, assert_never
 
 from mailerd.clock import Clock
 from mailerd.core.claims import HandedOver, Letter, Outcome, Written
-from mailerd.core.decisions import Decision, Policy, decide, discarded, discards
+from mailerd.core.decisions import Decision, Policy, decide, discarded, discards, given_up, patient
 from mailerd.core.replies import (
     Accepted,
     Call,
@@ -94,7 +94,8 @@ class Path:
         try:
             decision = await self._bring_to_google(trip)
             if decision:
-                await self._record(trip, decision)
+                it = trip.letter
+                await self._record(trip, patient(decision, it.unanswered, looks=it.looks, policy=self.policy))
         except Exception as error:  # noqa: BLE001 - a bug met by one letter must not stop the others
             await self._broke(trip, error)
         finally:
@@ -106,8 +107,8 @@ class Path:
         What may last comes before the slot: a token that does not come, and the room for a large letter.
         """
         letter = trip.letter
-        if letter.attempt > self.policy.max_attempts:
-            return Decision(Change.FAILED, error=f"given up after {letter.attempt - 1} attempts")
+        if (failed := given_up(letter.attempt, policy=self.policy)) and not letter.unanswered:
+            return failed
         mailbox = await self.google.authenticate(letter.sender)
         if not isinstance(mailbox, Mailbox):
             return self._judged(trip, Call.TOKEN, mailbox)
@@ -123,6 +124,8 @@ class Path:
         mailbox = await self.google.authenticate(letter.sender)  # once more: it may have waited for long
         if not isinstance(mailbox, Mailbox):
             return self._judged(trip, Call.TOKEN, mailbox)
+        if failed := given_up(letter.attempt, policy=self.policy):  # unless its draft was sent: then it is gone
+            return await self._discard(trip, mailbox, failed)
         self.events.letter_started(
             job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender, attempt=letter.attempt
         )
@@ -293,14 +296,12 @@ class Path:
             try:
                 await self.google.delete_draft(letter.sender, draft_id=letter.draft_id)
             except DatabaseError as error:  # the ledger could not be asked; the search for orphans finds the draft
-                self.events.step_failed(
-                    what="deleting the draft of a letter that is not sent", again_in=0.0, error=error
-                )
+                self.events.step_failed(what="deleting an unsent letter's draft", again_in=0.0, error=error)
 
     async def _broke(self, trip: "_Trip", error: Exception) -> None:
         if isinstance(error, DatabaseError):
             decision, fate = None, "its lease will lapse, and the rescue looks"  # the record itself was refused
-        elif trip.may_be_sent:
+        elif trip.may_be_sent or trip.letter.unanswered:
             decision = Decision(
                 Change.LOST, error=f"unforeseen: {error!r}", wait=self.policy.in_flight, refused=trip.refused,
                 discarding=trip.refused,

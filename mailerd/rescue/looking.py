@@ -96,13 +96,30 @@ class Looking:
         progress()
         match verdict.fate:
             case Fate.ACCEPTED:
-                return Settled(doubt, Change.MISSING)
+                return await self._shown(doubt, progress)
             case Fate.GONE:
                 return await self._draft_gone(doubt, progress)
             case Fate.REJECTED | Fate.TRANSIENT | Fate.BLAMELESS | Fate.DOUBT:
                 return still_unsure(doubt, verdict.reason)
             case _:
                 assert_never(verdict.fate)
+
+    async def _shown(self, doubt: Doubt, progress: Callable[[], None]) -> Settled:
+        """It was not sent, or a replica lags: where it was shown before and not sent, the sent mail is read as well."""
+        there = Settled(doubt, Change.MISSING)
+        if not doubt.unanswered or not doubt.looks:
+            return there
+        mailbox = await self.google.authenticate(doubt.sender)
+        progress()
+        if not isinstance(mailbox, Mailbox) or not mailbox.can_read_metadata:
+            return there
+        seen = await self._among_sent_or_in_thread(doubt, progress)
+        return seen if seen.change is Change.FOUND else there
+
+    async def _among_sent_or_in_thread(self, doubt: Doubt, progress: Callable[[], None]) -> Settled:
+        if doubt.thread_id:
+            return await self._in_thread(doubt, doubt.thread_id, progress)
+        return await self._scan(doubt, progress)
 
     async def _draft_gone(self, doubt: Doubt, progress: Callable[[], None]) -> Settled:
         """It was sent, or somebody deleted it: the sent mail tells, where the sign-in may read it."""
@@ -111,11 +128,7 @@ class Looking:
         if not isinstance(mailbox, Mailbox):
             return still_unsure(doubt, judge(Call.TOKEN, mailbox).reason)
         if mailbox.can_read_metadata:
-            return (
-                await self._in_thread(doubt, doubt.thread_id, progress)
-                if doubt.thread_id
-                else await self._scan(doubt, progress)
-            )
+            return await self._among_sent_or_in_thread(doubt, progress)
         match draft_gone(unanswered=doubt.unanswered, discarding=doubt.discarding):
             case Change.FOUND:
                 return Settled(doubt, Change.FOUND, proof=Proof.GONE)

@@ -23,13 +23,13 @@ JOB: Final = """
  ORDER BY precedence, turn_at, id LIMIT 1 FOR UPDATE SKIP LOCKED)"""
 
 ROWS: Final = f"""
-(SELECT job_id, id, seq, to_email, to_name, variables, attempts, draft_id, thread_id, unanswered
+(SELECT job_id, id, seq, to_email, to_name, variables, attempts, draft_id, thread_id, unanswered, looks
    FROM job_recipients FORCE INDEX (claim)
   WHERE job_id = %s AND status = %s AND due_at <= UTC_TIMESTAMP(6) AND crashes < {ALONE_AFTER}
   ORDER BY due_at, id LIMIT %s FOR UPDATE SKIP LOCKED)"""
 # What may have crashed several daemons, and is claimed by itself.
 _ALONE: Final = f"""
-SELECT job_id, id, seq, to_email, to_name, variables, attempts, draft_id, thread_id, unanswered
+SELECT job_id, id, seq, to_email, to_name, variables, attempts, draft_id, thread_id, unanswered, looks
   FROM job_recipients FORCE INDEX (PRIMARY)
  WHERE id = %s AND status = %s AND due_at <= UTC_TIMESTAMP(6) AND crashes >= {ALONE_AFTER} FOR UPDATE SKIP LOCKED"""
 _JOB_ALONE: Final = """
@@ -175,12 +175,12 @@ async def _end_jobs(cursor: Cursor, picks: Sequence[Pick], *, short: Sequence[st
 
 
 def _letter(row: Sequence[Any], turn: Turn, token: str, *, attempt: int) -> Letter:
-    job, id_, seq, to, name, variables, _, draft, thread, unanswered = row
+    job, id_, seq, to, name, variables, _, draft, thread, unanswered, looks = row
     return Letter(
         id=id_, job_id=job, seq=seq, sender=turn.it.email, to_email=to, to_name=name, variables=variables,
         attempt=attempt, token=token, draft_id=draft, thread_id=thread, unanswered=bool(unanswered),
-        pauses=turn.it.pauses, probing=turn.probing, sender_mode=turn.it.mode, sender_project=turn.it.project,
-        slow_from=turn.it.slow_from, hour=turn.hour,
+        looks=looks, pauses=turn.it.pauses, probing=turn.probing, sender_mode=turn.it.mode,
+        sender_project=turn.it.project, slow_from=turn.it.slow_from, hour=turn.hour,
     )  # fmt: skip
 
 

@@ -57,13 +57,13 @@ UPDATE (%s) v STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = v.i
        r.due_at = IF(v.status = 'waiting', UTC_TIMESTAMP(6) + INTERVAL v.wait MICROSECOND, r.due_at),
        r.lease_until = IF(v.status = 'unsure', UTC_TIMESTAMP(6) + INTERVAL v.wait MICROSECOND, NULL),
        r.mode = IF(v.status = 'waiting' AND (r.draft_id IS NULL OR v.forgets), NULL, COALESCE(r.mode, v.mode)),
-       r.draft_id = IF(v.status = 'failed' OR v.forgets, NULL, COALESCE(r.draft_id, v.draft_id)), r.looks = 0,
+       r.draft_id = IF(v.status = 'failed' OR v.forgets, NULL, COALESCE(r.draft_id, v.draft_id)), r.looks = v.looks,
        r.unanswered = IF(v.forgets OR v.status = 'failed', 0, IF(v.unanswered, 1, r.unanswered)),
        r.discarding = v.discarding, r.nothing_found_at = NULL, r.crashes = 0,
        r.updated_at = UTC_TIMESTAMP(6) {_FENCE}"""
 _OUTCOME_ROW: Final = (
     "id", "token", "status", "attempts", "error", "message_id", "thread_id", "wait", "unanswered", "forgets",
-    "discarding", "mode", "draft_id",
+    "discarding", "mode", "draft_id", "looks",
 )  # fmt: skip
 
 _ATTEMPT: Final = """
@@ -377,7 +377,7 @@ async def _write(cursor: Cursor, record: Record) -> bool:
 
 def _outcome_row(one: Outcome) -> tuple[Any, ...]:
     change, letter, decision = one.decision.change, one.letter, one.decision
-    attempts = letter.attempt - 1 if change is Change.RELEASED else letter.attempt
+    attempts = letter.attempt - 1 if change is Change.RELEASED or decision.same_doubt else letter.attempt
     lost = change is Change.LOST
     return (
         letter.id,
@@ -393,4 +393,5 @@ def _outcome_row(one: Outcome) -> tuple[Any, ...]:
         int(decision.discarding),
         mode_of(letter.draft_id) if lost else None,
         letter.draft_id if lost else None,
+        letter.looks if decision.same_doubt else 0,
     )

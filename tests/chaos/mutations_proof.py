@@ -76,6 +76,21 @@ OF_PROOF: Final = (
         _PROOF + "test_a_letter_is_not_sent_again_before_two_looks_into_the_sent_mail_have_found_nothing",
     ),
     Mutation(
+        "a draft that is shown and cannot be sent costs an attempt",
+        "mailerd/core/decisions.py",
+        "if decision.change is not Change.LOST or not decision.refused or not unanswered:",
+        "if True:",
+        "tests/daemon/test_given_up.py::test_a_draft_that_is_shown_and_cannot_be_sent_costs_no_attempt",
+    ),
+    Mutation(
+        "a letter that may have been sent is given up at once",
+        "mailerd/dispatch/path.py",
+        "policy=self.policy)) and not letter.unanswered:",
+        "policy=self.policy)):",
+        "tests/daemon/test_given_up.py"
+        "::test_a_letter_that_may_have_been_sent_is_not_given_up_unless_its_draft_can_be_deleted",
+    ),
+    Mutation(
         "a look that failed counts as one that found nothing",
         "mailerd/rescue/looking.py",
         "if doubt.unanswered and rested < self.in_flight:",
