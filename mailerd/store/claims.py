@@ -180,6 +180,8 @@ class Claims:
             senders = self._senders(taken.left, share) * (number + 1)
             if not await self._round(cursor, token, taken, share=share, senders=min(senders, _SENDERS_AT_MOST)):
                 break
+        if self.history is not None:
+            await self.history.compare(cursor, taken.letters)
         next_in = await self._next_turn(cursor, taken.full) if taken.left else 0.0
         return Claim(token, tuple(taken.letters), tuple(taken.jobs.values()), next_in, taken.alone)
 

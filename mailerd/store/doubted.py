@@ -39,7 +39,8 @@ UPDATE job_recipients r FORCE INDEX (PRIMARY)
 _LOG: Final = """
 INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, draft_id, error, at)
 VALUES (%s, %s, %s, %s, 'lost', 1, %s, %s, UTC_TIMESTAMP(6)) ON DUPLICATE KEY UPDATE applied = 1"""
-_LOGGED: Final = "SELECT 1 FROM attempts WHERE recipient_id = %s AND claim_token = %s AND event = 'lost'"
+_LOGGED: Final = """
+SELECT 1 FROM attempts WHERE recipient_id = %s AND claim_token = %s AND event IN ('lost', 'lapsed')"""
 
 _DOUBTED: Final = f"""
 SELECT l.draft_id, l.error FROM attempts l FORCE INDEX (once)
@@ -62,7 +63,7 @@ def may_be_carried_out(it: Outcome) -> bool:
 
 
 async def is_logged(cursor: Cursor, letter: Letter) -> bool:
-    """Whether the database knows that this claim ended in doubt; the row was written in the same commit."""
+    """Whether the database knows that this claim ended in doubt, or lapsed; the row was written in the same commit."""
     await cursor.execute(_LOGGED, (letter.id, letter.token))
     return bool(await cursor.fetchall())
 

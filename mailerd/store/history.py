@@ -96,8 +96,8 @@ class History:
     events: StoreEvents
     _known: dict[tuple[int, str], _Known] = field(default_factory=dict, init=False)
     """By recipient and token, the oldest first."""
-    _in_doubt: dict[int, str] = field(default_factory=dict, init=False)
-    """By recipient: the token of the last claim of which it is not known whether it sent the letter."""
+    _last: dict[int, str] = field(default_factory=dict, init=False)
+    """By recipient: the token of what is known last of it."""
     _servers: set[str] = field(default_factory=set, init=False)
     """Those that were told, and to which there are connections still."""
     _met: dict[str, _Met] = field(default_factory=dict, init=False)
@@ -112,12 +112,13 @@ class History:
         key = record.letter.id, record.letter.token
         self._known.pop(key, None)
         if isinstance(record, Outcome):
-            if (doubted := self._in_doubt.pop(key[0], None)) is not None:
-                self._known.pop((key[0], doubted), None)
-            if record.decision.change is Change.LOST:
-                self._in_doubt[key[0]] = key[1]
-            elif record.decision.change is not Change.SENT:
+            before = self._known.get((key[0], self._last.get(key[0], "")))
+            if before is not None and before.ended and not before.sent:
+                self._forget(before.record.letter)
+            if record.decision.change not in {Change.SENT, Change.LOST}:
+                self._is_not_last(record.letter)
                 return
+        self._last[key[0]] = key[1]
         now = time.monotonic()
         self._known[key] = _Known(record, now)
         while True:
@@ -129,15 +130,18 @@ class History:
             self._forget(oldest.record.letter)
 
     def _forget(self, letter: Letter) -> None:
-        del self._known[letter.id, letter.token]
-        if self._in_doubt.get(letter.id) == letter.token:
-            del self._in_doubt[letter.id]
+        self._known.pop((letter.id, letter.token), None)
+        self._is_not_last(letter)
+
+    def _is_not_last(self, letter: Letter) -> None:
+        if self._last.get(letter.id) == letter.token:
+            del self._last[letter.id]
 
     def written(self, record: Record, what: Written) -> None:
         """Forget a hand-over that its row did not take: nothing is sent, and the letter is not in hand."""
         key = record.letter.id, record.letter.token
         if isinstance(record, HandedOver) and what is not Written.TAKEN:
-            self._known.pop(key, None)
+            self._forget(record.letter)
         elif (known := self._known.get(key)) is not None and known.record is record:
             known.written = True
 
@@ -149,6 +153,26 @@ class History:
         """
         if not self.is_told(cursor):
             raise UntoldError(cursor.server)
+
+    async def compare(self, cursor: Cursor, claimed: Sequence[Letter]) -> None:
+        """Let a claim go on only where the database remembers how it came that these letters can be claimed.
+
+        A backup that is restored in place, say, leaves the server as it is. It costs a query for each that is known.
+
+        Raises:
+            UntoldError: it has forgotten something, and is to be told all again.
+        """
+        for letter in claimed:
+            known = self._known.get((letter.id, self._last.get(letter.id, "")))
+            if (
+                known is None
+                or known.record.letter.job_id != letter.job_id
+                or known.record.letter.token == letter.token
+            ):
+                continue
+            if known.sent or not await is_logged(cursor, known.record.letter):
+                self.doubt()
+                raise UntoldError(cursor.server)
 
     def is_told(self, cursor: Cursor) -> bool:
         """Whether the server behind this connection has been told; one that cannot be told apart has."""

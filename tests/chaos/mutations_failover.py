@@ -61,7 +61,7 @@ OF_FAILOVER: Final = (
     Mutation(
         "a doubt outlives the refusal of a later attempt",
         "mailerd/store/history.py",
-        "self._known.pop((key[0], doubted), None)",
+        "self._forget(before.record.letter)",
         "pass",
         _DOUBTED + "test_a_doubt_is_not_told_once_its_letter_was_refused_by_a_later_attempt",
     ),
@@ -99,5 +99,19 @@ OF_FAILOVER: Final = (
         "COALESCE(r.draft_id, v.draft_id)",
         "r.draft_id",
         _DOUBTED + "test_a_doubt_says_itself_what_is_to_be_looked_for",
+    ),
+    Mutation(
+        "a claim of what was sent goes on",
+        "mailerd/store/history.py",
+        "if known.sent or not await is_logged(cursor, known.record.letter):",
+        "if False:",
+        _DOUBTED + "test_a_letter_that_is_claimed_again_shows_that_the_database_has_forgotten",
+    ),
+    Mutation(
+        "a claim that has lapsed is taken for a forgotten one",
+        "mailerd/store/history.py",
+        "if known.sent or not await is_logged(cursor, known.record.letter):",
+        "if True:",
+        _DOUBTED + "test_a_letter_whose_claim_has_lapsed_is_claimed_again",
     ),
 )

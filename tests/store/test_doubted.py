@@ -13,8 +13,8 @@ from mailerd.store.database import Database
 from mailerd.store.rescues import Settled
 from tests.store.test_claims import claims
 from tests.store.test_history import Daemon, one
-from tests.store.test_records import FENCED_OFF, FORGOTTEN_CLAIM, LOST, TAKEN, one_letter, row, write
-from tests.store.test_rescues import rescues
+from tests.store.test_records import FENCED_OFF, FORGOTTEN_CLAIM, LOST, SENT, TAKEN, one_letter, row, write
+from tests.store.test_rescues import lapses, rescues
 from tests.support.rows import post, query
 
 __all__ = ["one"]
@@ -179,3 +179,38 @@ async def test_a_doubt_says_itself_what_is_to_be_looked_for(
     letter = replace(await one_letter(database), **draft)
     assert await write(database, Outcome(letter, LOST)) == [Written.TAKEN]
     assert await row(database, letter, *FOR_A_LOOK) == found
+
+
+@pytest.mark.parametrize("known", ["sent", "lost", "in hand"])
+async def test_a_letter_that_is_claimed_again_shows_that_the_database_has_forgotten(
+    database: Database, one: Daemon, known: str
+) -> None:
+    """A backup was restored in place: the server is the same, and no beat has noticed."""
+    await post(database, recipients=1)
+    (letter,) = await one.ready(1)
+    if known == "in hand":
+        one.history.note(HandedOver(letter, "direct"))
+    else:
+        one.history.note(record := Outcome(letter, SENT if known == "sent" else LOST))
+        one.history.written(record, (await write(database, record))[0])
+    await query(database, "UPDATE job_recipients SET message_id = NULL, proof = NULL")
+    await forget(database, claim=True)
+    assert await one.ready(1) == ()
+    ((status,),) = await query(database, "SELECT status FROM job_recipients")
+    assert status == {"sent": "sent", "lost": "unsure", "in hand": "sending"}[known]
+    assert await one.letters(1) == ()
+    assert one.history._servers
+
+
+async def test_a_letter_whose_claim_has_lapsed_is_claimed_again(database: Database, one: Daemon) -> None:
+    await post(database, recipients=1)
+    (letter,) = await one.ready(1)
+    handed = HandedOver(letter, "direct")
+    one.history.note(handed)
+    await write(database, handed)
+    await look_again_now(database)
+    await lapses(database).lapsed()
+    await look_again_now(database)
+    (doubt,) = await rescues(database).doubts()
+    await rescues(database).settle(Settled(doubt, Change.MISSING, forgets=True))
+    assert [again.id for again in await one.letters(1)] == [letter.id]
