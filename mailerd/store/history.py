@@ -63,6 +63,8 @@ class _Known:
     """Monotonic seconds."""
     written: bool = False
     """The database has acknowledged it; until then its own record is still to come."""
+    met_again: bool = False
+    """A claim got its letter again."""
 
     @property
     def ended(self) -> bool:
@@ -170,7 +172,10 @@ class History:
                 or known.record.letter.token == letter.token
             ):
                 continue
+            if known.met_again:  # it was told since, and the row has other reasons to wait
+                continue
             if known.sent or not await is_logged(cursor, known.record.letter):
+                known.met_again = True
                 self.doubt()
                 raise UntoldError(cursor.server)
 

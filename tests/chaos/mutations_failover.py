@@ -114,4 +114,11 @@ OF_FAILOVER: Final = (
         "if True:",
         _DOUBTED + "test_a_letter_whose_claim_has_lapsed_is_claimed_again",
     ),
+    Mutation(
+        "a letter that waits for other reasons holds up all claims",
+        "mailerd/store/history.py",
+        "if known.met_again:",
+        "if False:",
+        _DOUBTED + "test_a_letter_that_waits_for_other_reasons_holds_up_no_claim_for_ever",
+    ),
 )

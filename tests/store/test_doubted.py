@@ -214,3 +214,15 @@ async def test_a_letter_whose_claim_has_lapsed_is_claimed_again(database: Databa
     (doubt,) = await rescues(database).doubts()
     await rescues(database).settle(Settled(doubt, Change.MISSING, forgets=True))
     assert [again.id for again in await one.letters(1)] == [letter.id]
+
+
+async def test_a_letter_that_waits_for_other_reasons_holds_up_no_claim_for_ever(
+    database: Database, one: Daemon
+) -> None:
+    """The database has forgotten the doubt, and knows another draft: to tell it changes nothing."""
+    await post(database, recipients=1)
+    (letter,) = await one.ready(1)
+    one.history.note(lost := Outcome(replace(letter, **DRAFT), LOST))
+    one.history.written(lost, TAKEN)
+    await query(database, f"{FORGOTTEN_CLAIM}, job_recipients.mode = 'draft', draft_id = 'd2'")
+    assert [again.id for again in await one.ready(1)] == [letter.id]
