@@ -146,6 +146,10 @@ class History:
             self._forget(record.letter)
         elif (known := self._known.get(key)) is not None and known.record is record:
             known.written = True
+        # A claim that is over before its lease: the database has forgotten it, though it is the same server as ever.
+        early = isinstance(record, Outcome) and record.took < self.lease.total_seconds()
+        if early and what in {Written.FENCED_OFF, Written.SETTLED}:
+            self.doubt()
 
     def require(self, cursor: Cursor) -> None:
         """Let a claim go on only where the server has been told what is known.

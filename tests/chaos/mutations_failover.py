@@ -121,4 +121,18 @@ OF_FAILOVER: Final = (
         "if False:",
         _DOUBTED + "test_a_letter_that_waits_for_other_reasons_holds_up_no_claim_for_ever",
     ),
+    Mutation(
+        "a claim that is over early is no sign",
+        "mailerd/store/history.py",
+        "if early and what in {",
+        "if False and what in {",
+        _DOUBTED + "test_a_claim_that_is_over_before_its_lease_shows_that_the_database_has_forgotten",
+    ),
+    Mutation(
+        "a claim that is over after its lease is a sign",
+        "mailerd/store/history.py",
+        "and record.took < self.lease.total_seconds()",
+        "",
+        _DOUBTED + "test_a_claim_that_is_over_before_its_lease_shows_that_the_database_has_forgotten",
+    ),
 )

@@ -226,3 +226,15 @@ async def test_a_letter_that_waits_for_other_reasons_holds_up_no_claim_for_ever(
     one.history.written(lost, TAKEN)
     await query(database, f"{FORGOTTEN_CLAIM}, job_recipients.mode = 'draft', draft_id = 'd2'")
     assert [again.id for again in await one.ready(1)] == [letter.id]
+
+
+@pytest.mark.parametrize("what", [Written.FENCED_OFF, Written.SETTLED])
+@pytest.mark.parametrize("took, forgot", [(1.0, True), (61.0, False)], ids=["early", "after its lease"])
+async def test_a_claim_that_is_over_before_its_lease_shows_that_the_database_has_forgotten(
+    database: Database, one: Daemon, what: Written, took: float, *, forgot: bool
+) -> None:
+    await post(database, recipients=1)
+    (letter,) = await one.ready(1)
+    one.history.note(sent := Outcome(letter, SENT, took=took))
+    one.history.written(sent, what)
+    assert (not one.history._servers) is forgot
