@@ -134,6 +134,12 @@ def _doubt(decision: Decision, why: str, *, wait: timedelta) -> Decision:
     )
 
 
+def no_drafts(*, in_flight: timedelta) -> Decision:
+    """What to write of a letter whose draft may have been sent, where the sign-in may use no drafts any more."""
+    error = "its draft may have been sent, and this sign-in may use no drafts any more"
+    return Decision(Change.LOST, error=error, wait=in_flight, refused=True)
+
+
 def given_up(attempt: int, *, policy: Policy) -> Decision | None:
     """What to write where all attempts before this one are used up; None: it may be tried."""
     if attempt <= policy.max_attempts:

@@ -11,7 +11,7 @@ from typing import Final, Protocol, assert_never
 
 from mailerd.clock import Clock
 from mailerd.core.claims import HandedOver, Letter, Outcome, Written
-from mailerd.core.decisions import Decision, Policy, decide, discarded, discards, given_up, patient
+from mailerd.core.decisions import Decision, Policy, decide, discarded, discards, given_up, no_drafts, patient
 from mailerd.core.replies import (
     Accepted,
     Call,
@@ -112,6 +112,10 @@ class Path:
         mailbox = await self.google.authenticate(letter.sender)
         if not isinstance(mailbox, Mailbox):
             return self._judged(trip, Call.TOKEN, mailbox)
+        if letter.draft_id and mailbox.mode == "direct":  # the sign-in was exchanged for one that has no drafts
+            if letter.unanswered:
+                return no_drafts(in_flight=self.policy.in_flight)
+            trip.letter = letter = replace(letter, draft_id=None, thread_id=None)
         async with AsyncExitStack() as trip.room:
             if letter.draft_id is None:
                 await trip.room.enter_async_context(self.workshop.room_for(letter))
@@ -245,15 +249,11 @@ class Path:
 
     def _judged(self, trip: "_Trip", call: Call, reply: Reply) -> Decision:
         self._note(trip, reply)
+        letter, chance = trip.letter, random.random()  # noqa: S311 - jitter
         return decide(
-            self._verdict(trip, call, reply),
-            reply,
-            attempt=trip.letter.attempt,
-            policy=self.policy,
-            now=self.clock.now(),
-            pauses=trip.letter.pauses,
-            chance=random.random(),  # noqa: S311 - jitter
-        )
+            self._verdict(trip, call, reply), reply, attempt=letter.attempt, policy=self.policy, now=self.clock.now(),
+            pauses=letter.pauses, chance=chance,
+        )  # fmt: skip
 
     def _verdict(self, trip: "_Trip", call: Call, reply: Reply) -> Verdict:
         verdict, letter, now = judge(call, reply), trip.letter, self.clock.monotonic()
@@ -295,7 +295,7 @@ class Path:
         if ended and letter.draft_id and not decision.forgets:
             try:
                 await self.google.delete_draft(letter.sender, draft_id=letter.draft_id)
-            except DatabaseError as error:  # the ledger could not be asked; the search for orphans finds the draft
+            except DatabaseError as error:  # the search for orphans finds it
                 self.events.step_failed(what="deleting an unsent letter's draft", again_in=0.0, error=error)
 
     async def _broke(self, trip: "_Trip", error: Exception) -> None:

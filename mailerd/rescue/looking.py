@@ -26,6 +26,7 @@ _DRAFT_GONE: Final = (
     "its draft is gone, though Google took none of its sends: somebody deleted it, or sent it by hand, and this "
     "sign-in may not look: settle it"
 )
+_NO_DRAFTS: Final = "its draft may have been sent, and this sign-in may neither use drafts nor look: settle it"
 _HOW_SENT: Final = {
     "direct": "sent directly, without an answer",
     "draft": "its draft is not known any more",
@@ -92,6 +93,9 @@ class Looking:
             await self.google.delete_draft(doubt.sender, draft_id=doubt.draft_id)
 
     async def _by_draft(self, doubt: Doubt, draft_id: str, progress: Callable[[], None]) -> Settled:
+        mailbox = await self.google.authenticate(doubt.sender)
+        if isinstance(mailbox, Mailbox) and mailbox.mode == "direct":
+            return await self._without_drafts(doubt, mailbox, progress)
         verdict = judge(Call.DRAFTS_GET, await self.google.get_draft(doubt.sender, draft_id=draft_id))
         progress()
         match verdict.fate:
@@ -103,6 +107,14 @@ class Looking:
                 return still_unsure(doubt, verdict.reason)
             case _:
                 assert_never(verdict.fate)
+
+    async def _without_drafts(self, doubt: Doubt, mailbox: Mailbox, progress: Callable[[], None]) -> Settled:
+        """The sign-in may use no drafts any more: whether this one is there, nobody can tell."""
+        if mailbox.can_read_metadata:
+            return await self._among_sent_or_in_thread(doubt, progress, drafts=False)
+        if doubt.discarding and not doubt.unanswered:
+            return Settled(doubt, Change.MISSING, forgets=True)
+        return Settled(doubt, None, error=_NO_DRAFTS)
 
     async def _shown(self, doubt: Doubt, progress: Callable[[], None]) -> Settled:
         """It was not sent, or a replica lags: where it was shown before and not sent, the sent mail is read as well."""
@@ -116,9 +128,11 @@ class Looking:
         seen = await self._among_sent_or_in_thread(doubt, progress)
         return seen if seen.change is Change.FOUND else there
 
-    async def _among_sent_or_in_thread(self, doubt: Doubt, progress: Callable[[], None]) -> Settled:
+    async def _among_sent_or_in_thread(
+        self, doubt: Doubt, progress: Callable[[], None], *, drafts: bool = True
+    ) -> Settled:
         if doubt.thread_id:
-            return await self._in_thread(doubt, doubt.thread_id, progress)
+            return await self._in_thread(doubt, doubt.thread_id, progress, drafts=drafts)
         return await self._scan(doubt, progress)
 
     async def _draft_gone(self, doubt: Doubt, progress: Callable[[], None]) -> Settled:
@@ -137,8 +151,11 @@ class Looking:
             case _:
                 return Settled(doubt, None, error=_DRAFT_GONE)
 
-    async def _in_thread(self, doubt: Doubt, thread_id: str, progress: Callable[[], None]) -> Settled:
-        """A draft that was sent left a message in its thread; where there is neither, Google does not have it."""
+    async def _in_thread(self, doubt: Doubt, thread_id: str, progress: Callable[[], None], *, drafts: bool) -> Settled:
+        """A draft that was sent left a message in its thread; where there is neither, Google does not have it.
+
+        `drafts`: Google has just said that the draft is gone; otherwise it may lie there, unsent.
+        """
         reply = await self.google.get_thread(doubt.sender, thread_id=thread_id)
         progress()
         if not isinstance(reply, Accepted) and not _is_not_found(reply):
@@ -149,7 +166,7 @@ class Looking:
                 continue
             if "SENT" in labels:
                 return Settled(doubt, Change.FOUND, message_id=str(message.get("id")), proof=Proof.SEEN)
-            if "DRAFT" in labels:
+            if "DRAFT" in labels and drafts:
                 return still_unsure(doubt, "Google says that the draft is gone, and shows it in its thread")
         return self._nothing_sent(doubt)
 

@@ -91,6 +91,14 @@ OF_PROOF: Final = (
         "::test_a_letter_that_may_have_been_sent_is_not_given_up_unless_its_draft_can_be_deleted",
     ),
     Mutation(
+        "a draft that may have been sent is forgotten where the sign-in has no drafts any more",
+        "mailerd/dispatch/path.py",
+        "            if letter.unanswered:\n                return no_drafts",
+        "            if False:\n                return no_drafts",
+        "tests/daemon/test_scopes_reduced.py"
+        "::test_a_letter_that_waits_with_a_draft_that_may_have_been_sent_is_not_sent_directly_at_once",
+    ),
+    Mutation(
         "a look that failed counts as one that found nothing",
         "mailerd/rescue/looking.py",
         "if doubt.unanswered and rested < self.in_flight:",
