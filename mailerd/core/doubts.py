@@ -17,3 +17,16 @@ def draft_gone(*, unanswered: bool, discarding: bool) -> Change | None:
             return Change.MISSING  # Google has refused every send, and we have asked for the deletion ourselves
         case _:
             return None
+
+
+def why_a_person(*, unanswered: bool) -> str:
+    """Why only a person can tell what became of a letter whose draft is gone, of which `draft_gone` decides nothing."""
+    if unanswered:
+        return (
+            "its draft is gone, and may have been sent by a request that had no answer, or deleted by us after another "
+            "was refused; this sign-in may not look: settle it"
+        )
+    return (
+        "its draft is gone, though Google took none of its sends: somebody deleted it, or sent it by hand, and this "
+        "sign-in may not look: settle it"
+    )

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol, assert_never
 
 from mailerd.core.claims import Doubt
-from mailerd.core.doubts import draft_gone
+from mailerd.core.doubts import draft_gone, why_a_person
 from mailerd.core.replies import Accepted, Call, Refused, Reply
 from mailerd.core.states import Change, Proof
 from mailerd.core.verdicts import Fate, judge
@@ -22,10 +22,6 @@ _PAGES: Final = 20
 _CLOCKS_DIFFER: Final = timedelta(hours=1)
 _MESSAGES_KEPT: Final = 20_000
 """Sent messages whose key is remembered: one of them never changes, and reading it costs 20 of Google's units."""
-_DRAFT_GONE: Final = (
-    "its draft is gone, though Google took none of its sends: somebody deleted it, or sent it by hand, and this "
-    "sign-in may not look: settle it"
-)
 _NO_DRAFTS: Final = "its draft may have been sent, and this sign-in may neither use drafts nor look: settle it"
 _HOW_SENT: Final = {
     "direct": "sent directly, without an answer",
@@ -149,7 +145,7 @@ class Looking:
             case Change.MISSING:
                 return Settled(doubt, Change.MISSING, forgets=True)
             case _:
-                return Settled(doubt, None, error=_DRAFT_GONE)
+                return Settled(doubt, None, error=why_a_person(unanswered=doubt.unanswered))
 
     async def _in_thread(self, doubt: Doubt, thread_id: str, progress: Callable[[], None], *, drafts: bool) -> Settled:
         """A draft that was sent left a message in its thread; where there is neither, Google does not have it.
