@@ -54,7 +54,9 @@ async def test_a_full_disk_is_one_line(shop: Shop, unbuffered: str) -> None:
         code, said = await _typed(shop, f"M {words} >/dev/full", PYTHONUNBUFFERED=unbuffered)
         assert code == 1, words
         line, *which = said.splitlines()
-        assert [each.partition(" is ")[0] for each in which] in ([], ["mailerd: the configuration"]), words
+        reads_none = words in {"version", "--help"}
+        named = [each.partition(" is ")[0] for each in which]
+        assert named == ([] if reads_none else ["mailerd: the configuration"]), words
         assert line.startswith("mailerd: standard output cannot be written to: No space left on device; "), words
 
 
