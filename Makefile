@@ -6,7 +6,7 @@
 BIN := .venv/bin
 PREFIX ?= /opt/mailerd
 # What needs no database, and therefore takes seconds.
-FAST := $(wildcard tests/core tests/letters tests/house)
+FAST := $(wildcard tests/core tests/mail tests/house)
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -9,54 +9,54 @@ from datetime import timedelta
 from pathlib import Path as FilePath
 from typing import Final
 
-from mailerd.alerts.alarms import Alarms
 from mailerd.clock import SystemClock, new_id
 from mailerd.config import LogSettings, Settings
 from mailerd.core.decisions import Policy
-from mailerd.dispatch.hand import Hand
-from mailerd.dispatch.holds import Holds
-from mailerd.dispatch.path import Path
-from mailerd.dispatch.progress import Progress
-from mailerd.dispatch.reach import Reach
-from mailerd.dispatch.recorder import Recorder
-from mailerd.dispatch.runner import Runner
-from mailerd.dispatch.slots import SLOW_AFTER, Slots
-from mailerd.dispatch.workshop import Workshop
 from mailerd.errors import ConfigurationError, DatabaseAwayError, DatabaseError
+from mailerd.events.base import Everybody, Tell
 from mailerd.events.gmail import GmailEvents
 from mailerd.events.intake import IntakeEvents
 from mailerd.events.process import ProcessEvents
 from mailerd.events.renderer import RendererEvents
-from mailerd.events.runner import RescueEvents, RunnerEvents
-from mailerd.events.speech import Everybody, Tell
 from mailerd.events.store import StoreEvents
+from mailerd.events.worker import RescueEvents, RunnerEvents
 from mailerd.gmail import Gmail
 from mailerd.intake import Address, Intake, Page, Shows
 from mailerd.intake.forecast import Foresight
 from mailerd.intake.mailboxes import Mailboxes
-from mailerd.journal import Journal
-from mailerd.letters.renderer import SENDING, Renderer
-from mailerd.metrics import Metrics
-from mailerd.pace import Paced
-from mailerd.pulse import LIMIT, Pulses
-from mailerd.rescue.looking import Looking
-from mailerd.rescue.orphans import Orphans
-from mailerd.rescue.rescue import Rescue
-from mailerd.service.guard import Guard
-from mailerd.service.watch import Watch
-from mailerd.store.claims import Claims
+from mailerd.mail.renderer import SENDING, Renderer
+from mailerd.ops.alerts import Alarms
+from mailerd.ops.event_loop_monitor import Guard
+from mailerd.ops.heartbeat import LIMIT, Pulses
+from mailerd.ops.log import Journal
+from mailerd.ops.metrics import Metrics
+from mailerd.ops.systemd import Systemd
+from mailerd.ops.watchdog import Watch
 from mailerd.store.daemons import Daemons
-from mailerd.store.database import Database
-from mailerd.store.history import History
-from mailerd.store.lapses import Lapses
-from mailerd.store.ledger import Permits
-from mailerd.store.migrate import migrate
-from mailerd.store.outlook import Outlooks
-from mailerd.store.records import Records
-from mailerd.store.rescues import Rescues
-from mailerd.store.survey import Surveys
-from mailerd.store.terms import terms_of
-from mailerd.systemd import Systemd
+from mailerd.store.db.database import Database
+from mailerd.store.db.migrate import migrate
+from mailerd.store.default_limits import terms_of
+from mailerd.store.forecast_inputs import Outlooks
+from mailerd.store.queue.claim import Claims
+from mailerd.store.queue.expired_claims import Lapses
+from mailerd.store.queue.failover import History
+from mailerd.store.queue.rate_limits import Permits
+from mailerd.store.queue.record import Records
+from mailerd.store.queue.recovery import Rescues
+from mailerd.store.stats import Surveys
+from mailerd.worker.circuit_breaker import Reach
+from mailerd.worker.concurrency import SLOW_AFTER, Slots
+from mailerd.worker.delivery import Path
+from mailerd.worker.in_flight import Hand
+from mailerd.worker.message_builder import Workshop
+from mailerd.worker.orphan_drafts import Orphans
+from mailerd.worker.pause_log import Holds
+from mailerd.worker.progress import Progress
+from mailerd.worker.rate_limiter import Paced
+from mailerd.worker.reconcile import Looking
+from mailerd.worker.recorder import Recorder
+from mailerd.worker.recovery import Rescue
+from mailerd.worker.runner import Runner
 
 _BLOCKED: Final = 10.0
 """Seconds that the event loop may stand still without a word, where no watchdog says."""

@@ -7,7 +7,7 @@ import pytest
 
 from mailerd.core.replies import Accepted, Reply, Unreachable
 from mailerd.gmail import Mailbox
-from mailerd.pace import Paced
+from mailerd.worker.rate_limiter import Paced
 from tests.support.ticking import Ticking
 
 SECOND = timedelta(seconds=1)

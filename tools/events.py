@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mailerd.events.catalogue import catalogue, events, page
+from mailerd.events.journald_catalog import catalogue, events, page
 
 ROOT = Path(__file__).parent.parent
 

@@ -9,17 +9,17 @@ import typer
 
 from mailerd import __version__
 from mailerd.cli import (
+    audit_settle,
     auth,
-    books,
     check,
-    daemon,
+    job_actions,
     jobs,
     keys,
+    run,
     sandbox,
     send,
     senders,
-    steering,
-    streams,
+    stdio,
     templates,
     top,
 )
@@ -35,21 +35,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("run")(daemon.run)
-app.command("migrate")(daemon.migrate)
-app.command("config")(daemon.config)
+app.command("run")(run.run)
+app.command("migrate")(run.migrate)
+app.command("config")(run.config)
 app.add_typer(keys.app, name="keys")
 app.add_typer(templates.app, name="templates")
 app.add_typer(senders.app, name="senders")
 app.add_typer(auth.app, name="auth")
 app.command("check")(check.check)
 app.command("send")(send.send)
-steering.add_to(jobs.app)
+job_actions.add_to(jobs.app)
 app.add_typer(jobs.app, name="jobs")
 app.command("explain")(jobs.explain)
 app.command("top")(top.top)
-app.command("audit")(books.audit)
-app.command("settle")(books.settle)
+app.command("audit")(audit_settle.audit)
+app.command("settle")(audit_settle.settle)
 app.command("sandbox")(sandbox.sandbox)
 
 
@@ -83,11 +83,11 @@ def version(
 
 def main() -> None:
     """Run a command; trouble that has a name is told in its own words, without a stack."""
-    streams.open_closed()
+    stdio.open_closed()
     try:
         if named := file_named_in_dotenv():
             os.environ.setdefault(CONFIG, named)
-        with streams.guarded():
+        with stdio.guarded():
             app()
     except BrokenPipeError:
         sys.exit(1)

@@ -16,12 +16,12 @@ from mailerd.core.replies import Call, Reply
 from mailerd.core.verdicts import judge
 from mailerd.errors import MailerdError
 from mailerd.events.gmail import GmailEvents
-from mailerd.gmail.inventory import Entry, inventory
-from mailerd.gmail.loopback import Visit, listening
+from mailerd.gmail.list_credentials import Entry, inventory
 from mailerd.gmail.mailbox import COMPOSE, METADATA, SEND, mailbox_with
-from mailerd.gmail.saving import place_for, save
-from mailerd.gmail.signin import Client, Question, SignedIn, SignIn, SignInError, read_client
-from mailerd.intake.addresses import mailbox
+from mailerd.gmail.oauth_callback import Visit, listening
+from mailerd.gmail.oauth_login import Client, Question, SignedIn, SignIn, SignInError, read_client
+from mailerd.gmail.save_credentials import place_for, save
+from mailerd.mail.addresses import mailbox
 
 _DAY: Final = 86_400.0
 

@@ -11,8 +11,8 @@ from typing import Annotated, Final
 import typer
 from rich.text import Text
 
+from mailerd.cli.checks import Bench, Finding, Level, fail
 from mailerd.cli.common import ConfigOption, configured, console
-from mailerd.doctor import Bench, Finding, Level, fail
 from mailerd.errors import ConfigurationError
 
 

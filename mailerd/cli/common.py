@@ -12,16 +12,16 @@ import typer
 from rich.console import Console
 
 from mailerd.config import CONFIG, LogSettings, Settings, found, load
-from mailerd.config.finding import Found
+from mailerd.config.discovery import Found
 from mailerd.errors import DatabaseAwayError, DatabaseError, MailerdError
+from mailerd.events.base import Event, Tell
 from mailerd.events.renderer import RendererEvents
-from mailerd.events.speech import Event, Tell
 from mailerd.events.store import StoreEvents
-from mailerd.journal import Journal
-from mailerd.letters.renderer import CHECKING, Renderer, RendererOfThread
-from mailerd.store import errnos
-from mailerd.store.database import Database
-from mailerd.store.migrate import check
+from mailerd.mail.renderer import CHECKING, Renderer, RendererOfThread
+from mailerd.ops.log import Journal
+from mailerd.store.db import error_codes
+from mailerd.store.db.database import Database
+from mailerd.store.db.migrate import check
 
 ONE_LINE: Final = 1000
 """Columns of a list of which each entry is one line, however narrow the terminal or the pipe."""
@@ -177,9 +177,9 @@ async def reached(settings: Settings, tell: Tell) -> AsyncIterator[Database]:
             raise MailerdError(f"{error}: it may have been done all the same; look before you do it again") from error
         if not isinstance(error, DatabaseAwayError):
             raise
-        if said := errnos.no_writes(error.errno):
+        if said := error_codes.no_writes(error.errno):
             raise MailerdError(f"the database {database.where} {said}") from error
-        why = errnos.words(error.__cause__ or error) or "no answer within its time-out"
+        why = error_codes.words(error.__cause__ or error) or "no answer within its time-out"
         way = f"that a firewall lets {database.where} through"
         if "/" in database.where:
             way = f"that its socket is {database.where} and this user may open it (unix_socket in database.url)"

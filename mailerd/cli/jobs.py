@@ -15,18 +15,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
-from mailerd.cli import sentences
+from mailerd.cli import describe
 from mailerd.cli.common import ConfigOption, console, in_loop, opened, quiet, settings, silent
-from mailerd.cli.screen import lines
+from mailerd.cli.top_view import lines
 from mailerd.config import Settings
 from mailerd.core.states import OPEN, Proof, State
 from mailerd.errors import DatabaseError, MailerdError
-from mailerd.store.controls import Controls
-from mailerd.store.database import Database
+from mailerd.store.db.database import Database
+from mailerd.store.default_limits import terms_of
+from mailerd.store.forecast_inputs import Outlooks
+from mailerd.store.history import Stories, Story
+from mailerd.store.job_actions import Controls
 from mailerd.store.jobs import Job, Jobs
-from mailerd.store.outlook import Outlooks
-from mailerd.store.story import Stories, Story
-from mailerd.store.terms import terms_of
 
 app = typer.Typer(no_args_is_help=True, help="Jobs: the list, one, or one while it is being sent.")
 _ULID: Final = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
@@ -101,13 +101,13 @@ async def _tell_job(known: Settings, database: Database, id_: str) -> None:
     outlook = await Outlooks(database, lambda: terms_of(known), _PATIENCE).read(id_)
     # Nothing is asked here, only read: how long a lost send may travel does not matter.
     asked = await Controls(database, patience=_PATIENCE, in_flight=timedelta(0)).actions(id_)
-    print("\n".join(sentences.of_job(job, outlook, asked=asked)))
+    print("\n".join(describe.of_job(job, outlook, asked=asked)))
     if outlook is not None:
-        for line in sentences.no_daemon(await Stories(database).daemons()):
+        for line in describe.no_daemon(await Stories(database).daemons()):
             print(line)
     found = await Stories(database).proofs_of(id_)
     if found.keys() - {Proof.ANSWERED}:  # that Google has answered needs no word
-        print(f"Of the letters sent, by proof: {sentences.by_proof(found)}.")
+        print(f"Of the letters sent, by proof: {describe.by_proof(found)}.")
     for trouble in await Stories(database).troubles_of(id_):
         print(f"  {trouble.what}: {trouble.to_email} (recipient {trouble.recipient}): {trouble.error}")
 
@@ -162,7 +162,7 @@ async def _ended(database: Database, id_: str, progress: Progress, bar: TaskID) 
         else:
             open_ = sum(number for state, number in job.counts.items() if state in OPEN)
             progress.update(bar, description=id_, total=job.total, completed=job.total - open_)
-            if (why := " ".join(sentences.held(job))) != said:
+            if (why := " ".join(describe.held(job))) != said:
                 said = why
                 progress.console.print(Text(why or "It goes on."), soft_wrap=True)  # above the bar
             if job.finished_at is not None:
@@ -188,16 +188,16 @@ async def _explain(known: Settings, what: str) -> None:
         if not found:
             raise UnknownError(f"nothing is known of {what!r}: give a job's id, a recipient's id or an address")
         queue = await _queue(known, database, found)
-    print("\n\n".join("\n".join(sentences.of_letter(story, queue)) for story in found))
+    print("\n\n".join("\n".join(describe.of_letter(story, queue)) for story in found))
 
 
-async def _queue(known: Settings, database: Database, found: Sequence[Story]) -> sentences.Queue:
+async def _queue(known: Settings, database: Database, found: Sequence[Story]) -> describe.Queue:
     """What the letters that wait have before them, and who sends them."""
     stories, waiting = Stories(database), [story for story in found if story.status is State.WAITING]
     outlooks = await Outlooks(database, lambda: terms_of(known), _PATIENCE).read_all(
         list(dict.fromkeys(story.job_id for story in waiting))
     )
-    return sentences.Queue(
+    return describe.Queue(
         before={story.id: await stories.before(story) for story in waiting},
         outlooks=outlooks,
         daemons=await stories.daemons(),

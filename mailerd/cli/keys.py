@@ -11,11 +11,11 @@ import typer
 from rich.table import Table
 
 from mailerd.cli.common import ONE_LINE, ConfigOption, WideOption, console, in_loop, narrow, opened, quiet, settings
-from mailerd.cli.screen import lines
-from mailerd.cli.streams import OutputError
+from mailerd.cli.stdio import OutputError
+from mailerd.cli.top_view import lines
 from mailerd.errors import MailerdError
-from mailerd.intake.addresses import mailbox
-from mailerd.store.keys import Call, Key, Keys
+from mailerd.mail.addresses import mailbox
+from mailerd.store.api_keys import Call, Key, Keys
 
 app = typer.Typer(help="Make, rotate, list and revoke API keys.", no_args_is_help=True)
 

@@ -20,14 +20,14 @@ from mailerd.config import Settings
 from mailerd.errors import DatabaseError, MailerdError
 from mailerd.events.gmail import GmailEvents
 from mailerd.gmail import Gmail
+from mailerd.intake.dry_run import rehearse
+from mailerd.intake.errors import ProblemError
 from mailerd.intake.mailboxes import Mailboxes
-from mailerd.intake.order import Order, read_order
-from mailerd.intake.problems import ProblemError
-from mailerd.intake.rehearsal import rehearse
-from mailerd.letters.library import Library
-from mailerd.letters.renderer import RendererOfThread
+from mailerd.intake.parse_job import Order, read_order
+from mailerd.mail.renderer import RendererOfThread
+from mailerd.mail.template_library import Library
+from mailerd.store.idempotency import KnownError, Once
 from mailerd.store.jobs import Jobs
-from mailerd.store.once import KnownError, Once
 
 _OWN: Final = ("email", "name", "language")
 """Columns that are a recipient's fields; every other one is a variable."""

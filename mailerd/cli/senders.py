@@ -21,18 +21,18 @@ from mailerd.cli.common import (
     settings,
     silent,
 )
-from mailerd.cli.screen import lines
+from mailerd.cli.top_view import lines
 from mailerd.config import Settings
-from mailerd.core.pace import FOR_EVER
 from mailerd.core.pauses import until
+from mailerd.core.rate_limit import FOR_EVER
 from mailerd.core.replies import NoCredentials
 from mailerd.errors import MailerdError
 from mailerd.events.gmail import GmailEvents
 from mailerd.gmail import Gmail
-from mailerd.gmail.answers import one_line
-from mailerd.intake.addresses import mailbox
+from mailerd.gmail.responses import one_line
+from mailerd.mail.addresses import mailbox
+from mailerd.store.default_limits import terms_of
 from mailerd.store.senders import LIMITS, SenderError, SenderNow, Senders
-from mailerd.store.terms import terms_of
 
 PROFILES: Final = {"workspace": 2000, "consumer": 500}
 """Letters in 24 hours: https://support.google.com/a/answer/166852 and https://support.google.com/mail/answer/22839"""

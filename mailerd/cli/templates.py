@@ -10,12 +10,12 @@ from typing import Annotated, Any
 import typer
 
 from mailerd.cli.common import ConfigOption, console, in_loop, json_object, rendering, settings
-from mailerd.cli.screen import lines
+from mailerd.cli.top_view import lines
 from mailerd.errors import MailerdError
-from mailerd.letters.library import Library, LibraryError, Named
-from mailerd.letters.library import check as check_named
-from mailerd.letters.renderer import Renderer
-from mailerd.letters.template import Content, Reader
+from mailerd.mail.renderer import Renderer
+from mailerd.mail.template_library import Library, LibraryError, Named
+from mailerd.mail.template_library import check as check_named
+from mailerd.mail.templates import Content, Reader
 
 app = typer.Typer(help="Check and look at the named templates.", no_args_is_help=True)
 

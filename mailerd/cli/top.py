@@ -15,15 +15,15 @@ from rich.console import Console, Group
 from rich.live import Live
 
 from mailerd.cli.common import ConfigOption, console, in_loop, opened, quiet, settings, silent
-from mailerd.cli.screen import Scene, blank, look, page
+from mailerd.cli.top_view import Scene, blank, look, page
 from mailerd.config import Settings
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.store import StoreEvents
-from mailerd.store import errnos
-from mailerd.store.database import Database
-from mailerd.store.ledger import Terms
-from mailerd.store.migrate import check
-from mailerd.store.terms import terms_of
+from mailerd.store.db import error_codes
+from mailerd.store.db.database import Database
+from mailerd.store.db.migrate import check
+from mailerd.store.default_limits import terms_of
+from mailerd.store.queue.rate_limits import Terms
 
 _NO_WINDOW: Final = 200
 """Lines of a page that goes to a file or a pipe."""
@@ -115,7 +115,7 @@ class Shown:
 
     def failed(self, error: DatabaseError) -> Group:
         """The page of a look that failed."""
-        cause = errnos.words(error.__cause__ or error) or "no answer within its time-out"
+        cause = error_codes.words(error.__cause__ or error) or "no answer within its time-out"
         return self._page(f"the database cannot be seen for {time.monotonic() - self._since:.0f} s: {cause}")
 
     def _page(self, trouble: str) -> Group:

@@ -10,8 +10,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from mailerd.config import dotenv_file, finding, owned, values
-from mailerd.config.finding import Found
+from mailerd.config import discovery, dotenv_file, file_owner, values
+from mailerd.config.discovery import Found
 from mailerd.errors import ConfigurationError
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -256,7 +256,7 @@ def found(named: Path | None = None) -> Found:
     Raises:
         ConfigurationError: others could have written what is there, or it cannot be read.
     """
-    return finding.find(named, settings={**dotenv_file.read_dotenv(), **os.environ})
+    return discovery.find(named, settings={**dotenv_file.read_dotenv(), **os.environ})
 
 
 def dotenv_in_use() -> tuple[Path, list[str]] | None:
@@ -285,7 +285,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, dict[str, Any
 def _from_file(path: Path, *, named: bool) -> dict[str, Any]:
     try:
         if not named:
-            return tomllib.loads(owned.read(path) or "")
+            return tomllib.loads(file_owner.read(path) or "")
         with path.open("rb") as file:
             return tomllib.load(file)
     except OSError as error:

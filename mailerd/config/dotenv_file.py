@@ -6,7 +6,7 @@ from typing import Final
 
 from dotenv import dotenv_values
 
-from mailerd.config import owned
+from mailerd.config import file_owner
 
 PATH: Final = Path(".env")
 
@@ -17,5 +17,5 @@ def read_dotenv() -> dict[str, str]:
     Raises:
         ConfigurationError: others could have written it, or it cannot be read.
     """
-    text = owned.read(PATH) or ""
+    text = file_owner.read(PATH) or ""
     return {key: value for key, value in dotenv_values(stream=StringIO(text)).items() if value is not None}

@@ -52,7 +52,7 @@ where host, port, database or options are looked for."""
 
 
 def mysql(url: str) -> str:
-    """Where a database is, see `mailerd/store/address.py`."""
+    """Where a database is, see `mailerd/store/db/url.py`."""
     try:
         parts = URL(url)
         _ = parts.port

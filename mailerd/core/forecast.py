@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from mailerd.core import pace
-from mailerd.core.pace import Allowance
+from mailerd.core import rate_limit
 from mailerd.core.pauses import until
+from mailerd.core.rate_limit import Allowance
 
 _HOUR: Final = timedelta(hours=1)
 _DAY: Final = timedelta(hours=24)
@@ -114,7 +114,7 @@ class Forecast:
 
 def foresee(it: Outlook) -> Forecast:
     """Play the sender's allowance forward. Jobs that are not there yet, and doubts, are left out of account."""
-    held = "the sender is resumed" if it.paused_until == pace.FOR_EVER else None
+    held = "the sender is resumed" if it.paused_until == rate_limit.FOR_EVER else None
     if event := "the job is resumed" if it.job_paused else it.repair or held:
         return Forecast((), whole=False, ahead=0, per_minute=None, until=event)
     due_by, forecast = max(it.due, it.now), None
@@ -156,14 +156,14 @@ def _play(it: Outlook, *, first: int, beside: int) -> Forecast:
 
 
 def _interval(it: Outlook, allowance: Allowance) -> timedelta:
-    stream = pace.rate(allowance, units=it.units)
-    interval = max(stream.interval if stream else _NO_TIME, pace.mean_gap(allowance))
+    stream = rate_limit.rate(allowance, units=it.units)
+    interval = max(stream.interval if stream else _NO_TIME, rate_limit.mean_gap(allowance))
     return interval or (timedelta(minutes=1) / it.measured if it.measured else _NO_TIME)
 
 
 def _start(it: Outlook, allowance: Allowance) -> datetime:
     at = max(it.now, it.due, it.paused_until or it.now, it.gap_until or it.now)
-    stream = pace.rate(allowance, units=it.units)
+    stream = rate_limit.rate(allowance, units=it.units)
     return max(at, it.tat + stream.interval - stream.tolerance) if stream and it.tat else at
 
 
@@ -176,7 +176,7 @@ def _runs(it: Outlook, letters: int) -> tuple[list[tuple[datetime, datetime, int
             return runs, True
         allowance = it.limits.on(at, since=it.since)
         hours = {hour: number for hour, number in hours.items() if hour > at - _DAY - _HOUR}
-        today = pace.day(allowance, hours=hours, now=at)
+        today = rate_limit.day(allowance, hours=hours, now=at)
         if today.letters == 0 and today.next_at:
             at = min(today.next_at, _growth(it, at))
             continue
@@ -223,7 +223,7 @@ def _held(it: Outlook) -> str | None:
 def _slowed(it: Outlook, forecast: Forecast) -> str | None:
     """What the sender's limits, its other jobs and the last attempt have to do with it."""
     starts_at = forecast.starts_at
-    if pace.day(it.limits.on(it.now, since=it.since), hours=it.hours, now=it.now).letters == 0:
+    if rate_limit.day(it.limits.on(it.now, since=it.since), hours=it.hours, now=it.now).letters == 0:
         used = sum(number for hour, number in it.hours.items() if hour > it.now - _DAY - _HOUR)
         at = _when(starts_at, it.now) if starts_at else "later"
         return f"the sender's letters of 24 hours are used up ({used:,}): the next goes at {at}"

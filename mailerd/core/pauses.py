@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
-from mailerd.core.pace import FOR_EVER
+from mailerd.core.rate_limit import FOR_EVER
 from mailerd.core.verdicts import Cause
 
 BY_HAND: Final = "by_hand"

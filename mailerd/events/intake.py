@@ -1,6 +1,6 @@
 """What the intake says."""
 
-from mailerd.events.speech import Speech, event
+from mailerd.events.base import Speech, event
 
 
 class IntakeEvents(Speech):

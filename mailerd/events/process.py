@@ -1,6 +1,6 @@
 """What the process as a whole says."""
 
-from mailerd.events.speech import Speech, event
+from mailerd.events.base import Speech, event
 
 
 class ProcessEvents(Speech):

@@ -1,6 +1,6 @@
 """What is said of the processes that run clients' templates."""
 
-from mailerd.events.speech import Speech, event
+from mailerd.events.base import Speech, event
 
 
 class RendererEvents(Speech):

@@ -13,9 +13,9 @@ from mailerd.core.replies import NoCredentials, TokenUnreachable
 from mailerd.events.gmail import GmailEvents
 from mailerd.gmail import credentials
 from mailerd.gmail.credentials import Credentials, Folders, Found, ServiceAccount
-from mailerd.gmail.ownership import Ownership
+from mailerd.gmail.mailbox_owner import Ownership
+from mailerd.gmail.session import Flight, Wire
 from mailerd.gmail.tokens import NoToken, Token, Tokens
-from mailerd.gmail.wire import Flight, Wire
 
 _LOOK_EVERY_S = 1.0
 _NEVER = datetime.max.replace(tzinfo=UTC)

@@ -18,11 +18,11 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from mailerd.clock import Clock
 from mailerd.core.replies import Call, Lost, NoCredentials, TokenRefused, TokenUnreachable, Unreachable
-from mailerd.gmail.answers import Granted, read_token
 from mailerd.gmail.credentials import AuthorizedUser, Credentials, ServiceAccount
+from mailerd.gmail.instrument import Watch
 from mailerd.gmail.mailbox import LADDER
-from mailerd.gmail.watch import Watch
-from mailerd.gmail.wire import Flight, Wire
+from mailerd.gmail.responses import Granted, read_token
+from mailerd.gmail.session import Flight, Wire
 
 _EARLY_S = 60.0
 """Seconds before its end at which a token is replaced."""

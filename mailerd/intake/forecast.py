@@ -6,9 +6,9 @@ from datetime import datetime
 from typing import Protocol
 
 from mailerd.core.forecast import Outlook, foresee, tell, why
-from mailerd.intake.answers import rfc3339
+from mailerd.intake.middleware import rfc3339
+from mailerd.store.forecast_inputs import Outlooks
 from mailerd.store.jobs import Job
-from mailerd.store.outlook import Outlooks
 
 _STRETCHES_AT_MOST = 10
 """Stretches without a stop that an answer lists; the end is told all the same."""

@@ -8,10 +8,10 @@ from aiohttp import web
 
 from mailerd.clock import Clock
 from mailerd.errors import DatabaseError, SchemaError
-from mailerd.intake.answers import REQUEST, answer
-from mailerd.intake.problems import RETRY_AFTER
-from mailerd.letters.errors import RendererError
-from mailerd.store import errnos
+from mailerd.intake.errors import RETRY_AFTER
+from mailerd.intake.middleware import REQUEST, answer
+from mailerd.mail.errors import RendererError
+from mailerd.store.db import error_codes
 
 READY_WITHIN: Final = 3.0
 """Seconds for the database to show that it is there."""
@@ -57,7 +57,7 @@ class Health:
         except (SchemaError, RendererError) as error:
             return str(error)
         except DatabaseError as error:  # its own words may hold names that are nobody's business
-            if said := errnos.no_writes(error.errno):
+            if said := error_codes.no_writes(error.errno):
                 return f"the database {said}"
             return f"the database is away: it failed at {error.phase} (errno {error.errno}); the log says more"
         return ""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from mailerd.core.replies import NoCredentials
 from mailerd.gmail import Gmail
-from mailerd.intake.senders import Refusal
+from mailerd.intake.resolve_sender import Refusal
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from mailerd import __version__
-from mailerd.intake.gate import HEADER
-from mailerd.intake.operations import OPERATIONS, ULID_PATTERN, Operation
-from mailerd.intake.shapes import ErrorOut, UnreadyOut
+from mailerd.intake.auth import HEADER
+from mailerd.intake.response_models import ErrorOut, UnreadyOut
+from mailerd.intake.routes import OPERATIONS, ULID_PATTERN, Operation
 
 _REF: Final = "#/components/schemas/{model}"
 _WITH_KEY: Final = (401, 403, 429, 503)

@@ -18,34 +18,34 @@ from mailerd.core.states import JobChange
 from mailerd.errors import DatabaseError, ListenError
 from mailerd.events.intake import IntakeEvents
 from mailerd.events.renderer import RendererEvents
-from mailerd.intake.accepting import Accepting, Bell
-from mailerd.intake.answers import Answering, Handler
-from mailerd.intake.bodies import BODY_WITHIN, Bodies, expect_nothing_yet
-from mailerd.intake.callers import Callers, networks
-from mailerd.intake.controlling import Controlling
-from mailerd.intake.figures import Figures, Page
+from mailerd.intake.auth import Gate
+from mailerd.intake.bad_http import Listener
+from mailerd.intake.client_address import Callers, networks
+from mailerd.intake.create_job import Accepting, Bell
+from mailerd.intake.docs_pages import Papers
 from mailerd.intake.forecast import Forecast
-from mailerd.intake.gate import Gate
 from mailerd.intake.health import Health
-from mailerd.intake.malformed import Listener
-from mailerd.intake.operations import OPERATIONS
-from mailerd.intake.overheard import Overheard
-from mailerd.intake.papers import Papers
-from mailerd.intake.patrol import FIRST_REQUEST_WITHIN, Patrol
-from mailerd.intake.queries import Finding
-from mailerd.intake.reading import Reading
-from mailerd.intake.senders import Senders
-from mailerd.intake.shares import SHARE_WITHIN, Shares
-from mailerd.intake.watching import Watching
-from mailerd.letters.errors import RendererError
-from mailerd.letters.library import Library
-from mailerd.letters.renderer import CHECKING, Renderer
-from mailerd.store.controls import Controls
-from mailerd.store.database import Database
+from mailerd.intake.job_actions import Controlling
+from mailerd.intake.job_events import Watching
+from mailerd.intake.key_shares import SHARE_WITHIN, Shares
+from mailerd.intake.metrics_page import Figures, Page
+from mailerd.intake.middleware import Answering, Handler
+from mailerd.intake.query_params import Finding
+from mailerd.intake.read_jobs import Reading
+from mailerd.intake.request_body import BODY_WITHIN, Bodies, expect_nothing_yet
+from mailerd.intake.resolve_sender import Senders
+from mailerd.intake.routes import OPERATIONS
+from mailerd.intake.server_log import Overheard
+from mailerd.intake.slow_clients import FIRST_REQUEST_WITHIN, Patrol
+from mailerd.mail.errors import RendererError
+from mailerd.mail.renderer import CHECKING, Renderer
+from mailerd.mail.template_library import Library
+from mailerd.store.api_keys import Keys
+from mailerd.store.db.database import Database
+from mailerd.store.db.migrate import check_writable
+from mailerd.store.idempotency import FORGET_AT_ONCE, Answers
+from mailerd.store.job_actions import Controls
 from mailerd.store.jobs import Jobs
-from mailerd.store.keys import Keys
-from mailerd.store.migrate import check_writable
-from mailerd.store.once import FORGET_AT_ONCE, Answers
 
 KEEPALIVE: Final = 75.0
 """Seconds that an idle connection is kept: longer than the usual proxy keeps its end (60 s)."""

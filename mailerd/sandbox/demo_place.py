@@ -42,7 +42,7 @@ class Place:
 
     @asynccontextmanager
     async def claimed(self) -> AsyncIterator[None]:
-        """Hold the lock by which commands see that a sandbox runs here (`mailerd/config/finding.py`).
+        """Hold the lock by which commands see that a sandbox runs here (`mailerd/config/discovery.py`).
 
         Raises:
             BlockingIOError: another sandbox runs in this folder.

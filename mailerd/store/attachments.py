@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from itertools import batched
 from typing import Any, Final
 
-from mailerd.store.cursor import Cursor
-from mailerd.store.database import Database
+from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.database import Database
 
 PIECE: Final = 1 << 20
 """Bytes of one row: escaped it is twice as much, which fits into any packet; escaping it takes some 5 ms."""

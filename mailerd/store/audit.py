@@ -5,11 +5,11 @@ from datetime import timedelta
 from typing import Final
 
 from mailerd.core.states import Proof
-from mailerd.store import sleepers
-from mailerd.store.cursor import Cursor
-from mailerd.store.database import Database
-from mailerd.store.ledger import Terms
-from mailerd.store.migrate import without_limit
+from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.database import Database
+from mailerd.store.db.migrate import without_limit
+from mailerd.store.queue import stale_turns
+from mailerd.store.queue.rate_limits import Terms
 
 AT_MOST: Final = 1000
 """Findings of one kind that are listed."""
@@ -156,7 +156,7 @@ async def audit(database: Database, *, terms: Terms | None = None, bound: float 
     for kind, statement in _CHECKS:
         findings += await _check(database, kind, statement, bound=bound)
     if terms is not None:
-        asleep = await sleepers.find(database, terms, beyond=_OVERSLEPT)
+        asleep = await stale_turns.find(database, terms, beyond=_OVERSLEPT)
         findings += [Finding("sleeps for no reason", f"sender {one.email}", _asleep(one)) for one in asleep[:AT_MOST]]
     return jobs, findings
 
@@ -176,7 +176,7 @@ async def proofs(database: Database, *, bound: float = 600.0) -> dict[Proof | No
     return {proof: found[proof] for proof in (*Proof, None) if found.get(proof)}
 
 
-def _asleep(one: sleepers.Sleeper) -> str:
+def _asleep(one: stale_turns.Sleeper) -> str:
     return (
         f"has due letters that nothing holds, but its turn is at {one.turn_at:%Y-%m-%d %H:%M:%S}: does any daemon run?"
     )

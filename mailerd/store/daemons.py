@@ -9,8 +9,8 @@ from typing import Final
 
 from mailerd import __version__
 from mailerd.errors import DatabaseError
-from mailerd.store.cursor import Cursor
-from mailerd.store.database import Database
+from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.database import Database
 
 _GOODBYE: Final = 2.0
 """Seconds that a stop waits for a database at most to say so."""

@@ -1,288 +1,233 @@
-"""What this daemon has sent of late, told again to a database that may have forgotten it, before anything is claimed.
+"""Reads the whole story of a job or a recipient, rows and attempts as they are; for `mailerd explain` and `jobs`."""
 
-A failover to a replica that was behind, a restored backup or a server that lost its power forgets commits: letters that
-were sent wait again. Whoever sent them knows. So a claim is made only over a connection to a server that this daemon,
-and every other one that is alive, has told what it knows; what no living daemon knows is all that can go out twice.
-"""
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
 
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import timedelta
-from functools import partial
-from typing import Final
+from mailerd.core.states import JobStatus, Proof, State
+from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.database import Database
+from mailerd.store.queue.rate_limits import naive, utc
 
-from mailerd.core.claims import HandedOver, Letter, Outcome, Record, Written
-from mailerd.core.states import Change, State, after
-from mailerd.errors import MailerdError
-from mailerd.events.store import StoreEvents
-from mailerd.store.cursor import Cursor
-from mailerd.store.database import Database
-from mailerd.store.doubted import doubted_late, is_logged
-from mailerd.store.late import NOT_SENT, log_sent, sent_before, settled_late
-from mailerd.store.waking import micros
-
-KEEP: Final = 60.0
-"""Seconds for which a letter that was sent, or may be, is remembered, counted back from the last one: however long the
-database is away, it is then told its last minute."""
-_AT_MOST: Final = 50_000
-_BATCH: Final = 100
-OTHERS_WITHIN: Final = 20.0
-"""Seconds that other daemons get to tell what they know; one that was silent for so long is taken for dead."""
-
-_ROWS: Final = """
-SELECT id, job_id, status, claim_token, mode FROM job_recipients FORCE INDEX (PRIMARY)
- WHERE id IN %s ORDER BY id FOR UPDATE"""
-# The claim was forgotten, or only the hand-over was: Google may have the letter, so it stays with its worker.
-_HOLD: Final = f"""
-UPDATE job_recipients r FORCE INDEX (PRIMARY)
-   SET r.status = %s, r.claim_token = %s, r.daemon_id = %s, r.mode = %s, r.draft_id = %s, r.thread_id = %s,
-       r.unanswered = %s, r.discarding = %s, r.attempts = GREATEST(r.attempts, %s),
-       r.lease_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND, r.updated_at = UTC_TIMESTAMP(6)
- WHERE r.id = %s AND (r.status = 'waiting' OR (r.status = 'sending' AND r.claim_token = %s)) AND {NOT_SENT}"""
-_TOLD: Final = """
-INSERT INTO daemons (id, host, pid, version, started_at, beat_at, told)
-VALUES (%s, '', 0, '', UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), %s) ON DUPLICATE KEY UPDATE told = VALUES(told)"""
-_OTHERS: Final = """
-SELECT COUNT(*) FROM daemons
- WHERE id <> %s AND told <> %s AND beat_at > UTC_TIMESTAMP(6) - INTERVAL %s SECOND"""
+AT_MOST: Final = 20
+"""Recipients that one address may bring up, the newest first."""
+_SHOWN: Final = 10
+"""Failures of a job, or daemons, that are told of at most."""
+_RECIPIENT: Final = """
+SELECT r.id, r.job_id, r.to_email, r.status, r.attempts, r.looks, r.due_at, r.lease_until, r.daemon_id, r.mode,
+       r.draft_id, r.message_id, r.error, r.sent_at, j.created_at, j.status, j.sender_email,
+       IF(s.paused_until > UTC_TIMESTAMP(6), s.paused_until, NULL), s.pause_cause, s.pause_reason, s.turn_at,
+       UTC_TIMESTAMP(6), r.updated_at, r.proof
+  FROM job_recipients r JOIN jobs j ON j.id = r.job_id LEFT JOIN senders s ON s.email = j.sender_email"""
+# By the index of the claim, in its order.
+_BEFORE: Final = """
+SELECT COUNT(*) FROM job_recipients FORCE INDEX (claim)
+ WHERE job_id = %s AND status = 'waiting' AND (due_at < %s OR (due_at = %s AND id < %s))"""
+FIRST: Final = 10
+"""Lines of the log of attempts that are told from its beginning ..."""
+LAST: Final = 30
+"""... and from its end."""
+# By recipient first: `once` finds the rows of one letter, and without it the server might read the log from its end.
+_LOG: Final = """
+SELECT id, at, attempt, event, applied, daemon_id, draft_id, message_id, error FROM attempts FORCE INDEX (once)
+ WHERE recipient_id = %s ORDER BY id {order} LIMIT %s"""
+_LOGGED: Final = "SELECT COUNT(*) FROM attempts FORCE INDEX (once) WHERE recipient_id = %s"
+_FAILURES: Final = """
+SELECT r.to_email, r.id, r.error, r.updated_at, r.status, r.job_id FROM job_recipients r
+ WHERE r.job_id = %s AND r.status IN ('failed', 'unsure') ORDER BY r.id LIMIT %s"""
+_PROOFS: Final = "SELECT proof, COUNT(*) FROM job_recipients WHERE job_id = %s AND status = 'sent' GROUP BY proof"
+_TROUBLES: Final = """
+SELECT a.at, r.to_email, r.id, a.error, a.event, r.job_id FROM attempts a JOIN job_recipients r ON r.id = a.recipient_id
+ WHERE a.at > UTC_TIMESTAMP(6) - INTERVAL 1 DAY AND a.error IS NOT NULL ORDER BY a.at DESC LIMIT %s"""
+_DAEMONS: Final = """
+SELECT id, host, pid, version, TIMESTAMPDIFF(SECOND, beat_at, UTC_TIMESTAMP()) FROM daemons
+ WHERE stopped_at IS NULL AND beat_at > UTC_TIMESTAMP() - INTERVAL 2 MINUTE ORDER BY beat_at DESC LIMIT %s"""
+_LAST_BEAT: Final = """
+SELECT TIMESTAMPDIFF(SECOND, MAX(beat_at), UTC_TIMESTAMP()) FROM daemons"""
 
 
-class UntoldError(MailerdError):
-    """The server that a claim came to has not been told yet what this daemon knows."""
+@dataclass(frozen=True)
+class Attempt:
+    """One line of the log of attempts."""
 
-    def __init__(self, server: str) -> None:
-        super().__init__(f"the database is another one now ({server})")
-        self.server = server
-
-
-@dataclass
-class _Known:
-    record: Record
-    at: float
-    """Monotonic seconds."""
-    written: bool = False
-    """The database has acknowledged it; until then its own record is still to come."""
-    met_again: bool = False
-    """A claim got its letter again."""
-
-    @property
-    def ended(self) -> bool:
-        return isinstance(self.record, Outcome)
-
-    @property
-    def sent(self) -> bool:
-        return isinstance(self.record, Outcome) and self.record.decision.change is Change.SENT
+    at: datetime
+    attempt: int
+    event: str
+    applied: bool
+    """Whether the row took it; False: the claim had ended."""
+    daemon: str
+    draft_id: str | None
+    message_id: str | None
+    error: str | None
 
 
-@dataclass
-class _Met:
-    """A server that was met and has not been told by all."""
+@dataclass(frozen=True)
+class Story:
+    """A recipient, its job, its sender and all attempts, at one moment."""
 
-    again: bool
-    """Another one was told before."""
-    at: float = field(default_factory=time.monotonic)
-    told_at: float = 0.0
-    """What is known since then is still to be told."""
-    letters: int = 0
-    forgotten: int = 0
+    id: int
+    job_id: str
+    to_email: str
+    status: State
+    attempts: int
+    looks: int
+    due_at: datetime
+    lease_until: datetime | None
+    daemon: str | None
+    mode: str | None
+    draft_id: str | None
+    message_id: str | None
+    error: str | None
+    sent_at: datetime | None
+    accepted_at: datetime
+    job_status: JobStatus
+    sender: str
+    paused_until: datetime | None
+    pause_cause: str | None
+    pause_reason: str | None
+    sender_turn: datetime | None
+    now: datetime
+    updated_at: datetime
+    """When the row was last written; of one that has come to its end: when that was."""
+    proof: Proof | None
+    """What speaks for it, where it is sent."""
+    log: tuple[Attempt, ...] = ()
+    """The first and the last lines of it."""
+    left_out: int = 0
+    """Lines between those, which are not told."""
 
 
-@dataclass
-class History:
-    """What one daemon remembers, and which servers have been told of it."""
+@dataclass(frozen=True)
+class Trouble:
+    """A letter that has failed or is in doubt, or an attempt that went wrong."""
+
+    at: datetime
+    to_email: str
+    recipient: int
+    error: str
+    what: str
+    job_id: str
+
+
+@dataclass(frozen=True)
+class DaemonSeen:
+    """A daemon that was heard of lately and did not stop as it was told to."""
+
+    id: str
+    host: str
+    pid: int
+    version: str
+    silent: int
+    """Seconds since its last beat."""
+
+
+@dataclass(frozen=True)
+class Stories:
+    """Reads; writes nothing."""
 
     database: Database
-    daemon_id: str
-    lease: timedelta
-    events: StoreEvents
-    _known: dict[tuple[int, str], _Known] = field(default_factory=dict, init=False)
-    """By recipient and token, the oldest first."""
-    _last: dict[int, str] = field(default_factory=dict, init=False)
-    """By recipient: the token of what is known last of it."""
-    _servers: set[str] = field(default_factory=set, init=False)
-    """Those that were told, and to which there are connections still."""
-    _met: dict[str, _Met] = field(default_factory=dict, init=False)
-    """Those that have not been told all, or not by every daemon."""
-    _doubted: bool = field(default=False, init=False)
 
-    def note(self, record: Record) -> None:
-        """Remember a hand-over until its outcome, and what was sent, or may be, for a minute; costs next to nothing.
+    async def of_recipient(self, recipient: int) -> list[Story]:
+        """One, or none."""
+        return await self._read("WHERE r.id = %s", (recipient,))
 
-        Any later outcome of the letter says that it was looked for since: the doubt is no more.
-        """
-        key = record.letter.id, record.letter.token
-        self._known.pop(key, None)
-        if isinstance(record, Outcome):
-            before = self._known.get((key[0], self._last.get(key[0], "")))
-            if before is not None and before.ended and not before.sent:
-                self._forget(before.record.letter)
-            if record.decision.change not in {Change.SENT, Change.LOST}:
-                self._is_not_last(record.letter)
-                return
-        self._last[key[0]] = key[1]
-        now = time.monotonic()
-        self._known[key] = _Known(record, now)
-        while True:
-            oldest = next(iter(self._known.values()))
-            # A hand-over that no outcome has followed for longer than its lease is nobody's any more.
-            keep = KEEP if oldest.ended else KEEP + self.lease.total_seconds()
-            if len(self._known) <= _AT_MOST and oldest.at >= now - keep:
-                break
-            self._forget(oldest.record.letter)
+    async def of_address(self, email: str) -> list[Story]:
+        """The newest letters to an address. The column has no index: it takes seconds where the table is large."""
+        return await self._read("WHERE r.to_email = %s ORDER BY r.id DESC LIMIT %s", (email, AT_MOST))
 
-    def _forget(self, letter: Letter) -> None:
-        self._known.pop((letter.id, letter.token), None)
-        self._is_not_last(letter)
+    async def _read(self, where: str, values: tuple[object, ...]) -> list[Story]:
+        async def work(cursor: Cursor) -> list[Story]:
+            await cursor.execute(f"{_RECIPIENT} {where}", values)
+            return [_story(row, *await _log(cursor, row[0])) for row in await cursor.fetchall()]
 
-    def _is_not_last(self, letter: Letter) -> None:
-        if self._last.get(letter.id) == letter.token:
-            del self._last[letter.id]
+        return await self.database.transaction(work, what="read a story", read_only=True)
 
-    def written(self, record: Record, what: Written) -> None:
-        """Forget a hand-over that its row did not take: nothing is sent, and the letter is not in hand."""
-        key = record.letter.id, record.letter.token
-        if isinstance(record, HandedOver) and what is not Written.TAKEN:
-            self._forget(record.letter)
-        elif (known := self._known.get(key)) is not None and known.record is record:
-            known.written = True
-        # A claim that is over before its lease: the database has forgotten it, though it is the same server as ever.
-        early = isinstance(record, Outcome) and record.took < self.lease.total_seconds()
-        if early and what in {Written.FENCED_OFF, Written.SETTLED}:
-            self.doubt()
+    async def before(self, story: Story) -> int:
+        """How many letters of its own job are claimed before a letter that waits."""
 
-    def require(self, cursor: Cursor) -> None:
-        """Let a claim go on only where the server has been told what is known.
+        async def work(cursor: Cursor) -> int:
+            due = naive(story.due_at)
+            await cursor.execute(_BEFORE, (story.job_id, due, due, story.id))
+            return int((await cursor.fetchone())[0])
 
-        Raises:
-            UntoldError: it has not.
-        """
-        if not self.is_told(cursor):
-            raise UntoldError(cursor.server)
+        return await self.database.transaction(work, what="read a place in the queue", read_only=True)
 
-    async def compare(self, cursor: Cursor, claimed: Sequence[Letter]) -> None:
-        """Let a claim go on only where the database remembers how it came that these letters can be claimed.
+    async def troubles_of(self, job: str) -> list[Trouble]:
+        """What has failed or is in doubt in a job."""
 
-        A backup that is restored in place, say, leaves the server as it is. It costs a query for each that is known.
+        async def work(cursor: Cursor) -> list[Trouble]:
+            await cursor.execute(_FAILURES, (job, _SHOWN))
+            return [
+                Trouble(at.replace(tzinfo=UTC), to, id_, error or "", status, job_id)
+                for to, id_, error, at, status, job_id in await cursor.fetchall()
+            ]
 
-        Raises:
-            UntoldError: it has forgotten something, and is to be told all again.
-        """
-        for letter in claimed:
-            known = self._known.get((letter.id, self._last.get(letter.id, "")))
-            if (
-                known is None
-                or known.record.letter.job_id != letter.job_id
-                or known.record.letter.token == letter.token
-            ):
-                continue
-            if known.met_again:  # it was told since, and the row has other reasons to wait
-                continue
-            if known.sent or not await is_logged(cursor, known.record.letter):
-                known.met_again = True
-                self.doubt()
-                raise UntoldError(cursor.server)
+        return await self.database.transaction(work, what="read failures", read_only=True)
 
-    def is_told(self, cursor: Cursor) -> bool:
-        """Whether the server behind this connection has been told; one that cannot be told apart has."""
-        return not cursor.server or cursor.server in self._servers
+    async def proofs_of(self, job: str) -> dict[Proof | None, int]:
+        """How many letters of a job are sent by each proof, the strongest first."""
 
-    def doubt(self) -> None:
-        """The database has forgotten something: whatever server it is, it is told again."""
-        self._servers.clear()
-        self._doubted = True
+        async def work(cursor: Cursor) -> dict[str | None, int]:
+            await cursor.execute(_PROOFS, (job,))
+            return dict(await cursor.fetchall())
 
-    async def tell(self, server: str) -> bool:
-        """Tell a server what is known; whether claims may go on, since every other living daemon has told it too.
+        found = await self.database.transaction(work, what="count by proof", read_only=True)
+        return {proof: found[proof] for proof in (*Proof, None) if found.get(proof)}
 
-        Raises:
-            DatabaseError: it was told a part, or nothing; telling it again is harmless.
-        """
-        met = self._met.setdefault(server, _Met(again=bool(self._met or self._servers or self._doubted)))
-        since, met.told_at = met.told_at, time.monotonic()
-        try:
-            await self._tell_all([one for one in self._known.values() if one.at >= since], met, server)
-            others = await self.database.transaction(
-                lambda cursor: self._sign(cursor, server), what="say what was told"
-            )
-        except BaseException:
-            met.told_at = since
-            raise
-        if others and time.monotonic() - met.at < OTHERS_WITHIN:
-            return False
-        if met.again:
-            self.events.database_told_again(where=server, letters=met.letters, forgotten=met.forgotten)
-        del self._met[server]
-        self._doubted = False
-        self._servers = {one for one in self._servers if one in self.database.pool.servers} | {server}
-        return True
+    async def last_troubles(self, *, limit: int) -> list[Trouble]:
+        """What went wrong lately, the newest first."""
 
-    async def _tell_all(self, known: Sequence[_Known], met: "_Met", server: str) -> None:
-        ordered = sorted(_last_words(known), key=lambda one: one.record.letter.id)
-        for start in range(0, len(ordered), _BATCH):
-            some = ordered[start : start + _BATCH]
-            what = "tell the database what it may have forgotten"
-            work = partial(self._tell, known=some, server=server)
-            met.forgotten += await self.database.transaction(work, what=what)
-            met.letters += len(some)
+        async def work(cursor: Cursor) -> list[Trouble]:
+            await cursor.execute(_TROUBLES, (limit,))
+            return [
+                Trouble(at.replace(tzinfo=UTC), to, id_, error, event, job)
+                for at, to, id_, error, event, job in await cursor.fetchall()
+            ]
 
-    async def _sign(self, cursor: Cursor, server: str) -> int:
-        """Say that this daemon has told all; how many others, which are alive, have not."""
-        if cursor.server != server:
-            raise UntoldError(cursor.server)
-        await cursor.execute(_TOLD, (self.daemon_id, server))
-        await cursor.execute(_OTHERS, (self.daemon_id, server, OTHERS_WITHIN))
-        return int((await cursor.fetchone())[0])
+        return await self.database.transaction(work, what="read the last failures", read_only=True)
 
-    async def _tell(self, cursor: Cursor, *, known: Sequence[_Known], server: str) -> int:
-        """Write again what a few rows have forgotten; how many had."""
-        if cursor.server != server:
-            raise UntoldError(cursor.server)
-        await cursor.execute(_ROWS, (tuple({each.record.letter.id for each in known}),))
-        rows = {row[0]: row[1:] for row in await cursor.fetchall()}
-        forgotten = 0
-        for each in known:
-            one = each.record
-            job, status, token, mode = rows.get(one.letter.id, (None, None, None, None))
-            if job != one.letter.job_id:  # the job itself is forgotten, and its number another letter's
-                continue
-            if isinstance(one, Outcome):
-                pending = token == one.letter.token and not each.written  # its own record is taken as ever
-                if status != State.SENT.value and not pending:
-                    tell = self._tell_sent if each.sent else self._tell_doubt
-                    forgotten += await tell(cursor, one)
-            elif status == State.WAITING.value or (token == one.letter.token and mode is None):
-                forgotten += await self._hold(cursor, one)
-        return forgotten
+    async def last_beat(self) -> int | None:
+        """Seconds since the last beat of any daemon, one that has stopped included; None: nobody ever beat."""
 
-    async def _tell_sent(self, cursor: Cursor, one: Outcome) -> int:
-        took = await settled_late(cursor, one, repeated=False)
-        await log_sent(cursor, one, by=self.daemon_id, applied=took)
-        return int(took or await sent_before(cursor, one.letter, repeated=False))
+        async def work(cursor: Cursor) -> int | None:
+            await cursor.execute(_LAST_BEAT)
+            silent: int | None = (await cursor.fetchone())[0]
+            return silent
 
-    async def _tell_doubt(self, cursor: Cursor, one: Outcome) -> int:
-        if await is_logged(cursor, one.letter):  # then the row is what became of it
-            return 0
-        return int(await doubted_late(cursor, one, by=self.daemon_id))
+        return await self.database.transaction(work, what="read the last beat", read_only=True)
 
-    async def _hold(self, cursor: Cursor, one: HandedOver) -> int:
-        letter = one.letter
-        held = after(State.WAITING, Change.CLAIMED).value
-        await cursor.execute(
-            _HOLD,
-            (
-                held, letter.token, self.daemon_id, one.mode, one.draft_id, one.thread_id,
-                int(one.unanswered), int(one.discarding), letter.attempt, micros(self.lease), letter.id, letter.token,
-            ),
-        )  # fmt: skip
-        return int(cursor.rowcount == 1)
+    async def daemons(self) -> list[DaemonSeen]:
+        """Who was heard of lately."""
+
+        async def work(cursor: Cursor) -> list[DaemonSeen]:
+            await cursor.execute(_DAEMONS, (_SHOWN,))
+            return [DaemonSeen(*row) for row in await cursor.fetchall()]
+
+        return await self.database.transaction(work, what="read the daemons", read_only=True)
 
 
-def _last_words(known: Sequence[_Known]) -> list[_Known]:
-    """Of each letter what counts: that it was sent, else what is known last. `known` has the oldest first."""
-    last: dict[tuple[int, str], _Known] = {}
-    for one in known:
-        key = one.record.letter.id, one.record.letter.job_id
-        if (before := last.get(key)) is None or not before.sent:
-            last[key] = one
-    return list(last.values())
+async def _log(cursor: Cursor, recipient: int) -> tuple[tuple[Attempt, ...], int]:
+    """The first and the last lines of a letter's log of attempts, and how many stand between them."""
+    first, last, ((lines,),) = await cursor.read_together(
+        [
+            (_LOG.format(order="ASC"), (recipient, FIRST)),
+            (_LOG.format(order="DESC"), (recipient, LAST)),
+            (_LOGGED, (recipient,)),
+        ]
+    )
+    rows = {row[0]: row[1:] for row in (*first, *reversed(last))}  # those of a short log stand in both
+    log = tuple(
+        Attempt(at.replace(tzinfo=UTC), attempt, event, bool(applied), *rest)
+        for at, attempt, event, applied, *rest in rows.values()
+    )
+    return log, lines - len(log)
+
+
+def _story(row: tuple[Any, ...], log: tuple[Attempt, ...], left_out: int) -> Story:
+    moments = {6, 7, 13, 14, 17, 20, 21, 22}
+    values: list[Any] = [
+        utc(value) if number in moments else value for number, value in enumerate((*row, log, left_out))
+    ]
+    values[3], values[15] = State(values[3]), JobStatus(values[15])
+    values[23] = Proof(values[23]) if values[23] else None
+    return Story(*values)

@@ -11,9 +11,9 @@ from typing import Any, Final, NamedTuple
 from mailerd.core.states import JobStatus, Proof, State
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.store.attachments import Attached, store_attachments
-from mailerd.store.cursor import Cursor
-from mailerd.store.database import Database
-from mailerd.store.once import Once, use_up
+from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.database import Database
+from mailerd.store.idempotency import Once, use_up
 
 ROWS_PER_STATEMENT: Final = 500
 """Recipients of one INSERT: some 2 ms of escaping, so that the loop is never held for long."""

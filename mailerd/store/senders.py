@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from mailerd.core.pace import FOR_EVER
 from mailerd.core.pauses import BY_HAND
+from mailerd.core.rate_limit import FOR_EVER
 from mailerd.errors import MailerdError
-from mailerd.store import ledger
-from mailerd.store.cursor import Cursor
-from mailerd.store.database import Database
-from mailerd.store.ledger import COLUMNS, Standing, Terms, naive
+from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.database import Database
+from mailerd.store.queue import rate_limits
+from mailerd.store.queue.rate_limits import COLUMNS, Standing, Terms, naive
 
 LIMITS: Final = ("units_per_minute", "per_minute", "per_day", "reserve", "min_gap", "warm_up", "warm_up_growth")
 """What a sender may have of its own."""
@@ -71,10 +71,10 @@ class Senders:
     async def _all(self, cursor: Cursor) -> list[SenderNow]:
         await cursor.execute(_ALL)
         rows = await cursor.fetchall()
-        return [await self._now(cursor, ledger.standing(row, self.terms)) for row in rows]
+        return [await self._now(cursor, rate_limits.standing(row, self.terms)) for row in rows]
 
     async def _now(self, cursor: Cursor, it: Standing) -> SenderNow:
-        hours = (await ledger.hours(cursor, (it.email,), now=it.now))[it.email]
+        hours = (await rate_limits.hours(cursor, (it.email,), now=it.now))[it.email]
         used = sum(number for hour, number in hours.items() if hour > it.now - timedelta(hours=25))
         await cursor.execute(_WAITING, (it.email,))
         return SenderNow(it, used=used, waiting=int((await cursor.fetchone())[0]))
@@ -116,7 +116,7 @@ class Senders:
         await cursor.execute(_LOCK, (email,))
         if (row := await cursor.fetchone()) is None:
             raise SenderError(f"there is no sender {email}: `mailerd senders list` shows all of them")
-        return ledger.standing(row, self.terms)
+        return rate_limits.standing(row, self.terms)
 
     async def knows(self, email: str) -> bool:
         """Whether a row or a job bears that name.

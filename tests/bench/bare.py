@@ -12,7 +12,7 @@ from pathlib import Path
 import aiohttp
 import uvloop
 
-from mailerd.gmail import bodies
+from mailerd.gmail import request_bodies
 from tests.bench.letter import raw
 
 
@@ -30,7 +30,10 @@ async def _main(url: str, mode: str, number: int, concurrency: int, known: dict[
             for each in known.values()
         ]
         letters = [raw(sender) for sender in known]
-        drafts, messages = [bodies.draft(one) for one in letters], [bodies.letter(one) for one in letters]
+        drafts, messages = (
+            [request_bodies.draft(one) for one in letters],
+            [request_bodies.letter(one) for one in letters],
+        )
         numbers = iter(range(number))
 
         async def call(path: str, body: bytes, head: dict[str, str]) -> dict[str, str]:

@@ -3,8 +3,8 @@
 import json
 from datetime import UTC, datetime
 
-from mailerd.letters.compose import Envelope, compose
-from mailerd.letters.template import Content
+from mailerd.mail.mime import Envelope, compose
+from mailerd.mail.templates import Content
 
 SUBJECT = "Hello {{ name }}, your order {{ order }}"
 HTML = (

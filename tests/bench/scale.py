@@ -2,7 +2,7 @@
 
 The real part: 1 to 64 claimers with connections of their own share one durable MariaDB and 400 senders at Google's
 pace. What a look and a claim cost the server is measured, and the second part reckons with it: a queue before the
-server's cores, and daemons that look, claim and rest as `dispatch/runner.py` does.
+server's cores, and daemons that look, claim and rest as `worker/runner.py` does.
 """
 
 import asyncio
@@ -20,12 +20,12 @@ import uvloop
 
 from mailerd.cli.common import silent
 from mailerd.config import DatabaseSettings
-from mailerd.core.pace import Allowance, rate
-from mailerd.dispatch.runner import rest
+from mailerd.core.rate_limit import Allowance, rate
 from mailerd.errors import DatabaseError
 from mailerd.events.store import StoreEvents
-from mailerd.store.claims import Claims
-from mailerd.store.database import Database
+from mailerd.store.db.database import Database
+from mailerd.store.queue.claim import Claims
+from mailerd.worker.runner import rest
 from tests.bench.place import Place, Usage, place
 from tests.bench.storing import fill
 

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Sequence
 
-from mailerd.core.pace import DRAFT_PAIR_UNITS
+from mailerd.core.rate_limit import DRAFT_PAIR_UNITS
 from tests.bench import letter
 from tests.bench.place import Daemon, Place, Usage, place
 from tests.bench.result import Result

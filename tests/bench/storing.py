@@ -174,10 +174,10 @@ from datetime import timedelta
 import uvloop
 from mailerd.cli.common import silent
 from mailerd.config import DatabaseSettings
-from mailerd.core.pace import Allowance
+from mailerd.core.rate_limit import Allowance
 from mailerd.events.store import StoreEvents
-from mailerd.store.claims import Claims
-from mailerd.store.database import Database
+from mailerd.store.queue.claim import Claims
+from mailerd.store.db.database import Database
 
 async def main():
     database = Database(DatabaseSettings(url="{url}"), events=StoreEvents(silent))

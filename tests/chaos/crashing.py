@@ -23,8 +23,8 @@ def crash() -> None:
         _look_at(raw)
         return await send(self, sender, raw=raw)
 
-    vars(importlib.import_module("mailerd.gmail.door"))["Gmail"].create_draft = create_draft
-    vars(importlib.import_module("mailerd.gmail.door"))["Gmail"].send_message = send_message
+    vars(importlib.import_module("mailerd.gmail.client"))["Gmail"].create_draft = create_draft
+    vars(importlib.import_module("mailerd.gmail.client"))["Gmail"].send_message = send_message
 
 
 def _look_at(raw: bytes) -> None:

@@ -8,28 +8,28 @@ from tests.chaos.mutation import Mutation
 
 _MUTANTS: Final = "tests/daemon/test_mutants.py::"
 _PROOF: Final = "tests/daemon/test_proof.py::"
-_UNDOING: Final = "tests/store/test_undoing.py::"
+_UNDOING: Final = "tests/store/queue/test_undo_sent.py::"
 OF_PROOF: Final = (
     Mutation(
         "a draft is deleted whose deletion is not recorded before",
-        "mailerd/dispatch/path.py",
+        "mailerd/worker/delivery.py",
         "discarding=True, pause=decision.pause",
         "discarding=False, pause=decision.pause",
         _MUTANTS + "test_that_a_draft_is_to_be_deleted_is_durable_before_google_is_asked_to",
     ),
     Mutation(
         "a worker that was fenced off deletes a draft all the same",
-        "mailerd/dispatch/path.py",
+        "mailerd/worker/delivery.py",
         "            if trip.fenced_off:\n                return None\n",
         "",
         _MUTANTS + "test_a_worker_whose_claim_has_gone_deletes_no_draft",
     ),
     Mutation(
         "a worker that died while it deleted a draft is taken for one that may have sent it",
-        "mailerd/store/lapses.py",
+        "mailerd/store/queue/expired_claims.py",
         "IF(%s = 'unsure' AND discarding = 0, 1, unanswered)",
         "IF(%s = 'unsure', 1, unanswered)",
-        "tests/store/test_rescues.py::"
+        "tests/store/queue/test_recovery.py::"
         "test_a_worker_that_dies_while_it_deletes_a_refused_draft_leaves_what_google_had_answered",
     ),
     Mutation(
@@ -41,7 +41,7 @@ OF_PROOF: Final = (
     ),
     Mutation(
         "a deletion is repeated over another connection",
-        "mailerd/gmail/exchange.py",
+        "mailerd/gmail/connection.py",
         'if method != "GET":',
         'if method == "POST":',
         _PROOF + "test_no_lost_answer_to_the_deletion_of_a_draft_loses_or_doubles_a_letter",
@@ -63,14 +63,14 @@ OF_PROOF: Final = (
     ),
     Mutation(
         "sent mail that cannot be read is taken for sent mail without the letter",
-        "mailerd/rescue/looking.py",
+        "mailerd/worker/reconcile.py",
         "if not isinstance(reply, Accepted) and not _is_not_found(reply):",
         "if False:",
         _PROOF + "test_sent_mail_that_cannot_be_read_decides_nothing",
     ),
     Mutation(
         "sent mail is looked at once, however young it is",
-        "mailerd/rescue/looking.py",
+        "mailerd/worker/reconcile.py",
         "if doubt.unanswered and rested < self.in_flight:",
         "if False:",
         _PROOF + "test_a_letter_is_not_sent_again_before_two_looks_into_the_sent_mail_have_found_nothing",
@@ -84,7 +84,7 @@ OF_PROOF: Final = (
     ),
     Mutation(
         "a letter that may have been sent is given up at once",
-        "mailerd/dispatch/path.py",
+        "mailerd/worker/delivery.py",
         "policy=self.policy)) and not letter.unanswered:",
         "policy=self.policy)):",
         "tests/daemon/test_given_up.py"
@@ -92,7 +92,7 @@ OF_PROOF: Final = (
     ),
     Mutation(
         "a draft that may have been sent is forgotten where the sign-in has no drafts any more",
-        "mailerd/dispatch/path.py",
+        "mailerd/worker/delivery.py",
         "            if letter.unanswered:\n                return no_drafts",
         "            if False:\n                return no_drafts",
         "tests/daemon/test_scopes_reduced.py"
@@ -100,78 +100,78 @@ OF_PROOF: Final = (
     ),
     Mutation(
         "a look that failed counts as one that found nothing",
-        "mailerd/rescue/looking.py",
+        "mailerd/worker/reconcile.py",
         "if doubt.unanswered and rested < self.in_flight:",
         "if doubt.unanswered and not doubt.looks:",
         _PROOF + "test_a_look_that_failed_is_not_one_of_the_two_that_found_nothing",
     ),
     Mutation(
         "two looks that found nothing may follow each other at once",
-        "mailerd/rescue/looking.py",
+        "mailerd/worker/reconcile.py",
         "if doubt.unanswered and rested < self.in_flight:",
         "if doubt.unanswered and doubt.nothing_found_for is None:",
         _PROOF + "test_two_looks_that_found_nothing_lie_a_rest_apart",
     ),
     Mutation(
         "a letter that a person calls unsent keeps its draft",
-        "mailerd/store/settling.py",
+        "mailerd/store/queue/manual_resolution.py",
         "draft_id = IF(%s, NULL, draft_id)",
         "draft_id = IF(%s, draft_id, draft_id)",
-        "tests/store/test_settling.py::test_a_letter_that_was_not_sent_goes_out_by_a_new_draft",
+        "tests/store/queue/test_manual_resolution.py::test_a_letter_that_was_not_sent_goes_out_by_a_new_draft",
     ),
     Mutation(
         "whatever proof a sent letter has, a draft takes it back",
-        "mailerd/store/undoing.py",
+        "mailerd/store/queue/undo_sent.py",
         "status = 'sent' AND proof = 'draft gone' AND draft_id = %s",
         "status = 'sent' AND draft_id = %s",
         _UNDOING + "test_a_better_proof_stands",
     ),
     Mutation(
         "any draft disproves",
-        "mailerd/store/undoing.py",
+        "mailerd/store/queue/undo_sent.py",
         "AND proof = 'draft gone' AND draft_id = %s",
         "AND proof = 'draft gone' AND %s IS NOT NULL",
         _UNDOING + "test_another_draft_disproves_nothing",
     ),
     Mutation(
         "a sent letter is taken back by everybody who finds its draft",
-        "mailerd/store/undoing.py",
+        "mailerd/store/queue/undo_sent.py",
         "AND status = 'sent' AND proof = 'draft gone' AND draft_id = %s",
         "AND draft_id = %s",
         _UNDOING + "test_it_is_taken_back_once_however_many_find_the_draft",
     ),
     Mutation(
         "a completed job stays completed when a letter of it is taken back",
-        "mailerd/store/undoing.py",
+        "mailerd/store/queue/undo_sent.py",
         "if status is JobStatus.COMPLETED:",
         "if False:",
         _UNDOING + "test_it_is_claimed_again_with_that_draft_and_its_job_is_open_again",
     ),
     Mutation(
         "every refusal that seems to concern a mailbox pauses it",
-        "mailerd/dispatch/path.py",
+        "mailerd/worker/delivery.py",
         "return refused_alone(reply) if alone else verdict",
         "return verdict",
         _PROOF + "test_a_letter_that_google_refuses_alone_fails_and_pauses_its_sender_once",
     ),
     Mutation(
         "letters that were in flight when their mailbox was closed are failed",
-        "mailerd/dispatch/refusals.py",
+        "mailerd/worker/refusals.py",
         "(it.accepted > first_began and not others)",
         "it.accepted > first_began",
-        "tests/dispatch/test_refusals.py::"
+        "tests/worker/test_refusals.py::"
         "test_a_mailbox_that_is_closed_while_its_letters_are_in_flight_fails_none_of_them",
     ),
     Mutation(
         "what Google answered late stands in the log of attempts alone",
-        "mailerd/store/late.py",
+        "mailerd/store/queue/late_answers.py",
         "await cursor.execute(_NOTE, (message, letter.id, letter.job_id))",
         "pass",
         "tests/store/test_pruned.py::test_a_letter_that_had_failed_by_then_is_not_tried_anew",
     ),
     Mutation(
         "a hand-over looks into the log of attempts alone",
-        "mailerd/store/late.py",
+        "mailerd/store/queue/late_answers.py",
         "r.message_id IS NULL AND NOT EXISTS (",
         "NOT EXISTS (",
         "tests/store/test_pruned.py::test_a_letter_that_somebody_else_holds_by_then_is_not_handed_over",

@@ -11,8 +11,8 @@ import pytest
 from mailerd.config import DatabaseSettings, Settings, load
 from mailerd.events.store import StoreEvents
 from mailerd.sandbox.google import Google, Rules, serve
-from mailerd.store.database import Database
-from mailerd.store.migrate import migrate
+from mailerd.store.db.database import Database
+from mailerd.store.db.migrate import migrate
 from tests.support.daemon import sign_in
 from tests.support.heard import Heard
 

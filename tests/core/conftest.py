@@ -27,13 +27,13 @@ def give_away(monkeypatch: pytest.MonkeyPatch) -> GiveAway:
             os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
             return
         ours, real = os.geteuid(), os.fstat
-        monkeypatch.setattr("mailerd.config.owned.os.geteuid", lambda: ours + 1)
+        monkeypatch.setattr("mailerd.config.file_owner.os.geteuid", lambda: ours + 1)
         strangers = {path.lstat().st_ino}
 
         def owned(status: os.stat_result) -> os.stat_result:
             return status if status.st_ino in strangers else os.stat_result((*status[:4], 0, *status[5:]))
 
-        monkeypatch.setattr("mailerd.config.owned.os.fstat", lambda handle: owned(real(handle)))
+        monkeypatch.setattr("mailerd.config.file_owner.os.fstat", lambda handle: owned(real(handle)))
         for name in ("stat", "lstat"):
             original = getattr(Path, name)
             monkeypatch.setattr(Path, name, lambda self, original=original, **how: owned(original(self, **how)))

@@ -269,7 +269,7 @@ def test_a_dotenv_that_cannot_be_read_is_refused_by_name(folder: Path, monkeypat
     def closed(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")  # root, which runs tests in a container, may read everything
 
-    monkeypatch.setattr("mailerd.config.owned.os.open", closed)
+    monkeypatch.setattr("mailerd.config.file_owner.os.open", closed)
     assert f"{folder / '.env'}: cannot be read: Permission denied" in refusal()
 
 

@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 import pytest
 
 import mailerd.events
-from mailerd.events.speech import Event, Speech, event, vocabulary
+from mailerd.events.base import Event, Speech, event, vocabulary
 from tests.support.heard import Heard
 
 SAMPLES: dict[Any, object] = {

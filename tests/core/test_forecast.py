@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from mailerd.core import pace
+from mailerd.core import rate_limit
 from mailerd.core.forecast import Doubts, Forecast, Outlook, Queued, foresee, say, tell, why
-from mailerd.core.pace import DRAFT_PAIR_UNITS, FOR_EVER, Allowance
 from mailerd.core.pauses import repair
+from mailerd.core.rate_limit import DRAFT_PAIR_UNITS, FOR_EVER, Allowance
 from mailerd.core.verdicts import Cause
 
 NOW = datetime(2026, 11, 26, 8, 2, tzinfo=UTC)  # a Thursday
@@ -76,8 +76,8 @@ class Sender:
     def _claim(self) -> datetime | None:
         allowance = self.limits.on(self.now, since=self.since)
         for budget in (
-            pace.minute(allowance, tat=self.tat, now=self.now),
-            pace.day(allowance, hours=self.hours, now=self.now),
+            rate_limit.minute(allowance, tat=self.tat, now=self.now),
+            rate_limit.day(allowance, hours=self.hours, now=self.now),
         ):
             if budget.letters == 0:
                 assert budget.next_at
@@ -91,8 +91,8 @@ class Sender:
         self.sent.append(self.now)
         hour = self.now.replace(minute=0, second=0, microsecond=0)
         self.hours[hour] = self.hours.get(hour, 0) + 1
-        self.tat = pace.debit(allowance, tat=self.tat, now=self.now, letters=1)
-        self.gap_until = pace.gap(allowance, now=self.now, chance=self.dice.random())
+        self.tat = rate_limit.debit(allowance, tat=self.tat, now=self.now, letters=1)
+        self.gap_until = rate_limit.gap(allowance, now=self.now, chance=self.dice.random())
         if job.left:
             self.queue.append(job)
         else:

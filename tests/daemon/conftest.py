@@ -8,8 +8,8 @@ import pytest
 from mailerd.config import DatabaseSettings, Settings
 from mailerd.events.store import StoreEvents
 from mailerd.sandbox.google import Google, Rules, Running, serve
-from mailerd.store.database import Database
-from mailerd.store.migrate import migrate
+from mailerd.store.db.database import Database
+from mailerd.store.db.migrate import migrate
 from tests.support.daemon import settings, sign_in
 from tests.support.heard import Heard
 

@@ -10,8 +10,8 @@ import pytest
 
 from mailerd.config import Settings
 from mailerd.sandbox.google import COMPOSE, Google
-from mailerd.store.database import Database
-from mailerd.store.keys import Keys
+from mailerd.store.api_keys import Keys
+from mailerd.store.db.database import Database
 from tests.support.daemon import running, sign_in
 from tests.support.heard import Heard
 from tests.support.rows import query

@@ -11,13 +11,13 @@ from aiohttp import ClientSession
 
 from mailerd.app import build
 from mailerd.config import Settings
-from mailerd.dispatch.runner import Runner
 from mailerd.errors import ListenError
 from mailerd.events.store import StoreEvents
 from mailerd.sandbox.google import SEND, Google, Running, serve
 from mailerd.sandbox.mariadb import Server
-from mailerd.store.database import Database
-from mailerd.store.keys import Keys
+from mailerd.store.api_keys import Keys
+from mailerd.store.db.database import Database
+from mailerd.worker.runner import Runner
 from tests.support.daemon import running, settings, sign_in
 from tests.support.heard import Heard
 from tests.support.read_only import read_only

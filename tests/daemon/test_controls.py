@@ -10,8 +10,8 @@ from mailerd.config import Settings
 from mailerd.core.states import JobChange
 from mailerd.sandbox.google import Fault, Google, Running
 from mailerd.store.audit import audit
-from mailerd.store.controls import Controls, Done
-from mailerd.store.database import Database
+from mailerd.store.db.database import Database
+from mailerd.store.job_actions import Controls, Done
 from tests.support.daemon import running, settings
 from tests.support.eventually import eventually
 from tests.support.heard import Heard

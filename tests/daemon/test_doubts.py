@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from mailerd.config import Settings
-from mailerd.core.claims import Letter
+from mailerd.core.models import Letter
 from mailerd.core.replies import Call, Reply
 from mailerd.core.verdicts import Verdict, judge
-from mailerd.dispatch.workshop import Workshop
-from mailerd.metrics import Metrics
+from mailerd.ops.metrics import Metrics
 from mailerd.sandbox.google import METADATA, SEND, Fault, Google, Running
-from mailerd.store.database import Database
+from mailerd.store.db.database import Database
+from mailerd.worker.message_builder import Workshop
 from tests.support.daemon import running, settings, sign_in
 from tests.support.heard import Heard
 from tests.support.rows import post, query, states
@@ -183,7 +183,7 @@ async def test_a_bug_after_the_send_leaves_a_doubt_and_not_a_failure(
             raise ZeroDivisionError
         return judge(call, reply)
 
-    monkeypatch.setattr("mailerd.dispatch.path.judge", broken)
+    monkeypatch.setattr("mailerd.worker.delivery.judge", broken)
     job = await post(database, recipients=1)
     async with running(known, heard):
         await heard.wait_for("letter_broke", within=20)

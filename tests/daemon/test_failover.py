@@ -8,7 +8,7 @@ from yarl import URL
 
 from mailerd.config import Settings
 from mailerd.sandbox.google import COMPOSE, METADATA, SEND, Fault, Google, Running
-from mailerd.store.database import Database
+from mailerd.store.db.database import Database
 from tests.conftest import CACHE
 from tests.support.daemon import running, settings, sign_in
 from tests.support.heard import Heard

@@ -9,7 +9,7 @@ import pytest
 
 from mailerd.config import Settings
 from mailerd.sandbox.google import METADATA, SEND, Fault, Google, Running
-from mailerd.store.database import Database
+from mailerd.store.db.database import Database
 from tests.support.daemon import running, settings, sign_in
 from tests.support.heard import Heard
 from tests.support.rows import post, query

@@ -11,7 +11,7 @@ import pytest
 
 from mailerd.config import Settings
 from mailerd.sandbox.google import Fault, Google, Running
-from mailerd.store.database import Database
+from mailerd.store.db.database import Database
 from tests.daemon.test_whole_letters import a_file, accept
 from tests.support.daemon import running, settings, sign_in
 from tests.support.eventually import eventually

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from mailerd.config import Settings
-from mailerd.core.pace import DRAFT_PAIR_UNITS, UNITS
+from mailerd.core.rate_limit import DRAFT_PAIR_UNITS, UNITS
 from mailerd.core.replies import Call
 from mailerd.sandbox.google import Fault, Google, Running
-from mailerd.store.database import Database
-from mailerd.store.ledger import Permits
+from mailerd.store.db.database import Database
+from mailerd.store.queue.rate_limits import Permits
 from tests.support.daemon import running, settings, sign_in
 from tests.support.heard import Heard
 from tests.support.rows import post, query, states

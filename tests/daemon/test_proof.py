@@ -9,8 +9,8 @@ from mailerd.config import Settings
 from mailerd.core.states import Change
 from mailerd.sandbox.google import COMPOSE, METADATA, SEND, Fault, Google, Running
 from mailerd.store.audit import audit, proofs
-from mailerd.store.database import Database
-from mailerd.store.settling import settle
+from mailerd.store.db.database import Database
+from mailerd.store.queue.manual_resolution import settle
 from tests.support.daemon import running, settings, sign_in
 from tests.support.heard import Heard
 from tests.support.rows import post, query, states

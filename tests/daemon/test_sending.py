@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from mailerd.config import Settings
-from mailerd.core.claims import Claim
+from mailerd.core.models import Claim
 from mailerd.sandbox.google import SEND, Google, Running
-from mailerd.store.claims import Claims
-from mailerd.store.database import Database
+from mailerd.store.db.database import Database
+from mailerd.store.queue.claim import Claims
 from tests.support.daemon import running, settings, sign_in
 from tests.support.heard import Heard
 from tests.support.rows import post, query, states

@@ -8,7 +8,7 @@ import pytest
 
 from mailerd.config import Settings
 from mailerd.sandbox.google import Google, Running
-from mailerd.store.database import Database
+from mailerd.store.db.database import Database
 from tests.daemon.test_neighbours import BAD, CONCURRENCY, OTHERS, rate, sent
 from tests.support.daemon import running, settings, sign_in
 from tests.support.eventually import eventually

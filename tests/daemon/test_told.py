@@ -3,8 +3,8 @@
 from mailerd.config import Settings
 from mailerd.core.states import JobChange
 from mailerd.sandbox.google import Fault, Google
-from mailerd.store.database import Database
-from tests.store.test_forgotten import ask
+from mailerd.store.db.database import Database
+from tests.store.queue.test_stuck_jobs import ask
 from tests.support.daemon import running
 from tests.support.eventually import eventually
 from tests.support.heard import Heard

@@ -5,8 +5,8 @@ from pathlib import Path
 from mailerd.config import Settings
 from mailerd.intake.forecast import Foresight
 from mailerd.sandbox.google import Google, Running
-from mailerd.store.database import Database
-from mailerd.store.outlook import Outlooks
+from mailerd.store.db.database import Database
+from mailerd.store.forecast_inputs import Outlooks
 from tests.support.daemon import running, settings, sign_in
 from tests.support.eventually import eventually
 from tests.support.heard import Heard

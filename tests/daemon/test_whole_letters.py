@@ -14,15 +14,15 @@ from typing import Any
 import pytest
 
 from mailerd.config import Settings
-from mailerd.dispatch.cabinet import LARGE_AT_ONCE
-from mailerd.gmail.wire import Wire
-from mailerd.intake.order import read_order
-from mailerd.letters.library import Library
+from mailerd.gmail.session import Wire
+from mailerd.intake.parse_job import read_order
+from mailerd.mail.template_library import Library
 from mailerd.sandbox.google import Google, Running
-from mailerd.store.contents import contents
-from mailerd.store.database import Database
+from mailerd.store.api_keys import Key
+from mailerd.store.db.database import Database
+from mailerd.store.job_content import contents
 from mailerd.store.jobs import Jobs
-from mailerd.store.keys import Key
+from mailerd.worker.attachment_cache import LARGE_AT_ONCE
 from tests.support.daemon import running, settings
 from tests.support.heard import Heard
 from tests.support.rendering import rendering

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from mailerd.config import GmailSettings
+from mailerd.events.base import Event
 from mailerd.events.gmail import GmailEvents
-from mailerd.events.speech import Event
 from mailerd.gmail import Gmail
 from mailerd.sandbox.google import COMPOSE, Google, Rules, Running, serve
 

@@ -10,8 +10,8 @@ import pytest
 from mailerd.config import GmailSettings
 from mailerd.core.replies import NoCredentials
 from mailerd.gmail.credentials import AuthorizedUser, Credentials, Folders, Found, ServiceAccount, read
-from mailerd.gmail.inventory import inventory
-from mailerd.gmail.saving import NotSavedError, place_for, save
+from mailerd.gmail.list_credentials import inventory
+from mailerd.gmail.save_credentials import NotSavedError, place_for, save
 
 PERSON = {"type": "authorized_user", "client_id": "id", "client_secret": "hush-1", "refresh_token": "hush-2"}
 SERVICE = {"type": "service_account", "client_email": "sa@p.iam", "private_key": "hush-3", "private_key_id": "k"}

@@ -8,7 +8,7 @@ from mailerd.core.decisions import Decision, Policy, decide
 from mailerd.core.replies import Call, Reply
 from mailerd.core.states import Change
 from mailerd.core.verdicts import Cause, judge
-from mailerd.gmail.answers import Answer, Granted, read, read_token
+from mailerd.gmail.responses import Answer, Granted, read, read_token
 from mailerd.sandbox.google.answers import NAMED
 
 NOW = datetime(2026, 11, 24, 11, 0, tzinfo=UTC)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from mailerd.core.verdicts import Cause
-from mailerd.events.catalogue import ADVICE_BY, ALL_ADVICE, SERIOUS, catalogue, events
-from mailerd.journal.forms import record
+from mailerd.events.journald_catalog import ADVICE_BY, ALL_ADVICE, SERIOUS, catalogue, events
+from mailerd.ops.log_formats import record
 from tests.house.source import ROOT
 
 KNOWN = {event.name: event for event in events() if "test" not in event.name}

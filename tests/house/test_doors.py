@@ -10,11 +10,11 @@ DOORS = {
     "aiomysql": ("mailerd/store", SANDBOX),
     "pymysql": ("mailerd/store", SANDBOX),
     "aiogoogle": ("mailerd/gmail",),
-    "jinja2": ("mailerd/letters", SANDBOX),
-    "loguru": ("mailerd/journal",),
+    "jinja2": ("mailerd/mail", SANDBOX),
+    "loguru": ("mailerd/ops/log.py",),
     "pydantic_settings": ("mailerd/config",),
-    "prometheus_client": ("mailerd/metrics",),
-    "email_validator": ("mailerd/intake/addresses.py",),
+    "prometheus_client": ("mailerd/ops/metrics.py",),
+    "email_validator": ("mailerd/mail/addresses.py",),
     "cryptography": ("mailerd/gmail", SANDBOX),
 }
 """A library, and where it may be imported."""

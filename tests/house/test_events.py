@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import mailerd.events
-from mailerd.events.speech import Event, vocabulary
+from mailerd.events.base import Event, vocabulary
 from tests.house.source import calls, modules, spot
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tests.house.source import ROOT, calls, functions, modules, tree
 
-POOL = ROOT / "mailerd/store/pool.py"
+POOL = ROOT / "mailerd/store/db/pool.py"
 GUARDED = {"self._guarded", "self._connect", "self._end_thread", "connection.ping"}
 """What speaks to the database: a whole call, a new connection, KILL, a ping."""
 

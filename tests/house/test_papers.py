@@ -16,9 +16,9 @@ import typer
 
 import mailerd
 from mailerd.cli import app
-from mailerd.intake.order import read_order
-from mailerd.letters.library import Library
-from mailerd.store.keys import Key
+from mailerd.intake.parse_job import read_order
+from mailerd.mail.template_library import Library
+from mailerd.store.api_keys import Key
 from tests.house.markdown import Paper
 from tests.house.source import ROOT, functions, imports, modules
 from tests.support.rendering import rendering

@@ -10,9 +10,9 @@ from mailerd.config import DatabaseSettings, IntakeSettings
 from mailerd.events.intake import IntakeEvents
 from mailerd.events.store import StoreEvents
 from mailerd.intake import Intake
-from mailerd.store.database import Database
-from mailerd.store.keys import Keys
-from mailerd.store.migrate import migrate
+from mailerd.store.api_keys import Keys
+from mailerd.store.db.database import Database
+from mailerd.store.db.migrate import migrate
 from tests.intake.site import PATIENCE, Bell, Build, Site, foresight
 from tests.support.heard import Heard
 

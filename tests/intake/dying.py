@@ -12,7 +12,7 @@ from mailerd.config import DatabaseSettings, IntakeSettings
 from mailerd.events.intake import IntakeEvents
 from mailerd.events.store import StoreEvents
 from mailerd.intake import Intake
-from mailerd.store.database import Database
+from mailerd.store.db.database import Database
 from mailerd.store.jobs import Jobs
 from tests.intake.site import Bell, foresight
 from tests.support.heard import Heard

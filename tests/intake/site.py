@@ -7,13 +7,13 @@ from typing import Any
 
 import aiohttp
 
-from mailerd.core.pace import Allowance
+from mailerd.core.rate_limit import Allowance
 from mailerd.intake import Intake
 from mailerd.intake.forecast import Foresight
-from mailerd.store.database import Database
-from mailerd.store.keys import Keys
-from mailerd.store.ledger import Terms
-from mailerd.store.outlook import Outlooks
+from mailerd.store.api_keys import Keys
+from mailerd.store.db.database import Database
+from mailerd.store.forecast_inputs import Outlooks
+from mailerd.store.queue.rate_limits import Terms
 from tests.support.heard import Heard
 from tests.support.rows import query
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from mailerd.intake.order import Order, read_order
-from mailerd.intake.parsing import parse
-from mailerd.intake.problems import COUNTED_AT_MOST, DETAILS_AT_MOST, REASON_AT_MOST, Fault, ProblemError
-from mailerd.intake.sizes import RUN_AT_MOST, VALUES_AT_MOST
+from mailerd.intake.errors import COUNTED_AT_MOST, DETAILS_AT_MOST, REASON_AT_MOST, Fault, ProblemError
+from mailerd.intake.parse_job import Order, read_order
+from mailerd.intake.strict_json import parse
+from mailerd.intake.value_counts import RUN_AT_MOST, VALUES_AT_MOST
 from tests.intake.site import Site, job
 from tests.support.rendering import rendering_beside
 

@@ -14,7 +14,7 @@ from mailerd.errors import DatabaseError
 from mailerd.events.intake import IntakeEvents
 from mailerd.events.store import StoreEvents
 from mailerd.intake import Intake
-from mailerd.store.database import Database
+from mailerd.store.db.database import Database
 from tests.intake.site import Bell, Build, Site, foresight, job
 
 PATH = "/api/jobs/send_template_emails"

@@ -8,9 +8,9 @@ import pytest
 from mailerd.cli import main
 from mailerd.config import DatabaseSettings
 from mailerd.events.store import StoreEvents
-from mailerd.store.database import Database
-from mailerd.store.keys import Keys, digest
-from mailerd.store.migrate import migrate
+from mailerd.store.api_keys import Keys, digest
+from mailerd.store.db.database import Database
+from mailerd.store.db.migrate import migrate
 from tests.support.heard import Heard
 
 

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from mailerd.config import IntakeSettings
-from mailerd.intake.callers import Callers, Rates, networks
-from mailerd.intake.gate import FAILURES_A_MINUTE
-from mailerd.store.keys import Call
+from mailerd.intake.auth import FAILURES_A_MINUTE
+from mailerd.intake.client_address import Callers, Rates, networks
+from mailerd.store.api_keys import Call
 from tests.intake.site import Build, Site, foresight, job
-from tests.intake.test_gate import SteppedClock
+from tests.intake.test_auth import SteppedClock
 
 NOBODY = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 
@@ -208,7 +208,7 @@ async def test_a_connection_that_never_asks_is_closed(build: Build) -> None:
 
 
 async def test_a_client_that_does_not_read_its_answer_is_given_up(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mailerd.intake.answers.WRITTEN_WITHIN", 0.3)
+    monkeypatch.setattr("mailerd.intake.middleware.WRITTEN_WITHIN", 0.3)
     people = [{"email": f"r{n}@example.com", "name": "R" * 200} for n in range(1000)]
     _, posted = await site.post(job(*people))
     host, _, port = site.url.removeprefix("http://").partition(":")

@@ -7,8 +7,8 @@ from mailerd.config import DatabaseSettings
 from mailerd.errors import DatabaseAwayError
 from mailerd.events.store import StoreEvents
 from mailerd.sandbox.mariadb import Server
-from mailerd.store.database import Database
-from mailerd.store.migrate import check_writable
+from mailerd.store.db.database import Database
+from mailerd.store.db.migrate import check_writable
 from tests.intake.site import Site, job
 from tests.support.eventually import eventually
 from tests.support.heard import Heard

@@ -11,7 +11,7 @@ from mailerd.config import IntakeSettings
 from mailerd.events.intake import IntakeEvents
 from mailerd.intake import Intake
 from tests.intake.site import Bell, Build, Site, foresight, job
-from tests.intake.test_shares import Slow
+from tests.intake.test_key_shares import Slow
 
 PATH = "/api/jobs/send_template_emails"
 
@@ -97,7 +97,7 @@ async def test_a_compressed_body_is_refused_by_name(site: Site) -> None:
 async def test_big_bodies_wait_for_one_another_and_small_ones_do_not(
     build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mailerd.intake.bodies.BIG", 1000)
+    monkeypatch.setattr("mailerd.intake.request_body.BIG", 1000)
     site = await build(settings=IntakeSettings(port=0, large_bodies_per_key=2))
     clients = []
     for _ in range(2):  # both places are taken by clients that send nothing
@@ -122,7 +122,7 @@ def chunk(data: bytes) -> bytes:
 async def test_a_body_of_untold_length_takes_a_place_when_it_has_grown_big(
     build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mailerd.intake.bodies.BIG", 1000)
+    monkeypatch.setattr("mailerd.intake.request_body.BIG", 1000)
     site = await build()
     big = json.dumps(job({"email": "b@example.com", "name": "B", "variables": {"x": "x" * 2000}})).encode()
     clients = []
@@ -189,7 +189,7 @@ async def test_a_stop_lets_a_post_end_that_is_still_being_checked(
     build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site, slow = await build(), Slow("test")
-    monkeypatch.setattr("mailerd.intake.accepting.read_order", slow.read_order)
+    monkeypatch.setattr("mailerd.intake.create_job.read_order", slow.read_order)
     listening = socket.create_server(("127.0.0.1", 0))
     port = listening.getsockname()[1]
     serving = asyncio.create_task(site.intake.run(sockets=[listening]))

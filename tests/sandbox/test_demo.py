@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from mailerd.config import load
-from mailerd.config.finding import runs
+from mailerd.config.discovery import runs
 from mailerd.sandbox.demo_place import Place
 
 ROOT = Path(__file__).parent.parent.parent

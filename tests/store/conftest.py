@@ -8,10 +8,10 @@ from yarl import URL
 from mailerd.config import DatabaseSettings
 from mailerd.events.store import StoreEvents
 from mailerd.sandbox.mariadb import Server
-from mailerd.store.database import Database
-from mailerd.store.migrate import migrate
-from mailerd.store.pool import Pool
-from tests.store.test_pool import rows
+from mailerd.store.db.database import Database
+from mailerd.store.db.migrate import migrate
+from mailerd.store.db.pool import Pool
+from tests.store.db.test_pool import rows
 from tests.support.heard import Heard
 from tests.support.proxy import Proxy
 from tests.support.rows import query

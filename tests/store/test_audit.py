@@ -3,16 +3,16 @@
 import pytest
 
 from mailerd.config import DatabaseSettings
-from mailerd.core.claims import Outcome
 from mailerd.core.decisions import Decision
+from mailerd.core.models import Outcome
 from mailerd.core.states import Change
 from mailerd.events.store import StoreEvents
 from mailerd.store import audit as module
 from mailerd.store.audit import audit
-from mailerd.store.database import Database
-from mailerd.store.records import Records
-from tests.store.test_claims import claims
-from tests.store.test_records import LOST, SENT, write
+from mailerd.store.db.database import Database
+from mailerd.store.queue.record import Records
+from tests.store.queue.test_claim import claims
+from tests.store.queue.test_record import LOST, SENT, write
 from tests.support.dialect import is_mariadb, statement_limit
 from tests.support.heard import Heard
 from tests.support.rows import post, query

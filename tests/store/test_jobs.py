@@ -14,7 +14,7 @@ from mailerd.clock import new_id
 from mailerd.core.states import State
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.sandbox.mariadb import Server
-from mailerd.store.database import Database
+from mailerd.store.db.database import Database
 from mailerd.store.jobs import ROWS_PER_STATEMENT, Jobs, NewJob, NewRecipient
 from tests.support.rows import query
 

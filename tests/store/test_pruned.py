@@ -5,14 +5,14 @@ from datetime import timedelta
 
 import pytest
 
-from mailerd.core.claims import HandedOver, Letter, Outcome, Written
 from mailerd.core.decisions import Decision
+from mailerd.core.models import HandedOver, Letter, Outcome, Written
 from mailerd.core.states import Change, JobChange
-from mailerd.store.controls import Controls
-from mailerd.store.database import Database
-from tests.store.test_claims import claims
-from tests.store.test_records import LOST, SENT, one_letter, row, write
-from tests.store.test_rescues import LAPSE, due, rescues
+from mailerd.store.db.database import Database
+from mailerd.store.job_actions import Controls
+from tests.store.queue.test_claim import claims
+from tests.store.queue.test_record import LOST, SENT, one_letter, row, write
+from tests.store.queue.test_recovery import LAPSE, due, rescues
 from tests.support.rows import query
 
 PRUNE = "DELETE FROM attempts"

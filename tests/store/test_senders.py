@@ -4,10 +4,10 @@ from datetime import timedelta
 
 import pytest
 
-from mailerd.core.pace import FOR_EVER, Allowance
-from mailerd.store.claims import Claims
-from mailerd.store.database import Database
-from mailerd.store.ledger import Terms
+from mailerd.core.rate_limit import FOR_EVER, Allowance
+from mailerd.store.db.database import Database
+from mailerd.store.queue.claim import Claims
+from mailerd.store.queue.rate_limits import Terms
 from mailerd.store.senders import SenderError, Senders
 from tests.support.rows import post, query
 

@@ -11,8 +11,8 @@ from mailerd.cli import app
 from mailerd.config import DatabaseSettings
 from mailerd.errors import MailerdError
 from mailerd.events.store import StoreEvents
-from mailerd.store.database import Database
-from mailerd.store.migrate import migrate
+from mailerd.store.db.database import Database
+from mailerd.store.db.migrate import migrate
 from tests.support.heard import Heard
 
 ME = "me@example.com"

@@ -9,7 +9,7 @@ import os
 import time
 from typing import Final
 
-from mailerd.service.watch import Watch
+from mailerd.ops.watchdog import Watch
 
 WATCHDOG: Final = 3.0
 

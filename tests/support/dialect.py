@@ -8,8 +8,8 @@ from functools import cache
 from typing import Any
 
 from mailerd.sandbox import mysqld
-from mailerd.store.cursor import Cursor
-from mailerd.store.database import Database
+from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.database import Database
 
 
 @cache

@@ -9,8 +9,8 @@ from yarl import URL
 from mailerd.config import DatabaseSettings
 from mailerd.errors import DatabaseAwayError
 from mailerd.events.store import StoreEvents
-from mailerd.store.cursor import Cursor
-from mailerd.store.database import Database
+from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.database import Database
 from tests.support.eventually import eventually
 from tests.support.heard import Heard
 from tests.support.proxy import Proxy

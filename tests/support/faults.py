@@ -20,9 +20,9 @@ from mailerd.config import DatabaseSettings
 from mailerd.events.store import StoreEvents
 from mailerd.sandbox.google import Fault, Running
 from mailerd.sandbox.mariadb import Server
-from mailerd.store.database import Database
-from mailerd.store.keys import Keys
-from mailerd.store.migrate import migrate
+from mailerd.store.api_keys import Keys
+from mailerd.store.db.database import Database
+from mailerd.store.db.migrate import migrate
 from tests.chaos.child import Child
 from tests.support.daemon import sign_in
 from tests.support.heard import Heard

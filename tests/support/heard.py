@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from mailerd.events.speech import Event
+from mailerd.events.base import Event
 
 
 class Heard:

@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 
 from mailerd.config import DatabaseSettings
 from mailerd.events.store import StoreEvents
-from mailerd.store.cursor import Cursor
-from mailerd.store.database import Database
+from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.database import Database
 from tests.support.heard import Heard
 
 

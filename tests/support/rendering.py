@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 from mailerd.events.renderer import RendererEvents
-from mailerd.letters.child_process import Limits
-from mailerd.letters.renderer import CHECKING, Renderer, RendererOfThread
+from mailerd.mail.child_process import Limits
+from mailerd.mail.renderer import CHECKING, Renderer, RendererOfThread
 from tests.support.heard import Heard
 
 

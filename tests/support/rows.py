@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mailerd.clock import new_id
-from mailerd.store.database import Database
+from mailerd.store.db.database import Database
 from mailerd.store.jobs import Jobs, NewJob, NewRecipient
 
 

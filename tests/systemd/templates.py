@@ -6,7 +6,7 @@ from typing import Any
 
 import aiohttp
 
-from mailerd.letters.renderer import CHECKING, SENDING
+from mailerd.mail.renderer import CHECKING, SENDING
 from tests.systemd.machine import expect, finished, job, journal, order, pid, post, sh, show, step, until
 
 _BOMB = "{% set t = (1, 1) %}" + "{% set t = (t, t) %}" * 40 + "{{ {}[t] is defined }}"

@@ -150,8 +150,8 @@ async def somebody_never_comes_back(self):
     open("/var/lib/mailerd/stalled-once", "w").close()
     await asyncio.Event().wait()
 if "run" in sys.orig_argv:
-    import mailerd.pulse
-    mailerd.pulse.LIMIT = 3.0
+    import mailerd.ops.heartbeat
+    mailerd.ops.heartbeat.LIMIT = 3.0
     from mailerd.store.daemons import Daemons
     beat = Daemons.beat
     Daemons.beat = somebody_never_comes_back

@@ -8,6 +8,6 @@ ALTER TABLE job_recipients
 ALTER TABLE daemons
   ADD COLUMN stopped_at DATETIME(6) NULL;
 
--- calls_at: when units were last used for something else than letters (core/pace.py).
+-- calls_at: when units were last used for something else than letters (core/rate_limit.py).
 ALTER TABLE senders
   ADD COLUMN calls_at DATETIME(6) NULL;

@@ -1,0 +1,58 @@
+"""Examines the files that hold secrets: who else may read them, and who may put others in their place."""
+
+import os
+import stat
+from pathlib import Path
+
+from mailerd.cli.checks.result import Finding, fail, good, warn
+from mailerd.config import dotenv_in_use
+
+
+def configuration(path: Path | None, *, has_password: bool) -> Finding:
+    """The configuration file, which has been read and found good; it may hold the database's password."""
+    check = "configuration"
+    if path is None:
+        return good(check, "no file was found; the environment alone: every key is known and within bounds")
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if has_password and mode & 0o004:
+        return warn(
+            check,
+            f"{path} is good, but everybody can read the database's password in it (mode {mode:04o})",
+            remedy=f"chmod 640 {path}",
+        )
+    return good(check, f"{path}: every key is known and within bounds")
+
+
+def dotenv() -> list[Finding]:
+    """The `.env` of the working folder, which has been read and found good, when it sets anything."""
+    used = dotenv_in_use()
+    return [] if used is None else [good("the file .env", f"{used[0]} also sets {', '.join(used[1])}")]
+
+
+def folder(path: Path) -> Finding:
+    """The folder of credential files."""
+    check = "credentials folder"
+    try:
+        status = path.stat()
+        if not path.is_dir():
+            return fail(check, f"{path} is not a folder", remedy="correct gmail.credentials_dir")
+        list(path.iterdir())
+    except FileNotFoundError:
+        return warn(check, f"{path} does not exist", remedy=f"mkdir -m 700 {path}, or correct gmail.credentials_dir")
+    except OSError as error:
+        return fail(
+            check,
+            f"{path}: {error.strerror} (as user {os.geteuid()})",
+            remedy=f"chown the folder to mailerd's user, or run this as user {_owner(path)}",
+        )
+    mode = stat.S_IMODE(status.st_mode)
+    if mode & 0o022:
+        return warn(check, f"others can put files into {path} (mode {mode:04o})", remedy=f"chmod 700 {path}")
+    return good(check, f"{path} (mode {mode:04o})")
+
+
+def _owner(path: Path) -> str:
+    try:
+        return str(path.stat().st_uid)
+    except OSError:
+        return "root"

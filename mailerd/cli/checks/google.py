@@ -1,0 +1,199 @@
+"""Examines Google and every mailbox: sign-in, scopes, whose account it is, and which delivery mode that makes."""
+
+import asyncio
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+from mailerd.cli.checks.database import clock_difference
+from mailerd.cli.checks.result import Finding, fail, good, warn
+from mailerd.clock import Clock
+from mailerd.config import GmailSettings
+from mailerd.core.replies import (
+    Accepted,
+    Call,
+    Lost,
+    NoCredentials,
+    Refused,
+    Reply,
+    TokenRefused,
+    Unreachable,
+    WrongMailbox,
+)
+from mailerd.core.verdicts import Cause, judge
+from mailerd.events.gmail import GmailEvents
+from mailerd.gmail import Gmail, Mailbox
+from mailerd.gmail.list_credentials import Entry, inventory
+
+CALL_WITHIN: Final = 4.0
+"""Seconds for one call; a mailbox takes two."""
+_AT_ONCE: Final = 10
+_PASSING: Final = {Cause.THROTTLED, Cause.DAILY_LIMIT, Cause.TOO_MANY_CONCURRENT, Cause.PROJECT_LIMIT}
+
+
+async def examine(
+    settings: GmailSettings, *, clock: Clock, events: GmailEvents, known: "asyncio.Future[list[str]]", named: str = ""
+) -> list[Finding]:
+    """The findings; `known` gives the senders that the database knows, `named` is one more: they try a domain's key."""
+    entries = inventory(settings)
+    bounded = settings.model_copy(update={"request_timeout": min(CALL_WITHIN, settings.request_timeout)})
+    async with Gmail(bounded, events=events, limit=_AT_ONCE + 1) as google, asyncio.TaskGroup() as tasks:
+        examiner = _Examiner(google, settings, named=named)
+        greeting = tasks.create_task(_greet(google, settings, clock=clock))
+        looks = [tasks.create_task(examiner.entry(each, known=known)) for each in entries]
+        missing = google.file_of(named) if named else None
+        aliases = tasks.create_task(examiner.aliases())
+    found = [*greeting.result(), *(finding for look in looks for finding in look.result()), *aliases.result()]
+    if isinstance(missing, NoCredentials) and named not in settings.aliases:
+        found.append(_unusable(named, missing.cause))
+    if not entries:
+        found.append(
+            fail(
+                "mailboxes",
+                f"no credential file in {settings.credentials_dir}",
+                remedy="mailerd auth login --sender me@example.com, or put a service account's key there",
+            )
+        )
+    return found
+
+
+async def _greet(google: Gmail, settings: GmailSettings, *, clock: Clock) -> list[Finding]:
+    answer = await google.greet()
+    ours = clock.now()
+    if isinstance(answer, Unreachable | Lost):
+        remedy = "check this machine's way out: DNS, firewall, proxy, and gmail.api_root"
+        return [fail("google", f"{settings.api_root} cannot be reached: {answer.cause}", remedy=remedy)]
+    found = [good("google", f"{settings.api_root} answers")]
+    try:
+        theirs = parsedate_to_datetime(answer.headers.get("Date", ""))
+        # The header has whole seconds, cut off: on average half a second is missing.
+        found.append(clock_difference("google: clock", (theirs - ours).total_seconds() + 0.5, whose="Google's"))
+    except (ValueError, TypeError):
+        remedy = "something between here and Google answers in its place: check gmail.api_root and any proxy"
+        found.append(warn("google: clock", "Google's answer bears no date", remedy=remedy))
+    return found
+
+
+class _Examiner:
+    """Looks at mailboxes, a few at a time."""
+
+    def __init__(self, google: Gmail, settings: GmailSettings, *, named: str) -> None:
+        self._google = google
+        self._settings = settings
+        self._named = {named} - {""}
+        self._slots = asyncio.Semaphore(_AT_ONCE)
+
+    async def entry(self, entry: Entry, *, known: "asyncio.Future[list[str]]") -> list[Finding]:
+        """One credential file."""
+        if not entry.used:
+            return [
+                warn(entry.owner, f"{entry.path} is {entry.problem.partition('; ')[0]}", remedy="remove one of them")
+            ]
+        if entry.problem:
+            return [_unusable(entry.owner, entry.problem)]
+        if not entry.owner.startswith("@"):
+            return [await self._mailbox(entry.owner, kind=entry.kind)]
+        senders = sorted(each for each in {*await known, *self._named} if self._by(entry, each))
+        if not senders:
+            return [
+                warn(
+                    entry.owner,
+                    f"{entry.path} reads well, but no job has named a mailbox of that domain yet, so nothing was tried",
+                    remedy=f"mailerd check --sender someone{entry.owner}",
+                )
+            ]
+        return list(await asyncio.gather(*(self._mailbox(each, kind=entry.kind) for each in senders)))
+
+    def _by(self, entry: Entry, sender: str) -> bool:
+        """Whether a sender's file is this one."""
+        found = self._google.file_of(sender)
+        return not isinstance(found, NoCredentials) and found.path == entry.path
+
+    async def aliases(self) -> list[Finding]:
+        """The aliases of the settings, as far as they can be told from here."""
+        found = []
+        for alias, mailbox in self._settings.aliases.items():
+            file = self._google.file_of(mailbox)
+            if isinstance(file, NoCredentials):
+                what = f"alias of {mailbox}, which has no credential file"
+                found.append(
+                    fail(alias, what, remedy=f"mailerd auth login --sender {mailbox}, or correct gmail.aliases")
+                )
+            else:
+                found.append(
+                    good(
+                        alias,
+                        f"alias of {mailbox}; unless Gmail has it under Send mail as, Google puts {mailbox} there",
+                    )
+                )
+        return found
+
+    async def _mailbox(self, sender: str, *, kind: str) -> Finding:
+        async with self._slots:
+            box = await self._google.authenticate(sender)
+            if not isinstance(box, Mailbox):
+                return refused(sender, Call.TOKEN, box, kind=kind)
+            if not box.verified:
+                return mode_of(box)
+            profile = await self._google.get_profile(sender)
+        if not isinstance(profile, Accepted):
+            return refused(sender, Call.GET_PROFILE, profile, kind=kind)
+        return mode_of(box)
+
+
+def mode_of(box: Mailbox) -> Finding:
+    """The delivery mode, and why it is that one."""
+    scopes = ", ".join(each.rpartition("/")[2] or each for each in box.scopes) or "unknown"
+    again = f"mailerd auth login --sender {box.sender} --metadata (asks for gmail.compose)"
+    if box.mode == "draft":
+        proof = "" if box.can_read_metadata else "; without gmail.metadata a letter that was found has no message id"
+        return good(box.sender, f"draft mode (scopes: {scopes}): every doubt is settled by looking{proof}")
+    if box.can_read_metadata:
+        return good(
+            box.sender, f"direct mode (scopes: {scopes}): a doubt is settled by reading the sent mail's headers"
+        )
+    whose = "" if box.verified else ", and whose mailbox it is cannot be checked with this scope"
+    return warn(
+        box.sender,
+        f"direct mode (scopes: {scopes}): a doubt stays unsure until a person settles it{whose}",
+        remedy=f"{again}, or live with it",
+    )
+
+
+def _unusable(owner: str, cause: str) -> Finding:
+    """A file that cannot serve; its texts have their remedy behind the last semicolon."""
+    what, _, remedy = cause.removeprefix(f"{owner}: ").rpartition("; ")
+    if remedy.startswith("sign in again"):
+        remedy = f"mailerd auth login --sender {owner}"
+    return fail(owner, what or cause, remedy=remedy if what else "mailerd auth list")
+
+
+def refused(sender: str, call: Call, reply: Reply, *, kind: str) -> Finding:
+    """Why a mailbox cannot be used, and what to do."""
+    if isinstance(reply, NoCredentials):
+        return _unusable(sender, reply.cause)
+    if isinstance(reply, WrongMailbox):
+        what, _, remedy = reply.cause.partition(": run ")
+        return fail(sender, what, remedy=remedy.replace("`", ""))
+    verdict = judge(call, reply)
+    cause = verdict.hold.cause if verdict.hold else None
+    what = verdict.reason or f"{call} was answered oddly"
+    if cause in _PASSING or (isinstance(reply, TokenRefused | Refused) and reply.status >= 500):  # noqa: PLR2004 - HTTP's server errors
+        return warn(sender, what, remedy="nothing: it passes; letters wait meanwhile, and lose no attempt")
+    return fail(sender, what.partition(": run `mailerd")[0], remedy=_remedy(sender, reply, cause, kind=kind))
+
+
+def _remedy(sender: str, reply: Reply, cause: Cause | None, *, kind: str) -> str:
+    if isinstance(reply, Refused) and reply.reason in {"accessNotConfigured", "SERVICE_DISABLED"}:
+        return "enable the Gmail API in the Cloud project (APIs & Services, Library)"
+    if cause is Cause.GOOGLE_UNREACHABLE or isinstance(reply, Lost):
+        return "check this machine's way out: DNS, firewall, proxy, gmail.token_uri and gmail.api_root"
+    if cause is Cause.MAILBOX_REFUSED:
+        return f"see whether Gmail is switched on for {sender} (Admin console), and what is allowed to apps there"
+    if kind == "service_account":
+        return (
+            "delegate gmail.compose to the service account's client id (Admin console, API controls), and see that the "
+            "mailbox exists"
+        )
+    if cause is Cause.CLIENT_REFUSED:
+        return f"download the OAuth client's JSON anew, then mailerd auth login --sender {sender} --client FILE"
+    return f"mailerd auth login --sender {sender}"

@@ -1,0 +1,192 @@
+"""Examines the machine: the intake's port, the disks, and systemd and journald where there are any."""
+
+import asyncio
+import errno
+import os
+import shutil
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from mailerd.cli.checks.result import Finding, fail, good, warn
+from mailerd.cli.checks.threads import in_thread
+from mailerd.config import IntakeSettings, LogSettings
+
+UNIT: Final = "mailerd.service"
+_ASK_WITHIN: Final = 2.0
+"""Seconds for whoever holds the port to say who it is, and for systemctl."""
+_MIB: Final = 1 << 20
+DISK_WARN: Final = 1024 * _MIB
+"""Bytes left."""
+DISK_FAIL: Final = 100 * _MIB
+_INODES_FAIL: Final = 1000
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where systemd shows itself: sd_booted(3), sd-journal's socket, journald.conf(5)'s Storage=."""
+
+    booted: Path = Path("/run/systemd/system")
+    journal: Path = Path("/run/systemd/journal/socket")
+    kept: Path = Path("/var/log/journal")
+
+
+async def port(settings: IntakeSettings) -> Finding:
+    """Whether the intake can listen, or does already."""
+    where, check = f"{settings.host}:{settings.port}", "intake: port"
+    try:
+        await in_thread(lambda: _listen(settings.host, settings.port))  # a name's resolver may hang
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            return await _taken(settings.host, settings.port)
+        remedy = (
+            "choose another intake.port above 1023"
+            if error.errno == errno.EACCES
+            else "correct intake.host and intake.port"
+        )
+        return fail(check, f"{where} cannot be listened on: {error.strerror or error}", remedy=remedy)
+    return good(check, f"{where} is free")
+
+
+def _listen(host: str, number: int) -> None:
+    """Listen for a moment, as the intake would."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        trial.bind((host, number))
+        trial.listen(1)
+
+
+async def _taken(host: str, number: int) -> Finding:
+    """The port is in use: by a mailerd, or by somebody else."""
+    check, where = "intake: port", f"{host}:{number}"
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - it is compared, nothing binds to it
+    try:
+        async with asyncio.timeout(_ASK_WITHIN):
+            reader, writer = await asyncio.open_connection(reachable, number)
+            try:
+                writer.write(b"GET /health/live HTTP/1.0\r\nHost: localhost\r\n\r\n")
+                answer = await reader.read(4096)
+            finally:
+                writer.transport.abort()
+    except (OSError, TimeoutError):
+        answer = b""
+    if b"alive" in answer:
+        return good(check, f"a mailerd listens on {where}")
+    return fail(
+        check,
+        f"{where} is taken by another program",
+        remedy=f"see which (`ss -ltnp sport = :{number}`), and end it or choose another intake.port",
+    )
+
+
+def disks(folders: Iterable[Path]) -> list[Finding]:
+    """Room on the file systems under these folders, each once. It may block: a dead network drive does."""
+    found: list[Finding] = []
+    seen: set[int] = set()
+    for folder in folders:
+        place = next((each for each in (folder, *folder.parents) if each.exists()), None)
+        if place is not None and (device := place.stat().st_dev) not in seen:
+            seen.add(device)
+            found.append(_disk(place))
+    return found
+
+
+def _disk(place: Path) -> Finding:
+    usage, inodes = shutil.disk_usage(place), os.statvfs(place)
+    return room(place, free=usage.free, total=usage.total, inodes=inodes.f_favail if inodes.f_files else None)
+
+
+def room(place: Path, *, free: int, total: int, inodes: int | None) -> Finding:
+    """What it means that so many bytes of a file system are free, and so many inodes (None: it has no such thing)."""
+    check, words = "disk", f"{place}: {free / (1 << 30):.1f} GiB of {total / (1 << 30):.1f} GiB free"
+    if inodes is not None and inodes < _INODES_FAIL:
+        return fail(check, f"{words}, but only {inodes} inodes", remedy="delete many small files there (`df -i`)")
+    if free < DISK_FAIL:
+        return fail(check, words, remedy="free some space there")
+    if free < DISK_WARN:
+        return warn(check, words, remedy="free some space there before it is full")
+    return good(check, words)
+
+
+async def systemd(places: Places, log: LogSettings) -> list[Finding]:
+    """The unit and the journal, where systemd runs; and that the log does not go to a journal where there is none."""
+    found = _log(log, places)
+    if not places.booted.is_dir():
+        return [good("systemd", "does not run here; nothing to examine"), *found]
+    return [await _unit(), journald(places), *found]
+
+
+def _log(settings: LogSettings, places: Places) -> list[Finding]:
+    trouble = _unreachable(places.journal) if settings.format == "journald" else ""
+    if not trouble:
+        return []
+    what = f'log.format is "journald", but {places.journal}: {trouble}: a daemon would say nothing before it ends'
+    return [fail("log", what, remedy='set log.format = "auto", which takes journald where there is one')]
+
+
+async def _unit() -> Finding:
+    check = "systemd"
+    try:
+        async with asyncio.timeout(_ASK_WITHIN):
+            asked = await asyncio.create_subprocess_exec(
+                *("systemctl", "show", UNIT, "--property=LoadState,ActiveState,Type,WatchdogUSec,NRestarts"),
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
+                stdin=asyncio.subprocess.DEVNULL,
+            )
+            try:
+                said, _ = await asked.communicate()
+            finally:
+                if asked.returncode is None:
+                    asked.kill()
+    except (OSError, TimeoutError) as error:
+        cause = str(error) or f"no answer within {_ASK_WITHIN:g} s"
+        return warn(check, f"systemctl cannot be asked: {cause}", remedy="see whether `systemctl status` answers")
+    return unit(dict(line.split("=", 1) for line in said.decode("utf-8", "replace").splitlines() if "=" in line))
+
+
+def unit(shown: dict[str, str]) -> Finding:
+    """What systemd's properties of our unit mean."""
+    check = "systemd"
+    load, active = shown.get("LoadState", ""), shown.get("ActiveState", "")
+    if load == "not-found":
+        return warn(check, f"there is no {UNIT}: a daemon that dies is not started again", remedy="make install")
+    if load != "loaded":
+        return fail(check, f"{UNIT} is {load or 'unknown'}", remedy=f"systemctl status {UNIT}")
+    if active == "failed":
+        return fail(check, f"{UNIT} has failed", remedy=f"journalctl -u {UNIT} -e, then systemctl reset-failed {UNIT}")
+    if active != "active":
+        return warn(check, f"{UNIT} is {active}", remedy=f"systemctl enable --now {UNIT}")
+    if shown.get("WatchdogUSec", "0") in {"0", "infinity"}:
+        return warn(
+            check, f"{UNIT} runs without a watchdog: a daemon that hangs is not seen", remedy="set WatchdogSec=30s"
+        )
+    return good(check, f"{UNIT} is active, watchdog {shown['WatchdogUSec']}, {shown.get('NRestarts', '0')} restarts")
+
+
+def _unreachable(journal: Path) -> str:
+    """Why the journal's socket cannot be spoken to; "" when it can."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as trial:
+            trial.setblocking(False)
+            trial.connect(str(journal))
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
+def journald(places: Places) -> Finding:
+    """Whether the journal can be spoken to, and has a place to keep things over a restart of the machine."""
+    check = "journald"
+    if trouble := _unreachable(places.journal):
+        return warn(check, f"{places.journal}: {trouble}", remedy="systemctl restart systemd-journald")
+    if not places.kept.is_dir():
+        return warn(
+            check,
+            "the journal is lost when the machine restarts",
+            remedy=f"mkdir -p {places.kept} && systemctl restart systemd-journald",
+        )
+    return good(check, f"its socket is there, and so is {places.kept} to keep what it gets (unless Storage=volatile)")

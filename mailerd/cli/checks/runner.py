@@ -1,0 +1,138 @@
+"""Examines everything at once, within a bound that holds whatever is broken; it changes nothing anywhere."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from yarl import URL
+
+from mailerd.cli.checks import database, files, google, machine
+from mailerd.cli.checks.machine import Places
+from mailerd.cli.checks.result import Finding, fail
+from mailerd.cli.checks.threads import in_thread
+from mailerd.clock import Clock, SystemClock
+from mailerd.config import Settings
+from mailerd.events.base import Event
+from mailerd.events.gmail import GmailEvents
+from mailerd.events.store import StoreEvents
+
+WITHIN: Final = 20.0
+"""Seconds for everything."""
+_CLOSE_WITHIN: Final = 0.5
+"""Seconds more for the loop to close; it would wait for a resolver that hangs."""
+EACH_WITHIN: Final = 16.0
+"""Seconds for each part; they run side by side."""
+
+
+def _say_nothing(event: Event, fields: Mapping[str, object], /) -> None:
+    """What is met on the way is in the findings."""
+
+
+@dataclass
+class Report:
+    """Findings as they come, part by part, for two threads."""
+
+    parts: dict[str, list[Finding] | None] = field(default_factory=dict)
+    """None for a part that is still at it; in the order in which they are shown."""
+
+    def findings(self, *, after: float) -> list[Finding]:
+        """Everything; a part that has not ended after so many seconds is a finding itself."""
+        found: list[Finding] = []
+        for name, known in self.parts.items():
+            found += [_stuck(name, after=after)] if known is None else known
+        return found
+
+
+def _stuck(name: str, *, after: float) -> Finding:
+    return fail(
+        name, f"no end after {after:g} s", remedy=f"something that was asked about the {name} hangs; look at that"
+    )
+
+
+@dataclass
+class Bench:
+    """One examination."""
+
+    settings: Settings
+    path: Path | None
+    """The configuration file."""
+    sender: str = ""
+    """One more mailbox to try a domain's service account with."""
+    places: Places = field(default_factory=Places)
+    clock: Clock = field(default_factory=SystemClock)
+    within: float = WITHIN
+    each_within: float = EACH_WITHIN
+    report: Report = field(default_factory=Report)
+
+    def examine(self) -> tuple[list[Finding], bool]:
+        """The findings, and whether everything has come to its end: if not, a thread of ours is still stuck.
+
+        The loop runs in a thread of its own, so that not even a call that blocks it (a dead network drive, a resolver
+        that hangs) can hold up the answer.
+        """
+        for name in ("configuration", "database", "mailboxes", "intake", "disk", "systemd"):
+            self.report.parts[name] = None
+        started = time.monotonic()
+        examined = threading.Event()
+        worker = threading.Thread(target=lambda: asyncio.run(self._all(examined)), name="doctor", daemon=True)
+        worker.start()
+        examined.wait(self.within)
+        found = self.report.findings(after=round(time.monotonic() - started, 1))
+        worker.join(_CLOSE_WITHIN)
+        return found, not worker.is_alive()
+
+    async def _all(self, examined: threading.Event) -> None:
+        known: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
+        parts: dict[str, Coroutine[Any, Any, list[Finding]]] = {
+            "configuration": in_thread(self._files),
+            "database": self._database(known),
+            "mailboxes": google.examine(
+                self.settings.gmail, clock=self.clock, events=GmailEvents(_say_nothing), known=known, named=self.sender
+            ),
+            "intake": self._port(),
+            "disk": in_thread(partial(machine.disks, self._folders())),
+            "systemd": machine.systemd(self.places, self.settings.log),
+        }
+        async with asyncio.TaskGroup() as tasks:
+            for name, work in parts.items():
+                tasks.create_task(self._part(name, work), name=name)
+        examined.set()
+
+    async def _part(self, name: str, work: Awaitable[list[Finding]]) -> None:
+        try:
+            async with asyncio.timeout(self.each_within):
+                self.report.parts[name] = await work
+        except TimeoutError:
+            self.report.parts[name] = [_stuck(name, after=self.each_within)]
+        except Exception as error:  # noqa: BLE001 - a bug in one part must not hide what the others found
+            what = f"the doctor met an error that nobody foresaw: {type(error).__name__}: {error}"
+            self.report.parts[name] = [fail(name, what, remedy="this is a bug in mailerd: please report it")]
+
+    async def _database(self, known: "asyncio.Future[list[str]]") -> list[Finding]:
+        senders: list[str] = []
+        try:
+            found, senders = await database.examine(
+                self.settings.database, clock=self.clock, events=StoreEvents(_say_nothing)
+            )
+        finally:
+            known.set_result(senders)
+        return found
+
+    async def _port(self) -> list[Finding]:
+        return [await machine.port(self.settings.intake)]
+
+    def _files(self) -> list[Finding]:
+        has_password = bool(self.path and URL(self.settings.database.url).password)
+        return [
+            files.configuration(self.path, has_password=has_password),
+            *files.dotenv(),
+            files.folder(self.settings.gmail.credentials_dir),
+        ]
+
+    def _folders(self) -> list[Path]:
+        return [self.settings.gmail.credentials_dir.absolute(), self.places.kept, Path("/var/lib/mysql"), Path("/tmp")]  # noqa: S108 - only its room is asked for

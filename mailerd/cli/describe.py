@@ -1,0 +1,257 @@
+"""What became of a letter, why it waits and what comes next, in plain sentences; reads nothing itself."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Final, assert_never
+
+from mailerd.core.forecast import Outlook, foresee, tell, why
+from mailerd.core.pauses import repair, until
+from mailerd.core.rate_limit import FOR_EVER
+from mailerd.core.states import JobStatus, Proof, State
+from mailerd.store.history import FIRST, Attempt, DaemonSeen, Story
+from mailerd.store.job_actions import Action
+from mailerd.store.jobs import Job
+from mailerd.store.queue.manual_resolution import SETTLED
+
+SILENT: Final = 30
+"""Seconds without a beat after which a daemon counts as silent; it beats every 10 s."""
+
+_DID: Final = {
+    "sent": "Google took it as message {message}",
+    "failed": "it failed: {error}",
+    "deferred": "it did not work and was put off: {error}",
+    "released": "it was put back, the attempt is not counted: {error}",
+    "lost": "it is not known whether it was sent: {error}",
+    "found": "it was looked for and found: it is sent",
+    "missing": "it was looked for: Google does not have it",
+    "lapsed": "its daemon was not heard of again",
+    "undone": "its draft was found where it had been, so it had not been sent: it waits again",
+    "retried": "somebody asked for another try: its attempts count from the start again",
+}
+
+
+_SPEAKS: Final = {
+    Proof.ANSWERED: "Google answered with the message's id",
+    Proof.SEEN: "no answer came, and it was seen among the mailbox's sent messages",
+    Proof.GONE: "no answer came, and its draft is gone; somebody who deleted that draft would have left the same",
+    Proof.PERSON: "somebody looked into the mailbox and said so",
+    None: "nothing, which must not be: `mailerd audit` lists it",
+}
+
+
+def by_proof(counts: Mapping[Proof | None, int]) -> str:
+    """How many letters are sent by each proof."""
+    return ", ".join(f"{number:,} {proof.value if proof else 'without proof'}" for proof, number in counts.items())
+
+
+def moment(at: datetime) -> str:
+    """A moment, for people."""
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def span(wait: timedelta) -> str:
+    """A duration, for people."""
+    seconds = max(0, round(wait.total_seconds()))
+    if seconds < 120:  # noqa: PLR2004 - up to there seconds are easier to read
+        return f"{seconds} s"
+    if seconds < 7200:  # noqa: PLR2004
+        return f"{seconds // 60} min"
+    return f"{seconds // 3600} h {seconds % 3600 // 60} min"
+
+
+@dataclass(frozen=True)
+class Queue:
+    """What letters that wait have before them: by recipient, by job, and who may send them."""
+
+    before: Mapping[int, int] = field(default_factory=dict)
+    """Letters of the same job that are claimed before each."""
+    outlooks: Mapping[str, Outlook] = field(default_factory=dict)
+    daemons: Sequence[DaemonSeen] = ()
+
+
+def of_letter(story: Story, queue: Queue) -> list[str]:
+    """The whole story of one letter."""
+    lines = [
+        f"Recipient {story.id}: {story.to_email}, job {story.job_id}, from {story.sender}.",
+        f"{moment(story.accepted_at)}  accepted.",
+    ]
+    log = [f"{moment(one.at)}  {_attempt(one)}" for one in story.log]
+    if story.left_out:
+        log.insert(FIRST, f"… {story.left_out:,} more lines are in the table attempts …")
+    lines += log
+    if story.draft_id and story.status in {State.WAITING, State.SENDING, State.UNSURE}:
+        lines.append(f"It has the draft {story.draft_id} at Google, and goes out by that one alone.")
+    return [*lines, *_now(story, queue)]
+
+
+def _attempt(one: Attempt) -> str:
+    by_hand = one.error if one.event in {"found", "missing"} and (one.error or "").startswith(SETTLED) else None
+    words = (
+        f"it was {by_hand}"
+        if by_hand
+        else _DID.get(one.event, one.event).format(
+            message=one.message_id or "?", error=one.error or "no reason was written"
+        )
+    )
+    late = "" if one.applied else " (too late: the claim had ended, and the row did not take it)"
+    return f"attempt {one.attempt}: {words}{late}."
+
+
+def _now(story: Story, queue: Queue) -> list[str]:
+    match story.status:
+        case State.SENT:
+            at = f" at {moment(story.sent_at)}" if story.sent_at else ""
+            return [
+                f"Now: sent{at}, Google's message id is {story.message_id or 'not known'}. Nothing more happens.",
+                f"Proof ({story.proof.value if story.proof else 'none'}): {_SPEAKS[story.proof]}.",
+            ]
+        case State.FAILED:
+            return [
+                f"Now: failed: {story.error or 'no reason was written'}. Nothing more happens by itself.",
+                f"Next: once the reason is gone, `mailerd jobs retry {story.job_id}` tries what failed anew.",
+            ]
+        case State.CANCELLED:
+            why = story.error or "no reason was written"
+            return [f"Now: cancelled at {moment(story.updated_at)}: {why}. Nothing more happens."]
+        case State.SENDING:
+            return _sending(story)
+        case State.UNSURE:
+            return _unsure(story)
+        case State.WAITING:
+            return _waiting(story, queue)
+        case _:
+            assert_never(story.status)
+
+
+def _sending(story: Story) -> list[str]:
+    if story.lease_until and story.lease_until > story.now:
+        left = span(story.lease_until - story.now)
+        return [
+            f"Now: being sent by daemon {story.daemon}, which holds it for another {left}.",
+            "Next: the outcome is recorded; if that daemon dies, the letter is taken back when the time is over.",
+        ]
+    return [
+        f"Now: daemon {story.daemon} held it and was not heard of again.",
+        "Next: any daemon that runs takes it back within seconds; is one running? `systemctl status mailerd`",
+    ]
+
+
+def _unsure(story: Story) -> list[str]:
+    lines = [
+        f"Now: unsure: {story.error or 'the answer to the send was lost'}. It is not sent again before that is known."
+    ]
+    if story.lease_until is None:
+        return [
+            *lines,
+            f"Next: a person looks into {story.sender} and runs `mailerd settle {story.id} --sent` or `--not-sent`.",
+        ]
+    when = f"in {span(story.lease_until - story.now)}, at {moment(story.lease_until)}"
+    return [*lines, f"Next: it is looked for at Google {when} (look {story.looks + 1})."]
+
+
+def _waiting(story: Story, queue: Queue) -> list[str]:
+    why, when = _why(story, queue)
+    last = f" The last attempt said: {story.error}." if story.error else ""
+    return [f"Now: waiting, since {why}.{last}", f"Next: {when}", *no_daemon(queue.daemons)]
+
+
+def _place(story: Story, queue: Queue) -> tuple[int, datetime | None]:
+    """How many letters go before it, those of other jobs included, and when it goes as far as can be foreseen."""
+    before, outlook = queue.before.get(story.id, 0), queue.outlooks.get(story.job_id)
+    if outlook is None:
+        return before, None
+    # Its job as if it were the last letter of it; those that become due later are not counted.
+    forecast = foresee(replace(outlook, letters=before + 1, last_due=None, doubts=None))
+    return before + forecast.ahead, forecast.done_at
+
+
+def _in_line(story: Story, queue: Queue) -> tuple[str, str] | None:
+    """Its place among the letters of its sender, and its own time; None for the first in line."""
+    before, at = _place(story, queue)
+    if not before:
+        return None
+    letters = "1 letter of its sender goes" if before == 1 else f"{before:,} letters of its sender go"
+    when = f"about {moment(at)}" if at else "when its turn comes, which lies too far away to be told"
+    return f"{letters} first", f"its own turn is {when}, if nothing else holds it."
+
+
+def _why(story: Story, queue: Queue) -> tuple[str, str]:
+    """Why it waits now, and what happens next and when."""
+    if story.job_status is JobStatus.PAUSED:
+        return "its job is paused", "nothing, until the job is resumed."
+    if story.due_at > story.now:
+        return (
+            f"it is not due before {moment(story.due_at)}",
+            f"it is sent in {span(story.due_at - story.now)}, if nothing else holds it.",
+        )
+    if mended := repair(story.pause_cause, story.paused_until, sender=story.sender, now=story.now):
+        return (
+            f"{story.sender} is paused ({(story.pause_cause or '').replace('_', ' ')}: {story.pause_reason})",
+            f"it goes when {mended}. Until then one letter is tried each minute.",
+        )
+    if story.paused_until:
+        return (
+            f"{story.sender} is paused {until(story.paused_until, moment)} "
+            f"({(story.pause_cause or '').replace('_', ' ')}: {story.pause_reason})",
+            f"nothing, until it is resumed: `mailerd senders resume {story.sender}`."
+            if story.paused_until == FOR_EVER
+            else f"it is tried in {span(story.paused_until - story.now)}.",
+        )
+    if line := _in_line(story, queue):
+        return line
+    if story.sender_turn and story.sender_turn > story.now:
+        return (
+            f"the pace of {story.sender} allows no letter before {moment(story.sender_turn)}",
+            f"the next letters of this sender go in {span(story.sender_turn - story.now)}.",
+        )
+    return ("it was not claimed yet, and it is the first in line", "it is claimed by the next daemon that looks.")
+
+
+def of_job(job: Job, outlook: Outlook | None = None, *, asked: Sequence[Action] = ()) -> list[str]:
+    """A job in a few sentences: what it is, what was asked of it (the newest first), why it waits and what is next."""
+    counts = ", ".join(f"{number:,} {state.value}" for state, number in job.counts.items() if number)
+    lines = [
+        f"Job {job.id} from {job.sender_email}: {job.status.value}, {job.total:,} recipients: {counts}.",
+        f"Accepted {moment(job.created_at)}"
+        + (f", to be sent from {moment(job.send_at)} on" if job.send_at > job.created_at else "")
+        + (f", begun {moment(job.started_at)}" if job.started_at else ", not begun")
+        + (f", finished {moment(job.finished_at)}." if job.finished_at else "."),
+    ]
+    lines += [f"{moment(one.at)}  {_asked(one)}" for one in reversed(asked) if one.changed]
+    if job.finished_at:
+        took = f"It took {span(job.finished_at - job.started_at)}. " if job.started_at else ""
+        return [*lines, f"{took}Nothing more happens."]
+    return [*lines, *(held(job) if outlook is None else _ahead(outlook))]
+
+
+def _asked(one: Action) -> str:
+    detail = f" ({one.detail})" if one.detail else ""
+    letters = f": {one.letters:,} letter{'s' if one.letters > 1 else ''}" if one.letters else ""
+    return f"{one.action}{detail}, asked by {one.who}{letters}."
+
+
+def held(job: Job) -> list[str]:
+    """Why it waits, as far as its own row and its sender's tell."""
+    if job.status is JobStatus.PAUSED:
+        return ["It waits: the job is paused."]
+    if job.paused_until is not None and not job.finished_at:
+        return [f"It waits: {job.sender_email} is paused {until(job.paused_until, moment)}: {job.pause_reason}."]
+    return [f"It waits: it is not due before {moment(job.send_at)}."] if job.early else []
+
+
+def _ahead(it: Outlook) -> list[str]:
+    forecast = foresee(it)
+    cause = why(it, forecast)
+    lines = [f"It waits: {cause}."] if cause else []
+    if not (it.letters or it.doubts):
+        return [*lines, "Next: what is on the wire comes to its end."]
+    pace = forecast.per_minute if it.letters and forecast.stretches else None
+    return [*lines, f"Next: {tell(it, forecast)}{f', at {pace:,.3g} letters a minute' if pace else ''}."]
+
+
+def no_daemon(daemons: Sequence[DaemonSeen]) -> list[str]:
+    """That nothing happens without a daemon, where none was heard of lately."""
+    if any(one.silent <= SILENT for one in daemons):
+        return []
+    return [f"But no daemon was heard of for {SILENT} s: nothing goes before one runs; `systemctl status mailerd`."]

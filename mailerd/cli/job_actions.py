@@ -1,0 +1,85 @@
+"""`mailerd jobs cancel|pause|resume|retry|priority`: what the API does for programs, for whoever has a terminal."""
+
+import getpass
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mailerd.cli import describe
+from mailerd.cli.common import ConfigOption, in_loop, opened, quiet, settings
+from mailerd.cli.jobs import JobArgument, job_named
+from mailerd.config import Settings
+from mailerd.core.states import ImpossibleRequestError, JobChange
+from mailerd.errors import MailerdError
+from mailerd.intake.request_models import PRIORITY_AT_LEAST, PRIORITY_AT_MOST
+from mailerd.store.job_actions import Controls, Done
+from mailerd.store.jobs import Job
+
+
+def cancel(job: JobArgument, *, config: ConfigOption = None) -> None:
+    """Cancel what waits of a job, for good; what is on the wire comes to its end."""
+    _say(config, job, JobChange.CANCEL)
+
+
+def pause(job: JobArgument, *, config: ConfigOption = None) -> None:
+    """Take up nothing more of a job; what is on the wire comes to its end."""
+    _say(config, job, JobChange.PAUSE)
+
+
+def resume(job: JobArgument, *, config: ConfigOption = None) -> None:
+    """Let a paused job go on."""
+    _say(config, job, JobChange.RESUME)
+
+
+def retry(
+    job: JobArgument,
+    *,
+    unsure: Annotated[bool, typer.Option("--unsure", help="Look for its unsure letters at Google now.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Try a job's failed letters anew, with all their attempts; what is sent is never touched."""
+    _say(config, job, JobChange.RETRY, unsure=unsure)
+
+
+def priority(
+    job: JobArgument,
+    number: Annotated[int, typer.Argument(min=PRIORITY_AT_LEAST, max=PRIORITY_AT_MOST, help="Higher goes first.")],
+    *,
+    config: ConfigOption = None,
+) -> None:
+    """Give a job another place among the jobs of its sender."""
+    _say(config, job, JobChange.PRIORITY, priority=number)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Put the commands beside `mailerd jobs list`."""
+    for command in (cancel, pause, resume, retry, priority):
+        app.command(command.__name__)(command)
+
+
+def _say(config: Path | None, job: str, change: JobChange, **options: Any) -> None:
+    done, now = in_loop(_ask(settings(config), job, change, options))
+    moved = f", {done.letters:,} letter{'s' if done.letters > 1 else ''}" if done.letters else ""
+    print(f"{change.value}: {'done' if done.changed else 'nothing to change'}{moved}")
+    print("\n".join(describe.of_job(now)))
+
+
+async def _ask(known: Settings, id_: str, change: JobChange, options: dict[str, Any]) -> tuple[Done, Job]:
+    patience = known.database.connect_timeout
+    async with opened(known, quiet(known).tell) as database:
+        job = await job_named(database, id_)
+        controls = Controls(database, patience=patience, in_flight=timedelta(seconds=known.gmail.in_flight))
+        try:
+            done = await controls.ask(id_, change, who=f"command, {_person()}", letters=job.total, **options)
+        except ImpossibleRequestError as error:
+            raise MailerdError(f"job {id_} is {error.status}, and then there is nothing to {change}") from None
+        return done, await job_named(database, id_)
+
+
+def _person() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a user without a name, as in many a container
+        return "without a name"

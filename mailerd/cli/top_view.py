@@ -1,0 +1,243 @@
+"""The page of `mailerd top`: one line for each thing, as many as fit into the window, what matters first."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from rich.console import Group, RenderableType
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from mailerd.cli.describe import SILENT, span
+from mailerd.core.pauses import BY_HAND, until
+from mailerd.core.states import OPEN, JobStatus, State
+from mailerd.core.stats import SenderSeen, Survey, counts
+from mailerd.store.db.database import Database
+from mailerd.store.history import DaemonSeen, Stories, Trouble
+from mailerd.store.jobs import Filter, Job, Jobs
+from mailerd.store.queue.rate_limits import Terms
+from mailerd.store.stats import Surveys
+
+JOBS: Final = 40
+"""Jobs of one look: the newest of those that are not ended, and as many of those that are."""
+_TROUBLES: Final = 40
+_DAEMONS: Final = 4
+"""Daemons that have a line of their own."""
+_ENOUGH_FOR_BARS: Final = 100
+"""Columns from which on there is room for bars beside the figures."""
+_BAR: Final = 24
+_GAP: Final = 2
+_RECENT: Final = 60
+"""Seconds for which a complaint of Google's counts as now."""
+_QUIET: Final = 900
+"""Seconds after which it counts as over."""
+_OPEN_JOBS: Final = (JobStatus.QUEUED, JobStatus.SENDING, JobStatus.PAUSED)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What one look showed."""
+
+    survey: Survey
+    jobs: list[Job]
+    """The open ones first."""
+    troubles: list[Trouble]
+    daemons: list[DaemonSeen]
+    answered_in: float
+    """Seconds that the database took for all of it."""
+    last_beat: int | None = None
+    """Seconds since the last beat of any daemon; None: nobody ever beat."""
+
+
+async def look(database: Database, terms: Terms) -> Scene:
+    """Look once.
+
+    Raises:
+        DatabaseError: it cannot be seen now.
+    """
+    began = time.monotonic()
+    stories, jobs = Stories(database), Jobs(database, patience=10.0)
+    survey = await Surveys(database, terms).look()  # first: only a transaction finds out that the database is back
+    newest = await jobs.newest(before=None, limit=JOBS, senders=None)
+    under_way = [
+        job
+        for status in _OPEN_JOBS
+        if survey.jobs.get(status)
+        for job in await jobs.newest(before=None, limit=JOBS, senders=None, only=Filter(status=status))
+    ]
+    known = {job.id: job for job in (*newest, *under_way)}
+    return Scene(
+        survey=survey,
+        jobs=sorted(known.values(), key=lambda job: (job.status in _OPEN_JOBS, job.id), reverse=True),
+        troubles=await stories.last_troubles(limit=_TROUBLES),
+        daemons=await stories.daemons(),
+        last_beat=await stories.last_beat(),
+        answered_in=time.monotonic() - began,
+    )
+
+
+def page(scene: Scene, *, width: int, height: int, trouble: str = "", age: float = 0.0) -> Group:
+    """The page for a window of that size; `trouble`: why what is shown is not what is, but `age` seconds old."""
+    senders, jobs, troubles = list(scene.survey.senders), scene.jobs, scene.troubles
+    health = _health(scene)
+    if trouble:  # nothing of it may look as if it were known now
+        health = [_stale(line, age) for line in health]
+    for line in health:
+        line.no_wrap, line.overflow = True, "ellipsis"
+    trouble = trouble or _no_daemon(scene)
+    fixed = 7 + bool(trouble) + len(health)  # the title, four rules, two lines of headings
+    for_senders, for_jobs, for_troubles = shares(height - fixed, [len(senders), len(jobs), max(1, len(troubles))])
+    bars = max(0, min(_BAR, (width - _ENOUGH_FOR_BARS) // 3 + 8)) if width >= _ENOUGH_FOR_BARS else 0
+    failed = any(job.counts.get(State.FAILED) for job in jobs)
+    parts: list[RenderableType] = [_line(f"mailerd  {scene.survey.at:%Y-%m-%d %H:%M:%S} UTC  {counts(scene.survey)}")]
+    if trouble:
+        parts.append(_line(trouble, style="bold red"))
+    return Group(
+        *parts,
+        _rule("health"), *health,
+        _rule("senders", len(senders), for_senders),
+        _senders(senders[:for_senders], bars=bars, idle=bool(trouble)),
+        _rule("jobs", len(jobs), for_jobs), _jobs(jobs[:for_jobs], bars=bars),
+        _rule("went wrong lately", len(troubles), for_troubles), _troubles(troubles[:for_troubles], failed=failed),
+    )  # fmt: skip
+
+
+def _stale(line: Text, age: float) -> Text:
+    """A line of a look that is so many seconds old; it may not read as if it were of now."""
+    return Text(f"{line.plain.replace('answers, ', 'answered in ')}, {age:.0f} s ago", "dim")
+
+
+def _no_daemon(scene: Scene) -> str:
+    """That nobody sends, in a line; "" while somebody does."""
+    if any(daemon.silent <= SILENT for daemon in scene.daemons):
+        return ""
+    since = "no daemon was ever heard of"
+    if scene.last_beat is not None:
+        since = f"no daemon has been heard of for {scene.last_beat} s"
+    waiting = scene.survey.recipients.get(State.WAITING, 0)
+    return f"{since}: {waiting:,} letter{' waits' if waiting == 1 else 's wait'}; start one: mailerd run"
+
+
+def blank(trouble: str) -> Group:
+    """The page while nothing was ever seen."""
+    return Group(_line(f"mailerd  {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"), Text(trouble, style="bold red"))
+
+
+def shares(room: int, wanted: Sequence[int]) -> list[int]:
+    """Lines for each of several lists: all that it wants, or the same for each that wants more; at least one."""
+    given = [min(1, want) for want in wanted]
+    while sum(given) < room and (short := [n for n, want in enumerate(wanted) if given[n] < want]):
+        given[min(short, key=lambda n: given[n])] += 1
+    return given
+
+
+def bar(share: float, *, width: int, style: str = "green") -> Text:
+    """A bar, full at 1."""
+    filled = round(min(1.0, max(0.0, share)) * width)
+    return Text("█" * filled, style=style) + Text("░" * (width - filled), style="dim")
+
+
+def _line(text: str, *, style: str = "bold") -> Text:
+    return Text(text, style=style, no_wrap=True, overflow="ellipsis")
+
+
+def _rule(title: str, number: int = 0, room: int = 0) -> Rule:
+    cut = f" ({room} of {number})" if room < number else ""
+    return Rule(f"{title}{cut}", align="left", style="dim", characters="─")
+
+
+def _health(scene: Scene) -> list[Text]:
+    database = Text(f"answers, {scene.answered_in * 1000:.0f} ms", "green")
+    lines = [Text("database  ") + database, Text("Google    ") + _google(scene)]
+    for daemon in scene.daemons[:_DAEMONS]:
+        heard = Text(f"heard of {daemon.silent} s ago", "green" if daemon.silent <= SILENT else "bold red")
+        lines.append(Text(f"daemon    {daemon.host}:{daemon.pid}  ") + heard)
+    if (more := len(scene.daemons) - _DAEMONS) > 0:
+        lines.append(Text(f"          and {more} more daemons"))
+    if not scene.daemons:
+        lines.append(Text("daemon    ") + Text("none runs", "bold red"))
+    return lines
+
+
+def _google(scene: Scene) -> Text:
+    """What Google said last that was no success, and when: every such answer leaves a line in the log of attempts."""
+    if not scene.troubles:
+        return Text("no complaint within a day", "green")
+    last = scene.troubles[0]
+    age = max(0.0, (scene.survey.at - last.at).total_seconds())
+    style = "bold red" if age < _RECENT else "yellow" if age < _QUIET else "green"
+    return Text(f"last complaint {span(timedelta(seconds=age))} ago: {last.error.splitlines()[0]}", style)
+
+
+def lines(headings: Sequence[str], rows: Sequence[Sequence[str | Text]], *, soft: frozenset[int]) -> Table:
+    """A table without rules. No cell takes a second line; in a narrow window those of `soft` columns are cut."""
+    shown = Table(box=None, header_style="bold", padding=(0, _GAP, 0, 0), pad_edge=False, show_header=any(headings))
+    for number, heading in enumerate(headings):
+        shown.add_column(heading, no_wrap=number not in soft)  # rich narrows first what may be wrapped …
+    for row in rows:
+        shown.add_row(*(_one_line(cell) if number in soft else cell for number, cell in enumerate(row)))
+    return shown
+
+
+def _one_line(cell: str | Text) -> Text:
+    """A cell that is not wrapped all the same: it ends in an ellipsis."""
+    text = cell.copy() if isinstance(cell, Text) else Text(cell)
+    text.no_wrap, text.overflow = True, "ellipsis"
+    return text
+
+
+def _senders(senders: Sequence[SenderSeen], *, bars: int, idle: bool) -> Table:
+    """`idle`: nobody sends now, or nobody knows."""
+    rows: list[list[str | Text]] = [
+        [
+            it.email, *_used(it.used_minute, it.per_minute, bars=bars), *_used(it.used_day, it.per_day, bars=bars),
+            _standing(it, idle=idle),
+        ]
+        for it in senders
+    ]  # fmt: skip
+    headings = ["sender", "minute", "", "24 hours", "", "now"] if bars else ["sender", "minute", "24 hours", "now"]
+    return lines(headings, rows, soft=frozenset({0, len(headings) - 1}))
+
+
+def _used(used: int, limit: int, *, bars: int) -> list[Text]:
+    share = used / limit if limit else 0.0
+    style = "green" if share < 0.8 else "yellow" if share < 1 else "red"  # noqa: PLR2004 - nearly used up
+    figure = Text(f"{used:,}/{limit:,}" if limit else f"{used:,}, no limit", "" if bars else style)
+    return [figure, bar(share, width=bars, style=style)] if bars else [figure]
+
+
+def _standing(sender: SenderSeen, *, idle: bool) -> Text:
+    if sender.paused_until is None:
+        used_up = sender.per_day and sender.used_day >= sender.per_day
+        return Text("the day is used up", "yellow") if used_up else Text("-", "dim") if idle else Text("goes", "green")
+    if sender.repair:
+        return Text(f"paused until {sender.repair}", "bold red")
+    cause = sender.pause_reason if sender.pause_cause == BY_HAND else sender.pause_cause.replace("_", " ")
+    return Text(f"paused {until(sender.paused_until, '{:%H:%M:%S}'.format)}: {cause}", "bold red")
+
+
+def _jobs(jobs: Sequence[Job], *, bars: int) -> Table:
+    rows: list[list[str | Text]] = []
+    for job in jobs:
+        done = job.total - sum(number for state, number in job.counts.items() if state in OPEN)
+        failed = job.counts.get(State.FAILED, 0)
+        share = [bar(done / job.total if job.total else 1.0, width=bars, style="cyan")] if bars else []
+        figures: list[str | Text] = [f"{done:,}/{job.total:,}", Text(f"{failed:,}", "red" if failed else "dim")]
+        rows.append([job.id, job.status.value, *share, *figures, job.sender_email])
+    headings = ["job", "status", *([""] if bars else []), "done", "failed", "sender"]
+    return lines(headings, rows, soft=frozenset({len(headings) - 1}))
+
+
+def _troubles(troubles: Sequence[Trouble], *, failed: bool) -> Table:
+    """`failed`: a job above has failed letters, of an earlier day or refused when they were accepted."""
+    if not troubles:
+        said = "no attempt within a day; of failed letters `mailerd jobs show ID` tells more"
+        nothing = Text(said) if failed else Text("nothing within a day", "green")
+        return lines([""], [[nothing]], soft=frozenset({0}))
+    rows: list[list[str | Text]] = [
+        [f"{it.at:%H:%M:%S}", it.what, it.to_email, it.error.replace("\n", " ")] for it in troubles
+    ]
+    return lines([""] * 4, rows, soft=frozenset({2, 3}))

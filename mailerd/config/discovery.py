@@ -1,0 +1,93 @@
+"""Finds the configuration file: the one that was named, or the first of the usual places that has one.
+
+The order: `--config`, `MAILERD_CONFIG` (from the environment or `.env`), `./mailerd.toml`, the sandbox that runs in
+this checkout, `$XDG_CONFIG_HOME/mailerd/mailerd.toml`, `/etc/mailerd/mailerd.toml`. Only the first one is read.
+"""
+
+import fcntl
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from mailerd.config import file_owner
+from mailerd.errors import ConfigurationError
+
+NAME: Final = "mailerd.toml"
+SANDBOX: Final = Path(".sandbox")
+LOCK: Final = "running"
+"""The file in the sandbox's folder on which a sandbox holds a lock for as long as it runs."""
+SYSTEM: Final = Path("/etc/mailerd") / NAME
+
+# A sandbox is taken whole or not at all: with its Google and the database of the environment, letters that wait in a
+# database of weight would be handed to the stand-in, and be called sent.
+_NOT_BESIDE_A_SANDBOX: Final = ("DATABASE_URL", "MAILERD_DATABASE__", "MAILERD_GMAIL__")
+
+
+@dataclass(frozen=True)
+class Found:
+    """The configuration file that is used; `path` None: there is none, the environment and the defaults hold."""
+
+    path: Path | None
+    named: bool = False
+    """Somebody gave its name. One that was found is read only if nobody else can have written it."""
+    sandbox: bool = False
+    """It is that of the sandbox which runs in this checkout."""
+
+    def __str__(self) -> str:
+        """As an error mentions it."""
+        if self.path is None:
+            return "no configuration file was found: the environment and the defaults hold; name one with --config"
+        kind = "the sandbox's configuration" if self.sandbox else "the configuration"
+        return f"{kind} is {self.path.absolute()}"
+
+
+def find(named: Path | None, *, settings: Mapping[str, str], system: Path = SYSTEM) -> Found:
+    """The file to use. `settings`: the variables of the environment and of `.env`, whoever sets them.
+
+    Raises:
+        ConfigurationError: the first file that is there could have been written by others, or cannot be read.
+    """
+    if named is not None:
+        return Found(named, named=True)
+    if file_owner.read(here := Path(NAME)) is not None:
+        return Found(here)
+    if not any(name.upper().startswith(_NOT_BESIDE_A_SANDBOX) for name in settings) and (sandbox := _sandbox()):
+        return Found(sandbox, sandbox=True)
+    home = settings.get("XDG_CONFIG_HOME") or (f"{settings['HOME']}/.config" if settings.get("HOME") else "")
+    for path in (*([Path(home) / "mailerd" / NAME] if home else []), system):
+        if file_owner.read(path) is not None:
+            return Found(path)
+    return Found(None)
+
+
+def _sandbox() -> Path | None:
+    """The configuration of the sandbox that runs in the working folder or in one above it."""
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        path = folder / SANDBOX / NAME
+        try:
+            if runs(folder / SANDBOX) and file_owner.read(path) is not None:
+                return path
+        except ConfigurationError:
+            return None  # somebody else's sandbox, which is no concern of ours
+    return None
+
+
+def runs(folder: Path) -> bool:
+    """Whether a sandbox runs in the folder. Its lock goes with its process, however that ends."""
+    try:
+        handle = os.open(folder / LOCK, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    else:
+        return False
+    finally:
+        os.close(handle)

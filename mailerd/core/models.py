@@ -1,0 +1,181 @@
+"""What a daemon holds: letters that it claimed, and what it wants written about them."""
+
+import math
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final, Literal
+
+from mailerd.core.decisions import Decision, Pause
+from mailerd.core.states import State
+
+Mode = Literal["draft", "direct"]
+
+ALONE_AFTER: Final = 3
+"""Crashes of daemons in a row after which a letter that was in flight in all of them is tried alone."""
+
+
+@dataclass(frozen=True)
+class Letter:
+    """One claimed recipient."""
+
+    id: int
+    job_id: str
+    seq: int
+    sender: str
+    to_email: str
+    to_name: str | None
+    variables: str | None
+    """JSON, the recipient's own."""
+    attempt: int
+    """1 is the first; this claim is counted."""
+    token: str
+    draft_id: str | None = None
+    thread_id: str | None = None
+    unanswered: bool = False
+    """An earlier drafts.send of this draft had no answer, so that it may have been carried out."""
+    looks: int = 0
+    """How often it was looked for since a send of this draft had no answer."""
+    pauses: int = 0
+    """The sender's daily limits since its last success."""
+    probing: bool = False
+    """The sender was paused before; a success of this letter ends that."""
+    sender_mode: Mode | None = None
+    """How the sender's row says that it sends."""
+    sender_project: str | None = None
+    """The Cloud project that the sender's row names."""
+    slow_from: float = math.inf
+    """Seconds from its claim to Google's answer above which the sender's row has to know; see core/rate_limit.py."""
+    hour: datetime | None = None
+    """The hour of its sender's day that was debited for it: what comes back unsent is taken off that one."""
+
+    @property
+    def key(self) -> str:
+        """X-Mailerd-Key: the same for every attempt, different for every recipient of every job."""
+        return f"{self.job_id}-{self.seq}"
+
+
+@dataclass(frozen=True)
+class JobFound:
+    """What a claim tells about a job."""
+
+    id: str
+    type: str
+    sender: str
+    total: int
+    age: float = 0.0
+    """Seconds since it was accepted, or since its send_at."""
+    begun: bool = False
+    """Whether letters of it were claimed before."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What one transaction took."""
+
+    token: str
+    letters: tuple[Letter, ...]
+    jobs: tuple[JobFound, ...]
+    next_in: float | None = None
+    """Seconds until the next sender's turn, when fewer than wanted were due; None: nothing waits anywhere."""
+    alone: int | None = None
+    """A recipient that is due and may have crashed several daemons: it was left, and is to be claimed by itself."""
+
+
+@dataclass(frozen=True)
+class HandedOver:
+    """To be recorded before Google is asked to send: how, and by which draft; or before it is asked to delete that."""
+
+    letter: Letter
+    mode: Mode
+    draft_id: str | None = None
+    thread_id: str | None = None
+    project: str | None = None
+    """The Cloud project whose quota the sender uses, as its credentials tell."""
+    unanswered: bool = False
+    """As in the letter; a new draft has no send behind it."""
+    discarding: bool = False
+    """Google refused the letter, and its draft is deleted next."""
+    pause: Pause | None = None
+    """What that refusal means for its sender: nothing more is claimed meanwhile."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """To be recorded after an attempt."""
+
+    letter: Letter
+    decision: Decision
+    took: float = 0.0
+    """Seconds from its claim until it is recorded, which is when Google has answered."""
+
+
+Record = HandedOver | Outcome
+
+
+class Written(StrEnum):
+    """What became of a record."""
+
+    TAKEN = "taken"
+    """The row took it."""
+    CANCELLED = "cancelled"
+    """The row took it, came back unsent into a cancelled job, and is cancelled with it."""
+    SETTLED = "settled"
+    """Google's answer to a worker whose claim had ended, this one or a former one, has made the row `sent`."""
+    FENCED_OFF = "fenced_off"
+    """The claim had ended: somebody else decides about the letter."""
+
+
+@dataclass(frozen=True)
+class Lapsed:
+    """A row whose lease ran out, as the rescue found it and what became of it."""
+
+    id: int
+    job_id: str
+    sender: str
+    to_email: str
+    attempt: int
+    token: str
+    """Of the claim that has ended."""
+    daemon_id: str | None
+    status: State
+    """Unsure if it was handed over; else waiting, failed when its attempts are used up, or cancelled with its job."""
+    error: str
+    look_in: timedelta
+    """Until somebody looks for it, where it is unsure."""
+    done: int = 0
+    """Where it is failed: how many of its job's letters have come to their end, itself included, ..."""
+    total: int = 0
+    """... and of how many."""
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """An unsure row that is taken for a look."""
+
+    id: int
+    job_id: str
+    seq: int
+    sender: str
+    to_email: str
+    token: str
+    attempt: int
+    looks: int
+    mode: Mode | None
+    draft_id: str | None
+    thread_id: str | None
+    unanswered: bool
+    """A drafts.send of this draft had no answer. Otherwise Google has refused every one."""
+    discarding: bool
+    """Its worker was deleting the draft, and nobody knows whether it did."""
+    known_message_id: str | None
+    """What a fenced-off worker left in the log of attempts: Google's own answer."""
+    nothing_found_for: timedelta | None
+    """Since a look read the sent mail and did not find it; None: none has. A look that failed is none."""
+    since: datetime
+    """It cannot have been sent before: its job did not exist."""
+
+    @property
+    def key(self) -> str:
+        """X-Mailerd-Key of the letter."""
+        return f"{self.job_id}-{self.seq}"

@@ -1,0 +1,304 @@
+"""How much a sender may send now: GCRA for the minute, counts by the hour for the rolling day."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from mailerd.core.replies import Call
+
+UNITS: Final[Mapping[Call, int]] = {
+    Call.TOKEN: 0,
+    Call.DRAFTS_CREATE: 10,
+    Call.DRAFTS_SEND: 100,
+    Call.DRAFTS_GET: 20,
+    Call.DRAFTS_LIST: 5,
+    Call.DRAFTS_DELETE: 10,
+    Call.MESSAGES_SEND: 100,
+    Call.MESSAGES_GET: 20,
+    Call.MESSAGES_LIST: 5,
+    Call.THREADS_GET: 40,
+    Call.GET_PROFILE: 1,
+}
+"""What Google charges for a call: https://developers.google.com/workspace/gmail/api/reference/quota"""
+DRAFT_PAIR_UNITS: Final = UNITS[Call.DRAFTS_CREATE] + UNITS[Call.DRAFTS_SEND]
+DIRECT_UNITS: Final = UNITS[Call.MESSAGES_SEND]
+CONSUMER_DOMAINS: Final = frozenset({"gmail.com", "googlemail.com"})
+FOR_EVER: Final = datetime(9999, 12, 31, tzinfo=UTC)
+"""The end of a pause that lasts until somebody ends it."""
+_MINUTE: Final = timedelta(minutes=1)
+_DAY: Final = timedelta(hours=24)
+_HOUR: Final = timedelta(hours=1)
+_BURST_SHARE: Final = 0.005
+"""How much of a minute's letters may go at once beyond the one that always may: 0.3 s of a claim that came late."""
+_SLACK: Final = 0.4
+"""Seconds of slack at least: what a quick network and a busy machine do to a letter now and then."""
+SPREAD_AT_MOST: Final = 8.0
+"""Seconds. What takes longer is an outage, and Google's own complaint then holds the sender, at no letter's cost; above
+this the slack could not come in time either (`slack`), and would cost more than a sixth of the minute."""
+_MARGIN: Final = 1.25
+_SPREAD_KEPT: Final = timedelta(minutes=10)
+"""For so long a spread counts after it was last seen."""
+_SPREAD_FRESH: Final = timedelta(minutes=2)
+"""For so long no letter that it covers needs a note: longer than one takes, and a minute of Google's beside."""
+_CALLS_KEPT: Final = timedelta(seconds=75)
+"""For so long a call beside the letters slows them: longer than a minute and the greatest slack."""
+_PROJECT_BURST: Final = 0.01
+"""How much of a project's minute may go at once, 0.6 s of it: its claims come in bunches of many letters."""
+_GROWS_EVERY: Final = timedelta(minutes=1)
+_FORGOTTEN_AFTER: Final = timedelta(minutes=30)
+_GAP_JITTER: Final = 0.5
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """A sender's limits; 0 means none."""
+
+    units_per_minute: int
+    per_minute: int
+    per_day: int
+    reserve: int = 0
+    """Letters of the day that are left to the person."""
+    min_gap: float = 0.0
+    """Seconds between two letters at least."""
+    warm_up: int = 0
+    """Letters of the first day, when a new sender is to start slowly."""
+    warm_up_growth: int = 0
+    """So many letters more on each day after."""
+    calls: bool = False
+    """Not a limit but seen: other calls than letters have used units lately."""
+    spread: float = 0.0
+    """Not a limit but measured: seconds from the claim to Google's answer of the sender's slowest letter of late."""
+
+    def on(self, now: datetime, *, since: datetime) -> "Allowance":
+        """What holds at `now` for a sender that began at `since`: reserve and warm-up are worked into `per_day`.
+
+        At least one letter a day remains, since 0 would mean that there is no limit.
+        """
+        limits = [self.per_day - self.reserve] if self.per_day else []
+        if self.warm_up:
+            limits.append(self.warm_up + self.warm_up_growth * max(0, (now - since) // _DAY))
+        per_day = max(1, min(limits)) if limits else 0
+        return replace(self, per_day=per_day, reserve=0, warm_up=0, warm_up_growth=0)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What may be claimed now."""
+
+    letters: int | None
+    """None means no limit."""
+    next_at: datetime | None
+    """When one more letter than that may be claimed; None: it is not known to be limited."""
+
+
+@dataclass(frozen=True)
+class Rate:
+    """The minute as a stream: one letter every `interval`, and at most `tolerance` ahead of that."""
+
+    interval: timedelta
+    tolerance: timedelta
+    unit: float | None = None
+    """Microseconds that another call moves the stream on for each of its units; None: it counts as whole letters."""
+    first_call: timedelta = timedelta(0)
+    """What the first such call moves it on beside that, for the letters that went before at the full rate."""
+
+    def charge(self, cost: int, *, units: int) -> timedelta:
+        """How far a call of `cost` units moves the stream on, where a letter costs `units`."""
+        if self.unit is None:
+            return self.interval * math.ceil(cost / units)
+        return timedelta(microseconds=math.ceil(self.unit * cost))
+
+
+def slack(spread: float) -> float:
+    """Seconds by which two letters' ways to Google may differ, given the spread that is known.
+
+    Google counts a letter at some moment between its claim and the answer; so letters that arrive within 60 s were
+    claimed within 60 s and the time that the slowest of them took. A letter slower than the slack says so when its
+    answer comes, and by then only what was claimed in that time t was claimed too fast: t / (60 s + slack before) of
+    the window, and the 60 s that follow let in 60 s / (60 s + slack after) of it. The two are less than the whole for
+    any t up to SPREAD_AT_MOST, if the slack after is a quarter more than t; with 20 letters a minute or more, what the
+    arrival time lags behind a longer interval fits in as well. tests/core/test_rate_limit_arrivals.py plays it.
+    """
+    return max(_SLACK, _MARGIN * min(spread, SPREAD_AT_MOST))
+
+
+def spread(seconds: float | None, *, seen: datetime | None, now: datetime) -> float:
+    """What counts at `now` of a spread that was last seen at `seen`; 0 when there is none, or it is forgotten."""
+    return 0.0 if seconds is None or seen is None or now - seen >= _SPREAD_KEPT else seconds
+
+
+def slow_from(allowance: Allowance, *, seen: datetime | None, now: datetime) -> float:
+    """Seconds from its claim to Google's answer above which a letter claimed at `now` has to be noted.
+
+    While the spread is fresh, what it covers is not worth a write; after that whatever needs more than the least slack.
+    """
+    if not (allowance.units_per_minute or allowance.per_minute):
+        return math.inf
+    fresh = seen is not None and now - seen < _SPREAD_FRESH
+    return max(_SLACK, allowance.spread) if fresh else _SLACK
+
+
+def noted(took: float, *, before: float | None, seen: datetime | None, now: datetime) -> float:
+    """The spread after a letter that took so many seconds, given the one that was last seen at `seen`.
+
+    It falls by no more than the margin in one step, and rests in between: so the slack always covers what was on its
+    way under the spread before, noted or not, and no letter that a minute of Google's still counts is forgotten.
+    """
+    known = spread(before, seen=seen, now=now)
+    fresh = seen is not None and now - seen < _SPREAD_FRESH
+    return max(min(took, SPREAD_AT_MOST), known if fresh else known / _MARGIN)
+
+
+def rate(allowance: Allowance, *, units: int = DRAFT_PAIR_UNITS) -> Rate | None:
+    """The stream of letters of so many `units` each that the tighter of the minute's two limits allows; None: no limit.
+
+    With a tolerance of B intervals, the letters N that are claimed within any time t obey N < t / T + B. Those that
+    arrive within 60 s were claimed within t = 60 s + slack. So T = t / (fits + 1 - B) is the shortest interval at which
+    no window ever has more than the whole letters that fit into a minute.
+
+    In that window W = t + B T all units of the minute fit, so a unit of another call is worth W / units of the minute.
+    Beside such calls a letter takes as long as its own units, since what T gains by whole letters is what they use; and
+    the first of them pays for the letters that went before.
+    """
+    limits = [(allowance.units_per_minute, units), (allowance.per_minute, 1)]
+    fits = min(((limit // cost or limit / cost) for limit, cost in limits if limit), default=None)
+    if fits is None:
+        return None
+    if fits < 1:  # not even one letter fits: one goes whenever as many minutes have passed as it costs
+        return Rate(_MINUTE / fits, _MINUTE / fits)
+    burst, seconds = 1 + fits * _BURST_SHARE, 60 + slack(allowance.spread)
+    # Rounded to the safe side: a microsecond saved on each of many letters would let one too many in.
+    micros = math.ceil(seconds * 1e6 / (fits + 1 - burst))
+    tolerance = timedelta(microseconds=math.floor(micros * burst))
+    if not allowance.units_per_minute:
+        return Rate(timedelta(microseconds=micros), tolerance)
+    unit = micros * (fits + 1) / allowance.units_per_minute
+    if allowance.calls:
+        return Rate(timedelta(microseconds=max(micros, math.ceil(unit * units))), tolerance, unit)
+    first = math.ceil(fits * max(0.0, unit * units - micros))
+    return Rate(timedelta(microseconds=micros), tolerance, unit, timedelta(microseconds=first))
+
+
+def calls(last: datetime | None, *, now: datetime) -> bool:
+    """Whether a call at `last` may lie in a minute of Google's that lasts on at `now`."""
+    return last is not None and now - last < _CALLS_KEPT
+
+
+def minute(allowance: Allowance, *, tat: datetime | None, now: datetime, units: int = DRAFT_PAIR_UNITS) -> Budget:
+    """How many letters of `units` each the minute allows at `now`, given the theoretical arrival time `tat`.
+
+    The generic cell rate algorithm, https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm
+    """
+    if (stream := rate(allowance, units=units)) is None:
+        return Budget(letters=None, next_at=None)
+    start = max(tat or now, now)
+    letters = max(0, (now + stream.tolerance - start) // stream.interval)
+    return Budget(letters=letters, next_at=start + stream.interval * (letters + 1) - stream.tolerance)
+
+
+def debit(
+    allowance: Allowance, *, tat: datetime | None, now: datetime, letters: int, units: int = DRAFT_PAIR_UNITS
+) -> datetime | None:
+    """The theoretical arrival time after `letters` more."""
+    if (stream := rate(allowance, units=units)) is None:
+        return tat
+    return max(tat or now, now) + stream.interval * letters
+
+
+def call(
+    allowance: Allowance, *, tat: datetime | None, now: datetime, cost: int, units: int = DRAFT_PAIR_UNITS
+) -> tuple[datetime | None, timedelta]:
+    """A call of `cost` units beside the letters: the arrival time after it, and how long it has to wait for that.
+
+    Once it is made, `allowance.calls` holds.
+    """
+    stream = rate(allowance, units=units)
+    if stream is None or not allowance.units_per_minute:
+        return tat, timedelta(0)
+    charge = stream.charge(cost, units=units) + stream.first_call
+    # What the tolerance has no room for is let in where nothing was used for that long: it is less than what the first
+    # call pays for letters before it, and there are none.
+    earliest = now - max(timedelta(0), charge - stream.tolerance)
+    after = max(tat or earliest, earliest) + charge
+    return after, max(timedelta(0), after - stream.tolerance - now)
+
+
+def _project_stream(units_per_minute: int, spread: float) -> tuple[float, float]:
+    """Units a minute, and units that may go at once: what arrives in any 60 s was claimed in those and the slack."""
+    burst = max(units_per_minute * _PROJECT_BURST, float(DRAFT_PAIR_UNITS))
+    return max((units_per_minute - burst) * 60 / (60 + slack(spread)), units_per_minute / 10), burst
+
+
+def project(
+    units_per_minute: int,
+    *,
+    tat: datetime | None,
+    now: datetime,
+    units: int = DRAFT_PAIR_UNITS,
+    spread: float = 0.0,
+) -> Budget:
+    """How many letters (or calls) of `units` each all senders of a Cloud project together may claim; 0: no limit.
+
+    `spread` is that of the slowest of its senders.
+    """
+    if not units_per_minute:
+        return Budget(letters=None, next_at=None)
+    stream, burst = _project_stream(units_per_minute, spread)
+    # Rounded to the safe side, as a sender's: with many senders a microsecond a letter is a letter too many.
+    micros = math.ceil(60e6 * units / stream)
+    interval, tolerance = timedelta(microseconds=micros), timedelta(microseconds=math.floor(micros * burst / units))
+    start = max(tat or now, now)
+    letters = max(0, (now + tolerance - start) // interval)
+    return Budget(letters=letters, next_at=start + interval * (letters + 1) - tolerance)
+
+
+def project_debit(
+    units_per_minute: int, *, tat: datetime | None, now: datetime, units: int, spread: float = 0.0
+) -> datetime | None:
+    """The project's theoretical arrival time after `units` more."""
+    if not units_per_minute:
+        return tat
+    micros = math.ceil(60e6 * units / _project_stream(units_per_minute, spread)[0])
+    return max(tat or now, now) + timedelta(microseconds=micros)
+
+
+def day(allowance: Allowance, *, hours: Mapping[datetime, int], now: datetime) -> Budget:
+    """How many letters the rolling 24 hours allow, given the letters by clock hour.
+
+    The oldest hour counts whole until all of it is out of the window: never more than the limit, at most an hour late.
+    """
+    if not allowance.per_day:
+        return Budget(letters=None, next_at=None)
+    within = {hour: letters for hour, letters in hours.items() if hour + _HOUR > now - _DAY and letters}
+    left = allowance.per_day - sum(within.values())
+    if left > 0:
+        return Budget(letters=left, next_at=None)
+    leaving = iter(sorted(within))
+    hour = next(leaving)  # there is one, and enough of them: without any, all of the limit is left
+    while (left := left + within[hour]) < 1:
+        hour = next(leaving)
+    return Budget(letters=0, next_at=hour + _HOUR + _DAY)
+
+
+def gap(allowance: Allowance, *, now: datetime, chance: float) -> datetime | None:
+    """When the next letter may go after one at `now`: the smallest gap and up to half of it more."""
+    if not allowance.min_gap:
+        return None
+    return now + timedelta(seconds=allowance.min_gap * (1 + _GAP_JITTER * chance))
+
+
+def mean_gap(allowance: Allowance) -> timedelta:
+    """What lies between two letters on the average because of the smallest gap."""
+    return timedelta(seconds=allowance.min_gap * (1 + _GAP_JITTER / 2))
+
+
+def concurrency(limit: int | None, *, since: datetime | None, now: datetime) -> int | None:
+    """Letters in hand at most, for all daemons together: what was set at `since` and one more for each minute.
+
+    None means no limit; half an hour after Google last complained there is none.
+    """
+    if limit is None or since is None or now - since >= _FORGOTTEN_AFTER:
+        return None
+    return limit + max(0, (now - since) // _GROWS_EVERY)

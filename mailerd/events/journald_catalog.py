@@ -1,0 +1,98 @@
+"""Makes journald's message catalogues and docs/events.md from the events: they are never written by hand.
+
+The format of a catalogue is https://systemd.io/CATALOG/; `@FIELD@` is filled in from the record.
+"""
+
+import importlib
+import pkgutil
+import re
+from collections.abc import Sequence
+from typing import Final, Literal
+
+import mailerd.events
+from mailerd.events.base import Event, Level, vocabulary
+from mailerd.events.runbook import ADVICE, Advice
+from mailerd.events.runbook_in_doubt import DOUBTS_ADVICE
+from mailerd.events.runbook_pauses import PAUSES_ADVICE
+from mailerd.events.runbook_renderer import RENDERER_ADVICE
+from mailerd.events.runbook_replaced import EXCHANGE_ADVICE
+
+ALL_ADVICE: Final = {**ADVICE, **DOUBTS_ADVICE, **EXCHANGE_ADVICE, **RENDERER_ADVICE}
+ADVICE_BY: Final = {"sender_paused": PAUSES_ADVICE}
+"""By the value of an event's field `by`."""
+Language = Literal["en", "zh"]
+SERIOUS: Final[frozenset[Level]] = frozenset({"warning", "error", "critical"})
+_FIELD: Final = re.compile(r"\{(\w+)[^}]*\}")
+_HEADS: Final = {"en": "Likely causes, the likeliest first:", "zh": "可能的原因（按可能性排序）："}
+
+
+def events() -> list[Event]:
+    """Every event of mailerd, by name."""
+    for module in pkgutil.iter_modules(mailerd.events.__path__, "mailerd.events."):
+        importlib.import_module(module.name)
+    return sorted(vocabulary().values(), key=lambda event: event.name)
+
+
+def catalogue(language: Language, known: Sequence[Event]) -> str:
+    """The catalogue of one language: an entry for each event at warning or above."""
+    entries = []
+    for event in known:
+        if event.level in SERIOUS:
+            entries.append(_entry(event, ALL_ADVICE[event.name], language, message_id=event.message_id))
+            for value, advice in ADVICE_BY.get(event.name, {}).items():
+                entries.append(_entry(event, advice, language, message_id=event.id_by(value)))
+    return "\n".join(entries)
+
+
+def _entry(event: Event, advice: Advice, language: Language, *, message_id: str) -> str:
+    words, what = (event.en, advice.en) if language == "en" else (event.zh, advice.zh)
+    subject = _FIELD.sub(lambda field: f"@MAILERD_{field[1].upper()}@", words.partition("\n")[0])
+    head = _HEADS[language]
+    lines = [f"-- {message_id}", f"Subject: {subject}", "Defined-By: mailerd", "", what, "", head]
+    for number, cause in enumerate(advice.causes, start=1):
+        lines += [f"  {number}. {cause.en if language == 'en' else cause.zh}", f"     > {cause.command}"]
+    return "\n".join(lines) + "\n"
+
+
+def page(known: Sequence[Event]) -> str:
+    """docs/events.md."""
+    lines = [
+        "# Events",
+        "",
+        "Everything that mailerd can say. This page is made by `make events` from `mailerd/events/`; in the journal each",
+        "record carries `MAILERD_EVENT`, its `MESSAGE_ID` and every field as `MAILERD_<FIELD>`, so that",
+        "`journalctl MAILERD_EVENT=letter_failed` or `journalctl MAILERD_JOB=…` finds it. For the events at warning or",
+        "above, `journalctl -x` shows what is written below, in English or in Chinese.",
+        "",
+        "| event | level | words | MESSAGE_ID |",
+        "|---|---|---|---|",
+    ]
+    lines += [
+        f"| `{event.name}` | {event.level} | {_cell(event.en)} <br> {_cell(event.zh)} | `{event.message_id}` |"
+        for event in known
+    ]
+    lines += ["", "## What to do", ""]
+    for event in known:
+        if event.level in SERIOUS:
+            lines += _section(event.name, ALL_ADVICE[event.name])
+            for value, advice in ADVICE_BY.get(event.name, {}).items():
+                words = f"With `{event.by}` {value} its MESSAGE_ID is `{event.id_by(value)}`."
+                lines += [*_section(f"{event.name}: {value}", advice), words, ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _section(title: str, advice: Advice) -> list[str]:
+    lines = [f"### {title}", "", advice.en, "", advice.zh, ""]
+    lines += [
+        f"{number}. {cause.en} / {cause.zh}:\n   `{_plain(cause.command)}`"
+        for number, cause in enumerate(advice.causes, 1)
+    ]
+    return [*lines, ""]
+
+
+def _plain(command: str) -> str:
+    return re.sub(r"@MAILERD_(\w+)@", r"\1", command)
+
+
+def _cell(words: str) -> str:
+    return words.replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,303 @@
+"""What the runner, the recorder and the rescue say."""
+
+from mailerd.events.base import Speech, event
+
+
+class RunnerEvents(Speech):
+    """The story of a letter, told in order."""
+
+    @event(
+        "info",
+        en="runner started, polling every {poll_interval:g} s, {concurrency} letters at once, daemon {daemon}",
+        zh="运行器已启动，每 {poll_interval:g} 秒轮询一次，同时处理 {concurrency} 封，守护进程 {daemon}",
+    )
+    def runner_started(self, *, poll_interval: float, concurrency: int, daemon: str) -> None: ...
+
+    @event("warning", en="runner is already running in this process", zh="本进程中的运行器已在运行")
+    def runner_already_running(self) -> None: ...
+
+    @event(
+        "debug",
+        en="heartbeat: {polls} polls, {idle} idle since the last letter, {in_hand} letters in hand",
+        zh="心跳：已轮询 {polls} 次，自上一封邮件以来空闲 {idle} 次，处理中 {in_hand} 封",
+    )
+    def heartbeat(self, *, polls: int, idle: int, in_hand: int) -> None: ...
+
+    @event(
+        "info",
+        en="alive: {polls} polls, {sent} sent and {failed} failed by this daemon so far, {in_hand} letters in hand",
+        zh="运行正常：已轮询 {polls} 次，本守护进程已发送 {sent} 封、失败 {failed} 封，处理中 {in_hand} 封",
+    )
+    def alive(self, *, polls: int, sent: int, failed: int, in_hand: int) -> None: ...
+
+    @event(
+        "info",
+        en="job {job} found: type {type}, sender {sender}, {total} recipients",
+        zh="发现任务 {job}：类型 {type}，发件人 {sender}，共 {total} 位收件人",
+    )
+    def job_found(
+        self,
+        *,
+        job: str,
+        type: str,  # noqa: A002 - the table's word
+        sender: str,
+        total: int,
+        age: float,
+    ) -> None: ...
+
+    @event("info", en="claimed {letters} letters of {jobs} jobs", zh="已领取 {jobs} 个任务的 {letters} 封邮件")
+    def claimed(self, *, letters: int, jobs: int, token: str) -> None: ...
+
+    @event(
+        "info",
+        en="job {job}: letter to {to} (recipient {recipient}) started, attempt {attempt}",
+        zh="任务 {job}：开始发送给 {to}（收件人 {recipient}），第 {attempt} 次尝试",
+    )
+    def letter_started(self, *, job: str, recipient: int, to: str, sender: str, attempt: int) -> None: ...
+
+    @event(
+        "success",
+        en="job {job} [{done}/{total}]: sent to {to} (recipient {recipient}), message_id {message_id}",
+        zh="任务 {job} [{done}/{total}]：已发送给 {to}（收件人 {recipient}），message_id {message_id}",
+    )
+    def letter_sent(
+        self, *, job: str, recipient: int, to: str, sender: str, done: int, total: int, message_id: str
+    ) -> None: ...
+
+    @event(
+        "error",
+        en="job {job} [{done}/{total}]: {to} (recipient {recipient}) failed: {cause}",
+        zh="任务 {job} [{done}/{total}]：发送给 {to}（收件人 {recipient}）失败：{cause}",
+    )
+    def letter_failed(
+        self, *, job: str, recipient: int, to: str, sender: str, done: int, total: int, cause: str
+    ) -> None: ...
+
+    @event(
+        "warning",
+        en="job {job}: {to} (recipient {recipient}) is tried again in {again_in:.0f} s, attempt {attempt} did not work: {cause}",
+        zh="任务 {job}：{to}（收件人 {recipient}）将在 {again_in:.0f} 秒后重试，第 {attempt} 次尝试未成功：{cause}",
+    )
+    def letter_deferred(
+        self, *, job: str, recipient: int, to: str, sender: str, attempt: int, again_in: float, cause: str
+    ) -> None: ...
+
+    @event(
+        "info",
+        en="job {job}: {to} (recipient {recipient}) waits on, the attempt is refunded: {cause}",
+        zh="任务 {job}：{to}（收件人 {recipient}）继续等待，本次尝试不计：{cause}",
+    )
+    def letter_released(self, *, job: str, recipient: int, to: str, sender: str, cause: str) -> None: ...
+
+    @event(
+        "info",
+        en="job {job}: draft {draft} of {to} (recipient {recipient}) deleted, another try makes a new one: {cause}",
+        zh="任务 {job}：已删除给 {to}（收件人 {recipient}）的草稿 {draft}，重试时将新建：{cause}",
+    )
+    def draft_discarded(self, *, job: str, recipient: int, to: str, sender: str, draft: str, cause: str) -> None: ...
+
+    @event(
+        "warning",
+        en="job {job}: it is not known whether {to} (recipient {recipient}) was sent: {cause}; looked for in {look_in:.0f} s",
+        zh="任务 {job}：无法确定是否已发送给 {to}（收件人 {recipient}）：{cause}；{look_in:.0f} 秒后查证",
+    )
+    def letter_unsure(self, *, job: str, recipient: int, to: str, sender: str, cause: str, look_in: float) -> None: ...
+
+    @event(
+        "info",
+        en="job {job}: {to} (recipient {recipient}) was in doubt and is found: it is sent ({proof})",
+        zh="任务 {job}：已查证存疑的 {to}（收件人 {recipient}）：已发送（{proof}）",
+    )
+    def letter_found(self, *, job: str, recipient: int, to: str, sender: str, proof: str) -> None: ...
+
+    @event(
+        "info",
+        en="job {job}: {to} (recipient {recipient}) came back unsent and is cancelled with its job: {cause}",
+        zh="任务 {job}：{to}（收件人 {recipient}）未发送即退回，已随任务取消：{cause}",
+    )
+    def letter_cancelled(self, *, job: str, recipient: int, to: str, sender: str, cause: str) -> None: ...
+
+    @event(
+        "warning",
+        en="job {job}: {to} (recipient {recipient}): this daemon's claim had ended, {change} stays in the log of attempts",
+        zh="任务 {job}：{to}（收件人 {recipient}）：本守护进程的领取已失效，{change} 仅保留在尝试记录中",
+    )
+    def letter_fenced_off(self, *, job: str, recipient: int, to: str, change: str) -> None: ...
+
+    @event(
+        "critical",
+        en="job {job}: {to} (recipient {recipient}): an unforeseen error, {fate}; please report the stack: {error!r}",
+        zh="任务 {job}：{to}（收件人 {recipient}）：发生意外错误，{fate}；请报告堆栈信息：{error!r}",
+    )
+    def letter_broke(self, *, job: str, recipient: int, to: str, fate: str, error: BaseException) -> None: ...
+
+    @event(
+        "success",
+        en="job {job} finished in {seconds:.1f} s: {sent} sent, {failed} failed, {cancelled} cancelled",
+        zh="任务 {job} 已完成，用时 {seconds:.1f} 秒：成功 {sent}，失败 {failed}，取消 {cancelled}",
+    )
+    def job_finished(self, *, job: str, sent: int, failed: int, cancelled: int, seconds: float) -> None: ...
+
+    @event(
+        "error",
+        by="cause",
+        en="sender {sender} is paused for {seconds:.0f} s ({cause}): {reason}",
+        zh="发件人 {sender} 暂停 {seconds:.0f} 秒（{cause}）：{reason}",
+    )
+    def sender_paused(self, *, sender: str, seconds: float, cause: str, reason: str) -> None: ...
+
+    @event(
+        "critical",
+        en="the Cloud project's quota is used up: {sender} and every other sender of the project are paused for "
+        "{seconds:.0f} s ({cause}): {reason}. Please look into its quotas in the Cloud console, or run `mailerd senders resume` to try sooner",
+        zh="云项目配额已用尽：{sender} 及该项目的所有其他发件人暂停 {seconds:.0f} 秒（{cause}）：{reason}。"
+        "请在云控制台查看配额；`mailerd senders resume` 可提前重试",
+    )
+    def project_paused(self, *, sender: str, seconds: float, cause: str, reason: str) -> None: ...
+
+    @event(
+        "info",
+        en="sender {sender} sends again, {seconds:.0f} s after it was paused ({cause})",
+        zh="发件人 {sender} 恢复发送，距暂停 {seconds:.0f} 秒（{cause}）",
+    )
+    def sender_resumed(self, *, sender: str, seconds: float, cause: str) -> None: ...
+
+    @event(
+        "error",
+        en="Google is out of reach, nothing is claimed for {seconds:.0f} s: {cause}",
+        zh="无法连接 Google，{seconds:.0f} 秒内不领取邮件：{cause}",
+    )
+    def google_away(self, *, seconds: float, cause: str) -> None: ...
+
+    @event(
+        "warning",
+        en="Google is still out of reach, for {seconds:.0f} s now: {cause}",
+        zh="仍无法连接 Google，已持续 {seconds:.0f} 秒：{cause}",
+    )
+    def google_still_away(self, *, seconds: float, cause: str) -> None: ...
+
+    @event("info", en="Google is back after {seconds:.1f} s", zh="已恢复与 Google 的连接，历时 {seconds:.1f} 秒")
+    def google_back(self, *, seconds: float) -> None: ...
+
+    @event(
+        "warning",
+        en="recipient {recipient} of job {job} ({to}) was in flight when {after} daemons crashed: it is now tried alone",
+        zh="任务 {job} 的收件人 {recipient}（{to}）在 {after} 次守护进程崩溃时都在处理中：现在单独重试",
+    )
+    def letter_tried_alone(self, *, job: str, recipient: int, to: str, after: int) -> None: ...
+
+    @event(
+        "warning",
+        en="no access token for {sender}: its letters rest {seconds:.0f} s, those of others go on: {cause}",
+        zh="发件人 {sender} 无法取得访问令牌：其邮件暂停 {seconds:.0f} 秒，其他发件人不受影响：{cause}",
+    )
+    def sender_out_of_reach(self, *, sender: str, seconds: float, cause: str) -> None: ...
+
+    @event(
+        "info",
+        en="sender {sender} has an access token again, after {seconds:.1f} s",
+        zh="发件人 {sender} 已重新取得访问令牌，历时 {seconds:.1f} 秒",
+    )
+    def sender_in_reach(self, *, sender: str, seconds: float) -> None: ...
+
+    @event(
+        "warning",
+        en="leases could not be renewed: {cause}; no letter is handed to Google whose lease could end before its answer",
+        zh="租约无法续期：{cause}；租约可能先于答复到期的邮件不会交给 Google",
+    )
+    def leases_not_renewed(self, *, letters: int, cause: str) -> None: ...
+
+    @event(
+        "info",
+        en="draining: nothing more is claimed, {in_hand} letters in hand get {timeout:g} s",
+        zh="正在收尾：不再领取邮件，处理中的 {in_hand} 封最多等待 {timeout:g} 秒",
+    )
+    def draining(self, *, in_hand: int, timeout: float) -> None: ...
+
+    @event(
+        "warning",
+        en="drained only in part: {in_hand} letters were cut off after {timeout:g} s, the rescue settles them",
+        zh="收尾未完成：{timeout:g} 秒后中断了 {in_hand} 封邮件，将由救援流程处理",
+    )
+    def drain_cut_off(self, *, in_hand: int, timeout: float) -> None: ...
+
+    @event(
+        "info",
+        en="stopped: {sent} sent, {failed} failed by this daemon",
+        zh="已停止：本守护进程共发送 {sent} 封，失败 {failed} 封",
+    )
+    def stopped(self, *, sent: int, failed: int) -> None: ...
+
+    @event(
+        "warning",
+        en="{what} did not work and is tried again in {again_in:g} s: {error}",
+        zh="{what} 未成功，{again_in:g} 秒后重试：{error}",
+    )
+    def step_failed(self, *, what: str, again_in: float, error: BaseException) -> None: ...
+
+
+class RescueEvents(Speech):
+    """What was found and put right."""
+
+    @event(
+        "warning",
+        en="job {job}: the lease on {to} (recipient {recipient}) ran out at daemon {owner}, attempt {attempt}: {fate}",
+        zh="任务 {job}：{to}（收件人 {recipient}）在守护进程 {owner} 上的租约已到期，第 {attempt} 次尝试：{fate}",
+    )
+    def lease_lapsed(
+        self, *, job: str, recipient: int, to: str, sender: str, attempt: int, owner: str, fate: str
+    ) -> None: ...
+
+    @event(
+        "info",
+        en="job {job}: {to} (recipient {recipient}) was looked for: Google does not have it, it is sent again",
+        zh="任务 {job}：已查证 {to}（收件人 {recipient}）：Google 并未收到，将重新发送",
+    )
+    def letter_missing(self, *, job: str, recipient: int, to: str, sender: str) -> None: ...
+
+    @event(
+        "warning",
+        en="job {job}: {to} (recipient {recipient}) is still unsure after look {looks}: {cause}; next look in {again_in:.0f} s",
+        zh="任务 {job}：第 {looks} 次查证后仍无法确定 {to}（收件人 {recipient}）：{cause}；{again_in:.0f} 秒后再查",
+    )
+    def letter_still_unsure(
+        self, *, job: str, recipient: int, to: str, sender: str, looks: int, cause: str, again_in: float
+    ) -> None: ...
+
+    @event(
+        "critical",
+        en="job {job}: nobody can tell whether {to} (recipient {recipient}) was sent: look into the mailbox {sender} and run "
+        "`mailerd settle {recipient} --sent` or `--not-sent`",
+        zh="任务 {job}：无法判定 {to}（收件人 {recipient}）是否已发送：请查看邮箱 {sender}，并运行 "
+        "`mailerd settle {recipient} --sent` 或 `--not-sent`",
+    )
+    def letter_needs_a_person(self, *, job: str, recipient: int, to: str, sender: str) -> None: ...
+
+    @event(
+        "warning",
+        en="job {job}: {to} (recipient {recipient}) was called sent because its draft was gone, but draft {draft} of {sender} "
+        "is there: it was not sent; {fate}",
+        zh="任务 {job}：{to}（收件人 {recipient}）曾因草稿不在而视为已发送，但 {sender} 的草稿 {draft} 仍在：并未发送；{fate}",
+    )
+    def letter_undone(self, *, job: str, recipient: int, to: str, sender: str, draft: str, fate: str) -> None: ...
+
+    @event(
+        "warning",
+        en="job {job} was forgotten: letters of it waited, and no claim would ever have taken them; it is woken now",
+        zh="任务 {job} 曾被遗忘：其中有邮件等待发送，却不会再被领取；现已唤醒",
+    )
+    def job_forgotten(self, *, job: str) -> None: ...
+
+    @event(
+        "info",
+        en="orphan draft {draft} of {sender} deleted (its letter {key} has another draft or is settled)",
+        zh="已删除 {sender} 的孤立草稿 {draft}（邮件 {key} 已另有草稿或已结束）",
+    )
+    def orphan_deleted(self, *, sender: str, draft: str, key: str) -> None: ...
+
+    @event(
+        "warning",
+        en="orphan drafts of {sender} could not be looked for: {cause}",
+        zh="无法查找 {sender} 的孤立草稿：{cause}",
+    )
+    def orphans_not_searched(self, *, sender: str, cause: str) -> None: ...

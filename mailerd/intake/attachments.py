@@ -1,0 +1,78 @@
+"""Attachments of a request: decoded, weighed together with the letter, and each content held once."""
+
+import binascii
+import hashlib
+import mimetypes
+from base64 import b64decode
+from collections.abc import Sequence
+from typing import Final
+
+from mailerd.intake.errors import Fault
+from mailerd.intake.request_models import AttachmentIn, read_attachments
+from mailerd.mail.attachments import LETTER_AT_MOST, encoded_size
+from mailerd.store.attachments import Attached
+
+_DEFAULT_KIND: Final = "application/octet-stream"
+
+
+class Luggage:
+    """What the letters of one request carry; `text_size`: bytes that a letter takes without any of it, about."""
+
+    def __init__(self, *, text_size: int) -> None:
+        self._text_size = text_size
+        self._contents: dict[bytes, bytes] = {}
+        self.shared: list[Attached] = []
+
+    def of_everybody(self, given: Sequence[AttachmentIn], *, pictures: Sequence[Attached] = ()) -> list[Fault]:
+        """Take what every recipient gets, the pictures of the template among it; what is wrong."""
+        faults: list[Fault] = []
+        found = [*pictures]
+        for index, each in enumerate(given):
+            one = self._decoded(each, recipient=None)
+            if isinstance(one, str):
+                faults.append(Fault(f"attachments[{index}].content", one))
+            else:
+                found.append(one)
+        faults += [Fault("attachments", why) for why in self._wrong_with(found)]
+        self.shared = found
+        return faults
+
+    def of_recipient(self, given: object, index: int, faults: list[tuple[str, str]]) -> list[Attached]:
+        """What one recipient gets besides."""
+        read, wrong = read_attachments(given, field="attachments")
+        faults.extend((fault.field, fault.message) for fault in wrong)
+        found = []
+        for number, each in enumerate(read):
+            one = self._decoded(each, recipient=index)
+            if isinstance(one, str):
+                faults.append((f"attachments[{number}].content", one))
+            else:
+                found.append(one)
+        faults.extend(("attachments", why) for why in self._wrong_with([*self.shared, *found]))
+        return found
+
+    def _decoded(self, it: AttachmentIn, *, recipient: int | None) -> Attached | str:
+        """An attachment, or why it is none."""
+        try:
+            content = b64decode(it.content, validate=True)
+        except (binascii.Error, ValueError) as error:
+            return f"is not base64: {error}"
+        if not content:
+            return "is empty"
+        digest = hashlib.sha256(content).digest()
+        content = self._contents.setdefault(digest, content)
+        kind = it.content_type or mimetypes.guess_type(it.filename, strict=True)[0] or _DEFAULT_KIND
+        return Attached(it.filename, kind, content, digest, content_id=it.content_id, recipient=recipient)
+
+    def _wrong_with(self, found: Sequence[Attached]) -> list[str]:
+        """What is wrong with the attachments of one letter taken together."""
+        wrong = []
+        ids = [each.content_id for each in found if each.content_id]
+        wrong += [f"content_id {each!r} is given twice" for each in sorted({one for one in ids if ids.count(one) > 1})]
+        size = self._text_size + sum(encoded_size(len(each.content), filename=each.filename) for each in found)
+        if size > LETTER_AT_MOST:
+            wrong.append(
+                f"make letters of about {size:,} bytes, above Google's limit of {LETTER_AT_MOST:,} (35 MiB, base64 "
+                "included): the files themselves may have about 25 MB together"
+            )
+        return wrong

@@ -1,0 +1,122 @@
+"""Who is asking: the API key of a request, looked up each time, so that a revoked one is dead at once."""
+
+import asyncio
+import hmac
+import math
+from contextvars import ContextVar
+from typing import Final
+
+from aiohttp import web
+
+from mailerd.clock import Clock
+from mailerd.errors import DatabaseError
+from mailerd.events.intake import IntakeEvents
+from mailerd.intake.client_address import Callers, Rates
+from mailerd.intake.errors import ProblemError
+from mailerd.store.api_keys import Call, Key, Keys, digest
+
+HEADER: Final = "X-API-Key"
+GOOD_AT_MOST: Final = 1000
+"""Keys that are remembered as having been good, each as its digest."""
+NOTE_EVERY: Final = 60.0
+"""Seconds between two writes of one key's last_used_at."""
+FAILURES_A_MINUTE: Final = 60
+"""Bad keys from one address; then it gets 429 for a while, and the database has peace. Keys that were good before are
+asked about all the same: behind one address there may be many people."""
+MINUTE_OF_PEACE: Final = 10.0
+"""Seconds after which such an address may try again."""
+CALLER: Final = ContextVar[str]("caller", default="")
+"""Name of the key that the request being answered was let in by."""
+
+
+class Gate:
+    """Lets requests in."""
+
+    def __init__(self, keys: Keys, *, callers: Callers, events: IntakeEvents, clock: Clock) -> None:
+        self._keys = keys
+        self._callers = callers
+        self._events = events
+        self._clock = clock
+        self._rates = Rates()
+        self._failures = Rates()
+        self._good: set[bytes] = set()
+        self._noted: dict[int, float] = {}
+        self._to_note: set[int] = set()
+        self._used = asyncio.Event()
+
+    async def admit(self, request: web.Request, call: Call) -> Key:
+        """The key of a request.
+
+        Raises:
+            ProblemError: 401, there is none, it is unknown or it is revoked; 403, it may not make this call;
+                429, it comes too often, or its address has shown too many bad keys.
+            DatabaseError: nobody can say.
+        """
+        address = self._callers.address(request)
+        now = self._clock.monotonic()
+        secret = request.headers.get(HEADER)
+        shown = digest(secret) if secret else None
+        if shown not in self._good and self._failures.is_over(address, per_minute=FAILURES_A_MINUTE, now=now):
+            raise _too_fast("this address has shown too many bad API keys", MINUTE_OF_PEACE)
+        key = await self._find(shown) if shown else None
+        if key is None:
+            self._failures.wait(address, per_minute=FAILURES_A_MINUTE, now=now)
+            self._events.key_refused(address=address, method=request.method, path=spelled(request))
+            missing = f"the header {HEADER} is missing; `mailerd keys create` makes a key"
+            raise ProblemError(401, "unauthorized", "this API key is unknown or revoked" if secret else missing)
+        CALLER.set(key.name)
+        self._check(key, call, now=now)
+        if now - self._noted.get(key.id, -NOTE_EVERY) >= NOTE_EVERY:
+            self._noted[key.id] = now
+            self._to_note.add(key.id)
+            self._used.set()
+        return key
+
+    def _check(self, key: Key, call: Call, *, now: float) -> None:
+        if key.per_minute and (wait := self._rates.wait(key.id, per_minute=key.per_minute, now=now)):
+            raise _too_fast(f"the key {key.name!r} may make {key.per_minute} requests a minute", wait)
+        if not key.may(call):
+            allowed = ", ".join(sorted(key.calls or ()))
+            raise ProblemError(
+                403, "call_not_allowed", f"the key {key.name!r} is for {allowed}; this call needs {call.value}"
+            )
+
+    async def still_good(self, request: web.Request, call: Call, *, sender: str) -> bool:
+        """Whether a request that goes on for long, about a job of this sender, would still be let in.
+
+        Raises:
+            DatabaseError: nobody can say.
+        """
+        key = await self._find(digest(request.headers.get(HEADER, "")))
+        return key is not None and key.may(call) and key.may_send(sender)
+
+    async def _find(self, wanted: bytes) -> Key | None:
+        key = await self._keys.active(wanted)
+        # The index was found by a digest, which tells an attacker nothing; this is against a wrong row all the same.
+        if key is None or not hmac.compare_digest(key.digest, wanted):
+            self._good.discard(wanted)
+            return None
+        if len(self._good) >= GOOD_AT_MOST:
+            self._good.clear()
+        self._good.add(wanted)
+        return key
+
+    async def note_uses(self) -> None:
+        """Write last_used_at for ever, beside the requests and never in their way."""
+        while True:
+            await self._used.wait()
+            self._used.clear()
+            ids, self._to_note = self._to_note, set()
+            try:
+                await self._keys.note_use(ids)
+            except DatabaseError as error:  # the next use, a minute on, is noted again
+                self._events.key_use_unwritten(keys=len(ids), cause=str(error))
+
+
+def spelled(request: web.Request) -> str:
+    """A request's path as it came, for the log: decoded it may hold what a terminal obeys."""
+    return request.rel_url.raw_path
+
+
+def _too_fast(message: str, wait: float) -> ProblemError:
+    return ProblemError(429, "too_fast", message, retry_after=max(1, math.ceil(wait)))

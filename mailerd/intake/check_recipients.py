@@ -1,0 +1,282 @@
+"""Every recipient of a request looked at, in one pass: what is good becomes a row, what is not gets its reasons."""
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final
+
+from mailerd.intake.attachments import Luggage
+from mailerd.intake.errors import REASON_AT_MOST, Faults, ProblemError, cut
+from mailerd.intake.request_models import LANGUAGE, LINE_AT_MOST, TROUBLES_AT_MOST, one_name
+from mailerd.intake.strict_json import encode, unwieldy
+from mailerd.mail.addresses import Addresses
+from mailerd.mail.render_queue import MAX_STOPPED, Rendered
+from mailerd.mail.renderer import RendererOfThread
+from mailerd.mail.templates import Reader, Template
+from mailerd.store.attachments import Attached
+from mailerd.store.jobs import NewRecipient
+
+CHECK_WITHIN: Final = 30.0
+"""Seconds for all recipients of one job; a plain job of 100,000 takes one, a costly template may take for ever."""
+EMAIL_COLUMN: Final = 320
+BATCH: Final = 200
+"""Recipients that are rendered while the next ones are read."""
+_FIELDS: Final = frozenset({"email", "name", "variables", "language", "attachments"})
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A recipient that gets no letter."""
+
+    index: int
+    email: str
+    reason: str
+
+
+@dataclass
+class Checked:
+    """All recipients of a request, in its order, with what is wrong with some of them."""
+
+    rows: list[NewRecipient] = field(default_factory=list)
+    rejected: list[Rejection] = field(default_factory=list)
+    attached: list[Attached] = field(default_factory=list)
+    """What single recipients get besides."""
+    faults: Faults = field(default_factory=Faults)
+
+
+def check(
+    items: list[Any],
+    *,
+    template: Template | None,
+    renderer: RendererOfThread,
+    luggage: Luggage,
+    allow_duplicates: bool = False,
+    keep: bool = False,
+) -> Checked:
+    """Check every recipient; `items` is emptied on the way, so that request and rows are never whole at once.
+
+    `template` None means that it has faults of its own, and nobody can say what does not fit it. Else every letter is
+    rendered, by the code that will render it again for its sending: the renderer has one batch while the next is read.
+    `keep`: bad recipients are kept as such; without it the walk ends once there are enough faults for a refusal.
+
+    Raises:
+        ProblemError: 422, the template is too costly for so many recipients.
+        RendererError: nothing can be rendered now.
+    """
+    until = time.monotonic() + CHECK_WITHIN
+    checker = _Checker(luggage, allow_duplicates=allow_duplicates)
+    under_way: _Batch | None = None
+    for start in range(0, len(items), BATCH):
+        if time.monotonic() > until:
+            raise _too_costly(f"after {CHECK_WITHIN:g} s only {start:,} of {len(items):,} recipients were checked")
+        batch = [checker.read(items[index], index) for index in range(start, min(start + BATCH, len(items)))]
+        items[start : start + BATCH] = [None] * len(batch)
+        asked = _Batch(batch, template, renderer)
+        if under_way is not None:
+            checker.take(under_way, until=until)
+        under_way = asked
+        if not keep and checker.found.faults.are_enough:
+            break
+    if under_way is not None:
+        checker.take(under_way, until=until)
+    return checker.found
+
+
+def _too_costly(how_far: str) -> ProblemError:
+    return ProblemError(
+        422,
+        "too_costly",
+        f"{how_far} against the template: make it simpler or split the job; nothing was stored",
+    )
+
+
+def stopped_too_often(reason: str) -> ProblemError:
+    """The 422 for a template that had to be stopped so often that the other letters are not tried any more."""
+    return ProblemError(
+        422,
+        "too_costly",
+        f"{MAX_STOPPED} letters had to be stopped ({reason}), and the others were not tried: make the template "
+        "simpler; nothing was stored",
+    )
+
+
+def _field(index: int, name: str) -> str:
+    return f"recipients[{index}].{name}" if name else f"recipients[{index}]"
+
+
+_Faults = list[tuple[str, str]]
+"""Field of a recipient ("" for the whole of it) and what is wrong with it."""
+
+
+@dataclass
+class _Candidate:
+    """A recipient as it was read; `stored` are its own variables as JSON."""
+
+    index: int
+    email: str
+    name: str | None = None
+    stored: str | None = None
+    attached: list[Attached] = field(default_factory=list)
+    faults: _Faults = field(default_factory=list)
+
+
+class _Batch:
+    """Recipients on their way through the renderer."""
+
+    def __init__(self, candidates: list[_Candidate], template: Template | None, renderer: RendererOfThread) -> None:
+        self.candidates = candidates
+        self._good = [] if template is None else [each for each in candidates if not each.faults]
+        self._results: Future[list[Rendered]] | None = None
+        if template is not None and self._good:
+            readers = [Reader(each.email, each.name, each.stored) for each in self._good]
+            self._results = renderer.start(template, readers, content=False)
+
+    def finish(self, *, until: float) -> list[str]:
+        """Note what does not render; the reasons of those that the system had to stop.
+
+        Raises:
+            ProblemError: 422, it takes longer than `until` on the clock of time.monotonic().
+        """
+        stopped: list[str] = []
+        for each, errors in zip(self._good, self._rendered(until), strict=True):
+            if isinstance(errors, list) and errors:
+                each.faults.append(("variables", _listed(errors)))
+                stopped += [str(error) for error in errors if error.bound]
+        return stopped
+
+    def _rendered(self, until: float) -> Sequence[Rendered]:
+        if self._results is None:
+            return ()
+        try:
+            return self._results.result(timeout=max(until - time.monotonic(), 0.0))
+        except TimeoutError:
+            self._results.cancel()
+            at = self.candidates[0].index
+            raise _too_costly(f"after {CHECK_WITHIN:g} s only {at:,} recipients were checked") from None
+
+
+class _Checker:
+    """Looks at one recipient after the other, and remembers the addresses."""
+
+    def __init__(self, luggage: Luggage, *, allow_duplicates: bool) -> None:
+        self._luggage = luggage
+        self._allow_duplicates = allow_duplicates
+        self._addresses = Addresses()
+        self._seen: dict[str, int] = {}
+        self._stopped: list[str] = []
+        self.found = Checked()
+
+    def read(self, item: object, index: int) -> _Candidate:
+        """What a request says of one recipient."""
+        if not isinstance(item, dict):
+            return _Candidate(index, "", faults=[("", "must be an object")])
+        faults: _Faults = []
+        if not item.keys() <= _FIELDS:
+            unknown = [name for name in item if name not in _FIELDS]
+            faults.extend((name, "unknown field") for name in unknown[:TROUBLES_AT_MOST])
+            if len(unknown) > TROUBLES_AT_MOST:
+                faults.append(("", f"has {len(unknown) - TROUBLES_AT_MOST:,} more unknown fields"))
+        email = self._email(item.get("email"), faults)
+        name = _name(item.get("name"), faults)
+        stored = _own(_with_language(item, faults), faults)
+        given = item.get("attachments")
+        attached = [] if given is None else self._luggage.of_recipient(given, index, faults)
+        return _Candidate(index, email, name, stored, attached, faults)
+
+    def take(self, batch: _Batch, *, until: float) -> None:
+        """Make rows of a batch; one with faults carries them as its error.
+
+        Raises:
+            ProblemError: 422, the system had to stop too many letters of this template, or it takes too long.
+        """
+        self._stopped += batch.finish(until=until)
+        for each in batch.candidates:
+            first = None if self._allow_duplicates else self._seen.get(each.email)
+            if first is not None:
+                each.faults.append(("email", f"duplicate of recipients[{first}]"))
+            if each.faults:
+                self._refuse(each)
+            else:
+                self._seen[each.email] = each.index
+                self.found.attached += each.attached
+                self.found.rows.append(NewRecipient(each.email, each.name, each.stored))
+        if len(self._stopped) >= MAX_STOPPED:
+            raise stopped_too_often(self._stopped[0])
+
+    def _refuse(self, each: _Candidate) -> None:
+        reasons = "; ".join(why if part in {"", "email"} else f"{part}: {why}" for part, why in each.faults)
+        self.found.rows.append(NewRecipient(each.email, each.name, each.stored, cut(reasons)))
+        self.found.rejected.append(Rejection(each.index, each.email, cut(reasons)))
+        for name, why in each.faults:
+            self.found.faults.add(partial(_field, each.index, name), why)
+
+    def _email(self, given: object, faults: _Faults) -> str:
+        if not isinstance(given, str):
+            faults.append(("email", "is required" if given is None else "must be a string"))
+            return ""
+        try:
+            return self._addresses.check(given)
+        except ValueError as error:
+            faults.append(("email", str(error)))
+            return given[:EMAIL_COLUMN]
+
+
+def _listed(troubles: Sequence[Exception]) -> str:
+    """The first of them, as many as a reason has room for, and the number of the others."""
+    said = [str(troubles[0])]
+    for each in troubles[1:TROUBLES_AT_MOST]:
+        if sum(map(len, said)) + 2 * len(said) + len(str(each)) > REASON_AT_MOST - len("; and 1000 more"):
+            break
+        said.append(str(each))
+    more = len(troubles) - len(said)
+    return "; ".join([*said, *([f"and {more} more"] if more else [])])
+
+
+def _name(given: object, faults: _Faults) -> str | None:
+    if given is None:
+        return None
+    if not isinstance(given, str):
+        faults.append(("name", "must be a string"))
+        return None
+    name = given.strip(" ")
+    if len(name) > LINE_AT_MOST:
+        faults.append(("name", f"is longer than {LINE_AT_MOST} characters"))
+        return None
+    try:
+        return one_name(name) or None  # an empty name is no name: "Dear ," is nobody's wish
+    except ValueError as error:
+        faults.append(("name", str(error)))
+        return None
+
+
+def _with_language(item: dict[str, Any], faults: _Faults) -> object:
+    """A recipient's variables; its language is one of them, so that a template can also ask for it."""
+    language, variables = item.get("language"), item.get("variables")
+    if language is None:
+        return variables
+    if not isinstance(language, str) or not LANGUAGE.fullmatch(language):
+        faults.append(("language", "must be a language such as zh or zh-TW"))
+        return variables
+    if not isinstance(variables, dict):
+        return {"language": language} if variables is None else variables
+    if variables.get("language", language) != language:
+        faults.append(("language", "is another one than variables.language"))
+    return {**variables, "language": language}
+
+
+def _own(given: object, faults: _Faults) -> str | None:
+    """A recipient's own variables, as they are stored and rendered."""
+    if given is None or given == {}:
+        return None
+    if not isinstance(given, dict):
+        faults.append(("variables", "must be an object"))
+    elif why := unwieldy(given):
+        faults.append(("variables", why))
+    else:
+        try:
+            return encode(given)
+        except ValueError as error:
+            faults.append(("variables", str(error)))
+    return None

@@ -1,0 +1,242 @@
+"""`POST /api/jobs/send_template_emails`: from the request to the 200 that is as good as the disk."""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Executor
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, Final, Protocol, TypeVar
+
+from aiohttp import web
+
+from mailerd.clock import Clock
+from mailerd.config import IntakeSettings
+from mailerd.core.states import JobStatus
+from mailerd.errors import DatabaseError
+from mailerd.events.intake import IntakeEvents
+from mailerd.intake.auth import Gate
+from mailerd.intake.check_recipients import Rejection
+from mailerd.intake.dry_run import rehearse
+from mailerd.intake.errors import Fault, ProblemError, away, invalid
+from mailerd.intake.forecast import Forecast
+from mailerd.intake.key_shares import Shares
+from mailerd.intake.middleware import REQUEST, answer, encoded, json_size, rfc3339
+from mailerd.intake.parse_job import Order, fingerprint, read_order
+from mailerd.intake.query_params import query
+from mailerd.intake.request_body import Bodies
+from mailerd.intake.resolve_sender import Senders
+from mailerd.mail.renderer import Renderer, RendererOfThread
+from mailerd.mail.template_library import Library
+from mailerd.store.api_keys import Call, Key
+from mailerd.store.idempotency import Answers, KnownError, Once, Remembered
+from mailerd.store.jobs import Jobs, Stored
+
+REJECTED_AT_MOST: Final = 1000
+"""Rejected recipients that one answer lists; the rows have them all."""
+REJECTED_BYTES: Final = 300_000
+"""Bytes of that list at most: addresses and reasons may be made of what JSON writes in six bytes each."""
+IDEMPOTENCY_KEY: Final = "Idempotency-Key"
+REPLAYED: Final = "Idempotency-Replayed"
+WHOLE_WITHIN: Final = 1.0
+"""Seconds that a repetition waits for the first answer's forecast; after a crash there will be none."""
+_USABLE: Final = re.compile(r"[ -~]{1,255}")
+
+T = TypeVar("T")
+
+
+class Bell(Protocol):
+    """Wakes whoever sends."""
+
+    def ring(self) -> None:
+        """There is something new; costs nothing and never fails."""
+
+
+class Accepting:
+    """The handler; `executor` runs what would hold the loop."""
+
+    def __init__(
+        self,
+        settings: IntakeSettings,
+        *,
+        gate: Gate,
+        bodies: Bodies,
+        shares: Shares,
+        jobs: Jobs,
+        answers: Answers,
+        library: Library,
+        renderer: Renderer,
+        bell: Bell,
+        forecast: Forecast,
+        executor: Executor,
+        events: IntakeEvents,
+        clock: Clock,
+        senders: Senders | None = None,
+    ) -> None:
+        self._max_recipients = settings.max_recipients
+        self._gate = gate
+        self._bodies = bodies
+        self._shares = shares
+        self._jobs = jobs
+        self._answers = answers
+        self._library = library
+        self._renderer = renderer
+        self._bell = bell
+        self._forecast = forecast
+        self._executor = executor
+        self._events = events
+        self._clock = clock
+        self._senders = senders
+
+    async def accept(self, request: web.Request) -> web.Response:
+        """Accept a job, or give the answer that was given for it before."""
+        started = self._clock.monotonic()
+        key = await self._gate.admit(request, Call.SEND)
+        query(request, allowed=())
+        idempotency_key = _idempotency_key(request)
+        async with self._shares.posts.place(key), self._bodies.read(request, key) as raw:
+            body = await self._compute(lambda: fingerprint(raw)) if idempotency_key else b""
+            if idempotency_key and (known := await self._answers.find(key.id, idempotency_key)):
+                return await self._again(known, idempotency_key, body=body, key=key)
+            renderer = RendererOfThread(self._renderer, asyncio.get_running_loop(), origin=f"key {key.name}")
+            async with self._shares.for_check(raw, key):
+                order = await self._compute(
+                    lambda: read_order(
+                        raw,
+                        key=key,
+                        now=self._clock.now(),
+                        max_recipients=self._max_recipients,
+                        renderer=renderer,
+                        senders=self._senders,
+                        library=self._library,
+                    )
+                )
+                if order.dry_run:
+                    return await self._rehearse(order, renderer)
+            if idempotency_key:
+                once = Once(
+                    key.id, idempotency_key, body, self._answers.keep,
+                    answer=lambda send_at: encoded(_body(order, send_at, {})),
+                )  # fmt: skip
+                order = replace(order, job=replace(order.job, once=once))
+            try:
+                stored = await self._store(order)
+            except KnownError as error:  # somebody raced with us, and was first
+                return await self._again(error.remembered, idempotency_key or "", body=body, key=key)
+        self._bell.ring()
+        self._events.job_accepted(
+            job=order.job.id,
+            sender=order.job.sender_email,
+            total=order.total,
+            accepted=order.accepted,
+            due=str(rfc3339(stored.send_at)),
+            ms=(self._clock.monotonic() - started) * 1000,
+            key=key.name,
+            request=REQUEST.get(),
+        )
+        return await self._answer(order, stored)
+
+    async def _answer(self, order: Order, stored: Stored) -> web.Response:
+        job = order.job
+        once, forecast = job.once, await self._foresee(job.id, self._forecast.forecast(job.id))
+        if once is not None and forecast:
+            try:
+                whole = encoded(_body(order, stored.send_at, forecast))
+                await self._answers.complete(once.api_key_id, once.key, answer=whole)
+            except DatabaseError as error:  # then nobody is told what cannot be said again
+                self._events.forecast_failed(job=order.job.id, cause=str(error))
+                forecast = {}
+        return answer(_body(order, stored.send_at, forecast))
+
+    async def _compute(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+    async def _again(self, known: Remembered, idempotency_key: str, *, body: bytes, key: Key) -> web.Response:
+        if known.body != body:
+            raise ProblemError(
+                409,
+                "idempotency_conflict",
+                f"this {IDEMPOTENCY_KEY} was used at {rfc3339(known.created_at)} with another body, for job "
+                f"{known.job_id}; nothing was stored: take a new key for a new job",
+            )
+        until = self._clock.monotonic() + WHOLE_WITHIN
+        while not known.whole and self._clock.monotonic() < until:  # the first answer is being made at this moment
+            await self._clock.sleep(WHOLE_WITHIN / 20)
+            known = await self._answers.find(key.id, idempotency_key) or known
+        self._events.job_repeated(job=known.job_id, key=key.name, request=REQUEST.get())
+        return web.Response(text=known.answer, content_type="application/json", headers={REPLAYED: "true"})
+
+    async def _rehearse(self, order: Order, renderer: RendererOfThread) -> web.Response:
+        job = order.job
+        found = await self._compute(lambda: rehearse(order, renderer=renderer, now=self._clock.now()))
+        rejected = sorted([*order.rejected, *found.rejected], key=lambda each: each.index)
+        letters = order.total - len(rejected)
+        forecast = await self._foresee(
+            "of a dry run",
+            self._forecast.imagine(job.sender_email, priority=job.priority, letters=letters, send_at=job.send_at),
+        )
+        return answer({
+            "dry_run": True,
+            "job_id": None,
+            "status": "dry_run",
+            "total": order.total,
+            "accepted": letters,
+            **_rejections(rejected),
+            "send_at": rfc3339(job.send_at),
+            "forecast": dict(forecast),
+            "template": {"name": job.template_name, "version": job.template_version},
+            "letter_bytes": found.sizes,
+            "samples": found.samples,
+        })  # fmt: skip
+
+    async def _store(self, order: Order) -> Stored:
+        try:
+            return await self._jobs.accept(order.job)
+        except DatabaseError as error:
+            if not error.in_doubt:
+                raise
+            self._events.job_in_doubt(job=order.job.id, cause=str(error))
+            raise away(
+                f"the database went away during COMMIT: the job may have been stored under job_id {order.job.id}. "
+                f"Ask GET /api/jobs/{order.job.id} before you post it again, or post it again with the same "
+                f"{IDEMPOTENCY_KEY} if it had one"
+            ) from error
+
+    async def _foresee(self, job: str, asked: Awaitable[Mapping[str, object]]) -> Mapping[str, object]:
+        try:
+            return await asked
+        except DatabaseError as error:  # the job is durable: nothing may turn the 200 into anything else
+            self._events.forecast_failed(job=job, cause=str(error))
+            return {}
+
+
+def _idempotency_key(request: web.Request) -> str | None:
+    given = request.headers.getall(IDEMPOTENCY_KEY, [])
+    if not given:
+        return None
+    if len(given) > 1 or not _USABLE.fullmatch(given[0]):
+        raise invalid([Fault(IDEMPOTENCY_KEY, "must be given once, with 1 to 255 printable ASCII characters")])
+    return given[0]
+
+
+def _body(order: Order, send_at: datetime, forecast: Mapping[str, object]) -> dict[str, Any]:
+    return {
+        "job_id": order.job.id,
+        "status": JobStatus.QUEUED.value,
+        "total": order.total,
+        "accepted": order.accepted,
+        **_rejections(order.rejected),
+        "send_at": rfc3339(send_at),
+        "forecast": dict(forecast),
+    }
+
+
+def _rejections(rejected: list[Rejection]) -> dict[str, Any]:
+    listed, left = list[dict[str, Any]](), REJECTED_BYTES
+    for each in rejected[:REJECTED_AT_MOST]:
+        one = {"index": each.index, "email": each.email, "reason": each.reason}
+        left -= json_size(one)
+        if left < 0:
+            break
+        listed.append(one)
+    return {"rejected": listed, "rejected_total": len(rejected)}

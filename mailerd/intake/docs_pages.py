@@ -1,0 +1,163 @@
+"""`/openapi.json`, `/docs` and `/api/templates`: what mailerd says about itself. Everything is served from here."""
+
+import asyncio
+from concurrent.futures import Executor
+from functools import cached_property
+from html import escape
+from importlib.resources import files
+from typing import Any, Final
+
+from aiohttp import web
+
+from mailerd.intake.errors import cut
+from mailerd.intake.middleware import answer, encoded
+from mailerd.intake.openapi import document
+from mailerd.intake.query_params import Finding, query
+from mailerd.mail.renderer import Renderer
+from mailerd.mail.template_library import Library, LibraryError, Named, check
+from mailerd.store.api_keys import Call
+
+_POLICY: Final = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+_SAFE: Final = {"Content-Security-Policy": _POLICY, "Referrer-Policy": "no-referrer", "Cache-Control": "max-age=300"}
+
+
+class Papers:
+    """The handlers."""
+
+    def __init__(self, *, finding: Finding, library: Library, renderer: Renderer, executor: Executor) -> None:
+        self._finding = finding
+        self._library = library
+        self._renderer = renderer
+        self._executor = executor
+
+    @cached_property
+    def _document(self) -> dict[str, Any]:
+        return document()
+
+    async def openapi(self, request: web.Request) -> web.Response:  # noqa: ARG002 - aiohttp's signature
+        """The document."""
+        return web.Response(text=encoded(self._document), content_type="application/json", headers=_SAFE)
+
+    async def docs(self, request: web.Request) -> web.Response:  # noqa: ARG002
+        """The document as a page."""
+        return web.Response(text=page(self._document), content_type="text/html", headers=_SAFE)
+
+    async def style(self, request: web.Request) -> web.Response:  # noqa: ARG002
+        """The page's looks."""
+        text = files("mailerd.intake").joinpath("docs.css").read_text("utf-8")
+        return web.Response(text=text, content_type="text/css", headers=_SAFE)
+
+    async def templates(self, request: web.Request) -> web.Response:
+        """The named templates."""
+        await self._finding.admit(request, Call.READ)
+        query(request, allowed=())
+        loop = asyncio.get_running_loop()
+        found: dict[str, Any] = {"templates": [], "broken": []}
+        for name in await loop.run_in_executor(self._executor, self._library.names):
+            try:
+                if (named := await loop.run_in_executor(self._executor, self._library.find, name)) is not None:
+                    await check(named, self._renderer, origin="the library")
+                    found["templates"].append(_show(named))
+            except LibraryError as error:
+                found["broken"].append({"name": name, "error": cut(str(error))})
+        return answer(found)
+
+
+def _show(it: Named) -> dict[str, Any]:
+    return {
+        "name": it.name,
+        "version": it.version,
+        "description": it.description,
+        "variables": dict(it.variables),
+        "language": it.language,
+        "languages": sorted(it.template.languages),
+        "pictures": [each.filename for each in it.pictures],
+    }
+
+
+def page(document: dict[str, Any]) -> str:
+    """The document for people: plain HTML, readable without any script."""
+    schemas = document["components"]["schemas"]
+    operations = [
+        (method.upper(), path, it) for path, methods in document["paths"].items() for method, it in methods.items()
+    ]
+    contents = "".join(
+        f'<li><a href="#{it["operationId"]}"><b>{method}</b> {escape(path)}</a></li>' for method, path, it in operations
+    )
+    sections = "".join(_section(method, path, it, schemas) for method, path, it in operations)
+    models = "".join(
+        f'<section id="{escape(name)}"><h3>{escape(name)}</h3>{_model(schema)}</section>'
+        for name, schema in schemas.items()
+    )
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>mailerd: the API</title>'
+        '<meta name="viewport" content="width=device-width"><link rel="stylesheet" href="/docs/style.css"></head><body>'
+        f"<header><h1>mailerd {escape(document['info']['version'])}</h1><p>{escape(document['info']['description'])} "
+        "Every call but <code>/health</code> takes a key in <code>X-API-Key</code>. The same in a form for programs: "
+        '<a href="/openapi.json">openapi.json</a>.</p></header>'
+        f"<nav><ul>{contents}</ul></nav><main>{sections}<h2>Shapes</h2>{models}</main></body></html>"
+    )
+
+
+def _section(method: str, path: str, it: dict[str, Any], schemas: dict[str, Any]) -> str:
+    need = f'<p class="key">needs a key that may <code>{it["x-call"]}</code></p>' if "x-call" in it else ""
+    rows = "".join(
+        f"<tr><td><code>{escape(each['name'])}</code></td><td>{each['in']}</td><td>{_type(each['schema'])}</td>"
+        f"<td>{escape(each.get('description', ''))}</td></tr>"
+        for each in it["parameters"]
+    )
+    table = f"<h4>Parameters</h4><table>{rows}</table>" if rows else ""
+    body = ""
+    if "requestBody" in it:
+        schema = it["requestBody"]["content"]["application/json"]["schema"]
+        name = schema["$ref"].rpartition("/")[2]
+        body = f"<h4>Body: {_type(schema)}</h4>{_model(schemas[name])}"
+    answers = "".join(
+        f"<tr><td><b>{status}</b></td><td>{escape(each['description'])}</td><td>{_content(each)}</td></tr>"
+        for status, each in it["responses"].items()
+    )
+    return (
+        f'<section id="{it["operationId"]}">'
+        f'<h2><b class="{method.lower()}">{method}</b> <code>{escape(path)}</code></h2>'
+        f"<p><b>{escape(it['summary'])}.</b> {escape(it['description'])}</p>{need}{table}{body}"
+        f"<h4>Answers</h4><table>{answers}</table></section>"
+    )
+
+
+def _content(response: dict[str, Any]) -> str:
+    return "".join(f"{escape(kind)}: {_type(it['schema'])}" for kind, it in response.get("content", {}).items())
+
+
+def _model(schema: dict[str, Any]) -> str:
+    words = f"<p>{escape(schema['description'])}</p>" if "description" in schema else ""
+    if "enum" in schema:
+        return words + f"<p>{_type(schema)}</p>"
+    needed = set(schema.get("required", ()))
+    rows = "".join(
+        f"<tr><td><code>{escape(name)}</code>{' <i>required</i>' if name in needed else ''}</td><td>{_type(it)}</td>"
+        f"<td>{escape(it.get('description', ''))}</td></tr>"
+        for name, it in schema.get("properties", {}).items()
+    )
+    return words + (f"<table>{rows}</table>" if rows else "")
+
+
+def _type(schema: dict[str, Any]) -> str:
+    """A schema in a few words."""
+    if "$ref" in schema:
+        name = escape(schema["$ref"].rpartition("/")[2])
+        return f'<a href="#{name}">{name}</a>'
+    for either in ("anyOf", "oneOf"):
+        if either in schema:
+            return " or ".join(_type(each) for each in schema[either])
+    if "enum" in schema or "const" in schema:
+        return " | ".join(escape(str(each)) for each in schema.get("enum", [schema.get("const")]))
+    if schema.get("type") == "array":
+        return f"list of {_type(schema.get('items', {}))}"
+    bounds = [f"{word} {schema[key]}" for key, word in _BOUNDS.items() if key in schema]
+    return escape(" ".join([str(schema.get("format") or schema.get("type", "anything")), *bounds]))
+
+
+_BOUNDS: Final = {
+    "minimum": "from", "maximum": "to", "minLength": "at least", "maxLength": "at most", "pattern": "like",
+    "maxItems": "at most", "minItems": "at least", "default": "by default",
+}  # fmt: skip

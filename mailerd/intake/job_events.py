@@ -1,0 +1,127 @@
+"""`GET /api/jobs/{id}/events`: a job's progress as server-sent events, taken up again where a connection broke."""
+
+import asyncio
+from typing import Final
+
+from aiohttp import web
+
+from mailerd.clock import Clock
+from mailerd.core.states import OPEN
+from mailerd.errors import DatabaseError
+from mailerd.intake.auth import Gate
+from mailerd.intake.errors import RETRY_AFTER
+from mailerd.intake.key_shares import Share
+from mailerd.intake.middleware import encoded, write
+from mailerd.intake.query_params import Finding, query
+from mailerd.intake.read_jobs import show_job
+from mailerd.store.api_keys import Call
+from mailerd.store.jobs import Job, Jobs
+
+LOOK_EVERY: Final = 1.0
+"""Seconds between two looks at a job, however many watch it; a job of 50,000 is looked at half as often, and so on."""
+LETTERS_A_SECOND: Final = 50_000
+SILENCE_AT_MOST: Final = 15.0
+"""Seconds without a word: then a comment is sent, so that proxies keep the connection and a dead one shows."""
+LASTS: Final = 3600.0
+"""Seconds of one stream; the client comes again and misses nothing."""
+WRITTEN_WITHIN: Final = 10.0
+"""Seconds that a client gets to take an event."""
+
+
+class Watching:
+    """The handler.
+
+    Every event is a whole picture, and its id is made of what it shows. So a client that comes again with the
+    Last-Event-ID that it saw gets the newest picture at once if anything has changed, and nothing twice.
+    """
+
+    def __init__(self, *, gate: Gate, finding: Finding, jobs: Jobs, streams: Share, clock: Clock) -> None:
+        self._gate = gate
+        self._finding = finding
+        self._jobs = jobs
+        self._clock = clock
+        self._streams = streams
+        self._open = 0
+        self._seen: dict[str, tuple[Job, float]] = {}
+        self._looking = asyncio.Lock()
+        self._stopping = asyncio.Event()
+
+    async def stop(self, _: web.Application) -> None:
+        """End every stream, so that a stop need not wait for them."""
+        self._stopping.set()
+
+    async def events(self, request: web.Request) -> web.StreamResponse:
+        """Stream until the job has come to its end."""
+        key, job = await self._finding.job(request, Call.READ)
+        query(request, allowed=())
+        last = request.headers.get("Last-Event-ID", "")
+        if is_over(job) and last == event_id(job):
+            return web.Response(status=204)  # a browser's EventSource then stops coming again
+        async with self._streams.place(key):
+            self._open += 1
+            try:
+                return await self._stream(request, job, last)
+            finally:
+                self._open -= 1
+                if not self._open:
+                    self._seen.clear()
+
+    async def _stream(self, request: web.Request, job: Job, last: str) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"X-Accel-Buffering": "no"})
+        response.content_type = "text/event-stream"
+        await response.prepare(request)
+        if request.method == "HEAD":
+            return response
+        await _write(response, f"retry: {int(RETRY_AFTER * 1000)}\n\n")
+        until = self._clock.monotonic() + LASTS
+        spoken = self._clock.monotonic()
+        while True:
+            if event_id(job) != last:
+                last = event_id(job)
+                kind = "finished" if is_over(job) else "progress"
+                await _write(response, f"event: {kind}\nid: {last}\ndata: {encoded(show_job(job))}\n\n")
+                spoken = self._clock.monotonic()
+            elif self._clock.monotonic() - spoken >= SILENCE_AT_MOST:
+                await _write(response, ": still here\n\n")
+                spoken = self._clock.monotonic()
+            if is_over(job) or self._clock.monotonic() >= until or await self._stopped(job.total):
+                return response
+            try:
+                if not await self._gate.still_good(request, Call.READ, sender=job.sender_email):
+                    return response
+                job = await self._look(job)
+            except DatabaseError:
+                continue  # the store has said so; the client is told what there is once it is back
+
+    async def _stopped(self, total: int) -> bool:
+        """Wait until the next look; whether there shall be none."""
+        try:
+            async with asyncio.timeout(LOOK_EVERY * (1 + total / LETTERS_A_SECOND)):
+                await self._stopping.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _look(self, job: Job) -> Job:
+        """The job as it is now, asked of the database once for all who watch it."""
+        async with self._looking:
+            known, at = self._seen.get(job.id, (job, float("-inf")))
+            if self._clock.monotonic() - at < LOOK_EVERY * 0.9:
+                return known
+            found = await self._jobs.job(job.id) or job
+            self._seen[job.id] = (found, self._clock.monotonic())
+            return found
+
+
+def is_over(job: Job) -> bool:
+    """Whether a job has come to its end, its last letter included."""
+    return job.finished_at is not None and not any(job.counts[state] for state in OPEN)
+
+
+def event_id(job: Job) -> str:
+    """What an event shows, in short."""
+    return f"{job.status.value}-{job.priority}-" + ".".join(str(number) for number in job.counts.values())
+
+
+async def _write(response: web.StreamResponse, text: str) -> None:
+    await write(response, text.encode(), within=WRITTEN_WITHIN)

@@ -1,0 +1,130 @@
+"""Shares of the intake: what one key may use of it at once, so that whatever it posts holds up nobody else.
+
+A share is a number of places for one kind of work. A key holds some of them at most, and what it asks for beyond them
+waits in line behind its own work. There are more places than any one key may hold, so another key always finds one.
+"""
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from typing import Final
+
+from mailerd.config import IntakeSettings
+from mailerd.intake.errors import RETRY_AFTER, ProblemError
+from mailerd.store.api_keys import Key
+
+BIG: Final = 1024 * 1024
+"""Bytes from which a body takes a place for large ones, before it is read."""
+SHARE_WITHIN: Final = 30.0
+"""Seconds in line for a place: less than any proxy waits for an answer."""
+SPARE_THREADS: Final = 2
+"""For what takes milliseconds and needs no place: fingerprints of bodies, the list of templates."""
+_DRY_RUN: Final = re.compile(rb'"dry_run"\s*:\s*true')
+
+
+class Share:
+    """The places for one kind of work (`what`, in the plural).
+
+    `per_key`: places that one key may hold at once. `keys`: how many keys with all of their places there is room for.
+    `within`: seconds that a request waits for a place; 0: not at all. `setting`: where an operator changes it.
+    """
+
+    def __init__(self, what: str, *, per_key: int, keys: int, within: float, setting: str) -> None:
+        self.places = per_key * keys
+        self._what = what
+        self._per_key = per_key
+        self._within = within
+        self._setting = setting
+        self._held: Counter[int] = Counter()
+        self._line: list[tuple[int, asyncio.Future[None]]] = []
+
+    @asynccontextmanager
+    async def place(self, key: Key) -> AsyncIterator[None]:
+        """Hold one of the places.
+
+        Raises:
+            ProblemError: 429, the key holds its share and none of it came free in time; 503, others hold all.
+        """
+        await self._take(key)
+        try:
+            yield
+        finally:
+            self._give_back(key.id)
+
+    async def _take(self, key: Key) -> None:
+        if self._may_take(key.id):
+            self._held[key.id] += 1
+            return
+        if not self._within:
+            raise self._refusal(key)
+        turn = asyncio.get_running_loop().create_future()
+        self._line.append((key.id, turn))
+        try:
+            async with asyncio.timeout(self._within):
+                await turn
+        except BaseException as error:
+            if turn.done() and not turn.cancelled():  # the place came in the moment in which the wait was given up
+                self._give_back(key.id)
+            self._line = [one for one in self._line if one[1] is not turn]
+            if isinstance(error, TimeoutError):
+                raise self._refusal(key) from None
+            raise
+
+    def _may_take(self, key_id: int) -> bool:
+        return self._held[key_id] < self._per_key and self._held.total() < self.places
+
+    def _give_back(self, key_id: int) -> None:
+        self._held[key_id] -= 1
+        self._held += Counter()  # which drops the keys that hold nothing
+        while waiting := [one for one in self._line if not one[1].done() and self._may_take(one[0])]:
+            # Whoever holds the fewest comes first, and among those whoever came first.
+            key_id, turn = min(waiting, key=lambda one: self._held[one[0]])
+            self._line = [one for one in self._line if one[1] is not turn]
+            self._held[key_id] += 1
+            turn.set_result(None)
+
+    def _refusal(self, key: Key) -> ProblemError:
+        if self._held[key.id] < self._per_key:
+            return ProblemError(
+                503, "busy", f"other keys have {self.places} {self._what} under way; nothing was stored, try again",
+                retry_after=RETRY_AFTER,
+            )  # fmt: skip
+        return ProblemError(
+            429,
+            "share_used_up",
+            f"the key {key.name!r} has {self._per_key} {self._what} under way, which is its share ({self._setting}); "
+            "nothing was stored, try again",
+            retry_after=RETRY_AFTER,
+        )
+
+
+class Shares:
+    """All shares of one daemon; `within` bounds the waits, in seconds."""
+
+    def __init__(self, settings: IntakeSettings, *, within: float) -> None:
+        def share(what: str, setting: str, *, keys: int, within: float) -> Share:
+            per_key: int = getattr(settings, setting)
+            return Share(what, per_key=per_key, keys=keys, within=within, setting=f"intake.{setting}")
+
+        self.posts = share("posts", "posts_per_key", keys=5, within=0)
+        self.checks = share("checks of recipients", "checks_per_key", keys=2, within=within)
+        self.large_bodies = share("bodies above 1 MiB", "large_bodies_per_key", keys=2, within=within)
+        self.dry_runs = share("dry runs", "dry_runs_per_key", keys=2, within=within)
+        self.streams = share("event streams", "streams_per_key", keys=5, within=0)
+
+    @property
+    def threads(self) -> int:
+        """Threads that all places need, so that whoever holds one waits for nobody's computing."""
+        return self.checks.places + self.large_bodies.places + self.dry_runs.places + SPARE_THREADS
+
+    def for_check(self, body: bytearray, key: Key) -> AbstractAsyncContextManager[None]:
+        """The place in which a body is checked; a large one has its place already.
+
+        A dry run is told by how it is usually written. One that is written otherwise is checked and rendered in a place
+        for checks, of which its key has no more than any.
+        """
+        if len(body) > BIG:
+            return nullcontext()
+        return (self.dry_runs if _DRY_RUN.search(body) else self.checks).place(key)

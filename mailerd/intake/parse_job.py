@@ -1,0 +1,220 @@
+"""A body's bytes to a job that can be stored; all of it is computing, and runs in a thread beside the loop."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from hashlib import sha256
+from typing import Any
+
+from mailerd.clock import new_id
+from mailerd.intake.attachments import Luggage
+from mailerd.intake.check_recipients import Checked, Rejection, check
+from mailerd.intake.errors import Fault, ProblemError, invalid
+from mailerd.intake.request_models import Head, read_head
+from mailerd.intake.resolve_sender import Refusal, Senders
+from mailerd.intake.strict_json import encode, parse
+from mailerd.mail.errors import TemplateErrors
+from mailerd.mail.renderer import RendererOfThread
+from mailerd.mail.template_library import Library, LibraryError, Named
+from mailerd.mail.template_library import check as check_named
+from mailerd.mail.templates import Source, Template
+from mailerd.store.api_keys import Key
+from mailerd.store.attachments import Attached
+from mailerd.store.jobs import Language, NewJob
+
+
+@dataclass(frozen=True)
+class Order:
+    """A request that can be stored."""
+
+    job: NewJob
+    rejected: list[Rejection]
+    """The recipients that get no letter; only with `on_invalid` "skip", or in a dry run."""
+    dry_run: bool
+    template: Template
+
+    @property
+    def total(self) -> int:
+        """Recipients in the request."""
+        return len(self.job.recipients)
+
+    @property
+    def accepted(self) -> int:
+        """Recipients that get a letter."""
+        return self.total - len(self.rejected)
+
+
+def read_order(
+    raw: bytearray,
+    *,
+    key: Key | None,
+    now: datetime,
+    max_recipients: int,
+    renderer: RendererOfThread,
+    senders: Senders | None = None,
+    library: Library | None = None,
+) -> Order:
+    """Read, check and prepare a request. `raw` is emptied; `senders` None means that every sender has a mailbox.
+
+    `key` None: whoever asks sits at this machine's terminal, and may use every sender.
+
+    Raises:
+        ProblemError: 422 naming everything that is wrong, or 403 when the key may not use the sender.
+        RendererError: nothing can be rendered now.
+    """
+    fields = parse(raw)
+    items = fields.pop("recipients", None)
+    head, faults = read_head(fields, now=now)
+    if key is not None and head.sender_email and not key.may_send(head.sender_email):
+        raise ProblemError(403, "sender_not_allowed", f"the key {key.name!r} may not send from {head.sender_email}")
+    # Without the job's variables nobody can say what a recipient lacks, nor which of two templates is meant.
+    judged = not any(fault.field.startswith(("variables", "template_name")) for fault in faults)
+    mailbox = _mailbox(head, faults, senders=senders)
+    variables, stored = _variables(head, faults)
+    named = _named(head, library or Library(None), renderer, faults)
+    template = _template(head, named, variables, renderer, faults)
+    luggage = _luggage(head, named, faults)
+    refused = _refused(items, max_recipients)
+    if refused:
+        raise invalid([*faults, refused])
+    checked = check(
+        items,
+        template=template if judged else None,
+        renderer=renderer,
+        luggage=luggage,
+        allow_duplicates=head.allow_duplicates,
+        keep=head.on_invalid == "skip" or head.dry_run,
+    )
+    if template is None or faults:
+        raise invalid(checked.faults.after(faults))
+    if not head.dry_run:
+        _insist_on_good(head, checked)
+    attached = [*luggage.shared, *checked.attached]
+    job = _job(head, checked, variables=stored, key=key, mailbox=mailbox, named=named, attached=attached)
+    return Order(job, checked.rejected, head.dry_run, template)
+
+
+def _mailbox(head: Head, faults: list[Fault], *, senders: Senders | None) -> str:
+    """The mailbox behind the sender; a sender that has none is a fault."""
+    if not head.sender_email:
+        return ""
+    found = senders.mailbox_of(head.sender_email) if senders else head.sender_email
+    if isinstance(found, Refusal):
+        faults.append(Fault("sender_email", found.why))
+        return ""
+    return found
+
+
+def fingerprint(raw: bytearray) -> bytes:
+    """What tells one body from another."""
+    return sha256(raw).digest()
+
+
+def _named(head: Head, library: Library, renderer: RendererOfThread, faults: list[Fault]) -> Named | None:
+    if head.template_name is None or head.template is not None:
+        return None
+    try:
+        found = library.find(head.template_name)
+        if found is not None:
+            renderer.run(check_named(found, renderer.renderer, origin=renderer.origin))
+    except LibraryError as error:
+        faults.append(Fault("template_name", str(error)))
+        return None
+    if found is None:
+        faults.append(Fault("template_name", "there is no template of this name"))
+    return found
+
+
+def _template(
+    head: Head, named: Named | None, variables: Mapping[str, Any], renderer: RendererOfThread, faults: list[Fault]
+) -> Template | None:
+    """What the letters are made from; None where it has faults."""
+    if named is not None:
+        return replace(named.template, variables=variables)
+    if head.template is None:
+        return None
+    it = head.template
+    template = Template(Source(it.subject, it.html or None, it.text or None), variables=variables)
+    try:
+        renderer.compile(template)
+    except TemplateErrors as errors:
+        faults.extend(Fault(f"template.{error.part}", str(error)) for error in errors.errors)
+        return None
+    return template
+
+
+def _variables(head: Head, faults: list[Fault]) -> tuple[Mapping[str, Any], str]:
+    variables = head.variables or {}
+    try:
+        return variables, encode(variables)
+    except ValueError as error:
+        faults.append(Fault("variables", str(error)))
+        return variables, ""
+
+
+def _luggage(head: Head, named: Named | None, faults: list[Fault]) -> Luggage:
+    source = named.template.default if named else head.template
+    luggage = Luggage(text_size=len((source and source.html) or "") + len((source and source.text) or ""))
+    pictures = [
+        Attached(each.filename, each.content_type, each.content, sha256(each.content).digest(), each.filename)
+        for each in (named.pictures if named else ())
+    ]
+    faults += luggage.of_everybody(head.attachments or (), pictures=pictures)
+    return luggage
+
+
+def _refused(items: object, max_recipients: int) -> Fault | None:
+    """Why the list of recipients is not even looked at."""
+    match items:
+        case None:
+            return Fault("recipients", "is required")
+        case []:
+            return Fault("recipients", "is empty")
+        case list() if len(items) > max_recipients:
+            return Fault("recipients", f"has {len(items):,} entries, above the limit of {max_recipients:,}")
+        case list():
+            return None
+        case _:
+            return Fault("recipients", "must be a list")
+
+
+def _insist_on_good(head: Head, checked: Checked) -> None:
+    none_good = len(checked.rejected) == len(checked.rows)
+    if checked.faults.total and (head.on_invalid == "reject" or none_good):
+        raise invalid(checked.faults)
+
+
+def _job(
+    head: Head,
+    checked: Checked,
+    *,
+    variables: str,
+    key: Key | None,
+    mailbox: str,
+    named: Named | None,
+    attached: list[Attached],
+) -> NewJob:
+    source = named.template.default if named else head.template
+    assert source is not None  # noqa: S101 - read_head insists on one of the two
+    languages = named.template.languages.items() if named else ()
+    return NewJob(
+        id=new_id(),
+        sender_email=mailbox,
+        from_email=None if head.sender_email == mailbox else head.sender_email,
+        sender_name=head.sender_name or None,
+        reply_to=head.reply_to,
+        subject=source.subject,
+        html=source.html or None,
+        text=source.text or None,
+        variables=variables,
+        reference=head.reference,
+        priority=head.priority,
+        send_at=head.send_at,
+        api_key_id=key.id if key else None,
+        recipients=checked.rows,
+        template_name=named.name if named else None,
+        template_version=named.version if named else None,
+        inline_css=named.template.inline_css if named else False,
+        languages=[Language(tag, each.subject, each.html, each.text) for tag, each in languages],
+        attachments=attached,
+    )

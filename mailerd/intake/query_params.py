@@ -1,0 +1,120 @@
+"""What stands behind the question mark and in the path: read strictly, every unknown or doubled parameter named."""
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Final
+
+from aiohttp import web
+
+from mailerd.intake.auth import Gate
+from mailerd.intake.errors import Fault, invalid, not_found
+from mailerd.store.api_keys import Call, Key
+from mailerd.store.jobs import Job, Jobs
+
+ULID: Final = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}", re.ASCII)
+TEXT_AT_MOST: Final = 320
+"""Characters of an address or a reference that is looked for."""
+_NUMBER: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
+_MOMENT: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII)
+
+
+def query(request: web.Request, *, allowed: tuple[str, ...]) -> dict[str, str]:
+    """The parameters; an unknown or doubled one is named, as in a body, and an empty one is as good as none."""
+    given = request.query
+    faults = [Fault(name, "unknown parameter") for name in given if name not in allowed]
+    faults.extend(Fault(name, "is given twice") for name in allowed if len(given.getall(name, ())) > 1)
+    faults.extend(Fault(name, "is not UTF-8") for name, value in given.items() if not _is_text(value))
+    if faults:
+        raise invalid(faults)
+    return {name: value for name, value in given.items() if value}
+
+
+def _is_text(value: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" or character == "\0" for character in value)
+
+
+def limit(given: dict[str, str], *, default: int, most: int) -> int:
+    """`limit`."""
+    text = given.get("limit")
+    if text is None:
+        return default
+    if not _NUMBER.fullmatch(text) or not 1 <= int(text) <= most:
+        raise invalid([Fault("limit", f"must be a number from 1 to {most}")])
+    return int(text)
+
+
+def choice[E: StrEnum](given: dict[str, str], name: str, kind: type[E]) -> E | None:
+    """A parameter that takes certain words."""
+    text = given.get(name)
+    if text is None:
+        return None
+    if text not in set(kind):
+        raise invalid([Fault(name, f"must be one of {', '.join(kind)}")])
+    return kind(text)
+
+
+def moment(given: dict[str, str], name: str) -> datetime | None:
+    """A parameter that is a time."""
+    text = given.get(name)
+    if text is None:
+        return None
+    try:
+        if not _MOMENT.fullmatch(text):
+            raise ValueError(text)  # noqa: TRY301 - the words below serve both
+        return datetime.fromisoformat(text.upper()).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise invalid([Fault(name, 'must be a time such as "2026-12-01T09:00:00Z"')]) from None
+
+
+def text(given: dict[str, str], name: str, *, read: Callable[[str], str] = str) -> str | None:
+    """A parameter that is a text; `read` may make another one of it, and raises ValueError where it cannot."""
+    found = given.get(name)
+    if found is None:
+        return None
+    if len(found) > TEXT_AT_MOST:
+        raise invalid([Fault(name, f"is longer than {TEXT_AT_MOST} characters")])
+    try:
+        return read(found)
+    except ValueError as error:
+        raise invalid([Fault(name, str(error))]) from None
+
+
+def cursor(given: dict[str, str], *, shape: re.Pattern[str] = _NUMBER) -> str | None:
+    """`cursor`, as an earlier answer gave it."""
+    found = given.get("cursor")
+    if found is not None and not shape.fullmatch(found):
+        raise invalid([Fault("cursor", "is not one that an answer has given as next_cursor")])
+    return found
+
+
+class Finding:
+    """Finds the job that a path names, for a key that may see it."""
+
+    def __init__(self, *, gate: Gate, jobs: Jobs) -> None:
+        self._gate = gate
+        self._jobs = jobs
+
+    async def admit(self, request: web.Request, call: Call) -> Key:
+        """The key of a request."""
+        return await self._gate.admit(request, call)
+
+    async def job(self, request: web.Request, call: Call) -> tuple[Key, Job]:
+        """The key and the job.
+
+        Raises:
+            ProblemError: 401; 403, the key may not make this call; 404; 429.
+            DatabaseError: nobody can say.
+        """
+        key = await self._gate.admit(request, call)
+        return key, await self.of(request, key)
+
+    async def of(self, request: web.Request, key: Key) -> Job:
+        """The job, for a key that is let in already."""
+        job_id = request.match_info["id"]
+        job = await self._jobs.job(job_id) if ULID.fullmatch(job_id) else None
+        # Whose it is must not show either: an id that is somebody else's is as good as none.
+        if job is None or not key.may_send(job.sender_email):
+            raise not_found("there is no job with this id")
+        return job

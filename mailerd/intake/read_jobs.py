@@ -1,0 +1,178 @@
+"""`GET /api/jobs…`: what became of jobs and recipients."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from aiohttp import web
+
+from mailerd.core.pauses import until
+from mailerd.core.states import OPEN, JobStatus, State
+from mailerd.errors import DatabaseError
+from mailerd.events.intake import IntakeEvents
+from mailerd.intake.csv_cells import lines
+from mailerd.intake.forecast import Forecast
+from mailerd.intake.middleware import answer, rfc3339, write
+from mailerd.intake.query_params import ULID, Finding, choice, cursor, limit, moment, query, text
+from mailerd.mail.addresses import Addresses, mailbox
+from mailerd.store.api_keys import Call
+from mailerd.store.jobs import Filter, Job, Jobs, Recipient
+
+JOBS_A_PAGE: Final = 20
+JOBS_AT_MOST: Final = 100
+RECIPIENTS_A_PAGE: Final = 100
+RECIPIENTS_AT_MOST: Final = 1000
+
+CSV_COLUMNS: Final = (
+    "index", "email", "name", "status", "attempts", "error", "message_id", "proof", "due_at", "sent_at", "updated_at",
+)  # fmt: skip
+
+
+class Reading:
+    """The handlers that only read."""
+
+    def __init__(self, *, finding: Finding, jobs: Jobs, forecast: Forecast, events: IntakeEvents) -> None:
+        self._finding = finding
+        self._forecast = forecast
+        self._jobs = jobs
+        self._events = events
+
+    async def job(self, request: web.Request) -> web.Response:
+        """One job."""
+        key = await self._finding.admit(request, Call.READ)
+        query(request, allowed=())
+        job = await self._finding.of(request, key)
+        forecasts = await self._foresee([job])
+        return answer(show_job(job, forecasts.get(job.id)))
+
+    async def _foresee(self, jobs: Sequence[Job]) -> Mapping[str, Mapping[str, object]]:
+        """What lies before those of the jobs that wait for something; nothing when it cannot be told."""
+        waiting = [job for job in jobs if job.counts[State.WAITING] or job.counts[State.UNSURE]]
+        try:
+            return await self._forecast.forecasts(waiting) if waiting else {}
+        except DatabaseError as error:  # what is known of the jobs is worth more than nothing
+            others = f" and {len(waiting) - 1} more" if len(waiting) > 1 else ""
+            self._events.forecast_failed(job=f"{waiting[0].id}{others}", cause=str(error))
+            return {}
+
+    async def jobs(self, request: web.Request) -> web.Response:
+        """Jobs, the newest first."""
+        key = await self._finding.admit(request, Call.READ)
+        given = query(
+            request,
+            allowed=("cursor", "limit", "status", "sender_email", "reference", "created_from", "created_before"),
+        )
+        size = limit(given, default=JOBS_A_PAGE, most=JOBS_AT_MOST)
+        only = Filter(
+            status=choice(given, "status", JobStatus),
+            sender=text(given, "sender_email", read=mailbox),
+            reference=text(given, "reference"),
+            since=moment(given, "created_from"),
+            until=moment(given, "created_before"),
+        )
+        before = cursor(given, shape=ULID)
+        found = await self._jobs.newest(before=before, limit=size + 1, senders=key.senders, only=only)
+        page = found[:size]
+        forecasts = await self._foresee(page)
+        return answer({
+            "jobs": [show_job(each, forecasts.get(each.id)) for each in page],
+            "next_cursor": page[-1].id if len(found) > size else None,
+        })  # fmt: skip
+
+    async def recipients(self, request: web.Request) -> web.Response:
+        """A job's recipients, in the order of the request."""
+        key = await self._finding.admit(request, Call.READ)
+        given = query(request, allowed=("cursor", "limit", "status", "email"))
+        size = limit(given, default=RECIPIENTS_A_PAGE, most=RECIPIENTS_AT_MOST)
+        status, email = choice(given, "status", State), text(given, "email", read=Addresses().check)
+        after = cursor(given)
+        job = await self._finding.of(request, key)
+        found = await self._jobs.recipients(
+            job.id, status=status, email=email, after=-1 if after is None else int(after), limit=size + 1
+        )
+        page = found[:size]
+        return answer({
+            "recipients": [show_recipient(each) for each in page],
+            "next_cursor": str(page[-1].seq) if len(found) > size else None,
+        })  # fmt: skip
+
+    async def results(self, request: web.Request) -> web.StreamResponse:
+        """A job's recipients as CSV, page by page, so that neither side ever holds them all."""
+        key = await self._finding.admit(request, Call.READ)
+        given = query(request, allowed=("status",))
+        status = choice(given, "status", State)
+        job = await self._finding.of(request, key)
+        response = web.StreamResponse(headers={"Content-Disposition": f'attachment; filename="{job.id}.csv"'})
+        response.content_type, response.charset = "text/csv", "utf-8"
+        page = await self._jobs.recipients(job.id, status=status, after=-1, limit=RECIPIENTS_AT_MOST)
+        await response.prepare(request)
+        if request.method == "HEAD":
+            return response
+        await write(response, lines([CSV_COLUMNS]))
+        while page:
+            await write(response, lines([_row(each) for each in page]))
+            if len(page) < RECIPIENTS_AT_MOST:
+                break
+            page = await self._jobs.recipients(job.id, status=status, after=page[-1].seq, limit=RECIPIENTS_AT_MOST)
+        await response.write_eof()
+        return response
+
+
+def _row(row: Recipient) -> tuple[object, ...]:
+    moments = (rfc3339(row.due_at), rfc3339(row.sent_at), rfc3339(row.updated_at))
+    return row.seq, row.email, row.name, row.status.value, row.attempts, row.error, row.message_id, row.proof, *moments
+
+
+def show_job(job: Job, forecast: Mapping[str, object] | None = None) -> dict[str, Any]:
+    """A job as the API shows it; without a forecast there is nothing to say, or it was not asked for."""
+    settled = sum(number for state, number in job.counts.items() if state not in OPEN)
+    return {
+        "job_id": job.id,
+        "type": job.type,
+        "sender_email": job.sender_email,
+        "reference": job.reference,
+        "template": job.template_name and {"name": job.template_name, "version": job.template_version},
+        "priority": job.priority,
+        "status": job.status.value,
+        "total": job.total,
+        "counts": {state.value: number for state, number in job.counts.items()},
+        "progress": settled / job.total if job.total else 1.0,
+        "rate": round(60 * job.counts[State.SENT] / job.took, 1) if job.took and job.took > 0 else None,
+        "created_at": rfc3339(job.created_at),
+        "send_at": rfc3339(job.send_at),
+        "started_at": rfc3339(job.started_at),
+        "finished_at": rfc3339(job.finished_at),
+        "cause_of_wait": cause_of_wait(job) or (forecast or {}).get("cause_of_wait"),
+        "forecast": dict(forecast or {}),
+    }
+
+
+def cause_of_wait(job: Job) -> str | None:
+    """Why the waiting letters of a job do not go now; None when nothing waits or nothing holds them."""
+    if not job.counts[State.WAITING]:
+        return None
+    if job.status is JobStatus.PAUSED:
+        return "the job is paused"
+    if job.early:
+        return f"not due before {rfc3339(job.send_at)}"
+    if job.paused_until is not None:
+        reason = f": {job.pause_reason}" if job.pause_reason else ""
+        end = until(job.paused_until, lambda moment: str(rfc3339(moment)))
+        return f"sender {job.sender_email} is paused {end}{reason}"
+    return None
+
+
+def show_recipient(row: Recipient) -> dict[str, Any]:
+    """A recipient as the API shows it."""
+    return {
+        "id": row.id,
+        "email": row.email,
+        "name": row.name,
+        "status": row.status.value,
+        "attempts": row.attempts,
+        "error": row.error,
+        "message_id": row.message_id,
+        "proof": row.proof,
+        "due_at": rfc3339(row.due_at),
+        "sent_at": rfc3339(row.sent_at),
+        "updated_at": rfc3339(row.updated_at),
+    }

@@ -1,0 +1,366 @@
+"""The body of `POST /api/jobs/send_template_emails`, field by field, but for its recipients."""
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from mailerd.intake.errors import DETAILS_AT_MOST, Fault, invalid
+from mailerd.intake.strict_json import unwieldy
+from mailerd.mail.addresses import Addresses, mailbox
+from mailerd.mail.attachments import checked_content_id, checked_filename, checked_kind
+
+LINE_AT_MOST: Final = 255
+"""Characters of a name or a reference, as in the schema."""
+SUBJECT_AT_MOST: Final = 10_000
+"""Characters of the subject's template: four bytes each still fit into its column."""
+PART_AT_MOST: Final = 4_000_000
+"""Characters of the template's html or text: four bytes each still fit into its column."""
+AHEAD_AT_MOST: Final = timedelta(days=366)
+ATTACHMENTS_AT_MOST: Final = 50
+"""Files of one list."""
+TROUBLES_AT_MOST: Final = 10
+"""Missing variables, unknown fields or faults of attachments that are named for one recipient."""
+LANGUAGE: Final = re.compile(r"^[A-Za-z]{2,8}(?:[-_][A-Za-z0-9]{1,8}){0,3}$")
+"""A language tag, as far as anybody uses them (RFC 5646)."""
+NAME: Final = re.compile(r"^[a-z0-9][a-z0-9_-]{0,63}$")
+"""A template's name: a folder's name that is safe everywhere, so that no path can be smuggled in."""
+
+# What would end a header or forge one: C0, DEL, C1 and the separators that some programs take for line ends.
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_TURN: Final = re.compile(r"[\u202a-\u202e\u2066-\u2069]")
+_MARK: Final = re.compile(r"[\u200e\u200f\u061c]")
+_RIGHT_TO_LEFT: Final = re.compile(
+    r"[\u0590-\u061b\u061d-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\U00010800-\U00010fff\U0001e800-\U0001efff]"
+)
+"""The blocks of the scripts that run so (Unicode's DerivedBidiClass.txt), without the Arabic letter mark."""
+_RFC_3339: Final = re.compile(
+    r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?P<zone>[Zz]|[+-]\d\d:\d\d)?", re.ASCII
+)
+
+
+def one_line(value: str) -> str:
+    """A value that goes into a header. Raises ValueError when it holds a control character."""
+    if found := _CONTROL.search(value):
+        raise ValueError(f"contains the control character U+{ord(found[0]):04X}")
+    return value
+
+
+def one_name(value: str) -> str:
+    """A name that goes into a header. Raises ValueError when it can be read as another one than it is.
+
+    Embeddings, overrides and isolates turn the letters behind them round (https://trojansource.codes). The marks only
+    say which way their neighbours run: a name in Hebrew or Arabic needs them, and no other one does.
+    """
+    found = _TURN.search(value) or (None if _RIGHT_TO_LEFT.search(value) else _MARK.search(value))
+    if found:
+        raise ValueError(f"contains U+{ord(found[0]):04X}, which changes the direction of writing")
+    return one_line(value)
+
+
+def _moment(value: object, info: ValidationInfo) -> object:
+    if value is None:
+        return None
+    match = _RFC_3339.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError('must be a time such as "2026-12-01T09:00:00Z" (RFC 3339)')
+    if match["zone"] is None:
+        raise ValueError('must say its zone, as in "2026-12-01T09:00:00Z" or "…+01:00"')
+    try:
+        moment = datetime.fromisoformat(match[0].upper()).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"is not a time: {error}") from None
+    if info.context and moment > info.context["now"] + AHEAD_AT_MOST:
+        raise ValueError("is more than a year ahead")
+    return moment
+
+
+def _mailbox(value: str) -> str:
+    return mailbox(value)
+
+
+def _address(value: str) -> str:
+    return Addresses().check(value)
+
+
+def _shallow(value: dict[str, Any]) -> dict[str, Any]:
+    if why := unwieldy(value):
+        raise ValueError(why)
+    return value
+
+
+# The length comes first: behind a validator of ours pydantic would speak of items.
+Line = Annotated[str, Field(max_length=LINE_AT_MOST), AfterValidator(one_name)]
+
+
+PRIORITY_AT_LEAST: Final = -100
+PRIORITY_AT_MOST: Final = 100
+Priority = Annotated[
+    int,
+    Field(
+        ge=PRIORITY_AT_LEAST,
+        le=PRIORITY_AT_MOST,
+        description="higher goes first among the jobs of one sender; never above other senders",
+    ),
+]
+
+
+_TOO_MANY: Final = "too_many_fields"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_fields(cls, value: object) -> object:
+        """Pydantic makes an error of each unknown field, which takes a hundred times as much memory as the field."""
+        if isinstance(value, dict) and len(value) > len(cls.model_fields) + DETAILS_AT_MOST:
+            known = ", ".join(cls.model_fields)
+            raise PydanticCustomError(
+                _TOO_MANY,
+                "has {number} fields, and only {known} are known",
+                {"number": f"{len(value):,}", "known": known},
+            )
+        return value
+
+
+class TemplateIn(_Strict):
+    """`template`: Jinja2 sources."""
+
+    subject: Annotated[str, Field(min_length=1, max_length=SUBJECT_AT_MOST), AfterValidator(one_line)]
+    html: Annotated[str, Field(max_length=PART_AT_MOST)] | None = None
+    text: Annotated[str, Field(max_length=PART_AT_MOST)] | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if not (self.html or self.text):
+            raise ValueError("needs html or text")
+        return self
+
+
+class AttachmentIn(_Strict):
+    """A file in a letter."""
+
+    filename: Annotated[
+        str, AfterValidator(checked_filename), Field(description="a name, not a path, of a kind that Gmail carries")
+    ]
+    content_type: Annotated[
+        Annotated[str, AfterValidator(checked_kind)] | None,
+        Field(description="such as application/pdf; by default told from the name's ending"),
+    ] = None
+    content: Annotated[str, Field(description="the file's bytes in base64", json_schema_extra={"format": "byte"})]
+    content_id: Annotated[
+        Annotated[str, AfterValidator(checked_content_id)] | None,
+        Field(description='shown inside the letter where its HTML has src="cid:…", not attached'),
+    ] = None
+
+
+Attachments = Annotated[list[AttachmentIn], Field(max_length=ATTACHMENTS_AT_MOST)]
+
+
+class RecipientIn(_Strict):
+    """One recipient, one letter. recipients.py reads it field by field, for speed; this says the same in words."""
+
+    email: Annotated[str, Field(description="where the letter goes", examples=["ada@example.com"])]
+    name: Annotated[Line | None, Field(description="stands in To:, and is the variable `name`")] = None
+    variables: Annotated[dict[str, Any] | None, Field(description="its own, which win over the job's")] = None
+    language: Annotated[
+        str | None, Field(description="the variant of a named template, as zh or zh-TW", pattern=LANGUAGE.pattern)
+    ] = None
+    attachments: Annotated[Attachments | None, Field(description="for this recipient alone")] = None
+
+
+class Head(_Strict):
+    """Everything but the recipients."""
+
+    sender_email: Annotated[
+        str,
+        AfterValidator(_mailbox),
+        Field(description="the mailbox that the letters go out from", examples=["me@example.com"]),
+    ]
+    sender_name: Annotated[Line | None, Field(description="stands in From:")] = None
+    reply_to: Annotated[
+        Annotated[str, AfterValidator(one_line), AfterValidator(_address)] | None,
+        Field(description="where answers go, if not to the sender"),
+    ] = None
+    template: Annotated[
+        TemplateIn | None, Field(description="Jinja2 sources; either this or template_name, not both")
+    ] = None
+    template_name: Annotated[
+        Annotated[str, Field(pattern=NAME.pattern)] | None,
+        Field(description="a template of this mailerd's folder; the job keeps the version that is there now"),
+    ] = None
+    variables: Annotated[
+        Annotated[dict[str, Any], AfterValidator(_shallow)] | None, Field(description="for all recipients")
+    ] = None
+    attachments: Annotated[Attachments | None, Field(description="for every recipient; stored once")] = None
+    send_at: Annotated[
+        datetime | None,
+        BeforeValidator(_moment),
+        Field(description="not before this time, RFC 3339 with its zone; at once when it is past or absent"),
+    ] = None
+    priority: Priority = 0
+    reference: Annotated[Line | None, Field(description="the client's own id; jobs can be looked for by it")] = None
+    on_invalid: Annotated[
+        Literal["reject", "skip"],
+        Field(
+            description="one bad recipient refuses the job (422, all are named), or is kept as failed with its reason"
+        ),
+    ] = "reject"
+    allow_duplicates: Annotated[
+        bool, Field(description="an address may come twice and gets two letters; else the second one is bad")
+    ] = False
+    dry_run: Annotated[
+        bool, Field(description="render every letter, answer with verdicts, sizes and samples, store nothing")
+    ] = False
+
+
+EXAMPLE: Final[dict[str, Any]] = {
+    "sender_email": "me@example.com",
+    "sender_name": "Me",
+    "template": {"subject": "Hello {{ name }}", "html": "<p>Thank you for {{ product }}, {{ name }}.</p>"},
+    "variables": {"product": "tea"},
+    "recipients": [{"email": "ada@example.com", "name": "Ada"}, {"email": "bob@example.com", "name": "Bob"}],
+    "reference": "order 17",
+}
+"""A whole job, for the documentation."""
+
+
+class JobIn(Head):
+    """The body of a post."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
+
+    recipients: Annotated[list[RecipientIn], Field(min_length=1)]
+
+
+class NothingIn(_Strict):
+    """A body that says nothing: empty, or `{}`."""
+
+
+class RetryIn(_Strict):
+    """`retry`: which letters are meant."""
+
+    only: Annotated[
+        Literal["failed", "unsure"],
+        Field(description="failed: try them anew, with all their attempts; unsure: look for them now, send nothing"),
+    ] = "failed"
+
+
+class PriorityIn(_Strict):
+    """`priority`: the job's new place among those of its sender."""
+
+    priority: Priority
+
+
+def read_model[M: BaseModel](model: type[M], fields: Mapping[str, Any]) -> M:
+    """A small body.
+
+    Raises:
+        ProblemError: 422, naming all that is wrong.
+    """
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        raise invalid(list(_said(error))) from None
+
+
+def read_head(fields: Mapping[str, Any], *, now: datetime) -> tuple[Head, list[Fault]]:
+    """The head of a request and everything that is wrong with it.
+
+    With faults it is what was good of it, so that the rest of the request can be looked at in its light: a bad field
+    has its default, a bad sender is empty, and a bad part of a template is a dash.
+
+    Raises:
+        ProblemError: 422, there are so many fields that nobody looks at them.
+    """
+    faults: list[Fault] = []
+    try:
+        head = Head.model_validate(fields, context={"now": now})
+    except ValidationError as error:
+        faults += _said(error)
+        if any(each["type"] == _TOO_MANY for each in error.errors()):
+            raise invalid(faults) from None
+        head = _what_is_good(fields, {each["loc"][:2] for each in error.errors()}, now=now)
+    template, name = fields.get("template"), fields.get("template_name")
+    if template is None and name is None:
+        faults.append(Fault("template", "is required, or template_name"))
+    elif template is not None and name is not None:
+        faults.append(Fault("template_name", "cannot be given together with template"))
+    return head, faults
+
+
+def _what_is_good(fields: Mapping[str, Any], bad: set[tuple[int | str, ...]], *, now: datetime) -> Head:
+    wrong = {place[0] for place in bad}
+    good = {name: value for name, value in fields.items() if name not in wrong}
+    template = fields.get("template")
+    if "template" in wrong and isinstance(template, dict):
+        parts = {part: template.get(part) for part in TemplateIn.model_fields if ("template", part) not in bad}
+        good["template"] = {"subject": "-", "text": "-", **{part: text for part, text in parts.items() if text}}
+    head = Head.model_validate({"sender_email": "nobody@example.com", **good}, context={"now": now})
+    return head if "sender_email" in good else head.model_copy(update={"sender_email": ""})
+
+
+def read_attachments(given: object, *, field: str) -> tuple[list[AttachmentIn], list[Fault]]:
+    """A recipient's attachments, or what is wrong with the first bad ones of them."""
+    if not isinstance(given, list):
+        return [], [Fault(field, _WORDS["list_type"])]
+    if len(given) > ATTACHMENTS_AT_MOST:
+        return [], [Fault(field, f"has {len(given):,} entries, above the limit of {ATTACHMENTS_AT_MOST}")]
+    read: list[AttachmentIn] = []
+    faults: list[Fault] = []
+    for number, each in enumerate(given):
+        try:
+            read.append(AttachmentIn.model_validate(each))
+        except ValidationError as error:
+            found = islice(_said(error), TROUBLES_AT_MOST)
+            faults += [Fault(f"{field}[{number}]{fault.field and '.'}{fault.field}", fault.message) for fault in found]
+            if len(faults) >= TROUBLES_AT_MOST:
+                break
+    return ([] if faults else read), faults[:TROUBLES_AT_MOST]
+
+
+_WORDS: Final = {
+    "missing": "is required",
+    "extra_forbidden": "unknown field",
+    "model_type": "must be an object",
+    "dict_type": "must be an object",
+    "string_type": "must be a string",
+    "list_type": "must be a list",
+    "bool_type": "must be true or false",
+    "int_type": "must be a whole number",
+    "string_too_short": "must have at least {min_length} character",
+    "string_too_long": "is longer than {max_length} characters",
+    "string_pattern_mismatch": "must be of the pattern {pattern}",
+    "too_short": "must have at least {min_length} entry",
+    "too_long": "has {actual_length} entries, above the limit of {max_length}",
+    "greater_than_equal": "must be {ge} or more",
+    "less_than_equal": "must be {le} or less",
+    "literal_error": "must be {expected}",
+}
+"""pydantic's types of errors in the words of JSON; what is not here keeps pydantic's own."""
+
+
+def _said(error: ValidationError) -> Iterator[Fault]:
+    for each in error.errors(include_url=False, include_input=False):
+        path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in each["loc"]).removeprefix(".")
+        if each["type"] == "value_error":
+            yield Fault(path, each["msg"].removeprefix("Value error, "))
+        elif words := _WORDS.get(each["type"]):
+            yield Fault(path, words.format(**each.get("ctx", {})))
+        else:
+            yield Fault(path, each["msg"][:1].lower() + each["msg"][1:])

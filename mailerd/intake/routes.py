@@ -1,0 +1,208 @@
+"""Every path of the API, once: the server makes its routes of this list, and the OpenAPI document is made of it."""
+
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel
+
+from mailerd.core.states import JobStatus, State
+from mailerd.intake import response_models
+from mailerd.intake.request_models import JobIn, NothingIn, PriorityIn, RetryIn
+from mailerd.store.api_keys import Call
+
+Method = Literal["GET", "POST"]
+ULID_PATTERN: Final = "^[0-9A-HJKMNP-TV-Z]{26}$"
+
+
+@dataclass(frozen=True)
+class Param:
+    """A parameter of the query, or a header."""
+
+    name: str
+    schema: dict[str, Any]
+    description: str
+    where: Literal["query", "header"] = "query"
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One thing that can be asked."""
+
+    id: str
+    method: Method
+    path: str
+    summary: str
+    description: str = ""
+    call: Call | None = None
+    """What a key must be allowed; None: no key is needed."""
+    params: tuple[Param, ...] = ()
+    body: type[BaseModel] | None = None
+    body_required: bool = False
+    answers: tuple[type[BaseModel], ...] = ()
+    """Of status 200; several: one of them."""
+    kind: str = "application/json"
+    errors: tuple[int, ...] = field(default=())
+    """Besides 401, 403, 429 and 503 of everything that needs a key."""
+
+
+_RECIPIENT_STATUS: Final = Param("status", {"type": "string", "enum": [*State]}, "recipients in this state")
+
+
+def _limit(default: int, most: int) -> Param:
+    schema = {"type": "integer", "minimum": 1, "maximum": most, "default": default}
+    return Param("limit", schema, "how many to a page")
+
+
+def _moment(name: str, description: str) -> Param:
+    return Param(name, {"type": "string", "format": "date-time"}, description)
+
+
+def _ask(name: str, summary: str, description: str, body: type[BaseModel], *, required: bool = False) -> Operation:
+    return Operation(
+        id=name, method="POST", path=f"/api/jobs/{{id}}/{name}", summary=summary, description=description,
+        call=Call.CONTROL, body=body, body_required=required, answers=(response_models.DoneOut,),
+        errors=(400, 404, 408, 409, 413, 415, 422),
+    )  # fmt: skip
+
+
+OPERATIONS: Final = (
+    Operation(
+        id="post",
+        method="POST",
+        path="/api/jobs/send_template_emails",
+        summary="Post a job: one letter to each recipient",
+        description=(
+            "A 200 is durable: the job and all its recipients are committed. With `Idempotency-Key` the same body gets "
+            "the same answer and is stored once, and another body is a 409, for `intake.idempotency_keep` (7 days "
+            "unless it is set). With `dry_run` every letter is rendered and nothing is stored."
+        ),
+        call=Call.SEND,
+        params=(
+            Param(
+                "Idempotency-Key",
+                {"type": "string", "pattern": "^[!-~]([ -~]{0,253}[!-~])?$"},
+                "any id of the client's own; the body is compared byte for byte",
+                where="header",
+            ),
+        ),
+        body=JobIn,
+        body_required=True,
+        answers=(response_models.AcceptedOut, response_models.RehearsedOut),
+        errors=(400, 408, 409, 413, 415, 422),
+    ),
+    Operation(
+        id="jobs",
+        method="GET",
+        path="/api/jobs",
+        summary="Jobs, the newest first",
+        call=Call.READ,
+        params=(
+            Param("status", {"type": "string", "enum": [*JobStatus]}, "jobs in this status"),
+            Param("sender_email", {"type": "string"}, "jobs posted with this address; an alias is not its mailbox"),
+            Param("reference", {"type": "string", "maxLength": 320}, "jobs with this reference of the client's own"),
+            _moment("created_from", "accepted at this time or later"),
+            _moment("created_before", "accepted before this time"),
+            Param("cursor", {"type": "string", "pattern": f"^$|{ULID_PATTERN}"}, "`next_cursor` of the page before"),
+            _limit(20, 100),
+        ),
+        answers=(response_models.JobsOut,),
+        errors=(422,),
+    ),
+    Operation(
+        id="job",
+        method="GET",
+        path="/api/jobs/{id}",
+        summary="One job and its counts",
+        call=Call.READ,
+        answers=(response_models.JobOut,),
+        errors=(404, 422),
+    ),
+    Operation(
+        id="recipients",
+        method="GET",
+        path="/api/jobs/{id}/recipients",
+        summary="A job's recipients, in the order of the request",
+        call=Call.READ,
+        params=(
+            _RECIPIENT_STATUS,
+            Param("email", {"type": "string", "maxLength": 320}, "recipients with this address"),
+            Param("cursor", {"type": "string", "pattern": "^[0-9]{0,9}$"}, "`next_cursor` of the page before"),
+            _limit(100, 1000),
+        ),
+        answers=(response_models.RecipientsOut,),
+        errors=(404, 422),
+    ),
+    Operation(
+        id="results",
+        method="GET",
+        path="/api/jobs/{id}/results.csv",
+        summary="All recipients as CSV",
+        description="A text that a spreadsheet would take for a formula has an apostrophe before it.",
+        call=Call.READ,
+        params=(_RECIPIENT_STATUS,),
+        kind="text/csv",
+        errors=(404, 422),
+    ),
+    Operation(
+        id="events",
+        method="GET",
+        path="/api/jobs/{id}/events",
+        summary="Progress live, as server-sent events",
+        description=(
+            "The schema is that of one event; a comment or `retry:` may stand between two. "
+            "Each event (`progress`, at last `finished`) is the whole job as `GET /api/jobs/{id}` shows it. After a "
+            "broken connection come again with the `Last-Event-ID` that you saw: you get the newest picture if "
+            "anything has changed, and a 204 when the end was seen."
+        ),
+        call=Call.READ,
+        params=(Param("Last-Event-ID", {"type": "string"}, "the id of the last event seen", where="header"),),
+        answers=(response_models.EventOut,),
+        kind="text/event-stream",
+        errors=(404, 422),
+    ),
+    Operation(
+        id="actions",
+        method="GET",
+        path="/api/jobs/{id}/actions",
+        summary="Who asked what of a job, and when",
+        call=Call.READ,
+        answers=(response_models.ActionsOut,),
+        errors=(404, 422),
+    ),
+    _ask(
+        "cancel", "Cancel a job", "What waits is not sent. What is on the wire comes to its end and is told.", NothingIn
+    ),
+    _ask("pause", "Pause a job", "Nothing more is taken up; what is on the wire comes to its end.", NothingIn),
+    _ask("resume", "Resume a paused job", "It goes on where it was paused.", NothingIn),
+    _ask(
+        "retry",
+        "Try failed letters anew, or look for unsure ones now",
+        "Failed letters start with all their attempts again; what was refused at the post stays failed, and what is "
+        "sent is never touched. Unsure letters are looked for in the mailbox, never sent without an answer.",
+        RetryIn,
+    ),
+    _ask("priority", "Give a job another priority", "Among the jobs of its sender.", PriorityIn, required=True),
+    Operation(
+        id="templates",
+        method="GET",
+        path="/api/templates",
+        summary="The named templates",
+        call=Call.READ,
+        answers=(response_models.TemplatesOut,),
+        errors=(422,),
+    ),
+    Operation(
+        id="live",
+        method="GET",
+        path="/health/live",
+        summary="Whether the process is alive",
+        answers=(response_models.AliveOut,),
+    ),
+    Operation(
+        id="ready",
+        method="GET",
+        path="/health/ready",
+        summary="Whether a job could be stored now",
+        answers=(response_models.ReadyOut,),
+    ),
+)  # fmt: skip

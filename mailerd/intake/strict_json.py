@@ -1,0 +1,201 @@
+"""Bytes to a JSON object, strictly: what two programs might read in two ways is refused, with its place."""
+
+import json
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from functools import partial
+from typing import Any, Final, NoReturn
+
+from mailerd.intake.errors import COUNTED_AT_MOST, FIELD_AT_MOST, Faults, ProblemError, invalid
+from mailerd.intake.value_counts import UNCOLLECTED, unbearable
+
+DEPTH_AT_MOST: Final = 32
+"""Levels of lists and objects inside a variable."""
+VARIABLES_AT_MOST: Final = 100_000
+"""Values of one letter's variables, however they are nested: each is written as JSON in one go."""
+
+# Raw NULs and raw surrogates cannot come this far (JSON and UTF-8 refuse them): only escapes can bring them.
+_SUSPECT: Final = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
+_ASTRAL: Final = re.compile(
+    rb"(?:\xf0[\x90-\xbf][\x80-\xbf]{2}|[\xf1-\xf3][\x80-\xbf]{3}|\xf4[\x80-\x8f][\x80-\xbf]{2})+"
+)
+_ASTRAL_LEADS: Final = range(0xF0, 0xF5)
+_CONTINUES: Final = re.compile(rb"[\x80-\xbf]")
+_PIECE: Final = 1 << 20
+_Way = tuple[Any, str | int]
+"""Where a value stands: the way to what holds it, which is another one or None, and the last step."""
+_ENCODE: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+
+def encode(variables: dict[str, Any]) -> str:
+    """Variables as they are stored.
+
+    Raises:
+        ValueError: a number has no JSON form (1e999 is read as infinity).
+    """
+    return _ENCODE(variables)
+
+
+def parse(raw: bytearray) -> dict[str, Any]:
+    """The object that a body holds; `raw` is emptied, since body, text and tree together would be a lot.
+
+    Raises:
+        ProblemError: 422, saying what is wrong and where.
+    """
+    if over := unbearable(raw):
+        raise _bad(f"it has {over}")
+    text = _decode(raw)
+    twice: list[tuple[dict[str, Any], str]] = []
+    with UNCOLLECTED:
+        tree = _load(text, twice)
+        if not isinstance(tree, dict):
+            raise _bad("it must be an object")
+        if twice or _SUSPECT.search(text):
+            faults = _blemishes(tree, twice)
+            if faults.total:
+                raise invalid(faults)
+        return tree
+
+
+def _load(text: str, twice: list[tuple[dict[str, Any], str]]) -> object:
+    """The tree; objects with a name given twice are added to `twice`."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        # Called for every object; being Python, it also lets other threads run in between.
+        found = dict(pairs)
+        if len(found) != len(pairs) and len(twice) <= COUNTED_AT_MOST:
+            twice.extend((found, name) for name, times in Counter(name for name, _ in pairs).items() if times > 1)
+        return found
+
+    try:
+        return json.loads(text, object_pairs_hook=unique, parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        raise _bad(f"line {error.lineno}, column {error.colno}: {error.msg}") from None
+    except RecursionError:
+        raise _bad("it is nested too deeply") from None
+    except ValueError as error:
+        # Python reads no whole number of more digits than that (https://docs.python.org/3/library/stdtypes.html#int-max-str-digits).
+        digits = sys.get_int_max_str_digits()
+        raise _bad(f"a number has more than {digits:,} digits" if "digits" in str(error) else str(error)) from None
+
+
+def unwieldy(variables: dict[str, Any]) -> str:
+    """Why variables are more than a letter can show, or ""; plain values cost next to nothing."""
+    if too_deep(variables):
+        return "is nested too deeply"
+    left, inner = VARIABLES_AT_MOST, list[dict[str, Any] | list[Any]]([variables])
+    while inner and left >= 0:
+        one = inner.pop()
+        left -= len(one)
+        inner += [each for each in (one.values() if isinstance(one, dict) else one) if isinstance(each, dict | list)]
+    return f"has more than {VARIABLES_AT_MOST:,} values" if left < 0 else ""
+
+
+def too_deep(value: object, *, levels: int = DEPTH_AT_MOST) -> bool:
+    """Whether a value nests more levels than that; plain values cost next to nothing."""
+    if isinstance(value, dict):
+        inner: Iterable[object] = value.values()
+    elif isinstance(value, list):
+        inner = value
+    else:
+        return False
+    return levels == 0 or any(too_deep(each, levels=levels - 1) for each in inner if isinstance(each, dict | list))
+
+
+def _decode(raw: bytearray) -> str:
+    """The text; `raw` is emptied. What lies beyond U+FFFF becomes its JSON escape.
+
+    For a single emoji Python would keep the whole text in four bytes a character.
+    """
+    if any(raw.find(lead) >= 0 for lead in _ASTRAL_LEADS):
+        raw[:] = _escape(raw)
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        raise _bad(f"it is not UTF-8, near byte {error.start:,}") from None
+    finally:
+        raw.clear()
+
+
+def _escape(raw: bytearray) -> bytearray:
+    """In pieces that let other threads run; no piece ends within a character, unless that is broken anyway."""
+    plain, start = bytearray(), 0
+    while start < len(raw):
+        end = start + _PIECE
+        while _CONTINUES.match(raw, end):
+            end += 1
+        plain += _ASTRAL.sub(lambda match: json.dumps(match[0].decode())[1:-1].encode(), raw[start:end])
+        start = end
+    return plain
+
+
+def _bad(why: str) -> ProblemError:
+    return ProblemError(422, "invalid_json", f"the body is not usable JSON: {why}; nothing was stored")
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _blemishes(tree: dict[str, Any], twice: list[tuple[dict[str, Any], str]]) -> Faults:
+    """Keys given twice, NULs and lone surrogates, by their paths; a loop over a stack, since the tree may be deep.
+
+    A path is spelled only where something is wrong and is told: all of them together may be many times the body.
+    """
+    doubled: dict[int, list[str]] = {}
+    for found, name in twice:
+        doubled.setdefault(id(found), []).append(name)
+    faults, stack = Faults(), list[tuple[_Way | None, object]]([(None, tree)])
+    while stack and not faults.are_enough:
+        way, value = stack.pop()
+        if isinstance(value, str):
+            _note(faults, way, _unclean(value))
+            continue
+        if isinstance(value, list):
+            inner: Iterable[tuple[str | int, object]] = enumerate(value)
+        else:
+            assert isinstance(value, dict)  # noqa: S101 - nothing else is put there
+            inner = value.items()
+            for name in doubled.get(id(value), ()):
+                _note(faults, (way, name), "is given twice")
+            for name in value:
+                why = _unclean(name)
+                _note(faults, (way, name), why and f"the name {why}")
+        stack.extend(((way, step), each) for step, each in inner if isinstance(each, str | list | dict))
+    return faults
+
+
+def _note(faults: Faults, way: _Way | None, why: str) -> None:
+    if why:
+        faults.add(partial(_path, way), why)
+
+
+def _path(way: "_Way | None") -> str:
+    """A way in words: `recipients[3].variables.a`, as far as it is told."""
+    steps: list[str | int] = []
+    while way is not None:
+        way, step = way
+        steps.append(step)
+    path = ""
+    for step in reversed(steps):
+        path += f"[{step}]" if isinstance(step, int) else f".{step[: FIELD_AT_MOST + 1]}"
+        if len(path) > FIELD_AT_MOST + 1:
+            break
+    return _printable(path.removeprefix("."))
+
+
+def _unclean(text: str) -> str:
+    if "\0" in text:
+        return "contains a NUL character"
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return "contains half a surrogate pair, which is no character"
+    return ""
+
+
+def _printable(path: str) -> str:
+    return path.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")

@@ -1,0 +1,39 @@
+"""What renderer and child say to one another: frames of four bytes of length, big-endian, and JSON."""
+
+import json
+import struct
+from collections.abc import Mapping
+from typing import Any, Final
+
+from mailerd.mail.templates import Source, Template
+
+LENGTH: Final = struct.Struct(">I")
+MAX_FRAME: Final = 64 * 1024 * 1024
+"""Bytes of a frame; the largest letter has some 12 MB, where JSON escapes each of its characters."""
+
+
+def frame(content: Mapping[str, Any]) -> bytes:
+    """A frame's bytes."""
+    octets = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    return LENGTH.pack(len(octets)) + octets
+
+
+def content_of(octets: bytes) -> Any:
+    """What a frame holds."""
+    return json.loads(octets.decode("utf-8", "surrogatepass"))
+
+
+def template_to_json(template: Template) -> dict[str, Any]:
+    """A template as it goes over the pipe."""
+    sources = {"": template.default, **template.languages}
+    return {
+        "sources": {tag: [each.subject, each.html, each.text] for tag, each in sources.items()},
+        "inline_css": template.inline_css,
+        "variables": template.variables,
+    }
+
+
+def template_from_json(given: Mapping[str, Any]) -> Template:
+    """The other way round."""
+    sources = {tag: Source(*parts) for tag, parts in given["sources"].items()}
+    return Template(sources.pop(""), sources, given["inline_css"], given["variables"])

@@ -1,0 +1,338 @@
+"""Compiles and renders templates. It runs in the child process alone (`render_child`), which the system bounds."""
+
+import contextlib
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, cast
+
+import css_inline
+import jinja2
+from jinja2 import TemplateSyntaxError, UndefinedError, meta, nodes
+from jinja2.runtime import Context
+
+from mailerd.core.languages import choose
+from mailerd.core.variables import merge
+from mailerd.mail.allowed_syntax import faults
+from mailerd.mail.environment import ESCAPED, PLAIN, LetterEnvironment, Missing, Noted, NullError, Rewriting
+from mailerd.mail.errors import RenderError, TemplateError, TemplateErrors
+from mailerd.mail.html_to_text import text_from_html
+from mailerd.mail.templates import Content, Reader, Source, Template
+
+MAX_SOURCE: Final = 1_000_000
+"""Characters of one part's template at most."""
+MAX_SUBJECT: Final = 1_000
+"""Characters of a rendered subject at most; mail programs show about 70."""
+MAX_OUTPUT: Final = 1_000_000
+"""Bytes of a rendered body, as UTF-8; Gmail clips a letter far below that, at about 102 KB."""
+CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+"""What has no place in a header: control characters, and whatever some reader takes for the end of a line."""
+
+# Nothing is loaded, neither from the network nor from the disk. Rules that cannot be inlined (@media) stay in <style>.
+_INLINER: Final = css_inline.CSSInliner(
+    load_remote_stylesheets=False, keep_style_tags=True, keep_link_tags=True, keep_at_rules=True
+)
+_ENDS: Final = (
+    jinja2.TemplateError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RecursionError
+)  # fmt: skip
+"""What a template can run into."""
+_FORGIVING: Final = frozenset({"default", "d", "defined", "undefined"})
+_NOTHING: Final = object()
+
+Path = tuple[str, ...]
+
+
+class OutOfMemoryError(Exception):
+    """The bound of the process was met; it must end, since nobody knows what else is missing in it."""
+
+    def __init__(self, part: str, line: int | None) -> None:
+        super().__init__(part, line)
+        self.part = part
+        self.line = line
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a template in one language, compiled."""
+
+    name: str
+    names: frozenset[str]
+    _code: jinja2.Template
+    _mentions: tuple[tuple[Path, int], ...]
+    """Every constant path that is read, with its line, in reading order."""
+
+    @classmethod
+    def compile(cls, source: str, *, name: str) -> "Part":
+        """Compile a part.
+
+        Raises:
+            TemplateErrors: it is not Jinja, or uses what a letter may not.
+        """
+        environment = ESCAPED if name == "html" else PLAIN
+        try:
+            tree = _parsed(source, name=name, environment=environment)
+            mentions = tuple(_mentions(tree))
+            tree = Rewriting().visit(tree)
+            names = frozenset(meta.find_undeclared_variables(tree)) - {"range"}
+            code = environment.compile(tree, filename=f"<{name}>")
+        except TemplateSyntaxError as error:
+            raise TemplateErrors([TemplateError(str(error.message), part=name, line=error.lineno)]) from error
+        except MemoryError:
+            raise OutOfMemoryError(name, None) from None
+        except (RecursionError, SyntaxError) as error:
+            raise TemplateErrors([TemplateError("nested too deeply", part=name, line=None)]) from error
+        except ValueError as error:  # CPython turns numbers of more than 4,300 digits neither from text nor into it
+            raise TemplateErrors([TemplateError("a number of too many digits", part=name, line=None)]) from error
+        return cls(name, names, environment.template_class.from_code(environment, code, {}), mentions)
+
+    def render(self, variables: Mapping[str, object]) -> str:
+        """The part as text.
+
+        Raises:
+            RenderError: a variable is missing or null, the subject is not one line, …
+            OutOfMemoryError: the bound was met.
+        """
+        environment = cast("LetterEnvironment", self._code.environment)
+        environment.last_null = ""
+        try:
+            return self._checked(self._run(environment, variables))
+        except MemoryError as error:
+            raise OutOfMemoryError(self.name, self._line(error.__traceback__)) from None
+        except Exception as error:
+            # Whatever a template runs into, it and its variables are to blame.
+            raise self._error(error, variables) from error
+
+    def also_missing(self, variables: Mapping[str, object]) -> list[RenderError]:
+        """All variables that are missing, found by a second rendering that goes on behind each of them."""
+        environment = cast("LetterEnvironment", self._code.environment)
+        Noted.paths.clear()
+        environment.undefined = Noted
+        try:
+            with contextlib.suppress(*_ENDS):
+                self._run(environment, variables)  # the first rendering has said what stops it
+        except MemoryError:
+            raise OutOfMemoryError(self.name, None) from None
+        finally:
+            environment.undefined = Missing
+        return [self._undefined(*self._place(step, None, variables)) for step in Noted.paths]
+
+    def _run(self, environment: LetterEnvironment, variables: Mapping[str, object]) -> str:
+        context = Context(environment, {**environment.globals, **variables}, self.name, {})
+        made, room = list[str](), self._most
+        for piece in self._code.root_render_func(context):
+            made.append(piece)
+            room -= len(piece)
+            if room < 0:
+                raise ValueError(self._too_long)
+        return "".join(made)
+
+    @property
+    def _most(self) -> int:
+        return MAX_SUBJECT if self.name == "subject" else MAX_OUTPUT
+
+    @property
+    def _too_long(self) -> str:
+        return f"comes out longer than {self._most:,} {'characters' if self.name == 'subject' else 'bytes'}"
+
+    def _checked(self, made: str) -> str:
+        try:
+            size = len(made.encode())
+        except UnicodeEncodeError:
+            raise ValueError("holds half a character (a lone surrogate), which cannot be sent") from None
+        if self.name != "subject":
+            if size > MAX_OUTPUT:
+                raise ValueError(self._too_long)
+            return made
+        subject = made.replace("\t", " ").strip()
+        if CONTROL.search(subject):
+            raise ValueError("must be one line, without line breaks and control characters")
+        return subject
+
+    def _error(self, error: Exception, variables: Mapping[str, object]) -> RenderError:
+        line = self._line(error.__traceback__)
+        match error:
+            case UndefinedError():
+                return self._undefined(*self._place(str(error.message), line, variables), line=line)
+            case NullError():
+                path = self._null(line, variables)
+                what = f"'{path}' is null" if path else "a value is null"
+                reason = f"{what}; give it a value, or write | default('…') behind it"
+                return RenderError(reason, part=self.name, line=line, variable=path)
+            case RecursionError():
+                reason = "nested too deeply"
+            case jinja2.TemplateError() | TypeError() | ValueError() | ArithmeticError():
+                reason = str(error)
+            case _:
+                reason = f"{type(error).__name__}: {error}"
+        return RenderError(reason, part=self.name, line=line)
+
+    def _undefined(self, path: str, place: int | None, *, line: int | None = None) -> RenderError:
+        return RenderError(f"'{path}' is undefined", part=self.name, line=line or place, variable=path)
+
+    def _line(self, trace: TracebackType | None) -> int | None:
+        line = None
+        while trace:
+            if trace.tb_frame.f_code.co_filename == self._code.filename:
+                line = self._code.get_corresponding_lineno(trace.tb_lineno)
+            trace = trace.tb_next
+        return line
+
+    def _place(self, step: str, line: int | None, variables: Mapping[str, object]) -> tuple[str, int | None]:
+        """The whole path whose last steps are missing, and its line; Jinja knows only these steps."""
+        found = [
+            (path, at)
+            for path, at in self._mentions
+            if f".{'.'.join(path)}".endswith(f".{step}") and _look_up(path, variables) is _NOTHING
+        ]
+        if not found:
+            return step, line
+        path, at = min(found, key=lambda place: (place[1] != line, place[1]))
+        return ".".join(path), at
+
+    def _null(self, line: int | None, variables: Mapping[str, object]) -> str:
+        """The path that is null on a line, when there is but one; in a loop it is told by its last step."""
+        here = [path for path, at in self._mentions if at == line]
+        last = cast("LetterEnvironment", self._code.environment).last_null
+        found = {path for path in here if _look_up(path, variables) is None} or {
+            path for path in here if last and path[-1] == last
+        }
+        return ".".join(found.pop()) if len(found) == 1 else ""
+
+
+def _look_up(path: Path, variables: Mapping[str, object]) -> object:
+    value: object = variables
+    for step in path:
+        if not isinstance(value, Mapping) or step not in value:
+            return _NOTHING
+        value = value[step]
+    return value
+
+
+def _path_of(node: nodes.Node) -> Path:
+    """`a.b["c"]` as ("a", "b", "c"); () when it is not such a constant path."""
+    match node:
+        case nodes.Name(name=name, ctx="load"):
+            return (name,)
+        case nodes.Getattr(node=inner, attr=key) | nodes.Getitem(node=inner, arg=nodes.Const(value=str() as key)):
+            root = _path_of(inner)
+            return (*root, key) if root else ()
+        case _:
+            return ()
+
+
+def _mentions(tree: nodes.Node) -> Iterator[tuple[Path, int]]:
+    """The paths whose absence can end a rendering: not those under `default` or `is defined`."""
+    stack = [tree]
+    while stack:
+        node = stack.pop()
+        path = _path_of(node)
+        if path:
+            yield path, node.lineno
+        elif isinstance(node, nodes.Filter | nodes.Test) and node.name in _FORGIVING and node.node:
+            stack.extend([*reversed(node.args), *([] if _path_of(node.node) else [node.node])])
+        else:
+            stack.extend(reversed(list(node.iter_child_nodes())))
+
+
+def _encodable(value: str) -> bool:
+    """Whether a text can be written as UTF-8; half a surrogate pair, which JSON lets through, cannot."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _parsed(source: str, *, name: str, environment: LetterEnvironment) -> nodes.Template:
+    if len(source) > MAX_SOURCE:
+        raise TemplateSyntaxError(f"longer than {MAX_SOURCE} characters; put pictures elsewhere and link to them", 1)
+    if not _encodable(source):
+        raise TemplateSyntaxError("holds half a character (a lone surrogate), which cannot be sent", 1)
+    tree = environment.parse(source)
+    found = faults(tree)
+    if found:
+        raise TemplateErrors([TemplateError(reason, part=name, line=line) for line, reason in found])
+    return tree
+
+
+class Compiled:
+    """A job's template in all its languages."""
+
+    def __init__(self, template: Template, *, at: Callable[[str], None]) -> None:
+        """Compile it; `at` hears which part is worked on.
+
+        Raises:
+            TemplateErrors: a part is wrong, or there is neither html nor text; every error is named.
+        """
+        self._template = template
+        self._at = at
+        errors: list[TemplateError] = []
+        self._parts = {
+            tag: _compiled(source, f"{tag}/" if tag else "", errors, at)
+            for tag, source in (("", template.default), *template.languages.items())
+        }
+        if errors:
+            raise TemplateErrors(errors)
+
+    def names(self) -> dict[str, list[str]]:
+        """The variables that each language reads, by their top-level names; "" is the default."""
+        return {
+            tag: sorted(frozenset[str]().union(*(part.names for part in parts))) for tag, parts in self._parts.items()
+        }
+
+    def render(self, reader: Reader) -> Content | list[RenderError]:
+        """One recipient's letter, or why there is none, each variable named once.
+
+        Raises:
+            OutOfMemoryError: the bound was met.
+        """
+        own = json.loads(reader.variables) if reader.variables else None
+        variables = merge(self._template.variables, own, email=reader.email, name=reader.name)
+        parts = self._parts[choose(variables.get("language"), among=self._parts.keys()) or ""]
+        try:
+            made: dict[str, str] = {}
+            for part in parts:
+                self._at(part.name)
+                made[part.name] = part.render(variables)
+            return self._finished(made)
+        except RenderError as error:
+            found = {error.variable or str(error): error}
+            for each in (each for part in parts for each in part.also_missing(variables)):
+                found.setdefault(each.variable, each)
+            return list(found.values())
+
+    def _finished(self, made: dict[str, str]) -> Content:
+        html = made.get("html")
+        # A text is made from what the template gave, not from what the CSS made of it.
+        text = made["text"] if "text" in made else text_from_html(made["html"])
+        if html is not None and self._template.inline_css:
+            self._at("CSS")
+            html = _inlined(html)
+        return Content(made["subject"], html, text)
+
+
+def _compiled(source: Source, language: str, errors: list[TemplateError], at: Callable[[str], None]) -> list[Part]:
+    parts: list[Part] = []
+    if source.html is None and source.text is None:
+        errors.append(
+            TemplateError("the template has neither html nor text; give one or both", part=f"{language}html", line=None)
+        )
+    for name, text in (("subject", source.subject), ("html", source.html), ("text", source.text)):
+        if text is not None:
+            at(name)
+            try:
+                parts.append(Part.compile(text, name=name))
+            except TemplateErrors as found:
+                errors.extend(TemplateError(it.reason, part=f"{language}{name}", line=it.line) for it in found.errors)
+    return parts
+
+
+def _inlined(html: str) -> str:
+    if "<style" not in html.lower():
+        return html
+    try:
+        return _INLINER.inline(html)
+    except (css_inline.InlineError, ValueError) as error:
+        raise RenderError(f"its CSS cannot be inlined: {error}", part="html", line=None) from error

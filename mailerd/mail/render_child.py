@@ -1,0 +1,162 @@
+"""The process that runs clients' templates: `python -I -m mailerd.mail.render_child CPU_SECONDS MEMORY_BYTES`.
+
+`renderer` starts it by exec with an empty environment and three pipes. It answers one frame on standard output for
+each frame on standard input; a frame is four bytes of length, big-endian, and JSON. It bounds itself before it reads
+anything, and the system ends it where a template passes a bound: the parent sees that and starts another.
+"""
+
+import contextlib
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO, Final
+
+from mailerd.mail.errors import TemplateError, TemplateErrors
+from mailerd.mail.frames import LENGTH, content_of, frame, template_from_json
+from mailerd.mail.render import Compiled, OutOfMemoryError
+from mailerd.mail.templates import Content, Reader, Source, Template
+
+TURN: Final = 0.05
+"""Seconds after which a frame is answered with the letters that are done, so that others get their turn."""
+BIG: Final = 100_000
+"""Characters of a letter that is large."""
+_MAX_REASONS: Final = 100
+"""Reasons that are reported for one recipient; the intake shows ten of them and counts the rest."""
+
+
+def warm_up() -> None:
+    """Let Python load what it loads late (codecs, Jinja's debugging), as long as files can be opened."""
+    sources = ("{{ 'ä\\x41'|e }}<style>p{color:red}</style><p>{{ a.b }}{% if %}", "{{ 'ä'|urlencode ~ name|uper }}")
+    for html in (*sources, sources[0].removesuffix("{% if %}")):
+        with contextlib.suppress(TemplateErrors):
+            compiled = Compiled(Template(Source("{{ name }}", html, None), inline_css=True), at=lambda _: None)
+            for variables in (None, '{"a": {"b": 1}, "name": "Ada"}'):
+                compiled.render(Reader("reader@example.com", None, variables))
+
+
+def bound(*, memory: int) -> None:
+    """Give up what a rendering does not need, for ever: memory, files, processes, core dumps, standard error.
+
+    Python warns on standard error of much that a template can hold, and nobody reads a pipe until it is full.
+    """
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    for what, most in (
+        (resource.RLIMIT_AS, memory),
+        (resource.RLIMIT_NOFILE, 3),  # the three pipes are open already; nothing else ever is
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_NPROC, 0),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        resource.setrlimit(what, (most, most))
+
+
+def _bound_next_letter(cpu: float) -> None:
+    """Let the kernel end the process after so many seconds of CPU from now on; `RLIMIT_CPU` is the second wall."""
+    signal.setitimer(signal.ITIMER_PROF, cpu)
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    soft = int(used.ru_utime + used.ru_stime + cpu) + 2
+    resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
+
+
+class Child:
+    """Answers frames."""
+
+    def __init__(self, source: BinaryIO, sink: BinaryIO, *, cpu: float) -> None:
+        self._source = source
+        self._sink = sink
+        self._cpu = cpu
+        self._compiled: dict[int, Compiled] = {}
+        self._tells = False
+        self._slowest = 0.0
+        """Seconds of CPU that the slowest letter of the frame took, or the compilation."""
+
+    def serve(self) -> None:
+        """Answer until the parent closes the pipe, or memory runs out."""
+        self.write({"ready": True})
+        while head := self._source.read(LENGTH.size):
+            self._slowest = 0.0
+            try:
+                asked = content_of(self._source.read(*LENGTH.unpack(head)))
+                self.write({**self._answer(asked), "slowest": self._slowest})
+                signal.setitimer(signal.ITIMER_PROF, 0)  # what is tidied up between two frames is nobody's letter
+            except OutOfMemoryError as error:
+                self.write({"out_of_memory": [error.part, error.line]})
+                return
+            except MemoryError:
+                self.write({"out_of_memory": ["letter", None]})
+                return
+            except Exception as error:  # noqa: BLE001 - the parent says it; this process is not to be trusted any more
+                self.write({"broke": f"{type(error).__name__}: {error}"[:300]})
+                return
+
+    def write(self, answer: Mapping[str, Any]) -> None:
+        """Send one frame."""
+        self._sink.write(frame(answer))
+        self._sink.flush()
+
+    def _answer(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        for known in asked["forget"]:
+            self._compiled.pop(known, None)
+        self._tells = asked["tell"]
+        _bound_next_letter(self._cpu)
+        number, given = asked["template"], asked["load"]
+        try:
+            if given is not None:
+                with self._timed():
+                    self._compiled[number] = Compiled(template_from_json(given), at=self._at)
+            compiled = self._compiled[number]
+        except TemplateErrors as errors:
+            return {"errors": [_fault(each) for each in errors.errors]}
+        if not asked["readers"]:
+            return {"names": compiled.names()}
+        until, results = time.monotonic() + TURN, list[Any]()
+        for each in asked["readers"]:
+            results.append(self._one(compiled, Reader(*each), content=asked["content"]))
+            if time.monotonic() > until:
+                break
+        return {"results": results}
+
+    @contextlib.contextmanager
+    def _timed(self) -> Iterator[None]:
+        began = time.process_time()
+        try:
+            yield
+        finally:
+            self._slowest = max(self._slowest, time.process_time() - began)
+
+    def _at(self, what: str) -> None:
+        """What is done next; the parent asks for it where it wants to know what ended the process."""
+        if self._tells:
+            self.write({"at": what})
+
+    def _one(self, compiled: Compiled, reader: Reader, *, content: bool) -> dict[str, Any]:
+        _bound_next_letter(self._cpu)
+        with self._timed():
+            made = compiled.render(reader)
+        if isinstance(made, Content):
+            whole = {"content": [made.subject, made.html, made.text]}
+            if not content and len(made.html or "") + len(made.text) > BIG:
+                frame(whole)  # it takes memory, and what the check accepts must find it for the sending as well
+            return whole if content else {}
+        return {"errors": [[*_fault(each), each.variable] for each in made[:_MAX_REASONS]]}
+
+
+def _fault(error: TemplateError) -> list[Any]:
+    return [error.reason, error.part, error.line]
+
+
+def main() -> None:
+    """Bound this process, then serve."""
+    cpu, memory = float(sys.argv[1]), int(sys.argv[2])
+    warm_up()
+    bound(memory=memory)
+    Child(sys.stdin.buffer, sys.stdout.buffer, cpu=cpu).serve()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""Templates by name: a folder with one folder for each, read whole, checked whole, and known by a version."""
+
+import hashlib
+import mimetypes
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from mailerd.errors import MailerdError
+from mailerd.mail.attachments import checked_content_id, checked_filename, checked_kind
+from mailerd.mail.errors import TemplateErrors
+from mailerd.mail.renderer import Renderer
+from mailerd.mail.templates import Source, Template
+
+NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+"""What a template's folder may be called: nothing that could lead out of the library."""
+LANGUAGE: Final = re.compile(r"[a-z]{2,8}(?:-[a-z0-9]{1,8}){0,3}")
+"""What a language's folder may be called: a tag in lower case, as zh or zh-tw."""
+FILES_AT_MOST: Final = 200
+BYTES_AT_MOST: Final = 20_000_000
+"""Of one template, pictures included."""
+_KEYS: Final = frozenset({"description", "variables", "inline_css", "language"})
+_GIVEN: Final = frozenset({"email", "name", "language"})
+"""Variables that every letter may have without anybody's doing."""
+
+
+class LibraryError(MailerdError):
+    """A named template cannot be used; the text names every reason."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An inline image; its content id is its file's name."""
+
+    filename: str
+    content_type: str
+    content: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Named:
+    """A template of the library."""
+
+    name: str
+    version: str
+    """Grows out of every byte of it: two templates of one version are the same."""
+    description: str
+    variables: Mapping[str, Any]
+    """What it may use besides email, name and language, each with an example."""
+    language: str | None
+    """What the default texts are written in."""
+    template: Template
+    pictures: tuple[Picture, ...]
+
+
+class Library:
+    """The folder; None: there is none, and no name is known. It is read anew each time, so a change counts at once."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+
+    def names(self) -> list[str]:
+        """Every template's name."""
+        if self._folder is None or not self._folder.is_dir():
+            return []
+        return sorted(each.name for each in self._folder.iterdir() if NAME.fullmatch(each.name) and each.is_dir())
+
+    def find(self, name: str) -> Named | None:
+        """A template as its files say, or None when there is none of this name; `check` says whether it is any good.
+
+        Raises:
+            LibraryError: it cannot be used.
+        """
+        if self._folder is None or not NAME.fullmatch(name) or not (self._folder / name / "template.toml").is_file():
+            return None
+        try:
+            return _read(self._folder / name, name)
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValueError) as error:
+            raise LibraryError(f"template {name}: {error}") from error
+
+
+async def check(named: Named, renderer: Renderer, *, origin: str) -> None:
+    """See whether a template compiles and declares what it uses.
+
+    Raises:
+        LibraryError: it cannot be used.
+        RendererError: nobody can tell now.
+    """
+    try:
+        used = await renderer.compile(named.template, origin=origin)
+    except TemplateErrors as errors:
+        raise LibraryError(f"template {named.name}: {errors}") from errors
+    known = _GIVEN | named.variables.keys()
+    faults = [
+        f"{tag}/: uses {each!r}".removeprefix("/: ") + ", which template.toml does not declare under [variables]"
+        for tag, names in used.items()
+        for each in sorted(names - known)
+    ]
+    if faults:
+        raise LibraryError(f"template {named.name}: " + "; ".join(faults))
+
+
+def _read(folder: Path, name: str) -> Named:
+    files = dict(_files(folder))
+    about = tomllib.loads(files["template.toml"].decode())
+    faults = [f"template.toml: unknown key {key!r}" for key in about if key not in _KEYS]
+    variables = about.get("variables", {})
+    if not isinstance(variables, dict):
+        faults.append("template.toml: variables must be a table of examples")
+        variables = {}
+    tags = sorted({path.split("/")[0] for path in files if "/" in path} - {"images"})
+    faults += [f"{tag}/: must be a language such as zh or zh-tw" for tag in tags if not LANGUAGE.fullmatch(tag)]
+    sources = {tag: _source(files, f"{tag}/" if tag else "") for tag in ("", *tags)}
+    faults += [
+        f"{tag}/subject.txt: is missing or empty".removeprefix("/") for tag, it in sources.items() if not it.subject
+    ]
+    pictures = tuple(_pictures(files, faults))
+    if faults:
+        raise LibraryError(f"template {name}: " + "; ".join(faults))
+    return Named(
+        name=name,
+        version=_version(files),
+        description=str(about.get("description", "")),
+        variables=variables,
+        language=about.get("language"),
+        template=Template(sources.pop(""), sources, inline_css=bool(about.get("inline_css", True))),
+        pictures=pictures,
+    )
+
+
+def _files(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """Every file by its path, in order. What leads out of the folder, or is hidden, is not one of them."""
+    root, left, count = folder.resolve(), BYTES_AT_MOST, 0
+    for path in sorted(folder.rglob("*")):
+        inside = path.relative_to(folder)
+        if any(part.startswith(".") or part.endswith("~") for part in inside.parts) or not path.is_file():
+            continue
+        if not path.resolve().is_relative_to(root):
+            raise ValueError(f"{inside}: leads out of the folder")
+        left, count = left - path.stat().st_size, count + 1
+        if left < 0 or count > FILES_AT_MOST:
+            raise ValueError(f"has more than {BYTES_AT_MOST:,} bytes or {FILES_AT_MOST} files")
+        yield inside.as_posix(), path.read_bytes()
+
+
+def _source(files: Mapping[str, bytes], where: str) -> Source:
+    def part(name: str) -> str | None:
+        found = files.get(where + name)
+        return found.decode() if found is not None else None
+
+    return Source((part("subject.txt") or "").strip(), part("body.html"), part("body.txt"))
+
+
+def _pictures(files: Mapping[str, bytes], faults: list[str]) -> Iterator[Picture]:
+    for path, content in files.items():
+        if not path.startswith("images/"):
+            continue
+        name = path.removeprefix("images/")
+        try:
+            checked_filename(name)
+            checked_content_id(name)
+            kind = checked_kind(mimetypes.guess_type(name, strict=True)[0] or "")
+            if not kind.startswith("image/") or not content:
+                raise ValueError("is not a picture")  # noqa: TRY301 - one of several reasons
+        except ValueError as error:
+            faults.append(f"{path}: {error}")
+        else:
+            yield Picture(name, kind, content)
+
+
+def _version(files: Mapping[str, bytes]) -> str:
+    made = hashlib.sha256()
+    for path, content in files.items():
+        made.update(f"{path}\0{len(content)}\0".encode())
+        made.update(content)
+    return made.hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""Running mailerd as a service: the log, metrics, systemd, the watchdog and alerts."""

@@ -1,0 +1,177 @@
+"""What is wrong now, what has just begun and what is over; no waiting, no network: time and facts are handed in."""
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from mailerd.config import AlertSettings
+from mailerd.core.pauses import BY_HAND, until
+from mailerd.core.stats import SenderSeen, Survey
+from mailerd.core.verdicts import Cause
+from mailerd.events.base import Event
+
+_SETTLED_AFTER: Final = 75.0
+"""Seconds for which something must stay away before it is called resolved: a broken sign-in is tried every 60 s."""
+_LONG_PAUSE: Final = 300.0
+"""Seconds; a shorter pause is Google's ordinary throttling."""
+_SIGN_IN: Final = frozenset({
+    Cause.TOKEN_REFUSED.value, Cause.CLIENT_REFUSED.value, Cause.NO_CREDENTIALS.value, Cause.SCOPE_MISSING.value,
+    Cause.MAILBOX_REFUSED.value, Cause.WRONG_MAILBOX.value,
+})  # fmt: skip
+_OUTCOMES_KEPT: Final = 20_000
+_LINES_AT_MOST: Final = 20
+_KEPT_AT_MOST: Final = 1000
+"""Lines of each kind that are kept while nobody can be told."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """What is sent to people: one message for all that changed."""
+
+    subject: str
+    lines: tuple[str, ...]
+    firing: tuple[str, ...]
+    """The names of everything that is wrong now."""
+
+    @property
+    def text(self) -> str:
+        """The whole of it."""
+        return "\n".join(self.lines)
+
+
+@dataclass
+class _Trouble:
+    since: float
+    seen: float
+    line: str
+    told: float | None = None
+    missed: bool = False
+    """It was to be told, and reached nobody."""
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What the last message took off the board."""
+
+    troubles: tuple[tuple[_Trouble, float | None], ...] = ()
+    """Each with when it had been told before."""
+    notes: tuple[str, ...] = ()
+    resolved: tuple[str, ...] = ()
+
+
+@dataclass
+class Board:
+    """Begun, lasting and resolved troubles."""
+
+    settings: AlertSettings
+    _firing: dict[str, _Trouble] = field(default_factory=dict)
+    _resolved: deque[str] = field(default_factory=lambda: deque(maxlen=_KEPT_AT_MOST))
+    _notes: deque[str] = field(default_factory=lambda: deque(maxlen=_KEPT_AT_MOST))
+    _told: _Told = _Told()
+    _outcomes: deque[tuple[float, bool]] = field(default_factory=lambda: deque(maxlen=_OUTCOMES_KEPT))
+    _sent: float = float("-inf")
+
+    def tell(self, event: Event, fields: Mapping[str, object], *, now: float) -> None:
+        """Take note of an event."""
+        if event.name in {"letter_failed", "letter_sent"}:
+            self._outcomes.append((now, event.name == "letter_failed"))
+        elif event.name == "job_finished" and fields["failed"]:
+            self._notes.append(
+                f"job {fields['job']} has finished with failures: {fields['sent']} sent, {fields['failed']} failed; "
+                f"`mailerd explain {fields['job']}` tells why"
+            )
+        elif event.name == "renderer_ends_often":
+            line = f"templates of {fields['origin']} end the renderer again and again: it {fields['cause']}"
+            self._see(f"renderer {fields['renderer']}", line, now)
+        elif event.name == "renderer_not_started":
+            line = f"nothing can be rendered, the renderer does not start: {fields['cause']}"
+            self._see(f"renderer {fields['renderer']}", line, now)
+        elif event.name in {"loop_stalled", "loop_blocked"}:
+            loop = fields.get("loop", "the event loop")
+            self._see(f"stalled {loop}", f"{loop} has made no progress for {fields['seconds']:.0f} s", now)
+
+    def look(self, survey: Survey | None, *, database_away: float, how: str = "away", now: float) -> None:
+        """Compare with how things stand; `database_away` is for how many seconds it has been, and `how` in a word."""
+        if database_away >= self.settings.database_away:
+            self._see("database", f"the database has been {how} for {database_away:.0f} s: nothing is sent", now)
+        if survey is not None:
+            self._look(survey, now)
+        self._rate(now)
+        for name, trouble in list(self._firing.items()):
+            if now - trouble.seen >= _SETTLED_AFTER:
+                del self._firing[name]
+                if trouble.told is not None:
+                    self._resolved.append(f"resolved: {name}, after {now - trouble.since:.0f} s")
+                elif trouble.missed:
+                    self._resolved.append(f"resolved: {trouble.line}; it lasted {now - trouble.since:.0f} s")
+
+    def _look(self, survey: Survey, now: float) -> None:
+        for sender in survey.paused:
+            if sender.paused_until and self._matters(sender, survey):
+                end = until(sender.paused_until, "{:%Y-%m-%d %H:%M} UTC".format)
+                line = f"{sender.email} is paused {end} ({sender.pause_cause}): {sender.pause_reason}"
+                self._see(f"sender {sender.email}", line, now)
+        if survey.oldest_unsure >= self.settings.unsure:
+            minutes = survey.oldest_unsure / 60
+            self._see("unsure", f"a letter has been unsure for {minutes:.0f} min: `mailerd settle` may be due", now)
+
+    @staticmethod
+    def _matters(sender: SenderSeen, survey: Survey) -> bool:
+        if sender.pause_cause == BY_HAND:
+            return False  # whoever ordered it knows it
+        left = (sender.paused_until - survey.at).total_seconds() if sender.paused_until else 0.0
+        return sender.pause_cause in _SIGN_IN or left >= _LONG_PAUSE
+
+    def _rate(self, now: float) -> None:
+        while self._outcomes and now - self._outcomes[0][0] > self.settings.failure_window:
+            self._outcomes.popleft()
+        failed = sum(1 for _, bad in self._outcomes if bad)
+        if len(self._outcomes) >= self.settings.failure_letters and failed >= self.settings.failure_rate * len(
+            self._outcomes
+        ):
+            self._see("failure rate", f"{failed} of the last {len(self._outcomes)} letters failed", now)
+
+    def _see(self, name: str, line: str, now: float) -> None:
+        trouble = self._firing.setdefault(name, _Trouble(since=now, seen=now, line=line))
+        trouble.seen, trouble.line = now, line
+
+    def message(self, *, now: float) -> Message | None:
+        """What is to be told now, all of it in one; None while there is nothing, or too soon after the last one."""
+        if now - self._sent < self.settings.min_interval:
+            return None
+        due = [
+            trouble
+            for trouble in self._firing.values()
+            if trouble.told is None or now - trouble.told >= self.settings.repeat
+        ]
+        if not (due or self._resolved or self._notes):
+            return None
+        lines = [*(trouble.line for trouble in due), *self._notes, *self._resolved]
+        self._told = _Told(tuple((each, each.told) for each in due), tuple(self._notes), tuple(self._resolved))
+        for trouble in due:
+            trouble.told = now
+        self._notes.clear()
+        self._resolved.clear()
+        self._sent = now
+        return Message(subject=_subject(lines, self._firing), lines=_bounded(lines), firing=tuple(self._firing))
+
+    def undelivered(self) -> None:
+        """The last message reached nobody: all of it is to be told again, `min_interval` after it at the soonest."""
+        for trouble, before in self._told.troubles:
+            trouble.told, trouble.missed = before, True
+        self._notes = deque((*self._told.notes, *self._notes), maxlen=_KEPT_AT_MOST)
+        self._resolved = deque((*self._told.resolved, *self._resolved), maxlen=_KEPT_AT_MOST)
+        self._told = _Told()
+
+
+def _subject(lines: list[str], firing: Iterable[str]) -> str:
+    names = list(firing)
+    if not names:
+        return "mailerd: " + ("resolved" if lines[0].startswith("resolved") else lines[0][:100])
+    return f"mailerd: {', '.join(names)}"[:150]
+
+
+def _bounded(lines: list[str]) -> tuple[str, ...]:
+    more = len(lines) - _LINES_AT_MOST
+    return (*lines[:_LINES_AT_MOST], *([f"and {more} more"] if more > 0 else []))

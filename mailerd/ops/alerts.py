@@ -1,0 +1,88 @@
+"""The loop that looks at the board and posts: bounded, on its own, and never in the way of a letter."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from mailerd.config import AlertSettings
+from mailerd.core.stats import Survey
+from mailerd.events.base import Event
+from mailerd.events.process import ProcessEvents
+from mailerd.ops.alert_state import Board, Message
+from mailerd.ops.heartbeat import Pulses
+from mailerd.ops.notify import WITHIN, Post, posts
+
+_LOOK_EVERY: Final = 2.0
+_TRIES: Final = 3
+_REST: Final = 1.0
+"""Seconds after the first try that failed, twice as many after the second."""
+
+
+@dataclass
+class Alarms:
+    """Alarms of one daemon."""
+
+    settings: AlertSettings
+    survey: Callable[[], Survey | None]
+    away: Callable[[], str]
+    """How the database is known to be away, in a word; empty: it is there."""
+    events: ProcessEvents
+    pulses: Pulses
+    _board: Board = field(init=False)
+    _posts: Sequence[Post] = ()
+    _away_since: float | None = None
+
+    def __post_init__(self) -> None:
+        self._board = Board(self.settings)
+        self._posts = posts(webhook=self.settings.webhook, urls=self.settings.urls)
+
+    def configure(self, settings: AlertSettings) -> None:
+        """Take other settings; what is wrong now is remembered.
+
+        Raises:
+            ConfigurationError: they cannot be used, and the old ones stay.
+        """
+        self._posts = posts(webhook=settings.webhook, urls=settings.urls)
+        self.settings = self._board.settings = settings
+
+    def tell(self, event: Event, fields: Mapping[str, object], /) -> None:
+        """Hear what the log hears; costs next to nothing."""
+        self._board.tell(event, fields, now=time.monotonic())
+
+    async def run(self) -> None:
+        """Look and post, until cancelled."""
+        pulse = self.pulses.of("alarms", limit=_TRIES * (WITHIN + 60))
+        while True:
+            pulse.waiting("the next look", at_most=_LOOK_EVERY)
+            await asyncio.sleep(_LOOK_EVERY)
+            pulse.working("looking for what is wrong")
+            now = time.monotonic()
+            how = self.away()
+            self._away_since = (self._away_since or now) if how else None
+            away = now - self._away_since if self._away_since else 0.0
+            self._board.look(self.survey(), database_away=away, how=how, now=now)
+            await self._post(now=now)
+
+    async def _post(self, *, now: float) -> None:
+        """Post what is to be told. What no way takes is told again: nobody knows of it yet."""
+        if (message := self._board.message(now=now)) is None or not self._posts:
+            return
+        # Side by side: one that hangs keeps nothing from the others.
+        if not any(await asyncio.gather(*(self._send(post, message) for post in self._posts))):
+            self._board.undelivered()
+
+    async def _send(self, post: Post, message: Message) -> bool:
+        """Whether it was taken."""
+        for again in range(_TRIES):
+            try:
+                async with asyncio.timeout(WITHIN + 1):
+                    await post.send(message)
+            except (OSError, TimeoutError) as error:
+                self.events.alarm_unsent(cause=str(error) or f"no answer within {WITHIN:g} s")
+                await asyncio.sleep(_REST * 2**again)
+            else:
+                self.events.alarm_sent(subject=message.subject)
+                return True
+        return False

@@ -1,0 +1,162 @@
+"""The log's door: takes events and writes them for people, as JSON or to journald; only this module imports loguru.
+
+A line with a stack, and one that could not be written, goes through loguru. A plain line goes past it: what loguru
+finds out for each line (whose frame, which thread, which process, the local time) none of ours shows, and that took 9
+of a line's 18 µs. What loguru promises of a line holds for every one: it is whole, it is with the kernel when `tell`
+returns, so that kill -9 loses none, and its trouble stays its own.
+"""
+
+import os
+import select
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, Literal, Protocol
+
+from loguru import logger
+
+from mailerd.config import LogSettings
+from mailerd.events.base import Event, Tell
+from mailerd.events.process import ProcessEvents
+from mailerd.ops import log_formats
+from mailerd.ops.journald import ADDRESS, Native, under_systemd
+
+if TYPE_CHECKING:
+    from loguru import Message, Record
+
+_NUMBERS: Final = {"debug": 10, "info": 20, "success": 25, "warning": 30, "error": 40, "critical": 50}
+"""loguru's own severities: https://loguru.readthedocs.io/en/stable/api/logger.html"""
+_ESCAPED: Final = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), *range(127, 160))}
+"""What a terminal may obey, and what makes journalctl show no text but a number of bytes; tab and line feed stay."""
+_WHOLE: Final = threading.RLock()
+"""Held while a line goes out: threads tell too, and a stream of Python's makes no promise to several of them."""
+
+
+_LAST_WORDS: Final = 2.0
+"""Seconds that the end waits for the reader of standard error: under systemd that is journald, which may be stopped."""
+_AT_ONCE: Final = 4096
+"""Bytes that a pipe or a socket which can be written to takes without a wait: PIPE_BUF of pipe(7)."""
+
+
+class Write(Protocol):
+    """Where a line goes, in whichever form."""
+
+    def __call__(self, event: Event, *, fields: Mapping[str, object], words: str, stack: str) -> None:
+        """Write one line; a stack that is empty is none."""
+
+
+class Journal:
+    """Where a process's events go; `tell` is what every class of events is given."""
+
+    def __init__(self, settings: LogSettings) -> None:
+        self._native: Native | None = None
+        self.configure(settings)
+
+    def configure(self, settings: LogSettings) -> None:
+        """Take other settings, from the next event on."""
+        self._least = _NUMBERS[settings.level]
+        self._chinese = settings.language == "zh"
+        kind = _kind(settings)
+        if kind == "journald" and self._native is None:
+            self._native = Native(lost=self._lost, told=self._lost_told)
+        ways: dict[str, Write] = {"json": _write_json, "text": _write_text, "journald": self._write_native}
+        self._write = ways[kind]
+        logger.remove()
+        logger.add(
+            self._take, level=settings.level.upper(), format="{message}", backtrace=True, diagnose=False, catch=True
+        )
+
+    def tell(self, event: Event, fields: Mapping[str, object], /) -> None:
+        """Write one event; what is below the level costs next to nothing."""
+        if _NUMBERS[event.level] < self._least:
+            return
+        words, error = self._words(event, fields).replace("\n", "\n    "), fields.get("error")
+        if not isinstance(error, BaseException):
+            try:
+                self._write(event, fields=fields, words=words, stack="")
+                return
+            except Exception as trouble:  # noqa: BLE001 - the log must not break what it tells of
+                error = trouble
+        logger.opt(exception=error).bind(event=event, fields=fields).log(event.level.upper(), words)
+
+    def flush(self) -> bool:
+        """Try again what journald did not take; whether more is left. Where the log goes elsewhere, nothing is."""
+        return self._native is not None and self._native.flush()
+
+    def close(self) -> None:
+        """The end: what journald does not take now goes to standard error, or nobody would learn why this ends."""
+        left = self._native.close() if self._native is not None else []
+        if left:
+            heading = f'{ADDRESS} has not taken what follows; log.format = "auto" is for where there is no journald\n'
+            _out_at_most(heading + "".join(log_formats.of_record(record, at=at) for at, record in left))
+
+    def _words(self, event: Event, fields: Mapping[str, object]) -> str:
+        words = (event.zh if self._chinese else event.en).format_map(fields)
+        return words if words.isprintable() else words.translate(_ESCAPED)
+
+    def _take(self, message: "Message") -> None:
+        """What loguru hands back, with the stack that it has found."""
+        record = message.record
+        told = record["extra"]
+        self._write(told["event"], fields=told["fields"], words=record["message"], stack=_stack(record))
+
+    def _write_native(self, event: Event, *, fields: Mapping[str, object], words: str, stack: str) -> None:
+        if self._native is not None:
+            self._native.write(log_formats.record(event, fields=fields, words=words, stack=stack))
+
+    def _lost(self, number: int) -> Mapping[str, str]:
+        """The record that tells of lost ones."""
+        made: list[Mapping[str, str]] = []
+        ProcessEvents(
+            lambda event, fields: made.append(
+                log_formats.record(event, fields=fields, words=self._words(event, fields), stack="")
+            )
+        ).log_records_lost(lost=number)
+        return made[0]
+
+    def _lost_told(self, number: int) -> None:
+        if self.on_lost is not None:
+            ProcessEvents(self.on_lost).log_records_lost(lost=number)
+
+    on_lost: Tell | None = None
+    """Who else shall hear of lost records, once the log has told of them: the metrics."""
+
+
+def _kind(settings: LogSettings) -> Literal["journald", "text", "json"]:
+    if settings.format == "auto":
+        return "journald" if under_systemd(os.environ) else "text"
+    return settings.format
+
+
+def _write_text(event: Event, *, fields: Mapping[str, object], words: str, stack: str) -> None:
+    _out(log_formats.text(event, fields=fields, words=words, stack=stack))
+
+
+def _write_json(event: Event, *, fields: Mapping[str, object], words: str, stack: str) -> None:
+    _out(log_formats.in_json(event, fields=fields, words=words, stack=stack))
+
+
+def _stack(record: "Record") -> str:
+    """The stack with its causes; values of variables are left out, they may be secrets."""
+    if record["exception"] is None:
+        return ""
+    return "".join(traceback.format_exception(*record["exception"]))
+
+
+def _out(text: str) -> None:
+    with _WHOLE:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+
+
+def _out_at_most(text: str) -> None:
+    """Write to standard error what its reader takes within a bound."""
+    data, end = memoryview(text.encode("utf-8", "backslashreplace")), time.monotonic() + _LAST_WORDS
+    ready = select.poll()
+    ready.register(2, select.POLLOUT)
+    with _WHOLE, suppress(OSError):
+        while data and (left := end - time.monotonic()) > 0 and ready.poll(left * 1000):
+            data = data[os.write(2, data[:_AT_ONCE]) :]

@@ -1,0 +1,36 @@
+"""Tells the log what people did by command: their pauses, and what they asked of jobs (the API tells its own)."""
+
+from mailerd.core.pauses import BY_HAND, until
+from mailerd.core.stats import Survey
+from mailerd.events.process import ProcessEvents
+
+_COMMAND = "command, "
+"""How the one who asked begins where it was a command (`cli/job_actions.py`)."""
+
+
+class ByHand:
+    """What was told already, and the difference that a new look makes."""
+
+    def __init__(self, events: ProcessEvents) -> None:
+        self._events = events
+        self._paused: dict[str, tuple[str, str]] = {}
+        """By sender: until when, and why."""
+        self._asked: int | None = None
+
+    def tell(self, survey: Survey) -> None:
+        """Tell what is new in a look; a pause that stands at the first one is told as well."""
+        now = {
+            sender.email: (until(sender.paused_until), sender.pause_reason)
+            for sender in survey.paused
+            if sender.paused_until and sender.pause_cause == BY_HAND
+        }
+        for sender, (end, reason) in now.items():
+            if self._paused.get(sender) != (end, reason):
+                self._events.sender_paused_by_hand(sender=sender, until=end, reason=reason)
+        for sender in self._paused.keys() - now.keys():
+            self._events.sender_resumed_by_hand(sender=sender)
+        self._paused = now
+        for one in reversed(survey.asked):
+            if self._asked is not None and one.id > self._asked and one.who.startswith(_COMMAND):
+                self._events.job_steered(job=one.job, action=one.action, who=one.who, letters=one.letters)
+        self._asked = max((one.id for one in survey.asked), default=0)

@@ -1,0 +1,321 @@
+"""The door to Prometheus: counts what is told and measured; only this module imports prometheus_client.
+
+Letters, senders and the database's troubles are counted from the very events that the log tells, so that a log line and
+a metric always agree. Names and units follow https://prometheus.io/docs/practices/naming/.
+"""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, PlatformCollector, ProcessCollector
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.samples import Sample
+
+from mailerd import __version__
+from mailerd.core.pauses import CAUSES
+from mailerd.core.replies import Call
+from mailerd.core.states import JobStatus, State
+from mailerd.core.stats import Survey
+from mailerd.events.base import Event, vocabulary
+
+CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
+SENDERS_AT_MOST: Final = 200
+"""Senders with a label of their own; the others share `other`. A client names the sender, so there must be a bound."""
+_TOGETHER: Final = "other"
+_NO_SUMS: Final = frozenset({"mailerd_sender_limit_letters", "mailerd_sender_used_letters"})
+"""Gauges of single senders: a limit may be 0, which is none."""
+_REMEMBERED: Final = 10_000
+"""Letters and jobs whose beginning is remembered for a duration."""
+_FAST: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_SLOW: Final = (0.1, 0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
+
+_OUTCOMES: Final = {
+    "letter_sent": "sent",
+    "letter_failed": "failed",
+    "letter_deferred": "deferred",
+    "letter_released": "released",
+    "letter_unsure": "unsure",
+    "letter_found": "found",
+    "letter_missing": "missing",
+}
+
+
+class Metrics:
+    """Everything that `/metrics` shows; one per daemon, with a registry of its own."""
+
+    def __init__(self, *, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        self._senders: set[str] = set()
+        self._begun: OrderedDict[int | str, float] = OrderedDict()
+        Gauge("mailerd_build_info", "Always 1.", ["version"], registry=registry).labels(__version__).set(1)
+        self._of_letters(registry)
+        self._of_tables(registry)
+        self._of_database(registry)
+        self._of_process(registry)
+        self._counted = self._of_events()
+
+    def _of_letters(self, registry: CollectorRegistry) -> None:
+        self._letters = _counters(
+            "mailerd_letters", "What became of letters, as the log tells it.", "outcome", "sender", registry=registry
+        )
+        self._send = Histogram(
+            "mailerd_send_seconds", "From taking a letter up to its record.", registry=registry, buckets=_FAST
+        )
+        self._waited = Histogram(
+            "mailerd_accepted_to_sent_seconds",
+            "From a job's acceptance (or its send_at) to each letter sent.",
+            registry=registry,
+            buckets=_SLOW,
+        )
+        self._jobs_accepted = Counter("mailerd_jobs_accepted", "Jobs that this daemon accepted.", registry=registry)
+        self._accepted = Counter("mailerd_recipients_accepted", "Recipients that it accepted.", registry=registry)
+        self._jobs_finished = _counters(
+            "mailerd_jobs_finished", "Jobs whose last letter it saw end.", "result", registry=registry
+        )
+        for result in ("whole", "with_failures", "cancelled"):
+            self._jobs_finished(result)
+        self._requests = _counters("mailerd_http_requests", "Answered requests.", "method", "status", registry=registry)
+        self._google = _counters(
+            "mailerd_google_calls", "Calls to Google that ended.", "call", "outcome", registry=registry
+        )
+        self._google_s = _histograms(
+            "mailerd_google_call_seconds", "How long they took.", "call", registry=registry, buckets=_FAST
+        )
+        self._tokens = _counters("mailerd_token_refreshes", "Access tokens asked for.", "result", registry=registry)
+        for result in ("granted", "refused"):
+            self._tokens(result)
+
+    def _of_tables(self, registry: CollectorRegistry) -> None:
+        self._jobs = Gauge("mailerd_jobs", "Jobs in the tables.", ["status"], registry=registry)
+        self._recipients = Gauge(
+            "mailerd_recipients", "Recipients of the jobs that are not ended.", ["status"], registry=registry
+        )
+        self._oldest_claimable = Gauge(
+            "mailerd_oldest_claimable_letter_seconds", "How long a letter that may go was not taken.", registry=registry
+        )
+        self._oldest_unsure = Gauge(
+            "mailerd_oldest_unsure_letter_seconds", "How long the oldest doubt has stood.", registry=registry
+        )
+        self._limit = Gauge(
+            "mailerd_sender_limit_letters", "What it may send; 0: no limit.", ["sender", "window"], registry=registry
+        )
+        self._used = Gauge(
+            "mailerd_sender_used_letters", "What of it was used.", ["sender", "window"], registry=registry
+        )
+        self._paused = Gauge(
+            "mailerd_sender_paused",
+            "1 while it is paused, by cause; of `other` how many.",
+            ["sender", "cause"],
+            registry=registry,
+        )
+        self._surveyed = Gauge(
+            "mailerd_survey_timestamp_seconds", "When the tables were last looked at.", registry=registry
+        )
+
+    def _of_database(self, registry: CollectorRegistry) -> None:
+        self._calls = _counters("mailerd_database_calls", "Transactions that ended.", "outcome", registry=registry)
+        for outcome in ("ok", "refused", "away", "in_doubt", "cut_off"):
+            self._calls(outcome)
+        self._calls_s = Histogram(
+            "mailerd_database_call_seconds", "How long they took, queueing included.", registry=registry, buckets=_FAST
+        )
+        self._retries = Counter("mailerd_database_retries", "Tries after the first.", registry=registry)
+        self._up = Gauge("mailerd_database_up", "0 while the database is away or takes no writes.", registry=registry)
+        self._connections = Gauge("mailerd_database_connections", "Connections that are open.", registry=registry)
+        self._pool = Gauge("mailerd_database_pool_size", "Connections at most.", registry=registry)
+
+    def _of_process(self, registry: CollectorRegistry) -> None:
+        self._told = _counters("mailerd_events", "Events of the log.", "event", "level", registry=registry)
+        # A counter that is born at 1 shows no increase: every first warning would be missed by whatever watches.
+        for event in vocabulary().values():
+            self._told(event.name, event.level)
+        self._lost = Counter("mailerd_log_records_lost", "Records that journald did not take.", registry=registry)
+        self._in_hand = Gauge("mailerd_letters_in_hand", "Letters that are being sent.", registry=registry)
+        self._lag = Histogram(
+            "mailerd_event_loop_lag_seconds", "How late the event loop was.", registry=registry, buckets=_FAST
+        )
+        self._silence = Gauge(
+            "mailerd_loop_heartbeat_age_seconds", "Since a loop's last progress.", ["loop"], registry=registry
+        )
+
+    def tell(self, event: Event, fields: Mapping[str, object], /) -> None:
+        """Count what the log is told."""
+        self._told(event.name, event.level).inc()
+        if outcome := _OUTCOMES.get(event.name):
+            self._letter(outcome, fields)
+        elif (count := self._counted.get(event.name)) is not None:
+            count(fields)
+
+    def _of_events(self) -> dict[str, Callable[[Mapping[str, object]], None]]:
+        """What is counted of which event, beside the letters' outcomes."""
+
+        def job_accepted(fields: Mapping[str, object]) -> None:
+            self._jobs_accepted.inc()
+            self._accepted.inc(_number(fields["accepted"]))
+            self._sender(str(fields["sender"]))
+
+        def job_finished(fields: Mapping[str, object]) -> None:
+            stopped = "cancelled" if fields["cancelled"] else "whole"
+            self._jobs_finished("with_failures" if fields["failed"] else stopped).inc()
+
+        def request_answered(fields: Mapping[str, object]) -> None:
+            self._requests(_method(fields["method"]), str(fields["status"])).inc()
+
+        return {
+            "letter_started": lambda fields: self._begin(int(_number(fields["recipient"]))),
+            "job_found": lambda fields: self._begin(str(fields["job"]), before=float(_number(fields["age"]))),
+            "job_accepted": job_accepted,
+            "job_finished": job_finished,
+            "request_answered": request_answered,
+            "transaction_repeated": lambda _: self._retries.inc(),
+            "database_attempt_failed": lambda _: self._retries.inc(),
+            "log_records_lost": lambda fields: self._lost.inc(_number(fields["lost"])),
+        }
+
+    def _letter(self, outcome: str, fields: Mapping[str, object]) -> None:
+        self._letters(outcome, self._sender(str(fields.get("sender", "")))).inc()
+        begun = self._begun.pop(int(_number(fields["recipient"])), None)
+        if outcome == "sent":
+            if begun is not None:
+                self._send.observe(self._now() - begun)
+            if (accepted := self._begun.get(str(fields["job"]))) is not None:
+                self._waited.observe(self._now() - accepted)
+
+    def _begin(self, what: int | str, *, before: float = 0.0) -> None:
+        self._begun[what] = self._now() - before
+        if len(self._begun) > _REMEMBERED:
+            self._begun.popitem(last=False)
+
+    def _sender(self, email: str) -> str:
+        """The label of a sender, whose counters are there, at 0, from the first time that it is mentioned."""
+        if email in self._senders:
+            return email
+        if not email or len(self._senders) >= SENDERS_AT_MOST:
+            return _TOGETHER
+        self._senders.add(email)
+        for outcome in set(_OUTCOMES.values()):
+            self._letters(outcome, email)
+        return email
+
+    def google_call(self, *, call: Call, outcome: str, seconds: float) -> None:
+        """One call to Google has ended."""
+        self._google(call, outcome).inc()
+        self._google_s(call).observe(seconds)
+        if call is Call.TOKEN:
+            self._tokens("granted" if outcome == "accepted" else "refused").inc()
+
+    def database_call(self, *, outcome: str, seconds: float) -> None:
+        """One transaction has ended: ok, refused, away, in_doubt or cut_off."""
+        self._calls(outcome).inc()
+        self._calls_s.observe(seconds)
+
+    def lag(self, seconds: float) -> None:
+        """The event loop came so late."""
+        self._lag.observe(seconds)
+
+    def silences(self, loops: Mapping[str, float]) -> None:
+        """Since when each loop has been silent."""
+        for loop, seconds in loops.items():
+            self._silence.labels(loop).set(seconds)
+
+    def standing(self, *, in_hand: int, database_up: bool, connections: int, pool_size: int) -> None:
+        """How this process stands now."""
+        self._in_hand.set(in_hand)
+        self._up.set(1 if database_up else 0)
+        self._connections.set(connections)
+        self._pool.set(pool_size)
+
+    def surveyed(self, survey: Survey) -> None:
+        """What the tables showed."""
+        for status in JobStatus:
+            self._jobs.labels(status.value).set(survey.jobs.get(status, 0))
+        for state in State:
+            self._recipients.labels(state.value).set(survey.recipients.get(state, 0))
+        self._oldest_claimable.set(survey.oldest_claimable)
+        self._oldest_unsure.set(survey.oldest_unsure)
+        self._surveyed.set(survey.at.timestamp())
+        for gauge in (self._limit, self._used, self._paused):
+            gauge.clear()  # a sender that is not shown any more must not stay as it was
+        for sender in survey.senders:
+            label = self._sender(sender.email)
+            if label == _TOGETHER:
+                continue
+            self._limit.labels(label, "minute").set(sender.per_minute)
+            self._limit.labels(label, "day").set(sender.per_day)
+            self._used.labels(label, "minute").set(sender.used_minute)
+            self._used.labels(label, "day").set(sender.used_day)
+            for cause in CAUSES:
+                paused = sender.paused_until is not None and sender.pause_cause == cause
+                self._paused.labels(label, cause).set(1 if paused else 0)
+
+    def page(self, shows: Callable[[str], bool] = lambda _: True) -> bytes:
+        """What Prometheus reads; senders that are not shown are counted together, as `other`."""
+        return generate_latest(_Shown(self._registry, shows))
+
+
+class _Shown(CollectorRegistry):
+    """A registry as those see it who may not know every sender."""
+
+    def __init__(self, whole: CollectorRegistry, shows: Callable[[str], bool]) -> None:
+        super().__init__()
+        self._whole = whole
+        self._shows = shows
+
+    def collect(self) -> Iterator[Metric]:
+        """Every family; of the hidden senders the sum of what can be added up."""
+        for family in self._whole.collect():
+            if any("sender" in sample.labels for sample in family.samples):
+                shown = Metric(family.name, family.documentation, family.type)
+                shown.samples = self._folded(family)
+                yield shown
+            else:
+                yield family
+
+    def _folded(self, family: Metric) -> list[Sample]:
+        found: dict[tuple[str, ...], Sample] = {}
+        for each in family.samples:
+            sender, sample = each.labels["sender"], each
+            if sender != _TOGETHER and not self._shows(sender):
+                if family.name in _NO_SUMS:
+                    continue
+                sample = each._replace(labels={**each.labels, "sender": _TOGETHER})
+            place = (sample.name, *sample.labels.values())
+            before = found.get(place)
+            found[place] = sample if before is None else before._replace(value=_added(before, sample))
+        return list(found.values())
+
+
+def _added(one: Sample, other: Sample) -> float:
+    """Two samples as one; of the moments in which counters were made, the first."""
+    return min(one.value, other.value) if one.name.endswith("_created") else one.value + other.value
+
+
+def _counters(name: str, words: str, *labels: str, registry: CollectorRegistry) -> Callable[..., Counter]:
+    """A family of counters; calling it with the labels' values gives the one of them.
+
+    It is remembered, since prometheus_client takes a lock and makes new strings to find it, 1 µs each time. No more are
+    kept here than there; what is ever cleared, as some gauges are, must not be found like that.
+    """
+    return cache(Counter(name, words, labels, registry=registry).labels)
+
+
+def _histograms(
+    name: str, words: str, *labels: str, registry: CollectorRegistry, buckets: Sequence[float]
+) -> Callable[..., Histogram]:
+    """The same of histograms."""
+    return cache(Histogram(name, words, labels, registry=registry, buckets=buckets).labels)
+
+
+def _number(value: object) -> float | int:
+    return value if isinstance(value, int | float) else 0
+
+
+def _method(value: object) -> str:
+    """A client may invent a method."""
+    return str(value) if value in {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"} else "other"

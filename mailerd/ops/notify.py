@@ -1,0 +1,124 @@
+"""Sends alarms: JSON to a web hook, or through apprise to whatever it knows; nothing of it may hold up the sending."""
+
+import asyncio
+import importlib
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, Final, Protocol
+
+import aiohttp
+
+from mailerd.errors import ConfigurationError
+from mailerd.ops.alert_state import Message
+
+WITHIN: Final = 15.0
+"""Seconds that an alarm gets to be sent."""
+_REFUSAL: Final = 300
+
+
+class Post(Protocol):
+    """A way to people."""
+
+    async def send(self, message: Message) -> None:
+        """Send it.
+
+        Raises:
+            OSError: it was not taken.
+            TimeoutError: nobody knows.
+        """
+
+
+class Webhook:
+    """`{"source", "subject", "text", "lines", "firing"}` as a POST; anything but a 2xx is a failure."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    async def send(self, message: Message) -> None:
+        """Send it."""
+        body = {
+            "source": "mailerd",
+            "subject": message.subject,
+            "text": message.text,
+            "lines": list(message.lines),
+            "firing": list(message.firing),
+        }
+        timeout = aiohttp.ClientTimeout(total=WITHIN)
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=timeout) as session,
+                session.post(self._url, json=body, allow_redirects=False) as answer,
+            ):
+                if answer.status >= _REFUSAL:
+                    raise OSError(f"the web hook answered {answer.status}")
+        except aiohttp.ClientError as error:
+            raise OSError(f"the web hook cannot be reached: {type(error).__name__}") from error
+
+
+class Apprise:
+    """One address of apprise: Slack, e-mail, Feishu, DingTalk, WeCom, Telegram and many more.
+
+    It blocks, so it has a thread of its own: a target that hangs holds up neither the loop, nor the other addresses,
+    nor a stop, which would wait for a thread of the loop's executor. While it hangs nothing more is given to it.
+    """
+
+    def __init__(self, url: str, *, number: int) -> None:
+        self._apprise, self._it = _load(url, number=number)
+        self._name = f"alerts.urls, number {number}"  # the address itself may hold a token
+        self._thread: threading.Thread | None = None
+
+    async def send(self, message: Message) -> None:
+        """Send it."""
+        if self._thread is not None and self._thread.is_alive():
+            raise OSError(f"{self._name} still hangs on an alarm before this one")
+        loop = asyncio.get_running_loop()
+        trouble: asyncio.Future[str | None] = loop.create_future()
+
+        def done(said: str | None) -> None:
+            if not trouble.done():
+                trouble.set_result(said)
+
+        def work() -> None:
+            said = self._notify(message)
+            with suppress(RuntimeError):  # the loop has ended meanwhile
+                loop.call_soon_threadsafe(done, said)
+
+        self._thread = threading.Thread(target=work, name="apprise", daemon=True)
+        self._thread.start()
+        async with asyncio.timeout(WITHIN):
+            said = await trouble
+        if said is not None:
+            raise OSError(f"{self._name}: {said or 'it was not delivered, and apprise does not say why'}")
+
+    def _notify(self, message: Message) -> str | None:
+        """Hand it to apprise; what went wrong, in its words, or None."""
+        try:
+            with self._apprise.LogCapture(level=self._apprise.logging.WARNING, fmt="%(message)s") as captured:
+                taken = self._it.notify(title=message.subject, body=message.text)
+                return None if taken else captured.getvalue().strip().partition("\n")[0]
+        except Exception as error:  # noqa: BLE001 - whatever a plug-in of apprise's raises, it must not end the alarms
+            return f"{type(error).__name__}: {error}"
+
+
+def _load(url: str, *, number: int) -> tuple[Any, Any]:
+    try:
+        apprise = importlib.import_module("apprise")
+    except ImportError:
+        raise ConfigurationError(
+            "alerts.urls needs apprise: pip install 'mailerd[alerts]', or use alerts.webhook"
+        ) from None
+    it = apprise.Apprise()
+    if not it.add(url):
+        raise ConfigurationError(f"alerts.urls: number {number} is no address that apprise knows")
+    return apprise, it
+
+
+def posts(*, webhook: str, urls: Sequence[str]) -> list[Post]:
+    """The ways that are configured.
+
+    Raises:
+        ConfigurationError: one of them cannot be used.
+    """
+    ways: list[Post] = [Webhook(webhook)] if webhook else []
+    return [*ways, *(Apprise(url, number=number) for number, url in enumerate(urls, start=1))]

@@ -1,1 +1,0 @@
-"""Being a service: readiness, the watchdog, the status line, and the stacks of a loop that makes no progress."""

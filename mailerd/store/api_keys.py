@@ -1,0 +1,221 @@
+"""API keys: made, found by their digest, listed, revoked; the key itself is never stored."""
+
+import hashlib
+import json
+import secrets
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any, Final
+
+from mailerd.errors import MailerdError
+from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.database import Database
+
+PREFIX: Final = "sk_live_"
+KEY_BYTES: Final = 32
+"""256 random bits: guessing is hopeless, so a plain SHA-256 is digest enough."""
+NAME_AT_MOST: Final = 100
+"""Characters of a key's name, as in the schema."""
+
+_COLUMNS: Final = "id, name, digest, hint, senders, calls, per_minute, created_at, revoked_at, last_used_at, old_until"
+# Found by its old secret, it is shown with that one's digest: the caller compares. Without a name of its own the column
+# would be named by the bytes in it, which the driver cannot read.
+_FOUND: Final = _COLUMNS.replace("digest", "IF(digest = %s, digest, old_digest) AS digest", 1)
+
+
+class Call(StrEnum):
+    """What a key may be limited to."""
+
+    SEND = "send"
+    """Post jobs, dry runs included."""
+    READ = "read"
+    """See jobs, recipients, results and templates."""
+    CONTROL = "control"
+    """Cancel, pause, resume, retry, change priorities."""
+
+
+class KeyNameError(MailerdError):
+    """A key cannot be made under this name, or none is found by it."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """What is known of a key; the secret is not."""
+
+    id: int
+    name: str
+    digest: bytes
+    hint: str
+    """The last characters, for people who hold several."""
+    senders: frozenset[str] | None
+    """The mailboxes that it may send from; None means any."""
+    calls: frozenset[Call] | None
+    """What it may ask for; None means everything."""
+    per_minute: int | None
+    """Requests in a minute, per daemon; None means no limit."""
+    created_at: datetime
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+    """At most a minute behind; None means never used."""
+    old_until: datetime | None
+    """Until when the secret from before the last rotation is good; None: it was never rotated."""
+
+    def may(self, call: Call) -> bool:
+        """Whether it may ask for this."""
+        return self.calls is None or call in self.calls
+
+    def may_send(self, sender: str) -> bool:
+        """Whether it may send from this mailbox, given in lower case."""
+        return self.senders is None or sender in self.senders
+
+
+def digest(secret: str) -> bytes:
+    """What is stored in place of a key."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
+
+
+class Keys:
+    """The door's leaf for API keys; `patience` is what the database gets for an answer, in seconds."""
+
+    def __init__(self, database: Database, *, patience: float) -> None:
+        self._database = database
+        self._patience = patience
+
+    async def create(
+        self, name: str, *, senders: Collection[str] = (), calls: Collection[Call] = (), per_minute: int | None = None
+    ) -> str:
+        """Make a key and return its secret, which nobody can ever ask for again.
+
+        No `senders` means any mailbox, no `calls` means every call.
+
+        Raises:
+            KeyNameError: the name is empty, too long, nothing but digits (it would pass for an id), or in use.
+        """
+        if not name.strip() or len(name) > NAME_AT_MOST or name.isdigit() or not name.isprintable():
+            raise KeyNameError(f"a key's name has 1 to {NAME_AT_MOST} printable characters and is not a mere number")
+        secret = PREFIX + secrets.token_urlsafe(KEY_BYTES)
+        allowed = json.dumps(sorted(senders)) if senders else None
+        scopes = json.dumps(sorted(calls)) if calls else None
+
+        async def work(cursor: Cursor) -> None:
+            await cursor.execute("SELECT id FROM api_keys WHERE name = %s AND revoked_at IS NULL FOR UPDATE", (name,))
+            if row := await cursor.fetchone():
+                raise KeyNameError(f"key {row[0]} has the name {name!r} already: revoke it first, or take another name")
+            await cursor.execute(
+                "INSERT INTO api_keys (name, digest, hint, senders, calls, per_minute, created_at) "
+                "VALUES (%s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6))",
+                (name, digest(secret), _hint(secret), allowed, scopes, per_minute),
+            )
+
+        await self._database.ask(work, what="create a key", bound=self._patience)
+        return secret
+
+    async def active(self, digest: bytes) -> Key | None:
+        """The key with this digest, unless it is revoked, or was rotated away and its overlap is over."""
+
+        async def work(cursor: Cursor) -> Key | None:
+            await cursor.execute(
+                f"SELECT {_FOUND} FROM api_keys WHERE revoked_at IS NULL "
+                "AND (digest = %s OR (old_digest = %s AND old_until > UTC_TIMESTAMP(6)))",
+                (digest, digest, digest),
+            )
+            row = await cursor.fetchone()
+            return _key(row) if row else None
+
+        return await self._database.ask(work, what="look up a key", bound=self._patience, looks=True)
+
+    async def all(self) -> list[Key]:
+        """Every key, revoked ones too, oldest first."""
+
+        async def work(cursor: Cursor) -> list[Key]:
+            await cursor.execute(f"SELECT {_COLUMNS} FROM api_keys ORDER BY id")
+            return [_key(row) for row in await cursor.fetchall()]
+
+        return await self._database.ask(work, what="list keys", bound=self._patience)
+
+    async def revoke(self, which: str) -> int:
+        """Revoke a key by its id or its name; its id. Daemons notice within seconds.
+
+        Raises:
+            KeyNameError: no key that is still good goes by it.
+        """
+
+        async def work(cursor: Cursor) -> int:
+            number = await _only(cursor, which)
+            await cursor.execute("UPDATE api_keys SET revoked_at = UTC_TIMESTAMP(6) WHERE id = %s", (number,))
+            return number
+
+        return await self._database.ask(work, what="revoke a key", bound=self._patience)
+
+    async def rotate(self, which: str, *, overlap: timedelta) -> str:
+        """Give a key, by its id or its name, a new secret, which is returned; the one before is good for `overlap`.
+
+        Name, senders, calls and idempotency keys stay. A secret from two rotations ago is dead at once.
+
+        Raises:
+            KeyNameError: no key that is still good goes by it.
+        """
+        secret = PREFIX + secrets.token_urlsafe(KEY_BYTES)
+
+        async def work(cursor: Cursor) -> None:
+            number = await _only(cursor, which)
+            await cursor.execute(
+                "UPDATE api_keys SET old_digest = digest, old_until = UTC_TIMESTAMP(6) + INTERVAL %s SECOND, "
+                "digest = %s, hint = %s WHERE id = %s",  # from left to right, as written
+                (int(overlap.total_seconds()), digest(secret), _hint(secret), number),
+            )
+
+        await self._database.ask(work, what="rotate a key", bound=self._patience)
+        return secret
+
+    async def note_use(self, ids: Collection[int]) -> None:
+        """Write that these keys were used about now."""
+
+        async def work(cursor: Cursor) -> None:
+            await cursor.execute(
+                "UPDATE api_keys FORCE INDEX (PRIMARY) SET last_used_at = UTC_TIMESTAMP(6) WHERE id IN %s",
+                (tuple(ids),),
+            )
+
+        await self._database.ask(work, what="note the use of keys", bound=self._patience)
+
+
+def _hint(secret: str) -> str:
+    return f"{PREFIX}...{secret[-4:]}"
+
+
+async def _only(cursor: Cursor, which: str) -> int:
+    """The id of the one good key that goes by this id or name; its row is locked."""
+    column = "id" if which.isdigit() else "name"
+    await cursor.execute(
+        f"SELECT id FROM api_keys WHERE {column} = %s AND revoked_at IS NULL FOR UPDATE",
+        (which,),
+    )
+    rows = await cursor.fetchall()
+    if len(rows) != 1:
+        raise KeyNameError(
+            f"several keys are named {which!r}: name it by id: {', '.join(str(row[0]) for row in rows)}"
+            if rows
+            else f"no key that is still good has the {column} {which!r}; `mailerd keys list` shows them all"
+        )
+    return int(rows[0][0])
+
+
+def _key(row: tuple[Any, ...]) -> Key:
+    number, name, digest, hint, senders, calls, per_minute, *moments = row
+    created_at, revoked_at, last_used_at, old_until = (moment and moment.replace(tzinfo=UTC) for moment in moments)
+    return Key(
+        id=number,
+        name=name,
+        digest=digest,
+        hint=hint,
+        senders=None if senders is None else frozenset(json.loads(senders)),
+        calls=None if calls is None else frozenset(map(Call, json.loads(calls))),
+        per_minute=per_minute,
+        created_at=created_at,
+        revoked_at=revoked_at,
+        last_used_at=last_used_at,
+        old_until=old_until,
+    )

@@ -1,0 +1,273 @@
+"""The way into the pool: knows whether the database is there, says so once, and repeats what may be repeated."""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol, TypeVar
+
+from mailerd.config import DatabaseSettings
+from mailerd.errors import DatabaseAwayError, DatabaseError
+from mailerd.events.store import StoreEvents
+from mailerd.store.db import error_codes
+from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.pool import Pool
+
+T = TypeVar("T")
+
+REMIND_EVERY: Final = 30.0
+"""Seconds between two reminders that the database is still away."""
+REPEAT_BASE: Final = 0.05
+REPEAT_CAP: Final = 5.0
+
+
+class Meter(Protocol):
+    """Where transactions are counted."""
+
+    def database_call(self, *, outcome: str, seconds: float) -> None:
+        """One has ended (or a look): ok, refused, away, in_doubt or cut_off."""
+
+
+class Database:
+    """Transactions on one database, and the knowledge of whether it is there."""
+
+    def __init__(self, settings: DatabaseSettings, *, events: StoreEvents, meter: Meter | None = None) -> None:
+        self._settings = settings
+        self._meter = meter
+        self._events = events
+        self.pool: Final = Pool(settings, events=events)
+        self._away_since: float | None = None
+        self._unreachable = False
+        self._read_only = False
+        """It refused a write: that it can be read proves nothing, only a write does."""
+        self._reminded = 0.0
+
+    @property
+    def away(self) -> bool:
+        """Whether the last thing heard of the database was that it cannot be reached, or takes no writes."""
+        return self._away_since is not None
+
+    @property
+    def trouble(self) -> str:
+        """How it is away, in a word: it cannot be reached ("away") or only be read ("read-only"); empty otherwise."""
+        if self._away_since is None:
+            return ""
+        return "away" if self._unreachable else "read-only"
+
+    @property
+    def patience(self) -> float:
+        """Seconds within which a server that is not frozen answers a small question, as it answers BEGIN."""
+        return self._settings.connect_timeout
+
+    @property
+    def where(self) -> str:
+        """Host and port, for people."""
+        return self.pool.where
+
+    async def open(self) -> None:
+        """Make the first connection, with `connect_attempts` tries, 1 s, 2 s, 4 s … apart.
+
+        Called again after it failed, it tries once, and says no more than that the database is still away.
+
+        Raises:
+            DatabaseAwayError: every try failed; each was told.
+        """
+        if self._away_since is not None:
+            unreachable = self._unreachable
+            await self.transaction(_nothing, what="connect", read_only=True)
+            if unreachable:
+                self._events.database_connected(where=self.where, version=self.pool.version)
+            return
+        attempts = self._settings.connect_attempts
+        for attempt in range(1, attempts + 1):
+            try:
+                await self.pool.transaction(_nothing, what="connect", read_only=True)
+            except DatabaseError as error:
+                cause = (
+                    error_codes.words(error.__cause__ or error)
+                    or f"no answer within {self._settings.connect_timeout:g} s"
+                )
+                if attempt == attempts or not error.retry:
+                    self._events.database_unreachable(where=self.where, attempts=attempt, cause=cause, error=error)
+                    self._gone(error, told=True)
+                    raise
+                again_in = float(2 ** (attempt - 1))
+                self._events.database_attempt_failed(
+                    where=self.where, attempt=attempt, attempts=attempts, cause=cause, again_in=again_in
+                )
+                await asyncio.sleep(again_in)
+            else:
+                self._here(wrote=False)
+                self._events.database_connected(where=self.where, version=self.pool.version)
+                return
+
+    async def transaction(
+        self, work: Callable[[Cursor], Awaitable[T]], *, what: str, bound: float | None = None, read_only: bool = False
+    ) -> T:
+        """One transaction, once; see `Pool.transaction`."""
+        if not self._read_only:
+            return await self._metered(self.pool.transaction(work, what=what, bound=bound, read_only=read_only))
+        used: list[Cursor] = []
+
+        async def noted(cursor: Cursor) -> T:
+            used.append(cursor)
+            return await work(cursor)
+
+        # Only what began after the refusal can tell that writes are taken again, and only if it wrote: a claim that
+        # finds nothing reads.
+        result = await self._metered(self.pool.transaction(noted, what=what, bound=bound, read_only=read_only))
+        self._here(wrote=used[0].wrote)
+        return result
+
+    async def look(self, work: Callable[[Cursor], Awaitable[T]], *, what: str, bound: float | None = None) -> T:
+        """Only reading, outside any transaction; see `Pool.look`."""
+        return await self._metered(self.pool.look(work, what=what, bound=bound))
+
+    async def _metered(self, call: Awaitable[T]) -> T:
+        started, outcome = time.monotonic(), "ok"  # also where the work raises what is ours: the database did its part
+        try:
+            result = await call
+        except asyncio.CancelledError:
+            outcome = "cut_off"  # by whoever asked, at a stop or for want of time: it says nothing of the database
+            raise
+        except DatabaseAwayError as error:
+            outcome = "in_doubt" if error.in_doubt else "away"
+            await self._learn_from(error)
+            raise
+        except DatabaseError as error:
+            outcome = "in_doubt" if error.in_doubt else "refused"
+            raise
+        finally:
+            if self._meter:
+                self._meter.database_call(outcome=outcome, seconds=time.monotonic() - started)
+        self._here(wrote=False)
+        return result
+
+    async def ask(
+        self, work: Callable[[Cursor], Awaitable[T]], *, what: str, bound: float | None = None, looks: bool = False
+    ) -> T:
+        """One transaction on behalf of somebody who waits: at once refused while the database cannot be reached.
+
+        One that takes no writes says so itself, as quickly, and can be read.
+
+        A deadlock or the like is tried again a few times, and so is, once, what met a connection that was cut; never
+        what is in doubt. `looks`: it only reads, and needs no transaction.
+        """
+        run = self.look if looks else self.transaction
+        if self._unreachable:
+            raise DatabaseAwayError(
+                what, phase="queue", cause=ConnectionError(f"database {self.where} is away"), errno=0, retry=True,
+                in_doubt=False,
+            )  # fmt: skip
+        for again in range(3):
+            try:
+                return await run(work, what=what, bound=bound)
+            except DatabaseAwayError as error:
+                if again or error.in_doubt or not error.cut or self._unreachable:
+                    raise
+            except DatabaseError as error:
+                if not error.retry or error.in_doubt or error.errno == 0:
+                    raise
+                await self._pause(error, again=again)
+        return await run(work, what=what, bound=bound)
+
+    async def insist(
+        self,
+        work: Callable[[Cursor, bool], Awaitable[T]],
+        *,
+        what: str,
+        tried: Callable[[], None] | None = None,
+        leaving: frozenset[int] = frozenset(),
+    ) -> T:
+        """Repeat `work` until it is committed, however long that takes.
+
+        It must be harmless to repeat; it learns whether an earlier try may have been committed. `tried` is called after
+        each try that failed. `leaving`: error numbers that are left to the caller, who has a better way to repeat it,
+        unless an earlier try may have been committed: only this call knows that.
+
+        Raises:
+            DatabaseError: the database refused it for a reason that no repetition can cure, or that is left.
+        """
+        doubted, again = False, 0
+        while True:
+            try:
+                return await self.transaction(lambda cursor: work(cursor, doubted), what=what)  # noqa: B023 - runs now
+            except DatabaseError as error:
+                doubted = doubted or error.in_doubt
+                # Whatever the server says that makes it away (a wrong password, say) is over when it is back.
+                curable = error.retry or error.in_doubt or isinstance(error, DatabaseAwayError)
+                if not curable or (error.errno in leaving and not doubted):
+                    raise
+                if tried is not None:
+                    tried()
+                await self._pause(error, again=again)
+                again += 1
+
+    async def ascertain(
+        self, work: Callable[[Cursor, bool], Awaitable[T]], *, what: str, tried: Callable[[], None] | None = None
+    ) -> T:
+        """Do `work` once; where nobody knows whether it was committed, repeat it as `insist` does, until that is known.
+
+        Raises:
+            DatabaseError: it was not done; or it was in doubt, and then refused for a reason that nothing can cure.
+        """
+        try:
+            return await self.transaction(lambda cursor: work(cursor, False), what=what)
+        except DatabaseError as error:
+            if not error.in_doubt:
+                raise
+            if tried is not None:
+                tried()
+            await self._pause(error, again=0)
+        return await self.insist(lambda cursor, _: work(cursor, True), what=what, tried=tried)
+
+    def repeats(self, *, what: str, again_in: float, cause: str) -> None:
+        """Say that the caller of a transaction that was left to it tries again."""
+        self._events.transaction_repeated(what=what, again_in=again_in, cause=cause)
+
+    async def _pause(self, error: DatabaseError, *, again: int) -> None:
+        seconds = min(REPEAT_CAP, REPEAT_BASE * 2 ** min(again, 10)) * random.uniform(0.5, 1.5)  # noqa: S311 - jitter
+        if not isinstance(error, DatabaseAwayError):  # that one is told once, and then every 30 s
+            self._events.transaction_repeated(what=error.what, again_in=seconds, cause=str(error))
+        await asyncio.sleep(seconds)
+
+    async def _learn_from(self, error: DatabaseAwayError) -> None:
+        """A call could not be carried out. One connection that is cut is no absence: a new one tells."""
+        if error.cut and self._away_since is None:
+            try:
+                await self.pool.look(_nothing, what="connect", bound=self._settings.connect_timeout)
+            except DatabaseError:
+                pass  # what went wrong first is what is told
+            else:
+                self._events.connection_cut(where=self.where, cause=str(error))
+                return
+        self._gone(error)
+
+    def _gone(self, error: DatabaseError, *, told: bool = False) -> None:
+        now = time.monotonic()
+        said = error_codes.no_writes(error.errno)
+        cause = f"it {said} ({error})" if said else str(error)
+        news = bool(said) and not self._read_only
+        self._unreachable, self._read_only = not said, self._read_only or bool(said)
+        if self._away_since is None:
+            self._away_since = self._reminded = now
+            if not told:
+                self._events.database_away(where=self.where, cause=cause)
+        elif news or now - self._reminded >= REMIND_EVERY:
+            self._reminded = now
+            self._events.database_still_away(where=self.where, seconds=now - self._away_since, cause=cause)
+
+    def _here(self, *, wrote: bool) -> None:
+        self._unreachable = False
+        self._read_only = self._read_only and not wrote
+        if self._away_since is not None and not self._read_only:
+            self._events.database_back(where=self.where, seconds=time.monotonic() - self._away_since)
+            self._away_since = None
+
+    async def close(self) -> None:
+        """Drop every connection."""
+        await self.pool.close()
+
+
+async def _nothing(cursor: Cursor) -> None:
+    await cursor.execute("SELECT 1")

@@ -1,0 +1,186 @@
+"""Numbered migrations: applied in order, once, by one daemon at a time, and refused when the schema is newer."""
+
+import re
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Final
+
+from mailerd.errors import SchemaError
+from mailerd.events.store import StoreEvents
+from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.database import Database
+
+_LOCK_WAIT: Final = 20
+"""Seconds to wait for another daemon that is migrating; GET_LOCK ends with its connection, so none is ever stale."""
+
+_LOCK: Final = "CONCAT('mailerd.migrate.', LEFT(DATABASE(), 40))"
+_BOUND: Final = 600.0
+"""Seconds for all of it."""
+
+_WRITE_NOTHING: Final = "UPDATE jobs SET priority = priority WHERE id = ''"
+"""No job has that id, and yet a server that takes no writes refuses it. Its variables would not tell: a privilege may
+lift them for this user."""
+
+
+@dataclass(frozen=True)
+class Migration:
+    """One file of migrations/."""
+
+    number: int
+    name: str
+    statements: tuple[str, ...]
+
+
+def migrations() -> list[Migration]:
+    """All of them, in order."""
+    found = []
+    for file in files("mailerd.store").joinpath("migrations").iterdir():
+        if match := re.fullmatch(r"(\d{4})_(\w+)\.sql", file.name):
+            bare = re.sub(r"^--.*$", "", file.read_text("utf-8"), flags=re.MULTILINE)
+            statements = tuple(part.strip() for part in bare.split(";") if part.strip())
+            found.append(Migration(int(match[1]), match[2], statements))
+    return sorted(found, key=lambda migration: migration.number)
+
+
+async def _applied(cursor: Cursor) -> int:
+    await cursor.execute(
+        "SELECT COUNT(*) FROM information_schema.tables "
+        "WHERE table_schema = DATABASE() AND table_name = 'schema_version'"
+    )
+    if not (await cursor.fetchone())[0]:
+        return 0
+    await cursor.execute("SELECT COALESCE(MAX(number), 0) FROM schema_version")
+    return int((await cursor.fetchone())[0])
+
+
+def _refuse_newer(applied: int, known: int) -> None:
+    if applied > known:
+        raise SchemaError(
+            f"the database's schema is at migration {applied}, this mailerd knows only {known}: it was migrated by a "
+            "newer mailerd. Install that version (or restore the database from before its migration)"
+        )
+
+
+async def check(database: Database) -> None:
+    """Make sure that the schema is this code's.
+
+    Raises:
+        SchemaError: it is older or newer.
+    """
+    _insist(await database.transaction(_applied, what="read the schema's version", read_only=True))
+
+
+async def check_writable(database: Database) -> None:
+    """Make sure that a job could be stored: the schema is this code's, and the database takes writes.
+
+    Raises:
+        SchemaError: the schema is older or newer.
+        DatabaseError: it cannot be read, or refuses a write.
+    """
+
+    async def work(cursor: Cursor) -> int:
+        applied = await _applied(cursor)
+        if applied == migrations()[-1].number:
+            await cursor.execute(_WRITE_NOTHING)
+        return applied
+
+    _insist(await database.transaction(work, what="see whether a job could be stored"))
+
+
+def _insist(applied: int) -> None:
+    known = migrations()[-1].number
+    _refuse_newer(applied, known)
+    if applied < known:
+        raise SchemaError(
+            f"the database's schema is at migration {applied}, this mailerd needs {known}: run `mailerd migrate`"
+        )
+
+
+async def migrate(database: Database, *, events: StoreEvents) -> int:
+    """Bring the schema up to date; safe when several daemons do it at once. The number that it is at now.
+
+    DDL commits by itself, so a migration that was cut off may have left a part of its statements done and no row in
+    schema_version. It is then run again, from its first statement on: CREATE TABLE IF NOT EXISTS passes over what is
+    there, and so does an ALTER whose columns and keys are there. Nothing is dropped, and no row is touched.
+
+    Raises:
+        SchemaError: the schema is newer than this code, somebody else has altered it, or another daemon has been
+            migrating for too long.
+    """
+    known = migrations()
+
+    async def work(cursor: Cursor) -> int:
+        limit = await without_limit(cursor)
+        await cursor.execute(f"SELECT GET_LOCK({_LOCK}, %s)", (_LOCK_WAIT,))
+        if (await cursor.fetchone())[0] != 1:
+            raise SchemaError(f"another daemon has been migrating for over {_LOCK_WAIT} s: look at SHOW PROCESSLIST")
+        try:
+            return await _apply(cursor, known, events)
+        finally:
+            # A connection that was cut off has lost its lock already, and asking it would hide why it was cut off.
+            if not cursor.connection.closed:
+                await cursor.execute(f"SELECT RELEASE_LOCK({_LOCK})")
+                await cursor.execute(limit)
+
+    return await database.transaction(work, what="migrate", bound=_BOUND)
+
+
+async def without_limit(cursor: Cursor) -> str:
+    """Lift the session's limit on a statement, which large tables would meet; the statement that sets it again."""
+    await cursor.execute("SELECT VERSION()")
+    mariadb = "mariadb" in (await cursor.fetchone())[0].lower()
+    name = "max_statement_time" if mariadb else "max_execution_time"
+    await cursor.execute(f"SELECT @@SESSION.{name}")
+    limit = (await cursor.fetchone())[0]
+    await cursor.execute(f"SET SESSION {name} = 0")
+    return f"SET SESSION {name} = {limit}"  # all its digits: MySQL takes no 1.2e+06
+
+
+async def _done(cursor: Cursor, statement: str, *, of: Migration) -> bool:
+    """Whether an ALTER that adds columns and keys was done before the migration was cut off.
+
+    Asked for, since ADD COLUMN IF NOT EXISTS is MariaDB's alone. Both servers do an ALTER whole or not at all.
+
+    Raises:
+        SchemaError: a part of it is there, which no crash leaves behind.
+    """
+    if not (table := re.match(r"ALTER TABLE (\w+)", statement)):
+        return False
+    wanted = [(kind.lower(), name) for kind, name in re.findall(r"\bADD (COLUMN|KEY) (\w+)", statement)]
+    await cursor.execute(
+        "SELECT 'column', column_name FROM information_schema.columns WHERE table_schema = DATABASE() "
+        "AND table_name = %s UNION SELECT 'key', index_name FROM information_schema.statistics "
+        "WHERE table_schema = DATABASE() AND table_name = %s",
+        (table[1], table[1]),
+    )
+    found = {(kind, name) for kind, name in await cursor.fetchall()}
+    there = [f"{kind} {name}" for kind, name in wanted if (kind, name) in found]
+    missing = [f"{kind} {name}" for kind, name in wanted if (kind, name) not in found]
+    if there and missing:
+        raise SchemaError(
+            f"migration {of.number} ({of.name}): the table {table[1]} has {', '.join(there)} already, but not "
+            f"{', '.join(missing)}: somebody has altered it by hand. Look at SHOW CREATE TABLE {table[1]}, take out "
+            "what was put there, and start again"
+        )
+    return bool(there)
+
+
+async def _apply(cursor: Cursor, known: list[Migration], events: StoreEvents) -> int:
+    await cursor.execute(
+        "CREATE TABLE IF NOT EXISTS schema_version (number INT UNSIGNED NOT NULL PRIMARY KEY, "
+        "name VARCHAR(100) NOT NULL, applied_at DATETIME(6) NOT NULL) ENGINE=InnoDB"
+    )
+    applied = await _applied(cursor)
+    _refuse_newer(applied, known[-1].number)
+    for migration in known:
+        if migration.number > applied:
+            for statement in migration.statements:
+                if not await _done(cursor, statement, of=migration):
+                    await cursor.execute(statement)
+            await cursor.execute(
+                "INSERT INTO schema_version (number, name, applied_at) VALUES (%s, %s, UTC_TIMESTAMP(6))",
+                (migration.number, migration.name),
+            )
+            events.migration_applied(number=migration.number, name=migration.name)
+    events.schema_current(number=known[-1].number)
+    return known[-1].number

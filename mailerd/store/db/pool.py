@@ -1,0 +1,332 @@
+"""A small guarded pool: no call outlives its bound, no doubtful connection is used twice, none is leaked.
+
+Not aiomysql.Pool: it connects while it holds its own lock, so one server that never greets hangs `acquire` and the
+`release` of healthy connections; it wakes nobody when a closed connection comes back; it hands out idle connections
+unchecked; and it can keep an implicit transaction open with its locks.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
+
+import aiomysql
+from pymysql.err import MySQLError, OperationalError, ProgrammingError
+from yarl import URL
+
+from mailerd.config import DatabaseSettings
+from mailerd.core.states import ImpossibleRequestError
+from mailerd.errors import ConfigurationError, DatabaseAwayError, DatabaseError, MailerdError
+from mailerd.events.store import StoreEvents
+from mailerd.store.db import error_codes
+from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.server import server_behind
+from mailerd.store.db.url import address, no_tls, require_encryption
+
+T = TypeVar("T")
+
+_NO: Final = (MailerdError, ImpossibleRequestError)
+"""What work raises to say that it will not be done; an exception of another kind may have left a reply half read."""
+PING_AFTER: Final = 10.0
+"""Seconds of idleness after which a connection is tried before it is used."""
+MAX_AGE: Final = 900.0
+"""Seconds after which a connection is replaced, so that a moved address is resolved again."""
+
+
+class _Phase:
+    """How far a transaction came; after a failure it says whether its outcome is in doubt."""
+
+    def __init__(self) -> None:
+        self.name = "queue"
+        self.refusal: MySQLError | None = None
+        """What the server answered in a whole error packet; it stands, whatever happens to the ROLLBACK after it."""
+        self.lost = False
+        """The connection ended, and not because we cut it off."""
+
+    def begun(self) -> None:
+        """The server has begun the transaction, with its first statement or, where there was none, with the COMMIT."""
+        if self.name == "begin":
+            self.name = "work"
+
+
+class Pool:
+    """Connections for one daemon; `transaction` and `look` are the only ways in.
+
+    Raises:
+        ConfigurationError: the file that ssl_ca names cannot be used.
+    """
+
+    def __init__(self, settings: DatabaseSettings, *, events: StoreEvents) -> None:
+        self._settings = settings
+        self._events = events
+        self._url = URL(settings.url)
+        try:
+            address(self._url)
+        except OSError as error:  # at a start it is a mistake; later, a file that is being replaced
+            raise ConfigurationError(
+                f"database.url: {error}; correct the path, or let mailerd's user read it"
+            ) from error
+        path = self._url.query.get("unix_socket")
+        self.where: Final = path or f"{self._url.host or 'localhost'}:{self._url.port or 3306}"
+        self.version = ""
+        self._slots = asyncio.Semaphore(settings.pool_size)
+        self._idle: list[Any] = []
+        self._live: set[Any] = set()
+        self._kills: set[asyncio.Task[None]] = set()
+        self._cut_at = 0.0
+        """When a connection was last lost, in monotonic seconds: those that are older may lead to where it led."""
+
+    async def transaction(
+        self, work: Callable[[Cursor], Awaitable[T]], *, what: str, bound: float | None = None, read_only: bool = False
+    ) -> T:
+        """Run `work` inside one transaction; its value is returned only after COMMIT was acknowledged.
+
+        `bound` (seconds, default statement_timeout) covers everything, the wait for a connection included.
+
+        Raises:
+            DatabaseError: it failed; `retry` and `in_doubt` say what that means.
+            DatabaseAwayError: it failed since the database cannot be reached.
+        """
+
+        async def run(connection: Any, phase: _Phase) -> T:
+            return await self._in_transaction(connection, work, phase)
+
+        return await self._bounded(run, what=what, bound=bound, read_only=read_only)
+
+    async def look(self, work: Callable[[Cursor], Awaitable[T]], *, what: str, bound: float | None = None) -> T:
+        """Run `work`, which only reads and locks nothing, outside any transaction: BEGIN and COMMIT are spared.
+
+        Under READ COMMITTED its SELECTs would not see one and the same moment inside a transaction either.
+
+        Raises:
+            DatabaseError: it failed; it is never in doubt.
+            DatabaseAwayError: it failed since the database cannot be reached.
+        """
+
+        async def run(connection: Any, phase: _Phase) -> T:
+            phase.name = "work"
+            return await work(await connection.cursor())
+
+        return await self._bounded(run, what=what, bound=bound, read_only=True)
+
+    async def _bounded(
+        self, run: Callable[[Any, _Phase], Awaitable[T]], *, what: str, bound: float | None, read_only: bool
+    ) -> T:
+        phase = _Phase()
+        try:
+            # The guard of every call to the database, the wait for a connection included: there is no way round it.
+            return await asyncio.wait_for(self._guarded(run, phase), bound or self._settings.statement_timeout)
+        except (TimeoutError, MySQLError, OSError, EOFError, asyncio.IncompleteReadError) as error:
+            raise self._failure(error, phase, what=what, read_only=read_only) from error
+
+    def _failure(self, error: BaseException, phase: _Phase, *, what: str, read_only: bool) -> DatabaseError:
+        refused = phase.refusal is not None
+        error = phase.refusal or error
+        errno = error_codes.number(error) if isinstance(error, MySQLError) else 0
+        committing = phase.name == "commit" and not read_only
+        if errno in error_codes.FULL:
+            self._events.database_full(what=what, errno=errno)
+        away = errno in error_codes.AWAY or (not refused and phase.name != "queue")
+        kind = DatabaseAwayError if away else DatabaseError
+        failure = kind(
+            what,
+            phase=phase.name,
+            cause=error,
+            errno=errno,
+            retry=errno in error_codes.RETRY or not refused,
+            in_doubt=committing and (not refused or errno in error_codes.DOUBT),
+        )
+        if isinstance(failure, DatabaseAwayError):
+            failure.cut = phase.lost and phase.name in {"begin", "work", "commit"}
+        return failure
+
+    async def _in_transaction(self, connection: Any, work: Callable[[Cursor], Awaitable[T]], phase: _Phase) -> T:
+        phase.name = "begin"
+        cursor = await connection.cursor()
+        cursor.begin(phase.begun, within=self._settings.connect_timeout)
+        result = await work(cursor)
+        phase.name = "commit"
+        await cursor.commit()
+        return result
+
+    async def _guarded(self, run: Callable[[Any, _Phase], Awaitable[T]], phase: _Phase) -> T:
+        # Acquire, work and release stand in one coroutine, so that no cancellation can come between them.
+        async with self._slots:
+            connection, clean = None, False
+            try:
+                phase.name = "connect"
+                connection = await self._get()
+                result = await run(connection, phase)
+                phase.name = "done"
+                clean = True
+                return result
+            except MySQLError as error:
+                clean = await self._rolled_back(connection, phase, error)
+                raise
+            except _NO:  # the work itself says no, between two statements: the connection is in step
+                clean = await self._roll_back(connection, phase)
+                raise
+            finally:
+                if connection is not None:
+                    self._put(connection, clean=clean, phase=phase)  # synchronous: it cannot hang
+
+    async def _rolled_back(self, connection: Any, phase: _Phase, error: MySQLError) -> bool:
+        """Note what kind of failure it is and roll back where that is due; whether the connection is clean again."""
+        errno = error_codes.number(error)
+        in_step = error_codes.from_server(errno) or (
+            isinstance(error, ProgrammingError) and errno == 0
+        )  # the driver's own
+        if not in_step or (connection is not None and connection.closed):
+            phase.lost = True
+            return False
+        phase.refusal = error
+        if connection is None or errno in error_codes.DROP:
+            return False
+        return await self._roll_back(connection, phase)
+
+    async def _roll_back(self, connection: Any, phase: _Phase) -> bool:
+        try:
+            await connection.rollback()  # 1205 and 1969 keep the earlier locks until this
+        except MySQLError:
+            phase.lost = True  # so the server has rolled back by itself; what went wrong before is what is told
+            return False
+        return True
+
+    async def _get(self) -> Any:
+        while self._idle:  # last in, first out: what is not needed grows old
+            connection = self._idle.pop()
+            try:
+                if await self._usable(connection):
+                    return connection
+                self._abort(connection)
+            except (MySQLError, OSError, EOFError, TimeoutError):
+                self._abort(connection)
+            except BaseException:
+                self._abort(connection)
+                raise
+        return await asyncio.wait_for(self._connect(), self._settings.connect_timeout)
+
+    async def _usable(self, connection: Any) -> bool:
+        reader, now = connection._reader, time.monotonic()
+        if connection.closed or reader.at_eof() or reader.exception() or reader._buffer:
+            return False
+        if now - connection.mailerd_born > MAX_AGE or connection.mailerd_born <= self._cut_at:
+            return False
+        if now - connection.mailerd_used > PING_AFTER:
+            await asyncio.wait_for(connection.ping(reconnect=False), min(2.0, self._settings.connect_timeout))
+        return True
+
+    async def _connect(self) -> Any:
+        try:
+            connection = await aiomysql.connect(cursorclass=Cursor, **address(self._url))
+        except OperationalError as error:
+            if clearer := no_tls(error, self._url):
+                raise clearer from error
+            raise
+        connection.mailerd_born = connection.mailerd_used = time.monotonic()
+        connection.mailerd_packet, connection.mailerd_server = 1 << 20, ""
+        connection.mailerd_transport = connection._writer.transport
+        self._live.add(connection)
+        try:
+            require_encryption(connection, self._url)
+            cursor = await connection.cursor()
+            await cursor.execute("SELECT @@max_allowed_packet, VERSION()")
+            connection.mailerd_packet, self.version = await cursor.fetchone()
+            connection.mailerd_server = await server_behind(cursor, self.version)
+            for statement in self._session(self.version):
+                await cursor.execute(statement)
+        except BaseException:
+            self._abort(connection)
+            raise
+        return connection
+
+    def _session(self, version: str) -> list[str]:
+        # The order of the limits: lock wait < statement < the caller's bound, so that the server gives up first.
+        bound = self._settings.statement_timeout
+        lock = max(1, min(3, int(bound / 4)))
+        settings = (
+            f"SET SESSION time_zone = '+00:00', innodb_lock_wait_timeout = {lock}, lock_wait_timeout = {lock + 2}, "
+            "net_write_timeout = 10, "
+            "sql_mode = 'STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION', "
+        )
+        if "mariadb" in version.lower():
+            # idle_transaction_timeout ends the locks of a daemon that has vanished from the network
+            settings += (
+                f"max_statement_time = {bound * 0.8:g}, wait_timeout = 600, "
+                f"idle_transaction_timeout = {max(5, int(bound))}"
+            )
+        else:  # MySQL has but one limit for both: a connection that is not needed for so long is closed, and replaced
+            settings += f"max_execution_time = {int(bound * 800)}, wait_timeout = {max(20, int(bound))}"
+        return ["SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED", settings]
+
+    def _put(self, connection: Any, *, clean: bool, phase: _Phase) -> None:
+        result = connection._result
+        pending = result is not None and (result.has_next or result.unbuffered_active)
+        if clean and not connection.closed and not connection.get_transaction_status() and not pending:
+            connection.mailerd_used = time.monotonic()
+            self._idle.append(connection)
+            return
+        self._abort(connection)
+        if phase.lost or (phase.refusal is not None and error_codes.number(phase.refusal) in error_codes.DROP):
+            self._cut_at = time.monotonic()
+        if phase.name in {"begin", "work"} and not phase.lost:
+            # The server runs an abandoned statement to its end and keeps its locks. Never in the commit phase:
+            # that one shall finish.
+            task = asyncio.get_running_loop().create_task(self._kill(connection.thread_id(), connection))
+            self._kills.add(task)
+            task.add_done_callback(self._kills.discard)
+
+    def _abort(self, connection: Any) -> None:
+        self._live.discard(connection)
+        connection.mailerd_transport.abort()  # close() alone would wait until its write buffer has drained
+        connection.close()
+
+    async def _kill(self, thread: int, cut_off: Any) -> None:
+        try:
+            await asyncio.wait_for(self._end_thread(thread, cut_off), self._settings.connect_timeout)
+        except (MySQLError, OSError, EOFError, TimeoutError) as error:
+            if error_codes.number(error) != 1094:  # no such thread: it has gone by itself
+                self._events.kill_failed(thread=thread, cause=str(error) or type(error).__name__)
+
+    async def _end_thread(self, thread: int, cut_off: Any) -> None:
+        connection = await aiomysql.connect(cursorclass=Cursor, **address(self._url))
+        connection.mailerd_packet = 1 << 20
+        transport = connection._writer.transport  # the driver forgets its writer when it fails
+        try:
+            require_encryption(connection, self._url)
+            cursor = await connection.cursor()
+            if await _leads_where(cursor, cut_off):
+                await cursor.execute("KILL %s", (thread,))
+        finally:
+            transport.abort()
+            connection.close()
+
+    @property
+    def servers(self) -> set[str]:
+        """Where the live connections lead."""
+        return {connection.mailerd_server for connection in self._live}
+
+    @property
+    def connections(self) -> int:
+        """Live connections, idle or in use."""
+        return len(self._live)
+
+    async def close(self) -> None:
+        """Drop every connection at once; what is in use fails."""
+        for task in self._kills:
+            task.cancel()
+        for connection in list(self._live):
+            self._abort(connection)
+        self._idle.clear()
+        await asyncio.sleep(0)  # the transports close in the loop's next turn
+
+
+async def _leads_where(cursor: Cursor, other: Any) -> bool:
+    """Whether this is the server of another connection; on any other its number is somebody else's connection."""
+    await cursor.execute("SELECT VERSION()")
+    if await server_behind(cursor, (await cursor.fetchone())[0]) != other.mailerd_server:
+        return False
+    await cursor.execute("SHOW GLOBAL STATUS LIKE 'Uptime'")
+    uptime = float((await cursor.fetchone())[1])
+    # A server that was started since counts anew.
+    return bool(time.monotonic() - other.mailerd_born <= uptime + 1)

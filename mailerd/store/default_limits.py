@@ -1,0 +1,20 @@
+"""The settings' pace, as the ledger takes it."""
+
+from mailerd.config import Settings
+from mailerd.core.rate_limit import Allowance
+from mailerd.store.queue.rate_limits import Terms
+
+
+def terms_of(settings: Settings) -> Terms:
+    """What senders may use unless they have their own."""
+    pace = settings.pace
+    default = Allowance(
+        units_per_minute=pace.units_per_minute,
+        per_minute=pace.per_minute,
+        per_day=pace.per_day,
+        reserve=pace.reserve,
+        min_gap=pace.min_gap,
+        warm_up=pace.warm_up,
+        warm_up_growth=pace.warm_up_growth,
+    )
+    return Terms(default, pace.consumer_per_day, pace.project_units_per_minute)

@@ -1,0 +1,274 @@
+"""Reads what a forecast needs: jobs, their senders' standing, and what else the senders have in their queues.
+
+Whatever is asked for many jobs costs the same few statements as for one.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from mailerd.core import rate_limit
+from mailerd.core.forecast import Doubts, Outlook, Queued
+from mailerd.core.pauses import repair
+from mailerd.core.states import JobStatus, State
+from mailerd.store.db.cursor import Cursor, Statement
+from mailerd.store.db.database import Database
+from mailerd.store.queue import rate_limits
+from mailerd.store.queue.rate_limits import COLUMNS, Standing, Terms, utc
+
+AHEAD_AT_MOST: Final = 100_000
+"""Letters of one job that are counted."""
+_JOBS_AT_MOST: Final = 200
+"""Jobs of a sender's queue that are looked at."""
+_COUNTED_AT_MOST: Final = 1000
+"""Jobs whose letters are counted; of the others the size is taken, which is never too few."""
+
+_JOBS: Final = """
+SELECT id, sender_email, precedence, send_at, status FROM jobs WHERE id IN %s AND finished_at IS NULL"""
+# The index has all that the first one asks for; of unsure letters there are few.
+_ROWS: Final = """
+SELECT job_id, status, COUNT(*), MIN(due_at), MAX(due_at), 0 FROM job_recipients FORCE INDEX (claim)
+ WHERE job_id IN %s AND status = 'waiting' GROUP BY job_id, status
+ UNION ALL
+SELECT job_id, status, COUNT(*), MIN(lease_until), NULL, SUM(lease_until IS NULL)
+  FROM job_recipients FORCE INDEX (claim) WHERE job_id IN %s AND status = 'unsure' GROUP BY job_id, status"""
+_ERROR: Final = """
+(SELECT job_id, error FROM job_recipients FORCE INDEX (claim)
+  WHERE job_id = %s AND status = 'waiting' ORDER BY due_at, id LIMIT 1)"""
+_SENDERS: Final = f"SELECT {COLUMNS}, turn_at FROM senders FORCE INDEX (PRIMARY) WHERE email IN %s"
+# As far back as the log of attempts is read for `mailerd top`; asked only where no limit tells the pace.
+_MEASURED: Final = """
+SELECT j.sender_email, COUNT(*), TIMESTAMPDIFF(MICROSECOND, MIN(a.at), UTC_TIMESTAMP(6)) FROM attempts a
+  JOIN job_recipients r ON r.id = a.recipient_id JOIN jobs j ON j.id = r.job_id
+ WHERE a.at > UTC_TIMESTAMP(6) - INTERVAL 60 SECOND AND a.event = 'sent' AND j.sender_email IN %s
+ GROUP BY j.sender_email"""
+_MEASURED_FROM: Final = 5
+"""Letters from which on they make a rate."""
+_QUEUE: Final = """
+(SELECT sender_email, id, precedence, turn_at, status, total FROM jobs FORCE INDEX (turn)
+  WHERE sender_email = %s AND claimable = 1 AND precedence <= %s ORDER BY precedence, turn_at, id LIMIT %s)"""
+_WAITING: Final = """
+(SELECT %s, COUNT(*) FROM
+  (SELECT 1 FROM job_recipients FORCE INDEX (claim) WHERE job_id = %s AND status = 'waiting' LIMIT %s) waiting)"""
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A job, or one that might be."""
+
+    id: str
+    sender: str
+    precedence: int
+    send_at: datetime | None
+    status: JobStatus
+    letters: int = 0
+    due: datetime | None = None
+    last_due: datetime | None = None
+    error: str | None = None
+    doubts: Doubts | None = None
+
+
+@dataclass(frozen=True)
+class _Other:
+    """A job in a sender's queue."""
+
+    id: str
+    precedence: int
+    due: datetime
+    status: JobStatus
+    total: int
+
+
+@dataclass(frozen=True)
+class Outlooks:
+    """The reader; `patience` is what the database gets for an answer, in seconds."""
+
+    database: Database
+    terms: Callable[[], Terms]
+    """What holds now: a reload may change it."""
+    patience: float
+
+    async def read(self, job: str) -> Outlook | None:
+        """What is known; None for a job that is not there or has come to its end.
+
+        Raises:
+            DatabaseError: it cannot be read.
+        """
+        return (await self.read_all([job])).get(job)
+
+    async def read_all(self, jobs: Sequence[str]) -> dict[str, Outlook]:
+        """What is known of each; nothing of those that are not there or have come to their end.
+
+        Raises:
+            DatabaseError: it cannot be read.
+        """
+
+        async def work(cursor: Cursor) -> dict[str, Outlook]:
+            ids = tuple(jobs)
+            found, letters = await cursor.read_together([(_JOBS, (ids,)), (_ROWS, (ids, ids))])
+            asked = [
+                _Asked(id_, sender, precedence, utc(send_at), JobStatus(status))
+                for id_, sender, precedence, send_at, status in found
+            ]
+            return await self._outlooks(cursor, await _with_letters(cursor, asked, letters)) if asked else {}
+
+        return await self._ask(work) if jobs else {}
+
+    async def imagine(self, sender: str, *, priority: int, letters: int, send_at: datetime | None) -> Outlook:
+        """What there would be to know of a job, if it were accepted now.
+
+        Raises:
+            DatabaseError: it cannot be read.
+        """
+        asked = _Asked("", sender, -priority, send_at, JobStatus.QUEUED, letters)
+
+        async def work(cursor: Cursor) -> dict[str, Outlook]:
+            return await self._outlooks(cursor, [asked])
+
+        found = (await self._ask(work))[asked.id]
+        # As accepting it would (`_ADD_TURN` in jobs.py): a sender that has nothing else to do now has it then.
+        return replace(found, turn_at=found.turn_at and min(found.turn_at, found.due))
+
+    async def _ask(self, work: Callable[[Cursor], Any]) -> dict[str, Outlook]:
+        return await self.database.ask(work, what="read an outlook", bound=self.patience, looks=True)
+
+    async def _outlooks(self, cursor: Cursor, asked: Sequence[_Asked]) -> dict[str, Outlook]:
+        senders = sorted({one.sender for one in asked})
+        standings, queued = await cursor.read_together([(_SENDERS, (tuple(senders),)), _queue_of(asked)])
+        known, queues = await self._standings(cursor, senders, standings), _queues(queued)
+        hours = await rate_limits.hours(cursor, senders, now=known[senders[0]][0].now)
+        counted = await _counts(cursor, asked, queues)
+        measured = await _measured(cursor, [it for it, _ in known.values()])
+        return {
+            one.id: replace(
+                _outlook(one, *known[one.sender], hours=hours[one.sender]),
+                measured=measured.get(one.sender, 0.0),
+                queue=tuple(_queue(one, queues.get(one.sender, ()), counted)),
+            )
+            for one in asked
+        }
+
+    async def _standings(
+        self, cursor: Cursor, senders: Sequence[str], rows: Sequence[Any]
+    ) -> dict[str, tuple[Standing, datetime | None]]:
+        """`rows`: those of `_SENDERS`."""
+        terms = self.terms()
+        found = {row[0]: (rate_limits.standing(row, terms), utc(turn_at)) for *row, turn_at in rows}
+        if missing := set(senders) - found.keys():  # somebody's first job, which is not stored
+            await cursor.execute("SELECT UTC_TIMESTAMP(6)")
+            now = (await cursor.fetchone())[0].replace(tzinfo=UTC)
+            found |= {sender: (rate_limits.newcomer(sender, now=now, terms=terms), None) for sender in missing}
+        return found
+
+
+async def _measured(cursor: Cursor, senders: Iterable[Standing]) -> dict[str, float]:
+    """Letters a minute of the last minute, of those whose limits do not tell it."""
+    free = tuple(it.email for it in senders if not (rate_limit.rate(it.allowance, units=it.units) or it.limits.min_gap))
+    if not free:
+        return {}
+    await cursor.execute(_MEASURED, (free,))
+    return {
+        sender: letters * 60e6 / max(1, micros)
+        for sender, letters, micros in await cursor.fetchall()
+        if letters >= _MEASURED_FROM
+    }
+
+
+async def _with_letters(cursor: Cursor, asked: Sequence[_Asked], letters: Sequence[Any]) -> list[_Asked]:
+    """`letters`: the rows of `_ROWS`."""
+    rows = {(id_, status): rest for id_, status, *rest in letters}
+    # A job that has not begun has no attempt behind it.
+    begun = [one.id for one in asked if one.status is not JobStatus.QUEUED and (one.id, State.WAITING.value) in rows]
+    errors: dict[str, str | None] = {}
+    if begun:
+        await cursor.execute(_all(_ERROR, len(begun)), begun)
+        errors = dict(await cursor.fetchall())
+    return [
+        _counted(
+            one, rows.get((one.id, State.WAITING.value)), rows.get((one.id, State.UNSURE.value)), errors.get(one.id)
+        )
+        for one in asked
+    ]
+
+
+def _counted(one: _Asked, waiting: Sequence[Any] | None, unsure: Sequence[Any] | None, error: str | None) -> _Asked:
+    if waiting is not None:
+        number, due, last_due, _ = waiting
+        one = replace(one, letters=number, due=utc(due), last_due=utc(last_due), error=error)
+    if unsure is not None:
+        number, look_at, _, by_hand = unsure
+        one = replace(one, doubts=Doubts(number, by_hand=int(by_hand), look_at=utc(look_at)))
+    return one
+
+
+def _outlook(one: _Asked, it: Standing, turn_at: datetime | None, *, hours: Mapping[datetime, int]) -> Outlook:
+    return Outlook(
+        now=it.now,
+        letters=one.letters,
+        due=max(it.now, one.send_at or it.now, one.due or it.now),
+        last_due=one.last_due,
+        error=one.error,
+        doubts=one.doubts,
+        job_paused=one.status is JobStatus.PAUSED,
+        queue=(),
+        limits=it.limits,
+        since=it.since,
+        units=it.units,
+        tat=it.tat,
+        hours=hours,
+        gap_until=it.gap_until,
+        paused_until=it.paused_until if it.paused else None,
+        pause_cause=it.pause_cause,
+        pause_reason=it.pause_reason,
+        turn_at=turn_at,
+        repair=repair(it.pause_cause, it.paused_until, sender=it.email, now=it.now),
+    )
+
+
+def _queue_of(asked: Sequence[_Asked]) -> Statement:
+    """Each sender's jobs that can be claimed, as far as they go before or beside those that are asked for."""
+    least: dict[str, int] = {}
+    for one in asked:
+        least[one.sender] = max(one.precedence, least.get(one.sender, one.precedence))
+    values = [value for sender, precedence in least.items() for value in (sender, precedence, _JOBS_AT_MOST + 1)]
+    return _all(_QUEUE, len(least)), values
+
+
+def _queues(rows: Sequence[Any]) -> dict[str, list[_Other]]:
+    """By sender."""
+    queues: dict[str, list[_Other]] = {}
+    for sender, id_, precedence, due, status, total in rows:
+        other = _Other(id_, precedence, due.replace(tzinfo=UTC), JobStatus(status), total)
+        queues.setdefault(sender, []).append(other)
+    return queues
+
+
+async def _counts(cursor: Cursor, asked: Iterable[_Asked], queues: Mapping[str, Sequence[_Other]]) -> dict[str, int]:
+    """How many letters wait in the others that have begun, as far as it matters to those that are asked for."""
+    most: dict[str, int] = {}
+    for one in asked:
+        for other in queues.get(one.sender, ()):
+            if other.id != one.id and other.status is JobStatus.SENDING and other.precedence <= one.precedence:
+                most[other.id] = max(_matter(one, other), most.get(other.id, 0))
+    chosen = list(most.items())[:_COUNTED_AT_MOST]
+    if not chosen:
+        return {}
+    await cursor.execute(_all(_WAITING, len(chosen)), [value for id_, limit in chosen for value in (id_, id_, limit)])
+    return dict(await cursor.fetchall())
+
+
+def _matter(one: _Asked, other: _Other) -> int:
+    """How many of another's letters can go before the last one of a job that takes turns with it."""
+    return AHEAD_AT_MOST if other.precedence < one.precedence else one.letters
+
+
+def _queue(one: _Asked, queue: Iterable[_Other], counted: Mapping[str, int]) -> Iterable[Queued]:
+    for other in queue:
+        if other.id != one.id and other.precedence <= one.precedence:
+            letters = min(counted.get(other.id, other.total), _matter(one, other))
+            yield Queued(letters=letters, first=other.precedence < one.precedence, due=other.due)
+
+
+def _all(select: str, number: int) -> str:
+    return " UNION ALL ".join([select] * number)

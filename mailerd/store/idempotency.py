@@ -1,0 +1,143 @@
+"""Answers that are given once: what an idempotency key has led to, written in the transaction that stores the job."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from mailerd.errors import MailerdError
+from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.database import Database
+
+FORGET_AT_ONCE: Final = 1000
+"""Answers that one transaction forgets."""
+
+_FIND: Final = (
+    "SELECT body, job_id, answer, created_at, whole FROM answers WHERE api_key_id = %s AND idempotency_key = %s"
+)
+# Whoever comes second waits here until the first one is committed or rolled back. The update changes nothing.
+_CLAIM: Final = (
+    "INSERT INTO answers (api_key_id, idempotency_key, body, job_id, answer, created_at) "
+    "VALUES (%s, %s, %s, %s, %s, UTC_TIMESTAMP(6)) ON DUPLICATE KEY UPDATE job_id = job_id"
+)
+_EXPIRE: Final = (
+    "DELETE FROM answers WHERE api_key_id = %s AND idempotency_key = %s "
+    "AND created_at < UTC_TIMESTAMP(6) - INTERVAL %s SECOND"
+)
+_OLD: Final = (
+    "SELECT api_key_id, idempotency_key FROM answers FORCE INDEX (age) "
+    "WHERE created_at < UTC_TIMESTAMP(6) - INTERVAL %s SECOND ORDER BY created_at LIMIT %s"
+)
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """What a key was first used for."""
+
+    body: bytes
+    """SHA-256 of the request's body."""
+    job_id: str
+    answer: str
+    """JSON, as it was sent."""
+    created_at: datetime
+    whole: bool
+    """The answer is what was sent, its forecast included, and not only what is certain since the commit."""
+
+
+@dataclass(frozen=True)
+class Once:
+    """A key that is to be used up by a job; `answer` makes the answer's JSON of the moment from which it is sent."""
+
+    api_key_id: int
+    key: str
+    body: bytes
+    keep: timedelta
+    answer: Callable[[datetime], str]
+
+
+class KnownError(MailerdError):
+    """The key is used up: nothing is stored, and `remembered` says what it was used for."""
+
+    def __init__(self, remembered: Remembered) -> None:
+        super().__init__(f"the idempotency key was used for job {remembered.job_id}")
+        self.remembered = remembered
+
+
+async def use_up(cursor: Cursor, once: Once, *, job_id: str, send_at: datetime) -> None:
+    """Use up a key inside the transaction that stores `job_id`.
+
+    Raises:
+        KnownError: another job has it, and that one is committed.
+    """
+    await cursor.execute(_EXPIRE, (once.api_key_id, once.key, int(once.keep.total_seconds())))
+    await cursor.execute(_CLAIM, (once.api_key_id, once.key, once.body, job_id, once.answer(send_at)))
+    await cursor.execute(_FIND, (once.api_key_id, once.key))
+    found = _remembered(await cursor.fetchone())
+    if found.job_id != job_id:
+        raise KnownError(found)
+
+
+def _remembered(row: tuple[bytes, str, str, datetime, int]) -> Remembered:
+    body, job_id, answer, created_at, whole = row
+    return Remembered(body, job_id, answer, created_at.replace(tzinfo=UTC), whole=bool(whole))
+
+
+class Answers:
+    """The door's leaf for answers; `patience` is what the database gets for an answer, in seconds."""
+
+    def __init__(self, database: Database, *, patience: float, keep: timedelta) -> None:
+        self._database = database
+        self._patience = patience
+        self._keep = keep
+
+    @property
+    def keep(self) -> timedelta:
+        """How long an answer is kept."""
+        return self._keep
+
+    async def find(self, api_key_id: int, key: str) -> Remembered | None:
+        """What a key was used for, None when it is free."""
+
+        async def work(cursor: Cursor) -> Remembered | None:
+            await cursor.execute(
+                f"{_FIND} AND created_at >= UTC_TIMESTAMP(6) - INTERVAL %s SECOND",
+                (api_key_id, key, int(self._keep.total_seconds())),
+            )
+            row = await cursor.fetchone()
+            return _remembered(row) if row else None
+
+        return await self._database.ask(work, what="look for an answer", bound=self._patience, looks=True)
+
+    async def complete(self, api_key_id: int, key: str, *, answer: str) -> None:
+        """Put the answer that is about to be sent in the place of the one without a forecast.
+
+        Raises:
+            DatabaseError: it was not done.
+        """
+
+        async def work(cursor: Cursor) -> None:
+            await cursor.execute(
+                "UPDATE answers SET answer = %s, whole = 1 WHERE api_key_id = %s AND idempotency_key = %s",
+                (answer, api_key_id, key),
+            )
+
+        await self._database.ask(work, what="complete an answer", bound=self._patience)
+
+    async def forget_old(self) -> int:
+        """Forget answers that are kept no longer, FORGET_AT_ONCE at most; how many.
+
+        Raises:
+            DatabaseError: nothing was forgotten.
+        """
+
+        async def work(cursor: Cursor) -> int:
+            await cursor.execute(_OLD, (int(self._keep.total_seconds()), FORGET_AT_ONCE))
+            rows = await cursor.fetchall()
+            forgotten = 0
+            for api_key_id, key in rows:  # by primary key alone: a range would lock what lies between
+                # With its age once more: the key may have been used again since, for another job.
+                await cursor.execute(_EXPIRE, (api_key_id, key, int(self._keep.total_seconds())))
+                forgotten += cursor.rowcount
+            return forgotten
+
+        return await self._database.transaction(work, what="forget old answers")

@@ -1,0 +1,213 @@
+"""What people ask of jobs: cancel, pause, resume, retry, another priority; each in one transaction, each noted.
+
+A job's row is locked first, so whatever a claim or a record does to it comes wholly before or wholly after.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from mailerd.clock import new_id
+from mailerd.core.states import Change, JobChange, JobStatus, State, after, job_after
+from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.database import Database
+from mailerd.store.queue.reschedule import micros
+
+LETTERS_PER_SECOND: Final = 5_000
+"""What the slowest acceptable database changes; gives a big job its time."""
+
+_LOCK: Final = "SELECT status, sender_email, started_at, priority FROM jobs WHERE id = %s FOR UPDATE"
+_CANCEL: Final = """
+UPDATE job_recipients FORCE INDEX (claim) SET status = %s, error = %s, updated_at = UTC_TIMESTAMP(6)
+ WHERE job_id = %s AND status = 'waiting'"""
+_ON_THE_WIRE: Final = "SELECT COUNT(*) FROM job_recipients WHERE job_id = %s AND status IN ('sending', 'unsure')"
+_SET_CANCELLED: Final = """
+UPDATE jobs SET status = %s, turn_at = NULL, finished_at = IF(%s, NULL, UTC_TIMESTAMP(6)) WHERE id = %s"""
+_SET_PAUSED: Final = "UPDATE jobs SET status = %s, turn_at = NULL WHERE id = %s"
+
+_NEXT: Final = "SELECT MIN(due_at) FROM job_recipients FORCE INDEX (claim) WHERE job_id = %s AND status = 'waiting'"
+_SET_RUNNING: Final = "UPDATE jobs SET status = %s, turn_at = %s, finished_at = NULL WHERE id = %s"
+_WAKE_SENDER: Final = """
+UPDATE senders FORCE INDEX (PRIMARY) SET turn_at = LEAST(COALESCE(turn_at, '9999-12-31'), %s) WHERE email = %s"""
+
+# What was refused at the intake has no attempt behind it: it has no address, or is a duplicate, and stays failed. So
+# does what a worker reported as sent after it had been given up: Google has it.
+_FAILED: Final = (
+    "job_id = %s AND status = 'failed' AND attempts > 0 AND message_id IS NULL AND NOT EXISTS "
+    "(SELECT 1 FROM attempts a WHERE a.recipient_id = job_recipients.id AND a.event = 'sent')"
+)
+_LOG_RETRIES: Final = f"""
+INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, error, at)
+SELECT id, attempts, %s, %s, 'retried', 1, error, UTC_TIMESTAMP(6) FROM job_recipients FORCE INDEX (claim)
+ WHERE {_FAILED}"""
+# It forgets its draft: one that is gone would look like sent.
+_RETRY: Final = f"""
+UPDATE job_recipients FORCE INDEX (claim)
+   SET status = %s, attempts = 0, looks = 0, crashes = 0, error = NULL, mode = NULL, draft_id = NULL, thread_id = NULL,
+       due_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
+ WHERE {_FAILED}"""
+# Looked for now, but never before a request without an answer is surely off the wire. It stays unsure until it is found
+# or missing; who is just being looked for (it has a token) is left alone.
+_LOOK_NOW: Final = """
+UPDATE job_recipients FORCE INDEX (claim)
+   SET looks = 0, lease_until = LEAST(COALESCE(lease_until, '9999-12-31'),
+                                      GREATEST(UTC_TIMESTAMP(6), updated_at + INTERVAL %s MICROSECOND))
+ WHERE job_id = %s AND status = 'unsure' AND claim_token IS NULL"""
+_PRIORITY: Final = "UPDATE jobs SET priority = %s WHERE id = %s"
+_NOTE: Final = """
+INSERT INTO job_actions (job_id, action, who, detail, changed, letters, at)
+VALUES (%s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6))"""
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a request has changed."""
+
+    changed: bool
+    letters: int
+    status: JobStatus
+
+
+@dataclass(frozen=True)
+class Action:
+    """A request as it was noted."""
+
+    action: str
+    who: str
+    detail: str | None
+    changed: bool
+    letters: int
+    at: datetime
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A job whose row is locked."""
+
+    id: str
+    status: JobStatus
+    sender: str
+    started: bool
+    priority: int
+
+
+class Controls:
+    """The door's leaf for requests; `patience`: seconds for an answer, `in_flight`: how long a lost send may travel."""
+
+    def __init__(self, database: Database, *, patience: float, in_flight: timedelta) -> None:
+        self._database = database
+        self._patience = patience
+        self._in_flight = in_flight
+
+    async def ask(
+        self, job_id: str, change: JobChange, *, who: str, letters: int = 0, priority: int = 0, unsure: bool = False
+    ) -> Done:
+        """Do what is asked and note it. `letters`: the job's size; `unsure`: retry means to look for the unsure ones.
+
+        Raises:
+            ImpossibleRequestError: the job's status does not allow it; nothing was changed or noted.
+            DatabaseError: nothing was changed; where `in_doubt` is set, asking again is the way to know.
+        """
+
+        async def work(cursor: Cursor) -> Done:
+            job = await _lock(cursor, job_id)
+            status = job_after(job.status, change)
+            done = await self._do(cursor, job, change, status=status, priority=priority, unsure=unsure, who=who)
+            detail = {JobChange.PRIORITY: str(priority), JobChange.RETRY: "unsure" if unsure else "failed"}.get(change)
+            await cursor.execute(_NOTE, (job_id, change.value, who, detail, int(done.changed), done.letters))
+            return done
+
+        bound = self._patience + letters / LETTERS_PER_SECOND
+        return await self._database.ask(work, what=f"{change} a job", bound=bound)
+
+    async def _do(
+        self,
+        cursor: Cursor,
+        job: _Found,
+        change: JobChange,
+        *,
+        status: JobStatus,
+        priority: int,
+        unsure: bool,
+        who: str,
+    ) -> Done:
+        match change:
+            case JobChange.CANCEL:
+                return await _cancel(cursor, job, status, who)
+            case JobChange.PAUSE:
+                await cursor.execute(_SET_PAUSED, (status.value, job.id))
+                return Done(status is not job.status, 0, status)
+            case JobChange.RESUME:
+                return await _resume(cursor, job, status)
+            case JobChange.RETRY if unsure:
+                await cursor.execute(_LOOK_NOW, (micros(self._in_flight), job.id))
+                return Done(cursor.rowcount > 0, cursor.rowcount, job.status)
+            case JobChange.RETRY:
+                return await _retry(cursor, job, status)
+            case JobChange.PRIORITY:
+                await cursor.execute(_PRIORITY, (priority, job.id))
+                return Done(priority != job.priority, 0, job.status)
+
+    async def actions(self, job_id: str) -> list[Action]:
+        """What was asked of a job, the last hundred requests, the newest first."""
+
+        async def work(cursor: Cursor) -> list[Action]:
+            await cursor.execute(
+                "SELECT action, who, detail, changed, letters, at FROM job_actions WHERE job_id = %s "
+                "ORDER BY id DESC LIMIT 100",
+                (job_id,),
+            )
+            return [_action(row) for row in await cursor.fetchall()]
+
+        return await self._database.ask(work, what="read what was asked of a job", bound=self._patience, looks=True)
+
+
+def _action(row: tuple[Any, ...]) -> Action:
+    action, who, detail, changed, letters, at = row
+    return Action(action, who, detail, changed=bool(changed), letters=letters, at=at.replace(tzinfo=UTC))
+
+
+async def _lock(cursor: Cursor, job_id: str) -> _Found:
+    await cursor.execute(_LOCK, (job_id,))
+    status, sender, started_at, priority = await cursor.fetchone()
+    return _Found(job_id, JobStatus(status), sender, started=started_at is not None, priority=priority)
+
+
+async def _cancel(cursor: Cursor, job: _Found, status: JobStatus, who: str) -> Done:
+    reason = f"the job was cancelled by {who}"
+    await cursor.execute(_CANCEL, (after(State.WAITING, Change.CANCELLED).value, reason, job.id))
+    letters = cursor.rowcount
+    if job.status is not status:
+        await cursor.execute(_ON_THE_WIRE, (job.id,))
+        on_the_wire = bool((await cursor.fetchone())[0])
+        await cursor.execute(_SET_CANCELLED, (status.value, on_the_wire, job.id))
+    return Done(job.status is not status, letters, status)
+
+
+async def _resume(cursor: Cursor, job: _Found, status: JobStatus) -> Done:
+    if job.status is status:
+        return Done(changed=False, letters=0, status=status)
+    status = JobStatus.SENDING if job.started else JobStatus.QUEUED
+    await _run(cursor, job, status)
+    return Done(changed=True, letters=0, status=status)
+
+
+async def _retry(cursor: Cursor, job: _Found, status: JobStatus) -> Done:
+    token = new_id()
+    await cursor.execute(_LOG_RETRIES, (token, token, job.id))
+    await cursor.execute(_RETRY, (after(State.FAILED, Change.RETRIED).value, job.id))
+    letters = cursor.rowcount
+    if not letters:
+        return Done(changed=False, letters=0, status=job.status)
+    if status is not JobStatus.PAUSED:
+        await _run(cursor, job, status)
+    return Done(changed=True, letters=letters, status=status)
+
+
+async def _run(cursor: Cursor, job: _Found, status: JobStatus) -> None:
+    """Let the next claim of its sender find the job."""
+    await cursor.execute(_NEXT, (job.id,))
+    next_at = (await cursor.fetchone())[0]
+    await cursor.execute(_SET_RUNNING, (status.value, next_at, job.id))
+    if next_at is not None:
+        await cursor.execute(_WAKE_SENDER, (next_at, job.sender))

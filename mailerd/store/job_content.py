@@ -1,0 +1,63 @@
+"""Reading what a job's letters are made of."""
+
+from dataclasses import dataclass, field
+
+from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.database import Database
+from mailerd.store.jobs import Language
+
+
+@dataclass(frozen=True)
+class Contents:
+    """The parts of a job that all its letters share."""
+
+    from_email: str
+    """The mailbox, or the alias that the job was posted for."""
+    sender_name: str | None
+    reply_to: str | None
+    subject: str
+    html: str | None
+    text: str | None
+    variables: str
+    """JSON."""
+    inline_css: int = 0
+    attachments: int = 0
+    """How many there are, those of single recipients included."""
+    attached_bytes: int = field(default=0, kw_only=True)
+    """What one letter carries at most."""
+    languages: tuple[Language, ...] = field(default=(), kw_only=True)
+
+
+async def contents(database: Database, job: str) -> Contents:
+    """What the letters of `job` are made of.
+
+    Raises:
+        DatabaseError: it cannot be read.
+    """
+
+    async def work(cursor: Cursor) -> Contents:
+        await cursor.execute(
+            "SELECT from_address, sender_name, reply_to, subject, html, text, variables, "
+            "inline_css, attachments FROM jobs WHERE id = %s",
+            (job,),
+        )
+        row = await cursor.fetchone()
+        size = await _attached_bytes(cursor, job) if row[-1] else 0
+        await cursor.execute("SELECT language, subject, html, text FROM job_templates WHERE job_id = %s", (job,))
+        languages = tuple(Language(*each) for each in await cursor.fetchall())
+        return Contents(*row, attached_bytes=size, languages=languages)
+
+    return await database.look(work, what="read a job's contents")
+
+
+async def _attached_bytes(cursor: Cursor, job: str) -> int:
+    """What everybody gets, and what the recipient with the most gets besides."""
+    await cursor.execute(
+        "SELECT recipient IS NULL, SUM(size) FROM job_attachments WHERE job_id = %s GROUP BY recipient "
+        "ORDER BY 1, 2 DESC",
+        (job,),
+    )
+    sizes: dict[int, int] = {}
+    for is_shared, size in await cursor.fetchall():
+        sizes.setdefault(is_shared, int(size))
+    return sum(sizes.values())

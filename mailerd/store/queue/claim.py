@@ -1,0 +1,260 @@
+"""Claiming: one short transaction takes due letters, counts the attempt, sets the lease and debits the ledger.
+
+A claim goes in rounds, and a round costs the same few statements however many senders it serves:
+
+    due senders, locked ▶ what each may have (`turns`) ▶ a job of each ▶ their letters (`picks`) ▶ who pays what
+
+A round gives each sender one turn: letters of one job. Further rounds follow while letters are wanted and senders are
+due, so that nobody has a second turn before everybody has had the first. Locks are taken in one order: senders,
+projects, jobs, letters, hours; nobody is waited for (SKIP LOCKED): who is passed by has its turn a moment later.
+"""
+
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final
+
+from mailerd.clock import new_id
+from mailerd.core import rate_limit
+from mailerd.core.models import Claim, JobFound, Letter
+from mailerd.core.rate_limit import Allowance
+from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.database import Database
+from mailerd.store.queue import rate_limits, select_letters, sender_turns
+from mailerd.store.queue.failover import History, UntoldError
+from mailerd.store.queue.rate_limits import Terms
+from mailerd.store.queue.select_letters import Pick, Taker
+from mailerd.store.queue.sender_turns import Turn
+from mailerd.store.queue.stale_turns import Sleepers
+
+NEXT: Final = """
+SELECT TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), turn_at) FROM senders FORCE INDEX (turn)
+ WHERE turn_at IS NOT NULL AND email NOT IN %s ORDER BY turn_at LIMIT 1"""
+_WHOSE: Final = """
+SELECT j.sender_email, j.id FROM job_recipients r FORCE INDEX (PRIMARY) JOIN jobs j ON j.id = r.job_id
+ WHERE r.id = %s AND r.status = 'waiting' AND j.claimable = 1"""
+_TELL_AGAIN: Final = 0.25
+"""Seconds until it is asked again whether every daemon has told a server that was met what it knows."""
+_SHARE: Final = 10
+"""Letters of one turn at least, where so many are wanted: each sender and each job costs a lock and a written row."""
+_SENDERS_AT_MOST: Final = 100
+"""Senders of one round: what is locked is passed by, and every statement stays some tens of KB long."""
+
+
+@dataclass
+class _Taken:
+    """What a claim has got so far."""
+
+    want: int
+    rooms: dict[str, int]
+    """Of those senders of which fewer may be taken than are wanted: how many more."""
+    letters: list[Letter] = field(default_factory=list)
+    jobs: dict[str, JobFound] = field(default_factory=dict)
+    alone: int | None = None
+
+    @property
+    def left(self) -> int:
+        return self.want - len(self.letters)
+
+    @property
+    def full(self) -> tuple[str, ...]:
+        """Senders of which no more may be taken; never empty, as SQL knows no empty list, and nobody's name is ""."""
+        return "", *(sender for sender, room in self.rooms.items() if room <= 0)
+
+    def add(self, pick: Pick) -> None:
+        self.letters += pick.letters
+        if (sender := pick.turn.it.email) in self.rooms:
+            self.rooms[sender] -= len(pick.letters)
+        self.alone = self.alone or pick.alone
+        if pick.letters:
+            self.jobs[pick.job.id] = pick.job
+
+
+@dataclass
+class Claims:
+    """Takes letters for one daemon."""
+
+    database: Database
+    daemon_id: str
+    lease: timedelta
+    default: Allowance
+    """For senders that have no limits of their own; a reload may change it."""
+    consumer_per_day: int | None = None
+    """`per_day` of consumer mailboxes; None: the default's."""
+    project_units_per_minute: int = 0
+    """Units of all senders of one Cloud project together; 0: no limit."""
+    files: Callable[[], object] = field(default=lambda: None, repr=False)
+    """What it gives changes when a credential file comes; see `Sleepers`."""
+    history: History | None = field(default=None, repr=False)
+    """What the database is told again before anything is claimed, where it may have forgotten it."""
+    _sleepers: Sleepers = field(init=False, repr=False)
+    _new_projects: set[str] = field(default_factory=set, init=False, repr=False)
+    """Met by the last claims, and without a row in the ledger."""
+
+    def __post_init__(self) -> None:
+        self._sleepers = Sleepers(self.database, self.files)
+
+    def govern(self, terms: Terms) -> None:
+        """Take up other terms: a reload brought them."""
+        self.default = terms.default
+        self.consumer_per_day = terms.consumer_per_day
+        self.project_units_per_minute = terms.project_units_per_minute
+        self._sleepers.look_now()
+
+    @classmethod
+    def on(
+        cls,
+        terms: Terms,
+        database: Database,
+        daemon_id: str,
+        *,
+        lease: timedelta,
+        files: Callable[[], object] = lambda: None,
+        history: History | None = None,
+    ) -> "Claims":
+        """Claims under these terms."""
+        consumer, project = terms.consumer_per_day, terms.project_units_per_minute
+        return cls(database, daemon_id, lease, terms.default, consumer, project, files, history)
+
+    @property
+    def terms(self) -> Terms:
+        """The defaults as the ledger takes them."""
+        return Terms(self.default, self.consumer_per_day, self.project_units_per_minute)
+
+    async def claim(self, want: int, *, rooms: Mapping[str, int] | None = None) -> Claim:
+        """Take at most `want` due letters, turn about between the senders and the jobs of each.
+
+        Of a sender that `rooms` names at most so many are taken. One without room is passed by and keeps its turn.
+
+        Raises:
+            DatabaseError: nothing was taken, or in doubt; what was taken in doubt comes back when its lease lapses.
+        """
+        await self._sleepers.wake(self.terms)
+        if self._new_projects:
+            new, self._new_projects = self._new_projects, set()
+            await rate_limits.add_projects(self.database, new)
+        token = new_id()
+        try:
+            return await self.database.transaction(
+                lambda cursor: self._claim(cursor, token, _Taken(want, dict(rooms or {}))), what="claim"
+            )
+        except UntoldError as error:
+            await self.tell(error.server)
+            return Claim(token, (), (), _TELL_AGAIN)
+
+    async def tell(self, server: str) -> None:
+        """Tell a server what this daemon knows; what another connection leads to is told by the next claim.
+
+        Raises:
+            DatabaseError: it was not told all; the next claim tells it.
+        """
+        if self.history is not None:
+            with suppress(UntoldError):
+                await self.history.tell(server)
+
+    async def due_in(self, *, rooms: Mapping[str, int] | None = None) -> float:
+        """Seconds until the next sender's turn, 0 when one is due; infinite when nothing waits anywhere.
+
+        Senders of which `rooms` says that none may be taken do not count.
+
+        A single SELECT, for those who expect nothing to be due.
+
+        Raises:
+            DatabaseError: it cannot be told.
+        """
+        await self._sleepers.wake(self.terms)
+        full = _Taken(0, dict(rooms or {})).full
+        next_in = await self.database.look(
+            lambda cursor: self._look(cursor, full), what="look for work", bound=self.database.patience
+        )
+        return math.inf if next_in is None else next_in
+
+    async def _claim(self, cursor: Cursor, token: str, taken: _Taken) -> Claim:
+        if self.history is not None:
+            self.history.require(cursor)
+        want, share = taken.want, max(_SHARE, taken.want // 4)
+        for number in range(2 * want):
+            senders = self._senders(taken.left, share) * (number + 1)
+            if not await self._round(cursor, token, taken, share=share, senders=min(senders, _SENDERS_AT_MOST)):
+                break
+        if self.history is not None:
+            await self.history.compare(cursor, taken.letters)
+        next_in = await self._next_turn(cursor, taken.full) if taken.left else 0.0
+        return Claim(token, tuple(taken.letters), tuple(taken.jobs.values()), next_in, taken.alone)
+
+    async def claim_alone(self, recipient: int) -> Claim:
+        """Take this letter, which may have crashed several daemons, and no other; none if it may not go now.
+
+        Raises:
+            DatabaseError: nothing was taken, or in doubt; what was taken in doubt comes back when its lease lapses.
+        """
+        token = new_id()
+        return await self.database.transaction(
+            lambda cursor: self._claim_alone(cursor, token, recipient), what="claim a letter alone"
+        )
+
+    async def _claim_alone(self, cursor: Cursor, token: str, recipient: int) -> Claim:
+        nothing = Claim(token, (), (), next_in=0.0)
+        await cursor.execute(_WHOSE, (recipient,))
+        if (row := await cursor.fetchone()) is None or (
+            turn := await sender_turns.of(cursor, row[0], self.terms)
+        ) is None:
+            return nothing
+        await sender_turns.allow(cursor, [turn], share=1, rooms={})
+        self._new_projects |= await sender_turns.ask_projects(cursor, [turn], self.project_units_per_minute)
+        job = await select_letters.job(cursor, row[1]) if turn.share else None
+        if job is None:
+            return nothing  # the turn is not written, and so stays as it is
+        pick = Pick(turn, job)
+        await select_letters.take_alone(cursor, pick, Taker(token, self.daemon_id, self.lease), recipient=recipient)
+        turn.reckon(len(pick.letters), chance=random.random())  # noqa: S311 - jitter
+        await sender_turns.write(cursor, [turn])
+        return Claim(token, tuple(pick.letters), (job,) if pick.letters else (), next_in=0.0)
+
+    def _senders(self, letters: int, share: int) -> int:
+        """How many senders give so many letters, if they have no limits but the default ones and enough is due."""
+        stream = rate_limit.rate(self.default)
+        at_once = share if stream is None else min(share, stream.tolerance // stream.interval)
+        return -(-letters // max(1, 1 if self.default.min_gap else at_once))
+
+    async def _round(self, cursor: Cursor, token: str, taken: _Taken, *, share: int, senders: int) -> bool:
+        """Give each of so many due senders a turn; whether another round may find more."""
+        found = await sender_turns.due(cursor, self.terms, senders, but=taken.full)
+        await sender_turns.allow(cursor, found, share=share, rooms=taken.rooms)
+        served = sender_turns.within(found, taken.left)
+        self._new_projects |= await sender_turns.ask_projects(cursor, served, self.project_units_per_minute)
+        jobs = await select_letters.jobs(cursor, [turn.it.email for turn in served if turn.share])
+        chosen = [Pick(turn, job) for turn in served if (job := jobs.get(turn.it.email))]
+        sender_turns.divide([pick.turn for pick in chosen], taken.left)
+        await select_letters.take(
+            cursor, [pick for pick in chosen if pick.turn.share], Taker(token, self.daemon_id, self.lease)
+        )
+        await self._rest(cursor, [turn for turn in served if turn.it.email not in jobs])
+        for pick in chosen:
+            pick.turn.reckon(len(pick.letters), chance=random.random())  # noqa: S311 - jitter
+            taken.add(pick)
+        await sender_turns.write(cursor, served)
+        if any(turn.project for turn in served):
+            return False  # while a project is locked others pass its senders by: no longer than it takes
+        more = len(found) == senders or len(served) < len(found) or any(turn.due_again for turn in served)
+        return bool(taken.left) and more
+
+    async def _rest(self, cursor: Cursor, idle: Sequence[Turn]) -> None:
+        """Let senders that could have letters and have no job to take them from wait for their next one."""
+        idle = [turn for turn in idle if turn.share]
+        due = await select_letters.next_jobs(cursor, [turn.it.email for turn in idle])
+        for turn in idle:
+            turn.wait_for_job(due.get(turn.it.email))
+
+    async def _look(self, cursor: Cursor, full: Sequence[str]) -> float | None:
+        if self.history is not None and not self.history.is_told(cursor):
+            return 0.0  # the claim that follows tells it, though nothing be due
+        return await self._next_turn(cursor, full)
+
+    async def _next_turn(self, cursor: Cursor, full: Sequence[str]) -> float | None:
+        await cursor.execute(NEXT, (full,))
+        row = await cursor.fetchone()
+        return max(0.0, row[0] / 1e6) if row else None

@@ -1,0 +1,136 @@
+"""Leases that ran out: what becomes of the letters that a daemon had in flight when it was not heard of again."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any, Final
+
+from mailerd.core.models import ALONE_AFTER, Lapsed
+from mailerd.core.states import Change, State, after
+from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.database import Database
+from mailerd.store.queue.in_doubt import Tries, applied
+from mailerd.store.queue.reschedule import micros, wake
+
+_ANY_LAPSED: Final = """
+SELECT 1 FROM job_recipients FORCE INDEX (lease)
+ WHERE lease_until < UTC_TIMESTAMP(6) AND status = 'sending' LIMIT 1"""
+_DUE: Final = """
+SELECT id FROM job_recipients FORCE INDEX (lease)
+ WHERE lease_until < UTC_TIMESTAMP(6) AND status = 'sending' ORDER BY lease_until, id LIMIT %s FOR UPDATE SKIP LOCKED"""
+# A daemon that was told to stop, or was heard of after the lease was over, has not crashed.
+_READ: Final = """
+SELECT r.id, r.job_id, j.sender_email, r.to_email, r.attempts, r.daemon_id, r.mode, r.draft_id, r.claim_token,
+       r.crashes, COALESCE(d.stopped_at IS NULL AND d.beat_at <= r.lease_until, 1)
+  FROM job_recipients r FORCE INDEX (PRIMARY) JOIN jobs j ON j.id = r.job_id LEFT JOIN daemons d ON d.id = r.daemon_id
+ WHERE r.id IN %s ORDER BY r.id"""
+
+# `lease_until < now` once more: between the look and the write the owner may have renewed. Whether it had sent is not
+# known, unless it was deleting the draft by then, which it does only where Google has refused the letter.
+_LAPSE: Final = """
+UPDATE job_recipients FORCE INDEX (PRIMARY)
+   SET status = %s, claim_token = NULL, looks = 0, nothing_found_at = NULL, attempts = %s, crashes = %s,
+       unanswered = IF(%s = 'unsure' AND discarding = 0, 1, unanswered),
+       lease_until = IF(%s = 'unsure', UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND, NULL),
+       error = %s, due_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
+ WHERE id = %s AND claim_token = %s AND status = 'sending' AND lease_until < UTC_TIMESTAMP(6)"""
+
+_LOG: Final = """
+INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, draft_id, message_id, error, at)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6))
+    ON DUPLICATE KEY UPDATE recipient_id = VALUES(recipient_id)"""
+
+_DONE: Final = """
+SELECT (SELECT COUNT(*) FROM job_recipients r WHERE r.job_id = j.id AND r.status IN ('sent', 'failed', 'cancelled')),
+       j.total FROM jobs j WHERE j.id = %s"""
+
+_WHY: Final = "it died, was paused or lost the database"
+_CRASHES_AT_MOST: Final = 255
+"""What the column takes."""
+
+
+@dataclass(frozen=True)
+class Lapses:
+    """Puts right what lapsed, for one daemon."""
+
+    database: Database
+    daemon_id: str
+    in_flight: timedelta
+    """The longest time for which a request without an answer may still reach Google."""
+
+    async def lapsed(self, *, limit: int = 100, tried: Callable[[], None] | None = None) -> list[Lapsed]:
+        """Rows whose lease lapsed, already put right, at most so many.
+
+        What is in doubt is repeated, and `tried` called after each try: all that was put right is told.
+
+        Raises:
+            DatabaseError: nothing was done.
+        """
+
+        async def any_lapsed(cursor: Cursor) -> bool:
+            await cursor.execute(_ANY_LAPSED)
+            return bool(await cursor.fetchall())
+
+        if not await self.database.look(any_lapsed, what="look for lapsed leases", bound=self.database.patience):
+            return []
+        tries = Tries(self._lapsed_so)
+
+        async def work(cursor: Cursor, _: bool) -> list[Lapsed]:  # noqa: FBT001 - as it is called
+            return await tries.done(cursor, lambda cursor: self.put_right(cursor, limit))
+
+        return await self.database.ascertain(work, what="rescue", tried=tried)
+
+    async def _lapsed_so(self, cursor: Cursor, it: Lapsed) -> bool:
+        return await applied(cursor, it.id, token=it.token, event="lapsed", by=self.daemon_id)
+
+    async def put_right(self, cursor: Cursor, limit: int) -> list[Lapsed]:
+        """Make of rows whose lease lapsed what they are now, at most so many; what became of each."""
+        found = [one for row in await _due(cursor, limit) if (one := await self._lapse(cursor, row))]
+        again = [one for one in found if one.status is State.WAITING]
+        jobs, senders = {one.job_id: 0 for one in again}, {one.sender: 0 for one in again}
+        cancelled = await wake(cursor, jobs=jobs, senders=senders, back=[one.id for one in again])
+        return [
+            replace(one, status=State.CANCELLED) if one.status is State.WAITING and one.job_id in cancelled else one
+            for one in found
+        ]
+
+    async def _lapse(self, cursor: Cursor, row: Sequence[Any]) -> Lapsed | None:
+        id_, job, sender, to, attempts, daemon, mode, draft, token, crashes, crashed = row
+        handed = draft is not None or mode == "direct"
+        crash = bool(crashed) and daemon != self.daemon_id and not handed
+        change, error = Change.RELEASED, f"the lease of daemon {daemon} ran out at attempt {attempts}: {_WHY}"
+        if handed:
+            change = Change.LOST
+        elif crash and crashes >= ALONE_AFTER:
+            change = Change.FAILED
+            error = (
+                f"it was in flight when {crashes} daemons crashed; then daemon {daemon} had nothing else in flight and "
+                "crashed as well: it is not tried again"
+            )
+        status = after(State.SENDING, change)
+        values = (attempts - 1 if change is Change.RELEASED else attempts, min(crashes + crash, _CRASHES_AT_MOST))
+        await cursor.execute(
+            _LAPSE, (status.value, *values, *[status.value] * 2, micros(self.in_flight), error, id_, token)
+        )
+        if cursor.rowcount != 1:
+            return None
+        await cursor.execute(
+            _LOG, (id_, attempts, token, self.daemon_id, "lapsed", 1, draft, None, f"{change.value}: {error}")
+        )
+        done = total = 0
+        if status is State.FAILED:
+            await cursor.execute(_DONE, (job,))
+            done, total = await cursor.fetchone()
+        return Lapsed(
+            id=id_, job_id=job, sender=sender, to_email=to, attempt=attempts, token=token, daemon_id=daemon,
+            status=status, error=error, look_in=self.in_flight, done=done, total=total,
+        )  # fmt: skip
+
+
+async def _due(cursor: Cursor, limit: int) -> Sequence[Sequence[Any]]:
+    """Rows whose lease is over, the first to lapse first, locked."""
+    await cursor.execute(_DUE, (limit,))
+    if not (ids := tuple(row[0] for row in await cursor.fetchall())):
+        return ()
+    await cursor.execute(_READ, (ids,))
+    return tuple(await cursor.fetchall())

@@ -1,0 +1,103 @@
+"""Doubts that a row knows nothing of: a letter that Google may have is looked for before it is handed over again.
+
+A database that forgets commits forgets with them that a letter was on the wire. Its worker still learns that no answer
+comes, and says so here: to a row that waits again, to one that somebody has claimed since and not handed over, or else
+to the log of attempts, which every hand-over asks.
+"""
+
+from typing import Final
+
+from mailerd.core.models import Letter, Mode, Outcome
+from mailerd.core.states import Change, State, after
+from mailerd.store.db.cursor import Cursor
+from mailerd.store.queue.late_answers import NOT_SENT
+from mailerd.store.queue.reschedule import micros, short
+
+_OPEN: Final = """
+ l.event = 'lost' AND NOT EXISTS (
+    SELECT 1 FROM attempts s FORCE INDEX (once)
+     WHERE s.recipient_id = l.recipient_id AND s.id > l.id AND s.applied = 1 AND s.event IN ('missing', 'found'))"""
+NOT_DOUBTED: Final = f"""
+NOT EXISTS (SELECT 1 FROM attempts l FORCE INDEX (once) WHERE l.recipient_id = r.id AND {_OPEN})"""
+"""No worker's send of row `r` is without an answer, or somebody has looked for the letter since."""
+
+# The draft was refused by Google as well, and we may have deleted it: that it is gone then proves nothing.
+_REFUSED: Final = """EXISTS (
+    SELECT 1 FROM attempts a
+     WHERE a.recipient_id = %s AND a.draft_id = %s AND a.event IN ('deferred', 'released', 'failed'))"""
+# A row that is under another claim is taken from it only before it is handed over: the hand-over is refused then.
+_LATE: Final = f"""
+UPDATE job_recipients r FORCE INDEX (PRIMARY)
+   SET r.status = %s, r.mode = %s, r.draft_id = %s, r.thread_id = %s, r.unanswered = %s,
+       r.discarding = IF({_REFUSED}, 1, %s), r.attempts = GREATEST(r.attempts, %s), r.error = %s, r.looks = 0,
+       r.crashes = 0, r.claim_token = NULL, r.lease_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND,
+       r.updated_at = UTC_TIMESTAMP(6)
+ WHERE r.id = %s AND r.job_id = %s
+   AND ((r.status = 'waiting' AND (r.draft_id IS NULL OR r.draft_id = %s))
+        OR (r.status = 'sending' AND (r.claim_token = %s OR (r.mode IS NULL AND r.draft_id IS NULL))))
+   AND {NOT_SENT}"""
+_LOG: Final = """
+INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, draft_id, error, at)
+VALUES (%s, %s, %s, %s, 'lost', 1, %s, %s, UTC_TIMESTAMP(6)) ON DUPLICATE KEY UPDATE applied = 1"""
+_LOGGED: Final = """
+SELECT 1 FROM attempts WHERE recipient_id = %s AND claim_token = %s AND event IN ('lost', 'lapsed')"""
+
+_DOUBTED: Final = f"""
+SELECT l.draft_id, l.error FROM attempts l FORCE INDEX (once)
+ WHERE l.recipient_id = %s AND {_OPEN} ORDER BY l.id DESC LIMIT 1"""
+_BEFORE: Final = f"""
+UPDATE job_recipients FORCE INDEX (PRIMARY)
+   SET status = %s, mode = %s, draft_id = %s, thread_id = NULL, unanswered = 1, discarding = {_REFUSED}, error = %s,
+       looks = 0, claim_token = NULL, lease_until = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
+ WHERE id = %s AND claim_token = %s AND status = 'sending'"""
+
+
+def mode_of(draft_id: str | None) -> Mode:
+    """How a letter that may be sent was handed over."""
+    return "direct" if draft_id is None else "draft"
+
+
+def may_be_carried_out(it: Outcome) -> bool:
+    """Whether a send of the letter's draft, this one or an earlier one, had no answer."""
+    return it.letter.unanswered or not it.decision.refused
+
+
+async def is_logged(cursor: Cursor, letter: Letter) -> bool:
+    """Whether the database knows that this claim ended in doubt, or lapsed; the row was written in the same commit."""
+    await cursor.execute(_LOGGED, (letter.id, letter.token))
+    return bool(await cursor.fetchall())
+
+
+async def doubted_late(cursor: Cursor, it: Outcome, *, by: str) -> bool:
+    """Make unsure a row that knows nothing of this doubt, with all that a look needs; whether it was such a row."""
+    letter, decision = it.letter, it.decision
+    draft, error = letter.draft_id, short(decision.error)
+    await cursor.execute(
+        _LATE,
+        (
+            after(State.SENDING, Change.LOST).value, mode_of(draft), draft, letter.thread_id,
+            int(may_be_carried_out(it)), letter.id, draft, int(decision.discarding), letter.attempt, error,
+            micros(decision.wait), letter.id, letter.job_id, draft, letter.token,
+        ),
+    )  # fmt: skip
+    if cursor.rowcount != 1:
+        return False
+    await cursor.execute(_LOG, (letter.id, letter.attempt, letter.token, by, draft, error))
+    return True
+
+
+async def doubted_before(cursor: Cursor, letter: Letter) -> bool:
+    """Make unsure a claimed letter of which a former claim does not know whether it was sent; whether it is one."""
+    await cursor.execute(_DOUBTED, (letter.id,))
+    if (row := await cursor.fetchone()) is None:
+        return False
+    draft, why = row
+    error = f"it may have been sent by a claim that the row knows nothing of, and is looked for first: {why or ''}"
+    await cursor.execute(
+        _BEFORE,
+        (
+            after(State.SENDING, Change.LOST).value, mode_of(draft), draft, letter.id, draft, short(error),
+            letter.id, letter.token,
+        ),
+    )  # fmt: skip
+    return bool(cursor.rowcount == 1)

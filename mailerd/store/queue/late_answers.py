@@ -1,0 +1,82 @@
+"""What Google answered to a worker whose claim had ended: it settles the row and keeps it from being sent again."""
+
+from typing import Final
+
+from mailerd.core.models import Letter, Outcome
+from mailerd.core.states import Change, State, after
+from mailerd.store.db.cursor import Cursor
+
+NOT_SENT: Final = """r.message_id IS NULL AND NOT EXISTS (
+    SELECT 1 FROM attempts a WHERE a.recipient_id = r.id AND a.event = 'sent' AND a.message_id IS NOT NULL)"""
+"""Google has never said of row `r` that it has it: by the row itself, and by the log of attempts. A look that found a
+draft gone (`found`) may have been wrong."""
+
+# A worker whose lease has gone still knows what Google answered: that is used, never overwritten. A row that waits is
+# one whose claim the database has forgotten. By the job too: a database that has forgotten a whole job gives its rows'
+# numbers to the next one. The draft that was sent stays on the row, so that any other is found to be an orphan.
+_LATE: Final = """
+UPDATE job_recipients FORCE INDEX (PRIMARY)
+   SET status = %s, message_id = %s, draft_id = COALESCE(%s, draft_id), attempts = GREATEST(attempts, %s), error = NULL,
+       proof = 'answered', claim_token = NULL, lease_until = NULL, sent_at = UTC_TIMESTAMP(6),
+       updated_at = UTC_TIMESTAMP(6)
+ WHERE id = %s AND job_id = %s AND status IN ('waiting', 'unsure')"""
+# Where the row is somebody else's, or has come to its end, it keeps at least the message: whoever would send the letter
+# again looks there too, so that nothing depends on how long the log of attempts is kept. And it is a better proof.
+_NOTE: Final = """
+UPDATE job_recipients FORCE INDEX (PRIMARY) SET message_id = %s, proof = IF(status = 'sent', 'answered', proof)
+ WHERE id = %s AND job_id = %s AND message_id IS NULL"""
+_ANSWERED: Final = """
+SELECT draft_id, message_id FROM attempts
+ WHERE recipient_id = %s AND event = 'sent' AND message_id IS NOT NULL ORDER BY id LIMIT 1"""
+_NOTED: Final = "SELECT draft_id, message_id FROM job_recipients WHERE id = %s AND message_id IS NOT NULL"
+_SENT_BEFORE: Final = """
+UPDATE job_recipients FORCE INDEX (PRIMARY)
+   SET status = %s, message_id = %s, draft_id = COALESCE(%s, draft_id), error = NULL, claim_token = NULL,
+       lease_until = NULL, proof = 'answered', sent_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
+ WHERE id = %s AND claim_token = %s AND status = 'sending'"""
+_SETTLED: Final = "SELECT 1 FROM job_recipients WHERE id = %s AND status = %s AND message_id = %s"
+_LOG_SENT: Final = """
+INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, draft_id, message_id, at)
+VALUES (%s, %s, %s, %s, 'sent', %s, %s, %s, UTC_TIMESTAMP(6))
+    ON DUPLICATE KEY UPDATE recipient_id = VALUES(recipient_id)"""
+
+
+async def log_sent(cursor: Cursor, it: Outcome, *, by: str, applied: bool) -> None:
+    """Note in the log of attempts, unless it stands there, that Google has said to have a letter."""
+    letter = it.letter
+    await cursor.execute(
+        _LOG_SENT,
+        (letter.id, letter.attempt, letter.token, by, int(applied), letter.draft_id, it.decision.message_id),
+    )
+
+
+async def settled_late(cursor: Cursor, it: Outcome, *, repeated: bool) -> bool:
+    """Settle a row by Google's answer to a worker that has no claim on it now; whether that is what settled it.
+
+    `repeated`: an earlier try may have been committed.
+    """
+    letter, message = it.letter, it.decision.message_id
+    found = after(State.UNSURE, Change.FOUND).value
+    await cursor.execute(_LATE, (found, message, letter.draft_id, letter.attempt, letter.id, letter.job_id))
+    if cursor.rowcount == 1 or (repeated and await _is_settled(cursor, letter.id, found, message)):
+        return True
+    await cursor.execute(_NOTE, (message, letter.id, letter.job_id))
+    return False
+
+
+async def sent_before(cursor: Cursor, letter: Letter, *, repeated: bool) -> bool:
+    """Settle a claimed letter of which Google has told some worker that it has it; whether it is one."""
+    await cursor.execute(_ANSWERED, (letter.id,))
+    if (row := await cursor.fetchone()) is None:
+        await cursor.execute(_NOTED, (letter.id,))
+        if (row := await cursor.fetchone()) is None:
+            return False
+    draft, message = row
+    sent = after(State.SENDING, Change.SENT).value
+    await cursor.execute(_SENT_BEFORE, (sent, message, draft, letter.id, letter.token))
+    return cursor.rowcount == 1 or (repeated and await _is_settled(cursor, letter.id, sent, message))
+
+
+async def _is_settled(cursor: Cursor, recipient: int, status: str, message: str | None) -> bool:
+    await cursor.execute(_SETTLED, (recipient, status, message))
+    return bool(await cursor.fetchall())

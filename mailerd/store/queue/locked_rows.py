@@ -1,0 +1,69 @@
+"""Which records would have to wait: a look at the rows that they will lock, and that somebody else may hold.
+
+A daemon that has stopped in the midst of a transaction holds its rows until the server ends its session.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from mailerd.core.models import Outcome, Record
+from mailerd.store.db.cursor import Cursor, Statement
+from mailerd.store.db.database import Database
+from mailerd.store.queue.side_effects import holds_project, members, returns, touches_sender, was_slow
+
+_KEYS: Final = {"jobs": "id", "senders": "email", "projects": "name"}
+_THERE: Final = "SELECT {key} FROM {table} FORCE INDEX (PRIMARY) WHERE {key} IN %s"
+# Outside any transaction: the locks end with the statement, and are in nobody's way.
+_FREE: Final = f"{_THERE} FOR UPDATE SKIP LOCKED"
+
+_Row = tuple[str, str]
+"""A table's name and a key."""
+
+
+async def busy(database: Database, records: Sequence[Record]) -> set[int]:
+    """Those of the records, by position, that would wait for somebody at this moment. Most lock nothing but their rows.
+
+    Raises:
+        DatabaseError: it cannot be told.
+    """
+    if not any(touches_sender(record) for record in records):
+        return set()
+
+    async def work(cursor: Cursor) -> set[int]:
+        held = {record.letter.sender for record in records if holds_project(record)}
+        paused = await members(cursor, held) if held else set()
+        needs = [_needs(record, paused) for record in records]
+        locked = await _locked(cursor, set().union(*needs))
+        return {number for number, rows in enumerate(needs) if rows & locked}
+
+    return await database.look(work, what="look for locked rows", bound=database.patience)
+
+
+def _needs(record: Record, paused: Iterable[str]) -> set[_Row]:
+    """The rows beside its own that a record locks; `paused`: all senders of the projects that are to be paused."""
+    if not touches_sender(record):
+        return set()
+    letter = record.letter
+    rows = {("senders", letter.sender)}
+    if returns(record):
+        rows.add(("jobs", letter.job_id))
+    if holds_project(record):
+        rows |= {("senders", email) for email in paused}
+    if isinstance(record, Outcome) and was_slow(record) and letter.sender_project:  # that is noted there too
+        rows.add(("projects", letter.sender_project))
+    return rows
+
+
+async def _locked(cursor: Cursor, rows: set[_Row]) -> set[_Row]:
+    """Those that are there, and that somebody holds."""
+    tables = sorted({table for table, _ in rows})
+    statements: list[Statement] = []
+    for table in tables:
+        names = tuple(sorted(name for of, name in rows if of == table))
+        statements += [(sql.format(key=_KEYS[table], table=table), (names,)) for sql in (_THERE, _FREE)]
+    found = [{name for (name,) in answer} for answer in await cursor.read_together(statements)]
+    return {
+        (table, name)
+        for table, there, free in zip(tables, found[::2], found[1::2], strict=True)
+        for name in there - free
+    }

@@ -1,0 +1,73 @@
+"""Settling by hand: a person has looked into the mailbox and says what became of a letter."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from mailerd.clock import new_id
+from mailerd.core.states import Change, Proof, State, after
+from mailerd.errors import MailerdError
+from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.database import Database
+from mailerd.store.queue.reschedule import wake
+
+SETTLED: Final = "settled by hand"
+"""How an error begins that says what a person found out."""
+# What was not sent goes out by a new draft: the old one may be gone, and if it is not, the sweep deletes it.
+_SETTLE: Final = """
+UPDATE job_recipients FORCE INDEX (PRIMARY)
+   SET status = %s, claim_token = NULL, lease_until = NULL, error = %s, message_id = COALESCE(%s, message_id),
+       proof = %s, mode = IF(%s, NULL, mode), draft_id = IF(%s, NULL, draft_id), thread_id = IF(%s, NULL, thread_id),
+       unanswered = IF(%s, 0, unanswered), discarding = 0, nothing_found_at = NULL,
+       sent_at = IF(%s = 'sent', UTC_TIMESTAMP(6), NULL), due_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
+ WHERE id = %s AND status = 'unsure'"""
+_LOG: Final = """
+INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, message_id, error, at)
+VALUES (%s, %s, %s, %s, %s, 1, %s, %s, UTC_TIMESTAMP(6))"""
+
+
+class NotUnsureError(MailerdError):
+    """There is nothing to settle: the recipient is unknown, or its state is certain."""
+
+
+@dataclass(frozen=True)
+class Settlement:
+    """What was settled."""
+
+    recipient: int
+    job_id: str
+    to_email: str
+    status: State
+    """What it is now: sent, waiting, or cancelled where its job was."""
+
+
+async def settle(database: Database, recipient: int, *, change: Change, message_id: str | None = None) -> Settlement:
+    """Write what a person found out: FOUND or MISSING.
+
+    Raises:
+        NotUnsureError: it is not unsure.
+        DatabaseError: nothing was written.
+    """
+
+    async def work(cursor: Cursor) -> Settlement:
+        await cursor.execute(
+            "SELECT r.job_id, r.to_email, r.status, r.attempts, j.sender_email FROM job_recipients r "
+            "JOIN jobs j ON j.id = r.job_id WHERE r.id = %s FOR UPDATE",
+            (recipient,),
+        )
+        if (row := await cursor.fetchone()) is None:
+            raise NotUnsureError(f"there is no recipient {recipient}")
+        job, to, status, attempts, sender = row
+        if status != State.UNSURE.value:
+            raise NotUnsureError(f"recipient {recipient} ({to}, job {job}) is {status}: only an unsure one is settled")
+        new = after(State.UNSURE, change)
+        note = f"{SETTLED}: {'sent' if new is State.SENT else 'not sent'}"
+        proof = Proof.PERSON.value if new is State.SENT else None
+        anew = int(new is State.WAITING)
+        await cursor.execute(_SETTLE, (new.value, note, message_id, proof, *[anew] * 4, new.value, recipient))
+        token = new_id()
+        await cursor.execute(_LOG, (recipient, attempts, token, token, change.value, message_id, note))
+        if new is State.WAITING and await wake(cursor, jobs={job: 0}, senders={sender: 0}, back=[recipient]):
+            new = State.CANCELLED
+        return Settlement(recipient=recipient, job_id=job, to_email=to, status=new)
+
+    return await database.transaction(work, what="settle by hand")

@@ -1,0 +1,299 @@
+"""The ledger's rows: a sender's limits, standing and arrival time, read under a lock and written in one transaction.
+
+The claim debits letters here, `Permits` debits the look-ups, so all daemons draw on one account.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from mailerd.core import rate_limit
+from mailerd.core.models import Mode
+from mailerd.core.rate_limit import CONSUMER_DOMAINS, Allowance
+from mailerd.core.verdicts import Cause
+from mailerd.store.db.cursor import Cursor, many
+from mailerd.store.db.database import Database
+
+COLUMNS: Final = (
+    "email, tat, units_per_minute, per_minute, per_day, reserve, min_gap, warm_up, warm_up_growth, "
+    "COALESCE(warm_up_from, created_at), gap_until, spread, spread_at, mode, project, concurrency, concurrency_at, "
+    "paused_until, pause_cause, pause_reason, pauses, calls_at, UTC_TIMESTAMP(6)"
+)
+
+_ONE: Final = f"SELECT {COLUMNS} FROM senders FORCE INDEX (PRIMARY) WHERE email = %s FOR UPDATE"
+_IF_FREE: Final = f"{_ONE} SKIP LOCKED"
+_CALL: Final = "UPDATE senders FORCE INDEX (PRIMARY) SET tat = %s, calls_at = %s WHERE email = %s"
+_HOURS: Final = """
+SELECT sender_email, hour, letters FROM sender_hours FORCE INDEX (PRIMARY) WHERE sender_email IN %s AND hour > %s"""
+# Nobody waits for a project: a daemon that stops in the midst of a claim would stop the senders of all projects.
+_PROJECTS: Final = """
+SELECT name, tat, spread, spread_at, UTC_TIMESTAMP(6) FROM projects FORCE INDEX (PRIMARY)
+ WHERE name IN %s FOR UPDATE SKIP LOCKED"""
+_KNOWN_PROJECTS: Final = "SELECT name FROM projects FORCE INDEX (PRIMARY) WHERE name IN %s"
+_NEW_PROJECTS: Final = "INSERT INTO projects (name) VALUES %s ON DUPLICATE KEY UPDATE name = VALUES(name)"
+_PROJECT_TATS: Final = (
+    "INSERT INTO projects (name, tat) VALUES (%s, %s) ON DUPLICATE KEY UPDATE tat = VALUES(tat)"  # they are locked
+)
+_IN_HAND: Final = """
+SELECT j.sender_email, COUNT(*) FROM jobs j FORCE INDEX (open_jobs)
+  JOIN job_recipients r FORCE INDEX (claim) ON r.job_id = j.id AND r.status = 'sending'
+ WHERE j.status IN ('sending', 'paused', 'cancelled') AND j.sender_email IN %s GROUP BY j.sender_email"""
+# Under a lock, since another daemon may note a letter of the same sender.
+_SPREAD: Final = "SELECT spread, spread_at, UTC_TIMESTAMP(6) FROM {} FORCE INDEX (PRIMARY) WHERE {} = %s FOR UPDATE"
+_NOTE_SPREAD: Final = "UPDATE {} FORCE INDEX (PRIMARY) SET spread = %s, spread_at = UTC_TIMESTAMP(6) WHERE {} = %s"
+_PROJECT_OF: Final = "SELECT project FROM senders FORCE INDEX (PRIMARY) WHERE email = %s"
+BUSY: Final = timedelta(milliseconds=50)
+"""How long those rest who meet a row that somebody else holds."""
+_HOLDS_LOOKS: Final = frozenset({Cause.THROTTLED.value, Cause.TOO_MANY_CONCURRENT.value, Cause.PROJECT_LIMIT.value})
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What every sender and project may use unless a sender has its own."""
+
+    default: Allowance
+    consumer_per_day: int | None = None
+    """`per_day` of @gmail.com and @googlemail.com mailboxes; None: the default."""
+    project_units_per_minute: int = 0
+    """0 means no limit."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A sender's row, as of `now` by the database's clock."""
+
+    email: str
+    tat: datetime | None
+    limits: Allowance
+    """Its own or the defaults; with the spread that is measured."""
+    own: frozenset[str]
+    """Which of the limits are its own."""
+    since: datetime
+    """When its warm-up began."""
+    gap_until: datetime | None
+    spread_at: datetime | None
+    """When a letter was last noted that was slow."""
+    mode: Mode | None
+    project: str | None
+    concurrency: int | None
+    """Letters in hand at most; None: no limit."""
+    paused_until: datetime | None
+    pause_cause: str | None
+    """Also after the pause: until a letter went well, the next ones are sent one by one."""
+    pause_reason: str | None
+    pauses: int
+    now: datetime
+
+    @property
+    def allowance(self) -> Allowance:
+        """What holds now."""
+        return self.limits.on(self.now, since=self.since)
+
+    @property
+    def units(self) -> int:
+        """What a letter costs; the dearer of the two while the mode is not known."""
+        return rate_limit.DIRECT_UNITS if self.mode == "direct" else rate_limit.DRAFT_PAIR_UNITS
+
+    @property
+    def slow_from(self) -> float:
+        """Seconds above which the row has to learn how long a letter took."""
+        return rate_limit.slow_from(self.limits, seen=self.spread_at, now=self.now)
+
+    @property
+    def paused(self) -> bool:
+        """Whether the pause is not over yet."""
+        return self.paused_until is not None and self.paused_until > self.now
+
+
+def standing(row: Sequence[Any], terms: Terms) -> Standing:
+    """A row of COLUMNS."""
+    (
+        email, tat, *own, since, gap_until, spread, spread_at, mode, project, limit, limit_at, paused_until, cause,
+        reason, pauses, calls_at, now,
+    ) = row  # fmt: skip
+    names = ("units_per_minute", "per_minute", "per_day", "reserve", "min_gap", "warm_up", "warm_up_growth")
+    given = {name: value for name, value in zip(names, own, strict=True) if value is not None}
+    default = terms.default
+    if terms.consumer_per_day is not None and email.rpartition("@")[2].lower() in CONSUMER_DOMAINS:
+        default = replace(default, per_day=terms.consumer_per_day)
+    moment = now.replace(tzinfo=UTC)
+    return Standing(
+        email=email,
+        tat=utc(tat),
+        limits=replace(
+            default,
+            **given,
+            spread=rate_limit.spread(spread, seen=utc(spread_at), now=moment),
+            calls=rate_limit.calls(utc(calls_at), now=moment),
+        ),
+        own=frozenset(given),
+        since=since.replace(tzinfo=UTC),
+        gap_until=utc(gap_until),
+        spread_at=utc(spread_at),
+        mode=mode,
+        project=project,
+        concurrency=rate_limit.concurrency(limit, since=utc(limit_at), now=moment),
+        paused_until=utc(paused_until),
+        pause_cause=cause,
+        pause_reason=reason,
+        pauses=pauses,
+        now=moment,
+    )
+
+
+async def one(cursor: Cursor, email: str, terms: Terms) -> Standing | None:
+    """A sender's row, locked; None when there is none, or somebody holds it."""
+    await cursor.execute(_IF_FREE, (email,))
+    row = await cursor.fetchone()
+    return standing(row, terms) if row else None
+
+
+def newcomer(email: str, *, now: datetime, terms: Terms) -> Standing:
+    """How a sender stands that has no row yet."""
+    moment = naive(now)
+    return standing((email, None, *(None,) * 7, moment, *(None,) * 10, 0, None, moment), terms)
+
+
+async def hours(cursor: Cursor, senders: Sequence[str], *, now: datetime) -> dict[str, dict[datetime, int]]:
+    """Each sender's letters by clock hour, as far back as the rolling day can reach."""
+    found: dict[str, dict[datetime, int]] = {sender: {} for sender in senders}
+    await cursor.execute(_HOURS, (tuple(senders), naive(now - timedelta(hours=26))))
+    for sender, hour, letters in await cursor.fetchall():
+        found[sender][hour.replace(tzinfo=UTC)] = letters
+    return found
+
+
+async def in_hand(cursor: Cursor, senders: Sequence[str]) -> dict[str, int]:
+    """Letters of each sender that some daemon has in hand; asked only where Google wants fewer of them."""
+    await cursor.execute(_IN_HAND, (tuple(senders),))
+    return dict.fromkeys(senders, 0) | dict(await cursor.fetchall())
+
+
+@dataclass(frozen=True)
+class Project:
+    """A Cloud project's row."""
+
+    tat: datetime | None
+    spread: float
+    """Of the slowest of its senders."""
+
+
+async def projects(cursor: Cursor, names: Iterable[str]) -> tuple[dict[str, Project], set[str]]:
+    """The rows of those projects that nobody holds, now locked until the transaction ends; and who has no row yet.
+
+    A row that is not there locks nothing: two daemons would both take a new project's whole allowance. So whoever
+    meets one lets its senders wait for the moment that `add_projects` needs.
+    """
+    wanted = tuple(sorted(set(names)))
+    known, rows = await cursor.read_together([(_KNOWN_PROJECTS, (wanted,)), (_PROJECTS, (wanted,))])
+    ours = {
+        name: Project(utc(tat), rate_limit.spread(spread, seen=seen, now=now)) for name, tat, spread, seen, now in rows
+    }
+    return ours, set(wanted) - {name for (name,) in known} - ours.keys()
+
+
+async def add_projects(database: Database, names: Iterable[str]) -> None:
+    """Give each of these a row, in a commit of its own.
+
+    An INSERT passes nobody by: were it part of a claim, a daemon that stopped there would hold up all others. Here it
+    is one packet from BEGIN to COMMIT, which the server runs whether or not the daemon goes on.
+
+    Raises:
+        DatabaseError: they may have none yet; whoever meets them again asks again.
+    """
+    rows = [(name,) for name in sorted(names)]
+
+    async def work(cursor: Cursor) -> None:
+        cursor.with_next(many(_NEW_PROJECTS, rows))
+
+    await database.transaction(work, what="add projects")
+
+
+async def set_project_tats(cursor: Cursor, tats: Mapping[str, datetime | None]) -> None:
+    """Write them."""
+    await cursor.executemany(_PROJECT_TATS, [(name, naive(tat)) for name, tat in sorted(tats.items())])
+
+
+async def note_slow(cursor: Cursor, slowest: Mapping[str, float]) -> None:
+    """Keep how many seconds a sender's slowest letter took to Google, on its row and then on its project's."""
+    of_projects: dict[str, float] = {}
+    for sender, took in sorted(slowest.items()):
+        await _note_slow(cursor, ("senders", "email"), sender, took)
+        await cursor.execute(_PROJECT_OF, (sender,))
+        if project := (await cursor.fetchone())[0]:
+            of_projects[project] = max(took, of_projects.get(project, 0.0))
+    for project, took in sorted(of_projects.items()):
+        await _note_slow(cursor, ("projects", "name"), project, took)
+
+
+async def _note_slow(cursor: Cursor, where: tuple[str, str], name: str, took: float) -> None:
+    await cursor.execute(_SPREAD.format(*where), (name,))
+    if row := await cursor.fetchone():  # a project without a limit has none
+        before, seen, now = row
+        spread = rate_limit.noted(took, before=before, seen=seen, now=now)
+        await cursor.execute(_NOTE_SPREAD.format(*where), (spread, name))
+
+
+@dataclass(frozen=True)
+class Permits:
+    """Asks the ledger for the calls beside the letters: look-ups, sweeps, deletions."""
+
+    database: Database
+    terms: Callable[[], Terms]
+    """What holds now: a reload may change it."""
+
+    async def permit(self, sender: str, *, units: int) -> timedelta:
+        """How long to wait before asking again; nothing: it is granted, and debited.
+
+        Raises:
+            DatabaseError: nothing was debited, or in doubt: do not call.
+        """
+        new: set[str] = set()
+        wait = await self.database.transaction(
+            lambda cursor: self._permit(cursor, sender, units, new), what="ask for units"
+        )
+        if new:
+            await add_projects(self.database, new)
+        return wait
+
+    async def _permit(self, cursor: Cursor, sender: str, units: int, new: set[str]) -> timedelta:
+        await cursor.execute(_ONE, (sender,))
+        if (row := await cursor.fetchone()) is None:
+            return timedelta(0)  # not a sender of ours: nothing is counted for it
+        it = standing(row, self.terms())
+        if it.paused and it.pause_cause in _HOLDS_LOOKS and it.paused_until:
+            return it.paused_until - it.now
+        tat, wait = rate_limit.call(it.allowance, tat=it.tat, now=it.now, cost=units, units=it.units)
+        if wait:
+            return wait
+        if wait := await self._permit_project(cursor, it, units, new):
+            return wait
+        if tat != it.tat:
+            await cursor.execute(_CALL, (naive(tat), naive(it.now), sender))
+        return timedelta(0)
+
+    async def _permit_project(self, cursor: Cursor, it: Standing, units: int, new: set[str]) -> timedelta:
+        limit = self.terms().project_units_per_minute
+        if not (limit and it.project and it.limits.units_per_minute and units):
+            return timedelta(0)
+        ours, unknown = await projects(cursor, (it.project,))
+        new |= unknown
+        if (known := ours.get(it.project)) is None:
+            return BUSY
+        budget = rate_limit.project(limit, tat=known.tat, now=it.now, units=units, spread=known.spread)
+        if budget.letters == 0 and budget.next_at:
+            return budget.next_at - it.now
+        after = rate_limit.project_debit(limit, tat=known.tat, now=it.now, units=units, spread=known.spread)
+        await set_project_tats(cursor, {it.project: after})
+        return timedelta(0)
+
+
+def utc(moment: datetime | None) -> datetime | None:
+    """What the database gave, made aware: everything in it is UTC."""
+    return moment.replace(tzinfo=UTC) if moment else None
+
+
+def naive(moment: datetime | None) -> datetime | None:
+    """What the driver takes: it drops a zone without a word."""
+    return moment.astimezone(UTC).replace(tzinfo=None) if moment else None

@@ -1,0 +1,397 @@
+"""Recording: what was learnt about letters, many in one commit, each row fenced by its id, its token and its state.
+
+What is written of a letter are values, never differences, so that repeating it is harmless. The refund is a difference:
+it is made only for rows that take their record in the same commit.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mailerd.core.decisions import Pause
+from mailerd.core.models import HandedOver, Outcome, Record, Written
+from mailerd.core.rate_limit import concurrency
+from mailerd.core.states import OPEN, Change, JobStatus, State, after
+from mailerd.core.verdicts import Cause
+from mailerd.store.db.cursor import Cursor, Statement
+from mailerd.store.db.database import Database
+from mailerd.store.queue.forgotten_sends import NOT_DOUBTED, doubted_before, doubted_late, may_be_carried_out, mode_of
+from mailerd.store.queue.in_doubt import Tries, applied
+from mailerd.store.queue.late_answers import NOT_SENT, sent_before, settled_late
+from mailerd.store.queue.rate_limits import in_hand, naive, note_slow
+from mailerd.store.queue.reschedule import micros, short, wake
+from mailerd.store.queue.side_effects import holds_project, members, pause_of, returns, touches_sender, was_slow
+
+# The fence: the row is written only while it is in the state and under the token of the worker that writes.
+_FENCE: Final = "WHERE r.id = v.id AND r.claim_token = v.token AND r.status = 'sending'"
+
+# First of all, in the order of their ids: a renewal locks the same rows, in that order, and hand-overs and outcomes lie
+# in two statements. A time-out does not help here: the server may run a transaction that was cut off long ago. The
+# primary key is read in its own order, and a sum is one row to bring back instead of one for each letter.
+_LOCK: Final = "SELECT SUM(id) FROM job_recipients FORCE INDEX (PRIMARY) WHERE id IN %s FOR UPDATE"
+_LOCK_AND_TELL: Final = "SELECT id, job_id FROM job_recipients FORCE INDEX (PRIMARY) WHERE id IN %s FOR UPDATE"
+
+# After the jobs, and all at once: the steps after it take some of them each, and those of two daemons could cross.
+_LOCK_SENDERS: Final = "SELECT COUNT(*) FROM senders FORCE INDEX (PRIMARY) WHERE email IN %s FOR UPDATE"
+
+# A letter that Google has said to have, or may have, is not handed over again, whatever its row forgot.
+_HAND_OVER: Final = f"""
+UPDATE (%s) v STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = v.id
+   SET r.mode = v.mode, r.draft_id = v.draft_id, r.thread_id = v.thread_id, r.unanswered = v.unanswered,
+       r.discarding = v.discarding, r.crashes = 0, r.updated_at = UTC_TIMESTAMP(6) {_FENCE}
+   AND {NOT_SENT} AND {NOT_DOUBTED}"""
+_HAND_OVER_ROW: Final = ("id", "token", "mode", "draft_id", "thread_id", "unanswered", "discarding")
+
+# A failed letter forgets its draft, which is deleted: were it tried again, a draft that is gone would look like sent.
+# So does one whose draft was deleted before it waits. One in doubt says itself what is to be looked for: the row may
+# have forgotten its hand-over. MySQL does not say in which order the assignments of a join are
+# made: each comes out alike in any.
+# `wait` is NULL for what has come to its end. For `unsure` it is the time of the first look (lease_until), else due_at.
+_OUTCOME: Final = f"""
+UPDATE (%s) v STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = v.id
+   SET r.status = v.status, r.attempts = v.attempts, r.error = v.error, r.claim_token = NULL,
+       r.message_id = COALESCE(v.message_id, r.message_id),
+       r.thread_id = IF(v.forgets, NULL, COALESCE(v.thread_id, r.thread_id)),
+       r.proof = IF(v.status = 'sent', 'answered', NULL), r.sent_at = IF(v.status = 'sent', UTC_TIMESTAMP(6), NULL),
+       r.due_at = IF(v.status = 'waiting', UTC_TIMESTAMP(6) + INTERVAL v.wait MICROSECOND, r.due_at),
+       r.lease_until = IF(v.status = 'unsure', UTC_TIMESTAMP(6) + INTERVAL v.wait MICROSECOND, NULL),
+       r.mode = IF(v.status = 'waiting' AND (r.draft_id IS NULL OR v.forgets), NULL, COALESCE(r.mode, v.mode)),
+       r.draft_id = IF(v.status = 'failed' OR v.forgets, NULL, COALESCE(r.draft_id, v.draft_id)), r.looks = v.looks,
+       r.unanswered = IF(v.forgets OR v.status = 'failed', 0, IF(v.unanswered, 1, r.unanswered)),
+       r.discarding = v.discarding, r.nothing_found_at = NULL, r.crashes = 0,
+       r.updated_at = UTC_TIMESTAMP(6) {_FENCE}"""
+_OUTCOME_ROW: Final = (
+    "id", "token", "status", "attempts", "error", "message_id", "thread_id", "wait", "unanswered", "forgets",
+    "discarding", "mode", "draft_id", "looks",
+)  # fmt: skip
+
+_ATTEMPT: Final = """
+INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, draft_id, message_id, error, at)
+VALUES %s ON DUPLICATE KEY UPDATE recipient_id = VALUES(recipient_id)"""
+
+_PAUSE: Final = """
+UPDATE senders FORCE INDEX (PRIMARY)
+   SET paused_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND, pause_cause = %s, pause_reason = %s, pauses = %s
+ WHERE email = %s AND COALESCE(paused_until, '1970-01-01') < UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND"""
+_UNPAUSE: Final = """
+UPDATE senders FORCE INDEX (PRIMARY) SET pauses = 0, pause_cause = NULL, pause_reason = NULL, paused_until = NULL
+ WHERE email = %s AND COALESCE(paused_until, '1970-01-01') <= UTC_TIMESTAMP(6)"""
+_NOTE: Final = "UPDATE senders FORCE INDEX (PRIMARY) SET mode = %s, project = %s WHERE email = %s"
+# Half of what it has in hand, once for all the letters that were refused together; pace.concurrency lets it grow again.
+_FEWER: Final = """
+UPDATE senders FORCE INDEX (PRIMARY) SET concurrency = %s, concurrency_at = UTC_TIMESTAMP(6)
+ WHERE email = %s AND COALESCE(concurrency_at, '1970-01-01') < UTC_TIMESTAMP(6) - INTERVAL 5 SECOND"""
+_STANDING: Final = (
+    "SELECT concurrency, concurrency_at, UTC_TIMESTAMP(6) FROM senders FORCE INDEX (PRIMARY) WHERE email = %s"
+)
+# Off the hour that was debited: off a later one, as many letters that did go then would be forgotten.
+_REFUND: Final = """
+UPDATE sender_hours SET letters = letters - LEAST(letters, %s) WHERE sender_email = %s AND hour = %s"""
+
+UNFINISHED: Final = (
+    "(j.status IN ('queued', 'sending', 'paused') OR (j.status = 'cancelled' AND j.finished_at IS NULL))"
+)
+"""A job `j` that has not come to its end; a cancelled one has when its last letter is off the wire."""
+# LIMIT keeps MariaDB from making one list of all open letters of all jobs out of three NOT EXISTS.
+_ANY: Final = "(SELECT 1 FROM job_recipients r FORCE INDEX (claim) WHERE r.job_id = j.id AND r.status = '{}' LIMIT 1)"
+_FINISHED: Final = f"""
+SELECT j.id FROM jobs j FORCE INDEX (PRIMARY)
+ WHERE j.id IN %s AND {UNFINISHED}
+   AND {" AND ".join(f"{_ANY.format(state.value)} IS NULL" for state in sorted(OPEN))}"""
+_LOCK_JOB: Final = "SELECT id FROM jobs FORCE INDEX (PRIMARY) WHERE id = %s FOR UPDATE"
+_COUNTS: Final = "SELECT status, COUNT(*) FROM job_recipients WHERE job_id = %s GROUP BY status"
+_FINISH: Final = f"""
+UPDATE jobs j FORCE INDEX (PRIMARY)
+   SET j.finished_at = UTC_TIMESTAMP(6), j.turn_at = NULL, j.status = IF(j.status = 'cancelled', j.status, %s)
+ WHERE j.id = %s AND {UNFINISHED} AND j.total = %s"""
+_ENDED: Final = """
+SELECT job_id, COUNT(*) FROM job_recipients
+ WHERE job_id IN %s AND status IN ('sent', 'failed', 'cancelled') GROUP BY job_id"""
+_TOOK: Final = (
+    "SELECT TIMESTAMPDIFF(MICROSECOND, COALESCE(started_at, created_at), finished_at) FROM jobs WHERE id = %s"
+)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A job that has come to its end."""
+
+    id: str
+    sent: int
+    failed: int
+    cancelled: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Records:
+    """Writes what one daemon learnt."""
+
+    database: Database
+    daemon_id: str
+
+    async def record(self, cursor: Cursor, records: Sequence[Record], *, repeated: bool) -> list[Written]:
+        """Write them all; what became of each.
+
+        `repeated`: an earlier try may have been committed, and then its own log of attempts tells what it did.
+        """
+        # By position, and never by the row: a row's former claim and its new one may stand in the same batch.
+        fresh = [True] * len(records)
+        if repeated or not await self._all_at_once(cursor, records):
+            if not repeated:
+                await cursor.execute("ROLLBACK")
+                await cursor.execute("BEGIN")
+            jobs_of = await _lock_one_by_one(cursor, records)
+            fresh = [await _write(cursor, record) for record in records]
+            log = [
+                (one, took)
+                for one, took in zip(records, fresh, strict=True)
+                if isinstance(one, Outcome) and jobs_of.get(one.letter.id) == one.letter.job_id
+            ]
+            if log:
+                await cursor.execute(*self._log(log))
+        written = [
+            Written.TAKEN if took else await self._not_taken(cursor, record, repeated=repeated)
+            for record, took in zip(records, fresh, strict=True)
+        ]
+        taken = [one for one, what in zip(records, written, strict=True) if what is Written.TAKEN]
+        # To wake twice is harmless; what else an earlier try committed had its consequences in the same commit.
+        jobs, senders = _to_wake(taken)
+        back = [one.letter.id for one in taken if returns(one)]
+        cancelled = await wake(cursor, jobs=jobs, senders={}, back=back)
+        touched = {one.letter.sender for one in records if touches_sender(one)}
+        if held := {one.letter.sender for one in records if holds_project(one)}:
+            touched |= await members(cursor, held)
+        if len(touched) > 1:
+            await cursor.execute(_LOCK_SENDERS, (tuple(touched),))
+        await wake(cursor, jobs={}, senders=senders)
+        await self._ledger(cursor, [one for one, took in zip(records, fresh, strict=True) if took])
+        await self._note(cursor, [one for one in taken if isinstance(one, HandedOver)])
+        return [
+            Written.CANCELLED if what is Written.TAKEN and returns(one) and one.letter.job_id in cancelled else what
+            for one, what in zip(records, written, strict=True)
+        ]
+
+    async def _all_at_once(self, cursor: Cursor, records: Sequence[Record]) -> bool:
+        """Write everything in one round trip; whether every row took its record.
+
+        Where some row did not, the transaction begins anew and writes one by one, to learn which: a savepoint would be
+        a round trip in every transaction for what hardly ever happens. A row matches once, however many records of it
+        there are, so two of one row never count as taken here.
+        """
+        handed = [record for record in records if isinstance(record, HandedOver)]
+        outcomes = [record for record in records if isinstance(record, Outcome)]
+        statements = [_locking(records)]
+        if handed:
+            statements.append(_hand_over(handed))
+        if outcomes:
+            statements += _outcome(outcomes), self._log([(one, True) for one in outcomes])
+        fenced = [len(part) for part in (handed, outcomes) if part]
+        return (await cursor.together(statements))[1 : 1 + len(fenced)] == fenced
+
+    async def _not_taken(self, cursor: Cursor, record: Record, *, repeated: bool) -> Written:
+        """What became of a record that its row does not take now."""
+        if isinstance(record, HandedOver):
+            if await sent_before(cursor, record.letter, repeated=repeated):
+                return Written.SETTLED
+            await doubted_before(cursor, record.letter)
+            return Written.FENCED_OFF
+        letter, event = record.letter, record.decision.change.value
+        lost = record.decision.change is Change.LOST  # the history may have told of it before its own record came
+        if (repeated or lost) and await applied(cursor, letter.id, token=letter.token, event=event, by=self.daemon_id):
+            return Written.TAKEN
+        if record.decision.change is Change.SENT and await settled_late(cursor, record, repeated=repeated):
+            return Written.SETTLED
+        if lost and await doubted_late(cursor, record, by=self.daemon_id):
+            return Written.TAKEN
+        return Written.FENCED_OFF
+
+    def _log(self, outcomes: Sequence[tuple[Outcome, bool]]) -> Statement:
+        values = [
+            (
+                one.letter.id, one.letter.attempt, one.letter.token, self.daemon_id, one.decision.change.value,
+                int(applied), one.letter.draft_id, one.decision.message_id, short(one.decision.error),
+            )
+            for one, applied in outcomes
+        ]  # fmt: skip
+        row = "(" + ", ".join(["%s"] * 9) + ", UTC_TIMESTAMP(6))"
+        return _ATTEMPT % ", ".join([row] * len(values)), [value for one in values for value in one]
+
+    async def _ledger(self, cursor: Cursor, written: Sequence[Record]) -> None:
+        outcomes = [one for one in written if isinstance(one, Outcome)]
+        refunds = Counter(
+            (one.letter.sender, naive(one.letter.hour))
+            for one in outcomes
+            if one.decision.change is Change.RELEASED and one.letter.hour
+        )
+        worked = {o.letter.sender for o in outcomes if o.decision.change is Change.SENT and o.letter.probing}
+        for sender in sorted(worked):
+            await cursor.execute(_UNPAUSE, (sender,))
+        pauses = {one.letter.sender: (pause, one.letter.pauses) for one in written if (pause := pause_of(one))}
+        for sender, (pause, before) in sorted(pauses.items()):
+            await self._pause(cursor, sender, pause, before)
+        slowest: dict[str, float] = {}
+        for one in outcomes:
+            if was_slow(one):
+                slowest[one.letter.sender] = max(one.took, slowest.get(one.letter.sender, 0.0))
+        await note_slow(cursor, slowest)
+        for (sender, hour), letters in sorted(refunds.items()):  # after the sender's row, as in a claim
+            await cursor.execute(_REFUND, (letters, sender, hour))
+
+    async def _pause(self, cursor: Cursor, sender: str, pause: Pause, before: int) -> None:
+        senders = [sender]
+        if pause.cause is Cause.PROJECT_LIMIT:
+            senders = sorted(await members(cursor, senders)) or senders
+        if pause.cause is Cause.TOO_MANY_CONCURRENT:
+            await self._fewer(cursor, sender)
+        wait = micros(pause.wait)
+        pauses = before + 1 if pause.cause is Cause.DAILY_LIMIT else before
+        for one in senders:
+            await cursor.execute(_PAUSE, (wait, pause.cause.value, short(pause.reason, 500), pauses, one, wait))
+
+    async def _fewer(self, cursor: Cursor, sender: str) -> None:
+        await cursor.execute(_STANDING, (sender,))
+        limit, since, now = await cursor.fetchone()
+        allowed = concurrency(limit, since=since, now=now)
+        hand = (await in_hand(cursor, (sender,)))[sender] + 1  # the one that was refused is no longer `sending`
+        fewer = max(1, min(hand, allowed or hand) // 2)
+        await cursor.execute(_FEWER, (fewer, sender))
+
+    async def _note(self, cursor: Cursor, handed: Sequence[HandedOver]) -> None:
+        """Keep on the sender's row what its sign-in taught, for the ledger; last, as senders are locked after jobs."""
+        learnt = {one.letter.sender: (one.mode, one.project) for one in handed if touches_sender(one)}
+        for sender, (mode, project) in sorted(learnt.items()):
+            await cursor.execute(_NOTE, (mode, project, sender))
+
+    async def finish(self, jobs: Iterable[str], *, tried: Callable[[], None] | None = None) -> list[Finished]:
+        """Complete those of `jobs` in which nothing is open any more and whose counts add up.
+
+        Its own transaction, after the outcomes were committed: whichever daemon looks last sees them all. One that is
+        in doubt is repeated, and `tried` called after each try.
+
+        Raises:
+            DatabaseError: not done; the rescue's sweep does it later.
+        """
+        ids, tries = sorted(set(jobs)), Tries(_ended_so)
+        return await self.database.ascertain(
+            lambda cursor, _: tries.done(cursor, lambda cursor: self.complete(cursor, ids)), what="finish jobs",
+            tried=tried,
+        )  # fmt: skip
+
+    async def complete(self, cursor: Cursor, ids: Sequence[str]) -> list[Finished]:
+        """What `finish` does, in a transaction of the caller's."""
+        await cursor.execute(_FINISHED, (tuple(ids),))
+        done = []
+        for (job,) in await cursor.fetchall():
+            await cursor.execute(_LOCK_JOB, (job,))  # whoever opens a row again (a retry) waits, or was seen here
+            await cursor.execute(_COUNTS, (job,))
+            counts = dict(await cursor.fetchall())
+            if OPEN & counts.keys():
+                continue
+            await cursor.execute(_FINISH, (JobStatus.COMPLETED.value, job, sum(counts.values())))
+            if cursor.rowcount == 1:
+                done.append(
+                    Finished(
+                        id=job, sent=counts.get("sent", 0), failed=counts.get("failed", 0),
+                        cancelled=counts.get("cancelled", 0), seconds=await _took(cursor, job),
+                    )
+                )  # fmt: skip
+        return done
+
+    async def ended(self, jobs: Sequence[str]) -> dict[str, int]:
+        """How many recipients of each job have come to their end; nothing for a job in which none has.
+
+        Raises:
+            DatabaseError: it cannot be told.
+        """
+
+        async def work(cursor: Cursor) -> dict[str, int]:
+            await cursor.execute(_ENDED, (tuple(jobs),))
+            return dict(await cursor.fetchall())
+
+        return await self.database.look(work, what="count what has ended")
+
+
+async def _took(cursor: Cursor, job: str) -> float:
+    await cursor.execute(_TOOK, (job,))
+    row = await cursor.fetchone()
+    return float((row and row[0]) or 0) / 1e6
+
+
+async def _ended_so(cursor: Cursor, it: Finished) -> bool:
+    """Whether the job's end is this one: another daemon's would be of another microsecond."""
+    await cursor.execute(_LOCK_JOB, (it.id,))  # a commit that is under way comes first
+    return await _took(cursor, it.id) == it.seconds
+
+
+def _to_wake(taken: Iterable[Record]) -> tuple[dict[str, int], dict[str, int]]:
+    """The jobs and the senders of the letters that come back, and in how many microseconds they are due."""
+    jobs: dict[str, int] = {}
+    senders: dict[str, int] = {}
+    for one in taken:
+        if isinstance(one, Outcome) and returns(one):
+            wait = micros(one.decision.wait)
+            jobs[one.letter.job_id] = min(wait, jobs.get(one.letter.job_id, wait))
+            senders[one.letter.sender] = min(wait, senders.get(one.letter.sender, wait))
+    return jobs, senders
+
+
+async def _lock_one_by_one(cursor: Cursor, records: Sequence[Record]) -> dict[int, str]:
+    """Lock the rows; the job of each."""
+    await cursor.execute(_LOCK_AND_TELL, (tuple(record.letter.id for record in records),))
+    return dict(await cursor.fetchall())
+
+
+def _locking(records: Sequence[Record]) -> Statement:
+    return _LOCK, [tuple(record.letter.id for record in records)]
+
+
+def _hand_over(handed: Sequence[HandedOver]) -> Statement:
+    rows = [
+        (
+            one.letter.id, one.letter.token, one.mode, one.draft_id, one.thread_id, int(one.unanswered),
+            int(one.discarding),
+        )
+        for one in handed
+    ]  # fmt: skip
+    return _update(_HAND_OVER, _HAND_OVER_ROW, rows)
+
+
+def _outcome(outcomes: Sequence[Outcome]) -> Statement:
+    return _update(_OUTCOME, _OUTCOME_ROW, [_outcome_row(one) for one in outcomes])
+
+
+def _update(statement: str, names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> Statement:
+    first = "SELECT " + ", ".join(f"%s {name}" for name in names)
+    rest = "SELECT " + ", ".join(["%s"] * len(names))
+    values = " UNION ALL ".join([first, *[rest] * (len(rows) - 1)])
+    return statement % values, [value for row in rows for value in row]
+
+
+async def _write(cursor: Cursor, record: Record) -> bool:
+    """Whether the one row took it."""
+    await cursor.execute(*(_hand_over([record]) if isinstance(record, HandedOver) else _outcome([record])))
+    return bool(cursor.rowcount == 1)
+
+
+def _outcome_row(one: Outcome) -> tuple[Any, ...]:
+    change, letter, decision = one.decision.change, one.letter, one.decision
+    attempts = letter.attempt - 1 if change is Change.RELEASED or decision.same_doubt else letter.attempt
+    lost = change is Change.LOST
+    return (
+        letter.id,
+        letter.token,
+        after(State.SENDING, change).value,
+        attempts,
+        short(decision.error),
+        decision.message_id,
+        letter.thread_id if lost else decision.thread_id,
+        micros(decision.wait),
+        int(lost and may_be_carried_out(one)),
+        int(decision.forgets),
+        int(decision.discarding),
+        mode_of(letter.draft_id) if lost else None,
+        letter.draft_id if lost else None,
+        letter.looks if decision.same_doubt else 0,
+    )

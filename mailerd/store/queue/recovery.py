@@ -1,0 +1,318 @@
+"""What the rescue reads and writes: lapsed leases, doubts that are due for a look, jobs that nobody finished."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, timedelta
+from typing import Final
+
+from mailerd.clock import new_id
+from mailerd.core.models import Doubt, Written
+from mailerd.core.states import Change, Proof, State, after
+from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.database import Database
+from mailerd.store.queue.in_doubt import applied
+from mailerd.store.queue.record import UNFINISHED
+from mailerd.store.queue.reschedule import forgotten, micros, short, wake
+from mailerd.store.queue.undo_sent import Undone, undo
+
+# Of many doubts of one sender only the first few are of use: it is left out as soon as it has as many looks as it may.
+_DOUBTS: Final = """
+SELECT r.id, j.sender_email FROM job_recipients r FORCE INDEX (lease) STRAIGHT_JOIN jobs j ON j.id = r.job_id
+ WHERE r.lease_until < UTC_TIMESTAMP(6) AND r.status = 'unsure' AND j.sender_email NOT IN %s
+ ORDER BY r.lease_until, r.id LIMIT %s"""
+_LOCK_DOUBTS: Final = """
+SELECT id FROM job_recipients FORCE INDEX (PRIMARY)
+ WHERE id IN %s AND lease_until < UTC_TIMESTAMP(6) AND status = 'unsure' ORDER BY id FOR UPDATE SKIP LOCKED"""
+_CANDIDATES: Final = 50
+"""Doubts that are read to find some of different senders."""
+
+_READ: Final = """
+SELECT r.id, r.job_id, r.seq, j.sender_email, r.to_email, r.attempts, r.daemon_id, r.looks, r.mode, r.draft_id,
+       r.thread_id, r.claim_token, j.created_at, r.unanswered, r.discarding,
+       TIMESTAMPDIFF(MICROSECOND, r.nothing_found_at, UTC_TIMESTAMP(6))
+  FROM job_recipients r FORCE INDEX (PRIMARY) JOIN jobs j ON j.id = r.job_id WHERE r.id IN %s ORDER BY r.id"""
+
+_TAKE: Final = """
+UPDATE job_recipients FORCE INDEX (PRIMARY)
+   SET claim_token = %s, daemon_id = %s, lease_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND
+ WHERE id IN %s AND status = 'unsure' AND lease_until < UTC_TIMESTAMP(6)"""
+
+_SETTLE: Final = """
+UPDATE job_recipients FORCE INDEX (PRIMARY)
+   SET status = %s, claim_token = NULL, looks = %s, error = %s, message_id = COALESCE(%s, message_id), proof = %s,
+       lease_until = IF(%s IS NULL, NULL, UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND),
+       sent_at = IF(%s = 'sent', UTC_TIMESTAMP(6), NULL),
+       mode = IF(%s = 'waiting' AND (draft_id IS NULL OR %s), NULL, mode), draft_id = IF(%s, NULL, draft_id),
+       thread_id = IF(%s, NULL, thread_id), unanswered = IF(%s, 0, unanswered),
+       discarding = IF(%s = 'unsure', discarding, 0),
+       nothing_found_at = IF(%s != 'unsure', NULL,
+                            IF(%s, COALESCE(nothing_found_at, UTC_TIMESTAMP(6)), nothing_found_at)),
+       due_at = UTC_TIMESTAMP(6), updated_at = IF(%s = 'unsure', updated_at, UTC_TIMESTAMP(6))
+ WHERE id = %s AND claim_token = %s AND status = 'unsure'"""
+# A look that settles nothing is not in the log of attempts. Where another daemon has looked since and found the same,
+# the two cannot be told apart: then both tell it, which is better than neither.
+_STILL_UNSURE: Final = """
+SELECT 1 FROM job_recipients WHERE id = %s AND status = 'unsure' AND looks = %s AND error <=> %s"""
+# LIMIT 1 keeps MariaDB from reading every recipient that there is, which it does for a NOT EXISTS.
+UNFINISHED_JOBS: Final = f"""
+SELECT j.id FROM jobs j WHERE {UNFINISHED}
+   AND (SELECT 1 FROM job_recipients r WHERE r.job_id = j.id AND r.status IN ('waiting', 'sending', 'unsure')
+         LIMIT 1) IS NULL LIMIT %s"""
+
+_KNOWN: Final = """
+SELECT id, message_id FROM job_recipients WHERE id IN %s AND message_id IS NOT NULL UNION
+SELECT recipient_id, message_id FROM attempts WHERE recipient_id IN %s AND event = 'sent' AND message_id IS NOT NULL"""
+
+_LOG: Final = """
+INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, draft_id, message_id, error, at)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6))
+    ON DUPLICATE KEY UPDATE recipient_id = VALUES(recipient_id)"""
+
+_RENEW: Final = """
+UPDATE job_recipients FORCE INDEX (PRIMARY) SET lease_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND
+ WHERE id IN %s AND (id, claim_token) IN %s AND status = 'sending'"""
+_HELD: Final = """
+SELECT id, claim_token FROM job_recipients FORCE INDEX (PRIMARY)
+ WHERE id IN %s AND (id, claim_token) IN %s AND status = 'sending'"""
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What a look found: a change, or None for still unsure."""
+
+    doubt: Doubt
+    change: Change | None
+    error: str | None = None
+    message_id: str | None = None
+    proof: Proof | None = None
+    """Of what was found."""
+    forgets: bool = False
+    """Google has neither the draft nor the letter: another try makes a new draft."""
+    nothing_found: bool = False
+    """The sent mail was read, and the letter is not there."""
+    look_again: timedelta | None = None
+    """None with no change: nobody looks again by itself."""
+
+
+@dataclass(frozen=True)
+class Rescues:
+    """Rescues for one daemon."""
+
+    database: Database
+    daemon_id: str
+    in_flight: timedelta
+    look_lease: timedelta
+
+    async def doubts(self, *, limit: int = 5, each: int = 5, looking: Mapping[str, int] | None = None) -> list[Doubt]:
+        """Doubts taken for a look, at most so many, and of each sender so many less those that it is `looking` for.
+
+        Raises:
+            DatabaseError: nothing was taken, or in doubt: what was is taken again when the lease of its look lapses.
+        """
+        looking = looking or {}
+        busy = "", *(sender for sender, looks in looking.items() if looks >= each)
+
+        async def find(cursor: Cursor) -> list[tuple[int, str]]:
+            await cursor.execute(_DOUBTS, (busy, _CANDIDATES))
+            return list(await cursor.fetchall())
+
+        found = await self.database.look(find, what="look for doubts", bound=self.database.patience)
+        room = defaultdict(lambda: each, {sender: each - looks for sender, looks in looking.items()})
+        ids: list[int] = []
+        for id_, sender in found:
+            if room[sender] > 0 and len(ids) < limit:
+                room[sender] -= 1
+                ids.append(id_)
+        if not ids:
+            return []
+        token = new_id()
+        return await self.database.transaction(
+            lambda cursor: self._doubts(cursor, token, tuple(ids)), what="take doubts for a look"
+        )
+
+    async def _doubts(self, cursor: Cursor, token: str, ids: tuple[int, ...]) -> list[Doubt]:
+        await cursor.execute(_LOCK_DOUBTS, (ids,))
+        if not (ids := tuple(row[0] for row in await cursor.fetchall())):
+            return []
+        await cursor.execute(_TAKE, (token, self.daemon_id, micros(self.look_lease), ids))
+        await cursor.execute(_KNOWN, (ids, ids))
+        known = dict(await cursor.fetchall())
+        await cursor.execute(_READ, (ids,))
+        held_rows = [row for row in await cursor.fetchall() if row[11] == token]
+        return [
+            Doubt(
+                id=id_, job_id=job, seq=seq, sender=sender, to_email=to, token=token, attempt=attempts, looks=looks,
+                mode=mode, draft_id=draft, thread_id=thread, unanswered=bool(unanswered), discarding=bool(discarding),
+                nothing_found_for=None if nothing is None else timedelta(microseconds=nothing),
+                known_message_id=known.get(id_), since=since.replace(tzinfo=UTC),
+            )
+            for (
+                id_, job, seq, sender, to, attempts, _, looks, mode, draft, thread, _, since, unanswered, discarding,
+                nothing,
+            ) in held_rows
+        ]  # fmt: skip
+
+    async def settle(self, settled: Settled, *, tried: Callable[[], None] | None = None) -> Written:
+        """Write what a look found, fenced; what became of it: never `settled`.
+
+        What is in doubt is repeated, and `tried` called after each try.
+
+        Raises:
+            DatabaseError: not written; the row is looked at again when the look's lease lapses.
+        """
+        return await self.database.ascertain(
+            lambda cursor, doubted: self._settle(cursor, settled, repeated=doubted), what="settle", tried=tried
+        )
+
+    async def _settle(self, cursor: Cursor, it: Settled, *, repeated: bool) -> Written:
+        doubt = it.doubt
+        status = after(State.UNSURE, it.change).value if it.change else State.UNSURE.value
+        wait = micros(it.look_again) if it.look_again is not None else None
+        looks, error = doubt.looks + 1, short(it.error)
+        await cursor.execute(
+            _SETTLE,
+            (
+                status, looks, error, it.message_id, it.proof and it.proof.value, wait, wait or 0, status, status,
+                *[int(it.forgets)] * 4, status, status, int(it.nothing_found), status, doubt.id, doubt.token,
+            ),
+        )  # fmt: skip
+        took = bool(cursor.rowcount == 1)
+        if it.change:
+            await cursor.execute(
+                _LOG,
+                (
+                    doubt.id, doubt.attempt, doubt.token, self.daemon_id, it.change.value, int(took),
+                    doubt.draft_id, it.message_id, error,
+                ),
+            )  # fmt: skip
+        if not took and not (repeated and await self._settled_so(cursor, it)):
+            return Written.FENCED_OFF
+        if it.change is not Change.MISSING:
+            return Written.TAKEN
+        cancelled = await wake(cursor, jobs={doubt.job_id: 0}, senders={doubt.sender: 0}, back=[doubt.id])
+        return Written.CANCELLED if cancelled else Written.TAKEN
+
+    async def _settled_so(self, cursor: Cursor, it: Settled) -> bool:
+        doubt = it.doubt
+        if it.change:
+            return await applied(cursor, doubt.id, token=doubt.token, event=it.change.value, by=self.daemon_id)
+        await cursor.execute(_STILL_UNSURE, (doubt.id, doubt.looks + 1, short(it.error)))
+        return bool(await cursor.fetchall())
+
+    async def renew(self, held: Iterable[tuple[int, str]], *, lease: timedelta) -> set[tuple[int, str]]:
+        """Prolong the leases of (id, token) pairs by the database's clock; the pairs that are still held.
+
+        Raises:
+            DatabaseError: nothing was prolonged, or in doubt: count on the old end.
+        """
+        pairs = tuple(held)
+        ids = tuple({id_ for id_, _ in pairs})  # for the range; the pairs are the fence
+
+        async def work(cursor: Cursor) -> set[tuple[int, str]]:
+            await cursor.execute(_RENEW, (micros(lease), ids, pairs))
+            if cursor.rowcount == len(pairs):
+                return set(pairs)
+            await cursor.execute(_HELD, (ids, pairs))
+            return {(id_, token) for id_, token in await cursor.fetchall()}
+
+        return await self.database.transaction(work, what="renew leases")
+
+    async def drafting_senders(self) -> list[str]:
+        """Senders whose mailbox may hold drafts of ours that nobody needs: those with a job of the last two days.
+
+        Raises:
+            DatabaseError: it cannot be told.
+        """
+
+        async def work(cursor: Cursor) -> list[str]:
+            await cursor.execute(
+                "SELECT DISTINCT sender_email FROM jobs "
+                "WHERE finished_at IS NULL OR finished_at > UTC_TIMESTAMP(6) - INTERVAL 2 DAY"
+            )
+            return [row[0] for row in await cursor.fetchall()]
+
+        return await self.database.transaction(work, what="find senders with drafts", read_only=True)
+
+    async def own_drafts(self, drafts: Sequence[str], *, sender: str) -> set[str]:
+        """Those of `drafts` that open rows of this sender know as theirs.
+
+        Raises:
+            DatabaseError: it cannot be told.
+        """
+
+        async def work(cursor: Cursor) -> set[str]:
+            await cursor.execute(
+                "SELECT r.draft_id FROM jobs j JOIN job_recipients r FORCE INDEX (claim) ON r.job_id = j.id "
+                "AND r.status IN ('waiting', 'sending', 'unsure') "
+                "WHERE j.sender_email = %s AND j.status IN ('queued', 'sending', 'paused') AND r.draft_id IN %s",
+                (sender, tuple(drafts)),
+            )
+            return {row[0] for row in await cursor.fetchall()}
+
+        return await self.database.transaction(work, what="find own drafts", read_only=True)
+
+    async def is_orphan(self, *, job: str, seq: int, draft: str) -> bool | None:
+        """Whether nobody will ever need `draft` of this letter; None: the letter is not of this database.
+
+        While the row is `sending`, its worker may be about to record the draft. Once it is anything else, whoever made
+        a draft that is not on the row has lost the token that it would need to record it.
+
+        Raises:
+            DatabaseError: it cannot be told.
+        """
+
+        async def work(cursor: Cursor) -> bool | None:
+            await cursor.execute(
+                "SELECT status, draft_id FROM job_recipients WHERE job_id = %s AND seq = %s", (job, seq)
+            )
+            if (row := await cursor.fetchone()) is None:
+                return None
+            status, known = row
+            if status in {State.FAILED.value, State.CANCELLED.value}:
+                return True
+            return bool(status != State.SENDING.value and known != draft)
+
+        return await self.database.transaction(work, what="look up a draft", read_only=True)
+
+    async def undo(self, *, job: str, seq: int, draft: str) -> Undone | None:
+        """Take back that a letter is sent if `draft`, which is there, disproves it; None: it does not.
+
+        Raises:
+            DatabaseError: nothing was changed.
+        """
+        return await undo(self.database, job=job, seq=seq, draft=draft, by=self.daemon_id)
+
+    async def unfinished(self, limit: int = 200) -> list[str]:
+        """Jobs in which nothing is open and which nobody completed: their daemon died between the two commits.
+
+        Raises:
+            DatabaseError: it cannot be told.
+        """
+
+        async def work(cursor: Cursor) -> list[str]:
+            await cursor.execute(UNFINISHED_JOBS, (limit,))
+            return [row[0] for row in await cursor.fetchall()]
+
+        return await self.database.transaction(work, what="find unfinished jobs", read_only=True)
+
+    async def wake_forgotten(self, *, tried: Callable[[], None] | None = None) -> list[str]:
+        """Wake the jobs of which something waits and that no claim would ever find; which those were.
+
+        What is in doubt is repeated, and `tried` called after each try. All that were found are told, by whichever try:
+        another daemon may have woken one meanwhile, and tells it too.
+
+        Raises:
+            DatabaseError: nothing was done.
+        """
+        woken: set[str] = set()
+
+        async def work(cursor: Cursor, _: bool) -> list[str]:  # noqa: FBT001 - as it is called
+            found = await forgotten(cursor)
+            await wake(cursor, jobs=dict.fromkeys(found, 0), senders=dict.fromkeys(found.values(), 0))
+            woken.update(found)
+            return sorted(woken)
+
+        if not await self.database.look(forgotten, what="look for forgotten jobs"):
+            return []
+        return await self.database.ascertain(work, what="wake forgotten jobs", tried=tried)

@@ -1,0 +1,90 @@
+"""Waking: a job into which a letter comes back must be claimed again, and never be forgotten."""
+
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Final
+
+from mailerd.core.states import Change, JobStatus, State, after
+from mailerd.store.db.cursor import Cursor
+
+_WAKE_JOB: Final = """
+UPDATE jobs FORCE INDEX (PRIMARY)
+   SET turn_at = LEAST(COALESCE(turn_at, '9999-12-31'), UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND)
+ WHERE id = %s AND status IN ('queued', 'sending')"""
+_STATUS: Final = "SELECT status FROM jobs FORCE INDEX (PRIMARY) WHERE id = %s FOR UPDATE"
+# What comes back from the wire into a cancelled job has nothing to wait for. Only what came back in this transaction:
+# its rows are locked, and to wait here for those of another, which waits for our job, would be a deadlock.
+_CANCEL_RETURNED: Final = """
+UPDATE job_recipients FORCE INDEX (PRIMARY)
+   SET status = %s, updated_at = UTC_TIMESTAMP(6), error = CONCAT('the job was cancelled by ', COALESCE(
+         (SELECT who FROM job_actions WHERE job_id = %s AND action = 'cancel' ORDER BY id DESC LIMIT 1), 'somebody'))
+ WHERE id IN %s AND job_id = %s AND status = 'waiting'"""
+_WAKE_SENDER: Final = """
+UPDATE senders FORCE INDEX (PRIMARY)
+   SET turn_at = LEAST(COALESCE(turn_at, '9999-12-31'), UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND) WHERE email = %s"""
+
+# Each as the audit calls it: what waits has no turn, or its sender has none. LIMIT 1 keeps MariaDB from reading every
+# recipient that there is, which it does for an EXISTS beside an OR.
+FORGOTTEN: Final = """
+SELECT j.id, j.sender_email FROM jobs j FORCE INDEX (open_jobs)
+ WHERE j.status IN ('queued', 'sending')
+   AND ((j.turn_at IS NULL
+         AND (SELECT 1 FROM job_recipients r WHERE r.job_id = j.id AND r.status = 'waiting' LIMIT 1) = 1)
+     OR (j.turn_at IS NOT NULL AND (SELECT s.turn_at FROM senders s WHERE s.email = j.sender_email) IS NULL))
+ LIMIT %s"""
+
+
+async def wake(cursor: Cursor, *, jobs: dict[str, int], senders: dict[str, int], back: Iterable[int] = ()) -> set[str]:
+    """Make sure that a claim looks at these not later than in so many microseconds; always jobs first, then senders.
+
+    The jobs that are cancelled are told: the letters that came `back` into them are now cancelled too.
+    """
+    ids = tuple(sorted(back))
+    cancelled: set[str] = set()
+    for job, wait in sorted(jobs.items()):
+        await cursor.execute(_WAKE_JOB, (wait, job))
+        if cursor.rowcount == 0 and await _stands_still(cursor, job, wait, ids):
+            cancelled.add(job)
+    for sender, wait in sorted(senders.items()):
+        await cursor.execute(_WAKE_SENDER, (wait, sender))
+    return cancelled
+
+
+async def _stands_still(cursor: Cursor, job: str, wait: int, back: tuple[int, ...]) -> bool:
+    """Whether a job that was not woken is cancelled; it is locked up to our commit, and whoever resumes it waits.
+
+    An update that matches nothing keeps no lock: resumed in that gap, the job would look for its next letter before
+    ours can be seen, find none, and never be claimed again.
+    """
+    await cursor.execute(_STATUS, (job,))
+    row = await cursor.fetchone()
+    match row and JobStatus(row[0]):
+        case JobStatus.CANCELLED:
+            if back:
+                await cursor.execute(_CANCEL_RETURNED, (after(State.WAITING, Change.CANCELLED).value, job, back, job))
+            return True
+        case JobStatus.QUEUED | JobStatus.SENDING:  # resumed between the two statements
+            await cursor.execute(_WAKE_JOB, (wait, job))
+        case _:
+            pass
+    return False
+
+
+async def forgotten(cursor: Cursor, *, limit: int = 200) -> dict[str, str]:
+    """Jobs that no claim would ever find though something of them waits, and the sender of each.
+
+    One statement sees one moment, and whatever lets a letter wait wakes its job in the same commit: what is found here
+    was forgotten by a fault.
+    """
+    await cursor.execute(FORGOTTEN, (limit,))
+    return dict(await cursor.fetchall())
+
+
+def micros(wait: timedelta) -> int:
+    """Whole microseconds: what INTERVAL takes."""
+    return wait // timedelta(microseconds=1)
+
+
+def short(text: str | None, limit: int = 1000) -> str | None:
+    """What fits into a column of so many characters."""
+    return text if text is None or len(text) <= limit else text[: limit - 1] + "…"

@@ -1,0 +1,188 @@
+"""The letters' side of a claim: a job of each sender, the letters of each job, and the statement that takes them.
+
+What has to be found for each sender or each job apart is one UNION ALL of SELECTs that each read their index from one
+end and stop: as exact as one by one, in one round trip. Each locks the rows that it returns and no others.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from mailerd.core.models import ALONE_AFTER, JobFound, Letter
+from mailerd.core.states import Change, JobStatus, State, after
+from mailerd.store.db.cursor import Cursor
+from mailerd.store.queue.rate_limits import naive, utc
+from mailerd.store.queue.sender_turns import Turn
+
+JOB: Final = """
+(SELECT sender_email, id, type, total, TIMESTAMPDIFF(MICROSECOND, send_at, UTC_TIMESTAMP(6)),
+        started_at IS NOT NULL
+  FROM jobs FORCE INDEX (turn)
+ WHERE sender_email = %s AND claimable = 1 AND turn_at <= UTC_TIMESTAMP(6)
+ ORDER BY precedence, turn_at, id LIMIT 1 FOR UPDATE SKIP LOCKED)"""
+
+ROWS: Final = f"""
+(SELECT job_id, id, seq, to_email, to_name, variables, attempts, draft_id, thread_id, unanswered, looks
+   FROM job_recipients FORCE INDEX (claim)
+  WHERE job_id = %s AND status = %s AND due_at <= UTC_TIMESTAMP(6) AND crashes < {ALONE_AFTER}
+  ORDER BY due_at, id LIMIT %s FOR UPDATE SKIP LOCKED)"""
+# What may have crashed several daemons, and is claimed by itself.
+_ALONE: Final = f"""
+SELECT job_id, id, seq, to_email, to_name, variables, attempts, draft_id, thread_id, unanswered, looks
+  FROM job_recipients FORCE INDEX (PRIMARY)
+ WHERE id = %s AND status = %s AND due_at <= UTC_TIMESTAMP(6) AND crashes >= {ALONE_AFTER} FOR UPDATE SKIP LOCKED"""
+_JOB_ALONE: Final = """
+SELECT sender_email, id, type, total, TIMESTAMPDIFF(MICROSECOND, send_at, UTC_TIMESTAMP(6)), started_at IS NOT NULL
+  FROM jobs FORCE INDEX (PRIMARY) WHERE id = %s AND claimable = 1 FOR UPDATE SKIP LOCKED"""
+
+# Correctness comes from `AND status = …` and the token; SKIP LOCKED only brings speed.
+_TAKE: Final = """
+UPDATE job_recipients FORCE INDEX (PRIMARY)
+   SET status = %s, attempts = attempts + 1, claim_token = %s, daemon_id = %s,
+       lease_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND, updated_at = UTC_TIMESTAMP(6)
+ WHERE id IN %s AND status = %s"""
+_MINE: Final = "SELECT id, attempts FROM job_recipients FORCE INDEX (PRIMARY) WHERE id IN %s AND claim_token = %s"
+
+_JOB_TURNS: Final = """
+UPDATE jobs FORCE INDEX (PRIMARY)
+   SET status = IF(id IN %s, %s, status), started_at = IF(id IN %s, COALESCE(started_at, UTC_TIMESTAMP(6)), started_at),
+       turn_at = CASE id {whens} END
+ WHERE id IN %s"""
+
+NEXT_ROW: Final = """
+(SELECT job_id, due_at, id, crashes FROM job_recipients FORCE INDEX (claim)
+  WHERE job_id = %s AND status = %s ORDER BY due_at, id LIMIT 1)"""
+NEXT_JOBS: Final = """
+SELECT sender_email, MIN(turn_at) FROM jobs FORCE INDEX (turn)
+ WHERE sender_email IN %s AND claimable = 1 GROUP BY sender_email"""
+
+
+_ALONE_REST: Final = timedelta(seconds=1)
+"""How long a job rests of which only such letters are due, so that no claim comes by it all the time."""
+
+
+@dataclass(frozen=True)
+class Taker:
+    """Who takes letters."""
+
+    token: str
+    daemon_id: str
+    lease: timedelta
+
+
+@dataclass
+class Pick:
+    """The job from which a sender's turn is served, and the letters that it gave."""
+
+    turn: Turn
+    job: JobFound
+    letters: list[Letter] = field(default_factory=list)
+    alone: int | None = None
+    """A recipient of it that is due and was left, since it is to be claimed by itself."""
+
+
+async def jobs(cursor: Cursor, senders: Sequence[str]) -> dict[str, JobFound]:
+    """For each sender the due job whose turn it is, locked."""
+    if not senders:
+        return {}
+    await cursor.execute(_all(JOB, len(senders)), senders)
+    return {row[0]: _job(row) for row in await cursor.fetchall()}
+
+
+async def job(cursor: Cursor, id_: str) -> JobFound | None:
+    """One job, locked; None when it may not be claimed from, or somebody holds it."""
+    await cursor.execute(_JOB_ALONE, (id_,))
+    row = await cursor.fetchone()
+    return _job(row) if row else None
+
+
+def _job(row: Sequence[Any]) -> JobFound:
+    sender, id_, type_, total, age, begun = row
+    return JobFound(id=id_, type=type_, sender=sender, total=total, age=age / 1e6, begun=bool(begun))
+
+
+async def next_jobs(cursor: Cursor, senders: Sequence[str]) -> dict[str, datetime | None]:
+    """When the first job of each sender is due; nothing for those that have none."""
+    if not senders:
+        return {}
+    await cursor.execute(NEXT_JOBS, (tuple(senders),))
+    return {sender: utc(due) for sender, due in await cursor.fetchall()}
+
+
+async def take(cursor: Cursor, picks: Sequence[Pick], taker: Taker) -> None:
+    """Take of each job as many letters as its sender's turn may have."""
+    if not picks:
+        return
+    asked = [value for pick in picks for value in (pick.job.id, State.WAITING.value, pick.turn.share)]
+    await cursor.execute(_all(ROWS, len(picks)), asked)
+    await _take(cursor, picks, taker)
+
+
+async def take_alone(cursor: Cursor, pick: Pick, taker: Taker, *, recipient: int) -> None:
+    """Take this letter of the job, and no other."""
+    await cursor.execute(_ALONE, (recipient, State.WAITING.value))
+    await _take(cursor, [pick], taker)
+
+
+async def _take(cursor: Cursor, picks: Sequence[Pick], taker: Taker) -> None:
+    """Take the rows that were found, and end the turns of their jobs."""
+    rows = await cursor.fetchall()
+    attempts = await _mark(cursor, [row[1] for row in rows], taker)
+    found: dict[str, int] = {pick.job.id: 0 for pick in picks}
+    by_job = {pick.job.id: pick for pick in picks}
+    for row in rows:
+        found[row[0]] += 1
+        if attempts is None:
+            by_job[row[0]].letters.append(_letter(row, by_job[row[0]].turn, taker.token, attempt=row[6] + 1))
+        elif row[1] in attempts:
+            by_job[row[0]].letters.append(_letter(row, by_job[row[0]].turn, taker.token, attempt=attempts[row[1]]))
+    await _end_jobs(cursor, picks, short=[pick.job.id for pick in picks if found[pick.job.id] < pick.turn.share])
+
+
+async def _mark(cursor: Cursor, ids: Sequence[int], taker: Taker) -> dict[int, int] | None:
+    """Make the rows ours; None when all are, else the attempts of those that are."""
+    if not ids:
+        return None
+    lease = taker.lease // timedelta(microseconds=1)
+    taken = after(State.WAITING, Change.CLAIMED).value
+    await cursor.execute(_TAKE, (taken, taker.token, taker.daemon_id, lease, tuple(ids), State.WAITING.value))
+    if cursor.rowcount == len(ids):
+        return None
+    # Only where SKIP LOCKED is not what it says (TiDB, Galera): keep what the condition let through.
+    await cursor.execute(_MINE, (tuple(ids), taker.token))
+    return dict(await cursor.fetchall())
+
+
+async def _end_jobs(cursor: Cursor, picks: Sequence[Pick], *, short: Sequence[str]) -> None:
+    """Say when each job has its next turn: now, or when the next letter is due of one that gave fewer than it might."""
+    next_at: dict[str, datetime | None] = {pick.job.id: naive(pick.turn.now) for pick in picks}
+    if short:
+        asked = [value for job in short for value in (job, State.WAITING.value)]
+        await cursor.execute(_all(NEXT_ROW, len(short)), asked)
+        next_at |= dict.fromkeys(short)
+        by_job = {pick.job.id: pick for pick in picks}
+        for job, due_at, id_, crashes in await cursor.fetchall():
+            next_at[job] = due_at
+            now = naive(by_job[job].turn.now)
+            if crashes >= ALONE_AFTER and now is not None and due_at <= now:
+                by_job[job].alone = id_
+                next_at[job] = now + _ALONE_REST
+    began = tuple(pick.job.id for pick in picks if pick.letters) or ("",)
+    whens = [value for job_and_turn in sorted(next_at.items()) for value in job_and_turn]
+    statement = _JOB_TURNS.format(whens=" ".join(["WHEN %s THEN %s"] * len(next_at)))
+    cursor.with_next((statement, (began, JobStatus.SENDING.value, began, *whens, tuple(sorted(next_at)))))
+
+
+def _letter(row: Sequence[Any], turn: Turn, token: str, *, attempt: int) -> Letter:
+    job, id_, seq, to, name, variables, _, draft, thread, unanswered, looks = row
+    return Letter(
+        id=id_, job_id=job, seq=seq, sender=turn.it.email, to_email=to, to_name=name, variables=variables,
+        attempt=attempt, token=token, draft_id=draft, thread_id=thread, unanswered=bool(unanswered),
+        looks=looks, pauses=turn.it.pauses, probing=turn.probing, sender_mode=turn.it.mode,
+        sender_project=turn.it.project, slow_from=turn.it.slow_from, hour=turn.hour,
+    )  # fmt: skip
+
+
+def _all(select: str, number: int) -> str:
+    return " UNION ALL ".join([select] * number)

@@ -1,0 +1,228 @@
+"""The senders' side of a claim: whose turn it is, how much each may have, and what it then pays.
+
+A function here is one statement for all senders, or one for each kind of limit that some of them have.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from mailerd.core import rate_limit
+from mailerd.core.rate_limit import Allowance, Budget
+from mailerd.store.db.cursor import Cursor, many
+from mailerd.store.queue import rate_limits
+from mailerd.store.queue.rate_limits import BUSY, COLUMNS, Standing, Terms, naive
+
+DUE: Final = f"""
+SELECT {COLUMNS} FROM senders FORCE INDEX (turn)
+ WHERE turn_at <= UTC_TIMESTAMP(6) AND email NOT IN %s ORDER BY turn_at, email LIMIT %s FOR UPDATE SKIP LOCKED"""
+# An UPDATE of many rows, each with values of its own: every row is there and locked, so nothing is ever inserted.
+_END: Final = """
+INSERT INTO senders (email, turn_at, tat, gap_until, created_at) VALUES %s
+    ON DUPLICATE KEY UPDATE turn_at = VALUES(turn_at), tat = VALUES(tat), gap_until = VALUES(gap_until)"""
+_DEBIT_HOUR: Final = """
+INSERT INTO sender_hours (sender_email, hour, letters) VALUES %s
+    ON DUPLICATE KEY UPDATE letters = letters + VALUES(letters)"""
+
+PROBE_EVERY: Final = timedelta(seconds=2)
+"""After a pause the letters go one by one, so far apart, until one went well."""
+_FULL: Final = timedelta(milliseconds=500)
+"""How long a sender rests that has as many letters in hand as Google lets it have."""
+
+
+@dataclass
+class Account:
+    """A project inside one claim: its senders draw on it together."""
+
+    name: str
+    limit: int
+    """Units a minute."""
+    tat: datetime | None
+    """Its arrival time, with what has been paid."""
+    promised: datetime | None
+    """What it would be if every sender took as much as it may."""
+    spread: float
+
+    def budget(self, turn: "Turn") -> Budget:
+        """What is left when all that was promised is taken."""
+        return rate_limit.project(self.limit, tat=self.promised, now=turn.now, units=turn.it.units, spread=self.spread)
+
+    def promise(self, turn: "Turn") -> None:
+        """Put the turn's share aside."""
+        self.promised = self._after(self.promised, turn, turn.share)
+
+    def pay(self, turn: "Turn") -> None:
+        """Debit what the turn took."""
+        self.tat = self._after(self.tat, turn, turn.taken)
+
+    def _after(self, tat: datetime | None, turn: "Turn", letters: int) -> datetime | None:
+        return rate_limit.project_debit(
+            self.limit, tat=tat, now=turn.now, units=letters * turn.it.units, spread=self.spread
+        )
+
+
+@dataclass
+class Turn:
+    """A sender's turn inside one claim; what changes in it is written at its end."""
+
+    it: Standing
+    allowance: Allowance
+    tat: datetime | None
+    gap_until: datetime | None
+    share: int = 0
+    """Letters that it may have."""
+    taken: int = 0
+    """Letters that it got."""
+    next_at: datetime | None = None
+    """When its next turn is; None: nothing of it waits."""
+    project: Account | None = None
+    """Its project, where that has a limit."""
+
+    @property
+    def now(self) -> datetime:
+        """When it began, by the database's clock."""
+        return self.it.now
+
+    @property
+    def hour(self) -> datetime:
+        """The hour of the sender's day that its letters are debited to."""
+        return self.now.replace(minute=0, second=0, microsecond=0)
+
+    @property
+    def probing(self) -> bool:
+        """Whether no letter went well since a pause."""
+        return self.it.pause_cause is not None
+
+    @property
+    def due_again(self) -> bool:
+        """Whether another turn may follow at once."""
+        return self.next_at is not None and self.next_at <= self.now
+
+    def minute(self) -> Budget:
+        """What the minute allows."""
+        return rate_limit.minute(self.allowance, tat=self.tat, now=self.now, units=self.it.units)
+
+    def bound(self, budget: Budget) -> None:
+        """Have no more than this; of the limits that allow nothing, the first says when the next turn is."""
+        if not self.share or budget.letters is None:
+            return
+        self.share = min(self.share, budget.letters)
+        if not self.share:
+            self.next_at = budget.next_at
+
+    def wait_for_job(self, due: datetime | None) -> None:
+        """End without a job; `due`: when the first of its jobs is, if there are any."""
+        self.next_at = due and max(due, self.now + BUSY)
+
+    def reckon(self, letters: int, *, chance: float) -> None:
+        """End with so many letters: pay for them, and say when the next turn is. `chance` (0 to 1) is for jitter."""
+        if not self.share:
+            return
+        self.taken = letters
+        self.tat = rate_limit.debit(self.allowance, tat=self.tat, now=self.now, letters=letters, units=self.it.units)
+        if letters:
+            self.gap_until = rate_limit.gap(self.allowance, now=self.now, chance=chance)
+        self.next_at = max(self.gap_until or self.now, self.now)
+        if letters and self.probing:
+            self.next_at = max(self.next_at, self.now + PROBE_EVERY)
+        budget = self.minute()
+        if budget.letters == 0 and budget.next_at:
+            self.next_at = max(self.next_at, budget.next_at)
+        if self.project:
+            self.project.pay(self)
+
+
+async def due(cursor: Cursor, terms: Terms, limit: int, *, but: Sequence[str]) -> list[Turn]:
+    """The turns of the senders that have waited longest, at most so many, each locked; none of those in `but`."""
+    await cursor.execute(DUE, (tuple(but), limit))
+    standings = [rate_limits.standing(row, terms) for row in await cursor.fetchall()]
+    return [Turn(it, it.allowance, it.tat, it.gap_until) for it in standings]
+
+
+async def of(cursor: Cursor, sender: str, terms: Terms) -> Turn | None:
+    """The turn of this sender, whether or not it is due, locked; None when somebody holds it."""
+    it = await rate_limits.one(cursor, sender, terms)
+    return Turn(it, it.allowance, it.tat, it.gap_until) if it else None
+
+
+async def allow(cursor: Cursor, turns: Sequence[Turn], *, share: int, rooms: Mapping[str, int]) -> None:
+    """Say how many of `share` letters each may have by its own limits, and by the room that there is for it."""
+    for turn in turns:
+        turn.share = 1 if turn.probing or turn.allowance.min_gap else min(share, rooms.get(turn.it.email, share))
+        if turn.it.paused:
+            turn.bound(Budget(letters=0, next_at=turn.it.paused_until))
+        turn.bound(turn.minute())
+        if turn.gap_until and turn.gap_until > turn.now:
+            turn.bound(Budget(letters=0, next_at=turn.gap_until))
+    await _allow_day(cursor, [turn for turn in turns if turn.share and turn.allowance.per_day])
+    await _allow_concurrency(cursor, [turn for turn in turns if turn.share and turn.it.concurrency is not None])
+
+
+async def _allow_day(cursor: Cursor, turns: Sequence[Turn]) -> None:
+    if not turns:
+        return
+    hours = await rate_limits.hours(cursor, [turn.it.email for turn in turns], now=turns[0].now)
+    for turn in turns:
+        turn.bound(rate_limit.day(turn.allowance, hours=hours[turn.it.email], now=turn.now))
+
+
+async def _allow_concurrency(cursor: Cursor, turns: Sequence[Turn]) -> None:
+    if not turns:
+        return
+    in_hand = await rate_limits.in_hand(cursor, [turn.it.email for turn in turns])
+    for turn in turns:
+        free = max(0, (turn.it.concurrency or 0) - in_hand[turn.it.email])
+        turn.bound(Budget(letters=free, next_at=turn.now + _FULL))
+
+
+def within(turns: Sequence[Turn], want: int) -> Sequence[Turn]:
+    """The first of them, as many as it takes to give so many letters; the others stay as they are."""
+    promised = 0
+    for number, turn in enumerate(turns):
+        promised += turn.share
+        if promised >= want:
+            return turns[: number + 1]
+    return turns
+
+
+async def ask_projects(cursor: Cursor, turns: Sequence[Turn], limit: int) -> set[str]:
+    """Lock the projects that have a limit; a sender whose project has nothing left has to wait.
+
+    So has one whose project is locked by somebody else, or has no row yet; the latter projects are told. A sender
+    without a limit of units is not counted at all, neither for itself nor for its project.
+    """
+    counted = [turn for turn in turns if limit and turn.share and turn.allowance.units_per_minute and turn.it.project]
+    if not counted:
+        return set()
+    found, new = await rate_limits.projects(cursor, [turn.it.project or "" for turn in counted])
+    accounts = {name: Account(name, limit, it.tat, promised=it.tat, spread=it.spread) for name, it in found.items()}
+    for turn in counted:
+        turn.project = accounts.get(turn.it.project or "")
+        turn.bound(turn.project.budget(turn) if turn.project else Budget(letters=0, next_at=turn.now + BUSY))
+    return new
+
+
+def divide(turns: Sequence[Turn], want: int) -> None:
+    """Divide what is wanted, and what the projects have left, between those that have a job, in the order of turns."""
+    for turn in turns:
+        turn.share = min(turn.share, want)
+        if turn.project:
+            turn.bound(turn.project.budget(turn))
+            turn.project.promise(turn)
+        want -= turn.share
+
+
+async def write(cursor: Cursor, turns: Sequence[Turn]) -> None:
+    """Debit what was taken, and end the turns."""
+    paid = sorted((turn for turn in turns if turn.taken), key=lambda turn: turn.it.email)
+    if paid:
+        cursor.with_next(many(_DEBIT_HOUR, [(turn.it.email, naive(turn.hour), turn.taken) for turn in paid]))
+    if tats := {turn.project.name: turn.project.tat for turn in paid if turn.project}:
+        await rate_limits.set_project_tats(cursor, tats)
+    rows = [
+        (turn.it.email, naive(turn.next_at), naive(turn.tat), naive(turn.gap_until), naive(turn.now))
+        for turn in sorted(turns, key=lambda turn: turn.it.email)
+    ]
+    if rows:
+        cursor.with_next(many(_END, rows))

@@ -1,0 +1,53 @@
+"""What a record touches beside the letter's own row: its job, its sender, or all senders of a project."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from mailerd.core.decisions import Pause
+from mailerd.core.models import HandedOver, Outcome, Record
+from mailerd.core.states import Change
+from mailerd.core.verdicts import Cause
+from mailerd.store.db.cursor import Cursor
+
+# A project is what the sign-in's client id says; a sender that has not signed in yet has none and is on its own.
+_MEMBERS: Final = """
+SELECT o.email FROM senders s JOIN senders o ON o.project = s.project WHERE s.email IN %s"""
+
+
+def returns(record: Record) -> bool:
+    """Whether the letter goes back to those that wait."""
+    return isinstance(record, Outcome) and record.decision.change in {Change.DEFERRED, Change.RELEASED}
+
+
+def was_slow(it: Outcome) -> bool:
+    """Whether the letter may have reached Google later than its sender's row allows for: with an answer or without."""
+    reached = it.decision.change is not Change.RELEASED or it.letter.draft_id is not None
+    return reached and it.took > it.letter.slow_from
+
+
+def touches_sender(record: Record) -> bool:
+    """Whether the sender's row changes: with most letters it does not."""
+    if isinstance(record, HandedOver):
+        return record.pause is not None or (record.mode, record.project) != (
+            record.letter.sender_mode,
+            record.letter.sender_project,
+        )
+    worked = record.decision.change is Change.SENT and record.letter.probing
+    return worked or was_slow(record) or returns(record) or record.decision.pause is not None
+
+
+def pause_of(record: Record) -> Pause | None:
+    """How long the letter's sender has to rest, and why."""
+    return record.decision.pause if isinstance(record, Outcome) else record.pause
+
+
+def holds_project(record: Record) -> bool:
+    """Whether it pauses every sender of its sender's project."""
+    pause = pause_of(record)
+    return pause is not None and pause.cause is Cause.PROJECT_LIMIT
+
+
+async def members(cursor: Cursor, senders: Iterable[str]) -> set[str]:
+    """The senders of the same projects, these included."""
+    await cursor.execute(_MEMBERS, (tuple(senders),))
+    return {email for (email,) in await cursor.fetchall()}

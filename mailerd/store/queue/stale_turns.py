@@ -1,0 +1,145 @@
+"""Senders that sleep for a reason that has gone: a limit that was raised, a pause that was ended, a sign-in that came.
+
+A claim writes into `turn_at` when a sender's next turn is, under the limits and the pauses of that moment. Whatever
+changes them later may leave a sender asleep until tomorrow, so they are looked through: at the start, after a reload,
+and once a minute. The daemon only reads, unless there is somebody to wake; what may go is the claim's business as ever.
+Senders whose sign-in is broken are tried as soon as a credential file has come or gone.
+"""
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from mailerd.core import rate_limit
+from mailerd.core.verdicts import Cause
+from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.database import Database
+from mailerd.store.queue import rate_limits
+from mailerd.store.queue.rate_limits import COLUMNS, Terms, naive, utc
+from mailerd.store.queue.sender_turns import PROBE_EVERY
+
+_EVERY: Final = 60.0
+"""Seconds between two looks of one daemon, give or take a quarter, so that many daemons do not look together."""
+_PAGE: Final = 500
+"""Senders of one statement."""
+# Only those that have a due job and no pause: in a database at rest that is nobody.
+_ASLEEP: Final = f"""
+SELECT {COLUMNS}, turn_at, (SELECT p.tat FROM projects p WHERE p.name = s.project),
+       (SELECT COALESCE(SUM(h.letters), 0) FROM sender_hours h
+         WHERE h.sender_email = s.email AND h.hour > UTC_TIMESTAMP() - INTERVAL 25 HOUR)
+  FROM senders s FORCE INDEX (PRIMARY)
+ WHERE s.email > %s AND s.turn_at > UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND
+   AND COALESCE(s.paused_until, '1970-01-01') <= UTC_TIMESTAMP(6)
+   AND EXISTS (SELECT 1 FROM jobs j FORCE INDEX (turn)
+                WHERE j.sender_email = s.email AND j.claimable = 1 AND j.turn_at <= UTC_TIMESTAMP(6))
+ ORDER BY s.email LIMIT %s"""
+_WAKE: Final = """
+UPDATE senders FORCE INDEX (PRIMARY) SET turn_at = UTC_TIMESTAMP(6) WHERE email = %s AND turn_at = %s"""
+
+_SIGN_INS: Final = (
+    Cause.NO_CREDENTIALS.value,
+    Cause.TOKEN_REFUSED.value,
+    Cause.CLIENT_REFUSED.value,
+    Cause.WRONG_MAILBOX.value,
+    Cause.SCOPE_MISSING.value,
+)
+"""Causes of pauses that another credential file may end."""
+_SIGNED_OUT: Final = """
+SELECT email FROM senders WHERE paused_until > UTC_TIMESTAMP(6) AND pause_cause IN %s ORDER BY email"""
+# The cause stays until a letter has gone well: the first one goes alone, and if nothing has changed it pauses anew.
+_TRY: Final = """
+UPDATE senders FORCE INDEX (PRIMARY) SET paused_until = UTC_TIMESTAMP(6), turn_at = LEAST(turn_at, UTC_TIMESTAMP(6))
+ WHERE email = %s AND paused_until > UTC_TIMESTAMP(6) AND pause_cause IN %s"""
+
+
+@dataclass(frozen=True)
+class Sleeper:
+    """A sender that could send, and whose turn is still to come."""
+
+    email: str
+    turn_at: datetime
+
+
+async def find(database: Database, terms: Terms, *, beyond: timedelta = PROBE_EVERY) -> list[Sleeper]:
+    """Senders with due letters that nothing holds, and whose turn is later than `beyond` from now all the same.
+
+    Shorter waits are left alone: after a pause, and between two letters, they are what they shall be.
+
+    Raises:
+        DatabaseError: it cannot be told.
+    """
+    found: list[Sleeper] = []
+    last = ""
+    while True:
+        rows = await _page(database, last, beyond)
+        found += [Sleeper(row[0], at) for row in rows if _free(row, terms) and (at := utc(row[-3]))]
+        if len(rows) < _PAGE:
+            return found
+        last = rows[-1][0]
+
+
+async def _page(database: Database, last: str, beyond: timedelta) -> Sequence[Sequence[Any]]:
+    async def work(cursor: Cursor) -> Sequence[Sequence[Any]]:
+        await cursor.execute(_ASLEEP, (last, beyond // timedelta(microseconds=1), _PAGE))
+        return list(await cursor.fetchall())
+
+    return await database.look(work, what="look for sleeping senders", bound=database.patience)
+
+
+def _free(row: Sequence[Any], terms: Terms) -> bool:
+    """Whether minute, gap, day and project allow a letter at this moment."""
+    *columns, _, project_tat, used = row
+    it = rate_limits.standing(columns, terms)
+    allowance = it.allowance
+    project = terms.project_units_per_minute if allowance.units_per_minute and it.project else 0
+    return not (
+        rate_limit.minute(allowance, tat=it.tat, now=it.now, units=it.units).letters == 0
+        or (it.gap_until and it.gap_until > it.now)
+        or (allowance.per_day and used >= allowance.per_day)
+        or rate_limit.project(project, tat=utc(project_tat), now=it.now, units=it.units).letters == 0
+    )
+
+
+@dataclass
+class Sleepers:
+    """Wakes them, for one daemon; what `files` gives changes when a credential file comes or goes."""
+
+    database: Database
+    files: Callable[[], object]
+    _seen: object = field(init=False)
+    _look_at: float = field(default=0.0, init=False)
+    """A monotonic time, in seconds."""
+
+    def __post_init__(self) -> None:
+        self._seen = self.files()
+
+    def look_now(self) -> None:
+        """Look at the next occasion: the limits have changed."""
+        self._look_at = 0.0
+
+    async def wake(self, terms: Terms) -> None:
+        """Let the next claim look at every sender that sleeps for no reason, if it is time to look for them.
+
+        Raises:
+            DatabaseError: nobody was woken, or not all of them; the next look does it.
+        """
+        if (files := self.files()) != self._seen:
+            await self.database.transaction(self._try_sign_ins, what="try sign-ins anew")
+            self._seen = files
+        if time.monotonic() < self._look_at:
+            return
+        self._look_at = time.monotonic() + _EVERY * random.uniform(0.75, 1.25)  # noqa: S311 - jitter
+        if found := await find(self.database, terms):
+            await self.database.transaction(lambda cursor: self._wake(cursor, found), what="wake senders")
+
+    async def _wake(self, cursor: Cursor, found: Sequence[Sleeper]) -> None:
+        for one in found:  # in the order of their names, as whoever locks several; a turn that has moved is left alone
+            await cursor.execute(_WAKE, (one.email, naive(one.turn_at)))
+
+    async def _try_sign_ins(self, cursor: Cursor) -> None:
+        await cursor.execute(_SIGNED_OUT, (_SIGN_INS,))
+        for (email,) in await cursor.fetchall():
+            await cursor.execute(_TRY, (email, _SIGN_INS))

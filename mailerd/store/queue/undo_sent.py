@@ -1,0 +1,79 @@
+"""Takes back a `sent` for which only a missing draft spoke, once that draft is found where it was."""
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from mailerd.clock import new_id
+from mailerd.core.states import Change, JobChange, JobStatus, State, after, job_after
+from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.database import Database
+from mailerd.store.queue.in_doubt import Tries, applied
+from mailerd.store.queue.reschedule import wake
+
+_LETTER: Final = """
+SELECT r.id, r.to_email, r.attempts, j.sender_email FROM job_recipients r JOIN jobs j ON j.id = r.job_id
+ WHERE r.job_id = %s AND r.seq = %s"""
+# The draft stays the letter's own, so that it can go out once at most, whatever else is still under way. The attempt is
+# refunded: nothing was sent by it.
+_UNDO: Final = """
+UPDATE job_recipients FORCE INDEX (PRIMARY)
+   SET status = %s, proof = NULL, sent_at = NULL, looks = 0, attempts = GREATEST(attempts, 1) - 1, error = %s,
+       due_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
+ WHERE id = %s AND status = 'sent' AND proof = 'draft gone' AND draft_id = %s"""
+_LOG: Final = """
+INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, draft_id, error, at)
+VALUES (%s, %s, %s, %s, %s, 1, %s, %s, UTC_TIMESTAMP(6))"""
+_JOB: Final = "SELECT status FROM jobs FORCE INDEX (PRIMARY) WHERE id = %s FOR UPDATE"
+_REOPEN: Final = "UPDATE jobs SET status = %s, finished_at = NULL, turn_at = UTC_TIMESTAMP(6) WHERE id = %s"
+_NOTE: Final = "it was called sent because its draft was gone, and the draft is there"
+
+
+@dataclass(frozen=True)
+class Undone:
+    """A letter that was not sent after all."""
+
+    recipient: int
+    job_id: str
+    to_email: str
+    sender: str
+    token: str
+    """Under which the log of attempts has it."""
+    status: State = State.WAITING
+    """Cancelled where its job was."""
+
+
+async def undo(database: Database, *, job: str, seq: int, draft: str, by: str) -> Undone | None:
+    """Let the letter wait again if `draft`, which is there, disproves that it was sent; None: it does not.
+
+    Fenced by the state, the proof and the draft: of two who find the draft one does it. What is in doubt is repeated.
+
+    Raises:
+        DatabaseError: nothing was changed.
+    """
+    tries: Tries[Undone] = Tries(
+        lambda cursor, it: applied(cursor, it.recipient, token=it.token, event=Change.UNDONE.value, by=by)
+    )
+
+    async def work(cursor: Cursor, _: bool) -> list[Undone]:  # noqa: FBT001 - as it is called
+        return await tries.done(cursor, lambda cursor: _undo(cursor, job, seq, draft, by))
+
+    done = await database.ascertain(work, what="take back a sent letter")
+    return done[0] if done else None
+
+
+async def _undo(cursor: Cursor, job: str, seq: int, draft: str, by: str) -> list[Undone]:
+    await cursor.execute(_LETTER, (job, seq))
+    if (row := await cursor.fetchone()) is None:
+        return []
+    id_, to, attempts, sender = row
+    await cursor.execute(_UNDO, (after(State.SENT, Change.UNDONE).value, _NOTE, id_, draft))
+    if cursor.rowcount != 1:
+        return []
+    it = Undone(id_, job, to, sender, token=new_id())
+    await cursor.execute(_LOG, (id_, attempts, it.token, by, Change.UNDONE.value, draft, _NOTE))
+    await cursor.execute(_JOB, (job,))
+    status = JobStatus((await cursor.fetchone())[0])
+    if status is JobStatus.COMPLETED:  # its counts are no longer what it was completed with
+        await cursor.execute(_REOPEN, (job_after(status, JobChange.RETRY).value, job))
+    cancelled = await wake(cursor, jobs={job: 0}, senders={sender: 0}, back=[id_])
+    return [replace(it, status=State.CANCELLED) if cancelled else it]

@@ -1,0 +1,203 @@
+"""What can be found out about a database without changing anything in it; facts only, `cli.checks` judges them."""
+
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from mailerd.clock import Clock
+from mailerd.errors import DatabaseError
+from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.database import Database
+from mailerd.store.db.migrate import migrations
+from mailerd.store.queue.record import UNFINISHED
+
+_VARIABLES: Final = (
+    "datadir",
+    "idle_transaction_timeout",
+    "innodb_flush_log_at_trx_commit",
+    "innodb_lock_wait_timeout",
+    "innodb_read_only",
+    "lock_wait_timeout",
+    "max_allowed_packet",
+    "max_connections",
+    "max_execution_time",
+    "max_statement_time",
+    "read_only",
+    "super_read_only",
+    "transaction_isolation",
+    "transaction_read_only",
+    "tx_isolation",
+    "tx_read_only",
+    "version",
+    "version_comment",
+)
+_GRANT: Final = re.compile(r"GRANT (?P<what>.+?) ON (?P<where>\*\.\*|(?:`(?:[^`]|``)+`|\w+)\.\*) TO ", re.IGNORECASE)
+_NAP: Final = 30.0
+"""Seconds of the statement that is to be cut off."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A database as one session sees it."""
+
+    variables: Mapping[str, str]
+    """The session's own values; what a server does not know is missing."""
+    privileges: frozenset[str]
+    """In capitals, as far as they hold for the whole database; "ALL PRIVILEGES" stands for all."""
+    by_role: bool
+    """A grant of another kind (a role, single tables, a revocation) may say more."""
+    ahead: float
+    """Seconds by which the database's clock is ahead of this machine's."""
+    took: float
+    """Seconds for a question and its answer."""
+
+
+async def facts(database: Database, *, clock: Clock, bound: float) -> Facts:
+    """Look around.
+
+    Raises:
+        DatabaseError: it could not be asked.
+    """
+
+    async def work(cursor: Cursor) -> Facts:
+        await cursor.execute("SELECT 1")
+        asked, before = clock.now(), clock.monotonic()
+        await cursor.execute("SELECT UTC_TIMESTAMP(6), DATABASE()")
+        took = clock.monotonic() - before
+        theirs, name = await cursor.fetchone()
+        await cursor.execute("SHOW VARIABLES WHERE Variable_name IN %s", (_VARIABLES,))
+        variables = dict(await cursor.fetchall())
+        await cursor.execute("SHOW GRANTS")
+        grants = [str(row[0]) for row in await cursor.fetchall()]
+        matches = [_GRANT.match(grant) for grant in grants]
+        return Facts(
+            variables=variables,
+            privileges=frozenset().union(*(_privileges(m["what"]) for m in matches if m and _covers(m["where"], name))),
+            by_role=None in matches,
+            ahead=_seconds(theirs, asked) - took / 2,
+            took=took,
+        )
+
+    return await database.transaction(work, what="look at the database", bound=bound, read_only=True)
+
+
+def _seconds(theirs: datetime, ours: datetime) -> float:
+    return (theirs.replace(tzinfo=UTC) - ours).total_seconds()
+
+
+def _privileges(what: str) -> frozenset[str]:
+    """Single words; a grant on columns ("SELECT (a, b)") is none on the table."""
+    return frozenset(each.strip().upper() for each in re.sub(r"\w+ \([^)]*\)", "", what).split(",") if each.strip())
+
+
+def _covers(where: str, database: str) -> bool:
+    """Whether a grant's place, in which % and _ are wildcards, is this database."""
+    name = where.removesuffix(".*").strip("`").replace("``", "`")
+    if name == "*":
+        return True
+    parts = re.findall(r"\\.|.", name)
+    wild = {"%": ".*", "_": "."}
+    return re.fullmatch("".join(wild.get(p, re.escape(p[-1])) for p in parts), database) is not None
+
+
+async def cut_off_after(database: Database, *, bound: float) -> float:
+    """Have a slow statement cut off at `bound` seconds; the seconds after which it was.
+
+    Raises:
+        DatabaseError: it failed for another reason, or was not cut off at all.
+    """
+
+    async def work(cursor: Cursor) -> None:
+        await cursor.execute("SELECT SLEEP(%s)", (_NAP,))
+
+    started = time.monotonic()
+    try:
+        await database.transaction(work, what="try the time-out", bound=bound, read_only=True)
+    except DatabaseError as error:
+        if isinstance(error.__cause__, TimeoutError):
+            return time.monotonic() - started
+        raise
+    return time.monotonic() - started
+
+
+async def skips_locked(database: Database, *, bound: float) -> bool | None:
+    """Whether SKIP LOCKED passes over a row that another connection has locked; None when there is no row to try on.
+
+    TiDB, for one, takes the words and drops them: two daemons would claim the same letters.
+
+    Raises:
+        DatabaseError: it could not be tried; 1064 is a server that does not know the words.
+    """
+    which = "SELECT number FROM schema_version ORDER BY number LIMIT 1 FOR UPDATE"
+
+    async def look(cursor: Cursor) -> bool:
+        await cursor.execute(f"{which} SKIP LOCKED")
+        return bool(await cursor.fetchall())
+
+    async def hold(cursor: Cursor) -> bool | None:
+        await cursor.execute("SELECT COUNT(*) FROM schema_version")
+        if not (await cursor.fetchone())[0]:
+            return None
+        await cursor.execute("SELECT number FROM schema_version FOR UPDATE")
+        await cursor.fetchall()
+        return not await database.transaction(look, what="try SKIP LOCKED", bound=bound, read_only=True)
+
+    return await database.transaction(hold, what="try SKIP LOCKED", bound=2 * bound, read_only=True)
+
+
+async def schema(database: Database, *, bound: float) -> tuple[int, int]:
+    """The migration that the database is at (0: none), and the one that this code needs.
+
+    Raises:
+        DatabaseError: it cannot be read.
+    """
+
+    async def work(cursor: Cursor) -> int:
+        await cursor.execute("SHOW TABLES LIKE 'schema\\_version'")
+        if not await cursor.fetchall():
+            return 0
+        await cursor.execute("SELECT COALESCE(MAX(number), 0) FROM schema_version")
+        return int((await cursor.fetchone())[0])
+
+    applied = await database.transaction(work, what="read the schema's version", bound=bound, read_only=True)
+    return applied, migrations()[-1].number
+
+
+async def daemons(database: Database, *, bound: float) -> tuple[float | None, int]:
+    """Seconds since any daemon that has not stopped was heard of (None: there is none), and letters that wait.
+
+    Raises:
+        DatabaseError: they cannot be read.
+    """
+
+    async def work(cursor: Cursor) -> tuple[float | None, int]:
+        await cursor.execute(
+            "SELECT TIMESTAMPDIFF(MICROSECOND, MAX(beat_at), UTC_TIMESTAMP(6)) / 1e6 FROM daemons "
+            "WHERE stopped_at IS NULL"
+        )
+        ((silent,),) = await cursor.fetchall()
+        await cursor.execute(
+            f"SELECT COUNT(*) FROM jobs j JOIN job_recipients r ON r.job_id = j.id AND r.status = 'waiting' "
+            f"WHERE {UNFINISHED} AND j.status <> 'paused'"
+        )
+        ((waiting,),) = await cursor.fetchall()
+        return None if silent is None else float(silent), int(waiting)
+
+    return await database.transaction(work, what="look for daemons", bound=bound, read_only=True)
+
+
+async def senders(database: Database, *, bound: float, most: int) -> list[str]:
+    """The mailboxes that jobs were posted for.
+
+    Raises:
+        DatabaseError: they cannot be read.
+    """
+
+    async def work(cursor: Cursor) -> list[str]:
+        await cursor.execute("SELECT email FROM senders ORDER BY email LIMIT %s", (most,))
+        return [row[0] for row in await cursor.fetchall()]
+
+    return await database.transaction(work, what="read the senders", bound=bound, read_only=True)

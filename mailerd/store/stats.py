@@ -1,0 +1,99 @@
+"""One look at the tables for metrics, the status line, alarms and `mailerd top`; it locks nothing."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from mailerd.core.pauses import repair
+from mailerd.core.states import JobStatus, State
+from mailerd.core.stats import Asked, SenderSeen, Survey
+from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.database import Database
+from mailerd.store.queue import rate_limits
+from mailerd.store.queue.rate_limits import COLUMNS, Terms
+from mailerd.store.queue.record import UNFINISHED
+
+SENDERS_AT_MOST: Final = 200
+"""Mailboxes of one look, the busy and the paused ones first: a label of a metric must not grow without bound."""
+
+_JOBS: Final = "SELECT status, COUNT(*) FROM jobs GROUP BY status"
+# All letters of a job are due at once, and go as their sender's turns come: a letter is late only from its turn on.
+# A sender that has no turn though letters of its are due is what nobody would ever claim: that counts as well.
+_CLAIMABLE: Final = "GREATEST(r.due_at, COALESCE(s.turn_at, r.due_at), COALESCE(s.paused_until, r.due_at))"
+_RECIPIENTS: Final = f"""
+SELECT r.status, COUNT(*), MIN(IF(r.status = 'waiting' AND j.status <> 'paused', {_CLAIMABLE}, NULL))
+  FROM jobs j LEFT JOIN senders s ON s.email = j.sender_email JOIN job_recipients r ON r.job_id = j.id
+ WHERE {UNFINISHED} GROUP BY r.status"""
+_UNSURE: Final = f"""
+SELECT MIN(r.updated_at) FROM jobs j JOIN job_recipients r ON r.job_id = j.id AND r.status = 'unsure'
+ WHERE {UNFINISHED}"""
+_SENDERS: Final = f"""
+SELECT {COLUMNS}, (SELECT COALESCE(SUM(h.letters), 0) FROM sender_hours h
+                    WHERE h.sender_email = s.email AND h.hour > UTC_TIMESTAMP() - INTERVAL 25 HOUR)
+  FROM senders s ORDER BY turn_at IS NULL, paused_until DESC, email LIMIT %s"""
+_ASKED: Final = """
+SELECT id, job_id, action, who, letters FROM job_actions WHERE changed = 1 ORDER BY id DESC LIMIT 20"""
+_MINUTE: Final = """
+SELECT j.sender_email, COUNT(*) FROM attempts a JOIN job_recipients r ON r.id = a.recipient_id
+  JOIN jobs j ON j.id = r.job_id WHERE a.at > UTC_TIMESTAMP(6) - INTERVAL 60 SECOND AND a.event = 'sent'
+ GROUP BY j.sender_email"""
+
+
+@dataclass(frozen=True)
+class Surveys:
+    """Looks at the tables; `terms` hold for a sender that has no limits of its own."""
+
+    database: Database
+    terms: Terms
+
+    async def look(self, *, bound: float | None = None) -> Survey:
+        """What there is.
+
+        Raises:
+            DatabaseError: it cannot be seen now.
+        """
+        return await self.database.look(self._look, what="survey", bound=bound)
+
+    async def _look(self, cursor: Cursor) -> Survey:
+        await cursor.execute("SELECT UTC_TIMESTAMP(6)")
+        now: datetime = (await cursor.fetchone())[0]
+        await cursor.execute(_JOBS)
+        jobs = {JobStatus(status): number for status, number in await cursor.fetchall()}
+        await cursor.execute(_RECIPIENTS)
+        rows = await cursor.fetchall()
+        since = min((oldest for *_, oldest in rows if oldest is not None), default=now)
+        unsure: datetime | None = None
+        if any(status == State.UNSURE.value for status, *_ in rows):
+            await cursor.execute(_UNSURE)
+            unsure = (await cursor.fetchone())[0]
+        await cursor.execute(_MINUTE)
+        minute = dict(await cursor.fetchall())
+        await cursor.execute(_ASKED)
+        asked = tuple(Asked(*row) for row in await cursor.fetchall())
+        await cursor.execute(_SENDERS, (SENDERS_AT_MOST,))
+        return Survey(
+            at=now.replace(tzinfo=UTC),
+            jobs=jobs,
+            recipients={State(status): number for status, number, _ in rows},
+            oldest_claimable=max(0.0, (now - since).total_seconds()),
+            oldest_unsure=(now - unsure).total_seconds() if unsure else 0.0,
+            senders=tuple(self._sender(row, minute) for row in await cursor.fetchall()),
+            asked=asked,
+        )
+
+    def _sender(self, row: tuple[Any, ...], minute: dict[str, int]) -> SenderSeen:
+        *columns, used = row
+        it = rate_limits.standing(columns, self.terms)
+        allowed = it.allowance  # after reserve and warm-up: what the claims go by
+        caps = [cap for cap in (allowed.units_per_minute // it.units, allowed.per_minute) if cap]
+        return SenderSeen(
+            email=it.email,
+            per_minute=min(caps, default=0),
+            per_day=allowed.per_day,
+            used_minute=minute.get(it.email, 0),
+            used_day=int(used),
+            paused_until=it.paused_until if it.paused else None,
+            pause_cause=it.pause_cause or "",
+            pause_reason=it.pause_reason or "",
+            repair=repair(it.pause_cause, it.paused_until, sender=it.email, now=it.now),
+        )

@@ -1,0 +1,78 @@
+"""Attachments, encoded once and kept while they are being sent, in bounded memory."""
+
+import asyncio
+from collections import OrderedDict
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import Final
+
+from mailerd.mail.attachments import Attachment, attachment
+from mailerd.store.attachments import Attached, attachments
+from mailerd.store.db.database import Database
+
+KEPT_AT_MOST: Final = 100_000_000
+"""Bytes of encoded attachments that are kept; what does not fit is read anew for each letter."""
+LARGE: Final = 1_000_000
+"""Bytes of attachments from which a letter is large: it takes about four times as much while it is made and sent."""
+LARGE_AT_ONCE: Final = 2
+
+
+class Cabinet:
+    """The attachments of jobs."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._kept: OrderedDict[str, tuple[Attachment, ...]] = OrderedDict()
+        self._bytes = 0
+        self._large = asyncio.Semaphore(LARGE_AT_ONCE)
+
+    async def of(self, job: str, *, seq: int, count: int) -> tuple[Attachment, ...]:
+        """What one recipient of a job gets, whose attachments are `count` altogether.
+
+        Raises:
+            DatabaseError: it cannot be read.
+        """
+        if not count:
+            return ()
+        shared = await self._shared(job)
+        if len(shared) == count:
+            return shared
+        return shared + await _encoded(await attachments(self._database, job, recipient=seq))
+
+    async def _shared(self, job: str) -> tuple[Attachment, ...]:
+        if (known := self._kept.get(job)) is not None:
+            self._kept.move_to_end(job)
+            return known
+        made = await _encoded(await attachments(self._database, job, recipient=None))
+        self._keep(job, made)
+        return made
+
+    def _keep(self, job: str, made: tuple[Attachment, ...]) -> None:
+        if job in self._kept:  # another letter of the job has read it meanwhile
+            return
+        self._kept[job] = made
+        self._bytes += _size(made)
+        while self._bytes > KEPT_AT_MOST:
+            _, dropped = self._kept.popitem(last=False)
+            self._bytes -= _size(dropped)
+
+    def room_for(self, size: int) -> AbstractAsyncContextManager[None]:
+        """Room to make and hand over a letter with so many bytes of attachments: large ones go two at a time."""
+        return nullcontext() if size < LARGE else self._large
+
+
+def _size(made: tuple[Attachment, ...]) -> int:
+    return sum(len(each.octets) for each in made)
+
+
+async def _encoded(found: list[Attached]) -> tuple[Attachment, ...]:
+    """Encode beside the loop."""
+    if not found:
+        return ()
+
+    def encode() -> tuple[Attachment, ...]:
+        return tuple(
+            attachment(each.content, filename=each.filename, content_type=each.content_type, content_id=each.content_id)
+            for each in found
+        )
+
+    return await asyncio.to_thread(encode)

@@ -1,0 +1,92 @@
+"""Whether Google can be reached from here, at all and for each sender; while it cannot, next to nothing is claimed."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from mailerd.clock import Clock
+from mailerd.events.worker import RunnerEvents
+
+_FIRST: Final = 1.0
+_LONGEST: Final = 60.0
+_REMIND_EVERY: Final = 30.0
+
+
+@dataclass
+class _Outage:
+    """Monotonic seconds, but for `rest`, which is a length."""
+
+    since: float
+    rest: float
+    until: float
+    told: float
+
+    @classmethod
+    def begun(cls, now: float) -> "_Outage":
+        """The first failure: a short rest."""
+        return cls(since=now, rest=_FIRST, until=now + _FIRST, told=now)
+
+    def goes_on(self, now: float) -> bool:
+        """One more failure: rest twice as long. False for one that was on its way with the last: they fail together."""
+        if now < self.until:
+            return False
+        self.rest = min(_LONGEST, 2 * self.rest)
+        self.until = now + self.rest
+        return True
+
+    def remind(self, now: float) -> bool:
+        """Whether to say once more that it lasts."""
+        if now - self.told < _REMIND_EVERY:
+            return False
+        self.told = now
+        return True
+
+
+class Reach:
+    """The road to Google, for everybody and for each sender: open, or closed since when and until when it is tried."""
+
+    def __init__(self, *, clock: Clock, events: RunnerEvents) -> None:
+        self._clock = clock
+        self._events = events
+        self._all: _Outage | None = None
+        self._senders: dict[str, _Outage] = {}
+
+    @property
+    def closed(self) -> bool:
+        """Whether the last try of anybody failed."""
+        return self._all is not None
+
+    def seconds_left(self) -> float:
+        """How long to wait before the next try of anybody."""
+        return max(0.0, self._all.until - self._clock.monotonic()) if self._all else 0.0
+
+    def resting(self) -> dict[str, float]:
+        """The senders that shall not be claimed for now, and for how many seconds."""
+        now = self._clock.monotonic()
+        return {sender: outage.until - now for sender, outage in self._senders.items() if outage.until > now}
+
+    def lost(self, cause: str) -> None:
+        """A call could not reach Google: everybody rests, twice as long as the last time."""
+        now = self._clock.monotonic()
+        if self._all is None:
+            self._all = _Outage.begun(now)
+            self._events.google_away(seconds=self._all.rest, cause=cause)
+        elif self._all.goes_on(now) and self._all.remind(now):
+            self._events.google_still_away(seconds=now - self._all.since, cause=cause)
+
+    def lost_for(self, sender: str, cause: str) -> None:
+        """No token could be had for this sender: it rests, twice as long as the last time, and nobody else does."""
+        now = self._clock.monotonic()
+        if (outage := self._senders.get(sender)) is None:
+            self._senders[sender] = _Outage.begun(now)
+            self._events.sender_out_of_reach(sender=sender, seconds=_FIRST, cause=cause)
+        elif outage.goes_on(now) and outage.remind(now):
+            self._events.sender_out_of_reach(sender=sender, seconds=outage.rest, cause=cause)
+
+    def reached(self, sender: str) -> None:
+        """Google answered a call of this sender, whatever it said."""
+        now = self._clock.monotonic()
+        if self._all is not None:
+            self._events.google_back(seconds=now - self._all.since)
+            self._all = None
+        if (outage := self._senders.pop(sender, None)) is not None:
+            self._events.sender_in_reach(sender=sender, seconds=now - outage.since)

@@ -1,0 +1,94 @@
+"""The letters in hand and how long each is safely ours; prolongs their leases while they are."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final, Protocol
+
+from mailerd.clock import Clock
+from mailerd.core.models import Claim, Letter
+from mailerd.errors import DatabaseError
+from mailerd.events.worker import RunnerEvents
+from mailerd.ops.heartbeat import Pulses
+
+MARGIN: Final = 1.0
+"""Seconds of a lease that are never used: what a statement and a turn of the loop may cost."""
+
+
+class Leases(Protocol):
+    """What this part needs of the store."""
+
+    async def renew(self, held: Iterable[tuple[int, str]], *, lease: timedelta) -> set[tuple[int, str]]:
+        """Prolong; what is still held, by id and token."""
+
+
+@dataclass(slots=True)
+class _Held:
+    """Monotonic seconds, both."""
+
+    since: float
+    safe_until: float
+
+
+class Hand:
+    """Every claimed letter from its claim to its record."""
+
+    def __init__(
+        self, leases: Leases, *, lease: timedelta, clock: Clock, events: RunnerEvents, pulses: Pulses | None = None
+    ) -> None:
+        self._leases = leases
+        self._pulses = pulses or Pulses()
+        self._lease = lease
+        self._clock = clock
+        self._events = events
+        self._held: dict[tuple[int, str], _Held] = {}
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def take(self, claim: Claim, *, asked_at: float) -> None:
+        """Take up a claim; its leases count from `asked_at` (monotonic seconds), before the statement was sent."""
+        safe_until = self._safe_until(asked_at)
+        for letter in claim.letters:
+            self._held[letter.id, letter.token] = _Held(asked_at, safe_until)
+
+    def put_down(self, letter: Letter) -> None:
+        """It is recorded, or given up."""
+        self._held.pop((letter.id, letter.token), None)
+
+    def may_call(self, letter: Letter, *, seconds: float) -> bool:
+        """Whether a call of at most so many seconds is over before the lease is."""
+        held = self._held.get((letter.id, letter.token))
+        return held is not None and self._clock.monotonic() + seconds < held.safe_until
+
+    def held_for(self, letter: Letter) -> float:
+        """Seconds since its claim was asked for; 0 for a letter that is not in hand."""
+        held = self._held.get((letter.id, letter.token))
+        return self._clock.monotonic() - held.since if held else 0.0
+
+    def _safe_until(self, asked_at: float) -> float:
+        return asked_at + self._lease.total_seconds() - MARGIN
+
+    async def renew_forever(self) -> None:
+        """Prolong what is in hand, four times in a lease; what cannot be prolonged is simply not safe for long."""
+        every = self._lease.total_seconds() / 4
+        pulse = self._pulses.of("renew leases")
+        while True:
+            pulse.waiting("the next renewal", at_most=every)
+            await self._clock.sleep(every)
+            pulse.working("renewing leases")
+            if self._held:
+                await self._renew()
+
+    async def _renew(self) -> None:
+        held = list(self._held)
+        asked_at = self._clock.monotonic()
+        try:
+            kept = await self._leases.renew(held, lease=self._lease)
+        except DatabaseError as error:
+            self._events.leases_not_renewed(letters=len(held), cause=str(error))
+            return
+        safe_until = self._safe_until(asked_at)
+        for one in held:
+            if one in self._held:
+                self._held[one].safe_until = safe_until if one in kept else 0.0

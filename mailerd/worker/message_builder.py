@@ -1,0 +1,144 @@
+"""Makes letters: a job's template is read once and kept while the job is being sent; the renderer does the rest."""
+
+import asyncio
+import json
+import secrets
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from mailerd.clock import Clock
+from mailerd.core.models import Letter
+from mailerd.errors import DatabaseError
+from mailerd.mail.mime import Envelope, compose
+from mailerd.mail.renderer import Renderer
+from mailerd.mail.templates import Content, Reader, Source, Template
+from mailerd.store.db.database import Database
+from mailerd.store.job_content import contents
+from mailerd.worker.attachment_cache import Cabinet
+
+_KEPT: Final = 256
+"""Jobs whose templates are kept."""
+_BIG: Final = 100_000
+"""Characters of a letter from which it is composed in a thread, so that it does not hold the loop."""
+
+
+@dataclass(frozen=True)
+class _Job:
+    template: Template
+    from_email: str
+    sender_name: str | None
+    reply_to: str | None
+    attachments: int
+    attached_bytes: int
+
+
+class Workshop:
+    """Letters as bytes."""
+
+    def __init__(self, database: Database, *, renderer: Renderer, clock: Clock) -> None:
+        self._database = database
+        self._renderer = renderer
+        self._clock = clock
+        self._cabinet = Cabinet(database)
+        self._jobs: OrderedDict[str, _Job] = OrderedDict()
+        self._reading: dict[str, asyncio.Future[_Job]] = {}
+
+    async def make(self, letter: Letter) -> bytes:
+        """The letter's RFC 5322 bytes.
+
+        Raises:
+            RenderError: the template does not work with this recipient's variables.
+            TemplateErrors: the job was stored by a version that took a template which this one refuses.
+            RendererError: nothing can be rendered now, whoever's it is.
+            ValueError: a value cannot stand in its header, or the letter is too large.
+            DatabaseError: the job could not be read.
+        """
+        job = await self._job(letter.job_id)
+        content = await self._content(job, letter)
+        envelope = Envelope(
+            sender_email=job.from_email,
+            sender_name=job.sender_name,
+            reply_to=job.reply_to,
+            to_email=letter.to_email,
+            to_name=letter.to_name,
+            key=letter.key,
+        )
+        domain = job.from_email.rpartition("@")[2]
+        now, message_id = self._clock.now(), f"<{secrets.token_hex(16)}@{domain}>"
+        if not job.attachments and len(content.html or "") + len(content.text) < _BIG:
+            return compose(content, envelope, date=now, message_id=message_id)
+        attached = await self._cabinet.of(letter.job_id, seq=letter.seq, count=job.attachments)
+        return await asyncio.to_thread(  # copying many megabytes would hold the loop
+            compose, content, envelope, date=now, message_id=message_id, attachments=attached
+        )
+
+    async def _content(self, job: _Job, letter: Letter) -> Content:
+        reader = Reader(letter.to_email, letter.to_name, letter.variables)
+        (made,) = await self._renderer.render(job.template, [reader], origin=letter.sender)
+        if isinstance(made, Content):
+            return made
+        raise made[0]
+
+    def is_slow(self, letter: Letter) -> bool:
+        """Whether letters of its sender wait for one another at the renderer."""
+        return self._renderer.is_slow(letter.sender)
+
+    def room_for(self, letter: Letter) -> AbstractAsyncContextManager[None]:
+        """Room for a letter from its making until Google has it: large ones wait for one another."""
+        known = self._jobs.get(letter.job_id)
+        return self._cabinet.room_for(known.attached_bytes) if known else self._room_once_read(letter)
+
+    @asynccontextmanager
+    async def _room_once_read(self, letter: Letter) -> AsyncIterator[None]:
+        """A job is read first, since only then is it known what its letters are like.
+
+        What is wrong with reading it is for `make` to say.
+        """
+        try:
+            size = (await self._job(letter.job_id)).attached_bytes
+        except (ValueError, DatabaseError):
+            size = 0
+        async with self._cabinet.room_for(size):
+            yield
+
+    async def _job(self, id_: str) -> _Job:
+        if (known := self._jobs.get(id_)) is not None:
+            self._jobs.move_to_end(id_)
+            return known
+        if (under_way := self._reading.get(id_)) is not None:
+            return await asyncio.shield(under_way)
+        # The letters of one claim start together: one of them reads, the others take what it found, good or bad.
+        reading = self._reading[id_] = asyncio.get_running_loop().create_future()
+        try:
+            job = await self._read(id_)
+        except BaseException as error:
+            reading.set_exception(error) if isinstance(error, Exception) else reading.cancel()
+            reading.cancelled() or reading.exception()  # it is told by whoever waits; perhaps nobody does
+            raise
+        else:
+            reading.set_result(job)
+        finally:
+            del self._reading[id_]
+        self._jobs[id_] = job
+        if len(self._jobs) > _KEPT:
+            self._jobs.popitem(last=False)
+        return job
+
+    async def _read(self, id_: str) -> _Job:
+        it = await contents(self._database, id_)
+        return _Job(
+            template=Template(
+                Source(it.subject, it.html, it.text),
+                {each.language: Source(each.subject, each.html, each.text) for each in it.languages},
+                inline_css=bool(it.inline_css),
+                variables=json.loads(it.variables),
+            ),
+            from_email=it.from_email,
+            sender_name=it.sender_name,
+            reply_to=it.reply_to,
+            attachments=it.attachments,
+            attached_bytes=it.attached_bytes,
+        )

@@ -1,0 +1,121 @@
+"""Finds drafts that were made and never recorded, and deletes them; and those that disprove that a letter was sent."""
+
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from mailerd.core.replies import Accepted, Call, Reply
+from mailerd.core.states import State
+from mailerd.core.verdicts import Fate, judge
+from mailerd.events.worker import RescueEvents
+from mailerd.gmail import Mailbox
+from mailerd.store.queue.undo_sent import Undone
+from mailerd.worker.reconcile import key_of
+
+_FOREIGN_KEPT: Final = 200_000
+"""Drafts that are not ours and are remembered, so that each is looked at once; further ones are looked at anew. What is
+remembered stays: of lists that are read from their beginning again and again, the oldest is what is needed next."""
+
+_FATES: Final = {State.WAITING: "it is sent by that draft", State.CANCELLED: "it is cancelled with its job"}
+_OURS: Final = re.compile(r"([0-9A-Z]{1,26})-([0-9]{1,9})", re.ASCII)
+"""An X-Mailerd-Key as mailerd writes it: a job's id and a place in it. Anybody may write a draft with any other."""
+
+
+class Google(Protocol):
+    """What the search needs of the gmail door."""
+
+    async def authenticate(self, sender: str) -> Mailbox | Reply:
+        """The sender's mailbox, or why there is none."""
+
+    async def list_drafts(self, sender: str, *, page_token: str = "") -> Reply:
+        """drafts.list."""
+
+    async def get_draft_headers(self, sender: str, *, draft_id: str) -> Reply:
+        """drafts.get with headers."""
+
+    async def delete_draft(self, sender: str, *, draft_id: str) -> Reply:
+        """drafts.delete."""
+
+
+class Rows(Protocol):
+    """What the search needs of the store."""
+
+    async def own_drafts(self, drafts: Sequence[str], *, sender: str) -> set[str]:
+        """Those that open rows know as theirs."""
+
+    async def is_orphan(self, *, job: str, seq: int, draft: str) -> bool | None:
+        """Whether nobody will ever need it."""
+
+    async def undo(self, *, job: str, seq: int, draft: str) -> Undone | None:
+        """Take back that its letter is sent, if that was believed because the draft was gone."""
+
+
+@dataclass
+class Orphans:
+    """The search, one mailbox at a time."""
+
+    google: Google
+    rows: Rows
+    events: RescueEvents
+    _foreign: dict[str, set[str]] = field(default_factory=dict)
+    """By sender, as its drafts were last listed."""
+
+    def forget_all_but(self, senders: Collection[str]) -> None:
+        """Remember nothing of mailboxes that are not searched any more."""
+        self._foreign = {sender: drafts for sender, drafts in self._foreign.items() if sender in senders}
+
+    async def sweep(self, sender: str, *, progress: Callable[[], None]) -> int:
+        """Delete the orphans of one mailbox; how many. `progress` is called after each answer, for it may take long.
+
+        Raises:
+            DatabaseError: the rows cannot be read; nothing more is deleted.
+        """
+        mailbox = await self.google.authenticate(sender)
+        if not isinstance(mailbox, Mailbox) or mailbox.mode != "draft":
+            return 0
+        foreign = self._foreign.setdefault(sender, set())
+        deleted, page = 0, ""
+        listed: set[str] = set()
+        while True:
+            reply = await self.google.list_drafts(sender, page_token=page)
+            progress()
+            if not isinstance(reply, Accepted) or not isinstance(reply.body, Mapping):
+                self.events.orphans_not_searched(sender=sender, cause=judge(Call.DRAFTS_LIST, reply).reason)
+                return deleted
+            drafts = [str(item.get("id")) for item in reply.body.get("drafts", ()) if isinstance(item, Mapping)]
+            listed.update(drafts)
+            unknown = [draft for draft in drafts if draft not in foreign]
+            known = await self.rows.own_drafts(unknown, sender=sender) if unknown else set()
+            for draft in unknown:
+                if draft not in known:
+                    deleted += await self._look(sender, draft)
+                    progress()
+            if not (page := str(reply.body.get("nextPageToken", ""))):
+                foreign &= listed  # the whole list was read: the others are no longer there
+                return deleted
+
+    async def _look(self, sender: str, draft: str) -> int:
+        reply = await self.google.get_draft_headers(sender, draft_id=draft)
+        if not isinstance(reply, Accepted) or not isinstance(reply.body, Mapping):
+            return 0
+        message = reply.body.get("message")
+        key = key_of(message) if isinstance(message, Mapping) else ""
+        ours = _OURS.fullmatch(key)
+        orphan = await self.rows.is_orphan(job=ours[1], seq=int(ours[2]), draft=draft) if ours else None
+        if orphan is None:
+            if sum(map(len, self._foreign.values())) < _FOREIGN_KEPT:
+                self._foreign[sender].add(draft)
+            return 0
+        if not orphan:
+            if ours and (undone := await self.rows.undo(job=ours[1], seq=int(ours[2]), draft=draft)):
+                self.events.letter_undone(
+                    job=undone.job_id, recipient=undone.recipient, to=undone.to_email, sender=sender, draft=draft,
+                    fate=_FATES[undone.status],
+                )  # fmt: skip
+            return 0
+        verdict = judge(Call.DRAFTS_DELETE, await self.google.delete_draft(sender, draft_id=draft))
+        if verdict.fate is Fate.ACCEPTED:
+            self.events.orphan_deleted(sender=sender, draft=draft, key=key)
+            return 1
+        return 0

@@ -1,0 +1,265 @@
+"""Settles doubts by looking, never by guessing: what Google shows decides, and a look that fails decides nothing."""
+
+import asyncio
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Final, Protocol, assert_never
+
+from mailerd.core.doubts import draft_gone, why_a_person
+from mailerd.core.models import Doubt
+from mailerd.core.replies import Accepted, Call, Refused, Reply
+from mailerd.core.states import Change, Proof
+from mailerd.core.verdicts import Fate, judge
+from mailerd.gmail import Mailbox
+from mailerd.store.queue.recovery import Settled
+
+_FIRST: Final = timedelta(seconds=30)
+_LONGEST: Final = timedelta(hours=1)
+_PAGES: Final = 20
+"""Pages of 100 sent messages that a scan reads at most."""
+_CLOCKS_DIFFER: Final = timedelta(hours=1)
+_MESSAGES_KEPT: Final = 20_000
+"""Sent messages whose key is remembered: one of them never changes, and reading it costs 20 of Google's units."""
+_NO_DRAFTS: Final = "its draft may have been sent, and this sign-in may neither use drafts nor look: settle it"
+_HOW_SENT: Final = {
+    "direct": "sent directly, without an answer",
+    "draft": "its draft is not known any more",
+    None: "it is not known how it was handed over",
+}
+KEY_HEADER: Final = "X-Mailerd-Key"
+
+
+class Google(Protocol):
+    """What looking needs of the gmail door."""
+
+    async def authenticate(self, sender: str) -> Mailbox | Reply:
+        """The sender's mailbox, or why there is none."""
+
+    async def get_draft(self, sender: str, *, draft_id: str) -> Reply:
+        """drafts.get."""
+
+    async def delete_draft(self, sender: str, *, draft_id: str) -> Reply:
+        """drafts.delete."""
+
+    async def get_thread(self, sender: str, *, thread_id: str) -> Reply:
+        """threads.get."""
+
+    async def list_sent(self, sender: str, *, page_token: str = "") -> Reply:
+        """messages.list of the label SENT."""
+
+    async def get_message(self, sender: str, *, message_id: str) -> Reply:
+        """messages.get with the key's header."""
+
+
+@dataclass(frozen=True)
+class Looking:
+    """Looks for letters."""
+
+    google: Google
+    in_flight: timedelta
+    """For how long a request without an answer may still reach Google, and what it did be hidden from a look."""
+    _read: "OrderedDict[tuple[str, str], tuple[str, datetime]]" = field(default_factory=OrderedDict)
+    """By sender and message: its key, and when it was sent."""
+    _scanning: "defaultdict[str, asyncio.Lock]" = field(default_factory=lambda: defaultdict(asyncio.Lock))
+    """One scan of a mailbox at a time, so that many doubts read each message once and not once each."""
+
+    async def look(self, doubt: Doubt, *, progress: Callable[[], None]) -> Settled:
+        """What is known of the letter after looking; `progress` is called after each answer, for a look may take long.
+
+        Raises:
+            DatabaseError: the ledger cannot be asked whether Google may be.
+        """
+        if doubt.known_message_id:
+            return Settled(doubt, Change.FOUND, message_id=doubt.known_message_id, proof=Proof.ANSWERED)
+        if doubt.draft_id:
+            return await self._by_draft(doubt, doubt.draft_id, progress)
+        return await self._among_sent(doubt, progress)
+
+    async def discard(self, doubt: Doubt) -> None:
+        """Delete the draft of a letter that will not be sent: a request that comes late then finds none.
+
+        What goes wrong is told as any call's trouble, and the search for orphans finds what is left.
+
+        Raises:
+            DatabaseError: the ledger cannot be asked whether Google may be.
+        """
+        if doubt.draft_id:
+            await self.google.delete_draft(doubt.sender, draft_id=doubt.draft_id)
+
+    async def _by_draft(self, doubt: Doubt, draft_id: str, progress: Callable[[], None]) -> Settled:
+        mailbox = await self.google.authenticate(doubt.sender)
+        if isinstance(mailbox, Mailbox) and mailbox.mode == "direct":
+            return await self._without_drafts(doubt, mailbox, progress)
+        verdict = judge(Call.DRAFTS_GET, await self.google.get_draft(doubt.sender, draft_id=draft_id))
+        progress()
+        match verdict.fate:
+            case Fate.ACCEPTED:
+                return await self._shown(doubt, progress)
+            case Fate.GONE:
+                return await self._draft_gone(doubt, progress)
+            case Fate.REJECTED | Fate.TRANSIENT | Fate.BLAMELESS | Fate.DOUBT:
+                return still_unsure(doubt, verdict.reason)
+            case _:
+                assert_never(verdict.fate)
+
+    async def _without_drafts(self, doubt: Doubt, mailbox: Mailbox, progress: Callable[[], None]) -> Settled:
+        """The sign-in may use no drafts any more: whether this one is there, nobody can tell."""
+        if mailbox.can_read_metadata:
+            return await self._among_sent_or_in_thread(doubt, progress, drafts=False)
+        if doubt.discarding and not doubt.unanswered:
+            return Settled(doubt, Change.MISSING, forgets=True)
+        return Settled(doubt, None, error=_NO_DRAFTS)
+
+    async def _shown(self, doubt: Doubt, progress: Callable[[], None]) -> Settled:
+        """It was not sent, or a replica lags: where it was shown before and not sent, the sent mail is read as well."""
+        there = Settled(doubt, Change.MISSING)
+        if not doubt.unanswered or not doubt.looks:
+            return there
+        mailbox = await self.google.authenticate(doubt.sender)
+        progress()
+        if not isinstance(mailbox, Mailbox) or not mailbox.can_read_metadata:
+            return there
+        seen = await self._among_sent_or_in_thread(doubt, progress)
+        return seen if seen.change is Change.FOUND else there
+
+    async def _among_sent_or_in_thread(
+        self, doubt: Doubt, progress: Callable[[], None], *, drafts: bool = True
+    ) -> Settled:
+        if doubt.thread_id:
+            return await self._in_thread(doubt, doubt.thread_id, progress, drafts=drafts)
+        return await self._scan(doubt, progress)
+
+    async def _draft_gone(self, doubt: Doubt, progress: Callable[[], None]) -> Settled:
+        """It was sent, or somebody deleted it: the sent mail tells, where the sign-in may read it."""
+        mailbox = await self.google.authenticate(doubt.sender)
+        progress()
+        if not isinstance(mailbox, Mailbox):
+            return still_unsure(doubt, judge(Call.TOKEN, mailbox).reason)
+        if mailbox.can_read_metadata:
+            return await self._among_sent_or_in_thread(doubt, progress)
+        match draft_gone(unanswered=doubt.unanswered, discarding=doubt.discarding):
+            case Change.FOUND:
+                return Settled(doubt, Change.FOUND, proof=Proof.GONE)
+            case Change.MISSING:
+                return Settled(doubt, Change.MISSING, forgets=True)
+            case _:
+                return Settled(doubt, None, error=why_a_person(unanswered=doubt.unanswered))
+
+    async def _in_thread(self, doubt: Doubt, thread_id: str, progress: Callable[[], None], *, drafts: bool) -> Settled:
+        """A draft that was sent left a message in its thread; where there is neither, Google does not have it.
+
+        `drafts`: Google has just said that the draft is gone; otherwise it may lie there, unsent.
+        """
+        reply = await self.google.get_thread(doubt.sender, thread_id=thread_id)
+        progress()
+        if not isinstance(reply, Accepted) and not _is_not_found(reply):
+            return still_unsure(doubt, judge(Call.THREADS_GET, reply).reason)
+        for message in _items(reply, "messages"):
+            labels = message.get("labelIds")
+            if not isinstance(labels, list) or key_of(message) != doubt.key:
+                continue
+            if "SENT" in labels:
+                return Settled(doubt, Change.FOUND, message_id=str(message.get("id")), proof=Proof.SEEN)
+            if "DRAFT" in labels and drafts:
+                return still_unsure(doubt, "Google says that the draft is gone, and shows it in its thread")
+        return self._nothing_sent(doubt)
+
+    def _nothing_sent(self, doubt: Doubt) -> Settled:
+        """The sent mail was read, and the letter is not there.
+
+        What was sent may be seen a moment later: where a send had no answer, two such looks must lie a rest apart.
+        """
+        rested = doubt.nothing_found_for or timedelta(0)
+        if doubt.unanswered and rested < self.in_flight:
+            error = "not settled yet: no sent message is there, and it is looked for once more"
+            return Settled(doubt, None, error=error, look_again=self.in_flight - rested, nothing_found=True)
+        return Settled(doubt, Change.MISSING, forgets=True)
+
+    async def _among_sent(self, doubt: Doubt, progress: Callable[[], None]) -> Settled:
+        mailbox = await self.google.authenticate(doubt.sender)
+        progress()
+        if not isinstance(mailbox, Mailbox):
+            return still_unsure(doubt, judge(Call.TOKEN, mailbox).reason)
+        if not mailbox.can_read_metadata:
+            return Settled(doubt, None, error=f"{_HOW_SENT[doubt.mode]}, and this sign-in may not look: settle it")
+        return await self._scan(doubt, progress)
+
+    async def _scan(self, doubt: Doubt, progress: Callable[[], None]) -> Settled:
+        async with self._scanning[doubt.sender]:
+            return await self._read_sent(doubt, progress)
+
+    async def _read_sent(self, doubt: Doubt, progress: Callable[[], None]) -> Settled:
+        # What was read is kept even when this look's lease is over before its end: the next one goes on from there.
+        page = ""
+        for _ in range(_PAGES):
+            reply = await self.google.list_sent(doubt.sender, page_token=page)
+            progress()
+            if not isinstance(reply, Accepted):
+                return still_unsure(doubt, judge(Call.MESSAGES_LIST, reply).reason)
+            if (settled := await self._on_page(doubt, reply, progress)) is not None:
+                return settled
+            if not (page := _next_page(reply)):
+                return self._nothing_sent(doubt)
+        return still_unsure(doubt, f"not among the last {_PAGES * 100} sent messages")
+
+    async def _on_page(self, doubt: Doubt, page: Accepted, progress: Callable[[], None]) -> Settled | None:
+        """Newest first: found, or missing once a message is older than the letter can be; None: read on."""
+        for item in _items(page, "messages"):
+            message_id = str(item.get("id"))
+            if (known := self._read.get((doubt.sender, message_id))) is None:
+                found = await self.google.get_message(doubt.sender, message_id=message_id)
+                progress()
+                if not isinstance(found, Accepted) or not isinstance(found.body, Mapping):
+                    return still_unsure(doubt, judge(Call.MESSAGES_GET, found).reason)
+                known = self._remember(doubt.sender, message_id, found.body)
+            key, sent_at = known
+            if key == doubt.key:
+                return Settled(doubt, Change.FOUND, message_id=message_id, proof=Proof.SEEN)
+            if sent_at < doubt.since - _CLOCKS_DIFFER:
+                return self._nothing_sent(doubt)
+        return None
+
+    def _remember(self, sender: str, message_id: str, message: Mapping[str, object]) -> tuple[str, datetime]:
+        known = self._read[sender, message_id] = (key_of(message), _sent_at(message))
+        if len(self._read) > _MESSAGES_KEPT:
+            self._read.popitem(last=False)
+        return known
+
+
+def _is_not_found(reply: Reply) -> bool:
+    """Gmail's own 404; a proxy's proves nothing."""
+    return isinstance(reply, Refused) and (reply.status, reply.reason) == (404, "notFound")
+
+
+def _sent_at(message: Mapping[str, object]) -> datetime:
+    """internalDate, milliseconds since 1970; the end of time when it is not there, so that a scan reads on."""
+    millis = str(message.get("internalDate", ""))
+    return datetime.fromtimestamp(int(millis) / 1000, UTC) if millis.isdecimal() else datetime.max.replace(tzinfo=UTC)
+
+
+def key_of(message: Mapping[str, object]) -> str:
+    """X-Mailerd-Key of a message as messages.get, threads.get and drafts.get show it; "" without one."""
+    payload = message.get("payload")
+    headers = payload.get("headers", ()) if isinstance(payload, Mapping) else ()
+    for header in headers:
+        if isinstance(header, Mapping) and str(header.get("name", "")).lower() == KEY_HEADER.lower():
+            return str(header.get("value", "")).strip()
+    return ""
+
+
+def _items(reply: Reply, name: str) -> list[Mapping[str, object]]:
+    body = reply.body if isinstance(reply, Accepted) else None
+    items = body.get(name, ()) if isinstance(body, Mapping) else ()
+    return [item for item in items if isinstance(item, Mapping)]
+
+
+def _next_page(reply: Accepted) -> str:
+    return str(reply.body.get("nextPageToken", "")) if isinstance(reply.body, Mapping) else ""
+
+
+def still_unsure(doubt: Doubt, reason: str) -> Settled:
+    """Nothing was decided: somebody looks again later, the later the more often that was so."""
+    wait = min(_LONGEST, _FIRST * (1 << min(doubt.looks, 10)))
+    return Settled(doubt, None, error=f"not settled yet: {reason}", look_again=wait)

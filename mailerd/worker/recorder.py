@@ -1,0 +1,233 @@
+"""Records what was learnt, many letters in one commit, repeated until it is written; the send never is."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeVar
+
+from mailerd.clock import Clock
+from mailerd.core.models import HandedOver, Letter, Outcome, Record, Written
+from mailerd.core.states import Change
+from mailerd.errors import DatabaseAwayError, DatabaseError
+from mailerd.events.worker import RunnerEvents
+from mailerd.ops.heartbeat import Pulses
+from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.database import Database
+from mailerd.store.db.error_codes import LOCKED
+from mailerd.store.queue.locked_rows import busy
+from mailerd.store.queue.record import Finished
+
+T = TypeVar("T")
+
+_BATCH: Final = 100
+"""Records in one commit at most."""
+_FINISH_EVERY: Final = 0.05
+"""Seconds between two looks for finished jobs: under load one look then serves a hundred letters."""
+_LOOK_AGAIN: Final = (0.05, 1.0)
+"""Seconds: the first and the longest rest of a record that needs a row which somebody holds."""
+_TELL_AFTER: Final = 3.0
+"""Seconds that such a record waits without a word."""
+_TELL_EVERY: Final = 30.0
+_MAY_END_A_JOB: Final = frozenset({Change.SENT, Change.FAILED, Change.DEFERRED, Change.RELEASED})
+"""The last two too: what comes back into a cancelled job is cancelled, and may be its last letter."""
+
+
+@dataclass
+class _Entry:
+    """A record, and whoever waits for it."""
+
+    record: Record
+    future: "asyncio.Future[Written]"
+    since: float | None = None
+    """When it was first held up, in monotonic seconds."""
+    told: float = 0.0
+    """For how long it had been when that was told."""
+    rest: float = _LOOK_AGAIN[0]
+    """Seconds until it is tried again."""
+
+
+class Writes(Protocol):
+    """What this part needs of the store."""
+
+    @property
+    def database(self) -> Database:
+        """Where it is written."""
+
+    async def record(self, cursor: Cursor, records: Sequence[Record], *, repeated: bool) -> list[Written]:
+        """Write; what became of each."""
+
+    async def finish(self, jobs: set[str], *, tried: Callable[[], None]) -> list[Finished]:
+        """Complete the jobs in which nothing is open; `tried` is called while it is in doubt."""
+
+
+class Remembers(Protocol):
+    """What remembers the records, should the database forget them."""
+
+    def note(self, record: Record) -> None:
+        """It is to be written."""
+
+    def written(self, record: Record, what: Written) -> None:
+        """It was, or the row did not take it."""
+
+
+class Recorder:
+    """One writer for all letters in hand: whoever records waits for the commit that holds it.
+
+    What needs a row that somebody else holds, say a daemon that has stopped in the midst of a claim, is written apart
+    when that row is free: it holds up nobody else.
+    """
+
+    def __init__(
+        self,
+        writes: Writes,
+        *,
+        clock: Clock,
+        events: RunnerEvents,
+        pulses: Pulses | None = None,
+        memory: Remembers | None = None,
+    ) -> None:
+        """`memory` hears of every record before it is written, and of what became of it."""
+        self._writes = writes
+        self._pulses = pulses or Pulses()
+        self._memory = memory
+        self._clock = clock
+        self._events = events
+        self._queue: asyncio.Queue[_Entry] = asyncio.Queue()
+        self._apart = asyncio.Lock()
+        """One at a time: a transaction that waits for a row keeps one of the pool's connections."""
+        self._touched: set[str] = set()
+        self._ended = asyncio.Event()
+
+    async def record(self, record: HandedOver | Outcome) -> Written:
+        """What became of the record.
+
+        Returns only when it is durable. A database that is away is waited for.
+
+        Raises:
+            DatabaseError: the database refused this very record, for a reason that no repetition cures.
+        """
+        future: asyncio.Future[Written] = asyncio.get_running_loop().create_future()
+        if self._memory is not None:
+            self._memory.note(record)
+        self._queue.put_nowait(_Entry(record, future))
+        return await future
+
+    async def run(self) -> None:
+        """Write what gathers while the last commit was on its way."""
+        pulse = self._pulses.of("recorder")
+        async with asyncio.TaskGroup() as apart:
+            while True:
+                pulse.waiting("something to record", at_most=None)
+                batch = [await self._queue.get()]
+                pulse.working("recording")
+                while len(batch) < _BATCH and not self._queue.empty():
+                    batch.append(self._queue.get_nowait())
+                held_up = await self._held_up(batch)
+                for number in held_up:
+                    apart.create_task(self._come_again(batch[number]))
+                if free := [one for number, one in enumerate(batch) if number not in held_up]:
+                    for one in await self._write(free, step=lambda: pulse.working("recording")):
+                        apart.create_task(self._write_apart(one))
+
+    async def _held_up(self, batch: Sequence[_Entry]) -> set[int]:
+        """Asked by the one writer alone, between two commits: it never takes its own locks for somebody else's."""
+        try:
+            return await busy(self._writes.database, [one.record for one in batch])
+        except DatabaseError:
+            return set()  # whatever it is, the records meet it too, and are repeated until it has gone
+
+    async def _write(self, batch: Sequence[_Entry], *, step: Callable[[], None]) -> list[_Entry]:
+        """Write; those that are not written, since they met a lock all the same. `step` is called after each try."""
+        records = [one.record for one in batch]
+        what = f"record {len(records)} letters"
+        try:
+            written = await self._writes.database.insist(self._work(records), what=what, tried=step, leaving=LOCKED)
+        except DatabaseError as error:
+            step()
+            if len(batch) > 1:  # one of them is the poison, or meets the lock: find it, and spare the others
+                return [left for one in batch for left in await self._write([one], step=step)]
+            if error.errno in LOCKED:
+                return list(batch)
+            if not batch[0].future.done():
+                batch[0].future.set_exception(error)
+            return []
+        for one, taken in zip(batch, written, strict=True):
+            self._answer(one.record, one.future, taken)
+        return []
+
+    async def _come_again(self, one: _Entry) -> None:
+        """Back to the writer, which looks again."""
+        await self._rest(one)
+        self._queue.put_nowait(one)
+
+    async def _write_apart(self, one: _Entry) -> None:
+        """Try, until nobody holds what it needs, and no look finds."""
+        while True:
+            await self._rest(one)
+            async with self._apart:
+                if not await self._write([one], step=_nothing):
+                    return
+
+    async def _rest(self, one: _Entry) -> None:
+        now = self._clock.monotonic()
+        if one.since is None:
+            one.since = now
+        waited = now - one.since
+        if waited >= (one.told + _TELL_EVERY if one.told else _TELL_AFTER):
+            one.told = waited
+            self._say_it_waits(one.record.letter, waited, again_in=one.rest)
+        rest, one.rest = one.rest, min(2 * one.rest, _LOOK_AGAIN[1])
+        await self._clock.sleep(rest)
+
+    def _say_it_waits(self, letter: Letter, waited: float, *, again_in: float) -> None:
+        what = f"record recipient {letter.id} of job {letter.job_id}"
+        cause = f"somebody has held rows of sender {letter.sender} for {waited:.0f} s; the other records go on"
+        self._writes.database.repeats(what=what, again_in=again_in, cause=cause)
+
+    def _answer(self, record: Record, future: "asyncio.Future[Written]", what: Written) -> None:
+        if self._memory is not None:
+            self._memory.written(record, what)
+        ends = isinstance(record, Outcome) and record.decision.change in _MAY_END_A_JOB
+        if ends or what is Written.SETTLED:
+            self.touch(record.letter.job_id)
+        if not future.done():
+            future.set_result(what)
+
+    def _work(self, records: Sequence[Record]) -> Callable[[Cursor, bool], Awaitable[list[Written]]]:
+        async def work(cursor: Cursor, repeated: bool) -> list[Written]:  # noqa: FBT001 - `insist` gives it so
+            return await self._writes.record(cursor, records, repeated=repeated)
+
+        return work
+
+    def touch(self, job: str) -> None:
+        """Something of this job came to its end elsewhere: see whether the job has too."""
+        self._touched.add(job)
+        self._ended.set()
+
+    async def finish_forever(self) -> None:
+        """Complete jobs as their last letters come to their end."""
+        pulse = self._pulses.of("finish jobs")
+        while True:
+            pulse.waiting("a letter to come to its end", at_most=None)
+            await self._ended.wait()
+            pulse.working("finishing jobs")
+            self._ended.clear()
+            jobs, self._touched = self._touched, set()
+            try:
+                finished = await self._writes.finish(jobs, tried=lambda: pulse.working("finishing jobs"))
+            except DatabaseError as error:
+                self._touched |= jobs
+                if not isinstance(error, DatabaseAwayError):  # of that the store tells, and when it is back
+                    self._events.step_failed(what="finishing jobs", again_in=1.0, error=error)
+                await self._clock.sleep(1.0)
+                self._ended.set()
+                continue
+            for job in finished:
+                self._events.job_finished(
+                    job=job.id, sent=job.sent, failed=job.failed, cancelled=job.cancelled, seconds=job.seconds
+                )
+            await self._clock.sleep(_FINISH_EVERY)
+
+
+def _nothing() -> None:
+    """What is written apart says nothing of how the writer does."""

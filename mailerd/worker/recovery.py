@@ -1,0 +1,300 @@
+"""The rescue's loops: leases that ran out, doubts that are due, jobs that nobody finished, drafts that nobody needs.
+
+Each is a loop of its own: a look may last for as long as a mailbox is large, and a lease that ran out waits for none.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final, Protocol
+
+from mailerd.clock import Clock
+from mailerd.core.models import Doubt, Lapsed, Written
+from mailerd.core.states import SETTLED, Change, State
+from mailerd.errors import DatabaseAwayError, DatabaseError
+from mailerd.events.worker import RescueEvents, RunnerEvents
+from mailerd.ops.heartbeat import Pulse, Pulses
+from mailerd.store.queue.recovery import Settled
+from mailerd.worker.orphan_drafts import Orphans
+from mailerd.worker.reconcile import Looking, still_unsure
+
+_LOOKS_AT_ONCE: Final = 10
+"""As many doubts are taken: each is looked for at once, so that none waits for its turn while its lease runs out."""
+_LOOKS_OF_A_SENDER: Final = 2
+"""Of those: a mailbox that is slow, or long to read, leaves most of them to the others."""
+_FINISH_EVERY: Final = 30.0
+"""Seconds between two searches for jobs that nobody finished."""
+_FIRST_SWEEP_AFTER: Final = 5.0
+"""Seconds: letters that wait go first."""
+
+
+class Leases(Protocol):
+    """What the rescue needs of the store to put right what lapsed."""
+
+    async def lapsed(self, *, tried: Callable[[], None]) -> list[Lapsed]:
+        """Lapsed rows, put right; `tried` is called while it is in doubt."""
+
+
+class Rows(Protocol):
+    """What the rescue needs of the store beside."""
+
+    @property
+    def look_lease(self) -> timedelta:
+        """For how long a doubt that was taken is nobody else's."""
+
+    async def doubts(self, *, limit: int, each: int, looking: Mapping[str, int]) -> list[Doubt]:
+        """So many doubts taken for a look, of each sender so many less those that are being looked for."""
+
+    async def settle(self, settled: Settled, *, tried: Callable[[], None]) -> Written:
+        """Write what a look found; what became of it."""
+
+    async def unfinished(self, limit: int = 200) -> list[str]:
+        """Jobs with nothing open that are not completed."""
+
+    async def wake_forgotten(self, *, tried: Callable[[], None]) -> list[str]:
+        """Wake the jobs that no claim would find; which those were."""
+
+    async def drafting_senders(self) -> list[str]:
+        """Senders whose mailbox may hold orphan drafts."""
+
+
+@dataclass(frozen=True)
+class Rescue:
+    """Everything that is put right after something went wrong."""
+
+    leases: Leases
+    rows: Rows
+    looking: Looking
+    orphans: Orphans
+    clock: Clock
+    events: RescueEvents
+    runner_events: RunnerEvents
+    touch: Callable[[str], None]
+    """Something of this job has come to its end."""
+    ring: Callable[[], None]
+    """Something is due again."""
+    every: float
+    """Seconds between two looks for lapsed leases and due doubts."""
+    sweep_every: float
+    """Seconds between two searches for orphan drafts."""
+    call_within: float
+    """Seconds that one call to Google takes at most, the wait for its units included."""
+    pulses: Pulses = field(default_factory=Pulses)
+    _looking: Counter[str] = field(default_factory=Counter)
+    """Looks that are under way, by sender."""
+    _ended: asyncio.Event = field(default_factory=asyncio.Event)
+    """One of them has come to its end."""
+
+    async def put_right_forever(self) -> None:
+        """Put right what lapsed, until cancelled; nothing here waits for Google."""
+        await self._forever(self.put_right, every=self.every, what="rescuing")
+
+    async def look_forever(self) -> None:
+        """Look for what is in doubt, until cancelled."""
+        async with asyncio.TaskGroup() as looks:
+            await self._forever(
+                lambda pulse: self.look_for_some(looks, pulse), every=self.every, what="finding letters in doubt"
+            )
+
+    async def finish_forever(self) -> None:
+        """Find jobs whose daemon died between its last letter and their end, and forgotten ones, until cancelled."""
+        await self._forever(self._finish, every=_FINISH_EVERY, what="looking for unfinished jobs")
+
+    async def sweep_forever(self) -> None:
+        """Delete orphan drafts, soon after the start and now and then, until cancelled."""
+        await self.clock.sleep(min(self.sweep_every, _FIRST_SWEEP_AFTER))
+        await self._forever(self.sweep, every=self.sweep_every, what="looking for orphan drafts")
+
+    async def _forever(self, step: Callable[[Pulse], Awaitable[bool]], *, every: float, what: str) -> None:
+        """Round after round: at once while a step says that more may be due, else after a rest."""
+        pulse = self.pulses.of(what, limit=self.pulses.limit + self.call_within)
+        while True:
+            pulse.working(what)
+            more = False
+            try:
+                more = await step(pulse)
+            except DatabaseAwayError:
+                pass  # the store has said so, and says when it is back
+            except DatabaseError as error:
+                self.runner_events.step_failed(what=what, again_in=every, error=error)
+            if not more:
+                pulse.waiting("the next round", at_most=every)
+                await self.clock.sleep(every)
+
+    async def put_right(self, pulse: Pulse) -> bool:
+        """Put right leases that lapsed; whether there were any.
+
+        Raises:
+            DatabaseError: nothing was done.
+        """
+        lapsed = await self.leases.lapsed(tried=lambda: pulse.working("rescuing"))
+        for row in lapsed:
+            self._say_lapsed(row)
+        return bool(lapsed)
+
+    async def look_for_some(self, looks: asyncio.TaskGroup, pulse: Pulse) -> bool:
+        """Take as many doubts as there is room for, and begin to look for each; whether there may be more.
+
+        Raises:
+            DatabaseError: none was taken, or in doubt.
+        """
+        room, looking = _LOOKS_AT_ONCE - self._looking.total(), bool(self._looking)
+        doubts = await self.rows.doubts(limit=room, each=_LOOKS_OF_A_SENDER, looking=self._looking) if room else []
+        for doubt in doubts:
+            self._looking[doubt.sender] += 1
+            looks.create_task(self._look_for(doubt))
+        if doubts:
+            return True
+        if not looking:  # as it was when they were asked for: one that has ended since makes room for another
+            return False
+        pulse.waiting("a look to end", at_most=self.every)
+        ended = asyncio.ensure_future(self._ended.wait())
+        rested = asyncio.ensure_future(self.clock.sleep(self.every))  # doubts of other senders may be due by then
+        try:
+            await asyncio.wait({ended, rested}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ended.cancel()
+            rested.cancel()
+        self._ended.clear()
+        return True
+
+    async def _look_for(self, doubt: Doubt) -> None:
+        """One look; it has a pulse of its own, since it may last for long and no other waits for it."""
+        what = f"looking for recipient {doubt.id}"
+        pulse = self.pulses.of(what, limit=self.pulses.limit + self.call_within)
+        try:
+            await self._settle(doubt, pulse)
+        finally:
+            self.pulses.end(what)
+            self._looking[doubt.sender] -= 1
+            if not self._looking[doubt.sender]:
+                del self._looking[doubt.sender]
+            self._ended.set()
+
+    async def sweep(self, pulse: Pulse) -> bool:
+        """Search every mailbox in question for orphan drafts.
+
+        Raises:
+            DatabaseError: the rows cannot be read.
+        """
+        senders = await self.rows.drafting_senders()
+        self.orphans.forget_all_but(set(senders))
+        for sender in senders:
+            await self._sweep(sender, pulse)
+        return False
+
+    async def _sweep(self, sender: str, pulse: Pulse) -> None:
+        """Search one mailbox; a bug met in it stays with it."""
+        try:
+            await self.orphans.sweep(sender, progress=lambda: pulse.working("looking for orphan drafts"))
+        except DatabaseError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the other mailboxes are searched all the same
+            what = f"looking for orphan drafts of {sender}"
+            self.runner_events.step_failed(what=what, again_in=self.sweep_every, error=error)
+
+    async def _finish(self, pulse: Pulse) -> bool:
+        for job in await self.rows.unfinished():
+            self.touch(job)
+        what = "looking for forgotten jobs"
+        pulse.working(what)
+        for job in await self.rows.wake_forgotten(tried=lambda: pulse.working(what)):
+            self.events.job_forgotten(job=job)
+            self.ring()
+        return False
+
+    def _say_lapsed(self, row: Lapsed) -> None:
+        match row.status:
+            case State.UNSURE:
+                fate = "it may have been sent, and is looked for"
+            case State.FAILED:
+                fate = "it was sent alone after several crashes and its daemon crashed again, it is failed"
+            case State.CANCELLED:
+                fate = "it was not handed to Google, and is cancelled with its job"
+            case _:
+                fate = "it was not handed to Google, it is sent again and no attempt is lost"
+                self.ring()
+        if row.status in SETTLED:
+            self.touch(row.job_id)
+        self.events.lease_lapsed(
+            job=row.job_id, recipient=row.id, to=row.to_email, sender=row.sender, attempt=row.attempt,
+            owner=row.daemon_id or "?", fate=fate,
+        )  # fmt: skip
+        if row.status is State.UNSURE:
+            self.runner_events.letter_unsure(
+                job=row.job_id, recipient=row.id, to=row.to_email, sender=row.sender, cause=row.error,
+                look_in=_seconds(row.look_in),
+            )  # fmt: skip
+        elif row.status is State.FAILED:
+            self.runner_events.letter_failed(
+                job=row.job_id, recipient=row.id, to=row.to_email, sender=row.sender, done=row.done, total=row.total,
+                cause=row.error,
+            )  # fmt: skip
+
+    async def _settle(self, doubt: Doubt, pulse: Pulse) -> None:
+        try:
+            settled = await self._look(doubt, pulse)
+            written = await self.rows.settle(settled, tried=lambda: pulse.working("settling letters in doubt"))
+        except DatabaseAwayError:
+            return  # the store has said so, and nothing was written; it is taken again when the look's lease lapses
+        except DatabaseError as error:
+            what = f"settling recipient {doubt.id} of job {doubt.job_id}"
+            self.runner_events.step_failed(what=what, again_in=_seconds(self.rows.look_lease), error=error)
+            return
+        match written:
+            case Written.TAKEN | Written.SETTLED:
+                self._say(settled)
+            case Written.CANCELLED:
+                self.runner_events.letter_cancelled(
+                    job=doubt.job_id, recipient=doubt.id, to=doubt.to_email, sender=doubt.sender,
+                    cause="it was looked for, and Google does not have it",
+                )  # fmt: skip
+                self.touch(doubt.job_id)
+                await self._discard(doubt)
+            case Written.FENCED_OFF:
+                pass  # somebody else looked meanwhile, and says what was found
+
+    async def _discard(self, doubt: Doubt) -> None:
+        try:
+            await self.looking.discard(doubt)
+        except DatabaseError as error:  # the ledger could not be asked; the search for orphans finds the draft
+            self.runner_events.step_failed(what="deleting a cancelled letter's draft", again_in=0.0, error=error)
+
+    async def _look(self, doubt: Doubt, pulse: Pulse) -> Settled:
+        """What a look found; a bug met by one look stays with it, and decides nothing."""
+        try:
+            return await self.looking.look(doubt, progress=lambda: pulse.working("looking for letters in doubt"))
+        except DatabaseError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the other looks go on
+            self.runner_events.letter_broke(
+                job=doubt.job_id, recipient=doubt.id, to=doubt.to_email, fate="it is looked for again later",
+                error=error,
+            )  # fmt: skip
+            return still_unsure(doubt, f"unforeseen: {error!r}")
+
+    def _say(self, it: Settled) -> None:
+        doubt, say = it.doubt, self.events
+        match it.change:
+            case Change.FOUND:
+                proof = f"message {it.message_id}" if it.message_id else "its draft is gone"
+                self.runner_events.letter_found(
+                    job=doubt.job_id, recipient=doubt.id, to=doubt.to_email, sender=doubt.sender, proof=proof
+                )
+                self.touch(doubt.job_id)
+            case Change.MISSING:
+                say.letter_missing(job=doubt.job_id, recipient=doubt.id, to=doubt.to_email, sender=doubt.sender)
+                self.ring()
+            case _ if it.look_again is None:
+                say.letter_needs_a_person(job=doubt.job_id, recipient=doubt.id, to=doubt.to_email, sender=doubt.sender)
+            case _:
+                say.letter_still_unsure(
+                    job=doubt.job_id, recipient=doubt.id, to=doubt.to_email, sender=doubt.sender,
+                    looks=doubt.looks + 1, cause=it.error or "", again_in=_seconds(it.look_again),
+                )  # fmt: skip
+
+
+def _seconds(wait: timedelta) -> float:
+    return wait.total_seconds()

@@ -1,0 +1,293 @@
+"""The runner: room first, a claim last; the bell and the poll wake it, and it says that it is alive."""
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Awaitable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import ClassVar, Final, Protocol, TypeVar
+
+from mailerd.clock import Clock
+from mailerd.core.models import ALONE_AFTER, Claim, Letter
+from mailerd.errors import DatabaseAwayError, DatabaseError
+from mailerd.events.worker import RunnerEvents
+from mailerd.ops.heartbeat import Pulse, Pulses
+from mailerd.worker.circuit_breaker import Reach
+from mailerd.worker.concurrency import Slots
+from mailerd.worker.delivery import Path
+from mailerd.worker.in_flight import Hand
+from mailerd.worker.progress import Progress
+
+T = TypeVar("T")
+
+_CLAIM_AT_MOST: Final = 100
+"""Letters of one claim."""
+_GATHER: Final = 2.0
+"""How long a claim waits until it may have half as many letters as there are slots, in lengths of the last claim and
+while letters are in hand: a claim costs nearly the same for ten as for fifty, so a busy daemon claims more at once."""
+_GATHER_AT_MOST: Final = 0.03
+"""Seconds of that at most."""
+_REST: Final = 0.05
+"""Seconds at least between a claim that found less than there was room for and the next, unless the bell rings: where
+many senders are at Google's pace, one of them is due every few milliseconds, and a claim costs nearly the same for one
+as for twenty. The pace loses nothing by it: a letter may be claimed 0.3 s late (core/rate_limit.py: `_BURST_SHARE`)."""
+_BEATEN_AT_MOST: Final = 5
+"""Doublings of that rest: 1.6 s."""
+_CLAIMS_REMEMBERED: Final = 8
+"""Letters that start together end together, in waves; this many claims are a wave and more."""
+_HEARTBEAT_POLLS: Final = 10
+_ALIVE_EVERY: Final = 60.0
+"""Seconds of silence at most at the level info."""
+_BACK_OFF: Final = (0.5, 5.0)
+"""Seconds: the first and the longest wait after a claim that failed."""
+
+
+def rest(*, beaten: int) -> float:
+    """Seconds to rest at least, after so many claims in a row in which others had taken what was due.
+
+    Daemons that share a database all see the same next turn. Without this a hundred of them would look some hundred
+    times a second each for what one of them takes.
+    """
+    return _REST * 2.0 ** min(beaten, _BEATEN_AT_MOST)
+
+
+class Claiming(Protocol):
+    """What this part needs of the store to claim."""
+
+    async def claim(self, want: int, *, rooms: Mapping[str, int]) -> Claim:
+        """Take at most so many due letters, and of each sender that `rooms` names at most so many."""
+
+    async def claim_alone(self, recipient: int) -> Claim:
+        """Take this letter and no other; nothing when it may not go now."""
+
+    async def due_in(self, *, rooms: Mapping[str, int]) -> float:
+        """Seconds until something is due of a sender that has room; asks much less of the database than a claim."""
+
+
+class Counting(Protocol):
+    """What this part needs of the store to tell progress."""
+
+    async def ended(self, jobs: Sequence[str]) -> dict[str, int]:
+        """How many recipients of each job have come to their end."""
+
+
+@dataclass
+class Runner:
+    """Claims letters while there is room for them, and starts each on its path."""
+
+    claims: Claiming
+    counts: Counting
+    path: Path
+    hand: Hand
+    reach: Reach
+    progress: Progress
+    clock: Clock
+    events: RunnerEvents
+    daemon_id: str
+    poll_interval: float
+    slots: Slots
+    pulses: Pulses = field(default_factory=Pulses)
+    _bell: asyncio.Event = field(default_factory=asyncio.Event)
+    _polls: int = 0
+    _idle: int = 0
+    _beaten: int = 0
+    _meanwhile: deque[int] = field(default_factory=lambda: deque([0], maxlen=_CLAIMS_REMEMBERED))
+    """How many letters left their slots from one claim to the next, for each of the last claims."""
+    _through: int = 0
+    _took: float = 0.0
+    """Seconds that the last claim took."""
+    _told: float = 0.0
+    _failures: int = 0
+
+    _running: ClassVar["Runner | None"] = None
+
+    def __post_init__(self) -> None:
+        self.slots.on_room = self.ring
+
+    def ring(self) -> None:
+        """There is work: look now, not at the next poll."""
+        self._bell.set()
+
+    async def run(self, letters: asyncio.TaskGroup) -> None:
+        """Claim until cancelled; what is in hand then goes on in `letters`."""
+        if Runner._running is not None:
+            self.events.runner_already_running()
+            return
+        Runner._running = self
+        try:
+            self._told = self.clock.monotonic()
+            self.events.runner_started(
+                poll_interval=self.poll_interval, concurrency=self.slots.number, daemon=self.daemon_id
+            )
+            pulse = self.pulses.of("runner")
+            while True:
+                await self._turn(letters, pulse)
+                self._say_alive()
+        finally:
+            self.pulses.end("runner")
+            Runner._running = None
+
+    async def _turn(self, letters: asyncio.TaskGroup, pulse: Pulse) -> None:
+        self._polls += 1
+        if self._idle and not self._bell.is_set():  # the last claim found nothing, and nobody has rung since
+            pulse.working("looking for work")
+            due_in = await self._asked("looking for work", self.claims.due_in(rooms=self._rooms()))
+            if due_in != 0:
+                self._idle += due_in is not None
+                await self._rest(due_in, pulse)
+                return
+        pulse.waiting("a letter in hand to end", at_most=None)
+        want = await self._room()
+        pulse.working("claiming")
+        self._bell.clear()
+        claim = await self._take(self.claims.claim(want, rooms=self._rooms()), letters)
+        if claim is not None and claim.alone is not None:
+            await self._try_alone(claim.alone, letters, pulse)
+        if claim is None:
+            await self._rest(None, pulse)
+        elif (taken := len(claim.letters)) < want:
+            self._idle = 0 if taken else self._idle + 1
+            self._beaten = 0 if taken or claim.next_in != 0 else self._beaten + 1
+            await self._rest(math.inf if claim.next_in is None else claim.next_in, pulse)
+
+    async def _rest(self, next_in: float | None, pulse: Pulse) -> None:
+        """Until the bell or the next poll, or until something is due in so many seconds; None: the question failed."""
+        pulse.waiting("the bell or the next poll", at_most=self.poll_interval + _BACK_OFF[1])
+        if next_in is None:
+            await self._wait(self._back_off())
+        else:
+            rests_over = min(self.reach.resting().values(), default=math.inf)  # of senders that the answer left out
+            await self._wait(min(self.poll_interval, rests_over, max(next_in, rest(beaten=self._beaten))))
+
+    async def _try_alone(self, recipient: int, letters: asyncio.TaskGroup, pulse: Pulse) -> None:
+        """Send a letter that may have crashed several daemons while nothing else is in flight in this one.
+
+        So a further crash tells that it was this one, and costs nobody else anything.
+        """
+        pulse.waiting("the letters in flight to end, since one is tried alone", at_most=None)
+        await self.slots.empty()
+        pulse.working("claiming a letter alone")
+        claim = await self._take(self.claims.claim_alone(recipient), letters)
+        if claim is not None and claim.letters:
+            self.events.letter_tried_alone(
+                job=claim.letters[0].job_id, recipient=recipient, to=claim.letters[0].to_email, after=ALONE_AFTER
+            )
+            pulse.waiting("a letter that is tried alone", at_most=None)
+            await self.slots.empty()
+
+    async def _take(self, claiming: Awaitable[Claim], letters: asyncio.TaskGroup) -> Claim | None:
+        """Claim, and start what was taken on its path; a claim that is on its way is not cancelled."""
+        taking = asyncio.ensure_future(self._taken(claiming, letters))
+        try:
+            return await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            # It is committed all the same: its letters go now, not when their lease lapses.
+            await taking
+            raise
+
+    async def _taken(self, claiming: Awaitable[Claim], letters: asyncio.TaskGroup) -> Claim | None:
+        claim = await self._claim(claiming)
+        self._meanwhile.append(self.slots.through - self._through)
+        self._through = self.slots.through
+        if claim is not None:
+            self.slots.claimed(claim.letters)
+            begun = self._meet(claim)
+            for letter in claim.letters:
+                letters.create_task(self._deliver(letter))
+            if begun:
+                letters.create_task(self._count(begun))
+        return claim
+
+    async def _room(self) -> int:
+        """How many letters to claim, at least one.
+
+        As many as there are slots free, or will be before the next claim is back, going by the busiest of the last
+        ones: a slot that comes free then has its next letter at once. A single one while Google is out of reach.
+        """
+        if rest := self.reach.seconds_left():
+            await self.clock.sleep(rest)
+        half = self.slots.number // 2
+        ahead = 0 if self.reach.closed else min(half, max(self._meanwhile))
+        await self.slots.wait(1, ahead=ahead)
+        if self.reach.closed:
+            return 1
+        if len(self.hand):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(_GATHER_AT_MOST, _GATHER * self._took)):
+                    await self.slots.wait(half, ahead=ahead)
+        return min(_CLAIM_AT_MOST, self.slots.room(ahead=ahead))
+
+    def _rooms(self) -> Mapping[str, int]:
+        """How many letters may be claimed of those senders for whom it matters; none of those that rest."""
+        return {**self.slots.rooms(), **dict.fromkeys(self.reach.resting(), 0)}
+
+    async def _claim(self, claiming: Awaitable[Claim]) -> Claim | None:
+        asked_at = self.clock.monotonic()
+        claim = await self._asked("claiming", claiming)
+        self._took = self.clock.monotonic() - asked_at
+        if claim is not None:
+            self.hand.take(claim, asked_at=asked_at)
+        return claim
+
+    async def _asked(self, what: str, question: Awaitable[T]) -> T | None:
+        """None when it failed; the store has said so, or this does."""
+        try:
+            answer = await question
+        except DatabaseError as error:
+            self._failures += 1
+            if not isinstance(error, DatabaseAwayError):
+                self.events.step_failed(what=what, again_in=self._back_off(), error=error)
+            return None
+        self._failures = 0
+        return answer
+
+    def _back_off(self) -> float:
+        """Seconds to rest after the last failure: twice as long after each."""
+        first, longest = _BACK_OFF
+        return min(longest, first * 2.0 ** min(self._failures - 1, 6))
+
+    def _meet(self, claim: Claim) -> list[str]:
+        """Tell what was found; the jobs, new to this daemon, that were begun before it met them."""
+        begun = []
+        for job in claim.jobs:
+            if not self.progress.knows(job.id):
+                self.events.job_found(job=job.id, type=job.type, sender=job.sender, total=job.total, age=job.age)
+                self.progress.found(job.id, total=job.total)
+                if job.begun:
+                    begun.append(job.id)
+        if claim.letters:
+            self.events.claimed(letters=len(claim.letters), jobs=len(claim.jobs), token=claim.token)
+        return begun
+
+    async def _count(self, jobs: Sequence[str]) -> None:
+        """Learn how far these jobs are; only the log wants to know, so no letter waits for it."""
+        try:
+            ended = await self.counts.ended(jobs)
+        except DatabaseError as error:
+            self.events.step_failed(what="counting progress", again_in=0.0, error=error)
+            return
+        for job, letters in ended.items():
+            self.progress.counted(job, ended=letters)
+
+    async def _deliver(self, letter: Letter) -> None:
+        try:
+            await self.path.deliver(letter)
+        finally:
+            self.slots.recorded(letter)
+
+    async def _wait(self, seconds: float) -> None:
+        if self._idle and self._idle % _HEARTBEAT_POLLS == 0:
+            self.events.heartbeat(polls=self._polls, idle=self._idle, in_hand=len(self.hand))
+        try:
+            async with asyncio.timeout(seconds):
+                await self._bell.wait()
+        except TimeoutError:
+            return
+
+    def _say_alive(self) -> None:
+        if self.clock.monotonic() - self._told >= _ALIVE_EVERY:
+            self._told = self.clock.monotonic()
+            self.events.alive(
+                polls=self._polls, sent=self.progress.sent, failed=self.progress.failed, in_hand=len(self.hand)
+            )

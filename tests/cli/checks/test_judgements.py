@@ -1,0 +1,241 @@
+"""What the doctor makes of facts: pure, so that every kind of trouble can be had without having it."""
+
+import dataclasses
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from mailerd.cli.checks import Finding, Level, database, machine
+from mailerd.cli.checks.google import mode_of, refused
+from mailerd.cli.checks.machine import Places
+from mailerd.config import DatabaseSettings, LogSettings
+from mailerd.core.replies import Call, Garbled, Lost, NoCredentials, Refused, Reply, TokenRefused, Unreachable
+from mailerd.gmail import Mailbox
+from mailerd.gmail.mailbox import COMPOSE, METADATA, SEND
+from mailerd.store.server_info import Facts, _covers, _privileges
+
+GOOD: Mapping[str, str] = {
+    "version": "10.11.6-MariaDB",
+    "innodb_lock_wait_timeout": "3",
+    "max_statement_time": "24.000000",
+    "transaction_isolation": "READ-COMMITTED",
+    "max_allowed_packet": str(64 << 20),
+    "read_only": "OFF",
+    "innodb_flush_log_at_trx_commit": "1",
+}
+MYSQL = {"version": "8.0.36", "max_statement_time": None, "max_execution_time": "24000"}
+ALL = frozenset({"ALL PRIVILEGES"})
+DAILY = frozenset({"SELECT", "INSERT", "UPDATE", "DELETE"})
+
+
+def judged(
+    changes: Mapping[str, str | None] | None = None,
+    *,
+    privileges: frozenset[str] = ALL,
+    by_role: bool = False,
+    ahead: float = 0.0,
+) -> dict[str, Finding]:
+    variables = {key: value for key, value in {**GOOD, **(changes or {})}.items() if value is not None}
+    facts = Facts(variables=variables, privileges=privileges, by_role=by_role, ahead=ahead, took=0.001)
+    return {each.check.removeprefix("database: "): each for each in database.judge(facts, DatabaseSettings())}
+
+
+@pytest.mark.parametrize("changes", [{}, MYSQL, {"version": "11.8.9-MariaDB"}, {"tx_isolation": "READ-COMMITTED"}])
+def test_a_good_database_passes_throughout(changes: Mapping[str, str | None]) -> None:
+    assert {each.level for each in judged(changes).values()} == {Level.PASS}
+
+
+@pytest.mark.parametrize(
+    "check, changes, level, word",
+    [
+        ("version", {"version": "10.5.22-MariaDB"}, Level.FAIL, "MariaDB 10.6"),
+        ("version", MYSQL | {"version": "5.7.44"}, Level.FAIL, "MySQL 8.0"),
+        ("version", MYSQL | {"version": "8.0.11-TiDB-v8.5.0"}, Level.FAIL, "TiDB"),
+        ("version", MYSQL | {"version_comment": "OceanBase 4.2"}, Level.FAIL, "OceanBase"),
+        ("limits", {"innodb_lock_wait_timeout": "50"}, Level.FAIL, "locks 50 s"),
+        ("limits", {"max_statement_time": "0.000000"}, Level.FAIL, "statements 0 s"),
+        ("limits", {"transaction_isolation": "REPEATABLE-READ"}, Level.FAIL, "REPEATABLE-READ"),
+        ("packet", {"max_allowed_packet": str(4 << 20)}, Level.WARN, "4 MiB"),
+        ("packet", {"max_allowed_packet": "1024"}, Level.FAIL, "ordinary jobs are refused"),
+        ("durability", {"read_only": "ON"}, Level.FAIL, "read-only (read_only)"),
+        ("durability", {"read_only": "ON"}, Level.FAIL, "point database.url at the writer"),
+        ("durability", {"tx_read_only": "ON"}, Level.FAIL, "read-only (tx_read_only)"),
+        (
+            "durability",
+            {"tx_read_only": "ON", "transaction_read_only": "ON"},
+            Level.FAIL,
+            "read-only (transaction_read_only)",
+        ),
+        ("durability", MYSQL | {"super_read_only": "1"}, Level.FAIL, "super_read_only"),
+        ("durability", {"innodb_flush_log_at_trx_commit": "2"}, Level.WARN, "power cut"),
+    ],
+)
+def test_a_bad_database_is_told_with_its_remedy(
+    check: str, changes: Mapping[str, str | None], level: Level, word: str
+) -> None:
+    found = judged(changes)[check]
+    assert found.level is level
+    assert word in f"{found.what} {found.remedy}"
+    assert found.remedy
+
+
+@pytest.mark.parametrize(
+    "privileges, by_role, level",
+    [
+        (DAILY | {"CREATE", "ALTER"}, False, Level.PASS),
+        (DAILY, False, Level.WARN),
+        (DAILY - {"DELETE"}, False, Level.FAIL),
+        (frozenset({"USAGE"}), True, Level.WARN),
+    ],
+)
+def test_missing_privileges_are_named(privileges: frozenset[str], by_role: bool, level: Level) -> None:  # noqa: FBT001
+    assert judged(privileges=privileges, by_role=by_role)["privileges"].level is level
+
+
+@pytest.mark.parametrize(
+    "ahead, level", [(0.4, Level.PASS), (-3.0, Level.WARN), (-300.0, Level.FAIL), (300.0, Level.FAIL)]
+)
+def test_a_clock_that_is_off_is_told_with_its_direction(ahead: float, level: Level) -> None:
+    found = judged(ahead=ahead)["clock"]
+    assert found.level is level
+    if level is not Level.PASS:
+        assert ("ahead of" if ahead > 0 else "behind") in found.what
+
+
+@pytest.mark.parametrize(
+    "where, name, covers",
+    [
+        ("*.*", "mailerd", True),
+        ("`mailerd`.*", "mailerd", True),
+        ("`mailerd`.*", "mailerd2", False),
+        ("`mailerd\\_%`.*", "mailerd_a", True),
+        ("`mailerd\\_%`.*", "mailerdxa", False),
+        ("`mail_rd`.*", "mailerd", True),
+        ("`a.c`.*", "abc", False),
+    ],
+)
+def test_a_grant_covers_the_databases_that_its_pattern_names(where: str, name: str, covers: bool) -> None:  # noqa: FBT001
+    assert _covers(where, name) is covers
+
+
+def test_a_grant_on_columns_is_none_on_the_table() -> None:
+    assert _privileges("SELECT (a, b), INSERT, ALL PRIVILEGES") == {"INSERT", "ALL PRIVILEGES"}
+
+
+@pytest.mark.parametrize("applied, level", [(0, Level.FAIL), (2, Level.FAIL), (3, Level.PASS), (4, Level.FAIL)])
+def test_the_schema_is_this_codes_or_not(applied: int, level: Level) -> None:
+    assert database.schema(applied, 3).level is level
+
+
+@pytest.mark.parametrize(
+    "reply, kind, level, words",
+    [
+        (NoCredentials("f is not used; chmod 600 f"), "authorized_user", Level.FAIL, "f is not used -> chmod 600 f"),
+        (
+            TokenRefused(400, "invalid_grant", "revoked"),
+            "authorized_user",
+            Level.FAIL,
+            "-> mailerd auth login --sender",
+        ),
+        (TokenRefused(401, "invalid_client"), "authorized_user", Level.FAIL, "--client FILE"),
+        (TokenRefused(401, "unauthorized_client"), "service_account", Level.FAIL, "delegate gmail.compose"),
+        (TokenRefused(503), "authorized_user", Level.WARN, "it passes"),
+        (Refused(429, "rateLimitExceeded"), "authorized_user", Level.WARN, "it passes"),
+        (Refused(403, "accessNotConfigured", "disabled"), "authorized_user", Level.FAIL, "enable the Gmail API"),
+        (Refused(403, "insufficientPermissions"), "authorized_user", Level.FAIL, "mailerd auth login"),
+        (Refused(400, "failedPrecondition"), "authorized_user", Level.FAIL, "Gmail is switched on"),
+        (Unreachable("no route"), "authorized_user", Level.FAIL, "DNS, firewall"),
+        (Lost("cut off"), "authorized_user", Level.FAIL, "DNS, firewall"),
+        (Garbled(200, "<html>"), "authorized_user", Level.FAIL, "getProfile"),
+    ],
+)
+def test_a_mailbox_that_is_refused_is_told_why_and_what_to_do(
+    reply: Reply, kind: str, level: Level, words: str
+) -> None:
+    found = refused("me@example.com", Call.GET_PROFILE, reply, kind=kind)
+    assert found.level is level
+    assert words in found.line()
+
+
+@pytest.mark.parametrize(
+    "scopes, level, words",
+    [
+        ((COMPOSE, METADATA), Level.PASS, "draft mode (scopes: gmail.compose, gmail.metadata): every doubt is settled"),
+        ((COMPOSE,), Level.PASS, "has no message id"),
+        ((SEND, METADATA), Level.PASS, "direct mode"),
+        ((SEND,), Level.WARN, "stays unsure until a person settles it"),
+    ],
+)
+def test_the_mode_is_told_with_its_reason(scopes: tuple[str, ...], level: Level, words: str) -> None:
+    mode = "draft" if COMPOSE in scopes else "direct"
+    box = Mailbox(sender="me@example.com", mode=mode, can_read_metadata=METADATA in scopes, scopes=scopes)  # type: ignore[arg-type]  # one of two words
+    found = mode_of(box)
+    assert found.level is level
+    assert words in found.what
+
+
+@pytest.mark.parametrize(
+    "free, inodes, level",
+    [
+        (5 << 30, None, Level.PASS),
+        (500 << 20, 9_999, Level.WARN),
+        (50 << 20, 9_999, Level.FAIL),
+        (5 << 30, 9, Level.FAIL),
+    ],
+)
+def test_a_full_disk_is_told(free: int, inodes: int | None, level: Level) -> None:
+    assert machine.room(Path("/x"), free=free, total=10 << 30, inodes=inodes).level is level
+
+
+ACTIVE = {"LoadState": "loaded", "ActiveState": "active", "WatchdogUSec": "30s", "NRestarts": "0"}
+
+
+@pytest.mark.parametrize(
+    "shown, level, words",
+    [
+        (ACTIVE, Level.PASS, "watchdog 30s"),
+        ({"LoadState": "not-found"}, Level.WARN, "make install"),
+        ({"LoadState": "masked"}, Level.FAIL, "masked"),
+        ({}, Level.FAIL, "unknown"),
+        (ACTIVE | {"ActiveState": "failed"}, Level.FAIL, "has failed"),
+        (ACTIVE | {"ActiveState": "inactive"}, Level.WARN, "enable --now"),
+        (ACTIVE | {"WatchdogUSec": "0"}, Level.WARN, "without a watchdog"),
+    ],
+)
+def test_the_unit_is_judged_by_what_systemd_shows(shown: dict[str, str], level: Level, words: str) -> None:
+    found = machine.unit(shown)
+    assert found.level is level
+    assert words in found.line()
+
+
+async def test_without_systemd_nothing_is_held_against_the_machine(tmp_path: Path) -> None:
+    (found,) = await machine.systemd(Places(booted=tmp_path / "none"), LogSettings())
+    assert found.level is Level.PASS
+
+
+async def test_a_log_that_goes_to_a_journal_which_is_not_there_is_a_fail(tmp_path: Path) -> None:
+    places, log = Places(booted=tmp_path / "none", journal=tmp_path / "socket"), LogSettings(format="journald")
+    (_, found) = await machine.systemd(places, log)
+    assert found.level is Level.FAIL
+    assert f"{places.journal}: No such file or directory" in found.what
+    assert 'set log.format = "auto"' in found.remedy
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
+        journal.bind(str(places.journal))
+        assert len(await machine.systemd(places, log)) == 1
+
+
+def test_a_journal_that_takes_nothing_is_told(tmp_path: Path) -> None:
+    found = machine.journald(Places(journal=tmp_path / "none", kept=tmp_path))
+    assert found.level is Level.WARN
+    assert "systemctl restart systemd-journald" in found.remedy
+
+
+def test_bad_news_without_a_remedy_cannot_be_told() -> None:
+    with pytest.raises(ValueError, match="a remedy is missing"):
+        dataclasses.replace(database.schema(3, 3), level=Level.FAIL)
+
+
+def test_a_finding_is_one_line() -> None:
+    assert Finding(Level.WARN, "x", "a\nb", "c\n d").line() == "WARN  x                     a b -> c d"

@@ -1,0 +1,64 @@
+"""explain, jobs and top: the story of real rows, in sentences that say why and what comes next."""
+
+from pathlib import Path
+
+from mailerd.cli import describe
+from mailerd.sandbox.google import Fault, Google, Rules, serve
+from mailerd.store.db.database import Database
+from mailerd.store.history import Stories
+from mailerd.store.jobs import Jobs
+from tests.support.daemon import running, settings, sign_in
+from tests.support.heard import Heard
+from tests.support.rows import post, query
+
+
+async def told(database: Database, address: str) -> str:
+    (story,) = await Stories(database).of_address(address)
+    return "\n".join(describe.of_letter(story, describe.Queue()))
+
+
+async def test_a_sent_and_a_failed_letter_are_told_from_acceptance_to_end(database_url: str, tmp_path: Path) -> None:
+    google, heard, where = Google(Rules(latency_s=0)), Heard(), tmp_path / "credentials"
+    sign_in(google, where)
+    async with serve(google) as gmail, running(settings(database_url, gmail, where), heard) as daemon:
+        google.fault(Fault(kind="status", status=400, body="{}", method="drafts.create"))
+        job = await post(daemon.database, recipients=["a@example.org"])
+        daemon.runner.ring()
+        await heard.wait_for("job_finished")
+        await post(daemon.database, recipients=["b@example.org"])
+        daemon.runner.ring()
+        await heard.wait_for("job_finished", times=2)
+        failed, sent = await told(daemon.database, "a@example.org"), await told(daemon.database, "b@example.org")
+        assert "Now: failed: Google rejected the letter" in failed
+        assert "attempt 1: it failed" in failed
+        assert "accepted." in sent
+        assert "attempt 1: Google took it as message" in sent
+        assert "Nothing more happens." in sent
+        found = await Jobs(daemon.database, patience=5).job(job)
+        assert found is not None
+        assert "completed, 1 recipients: 1 failed" in describe.of_job(found)[0]
+        (trouble,) = await Stories(daemon.database).troubles_of(job)
+        assert trouble.to_email == "a@example.org"
+
+
+async def test_a_waiting_letter_says_why_and_what_is_next(database_url: str, tmp_path: Path) -> None:
+    google, heard, where = Google(Rules(latency_s=0)), Heard(), tmp_path / "credentials"
+    where.mkdir()
+    async with serve(google) as gmail, running(settings(database_url, gmail, where), heard) as daemon:
+        await post(daemon.database, recipients=["a@example.org"])
+        daemon.runner.ring()
+        await heard.wait_for("sender_paused")
+        paused = await told(daemon.database, "a@example.org")
+        assert "Now: waiting, since me@example.com is paused (no credentials: " in paused
+        assert "Next: it goes when there is a credential file that can be used: `mailerd auth login" in paused
+        await query(daemon.database, "UPDATE senders SET pause_cause = 'throttled'")
+        throttled = await told(daemon.database, "a@example.org")
+        assert "Now: waiting, since me@example.com is paused until" in throttled
+        assert "Next: it is tried in " in throttled
+        await query(daemon.database, "UPDATE senders SET paused_until = NULL, turn_at = NULL")
+        await query(daemon.database, "UPDATE job_recipients SET due_at = UTC_TIMESTAMP(6) + INTERVAL 3 HOUR")
+        await query(daemon.database, "UPDATE job_recipients SET draft_id = 'r-7'")
+        early = await told(daemon.database, "a@example.org")
+        assert "It has the draft r-7 at Google" in early
+        assert "it is not due before" in early
+        assert "it is sent in 2 h 59 min" in early or "it is sent in 3 h 0 min" in early

@@ -1,0 +1,266 @@
+"""`mailerd top` and `mailerd jobs`: what fits into a window, and what is said while the database is away."""
+
+import asyncio
+import json
+import re
+import signal
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from mailerd.cli.top_view import Scene, look, page, shares
+from mailerd.config import DatabaseSettings, Settings
+from mailerd.events.store import StoreEvents
+from mailerd.sandbox.google import Google, Rules, serve
+from mailerd.sandbox.mariadb import Server
+from mailerd.store.db.database import Database
+from mailerd.store.db.migrate import migrate
+from mailerd.store.default_limits import terms_of
+from mailerd.store.senders import Senders
+from tests.chaos.child import PYTHON
+from tests.chaos.place import mailerd
+from tests.support.daemon import running, settings, sign_in
+from tests.support.eventually import eventually
+from tests.support.heard import Heard
+from tests.support.rows import post, query
+from tests.support.terminal import Terminal, terminal
+
+TERMS = terms_of(Settings())
+
+
+@pytest.fixture
+async def config(database_url: str, tmp_path: Path) -> Path:
+    """A configuration with an empty database that has our tables."""
+    events = StoreEvents(Heard())
+    database = Database(DatabaseSettings(url=database_url), events=events)
+    await migrate(database, events=events)
+    await database.close()
+    file = tmp_path / "mailerd.toml"
+    file.write_text(f"[database]\nurl = {json.dumps(database_url)}\nconnect_timeout = 1\nstatement_timeout = 3\n")
+    return file
+
+
+@pytest.fixture
+async def tables(config: Path, database_url: str) -> AsyncIterator[Database]:
+    del config  # its fixture has made our tables
+    database = Database(DatabaseSettings(url=database_url), events=StoreEvents(Heard()))
+    yield database
+    await database.close()
+
+
+async def test_top_shows_senders_jobs_failures_and_daemons(database_url: str, tmp_path: Path) -> None:
+    google, heard, where = Google(Rules(latency_s=0)), Heard(), tmp_path / "credentials"
+    where.mkdir()
+    async with serve(google) as gmail, running(settings(database_url, gmail, where), heard) as daemon:
+        job = await post(daemon.database, recipients=4)
+        daemon.runner.ring()
+        await heard.wait_for("sender_paused")
+        console = Console(width=140, record=True, force_terminal=False)
+        console.print(page(await look(daemon.database, TERMS), width=140, height=50))
+    text = console.export_text()
+    for part in (job, "me@example.com", "paused until", "0/4", "released", "heard of", "1 job, 4 waiting", "0/54"):
+        assert part in text
+    assert f"{datetime.now(UTC):%Y-%m-%d}" in text
+
+
+@pytest.mark.parametrize("width, height", [(80, 24), (100, 30), (160, 50), (60, 16)])
+async def test_the_page_fits_into_its_window_and_no_id_is_cut(tables: Database, width: int, height: int) -> None:
+    jobs = [await post(tables, sender=f"a-long-name-of-a-mailbox-{n}@example.com", recipients=1200) for n in range(14)]
+    cause = "the key of the service account was taken back by somebody, and nobody was told of it at all"
+    await query(
+        tables,
+        "INSERT INTO attempts (recipient_id, attempt, at, event, applied, daemon_id, claim_token, error) "
+        "SELECT id, 1, UTC_TIMESTAMP(6), 'failed', 1, 'd', '', %s FROM job_recipients LIMIT 30",
+        cause,
+    )
+    console = Console(width=width, height=height, record=True, force_terminal=False)
+    console.print(page(await look(tables, TERMS), width=width, height=height), crop=False)
+    lines = console.export_text().splitlines()
+    assert len(lines) <= height
+    assert max(map(len, lines)) <= width
+    titles = [line.split(" ─")[0].split(" (")[0] for line in lines if line.endswith("──")]
+    assert titles == ["health", "senders", "jobs", "went wrong lately"]
+    assert sum(any(job in line for job in jobs) for line in lines) >= 2
+    assert any("0/1,200" in line for line in lines)
+    assert any("0/2,000" in line for line in lines)
+
+
+async def test_no_daemon_is_the_first_thing_that_the_page_says_and_no_sender_is_said_to_go(tables: Database) -> None:
+    await post(tables, recipients=3)
+    assert "no daemon was ever heard of: 3 letters wait; start one" in shown(await look(tables, TERMS)).splitlines()[1]
+    await query(
+        tables,
+        "INSERT INTO daemons (id, host, pid, version, started_at, beat_at) SELECT 'dead', 'h', 1, '0', "
+        "UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) - INTERVAL 155 SECOND UNION ALL SELECT 'gone', 'h', 2, '0', "
+        "UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) - INTERVAL 500 SECOND",
+    )
+    text = shown(await look(tables, TERMS))
+    assert re.search(r"no daemon has been heard of for 15\d s: 3 letters wait", text.splitlines()[1])
+    assert "goes" not in text
+    assert "h:1" not in text, "the dead are not listed for long"
+    await query(tables, "UPDATE daemons SET beat_at = UTC_TIMESTAMP(6) WHERE id = 'dead'")
+    text = shown(await look(tables, TERMS))
+    assert "no daemon" not in text
+    assert "goes" in text
+    await query(tables, "UPDATE daemons SET stopped_at = UTC_TIMESTAMP(6) WHERE id = 'dead'")
+    assert "no daemon has been heard of for" in shown(await look(tables, TERMS))
+
+
+async def test_what_is_stale_has_its_age_and_nothing_of_it_is_green(tables: Database) -> None:
+    await post(tables, recipients=3)
+    console = Console(width=100, record=True, force_terminal=True, color_system="standard")
+    console.print(page(await look(tables, TERMS), width=100, height=30, trouble="the database is away", age=7.2))
+    styled = console.export_text(styles=True)
+    assert "database  answered in " in styled
+    assert ", 7 s ago" in styled
+    health = styled.split("senders")[0]
+    assert "\x1b[32m" not in health
+    assert "goes" not in styled
+
+
+async def test_the_line_about_google_is_its_last_complaint(tables: Database) -> None:
+    await post(tables, recipients=1)
+    assert "no complaint within a day" in shown(await look(tables, TERMS))
+    await query(
+        tables,
+        "INSERT INTO attempts (recipient_id, attempt, at, event, applied, daemon_id, claim_token, error) "
+        "SELECT id, 1, UTC_TIMESTAMP(6) - INTERVAL 7 SECOND, 'released', 1, 'd', '', 'Google answered 429' "
+        "FROM job_recipients",
+    )
+    assert re.search(r"Google    last complaint [78] s ago: Google answered 429", shown(await look(tables, TERMS)))
+
+
+async def test_what_failed_before_any_attempt_is_not_called_nothing(tables: Database) -> None:
+    await post(tables, recipients=3)
+    await query(tables, "UPDATE job_recipients SET status = 'failed', error = 'no address'")
+    text = shown(await look(tables, TERMS))
+    assert "nothing within a day" not in text
+    assert "of failed letters `mailerd jobs show ID` tells more" in text
+
+
+def shown(scene: Scene) -> str:
+    console = Console(width=140, record=True, force_terminal=False)
+    console.print(page(scene, width=140, height=50))
+    return console.export_text()
+
+
+def test_lines_are_shared_out_evenly_and_what_needs_little_gets_it_all() -> None:
+    assert shares(13, [5, 30, 30]) == [5, 4, 4]
+    assert shares(13, [2, 30, 1]) == [2, 10, 1]
+    assert shares(100, [2, 3, 1]) == [2, 3, 1]
+    assert shares(0, [2, 0, 1]) == [1, 0, 1]
+
+
+async def test_a_consumer_mailbox_and_a_reserve_are_shown_with_what_really_holds(tables: Database) -> None:
+    await post(tables, sender="me@gmail.com", recipients=1)
+    await post(tables, sender="me@example.com", recipients=1)
+    await Senders(tables, TERMS).change("me@example.com", {"per_day": 1000, "reserve": 100})
+    seen = {sender.email: sender.per_day for sender in (await look(tables, TERMS)).survey.senders}
+    assert seen == {"me@gmail.com": 500, "me@example.com": 900}
+
+
+async def test_top_says_that_the_database_is_away_and_goes_on_when_it_is_back(
+    config: Path, tables: Database, mariadb: Server, tmp_path: Path
+) -> None:
+    await post(tables, recipients=7)
+    command = [PYTHON, "-m", "mailerd", "top", "--every", "0.2", "--config", str(config)]
+    async with terminal(command, columns=80, rows=24, folder=tmp_path) as screen:
+        await screen.shows("1 job, 7 waiting")
+        mariadb.freeze()
+        try:
+            await screen.shows("the database cannot be seen for")
+            assert "1 job, 7 waiting" in screen.text, "what was seen last stays"
+        finally:
+            mariadb.thaw()
+        screen.forget()
+        await screen.shows("answers, ")
+        mariadb.kill()
+        await screen.shows("Can't connect")
+        mariadb.start()
+        screen.forget()
+        await screen.shows("answers, ")
+        assert "Traceback" not in screen.text
+        screen.process.send_signal(signal.SIGINT)
+        assert await asyncio.to_thread(screen.process.wait, 10) == 0
+
+
+async def test_the_page_of_a_schema_that_is_older_ends_with_the_remedy(
+    config: Path, tables: Database, tmp_path: Path
+) -> None:
+    await query(tables, "DELETE FROM schema_version")
+    await query(tables, "DROP TABLE senders")
+    command = [PYTHON, "-m", "mailerd", "top", "--config", str(config)]
+    async with terminal(command, columns=80, rows=24, folder=tmp_path) as screen:
+        await screen.shows("run `mailerd migrate`")
+        assert await asyncio.to_thread(screen.process.wait, 10) == 1
+
+
+async def test_watch_waits_for_a_database_that_is_away_and_ends_with_the_job(
+    config: Path, tables: Database, mariadb: Server, tmp_path: Path, database_url: str
+) -> None:
+    job = await post(tables, recipients=3)
+    command = [PYTHON, "-m", "mailerd", "jobs", "watch", job, "--config", str(config)]
+    async with terminal(command, columns=100, rows=24, folder=tmp_path) as screen:
+        await screen.shows("0/3")
+        mariadb.kill()
+        await screen.shows("the database is away")
+        mariadb.start()
+        google, heard, where = Google(Rules(latency_s=0)), Heard(), tmp_path / "credentials"
+        sign_in(google, where)
+        async with serve(google) as gmail, running(settings(database_url, gmail, where), heard):
+            await screen.shows("completed, 3 recipients: 3 sent")
+        assert await asyncio.to_thread(screen.process.wait, 10) == 0
+
+
+async def test_the_list_of_jobs_keeps_ids_whole_in_a_pipe_and_what_is_no_id_is_unknown(
+    config: Path, tables: Database
+) -> None:
+    sender = f"{'a-very-long-name-of-a-mailbox-' * 2}@a-long-domain.example.com"
+    job = await post(tables, sender=sender, recipients=12_000)
+    done = await mailerd(config, "jobs", "list")
+    (line,) = (line for line in done.stdout.splitlines() if job in line)
+    assert line.split()[:3] == [job, "queued", "0/12,000"]
+    assert line.split()[-1] == sender
+    for unknown in ("01M87G7H3X8…", "nothing"):
+        told = await mailerd(config, "jobs", "show", unknown)
+        assert told.returncode == 1
+        assert f"there is no job {unknown}" in told.stderr
+
+
+async def test_q_leaves_the_page_and_the_terminal_is_as_it_was(config: Path, tables: Database, tmp_path: Path) -> None:
+    await post(tables, recipients=7)
+    command = [PYTHON, "-m", "mailerd", "top", "--every", "60", "--config", str(config)]
+    async with terminal(command, columns=80, rows=24, folder=tmp_path) as screen:
+        await screen.shows("1 job, 7 waiting")
+        screen.press("q")
+        await eventually(lambda: ended(screen), within=10)
+        assert screen.process.returncode == 0
+        assert screen.echoes
+
+
+@pytest.mark.parametrize("leaves", ["q", "\x03"])
+async def test_the_page_is_left_while_the_database_is_frozen_too(
+    config: Path, tables: Database, mariadb: Server, tmp_path: Path, leaves: str
+) -> None:
+    await post(tables, recipients=7)
+    command = [PYTHON, "-m", "mailerd", "top", "--every", "0.2", "--config", str(config)]
+    async with terminal(command, columns=80, rows=24, folder=tmp_path) as screen:
+        await screen.shows("1 job, 7 waiting")
+        mariadb.freeze()
+        try:
+            await screen.shows("the database has not answered for")
+            if leaves == "q":
+                screen.press("q")
+            else:
+                screen.process.send_signal(signal.SIGINT)
+            await eventually(lambda: ended(screen), within=5)
+        finally:
+            mariadb.thaw()
+        assert screen.process.returncode == 0
+
+
+async def ended(screen: Terminal) -> bool:
+    return screen.process.poll() is not None

@@ -1,0 +1,216 @@
+"""What is expected of aiohttp's inner parts: connections are kept, bodies arrive whole, nothing is asked twice."""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine
+
+import aiohttp
+import pytest
+import uvloop
+
+from mailerd.gmail.connection import Exchanges
+from tests.gmail.raw import Raw, http, listening
+
+OK = http(b"{}")
+
+
+@pytest.fixture
+async def exchanges() -> AsyncIterator[Exchanges]:
+    it = Exchanges(limit=2, connect_timeout=5)
+    yield it
+    await it.close()
+
+
+async def ask(exchanges: Exchanges, port: int, *, method: str = "POST", body: bytes | None = b"{}") -> int:
+    made = exchanges.make(
+        method, f"http://127.0.0.1:{port}/upload?x=1#here", headers={}, body=body, written=lambda: None
+    )
+    return (await asyncio.wait_for(made, 10)).status
+
+
+async def serve_once_per_connection(raw: Raw, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer the first request of each connection, and none after it: what an idle connection's end looks like."""
+    if len(raw.heads) == 1:
+        writer.write(OK)
+        await writer.drain()
+    elif len(raw.heads) == 2:
+        writer.close()
+    else:
+        writer.write(OK)
+
+
+async def test_a_look_over_a_connection_that_has_died_is_made_again_once(exchanges: Exchanges) -> None:
+    raw = Raw()
+    raw.script = serve_once_per_connection
+    async with listening(raw) as port:
+        assert await ask(exchanges, port, method="GET", body=None) == 200
+        assert await ask(exchanges, port, method="GET", body=None) == 200
+    assert len(raw.heads) == 3
+
+
+async def test_what_may_send_a_letter_is_never_made_again(exchanges: Exchanges) -> None:
+    raw = Raw()
+    raw.script = serve_once_per_connection
+    async with listening(raw) as port:
+        assert await ask(exchanges, port, method="GET", body=None) == 200
+        with pytest.raises(aiohttp.ServerDisconnectedError):
+            await ask(exchanges, port)
+    assert len(raw.heads) == 2
+
+
+async def test_a_large_body_arrives_whole_and_its_connection_is_kept(exchanges: Exchanges) -> None:
+    came = []
+
+    async def read(_: Raw, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.append(await reader.readexactly(3_000_001))
+        writer.write(OK)
+
+    raw = Raw()
+    raw.script = read
+    sent = bytes(range(256)) * 11_718 + b"0123456789" * 19 + b"end"
+    sent = (sent + b"x" * 3_000_001)[:3_000_001]
+    async with listening(raw) as port:
+        assert await ask(exchanges, port, body=sent) == 200
+        assert await ask(exchanges, port, body=sent) == 200
+    assert came == [sent, sent]
+    assert raw.connections == 1
+
+
+async def test_a_connection_whose_large_body_was_refused_half_way_is_not_used_again(exchanges: Exchanges) -> None:
+    async def refuse(raw: Raw, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(http(b"{}", status="413 Too Large"))
+        if raw.connections == 1:
+            await raw.let_go.wait()
+
+    raw = Raw()
+    raw.script = refuse
+    async with listening(raw) as port:
+        assert await ask(exchanges, port, body=b"x" * 30_000_000) == 413
+        assert await ask(exchanges, port, method="GET", body=None) == 413
+        assert raw.connections == 2
+        raw.let_go.set()
+
+
+@pytest.mark.parametrize("value", ["a\r\nX-Evil: 1", "a\nb", "a\rb", "a\0b"])
+async def test_a_header_with_a_line_break_is_refused_before_anything_is_written(
+    exchanges: Exchanges, value: str
+) -> None:
+    raw = Raw()
+    async with listening(raw) as port:
+        evil = {"Authorization": value}
+        made = exchanges.make("GET", f"http://127.0.0.1:{port}/", headers=evil, body=None, written=lambda: None)
+        with pytest.raises(ValueError, match="line break"):
+            await asyncio.wait_for(made, 2)
+    assert not raw.heads
+    assert not raw.connections
+
+
+async def test_the_request_names_its_host_and_the_length_of_its_body(exchanges: Exchanges) -> None:
+    raw = Raw()
+    raw.script = raw.says(OK)
+    async with listening(raw) as port:
+        await ask(exchanges, port, body=b"")
+        assert raw.heads == [
+            f"POST /upload?x=1 HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: 0\r\n\r\n".encode()
+        ]
+
+
+@pytest.mark.parametrize(
+    "stray",
+    [http(b"stray"), http(b"stray", status="408 Request Timeout"), http(b"stray")[:-5], b"\0"],
+    ids=["whole", "408", "head", "garbage"],
+)
+async def test_what_comes_unasked_over_an_idle_connection_answers_nothing(exchanges: Exchanges, stray: bytes) -> None:
+    async def say_more(raw: Raw, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        number = len(raw.heads)
+        writer.write(http(str(number).encode()))
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        if number == 1:
+            writer.write(stray)
+
+    raw = Raw()
+    raw.script = say_more
+    async with listening(raw) as port:
+        got = []
+        for _ in range(4):
+            made = exchanges.make("POST", f"http://127.0.0.1:{port}/", headers={}, body=b"{}", written=lambda: None)
+            got.append((await asyncio.wait_for(made, 5)).body)
+            await asyncio.sleep(0.1)  # idle
+    assert got == [b"1", b"2", b"3", b"4"]
+    assert raw.connections == 2
+
+
+def congested() -> socket.socket:
+    """A server behind a road that takes a little and then nothing, until somebody reads."""
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
+    listener.settimeout(10)
+    return listener
+
+
+def arrives(accepted: socket.socket) -> tuple[int, bool]:
+    """How many bytes come after all, and whether the connection was reset."""
+    accepted.settimeout(5)
+    came = 0
+    try:
+        while piece := accepted.recv(65536):
+            came += len(piece)
+    except ConnectionResetError:
+        return came, True
+    return came, False
+
+
+LARGE = b"x" * 4_000_000
+
+
+async def give_up(port: int) -> None:
+    exchanges = Exchanges(limit=2, connect_timeout=5)
+    made = exchanges.make("POST", f"http://127.0.0.1:{port}/", headers={}, body=LARGE, written=lambda: None)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(made, 0.3)
+    await asyncio.sleep(0)  # the transport closes in the loop's next turn
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_what_is_given_up_does_not_arrive_later(run: Callable[[Coroutine[None, None, None]], None]) -> None:
+    """Closed in the ordinary way, the kernel would go on bringing it, minutes after anybody has looked for it."""
+    with congested() as listener:
+        run(give_up(listener.getsockname()[1]))
+        accepted, _ = listener.accept()
+        with accepted:
+            came, reset = arrives(accepted)
+    assert reset
+    assert came < len(LARGE)
+
+
+_DIES = """
+import asyncio, sys
+from mailerd.gmail.connection import Exchanges
+async def main():
+    url, say = f"http://127.0.0.1:{sys.argv[1]}/", lambda: print("now", flush=True)
+    await Exchanges(limit=2, connect_timeout=5).make("POST", url, headers={}, body=b"x" * 200_000, written=say)
+asyncio.run(main())
+"""
+
+
+async def test_what_a_killed_daemon_had_on_its_way_does_not_arrive_later() -> None:
+    with congested() as listener:
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", _DIES, str(listener.getsockname()[1]), stdout=asyncio.subprocess.PIPE
+        )
+        assert child.stdout is not None
+        await asyncio.wait_for(child.stdout.readline(), 20)
+        accepted, _ = await asyncio.to_thread(listener.accept)
+        await asyncio.sleep(0.05)  # into the kernel's buffer
+        os.kill(child.pid, signal.SIGKILL)
+        await child.wait()
+        with accepted:
+            came, reset = await asyncio.to_thread(arrives, accepted)
+    assert reset
+    assert came < 200_000

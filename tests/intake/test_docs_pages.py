@@ -1,0 +1,43 @@
+"""/openapi.json and /docs: made of the models, served from here alone."""
+
+import re
+
+from mailerd.intake.check_recipients import _FIELDS
+from mailerd.intake.openapi import document
+from mailerd.intake.request_models import JobIn
+from mailerd.intake.routes import OPERATIONS
+from tests.intake.site import Site
+
+
+async def test_the_document_is_served_to_everybody_and_names_every_path(site: Site) -> None:
+    status, served = await site.get("/openapi.json", headers={"X-API-Key": ""})
+
+    assert status == 200
+    assert served["openapi"] == "3.1.0"
+    assert {(method.upper(), path) for path, it in served["paths"].items() for method in it} == {
+        (it.method, it.path) for it in OPERATIONS
+    }
+
+
+def test_the_description_of_a_recipient_has_the_fields_that_are_read() -> None:
+    schemas = document()["components"]["schemas"]
+
+    assert set(schemas["RecipientIn"]["properties"]) == _FIELDS
+    assert set(schemas["JobIn"]["properties"]) == set(JobIn.model_fields)
+    assert schemas["JobIn"]["additionalProperties"] is False
+
+
+async def test_the_page_loads_nothing_from_anywhere_else(site: Site) -> None:
+    async with site.client.get(f"{site.url}/docs") as response:
+        page, policy = await response.text(), response.headers["Content-Security-Policy"]
+    loaded = re.findall(r'(?:src|href)="([^"#]+)"', page)
+
+    assert set(loaded) == {"/docs/style.css", "/openapi.json"}
+    assert "<script" not in page
+    assert policy.startswith("default-src 'none'; style-src 'self'")
+    async with site.client.get(f"{site.url}/docs/style.css") as response:
+        assert response.content_type == "text/css"
+    for it in OPERATIONS:
+        assert f'id="{it.id}"' in page
+    anchors = set(re.findall(r'href="#([^"]+)"', page))
+    assert anchors <= set(re.findall(r'id="([^"]+)"', page))

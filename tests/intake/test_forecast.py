@@ -1,0 +1,224 @@
+"""Why a job waits and what is next, in the answers of a whole intake: one job, the list, and a dry run."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from mailerd.config import DatabaseSettings
+from mailerd.core.rate_limit import FOR_EVER, Allowance
+from mailerd.events.store import StoreEvents
+from mailerd.intake.forecast import Foresight
+from mailerd.store.db.database import Database
+from mailerd.store.db.migrate import migrate
+from mailerd.store.forecast_inputs import Outlooks
+from mailerd.store.queue.rate_limits import Terms
+from tests.intake.site import Build, Site, job
+from tests.support.heard import Heard
+
+FOUR = Terms(Allowance(6000, 0, 4))
+PEOPLE = [{"email": f"r{n}@example.com", "name": "R"} for n in range(3)]
+PUT_OFF = "UPDATE job_recipients SET attempts = 2, error = 'Google answered 503: ', due_at = UTC_TIMESTAMP(6)"
+UNSURE = (
+    "UPDATE job_recipients SET status = 'unsure', attempts = 1, mode = 'direct', error = 'no answer', "
+    "lease_until = UTC_TIMESTAMP(6) + INTERVAL 10 MINUTE WHERE seq = 0"
+)
+BEGUN = "UPDATE jobs SET status = 'sending', started_at = created_at"
+
+
+@pytest.fixture
+async def site(build: Build, database_url: str) -> AsyncIterator[Site]:
+    """An intake that plays four letters a day forward."""
+    events = StoreEvents(Heard())
+    database = Database(DatabaseSettings(url=database_url, connect_timeout=2, statement_timeout=5), events=events)
+    await migrate(database, events=events)
+    yield await build(forecast=Foresight(Outlooks(database, lambda: FOUR, 5.0)))
+    await database.close()
+
+
+async def seen(site: Site, job_id: str) -> dict[str, Any]:
+    """The job, which the list must show as well as its own page."""
+    status, shown = await site.get(f"/api/jobs/{job_id}")
+    assert status == 200
+    _, page = await site.get("/api/jobs")
+    (listed,) = [each for each in page["jobs"] if each["job_id"] == job_id]
+    assert {**listed, "rate": None, "forecast": None} == {**shown, "rate": None, "forecast": None}
+    assert listed["forecast"].keys() == shown["forecast"].keys()  # the times are those of another moment
+    found: dict[str, Any] = shown
+    return found
+
+
+async def posted(site: Site, **fields: Any) -> str:
+    status, answer = await site.post(job(*PEOPLE, **fields))
+    assert status == 200, answer
+    job_id: str = answer["job_id"]
+    return job_id
+
+
+async def test_a_letter_that_was_put_off_says_until_when_and_why(site: Site) -> None:
+    job_id = await posted(site)
+    await site.rows(BEGUN)
+    await site.rows(f"{PUT_OFF} + INTERVAL 20 MINUTE")
+    shown = await seen(site, job_id)
+    [(due,)] = await site.rows("SELECT MAX(due_at) FROM job_recipients")
+    assert shown["cause_of_wait"].startswith("put off until ")
+    assert shown["cause_of_wait"].endswith(" UTC, since the last attempt said: Google answered 503")
+    assert shown["forecast"]["done_at"] >= due.isoformat() + "Z"
+
+
+async def test_what_was_put_off_alone_is_the_end_of_the_job(site: Site) -> None:
+    job_id = await posted(site)
+    await site.rows(BEGUN)
+    await site.rows(f"{PUT_OFF} + INTERVAL 20 MINUTE WHERE seq = 2")
+    shown = await seen(site, job_id)
+    [(due,)] = await site.rows("SELECT MAX(due_at) FROM job_recipients")
+    assert shown["cause_of_wait"] is None
+    assert shown["forecast"]["done_at"] == due.isoformat() + "Z"
+
+
+async def test_while_google_is_out_of_reach_the_last_attempt_is_the_cause(site: Site) -> None:
+    job_id = await posted(site)
+    await site.rows(BEGUN)
+    await site.rows(PUT_OFF.replace("Google answered 503: ", "Google cannot be reached: connection refused"))
+    cause = (await seen(site, job_id))["cause_of_wait"]
+    assert cause == (
+        "the last attempt said: Google cannot be reached: connection refused; it is tried again at its turn"
+    )
+
+
+async def test_unsure_letters_are_what_a_job_waits_for(site: Site) -> None:
+    job_id = await posted(site)
+    await site.rows(UNSURE)
+    assert "1 letter is unsure: looked for at Google at " in (await seen(site, job_id))["cause_of_wait"]
+    await site.rows("UPDATE job_recipients SET status = 'sent', sent_at = updated_at WHERE seq > 0")
+    shown = await seen(site, job_id)
+    assert shown["cause_of_wait"].startswith("1 letter is unsure: looked for at Google at ")
+    assert shown["forecast"]["text"] == shown["cause_of_wait"]
+    assert shown["forecast"]["done_at"] is None
+    await site.rows("UPDATE job_recipients SET lease_until = NULL")
+    assert (await seen(site, job_id))["cause_of_wait"] == (
+        "1 letter is unsure until `mailerd settle` says what became of it"
+    )
+    await site.rows("UPDATE jobs SET status = 'cancelled'")
+    assert "`mailerd settle`" in (await seen(site, job_id))["cause_of_wait"]
+
+
+async def test_a_day_that_is_used_up_is_told_in_the_list_too(site: Site) -> None:
+    job_id = await posted(site)
+    await site.rows("INSERT INTO sender_hours VALUES ('me@example.com', UTC_TIMESTAMP() - INTERVAL 2 HOUR, 4)")
+    cause = (await seen(site, job_id))["cause_of_wait"]
+    assert cause.startswith("the sender's letters of 24 hours are used up (4): the next goes at ")
+
+
+async def test_a_sender_that_sleeps_for_no_reason_is_told(site: Site) -> None:
+    job_id = await posted(site)
+    await site.rows("UPDATE senders SET turn_at = UTC_TIMESTAMP(6) + INTERVAL 5 HOUR")
+    assert "though its limits allow a letter now" in (await seen(site, job_id))["cause_of_wait"]
+
+
+async def test_a_paused_job_is_paused_whatever_else_holds_it(site: Site) -> None:
+    job_id = await posted(site)
+    await site.rows("UPDATE jobs SET status = 'paused', send_at = '2099-12-01'")
+    await site.rows("UPDATE senders SET paused_until = %s", FOR_EVER.replace(tzinfo=None))
+    shown = await seen(site, job_id)
+    assert shown["cause_of_wait"] == "the job is paused"
+    assert shown["forecast"]["text"] == "not before the job is resumed"
+    assert shown["forecast"]["stretches"] == []
+
+
+async def test_the_key_is_always_there_and_empty_when_there_is_nothing_to_say(site: Site) -> None:
+    job_id = await posted(site)
+    assert (await seen(site, job_id))["forecast"]["letters_ahead"] == 0
+    await site.rows("UPDATE job_recipients SET status = 'sending', claim_token = 't', lease_until = '2099-01-01'")
+    assert (await seen(site, job_id))["forecast"] == {}
+    await site.rows("UPDATE job_recipients SET status = 'sent', sent_at = updated_at")
+    await site.rows("UPDATE jobs SET status = 'completed', finished_at = created_at")
+    assert (await seen(site, job_id))["forecast"] == {}
+    async with site.client.get(f"{site.url}/api/jobs/{job_id}/events") as response:
+        assert '"forecast":{}' in await response.text()
+
+
+async def test_a_page_is_foreseen_for_the_price_of_a_few_statements(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(12):
+        await posted(site, sender_email=f"s{number % 3}@example.com", priority=number % 2)
+    await site.rows(BEGUN + " WHERE priority = 1")
+    alone = {each["job_id"]: (await site.get(f"/api/jobs/{each['job_id']}"))[1] for each in await listed(site)}
+    counted = counting(site, monkeypatch)
+    page = await listed(site)
+    assert [each["forecast"]["letters_ahead"] for each in page] == [
+        alone[each["job_id"]]["forecast"]["letters_ahead"] for each in page
+    ]
+    assert {each["forecast"]["letters_ahead"] for each in page} == {3, 9}
+    assert len(counted) <= 5, counted
+
+
+async def test_a_post_is_foreseen_in_three_round_trips(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    await posted(site)
+    counted = counting(site, monkeypatch)
+    status, answer = await site.post(job(*PEOPLE))
+    assert (status, answer["forecast"]["letters_ahead"]) == (200, 3)
+    assert len(counted) == 3, counted
+
+
+def counting(site: Site, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What forecasts ask from now on, one text for each round trip."""
+    seen: list[str] = []
+    database = site.intake._forecast._outlooks.database  # type: ignore[attr-defined]  # Foresight's
+    ask = database.ask
+
+    async def watched(work: Any, **options: Any) -> Any:
+        async def counted(cursor: Any) -> Any:
+            execute = cursor.execute
+
+            async def told(statement: str, *values: Any) -> Any:
+                seen.append(statement)
+                return await execute(statement, *values)
+
+            monkeypatch.setattr(cursor, "execute", told, raising=False)
+            return await work(cursor)
+
+        return await ask(counted, **options)
+
+    monkeypatch.setattr(database, "ask", watched)
+    return seen
+
+
+async def listed(site: Site) -> list[dict[str, Any]]:
+    status, page = await site.get("/api/jobs", params={"limit": "100"})
+    assert status == 200
+    found: list[dict[str, Any]] = page["jobs"]
+    return found
+
+
+async def test_a_dry_run_names_no_wait_that_a_post_would_end(site: Site) -> None:
+    when = (datetime.now(UTC) + timedelta(days=3)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    await site.post(job(send_at=when))  # the sender's next turn is then
+
+    _, imagined = await site.post(job(dry_run=True))
+    _, posted = await site.post(job())
+
+    assert imagined["forecast"]["cause_of_wait"] is None
+    assert (await site.get(f"/api/jobs/{posted['job_id']}"))[1]["cause_of_wait"] is None
+
+
+async def test_a_dry_run_says_what_the_job_would_take(site: Site) -> None:
+    status, answer = await site.post(job(*PEOPLE, {"email": "r4@example.com", "name": "R"}, dry_run=True))
+    assert status == 200
+    assert (answer["job_id"], answer["status"]) == (None, "dry_run")
+    first = answer["forecast"]
+    assert [stretch["letters"] for stretch in first["stretches"]] == [4]
+    assert first["letters_ahead"] == 0
+    await posted(site)
+    _, answer = await site.post(job(*PEOPLE, dry_run=True))
+    behind = answer["forecast"]
+    assert behind["letters_ahead"] == 3
+    assert behind["done_at"] > first["done_at"]
+    assert "the rest from " in behind["text"]
+    when = (datetime.now(UTC) + timedelta(days=30)).strftime("%Y-%m-%dT09:00:00Z")
+    _, answer = await site.post(job(*PEOPLE, dry_run=True, send_at=when))
+    assert answer["forecast"]["starts_at"] == when
+    assert answer["forecast"]["cause_of_wait"] == f"not due before {when[:10]} 09:00 UTC"
+    assert await site.stored() == (1, 3)

@@ -1,0 +1,56 @@
+"""`/metrics` needs no key, and without one it names nobody's mailbox."""
+
+import pytest
+
+from mailerd.events.worker import RunnerEvents
+from mailerd.ops.metrics import Metrics
+from mailerd.store.api_keys import Call
+from tests.intake.site import Build, Site
+
+NAMED = b'mailerd_letters_total{outcome="sent",sender="me@example.com"} 1.0'
+TOGETHER = b'mailerd_letters_total{outcome="sent",sender="other"} 1.0'
+
+
+def metrics() -> Metrics:
+    """One letter of one sender was sent."""
+    made = Metrics()
+    events = RunnerEvents(made.tell)
+    events.letter_started(job="J", recipient=1, to="a@x", sender="me@example.com", attempt=1)
+    events.letter_sent(job="J", recipient=1, to="a@x", sender="me@example.com", done=1, total=1, message_id="m")
+    return made
+
+
+async def shown(site: Site, key: str | None = None) -> tuple[int, bytes]:
+    site.client.headers.pop("X-API-Key", None)
+    headers = {} if key is None else {"X-API-Key": key}
+    async with site.client.get(f"{site.url}/metrics", headers=headers) as answer:
+        return answer.status, await answer.read()
+
+
+async def test_without_a_key_no_mailbox_is_named_and_with_one_those_that_it_may_see(build: Build) -> None:
+    site = await build(page=metrics().page)
+    status, page = await shown(site)
+    assert (status, TOGETHER in page, b"@" in page) == (200, True, False)
+
+    status, page = await shown(site, site.key)
+    assert (status, NAMED in page) == (200, True)
+
+    status, page = await shown(site, await site.keys.create("theirs", senders=["you@example.com"]))
+    assert (status, TOGETHER in page, b"@" in page) == (200, True, False)
+
+
+@pytest.mark.parametrize("key, status", [("sk_live_wrong", 401), ("poster", 403)])
+async def test_a_key_that_may_not_read_is_refused(build: Build, key: str, status: int) -> None:
+    site = await build(page=metrics().page)
+    given = await site.keys.create("poster", calls=[Call.SEND]) if key == "poster" else key
+    got, page = await shown(site, given)
+
+    assert (got, b"mailerd_" in page) == (status, False)
+
+
+async def test_a_key_costs_no_figures_while_the_database_cannot_be_asked(build: Build) -> None:
+    site = await build(page=metrics().page)
+    await site.rows("RENAME TABLE api_keys TO api_keys_gone")
+    status, page = await shown(site, site.key)
+
+    assert (status, TOGETHER in page, b"@" in page) == (200, True, False)

@@ -1,0 +1,31 @@
+"""Templates compiled and rendered in the test's own process, for what their language says; no bound holds here."""
+
+import json
+from typing import Any
+
+from mailerd.mail.errors import RenderError
+from mailerd.mail.render import Compiled
+from mailerd.mail.templates import Content, Reader, Source, Template
+
+
+class InProcess:
+    """A compiled template."""
+
+    def __init__(self, *, subject: str, html: str | None, text: str | None) -> None:
+        self._compiled = Compiled(Template(Source(subject, html, text)), at=lambda _: None)
+        self.names = frozenset(self._compiled.names()[""])
+
+    def render(self, variables: dict[str, Any]) -> Content:
+        """The letter, or the first reason why there is none."""
+        made = self._made(variables)
+        if isinstance(made, Content):
+            return made
+        raise made[0]
+
+    def troubles(self, variables: dict[str, Any]) -> list[RenderError]:
+        """All reasons."""
+        made = self._made(variables)
+        return [] if isinstance(made, Content) else made
+
+    def _made(self, variables: dict[str, Any]) -> Content | list[RenderError]:
+        return self._compiled.render(Reader("reader@example.com", None, json.dumps(variables)))

@@ -1,0 +1,145 @@
+"""The life of the renderer's children: started when needed, ended when idle, replaced when dead."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import uvloop
+
+from mailerd.events.renderer import RendererEvents
+from mailerd.mail import child_process, render_queue
+from mailerd.mail.errors import RendererError, TemplateErrors
+from mailerd.mail.renderer import CHECKING, Renderer
+from mailerd.mail.templates import Content, Reader, Source, Template
+from tests.support.eventually import eventually
+from tests.support.heard import Heard
+from tests.support.rendering import rendering
+
+READER = Reader("reader@example.com", "Ada", '{"x": 1}')
+GOOD = Template(Source("Hello {{ name }}", "<p>{{ x }}</p>", None))
+BOMB = Template(Source("s", "{% set t = (1, 1) %}" + "{% set t = (t, t) %}" * 40 + "{{ {}[t] is defined }}", None))
+
+
+async def test_a_letter_is_blamed_after_three_ends_however_busy_the_others_are() -> None:
+    """Others' turns came between the end of a child and the trial in the next one, which was never fresh then."""
+    heard, done = Heard(), asyncio.Event()
+    async with rendering(heard) as it:
+
+        async def somebody_else() -> None:
+            while not done.is_set():
+                await it.renderer.render(GOOD, [READER], origin="somebody else")
+
+        busy = asyncio.create_task(somebody_else())
+        bad, slow_compile = BOMB, Template(Source("s", "{{ 1[1:2] if false else '' }}\n" * 6_000, None))
+        async with asyncio.timeout(30):
+            (made,) = await it.renderer.render(bad, [READER], origin="a stranger")
+            assert isinstance(made, list)
+            with pytest.raises(TemplateErrors, match="takes too long"):
+                await it.renderer.compile(slow_compile, origin="another stranger")
+        done.set()
+        await busy
+    ends = [each["origin"] for each in heard.of("renderer_ended")]
+    assert set(ends) == {"a stranger", "another stranger"}
+    assert len(ends) <= 6
+
+
+async def test_what_python_warns_of_does_not_fill_a_pipe_that_nobody_reads() -> None:
+    warned = [Template(Source("s", "{{ 1[:] if false }}\n" * 200 + f"{n}", None)) for n in range(8)]
+    async with rendering() as it, asyncio.timeout(child_process.ANSWER_TIMEOUT):
+        for template in warned:
+            await it.renderer.render(template, [READER], origin="a stranger")
+
+
+def test_a_child_that_died_while_it_was_idle_is_replaced_under_uvloop_too() -> None:
+    async def kill_and_render() -> None:
+        heard = Heard()
+        async with rendering(heard) as it:
+            await it.renderer.render(GOOD, [READER], origin="o")
+            pid = it.renderer.pid
+            assert pid is not None
+            os.kill(pid, signal.SIGKILL)
+
+            async def has_gone() -> bool:
+                return await asyncio.to_thread(_is_gone, pid)
+
+            await eventually(has_gone)
+            for _ in range(2):
+                (made,) = await it.renderer.render(GOOD, [READER], origin="o")
+                assert isinstance(made, Content)
+
+    uvloop.run(kill_and_render())
+
+
+def _is_gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+async def test_a_bug_in_asking_is_told_and_is_no_letters_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = Heard()
+    async with rendering(heard) as it:
+        await it.renderer.render(GOOD, [READER], origin="o")
+        with monkeypatch.context() as patched:
+            patched.setattr(child_process, "frame", lambda _: 1 // 0)
+            with pytest.raises(RendererError, match="met a bug"):
+                await it.renderer.render(GOOD, [READER], origin="o")
+        (made,) = await it.renderer.render(GOOD, [READER], origin="o")
+        assert isinstance(made, Content)
+    assert isinstance(heard.of("renderer_broke")[0]["error"], ZeroDivisionError)
+
+
+def test_the_time_of_a_letter_ends_with_its_answer() -> None:
+    """The timer ran on, and the child died of it while it tidied up after a large letter."""
+    program = (
+        "import io, signal\n"
+        "from mailerd.mail.frames import frame, template_to_json\n"
+        "from mailerd.mail.render_child import Child\n"
+        "from mailerd.mail.templates import Source, Template\n"
+        "template = template_to_json(Template(Source('s', 'h', None)))\n"
+        "asked = {'template': 1, 'load': template, 'forget': [], 'readers': [['r@example.com', None, None]]}\n"
+        "sink = io.BytesIO()\n"
+        "Child(io.BytesIO(frame({**asked, 'content': True, 'tell': False})), sink, cpu=9.0).serve()\n"
+        "assert b'content' in sink.getvalue()\n"
+        "print(signal.getitimer(signal.ITIMER_PROF)[0])\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert float(ran.stdout) == 0.0
+
+
+async def test_a_child_without_work_is_ended_and_another_started_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(render_queue, "IDLE", 0.05)
+    heard = Heard()
+    async with rendering(heard) as it:
+        assert it.renderer.pid is None, "none is started before there is work"
+        for _ in range(2):
+            await it.renderer.render(GOOD, [READER], origin="o")
+
+            async def has_ended() -> bool:
+                return it.renderer.pid is None
+
+            await eventually(has_ended)
+    assert heard.names() == []
+
+
+async def test_a_child_that_is_kept_is_there_before_the_first_letter() -> None:
+    async with Renderer("of the test", limits=CHECKING, events=RendererEvents(Heard()), keep=True) as it:
+
+        async def is_there() -> bool:
+            return it.pid is not None
+
+        await eventually(is_there)
+
+
+async def test_after_three_letters_that_had_to_be_stopped_the_others_of_a_request_are_not_tried() -> None:
+    heard = Heard()
+    async with rendering(heard) as it, asyncio.timeout(30):
+        made = await it.renderer.render(BOMB, [READER] * 300, origin="a stranger", content=False)
+    assert {str(each[0]) for each in made if isinstance(each, list)} == {"html: the template takes too long"}
+    assert len(made) == 300
+    assert len(heard.of("renderer_ended")) <= 7

@@ -1,0 +1,101 @@
+"""Slow templates wait for one another, in a child of their own; what a child has refused costs no child."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from mailerd.mail import render_queue
+from mailerd.mail.errors import TemplateErrors
+from mailerd.mail.templates import Content
+from tests.mail.test_bounds import GOOD, READER, a_template
+from tests.support.eventually import eventually
+from tests.support.heard import Heard
+from tests.support.rendering import rendering
+
+
+async def test_a_template_that_cannot_be_used_costs_no_child_however_often_it_comes() -> None:
+    heard, refused = Heard(), a_template("{% macro a() %}{% endmacro %}")
+    async with rendering(heard) as it:
+        for _ in range(3):
+            with pytest.raises(TemplateErrors, match="macro"):
+                await it.renderer.render(refused, [READER], origin="o")
+    assert not heard.of("renderer_ended")
+
+
+SLOW = "{% for a in range(90000) %}{% if a is divisibleby 7 %}x{% endif %}{{ a }}{% endfor %}"
+"""Some 70 ms a letter, and accepted."""
+
+
+async def test_a_slow_template_gives_nobody_else_its_pace() -> None:
+    slow = a_template(SLOW)
+    bomb = a_template("{% set t = (1, 1) %}" + "{% set t = (t, t) %}" * 40 + "{{ {}[t] is defined }}")
+    async with rendering() as it:
+        for theirs in (slow, bomb):
+            stranger = f"a stranger with {len(theirs.default.html or '')}"
+            await it.renderer.render(theirs, [READER], origin=stranger)  # this is what tells
+            waiting = asyncio.create_task(it.renderer.render(theirs, [READER] * 500, origin=stranger))
+            await asyncio.sleep(0)
+            started = time.monotonic()
+            for _ in range(100):
+                await it.renderer.render(GOOD, [READER], origin="somebody else")
+            took = time.monotonic() - started
+            assert not waiting.done()
+            waiting.cancel()
+            assert took < 2.0, "a hundred turns of the stranger take five seconds and more"
+
+
+async def test_an_origin_that_is_slow_no_longer_is_one_of_many_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(render_queue, "_SLOW_FOR", 0.1)
+    monkeypatch.setattr(render_queue, "IDLE", 0.1)
+    slow = a_template(SLOW)
+    async with rendering() as it:
+        for _ in range(2):
+            await it.renderer.render(slow, [READER], origin="a stranger")
+        assert it.renderer.pid_of_slow is not None
+
+        async def the_child_of_the_slow_has_ended() -> bool:
+            return it.renderer.pid_of_slow is None
+
+        await eventually(the_child_of_the_slow_has_ended)
+        await it.renderer.render(GOOD, [READER], origin="a stranger")
+        assert it.renderer.pid_of_slow is None
+        assert not it.renderer.is_slow("a stranger")
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_child_that_was_killed_while_it_had_nothing_to_do_is_nobodys_fault(
+    loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    async def work() -> None:
+        async with rendering() as it:
+            await it.renderer.render(GOOD, [READER], origin="o")
+            for _ in range(3):
+                child = it.renderer.pid
+                assert child is not None
+                os.kill(child, signal.SIGKILL)
+
+                async def is_gone(process: Path = Path(f"/proc/{child}")) -> bool:
+                    return not await asyncio.to_thread(process.exists)
+
+                await eventually(is_gone)
+                for _ in range(2):
+                    (made,) = await it.renderer.render(GOOD, [READER], origin="o")
+                    assert isinstance(made, Content)
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(work())
+
+
+async def test_origins_that_are_quick_take_turns() -> None:
+    async with rendering() as it:
+        few = asyncio.create_task(it.renderer.render(GOOD, [READER] * 1_000, origin="few"))
+        many = asyncio.create_task(it.renderer.render(GOOD, [READER] * 50_000, origin="many"))
+        await few
+        assert not many.done()
+        await many

@@ -1,0 +1,190 @@
+"""Alarms: grouped, limited in rate, resolved when over, and never in the way."""
+
+import asyncio
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import chain, repeat
+
+import pytest
+from aiohttp import web
+
+from mailerd.config import AlertSettings
+from mailerd.core.stats import SenderSeen, Survey
+from mailerd.events.process import ProcessEvents
+from mailerd.events.worker import RunnerEvents
+from mailerd.ops.alert_state import Board, Message
+from mailerd.ops.alerts import Alarms
+from mailerd.ops.heartbeat import Pulses
+from mailerd.ops.notify import Webhook
+from tests.support.heard import Heard
+
+AT = datetime(2026, 11, 24, 13, 0, tzinfo=UTC)
+
+
+def paused(cause: str, *, minutes: float) -> SenderSeen:
+    return SenderSeen(
+        email="a@x", per_minute=0, per_day=0, used_minute=0, used_day=0,
+        paused_until=AT + timedelta(minutes=minutes), pause_cause=cause, pause_reason="because",
+    )  # fmt: skip
+
+
+def test_a_database_that_is_away_is_told_after_its_time_and_resolved_when_it_is_back() -> None:
+    board = Board(AlertSettings())
+    board.look(None, database_away=59, now=0)
+    assert board.message(now=0) is None
+    board.look(None, database_away=60, now=1)
+    told = board.message(now=1)
+    assert told is not None
+    assert (told.firing, told.subject) == (("database",), "mailerd: database")
+    board.look(None, database_away=0, now=30)
+    assert board.message(now=100) is None
+    board.look(None, database_away=0, now=101)
+    over = board.message(now=101)
+    assert over is not None
+    assert over.lines == ("resolved: database, after 100 s",)
+
+
+def test_what_comes_together_is_told_together_and_not_too_often() -> None:
+    board = Board(AlertSettings())
+    survey = Survey(at=AT, oldest_unsure=1000, senders=(paused("token_refused", minutes=1),))
+    board.look(survey, database_away=0, now=0)
+    first = board.message(now=0)
+    assert first is not None
+    assert len(first.lines) == 2
+    board.look(survey, database_away=90, now=5)
+    assert board.message(now=5) is None, "within the least interval"
+    later = board.message(now=60)
+    assert later is not None
+    assert later.lines == ("the database has been away for 90 s: nothing is sent",)
+
+
+def test_a_database_that_can_only_be_read_is_not_called_away() -> None:
+    board = Board(AlertSettings())
+    board.look(None, database_away=60, how="read-only", now=0)
+    told = board.message(now=0)
+    assert told is not None
+    assert told.lines == ("the database has been read-only for 60 s: nothing is sent",)
+
+
+def test_ordinary_throttling_is_no_alarm_and_a_long_pause_is() -> None:
+    board = Board(AlertSettings())
+    board.look(Survey(at=AT, senders=(paused("throttled", minutes=0.5),)), database_away=0, now=0)
+    assert board.message(now=0) is None
+    board.look(Survey(at=AT, senders=(paused("daily_limit", minutes=60),)), database_away=0, now=1)
+    assert board.message(now=1) is not None
+
+
+def test_a_rate_of_failures_and_a_job_with_failures_are_told() -> None:
+    board = Board(AlertSettings())
+    events = RunnerEvents(lambda event, fields: board.tell(event, fields, now=0))
+    for number in range(20):
+        events.letter_failed(job="J", recipient=number, to="x", sender="a@x", done=1, total=20, cause="no")
+    events.job_finished(job="J", sent=0, failed=20, cancelled=0, seconds=1)
+    board.look(None, database_away=0, now=1)
+    told = board.message(now=1)
+    assert told is not None
+    assert "20 of the last 20 letters failed" in told.text
+    assert "job J has finished with failures: 0 sent, 20 failed" in told.text
+
+
+async def test_a_web_hook_gets_json_and_one_that_fails_breaks_nothing() -> None:
+    taken: list[dict[str, object]] = []
+    answers = iter([500, 200])
+
+    async def take(request: web.Request) -> web.Response:
+        taken.append(await request.json())
+        return web.Response(status=next(answers))
+
+    application = web.Application()
+    application.router.add_post("/", take)
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    heard = Heard()
+    alarms = Alarms(
+        AlertSettings(), survey=lambda: None, away=lambda: "away", events=ProcessEvents(heard), pulses=Pulses()
+    )
+    port = runner.addresses[0][1]
+    try:
+        message = Message(subject="s", lines=("a", "b"), firing=("database",))
+        async with asyncio.timeout(10):
+            await alarms._send(Webhook(f"http://127.0.0.1:{port}/"), message)
+    finally:
+        await runner.cleanup()
+    assert heard.names() == ["alarm_unsent", "alarm_sent"]
+    assert taken[1] == {
+        "source": "mailerd", "subject": "s", "text": "a\nb", "lines": ["a", "b"], "firing": ["database"],
+    }  # fmt: skip
+
+
+def test_what_reached_nobody_is_told_again_at_the_least_interval() -> None:
+    board = Board(AlertSettings())
+    events = RunnerEvents(lambda event, fields: board.tell(event, fields, now=0))
+    events.job_finished(job="J", sent=0, failed=2, cancelled=0, seconds=1)
+    board.look(None, database_away=90, now=0)
+    first = board.message(now=0)
+    assert first is not None
+    board.undelivered()
+    board.look(None, database_away=95, now=5)
+    assert board.message(now=5) is None, "within the least interval"
+    board.look(None, database_away=150, now=60)
+    again = board.message(now=60)
+    assert again is not None
+    assert again.lines == ("the database has been away for 150 s: nothing is sent", first.lines[1])
+    board.look(None, database_away=210, now=120)
+    assert board.message(now=120) is None, "it was taken this time"
+
+
+def test_what_was_over_before_it_could_be_told_is_told_with_its_end() -> None:
+    board = Board(AlertSettings())
+    board.look(None, database_away=90, now=0)
+    assert board.message(now=0) is not None
+    board.undelivered()
+    board.look(None, database_away=0, now=100)
+    told = board.message(now=100)
+    assert told is not None
+    assert told.lines == ("resolved: the database has been away for 90 s: nothing is sent; it lasted 100 s",)
+    board.undelivered()
+    board.look(None, database_away=0, now=200)
+    again = board.message(now=200)
+    assert again is not None
+    assert again.lines == told.lines
+
+
+def test_what_nobody_takes_does_not_grow_without_bound() -> None:
+    board = Board(AlertSettings())
+    events = RunnerEvents(lambda event, fields: board.tell(event, fields, now=0))
+    for number in range(5000):
+        events.job_finished(job=f"J{number}", sent=0, failed=1, cancelled=0, seconds=1)
+        if number % 1000 == 0:
+            board.message(now=number)
+            board.undelivered()
+    last = board.message(now=10_000)
+    assert last is not None
+    assert last.lines[-1] == "and 980 more"
+
+
+async def test_an_alarm_that_no_way_takes_is_told_again_until_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mailerd.ops.alerts._LOOK_EVERY", 0.01)
+    monkeypatch.setattr("mailerd.ops.alerts._REST", 0.001, raising=False)
+
+    class Way:
+        def __init__(self, takes: Iterator[bool]) -> None:
+            self.takes, self.got = takes, list[str]()
+
+        async def send(self, message: Message) -> None:
+            if not next(self.takes):
+                raise OSError("it does not take it")
+            self.got.append(message.subject)
+
+    heard = Heard()
+    known = AlertSettings(min_interval=0.1, database_away=0.1)
+    alarms = Alarms(known, survey=lambda: None, away=lambda: "away", events=ProcessEvents(heard), pulses=Pulses())
+    alarms._posts = broken, slow = Way(repeat(False)), Way(chain([False] * 6, repeat(True)))
+    running = asyncio.create_task(alarms.run())
+    try:
+        await heard.wait_for("alarm_sent")
+    finally:
+        running.cancel()
+    assert (broken.got, slow.got) == ([], ["mailerd: database"])

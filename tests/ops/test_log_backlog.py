@@ -1,0 +1,122 @@
+"""A log that was kept while journald was away: it is gone soon after, and what was too much is told and counted."""
+
+import asyncio
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from mailerd.app import run_until_signalled
+from mailerd.config import LogSettings
+from mailerd.core.stats import Survey
+from mailerd.events.process import ProcessEvents
+from mailerd.ops.event_loop_monitor import Guard
+from mailerd.ops.heartbeat import Pulses
+from mailerd.ops.journald import Native
+from mailerd.ops.log import Journal
+from mailerd.ops.metrics import Metrics
+from mailerd.ops.systemd import Systemd
+from mailerd.ops.watchdog import Watch
+from mailerd.sandbox.google import Google, Rules, serve
+from tests.chaos.place import _free_port
+from tests.support.daemon import settings, sign_in
+from tests.support.eventually import eventually
+from tests.support.heard import Heard
+
+RECORDS = 4000
+
+
+class Reader:
+    """Somebody who takes every record as it comes, as journald does."""
+
+    def __init__(self, path: Path) -> None:
+        self.taken: list[bytes] = []
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(path))
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        while record := self._socket.recv(65_536):
+            self.taken.append(record)
+
+    def close(self) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as last:
+            last.sendto(b"", self._socket.getsockname())
+        self._thread.join()
+        self._socket.close()
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Iterator[Native]:
+    """A way to a journald that is not there, with some megabytes for it."""
+    way = Native(lost=_lost, told=lambda _: None, address=str(tmp_path / "socket"))
+    for number in range(RECORDS):
+        way.write({"MESSAGE": f"{number} {'x' * 1300}"})
+    yield way
+    way._socket.close()
+
+
+def _lost(number: int) -> Mapping[str, str]:
+    return {"MESSAGE": f"lost {number}"}
+
+
+async def test_what_was_kept_is_gone_within_seconds_of_journald_s_return(kept: Native, tmp_path: Path) -> None:
+    """The kernel takes a hundred records at a time: one push a turn would need half a minute."""
+    assert kept.pending == RECORDS
+    events = ProcessEvents(Heard())
+    watch = Watch(
+        systemd=Systemd({}), pulses=Pulses(), guard=Guard(events=events, bound=60), events=events, meter=Metrics(),
+        look=_nobody_looks, away=lambda: "", flush=kept.flush,
+    )  # fmt: skip
+    reader = Reader(tmp_path / "socket")
+    watching = asyncio.create_task(watch.watch_forever())
+    began = time.monotonic()
+    try:
+        await eventually(lambda: _holds(len(reader.taken) >= RECORDS), within=10)
+    finally:
+        watching.cancel()
+        reader.close()
+    assert time.monotonic() - began < 5
+    assert [int(record.split(b"=")[1].split()[0]) for record in reader.taken] == list(range(RECORDS)), "in their order"
+
+
+async def _holds(it: bool) -> bool:  # noqa: FBT001 - what eventually wants
+    return it
+
+
+async def _nobody_looks() -> Survey:
+    raise AssertionError("the survey's loop does not run here")
+
+
+async def test_records_that_were_lost_are_counted(database_url: str, tmp_path: Path) -> None:
+    google, where, journal = Google(Rules()), tmp_path / "credentials", Journal(LogSettings(format="text"))
+    sign_in(google, where)
+    async with serve(google) as gmail, aiohttp.ClientSession() as session:
+        port = _free_port()
+        known = settings(database_url, gmail, where, intake={"port": port})
+
+        async def figures() -> str:
+            try:
+                async with session.get(f"http://127.0.0.1:{port}/metrics") as answer:
+                    return await answer.text()
+            except aiohttp.ClientConnectionError:
+                return ""
+
+        async def up() -> bool:
+            return "mailerd_log_records_lost_total 0.0" in await figures()
+
+        daemon = asyncio.create_task(run_until_signalled(known, journal, read_again=lambda: known))
+        try:
+            await eventually(up, within=10)
+            journal._lost_told(7)
+            assert "mailerd_log_records_lost_total 7.0" in await figures()
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+            await daemon

@@ -1,0 +1,66 @@
+"""The daemon's log and status line follow what people do, whoever's command it was, within seconds."""
+
+import asyncio
+from datetime import timedelta
+from pathlib import Path
+
+from mailerd.config import Settings
+from mailerd.core.states import JobChange
+from mailerd.sandbox.google import Google, Rules, serve
+from mailerd.store.default_limits import terms_of
+from mailerd.store.job_actions import Controls
+from mailerd.store.senders import Senders
+from tests.support.daemon import running, settings, sign_in
+from tests.support.eventually import eventually
+from tests.support.heard import Heard
+from tests.support.rows import post
+
+ME = "me@example.com"
+
+
+async def test_what_somebody_does_by_command_is_told_in_the_log_of_the_daemon(
+    database_url: str, tmp_path: Path
+) -> None:
+    google, heard = Google(Rules(latency_s=0)), Heard()
+    sign_in(google, tmp_path / "credentials")
+    async with (
+        serve(google) as gmail,
+        running(settings(database_url, gmail, tmp_path / "credentials"), heard) as daemon,
+    ):
+        senders = Senders(daemon.database, terms_of(Settings()))
+        await senders.pause(ME, lasts=None, reason="moving house")
+        paused = await heard.wait_for("sender_paused_by_hand", within=25)
+        job = await post(daemon.database)
+        controls = Controls(daemon.database, patience=5, in_flight=timedelta(0))
+        await controls.ask(job, JobChange.PAUSE, who="command, ada")
+        await controls.ask(job, JobChange.PAUSE, who="shop")
+        steered = await heard.wait_for("job_steered", within=25)
+        await senders.resume(ME)
+        await heard.wait_for("sender_resumed_by_hand", within=25)
+    assert heard.of("sender_paused_by_hand") == [
+        {"sender": ME, "until": "until it is resumed", "reason": "moving house"}
+    ]
+    assert [one["who"] for one in heard.of("job_steered")] == ["command, ada"]
+    del paused, steered
+
+
+async def test_the_status_line_knows_of_a_job_within_seconds(database_url: str, tmp_path: Path) -> None:
+    google, heard = Google(Rules(latency_s=0)), Heard()
+    (tmp_path / "credentials").mkdir()
+    async with (
+        serve(google) as gmail,
+        running(settings(database_url, gmail, tmp_path / "credentials"), heard) as daemon,
+    ):
+        watch = daemon.service.watch
+        await eventually(lambda: _says(watch._line, "0 jobs"), within=10)
+        await post(daemon.database, recipients=3)
+        daemon.runner.ring()
+        await heard.wait_for("sender_paused")
+        began = asyncio.get_running_loop().time()
+        await eventually(lambda: _says(watch._line, "1 job, 3 waiting"), within=5)
+        assert asyncio.get_running_loop().time() - began < 4
+
+
+async def _says(line: object, words: str) -> bool:
+    assert callable(line)
+    return words in line()

@@ -1,0 +1,134 @@
+"""The alert rules and the dashboard ask for what /metrics really shows: every name, every label, every alert."""
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from mailerd.ops.metrics import Metrics
+from tests.house.source import ROOT
+
+RULES: Final = ROOT / "docs/prometheus/mailerd.rules.yml"
+DASHBOARD: Final = json.loads((ROOT / "docs/grafana/mailerd.json").read_text("utf-8"))
+PANELS: Final = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
+_METRIC: Final = re.compile(r"\b(?P<name>(?:mailerd|process|python)_\w+|up)\b(?P<labels>\{[^}]*\})?")
+_BY: Final = re.compile(r"\bby \((?P<labels>[^)]*)\)")
+_SUFFIXES: Final = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count"), "info": ("",)}
+_OF_PROMETHEUS: Final = {"job", "instance"}
+
+
+def shown() -> dict[str, set[str]]:
+    """The labels of every series of /metrics, by its name."""
+    registry = Metrics()._registry
+    labels: dict[str, set[str]] = {"up": set()}
+    for family in registry.collect():
+        for suffix in _SUFFIXES[family.type]:
+            labels[family.name + suffix] = {label for sample in family.samples for label in sample.labels}
+            if suffix == "_bucket":
+                labels[family.name + suffix].add("le")
+    for collector in set(registry._names_to_collectors.values()):  # labels that no sample has yet
+        for suffix in ("", "_total", "_bucket", "_sum", "_count"):
+            known = labels.get(f"{getattr(collector, '_name', '')}{suffix}")
+            if known is not None:
+                known |= set(getattr(collector, "_labelnames", ()))
+    return labels
+
+
+SHOWN: Final = shown()
+
+
+def complaints(expression: str) -> list[str]:
+    """What an expression asks for and no mailerd shows."""
+    wrong, known = [], set(_OF_PROMETHEUS)
+    for found in _METRIC.finditer(expression):
+        name = found["name"]
+        known |= SHOWN.get(name, set())
+        if name not in SHOWN:
+            wrong.append(f"no metric {name}")
+            continue
+        labels = re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", found["labels"] or "")
+        wrong += [f"{name} has no label {it}" for it in labels if it not in SHOWN[name] | _OF_PROMETHEUS]
+    for by in _BY.finditer(expression):
+        wrong += [f"nothing has a label {each}" for each in re.split(r",\s*", by["labels"]) if each not in known]
+    return wrong
+
+
+def of_the_dashboard() -> Iterator[tuple[str, str]]:
+    for panel in PANELS:
+        for target in panel["targets"]:
+            yield f"{panel['title']} {target['refId']}", target["expr"]
+    for annotation in DASHBOARD["annotations"]["list"]:
+        yield annotation["name"], annotation["expr"]
+
+
+def of_the_rules() -> Iterator[tuple[str, str]]:
+    """By the name of the alert; an expression may go over several lines, all indented more than its key."""
+    text = RULES.read_text("utf-8")
+    for found in re.finditer(r"- alert: (\w+)\n(?: +#.*\n)* +expr: (?:\|\n((?: {10}.*\n)+)|(.*)\n)", text):
+        yield found[1], found[2] or found[3]
+
+
+EXPRESSIONS: Final = [*of_the_dashboard(), *of_the_rules()]
+ALERTS: Final = re.findall(r"- alert: (\w+)", RULES.read_text("utf-8"))
+
+
+@pytest.mark.parametrize("expression", [it for _, it in EXPRESSIONS], ids=[name for name, _ in EXPRESSIONS])
+def test_an_expression_asks_for_what_is_shown(expression: str) -> None:
+    assert _METRIC.search(expression)
+    assert complaints(expression) == []
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "mailerd_letter_total",
+        "mailerd_letters",  # a counter ends in _total
+        'mailerd_letters_total{result="sent"}',
+        "sum by (mailbox) (mailerd_letters_total)",
+        "mailerd_send_seconds",
+        "process_threads",
+    ],
+)
+def test_what_nobody_shows_is_seen(expression: str) -> None:
+    assert complaints(expression)
+
+
+def test_every_alert_is_read_here_and_has_its_place_on_the_dashboard() -> None:
+    assert [name for name, _ in of_the_rules()] == ALERTS
+    assert len(ALERTS) >= 9
+    told = " ".join(panel["description"] for panel in PANELS)
+    assert [alert for alert in ALERTS if alert != "MailerdDown" and f"Alert: {alert}" not in told] == []
+
+
+def test_no_panel_lies_over_another() -> None:
+    taken: set[tuple[int, int]] = set()
+    for panel in DASHBOARD["panels"]:
+        at: dict[str, Any] = panel["gridPos"]
+        cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        assert at["x"] + at["w"] <= 24, panel["title"]
+        assert not cells & taken, panel["title"]
+        taken |= cells
+    assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
+
+
+def test_prometheus_itself_reads_rules_and_dashboard(tmp_path: Path) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed (Debian: prometheus): names and labels were checked, the syntax was not")
+    written = tmp_path / "dashboard.yml"
+    rules = [
+        {"record": f"panel:{number}", "expr": expression.replace("$__rate_interval", "5m")}
+        for number, (_, expression) in enumerate(of_the_dashboard())
+    ]
+    written.write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}), "utf-8")  # JSON is YAML
+    for file in (RULES, written):
+        done = subprocess.run([promtool, "check", "rules", str(file)], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    tried = [promtool, "test", "rules", str(RULES.with_name("mailerd.test.yml"))]
+    done = subprocess.run(tried, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

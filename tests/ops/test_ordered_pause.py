@@ -1,0 +1,92 @@
+"""A pause that a person ordered: the same words wherever it is told, a metric of its own, and no alarm."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from rich.console import Console
+
+from mailerd.cli import describe
+from mailerd.cli.top_view import look, page
+from mailerd.config import AlertSettings, DatabaseSettings, Settings
+from mailerd.core.pauses import until
+from mailerd.core.rate_limit import FOR_EVER
+from mailerd.core.stats import words
+from mailerd.events.store import StoreEvents
+from mailerd.ops.alert_state import Board
+from mailerd.ops.metrics import Metrics
+from mailerd.store.db.database import Database
+from mailerd.store.db.migrate import migrate
+from mailerd.store.default_limits import terms_of
+from mailerd.store.history import Stories
+from mailerd.store.jobs import Jobs
+from mailerd.store.senders import Senders
+from mailerd.store.stats import Surveys
+from tests.ops.test_metrics import value
+from tests.support.heard import Heard
+from tests.support.rows import post
+
+TERMS = terms_of(Settings())
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    it = Database(DatabaseSettings(url=database_url), events=StoreEvents(Heard()))
+    await migrate(it, events=StoreEvents(Heard()))
+    yield it
+    await it.close()
+
+
+async def told(database: Database, job: str) -> dict[str, str]:
+    """What each of those who tell of pauses says."""
+    survey = await Surveys(database, TERMS).look()
+    console = Console(width=200, record=True, force_terminal=False)
+    console.print(page(await look(database, TERMS), width=200, height=50))
+    (story,) = await Stories(database).of_address("a@example.org")
+    found = await Jobs(database, patience=5).job(job)
+    assert found is not None
+    return {
+        "status line": words(survey),
+        "top": console.export_text(),
+        "explain a letter": "\n".join(describe.of_letter(story, describe.Queue())),
+        "explain a job": "\n".join(describe.of_job(found)),
+    }
+
+
+async def test_until_it_is_resumed_is_told_as_that_everywhere(database: Database) -> None:
+    job = await post(database, recipients=["a@example.org"])
+    await Senders(database, TERMS).pause("me@example.com", lasts=None, reason="the owner is on leave")
+    for who, text in (await told(database, job)).items():
+        assert "paused until it is resumed" in text, who
+        assert "9999" not in text, who
+        assert "00:00:00:" not in text, who
+    letter = (await told(database, job))["explain a letter"]
+    assert "(by hand: the owner is on leave)" in letter
+    assert "Next: nothing, until it is resumed: `mailerd senders resume me@example.com`." in letter
+
+
+async def test_an_ordered_pause_with_an_end_is_told_with_it(database: Database) -> None:
+    job = await post(database, recipients=["a@example.org"])
+    end = await Senders(database, TERMS).pause("me@example.com", lasts=timedelta(hours=2), reason="not now")
+    said = await told(database, job)
+    assert f"paused until {end:%H:%M}: by hand" in said["status line"]
+    assert f"paused until {end:%H:%M:%S}: not now" in said["top"]
+    assert f"paused until {end:%Y-%m-%d %H:%M:%S} UTC" in said["explain a job"]
+    assert "Next: it is tried in 1 h 59 min" in said["explain a letter"] or "in 2 h 0 min" in said["explain a letter"]
+
+
+async def test_the_metric_knows_an_ordered_pause_and_the_board_leaves_it_alone(database: Database) -> None:
+    await post(database, recipients=["a@example.org"])
+    await Senders(database, TERMS).pause("me@example.com", lasts=None, reason="the owner is on leave")
+    survey, metrics, board = await Surveys(database, TERMS).look(), Metrics(), Board(AlertSettings())
+    metrics.surveyed(survey)
+    assert value(metrics.page(), 'mailerd_sender_paused{cause="by_hand",sender="me@example.com"}') == 1
+    board.look(survey, database_away=0, now=0)
+    assert board.message(now=0) is None, "whoever ordered it knows it"
+
+
+def test_the_end_of_a_pause_in_words() -> None:
+    assert until(FOR_EVER) == "until it is resumed"
+    assert until(FOR_EVER, "{:%H:%M}".format) == "until it is resumed"
+    assert until(datetime(2026, 11, 24, 14, 5, tzinfo=UTC)) == "until 2026-11-24 14:05:00 UTC"
+    assert until(datetime(2026, 11, 24, 14, 5, tzinfo=UTC), "{:%H:%M}".format) == "until 14:05"

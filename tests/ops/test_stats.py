@@ -1,0 +1,82 @@
+"""What the survey says of the letters that could go: nothing while they go at their pace, and for how long if not."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from functools import partial
+
+import pytest
+
+from mailerd.clock import new_id
+from mailerd.config import DatabaseSettings, Settings
+from mailerd.events.store import StoreEvents
+from mailerd.ops.metrics import Metrics
+from mailerd.store.db.database import Database
+from mailerd.store.db.migrate import migrate
+from mailerd.store.default_limits import terms_of
+from mailerd.store.queue.claim import Claims
+from mailerd.store.senders import Senders
+from mailerd.store.stats import Surveys
+from tests.ops.test_metrics import value
+from tests.support.heard import Heard
+from tests.support.rows import post, query
+
+TERMS = terms_of(Settings())
+about = partial(pytest.approx, abs=30)
+AGO = "UTC_TIMESTAMP(6) - INTERVAL 960 SECOND"
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    it = Database(DatabaseSettings(url=database_url), events=StoreEvents(Heard()))
+    await migrate(it, events=StoreEvents(Heard()))
+    yield it
+    await it.close()
+
+
+async def old_job(database: Database, *, turn: str = AGO) -> str:
+    """A job whose letters have been due for 16 minutes, and its sender's turn."""
+    job = await post(database, recipients=100)
+    await query(database, f"UPDATE job_recipients SET due_at = {AGO}")
+    await query(database, f"UPDATE jobs SET turn_at = {AGO}")
+    await query(database, f"UPDATE senders SET turn_at = {turn}")
+    return job
+
+
+async def held_up(database: Database) -> float:
+    """Seconds, as the metric shows them."""
+    metrics = Metrics()
+    metrics.surveyed(await Surveys(database, TERMS).look())
+    return value(metrics.page(), "mailerd_oldest_claimable_letter_seconds")
+
+
+async def test_a_long_job_that_goes_at_its_pace_is_not_late(database: Database) -> None:
+    await old_job(database)
+    assert await held_up(database) == about(960), "nobody has claimed since"
+    claims = Claims.on(TERMS, database, new_id(), lease=timedelta(seconds=120))
+    assert (await claims.claim(20)).letters
+    await query(database, "UPDATE senders SET turn_at = UTC_TIMESTAMP(6) + INTERVAL 1 MINUTE")
+    assert await held_up(database) == 0
+    await query(database, "UPDATE senders SET turn_at = UTC_TIMESTAMP(6) - INTERVAL 100 SECOND")
+    assert await held_up(database) == about(100), "its turn has come, and nobody takes it"
+
+
+async def test_a_letter_that_may_not_go_is_not_late(database: Database) -> None:
+    await old_job(database)
+    await Senders(database, TERMS).pause("me@example.com", lasts=None, reason="")
+    assert await held_up(database) == 0
+    await query(database, "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) - INTERVAL 300 SECOND")
+    assert await held_up(database) == about(300), "from the end of the pause on it could go"
+    await query(database, "UPDATE jobs SET status = 'paused', turn_at = NULL")
+    assert await held_up(database) == 0
+
+
+async def test_one_paused_sender_hides_no_other(database: Database) -> None:
+    await old_job(database)
+    await post(database, sender="you@example.com")
+    await Senders(database, TERMS).pause("you@example.com", lasts=None, reason="")
+    assert await held_up(database) == about(960)
+
+
+async def test_due_letters_whose_sender_has_no_turn_are_seen(database: Database) -> None:
+    await old_job(database, turn="NULL")
+    assert await held_up(database) == about(960)

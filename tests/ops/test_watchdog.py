@@ -1,0 +1,118 @@
+"""The watch: ready when it may be, the watchdog fed by progress alone, and stacks in the log before the end."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+from mailerd.core.states import JobStatus, State
+from mailerd.core.stats import SenderSeen, Survey, words
+from mailerd.events.process import ProcessEvents
+from mailerd.ops.event_loop_monitor import Guard
+from mailerd.ops.heartbeat import Pulses
+from mailerd.ops.metrics import Metrics
+from mailerd.ops.systemd import Systemd
+from mailerd.ops.watchdog import Watch
+from tests.support.heard import Heard
+
+AT = datetime(2026, 11, 24, 13, 0, tzinfo=UTC)
+
+
+class Said(Systemd):
+    """Records instead of saying."""
+
+    def __init__(self) -> None:
+        super().__init__({"NOTIFY_SOCKET": "/nowhere", "WATCHDOG_USEC": "30000000"})
+        self.said: list[str] = []
+
+    def _say(self, text: str) -> None:
+        self.said.append(text)
+
+
+class Scene:
+    """A watch and everything round it."""
+
+    def __init__(self) -> None:
+        self.systemd, self.heard, self.at, self.trouble = Said(), Heard(), 0.0, ""
+        self.pulses = Pulses(lambda: self.at, limit=10)
+        events = ProcessEvents(self.heard)
+        self.guard = Guard(events=events, bound=10, now=lambda: self.at)
+        self.watch = Watch(
+            systemd=self.systemd, pulses=self.pulses, guard=self.guard, events=events, meter=Metrics(),
+            look=self.look, away=lambda: self.trouble, flush=lambda: False,
+        )  # fmt: skip
+
+    async def look(self) -> Survey:
+        return Survey(at=datetime.now(UTC))
+
+
+async def test_it_is_ready_when_the_intake_listens_and_the_schema_is_right() -> None:
+    scene = Scene()
+    scene.watch.listening()
+    scene.watch.turn()
+    assert not any("READY" in text for text in scene.systemd.said)
+    scene.watch.prepared()
+    assert scene.systemd.said[-1] == "READY=1\nSTATUS=running"
+
+
+async def test_with_the_database_away_it_is_ready_all_the_same_and_says_so() -> None:
+    scene = Scene()
+    scene.watch.listening()
+    scene.trouble = "away"
+    scene.watch.turn()
+    assert "READY=1\nSTATUS=the database is away: nothing is claimed, new jobs are answered 503" in scene.systemd.said
+    scene.trouble = "read-only"
+    scene.watch.turn()
+    assert scene.systemd.said[-1] == ("STATUS=the database is read-only: nothing is claimed, new jobs are answered 503")
+
+
+async def test_a_stalled_loop_is_told_with_all_stacks_and_the_watchdog_goes_hungry() -> None:
+    scene = Scene()
+    scene.pulses.of("runner").working("claiming")
+    scene.watch.turn()
+    assert "WATCHDOG=1" in scene.systemd.said
+    scene.systemd.said.clear()
+    scene.watch._fed = -1e9  # feeding is due
+    scene.at = 11.0
+    scene.watch.turn()
+    scene.watch.turn()
+    (told,) = scene.heard.of("loop_stalled")
+    assert (told["loop"], told["doing"]) == ("runner", "claiming")
+    assert "test_a_stalled_loop_is_told" in told["stacks"]
+    assert scene.systemd.said == ["WATCHDOG=trigger"]
+
+
+async def test_a_blocked_loop_is_told_once_by_the_guard() -> None:
+    scene = Scene()
+    scene.guard.beat()
+    scene.at = 9.0
+    scene.guard.look(asyncio.get_running_loop())
+    assert scene.heard.names() == []
+    scene.at = 11.0
+    scene.guard.look(asyncio.get_running_loop())
+    scene.guard.look(asyncio.get_running_loop())
+    (told,) = scene.heard.of("loop_blocked")
+    assert "thread MainThread" in told["stacks"]
+
+
+async def test_a_reload_that_is_refused_shows_in_the_status() -> None:
+    scene = Scene()
+    scene.watch.reloading()
+    scene.watch.reloaded("the settings could not be read again")
+    assert scene.systemd.said[-1] == "READY=1\nSTATUS=the settings could not be read again; running"
+
+
+async def test_clocks_that_differ_are_told_once() -> None:
+    scene = Scene()
+    for _ in range(2):
+        scene.watch._take(Survey(at=datetime.now(UTC) - timedelta(seconds=60)))
+    (told,) = scene.heard.of("clock_off")
+    assert (round(told["seconds"]), told["direction"]) == (60, "ahead of")
+
+
+def test_the_status_line_reads_like_a_sentence() -> None:
+    paused = SenderSeen(
+        email="a@x", per_minute=0, per_day=0, used_minute=0, used_day=0,
+        paused_until=AT + timedelta(minutes=65), pause_cause="daily_limit", pause_reason="r",
+    )  # fmt: skip
+    jobs = {JobStatus.SENDING: 2, JobStatus.QUEUED: 1, JobStatus.COMPLETED: 9}
+    survey = Survey(at=AT, jobs=jobs, recipients={State.WAITING: 1204}, senders=(paused,))
+    assert words(survey) == "3 jobs, 1,204 waiting, a@x paused until 14:05: daily limit"

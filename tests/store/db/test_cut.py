@@ -1,0 +1,87 @@
+"""A connection that is cut is not the database: a new one is tried before anybody is told that it is away."""
+
+import asyncio
+import time
+
+import pytest
+
+from mailerd.errors import DatabaseAwayError
+from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.database import Database
+from tests.store.db.test_database import reading
+from tests.support.heard import Heard
+from tests.support.proxy import Proxy
+
+
+class Cut:
+    """Work whose connections are all cut in its midst, the first so many times."""
+
+    def __init__(self, proxy: Proxy, times: int) -> None:
+        self.calls = 0
+        self._proxy = proxy
+        self._times = times
+
+    async def __call__(self, cursor: Cursor) -> int:
+        self.calls += 1
+        await cursor.execute("INSERT INTO t VALUES (%s)", (self.calls,))
+        if self.calls <= self._times:
+            await self._proxy.reset_all()
+        await cursor.execute("SELECT COUNT(*) FROM t")
+        return int((await cursor.fetchone())[0])
+
+
+async def test_whoever_asks_over_a_connection_that_is_cut_is_answered_over_a_new_one(
+    proxy: Proxy, far: Database, heard: Heard
+) -> None:
+    work = Cut(proxy, 1)
+    assert await far.ask(work, what="accept a job") == 1
+    assert work.calls == 2
+    assert not far.away
+    assert heard.names() == ["connection_cut"]
+
+
+async def test_a_connection_that_is_cut_is_no_absence_to_those_who_ask(
+    proxy: Proxy, far: Database, heard: Heard
+) -> None:
+    with pytest.raises(DatabaseAwayError):
+        await far.transaction(Cut(proxy, 1), what="claim")
+    assert not far.away
+    assert await far.ask(reading(), what="accept a job") == 1
+    assert heard.names() == ["connection_cut"]
+
+
+async def test_idle_connections_to_the_server_that_has_gone_are_not_tried_after_the_first_was_cut(
+    proxy: Proxy, far: Database
+) -> None:
+    together = asyncio.Barrier(3)
+
+    async def meet(cursor: Cursor) -> None:
+        await cursor.execute("SELECT 1")
+        await together.wait()
+
+    await asyncio.gather(*(far.transaction(meet, what="meet") for _ in range(3)))
+    before = proxy.accepted
+
+    async def forsaken(cursor: Cursor) -> None:
+        if proxy.accepted == before:  # its power has gone: only this connection is told, by its keep-alive, say
+            await proxy.forsake()
+            cursor.connection.mailerd_transport.abort()
+        await cursor.execute("SELECT 1")
+
+    start = time.monotonic()
+    await far.ask(forsaken, what="accept a job")
+    assert time.monotonic() - start < 0.5
+
+
+async def test_a_database_that_has_gone_is_told_when_the_new_connection_fails_too(
+    proxy: Proxy, far: Database, heard: Heard
+) -> None:
+    async def goes(cursor: Cursor) -> None:
+        await proxy.refuse()
+        await proxy.reset_all()
+        await cursor.execute("SELECT 1")
+
+    with pytest.raises(DatabaseAwayError):
+        await far.ask(goes, what="accept a job")
+    assert far.away
+    assert heard.names() == ["database_away"]

@@ -1,0 +1,399 @@
+"""The way into the pool: absence is told once, what may be repeated is, nobody waits for a database that is away."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+from yarl import URL
+
+from mailerd.config import DatabaseSettings
+from mailerd.errors import DatabaseAwayError, DatabaseError
+from mailerd.events.base import vocabulary
+from mailerd.events.store import StoreEvents
+from mailerd.sandbox.mariadb import Server
+from mailerd.store.db import database as database_module
+from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.database import Database
+from tests.support.dialect import is_mariadb
+from tests.support.heard import Heard
+from tests.support.proxy import Proxy
+from tests.support.rows import query
+
+DEADLOCK = "SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = 1213, MESSAGE_TEXT = 'Deadlock found'"
+
+
+def settings(port: int, **more: Any) -> DatabaseSettings:
+    return DatabaseSettings(url=f"mysql://u:p@127.0.0.1:{port}/mailerd", **more)
+
+
+def said(heard: Heard) -> list[str]:
+    """Every event's words, as the journal writes them."""
+    return [vocabulary()[name].en.format_map(fields) for name, fields in heard.events]
+
+
+def reading(statement: str = "SELECT 1") -> Callable[[Cursor], Awaitable[Any]]:
+    async def work(cursor: Cursor) -> Any:
+        await cursor.execute(statement)
+        return (await cursor.fetchone())[0]
+
+    return work
+
+
+class Failing:
+    """Work that fails so often with a real error packet, and then counts itself."""
+
+    def __init__(self, times: int, *, statement: str = DEADLOCK) -> None:
+        self.calls: list[bool] = []
+        self._times = times
+        self._statement = statement
+
+    async def __call__(self, cursor: Cursor, repeated: object = None) -> int:
+        self.calls.append(bool(repeated))
+        if len(self.calls) <= self._times:
+            await cursor.execute(self._statement)
+        await cursor.execute("SELECT 1")
+        return len(self.calls)
+
+
+async def test_a_start_that_fails_again_and_again_is_told_at_length_once(
+    proxy: Proxy, database_url: str, heard: Heard
+) -> None:
+    await proxy.refuse()
+    url = str(URL(database_url).with_port(proxy.port))
+    database = Database(DatabaseSettings(url=url, connect_attempts=1), events=StoreEvents(heard))
+    for _ in range(3):
+        with pytest.raises(DatabaseAwayError):
+            await database.open()
+    assert heard.names() == ["database_unreachable"]
+    await proxy.heal()
+    await database.open()
+    assert heard.names()[1:] == ["database_back", "database_connected"]
+    await database.close()
+
+
+async def test_three_attempts_at_start_are_told_one_by_one_and_the_last_at_error(proxy: Proxy, heard: Heard) -> None:
+    await proxy.refuse()
+    database = Database(settings(proxy.port, connect_attempts=3), events=StoreEvents(heard))
+    start = time.monotonic()
+    with pytest.raises(DatabaseAwayError):
+        await database.open()
+    assert 3.0 <= time.monotonic() - start < 3.5
+    cause = "Can't connect to MySQL server on '127.0.0.1': Connection refused"
+    where = f"database 127.0.0.1:{proxy.port}"
+    first, second, last = said(heard)
+    assert first == f"{where}: attempt 1/3: {cause}, again in 1 s"
+    assert second == f"{where}: attempt 2/3: {cause}, again in 2 s"
+    assert last.startswith(f"{where}: attempt 3/3: {cause}; giving up for now. Check that the server runs")
+    assert [vocabulary()[name].level for name in heard.names()] == ["warning", "warning", "error"]
+    assert isinstance(heard.events[-1][1]["error"], DatabaseAwayError)
+    assert database.away
+    await database.close()
+
+
+async def test_a_port_that_never_greets_is_told_with_its_time_out(proxy: Proxy, heard: Heard) -> None:
+    proxy.mute()
+    database = Database(settings(proxy.port, connect_timeout=0.2, connect_attempts=1), events=StoreEvents(heard))
+    with pytest.raises(DatabaseAwayError):
+        await database.open()
+    assert "attempt 1/1: no answer within 0.2 s; giving up" in said(heard)[0]
+
+
+async def test_a_wrong_password_is_not_tried_again(mariadb: Server, database_url: str, heard: Heard) -> None:
+    url = str(URL(database_url).with_password("wrong"))
+    database = Database(DatabaseSettings(url=url), events=StoreEvents(heard))
+    with pytest.raises(DatabaseAwayError):
+        await database.open()
+    (words,) = said(heard)
+    assert "attempt 1/1: Access denied for user 'mailerd'@'127.0.0.1' (using password: YES)" in words
+    assert "wrong" not in words.replace("using password", "")
+    assert mariadb.password not in words
+
+
+async def test_a_database_that_comes_late_is_waited_for(proxy: Proxy, database_url: str, heard: Heard) -> None:
+    await proxy.refuse()
+    url = str(URL(database_url).with_port(proxy.port))
+    database = Database(DatabaseSettings(url=url), events=StoreEvents(heard))
+    opening = asyncio.create_task(database.open())
+    await heard.wait_for("database_attempt_failed")
+    await proxy.heal()
+    await opening
+    assert heard.names() == ["database_attempt_failed", "database_connected"]
+    assert ("MariaDB" in heard.of("database_connected")[0]["version"]) == is_mariadb()
+    assert not database.away
+    await database.close()
+
+
+async def test_absence_and_return_are_told_once_each_and_reminded_of_now_and_then(
+    proxy: Proxy, far: Database, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "REMIND_EVERY", 0.2)
+    await proxy.refuse()
+    await proxy.reset_all()
+    patient = [asyncio.create_task(far.insist(Failing(0), what="record")) for _ in range(3)]
+    start = time.monotonic()
+    await heard.wait_for("database_still_away", times=2)
+    assert time.monotonic() - start >= 0.4
+    assert far.away
+    await proxy.heal()
+    await asyncio.gather(*patient)
+    names = heard.names()
+    assert names[0] == "database_away"
+    assert names[-1] == "database_back"
+    assert set(names[1:-1]) == {"database_still_away"}
+    assert not far.away
+    back = heard.of("database_back")[0]
+    assert 0.4 < back["seconds"] < 10
+    assert len(heard.of("database_still_away")) <= back["seconds"] / 0.2
+
+
+async def test_reminders_do_not_come_more_often_than_every_half_minute(
+    proxy: Proxy, far: Database, heard: Heard
+) -> None:
+    await proxy.refuse()
+    await proxy.reset_all()
+    for _ in range(5):
+        with pytest.raises(DatabaseAwayError):
+            await far.transaction(reading(), what="look")
+    assert heard.names() == ["database_away"]
+
+
+async def test_ask_refuses_at_once_while_the_database_is_away(proxy: Proxy, far: Database, heard: Heard) -> None:
+    await proxy.black_hole()
+    with pytest.raises(DatabaseAwayError):
+        await far.ask(reading(), what="accept a job", bound=0.3)
+    accepted, start = proxy.accepted, time.monotonic()
+    with pytest.raises(DatabaseAwayError, match=r"accept a job: queue: .* is away") as caught:
+        await far.ask(reading(), what="accept a job")
+    assert time.monotonic() - start < 0.05
+    assert (caught.value.retry, caught.value.in_doubt) == (True, False)
+    assert proxy.accepted - accepted <= 1  # nobody tried, but for the KILL of what was cut off before
+    await proxy.heal()
+    assert await far.transaction(reading(), what="look") == 1
+    assert await far.ask(reading(), what="accept a job") == 1
+    assert [name for name in heard.names() if name != "kill_failed"] == ["database_away", "database_back"]
+
+
+async def test_ask_tries_a_deadlock_again_and_says_so(database: Database, heard: Heard) -> None:
+    heard.events.clear()
+    assert await database.ask(Failing(2), what="accept a job") == 3
+    assert heard.names() == ["transaction_repeated"] * 2
+    assert "accept a job is tried again in 0." in said(heard)[0]
+    assert "1213" in said(heard)[0]
+
+
+async def test_ask_gives_up_after_four_tries(database: Database) -> None:
+    failing = Failing(99)
+    with pytest.raises(DatabaseError) as caught:
+        await database.ask(failing, what="accept a job")
+    assert caught.value.errno == 1213
+    assert len(failing.calls) == 4
+
+
+@pytest.mark.parametrize("answer", ["lost", "interrupted"])
+async def test_ask_never_repeats_what_is_in_doubt(proxy: Proxy, far: Database, answer: str) -> None:
+    calls = 0
+
+    async def work(cursor: Cursor) -> None:
+        async def interrupted() -> None:
+            await cursor.execute("SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = 1317, MESSAGE_TEXT = 'interrupted'")
+
+        nonlocal calls
+        calls += 1
+        await cursor.execute("INSERT INTO t VALUES (1)")
+        if answer == "lost":
+            proxy.cut_after(0)
+        else:
+            cursor.connection.commit = interrupted
+
+    with pytest.raises(DatabaseError) as caught:
+        await far.ask(work, what="accept a job")
+    assert caught.value.in_doubt
+    assert calls == 1
+
+
+async def test_insist_learns_of_a_doubt_and_the_work_is_done_once(proxy: Proxy, far: Database) -> None:
+    told = []
+
+    async def work(cursor: Cursor, repeated: bool) -> str:  # noqa: FBT001 - as insist calls it
+        told.append(repeated)
+        if repeated:
+            await cursor.execute("SELECT COUNT(*) FROM t WHERE id = 1")
+            if (await cursor.fetchone())[0]:
+                return "it had been done"
+        await cursor.execute("INSERT INTO t VALUES (1)")
+        proxy.cut_after(0)
+        return "done"
+
+    assert await far.insist(work, what="record") == "it had been done"
+    assert told == [False, True]
+    assert await query(far, "SELECT id FROM t") == [(1,)]
+
+
+async def test_insist_remembers_a_doubt_over_later_failures_that_are_none(proxy: Proxy, far: Database) -> None:
+    told = []
+
+    async def work(cursor: Cursor, repeated: bool) -> None:  # noqa: FBT001 - as insist calls it
+        told.append(repeated)
+        if len(told) == 1:
+            proxy.cut_after(0)
+        elif len(told) == 2:
+            await cursor.execute(DEADLOCK)
+
+    await far.insist(work, what="record")
+    assert told == [False, True, True]
+
+
+async def test_ascertain_leaves_what_has_surely_failed_to_its_caller(database: Database) -> None:
+    failing = Failing(99)
+    with pytest.raises(DatabaseError) as caught:
+        await database.ascertain(failing, what="settle")
+    assert caught.value.errno == 1213
+    assert failing.calls == [False]
+
+
+async def test_ascertain_repeats_what_is_in_doubt_over_later_failures_that_are_none(
+    proxy: Proxy, far: Database
+) -> None:
+    told = []
+    tries = 0
+
+    async def work(cursor: Cursor, repeated: bool) -> str:  # noqa: FBT001 - as ascertain calls it
+        told.append(repeated)
+        if len(told) == 1:
+            await cursor.execute("INSERT INTO t VALUES (1)")
+            proxy.cut_after(0)
+        elif len(told) == 2:
+            await cursor.execute(DEADLOCK)
+        return "known"
+
+    def tried() -> None:
+        nonlocal tries
+        tries += 1
+
+    assert await far.ascertain(work, what="settle", tried=tried) == "known"
+    assert (told, tries) == ([False, True, True], 2)
+    assert await query(far, "SELECT id FROM t") == [(1,)]
+
+
+async def test_insist_tells_the_work_nothing_of_failures_that_prove_a_rollback(database: Database) -> None:
+    failing = Failing(3)
+    assert await database.insist(failing, what="record") == 4
+    assert failing.calls == [False] * 4
+
+
+async def test_insist_outlasts_a_server_that_refuses_the_log_in(database: Database, heard: Heard) -> None:
+    """As one does whose password is being changed: what waits to be recorded must not be dropped."""
+    denied = "SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = 1045, MESSAGE_TEXT = 'Access denied'"
+    heard.events.clear()
+    assert await database.insist(Failing(2, statement=denied), what="record") == 3
+    assert heard.names() == ["database_away", "database_back"]
+
+
+async def test_insist_does_not_repeat_what_no_repetition_can_cure(database: Database) -> None:
+    failing = Failing(99, statement="SELECT nothing FROM nowhere")
+    with pytest.raises(DatabaseError) as caught:
+        await database.insist(failing, what="record")
+    assert caught.value.errno == 1146
+    assert len(failing.calls) == 1
+
+
+async def test_insist_leaves_what_it_is_told_to_leave_unless_an_earlier_try_is_in_doubt(
+    proxy: Proxy, far: Database
+) -> None:
+    told = []
+
+    async def work(cursor: Cursor, repeated: bool) -> None:  # noqa: FBT001 - as insist calls it
+        told.append(repeated)
+        if len(told) in {1, 3}:
+            await cursor.execute(DEADLOCK)
+        elif len(told) == 2:
+            proxy.cut_after(0)
+
+    with pytest.raises(DatabaseError):
+        await far.insist(work, what="record", leaving=frozenset({1213}))
+    await far.insist(work, what="record", leaving=frozenset({1213}))
+    assert told == [False, False, True, True]
+
+
+async def test_insist_outlasts_a_server_that_is_killed(mariadb: Server, database: Database, heard: Heard) -> None:
+    await asyncio.to_thread(mariadb.kill)
+    insisting = asyncio.create_task(database.insist(Failing(0), what="record"))
+    await heard.wait_for("database_away")
+    await asyncio.to_thread(mariadb.start)
+    assert await insisting == 1
+    assert heard.names()[-1] == "database_back"
+
+
+async def test_insist_can_be_cancelled_while_it_waits(proxy: Proxy, far: Database, heard: Heard) -> None:
+    await proxy.refuse()
+    await proxy.reset_all()
+    insisting = asyncio.create_task(far.insist(Failing(0), what="record"))
+    await heard.wait_for("database_away")
+    insisting.cancel()
+    await asyncio.wait([insisting], timeout=1)
+    assert insisting.cancelled()
+
+
+async def test_a_look_asks_outside_any_transaction_and_leaves_none(database_url: str, heard: Heard) -> None:
+    database = Database(DatabaseSettings(url=database_url), events=StoreEvents(heard))
+
+    async def inside(cursor: Cursor) -> bool:
+        await cursor.execute("SELECT 1")
+        return bool(cursor.connection.get_transaction_status())  # as the server said with its answer
+
+    assert not await database.look(inside, what="look")
+    assert await database.transaction(inside, what="work")
+    assert not await database.look(inside, what="look")
+    await database.close()
+
+
+class Counting:
+    """Where transactions are counted."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[str] = []
+
+    def database_call(self, *, outcome: str, seconds: float) -> None:
+        assert seconds >= 0
+        self.outcomes.append(outcome)
+
+
+@pytest.fixture
+async def counted(database_url: str, heard: Heard) -> AsyncIterator[tuple[Database, Counting]]:
+    counting = Counting()
+    it = Database(DatabaseSettings(url=database_url), events=StoreEvents(heard), meter=counting)
+    yield it, counting
+    await it.close()
+
+
+@pytest.mark.parametrize("way", ["transaction", "look"])
+async def test_what_the_work_itself_raises_is_no_failure_of_the_database(
+    counted: tuple[Database, Counting], way: str
+) -> None:
+    database, counting = counted
+
+    async def work(cursor: Cursor) -> None:
+        await cursor.execute("SELECT 1")
+        raise LookupError("there is no such job")
+
+    with pytest.raises(LookupError):
+        await getattr(database, way)(work, what="pause a job")
+    assert counting.outcomes == ["ok"]
+
+
+async def test_a_call_that_its_caller_gives_up_is_cut_off_and_not_in_doubt(
+    counted: tuple[Database, Counting],
+) -> None:
+    database, counting = counted
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await database.look(reading("SELECT SLEEP(5)"), what="look")
+    assert counting.outcomes == ["cut_off"]
+    with pytest.raises(DatabaseAwayError):
+        await database.look(reading("SELECT SLEEP(5)"), what="look", bound=0.1)
+    assert counting.outcomes == ["cut_off", "away"]
+    with pytest.raises(DatabaseError):
+        await database.look(reading("SELECT nothing"), what="look")
+    assert counting.outcomes[2:] == ["refused"]

@@ -1,0 +1,144 @@
+"""A daemon that stops in the midst of a transaction holds rows: whoever needs them waits, and nobody else does."""
+
+from collections import Counter
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from mailerd.core.decisions import Decision, Pause
+from mailerd.core.models import HandedOver, Letter, Outcome, Record
+from mailerd.core.rate_limit import Allowance
+from mailerd.core.states import Change
+from mailerd.core.verdicts import Cause
+from mailerd.store.db.database import Database
+from mailerd.store.queue.claim import Claims
+from mailerd.store.queue.locked_rows import busy
+from mailerd.store.queue.rate_limits import BUSY, Permits
+from tests.support.eventually import eventually
+from tests.support.holding import holding
+from tests.support.rows import post, query
+
+FROZEN, SAME, OTHER = "frozen@example.com", "same@example.com", "other@example.com"
+FROZEN_CLAIM = (
+    f"SELECT email FROM senders WHERE email = '{FROZEN}' FOR UPDATE",
+    "SELECT name FROM projects WHERE name = '1' FOR UPDATE",
+)
+"""What a claim of one sender has locked when it has come as far as the projects."""
+
+
+def claimer(database: Database) -> Claims:
+    return Claims(
+        database, "D2", timedelta(seconds=60), Allowance(100_000, 0, 0), project_units_per_minute=1_100_000
+    )  # 1 % of it at once: 100 letters
+
+
+@pytest.fixture
+async def two_projects(database: Database) -> Database:
+    """Two senders of one project and a sender of another."""
+    for sender in (FROZEN, SAME, OTHER):
+        await post(database, sender=sender, recipients=5)
+    await query(database, "UPDATE senders SET project = IF(email = %s, '2', '1')", OTHER)
+    await query(database, "INSERT INTO projects (name) VALUES ('1'), ('2')")
+    return database
+
+
+async def test_a_claim_passes_a_locked_project_by_and_serves_the_others(
+    two_projects: Database, database_url: str
+) -> None:
+    claims = claimer(two_projects)
+    async with holding(database_url, *FROZEN_CLAIM):
+        claim = await claims.claim(20)
+        assert {letter.sender for letter in claim.letters} == {OTHER}
+        await query(two_projects, "UPDATE senders SET turn_at = UTC_TIMESTAMP(6) WHERE email = %s", SAME)
+        assert (await claims.claim(20)).letters == ()
+        ((rests,),) = await query(
+            two_projects,
+            "SELECT TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), turn_at) FROM senders WHERE email = %s", SAME,
+        )  # fmt: skip
+        assert rests <= BUSY / timedelta(microseconds=1)
+        assert await query(two_projects, "SELECT COUNT(*) FROM projects WHERE name = '1' AND tat IS NULL") == [(1,)]
+    taken: Counter[str] = Counter()
+
+    async def all_have_gone() -> bool:
+        taken.update(letter.sender for letter in (await claims.claim(20)).letters)
+        return taken.keys() >= {FROZEN, SAME}
+
+    await eventually(all_have_gone)
+
+
+async def test_a_look_waits_a_moment_for_a_locked_project_and_is_not_granted(
+    two_projects: Database, database_url: str
+) -> None:
+    permits = Permits(two_projects, lambda: claimer(two_projects).terms)
+    async with holding(database_url, *FROZEN_CLAIM):
+        assert await permits.permit(SAME, units=20) == BUSY
+        assert await permits.permit(OTHER, units=20) == timedelta(0)
+    assert await permits.permit(SAME, units=20) == timedelta(0)
+    assert await query(two_projects, "SELECT name FROM projects WHERE tat IS NULL") == []
+
+
+async def test_a_project_without_a_row_gets_one_before_its_senders_have_letters(two_projects: Database) -> None:
+    await query(two_projects, "DELETE FROM projects")
+    claims = claimer(two_projects)
+    assert (await claims.claim(20)).letters == ()
+    taken: set[str] = set()
+
+    async def all_have_gone() -> bool:
+        taken.update(letter.sender for letter in (await claims.claim(20)).letters)
+        return taken == {FROZEN, SAME, OTHER}
+
+    await eventually(all_have_gone)
+    assert await query(two_projects, "SELECT name FROM projects WHERE tat IS NOT NULL ORDER BY name") == [
+        ("1",), ("2",),
+    ]  # fmt: skip
+
+
+async def test_a_look_gives_a_project_without_a_row_one(two_projects: Database) -> None:
+    await query(two_projects, "DELETE FROM projects")
+    permits = Permits(two_projects, lambda: claimer(two_projects).terms)
+    assert await permits.permit(SAME, units=20) == BUSY
+    assert await permits.permit(SAME, units=20) == timedelta(0)
+
+
+MINUTE = timedelta(minutes=1)
+USED_UP = Decision(Change.RELEASED, error="no", wait=MINUTE, pause=Pause(Cause.PROJECT_LIMIT, "no", MINUTE))
+
+
+def records(letter: Letter) -> list[Record]:
+    """One of each kind: what locks its own row alone, what teaches of the sender, comes back, was slow, pauses all."""
+    slow = replace(letter, slow_from=0.4)
+    return [
+        Outcome(letter, Decision(Change.SENT, message_id="m")),
+        HandedOver(letter, "draft", "d", "t", project="1"),
+        Outcome(letter, Decision(Change.DEFERRED, error="no", wait=MINUTE)),
+        Outcome(slow, Decision(Change.SENT, message_id="m"), took=2.0),
+        Outcome(letter, USED_UP),
+    ]
+
+
+@pytest.mark.parametrize(
+    "held, waiting",
+    [
+        ("SELECT email FROM senders WHERE email = 'same@example.com'", {1, 2, 3, 4}),
+        ("SELECT email FROM senders WHERE email = 'frozen@example.com'", {4}),
+        ("SELECT email FROM senders WHERE email = 'other@example.com'", set()),
+        ("SELECT name FROM projects WHERE name = '1'", {3}),
+        ("SELECT name FROM projects WHERE name = '2'", set()),
+        ("SELECT id FROM jobs WHERE sender_email = 'same@example.com'", {2, 4}),
+    ],
+)
+async def test_a_look_tells_which_records_would_wait_and_keeps_no_lock(
+    two_projects: Database, database_url: str, held: str, waiting: set[int]
+) -> None:
+    claim = await claimer(two_projects).claim(20)
+    ours = records(next(letter for letter in claim.letters if letter.sender == SAME))
+    async with holding(database_url, f"{held} FOR UPDATE"):
+        assert await busy(two_projects, ours) == waiting
+    assert await busy(two_projects, ours) == set()
+
+
+async def test_a_project_that_is_not_counted_holds_up_no_record(two_projects: Database) -> None:
+    claim = await claimer(two_projects).claim(20)
+    await query(two_projects, "DELETE FROM projects")
+    assert await busy(two_projects, records(claim.letters[0])) == set()

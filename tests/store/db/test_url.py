@@ -1,0 +1,76 @@
+"""The way to the database: TLS that was asked for is there or nothing is sent, and a socket file serves as well."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mailerd.config import DatabaseSettings
+from mailerd.errors import DatabaseAwayError
+from mailerd.events.store import StoreEvents
+from mailerd.sandbox.mariadb import Server
+from mailerd.store.db.database import Database
+from tests.conftest import CACHE
+from tests.support.certificates import authority_and_server
+from tests.support.dialect import without_tls
+from tests.support.heard import Heard
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    return authority_and_server(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="module")
+def with_tls(certificates: tuple[Path, Path, Path]) -> Iterator[Server]:
+    _, certificate, key = certificates
+    with Server(cache=CACHE, extra=(f"--ssl-cert={certificate}", f"--ssl-key={key}")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def in_clear() -> Iterator[Server]:
+    with Server(cache=CACHE, extra=(without_tls(),)) as server:
+        yield server
+
+
+async def cipher(url: str) -> str:
+    """What the connection is encrypted with; empty: it is not."""
+    database = Database(DatabaseSettings(url=url, connect_attempts=1, connect_timeout=5), events=StoreEvents(Heard()))
+
+    async def ask(cursor: Any) -> str:
+        await cursor.execute("SHOW STATUS LIKE 'Ssl_cipher'")
+        return str((await cursor.fetchone())[1])
+
+    try:
+        return await database.transaction(ask, what="look")
+    finally:
+        await database.close()
+
+
+async def test_a_server_that_the_authority_has_signed_is_trusted(
+    with_tls: Server, certificates: tuple[Path, Path, Path]
+) -> None:
+    assert (await cipher(f"{with_tls.url}?ssl_ca={certificates[0]}")).startswith("TLS_")
+    assert (await cipher(f"{with_tls.url}?ssl=unverified")).startswith("TLS_")
+    assert await cipher(with_tls.url) == ""
+
+
+async def test_one_that_nobody_vouches_for_is_not_and_the_log_says_why(with_tls: Server) -> None:
+    heard = Heard()
+    settings = DatabaseSettings(url=f"{with_tls.url}?ssl=true", connect_attempts=1, connect_timeout=5)
+    database = Database(settings, events=StoreEvents(heard))
+    with pytest.raises(DatabaseAwayError):
+        await database.open()
+    assert "certificate verify failed" in heard.of("database_unreachable")[0]["cause"]
+
+
+@pytest.mark.parametrize("query", ["ssl=true", "ssl=unverified", "ssl_ca={ca}"])
+async def test_a_server_without_tls_is_not_spoken_to_in_clear(
+    in_clear: Server, certificates: tuple[Path, Path, Path], query: str
+) -> None:
+    """The driver goes on in clear: somebody in between need only strike out the server's offer."""
+    with pytest.raises(DatabaseAwayError, match="the server offers no TLS"):
+        await cipher(f"{in_clear.url}?{query.format(ca=certificates[0])}")
+    assert await cipher(in_clear.url) == ""

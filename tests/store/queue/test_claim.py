@@ -1,0 +1,153 @@
+"""Claiming: who gets what, in which order, and that nobody gets it twice."""
+
+import asyncio
+import math
+from collections import Counter
+from datetime import timedelta
+
+from mailerd.core.models import Claim
+from mailerd.core.rate_limit import Allowance
+from mailerd.store.db.database import Database
+from mailerd.store.queue.claim import Claims
+from tests.support.dialect import plan
+from tests.support.rows import post, query, states
+
+FREE = Allowance(units_per_minute=0, per_minute=0, per_day=0)
+
+
+def claims(database: Database, *, daemon: str = "D1", allowance: Allowance = FREE) -> Claims:
+    return Claims(database, daemon, timedelta(seconds=60), allowance)
+
+
+async def test_a_claim_counts_the_attempt_and_sets_token_lease_and_owner(database: Database) -> None:
+    job = await post(database, recipients=3)
+    claim = await claims(database).claim(2)
+    assert [letter.to_email for letter in claim.letters] == ["r0@example.org", "r1@example.org"]
+    rows = await query(
+        database,
+        "SELECT status, attempts, claim_token, daemon_id, lease_until > UTC_TIMESTAMP(6) + INTERVAL 50 SECOND "
+        "FROM job_recipients WHERE job_id = %s ORDER BY id",
+        job,
+    )
+    assert rows == [("sending", 1, claim.token, "D1", 1)] * 2 + [("waiting", 0, None, None, None)]
+    assert await query(database, "SELECT status FROM jobs WHERE id = %s", job) == [("sending",)]
+
+
+async def test_when_nothing_is_due_the_claim_says_when_something_will_be(database: Database) -> None:
+    assert (await claims(database).claim(5)).next_in is None
+    await post(database, recipients=1)
+    await query(database, "UPDATE job_recipients SET due_at = UTC_TIMESTAMP(6) + INTERVAL 40 SECOND")
+    claim = await claims(database).claim(5)
+    assert claim.letters == ()
+    assert claim.next_in is not None
+    assert 38 < claim.next_in <= 40
+
+
+async def test_many_claimers_never_take_a_row_twice(database: Database) -> None:
+    for number in range(4):
+        await post(database, sender=f"s{number}@example.com", recipients=50)
+
+    async def drain(daemon: str) -> list[int]:
+        mine: list[int] = []
+        claimer = claims(database, daemon=daemon)
+        while True:
+            claim: Claim = await claimer.claim(7)
+            if not claim.letters and claim.next_in is None:
+                return mine
+            mine += [letter.id for letter in claim.letters]
+
+    taken = [id_ for part in await asyncio.gather(*(drain(f"D{n}") for n in range(4))) for id_ in part]
+    assert len(taken) == 200
+    assert len(set(taken)) == 200
+
+
+async def test_a_huge_job_starves_neither_a_small_one_nor_another_sender(database: Database) -> None:
+    huge = await post(database, recipients=400)
+    small = await post(database, recipients=5)
+    other = await post(database, sender="other@example.com", recipients=5)
+    claimer = claims(database)
+    letters = [letter for _ in range(4) for letter in (await claimer.claim(10)).letters]
+    taken = {job: sum(letter.job_id == job for letter in letters) for job in (huge, small, other)}
+    assert taken[small] == 5
+    assert taken[other] == 5
+    assert taken[huge] == 30
+
+
+async def test_priority_goes_first_within_a_sender(database: Database) -> None:
+    await post(database, recipients=5)
+    urgent = await post(database, recipients=5, priority=10)
+    claim = await claims(database).claim(5)
+    assert {letter.job_id for letter in claim.letters} == {urgent}
+
+
+async def test_the_minutes_allowance_bounds_a_claim_and_names_the_next_turn(database: Database) -> None:
+    await post(database, recipients=100)
+    claimer = claims(database, allowance=Allowance(units_per_minute=6000, per_minute=0, per_day=0))
+    first = await claimer.claim(50)
+    assert len(first.letters) == 1
+    assert first.next_in is not None
+    assert 0 < first.next_in < 1.3
+
+
+async def test_the_days_allowance_is_shared_by_all_daemons_to_the_letter(database: Database) -> None:
+    job = await post(database, recipients=30)
+    allowance = Allowance(units_per_minute=0, per_minute=0, per_day=20)
+    both = [claims(database, daemon=f"D{n}", allowance=allowance) for n in range(2)]
+    taken = [len((await both[turn % 2].claim(7)).letters) for turn in range(8)]
+    assert sum(taken) == 20
+    assert await states(database, job) == {"sending": 20, "waiting": 10}
+    claim = await both[0].claim(7)
+    assert claim.next_in is not None
+    assert 23 * 3600 < claim.next_in <= 25 * 3600
+
+
+async def test_a_paused_sender_is_left_alone_until_its_time(database: Database) -> None:
+    await post(database, recipients=3)
+    await query(database, "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 90 SECOND")
+    claim = await claims(database).claim(5)
+    assert claim.letters == ()
+    assert claim.next_in is not None
+    assert 85 < claim.next_in <= 90
+
+
+async def test_the_claim_reads_by_its_index_and_sorts_nothing(database: Database) -> None:
+    job = await post(database, recipients=300)
+    await query(database, "UPDATE job_recipients SET status = 'sent' WHERE seq < 250")
+    for statement, values in (
+        (
+            "SELECT id FROM job_recipients FORCE INDEX (claim) WHERE job_id = %s AND status = 'waiting' AND "
+            "due_at <= UTC_TIMESTAMP(6) ORDER BY due_at, id LIMIT 50 FOR UPDATE SKIP LOCKED",
+            (job,),
+        ),
+        (
+            "SELECT id FROM jobs FORCE INDEX (turn) WHERE sender_email = %s AND claimable = 1 AND "
+            "turn_at <= UTC_TIMESTAMP(6) ORDER BY precedence, turn_at, id LIMIT 1 FOR UPDATE SKIP LOCKED",
+            ("me@example.com",),
+        ),
+        (
+            "SELECT email FROM senders FORCE INDEX (turn) WHERE turn_at <= UTC_TIMESTAMP(6) "
+            "ORDER BY turn_at, email LIMIT 1 FOR UPDATE SKIP LOCKED",
+            (),
+        ),
+    ):
+        (row,) = await plan(database, statement, values)
+        assert row["key"] in {"claim", "turn"}
+        assert "filesort" not in str(row["Extra"])
+
+
+async def test_a_sender_without_room_is_passed_by_and_keeps_its_turn(database: Database) -> None:
+    for sender in ("full@example.com", "some@example.com", "free@example.com"):
+        await post(database, sender=sender, recipients=30)
+    claimer = claims(database)
+    ((turn, _),) = before = await query(
+        database, "SELECT turn_at, tat FROM senders WHERE email = %s", "full@example.com"
+    )
+    claim = await claimer.claim(40, rooms={"full@example.com": 0, "some@example.com": 7, "other@example.com": -3})
+    assert Counter(letter.sender for letter in claim.letters) == {"some@example.com": 7, "free@example.com": 30}
+    assert await query(database, "SELECT turn_at, tat FROM senders WHERE email = %s", "full@example.com") == before
+    assert turn is not None
+    full = {"full@example.com": 0, "some@example.com": 0}
+    assert claim.next_in is None, "nothing is due of those that have room"
+    assert await claimer.due_in(rooms=full) == math.inf
+    assert await claimer.due_in() == 0
+    assert len((await claimer.claim(40)).letters) == 40

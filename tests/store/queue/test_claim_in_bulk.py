@@ -1,0 +1,202 @@
+"""The claim in bulk: it takes what turn after turn would take, never beyond a limit, by index, and asks little."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from mailerd.config import DatabaseSettings
+from mailerd.core.rate_limit import Allowance
+from mailerd.events.store import StoreEvents
+from mailerd.store.db.database import Database
+from mailerd.store.queue import claim as claims_module
+from mailerd.store.queue import select_letters, sender_turns
+from mailerd.store.queue.claim import Claims
+from tests.store.queue.test_rate_limits import Shifted
+from tests.support.dialect import plan
+from tests.support.heard import Heard
+from tests.support.rows import post, query
+
+NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
+SENDERS = 12
+
+
+@pytest.fixture
+async def shifted(database: Database, database_url: str) -> AsyncIterator[Shifted]:
+    """The same database with its clock at NOW."""
+    assert not database.away
+    it = Shifted(DatabaseSettings(url=database_url), events=StoreEvents(Heard()))
+    it.at = NOW
+    yield it
+    await it.close()
+
+
+def naive(seconds: float) -> datetime:
+    return (NOW + timedelta(seconds=seconds)).replace(tzinfo=None)
+
+
+async def fill(database: Database, chance: random.Random) -> None:
+    """Senders with all kinds of limits and standings, each with a few jobs of a few letters."""
+    for table in ("job_recipients", "jobs", "senders", "sender_hours"):
+        await query(database, f"DELETE FROM {table}")
+    for number in range(SENDERS):
+        email = f"s{number}@example.com"
+        sender: dict[str, Any] = {
+            "email": email, "turn_at": naive(-chance.uniform(1, 1000)), "created_at": naive(-1e6),
+            "units_per_minute": chance.choice([None, 0, 6000, 200_000]), "per_day": chance.choice([None, 0, 9]),
+            "paused_until": chance.choice([None, None, naive(-1), naive(60)]),
+            "pause_cause": chance.choice([None, None, "throttled"]), "tat": chance.choice([None, naive(-5), naive(9)]),
+            "concurrency": chance.choice([None, None, 4]), "concurrency_at": naive(-1),
+        }  # fmt: skip
+        await insert(database, "senders", sender)
+        for hour in range(chance.randrange(3)):
+            at = naive(-3600 * hour).replace(minute=0)
+            await insert(
+                database, "sender_hours", {"sender_email": email, "hour": at, "letters": chance.randrange(1, 5)}
+            )
+        for job in range(chance.randrange(4)):
+            await a_job(database, chance, id_=f"{number:013}{job:013}", sender=email)
+
+
+async def a_job(database: Database, chance: random.Random, *, id_: str, sender: str) -> None:
+    letters = chance.randrange(1, 30)
+    row = {
+        "id": id_, "type": "template", "sender_email": sender, "subject": "s", "text": "t", "variables": "{}",
+        "priority": chance.choice([0, 0, 5]), "status": "queued", "total": letters,
+        "turn_at": naive(chance.choice([-50, -10, 100]) - chance.random()), "send_at": naive(-60),
+        "created_at": naive(-60),
+    }  # fmt: skip
+    await insert(database, "jobs", row)
+    for seq in range(letters):
+        status = chance.choice(["waiting"] * 5 + ["sending", "sent"])
+        await insert(
+            database, "job_recipients",
+            {"job_id": id_, "seq": seq, "to_email": "r@example.org", "status": status, "updated_at": naive(0),
+             "due_at": naive(chance.choice([-30, -30, -30, 40])), "attempts": 0},
+        )  # fmt: skip
+
+
+async def insert(database: Database, table: str, row: dict[str, Any]) -> None:
+    names, holes = ", ".join(row), ", ".join(["%s"] * len(row))
+    await query(database, f"INSERT INTO {table} ({names}) VALUES ({holes})", *row.values())
+
+
+async def outcome(database: Database, shifted: Shifted, *, seed: int) -> list[Any]:
+    """What a few claims took from a database filled by this seed, and what they left."""
+    chance = random.Random(seed)
+    await fill(database, chance)
+    claimer = Claims(shifted, "D1", timedelta(seconds=60), Allowance(0, 0, 0))
+    seen: list[Any] = []
+    for _ in range(3):  # enough is wanted: a turn that is cut short may be another one's in bulk
+        claim = await claimer.claim(200)
+        seen.append(sorted((letter.job_id, letter.seq, letter.attempt, letter.probing) for letter in claim.letters))
+        seen.append((sorted(job.id for job in claim.jobs), claim.next_in))
+    seen.append(await query(database, "SELECT email, turn_at, tat FROM senders ORDER BY email"))
+    seen.append(await query(database, "SELECT id, status, started_at, turn_at FROM jobs ORDER BY id"))
+    seen.append(await query(database, "SELECT * FROM sender_hours ORDER BY sender_email, hour"))
+    return seen
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_a_claim_in_bulk_takes_what_it_would_take_sender_after_sender(
+    database: Database, shifted: Shifted, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    in_bulk = await outcome(database, shifted, seed=seed)
+    monkeypatch.setattr(claims_module, "_SENDERS_AT_MOST", 1)
+    assert in_bulk == await outcome(database, shifted, seed=seed)
+    assert any(in_bulk[:6:2])
+
+
+async def test_daemons_that_claim_at_once_stay_within_every_limit_and_take_nothing_twice(database: Database) -> None:
+    for number in range(12):
+        await post(database, sender=f"s{number:02}@example.com", recipients=60)
+    await query(database, "UPDATE senders SET per_day = 13 WHERE email < 's04'")
+    await query(database, "UPDATE senders SET units_per_minute = 6000, mode = 'direct' WHERE email LIKE 's04%%'")
+    await query(database, "UPDATE senders SET project = '1', units_per_minute = 1000000 WHERE email >= 's06'")
+    await query(database, "INSERT INTO projects (name) VALUES ('1')")
+    terms: dict[str, Any] = {"project_units_per_minute": 110_000}  # 1 % of it at once: 10 letters
+    daily = [f"s{n:02}@example.com" for n in range(4)]
+    taken: list[int] = []
+    count: Counter[str] = Counter()
+
+    def of_project() -> int:
+        return sum(letters for sender, letters in count.items() if sender >= "s06")
+
+    def enough() -> bool:
+        return count["s05@example.com"] == 60 and of_project() >= 10 and sum(count[it] for it in daily) >= 4 * 13
+
+    async def drain(daemon: str) -> None:
+        claimer = Claims(database, daemon, timedelta(seconds=60), Allowance(0, 0, 0), **terms)
+        while not enough():  # who is passed by has its turn a moment later
+            letters = (await claimer.claim(23)).letters
+            assert len(letters) <= 23
+            taken.extend(letter.id for letter in letters)
+            count.update(letter.sender for letter in letters)
+
+    started = asyncio.get_running_loop().time()
+    async with asyncio.timeout(20):
+        await asyncio.gather(*(drain(f"D{n}") for n in range(4)))
+    seconds = asyncio.get_running_loop().time() - started
+    assert len(set(taken)) == len(taken)
+    assert [count[sender] for sender in daily] == [13] * 4
+    assert count["s04@example.com"] <= 1 + seconds
+    assert count["s05@example.com"] == 60
+    assert 10 <= of_project() <= 10 + seconds * 110_000 / 60 / 110
+
+
+async def test_two_daemons_that_meet_a_new_project_share_it_from_the_first_letter_on(database: Database) -> None:
+    for number in range(8):
+        await post(database, sender=f"s{number}@example.com", recipients=60)
+    await query(database, "UPDATE senders SET project = 'new', units_per_minute = 10000000")
+    claimers = [
+        Claims(database, f"D{n}", timedelta(seconds=60), Allowance(0, 0, 0), project_units_per_minute=110_000)
+        for n in range(4)
+    ]
+    taken: list[int] = []
+    async with asyncio.timeout(10):
+        while not sum(taken):  # the first claims meet it, and the second ones give it its row
+            await query(database, "UPDATE senders SET turn_at = UTC_TIMESTAMP(6)")
+            taken = [len(claim.letters) for claim in await asyncio.gather(*(it.claim(30) for it in claimers))]
+    assert 10 <= sum(taken) <= 12
+
+
+async def statements(database: Database) -> int:
+    """Questions that the server has been asked."""
+    ((_, number),) = await query(database, "SHOW GLOBAL STATUS LIKE 'Questions'")
+    return int(number)
+
+
+async def test_a_claim_costs_no_more_statements_for_many_senders_than_for_few(database: Database) -> None:
+    for number in range(60):
+        await post(database, sender=f"s{number}@example.com", recipients=3)
+    claimer = Claims(database, "D1", timedelta(seconds=60), Allowance(units_per_minute=6000, per_minute=0, per_day=100))
+    asked = []
+    for want in (2, 50):
+        before = await statements(database)
+        assert len((await claimer.claim(want)).letters) == want
+        asked.append(await statements(database) - before)
+    assert asked[1] <= asked[0] + 1
+
+
+async def test_every_statement_of_the_claim_reads_by_its_index_and_sorts_nothing(database: Database) -> None:
+    jobs = [await post(database, sender=f"s{n}@example.com", recipients=30) for n in range(20)]
+    await query(database, "UPDATE job_recipients SET status = 'sent' WHERE seq < 20")
+    senders = [f"s{n}@example.com" for n in range(3)]
+    for statement, values in (
+        (sender_turns.DUE, (("", "a@example.com"), 3)),
+        (claims_module.NEXT, (("", "a@example.com"),)),
+        (" UNION ALL ".join([select_letters.JOB] * 3), senders),
+        (" UNION ALL ".join([select_letters.ROWS] * 3), [v for job in jobs[:3] for v in (job, "waiting", 5)]),
+        (" UNION ALL ".join([select_letters.NEXT_ROW] * 3), [v for job in jobs[:3] for v in (job, "waiting")]),
+        (select_letters.NEXT_JOBS, (tuple(senders),)),
+    ):
+        for row in await plan(database, statement, values):
+            if (row["table"] or "<union").startswith("<union"):
+                continue
+            assert row["type"] in {"range", "ref"}, row
+            assert row["key"] in {"turn", "claim", "PRIMARY"}, row
+            assert "filesort" not in str(row["Extra"]), row

@@ -1,0 +1,120 @@
+"""Letters that were in flight when daemons crashed: no attempt is lost, and only what crashes alone is failed."""
+
+import pytest
+
+from mailerd.core.decisions import Decision
+from mailerd.core.models import ALONE_AFTER, Outcome
+from mailerd.core.states import Change, JobChange, State
+from mailerd.store.daemons import Daemons
+from mailerd.store.db.database import Database
+from tests.store.queue.test_claim import claims
+from tests.store.queue.test_record import write
+from tests.store.queue.test_recovery import LAPSE, lapses
+from tests.store.queue.test_stuck_jobs import ask
+from tests.support.rows import post, query, states
+
+SUSPECT = f"UPDATE job_recipients SET crashes = {ALONE_AFTER}"
+
+
+async def crash(database: Database, *, letters: int) -> None:
+    """Daemon D1 dies with so many letters in flight, and D2 puts them right."""
+    assert len((await claims(database).claim(letters)).letters) == letters
+    await query(database, LAPSE)
+    assert len(await lapses(database).lapsed()) == letters
+
+
+async def test_a_letter_that_crashes_alone_is_failed_and_those_that_were_with_it_are_sent(database: Database) -> None:
+    job = await post(database, recipients=3)
+    for _ in range(ALONE_AFTER):
+        await crash(database, letters=3)
+    assert await query(database, "SELECT DISTINCT attempts, crashes FROM job_recipients") == [(0, ALONE_AFTER)]
+    sent = 0
+    for _ in range(3):
+        claim = await claims(database).claim(10)
+        assert claim.letters == (), "nothing that may have crashed several daemons goes with others"
+        assert claim.alone is not None
+        (letter,) = (await claims(database).claim_alone(claim.alone)).letters
+        assert (letter.id, letter.attempt) == (claim.alone, 1)
+        if letter.seq == 1:
+            await query(database, LAPSE)
+            (lapsed,) = await lapses(database).lapsed()
+            assert (lapsed.status, lapsed.done, lapsed.total) == (State.FAILED, sent + 1, 3)
+            assert f"in flight when {ALONE_AFTER} daemons crashed; then daemon D1 had nothing else" in lapsed.error
+        else:
+            await write(database, Outcome(letter, Decision(Change.SENT, message_id=f"m{letter.seq}")))
+            sent += 1
+        await query(database, "UPDATE jobs SET turn_at = UTC_TIMESTAMP(6) WHERE turn_at IS NOT NULL")
+    assert await states(database, job) == {"sent": 2, "failed": 1}
+    await ask(database, job, JobChange.RETRY)
+    assert len((await claims(database).claim(10)).letters) == 1, "somebody asked for another try: it starts anew"
+
+
+async def test_letters_that_have_crashed_nobody_go_first_and_the_others_do_not_hide_them(database: Database) -> None:
+    await post(database, recipients=30)
+    await query(database, f"{SUSPECT} WHERE seq < 20")
+    claim = await claims(database).claim(40)
+    assert [letter.seq for letter in claim.letters] == list(range(20, 30))
+    assert claim.alone is not None
+    again = await claims(database).claim(40)
+    assert (again.letters, again.alone) == ((), None), "the job rests for a moment, so that no claim spins on it"
+
+
+async def test_what_may_have_crashed_daemons_is_claimed_alone_under_every_limit(database: Database) -> None:
+    await post(database, recipients=1)
+    await query(database, SUSPECT)
+    ((recipient,),) = await query(database, "SELECT id FROM job_recipients")
+    for hold in (
+        "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR",
+        "UPDATE jobs SET status = 'paused', turn_at = NULL",
+        "UPDATE job_recipients SET due_at = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR",
+    ):
+        before = await query(database, "SELECT turn_at, tat FROM senders")
+        await query(database, hold)
+        assert (await claims(database).claim_alone(recipient)).letters == ()
+        assert await query(database, "SELECT tat FROM senders") == [(before[0][1],)]
+        await query(database, "UPDATE senders SET paused_until = NULL")
+        await query(database, "UPDATE jobs SET status = 'queued', turn_at = UTC_TIMESTAMP(6)")
+    await query(database, "UPDATE job_recipients SET due_at = UTC_TIMESTAMP(6)")
+    assert len((await claims(database).claim_alone(recipient)).letters) == 1
+    assert (await claims(database).claim_alone(recipient)).letters == (), "it is taken"
+    assert await query(database, "SELECT SUM(letters) FROM sender_hours") == [(1,)]
+
+
+@pytest.mark.parametrize("alive", ["stopped", "heard of", "itself"])
+async def test_a_daemon_that_was_stopped_or_lives_has_not_crashed(database: Database, alive: str) -> None:
+    job = await post(database, recipients=1)
+    await query(database, f"UPDATE job_recipients SET crashes = {ALONE_AFTER}")
+    ((recipient,),) = await query(database, "SELECT id FROM job_recipients")
+    owner = Daemons(database, "D1")
+    await owner.beat()
+    await query(database, "UPDATE daemons SET beat_at = UTC_TIMESTAMP(6) - INTERVAL 1 MINUTE")
+    assert len((await claims(database).claim_alone(recipient)).letters) == 1
+    await query(database, LAPSE)
+    if alive == "stopped":
+        await owner.leave()
+    if alive == "heard of":
+        await owner.beat()
+    (lapsed,) = await lapses(database, by="D1" if alive == "itself" else "D2").lapsed()
+    assert lapsed.status is State.WAITING
+    assert await states(database, job) == {"waiting": 1}
+    assert await query(database, "SELECT attempts, crashes FROM job_recipients") == [(0, ALONE_AFTER)]
+
+
+async def test_a_letter_that_comes_to_an_outcome_is_suspected_no_more(database: Database) -> None:
+    await post(database, recipients=1)
+    await crash(database, letters=1)
+    await crash(database, letters=1)
+    (letter,) = (await claims(database).claim(1)).letters
+    await write(database, Outcome(letter, Decision(Change.DEFERRED, error="503")))
+    assert await query(database, "SELECT attempts, crashes FROM job_recipients") == [(1, 0)]
+
+
+async def test_a_letter_that_was_handed_over_is_looked_for_however_many_daemons_died(database: Database) -> None:
+    await post(database, recipients=1)
+    await query(database, SUSPECT)
+    ((recipient,),) = await query(database, "SELECT id FROM job_recipients")
+    assert len((await claims(database).claim_alone(recipient)).letters) == 1
+    await query(database, "UPDATE job_recipients SET mode = 'draft', draft_id = 'd1'")
+    await query(database, LAPSE)
+    (lapsed,) = await lapses(database).lapsed()
+    assert lapsed.status is State.UNSURE

@@ -1,0 +1,214 @@
+"""A database that may have forgotten something is told again what its daemons know, before anything is claimed."""
+
+import time
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from mailerd.core.decisions import Decision
+from mailerd.core.models import HandedOver, Letter, Outcome, Written
+from mailerd.core.states import Change
+from mailerd.events.store import StoreEvents
+from mailerd.store.daemons import Daemons
+from mailerd.store.db.database import Database
+from mailerd.store.queue import failover as history_module
+from mailerd.store.queue.claim import Claims
+from mailerd.store.queue.failover import History
+from tests.store.queue.test_claim import claims
+from tests.store.queue.test_record import FORGOTTEN_CLAIM, SENT, row, write
+from tests.support.heard import Heard
+from tests.support.rows import post, query, states
+
+LEASE = timedelta(minutes=1)
+
+
+class Daemon:
+    """Claims and what is remembered."""
+
+    def __init__(self, database: Database, name: str, heard: Heard) -> None:
+        self.database, self.name = database, name
+        self.history = History(database, name, LEASE, StoreEvents(heard))
+        self.claims: Claims = claims(database)
+        self.claims.history = self.history
+        self.daemons = Daemons(database, name, forgot=self.history.doubt)
+
+    async def letters(self, want: int) -> tuple[Letter, ...]:
+        """What a claim gets; one that has to tell first gets nothing."""
+        return (await self.claims.claim(want)).letters
+
+    async def ready(self, want: int) -> tuple[Letter, ...]:
+        assert await self.letters(want) == ()
+        return await self.letters(want)
+
+    async def sends(self, letter: Letter) -> None:
+        for record in (HandedOver(letter, "draft", f"d{letter.seq}", None), Outcome(letter, SENT)):
+            self.history.note(record)
+            await write(self.database, record)
+
+    def meets_another(self) -> None:
+        """Whatever server answers is one that it has not met."""
+        self.history._servers = {"another since 1"}
+
+
+@pytest.fixture
+async def one(database: Database, heard: Heard) -> Daemon:
+    it = Daemon(database, "D1", heard)
+    await it.daemons.beat()
+    return it
+
+
+@pytest.fixture
+async def other(database: Database, heard: Heard) -> Daemon:
+    it = Daemon(database, "D2", heard)
+    await it.daemons.beat()
+    return it
+
+
+async def forget(database: Database) -> None:
+    await query(
+        database, f"{FORGOTTEN_CLAIM}, job_recipients.mode = NULL, draft_id = NULL, message_id = NULL, proof = NULL"
+    )
+    await query(database, "DELETE FROM attempts")
+
+
+async def test_what_was_sent_and_forgotten_is_told_again_before_anything_is_claimed(
+    database: Database, one: Daemon, heard: Heard
+) -> None:
+    job = await post(database, recipients=4)
+    letters = await one.ready(3)
+    for letter in letters:
+        await one.sends(letter)
+    await forget(database)
+    one.meets_another()
+    (left,) = await one.ready(4)
+    assert left.id not in {letter.id for letter in letters}
+    assert await states(database, job) == {"sent": 3, "sending": 1}
+    assert await query(database, "SELECT event, COUNT(*) FROM attempts GROUP BY event") == [("sent", 3)]
+    (told,) = heard.of("database_told_again")
+    assert (told["letters"], told["forgotten"]) == (3, 3)
+
+
+async def test_what_is_in_hand_stays_in_hand(database: Database, one: Daemon) -> None:
+    """Google may be asked to send it at this very moment."""
+    await post(database, recipients=2)
+    (letter,) = await one.ready(1)
+    handed = HandedOver(letter, "draft", "d1", "t1")
+    one.history.note(handed)
+    await write(database, handed)
+    await forget(database)
+    one.meets_another()
+    (left,) = await one.ready(2)
+    assert left.id != letter.id
+    assert await row(database, letter, "status", "claim_token", "draft_id", "mode", "attempts") == (
+        "sending", letter.token, "d1", "draft", 1,
+    )  # fmt: skip
+
+
+async def test_a_hand_over_that_its_row_did_not_take_is_not_told(database: Database, one: Daemon) -> None:
+    await post(database, recipients=1)
+    (letter,) = await one.ready(1)
+    handed = HandedOver(letter, "direct")
+    one.history.note(handed)
+    await forget(database)
+    for what in await write(database, handed):
+        one.history.written(handed, what)
+    one.meets_another()
+    assert [again.id for again in await one.ready(1)] == [letter.id]
+
+
+async def test_a_record_that_is_still_to_come_is_taken_as_ever(database: Database, one: Daemon) -> None:
+    await post(database, recipients=1)
+    (letter,) = await one.ready(1)
+    sent = Outcome(letter, SENT)
+    one.history.note(sent)
+    one.meets_another()
+    assert await one.ready(1) == ()
+    assert await write(database, sent) == [Written.TAKEN]
+
+
+async def test_what_ended_otherwise_is_not_told(database: Database, one: Daemon) -> None:
+    await post(database, recipients=1)
+    (letter,) = await one.ready(1)
+    one.history.note(HandedOver(letter, "draft", "d1", "t1"))
+    one.history.note(Outcome(letter, Decision(Change.DEFERRED, error="busy", wait=timedelta(0))))
+    await forget(database)
+    one.meets_another()
+    assert [again.id for again in await one.ready(1)] == [letter.id]
+
+
+async def test_a_letter_whose_number_is_anothers_now_tells_nothing_of_that_one(database: Database, one: Daemon) -> None:
+    await post(database, recipients=1)
+    (letter,) = await one.ready(1)
+    await one.sends(letter)
+    one.history.note(Outcome(replace(letter, job_id="0" * 26), SENT))
+    await forget(database)
+    one.meets_another()
+    (again,) = await one.ready(1)
+    assert again.id == letter.id
+    assert await write(database, HandedOver(again, "draft", "d9", None)) == [Written.TAKEN]
+
+
+async def test_others_that_are_alive_are_waited_for(database: Database, one: Daemon, other: Daemon) -> None:
+    await post(database, recipients=2)
+    (letter,) = await one.ready(1)
+    assert len(await other.ready(0)) == 0
+    await one.sends(letter)
+    await forget(database)
+    await query(database, "UPDATE daemons SET told = 'another since 1'")
+    for daemon in (one, other):
+        daemon.meets_another()
+    for _ in range(3):
+        assert await other.letters(2) == ()
+    assert len(await one.ready(0)) == 0  # it claims nothing itself; that it has told is enough
+    assert await other.letters(2) == ()
+    (left,) = await other.letters(2)
+    assert left.id != letter.id
+
+
+@pytest.mark.parametrize("gone", ["silent", "left"])
+async def test_nobody_waits_for_a_daemon_that_has_gone(
+    database: Database, one: Daemon, other: Daemon, gone: str
+) -> None:
+    await post(database, recipients=1)
+    assert len(await one.ready(0)) == 0
+    await query(database, "UPDATE daemons SET told = 'another since 1' WHERE id = 'D1'")
+    if gone == "left":
+        await one.daemons.leave()
+    else:
+        await query(database, "UPDATE daemons SET beat_at = beat_at - INTERVAL 1 MINUTE WHERE id = 'D1'")
+    assert len(await other.ready(1)) == 1
+
+
+async def test_others_are_not_waited_for_without_end(
+    database: Database, one: Daemon, other: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await post(database, recipients=1)
+    await query(database, "UPDATE daemons SET told = 'another since 1' WHERE id = %s", one.name)
+    assert await other.ready(1) == ()
+    monkeypatch.setattr(history_module, "OTHERS_WITHIN", 0.0)
+    assert len(await other.ready(1)) == 1
+
+
+async def test_a_database_that_has_forgotten_beats_is_told_again(database: Database, one: Daemon) -> None:
+    assert len(await one.ready(0)) == 0
+    await one.daemons.beat()
+    assert one.history._servers
+    await query(database, "UPDATE daemons SET beats = beats - 2")
+    await one.daemons.beat()
+    assert not one.history._servers
+
+
+async def test_only_the_last_minute_before_the_last_letter_is_remembered(
+    database: Database, one: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await post(database, recipients=3)
+    first, second, third = await one.ready(3)
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    one.history.note(Outcome(first, SENT))
+    now += 61
+    one.history.note(Outcome(second, SENT))
+    now += 50
+    one.history.note(Outcome(third, SENT))
+    assert {known.record.letter.id for known in one.history._known.values()} == {second.id, third.id}

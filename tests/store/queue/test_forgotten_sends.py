@@ -1,0 +1,240 @@
+"""A letter that may have been sent is looked for before it is handed over again, whatever the database forgets."""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from mailerd.core.decisions import Decision
+from mailerd.core.models import HandedOver, Letter, Outcome, Written
+from mailerd.core.states import Change
+from mailerd.store.db.database import Database
+from mailerd.store.queue.recovery import Settled
+from tests.store.queue.test_claim import claims
+from tests.store.queue.test_failover import Daemon, one
+from tests.store.queue.test_record import FENCED_OFF, FORGOTTEN_CLAIM, LOST, SENT, TAKEN, one_letter, row, write
+from tests.store.queue.test_recovery import lapses, rescues
+from tests.support.rows import post, query
+
+__all__ = ["one"]
+DRAFT: dict[str, Any] = {"draft_id": "d1", "thread_id": "t1"}
+FOR_A_LOOK = ("status", "mode", "draft_id", "thread_id", "unanswered", "discarding", "claim_token")
+AS_DRAFT = ("unsure", "draft", "d1", "t1", 1, 0, None)
+AS_DIRECT = ("unsure", "direct", None, None, 1, 0, None)
+HAND_OVER_FORGOTTEN = "mode = NULL, draft_id = NULL, thread_id = NULL, unanswered = 0"
+
+
+async def look_again_now(database: Database) -> None:
+    await query(database, "UPDATE job_recipients SET lease_until = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND")
+
+
+async def forget(database: Database, *, claim: bool) -> None:
+    """Everything since the letter was accepted, or since it was claimed."""
+    if claim:
+        await query(database, f"{FORGOTTEN_CLAIM}, job_recipients.{HAND_OVER_FORGOTTEN}")
+    await query(database, f"UPDATE job_recipients SET {HAND_OVER_FORGOTTEN}")
+    await query(database, "DELETE FROM attempts")
+
+
+@pytest.mark.parametrize("draft, found", [(DRAFT, AS_DRAFT), ({}, AS_DIRECT)], ids=["draft", "direct"])
+@pytest.mark.parametrize("claim", ["claim", "hand-over"])
+async def test_a_doubt_that_was_forgotten_is_told_again(
+    database: Database, one: Daemon, draft: dict[str, Any], found: tuple[object, ...], claim: str
+) -> None:
+    await post(database, recipients=2)
+    (letter,) = await one.ready(1)
+    lost = Outcome(replace(letter, **draft), LOST)
+    one.history.note(HandedOver(lost.letter, "draft" if draft else "direct", **draft))
+    one.history.note(lost)
+    assert await write(database, lost) == [TAKEN]
+    one.history.written(lost, TAKEN)
+    await query(
+        database,
+        "UPDATE job_recipients SET status = 'sending', claim_token = %s WHERE id = %s",
+        letter.token,
+        letter.id,
+    )
+    await forget(database, claim=claim == "claim")
+    one.meets_another()
+    for again in await one.ready(2):
+        assert again.id != letter.id
+    assert await row(database, letter, *FOR_A_LOOK) == found
+    assert await query(database, "SELECT event, applied, draft_id FROM attempts") == [
+        ("lost", 1, draft.get("draft_id"))
+    ]
+    assert await row(database, letter, "error", "attempts") == ("no answer", 1)
+
+
+async def test_a_doubt_that_somebody_has_looked_into_is_not_told_again(database: Database, one: Daemon) -> None:
+    await post(database, recipients=1)
+    (letter,) = await one.ready(1)
+    lost = Outcome(letter, LOST)
+    one.history.note(lost)
+    one.history.written(lost, (await write(database, lost))[0])
+    await look_again_now(database)
+    (doubt,) = await rescues(database).doubts()
+    await rescues(database).settle(Settled(doubt, Change.MISSING, forgets=True))
+    one.meets_another()
+    (again,) = await one.ready(1)
+    assert again.id == letter.id
+    assert await write(database, HandedOver(again, "direct")) == [TAKEN]
+
+
+async def test_a_doubt_is_not_told_once_its_letter_was_refused_by_a_later_attempt(
+    database: Database, one: Daemon
+) -> None:
+    """Its draft may be deleted since; a draft that is gone would look like sent."""
+    await post(database, recipients=1)
+    (letter,) = await one.ready(1)
+    one.history.note(Outcome(letter, LOST))
+    one.history.note(Outcome(replace(letter, token="2" * 26), Decision(Change.DEFERRED, error="busy", forgets=True)))
+    await forget(database, claim=True)
+    one.meets_another()
+    assert [again.id for again in await one.ready(1)] == [letter.id]
+
+
+async def test_of_a_letter_that_is_in_hand_again_the_former_doubt_is_not_told(database: Database, one: Daemon) -> None:
+    await post(database, recipients=1)
+    (letter,) = await one.ready(1)
+    one.history.note(Outcome(replace(letter, **DRAFT), LOST))
+    later = replace(letter, token="2" * 26, attempt=2, draft_id="d2", thread_id="t2")
+    one.history.note(HandedOver(later, "draft", "d2", "t2", unanswered=True))
+    await forget(database, claim=True)
+    one.meets_another()
+    assert await one.ready(1) == ()
+    assert await row(database, letter, *FOR_A_LOOK) == ("sending", "draft", "d2", "t2", 1, 0, later.token)
+
+
+async def test_a_doubt_that_the_history_told_before_its_own_record_came_is_told_as_unsure(
+    database: Database, one: Daemon
+) -> None:
+    await post(database, recipients=1)
+    (letter,) = await one.ready(1)
+    lost = Outcome(replace(letter, **DRAFT), LOST)
+    one.history.note(lost)
+    await forget(database, claim=True)
+    one.meets_another()
+    assert await one.ready(1) == ()
+    assert await row(database, letter, *FOR_A_LOOK) == AS_DRAFT
+    assert await write(database, lost) == [TAKEN]
+
+
+@pytest.mark.parametrize("now", ["waits", "is claimed again"])
+async def test_a_doubt_comes_to_a_row_that_has_forgotten_its_claim(database: Database, now: str) -> None:
+    former = await one_letter(database)
+    await query(database, FORGOTTEN_CLAIM)
+    again = (await claims(database).claim(1)).letters if now == "is claimed again" else ()
+    assert await write(database, Outcome(replace(former, **DRAFT), LOST)) == [TAKEN]
+    assert await row(database, former, *FOR_A_LOOK) == AS_DRAFT
+    for letter in again:
+        assert await write(database, HandedOver(letter, "draft", "d2", "t2")) == [FENCED_OFF]
+    assert (await claims(database).claim(1)).letters == ()
+    assert await query(database, "SELECT event, applied FROM attempts") == [("lost", 1)]
+
+
+async def test_a_doubt_whose_draft_google_refused_since_is_not_settled_by_its_being_gone(database: Database) -> None:
+    former = replace(await one_letter(database), **DRAFT)
+    await query(database, FORGOTTEN_CLAIM)
+    (letter,) = (await claims(database).claim(1)).letters
+    refused = Decision(Change.DEFERRED, error="busy", wait=timedelta(0), forgets=True)
+    await write(database, Outcome(replace(letter, **DRAFT), refused))
+    assert await write(database, Outcome(former, LOST)) == [TAKEN]
+    assert await row(database, former, *FOR_A_LOOK) == ("unsure", "draft", "d1", "t1", 1, 1, None)
+
+
+async def doubted(database: Database) -> Letter:
+    """A letter that is claimed, and of which a former claim does not know whether it was sent."""
+    former = await one_letter(database)
+    await write(database, Outcome(replace(former, **DRAFT), LOST))
+    await query(database, f"{FORGOTTEN_CLAIM}, job_recipients.{HAND_OVER_FORGOTTEN}")
+    (letter,) = (await claims(database).claim(1)).letters
+    return letter
+
+
+async def test_a_letter_of_which_the_log_knows_a_doubt_is_not_handed_over(database: Database) -> None:
+    letter = await doubted(database)
+    assert await write(database, HandedOver(letter, "draft", "d2", "t2")) == [FENCED_OFF]
+    assert await row(database, letter, *FOR_A_LOOK) == ("unsure", "draft", "d1", None, 1, 0, None)
+    assert await write(database, HandedOver(letter, "draft", "d2", "t2"), repeated=True) == [FENCED_OFF]
+
+
+@pytest.mark.parametrize("look, written", [("settled", TAKEN), ("fenced off", FENCED_OFF)])
+async def test_it_is_handed_over_once_somebody_has_looked(database: Database, look: str, written: Written) -> None:
+    letter = await doubted(database)
+    await query(
+        database,
+        "INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, at) "
+        "VALUES (%s, 1, 'look', 'D1', 'missing', %s, UTC_TIMESTAMP(6))",
+        letter.id, int(look == "settled"),
+    )  # fmt: skip
+    assert await write(database, HandedOver(letter, "draft", "d2", "t2")) == [written]
+
+
+@pytest.mark.parametrize("draft, found", [(DRAFT, AS_DRAFT), ({}, AS_DIRECT)], ids=["draft", "direct"])
+async def test_a_doubt_says_itself_what_is_to_be_looked_for(
+    database: Database, draft: dict[str, Any], found: tuple[object, ...]
+) -> None:
+    """The database may have forgotten the hand-over and kept the claim."""
+    letter = replace(await one_letter(database), **draft)
+    assert await write(database, Outcome(letter, LOST)) == [Written.TAKEN]
+    assert await row(database, letter, *FOR_A_LOOK) == found
+
+
+@pytest.mark.parametrize("known", ["sent", "lost", "in hand"])
+async def test_a_letter_that_is_claimed_again_shows_that_the_database_has_forgotten(
+    database: Database, one: Daemon, known: str
+) -> None:
+    """A backup was restored in place: the server is the same, and no beat has noticed."""
+    await post(database, recipients=1)
+    (letter,) = await one.ready(1)
+    if known == "in hand":
+        one.history.note(HandedOver(letter, "direct"))
+    else:
+        one.history.note(record := Outcome(letter, SENT if known == "sent" else LOST))
+        one.history.written(record, (await write(database, record))[0])
+    await query(database, "UPDATE job_recipients SET message_id = NULL, proof = NULL")
+    await forget(database, claim=True)
+    assert await one.ready(1) == ()
+    ((status,),) = await query(database, "SELECT status FROM job_recipients")
+    assert status == {"sent": "sent", "lost": "unsure", "in hand": "sending"}[known]
+    assert await one.letters(1) == ()
+    assert one.history._servers
+
+
+async def test_a_letter_whose_claim_has_lapsed_is_claimed_again(database: Database, one: Daemon) -> None:
+    await post(database, recipients=1)
+    (letter,) = await one.ready(1)
+    handed = HandedOver(letter, "direct")
+    one.history.note(handed)
+    await write(database, handed)
+    await look_again_now(database)
+    await lapses(database).lapsed()
+    await look_again_now(database)
+    (doubt,) = await rescues(database).doubts()
+    await rescues(database).settle(Settled(doubt, Change.MISSING, forgets=True))
+    assert [again.id for again in await one.letters(1)] == [letter.id]
+
+
+async def test_a_letter_that_waits_for_other_reasons_holds_up_no_claim_for_ever(
+    database: Database, one: Daemon
+) -> None:
+    """The database has forgotten the doubt, and knows another draft: to tell it changes nothing."""
+    await post(database, recipients=1)
+    (letter,) = await one.ready(1)
+    one.history.note(lost := Outcome(replace(letter, **DRAFT), LOST))
+    one.history.written(lost, TAKEN)
+    await query(database, f"{FORGOTTEN_CLAIM}, job_recipients.mode = 'draft', draft_id = 'd2'")
+    assert [again.id for again in await one.ready(1)] == [letter.id]
+
+
+@pytest.mark.parametrize("what", [Written.FENCED_OFF, Written.SETTLED])
+@pytest.mark.parametrize("took, forgot", [(1.0, True), (61.0, False)], ids=["early", "after its lease"])
+async def test_a_claim_that_is_over_before_its_lease_shows_that_the_database_has_forgotten(
+    database: Database, one: Daemon, what: Written, took: float, *, forgot: bool
+) -> None:
+    await post(database, recipients=1)
+    (letter,) = await one.ready(1)
+    one.history.note(sent := Outcome(letter, SENT, took=took))
+    one.history.written(sent, what)
+    assert (not one.history._servers) is forgot

@@ -1,0 +1,388 @@
+"""The ledger: letters and look-ups draw on one account, of the sender and of its project; edges by the database."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from mailerd.config import DatabaseSettings
+from mailerd.core.decisions import Decision, Pause
+from mailerd.core.models import HandedOver, Letter, Outcome
+from mailerd.core.rate_limit import Allowance
+from mailerd.core.states import Change
+from mailerd.core.verdicts import Cause
+from mailerd.events.store import StoreEvents
+from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.database import Database
+from mailerd.store.queue.claim import Claims
+from mailerd.store.queue.rate_limits import Permits
+from mailerd.store.queue.record import Records
+from tests.support.heard import Heard
+from tests.support.rows import post, query
+
+ME, YOU, THEM = "me@example.com", "you@example.com", "them@example.net"
+
+
+def claims(database: Database, allowance: Allowance, *, project: int = 0, consumer: int | None = None) -> Claims:
+    return Claims(
+        database, "D1", timedelta(seconds=60), allowance, consumer_per_day=consumer, project_units_per_minute=project
+    )
+
+
+async def write(database: Database, *records: HandedOver | Outcome) -> None:
+    door = Records(database, "D1")
+    await database.transaction(lambda cursor: door.record(cursor, records, repeated=False), what="record")
+
+
+async def test_a_look_waits_while_the_letters_have_used_the_minute_and_takes_its_part_of_it(database: Database) -> None:
+    claimer = claims(database, Allowance(6000, 0, 0))
+    permits = Permits(database, lambda: claimer.terms)
+    await post(database, recipients=50)
+    assert len((await claimer.claim(10)).letters) == 1
+    assert await permits.permit(ME, units=40) < timedelta(seconds=2)
+    ((before,),) = await query(database, "SELECT UTC_TIMESTAMP(6)")
+    await query(database, "UPDATE senders SET tat = NULL")  # as if that letter were long ago
+    waits = [await permits.permit(ME, units=20) for _ in range(7)]
+    assert waits[0] == timedelta(0)
+    assert timedelta(0) < waits[-1] < timedelta(seconds=2)
+    ((tat,),) = await query(database, "SELECT tat FROM senders")
+    paid = (tat - before).total_seconds()
+    units = 1.1242 * 55 / 6000  # seconds each, of a minute into which 54 letters fit
+    assert paid == pytest.approx(54 * (110 * units - 1.1242) + sum(not wait for wait in waits) * 20 * units, abs=0.1)
+
+
+async def test_a_look_for_a_stranger_or_without_limits_is_free(database: Database) -> None:
+    assert await Permits(database, lambda: claims(database, Allowance(60, 0, 0)).terms).permit(
+        THEM, units=40
+    ) == timedelta(0)
+    await post(database)
+    free = Permits(database, lambda: claims(database, Allowance(0, 0, 10)).terms)
+    assert [await free.permit(ME, units=40) for _ in range(50)] == [timedelta(0)] * 50
+
+
+@pytest.mark.parametrize("cause, waits", [("throttled", True), ("by_hand", False), ("token_refused", False)])
+async def test_a_look_waits_out_a_throttle_and_no_other_pause(database: Database, cause: str, *, waits: bool) -> None:
+    await post(database)
+    await query(
+        database, "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 60 SECOND, pause_cause = %s", cause
+    )
+    permits = Permits(database, lambda: claims(database, Allowance(6000, 0, 0)).terms)
+    assert (await permits.permit(ME, units=20) > timedelta(seconds=50)) == waits
+
+
+async def test_a_sender_that_sends_directly_pays_100_units_a_letter(database: Database) -> None:
+    await post(database, recipients=5)
+    await query(database, "UPDATE senders SET mode = 'direct'")
+    await claims(database, Allowance(6000, 0, 0)).claim(5)
+    ((seconds,),) = await query(database, "SELECT TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), tat) / 1e6 FROM senders")
+    assert 0.9 < seconds < 1.02  # 60 s / 59.3 letters; a draft pair would be 1.124
+
+
+async def test_what_a_sign_in_taught_stands_on_the_senders_row(database: Database) -> None:
+    await post(database, recipients=1)
+    claimer = claims(database, Allowance(0, 0, 0))
+    (letter,) = (await claimer.claim(1)).letters
+    assert (letter.sender_mode, letter.sender_project) == (None, None)
+    await write(database, HandedOver(letter, "direct", project="4242"))
+    assert await query(database, "SELECT mode, project FROM senders") == [("direct", "4242")]
+    await post(database, recipients=1)
+    (letter,) = (await claimer.claim(1)).letters
+    assert (letter.sender_mode, letter.sender_project) == ("direct", "4242")
+
+
+async def row_of_me(database: Database) -> tuple[float | None, int | None]:
+    """The spread, and for how many seconds it has not been seen."""
+    ((spread, ago),) = await query(
+        database, "SELECT spread, TIMESTAMPDIFF(SECOND, spread_at, UTC_TIMESTAMP(6)) FROM senders"
+    )
+    return spread, ago
+
+
+async def sent_after(database: Database, claimer: Claims, *took: float, change: Change = Change.SENT) -> None:
+    """Letters of one claim each, recorded together after so many seconds."""
+    letters: list[Letter] = []
+    for _ in took:
+        await query(database, "UPDATE senders SET tat = NULL, turn_at = UTC_TIMESTAMP(6)")
+        letters += (await claimer.claim(1)).letters
+    decision = Decision(change, message_id="m" if change is Change.SENT else None)
+    outcomes = [Outcome(letter, decision, took=one) for letter, one in zip(letters, took, strict=True)]
+    await write(database, *outcomes)
+
+
+async def test_a_letter_that_was_slow_to_google_slows_its_sender_in_the_commit_of_its_outcome(
+    database: Database,
+) -> None:
+    await post(database, recipients=50)
+    claimer = claims(database, Allowance(6000, 0, 0))
+    await sent_after(database, claimer, 0.39)
+    assert await row_of_me(database) == (None, None)
+    await sent_after(database, claimer, 0.5, 4.0, 2.0)
+    assert await row_of_me(database) == (4.0, 0)
+    await sent_after(database, claimer, 0.1)
+    # Its next turn is a burst (0.27 letters) before its arrival time, and an interval is (60 s + 5 s) / 53.73.
+    ((seconds,),) = await query(database, "SELECT TIMESTAMPDIFF(MICROSECOND, turn_at, tat) / 1e6 FROM senders")
+    assert float(seconds) == pytest.approx(0.27 * 65 / 53.73, abs=0.001)
+    await sent_after(database, claimer, 3.9, 3000.0)
+    assert await row_of_me(database) == (8.0, 0)
+
+
+async def test_a_letter_that_was_slow_to_google_slows_its_project_too_and_no_other(database: Database) -> None:
+    for sender, project in ((ME, "1"), (YOU, "2")):
+        await post(database, sender=sender, recipients=50)
+        await query(database, "UPDATE senders SET project = %s WHERE email = %s", project, sender)
+        await query(database, "INSERT INTO projects (name) VALUES (%s)", project)
+    claimer = claims(database, Allowance(10_000_000, 0, 0), project=330_000)
+    letters = (await claimer.claim(20)).letters
+    of_me = next(letter for letter in letters if letter.sender == ME)
+    await write(database, Outcome(of_me, Decision(Change.SENT, message_id="m"), took=4.0))
+    assert await query(database, "SELECT name, spread, spread_at IS NULL FROM projects ORDER BY name") == [
+        ("1", 4.0, 0), ("2", None, 1),
+    ]  # fmt: skip
+    await query(database, "UPDATE senders SET turn_at = NULL WHERE email = %s", YOU)
+    permits = Permits(database, lambda: claimer.terms)
+    for spread, minute in ((4.0, 65), (None, 60.4)):  # a quarter more than the spread, or the least that is left
+        each = minute / 326_700  # seconds that a unit takes, of the 99 % that do not go at once
+        await query(database, "UPDATE projects SET tat = NULL, spread = %s WHERE name = '1'", spread)
+        assert len((await claimer.claim(80)).letters) == 20  # a quarter of what is wanted for each sender
+        (paid,) = await query(
+            database,
+            "SELECT TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), tat) / 1e6 FROM projects WHERE name = '1'",
+        )
+        assert 20 * 110 * each - 0.03 < float(paid[0]) <= 20 * 110 * each
+        await query(database, "UPDATE projects SET tat = UTC_TIMESTAMP(6) + INTERVAL 2 SECOND WHERE name = '1'")
+        wait = (await permits.permit(ME, units=20)).total_seconds()
+        assert wait == pytest.approx(2 + (20 - 3300) * each, abs=0.02)
+
+
+@pytest.mark.parametrize("change", [Change.LOST, Change.DEFERRED, Change.FAILED])
+async def test_a_late_letter_that_google_may_have_counted_is_noted_without_an_answer_too(
+    database: Database, change: Change
+) -> None:
+    await post(database, recipients=50)
+    await sent_after(database, claims(database, Allowance(6000, 0, 0)), 5.0, change=change)
+    assert await row_of_me(database) == (5.0, 0)
+
+
+async def test_of_a_letter_that_is_given_back_only_its_draft_has_been_counted(database: Database) -> None:
+    await post(database, recipients=50)
+    claimer = claims(database, Allowance(6000, 0, 0))
+    (letter,) = (await claimer.claim(1)).letters
+    back = Decision(Change.RELEASED, error="throttled")
+    await write(database, HandedOver(letter, "draft", "d1", "t1"))
+    await write(database, Outcome(replace(letter, draft_id="d1", thread_id="t1"), back, took=5.0))
+    assert await row_of_me(database) == (5.0, 0)
+
+
+async def test_what_google_has_not_seen_tells_nothing_of_the_way_there(database: Database) -> None:
+    await post(database, recipients=50)
+    await sent_after(database, claims(database, Allowance(6000, 0, 0)), 5.0, change=Change.RELEASED)
+    await sent_after(database, claims(database, Allowance(0, 0, 2000)), 5.0)  # nor does it matter without a pace
+    assert await row_of_me(database) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "ago, took, row",
+    [
+        (110, 3.9, (4.0, 110)),  # noted not long ago: nothing is written
+        (110, 4.1, (4.1, 0)),
+        (130, 3.1, (3.2, 0)),  # it falls step by step
+        (130, 3.9, (3.9, 0)),
+        (130, 0.3, (4.0, 130)),  # quick: it may be forgotten
+        (590, 6.0, (6.0, 0)),
+        (610, 1.0, (1.0, 0)),  # the old one is forgotten
+    ],
+)
+async def test_a_spread_is_kept_up_while_it_lasts_and_forgotten_ten_minutes_after(
+    database: Database, ago: int, took: float, row: tuple[float, int]
+) -> None:
+    await post(database, recipients=5)
+    await query(database, "UPDATE senders SET spread = 4.0, spread_at = UTC_TIMESTAMP(6) - INTERVAL %s SECOND", ago)
+    await sent_after(database, claims(database, Allowance(6000, 0, 0)), took)
+    assert await row_of_me(database) == pytest.approx(row, abs=1 if row[1] else 0)
+
+
+async def test_two_daemons_that_note_at_once_keep_the_greater_spread(database: Database) -> None:
+    await post(database, recipients=5)
+    one, other = (claims(database, Allowance(6000, 0, 0)) for _ in range(2))
+    letters: list[Letter] = []
+    for claimer in (one, other):
+        await query(database, "UPDATE senders SET tat = NULL, turn_at = UTC_TIMESTAMP(6)")
+        letters += (await claimer.claim(1)).letters
+    for letter, took in zip(letters, (3.0, 2.0), strict=True):
+        await write(database, Outcome(letter, Decision(Change.SENT, message_id="m"), took=took))
+    assert await row_of_me(database) == (3.0, 0)
+
+
+async def test_what_comes_back_is_taken_off_the_hour_in_which_it_was_claimed(database: Database) -> None:
+    hour = timedelta(hours=1)
+    await post(database, recipients=20)
+    claimer = claims(database, Allowance(0, 0, 100))
+    in_hand = (await claimer.claim(4)).letters
+    # The hour strikes.
+    await query(database, "UPDATE sender_hours SET hour = hour - INTERVAL 1 HOUR")
+    in_hand = tuple(replace(letter, hour=letter.hour and letter.hour - hour) for letter in in_hand)
+    await query(database, "UPDATE senders SET turn_at = UTC_TIMESTAMP(6)")
+    sent = (await claimer.claim(6)).letters
+    await write(database, *(Outcome(letter, Decision(Change.SENT, message_id=f"m{letter.id}")) for letter in sent))
+    await write(database, *(Outcome(letter, Decision(Change.RELEASED, error="throttled")) for letter in in_hand[:3]))
+
+    assert await query(database, "SELECT letters FROM sender_hours ORDER BY hour") == [(1,), (6,)]
+
+
+async def test_a_consumer_mailbox_has_a_day_of_its_own_size(database: Database) -> None:
+    for sender in ("me@gmail.com", ME):
+        await post(database, sender=sender, recipients=30)
+    claim = await claims(database, Allowance(0, 0, 20), consumer=5).claim(100)
+    taken = [letter.sender for letter in claim.letters]
+    assert (taken.count("me@gmail.com"), taken.count(ME)) == (5, 20)
+
+
+async def test_reserve_and_warm_up_bound_the_day_and_a_senders_own_limits_win(database: Database) -> None:
+    for sender in (ME, YOU, THEM):
+        await post(database, sender=sender, recipients=60)
+    await query(database, "UPDATE senders SET per_day = 40, reserve = 0, warm_up = 0 WHERE email = %s", YOU)
+    await query(
+        database,
+        "UPDATE senders SET warm_up = 3, warm_up_growth = 4, reserve = 0, "
+        "warm_up_from = UTC_TIMESTAMP(6) - INTERVAL 49 HOUR WHERE email = %s",
+        THEM,
+    )
+    claimer = claims(database, Allowance(0, 0, 30, reserve=10))
+    taken = [letter.sender for _ in range(5) for letter in (await claimer.claim(100)).letters]
+    assert [taken.count(sender) for sender in (ME, YOU, THEM)] == [20, 40, 11]
+
+
+async def test_a_gap_lets_one_letter_go_and_names_the_time_of_the_next(database: Database) -> None:
+    await post(database, recipients=5)
+    claim = await claims(database, Allowance(0, 0, 0, min_gap=10.0)).claim(5)
+    assert len(claim.letters) == 1
+    assert claim.next_in is not None
+    assert 9.5 < claim.next_in <= 15
+
+
+async def test_the_senders_of_a_project_share_its_units_and_strangers_do_not(database: Database) -> None:
+    for sender, project in ((ME, "1"), (YOU, "1"), (THEM, "2")):
+        await post(database, sender=sender, recipients=200)
+        await query(database, "UPDATE senders SET project = %s WHERE email = %s", project, sender)
+    await query(database, "INSERT INTO projects (name) VALUES ('1'), ('2')")
+    claimer = claims(database, Allowance(10_000_000, 0, 0), project=330_000)  # 1 % of it at once: 30 letters
+    taken = [letter.sender for _ in range(6) for letter in (await claimer.claim(100)).letters]
+    assert 30 <= taken.count(ME) + taken.count(YOU) <= 45  # what a few milliseconds add
+    assert 30 <= taken.count(THEM) <= 45
+    permits = Permits(database, lambda: claimer.terms)
+    await query(database, "UPDATE projects SET tat = UTC_TIMESTAMP(6) + INTERVAL 60 SECOND WHERE name = '2'")
+    assert timedelta(seconds=50) < await permits.permit(THEM, units=20) < timedelta(seconds=60)
+
+
+async def pause(database: Database, sender: str, cause: Cause, *, seconds: int = 60) -> None:
+    claim = await claims(database, Allowance(0, 0, 0)).claim(50)
+    letter = next(letter for letter in claim.letters if letter.sender == sender)
+    decision = Decision(Change.RELEASED, pause=Pause(cause, "why", timedelta(seconds=seconds)))
+    await write(database, Outcome(letter, decision))
+
+
+async def test_a_projects_hold_pauses_all_its_senders_and_no_other(database: Database) -> None:
+    for sender, project in ((ME, "1"), (YOU, "1"), (THEM, "2")):
+        await post(database, sender=sender, recipients=2)
+        await query(database, "UPDATE senders SET project = %s WHERE email = %s", project, sender)
+    await pause(database, ME, Cause.PROJECT_LIMIT)
+    assert await query(database, "SELECT email, pause_cause FROM senders WHERE paused_until IS NOT NULL") == [
+        (ME, "project_limit"),
+        (YOU, "project_limit"),
+    ]
+
+
+async def test_a_project_limit_of_a_sender_without_a_known_project_pauses_it_alone(database: Database) -> None:
+    await post(database, sender=ME, recipients=2)
+    await post(database, sender=YOU, recipients=2)
+    await pause(database, ME, Cause.PROJECT_LIMIT)
+    assert await query(database, "SELECT email FROM senders WHERE paused_until IS NOT NULL") == [(ME,)]
+
+
+async def test_too_many_at_once_halves_what_a_sender_may_have_in_hand_for_all_daemons(database: Database) -> None:
+    job = await post(database, recipients=60)
+    free = claims(database, Allowance(0, 0, 0))
+    letters = [letter for _ in range(2) for letter in (await free.claim(10)).letters]
+    assert len(letters) == 20
+    refused = Decision(Change.RELEASED, pause=Pause(Cause.TOO_MANY_CONCURRENT, "too many", timedelta(microseconds=1)))
+    await write(database, *(Outcome(letter, refused) for letter in letters[:10]))
+    await write(database, Outcome(letters[10], refused))  # the same trouble, told a moment later: not halved again
+    assert await query(database, "SELECT concurrency FROM senders") == [(5,)]
+    await query(database, "UPDATE senders SET turn_at = UTC_TIMESTAMP(6), pause_cause = NULL")
+    assert (await free.claim(10)).letters == ()  # nine are in hand still
+    sent = Decision(Change.SENT, message_id="m")
+    await write(database, *(Outcome(letter, sent) for letter in letters[11:]))
+    await query(database, "UPDATE senders SET turn_at = UTC_TIMESTAMP(6)")
+    assert len((await free.claim(10)).letters) == 5
+    await query(
+        database,
+        "UPDATE senders SET turn_at = UTC_TIMESTAMP(6), concurrency_at = concurrency_at - INTERVAL 130 SECOND",
+    )
+    assert len((await free.claim(10)).letters) == 2  # two minutes, two more
+    assert job
+
+
+async def test_after_a_pause_one_letter_goes_first_and_its_success_ends_the_story(database: Database) -> None:
+    await post(database, recipients=20)
+    await pause(database, ME, Cause.DAILY_LIMIT)
+    assert await query(database, "SELECT pauses FROM senders") == [(1,)]
+    await query(database, "UPDATE senders SET paused_until = UTC_TIMESTAMP(6), turn_at = UTC_TIMESTAMP(6)")
+    claimer = claims(database, Allowance(0, 0, 0))
+    claim = await claimer.claim(10)
+    (letter,) = claim.letters
+    assert letter.probing
+    assert claim.next_in is not None
+    assert 1 < claim.next_in <= 2
+    await write(database, Outcome(letter, Decision(Change.SENT, message_id="m1")))
+    row = await query(database, "SELECT pauses, pause_cause, pause_reason, paused_until FROM senders")
+    assert row == [(0, None, None, None)]
+
+
+async def test_a_letter_that_was_in_hand_does_not_end_a_pause_that_came_after_it(database: Database) -> None:
+    await post(database, recipients=20)
+    await query(database, "UPDATE senders SET pause_cause = 'throttled'")
+    (letter,) = (await claims(database, Allowance(0, 0, 0)).claim(5)).letters
+    await query(
+        database, "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR, pause_cause = 'by_hand'"
+    )
+    await write(database, Outcome(letter, Decision(Change.SENT, message_id="m1")))
+    assert await query(database, "SELECT pause_cause, paused_until IS NOT NULL FROM senders") == [("by_hand", 1)]
+
+
+class Shifted(Database):
+    """A database whose own clock stands where the test says: `SET timestamp` is what UTC_TIMESTAMP obeys."""
+
+    at = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
+
+    async def transaction[T](
+        self, work: Callable[[Cursor], Awaitable[T]], *, what: str, bound: float | None = None, read_only: bool = False
+    ) -> T:
+        async def shifted(cursor: Cursor) -> T:
+            await cursor.execute("SET timestamp = %s", (self.at.timestamp(),))
+            try:
+                return await work(cursor)
+            finally:
+                await cursor.execute("SET timestamp = DEFAULT")
+
+        return await super().transaction(shifted, what=what, bound=bound, read_only=read_only)
+
+
+@pytest.mark.usefixtures("database")
+async def test_two_days_at_2000_a_day_by_the_databases_own_clock(database_url: str) -> None:
+    """Jobs arrive all the time; two daemons claim; no 24 hours have more than 2,000 and 95 % of two days are used."""
+    shifted = Shifted(DatabaseSettings(url=database_url), events=StoreEvents(Heard()))
+    begin = shifted.at
+    claimers = [claims(shifted, Allowance(0, 0, 2000)) for _ in range(2)]
+    taken: list[tuple[datetime, int]] = []
+    for step in range(2 * 24 * 6):
+        shifted.at = begin + timedelta(minutes=10 * step)
+        if step % 12 == 0:
+            await post(shifted, recipients=300)
+        both = await asyncio.gather(*(claimer.claim(100) for claimer in claimers))
+        taken.append((shifted.at, sum(len(claim.letters) for claim in both)))
+    await shifted.close()
+    for end, _ in taken:
+        assert sum(letters for at, letters in taken if end - timedelta(days=1) < at <= end) <= 2000
+    assert sum(letters for _, letters in taken) >= 0.95 * 4000

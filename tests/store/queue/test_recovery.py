@@ -1,0 +1,260 @@
+"""What the rescue does to rows: by the database's clock, re-checked, fenced."""
+
+from datetime import timedelta
+
+import pytest
+
+from mailerd.core.decisions import Decision
+from mailerd.core.models import Doubt, HandedOver, Lapsed, Outcome, Written
+from mailerd.core.states import Change, State
+from mailerd.store.db.database import Database
+from mailerd.store.queue.expired_claims import Lapses
+from mailerd.store.queue.recovery import Rescues, Settled
+from tests.store.queue.test_claim import claims
+from tests.store.queue.test_record import LOST, SENT, claimed_twice, one_letter, row, write
+from tests.support.rows import post, query
+
+LAPSE = "UPDATE job_recipients SET lease_until = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND WHERE lease_until IS NOT NULL"
+
+
+def rescues(database: Database) -> Rescues:
+    minute = timedelta(minutes=1)
+    return Rescues(database, "D2", in_flight=minute, look_lease=minute)
+
+
+def lapses(database: Database, *, by: str = "D2") -> Lapses:
+    return Lapses(database, by, in_flight=timedelta(minutes=1))
+
+
+async def due(it: Rescues) -> tuple[list[Lapsed], list[Doubt]]:
+    """A round of both loops: what lapsed, and the doubts that are taken for a look."""
+    return await lapses(it.database, by=it.daemon_id).lapsed(), await it.doubts()
+
+
+async def test_a_running_lease_is_left_alone(database: Database) -> None:
+    await one_letter(database)
+    assert await due(rescues(database)) == ([], [])
+
+
+async def test_a_lapsed_claim_that_never_reached_google_is_sent_again(database: Database) -> None:
+    letter = await one_letter(database)
+    await query(database, LAPSE)
+    ((lapsed,), doubts) = await due(rescues(database))
+    assert (lapsed.id, lapsed.status, lapsed.daemon_id, doubts) == (letter.id, State.WAITING, "D1", [])
+    (again,) = (await claims(database).claim(1)).letters
+    assert again.attempt == 1, "a daemon that dies costs no letter its attempts"
+
+
+async def test_a_lapsed_claim_with_a_draft_is_unsure_and_rests_until_nothing_is_in_flight(database: Database) -> None:
+    letter = await one_letter(database)
+    await write(database, HandedOver(letter, "draft", "d1", "t1"))
+    await query(database, LAPSE)
+    ((lapsed,), doubts) = await due(rescues(database))
+    assert lapsed.status is State.UNSURE
+    assert doubts == []
+    ((status, left),) = await query(
+        database, "SELECT status, TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(6), lease_until) FROM job_recipients"
+    )
+    assert (status, left) == ("unsure", 59)
+    assert await due(rescues(database)) == ([], [])
+
+
+async def test_a_doubt_is_taken_by_one_rescue_only_and_settled_under_its_token(database: Database) -> None:
+    letter = await one_letter(database)
+    await write(
+        database,
+        HandedOver(letter, "draft", "d1", "t1"),
+    )
+    await write(database, Outcome(letter, LOST))
+    await query(database, LAPSE)
+    it = rescues(database)
+    (_, (doubt,)) = await due(it)
+    assert (doubt.draft_id, doubt.thread_id, doubt.mode, doubt.looks) == ("d1", "t1", "draft", 0)
+    assert await due(it) == ([], [])
+    await query(database, LAPSE)
+    (_, (second,)) = await due(it)  # the first looker was too slow, and another one took over
+    assert await it.settle(Settled(doubt, Change.MISSING)) is Written.FENCED_OFF
+    assert await it.settle(Settled(second, Change.FOUND, message_id="m7")) is Written.TAKEN
+    assert await row(database, letter, "status", "message_id", "lease_until") == ("sent", "m7", None)
+
+
+async def test_a_missing_letter_is_claimed_again_with_the_same_draft(database: Database) -> None:
+    letter = await one_letter(database)
+    await write(database, HandedOver(letter, "draft", "d1", "t1"))
+    await write(database, Outcome(letter, LOST))
+    await query(database, LAPSE)
+    it = rescues(database)
+    (_, (doubt,)) = await due(it)
+    assert await it.settle(Settled(doubt, Change.MISSING)) is Written.TAKEN
+    (again,) = (await claims(database).claim(1)).letters
+    assert (again.draft_id, again.attempt) == ("d1", 2)
+
+
+async def test_a_look_that_failed_is_repeated_later(database: Database) -> None:
+    letter = await one_letter(database)
+    await write(database, HandedOver(letter, "draft", "d1", "t1"))
+    await write(database, Outcome(letter, LOST))
+    await query(database, LAPSE)
+    it = rescues(database)
+    (_, (doubt,)) = await due(it)
+    assert await it.settle(Settled(doubt, None, error="503", look_again=timedelta(seconds=30))) is Written.TAKEN
+    ((status, looks, left),) = await query(
+        database, "SELECT status, looks, TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(6), lease_until) FROM job_recipients"
+    )
+    assert (status, looks, left) == ("unsure", 1, 29)
+
+
+async def test_what_a_fenced_off_worker_left_in_the_log_is_known_at_the_look(database: Database) -> None:
+    letter = await one_letter(database)
+    await write(database, HandedOver(letter, "draft", "d1", "t1"))
+    await query(database, "UPDATE job_recipients SET claim_token = REPEAT('Z', 26), attempts = 2")  # a successor has it
+    assert await write(database, Outcome(letter, SENT)) == [Written.FENCED_OFF]
+    await query(database, "UPDATE job_recipients SET status = 'unsure', claim_token = NULL")
+    await query(database, LAPSE)
+    (_, (doubt,)) = await due(rescues(database))
+    assert doubt.known_message_id == "m1"
+
+
+async def test_renewing_tells_which_leases_are_still_held(database: Database) -> None:
+    await post(database, recipients=2)
+    first, second = (await claims(database).claim(2)).letters
+    await write(database, Outcome(second, SENT))
+    held = [(first.id, first.token), (second.id, second.token)]
+    assert await rescues(database).renew(held, lease=timedelta(seconds=500)) == {(first.id, first.token)}
+    ((left,),) = await query(
+        database,
+        "SELECT TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(6), lease_until) FROM job_recipients WHERE status = 'sending'",
+    )
+    assert left > 490
+
+
+async def test_a_job_whose_daemon_died_before_finishing_it_is_found(database: Database) -> None:
+    job = await post(database, recipients=1)
+    await post(database, recipients=1)
+    for letter in (await claims(database).claim(1)).letters:
+        await write(database, Outcome(letter, Decision(Change.FAILED, error="no")))
+    assert await rescues(database).unfinished() == [job]
+
+
+async def test_a_draft_is_an_orphan_only_when_nobody_can_record_it_any_more(database: Database) -> None:
+    letter = await one_letter(database)
+    it = rescues(database)
+
+    async def orphan(draft: str) -> bool | None:
+        return await it.is_orphan(job=letter.job_id, seq=letter.seq, draft=draft)
+
+    assert await orphan("d1") is False  # its worker may be about to record it
+    await write(database, HandedOver(letter, "draft", "d1", "t1"))
+    await write(database, Outcome(letter, Decision(Change.DEFERRED, wait=timedelta(hours=1))))
+    assert await orphan("d1") is False
+    assert await orphan("d2") is True
+    assert await it.own_drafts(["d1", "d2"], sender="me@example.com") == {"d1"}
+    assert await it.is_orphan(job="0" * 26, seq=0, draft="d1") is None
+
+
+async def test_a_former_claim_is_not_held_because_a_later_one_of_the_same_row_is(database: Database) -> None:
+    former, present = await claimed_twice(database)
+    held = [(former.id, former.token), (present.id, present.token)]
+    assert await rescues(database).renew(held, lease=timedelta(seconds=500)) == {(present.id, present.token)}
+    assert await rescues(database).renew(held[:1], lease=timedelta(seconds=500)) == set()
+
+
+async def test_only_as_many_doubts_are_taken_as_are_looked_for_and_lapsed_leases_do_not_wait_for_them(
+    database: Database,
+) -> None:
+    await post(database, recipients=8)
+    letters = (await claims(database).claim(8)).letters
+    for letter in letters[:7]:
+        await write(database, HandedOver(letter, "draft", f"d{letter.id}", "t1"))
+        await write(database, Outcome(letter, LOST))
+    await query(database, LAPSE)
+    it = rescues(database)
+    assert len(await it.doubts(limit=5)) == 5
+    assert [one.id for one in await lapses(database).lapsed(limit=1)] == [letters[7].id]
+    assert len(await it.doubts(limit=5)) == 2
+
+
+async def test_a_sender_has_only_its_share_of_the_looks(database: Database) -> None:
+    for sender, number in (("many@example.com", 80), ("few@example.com", 1)):
+        await post(database, sender=sender, recipients=number)
+        for letter in (await claims(database).claim(number)).letters:
+            await write(database, HandedOver(letter, "draft", f"d{letter.id}", "t1"), Outcome(letter, LOST))
+    await query(database, LAPSE)
+    it = rescues(database)
+    first = await it.doubts(limit=10, each=2)
+    assert [doubt.sender for doubt in first] == ["many@example.com"] * 2
+    second = await it.doubts(limit=8, each=2, looking={"many@example.com": 2})
+    assert [doubt.sender for doubt in second] == ["few@example.com"], "eighty that are due before it do not hide it"
+    assert await it.doubts(limit=7, each=2, looking={"many@example.com": 2, "few@example.com": 1}) == []
+    third = await it.doubts(limit=7, each=2, looking={"many@example.com": 1})
+    assert [doubt.sender for doubt in third] == ["many@example.com"]
+    assert third[0].id not in {doubt.id for doubt in first}
+
+
+async def test_a_lapsed_letter_of_a_cancelled_job_is_cancelled_and_told_so(database: Database) -> None:
+    letter = await one_letter(database)
+    await query(database, "UPDATE jobs SET status = 'cancelled', turn_at = NULL")
+    await query(database, LAPSE)
+    ((lapsed,), _) = await due(rescues(database))
+    assert lapsed.status is State.CANCELLED
+    assert await row(database, letter, "status") == ("cancelled",)
+
+
+async def test_a_missing_letter_of_a_cancelled_job_is_cancelled_and_told_so(database: Database) -> None:
+    letter = await one_letter(database)
+    await write(database, HandedOver(letter, "draft", "d1", "t1"))
+    await write(database, Outcome(letter, LOST))
+    await query(database, "UPDATE jobs SET status = 'cancelled', turn_at = NULL")
+    await query(database, LAPSE)
+    it = rescues(database)
+    (_, (doubt,)) = await due(it)
+    assert await it.settle(Settled(doubt, Change.MISSING)) is Written.CANCELLED
+    assert await row(database, letter, "status") == ("cancelled",)
+
+
+async def test_what_a_look_says_is_cut_to_its_column(database: Database) -> None:
+    """A sender's address may have 254 characters, and Google's own words 500: it did not fit, and ended the round."""
+    letter = await one_letter(database)
+    await write(database, HandedOver(letter, "draft", "d1", "t1"))
+    await write(database, Outcome(letter, LOST))
+    it = rescues(database)
+    for change in (None, Change.FOUND):
+        await query(database, LAPSE)
+        (_, (doubt,)) = await due(it)
+        again = timedelta(seconds=30) if change is None else None
+        assert await it.settle(Settled(doubt, change, error="x" * 2000, look_again=again)) is Written.TAKEN
+    assert await query(database, "SELECT CHAR_LENGTH(error) FROM job_recipients") == [(1000,)]
+
+
+async def doubt_after_a_lapse(database: Database, record: HandedOver) -> Doubt:
+    await write(database, record)
+    await query(database, LAPSE)
+    await due(rescues(database))
+    await query(database, LAPSE)
+    (_, (doubt,)) = await due(rescues(database))
+    return doubt
+
+
+@pytest.mark.parametrize("unanswered", [False, True])
+async def test_a_worker_that_dies_while_it_deletes_a_refused_draft_leaves_what_google_had_answered(
+    database: Database, *, unanswered: bool
+) -> None:
+    letter = await one_letter(database)
+    doubt = await doubt_after_a_lapse(
+        database, HandedOver(letter, "draft", "d1", "t1", unanswered=unanswered, discarding=True)
+    )
+    assert (doubt.draft_id, doubt.unanswered, doubt.discarding) == ("d1", unanswered, True)
+
+
+async def test_a_worker_that_dies_after_its_hand_over_may_have_sent(database: Database) -> None:
+    doubt = await doubt_after_a_lapse(database, HandedOver(await one_letter(database), "draft", "d1", "t1"))
+    assert (doubt.unanswered, doubt.discarding) == (True, False)
+
+
+async def test_a_letter_that_google_does_not_have_forgets_its_draft(database: Database) -> None:
+    letter = await one_letter(database)
+    doubt = await doubt_after_a_lapse(database, HandedOver(letter, "draft", "d1", "t1", discarding=True))
+    assert await rescues(database).settle(Settled(doubt, Change.MISSING, forgets=True)) is Written.TAKEN
+    (again,) = (await claims(database).claim(1)).letters
+    assert (again.id, again.draft_id, again.thread_id, again.unanswered) == (letter.id, None, None, False)
+    assert await row(database, letter, "mode", "unanswered", "discarding") == (None, 0, 0)

@@ -1,0 +1,150 @@
+"""No job is forgotten: what comes back into a job that does not run is claimed when it runs again."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from mailerd.core.decisions import Decision
+from mailerd.core.models import Letter, Outcome
+from mailerd.core.states import Change, JobChange
+from mailerd.store.audit import audit
+from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.database import Database
+from mailerd.store.job_actions import Controls
+from mailerd.store.queue.record import Records
+from mailerd.store.queue.recovery import UNFINISHED_JOBS
+from mailerd.store.queue.reschedule import FORGOTTEN
+from tests.store.queue.test_claim import claims
+from tests.store.queue.test_record import one_letter
+from tests.store.queue.test_recovery import LAPSE, lapses, rescues
+from tests.support.dialect import plan
+from tests.support.eventually import eventually
+from tests.support.rows import post, query, states
+
+DEFERRED = Decision(Change.DEFERRED, error="busy", wait=timedelta(0))
+
+WAITING = """
+SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '%FROM jobs WHERE id%FOR UPDATE'"""
+SIGHTINGS = 10
+"""In a row: then it waits, and is not only passing."""
+Work = Callable[[Cursor], Awaitable[Any]]
+
+
+async def ask(database: Database, job: str, change: JobChange) -> None:
+    await Controls(database, patience=5.0, in_flight=timedelta(seconds=60)).ask(job, change, who="somebody")
+
+
+def record(letter: Letter) -> Work:
+    it = Records(database=None, daemon_id="D1")  # type: ignore[arg-type]  # the cursor is given
+
+    async def work(cursor: Cursor) -> None:
+        await it.record(cursor, [Outcome(letter, DEFERRED)], repeated=False)
+
+    return work
+
+
+async def while_it_is_not_committed(database: Database, work: Work, meanwhile: Coroutine[Any, Any, None]) -> None:
+    """Do `meanwhile` after `work` and before its COMMIT, or as far as the locks of `work` let it come."""
+    done, commit = asyncio.Event(), asyncio.Event()
+
+    async def held(cursor: Cursor) -> None:
+        await work(cursor)
+        done.set()
+        await commit.wait()
+
+    async with asyncio.TaskGroup() as both:
+        both.create_task(database.transaction(held, what="hold"))
+        await done.wait()
+        other = both.create_task(meanwhile)
+
+        seen = 0
+
+        async def is_over_or_waits() -> bool:
+            nonlocal seen
+            seen = seen + 1 if (await query(database, WAITING))[0][0] else 0
+            return other.done() or seen == SIGHTINGS
+
+        await eventually(is_over_or_waits)
+        commit.set()
+
+
+async def assert_it_is_claimed(database: Database, letter: Letter) -> None:
+    _, findings = await audit(database)
+    assert findings == []
+    (again,) = (await claims(database).claim(1)).letters
+    assert again.id == letter.id
+
+
+async def test_a_letter_that_comes_back_while_its_job_is_resumed_is_claimed(database: Database) -> None:
+    letter = await one_letter(database)
+    await ask(database, letter.job_id, JobChange.PAUSE)
+    await while_it_is_not_committed(database, record(letter), ask(database, letter.job_id, JobChange.RESUME))
+    await assert_it_is_claimed(database, letter)
+
+
+async def test_a_lease_that_lapses_while_its_job_is_resumed_is_claimed(database: Database) -> None:
+    letter = await one_letter(database)
+    await ask(database, letter.job_id, JobChange.PAUSE)
+    await query(database, LAPSE)
+    it = lapses(database)
+    await while_it_is_not_committed(
+        database, lambda cursor: it.put_right(cursor, 100), ask(database, letter.job_id, JobChange.RESUME)
+    )
+    await assert_it_is_claimed(database, letter)
+
+
+async def test_a_letter_that_comes_back_while_its_job_is_cancelled_is_cancelled(database: Database) -> None:
+    letter = await one_letter(database)
+    await ask(database, letter.job_id, JobChange.PAUSE)
+    await while_it_is_not_committed(database, record(letter), ask(database, letter.job_id, JobChange.CANCEL))
+    assert await states(database, letter.job_id) == {"cancelled": 1}
+
+
+async def test_a_letter_that_comes_back_into_a_paused_job_waits_for_it(database: Database) -> None:
+    letter = await one_letter(database)
+    await ask(database, letter.job_id, JobChange.PAUSE)
+    await database.transaction(record(letter), what="record")
+    assert (await claims(database).claim(1)).letters == ()
+    await ask(database, letter.job_id, JobChange.RESUME)
+    await assert_it_is_claimed(database, letter)
+
+
+@pytest.mark.parametrize("fault", ["UPDATE jobs SET turn_at = NULL", "UPDATE senders SET turn_at = NULL"])
+async def test_whatever_was_forgotten_is_woken(database: Database, fault: str) -> None:
+    job = await post(database, recipients=1)
+    paused = await post(database, sender="other@example.com", recipients=1)
+    await ask(database, paused, JobChange.PAUSE)
+    it = rescues(database)
+    assert await it.wake_forgotten() == []
+    await query(database, fault)
+    assert (await claims(database).claim(2)).letters == ()
+    assert await it.wake_forgotten() == [job]
+    assert await it.wake_forgotten() == []
+    assert len((await claims(database).claim(2)).letters) == 1
+
+
+DIGIT = "(SELECT 0 d" + "".join(f" UNION ALL SELECT {digit}" for digit in range(1, 10)) + ")"
+
+
+@pytest.mark.parametrize("search", [FORGOTTEN, UNFINISHED_JOBS], ids=["forgotten", "unfinished"])
+async def test_what_the_rescue_searches_every_half_minute_reads_no_more_than_the_open_jobs(
+    database: Database, search: str
+) -> None:
+    await post(database, recipients=1)
+    columns = "type, sender_email, subject, text, variables, status, total, turn_at, send_at, created_at"
+    await query(
+        database,
+        f"INSERT INTO jobs (id, {columns}) SELECT CONCAT('J', a.d, b.d, c.d, d.d), {columns} "
+        f"FROM jobs, {DIGIT} a, {DIGIT} b, {DIGIT} c, {DIGIT} d",
+    )
+    await query(
+        database,
+        "INSERT INTO job_recipients (job_id, seq, to_email, status, due_at, updated_at) "
+        "SELECT id, 0, 'a@example.org', 'waiting', created_at, created_at FROM jobs WHERE id LIKE 'J%'",
+    )
+    await query(database, "ANALYZE TABLE jobs, job_recipients")
+    rows = await plan(database, search, (200,))
+    assert {row["select_type"] for row in rows} == {"PRIMARY", "DEPENDENT SUBQUERY"}

@@ -1,0 +1,84 @@
+"""A sent letter is taken back once, and only where a draft speaks against the one thing that spoke for it."""
+
+import asyncio
+
+import pytest
+
+from mailerd.core.models import Doubt, HandedOver, Outcome
+from mailerd.core.states import Change, Proof, State
+from mailerd.store.audit import audit
+from mailerd.store.db.database import Database
+from mailerd.store.queue.record import Records
+from mailerd.store.queue.recovery import Settled
+from mailerd.store.queue.undo_sent import Undone, undo
+from tests.store.queue.test_claim import claims
+from tests.store.queue.test_record import LOST, one_letter, write
+from tests.store.queue.test_recovery import LAPSE, due, rescues
+from tests.support.rows import query
+
+CANCEL = (
+    "UPDATE jobs SET status = 'cancelled', turn_at = NULL, finished_at = IF(finished_at IS NULL, NULL, finished_at)"
+)
+
+
+async def believed(database: Database, proof: Proof = Proof.GONE) -> Doubt:
+    """The only letter of its job, called sent because its draft was gone."""
+    letter = await one_letter(database)
+    await write(database, HandedOver(letter, "draft", "d1", "t1"))
+    await write(database, Outcome(letter, LOST))
+    await query(database, LAPSE)
+    (_, (doubt,)) = await due(rescues(database))
+    await rescues(database).settle(Settled(doubt, Change.FOUND, proof=proof))
+    return doubt
+
+
+async def take_back(database: Database, doubt: Doubt, *, draft: str = "d1") -> Undone | None:
+    return await undo(database, job=doubt.job_id, seq=doubt.seq, draft=draft, by="D1")
+
+
+async def test_it_is_claimed_again_with_that_draft_and_its_job_is_open_again(database: Database) -> None:
+    doubt = await believed(database)
+    assert len(await Records(database, "D1").finish([doubt.job_id])) == 1
+    undone = await take_back(database, doubt)
+    assert undone is not None
+    assert (undone.recipient, undone.status) == (doubt.id, State.WAITING)
+    assert await query(database, "SELECT status, finished_at FROM jobs") == [("sending", None)]
+    assert await query(database, "SELECT proof, sent_at, attempts FROM job_recipients") == [(None, None, 0)]
+    assert (await audit(database))[1] == []
+    (again,) = (await claims(database).claim(1)).letters
+    assert (again.id, again.draft_id, again.attempt) == (doubt.id, "d1", 1)
+
+
+async def test_it_is_taken_back_once_however_many_find_the_draft(database: Database) -> None:
+    doubt = await believed(database)
+    found = await asyncio.gather(*(take_back(database, doubt) for _ in range(5)))
+    assert len([one for one in found if one]) == 1
+    assert await query(database, "SELECT COUNT(*) FROM attempts WHERE event = 'undone'") == [(1,)]
+
+
+@pytest.mark.parametrize("proof", [Proof.ANSWERED, Proof.SEEN, Proof.PERSON])
+async def test_a_better_proof_stands(database: Database, proof: Proof) -> None:
+    assert await take_back(database, await believed(database, proof)) is None
+    assert await query(database, "SELECT status, proof FROM job_recipients") == [("sent", proof.value)]
+
+
+async def test_another_draft_disproves_nothing(database: Database) -> None:
+    assert await take_back(database, await believed(database), draft="d2") is None
+    assert await query(database, "SELECT status FROM job_recipients") == [("sent",)]
+
+
+async def test_in_a_cancelled_job_it_is_cancelled(database: Database) -> None:
+    doubt = await believed(database)
+    await query(database, CANCEL)
+    undone = await take_back(database, doubt)
+    assert undone is not None
+    assert undone.status is State.CANCELLED
+    assert await query(database, "SELECT status, proof FROM job_recipients") == [("cancelled", None)]
+
+
+async def test_in_a_paused_job_it_waits_until_that_is_resumed(database: Database) -> None:
+    doubt = await believed(database)
+    await query(database, "UPDATE jobs SET status = 'paused', turn_at = NULL")
+    await take_back(database, doubt)
+    assert await query(database, "SELECT status, turn_at FROM jobs") == [("paused", None)]
+    assert await query(database, "SELECT status FROM job_recipients") == [("waiting",)]

@@ -1,0 +1,49 @@
+"""The survey shows every doubt, and since when it has stood."""
+
+from datetime import timedelta
+
+from mailerd.core.models import HandedOver, Outcome
+from mailerd.core.rate_limit import Allowance
+from mailerd.core.states import JobChange, State
+from mailerd.core.stats import Survey
+from mailerd.store.db.database import Database
+from mailerd.store.queue.rate_limits import Terms
+from mailerd.store.queue.recovery import Settled
+from mailerd.store.stats import Surveys
+from tests.store.queue.test_record import LOST, one_letter, write
+from tests.store.queue.test_recovery import LAPSE, due, rescues
+from tests.store.queue.test_stuck_jobs import ask
+from tests.support.rows import query
+
+AN_HOUR_LATER = "UPDATE job_recipients SET updated_at = updated_at - INTERVAL 1 HOUR"
+
+
+async def a_doubt(database: Database) -> str:
+    letter = await one_letter(database)
+    await write(database, HandedOver(letter, "draft", "d1", "t1"))
+    await write(database, Outcome(letter, LOST))
+    return letter.job_id
+
+
+async def look(database: Database) -> Survey:
+    return await Surveys(database, Terms(Allowance(0, 0, 0))).look()
+
+
+async def test_a_doubt_grows_old_however_often_somebody_looks(database: Database) -> None:
+    await a_doubt(database)
+    await query(database, AN_HOUR_LATER)
+    it = rescues(database)
+    for _ in range(2):
+        await query(database, LAPSE)
+        (_, (doubt,)) = await due(it)
+        await it.settle(Settled(doubt, None, error="503", look_again=timedelta(seconds=30)))
+    assert 3600 <= (await look(database)).oldest_unsure < 3700
+
+
+async def test_a_doubt_in_a_cancelled_job_is_shown(database: Database) -> None:
+    job = await a_doubt(database)
+    await query(database, AN_HOUR_LATER)
+    await ask(database, job, JobChange.CANCEL)
+    seen = await look(database)
+    assert seen.recipients == {State.UNSURE: 1}
+    assert seen.oldest_unsure >= 3600

@@ -1,0 +1,140 @@
+"""The workshop reads a job once, however many of its letters start together."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+
+from mailerd.clock import SystemClock
+from mailerd.core.models import Letter
+from mailerd.store.db.database import Database
+from mailerd.store.job_content import Contents
+from mailerd.worker import message_builder
+from mailerd.worker.attachment_cache import LARGE, LARGE_AT_ONCE
+from mailerd.worker.message_builder import Workshop
+from tests.support.rendering import rendering
+
+CONTENTS = Contents(
+    from_email="me@example.com", sender_name=None, reply_to=None, subject="Hello {{ name }}", html=None,
+    text="Dear {{ name }}", variables="{}",
+)  # fmt: skip
+
+Read = Callable[[Database, str], Awaitable[Contents]]
+
+
+def letter(id_: int) -> Letter:
+    return Letter(
+        id=id_, job_id="J", seq=id_, sender="me@example.com", to_email="r@example.org", to_name="Ada", variables=None,
+        attempt=1, token="T",
+    )  # fmt: skip
+
+
+@asynccontextmanager
+async def a_workshop(monkeypatch: pytest.MonkeyPatch, read: Read) -> AsyncIterator[Workshop]:
+    monkeypatch.setattr(message_builder, "contents", read)
+    async with rendering() as it:
+        yield Workshop(None, renderer=it.renderer, clock=SystemClock())  # type: ignore[arg-type]  # `contents` has it
+
+
+async def test_letters_that_start_together_read_their_job_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    async def read(_: Database, job: str) -> Contents:
+        asked.append(job)
+        await asyncio.sleep(0)
+        return CONTENTS
+
+    async with a_workshop(monkeypatch, read) as it:
+        made = await asyncio.gather(*(it.make(letter(n)) for n in range(5)))
+        assert asked == ["J"]
+        assert all(b"Dear Ada" in each for each in made)
+
+
+async def test_a_reading_that_failed_fails_for_all_and_is_tried_again_by_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+
+    async def read(_: Database, job: str) -> Contents:
+        asked.append(job)
+        await asyncio.sleep(0)
+        if len(asked) == 1:
+            raise ConnectionError("away")
+        return CONTENTS
+
+    async with a_workshop(monkeypatch, read) as it:
+        made = await asyncio.gather(*(it.make(letter(n)) for n in range(3)), return_exceptions=True)
+        assert [type(each) for each in made] == [ConnectionError] * 3
+        assert b"Dear Ada" in await it.make(letter(4))
+        assert len(asked) == 2
+
+
+async def test_a_letter_that_is_cut_off_does_not_take_the_others_reading_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on = asyncio.Event()
+
+    async def read(_: Database, __: str) -> Contents:
+        await go_on.wait()
+        return CONTENTS
+
+    async with a_workshop(monkeypatch, read) as it:
+        first, second, third = (asyncio.create_task(it.make(letter(n))) for n in range(3))
+        await asyncio.sleep(0)
+        second.cancel()
+        await asyncio.wait({second})
+        go_on.set()
+        assert b"Dear Ada" in await first
+        assert b"Dear Ada" in await third
+
+
+async def test_small_letters_of_a_job_that_nobody_has_read_yet_do_not_wait_for_one_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They did, two at a time, until the first claim of each job was through: its attachments were not known yet."""
+
+    async def read(_: Database, __: str) -> Contents:
+        await asyncio.sleep(0)
+        return CONTENTS
+
+    async with a_workshop(monkeypatch, read) as it:
+        inside = 0
+        everybody = asyncio.Event()
+
+        async def hand_in(number: int) -> None:
+            nonlocal inside
+            async with it.room_for(letter(number)):
+                inside += 1
+                if inside == 5:
+                    everybody.set()
+                await everybody.wait()
+
+        async with asyncio.timeout(5):
+            await asyncio.gather(*(hand_in(number) for number in range(5)))
+
+
+@pytest.mark.parametrize("letters_before", [0, 1])
+async def test_large_letters_go_two_at_a_time_from_the_first_on_and_later(
+    letters_before: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def read(_: Database, __: str) -> Contents:
+        await asyncio.sleep(0)
+        return replace(CONTENTS, attachments=1, attached_bytes=LARGE)
+
+    async with a_workshop(monkeypatch, read) as it:
+        for number in range(letters_before):
+            async with it.room_for(letter(number)):
+                pass
+        inside, most = 0, 0
+
+        async def hand_in(number: int) -> None:
+            nonlocal inside, most
+            async with it.room_for(letter(number)):
+                inside += 1
+                most = max(most, inside)
+                for _ in range(5):
+                    await asyncio.sleep(0)
+                inside -= 1
+
+        await asyncio.gather(*(hand_in(number) for number in range(6)))
+        assert most == LARGE_AT_ONCE

@@ -1,0 +1,46 @@
+"""The recorder's second loop: jobs are finished as their letters end, and a database that is away is told of once."""
+
+import asyncio
+from typing import Any
+
+from mailerd.errors import DatabaseAwayError, DatabaseError
+from mailerd.events.worker import RunnerEvents
+from mailerd.store.queue.record import Finished
+from mailerd.worker.recorder import Recorder
+from tests.support.heard import Heard
+from tests.support.ticking import Ticking
+
+
+class Store:
+    """Fails as it is told to, again and again, and then finishes whatever it is asked for."""
+
+    def __init__(self, kind: type[DatabaseError], times: int) -> None:
+        self.kind, self.times = kind, times
+
+    async def finish(self, jobs: set[str], **_: object) -> list[Finished]:
+        self.times -= 1
+        if self.times >= 0:
+            raise self.kind("finish", phase="connect", cause=OSError(), errno=0, retry=True, in_doubt=False)
+        return [Finished(id=job, sent=1, failed=0, cancelled=0, seconds=1.0) for job in jobs]
+
+
+async def story(kind: type[DatabaseError]) -> list[str]:
+    """What is said while a job is finished by a store that fails three times first."""
+    heard, clock = Heard(), Ticking()
+    writes: Any = Store(kind, times=3)
+    recorder = Recorder(writes, clock=clock, events=RunnerEvents(heard))
+    finishing = asyncio.create_task(recorder.finish_forever())
+    recorder.touch("J")
+    for _ in range(4):
+        await clock.move(1)
+    await heard.wait_for("job_finished")
+    finishing.cancel()
+    return heard.names()
+
+
+async def test_that_the_database_is_away_is_left_to_the_store_to_tell() -> None:
+    assert await story(DatabaseAwayError) == ["job_finished"]
+
+
+async def test_whatever_else_keeps_a_job_from_being_finished_is_told() -> None:
+    assert await story(DatabaseError) == ["step_failed"] * 3 + ["job_finished"]

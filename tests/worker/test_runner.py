@@ -1,0 +1,355 @@
+"""The runner's room: an idle one claims for all of it; with letters in hand, a claim waits a moment for company."""
+
+import asyncio
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from mailerd.clock import SystemClock
+from mailerd.core.models import Claim, JobFound, Letter
+from mailerd.errors import DatabaseError
+from mailerd.events.worker import RunnerEvents
+from mailerd.worker.circuit_breaker import Reach
+from mailerd.worker.concurrency import Slots
+from mailerd.worker.in_flight import Hand
+from mailerd.worker.progress import Progress
+from mailerd.worker.runner import Runner
+from tests.support.heard import Heard
+from tests.worker.test_in_flight import Store, letter
+
+CONCURRENCY = 20
+
+
+class Place:
+    """A runner whose letters end when the test says so."""
+
+    def __init__(self) -> None:
+        self.wants: asyncio.Queue[int] = asyncio.Queue()
+        self.ends: list[asyncio.Event] = []
+        self.start = asyncio.Semaphore(0)
+        self.seen = 0
+        self.record = asyncio.Event()
+        self.record.set()
+        self.meanwhile = 0
+        self.over = False
+        self.heard = Heard()
+        clock, events = SystemClock(), RunnerEvents(self.heard)
+        self.hand = Hand(Store(), lease=timedelta(seconds=100), clock=clock, events=events)
+        self.slots = Slots(CONCURRENCY)
+        it: Any = self
+        self.runner = Runner(
+            claims=it, counts=it, path=it, hand=self.hand, reach=Reach(clock=clock, events=events),
+            progress=Progress(), clock=clock, events=events, daemon_id="D", poll_interval=60.0, slots=self.slots,
+        )  # fmt: skip
+        self.letters = iter(letter(n) for n in range(10_000))
+
+    async def started(self, number: int) -> None:
+        """Wait until so many letters are on their way."""
+        while self.seen < number:
+            await self.start.acquire()
+            self.seen += 1
+
+    async def finish(self) -> None:
+        """Let every letter come to its end, those too that are yet to start."""
+        self.over = True
+        for end in self.ends:
+            end.set()
+
+    async def claim(self, want: int, **_: object) -> Claim:
+        if self.seen:
+            for end in [end for end in self.ends if not end.is_set()][: self.meanwhile]:
+                end.set()
+            await asyncio.sleep(0)
+        self.wants.put_nowait(want)
+        return Claim("T", tuple(next(self.letters) for _ in range(want)), ())
+
+    async def deliver(self, it: Letter) -> None:
+        async with self.slots.of(it):
+            end = asyncio.Event()
+            self.ends.append(end)
+            self.start.release()
+            if not self.over:
+                await end.wait()
+        await self.record.wait()
+        self.hand.put_down(it)
+
+
+async def wants_after(ended: int) -> Sequence[int]:
+    """What the first claim asks for, and the second, when so many letters end one after another."""
+    place = Place()
+    async with asyncio.timeout(5), asyncio.TaskGroup() as letters:
+        running = letters.create_task(place.runner.run(letters))
+        first = await place.wants.get()
+        await place.started(first)
+        for end in place.ends[:ended]:
+            end.set()
+            await asyncio.sleep(0)
+        second = await place.wants.get()
+        running.cancel()
+        await place.started(first + second)
+        for end in place.ends:
+            end.set()
+    return first, second
+
+
+async def test_an_idle_runner_asks_for_all_that_it_may_have() -> None:
+    first, _ = await wants_after(1)
+    assert first == CONCURRENCY
+
+
+async def test_letters_that_end_together_are_replaced_by_one_claim() -> None:
+    _, second = await wants_after(4)
+    assert second == 4
+
+
+async def test_a_single_end_is_replaced_after_a_moment_without_company() -> None:
+    _, second = await wants_after(1)
+    assert second == 1
+
+
+async def test_as_many_as_ended_from_one_claim_to_the_next_are_claimed_ahead() -> None:
+    place = Place()
+    place.meanwhile = 3
+    async with asyncio.timeout(5), asyncio.TaskGroup() as letters:
+        running = letters.create_task(place.runner.run(letters))
+        await place.started(await place.wants.get())
+        place.ends[0].set()
+        assert await place.wants.get() == 1, "nothing had ended before the first claim"
+        # One ended before the second and three during it: these are free, and four will be when the third is back.
+        assert await place.wants.get() == 3 + 4
+        running.cancel()
+        await place.finish()
+
+
+async def test_letters_are_claimed_before_their_slots_are_free_but_no_more_than_lately_left_them() -> None:
+    place = Place()
+    async with asyncio.timeout(5), asyncio.TaskGroup() as letters:
+        running = letters.create_task(place.runner.run(letters))
+        await place.started(await place.wants.get())
+        for end in place.ends[:6]:
+            end.set()
+            await asyncio.sleep(0)
+        assert await place.wants.get() == 6, "none had left before, so none is claimed ahead"
+        await place.started(CONCURRENCY + 6)
+        assert await place.wants.get() == 6, "all slots are taken, and as many as have left them wait for the next"
+        await asyncio.sleep(0.05)
+        assert place.wants.empty()
+        assert len(place.hand) == CONCURRENCY + 6
+        running.cancel()
+        await place.finish()
+
+
+async def test_letters_are_not_claimed_while_too_many_wait_for_their_record() -> None:
+    place = Place()
+    place.record.clear()
+    async with asyncio.timeout(5), asyncio.TaskGroup() as letters:
+        running = letters.create_task(place.runner.run(letters))
+        claimed = await place.wants.get()
+        await place.started(claimed)
+        while claimed < 2 * CONCURRENCY:  # each that has its answer makes room for another
+            for end in place.ends:
+                end.set()
+            claimed += await place.wants.get()
+            await place.started(claimed)
+        for end in place.ends:
+            end.set()
+        await asyncio.sleep(0.05)
+        assert place.wants.empty()
+        assert len(place.hand) == claimed == 2 * CONCURRENCY
+        place.record.set()
+        await place.wants.get()
+        running.cancel()
+        await place.finish()
+
+
+class Resuming(Place):
+    """A runner that meets a job which another daemon had begun, and whose count does not come."""
+
+    def __init__(self, *, begun: bool) -> None:
+        super().__init__()
+        self.job = JobFound("J", "template", "me@example.com", total=1000, begun=begun)
+        self.asked: list[Sequence[str]] = []
+        self.answer = asyncio.Event()
+
+    async def claim(self, want: int, **_: object) -> Claim:
+        return replace(await super().claim(want), jobs=(self.job,))
+
+    async def ended(self, jobs: Sequence[str]) -> dict[str, int]:
+        self.asked.append(jobs)
+        await self.answer.wait()
+        return {"J": 400}
+
+
+@pytest.mark.parametrize("begun", [True, False])
+async def test_no_letter_waits_for_the_count_of_a_job_that_was_begun_before(*, begun: bool) -> None:
+    place = Resuming(begun=begun)
+    async with asyncio.timeout(5), asyncio.TaskGroup() as letters:
+        running = letters.create_task(place.runner.run(letters))
+        await place.started(await place.wants.get())
+        assert place.asked == ([["J"]] if begun else [])
+        assert place.runner.progress.step("J") == (1, 1000)
+        place.answer.set()
+        await asyncio.sleep(0.01)
+        assert place.runner.progress.step("J") == (401 if begun else 2, 1000)
+        running.cancel()
+        await place.finish()
+
+
+class Failing(Place):
+    """A runner whose claims are refused."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rests: list[float] = []
+        self.enough = asyncio.Event()
+        self.runner._wait = self.wait  # type: ignore[method-assign]
+
+    async def claim(self, want: int, **_: object) -> Claim:
+        self.wants.put_nowait(want)
+        raise DatabaseError("claim", phase="work", cause=OSError("no"), errno=1054, retry=False, in_doubt=False)
+
+    async def wait(self, seconds: float) -> None:
+        self.rests.append(seconds)
+        if len(self.rests) == 6:
+            self.enough.set()
+            await asyncio.Event().wait()
+
+
+async def test_a_claim_that_failed_is_told_with_the_time_that_is_really_waited() -> None:
+    place = Failing()
+    async with asyncio.timeout(5), asyncio.TaskGroup() as letters:
+        running = letters.create_task(place.runner.run(letters))
+        await place.enough.wait()
+        running.cancel()
+    told = place.heard.of("step_failed")
+    assert [each["again_in"] for each in told] == place.rests == [0.5, 1.0, 2.0, 4.0, 5.0, 5.0]
+    assert {each["what"] for each in told} == {"claiming"}
+
+
+class Quiet(Place):
+    """A runner for whom nothing is due until the test says so."""
+
+    def __init__(self, *, poll_interval: float) -> None:
+        super().__init__()
+        self.runner.poll_interval = poll_interval
+        self.due = False
+        self.looks: asyncio.Queue[None] = asyncio.Queue()
+
+    async def claim(self, want: int, **_: object) -> Claim:
+        self.wants.put_nowait(want)
+        return Claim("T", (next(self.letters),) if self.due else (), ())
+
+    async def due_in(self, **_: object) -> float:
+        self.looks.put_nowait(None)
+        return 0.0 if self.due else math.inf
+
+    async def ended(self, jobs: Sequence[str]) -> dict[str, int]:
+        raise NotImplementedError
+
+
+async def test_a_runner_that_found_nothing_looks_before_it_claims_again() -> None:
+    place = Quiet(poll_interval=0.01)
+    async with asyncio.timeout(5), asyncio.TaskGroup() as letters:
+        running = letters.create_task(place.runner.run(letters))
+        await place.wants.get()
+        for _ in range(3):
+            await place.looks.get()
+        assert place.wants.empty()
+        place.due = True
+        await place.wants.get()
+        await place.started(1)
+        running.cancel()
+        place.ends[0].set()
+
+
+async def test_a_runner_that_was_rung_claims_without_a_look() -> None:
+    place = Quiet(poll_interval=60.0)
+    async with asyncio.timeout(5), asyncio.TaskGroup() as letters:
+        running = letters.create_task(place.runner.run(letters))
+        await place.wants.get()
+        place.due = True
+        place.runner.ring()
+        await place.wants.get()
+        await place.started(1)
+        assert place.looks.empty()
+        running.cancel()
+        place.ends[0].set()
+
+
+class Beaten(Quiet):
+    """A runner that sees something due, and finds it taken by others when it claims."""
+
+    def __init__(self) -> None:
+        super().__init__(poll_interval=2.0)
+        self.rests: list[float] = []
+        self.enough = asyncio.Event()
+        self.runner._wait = self.wait  # type: ignore[method-assign]
+
+    async def claim(self, want: int, **_: object) -> Claim:
+        claim = await super().claim(want)
+        return replace(claim, next_in=0.0)
+
+    async def due_in(self, **_: object) -> float:
+        return 0.0
+
+    async def wait(self, seconds: float) -> None:
+        self.rests.append(seconds)
+        if len(self.rests) == 7:
+            self.enough.set()
+            await asyncio.Event().wait()
+        self.due = len(self.rests) == 5
+        await asyncio.sleep(0)
+
+
+async def test_a_runner_that_others_beat_to_it_rests_longer_each_time_until_it_finds_something() -> None:
+    place = Beaten()
+    async with asyncio.timeout(5), asyncio.TaskGroup() as letters:
+        running = letters.create_task(place.runner.run(letters))
+        await place.enough.wait()
+        running.cancel()
+        place.ends[0].set()
+    assert place.rests == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 0.05, 0.1])
+
+
+class Suspicious(Place):
+    """A runner whose second claim meets a letter that may have crashed several daemons."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.claims = 0
+        self.alone: asyncio.Queue[tuple[int, int]] = asyncio.Queue()
+        """The recipient, and how many letters are in flight when it is claimed."""
+
+    async def claim(self, want: int, **_: object) -> Claim:
+        claim = replace(await super().claim(min(want, 2)), next_in=0.0)
+        self.claims += 1
+        return replace(claim, alone=77) if self.claims == 2 else claim
+
+    async def claim_alone(self, recipient: int) -> Claim:
+        self.alone.put_nowait((recipient, len(self.hand)))
+        return Claim("A", (replace(letter(recipient), token="A"),), (), next_in=0.0)
+
+
+async def test_a_letter_that_may_have_crashed_daemons_is_sent_with_nothing_beside_it() -> None:
+    place = Suspicious()
+    async with asyncio.timeout(5), asyncio.TaskGroup() as letters:
+        running = letters.create_task(place.runner.run(letters))
+        await place.started(4)
+        await asyncio.sleep(0.1)
+        assert place.claims == 2, "nothing more is claimed while the others come to their end"
+        assert place.alone.empty()
+        for end in place.ends:
+            end.set()
+        assert await place.alone.get() == (77, 0)
+        await place.started(5)
+        await asyncio.sleep(0.1)
+        assert (place.claims, len(place.hand)) == (2, 1), "nothing goes beside it"
+        assert [told["recipient"] for told in place.heard.of("letter_tried_alone")] == [77]
+        place.ends[-1].set()
+        await place.started(7)
+        running.cancel()
+        await place.finish()
