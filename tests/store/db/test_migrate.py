@@ -246,7 +246,7 @@ async def test_a_daemon_that_is_killed_in_mid_migration_leaves_no_lock(
             "import asyncio, sys\n"
             "from mailerd.config import DatabaseSettings\n"
             "from mailerd.events.store import StoreEvents\n"
-            "from mailerd.store import migrate as m\n"
+            "from mailerd.store.db import migrate as m\n"
             "from mailerd.store.db.database import Database\n"
             "async def half(cursor, known, events):\n"
             "    await cursor.execute('CREATE TABLE first_half (id INT)')\n"
