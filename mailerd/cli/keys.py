@@ -15,7 +15,7 @@ from mailerd.cli.stdio import OutputError
 from mailerd.cli.top_view import lines
 from mailerd.errors import MailerdError
 from mailerd.mail.addresses import mailbox
-from mailerd.store.api_keys import Call, Key, Keys
+from mailerd.store.api_keys import Key, Keys, Permission
 
 app = typer.Typer(help="Make, rotate, list and revoke API keys.", no_args_is_help=True)
 
@@ -28,7 +28,7 @@ def create(
         typer.Option(help="A mailbox that the key may send from; may be repeated; without it, any."),
     ] = None,
     call: Annotated[
-        list[Call] | None,
+        list[Permission] | None,
         typer.Option(help="What the key may do; may be repeated; without it, everything."),
     ] = None,
     per_minute: Annotated[

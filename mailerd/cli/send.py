@@ -20,10 +20,10 @@ from mailerd.config import Settings
 from mailerd.errors import DatabaseError, MailerdError
 from mailerd.events.gmail import GmailEvents
 from mailerd.gmail import Gmail
-from mailerd.intake.dry_run import rehearse
-from mailerd.intake.errors import ProblemError
+from mailerd.intake.dry_run import dry_run
+from mailerd.intake.errors import ApiError
 from mailerd.intake.mailboxes import Mailboxes
-from mailerd.intake.parse_job import Order, read_order
+from mailerd.intake.parse_job import ParsedJob, parse_job
 from mailerd.mail.renderer import RendererOfThread
 from mailerd.mail.template_library import Library
 from mailerd.store.idempotency import KnownError, Once
@@ -93,11 +93,11 @@ class _Posting:
     file: Path
     again: bool
 
-    def order(self, raw: bytes, renderer: RendererOfThread) -> Order:
+    def order(self, raw: bytes, renderer: RendererOfThread) -> ParsedJob:
         """The job as the intake would read it; in a thread beside the renderer's loop."""
         gmail = Gmail(self.known.gmail, events=GmailEvents(silent), limit=1)
         try:
-            order = read_order(
+            order = parse_job(
                 bytearray(raw),
                 key=None,
                 now=SystemClock().now(),
@@ -106,13 +106,13 @@ class _Posting:
                 senders=Mailboxes(gmail, self.known.gmail.aliases),
                 library=self.library,
             )
-        except ProblemError as error:
+        except ApiError as error:
             raise MailerdError("\n".join(self._faults(error))) from None
         for each in order.rejected:
             print(f"left out: {self._line(each.index)}: {each.email}: {each.reason}")
         return order
 
-    def _faults(self, error: ProblemError) -> Iterator[str]:
+    def _faults(self, error: ApiError) -> Iterator[str]:
         yield str(error)
         for fault in error.faults[:_TOLD_AT_MOST]:
             where, _, rest = fault.field.removeprefix("recipients[").partition("]")
@@ -124,7 +124,7 @@ class _Posting:
     def _line(self, index: int) -> str:
         return f"{self.file} line {self.table.lines[index]}"
 
-    def once(self, order: Order, raw: bytes) -> Once:
+    def once(self, order: ParsedJob, raw: bytes) -> Once:
         """What makes this very job one that is posted once, with this version of the template."""
         body = hashlib.sha256(raw + (order.job.template_version or "").encode()).digest()
         keep = timedelta(seconds=self.known.intake.idempotency_keep)
@@ -222,7 +222,7 @@ async def _show(posting: _Posting, raw: bytes) -> int:
     """Tell what would become of the table; how many of its letters can be sent."""
     async with rendering() as renderer:
         order = await asyncio.to_thread(posting.order, raw, renderer)
-        found = await asyncio.to_thread(lambda: rehearse(order, renderer=renderer, now=SystemClock().now()))
+        found = await asyncio.to_thread(lambda: dry_run(order, renderer=renderer, now=SystemClock().now()))
     for each in found.rejected:
         print(f"would fail: {each.email}: {each.reason}")
     for sample in found.samples[:1]:

@@ -3,7 +3,7 @@
 from mailerd.intake.create_job import Bell
 from mailerd.intake.forecast import Forecast
 from mailerd.intake.metrics_page import Page, Shows
-from mailerd.intake.resolve_sender import Refusal, Senders
+from mailerd.intake.resolve_sender import Senders, UnknownSender
 from mailerd.intake.server import Address, Intake
 
-__all__ = ["Address", "Bell", "Forecast", "Intake", "Page", "Refusal", "Senders", "Shows"]
+__all__ = ["Address", "Bell", "Forecast", "Intake", "Page", "Senders", "Shows", "UnknownSender"]

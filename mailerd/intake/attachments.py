@@ -7,7 +7,7 @@ from base64 import b64decode
 from collections.abc import Sequence
 from typing import Final
 
-from mailerd.intake.errors import Fault
+from mailerd.intake.errors import FieldError
 from mailerd.intake.request_models import AttachmentIn, read_attachments
 from mailerd.mail.attachments import LETTER_AT_MOST, encoded_size
 from mailerd.store.attachments import Attached
@@ -15,7 +15,7 @@ from mailerd.store.attachments import Attached
 _DEFAULT_KIND: Final = "application/octet-stream"
 
 
-class Luggage:
+class AttachmentSet:
     """What the letters of one request carry; `text_size`: bytes that a letter takes without any of it, about."""
 
     def __init__(self, *, text_size: int) -> None:
@@ -23,17 +23,17 @@ class Luggage:
         self._contents: dict[bytes, bytes] = {}
         self.shared: list[Attached] = []
 
-    def of_everybody(self, given: Sequence[AttachmentIn], *, pictures: Sequence[Attached] = ()) -> list[Fault]:
+    def of_everybody(self, given: Sequence[AttachmentIn], *, pictures: Sequence[Attached] = ()) -> list[FieldError]:
         """Take what every recipient gets, the pictures of the template among it; what is wrong."""
-        faults: list[Fault] = []
+        faults: list[FieldError] = []
         found = [*pictures]
         for index, each in enumerate(given):
             one = self._decoded(each, recipient=None)
             if isinstance(one, str):
-                faults.append(Fault(f"attachments[{index}].content", one))
+                faults.append(FieldError(f"attachments[{index}].content", one))
             else:
                 found.append(one)
-        faults += [Fault("attachments", why) for why in self._wrong_with(found)]
+        faults += [FieldError("attachments", why) for why in self._wrong_with(found)]
         self.shared = found
         return faults
 

@@ -11,9 +11,9 @@ from aiohttp import web
 from mailerd.clock import Clock
 from mailerd.errors import DatabaseError
 from mailerd.events.intake import IntakeEvents
-from mailerd.intake.client_address import Callers, Rates
-from mailerd.intake.errors import ProblemError
-from mailerd.store.api_keys import Call, Key, Keys, digest
+from mailerd.intake.client_address import ClientAddress, TokenBuckets
+from mailerd.intake.errors import ApiError
+from mailerd.store.api_keys import Key, Keys, Permission, digest
 
 HEADER: Final = "X-API-Key"
 GOOD_AT_MOST: Final = 1000
@@ -29,26 +29,26 @@ CALLER: Final = ContextVar[str]("caller", default="")
 """Name of the key that the request being answered was let in by."""
 
 
-class Gate:
+class ApiKeyAuth:
     """Lets requests in."""
 
-    def __init__(self, keys: Keys, *, callers: Callers, events: IntakeEvents, clock: Clock) -> None:
+    def __init__(self, keys: Keys, *, callers: ClientAddress, events: IntakeEvents, clock: Clock) -> None:
         self._keys = keys
         self._callers = callers
         self._events = events
         self._clock = clock
-        self._rates = Rates()
-        self._failures = Rates()
+        self._rates = TokenBuckets()
+        self._failures = TokenBuckets()
         self._good: set[bytes] = set()
         self._noted: dict[int, float] = {}
         self._to_note: set[int] = set()
         self._used = asyncio.Event()
 
-    async def admit(self, request: web.Request, call: Call) -> Key:
+    async def authenticate(self, request: web.Request, call: Permission) -> Key:
         """The key of a request.
 
         Raises:
-            ProblemError: 401, there is none, it is unknown or it is revoked; 403, it may not make this call;
+            ApiError: 401, there is none, it is unknown or it is revoked; 403, it may not make this call;
                 429, it comes too often, or its address has shown too many bad keys.
             DatabaseError: nobody can say.
         """
@@ -63,7 +63,7 @@ class Gate:
             self._failures.wait(address, per_minute=FAILURES_A_MINUTE, now=now)
             self._events.key_refused(address=address, method=request.method, path=spelled(request))
             missing = f"the header {HEADER} is missing; `mailerd keys create` makes a key"
-            raise ProblemError(401, "unauthorized", "this API key is unknown or revoked" if secret else missing)
+            raise ApiError(401, "unauthorized", "this API key is unknown or revoked" if secret else missing)
         CALLER.set(key.name)
         self._check(key, call, now=now)
         if now - self._noted.get(key.id, -NOTE_EVERY) >= NOTE_EVERY:
@@ -72,16 +72,16 @@ class Gate:
             self._used.set()
         return key
 
-    def _check(self, key: Key, call: Call, *, now: float) -> None:
+    def _check(self, key: Key, call: Permission, *, now: float) -> None:
         if key.per_minute and (wait := self._rates.wait(key.id, per_minute=key.per_minute, now=now)):
             raise _too_fast(f"the key {key.name!r} may make {key.per_minute} requests a minute", wait)
         if not key.may(call):
             allowed = ", ".join(sorted(key.calls or ()))
-            raise ProblemError(
+            raise ApiError(
                 403, "call_not_allowed", f"the key {key.name!r} is for {allowed}; this call needs {call.value}"
             )
 
-    async def still_good(self, request: web.Request, call: Call, *, sender: str) -> bool:
+    async def is_still_valid(self, request: web.Request, call: Permission, *, sender: str) -> bool:
         """Whether a request that goes on for long, about a job of this sender, would still be let in.
 
         Raises:
@@ -118,5 +118,5 @@ def spelled(request: web.Request) -> str:
     return request.rel_url.raw_path
 
 
-def _too_fast(message: str, wait: float) -> ProblemError:
-    return ProblemError(429, "too_fast", message, retry_after=max(1, math.ceil(wait)))
+def _too_fast(message: str, wait: float) -> ApiError:
+    return ApiError(429, "too_fast", message, retry_after=max(1, math.ceil(wait)))

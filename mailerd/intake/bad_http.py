@@ -7,8 +7,8 @@ from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
 from mailerd.clock import new_id
-from mailerd.intake.errors import ProblemError
-from mailerd.intake.middleware import refusal, signed
+from mailerd.intake.errors import ApiError
+from mailerd.intake.middleware import error_response, with_headers
 from mailerd.intake.server_log import reason_of
 
 _SERVERS_OWN: Final = 500
@@ -18,18 +18,18 @@ _CONTINUE: Final = "100-continue"
 class Listener(web.AppRunner):
     """aiohttp's runner of an application, whose connections refuse in our words.
 
-    `unmet` answers what nobody can do: an `Expect` of anything but 100-continue (RFC 9110, section 10.1.1).
+    `on_expect` answers what nobody can do: an `Expect` of anything but 100-continue (RFC 9110, section 10.1.1).
     """
 
     def __init__(
         self,
         application: web.Application,
         *,
-        unmet: Callable[[web.BaseRequest], web.StreamResponse],
+        on_expect: Callable[[web.BaseRequest], web.StreamResponse],
         **options: Any,
     ) -> None:
         super().__init__(application, **options)
-        self._unmet = unmet
+        self._on_expect = on_expect
 
     @override
     async def _make_server(self) -> web.Server:
@@ -41,7 +41,7 @@ class Listener(web.AppRunner):
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
             # aiohttp's own refusal repeats the header, and breaks where that is no text.
             if request.headers.get("Expect", _CONTINUE).lower() != _CONTINUE:
-                return self._unmet(request)
+                return self._on_expect(request)
             return await handler(request)
 
         return handle
@@ -69,10 +69,10 @@ class _Connection(web.RequestHandler):
         super().handle_error(request, status, exc, message)
         request_id = new_id()
         if status >= _SERVERS_OWN:
-            problem = ProblemError(status, "internal", "mailerd met a bug; its log tells of it")
+            problem = ApiError(status, "internal", "mailerd met a bug; its log tells of it")
         else:
             why = reason_of(exc) if isinstance(exc, HttpProcessingError) else "nobody knows why"
-            problem = ProblemError(status, "malformed_request", f"this is no HTTP that mailerd reads: {why}")
-        response = signed(refusal(problem, request_id=request_id), request_id)
+            problem = ApiError(status, "malformed_request", f"this is no HTTP that mailerd reads: {why}")
+        response = with_headers(error_response(problem, request_id=request_id), request_id)
         response.force_close()
         return response

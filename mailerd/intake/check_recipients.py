@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
-from mailerd.intake.attachments import Luggage
-from mailerd.intake.errors import REASON_AT_MOST, Faults, ProblemError, cut
+from mailerd.intake.attachments import AttachmentSet
+from mailerd.intake.errors import REASON_AT_MOST, ApiError, FieldErrors, cut
 from mailerd.intake.request_models import LANGUAGE, LINE_AT_MOST, TROUBLES_AT_MOST, one_name
 from mailerd.intake.strict_json import encode, unwieldy
 from mailerd.mail.addresses import Addresses
@@ -27,7 +27,7 @@ _FIELDS: Final = frozenset({"email", "name", "variables", "language", "attachmen
 
 
 @dataclass(frozen=True)
-class Rejection:
+class RejectedRecipient:
     """A recipient that gets no letter."""
 
     index: int
@@ -36,14 +36,14 @@ class Rejection:
 
 
 @dataclass
-class Checked:
+class CheckedRecipients:
     """All recipients of a request, in its order, with what is wrong with some of them."""
 
     rows: list[NewRecipient] = field(default_factory=list)
-    rejected: list[Rejection] = field(default_factory=list)
+    rejected: list[RejectedRecipient] = field(default_factory=list)
     attached: list[Attached] = field(default_factory=list)
     """What single recipients get besides."""
-    faults: Faults = field(default_factory=Faults)
+    faults: FieldErrors = field(default_factory=FieldErrors)
 
 
 def check(
@@ -51,10 +51,10 @@ def check(
     *,
     template: Template | None,
     renderer: RendererOfThread,
-    luggage: Luggage,
+    luggage: AttachmentSet,
     allow_duplicates: bool = False,
     keep: bool = False,
-) -> Checked:
+) -> CheckedRecipients:
     """Check every recipient; `items` is emptied on the way, so that request and rows are never whole at once.
 
     `template` None means that it has faults of its own, and nobody can say what does not fit it. Else every letter is
@@ -62,7 +62,7 @@ def check(
     `keep`: bad recipients are kept as such; without it the walk ends once there are enough faults for a refusal.
 
     Raises:
-        ProblemError: 422, the template is too costly for so many recipients.
+        ApiError: 422, the template is too costly for so many recipients.
         RendererError: nothing can be rendered now.
     """
     until = time.monotonic() + CHECK_WITHIN
@@ -84,17 +84,17 @@ def check(
     return checker.found
 
 
-def _too_costly(how_far: str) -> ProblemError:
-    return ProblemError(
+def _too_costly(how_far: str) -> ApiError:
+    return ApiError(
         422,
         "too_costly",
         f"{how_far} against the template: make it simpler or split the job; nothing was stored",
     )
 
 
-def stopped_too_often(reason: str) -> ProblemError:
+def stopped_too_often(reason: str) -> ApiError:
     """The 422 for a template that had to be stopped so often that the other letters are not tried any more."""
-    return ProblemError(
+    return ApiError(
         422,
         "too_costly",
         f"{MAX_STOPPED} letters had to be stopped ({reason}), and the others were not tried: make the template "
@@ -137,7 +137,7 @@ class _Batch:
         """Note what does not render; the reasons of those that the system had to stop.
 
         Raises:
-            ProblemError: 422, it takes longer than `until` on the clock of time.monotonic().
+            ApiError: 422, it takes longer than `until` on the clock of time.monotonic().
         """
         stopped: list[str] = []
         for each, errors in zip(self._good, self._rendered(until), strict=True):
@@ -160,13 +160,13 @@ class _Batch:
 class _Checker:
     """Looks at one recipient after the other, and remembers the addresses."""
 
-    def __init__(self, luggage: Luggage, *, allow_duplicates: bool) -> None:
+    def __init__(self, luggage: AttachmentSet, *, allow_duplicates: bool) -> None:
         self._luggage = luggage
         self._allow_duplicates = allow_duplicates
         self._addresses = Addresses()
         self._seen: dict[str, int] = {}
         self._stopped: list[str] = []
-        self.found = Checked()
+        self.found = CheckedRecipients()
 
     def read(self, item: object, index: int) -> _Candidate:
         """What a request says of one recipient."""
@@ -189,7 +189,7 @@ class _Checker:
         """Make rows of a batch; one with faults carries them as its error.
 
         Raises:
-            ProblemError: 422, the system had to stop too many letters of this template, or it takes too long.
+            ApiError: 422, the system had to stop too many letters of this template, or it takes too long.
         """
         self._stopped += batch.finish(until=until)
         for each in batch.candidates:
@@ -208,7 +208,7 @@ class _Checker:
     def _refuse(self, each: _Candidate) -> None:
         reasons = "; ".join(why if part in {"", "email"} else f"{part}: {why}" for part, why in each.faults)
         self.found.rows.append(NewRecipient(each.email, each.name, each.stored, cut(reasons)))
-        self.found.rejected.append(Rejection(each.index, each.email, cut(reasons)))
+        self.found.rejected.append(RejectedRecipient(each.index, each.email, cut(reasons)))
         for name, why in each.faults:
             self.found.faults.add(partial(_field, each.index, name), why)
 

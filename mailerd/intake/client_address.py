@@ -14,7 +14,7 @@ _MAPPED_PREFIX: Final = 96
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-class Callers:
+class ClientAddress:
     """Tells the address of a request's sender; `trusted` are proxies whose X-Forwarded-For is believed."""
 
     def __init__(self, trusted: tuple[Network, ...]) -> None:
@@ -81,7 +81,7 @@ def _unmapped(network: Network) -> Network:
     return ipaddress.IPv4Network((mapped, network.prefixlen - _MAPPED_PREFIX))
 
 
-class Rates:
+class TokenBuckets:
     """A bucket per whoever is counted: it holds one minute's worth, and fills steadily."""
 
     def __init__(self) -> None:

@@ -15,20 +15,20 @@ from mailerd.config import IntakeSettings
 from mailerd.core.states import JobStatus
 from mailerd.errors import DatabaseError
 from mailerd.events.intake import IntakeEvents
-from mailerd.intake.auth import Gate
-from mailerd.intake.check_recipients import Rejection
-from mailerd.intake.dry_run import rehearse
-from mailerd.intake.errors import Fault, ProblemError, away, invalid
+from mailerd.intake.auth import ApiKeyAuth
+from mailerd.intake.check_recipients import RejectedRecipient
+from mailerd.intake.dry_run import dry_run
+from mailerd.intake.errors import ApiError, FieldError, away, invalid
 from mailerd.intake.forecast import Forecast
 from mailerd.intake.key_shares import Shares
 from mailerd.intake.middleware import REQUEST, answer, encoded, json_size, rfc3339
-from mailerd.intake.parse_job import Order, fingerprint, read_order
+from mailerd.intake.parse_job import ParsedJob, fingerprint, parse_job
 from mailerd.intake.query_params import query
-from mailerd.intake.request_body import Bodies
+from mailerd.intake.request_body import BodyReader
 from mailerd.intake.resolve_sender import Senders
 from mailerd.mail.renderer import Renderer, RendererOfThread
 from mailerd.mail.template_library import Library
-from mailerd.store.api_keys import Call, Key
+from mailerd.store.api_keys import Key, Permission
 from mailerd.store.idempotency import Answers, KnownError, Once, Remembered
 from mailerd.store.jobs import Jobs, Stored
 
@@ -52,15 +52,15 @@ class Bell(Protocol):
         """There is something new; costs nothing and never fails."""
 
 
-class Accepting:
+class CreateJobEndpoint:
     """The handler; `executor` runs what would hold the loop."""
 
     def __init__(
         self,
         settings: IntakeSettings,
         *,
-        gate: Gate,
-        bodies: Bodies,
+        gate: ApiKeyAuth,
+        bodies: BodyReader,
         shares: Shares,
         jobs: Jobs,
         answers: Answers,
@@ -91,7 +91,7 @@ class Accepting:
     async def accept(self, request: web.Request) -> web.Response:
         """Accept a job, or give the answer that was given for it before."""
         started = self._clock.monotonic()
-        key = await self._gate.admit(request, Call.SEND)
+        key = await self._gate.authenticate(request, Permission.SEND)
         query(request, allowed=())
         idempotency_key = _idempotency_key(request)
         async with self._shares.posts.place(key), self._bodies.read(request, key) as raw:
@@ -101,7 +101,7 @@ class Accepting:
             renderer = RendererOfThread(self._renderer, asyncio.get_running_loop(), origin=f"key {key.name}")
             async with self._shares.for_check(raw, key):
                 order = await self._compute(
-                    lambda: read_order(
+                    lambda: parse_job(
                         raw,
                         key=key,
                         now=self._clock.now(),
@@ -136,7 +136,7 @@ class Accepting:
         )
         return await self._answer(order, stored)
 
-    async def _answer(self, order: Order, stored: Stored) -> web.Response:
+    async def _answer(self, order: ParsedJob, stored: Stored) -> web.Response:
         job = order.job
         once, forecast = job.once, await self._foresee(job.id, self._forecast.forecast(job.id))
         if once is not None and forecast:
@@ -153,7 +153,7 @@ class Accepting:
 
     async def _again(self, known: Remembered, idempotency_key: str, *, body: bytes, key: Key) -> web.Response:
         if known.body != body:
-            raise ProblemError(
+            raise ApiError(
                 409,
                 "idempotency_conflict",
                 f"this {IDEMPOTENCY_KEY} was used at {rfc3339(known.created_at)} with another body, for job "
@@ -166,9 +166,9 @@ class Accepting:
         self._events.job_repeated(job=known.job_id, key=key.name, request=REQUEST.get())
         return web.Response(text=known.answer, content_type="application/json", headers={REPLAYED: "true"})
 
-    async def _rehearse(self, order: Order, renderer: RendererOfThread) -> web.Response:
+    async def _rehearse(self, order: ParsedJob, renderer: RendererOfThread) -> web.Response:
         job = order.job
-        found = await self._compute(lambda: rehearse(order, renderer=renderer, now=self._clock.now()))
+        found = await self._compute(lambda: dry_run(order, renderer=renderer, now=self._clock.now()))
         rejected = sorted([*order.rejected, *found.rejected], key=lambda each: each.index)
         letters = order.total - len(rejected)
         forecast = await self._foresee(
@@ -189,7 +189,7 @@ class Accepting:
             "samples": found.samples,
         })  # fmt: skip
 
-    async def _store(self, order: Order) -> Stored:
+    async def _store(self, order: ParsedJob) -> Stored:
         try:
             return await self._jobs.accept(order.job)
         except DatabaseError as error:
@@ -215,11 +215,11 @@ def _idempotency_key(request: web.Request) -> str | None:
     if not given:
         return None
     if len(given) > 1 or not _USABLE.fullmatch(given[0]):
-        raise invalid([Fault(IDEMPOTENCY_KEY, "must be given once, with 1 to 255 printable ASCII characters")])
+        raise invalid([FieldError(IDEMPOTENCY_KEY, "must be given once, with 1 to 255 printable ASCII characters")])
     return given[0]
 
 
-def _body(order: Order, send_at: datetime, forecast: Mapping[str, object]) -> dict[str, Any]:
+def _body(order: ParsedJob, send_at: datetime, forecast: Mapping[str, object]) -> dict[str, Any]:
     return {
         "job_id": order.job.id,
         "status": JobStatus.QUEUED.value,
@@ -231,7 +231,7 @@ def _body(order: Order, send_at: datetime, forecast: Mapping[str, object]) -> di
     }
 
 
-def _rejections(rejected: list[Rejection]) -> dict[str, Any]:
+def _rejections(rejected: list[RejectedRecipient]) -> dict[str, Any]:
     listed, left = list[dict[str, Any]](), REJECTED_BYTES
     for each in rejected[:REJECTED_AT_MOST]:
         one = {"index": each.index, "email": each.email, "reason": each.reason}

@@ -12,19 +12,19 @@ from aiohttp import web
 from mailerd.intake.errors import cut
 from mailerd.intake.middleware import answer, encoded
 from mailerd.intake.openapi import document
-from mailerd.intake.query_params import Finding, query
+from mailerd.intake.query_params import JobLookup, query
 from mailerd.mail.renderer import Renderer
 from mailerd.mail.template_library import Library, LibraryError, Named, check
-from mailerd.store.api_keys import Call
+from mailerd.store.api_keys import Permission
 
 _POLICY: Final = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 _SAFE: Final = {"Content-Security-Policy": _POLICY, "Referrer-Policy": "no-referrer", "Cache-Control": "max-age=300"}
 
 
-class Papers:
+class DocsEndpoints:
     """The handlers."""
 
-    def __init__(self, *, finding: Finding, library: Library, renderer: Renderer, executor: Executor) -> None:
+    def __init__(self, *, finding: JobLookup, library: Library, renderer: Renderer, executor: Executor) -> None:
         self._finding = finding
         self._library = library
         self._renderer = renderer
@@ -49,7 +49,7 @@ class Papers:
 
     async def templates(self, request: web.Request) -> web.Response:
         """The named templates."""
-        await self._finding.admit(request, Call.READ)
+        await self._finding.authenticate(request, Permission.READ)
         query(request, allowed=())
         loop = asyncio.get_running_loop()
         found: dict[str, Any] = {"templates": [], "broken": []}

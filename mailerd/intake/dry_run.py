@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from mailerd.intake.check_recipients import Rejection, stopped_too_often
-from mailerd.intake.errors import ProblemError, cut
+from mailerd.intake.check_recipients import RejectedRecipient, stopped_too_often
+from mailerd.intake.errors import ApiError, cut
 from mailerd.intake.middleware import shortened
-from mailerd.intake.parse_job import Order
+from mailerd.intake.parse_job import ParsedJob
 from mailerd.mail.attachments import encoded_size, weighed
 from mailerd.mail.mime import Envelope, compose
 from mailerd.mail.render_queue import MAX_STOPPED, Rendered
@@ -29,23 +29,23 @@ NAMES_AT_MOST: Final = 200
 
 
 @dataclass
-class Rehearsal:
+class DryRun:
     """What a dry run found."""
 
-    rejected: list[Rejection] = field(default_factory=list)
+    rejected: list[RejectedRecipient] = field(default_factory=list)
     sizes: dict[str, int] = field(default_factory=lambda: {"smallest": 0, "average": 0, "largest": 0, "total": 0})
     """Bytes of the letters as Google would get them, attachments included."""
     samples: list[dict[str, Any]] = field(default_factory=list)
 
 
-def rehearse(order: Order, *, renderer: RendererOfThread, now: datetime) -> Rehearsal:
+def dry_run(order: ParsedJob, *, renderer: RendererOfThread, now: datetime) -> DryRun:
     """Make every letter of an order.
 
     Raises:
-        ProblemError: 422, it takes too long.
+        ApiError: 422, it takes too long.
         RendererError: nothing can be rendered now.
     """
-    until, found, sizes = time.monotonic() + WITHIN, Rehearsal(), list[int]()
+    until, found, sizes = time.monotonic() + WITHIN, DryRun(), list[int]()
     luggage = _luggage(order)
     good = [(seq, each) for seq, each in enumerate(order.job.recipients) if each.error is None]
     for start in range(0, len(good), BATCH):
@@ -58,7 +58,7 @@ def rehearse(order: Order, *, renderer: RendererOfThread, now: datetime) -> Rehe
                 size = _size(order, recipient, seq, content, now=now)
                 size = weighed(size + luggage.get(None, 0) + luggage.get(seq, 0))
             except ValueError as error:
-                found.rejected.append(Rejection(seq, recipient.email, cut(str(error))))
+                found.rejected.append(RejectedRecipient(seq, recipient.email, cut(str(error))))
                 continue
             sizes.append(size)
             if len(found.samples) < SAMPLES and isinstance(content, Content):
@@ -70,7 +70,7 @@ def rehearse(order: Order, *, renderer: RendererOfThread, now: datetime) -> Rehe
 
 
 def _rendered(
-    order: Order, batch: list[tuple[int, NewRecipient]], renderer: RendererOfThread, *, until: float
+    order: ParsedJob, batch: list[tuple[int, NewRecipient]], renderer: RendererOfThread, *, until: float
 ) -> list[Rendered]:
     readers = [Reader(each.email, each.name, each.variables) for _, each in batch]
     rendering = renderer.start(order.template, readers, content=True)
@@ -85,7 +85,7 @@ def _rendered(
     return made
 
 
-def _luggage(order: Order) -> dict[int | None, int]:
+def _luggage(order: ParsedJob) -> dict[int | None, int]:
     """Bytes that the attachments of single recipients, and of everybody (None), take up."""
     sizes: dict[int | None, int] = {}
     for each in order.job.attachments:
@@ -94,16 +94,16 @@ def _luggage(order: Order) -> dict[int | None, int]:
     return sizes
 
 
-def _too_costly(order: Order, done: int) -> ProblemError:
-    return ProblemError(
+def _too_costly(order: ParsedJob, done: int) -> ApiError:
+    return ApiError(
         422,
         "too_costly",
-        f"after {WITHIN:g} s only {done:,} of {order.total:,} letters were rendered: rehearse with fewer recipients, "
+        f"after {WITHIN:g} s only {done:,} of {order.total:,} letters were rendered: try fewer recipients, "
         "or make the template simpler; nothing was stored",
     )
 
 
-def _size(order: Order, recipient: NewRecipient, seq: int, content: Rendered, *, now: datetime) -> int:
+def _size(order: ParsedJob, recipient: NewRecipient, seq: int, content: Rendered, *, now: datetime) -> int:
     """Bytes of a letter without its attachments.
 
     Raises:
@@ -125,7 +125,7 @@ def _size(order: Order, recipient: NewRecipient, seq: int, content: Rendered, *,
     return len(compose(content, envelope, date=now, message_id=f"<{job.id.lower()}{seq}@{domain}>"))
 
 
-def _sample(order: Order, seq: int, recipient: NewRecipient, content: Content, size: int) -> dict[str, Any]:
+def _sample(order: ParsedJob, seq: int, recipient: NewRecipient, content: Content, size: int) -> dict[str, Any]:
     return {
         "index": seq,
         "email": recipient.email,

@@ -7,14 +7,14 @@ from typing import Final
 from mailerd.errors import MailerdError
 
 DETAILS_AT_MOST: Final = 100
-"""Faults that are listed in one answer; the message says how many there are."""
+"""Errors that are listed in one answer; the message says how many there are."""
 FIELD_AT_MOST: Final = 300
 """Characters of a field's path that are told: a name may be as long as a body."""
 NOTHING_STORED: Final = "; nothing was stored"
 NOTHING_CHANGED: Final = "; nothing was changed"
 """The same to whoever asked for a change of a job."""
 COUNTED_AT_MOST: Final = 10_000
-"""Faults after which nobody counts on, where nothing needs the rest of them."""
+"""Errors after which counting stops where nothing needs the rest of them."""
 REASON_AT_MOST: Final = 300
 """Characters of any reason: what is wrong may be quoted in it, and that may be as long as a body."""
 RETRY_AFTER: Final = 5
@@ -22,7 +22,7 @@ RETRY_AFTER: Final = 5
 
 
 @dataclass(frozen=True)
-class Fault:
+class FieldError:
     """One thing that is wrong, by the path of the field in the request: `recipients[3].email`."""
 
     field: str
@@ -34,21 +34,21 @@ class Fault:
 
 
 @dataclass
-class Faults:
+class FieldErrors:
     """The first hundred faults and the number of all: there may be one for every few bytes of a body."""
 
-    kept: list[Fault] = field(default_factory=list)
+    kept: list[FieldError] = field(default_factory=list)
     total: int = 0
 
     def add(self, path: Callable[[], str], message: str) -> None:
         """One more; its path is spelled only where it is kept."""
         if self.total < DETAILS_AT_MOST:
-            self.kept.append(Fault(path(), message))
+            self.kept.append(FieldError(path(), message))
         self.total += 1
 
-    def after(self, others: Sequence[Fault]) -> "Faults":
+    def after(self, others: Sequence[FieldError]) -> "FieldErrors":
         """The others and these."""
-        return Faults([*others, *self.kept][:DETAILS_AT_MOST], len(others) + self.total)
+        return FieldErrors([*others, *self.kept][:DETAILS_AT_MOST], len(others) + self.total)
 
     @property
     def are_enough(self) -> bool:
@@ -61,11 +61,11 @@ def cut(reason: str) -> str:
     return reason if len(reason) <= REASON_AT_MOST else reason[: REASON_AT_MOST - 1] + "…"
 
 
-class ProblemError(MailerdError):
+class ApiError(MailerdError):
     """A request that is answered with an error; its text is the answer's `message`."""
 
     def __init__(
-        self, status: int, code: str, message: str, *, faults: Sequence[Fault] = (), retry_after: int | None = None
+        self, status: int, code: str, message: str, *, faults: Sequence[FieldError] = (), retry_after: int | None = None
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -74,29 +74,29 @@ class ProblemError(MailerdError):
         self.retry_after = retry_after
 
 
-def invalid(faults: Sequence[Fault] | Faults) -> ProblemError:
+def invalid(faults: Sequence[FieldError] | FieldErrors) -> ApiError:
     """The 422 that names every fault, or the first hundred of them and the number of all."""
-    if not isinstance(faults, Faults):
-        faults = Faults().after(faults)
+    if not isinstance(faults, FieldErrors):
+        faults = FieldErrors().after(faults)
     number = f"more than {COUNTED_AT_MOST:,}" if faults.are_enough else f"{faults.total:,}"
     message = f"{number} problems in the request" if faults.total != 1 else "1 problem in the request"
     if faults.total > DETAILS_AT_MOST:
         message += f", of which the first {DETAILS_AT_MOST} are listed"
         if not faults.are_enough:
             message += f", and {faults.total - DETAILS_AT_MOST:,} more"
-    return ProblemError(422, "invalid_request", f"{message}; nothing was stored", faults=faults.kept)
+    return ApiError(422, "invalid_request", f"{message}; nothing was stored", faults=faults.kept)
 
 
-def not_found(what: str) -> ProblemError:
+def not_found(what: str) -> ApiError:
     """The 404."""
-    return ProblemError(404, "not_found", what)
+    return ApiError(404, "not_found", what)
 
 
-def too_large(message: str) -> ProblemError:
+def too_large(message: str) -> ApiError:
     """The 413."""
-    return ProblemError(413, "too_large", f"{message}; nothing was stored")
+    return ApiError(413, "too_large", f"{message}; nothing was stored")
 
 
-def away(message: str) -> ProblemError:
+def away(message: str) -> ApiError:
     """The 503 with Retry-After."""
-    return ProblemError(503, "database_away", message, retry_after=RETRY_AFTER)
+    return ApiError(503, "database_away", message, retry_after=RETRY_AFTER)

@@ -8,14 +8,14 @@ from aiohttp import web
 from mailerd.core.states import ImpossibleRequestError, JobChange, JobStatus
 from mailerd.events.intake import IntakeEvents
 from mailerd.intake.create_job import Bell
-from mailerd.intake.errors import ProblemError, not_found
+from mailerd.intake.errors import ApiError, not_found
 from mailerd.intake.middleware import answer, rfc3339
-from mailerd.intake.query_params import Finding, query
+from mailerd.intake.query_params import JobLookup, query
 from mailerd.intake.read_jobs import show_job
-from mailerd.intake.request_body import Bodies
+from mailerd.intake.request_body import BodyReader
 from mailerd.intake.request_models import NothingIn, PriorityIn, RetryIn, read_model
 from mailerd.intake.strict_json import parse
-from mailerd.store.api_keys import Call, Key
+from mailerd.store.api_keys import Key, Permission
 from mailerd.store.job_actions import Controls
 from mailerd.store.jobs import Jobs
 
@@ -33,18 +33,18 @@ _LOOKED_FOR: Final = (
 _Asks = Callable[[web.Request], Awaitable[web.Response]]
 
 
-class Controlling:
+class JobActionEndpoints:
     """The handlers that change a job; each may be repeated without harm."""
 
     def __init__(
-        self, *, finding: Finding, jobs: Jobs, controls: Controls, bell: Bell, events: IntakeEvents, within: float
+        self, *, finding: JobLookup, jobs: Jobs, controls: Controls, bell: Bell, events: IntakeEvents, within: float
     ) -> None:
         self._finding = finding
         self._jobs = jobs
         self._controls = controls
         self._bell = bell
         self._events = events
-        self._bodies = Bodies(max_body=BODY_AT_MOST, within=within)
+        self._bodies = BodyReader(max_body=BODY_AT_MOST, within=within)
 
     def asks(self, change: JobChange) -> _Asks:
         """The handler of one change."""
@@ -55,7 +55,7 @@ class Controlling:
         return handle
 
     async def _ask(self, request: web.Request, change: JobChange) -> web.Response:
-        key, job = await self._finding.job(request, Call.CONTROL)
+        key, job = await self._finding.job(request, Permission.CONTROL)
         query(request, allowed=())
         options = await self._options(request, change, key)
         who = f"key {key.name}"
@@ -63,7 +63,7 @@ class Controlling:
             done = await self._controls.ask(job.id, change, who=who, letters=job.total, **options)
         except ImpossibleRequestError as error:
             why = _LOOKED_FOR if options.get("unsure") else _WHY_NOT[error.status]
-            raise ProblemError(409, "conflict", f"this job is {error.status}: {why}; nothing was changed") from None
+            raise ApiError(409, "conflict", f"this job is {error.status}: {why}; nothing was changed") from None
         self._events.job_asked(job=job.id, action=change.value, who=who, letters=done.letters, status=done.status.value)
         if done.changed:
             self._bell.ring()
@@ -88,7 +88,7 @@ class Controlling:
 
     async def actions(self, request: web.Request) -> web.Response:
         """What was asked of a job, by whom and when."""
-        _, job = await self._finding.job(request, Call.READ)
+        _, job = await self._finding.job(request, Permission.READ)
         query(request, allowed=())
         return answer({
             "actions": [

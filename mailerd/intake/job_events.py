@@ -8,13 +8,13 @@ from aiohttp import web
 from mailerd.clock import Clock
 from mailerd.core.states import OPEN
 from mailerd.errors import DatabaseError
-from mailerd.intake.auth import Gate
+from mailerd.intake.auth import ApiKeyAuth
 from mailerd.intake.errors import RETRY_AFTER
 from mailerd.intake.key_shares import Share
 from mailerd.intake.middleware import encoded, write
-from mailerd.intake.query_params import Finding, query
+from mailerd.intake.query_params import JobLookup, query
 from mailerd.intake.read_jobs import show_job
-from mailerd.store.api_keys import Call
+from mailerd.store.api_keys import Permission
 from mailerd.store.jobs import Job, Jobs
 
 LOOK_EVERY: Final = 1.0
@@ -28,14 +28,14 @@ WRITTEN_WITHIN: Final = 10.0
 """Seconds that a client gets to take an event."""
 
 
-class Watching:
+class JobEventsEndpoint:
     """The handler.
 
     Every event is a whole picture, and its id is made of what it shows. So a client that comes again with the
     Last-Event-ID that it saw gets the newest picture at once if anything has changed, and nothing twice.
     """
 
-    def __init__(self, *, gate: Gate, finding: Finding, jobs: Jobs, streams: Share, clock: Clock) -> None:
+    def __init__(self, *, gate: ApiKeyAuth, finding: JobLookup, jobs: Jobs, streams: Share, clock: Clock) -> None:
         self._gate = gate
         self._finding = finding
         self._jobs = jobs
@@ -52,7 +52,7 @@ class Watching:
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         """Stream until the job has come to its end."""
-        key, job = await self._finding.job(request, Call.READ)
+        key, job = await self._finding.job(request, Permission.READ)
         query(request, allowed=())
         last = request.headers.get("Last-Event-ID", "")
         if is_over(job) and last == event_id(job):
@@ -87,7 +87,7 @@ class Watching:
             if is_over(job) or self._clock.monotonic() >= until or await self._stopped(job.total):
                 return response
             try:
-                if not await self._gate.still_good(request, Call.READ, sender=job.sender_email):
+                if not await self._gate.is_still_valid(request, Permission.READ, sender=job.sender_email):
                     return response
                 job = await self._look(job)
             except DatabaseError:

@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcon
 from typing import Final
 
 from mailerd.config import IntakeSettings
-from mailerd.intake.errors import RETRY_AFTER, ProblemError
+from mailerd.intake.errors import RETRY_AFTER, ApiError
 from mailerd.store.api_keys import Key
 
 BIG: Final = 1024 * 1024
@@ -45,7 +45,7 @@ class Share:
         """Hold one of the places.
 
         Raises:
-            ProblemError: 429, the key holds its share and none of it came free in time; 503, others hold all.
+            ApiError: 429, the key holds its share and none of it came free in time; 503, others hold all.
         """
         await self._take(key)
         try:
@@ -85,13 +85,13 @@ class Share:
             self._held[key_id] += 1
             turn.set_result(None)
 
-    def _refusal(self, key: Key) -> ProblemError:
+    def _refusal(self, key: Key) -> ApiError:
         if self._held[key.id] < self._per_key:
-            return ProblemError(
+            return ApiError(
                 503, "busy", f"other keys have {self.places} {self._what} under way; nothing was stored, try again",
                 retry_after=RETRY_AFTER,
             )  # fmt: skip
-        return ProblemError(
+        return ApiError(
             429,
             "share_used_up",
             f"the key {key.name!r} has {self._per_key} {self._what} under way, which is its share ({self._setting}); "

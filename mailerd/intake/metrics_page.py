@@ -5,19 +5,19 @@ from collections.abc import Callable
 from aiohttp import web
 
 from mailerd.errors import DatabaseError
-from mailerd.intake.auth import HEADER, Gate
+from mailerd.intake.auth import HEADER, ApiKeyAuth
 from mailerd.ops.metrics import CONTENT_TYPE
-from mailerd.store.api_keys import Call
+from mailerd.store.api_keys import Permission
 
 Shows = Callable[[str], bool]
 """Whether a sender may be named to whoever asks; the others are counted together."""
 Page = Callable[[Shows], bytes]
 
 
-class Figures:
+class MetricsEndpoint:
     """The handler; `page` makes the text."""
 
-    def __init__(self, page: Page, *, gate: Gate) -> None:
+    def __init__(self, page: Page, *, gate: ApiKeyAuth) -> None:
         self._page = page
         self._gate = gate
 
@@ -29,7 +29,7 @@ class Figures:
         if HEADER not in request.headers:
             return lambda _: False
         try:
-            key = await self._gate.admit(request, Call.READ)
+            key = await self._gate.authenticate(request, Permission.READ)
         except DatabaseError:  # just then the other figures are needed
             return lambda _: False
         return key.may_send

@@ -13,14 +13,14 @@ from mailerd.clock import Clock, new_id
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.intake import IntakeEvents
 from mailerd.intake.auth import CALLER, spelled
-from mailerd.intake.client_address import Callers
+from mailerd.intake.client_address import ClientAddress
 from mailerd.intake.errors import (
     DETAILS_AT_MOST,
     FIELD_AT_MOST,
     NOTHING_CHANGED,
     NOTHING_STORED,
     RETRY_AFTER,
-    ProblemError,
+    ApiError,
     away,
     too_large,
 )
@@ -95,7 +95,7 @@ def rfc3339(moment: datetime | None) -> str | None:
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
 
 
-def refusal(problem: ProblemError, *, request_id: str) -> web.Response:
+def error_response(problem: ApiError, *, request_id: str) -> web.Response:
     """A problem as an answer."""
     details = [
         {"field": fault.field[:FIELD_AT_MOST], "message": fault.message} for fault in problem.faults[:DETAILS_AT_MOST]
@@ -110,7 +110,7 @@ def refusal(problem: ProblemError, *, request_id: str) -> web.Response:
     return response
 
 
-def of_database(error: DatabaseError) -> ProblemError | None:
+def of_database(error: DatabaseError) -> ApiError | None:
     """A failure of the database as an answer; None when it is a bug of ours."""
     if error.errno == _PACKET:
         return too_large("the template or the variables are larger than the database takes (max_allowed_packet)")
@@ -129,7 +129,7 @@ def of_database(error: DatabaseError) -> ProblemError | None:
     return None
 
 
-def in_the_words_of(request: web.Request, problem: ProblemError) -> ProblemError:
+def for_request(request: web.Request, problem: ApiError) -> ApiError:
     """The problem as this request's client understands it: only a post stores anything, a control changes something.
 
     Whoever reads a body or a parameter does not know what it is for.
@@ -138,20 +138,20 @@ def in_the_words_of(request: web.Request, problem: ProblemError) -> ProblemError
         request.method, NOTHING_CHANGED if "id" in request.match_info else NOTHING_STORED
     )
     text = str(problem).replace(NOTHING_STORED, said)
-    return ProblemError(problem.status, problem.code, text, faults=problem.faults, retry_after=problem.retry_after)
+    return ApiError(problem.status, problem.code, text, faults=problem.faults, retry_after=problem.retry_after)
 
 
-def _of_http(error: web.HTTPException) -> ProblemError:
+def _of_http(error: web.HTTPException) -> ApiError:
     match error.status:
         case 404:
-            return ProblemError(404, "not_found", "there is nothing at this path")
+            return ApiError(404, "not_found", "there is nothing at this path")
         case 405:
-            return ProblemError(405, "method_not_allowed", f"this path takes {error.headers.get('Allow', '')}")
+            return ApiError(405, "method_not_allowed", f"this path takes {error.headers.get('Allow', '')}")
         case _:
-            return ProblemError(error.status, "bad_request", error.reason)
+            return ApiError(error.status, "bad_request", error.reason)
 
 
-def signed[R: web.StreamResponse](response: R, request_id: str) -> R:
+def with_headers[R: web.StreamResponse](response: R, request_id: str) -> R:
     """The answer with the headers that every answer has."""
     response.headers[REQUEST_ID] = request_id
     response.headers["Server"] = "mailerd"  # aiohttp's own names the versions of Python and of itself
@@ -160,17 +160,17 @@ def signed[R: web.StreamResponse](response: R, request_id: str) -> R:
     return response
 
 
-class Answering:
+class ErrorMiddleware:
     """The middleware round every request: gives it an id, tells of it, and lets no exception out."""
 
-    def __init__(self, *, callers: Callers, events: IntakeEvents, clock: Clock) -> None:
+    def __init__(self, *, callers: ClientAddress, events: IntakeEvents, clock: Clock) -> None:
         self._callers = callers
         self._events = events
         self._clock = clock
 
-    async def begins(self, _: web.Request, response: web.StreamResponse) -> None:
+    async def on_prepare(self, _: web.Request, response: web.StreamResponse) -> None:
         """Aiohttp's signal before the head of an answer is written: after it nothing else can be answered."""
-        _BEGUN.set(signed(response, REQUEST.get()))
+        _BEGUN.set(with_headers(response, REQUEST.get()))
 
     async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Answer, whatever happens."""
@@ -189,13 +189,13 @@ class Answering:
         self._tell(request, response, ms=(self._clock.monotonic() - started) * 1000)
         return response
 
-    def unmet(self, _: web.BaseRequest) -> web.Response:
+    def on_expect(self, _: web.BaseRequest) -> web.Response:
         """The answer to an `Expect` that nobody knows, which comes before any middleware."""
         request_id = new_id()
         REQUEST.set(request_id)
-        problem = ProblemError(417, "expectation_failed", "the header Expect may say 100-continue only")
+        problem = ApiError(417, "expectation_failed", "the header Expect may say 100-continue only")
         self._events.request_refused(request=request_id, status=problem.status, code=problem.code, reason=str(problem))
-        return signed(refusal(problem, request_id=request_id), request_id)
+        return with_headers(error_response(problem, request_id=request_id), request_id)
 
     async def _carry_out(self, request: web.Request, handler: Handler, request_id: str) -> web.StreamResponse:
         """What the handler answers, or what its failure is answered with."""
@@ -204,7 +204,7 @@ class Answering:
             response = await handler(request)
         except ConnectionError as error:
             response = self._left(request, error)
-        except ProblemError as problem:
+        except ApiError as problem:
             response = self._refuse(request, problem, request_id)
         except web.HTTPException as error:
             response = self._refuse(request, _of_http(error), request_id)
@@ -214,7 +214,7 @@ class Answering:
             response = self._unserved(request, error)
         except RendererError as error:
             text = f"{error}{NOTHING_STORED}"
-            unavailable = ProblemError(503, "renderer_unavailable", text, retry_after=RETRY_AFTER)
+            unavailable = ApiError(503, "renderer_unavailable", text, retry_after=RETRY_AFTER)
             response = self._refuse(request, unavailable, request_id)
         except Exception as error:  # noqa: BLE001 - told with its stack; the answer must not show it
             response = self._failed(request, error)
@@ -260,22 +260,22 @@ class Answering:
             request=request_id,
         )
 
-    def _refuse(self, request: web.Request, problem: ProblemError, request_id: str) -> web.Response:
-        problem = in_the_words_of(request, problem)
+    def _refuse(self, request: web.Request, problem: ApiError, request_id: str) -> web.Response:
+        problem = for_request(request, problem)
         self._events.request_refused(request=request_id, status=problem.status, code=problem.code, reason=str(problem))
-        return refusal(problem, request_id=request_id)
+        return error_response(problem, request_id=request_id)
 
     def _unserved(self, request: web.Request, error: DatabaseError) -> web.Response:
         problem = of_database(error)
         if problem is None:
             return self._failed(request, error)
         self._events.request_unserved(request=REQUEST.get(), cause=str(error))
-        return refusal(in_the_words_of(request, problem), request_id=REQUEST.get())
+        return error_response(for_request(request, problem), request_id=REQUEST.get())
 
     def _failed(self, request: web.Request, error: BaseException) -> web.Response:
         self._events.request_failed(request=REQUEST.get(), method=request.method, path=spelled(request), error=error)
-        problem = ProblemError(500, "internal", f"mailerd met a bug; its log tells of request {REQUEST.get()}")
-        return refusal(problem, request_id=REQUEST.get())
+        problem = ApiError(500, "internal", f"mailerd met a bug; its log tells of request {REQUEST.get()}")
+        return error_response(problem, request_id=REQUEST.get())
 
 
 def _abort(request: web.Request) -> None:

@@ -9,7 +9,7 @@ from pydantic.json_schema import models_json_schema
 
 from mailerd import __version__
 from mailerd.intake.auth import HEADER
-from mailerd.intake.response_models import ErrorOut, UnreadyOut
+from mailerd.intake.response_models import ErrorOut, NotReadyOut
 from mailerd.intake.routes import OPERATIONS, ULID_PATTERN, Operation
 
 _REF: Final = "#/components/schemas/{model}"
@@ -53,7 +53,7 @@ def document() -> dict[str, Any]:
 
 
 def _models() -> Iterable[type[BaseModel]]:
-    yield from (ErrorOut, UnreadyOut)
+    yield from (ErrorOut, NotReadyOut)
     for operation in OPERATIONS:
         yield from operation.answers
         if operation.body:
@@ -97,7 +97,7 @@ def _responses(it: Operation) -> dict[str, Any]:
     if it.id == "events":
         found["204"] = {"description": "the job has come to its end, and the client has seen it"}
     if it.id == "ready":
-        found["503"] = {"description": "not ready", "content": {it.kind: {"schema": _ref(UnreadyOut)}}}
+        found["503"] = {"description": "not ready", "content": {it.kind: {"schema": _ref(NotReadyOut)}}}
     for status in sorted({*it.errors, *(_WITH_KEY if it.call else ())}):
         found[str(status)] = {
             "description": _MEANINGS.get(status, HTTPStatus(status).phrase),

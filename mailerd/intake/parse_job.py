@@ -7,11 +7,11 @@ from hashlib import sha256
 from typing import Any
 
 from mailerd.clock import new_id
-from mailerd.intake.attachments import Luggage
-from mailerd.intake.check_recipients import Checked, Rejection, check
-from mailerd.intake.errors import Fault, ProblemError, invalid
-from mailerd.intake.request_models import Head, read_head
-from mailerd.intake.resolve_sender import Refusal, Senders
+from mailerd.intake.attachments import AttachmentSet
+from mailerd.intake.check_recipients import CheckedRecipients, RejectedRecipient, check
+from mailerd.intake.errors import ApiError, FieldError, invalid
+from mailerd.intake.request_models import JobFields, read_job_fields
+from mailerd.intake.resolve_sender import Senders, UnknownSender
 from mailerd.intake.strict_json import encode, parse
 from mailerd.mail.errors import TemplateErrors
 from mailerd.mail.renderer import RendererOfThread
@@ -24,11 +24,11 @@ from mailerd.store.jobs import Language, NewJob
 
 
 @dataclass(frozen=True)
-class Order:
+class ParsedJob:
     """A request that can be stored."""
 
     job: NewJob
-    rejected: list[Rejection]
+    rejected: list[RejectedRecipient]
     """The recipients that get no letter; only with `on_invalid` "skip", or in a dry run."""
     dry_run: bool
     template: Template
@@ -44,7 +44,7 @@ class Order:
         return self.total - len(self.rejected)
 
 
-def read_order(
+def parse_job(
     raw: bytearray,
     *,
     key: Key | None,
@@ -53,20 +53,20 @@ def read_order(
     renderer: RendererOfThread,
     senders: Senders | None = None,
     library: Library | None = None,
-) -> Order:
+) -> ParsedJob:
     """Read, check and prepare a request. `raw` is emptied; `senders` None means that every sender has a mailbox.
 
     `key` None: whoever asks sits at this machine's terminal, and may use every sender.
 
     Raises:
-        ProblemError: 422 naming everything that is wrong, or 403 when the key may not use the sender.
+        ApiError: 422 naming everything that is wrong, or 403 when the key may not use the sender.
         RendererError: nothing can be rendered now.
     """
     fields = parse(raw)
     items = fields.pop("recipients", None)
-    head, faults = read_head(fields, now=now)
+    head, faults = read_job_fields(fields, now=now)
     if key is not None and head.sender_email and not key.may_send(head.sender_email):
-        raise ProblemError(403, "sender_not_allowed", f"the key {key.name!r} may not send from {head.sender_email}")
+        raise ApiError(403, "sender_not_allowed", f"the key {key.name!r} may not send from {head.sender_email}")
     # Without the job's variables nobody can say what a recipient lacks, nor which of two templates is meant.
     judged = not any(fault.field.startswith(("variables", "template_name")) for fault in faults)
     mailbox = _mailbox(head, faults, senders=senders)
@@ -91,16 +91,16 @@ def read_order(
         _insist_on_good(head, checked)
     attached = [*luggage.shared, *checked.attached]
     job = _job(head, checked, variables=stored, key=key, mailbox=mailbox, named=named, attached=attached)
-    return Order(job, checked.rejected, head.dry_run, template)
+    return ParsedJob(job, checked.rejected, head.dry_run, template)
 
 
-def _mailbox(head: Head, faults: list[Fault], *, senders: Senders | None) -> str:
+def _mailbox(head: JobFields, faults: list[FieldError], *, senders: Senders | None) -> str:
     """The mailbox behind the sender; a sender that has none is a fault."""
     if not head.sender_email:
         return ""
     found = senders.mailbox_of(head.sender_email) if senders else head.sender_email
-    if isinstance(found, Refusal):
-        faults.append(Fault("sender_email", found.why))
+    if isinstance(found, UnknownSender):
+        faults.append(FieldError("sender_email", found.why))
         return ""
     return found
 
@@ -110,7 +110,7 @@ def fingerprint(raw: bytearray) -> bytes:
     return sha256(raw).digest()
 
 
-def _named(head: Head, library: Library, renderer: RendererOfThread, faults: list[Fault]) -> Named | None:
+def _named(head: JobFields, library: Library, renderer: RendererOfThread, faults: list[FieldError]) -> Named | None:
     if head.template_name is None or head.template is not None:
         return None
     try:
@@ -118,15 +118,19 @@ def _named(head: Head, library: Library, renderer: RendererOfThread, faults: lis
         if found is not None:
             renderer.run(check_named(found, renderer.renderer, origin=renderer.origin))
     except LibraryError as error:
-        faults.append(Fault("template_name", str(error)))
+        faults.append(FieldError("template_name", str(error)))
         return None
     if found is None:
-        faults.append(Fault("template_name", "there is no template of this name"))
+        faults.append(FieldError("template_name", "there is no template of this name"))
     return found
 
 
 def _template(
-    head: Head, named: Named | None, variables: Mapping[str, Any], renderer: RendererOfThread, faults: list[Fault]
+    head: JobFields,
+    named: Named | None,
+    variables: Mapping[str, Any],
+    renderer: RendererOfThread,
+    faults: list[FieldError],
 ) -> Template | None:
     """What the letters are made from; None where it has faults."""
     if named is not None:
@@ -138,23 +142,23 @@ def _template(
     try:
         renderer.compile(template)
     except TemplateErrors as errors:
-        faults.extend(Fault(f"template.{error.part}", str(error)) for error in errors.errors)
+        faults.extend(FieldError(f"template.{error.part}", str(error)) for error in errors.errors)
         return None
     return template
 
 
-def _variables(head: Head, faults: list[Fault]) -> tuple[Mapping[str, Any], str]:
+def _variables(head: JobFields, faults: list[FieldError]) -> tuple[Mapping[str, Any], str]:
     variables = head.variables or {}
     try:
         return variables, encode(variables)
     except ValueError as error:
-        faults.append(Fault("variables", str(error)))
+        faults.append(FieldError("variables", str(error)))
         return variables, ""
 
 
-def _luggage(head: Head, named: Named | None, faults: list[Fault]) -> Luggage:
+def _luggage(head: JobFields, named: Named | None, faults: list[FieldError]) -> AttachmentSet:
     source = named.template.default if named else head.template
-    luggage = Luggage(text_size=len((source and source.html) or "") + len((source and source.text) or ""))
+    luggage = AttachmentSet(text_size=len((source and source.html) or "") + len((source and source.text) or ""))
     pictures = [
         Attached(each.filename, each.content_type, each.content, sha256(each.content).digest(), each.filename)
         for each in (named.pictures if named else ())
@@ -163,30 +167,30 @@ def _luggage(head: Head, named: Named | None, faults: list[Fault]) -> Luggage:
     return luggage
 
 
-def _refused(items: object, max_recipients: int) -> Fault | None:
+def _refused(items: object, max_recipients: int) -> FieldError | None:
     """Why the list of recipients is not even looked at."""
     match items:
         case None:
-            return Fault("recipients", "is required")
+            return FieldError("recipients", "is required")
         case []:
-            return Fault("recipients", "is empty")
+            return FieldError("recipients", "is empty")
         case list() if len(items) > max_recipients:
-            return Fault("recipients", f"has {len(items):,} entries, above the limit of {max_recipients:,}")
+            return FieldError("recipients", f"has {len(items):,} entries, above the limit of {max_recipients:,}")
         case list():
             return None
         case _:
-            return Fault("recipients", "must be a list")
+            return FieldError("recipients", "must be a list")
 
 
-def _insist_on_good(head: Head, checked: Checked) -> None:
+def _insist_on_good(head: JobFields, checked: CheckedRecipients) -> None:
     none_good = len(checked.rejected) == len(checked.rows)
     if checked.faults.total and (head.on_invalid == "reject" or none_good):
         raise invalid(checked.faults)
 
 
 def _job(
-    head: Head,
-    checked: Checked,
+    head: JobFields,
+    checked: CheckedRecipients,
     *,
     variables: str,
     key: Key | None,
@@ -195,7 +199,7 @@ def _job(
     attached: list[Attached],
 ) -> NewJob:
     source = named.template.default if named else head.template
-    assert source is not None  # noqa: S101 - read_head insists on one of the two
+    assert source is not None  # noqa: S101 - read_job_fields insists on one of the two
     languages = named.template.languages.items() if named else ()
     return NewJob(
         id=new_id(),

@@ -8,9 +8,9 @@ from typing import Final
 
 from aiohttp import web
 
-from mailerd.intake.auth import Gate
-from mailerd.intake.errors import Fault, invalid, not_found
-from mailerd.store.api_keys import Call, Key
+from mailerd.intake.auth import ApiKeyAuth
+from mailerd.intake.errors import FieldError, invalid, not_found
+from mailerd.store.api_keys import Key, Permission
 from mailerd.store.jobs import Job, Jobs
 
 ULID: Final = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}", re.ASCII)
@@ -23,9 +23,9 @@ _MOMENT: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:
 def query(request: web.Request, *, allowed: tuple[str, ...]) -> dict[str, str]:
     """The parameters; an unknown or doubled one is named, as in a body, and an empty one is as good as none."""
     given = request.query
-    faults = [Fault(name, "unknown parameter") for name in given if name not in allowed]
-    faults.extend(Fault(name, "is given twice") for name in allowed if len(given.getall(name, ())) > 1)
-    faults.extend(Fault(name, "is not UTF-8") for name, value in given.items() if not _is_text(value))
+    faults = [FieldError(name, "unknown parameter") for name in given if name not in allowed]
+    faults.extend(FieldError(name, "is given twice") for name in allowed if len(given.getall(name, ())) > 1)
+    faults.extend(FieldError(name, "is not UTF-8") for name, value in given.items() if not _is_text(value))
     if faults:
         raise invalid(faults)
     return {name: value for name, value in given.items() if value}
@@ -41,7 +41,7 @@ def limit(given: dict[str, str], *, default: int, most: int) -> int:
     if text is None:
         return default
     if not _NUMBER.fullmatch(text) or not 1 <= int(text) <= most:
-        raise invalid([Fault("limit", f"must be a number from 1 to {most}")])
+        raise invalid([FieldError("limit", f"must be a number from 1 to {most}")])
     return int(text)
 
 
@@ -51,7 +51,7 @@ def choice[E: StrEnum](given: dict[str, str], name: str, kind: type[E]) -> E | N
     if text is None:
         return None
     if text not in set(kind):
-        raise invalid([Fault(name, f"must be one of {', '.join(kind)}")])
+        raise invalid([FieldError(name, f"must be one of {', '.join(kind)}")])
     return kind(text)
 
 
@@ -65,7 +65,7 @@ def moment(given: dict[str, str], name: str) -> datetime | None:
             raise ValueError(text)  # noqa: TRY301 - the words below serve both
         return datetime.fromisoformat(text.upper()).astimezone(UTC)
     except (ValueError, OverflowError):
-        raise invalid([Fault(name, 'must be a time such as "2026-12-01T09:00:00Z"')]) from None
+        raise invalid([FieldError(name, 'must be a time such as "2026-12-01T09:00:00Z"')]) from None
 
 
 def text(given: dict[str, str], name: str, *, read: Callable[[str], str] = str) -> str | None:
@@ -74,40 +74,40 @@ def text(given: dict[str, str], name: str, *, read: Callable[[str], str] = str) 
     if found is None:
         return None
     if len(found) > TEXT_AT_MOST:
-        raise invalid([Fault(name, f"is longer than {TEXT_AT_MOST} characters")])
+        raise invalid([FieldError(name, f"is longer than {TEXT_AT_MOST} characters")])
     try:
         return read(found)
     except ValueError as error:
-        raise invalid([Fault(name, str(error))]) from None
+        raise invalid([FieldError(name, str(error))]) from None
 
 
 def cursor(given: dict[str, str], *, shape: re.Pattern[str] = _NUMBER) -> str | None:
     """`cursor`, as an earlier answer gave it."""
     found = given.get("cursor")
     if found is not None and not shape.fullmatch(found):
-        raise invalid([Fault("cursor", "is not one that an answer has given as next_cursor")])
+        raise invalid([FieldError("cursor", "is not one that an answer has given as next_cursor")])
     return found
 
 
-class Finding:
+class JobLookup:
     """Finds the job that a path names, for a key that may see it."""
 
-    def __init__(self, *, gate: Gate, jobs: Jobs) -> None:
+    def __init__(self, *, gate: ApiKeyAuth, jobs: Jobs) -> None:
         self._gate = gate
         self._jobs = jobs
 
-    async def admit(self, request: web.Request, call: Call) -> Key:
+    async def authenticate(self, request: web.Request, call: Permission) -> Key:
         """The key of a request."""
-        return await self._gate.admit(request, call)
+        return await self._gate.authenticate(request, call)
 
-    async def job(self, request: web.Request, call: Call) -> tuple[Key, Job]:
+    async def job(self, request: web.Request, call: Permission) -> tuple[Key, Job]:
         """The key and the job.
 
         Raises:
-            ProblemError: 401; 403, the key may not make this call; 404; 429.
+            ApiError: 401; 403, the key may not make this call; 404; 429.
             DatabaseError: nobody can say.
         """
-        key = await self._gate.admit(request, call)
+        key = await self._gate.authenticate(request, call)
         return key, await self.of(request, key)
 
     async def of(self, request: web.Request, key: Key) -> Job:

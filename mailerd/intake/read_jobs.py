@@ -12,9 +12,9 @@ from mailerd.events.intake import IntakeEvents
 from mailerd.intake.csv_cells import lines
 from mailerd.intake.forecast import Forecast
 from mailerd.intake.middleware import answer, rfc3339, write
-from mailerd.intake.query_params import ULID, Finding, choice, cursor, limit, moment, query, text
+from mailerd.intake.query_params import ULID, JobLookup, choice, cursor, limit, moment, query, text
 from mailerd.mail.addresses import Addresses, mailbox
-from mailerd.store.api_keys import Call
+from mailerd.store.api_keys import Permission
 from mailerd.store.jobs import Filter, Job, Jobs, Recipient
 
 JOBS_A_PAGE: Final = 20
@@ -27,10 +27,10 @@ CSV_COLUMNS: Final = (
 )  # fmt: skip
 
 
-class Reading:
+class ReadEndpoints:
     """The handlers that only read."""
 
-    def __init__(self, *, finding: Finding, jobs: Jobs, forecast: Forecast, events: IntakeEvents) -> None:
+    def __init__(self, *, finding: JobLookup, jobs: Jobs, forecast: Forecast, events: IntakeEvents) -> None:
         self._finding = finding
         self._forecast = forecast
         self._jobs = jobs
@@ -38,7 +38,7 @@ class Reading:
 
     async def job(self, request: web.Request) -> web.Response:
         """One job."""
-        key = await self._finding.admit(request, Call.READ)
+        key = await self._finding.authenticate(request, Permission.READ)
         query(request, allowed=())
         job = await self._finding.of(request, key)
         forecasts = await self._foresee([job])
@@ -56,7 +56,7 @@ class Reading:
 
     async def jobs(self, request: web.Request) -> web.Response:
         """Jobs, the newest first."""
-        key = await self._finding.admit(request, Call.READ)
+        key = await self._finding.authenticate(request, Permission.READ)
         given = query(
             request,
             allowed=("cursor", "limit", "status", "sender_email", "reference", "created_from", "created_before"),
@@ -80,7 +80,7 @@ class Reading:
 
     async def recipients(self, request: web.Request) -> web.Response:
         """A job's recipients, in the order of the request."""
-        key = await self._finding.admit(request, Call.READ)
+        key = await self._finding.authenticate(request, Permission.READ)
         given = query(request, allowed=("cursor", "limit", "status", "email"))
         size = limit(given, default=RECIPIENTS_A_PAGE, most=RECIPIENTS_AT_MOST)
         status, email = choice(given, "status", State), text(given, "email", read=Addresses().check)
@@ -97,7 +97,7 @@ class Reading:
 
     async def results(self, request: web.Request) -> web.StreamResponse:
         """A job's recipients as CSV, page by page, so that neither side ever holds them all."""
-        key = await self._finding.admit(request, Call.READ)
+        key = await self._finding.authenticate(request, Permission.READ)
         given = query(request, allowed=("status",))
         status = choice(given, "status", State)
         job = await self._finding.of(request, key)

@@ -7,7 +7,7 @@ from typing import Final
 
 from aiohttp import HttpVersion11, web
 
-from mailerd.intake.errors import ProblemError, too_large
+from mailerd.intake.errors import ApiError, too_large
 from mailerd.intake.key_shares import BIG, Share
 from mailerd.store.api_keys import Key
 
@@ -19,7 +19,7 @@ async def expect_nothing_yet(request: web.Request) -> None:
     """Aiohttp's hook for `Expect`: says nothing, so that a 401 or a 413 comes before the body does."""
 
 
-class Bodies:
+class BodyReader:
     """The way for bodies to come in.
 
     `setting` is what a larger limit is asked of, where anything is. `large`: places for bodies above BIG, which take
@@ -39,13 +39,13 @@ class Bodies:
         """The body; a large one holds its place until the context ends.
 
         Raises:
-            ProblemError: 413 too large, 408 too slow, 415 compressed, 400 cut off, 429 or 503 too many large ones.
+            ApiError: 413 too large, 408 too slow, 415 compressed, 400 cut off, 429 or 503 too many large ones.
         """
         length = request.content_length
         if length is not None and length > self._max_body:
             raise self._too_large()
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise ProblemError(415, "unsupported_encoding", "send the body uncompressed; nothing was stored")
+            raise ApiError(415, "unsupported_encoding", "send the body uncompressed; nothing was stored")
         body = bytearray()
         # A length that nobody has told may be small, and what is small waits for nobody.
         if (length or 0) <= BIG and await self._read(request, body, most=BIG):
@@ -68,14 +68,14 @@ class Bodies:
                     if len(body) > most:
                         return False
         except TimeoutError:
-            raise ProblemError(
+            raise ApiError(
                 408, "timeout", f"the body did not come within {self._within:g} s; nothing was stored"
             ) from None
         except (web.RequestPayloadError, ConnectionError) as error:
-            raise ProblemError(400, "cut_off", f"the body was cut off: {error}; nothing was stored") from error
+            raise ApiError(400, "cut_off", f"the body was cut off: {error}; nothing was stored") from error
         return True
 
-    def _too_large(self) -> ProblemError:
+    def _too_large(self) -> ApiError:
         setting = f" ({self._setting})" if self._setting else ""
         return too_large(f"the body is above the limit of {self._max_body:,} bytes{setting}")
 

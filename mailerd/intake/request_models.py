@@ -18,7 +18,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from mailerd.intake.errors import DETAILS_AT_MOST, Fault, invalid
+from mailerd.intake.errors import DETAILS_AT_MOST, FieldError, invalid
 from mailerd.intake.strict_json import unwieldy
 from mailerd.mail.addresses import Addresses, mailbox
 from mailerd.mail.attachments import checked_content_id, checked_filename, checked_kind
@@ -184,7 +184,7 @@ class RecipientIn(_Strict):
     attachments: Annotated[Attachments | None, Field(description="for this recipient alone")] = None
 
 
-class Head(_Strict):
+class JobFields(_Strict):
     """Everything but the recipients."""
 
     sender_email: Annotated[
@@ -240,7 +240,7 @@ EXAMPLE: Final[dict[str, Any]] = {
 """A whole job, for the documentation."""
 
 
-class JobIn(Head):
+class JobIn(JobFields):
     """The body of a post."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
@@ -271,7 +271,7 @@ def read_model[M: BaseModel](model: type[M], fields: Mapping[str, Any]) -> M:
     """A small body.
 
     Raises:
-        ProblemError: 422, naming all that is wrong.
+        ApiError: 422, naming all that is wrong.
     """
     try:
         return model.model_validate(fields)
@@ -279,18 +279,18 @@ def read_model[M: BaseModel](model: type[M], fields: Mapping[str, Any]) -> M:
         raise invalid(list(_said(error))) from None
 
 
-def read_head(fields: Mapping[str, Any], *, now: datetime) -> tuple[Head, list[Fault]]:
+def read_job_fields(fields: Mapping[str, Any], *, now: datetime) -> tuple[JobFields, list[FieldError]]:
     """The head of a request and everything that is wrong with it.
 
     With faults it is what was good of it, so that the rest of the request can be looked at in its light: a bad field
     has its default, a bad sender is empty, and a bad part of a template is a dash.
 
     Raises:
-        ProblemError: 422, there are so many fields that nobody looks at them.
+        ApiError: 422, there are so many fields that nobody looks at them.
     """
-    faults: list[Fault] = []
+    faults: list[FieldError] = []
     try:
-        head = Head.model_validate(fields, context={"now": now})
+        head = JobFields.model_validate(fields, context={"now": now})
     except ValidationError as error:
         faults += _said(error)
         if any(each["type"] == _TOO_MANY for each in error.errors()):
@@ -298,37 +298,39 @@ def read_head(fields: Mapping[str, Any], *, now: datetime) -> tuple[Head, list[F
         head = _what_is_good(fields, {each["loc"][:2] for each in error.errors()}, now=now)
     template, name = fields.get("template"), fields.get("template_name")
     if template is None and name is None:
-        faults.append(Fault("template", "is required, or template_name"))
+        faults.append(FieldError("template", "is required, or template_name"))
     elif template is not None and name is not None:
-        faults.append(Fault("template_name", "cannot be given together with template"))
+        faults.append(FieldError("template_name", "cannot be given together with template"))
     return head, faults
 
 
-def _what_is_good(fields: Mapping[str, Any], bad: set[tuple[int | str, ...]], *, now: datetime) -> Head:
+def _what_is_good(fields: Mapping[str, Any], bad: set[tuple[int | str, ...]], *, now: datetime) -> JobFields:
     wrong = {place[0] for place in bad}
     good = {name: value for name, value in fields.items() if name not in wrong}
     template = fields.get("template")
     if "template" in wrong and isinstance(template, dict):
         parts = {part: template.get(part) for part in TemplateIn.model_fields if ("template", part) not in bad}
         good["template"] = {"subject": "-", "text": "-", **{part: text for part, text in parts.items() if text}}
-    head = Head.model_validate({"sender_email": "nobody@example.com", **good}, context={"now": now})
+    head = JobFields.model_validate({"sender_email": "nobody@example.com", **good}, context={"now": now})
     return head if "sender_email" in good else head.model_copy(update={"sender_email": ""})
 
 
-def read_attachments(given: object, *, field: str) -> tuple[list[AttachmentIn], list[Fault]]:
+def read_attachments(given: object, *, field: str) -> tuple[list[AttachmentIn], list[FieldError]]:
     """A recipient's attachments, or what is wrong with the first bad ones of them."""
     if not isinstance(given, list):
-        return [], [Fault(field, _WORDS["list_type"])]
+        return [], [FieldError(field, _WORDS["list_type"])]
     if len(given) > ATTACHMENTS_AT_MOST:
-        return [], [Fault(field, f"has {len(given):,} entries, above the limit of {ATTACHMENTS_AT_MOST}")]
+        return [], [FieldError(field, f"has {len(given):,} entries, above the limit of {ATTACHMENTS_AT_MOST}")]
     read: list[AttachmentIn] = []
-    faults: list[Fault] = []
+    faults: list[FieldError] = []
     for number, each in enumerate(given):
         try:
             read.append(AttachmentIn.model_validate(each))
         except ValidationError as error:
             found = islice(_said(error), TROUBLES_AT_MOST)
-            faults += [Fault(f"{field}[{number}]{fault.field and '.'}{fault.field}", fault.message) for fault in found]
+            faults += [
+                FieldError(f"{field}[{number}]{fault.field and '.'}{fault.field}", fault.message) for fault in found
+            ]
             if len(faults) >= TROUBLES_AT_MOST:
                 break
     return ([] if faults else read), faults[:TROUBLES_AT_MOST]
@@ -355,12 +357,12 @@ _WORDS: Final = {
 """pydantic's types of errors in the words of JSON; what is not here keeps pydantic's own."""
 
 
-def _said(error: ValidationError) -> Iterator[Fault]:
+def _said(error: ValidationError) -> Iterator[FieldError]:
     for each in error.errors(include_url=False, include_input=False):
         path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in each["loc"]).removeprefix(".")
         if each["type"] == "value_error":
-            yield Fault(path, each["msg"].removeprefix("Value error, "))
+            yield FieldError(path, each["msg"].removeprefix("Value error, "))
         elif words := _WORDS.get(each["type"]):
-            yield Fault(path, words.format(**each.get("ctx", {})))
+            yield FieldError(path, words.format(**each.get("ctx", {})))
         else:
-            yield Fault(path, each["msg"][:1].lower() + each["msg"][1:])
+            yield FieldError(path, each["msg"][:1].lower() + each["msg"][1:])

@@ -5,7 +5,7 @@ from typing import Protocol
 
 
 @dataclass(frozen=True)
-class Refusal:
+class UnknownSender:
     """No mailbox stands behind an address; `why` is for whoever posted it."""
 
     why: str
@@ -14,7 +14,7 @@ class Refusal:
 class Senders(Protocol):
     """Whoever knows the mailboxes."""
 
-    def mailbox_of(self, sender: str) -> str | Refusal:
+    def mailbox_of(self, sender: str) -> str | UnknownSender:
         """The mailbox that sends for an address (in lower case): itself, or the one whose alias it is.
 
         Called in a thread beside the loop; it may look at files and must not ask the network.

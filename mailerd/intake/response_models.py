@@ -10,20 +10,20 @@ Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"}, example
 Whole = Annotated[int, Field(ge=0)]
 
 
-class Shape(BaseModel):
+class ResponseModel(BaseModel):
     """The base: nothing else is in an answer."""
 
     model_config = ConfigDict(extra="forbid")
 
 
-class Detail(Shape):
+class Detail(ResponseModel):
     """One thing that is wrong."""
 
     field: Annotated[str, Field(description="its path in the request, as recipients[3].email")]
     message: str
 
 
-class Failure(Shape):
+class Failure(ResponseModel):
     """What went wrong."""
 
     code: Annotated[str, Field(examples=["invalid_request"])]
@@ -32,13 +32,13 @@ class Failure(Shape):
     request_id: Annotated[str, Field(description="with 5xx: what the log calls this request")] = ""
 
 
-class ErrorOut(Shape):
+class ErrorOut(ResponseModel):
     """Every answer that is not a success."""
 
     error: Failure
 
 
-class RejectedOut(Shape):
+class RejectedOut(ResponseModel):
     """A recipient that gets no letter."""
 
     index: Annotated[Whole, Field(description="its place in the request")]
@@ -46,7 +46,7 @@ class RejectedOut(Shape):
     reason: str
 
 
-class AcceptedOut(Shape):
+class AcceptedOut(ResponseModel):
     """A job that is durable."""
 
     job_id: str
@@ -59,14 +59,14 @@ class AcceptedOut(Shape):
     forecast: dict[str, Any]
 
 
-class TemplateOut(Shape):
+class TemplateVersionOut(ResponseModel):
     """Which template it was."""
 
     name: str | None
     version: str | None
 
 
-class SizesOut(Shape):
+class SizesOut(ResponseModel):
     """Bytes of the letters as Google would get them."""
 
     smallest: Whole
@@ -75,7 +75,7 @@ class SizesOut(Shape):
     total: Whole
 
 
-class SampleOut(Shape):
+class SampleOut(ResponseModel):
     """A letter as its recipient would read it."""
 
     index: Whole
@@ -87,7 +87,7 @@ class SampleOut(Shape):
     attachments: list[str]
 
 
-class RehearsedOut(Shape):
+class DryRunOut(ResponseModel):
     """What a dry run found; nothing is stored."""
 
     dry_run: Literal[True]
@@ -99,19 +99,19 @@ class RehearsedOut(Shape):
     rejected_total: Whole
     send_at: Moment | None
     forecast: Annotated[dict[str, Any], Field(description="as if it were posted now")]
-    template: TemplateOut
+    template: TemplateVersionOut
     letter_bytes: SizesOut
     samples: list[SampleOut]
 
 
-class JobOut(Shape):
+class JobOut(ResponseModel):
     """A job and the counts of its recipients, as of one moment."""
 
     job_id: str
     type: str
     sender_email: str
     reference: str | None
-    template: Annotated[TemplateOut | None, Field(description="the named template that it was posted with")]
+    template: Annotated[TemplateVersionOut | None, Field(description="the named template that it was posted with")]
     priority: int
     status: JobStatus
     total: Whole
@@ -130,7 +130,7 @@ class JobOut(Shape):
     ]
 
 
-class EventOut(Shape):
+class EventOut(ResponseModel):
     """One event of a stream: its fields as the stream has them, `data` as JSON in one line."""
 
     event: Annotated[Literal["progress", "finished"], Field(description="finished: the last one")]
@@ -138,14 +138,14 @@ class EventOut(Shape):
     data: JobOut
 
 
-class JobsOut(Shape):
+class JobsOut(ResponseModel):
     """A page of jobs, the newest first."""
 
     jobs: list[JobOut]
     next_cursor: str | None
 
 
-class RecipientOut(Shape):
+class RecipientOut(ResponseModel):
     """A recipient and where its letter stands."""
 
     id: int
@@ -161,14 +161,14 @@ class RecipientOut(Shape):
     updated_at: Moment
 
 
-class RecipientsOut(Shape):
+class RecipientsOut(ResponseModel):
     """A page of recipients, in the order of the request."""
 
     recipients: list[RecipientOut]
     next_cursor: str | None
 
 
-class DoneOut(Shape):
+class ActionResultOut(ResponseModel):
     """What a request has changed."""
 
     action: JobChange
@@ -177,7 +177,7 @@ class DoneOut(Shape):
     job: JobOut
 
 
-class ActionOut(Shape):
+class ActionOut(ResponseModel):
     """A request as it was noted."""
 
     action: JobChange
@@ -188,13 +188,13 @@ class ActionOut(Shape):
     at: Moment
 
 
-class ActionsOut(Shape):
+class ActionsOut(ResponseModel):
     """What was asked of a job, the newest first."""
 
     actions: list[ActionOut]
 
 
-class NamedOut(Shape):
+class TemplateOut(ResponseModel):
     """A template of the library."""
 
     name: str
@@ -206,33 +206,33 @@ class NamedOut(Shape):
     pictures: list[str]
 
 
-class BrokenOut(Shape):
+class BrokenOut(ResponseModel):
     """A template that cannot be used."""
 
     name: str
     error: str
 
 
-class TemplatesOut(Shape):
+class TemplatesOut(ResponseModel):
     """The library."""
 
-    templates: list[NamedOut]
+    templates: list[TemplateOut]
     broken: list[BrokenOut]
 
 
-class AliveOut(Shape):
+class LiveOut(ResponseModel):
     """The loop turns."""
 
     status: Literal["alive"]
 
 
-class ReadyOut(Shape):
+class ReadyOut(ResponseModel):
     """A job could be stored now."""
 
     status: Literal["ready"]
 
 
-class UnreadyOut(ErrorOut):
+class NotReadyOut(ErrorOut):
     """No job could be stored now."""
 
     status: Literal["not ready"]

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from mailerd.core.states import JobStatus, State
 from mailerd.intake import response_models
 from mailerd.intake.request_models import JobIn, NothingIn, PriorityIn, RetryIn
-from mailerd.store.api_keys import Call
+from mailerd.store.api_keys import Permission
 
 Method = Literal["GET", "POST"]
 ULID_PATTERN: Final = "^[0-9A-HJKMNP-TV-Z]{26}$"
@@ -33,7 +33,7 @@ class Operation:
     path: str
     summary: str
     description: str = ""
-    call: Call | None = None
+    call: Permission | None = None
     """What a key must be allowed; None: no key is needed."""
     params: tuple[Param, ...] = ()
     body: type[BaseModel] | None = None
@@ -60,7 +60,7 @@ def _moment(name: str, description: str) -> Param:
 def _ask(name: str, summary: str, description: str, body: type[BaseModel], *, required: bool = False) -> Operation:
     return Operation(
         id=name, method="POST", path=f"/api/jobs/{{id}}/{name}", summary=summary, description=description,
-        call=Call.CONTROL, body=body, body_required=required, answers=(response_models.DoneOut,),
+        call=Permission.CONTROL, body=body, body_required=required, answers=(response_models.ActionResultOut,),
         errors=(400, 404, 408, 409, 413, 415, 422),
     )  # fmt: skip
 
@@ -76,7 +76,7 @@ OPERATIONS: Final = (
             "the same answer and is stored once, and another body is a 409, for `intake.idempotency_keep` (7 days "
             "unless it is set). With `dry_run` every letter is rendered and nothing is stored."
         ),
-        call=Call.SEND,
+        call=Permission.SEND,
         params=(
             Param(
                 "Idempotency-Key",
@@ -87,7 +87,7 @@ OPERATIONS: Final = (
         ),
         body=JobIn,
         body_required=True,
-        answers=(response_models.AcceptedOut, response_models.RehearsedOut),
+        answers=(response_models.AcceptedOut, response_models.DryRunOut),
         errors=(400, 408, 409, 413, 415, 422),
     ),
     Operation(
@@ -95,7 +95,7 @@ OPERATIONS: Final = (
         method="GET",
         path="/api/jobs",
         summary="Jobs, the newest first",
-        call=Call.READ,
+        call=Permission.READ,
         params=(
             Param("status", {"type": "string", "enum": [*JobStatus]}, "jobs in this status"),
             Param("sender_email", {"type": "string"}, "jobs posted with this address; an alias is not its mailbox"),
@@ -113,7 +113,7 @@ OPERATIONS: Final = (
         method="GET",
         path="/api/jobs/{id}",
         summary="One job and its counts",
-        call=Call.READ,
+        call=Permission.READ,
         answers=(response_models.JobOut,),
         errors=(404, 422),
     ),
@@ -122,7 +122,7 @@ OPERATIONS: Final = (
         method="GET",
         path="/api/jobs/{id}/recipients",
         summary="A job's recipients, in the order of the request",
-        call=Call.READ,
+        call=Permission.READ,
         params=(
             _RECIPIENT_STATUS,
             Param("email", {"type": "string", "maxLength": 320}, "recipients with this address"),
@@ -138,7 +138,7 @@ OPERATIONS: Final = (
         path="/api/jobs/{id}/results.csv",
         summary="All recipients as CSV",
         description="A text that a spreadsheet would take for a formula has an apostrophe before it.",
-        call=Call.READ,
+        call=Permission.READ,
         params=(_RECIPIENT_STATUS,),
         kind="text/csv",
         errors=(404, 422),
@@ -154,7 +154,7 @@ OPERATIONS: Final = (
             "broken connection come again with the `Last-Event-ID` that you saw: you get the newest picture if "
             "anything has changed, and a 204 when the end was seen."
         ),
-        call=Call.READ,
+        call=Permission.READ,
         params=(Param("Last-Event-ID", {"type": "string"}, "the id of the last event seen", where="header"),),
         answers=(response_models.EventOut,),
         kind="text/event-stream",
@@ -165,7 +165,7 @@ OPERATIONS: Final = (
         method="GET",
         path="/api/jobs/{id}/actions",
         summary="Who asked what of a job, and when",
-        call=Call.READ,
+        call=Permission.READ,
         answers=(response_models.ActionsOut,),
         errors=(404, 422),
     ),
@@ -187,7 +187,7 @@ OPERATIONS: Final = (
         method="GET",
         path="/api/templates",
         summary="The named templates",
-        call=Call.READ,
+        call=Permission.READ,
         answers=(response_models.TemplatesOut,),
         errors=(422,),
     ),
@@ -196,7 +196,7 @@ OPERATIONS: Final = (
         method="GET",
         path="/health/live",
         summary="Whether the process is alive",
-        answers=(response_models.AliveOut,),
+        answers=(response_models.LiveOut,),
     ),
     Operation(
         id="ready",

@@ -18,25 +18,25 @@ from mailerd.core.states import JobChange
 from mailerd.errors import DatabaseError, ListenError
 from mailerd.events.intake import IntakeEvents
 from mailerd.events.renderer import RendererEvents
-from mailerd.intake.auth import Gate
+from mailerd.intake.auth import ApiKeyAuth
 from mailerd.intake.bad_http import Listener
-from mailerd.intake.client_address import Callers, networks
-from mailerd.intake.create_job import Accepting, Bell
-from mailerd.intake.docs_pages import Papers
+from mailerd.intake.client_address import ClientAddress, networks
+from mailerd.intake.create_job import Bell, CreateJobEndpoint
+from mailerd.intake.docs_pages import DocsEndpoints
 from mailerd.intake.forecast import Forecast
 from mailerd.intake.health import Health
-from mailerd.intake.job_actions import Controlling
-from mailerd.intake.job_events import Watching
+from mailerd.intake.job_actions import JobActionEndpoints
+from mailerd.intake.job_events import JobEventsEndpoint
 from mailerd.intake.key_shares import SHARE_WITHIN, Shares
-from mailerd.intake.metrics_page import Figures, Page
-from mailerd.intake.middleware import Answering, Handler
-from mailerd.intake.query_params import Finding
-from mailerd.intake.read_jobs import Reading
-from mailerd.intake.request_body import BODY_WITHIN, Bodies, expect_nothing_yet
+from mailerd.intake.metrics_page import MetricsEndpoint, Page
+from mailerd.intake.middleware import ErrorMiddleware, Handler
+from mailerd.intake.query_params import JobLookup
+from mailerd.intake.read_jobs import ReadEndpoints
+from mailerd.intake.request_body import BODY_WITHIN, BodyReader, expect_nothing_yet
 from mailerd.intake.resolve_sender import Senders
 from mailerd.intake.routes import OPERATIONS
-from mailerd.intake.server_log import Overheard
-from mailerd.intake.slow_clients import FIRST_REQUEST_WITHIN, Patrol
+from mailerd.intake.server_log import ServerLog
+from mailerd.intake.slow_clients import FIRST_REQUEST_WITHIN, SlowClientReaper
 from mailerd.mail.errors import RendererError
 from mailerd.mail.renderer import CHECKING, Renderer
 from mailerd.mail.template_library import Library
@@ -97,7 +97,7 @@ class Intake:
         self._grace = grace
         self._body_within = body_within
         self._shares = Shares(settings, within=share_within)
-        self._bodies = Bodies(
+        self._bodies = BodyReader(
             max_body=settings.max_body, setting="intake.max_body", within=body_within, large=self._shares.large_bodies
         )
         self._jobs = Jobs(database, patience=patience)
@@ -107,10 +107,12 @@ class Intake:
         self._heard = events.heard
         self._forecast = forecast
         self._senders = senders
-        self._callers = Callers(networks(settings.trusted_proxies))
-        self._gate = Gate(Keys(database, patience=patience), callers=self._callers, events=events, clock=self._clock)
-        self._finding = Finding(gate=self._gate, jobs=self._jobs)
-        self._patrol = Patrol(within=first_request_within, events=events, clock=self._clock)
+        self._callers = ClientAddress(networks(settings.trusted_proxies))
+        self._gate = ApiKeyAuth(
+            Keys(database, patience=patience), callers=self._callers, events=events, clock=self._clock
+        )
+        self._finding = JobLookup(gate=self._gate, jobs=self._jobs)
+        self._patrol = SlowClientReaper(within=first_request_within, events=events, clock=self._clock)
         self.listens = asyncio.Event()
         """Set by `run` once it listens."""
 
@@ -149,13 +151,13 @@ class Intake:
         """
         executor = ThreadPoolExecutor(self._shares.threads, thread_name_prefix="intake")
         renderer = Renderer("checking", limits=CHECKING, events=RendererEvents(self._heard))
-        answering = Answering(callers=self._callers, events=self._events, clock=self._clock)
+        answering = ErrorMiddleware(callers=self._callers, events=self._events, clock=self._clock)
         runner = Listener(
             self._application(executor, renderer, answering),
-            unmet=answering.unmet,
+            on_expect=answering.on_expect,
             handle_signals=False,
             access_log=None,
-            logger=cast("Any", Overheard(self._events)),
+            logger=cast("Any", ServerLog(self._events)),
             keepalive_timeout=KEEPALIVE,
             shutdown_timeout=max(self._grace, 0.01),  # aiohttp takes 0 for "no bound"
             auto_decompress=False,
@@ -204,13 +206,15 @@ class Intake:
             if before is not None:
                 os.umask(before)
 
-    def _application(self, executor: ThreadPoolExecutor, renderer: Renderer, answering: Answering) -> web.Application:
+    def _application(
+        self, executor: ThreadPoolExecutor, renderer: Renderer, answering: ErrorMiddleware
+    ) -> web.Application:
         @web.middleware
         async def around(request: web.Request, handler: Callable[..., object]) -> web.StreamResponse:
             self._patrol.asked(request)
             return await answering(request, handler)  # type: ignore[arg-type]  # aiohttp's own type says less
 
-        watching = Watching(
+        watching = JobEventsEndpoint(
             gate=self._gate,
             finding=self._finding,
             jobs=self._jobs,
@@ -218,7 +222,7 @@ class Intake:
             clock=self._clock,
         )
         application = web.Application(middlewares=[around])
-        application.on_response_prepare.append(answering.begins)
+        application.on_response_prepare.append(answering.on_prepare)
         application.on_shutdown.append(watching.stop)
         handlers = self._endpoints(executor, renderer, watching)
         for it in OPERATIONS:
@@ -242,9 +246,11 @@ class Intake:
         if trouble := renderer.trouble:
             raise RendererError(f"templates cannot be rendered: {trouble}")
 
-    def _endpoints(self, executor: ThreadPoolExecutor, renderer: Renderer, watching: Watching) -> dict[str, Handler]:
+    def _endpoints(
+        self, executor: ThreadPoolExecutor, renderer: Renderer, watching: JobEventsEndpoint
+    ) -> dict[str, Handler]:
         """The handlers by the ids of their operations; those of pages for people by their paths."""
-        accepting = Accepting(
+        accepting = CreateJobEndpoint(
             self._settings,
             gate=self._gate,
             bodies=self._bodies,
@@ -260,7 +266,7 @@ class Intake:
             clock=self._clock,
             senders=self._senders,
         )
-        controlling = Controlling(
+        controlling = JobActionEndpoints(
             finding=self._finding,
             jobs=self._jobs,
             controls=self._controls,
@@ -268,9 +274,9 @@ class Intake:
             events=self._events,
             within=self._body_within,
         )
-        reading = Reading(finding=self._finding, jobs=self._jobs, forecast=self._forecast, events=self._events)
+        reading = ReadEndpoints(finding=self._finding, jobs=self._jobs, forecast=self._forecast, events=self._events)
         health = Health(lambda: self._check_ready(renderer), within=self._patience, clock=self._clock)
-        papers = Papers(finding=self._finding, library=self._library, renderer=renderer, executor=executor)
+        papers = DocsEndpoints(finding=self._finding, library=self._library, renderer=renderer, executor=executor)
         return {
             "post": accepting.accept,
             "jobs": reading.jobs,
@@ -292,4 +298,4 @@ class Intake:
     def _figures(self) -> dict[str, Handler]:
         if self._page is None:
             return {}
-        return {"/metrics": Figures(self._page, gate=self._gate).show}
+        return {"/metrics": MetricsEndpoint(self._page, gate=self._gate).show}

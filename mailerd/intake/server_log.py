@@ -14,7 +14,7 @@ def reason_of(error: HttpProcessingError) -> str:
     return error.message.strip().partition("\n")[0].rstrip(": ")[:_REASON_AT_MOST] or type(error).__name__
 
 
-class Overheard:
+class ServerLog:
     """Stands where aiohttp's server expects its logger, whose lines would come out beside the log and in no format."""
 
     def __init__(self, events: IntakeEvents) -> None:

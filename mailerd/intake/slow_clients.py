@@ -15,7 +15,7 @@ FIRST_REQUEST_WITHIN: Final = 20.0
 _Protocol = web.RequestHandler
 
 
-class Patrol:
+class SlowClientReaper:
     """Looks after connections that have not said anything yet."""
 
     def __init__(self, *, within: float, events: IntakeEvents, clock: Clock) -> None:

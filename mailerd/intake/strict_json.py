@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any, Final, NoReturn
 
-from mailerd.intake.errors import COUNTED_AT_MOST, FIELD_AT_MOST, Faults, ProblemError, invalid
+from mailerd.intake.errors import COUNTED_AT_MOST, FIELD_AT_MOST, ApiError, FieldErrors, invalid
 from mailerd.intake.value_counts import UNCOLLECTED, unbearable
 
 DEPTH_AT_MOST: Final = 32
@@ -42,7 +42,7 @@ def parse(raw: bytearray) -> dict[str, Any]:
     """The object that a body holds; `raw` is emptied, since body, text and tree together would be a lot.
 
     Raises:
-        ProblemError: 422, saying what is wrong and where.
+        ApiError: 422, saying what is wrong and where.
     """
     if over := unbearable(raw):
         raise _bad(f"it has {over}")
@@ -53,7 +53,7 @@ def parse(raw: bytearray) -> dict[str, Any]:
         if not isinstance(tree, dict):
             raise _bad("it must be an object")
         if twice or _SUSPECT.search(text):
-            faults = _blemishes(tree, twice)
+            faults = _invalid_strings(tree, twice)
             if faults.total:
                 raise invalid(faults)
         return tree
@@ -131,15 +131,15 @@ def _escape(raw: bytearray) -> bytearray:
     return plain
 
 
-def _bad(why: str) -> ProblemError:
-    return ProblemError(422, "invalid_json", f"the body is not usable JSON: {why}; nothing was stored")
+def _bad(why: str) -> ApiError:
+    return ApiError(422, "invalid_json", f"the body is not usable JSON: {why}; nothing was stored")
 
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-def _blemishes(tree: dict[str, Any], twice: list[tuple[dict[str, Any], str]]) -> Faults:
+def _invalid_strings(tree: dict[str, Any], twice: list[tuple[dict[str, Any], str]]) -> FieldErrors:
     """Keys given twice, NULs and lone surrogates, by their paths; a loop over a stack, since the tree may be deep.
 
     A path is spelled only where something is wrong and is told: all of them together may be many times the body.
@@ -147,11 +147,11 @@ def _blemishes(tree: dict[str, Any], twice: list[tuple[dict[str, Any], str]]) ->
     doubled: dict[int, list[str]] = {}
     for found, name in twice:
         doubled.setdefault(id(found), []).append(name)
-    faults, stack = Faults(), list[tuple[_Way | None, object]]([(None, tree)])
+    faults, stack = FieldErrors(), list[tuple[_Way | None, object]]([(None, tree)])
     while stack and not faults.are_enough:
         way, value = stack.pop()
         if isinstance(value, str):
-            _note(faults, way, _unclean(value))
+            _note(faults, way, _why_invalid(value))
             continue
         if isinstance(value, list):
             inner: Iterable[tuple[str | int, object]] = enumerate(value)
@@ -161,13 +161,13 @@ def _blemishes(tree: dict[str, Any], twice: list[tuple[dict[str, Any], str]]) ->
             for name in doubled.get(id(value), ()):
                 _note(faults, (way, name), "is given twice")
             for name in value:
-                why = _unclean(name)
+                why = _why_invalid(name)
                 _note(faults, (way, name), why and f"the name {why}")
         stack.extend(((way, step), each) for step, each in inner if isinstance(each, str | list | dict))
     return faults
 
 
-def _note(faults: Faults, way: _Way | None, why: str) -> None:
+def _note(faults: FieldErrors, way: _Way | None, why: str) -> None:
     if why:
         faults.add(partial(_path, way), why)
 
@@ -186,7 +186,7 @@ def _path(way: "_Way | None") -> str:
     return _printable(path.removeprefix("."))
 
 
-def _unclean(text: str) -> str:
+def _why_invalid(text: str) -> str:
     if "\0" in text:
         return "contains a NUL character"
     if not text.isascii():

@@ -25,7 +25,7 @@ _COLUMNS: Final = "id, name, digest, hint, senders, calls, per_minute, created_a
 _FOUND: Final = _COLUMNS.replace("digest", "IF(digest = %s, digest, old_digest) AS digest", 1)
 
 
-class Call(StrEnum):
+class Permission(StrEnum):
     """What a key may be limited to."""
 
     SEND = "send"
@@ -51,7 +51,7 @@ class Key:
     """The last characters, for people who hold several."""
     senders: frozenset[str] | None
     """The mailboxes that it may send from; None means any."""
-    calls: frozenset[Call] | None
+    calls: frozenset[Permission] | None
     """What it may ask for; None means everything."""
     per_minute: int | None
     """Requests in a minute, per daemon; None means no limit."""
@@ -62,7 +62,7 @@ class Key:
     old_until: datetime | None
     """Until when the secret from before the last rotation is good; None: it was never rotated."""
 
-    def may(self, call: Call) -> bool:
+    def may(self, call: Permission) -> bool:
         """Whether it may ask for this."""
         return self.calls is None or call in self.calls
 
@@ -84,7 +84,12 @@ class Keys:
         self._patience = patience
 
     async def create(
-        self, name: str, *, senders: Collection[str] = (), calls: Collection[Call] = (), per_minute: int | None = None
+        self,
+        name: str,
+        *,
+        senders: Collection[str] = (),
+        calls: Collection[Permission] = (),
+        per_minute: int | None = None,
     ) -> str:
         """Make a key and return its secret, which nobody can ever ask for again.
 
@@ -212,7 +217,7 @@ def _key(row: tuple[Any, ...]) -> Key:
         digest=digest,
         hint=hint,
         senders=None if senders is None else frozenset(json.loads(senders)),
-        calls=None if calls is None else frozenset(map(Call, json.loads(calls))),
+        calls=None if calls is None else frozenset(map(Permission, json.loads(calls))),
         per_minute=per_minute,
         created_at=created_at,
         revoked_at=revoked_at,

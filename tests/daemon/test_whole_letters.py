@@ -15,7 +15,7 @@ import pytest
 
 from mailerd.config import Settings
 from mailerd.gmail.session import Wire
-from mailerd.intake.parse_job import read_order
+from mailerd.intake.parse_job import parse_job
 from mailerd.mail.template_library import Library
 from mailerd.sandbox.google import Google, Running
 from mailerd.store.api_keys import Key
@@ -43,7 +43,7 @@ async def accept(database: Database, *, templates: Path | None = None, **fields:
     library = Library(templates)
     async with rendering() as renderer:
         order = await asyncio.to_thread(
-            lambda: read_order(raw, key=KEY, now=NOW, max_recipients=1000, library=library, renderer=renderer)
+            lambda: parse_job(raw, key=KEY, now=NOW, max_recipients=1000, library=library, renderer=renderer)
         )
     await Jobs(database, patience=30).accept(order.job)
     return order.job.id

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from mailerd.intake.errors import COUNTED_AT_MOST, DETAILS_AT_MOST, REASON_AT_MOST, Fault, ProblemError
-from mailerd.intake.parse_job import Order, read_order
+from mailerd.intake.errors import COUNTED_AT_MOST, DETAILS_AT_MOST, REASON_AT_MOST, ApiError, FieldError
+from mailerd.intake.parse_job import ParsedJob, parse_job
 from mailerd.intake.strict_json import parse
 from mailerd.intake.value_counts import RUN_AT_MOST, VALUES_AT_MOST
 from tests.intake.site import Site, job
@@ -23,10 +23,10 @@ ONE = {"email": "a@example.com", "name": "A"}
 ANSWER_AT_MOST = 1_000_000
 
 
-def read(body: Any) -> Order:
+def read(body: Any) -> ParsedJob:
     raw = body if isinstance(body, str) else json.dumps(body)
     with rendering_beside() as renderer:
-        return read_order(
+        return parse_job(
             bytearray(raw.encode()), key=None, now=datetime.now(UTC), max_recipients=100_000, renderer=renderer
         )
 
@@ -65,7 +65,7 @@ def test_however_many_faults_there_are_they_are_walked_over_fast(name: str) -> N
     json.loads(raw)
     plain = time.process_time() - started
     started = time.process_time()
-    with suppress(ProblemError):
+    with suppress(ApiError):
         read(raw)
     assert time.process_time() - started < 3 * plain + 1.0
 
@@ -80,13 +80,13 @@ def test_the_first_hundred_faults_are_kept_and_the_rest_is_counted(number: int, 
         json.dumps(job(*({"email": "x"} for _ in range(number)))),
         instead(job(ONE, variables={"x": "@@"}), many('"\\u0000"', number)),
     ):
-        with pytest.raises(ProblemError, match=said) as caught:
+        with pytest.raises(ApiError, match=said) as caught:
             read(body)
         assert len(caught.value.faults) == min(number, DETAILS_AT_MOST)
 
 
 def test_every_reason_is_short_where_it_is_made() -> None:
-    assert len(Fault("x", "y" * 10_000).message) == REASON_AT_MOST
+    assert len(FieldError("x", "y" * 10_000).message) == REASON_AT_MOST
     long = {"email": "b@example.com", "name": "B", "variables": {"a": "1"}, **{f"{'k' * 200}{n}": 1 for n in range(9)}}
     order = read(job(ONE, long, on_invalid="skip"))
     [rejected] = order.rejected
@@ -108,7 +108,7 @@ def test_a_body_of_too_many_values_is_refused_before_it_is_read(name: str) -> No
     raw = bytearray(instead(job(ONE, variables={"x": "@@"}), HUGE[name]()).encode())
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = time.process_time()
-    with pytest.raises(ProblemError, match="values") as caught:
+    with pytest.raises(ApiError, match="values") as caught:
         parse(raw)
     assert caught.value.status == 422
     assert time.process_time() - started < 2
@@ -131,10 +131,10 @@ def test_a_large_honest_body_is_read() -> None:
 
 def test_variables_of_more_values_than_a_letter_can_show_are_a_fault() -> None:
     wide = [[0] * 1000] * 200
-    with pytest.raises(ProblemError) as caught:
+    with pytest.raises(ApiError) as caught:
         read(job(ONE, variables={"x": wide}))
     assert [(each.field, "values" in each.message) for each in caught.value.faults] == [("variables", True)]
-    with pytest.raises(ProblemError) as caught:
+    with pytest.raises(ApiError) as caught:
         read(job({**ONE, "variables": {"x": wide}}))
     assert [(each.field, "values" in each.message) for each in caught.value.faults] == [
         ("recipients[0].variables", True)
@@ -145,7 +145,7 @@ def test_reading_leaves_the_collector_of_garbage_as_it_was() -> None:
     assert gc.isenabled()
     parse(bytearray(b'{"a": [1, {"b": 2}]}'))
     assert gc.isenabled()
-    with pytest.raises(ProblemError):
+    with pytest.raises(ApiError):
         parse(bytearray(b'{"a": '))
     assert gc.isenabled()
 

@@ -13,9 +13,9 @@ import aiohttp
 import pytest
 
 from mailerd.config import IntakeSettings
-from mailerd.intake.errors import ProblemError
+from mailerd.intake.errors import ApiError
 from mailerd.intake.key_shares import Share
-from mailerd.intake.parse_job import Order, read_order
+from mailerd.intake.parse_job import ParsedJob, parse_job
 from mailerd.store.api_keys import Key
 from tests.intake.site import Build, Site, job
 
@@ -64,12 +64,12 @@ async def test_a_key_with_its_share_waits_and_another_key_does_not() -> None:
 async def test_what_is_used_up_is_named_with_its_setting() -> None:
     it = share(within=0.01)
     async with it.place(key(1)):
-        with pytest.raises(ProblemError, match=r"'k1' has 1 dry runs under way.*intake\.dry_runs_per_key") as caught:
+        with pytest.raises(ApiError, match=r"'k1' has 1 dry runs under way.*intake\.dry_runs_per_key") as caught:
             async with it.place(key(1)):
                 pass
         assert (caught.value.status, caught.value.code, caught.value.retry_after) == (429, "share_used_up", 5)
         async with it.place(key(2)):
-            with pytest.raises(ProblemError, match="other keys have 2 dry runs under way") as caught:
+            with pytest.raises(ApiError, match="other keys have 2 dry runs under way") as caught:
                 async with it.place(key(3)):
                     pass
         assert (caught.value.status, caught.value.code, caught.value.retry_after) == (503, "busy", 5)
@@ -136,12 +136,12 @@ class Slow:
         self._loop = asyncio.get_running_loop()
         self.begun = asyncio.Semaphore(0)
 
-    def read_order(self, raw: bytearray, **others: Any) -> Order:
+    def parse_job(self, raw: bytearray, **others: Any) -> ParsedJob:
         """In place of the intake's, in a thread."""
         if others["key"].name == self._key_name:
             self._loop.call_soon_threadsafe(self.begun.release)
             self._go_on.wait(30)
-        return read_order(raw, **others)
+        return parse_job(raw, **others)
 
     def go_on(self) -> None:
         self._go_on.set()
@@ -152,7 +152,7 @@ async def test_slow_posts_of_one_key_do_not_hold_up_the_post_of_another(
     site: Site, monkeypatch: pytest.MonkeyPatch, *, dry_run: bool, at_once: int
 ) -> None:
     other, slow = {"X-API-Key": await site.keys.create("other")}, Slow("test")
-    monkeypatch.setattr("mailerd.intake.create_job.read_order", slow.read_order)
+    monkeypatch.setattr("mailerd.intake.create_job.parse_job", slow.parse_job)
     posts = [asyncio.create_task(site.post(job(dry_run=dry_run))) for _ in range(8)]
     for _ in range(at_once):
         await asyncio.wait_for(slow.begun.acquire(), 5)
@@ -173,7 +173,7 @@ async def test_a_post_that_waits_too_long_for_its_keys_share_is_told_so(
 ) -> None:
     site = await build(settings=IntakeSettings(port=0, checks_per_key=1), share_within=0.2)
     slow = Slow("test")
-    monkeypatch.setattr("mailerd.intake.create_job.read_order", slow.read_order)
+    monkeypatch.setattr("mailerd.intake.create_job.parse_job", slow.parse_job)
     first = asyncio.create_task(site.post(job()))
     await asyncio.wait_for(slow.begun.acquire(), 5)
     status, answer = await site.post(job())

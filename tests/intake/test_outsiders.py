@@ -8,7 +8,7 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 
 from mailerd.config import IntakeSettings
-from mailerd.intake.client_address import Callers, networks
+from mailerd.intake.client_address import ClientAddress, networks
 from mailerd.mail.addresses import Addresses
 from tests.intake.site import Build, Site, job
 
@@ -64,7 +64,7 @@ async def test_no_answer_shows_a_version(site: Site, path: str) -> None:
 @pytest.mark.parametrize("trusted", ["10.0.0.0/8", "::ffff:10.0.0.0/104", "10.0.0.1", "::ffff:10.0.0.1"])
 @pytest.mark.parametrize("peer", ["10.0.0.1", "::ffff:10.0.0.1"])
 def test_an_address_that_is_mapped_into_ipv6_is_the_address_that_it_maps(trusted: str, peer: str) -> None:
-    callers = Callers(networks(trusted))
+    callers = ClientAddress(networks(trusted))
 
     for remote, forwarded, address in (
         (peer, "192.0.2.7", "192.0.2.7"),

@@ -8,8 +8,8 @@ import pytest
 
 from mailerd.config import IntakeSettings
 from mailerd.intake.auth import FAILURES_A_MINUTE
-from mailerd.intake.client_address import Callers, Rates, networks
-from mailerd.store.api_keys import Call
+from mailerd.intake.client_address import ClientAddress, TokenBuckets, networks
+from mailerd.store.api_keys import Permission
 from tests.intake.site import Build, Site, foresight, job
 from tests.intake.test_auth import SteppedClock
 
@@ -27,8 +27,8 @@ async def tried(site: Site, headers: dict[str, str]) -> dict[str, int]:
     }
 
 
-@pytest.mark.parametrize("call", Call)
-async def test_a_key_for_one_call_may_not_make_another(site: Site, call: Call) -> None:
+@pytest.mark.parametrize("call", Permission)
+async def test_a_key_for_one_call_may_not_make_another(site: Site, call: Permission) -> None:
     headers = {"X-API-Key": await site.keys.create("narrow", calls=[call])}
     good = {"send": 200, "read": 200, "control": 404}
 
@@ -36,7 +36,7 @@ async def test_a_key_for_one_call_may_not_make_another(site: Site, call: Call) -
 
 
 async def test_a_refused_call_says_what_the_key_is_for(site: Site) -> None:
-    headers = {"X-API-Key": await site.keys.create("narrow", calls=[Call.READ])}
+    headers = {"X-API-Key": await site.keys.create("narrow", calls=[Permission.READ])}
     status, answer = await site.post(job(), headers=headers)
 
     assert (status, answer["error"]["code"]) == (403, "call_not_allowed")
@@ -58,7 +58,7 @@ async def test_a_key_that_comes_too_often_gets_429_and_is_told_when_to_come(buil
 
 
 async def test_a_rotated_key_is_good_until_its_overlap_ends_and_dies_at_once_when_revoked(site: Site) -> None:
-    old = {"X-API-Key": await site.keys.create("app", calls=[Call.READ])}
+    old = {"X-API-Key": await site.keys.create("app", calls=[Permission.READ])}
     new = {"X-API-Key": await site.keys.rotate("app", overlap=timedelta(hours=1))}
 
     async def both() -> list[int]:
@@ -153,11 +153,11 @@ class Asked:
     ],
 )
 def test_only_trusted_proxies_are_believed(trusted: str, peer: str | None, forwarded: list[str], address: str) -> None:
-    assert Callers(networks(trusted)).address(Asked(peer, *forwarded)) == address  # type: ignore[arg-type]
+    assert ClientAddress(networks(trusted)).address(Asked(peer, *forwarded)) == address  # type: ignore[arg-type]
 
 
 def test_a_bucket_fills_steadily_and_is_forgotten_when_it_is_full() -> None:
-    rates = Rates()
+    rates = TokenBuckets()
     assert [rates.wait("a", per_minute=2, now=0.0) for _ in range(3)] == [0.0, 0.0, 30.0]
     assert rates.wait("a", per_minute=2, now=29.0) > 0
     assert rates.wait("a", per_minute=2, now=31.0) == 0.0

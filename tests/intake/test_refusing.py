@@ -328,7 +328,7 @@ async def test_a_bug_is_a_500_with_an_id_and_its_stack_stays_in_the_log(
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("secret detail")
 
-    monkeypatch.setattr("mailerd.intake.create_job.read_order", broken)
+    monkeypatch.setattr("mailerd.intake.create_job.parse_job", broken)
     status, answer = await site.post(job())
 
     assert status == 500

@@ -1,4 +1,4 @@
-"""Bodies within bounds, and a stop that drops nothing it has in hand."""
+"""BodyReader within bounds, and a stop that drops nothing it has in hand."""
 
 import asyncio
 import json
@@ -189,7 +189,7 @@ async def test_a_stop_lets_a_post_end_that_is_still_being_checked(
     build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site, slow = await build(), Slow("test")
-    monkeypatch.setattr("mailerd.intake.create_job.read_order", slow.read_order)
+    monkeypatch.setattr("mailerd.intake.create_job.parse_job", slow.parse_job)
     listening = socket.create_server(("127.0.0.1", 0))
     port = listening.getsockname()[1]
     serving = asyncio.create_task(site.intake.run(sockets=[listening]))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mailerd.intake.errors import ProblemError
+from mailerd.intake.errors import ApiError
 from mailerd.intake.strict_json import _decode, parse, too_deep
 
 JSON = st.recursive(
@@ -26,7 +26,7 @@ JSON = st.recursive(
 def outcome(raw: bytes) -> object:
     try:
         return parse(bytearray(raw))
-    except ProblemError as problem:
+    except ApiError as problem:
         return problem.status
 
 
@@ -94,7 +94,7 @@ def test_any_bytes_in_a_string_are_an_object_or_a_422(raw: bytes) -> None:
     ],
 )
 def test_what_is_no_json_is_named(raw: bytes, words: str) -> None:
-    with pytest.raises(ProblemError, match=words) as caught:
+    with pytest.raises(ApiError, match=words) as caught:
         parse(bytearray(raw))
 
     assert caught.value.status == 422
@@ -114,7 +114,7 @@ def test_what_is_no_json_is_named(raw: bytes, words: str) -> None:
     ],
 )
 def test_a_blemish_is_named_with_its_path(raw: bytes, field: str, words: str) -> None:
-    with pytest.raises(ProblemError) as caught:
+    with pytest.raises(ApiError) as caught:
         parse(bytearray(raw))
 
     [fault] = caught.value.faults
@@ -123,18 +123,18 @@ def test_a_blemish_is_named_with_its_path(raw: bytes, field: str, words: str) ->
     fault.field.encode()
 
 
-def parsed_within(raw: bytes) -> tuple[ProblemError, float, int]:
+def parsed_within(raw: bytes) -> tuple[ApiError, float, int]:
     """How a bad body is refused, in what multiple of the time of reading it plainly, and the bytes that it took."""
     started = time.process_time()
     json.loads(raw)
     plain = time.process_time() - started
     tracemalloc.start()
-    with pytest.raises(ProblemError) as caught:
+    with pytest.raises(ApiError) as caught:
         parse(bytearray(raw))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     started = time.process_time()
-    with pytest.raises(ProblemError):
+    with pytest.raises(ApiError):
         parse(bytearray(raw))
     return caught.value, (time.process_time() - started) / plain, peak
 
