@@ -6,12 +6,12 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path as FilePath
+from pathlib import Path
 from typing import Final
 
 from mailerd.clock import SystemClock, new_id
 from mailerd.config import LogSettings, Settings
-from mailerd.core.decisions import Policy
+from mailerd.core.decisions import RetryPolicy
 from mailerd.errors import ConfigurationError, DatabaseAwayError, DatabaseError
 from mailerd.events.base import Everybody, Tell
 from mailerd.events.gmail import GmailEvents
@@ -19,10 +19,10 @@ from mailerd.events.intake import IntakeEvents
 from mailerd.events.process import ProcessEvents
 from mailerd.events.renderer import RendererEvents
 from mailerd.events.store import StoreEvents
-from mailerd.events.worker import RescueEvents, RunnerEvents
+from mailerd.events.worker import RecoveryEvents, RunnerEvents
 from mailerd.gmail import Gmail
 from mailerd.intake import Address, Intake, Page, Shows
-from mailerd.intake.forecast import Foresight
+from mailerd.intake.forecast import ForecastService
 from mailerd.intake.mailboxes import Mailboxes
 from mailerd.mail.renderer import SENDING, Renderer
 from mailerd.ops.alerts import Alarms
@@ -36,7 +36,7 @@ from mailerd.store.daemons import Daemons
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
 from mailerd.store.default_limits import terms_of
-from mailerd.store.forecast_inputs import Outlooks
+from mailerd.store.forecast_inputs import ForecastReader
 from mailerd.store.queue.claim import Claims
 from mailerd.store.queue.expired_claims import Lapses
 from mailerd.store.queue.failover import History
@@ -44,18 +44,18 @@ from mailerd.store.queue.rate_limits import Permits
 from mailerd.store.queue.record import Records
 from mailerd.store.queue.recovery import Rescues
 from mailerd.store.stats import Surveys
-from mailerd.worker.circuit_breaker import Reach
+from mailerd.worker.circuit_breaker import CircuitBreaker
 from mailerd.worker.concurrency import SLOW_AFTER, Slots
-from mailerd.worker.delivery import Path
-from mailerd.worker.in_flight import Hand
-from mailerd.worker.message_builder import Workshop
-from mailerd.worker.orphan_drafts import Orphans
-from mailerd.worker.pause_log import Holds
-from mailerd.worker.progress import Progress
+from mailerd.worker.delivery import Delivery
+from mailerd.worker.in_flight import InFlight
+from mailerd.worker.message_builder import MessageBuilder
+from mailerd.worker.orphan_drafts import OrphanDrafts
+from mailerd.worker.pause_log import PauseLog
+from mailerd.worker.progress import JobProgress
 from mailerd.worker.rate_limiter import Paced
-from mailerd.worker.reconcile import Looking
+from mailerd.worker.reconcile import Reconciler
 from mailerd.worker.recorder import Recorder
-from mailerd.worker.recovery import Rescue
+from mailerd.worker.recovery import Recovery
 from mailerd.worker.runner import Runner
 
 _BLOCKED: Final = 10.0
@@ -98,10 +98,10 @@ class Daemon:
     gmail: Gmail
     intake: Intake
     recorder: Recorder
-    hand: Hand
+    hand: InFlight
     runner: Runner
-    rescue: Rescue
-    progress: Progress
+    rescue: Recovery
+    progress: JobProgress
     events: RunnerEvents
     store_events: StoreEvents
     service: Service
@@ -240,14 +240,14 @@ def build(settings: Settings, log: Tell, *, flush: Callable[[], bool] = lambda: 
     records, history = Records(database, daemon_id), History(database, daemon_id, lease, store_events)
     recorder = Recorder(records, clock=clock, events=events, pulses=pulses, memory=history)
     rescues = Rescues(database, daemon_id, policy.in_flight, look_lease=lease)
-    hand, progress = Hand(rescues, lease=lease, clock=clock, events=events, pulses=pulses), Progress()
+    hand, progress = InFlight(rescues, lease=lease, clock=clock, events=events, pulses=pulses), JobProgress()
     claims = Claims.on(terms_of(settings), database, daemon_id, lease=lease, files=gmail.stamps, history=history)
-    reach, holds = Reach(clock=clock, events=events), Holds(clock=clock, events=events)
+    reach, holds = CircuitBreaker(clock=clock, events=events), PauseLog(clock=clock, events=events)
     google, looks = (_paced(claims, gmail, patience=patience) for patience in (_DELETION_PATIENCE, _LOOK_PATIENCE))
     renderer = Renderer("sending", limits=SENDING, events=RendererEvents(tell), keep=True)
-    path = Path(
+    path = Delivery(
         google=google, slots=slots, recorder=recorder,
-        workshop=Workshop(database, renderer=renderer, clock=clock), hand=hand, reach=reach, holds=holds,
+        workshop=MessageBuilder(database, renderer=renderer, clock=clock), hand=hand, reach=reach, holds=holds,
         progress=progress, policy=policy, request_timeout=settings.gmail.request_timeout, clock=clock,
         events=events,
     )  # fmt: skip
@@ -277,8 +277,8 @@ def build(settings: Settings, log: Tell, *, flush: Callable[[], bool] = lambda: 
     )
 
 
-def _policy(settings: Settings) -> Policy:
-    return Policy(
+def _policy(settings: Settings) -> RetryPolicy:
+    return RetryPolicy(
         max_attempts=settings.retry.max_attempts,
         base=timedelta(seconds=settings.retry.base),
         cap=timedelta(seconds=settings.retry.cap),
@@ -318,7 +318,7 @@ def _service(
     return Service(systemd=systemd, watch=watch, alarms=alarms, events=events, count=metrics.tell)
 
 
-def _page(settings: Settings, metrics: Metrics, database: Database, hand: Hand) -> Page:
+def _page(settings: Settings, metrics: Metrics, database: Database, hand: InFlight) -> Page:
     def page(shows: Shows) -> bytes:
         metrics.standing(
             in_hand=len(hand),
@@ -332,31 +332,31 @@ def _page(settings: Settings, metrics: Metrics, database: Database, hand: Hand) 
 
 
 def _intake(settings: Settings, tell: Tell, *, claims: Claims, bell: Runner, gmail: Gmail, page: Page) -> Intake:
-    outlooks = Outlooks(claims.database, lambda: claims.terms, settings.database.connect_timeout)
+    outlooks = ForecastReader(claims.database, lambda: claims.terms, settings.database.connect_timeout)
     return Intake(
         settings.intake,
         database=claims.database,
         patience=settings.database.connect_timeout,
         bell=bell,
         events=IntakeEvents(tell),
-        forecast=Foresight(outlooks),
+        forecast=ForecastService(outlooks),
         senders=Mailboxes(gmail, settings.gmail.aliases),
         page=page,
         in_flight=settings.gmail.in_flight,
-        templates=FilePath(settings.templates.folder) if settings.templates.folder else None,
+        templates=Path(settings.templates.folder) if settings.templates.folder else None,
     )
 
 
 def _rescue(
     settings: Settings, tell: Tell, *, rescues: Rescues, google: Paced, recorder: Recorder, runner: Runner,
     pulses: Pulses,
-) -> Rescue:  # fmt: skip
-    events = RescueEvents(tell)
-    return Rescue(
+) -> Recovery:  # fmt: skip
+    events = RecoveryEvents(tell)
+    return Recovery(
         leases=Lapses(rescues.database, rescues.daemon_id, rescues.in_flight),
         rows=rescues,
-        looking=Looking(google, rescues.in_flight),
-        orphans=Orphans(google, rescues, events),
+        looking=Reconciler(google, rescues.in_flight),
+        orphans=OrphanDrafts(google, rescues, events),
         clock=SystemClock(),
         events=events,
         runner_events=RunnerEvents(tell),

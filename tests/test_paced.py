@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from mailerd.core.replies import Accepted, Reply, Unreachable
+from mailerd.core.replies import Accepted, NotSent, Reply
 from mailerd.gmail import Mailbox
 from mailerd.worker.rate_limiter import Paced
 from tests.support.ticking import Ticking
@@ -82,5 +82,5 @@ async def test_a_look_waits_for_its_turn_and_is_then_made() -> None:
 async def test_a_look_that_would_wait_too_long_is_not_made() -> None:
     door = Door()
     reply = await paced(Ledger(31 * SECOND), door).get_draft("me", draft_id="d")
-    assert isinstance(reply, Unreachable)
+    assert isinstance(reply, NotSent)
     assert door.made == []

@@ -8,7 +8,7 @@ import typer
 from mailerd.cli import describe
 from mailerd.cli.common import ConfigOption, in_loop, opened, quiet, say_failed, settings
 from mailerd.config import Settings
-from mailerd.core.states import Change, State
+from mailerd.core.states import State, Transition
 from mailerd.errors import ConfigurationError, MailerdError
 from mailerd.store.audit import audit as look
 from mailerd.store.audit import proofs
@@ -63,10 +63,10 @@ def settle(
         raise typer.BadParameter("--message-id goes with --sent")
     if message_id and not re.fullmatch(r"[\x21-\x7e]{1,128}", message_id):
         raise typer.BadParameter("--message-id takes up to 128 printable ASCII characters")
-    in_loop(_settle(settings(config), recipient, Change.FOUND if sent else Change.MISSING, message_id))
+    in_loop(_settle(settings(config), recipient, Transition.FOUND if sent else Transition.MISSING, message_id))
 
 
-async def _settle(known: Settings, recipient: int, change: Change, message_id: str | None) -> None:
+async def _settle(known: Settings, recipient: int, change: Transition, message_id: str | None) -> None:
     async with opened(known, quiet(known).tell) as database:
         settled = await write(database, recipient, change=change, message_id=message_id)
         print(f"recipient {settled.recipient} ({settled.to_email}) of job {settled.job_id} is now {settled.status}")

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final, assert_never
 
-from mailerd.core.forecast import Outlook, foresee, tell, why
+from mailerd.core.forecast import ForecastInputs, foresee, tell, why
 from mailerd.core.pauses import repair, until
-from mailerd.core.rate_limit import FOR_EVER
+from mailerd.core.rate_limit import FOREVER
 from mailerd.core.states import JobStatus, Proof, State
 from mailerd.store.history import FIRST, Attempt, DaemonSeen, Story
 from mailerd.store.job_actions import Action
@@ -66,7 +66,7 @@ class Queue:
 
     before: Mapping[int, int] = field(default_factory=dict)
     """Letters of the same job that are claimed before each."""
-    outlooks: Mapping[str, Outlook] = field(default_factory=dict)
+    outlooks: Mapping[str, ForecastInputs] = field(default_factory=dict)
     daemons: Sequence[DaemonSeen] = ()
 
 
@@ -195,7 +195,7 @@ def _why(story: Story, queue: Queue) -> tuple[str, str]:
             f"{story.sender} is paused {until(story.paused_until, moment)} "
             f"({(story.pause_cause or '').replace('_', ' ')}: {story.pause_reason})",
             f"nothing, until it is resumed: `mailerd senders resume {story.sender}`."
-            if story.paused_until == FOR_EVER
+            if story.paused_until == FOREVER
             else f"it is tried in {span(story.paused_until - story.now)}.",
         )
     if line := _in_line(story, queue):
@@ -208,7 +208,7 @@ def _why(story: Story, queue: Queue) -> tuple[str, str]:
     return ("it was not claimed yet, and it is the first in line", "it is claimed by the next daemon that looks.")
 
 
-def of_job(job: Job, outlook: Outlook | None = None, *, asked: Sequence[Action] = ()) -> list[str]:
+def of_job(job: Job, outlook: ForecastInputs | None = None, *, asked: Sequence[Action] = ()) -> list[str]:
     """A job in a few sentences: what it is, what was asked of it (the newest first), why it waits and what is next."""
     counts = ", ".join(f"{number:,} {state.value}" for state, number in job.counts.items() if number)
     lines = [
@@ -240,7 +240,7 @@ def held(job: Job) -> list[str]:
     return [f"It waits: it is not due before {moment(job.send_at)}."] if job.early else []
 
 
-def _ahead(it: Outlook) -> list[str]:
+def _ahead(it: ForecastInputs) -> list[str]:
     forecast = foresee(it)
     cause = why(it, forecast)
     lines = [f"It waits: {cause}."] if cause else []

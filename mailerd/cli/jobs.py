@@ -23,7 +23,7 @@ from mailerd.core.states import OPEN, Proof, State
 from mailerd.errors import DatabaseError, MailerdError
 from mailerd.store.db.database import Database
 from mailerd.store.default_limits import terms_of
-from mailerd.store.forecast_inputs import Outlooks
+from mailerd.store.forecast_inputs import ForecastReader
 from mailerd.store.history import Stories, Story
 from mailerd.store.job_actions import Controls
 from mailerd.store.jobs import Job, Jobs
@@ -98,7 +98,7 @@ async def _show(known: Settings, job: str) -> None:
 
 async def _tell_job(known: Settings, database: Database, id_: str) -> None:
     job = await job_named(database, id_)
-    outlook = await Outlooks(database, lambda: terms_of(known), _PATIENCE).read(id_)
+    outlook = await ForecastReader(database, lambda: terms_of(known), _PATIENCE).read(id_)
     # Nothing is asked here, only read: how long a lost send may travel does not matter.
     asked = await Controls(database, patience=_PATIENCE, in_flight=timedelta(0)).actions(id_)
     print("\n".join(describe.of_job(job, outlook, asked=asked)))
@@ -194,7 +194,7 @@ async def _explain(known: Settings, what: str) -> None:
 async def _queue(known: Settings, database: Database, found: Sequence[Story]) -> describe.Queue:
     """What the letters that wait have before them, and who sends them."""
     stories, waiting = Stories(database), [story for story in found if story.status is State.WAITING]
-    outlooks = await Outlooks(database, lambda: terms_of(known), _PATIENCE).read_all(
+    outlooks = await ForecastReader(database, lambda: terms_of(known), _PATIENCE).read_all(
         list(dict.fromkeys(story.job_id for story in waiting))
     )
     return describe.Queue(

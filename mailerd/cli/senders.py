@@ -24,7 +24,7 @@ from mailerd.cli.common import (
 from mailerd.cli.top_view import lines
 from mailerd.config import Settings
 from mailerd.core.pauses import until
-from mailerd.core.rate_limit import FOR_EVER
+from mailerd.core.rate_limit import FOREVER
 from mailerd.core.replies import NoCredentials
 from mailerd.errors import MailerdError
 from mailerd.events.gmail import GmailEvents
@@ -207,7 +207,7 @@ def _shown(each: SenderNow) -> dict[str, Any]:
     return {
         "email": it.email,
         "paused": it.paused,
-        "paused_until": end.isoformat() if end and end != FOR_EVER else None,
+        "paused_until": end.isoformat() if end and end != FOREVER else None,
         "pause_cause": it.pause_cause,
         "pause_reason": it.pause_reason,
         "sent_24h": each.used,

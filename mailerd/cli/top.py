@@ -23,7 +23,7 @@ from mailerd.store.db import error_codes
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import check
 from mailerd.store.default_limits import terms_of
-from mailerd.store.queue.rate_limits import Terms
+from mailerd.store.queue.rate_limits import DefaultLimits
 
 _NO_WINDOW: Final = 200
 """Lines of a page that goes to a file or a pipe."""
@@ -127,7 +127,7 @@ class Shown:
         )
 
 
-async def _look_and_show(database: Database, terms: Terms, shown: Shown, live: Live) -> None:
+async def _look_and_show(database: Database, terms: DefaultLimits, shown: Shown, live: Live) -> None:
     looking = asyncio.ensure_future(look(database, terms))
     try:
         while not (await asyncio.wait({looking}, timeout=_LATE))[0]:

@@ -12,13 +12,13 @@ from rich.table import Table
 from rich.text import Text
 
 from mailerd.cli.describe import SILENT, span
-from mailerd.core.pauses import BY_HAND, until
+from mailerd.core.pauses import MANUAL, until
 from mailerd.core.states import OPEN, JobStatus, State
 from mailerd.core.stats import SenderSeen, Survey, counts
 from mailerd.store.db.database import Database
 from mailerd.store.history import DaemonSeen, Stories, Trouble
 from mailerd.store.jobs import Filter, Job, Jobs
-from mailerd.store.queue.rate_limits import Terms
+from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.stats import Surveys
 
 JOBS: Final = 40
@@ -52,7 +52,7 @@ class Scene:
     """Seconds since the last beat of any daemon; None: nobody ever beat."""
 
 
-async def look(database: Database, terms: Terms) -> Scene:
+async def look(database: Database, terms: DefaultLimits) -> Scene:
     """Look once.
 
     Raises:
@@ -215,7 +215,7 @@ def _standing(sender: SenderSeen, *, idle: bool) -> Text:
         return Text("the day is used up", "yellow") if used_up else Text("-", "dim") if idle else Text("goes", "green")
     if sender.repair:
         return Text(f"paused until {sender.repair}", "bold red")
-    cause = sender.pause_reason if sender.pause_cause == BY_HAND else sender.pause_cause.replace("_", " ")
+    cause = sender.pause_reason if sender.pause_cause == MANUAL else sender.pause_cause.replace("_", " ")
     return Text(f"paused {until(sender.paused_until, '{:%H:%M:%S}'.format)}: {cause}", "bold red")
 
 

@@ -5,12 +5,12 @@ from datetime import datetime, timedelta
 from typing import Final, assert_never
 
 from mailerd.core.replies import Accepted, Refused, Reply
-from mailerd.core.states import Change
-from mailerd.core.verdicts import Cause, Fate, Hold, Scope, Verdict
+from mailerd.core.states import Transition
+from mailerd.core.verdicts import Backoff, Disposition, PauseCause, Scope, Verdict
 
 
 @dataclass(frozen=True)
-class Policy:
+class RetryPolicy:
     """How long to wait, and how often to try."""
 
     max_attempts: int
@@ -24,7 +24,7 @@ class Policy:
 class Pause:
     """The sender shall not be claimed for before `wait` is over."""
 
-    cause: Cause
+    cause: PauseCause
     reason: str
     wait: timedelta
 
@@ -33,7 +33,7 @@ class Pause:
 class Decision:
     """What to write: one change of one row."""
 
-    change: Change
+    change: Transition
     error: str | None = None
     wait: timedelta = timedelta(0)
     """Until the row is due again (deferred, released), or until somebody looks for the letter (lost)."""
@@ -71,7 +71,7 @@ _STAMP_MARGIN: Final = timedelta(seconds=5)
 
 
 def decide(
-    verdict: Verdict, reply: Reply, *, attempt: int, policy: Policy, now: datetime, pauses: int, chance: float
+    verdict: Verdict, reply: Reply, *, attempt: int, policy: RetryPolicy, now: datetime, pauses: int, chance: float
 ) -> Decision:
     """What to write after `attempt` (1 is the first) got `reply`.
 
@@ -79,18 +79,18 @@ def decide(
     """
     asked = _asked(reply, cap=policy.cap)
     match verdict.fate:
-        case Fate.ACCEPTED:
+        case Disposition.ACCEPTED:
             id_, thread = (reply.id, reply.thread_id) if isinstance(reply, Accepted) else ("", "")
-            return Decision(Change.SENT, message_id=id_, thread_id=thread or None)
-        case Fate.REJECTED:
-            return Decision(Change.FAILED, error=verdict.reason)
-        case Fate.TRANSIENT:
+            return Decision(Transition.SENT, message_id=id_, thread_id=thread or None)
+        case Disposition.REJECTED:
+            return Decision(Transition.FAILED, error=verdict.reason)
+        case Disposition.TRANSIENT:
             return _again(verdict.reason, attempt=attempt, policy=policy, chance=chance, asked=asked)
-        case Fate.BLAMELESS:
+        case Disposition.NOT_COUNTED:
             return _released(verdict, now=now, pauses=pauses, chance=chance, asked=asked)
-        case Fate.DOUBT | Fate.GONE:
-            refused = verdict.fate is Fate.GONE
-            return Decision(Change.LOST, error=verdict.reason, wait=policy.in_flight, refused=refused)
+        case Disposition.UNKNOWN | Disposition.DRAFT_GONE:
+            refused = verdict.fate is Disposition.DRAFT_GONE
+            return Decision(Transition.LOST, error=verdict.reason, wait=policy.in_flight, refused=refused)
         case _:
             assert_never(verdict.fate)
 
@@ -103,26 +103,28 @@ def discards(decision: Decision, reply: Reply, *, unanswered: bool) -> bool:
     """
     if not isinstance(reply, Refused):
         return False
-    if decision.change is Change.FAILED:
+    if decision.change is Transition.FAILED:
         return unanswered
     wait = max(decision.wait, decision.pause.wait if decision.pause else timedelta(0))
-    return decision.change in {Change.DEFERRED, Change.RELEASED} and wait > _DRAFT_KEPT
+    return decision.change in {Transition.DEFERRED, Transition.RELEASED} and wait > _DRAFT_KEPT
 
 
-def discarded(decision: Decision, fate: Fate, *, in_flight: timedelta) -> Decision:
+def discarded(decision: Decision, fate: Disposition, *, in_flight: timedelta) -> Decision:
     """What to write instead of `decision`, once the deletion of the draft has met this fate."""
     match fate:
-        case Fate.ACCEPTED:
+        case Disposition.ACCEPTED:
             return replace(decision, forgets=True)
-        case Fate.GONE:
+        case Disposition.DRAFT_GONE:
             return _doubt(decision, "when it was to be deleted, its draft was gone", wait=in_flight)
-        case Fate.DOUBT:
+        case Disposition.UNKNOWN:
             return replace(
                 _doubt(decision, "no answer came when its draft was to be deleted", wait=in_flight), discarding=True
             )
-        case Fate.REJECTED | Fate.TRANSIENT | Fate.BLAMELESS if decision.change is Change.FAILED:
+        case Disposition.REJECTED | Disposition.TRANSIENT | Disposition.NOT_COUNTED if (
+            decision.change is Transition.FAILED
+        ):
             return _doubt(decision, "an earlier send had no answer, and its draft could not be deleted", wait=in_flight)
-        case Fate.REJECTED | Fate.TRANSIENT | Fate.BLAMELESS:
+        case Disposition.REJECTED | Disposition.TRANSIENT | Disposition.NOT_COUNTED:
             return decision  # the draft stays, and is sent when the wait is over
         case _:
             assert_never(fate)
@@ -130,30 +132,30 @@ def discarded(decision: Decision, fate: Fate, *, in_flight: timedelta) -> Decisi
 
 def _doubt(decision: Decision, why: str, *, wait: timedelta) -> Decision:
     return Decision(
-        Change.LOST, error=f"{why}; before: {decision.error}", wait=wait, pause=decision.pause, refused=True
+        Transition.LOST, error=f"{why}; before: {decision.error}", wait=wait, pause=decision.pause, refused=True
     )
 
 
 def no_drafts(*, in_flight: timedelta) -> Decision:
     """What to write of a letter whose draft may have been sent, where the sign-in may use no drafts any more."""
     error = "its draft may have been sent, and this sign-in may use no drafts any more"
-    return Decision(Change.LOST, error=error, wait=in_flight, refused=True)
+    return Decision(Transition.LOST, error=error, wait=in_flight, refused=True)
 
 
-def given_up(attempt: int, *, policy: Policy) -> Decision | None:
+def given_up(attempt: int, *, policy: RetryPolicy) -> Decision | None:
     """What to write where all attempts before this one are used up; None: it may be tried."""
     if attempt <= policy.max_attempts:
         return None
-    return Decision(Change.FAILED, error=f"given up after {attempt - 1} attempts")
+    return Decision(Transition.FAILED, error=f"given up after {attempt - 1} attempts")
 
 
-def patient(decision: Decision, unanswered: bool, *, looks: int, policy: Policy) -> Decision:  # noqa: FBT001
+def patient(decision: Decision, unanswered: bool, *, looks: int, policy: RetryPolicy) -> Decision:  # noqa: FBT001
     """What to write instead where an earlier send of the draft had no answer (`unanswered`) and it is in doubt anew.
 
     A look has said that the draft is there, and Google that it is not: one of its replicas lags. The letter is not to
     blame, and is looked for later the more often (`looks`) that was so.
     """
-    if decision.change is not Change.LOST or not decision.refused or not unanswered:
+    if decision.change is not Transition.LOST or not decision.refused or not unanswered:
         return decision
     rest = min(max(policy.in_flight, _LONGEST_REST), policy.in_flight * (1 << min(looks, 10)))
     return replace(decision, wait=max(decision.wait, rest), same_doubt=True)
@@ -174,21 +176,23 @@ def _asked(reply: Reply, *, cap: timedelta) -> timedelta:
     return timedelta(seconds=min(cap.total_seconds(), seconds or 0.0))
 
 
-def _again(reason: str, *, attempt: int, policy: Policy, chance: float, asked: timedelta) -> Decision:
+def _again(reason: str, *, attempt: int, policy: RetryPolicy, chance: float, asked: timedelta) -> Decision:
     if attempt >= policy.max_attempts:
-        return Decision(Change.FAILED, error=f"given up after {attempt} attempts; the last: {reason}")
+        return Decision(Transition.FAILED, error=f"given up after {attempt} attempts; the last: {reason}")
     wait = back_off(attempt, base=policy.base, cap=policy.cap, chance=chance)
-    return Decision(Change.DEFERRED, error=reason, wait=max(wait, asked))
+    return Decision(Transition.DEFERRED, error=reason, wait=max(wait, asked))
 
 
 def _released(verdict: Verdict, *, now: datetime, pauses: int, chance: float, asked: timedelta) -> Decision:
     hold = verdict.hold
-    if hold is None or hold.scope is Scope.EVERYBODY:
-        return Decision(Change.RELEASED, error=verdict.reason, everybody=verdict.reason)
-    if hold.cause is Cause.GOOGLE_UNREACHABLE:  # no pause: another daemon may well have a way to Google
-        return Decision(Change.RELEASED, error=verdict.reason, out_of_reach=verdict.reason)
+    if hold is None or hold.scope is Scope.GLOBAL:
+        return Decision(Transition.RELEASED, error=verdict.reason, everybody=verdict.reason)
+    if hold.cause is PauseCause.GOOGLE_UNREACHABLE:  # no pause: another daemon may well have a way to Google
+        return Decision(Transition.RELEASED, error=verdict.reason, out_of_reach=verdict.reason)
     wait = pause_for(hold, now=now, pauses=pauses, chance=chance)
-    return Decision(Change.RELEASED, error=verdict.reason, pause=Pause(hold.cause, verdict.reason, max(wait, asked)))
+    return Decision(
+        Transition.RELEASED, error=verdict.reason, pause=Pause(hold.cause, verdict.reason, max(wait, asked))
+    )
 
 
 def _stamped(named: timedelta, *, chance: float) -> timedelta | None:
@@ -200,28 +204,28 @@ def _stamped(named: timedelta, *, chance: float) -> timedelta | None:
     return None
 
 
-def pause_for(hold: Hold, *, now: datetime, pauses: int, chance: float) -> timedelta:
+def pause_for(hold: Backoff, *, now: datetime, pauses: int, chance: float) -> timedelta:
     """How long the sender rests: Google's own stamp where it is sane, else by cause, with jitter."""
     if hold.until is not None and (stamped := _stamped(hold.until - now, chance=chance)):
         return stamped
     jitter = 1 + chance / 4
     match hold.cause:
-        case Cause.DAILY_LIMIT:
+        case PauseCause.DAILY_LIMIT:
             return min(_LONGEST, _DAILY_BASE * (1 << min(pauses, 5)) * jitter)
-        case Cause.PROJECT_LIMIT:
+        case PauseCause.PROJECT_LIMIT:
             return _DAILY_BASE * jitter
-        case Cause.TOO_MANY_CONCURRENT:
+        case PauseCause.TOO_MANY_CONCURRENT:
             return _CONCURRENT_WAIT * jitter
-        case Cause.THROTTLED:
+        case PauseCause.THROTTLED:
             return (_STAMP_DEFAULT if hold.until is not None else _THROTTLE_WAIT) * jitter
         case (
-            Cause.TOKEN_REFUSED
-            | Cause.CLIENT_REFUSED
-            | Cause.NO_CREDENTIALS
-            | Cause.WRONG_MAILBOX
-            | Cause.SCOPE_MISSING
-            | Cause.MAILBOX_REFUSED
-            | Cause.GOOGLE_UNREACHABLE
+            PauseCause.TOKEN_REFUSED
+            | PauseCause.CLIENT_REFUSED
+            | PauseCause.NO_CREDENTIALS
+            | PauseCause.WRONG_MAILBOX
+            | PauseCause.SCOPE_MISSING
+            | PauseCause.MAILBOX_REFUSED
+            | PauseCause.GOOGLE_UNREACHABLE
         ):
             return _RECHECK_WAIT
         case _:

@@ -1,9 +1,9 @@
 """What a draft that is gone means, where nobody may look for the letter among the sent ones."""
 
-from mailerd.core.states import Change
+from mailerd.core.states import Transition
 
 
-def draft_gone(*, unanswered: bool, discarding: bool) -> Change | None:
+def draft_gone(*, unanswered: bool, discarding: bool) -> Transition | None:
     """What became of a letter whose draft is gone; None: only a person can tell.
 
     `unanswered`: a send of that draft had no answer. `discarding`: its worker was deleting it and was not heard of
@@ -12,9 +12,9 @@ def draft_gone(*, unanswered: bool, discarding: bool) -> Change | None:
     """
     match unanswered, discarding:
         case True, False:
-            return Change.FOUND  # it was on its way; an owner who deleted it would have left the same
+            return Transition.FOUND  # it was on its way; an owner who deleted it would have left the same
         case False, True:
-            return Change.MISSING  # Google has refused every send, and we have asked for the deletion ourselves
+            return Transition.MISSING  # Google has refused every send, and we have asked for the deletion ourselves
         case _:
             return None
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from mailerd.core import rate_limit
 from mailerd.core.pauses import until
-from mailerd.core.rate_limit import Allowance
+from mailerd.core.rate_limit import SenderLimits
 
 _HOUR: Final = timedelta(hours=1)
 _DAY: Final = timedelta(hours=24)
@@ -32,7 +32,7 @@ class Queued:
 
 
 @dataclass(frozen=True)
-class Outlook:
+class ForecastInputs:
     """What is known of a job, its sender and what else waits, as of `now`."""
 
     now: datetime
@@ -41,7 +41,7 @@ class Outlook:
     due: datetime
     """When the first of them is."""
     queue: tuple[Queued, ...]
-    limits: Allowance
+    limits: SenderLimits
     since: datetime
     """When the sender's warm-up began."""
     units: int
@@ -58,7 +58,7 @@ class Outlook:
     error: str | None = None
     """What the last attempt said of the letter that is due first."""
     job_paused: bool = False
-    doubts: "Doubts | None" = None
+    doubts: "UnresolvedSends | None" = None
     turn_at: datetime | None = None
     """When the next claim looks at the sender."""
     repair: str | None = None
@@ -68,7 +68,7 @@ class Outlook:
 
 
 @dataclass(frozen=True)
-class Doubts:
+class UnresolvedSends:
     """The job's unsure letters."""
 
     letters: int
@@ -79,7 +79,7 @@ class Doubts:
 
 
 @dataclass(frozen=True)
-class Stretch:
+class SendWindow:
     """Letters of the job that go without a stop."""
 
     begins: datetime
@@ -91,7 +91,7 @@ class Stretch:
 class Forecast:
     """When its letters go."""
 
-    stretches: tuple[Stretch, ...]
+    stretches: tuple[SendWindow, ...]
     whole: bool
     """False: the end lies too far away to be told."""
     ahead: int
@@ -112,9 +112,9 @@ class Forecast:
         return self.stretches[-1].ends if self.stretches and self.whole else None
 
 
-def foresee(it: Outlook) -> Forecast:
+def foresee(it: ForecastInputs) -> Forecast:
     """Play the sender's allowance forward. Jobs that are not there yet, and doubts, are left out of account."""
-    held = "the sender is resumed" if it.paused_until == rate_limit.FOR_EVER else None
+    held = "the sender is resumed" if it.paused_until == rate_limit.FOREVER else None
     if event := "the job is resumed" if it.job_paused else it.repair or held:
         return Forecast((), whole=False, ahead=0, per_minute=None, until=event)
     due_by, forecast = max(it.due, it.now), None
@@ -130,10 +130,10 @@ def foresee(it: Outlook) -> Forecast:
     return forecast
 
 
-def _play(it: Outlook, *, first: int, beside: int) -> Forecast:
+def _play(it: ForecastInputs, *, first: int, beside: int) -> Forecast:
     runs, whole = _runs(it, first + beside + it.letters)
     share = it.letters / (it.letters + beside) if it.letters else 0.0
-    stretches: list[Stretch] = []
+    stretches: list[SendWindow] = []
     seen, told = 0, 0
     for begins, ends, letters in runs:
         skipped = min(letters, max(0, first - seen))
@@ -145,9 +145,9 @@ def _play(it: Outlook, *, first: int, beside: int) -> Forecast:
         start = begins + (ends - begins) * (skipped / letters)
         if stretches and start - stretches[-1].ends < _A_STOP:
             before = stretches.pop()
-            stretches.append(Stretch(before.begins, ends, before.letters + mine))
+            stretches.append(SendWindow(before.begins, ends, before.letters + mine))
         else:
-            stretches.append(Stretch(start, ends, mine))
+            stretches.append(SendWindow(start, ends, mine))
     if it.last_due and stretches and stretches[-1].ends < it.last_due:
         stretches[-1] = replace(stretches[-1], ends=it.last_due)
     interval = _interval(it, it.limits.on(it.now, since=it.since))
@@ -155,19 +155,19 @@ def _play(it: Outlook, *, first: int, beside: int) -> Forecast:
     return Forecast(tuple(stretches), whole, first + beside, per_minute)
 
 
-def _interval(it: Outlook, allowance: Allowance) -> timedelta:
+def _interval(it: ForecastInputs, allowance: SenderLimits) -> timedelta:
     stream = rate_limit.rate(allowance, units=it.units)
     interval = max(stream.interval if stream else _NO_TIME, rate_limit.mean_gap(allowance))
     return interval or (timedelta(minutes=1) / it.measured if it.measured else _NO_TIME)
 
 
-def _start(it: Outlook, allowance: Allowance) -> datetime:
+def _start(it: ForecastInputs, allowance: SenderLimits) -> datetime:
     at = max(it.now, it.due, it.paused_until or it.now, it.gap_until or it.now)
     stream = rate_limit.rate(allowance, units=it.units)
     return max(at, it.tat + stream.interval - stream.tolerance) if stream and it.tat else at
 
 
-def _runs(it: Outlook, letters: int) -> tuple[list[tuple[datetime, datetime, int]], bool]:
+def _runs(it: ForecastInputs, letters: int) -> tuple[list[tuple[datetime, datetime, int]], bool]:
     """When how many letters of the sender go: (begin, end, letters) for each hour; and whether that is all of them."""
     at, hours = _start(it, it.limits.on(it.now, since=it.since)), dict(it.hours)
     runs: list[tuple[datetime, datetime, int]] = []
@@ -191,20 +191,20 @@ def _runs(it: Outlook, letters: int) -> tuple[list[tuple[datetime, datetime, int
     return runs, False
 
 
-def _growth(it: Outlook, at: datetime) -> datetime:
+def _growth(it: ForecastInputs, at: datetime) -> datetime:
     """When the warm-up allows more; the end of time without one."""
     if not (it.limits.warm_up and it.limits.warm_up_growth):
         return datetime.max.replace(tzinfo=at.tzinfo)
     return it.since + _DAY * (max(0, (at - it.since) // _DAY) + 1)
 
 
-def why(it: Outlook, forecast: Forecast) -> str | None:
+def why(it: ForecastInputs, forecast: Forecast) -> str | None:
     """Why its letters do not go right now; None when nothing holds them but the pace of the minute."""
     held = (_held(it) or _slowed(it, forecast)) if it.letters else None
     return "; ".join(cause for cause in (held, doubtful(it)) if cause) or None
 
 
-def _held(it: Outlook) -> str | None:
+def _held(it: ForecastInputs) -> str | None:
     """What ends at a certain time, or by somebody's doing; of two, the one that ends last."""
     if it.job_paused:
         return "the job is paused"
@@ -220,7 +220,7 @@ def _held(it: Outlook) -> str | None:
     return None
 
 
-def _slowed(it: Outlook, forecast: Forecast) -> str | None:
+def _slowed(it: ForecastInputs, forecast: Forecast) -> str | None:
     """What the sender's limits, its other jobs and the last attempt have to do with it."""
     starts_at = forecast.starts_at
     if rate_limit.day(it.limits.on(it.now, since=it.since), hours=it.hours, now=it.now).letters == 0:
@@ -239,7 +239,7 @@ def _slowed(it: Outlook, forecast: Forecast) -> str | None:
     return f"the last attempt said: {_plain(it.error)}; it is tried again at its turn" if it.error else None
 
 
-def doubtful(it: Outlook) -> str | None:
+def doubtful(it: ForecastInputs) -> str | None:
     """What becomes of its unsure letters, and when; None when there are none."""
     if it.doubts is None:
         return None
@@ -261,7 +261,7 @@ def _plain(error: str | None) -> str:
     return (error or "").strip().rstrip(":.")
 
 
-def tell(it: Outlook, forecast: Forecast) -> str:
+def tell(it: ForecastInputs, forecast: Forecast) -> str:
     """What comes next and when, its unsure letters included."""
     ahead = say(forecast, now=it.now) if it.letters else None
     return "; ".join(part for part in (ahead, doubtful(it)) if part) or "nothing waits"

@@ -16,7 +16,7 @@ ALONE_AFTER: Final = 3
 
 
 @dataclass(frozen=True)
-class Letter:
+class ClaimedRecipient:
     """One claimed recipient."""
 
     id: int
@@ -56,7 +56,7 @@ class Letter:
 
 
 @dataclass(frozen=True)
-class JobFound:
+class ClaimedJob:
     """What a claim tells about a job."""
 
     id: str
@@ -74,8 +74,8 @@ class Claim:
     """What one transaction took."""
 
     token: str
-    letters: tuple[Letter, ...]
-    jobs: tuple[JobFound, ...]
+    letters: tuple[ClaimedRecipient, ...]
+    jobs: tuple[ClaimedJob, ...]
     next_in: float | None = None
     """Seconds until the next sender's turn, when fewer than wanted were due; None: nothing waits anywhere."""
     alone: int | None = None
@@ -83,10 +83,10 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class HandedOver:
+class Handover:
     """To be recorded before Google is asked to send: how, and by which draft; or before it is asked to delete that."""
 
-    letter: Letter
+    letter: ClaimedRecipient
     mode: Mode
     draft_id: str | None = None
     thread_id: str | None = None
@@ -104,30 +104,30 @@ class HandedOver:
 class Outcome:
     """To be recorded after an attempt."""
 
-    letter: Letter
+    letter: ClaimedRecipient
     decision: Decision
     took: float = 0.0
     """Seconds from its claim until it is recorded, which is when Google has answered."""
 
 
-Record = HandedOver | Outcome
+Record = Handover | Outcome
 
 
-class Written(StrEnum):
+class WriteResult(StrEnum):
     """What became of a record."""
 
-    TAKEN = "taken"
+    APPLIED = "applied"
     """The row took it."""
     CANCELLED = "cancelled"
     """The row took it, came back unsent into a cancelled job, and is cancelled with it."""
-    SETTLED = "settled"
+    RESOLVED = "resolved"
     """Google's answer to a worker whose claim had ended, this one or a former one, has made the row `sent`."""
-    FENCED_OFF = "fenced_off"
+    STALE = "stale"
     """The claim had ended: somebody else decides about the letter."""
 
 
 @dataclass(frozen=True)
-class Lapsed:
+class ExpiredClaim:
     """A row whose lease ran out, as the rescue found it and what became of it."""
 
     id: int
@@ -150,7 +150,7 @@ class Lapsed:
 
 
 @dataclass(frozen=True)
-class Doubt:
+class UnresolvedSend:
     """An unsure row that is taken for a look."""
 
     id: int

@@ -4,28 +4,28 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
-from mailerd.core.rate_limit import FOR_EVER
-from mailerd.core.verdicts import Cause
+from mailerd.core.rate_limit import FOREVER
+from mailerd.core.verdicts import PauseCause
 
-BY_HAND: Final = "by_hand"
+MANUAL: Final = "by_hand"
 """The cause of a pause that a person ordered. No reply of Google's means it, so it is no `Cause`."""
-CAUSES: Final = (*(cause.value for cause in Cause), BY_HAND)
+CAUSES: Final = (*(cause.value for cause in PauseCause), MANUAL)
 """Every cause that a sender's row may name."""
 
 
 def until(end: datetime, say: Callable[[datetime], str] = "{:%Y-%m-%d %H:%M:%S} UTC".format) -> str:
     """When a pause ends, in words; `say` shows a moment where this is not the place for all of it."""
-    return "until it is resumed" if end == FOR_EVER else f"until {say(end)}"
+    return "until it is resumed" if end == FOREVER else f"until {say(end)}"
 
 
 _LOGIN: Final = "`mailerd auth login --sender {sender}`"
 _REPAIRS: Final[Mapping[str, str]] = {
-    Cause.TOKEN_REFUSED: f"the sign-in is renewed: {_LOGIN}",
-    Cause.NO_CREDENTIALS: f"there is a credential file that can be used: {_LOGIN}",
-    Cause.CLIENT_REFUSED: f"the sign-in names an OAuth client that Google knows: {_LOGIN}",
-    Cause.WRONG_MAILBOX: f"the credential file opens {{sender}}: {_LOGIN}",
-    Cause.SCOPE_MISSING: f"the sign-in has the scopes: {_LOGIN}",
-    Cause.MAILBOX_REFUSED: "Gmail is switched on for {sender}",
+    PauseCause.TOKEN_REFUSED: f"the sign-in is renewed: {_LOGIN}",
+    PauseCause.NO_CREDENTIALS: f"there is a credential file that can be used: {_LOGIN}",
+    PauseCause.CLIENT_REFUSED: f"the sign-in names an OAuth client that Google knows: {_LOGIN}",
+    PauseCause.WRONG_MAILBOX: f"the credential file opens {{sender}}: {_LOGIN}",
+    PauseCause.SCOPE_MISSING: f"the sign-in has the scopes: {_LOGIN}",
+    PauseCause.MAILBOX_REFUSED: "Gmail is switched on for {sender}",
 }
 """What somebody has to do before a letter can go; the pause itself ends each minute, for another try."""
 _STILL: Final = timedelta(minutes=2)

@@ -25,7 +25,7 @@ UNITS: Final[Mapping[Call, int]] = {
 DRAFT_PAIR_UNITS: Final = UNITS[Call.DRAFTS_CREATE] + UNITS[Call.DRAFTS_SEND]
 DIRECT_UNITS: Final = UNITS[Call.MESSAGES_SEND]
 CONSUMER_DOMAINS: Final = frozenset({"gmail.com", "googlemail.com"})
-FOR_EVER: Final = datetime(9999, 12, 31, tzinfo=UTC)
+FOREVER: Final = datetime(9999, 12, 31, tzinfo=UTC)
 """The end of a pause that lasts until somebody ends it."""
 _MINUTE: Final = timedelta(minutes=1)
 _DAY: Final = timedelta(hours=24)
@@ -52,7 +52,7 @@ _GAP_JITTER: Final = 0.5
 
 
 @dataclass(frozen=True)
-class Allowance:
+class SenderLimits:
     """A sender's limits; 0 means none."""
 
     units_per_minute: int
@@ -71,7 +71,7 @@ class Allowance:
     spread: float = 0.0
     """Not a limit but measured: seconds from the claim to Google's answer of the sender's slowest letter of late."""
 
-    def on(self, now: datetime, *, since: datetime) -> "Allowance":
+    def on(self, now: datetime, *, since: datetime) -> "SenderLimits":
         """What holds at `now` for a sender that began at `since`: reserve and warm-up are worked into `per_day`.
 
         At least one letter a day remains, since 0 would mean that there is no limit.
@@ -129,7 +129,7 @@ def spread(seconds: float | None, *, seen: datetime | None, now: datetime) -> fl
     return 0.0 if seconds is None or seen is None or now - seen >= _SPREAD_KEPT else seconds
 
 
-def slow_from(allowance: Allowance, *, seen: datetime | None, now: datetime) -> float:
+def slow_from(allowance: SenderLimits, *, seen: datetime | None, now: datetime) -> float:
     """Seconds from its claim to Google's answer above which a letter claimed at `now` has to be noted.
 
     While the spread is fresh, what it covers is not worth a write; after that whatever needs more than the least slack.
@@ -151,7 +151,7 @@ def noted(took: float, *, before: float | None, seen: datetime | None, now: date
     return max(min(took, SPREAD_AT_MOST), known if fresh else known / _MARGIN)
 
 
-def rate(allowance: Allowance, *, units: int = DRAFT_PAIR_UNITS) -> Rate | None:
+def rate(allowance: SenderLimits, *, units: int = DRAFT_PAIR_UNITS) -> Rate | None:
     """The stream of letters of so many `units` each that the tighter of the minute's two limits allows; None: no limit.
 
     With a tolerance of B intervals, the letters N that are claimed within any time t obey N < t / T + B. Those that
@@ -186,7 +186,7 @@ def calls(last: datetime | None, *, now: datetime) -> bool:
     return last is not None and now - last < _CALLS_KEPT
 
 
-def minute(allowance: Allowance, *, tat: datetime | None, now: datetime, units: int = DRAFT_PAIR_UNITS) -> Budget:
+def minute(allowance: SenderLimits, *, tat: datetime | None, now: datetime, units: int = DRAFT_PAIR_UNITS) -> Budget:
     """How many letters of `units` each the minute allows at `now`, given the theoretical arrival time `tat`.
 
     The generic cell rate algorithm, https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm
@@ -199,7 +199,7 @@ def minute(allowance: Allowance, *, tat: datetime | None, now: datetime, units: 
 
 
 def debit(
-    allowance: Allowance, *, tat: datetime | None, now: datetime, letters: int, units: int = DRAFT_PAIR_UNITS
+    allowance: SenderLimits, *, tat: datetime | None, now: datetime, letters: int, units: int = DRAFT_PAIR_UNITS
 ) -> datetime | None:
     """The theoretical arrival time after `letters` more."""
     if (stream := rate(allowance, units=units)) is None:
@@ -208,7 +208,7 @@ def debit(
 
 
 def call(
-    allowance: Allowance, *, tat: datetime | None, now: datetime, cost: int, units: int = DRAFT_PAIR_UNITS
+    allowance: SenderLimits, *, tat: datetime | None, now: datetime, cost: int, units: int = DRAFT_PAIR_UNITS
 ) -> tuple[datetime | None, timedelta]:
     """A call of `cost` units beside the letters: the arrival time after it, and how long it has to wait for that.
 
@@ -264,7 +264,7 @@ def project_debit(
     return max(tat or now, now) + timedelta(microseconds=micros)
 
 
-def day(allowance: Allowance, *, hours: Mapping[datetime, int], now: datetime) -> Budget:
+def day(allowance: SenderLimits, *, hours: Mapping[datetime, int], now: datetime) -> Budget:
     """How many letters the rolling 24 hours allow, given the letters by clock hour.
 
     The oldest hour counts whole until all of it is out of the window: never more than the limit, at most an hour late.
@@ -282,14 +282,14 @@ def day(allowance: Allowance, *, hours: Mapping[datetime, int], now: datetime) -
     return Budget(letters=0, next_at=hour + _HOUR + _DAY)
 
 
-def gap(allowance: Allowance, *, now: datetime, chance: float) -> datetime | None:
+def gap(allowance: SenderLimits, *, now: datetime, chance: float) -> datetime | None:
     """When the next letter may go after one at `now`: the smallest gap and up to half of it more."""
     if not allowance.min_gap:
         return None
     return now + timedelta(seconds=allowance.min_gap * (1 + _GAP_JITTER * chance))
 
 
-def mean_gap(allowance: Allowance) -> timedelta:
+def mean_gap(allowance: SenderLimits) -> timedelta:
     """What lies between two letters on the average because of the smallest gap."""
     return timedelta(seconds=allowance.min_gap * (1 + _GAP_JITTER / 2))
 

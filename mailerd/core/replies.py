@@ -69,30 +69,30 @@ class WrongMailbox:
 
 
 @dataclass(frozen=True)
-class Unreachable:
+class NotSent:
     """The request certainly never reached Google's application: no connection was made."""
 
     cause: str
 
 
 @dataclass(frozen=True)
-class TokenUnreachable(Unreachable):
+class TokenUnavailable(NotSent):
     """No access token came, for whatever reason; Gmail was not asked, and may well answer others."""
 
 
 @dataclass(frozen=True)
-class Lost:
+class NoResponse:
     """The request was, or may have been, written and no whole answer came: time-out, reset, cut off."""
 
     cause: str
 
 
 @dataclass(frozen=True)
-class Garbled:
+class MalformedResponse:
     """A 2xx whose body is not what the method promises (no JSON, no id)."""
 
     status: int
     excerpt: str
 
 
-Reply = Accepted | Refused | TokenRefused | NoCredentials | WrongMailbox | Unreachable | Lost | Garbled
+Reply = Accepted | Refused | TokenRefused | NoCredentials | WrongMailbox | NotSent | NoResponse | MalformedResponse

@@ -15,7 +15,7 @@ class State(StrEnum):
     CANCELLED = "cancelled"
 
 
-class Change(StrEnum):
+class Transition(StrEnum):
     """What can happen to a recipient."""
 
     CLAIMED = "claimed"
@@ -71,41 +71,41 @@ OPEN: Final = frozenset({State.WAITING, State.SENDING, State.UNSURE})
 SETTLED: Final = frozenset(State) - OPEN
 """A recipient in one of these has come to its end."""
 
-_TABLE: Final[dict[tuple[State, Change], State]] = {
-    (State.WAITING, Change.CLAIMED): State.SENDING,
-    (State.WAITING, Change.CANCELLED): State.CANCELLED,
-    (State.WAITING, Change.FOUND): State.SENT,  # a database that forgot its claim learns what Google has answered
-    (State.SENDING, Change.SENT): State.SENT,
-    (State.SENDING, Change.FAILED): State.FAILED,
-    (State.SENDING, Change.DEFERRED): State.WAITING,
-    (State.SENDING, Change.RELEASED): State.WAITING,
-    (State.SENDING, Change.LOST): State.UNSURE,
-    (State.UNSURE, Change.FOUND): State.SENT,
-    (State.UNSURE, Change.MISSING): State.WAITING,
-    (State.FAILED, Change.RETRIED): State.WAITING,
-    (State.SENT, Change.UNDONE): State.WAITING,
+_TABLE: Final[dict[tuple[State, Transition], State]] = {
+    (State.WAITING, Transition.CLAIMED): State.SENDING,
+    (State.WAITING, Transition.CANCELLED): State.CANCELLED,
+    (State.WAITING, Transition.FOUND): State.SENT,  # a database that forgot its claim learns what Google has answered
+    (State.SENDING, Transition.SENT): State.SENT,
+    (State.SENDING, Transition.FAILED): State.FAILED,
+    (State.SENDING, Transition.DEFERRED): State.WAITING,
+    (State.SENDING, Transition.RELEASED): State.WAITING,
+    (State.SENDING, Transition.LOST): State.UNSURE,
+    (State.UNSURE, Transition.FOUND): State.SENT,
+    (State.UNSURE, Transition.MISSING): State.WAITING,
+    (State.FAILED, Transition.RETRIED): State.WAITING,
+    (State.SENT, Transition.UNDONE): State.WAITING,
 }
 
 
-class ImpossibleChangeError(Exception):
+class ImpossibleTransitionError(Exception):
     """A change that the table does not know was asked for: a bug in mailerd, never the fault of a letter."""
 
-    def __init__(self, state: State, change: Change) -> None:
+    def __init__(self, state: State, change: Transition) -> None:
         super().__init__(f"a recipient that is {state} cannot be {change}")
         self.state = state
         self.change = change
 
 
-def after(state: State, change: Change) -> State:
+def after(state: State, change: Transition) -> State:
     """The state that follows; the only way to a new one.
 
     Raises:
-        ImpossibleChangeError: the pair is not in the table.
+        ImpossibleTransitionError: the pair is not in the table.
     """
     try:
         return _TABLE[state, change]
     except KeyError:
-        raise ImpossibleChangeError(state, change) from None
+        raise ImpossibleTransitionError(state, change) from None
 
 
 class JobChange(StrEnum):

@@ -13,19 +13,19 @@ from typing import Final, assert_never
 from mailerd.core.replies import (
     Accepted,
     Call,
-    Garbled,
-    Lost,
+    MalformedResponse,
     NoCredentials,
+    NoResponse,
+    NotSent,
     Refused,
     Reply,
     TokenRefused,
-    TokenUnreachable,
-    Unreachable,
+    TokenUnavailable,
     WrongMailbox,
 )
 
 
-class Fate(StrEnum):
+class Disposition(StrEnum):
     """What a reply means for the letter."""
 
     ACCEPTED = "accepted"
@@ -34,11 +34,11 @@ class Fate(StrEnum):
     """Google will never take this letter."""
     TRANSIENT = "transient"
     """It did not work and nothing was sent; another attempt may work. The attempt counts."""
-    BLAMELESS = "blameless"
+    NOT_COUNTED = "not_counted"
     """It did not work for a reason that is not the letter's; nothing was sent and the attempt is refunded."""
-    DOUBT = "doubt"
+    UNKNOWN = "unknown"
     """Google may have done what cannot be undone: sent it, or deleted its draft."""
-    GONE = "gone"
+    DRAFT_GONE = "draft_gone"
     """The draft is not there: it was sent before, or somebody deleted it."""
 
 
@@ -47,10 +47,10 @@ class Scope(StrEnum):
 
     SENDER = "sender"
     PROJECT = "project"
-    EVERYBODY = "everybody"
+    GLOBAL = "global"
 
 
-class Cause(StrEnum):
+class PauseCause(StrEnum):
     """The named cause of a hold; the same word in the table, the log and the metrics."""
 
     THROTTLED = "throttled"
@@ -67,11 +67,11 @@ class Cause(StrEnum):
 
 
 @dataclass(frozen=True)
-class Hold:
+class Backoff:
     """The letters behind this one shall wait as well."""
 
     scope: Scope
-    cause: Cause
+    cause: PauseCause
     until: datetime | None = None
     """What Google's text names; not to be trusted blindly."""
 
@@ -80,10 +80,10 @@ class Hold:
 class Verdict:
     """What a reply means."""
 
-    fate: Fate
+    fate: Disposition
     reason: str = ""
     """For people: what happened, in Google's words where there are any."""
-    hold: Hold | None = None
+    hold: Backoff | None = None
 
 
 _LASTING: Final = frozenset({Call.DRAFTS_SEND, Call.MESSAGES_SEND, Call.DRAFTS_DELETE})
@@ -106,19 +106,19 @@ def judge(call: Call, reply: Reply) -> Verdict:
     """What `reply` to `call` means; pure and total."""
     match reply:
         case Accepted():
-            return Verdict(Fate.ACCEPTED)
+            return Verdict(Disposition.ACCEPTED)
         case Refused():
             return _refused(call, reply)
-        case Lost(cause):
+        case NoResponse(cause):
             return _unknown(call, f"no answer from Google: {cause}")
-        case Garbled(status, excerpt):
+        case MalformedResponse(status, excerpt):
             return _unknown(call, f"Google answered {status} without what {call} promises: {excerpt}")
         case TokenRefused():
             return _token(reply)
         case NoCredentials(cause) | WrongMailbox(cause):
-            why = Cause.NO_CREDENTIALS if isinstance(reply, NoCredentials) else Cause.WRONG_MAILBOX
+            why = PauseCause.NO_CREDENTIALS if isinstance(reply, NoCredentials) else PauseCause.WRONG_MAILBOX
             return _held(Scope.SENDER, why, cause)
-        case Unreachable():
+        case NotSent():
             return _unreachable(reply)
         case _:
             assert_never(reply)
@@ -127,22 +127,22 @@ def judge(call: Call, reply: Reply) -> Verdict:
 def refused_alone(reply: Refused) -> Verdict:
     """What a refusal means that seems to concern the mailbox, where Google takes other letters from it meanwhile."""
     said = f"{reply.status} {reply.reason}".rstrip() + (f": {reply.message}" if reply.message else "")
-    return Verdict(Fate.REJECTED, f"Google refuses this letter ({said}), and takes others from its mailbox")
+    return Verdict(Disposition.REJECTED, f"Google refuses this letter ({said}), and takes others from its mailbox")
 
 
 def _unknown(call: Call, reason: str) -> Verdict:
     # Nothing is sent by drafts.create: at worst an orphan draft lies about, which the rescue finds by its key.
-    return Verdict(Fate.DOUBT if call in _LASTING else Fate.TRANSIENT, reason)
+    return Verdict(Disposition.UNKNOWN if call in _LASTING else Disposition.TRANSIENT, reason)
 
 
-def _held(scope: Scope, cause: Cause, reason: str, *, until: datetime | None = None) -> Verdict:
-    return Verdict(Fate.BLAMELESS, reason, Hold(scope, cause, until))
+def _held(scope: Scope, cause: PauseCause, reason: str, *, until: datetime | None = None) -> Verdict:
+    return Verdict(Disposition.NOT_COUNTED, reason, Backoff(scope, cause, until))
 
 
-def _unreachable(reply: Unreachable) -> Verdict:
-    if isinstance(reply, TokenUnreachable):  # another service than Gmail: senders whose token is fresh go on
-        return _held(Scope.SENDER, Cause.GOOGLE_UNREACHABLE, f"no access token could be had: {reply.cause}")
-    return _held(Scope.EVERYBODY, Cause.GOOGLE_UNREACHABLE, f"Google cannot be reached: {reply.cause}")
+def _unreachable(reply: NotSent) -> Verdict:
+    if isinstance(reply, TokenUnavailable):  # another service than Gmail: senders whose token is fresh go on
+        return _held(Scope.SENDER, PauseCause.GOOGLE_UNREACHABLE, f"no access token could be had: {reply.cause}")
+    return _held(Scope.GLOBAL, PauseCause.GOOGLE_UNREACHABLE, f"Google cannot be reached: {reply.cause}")
 
 
 def _token(reply: TokenRefused) -> Verdict:
@@ -150,15 +150,17 @@ def _token(reply: TokenRefused) -> Verdict:
         f"{reply.error or reply.status}: {reply.description}" if reply.description else reply.error or str(reply.status)
     )
     if reply.status >= _SERVER_ERROR or reply.status == _TOO_MANY:
-        return _held(Scope.SENDER, Cause.THROTTLED, f"Google's token endpoint cannot serve us now ({said})")
+        return _held(Scope.SENDER, PauseCause.THROTTLED, f"Google's token endpoint cannot serve us now ({said})")
     if reply.error == "invalid_grant":
         return _held(
             Scope.SENDER,
-            Cause.TOKEN_REFUSED,
+            PauseCause.TOKEN_REFUSED,
             f"Google no longer honours the sign-in ({said}): run `mailerd auth login`",
         )
     return _held(
-        Scope.SENDER, Cause.CLIENT_REFUSED, f"Google refused the OAuth client or service account ({said}): see its file"
+        Scope.SENDER,
+        PauseCause.CLIENT_REFUSED,
+        f"Google refused the OAuth client or service account ({said}): see its file",
     )
 
 
@@ -171,54 +173,54 @@ def _refused(call: Call, reply: Refused) -> Verdict:
             return _bad_request(reply, said)
         case 401:
             return _held(
-                Scope.SENDER, Cause.TOKEN_REFUSED, f"Google refused a fresh token ({said}): `mailerd auth login`"
+                Scope.SENDER, PauseCause.TOKEN_REFUSED, f"Google refused a fresh token ({said}): `mailerd auth login`"
             )
         case 403:
             return _forbidden(call, reply, said)
         case 404 if reply.reason == "notFound" and call in _OF_A_DRAFT:  # a proxy's own 404 proves nothing
-            return Verdict(Fate.GONE, "the draft is gone: it was sent, or somebody deleted it")
+            return Verdict(Disposition.DRAFT_GONE, "the draft is gone: it was sent, or somebody deleted it")
         case 413:
-            return Verdict(Fate.REJECTED, f"the letter is too large for Google ({said})")
+            return Verdict(Disposition.REJECTED, f"the letter is too large for Google ({said})")
         case 429:
             return _throttled(reply, said)
         case _:
-            return Verdict(Fate.TRANSIENT, f"Google answered {said}")
+            return Verdict(Disposition.TRANSIENT, f"Google answered {said}")
 
 
 def _bad_request(reply: Refused, said: str) -> Verdict:
     if reply.reason in {"failedPrecondition", "FAILED_PRECONDITION"} or "Mail service not enabled" in reply.message:
         return _held(
             Scope.SENDER,
-            Cause.MAILBOX_REFUSED,
+            PauseCause.MAILBOX_REFUSED,
             f"this mailbox cannot send ({said}): is Gmail enabled for it, does the service account have a subject?",
         )
-    return Verdict(Fate.REJECTED, f"Google rejected the letter ({said})")
+    return Verdict(Disposition.REJECTED, f"Google rejected the letter ({said})")
 
 
 def _forbidden(call: Call, reply: Refused, said: str) -> Verdict:
     if reply.reason in _RATE:
         return _throttled(reply, said)
     if reply.reason in _PROJECT:  # before the words, which are the same for a minute's limit and a project's
-        return _held(Scope.PROJECT, Cause.PROJECT_LIMIT, f"the Cloud project's own quota is used up ({said})")
+        return _held(Scope.PROJECT, PauseCause.PROJECT_LIMIT, f"the Cloud project's own quota is used up ({said})")
     if reply.reason in SCOPE_REFUSED:
         return _held(
             Scope.SENDER,
-            Cause.SCOPE_MISSING,
+            PauseCause.SCOPE_MISSING,
             f"the sign-in lacks the scope {_NEEDED[call]} ({said}): run `mailerd auth login` again, or delegate it",
         )
     if "Quota exceeded" in reply.message or "rate limit" in reply.message.lower():
         return _throttled(reply, said)
     return _held(
         Scope.SENDER,
-        Cause.MAILBOX_REFUSED,
+        PauseCause.MAILBOX_REFUSED,
         f"Google refuses this mailbox ({said}): ask the domain's administrator to allow Gmail and the app",
     )
 
 
 def _throttled(reply: Refused, said: str) -> Verdict:
     if "concurrent" in reply.message.lower():
-        return _held(Scope.SENDER, Cause.TOO_MANY_CONCURRENT, said)
-    cause = Cause.DAILY_LIMIT if "(Mail sending)" in reply.message else Cause.THROTTLED
+        return _held(Scope.SENDER, PauseCause.TOO_MANY_CONCURRENT, said)
+    cause = PauseCause.DAILY_LIMIT if "(Mail sending)" in reply.message else PauseCause.THROTTLED
     return _held(Scope.SENDER, cause, said, until=_stamp(reply.message))
 
 

@@ -236,7 +236,7 @@ class RunnerEvents(Speech):
     def step_failed(self, *, what: str, again_in: float, error: BaseException) -> None: ...
 
 
-class RescueEvents(Speech):
+class RecoveryEvents(Speech):
     """What was found and put right."""
 
     @event(

@@ -9,7 +9,7 @@ from aiogoogle.client import Aiogoogle
 from aiogoogle.models import Response
 
 from mailerd.clock import Clock
-from mailerd.core.replies import NoCredentials, TokenUnreachable
+from mailerd.core.replies import NoCredentials, TokenUnavailable
 from mailerd.events.gmail import GmailEvents
 from mailerd.gmail import credentials
 from mailerd.gmail.credentials import Credentials, Folders, Found, ServiceAccount
@@ -47,7 +47,7 @@ class Account:
         """Grows when what was learned before no longer counts."""
         self._rounds = 0
         """Grows with every refresh that has ended."""
-        self._last: Token | NoToken = TokenUnreachable("none was asked for yet")
+        self._last: Token | NoToken = TokenUnavailable("none was asked for yet")
 
     @property
     def project(self) -> str:
@@ -104,7 +104,7 @@ class Account:
             async with asyncio.timeout_at(deadline):
                 await self._refreshing.acquire()
         except TimeoutError:
-            return TokenUnreachable("another request for it took the whole time-out")
+            return TokenUnavailable("another request for it took the whole time-out")
         try:
             if token := self._usable(refused):
                 return token

@@ -8,7 +8,7 @@ from typing import Self
 
 from mailerd.clock import Clock, SystemClock
 from mailerd.config import GmailSettings
-from mailerd.core.replies import Accepted, Call, Garbled, Lost, NoCredentials, Refused, Reply, Unreachable
+from mailerd.core.replies import Accepted, Call, MalformedResponse, NoCredentials, NoResponse, NotSent, Refused, Reply
 from mailerd.events.gmail import GmailEvents
 from mailerd.gmail import request_bodies, responses
 from mailerd.gmail.account import Account
@@ -160,7 +160,7 @@ class Gmail:
         """Whether there is any credential file at all."""
         return bool(self._folders.all())
 
-    async def greet(self) -> responses.Answer | Unreachable | Lost:
+    async def greet(self) -> responses.Answer | NotSent | NoResponse:
         """Google's answer to a call without a token: a refusal, which shows that it is there, and its Date."""
         flight = Flight(Call.GET_PROFILE, sender="", method="GET", url=self._addresses.profile())
         return await self._wire.ask(flight, deadline=self._deadline())
@@ -240,16 +240,16 @@ class Gmail:
             content_type=plan.content_type,
         )
         answer = await self._wire.ask(flight, deadline=deadline, through=partial(account.fly, token=token))
-        return answer if isinstance(answer, Unreachable | Lost) else responses.read(answer, call=plan.call)
+        return answer if isinstance(answer, NotSent | NoResponse) else responses.read(answer, call=plan.call)
 
 
 def _before(trouble: Reply, call: Call) -> Reply:
     """What became of a call before which Google was asked whose mailbox it is: nothing, and nobody shall doubt it."""
     match trouble:
-        case Lost() | Garbled() | Accepted():
+        case NoResponse() | MalformedResponse() | Accepted():
             why = "without an answer that tells"
         case Refused(status) if status not in _PLAIN_REFUSALS:
             why = f"with {status}"
         case _:
             return trouble
-    return Unreachable(f"{call} was not made: the question whose mailbox it is ended {why}")
+    return NotSent(f"{call} was not made: the question whose mailbox it is ended {why}")

@@ -6,14 +6,14 @@ from typing import Final, Protocol, assert_never
 from mailerd.core.replies import (
     Accepted,
     Call,
-    Garbled,
-    Lost,
+    MalformedResponse,
     NoCredentials,
+    NoResponse,
+    NotSent,
     Refused,
     Reply,
     TokenRefused,
-    TokenUnreachable,
-    Unreachable,
+    TokenUnavailable,
     WrongMailbox,
 )
 from mailerd.events.gmail import GmailEvents
@@ -30,10 +30,10 @@ _WORDS: Final[Mapping[type[Reply], str]] = {
     Accepted: "accepted",
     NoCredentials: "no_credentials",
     WrongMailbox: "wrong_mailbox",
-    TokenUnreachable: "unreachable",
-    Unreachable: "unreachable",
-    Lost: "lost",
-    Garbled: "garbled",
+    TokenUnavailable: "unreachable",
+    NotSent: "unreachable",
+    NoResponse: "lost",
+    MalformedResponse: "garbled",
 }
 
 
@@ -72,15 +72,17 @@ class Watch:
         self._events.token_refreshed(sender=sender, seconds=seconds, good_for=good_for)
 
 
-def _excerpt(reply: Refused | TokenRefused | NoCredentials | WrongMailbox | Unreachable | Lost | Garbled) -> str:
+def _excerpt(
+    reply: Refused | TokenRefused | NoCredentials | WrongMailbox | NotSent | NoResponse | MalformedResponse,
+) -> str:
     match reply:
         case Refused():
             return f"{reply.reason}: {reply.message}"
         case TokenRefused():
             return f"{reply.error}: {reply.description}"
-        case NoCredentials() | WrongMailbox() | Unreachable() | Lost():
+        case NoCredentials() | WrongMailbox() | NotSent() | NoResponse():
             return reply.cause
-        case Garbled():
+        case MalformedResponse():
             return reply.excerpt
         case _:
             assert_never(reply)

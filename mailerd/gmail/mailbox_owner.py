@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from mailerd.core.replies import Accepted, Lost, Refused, Reply, TokenUnreachable, WrongMailbox
+from mailerd.core.replies import Accepted, NoResponse, Refused, Reply, TokenUnavailable, WrongMailbox
 from mailerd.core.verdicts import SCOPE_REFUSED
 from mailerd.events.gmail import GmailEvents
 from mailerd.gmail.mailbox import may_ask_whose
@@ -69,7 +69,7 @@ class Ownership:
             async with asyncio.timeout_at(deadline):
                 await self._asking.acquire()
         except TimeoutError:
-            return TokenUnreachable("whose mailbox it is was not told: another question for it took the whole time-out")
+            return TokenUnavailable("whose mailbox it is was not told: another question for it took the whole time-out")
         try:
             if not self.settled(token):
                 if self._rounds != rounds and self._last is not None:
@@ -94,8 +94,8 @@ class Ownership:
             case Refused() if reply.reason in SCOPE_REFUSED:
                 self._unseen(token)
                 return None
-            case Lost(cause):  # nothing was sent, and whoever hangs here holds up nobody else
-                return TokenUnreachable(f"whose mailbox it is was not told: {cause}")
+            case NoResponse(cause):  # nothing was sent, and whoever hangs here holds up nobody else
+                return TokenUnavailable(f"whose mailbox it is was not told: {cause}")
             case _:
                 return reply
 

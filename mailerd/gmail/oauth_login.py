@@ -17,7 +17,7 @@ from typing import Any, Self
 from urllib.parse import urlencode
 
 from mailerd.config import GmailSettings
-from mailerd.core.replies import Accepted, Call, Lost, Reply, TokenRefused, Unreachable
+from mailerd.core.replies import Accepted, Call, NoResponse, NotSent, Reply, TokenRefused
 from mailerd.errors import MailerdError
 from mailerd.events.gmail import GmailEvents
 from mailerd.gmail import responses
@@ -155,7 +155,7 @@ class SignIn:
             content_type="application/x-www-form-urlencoded",
         )
         answer = await self._wire.ask(flight, deadline=self._deadline())
-        if isinstance(answer, Unreachable | Lost):
+        if isinstance(answer, NotSent | NoResponse):
             raise SignInError(f"{self._token_uri} gave no answer: {answer.cause}; try again")
         granted = responses.read_token(answer)
         match granted:
@@ -164,7 +164,7 @@ class SignIn:
             case TokenRefused():
                 known = without_secrets(granted, form)
                 raise SignInError(f"Google refused the sign-in: {known.error or known.status}: {known.description}")
-            case Unreachable(cause):
+            case NotSent(cause):
                 raise SignInError(cause)
 
     async def address_of(self, signed_in: SignedIn) -> str | Reply:
@@ -172,7 +172,7 @@ class SignIn:
         flight = Flight(Call.GET_PROFILE, sender="", method="GET", url=self._profile)
         flight.headers["Authorization"] = f"Bearer {signed_in.access_token}"
         answer = await self._wire.ask(flight, deadline=self._deadline())
-        if isinstance(answer, Unreachable | Lost):
+        if isinstance(answer, NotSent | NoResponse):
             return answer
         reply = responses.read(answer, call=Call.GET_PROFILE)
         if isinstance(reply, Accepted) and isinstance(reply.body, dict):

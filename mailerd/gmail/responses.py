@@ -8,7 +8,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from mailerd.core.replies import Accepted, Call, Garbled, Refused, Reply, TokenRefused, TokenUnreachable
+from mailerd.core.replies import Accepted, Call, MalformedResponse, Refused, Reply, TokenRefused, TokenUnavailable
 
 _EXCERPT = 500
 _DEFAULT_LIFETIME_S = 3599.0
@@ -52,14 +52,16 @@ def read(answer: Answer, *, call: Call) -> Reply:
     if answer.status >= 300:  # noqa: PLR2004 - where HTTP's success ends
         return _refused(answer)
     if answer.too_large:
-        return Garbled(answer.status, f"more than {LARGEST} bytes, of which the first are: {_excerpt(answer.body)}")
+        return MalformedResponse(
+            answer.status, f"more than {LARGEST} bytes, of which the first are: {_excerpt(answer.body)}"
+        )
     if call is Call.DRAFTS_DELETE:
         # Google answers 204 with nothing; a page of HTML with a 200 is somebody else's answer.
         return Accepted() if answer.body.strip() in (b"", b"{}") else _garbled(answer)
     return _accepted(call, _json(answer.body)) or _garbled(answer)
 
 
-def read_token(answer: Answer) -> Granted | TokenRefused | TokenUnreachable:
+def read_token(answer: Answer) -> Granted | TokenRefused | TokenUnavailable:
     """What the token endpoint answered. No excerpt of a 2xx is ever kept: it may hold a token."""
     body = _json(answer.body)
     if not 200 <= answer.status < 300:  # noqa: PLR2004 - HTTP's success
@@ -72,7 +74,7 @@ def read_token(answer: Answer) -> Granted | TokenRefused | TokenUnreachable:
         )
     token = body.get("access_token") if isinstance(body, dict) and not answer.too_large else None
     if not isinstance(body, dict) or not isinstance(token, str) or not re.fullmatch(r"[\x21-\x7e]+", token):
-        return TokenUnreachable(f"the token endpoint answered {answer.status} without a usable access token")
+        return TokenUnavailable(f"the token endpoint answered {answer.status} without a usable access token")
     scope = body.get("scope")
     return Granted(
         access_token=token,
@@ -154,8 +156,8 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
     return max(0.0, (until.replace(tzinfo=UTC) - since.replace(tzinfo=UTC)).total_seconds())
 
 
-def _garbled(answer: Answer) -> Garbled:
-    return Garbled(status=answer.status, excerpt=_excerpt(answer.body))
+def _garbled(answer: Answer) -> MalformedResponse:
+    return MalformedResponse(status=answer.status, excerpt=_excerpt(answer.body))
 
 
 def _json(body: bytes) -> Any:

@@ -14,7 +14,7 @@ from aiogoogle.models import Request, Response
 from aiogoogle.sessions.abc import AbstractSession
 
 from mailerd import __version__
-from mailerd.core.replies import Call, Lost, Unreachable
+from mailerd.core.replies import Call, NoResponse, NotSent
 from mailerd.events.gmail import GmailEvents
 from mailerd.gmail.connection import Exchanges
 from mailerd.gmail.responses import Answer
@@ -90,7 +90,7 @@ class Wire(AbstractSession):
 
     async def ask(
         self, flight: Flight, *, deadline: float, through: Callable[[Flight], Awaitable[Response]] | None = None
-    ) -> Answer | Unreachable | Lost:
+    ) -> Answer | NotSent | NoResponse:
         """What became of a flight, whatever happened; `through` is the way that it takes, aiogoogle's for Gmail."""
         if self._exchanges is None:
             raise RuntimeError("Gmail is used outside `async with`")
@@ -108,8 +108,8 @@ class Wire(AbstractSession):
         return Answer(status=response.status_code, headers=response.headers, body=response.data)
 
 
-def _what_became_of(flight: Flight, *, cause: str) -> Unreachable | Lost:
-    return Lost(cause) if flight.may_be_written else Unreachable(cause)
+def _what_became_of(flight: Flight, *, cause: str) -> NotSent | NoResponse:
+    return NoResponse(cause) if flight.may_be_written else NotSent(cause)
 
 
 def _words(error: BaseException) -> str:

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from mailerd.clock import Clock
-from mailerd.core.replies import Call, Lost, NoCredentials, TokenRefused, TokenUnreachable, Unreachable
+from mailerd.core.replies import Call, NoCredentials, NoResponse, NotSent, TokenRefused, TokenUnavailable
 from mailerd.gmail.credentials import AuthorizedUser, Credentials, ServiceAccount
 from mailerd.gmail.instrument import Watch
 from mailerd.gmail.mailbox import LADDER
@@ -35,7 +35,7 @@ _NOT_DELEGATED = {"unauthorized_client", "access_denied", "invalid_scope"}
 _OPEN = {"grant_type", "client_id", "redirect_uri"}
 """What of a token request is no secret."""
 
-NoToken = TokenRefused | NoCredentials | TokenUnreachable
+NoToken = TokenRefused | NoCredentials | TokenUnavailable
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,10 @@ class Tokens:
                 # Loading the key takes tens of milliseconds of computing, so it is done off the loop and once.
                 assertions = await asyncio.to_thread(_sign, account, claims)
         except TimeoutError:
-            return TokenUnreachable("the assertion was not signed within the time-out")
+            return TokenUnavailable("the assertion was not signed within the time-out")
         if isinstance(assertions, NoCredentials):
             return assertions
-        outcome: Token | NoToken = TokenUnreachable("no scopes to ask for")
+        outcome: Token | NoToken = TokenUnavailable("no scopes to ask for")
         for scopes, assertion in zip(LADDER, assertions, strict=True):
             form = {"grant_type": _JWT_BEARER, "assertion": assertion}
             outcome = await self._ask(sender, form=form, otherwise=scopes, deadline=deadline)
@@ -112,9 +112,9 @@ class Tokens:
         started = self._clock.monotonic()
         answer = await self._wire.ask(flight, deadline=deadline)
         outcome: Granted | NoToken
-        if isinstance(answer, Unreachable | Lost):
+        if isinstance(answer, NotSent | NoResponse):
             # Asking again for a token harms nobody, so it does not matter whether this request was written.
-            outcome = TokenUnreachable(answer.cause)
+            outcome = TokenUnavailable(answer.cause)
         else:
             outcome = read_token(answer)
             if isinstance(outcome, TokenRefused):

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from mailerd.core.forecast import Outlook, foresee, tell, why
+from mailerd.core.forecast import ForecastInputs, foresee, tell, why
 from mailerd.intake.middleware import rfc3339
-from mailerd.store.forecast_inputs import Outlooks
+from mailerd.store.forecast_inputs import ForecastReader
 from mailerd.store.jobs import Job
 
 _STRETCHES_AT_MOST = 10
@@ -29,10 +29,10 @@ class Forecast(Protocol):
         """The same for a job that is not stored."""
 
 
-class Foresight:
+class ForecastService:
     """The sender's pace, quota and queue played forward."""
 
-    def __init__(self, outlooks: Outlooks) -> None:
+    def __init__(self, outlooks: ForecastReader) -> None:
         self._outlooks = outlooks
 
     async def forecast(self, job_id: str) -> Mapping[str, object]:
@@ -55,7 +55,7 @@ class Foresight:
         return _shown(await self._outlooks.imagine(sender_email, priority=priority, letters=letters, send_at=send_at))
 
 
-def _shown(outlook: Outlook) -> dict[str, object]:
+def _shown(outlook: ForecastInputs) -> dict[str, object]:
     if not outlook.letters and outlook.doubts is None:
         return {}
     it = foresee(outlook)

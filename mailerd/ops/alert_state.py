@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from mailerd.config import AlertSettings
-from mailerd.core.pauses import BY_HAND, until
+from mailerd.core.pauses import MANUAL, until
 from mailerd.core.stats import SenderSeen, Survey
-from mailerd.core.verdicts import Cause
+from mailerd.core.verdicts import PauseCause
 from mailerd.events.base import Event
 
 _SETTLED_AFTER: Final = 75.0
@@ -16,8 +16,9 @@ _SETTLED_AFTER: Final = 75.0
 _LONG_PAUSE: Final = 300.0
 """Seconds; a shorter pause is Google's ordinary throttling."""
 _SIGN_IN: Final = frozenset({
-    Cause.TOKEN_REFUSED.value, Cause.CLIENT_REFUSED.value, Cause.NO_CREDENTIALS.value, Cause.SCOPE_MISSING.value,
-    Cause.MAILBOX_REFUSED.value, Cause.WRONG_MAILBOX.value,
+    PauseCause.TOKEN_REFUSED.value, PauseCause.CLIENT_REFUSED.value,
+    PauseCause.NO_CREDENTIALS.value, PauseCause.SCOPE_MISSING.value,
+    PauseCause.MAILBOX_REFUSED.value, PauseCause.WRONG_MAILBOX.value,
 })  # fmt: skip
 _OUTCOMES_KEPT: Final = 20_000
 _LINES_AT_MOST: Final = 20
@@ -118,7 +119,7 @@ class Board:
 
     @staticmethod
     def _matters(sender: SenderSeen, survey: Survey) -> bool:
-        if sender.pause_cause == BY_HAND:
+        if sender.pause_cause == MANUAL:
             return False  # whoever ordered it knows it
         left = (sender.paused_until - survey.at).total_seconds() if sender.paused_until else 0.0
         return sender.pause_cause in _SIGN_IN or left >= _LONG_PAUSE

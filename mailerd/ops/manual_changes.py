@@ -1,6 +1,6 @@
 """Tells the log what people did by command: their pauses, and what they asked of jobs (the API tells its own)."""
 
-from mailerd.core.pauses import BY_HAND, until
+from mailerd.core.pauses import MANUAL, until
 from mailerd.core.stats import Survey
 from mailerd.events.process import ProcessEvents
 
@@ -22,7 +22,7 @@ class ByHand:
         now = {
             sender.email: (until(sender.paused_until), sender.pause_reason)
             for sender in survey.paused
-            if sender.paused_until and sender.pause_cause == BY_HAND
+            if sender.paused_until and sender.pause_cause == MANUAL
         }
         for sender, (end, reason) in now.items():
             if self._paused.get(sender) != (end, reason):

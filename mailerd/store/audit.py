@@ -9,7 +9,7 @@ from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import without_limit
 from mailerd.store.queue import stale_turns
-from mailerd.store.queue.rate_limits import Terms
+from mailerd.store.queue.rate_limits import DefaultLimits
 
 AT_MOST: Final = 1000
 """Findings of one kind that are listed."""
@@ -138,7 +138,9 @@ _CHECKS: Final[tuple[tuple[str, str], ...]] = (
 )
 
 
-async def audit(database: Database, *, terms: Terms | None = None, bound: float = 600.0) -> tuple[int, list[Finding]]:
+async def audit(
+    database: Database, *, terms: DefaultLimits | None = None, bound: float = 600.0
+) -> tuple[int, list[Finding]]:
     """How many jobs there are, and every finding. `bound` is the time for each check, in seconds.
 
     `terms` are what senders may use; without them nobody can tell whether a sender's turn is too late.

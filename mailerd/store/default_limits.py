@@ -1,14 +1,14 @@
 """The settings' pace, as the ledger takes it."""
 
 from mailerd.config import Settings
-from mailerd.core.rate_limit import Allowance
-from mailerd.store.queue.rate_limits import Terms
+from mailerd.core.rate_limit import SenderLimits
+from mailerd.store.queue.rate_limits import DefaultLimits
 
 
-def terms_of(settings: Settings) -> Terms:
+def terms_of(settings: Settings) -> DefaultLimits:
     """What senders may use unless they have their own."""
     pace = settings.pace
-    default = Allowance(
+    default = SenderLimits(
         units_per_minute=pace.units_per_minute,
         per_minute=pace.per_minute,
         per_day=pace.per_day,
@@ -17,4 +17,4 @@ def terms_of(settings: Settings) -> Terms:
         warm_up=pace.warm_up,
         warm_up_growth=pace.warm_up_growth,
     )
-    return Terms(default, pace.consumer_per_day, pace.project_units_per_minute)
+    return DefaultLimits(default, pace.consumer_per_day, pace.project_units_per_minute)

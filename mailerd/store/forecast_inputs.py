@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from mailerd.core import rate_limit
-from mailerd.core.forecast import Doubts, Outlook, Queued
+from mailerd.core.forecast import ForecastInputs, Queued, UnresolvedSends
 from mailerd.core.pauses import repair
 from mailerd.core.states import JobStatus, State
 from mailerd.store.db.cursor import Cursor, Statement
 from mailerd.store.db.database import Database
 from mailerd.store.queue import rate_limits
-from mailerd.store.queue.rate_limits import COLUMNS, Standing, Terms, utc
+from mailerd.store.queue.rate_limits import COLUMNS, DefaultLimits, SenderState, utc
 
 AHEAD_AT_MOST: Final = 100_000
 """Letters of one job that are counted."""
@@ -66,7 +66,7 @@ class _Asked:
     due: datetime | None = None
     last_due: datetime | None = None
     error: str | None = None
-    doubts: Doubts | None = None
+    doubts: UnresolvedSends | None = None
 
 
 @dataclass(frozen=True)
@@ -81,15 +81,15 @@ class _Other:
 
 
 @dataclass(frozen=True)
-class Outlooks:
+class ForecastReader:
     """The reader; `patience` is what the database gets for an answer, in seconds."""
 
     database: Database
-    terms: Callable[[], Terms]
+    terms: Callable[[], DefaultLimits]
     """What holds now: a reload may change it."""
     patience: float
 
-    async def read(self, job: str) -> Outlook | None:
+    async def read(self, job: str) -> ForecastInputs | None:
         """What is known; None for a job that is not there or has come to its end.
 
         Raises:
@@ -97,14 +97,14 @@ class Outlooks:
         """
         return (await self.read_all([job])).get(job)
 
-    async def read_all(self, jobs: Sequence[str]) -> dict[str, Outlook]:
+    async def read_all(self, jobs: Sequence[str]) -> dict[str, ForecastInputs]:
         """What is known of each; nothing of those that are not there or have come to their end.
 
         Raises:
             DatabaseError: it cannot be read.
         """
 
-        async def work(cursor: Cursor) -> dict[str, Outlook]:
+        async def work(cursor: Cursor) -> dict[str, ForecastInputs]:
             ids = tuple(jobs)
             found, letters = await cursor.read_together([(_JOBS, (ids,)), (_ROWS, (ids, ids))])
             asked = [
@@ -115,7 +115,7 @@ class Outlooks:
 
         return await self._ask(work) if jobs else {}
 
-    async def imagine(self, sender: str, *, priority: int, letters: int, send_at: datetime | None) -> Outlook:
+    async def imagine(self, sender: str, *, priority: int, letters: int, send_at: datetime | None) -> ForecastInputs:
         """What there would be to know of a job, if it were accepted now.
 
         Raises:
@@ -123,17 +123,17 @@ class Outlooks:
         """
         asked = _Asked("", sender, -priority, send_at, JobStatus.QUEUED, letters)
 
-        async def work(cursor: Cursor) -> dict[str, Outlook]:
+        async def work(cursor: Cursor) -> dict[str, ForecastInputs]:
             return await self._outlooks(cursor, [asked])
 
         found = (await self._ask(work))[asked.id]
         # As accepting it would (`_ADD_TURN` in jobs.py): a sender that has nothing else to do now has it then.
         return replace(found, turn_at=found.turn_at and min(found.turn_at, found.due))
 
-    async def _ask(self, work: Callable[[Cursor], Any]) -> dict[str, Outlook]:
+    async def _ask(self, work: Callable[[Cursor], Any]) -> dict[str, ForecastInputs]:
         return await self.database.ask(work, what="read an outlook", bound=self.patience, looks=True)
 
-    async def _outlooks(self, cursor: Cursor, asked: Sequence[_Asked]) -> dict[str, Outlook]:
+    async def _outlooks(self, cursor: Cursor, asked: Sequence[_Asked]) -> dict[str, ForecastInputs]:
         senders = sorted({one.sender for one in asked})
         standings, queued = await cursor.read_together([(_SENDERS, (tuple(senders),)), _queue_of(asked)])
         known, queues = await self._standings(cursor, senders, standings), _queues(queued)
@@ -151,7 +151,7 @@ class Outlooks:
 
     async def _standings(
         self, cursor: Cursor, senders: Sequence[str], rows: Sequence[Any]
-    ) -> dict[str, tuple[Standing, datetime | None]]:
+    ) -> dict[str, tuple[SenderState, datetime | None]]:
         """`rows`: those of `_SENDERS`."""
         terms = self.terms()
         found = {row[0]: (rate_limits.standing(row, terms), utc(turn_at)) for *row, turn_at in rows}
@@ -162,7 +162,7 @@ class Outlooks:
         return found
 
 
-async def _measured(cursor: Cursor, senders: Iterable[Standing]) -> dict[str, float]:
+async def _measured(cursor: Cursor, senders: Iterable[SenderState]) -> dict[str, float]:
     """Letters a minute of the last minute, of those whose limits do not tell it."""
     free = tuple(it.email for it in senders if not (rate_limit.rate(it.allowance, units=it.units) or it.limits.min_gap))
     if not free:
@@ -198,12 +198,14 @@ def _counted(one: _Asked, waiting: Sequence[Any] | None, unsure: Sequence[Any] |
         one = replace(one, letters=number, due=utc(due), last_due=utc(last_due), error=error)
     if unsure is not None:
         number, look_at, _, by_hand = unsure
-        one = replace(one, doubts=Doubts(number, by_hand=int(by_hand), look_at=utc(look_at)))
+        one = replace(one, doubts=UnresolvedSends(number, by_hand=int(by_hand), look_at=utc(look_at)))
     return one
 
 
-def _outlook(one: _Asked, it: Standing, turn_at: datetime | None, *, hours: Mapping[datetime, int]) -> Outlook:
-    return Outlook(
+def _outlook(
+    one: _Asked, it: SenderState, turn_at: datetime | None, *, hours: Mapping[datetime, int]
+) -> ForecastInputs:
+    return ForecastInputs(
         now=it.now,
         letters=one.letters,
         due=max(it.now, one.send_at or it.now, one.due or it.now),

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from mailerd.clock import new_id
-from mailerd.core.states import Change, JobChange, JobStatus, State, after, job_after
+from mailerd.core.states import JobChange, JobStatus, State, Transition, after, job_after
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.queue.reschedule import micros
@@ -175,7 +175,7 @@ async def _lock(cursor: Cursor, job_id: str) -> _Found:
 
 async def _cancel(cursor: Cursor, job: _Found, status: JobStatus, who: str) -> Done:
     reason = f"the job was cancelled by {who}"
-    await cursor.execute(_CANCEL, (after(State.WAITING, Change.CANCELLED).value, reason, job.id))
+    await cursor.execute(_CANCEL, (after(State.WAITING, Transition.CANCELLED).value, reason, job.id))
     letters = cursor.rowcount
     if job.status is not status:
         await cursor.execute(_ON_THE_WIRE, (job.id,))
@@ -195,7 +195,7 @@ async def _resume(cursor: Cursor, job: _Found, status: JobStatus) -> Done:
 async def _retry(cursor: Cursor, job: _Found, status: JobStatus) -> Done:
     token = new_id()
     await cursor.execute(_LOG_RETRIES, (token, token, job.id))
-    await cursor.execute(_RETRY, (after(State.FAILED, Change.RETRIED).value, job.id))
+    await cursor.execute(_RETRY, (after(State.FAILED, Transition.RETRIED).value, job.id))
     letters = cursor.rowcount
     if not letters:
         return Done(changed=False, letters=0, status=job.status)

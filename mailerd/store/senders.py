@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from mailerd.core.pauses import BY_HAND
-from mailerd.core.rate_limit import FOR_EVER
+from mailerd.core.pauses import MANUAL
+from mailerd.core.rate_limit import FOREVER
 from mailerd.errors import MailerdError
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.queue import rate_limits
-from mailerd.store.queue.rate_limits import COLUMNS, Standing, Terms, naive
+from mailerd.store.queue.rate_limits import COLUMNS, DefaultLimits, SenderState, naive
 
 LIMITS: Final = ("units_per_minute", "per_minute", "per_day", "reserve", "min_gap", "warm_up", "warm_up_growth")
 """What a sender may have of its own."""
@@ -47,7 +47,7 @@ class SenderError(MailerdError):
 class SenderNow:
     """A sender, what it has sent and what waits."""
 
-    standing: Standing
+    standing: SenderState
     used: int
     """Letters of the last 24 hours; the oldest hour counts whole."""
     waiting: int
@@ -58,7 +58,7 @@ class Senders:
     """The door's leaf for senders; `terms`: what holds for a sender that has no limits of its own."""
 
     database: Database
-    terms: Terms
+    terms: DefaultLimits
 
     async def all(self) -> list[SenderNow]:
         """Every sender, by address.
@@ -73,7 +73,7 @@ class Senders:
         rows = await cursor.fetchall()
         return [await self._now(cursor, rate_limits.standing(row, self.terms)) for row in rows]
 
-    async def _now(self, cursor: Cursor, it: Standing) -> SenderNow:
+    async def _now(self, cursor: Cursor, it: SenderState) -> SenderNow:
         hours = (await rate_limits.hours(cursor, (it.email,), now=it.now))[it.email]
         used = sum(number for hour, number in hours.items() if hour > it.now - timedelta(hours=25))
         await cursor.execute(_WAITING, (it.email,))
@@ -112,7 +112,7 @@ class Senders:
         await cursor.execute(_LOOK, (email,))
         return await self._now(cursor, await self._read(cursor, email))
 
-    async def _read(self, cursor: Cursor, email: str) -> Standing:
+    async def _read(self, cursor: Cursor, email: str) -> SenderState:
         await cursor.execute(_LOCK, (email,))
         if (row := await cursor.fetchone()) is None:
             raise SenderError(f"there is no sender {email}: `mailerd senders list` shows all of them")
@@ -144,15 +144,15 @@ class Senders:
         async def work(cursor: Cursor) -> datetime:
             await cursor.execute(_ADD, (email,))
             it = await self._read(cursor, email)
-            until = FOR_EVER if lasts is None else it.now + lasts
-            if it.paused_until and it.pause_cause != BY_HAND and it.paused_until > until:
+            until = FOREVER if lasts is None else it.now + lasts
+            if it.paused_until and it.pause_cause != MANUAL and it.paused_until > until:
                 return it.paused_until
-            await cursor.execute(_PAUSE, (naive(until), BY_HAND, reason, email))
+            await cursor.execute(_PAUSE, (naive(until), MANUAL, reason, email))
             return until
 
         return await self.database.transaction(work, what="pause a sender")
 
-    async def resume(self, email: str) -> Standing:
+    async def resume(self, email: str) -> SenderState:
         """End any pause of a sender, whoever ordered it; how it stood before.
 
         Raises:
@@ -160,7 +160,7 @@ class Senders:
             DatabaseError: nothing was changed.
         """
 
-        async def work(cursor: Cursor) -> Standing:
+        async def work(cursor: Cursor) -> SenderState:
             before = await self._read(cursor, email)
             await cursor.execute(_RESUME, (email,))
             await cursor.execute(_LOOK, (email,))

@@ -10,7 +10,7 @@ from mailerd.core.stats import Asked, SenderSeen, Survey
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.queue import rate_limits
-from mailerd.store.queue.rate_limits import COLUMNS, Terms
+from mailerd.store.queue.rate_limits import COLUMNS, DefaultLimits
 from mailerd.store.queue.record import UNFINISHED
 
 SENDERS_AT_MOST: Final = 200
@@ -44,7 +44,7 @@ class Surveys:
     """Looks at the tables; `terms` hold for a sender that has no limits of its own."""
 
     database: Database
-    terms: Terms
+    terms: DefaultLimits
 
     async def look(self, *, bound: float | None = None) -> Survey:
         """What there is.

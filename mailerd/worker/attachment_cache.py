@@ -16,7 +16,7 @@ LARGE: Final = 1_000_000
 LARGE_AT_ONCE: Final = 2
 
 
-class Cabinet:
+class AttachmentCache:
     """The attachments of jobs."""
 
     def __init__(self, database: Database) -> None:

@@ -41,7 +41,7 @@ class _Outage:
         return True
 
 
-class Reach:
+class CircuitBreaker:
     """The road to Google, for everybody and for each sender: open, or closed since when and until when it is tried."""
 
     def __init__(self, *, clock: Clock, events: RunnerEvents) -> None:

@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-from mailerd.core.models import Letter
+from mailerd.core.models import ClaimedRecipient
 
 SLOW_AFTER: Final = 1 / 6
 """Of the time-out of a call: then a letter is its own sender's affair. By default 5 s, several times what Google takes
@@ -133,7 +133,7 @@ class Slots:
             self._changed.clear()
             await self._changed.wait()
 
-    def claimed(self, letters: Iterable[Letter]) -> None:
+    def claimed(self, letters: Iterable[ClaimedRecipient]) -> None:
         """These were claimed; each will come by a slot, or be recorded without."""
         for letter in letters:
             key = letter.id, letter.token
@@ -142,7 +142,7 @@ class Slots:
             self._before_answer.enter(key)
 
     @asynccontextmanager
-    async def of(self, letter: Letter) -> AsyncIterator[None]:
+    async def of(self, letter: ClaimedRecipient) -> AsyncIterator[None]:
         """A slot for this letter until Google's last answer."""
         key, share = (letter.id, letter.token), self._share(letter.sender)
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -177,7 +177,7 @@ class Slots:
         """A letter of this sender was slow to make: half as many may be in flight, since they wait for one another."""
         self.unanswered(sender)
 
-    def recorded(self, letter: Letter) -> None:
+    def recorded(self, letter: ClaimedRecipient) -> None:
         """It is recorded, or given up."""
         self._answered((letter.id, letter.token))
         self._unrecorded -= 1

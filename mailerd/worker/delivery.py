@@ -10,32 +10,32 @@ from datetime import timedelta
 from typing import Final, Protocol, assert_never
 
 from mailerd.clock import Clock
-from mailerd.core.decisions import Decision, Policy, decide, discarded, discards, given_up, no_drafts, patient
-from mailerd.core.models import HandedOver, Letter, Outcome, Written
+from mailerd.core.decisions import Decision, RetryPolicy, decide, discarded, discards, given_up, no_drafts, patient
+from mailerd.core.models import ClaimedRecipient, Handover, Outcome, WriteResult
 from mailerd.core.replies import (
     Accepted,
     Call,
-    Garbled,
-    Lost,
+    MalformedResponse,
     NoCredentials,
+    NoResponse,
+    NotSent,
     Refused,
     Reply,
     TokenRefused,
-    Unreachable,
     WrongMailbox,
 )
-from mailerd.core.states import Change
-from mailerd.core.verdicts import Cause, Fate, Verdict, judge, refused_alone
+from mailerd.core.states import Transition
+from mailerd.core.verdicts import Disposition, PauseCause, Verdict, judge, refused_alone
 from mailerd.errors import DatabaseError
 from mailerd.events.worker import RunnerEvents
 from mailerd.gmail import Mailbox
 from mailerd.mail.errors import RendererError, RenderError, TemplateErrors
-from mailerd.worker.circuit_breaker import Reach
+from mailerd.worker.circuit_breaker import CircuitBreaker
 from mailerd.worker.concurrency import Slots
-from mailerd.worker.in_flight import Hand
-from mailerd.worker.message_builder import Workshop
-from mailerd.worker.pause_log import Holds
-from mailerd.worker.progress import Progress
+from mailerd.worker.in_flight import InFlight
+from mailerd.worker.message_builder import MessageBuilder
+from mailerd.worker.pause_log import PauseLog
+from mailerd.worker.progress import JobProgress
 from mailerd.worker.recorder import Recorder
 from mailerd.worker.refusals import Refusals
 
@@ -70,27 +70,27 @@ class Google(Protocol):
 
 
 @dataclass(frozen=True)
-class Path:
+class Delivery:
     """Takes letters along their path; one object for all of them."""
 
     google: Google
     slots: Slots
     recorder: Recorder
-    workshop: Workshop
-    hand: Hand
-    reach: Reach
-    holds: Holds
-    progress: Progress
-    policy: Policy
+    workshop: MessageBuilder
+    hand: InFlight
+    reach: CircuitBreaker
+    holds: PauseLog
+    progress: JobProgress
+    policy: RetryPolicy
     request_timeout: float
     """Seconds that one call to Google may take."""
     clock: Clock
     events: RunnerEvents
     refusals: Refusals = field(default_factory=Refusals)
 
-    async def deliver(self, letter: Letter) -> None:
+    async def deliver(self, letter: ClaimedRecipient) -> None:
         """Bring one letter to a recorded outcome; whatever goes wrong with it stays with it."""
-        trip = _Trip(letter)
+        trip = _DeliveryState(letter)
         try:
             decision = await self._bring_to_google(trip)
             if decision:
@@ -101,7 +101,7 @@ class Path:
         finally:
             self.hand.put_down(letter)
 
-    async def _bring_to_google(self, trip: "_Trip") -> Decision | None:
+    async def _bring_to_google(self, trip: "_DeliveryState") -> Decision | None:
         """What to write; None when the claim had ended before anything was sent.
 
         What may last comes before the slot: a token that does not come, and the room for a large letter.
@@ -123,7 +123,7 @@ class Path:
                 trip.began = self.clock.monotonic()
                 return await self._attempt(trip)
 
-    async def _attempt(self, trip: "_Trip") -> Decision | None:
+    async def _attempt(self, trip: "_DeliveryState") -> Decision | None:
         letter = trip.letter
         mailbox = await self.google.authenticate(letter.sender)  # once more: it may have waited for long
         if not isinstance(mailbox, Mailbox):
@@ -137,7 +137,7 @@ class Path:
             return await self._first_time(trip, mailbox)
         return await self._send_draft(trip, mailbox)
 
-    async def _first_time(self, trip: "_Trip", mailbox: Mailbox) -> Decision | None:
+    async def _first_time(self, trip: "_DeliveryState", mailbox: Mailbox) -> Decision | None:
         try:
             early = await self._hand_in(trip, mailbox)
         finally:
@@ -146,35 +146,35 @@ class Path:
             return early
         return await self._send_draft(trip, mailbox)
 
-    async def _hand_in(self, trip: "_Trip", mailbox: Mailbox) -> Decision | None:
+    async def _hand_in(self, trip: "_DeliveryState", mailbox: Mailbox) -> Decision | None:
         """Make the letter and give it to Google; None when it waits there as a draft, or the claim has ended."""
         try:
             raw = await self._made(trip.letter)
         except (RenderError, ValueError) as error:
-            return Decision(Change.FAILED, error=f"the letter cannot be made: {error}")
+            return Decision(Transition.FAILED, error=f"the letter cannot be made: {error}")
         except TemplateErrors as error:
-            return Decision(Change.FAILED, error=f"{_TEMPLATE_REFUSED}: {error}")
+            return Decision(Transition.FAILED, error=f"{_TEMPLATE_REFUSED}: {error}")
         except RendererError as error:
-            return Decision(Change.RELEASED, error=f"nothing can be rendered now: {error}", wait=_RENDERER_WAIT)
+            return Decision(Transition.RELEASED, error=f"nothing can be rendered now: {error}", wait=_RENDERER_WAIT)
         except DatabaseError as error:
             if not error.retry:
                 raise
-            return Decision(Change.RELEASED, error=f"the job could not be read: {error}")
+            return Decision(Transition.RELEASED, error=f"the job could not be read: {error}")
         if mailbox.mode == "direct":
             return await self._send_directly(trip, raw, mailbox)
         return await self._create_draft(trip, raw, mailbox)
 
-    async def _made(self, letter: Letter) -> bytes:
+    async def _made(self, letter: ClaimedRecipient) -> bytes:
         try:
             return await self.workshop.make(letter)
         finally:
             if self.workshop.is_slow(letter):
                 self.slots.slow(letter.sender)
 
-    async def _create_draft(self, trip: "_Trip", raw: bytes, mailbox: Mailbox) -> Decision | None:
+    async def _create_draft(self, trip: "_DeliveryState", raw: bytes, mailbox: Mailbox) -> Decision | None:
         """None when the draft is there and its id is durable, or the claim has ended."""
         if not self._time_for_a_call(trip):
-            return Decision(Change.RELEASED, error=_LEASE_NEARLY_OVER)
+            return Decision(Transition.RELEASED, error=_LEASE_NEARLY_OVER)
         reply = await self.google.create_draft(trip.letter.sender, raw=raw)
         if not isinstance(reply, Accepted):
             return self._judged(trip, Call.DRAFTS_CREATE, reply)
@@ -182,13 +182,13 @@ class Path:
         trip.letter = replace(trip.letter, draft_id=reply.id, thread_id=reply.thread_id or None, unanswered=False)
         # If the process dies before this is committed, nothing is sent and the draft is an orphan, found by its key.
         await self._hand_over(
-            trip, HandedOver(trip.letter, "draft", reply.id, reply.thread_id or None, project=mailbox.project or None)
+            trip, Handover(trip.letter, "draft", reply.id, reply.thread_id or None, project=mailbox.project or None)
         )
         return None
 
-    async def _send_draft(self, trip: "_Trip", mailbox: Mailbox) -> Decision | None:
+    async def _send_draft(self, trip: "_DeliveryState", mailbox: Mailbox) -> Decision | None:
         if not self._time_for_a_call(trip):
-            return Decision(Change.RELEASED, error=_LEASE_NEARLY_OVER)
+            return Decision(Transition.RELEASED, error=_LEASE_NEARLY_OVER)
         # If the process dies from here on, the row says which draft to look for: gone is sent, there is not sent.
         trip.may_be_sent = True
         reply = await self.google.send_draft(trip.letter.sender, draft_id=trip.letter.draft_id or "")
@@ -197,15 +197,15 @@ class Path:
             return await self._discard(trip, mailbox, decision)
         return decision
 
-    async def _discard(self, trip: "_Trip", mailbox: Mailbox, decision: Decision) -> Decision | None:
+    async def _discard(self, trip: "_DeliveryState", mailbox: Mailbox, decision: Decision) -> Decision | None:
         """Delete the draft that Google has refused to send; what to write then, None when the claim has ended."""
-        letter, fate = trip.letter, Fate.TRANSIENT
+        letter, fate = trip.letter, Disposition.TRANSIENT
         trip.refused = True
         if self._time_for_a_call(trip):
             # If the process dies from here on, the row says that Google had refused, and that we deleted the draft.
             await self._hand_over(
                 trip,
-                HandedOver(
+                Handover(
                     letter, "draft", letter.draft_id, letter.thread_id, project=mailbox.project or None,
                     unanswered=letter.unanswered, discarding=True, pause=decision.pause,
                 ),
@@ -216,38 +216,38 @@ class Path:
                 reply = await self.google.discard_draft(letter.sender, draft_id=letter.draft_id or "")
                 self._note(trip, reply)
                 fate = judge(Call.DRAFTS_DELETE, reply).fate
-        if fate is Fate.ACCEPTED:
+        if fate is Disposition.ACCEPTED:
             self.events.draft_discarded(
                 job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender,
                 draft=letter.draft_id or "", cause=decision.error or "",
             )  # fmt: skip
         return discarded(decision, fate, in_flight=self.policy.in_flight)
 
-    async def _send_directly(self, trip: "_Trip", raw: bytes, mailbox: Mailbox) -> Decision | None:
-        await self._hand_over(trip, HandedOver(trip.letter, "direct", project=mailbox.project or None))
+    async def _send_directly(self, trip: "_DeliveryState", raw: bytes, mailbox: Mailbox) -> Decision | None:
+        await self._hand_over(trip, Handover(trip.letter, "direct", project=mailbox.project or None))
         if trip.fenced_off:
             return None
         if not self._time_for_a_call(trip):
-            return Decision(Change.RELEASED, error=_LEASE_NEARLY_OVER)
+            return Decision(Transition.RELEASED, error=_LEASE_NEARLY_OVER)
         trip.may_be_sent = True
         reply = await self.google.send_message(trip.letter.sender, raw=raw)
         return self._judged(trip, Call.MESSAGES_SEND, reply)
 
-    async def _hand_over(self, trip: "_Trip", record: HandedOver) -> None:
+    async def _hand_over(self, trip: "_DeliveryState", record: Handover) -> None:
         match await self.recorder.record(record):
-            case Written.TAKEN:
+            case WriteResult.APPLIED:
                 return
-            case Written.SETTLED:
+            case WriteResult.RESOLVED:
                 self._say_settled(trip.letter, "Google had said so to a worker whose record the row had forgotten")
             case _:
                 self._say_fenced_off(trip.letter, "the hand-over")
         # The draft is left where it is: only the rescue, which sees the row, can tell that nobody needs it.
         trip.fenced_off = True
 
-    def _time_for_a_call(self, trip: "_Trip") -> bool:
+    def _time_for_a_call(self, trip: "_DeliveryState") -> bool:
         return self.hand.may_call(trip.letter, seconds=self.request_timeout)
 
-    def _judged(self, trip: "_Trip", call: Call, reply: Reply) -> Decision:
+    def _judged(self, trip: "_DeliveryState", call: Call, reply: Reply) -> Decision:
         self._note(trip, reply)
         letter, chance = trip.letter, random.random()  # noqa: S311 - jitter
         return decide(
@@ -255,31 +255,31 @@ class Path:
             pauses=letter.pauses, chance=chance,
         )  # fmt: skip
 
-    def _verdict(self, trip: "_Trip", call: Call, reply: Reply) -> Verdict:
+    def _verdict(self, trip: "_DeliveryState", call: Call, reply: Reply) -> Verdict:
         verdict, letter, now = judge(call, reply), trip.letter, self.clock.monotonic()
-        if verdict.fate is Fate.ACCEPTED:
+        if verdict.fate is Disposition.ACCEPTED:
             self.refusals.accepted(letter.sender, began=trip.began, now=now)
-        refused = verdict.hold is not None and verdict.hold.cause is Cause.MAILBOX_REFUSED
+        refused = verdict.hold is not None and verdict.hold.cause is PauseCause.MAILBOX_REFUSED
         if isinstance(reply, Refused) and refused:
             alone = self.refusals.concerns(letter.id, letter.sender, began=trip.began, now=now)
             return refused_alone(reply) if alone else verdict
         return verdict
 
-    def _note(self, trip: "_Trip", reply: Reply) -> None:
+    def _note(self, trip: "_DeliveryState", reply: Reply) -> None:
         """What the reply says of the road to Google, and of how much this sender may have in flight."""
         sender = trip.letter.sender
         match reply:
-            case Accepted() | Refused() | TokenRefused() | Garbled():
+            case Accepted() | Refused() | TokenRefused() | MalformedResponse():
                 self.reach.reached(sender)
                 self.slots.answered(sender)
-            case Lost() | Unreachable():
+            case NoResponse() | NotSent():
                 self.slots.unanswered(sender)
             case NoCredentials() | WrongMailbox():
                 pass  # nobody was asked
             case _:
                 assert_never(reply)
 
-    async def _record(self, trip: "_Trip", decision: Decision) -> None:
+    async def _record(self, trip: "_DeliveryState", decision: Decision) -> None:
         letter = trip.letter
         if decision.everybody:
             self.reach.lost(decision.everybody)
@@ -287,28 +287,28 @@ class Path:
             self.reach.lost_for(letter.sender, decision.out_of_reach)
         written = await self.recorder.record(Outcome(letter, decision, took=self.hand.held_for(letter)))
         self._say_written(trip, decision, written)
-        if written in {Written.FENCED_OFF, Written.SETTLED}:
+        if written in {WriteResult.STALE, WriteResult.RESOLVED}:
             return
         if decision.pause:
             self.holds.paused(letter.sender, decision.pause, began=trip.began)
-        ended = decision.change is Change.FAILED or written is Written.CANCELLED
+        ended = decision.change is Transition.FAILED or written is WriteResult.CANCELLED
         if ended and letter.draft_id and not decision.forgets:
             try:
                 await self.google.delete_draft(letter.sender, draft_id=letter.draft_id)
             except DatabaseError as error:  # the search for orphans finds it
                 self.events.step_failed(what="deleting an unsent letter's draft", again_in=0.0, error=error)
 
-    async def _broke(self, trip: "_Trip", error: Exception) -> None:
+    async def _broke(self, trip: "_DeliveryState", error: Exception) -> None:
         if isinstance(error, DatabaseError):
             decision, fate = None, "its lease will lapse, and the rescue looks"  # the record itself was refused
         elif trip.may_be_sent or trip.letter.unanswered:
             decision = Decision(
-                Change.LOST, error=f"unforeseen: {error!r}", wait=self.policy.in_flight, refused=trip.refused,
+                Transition.LOST, error=f"unforeseen: {error!r}", wait=self.policy.in_flight, refused=trip.refused,
                 discarding=trip.refused,
             )  # fmt: skip
             fate = "it may have been sent, and is looked for"
         else:
-            decision = Decision(Change.FAILED, error=f"unforeseen: {error!r}")
+            decision = Decision(Transition.FAILED, error=f"unforeseen: {error!r}")
             fate = "this letter only is failed"
         self._say_broke(trip.letter, fate, error)
         if decision is None:
@@ -318,39 +318,39 @@ class Path:
         except Exception as again:  # noqa: BLE001 - there is nobody left to tell but the log
             self._say_broke(trip.letter, "its lease will lapse, and the rescue looks", again)
 
-    def _say_broke(self, letter: Letter, fate: str, error: Exception) -> None:
+    def _say_broke(self, letter: ClaimedRecipient, fate: str, error: Exception) -> None:
         self.events.letter_broke(job=letter.job_id, recipient=letter.id, to=letter.to_email, fate=fate, error=error)
 
-    def _say_fenced_off(self, letter: Letter, change: str) -> None:
+    def _say_fenced_off(self, letter: ClaimedRecipient, change: str) -> None:
         self.events.letter_fenced_off(job=letter.job_id, recipient=letter.id, to=letter.to_email, change=change)
 
-    def _say_written(self, trip: "_Trip", decision: Decision, written: Written) -> None:
+    def _say_written(self, trip: "_DeliveryState", decision: Decision, written: WriteResult) -> None:
         match written:
-            case Written.TAKEN:
+            case WriteResult.APPLIED:
                 self._say(trip, decision)
-            case Written.CANCELLED:
+            case WriteResult.CANCELLED:
                 self._say_cancelled(trip.letter, decision)
-            case Written.SETTLED:
+            case WriteResult.RESOLVED:
                 named = f"message {decision.message_id}, which Google named to a worker whose claim had ended"
                 self._say_settled(trip.letter, named)
-            case Written.FENCED_OFF:
+            case WriteResult.STALE:
                 self._say_fenced_off(trip.letter, decision.change.value)
 
-    def _say_settled(self, letter: Letter, proof: str) -> None:
+    def _say_settled(self, letter: ClaimedRecipient, proof: str) -> None:
         self.events.letter_found(
             job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender, proof=proof
         )
 
-    def _say_cancelled(self, letter: Letter, decision: Decision) -> None:
+    def _say_cancelled(self, letter: ClaimedRecipient, decision: Decision) -> None:
         self.events.letter_cancelled(
             job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender,
             cause=decision.error or "",
         )  # fmt: skip
 
-    def _say(self, trip: "_Trip", decision: Decision) -> None:
+    def _say(self, trip: "_DeliveryState", decision: Decision) -> None:
         letter, cause, say = trip.letter, decision.error or "", self.events
         match decision.change:
-            case Change.SENT:
+            case Transition.SENT:
                 self.progress.sent += 1
                 self.holds.worked(letter.sender, began=trip.began)
                 done, total = self.progress.step(letter.job_id)
@@ -358,19 +358,19 @@ class Path:
                     job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender,
                     done=done, total=total, message_id=decision.message_id or "",
                 )  # fmt: skip
-            case Change.FAILED:
+            case Transition.FAILED:
                 self.progress.failed += 1
                 done, total = self.progress.step(letter.job_id)
                 say.letter_failed(
                     job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender,
                     done=done, total=total, cause=cause,
                 )  # fmt: skip
-            case Change.DEFERRED:
+            case Transition.DEFERRED:
                 say.letter_deferred(
                     job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender,
                     attempt=letter.attempt, again_in=_seconds(decision.wait), cause=cause,
                 )  # fmt: skip
-            case Change.LOST:
+            case Transition.LOST:
                 say.letter_unsure(
                     job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender,
                     cause=cause, look_in=_seconds(decision.wait),
@@ -382,10 +382,10 @@ class Path:
 
 
 @dataclass
-class _Trip:
+class _DeliveryState:
     """What is learnt on the way."""
 
-    letter: Letter
+    letter: ClaimedRecipient
     began: float = 0.0
     """Monotonic seconds."""
     room: AsyncExitStack = field(default_factory=AsyncExitStack)

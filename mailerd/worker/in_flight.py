@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Final, Protocol
 
 from mailerd.clock import Clock
-from mailerd.core.models import Claim, Letter
+from mailerd.core.models import Claim, ClaimedRecipient
 from mailerd.errors import DatabaseError
 from mailerd.events.worker import RunnerEvents
 from mailerd.ops.heartbeat import Pulses
@@ -30,7 +30,7 @@ class _Held:
     safe_until: float
 
 
-class Hand:
+class InFlight:
     """Every claimed letter from its claim to its record."""
 
     def __init__(
@@ -52,16 +52,16 @@ class Hand:
         for letter in claim.letters:
             self._held[letter.id, letter.token] = _Held(asked_at, safe_until)
 
-    def put_down(self, letter: Letter) -> None:
+    def put_down(self, letter: ClaimedRecipient) -> None:
         """It is recorded, or given up."""
         self._held.pop((letter.id, letter.token), None)
 
-    def may_call(self, letter: Letter, *, seconds: float) -> bool:
+    def may_call(self, letter: ClaimedRecipient, *, seconds: float) -> bool:
         """Whether a call of at most so many seconds is over before the lease is."""
         held = self._held.get((letter.id, letter.token))
         return held is not None and self._clock.monotonic() + seconds < held.safe_until
 
-    def held_for(self, letter: Letter) -> float:
+    def held_for(self, letter: ClaimedRecipient) -> float:
         """Seconds since its claim was asked for; 0 for a letter that is not in hand."""
         held = self._held.get((letter.id, letter.token))
         return self._clock.monotonic() - held.since if held else 0.0

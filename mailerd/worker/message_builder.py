@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from mailerd.clock import Clock
-from mailerd.core.models import Letter
+from mailerd.core.models import ClaimedRecipient
 from mailerd.errors import DatabaseError
 from mailerd.mail.mime import Envelope, compose
 from mailerd.mail.renderer import Renderer
 from mailerd.mail.templates import Content, Reader, Source, Template
 from mailerd.store.db.database import Database
 from mailerd.store.job_content import contents
-from mailerd.worker.attachment_cache import Cabinet
+from mailerd.worker.attachment_cache import AttachmentCache
 
 _KEPT: Final = 256
 """Jobs whose templates are kept."""
@@ -35,18 +35,18 @@ class _Job:
     attached_bytes: int
 
 
-class Workshop:
+class MessageBuilder:
     """Letters as bytes."""
 
     def __init__(self, database: Database, *, renderer: Renderer, clock: Clock) -> None:
         self._database = database
         self._renderer = renderer
         self._clock = clock
-        self._cabinet = Cabinet(database)
+        self._cabinet = AttachmentCache(database)
         self._jobs: OrderedDict[str, _Job] = OrderedDict()
         self._reading: dict[str, asyncio.Future[_Job]] = {}
 
-    async def make(self, letter: Letter) -> bytes:
+    async def make(self, letter: ClaimedRecipient) -> bytes:
         """The letter's RFC 5322 bytes.
 
         Raises:
@@ -75,24 +75,24 @@ class Workshop:
             compose, content, envelope, date=now, message_id=message_id, attachments=attached
         )
 
-    async def _content(self, job: _Job, letter: Letter) -> Content:
+    async def _content(self, job: _Job, letter: ClaimedRecipient) -> Content:
         reader = Reader(letter.to_email, letter.to_name, letter.variables)
         (made,) = await self._renderer.render(job.template, [reader], origin=letter.sender)
         if isinstance(made, Content):
             return made
         raise made[0]
 
-    def is_slow(self, letter: Letter) -> bool:
+    def is_slow(self, letter: ClaimedRecipient) -> bool:
         """Whether letters of its sender wait for one another at the renderer."""
         return self._renderer.is_slow(letter.sender)
 
-    def room_for(self, letter: Letter) -> AbstractAsyncContextManager[None]:
+    def room_for(self, letter: ClaimedRecipient) -> AbstractAsyncContextManager[None]:
         """Room for a letter from its making until Google has it: large ones wait for one another."""
         known = self._jobs.get(letter.job_id)
         return self._cabinet.room_for(known.attached_bytes) if known else self._room_once_read(letter)
 
     @asynccontextmanager
-    async def _room_once_read(self, letter: Letter) -> AsyncIterator[None]:
+    async def _room_once_read(self, letter: ClaimedRecipient) -> AsyncIterator[None]:
         """A job is read first, since only then is it known what its letters are like.
 
         What is wrong with reading it is for `make` to say.

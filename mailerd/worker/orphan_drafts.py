@@ -7,8 +7,8 @@ from typing import Final, Protocol
 
 from mailerd.core.replies import Accepted, Call, Reply
 from mailerd.core.states import State
-from mailerd.core.verdicts import Fate, judge
-from mailerd.events.worker import RescueEvents
+from mailerd.core.verdicts import Disposition, judge
+from mailerd.events.worker import RecoveryEvents
 from mailerd.gmail import Mailbox
 from mailerd.store.queue.undo_sent import Undone
 from mailerd.worker.reconcile import key_of
@@ -52,12 +52,12 @@ class Rows(Protocol):
 
 
 @dataclass
-class Orphans:
+class OrphanDrafts:
     """The search, one mailbox at a time."""
 
     google: Google
     rows: Rows
-    events: RescueEvents
+    events: RecoveryEvents
     _foreign: dict[str, set[str]] = field(default_factory=dict)
     """By sender, as its drafts were last listed."""
 
@@ -115,7 +115,7 @@ class Orphans:
                 )  # fmt: skip
             return 0
         verdict = judge(Call.DRAFTS_DELETE, await self.google.delete_draft(sender, draft_id=draft))
-        if verdict.fate is Fate.ACCEPTED:
+        if verdict.fate is Disposition.ACCEPTED:
             self.events.orphan_deleted(sender=sender, draft=draft, key=key)
             return 1
         return 0

@@ -6,7 +6,7 @@ from typing import Final
 
 from mailerd.clock import Clock
 from mailerd.core.decisions import Pause
-from mailerd.core.verdicts import Cause
+from mailerd.core.verdicts import PauseCause
 from mailerd.events.worker import RunnerEvents
 
 REMIND_EVERY: Final = 600.0
@@ -15,7 +15,7 @@ REMIND_EVERY: Final = 600.0
 
 @dataclass
 class _Told:
-    cause: Cause
+    cause: PauseCause
     since: float
     at: float
     ordered: float
@@ -23,7 +23,7 @@ class _Told:
     until: float
 
 
-class Holds:
+class PauseLog:
     """Pauses of senders, as seen from this daemon; `counts` has them by sender and cause, for a metric."""
 
     def __init__(self, *, clock: Clock, events: RunnerEvents) -> None:
@@ -45,7 +45,7 @@ class Holds:
             return
         self._told[sender] = _Told(pause.cause, told.since if told and again else now, now, now, now + seconds)
         cause, reason = pause.cause.value, pause.reason
-        if pause.cause is Cause.PROJECT_LIMIT:
+        if pause.cause is PauseCause.PROJECT_LIMIT:
             self._events.project_paused(sender=sender, seconds=seconds, cause=cause, reason=reason)
         else:
             self._events.sender_paused(sender=sender, seconds=seconds, cause=cause, reason=reason)

@@ -7,7 +7,7 @@ _KEPT: Final = 4096
 """Jobs that are remembered; one that drops out is counted anew when it is met again."""
 
 
-class Progress:
+class JobProgress:
     """`[17/200]`."""
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from mailerd.clock import Clock
 from mailerd.core.rate_limit import UNITS
-from mailerd.core.replies import Call, Reply, Unreachable
+from mailerd.core.replies import Call, NotSent, Reply
 from mailerd.errors import DatabaseError
 from mailerd.gmail import Mailbox
 
@@ -64,7 +64,7 @@ class Paced:
     google: Google
     permits: Asking
     patience: timedelta
-    """A look that would have to wait longer is not made: it is answered with Unreachable, which decides nothing."""
+    """A look that would have to wait longer is not made: it is answered with NotSent, which decides nothing."""
     clock: Clock
 
     async def authenticate(self, sender: str) -> Mailbox | Reply:
@@ -133,7 +133,7 @@ class Paced:
         until = self.clock.monotonic() + self.patience.total_seconds()
         while wait := await self.permits.permit(sender, units=UNITS[call]):
             if self.clock.monotonic() + wait.total_seconds() > until:
-                return Unreachable(f"{call} was not made: the units of {sender} are used up for {wait}")
+                return NotSent(f"{call} was not made: the units of {sender} are used up for {wait}")
             await self.clock.sleep(wait.total_seconds())
         box = await self.authenticate(sender)  # pays for the question whose mailbox it is, where it is due
         return await make() if isinstance(box, Mailbox) else box

@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol, assert_never
 
 from mailerd.core.doubts import draft_gone, why_a_person
-from mailerd.core.models import Doubt
+from mailerd.core.models import UnresolvedSend
 from mailerd.core.replies import Accepted, Call, Refused, Reply
-from mailerd.core.states import Change, Proof
-from mailerd.core.verdicts import Fate, judge
+from mailerd.core.states import Proof, Transition
+from mailerd.core.verdicts import Disposition, judge
 from mailerd.gmail import Mailbox
-from mailerd.store.queue.recovery import Settled
+from mailerd.store.queue.recovery import Resolution
 
 _FIRST: Final = timedelta(seconds=30)
 _LONGEST: Final = timedelta(hours=1)
@@ -54,7 +54,7 @@ class Google(Protocol):
 
 
 @dataclass(frozen=True)
-class Looking:
+class Reconciler:
     """Looks for letters."""
 
     google: Google
@@ -65,19 +65,19 @@ class Looking:
     _scanning: "defaultdict[str, asyncio.Lock]" = field(default_factory=lambda: defaultdict(asyncio.Lock))
     """One scan of a mailbox at a time, so that many doubts read each message once and not once each."""
 
-    async def look(self, doubt: Doubt, *, progress: Callable[[], None]) -> Settled:
+    async def look(self, doubt: UnresolvedSend, *, progress: Callable[[], None]) -> Resolution:
         """What is known of the letter after looking; `progress` is called after each answer, for a look may take long.
 
         Raises:
             DatabaseError: the ledger cannot be asked whether Google may be.
         """
         if doubt.known_message_id:
-            return Settled(doubt, Change.FOUND, message_id=doubt.known_message_id, proof=Proof.ANSWERED)
+            return Resolution(doubt, Transition.FOUND, message_id=doubt.known_message_id, proof=Proof.ANSWERED)
         if doubt.draft_id:
             return await self._by_draft(doubt, doubt.draft_id, progress)
         return await self._among_sent(doubt, progress)
 
-    async def discard(self, doubt: Doubt) -> None:
+    async def discard(self, doubt: UnresolvedSend) -> None:
         """Delete the draft of a letter that will not be sent: a request that comes late then finds none.
 
         What goes wrong is told as any call's trouble, and the search for orphans finds what is left.
@@ -88,33 +88,35 @@ class Looking:
         if doubt.draft_id:
             await self.google.delete_draft(doubt.sender, draft_id=doubt.draft_id)
 
-    async def _by_draft(self, doubt: Doubt, draft_id: str, progress: Callable[[], None]) -> Settled:
+    async def _by_draft(self, doubt: UnresolvedSend, draft_id: str, progress: Callable[[], None]) -> Resolution:
         mailbox = await self.google.authenticate(doubt.sender)
         if isinstance(mailbox, Mailbox) and mailbox.mode == "direct":
             return await self._without_drafts(doubt, mailbox, progress)
         verdict = judge(Call.DRAFTS_GET, await self.google.get_draft(doubt.sender, draft_id=draft_id))
         progress()
         match verdict.fate:
-            case Fate.ACCEPTED:
+            case Disposition.ACCEPTED:
                 return await self._shown(doubt, progress)
-            case Fate.GONE:
+            case Disposition.DRAFT_GONE:
                 return await self._draft_gone(doubt, progress)
-            case Fate.REJECTED | Fate.TRANSIENT | Fate.BLAMELESS | Fate.DOUBT:
+            case Disposition.REJECTED | Disposition.TRANSIENT | Disposition.NOT_COUNTED | Disposition.UNKNOWN:
                 return still_unsure(doubt, verdict.reason)
             case _:
                 assert_never(verdict.fate)
 
-    async def _without_drafts(self, doubt: Doubt, mailbox: Mailbox, progress: Callable[[], None]) -> Settled:
+    async def _without_drafts(
+        self, doubt: UnresolvedSend, mailbox: Mailbox, progress: Callable[[], None]
+    ) -> Resolution:
         """The sign-in may use no drafts any more: whether this one is there, nobody can tell."""
         if mailbox.can_read_metadata:
             return await self._among_sent_or_in_thread(doubt, progress, drafts=False)
         if doubt.discarding and not doubt.unanswered:
-            return Settled(doubt, Change.MISSING, forgets=True)
-        return Settled(doubt, None, error=_NO_DRAFTS)
+            return Resolution(doubt, Transition.MISSING, forgets=True)
+        return Resolution(doubt, None, error=_NO_DRAFTS)
 
-    async def _shown(self, doubt: Doubt, progress: Callable[[], None]) -> Settled:
+    async def _shown(self, doubt: UnresolvedSend, progress: Callable[[], None]) -> Resolution:
         """It was not sent, or a replica lags: where it was shown before and not sent, the sent mail is read as well."""
-        there = Settled(doubt, Change.MISSING)
+        there = Resolution(doubt, Transition.MISSING)
         if not doubt.unanswered or not doubt.looks:
             return there
         mailbox = await self.google.authenticate(doubt.sender)
@@ -122,16 +124,16 @@ class Looking:
         if not isinstance(mailbox, Mailbox) or not mailbox.can_read_metadata:
             return there
         seen = await self._among_sent_or_in_thread(doubt, progress)
-        return seen if seen.change is Change.FOUND else there
+        return seen if seen.change is Transition.FOUND else there
 
     async def _among_sent_or_in_thread(
-        self, doubt: Doubt, progress: Callable[[], None], *, drafts: bool = True
-    ) -> Settled:
+        self, doubt: UnresolvedSend, progress: Callable[[], None], *, drafts: bool = True
+    ) -> Resolution:
         if doubt.thread_id:
             return await self._in_thread(doubt, doubt.thread_id, progress, drafts=drafts)
         return await self._scan(doubt, progress)
 
-    async def _draft_gone(self, doubt: Doubt, progress: Callable[[], None]) -> Settled:
+    async def _draft_gone(self, doubt: UnresolvedSend, progress: Callable[[], None]) -> Resolution:
         """It was sent, or somebody deleted it: the sent mail tells, where the sign-in may read it."""
         mailbox = await self.google.authenticate(doubt.sender)
         progress()
@@ -140,14 +142,16 @@ class Looking:
         if mailbox.can_read_metadata:
             return await self._among_sent_or_in_thread(doubt, progress)
         match draft_gone(unanswered=doubt.unanswered, discarding=doubt.discarding):
-            case Change.FOUND:
-                return Settled(doubt, Change.FOUND, proof=Proof.GONE)
-            case Change.MISSING:
-                return Settled(doubt, Change.MISSING, forgets=True)
+            case Transition.FOUND:
+                return Resolution(doubt, Transition.FOUND, proof=Proof.GONE)
+            case Transition.MISSING:
+                return Resolution(doubt, Transition.MISSING, forgets=True)
             case _:
-                return Settled(doubt, None, error=why_a_person(unanswered=doubt.unanswered))
+                return Resolution(doubt, None, error=why_a_person(unanswered=doubt.unanswered))
 
-    async def _in_thread(self, doubt: Doubt, thread_id: str, progress: Callable[[], None], *, drafts: bool) -> Settled:
+    async def _in_thread(
+        self, doubt: UnresolvedSend, thread_id: str, progress: Callable[[], None], *, drafts: bool
+    ) -> Resolution:
         """A draft that was sent left a message in its thread; where there is neither, Google does not have it.
 
         `drafts`: Google has just said that the draft is gone; otherwise it may lie there, unsent.
@@ -161,12 +165,12 @@ class Looking:
             if not isinstance(labels, list) or key_of(message) != doubt.key:
                 continue
             if "SENT" in labels:
-                return Settled(doubt, Change.FOUND, message_id=str(message.get("id")), proof=Proof.SEEN)
+                return Resolution(doubt, Transition.FOUND, message_id=str(message.get("id")), proof=Proof.SEEN)
             if "DRAFT" in labels and drafts:
                 return still_unsure(doubt, "Google says that the draft is gone, and shows it in its thread")
         return self._nothing_sent(doubt)
 
-    def _nothing_sent(self, doubt: Doubt) -> Settled:
+    def _nothing_sent(self, doubt: UnresolvedSend) -> Resolution:
         """The sent mail was read, and the letter is not there.
 
         What was sent may be seen a moment later: where a send had no answer, two such looks must lie a rest apart.
@@ -174,23 +178,23 @@ class Looking:
         rested = doubt.nothing_found_for or timedelta(0)
         if doubt.unanswered and rested < self.in_flight:
             error = "not settled yet: no sent message is there, and it is looked for once more"
-            return Settled(doubt, None, error=error, look_again=self.in_flight - rested, nothing_found=True)
-        return Settled(doubt, Change.MISSING, forgets=True)
+            return Resolution(doubt, None, error=error, look_again=self.in_flight - rested, nothing_found=True)
+        return Resolution(doubt, Transition.MISSING, forgets=True)
 
-    async def _among_sent(self, doubt: Doubt, progress: Callable[[], None]) -> Settled:
+    async def _among_sent(self, doubt: UnresolvedSend, progress: Callable[[], None]) -> Resolution:
         mailbox = await self.google.authenticate(doubt.sender)
         progress()
         if not isinstance(mailbox, Mailbox):
             return still_unsure(doubt, judge(Call.TOKEN, mailbox).reason)
         if not mailbox.can_read_metadata:
-            return Settled(doubt, None, error=f"{_HOW_SENT[doubt.mode]}, and this sign-in may not look: settle it")
+            return Resolution(doubt, None, error=f"{_HOW_SENT[doubt.mode]}, and this sign-in may not look: settle it")
         return await self._scan(doubt, progress)
 
-    async def _scan(self, doubt: Doubt, progress: Callable[[], None]) -> Settled:
+    async def _scan(self, doubt: UnresolvedSend, progress: Callable[[], None]) -> Resolution:
         async with self._scanning[doubt.sender]:
             return await self._read_sent(doubt, progress)
 
-    async def _read_sent(self, doubt: Doubt, progress: Callable[[], None]) -> Settled:
+    async def _read_sent(self, doubt: UnresolvedSend, progress: Callable[[], None]) -> Resolution:
         # What was read is kept even when this look's lease is over before its end: the next one goes on from there.
         page = ""
         for _ in range(_PAGES):
@@ -204,7 +208,7 @@ class Looking:
                 return self._nothing_sent(doubt)
         return still_unsure(doubt, f"not among the last {_PAGES * 100} sent messages")
 
-    async def _on_page(self, doubt: Doubt, page: Accepted, progress: Callable[[], None]) -> Settled | None:
+    async def _on_page(self, doubt: UnresolvedSend, page: Accepted, progress: Callable[[], None]) -> Resolution | None:
         """Newest first: found, or missing once a message is older than the letter can be; None: read on."""
         for item in _items(page, "messages"):
             message_id = str(item.get("id"))
@@ -216,7 +220,7 @@ class Looking:
                 known = self._remember(doubt.sender, message_id, found.body)
             key, sent_at = known
             if key == doubt.key:
-                return Settled(doubt, Change.FOUND, message_id=message_id, proof=Proof.SEEN)
+                return Resolution(doubt, Transition.FOUND, message_id=message_id, proof=Proof.SEEN)
             if sent_at < doubt.since - _CLOCKS_DIFFER:
                 return self._nothing_sent(doubt)
         return None
@@ -259,7 +263,7 @@ def _next_page(reply: Accepted) -> str:
     return str(reply.body.get("nextPageToken", "")) if isinstance(reply.body, Mapping) else ""
 
 
-def still_unsure(doubt: Doubt, reason: str) -> Settled:
+def still_unsure(doubt: UnresolvedSend, reason: str) -> Resolution:
     """Nothing was decided: somebody looks again later, the later the more often that was so."""
     wait = min(_LONGEST, _FIRST * (1 << min(doubt.looks, 10)))
-    return Settled(doubt, None, error=f"not settled yet: {reason}", look_again=wait)
+    return Resolution(doubt, None, error=f"not settled yet: {reason}", look_again=wait)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
 from mailerd.clock import Clock
-from mailerd.core.models import HandedOver, Letter, Outcome, Record, Written
-from mailerd.core.states import Change
+from mailerd.core.models import ClaimedRecipient, Handover, Outcome, Record, WriteResult
+from mailerd.core.states import Transition
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.worker import RunnerEvents
 from mailerd.ops.heartbeat import Pulses
@@ -28,7 +28,7 @@ _LOOK_AGAIN: Final = (0.05, 1.0)
 _TELL_AFTER: Final = 3.0
 """Seconds that such a record waits without a word."""
 _TELL_EVERY: Final = 30.0
-_MAY_END_A_JOB: Final = frozenset({Change.SENT, Change.FAILED, Change.DEFERRED, Change.RELEASED})
+_MAY_END_A_JOB: Final = frozenset({Transition.SENT, Transition.FAILED, Transition.DEFERRED, Transition.RELEASED})
 """The last two too: what comes back into a cancelled job is cancelled, and may be its last letter."""
 
 
@@ -37,7 +37,7 @@ class _Entry:
     """A record, and whoever waits for it."""
 
     record: Record
-    future: "asyncio.Future[Written]"
+    future: "asyncio.Future[WriteResult]"
     since: float | None = None
     """When it was first held up, in monotonic seconds."""
     told: float = 0.0
@@ -53,7 +53,7 @@ class Writes(Protocol):
     def database(self) -> Database:
         """Where it is written."""
 
-    async def record(self, cursor: Cursor, records: Sequence[Record], *, repeated: bool) -> list[Written]:
+    async def record(self, cursor: Cursor, records: Sequence[Record], *, repeated: bool) -> list[WriteResult]:
         """Write; what became of each."""
 
     async def finish(self, jobs: set[str], *, tried: Callable[[], None]) -> list[Finished]:
@@ -66,7 +66,7 @@ class Remembers(Protocol):
     def note(self, record: Record) -> None:
         """It is to be written."""
 
-    def written(self, record: Record, what: Written) -> None:
+    def written(self, record: Record, what: WriteResult) -> None:
         """It was, or the row did not take it."""
 
 
@@ -98,7 +98,7 @@ class Recorder:
         self._touched: set[str] = set()
         self._ended = asyncio.Event()
 
-    async def record(self, record: HandedOver | Outcome) -> Written:
+    async def record(self, record: Handover | Outcome) -> WriteResult:
         """What became of the record.
 
         Returns only when it is durable. A database that is away is waited for.
@@ -106,7 +106,7 @@ class Recorder:
         Raises:
             DatabaseError: the database refused this very record, for a reason that no repetition cures.
         """
-        future: asyncio.Future[Written] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[WriteResult] = asyncio.get_running_loop().create_future()
         if self._memory is not None:
             self._memory.note(record)
         self._queue.put_nowait(_Entry(record, future))
@@ -179,22 +179,22 @@ class Recorder:
         rest, one.rest = one.rest, min(2 * one.rest, _LOOK_AGAIN[1])
         await self._clock.sleep(rest)
 
-    def _say_it_waits(self, letter: Letter, waited: float, *, again_in: float) -> None:
+    def _say_it_waits(self, letter: ClaimedRecipient, waited: float, *, again_in: float) -> None:
         what = f"record recipient {letter.id} of job {letter.job_id}"
         cause = f"somebody has held rows of sender {letter.sender} for {waited:.0f} s; the other records go on"
         self._writes.database.repeats(what=what, again_in=again_in, cause=cause)
 
-    def _answer(self, record: Record, future: "asyncio.Future[Written]", what: Written) -> None:
+    def _answer(self, record: Record, future: "asyncio.Future[WriteResult]", what: WriteResult) -> None:
         if self._memory is not None:
             self._memory.written(record, what)
         ends = isinstance(record, Outcome) and record.decision.change in _MAY_END_A_JOB
-        if ends or what is Written.SETTLED:
+        if ends or what is WriteResult.RESOLVED:
             self.touch(record.letter.job_id)
         if not future.done():
             future.set_result(what)
 
-    def _work(self, records: Sequence[Record]) -> Callable[[Cursor, bool], Awaitable[list[Written]]]:
-        async def work(cursor: Cursor, repeated: bool) -> list[Written]:  # noqa: FBT001 - `insist` gives it so
+    def _work(self, records: Sequence[Record]) -> Callable[[Cursor, bool], Awaitable[list[WriteResult]]]:
+        async def work(cursor: Cursor, repeated: bool) -> list[WriteResult]:  # noqa: FBT001 - `insist` gives it so
             return await self._writes.record(cursor, records, repeated=repeated)
 
         return work

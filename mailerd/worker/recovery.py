@@ -11,14 +11,14 @@ from datetime import timedelta
 from typing import Final, Protocol
 
 from mailerd.clock import Clock
-from mailerd.core.models import Doubt, Lapsed, Written
-from mailerd.core.states import SETTLED, Change, State
+from mailerd.core.models import ExpiredClaim, UnresolvedSend, WriteResult
+from mailerd.core.states import SETTLED, State, Transition
 from mailerd.errors import DatabaseAwayError, DatabaseError
-from mailerd.events.worker import RescueEvents, RunnerEvents
+from mailerd.events.worker import RecoveryEvents, RunnerEvents
 from mailerd.ops.heartbeat import Pulse, Pulses
-from mailerd.store.queue.recovery import Settled
-from mailerd.worker.orphan_drafts import Orphans
-from mailerd.worker.reconcile import Looking, still_unsure
+from mailerd.store.queue.recovery import Resolution
+from mailerd.worker.orphan_drafts import OrphanDrafts
+from mailerd.worker.reconcile import Reconciler, still_unsure
 
 _LOOKS_AT_ONCE: Final = 10
 """As many doubts are taken: each is looked for at once, so that none waits for its turn while its lease runs out."""
@@ -33,7 +33,7 @@ _FIRST_SWEEP_AFTER: Final = 5.0
 class Leases(Protocol):
     """What the rescue needs of the store to put right what lapsed."""
 
-    async def lapsed(self, *, tried: Callable[[], None]) -> list[Lapsed]:
+    async def lapsed(self, *, tried: Callable[[], None]) -> list[ExpiredClaim]:
         """Lapsed rows, put right; `tried` is called while it is in doubt."""
 
 
@@ -44,10 +44,10 @@ class Rows(Protocol):
     def look_lease(self) -> timedelta:
         """For how long a doubt that was taken is nobody else's."""
 
-    async def doubts(self, *, limit: int, each: int, looking: Mapping[str, int]) -> list[Doubt]:
+    async def doubts(self, *, limit: int, each: int, looking: Mapping[str, int]) -> list[UnresolvedSend]:
         """So many doubts taken for a look, of each sender so many less those that are being looked for."""
 
-    async def settle(self, settled: Settled, *, tried: Callable[[], None]) -> Written:
+    async def settle(self, settled: Resolution, *, tried: Callable[[], None]) -> WriteResult:
         """Write what a look found; what became of it."""
 
     async def unfinished(self, limit: int = 200) -> list[str]:
@@ -61,15 +61,15 @@ class Rows(Protocol):
 
 
 @dataclass(frozen=True)
-class Rescue:
+class Recovery:
     """Everything that is put right after something went wrong."""
 
     leases: Leases
     rows: Rows
-    looking: Looking
-    orphans: Orphans
+    looking: Reconciler
+    orphans: OrphanDrafts
     clock: Clock
-    events: RescueEvents
+    events: RecoveryEvents
     runner_events: RunnerEvents
     touch: Callable[[str], None]
     """Something of this job has come to its end."""
@@ -160,7 +160,7 @@ class Rescue:
         self._ended.clear()
         return True
 
-    async def _look_for(self, doubt: Doubt) -> None:
+    async def _look_for(self, doubt: UnresolvedSend) -> None:
         """One look; it has a pulse of its own, since it may last for long and no other waits for it."""
         what = f"looking for recipient {doubt.id}"
         pulse = self.pulses.of(what, limit=self.pulses.limit + self.call_within)
@@ -205,7 +205,7 @@ class Rescue:
             self.ring()
         return False
 
-    def _say_lapsed(self, row: Lapsed) -> None:
+    def _say_lapsed(self, row: ExpiredClaim) -> None:
         match row.status:
             case State.UNSURE:
                 fate = "it may have been sent, and is looked for"
@@ -233,7 +233,7 @@ class Rescue:
                 cause=row.error,
             )  # fmt: skip
 
-    async def _settle(self, doubt: Doubt, pulse: Pulse) -> None:
+    async def _settle(self, doubt: UnresolvedSend, pulse: Pulse) -> None:
         try:
             settled = await self._look(doubt, pulse)
             written = await self.rows.settle(settled, tried=lambda: pulse.working("settling letters in doubt"))
@@ -244,25 +244,25 @@ class Rescue:
             self.runner_events.step_failed(what=what, again_in=_seconds(self.rows.look_lease), error=error)
             return
         match written:
-            case Written.TAKEN | Written.SETTLED:
+            case WriteResult.APPLIED | WriteResult.RESOLVED:
                 self._say(settled)
-            case Written.CANCELLED:
+            case WriteResult.CANCELLED:
                 self.runner_events.letter_cancelled(
                     job=doubt.job_id, recipient=doubt.id, to=doubt.to_email, sender=doubt.sender,
                     cause="it was looked for, and Google does not have it",
                 )  # fmt: skip
                 self.touch(doubt.job_id)
                 await self._discard(doubt)
-            case Written.FENCED_OFF:
+            case WriteResult.STALE:
                 pass  # somebody else looked meanwhile, and says what was found
 
-    async def _discard(self, doubt: Doubt) -> None:
+    async def _discard(self, doubt: UnresolvedSend) -> None:
         try:
             await self.looking.discard(doubt)
         except DatabaseError as error:  # the ledger could not be asked; the search for orphans finds the draft
             self.runner_events.step_failed(what="deleting a cancelled letter's draft", again_in=0.0, error=error)
 
-    async def _look(self, doubt: Doubt, pulse: Pulse) -> Settled:
+    async def _look(self, doubt: UnresolvedSend, pulse: Pulse) -> Resolution:
         """What a look found; a bug met by one look stays with it, and decides nothing."""
         try:
             return await self.looking.look(doubt, progress=lambda: pulse.working("looking for letters in doubt"))
@@ -275,16 +275,16 @@ class Rescue:
             )  # fmt: skip
             return still_unsure(doubt, f"unforeseen: {error!r}")
 
-    def _say(self, it: Settled) -> None:
+    def _say(self, it: Resolution) -> None:
         doubt, say = it.doubt, self.events
         match it.change:
-            case Change.FOUND:
+            case Transition.FOUND:
                 proof = f"message {it.message_id}" if it.message_id else "its draft is gone"
                 self.runner_events.letter_found(
                     job=doubt.job_id, recipient=doubt.id, to=doubt.to_email, sender=doubt.sender, proof=proof
                 )
                 self.touch(doubt.job_id)
-            case Change.MISSING:
+            case Transition.MISSING:
                 say.letter_missing(job=doubt.job_id, recipient=doubt.id, to=doubt.to_email, sender=doubt.sender)
                 self.ring()
             case _ if it.look_again is None:

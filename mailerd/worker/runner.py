@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Final, Protocol, TypeVar
 
 from mailerd.clock import Clock
-from mailerd.core.models import ALONE_AFTER, Claim, Letter
+from mailerd.core.models import ALONE_AFTER, Claim, ClaimedRecipient
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.worker import RunnerEvents
 from mailerd.ops.heartbeat import Pulse, Pulses
-from mailerd.worker.circuit_breaker import Reach
+from mailerd.worker.circuit_breaker import CircuitBreaker
 from mailerd.worker.concurrency import Slots
-from mailerd.worker.delivery import Path
-from mailerd.worker.in_flight import Hand
-from mailerd.worker.progress import Progress
+from mailerd.worker.delivery import Delivery
+from mailerd.worker.in_flight import InFlight
+from mailerd.worker.progress import JobProgress
 
 T = TypeVar("T")
 
@@ -78,10 +78,10 @@ class Runner:
 
     claims: Claiming
     counts: Counting
-    path: Path
-    hand: Hand
-    reach: Reach
-    progress: Progress
+    path: Delivery
+    hand: InFlight
+    reach: CircuitBreaker
+    progress: JobProgress
     clock: Clock
     events: RunnerEvents
     daemon_id: str
@@ -270,7 +270,7 @@ class Runner:
         for job, letters in ended.items():
             self.progress.counted(job, ended=letters)
 
-    async def _deliver(self, letter: Letter) -> None:
+    async def _deliver(self, letter: ClaimedRecipient) -> None:
         try:
             await self.path.deliver(letter)
         finally:

@@ -20,7 +20,7 @@ import uvloop
 
 from mailerd.cli.common import silent
 from mailerd.config import DatabaseSettings
-from mailerd.core.rate_limit import Allowance, rate
+from mailerd.core.rate_limit import SenderLimits, rate
 from mailerd.errors import DatabaseError
 from mailerd.events.store import StoreEvents
 from mailerd.store.db.database import Database
@@ -30,7 +30,7 @@ from tests.bench.place import Place, Usage, place
 from tests.bench.storing import fill
 
 SENDERS = 400
-PACE = Allowance(units_per_minute=6000, per_minute=0, per_day=0)
+PACE = SenderLimits(units_per_minute=6000, per_minute=0, per_day=0)
 POLL = 2.0
 AT_MOST = 100
 """Letters of one claim, as of the runner."""

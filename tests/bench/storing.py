@@ -174,14 +174,14 @@ from datetime import timedelta
 import uvloop
 from mailerd.cli.common import silent
 from mailerd.config import DatabaseSettings
-from mailerd.core.rate_limit import Allowance
+from mailerd.core.rate_limit import SenderLimits
 from mailerd.events.store import StoreEvents
 from mailerd.store.queue.claim import Claims
 from mailerd.store.db.database import Database
 
 async def main():
     database = Database(DatabaseSettings(url="{url}"), events=StoreEvents(silent))
-    claims = Claims(database, "0" * 26, timedelta(seconds=60), Allowance(0, 0, 0))
+    claims = Claims(database, "0" * 26, timedelta(seconds=60), SenderLimits(0, 0, 0))
     took = []
     for _ in range({times}):
         started = time.monotonic()

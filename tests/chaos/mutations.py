@@ -76,8 +76,8 @@ MUTATIONS: Final = (
     Mutation(
         "a worker whose claim has gone says how its sender sends",
         "mailerd/store/queue/record.py",
-        "[one for one in taken if isinstance(one, HandedOver)]",
-        "[one for one in records if isinstance(one, HandedOver)]",
+        "[one for one in taken if isinstance(one, Handover)]",
+        "[one for one in records if isinstance(one, Handover)]",
         _RECORDS + "test_a_worker_whose_claim_has_gone_does_not_say_how_its_sender_sends",
     ),
     Mutation(
@@ -125,7 +125,7 @@ MUTATIONS: Final = (
     Mutation(
         "the draft's id is not committed before drafts.send",
         "mailerd/worker/delivery.py",
-        'await self._hand_over(\n            trip, HandedOver(trip.letter, "draft", reply.id, reply.thread_id or None, '
+        'await self._hand_over(\n            trip, Handover(trip.letter, "draft", reply.id, reply.thread_id or None, '
         "project=mailbox.project or None)\n        )",
         "pass",
         _MUTANTS + "test_the_drafts_id_is_durable_before_google_is_asked_to_send_it",
@@ -133,7 +133,7 @@ MUTATIONS: Final = (
     Mutation(
         "a direct send is not recorded before it is made",
         "mailerd/worker/delivery.py",
-        'await self._hand_over(trip, HandedOver(trip.letter, "direct", project=mailbox.project or None))',
+        'await self._hand_over(trip, Handover(trip.letter, "direct", project=mailbox.project or None))',
         "pass",
         _MUTANTS + "test_a_direct_send_is_durable_before_google_is_asked",
     ),
@@ -231,15 +231,15 @@ MUTATIONS: Final = (
     Mutation(
         "a lost answer to drafts.send is taken for a refusal",
         "mailerd/core/verdicts.py",
-        "Fate.DOUBT if call in _LASTING else Fate.TRANSIENT",
-        "Fate.TRANSIENT",
+        "Disposition.UNKNOWN if call in _LASTING else Disposition.TRANSIENT",
+        "Disposition.TRANSIENT",
         "tests/daemon/test_doubts.py::test_no_lost_answer_to_drafts_send_loses_or_doubles_a_letter",
     ),
     Mutation(
         "a draft that is gone is taken for not sent",
         "mailerd/core/doubts.py",
-        "return Change.FOUND",
-        "return Change.MISSING",
+        "return Transition.FOUND",
+        "return Transition.MISSING",
         "tests/daemon/test_doubts.py::test_no_lost_answer_to_drafts_send_loses_or_doubles_a_letter",
     ),
     *OF_INTAKE,

@@ -26,7 +26,7 @@ OF_FAILOVER: Final = (
     Mutation(
         "a hand-over that was refused is told again",
         "mailerd/store/queue/failover.py",
-        "what is not Written.TAKEN:",
+        "what is not WriteResult.APPLIED:",
         "what is None:",
         _HISTORY + "test_a_hand_over_that_its_row_did_not_take_is_not_told",
     ),

@@ -8,7 +8,7 @@ OF_NEIGHBOURS: Final = (
     Mutation(
         "a crash costs a letter an attempt",
         "mailerd/store/queue/expired_claims.py",
-        "attempts - 1 if change is Change.RELEASED else attempts",
+        "attempts - 1 if change is Transition.RELEASED else attempts",
         "attempts",
         "tests/store/queue/test_crashes.py::test_a_letter_that_crashes_alone_is_failed_and_those_that_were_with_it_are_sent",
     ),
@@ -85,7 +85,7 @@ OF_NEIGHBOURS: Final = (
     Mutation(
         "one sender's missing token is taken for a Google that is away",
         "mailerd/core/verdicts.py",
-        "if isinstance(reply, TokenUnreachable):",
+        "if isinstance(reply, TokenUnavailable):",
         "if False:",
         "tests/core/test_decisions.py::test_a_token_that_does_not_come_holds_that_sender_in_this_daemon_alone",
     ),

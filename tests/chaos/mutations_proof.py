@@ -58,7 +58,7 @@ OF_PROOF: Final = (
         "a draft that is gone speaks for sent though Google has refused every send",
         "mailerd/core/doubts.py",
         "return None",
-        "return Change.FOUND",
+        "return Transition.FOUND",
         _PROOF + "test_a_draft_that_its_owner_deletes_after_a_refusal_is_not_taken_for_sent",
     ),
     Mutation(
@@ -78,7 +78,7 @@ OF_PROOF: Final = (
     Mutation(
         "a draft that is shown and cannot be sent costs an attempt",
         "mailerd/core/decisions.py",
-        "if decision.change is not Change.LOST or not decision.refused or not unanswered:",
+        "if decision.change is not Transition.LOST or not decision.refused or not unanswered:",
         "if True:",
         "tests/daemon/test_given_up.py::test_a_draft_that_is_shown_and_cannot_be_sent_costs_no_attempt",
     ),

@@ -7,21 +7,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailerd.core.decisions import Decision, Pause, Policy, back_off, decide, discarded, discards, pause_for
-from mailerd.core.replies import Accepted, Call, Lost, NoCredentials, Refused, Reply, TokenUnreachable, Unreachable
-from mailerd.core.states import Change, State, after
-from mailerd.core.verdicts import Cause, Fate, Hold, Scope, Verdict, judge
+from mailerd.core.decisions import Decision, Pause, RetryPolicy, back_off, decide, discarded, discards, pause_for
+from mailerd.core.replies import Accepted, Call, NoCredentials, NoResponse, NotSent, Refused, Reply, TokenUnavailable
+from mailerd.core.states import State, Transition, after
+from mailerd.core.verdicts import Backoff, Disposition, PauseCause, Scope, Verdict, judge
 
 NOW = datetime(2026, 11, 24, 11, 0, tzinfo=UTC)
 SECOND, HOUR = timedelta(seconds=1), timedelta(hours=1)
-POLICY = Policy(max_attempts=5, base=10 * SECOND, cap=HOUR, in_flight=60 * SECOND)
+POLICY = RetryPolicy(max_attempts=5, base=10 * SECOND, cap=HOUR, in_flight=60 * SECOND)
 
 # The bounds of the configuration: a duration is up to a day, max_attempts is any number from 1.
 durations = st.floats(0.001, 86_400).map(lambda seconds: timedelta(seconds=seconds))
 chances = st.floats(0, 1, exclude_max=True)
 pauses = st.integers(0, 65_535)
 policies = st.builds(
-    Policy, max_attempts=st.integers(1, 1000), base=durations, cap=durations, in_flight=durations.filter(bool)
+    RetryPolicy, max_attempts=st.integers(1, 1000), base=durations, cap=durations, in_flight=durations.filter(bool)
 )
 replies = st.sampled_from(
     [
@@ -33,51 +33,51 @@ replies = st.sampled_from(
         Refused(409, "aborted", "The operation was aborted."),
         Refused(429, "rateLimitExceeded", "User-rate limit exceeded.  Retry after 2026-11-24T11:16:42.247Z"),
         Refused(500, "backendError", "Backend Error"),
-        Lost("reset"),
+        NoResponse("reset"),
         NoCredentials("no file"),
-        Unreachable("refused"),
+        NotSent("refused"),
     ]
 )
 
 
 def decision(
-    reply: Reply, *, attempt: int = 1, pauses: int = 0, chance: float = 0.5, policy: Policy = POLICY, call: Call
+    reply: Reply, *, attempt: int = 1, pauses: int = 0, chance: float = 0.5, policy: RetryPolicy = POLICY, call: Call
 ) -> Decision:
     return decide(judge(call, reply), reply, attempt=attempt, policy=policy, now=NOW, pauses=pauses, chance=chance)
 
 
 def test_an_accepted_letter_is_sent_and_keeps_googles_ids() -> None:
     made = decision(Accepted("18c2", "18c1"), call=Call.DRAFTS_SEND)
-    assert made == Decision(Change.SENT, message_id="18c2", thread_id="18c1")
+    assert made == Decision(Transition.SENT, message_id="18c2", thread_id="18c1")
 
 
 def test_a_rejected_letter_fails_at_once_with_googles_words() -> None:
     made = decision(Refused(400, "invalidArgument", "Invalid To header"), call=Call.DRAFTS_CREATE)
-    assert made.change is Change.FAILED
+    assert made.change is Transition.FAILED
     assert "Invalid To header" in (made.error or "")
 
 
 def test_a_doubt_is_looked_into_when_the_request_can_no_longer_arrive() -> None:
-    for reply in (Lost("reset"), Refused(404, "notFound", "Requested entity was not found.")):
+    for reply in (NoResponse("reset"), Refused(404, "notFound", "Requested entity was not found.")):
         made = decision(reply, call=Call.DRAFTS_SEND)
-        assert (made.change, made.wait) == (Change.LOST, POLICY.in_flight)
+        assert (made.change, made.wait) == (Transition.LOST, POLICY.in_flight)
 
 
 def test_the_last_attempt_fails_the_letter_and_says_so() -> None:
-    made = decision(Lost("reset"), attempt=5, call=Call.DRAFTS_CREATE)
-    assert made.change is Change.FAILED
+    made = decision(NoResponse("reset"), attempt=5, call=Call.DRAFTS_CREATE)
+    assert made.change is Transition.FAILED
     assert made.error == "given up after 5 attempts; the last: no answer from Google: reset"
 
 
 def test_an_unreachable_google_holds_everybody_and_no_sender() -> None:
-    made = decision(Unreachable("refused"), call=Call.DRAFTS_CREATE)
-    assert (made.change, made.pause) == (Change.RELEASED, None)
+    made = decision(NotSent("refused"), call=Call.DRAFTS_CREATE)
+    assert (made.change, made.pause) == (Transition.RELEASED, None)
     assert made.everybody == "Google cannot be reached: refused"
 
 
 def test_a_token_that_does_not_come_holds_that_sender_in_this_daemon_alone() -> None:
-    made = decision(TokenUnreachable("no answer"), call=Call.TOKEN)
-    assert (made.change, made.pause, made.everybody) == (Change.RELEASED, None, None)
+    made = decision(TokenUnavailable("no answer"), call=Call.TOKEN)
+    assert (made.change, made.pause, made.everybody) == (Transition.RELEASED, None, None)
     assert made.out_of_reach == "no access token could be had: no answer"
 
 
@@ -89,14 +89,14 @@ def test_a_token_that_does_not_come_holds_that_sender_in_this_daemon_alone() -> 
 def test_attempts_never_exceed_their_maximum_and_throttling_never_costs_one(
     story: list[tuple[Call, Reply]], max_attempts: int, chance: float
 ) -> None:
-    policy = Policy(max_attempts=max_attempts, base=SECOND, cap=HOUR, in_flight=HOUR)
+    policy = RetryPolicy(max_attempts=max_attempts, base=SECOND, cap=HOUR, in_flight=HOUR)
     state, attempts = State.WAITING, 0
     for call, reply in story:
-        state, attempts = after(state, Change.CLAIMED), attempts + 1
+        state, attempts = after(state, Transition.CLAIMED), attempts + 1
         assert attempts <= max_attempts
         made = decision(reply, attempt=attempts, policy=policy, chance=chance, call=call)
         state = after(state, made.change)
-        if made.change is Change.RELEASED:
+        if made.change is Transition.RELEASED:
             attempts -= 1
         if state is not State.WAITING:
             return
@@ -104,14 +104,14 @@ def test_attempts_never_exceed_their_maximum_and_throttling_never_costs_one(
 
 @given(st.sampled_from(Call), replies, st.integers(1, 100), policies, pauses, chances)
 def test_blameless_is_released_and_nothing_else_is(
-    call: Call, reply: Reply, attempt: int, policy: Policy, pauses: int, chance: float
+    call: Call, reply: Reply, attempt: int, policy: RetryPolicy, pauses: int, chance: float
 ) -> None:
     made = decision(reply, attempt=attempt, policy=policy, pauses=pauses, chance=chance, call=call)
-    blameless = judge(call, reply).fate is Fate.BLAMELESS
-    assert (made.change is Change.RELEASED) == blameless
+    blameless = judge(call, reply).fate is Disposition.NOT_COUNTED
+    assert (made.change is Transition.RELEASED) == blameless
     assert blameless == ((made.pause is not None) != (made.everybody is not None))
     assert made.wait >= timedelta(0)
-    assert made.change is Change.SENT or made.error
+    assert made.change is Transition.SENT or made.error
 
 
 @given(st.integers(1, 100_000), durations, durations, chances)
@@ -129,13 +129,13 @@ def test_the_back_off_grows_on_the_average_until_its_cap(base: timedelta, cap: t
     assert means[-1] == cap / 2
 
 
-def hold(cause: Cause, until: datetime | None = None) -> Hold:
-    return Hold(Scope.SENDER, cause, until)
+def hold(cause: PauseCause, until: datetime | None = None) -> Backoff:
+    return Backoff(Scope.SENDER, cause, until)
 
 
 @given(chances, st.sampled_from([timedelta(microseconds=1), timedelta(minutes=16), timedelta(hours=24)]))
 def test_a_sane_stamp_is_obeyed_with_a_margin_since_google_names_it_too_early(chance: float, named: timedelta) -> None:
-    for cause in (Cause.THROTTLED, Cause.DAILY_LIMIT):
+    for cause in (PauseCause.THROTTLED, PauseCause.DAILY_LIMIT):
         wait = pause_for(hold(cause, NOW + named), now=NOW, pauses=0, chance=chance)
         assert named + 5 * SECOND <= wait <= named + 10 * SECOND
 
@@ -146,26 +146,26 @@ def test_a_sane_stamp_is_obeyed_with_a_margin_since_google_names_it_too_early(ch
     chances,
 )
 def test_a_stamp_far_in_the_past_or_beyond_a_day_is_not_obeyed(named: timedelta, chance: float) -> None:
-    throttled = pause_for(hold(Cause.THROTTLED, NOW + named), now=NOW, pauses=0, chance=chance)
+    throttled = pause_for(hold(PauseCause.THROTTLED, NOW + named), now=NOW, pauses=0, chance=chance)
     assert timedelta(minutes=15) <= throttled <= timedelta(minutes=15) * 1.25
-    daily = pause_for(hold(Cause.DAILY_LIMIT, NOW + named), now=NOW, pauses=0, chance=chance)
+    daily = pause_for(hold(PauseCause.DAILY_LIMIT, NOW + named), now=NOW, pauses=0, chance=chance)
     assert HOUR <= daily <= HOUR * 1.25
 
 
 @given(st.timedeltas(max_value=timedelta(0), min_value=timedelta(minutes=-1)), chances)
 def test_a_stamp_that_is_just_over_is_no_long_pause(named: timedelta, chance: float) -> None:
-    for cause in (Cause.THROTTLED, Cause.DAILY_LIMIT):
+    for cause in (PauseCause.THROTTLED, PauseCause.DAILY_LIMIT):
         assert 20 * SECOND <= pause_for(hold(cause, NOW + named), now=NOW, pauses=0, chance=chance) <= 25 * SECOND
 
 
 def test_the_daily_limits_pause_doubles_from_one_hour_to_a_day() -> None:
-    waits = [pause_for(hold(Cause.DAILY_LIMIT), now=NOW, pauses=n, chance=0.0) for n in range(8)]
+    waits = [pause_for(hold(PauseCause.DAILY_LIMIT), now=NOW, pauses=n, chance=0.0) for n in range(8)]
     assert [wait / HOUR for wait in waits] == [1, 2, 4, 8, 16, 24, 24, 24]
 
 
-@given(st.sampled_from(Cause), pauses, chances, st.none() | st.datetimes(timezones=st.just(UTC)))
+@given(st.sampled_from(PauseCause), pauses, chances, st.none() | st.datetimes(timezones=st.just(UTC)))
 def test_no_pause_is_instant_or_longer_than_a_day(
-    cause: Cause, pauses: int, chance: float, until: datetime | None
+    cause: PauseCause, pauses: int, chance: float, until: datetime | None
 ) -> None:
     wait = pause_for(hold(cause, until), now=NOW, pauses=pauses, chance=chance)
     assert timedelta(0) < wait <= timedelta(hours=24) + 10 * SECOND
@@ -174,26 +174,26 @@ def test_no_pause_is_instant_or_longer_than_a_day(
 @pytest.mark.parametrize(
     "cause, least",
     [
-        (Cause.THROTTLED, 20 * SECOND),
-        (Cause.TOO_MANY_CONCURRENT, 5 * SECOND),
-        (Cause.PROJECT_LIMIT, HOUR),
-        (Cause.TOKEN_REFUSED, 60 * SECOND),
-        (Cause.CLIENT_REFUSED, 60 * SECOND),
-        (Cause.NO_CREDENTIALS, 60 * SECOND),
-        (Cause.SCOPE_MISSING, 60 * SECOND),
-        (Cause.MAILBOX_REFUSED, 60 * SECOND),
+        (PauseCause.THROTTLED, 20 * SECOND),
+        (PauseCause.TOO_MANY_CONCURRENT, 5 * SECOND),
+        (PauseCause.PROJECT_LIMIT, HOUR),
+        (PauseCause.TOKEN_REFUSED, 60 * SECOND),
+        (PauseCause.CLIENT_REFUSED, 60 * SECOND),
+        (PauseCause.NO_CREDENTIALS, 60 * SECOND),
+        (PauseCause.SCOPE_MISSING, 60 * SECOND),
+        (PauseCause.MAILBOX_REFUSED, 60 * SECOND),
     ],
 )
-def test_without_a_stamp_the_cause_says_how_long(cause: Cause, least: timedelta) -> None:
+def test_without_a_stamp_the_cause_says_how_long(cause: PauseCause, least: timedelta) -> None:
     assert pause_for(hold(cause), now=NOW, pauses=0, chance=0.0) == least
     assert least <= pause_for(hold(cause), now=NOW, pauses=0, chance=0.99) <= least * 1.25
 
 
 def test_a_pause_carries_cause_and_reason() -> None:
-    verdict = Verdict(Fate.BLAMELESS, "why", hold(Cause.THROTTLED))
-    made = decide(verdict, Lost("x"), attempt=1, policy=POLICY, now=NOW, pauses=0, chance=0.0)
+    verdict = Verdict(Disposition.NOT_COUNTED, "why", hold(PauseCause.THROTTLED))
+    made = decide(verdict, NoResponse("x"), attempt=1, policy=POLICY, now=NOW, pauses=0, chance=0.0)
     assert made.pause
-    assert (made.pause.cause, made.pause.reason, made.pause.wait) == (Cause.THROTTLED, "why", 20 * SECOND)
+    assert (made.pause.cause, made.pause.reason, made.pause.wait) == (PauseCause.THROTTLED, "why", 20 * SECOND)
 
 
 @pytest.mark.parametrize("asked, least", [(None, 0), (90.0, 90), (7200.0, 3600)])
@@ -207,11 +207,11 @@ def test_a_letter_and_a_sender_wait_as_long_as_google_asks_up_to_the_cap(asked: 
 
 
 def released(wait: timedelta) -> Decision:
-    return Decision(Change.RELEASED, error="429", pause=Pause(Cause.THROTTLED, "429", wait))
+    return Decision(Transition.RELEASED, error="429", pause=Pause(PauseCause.THROTTLED, "429", wait))
 
 
 REFUSED = Refused(429, "rateLimitExceeded", "User-rate limit exceeded.")
-FAILED = Decision(Change.FAILED, error="400")
+FAILED = Decision(Transition.FAILED, error="400")
 
 
 @pytest.mark.parametrize(
@@ -219,11 +219,11 @@ FAILED = Decision(Change.FAILED, error="400")
     [
         (released(60 * SECOND), REFUSED, False, False),
         (released(61 * SECOND), REFUSED, False, True),
-        (released(61 * SECOND), Unreachable("no road"), False, False),
-        (Decision(Change.DEFERRED, wait=61 * SECOND), REFUSED, False, True),
-        (Decision(Change.DEFERRED, wait=60 * SECOND), REFUSED, False, False),
-        (Decision(Change.LOST, wait=HOUR), Lost("reset"), True, False),
-        (Decision(Change.SENT), Accepted("m"), True, False),
+        (released(61 * SECOND), NotSent("no road"), False, False),
+        (Decision(Transition.DEFERRED, wait=61 * SECOND), REFUSED, False, True),
+        (Decision(Transition.DEFERRED, wait=60 * SECOND), REFUSED, False, False),
+        (Decision(Transition.LOST, wait=HOUR), NoResponse("reset"), True, False),
+        (Decision(Transition.SENT), Accepted("m"), True, False),
         (FAILED, Refused(400, "invalidArgument", "Invalid To header"), False, False),
         (FAILED, Refused(400, "invalidArgument", "Invalid To header"), True, True),
     ],
@@ -234,12 +234,18 @@ def test_a_draft_is_deleted_before_a_long_wait_and_before_a_failure_that_may_be_
     assert discards(decision, reply, unanswered=unanswered) is expected
 
 
-@given(st.sampled_from([released(HOUR), FAILED]), st.sampled_from(Fate))
-def test_only_a_draft_that_we_deleted_is_forgotten_and_a_failure_needs_that(decision: Decision, fate: Fate) -> None:
+@given(st.sampled_from([released(HOUR), FAILED]), st.sampled_from(Disposition))
+def test_only_a_draft_that_we_deleted_is_forgotten_and_a_failure_needs_that(
+    decision: Decision, fate: Disposition
+) -> None:
     written = discarded(decision, fate, in_flight=60 * SECOND)
-    assert written.forgets is (fate is Fate.ACCEPTED)
+    assert written.forgets is (fate is Disposition.ACCEPTED)
     assert written.pause is decision.pause
-    if fate in {Fate.GONE, Fate.DOUBT}:
-        assert (written.change, written.refused, written.discarding) == (Change.LOST, True, fate is Fate.DOUBT)
+    if fate in {Disposition.DRAFT_GONE, Disposition.UNKNOWN}:
+        assert (written.change, written.refused, written.discarding) == (
+            Transition.LOST,
+            True,
+            fate is Disposition.UNKNOWN,
+        )
         assert written.wait == 60 * SECOND
-    assert written.change is not Change.FAILED or written.forgets
+    assert written.change is not Transition.FAILED or written.forgets

@@ -8,20 +8,20 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from mailerd.core import rate_limit
-from mailerd.core.forecast import Doubts, Forecast, Outlook, Queued, foresee, say, tell, why
+from mailerd.core.forecast import Forecast, ForecastInputs, Queued, UnresolvedSends, foresee, say, tell, why
 from mailerd.core.pauses import repair
-from mailerd.core.rate_limit import DRAFT_PAIR_UNITS, FOR_EVER, Allowance
-from mailerd.core.verdicts import Cause
+from mailerd.core.rate_limit import DRAFT_PAIR_UNITS, FOREVER, SenderLimits
+from mailerd.core.verdicts import PauseCause
 
 NOW = datetime(2026, 11, 26, 8, 2, tzinfo=UTC)  # a Thursday
 SECOND, MINUTE, HOUR, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
-WORKSPACE = Allowance(6000, 0, 2000)
+WORKSPACE = SenderLimits(6000, 0, 2000)
 
 
 def outlook(
-    letters: int, limits: Allowance = WORKSPACE, *, queue: tuple[Queued, ...] = (), now: datetime = NOW
-) -> Outlook:
-    return Outlook(
+    letters: int, limits: SenderLimits = WORKSPACE, *, queue: tuple[Queued, ...] = (), now: datetime = NOW
+) -> ForecastInputs:
+    return ForecastInputs(
         now=now, letters=letters, due=now, queue=queue, limits=limits, since=now, units=DRAFT_PAIR_UNITS, tat=None,
         hours={}, gap_until=None, paused_until=None,
     )  # fmt: skip
@@ -40,7 +40,7 @@ class Job:
 class Sender:
     """One sender's claims, letter by letter, by the same arithmetic as the store; jobs of a priority take turns."""
 
-    def __init__(self, limits: Allowance, jobs: list[Job]) -> None:
+    def __init__(self, limits: SenderLimits, jobs: list[Job]) -> None:
         self.limits, self.coming = limits, deque(sorted(jobs, key=lambda job: job.arrives))
         self.queue: deque[Job] = deque()
         self.now, self.since = NOW, NOW
@@ -124,10 +124,10 @@ DAYS = {
     "a small one behind a huge one": (WORKSPACE, [Job(NOW, 1500), Job(NOW + MINUTE, 40)]),
     "an urgent one overtakes": (WORKSPACE, [Job(NOW, 1000, left=0), Job(NOW + MINUTE, 100, priority=5)][1:]),
     "behind an urgent one": (WORKSPACE, [Job(NOW, 400, priority=5), Job(NOW + MINUTE, 300)]),
-    "a reserve and a gap": (Allowance(6000, 0, 500, reserve=50, min_gap=4.0), [Job(NOW, 700)]),
-    "a gap": (Allowance(6000, 0, 2000, min_gap=4.0), [Job(NOW, 300)]),
-    "a warm-up": (Allowance(6000, 0, 2000, warm_up=50, warm_up_growth=50), [Job(NOW, 420)]),
-    "letters capped by the minute": (Allowance(6000, 10, 0), [Job(NOW, 500), Job(NOW + 10 * MINUTE, 20)]),
+    "a reserve and a gap": (SenderLimits(6000, 0, 500, reserve=50, min_gap=4.0), [Job(NOW, 700)]),
+    "a gap": (SenderLimits(6000, 0, 2000, min_gap=4.0), [Job(NOW, 300)]),
+    "a warm-up": (SenderLimits(6000, 0, 2000, warm_up=50, warm_up_growth=50), [Job(NOW, 420)]),
+    "letters capped by the minute": (SenderLimits(6000, 10, 0), [Job(NOW, 500), Job(NOW + 10 * MINUTE, 20)]),
 }
 
 
@@ -152,7 +152,7 @@ def test_two_days_at_2000_a_day_with_jobs_arriving_use_95_percent_and_never_more
 
 
 def test_the_words_are_those_that_a_person_wants() -> None:
-    it = outlook(2000, Allowance(6000, 0, 1800))
+    it = outlook(2000, SenderLimits(6000, 0, 1800))
     assert say(foresee(it), now=NOW) == "1,800 today, the rest from Friday 09:00 UTC, done about Friday 09:03 UTC"
     assert say(foresee(outlook(10)), now=NOW) == "done about 08:02 UTC"
     assert say(foresee(outlook(0)), now=NOW) == "nothing waits"
@@ -167,7 +167,7 @@ def test_every_wait_has_its_cause() -> None:
         "none": it,
         "due": replace(it, due=NOW + 2 * HOUR),
         "paused": replace(it, paused_until=NOW + HOUR, pause_cause="throttled", pause_reason="Retry after 09:02"),
-        "held": replace(it, paused_until=FOR_EVER, pause_cause="by_hand", pause_reason="holidays"),
+        "held": replace(it, paused_until=FOREVER, pause_cause="by_hand", pause_reason="holidays"),
         "day": replace(it, hours={hour - 2 * HOUR: 2000}),
         "queue": replace(it, queue=(Queued(500, first=True, due=NOW),)),
         "job": replace(it, job_paused=True, due=NOW + 2 * HOUR, paused_until=NOW + HOUR, pause_reason="429"),
@@ -178,8 +178,8 @@ def test_every_wait_has_its_cause() -> None:
         "gap": replace(it, gap_until=NOW + HOUR),
         "sleeps": replace(it, turn_at=NOW + 5 * HOUR),
         "out of reach": replace(it, error="Google cannot be reached"),
-        "doubts": replace(it, doubts=Doubts(3, by_hand=1, look_at=NOW + MINUTE)),
-        "nothing but a doubt": replace(it, letters=0, doubts=Doubts(1, by_hand=1, look_at=None)),
+        "doubts": replace(it, doubts=UnresolvedSends(3, by_hand=1, look_at=NOW + MINUTE)),
+        "nothing but a doubt": replace(it, letters=0, doubts=UnresolvedSends(1, by_hand=1, look_at=None)),
         "nothing": replace(it, letters=0),
     }
     said_ = {name: why(each, foresee(each)) for name, each in causes.items()}
@@ -217,8 +217,8 @@ def test_what_only_a_person_can_mend_has_no_finish_time() -> None:
     assert foresee(replace(it, repair=None)).done_at is not None
 
 
-@pytest.mark.parametrize("cause", [cause for cause in Cause if cause.value.endswith(("refused", "credentials"))])
-def test_a_pause_for_the_sign_in_needs_a_person_until_a_while_after_its_end(cause: Cause) -> None:
+@pytest.mark.parametrize("cause", [cause for cause in PauseCause if cause.value.endswith(("refused", "credentials"))])
+def test_a_pause_for_the_sign_in_needs_a_person_until_a_while_after_its_end(cause: PauseCause) -> None:
     assert repair(cause, NOW + MINUTE, sender="me@example.com", now=NOW)
     assert repair(cause, NOW - 5 * SECOND, sender="me@example.com", now=NOW), "the next try has no answer yet"
     assert repair(cause, NOW - HOUR, sender="me@example.com", now=NOW) is None, "nobody knows"
@@ -230,7 +230,7 @@ def test_a_pause_that_ends_by_waiting_needs_nobody(cause: str | None) -> None:
 
 
 def test_without_limits_the_measured_rate_is_played_forward() -> None:
-    free = outlook(600, Allowance(0, 0, 0))
+    free = outlook(600, SenderLimits(0, 0, 0))
     assert foresee(replace(free, measured=60.0)).done_at == NOW + 599 * SECOND
     assert foresee(replace(free, measured=60.0)).per_minute == 60
     assert foresee(replace(outlook(600), measured=6000.0)) == foresee(outlook(600)), "limits go before"
@@ -253,7 +253,7 @@ def test_a_job_that_becomes_due_meanwhile_takes_its_turns() -> None:
 
 
 def test_what_cannot_be_told_is_not_told() -> None:
-    it = foresee(outlook(10_000, Allowance(0, 0, 1)))
+    it = foresee(outlook(10_000, SenderLimits(0, 0, 1)))
     assert it.done_at is None
     assert "not done by" in say(it, now=NOW)
 
@@ -269,6 +269,6 @@ def test_a_sender_that_is_slow_to_google_is_foreseen_at_the_pace_of_its_claims()
 
 
 def test_without_limits_there_is_no_rate() -> None:
-    it = foresee(outlook(10_000, Allowance(0, 0, 0)))
+    it = foresee(outlook(10_000, SenderLimits(0, 0, 0)))
     assert it.per_minute is None
     assert it.done_at == NOW

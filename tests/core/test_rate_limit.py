@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailerd.core.rate_limit import DRAFT_PAIR_UNITS, Allowance, Budget, day, debit, minute
+from mailerd.core.rate_limit import DRAFT_PAIR_UNITS, Budget, SenderLimits, day, debit, minute
 
 NOW = datetime(2026, 11, 24, 11, 17, 3, 141592, tzinfo=UTC)
 TICK = timedelta(microseconds=1)
@@ -15,9 +15,9 @@ MINUTE, DAY = timedelta(minutes=1), timedelta(hours=24)
 
 limits = st.integers(1, 20_000)
 minutes = st.one_of(
-    st.builds(Allowance, units_per_minute=limits, per_minute=st.just(0), per_day=st.just(0)),
-    st.builds(Allowance, units_per_minute=st.just(0), per_minute=limits, per_day=st.just(0)),
-    st.builds(Allowance, units_per_minute=limits, per_minute=limits, per_day=st.just(0)),
+    st.builds(SenderLimits, units_per_minute=limits, per_minute=st.just(0), per_day=st.just(0)),
+    st.builds(SenderLimits, units_per_minute=st.just(0), per_minute=limits, per_day=st.just(0)),
+    st.builds(SenderLimits, units_per_minute=limits, per_minute=limits, per_day=st.just(0)),
 )
 costs = st.sampled_from([DRAFT_PAIR_UNITS, 100])
 moments = st.lists(
@@ -30,7 +30,7 @@ moments = st.lists(
 )
 
 
-def whole(allowance: Allowance, units: int) -> int:
+def whole(allowance: SenderLimits, units: int) -> int:
     """Letters that fit into a minute; at least one, or the sender could never send."""
     fits = [allowance.units_per_minute // units] if allowance.units_per_minute else []
     fits += [allowance.per_minute] if allowance.per_minute else []
@@ -50,7 +50,7 @@ def most_in_any(window: timedelta, claims: list[tuple[datetime, int]]) -> int:
 
 
 def run(
-    allowance: Allowance, wishes: list[tuple[int, int]], *, units: int, tat: datetime | None = None
+    allowance: SenderLimits, wishes: list[tuple[int, int]], *, units: int, tat: datetime | None = None
 ) -> list[tuple[datetime, int]]:
     """Claims of as many letters as wished and allowed, each so many microseconds after the one before."""
     now, claims = NOW, []
@@ -66,12 +66,12 @@ def run(
 
 @given(minutes, moments, costs)
 def test_no_window_of_a_minute_has_more_than_the_allowance_whatever_the_pattern(
-    allowance: Allowance, wishes: list[tuple[int, int]], units: int
+    allowance: SenderLimits, wishes: list[tuple[int, int]], units: int
 ) -> None:
     assert most_in_any(MINUTE, run(allowance, wishes, units=units)) <= whole(allowance, units)
 
 
-def as_soon_as_allowed(allowance: Allowance, *, units: int, lasts: timedelta) -> list[tuple[datetime, int]]:
+def as_soon_as_allowed(allowance: SenderLimits, *, units: int, lasts: timedelta) -> list[tuple[datetime, int]]:
     now, tat, claims = NOW, None, []
     while now < NOW + lasts:
         budget = minute(allowance, tat=tat, now=now, units=units)
@@ -88,14 +88,14 @@ def as_soon_as_allowed(allowance: Allowance, *, units: int, lasts: timedelta) ->
 
 @pytest.mark.parametrize(
     "allowance",
-    [Allowance(units, 0, 0) for units in (150, 330, 1000, 6000, 15_000)]
-    + [Allowance(0, letters, 0) for letters in (1, 2, 3, 5, 10, 19, 60, 1000)]
-    + [Allowance(6000, 30, 0), Allowance(1000, 30, 0)],
+    [SenderLimits(units, 0, 0) for units in (150, 330, 1000, 6000, 15_000)]
+    + [SenderLimits(0, letters, 0) for letters in (1, 2, 3, 5, 10, 19, 60, 1000)]
+    + [SenderLimits(6000, 30, 0), SenderLimits(1000, 30, 0)],
     ids=str,
 )
 @pytest.mark.parametrize("units", [DRAFT_PAIR_UNITS, 100])
 def test_under_steady_demand_nearly_all_of_the_allowance_is_used_and_never_more(
-    allowance: Allowance, units: int
+    allowance: SenderLimits, units: int
 ) -> None:
     claims = as_soon_as_allowed(allowance, units=units, lasts=5 * MINUTE)
     fits = whole(allowance, units)
@@ -104,20 +104,20 @@ def test_under_steady_demand_nearly_all_of_the_allowance_is_used_and_never_more(
 
 
 def test_google_allows_54_draft_pairs_a_minute_and_they_are_spread_out() -> None:
-    claims = as_soon_as_allowed(Allowance(6000, 0, 0), units=DRAFT_PAIR_UNITS, lasts=MINUTE - TICK)
+    claims = as_soon_as_allowed(SenderLimits(6000, 0, 0), units=DRAFT_PAIR_UNITS, lasts=MINUTE - TICK)
     assert 52 <= sum(letters for _, letters in claims) <= 54
     assert max(letters for _, letters in claims) <= 2
 
 
 def test_an_allowance_of_less_than_one_letter_still_sends_one_now_and_then() -> None:
-    claims = as_soon_as_allowed(Allowance(50, 0, 0), units=110, lasts=60 * MINUTE)
+    claims = as_soon_as_allowed(SenderLimits(50, 0, 0), units=110, lasts=60 * MINUTE)
     assert {letters for _, letters in claims} == {1}
     assert 26 <= len(claims) <= 28  # 50 units a minute for an hour, at 110 each
 
 
 @given(minutes, costs, st.none() | st.integers(-100_000_000, 400_000_000), st.integers(0, 50))
 def test_when_next_at_comes_one_more_letter_is_allowed_and_not_a_moment_before(
-    allowance: Allowance, units: int, tat_in: int | None, taken: int
+    allowance: SenderLimits, units: int, tat_in: int | None, taken: int
 ) -> None:
     tat = None if tat_in is None else NOW + tat_in * TICK
     tat = debit(allowance, tat=tat, now=NOW, letters=taken, units=units)
@@ -134,15 +134,15 @@ def test_when_next_at_comes_one_more_letter_is_allowed_and_not_a_moment_before(
 
 
 def test_an_allowance_that_was_lowered_is_kept_from_now_on() -> None:
-    tat = debit(Allowance(0, 2, 0), tat=None, now=NOW, letters=10)
-    budget = minute(Allowance(0, 60, 0), tat=tat, now=NOW)
+    tat = debit(SenderLimits(0, 2, 0), tat=None, now=NOW, letters=10)
+    budget = minute(SenderLimits(0, 60, 0), tat=tat, now=NOW)
     assert budget.letters == 0
     assert budget.next_at
     assert budget.next_at > NOW + 4 * MINUTE
 
 
 def test_no_limit_is_no_limit() -> None:
-    free = Allowance(0, 0, 0)
+    free = SenderLimits(0, 0, 0)
     assert minute(free, tat=None, now=NOW) == Budget(letters=None, next_at=None)
     assert debit(free, tat=None, now=NOW, letters=1000) is None
     assert day(free, hours={NOW.replace(minute=0): 10**9}, now=NOW) == Budget(letters=None, next_at=None)
@@ -157,7 +157,7 @@ gaps = st.integers(0, 6 * 3600) | st.sampled_from([0, 3599, 3600, 86_399, 86_400
 
 @given(st.integers(1, 3000), st.lists(st.tuples(gaps, st.integers(1, 900)), min_size=1, max_size=60))
 def test_no_24_hours_have_more_than_the_day_allows(per_day: int, wishes: list[tuple[int, int]]) -> None:
-    allowance, now, claims = Allowance(0, 0, per_day), NOW, []
+    allowance, now, claims = SenderLimits(0, 0, per_day), NOW, []
     hours: Counter[datetime] = Counter()
     for gap, wish in wishes:
         now += timedelta(seconds=gap)
@@ -173,7 +173,7 @@ def test_no_24_hours_have_more_than_the_day_allows(per_day: int, wishes: list[tu
 def test_when_the_days_next_at_comes_a_letter_is_allowed_and_not_a_moment_before(
     per_day: int, ago: dict[int, int]
 ) -> None:
-    allowance = Allowance(0, 0, per_day)
+    allowance = SenderLimits(0, 0, per_day)
     hours = {hour_of(NOW) - timedelta(hours=hour): letters for hour, letters in ago.items()}
     budget = day(allowance, hours=hours, now=NOW)
     assert budget.letters is not None
@@ -188,6 +188,6 @@ def test_when_the_days_next_at_comes_a_letter_is_allowed_and_not_a_moment_before
 
 
 def test_a_day_that_is_used_up_comes_back_an_hour_late_at_most() -> None:
-    allowance = Allowance(0, 0, 2000)
+    allowance = SenderLimits(0, 0, 2000)
     budget = day(allowance, hours={hour_of(NOW): 2000}, now=NOW)
     assert budget == Budget(letters=0, next_at=hour_of(NOW) + timedelta(hours=25))

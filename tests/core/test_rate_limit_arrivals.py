@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailerd.core import rate_limit
-from mailerd.core.rate_limit import DIRECT_UNITS, DRAFT_PAIR_UNITS, SPREAD_AT_MOST, Allowance
+from mailerd.core.rate_limit import DIRECT_UNITS, DRAFT_PAIR_UNITS, SPREAD_AT_MOST, SenderLimits
 
 NOW = datetime(2026, 11, 24, 11, 17, 3, tzinfo=UTC)
 SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
@@ -18,10 +18,10 @@ QUICK = 0.3
 """Seconds that a letter takes where nothing is wrong; less than the slack that there always is."""
 CREATE_UNITS = DRAFT_PAIR_UNITS - DIRECT_UNITS
 GOOGLES = [
-    (Allowance(6000, 0, 0), DRAFT_PAIR_UNITS), (Allowance(6000, 0, 0), DIRECT_UNITS),
-    (Allowance(15_000, 0, 0), DRAFT_PAIR_UNITS),
-    (Allowance(6000, 30, 0), DRAFT_PAIR_UNITS), (Allowance(0, 60, 0), DIRECT_UNITS),
-    (Allowance(0, 20, 0), DRAFT_PAIR_UNITS),
+    (SenderLimits(6000, 0, 0), DRAFT_PAIR_UNITS), (SenderLimits(6000, 0, 0), DIRECT_UNITS),
+    (SenderLimits(15_000, 0, 0), DRAFT_PAIR_UNITS),
+    (SenderLimits(6000, 30, 0), DRAFT_PAIR_UNITS), (SenderLimits(0, 60, 0), DIRECT_UNITS),
+    (SenderLimits(0, 20, 0), DRAFT_PAIR_UNITS),
 ]  # fmt: skip
 
 
@@ -43,7 +43,7 @@ class Trouble:
 class World:
     """A sender's row, the daemons that claim for it, and a Google that writes down what arrives when."""
 
-    allowance: Allowance
+    allowance: SenderLimits
     units: int
     dice: random.Random
     troubles: list[list[Trouble]]
@@ -87,7 +87,7 @@ class World:
             self.now = min(self.now + wait, max(self.notes[0][0], self.now + 1e-6)) if self.notes else self.now + wait
         return self
 
-    def as_known(self) -> Allowance:
+    def as_known(self) -> SenderLimits:
         """The limits, with what the sender's row says of late."""
         spread = rate_limit.spread(self.spread, seen=self.seen, now=self.moment)
         return replace(self.allowance, spread=spread, calls=rate_limit.calls(self.called, now=self.moment))
@@ -104,7 +104,7 @@ class World:
             return self.dice.uniform(0.0, SPREAD_AT_MOST)
         return quick + max((one.took(self.now) for one in self.dice.choice(self.troubles)), default=0.0)
 
-    def send(self, allowance: Allowance) -> None:
+    def send(self, allowance: SenderLimits) -> None:
         took = self.took()
         # The worst that it can do: what is quick arrives as soon as it is claimed, what is slow when it is answered.
         draft, sent = sorted(
@@ -116,7 +116,7 @@ class World:
         if took > rate_limit.slow_from(allowance, seen=self.seen, now=self.moment):
             heapq.heappush(self.notes, (self.now + took + self.dice.uniform(0, 0.2), took))
 
-    def search(self, allowance: Allowance) -> None:
+    def search(self, allowance: SenderLimits) -> None:
         after, wait = rate_limit.call(allowance, tat=self.tat, now=self.moment, cost=self.look, units=self.units)
         if not wait:
             self.tat, self.called = after, self.moment
@@ -164,7 +164,12 @@ troubles = st.lists(
     st.sampled_from([0.0, 0.003, 0.1]),
 )
 def test_however_late_letters_arrive_google_never_counts_too_many_in_a_minute(
-    google: tuple[Allowance, int], daemons: list[list[Trouble]], dice: random.Random, look: int, late: float, odd: float
+    google: tuple[SenderLimits, int],
+    daemons: list[list[Trouble]],
+    dice: random.Random,
+    look: int,
+    late: float,
+    odd: float,
 ) -> None:
     allowance, units = google
     world = World(allowance, units, dice, daemons, look=look, late=late, odd=odd).play(lasts=780)
@@ -176,7 +181,7 @@ def test_however_late_letters_arrive_google_never_counts_too_many_in_a_minute(
 
 @pytest.mark.parametrize("units", [DRAFT_PAIR_UNITS, DIRECT_UNITS])
 def test_a_quick_network_leaves_97_percent_of_the_minute_to_use_and_writes_nothing(units: int) -> None:
-    world = World(Allowance(6000, 0, 0), units, random.Random(7), [[]], late=0.05).play(lasts=600)
+    world = World(SenderLimits(6000, 0, 0), units, random.Random(7), [[]], late=0.05).play(lasts=600)
     assert sum(each for _, each in world.arrived) >= 0.97 * 10 * 6000
     assert most(world) <= 6000
     assert world.written == 0
@@ -191,7 +196,7 @@ def test_however_late_the_letters_of_a_project_arrive_its_minute_never_has_too_m
     slow: list[Trouble], dice: random.Random, odd: float
 ) -> None:
     limit = 66_000
-    world = World(Allowance(limit, 0, 0), DRAFT_PAIR_UNITS, dice, [slow], odd=odd)
+    world = World(SenderLimits(limit, 0, 0), DRAFT_PAIR_UNITS, dice, [slow], odd=odd)
     while world.now < 600:
         while world.notes and world.notes[0][0] <= world.now:
             world.note(*heapq.heappop(world.notes))
@@ -207,14 +212,14 @@ def test_however_late_the_letters_of_a_project_arrive_its_minute_never_has_too_m
 
 def test_an_hour_of_slow_letters_takes_few_notes_and_never_forgets() -> None:
     slow = Trouble(at=60, lasts=3600, each=2.0)
-    world = World(Allowance(6000, 0, 0), DRAFT_PAIR_UNITS, random.Random(7), [[slow]]).play(lasts=3660)
+    world = World(SenderLimits(6000, 0, 0), DRAFT_PAIR_UNITS, random.Random(7), [[slow]]).play(lasts=3660)
     assert most(world) <= 6000
     assert 30 <= world.written <= 150  # every two minutes, by each letter that is on its way then; of 3,000 letters
     assert 2.0 <= (world.spread or 0.0) <= 2.0 + QUICK
 
 
 def test_what_was_slow_once_is_forgotten_ten_minutes_later() -> None:
-    world = World(Allowance(6000, 0, 0), DRAFT_PAIR_UNITS, random.Random(7), [[Trouble(at=1, lasts=3, each=None)]])
+    world = World(SenderLimits(6000, 0, 0), DRAFT_PAIR_UNITS, random.Random(7), [[Trouble(at=1, lasts=3, each=None)]])
     world.play(lasts=1200)
     assert world.spread
     assert world.seen
@@ -231,7 +236,7 @@ seconds, spreads = st.floats(0, 1200), st.floats(0.4, SPREAD_AT_MOST)
 def test_every_letter_that_is_not_noted_is_covered_by_the_slack_after_the_next_note(known: float, ago: float) -> None:
     seen = NOW - ago * SECOND
     counts = rate_limit.spread(known, seen=seen, now=NOW)
-    unnoted = rate_limit.slow_from(Allowance(6000, 0, 0, spread=counts), seen=seen, now=NOW)
+    unnoted = rate_limit.slow_from(SenderLimits(6000, 0, 0, spread=counts), seen=seen, now=NOW)
     after = rate_limit.noted(0.41, before=known, seen=seen, now=NOW + 10 * SECOND)
     assert rate_limit.slack(after) >= unnoted * (1 - 1e-9)
     assert rate_limit.slack(after) >= (counts if ago < 590 else 0.0) * (1 - 1e-9)
@@ -245,10 +250,10 @@ def test_a_note_knows_the_letter_that_made_it_up_to_what_is_an_outage(known: flo
 
 
 def test_nothing_is_noted_where_there_is_no_pace() -> None:
-    assert rate_limit.slow_from(Allowance(0, 0, 2000), seen=None, now=NOW) == float("inf")
+    assert rate_limit.slow_from(SenderLimits(0, 0, 2000), seen=None, now=NOW) == float("inf")
 
 
 def test_an_outage_costs_less_than_a_sixth_of_the_minute() -> None:
-    stream = rate_limit.rate(Allowance(6000, 0, 0, spread=1000.0))
+    stream = rate_limit.rate(SenderLimits(6000, 0, 0, spread=1000.0))
     assert stream
     assert MINUTE / stream.interval * DRAFT_PAIR_UNITS >= 0.83 * 6000

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mailerd.core import rate_limit
-from mailerd.core.rate_limit import DIRECT_UNITS, DRAFT_PAIR_UNITS, UNITS, Allowance
+from mailerd.core.rate_limit import DIRECT_UNITS, DRAFT_PAIR_UNITS, UNITS, SenderLimits
 from mailerd.core.replies import Call
 
 NOW = datetime(2026, 11, 24, 11, 17, 3, tzinfo=UTC)
@@ -38,7 +38,7 @@ def test_letters_and_looks_together_never_use_more_units_than_any_minute_has(
     now, tat, last, spent = NOW, None, None, []
     for micros, cost in wished:
         now += timedelta(microseconds=micros)
-        allowance = Allowance(limit, 0, 0, calls=rate_limit.calls(last, now=now))
+        allowance = SenderLimits(limit, 0, 0, calls=rate_limit.calls(last, now=now))
         if cost:
             after, wait = rate_limit.call(allowance, tat=tat, now=now, cost=cost, units=units)
             if not wait:
@@ -55,7 +55,7 @@ def test_a_greedy_mixture_of_letters_and_looks_stays_within_a_small_minute(limit
     tat, last, spent = None, None, []
     for tick in range(20 * 180):
         now = NOW + tick * SECOND / 20
-        allowance = Allowance(limit, 0, 0, calls=rate_limit.calls(last, now=now))
+        allowance = SenderLimits(limit, 0, 0, calls=rate_limit.calls(last, now=now))
         if rate_limit.minute(allowance, tat=tat, now=now).letters:
             tat = rate_limit.debit(allowance, tat=tat, now=now, letters=1)
             spent.append((now, DRAFT_PAIR_UNITS))
@@ -82,7 +82,7 @@ def test_a_call_is_charged_as_its_own_units(limit: int, units: int, cost: int) -
     """A scan of a mailbox that sends directly was charged 100 units for each message of 20."""
     now, tat, last, spent = NOW, None, None, []
     while now < NOW + 5 * MINUTE:
-        allowance = Allowance(limit, 0, 0, calls=rate_limit.calls(last, now=now))
+        allowance = SenderLimits(limit, 0, 0, calls=rate_limit.calls(last, now=now))
         after, wait = rate_limit.call(allowance, tat=tat, now=now, cost=cost, units=units)
         if wait:
             now += wait
@@ -97,7 +97,7 @@ def test_a_call_is_charged_as_its_own_units(limit: int, units: int, cost: int) -
 def test_letters_beside_calls_lose_no_more_than_the_calls_take(units: int) -> None:
     now, tat, last, spent = NOW, None, None, []
     while now < NOW + 5 * MINUTE:
-        allowance = Allowance(6000, 0, 0, calls=rate_limit.calls(last, now=now))
+        allowance = SenderLimits(6000, 0, 0, calls=rate_limit.calls(last, now=now))
         after, wait = rate_limit.call(allowance, tat=tat, now=now, cost=20, units=units)
         if not wait and (last is None or now - last >= 2 * SECOND):
             tat, last = after, now
@@ -112,7 +112,7 @@ def test_letters_beside_calls_lose_no_more_than_the_calls_take(units: int) -> No
 
 
 def test_letters_without_calls_use_all_of_the_minute() -> None:
-    stream, beside = rate_limit.rate(Allowance(6000, 0, 0)), rate_limit.rate(Allowance(6000, 0, 0, calls=True))
+    stream, beside = rate_limit.rate(SenderLimits(6000, 0, 0)), rate_limit.rate(SenderLimits(6000, 0, 0, calls=True))
     assert stream
     assert beside
     assert stream.interval < beside.interval < 1.01 * stream.interval
@@ -123,20 +123,20 @@ def test_letters_without_calls_use_all_of_the_minute() -> None:
 
 @given(st.integers(40, 20_000), st.sampled_from(LOOKS), st.integers(0, 120))
 def test_a_look_that_has_waited_as_told_is_let_through(limit: int, cost: int, before: int) -> None:
-    allowance = Allowance(limit, 0, 0)
+    allowance = SenderLimits(limit, 0, 0)
     tat = rate_limit.debit(allowance, tat=None, now=NOW, letters=before)
     _, wait = rate_limit.call(allowance, tat=tat, now=NOW, cost=cost)
     assert rate_limit.call(allowance, tat=tat, now=NOW + wait, cost=cost)[1] == timedelta(0)
 
 
 def test_looks_cost_nothing_where_units_are_not_limited() -> None:
-    for free in (Allowance(0, 0, 0), Allowance(0, 3, 0)):
+    for free in (SenderLimits(0, 0, 0), SenderLimits(0, 3, 0)):
         assert rate_limit.call(free, tat=NOW + MINUTE, now=NOW, cost=40) == (NOW + MINUTE, timedelta(0))
 
 
 @pytest.mark.parametrize("units", [DRAFT_PAIR_UNITS, DIRECT_UNITS])
 def test_a_minute_leaves_room_for_letters_that_arrive_at_google_as_late_as_is_known(units: int) -> None:
-    allowance, now, tat, arrived = Allowance(6000, 0, 0, spread=1.4), NOW, None, []
+    allowance, now, tat, arrived = SenderLimits(6000, 0, 0, spread=1.4), NOW, None, []
     while now < NOW + 3 * MINUTE:
         budget = rate_limit.minute(allowance, tat=tat, now=now, units=units)
         assert budget.letters is not None
@@ -203,24 +203,24 @@ def test_no_project_limit_is_no_limit() -> None:
 
 
 def test_the_reserve_is_taken_off_the_day_and_never_makes_it_limitless() -> None:
-    assert Allowance(0, 0, 2000, reserve=200).on(NOW, since=NOW).per_day == 1800
-    assert Allowance(0, 0, 100, reserve=100).on(NOW, since=NOW).per_day == 1
-    assert Allowance(0, 0, 0, reserve=100).on(NOW, since=NOW).per_day == 0
+    assert SenderLimits(0, 0, 2000, reserve=200).on(NOW, since=NOW).per_day == 1800
+    assert SenderLimits(0, 0, 100, reserve=100).on(NOW, since=NOW).per_day == 1
+    assert SenderLimits(0, 0, 0, reserve=100).on(NOW, since=NOW).per_day == 0
 
 
 def test_a_warm_up_grows_day_by_day_until_the_day_is_full() -> None:
-    allowance = Allowance(0, 0, 200, reserve=20, warm_up=50, warm_up_growth=40)
+    allowance = SenderLimits(0, 0, 200, reserve=20, warm_up=50, warm_up_growth=40)
     days = [allowance.on(NOW + n * DAY - timedelta(microseconds=n == 1), since=NOW).per_day for n in (0, 1, 2, 3, 9)]
     assert days == [50, 50, 130, 170, 180]
-    assert Allowance(0, 0, 0, warm_up=5, warm_up_growth=1).on(NOW + DAY, since=NOW).per_day == 6
+    assert SenderLimits(0, 0, 0, warm_up=5, warm_up_growth=1).on(NOW + DAY, since=NOW).per_day == 6
 
 
 @given(st.floats(0.001, 86_400), st.floats(0, 1, exclude_max=True))
 def test_the_gap_is_at_least_what_is_asked_and_at_most_half_more(seconds: float, chance: float) -> None:
-    at = rate_limit.gap(Allowance(0, 0, 0, min_gap=seconds), now=NOW, chance=chance)
+    at = rate_limit.gap(SenderLimits(0, 0, 0, min_gap=seconds), now=NOW, chance=chance)
     assert at
     assert timedelta(seconds=seconds) <= at - NOW <= timedelta(seconds=1.5 * seconds) + timedelta(microseconds=1)
-    assert rate_limit.gap(Allowance(0, 0, 0), now=NOW, chance=chance) is None
+    assert rate_limit.gap(SenderLimits(0, 0, 0), now=NOW, chance=chance) is None
 
 
 def test_what_google_has_cut_down_grows_by_one_a_minute_and_is_forgotten_in_the_end() -> None:

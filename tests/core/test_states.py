@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 from mailerd.core.states import (
     OPEN,
     SETTLED,
-    Change,
-    ImpossibleChangeError,
     ImpossibleRequestError,
+    ImpossibleTransitionError,
     JobChange,
     JobStatus,
     State,
+    Transition,
     after,
     job_after,
 )
@@ -42,40 +42,44 @@ def test_the_states_are_those_that_the_api_and_the_table_show() -> None:
 
 
 @pytest.mark.parametrize("state", State)
-@pytest.mark.parametrize("change", Change)
-def test_a_pair_leads_where_the_table_says_or_raises(state: State, change: Change) -> None:
+@pytest.mark.parametrize("change", Transition)
+def test_a_pair_leads_where_the_table_says_or_raises(state: State, change: Transition) -> None:
     if expected := POSSIBLE.get((state.value, change.value)):
         assert after(state, change) is State(expected)
     else:
-        with pytest.raises(ImpossibleChangeError, match=f"a recipient that is {state} cannot be {change}") as caught:
+        with pytest.raises(
+            ImpossibleTransitionError, match=f"a recipient that is {state} cannot be {change}"
+        ) as caught:
             after(state, change)
         assert (caught.value.state, caught.value.change) == (state, change)
 
 
-@given(st.lists(st.sampled_from(Change), max_size=40))
+@given(st.lists(st.sampled_from(Transition), max_size=40))
 def test_no_path_leaves_an_end_but_a_retry_of_what_failed_and_a_disproof_of_what_was_sent(
-    changes: list[Change],
+    changes: list[Transition],
 ) -> None:
     state = State.WAITING
     for change in changes:
         settled = state in SETTLED
         try:
             state = after(state, change)
-        except ImpossibleChangeError:
+        except ImpossibleTransitionError:
             continue
-        assert not settled or change in {Change.RETRIED, Change.UNDONE}, f"an end was left by {change}"
+        assert not settled or change in {Transition.RETRIED, Transition.UNDONE}, f"an end was left by {change}"
 
 
-@given(st.lists(st.sampled_from(Change), max_size=40))
-def test_nothing_is_sent_again_from_a_doubt_unless_google_has_said_that_it_is_missing(changes: list[Change]) -> None:
+@given(st.lists(st.sampled_from(Transition), max_size=40))
+def test_nothing_is_sent_again_from_a_doubt_unless_google_has_said_that_it_is_missing(
+    changes: list[Transition],
+) -> None:
     state, doubted = State.WAITING, False
     for change in changes:
         try:
             state = after(state, change)
-        except ImpossibleChangeError:
+        except ImpossibleTransitionError:
             continue
         # UNDONE: Google shows the draft of a letter that only a missing draft called sent.
-        doubted = (doubted or change is Change.LOST) and change not in {Change.MISSING, Change.UNDONE}
+        doubted = (doubted or change is Transition.LOST) and change not in {Transition.MISSING, Transition.UNDONE}
         assert not (doubted and state in {State.WAITING, State.SENDING})
 
 
@@ -83,7 +87,7 @@ def test_nothing_is_sent_again_from_a_doubt_unless_google_has_said_that_it_is_mi
 def test_every_open_state_can_reach_an_end(start: State) -> None:
     reached, new = {start}, {start}
     while new:
-        new = {after(state, Change(change)) for state in new for s, change in POSSIBLE if s == state} - reached
+        new = {after(state, Transition(change)) for state in new for s, change in POSSIBLE if s == state} - reached
         reached |= new
     assert reached >= {State.SENT, State.WAITING, State.FAILED}
 

@@ -9,16 +9,16 @@ from hypothesis import strategies as st
 from mailerd.core.replies import (
     Accepted,
     Call,
-    Garbled,
-    Lost,
+    MalformedResponse,
     NoCredentials,
+    NoResponse,
+    NotSent,
     Refused,
     Reply,
     TokenRefused,
-    TokenUnreachable,
-    Unreachable,
+    TokenUnavailable,
 )
-from mailerd.core.verdicts import Cause, Fate, Hold, Scope, Verdict, judge
+from mailerd.core.verdicts import Backoff, Disposition, PauseCause, Scope, Verdict, judge
 
 SENDS = (Call.DRAFTS_SEND, Call.MESSAGES_SEND)
 AT = datetime(2026, 11, 24, 11, 16, 42, 247000, tzinfo=UTC)
@@ -34,129 +34,133 @@ UNAUTHENTICATED = (
 )
 
 
-def sender(cause: Cause, until: datetime | None = None) -> Hold:
-    return Hold(Scope.SENDER, cause, until)
+def sender(cause: PauseCause, until: datetime | None = None) -> Backoff:
+    return Backoff(Scope.SENDER, cause, until)
 
 
-PROJECT = Hold(Scope.PROJECT, Cause.PROJECT_LIMIT)
-EVERYBODY = Hold(Scope.EVERYBODY, Cause.GOOGLE_UNREACHABLE)
+PROJECT = Backoff(Scope.PROJECT, PauseCause.PROJECT_LIMIT)
+EVERYBODY = Backoff(Scope.GLOBAL, PauseCause.GOOGLE_UNREACHABLE)
 
 # What every call to Gmail has in common: status, reason, message -> fate and hold.
-ROWS: dict[str, tuple[Reply, Fate, Hold | None]] = {
-    "400 invalid to": (Refused(400, "invalidArgument", "Invalid To header"), Fate.REJECTED, None),
-    "400 no recipient": (Refused(400, "invalidArgument", "Recipient address required"), Fate.REJECTED, None),
+ROWS: dict[str, tuple[Reply, Disposition, Backoff | None]] = {
+    "400 invalid to": (Refused(400, "invalidArgument", "Invalid To header"), Disposition.REJECTED, None),
+    "400 no recipient": (Refused(400, "invalidArgument", "Recipient address required"), Disposition.REJECTED, None),
     "400 precondition": (
         Refused(400, "failedPrecondition", "Precondition check failed."),
-        Fate.BLAMELESS,
-        sender(Cause.MAILBOX_REFUSED),
+        Disposition.NOT_COUNTED,
+        sender(PauseCause.MAILBOX_REFUSED),
     ),
     "400 no mail service": (
         Refused(400, "failedPrecondition", "Mail service not enabled"),
-        Fate.BLAMELESS,
-        sender(Cause.MAILBOX_REFUSED),
+        Disposition.NOT_COUNTED,
+        sender(PauseCause.MAILBOX_REFUSED),
     ),
     "400 no mail service, no reason": (
         Refused(400, "", "Mail service not enabled"),
-        Fate.BLAMELESS,
-        sender(Cause.MAILBOX_REFUSED),
+        Disposition.NOT_COUNTED,
+        sender(PauseCause.MAILBOX_REFUSED),
     ),
     "401 authError": (
         Refused(401, "authError", "Invalid Credentials"),
-        Fate.BLAMELESS,
-        sender(Cause.TOKEN_REFUSED),
+        Disposition.NOT_COUNTED,
+        sender(PauseCause.TOKEN_REFUSED),
     ),
     "401 UNAUTHENTICATED": (
         Refused(401, "UNAUTHENTICATED", UNAUTHENTICATED),
-        Fate.BLAMELESS,
-        sender(Cause.TOKEN_REFUSED),
+        Disposition.NOT_COUNTED,
+        sender(PauseCause.TOKEN_REFUSED),
     ),
     "403 rateLimitExceeded": (
         Refused(403, "rateLimitExceeded", PER_USER),
-        Fate.BLAMELESS,
-        sender(Cause.THROTTLED),
+        Disposition.NOT_COUNTED,
+        sender(PauseCause.THROTTLED),
     ),
     "403 userRateLimitExceeded": (
         Refused(403, "userRateLimitExceeded", "User Rate Limit Exceeded"),
-        Fate.BLAMELESS,
-        sender(Cause.THROTTLED),
+        Disposition.NOT_COUNTED,
+        sender(PauseCause.THROTTLED),
     ),
     "403 RATE_LIMIT_EXCEEDED": (
         Refused(403, "RATE_LIMIT_EXCEEDED", PER_USER),
-        Fate.BLAMELESS,
-        sender(Cause.THROTTLED),
+        Disposition.NOT_COUNTED,
+        sender(PauseCause.THROTTLED),
     ),
     "403 with a stamp": (
         Refused(403, "userRateLimitExceeded", RETRY_AFTER),
-        Fate.BLAMELESS,
-        sender(Cause.THROTTLED, AT),
+        Disposition.NOT_COUNTED,
+        sender(PauseCause.THROTTLED, AT),
     ),
     "429 with a stamp": (
         Refused(429, "rateLimitExceeded", RETRY_AFTER),
-        Fate.BLAMELESS,
-        sender(Cause.THROTTLED, AT),
+        Disposition.NOT_COUNTED,
+        sender(PauseCause.THROTTLED, AT),
     ),
     "429 daily cap": (
         Refused(429, "rateLimitExceeded", RETRY_AFTER + " (Mail sending)"),
-        Fate.BLAMELESS,
-        sender(Cause.DAILY_LIMIT, AT),
+        Disposition.NOT_COUNTED,
+        sender(PauseCause.DAILY_LIMIT, AT),
     ),
     "429 daily cap without a stamp": (
         Refused(429, "rateLimitExceeded", "User-rate limit exceeded. (Mail sending)"),
-        Fate.BLAMELESS,
-        sender(Cause.DAILY_LIMIT),
+        Disposition.NOT_COUNTED,
+        sender(PauseCause.DAILY_LIMIT),
     ),
     "429 concurrent": (
         Refused(429, "rateLimitExceeded", "Too many concurrent requests for user"),
-        Fate.BLAMELESS,
-        sender(Cause.TOO_MANY_CONCURRENT),
+        Disposition.NOT_COUNTED,
+        sender(PauseCause.TOO_MANY_CONCURRENT),
     ),
     "403 dailyLimitExceeded": (
         Refused(403, "dailyLimitExceeded", "Daily Limit Exceeded"),
-        Fate.BLAMELESS,
+        Disposition.NOT_COUNTED,
         PROJECT,
     ),
-    "403 quotaExceeded": (Refused(403, "quotaExceeded", PER_DAY), Fate.BLAMELESS, PROJECT),
+    "403 quotaExceeded": (Refused(403, "quotaExceeded", PER_DAY), Disposition.NOT_COUNTED, PROJECT),
     "403 domainPolicy": (
         Refused(403, "domainPolicy", "The domain administrators have disabled Gmail apps."),
-        Fate.BLAMELESS,
-        sender(Cause.MAILBOX_REFUSED),
+        Disposition.NOT_COUNTED,
+        sender(PauseCause.MAILBOX_REFUSED),
     ),
     "403 insufficientPermissions": (
         Refused(403, "insufficientPermissions", "Insufficient Permission"),
-        Fate.BLAMELESS,
-        sender(Cause.SCOPE_MISSING),
+        Disposition.NOT_COUNTED,
+        sender(PauseCause.SCOPE_MISSING),
     ),
     "403 ACCESS_TOKEN_SCOPE_INSUFFICIENT": (
         Refused(403, "ACCESS_TOKEN_SCOPE_INSUFFICIENT", "Request had insufficient authentication scopes."),
-        Fate.BLAMELESS,
-        sender(Cause.SCOPE_MISSING),
+        Disposition.NOT_COUNTED,
+        sender(PauseCause.SCOPE_MISSING),
     ),
-    "413": (Refused(413, "uploadTooLarge", "Request too large"), Fate.REJECTED, None),
+    "413": (Refused(413, "uploadTooLarge", "Request too large"), Disposition.REJECTED, None),
     "token 400 invalid_grant": (
         TokenRefused(400, "invalid_grant", "Token has been expired or revoked."),
-        Fate.BLAMELESS,
-        sender(Cause.TOKEN_REFUSED),
+        Disposition.NOT_COUNTED,
+        sender(PauseCause.TOKEN_REFUSED),
     ),
     "token 401 invalid_client": (
         TokenRefused(401, "invalid_client", "The OAuth client was not found."),
-        Fate.BLAMELESS,
-        sender(Cause.CLIENT_REFUSED),
+        Disposition.NOT_COUNTED,
+        sender(PauseCause.CLIENT_REFUSED),
     ),
     "token 401 unauthorized_client": (
         TokenRefused(401, "unauthorized_client", "Client is unauthorized to retrieve access tokens using this method."),
-        Fate.BLAMELESS,
-        sender(Cause.CLIENT_REFUSED),
+        Disposition.NOT_COUNTED,
+        sender(PauseCause.CLIENT_REFUSED),
     ),
     "token 429": (
         TokenRefused(429, "rate_limit_exceeded", "Rate Limit Exceeded"),
-        Fate.BLAMELESS,
-        sender(Cause.THROTTLED),
+        Disposition.NOT_COUNTED,
+        sender(PauseCause.THROTTLED),
     ),
-    "token 503": (TokenRefused(503, "", ""), Fate.BLAMELESS, sender(Cause.THROTTLED)),
-    "no credentials": (NoCredentials("no file"), Fate.BLAMELESS, sender(Cause.NO_CREDENTIALS)),
-    "unreachable": (Unreachable("Connection refused"), Fate.BLAMELESS, EVERYBODY),
-    "no token": (TokenUnreachable("no answer"), Fate.BLAMELESS, Hold(Scope.SENDER, Cause.GOOGLE_UNREACHABLE)),
-    "accepted": (Accepted("18c2"), Fate.ACCEPTED, None),
+    "token 503": (TokenRefused(503, "", ""), Disposition.NOT_COUNTED, sender(PauseCause.THROTTLED)),
+    "no credentials": (NoCredentials("no file"), Disposition.NOT_COUNTED, sender(PauseCause.NO_CREDENTIALS)),
+    "unreachable": (NotSent("Connection refused"), Disposition.NOT_COUNTED, EVERYBODY),
+    "no token": (
+        TokenUnavailable("no answer"),
+        Disposition.NOT_COUNTED,
+        Backoff(Scope.SENDER, PauseCause.GOOGLE_UNREACHABLE),
+    ),
+    "accepted": (Accepted("18c2"), Disposition.ACCEPTED, None),
 }
 
 UNKNOWN: dict[str, Reply] = {
@@ -166,9 +170,9 @@ UNKNOWN: dict[str, Reply] = {
     "503 that speaks of limits": Refused(503, "rateLimitExceeded", "Rate Limit Exceeded"),
     "504": Refused(504, "", "Gateway Timeout"),
     "408": Refused(408, "", "Request Timeout"),
-    "reset after writing": Lost("Connection reset by peer"),
-    "time-out after writing": Lost("no answer within 30 s"),
-    "200 without an id": Garbled(200, "{}"),
+    "reset after writing": NoResponse("Connection reset by peer"),
+    "time-out after writing": NoResponse("no answer within 30 s"),
+    "200 without an id": MalformedResponse(200, "{}"),
     "302 from who knows whom": Refused(302, "", "<html>Please sign in to the Wi-Fi"),
 }
 
@@ -185,28 +189,28 @@ def test_a_row_of_the_table_means_what_google_means(row: str, call: Call) -> Non
 @pytest.mark.parametrize("call", [*SENDS, Call.DRAFTS_DELETE])
 def test_a_send_or_a_deletion_that_may_have_happened_is_a_doubt(row: str, call: Call) -> None:
     verdict = judge(call, UNKNOWN[row])
-    assert (verdict.fate, verdict.hold) == (Fate.DOUBT, None)
+    assert (verdict.fate, verdict.hold) == (Disposition.UNKNOWN, None)
 
 
 @pytest.mark.parametrize("row", UNKNOWN)
 @pytest.mark.parametrize("call", sorted(set(Call) - {*SENDS, Call.DRAFTS_DELETE}))
 def test_what_neither_sends_nor_deletes_is_never_in_doubt(row: str, call: Call) -> None:
-    assert judge(call, UNKNOWN[row]).fate is Fate.TRANSIENT
+    assert judge(call, UNKNOWN[row]).fate is Disposition.TRANSIENT
 
 
 @pytest.mark.parametrize("call", [Call.DRAFTS_SEND, Call.DRAFTS_GET])
 def test_a_draft_that_google_does_not_have_is_gone(call: Call) -> None:
-    assert judge(call, Refused(404, "notFound", "Requested entity was not found.")).fate is Fate.GONE
+    assert judge(call, Refused(404, "notFound", "Requested entity was not found.")).fate is Disposition.DRAFT_GONE
 
 
 def test_only_a_draft_can_be_gone() -> None:
     for call in (Call.DRAFTS_CREATE, Call.MESSAGES_SEND):
-        assert judge(call, Refused(404, "notFound", "Not Found")).fate is Fate.TRANSIENT
+        assert judge(call, Refused(404, "notFound", "Not Found")).fate is Disposition.TRANSIENT
 
 
 @pytest.mark.parametrize("call", [Call.DRAFTS_SEND, Call.DRAFTS_GET])
 def test_a_404_that_is_not_googles_own_proves_nothing_about_a_draft(call: Call) -> None:
-    assert judge(call, Refused(404, "", "<html>Not Found")).fate is not Fate.GONE
+    assert judge(call, Refused(404, "", "<html>Not Found")).fate is not Disposition.DRAFT_GONE
 
 
 @pytest.mark.parametrize(
@@ -240,7 +244,7 @@ def test_what_pauses_a_sender_for_good_names_the_remedy(cause: str, remedy: str)
     ],
 )
 def test_the_stamp_in_googles_text_is_read_or_left_alone(text: str, until: datetime | None) -> None:
-    assert judge(Call.DRAFTS_SEND, Refused(429, "rateLimitExceeded", text)).hold == sender(Cause.THROTTLED, until)
+    assert judge(Call.DRAFTS_SEND, Refused(429, "rateLimitExceeded", text)).hold == sender(PauseCause.THROTTLED, until)
 
 
 calls = st.sampled_from(Call)
@@ -254,9 +258,9 @@ replies: st.SearchStrategy[Reply] = st.one_of(
     st.builds(Accepted, id=st.text(max_size=9)),
     st.builds(TokenRefused, status=statuses, error=st.text(max_size=20), description=st.text(max_size=20)),
     st.builds(NoCredentials, st.text(min_size=1, max_size=20)),
-    st.builds(Unreachable, st.text(max_size=20)),
-    st.builds(Lost, st.text(max_size=20)),
-    st.builds(Garbled, status=statuses, excerpt=st.text(max_size=20)),
+    st.builds(NotSent, st.text(max_size=20)),
+    st.builds(NoResponse, st.text(max_size=20)),
+    st.builds(MalformedResponse, status=statuses, excerpt=st.text(max_size=20)),
 )
 
 
@@ -264,43 +268,46 @@ replies: st.SearchStrategy[Reply] = st.one_of(
 def test_every_answer_to_every_call_gets_a_verdict(call: Call, reply: Reply) -> None:
     verdict = judge(call, reply)
     assert isinstance(verdict, Verdict)
-    assert (verdict.fate is Fate.BLAMELESS) == (verdict.hold is not None)
-    assert verdict.fate is Fate.ACCEPTED or verdict.reason
+    assert (verdict.fate is Disposition.NOT_COUNTED) == (verdict.hold is not None)
+    assert verdict.fate is Disposition.ACCEPTED or verdict.reason
     assert verdict.hold is None or verdict.hold.until is None or verdict.hold.until.tzinfo is UTC
 
 
 @given(st.sampled_from(SENDS), st.integers(500, 599), reasons, messages)
 def test_any_server_error_of_a_send_is_a_doubt(call: Call, status: int, reason: str, message: str) -> None:
-    assert judge(call, Refused(status, reason, message)).fate is Fate.DOUBT
+    assert judge(call, Refused(status, reason, message)).fate is Disposition.UNKNOWN
 
 
-@given(st.sampled_from(SENDS), st.builds(Lost, st.text()) | st.builds(Garbled, status=statuses, excerpt=st.text()))
+@given(
+    st.sampled_from(SENDS),
+    st.builds(NoResponse, st.text()) | st.builds(MalformedResponse, status=statuses, excerpt=st.text()),
+)
 def test_any_missing_or_broken_answer_of_a_send_is_a_doubt(call: Call, reply: Reply) -> None:
-    assert judge(call, reply).fate is Fate.DOUBT
+    assert judge(call, reply).fate is Disposition.UNKNOWN
 
 
 @given(replies)
 def test_no_answer_to_drafts_create_is_a_doubt(reply: Reply) -> None:
-    assert judge(Call.DRAFTS_CREATE, reply).fate not in {Fate.DOUBT, Fate.GONE}
+    assert judge(Call.DRAFTS_CREATE, reply).fate not in {Disposition.UNKNOWN, Disposition.DRAFT_GONE}
 
 
 @given(calls, reasons, messages)
 def test_a_429_never_costs_the_letter_anything(call: Call, reason: str, message: str) -> None:
-    assert judge(call, Refused(429, reason, message)).fate is Fate.BLAMELESS
+    assert judge(call, Refused(429, reason, message)).fate is Disposition.NOT_COUNTED
 
 
 @given(calls, st.sampled_from(["rateLimitExceeded", "userRateLimitExceeded", "RATE_LIMIT_EXCEEDED"]), messages)
 def test_a_throttle_by_403_never_costs_the_letter_anything(call: Call, reason: str, message: str) -> None:
     verdict = judge(call, Refused(403, reason, message))
-    assert verdict.fate is Fate.BLAMELESS
+    assert verdict.fate is Disposition.NOT_COUNTED
     assert verdict.hold
     assert verdict.hold.scope is Scope.SENDER
-    assert verdict.hold.cause in {Cause.THROTTLED, Cause.DAILY_LIMIT, Cause.TOO_MANY_CONCURRENT}
+    assert verdict.hold.cause in {PauseCause.THROTTLED, PauseCause.DAILY_LIMIT, PauseCause.TOO_MANY_CONCURRENT}
 
 
 @given(replies)
 def test_only_a_whole_answer_of_2xx_is_acceptance(reply: Reply) -> None:
-    assert (judge(Call.DRAFTS_SEND, reply).fate is Fate.ACCEPTED) == isinstance(reply, Accepted)
+    assert (judge(Call.DRAFTS_SEND, reply).fate is Disposition.ACCEPTED) == isinstance(reply, Accepted)
 
 
 @pytest.mark.parametrize("reason, said", [("", "503"), ("backendError", "503 backendError")])

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from mailerd.config import Settings
-from mailerd.core.models import Letter
+from mailerd.core.models import ClaimedRecipient
 from mailerd.core.replies import Call, Reply
 from mailerd.core.verdicts import Verdict, judge
 from mailerd.ops.metrics import Metrics
 from mailerd.sandbox.google import METADATA, SEND, Fault, Google, Running
 from mailerd.store.db.database import Database
-from mailerd.worker.message_builder import Workshop
+from mailerd.worker.message_builder import MessageBuilder
 from tests.support.daemon import running, settings, sign_in
 from tests.support.heard import Heard
 from tests.support.rows import post, query, states
@@ -152,14 +152,14 @@ async def test_a_direct_doubt_that_nobody_may_look_at_waits_for_a_person(
 async def test_a_bug_in_one_letter_fails_that_letter_with_its_stack_and_spares_the_others(
     known: Settings, database: Database, google: Google, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make = Workshop.make
+    make = MessageBuilder.make
 
-    async def broken(self: Workshop, letter: Letter) -> bytes:
+    async def broken(self: MessageBuilder, letter: ClaimedRecipient) -> bytes:
         if letter.to_email == "bad@example.org":
             raise KeyError("nobody foresaw this")
         return await make(self, letter)
 
-    monkeypatch.setattr(Workshop, "make", broken)
+    monkeypatch.setattr(MessageBuilder, "make", broken)
     job = await post(database, recipients=["bad@example.org", "good@example.org"])
     async with running(known, heard) as daemon:
         await heard.wait_for("job_finished", within=20)

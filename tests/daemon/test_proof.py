@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mailerd.config import Settings
-from mailerd.core.states import Change
+from mailerd.core.states import Transition
 from mailerd.sandbox.google import COMPOSE, METADATA, SEND, Fault, Google, Running
 from mailerd.store.audit import audit, proofs
 from mailerd.store.db.database import Database
@@ -122,7 +122,7 @@ async def test_a_draft_that_its_owner_deletes_after_a_refusal_is_not_taken_for_s
             assert await proven(database, job) == {("unsure", None)}
             assert_the_truth(google, job, 0)
             for (recipient,) in await query(database, "SELECT id FROM job_recipients"):
-                await settle(database, recipient, change=Change.MISSING)
+                await settle(database, recipient, change=Transition.MISSING)
         await heard.wait_for("job_finished", within=20)
     assert await proven(database, job) == {("sent", "answered")}
     assert_the_truth(google, job, 3)

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from mailerd.config import Settings
-from mailerd.intake.forecast import Foresight
+from mailerd.intake.forecast import ForecastService
 from mailerd.sandbox.google import Google, Running
 from mailerd.store.db.database import Database
-from mailerd.store.forecast_inputs import Outlooks
+from mailerd.store.forecast_inputs import ForecastReader
 from tests.support.daemon import running, settings, sign_in
 from tests.support.eventually import eventually
 from tests.support.heard import Heard
@@ -72,7 +72,7 @@ async def test_while_google_cannot_be_reached_a_job_says_so(
     dead = settings(database_url, served, credentials, gmail={"api_root": DEAD, "token_uri": f"{DEAD}token"})
     async with running(dead, heard) as daemon:
         await heard.wait_for("letter_released")
-        foresight = Foresight(Outlooks(database, lambda: daemon.claims.terms, 5.0))
+        foresight = ForecastService(ForecastReader(database, lambda: daemon.claims.terms, 5.0))
         found = await foresight.forecast(job)
     assert str(found["cause_of_wait"]).startswith("the last attempt said: ")
     assert "no access token could be had" in str(found["cause_of_wait"])

@@ -8,7 +8,7 @@ import pytest
 from yarl import URL
 
 from mailerd.config import GmailSettings
-from mailerd.core.replies import Accepted, Garbled, Lost, Refused
+from mailerd.core.replies import Accepted, MalformedResponse, NoResponse, Refused
 from mailerd.events.gmail import GmailEvents
 from mailerd.gmail import Gmail
 from mailerd.gmail.endpoints import UPLOAD_ABOVE, Addresses
@@ -205,7 +205,7 @@ async def test_the_time_of_a_throttle_stands_in_the_message(gmail: Gmail, google
 async def test_a_lying_success_is_garbled(gmail: Gmail, google: Google, sign_up: SignUp, kind: str) -> None:
     sign_up(ME)
     google.fault(Fault(kind=kind, method="messages.send"))
-    assert isinstance(await gmail.send_message(ME, raw=a_letter()), Garbled)
+    assert isinstance(await gmail.send_message(ME, raw=a_letter()), MalformedResponse)
 
 
 @pytest.mark.parametrize("kind", ["reset_before", "reset_after", "hang_before", "hang_after", "cut_off", "late"])
@@ -217,7 +217,7 @@ async def test_a_lost_answer_is_lost_whether_or_not_the_letter_went(
     bound = settings.model_copy(update={"request_timeout": 0.3})
     async with Gmail(bound, events=events, limit=20) as gmail:
         stored = await drafted(gmail)
-        assert isinstance(await gmail.send_draft(ME, draft_id=stored.id), Lost)
+        assert isinstance(await gmail.send_draft(ME, draft_id=stored.id), NoResponse)
     assert sum(entry.method == "drafts.send" for entry in google.log) <= 1
 
 

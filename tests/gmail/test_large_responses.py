@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from mailerd.config import GmailSettings
-from mailerd.core.replies import Accepted, Call, Garbled, Lost, Refused, Reply, TokenRefused, Unreachable
-from mailerd.core.verdicts import Fate, judge
+from mailerd.core.replies import Accepted, Call, MalformedResponse, NoResponse, NotSent, Refused, Reply, TokenRefused
+from mailerd.core.verdicts import Disposition, judge
 from mailerd.events.gmail import GmailEvents
 from mailerd.gmail import Gmail
 from mailerd.gmail.responses import LARGEST
@@ -100,8 +100,8 @@ TOO_MUCH: dict[str, Script] = {
 async def test_a_body_that_is_too_large_leaves_a_send_in_doubt(raw: Raw, gmail: Gmail, script: Script) -> None:
     raw.script = script
     reply = await bounded(gmail.send_draft(ME, draft_id="r1"))
-    assert reply == Garbled(200, f"more than {LARGEST} bytes, of which the first are: ")
-    assert judge(Call.DRAFTS_SEND, reply).fate is Fate.DOUBT
+    assert reply == MalformedResponse(200, f"more than {LARGEST} bytes, of which the first are: ")
+    assert judge(Call.DRAFTS_SEND, reply).fate is Disposition.UNKNOWN
     raw.script = raw.says(http(b'{"id":"m"}'))
     assert isinstance(await gmail.send_draft(ME, draft_id="r1"), Accepted)
     assert raw.connections == 2, "what was left of the answer was not taken for the next one"
@@ -119,7 +119,7 @@ async def test_the_largest_answer_that_is_allowed_is_read(raw: Raw, gmail: Gmail
     raw.script = raw.says(http(gzip.compress(body + b" " * (LARGEST - len(body))), more=GZIP))
     assert isinstance(await gmail.send_draft(ME, draft_id="r1"), Accepted)
     raw.script = raw.says(http(gzip.compress(body + b" " * (LARGEST - len(body) + 1)), more=GZIP))
-    assert isinstance(await gmail.send_draft(ME, draft_id="r1"), Garbled)
+    assert isinstance(await gmail.send_draft(ME, draft_id="r1"), MalformedResponse)
 
 
 NO_ANSWER: dict[str, Script] = {
@@ -138,19 +138,19 @@ NO_ANSWER: dict[str, Script] = {
 async def test_what_never_becomes_an_answer_is_lost(raw: Raw, gmail: Gmail, script: Script) -> None:
     raw.script = script
     reply = await bounded(gmail.send_draft(ME, draft_id="r1"))
-    assert isinstance(reply, Lost), reply
-    assert judge(Call.DRAFTS_SEND, reply).fate is Fate.DOUBT
+    assert isinstance(reply, NoResponse), reply
+    assert judge(Call.DRAFTS_SEND, reply).fate is Disposition.UNKNOWN
     raw.script = raw.says(http(b'{"id":"m"}'))
     assert isinstance(await gmail.send_draft(ME, draft_id="r1"), Accepted)
 
 
 async def test_a_bomb_of_a_bomb_is_opened_once_at_most(raw: Raw, gmail: Gmail) -> None:
     raw.script = raw.says(http(LAYERS, more="Content-Encoding: gzip, gzip\r\n"))
-    assert isinstance(await bounded(gmail.send_draft(ME, draft_id="r1")), Garbled)
+    assert isinstance(await bounded(gmail.send_draft(ME, draft_id="r1")), MalformedResponse)
 
 
 @pytest.mark.parametrize(
-    "status, kind", [("200 OK", Unreachable), ("400 Bad Request", TokenRefused)], ids=["granted", "refused"]
+    "status, kind", [("200 OK", NotSent), ("400 Bad Request", TokenRefused)], ids=["granted", "refused"]
 )
 async def test_a_bomb_from_the_token_endpoint_gives_no_token(
     raw: Raw, port: int, tmp_path: Path, events: GmailEvents, status: str, kind: type[Reply]
@@ -164,8 +164,8 @@ async def test_a_bomb_from_the_token_endpoint_gives_no_token(
 async def test_single_bytes_without_end_are_too_much_or_too_slow(raw: Raw, gmail: Gmail) -> None:
     raw.script = forever(CHUNKED, then=b"1\r\n \r\n" * 4096)
     reply = await bounded(gmail.send_draft(ME, draft_id="r1"))
-    assert isinstance(reply, Garbled | Lost)
-    assert judge(Call.DRAFTS_SEND, reply).fate is Fate.DOUBT
+    assert isinstance(reply, MalformedResponse | NoResponse)
+    assert judge(Call.DRAFTS_SEND, reply).fate is Disposition.UNKNOWN
 
 
 async def test_a_drip_that_never_ends_is_over_when_the_time_is_up(raw: Raw, gmail: Gmail) -> None:
@@ -177,5 +177,5 @@ async def test_a_drip_that_never_ends_is_over_when_the_time_is_up(raw: Raw, gmai
             await asyncio.sleep(0.05)
 
     raw.script = drip
-    assert isinstance(await bounded(gmail.send_draft(ME, draft_id="r1")), Lost)
+    assert isinstance(await bounded(gmail.send_draft(ME, draft_id="r1")), NoResponse)
     raw.let_go.set()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mailerd.config import GmailSettings
-from mailerd.core.replies import Accepted, Lost, Reply, Unreachable, WrongMailbox
+from mailerd.core.replies import Accepted, NoResponse, NotSent, Reply, WrongMailbox
 from mailerd.events.gmail import GmailEvents
 from mailerd.gmail import Gmail, Mailbox
 from mailerd.gmail.mailbox_owner import same_mailbox
@@ -113,7 +113,7 @@ async def test_a_question_that_got_no_answer_leaves_no_doubt_of_the_letter(
     """A GET is repeated once by itself; what was to be sent after it was not."""
     sign_up(ME)
     google.fault(Fault(kind=kind, method="getProfile", count=2))
-    assert isinstance(await gmail.send_message(ME, raw=RAW), Unreachable)
+    assert isinstance(await gmail.send_message(ME, raw=RAW), NotSent)
     google.faults.clear()
     assert isinstance(await gmail.send_message(ME, raw=RAW), Accepted)
     assert len(google.sent) == 1
@@ -124,7 +124,7 @@ async def test_whoever_waits_for_the_answer_takes_it_good_or_bad(gmail: Gmail, g
     google.fault(Fault(kind="hang_before", method="getProfile", count=-1))
     async with asyncio.timeout(6), asyncio.TaskGroup() as group:
         calls = [group.create_task(gmail.authenticate(ME)) for _ in range(20)]
-    assert all(isinstance(call.result(), Lost | Unreachable) for call in calls)
+    assert all(isinstance(call.result(), NoResponse | NotSent) for call in calls)
 
 
 @pytest.mark.parametrize(

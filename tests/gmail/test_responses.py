@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mailerd.core.replies import Accepted, Call, Garbled, Refused, TokenRefused, Unreachable
+from mailerd.core.replies import Accepted, Call, MalformedResponse, NotSent, Refused, TokenRefused
 from mailerd.gmail.responses import Answer, Granted, read, read_token
 
 
@@ -42,7 +42,7 @@ def test_a_sent_letter_has_the_message_id_and_thread(call: Call) -> None:
 )
 def test_a_success_that_promises_nothing_is_garbled(call: Call, body: bytes) -> None:
     reply = read(answer(body), call=call)
-    assert isinstance(reply, Garbled)
+    assert isinstance(reply, MalformedResponse)
     assert reply.status == 200
     assert len(reply.excerpt) <= 500
 
@@ -58,7 +58,7 @@ def test_a_success_that_promises_nothing_is_garbled(call: Call, body: bytes) -> 
     ],
 )
 def test_the_answer_to_another_question_is_garbled(call: Call, body: dict[str, object]) -> None:
-    assert isinstance(read(answer(body), call=call), Garbled)
+    assert isinstance(read(answer(body), call=call), MalformedResponse)
 
 
 def test_an_empty_list_is_an_answer() -> None:
@@ -69,7 +69,7 @@ def test_an_empty_list_is_an_answer() -> None:
 
 def test_a_deleted_draft_is_an_empty_answer_and_a_page_is_not() -> None:
     assert read(answer(b"", status=204), call=Call.DRAFTS_DELETE) == Accepted()
-    assert isinstance(read(answer(b"<html>Welcome to our hotel"), call=Call.DRAFTS_DELETE), Garbled)
+    assert isinstance(read(answer(b"<html>Welcome to our hotel"), call=Call.DRAFTS_DELETE), MalformedResponse)
 
 
 def test_a_refusal_carries_googles_reason_and_words() -> None:
@@ -152,7 +152,7 @@ def test_a_lifetime_that_cannot_be_one_is_googles_usual(lifetime: object) -> Non
 @pytest.mark.parametrize("token", [None, "", 3, "a b", "a\r\nX-Evil: 1", "ü"])
 def test_a_token_that_cannot_stand_in_a_header_is_none_and_is_not_quoted(token: object) -> None:
     refusal = read_token(answer({"access_token": token, "secret": "hush"}))
-    assert isinstance(refusal, Unreachable)
+    assert isinstance(refusal, NotSent)
     assert "hush" not in refusal.cause
 
 
@@ -169,4 +169,4 @@ def test_a_token_endpoint_that_answers_html_refuses_without_a_word_of_oauth() ->
 @pytest.mark.parametrize("call", [Call.DRAFTS_SEND, Call.MESSAGES_SEND])
 def test_an_id_that_is_longer_than_its_column_is_none(call: Call) -> None:
     assert read(answer({"id": "m" * 128, "threadId": "t" * 129}), call=call) == Accepted(id="m" * 128)
-    assert isinstance(read(answer({"id": "m" * 129}), call=call), Garbled)
+    assert isinstance(read(answer({"id": "m" * 129}), call=call), MalformedResponse)

@@ -4,40 +4,40 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from mailerd.core.decisions import Decision, Policy, decide
+from mailerd.core.decisions import Decision, RetryPolicy, decide
 from mailerd.core.replies import Call, Reply
-from mailerd.core.states import Change
-from mailerd.core.verdicts import Cause, judge
+from mailerd.core.states import Transition
+from mailerd.core.verdicts import PauseCause, judge
 from mailerd.gmail.responses import Answer, Granted, read, read_token
 from mailerd.sandbox.google.answers import NAMED
 
 NOW = datetime(2026, 11, 24, 11, 0, tzinfo=UTC)
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
 SOON, AGES, PAST = NOW + 16 * MINUTE, NOW + timedelta(days=400), NOW - HOUR
-POLICY = Policy(max_attempts=5, base=10 * SECOND, cap=HOUR, in_flight=MINUTE)
+POLICY = RetryPolicy(max_attempts=5, base=10 * SECOND, cap=HOUR, in_flight=MINUTE)
 
 # The cause of the sender's pause, or of the project's; and how long without a stamp in the text.
 PAUSES = {
-    "precondition_failed": (Cause.MAILBOX_REFUSED, MINUTE),
-    "mail_service_not_enabled": (Cause.MAILBOX_REFUSED, MINUTE),
-    "auth_error": (Cause.TOKEN_REFUSED, MINUTE),
-    "rate_limit": (Cause.THROTTLED, 20 * SECOND),
-    "user_rate_limit": (Cause.THROTTLED, 20 * SECOND),
-    "too_many_concurrent": (Cause.TOO_MANY_CONCURRENT, 5 * SECOND),
-    "daily_limit": (Cause.PROJECT_LIMIT, HOUR),
-    "quota_exceeded": (Cause.PROJECT_LIMIT, HOUR),
-    "domain_policy": (Cause.MAILBOX_REFUSED, MINUTE),
-    "scope_insufficient": (Cause.SCOPE_MISSING, MINUTE),
+    "precondition_failed": (PauseCause.MAILBOX_REFUSED, MINUTE),
+    "mail_service_not_enabled": (PauseCause.MAILBOX_REFUSED, MINUTE),
+    "auth_error": (PauseCause.TOKEN_REFUSED, MINUTE),
+    "rate_limit": (PauseCause.THROTTLED, 20 * SECOND),
+    "user_rate_limit": (PauseCause.THROTTLED, 20 * SECOND),
+    "too_many_concurrent": (PauseCause.TOO_MANY_CONCURRENT, 5 * SECOND),
+    "daily_limit": (PauseCause.PROJECT_LIMIT, HOUR),
+    "quota_exceeded": (PauseCause.PROJECT_LIMIT, HOUR),
+    "domain_policy": (PauseCause.MAILBOX_REFUSED, MINUTE),
+    "scope_insufficient": (PauseCause.SCOPE_MISSING, MINUTE),
 }
 STAMPED = {
-    "user_rate_limit_retry_after": (Cause.THROTTLED, 15 * MINUTE),
-    "user_rate_limit_retry_after_403": (Cause.THROTTLED, 15 * MINUTE),
-    "mail_sending_retry_after": (Cause.DAILY_LIMIT, HOUR),
+    "user_rate_limit_retry_after": (PauseCause.THROTTLED, 15 * MINUTE),
+    "user_rate_limit_retry_after_403": (PauseCause.THROTTLED, 15 * MINUTE),
+    "mail_sending_retry_after": (PauseCause.DAILY_LIMIT, HOUR),
 }
 TOKENS = {
-    "invalid_grant": Cause.TOKEN_REFUSED,
-    "invalid_client": Cause.CLIENT_REFUSED,
-    "unauthorized_client": Cause.CLIENT_REFUSED,
+    "invalid_grant": PauseCause.TOKEN_REFUSED,
+    "invalid_client": PauseCause.CLIENT_REFUSED,
+    "unauthorized_client": PauseCause.CLIENT_REFUSED,
 }
 FAILED = ("invalid_to", "recipient_required")
 UNKNOWN = ("backend_error", "unavailable", "html_502")
@@ -64,7 +64,7 @@ def test_no_answer_of_google_is_forgotten_here() -> None:
 @pytest.mark.parametrize("name", PAUSES)
 def test_what_is_not_the_letters_fault_refunds_it_and_pauses_its_sender(name: str, call: Call) -> None:
     made = gmail(name, call=call)
-    assert made.change is Change.RELEASED
+    assert made.change is Transition.RELEASED
     assert made.pause
     assert (made.pause.cause, made.pause.wait) == PAUSES[name]
 
@@ -74,7 +74,7 @@ def test_the_time_in_googles_text_is_obeyed_unless_it_is_absurd(name: str) -> No
     cause, otherwise = STAMPED[name]
     for until, wait in ((SOON, 16 * MINUTE + 5 * SECOND), (AGES, otherwise), (PAST, otherwise)):
         made = gmail(name, until=until)
-        assert made.change is Change.RELEASED
+        assert made.change is Transition.RELEASED
         assert made.pause
         assert (made.pause.cause, made.pause.wait) == (cause, wait)
 
@@ -87,16 +87,16 @@ def test_the_daily_limit_without_a_sane_stamp_pauses_for_hours_that_double() -> 
 @pytest.mark.parametrize("name", FAILED)
 def test_what_is_the_recipients_fault_fails_that_letter_alone(name: str) -> None:
     made = gmail(name)
-    assert (made.change, made.pause, made.everybody) == (Change.FAILED, None, None)
+    assert (made.change, made.pause, made.everybody) == (Transition.FAILED, None, None)
 
 
 @pytest.mark.parametrize("name", UNKNOWN)
 def test_a_server_error_is_a_doubt_for_a_send_and_another_attempt_for_a_draft(name: str) -> None:
     for call in (Call.DRAFTS_SEND, Call.MESSAGES_SEND):
         made = gmail(name, call=call)
-        assert (made.change, made.pause, made.wait) == (Change.LOST, None, POLICY.in_flight)
+        assert (made.change, made.pause, made.wait) == (Transition.LOST, None, POLICY.in_flight)
     made = gmail(name, call=Call.DRAFTS_CREATE)
-    assert (made.change, made.pause) == (Change.DEFERRED, None)
+    assert (made.change, made.pause) == (Transition.DEFERRED, None)
 
 
 def test_plain_trouble_backs_off_with_full_jitter_and_fails_with_the_last_cause() -> None:
@@ -105,13 +105,13 @@ def test_plain_trouble_backs_off_with_full_jitter_and_fails_with_the_last_cause(
         waits = [decided(Call.DRAFTS_CREATE, reply, attempt=n, chance=chance).wait for n in range(1, 5)]
         assert waits == [10 * SECOND * 2 ** (n - 1) * chance for n in range(1, 5)]
     made = decided(Call.DRAFTS_CREATE, reply, attempt=5)
-    assert made.change is Change.FAILED
+    assert made.change is Transition.FAILED
     assert "given up after 5 attempts" in (made.error or "")
     assert "The service is currently unavailable." in (made.error or "")
 
 
 def test_a_draft_that_is_not_there_is_looked_into() -> None:
-    assert gmail("not_found").change is Change.LOST
+    assert gmail("not_found").change is Transition.LOST
 
 
 @pytest.mark.parametrize("name", TOKENS)
@@ -119,7 +119,7 @@ def test_a_sign_in_that_is_dead_pauses_the_sender_and_is_tried_again_within_a_mi
     reply = read_token(said(name))
     assert not isinstance(reply, Granted)
     made = decided(Call.TOKEN, reply)
-    assert made.change is Change.RELEASED
+    assert made.change is Transition.RELEASED
     assert made.pause
     assert (made.pause.cause, made.pause.wait) == (TOKENS[name], MINUTE)
 

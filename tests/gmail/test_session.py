@@ -13,7 +13,16 @@ import pytest
 from aiogoogle.client import Aiogoogle
 
 from mailerd.config import GmailSettings
-from mailerd.core.replies import Accepted, Call, Garbled, Lost, Refused, Reply, TokenUnreachable, Unreachable
+from mailerd.core.replies import (
+    Accepted,
+    Call,
+    MalformedResponse,
+    NoResponse,
+    NotSent,
+    Refused,
+    Reply,
+    TokenUnavailable,
+)
 from mailerd.events.gmail import GmailEvents
 from mailerd.gmail import Gmail, Mailbox
 from mailerd.gmail.session import Flight, Wire
@@ -106,16 +115,16 @@ async def test_an_answer_in_many_pieces_with_an_empty_reason_is_read(raw: Raw, o
 @pytest.mark.parametrize(
     "answer, expected",
     [
-        (http(b"[]"), Garbled(200, "[]")),
+        (http(b"[]"), MalformedResponse(200, "[]")),
         (http(b'[{"error":{"code":500,"message":"x"}}]', status="500 "), Refused(500, message="x")),
         (http(b'{"error":{"message":"no"}}', status="400 "), Refused(400, message="no")),
-        (http(b'{"id":"\xff"}'), Garbled(200, '{"id":"�"}')),
+        (http(b'{"id":"\xff"}'), MalformedResponse(200, '{"id":"�"}')),
         (http(b'{"error":"\xff\xfe"}', status="503 X"), Refused(503, message='{"error":"��"}')),
         (http(b'{"id":"m"}', kind="text/html; charset=no-such"), Accepted(id="m")),
         (http(b"<b>502</b>", status="502 Bad", kind="text/html"), Refused(502, message="<b>502</b>")),
         (http(b"", status="302 Found", more="Location: http://127.0.0.1:1/\r\n"), Refused(302)),
-        (http(b"\x1f\x8b\x08\x00\x00", more=GZIP), Garbled(200, "")),
-        (b"HTTP/1.1 204 No Content\r\n\r\n", Garbled(204, "")),
+        (http(b"\x1f\x8b\x08\x00\x00", more=GZIP), MalformedResponse(200, "")),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", MalformedResponse(204, "")),
     ],
 )
 async def test_a_complete_answer_is_a_fact_whatever_stands_in_it(
@@ -152,7 +161,7 @@ async def test_once_written_whatever_is_no_whole_answer_is_lost(
     raw.script = script
     async with opened() as gmail:
         reply = await bounded(gmail.send_draft(ME, draft_id="r1"))
-        assert isinstance(reply, Lost)
+        assert isinstance(reply, NoResponse)
         assert reply.cause
         assert len(raw.heads) == 1, "a POST is never repeated"
         raw.script = raw.says(OK)
@@ -170,25 +179,25 @@ async def test_a_trickle_cannot_outlast_the_time_out(raw: Raw, opened: Callable[
 
     raw.script = trickle
     async with opened() as gmail:
-        assert isinstance(await bounded(gmail.send_draft(ME, draft_id="r1")), Lost)
+        assert isinstance(await bounded(gmail.send_draft(ME, draft_id="r1")), NoResponse)
     raw.let_go.set()
 
 
 async def test_a_closed_port_is_unreachable(opened: Callable[..., Gmail]) -> None:
     async with opened(api_root=f"http://127.0.0.1:{_free_port()}/") as gmail:
         reply = await bounded(gmail.send_draft(ME, draft_id="r1"))
-    assert isinstance(reply, Unreachable)
+    assert isinstance(reply, NotSent)
     assert "ClientConnectorError" in reply.cause
 
 
 async def test_a_name_that_nobody_knows_is_unreachable(opened: Callable[..., Gmail]) -> None:
     async with opened(api_root="http://gmail.invalid/") as gmail:
-        assert isinstance(await bounded(gmail.send_draft(ME, draft_id="r1")), Unreachable)
+        assert isinstance(await bounded(gmail.send_draft(ME, draft_id="r1")), NotSent)
 
 
 async def test_an_address_that_is_none_is_unreachable(opened: Callable[..., Gmail]) -> None:
     async with opened(api_root="http://[::1/") as gmail:
-        assert isinstance(await bounded(gmail.send_draft(ME, draft_id="r1")), Unreachable)
+        assert isinstance(await bounded(gmail.send_draft(ME, draft_id="r1")), NotSent)
 
 
 async def test_a_server_that_never_greets_in_tls_is_unreachable(
@@ -196,7 +205,7 @@ async def test_a_server_that_never_greets_in_tls_is_unreachable(
 ) -> None:
     raw.script = raw.says_nothing
     async with opened(api_root=f"https://127.0.0.1:{port}/") as gmail:
-        assert isinstance(await bounded(gmail.send_draft(ME, draft_id="r1")), Unreachable)
+        assert isinstance(await bounded(gmail.send_draft(ME, draft_id="r1")), NotSent)
 
 
 async def test_a_server_that_speaks_no_tls_is_unreachable(opened: Callable[..., Gmail]) -> None:
@@ -207,7 +216,7 @@ async def test_a_server_that_speaks_no_tls_is_unreachable(opened: Callable[..., 
 
     server = await asyncio.start_server(plain, "127.0.0.1", 0)
     async with server, opened(api_root=f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/") as gmail:
-        assert isinstance(await bounded(gmail.send_draft(ME, draft_id="r1")), Unreachable)
+        assert isinstance(await bounded(gmail.send_draft(ME, draft_id="r1")), NotSent)
 
 
 async def test_a_connection_that_is_never_accepted_is_unreachable(opened: Callable[..., Gmail]) -> None:
@@ -218,7 +227,7 @@ async def test_a_connection_that_is_never_accepted_is_unreachable(opened: Callab
             filler.setblocking(False)
             filler.connect_ex(listener.getsockname())
         async with opened(api_root=f"http://127.0.0.1:{listener.getsockname()[1]}/") as gmail:
-            assert isinstance(await bounded(gmail.send_draft(ME, draft_id="r1")), Unreachable)
+            assert isinstance(await bounded(gmail.send_draft(ME, draft_id="r1")), NotSent)
 
 
 async def test_waiting_for_a_connection_is_unreachable_and_not_lost(raw: Raw, events: GmailEvents, port: int) -> None:
@@ -232,7 +241,7 @@ async def test_waiting_for_a_connection_is_unreachable_and_not_lost(raw: Raw, ev
         hog = group.create_task(wire.ask(flight(), deadline=loop.time() + 5))
         await raw.asked.wait()
         waits = flight()
-        assert isinstance(await wire.ask(waits, deadline=loop.time() + 0.2), Unreachable)
+        assert isinstance(await wire.ask(waits, deadline=loop.time() + 0.2), NotSent)
         assert not waits.may_be_written
         hog.cancel()
     assert len(raw.heads) == 1
@@ -244,7 +253,7 @@ async def test_a_hung_token_endpoint_is_unreachable_and_nothing_is_asked_of_gmai
     raw.script = raw.says_nothing
     async with opened(token_uri=f"http://127.0.0.1:{port}/hang") as gmail:
         reply = await bounded(gmail.send_draft(ME, draft_id="r1"))
-    assert isinstance(reply, TokenUnreachable)
+    assert isinstance(reply, TokenUnavailable)
     assert "no answer within the time-out" in reply.cause
     assert [head.split()[1] for head in raw.heads] == [b"/hang"]
 
@@ -305,7 +314,7 @@ async def test_a_crash_of_a_library_before_writing_is_unreachable_and_told_with_
 
     monkeypatch.setattr(Aiogoogle, "as_user", broken)
     async with opened() as gmail:
-        assert isinstance(await gmail.send_draft(ME, draft_id="r1"), Unreachable)
+        assert isinstance(await gmail.send_draft(ME, draft_id="r1"), NotSent)
     (crash,) = [fields for name, fields in told if name == "google_call_crashed"]
     error = crash["error"]
     assert isinstance(error, TypeError)
@@ -324,7 +333,7 @@ async def test_a_crash_of_a_library_after_writing_is_lost(
             raise error
 
         monkeypatch.setattr(aiohttp.StreamReader, "readany", broken)
-        assert isinstance(await gmail.send_draft(ME, draft_id="r1"), Lost)
+        assert isinstance(await gmail.send_draft(ME, draft_id="r1"), NoResponse)
     assert [name for name, _ in told].count("google_call_crashed") == 1
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from mailerd.clock import SystemClock
 from mailerd.config import GmailSettings
-from mailerd.core.replies import Accepted, Call, NoCredentials, Refused, TokenRefused, Unreachable
+from mailerd.core.replies import Accepted, Call, NoCredentials, NotSent, Refused, TokenRefused
 from mailerd.events.gmail import GmailEvents
 from mailerd.gmail import Gmail, Mailbox, tokens
 from mailerd.sandbox.google import COMPOSE, FULL, METADATA, MODIFY, READONLY, SEND, Fault, Google
@@ -207,7 +207,7 @@ async def test_a_hung_endpoint_holds_nobody_longer_than_the_time_out(
     bound = settings.model_copy(update={"request_timeout": 0.3})
     async with Gmail(bound, events=events, limit=20) as gmail, asyncio.TaskGroup() as group:
         calls = [group.create_task(gmail.get_profile(ME)) for _ in range(20)]
-    assert all(isinstance(call.result(), Unreachable) for call in calls)
+    assert all(isinstance(call.result(), NotSent) for call in calls)
     assert time.monotonic() - started < 1
 
 
@@ -221,7 +221,7 @@ async def test_nobody_waits_for_anothers_refresh_longer_than_his_own_time(
         leader = group.create_task(account.token(deadline=loop.time() + 5))
         await asyncio.sleep(0)
         started = loop.time()
-        assert isinstance(await account.token(deadline=started + 0.1), Unreachable)
+        assert isinstance(await account.token(deadline=started + 0.1), NotSent)
         assert loop.time() - started < 1
         leader.cancel()
 
@@ -316,7 +316,7 @@ async def test_an_odd_token_endpoint_ends_in_a_reply(gmail: Gmail, google: Googl
     sign_up(ME)
     google.fault(Fault(kind=kind, method="token"))
     reply = await gmail.create_draft(ME, raw=RAW)
-    assert isinstance(reply, TokenRefused if kind == "html_502" else Unreachable)
+    assert isinstance(reply, TokenRefused if kind == "html_502" else NotSent)
     assert not google.drafts(ME)
     assert isinstance(await gmail.create_draft(ME, raw=RAW), Accepted)
 

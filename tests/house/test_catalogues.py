@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mailerd.core.verdicts import Cause
+from mailerd.core.verdicts import PauseCause
 from mailerd.events.journald_catalog import ADVICE_BY, ALL_ADVICE, SERIOUS, catalogue, events
 from mailerd.ops.log_formats import record
 from tests.house.source import ROOT
@@ -54,7 +54,10 @@ def test_what_is_made_from_the_events_is_up_to_date(path: Path) -> None:
 
 def test_each_cause_of_a_pause_has_a_message_id_and_advice_of_its_own() -> None:
     paused, words = KNOWN["sender_paused"], catalogue("en", list(KNOWN.values()))
-    causes = {cause.value for cause in Cause} - {Cause.GOOGLE_UNREACHABLE, Cause.PROJECT_LIMIT}  # these pause otherwise
+    causes = {cause.value for cause in PauseCause} - {
+        PauseCause.GOOGLE_UNREACHABLE,
+        PauseCause.PROJECT_LIMIT,
+    }  # these pause otherwise
     assert set(ADVICE_BY["sender_paused"]) == causes
     entries = {cause: words.split(f"-- {paused.id_by(cause)}\n")[1].split("\n-- ")[0] for cause in causes}
     assert len(set(entries.values())) == len(causes)

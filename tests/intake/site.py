@@ -7,13 +7,13 @@ from typing import Any
 
 import aiohttp
 
-from mailerd.core.rate_limit import Allowance
+from mailerd.core.rate_limit import SenderLimits
 from mailerd.intake import Intake
-from mailerd.intake.forecast import Foresight
+from mailerd.intake.forecast import ForecastService
 from mailerd.store.api_keys import Keys
 from mailerd.store.db.database import Database
-from mailerd.store.forecast_inputs import Outlooks
-from mailerd.store.queue.rate_limits import Terms
+from mailerd.store.forecast_inputs import ForecastReader
+from mailerd.store.queue.rate_limits import DefaultLimits
 from tests.support.heard import Heard
 from tests.support.rows import query
 
@@ -28,9 +28,9 @@ class Bell:
         self.rings += 1
 
 
-def foresight(database: Database) -> Foresight:
+def foresight(database: Database) -> ForecastService:
     """The forecast of an intake whose senders have no limits."""
-    return Foresight(Outlooks(database, lambda: Terms(Allowance(0, 0, 0)), PATIENCE))
+    return ForecastService(ForecastReader(database, lambda: DefaultLimits(SenderLimits(0, 0, 0)), PATIENCE))
 
 
 @dataclass

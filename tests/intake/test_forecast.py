@@ -7,17 +7,17 @@ from typing import Any
 import pytest
 
 from mailerd.config import DatabaseSettings
-from mailerd.core.rate_limit import FOR_EVER, Allowance
+from mailerd.core.rate_limit import FOREVER, SenderLimits
 from mailerd.events.store import StoreEvents
-from mailerd.intake.forecast import Foresight
+from mailerd.intake.forecast import ForecastService
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
-from mailerd.store.forecast_inputs import Outlooks
-from mailerd.store.queue.rate_limits import Terms
+from mailerd.store.forecast_inputs import ForecastReader
+from mailerd.store.queue.rate_limits import DefaultLimits
 from tests.intake.site import Build, Site, job
 from tests.support.heard import Heard
 
-FOUR = Terms(Allowance(6000, 0, 4))
+FOUR = DefaultLimits(SenderLimits(6000, 0, 4))
 PEOPLE = [{"email": f"r{n}@example.com", "name": "R"} for n in range(3)]
 PUT_OFF = "UPDATE job_recipients SET attempts = 2, error = 'Google answered 503: ', due_at = UTC_TIMESTAMP(6)"
 UNSURE = (
@@ -33,7 +33,7 @@ async def site(build: Build, database_url: str) -> AsyncIterator[Site]:
     events = StoreEvents(Heard())
     database = Database(DatabaseSettings(url=database_url, connect_timeout=2, statement_timeout=5), events=events)
     await migrate(database, events=events)
-    yield await build(forecast=Foresight(Outlooks(database, lambda: FOUR, 5.0)))
+    yield await build(forecast=ForecastService(ForecastReader(database, lambda: FOUR, 5.0)))
     await database.close()
 
 
@@ -120,7 +120,7 @@ async def test_a_sender_that_sleeps_for_no_reason_is_told(site: Site) -> None:
 async def test_a_paused_job_is_paused_whatever_else_holds_it(site: Site) -> None:
     job_id = await posted(site)
     await site.rows("UPDATE jobs SET status = 'paused', send_at = '2099-12-01'")
-    await site.rows("UPDATE senders SET paused_until = %s", FOR_EVER.replace(tzinfo=None))
+    await site.rows("UPDATE senders SET paused_until = %s", FOREVER.replace(tzinfo=None))
     shown = await seen(site, job_id)
     assert shown["cause_of_wait"] == "the job is paused"
     assert shown["forecast"]["text"] == "not before the job is resumed"
@@ -166,7 +166,7 @@ async def test_a_post_is_foreseen_in_three_round_trips(site: Site, monkeypatch: 
 def counting(site: Site, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What forecasts ask from now on, one text for each round trip."""
     seen: list[str] = []
-    database = site.intake._forecast._outlooks.database  # type: ignore[attr-defined]  # Foresight's
+    database = site.intake._forecast._outlooks.database  # type: ignore[attr-defined]  # ForecastService's
     ask = database.ask
 
     async def watched(work: Any, **options: Any) -> Any:

@@ -10,7 +10,7 @@ from mailerd.cli import describe
 from mailerd.cli.top_view import look, page
 from mailerd.config import AlertSettings, DatabaseSettings, Settings
 from mailerd.core.pauses import until
-from mailerd.core.rate_limit import FOR_EVER
+from mailerd.core.rate_limit import FOREVER
 from mailerd.core.stats import words
 from mailerd.events.store import StoreEvents
 from mailerd.ops.alert_state import Board
@@ -86,7 +86,7 @@ async def test_the_metric_knows_an_ordered_pause_and_the_board_leaves_it_alone(d
 
 
 def test_the_end_of_a_pause_in_words() -> None:
-    assert until(FOR_EVER) == "until it is resumed"
-    assert until(FOR_EVER, "{:%H:%M}".format) == "until it is resumed"
+    assert until(FOREVER) == "until it is resumed"
+    assert until(FOREVER, "{:%H:%M}".format) == "until it is resumed"
     assert until(datetime(2026, 11, 24, 14, 5, tzinfo=UTC)) == "until 2026-11-24 14:05:00 UTC"
     assert until(datetime(2026, 11, 24, 14, 5, tzinfo=UTC), "{:%H:%M}".format) == "until 14:05"

@@ -5,7 +5,7 @@ import pytest
 from mailerd.config import DatabaseSettings
 from mailerd.core.decisions import Decision
 from mailerd.core.models import Outcome
-from mailerd.core.states import Change
+from mailerd.core.states import Transition
 from mailerd.events.store import StoreEvents
 from mailerd.store import audit as module
 from mailerd.store.audit import audit
@@ -22,11 +22,11 @@ async def three_jobs(database: Database) -> None:
     """One completed, one in the middle, one untouched."""
     done = await post(database, recipients=2)
     for letter, message in zip((await claims(database).claim(2)).letters, ("m1", "m2"), strict=True):
-        await write(database, Outcome(letter, Decision(Change.SENT, message_id=message)))
+        await write(database, Outcome(letter, Decision(Transition.SENT, message_id=message)))
     await Records(database, "D1").finish([done])
     await post(database, recipients=4, sender="b@example.com")
     first, second, third = (await claims(database).claim(3)).letters
-    await write(database, Outcome(first, Decision(Change.FAILED, error="no")))
+    await write(database, Outcome(first, Decision(Transition.FAILED, error="no")))
     await query(database, "UPDATE job_recipients SET draft_id = 'd1', mode = 'draft' WHERE id = %s", second.id)
     await write(database, Outcome(second, LOST))
     assert third.attempt == 1

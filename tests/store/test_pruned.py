@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 
 from mailerd.core.decisions import Decision
-from mailerd.core.models import HandedOver, Letter, Outcome, Written
-from mailerd.core.states import Change, JobChange
+from mailerd.core.models import ClaimedRecipient, Handover, Outcome, WriteResult
+from mailerd.core.states import JobChange, Transition
 from mailerd.store.db.database import Database
 from mailerd.store.job_actions import Controls
 from tests.store.queue.test_claim import claims
@@ -18,10 +18,10 @@ from tests.support.rows import query
 PRUNE = "DELETE FROM attempts"
 
 
-async def late(database: Database, meanwhile: Callable[[Letter], Awaitable[None]]) -> Letter:
+async def late(database: Database, meanwhile: Callable[[ClaimedRecipient], Awaitable[None]]) -> ClaimedRecipient:
     """A letter that a worker sent whose claim had ended by then; its answer comes when `meanwhile` has happened."""
     letter = await one_letter(database)
-    await write(database, HandedOver(letter, "draft", "d1", "t1"))
+    await write(database, Handover(letter, "draft", "d1", "t1"))
     await meanwhile(letter)
     await write(database, Outcome(letter, SENT))
     await query(database, PRUNE)
@@ -30,9 +30,9 @@ async def late(database: Database, meanwhile: Callable[[Letter], Awaitable[None]
 
 @pytest.mark.parametrize("mode", ["draft", "direct"])
 async def test_a_letter_that_somebody_else_holds_by_then_is_not_handed_over(database: Database, mode: str) -> None:
-    taken: list[Letter] = []
+    taken: list[ClaimedRecipient] = []
 
-    async def forgotten(_: Letter) -> None:
+    async def forgotten(_: ClaimedRecipient) -> None:
         await query(
             database, "UPDATE job_recipients SET status = 'waiting', claim_token = NULL, draft_id = NULL, mode = NULL"
         )
@@ -42,14 +42,14 @@ async def test_a_letter_that_somebody_else_holds_by_then_is_not_handed_over(data
 
     letter = await late(database, forgotten)
     (again,) = taken
-    record = HandedOver(again, "draft", "d2", "t2") if mode == "draft" else HandedOver(again, "direct")
-    assert await write(database, record) == [Written.SETTLED]
+    record = Handover(again, "draft", "d2", "t2") if mode == "draft" else Handover(again, "direct")
+    assert await write(database, record) == [WriteResult.RESOLVED]
     assert await row(database, letter, "status", "proof", "message_id") == ("sent", "answered", SENT.message_id)
 
 
 async def test_a_letter_that_had_failed_by_then_is_not_tried_anew(database: Database) -> None:
-    async def failed(letter: Letter) -> None:
-        await write(database, Outcome(letter, Decision(Change.FAILED, error="given up")))
+    async def failed(letter: ClaimedRecipient) -> None:
+        await write(database, Outcome(letter, Decision(Transition.FAILED, error="given up")))
 
     letter = await late(database, failed)
     assert await row(database, letter, "status", "message_id", "proof") == ("failed", SENT.message_id, None)
@@ -60,7 +60,7 @@ async def test_a_letter_that_had_failed_by_then_is_not_tried_anew(database: Data
 
 async def test_a_look_knows_it(database: Database) -> None:
     letter = await one_letter(database)
-    await write(database, HandedOver(letter, "direct"))
+    await write(database, Handover(letter, "direct"))
     await write(database, Outcome(letter, LOST))
     await query(database, "UPDATE job_recipients SET message_id = 'm7'")
     await query(database, PRUNE)
@@ -70,7 +70,7 @@ async def test_a_look_knows_it(database: Database) -> None:
 
 
 async def test_a_late_answer_is_a_better_proof_than_a_draft_that_is_gone(database: Database) -> None:
-    async def found(_: Letter) -> None:
+    async def found(_: ClaimedRecipient) -> None:
         await query(
             database,
             "UPDATE job_recipients SET status = 'sent', proof = 'draft gone', claim_token = NULL, lease_until = NULL, "

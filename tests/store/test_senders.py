@@ -4,20 +4,20 @@ from datetime import timedelta
 
 import pytest
 
-from mailerd.core.rate_limit import FOR_EVER, Allowance
+from mailerd.core.rate_limit import FOREVER, SenderLimits
 from mailerd.store.db.database import Database
 from mailerd.store.queue.claim import Claims
-from mailerd.store.queue.rate_limits import Terms
+from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.senders import SenderError, Senders
 from tests.support.rows import post, query
 
 ME = "me@example.com"
-DEFAULT = Allowance(0, 0, 10)
+DEFAULT = SenderLimits(0, 0, 10)
 
 
 @pytest.fixture
 def senders(database: Database) -> Senders:
-    return Senders(database, Terms(DEFAULT))
+    return Senders(database, DefaultLimits(DEFAULT))
 
 
 async def taken(database: Database, want: int = 100) -> int:
@@ -62,7 +62,7 @@ async def test_a_reserve_that_leaves_nothing_is_refused_and_changes_nothing(send
 async def test_a_pause_by_hand_lasts_until_it_is_resumed(database: Database, senders: Senders) -> None:
     await post(database, recipients=3)
     for _ in range(2):
-        assert await senders.pause(ME, lasts=None, reason="holidays") == FOR_EVER
+        assert await senders.pause(ME, lasts=None, reason="holidays") == FOREVER
     assert await taken(database) == 0
     (now,) = await senders.all()
     assert (now.standing.paused, now.standing.pause_reason) == (True, "holidays")

@@ -2,13 +2,13 @@
 
 from datetime import timedelta
 
-from mailerd.core.models import HandedOver, Outcome
-from mailerd.core.rate_limit import Allowance
+from mailerd.core.models import Handover, Outcome
+from mailerd.core.rate_limit import SenderLimits
 from mailerd.core.states import JobChange, State
 from mailerd.core.stats import Survey
 from mailerd.store.db.database import Database
-from mailerd.store.queue.rate_limits import Terms
-from mailerd.store.queue.recovery import Settled
+from mailerd.store.queue.rate_limits import DefaultLimits
+from mailerd.store.queue.recovery import Resolution
 from mailerd.store.stats import Surveys
 from tests.store.queue.test_record import LOST, one_letter, write
 from tests.store.queue.test_recovery import LAPSE, due, rescues
@@ -20,13 +20,13 @@ AN_HOUR_LATER = "UPDATE job_recipients SET updated_at = updated_at - INTERVAL 1 
 
 async def a_doubt(database: Database) -> str:
     letter = await one_letter(database)
-    await write(database, HandedOver(letter, "draft", "d1", "t1"))
+    await write(database, Handover(letter, "draft", "d1", "t1"))
     await write(database, Outcome(letter, LOST))
     return letter.job_id
 
 
 async def look(database: Database) -> Survey:
-    return await Surveys(database, Terms(Allowance(0, 0, 0))).look()
+    return await Surveys(database, DefaultLimits(SenderLimits(0, 0, 0))).look()
 
 
 async def test_a_doubt_grows_old_however_often_somebody_looks(database: Database) -> None:
@@ -36,7 +36,7 @@ async def test_a_doubt_grows_old_however_often_somebody_looks(database: Database
     for _ in range(2):
         await query(database, LAPSE)
         (_, (doubt,)) = await due(it)
-        await it.settle(Settled(doubt, None, error="503", look_again=timedelta(seconds=30)))
+        await it.settle(Resolution(doubt, None, error="503", look_again=timedelta(seconds=30)))
     assert 3600 <= (await look(database)).oldest_unsure < 3700
 
 

@@ -16,9 +16,9 @@ from tests.support.heard import Heard
 from tests.support.proxy import Proxy
 from tests.support.rows import query
 
-Fate = Literal["done", "undone", "late"]
+Disposition = Literal["done", "undone", "late"]
 """What becomes of a COMMIT without an answer. late: it is done when the next try waits for its locks."""
-FATES: Final[tuple[Fate, ...]] = ("done", "undone", "late")
+FATES: Final[tuple[Disposition, ...]] = ("done", "undone", "late")
 
 _BUSY: Final = """
 SELECT COUNT(*) FROM information_schema.processlist
@@ -39,7 +39,7 @@ class Doubtful(Database):
             url=str(URL(url).with_port(proxy.port)), connect_timeout=2, statement_timeout=5, pool_size=4
         )
         super().__init__(settings, events=StoreEvents(Heard()))
-        self.fates: dict[str, Fate] = {}
+        self.fates: dict[str, Disposition] = {}
         self.meanwhile: Callable[[], Awaitable[object]] = _nothing
         self._proxy = proxy
         self._late: list[asyncio.Task[object]] = []

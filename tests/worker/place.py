@@ -6,18 +6,18 @@ from datetime import timedelta
 from typing import Any
 
 from mailerd.core.decisions import Decision
-from mailerd.core.models import HandedOver, Outcome
+from mailerd.core.models import Handover, Outcome
 from mailerd.core.replies import Accepted, Refused, Reply
-from mailerd.core.states import Change
-from mailerd.events.worker import RescueEvents, RunnerEvents
+from mailerd.core.states import Transition
+from mailerd.events.worker import RecoveryEvents, RunnerEvents
 from mailerd.gmail import Mailbox
 from mailerd.ops.heartbeat import Pulses
 from mailerd.store.db.database import Database
 from mailerd.store.queue.expired_claims import Lapses
 from mailerd.store.queue.recovery import Rescues
-from mailerd.worker.orphan_drafts import Orphans
-from mailerd.worker.reconcile import Looking
-from mailerd.worker.recovery import Rescue
+from mailerd.worker.orphan_drafts import OrphanDrafts
+from mailerd.worker.reconcile import Reconciler
+from mailerd.worker.recovery import Recovery
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_record import write
 from tests.support.heard import Heard
@@ -89,12 +89,12 @@ class Place:
         self.pulses = Pulses(self.clock.monotonic)
         self.google = Google(self.clock, self.pulses, seconds=seconds)
         google: Any = self.google
-        minute, events = timedelta(minutes=1), RescueEvents(heard)
+        minute, events = timedelta(minutes=1), RecoveryEvents(heard)
         rows = Rescues(database, "D2", in_flight=minute, look_lease=minute)
         self.touched: list[str] = []
-        self.orphans = Orphans(google, rows, events)
-        self.rescue = Rescue(
-            leases=Lapses(database, "D2", in_flight=minute), rows=rows, looking=Looking(google, minute),
+        self.orphans = OrphanDrafts(google, rows, events)
+        self.rescue = Recovery(
+            leases=Lapses(database, "D2", in_flight=minute), rows=rows, looking=Reconciler(google, minute),
             orphans=self.orphans, clock=self.clock, events=events,
             runner_events=RunnerEvents(heard), touch=self.touched.append, ring=lambda: None, every=5.0,
             sweep_every=600.0, call_within=CALL_WITHIN, pulses=self.pulses,
@@ -113,8 +113,8 @@ class Place:
         """So many letters of one job whose draft must be looked for now: d1, d2, …; the job."""
         job = await post(self.database, recipients=number)
         for letter in (await claims(self.database).claim(number)).letters:
-            lost = Decision(Change.LOST, error="no answer", wait=timedelta(0))
-            draft = HandedOver(letter, "draft", f"d{letter.seq + 1}", None)
+            lost = Decision(Transition.LOST, error="no answer", wait=timedelta(0))
+            draft = Handover(letter, "draft", f"d{letter.seq + 1}", None)
             await write(self.database, draft)
             await write(self.database, Outcome(letter, lost))
         await query(self.database, "UPDATE job_recipients SET lease_until = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND")

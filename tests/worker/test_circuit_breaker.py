@@ -1,7 +1,7 @@
 """The road to Google: told once when it closes, every 30 s while it is closed, once when it opens."""
 
 from mailerd.events.worker import RunnerEvents
-from mailerd.worker.circuit_breaker import Reach
+from mailerd.worker.circuit_breaker import CircuitBreaker
 from tests.support.heard import Heard
 from tests.support.ticking import Ticking
 
@@ -10,7 +10,7 @@ ME, YOU = "me@example.com", "you@example.com"
 
 async def test_rests_double_up_to_a_minute_and_the_story_is_short() -> None:
     clock, heard = Ticking(), Heard()
-    reach = Reach(clock=clock, events=RunnerEvents(heard))
+    reach = CircuitBreaker(clock=clock, events=RunnerEvents(heard))
     rests = []
     for _ in range(9):
         reach.lost("no route")
@@ -29,7 +29,7 @@ async def test_rests_double_up_to_a_minute_and_the_story_is_short() -> None:
 
 async def test_a_sender_without_a_token_rests_alone_and_longer_each_time() -> None:
     clock, heard = Ticking(), Heard()
-    reach = Reach(clock=clock, events=RunnerEvents(heard))
+    reach = CircuitBreaker(clock=clock, events=RunnerEvents(heard))
     rests = []
     for _ in range(8):
         reach.lost_for(ME, "no answer within the time-out")

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from mailerd.core.models import Letter
+from mailerd.core.models import ClaimedRecipient
 from mailerd.worker.concurrency import SLOW_AT_ONCE, Slots
 from tests.worker.test_in_flight import letter
 
@@ -15,7 +15,7 @@ SLOW = 0.05
 """Seconds."""
 
 
-def letters(number: int, *, sender: str = "a", first: int = 0) -> list[Letter]:
+def letters(number: int, *, sender: str = "a", first: int = 0) -> list[ClaimedRecipient]:
     return [replace(letter(first + n), sender=sender, token=sender) for n in range(number)]
 
 
@@ -27,10 +27,10 @@ class Stays:
         self.entered = asyncio.Semaphore(0)
         self.inside: Counter[str] = Counter()
         self.most = 0
-        self.tasks: dict[Letter, asyncio.Task[None]] = {}
-        self.leave: dict[Letter, asyncio.Event] = {}
+        self.tasks: dict[ClaimedRecipient, asyncio.Task[None]] = {}
+        self.leave: dict[ClaimedRecipient, asyncio.Event] = {}
 
-    async def start(self, these: list[Letter]) -> None:
+    async def start(self, these: list[ClaimedRecipient]) -> None:
         """Claim them and let them go as far as they get."""
         self.slots.claimed(these)
         for one in these:
@@ -38,7 +38,7 @@ class Stays:
             self.tasks[one] = asyncio.create_task(self._stay(one))
         await turn()
 
-    async def _stay(self, one: Letter) -> None:
+    async def _stay(self, one: ClaimedRecipient) -> None:
         async with self.slots.of(one):
             self.inside[one.sender] += 1
             self.most = max(self.most, self.inside.total())
@@ -48,7 +48,7 @@ class Stays:
             finally:
                 self.inside[one.sender] -= 1
 
-    async def end(self, one: Letter) -> None:
+    async def end(self, one: ClaimedRecipient) -> None:
         """Its last answer has come."""
         self.leave[one].set()
         await self.tasks[one]

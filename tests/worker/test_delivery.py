@@ -5,17 +5,26 @@ from typing import Any
 
 import pytest
 
-from mailerd.core.decisions import Policy
-from mailerd.core.models import Claim, Written
-from mailerd.core.replies import Accepted, Garbled, Lost, NoCredentials, Refused, Reply, TokenRefused, Unreachable
+from mailerd.core.decisions import RetryPolicy
+from mailerd.core.models import Claim, WriteResult
+from mailerd.core.replies import (
+    Accepted,
+    MalformedResponse,
+    NoCredentials,
+    NoResponse,
+    NotSent,
+    Refused,
+    Reply,
+    TokenRefused,
+)
 from mailerd.events.worker import RunnerEvents
 from mailerd.gmail import Mailbox
-from mailerd.worker.circuit_breaker import Reach
+from mailerd.worker.circuit_breaker import CircuitBreaker
 from mailerd.worker.concurrency import Slots
-from mailerd.worker.delivery import Path
-from mailerd.worker.in_flight import Hand
-from mailerd.worker.pause_log import Holds
-from mailerd.worker.progress import Progress
+from mailerd.worker.delivery import Delivery
+from mailerd.worker.in_flight import InFlight
+from mailerd.worker.pause_log import PauseLog
+from mailerd.worker.progress import JobProgress
 from tests.support.heard import Heard
 from tests.support.ticking import Ticking
 from tests.worker.test_in_flight import Store, letter
@@ -36,10 +45,10 @@ class Google:
         return self.answer
 
 
-class Workshop:
+class MessageBuilder:
     """Makes every letter at once."""
 
-    def room_for(self, _: object) -> "Workshop":
+    def room_for(self, _: object) -> "MessageBuilder":
         return self
 
     async def __aenter__(self) -> None:
@@ -58,21 +67,21 @@ class Workshop:
 class Recorder:
     """Takes every record."""
 
-    async def record(self, _: object) -> Written:
-        return Written.FENCED_OFF  # so that a draft is not sent
+    async def record(self, _: object) -> WriteResult:
+        return WriteResult.STALE  # so that a draft is not sent
 
 
 async def names_after(answer: Reply, *, at_sign_in: bool = False) -> list[str]:
     """What is said of the road when it was closed and then a letter got that answer."""
     clock, heard = Ticking(), Heard()
     events = RunnerEvents(heard)
-    reach = Reach(clock=clock, events=events)
-    hand = Hand(Store(), lease=timedelta(seconds=100), clock=clock, events=events)
+    reach = CircuitBreaker(clock=clock, events=events)
+    hand = InFlight(Store(), lease=timedelta(seconds=100), clock=clock, events=events)
     hand.take(Claim("T", (letter(1),), ()), asked_at=clock.monotonic())
-    parts: Any = {"google": Google(answer, at_sign_in=at_sign_in), "workshop": Workshop(), "recorder": Recorder()}
-    path = Path(
-        **parts, slots=Slots(1), hand=hand, reach=reach, holds=Holds(clock=clock, events=events),
-        progress=Progress(), policy=Policy(max_attempts=5, base=SECOND, cap=SECOND, in_flight=SECOND),
+    parts: Any = {"google": Google(answer, at_sign_in=at_sign_in), "workshop": MessageBuilder(), "recorder": Recorder()}
+    path = Delivery(
+        **parts, slots=Slots(1), hand=hand, reach=reach, holds=PauseLog(clock=clock, events=events),
+        progress=JobProgress(), policy=RetryPolicy(max_attempts=5, base=SECOND, cap=SECOND, in_flight=SECOND),
         request_timeout=30.0, clock=clock, events=events,
     )  # fmt: skip
     reach.lost("no route")
@@ -82,7 +91,9 @@ async def names_after(answer: Reply, *, at_sign_in: bool = False) -> list[str]:
     return [name for name in heard.names() if name.startswith("google_")]
 
 
-@pytest.mark.parametrize("answer", [Accepted("d1"), Refused(503), Refused(429, "rateLimitExceeded"), Garbled(200, "?")])
+@pytest.mark.parametrize(
+    "answer", [Accepted("d1"), Refused(503), Refused(429, "rateLimitExceeded"), MalformedResponse(200, "?")]
+)
 async def test_google_is_back_when_it_has_answered(answer: Reply) -> None:
     assert await names_after(answer) == ["google_away", "google_back"]
 
@@ -91,7 +102,7 @@ async def test_google_is_back_when_it_has_refused_a_sign_in() -> None:
     assert await names_after(TokenRefused(400, "invalid_grant"), at_sign_in=True) == ["google_away", "google_back"]
 
 
-@pytest.mark.parametrize("answer", [Lost("no answer within 30 s"), Unreachable("no route")])
+@pytest.mark.parametrize("answer", [NoResponse("no answer within 30 s"), NotSent("no route")])
 async def test_google_is_not_back_while_nobody_answers(answer: Reply) -> None:
     assert await names_after(answer) == ["google_away"]
 

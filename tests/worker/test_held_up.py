@@ -9,8 +9,8 @@ import pytest
 from mailerd.clock import SystemClock
 from mailerd.config import DatabaseSettings
 from mailerd.core.decisions import Decision
-from mailerd.core.models import HandedOver, Letter, Outcome, Record, Written
-from mailerd.core.states import Change
+from mailerd.core.models import ClaimedRecipient, Handover, Outcome, Record, WriteResult
+from mailerd.core.states import Transition
 from mailerd.events.store import StoreEvents
 from mailerd.events.worker import RunnerEvents
 from mailerd.store.db.database import Database
@@ -23,8 +23,8 @@ from tests.support.heard import Heard
 from tests.support.holding import holding
 from tests.support.rows import post, query
 
-SENT = Decision(Change.SENT, message_id="m")
-BACK = Decision(Change.RELEASED, error="slow down", wait=timedelta(0))
+SENT = Decision(Transition.SENT, message_id="m")
+BACK = Decision(Transition.RELEASED, error="slow down", wait=timedelta(0))
 SENDER_OF_A = "SELECT email FROM senders WHERE email = 'a@example.com' FOR UPDATE"
 
 
@@ -69,14 +69,14 @@ async def recorder(database: Database, heard: Heard) -> AsyncIterator[Recorder]:
     assert running.cancelled()
 
 
-async def letters(database: Database) -> list[Letter]:
+async def letters(database: Database) -> list[ClaimedRecipient]:
     """Two letters of a@example.com, and two of b@example.com."""
     for sender in "ab":
         await post(database, sender=f"{sender}@example.com", recipients=2)
     return sorted((await claims(database).claim(4)).letters, key=lambda it: (it.sender, it.seq))
 
 
-async def soon(recorder: Recorder, *records: Record) -> list[Written]:
+async def soon(recorder: Recorder, *records: Record) -> list[WriteResult]:
     """They are written although somebody stands still."""
     async with asyncio.timeout(15):
         return list(await asyncio.gather(*(recorder.record(record) for record in records)))
@@ -88,14 +88,14 @@ async def test_a_sender_that_somebody_holds_holds_up_no_record_of_another(
     one, two, other, last = await letters(database)
     async with holding(database_url, SENDER_OF_A):
         back = asyncio.create_task(recorder.record(Outcome(one, BACK)))
-        assert await soon(recorder, HandedOver(other, "draft", "d", "t")) == [Written.TAKEN]
+        assert await soon(recorder, Handover(other, "draft", "d", "t")) == [WriteResult.APPLIED]
         again = asyncio.create_task(recorder.record(Outcome(two, BACK)))
         records = [Outcome(other, SENT), Outcome(last, BACK)]
-        assert await soon(recorder, *records) == [Written.TAKEN] * 2
+        assert await soon(recorder, *records) == [WriteResult.APPLIED] * 2
         assert not back.done()
         assert not again.done()
         assert outcomes.seen == {"ok"}  # nobody has waited for the lock, and been refused it
-    assert [await asyncio.wait_for(one, 15) for one in (back, again)] == [Written.TAKEN] * 2
+    assert [await asyncio.wait_for(one, 15) for one in (back, again)] == [WriteResult.APPLIED] * 2
     rows = await query(database, "SELECT status, attempts FROM job_recipients ORDER BY id")
     assert rows == [("waiting", 0), ("waiting", 0), ("sent", 1), ("waiting", 0)]
     assert await query(database, "SELECT COUNT(*) FROM attempts") == [(4,)]
@@ -106,7 +106,7 @@ async def test_a_letter_of_a_sender_that_somebody_holds_is_recorded_if_it_does_n
 ) -> None:
     one, *_ = await letters(database)
     async with holding(database_url, SENDER_OF_A):
-        assert await soon(recorder, Outcome(one, SENT)) == [Written.TAKEN]
+        assert await soon(recorder, Outcome(one, SENT)) == [WriteResult.APPLIED]
 
 
 async def test_a_lock_that_no_look_finds_holds_up_its_own_record_alone(
@@ -115,10 +115,10 @@ async def test_a_lock_that_no_look_finds_holds_up_its_own_record_alone(
     one, two, other, last = await letters(database)
     async with holding(database_url, f"SELECT id FROM job_recipients WHERE id = {one.id} FOR UPDATE"):
         held = asyncio.create_task(recorder.record(Outcome(one, SENT)))
-        assert await soon(recorder, Outcome(two, SENT), Outcome(other, SENT)) == [Written.TAKEN] * 2
-        assert await soon(recorder, Outcome(last, BACK)) == [Written.TAKEN]
+        assert await soon(recorder, Outcome(two, SENT), Outcome(other, SENT)) == [WriteResult.APPLIED] * 2
+        assert await soon(recorder, Outcome(last, BACK)) == [WriteResult.APPLIED]
         assert not held.done()
-    assert await asyncio.wait_for(held, 15) is Written.TAKEN
+    assert await asyncio.wait_for(held, 15) is WriteResult.APPLIED
     assert await query(database, "SELECT COUNT(*) FROM attempts") == [(4,)]
 
 
@@ -132,7 +132,7 @@ async def test_a_record_that_is_held_up_for_long_is_told(
         told = await heard.wait_for("transaction_repeated")
         assert told["what"] == f"record recipient {one.id} of job {one.job_id}"
         assert "a@example.com" in told["cause"]
-    assert await asyncio.wait_for(back, 15) is Written.TAKEN
+    assert await asyncio.wait_for(back, 15) is WriteResult.APPLIED
 
 
 async def test_a_stop_does_not_wait_for_what_is_held_up(database: Database, database_url: str, heard: Heard) -> None:

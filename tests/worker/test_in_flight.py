@@ -6,18 +6,18 @@ from datetime import timedelta
 
 import pytest
 
-from mailerd.core.models import Claim, Letter
+from mailerd.core.models import Claim, ClaimedRecipient
 from mailerd.errors import DatabaseAwayError
 from mailerd.events.worker import RunnerEvents
-from mailerd.worker.in_flight import MARGIN, Hand
+from mailerd.worker.in_flight import MARGIN, InFlight
 from tests.support.heard import Heard
 from tests.support.ticking import Ticking
 
 LEASE = 100.0
 
 
-def letter(id_: int, token: str = "T") -> Letter:
-    return Letter(
+def letter(id_: int, token: str = "T") -> ClaimedRecipient:
+    return ClaimedRecipient(
         id=id_, job_id="J", seq=id_, sender="s", to_email="r", to_name=None, variables=None, attempt=1, token=token
     )
 
@@ -49,15 +49,15 @@ def store() -> Store:
 
 
 @pytest.fixture
-async def hand(store: Store, clock: Ticking) -> AsyncIterator[Hand]:
-    it = Hand(store, lease=timedelta(seconds=LEASE), clock=clock, events=RunnerEvents(Heard()))
+async def hand(store: Store, clock: Ticking) -> AsyncIterator[InFlight]:
+    it = InFlight(store, lease=timedelta(seconds=LEASE), clock=clock, events=RunnerEvents(Heard()))
     renewing = asyncio.create_task(it.renew_forever())
     await clock.move(0)
     yield it
     renewing.cancel()
 
 
-async def test_a_call_must_fit_into_what_is_left_of_the_lease(hand: Hand, clock: Ticking, store: Store) -> None:
+async def test_a_call_must_fit_into_what_is_left_of_the_lease(hand: InFlight, clock: Ticking, store: Store) -> None:
     store.away = True
     hand.take(Claim("T", (letter(1),), ()), asked_at=clock.monotonic())
     assert hand.may_call(letter(1), seconds=LEASE - MARGIN - 0.1)
@@ -67,14 +67,14 @@ async def test_a_call_must_fit_into_what_is_left_of_the_lease(hand: Hand, clock:
     assert not hand.may_call(letter(1), seconds=40)
 
 
-async def test_the_lease_counts_from_before_the_claim_was_asked_for(hand: Hand, clock: Ticking) -> None:
+async def test_the_lease_counts_from_before_the_claim_was_asked_for(hand: InFlight, clock: Ticking) -> None:
     asked_at = clock.monotonic()
     await clock.move(20)  # the claim's answer was slow; the database's lease may have begun right away
     hand.take(Claim("T", (letter(1),), ()), asked_at=asked_at)
     assert not hand.may_call(letter(1), seconds=LEASE - 20)
 
 
-async def test_leases_are_renewed_while_letters_are_in_hand(hand: Hand, clock: Ticking, store: Store) -> None:
+async def test_leases_are_renewed_while_letters_are_in_hand(hand: InFlight, clock: Ticking, store: Store) -> None:
     await clock.move(LEASE / 4)
     assert store.asked == 0
     hand.take(Claim("T", (letter(1),), ()), asked_at=clock.monotonic())
@@ -84,7 +84,9 @@ async def test_leases_are_renewed_while_letters_are_in_hand(hand: Hand, clock: T
     assert hand.may_call(letter(1), seconds=LEASE / 2)
 
 
-async def test_a_daemon_that_cannot_renew_stops_before_its_lease_ends(hand: Hand, clock: Ticking, store: Store) -> None:
+async def test_a_daemon_that_cannot_renew_stops_before_its_lease_ends(
+    hand: InFlight, clock: Ticking, store: Store
+) -> None:
     hand.take(Claim("T", (letter(1),), ()), asked_at=clock.monotonic())
     store.away = True
     for _ in range(3):
@@ -95,7 +97,7 @@ async def test_a_daemon_that_cannot_renew_stops_before_its_lease_ends(hand: Hand
     assert hand.may_call(letter(1), seconds=30)
 
 
-async def test_a_letter_that_somebody_else_has_now_is_not_sent(hand: Hand, clock: Ticking, store: Store) -> None:
+async def test_a_letter_that_somebody_else_has_now_is_not_sent(hand: InFlight, clock: Ticking, store: Store) -> None:
     hand.take(Claim("T", (letter(1), letter(2)), ()), asked_at=clock.monotonic())
     store.kept = {(1, "T")}
     await clock.move(LEASE / 4)
@@ -103,7 +105,7 @@ async def test_a_letter_that_somebody_else_has_now_is_not_sent(hand: Hand, clock
     assert not hand.may_call(letter(2), seconds=10)
 
 
-async def test_another_claims_token_does_not_count(hand: Hand, clock: Ticking) -> None:
+async def test_another_claims_token_does_not_count(hand: InFlight, clock: Ticking) -> None:
     hand.take(Claim("T", (letter(1),), ()), asked_at=clock.monotonic())
     assert not hand.may_call(letter(1, token="U"), seconds=1)
     hand.put_down(letter(1))
@@ -112,7 +114,7 @@ async def test_another_claims_token_does_not_count(hand: Hand, clock: Ticking) -
 
 
 async def test_a_former_claim_of_a_row_is_not_safe_again_because_a_later_one_is(
-    hand: Hand, clock: Ticking, store: Store
+    hand: InFlight, clock: Ticking, store: Store
 ) -> None:
     """A daemon may claim again what it still has in hand: the database was away for longer than the lease."""
     for token in ("T", "U"):
@@ -124,7 +126,7 @@ async def test_a_former_claim_of_a_row_is_not_safe_again_because_a_later_one_is(
 
 
 async def test_a_letter_is_held_since_before_its_claim_was_asked_for_whatever_becomes_of_its_lease(
-    hand: Hand, clock: Ticking
+    hand: InFlight, clock: Ticking
 ) -> None:
     asked_at = clock.monotonic()
     await clock.move(2)

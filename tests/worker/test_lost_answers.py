@@ -6,21 +6,21 @@ from datetime import timedelta
 
 import pytest
 
-from mailerd.core.models import HandedOver, Outcome
-from mailerd.core.replies import Lost, Reply
-from mailerd.core.states import Change, JobChange
+from mailerd.core.models import Handover, Outcome
+from mailerd.core.replies import NoResponse, Reply
+from mailerd.core.states import JobChange, Transition
 from mailerd.events.worker import RunnerEvents
 from mailerd.sandbox.mariadb import Server
 from mailerd.store.db.database import Database
 from mailerd.store.queue.record import Records
-from mailerd.store.queue.recovery import Rescues, Settled
+from mailerd.store.queue.recovery import Rescues, Resolution
 from mailerd.worker.recorder import Recorder
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_crashes import SUSPECT
 from tests.store.queue.test_record import SENT, one_letter, write
 from tests.store.queue.test_recovery import LAPSE, due, lapses
 from tests.store.queue.test_stuck_jobs import ask
-from tests.support.doubtful import FATES, Doubtful, Fate
+from tests.support.doubtful import FATES, Disposition, Doubtful
 from tests.support.heard import Heard
 from tests.support.proxy import Proxy
 from tests.support.rows import post, query, states
@@ -50,7 +50,9 @@ async def rounds(place: Place) -> None:
 
 
 @pytest.mark.parametrize("fate", FATES)
-async def test_a_letter_that_was_found_is_told(database: Database, far: Doubtful, heard: Heard, fate: Fate) -> None:
+async def test_a_letter_that_was_found_is_told(
+    database: Database, far: Doubtful, heard: Heard, fate: Disposition
+) -> None:
     place = Place(far, heard)
     place.google.answer = lambda _: GONE
     job = await place.doubts(1)
@@ -62,11 +64,11 @@ async def test_a_letter_that_was_found_is_told(database: Database, far: Doubtful
 
 
 @pytest.mark.parametrize(
-    "answer, told", [(THERE, "letter_missing"), (Lost("no answer within 30 s"), "letter_still_unsure")]
+    "answer, told", [(THERE, "letter_missing"), (NoResponse("no answer within 30 s"), "letter_still_unsure")]
 )
 @pytest.mark.parametrize("fate", FATES)
 async def test_a_letter_that_was_not_found_is_told(
-    far: Doubtful, heard: Heard, fate: Fate, answer: Reply, told: str
+    far: Doubtful, heard: Heard, fate: Disposition, answer: Reply, told: str
 ) -> None:
     place = Place(far, heard)
     place.google.answer = lambda _: answer
@@ -104,7 +106,7 @@ async def test_what_somebody_else_has_found_meanwhile_is_not_told_as_ours(
     async def found() -> None:
         await query(database, LAPSE)
         (_, (doubt,)) = await due(somebody_else(database))
-        await somebody_else(database).settle(Settled(doubt, Change.FOUND))
+        await somebody_else(database).settle(Resolution(doubt, Transition.FOUND))
 
     far.fates["settle"], far.meanwhile = "undone", found
     await rounds(place)
@@ -117,7 +119,7 @@ async def test_a_doubt_that_somebody_else_looks_at_meanwhile_is_not_told_by_us(
 ) -> None:
     """Its row is still unsure, and says what our look before this one has found, which is what this one finds."""
     place = Place(far, heard)
-    place.google.answer = lambda _: Lost("no answer within 30 s")
+    place.google.answer = lambda _: NoResponse("no answer within 30 s")
     await place.doubts(1)
     await place.once()
     await query(database, LAPSE)
@@ -133,7 +135,7 @@ async def test_a_doubt_that_somebody_else_looks_at_meanwhile_is_not_told_by_us(
 
 @pytest.mark.parametrize("fate", FATES)
 async def test_a_letter_whose_lease_lapsed_for_the_last_time_is_told(
-    database: Database, far: Doubtful, heard: Heard, fate: Fate
+    database: Database, far: Doubtful, heard: Heard, fate: Disposition
 ) -> None:
     job = await post(database, recipients=2)
     await claims(database).claim(2)
@@ -190,7 +192,7 @@ async def test_a_lease_that_somebody_else_has_put_right_meanwhile_is_not_told_as
 async def ended(database: Database) -> str:
     """A job whose only letter was sent, and that nobody has completed."""
     letter = await one_letter(database)
-    await write(database, HandedOver(letter, "draft", "d1", None), Outcome(letter, SENT))
+    await write(database, Handover(letter, "draft", "d1", None), Outcome(letter, SENT))
     return letter.job_id
 
 
@@ -207,7 +209,9 @@ async def finish(far: Doubtful, heard: Heard, *jobs: str) -> None:
 
 
 @pytest.mark.parametrize("fate", FATES)
-async def test_a_job_that_was_completed_is_told(database: Database, far: Doubtful, heard: Heard, fate: Fate) -> None:
+async def test_a_job_that_was_completed_is_told(
+    database: Database, far: Doubtful, heard: Heard, fate: Disposition
+) -> None:
     job, last = await ended(database), await ended(database)
     far.fates["finish jobs"] = fate
     await finish(far, heard, job, last)
@@ -235,7 +239,7 @@ async def test_a_job_that_is_gone_meanwhile_is_no_trouble(database: Database, fa
 
 @pytest.mark.parametrize("fate", FATES)
 async def test_a_forgotten_job_that_was_woken_is_told(
-    database: Database, far: Doubtful, heard: Heard, fate: Fate
+    database: Database, far: Doubtful, heard: Heard, fate: Disposition
 ) -> None:
     job = await post(database, recipients=1)
     await query(database, "UPDATE jobs SET turn_at = NULL")

@@ -8,12 +8,12 @@ from dataclasses import replace
 import pytest
 
 from mailerd.clock import SystemClock
-from mailerd.core.models import Letter
+from mailerd.core.models import ClaimedRecipient
 from mailerd.store.db.database import Database
 from mailerd.store.job_content import Contents
 from mailerd.worker import message_builder
 from mailerd.worker.attachment_cache import LARGE, LARGE_AT_ONCE
-from mailerd.worker.message_builder import Workshop
+from mailerd.worker.message_builder import MessageBuilder
 from tests.support.rendering import rendering
 
 CONTENTS = Contents(
@@ -24,18 +24,18 @@ CONTENTS = Contents(
 Read = Callable[[Database, str], Awaitable[Contents]]
 
 
-def letter(id_: int) -> Letter:
-    return Letter(
+def letter(id_: int) -> ClaimedRecipient:
+    return ClaimedRecipient(
         id=id_, job_id="J", seq=id_, sender="me@example.com", to_email="r@example.org", to_name="Ada", variables=None,
         attempt=1, token="T",
     )  # fmt: skip
 
 
 @asynccontextmanager
-async def a_workshop(monkeypatch: pytest.MonkeyPatch, read: Read) -> AsyncIterator[Workshop]:
+async def a_workshop(monkeypatch: pytest.MonkeyPatch, read: Read) -> AsyncIterator[MessageBuilder]:
     monkeypatch.setattr(message_builder, "contents", read)
     async with rendering() as it:
-        yield Workshop(None, renderer=it.renderer, clock=SystemClock())  # type: ignore[arg-type]  # `contents` has it
+        yield MessageBuilder(None, renderer=it.renderer, clock=SystemClock())  # type: ignore[arg-type]  # `contents` has it
 
 
 async def test_letters_that_start_together_read_their_job_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,17 +3,17 @@
 from datetime import timedelta
 
 from mailerd.core.decisions import Pause
-from mailerd.core.verdicts import Cause
+from mailerd.core.verdicts import PauseCause
 from mailerd.events.worker import RunnerEvents
-from mailerd.worker.pause_log import REMIND_EVERY, Holds
+from mailerd.worker.pause_log import REMIND_EVERY, PauseLog
 from tests.support.heard import Heard
 from tests.support.ticking import Ticking
 
 
 async def test_a_pause_is_told_once_counted_each_time_and_its_end_is_told() -> None:
     clock, heard = Ticking(), Heard()
-    holds = Holds(clock=clock, events=RunnerEvents(heard))
-    dead = Pause(Cause.TOKEN_REFUSED, "run it", timedelta(seconds=60))
+    holds = PauseLog(clock=clock, events=RunnerEvents(heard))
+    dead = Pause(PauseCause.TOKEN_REFUSED, "run it", timedelta(seconds=60))
     for _ in range(int(2 * REMIND_EVERY / 60)):
         began = clock.monotonic()
         for _ in range(20):  # letters that were in hand together
@@ -21,7 +21,7 @@ async def test_a_pause_is_told_once_counted_each_time_and_its_end_is_told() -> N
         await clock.move(60)
     assert len(heard.of("sender_paused")) == 2
     assert holds.counts == {("me", "token_refused"): 2 * REMIND_EVERY / 60}
-    holds.paused("me", Pause(Cause.DAILY_LIMIT, "limit", timedelta(hours=1)), began=clock.monotonic())
+    holds.paused("me", Pause(PauseCause.DAILY_LIMIT, "limit", timedelta(hours=1)), began=clock.monotonic())
     assert heard.of("sender_paused")[-1]["cause"] == "daily_limit"
     now = clock.monotonic()
     holds.worked("me", began=now - 1)  # it was in hand already when the pause came
@@ -34,24 +34,24 @@ async def test_a_pause_is_told_once_counted_each_time_and_its_end_is_told() -> N
 
 async def test_hours_of_pause_are_told_each_time() -> None:
     clock, heard = Ticking(), Heard()
-    holds = Holds(clock=clock, events=RunnerEvents(heard))
+    holds = PauseLog(clock=clock, events=RunnerEvents(heard))
     for hours in (1, 2, 4):
-        holds.paused("me", Pause(Cause.DAILY_LIMIT, "limit", timedelta(hours=hours)), began=clock.monotonic())
+        holds.paused("me", Pause(PauseCause.DAILY_LIMIT, "limit", timedelta(hours=hours)), began=clock.monotonic())
         await clock.move(hours * 3600)
     assert [told["seconds"] for told in heard.of("sender_paused")] == [3600, 7200, 14_400]
 
 
 async def test_a_project_is_told_as_one() -> None:
     heard = Heard()
-    holds = Holds(clock=Ticking(), events=RunnerEvents(heard))
-    holds.paused("me", Pause(Cause.PROJECT_LIMIT, "quota", timedelta(hours=1)), began=0.0)
+    holds = PauseLog(clock=Ticking(), events=RunnerEvents(heard))
+    holds.paused("me", Pause(PauseCause.PROJECT_LIMIT, "quota", timedelta(hours=1)), began=0.0)
     assert heard.names() == ["project_paused"]
 
 
 async def test_a_pause_that_a_person_lifted_and_google_orders_anew_is_told_anew_and_not_called_over() -> None:
     clock, heard = Ticking(), Heard()
-    holds = Holds(clock=clock, events=RunnerEvents(heard))
-    closed = Pause(Cause.PROJECT_LIMIT, "quota", timedelta(hours=1))
+    holds = PauseLog(clock=clock, events=RunnerEvents(heard))
+    closed = Pause(PauseCause.PROJECT_LIMIT, "quota", timedelta(hours=1))
     holds.paused("me", closed, began=clock.monotonic())
     await clock.move(60)  # `mailerd senders resume`
     both = clock.monotonic()

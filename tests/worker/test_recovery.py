@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from mailerd.core.replies import Lost, Reply
+from mailerd.core.replies import NoResponse, Reply
 from mailerd.core.states import JobChange
 from mailerd.errors import DatabaseError
 from mailerd.store.db.database import Database
@@ -39,7 +39,7 @@ async def test_a_google_that_swallows_every_look_is_not_taken_for_a_dead_rescue(
     monkeypatch.setattr(rescue_module, "_LOOKS_OF_A_SENDER", 1)  # the time of looks that go on together adds up here
     letters = int(HOURS / 60)
     place = Place(database, heard, seconds=60.0)
-    place.google.answer = lambda _: Lost("no answer within 30 s")
+    place.google.answer = lambda _: NoResponse("no answer within 30 s")
     await place.doubts(letters)
     rescuing = asyncio.create_task(place.rescue.look_forever())
     await place.google.until_asked(letters)

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from mailerd.clock import SystemClock
-from mailerd.core.models import Claim, JobFound, Letter
+from mailerd.core.models import Claim, ClaimedJob, ClaimedRecipient
 from mailerd.errors import DatabaseError
 from mailerd.events.worker import RunnerEvents
-from mailerd.worker.circuit_breaker import Reach
+from mailerd.worker.circuit_breaker import CircuitBreaker
 from mailerd.worker.concurrency import Slots
-from mailerd.worker.in_flight import Hand
-from mailerd.worker.progress import Progress
+from mailerd.worker.in_flight import InFlight
+from mailerd.worker.progress import JobProgress
 from mailerd.worker.runner import Runner
 from tests.support.heard import Heard
 from tests.worker.test_in_flight import Store, letter
@@ -38,12 +38,12 @@ class Place:
         self.over = False
         self.heard = Heard()
         clock, events = SystemClock(), RunnerEvents(self.heard)
-        self.hand = Hand(Store(), lease=timedelta(seconds=100), clock=clock, events=events)
+        self.hand = InFlight(Store(), lease=timedelta(seconds=100), clock=clock, events=events)
         self.slots = Slots(CONCURRENCY)
         it: Any = self
         self.runner = Runner(
-            claims=it, counts=it, path=it, hand=self.hand, reach=Reach(clock=clock, events=events),
-            progress=Progress(), clock=clock, events=events, daemon_id="D", poll_interval=60.0, slots=self.slots,
+            claims=it, counts=it, path=it, hand=self.hand, reach=CircuitBreaker(clock=clock, events=events),
+            progress=JobProgress(), clock=clock, events=events, daemon_id="D", poll_interval=60.0, slots=self.slots,
         )  # fmt: skip
         self.letters = iter(letter(n) for n in range(10_000))
 
@@ -67,7 +67,7 @@ class Place:
         self.wants.put_nowait(want)
         return Claim("T", tuple(next(self.letters) for _ in range(want)), ())
 
-    async def deliver(self, it: Letter) -> None:
+    async def deliver(self, it: ClaimedRecipient) -> None:
         async with self.slots.of(it):
             end = asyncio.Event()
             self.ends.append(end)
@@ -171,7 +171,7 @@ class Resuming(Place):
 
     def __init__(self, *, begun: bool) -> None:
         super().__init__()
-        self.job = JobFound("J", "template", "me@example.com", total=1000, begun=begun)
+        self.job = ClaimedJob("J", "template", "me@example.com", total=1000, begun=begun)
         self.asked: list[Sequence[str]] = []
         self.answer = asyncio.Event()
 

@@ -11,15 +11,15 @@ from mailerd.config import GmailSettings
 from mailerd.core.replies import (
     Accepted,
     Call,
-    Lost,
     NoCredentials,
+    NoResponse,
+    NotSent,
     Refused,
     Reply,
     TokenRefused,
-    Unreachable,
     WrongMailbox,
 )
-from mailerd.core.verdicts import Cause, judge
+from mailerd.core.verdicts import PauseCause, judge
 from mailerd.events.gmail import GmailEvents
 from mailerd.gmail import Gmail, Mailbox
 from mailerd.gmail.list_credentials import Entry, inventory
@@ -27,7 +27,12 @@ from mailerd.gmail.list_credentials import Entry, inventory
 CALL_WITHIN: Final = 4.0
 """Seconds for one call; a mailbox takes two."""
 _AT_ONCE: Final = 10
-_PASSING: Final = {Cause.THROTTLED, Cause.DAILY_LIMIT, Cause.TOO_MANY_CONCURRENT, Cause.PROJECT_LIMIT}
+_PASSING: Final = {
+    PauseCause.THROTTLED,
+    PauseCause.DAILY_LIMIT,
+    PauseCause.TOO_MANY_CONCURRENT,
+    PauseCause.PROJECT_LIMIT,
+}
 
 
 async def examine(
@@ -59,7 +64,7 @@ async def examine(
 async def _greet(google: Gmail, settings: GmailSettings, *, clock: Clock) -> list[Finding]:
     answer = await google.greet()
     ours = clock.now()
-    if isinstance(answer, Unreachable | Lost):
+    if isinstance(answer, NotSent | NoResponse):
         remedy = "check this machine's way out: DNS, firewall, proxy, and gmail.api_root"
         return [fail("google", f"{settings.api_root} cannot be reached: {answer.cause}", remedy=remedy)]
     found = [good("google", f"{settings.api_root} answers")]
@@ -182,18 +187,18 @@ def refused(sender: str, call: Call, reply: Reply, *, kind: str) -> Finding:
     return fail(sender, what.partition(": run `mailerd")[0], remedy=_remedy(sender, reply, cause, kind=kind))
 
 
-def _remedy(sender: str, reply: Reply, cause: Cause | None, *, kind: str) -> str:
+def _remedy(sender: str, reply: Reply, cause: PauseCause | None, *, kind: str) -> str:
     if isinstance(reply, Refused) and reply.reason in {"accessNotConfigured", "SERVICE_DISABLED"}:
         return "enable the Gmail API in the Cloud project (APIs & Services, Library)"
-    if cause is Cause.GOOGLE_UNREACHABLE or isinstance(reply, Lost):
+    if cause is PauseCause.GOOGLE_UNREACHABLE or isinstance(reply, NoResponse):
         return "check this machine's way out: DNS, firewall, proxy, gmail.token_uri and gmail.api_root"
-    if cause is Cause.MAILBOX_REFUSED:
+    if cause is PauseCause.MAILBOX_REFUSED:
         return f"see whether Gmail is switched on for {sender} (Admin console), and what is allowed to apps there"
     if kind == "service_account":
         return (
             "delegate gmail.compose to the service account's client id (Admin console, API controls), and see that the "
             "mailbox exists"
         )
-    if cause is Cause.CLIENT_REFUSED:
+    if cause is PauseCause.CLIENT_REFUSED:
         return f"download the OAuth client's JSON anew, then mailerd auth login --sender {sender} --client FILE"
     return f"mailerd auth login --sender {sender}"

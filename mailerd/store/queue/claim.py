@@ -19,13 +19,13 @@ from typing import Final
 
 from mailerd.clock import new_id
 from mailerd.core import rate_limit
-from mailerd.core.models import Claim, JobFound, Letter
-from mailerd.core.rate_limit import Allowance
+from mailerd.core.models import Claim, ClaimedJob, ClaimedRecipient
+from mailerd.core.rate_limit import SenderLimits
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.queue import rate_limits, select_letters, sender_turns
 from mailerd.store.queue.failover import History, UntoldError
-from mailerd.store.queue.rate_limits import Terms
+from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.queue.select_letters import Pick, Taker
 from mailerd.store.queue.sender_turns import Turn
 from mailerd.store.queue.stale_turns import Sleepers
@@ -51,8 +51,8 @@ class _Taken:
     want: int
     rooms: dict[str, int]
     """Of those senders of which fewer may be taken than are wanted: how many more."""
-    letters: list[Letter] = field(default_factory=list)
-    jobs: dict[str, JobFound] = field(default_factory=dict)
+    letters: list[ClaimedRecipient] = field(default_factory=list)
+    jobs: dict[str, ClaimedJob] = field(default_factory=dict)
     alone: int | None = None
 
     @property
@@ -80,7 +80,7 @@ class Claims:
     database: Database
     daemon_id: str
     lease: timedelta
-    default: Allowance
+    default: SenderLimits
     """For senders that have no limits of their own; a reload may change it."""
     consumer_per_day: int | None = None
     """`per_day` of consumer mailboxes; None: the default's."""
@@ -97,7 +97,7 @@ class Claims:
     def __post_init__(self) -> None:
         self._sleepers = Sleepers(self.database, self.files)
 
-    def govern(self, terms: Terms) -> None:
+    def govern(self, terms: DefaultLimits) -> None:
         """Take up other terms: a reload brought them."""
         self.default = terms.default
         self.consumer_per_day = terms.consumer_per_day
@@ -107,7 +107,7 @@ class Claims:
     @classmethod
     def on(
         cls,
-        terms: Terms,
+        terms: DefaultLimits,
         database: Database,
         daemon_id: str,
         *,
@@ -120,9 +120,9 @@ class Claims:
         return cls(database, daemon_id, lease, terms.default, consumer, project, files, history)
 
     @property
-    def terms(self) -> Terms:
+    def terms(self) -> DefaultLimits:
         """The defaults as the ledger takes them."""
-        return Terms(self.default, self.consumer_per_day, self.project_units_per_minute)
+        return DefaultLimits(self.default, self.consumer_per_day, self.project_units_per_minute)
 
     async def claim(self, want: int, *, rooms: Mapping[str, int] | None = None) -> Claim:
         """Take at most `want` due letters, turn about between the senders and the jobs of each.

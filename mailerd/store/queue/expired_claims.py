@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Final
 
-from mailerd.core.models import ALONE_AFTER, Lapsed
-from mailerd.core.states import Change, State, after
+from mailerd.core.models import ALONE_AFTER, ExpiredClaim
+from mailerd.core.states import State, Transition, after
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.queue.in_doubt import Tries, applied
@@ -58,7 +58,7 @@ class Lapses:
     in_flight: timedelta
     """The longest time for which a request without an answer may still reach Google."""
 
-    async def lapsed(self, *, limit: int = 100, tried: Callable[[], None] | None = None) -> list[Lapsed]:
+    async def lapsed(self, *, limit: int = 100, tried: Callable[[], None] | None = None) -> list[ExpiredClaim]:
         """Rows whose lease lapsed, already put right, at most so many.
 
         What is in doubt is repeated, and `tried` called after each try: all that was put right is told.
@@ -75,15 +75,15 @@ class Lapses:
             return []
         tries = Tries(self._lapsed_so)
 
-        async def work(cursor: Cursor, _: bool) -> list[Lapsed]:  # noqa: FBT001 - as it is called
+        async def work(cursor: Cursor, _: bool) -> list[ExpiredClaim]:  # noqa: FBT001 - as it is called
             return await tries.done(cursor, lambda cursor: self.put_right(cursor, limit))
 
         return await self.database.ascertain(work, what="rescue", tried=tried)
 
-    async def _lapsed_so(self, cursor: Cursor, it: Lapsed) -> bool:
+    async def _lapsed_so(self, cursor: Cursor, it: ExpiredClaim) -> bool:
         return await applied(cursor, it.id, token=it.token, event="lapsed", by=self.daemon_id)
 
-    async def put_right(self, cursor: Cursor, limit: int) -> list[Lapsed]:
+    async def put_right(self, cursor: Cursor, limit: int) -> list[ExpiredClaim]:
         """Make of rows whose lease lapsed what they are now, at most so many; what became of each."""
         found = [one for row in await _due(cursor, limit) if (one := await self._lapse(cursor, row))]
         again = [one for one in found if one.status is State.WAITING]
@@ -94,21 +94,21 @@ class Lapses:
             for one in found
         ]
 
-    async def _lapse(self, cursor: Cursor, row: Sequence[Any]) -> Lapsed | None:
+    async def _lapse(self, cursor: Cursor, row: Sequence[Any]) -> ExpiredClaim | None:
         id_, job, sender, to, attempts, daemon, mode, draft, token, crashes, crashed = row
         handed = draft is not None or mode == "direct"
         crash = bool(crashed) and daemon != self.daemon_id and not handed
-        change, error = Change.RELEASED, f"the lease of daemon {daemon} ran out at attempt {attempts}: {_WHY}"
+        change, error = Transition.RELEASED, f"the lease of daemon {daemon} ran out at attempt {attempts}: {_WHY}"
         if handed:
-            change = Change.LOST
+            change = Transition.LOST
         elif crash and crashes >= ALONE_AFTER:
-            change = Change.FAILED
+            change = Transition.FAILED
             error = (
                 f"it was in flight when {crashes} daemons crashed; then daemon {daemon} had nothing else in flight and "
                 "crashed as well: it is not tried again"
             )
         status = after(State.SENDING, change)
-        values = (attempts - 1 if change is Change.RELEASED else attempts, min(crashes + crash, _CRASHES_AT_MOST))
+        values = (attempts - 1 if change is Transition.RELEASED else attempts, min(crashes + crash, _CRASHES_AT_MOST))
         await cursor.execute(
             _LAPSE, (status.value, *values, *[status.value] * 2, micros(self.in_flight), error, id_, token)
         )
@@ -121,7 +121,7 @@ class Lapses:
         if status is State.FAILED:
             await cursor.execute(_DONE, (job,))
             done, total = await cursor.fetchone()
-        return Lapsed(
+        return ExpiredClaim(
             id=id_, job_id=job, sender=sender, to_email=to, attempt=attempts, token=token, daemon_id=daemon,
             status=status, error=error, look_in=self.in_flight, done=done, total=total,
         )  # fmt: skip

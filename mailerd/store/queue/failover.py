@@ -12,8 +12,8 @@ from datetime import timedelta
 from functools import partial
 from typing import Final
 
-from mailerd.core.models import HandedOver, Letter, Outcome, Record, Written
-from mailerd.core.states import Change, State, after
+from mailerd.core.models import ClaimedRecipient, Handover, Outcome, Record, WriteResult
+from mailerd.core.states import State, Transition, after
 from mailerd.errors import MailerdError
 from mailerd.events.store import StoreEvents
 from mailerd.store.db.cursor import Cursor
@@ -72,7 +72,7 @@ class _Known:
 
     @property
     def sent(self) -> bool:
-        return isinstance(self.record, Outcome) and self.record.decision.change is Change.SENT
+        return isinstance(self.record, Outcome) and self.record.decision.change is Transition.SENT
 
 
 @dataclass
@@ -117,7 +117,7 @@ class History:
             before = self._known.get((key[0], self._last.get(key[0], "")))
             if before is not None and before.ended and not before.sent:
                 self._forget(before.record.letter)
-            if record.decision.change not in {Change.SENT, Change.LOST}:
+            if record.decision.change not in {Transition.SENT, Transition.LOST}:
                 self._is_not_last(record.letter)
                 return
         self._last[key[0]] = key[1]
@@ -131,24 +131,24 @@ class History:
                 break
             self._forget(oldest.record.letter)
 
-    def _forget(self, letter: Letter) -> None:
+    def _forget(self, letter: ClaimedRecipient) -> None:
         self._known.pop((letter.id, letter.token), None)
         self._is_not_last(letter)
 
-    def _is_not_last(self, letter: Letter) -> None:
+    def _is_not_last(self, letter: ClaimedRecipient) -> None:
         if self._last.get(letter.id) == letter.token:
             del self._last[letter.id]
 
-    def written(self, record: Record, what: Written) -> None:
+    def written(self, record: Record, what: WriteResult) -> None:
         """Forget a hand-over that its row did not take: nothing is sent, and the letter is not in hand."""
         key = record.letter.id, record.letter.token
-        if isinstance(record, HandedOver) and what is not Written.TAKEN:
+        if isinstance(record, Handover) and what is not WriteResult.APPLIED:
             self._forget(record.letter)
         elif (known := self._known.get(key)) is not None and known.record is record:
             known.written = True
         # A claim that is over before its lease: the database has forgotten it, though it is the same server as ever.
         early = isinstance(record, Outcome) and record.took < self.lease.total_seconds()
-        if early and what in {Written.FENCED_OFF, Written.SETTLED}:
+        if early and what in {WriteResult.STALE, WriteResult.RESOLVED}:
             self.doubt()
 
     def require(self, cursor: Cursor) -> None:
@@ -160,7 +160,7 @@ class History:
         if not self.is_told(cursor):
             raise UntoldError(cursor.server)
 
-    async def compare(self, cursor: Cursor, claimed: Sequence[Letter]) -> None:
+    async def compare(self, cursor: Cursor, claimed: Sequence[ClaimedRecipient]) -> None:
         """Let a claim go on only where the database remembers how it came that these letters can be claimed.
 
         A backup that is restored in place, say, leaves the server as it is. It costs a query for each that is known.
@@ -265,9 +265,9 @@ class History:
             return 0
         return int(await doubted_late(cursor, one, by=self.daemon_id))
 
-    async def _hold(self, cursor: Cursor, one: HandedOver) -> int:
+    async def _hold(self, cursor: Cursor, one: Handover) -> int:
         letter = one.letter
-        held = after(State.WAITING, Change.CLAIMED).value
+        held = after(State.WAITING, Transition.CLAIMED).value
         await cursor.execute(
             _HOLD,
             (

@@ -7,8 +7,8 @@ to the log of attempts, which every hand-over asks.
 
 from typing import Final
 
-from mailerd.core.models import Letter, Mode, Outcome
-from mailerd.core.states import Change, State, after
+from mailerd.core.models import ClaimedRecipient, Mode, Outcome
+from mailerd.core.states import State, Transition, after
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.queue.late_answers import NOT_SENT
 from mailerd.store.queue.reschedule import micros, short
@@ -62,7 +62,7 @@ def may_be_carried_out(it: Outcome) -> bool:
     return it.letter.unanswered or not it.decision.refused
 
 
-async def is_logged(cursor: Cursor, letter: Letter) -> bool:
+async def is_logged(cursor: Cursor, letter: ClaimedRecipient) -> bool:
     """Whether the database knows that this claim ended in doubt, or lapsed; the row was written in the same commit."""
     await cursor.execute(_LOGGED, (letter.id, letter.token))
     return bool(await cursor.fetchall())
@@ -75,7 +75,7 @@ async def doubted_late(cursor: Cursor, it: Outcome, *, by: str) -> bool:
     await cursor.execute(
         _LATE,
         (
-            after(State.SENDING, Change.LOST).value, mode_of(draft), draft, letter.thread_id,
+            after(State.SENDING, Transition.LOST).value, mode_of(draft), draft, letter.thread_id,
             int(may_be_carried_out(it)), letter.id, draft, int(decision.discarding), letter.attempt, error,
             micros(decision.wait), letter.id, letter.job_id, draft, letter.token,
         ),
@@ -86,7 +86,7 @@ async def doubted_late(cursor: Cursor, it: Outcome, *, by: str) -> bool:
     return True
 
 
-async def doubted_before(cursor: Cursor, letter: Letter) -> bool:
+async def doubted_before(cursor: Cursor, letter: ClaimedRecipient) -> bool:
     """Make unsure a claimed letter of which a former claim does not know whether it was sent; whether it is one."""
     await cursor.execute(_DOUBTED, (letter.id,))
     if (row := await cursor.fetchone()) is None:
@@ -96,7 +96,7 @@ async def doubted_before(cursor: Cursor, letter: Letter) -> bool:
     await cursor.execute(
         _BEFORE,
         (
-            after(State.SENDING, Change.LOST).value, mode_of(draft), draft, letter.id, draft, short(error),
+            after(State.SENDING, Transition.LOST).value, mode_of(draft), draft, letter.id, draft, short(error),
             letter.id, letter.token,
         ),
     )  # fmt: skip

@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from mailerd.core.models import Letter, Outcome
-from mailerd.core.states import Change, State, after
+from mailerd.core.models import ClaimedRecipient, Outcome
+from mailerd.core.states import State, Transition, after
 from mailerd.store.db.cursor import Cursor
 
 NOT_SENT: Final = """r.message_id IS NULL AND NOT EXISTS (
@@ -56,7 +56,7 @@ async def settled_late(cursor: Cursor, it: Outcome, *, repeated: bool) -> bool:
     `repeated`: an earlier try may have been committed.
     """
     letter, message = it.letter, it.decision.message_id
-    found = after(State.UNSURE, Change.FOUND).value
+    found = after(State.UNSURE, Transition.FOUND).value
     await cursor.execute(_LATE, (found, message, letter.draft_id, letter.attempt, letter.id, letter.job_id))
     if cursor.rowcount == 1 or (repeated and await _is_settled(cursor, letter.id, found, message)):
         return True
@@ -64,7 +64,7 @@ async def settled_late(cursor: Cursor, it: Outcome, *, repeated: bool) -> bool:
     return False
 
 
-async def sent_before(cursor: Cursor, letter: Letter, *, repeated: bool) -> bool:
+async def sent_before(cursor: Cursor, letter: ClaimedRecipient, *, repeated: bool) -> bool:
     """Settle a claimed letter of which Google has told some worker that it has it; whether it is one."""
     await cursor.execute(_ANSWERED, (letter.id,))
     if (row := await cursor.fetchone()) is None:
@@ -72,7 +72,7 @@ async def sent_before(cursor: Cursor, letter: Letter, *, repeated: bool) -> bool
         if (row := await cursor.fetchone()) is None:
             return False
     draft, message = row
-    sent = after(State.SENDING, Change.SENT).value
+    sent = after(State.SENDING, Transition.SENT).value
     await cursor.execute(_SENT_BEFORE, (sent, message, draft, letter.id, letter.token))
     return cursor.rowcount == 1 or (repeated and await _is_settled(cursor, letter.id, sent, message))
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mailerd.clock import new_id
-from mailerd.core.states import Change, Proof, State, after
+from mailerd.core.states import Proof, State, Transition, after
 from mailerd.errors import MailerdError
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
@@ -30,7 +30,7 @@ class NotUnsureError(MailerdError):
 
 
 @dataclass(frozen=True)
-class Settlement:
+class ManualResolution:
     """What was settled."""
 
     recipient: int
@@ -40,7 +40,9 @@ class Settlement:
     """What it is now: sent, waiting, or cancelled where its job was."""
 
 
-async def settle(database: Database, recipient: int, *, change: Change, message_id: str | None = None) -> Settlement:
+async def settle(
+    database: Database, recipient: int, *, change: Transition, message_id: str | None = None
+) -> ManualResolution:
     """Write what a person found out: FOUND or MISSING.
 
     Raises:
@@ -48,7 +50,7 @@ async def settle(database: Database, recipient: int, *, change: Change, message_
         DatabaseError: nothing was written.
     """
 
-    async def work(cursor: Cursor) -> Settlement:
+    async def work(cursor: Cursor) -> ManualResolution:
         await cursor.execute(
             "SELECT r.job_id, r.to_email, r.status, r.attempts, j.sender_email FROM job_recipients r "
             "JOIN jobs j ON j.id = r.job_id WHERE r.id = %s FOR UPDATE",
@@ -68,6 +70,6 @@ async def settle(database: Database, recipient: int, *, change: Change, message_
         await cursor.execute(_LOG, (recipient, attempts, token, token, change.value, message_id, note))
         if new is State.WAITING and await wake(cursor, jobs={job: 0}, senders={sender: 0}, back=[recipient]):
             new = State.CANCELLED
-        return Settlement(recipient=recipient, job_id=job, to_email=to, status=new)
+        return ManualResolution(recipient=recipient, job_id=job, to_email=to, status=new)
 
     return await database.transaction(work, what="settle by hand")

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from mailerd.core import rate_limit
 from mailerd.core.models import Mode
-from mailerd.core.rate_limit import CONSUMER_DOMAINS, Allowance
-from mailerd.core.verdicts import Cause
+from mailerd.core.rate_limit import CONSUMER_DOMAINS, SenderLimits
+from mailerd.core.verdicts import PauseCause
 from mailerd.store.db.cursor import Cursor, many
 from mailerd.store.db.database import Database
 
@@ -45,14 +45,16 @@ _NOTE_SPREAD: Final = "UPDATE {} FORCE INDEX (PRIMARY) SET spread = %s, spread_a
 _PROJECT_OF: Final = "SELECT project FROM senders FORCE INDEX (PRIMARY) WHERE email = %s"
 BUSY: Final = timedelta(milliseconds=50)
 """How long those rest who meet a row that somebody else holds."""
-_HOLDS_LOOKS: Final = frozenset({Cause.THROTTLED.value, Cause.TOO_MANY_CONCURRENT.value, Cause.PROJECT_LIMIT.value})
+_HOLDS_LOOKS: Final = frozenset(
+    {PauseCause.THROTTLED.value, PauseCause.TOO_MANY_CONCURRENT.value, PauseCause.PROJECT_LIMIT.value}
+)
 
 
 @dataclass(frozen=True)
-class Terms:
+class DefaultLimits:
     """What every sender and project may use unless a sender has its own."""
 
-    default: Allowance
+    default: SenderLimits
     consumer_per_day: int | None = None
     """`per_day` of @gmail.com and @googlemail.com mailboxes; None: the default."""
     project_units_per_minute: int = 0
@@ -60,12 +62,12 @@ class Terms:
 
 
 @dataclass(frozen=True)
-class Standing:
+class SenderState:
     """A sender's row, as of `now` by the database's clock."""
 
     email: str
     tat: datetime | None
-    limits: Allowance
+    limits: SenderLimits
     """Its own or the defaults; with the spread that is measured."""
     own: frozenset[str]
     """Which of the limits are its own."""
@@ -86,7 +88,7 @@ class Standing:
     now: datetime
 
     @property
-    def allowance(self) -> Allowance:
+    def allowance(self) -> SenderLimits:
         """What holds now."""
         return self.limits.on(self.now, since=self.since)
 
@@ -106,7 +108,7 @@ class Standing:
         return self.paused_until is not None and self.paused_until > self.now
 
 
-def standing(row: Sequence[Any], terms: Terms) -> Standing:
+def standing(row: Sequence[Any], terms: DefaultLimits) -> SenderState:
     """A row of COLUMNS."""
     (
         email, tat, *own, since, gap_until, spread, spread_at, mode, project, limit, limit_at, paused_until, cause,
@@ -118,7 +120,7 @@ def standing(row: Sequence[Any], terms: Terms) -> Standing:
     if terms.consumer_per_day is not None and email.rpartition("@")[2].lower() in CONSUMER_DOMAINS:
         default = replace(default, per_day=terms.consumer_per_day)
     moment = now.replace(tzinfo=UTC)
-    return Standing(
+    return SenderState(
         email=email,
         tat=utc(tat),
         limits=replace(
@@ -142,14 +144,14 @@ def standing(row: Sequence[Any], terms: Terms) -> Standing:
     )
 
 
-async def one(cursor: Cursor, email: str, terms: Terms) -> Standing | None:
+async def one(cursor: Cursor, email: str, terms: DefaultLimits) -> SenderState | None:
     """A sender's row, locked; None when there is none, or somebody holds it."""
     await cursor.execute(_IF_FREE, (email,))
     row = await cursor.fetchone()
     return standing(row, terms) if row else None
 
 
-def newcomer(email: str, *, now: datetime, terms: Terms) -> Standing:
+def newcomer(email: str, *, now: datetime, terms: DefaultLimits) -> SenderState:
     """How a sender stands that has no row yet."""
     moment = naive(now)
     return standing((email, None, *(None,) * 7, moment, *(None,) * 10, 0, None, moment), terms)
@@ -240,7 +242,7 @@ class Permits:
     """Asks the ledger for the calls beside the letters: look-ups, sweeps, deletions."""
 
     database: Database
-    terms: Callable[[], Terms]
+    terms: Callable[[], DefaultLimits]
     """What holds now: a reload may change it."""
 
     async def permit(self, sender: str, *, units: int) -> timedelta:
@@ -273,7 +275,7 @@ class Permits:
             await cursor.execute(_CALL, (naive(tat), naive(it.now), sender))
         return timedelta(0)
 
-    async def _permit_project(self, cursor: Cursor, it: Standing, units: int, new: set[str]) -> timedelta:
+    async def _permit_project(self, cursor: Cursor, it: SenderState, units: int, new: set[str]) -> timedelta:
         limit = self.terms().project_units_per_minute
         if not (limit and it.project and it.limits.units_per_minute and units):
             return timedelta(0)

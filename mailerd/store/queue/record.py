@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from mailerd.core.decisions import Pause
-from mailerd.core.models import HandedOver, Outcome, Record, Written
+from mailerd.core.models import Handover, Outcome, Record, WriteResult
 from mailerd.core.rate_limit import concurrency
-from mailerd.core.states import OPEN, Change, JobStatus, State, after
-from mailerd.core.verdicts import Cause
+from mailerd.core.states import OPEN, JobStatus, State, Transition, after
+from mailerd.core.verdicts import PauseCause
 from mailerd.store.db.cursor import Cursor, Statement
 from mailerd.store.db.database import Database
 from mailerd.store.queue.forgotten_sends import NOT_DOUBTED, doubted_before, doubted_late, may_be_carried_out, mode_of
@@ -131,7 +131,7 @@ class Records:
     database: Database
     daemon_id: str
 
-    async def record(self, cursor: Cursor, records: Sequence[Record], *, repeated: bool) -> list[Written]:
+    async def record(self, cursor: Cursor, records: Sequence[Record], *, repeated: bool) -> list[WriteResult]:
         """Write them all; what became of each.
 
         `repeated`: an earlier try may have been committed, and then its own log of attempts tells what it did.
@@ -152,10 +152,10 @@ class Records:
             if log:
                 await cursor.execute(*self._log(log))
         written = [
-            Written.TAKEN if took else await self._not_taken(cursor, record, repeated=repeated)
+            WriteResult.APPLIED if took else await self._not_taken(cursor, record, repeated=repeated)
             for record, took in zip(records, fresh, strict=True)
         ]
-        taken = [one for one, what in zip(records, written, strict=True) if what is Written.TAKEN]
+        taken = [one for one, what in zip(records, written, strict=True) if what is WriteResult.APPLIED]
         # To wake twice is harmless; what else an earlier try committed had its consequences in the same commit.
         jobs, senders = _to_wake(taken)
         back = [one.letter.id for one in taken if returns(one)]
@@ -167,9 +167,11 @@ class Records:
             await cursor.execute(_LOCK_SENDERS, (tuple(touched),))
         await wake(cursor, jobs={}, senders=senders)
         await self._ledger(cursor, [one for one, took in zip(records, fresh, strict=True) if took])
-        await self._note(cursor, [one for one in taken if isinstance(one, HandedOver)])
+        await self._note(cursor, [one for one in taken if isinstance(one, Handover)])
         return [
-            Written.CANCELLED if what is Written.TAKEN and returns(one) and one.letter.job_id in cancelled else what
+            WriteResult.CANCELLED
+            if what is WriteResult.APPLIED and returns(one) and one.letter.job_id in cancelled
+            else what
             for one, what in zip(records, written, strict=True)
         ]
 
@@ -180,7 +182,7 @@ class Records:
         a round trip in every transaction for what hardly ever happens. A row matches once, however many records of it
         there are, so two of one row never count as taken here.
         """
-        handed = [record for record in records if isinstance(record, HandedOver)]
+        handed = [record for record in records if isinstance(record, Handover)]
         outcomes = [record for record in records if isinstance(record, Outcome)]
         statements = [_locking(records)]
         if handed:
@@ -190,22 +192,22 @@ class Records:
         fenced = [len(part) for part in (handed, outcomes) if part]
         return (await cursor.together(statements))[1 : 1 + len(fenced)] == fenced
 
-    async def _not_taken(self, cursor: Cursor, record: Record, *, repeated: bool) -> Written:
+    async def _not_taken(self, cursor: Cursor, record: Record, *, repeated: bool) -> WriteResult:
         """What became of a record that its row does not take now."""
-        if isinstance(record, HandedOver):
+        if isinstance(record, Handover):
             if await sent_before(cursor, record.letter, repeated=repeated):
-                return Written.SETTLED
+                return WriteResult.RESOLVED
             await doubted_before(cursor, record.letter)
-            return Written.FENCED_OFF
+            return WriteResult.STALE
         letter, event = record.letter, record.decision.change.value
-        lost = record.decision.change is Change.LOST  # the history may have told of it before its own record came
+        lost = record.decision.change is Transition.LOST  # the history may have told of it before its own record came
         if (repeated or lost) and await applied(cursor, letter.id, token=letter.token, event=event, by=self.daemon_id):
-            return Written.TAKEN
-        if record.decision.change is Change.SENT and await settled_late(cursor, record, repeated=repeated):
-            return Written.SETTLED
+            return WriteResult.APPLIED
+        if record.decision.change is Transition.SENT and await settled_late(cursor, record, repeated=repeated):
+            return WriteResult.RESOLVED
         if lost and await doubted_late(cursor, record, by=self.daemon_id):
-            return Written.TAKEN
-        return Written.FENCED_OFF
+            return WriteResult.APPLIED
+        return WriteResult.STALE
 
     def _log(self, outcomes: Sequence[tuple[Outcome, bool]]) -> Statement:
         values = [
@@ -223,9 +225,9 @@ class Records:
         refunds = Counter(
             (one.letter.sender, naive(one.letter.hour))
             for one in outcomes
-            if one.decision.change is Change.RELEASED and one.letter.hour
+            if one.decision.change is Transition.RELEASED and one.letter.hour
         )
-        worked = {o.letter.sender for o in outcomes if o.decision.change is Change.SENT and o.letter.probing}
+        worked = {o.letter.sender for o in outcomes if o.decision.change is Transition.SENT and o.letter.probing}
         for sender in sorted(worked):
             await cursor.execute(_UNPAUSE, (sender,))
         pauses = {one.letter.sender: (pause, one.letter.pauses) for one in written if (pause := pause_of(one))}
@@ -241,12 +243,12 @@ class Records:
 
     async def _pause(self, cursor: Cursor, sender: str, pause: Pause, before: int) -> None:
         senders = [sender]
-        if pause.cause is Cause.PROJECT_LIMIT:
+        if pause.cause is PauseCause.PROJECT_LIMIT:
             senders = sorted(await members(cursor, senders)) or senders
-        if pause.cause is Cause.TOO_MANY_CONCURRENT:
+        if pause.cause is PauseCause.TOO_MANY_CONCURRENT:
             await self._fewer(cursor, sender)
         wait = micros(pause.wait)
-        pauses = before + 1 if pause.cause is Cause.DAILY_LIMIT else before
+        pauses = before + 1 if pause.cause is PauseCause.DAILY_LIMIT else before
         for one in senders:
             await cursor.execute(_PAUSE, (wait, pause.cause.value, short(pause.reason, 500), pauses, one, wait))
 
@@ -258,7 +260,7 @@ class Records:
         fewer = max(1, min(hand, allowed or hand) // 2)
         await cursor.execute(_FEWER, (fewer, sender))
 
-    async def _note(self, cursor: Cursor, handed: Sequence[HandedOver]) -> None:
+    async def _note(self, cursor: Cursor, handed: Sequence[Handover]) -> None:
         """Keep on the sender's row what its sign-in taught, for the ledger; last, as senders are locked after jobs."""
         learnt = {one.letter.sender: (one.mode, one.project) for one in handed if touches_sender(one)}
         for sender, (mode, project) in sorted(learnt.items()):
@@ -347,7 +349,7 @@ def _locking(records: Sequence[Record]) -> Statement:
     return _LOCK, [tuple(record.letter.id for record in records)]
 
 
-def _hand_over(handed: Sequence[HandedOver]) -> Statement:
+def _hand_over(handed: Sequence[Handover]) -> Statement:
     rows = [
         (
             one.letter.id, one.letter.token, one.mode, one.draft_id, one.thread_id, int(one.unanswered),
@@ -371,14 +373,14 @@ def _update(statement: str, names: Sequence[str], rows: Sequence[tuple[Any, ...]
 
 async def _write(cursor: Cursor, record: Record) -> bool:
     """Whether the one row took it."""
-    await cursor.execute(*(_hand_over([record]) if isinstance(record, HandedOver) else _outcome([record])))
+    await cursor.execute(*(_hand_over([record]) if isinstance(record, Handover) else _outcome([record])))
     return bool(cursor.rowcount == 1)
 
 
 def _outcome_row(one: Outcome) -> tuple[Any, ...]:
     change, letter, decision = one.decision.change, one.letter, one.decision
-    attempts = letter.attempt - 1 if change is Change.RELEASED or decision.same_doubt else letter.attempt
-    lost = change is Change.LOST
+    attempts = letter.attempt - 1 if change is Transition.RELEASED or decision.same_doubt else letter.attempt
+    lost = change is Transition.LOST
     return (
         letter.id,
         letter.token,

@@ -7,8 +7,8 @@ from datetime import UTC, timedelta
 from typing import Final
 
 from mailerd.clock import new_id
-from mailerd.core.models import Doubt, Written
-from mailerd.core.states import Change, Proof, State, after
+from mailerd.core.models import UnresolvedSend, WriteResult
+from mailerd.core.states import Proof, State, Transition, after
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.queue.in_doubt import applied
@@ -78,11 +78,11 @@ SELECT id, claim_token FROM job_recipients FORCE INDEX (PRIMARY)
 
 
 @dataclass(frozen=True)
-class Settled:
+class Resolution:
     """What a look found: a change, or None for still unsure."""
 
-    doubt: Doubt
-    change: Change | None
+    doubt: UnresolvedSend
+    change: Transition | None
     error: str | None = None
     message_id: str | None = None
     proof: Proof | None = None
@@ -104,7 +104,9 @@ class Rescues:
     in_flight: timedelta
     look_lease: timedelta
 
-    async def doubts(self, *, limit: int = 5, each: int = 5, looking: Mapping[str, int] | None = None) -> list[Doubt]:
+    async def doubts(
+        self, *, limit: int = 5, each: int = 5, looking: Mapping[str, int] | None = None
+    ) -> list[UnresolvedSend]:
         """Doubts taken for a look, at most so many, and of each sender so many less those that it is `looking` for.
 
         Raises:
@@ -131,7 +133,7 @@ class Rescues:
             lambda cursor: self._doubts(cursor, token, tuple(ids)), what="take doubts for a look"
         )
 
-    async def _doubts(self, cursor: Cursor, token: str, ids: tuple[int, ...]) -> list[Doubt]:
+    async def _doubts(self, cursor: Cursor, token: str, ids: tuple[int, ...]) -> list[UnresolvedSend]:
         await cursor.execute(_LOCK_DOUBTS, (ids,))
         if not (ids := tuple(row[0] for row in await cursor.fetchall())):
             return []
@@ -141,7 +143,7 @@ class Rescues:
         await cursor.execute(_READ, (ids,))
         held_rows = [row for row in await cursor.fetchall() if row[11] == token]
         return [
-            Doubt(
+            UnresolvedSend(
                 id=id_, job_id=job, seq=seq, sender=sender, to_email=to, token=token, attempt=attempts, looks=looks,
                 mode=mode, draft_id=draft, thread_id=thread, unanswered=bool(unanswered), discarding=bool(discarding),
                 nothing_found_for=None if nothing is None else timedelta(microseconds=nothing),
@@ -153,7 +155,7 @@ class Rescues:
             ) in held_rows
         ]  # fmt: skip
 
-    async def settle(self, settled: Settled, *, tried: Callable[[], None] | None = None) -> Written:
+    async def settle(self, settled: Resolution, *, tried: Callable[[], None] | None = None) -> WriteResult:
         """Write what a look found, fenced; what became of it: never `settled`.
 
         What is in doubt is repeated, and `tried` called after each try.
@@ -165,7 +167,7 @@ class Rescues:
             lambda cursor, doubted: self._settle(cursor, settled, repeated=doubted), what="settle", tried=tried
         )
 
-    async def _settle(self, cursor: Cursor, it: Settled, *, repeated: bool) -> Written:
+    async def _settle(self, cursor: Cursor, it: Resolution, *, repeated: bool) -> WriteResult:
         doubt = it.doubt
         status = after(State.UNSURE, it.change).value if it.change else State.UNSURE.value
         wait = micros(it.look_again) if it.look_again is not None else None
@@ -187,13 +189,13 @@ class Rescues:
                 ),
             )  # fmt: skip
         if not took and not (repeated and await self._settled_so(cursor, it)):
-            return Written.FENCED_OFF
-        if it.change is not Change.MISSING:
-            return Written.TAKEN
+            return WriteResult.STALE
+        if it.change is not Transition.MISSING:
+            return WriteResult.APPLIED
         cancelled = await wake(cursor, jobs={doubt.job_id: 0}, senders={doubt.sender: 0}, back=[doubt.id])
-        return Written.CANCELLED if cancelled else Written.TAKEN
+        return WriteResult.CANCELLED if cancelled else WriteResult.APPLIED
 
-    async def _settled_so(self, cursor: Cursor, it: Settled) -> bool:
+    async def _settled_so(self, cursor: Cursor, it: Resolution) -> bool:
         doubt = it.doubt
         if it.change:
             return await applied(cursor, doubt.id, token=doubt.token, event=it.change.value, by=self.daemon_id)

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Final
 
-from mailerd.core.states import Change, JobStatus, State, after
+from mailerd.core.states import JobStatus, State, Transition, after
 from mailerd.store.db.cursor import Cursor
 
 _WAKE_JOB: Final = """
@@ -61,7 +61,9 @@ async def _stands_still(cursor: Cursor, job: str, wait: int, back: tuple[int, ..
     match row and JobStatus(row[0]):
         case JobStatus.CANCELLED:
             if back:
-                await cursor.execute(_CANCEL_RETURNED, (after(State.WAITING, Change.CANCELLED).value, job, back, job))
+                await cursor.execute(
+                    _CANCEL_RETURNED, (after(State.WAITING, Transition.CANCELLED).value, job, back, job)
+                )
             return True
         case JobStatus.QUEUED | JobStatus.SENDING:  # resumed between the two statements
             await cursor.execute(_WAKE_JOB, (wait, job))

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from mailerd.core.models import ALONE_AFTER, JobFound, Letter
-from mailerd.core.states import Change, JobStatus, State, after
+from mailerd.core.models import ALONE_AFTER, ClaimedJob, ClaimedRecipient
+from mailerd.core.states import JobStatus, State, Transition, after
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.queue.rate_limits import naive, utc
 from mailerd.store.queue.sender_turns import Turn
@@ -76,13 +76,13 @@ class Pick:
     """The job from which a sender's turn is served, and the letters that it gave."""
 
     turn: Turn
-    job: JobFound
-    letters: list[Letter] = field(default_factory=list)
+    job: ClaimedJob
+    letters: list[ClaimedRecipient] = field(default_factory=list)
     alone: int | None = None
     """A recipient of it that is due and was left, since it is to be claimed by itself."""
 
 
-async def jobs(cursor: Cursor, senders: Sequence[str]) -> dict[str, JobFound]:
+async def jobs(cursor: Cursor, senders: Sequence[str]) -> dict[str, ClaimedJob]:
     """For each sender the due job whose turn it is, locked."""
     if not senders:
         return {}
@@ -90,16 +90,16 @@ async def jobs(cursor: Cursor, senders: Sequence[str]) -> dict[str, JobFound]:
     return {row[0]: _job(row) for row in await cursor.fetchall()}
 
 
-async def job(cursor: Cursor, id_: str) -> JobFound | None:
+async def job(cursor: Cursor, id_: str) -> ClaimedJob | None:
     """One job, locked; None when it may not be claimed from, or somebody holds it."""
     await cursor.execute(_JOB_ALONE, (id_,))
     row = await cursor.fetchone()
     return _job(row) if row else None
 
 
-def _job(row: Sequence[Any]) -> JobFound:
+def _job(row: Sequence[Any]) -> ClaimedJob:
     sender, id_, type_, total, age, begun = row
-    return JobFound(id=id_, type=type_, sender=sender, total=total, age=age / 1e6, begun=bool(begun))
+    return ClaimedJob(id=id_, type=type_, sender=sender, total=total, age=age / 1e6, begun=bool(begun))
 
 
 async def next_jobs(cursor: Cursor, senders: Sequence[str]) -> dict[str, datetime | None]:
@@ -145,7 +145,7 @@ async def _mark(cursor: Cursor, ids: Sequence[int], taker: Taker) -> dict[int, i
     if not ids:
         return None
     lease = taker.lease // timedelta(microseconds=1)
-    taken = after(State.WAITING, Change.CLAIMED).value
+    taken = after(State.WAITING, Transition.CLAIMED).value
     await cursor.execute(_TAKE, (taken, taker.token, taker.daemon_id, lease, tuple(ids), State.WAITING.value))
     if cursor.rowcount == len(ids):
         return None
@@ -174,9 +174,9 @@ async def _end_jobs(cursor: Cursor, picks: Sequence[Pick], *, short: Sequence[st
     cursor.with_next((statement, (began, JobStatus.SENDING.value, began, *whens, tuple(sorted(next_at)))))
 
 
-def _letter(row: Sequence[Any], turn: Turn, token: str, *, attempt: int) -> Letter:
+def _letter(row: Sequence[Any], turn: Turn, token: str, *, attempt: int) -> ClaimedRecipient:
     job, id_, seq, to, name, variables, _, draft, thread, unanswered, looks = row
-    return Letter(
+    return ClaimedRecipient(
         id=id_, job_id=job, seq=seq, sender=turn.it.email, to_email=to, to_name=name, variables=variables,
         attempt=attempt, token=token, draft_id=draft, thread_id=thread, unanswered=bool(unanswered),
         looks=looks, pauses=turn.it.pauses, probing=turn.probing, sender_mode=turn.it.mode,

@@ -9,10 +9,10 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from mailerd.core import rate_limit
-from mailerd.core.rate_limit import Allowance, Budget
+from mailerd.core.rate_limit import Budget, SenderLimits
 from mailerd.store.db.cursor import Cursor, many
 from mailerd.store.queue import rate_limits
-from mailerd.store.queue.rate_limits import BUSY, COLUMNS, Standing, Terms, naive
+from mailerd.store.queue.rate_limits import BUSY, COLUMNS, DefaultLimits, SenderState, naive
 
 DUE: Final = f"""
 SELECT {COLUMNS} FROM senders FORCE INDEX (turn)
@@ -66,8 +66,8 @@ class Account:
 class Turn:
     """A sender's turn inside one claim; what changes in it is written at its end."""
 
-    it: Standing
-    allowance: Allowance
+    it: SenderState
+    allowance: SenderLimits
     tat: datetime | None
     gap_until: datetime | None
     share: int = 0
@@ -133,14 +133,14 @@ class Turn:
             self.project.pay(self)
 
 
-async def due(cursor: Cursor, terms: Terms, limit: int, *, but: Sequence[str]) -> list[Turn]:
+async def due(cursor: Cursor, terms: DefaultLimits, limit: int, *, but: Sequence[str]) -> list[Turn]:
     """The turns of the senders that have waited longest, at most so many, each locked; none of those in `but`."""
     await cursor.execute(DUE, (tuple(but), limit))
     standings = [rate_limits.standing(row, terms) for row in await cursor.fetchall()]
     return [Turn(it, it.allowance, it.tat, it.gap_until) for it in standings]
 
 
-async def of(cursor: Cursor, sender: str, terms: Terms) -> Turn | None:
+async def of(cursor: Cursor, sender: str, terms: DefaultLimits) -> Turn | None:
     """The turn of this sender, whether or not it is due, locked; None when somebody holds it."""
     it = await rate_limits.one(cursor, sender, terms)
     return Turn(it, it.allowance, it.tat, it.gap_until) if it else None

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from typing import Final
 
 from mailerd.core.decisions import Pause
-from mailerd.core.models import HandedOver, Outcome, Record
-from mailerd.core.states import Change
-from mailerd.core.verdicts import Cause
+from mailerd.core.models import Handover, Outcome, Record
+from mailerd.core.states import Transition
+from mailerd.core.verdicts import PauseCause
 from mailerd.store.db.cursor import Cursor
 
 # A project is what the sign-in's client id says; a sender that has not signed in yet has none and is on its own.
@@ -16,23 +16,23 @@ SELECT o.email FROM senders s JOIN senders o ON o.project = s.project WHERE s.em
 
 def returns(record: Record) -> bool:
     """Whether the letter goes back to those that wait."""
-    return isinstance(record, Outcome) and record.decision.change in {Change.DEFERRED, Change.RELEASED}
+    return isinstance(record, Outcome) and record.decision.change in {Transition.DEFERRED, Transition.RELEASED}
 
 
 def was_slow(it: Outcome) -> bool:
     """Whether the letter may have reached Google later than its sender's row allows for: with an answer or without."""
-    reached = it.decision.change is not Change.RELEASED or it.letter.draft_id is not None
+    reached = it.decision.change is not Transition.RELEASED or it.letter.draft_id is not None
     return reached and it.took > it.letter.slow_from
 
 
 def touches_sender(record: Record) -> bool:
     """Whether the sender's row changes: with most letters it does not."""
-    if isinstance(record, HandedOver):
+    if isinstance(record, Handover):
         return record.pause is not None or (record.mode, record.project) != (
             record.letter.sender_mode,
             record.letter.sender_project,
         )
-    worked = record.decision.change is Change.SENT and record.letter.probing
+    worked = record.decision.change is Transition.SENT and record.letter.probing
     return worked or was_slow(record) or returns(record) or record.decision.pause is not None
 
 
@@ -44,7 +44,7 @@ def pause_of(record: Record) -> Pause | None:
 def holds_project(record: Record) -> bool:
     """Whether it pauses every sender of its sender's project."""
     pause = pause_of(record)
-    return pause is not None and pause.cause is Cause.PROJECT_LIMIT
+    return pause is not None and pause.cause is PauseCause.PROJECT_LIMIT
 
 
 async def members(cursor: Cursor, senders: Iterable[str]) -> set[str]:

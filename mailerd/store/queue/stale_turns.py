@@ -14,11 +14,11 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from mailerd.core import rate_limit
-from mailerd.core.verdicts import Cause
+from mailerd.core.verdicts import PauseCause
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.queue import rate_limits
-from mailerd.store.queue.rate_limits import COLUMNS, Terms, naive, utc
+from mailerd.store.queue.rate_limits import COLUMNS, DefaultLimits, naive, utc
 from mailerd.store.queue.sender_turns import PROBE_EVERY
 
 _EVERY: Final = 60.0
@@ -40,11 +40,11 @@ _WAKE: Final = """
 UPDATE senders FORCE INDEX (PRIMARY) SET turn_at = UTC_TIMESTAMP(6) WHERE email = %s AND turn_at = %s"""
 
 _SIGN_INS: Final = (
-    Cause.NO_CREDENTIALS.value,
-    Cause.TOKEN_REFUSED.value,
-    Cause.CLIENT_REFUSED.value,
-    Cause.WRONG_MAILBOX.value,
-    Cause.SCOPE_MISSING.value,
+    PauseCause.NO_CREDENTIALS.value,
+    PauseCause.TOKEN_REFUSED.value,
+    PauseCause.CLIENT_REFUSED.value,
+    PauseCause.WRONG_MAILBOX.value,
+    PauseCause.SCOPE_MISSING.value,
 )
 """Causes of pauses that another credential file may end."""
 _SIGNED_OUT: Final = """
@@ -63,7 +63,7 @@ class Sleeper:
     turn_at: datetime
 
 
-async def find(database: Database, terms: Terms, *, beyond: timedelta = PROBE_EVERY) -> list[Sleeper]:
+async def find(database: Database, terms: DefaultLimits, *, beyond: timedelta = PROBE_EVERY) -> list[Sleeper]:
     """Senders with due letters that nothing holds, and whose turn is later than `beyond` from now all the same.
 
     Shorter waits are left alone: after a pause, and between two letters, they are what they shall be.
@@ -89,7 +89,7 @@ async def _page(database: Database, last: str, beyond: timedelta) -> Sequence[Se
     return await database.look(work, what="look for sleeping senders", bound=database.patience)
 
 
-def _free(row: Sequence[Any], terms: Terms) -> bool:
+def _free(row: Sequence[Any], terms: DefaultLimits) -> bool:
     """Whether minute, gap, day and project allow a letter at this moment."""
     *columns, _, project_tat, used = row
     it = rate_limits.standing(columns, terms)
@@ -120,7 +120,7 @@ class Sleepers:
         """Look at the next occasion: the limits have changed."""
         self._look_at = 0.0
 
-    async def wake(self, terms: Terms) -> None:
+    async def wake(self, terms: DefaultLimits) -> None:
         """Let the next claim look at every sender that sleeps for no reason, if it is time to look for them.
 
         Raises:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from mailerd.clock import new_id
-from mailerd.core.states import Change, JobChange, JobStatus, State, after, job_after
+from mailerd.core.states import JobChange, JobStatus, State, Transition, after, job_after
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.queue.in_doubt import Tries, applied
@@ -51,7 +51,7 @@ async def undo(database: Database, *, job: str, seq: int, draft: str, by: str) -
         DatabaseError: nothing was changed.
     """
     tries: Tries[Undone] = Tries(
-        lambda cursor, it: applied(cursor, it.recipient, token=it.token, event=Change.UNDONE.value, by=by)
+        lambda cursor, it: applied(cursor, it.recipient, token=it.token, event=Transition.UNDONE.value, by=by)
     )
 
     async def work(cursor: Cursor, _: bool) -> list[Undone]:  # noqa: FBT001 - as it is called
@@ -66,11 +66,11 @@ async def _undo(cursor: Cursor, job: str, seq: int, draft: str, by: str) -> list
     if (row := await cursor.fetchone()) is None:
         return []
     id_, to, attempts, sender = row
-    await cursor.execute(_UNDO, (after(State.SENT, Change.UNDONE).value, _NOTE, id_, draft))
+    await cursor.execute(_UNDO, (after(State.SENT, Transition.UNDONE).value, _NOTE, id_, draft))
     if cursor.rowcount != 1:
         return []
     it = Undone(id_, job, to, sender, token=new_id())
-    await cursor.execute(_LOG, (id_, attempts, it.token, by, Change.UNDONE.value, draft, _NOTE))
+    await cursor.execute(_LOG, (id_, attempts, it.token, by, Transition.UNDONE.value, draft, _NOTE))
     await cursor.execute(_JOB, (job,))
     status = JobStatus((await cursor.fetchone())[0])
     if status is JobStatus.COMPLETED:  # its counts are no longer what it was completed with

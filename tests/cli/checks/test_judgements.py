@@ -11,7 +11,16 @@ from mailerd.cli.checks import Finding, Level, database, machine
 from mailerd.cli.checks.google import mode_of, refused
 from mailerd.cli.checks.machine import Places
 from mailerd.config import DatabaseSettings, LogSettings
-from mailerd.core.replies import Call, Garbled, Lost, NoCredentials, Refused, Reply, TokenRefused, Unreachable
+from mailerd.core.replies import (
+    Call,
+    MalformedResponse,
+    NoCredentials,
+    NoResponse,
+    NotSent,
+    Refused,
+    Reply,
+    TokenRefused,
+)
 from mailerd.gmail import Mailbox
 from mailerd.gmail.mailbox import COMPOSE, METADATA, SEND
 from mailerd.store.server_info import Facts, _covers, _privileges
@@ -146,9 +155,9 @@ def test_the_schema_is_this_codes_or_not(applied: int, level: Level) -> None:
         (Refused(403, "accessNotConfigured", "disabled"), "authorized_user", Level.FAIL, "enable the Gmail API"),
         (Refused(403, "insufficientPermissions"), "authorized_user", Level.FAIL, "mailerd auth login"),
         (Refused(400, "failedPrecondition"), "authorized_user", Level.FAIL, "Gmail is switched on"),
-        (Unreachable("no route"), "authorized_user", Level.FAIL, "DNS, firewall"),
-        (Lost("cut off"), "authorized_user", Level.FAIL, "DNS, firewall"),
-        (Garbled(200, "<html>"), "authorized_user", Level.FAIL, "getProfile"),
+        (NotSent("no route"), "authorized_user", Level.FAIL, "DNS, firewall"),
+        (NoResponse("cut off"), "authorized_user", Level.FAIL, "DNS, firewall"),
+        (MalformedResponse(200, "<html>"), "authorized_user", Level.FAIL, "getProfile"),
     ],
 )
 def test_a_mailbox_that_is_refused_is_told_why_and_what_to_do(

@@ -7,10 +7,10 @@ from datetime import timedelta
 import pytest
 
 from mailerd.core.decisions import Decision, Pause
-from mailerd.core.models import HandedOver, Letter, Outcome, Record
-from mailerd.core.rate_limit import Allowance
-from mailerd.core.states import Change
-from mailerd.core.verdicts import Cause
+from mailerd.core.models import ClaimedRecipient, Handover, Outcome, Record
+from mailerd.core.rate_limit import SenderLimits
+from mailerd.core.states import Transition
+from mailerd.core.verdicts import PauseCause
 from mailerd.store.db.database import Database
 from mailerd.store.queue.claim import Claims
 from mailerd.store.queue.locked_rows import busy
@@ -29,7 +29,7 @@ FROZEN_CLAIM = (
 
 def claimer(database: Database) -> Claims:
     return Claims(
-        database, "D2", timedelta(seconds=60), Allowance(100_000, 0, 0), project_units_per_minute=1_100_000
+        database, "D2", timedelta(seconds=60), SenderLimits(100_000, 0, 0), project_units_per_minute=1_100_000
     )  # 1 % of it at once: 100 letters
 
 
@@ -102,17 +102,17 @@ async def test_a_look_gives_a_project_without_a_row_one(two_projects: Database) 
 
 
 MINUTE = timedelta(minutes=1)
-USED_UP = Decision(Change.RELEASED, error="no", wait=MINUTE, pause=Pause(Cause.PROJECT_LIMIT, "no", MINUTE))
+USED_UP = Decision(Transition.RELEASED, error="no", wait=MINUTE, pause=Pause(PauseCause.PROJECT_LIMIT, "no", MINUTE))
 
 
-def records(letter: Letter) -> list[Record]:
+def records(letter: ClaimedRecipient) -> list[Record]:
     """One of each kind: what locks its own row alone, what teaches of the sender, comes back, was slow, pauses all."""
     slow = replace(letter, slow_from=0.4)
     return [
-        Outcome(letter, Decision(Change.SENT, message_id="m")),
-        HandedOver(letter, "draft", "d", "t", project="1"),
-        Outcome(letter, Decision(Change.DEFERRED, error="no", wait=MINUTE)),
-        Outcome(slow, Decision(Change.SENT, message_id="m"), took=2.0),
+        Outcome(letter, Decision(Transition.SENT, message_id="m")),
+        Handover(letter, "draft", "d", "t", project="1"),
+        Outcome(letter, Decision(Transition.DEFERRED, error="no", wait=MINUTE)),
+        Outcome(slow, Decision(Transition.SENT, message_id="m"), took=2.0),
         Outcome(letter, USED_UP),
     ]
 

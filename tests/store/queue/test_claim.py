@@ -6,16 +6,16 @@ from collections import Counter
 from datetime import timedelta
 
 from mailerd.core.models import Claim
-from mailerd.core.rate_limit import Allowance
+from mailerd.core.rate_limit import SenderLimits
 from mailerd.store.db.database import Database
 from mailerd.store.queue.claim import Claims
 from tests.support.dialect import plan
 from tests.support.rows import post, query, states
 
-FREE = Allowance(units_per_minute=0, per_minute=0, per_day=0)
+FREE = SenderLimits(units_per_minute=0, per_minute=0, per_day=0)
 
 
-def claims(database: Database, *, daemon: str = "D1", allowance: Allowance = FREE) -> Claims:
+def claims(database: Database, *, daemon: str = "D1", allowance: SenderLimits = FREE) -> Claims:
     return Claims(database, daemon, timedelta(seconds=60), allowance)
 
 
@@ -82,7 +82,7 @@ async def test_priority_goes_first_within_a_sender(database: Database) -> None:
 
 async def test_the_minutes_allowance_bounds_a_claim_and_names_the_next_turn(database: Database) -> None:
     await post(database, recipients=100)
-    claimer = claims(database, allowance=Allowance(units_per_minute=6000, per_minute=0, per_day=0))
+    claimer = claims(database, allowance=SenderLimits(units_per_minute=6000, per_minute=0, per_day=0))
     first = await claimer.claim(50)
     assert len(first.letters) == 1
     assert first.next_in is not None
@@ -91,7 +91,7 @@ async def test_the_minutes_allowance_bounds_a_claim_and_names_the_next_turn(data
 
 async def test_the_days_allowance_is_shared_by_all_daemons_to_the_letter(database: Database) -> None:
     job = await post(database, recipients=30)
-    allowance = Allowance(units_per_minute=0, per_minute=0, per_day=20)
+    allowance = SenderLimits(units_per_minute=0, per_minute=0, per_day=20)
     both = [claims(database, daemon=f"D{n}", allowance=allowance) for n in range(2)]
     taken = [len((await both[turn % 2].claim(7)).letters) for turn in range(8)]
     assert sum(taken) == 20

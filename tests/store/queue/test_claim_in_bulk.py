@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mailerd.config import DatabaseSettings
-from mailerd.core.rate_limit import Allowance
+from mailerd.core.rate_limit import SenderLimits
 from mailerd.events.store import StoreEvents
 from mailerd.store.db.database import Database
 from mailerd.store.queue import claim as claims_module
@@ -89,7 +89,7 @@ async def outcome(database: Database, shifted: Shifted, *, seed: int) -> list[An
     """What a few claims took from a database filled by this seed, and what they left."""
     chance = random.Random(seed)
     await fill(database, chance)
-    claimer = Claims(shifted, "D1", timedelta(seconds=60), Allowance(0, 0, 0))
+    claimer = Claims(shifted, "D1", timedelta(seconds=60), SenderLimits(0, 0, 0))
     seen: list[Any] = []
     for _ in range(3):  # enough is wanted: a turn that is cut short may be another one's in bulk
         claim = await claimer.claim(200)
@@ -130,7 +130,7 @@ async def test_daemons_that_claim_at_once_stay_within_every_limit_and_take_nothi
         return count["s05@example.com"] == 60 and of_project() >= 10 and sum(count[it] for it in daily) >= 4 * 13
 
     async def drain(daemon: str) -> None:
-        claimer = Claims(database, daemon, timedelta(seconds=60), Allowance(0, 0, 0), **terms)
+        claimer = Claims(database, daemon, timedelta(seconds=60), SenderLimits(0, 0, 0), **terms)
         while not enough():  # who is passed by has its turn a moment later
             letters = (await claimer.claim(23)).letters
             assert len(letters) <= 23
@@ -153,7 +153,7 @@ async def test_two_daemons_that_meet_a_new_project_share_it_from_the_first_lette
         await post(database, sender=f"s{number}@example.com", recipients=60)
     await query(database, "UPDATE senders SET project = 'new', units_per_minute = 10000000")
     claimers = [
-        Claims(database, f"D{n}", timedelta(seconds=60), Allowance(0, 0, 0), project_units_per_minute=110_000)
+        Claims(database, f"D{n}", timedelta(seconds=60), SenderLimits(0, 0, 0), project_units_per_minute=110_000)
         for n in range(4)
     ]
     taken: list[int] = []
@@ -173,7 +173,9 @@ async def statements(database: Database) -> int:
 async def test_a_claim_costs_no_more_statements_for_many_senders_than_for_few(database: Database) -> None:
     for number in range(60):
         await post(database, sender=f"s{number}@example.com", recipients=3)
-    claimer = Claims(database, "D1", timedelta(seconds=60), Allowance(units_per_minute=6000, per_minute=0, per_day=100))
+    claimer = Claims(
+        database, "D1", timedelta(seconds=60), SenderLimits(units_per_minute=6000, per_minute=0, per_day=100)
+    )
     asked = []
     for want in (2, 50):
         before = await statements(database)

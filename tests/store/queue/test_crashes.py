@@ -4,7 +4,7 @@ import pytest
 
 from mailerd.core.decisions import Decision
 from mailerd.core.models import ALONE_AFTER, Outcome
-from mailerd.core.states import Change, JobChange, State
+from mailerd.core.states import JobChange, State, Transition
 from mailerd.store.daemons import Daemons
 from mailerd.store.db.database import Database
 from tests.store.queue.test_claim import claims
@@ -41,7 +41,7 @@ async def test_a_letter_that_crashes_alone_is_failed_and_those_that_were_with_it
             assert (lapsed.status, lapsed.done, lapsed.total) == (State.FAILED, sent + 1, 3)
             assert f"in flight when {ALONE_AFTER} daemons crashed; then daemon D1 had nothing else" in lapsed.error
         else:
-            await write(database, Outcome(letter, Decision(Change.SENT, message_id=f"m{letter.seq}")))
+            await write(database, Outcome(letter, Decision(Transition.SENT, message_id=f"m{letter.seq}")))
             sent += 1
         await query(database, "UPDATE jobs SET turn_at = UTC_TIMESTAMP(6) WHERE turn_at IS NOT NULL")
     assert await states(database, job) == {"sent": 2, "failed": 1}
@@ -105,7 +105,7 @@ async def test_a_letter_that_comes_to_an_outcome_is_suspected_no_more(database: 
     await crash(database, letters=1)
     await crash(database, letters=1)
     (letter,) = (await claims(database).claim(1)).letters
-    await write(database, Outcome(letter, Decision(Change.DEFERRED, error="503")))
+    await write(database, Outcome(letter, Decision(Transition.DEFERRED, error="503")))
     assert await query(database, "SELECT attempts, crashes FROM job_recipients") == [(1, 0)]
 
 

@@ -7,8 +7,8 @@ from datetime import timedelta
 import pytest
 
 from mailerd.core.decisions import Decision
-from mailerd.core.models import HandedOver, Letter, Outcome, Written
-from mailerd.core.states import Change
+from mailerd.core.models import ClaimedRecipient, Handover, Outcome, WriteResult
+from mailerd.core.states import Transition
 from mailerd.events.store import StoreEvents
 from mailerd.store.daemons import Daemons
 from mailerd.store.db.database import Database
@@ -33,16 +33,16 @@ class Daemon:
         self.claims.history = self.history
         self.daemons = Daemons(database, name, forgot=self.history.doubt)
 
-    async def letters(self, want: int) -> tuple[Letter, ...]:
+    async def letters(self, want: int) -> tuple[ClaimedRecipient, ...]:
         """What a claim gets; one that has to tell first gets nothing."""
         return (await self.claims.claim(want)).letters
 
-    async def ready(self, want: int) -> tuple[Letter, ...]:
+    async def ready(self, want: int) -> tuple[ClaimedRecipient, ...]:
         assert await self.letters(want) == ()
         return await self.letters(want)
 
-    async def sends(self, letter: Letter) -> None:
-        for record in (HandedOver(letter, "draft", f"d{letter.seq}", None), Outcome(letter, SENT)):
+    async def sends(self, letter: ClaimedRecipient) -> None:
+        for record in (Handover(letter, "draft", f"d{letter.seq}", None), Outcome(letter, SENT)):
             self.history.note(record)
             await write(self.database, record)
 
@@ -93,7 +93,7 @@ async def test_what_is_in_hand_stays_in_hand(database: Database, one: Daemon) ->
     """Google may be asked to send it at this very moment."""
     await post(database, recipients=2)
     (letter,) = await one.ready(1)
-    handed = HandedOver(letter, "draft", "d1", "t1")
+    handed = Handover(letter, "draft", "d1", "t1")
     one.history.note(handed)
     await write(database, handed)
     await forget(database)
@@ -108,7 +108,7 @@ async def test_what_is_in_hand_stays_in_hand(database: Database, one: Daemon) ->
 async def test_a_hand_over_that_its_row_did_not_take_is_not_told(database: Database, one: Daemon) -> None:
     await post(database, recipients=1)
     (letter,) = await one.ready(1)
-    handed = HandedOver(letter, "direct")
+    handed = Handover(letter, "direct")
     one.history.note(handed)
     await forget(database)
     for what in await write(database, handed):
@@ -124,14 +124,14 @@ async def test_a_record_that_is_still_to_come_is_taken_as_ever(database: Databas
     one.history.note(sent)
     one.meets_another()
     assert await one.ready(1) == ()
-    assert await write(database, sent) == [Written.TAKEN]
+    assert await write(database, sent) == [WriteResult.APPLIED]
 
 
 async def test_what_ended_otherwise_is_not_told(database: Database, one: Daemon) -> None:
     await post(database, recipients=1)
     (letter,) = await one.ready(1)
-    one.history.note(HandedOver(letter, "draft", "d1", "t1"))
-    one.history.note(Outcome(letter, Decision(Change.DEFERRED, error="busy", wait=timedelta(0))))
+    one.history.note(Handover(letter, "draft", "d1", "t1"))
+    one.history.note(Outcome(letter, Decision(Transition.DEFERRED, error="busy", wait=timedelta(0))))
     await forget(database)
     one.meets_another()
     assert [again.id for again in await one.ready(1)] == [letter.id]
@@ -146,7 +146,7 @@ async def test_a_letter_whose_number_is_anothers_now_tells_nothing_of_that_one(d
     one.meets_another()
     (again,) = await one.ready(1)
     assert again.id == letter.id
-    assert await write(database, HandedOver(again, "draft", "d9", None)) == [Written.TAKEN]
+    assert await write(database, Handover(again, "draft", "d9", None)) == [WriteResult.APPLIED]
 
 
 async def test_others_that_are_alive_are_waited_for(database: Database, one: Daemon, other: Daemon) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from mailerd.core.decisions import Decision
-from mailerd.core.models import HandedOver, Letter, Outcome, Written
-from mailerd.core.states import Change
+from mailerd.core.models import ClaimedRecipient, Handover, Outcome, WriteResult
+from mailerd.core.states import Transition
 from mailerd.store.db.database import Database
-from mailerd.store.queue.recovery import Settled
+from mailerd.store.queue.recovery import Resolution
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_failover import Daemon, one
 from tests.store.queue.test_record import FENCED_OFF, FORGOTTEN_CLAIM, LOST, SENT, TAKEN, one_letter, row, write
@@ -45,7 +45,7 @@ async def test_a_doubt_that_was_forgotten_is_told_again(
     await post(database, recipients=2)
     (letter,) = await one.ready(1)
     lost = Outcome(replace(letter, **draft), LOST)
-    one.history.note(HandedOver(lost.letter, "draft" if draft else "direct", **draft))
+    one.history.note(Handover(lost.letter, "draft" if draft else "direct", **draft))
     one.history.note(lost)
     assert await write(database, lost) == [TAKEN]
     one.history.written(lost, TAKEN)
@@ -74,11 +74,11 @@ async def test_a_doubt_that_somebody_has_looked_into_is_not_told_again(database:
     one.history.written(lost, (await write(database, lost))[0])
     await look_again_now(database)
     (doubt,) = await rescues(database).doubts()
-    await rescues(database).settle(Settled(doubt, Change.MISSING, forgets=True))
+    await rescues(database).settle(Resolution(doubt, Transition.MISSING, forgets=True))
     one.meets_another()
     (again,) = await one.ready(1)
     assert again.id == letter.id
-    assert await write(database, HandedOver(again, "direct")) == [TAKEN]
+    assert await write(database, Handover(again, "direct")) == [TAKEN]
 
 
 async def test_a_doubt_is_not_told_once_its_letter_was_refused_by_a_later_attempt(
@@ -88,7 +88,9 @@ async def test_a_doubt_is_not_told_once_its_letter_was_refused_by_a_later_attemp
     await post(database, recipients=1)
     (letter,) = await one.ready(1)
     one.history.note(Outcome(letter, LOST))
-    one.history.note(Outcome(replace(letter, token="2" * 26), Decision(Change.DEFERRED, error="busy", forgets=True)))
+    one.history.note(
+        Outcome(replace(letter, token="2" * 26), Decision(Transition.DEFERRED, error="busy", forgets=True))
+    )
     await forget(database, claim=True)
     one.meets_another()
     assert [again.id for again in await one.ready(1)] == [letter.id]
@@ -99,7 +101,7 @@ async def test_of_a_letter_that_is_in_hand_again_the_former_doubt_is_not_told(da
     (letter,) = await one.ready(1)
     one.history.note(Outcome(replace(letter, **DRAFT), LOST))
     later = replace(letter, token="2" * 26, attempt=2, draft_id="d2", thread_id="t2")
-    one.history.note(HandedOver(later, "draft", "d2", "t2", unanswered=True))
+    one.history.note(Handover(later, "draft", "d2", "t2", unanswered=True))
     await forget(database, claim=True)
     one.meets_another()
     assert await one.ready(1) == ()
@@ -128,7 +130,7 @@ async def test_a_doubt_comes_to_a_row_that_has_forgotten_its_claim(database: Dat
     assert await write(database, Outcome(replace(former, **DRAFT), LOST)) == [TAKEN]
     assert await row(database, former, *FOR_A_LOOK) == AS_DRAFT
     for letter in again:
-        assert await write(database, HandedOver(letter, "draft", "d2", "t2")) == [FENCED_OFF]
+        assert await write(database, Handover(letter, "draft", "d2", "t2")) == [FENCED_OFF]
     assert (await claims(database).claim(1)).letters == ()
     assert await query(database, "SELECT event, applied FROM attempts") == [("lost", 1)]
 
@@ -137,13 +139,13 @@ async def test_a_doubt_whose_draft_google_refused_since_is_not_settled_by_its_be
     former = replace(await one_letter(database), **DRAFT)
     await query(database, FORGOTTEN_CLAIM)
     (letter,) = (await claims(database).claim(1)).letters
-    refused = Decision(Change.DEFERRED, error="busy", wait=timedelta(0), forgets=True)
+    refused = Decision(Transition.DEFERRED, error="busy", wait=timedelta(0), forgets=True)
     await write(database, Outcome(replace(letter, **DRAFT), refused))
     assert await write(database, Outcome(former, LOST)) == [TAKEN]
     assert await row(database, former, *FOR_A_LOOK) == ("unsure", "draft", "d1", "t1", 1, 1, None)
 
 
-async def doubted(database: Database) -> Letter:
+async def doubted(database: Database) -> ClaimedRecipient:
     """A letter that is claimed, and of which a former claim does not know whether it was sent."""
     former = await one_letter(database)
     await write(database, Outcome(replace(former, **DRAFT), LOST))
@@ -154,13 +156,13 @@ async def doubted(database: Database) -> Letter:
 
 async def test_a_letter_of_which_the_log_knows_a_doubt_is_not_handed_over(database: Database) -> None:
     letter = await doubted(database)
-    assert await write(database, HandedOver(letter, "draft", "d2", "t2")) == [FENCED_OFF]
+    assert await write(database, Handover(letter, "draft", "d2", "t2")) == [FENCED_OFF]
     assert await row(database, letter, *FOR_A_LOOK) == ("unsure", "draft", "d1", None, 1, 0, None)
-    assert await write(database, HandedOver(letter, "draft", "d2", "t2"), repeated=True) == [FENCED_OFF]
+    assert await write(database, Handover(letter, "draft", "d2", "t2"), repeated=True) == [FENCED_OFF]
 
 
 @pytest.mark.parametrize("look, written", [("settled", TAKEN), ("fenced off", FENCED_OFF)])
-async def test_it_is_handed_over_once_somebody_has_looked(database: Database, look: str, written: Written) -> None:
+async def test_it_is_handed_over_once_somebody_has_looked(database: Database, look: str, written: WriteResult) -> None:
     letter = await doubted(database)
     await query(
         database,
@@ -168,7 +170,7 @@ async def test_it_is_handed_over_once_somebody_has_looked(database: Database, lo
         "VALUES (%s, 1, 'look', 'D1', 'missing', %s, UTC_TIMESTAMP(6))",
         letter.id, int(look == "settled"),
     )  # fmt: skip
-    assert await write(database, HandedOver(letter, "draft", "d2", "t2")) == [written]
+    assert await write(database, Handover(letter, "draft", "d2", "t2")) == [written]
 
 
 @pytest.mark.parametrize("draft, found", [(DRAFT, AS_DRAFT), ({}, AS_DIRECT)], ids=["draft", "direct"])
@@ -177,7 +179,7 @@ async def test_a_doubt_says_itself_what_is_to_be_looked_for(
 ) -> None:
     """The database may have forgotten the hand-over and kept the claim."""
     letter = replace(await one_letter(database), **draft)
-    assert await write(database, Outcome(letter, LOST)) == [Written.TAKEN]
+    assert await write(database, Outcome(letter, LOST)) == [WriteResult.APPLIED]
     assert await row(database, letter, *FOR_A_LOOK) == found
 
 
@@ -189,7 +191,7 @@ async def test_a_letter_that_is_claimed_again_shows_that_the_database_has_forgot
     await post(database, recipients=1)
     (letter,) = await one.ready(1)
     if known == "in hand":
-        one.history.note(HandedOver(letter, "direct"))
+        one.history.note(Handover(letter, "direct"))
     else:
         one.history.note(record := Outcome(letter, SENT if known == "sent" else LOST))
         one.history.written(record, (await write(database, record))[0])
@@ -205,14 +207,14 @@ async def test_a_letter_that_is_claimed_again_shows_that_the_database_has_forgot
 async def test_a_letter_whose_claim_has_lapsed_is_claimed_again(database: Database, one: Daemon) -> None:
     await post(database, recipients=1)
     (letter,) = await one.ready(1)
-    handed = HandedOver(letter, "direct")
+    handed = Handover(letter, "direct")
     one.history.note(handed)
     await write(database, handed)
     await look_again_now(database)
     await lapses(database).lapsed()
     await look_again_now(database)
     (doubt,) = await rescues(database).doubts()
-    await rescues(database).settle(Settled(doubt, Change.MISSING, forgets=True))
+    await rescues(database).settle(Resolution(doubt, Transition.MISSING, forgets=True))
     assert [again.id for again in await one.letters(1)] == [letter.id]
 
 
@@ -228,10 +230,10 @@ async def test_a_letter_that_waits_for_other_reasons_holds_up_no_claim_for_ever(
     assert [again.id for again in await one.ready(1)] == [letter.id]
 
 
-@pytest.mark.parametrize("what", [Written.FENCED_OFF, Written.SETTLED])
+@pytest.mark.parametrize("what", [WriteResult.STALE, WriteResult.RESOLVED])
 @pytest.mark.parametrize("took, forgot", [(1.0, True), (61.0, False)], ids=["early", "after its lease"])
 async def test_a_claim_that_is_over_before_its_lease_shows_that_the_database_has_forgotten(
-    database: Database, one: Daemon, what: Written, took: float, *, forgot: bool
+    database: Database, one: Daemon, what: WriteResult, took: float, *, forgot: bool
 ) -> None:
     await post(database, recipients=1)
     (letter,) = await one.ready(1)

@@ -9,9 +9,9 @@ from dataclasses import replace
 from datetime import timedelta
 
 from mailerd.core.decisions import Decision, Pause
-from mailerd.core.models import HandedOver, Letter, Outcome, Record
-from mailerd.core.states import Change
-from mailerd.core.verdicts import Cause
+from mailerd.core.models import ClaimedRecipient, Handover, Outcome, Record
+from mailerd.core.states import Transition
+from mailerd.core.verdicts import PauseCause
 from mailerd.store.db.database import Database
 from mailerd.store.queue.record import Records
 from mailerd.store.queue.recovery import Rescues
@@ -43,16 +43,18 @@ async def test_records_of_two_daemons_that_touch_the_same_senders_never_deadlock
     letters = (await claims(database).claim(24)).letters
     await query(database, "UPDATE senders SET project = IF(email < 's3', 'q', 'p')")
     await query(database, "INSERT INTO projects (name) VALUES ('p'), ('q')")
-    slow = Decision(Change.SENT, message_id="m")
-    back = Decision(Change.DEFERRED, error="no", wait=MINUTE)
-    paused = Decision(Change.RELEASED, error="slow down", wait=MINUTE, pause=Pause(Cause.THROTTLED, "no", MINUTE))
+    slow = Decision(Transition.SENT, message_id="m")
+    back = Decision(Transition.DEFERRED, error="no", wait=MINUTE)
+    paused = Decision(
+        Transition.RELEASED, error="slow down", wait=MINUTE, pause=Pause(PauseCause.THROTTLED, "no", MINUTE)
+    )
 
-    def of(seq: int, *, first: bool) -> list[Letter]:
+    def of(seq: int, *, first: bool) -> list[ClaimedRecipient]:
         return [it for it in letters if it.seq == seq and (it.sender in senders[:3]) is first]
 
     def touching(seq: int, *, first: bool) -> list[Record]:
         """Hand-overs that teach of one half of the senders, and outcomes that touch the other."""
-        taught: list[Record] = [HandedOver(it, "draft", "d", "t", project="p") for it in of(seq, first=first)]
+        taught: list[Record] = [Handover(it, "draft", "d", "t", project="p") for it in of(seq, first=first)]
         others = [replace(it, slow_from=0.4) for it in of(seq + 1, first=not first)]
         decisions = (slow, back, paused)
         return taught + [Outcome(it, decision, took=2.0) for it, decision in zip(others, decisions, strict=True)]
@@ -79,7 +81,7 @@ async def test_two_senders_whose_project_is_used_up_pause_it_together_without_a_
         await post(database, sender=sender, recipients=1)
     letters = (await claims(database).claim(6)).letters
     await query(database, "UPDATE senders SET project = 'p'")
-    paused = Decision(Change.RELEASED, error="no", wait=MINUTE, pause=Pause(Cause.PROJECT_LIMIT, "no", MINUTE))
+    paused = Decision(Transition.RELEASED, error="no", wait=MINUTE, pause=Pause(PauseCause.PROJECT_LIMIT, "no", MINUTE))
     one, other = ([Outcome(it, paused) for it in letters if it.sender == senders[number]] for number in (1, 4))
     await at_once(database, one, other)
 
@@ -88,7 +90,7 @@ async def test_two_halves_of_a_cancelled_job_come_back_without_a_deadlock(databa
     job = await post(database, recipients=40)
     letters = (await claims(database).claim(40)).letters
     await query(database, "UPDATE jobs SET status = 'cancelled', turn_at = NULL")
-    back = Decision(Change.RELEASED, error="no", wait=MINUTE)
+    back = Decision(Transition.RELEASED, error="no", wait=MINUTE)
     one, other = ([Outcome(it, back) for it in half] for half in (letters[:20], letters[20:]))
     await at_once(database, one, other)
     it = Records(database, "D1")
@@ -99,10 +101,10 @@ async def test_two_halves_of_a_cancelled_job_come_back_without_a_deadlock(databa
 
 async def test_a_renewal_and_a_record_of_the_same_letters_never_deadlock(database: Database, heard: Heard) -> None:
     await post(database, recipients=40)
-    letters: Sequence[Letter] = (await claims(database).claim(40)).letters
+    letters: Sequence[ClaimedRecipient] = (await claims(database).claim(40)).letters
     # Hand-overs of the later rows and outcomes of the earlier ones, each as they came in: the other way round.
-    records: list[Record] = [HandedOver(letter, "draft", "d", "t") for letter in letters[20:]]
-    records += [Outcome(letter, Decision(Change.SENT, message_id="m")) for letter in letters[:20]]
+    records: list[Record] = [Handover(letter, "draft", "d", "t") for letter in letters[20:]]
+    records += [Outcome(letter, Decision(Transition.SENT, message_id="m")) for letter in letters[:20]]
     records.reverse()
     rescues = Rescues(database, "D1", MINUTE, look_lease=MINUTE)
     held = [(letter.id, letter.token) for letter in letters]

@@ -2,8 +2,8 @@
 
 import pytest
 
-from mailerd.core.models import HandedOver, Outcome
-from mailerd.core.states import Change, State
+from mailerd.core.models import Handover, Outcome
+from mailerd.core.states import State, Transition
 from mailerd.store.db.database import Database
 from mailerd.store.queue.manual_resolution import NotUnsureError, settle
 from mailerd.store.queue.record import Records
@@ -14,21 +14,21 @@ from tests.support.rows import query
 
 async def doubt(database: Database) -> int:
     letter = await one_letter(database)
-    await write(database, HandedOver(letter, "direct"))
+    await write(database, Handover(letter, "direct"))
     await write(database, Outcome(letter, LOST))
     return letter.id
 
 
 async def test_a_letter_that_was_sent_ends_its_job(database: Database) -> None:
     id_ = await doubt(database)
-    settled = await settle(database, id_, change=Change.FOUND, message_id="m5")
+    settled = await settle(database, id_, change=Transition.FOUND, message_id="m5")
     assert await query(database, "SELECT status, message_id, lease_until FROM job_recipients") == [("sent", "m5", None)]
     assert len(await Records(database, "D1").finish([settled.job_id])) == 1
 
 
 async def test_a_letter_that_was_not_sent_is_claimed_again(database: Database) -> None:
     id_ = await doubt(database)
-    await settle(database, id_, change=Change.MISSING)
+    await settle(database, id_, change=Transition.MISSING)
     (again,) = (await claims(database).claim(1)).letters
     assert again.id == id_
     assert await row(database, again, "mode") == (None,)
@@ -39,9 +39,9 @@ async def test_a_letter_that_was_not_sent_is_claimed_again(database: Database) -
 
 async def test_a_letter_that_was_not_sent_goes_out_by_a_new_draft(database: Database) -> None:
     letter = await one_letter(database)
-    await write(database, HandedOver(letter, "draft", "d1", "t1"))
+    await write(database, Handover(letter, "draft", "d1", "t1"))
     await write(database, Outcome(letter, LOST))
-    await settle(database, letter.id, change=Change.MISSING)
+    await settle(database, letter.id, change=Transition.MISSING)
     (again,) = (await claims(database).claim(1)).letters
     assert (again.id, again.draft_id, again.thread_id, again.unanswered) == (letter.id, None, None, False)
 
@@ -49,7 +49,7 @@ async def test_a_letter_that_was_not_sent_goes_out_by_a_new_draft(database: Data
 async def test_a_letter_of_a_cancelled_job_that_was_not_sent_is_told_as_cancelled(database: Database) -> None:
     id_ = await doubt(database)
     await query(database, "UPDATE jobs SET status = 'cancelled', turn_at = NULL")
-    settled = await settle(database, id_, change=Change.MISSING)
+    settled = await settle(database, id_, change=Transition.MISSING)
     assert settled.status is State.CANCELLED
     assert await query(database, "SELECT status FROM job_recipients") == [("cancelled",)]
 
@@ -57,6 +57,6 @@ async def test_a_letter_of_a_cancelled_job_that_was_not_sent_is_told_as_cancelle
 async def test_what_is_certain_is_not_settled(database: Database) -> None:
     letter = await one_letter(database)
     with pytest.raises(NotUnsureError, match="is sending"):
-        await settle(database, letter.id, change=Change.FOUND)
+        await settle(database, letter.id, change=Transition.FOUND)
     with pytest.raises(NotUnsureError, match="no recipient 999"):
-        await settle(database, 999, change=Change.FOUND)
+        await settle(database, 999, change=Transition.FOUND)

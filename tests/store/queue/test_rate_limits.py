@@ -9,10 +9,10 @@ import pytest
 
 from mailerd.config import DatabaseSettings
 from mailerd.core.decisions import Decision, Pause
-from mailerd.core.models import HandedOver, Letter, Outcome
-from mailerd.core.rate_limit import Allowance
-from mailerd.core.states import Change
-from mailerd.core.verdicts import Cause
+from mailerd.core.models import ClaimedRecipient, Handover, Outcome
+from mailerd.core.rate_limit import SenderLimits
+from mailerd.core.states import Transition
+from mailerd.core.verdicts import PauseCause
 from mailerd.events.store import StoreEvents
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
@@ -25,19 +25,19 @@ from tests.support.rows import post, query
 ME, YOU, THEM = "me@example.com", "you@example.com", "them@example.net"
 
 
-def claims(database: Database, allowance: Allowance, *, project: int = 0, consumer: int | None = None) -> Claims:
+def claims(database: Database, allowance: SenderLimits, *, project: int = 0, consumer: int | None = None) -> Claims:
     return Claims(
         database, "D1", timedelta(seconds=60), allowance, consumer_per_day=consumer, project_units_per_minute=project
     )
 
 
-async def write(database: Database, *records: HandedOver | Outcome) -> None:
+async def write(database: Database, *records: Handover | Outcome) -> None:
     door = Records(database, "D1")
     await database.transaction(lambda cursor: door.record(cursor, records, repeated=False), what="record")
 
 
 async def test_a_look_waits_while_the_letters_have_used_the_minute_and_takes_its_part_of_it(database: Database) -> None:
-    claimer = claims(database, Allowance(6000, 0, 0))
+    claimer = claims(database, SenderLimits(6000, 0, 0))
     permits = Permits(database, lambda: claimer.terms)
     await post(database, recipients=50)
     assert len((await claimer.claim(10)).letters) == 1
@@ -54,11 +54,11 @@ async def test_a_look_waits_while_the_letters_have_used_the_minute_and_takes_its
 
 
 async def test_a_look_for_a_stranger_or_without_limits_is_free(database: Database) -> None:
-    assert await Permits(database, lambda: claims(database, Allowance(60, 0, 0)).terms).permit(
+    assert await Permits(database, lambda: claims(database, SenderLimits(60, 0, 0)).terms).permit(
         THEM, units=40
     ) == timedelta(0)
     await post(database)
-    free = Permits(database, lambda: claims(database, Allowance(0, 0, 10)).terms)
+    free = Permits(database, lambda: claims(database, SenderLimits(0, 0, 10)).terms)
     assert [await free.permit(ME, units=40) for _ in range(50)] == [timedelta(0)] * 50
 
 
@@ -68,24 +68,24 @@ async def test_a_look_waits_out_a_throttle_and_no_other_pause(database: Database
     await query(
         database, "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 60 SECOND, pause_cause = %s", cause
     )
-    permits = Permits(database, lambda: claims(database, Allowance(6000, 0, 0)).terms)
+    permits = Permits(database, lambda: claims(database, SenderLimits(6000, 0, 0)).terms)
     assert (await permits.permit(ME, units=20) > timedelta(seconds=50)) == waits
 
 
 async def test_a_sender_that_sends_directly_pays_100_units_a_letter(database: Database) -> None:
     await post(database, recipients=5)
     await query(database, "UPDATE senders SET mode = 'direct'")
-    await claims(database, Allowance(6000, 0, 0)).claim(5)
+    await claims(database, SenderLimits(6000, 0, 0)).claim(5)
     ((seconds,),) = await query(database, "SELECT TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), tat) / 1e6 FROM senders")
     assert 0.9 < seconds < 1.02  # 60 s / 59.3 letters; a draft pair would be 1.124
 
 
 async def test_what_a_sign_in_taught_stands_on_the_senders_row(database: Database) -> None:
     await post(database, recipients=1)
-    claimer = claims(database, Allowance(0, 0, 0))
+    claimer = claims(database, SenderLimits(0, 0, 0))
     (letter,) = (await claimer.claim(1)).letters
     assert (letter.sender_mode, letter.sender_project) == (None, None)
-    await write(database, HandedOver(letter, "direct", project="4242"))
+    await write(database, Handover(letter, "direct", project="4242"))
     assert await query(database, "SELECT mode, project FROM senders") == [("direct", "4242")]
     await post(database, recipients=1)
     (letter,) = (await claimer.claim(1)).letters
@@ -100,13 +100,13 @@ async def row_of_me(database: Database) -> tuple[float | None, int | None]:
     return spread, ago
 
 
-async def sent_after(database: Database, claimer: Claims, *took: float, change: Change = Change.SENT) -> None:
+async def sent_after(database: Database, claimer: Claims, *took: float, change: Transition = Transition.SENT) -> None:
     """Letters of one claim each, recorded together after so many seconds."""
-    letters: list[Letter] = []
+    letters: list[ClaimedRecipient] = []
     for _ in took:
         await query(database, "UPDATE senders SET tat = NULL, turn_at = UTC_TIMESTAMP(6)")
         letters += (await claimer.claim(1)).letters
-    decision = Decision(change, message_id="m" if change is Change.SENT else None)
+    decision = Decision(change, message_id="m" if change is Transition.SENT else None)
     outcomes = [Outcome(letter, decision, took=one) for letter, one in zip(letters, took, strict=True)]
     await write(database, *outcomes)
 
@@ -115,7 +115,7 @@ async def test_a_letter_that_was_slow_to_google_slows_its_sender_in_the_commit_o
     database: Database,
 ) -> None:
     await post(database, recipients=50)
-    claimer = claims(database, Allowance(6000, 0, 0))
+    claimer = claims(database, SenderLimits(6000, 0, 0))
     await sent_after(database, claimer, 0.39)
     assert await row_of_me(database) == (None, None)
     await sent_after(database, claimer, 0.5, 4.0, 2.0)
@@ -133,10 +133,10 @@ async def test_a_letter_that_was_slow_to_google_slows_its_project_too_and_no_oth
         await post(database, sender=sender, recipients=50)
         await query(database, "UPDATE senders SET project = %s WHERE email = %s", project, sender)
         await query(database, "INSERT INTO projects (name) VALUES (%s)", project)
-    claimer = claims(database, Allowance(10_000_000, 0, 0), project=330_000)
+    claimer = claims(database, SenderLimits(10_000_000, 0, 0), project=330_000)
     letters = (await claimer.claim(20)).letters
     of_me = next(letter for letter in letters if letter.sender == ME)
-    await write(database, Outcome(of_me, Decision(Change.SENT, message_id="m"), took=4.0))
+    await write(database, Outcome(of_me, Decision(Transition.SENT, message_id="m"), took=4.0))
     assert await query(database, "SELECT name, spread, spread_at IS NULL FROM projects ORDER BY name") == [
         ("1", 4.0, 0), ("2", None, 1),
     ]  # fmt: skip
@@ -156,29 +156,29 @@ async def test_a_letter_that_was_slow_to_google_slows_its_project_too_and_no_oth
         assert wait == pytest.approx(2 + (20 - 3300) * each, abs=0.02)
 
 
-@pytest.mark.parametrize("change", [Change.LOST, Change.DEFERRED, Change.FAILED])
+@pytest.mark.parametrize("change", [Transition.LOST, Transition.DEFERRED, Transition.FAILED])
 async def test_a_late_letter_that_google_may_have_counted_is_noted_without_an_answer_too(
-    database: Database, change: Change
+    database: Database, change: Transition
 ) -> None:
     await post(database, recipients=50)
-    await sent_after(database, claims(database, Allowance(6000, 0, 0)), 5.0, change=change)
+    await sent_after(database, claims(database, SenderLimits(6000, 0, 0)), 5.0, change=change)
     assert await row_of_me(database) == (5.0, 0)
 
 
 async def test_of_a_letter_that_is_given_back_only_its_draft_has_been_counted(database: Database) -> None:
     await post(database, recipients=50)
-    claimer = claims(database, Allowance(6000, 0, 0))
+    claimer = claims(database, SenderLimits(6000, 0, 0))
     (letter,) = (await claimer.claim(1)).letters
-    back = Decision(Change.RELEASED, error="throttled")
-    await write(database, HandedOver(letter, "draft", "d1", "t1"))
+    back = Decision(Transition.RELEASED, error="throttled")
+    await write(database, Handover(letter, "draft", "d1", "t1"))
     await write(database, Outcome(replace(letter, draft_id="d1", thread_id="t1"), back, took=5.0))
     assert await row_of_me(database) == (5.0, 0)
 
 
 async def test_what_google_has_not_seen_tells_nothing_of_the_way_there(database: Database) -> None:
     await post(database, recipients=50)
-    await sent_after(database, claims(database, Allowance(6000, 0, 0)), 5.0, change=Change.RELEASED)
-    await sent_after(database, claims(database, Allowance(0, 0, 2000)), 5.0)  # nor does it matter without a pace
+    await sent_after(database, claims(database, SenderLimits(6000, 0, 0)), 5.0, change=Transition.RELEASED)
+    await sent_after(database, claims(database, SenderLimits(0, 0, 2000)), 5.0)  # nor does it matter without a pace
     assert await row_of_me(database) == (None, None)
 
 
@@ -199,34 +199,36 @@ async def test_a_spread_is_kept_up_while_it_lasts_and_forgotten_ten_minutes_afte
 ) -> None:
     await post(database, recipients=5)
     await query(database, "UPDATE senders SET spread = 4.0, spread_at = UTC_TIMESTAMP(6) - INTERVAL %s SECOND", ago)
-    await sent_after(database, claims(database, Allowance(6000, 0, 0)), took)
+    await sent_after(database, claims(database, SenderLimits(6000, 0, 0)), took)
     assert await row_of_me(database) == pytest.approx(row, abs=1 if row[1] else 0)
 
 
 async def test_two_daemons_that_note_at_once_keep_the_greater_spread(database: Database) -> None:
     await post(database, recipients=5)
-    one, other = (claims(database, Allowance(6000, 0, 0)) for _ in range(2))
-    letters: list[Letter] = []
+    one, other = (claims(database, SenderLimits(6000, 0, 0)) for _ in range(2))
+    letters: list[ClaimedRecipient] = []
     for claimer in (one, other):
         await query(database, "UPDATE senders SET tat = NULL, turn_at = UTC_TIMESTAMP(6)")
         letters += (await claimer.claim(1)).letters
     for letter, took in zip(letters, (3.0, 2.0), strict=True):
-        await write(database, Outcome(letter, Decision(Change.SENT, message_id="m"), took=took))
+        await write(database, Outcome(letter, Decision(Transition.SENT, message_id="m"), took=took))
     assert await row_of_me(database) == (3.0, 0)
 
 
 async def test_what_comes_back_is_taken_off_the_hour_in_which_it_was_claimed(database: Database) -> None:
     hour = timedelta(hours=1)
     await post(database, recipients=20)
-    claimer = claims(database, Allowance(0, 0, 100))
+    claimer = claims(database, SenderLimits(0, 0, 100))
     in_hand = (await claimer.claim(4)).letters
     # The hour strikes.
     await query(database, "UPDATE sender_hours SET hour = hour - INTERVAL 1 HOUR")
     in_hand = tuple(replace(letter, hour=letter.hour and letter.hour - hour) for letter in in_hand)
     await query(database, "UPDATE senders SET turn_at = UTC_TIMESTAMP(6)")
     sent = (await claimer.claim(6)).letters
-    await write(database, *(Outcome(letter, Decision(Change.SENT, message_id=f"m{letter.id}")) for letter in sent))
-    await write(database, *(Outcome(letter, Decision(Change.RELEASED, error="throttled")) for letter in in_hand[:3]))
+    await write(database, *(Outcome(letter, Decision(Transition.SENT, message_id=f"m{letter.id}")) for letter in sent))
+    await write(
+        database, *(Outcome(letter, Decision(Transition.RELEASED, error="throttled")) for letter in in_hand[:3])
+    )
 
     assert await query(database, "SELECT letters FROM sender_hours ORDER BY hour") == [(1,), (6,)]
 
@@ -234,7 +236,7 @@ async def test_what_comes_back_is_taken_off_the_hour_in_which_it_was_claimed(dat
 async def test_a_consumer_mailbox_has_a_day_of_its_own_size(database: Database) -> None:
     for sender in ("me@gmail.com", ME):
         await post(database, sender=sender, recipients=30)
-    claim = await claims(database, Allowance(0, 0, 20), consumer=5).claim(100)
+    claim = await claims(database, SenderLimits(0, 0, 20), consumer=5).claim(100)
     taken = [letter.sender for letter in claim.letters]
     assert (taken.count("me@gmail.com"), taken.count(ME)) == (5, 20)
 
@@ -249,14 +251,14 @@ async def test_reserve_and_warm_up_bound_the_day_and_a_senders_own_limits_win(da
         "warm_up_from = UTC_TIMESTAMP(6) - INTERVAL 49 HOUR WHERE email = %s",
         THEM,
     )
-    claimer = claims(database, Allowance(0, 0, 30, reserve=10))
+    claimer = claims(database, SenderLimits(0, 0, 30, reserve=10))
     taken = [letter.sender for _ in range(5) for letter in (await claimer.claim(100)).letters]
     assert [taken.count(sender) for sender in (ME, YOU, THEM)] == [20, 40, 11]
 
 
 async def test_a_gap_lets_one_letter_go_and_names_the_time_of_the_next(database: Database) -> None:
     await post(database, recipients=5)
-    claim = await claims(database, Allowance(0, 0, 0, min_gap=10.0)).claim(5)
+    claim = await claims(database, SenderLimits(0, 0, 0, min_gap=10.0)).claim(5)
     assert len(claim.letters) == 1
     assert claim.next_in is not None
     assert 9.5 < claim.next_in <= 15
@@ -267,7 +269,7 @@ async def test_the_senders_of_a_project_share_its_units_and_strangers_do_not(dat
         await post(database, sender=sender, recipients=200)
         await query(database, "UPDATE senders SET project = %s WHERE email = %s", project, sender)
     await query(database, "INSERT INTO projects (name) VALUES ('1'), ('2')")
-    claimer = claims(database, Allowance(10_000_000, 0, 0), project=330_000)  # 1 % of it at once: 30 letters
+    claimer = claims(database, SenderLimits(10_000_000, 0, 0), project=330_000)  # 1 % of it at once: 30 letters
     taken = [letter.sender for _ in range(6) for letter in (await claimer.claim(100)).letters]
     assert 30 <= taken.count(ME) + taken.count(YOU) <= 45  # what a few milliseconds add
     assert 30 <= taken.count(THEM) <= 45
@@ -276,10 +278,10 @@ async def test_the_senders_of_a_project_share_its_units_and_strangers_do_not(dat
     assert timedelta(seconds=50) < await permits.permit(THEM, units=20) < timedelta(seconds=60)
 
 
-async def pause(database: Database, sender: str, cause: Cause, *, seconds: int = 60) -> None:
-    claim = await claims(database, Allowance(0, 0, 0)).claim(50)
+async def pause(database: Database, sender: str, cause: PauseCause, *, seconds: int = 60) -> None:
+    claim = await claims(database, SenderLimits(0, 0, 0)).claim(50)
     letter = next(letter for letter in claim.letters if letter.sender == sender)
-    decision = Decision(Change.RELEASED, pause=Pause(cause, "why", timedelta(seconds=seconds)))
+    decision = Decision(Transition.RELEASED, pause=Pause(cause, "why", timedelta(seconds=seconds)))
     await write(database, Outcome(letter, decision))
 
 
@@ -287,7 +289,7 @@ async def test_a_projects_hold_pauses_all_its_senders_and_no_other(database: Dat
     for sender, project in ((ME, "1"), (YOU, "1"), (THEM, "2")):
         await post(database, sender=sender, recipients=2)
         await query(database, "UPDATE senders SET project = %s WHERE email = %s", project, sender)
-    await pause(database, ME, Cause.PROJECT_LIMIT)
+    await pause(database, ME, PauseCause.PROJECT_LIMIT)
     assert await query(database, "SELECT email, pause_cause FROM senders WHERE paused_until IS NOT NULL") == [
         (ME, "project_limit"),
         (YOU, "project_limit"),
@@ -297,22 +299,24 @@ async def test_a_projects_hold_pauses_all_its_senders_and_no_other(database: Dat
 async def test_a_project_limit_of_a_sender_without_a_known_project_pauses_it_alone(database: Database) -> None:
     await post(database, sender=ME, recipients=2)
     await post(database, sender=YOU, recipients=2)
-    await pause(database, ME, Cause.PROJECT_LIMIT)
+    await pause(database, ME, PauseCause.PROJECT_LIMIT)
     assert await query(database, "SELECT email FROM senders WHERE paused_until IS NOT NULL") == [(ME,)]
 
 
 async def test_too_many_at_once_halves_what_a_sender_may_have_in_hand_for_all_daemons(database: Database) -> None:
     job = await post(database, recipients=60)
-    free = claims(database, Allowance(0, 0, 0))
+    free = claims(database, SenderLimits(0, 0, 0))
     letters = [letter for _ in range(2) for letter in (await free.claim(10)).letters]
     assert len(letters) == 20
-    refused = Decision(Change.RELEASED, pause=Pause(Cause.TOO_MANY_CONCURRENT, "too many", timedelta(microseconds=1)))
+    refused = Decision(
+        Transition.RELEASED, pause=Pause(PauseCause.TOO_MANY_CONCURRENT, "too many", timedelta(microseconds=1))
+    )
     await write(database, *(Outcome(letter, refused) for letter in letters[:10]))
     await write(database, Outcome(letters[10], refused))  # the same trouble, told a moment later: not halved again
     assert await query(database, "SELECT concurrency FROM senders") == [(5,)]
     await query(database, "UPDATE senders SET turn_at = UTC_TIMESTAMP(6), pause_cause = NULL")
     assert (await free.claim(10)).letters == ()  # nine are in hand still
-    sent = Decision(Change.SENT, message_id="m")
+    sent = Decision(Transition.SENT, message_id="m")
     await write(database, *(Outcome(letter, sent) for letter in letters[11:]))
     await query(database, "UPDATE senders SET turn_at = UTC_TIMESTAMP(6)")
     assert len((await free.claim(10)).letters) == 5
@@ -326,16 +330,16 @@ async def test_too_many_at_once_halves_what_a_sender_may_have_in_hand_for_all_da
 
 async def test_after_a_pause_one_letter_goes_first_and_its_success_ends_the_story(database: Database) -> None:
     await post(database, recipients=20)
-    await pause(database, ME, Cause.DAILY_LIMIT)
+    await pause(database, ME, PauseCause.DAILY_LIMIT)
     assert await query(database, "SELECT pauses FROM senders") == [(1,)]
     await query(database, "UPDATE senders SET paused_until = UTC_TIMESTAMP(6), turn_at = UTC_TIMESTAMP(6)")
-    claimer = claims(database, Allowance(0, 0, 0))
+    claimer = claims(database, SenderLimits(0, 0, 0))
     claim = await claimer.claim(10)
     (letter,) = claim.letters
     assert letter.probing
     assert claim.next_in is not None
     assert 1 < claim.next_in <= 2
-    await write(database, Outcome(letter, Decision(Change.SENT, message_id="m1")))
+    await write(database, Outcome(letter, Decision(Transition.SENT, message_id="m1")))
     row = await query(database, "SELECT pauses, pause_cause, pause_reason, paused_until FROM senders")
     assert row == [(0, None, None, None)]
 
@@ -343,11 +347,11 @@ async def test_after_a_pause_one_letter_goes_first_and_its_success_ends_the_stor
 async def test_a_letter_that_was_in_hand_does_not_end_a_pause_that_came_after_it(database: Database) -> None:
     await post(database, recipients=20)
     await query(database, "UPDATE senders SET pause_cause = 'throttled'")
-    (letter,) = (await claims(database, Allowance(0, 0, 0)).claim(5)).letters
+    (letter,) = (await claims(database, SenderLimits(0, 0, 0)).claim(5)).letters
     await query(
         database, "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR, pause_cause = 'by_hand'"
     )
-    await write(database, Outcome(letter, Decision(Change.SENT, message_id="m1")))
+    await write(database, Outcome(letter, Decision(Transition.SENT, message_id="m1")))
     assert await query(database, "SELECT pause_cause, paused_until IS NOT NULL FROM senders") == [("by_hand", 1)]
 
 
@@ -374,7 +378,7 @@ async def test_two_days_at_2000_a_day_by_the_databases_own_clock(database_url: s
     """Jobs arrive all the time; two daemons claim; no 24 hours have more than 2,000 and 95 % of two days are used."""
     shifted = Shifted(DatabaseSettings(url=database_url), events=StoreEvents(Heard()))
     begin = shifted.at
-    claimers = [claims(shifted, Allowance(0, 0, 2000)) for _ in range(2)]
+    claimers = [claims(shifted, SenderLimits(0, 0, 2000)) for _ in range(2)]
     taken: list[tuple[datetime, int]] = []
     for step in range(2 * 24 * 6):
         shifted.at = begin + timedelta(minutes=10 * step)

@@ -6,43 +6,43 @@ from datetime import timedelta
 import pytest
 
 from mailerd.core.decisions import Decision, Pause
-from mailerd.core.models import HandedOver, Letter, Outcome, Record, Written
-from mailerd.core.states import Change
-from mailerd.core.verdicts import Cause
+from mailerd.core.models import ClaimedRecipient, Handover, Outcome, Record, WriteResult
+from mailerd.core.states import Transition
+from mailerd.core.verdicts import PauseCause
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.queue.record import Finished, Records
 from tests.store.queue.test_claim import claims
 from tests.support.rows import post, query, states
 
-SENT = Decision(Change.SENT, message_id="m1", thread_id="t1")
-TAKEN, FENCED_OFF = Written.TAKEN, Written.FENCED_OFF
+SENT = Decision(Transition.SENT, message_id="m1", thread_id="t1")
+TAKEN, FENCED_OFF = WriteResult.APPLIED, WriteResult.STALE
 FORGOTTEN_CLAIM = """
 UPDATE job_recipients JOIN jobs ON jobs.id = job_recipients.job_id JOIN senders ON senders.email = jobs.sender_email
    SET job_recipients.status = 'waiting', attempts = 0, claim_token = NULL, lease_until = NULL,
        jobs.turn_at = UTC_TIMESTAMP(6), senders.turn_at = UTC_TIMESTAMP(6)"""
-LOST = Decision(Change.LOST, error="no answer", wait=timedelta(seconds=60))
+LOST = Decision(Transition.LOST, error="no answer", wait=timedelta(seconds=60))
 
 
-async def write(database: Database, *records: Record, repeated: bool = False) -> list[Written]:
+async def write(database: Database, *records: Record, repeated: bool = False) -> list[WriteResult]:
     it = Records(database, "D1")
     return await database.transaction(lambda cursor: it.record(cursor, records, repeated=repeated), what="record")
 
 
-async def one_letter(database: Database) -> Letter:
+async def one_letter(database: Database) -> ClaimedRecipient:
     await post(database, recipients=1)
     (letter,) = (await claims(database).claim(1)).letters
     return letter
 
 
-async def row(database: Database, letter: Letter, *columns: str) -> tuple[object, ...]:
+async def row(database: Database, letter: ClaimedRecipient, *columns: str) -> tuple[object, ...]:
     (found,) = await query(database, f"SELECT {', '.join(columns)} FROM job_recipients WHERE id = %s", letter.id)
     return found
 
 
 async def test_an_outcome_ends_the_claim_and_keeps_what_google_said(database: Database) -> None:
     letter = await one_letter(database)
-    assert await write(database, HandedOver(letter, "draft", "d1", "t0")) == [TAKEN]
+    assert await write(database, Handover(letter, "draft", "d1", "t0")) == [TAKEN]
     assert await write(database, Outcome(letter, SENT)) == [TAKEN]
     assert await row(
         database, letter, "status", "message_id", "thread_id", "draft_id", "claim_token", "lease_until", "attempts"
@@ -55,8 +55,8 @@ async def test_many_outcomes_are_written_together_each_its_own(database: Databas
     letters = (await claims(database).claim(4)).letters
     decisions = [
         SENT,
-        Decision(Change.FAILED, error="no such address"),
-        Decision(Change.DEFERRED, error="busy", wait=timedelta(seconds=30)),
+        Decision(Transition.FAILED, error="no such address"),
+        Decision(Transition.DEFERRED, error="busy", wait=timedelta(seconds=30)),
         LOST,
     ]
     records = [Outcome(letter, decision) for letter, decision in zip(letters, decisions, strict=True)]
@@ -74,8 +74,8 @@ async def test_many_outcomes_are_written_together_each_its_own(database: Databas
 async def test_a_worker_with_another_token_writes_nothing(database: Database) -> None:
     letter = await one_letter(database)
     stale = replace(letter, token="0" * 26)
-    assert await write(database, HandedOver(stale, "draft", "d9", None)) == [FENCED_OFF]
-    assert await write(database, Outcome(stale, Decision(Change.FAILED, error="stale"))) == [FENCED_OFF]
+    assert await write(database, Handover(stale, "draft", "d9", None)) == [FENCED_OFF]
+    assert await write(database, Outcome(stale, Decision(Transition.FAILED, error="stale"))) == [FENCED_OFF]
     assert await row(database, letter, "status", "draft_id", "error") == ("sending", None, None)
 
 
@@ -84,8 +84,8 @@ async def test_a_row_that_is_not_sending_any_more_is_not_written(database: Datab
     await query(
         database, "UPDATE job_recipients SET status = 'unsure'"
     )  # the token still there: the state alone fences
-    assert await write(database, HandedOver(letter, "draft", "d9", None)) == [FENCED_OFF]
-    assert await write(database, Outcome(letter, Decision(Change.FAILED, error="late"))) == [FENCED_OFF]
+    assert await write(database, Handover(letter, "draft", "d9", None)) == [FENCED_OFF]
+    assert await write(database, Outcome(letter, Decision(Transition.FAILED, error="late"))) == [FENCED_OFF]
     assert await row(database, letter, "status", "draft_id", "error") == ("unsure", None, None)
 
 
@@ -100,8 +100,8 @@ async def test_one_fenced_off_letter_does_not_take_the_others_with_it(database: 
 async def test_what_a_late_worker_knows_settles_a_doubt(database: Database) -> None:
     letter = await one_letter(database)
     await query(database, "UPDATE job_recipients SET status = 'unsure', claim_token = NULL, draft_id = 'd1'")
-    assert await write(database, Outcome(letter, SENT)) == [Written.SETTLED]
-    assert await write(database, Outcome(letter, SENT), repeated=True) == [Written.SETTLED]
+    assert await write(database, Outcome(letter, SENT)) == [WriteResult.RESOLVED]
+    assert await write(database, Outcome(letter, SENT), repeated=True) == [WriteResult.RESOLVED]
     assert await row(database, letter, "status", "message_id") == ("sent", "m1")
     assert await query(database, "SELECT event, applied FROM attempts") == [("sent", 0)]
 
@@ -110,8 +110,8 @@ async def test_what_a_late_worker_knows_settles_a_letter_that_waits_again(databa
     """A failover to a replica that was behind has forgotten the claim, and how many there were."""
     letter = await one_letter(database)
     await query(database, f"{FORGOTTEN_CLAIM} WHERE job_recipients.id = %s", letter.id)
-    assert await write(database, Outcome(letter, SENT)) == [Written.SETTLED]
-    assert await write(database, Outcome(letter, SENT), repeated=True) == [Written.SETTLED]
+    assert await write(database, Outcome(letter, SENT)) == [WriteResult.RESOLVED]
+    assert await write(database, Outcome(letter, SENT), repeated=True) == [WriteResult.RESOLVED]
     assert await row(database, letter, "status", "message_id", "claim_token") == ("sent", "m1", None)
     assert (await claims(database).claim(1)).letters == ()
 
@@ -143,8 +143,8 @@ async def test_a_letter_that_google_has_is_not_handed_over_again(database: Datab
     await query(database, f"{FORGOTTEN_CLAIM} WHERE job_recipients.id = %s", former.id)
     (letter,) = (await claims(database).claim(1)).letters
     assert await write(database, Outcome(replace(former, draft_id="d1"), SENT)) == [FENCED_OFF]
-    assert await write(database, HandedOver(letter, "draft", "d2", "t2")) == [Written.SETTLED]
-    assert await write(database, HandedOver(letter, "draft", "d2", "t2"), repeated=True) == [Written.SETTLED]
+    assert await write(database, Handover(letter, "draft", "d2", "t2")) == [WriteResult.RESOLVED]
+    assert await write(database, Handover(letter, "draft", "d2", "t2"), repeated=True) == [WriteResult.RESOLVED]
     assert await row(database, letter, "status", "message_id", "draft_id", "claim_token") == ("sent", "m1", "d1", None)
 
 
@@ -156,13 +156,13 @@ async def test_a_letter_that_was_found_and_has_come_back_since_is_handed_over(da
         "INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, at) "
         "VALUES (%s, 1, %s, 'D0', 'found', 1, UTC_TIMESTAMP(6))", letter.id, "0" * 26,
     )  # fmt: skip
-    assert await write(database, HandedOver(letter, "draft", "d2", "t2")) == [TAKEN]
+    assert await write(database, Handover(letter, "draft", "d2", "t2")) == [TAKEN]
 
 
 async def test_a_worker_whose_claim_has_gone_does_not_say_how_its_sender_sends(database: Database) -> None:
     letter = await one_letter(database)
-    assert await write(database, HandedOver(letter, "draft", "d1", project="new")) == [TAKEN]
-    stale = HandedOver(replace(letter, token="0" * 26), "direct", project="old")
+    assert await write(database, Handover(letter, "draft", "d1", project="new")) == [TAKEN]
+    stale = Handover(replace(letter, token="0" * 26), "direct", project="old")
     assert await write(database, stale) == [FENCED_OFF]
     assert await query(database, "SELECT mode, project FROM senders") == [("draft", "new")]
 
@@ -170,12 +170,14 @@ async def test_a_worker_whose_claim_has_gone_does_not_say_how_its_sender_sends(d
 async def test_a_late_failure_overwrites_nothing(database: Database) -> None:
     letter = await one_letter(database)
     await query(database, "UPDATE job_recipients SET status = 'sent', claim_token = NULL, message_id = 'm0'")
-    assert await write(database, Outcome(letter, Decision(Change.FAILED, error="late"))) == [FENCED_OFF]
+    assert await write(database, Outcome(letter, Decision(Transition.FAILED, error="late"))) == [FENCED_OFF]
     assert await row(database, letter, "status", "message_id", "error") == ("sent", "m0", None)
 
 
-@pytest.mark.parametrize("change", [Change.SENT, Change.DEFERRED, Change.RELEASED, Change.LOST])
-async def test_repeating_a_record_after_a_commit_in_doubt_changes_nothing(database: Database, change: Change) -> None:
+@pytest.mark.parametrize("change", [Transition.SENT, Transition.DEFERRED, Transition.RELEASED, Transition.LOST])
+async def test_repeating_a_record_after_a_commit_in_doubt_changes_nothing(
+    database: Database, change: Transition
+) -> None:
     letter = await one_letter(database)
     record = Outcome(letter, Decision(change, message_id="m1", wait=timedelta(seconds=5)))
     assert await write(database, record) == [TAKEN]
@@ -187,8 +189,10 @@ async def test_repeating_a_record_after_a_commit_in_doubt_changes_nothing(databa
 
 async def test_a_released_letter_gets_its_attempt_and_its_place_in_the_day_back(database: Database) -> None:
     letter = await one_letter(database)
-    pause = Pause(Cause.THROTTLED, "Quota exceeded", timedelta(seconds=20))
-    assert await write(database, Outcome(letter, Decision(Change.RELEASED, error="throttled", pause=pause))) == [TAKEN]
+    pause = Pause(PauseCause.THROTTLED, "Quota exceeded", timedelta(seconds=20))
+    assert await write(database, Outcome(letter, Decision(Transition.RELEASED, error="throttled", pause=pause))) == [
+        TAKEN
+    ]
     assert await row(database, letter, "status", "attempts") == ("waiting", 0)
     assert await query(database, "SELECT letters FROM sender_hours") == [(0,)]
     assert await query(
@@ -201,8 +205,8 @@ async def test_a_shorter_pause_does_not_cut_a_longer_one(database: Database) -> 
     await post(database, recipients=2)
     letters = (await claims(database).claim(2)).letters
     for letter, seconds in zip(letters, (3600, 20), strict=True):
-        pause = Pause(Cause.DAILY_LIMIT, "limit", timedelta(seconds=seconds))
-        await write(database, Outcome(letter, Decision(Change.RELEASED, pause=pause)))
+        pause = Pause(PauseCause.DAILY_LIMIT, "limit", timedelta(seconds=seconds))
+        await write(database, Outcome(letter, Decision(Transition.RELEASED, pause=pause)))
     ((left,),) = await query(database, "SELECT TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(6), paused_until) FROM senders")
     assert left > 3500
 
@@ -210,7 +214,7 @@ async def test_a_shorter_pause_does_not_cut_a_longer_one(database: Database) -> 
 async def test_a_deferred_letter_is_claimed_when_it_is_due(database: Database) -> None:
     letter = await one_letter(database)
     assert (await claims(database).claim(1)).next_in is None
-    await write(database, Outcome(letter, Decision(Change.DEFERRED, error="busy", wait=timedelta(0))))
+    await write(database, Outcome(letter, Decision(Transition.DEFERRED, error="busy", wait=timedelta(0))))
     (again,) = (await claims(database).claim(1)).letters
     assert (again.id, again.attempt) == (letter.id, 2)
 
@@ -221,7 +225,7 @@ async def test_a_job_is_finished_by_the_last_outcome_and_only_by_that(database: 
     it = Records(database, "D1")
     await write(database, Outcome(first, SENT))
     assert await it.finish([job]) == []
-    await write(database, Outcome(second, Decision(Change.FAILED, error="no")))
+    await write(database, Outcome(second, Decision(Transition.FAILED, error="no")))
     (finished,) = await it.finish([job])
     assert (finished.sent, finished.failed) == (1, 1)
     assert await it.finish([job]) == []
@@ -260,8 +264,8 @@ async def test_a_job_whose_counts_do_not_add_up_is_not_completed(database: Datab
 async def test_hand_overs_and_outcomes_are_kept_beside_one_that_was_fenced_off(database: Database) -> None:
     await post(database, recipients=3)
     draft, sent, stale = (await claims(database).claim(3)).letters
-    fenced_off = Outcome(replace(stale, token="another"), Decision(Change.FAILED, error="no"))
-    kept = await write(database, HandedOver(draft, "draft", "d1", "t1"), Outcome(sent, SENT), fenced_off)
+    fenced_off = Outcome(replace(stale, token="another"), Decision(Transition.FAILED, error="no"))
+    kept = await write(database, Handover(draft, "draft", "d1", "t1"), Outcome(sent, SENT), fenced_off)
     assert kept == [TAKEN, TAKEN, FENCED_OFF]
     rows = await query(database, "SELECT status, draft_id FROM job_recipients ORDER BY id")
     assert rows == [("sending", "d1"), ("sent", None), ("sending", None)]
@@ -269,7 +273,7 @@ async def test_hand_overs_and_outcomes_are_kept_beside_one_that_was_fenced_off(d
     assert events == [("sent", 1), ("failed", 0)]
 
 
-async def claimed_twice(database: Database) -> tuple[Letter, Letter]:
+async def claimed_twice(database: Database) -> tuple[ClaimedRecipient, ClaimedRecipient]:
     """One letter under its former claim and its present one, both of one daemon."""
     former = await one_letter(database)
     await query(database, "UPDATE job_recipients SET status = 'waiting', claim_token = NULL, due_at = UTC_TIMESTAMP(6)")
@@ -283,7 +287,7 @@ async def claimed_twice(database: Database) -> tuple[Letter, Letter]:
 @pytest.mark.parametrize("repeated", [False, True])
 async def test_two_claims_of_one_row_in_one_batch_are_told_apart(database: Database, *, repeated: bool) -> None:
     former, present = await claimed_twice(database)
-    records = Outcome(former, Decision(Change.FAILED, error="no")), Outcome(present, SENT)
+    records = Outcome(former, Decision(Transition.FAILED, error="no")), Outcome(present, SENT)
     assert await write(database, *records, repeated=repeated) == [FENCED_OFF, TAKEN]
     assert await row(database, present, "status", "message_id", "error") == ("sent", "m1", None)
     assert await query(database, "SELECT event, applied FROM attempts ORDER BY event") == [("failed", 0), ("sent", 1)]
@@ -291,24 +295,26 @@ async def test_two_claims_of_one_row_in_one_batch_are_told_apart(database: Datab
 
 async def test_a_hand_over_of_a_former_claim_is_fenced_off_beside_the_present_one(database: Database) -> None:
     former, present = await claimed_twice(database)
-    records = HandedOver(present, "draft", "d2", "t2"), HandedOver(former, "draft", "d1", "t1")
+    records = Handover(present, "draft", "d2", "t2"), Handover(former, "draft", "d1", "t1")
     assert await write(database, *records) == [TAKEN, FENCED_OFF]
     assert await row(database, present, "draft_id") == ("d2",)
 
 
 async def test_two_records_of_one_claim_in_one_batch_are_taken_once(database: Database) -> None:
     letter = await one_letter(database)
-    records = Outcome(letter, SENT), Outcome(letter, Decision(Change.FAILED, error="no"))
+    records = Outcome(letter, SENT), Outcome(letter, Decision(Transition.FAILED, error="no"))
     assert await write(database, *records) == [TAKEN, FENCED_OFF]
     assert await row(database, letter, "status", "message_id", "error") == ("sent", "m1", None)
 
 
-@pytest.mark.parametrize("change", [Change.DEFERRED, Change.RELEASED])
-async def test_what_comes_back_into_a_cancelled_job_is_told_as_cancelled(database: Database, change: Change) -> None:
+@pytest.mark.parametrize("change", [Transition.DEFERRED, Transition.RELEASED])
+async def test_what_comes_back_into_a_cancelled_job_is_told_as_cancelled(
+    database: Database, change: Transition
+) -> None:
     await post(database, recipients=2)
     sent, back = (await claims(database).claim(2)).letters
     await query(database, "UPDATE jobs SET status = 'cancelled', turn_at = NULL")
     records = Outcome(sent, SENT), Outcome(back, Decision(change, error="busy"))
-    assert await write(database, *records) == [TAKEN, Written.CANCELLED]
-    assert await write(database, *records, repeated=True) == [TAKEN, Written.CANCELLED]
+    assert await write(database, *records) == [TAKEN, WriteResult.CANCELLED]
+    assert await write(database, *records, repeated=True) == [TAKEN, WriteResult.CANCELLED]
     assert await row(database, back, "status") == ("cancelled",)

@@ -5,11 +5,11 @@ from datetime import timedelta
 import pytest
 
 from mailerd.core.decisions import Decision
-from mailerd.core.models import Doubt, HandedOver, Lapsed, Outcome, Written
-from mailerd.core.states import Change, State
+from mailerd.core.models import ExpiredClaim, Handover, Outcome, UnresolvedSend, WriteResult
+from mailerd.core.states import State, Transition
 from mailerd.store.db.database import Database
 from mailerd.store.queue.expired_claims import Lapses
-from mailerd.store.queue.recovery import Rescues, Settled
+from mailerd.store.queue.recovery import Rescues, Resolution
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_record import LOST, SENT, claimed_twice, one_letter, row, write
 from tests.support.rows import post, query
@@ -26,7 +26,7 @@ def lapses(database: Database, *, by: str = "D2") -> Lapses:
     return Lapses(database, by, in_flight=timedelta(minutes=1))
 
 
-async def due(it: Rescues) -> tuple[list[Lapsed], list[Doubt]]:
+async def due(it: Rescues) -> tuple[list[ExpiredClaim], list[UnresolvedSend]]:
     """A round of both loops: what lapsed, and the doubts that are taken for a look."""
     return await lapses(it.database, by=it.daemon_id).lapsed(), await it.doubts()
 
@@ -47,7 +47,7 @@ async def test_a_lapsed_claim_that_never_reached_google_is_sent_again(database: 
 
 async def test_a_lapsed_claim_with_a_draft_is_unsure_and_rests_until_nothing_is_in_flight(database: Database) -> None:
     letter = await one_letter(database)
-    await write(database, HandedOver(letter, "draft", "d1", "t1"))
+    await write(database, Handover(letter, "draft", "d1", "t1"))
     await query(database, LAPSE)
     ((lapsed,), doubts) = await due(rescues(database))
     assert lapsed.status is State.UNSURE
@@ -63,7 +63,7 @@ async def test_a_doubt_is_taken_by_one_rescue_only_and_settled_under_its_token(d
     letter = await one_letter(database)
     await write(
         database,
-        HandedOver(letter, "draft", "d1", "t1"),
+        Handover(letter, "draft", "d1", "t1"),
     )
     await write(database, Outcome(letter, LOST))
     await query(database, LAPSE)
@@ -73,31 +73,33 @@ async def test_a_doubt_is_taken_by_one_rescue_only_and_settled_under_its_token(d
     assert await due(it) == ([], [])
     await query(database, LAPSE)
     (_, (second,)) = await due(it)  # the first looker was too slow, and another one took over
-    assert await it.settle(Settled(doubt, Change.MISSING)) is Written.FENCED_OFF
-    assert await it.settle(Settled(second, Change.FOUND, message_id="m7")) is Written.TAKEN
+    assert await it.settle(Resolution(doubt, Transition.MISSING)) is WriteResult.STALE
+    assert await it.settle(Resolution(second, Transition.FOUND, message_id="m7")) is WriteResult.APPLIED
     assert await row(database, letter, "status", "message_id", "lease_until") == ("sent", "m7", None)
 
 
 async def test_a_missing_letter_is_claimed_again_with_the_same_draft(database: Database) -> None:
     letter = await one_letter(database)
-    await write(database, HandedOver(letter, "draft", "d1", "t1"))
+    await write(database, Handover(letter, "draft", "d1", "t1"))
     await write(database, Outcome(letter, LOST))
     await query(database, LAPSE)
     it = rescues(database)
     (_, (doubt,)) = await due(it)
-    assert await it.settle(Settled(doubt, Change.MISSING)) is Written.TAKEN
+    assert await it.settle(Resolution(doubt, Transition.MISSING)) is WriteResult.APPLIED
     (again,) = (await claims(database).claim(1)).letters
     assert (again.draft_id, again.attempt) == ("d1", 2)
 
 
 async def test_a_look_that_failed_is_repeated_later(database: Database) -> None:
     letter = await one_letter(database)
-    await write(database, HandedOver(letter, "draft", "d1", "t1"))
+    await write(database, Handover(letter, "draft", "d1", "t1"))
     await write(database, Outcome(letter, LOST))
     await query(database, LAPSE)
     it = rescues(database)
     (_, (doubt,)) = await due(it)
-    assert await it.settle(Settled(doubt, None, error="503", look_again=timedelta(seconds=30))) is Written.TAKEN
+    assert (
+        await it.settle(Resolution(doubt, None, error="503", look_again=timedelta(seconds=30))) is WriteResult.APPLIED
+    )
     ((status, looks, left),) = await query(
         database, "SELECT status, looks, TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(6), lease_until) FROM job_recipients"
     )
@@ -106,9 +108,9 @@ async def test_a_look_that_failed_is_repeated_later(database: Database) -> None:
 
 async def test_what_a_fenced_off_worker_left_in_the_log_is_known_at_the_look(database: Database) -> None:
     letter = await one_letter(database)
-    await write(database, HandedOver(letter, "draft", "d1", "t1"))
+    await write(database, Handover(letter, "draft", "d1", "t1"))
     await query(database, "UPDATE job_recipients SET claim_token = REPEAT('Z', 26), attempts = 2")  # a successor has it
-    assert await write(database, Outcome(letter, SENT)) == [Written.FENCED_OFF]
+    assert await write(database, Outcome(letter, SENT)) == [WriteResult.STALE]
     await query(database, "UPDATE job_recipients SET status = 'unsure', claim_token = NULL")
     await query(database, LAPSE)
     (_, (doubt,)) = await due(rescues(database))
@@ -132,7 +134,7 @@ async def test_a_job_whose_daemon_died_before_finishing_it_is_found(database: Da
     job = await post(database, recipients=1)
     await post(database, recipients=1)
     for letter in (await claims(database).claim(1)).letters:
-        await write(database, Outcome(letter, Decision(Change.FAILED, error="no")))
+        await write(database, Outcome(letter, Decision(Transition.FAILED, error="no")))
     assert await rescues(database).unfinished() == [job]
 
 
@@ -144,8 +146,8 @@ async def test_a_draft_is_an_orphan_only_when_nobody_can_record_it_any_more(data
         return await it.is_orphan(job=letter.job_id, seq=letter.seq, draft=draft)
 
     assert await orphan("d1") is False  # its worker may be about to record it
-    await write(database, HandedOver(letter, "draft", "d1", "t1"))
-    await write(database, Outcome(letter, Decision(Change.DEFERRED, wait=timedelta(hours=1))))
+    await write(database, Handover(letter, "draft", "d1", "t1"))
+    await write(database, Outcome(letter, Decision(Transition.DEFERRED, wait=timedelta(hours=1))))
     assert await orphan("d1") is False
     assert await orphan("d2") is True
     assert await it.own_drafts(["d1", "d2"], sender="me@example.com") == {"d1"}
@@ -165,7 +167,7 @@ async def test_only_as_many_doubts_are_taken_as_are_looked_for_and_lapsed_leases
     await post(database, recipients=8)
     letters = (await claims(database).claim(8)).letters
     for letter in letters[:7]:
-        await write(database, HandedOver(letter, "draft", f"d{letter.id}", "t1"))
+        await write(database, Handover(letter, "draft", f"d{letter.id}", "t1"))
         await write(database, Outcome(letter, LOST))
     await query(database, LAPSE)
     it = rescues(database)
@@ -178,7 +180,7 @@ async def test_a_sender_has_only_its_share_of_the_looks(database: Database) -> N
     for sender, number in (("many@example.com", 80), ("few@example.com", 1)):
         await post(database, sender=sender, recipients=number)
         for letter in (await claims(database).claim(number)).letters:
-            await write(database, HandedOver(letter, "draft", f"d{letter.id}", "t1"), Outcome(letter, LOST))
+            await write(database, Handover(letter, "draft", f"d{letter.id}", "t1"), Outcome(letter, LOST))
     await query(database, LAPSE)
     it = rescues(database)
     first = await it.doubts(limit=10, each=2)
@@ -202,31 +204,31 @@ async def test_a_lapsed_letter_of_a_cancelled_job_is_cancelled_and_told_so(datab
 
 async def test_a_missing_letter_of_a_cancelled_job_is_cancelled_and_told_so(database: Database) -> None:
     letter = await one_letter(database)
-    await write(database, HandedOver(letter, "draft", "d1", "t1"))
+    await write(database, Handover(letter, "draft", "d1", "t1"))
     await write(database, Outcome(letter, LOST))
     await query(database, "UPDATE jobs SET status = 'cancelled', turn_at = NULL")
     await query(database, LAPSE)
     it = rescues(database)
     (_, (doubt,)) = await due(it)
-    assert await it.settle(Settled(doubt, Change.MISSING)) is Written.CANCELLED
+    assert await it.settle(Resolution(doubt, Transition.MISSING)) is WriteResult.CANCELLED
     assert await row(database, letter, "status") == ("cancelled",)
 
 
 async def test_what_a_look_says_is_cut_to_its_column(database: Database) -> None:
     """A sender's address may have 254 characters, and Google's own words 500: it did not fit, and ended the round."""
     letter = await one_letter(database)
-    await write(database, HandedOver(letter, "draft", "d1", "t1"))
+    await write(database, Handover(letter, "draft", "d1", "t1"))
     await write(database, Outcome(letter, LOST))
     it = rescues(database)
-    for change in (None, Change.FOUND):
+    for change in (None, Transition.FOUND):
         await query(database, LAPSE)
         (_, (doubt,)) = await due(it)
         again = timedelta(seconds=30) if change is None else None
-        assert await it.settle(Settled(doubt, change, error="x" * 2000, look_again=again)) is Written.TAKEN
+        assert await it.settle(Resolution(doubt, change, error="x" * 2000, look_again=again)) is WriteResult.APPLIED
     assert await query(database, "SELECT CHAR_LENGTH(error) FROM job_recipients") == [(1000,)]
 
 
-async def doubt_after_a_lapse(database: Database, record: HandedOver) -> Doubt:
+async def doubt_after_a_lapse(database: Database, record: Handover) -> UnresolvedSend:
     await write(database, record)
     await query(database, LAPSE)
     await due(rescues(database))
@@ -241,20 +243,20 @@ async def test_a_worker_that_dies_while_it_deletes_a_refused_draft_leaves_what_g
 ) -> None:
     letter = await one_letter(database)
     doubt = await doubt_after_a_lapse(
-        database, HandedOver(letter, "draft", "d1", "t1", unanswered=unanswered, discarding=True)
+        database, Handover(letter, "draft", "d1", "t1", unanswered=unanswered, discarding=True)
     )
     assert (doubt.draft_id, doubt.unanswered, doubt.discarding) == ("d1", unanswered, True)
 
 
 async def test_a_worker_that_dies_after_its_hand_over_may_have_sent(database: Database) -> None:
-    doubt = await doubt_after_a_lapse(database, HandedOver(await one_letter(database), "draft", "d1", "t1"))
+    doubt = await doubt_after_a_lapse(database, Handover(await one_letter(database), "draft", "d1", "t1"))
     assert (doubt.unanswered, doubt.discarding) == (True, False)
 
 
 async def test_a_letter_that_google_does_not_have_forgets_its_draft(database: Database) -> None:
     letter = await one_letter(database)
-    doubt = await doubt_after_a_lapse(database, HandedOver(letter, "draft", "d1", "t1", discarding=True))
-    assert await rescues(database).settle(Settled(doubt, Change.MISSING, forgets=True)) is Written.TAKEN
+    doubt = await doubt_after_a_lapse(database, Handover(letter, "draft", "d1", "t1", discarding=True))
+    assert await rescues(database).settle(Resolution(doubt, Transition.MISSING, forgets=True)) is WriteResult.APPLIED
     (again,) = (await claims(database).claim(1)).letters
     assert (again.id, again.draft_id, again.thread_id, again.unanswered) == (letter.id, None, None, False)
     assert await row(database, letter, "mode", "unanswered", "discarding") == (None, 0, 0)

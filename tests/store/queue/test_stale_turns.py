@@ -5,19 +5,19 @@ from datetime import timedelta
 
 import pytest
 
-from mailerd.core.rate_limit import Allowance
+from mailerd.core.rate_limit import SenderLimits
 from mailerd.store.audit import audit
 from mailerd.store.db.database import Database
 from mailerd.store.queue import stale_turns
 from mailerd.store.queue.claim import Claims
-from mailerd.store.queue.rate_limits import Terms
+from mailerd.store.queue.rate_limits import DefaultLimits
 from tests.support.rows import post, query
 
-FEW, MANY = Terms(Allowance(0, 0, 4)), Terms(Allowance(0, 0, 2000))
+FEW, MANY = DefaultLimits(SenderLimits(0, 0, 4)), DefaultLimits(SenderLimits(0, 0, 2000))
 PAUSE = "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 9 HOUR, pause_cause = 'by_hand'"
 
 
-def claimer(database: Database, terms: Terms) -> Claims:
+def claimer(database: Database, terms: DefaultLimits) -> Claims:
     return Claims.on(terms, database, "D1", lease=timedelta(seconds=60))
 
 
@@ -71,15 +71,18 @@ async def test_what_is_changed_in_the_table_by_hand_is_seen_within_a_minute(
 @pytest.mark.parametrize(
     "reason, terms",
     [
-        ("UPDATE senders SET gap_until = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR", Terms(Allowance(0, 0, 0, min_gap=3600))),
-        ("UPDATE senders SET tat = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR", Terms(Allowance(6000, 0, 0))),
+        (
+            "UPDATE senders SET gap_until = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR",
+            DefaultLimits(SenderLimits(0, 0, 0, min_gap=3600)),
+        ),
+        ("UPDATE senders SET tat = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR", DefaultLimits(SenderLimits(6000, 0, 0))),
         (PAUSE, MANY),
         ("UPDATE jobs SET turn_at = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR", MANY),
         ("INSERT INTO sender_hours SELECT email, UTC_TIMESTAMP(), 2000 FROM senders", MANY),
         ("UPDATE senders SET turn_at = UTC_TIMESTAMP(6) + INTERVAL 1900000 MICROSECOND", MANY),
     ],
 )
-async def test_who_sleeps_for_a_reason_is_left_alone(database: Database, reason: str, terms: Terms) -> None:
+async def test_who_sleeps_for_a_reason_is_left_alone(database: Database, reason: str, terms: DefaultLimits) -> None:
     await post(database, recipients=2)
     await query(database, "UPDATE senders SET turn_at = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR")
     await query(database, reason)
@@ -91,7 +94,7 @@ async def test_a_project_that_has_used_its_minute_is_a_reason(database: Database
     await post(database, recipients=2)
     await query(database, "UPDATE senders SET turn_at = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR, project = 'p'")
     await query(database, "INSERT INTO projects (name, tat) SELECT 'p', UTC_TIMESTAMP(6) + INTERVAL 1 HOUR")
-    terms = Terms(Allowance(6000, 0, 0), project_units_per_minute=6000)
+    terms = DefaultLimits(SenderLimits(6000, 0, 0), project_units_per_minute=6000)
     assert await stale_turns.find(database, terms) == []
     await query(database, "UPDATE projects SET tat = NULL")
     assert [one.email for one in await stale_turns.find(database, terms)] == ["me@example.com"]

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from mailerd.core.decisions import Decision
-from mailerd.core.models import Letter, Outcome
-from mailerd.core.states import Change, JobChange
+from mailerd.core.models import ClaimedRecipient, Outcome
+from mailerd.core.states import JobChange, Transition
 from mailerd.store.audit import audit
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
@@ -24,7 +24,7 @@ from tests.support.dialect import plan
 from tests.support.eventually import eventually
 from tests.support.rows import post, query, states
 
-DEFERRED = Decision(Change.DEFERRED, error="busy", wait=timedelta(0))
+DEFERRED = Decision(Transition.DEFERRED, error="busy", wait=timedelta(0))
 
 WAITING = """
 SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '%FROM jobs WHERE id%FOR UPDATE'"""
@@ -37,7 +37,7 @@ async def ask(database: Database, job: str, change: JobChange) -> None:
     await Controls(database, patience=5.0, in_flight=timedelta(seconds=60)).ask(job, change, who="somebody")
 
 
-def record(letter: Letter) -> Work:
+def record(letter: ClaimedRecipient) -> Work:
     it = Records(database=None, daemon_id="D1")  # type: ignore[arg-type]  # the cursor is given
 
     async def work(cursor: Cursor) -> None:
@@ -71,7 +71,7 @@ async def while_it_is_not_committed(database: Database, work: Work, meanwhile: C
         commit.set()
 
 
-async def assert_it_is_claimed(database: Database, letter: Letter) -> None:
+async def assert_it_is_claimed(database: Database, letter: ClaimedRecipient) -> None:
     _, findings = await audit(database)
     assert findings == []
     (again,) = (await claims(database).claim(1)).letters

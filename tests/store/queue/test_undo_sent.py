@@ -4,12 +4,12 @@ import asyncio
 
 import pytest
 
-from mailerd.core.models import Doubt, HandedOver, Outcome
-from mailerd.core.states import Change, Proof, State
+from mailerd.core.models import Handover, Outcome, UnresolvedSend
+from mailerd.core.states import Proof, State, Transition
 from mailerd.store.audit import audit
 from mailerd.store.db.database import Database
 from mailerd.store.queue.record import Records
-from mailerd.store.queue.recovery import Settled
+from mailerd.store.queue.recovery import Resolution
 from mailerd.store.queue.undo_sent import Undone, undo
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_record import LOST, one_letter, write
@@ -21,18 +21,18 @@ CANCEL = (
 )
 
 
-async def believed(database: Database, proof: Proof = Proof.GONE) -> Doubt:
+async def believed(database: Database, proof: Proof = Proof.GONE) -> UnresolvedSend:
     """The only letter of its job, called sent because its draft was gone."""
     letter = await one_letter(database)
-    await write(database, HandedOver(letter, "draft", "d1", "t1"))
+    await write(database, Handover(letter, "draft", "d1", "t1"))
     await write(database, Outcome(letter, LOST))
     await query(database, LAPSE)
     (_, (doubt,)) = await due(rescues(database))
-    await rescues(database).settle(Settled(doubt, Change.FOUND, proof=proof))
+    await rescues(database).settle(Resolution(doubt, Transition.FOUND, proof=proof))
     return doubt
 
 
-async def take_back(database: Database, doubt: Doubt, *, draft: str = "d1") -> Undone | None:
+async def take_back(database: Database, doubt: UnresolvedSend, *, draft: str = "d1") -> Undone | None:
     return await undo(database, job=doubt.job_id, seq=doubt.seq, draft=draft, by="D1")
 
 
