@@ -7,6 +7,8 @@ BIN := .venv/bin
 PREFIX ?= /opt/mailerd
 # What needs no database, and therefore takes seconds.
 FAST := $(wildcard tests/core tests/mail tests/house)
+# The processes of `make test`. Tests wait more than they compute, so a core takes two of them.
+WORKERS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN || echo 1))))
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,8 +19,8 @@ setup:  ## prepare this machine: Python, .venv, packages, database server (again
 run: setup  ## see it work: a private database, a stand-in for Google, a sample job; Ctrl-C ends it
 	@$(BIN)/mailerd sandbox --demo examples/welcome.json
 
-test: setup  ## run the whole test suite
-	@$(BIN)/pytest
+test: setup  ## run the whole test suite (WORKERS=1: in one process)
+	@$(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 check: lint test  ## everything that must hold: format, lint, types, layers, tests
 

@@ -20,7 +20,10 @@ CACHE = Path(__file__).parent.parent / ".cache"
 
 @pytest.fixture(scope="session")
 def mariadb() -> Iterator[Server]:
-    """One server for the whole run. A test that kills it need not clean up: the next database starts it again."""
+    """One server for each process of the run, of which `make test` starts several.
+
+    A test that kills it need not clean up: the next database starts it again.
+    """
     with Server(cache=CACHE) as server:
         yield server
 

@@ -31,10 +31,11 @@ RUN = """
 import sys
 from pathlib import Path
 from mailerd.sandbox.demo import Options, run
-demo, fake, *then_exit = sys.argv[1:]
+demo, fake, *rest = sys.argv[1:]
 sys.exit(run(Options(
     demo=Path(demo) if demo else None,
-    then_exit=bool(then_exit),
+    then_exit="exit" in rest,
+    intake_port=None if "usual-port" in rest else 0,
     latency_s=0.0,
     program=(sys.executable, fake),
 )))
@@ -49,9 +50,11 @@ class Sandbox:
         self.process: subprocess.Popen[str] | None = None
         self.said = ""
 
-    def start(self, *, demo: Path | None = WELCOME, then_exit: bool = False, trouble: str = "") -> None:
+    def start(
+        self, *, demo: Path | None = WELCOME, then_exit: bool = False, usual_port: bool = False, trouble: str = ""
+    ) -> None:
         (self.folder / "trouble").write_text(trouble)
-        words = [str(demo or ""), str(FAKE), *(["exit"] if then_exit else [])]
+        words = [str(demo or ""), str(FAKE), *(["exit"] if then_exit else []), *(["usual-port"] if usual_port else [])]
         self.said = ""
         self.process = subprocess.Popen(
             [sys.executable, "-c", RUN, *words],
@@ -154,6 +157,7 @@ def test_the_demonstration_sends_the_whole_job_and_says_so(sandbox: Sandbox) -> 
     assert len(list((sandbox.folder / ".sandbox" / "outbox").glob("*.eml"))) == total
 
 
+@pytest.mark.usefixtures("port_5000")
 def test_the_real_daemon_sends_the_whole_job_and_its_books_balance(tmp_path: Path) -> None:
     words = ["sandbox", "--demo", str(WELCOME), "--exit", "--latency", "0"]
     ended = subprocess.run(
@@ -289,13 +293,14 @@ def bound(listener: socket.socket, port: int) -> bool:
     return False
 
 
+@pytest.mark.usefixtures("port_5000")
 def test_another_port_is_taken_and_said_where_somebody_has_the_one_of_the_readme(sandbox: Sandbox) -> None:
     with socket.socket() as somebody:
         somebody.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # The daemon of the test before may still be ending: the port is ours, or another's for good, before we begin.
+        # Another program may still be ending: the port is ours, or the other's for good, before we begin.
         if eventually(lambda: bound(somebody, 5000)):
             somebody.listen()
-        sandbox.start(then_exit=True)
+        sandbox.start(then_exit=True, usual_port=True)
         assert sandbox.wait() == 0, sandbox.said
     assert "somebody has port 5000, which the README's lines use" in sandbox.said
     port = tomllib.loads((sandbox.folder / ".sandbox" / "mailerd.toml").read_text("utf-8"))["intake"]["port"]

@@ -28,7 +28,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def sandbox(checkout: Path) -> Iterator[Sandbox]:
+def sandbox(checkout: Path, port_5000: None) -> Iterator[Sandbox]:  # noqa: ARG001 # it is held
     """What `make run` runs."""
     it = Sandbox(checkout)
     words = [".venv/bin/mailerd", "sandbox", "--demo", "examples/welcome.json", "--latency", "0"]
