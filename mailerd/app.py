@@ -24,7 +24,7 @@ from mailerd.gmail import Gmail
 from mailerd.intake import Address, Intake, Page, Shows
 from mailerd.intake.forecast import ForecastService
 from mailerd.intake.mailboxes import Mailboxes
-from mailerd.mail.renderer import SENDING, Renderer
+from mailerd.mail.renderer import SEND_LIMITS, Renderer
 from mailerd.ops.alerts import Alarms
 from mailerd.ops.event_loop_monitor import Guard
 from mailerd.ops.heartbeat import LIMIT, Pulses
@@ -244,7 +244,7 @@ def build(settings: Settings, log: Tell, *, flush: Callable[[], bool] = lambda: 
     claims = Claims.on(terms_of(settings), database, daemon_id, lease=lease, files=gmail.stamps, history=history)
     reach, holds = CircuitBreaker(clock=clock, events=events), PauseLog(clock=clock, events=events)
     google, looks = (_paced(claims, gmail, patience=patience) for patience in (_DELETION_PATIENCE, _LOOK_PATIENCE))
-    renderer = Renderer("sending", limits=SENDING, events=RendererEvents(tell), keep=True)
+    renderer = Renderer("sending", limits=SEND_LIMITS, events=RendererEvents(tell), keep=True)
     path = Delivery(
         google=google, slots=slots, recorder=recorder,
         workshop=MessageBuilder(database, renderer=renderer, clock=clock), hand=hand, reach=reach, holds=holds,

@@ -17,7 +17,7 @@ from mailerd.errors import DatabaseAwayError, DatabaseError, MailerdError
 from mailerd.events.base import Event, Tell
 from mailerd.events.renderer import RendererEvents
 from mailerd.events.store import StoreEvents
-from mailerd.mail.renderer import CHECKING, Renderer, RendererOfThread
+from mailerd.mail.renderer import CHECK_LIMITS, Renderer, ThreadRenderer
 from mailerd.ops.log import Journal
 from mailerd.store.db import error_codes
 from mailerd.store.db.database import Database
@@ -135,10 +135,10 @@ def in_loop[T](work: Coroutine[Any, Any, T]) -> T:
 
 
 @asynccontextmanager
-async def rendering() -> AsyncIterator[RendererOfThread]:
+async def rendering() -> AsyncIterator[ThreadRenderer]:
     """What renders the templates of a command; what it has to say comes with the command's own errors."""
-    async with Renderer("of the command", limits=CHECKING, events=RendererEvents(silent)) as renderer:
-        yield RendererOfThread(renderer, asyncio.get_running_loop(), origin="the command")
+    async with Renderer("of the command", limits=CHECK_LIMITS, events=RendererEvents(silent)) as renderer:
+        yield ThreadRenderer(renderer, asyncio.get_running_loop(), origin="the command")
 
 
 def _impatient(settings: Settings) -> Settings:

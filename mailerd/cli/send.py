@@ -24,8 +24,8 @@ from mailerd.intake.dry_run import dry_run
 from mailerd.intake.errors import ApiError
 from mailerd.intake.mailboxes import Mailboxes
 from mailerd.intake.parse_job import ParsedJob, parse_job
-from mailerd.mail.renderer import RendererOfThread
-from mailerd.mail.template_library import Library
+from mailerd.mail.renderer import ThreadRenderer
+from mailerd.mail.template_library import TemplateLibrary
 from mailerd.store.idempotency import KnownError, Once
 from mailerd.store.jobs import Jobs
 
@@ -88,12 +88,12 @@ def send(
 @dataclass(frozen=True)
 class _Posting:
     known: Settings
-    library: Library
+    library: TemplateLibrary
     table: _Table
     file: Path
     again: bool
 
-    def order(self, raw: bytes, renderer: RendererOfThread) -> ParsedJob:
+    def order(self, raw: bytes, renderer: ThreadRenderer) -> ParsedJob:
         """The job as the intake would read it; in a thread beside the renderer's loop."""
         gmail = Gmail(self.known.gmail, events=GmailEvents(silent), limit=1)
         try:
@@ -208,14 +208,14 @@ def _recipient(cells: dict[str, str]) -> dict[str, Any]:
     return {"email": "", **own, "variables": {name: value for name, value in cells.items() if name not in _OWN}}
 
 
-def _library(known: Settings, template: str) -> Library:
+def _library(known: Settings, template: str) -> TemplateLibrary:
     if "/" in template or template == ".":
-        return Library(Path(template).resolve().parent)
+        return TemplateLibrary(Path(template).resolve().parent)
     if not known.templates.folder:
         raise MailerdError(
             "there is no folder of templates: set templates.folder, or give a path as --template ./welcome"
         )
-    return Library(Path(known.templates.folder))
+    return TemplateLibrary(Path(known.templates.folder))
 
 
 async def _show(posting: _Posting, raw: bytes) -> int:

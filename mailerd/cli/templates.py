@@ -13,9 +13,9 @@ from mailerd.cli.common import ConfigOption, console, in_loop, json_object, rend
 from mailerd.cli.top_view import lines
 from mailerd.errors import MailerdError
 from mailerd.mail.renderer import Renderer
-from mailerd.mail.template_library import Library, LibraryError, Named
+from mailerd.mail.template_library import NamedTemplate, TemplateLibrary, TemplateLibraryError
 from mailerd.mail.template_library import check as check_named
-from mailerd.mail.templates import Content, Reader
+from mailerd.mail.templates import Content, RecipientData
 
 app = typer.Typer(help="Check and look at the named templates.", no_args_is_help=True)
 
@@ -68,12 +68,12 @@ def check(folder: Annotated[Path | None, _FOLDER] = None, config: ConfigOption =
         raise typer.Exit(1)
 
 
-async def _broken(library: Library, names: Sequence[str]) -> int:
+async def _broken(library: TemplateLibrary, names: Sequence[str]) -> int:
     async with rendering() as it:
         return len([name for name in names if not await _passes(library, name, it.renderer)])
 
 
-async def _passes(library: Library, name: str, renderer: Renderer) -> bool:
+async def _passes(library: TemplateLibrary, name: str, renderer: Renderer) -> bool:
     try:
         named = _find(library, name)
         for language in (None, *named.template.languages):
@@ -82,7 +82,7 @@ async def _passes(library: Library, name: str, renderer: Renderer) -> bool:
         print(f"FAIL {error}")
         return False
     also = f", also in {', '.join(sorted(named.template.languages))}" if named.template.languages else ""
-    pictures = f", {len(named.pictures)} pictures" if named.pictures else ""
+    pictures = f", {len(named.images)} pictures" if named.images else ""
     print(f"PASS template {name}, version {named.version}{also}{pictures}")
     return True
 
@@ -108,34 +108,40 @@ def preview(
     print(f"Template: {named.name}, version {named.version}\nSubject: {content.subject}\n\n{content.text}")
 
 
-def _library(folder: Path | None, config: Path | None) -> Library:
+def _library(folder: Path | None, config: Path | None) -> TemplateLibrary:
     if folder is not None:
-        return Library(folder)
+        return TemplateLibrary(folder)
     known = settings(config).templates.folder
     if not known:
         raise MailerdError("there is no folder of templates: set templates.folder, or give --folder")
-    return Library(Path(known))
+    return TemplateLibrary(Path(known))
 
 
-def _find(library: Library, name: str) -> Named:
+def _find(library: TemplateLibrary, name: str) -> NamedTemplate:
     found = library.find(name)
     if found is None:
         known = ", ".join(library.names()) or "none at all"
-        raise LibraryError(f"template {name}: there is none of this name with a template.toml; there are {known}")
+        raise TemplateLibraryError(
+            f"template {name}: there is none of this name with a template.toml; there are {known}"
+        )
     return found
 
 
-async def _preview(named: Named, *, language: str | None, variables: dict[str, Any]) -> Content:
+async def _preview(named: NamedTemplate, *, language: str | None, variables: dict[str, Any]) -> Content:
     async with rendering() as it:
         return await _render(named, it.renderer, language=language, variables=variables)
 
 
-async def _render(named: Named, renderer: Renderer, *, language: str | None, variables: dict[str, Any]) -> Content:
+async def _render(
+    named: NamedTemplate, renderer: Renderer, *, language: str | None, variables: dict[str, Any]
+) -> Content:
     await check_named(named, renderer, origin="the command")
     given = {**named.variables, **variables, **({"language": language} if language else {})}
     template = replace(named.template, variables=given)
-    (made,) = await renderer.render(template, [Reader("reader@example.com", "Reader", None)], origin="the command")
+    (made,) = await renderer.render(
+        template, [RecipientData("reader@example.com", "Reader", None)], origin="the command"
+    )
     if isinstance(made, Content):
         return made
     where = f" ({language})" if language else ""
-    raise LibraryError(f"template {named.name}{where}: {made[0]}")
+    raise TemplateLibraryError(f"template {named.name}{where}: {made[0]}")

@@ -9,7 +9,7 @@ from typing import Final
 
 from mailerd.intake.errors import FieldError
 from mailerd.intake.request_models import AttachmentIn, read_attachments
-from mailerd.mail.attachments import LETTER_AT_MOST, encoded_size
+from mailerd.mail.attachments import MAX_LETTER_BYTES, encoded_size
 from mailerd.store.attachments import Attached
 
 _DEFAULT_KIND: Final = "application/octet-stream"
@@ -70,9 +70,9 @@ class AttachmentSet:
         ids = [each.content_id for each in found if each.content_id]
         wrong += [f"content_id {each!r} is given twice" for each in sorted({one for one in ids if ids.count(one) > 1})]
         size = self._text_size + sum(encoded_size(len(each.content), filename=each.filename) for each in found)
-        if size > LETTER_AT_MOST:
+        if size > MAX_LETTER_BYTES:
             wrong.append(
-                f"make letters of about {size:,} bytes, above Google's limit of {LETTER_AT_MOST:,} (35 MiB, base64 "
+                f"make letters of about {size:,} bytes, above Google's limit of {MAX_LETTER_BYTES:,} (35 MiB, base64 "
                 "included): the files themselves may have about 25 MB together"
             )
         return wrong

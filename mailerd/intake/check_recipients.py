@@ -13,8 +13,8 @@ from mailerd.intake.request_models import LANGUAGE, LINE_AT_MOST, TROUBLES_AT_MO
 from mailerd.intake.strict_json import encode, unwieldy
 from mailerd.mail.addresses import Addresses
 from mailerd.mail.render_queue import MAX_STOPPED, Rendered
-from mailerd.mail.renderer import RendererOfThread
-from mailerd.mail.templates import Reader, Template
+from mailerd.mail.renderer import ThreadRenderer
+from mailerd.mail.templates import RecipientData, Template
 from mailerd.store.attachments import Attached
 from mailerd.store.jobs import NewRecipient
 
@@ -50,7 +50,7 @@ def check(
     items: list[Any],
     *,
     template: Template | None,
-    renderer: RendererOfThread,
+    renderer: ThreadRenderer,
     luggage: AttachmentSet,
     allow_duplicates: bool = False,
     keep: bool = False,
@@ -125,12 +125,12 @@ class _Candidate:
 class _Batch:
     """Recipients on their way through the renderer."""
 
-    def __init__(self, candidates: list[_Candidate], template: Template | None, renderer: RendererOfThread) -> None:
+    def __init__(self, candidates: list[_Candidate], template: Template | None, renderer: ThreadRenderer) -> None:
         self.candidates = candidates
         self._good = [] if template is None else [each for each in candidates if not each.faults]
         self._results: Future[list[Rendered]] | None = None
         if template is not None and self._good:
-            readers = [Reader(each.email, each.name, each.stored) for each in self._good]
+            readers = [RecipientData(each.email, each.name, each.stored) for each in self._good]
             self._results = renderer.start(template, readers, content=False)
 
     def finish(self, *, until: float) -> list[str]:

@@ -26,8 +26,8 @@ from mailerd.intake.parse_job import ParsedJob, fingerprint, parse_job
 from mailerd.intake.query_params import query
 from mailerd.intake.request_body import BodyReader
 from mailerd.intake.resolve_sender import Senders
-from mailerd.mail.renderer import Renderer, RendererOfThread
-from mailerd.mail.template_library import Library
+from mailerd.mail.renderer import Renderer, ThreadRenderer
+from mailerd.mail.template_library import TemplateLibrary
 from mailerd.store.api_keys import Key, Permission
 from mailerd.store.idempotency import Answers, KnownError, Once, Remembered
 from mailerd.store.jobs import Jobs, Stored
@@ -64,7 +64,7 @@ class CreateJobEndpoint:
         shares: Shares,
         jobs: Jobs,
         answers: Answers,
-        library: Library,
+        library: TemplateLibrary,
         renderer: Renderer,
         bell: Bell,
         forecast: Forecast,
@@ -98,7 +98,7 @@ class CreateJobEndpoint:
             body = await self._compute(lambda: fingerprint(raw)) if idempotency_key else b""
             if idempotency_key and (known := await self._answers.find(key.id, idempotency_key)):
                 return await self._again(known, idempotency_key, body=body, key=key)
-            renderer = RendererOfThread(self._renderer, asyncio.get_running_loop(), origin=f"key {key.name}")
+            renderer = ThreadRenderer(self._renderer, asyncio.get_running_loop(), origin=f"key {key.name}")
             async with self._shares.for_check(raw, key):
                 order = await self._compute(
                     lambda: parse_job(
@@ -166,7 +166,7 @@ class CreateJobEndpoint:
         self._events.job_repeated(job=known.job_id, key=key.name, request=REQUEST.get())
         return web.Response(text=known.answer, content_type="application/json", headers={REPLAYED: "true"})
 
-    async def _rehearse(self, order: ParsedJob, renderer: RendererOfThread) -> web.Response:
+    async def _rehearse(self, order: ParsedJob, renderer: ThreadRenderer) -> web.Response:
         job = order.job
         found = await self._compute(lambda: dry_run(order, renderer=renderer, now=self._clock.now()))
         rejected = sorted([*order.rejected, *found.rejected], key=lambda each: each.index)

@@ -14,7 +14,7 @@ from mailerd.intake.middleware import answer, encoded
 from mailerd.intake.openapi import document
 from mailerd.intake.query_params import JobLookup, query
 from mailerd.mail.renderer import Renderer
-from mailerd.mail.template_library import Library, LibraryError, Named, check
+from mailerd.mail.template_library import NamedTemplate, TemplateLibrary, TemplateLibraryError, check
 from mailerd.store.api_keys import Permission
 
 _POLICY: Final = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -24,7 +24,7 @@ _SAFE: Final = {"Content-Security-Policy": _POLICY, "Referrer-Policy": "no-refer
 class DocsEndpoints:
     """The handlers."""
 
-    def __init__(self, *, finding: JobLookup, library: Library, renderer: Renderer, executor: Executor) -> None:
+    def __init__(self, *, finding: JobLookup, library: TemplateLibrary, renderer: Renderer, executor: Executor) -> None:
         self._finding = finding
         self._library = library
         self._renderer = renderer
@@ -58,12 +58,12 @@ class DocsEndpoints:
                 if (named := await loop.run_in_executor(self._executor, self._library.find, name)) is not None:
                     await check(named, self._renderer, origin="the library")
                     found["templates"].append(_show(named))
-            except LibraryError as error:
+            except TemplateLibraryError as error:
                 found["broken"].append({"name": name, "error": cut(str(error))})
         return answer(found)
 
 
-def _show(it: Named) -> dict[str, Any]:
+def _show(it: NamedTemplate) -> dict[str, Any]:
     return {
         "name": it.name,
         "version": it.version,
@@ -71,7 +71,7 @@ def _show(it: Named) -> dict[str, Any]:
         "variables": dict(it.variables),
         "language": it.language,
         "languages": sorted(it.template.languages),
-        "pictures": [each.filename for each in it.pictures],
+        "pictures": [each.filename for each in it.images],
     }
 
 

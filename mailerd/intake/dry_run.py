@@ -9,11 +9,11 @@ from mailerd.intake.check_recipients import RejectedRecipient, stopped_too_often
 from mailerd.intake.errors import ApiError, cut
 from mailerd.intake.middleware import shortened
 from mailerd.intake.parse_job import ParsedJob
-from mailerd.mail.attachments import encoded_size, weighed
+from mailerd.mail.attachments import check_size, encoded_size
 from mailerd.mail.mime import Envelope, compose
 from mailerd.mail.render_queue import MAX_STOPPED, Rendered
-from mailerd.mail.renderer import RendererOfThread
-from mailerd.mail.templates import Content, Reader
+from mailerd.mail.renderer import ThreadRenderer
+from mailerd.mail.templates import Content, RecipientData
 from mailerd.store.jobs import NewRecipient
 
 WITHIN: Final = 60.0
@@ -38,7 +38,7 @@ class DryRun:
     samples: list[dict[str, Any]] = field(default_factory=list)
 
 
-def dry_run(order: ParsedJob, *, renderer: RendererOfThread, now: datetime) -> DryRun:
+def dry_run(order: ParsedJob, *, renderer: ThreadRenderer, now: datetime) -> DryRun:
     """Make every letter of an order.
 
     Raises:
@@ -56,7 +56,7 @@ def dry_run(order: ParsedJob, *, renderer: RendererOfThread, now: datetime) -> D
         for (seq, recipient), content in zip(batch, made, strict=True):
             try:
                 size = _size(order, recipient, seq, content, now=now)
-                size = weighed(size + luggage.get(None, 0) + luggage.get(seq, 0))
+                size = check_size(size + luggage.get(None, 0) + luggage.get(seq, 0))
             except ValueError as error:
                 found.rejected.append(RejectedRecipient(seq, recipient.email, cut(str(error))))
                 continue
@@ -70,9 +70,9 @@ def dry_run(order: ParsedJob, *, renderer: RendererOfThread, now: datetime) -> D
 
 
 def _rendered(
-    order: ParsedJob, batch: list[tuple[int, NewRecipient]], renderer: RendererOfThread, *, until: float
+    order: ParsedJob, batch: list[tuple[int, NewRecipient]], renderer: ThreadRenderer, *, until: float
 ) -> list[Rendered]:
-    readers = [Reader(each.email, each.name, each.variables) for _, each in batch]
+    readers = [RecipientData(each.email, each.name, each.variables) for _, each in batch]
     rendering = renderer.start(order.template, readers, content=True)
     try:
         made = rendering.result(timeout=max(until - time.monotonic(), 0.0))

@@ -14,8 +14,8 @@ from mailerd.intake.request_models import JobFields, read_job_fields
 from mailerd.intake.resolve_sender import Senders, UnknownSender
 from mailerd.intake.strict_json import encode, parse
 from mailerd.mail.errors import TemplateErrors
-from mailerd.mail.renderer import RendererOfThread
-from mailerd.mail.template_library import Library, LibraryError, Named
+from mailerd.mail.renderer import ThreadRenderer
+from mailerd.mail.template_library import NamedTemplate, TemplateLibrary, TemplateLibraryError
 from mailerd.mail.template_library import check as check_named
 from mailerd.mail.templates import Source, Template
 from mailerd.store.api_keys import Key
@@ -50,9 +50,9 @@ def parse_job(
     key: Key | None,
     now: datetime,
     max_recipients: int,
-    renderer: RendererOfThread,
+    renderer: ThreadRenderer,
     senders: Senders | None = None,
-    library: Library | None = None,
+    library: TemplateLibrary | None = None,
 ) -> ParsedJob:
     """Read, check and prepare a request. `raw` is emptied; `senders` None means that every sender has a mailbox.
 
@@ -71,7 +71,7 @@ def parse_job(
     judged = not any(fault.field.startswith(("variables", "template_name")) for fault in faults)
     mailbox = _mailbox(head, faults, senders=senders)
     variables, stored = _variables(head, faults)
-    named = _named(head, library or Library(None), renderer, faults)
+    named = _named(head, library or TemplateLibrary(None), renderer, faults)
     template = _template(head, named, variables, renderer, faults)
     luggage = _luggage(head, named, faults)
     refused = _refused(items, max_recipients)
@@ -110,14 +110,16 @@ def fingerprint(raw: bytearray) -> bytes:
     return sha256(raw).digest()
 
 
-def _named(head: JobFields, library: Library, renderer: RendererOfThread, faults: list[FieldError]) -> Named | None:
+def _named(
+    head: JobFields, library: TemplateLibrary, renderer: ThreadRenderer, faults: list[FieldError]
+) -> NamedTemplate | None:
     if head.template_name is None or head.template is not None:
         return None
     try:
         found = library.find(head.template_name)
         if found is not None:
             renderer.run(check_named(found, renderer.renderer, origin=renderer.origin))
-    except LibraryError as error:
+    except TemplateLibraryError as error:
         faults.append(FieldError("template_name", str(error)))
         return None
     if found is None:
@@ -127,9 +129,9 @@ def _named(head: JobFields, library: Library, renderer: RendererOfThread, faults
 
 def _template(
     head: JobFields,
-    named: Named | None,
+    named: NamedTemplate | None,
     variables: Mapping[str, Any],
-    renderer: RendererOfThread,
+    renderer: ThreadRenderer,
     faults: list[FieldError],
 ) -> Template | None:
     """What the letters are made from; None where it has faults."""
@@ -156,12 +158,12 @@ def _variables(head: JobFields, faults: list[FieldError]) -> tuple[Mapping[str, 
         return variables, ""
 
 
-def _luggage(head: JobFields, named: Named | None, faults: list[FieldError]) -> AttachmentSet:
+def _luggage(head: JobFields, named: NamedTemplate | None, faults: list[FieldError]) -> AttachmentSet:
     source = named.template.default if named else head.template
     luggage = AttachmentSet(text_size=len((source and source.html) or "") + len((source and source.text) or ""))
     pictures = [
         Attached(each.filename, each.content_type, each.content, sha256(each.content).digest(), each.filename)
-        for each in (named.pictures if named else ())
+        for each in (named.images if named else ())
     ]
     faults += luggage.of_everybody(head.attachments or (), pictures=pictures)
     return luggage
@@ -195,7 +197,7 @@ def _job(
     variables: str,
     key: Key | None,
     mailbox: str,
-    named: Named | None,
+    named: NamedTemplate | None,
     attached: list[Attached],
 ) -> NewJob:
     source = named.template.default if named else head.template

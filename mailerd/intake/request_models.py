@@ -21,7 +21,7 @@ from pydantic_core import PydanticCustomError
 from mailerd.intake.errors import DETAILS_AT_MOST, FieldError, invalid
 from mailerd.intake.strict_json import unwieldy
 from mailerd.mail.addresses import Addresses, mailbox
-from mailerd.mail.attachments import checked_content_id, checked_filename, checked_kind
+from mailerd.mail.attachments import check_content_id, check_content_type, check_filename
 
 LINE_AT_MOST: Final = 255
 """Characters of a name or a reference, as in the schema."""
@@ -156,15 +156,15 @@ class AttachmentIn(_Strict):
     """A file in a letter."""
 
     filename: Annotated[
-        str, AfterValidator(checked_filename), Field(description="a name, not a path, of a kind that Gmail carries")
+        str, AfterValidator(check_filename), Field(description="a name, not a path, of a kind that Gmail carries")
     ]
     content_type: Annotated[
-        Annotated[str, AfterValidator(checked_kind)] | None,
+        Annotated[str, AfterValidator(check_content_type)] | None,
         Field(description="such as application/pdf; by default told from the name's ending"),
     ] = None
     content: Annotated[str, Field(description="the file's bytes in base64", json_schema_extra={"format": "byte"})]
     content_id: Annotated[
-        Annotated[str, AfterValidator(checked_content_id)] | None,
+        Annotated[str, AfterValidator(check_content_id)] | None,
         Field(description='shown inside the letter where its HTML has src="cid:…", not attached'),
     ] = None
 

@@ -38,8 +38,8 @@ from mailerd.intake.routes import OPERATIONS
 from mailerd.intake.server_log import ServerLog
 from mailerd.intake.slow_clients import FIRST_REQUEST_WITHIN, SlowClientReaper
 from mailerd.mail.errors import RendererError
-from mailerd.mail.renderer import CHECKING, Renderer
-from mailerd.mail.template_library import Library
+from mailerd.mail.renderer import CHECK_LIMITS, Renderer
+from mailerd.mail.template_library import TemplateLibrary
 from mailerd.store.api_keys import Keys
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import check_writable
@@ -103,7 +103,7 @@ class Intake:
         self._jobs = Jobs(database, patience=patience)
         self._answers = Answers(database, patience=patience, keep=timedelta(seconds=settings.idempotency_keep))
         self._controls = Controls(database, patience=patience, in_flight=timedelta(seconds=in_flight))
-        self._library = Library(templates)
+        self._library = TemplateLibrary(templates)
         self._heard = events.heard
         self._forecast = forecast
         self._senders = senders
@@ -150,7 +150,7 @@ class Intake:
         At the end nothing new is taken, and requests in hand get `grace` seconds. Only `run` notes the use of keys.
         """
         executor = ThreadPoolExecutor(self._shares.threads, thread_name_prefix="intake")
-        renderer = Renderer("checking", limits=CHECKING, events=RendererEvents(self._heard))
+        renderer = Renderer("checking", limits=CHECK_LIMITS, events=RendererEvents(self._heard))
         answering = ErrorMiddleware(callers=self._callers, events=self._events, clock=self._clock)
         runner = Listener(
             self._application(executor, renderer, answering),
@@ -243,7 +243,7 @@ class Intake:
             DatabaseError, SchemaError, RendererError: it could not.
         """
         await check_writable(self._database)
-        if trouble := renderer.trouble:
+        if trouble := renderer.start_error:
             raise RendererError(f"templates cannot be rendered: {trouble}")
 
     def _endpoints(

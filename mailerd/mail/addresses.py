@@ -5,11 +5,11 @@ from typing import Final
 
 from email_validator import EmailNotValidError, validate_email
 
-ADDRESS_AT_MOST: Final = 254
+MAX_ADDRESS: Final = 254
 """Characters (RFC 3696, erratum 1690)."""
-LOCAL_AT_MOST: Final = 64
+MAX_LOCAL_PART: Final = 64
 """Octets before the @ (RFC 5321, section 4.5.3.1.1)."""
-_DOMAINS_AT_MOST: Final = 50_000
+_MAX_DOMAINS: Final = 50_000
 
 # The dot-atom of RFC 5322, section 3.2.3, which email-validator accepts as it stands.
 _PLAIN_LOCAL: Final = re.compile(r"[\w!#$%&'*+\-/=?^`{|}~]+(?:\.[\w!#$%&'*+\-/=?^`{|}~]+)*", re.ASCII)
@@ -31,12 +31,12 @@ class Addresses:
         local, at, domain = address.rpartition("@")
         domain = domain.lower()
         address = f"{local}{at}{domain}"
-        if len(address) <= ADDRESS_AT_MOST and len(local) <= LOCAL_AT_MOST and _PLAIN_LOCAL.fullmatch(local):
+        if len(address) <= MAX_ADDRESS and len(local) <= MAX_LOCAL_PART and _PLAIN_LOCAL.fullmatch(local):
             if domain in self._good:
                 return address
             _validate(f"x@{domain}")
             # What is not plain ASCII may be longer in the form that counts, so it goes the long way each time.
-            if domain.isascii() and "xn--" not in domain and len(self._good) < _DOMAINS_AT_MOST:
+            if domain.isascii() and "xn--" not in domain and len(self._good) < _MAX_DOMAINS:
                 self._good.add(domain)
                 return address
         ascii_domain = _validate(address)

@@ -7,7 +7,7 @@ from typing import Final
 from unicodedata import category, normalize
 from urllib.parse import quote
 
-LETTER_AT_MOST: Final = 36_700_160
+MAX_LETTER_BYTES: Final = 36_700_160
 """Bytes of a whole letter, 35 MiB: maxSize in Gmail's discovery document, drafts.create and messages.send."""
 LINE: Final = 57
 """Bytes that make a line of 76 characters (RFC 2045, 6.8)."""
@@ -33,15 +33,15 @@ _PLAIN: Final = re.compile(r"[A-Za-z0-9 ._()+-]{1,60}")
 
 
 @dataclass(frozen=True)
-class Attachment:
+class MimePart:
     """A part, ready to be joined: its headers and its body."""
 
-    octets: bytes = field(repr=False)
+    data: bytes = field(repr=False)
     inline: bool
     """It is shown inside the letter, by its content id."""
 
 
-def checked_filename(name: str) -> str:
+def check_filename(name: str) -> str:
     """A name that a reader can store, without spaces around it.
 
     Raises:
@@ -78,7 +78,7 @@ def _unseen(name: str) -> str:
     return next((each for each in ending if each in _BLANKS or category(each) in {"Cf", "Mn"}), "")
 
 
-def checked_kind(kind: str) -> str:
+def check_content_type(kind: str) -> str:
     """A content type without parameters.
 
     Raises:
@@ -91,7 +91,7 @@ def checked_kind(kind: str) -> str:
     return kind.lower()
 
 
-def checked_content_id(content_id: str) -> str:
+def check_content_id(content_id: str) -> str:
     """An id for `cid:` links.
 
     Raises:
@@ -102,14 +102,14 @@ def checked_content_id(content_id: str) -> str:
     return content_id
 
 
-def weighed(size: int) -> int:
+def check_size(size: int) -> int:
     """A letter's size.
 
     Raises:
         ValueError: Google does not take so much.
     """
-    if size > LETTER_AT_MOST:
-        raise ValueError(f"the letter has {size:,} bytes, above Google's limit of {LETTER_AT_MOST:,} (35 MiB)")
+    if size > MAX_LETTER_BYTES:
+        raise ValueError(f"the letter has {size:,} bytes, above Google's limit of {MAX_LETTER_BYTES:,} (35 MiB)")
     return size
 
 
@@ -119,14 +119,14 @@ def encoded_size(size: int, *, filename: str) -> int:
     return PART_OVERHEAD + len(_named("filename", filename)) + -(-size // 3) * 4 + 2 * lines
 
 
-def attachment(content: bytes, *, filename: str, content_type: str, content_id: str | None) -> Attachment:
+def encode_attachment(content: bytes, *, filename: str, content_type: str, content_id: str | None) -> MimePart:
     """Encode a file as a part; the values were checked before."""
     kind = "inline" if content_id else "attachment"
     lines = [f"Content-Type: {content_type}", f"Content-Disposition: {kind};{_named('filename', filename)}"]
     if content_id:
         lines.append(f"Content-ID: <{content_id}>")
     lines += ["Content-Transfer-Encoding: base64", "", ""]
-    return Attachment("\r\n".join(lines).encode("ascii") + base64_lines(content), inline=content_id is not None)
+    return MimePart("\r\n".join(lines).encode("ascii") + base64_lines(content), inline=content_id is not None)
 
 
 def _named(parameter: str, value: str) -> str:
@@ -140,8 +140,8 @@ def _named(parameter: str, value: str) -> str:
     return ";".join(f"\r\n {parameter}*{number}*={piece}" for number, piece in enumerate(pieces))
 
 
-def base64_lines(octets: bytes) -> bytes:
+def base64_lines(data: bytes) -> bytes:
     """Base64 in lines of 76 characters."""
-    encoded = b64encode(octets)
+    encoded = b64encode(data)
     width = LINE // 3 * 4
     return b"\r\n".join([encoded[at : at + width] for at in range(0, len(encoded), width)])

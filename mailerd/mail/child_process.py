@@ -155,8 +155,8 @@ class ChildProcess:
         (length,) = LENGTH.unpack(await self._from.readexactly(LENGTH.size))
         if length > MAX_FRAME:
             raise ValueError(f"a frame of {length} bytes")
-        octets = await self._from.readexactly(length)
-        content = await asyncio.to_thread(content_of, octets) if length > BIG else content_of(octets)
+        data = await self._from.readexactly(length)
+        content = await asyncio.to_thread(content_of, data) if length > BIG else content_of(data)
         if not isinstance(content, dict):
             raise ValueError("no object")  # noqa: TRY004 - what the child says is data
         return content

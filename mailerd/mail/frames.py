@@ -14,13 +14,13 @@ MAX_FRAME: Final = 64 * 1024 * 1024
 
 def frame(content: Mapping[str, Any]) -> bytes:
     """A frame's bytes."""
-    octets = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
-    return LENGTH.pack(len(octets)) + octets
+    data = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    return LENGTH.pack(len(data)) + data
 
 
-def content_of(octets: bytes) -> Any:
+def content_of(data: bytes) -> Any:
     """What a frame holds."""
-    return json.loads(octets.decode("utf-8", "surrogatepass"))
+    return json.loads(data.decode("utf-8", "surrogatepass"))
 
 
 def template_to_json(template: Template) -> dict[str, Any]:

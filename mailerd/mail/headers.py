@@ -109,11 +109,11 @@ def _encoded(value: str, *, first: int) -> list[str]:
     chunk = bytearray()
     room = _bytes(min(first, _MAX_WORD))
     for character in value:
-        octets = character.encode()
-        if len(chunk) + len(octets) > room:
+        data = character.encode()
+        if len(chunk) + len(data) > room:
             words.append(_word(chunk))
             chunk, room = bytearray(), _bytes(_MAX_WORD)
-        chunk += octets
+        chunk += data
     words.append(_word(chunk))
     return words
 
@@ -122,5 +122,5 @@ def _bytes(characters: int) -> int:
     return (characters - _FRAME) // 4 * 3
 
 
-def _word(octets: bytes | bytearray) -> str:
-    return f"=?utf-8?b?{b64encode(octets).decode('ascii')}?="
+def _word(data: bytes | bytearray) -> str:
+    return f"=?utf-8?b?{b64encode(data).decode('ascii')}?="

@@ -1,4 +1,4 @@
-"""The plain text of an HTML letter, for readers that show no HTML.
+"""The plain text of an HTML letter, for recipients that show no HTML.
 
 It runs in the renderer's child, which the system bounds, whatever html.parser makes of broken HTML.
 """

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Final
 
 from mailerd.mail import headers
-from mailerd.mail.attachments import Attachment, base64_lines, weighed
+from mailerd.mail.attachments import MimePart, base64_lines, check_size
 from mailerd.mail.quoted import quoted
 from mailerd.mail.templates import Content
 
@@ -39,7 +39,7 @@ class Envelope:
 
 
 def compose(
-    content: Content, envelope: Envelope, *, date: datetime, message_id: str, attachments: Sequence[Attachment] = ()
+    content: Content, envelope: Envelope, *, date: datetime, message_id: str, attachments: Sequence[MimePart] = ()
 ) -> bytes:
     """A letter: text alone, or text and HTML as alternatives, with what is attached to it.
 
@@ -62,7 +62,7 @@ def compose(
         lines.insert(2, _common_line("Reply-To", envelope.reply_to, None))
     head = "\r\n".join(lines).encode("ascii")
     letter = b"\r\n".join((head, _body(content, attachments)))
-    weighed(len(letter))
+    check_size(len(letter))
     return letter
 
 
@@ -76,15 +76,15 @@ def _date_line(second: datetime) -> str:
     return f"Date: {format_datetime(second)}"
 
 
-def _body(content: Content, attachments: Sequence[Attachment]) -> bytes:
+def _body(content: Content, attachments: Sequence[MimePart]) -> bytes:
     """Mixed of related of alternative, each only where it is needed (RFC 2046, RFC 2387)."""
     body = _part(content.text, subtype=b"plain")
     if content.html is not None:
         body = _multipart(b"alternative", [body, _part(content.html, subtype=b"html")])
-        if inline := [each.octets for each in attachments if each.inline]:
+        if inline := [each.data for each in attachments if each.inline]:
             body = _multipart(b"related", [body, *inline])
     # A picture has no place inside a letter of plain text: there it is attached.
-    rest = [each.octets for each in attachments if not each.inline or content.html is None]
+    rest = [each.data for each in attachments if not each.inline or content.html is None]
     return _multipart(b"mixed", [body, *rest]) if rest else body
 
 
@@ -102,13 +102,13 @@ def _part(text: str, *, subtype: bytes) -> bytes:
     """The headers and the body of a text part, in the encoding that is shortest for it."""
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
-    octets = text.encode()
-    if octets.isascii() and max(map(len, octets.split(b"\n"))) <= headers.MAX_LINE:
-        encoding, body = b"7bit", octets.replace(b"\n", b"\r\n")
-    elif not octets.isascii() and len(octets.translate(None, _ASCII)) * 6 > len(octets):
+    data = text.encode()
+    if data.isascii() and max(map(len, data.split(b"\n"))) <= headers.MAX_LINE:
+        encoding, body = b"7bit", data.replace(b"\n", b"\r\n")
+    elif not data.isascii() and len(data.translate(None, _ASCII)) * 6 > len(data):
         # Quoted-printable triples what is not ASCII, base64 adds a third to everything.
-        encoding, body = b"base64", base64_lines(octets.replace(b"\n", b"\r\n"))
+        encoding, body = b"base64", base64_lines(data.replace(b"\n", b"\r\n"))
     else:
-        encoding, body = b"quoted-printable", quoted(octets)
+        encoding, body = b"quoted-printable", quoted(data)
     kind = b'Content-Type: text/%b; charset="utf-8"\r\nContent-Transfer-Encoding: %b\r\n\r\n' % (subtype, encoding)
     return kind + body

@@ -16,11 +16,11 @@ _PIECE: Final = re.compile(rb".{1,75}(?<!=)(?<!=3)")
 """As much of a line as fits, and "=3D" whole."""
 
 
-def quoted(octets: bytes) -> bytes:
+def quoted(data: bytes) -> bytes:
     """A text with LF at its line ends, encoded, with CRLF there."""
-    lines = octets.replace(b"=", b"=3D").split(b"\n")
-    if octets.translate(None, _PRINTABLE) or any(line.endswith((b" ", b"\t")) or line == b"." for line in lines):
-        return binascii.b2a_qp(octets).replace(b"\n", b"\r\n")
+    lines = data.replace(b"=", b"=3D").split(b"\n")
+    if data.translate(None, _PRINTABLE) or any(line.endswith((b" ", b"\t")) or line == b"." for line in lines):
+        return binascii.b2a_qp(data).replace(b"\n", b"\r\n")
     return b"\r\n".join([line if len(line) < _LINE else _broken(line) for line in lines])
 
 

@@ -19,7 +19,7 @@ from mailerd.mail.allowed_syntax import faults
 from mailerd.mail.environment import ESCAPED, PLAIN, LetterEnvironment, Missing, Noted, NullError, Rewriting
 from mailerd.mail.errors import RenderError, TemplateError, TemplateErrors
 from mailerd.mail.html_to_text import text_from_html
-from mailerd.mail.templates import Content, Reader, Source, Template
+from mailerd.mail.templates import Content, RecipientData, Source, Template
 
 MAX_SOURCE: Final = 1_000_000
 """Characters of one part's template at most."""
@@ -41,7 +41,7 @@ _ENDS: Final = (
 _FORGIVING: Final = frozenset({"default", "d", "defined", "undefined"})
 _NOTHING: Final = object()
 
-Path = tuple[str, ...]
+VariablePath = tuple[str, ...]
 
 
 class OutOfMemoryError(Exception):
@@ -54,17 +54,17 @@ class OutOfMemoryError(Exception):
 
 
 @dataclass(frozen=True)
-class Part:
+class CompiledPart:
     """One part of a template in one language, compiled."""
 
     name: str
     names: frozenset[str]
     _code: jinja2.Template
-    _mentions: tuple[tuple[Path, int], ...]
+    _mentions: tuple[tuple[VariablePath, int], ...]
     """Every constant path that is read, with its line, in reading order."""
 
     @classmethod
-    def compile(cls, source: str, *, name: str) -> "Part":
+    def compile(cls, source: str, *, name: str) -> "CompiledPart":
         """Compile a part.
 
         Raises:
@@ -201,7 +201,7 @@ class Part:
         return ".".join(found.pop()) if len(found) == 1 else ""
 
 
-def _look_up(path: Path, variables: Mapping[str, object]) -> object:
+def _look_up(path: VariablePath, variables: Mapping[str, object]) -> object:
     value: object = variables
     for step in path:
         if not isinstance(value, Mapping) or step not in value:
@@ -210,7 +210,7 @@ def _look_up(path: Path, variables: Mapping[str, object]) -> object:
     return value
 
 
-def _path_of(node: nodes.Node) -> Path:
+def _path_of(node: nodes.Node) -> VariablePath:
     """`a.b["c"]` as ("a", "b", "c"); () when it is not such a constant path."""
     match node:
         case nodes.Name(name=name, ctx="load"):
@@ -222,7 +222,7 @@ def _path_of(node: nodes.Node) -> Path:
             return ()
 
 
-def _mentions(tree: nodes.Node) -> Iterator[tuple[Path, int]]:
+def _mentions(tree: nodes.Node) -> Iterator[tuple[VariablePath, int]]:
     """The paths whose absence can end a rendering: not those under `default` or `is defined`."""
     stack = [tree]
     while stack:
@@ -257,7 +257,7 @@ def _parsed(source: str, *, name: str, environment: LetterEnvironment) -> nodes.
     return tree
 
 
-class Compiled:
+class CompiledTemplate:
     """A job's template in all its languages."""
 
     def __init__(self, template: Template, *, at: Callable[[str], None]) -> None:
@@ -282,7 +282,7 @@ class Compiled:
             tag: sorted(frozenset[str]().union(*(part.names for part in parts))) for tag, parts in self._parts.items()
         }
 
-    def render(self, reader: Reader) -> Content | list[RenderError]:
+    def render(self, reader: RecipientData) -> Content | list[RenderError]:
         """One recipient's letter, or why there is none, each variable named once.
 
         Raises:
@@ -313,8 +313,10 @@ class Compiled:
         return Content(made["subject"], html, text)
 
 
-def _compiled(source: Source, language: str, errors: list[TemplateError], at: Callable[[str], None]) -> list[Part]:
-    parts: list[Part] = []
+def _compiled(
+    source: Source, language: str, errors: list[TemplateError], at: Callable[[str], None]
+) -> list[CompiledPart]:
+    parts: list[CompiledPart] = []
     if source.html is None and source.text is None:
         errors.append(
             TemplateError("the template has neither html nor text; give one or both", part=f"{language}html", line=None)
@@ -323,7 +325,7 @@ def _compiled(source: Source, language: str, errors: list[TemplateError], at: Ca
         if text is not None:
             at(name)
             try:
-                parts.append(Part.compile(text, name=name))
+                parts.append(CompiledPart.compile(text, name=name))
             except TemplateErrors as found:
                 errors.extend(TemplateError(it.reason, part=f"{language}{name}", line=it.line) for it in found.errors)
     return parts

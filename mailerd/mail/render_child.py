@@ -16,8 +16,8 @@ from typing import Any, BinaryIO, Final
 
 from mailerd.mail.errors import TemplateError, TemplateErrors
 from mailerd.mail.frames import LENGTH, content_of, frame, template_from_json
-from mailerd.mail.render import Compiled, OutOfMemoryError
-from mailerd.mail.templates import Content, Reader, Source, Template
+from mailerd.mail.render import CompiledTemplate, OutOfMemoryError
+from mailerd.mail.templates import Content, RecipientData, Source, Template
 
 TURN: Final = 0.05
 """Seconds after which a frame is answered with the letters that are done, so that others get their turn."""
@@ -32,9 +32,9 @@ def warm_up() -> None:
     sources = ("{{ 'ä\\x41'|e }}<style>p{color:red}</style><p>{{ a.b }}{% if %}", "{{ 'ä'|urlencode ~ name|uper }}")
     for html in (*sources, sources[0].removesuffix("{% if %}")):
         with contextlib.suppress(TemplateErrors):
-            compiled = Compiled(Template(Source("{{ name }}", html, None), inline_css=True), at=lambda _: None)
+            compiled = CompiledTemplate(Template(Source("{{ name }}", html, None), inline_css=True), at=lambda _: None)
             for variables in (None, '{"a": {"b": 1}, "name": "Ada"}'):
-                compiled.render(Reader("reader@example.com", None, variables))
+                compiled.render(RecipientData("reader@example.com", None, variables))
 
 
 def bound(*, memory: int) -> None:
@@ -70,7 +70,7 @@ class Child:
         self._source = source
         self._sink = sink
         self._cpu = cpu
-        self._compiled: dict[int, Compiled] = {}
+        self._compiled: dict[int, CompiledTemplate] = {}
         self._tells = False
         self._slowest = 0.0
         """Seconds of CPU that the slowest letter of the frame took, or the compilation."""
@@ -108,15 +108,15 @@ class Child:
         try:
             if given is not None:
                 with self._timed():
-                    self._compiled[number] = Compiled(template_from_json(given), at=self._at)
+                    self._compiled[number] = CompiledTemplate(template_from_json(given), at=self._at)
             compiled = self._compiled[number]
         except TemplateErrors as errors:
             return {"errors": [_fault(each) for each in errors.errors]}
-        if not asked["readers"]:
+        if not asked["recipients"]:
             return {"names": compiled.names()}
         until, results = time.monotonic() + TURN, list[Any]()
-        for each in asked["readers"]:
-            results.append(self._one(compiled, Reader(*each), content=asked["content"]))
+        for each in asked["recipients"]:
+            results.append(self._one(compiled, RecipientData(*each), content=asked["content"]))
             if time.monotonic() > until:
                 break
         return {"results": results}
@@ -134,7 +134,7 @@ class Child:
         if self._tells:
             self.write({"at": what})
 
-    def _one(self, compiled: Compiled, reader: Reader, *, content: bool) -> dict[str, Any]:
+    def _one(self, compiled: CompiledTemplate, reader: RecipientData, *, content: bool) -> dict[str, Any]:
         _bound_next_letter(self._cpu)
         with self._timed():
             made = compiled.render(reader)

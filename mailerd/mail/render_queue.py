@@ -17,7 +17,7 @@ from mailerd.events.renderer import RendererEvents
 from mailerd.mail.child_process import ChildEndedError, ChildProcess, Limits
 from mailerd.mail.errors import RendererError, RenderError, TemplateError, TemplateErrors
 from mailerd.mail.frames import template_to_json
-from mailerd.mail.templates import Content, Reader, Template
+from mailerd.mail.templates import Content, RecipientData, Template
 
 MAX_TURN: Final = 200
 """Recipients that are handed to the child at once."""
@@ -30,9 +30,9 @@ _KEPT: Final = 256
 _MAX_KEPT: Final = 1_000_000
 """… characters of them together; one that is larger is kept alone."""
 _OFTEN: Final = 10
-"""Ends of a child within `_MINUTE` that are more than one bad template explains."""
+"""ChildExits of a child within `_MINUTE` that are more than one bad template explains."""
 _MINUTE: Final = 60.0
-_TROUBLE_FOR: Final = 10.0
+_START_ERROR_FOR: Final = 10.0
 """Seconds for which a child that did not start makes the daemon one that is not ready."""
 _MAX_WAIT: Final = 5.0
 """Seconds before the next try, where the child does not start."""
@@ -46,11 +46,11 @@ Rendered = Content | list[RenderError]
 
 
 @dataclass(eq=False)
-class Request:
+class RenderRequest:
     """Recipients of one template, and who waits for their letters."""
 
     template: Template
-    readers: Sequence[Reader]
+    recipients: Sequence[RecipientData]
     content: bool
     done: "asyncio.Future[Any]"
     results: list[Rendered] = field(default_factory=list)
@@ -62,7 +62,7 @@ class Request:
     @property
     def left(self) -> int:
         """How many are still to be rendered."""
-        return len(self.readers) - len(self.results)
+        return len(self.recipients) - len(self.results)
 
     def take(self, result: Rendered) -> None:
         """What became of the next of them. After the third that had to be stopped the others are not tried any more."""
@@ -71,13 +71,13 @@ class Request:
         if self.stopped >= MAX_STOPPED:
             self.results += [result] * self.left
 
-    def next(self, most: int) -> Sequence[Reader]:
+    def next(self, most: int) -> Sequence[RecipientData]:
         """The next of them."""
         start = len(self.results)
-        return self.readers[start : start + most]
+        return self.recipients[start : start + most]
 
 
-class Ends:
+class ChildExits:
     """Tells each end of a renderer's children, and when there are many of them."""
 
     def __init__(self, renderer: str, events: RendererEvents) -> None:
@@ -111,7 +111,7 @@ class SlowOrigins:
         return self._until.get(origin, 0.0) > asyncio.get_running_loop().time()
 
 
-class Lane:
+class RenderQueue:
     """A child process with its queue; `async with` starts and ends it.
 
     With `keep` the child is there from the beginning, so that no letter waits for it. Without, it is started when there
@@ -119,7 +119,7 @@ class Lane:
     """
 
     def __init__(
-        self, *, limits: Limits, ends: Ends, slow: SlowOrigins, keep: bool, aside: "Lane | None" = None
+        self, *, limits: Limits, ends: ChildExits, slow: SlowOrigins, keep: bool, aside: "RenderQueue | None" = None
     ) -> None:
         self._limits = limits
         self._ends = ends
@@ -127,14 +127,14 @@ class Lane:
         self._keep = keep
         self._aside = aside
         """The lane of the slow origins, where this one is for the others."""
-        self._queue: OrderedDict[str, deque[Request]] = OrderedDict()
+        self._queue: OrderedDict[str, deque[RenderRequest]] = OrderedDict()
         self._asked = asyncio.Event()
         self._child: ChildProcess | None = None
         self._loaded: OrderedDict[Template, int] = OrderedDict()
         """What the child has compiled, the least recently used first, with its number."""
         self._number = count()
         self._failures = 0
-        self._trouble = ""
+        self._start_error = ""
         self._failed_at = 0.0
         self._closed = False
         self._serving: asyncio.Task[None] | None = None
@@ -159,15 +159,15 @@ class Lane:
         return self._child.pid if self._child else None
 
     @property
-    def trouble(self) -> str:
+    def start_error(self) -> str:
         """Why nothing could be rendered a moment ago; "" while nothing is known to be wrong.
 
         It is not said for long: whoever asks no more because of it would never learn that it is over.
         """
-        recent = asyncio.get_running_loop().time() - self._failed_at < _TROUBLE_FOR
-        return self._trouble if recent else ""
+        recent = asyncio.get_running_loop().time() - self._failed_at < _START_ERROR_FOR
+        return self._start_error if recent else ""
 
-    def add(self, origin: str, requests: Iterable[Request]) -> None:
+    def add(self, origin: str, requests: Iterable[RenderRequest]) -> None:
         """Let requests wait for their turn: here, or in the lane of the slow origins."""
         if self._closed:  # nobody would ever answer
             for request in requests:
@@ -234,7 +234,7 @@ class Lane:
         self._ends.events.renderer_broke(renderer=self._ends.renderer, origin=origin, error=error)
         return RendererError(f"the renderer met a bug: {error!r}")
 
-    async def _render(self, turn: Sequence[Request], origin: str) -> None:
+    async def _render(self, turn: Sequence[RenderRequest], origin: str) -> None:
         """Ask the child for as many letters of a turn as it makes in one, and hand them out."""
         try:
             answer = await self._answer(turn)
@@ -251,7 +251,7 @@ class Lane:
             self._loaded.pop(turn[0].template, None)
         _hand_out(answer, turn)
 
-    async def _alone(self, turn: Sequence[Request], origin: str) -> Mapping[str, Any]:
+    async def _alone(self, turn: Sequence[RenderRequest], origin: str) -> Mapping[str, Any]:
         """What becomes of one letter in a process that has done nothing else; if that ends too, it is this letter.
 
         Nobody else's turn comes between: it would use the fresh process up, and nobody would ever be blamed.
@@ -260,15 +260,15 @@ class Lane:
             return await self._answer(turn)
         except ChildEndedError as ended:
             self._note_end(ended, origin)
-            return _blamed(ended, compiling=not turn[0].readers)
+            return _blamed(ended, compiling=not turn[0].recipients)
 
-    async def _answer(self, turn: Sequence[Request]) -> Mapping[str, Any]:
+    async def _answer(self, turn: Sequence[RenderRequest]) -> Mapping[str, Any]:
         most = 1 if turn[0].one_at_a_time else MAX_TURN
-        readers = [reader for each in turn for reader in each.next(most)][:most]
+        recipients = [reader for each in turn for reader in each.next(most)][:most]
         child = await self._ready()
         try:
             return await child.ask({
-                **self._loading(turn[0].template), "readers": readers, "content": turn[0].content,
+                **self._loading(turn[0].template), "recipients": recipients, "content": turn[0].content,
                 "tell": turn[0].one_at_a_time,
             })  # fmt: skip
         except BaseException:
@@ -291,12 +291,12 @@ class Lane:
         try:
             self._child = await ChildProcess.start(self._limits)
         except RendererError as error:
-            self._child, self._trouble, self._failed_at = None, str(error), asyncio.get_running_loop().time()
+            self._child, self._start_error, self._failed_at = None, str(error), asyncio.get_running_loop().time()
             self._failures += 1
             again_in = min(0.1 * 2**self._failures, _MAX_WAIT)
             self._ends.events.renderer_not_started(renderer=self._ends.renderer, cause=str(error), again_in=again_in)
             raise
-        self._failures, self._trouble = 0, ""
+        self._failures, self._start_error = 0, ""
         return self._child
 
     def _loading(self, template: Template) -> dict[str, Any]:
@@ -313,16 +313,16 @@ class Lane:
         return {"template": number, "load": template_to_json(template), "forget": forget}
 
 
-def _taken(waiting: deque[Request]) -> list[Request]:
+def _taken(waiting: deque[RenderRequest]) -> list[RenderRequest]:
     """The requests of one turn: of one template, as many as fit, taken off the queue."""
-    turn: list[Request] = []
+    turn: list[RenderRequest] = []
     room = MAX_TURN
     while waiting and room > 0:
         request = waiting[0]
         if request.done.done():  # whoever asked has gone
             waiting.popleft()
             continue
-        alone = request.one_at_a_time or not request.readers
+        alone = request.one_at_a_time or not request.recipients
         if turn and (alone or request.template is not turn[0].template or request.content != turn[0].content):
             break
         turn.append(waiting.popleft())
@@ -332,7 +332,7 @@ def _taken(waiting: deque[Request]) -> list[Request]:
     return turn
 
 
-def _finish(request: Request, result: Any) -> None:
+def _finish(request: RenderRequest, result: Any) -> None:
     if request.done.done():
         return
     if isinstance(result, BaseException):
@@ -341,7 +341,7 @@ def _finish(request: Request, result: Any) -> None:
         request.done.set_result(result)
 
 
-def _hand_out(answer: Mapping[str, Any], turn: Sequence[Request]) -> None:
+def _hand_out(answer: Mapping[str, Any], turn: Sequence[RenderRequest]) -> None:
     """Give what came to those who asked for it, in their order.
 
     Raises:

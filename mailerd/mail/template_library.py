@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mailerd.errors import MailerdError
-from mailerd.mail.attachments import checked_content_id, checked_filename, checked_kind
+from mailerd.mail.attachments import check_content_id, check_content_type, check_filename
 from mailerd.mail.errors import TemplateErrors
 from mailerd.mail.renderer import Renderer
 from mailerd.mail.templates import Source, Template
@@ -19,20 +19,20 @@ NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 """What a template's folder may be called: nothing that could lead out of the library."""
 LANGUAGE: Final = re.compile(r"[a-z]{2,8}(?:-[a-z0-9]{1,8}){0,3}")
 """What a language's folder may be called: a tag in lower case, as zh or zh-tw."""
-FILES_AT_MOST: Final = 200
-BYTES_AT_MOST: Final = 20_000_000
+MAX_FILES: Final = 200
+MAX_BYTES: Final = 20_000_000
 """Of one template, pictures included."""
 _KEYS: Final = frozenset({"description", "variables", "inline_css", "language"})
 _GIVEN: Final = frozenset({"email", "name", "language"})
 """Variables that every letter may have without anybody's doing."""
 
 
-class LibraryError(MailerdError):
+class TemplateLibraryError(MailerdError):
     """A named template cannot be used; the text names every reason."""
 
 
 @dataclass(frozen=True)
-class Picture:
+class InlineImage:
     """An inline image; its content id is its file's name."""
 
     filename: str
@@ -41,7 +41,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Named:
+class NamedTemplate:
     """A template of the library."""
 
     name: str
@@ -53,10 +53,10 @@ class Named:
     language: str | None
     """What the default texts are written in."""
     template: Template
-    pictures: tuple[Picture, ...]
+    images: tuple[InlineImage, ...]
 
 
-class Library:
+class TemplateLibrary:
     """The folder; None: there is none, and no name is known. It is read anew each time, so a change counts at once."""
 
     def __init__(self, folder: Path | None) -> None:
@@ -68,31 +68,31 @@ class Library:
             return []
         return sorted(each.name for each in self._folder.iterdir() if NAME.fullmatch(each.name) and each.is_dir())
 
-    def find(self, name: str) -> Named | None:
+    def find(self, name: str) -> NamedTemplate | None:
         """A template as its files say, or None when there is none of this name; `check` says whether it is any good.
 
         Raises:
-            LibraryError: it cannot be used.
+            TemplateLibraryError: it cannot be used.
         """
         if self._folder is None or not NAME.fullmatch(name) or not (self._folder / name / "template.toml").is_file():
             return None
         try:
             return _read(self._folder / name, name)
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValueError) as error:
-            raise LibraryError(f"template {name}: {error}") from error
+            raise TemplateLibraryError(f"template {name}: {error}") from error
 
 
-async def check(named: Named, renderer: Renderer, *, origin: str) -> None:
+async def check(named: NamedTemplate, renderer: Renderer, *, origin: str) -> None:
     """See whether a template compiles and declares what it uses.
 
     Raises:
-        LibraryError: it cannot be used.
+        TemplateLibraryError: it cannot be used.
         RendererError: nobody can tell now.
     """
     try:
         used = await renderer.compile(named.template, origin=origin)
     except TemplateErrors as errors:
-        raise LibraryError(f"template {named.name}: {errors}") from errors
+        raise TemplateLibraryError(f"template {named.name}: {errors}") from errors
     known = _GIVEN | named.variables.keys()
     faults = [
         f"{tag}/: uses {each!r}".removeprefix("/: ") + ", which template.toml does not declare under [variables]"
@@ -100,10 +100,10 @@ async def check(named: Named, renderer: Renderer, *, origin: str) -> None:
         for each in sorted(names - known)
     ]
     if faults:
-        raise LibraryError(f"template {named.name}: " + "; ".join(faults))
+        raise TemplateLibraryError(f"template {named.name}: " + "; ".join(faults))
 
 
-def _read(folder: Path, name: str) -> Named:
+def _read(folder: Path, name: str) -> NamedTemplate:
     files = dict(_files(folder))
     about = tomllib.loads(files["template.toml"].decode())
     faults = [f"template.toml: unknown key {key!r}" for key in about if key not in _KEYS]
@@ -117,23 +117,23 @@ def _read(folder: Path, name: str) -> Named:
     faults += [
         f"{tag}/subject.txt: is missing or empty".removeprefix("/") for tag, it in sources.items() if not it.subject
     ]
-    pictures = tuple(_pictures(files, faults))
+    images = tuple(_images(files, faults))
     if faults:
-        raise LibraryError(f"template {name}: " + "; ".join(faults))
-    return Named(
+        raise TemplateLibraryError(f"template {name}: " + "; ".join(faults))
+    return NamedTemplate(
         name=name,
         version=_version(files),
         description=str(about.get("description", "")),
         variables=variables,
         language=about.get("language"),
         template=Template(sources.pop(""), sources, inline_css=bool(about.get("inline_css", True))),
-        pictures=pictures,
+        images=images,
     )
 
 
 def _files(folder: Path) -> Iterator[tuple[str, bytes]]:
     """Every file by its path, in order. What leads out of the folder, or is hidden, is not one of them."""
-    root, left, count = folder.resolve(), BYTES_AT_MOST, 0
+    root, left, count = folder.resolve(), MAX_BYTES, 0
     for path in sorted(folder.rglob("*")):
         inside = path.relative_to(folder)
         if any(part.startswith(".") or part.endswith("~") for part in inside.parts) or not path.is_file():
@@ -141,8 +141,8 @@ def _files(folder: Path) -> Iterator[tuple[str, bytes]]:
         if not path.resolve().is_relative_to(root):
             raise ValueError(f"{inside}: leads out of the folder")
         left, count = left - path.stat().st_size, count + 1
-        if left < 0 or count > FILES_AT_MOST:
-            raise ValueError(f"has more than {BYTES_AT_MOST:,} bytes or {FILES_AT_MOST} files")
+        if left < 0 or count > MAX_FILES:
+            raise ValueError(f"has more than {MAX_BYTES:,} bytes or {MAX_FILES} files")
         yield inside.as_posix(), path.read_bytes()
 
 
@@ -154,21 +154,21 @@ def _source(files: Mapping[str, bytes], where: str) -> Source:
     return Source((part("subject.txt") or "").strip(), part("body.html"), part("body.txt"))
 
 
-def _pictures(files: Mapping[str, bytes], faults: list[str]) -> Iterator[Picture]:
+def _images(files: Mapping[str, bytes], faults: list[str]) -> Iterator[InlineImage]:
     for path, content in files.items():
         if not path.startswith("images/"):
             continue
         name = path.removeprefix("images/")
         try:
-            checked_filename(name)
-            checked_content_id(name)
-            kind = checked_kind(mimetypes.guess_type(name, strict=True)[0] or "")
+            check_filename(name)
+            check_content_id(name)
+            kind = check_content_type(mimetypes.guess_type(name, strict=True)[0] or "")
             if not kind.startswith("image/") or not content:
                 raise ValueError("is not a picture")  # noqa: TRY301 - one of several reasons
         except ValueError as error:
             faults.append(f"{path}: {error}")
         else:
-            yield Picture(name, kind, content)
+            yield InlineImage(name, kind, content)
 
 
 def _version(files: Mapping[str, bytes]) -> str:

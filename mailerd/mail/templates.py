@@ -31,7 +31,7 @@ class Template:
         return sum(len(each.subject) + len(each.html or "") + len(each.text or "") for each in sources)
 
 
-class Reader(NamedTuple):
+class RecipientData(NamedTuple):
     """Whom a letter is rendered for; `variables` is a JSON object as text, or None."""
 
     email: str

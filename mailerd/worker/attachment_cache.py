@@ -5,7 +5,7 @@ from collections import OrderedDict
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Final
 
-from mailerd.mail.attachments import Attachment, attachment
+from mailerd.mail.attachments import MimePart, encode_attachment
 from mailerd.store.attachments import Attached, attachments
 from mailerd.store.db.database import Database
 
@@ -21,11 +21,11 @@ class AttachmentCache:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._kept: OrderedDict[str, tuple[Attachment, ...]] = OrderedDict()
+        self._kept: OrderedDict[str, tuple[MimePart, ...]] = OrderedDict()
         self._bytes = 0
         self._large = asyncio.Semaphore(LARGE_AT_ONCE)
 
-    async def of(self, job: str, *, seq: int, count: int) -> tuple[Attachment, ...]:
+    async def of(self, job: str, *, seq: int, count: int) -> tuple[MimePart, ...]:
         """What one recipient of a job gets, whose attachments are `count` altogether.
 
         Raises:
@@ -38,7 +38,7 @@ class AttachmentCache:
             return shared
         return shared + await _encoded(await attachments(self._database, job, recipient=seq))
 
-    async def _shared(self, job: str) -> tuple[Attachment, ...]:
+    async def _shared(self, job: str) -> tuple[MimePart, ...]:
         if (known := self._kept.get(job)) is not None:
             self._kept.move_to_end(job)
             return known
@@ -46,7 +46,7 @@ class AttachmentCache:
         self._keep(job, made)
         return made
 
-    def _keep(self, job: str, made: tuple[Attachment, ...]) -> None:
+    def _keep(self, job: str, made: tuple[MimePart, ...]) -> None:
         if job in self._kept:  # another letter of the job has read it meanwhile
             return
         self._kept[job] = made
@@ -60,18 +60,20 @@ class AttachmentCache:
         return nullcontext() if size < LARGE else self._large
 
 
-def _size(made: tuple[Attachment, ...]) -> int:
-    return sum(len(each.octets) for each in made)
+def _size(made: tuple[MimePart, ...]) -> int:
+    return sum(len(each.data) for each in made)
 
 
-async def _encoded(found: list[Attached]) -> tuple[Attachment, ...]:
+async def _encoded(found: list[Attached]) -> tuple[MimePart, ...]:
     """Encode beside the loop."""
     if not found:
         return ()
 
-    def encode() -> tuple[Attachment, ...]:
+    def encode() -> tuple[MimePart, ...]:
         return tuple(
-            attachment(each.content, filename=each.filename, content_type=each.content_type, content_id=each.content_id)
+            encode_attachment(
+                each.content, filename=each.filename, content_type=each.content_type, content_id=each.content_id
+            )
             for each in found
         )
 

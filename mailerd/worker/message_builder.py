@@ -14,7 +14,7 @@ from mailerd.core.models import ClaimedRecipient
 from mailerd.errors import DatabaseError
 from mailerd.mail.mime import Envelope, compose
 from mailerd.mail.renderer import Renderer
-from mailerd.mail.templates import Content, Reader, Source, Template
+from mailerd.mail.templates import Content, RecipientData, Source, Template
 from mailerd.store.db.database import Database
 from mailerd.store.job_content import contents
 from mailerd.worker.attachment_cache import AttachmentCache
@@ -76,7 +76,7 @@ class MessageBuilder:
         )
 
     async def _content(self, job: _Job, letter: ClaimedRecipient) -> Content:
-        reader = Reader(letter.to_email, letter.to_name, letter.variables)
+        reader = RecipientData(letter.to_email, letter.to_name, letter.variables)
         (made,) = await self._renderer.render(job.template, [reader], origin=letter.sender)
         if isinstance(made, Content):
             return made

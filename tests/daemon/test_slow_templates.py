@@ -43,7 +43,7 @@ async def test_the_others_go_on_beside_a_sender_whose_template_is_slow(
         await eventually(lambda: asyncio.sleep(0, sum(sent(google).values()) > 20))
         alone = await rate(google, seconds=4)
         job = await post(database, sender=BAD, recipients=200, text=template)
-        await eventually(lambda: asyncio.sleep(0, daemon.renderer.pid_of_slow is not None))
+        await eventually(lambda: asyncio.sleep(0, daemon.renderer.slow_pid is not None))
         # It has more in flight than it may have by now, so no more are claimed.
         await eventually(lambda: asyncio.sleep(0, daemon.runner.slots.rooms().get(BAD, 0) < 0), within=10)
         beside = await rate(google, seconds=6)

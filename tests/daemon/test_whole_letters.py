@@ -16,7 +16,7 @@ import pytest
 from mailerd.config import Settings
 from mailerd.gmail.session import Wire
 from mailerd.intake.parse_job import parse_job
-from mailerd.mail.template_library import Library
+from mailerd.mail.template_library import TemplateLibrary
 from mailerd.sandbox.google import Google, Running
 from mailerd.store.api_keys import Key
 from mailerd.store.db.database import Database
@@ -40,7 +40,7 @@ async def accept(database: Database, *, templates: Path | None = None, **fields:
     """Store a request as the intake does."""
     body = {"sender_email": "me@example.com", "template": {"subject": "S", "html": "<p>x</p>"}, **fields}
     raw = bytearray(json.dumps(body).encode())
-    library = Library(templates)
+    library = TemplateLibrary(templates)
     async with rendering() as renderer:
         order = await asyncio.to_thread(
             lambda: parse_job(raw, key=KEY, now=NOW, max_recipients=1000, library=library, renderer=renderer)

@@ -17,7 +17,7 @@ import typer
 import mailerd
 from mailerd.cli import app
 from mailerd.intake.parse_job import parse_job
-from mailerd.mail.template_library import Library
+from mailerd.mail.template_library import TemplateLibrary
 from mailerd.store.api_keys import Key
 from tests.house.markdown import Paper
 from tests.house.source import ROOT, functions, imports, modules
@@ -127,7 +127,9 @@ async def test_the_job_in_the_readme_is_accepted_and_renders() -> None:
     raw, key = bytearray(block.body.encode()), a_key(now)
     async with rendering() as renderer:
         order = await asyncio.to_thread(
-            lambda: parse_job(raw, key=key, now=now, max_recipients=10, library=Library(None), renderer=renderer)
+            lambda: parse_job(
+                raw, key=key, now=now, max_recipients=10, library=TemplateLibrary(None), renderer=renderer
+            )
         )
     assert (order.total, order.accepted) == (2, 2)
 

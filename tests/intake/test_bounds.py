@@ -17,7 +17,7 @@ from mailerd.intake.parse_job import ParsedJob, parse_job
 from mailerd.intake.strict_json import parse
 from mailerd.intake.value_counts import RUN_AT_MOST, VALUES_AT_MOST
 from tests.intake.site import Site, job
-from tests.support.rendering import rendering_beside
+from tests.support.rendering import rendering_in_thread
 
 ONE = {"email": "a@example.com", "name": "A"}
 ANSWER_AT_MOST = 1_000_000
@@ -25,7 +25,7 @@ ANSWER_AT_MOST = 1_000_000
 
 def read(body: Any) -> ParsedJob:
     raw = body if isinstance(body, str) else json.dumps(body)
-    with rendering_beside() as renderer:
+    with rendering_in_thread() as renderer:
         return parse_job(
             bytearray(raw.encode()), key=None, now=datetime.now(UTC), max_recipients=100_000, renderer=renderer
         )

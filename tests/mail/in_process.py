@@ -4,15 +4,15 @@ import json
 from typing import Any
 
 from mailerd.mail.errors import RenderError
-from mailerd.mail.render import Compiled
-from mailerd.mail.templates import Content, Reader, Source, Template
+from mailerd.mail.render import CompiledTemplate
+from mailerd.mail.templates import Content, RecipientData, Source, Template
 
 
 class InProcess:
     """A compiled template."""
 
     def __init__(self, *, subject: str, html: str | None, text: str | None) -> None:
-        self._compiled = Compiled(Template(Source(subject, html, text)), at=lambda _: None)
+        self._compiled = CompiledTemplate(Template(Source(subject, html, text)), at=lambda _: None)
         self.names = frozenset(self._compiled.names()[""])
 
     def render(self, variables: dict[str, Any]) -> Content:
@@ -22,10 +22,10 @@ class InProcess:
             return made
         raise made[0]
 
-    def troubles(self, variables: dict[str, Any]) -> list[RenderError]:
+    def errors(self, variables: dict[str, Any]) -> list[RenderError]:
         """All reasons."""
         made = self._made(variables)
         return [] if isinstance(made, Content) else made
 
     def _made(self, variables: dict[str, Any]) -> Content | list[RenderError]:
-        return self._compiled.render(Reader("reader@example.com", None, json.dumps(variables)))
+        return self._compiled.render(RecipientData("reader@example.com", None, json.dumps(variables)))

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from mailerd.mail.attachments import (
     BLOCKED,
-    LETTER_AT_MOST,
-    Attachment,
-    attachment,
-    checked_content_id,
-    checked_filename,
-    checked_kind,
+    MAX_LETTER_BYTES,
+    MimePart,
+    check_content_id,
+    check_content_type,
+    check_filename,
+    encode_attachment,
     encoded_size,
 )
 from mailerd.mail.mime import Envelope, compose
@@ -24,11 +24,11 @@ from mailerd.mail.templates import Content
 
 ENVELOPE = Envelope("me@example.com", None, None, "ada@example.com", "Ada", "K-0")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-LOGO = attachment(b"\x89PNG" * 100, filename="logo.png", content_type="image/png", content_id="logo")
-PAPER = attachment(b"%PDF" * 100, filename="a paper.pdf", content_type="application/pdf", content_id=None)
+LOGO = encode_attachment(b"\x89PNG" * 100, filename="logo.png", content_type="image/png", content_id="logo")
+PAPER = encode_attachment(b"%PDF" * 100, filename="a paper.pdf", content_type="application/pdf", content_id=None)
 
 
-def made(*attachments: Attachment, html: str | None = "<p>x</p>") -> EmailMessage:
+def made(*attachments: MimePart, html: str | None = "<p>x</p>") -> EmailMessage:
     raw = compose(Content("S", html, "text"), ENVELOPE, date=NOW, message_id="<1@x>", attachments=attachments)
     return message_from_bytes(raw, policy=default)
 
@@ -57,15 +57,15 @@ TEXTS = ("multipart/alternative", ["text/plain", "text/html"])
     ],
 )
 def test_each_part_is_where_a_reader_looks_for_it(
-    attachments: tuple[Attachment, ...], html: str | None, expected: object
+    attachments: tuple[MimePart, ...], html: str | None, expected: object
 ) -> None:
     assert shape(made(*attachments, html=html)) == expected
 
 
 def test_the_longest_headers_fit_into_what_a_part_is_reckoned_at() -> None:
-    long = attachment(b"x", filename="🎉" * 255, content_type="x" * 63 + "/" + "y" * 63, content_id="c" * 100)
+    long = encode_attachment(b"x", filename="🎉" * 255, content_type="x" * 63 + "/" + "y" * 63, content_id="c" * 100)
 
-    assert len(long.octets) + len("\r\n--" + "=" * 70 + "\r\n") <= encoded_size(1, filename="🎉" * 255)
+    assert len(long.data) + len("\r\n--" + "=" * 70 + "\r\n") <= encoded_size(1, filename="🎉" * 255)
 
 
 def test_contents_and_names_come_out_as_they_went_in() -> None:
@@ -80,17 +80,17 @@ def test_contents_and_names_come_out_as_they_went_in() -> None:
 @given(st.text(min_size=1, max_size=255), st.binary(min_size=1, max_size=500))
 def test_any_good_name_survives_and_no_line_is_long(name: str, content: bytes) -> None:
     try:
-        name = checked_filename(name)
+        name = check_filename(name)
         name.encode()
     except ValueError:
         return
-    made_of = attachment(content, filename=name, content_type="text/x-y", content_id=None)
+    made_of = encode_attachment(content, filename=name, content_type="text/x-y", content_id=None)
     part = list(made(made_of).iter_parts())[-1]
 
-    assert part.get_filename() == checked_filename(name)
+    assert part.get_filename() == check_filename(name)
     assert part.get_payload(decode=True) == content
-    assert all(len(line) <= 78 for line in made_of.octets.split(b"\r\n"))
-    assert len(made_of.octets) <= encoded_size(len(content), filename=name)
+    assert all(len(line) <= 78 for line in made_of.data.split(b"\r\n"))
+    assert len(made_of.data) <= encoded_size(len(content), filename=name)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_any_good_name_survives_and_no_line_is_long(name: str, content: bytes) -
 )  # fmt: skip
 def test_a_name_that_could_do_harm_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=r"."):
-        checked_filename(name)
+        check_filename(name)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_a_name_that_could_do_harm_is_refused(name: str) -> None:
      "v1.2 final.tar.gz", ".gitignore", "a.b.c", "résumé.docx", "x.中"],
 )  # fmt: skip
 def test_a_name_that_people_use_is_taken(name: str) -> None:
-    assert checked_filename(name) == name.strip()
+    assert check_filename(name) == name.strip()
 
 
 @pytest.mark.parametrize(
@@ -120,20 +120,20 @@ def test_a_name_that_people_use_is_taken(name: str) -> None:
 )
 def test_a_type_that_is_none_is_refused(kind: str) -> None:
     with pytest.raises(ValueError, match=r"."):
-        checked_kind(kind)
+        check_content_type(kind)
 
 
 @pytest.mark.parametrize("content_id", ["", "<x>", "a b", "a\r\nb", "x" * 200, "@x", 'a"b'])
 def test_a_content_id_that_would_not_survive_is_refused(content_id: str) -> None:
     with pytest.raises(ValueError, match=r"."):
-        checked_content_id(content_id)
+        check_content_id(content_id)
 
 
 def test_a_letter_larger_than_google_takes_is_not_made() -> None:
-    part = attachment(b"x" * 27_000_000, filename="x.bin", content_type="a/b", content_id=None)
+    part = encode_attachment(b"x" * 27_000_000, filename="x.bin", content_type="a/b", content_id=None)
     with pytest.raises(ValueError, match="35 MiB"):
         made(part)
-    assert encoded_size(27_000_000, filename="a") > LETTER_AT_MOST > encoded_size(26_000_000, filename="a")
+    assert encoded_size(27_000_000, filename="a") > MAX_LETTER_BYTES > encoded_size(26_000_000, filename="a")
 
 
 def test_what_gmail_refuses_is_known() -> None:

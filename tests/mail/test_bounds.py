@@ -14,8 +14,8 @@ from mailerd.mail import child_process, render_queue
 from mailerd.mail.child_process import Limits
 from mailerd.mail.errors import RendererError, RenderError, TemplateErrors
 from mailerd.mail.render_queue import Rendered
-from mailerd.mail.renderer import CHECKING
-from mailerd.mail.templates import Content, Reader, Source, Template
+from mailerd.mail.renderer import CHECK_LIMITS
+from mailerd.mail.templates import Content, RecipientData, Source, Template
 from tests.mail.in_process import InProcess
 from tests.support.eventually import eventually
 from tests.support.heard import Heard
@@ -143,7 +143,7 @@ BOMBS = [
 ]
 
 
-READER = Reader("reader@example.com", "Ada", '{"x": 1}')
+READER = RecipientData("reader@example.com", "Ada", '{"x": 1}')
 GOOD = Template(Source("Hello {{ name }}", "<p>{{ x }}</p>", None))
 
 
@@ -175,12 +175,13 @@ async def test_the_letters_beside_one_that_ends_the_renderer_are_made_without_it
     source = (
         "{% if bad %}{% set t = (1, 1) %}" + "{% set t = (t, t) %}" * 40 + "{{ {}[t] is defined }}{% endif %}{{ n }}"
     )
-    readers = [
-        Reader("r@example.com", None, f'{{"n": {n}, "bad": {"true" if n in (7, 30) else "false"}}}') for n in range(60)
+    recipients = [
+        RecipientData("r@example.com", None, f'{{"n": {n}, "bad": {"true" if n in (7, 30) else "false"}}}')
+        for n in range(60)
     ]
     heard = Heard()
     async with rendering(heard) as it:
-        made = await it.renderer.render(a_template(source), readers, origin="a stranger")
+        made = await it.renderer.render(a_template(source), recipients, origin="a stranger")
     assert [n for n, each in enumerate(made) if not isinstance(each, Content)] == [7, 30]
     assert {reason(made[7]), reason(made[30])} == {"html: the template takes too long"}
     assert [each.html for each in made if isinstance(each, Content)] == [str(n) for n in range(60) if n not in (7, 30)]
@@ -218,7 +219,7 @@ async def test_memory_is_bounded_and_the_line_is_named() -> None:
 
 async def test_a_compilation_is_bounded_too() -> None:
     source = "{% if 1 %}" + "{{ a.b.c.d.e.f.g(1) if [1,2,3] else {'a': [1, 2, (3, 4)]} }}" * 9_000 + "{% endif %}"
-    async with rendering(limits=Limits(cpu=0.1, memory=CHECKING.memory)) as it:
+    async with rendering(limits=Limits(cpu=0.1, memory=CHECK_LIMITS.memory)) as it:
         with pytest.raises(TemplateErrors, match="html: the template takes too long"):
             await it.renderer.compile(a_template(source), origin="a stranger")
 
@@ -266,7 +267,7 @@ async def test_the_child_has_nothing_of_its_parents_and_can_open_nothing(monkeyp
         limits = (process / "limits").read_text()
     assert descriptors == {"0": "pipe", "1": "pipe", "2": "/dev/null"}
     for what, most in (
-        ("Max address space", str(CHECKING.memory)), ("Max open files", "3"), ("Max processes", "0"),
+        ("Max address space", str(CHECK_LIMITS.memory)), ("Max open files", "3"), ("Max processes", "0"),
         ("Max core file size", "0"), ("Max file size", "0"),
     ):  # fmt: skip
         (line,) = (each for each in limits.splitlines() if each.startswith(what))
@@ -277,9 +278,9 @@ async def test_the_child_ends_with_its_parent(tmp_path: Path) -> None:
     program = (
         "import asyncio, os\n"
         "from mailerd.mail.child_process import ChildProcess\n"
-        "from mailerd.mail.renderer import CHECKING\n"
+        "from mailerd.mail.renderer import CHECK_LIMITS\n"
         "async def main():\n"
-        "    child = await ChildProcess.start(CHECKING)\n"
+        "    child = await ChildProcess.start(CHECK_LIMITS)\n"
         "    print(child.pid, flush=True)\n"
         "    os._exit(1)\n"
         "asyncio.run(main())\n"
@@ -353,7 +354,7 @@ def test_a_reason_is_short_however_long_the_value_is_that_it_is_about() -> None:
 
 async def test_a_letter_has_its_seconds_of_cpu_and_the_parent_need_not_wait_for_its_own_clock() -> None:
     heard = Heard()
-    async with rendering(heard, limits=Limits(cpu=0.2, memory=CHECKING.memory)) as it:
+    async with rendering(heard, limits=Limits(cpu=0.2, memory=CHECK_LIMITS.memory)) as it:
         began = os.times()
         (made,) = await it.renderer.render(
             a_template("{% set t = (1, 1) %}" + "{% set t = (t, t) %}" * 40 + "{{ {}[t] is defined }}"), [READER],
@@ -376,9 +377,12 @@ async def test_the_kernels_own_limit_of_cpu_time_stands_behind_the_timer() -> No
 async def test_a_letter_is_blamed_only_for_the_end_of_a_child_that_had_done_nothing_else() -> None:
     heard = Heard()
     bomb = a_template("{% if bad %}{{ ('a' * 10 ** 9)|length }}{% endif %}x")
-    readers = [Reader("r@example.com", None, '{"bad": 0}'), Reader("r@example.com", None, '{"bad": 1}')]
+    recipients = [
+        RecipientData("r@example.com", None, '{"bad": 0}'),
+        RecipientData("r@example.com", None, '{"bad": 1}'),
+    ]
     async with rendering(heard) as it:
-        good, bad = await it.renderer.render(bomb, readers, origin="o")
+        good, bad = await it.renderer.render(bomb, recipients, origin="o")
     assert isinstance(good, Content)
     assert "takes too much memory" in reason(bad)
     assert len(heard.of("renderer_ended")) == 3, "with another letter, after another letter, and alone"

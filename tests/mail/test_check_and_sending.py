@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from mailerd.events.renderer import RendererEvents
 from mailerd.mail.errors import TemplateErrors
-from mailerd.mail.renderer import CHECKING, SENDING, Renderer
-from mailerd.mail.templates import Content, Reader, Source, Template
+from mailerd.mail.renderer import CHECK_LIMITS, SEND_LIMITS, Renderer
+from mailerd.mail.templates import Content, RecipientData, Source, Template
 from tests.support.heard import Heard
 
 _WORDS = st.sampled_from(["a", "b", "c", "loop"])
@@ -64,21 +64,21 @@ class Both:
     def __init__(self, runner: "asyncio.Runner") -> None:
         self._runner = runner
         events = RendererEvents(Heard())
-        self.checking = Renderer("checking", limits=CHECKING, events=events)
-        self.sending = Renderer("sending", limits=SENDING, events=events)
+        self.checking = Renderer("checking", limits=CHECK_LIMITS, events=events)
+        self.sending = Renderer("sending", limits=SEND_LIMITS, events=events)
 
-    def judge(self, template: Template, reader: Reader) -> tuple[object, object]:
+    def judge(self, template: Template, reader: RecipientData) -> tuple[object, object]:
         """What each of them says: a list of reasons, none of them when there is a letter."""
         return self._runner.run(self._judge(template, reader))
 
-    async def _judge(self, template: Template, reader: Reader) -> tuple[object, object]:
+    async def _judge(self, template: Template, reader: RecipientData) -> tuple[object, object]:
         return (
             await self._one(self.checking, template, reader, content=False),
             await self._one(self.sending, template, reader, content=True),
         )
 
     @staticmethod
-    async def _one(renderer: Renderer, template: Template, reader: Reader, *, content: bool) -> object:
+    async def _one(renderer: Renderer, template: Template, reader: RecipientData, *, content: bool) -> object:
         try:
             (made,) = await renderer.render(template, [reader], origin="fuzz", content=content)
         except TemplateErrors as errors:
@@ -105,6 +105,6 @@ def test_the_check_and_the_sending_say_the_same(
     both: Both, source: Source, variables: dict[str, Any], style: str
 ) -> None:
     template = Template(replace(source, html=style + (source.html or "")), inline_css=bool(style))
-    checked, sent = both.judge(template, Reader("r@example.com", "Ada", json.dumps(variables)))
+    checked, sent = both.judge(template, RecipientData("r@example.com", "Ada", json.dumps(variables)))
     assert checked == sent
     assert "broke the renderer" not in str(checked)

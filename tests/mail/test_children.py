@@ -12,13 +12,13 @@ import uvloop
 from mailerd.events.renderer import RendererEvents
 from mailerd.mail import child_process, render_queue
 from mailerd.mail.errors import RendererError, TemplateErrors
-from mailerd.mail.renderer import CHECKING, Renderer
-from mailerd.mail.templates import Content, Reader, Source, Template
+from mailerd.mail.renderer import CHECK_LIMITS, Renderer
+from mailerd.mail.templates import Content, RecipientData, Source, Template
 from tests.support.eventually import eventually
 from tests.support.heard import Heard
 from tests.support.rendering import rendering
 
-READER = Reader("reader@example.com", "Ada", '{"x": 1}')
+READER = RecipientData("reader@example.com", "Ada", '{"x": 1}')
 GOOD = Template(Source("Hello {{ name }}", "<p>{{ x }}</p>", None))
 BOMB = Template(Source("s", "{% set t = (1, 1) %}" + "{% set t = (t, t) %}" * 40 + "{{ {}[t] is defined }}", None))
 
@@ -102,7 +102,7 @@ def test_the_time_of_a_letter_ends_with_its_answer() -> None:
         "from mailerd.mail.render_child import Child\n"
         "from mailerd.mail.templates import Source, Template\n"
         "template = template_to_json(Template(Source('s', 'h', None)))\n"
-        "asked = {'template': 1, 'load': template, 'forget': [], 'readers': [['r@example.com', None, None]]}\n"
+        "asked = {'template': 1, 'load': template, 'forget': [], 'recipients': [['r@example.com', None, None]]}\n"
         "sink = io.BytesIO()\n"
         "Child(io.BytesIO(frame({**asked, 'content': True, 'tell': False})), sink, cpu=9.0).serve()\n"
         "assert b'content' in sink.getvalue()\n"
@@ -128,7 +128,7 @@ async def test_a_child_without_work_is_ended_and_another_started_for_the_next(mo
 
 
 async def test_a_child_that_is_kept_is_there_before_the_first_letter() -> None:
-    async with Renderer("of the test", limits=CHECKING, events=RendererEvents(Heard()), keep=True) as it:
+    async with Renderer("of the test", limits=CHECK_LIMITS, events=RendererEvents(Heard()), keep=True) as it:
 
         async def is_there() -> bool:
             return it.pid is not None

@@ -57,14 +57,14 @@ async def test_an_origin_that_is_slow_no_longer_is_one_of_many_again(monkeypatch
     async with rendering() as it:
         for _ in range(2):
             await it.renderer.render(slow, [READER], origin="a stranger")
-        assert it.renderer.pid_of_slow is not None
+        assert it.renderer.slow_pid is not None
 
         async def the_child_of_the_slow_has_ended() -> bool:
-            return it.renderer.pid_of_slow is None
+            return it.renderer.slow_pid is None
 
         await eventually(the_child_of_the_slow_has_ended)
         await it.renderer.render(GOOD, [READER], origin="a stranger")
-        assert it.renderer.pid_of_slow is None
+        assert it.renderer.slow_pid is None
         assert not it.renderer.is_slow("a stranger")
 
 

@@ -20,7 +20,7 @@ def rendered(html: str, /, **variables: Any) -> str | None:
 
 def lacks(made: InProcess, variables: dict[str, Any]) -> str | None:
     """The variable that is missing, or the sentence of another error; None when all of it renders."""
-    errors = made.troubles(variables)
+    errors = made.errors(variables)
     return errors[0].variable or str(errors[0]) if errors else None
 
 
@@ -128,7 +128,7 @@ def test_a_missing_or_null_variable_is_named_with_its_line(source: str, line: in
     ],
 )
 def test_everything_that_is_missing_on_the_way_is_named_once(html: str, subject: str, named: list[str]) -> None:
-    found = template(html, subject=subject).troubles({"name": "Ada"})
+    found = template(html, subject=subject).errors({"name": "Ada"})
     assert [error.variable for error in found] == named
 
 
@@ -273,7 +273,7 @@ _DATA = st.recursive(
 @pytest.mark.parametrize("name", sorted(FILTERS.keys() - {"default", "d"}))
 def test_no_filter_but_default_makes_something_of_what_is_missing(name: str) -> None:
     arguments = {"format": "(1)", "replace": "('a', 'b')", "truncate": "(9)", "batch": "(2)", "map": "('upper')"}
-    assert template("{{ a|%s%s }}" % (name, arguments.get(name, ""))).troubles({})  # noqa: UP031 - braces
+    assert template("{{ a|%s%s }}" % (name, arguments.get(name, ""))).errors({})  # noqa: UP031 - braces
 
 
 @pytest.mark.parametrize(
