@@ -11,13 +11,12 @@ from typing import Annotated, Any, Final, override
 import typer
 from rich.console import Console
 
+from mailerd.cli.failure import configuration_taken
 from mailerd.config import CONFIG, LogSettings, Settings, found, load
 from mailerd.config.discovery import Found
 from mailerd.errors import DatabaseAwayError, DatabaseError, MailerdError
 from mailerd.events.base import Event, Tell
-from mailerd.events.renderer import RendererEvents
 from mailerd.events.store import StoreEvents
-from mailerd.mail.renderer import CHECK_LIMITS, Renderer, ThreadRenderer
 from mailerd.ops.log import Journal
 from mailerd.store.db import error_codes
 from mailerd.store.db.database import Database
@@ -47,10 +46,6 @@ def narrow(*, wide: bool) -> bool:
     return sys.stdout.isatty() and not wide
 
 
-_taken: list[Found] = []
-"""The configuration file that this command has taken, once it has."""
-
-
 def settings(config: Path | None) -> Settings:
     """The settings.
 
@@ -67,18 +62,10 @@ def configured(config: Path | None) -> tuple[Settings, Found]:
         ConfigurationError: they cannot be used.
     """
     file = found(config)
-    _taken[:] = [file]
+    configuration_taken(file)
     if file.sandbox:
         print("using the sandbox's configuration", file=sys.stderr)
     return load(file.path, named=file.named), file
-
-
-def say_failed(error: Exception) -> None:
-    """Tell trouble that has a name in its own words, and which configuration was taken, unless the words say so."""
-    print(f"mailerd: {error}", file=sys.stderr)
-    for file in _taken:
-        if file.path is None or str(file.path) not in str(error):
-            print(f"mailerd: {file}", file=sys.stderr)
 
 
 class _Quiet(Journal):
@@ -132,13 +119,6 @@ def in_loop[T](work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run(work)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(work)
-
-
-@asynccontextmanager
-async def rendering() -> AsyncIterator[ThreadRenderer]:
-    """What renders the templates of a command; what it has to say comes with the command's own errors."""
-    async with Renderer("of the command", limits=CHECK_LIMITS, events=RendererEvents(silent)) as renderer:
-        yield ThreadRenderer(renderer, asyncio.get_running_loop(), origin="the command")
 
 
 def _impatient(settings: Settings) -> Settings:

@@ -1,4 +1,4 @@
-"""`mailerd jobs cancel|pause|resume|retry|priority`: what the API does for programs, for whoever has a terminal."""
+"""`mailerd jobs cancel|pause|resume|retry|priority`: the same actions as those of the API."""
 
 import getpass
 from datetime import timedelta
@@ -9,11 +9,10 @@ import typer
 
 from mailerd.cli import describe
 from mailerd.cli.common import ConfigOption, in_loop, opened, quiet, settings
-from mailerd.cli.jobs import JobArgument, job_named
+from mailerd.cli.find_job import JobArgument, job_named
 from mailerd.config import Settings
-from mailerd.core.states import ImpossibleRequestError, JobChange
+from mailerd.core.states import MAX_PRIORITY, MIN_PRIORITY, ImpossibleRequestError, JobChange
 from mailerd.errors import MailerdError
-from mailerd.intake.request_models import PRIORITY_AT_LEAST, PRIORITY_AT_MOST
 from mailerd.store.job_actions import Controls, Done
 from mailerd.store.jobs import Job
 
@@ -45,18 +44,12 @@ def retry(
 
 def priority(
     job: JobArgument,
-    number: Annotated[int, typer.Argument(min=PRIORITY_AT_LEAST, max=PRIORITY_AT_MOST, help="Higher goes first.")],
+    number: Annotated[int, typer.Argument(min=MIN_PRIORITY, max=MAX_PRIORITY, help="Higher goes first.")],
     *,
     config: ConfigOption = None,
 ) -> None:
     """Give a job another place among the jobs of its sender."""
     _say(config, job, JobChange.PRIORITY, priority=number)
-
-
-def add_to(app: typer.Typer) -> None:
-    """Put the commands beside `mailerd jobs list`."""
-    for command in (cancel, pause, resume, retry, priority):
-        app.command(command.__name__)(command)
 
 
 def _say(config: Path | None, job: str, change: JobChange, **options: Any) -> None:

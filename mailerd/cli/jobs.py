@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import re
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
@@ -15,12 +14,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
-from mailerd.cli import describe
+from mailerd.cli import describe, job_actions
 from mailerd.cli.common import ConfigOption, console, in_loop, opened, quiet, settings, silent
+from mailerd.cli.find_job import PATIENCE, ULID, JobArgument, UnknownError, job_named
 from mailerd.cli.top_view import lines
 from mailerd.config import Settings
 from mailerd.core.states import OPEN, Proof, State
-from mailerd.errors import DatabaseError, MailerdError
+from mailerd.errors import DatabaseError
 from mailerd.store.db.database import Database
 from mailerd.store.default_limits import terms_of
 from mailerd.store.forecast_inputs import ForecastReader
@@ -29,16 +29,10 @@ from mailerd.store.job_actions import Controls
 from mailerd.store.jobs import Job, Jobs
 
 app = typer.Typer(no_args_is_help=True, help="Jobs: the list, one, or one while it is being sent.")
-_ULID: Final = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
-_PATIENCE: Final = 10.0
+for command in (job_actions.cancel, job_actions.pause, job_actions.resume, job_actions.retry, job_actions.priority):
+    app.command()(command)
 _NO_WINDOW: Final = 300
 """Columns of a list that goes to a file or a pipe."""
-
-JobArgument = Annotated[str, typer.Argument(help="The job's id.")]
-
-
-class UnknownError(MailerdError):
-    """There is nothing of this name."""
 
 
 @app.command("list")
@@ -54,7 +48,7 @@ def list_jobs(
 
 async def _list(known: Settings, limit: int, *, as_json: bool) -> None:
     async with opened(known, quiet(known).tell) as database:
-        found = await Jobs(database, patience=_PATIENCE).newest(before=None, limit=limit, senders=None)
+        found = await Jobs(database, patience=PATIENCE).newest(before=None, limit=limit, senders=None)
     if as_json:
         print(json.dumps([_as_json(job) for job in found], ensure_ascii=False, indent=2))
         return
@@ -98,9 +92,9 @@ async def _show(known: Settings, job: str) -> None:
 
 async def _tell_job(known: Settings, database: Database, id_: str) -> None:
     job = await job_named(database, id_)
-    outlook = await ForecastReader(database, lambda: terms_of(known), _PATIENCE).read(id_)
+    outlook = await ForecastReader(database, lambda: terms_of(known), PATIENCE).read(id_)
     # Nothing is asked here, only read: how long a lost send may travel does not matter.
-    asked = await Controls(database, patience=_PATIENCE, in_flight=timedelta(0)).actions(id_)
+    asked = await Controls(database, patience=PATIENCE, in_flight=timedelta(0)).actions(id_)
     print("\n".join(describe.of_job(job, outlook, asked=asked)))
     if outlook is not None:
         for line in describe.no_daemon(await Stories(database).daemons()):
@@ -110,18 +104,6 @@ async def _tell_job(known: Settings, database: Database, id_: str) -> None:
         print(f"Of the letters sent, by proof: {describe.by_proof(found)}.")
     for trouble in await Stories(database).troubles_of(id_):
         print(f"  {trouble.what}: {trouble.to_email} (recipient {trouble.recipient}): {trouble.error}")
-
-
-async def job_named(database: Database, id_: str) -> Job:
-    """A job by its id.
-
-    Raises:
-        UnknownError: there is none.
-    """
-    found = await Jobs(database, patience=_PATIENCE).job(id_) if _ULID.fullmatch(id_) else None
-    if found is None:
-        raise UnknownError(f"there is no job {id_}; `mailerd jobs list` shows the newest")
-    return found
 
 
 @app.command("watch")
@@ -174,13 +156,13 @@ def explain(
     what: Annotated[str, typer.Argument(help="A job's id, a recipient's id, or an address.")],
     config: ConfigOption = None,
 ) -> None:
-    """The whole story of a job or a letter: what happened, why it waits now, what comes next and when."""
+    """Tell the story of a job or a letter: what happened, why it waits, what comes next."""
     in_loop(_explain(settings(config), what))
 
 
 async def _explain(known: Settings, what: str) -> None:
     async with opened(known, quiet(known).tell) as database:
-        if _ULID.fullmatch(what):
+        if ULID.fullmatch(what):
             await _tell_job(known, database, what)
             return
         stories = Stories(database)
@@ -194,7 +176,7 @@ async def _explain(known: Settings, what: str) -> None:
 async def _queue(known: Settings, database: Database, found: Sequence[Story]) -> describe.Queue:
     """What the letters that wait have before them, and who sends them."""
     stories, waiting = Stories(database), [story for story in found if story.status is State.WAITING]
-    outlooks = await ForecastReader(database, lambda: terms_of(known), _PATIENCE).read_all(
+    outlooks = await ForecastReader(database, lambda: terms_of(known), PATIENCE).read_all(
         list(dict.fromkeys(story.job_id for story in waiting))
     )
     return describe.Queue(

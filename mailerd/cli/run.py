@@ -1,4 +1,4 @@
-"""`mailerd run`, `mailerd config` and `mailerd migrate`."""
+"""`mailerd run`: the daemon."""
 
 import faulthandler
 import gc
@@ -8,15 +8,12 @@ from typing import Final
 import typer
 
 from mailerd.app import run_until_signalled
-from mailerd.cli.common import ConfigOption, configured, in_loop, quiet, reached, settings
-from mailerd.config import Settings, dotenv_in_use, load
+from mailerd.cli.common import ConfigOption, configured, in_loop
+from mailerd.config import dotenv_in_use, load
 from mailerd.config.discovery import Found
 from mailerd.errors import ConfigurationError, MailerdError
-from mailerd.events.base import Tell
 from mailerd.events.process import ProcessEvents
-from mailerd.events.store import StoreEvents
 from mailerd.ops.log import Journal
-from mailerd.store.db import migrate as migrations
 
 _GARBAGE: Final = (20_000, 20, 20)
 """When Python looks for cycles: by default after 700 new objects, a few letters' worth, and finds none."""
@@ -59,25 +56,3 @@ def _leaves(group: BaseExceptionGroup[Exception] | None) -> list[BaseException]:
     if group is None:
         return []
     return [leaf for one in group.exceptions for leaf in (_leaves(one) if isinstance(one, ExceptionGroup) else [one])]
-
-
-def config(config: ConfigOption = None) -> None:
-    """Say whether the configuration can be used; what is wrong is named, key by key."""
-    _, file = configured(config)
-    print(f"the configuration can be used ({file})")
-
-
-def migrate(config: ConfigOption = None) -> None:
-    """Bring the database's schema up to date; safe while daemons run."""
-    known = settings(config)
-    journal = quiet(known, log=known.log)
-    try:
-        in_loop(_migrate(known, journal.tell))
-    finally:
-        journal.close()
-
-
-async def _migrate(known: Settings, tell: Tell) -> None:
-    async with reached(known, tell) as database:
-        number = await migrations.migrate(database, events=StoreEvents(tell))
-    print(f"the schema is at migration {number}")

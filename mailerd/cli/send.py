@@ -13,8 +13,9 @@ from typing import Annotated, Any, Final, TextIO
 
 import typer
 
-from mailerd.cli.common import ConfigOption, in_loop, json_object, opened, quiet, rendering, settings, silent
+from mailerd.cli.common import ConfigOption, in_loop, json_object, opened, quiet, settings, silent
 from mailerd.cli.jobs import watch_until_ended
+from mailerd.cli.rendering import rendering
 from mailerd.clock import SystemClock
 from mailerd.config import Settings
 from mailerd.errors import DatabaseError, MailerdError

@@ -28,8 +28,6 @@ from mailerd.core.rate_limit import FOREVER
 from mailerd.core.replies import NoCredentials
 from mailerd.errors import MailerdError
 from mailerd.events.gmail import GmailEvents
-from mailerd.gmail import Gmail
-from mailerd.gmail.responses import one_line
 from mailerd.mail.addresses import mailbox
 from mailerd.store.default_limits import terms_of
 from mailerd.store.senders import LIMITS, SenderError, SenderNow, Senders
@@ -120,6 +118,9 @@ def pause(
     config: ConfigOption = None,
 ) -> None:
     """Claim nothing more for a sender; letters in hand are finished."""
+    from mailerd.gmail import Gmail  # noqa: PLC0415 - slow to import, and no other command here needs it
+    from mailerd.gmail.responses import one_line  # noqa: PLC0415
+
     span, known = None if lasts is None else _duration(lasts), settings(config)
     why = one_line(reason)  # it is shown on terminals and in logs, as what Google says
     address = _mailbox(known, email)

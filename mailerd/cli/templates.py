@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from mailerd.cli.common import ConfigOption, console, in_loop, json_object, rendering, settings
+from mailerd.cli.common import ConfigOption, console, in_loop, json_object, settings
+from mailerd.cli.rendering import rendering
 from mailerd.cli.top_view import lines
 from mailerd.errors import MailerdError
 from mailerd.mail.renderer import Renderer

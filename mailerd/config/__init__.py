@@ -242,21 +242,16 @@ CONFIG = "MAILERD_CONFIG"
 """The variable that names the file itself; it has the prefix and is no key."""
 
 
-def file_named_in_dotenv() -> str:
-    """What `.env` in the working folder says of MAILERD_CONFIG, or ""; `load` says why a file cannot be read."""
-    try:
-        return dotenv_file.read_dotenv().get(CONFIG, "")
-    except ConfigurationError:
-        return ""
-
-
 def found(named: Path | None = None) -> Found:
-    """The configuration file that is used: `named`, or the first of the places that `finding` lists.
+    """The configuration file that is used: `named`, or the first of the places that `discovery` lists.
 
     Raises:
         ConfigurationError: others could have written what is there, or it cannot be read.
     """
-    return discovery.find(named, settings={**dotenv_file.read_dotenv(), **os.environ})
+    variables = {**dotenv_file.read_dotenv(), **os.environ}
+    if named is None and (name := variables.get(CONFIG)):
+        named = Path(name)
+    return discovery.find(named, settings=variables)
 
 
 def dotenv_in_use() -> tuple[Path, list[str]] | None:

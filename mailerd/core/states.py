@@ -3,6 +3,10 @@
 from enum import StrEnum
 from typing import Final
 
+MIN_PRIORITY: Final = -100
+MAX_PRIORITY: Final = 100
+"""Of a job among the jobs of its sender; higher goes first."""
+
 
 class State(StrEnum):
     """The state of a recipient: column `job_recipients.status`."""

@@ -18,6 +18,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from mailerd.core.states import MAX_PRIORITY, MIN_PRIORITY
 from mailerd.intake.errors import DETAILS_AT_MOST, FieldError, invalid
 from mailerd.intake.strict_json import unwieldy
 from mailerd.mail.addresses import Addresses, mailbox
@@ -106,13 +107,11 @@ def _shallow(value: dict[str, Any]) -> dict[str, Any]:
 Line = Annotated[str, Field(max_length=LINE_AT_MOST), AfterValidator(one_name)]
 
 
-PRIORITY_AT_LEAST: Final = -100
-PRIORITY_AT_MOST: Final = 100
 Priority = Annotated[
     int,
     Field(
-        ge=PRIORITY_AT_LEAST,
-        le=PRIORITY_AT_MOST,
+        ge=MIN_PRIORITY,
+        le=MAX_PRIORITY,
         description="higher goes first among the jobs of one sender; never above other senders",
     ),
 ]

@@ -8,12 +8,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
-from typer.main import get_command
 
 from mailerd import __version__
-from mailerd.cli import app, main
+from mailerd.cli import lazy_group, main
 from mailerd.cli.common import CONNECT_WITHIN, opened, silent
 from mailerd.errors import DatabaseAwayError, DatabaseError, MailerdError
 from mailerd.sandbox.mariadb import Server
@@ -36,7 +36,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *wo
 
 
 def test_every_command_takes_config() -> None:
-    stack, without = [("mailerd", get_command(app))], []
+    stack: list[tuple[str, Any]] = [(name, lazy_group.load(name)) for name in lazy_group.COMMANDS]
+    without = []
     while stack:
         name, command = stack.pop()
         inner = getattr(command, "commands", {})
@@ -44,6 +45,40 @@ def test_every_command_takes_config() -> None:
         if not inner and not any("--config" in option.opts for option in command.params):
             without.append(name)
     assert without == []
+
+
+def test_the_list_of_commands_says_what_each_says_of_itself() -> None:
+    short = {name: lazy_group.load(name).help.partition("\n\n")[0] for name in lazy_group.COMMANDS}
+    assert {name: " ".join(help_.split()) for name, help_ in short.items()} == {
+        name: command.help for name, command in lazy_group.COMMANDS.items()
+    }
+
+
+HEAVY = ["aiogoogle", "aiohttp", "aiomysql", "css_inline", "jinja2", "loguru", "prometheus_client", "pydantic_settings"]
+
+
+@pytest.mark.parametrize(
+    "words, allowed",
+    [
+        (["--help"], set[str]()),
+        (["version"], set[str]()),
+        (["jobs", "--help"], {"aiomysql", "loguru", "pydantic_settings"}),
+        (["senders", "list", "--help"], {"aiomysql", "loguru", "pydantic_settings"}),
+        (["config", "--help"], {"aiomysql", "loguru", "pydantic_settings"}),
+    ],
+)
+def test_a_command_imports_only_what_it_needs(words: list[str], allowed: set[str]) -> None:
+    script = f"""
+import sys
+from mailerd.cli import main
+sys.argv = {["mailerd", *words]}
+try:
+    main()
+finally:
+    print("imported:", *sorted(set({HEAVY}) & set(sys.modules)))
+"""
+    ended = subprocess.run([sys.executable, "-c", script], check=True, timeout=60, capture_output=True, text=True)
+    assert set(ended.stdout.splitlines()[-1].split()[1:]) <= allowed
 
 
 def test_config_may_stand_before_the_command(

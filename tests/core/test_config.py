@@ -9,7 +9,8 @@ import yarl
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mailerd.config import Settings, file_named_in_dotenv, load
+from mailerd.config import Settings, found, load
+from mailerd.config.discovery import Found
 from mailerd.errors import ConfigurationError
 
 URL = "mysql://u:p@127.0.0.1:3306/mailerd"
@@ -319,9 +320,8 @@ def test_an_empty_host_is_refused_since_it_would_be_every_address() -> None:
 
 
 def test_dotenv_may_name_the_file(folder: Path) -> None:
-    assert file_named_in_dotenv() == ""
+    assert found().path != Path("config.toml")
     (folder / ".env").write_text("MAILERD_CONFIG=config.toml\n")
-    assert file_named_in_dotenv() == "config.toml"
+    assert found() == Found(Path("config.toml"), named=True)
+    assert found(Path("other.toml")) == Found(Path("other.toml"), named=True)
     assert load(environment={}) == Settings()
-    (folder / ".env").write_bytes(b"MAILERD_CONFIG=\xff\n")
-    assert file_named_in_dotenv() == ""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mailerd.config import dotenv_in_use, file_named_in_dotenv, load
+from mailerd.config import dotenv_in_use, found, load
 from mailerd.errors import ConfigurationError
 from tests.core.conftest import GiveAway
 
@@ -30,7 +30,8 @@ def planted(text: str = PLANTED, *, mode: int = 0o600) -> Path:
 def refusal() -> str:
     with pytest.raises(ConfigurationError) as caught:
         load(environment={})
-    assert file_named_in_dotenv() == ""  # and nothing of it is used on the way
+    with pytest.raises(ConfigurationError):
+        found()  # nor does it name the configuration file
     return str(caught.value)
 
 

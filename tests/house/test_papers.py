@@ -15,7 +15,7 @@ import pytest
 import typer
 
 import mailerd
-from mailerd.cli import app
+from mailerd.cli import app, lazy_group
 from mailerd.intake.parse_job import parse_job
 from mailerd.mail.template_library import TemplateLibrary
 from mailerd.store.api_keys import Key
@@ -42,6 +42,8 @@ def targets() -> set[str]:
 def complaint(words: list[str]) -> str:
     """What is wrong with the words of a `mailerd` command; "" when it can be called like this."""
     command: Any = typer.main.get_command(app)  # typer has a click of its own, with types of its own
+    if words and words[0] in lazy_group.COMMANDS:
+        command, words = lazy_group.load(words[0]), words[1:]
     while (commands := getattr(command, "commands", None)) and words and not words[0].startswith("-"):
         name, *words = words
         if name not in commands:

@@ -1,51 +1,15 @@
-"""`mailerd audit` and `mailerd settle`: looking into the books, and closing what only a person can close."""
+"""`mailerd settle`: a person says what became of a letter, where only a person can know."""
 
 import re
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
-from mailerd.cli import describe
-from mailerd.cli.common import ConfigOption, in_loop, opened, quiet, say_failed, settings
+from mailerd.cli.common import ConfigOption, in_loop, opened, quiet, settings
 from mailerd.config import Settings
 from mailerd.core.states import State, Transition
-from mailerd.errors import ConfigurationError, MailerdError
-from mailerd.store.audit import audit as look
-from mailerd.store.audit import proofs
-from mailerd.store.default_limits import terms_of
 from mailerd.store.queue.manual_resolution import settle as write
 from mailerd.store.queue.record import Records
-
-_NOT_EXAMINED: Final = 3
-"""The exit code of an audit that could not read the books: nobody may take it for books that do not balance."""
-
-
-def audit(config: ConfigOption = None) -> None:
-    """Check that every job's books balance, one line per finding, and count letters by the proof of their being sent.
-
-    The exit code is 0 when there are none, 1 when there are some, 3 when the books could not be examined.
-    """
-    try:
-        findings = in_loop(_audit(settings(config)))
-    except ConfigurationError:
-        raise
-    except MailerdError as error:
-        say_failed(error)
-        raise typer.Exit(_NOT_EXAMINED) from error
-    if findings:
-        raise typer.Exit(1)
-
-
-async def _audit(known: Settings) -> int:
-    async with opened(known, quiet(known).tell) as database:
-        jobs, findings = await look(database, terms=terms_of(known))
-        by_proof = await proofs(database)
-    for finding in findings:
-        print(f"{finding.where}: {finding.kind}: {finding.what}")
-    if by_proof:
-        print(f"letters sent, by proof: {describe.by_proof(by_proof)}")
-    print(f"{jobs} jobs checked, {len(findings)} findings")
-    return len(findings)
 
 
 def settle(
@@ -56,7 +20,7 @@ def settle(
     message_id: Annotated[str | None, typer.Option(help="Google's id of the message, with --sent.")] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Say what became of an unsure letter, after having looked into the mailbox."""
+    """Record what became of an unsure letter, once a person has looked."""
     if sent is not_sent:
         raise typer.BadParameter("say which: either --sent or --not-sent")
     if message_id and not sent:

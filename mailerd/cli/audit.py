@@ -1,0 +1,45 @@
+"""`mailerd audit`: checks that counts and rows of every job agree."""
+
+from typing import Final
+
+import typer
+
+from mailerd.cli import describe
+from mailerd.cli.common import ConfigOption, in_loop, opened, quiet, settings
+from mailerd.cli.failure import say_failed
+from mailerd.config import Settings
+from mailerd.errors import ConfigurationError, MailerdError
+from mailerd.store.audit import audit as look
+from mailerd.store.audit import proofs
+from mailerd.store.default_limits import terms_of
+
+_NOT_EXAMINED: Final = 3
+"""The exit code of an audit that could not read the books: nobody may take it for books that do not balance."""
+
+
+def audit(config: ConfigOption = None) -> None:
+    """Check that the counts and rows of every job agree, one line per finding.
+
+    The exit code is 0 when there are none, 1 when there are some, 3 when the books could not be examined.
+    """
+    try:
+        findings = in_loop(_audit(settings(config)))
+    except ConfigurationError:
+        raise
+    except MailerdError as error:
+        say_failed(error)
+        raise typer.Exit(_NOT_EXAMINED) from error
+    if findings:
+        raise typer.Exit(1)
+
+
+async def _audit(known: Settings) -> int:
+    async with opened(known, quiet(known).tell) as database:
+        jobs, findings = await look(database, terms=terms_of(known))
+        by_proof = await proofs(database)
+    for finding in findings:
+        print(f"{finding.where}: {finding.kind}: {finding.what}")
+    if by_proof:
+        print(f"letters sent, by proof: {describe.by_proof(by_proof)}")
+    print(f"{jobs} jobs checked, {len(findings)} findings")
+    return len(findings)

@@ -1,0 +1,22 @@
+"""How a command that fails says so: the error in its own words, and which configuration was taken."""
+
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # a command that needs no configuration does not import it
+    from mailerd.config.discovery import Found
+
+_taken: "list[Found]" = []
+
+
+def configuration_taken(file: "Found") -> None:
+    """Remember the configuration file that this command has taken."""
+    _taken[:] = [file]
+
+
+def say_failed(error: Exception) -> None:
+    """Print the error, and which configuration was taken, unless the error names it."""
+    print(f"mailerd: {error}", file=sys.stderr)
+    for file in _taken:
+        if file.path is None or str(file.path) not in str(error):
+            print(f"mailerd: {file}", file=sys.stderr)

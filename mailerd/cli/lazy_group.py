@@ -1,0 +1,79 @@
+"""The list of commands. The module of a command is imported when it is called or its own help is shown, not before."""
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Final, override
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
+
+
+@dataclass(frozen=True)
+class LazyCommand:
+    """Where a command is, and its line in the list of commands, which is the first of its own help."""
+
+    module: str
+    name: str
+    """Of the function, or of the typer.Typer of a group."""
+    help: str
+
+
+COMMANDS: Final = {
+    "run": LazyCommand("run", "run", "Run the daemon until SIGTERM or SIGINT."),
+    "migrate": LazyCommand("migrate", "migrate", "Bring the database's schema up to date; safe while daemons run."),
+    "config": LazyCommand("config", "config", "Check the configuration; what is wrong is named, key by key."),
+    "check": LazyCommand(
+        "check",
+        "check",
+        "Examine configuration, database, daemons, mailboxes, port, disk, systemd; exit code 1 when something FAILs.",
+    ),
+    "auth": LazyCommand("auth", "app", "Sign mailboxes in at Google, and show which ones are."),
+    "keys": LazyCommand("keys", "app", "Make, rotate, list and revoke API keys."),
+    "senders": LazyCommand("senders", "app", "See and change what each mailbox may send; pause and resume it."),
+    "templates": LazyCommand("templates", "app", "Check and look at the named templates."),
+    "send": LazyCommand("send", "send", "Post a job from a table and watch it; the same job is not posted twice."),
+    "jobs": LazyCommand("jobs", "app", "Jobs: the list, one, or one while it is being sent."),
+    "explain": LazyCommand(
+        "jobs",
+        "explain",
+        "Tell the story of a job or a letter: what happened, why it waits, what comes next.",
+    ),
+    "top": LazyCommand("top", "top", "Watch senders, jobs, failures, daemons and the database; q ends it."),
+    "settle": LazyCommand("settle", "settle", "Record what became of an unsure letter, once a person has looked."),
+    "audit": LazyCommand(
+        "audit",
+        "audit",
+        "Check that the counts and rows of every job agree, one line per finding.",
+    ),
+    "sandbox": LazyCommand("sandbox", "sandbox", "Try mailerd without Google: nothing leaves this machine."),
+    "version": LazyCommand("version", "version", "Print the version."),
+}
+
+
+def load(name: str) -> Any:
+    """The command, made from its module; Any, since typer does not export the types of its click."""
+    place = COMMANDS[name]
+    found = getattr(import_module(f"mailerd.cli.{place.module}"), place.name)
+    if isinstance(found, typer.Typer):
+        command = get_command(found)
+    else:
+        alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        alone.command(name)(found)
+        command = get_command(alone)
+    command.name = name
+    return command
+
+
+class LazyGroup(TyperGroup):
+    """The commands of COMMANDS: a name and a line in the list, and the whole command once it is called."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands.update({name: TyperCommand(name, help=place.help) for name, place in COMMANDS.items()})
+
+    @override
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """The command that is called."""
+        name, listed, rest = super().resolve_command(ctx, args)
+        return name, load(name) if name and listed else None, rest
