@@ -76,7 +76,10 @@ def decide(
     """What to write after `attempt` (1 is the first) got `reply`.
 
     `pauses` counts the sender's pauses since its last success, `chance` is a random number in [0, 1).
+    A time that Google names counts from its own clock, and from `now` where the answer does not tell it.
     """
+    if isinstance(reply, Refused) and reply.answered_at is not None:
+        now = reply.answered_at
     asked = _asked(reply, cap=policy.cap)
     match verdict.fate:
         case Disposition.ACCEPTED:

@@ -1,6 +1,7 @@
 """What Google answered, as facts and without an opinion; the gmail door makes these, `verdicts.judge` reads them."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 
@@ -42,6 +43,8 @@ class Refused:
     """Google's own words, at most 500 characters; for HTML and the like an excerpt."""
     retry_after: float | None = None
     """Seconds that are not negative, from a Retry-After header; Gmail rarely sends one."""
+    answered_at: datetime | None = None
+    """When, by Google's own clock: a time that its text names counts from there, since ours may differ."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -129,6 +129,7 @@ def _refused(answer: Answer) -> Refused:
         reason=one_line(error) if isinstance(error, str) else _reason(error),
         message=one_line(message) if isinstance(message, str) and message else _excerpt(answer.body),
         retry_after=_retry_after(answer.headers),
+        answered_at=_http_date(answer.headers.get("Date", "")),
     )
 
 
@@ -149,11 +150,16 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
     said = headers.get("Retry-After", "").strip()
     if re.fullmatch(r"[0-9]{1,9}", said):
         return float(said)
+    until, since = _http_date(said), _http_date(headers.get("Date", ""))
+    return None if until is None or since is None else max(0.0, (until - since).total_seconds())
+
+
+def _http_date(said: str) -> datetime | None:
+    """A date as HTTP has it (RFC 9110, section 5.6.7); None for anything else."""
     try:
-        until, since = parsedate_to_datetime(said), parsedate_to_datetime(headers.get("Date", ""))
+        return parsedate_to_datetime(said).replace(tzinfo=UTC)
     except (ValueError, TypeError, OverflowError):
         return None
-    return max(0.0, (until.replace(tzinfo=UTC) - since.replace(tzinfo=UTC)).total_seconds())
 
 
 def _garbled(answer: Answer) -> MalformedResponse:

@@ -140,6 +140,18 @@ def test_a_sane_stamp_is_obeyed_with_a_margin_since_google_names_it_too_early(ch
         assert named + 5 * SECOND <= wait <= named + 10 * SECOND
 
 
+@given(st.timedeltas(-HOUR * 1000, HOUR * 1000), st.timedeltas(SECOND, 24 * HOUR), chances)
+def test_a_stamp_counts_from_googles_own_clock_however_wrong_ours_is(
+    differ: timedelta, named: timedelta, chance: float
+) -> None:
+    theirs = NOW + differ
+    message = f"User-rate limit exceeded.  Retry after {(theirs + named).isoformat().removesuffix('+00:00')}Z"
+    reply = Refused(429, "rateLimitExceeded", message, answered_at=theirs)
+    made = decision(reply, chance=chance, call=Call.DRAFTS_SEND)
+    assert made.pause is not None
+    assert named <= made.pause.wait <= named + 10 * SECOND
+
+
 @given(
     st.timedeltas(max_value=timedelta(minutes=-1, microseconds=-1), min_value=timedelta(days=-9999))
     | st.timedeltas(min_value=timedelta(hours=24, microseconds=1), max_value=timedelta(days=99_999)),

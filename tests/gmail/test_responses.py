@@ -1,6 +1,7 @@
 """What is read out of Google's answers."""
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 
@@ -128,6 +129,16 @@ def test_retry_after_as_a_date_counts_from_the_answers_own_date() -> None:
     reply = read(answer({}, status=503, **headers), call=Call.DRAFTS_SEND)
     assert isinstance(reply, Refused)
     assert reply.retry_after == 90.0
+
+
+@pytest.mark.parametrize("said", ["", "soon", "Tue, 99 Nov 2026 11:01:30 GMT"])
+def test_a_refusal_tells_googles_clock_where_its_date_is_one(said: str) -> None:
+    whole = read(answer({}, status=429, Date="Tue, 24 Nov 2026 11:00:00 GMT"), call=Call.DRAFTS_SEND)
+    assert isinstance(whole, Refused)
+    assert whole.answered_at == datetime(2026, 11, 24, 11, 0, tzinfo=UTC)
+    without = read(answer({}, status=429, Date=said), call=Call.DRAFTS_SEND)
+    assert isinstance(without, Refused)
+    assert without.answered_at is None
 
 
 @pytest.mark.parametrize("said", ["", "soon", "-3", "1e9", "٣", "9" * 40])
