@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Mapping
@@ -81,6 +82,7 @@ class ChildProcess:
             "mailerd.mail.render_child",
             str(limits.cpu),
             str(limits.memory),
+            str(os.getpid()),
         )
         pipe = asyncio.subprocess.PIPE
         try:

@@ -1,4 +1,4 @@
-"""The process that runs clients' templates: `python -I -m mailerd.mail.render_child CPU_SECONDS MEMORY_BYTES`.
+"""The process that runs clients' templates: `python -I -m mailerd.mail.render_child CPU_SECONDS MEMORY_BYTES PARENT`.
 
 `renderer` starts it by exec with an empty environment and three pipes. It answers one frame on standard output for
 each frame on standard input; a frame is four bytes of length, big-endian, and JSON. It bounds itself before it reads
@@ -6,6 +6,7 @@ anything, and the system ends it where a template passes a bound: the parent see
 """
 
 import contextlib
+import ctypes
 import os
 import resource
 import signal
@@ -25,6 +26,19 @@ BIG: Final = 100_000
 """Characters of a letter that is large."""
 _MAX_REASONS: Final = 100
 """Reasons that are reported for one recipient; the intake shows ten of them and counts the rest."""
+_PR_SET_PDEATHSIG: Final = 1
+
+
+def end_with(parent: int) -> None:
+    """Let the kernel kill this process when its parent ends: one that is stopped does not see the end of its pipe.
+
+    The parent starts it from the thread of its event loop, which lives as long as the parent does: the kernel goes by
+    the thread. Elsewhere than on Linux the end of the pipe has to do.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it had ended before
+        sys.exit(1)
 
 
 def warm_up() -> None:
@@ -152,7 +166,8 @@ def _fault(error: TemplateError) -> list[Any]:
 
 def main() -> None:
     """Bound this process, then serve."""
-    cpu, memory = float(sys.argv[1]), int(sys.argv[2])
+    cpu, memory, parent = float(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    end_with(parent)
     warm_up()
     bound(memory=memory)
     Child(sys.stdin.buffer, sys.stdout.buffer, cpu=cpu).serve()

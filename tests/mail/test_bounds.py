@@ -274,15 +274,17 @@ async def test_the_child_has_nothing_of_its_parents_and_can_open_nothing(monkeyp
         assert line.removeprefix(what).split()[:2] == [most, most]
 
 
-async def test_the_child_ends_with_its_parent(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stopped", [False, True])
+async def test_the_child_ends_with_its_parent(tmp_path: Path, stopped: bool) -> None:
     program = (
-        "import asyncio, os\n"
+        "import asyncio, os, signal\n"
         "from mailerd.mail.child_process import ChildProcess\n"
         "from mailerd.mail.renderer import CHECK_LIMITS\n"
         "async def main():\n"
         "    child = await ChildProcess.start(CHECK_LIMITS)\n"
         "    print(child.pid, flush=True)\n"
-        "    os._exit(1)\n"
+        f"    {stopped} and os.kill(child.pid, signal.SIGSTOP)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
         "asyncio.run(main())\n"
     )
     ran = await asyncio.to_thread(subprocess.run, [sys.executable, "-c", program], capture_output=True, cwd=tmp_path)
@@ -292,6 +294,12 @@ async def test_the_child_ends_with_its_parent(tmp_path: Path) -> None:
         return await asyncio.to_thread(lambda: not child.exists() or "Z (zombie)" in (child / "status").read_text())
 
     await eventually(has_ended)
+
+
+def test_a_child_whose_parent_has_ended_before_it_could_say_so_ends() -> None:
+    command = [sys.executable, "-I", "-m", "mailerd.mail.render_child", "1", str(CHECKING.memory), "1"]
+    ran = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=20)
+    assert (ran.returncode, ran.stdout) == (1, b"")
 
 
 async def test_a_child_that_cannot_start_is_said_and_is_no_letters_fault(monkeypatch: pytest.MonkeyPatch) -> None:
