@@ -29,6 +29,9 @@ _JOINERS: Final = "\u200c\u200d"
 """Characters without a width that some scripts and emoji are written with; in an ending they only hide it."""
 _BLANKS: Final = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
 """Characters that show as nothing and that Unicode does not call formats."""
+_DEVICE: Final = re.compile(r"(?:con|prn|aux|nul|conin\$|conout\$|com[0-9]|lpt[0-9]) *(?:\.|$)")
+"""Names that are devices to Windows, whatever ending follows them:
+https://learn.microsoft.com/windows/win32/fileio/naming-a-file. NFKC makes digits of superscript ones, as Windows does."""
 _PLAIN: Final = re.compile(r"[A-Za-z0-9 ._()+-]{1,60}")
 
 
@@ -45,8 +48,8 @@ def check_filename(name: str) -> str:
     """A name that a reader can store, without spaces around it.
 
     Raises:
-        ValueError: it is empty, a path, hides its ending or has one that Windows drops, or is of a kind that Gmail
-            refuses.
+        ValueError: it is empty, a path, a device of Windows, hides its ending or has one that Windows drops, or is of a
+            kind that Gmail refuses.
     """
     name = name.strip()
     if not name or len(name) > 255:  # noqa: PLR2004 - what file systems take
@@ -62,7 +65,10 @@ def check_filename(name: str) -> str:
     if unseen := _unseen(name):
         raise ValueError(f"contains U+{ord(unseen):04X}, which nobody sees")
     # In the form that compares (full-width letters, the one dot leader), since a reader's program may store that.
-    _, dot, ending = normalize("NFKC", name).lower().rpartition(".")
+    compared = normalize("NFKC", name).lower()
+    if device := _DEVICE.match(compared):
+        raise ValueError(f"is {device[0].rstrip(' .').upper()}, which is a device and no file to Windows")
+    _, dot, ending = compared.rpartition(".")
     if dot and ending in BLOCKED:
         raise ValueError(f"ends in .{ending}, which Gmail refuses to carry")
     return name

@@ -1,5 +1,6 @@
 """Requests that are refused: all that is wrong is named at once, and nothing is stored."""
 
+import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -300,6 +301,35 @@ async def test_an_idempotency_key_that_is_none_is_refused(site: Site, key: str) 
     status, answer = await site.post(job(), headers={"Idempotency-Key": key})
 
     assert (status, list(named(answer))) == (422, ["Idempotency-Key"])
+    assert await site.stored() == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "octet, code, said",
+    [
+        (b"\x80", "invalid_request", "Idempotency-Key"),
+        (b"\t", "invalid_request", "Idempotency-Key"),
+        (b"\x7f", "malformed_request", "Invalid header value char"),  # no value of any header (RFC 9110, section 5.5)
+        (b"\x1f", "malformed_request", "Invalid header value char"),
+    ],
+)
+async def test_an_idempotency_key_with_an_octet_that_is_not_printable_stores_nothing(
+    site: Site, octet: bytes, code: str, said: str
+) -> None:
+    host, _, port = site.url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    body = json.dumps(job()).encode()
+    writer.write(
+        b"POST /api/jobs/send_template_emails HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"X-API-Key: %b\r\nIdempotency-Key: order%b17\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b"
+        % (site.key.encode(), octet, len(body), body)
+    )
+    head, _, answer = (await asyncio.wait_for(reader.read(), 5)).partition(b"\r\n\r\n")
+    writer.close()
+
+    status, error = int(head.split()[1]), json.loads(answer)["error"]
+    assert (status, error["code"]) == ({"invalid_request": 422, "malformed_request": 400}[code], code)
+    assert said in json.dumps(error)
     assert await site.stored() == (0, 0)
 
 

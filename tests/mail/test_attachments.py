@@ -99,7 +99,9 @@ def test_any_good_name_survives_and_no_line_is_long(name: str, content: bytes) -
      "virus.EXE", "virus.exe.", "virus.exe ", "annex\u202efdp.exe", "a.pdf.js",
      "a.js\u200b", "a.js::$DATA", "a.js:", "a.pdf:b.js", "a.pdf.", "a.pdf. .", "a.js\u3000.", "a\u200bb.pdf", ".js",
      "a.j\u200ds", "a.js\u200d", "a.js\ufe0f", "a.js\u3164", "a.js\u2800", "a.js\ufeff", "a.j\u00ads", "\u200b",
-     "a\uff0ejs", "a.\uff4a\uff53", "a\u2024js", "a.js\U000e0041", "a.js\u034f", "a.js \u200b", "a.js\u2060"],
+     "a\uff0ejs", "a.\uff4a\uff53", "a\u2024js", "a.js\U000e0041", "a.js\u034f", "a.js \u200b", "a.js\u2060",
+     "CON", "nul", "Aux.pdf", "COM1", "com9.tar.gz", "LPT1.txt", "COM\u00b9.pdf", "lpt\u00b2", "\uff23\uff2f\uff2e.pdf",
+     "con .pdf", "CONIN$", "conout$.txt"],
 )  # fmt: skip
 def test_a_name_that_could_do_harm_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=r"."):
@@ -109,7 +111,8 @@ def test_a_name_that_could_do_harm_is_refused(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     ["a.pdf", " a.pdf ", "README", "报告：最终版（2）.pdf", "❤️ love.pdf", "👨\u200d👩\u200d👧.png", "می\u200cخواهم.pdf",
-     "v1.2 final.tar.gz", ".gitignore", "a.b.c", "résumé.docx", "x.中"],
+     "v1.2 final.tar.gz", ".gitignore", "a.b.c", "résumé.docx", "x.中", "contract.pdf",
+     "console", "com10.pdf", "com.pdf", "null.csv", "my con.pdf", "a.con", "auxiliary.txt", "lpt.doc"],
 )  # fmt: skip
 def test_a_name_that_people_use_is_taken(name: str) -> None:
     assert check_filename(name) == name.strip()
