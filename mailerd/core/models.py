@@ -122,6 +122,8 @@ class WriteResult(StrEnum):
     """The row took it, came back unsent into a cancelled job, and is cancelled with it."""
     RESOLVED = "resolved"
     """Google's answer to a worker whose claim had ended, this one or a former one, has made the row `sent`."""
+    IN_DOUBT = "in_doubt"
+    """A hand-over is refused: a former claim does not know whether the letter was sent, and the row is unsure now."""
     STALE = "stale"
     """The claim had ended: somebody else decides about the letter."""
 

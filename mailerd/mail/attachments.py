@@ -31,7 +31,7 @@ _BLANKS: Final = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
 """Characters that show as nothing and that Unicode does not call formats."""
 _DEVICE: Final = re.compile(r"(?:con|prn|aux|nul|conin\$|conout\$|com[0-9]|lpt[0-9]) *(?:\.|$)")
 """Names that are devices to Windows, whatever ending follows them:
-https://learn.microsoft.com/windows/win32/fileio/naming-a-file. NFKC makes digits of superscript ones, as Windows does."""
+https://learn.microsoft.com/windows/win32/fileio/naming-a-file. NFKC makes digits of superscripts, as Windows does."""
 _PLAIN: Final = re.compile(r"[A-Za-z0-9 ._()+-]{1,60}")
 
 
@@ -58,20 +58,26 @@ def check_filename(name: str) -> str:
         raise ValueError(f"contains the control character U+{ord(found[0]):04X}")
     if "/" in name or "\\" in name or name in {".", ".."}:
         raise ValueError("is a path; give the file's name alone")
-    if ":" in name:
-        raise ValueError("contains a colon, behind which Windows sees a stream of the file")
-    if name.endswith("."):
-        raise ValueError("ends in a dot, which Windows drops")
+    if why := _wrong_for_windows(name):
+        raise ValueError(why)
     if unseen := _unseen(name):
         raise ValueError(f"contains U+{ord(unseen):04X}, which nobody sees")
     # In the form that compares (full-width letters, the one dot leader), since a reader's program may store that.
-    compared = normalize("NFKC", name).lower()
-    if device := _DEVICE.match(compared):
-        raise ValueError(f"is {device[0].rstrip(' .').upper()}, which is a device and no file to Windows")
-    _, dot, ending = compared.rpartition(".")
+    _, dot, ending = normalize("NFKC", name).lower().rpartition(".")
     if dot and ending in BLOCKED:
         raise ValueError(f"ends in .{ending}, which Gmail refuses to carry")
     return name
+
+
+def _wrong_for_windows(name: str) -> str:
+    """Why Windows would not store a file by this name, or ""."""
+    if ":" in name:
+        return "contains a colon, behind which Windows sees a stream of the file"
+    if name.endswith("."):
+        return "ends in a dot, which Windows drops"
+    if device := _DEVICE.match(normalize("NFKC", name).lower()):
+        return f"is {device[0].rstrip(' .').upper()}, which is a device and no file to Windows"
+    return ""
 
 
 def _unseen(name: str) -> str:

@@ -142,9 +142,7 @@ class Delivery:
             early = await self._hand_in(trip, mailbox)
         finally:
             await trip.room.aclose()
-        if early is not None or trip.fenced_off:
-            return early
-        return await self._send_draft(trip, mailbox)
+        return early if early is not None or trip.fenced_off else await self._send_draft(trip, mailbox)
 
     async def _hand_in(self, trip: "_DeliveryState", mailbox: Mailbox) -> Decision | None:
         """Make the letter and give it to Google; None when it waits there as a draft, or the claim has ended."""
@@ -239,6 +237,8 @@ class Delivery:
                 return
             case WriteResult.RESOLVED:
                 self._say_settled(trip.letter, "Google had said so to a worker whose record the row had forgotten")
+            case WriteResult.IN_DOUBT:
+                self._say(trip, Decision(Transition.LOST, error="a former claim, which its row forgot, had no answer"))
             case _:
                 self._say_fenced_off(trip.letter, "the hand-over")
         # The draft is left where it is: only the rescue, which sees the row, can tell that nobody needs it.
@@ -333,7 +333,7 @@ class Delivery:
             case WriteResult.RESOLVED:
                 named = f"message {decision.message_id}, which Google named to a worker whose claim had ended"
                 self._say_settled(trip.letter, named)
-            case WriteResult.STALE:
+            case WriteResult.STALE | WriteResult.IN_DOUBT:
                 self._say_fenced_off(trip.letter, decision.change.value)
 
     def _say_settled(self, letter: ClaimedRecipient, proof: str) -> None:

@@ -253,7 +253,7 @@ class Recovery:
                 )  # fmt: skip
                 self.touch(doubt.job_id)
                 await self._discard(doubt)
-            case WriteResult.STALE:
+            case WriteResult.STALE | WriteResult.IN_DOUBT:
                 pass  # somebody else looked meanwhile, and says what was found
 
     async def _discard(self, doubt: UnresolvedSend) -> None:

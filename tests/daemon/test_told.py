@@ -61,3 +61,18 @@ async def test_a_stored_template_that_this_version_refuses_fails_its_letters_wit
     assert "refuses the template" in heard.of("letter_failed")[0]["cause"]
     assert "text, line 1" in heard.of("letter_failed")[0]["cause"]
     assert "letter_broke" not in heard.names()
+
+
+async def test_a_hand_over_that_is_refused_because_of_a_doubt_is_told_as_that_doubt(
+    known: Settings, database: Database, heard: Heard
+) -> None:
+    await post(database, recipients=1)
+    await query(
+        database,
+        "INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, error, at) "
+        "SELECT id, 1, 'forgotten', 'D1', 'lost', 1, 'no answer', UTC_TIMESTAMP(6) FROM job_recipients",
+    )
+    async with running(known, heard):
+        told = await heard.wait_for("letter_unsure")
+    assert "a former claim" in told["cause"]
+    assert not heard.of("letter_fenced_off")

@@ -274,8 +274,8 @@ async def test_the_child_has_nothing_of_its_parents_and_can_open_nothing(monkeyp
         assert line.removeprefix(what).split()[:2] == [most, most]
 
 
-@pytest.mark.parametrize("stopped", [False, True])
-async def test_the_child_ends_with_its_parent(tmp_path: Path, stopped: bool) -> None:
+@pytest.mark.parametrize("before", ["pass", "os.kill(child.pid, signal.SIGSTOP)"], ids=["running", "stopped"])
+async def test_the_child_ends_with_its_parent(tmp_path: Path, before: str) -> None:
     program = (
         "import asyncio, os, signal\n"
         "from mailerd.mail.child_process import ChildProcess\n"
@@ -283,7 +283,7 @@ async def test_the_child_ends_with_its_parent(tmp_path: Path, stopped: bool) -> 
         "async def main():\n"
         "    child = await ChildProcess.start(CHECK_LIMITS)\n"
         "    print(child.pid, flush=True)\n"
-        f"    {stopped} and os.kill(child.pid, signal.SIGSTOP)\n"
+        f"    {before}\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
         "asyncio.run(main())\n"
     )

@@ -51,6 +51,9 @@ UPDATE job_recipients FORCE INDEX (PRIMARY)
        looks = 0, claim_token = NULL, lease_until = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
  WHERE id = %s AND claim_token = %s AND status = 'sending'"""
 
+_IS_DOUBTED: Final = "SELECT 1 FROM job_recipients WHERE id = %s AND status = 'unsure' AND error = %s"
+_KNOWN_TO_THE_LOG: Final = "it may have been sent by a claim that the row knows nothing of, and is looked for first"
+
 
 def mode_of(draft_id: str | None) -> Mode:
     """How a letter that may be sent was handed over."""
@@ -86,18 +89,24 @@ async def doubted_late(cursor: Cursor, it: Outcome, *, by: str) -> bool:
     return True
 
 
-async def doubted_before(cursor: Cursor, letter: ClaimedRecipient) -> bool:
-    """Make unsure a claimed letter of which a former claim does not know whether it was sent; whether it is one."""
+async def doubted_before(cursor: Cursor, letter: ClaimedRecipient, *, repeated: bool) -> bool:
+    """Make unsure a claimed letter of which a former claim does not know whether it was sent; whether it is one.
+
+    `repeated`: an earlier try may have been committed.
+    """
     await cursor.execute(_DOUBTED, (letter.id,))
     if (row := await cursor.fetchone()) is None:
         return False
     draft, why = row
-    error = f"it may have been sent by a claim that the row knows nothing of, and is looked for first: {why or ''}"
+    error = short(f"{_KNOWN_TO_THE_LOG}: {why or ''}")
     await cursor.execute(
         _BEFORE,
         (
-            after(State.SENDING, Transition.LOST).value, mode_of(draft), draft, letter.id, draft, short(error),
+            after(State.SENDING, Transition.LOST).value, mode_of(draft), draft, letter.id, draft, error,
             letter.id, letter.token,
         ),
     )  # fmt: skip
-    return bool(cursor.rowcount == 1)
+    if cursor.rowcount == 1 or not repeated:
+        return bool(cursor.rowcount == 1)
+    await cursor.execute(_IS_DOUBTED, (letter.id, error))
+    return bool(await cursor.fetchall())

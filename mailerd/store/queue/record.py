@@ -197,8 +197,8 @@ class Records:
         if isinstance(record, Handover):
             if await sent_before(cursor, record.letter, repeated=repeated):
                 return WriteResult.RESOLVED
-            await doubted_before(cursor, record.letter)
-            return WriteResult.STALE
+            doubted = await doubted_before(cursor, record.letter, repeated=repeated)
+            return WriteResult.IN_DOUBT if doubted else WriteResult.STALE
         letter, event = record.letter, record.decision.change.value
         lost = record.decision.change is Transition.LOST  # the history may have told of it before its own record came
         if (repeated or lost) and await applied(cursor, letter.id, token=letter.token, event=event, by=self.daemon_id):

@@ -156,12 +156,14 @@ async def doubted(database: Database) -> ClaimedRecipient:
 
 async def test_a_letter_of_which_the_log_knows_a_doubt_is_not_handed_over(database: Database) -> None:
     letter = await doubted(database)
-    assert await write(database, Handover(letter, "draft", "d2", "t2")) == [FENCED_OFF]
+    hand_over = Handover(letter, "draft", "d2", "t2")
+    assert await write(database, hand_over) == [WriteResult.IN_DOUBT]
     assert await row(database, letter, *FOR_A_LOOK) == ("unsure", "draft", "d1", None, 1, 0, None)
-    assert await write(database, Handover(letter, "draft", "d2", "t2"), repeated=True) == [FENCED_OFF]
+    assert await write(database, hand_over, repeated=True) == [WriteResult.IN_DOUBT]
+    assert await write(database, hand_over) == [FENCED_OFF]
 
 
-@pytest.mark.parametrize("look, written", [("settled", TAKEN), ("fenced off", FENCED_OFF)])
+@pytest.mark.parametrize("look, written", [("settled", TAKEN), ("fenced off", WriteResult.IN_DOUBT)])
 async def test_it_is_handed_over_once_somebody_has_looked(database: Database, look: str, written: WriteResult) -> None:
     letter = await doubted(database)
     await query(
