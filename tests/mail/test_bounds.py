@@ -297,7 +297,7 @@ async def test_the_child_ends_with_its_parent(tmp_path: Path, before: str) -> No
 
 
 def test_a_child_whose_parent_has_ended_before_it_could_say_so_ends() -> None:
-    command = [sys.executable, "-I", "-m", "mailerd.mail.render_child", "1", str(CHECKING.memory), "1"]
+    command = [sys.executable, "-I", "-m", "mailerd.mail.render_child", "1", str(CHECK_LIMITS.memory), "1"]
     ran = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=20)
     assert (ran.returncode, ran.stdout) == (1, b"")
 
