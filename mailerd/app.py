@@ -13,7 +13,7 @@ from mailerd.clock import SystemClock, new_id
 from mailerd.config import LogSettings, Settings
 from mailerd.core.decisions import RetryPolicy
 from mailerd.errors import ConfigurationError, DatabaseAwayError, DatabaseError
-from mailerd.events.base import Everybody, Tell
+from mailerd.events.base import EventSink, FanOut
 from mailerd.events.gmail import GmailEvents
 from mailerd.events.intake import IntakeEvents
 from mailerd.events.process import ProcessEvents
@@ -25,13 +25,13 @@ from mailerd.intake import Address, Intake, Page, Shows
 from mailerd.intake.forecast import ForecastService
 from mailerd.intake.mailboxes import Mailboxes
 from mailerd.mail.renderer import SEND_LIMITS, Renderer
-from mailerd.ops.alerts import Alarms
-from mailerd.ops.event_loop_monitor import Guard
-from mailerd.ops.heartbeat import LIMIT, Pulses
-from mailerd.ops.log import Journal
+from mailerd.ops.alerts import Alerter
+from mailerd.ops.event_loop_monitor import EventLoopMonitor
+from mailerd.ops.heartbeat import LIMIT, Heartbeats
+from mailerd.ops.log import Log
 from mailerd.ops.metrics import Metrics
 from mailerd.ops.systemd import Systemd
-from mailerd.ops.watchdog import Watch
+from mailerd.ops.watchdog import Watchdog
 from mailerd.store.daemons import Daemons
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
@@ -43,7 +43,7 @@ from mailerd.store.queue.failover import History
 from mailerd.store.queue.rate_limits import Permits
 from mailerd.store.queue.record import Records
 from mailerd.store.queue.recovery import Rescues
-from mailerd.store.stats import Surveys
+from mailerd.store.stats import StatsReader
 from mailerd.worker.circuit_breaker import CircuitBreaker
 from mailerd.worker.concurrency import SLOW_AFTER, Slots
 from mailerd.worker.delivery import Delivery
@@ -81,10 +81,10 @@ class Service:
     """What makes the daemon a service: systemd's wishes, the watch over its loops, and alarms."""
 
     systemd: Systemd
-    watch: Watch
-    alarms: Alarms
+    watch: Watchdog
+    alarms: Alerter
     events: ProcessEvents
-    count: Tell
+    count: EventSink
     """Where what the log tells by itself, its own losses, is counted."""
 
 
@@ -105,7 +105,7 @@ class Daemon:
     events: RunnerEvents
     store_events: StoreEvents
     service: Service
-    pulses: Pulses
+    heartbeats: Heartbeats
     claims: Claims
     renderer: Renderer
 
@@ -139,7 +139,7 @@ class Daemon:
         await self.daemons.leave()
         await self.database.close()
         self.events.stopped(sent=self.progress.sent, failed=self.progress.failed)
-        await self.service.watch.last_words()
+        await self.service.watch.flush_on_exit()
 
     def _loops(self, parts: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         """What runs beside the runner."""
@@ -207,11 +207,11 @@ class Daemon:
             self.service.watch.reloaded(trouble)
 
     async def _beat_forever(self) -> None:
-        pulse = self.pulses.of("beat")
+        heartbeat = self.heartbeats.register("beat")
         while True:
-            pulse.waiting("the next beat", at_most=_BEAT_EVERY)
+            heartbeat.waiting("the next beat", at_most=_BEAT_EVERY)
             await asyncio.sleep(_BEAT_EVERY)
-            pulse.working("beating")
+            heartbeat.working("beating")
             try:
                 await self.daemons.beat()
             except DatabaseAwayError:
@@ -228,19 +228,19 @@ async def _first(work: "asyncio.Task[None]", stop: asyncio.Event) -> bool:
     return work.done() and not stop.is_set()
 
 
-def build(settings: Settings, log: Tell, *, flush: Callable[[], bool] = lambda: False) -> Daemon:
+def build(settings: Settings, log: EventSink, *, flush: Callable[[], bool] = lambda: False) -> Daemon:
     """Join the parts of one daemon; `flush` pushes on what the log could not get rid of, and says if more is left."""
-    tell = Everybody(log, (metrics := Metrics()).tell)
-    pulses = Pulses(limit=max(LIMIT, 2 * settings.database.statement_timeout))
+    tell = FanOut(log, (metrics := Metrics()).on_event)
+    heartbeats = Heartbeats(limit=max(LIMIT, 2 * settings.database.statement_timeout))
     clock, daemon_id, policy = SystemClock(), new_id(), _policy(settings)
     lease, events, store_events = timedelta(seconds=settings.runner.lease), RunnerEvents(tell), StoreEvents(tell)
     database = Database(settings.database, events=store_events, meter=metrics)
     slots = Slots(settings.runner.concurrency, slow_after=settings.gmail.request_timeout * SLOW_AFTER)
     gmail = Gmail(settings.gmail, events=GmailEvents(tell), limit=slots.most + _CALLS_BESIDE, meter=metrics)
     records, history = Records(database, daemon_id), History(database, daemon_id, lease, store_events)
-    recorder = Recorder(records, clock=clock, events=events, pulses=pulses, memory=history)
+    recorder = Recorder(records, clock=clock, events=events, heartbeats=heartbeats, memory=history)
     rescues = Rescues(database, daemon_id, policy.in_flight, look_lease=lease)
-    hand, progress = InFlight(rescues, lease=lease, clock=clock, events=events, pulses=pulses), JobProgress()
+    hand, progress = InFlight(rescues, lease=lease, clock=clock, events=events, heartbeats=heartbeats), JobProgress()
     claims = Claims.on(terms_of(settings), database, daemon_id, lease=lease, files=gmail.stamps, history=history)
     reach, holds = CircuitBreaker(clock=clock, events=events), PauseLog(clock=clock, events=events)
     google, looks = (_paced(claims, gmail, patience=patience) for patience in (_DELETION_PATIENCE, _LOOK_PATIENCE))
@@ -253,10 +253,10 @@ def build(settings: Settings, log: Tell, *, flush: Callable[[], bool] = lambda: 
     )  # fmt: skip
     runner = Runner(
         claims=claims, counts=records, path=path, hand=hand, reach=reach, progress=progress, clock=clock, events=events,
-        daemon_id=daemon_id, poll_interval=settings.runner.poll_interval, slots=slots, pulses=pulses,
+        daemon_id=daemon_id, poll_interval=settings.runner.poll_interval, slots=slots, heartbeats=heartbeats,
     )  # fmt: skip
     page = _page(settings, metrics, database, hand)
-    service = _service(settings, tell, metrics=metrics, pulses=pulses, database=database, claims=claims, flush=flush)
+    service = _service(settings, tell, metrics=metrics, heartbeats=heartbeats, claims=claims, flush=flush)
     return Daemon(
         settings=settings,
         database=database,
@@ -266,12 +266,14 @@ def build(settings: Settings, log: Tell, *, flush: Callable[[], bool] = lambda: 
         recorder=recorder,
         hand=hand,
         runner=runner,
-        rescue=_rescue(settings, tell, rescues=rescues, google=looks, recorder=recorder, runner=runner, pulses=pulses),
+        rescue=_rescue(
+            settings, tell, rescues=rescues, google=looks, recorder=recorder, runner=runner, heartbeats=heartbeats
+        ),
         progress=progress,
         events=events,
         store_events=store_events,
         service=service,
-        pulses=pulses,
+        heartbeats=heartbeats,
         claims=claims,
         renderer=renderer,
     )
@@ -292,35 +294,38 @@ def _paced(claims: Claims, gmail: Gmail, *, patience: timedelta) -> Paced:
 
 def _service(
     settings: Settings,
-    tell: Everybody,
+    tell: FanOut,
     *,
     metrics: Metrics,
-    pulses: Pulses,
-    database: Database,
+    heartbeats: Heartbeats,
     claims: Claims,
     flush: Callable[[], bool],
 ) -> Service:
-    systemd, events = Systemd(), ProcessEvents(tell)
-    watch = Watch(
+    systemd, events, database = Systemd(), ProcessEvents(tell), claims.database
+    watch = Watchdog(
         systemd=systemd,
-        pulses=pulses,
-        guard=Guard(events=events, bound=systemd.watchdog / 3 or _BLOCKED),
+        heartbeats=heartbeats,
+        guard=EventLoopMonitor(events=events, bound=systemd.watchdog / 3 or _BLOCKED),
         events=events,
         meter=metrics,
-        look=lambda: Surveys(database, claims.terms).look(),
+        look=lambda: StatsReader(database, claims.terms).read(),
         away=lambda: database.trouble,
         flush=flush,
     )
-    alarms = Alarms(
-        settings.alerts, survey=lambda: watch.survey, away=lambda: database.trouble, events=events, pulses=pulses
+    alarms = Alerter(
+        settings.alerts,
+        survey=lambda: watch.survey,
+        away=lambda: database.trouble,
+        events=events,
+        heartbeats=heartbeats,
     )
-    tell.listeners += [alarms.tell, watch.tell]
-    return Service(systemd=systemd, watch=watch, alarms=alarms, events=events, count=metrics.tell)
+    tell.listeners += [alarms.on_event, watch.on_event]
+    return Service(systemd=systemd, watch=watch, alarms=alarms, events=events, count=metrics.on_event)
 
 
 def _page(settings: Settings, metrics: Metrics, database: Database, hand: InFlight) -> Page:
     def page(shows: Shows) -> bytes:
-        metrics.standing(
+        metrics.set_process(
             in_hand=len(hand),
             database_up=not database.away,
             connections=database.pool.connections,
@@ -331,7 +336,7 @@ def _page(settings: Settings, metrics: Metrics, database: Database, hand: InFlig
     return page
 
 
-def _intake(settings: Settings, tell: Tell, *, claims: Claims, bell: Runner, gmail: Gmail, page: Page) -> Intake:
+def _intake(settings: Settings, tell: EventSink, *, claims: Claims, bell: Runner, gmail: Gmail, page: Page) -> Intake:
     outlooks = ForecastReader(claims.database, lambda: claims.terms, settings.database.connect_timeout)
     return Intake(
         settings.intake,
@@ -348,8 +353,8 @@ def _intake(settings: Settings, tell: Tell, *, claims: Claims, bell: Runner, gma
 
 
 def _rescue(
-    settings: Settings, tell: Tell, *, rescues: Rescues, google: Paced, recorder: Recorder, runner: Runner,
-    pulses: Pulses,
+    settings: Settings, tell: EventSink, *, rescues: Rescues, google: Paced, recorder: Recorder, runner: Runner,
+    heartbeats: Heartbeats,
 ) -> Recovery:  # fmt: skip
     events = RecoveryEvents(tell)
     return Recovery(
@@ -365,11 +370,11 @@ def _rescue(
         every=min(5.0, settings.runner.lease / 4),
         sweep_every=settings.runner.sweep_interval,
         call_within=_LOOK_PATIENCE.total_seconds() + settings.gmail.request_timeout,
-        pulses=pulses,
+        heartbeats=heartbeats,
     )
 
 
-async def run_until_signalled(settings: Settings, log: Journal, *, read_again: Callable[[], Settings]) -> None:
+async def run_until_signalled(settings: Settings, log: Log, *, read_again: Callable[[], Settings]) -> None:
     """The daemon as a process: SIGTERM or SIGINT drains it, SIGHUP makes it read its settings again.
 
     A daemon that runs in a terminal is drained by SIGHUP: the terminal has gone, and nobody would see that it goes on.
@@ -378,7 +383,7 @@ async def run_until_signalled(settings: Settings, log: Journal, *, read_again: C
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    daemon = build(settings, log.tell, flush=log.flush)
+    daemon = build(settings, log.write, flush=log.flush)
     log.on_lost = daemon.service.count
     hang_up = stop.set if sys.stderr.isatty() else lambda: daemon.reload(read_again, log.configure)
     loop.add_signal_handler(signal.SIGHUP, hang_up)

@@ -5,7 +5,7 @@ from typing import Final
 import typer
 
 from mailerd.cli import describe
-from mailerd.cli.common import ConfigOption, in_loop, opened, quiet, settings
+from mailerd.cli.common import ConfigOption, open_database, run_async, settings, warnings_only
 from mailerd.cli.failure import say_failed
 from mailerd.config import Settings
 from mailerd.errors import ConfigurationError, MailerdError
@@ -23,7 +23,7 @@ def audit(config: ConfigOption = None) -> None:
     The exit code is 0 when there are none, 1 when there are some, 3 when the books could not be examined.
     """
     try:
-        findings = in_loop(_audit(settings(config)))
+        findings = run_async(_audit(settings(config)))
     except ConfigurationError:
         raise
     except MailerdError as error:
@@ -34,7 +34,7 @@ def audit(config: ConfigOption = None) -> None:
 
 
 async def _audit(known: Settings) -> int:
-    async with opened(known, quiet(known).tell) as database:
+    async with open_database(known, warnings_only(known).write) as database:
         jobs, findings = await look(database, terms=terms_of(known))
         by_proof = await proofs(database)
     for finding in findings:

@@ -10,7 +10,7 @@ from typing import Annotated, Final
 import typer
 from rich.table import Table
 
-from mailerd.cli.common import ONE_LINE, ConfigOption, console, in_loop, settings, silent
+from mailerd.cli.common import ONE_LINE, ConfigOption, console, no_log, run_async, settings
 from mailerd.config import GmailSettings
 from mailerd.core.replies import Call, Reply
 from mailerd.core.verdicts import judge
@@ -59,7 +59,7 @@ def login(
     scopes = (SEND if send_only else COMPOSE, *((METADATA,) if metadata else ()))
     key = read_client(client or known.credentials_dir / "client.json")
     place = place_for(sender, known.credentials_dir)
-    done = in_loop(_sign_in(known, Question(sender, scopes), client=key, place=place, port=port, within=timeout))
+    done = run_async(_sign_in(known, Question(sender, scopes), client=key, place=place, port=port, within=timeout))
     _tell(sender, done, place)
 
 
@@ -89,7 +89,7 @@ async def _answered(known: GmailSettings, visit: Visit, *, question: Question, c
     if refusal := visit.parameters.get("error"):
         why = "it was declined in the browser" if refusal == "access_denied" else f"Google answered {refusal[:100]!r}"
         raise SignInError(f"{question.sender} was not signed in: {why}; nothing was changed")
-    async with SignIn(known, events=GmailEvents(silent)) as google:
+    async with SignIn(known, events=GmailEvents(no_log)) as google:
         done = await google.redeem(
             visit.parameters.get("code", ""), question=question, client=client, redirect_uri=back
         )

@@ -11,7 +11,7 @@ from typing import Annotated, Final
 import typer
 from rich.text import Text
 
-from mailerd.cli.checks import Bench, Finding, Level, fail
+from mailerd.cli.checks import CheckResult, CheckRunner, Level, fail
 from mailerd.cli.common import ConfigOption, configured, console
 from mailerd.errors import ConfigurationError
 
@@ -45,20 +45,20 @@ def check(
     raise typer.Exit(int(failed))
 
 
-def _examine(config: Path | None, sender: str) -> tuple[list[Finding], bool]:
+def _examine(config: Path | None, sender: str) -> tuple[list[CheckResult], bool]:
     try:
         known, file = configured(config)
     except ConfigurationError as error:
         remedy = "correct it as said; config.example.toml lists every key. Nothing else was examined"
         return [fail("configuration", str(error), remedy=remedy)], True
-    return Bench(known, file.path, sender=sender).examine()
+    return CheckRunner(known, file.path, sender=sender).examine()
 
 
 _STYLES: Final = {Level.PASS: "green", Level.WARN: "yellow", Level.FAIL: "bold red"}
 _INDENT: Final = " " * 6
 
 
-def _show(found: list[Finding]) -> None:
+def _show(found: list[CheckResult]) -> None:
     """A finding a line; on a terminal with colours, and what is too long goes on below itself."""
     counts = ", ".join(f"{n} {level}" for level in Level if (n := sum(each.level is level for each in found)))
     if not sys.stdout.isatty():
@@ -75,7 +75,7 @@ def _show(found: list[Finding]) -> None:
     window.print(counts)
 
 
-def _as_json(found: list[Finding], seconds: float, *, ok: bool) -> str:
+def _as_json(found: list[CheckResult], seconds: float, *, ok: bool) -> str:
     lines = [
         {"level": each.level.value, "check": each.check, "what": each.what, "remedy": each.remedy or None}
         for each in found

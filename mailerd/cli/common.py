@@ -15,9 +15,9 @@ from mailerd.cli.failure import configuration_taken
 from mailerd.config import CONFIG, LogSettings, Settings, found, load
 from mailerd.config.discovery import Found
 from mailerd.errors import DatabaseAwayError, DatabaseError, MailerdError
-from mailerd.events.base import Event, Tell
+from mailerd.events.base import Event, EventSink
 from mailerd.events.store import StoreEvents
-from mailerd.ops.log import Journal
+from mailerd.ops.log import Log
 from mailerd.store.db import error_codes
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import check
@@ -68,26 +68,26 @@ def configured(config: Path | None) -> tuple[Settings, Found]:
     return load(file.path, named=file.named), file
 
 
-class _Quiet(Journal):
+class _WithoutStacks(Log):
     """Leaves out what the command itself says when it ends with the trouble."""
 
     @override
-    def tell(self, event: Event, fields: Mapping[str, object], /) -> None:
+    def write(self, event: Event, fields: Mapping[str, object], /) -> None:
         """Write one event without its stack."""
         if event.name not in _TOLD_AT_THE_END:
-            super().tell(event, {name: value for name, value in fields.items() if name != "error"})
+            super().write(event, {name: value for name, value in fields.items() if name != "error"})
 
 
 _TOLD_AT_THE_END: Final = frozenset({"database_unreachable", "database_away"})
 
 
-def quiet(settings: Settings, *, log: LogSettings | None = None) -> Journal:
+def warnings_only(settings: Settings, *, log: LogSettings | None = None) -> Log:
     """A voice for commands, with stacks at level debug; `log` None: warnings and worse only, as text on stderr."""
-    kind = Journal if settings.log.level == "debug" else _Quiet
+    kind = Log if settings.log.level == "debug" else _WithoutStacks
     return kind(log or LogSettings(level="warning", format="text", language=settings.log.language))
 
 
-def silent(event: Event, fields: Mapping[str, object], /) -> None:
+def no_log(event: Event, fields: Mapping[str, object], /) -> None:
     """Say nothing."""
 
 
@@ -111,7 +111,7 @@ def json_object(option: str, text: str) -> dict[str, Any]:
     return found
 
 
-def in_loop[T](work: Coroutine[Any, Any, T]) -> T:
+def run_async[T](work: Coroutine[Any, Any, T]) -> T:
     """Run to the end, on uvloop where there is one."""
     try:
         import uvloop  # noqa: PLC0415 - not on every platform
@@ -129,20 +129,20 @@ def _impatient(settings: Settings) -> Settings:
 
 
 @asynccontextmanager
-async def opened(settings: Settings, tell: Tell) -> AsyncIterator[Database]:
+async def open_database(settings: Settings, tell: EventSink) -> AsyncIterator[Database]:
     """The database alone, for commands, with the schema that they need.
 
     Raises:
         SchemaError: it is older or newer.
         MailerdError: it cannot be reached.
     """
-    async with reached(_impatient(settings), tell) as database:
+    async with connect(_impatient(settings), tell) as database:
         await check(database)
         yield database
 
 
 @asynccontextmanager
-async def reached(settings: Settings, tell: Tell) -> AsyncIterator[Database]:
+async def connect(settings: Settings, tell: EventSink) -> AsyncIterator[Database]:
     """The database, whatever is in it.
 
     Raises:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from mailerd.cli import describe
-from mailerd.cli.common import ConfigOption, in_loop, opened, quiet, settings
+from mailerd.cli.common import ConfigOption, open_database, run_async, settings, warnings_only
 from mailerd.cli.find_job import JobArgument, job_named
 from mailerd.config import Settings
 from mailerd.core.states import MAX_PRIORITY, MIN_PRIORITY, ImpossibleRequestError, JobChange
@@ -53,7 +53,7 @@ def priority(
 
 
 def _say(config: Path | None, job: str, change: JobChange, **options: Any) -> None:
-    done, now = in_loop(_ask(settings(config), job, change, options))
+    done, now = run_async(_ask(settings(config), job, change, options))
     moved = f", {done.letters:,} letter{'s' if done.letters > 1 else ''}" if done.letters else ""
     print(f"{change.value}: {'done' if done.changed else 'nothing to change'}{moved}")
     print("\n".join(describe.of_job(now)))
@@ -61,7 +61,7 @@ def _say(config: Path | None, job: str, change: JobChange, **options: Any) -> No
 
 async def _ask(known: Settings, id_: str, change: JobChange, options: dict[str, Any]) -> tuple[Done, Job]:
     patience = known.database.connect_timeout
-    async with opened(known, quiet(known).tell) as database:
+    async with open_database(known, warnings_only(known).write) as database:
         job = await job_named(database, id_)
         controls = Controls(database, patience=patience, in_flight=timedelta(seconds=known.gmail.in_flight))
         try:

@@ -15,9 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from mailerd.cli import describe, job_actions
-from mailerd.cli.common import ConfigOption, console, in_loop, opened, quiet, settings, silent
+from mailerd.cli.common import ConfigOption, console, no_log, open_database, run_async, settings, warnings_only
 from mailerd.cli.find_job import PATIENCE, ULID, JobArgument, UnknownError, job_named
-from mailerd.cli.top_view import lines
+from mailerd.cli.top_view import table
 from mailerd.config import Settings
 from mailerd.core.states import OPEN, Proof, State
 from mailerd.errors import DatabaseError
@@ -43,17 +43,17 @@ def list_jobs(
     config: ConfigOption = None,
 ) -> None:
     """The newest jobs."""
-    in_loop(_list(settings(config), limit, as_json=as_json))
+    run_async(_list(settings(config), limit, as_json=as_json))
 
 
 async def _list(known: Settings, limit: int, *, as_json: bool) -> None:
-    async with opened(known, quiet(known).tell) as database:
+    async with open_database(known, warnings_only(known).write) as database:
         found = await Jobs(database, patience=PATIENCE).newest(before=None, limit=limit, senders=None)
     if as_json:
         print(json.dumps([_as_json(job) for job in found], ensure_ascii=False, indent=2))
         return
     width = None if sys.stdout.isatty() else _NO_WINDOW
-    console(width).print(table(found) if found else "there are no jobs")
+    console(width).print(jobs_table(found) if found else "there are no jobs")
 
 
 def _as_json(job: Job) -> dict[str, object]:
@@ -69,24 +69,24 @@ def _as_json(job: Job) -> dict[str, object]:
     }
 
 
-def table(jobs: list[Job]) -> Table:
+def jobs_table(jobs: list[Job]) -> Table:
     """Jobs, one a line; an id is never cut, since it is what other commands are given."""
     rows = []
     for job in jobs:
         done = job.total - sum(number for state, number in job.counts.items() if state in OPEN)
         accepted, failed = f"{job.created_at:%m-%d %H:%M}Z", f"{job.counts.get(State.FAILED, 0):,}"
         rows.append([job.id, job.status.value, f"{done:,}/{job.total:,}", failed, accepted, job.sender_email])
-    return lines(["job", "status", "done", "failed", "accepted", "sender"], rows, soft=frozenset({5}))
+    return table(["job", "status", "done", "failed", "accepted", "sender"], rows, soft=frozenset({5}))
 
 
 @app.command("show")
 def show(job: JobArgument, config: ConfigOption = None) -> None:
     """One job, and what went wrong in it."""
-    in_loop(_show(settings(config), job))
+    run_async(_show(settings(config), job))
 
 
 async def _show(known: Settings, job: str) -> None:
-    async with opened(known, quiet(known).tell) as database:
+    async with open_database(known, warnings_only(known).write) as database:
         await _tell_job(known, database, job)
 
 
@@ -109,7 +109,7 @@ async def _tell_job(known: Settings, database: Database, id_: str) -> None:
 @app.command("watch")
 def watch(job: JobArgument, config: ConfigOption = None) -> None:
     """A progress bar until the job has ended; exit code 1 when letters failed."""
-    if in_loop(watch_until_ended(settings(config), job)):
+    if run_async(watch_until_ended(settings(config), job)):
         raise typer.Exit(1)
 
 
@@ -120,7 +120,7 @@ async def watch_until_ended(known: Settings, id_: str) -> int:
         UnknownError: there is no such job.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    async with opened(known, silent) as database:  # a line of the log would tear the bar
+    async with open_database(known, no_log) as database:  # a line of the log would tear the bar
         await job_named(database, id_)  # one that nobody knows is told before a bar is drawn
         progress = Progress(*columns)
         bar = progress.add_task(id_)
@@ -157,11 +157,11 @@ def explain(
     config: ConfigOption = None,
 ) -> None:
     """Tell the story of a job or a letter: what happened, why it waits, what comes next."""
-    in_loop(_explain(settings(config), what))
+    run_async(_explain(settings(config), what))
 
 
 async def _explain(known: Settings, what: str) -> None:
-    async with opened(known, quiet(known).tell) as database:
+    async with open_database(known, warnings_only(known).write) as database:
         if ULID.fullmatch(what):
             await _tell_job(known, database, what)
             return

@@ -10,9 +10,19 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from mailerd.cli.common import ONE_LINE, ConfigOption, WideOption, console, in_loop, narrow, opened, quiet, settings
+from mailerd.cli.common import (
+    ONE_LINE,
+    ConfigOption,
+    WideOption,
+    console,
+    narrow,
+    open_database,
+    run_async,
+    settings,
+    warnings_only,
+)
 from mailerd.cli.stdio import OutputError
-from mailerd.cli.top_view import lines
+from mailerd.cli.top_view import table
 from mailerd.errors import MailerdError
 from mailerd.mail.addresses import mailbox
 from mailerd.store.api_keys import Key, Keys, Permission
@@ -79,14 +89,14 @@ def list_keys(
         rows = [
             [row[0], row[1], "revoked" if row[8] else row[7][:10] or "-", row[4], row[3]] for row in map(_row, found)
         ]
-        console().print(lines(["id", "name", "last used", "may", "senders"], rows, soft=frozenset({1, 3, 4})))
+        console().print(table(["id", "name", "last used", "may", "senders"], rows, soft=frozenset({1, 3, 4})))
         return
-    table = Table(
+    wide_table = Table(
         "id", "name", "key", "senders", "may", "a minute", "created", "last used", "revoked", "old one until", box=None
     )
     for key in found:
-        table.add_row(*_row(key))
-    console(ONE_LINE).print(table)
+        wide_table.add_row(*_row(key))
+    console(ONE_LINE).print(wide_table)
 
 
 @app.command("revoke")
@@ -111,10 +121,10 @@ def _ask[T](config: Path | None, work: Callable[[Keys], Awaitable[T]]) -> T:
     known = settings(config)
 
     async def ask() -> T:
-        async with opened(known, quiet(known).tell) as database:
+        async with open_database(known, warnings_only(known).write) as database:
             return await work(Keys(database, patience=known.database.connect_timeout))
 
-    return in_loop(ask())
+    return run_async(ask())
 
 
 def _mailbox(given: str) -> str:

@@ -8,12 +8,12 @@ from typing import Final
 import typer
 
 from mailerd.app import run_until_signalled
-from mailerd.cli.common import ConfigOption, configured, in_loop
+from mailerd.cli.common import ConfigOption, configured, run_async
 from mailerd.config import dotenv_in_use, load
 from mailerd.config.discovery import Found
 from mailerd.errors import ConfigurationError, MailerdError
 from mailerd.events.process import ProcessEvents
-from mailerd.ops.log import Journal
+from mailerd.ops.log import Log
 
 _GARBAGE: Final = (20_000, 20, 20)
 """When Python looks for cycles: by default after 700 new objects, a few letters' worth, and finds none."""
@@ -27,16 +27,16 @@ def run(config: ConfigOption = None) -> None:
     """Run the daemon until SIGTERM or SIGINT."""
     faulthandler.enable()  # the watchdog's SIGABRT then leaves every thread's stack as well
     (known, file), dotenv = configured(config), dotenv_in_use()
-    journal = Journal(known.log)
+    journal = Log(known.log)
     if dotenv is not None:
-        ProcessEvents(journal.tell).dotenv_used(file=str(dotenv[0]), names=", ".join(dotenv[1]))
+        ProcessEvents(journal.write).dotenv_used(file=str(dotenv[0]), names=", ".join(dotenv[1]))
     gc.freeze()  # what is loaded by now stays, and need not be looked through again and again
     gc.set_threshold(*_GARBAGE)
     sys.setswitchinterval(_THREADS_TAKE_TURNS_AFTER)
     try:
-        in_loop(run_until_signalled(known, journal, read_again=lambda: load(file.path, named=file.named)))
+        run_async(run_until_signalled(known, journal, read_again=lambda: load(file.path, named=file.named)))
     except Exception as error:
-        _say_why(error, ProcessEvents(journal.tell), file)
+        _say_why(error, ProcessEvents(journal.write), file)
         raise typer.Exit(2 if isinstance(error, ConfigurationError) else 1) from error
     finally:
         journal.close()

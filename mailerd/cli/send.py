@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, TextIO
 
 import typer
 
-from mailerd.cli.common import ConfigOption, in_loop, json_object, opened, quiet, settings, silent
+from mailerd.cli.common import ConfigOption, json_object, no_log, open_database, run_async, settings, warnings_only
 from mailerd.cli.jobs import watch_until_ended
 from mailerd.cli.rendering import rendering
 from mailerd.clock import SystemClock
@@ -80,9 +80,9 @@ def send(
     posting = _Posting(known, _library(known, template), table, file=file, again=again)
     raw = json.dumps({key: value for key, value in job.items() if value is not None}, ensure_ascii=False).encode()
     if dry_run:
-        if not in_loop(_show(posting, raw)):
+        if not run_async(_show(posting, raw)):
             raise typer.Exit(1)
-    elif in_loop(_post(posting, raw, wait=wait)):
+    elif run_async(_post(posting, raw, wait=wait)):
         raise typer.Exit(1)
 
 
@@ -96,7 +96,7 @@ class _Posting:
 
     def order(self, raw: bytes, renderer: ThreadRenderer) -> ParsedJob:
         """The job as the intake would read it; in a thread beside the renderer's loop."""
-        gmail = Gmail(self.known.gmail, events=GmailEvents(silent), limit=1)
+        gmail = Gmail(self.known.gmail, events=GmailEvents(no_log), limit=1)
         try:
             order = parse_job(
                 bytearray(raw),
@@ -139,7 +139,7 @@ async def _post(posting: _Posting, raw: bytes, *, wait: bool) -> int:
     known, job = posting.known, order.job
     if not posting.again:
         job = replace(job, once=posting.once(order, raw))
-    async with opened(known, quiet(known).tell) as database:
+    async with open_database(known, warnings_only(known).write) as database:
         jobs = Jobs(database, patience=known.database.connect_timeout)
         try:
             stored = await jobs.accept(job)

@@ -14,14 +14,14 @@ from mailerd.cli.common import (
     ConfigOption,
     WideOption,
     console,
-    in_loop,
     narrow,
-    opened,
-    quiet,
+    no_log,
+    open_database,
+    run_async,
     settings,
-    silent,
+    warnings_only,
 )
-from mailerd.cli.top_view import lines
+from mailerd.cli.top_view import table
 from mailerd.config import Settings
 from mailerd.core.pauses import until
 from mailerd.core.rate_limit import FOREVER
@@ -55,16 +55,16 @@ def list_senders(
         return
     if narrow(wide=wide):
         rows = [[row[0], row[2], row[3], row[4], row[1]] for row in map(_row, found)]
-        console().print(lines(["sender", "sent 24 h", "waiting", "a day", "state"], rows, soft=frozenset({0, 4})))
+        console().print(table(["sender", "sent 24 h", "waiting", "a day", "state"], rows, soft=frozenset({0, 4})))
         _legend(found)
         return
-    table = Table(
+    wide_table = Table(
         "sender", "state", "sent 24 h", "waiting", "a day", "units/min", "letters/min", "gap", "warm-up", "mode",
         "project", box=None,
     )  # fmt: skip
     for each in found:
-        table.add_row(*_row(each))
-    console(ONE_LINE).print(table)
+        wide_table.add_row(*_row(each))
+    console(ONE_LINE).print(wide_table)
     _legend(found)
 
 
@@ -124,7 +124,7 @@ def pause(
     span, known = None if lasts is None else _duration(lasts), settings(config)
     why = one_line(reason)  # it is shown on terminals and in logs, as what Google says
     address = _mailbox(known, email)
-    gmail = Gmail(known.gmail, events=GmailEvents(silent), limit=1)
+    gmail = Gmail(known.gmail, events=GmailEvents(no_log), limit=1)
     file = gmail.file_of(address)
 
     async def work(senders: Senders) -> datetime:
@@ -154,10 +154,10 @@ def resume(email: EmailArgument, *, config: ConfigOption = None) -> None:
 
 def _ask[T](known: Settings, work: Callable[[Senders], Awaitable[T]]) -> T:
     async def ask() -> T:
-        async with opened(known, quiet(known).tell) as database:
+        async with open_database(known, warnings_only(known).write) as database:
             return await work(Senders(database, terms_of(known)))
 
-    return in_loop(ask())
+    return run_async(ask())
 
 
 def _mailbox(known: Settings, given: str) -> str:

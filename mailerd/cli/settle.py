@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mailerd.cli.common import ConfigOption, in_loop, opened, quiet, settings
+from mailerd.cli.common import ConfigOption, open_database, run_async, settings, warnings_only
 from mailerd.config import Settings
 from mailerd.core.states import State, Transition
 from mailerd.store.queue.manual_resolution import settle as write
@@ -27,11 +27,11 @@ def settle(
         raise typer.BadParameter("--message-id goes with --sent")
     if message_id and not re.fullmatch(r"[\x21-\x7e]{1,128}", message_id):
         raise typer.BadParameter("--message-id takes up to 128 printable ASCII characters")
-    in_loop(_settle(settings(config), recipient, Transition.FOUND if sent else Transition.MISSING, message_id))
+    run_async(_settle(settings(config), recipient, Transition.FOUND if sent else Transition.MISSING, message_id))
 
 
 async def _settle(known: Settings, recipient: int, change: Transition, message_id: str | None) -> None:
-    async with opened(known, quiet(known).tell) as database:
+    async with open_database(known, warnings_only(known).write) as database:
         settled = await write(database, recipient, change=change, message_id=message_id)
         print(f"recipient {settled.recipient} ({settled.to_email}) of job {settled.job_id} is now {settled.status}")
         if settled.status is State.SENT:

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from mailerd.cli.common import ConfigOption, console, in_loop, json_object, settings
+from mailerd.cli.common import ConfigOption, console, json_object, run_async, settings
 from mailerd.cli.rendering import rendering
-from mailerd.cli.top_view import lines
+from mailerd.cli.top_view import table
 from mailerd.errors import MailerdError
 from mailerd.mail.renderer import Renderer
 from mailerd.mail.template_library import NamedTemplate, TemplateLibrary, TemplateLibraryError
@@ -51,7 +51,7 @@ def list_templates(
         print(json.dumps(found, ensure_ascii=False, indent=2))
     else:
         rows = [[it["name"], it["version"], ", ".join(it["languages"]), ", ".join(it["variables"])] for it in found]
-        console().print(lines(["template", "version", "also in", "variables"], rows, soft=frozenset({2, 3})))
+        console().print(table(["template", "version", "also in", "variables"], rows, soft=frozenset({2, 3})))
     for each in broken:
         print(each, file=sys.stderr)
     if broken:
@@ -63,7 +63,7 @@ def check(folder: Annotated[Path | None, _FOLDER] = None, config: ConfigOption =
     """Compile every template and render it with its own examples; exit code 1 when one of them cannot be used."""
     library = _library(folder, config)
     names = library.names()
-    broken = in_loop(_broken(library, names))
+    broken = run_async(_broken(library, names))
     print(f"{len(names)} templates, {broken} that cannot be used")
     if broken:
         raise typer.Exit(1)
@@ -102,7 +102,7 @@ def preview(
 ) -> None:
     """Print a letter as its recipient would get it, made with the template's own examples."""
     named = _find(_library(folder, config), name)
-    content = in_loop(_preview(named, language=language, variables=json_object("--variables", variables)))
+    content = run_async(_preview(named, language=language, variables=json_object("--variables", variables)))
     if html:
         print(content.html or "")
         return

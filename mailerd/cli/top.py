@@ -14,8 +14,8 @@ import typer
 from rich.console import Console, Group
 from rich.live import Live
 
-from mailerd.cli.common import ConfigOption, console, in_loop, opened, quiet, settings, silent
-from mailerd.cli.top_view import Scene, blank, look, page
+from mailerd.cli.common import ConfigOption, console, no_log, open_database, run_async, settings, warnings_only
+from mailerd.cli.top_view import Snapshot, empty_page, look, page
 from mailerd.config import Settings
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.store import StoreEvents
@@ -39,21 +39,21 @@ def top(
     """Watch senders, jobs, failures, daemons and the database; q ends it."""
     known = settings(config)
     try:
-        in_loop(_once(known) if once or not sys.stdout.isatty() else _top(known, every=every))
+        run_async(_once(known) if once or not sys.stdout.isatty() else _top(known, every=every))
     except KeyboardInterrupt:
         return
 
 
 async def _once(known: Settings) -> None:
-    async with opened(known, quiet(known).tell) as database:
+    async with open_database(known, warnings_only(known).write) as database:
         shown = console()
         shown.print(page(await look(database, terms_of(known)), width=shown.width, height=_NO_WINDOW))
 
 
 async def _top(known: Settings, *, every: float) -> None:
     # Silent, and not opened: a log line would tear the screen, and a database that is away is what the page shows.
-    database, window = Database(known.database, events=StoreEvents(silent)), console()
-    shown = Shown(window)
+    database, window = Database(known.database, events=StoreEvents(no_log)), console()
+    shown = TopView(window)
     try:
         with _letters() as quits, Live(console=window, screen=True, auto_refresh=False) as live:
 
@@ -96,15 +96,15 @@ def _letters() -> Iterator[asyncio.Event]:
         termios.tcsetattr(keyboard, termios.TCSADRAIN, before)
 
 
-class Shown:
+class TopView:
     """The last thing that was seen; it stays on the screen while nothing new comes, and says so."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._scene: Scene | None = None
+        self._scene: Snapshot | None = None
         self._since = time.monotonic()
 
-    def seen(self, scene: Scene) -> Group:
+    def seen(self, scene: Snapshot) -> Group:
         """The page of a look that was answered."""
         self._scene, self._since = scene, time.monotonic()
         return self._page("")
@@ -120,14 +120,14 @@ class Shown:
 
     def _page(self, trouble: str) -> Group:
         if self._scene is None:
-            return blank(trouble)
+            return empty_page(trouble)
         size = self._console.size
         return page(
             self._scene, width=size.width, height=size.height, trouble=trouble, age=time.monotonic() - self._since
         )
 
 
-async def _look_and_show(database: Database, terms: DefaultLimits, shown: Shown, live: Live) -> None:
+async def _look_and_show(database: Database, terms: DefaultLimits, shown: TopView, live: Live) -> None:
     looking = asyncio.ensure_future(look(database, terms))
     try:
         while not (await asyncio.wait({looking}, timeout=_LATE))[0]:

@@ -14,12 +14,12 @@ from rich.text import Text
 from mailerd.cli.describe import SILENT, span
 from mailerd.core.pauses import MANUAL, until
 from mailerd.core.states import OPEN, JobStatus, State
-from mailerd.core.stats import SenderSeen, Survey, counts
+from mailerd.core.stats import QueueStats, SenderStats, counts
 from mailerd.store.db.database import Database
 from mailerd.store.history import DaemonSeen, Stories, Trouble
 from mailerd.store.jobs import Filter, Job, Jobs
 from mailerd.store.queue.rate_limits import DefaultLimits
-from mailerd.store.stats import Surveys
+from mailerd.store.stats import StatsReader
 
 JOBS: Final = 40
 """Jobs of one look: the newest of those that are not ended, and as many of those that are."""
@@ -38,10 +38,10 @@ _OPEN_JOBS: Final = (JobStatus.QUEUED, JobStatus.SENDING, JobStatus.PAUSED)
 
 
 @dataclass(frozen=True)
-class Scene:
+class Snapshot:
     """What one look showed."""
 
-    survey: Survey
+    survey: QueueStats
     jobs: list[Job]
     """The open ones first."""
     troubles: list[Trouble]
@@ -52,7 +52,7 @@ class Scene:
     """Seconds since the last beat of any daemon; None: nobody ever beat."""
 
 
-async def look(database: Database, terms: DefaultLimits) -> Scene:
+async def look(database: Database, terms: DefaultLimits) -> Snapshot:
     """Look once.
 
     Raises:
@@ -60,7 +60,7 @@ async def look(database: Database, terms: DefaultLimits) -> Scene:
     """
     began = time.monotonic()
     stories, jobs = Stories(database), Jobs(database, patience=10.0)
-    survey = await Surveys(database, terms).look()  # first: only a transaction finds out that the database is back
+    survey = await StatsReader(database, terms).read()  # first: only a transaction finds out that the database is back
     newest = await jobs.newest(before=None, limit=JOBS, senders=None)
     under_way = [
         job
@@ -69,7 +69,7 @@ async def look(database: Database, terms: DefaultLimits) -> Scene:
         for job in await jobs.newest(before=None, limit=JOBS, senders=None, only=Filter(status=status))
     ]
     known = {job.id: job for job in (*newest, *under_way)}
-    return Scene(
+    return Snapshot(
         survey=survey,
         jobs=sorted(known.values(), key=lambda job: (job.status in _OPEN_JOBS, job.id), reverse=True),
         troubles=await stories.last_troubles(limit=_TROUBLES),
@@ -79,7 +79,7 @@ async def look(database: Database, terms: DefaultLimits) -> Scene:
     )
 
 
-def page(scene: Scene, *, width: int, height: int, trouble: str = "", age: float = 0.0) -> Group:
+def page(scene: Snapshot, *, width: int, height: int, trouble: str = "", age: float = 0.0) -> Group:
     """The page for a window of that size; `trouble`: why what is shown is not what is, but `age` seconds old."""
     senders, jobs, troubles = list(scene.survey.senders), scene.jobs, scene.troubles
     health = _health(scene)
@@ -89,7 +89,7 @@ def page(scene: Scene, *, width: int, height: int, trouble: str = "", age: float
         line.no_wrap, line.overflow = True, "ellipsis"
     trouble = trouble or _no_daemon(scene)
     fixed = 7 + bool(trouble) + len(health)  # the title, four rules, two lines of headings
-    for_senders, for_jobs, for_troubles = shares(height - fixed, [len(senders), len(jobs), max(1, len(troubles))])
+    for_senders, for_jobs, for_troubles = split_rows(height - fixed, [len(senders), len(jobs), max(1, len(troubles))])
     bars = max(0, min(_BAR, (width - _ENOUGH_FOR_BARS) // 3 + 8)) if width >= _ENOUGH_FOR_BARS else 0
     failed = any(job.counts.get(State.FAILED) for job in jobs)
     parts: list[RenderableType] = [_line(f"mailerd  {scene.survey.at:%Y-%m-%d %H:%M:%S} UTC  {counts(scene.survey)}")]
@@ -110,7 +110,7 @@ def _stale(line: Text, age: float) -> Text:
     return Text(f"{line.plain.replace('answers, ', 'answered in ')}, {age:.0f} s ago", "dim")
 
 
-def _no_daemon(scene: Scene) -> str:
+def _no_daemon(scene: Snapshot) -> str:
     """That nobody sends, in a line; "" while somebody does."""
     if any(daemon.silent <= SILENT for daemon in scene.daemons):
         return ""
@@ -121,12 +121,12 @@ def _no_daemon(scene: Scene) -> str:
     return f"{since}: {waiting:,} letter{' waits' if waiting == 1 else 's wait'}; start one: mailerd run"
 
 
-def blank(trouble: str) -> Group:
+def empty_page(trouble: str) -> Group:
     """The page while nothing was ever seen."""
     return Group(_line(f"mailerd  {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"), Text(trouble, style="bold red"))
 
 
-def shares(room: int, wanted: Sequence[int]) -> list[int]:
+def split_rows(room: int, wanted: Sequence[int]) -> list[int]:
     """Lines for each of several lists: all that it wants, or the same for each that wants more; at least one."""
     given = [min(1, want) for want in wanted]
     while sum(given) < room and (short := [n for n, want in enumerate(wanted) if given[n] < want]):
@@ -149,7 +149,7 @@ def _rule(title: str, number: int = 0, room: int = 0) -> Rule:
     return Rule(f"{title}{cut}", align="left", style="dim", characters="─")
 
 
-def _health(scene: Scene) -> list[Text]:
+def _health(scene: Snapshot) -> list[Text]:
     database = Text(f"answers, {scene.answered_in * 1000:.0f} ms", "green")
     lines = [Text("database  ") + database, Text("Google    ") + _google(scene)]
     for daemon in scene.daemons[:_DAEMONS]:
@@ -162,7 +162,7 @@ def _health(scene: Scene) -> list[Text]:
     return lines
 
 
-def _google(scene: Scene) -> Text:
+def _google(scene: Snapshot) -> Text:
     """What Google said last that was no success, and when: every such answer leaves a line in the log of attempts."""
     if not scene.troubles:
         return Text("no complaint within a day", "green")
@@ -172,7 +172,7 @@ def _google(scene: Scene) -> Text:
     return Text(f"last complaint {span(timedelta(seconds=age))} ago: {last.error.splitlines()[0]}", style)
 
 
-def lines(headings: Sequence[str], rows: Sequence[Sequence[str | Text]], *, soft: frozenset[int]) -> Table:
+def table(headings: Sequence[str], rows: Sequence[Sequence[str | Text]], *, soft: frozenset[int]) -> Table:
     """A table without rules. No cell takes a second line; in a narrow window those of `soft` columns are cut."""
     shown = Table(box=None, header_style="bold", padding=(0, _GAP, 0, 0), pad_edge=False, show_header=any(headings))
     for number, heading in enumerate(headings):
@@ -189,7 +189,7 @@ def _one_line(cell: str | Text) -> Text:
     return text
 
 
-def _senders(senders: Sequence[SenderSeen], *, bars: int, idle: bool) -> Table:
+def _senders(senders: Sequence[SenderStats], *, bars: int, idle: bool) -> Table:
     """`idle`: nobody sends now, or nobody knows."""
     rows: list[list[str | Text]] = [
         [
@@ -199,7 +199,7 @@ def _senders(senders: Sequence[SenderSeen], *, bars: int, idle: bool) -> Table:
         for it in senders
     ]  # fmt: skip
     headings = ["sender", "minute", "", "24 hours", "", "now"] if bars else ["sender", "minute", "24 hours", "now"]
-    return lines(headings, rows, soft=frozenset({0, len(headings) - 1}))
+    return table(headings, rows, soft=frozenset({0, len(headings) - 1}))
 
 
 def _used(used: int, limit: int, *, bars: int) -> list[Text]:
@@ -209,7 +209,7 @@ def _used(used: int, limit: int, *, bars: int) -> list[Text]:
     return [figure, bar(share, width=bars, style=style)] if bars else [figure]
 
 
-def _standing(sender: SenderSeen, *, idle: bool) -> Text:
+def _standing(sender: SenderStats, *, idle: bool) -> Text:
     if sender.paused_until is None:
         used_up = sender.per_day and sender.used_day >= sender.per_day
         return Text("the day is used up", "yellow") if used_up else Text("-", "dim") if idle else Text("goes", "green")
@@ -228,7 +228,7 @@ def _jobs(jobs: Sequence[Job], *, bars: int) -> Table:
         figures: list[str | Text] = [f"{done:,}/{job.total:,}", Text(f"{failed:,}", "red" if failed else "dim")]
         rows.append([job.id, job.status.value, *share, *figures, job.sender_email])
     headings = ["job", "status", *([""] if bars else []), "done", "failed", "sender"]
-    return lines(headings, rows, soft=frozenset({len(headings) - 1}))
+    return table(headings, rows, soft=frozenset({len(headings) - 1}))
 
 
 def _troubles(troubles: Sequence[Trouble], *, failed: bool) -> Table:
@@ -236,8 +236,8 @@ def _troubles(troubles: Sequence[Trouble], *, failed: bool) -> Table:
     if not troubles:
         said = "no attempt within a day; of failed letters `mailerd jobs show ID` tells more"
         nothing = Text(said) if failed else Text("nothing within a day", "green")
-        return lines([""], [[nothing]], soft=frozenset({0}))
+        return table([""], [[nothing]], soft=frozenset({0}))
     rows: list[list[str | Text]] = [
         [f"{it.at:%H:%M:%S}", it.what, it.to_email, it.error.replace("\n", " ")] for it in troubles
     ]
-    return lines([""] * 4, rows, soft=frozenset({2, 3}))
+    return table([""] * 4, rows, soft=frozenset({2, 3}))

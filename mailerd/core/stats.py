@@ -9,7 +9,7 @@ from mailerd.core.states import JobStatus, State
 
 
 @dataclass(frozen=True)
-class SenderSeen:
+class SenderStats:
     """A mailbox, its pace and its pause."""
 
     email: str
@@ -30,7 +30,7 @@ class SenderSeen:
 
 
 @dataclass(frozen=True)
-class Asked:
+class RecentAction:
     """What somebody asked of a job, and what it changed."""
 
     id: int
@@ -42,7 +42,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Survey:
+class QueueStats:
     """One look at the tables, by the database's clock."""
 
     at: datetime
@@ -54,12 +54,12 @@ class Survey:
     paused, and its sender's turn has come."""
     oldest_unsure: float = 0.0
     """Seconds for which the oldest doubt has stood."""
-    senders: tuple[SenderSeen, ...] = ()
-    asked: tuple[Asked, ...] = ()
+    senders: tuple[SenderStats, ...] = ()
+    asked: tuple[RecentAction, ...] = ()
     """The newest requests that changed a job, the newest first."""
 
     @property
-    def paused(self) -> tuple[SenderSeen, ...]:
+    def paused(self) -> tuple[SenderStats, ...]:
         """The senders that are paused now."""
         return tuple(sender for sender in self.senders if sender.paused_until)
 
@@ -68,7 +68,7 @@ class Survey:
         return sum(self.jobs.get(status, 0) for status in (JobStatus.QUEUED, JobStatus.SENDING, JobStatus.PAUSED))
 
 
-def counts(survey: Survey) -> str:
+def counts(survey: QueueStats) -> str:
     """What is under way, in figures: "3 jobs, 1,204 waiting"."""
     jobs = survey.open_jobs()
     said = [f"{jobs} job{'' if jobs == 1 else 's'}", f"{survey.recipients.get(State.WAITING, 0):,} waiting"]
@@ -80,13 +80,13 @@ def counts(survey: Survey) -> str:
     return ", ".join(said)
 
 
-def _end(sender: SenderSeen) -> str:
+def _end(sender: SenderStats) -> str:
     if sender.repair:
         return "until somebody mends it"
     return until(sender.paused_until, "{:%H:%M}".format) if sender.paused_until else ""
 
 
-def words(survey: Survey) -> str:
+def words(survey: QueueStats) -> str:
     """One line for people: "3 jobs, 1,204 waiting, a@x paused until 14:05: daily limit"."""
     said = [counts(survey)]
     said.extend(

@@ -13,7 +13,7 @@ NAMESPACE: Final = uuid.UUID("5b7e6a52-3c0d-4f0e-9d4f-6d61696c6572")
 RESERVED: Final = frozenset({"at", "level", "event", "message", "stack"})
 """What a line in JSON says of every event, and MAILERD_EVENT in the journal: a field of that name would take its place."""
 P = ParamSpec("P")
-S = TypeVar("S", bound="Speech")
+S = TypeVar("S", bound="EventEmitter")
 
 
 @dataclass(frozen=True)
@@ -38,17 +38,17 @@ class Event:
         return uuid.uuid5(NAMESPACE, f"{self.name} {value}").hex
 
 
-class Tell(Protocol):
+class EventSink(Protocol):
     """Where events go: the journal in a daemon, a recording in a test."""
 
     def __call__(self, event: Event, fields: Mapping[str, object], /) -> None:
         """Take one event with its fields; a field named `error` that holds an exception is told with its stack."""
 
 
-class Everybody:
+class FanOut:
     """Hands every event to the log, the metrics and the alarms, so that they always agree."""
 
-    def __init__(self, *listeners: Tell) -> None:
+    def __init__(self, *listeners: EventSink) -> None:
         self.listeners = list(listeners)
 
     def __call__(self, event: Event, fields: Mapping[str, object], /) -> None:
@@ -57,20 +57,20 @@ class Everybody:
             listener(event, fields)
 
 
-class Speech:
+class EventEmitter:
     """The base of every class of events."""
 
-    def __init__(self, tell: Tell) -> None:
-        self.heard: Final = tell
+    def __init__(self, sink: EventSink) -> None:
+        self.sink: Final = sink
         """Takes each event; only the decorator calls it."""
 
 
-_VOCABULARY: dict[str, Event] = {}
+_REGISTERED: dict[str, Event] = {}
 
 
-def vocabulary() -> Mapping[str, Event]:
+def registered_events() -> Mapping[str, Event]:
     """Every event that the loaded modules declare, by name."""
-    return dict(_VOCABULARY)
+    return dict(_REGISTERED)
 
 
 def event(
@@ -92,16 +92,16 @@ def event(
             raise TypeError(f"event {name}: no field can be named {', '.join(taken)}, which every line has already")
         if by and by not in {p.name for p in parameters}:
             raise TypeError(f"event {name}: there is no field {by}")
-        if name in _VOCABULARY:
+        if name in _REGISTERED:
             raise TypeError(f"event {name} is declared twice")
-        it = _VOCABULARY[name] = Event(name=name, level=level, en=en, zh=zh, by=by)
+        it = _REGISTERED[name] = Event(name=name, level=level, en=en, zh=zh, by=by)
 
         @wraps(method)
-        def tell(self: S, /, *args: P.args, **fields: P.kwargs) -> None:
+        def emit(self: S, /, *args: P.args, **fields: P.kwargs) -> None:
             if args:
                 raise TypeError(f"event {name}: fields are given by keyword")
-            self.heard(it, fields)
+            self.sink(it, fields)
 
-        return tell
+        return emit
 
     return declare

@@ -1,9 +1,9 @@
 """What the Gmail door says."""
 
-from mailerd.events.base import Speech, event
+from mailerd.events.base import EventEmitter, event
 
 
-class GmailEvents(Speech):
+class GmailEvents(EventEmitter):
     """Sign-ins, tokens, credential files and answers that are not what was hoped for; never a secret."""
 
     @event(

@@ -1,9 +1,9 @@
 """What the intake says."""
 
-from mailerd.events.base import Speech, event
+from mailerd.events.base import EventEmitter, event
 
 
-class IntakeEvents(Speech):
+class IntakeEvents(EventEmitter):
     """Requests, what was accepted of them, and what could not be answered."""
 
     @event("info", en="the intake listens on {where}", zh="接收端口已监听：{where}")

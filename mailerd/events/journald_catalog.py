@@ -10,15 +10,15 @@ from collections.abc import Sequence
 from typing import Final, Literal
 
 import mailerd.events
-from mailerd.events.base import Event, Level, vocabulary
-from mailerd.events.runbook import ADVICE, Advice
-from mailerd.events.runbook_in_doubt import DOUBTS_ADVICE
-from mailerd.events.runbook_pauses import PAUSES_ADVICE
-from mailerd.events.runbook_renderer import RENDERER_ADVICE
-from mailerd.events.runbook_replaced import EXCHANGE_ADVICE
+from mailerd.events.base import Event, Level, registered_events
+from mailerd.events.runbook import RUNBOOKS, Runbook
+from mailerd.events.runbook_in_doubt import DOUBTS_RUNBOOKS
+from mailerd.events.runbook_pauses import PAUSE_RUNBOOKS
+from mailerd.events.runbook_renderer import RENDERER_RUNBOOKS
+from mailerd.events.runbook_replaced import REPLACED_RUNBOOKS
 
-ALL_ADVICE: Final = {**ADVICE, **DOUBTS_ADVICE, **EXCHANGE_ADVICE, **RENDERER_ADVICE}
-ADVICE_BY: Final = {"sender_paused": PAUSES_ADVICE}
+ALL_RUNBOOKS: Final = {**RUNBOOKS, **DOUBTS_RUNBOOKS, **REPLACED_RUNBOOKS, **RENDERER_RUNBOOKS}
+RUNBOOKS_BY_CAUSE: Final = {"sender_paused": PAUSE_RUNBOOKS}
 """By the value of an event's field `by`."""
 Language = Literal["en", "zh"]
 SERIOUS: Final[frozenset[Level]] = frozenset({"warning", "error", "critical"})
@@ -30,7 +30,7 @@ def events() -> list[Event]:
     """Every event of mailerd, by name."""
     for module in pkgutil.iter_modules(mailerd.events.__path__, "mailerd.events."):
         importlib.import_module(module.name)
-    return sorted(vocabulary().values(), key=lambda event: event.name)
+    return sorted(registered_events().values(), key=lambda event: event.name)
 
 
 def catalogue(language: Language, known: Sequence[Event]) -> str:
@@ -38,13 +38,13 @@ def catalogue(language: Language, known: Sequence[Event]) -> str:
     entries = []
     for event in known:
         if event.level in SERIOUS:
-            entries.append(_entry(event, ALL_ADVICE[event.name], language, message_id=event.message_id))
-            for value, advice in ADVICE_BY.get(event.name, {}).items():
+            entries.append(_entry(event, ALL_RUNBOOKS[event.name], language, message_id=event.message_id))
+            for value, advice in RUNBOOKS_BY_CAUSE.get(event.name, {}).items():
                 entries.append(_entry(event, advice, language, message_id=event.id_by(value)))
     return "\n".join(entries)
 
 
-def _entry(event: Event, advice: Advice, language: Language, *, message_id: str) -> str:
+def _entry(event: Event, advice: Runbook, language: Language, *, message_id: str) -> str:
     words, what = (event.en, advice.en) if language == "en" else (event.zh, advice.zh)
     subject = _FIELD.sub(lambda field: f"@MAILERD_{field[1].upper()}@", words.partition("\n")[0])
     head = _HEADS[language]
@@ -74,14 +74,14 @@ def page(known: Sequence[Event]) -> str:
     lines += ["", "## What to do", ""]
     for event in known:
         if event.level in SERIOUS:
-            lines += _section(event.name, ALL_ADVICE[event.name])
-            for value, advice in ADVICE_BY.get(event.name, {}).items():
+            lines += _section(event.name, ALL_RUNBOOKS[event.name])
+            for value, advice in RUNBOOKS_BY_CAUSE.get(event.name, {}).items():
                 words = f"With `{event.by}` {value} its MESSAGE_ID is `{event.id_by(value)}`."
                 lines += [*_section(f"{event.name}: {value}", advice), words, ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _section(title: str, advice: Advice) -> list[str]:
+def _section(title: str, advice: Runbook) -> list[str]:
     lines = [f"### {title}", "", advice.en, "", advice.zh, ""]
     lines += [
         f"{number}. {cause.en} / {cause.zh}:\n   `{_plain(cause.command)}`"

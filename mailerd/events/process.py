@@ -1,9 +1,9 @@
 """What the process as a whole says."""
 
-from mailerd.events.base import Speech, event
+from mailerd.events.base import EventEmitter, event
 
 
-class ProcessEvents(Speech):
+class ProcessEvents(EventEmitter):
     """The process: its start and end, its settings, its own log, and loops that make no progress."""
 
     @event("critical", en="mailerd cannot run: {cause}", zh="mailerd 无法运行：{cause}")

@@ -1,9 +1,9 @@
 """What is said of the processes that run clients' templates."""
 
-from mailerd.events.base import Speech, event
+from mailerd.events.base import EventEmitter, event
 
 
-class RendererEvents(Speech):
+class RendererEvents(EventEmitter):
     """The child processes that render templates: their ends, and that they do not start."""
 
     @event(

@@ -3,39 +3,39 @@
 from collections.abc import Mapping
 from typing import Final
 
-from mailerd.events.runbook import Advice, Cause
+from mailerd.events.runbook import LikelyCause, Runbook
 
-RENDERER_ADVICE: Final[Mapping[str, Advice]] = {
-    "renderer_ended": Advice(
+RENDERER_RUNBOOKS: Final[Mapping[str, Runbook]] = {
+    "renderer_ended": Runbook(
         "The process that renders templates ended over one of them, or was killed; another was started within a tenth of a "
         "second. Letters beside it were made all the same; the one at fault fails with this reason, or its post is refused.",
         "渲染模板的进程因某个模板而结束，或被终止；十分之一秒内已启动新的进程。其他邮件照常生成；出错的邮件以此原因失败，或其请求被拒绝。",
         (
-            Cause("a template takes more than a second of CPU or 320 MB for one letter", "某个模板处理一封邮件需要一秒以上的 CPU 时间或 320 MB 以上内存", "mailerd jobs list"),
-            Cause("somebody or the kernel killed the process, as when memory is short", "进程被人或内核终止，例如内存不足", "journalctl -k -g 'out of memory' -n 20"),
+            LikelyCause("a template takes more than a second of CPU or 320 MB for one letter", "某个模板处理一封邮件需要一秒以上的 CPU 时间或 320 MB 以上内存", "mailerd jobs list"),
+            LikelyCause("somebody or the kernel killed the process, as when memory is short", "进程被人或内核终止，例如内存不足", "journalctl -k -g 'out of memory' -n 20"),
         ),
     ),
-    "renderer_ends_often": Advice(
+    "renderer_ends_often": Runbook(
         "Templates of a client end the renderer again and again. Other letters go on; each end costs about a second.",
         "某个客户端的模板反复使渲染进程结束。其他邮件继续发送；每次结束约耗时一秒。",
         (
-            Cause("a client posts templates that are too costly, by mistake or on purpose: the line names its key or sender", "客户端有意或无意提交了开销过大的模板：日志行给出其密钥或发件人", "mailerd keys list"),
-            Cause("the lines before this one name the reason", "此前的日志行说明了原因", "journalctl -u mailerd -p warning -n 50"),
+            LikelyCause("a client posts templates that are too costly, by mistake or on purpose: the line names its key or sender", "客户端有意或无意提交了开销过大的模板：日志行给出其密钥或发件人", "mailerd keys list"),
+            LikelyCause("the lines before this one name the reason", "此前的日志行说明了原因", "journalctl -u mailerd -p warning -n 50"),
         ),
     ),
-    "renderer_not_started": Advice(
+    "renderer_not_started": Runbook(
         "No template can be rendered: posts are answered 503, letters wait and lose no attempt. It is tried again by itself.",
         "模板无法渲染：请求得到 503，邮件等待且不计尝试次数。会自动重试。",
         (
-            Cause("memory or processes of the service are used up", "服务的内存或进程数已用尽", "systemctl show mailerd -p MemoryCurrent,MemoryMax,TasksCurrent,TasksMax"),
-            Cause("the installation is incomplete, as in the midst of an upgrade", "安装不完整，例如正在升级", "/opt/mailerd/venv/bin/python -I -m mailerd.mail.render_child 1 335544320 $$ </dev/null"),
+            LikelyCause("memory or processes of the service are used up", "服务的内存或进程数已用尽", "systemctl show mailerd -p MemoryCurrent,MemoryMax,TasksCurrent,TasksMax"),
+            LikelyCause("the installation is incomplete, as in the midst of an upgrade", "安装不完整，例如正在升级", "/opt/mailerd/venv/bin/python -I -m mailerd.mail.render_child 1 335544320 $$ </dev/null"),
         ),
     ),
-    "renderer_broke": Advice(
+    "renderer_broke": Runbook(
         "The part of mailerd that asks the renderer met an error that it does not know. The letters wait and lose no attempt.",
         "mailerd 中调用渲染进程的部分遇到未知错误。邮件等待，且不计尝试次数。",
         (
-            Cause("a bug in mailerd: the stack says where; report it", "mailerd 的缺陷：堆栈指明位置；请报告", "journalctl -u mailerd -p err -n 100 -o cat"),
+            LikelyCause("a bug in mailerd: the stack says where; report it", "mailerd 的缺陷：堆栈指明位置；请报告", "journalctl -u mailerd -p err -n 100 -o cat"),
         ),
     ),
 }  # fmt: skip

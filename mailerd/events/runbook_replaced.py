@@ -3,82 +3,82 @@
 from collections.abc import Mapping
 from typing import Final
 
-from mailerd.events.runbook import Advice, Cause
+from mailerd.events.runbook import LikelyCause, Runbook
 
-EXCHANGE_ADVICE: Final[Mapping[str, Advice]] = {
-    "letter_tried_alone": Advice(
+REPLACED_RUNBOOKS: Final[Mapping[str, Runbook]] = {
+    "letter_tried_alone": Runbook(
         "Several daemons died while they had this letter in flight. It is tried once with nothing beside it; if that "
         "daemon dies too, the letter is failed, and no other is.",
         "多个守护进程在处理该邮件时崩溃。现在单独尝试一次；若守护进程再次崩溃，则只有该邮件失败，其他邮件不受影响。",
         (
-            Cause(
+            LikelyCause(
                 "the daemons were killed: out of memory, a signal, a power cut",
                 "守护进程被终止：内存不足、信号或断电",
                 "journalctl -k | grep -i 'out of memory'; journalctl -u mailerd -p warning",
             ),
-            Cause(
+            LikelyCause(
                 "what the letter carries crashes a library",
                 "邮件内容导致某个库崩溃",
                 "mailerd explain @MAILERD_RECIPIENT@",
             ),
         ),
     ),
-    "sender_out_of_reach": Advice(
+    "sender_out_of_reach": Runbook(
         "Google's token endpoint gave no token for this mailbox. Its letters wait here, no attempt is lost, and mailerd "
         "tries by itself; senders whose token is fresh go on.",
         "Google 的令牌端点没有为该邮箱签发令牌。其邮件在此等待，不消耗尝试次数，mailerd 会自动重试；令牌有效的发件人不受影响。",
         (
-            Cause(
+            LikelyCause(
                 "the token endpoint cannot be reached, or is slow",
                 "令牌端点无法访问或响应缓慢",
                 "curl -v https://oauth2.googleapis.com/token",
             ),
         ),
     ),
-    "mailbox_wrong": Advice(
+    "mailbox_wrong": Runbook(
         "The credential file that bears a sender's name opens another mailbox. Nothing is sent with it, nothing is looked "
         "up with it, and the sender's letters wait until the right file is there; it is taken up by itself.",
         "以该发件人命名的凭据文件打开的是另一个邮箱。不会用它发送或查询任何内容，邮件会等待正确的文件；放入后自动启用。",
         (
-            Cause(
+            LikelyCause(
                 "the file was exchanged for another mailbox's, or signed in with another account in the browser",
                 "文件被换成了其他邮箱的，或在浏览器中登录了其他帐号",
                 "mailerd auth login --sender SENDER",
             ),
-            Cause(
+            LikelyCause(
                 "the sender is an alias of that mailbox",
                 "该发件人是那个邮箱的别名",
                 "gmail.aliases in the configuration",
             ),
-            Cause(
+            LikelyCause(
                 "the mailbox was renamed at Google",
                 "邮箱在 Google 端已改名",
                 "mailerd check",
             ),
         ),
     ),
-    "database_told_again": Advice(
+    "database_told_again": Runbook(
         "The database was started anew or replaced by another one, and might have forgotten its last commits. What this "
         "daemon has sent in the last minute was written again before anything was claimed, so it does not go out twice.",
         "数据库重新启动或被另一台替换，可能遗忘了最后的提交。本守护进程已在领取任何邮件之前重新写入最近一分钟的发送结果，因此不会重复发送。",
         (
-            Cause(
+            LikelyCause(
                 "a failover, a restart or a restored backup; what had been forgotten is counted in the message",
                 "故障切换、重启或恢复备份；被遗忘的数量见消息",
                 "mailerd audit",
             ),
         ),
     ),
-    "connection_cut": Advice(
+    "connection_cut": Runbook(
         "A connection to the database ended in the midst of its use; a new one was made and works, so nothing waits.",
         "与数据库的一个连接在使用中断开；已建立新连接且可用，无需等待。",
         (
-            Cause(
+            LikelyCause(
                 "the server was restarted or replaced, or somebody killed its connections",
                 "服务器被重启或替换，或有人终止了连接",
                 "journalctl -u mariadb -u mysql -n 50",
             ),
-            Cause(
+            LikelyCause(
                 "a firewall or a router between here and the server drops connections",
                 "中间的防火墙或路由设备断开了连接",
                 "journalctl -u mailerd --grep 'was cut'",

@@ -1,9 +1,9 @@
 """What the store says."""
 
-from mailerd.events.base import Speech, event
+from mailerd.events.base import EventEmitter, event
 
 
-class StoreEvents(Speech):
+class StoreEvents(EventEmitter):
     """Connections, attempts, absence and return of the database."""
 
     @event(

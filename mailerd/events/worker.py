@@ -1,9 +1,9 @@
 """What the runner, the recorder and the rescue say."""
 
-from mailerd.events.base import Speech, event
+from mailerd.events.base import EventEmitter, event
 
 
-class RunnerEvents(Speech):
+class RunnerEvents(EventEmitter):
     """The story of a letter, told in order."""
 
     @event(
@@ -236,7 +236,7 @@ class RunnerEvents(Speech):
     def step_failed(self, *, what: str, again_in: float, error: BaseException) -> None: ...
 
 
-class RecoveryEvents(Speech):
+class RecoveryEvents(EventEmitter):
     """What was found and put right."""
 
     @event(

@@ -104,7 +104,7 @@ class Intake:
         self._answers = Answers(database, patience=patience, keep=timedelta(seconds=settings.idempotency_keep))
         self._controls = Controls(database, patience=patience, in_flight=timedelta(seconds=in_flight))
         self._library = TemplateLibrary(templates)
-        self._heard = events.heard
+        self._heard = events.sink
         self._forecast = forecast
         self._senders = senders
         self._callers = ClientAddress(networks(settings.trusted_proxies))

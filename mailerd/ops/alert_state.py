@@ -7,7 +7,7 @@ from typing import Final
 
 from mailerd.config import AlertSettings
 from mailerd.core.pauses import MANUAL, until
-from mailerd.core.stats import SenderSeen, Survey
+from mailerd.core.stats import QueueStats, SenderStats
 from mailerd.core.verdicts import PauseCause
 from mailerd.events.base import Event
 
@@ -42,7 +42,9 @@ class Message:
 
 
 @dataclass
-class _Trouble:
+class ActiveAlert:
+    """What is wrong now."""
+
     since: float
     seen: float
     line: str
@@ -52,28 +54,28 @@ class _Trouble:
 
 
 @dataclass(frozen=True)
-class _Told:
+class LastMessage:
     """What the last message took off the board."""
 
-    troubles: tuple[tuple[_Trouble, float | None], ...] = ()
+    troubles: tuple[tuple[ActiveAlert, float | None], ...] = ()
     """Each with when it had been told before."""
     notes: tuple[str, ...] = ()
     resolved: tuple[str, ...] = ()
 
 
 @dataclass
-class Board:
+class AlertState:
     """Begun, lasting and resolved troubles."""
 
     settings: AlertSettings
-    _firing: dict[str, _Trouble] = field(default_factory=dict)
+    _firing: dict[str, ActiveAlert] = field(default_factory=dict)
     _resolved: deque[str] = field(default_factory=lambda: deque(maxlen=_KEPT_AT_MOST))
     _notes: deque[str] = field(default_factory=lambda: deque(maxlen=_KEPT_AT_MOST))
-    _told: _Told = _Told()
+    _told: LastMessage = LastMessage()
     _outcomes: deque[tuple[float, bool]] = field(default_factory=lambda: deque(maxlen=_OUTCOMES_KEPT))
     _sent: float = float("-inf")
 
-    def tell(self, event: Event, fields: Mapping[str, object], *, now: float) -> None:
+    def on_event(self, event: Event, fields: Mapping[str, object], *, now: float) -> None:
         """Take note of an event."""
         if event.name in {"letter_failed", "letter_sent"}:
             self._outcomes.append((now, event.name == "letter_failed"))
@@ -92,7 +94,7 @@ class Board:
             loop = fields.get("loop", "the event loop")
             self._see(f"stalled {loop}", f"{loop} has made no progress for {fields['seconds']:.0f} s", now)
 
-    def look(self, survey: Survey | None, *, database_away: float, how: str = "away", now: float) -> None:
+    def look(self, survey: QueueStats | None, *, database_away: float, how: str = "away", now: float) -> None:
         """Compare with how things stand; `database_away` is for how many seconds it has been, and `how` in a word."""
         if database_away >= self.settings.database_away:
             self._see("database", f"the database has been {how} for {database_away:.0f} s: nothing is sent", now)
@@ -107,7 +109,7 @@ class Board:
                 elif trouble.missed:
                     self._resolved.append(f"resolved: {trouble.line}; it lasted {now - trouble.since:.0f} s")
 
-    def _look(self, survey: Survey, now: float) -> None:
+    def _look(self, survey: QueueStats, now: float) -> None:
         for sender in survey.paused:
             if sender.paused_until and self._matters(sender, survey):
                 end = until(sender.paused_until, "{:%Y-%m-%d %H:%M} UTC".format)
@@ -118,7 +120,7 @@ class Board:
             self._see("unsure", f"a letter has been unsure for {minutes:.0f} min: `mailerd settle` may be due", now)
 
     @staticmethod
-    def _matters(sender: SenderSeen, survey: Survey) -> bool:
+    def _matters(sender: SenderStats, survey: QueueStats) -> bool:
         if sender.pause_cause == MANUAL:
             return False  # whoever ordered it knows it
         left = (sender.paused_until - survey.at).total_seconds() if sender.paused_until else 0.0
@@ -134,7 +136,7 @@ class Board:
             self._see("failure rate", f"{failed} of the last {len(self._outcomes)} letters failed", now)
 
     def _see(self, name: str, line: str, now: float) -> None:
-        trouble = self._firing.setdefault(name, _Trouble(since=now, seen=now, line=line))
+        trouble = self._firing.setdefault(name, ActiveAlert(since=now, seen=now, line=line))
         trouble.seen, trouble.line = now, line
 
     def message(self, *, now: float) -> Message | None:
@@ -149,7 +151,7 @@ class Board:
         if not (due or self._resolved or self._notes):
             return None
         lines = [*(trouble.line for trouble in due), *self._notes, *self._resolved]
-        self._told = _Told(tuple((each, each.told) for each in due), tuple(self._notes), tuple(self._resolved))
+        self._told = LastMessage(tuple((each, each.told) for each in due), tuple(self._notes), tuple(self._resolved))
         for trouble in due:
             trouble.told = now
         self._notes.clear()
@@ -163,7 +165,7 @@ class Board:
             trouble.told, trouble.missed = before, True
         self._notes = deque((*self._told.notes, *self._notes), maxlen=_KEPT_AT_MOST)
         self._resolved = deque((*self._told.resolved, *self._resolved), maxlen=_KEPT_AT_MOST)
-        self._told = _Told()
+        self._told = LastMessage()
 
 
 def _subject(lines: list[str], firing: Iterable[str]) -> str:

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from mailerd.config import AlertSettings
-from mailerd.core.stats import Survey
+from mailerd.core.stats import QueueStats
 from mailerd.events.base import Event
 from mailerd.events.process import ProcessEvents
-from mailerd.ops.alert_state import Board, Message
-from mailerd.ops.heartbeat import Pulses
-from mailerd.ops.notify import WITHIN, Post, posts
+from mailerd.ops.alert_state import AlertState, Message
+from mailerd.ops.heartbeat import Heartbeats
+from mailerd.ops.notify import WITHIN, Notifier, build_notifiers
 
 _LOOK_EVERY: Final = 2.0
 _TRIES: Final = 3
@@ -21,22 +21,22 @@ _REST: Final = 1.0
 
 
 @dataclass
-class Alarms:
-    """Alarms of one daemon."""
+class Alerter:
+    """Alerts of one daemon."""
 
     settings: AlertSettings
-    survey: Callable[[], Survey | None]
+    survey: Callable[[], QueueStats | None]
     away: Callable[[], str]
     """How the database is known to be away, in a word; empty: it is there."""
     events: ProcessEvents
-    pulses: Pulses
-    _board: Board = field(init=False)
-    _posts: Sequence[Post] = ()
+    heartbeats: Heartbeats
+    _board: AlertState = field(init=False)
+    _posts: Sequence[Notifier] = ()
     _away_since: float | None = None
 
     def __post_init__(self) -> None:
-        self._board = Board(self.settings)
-        self._posts = posts(webhook=self.settings.webhook, urls=self.settings.urls)
+        self._board = AlertState(self.settings)
+        self._posts = build_notifiers(webhook=self.settings.webhook, urls=self.settings.urls)
 
     def configure(self, settings: AlertSettings) -> None:
         """Take other settings; what is wrong now is remembered.
@@ -44,20 +44,20 @@ class Alarms:
         Raises:
             ConfigurationError: they cannot be used, and the old ones stay.
         """
-        self._posts = posts(webhook=settings.webhook, urls=settings.urls)
+        self._posts = build_notifiers(webhook=settings.webhook, urls=settings.urls)
         self.settings = self._board.settings = settings
 
-    def tell(self, event: Event, fields: Mapping[str, object], /) -> None:
+    def on_event(self, event: Event, fields: Mapping[str, object], /) -> None:
         """Hear what the log hears; costs next to nothing."""
-        self._board.tell(event, fields, now=time.monotonic())
+        self._board.on_event(event, fields, now=time.monotonic())
 
     async def run(self) -> None:
         """Look and post, until cancelled."""
-        pulse = self.pulses.of("alarms", limit=_TRIES * (WITHIN + 60))
+        heartbeat = self.heartbeats.register("alarms", limit=_TRIES * (WITHIN + 60))
         while True:
-            pulse.waiting("the next look", at_most=_LOOK_EVERY)
+            heartbeat.waiting("the next look", at_most=_LOOK_EVERY)
             await asyncio.sleep(_LOOK_EVERY)
-            pulse.working("looking for what is wrong")
+            heartbeat.working("looking for what is wrong")
             now = time.monotonic()
             how = self.away()
             self._away_since = (self._away_since or now) if how else None
@@ -73,7 +73,7 @@ class Alarms:
         if not any(await asyncio.gather(*(self._send(post, message) for post in self._posts))):
             self._board.undelivered()
 
-    async def _send(self, post: Post, message: Message) -> bool:
+    async def _send(self, post: Notifier, message: Message) -> bool:
         """Whether it was taken."""
         for again in range(_TRIES):
             try:

@@ -13,7 +13,7 @@ from mailerd.ops import stack_dump
 _LOOK_EVERY: Final = 1.0
 
 
-class Guard:
+class EventLoopMonitor:
     """`beat` is called by the loop; silence of `bound` seconds is told once, with every stack."""
 
     def __init__(self, *, events: ProcessEvents, bound: float, now: Callable[[], float] = time.monotonic) -> None:

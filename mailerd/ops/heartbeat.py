@@ -10,7 +10,7 @@ LIMIT: Final = 90.0
 
 
 @dataclass
-class Pulse:
+class Heartbeat:
     """One loop, in its own words. A wait has a name, and a bound wherever there is one."""
 
     loop: str
@@ -34,33 +34,33 @@ class Pulse:
         self.until = float("inf") if at_most is None else self.since + at_most + self.limit
 
     @property
-    def silence(self) -> float:
+    def age(self) -> float:
         """Seconds since the last word; 0 while it waits for something that has no bound."""
         return 0.0 if self.until == float("inf") else max(0.0, self.now() - self.since)
 
 
-class Pulses:
+class Heartbeats:
     """All loops of one daemon."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic, *, limit: float = LIMIT) -> None:
         self._now = now
         self.limit: Final = limit
-        self._pulses: dict[str, Pulse] = {}
+        self._heartbeats: dict[str, Heartbeat] = {}
 
-    def of(self, loop: str, *, limit: float | None = None) -> Pulse:
-        """The pulse of a loop, from now on; `limit` for one whose single steps take longer."""
-        pulse = self._pulses[loop] = Pulse(loop, self.limit if limit is None else limit, self._now)
-        return pulse
+    def register(self, loop: str, *, limit: float | None = None) -> Heartbeat:
+        """The heartbeat of a loop, from now on; `limit` for one whose single steps take longer."""
+        heartbeat = self._heartbeats[loop] = Heartbeat(loop, self.limit if limit is None else limit, self._now)
+        return heartbeat
 
     def end(self, loop: str) -> None:
         """The loop has ended as it should."""
-        self._pulses.pop(loop, None)
+        self._heartbeats.pop(loop, None)
 
-    def all(self) -> list[Pulse]:
+    def all(self) -> list[Heartbeat]:
         """Every loop that runs."""
-        return list(self._pulses.values())
+        return list(self._heartbeats.values())
 
-    def stalled(self) -> list[Pulse]:
+    def stalled(self) -> list[Heartbeat]:
         """The loops that should have said something by now."""
         now = self._now()
-        return [pulse for pulse in self._pulses.values() if now > pulse.until]
+        return [heartbeat for heartbeat in self._heartbeats.values() if now > heartbeat.until]

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 ADDRESS: Final = "/run/systemd/journal/socket"
-SPILL_BYTES: Final = 8 * 1024 * 1024
+MAX_BACKLOG_BYTES: Final = 8 * 1024 * 1024
 """What is kept while journald does not read: some 10,000 records."""
 _NOT_NOW: Final = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ECONNREFUSED, errno.ENOENT, errno.ENOTCONN})
 _TOO_LARGE: Final = frozenset({errno.EMSGSIZE})
@@ -64,7 +64,7 @@ def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
-class Native:
+class JournaldTransport:
     """The way to journald. `lost` makes the record that tells of so many lost ones; `told`: journald has taken it."""
 
     def __init__(
@@ -73,17 +73,17 @@ class Native:
         lost: Callable[[int], Mapping[str, str]],
         told: Callable[[int], None],
         address: str = ADDRESS,
-        spill: int = SPILL_BYTES,
+        max_backlog: int = MAX_BACKLOG_BYTES,
     ) -> None:
         self._address = address
-        self._most = spill
+        self._most = max_backlog
         self._say_lost = lost
         self._told = told
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         self._socket.setblocking(False)
-        self._spill: deque[tuple[int, bytes]] = deque()
+        self._backlog: deque[tuple[int, bytes]] = deque()
         """Records, each with the nanosecond since 1970 at which it was to be written."""
-        self._spilt = 0
+        self._backlog_bytes = 0
         self._lost = 0
         # The guard of the event loop writes from a thread of its own; a destructor may do so in the midst of a record.
         self._lock = threading.RLock()
@@ -91,13 +91,13 @@ class Native:
     @property
     def pending(self) -> int:
         """Records that wait for journald to read again."""
-        return len(self._spill) + (1 if self._lost else 0)
+        return len(self._backlog) + (1 if self._lost else 0)
 
     def write(self, fields: Mapping[str, str]) -> None:
         """Hand a record over, or keep it, or count it as lost; never wait."""
         with self._lock:
             record = encode(fields)
-            waiting = self._spill or self._lost
+            waiting = self._backlog or self._lost
             if (waiting and not self._drain()) or not self._send(record):
                 self._keep(record)
 
@@ -107,22 +107,22 @@ class Native:
         The kernel takes some hundred records at a time (net.core.wmem_default): what is left wants another call soon.
         """
         with self._lock:
-            return bool(self._spill or self._lost) and not self._drain()
+            return bool(self._backlog or self._lost) and not self._drain()
 
     def _keep(self, record: bytes) -> None:
-        if self._spilt + len(record) > self._most:
+        if self._backlog_bytes + len(record) > self._most:
             self._lost += 1
             return
-        self._spill.append((time.time_ns(), record))
-        self._spilt += len(record)
+        self._backlog.append((time.time_ns(), record))
+        self._backlog_bytes += len(record)
 
     def _drain(self) -> bool:
-        while self._spill:
-            _, record = self._spill[0]
+        while self._backlog:
+            _, record = self._backlog[0]
             if not self._send(record):
                 return False
-            self._spill.popleft()
-            self._spilt -= len(record)
+            self._backlog.popleft()
+            self._backlog_bytes -= len(record)
         if self._lost:
             number = self._lost
             if not self._send(encode(self._say_lost(number))):
@@ -168,7 +168,7 @@ class Native:
         with self._lock:
             self.flush()
             self._socket.close()
-            left = [(at, decode(record)) for at, record in self._spill]
+            left = [(at, decode(record)) for at, record in self._backlog]
             if self._lost:
                 left.append((time.time_ns(), dict(self._say_lost(self._lost))))
             return left

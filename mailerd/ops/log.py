@@ -2,7 +2,7 @@
 
 A line with a stack, and one that could not be written, goes through loguru. A plain line goes past it: what loguru
 finds out for each line (whose frame, which thread, which process, the local time) none of ours shows, and that took 9
-of a line's 18 µs. What loguru promises of a line holds for every one: it is whole, it is with the kernel when `tell`
+of a line's 18 µs. What loguru promises of a line holds for every one: it is whole, it is with the kernel when `write`
 returns, so that kill -9 loses none, and its trouble stays its own.
 """
 
@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol
 from loguru import logger
 
 from mailerd.config import LogSettings
-from mailerd.events.base import Event, Tell
+from mailerd.events.base import Event, EventSink
 from mailerd.events.process import ProcessEvents
 from mailerd.ops import log_formats
-from mailerd.ops.journald import ADDRESS, Native, under_systemd
+from mailerd.ops.journald import ADDRESS, JournaldTransport, under_systemd
 
 if TYPE_CHECKING:
     from loguru import Message, Record
@@ -35,7 +35,7 @@ _WHOLE: Final = threading.RLock()
 """Held while a line goes out: threads tell too, and a stream of Python's makes no promise to several of them."""
 
 
-_LAST_WORDS: Final = 2.0
+_FLUSH_TIMEOUT: Final = 2.0
 """Seconds that the end waits for the reader of standard error: under systemd that is journald, which may be stopped."""
 _AT_ONCE: Final = 4096
 """Bytes that a pipe or a socket which can be written to takes without a wait: PIPE_BUF of pipe(7)."""
@@ -48,11 +48,11 @@ class Write(Protocol):
         """Write one line; a stack that is empty is none."""
 
 
-class Journal:
-    """Where a process's events go; `tell` is what every class of events is given."""
+class Log:
+    """Where a process's events go; `write` is what every class of events is given."""
 
     def __init__(self, settings: LogSettings) -> None:
-        self._native: Native | None = None
+        self._journald: JournaldTransport | None = None
         self.configure(settings)
 
     def configure(self, settings: LogSettings) -> None:
@@ -60,16 +60,16 @@ class Journal:
         self._least = _NUMBERS[settings.level]
         self._chinese = settings.language == "zh"
         kind = _kind(settings)
-        if kind == "journald" and self._native is None:
-            self._native = Native(lost=self._lost, told=self._lost_told)
-        ways: dict[str, Write] = {"json": _write_json, "text": _write_text, "journald": self._write_native}
+        if kind == "journald" and self._journald is None:
+            self._journald = JournaldTransport(lost=self._lost, told=self._lost_told)
+        ways: dict[str, Write] = {"json": _write_json, "text": _write_text, "journald": self._write_journald}
         self._write = ways[kind]
         logger.remove()
         logger.add(
             self._take, level=settings.level.upper(), format="{message}", backtrace=True, diagnose=False, catch=True
         )
 
-    def tell(self, event: Event, fields: Mapping[str, object], /) -> None:
+    def write(self, event: Event, fields: Mapping[str, object], /) -> None:
         """Write one event; what is below the level costs next to nothing."""
         if _NUMBERS[event.level] < self._least:
             return
@@ -84,11 +84,11 @@ class Journal:
 
     def flush(self) -> bool:
         """Try again what journald did not take; whether more is left. Where the log goes elsewhere, nothing is."""
-        return self._native is not None and self._native.flush()
+        return self._journald is not None and self._journald.flush()
 
     def close(self) -> None:
         """The end: what journald does not take now goes to standard error, or nobody would learn why this ends."""
-        left = self._native.close() if self._native is not None else []
+        left = self._journald.close() if self._journald is not None else []
         if left:
             heading = f'{ADDRESS} has not taken what follows; log.format = "auto" is for where there is no journald\n'
             _out_at_most(heading + "".join(log_formats.of_record(record, at=at) for at, record in left))
@@ -103,9 +103,9 @@ class Journal:
         told = record["extra"]
         self._write(told["event"], fields=told["fields"], words=record["message"], stack=_stack(record))
 
-    def _write_native(self, event: Event, *, fields: Mapping[str, object], words: str, stack: str) -> None:
-        if self._native is not None:
-            self._native.write(log_formats.record(event, fields=fields, words=words, stack=stack))
+    def _write_journald(self, event: Event, *, fields: Mapping[str, object], words: str, stack: str) -> None:
+        if self._journald is not None:
+            self._journald.write(log_formats.record(event, fields=fields, words=words, stack=stack))
 
     def _lost(self, number: int) -> Mapping[str, str]:
         """The record that tells of lost ones."""
@@ -121,7 +121,7 @@ class Journal:
         if self.on_lost is not None:
             ProcessEvents(self.on_lost).log_records_lost(lost=number)
 
-    on_lost: Tell | None = None
+    on_lost: EventSink | None = None
     """Who else shall hear of lost records, once the log has told of them: the metrics."""
 
 
@@ -154,7 +154,7 @@ def _out(text: str) -> None:
 
 def _out_at_most(text: str) -> None:
     """Write to standard error what its reader takes within a bound."""
-    data, end = memoryview(text.encode("utf-8", "backslashreplace")), time.monotonic() + _LAST_WORDS
+    data, end = memoryview(text.encode("utf-8", "backslashreplace")), time.monotonic() + _FLUSH_TIMEOUT
     ready = select.poll()
     ready.register(2, select.POLLOUT)
     with _WHOLE, suppress(OSError):

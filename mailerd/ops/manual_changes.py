@@ -1,14 +1,14 @@
 """Tells the log what people did by command: their pauses, and what they asked of jobs (the API tells its own)."""
 
 from mailerd.core.pauses import MANUAL, until
-from mailerd.core.stats import Survey
+from mailerd.core.stats import QueueStats
 from mailerd.events.process import ProcessEvents
 
 _COMMAND = "command, "
 """How the one who asked begins where it was a command (`cli/job_actions.py`)."""
 
 
-class ByHand:
+class ManualChanges:
     """What was told already, and the difference that a new look makes."""
 
     def __init__(self, events: ProcessEvents) -> None:
@@ -17,7 +17,7 @@ class ByHand:
         """By sender: until when, and why."""
         self._asked: int | None = None
 
-    def tell(self, survey: Survey) -> None:
+    def compare(self, survey: QueueStats) -> None:
         """Tell what is new in a look; a pause that stands at the first one is told as well."""
         now = {
             sender.email: (until(sender.paused_until), sender.pause_reason)

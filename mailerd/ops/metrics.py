@@ -18,8 +18,8 @@ from mailerd import __version__
 from mailerd.core.pauses import CAUSES
 from mailerd.core.replies import Call
 from mailerd.core.states import JobStatus, State
-from mailerd.core.stats import Survey
-from mailerd.events.base import Event, vocabulary
+from mailerd.core.stats import QueueStats
+from mailerd.events.base import Event, registered_events
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 SENDERS_AT_MOST: Final = 200
@@ -133,7 +133,7 @@ class Metrics:
     def _of_process(self, registry: CollectorRegistry) -> None:
         self._told = _counters("mailerd_events", "Events of the log.", "event", "level", registry=registry)
         # A counter that is born at 1 shows no increase: every first warning would be missed by whatever watches.
-        for event in vocabulary().values():
+        for event in registered_events().values():
             self._told(event.name, event.level)
         self._lost = Counter("mailerd_log_records_lost", "Records that journald did not take.", registry=registry)
         self._in_hand = Gauge("mailerd_letters_in_hand", "Letters that are being sent.", registry=registry)
@@ -144,7 +144,7 @@ class Metrics:
             "mailerd_loop_heartbeat_age_seconds", "Since a loop's last progress.", ["loop"], registry=registry
         )
 
-    def tell(self, event: Event, fields: Mapping[str, object], /) -> None:
+    def on_event(self, event: Event, fields: Mapping[str, object], /) -> None:
         """Count what the log is told."""
         self._told(event.name, event.level).inc()
         if outcome := _OUTCOMES.get(event.name):
@@ -219,19 +219,19 @@ class Metrics:
         """The event loop came so late."""
         self._lag.observe(seconds)
 
-    def silences(self, loops: Mapping[str, float]) -> None:
+    def set_heartbeats(self, loops: Mapping[str, float]) -> None:
         """Since when each loop has been silent."""
         for loop, seconds in loops.items():
             self._silence.labels(loop).set(seconds)
 
-    def standing(self, *, in_hand: int, database_up: bool, connections: int, pool_size: int) -> None:
+    def set_process(self, *, in_hand: int, database_up: bool, connections: int, pool_size: int) -> None:
         """How this process stands now."""
         self._in_hand.set(in_hand)
         self._up.set(1 if database_up else 0)
         self._connections.set(connections)
         self._pool.set(pool_size)
 
-    def surveyed(self, survey: Survey) -> None:
+    def set_queue(self, survey: QueueStats) -> None:
         """What the tables showed."""
         for status in JobStatus:
             self._jobs.labels(status.value).set(survey.jobs.get(status, 0))
@@ -256,10 +256,10 @@ class Metrics:
 
     def page(self, shows: Callable[[str], bool] = lambda _: True) -> bytes:
         """What Prometheus reads; senders that are not shown are counted together, as `other`."""
-        return generate_latest(_Shown(self._registry, shows))
+        return generate_latest(_VisibleSenders(self._registry, shows))
 
 
-class _Shown(CollectorRegistry):
+class _VisibleSenders(CollectorRegistry):
     """A registry as those see it who may not know every sender."""
 
     def __init__(self, whole: CollectorRegistry, shows: Callable[[str], bool]) -> None:

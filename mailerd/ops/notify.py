@@ -17,7 +17,7 @@ WITHIN: Final = 15.0
 _REFUSAL: Final = 300
 
 
-class Post(Protocol):
+class Notifier(Protocol):
     """A way to people."""
 
     async def send(self, message: Message) -> None:
@@ -114,11 +114,11 @@ def _load(url: str, *, number: int) -> tuple[Any, Any]:
     return apprise, it
 
 
-def posts(*, webhook: str, urls: Sequence[str]) -> list[Post]:
+def build_notifiers(*, webhook: str, urls: Sequence[str]) -> list[Notifier]:
     """The ways that are configured.
 
     Raises:
         ConfigurationError: one of them cannot be used.
     """
-    ways: list[Post] = [Webhook(webhook)] if webhook else []
+    ways: list[Notifier] = [Webhook(webhook)] if webhook else []
     return [*ways, *(Apprise(url, number=number) for number, url in enumerate(urls, start=1))]

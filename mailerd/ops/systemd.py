@@ -29,7 +29,7 @@ class Systemd:
         self._listening = int(fds) if fds.isdecimal() else 0
 
     @property
-    def present(self) -> bool:
+    def enabled(self) -> bool:
         """Whether somebody listens."""
         return bool(self._address)
 
@@ -58,15 +58,15 @@ class Systemd:
         """The end has begun."""
         self._say(f"STOPPING=1\nSTATUS={status}")
 
-    def extend(self, seconds: float) -> None:
+    def extend_timeout(self, seconds: float) -> None:
         """The start or the stop gets so many more seconds from now."""
         self._say(f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
 
-    def feed(self) -> None:
+    def notify_watchdog(self) -> None:
         """All loops make progress."""
         self._say("WATCHDOG=1")
 
-    def give_up(self) -> None:
+    def trigger_watchdog(self) -> None:
         """A loop has stalled for good: end and restart this process now."""
         self._say("WATCHDOG=trigger")
 

@@ -8,21 +8,21 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from mailerd.clock import Clock, SystemClock
-from mailerd.core.stats import Survey, words
+from mailerd.core.stats import QueueStats, words
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.base import Event
 from mailerd.events.process import ProcessEvents
 from mailerd.ops import stack_dump
-from mailerd.ops.event_loop_monitor import Guard
-from mailerd.ops.heartbeat import Pulses
-from mailerd.ops.manual_changes import ByHand
+from mailerd.ops.event_loop_monitor import EventLoopMonitor
+from mailerd.ops.heartbeat import Heartbeats
+from mailerd.ops.manual_changes import ManualChanges
 from mailerd.ops.systemd import Systemd
 
 TURN: Final = 0.5
 """Seconds between two looks at the loops."""
 FLUSH_EVERY: Final = 0.01
 """Seconds between two pushes at a log that has records left: 8 MiB of them are gone within seconds."""
-_LAST_WORDS: Final = 2.0
+_FLUSH_TIMEOUT: Final = 2.0
 """Seconds that a journald gets at the end which has not yet taken everything."""
 SURVEY_EVERY: Final = 10.0
 """Seconds between two looks at the tables; a look that takes long is repeated less often."""
@@ -45,29 +45,29 @@ class Meter(Protocol):
     def lag(self, seconds: float) -> None:
         """The loop came so late."""
 
-    def silences(self, loops: Mapping[str, float]) -> None:
+    def set_heartbeats(self, loops: Mapping[str, float]) -> None:
         """Since when each loop has been silent."""
 
-    def surveyed(self, survey: Survey) -> None:
+    def set_queue(self, survey: QueueStats) -> None:
         """What the tables showed."""
 
 
 @dataclass
-class Watch:
+class Watchdog:
     """One daemon's standing as a service."""
 
     systemd: Systemd
-    pulses: Pulses
-    guard: Guard
+    heartbeats: Heartbeats
+    guard: EventLoopMonitor
     events: ProcessEvents
     meter: Meter
-    look: Callable[[], Awaitable[Survey]]
+    look: Callable[[], Awaitable[QueueStats]]
     away: Callable[[], str]
     """How the database is known to be away, in a word; empty: it is there."""
     flush: Callable[[], bool]
     """Push on what the log could not get rid of; whether more is left."""
     clock: Clock = field(default_factory=SystemClock)
-    survey: Survey | None = None
+    survey: QueueStats | None = None
     _listening: bool = False
     _prepared: bool = False
     _ready: bool = False
@@ -76,11 +76,11 @@ class Watch:
     _told: set[str] = field(default_factory=set)
     _clock_told: float = -_TELL_CLOCK_EVERY
     _soon: asyncio.Event = field(default_factory=asyncio.Event)
-    _told_by_hand: ByHand = field(init=False)
+    _manual_changes: ManualChanges = field(init=False)
 
     def __post_init__(self) -> None:
         """Its own part."""
-        self._told_by_hand = ByHand(self.events)
+        self._manual_changes = ManualChanges(self.events)
 
     def listening(self) -> None:
         """The intake takes requests."""
@@ -96,7 +96,7 @@ class Watch:
         """Draining has begun and may take `within` seconds."""
         self._note = f"draining: {in_hand} letters in hand"
         self.systemd.stopping(self._note)
-        self.systemd.extend(within)
+        self.systemd.extend_timeout(within)
 
     def reloading(self) -> None:
         """Settings are being read again."""
@@ -117,9 +117,9 @@ class Watch:
                 self.meter.lag(max(0.0, time.monotonic() - before - TURN))
                 self.turn()
 
-    async def last_words(self) -> None:
+    async def flush_on_exit(self) -> None:
         """At the end: give the log a moment to get rid of what it kept."""
-        await self._push(within=_LAST_WORDS)
+        await self._push(within=_FLUSH_TIMEOUT)
 
     async def _push(self, *, within: float) -> None:
         end = time.monotonic() + within
@@ -130,31 +130,31 @@ class Watch:
         """One look."""
         self.guard.beat()
         self.flush()
-        self.meter.silences({pulse.loop: pulse.silence for pulse in self.pulses.all()})
+        self.meter.set_heartbeats({heartbeat.loop: heartbeat.age for heartbeat in self.heartbeats.all()})
         if self._stalled():
             return
         now = time.monotonic()
         if self.systemd.watchdog and now - self._fed >= self.systemd.watchdog / 4:
             self._fed = now
-            self.systemd.feed()
+            self.systemd.notify_watchdog()
         self._say_ready()
         if self._ready:
             self.systemd.status(self._line())
 
     def _stalled(self) -> bool:
-        stalled = self.pulses.stalled()
-        for pulse in stalled:
-            if pulse.loop not in self._told:
-                self._told.add(pulse.loop)
+        stalled = self.heartbeats.stalled()
+        for heartbeat in stalled:
+            if heartbeat.loop not in self._told:
+                self._told.add(heartbeat.loop)
                 self.events.loop_stalled(
-                    loop=pulse.loop,
-                    doing=pulse.doing,
-                    seconds=pulse.silence,
+                    loop=heartbeat.loop,
+                    doing=heartbeat.doing,
+                    seconds=heartbeat.age,
                     stacks=stack_dump.of_tasks(asyncio.get_running_loop()),
                 )
                 self.flush()
-                self.systemd.give_up()
-        self._told &= {pulse.loop for pulse in stalled}
+                self.systemd.trigger_watchdog()
+        self._told &= {heartbeat.loop for heartbeat in stalled}
         return bool(stalled)
 
     def _say_ready(self) -> None:
@@ -172,7 +172,7 @@ class Watch:
             said = words(self.survey)
         return f"{self._note}; {said}" if self._note else said
 
-    def tell(self, event: Event, fields: Mapping[str, object], /) -> None:
+    def on_event(self, event: Event, fields: Mapping[str, object], /) -> None:
         """Hear what is told: what changes the counts or a pause is looked at soon, and not at the next turn."""
         del fields
         if event.name in _CHANGES:
@@ -180,9 +180,9 @@ class Watch:
 
     async def survey_forever(self) -> None:
         """Look at the tables, until cancelled."""
-        pulse = self.pulses.of("survey")
+        heartbeat = self.heartbeats.register("survey")
         while True:
-            pulse.working("looking at the tables")
+            heartbeat.working("looking at the tables")
             started = time.monotonic()
             try:
                 async with asyncio.timeout(_SURVEY_WITHIN + 1):
@@ -194,17 +194,17 @@ class Watch:
                 self.events.survey_failed(cause=str(error) or "no answer within the time-out")
             least = max(SURVEY_SOON, _SURVEY_SHARE * (time.monotonic() - started))
             rest = max(SURVEY_EVERY, least)
-            pulse.waiting("the next look at the tables", at_most=rest)
+            heartbeat.waiting("the next look at the tables", at_most=rest)
             await asyncio.sleep(least)  # so that a stream of changes costs no more than its share of the time
             with suppress(TimeoutError):
                 async with asyncio.timeout(rest - least):
                     await self._soon.wait()
             self._soon.clear()
 
-    def _take(self, survey: Survey) -> None:
-        self._told_by_hand.tell(survey)
+    def _take(self, survey: QueueStats) -> None:
+        self._manual_changes.compare(survey)
         self.survey = survey
-        self.meter.surveyed(survey)
+        self.meter.set_queue(survey)
         off = (self.clock.now() - survey.at).total_seconds()
         now = time.monotonic()
         if abs(off) > _CLOCKS_DIFFER and now - self._clock_told >= _TELL_CLOCK_EVERY:

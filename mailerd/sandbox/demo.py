@@ -21,7 +21,7 @@ from mailerd.sandbox.demo_api import JOBS, Api
 from mailerd.sandbox.demo_children import DRAIN_S, Child, ChildError, Commands
 from mailerd.sandbox.demo_place import Place
 from mailerd.sandbox.demo_screen import Screen, Summary
-from mailerd.sandbox.google import Google, Rules, serve
+from mailerd.sandbox.google import FakeLimits, Google, serve
 from mailerd.sandbox.mariadb import Server, ServerError
 
 _WATCH_S = 0.2
@@ -118,7 +118,7 @@ class _Sandbox:
 
     def _google(self) -> Google:
         unlimited = {"units_per_minute": 0, "project_units_per_minute": 0, "per_day": 0} if self._job else {}
-        google = Google(Rules(latency_s=self._options.latency_s, **unlimited), outbox_dir=self._place.outbox)
+        google = Google(FakeLimits(latency_s=self._options.latency_s, **unlimited), outbox_dir=self._place.outbox)
         senders = []
         if self._options.demo is not None:
             senders = [job["sender_email"] for job in (self._job, _read(_next_job(self._options.demo)))]

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from mailerd.core.pauses import repair
 from mailerd.core.states import JobStatus, State
-from mailerd.core.stats import Asked, SenderSeen, Survey
+from mailerd.core.stats import QueueStats, RecentAction, SenderStats
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.queue import rate_limits
@@ -40,21 +40,21 @@ SELECT j.sender_email, COUNT(*) FROM attempts a JOIN job_recipients r ON r.id = 
 
 
 @dataclass(frozen=True)
-class Surveys:
+class StatsReader:
     """Looks at the tables; `terms` hold for a sender that has no limits of its own."""
 
     database: Database
     terms: DefaultLimits
 
-    async def look(self, *, bound: float | None = None) -> Survey:
+    async def read(self, *, bound: float | None = None) -> QueueStats:
         """What there is.
 
         Raises:
             DatabaseError: it cannot be seen now.
         """
-        return await self.database.look(self._look, what="survey", bound=bound)
+        return await self.database.look(self._read, what="stats", bound=bound)
 
-    async def _look(self, cursor: Cursor) -> Survey:
+    async def _read(self, cursor: Cursor) -> QueueStats:
         await cursor.execute("SELECT UTC_TIMESTAMP(6)")
         now: datetime = (await cursor.fetchone())[0]
         await cursor.execute(_JOBS)
@@ -69,9 +69,9 @@ class Surveys:
         await cursor.execute(_MINUTE)
         minute = dict(await cursor.fetchall())
         await cursor.execute(_ASKED)
-        asked = tuple(Asked(*row) for row in await cursor.fetchall())
+        asked = tuple(RecentAction(*row) for row in await cursor.fetchall())
         await cursor.execute(_SENDERS, (SENDERS_AT_MOST,))
-        return Survey(
+        return QueueStats(
             at=now.replace(tzinfo=UTC),
             jobs=jobs,
             recipients={State(status): number for status, number, _ in rows},
@@ -81,12 +81,12 @@ class Surveys:
             asked=asked,
         )
 
-    def _sender(self, row: tuple[Any, ...], minute: dict[str, int]) -> SenderSeen:
+    def _sender(self, row: tuple[Any, ...], minute: dict[str, int]) -> SenderStats:
         *columns, used = row
         it = rate_limits.standing(columns, self.terms)
         allowed = it.allowance  # after reserve and warm-up: what the claims go by
         caps = [cap for cap in (allowed.units_per_minute // it.units, allowed.per_minute) if cap]
-        return SenderSeen(
+        return SenderStats(
             email=it.email,
             per_minute=min(caps, default=0),
             per_day=allowed.per_day,

@@ -9,7 +9,7 @@ from mailerd.clock import Clock
 from mailerd.core.models import Claim, ClaimedRecipient
 from mailerd.errors import DatabaseError
 from mailerd.events.worker import RunnerEvents
-from mailerd.ops.heartbeat import Pulses
+from mailerd.ops.heartbeat import Heartbeats
 
 MARGIN: Final = 1.0
 """Seconds of a lease that are never used: what a statement and a turn of the loop may cost."""
@@ -34,10 +34,16 @@ class InFlight:
     """Every claimed letter from its claim to its record."""
 
     def __init__(
-        self, leases: Leases, *, lease: timedelta, clock: Clock, events: RunnerEvents, pulses: Pulses | None = None
+        self,
+        leases: Leases,
+        *,
+        lease: timedelta,
+        clock: Clock,
+        events: RunnerEvents,
+        heartbeats: Heartbeats | None = None,
     ) -> None:
         self._leases = leases
-        self._pulses = pulses or Pulses()
+        self._heartbeats = heartbeats or Heartbeats()
         self._lease = lease
         self._clock = clock
         self._events = events
@@ -72,11 +78,11 @@ class InFlight:
     async def renew_forever(self) -> None:
         """Prolong what is in hand, four times in a lease; what cannot be prolonged is simply not safe for long."""
         every = self._lease.total_seconds() / 4
-        pulse = self._pulses.of("renew leases")
+        heartbeat = self._heartbeats.register("renew leases")
         while True:
-            pulse.waiting("the next renewal", at_most=every)
+            heartbeat.waiting("the next renewal", at_most=every)
             await self._clock.sleep(every)
-            pulse.working("renewing leases")
+            heartbeat.working("renewing leases")
             if self._held:
                 await self._renew()
 

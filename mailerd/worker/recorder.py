@@ -10,7 +10,7 @@ from mailerd.core.models import ClaimedRecipient, Handover, Outcome, Record, Wri
 from mailerd.core.states import Transition
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.worker import RunnerEvents
-from mailerd.ops.heartbeat import Pulses
+from mailerd.ops.heartbeat import Heartbeats
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.error_codes import LOCKED
@@ -83,12 +83,12 @@ class Recorder:
         *,
         clock: Clock,
         events: RunnerEvents,
-        pulses: Pulses | None = None,
+        heartbeats: Heartbeats | None = None,
         memory: Remembers | None = None,
     ) -> None:
         """`memory` hears of every record before it is written, and of what became of it."""
         self._writes = writes
-        self._pulses = pulses or Pulses()
+        self._heartbeats = heartbeats or Heartbeats()
         self._memory = memory
         self._clock = clock
         self._events = events
@@ -114,19 +114,19 @@ class Recorder:
 
     async def run(self) -> None:
         """Write what gathers while the last commit was on its way."""
-        pulse = self._pulses.of("recorder")
+        heartbeat = self._heartbeats.register("recorder")
         async with asyncio.TaskGroup() as apart:
             while True:
-                pulse.waiting("something to record", at_most=None)
+                heartbeat.waiting("something to record", at_most=None)
                 batch = [await self._queue.get()]
-                pulse.working("recording")
+                heartbeat.working("recording")
                 while len(batch) < _BATCH and not self._queue.empty():
                     batch.append(self._queue.get_nowait())
                 held_up = await self._held_up(batch)
                 for number in held_up:
                     apart.create_task(self._come_again(batch[number]))
                 if free := [one for number, one in enumerate(batch) if number not in held_up]:
-                    for one in await self._write(free, step=lambda: pulse.working("recording")):
+                    for one in await self._write(free, step=lambda: heartbeat.working("recording")):
                         apart.create_task(self._write_apart(one))
 
     async def _held_up(self, batch: Sequence[_Entry]) -> set[int]:
@@ -206,15 +206,15 @@ class Recorder:
 
     async def finish_forever(self) -> None:
         """Complete jobs as their last letters come to their end."""
-        pulse = self._pulses.of("finish jobs")
+        heartbeat = self._heartbeats.register("finish jobs")
         while True:
-            pulse.waiting("a letter to come to its end", at_most=None)
+            heartbeat.waiting("a letter to come to its end", at_most=None)
             await self._ended.wait()
-            pulse.working("finishing jobs")
+            heartbeat.working("finishing jobs")
             self._ended.clear()
             jobs, self._touched = self._touched, set()
             try:
-                finished = await self._writes.finish(jobs, tried=lambda: pulse.working("finishing jobs"))
+                finished = await self._writes.finish(jobs, tried=lambda: heartbeat.working("finishing jobs"))
             except DatabaseError as error:
                 self._touched |= jobs
                 if not isinstance(error, DatabaseAwayError):  # of that the store tells, and when it is back

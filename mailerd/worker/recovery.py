@@ -15,7 +15,7 @@ from mailerd.core.models import ExpiredClaim, UnresolvedSend, WriteResult
 from mailerd.core.states import SETTLED, State, Transition
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.worker import RecoveryEvents, RunnerEvents
-from mailerd.ops.heartbeat import Pulse, Pulses
+from mailerd.ops.heartbeat import Heartbeat, Heartbeats
 from mailerd.store.queue.recovery import Resolution
 from mailerd.worker.orphan_drafts import OrphanDrafts
 from mailerd.worker.reconcile import Reconciler, still_unsure
@@ -81,7 +81,7 @@ class Recovery:
     """Seconds between two searches for orphan drafts."""
     call_within: float
     """Seconds that one call to Google takes at most, the wait for its units included."""
-    pulses: Pulses = field(default_factory=Pulses)
+    heartbeats: Heartbeats = field(default_factory=Heartbeats)
     _looking: Counter[str] = field(default_factory=Counter)
     """Looks that are under way, by sender."""
     _ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -95,7 +95,9 @@ class Recovery:
         """Look for what is in doubt, until cancelled."""
         async with asyncio.TaskGroup() as looks:
             await self._forever(
-                lambda pulse: self.look_for_some(looks, pulse), every=self.every, what="finding letters in doubt"
+                lambda heartbeat: self.look_for_some(looks, heartbeat),
+                every=self.every,
+                what="finding letters in doubt",
             )
 
     async def finish_forever(self) -> None:
@@ -107,34 +109,34 @@ class Recovery:
         await self.clock.sleep(min(self.sweep_every, _FIRST_SWEEP_AFTER))
         await self._forever(self.sweep, every=self.sweep_every, what="looking for orphan drafts")
 
-    async def _forever(self, step: Callable[[Pulse], Awaitable[bool]], *, every: float, what: str) -> None:
+    async def _forever(self, step: Callable[[Heartbeat], Awaitable[bool]], *, every: float, what: str) -> None:
         """Round after round: at once while a step says that more may be due, else after a rest."""
-        pulse = self.pulses.of(what, limit=self.pulses.limit + self.call_within)
+        heartbeat = self.heartbeats.register(what, limit=self.heartbeats.limit + self.call_within)
         while True:
-            pulse.working(what)
+            heartbeat.working(what)
             more = False
             try:
-                more = await step(pulse)
+                more = await step(heartbeat)
             except DatabaseAwayError:
                 pass  # the store has said so, and says when it is back
             except DatabaseError as error:
                 self.runner_events.step_failed(what=what, again_in=every, error=error)
             if not more:
-                pulse.waiting("the next round", at_most=every)
+                heartbeat.waiting("the next round", at_most=every)
                 await self.clock.sleep(every)
 
-    async def put_right(self, pulse: Pulse) -> bool:
+    async def put_right(self, heartbeat: Heartbeat) -> bool:
         """Put right leases that lapsed; whether there were any.
 
         Raises:
             DatabaseError: nothing was done.
         """
-        lapsed = await self.leases.lapsed(tried=lambda: pulse.working("rescuing"))
+        lapsed = await self.leases.lapsed(tried=lambda: heartbeat.working("rescuing"))
         for row in lapsed:
             self._say_lapsed(row)
         return bool(lapsed)
 
-    async def look_for_some(self, looks: asyncio.TaskGroup, pulse: Pulse) -> bool:
+    async def look_for_some(self, looks: asyncio.TaskGroup, heartbeat: Heartbeat) -> bool:
         """Take as many doubts as there is room for, and begin to look for each; whether there may be more.
 
         Raises:
@@ -149,7 +151,7 @@ class Recovery:
             return True
         if not looking:  # as it was when they were asked for: one that has ended since makes room for another
             return False
-        pulse.waiting("a look to end", at_most=self.every)
+        heartbeat.waiting("a look to end", at_most=self.every)
         ended = asyncio.ensure_future(self._ended.wait())
         rested = asyncio.ensure_future(self.clock.sleep(self.every))  # doubts of other senders may be due by then
         try:
@@ -161,19 +163,19 @@ class Recovery:
         return True
 
     async def _look_for(self, doubt: UnresolvedSend) -> None:
-        """One look; it has a pulse of its own, since it may last for long and no other waits for it."""
+        """One look; it has a heartbeat of its own, since it may last for long and no other waits for it."""
         what = f"looking for recipient {doubt.id}"
-        pulse = self.pulses.of(what, limit=self.pulses.limit + self.call_within)
+        heartbeat = self.heartbeats.register(what, limit=self.heartbeats.limit + self.call_within)
         try:
-            await self._settle(doubt, pulse)
+            await self._settle(doubt, heartbeat)
         finally:
-            self.pulses.end(what)
+            self.heartbeats.end(what)
             self._looking[doubt.sender] -= 1
             if not self._looking[doubt.sender]:
                 del self._looking[doubt.sender]
             self._ended.set()
 
-    async def sweep(self, pulse: Pulse) -> bool:
+    async def sweep(self, heartbeat: Heartbeat) -> bool:
         """Search every mailbox in question for orphan drafts.
 
         Raises:
@@ -182,25 +184,25 @@ class Recovery:
         senders = await self.rows.drafting_senders()
         self.orphans.forget_all_but(set(senders))
         for sender in senders:
-            await self._sweep(sender, pulse)
+            await self._sweep(sender, heartbeat)
         return False
 
-    async def _sweep(self, sender: str, pulse: Pulse) -> None:
+    async def _sweep(self, sender: str, heartbeat: Heartbeat) -> None:
         """Search one mailbox; a bug met in it stays with it."""
         try:
-            await self.orphans.sweep(sender, progress=lambda: pulse.working("looking for orphan drafts"))
+            await self.orphans.sweep(sender, progress=lambda: heartbeat.working("looking for orphan drafts"))
         except DatabaseError:
             raise
         except Exception as error:  # noqa: BLE001 - the other mailboxes are searched all the same
             what = f"looking for orphan drafts of {sender}"
             self.runner_events.step_failed(what=what, again_in=self.sweep_every, error=error)
 
-    async def _finish(self, pulse: Pulse) -> bool:
+    async def _finish(self, heartbeat: Heartbeat) -> bool:
         for job in await self.rows.unfinished():
             self.touch(job)
         what = "looking for forgotten jobs"
-        pulse.working(what)
-        for job in await self.rows.wake_forgotten(tried=lambda: pulse.working(what)):
+        heartbeat.working(what)
+        for job in await self.rows.wake_forgotten(tried=lambda: heartbeat.working(what)):
             self.events.job_forgotten(job=job)
             self.ring()
         return False
@@ -233,10 +235,10 @@ class Recovery:
                 cause=row.error,
             )  # fmt: skip
 
-    async def _settle(self, doubt: UnresolvedSend, pulse: Pulse) -> None:
+    async def _settle(self, doubt: UnresolvedSend, heartbeat: Heartbeat) -> None:
         try:
-            settled = await self._look(doubt, pulse)
-            written = await self.rows.settle(settled, tried=lambda: pulse.working("settling letters in doubt"))
+            settled = await self._look(doubt, heartbeat)
+            written = await self.rows.settle(settled, tried=lambda: heartbeat.working("settling letters in doubt"))
         except DatabaseAwayError:
             return  # the store has said so, and nothing was written; it is taken again when the look's lease lapses
         except DatabaseError as error:
@@ -262,10 +264,10 @@ class Recovery:
         except DatabaseError as error:  # the ledger could not be asked; the search for orphans finds the draft
             self.runner_events.step_failed(what="deleting a cancelled letter's draft", again_in=0.0, error=error)
 
-    async def _look(self, doubt: UnresolvedSend, pulse: Pulse) -> Resolution:
+    async def _look(self, doubt: UnresolvedSend, heartbeat: Heartbeat) -> Resolution:
         """What a look found; a bug met by one look stays with it, and decides nothing."""
         try:
-            return await self.looking.look(doubt, progress=lambda: pulse.working("looking for letters in doubt"))
+            return await self.looking.look(doubt, progress=lambda: heartbeat.working("looking for letters in doubt"))
         except DatabaseError:
             raise
         except Exception as error:  # noqa: BLE001 - the other looks go on

@@ -12,7 +12,7 @@ from mailerd.clock import Clock
 from mailerd.core.models import ALONE_AFTER, Claim, ClaimedRecipient
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.worker import RunnerEvents
-from mailerd.ops.heartbeat import Pulse, Pulses
+from mailerd.ops.heartbeat import Heartbeat, Heartbeats
 from mailerd.worker.circuit_breaker import CircuitBreaker
 from mailerd.worker.concurrency import Slots
 from mailerd.worker.delivery import Delivery
@@ -87,7 +87,7 @@ class Runner:
     daemon_id: str
     poll_interval: float
     slots: Slots
-    pulses: Pulses = field(default_factory=Pulses)
+    heartbeats: Heartbeats = field(default_factory=Heartbeats)
     _bell: asyncio.Event = field(default_factory=asyncio.Event)
     _polls: int = 0
     _idle: int = 0
@@ -120,60 +120,60 @@ class Runner:
             self.events.runner_started(
                 poll_interval=self.poll_interval, concurrency=self.slots.number, daemon=self.daemon_id
             )
-            pulse = self.pulses.of("runner")
+            heartbeat = self.heartbeats.register("runner")
             while True:
-                await self._turn(letters, pulse)
+                await self._turn(letters, heartbeat)
                 self._say_alive()
         finally:
-            self.pulses.end("runner")
+            self.heartbeats.end("runner")
             Runner._running = None
 
-    async def _turn(self, letters: asyncio.TaskGroup, pulse: Pulse) -> None:
+    async def _turn(self, letters: asyncio.TaskGroup, heartbeat: Heartbeat) -> None:
         self._polls += 1
         if self._idle and not self._bell.is_set():  # the last claim found nothing, and nobody has rung since
-            pulse.working("looking for work")
+            heartbeat.working("looking for work")
             due_in = await self._asked("looking for work", self.claims.due_in(rooms=self._rooms()))
             if due_in != 0:
                 self._idle += due_in is not None
-                await self._rest(due_in, pulse)
+                await self._rest(due_in, heartbeat)
                 return
-        pulse.waiting("a letter in hand to end", at_most=None)
+        heartbeat.waiting("a letter in hand to end", at_most=None)
         want = await self._room()
-        pulse.working("claiming")
+        heartbeat.working("claiming")
         self._bell.clear()
         claim = await self._take(self.claims.claim(want, rooms=self._rooms()), letters)
         if claim is not None and claim.alone is not None:
-            await self._try_alone(claim.alone, letters, pulse)
+            await self._try_alone(claim.alone, letters, heartbeat)
         if claim is None:
-            await self._rest(None, pulse)
+            await self._rest(None, heartbeat)
         elif (taken := len(claim.letters)) < want:
             self._idle = 0 if taken else self._idle + 1
             self._beaten = 0 if taken or claim.next_in != 0 else self._beaten + 1
-            await self._rest(math.inf if claim.next_in is None else claim.next_in, pulse)
+            await self._rest(math.inf if claim.next_in is None else claim.next_in, heartbeat)
 
-    async def _rest(self, next_in: float | None, pulse: Pulse) -> None:
+    async def _rest(self, next_in: float | None, heartbeat: Heartbeat) -> None:
         """Until the bell or the next poll, or until something is due in so many seconds; None: the question failed."""
-        pulse.waiting("the bell or the next poll", at_most=self.poll_interval + _BACK_OFF[1])
+        heartbeat.waiting("the bell or the next poll", at_most=self.poll_interval + _BACK_OFF[1])
         if next_in is None:
             await self._wait(self._back_off())
         else:
             rests_over = min(self.reach.resting().values(), default=math.inf)  # of senders that the answer left out
             await self._wait(min(self.poll_interval, rests_over, max(next_in, rest(beaten=self._beaten))))
 
-    async def _try_alone(self, recipient: int, letters: asyncio.TaskGroup, pulse: Pulse) -> None:
+    async def _try_alone(self, recipient: int, letters: asyncio.TaskGroup, heartbeat: Heartbeat) -> None:
         """Send a letter that may have crashed several daemons while nothing else is in flight in this one.
 
         So a further crash tells that it was this one, and costs nobody else anything.
         """
-        pulse.waiting("the letters in flight to end, since one is tried alone", at_most=None)
+        heartbeat.waiting("the letters in flight to end, since one is tried alone", at_most=None)
         await self.slots.empty()
-        pulse.working("claiming a letter alone")
+        heartbeat.working("claiming a letter alone")
         claim = await self._take(self.claims.claim_alone(recipient), letters)
         if claim is not None and claim.letters:
             self.events.letter_tried_alone(
                 job=claim.letters[0].job_id, recipient=recipient, to=claim.letters[0].to_email, after=ALONE_AFTER
             )
-            pulse.waiting("a letter that is tried alone", at_most=None)
+            heartbeat.waiting("a letter that is tried alone", at_most=None)
             await self.slots.empty()
 
     async def _take(self, claiming: Awaitable[Claim], letters: asyncio.TaskGroup) -> Claim | None:

@@ -18,7 +18,7 @@ from datetime import timedelta
 
 import uvloop
 
-from mailerd.cli.common import silent
+from mailerd.cli.common import no_log
 from mailerd.config import DatabaseSettings
 from mailerd.core.rate_limit import SenderLimits, rate
 from mailerd.errors import DatabaseError
@@ -68,7 +68,7 @@ async def claimers(url: str, number: int, seconds: float) -> Tally:
     tally, end = Tally(), time.monotonic() + seconds
 
     async def one() -> None:
-        database = Database(DatabaseSettings(url=url), events=StoreEvents(silent))
+        database = Database(DatabaseSettings(url=url), events=StoreEvents(no_log))
         claims = Claims(database, "0" * 26, timedelta(seconds=60), PACE)
         idle, beaten = False, 0
         await asyncio.sleep(random.uniform(0, rest(beaten=0)))  # so that they do not march in step

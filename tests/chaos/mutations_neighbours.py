@@ -36,8 +36,8 @@ OF_NEIGHBOURS: Final = (
     Mutation(
         "a letter that is tried alone has company",
         "mailerd/worker/runner.py",
-        "        await self.slots.empty()\n        pulse.working",
-        "        pulse.working",
+        "        await self.slots.empty()\n        heartbeat.working",
+        "        heartbeat.working",
         "tests/worker/test_runner.py::test_a_letter_that_may_have_crashed_daemons_is_sent_with_nothing_beside_it",
     ),
     Mutation(

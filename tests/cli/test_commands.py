@@ -14,7 +14,7 @@ import pytest
 
 from mailerd import __version__
 from mailerd.cli import lazy_group, main
-from mailerd.cli.common import CONNECT_WITHIN, opened, silent
+from mailerd.cli.common import CONNECT_WITHIN, no_log, open_database
 from mailerd.errors import DatabaseAwayError, DatabaseError, MailerdError
 from mailerd.sandbox.mariadb import Server
 from tests.cli.conftest import ME, Shop
@@ -186,7 +186,7 @@ async def test_a_command_whose_commit_got_no_answer_says_that_it_may_have_been_d
     shop: Shop, kind: type[DatabaseError]
 ) -> None:
     with pytest.raises(MailerdError, match=r"settle by hand: commit: .* it may have been done all the same; look"):
-        async with opened(shop.settings, silent):
+        async with open_database(shop.settings, no_log):
             raise kind("settle by hand", phase="commit", cause=OSError(), errno=0, retry=True, in_doubt=True)
 
 

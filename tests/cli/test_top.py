@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from mailerd.cli.top_view import Scene, look, page, shares
+from mailerd.cli.top_view import Snapshot, look, page, split_rows
 from mailerd.config import DatabaseSettings, Settings
 from mailerd.events.store import StoreEvents
-from mailerd.sandbox.google import Google, Rules, serve
+from mailerd.sandbox.google import FakeLimits, Google, serve
 from mailerd.sandbox.mariadb import Server
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
@@ -52,7 +52,7 @@ async def tables(config: Path, database_url: str) -> AsyncIterator[Database]:
 
 
 async def test_top_shows_senders_jobs_failures_and_daemons(database_url: str, tmp_path: Path) -> None:
-    google, heard, where = Google(Rules(latency_s=0)), Heard(), tmp_path / "credentials"
+    google, heard, where = Google(FakeLimits(latency_s=0)), Heard(), tmp_path / "credentials"
     where.mkdir()
     async with serve(google) as gmail, running(settings(database_url, gmail, where), heard) as daemon:
         job = await post(daemon.database, recipients=4)
@@ -141,17 +141,17 @@ async def test_what_failed_before_any_attempt_is_not_called_nothing(tables: Data
     assert "of failed letters `mailerd jobs show ID` tells more" in text
 
 
-def shown(scene: Scene) -> str:
+def shown(scene: Snapshot) -> str:
     console = Console(width=140, record=True, force_terminal=False)
     console.print(page(scene, width=140, height=50))
     return console.export_text()
 
 
 def test_lines_are_shared_out_evenly_and_what_needs_little_gets_it_all() -> None:
-    assert shares(13, [5, 30, 30]) == [5, 4, 4]
-    assert shares(13, [2, 30, 1]) == [2, 10, 1]
-    assert shares(100, [2, 3, 1]) == [2, 3, 1]
-    assert shares(0, [2, 0, 1]) == [1, 0, 1]
+    assert split_rows(13, [5, 30, 30]) == [5, 4, 4]
+    assert split_rows(13, [2, 30, 1]) == [2, 10, 1]
+    assert split_rows(100, [2, 3, 1]) == [2, 3, 1]
+    assert split_rows(0, [2, 0, 1]) == [1, 0, 1]
 
 
 async def test_a_consumer_mailbox_and_a_reserve_are_shown_with_what_really_holds(tables: Database) -> None:
@@ -208,7 +208,7 @@ async def test_watch_waits_for_a_database_that_is_away_and_ends_with_the_job(
         mariadb.kill()
         await screen.shows("the database is away")
         mariadb.start()
-        google, heard, where = Google(Rules(latency_s=0)), Heard(), tmp_path / "credentials"
+        google, heard, where = Google(FakeLimits(latency_s=0)), Heard(), tmp_path / "credentials"
         sign_in(google, where)
         async with serve(google) as gmail, running(settings(database_url, gmail, where), heard):
             await screen.shows("completed, 3 recipients: 3 sent")

@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 import pytest
 
 import mailerd.events
-from mailerd.events.base import Event, Speech, event, vocabulary
+from mailerd.events.base import Event, EventEmitter, event, registered_events
 from tests.support.heard import Heard
 
 SAMPLES: dict[Any, object] = {
@@ -23,19 +23,19 @@ SAMPLES: dict[Any, object] = {
 }
 
 
-def classes() -> list[type[Speech]]:
+def classes() -> list[type[EventEmitter]]:
     for module in pkgutil.iter_modules(mailerd.events.__path__, "mailerd.events."):
         importlib.import_module(module.name)
-    return [cls for cls in Speech.__subclasses__() if cls.__module__.startswith("mailerd.events.")]
+    return [cls for cls in EventEmitter.__subclasses__() if cls.__module__.startswith("mailerd.events.")]
 
 
 EVENTS = {
     name: (cls, method)
     for cls in classes()
     for name, method in vars(cls).items()
-    if inspect.isfunction(method) and name in vocabulary()
+    if inspect.isfunction(method) and name in registered_events()
 }
-THE_WORDS = vocabulary()
+THE_WORDS = registered_events()
 
 
 def sample(method: Any) -> dict[str, object]:
@@ -103,15 +103,15 @@ def test_a_wrong_field_in_the_words_is_found(en: str, zh: str) -> None:
 
 
 def test_a_field_that_is_not_keyword_only_is_refused_where_it_is_declared() -> None:
-    def test_positional(self: Speech, job: str) -> None: ...
+    def test_positional(self: EventEmitter, job: str) -> None: ...
 
     with pytest.raises(TypeError, match="test_positional: every field is keyword-only"):
         event("info", en="{job}", zh="{job}")(test_positional)
-    assert "test_positional" not in vocabulary()
+    assert "test_positional" not in registered_events()
 
 
 def test_a_name_is_declared_once() -> None:
-    def database_back(self: Speech, *, where: str) -> None: ...
+    def database_back(self: EventEmitter, *, where: str) -> None: ...
 
     with pytest.raises(TypeError, match="event database_back is declared twice"):
         event("info", en="{where}", zh="{where}")(database_back)

@@ -7,7 +7,7 @@ import pytest
 
 from mailerd.config import DatabaseSettings, Settings
 from mailerd.events.store import StoreEvents
-from mailerd.sandbox.google import Google, Rules, Running, serve
+from mailerd.sandbox.google import FakeLimits, Google, Running, serve
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
 from tests.support.daemon import settings, sign_in
@@ -21,7 +21,7 @@ def heard() -> Heard:
 
 @pytest.fixture
 def google() -> Google:
-    return Google(Rules(units_per_minute=0, project_units_per_minute=0, per_day=0))
+    return Google(FakeLimits(units_per_minute=0, project_units_per_minute=0, per_day=0))
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from mailerd.config import GmailSettings
 from mailerd.events.base import Event
 from mailerd.events.gmail import GmailEvents
 from mailerd.gmail import Gmail
-from mailerd.sandbox.google import COMPOSE, Google, Rules, Running, serve
+from mailerd.sandbox.google import COMPOSE, FakeLimits, Google, Running, serve
 
 Told = list[tuple[str, Mapping[str, object]]]
 
@@ -32,7 +32,7 @@ def events(told: Told) -> GmailEvents:
 
 @pytest.fixture
 def google() -> Google:
-    return Google(Rules(units_per_minute=0, per_day=0))
+    return Google(FakeLimits(units_per_minute=0, per_day=0))
 
 
 @pytest.fixture

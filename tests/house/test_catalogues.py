@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mailerd.core.verdicts import PauseCause
-from mailerd.events.journald_catalog import ADVICE_BY, ALL_ADVICE, SERIOUS, catalogue, events
+from mailerd.events.journald_catalog import ALL_RUNBOOKS, RUNBOOKS_BY_CAUSE, SERIOUS, catalogue, events
 from mailerd.ops.log_formats import record
 from tests.house.source import ROOT
 
@@ -26,7 +26,7 @@ def made() -> dict[Path, str]:
 
 @pytest.mark.parametrize("name", sorted(name for name, event in KNOWN.items() if event.level in SERIOUS))
 def test_an_event_at_warning_or_above_has_advice_in_both_languages(name: str) -> None:
-    advice = ALL_ADVICE[name]
+    advice = ALL_RUNBOOKS[name]
     assert advice.en.isascii()
     assert CHINESE.search(advice.zh)
     assert advice.causes
@@ -37,7 +37,7 @@ def test_an_event_at_warning_or_above_has_advice_in_both_languages(name: str) ->
 
 
 def test_nothing_is_advised_about_what_is_never_said() -> None:
-    assert set(ALL_ADVICE) <= {name for name, event in KNOWN.items() if event.level in SERIOUS}
+    assert set(ALL_RUNBOOKS) <= {name for name, event in KNOWN.items() if event.level in SERIOUS}
 
 
 def test_message_ids_are_128_bits_and_differ() -> None:
@@ -58,7 +58,7 @@ def test_each_cause_of_a_pause_has_a_message_id_and_advice_of_its_own() -> None:
         PauseCause.GOOGLE_UNREACHABLE,
         PauseCause.PROJECT_LIMIT,
     }  # these pause otherwise
-    assert set(ADVICE_BY["sender_paused"]) == causes
+    assert set(RUNBOOKS_BY_CAUSE["sender_paused"]) == causes
     entries = {cause: words.split(f"-- {paused.id_by(cause)}\n")[1].split("\n-- ")[0] for cause in causes}
     assert len(set(entries.values())) == len(causes)
     assert "1. the sign-in was revoked" in entries["token_refused"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import mailerd.events
-from mailerd.events.base import Event, vocabulary
+from mailerd.events.base import Event, registered_events
 from tests.house.source import calls, modules, spot
 
 
@@ -18,7 +18,7 @@ def known() -> dict[str, Event]:
     """Every event that mailerd declares."""
     for module in pkgutil.iter_modules(mailerd.events.__path__, "mailerd.events."):
         importlib.import_module(module.name)
-    return {name: it for name, it in vocabulary().items() if "test" not in name}
+    return {name: it for name, it in registered_events().items() if "test" not in name}
 
 
 KNOWN = known()

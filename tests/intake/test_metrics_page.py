@@ -14,7 +14,7 @@ TOGETHER = b'mailerd_letters_total{outcome="sent",sender="other"} 1.0'
 def metrics() -> Metrics:
     """One letter of one sender was sent."""
     made = Metrics()
-    events = RunnerEvents(made.tell)
+    events = RunnerEvents(made.on_event)
     events.letter_started(job="J", recipient=1, to="a@x", sender="me@example.com", attempt=1)
     events.letter_sent(job="J", recipient=1, to="a@x", sender="me@example.com", done=1, total=1, message_id="m")
     return made

@@ -1,4 +1,4 @@
-"""Alarms: grouped, limited in rate, resolved when over, and never in the way."""
+"""Alerts: grouped, limited in rate, resolved when over, and never in the way."""
 
 import asyncio
 from collections.abc import Iterator
@@ -9,27 +9,27 @@ import pytest
 from aiohttp import web
 
 from mailerd.config import AlertSettings
-from mailerd.core.stats import SenderSeen, Survey
+from mailerd.core.stats import QueueStats, SenderStats
 from mailerd.events.process import ProcessEvents
 from mailerd.events.worker import RunnerEvents
-from mailerd.ops.alert_state import Board, Message
-from mailerd.ops.alerts import Alarms
-from mailerd.ops.heartbeat import Pulses
+from mailerd.ops.alert_state import AlertState, Message
+from mailerd.ops.alerts import Alerter
+from mailerd.ops.heartbeat import Heartbeats
 from mailerd.ops.notify import Webhook
 from tests.support.heard import Heard
 
 AT = datetime(2026, 11, 24, 13, 0, tzinfo=UTC)
 
 
-def paused(cause: str, *, minutes: float) -> SenderSeen:
-    return SenderSeen(
+def paused(cause: str, *, minutes: float) -> SenderStats:
+    return SenderStats(
         email="a@x", per_minute=0, per_day=0, used_minute=0, used_day=0,
         paused_until=AT + timedelta(minutes=minutes), pause_cause=cause, pause_reason="because",
     )  # fmt: skip
 
 
 def test_a_database_that_is_away_is_told_after_its_time_and_resolved_when_it_is_back() -> None:
-    board = Board(AlertSettings())
+    board = AlertState(AlertSettings())
     board.look(None, database_away=59, now=0)
     assert board.message(now=0) is None
     board.look(None, database_away=60, now=1)
@@ -45,8 +45,8 @@ def test_a_database_that_is_away_is_told_after_its_time_and_resolved_when_it_is_
 
 
 def test_what_comes_together_is_told_together_and_not_too_often() -> None:
-    board = Board(AlertSettings())
-    survey = Survey(at=AT, oldest_unsure=1000, senders=(paused("token_refused", minutes=1),))
+    board = AlertState(AlertSettings())
+    survey = QueueStats(at=AT, oldest_unsure=1000, senders=(paused("token_refused", minutes=1),))
     board.look(survey, database_away=0, now=0)
     first = board.message(now=0)
     assert first is not None
@@ -59,7 +59,7 @@ def test_what_comes_together_is_told_together_and_not_too_often() -> None:
 
 
 def test_a_database_that_can_only_be_read_is_not_called_away() -> None:
-    board = Board(AlertSettings())
+    board = AlertState(AlertSettings())
     board.look(None, database_away=60, how="read-only", now=0)
     told = board.message(now=0)
     assert told is not None
@@ -67,16 +67,16 @@ def test_a_database_that_can_only_be_read_is_not_called_away() -> None:
 
 
 def test_ordinary_throttling_is_no_alarm_and_a_long_pause_is() -> None:
-    board = Board(AlertSettings())
-    board.look(Survey(at=AT, senders=(paused("throttled", minutes=0.5),)), database_away=0, now=0)
+    board = AlertState(AlertSettings())
+    board.look(QueueStats(at=AT, senders=(paused("throttled", minutes=0.5),)), database_away=0, now=0)
     assert board.message(now=0) is None
-    board.look(Survey(at=AT, senders=(paused("daily_limit", minutes=60),)), database_away=0, now=1)
+    board.look(QueueStats(at=AT, senders=(paused("daily_limit", minutes=60),)), database_away=0, now=1)
     assert board.message(now=1) is not None
 
 
 def test_a_rate_of_failures_and_a_job_with_failures_are_told() -> None:
-    board = Board(AlertSettings())
-    events = RunnerEvents(lambda event, fields: board.tell(event, fields, now=0))
+    board = AlertState(AlertSettings())
+    events = RunnerEvents(lambda event, fields: board.on_event(event, fields, now=0))
     for number in range(20):
         events.letter_failed(job="J", recipient=number, to="x", sender="a@x", done=1, total=20, cause="no")
     events.job_finished(job="J", sent=0, failed=20, cancelled=0, seconds=1)
@@ -102,8 +102,8 @@ async def test_a_web_hook_gets_json_and_one_that_fails_breaks_nothing() -> None:
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     heard = Heard()
-    alarms = Alarms(
-        AlertSettings(), survey=lambda: None, away=lambda: "away", events=ProcessEvents(heard), pulses=Pulses()
+    alarms = Alerter(
+        AlertSettings(), survey=lambda: None, away=lambda: "away", events=ProcessEvents(heard), heartbeats=Heartbeats()
     )
     port = runner.addresses[0][1]
     try:
@@ -119,8 +119,8 @@ async def test_a_web_hook_gets_json_and_one_that_fails_breaks_nothing() -> None:
 
 
 def test_what_reached_nobody_is_told_again_at_the_least_interval() -> None:
-    board = Board(AlertSettings())
-    events = RunnerEvents(lambda event, fields: board.tell(event, fields, now=0))
+    board = AlertState(AlertSettings())
+    events = RunnerEvents(lambda event, fields: board.on_event(event, fields, now=0))
     events.job_finished(job="J", sent=0, failed=2, cancelled=0, seconds=1)
     board.look(None, database_away=90, now=0)
     first = board.message(now=0)
@@ -137,7 +137,7 @@ def test_what_reached_nobody_is_told_again_at_the_least_interval() -> None:
 
 
 def test_what_was_over_before_it_could_be_told_is_told_with_its_end() -> None:
-    board = Board(AlertSettings())
+    board = AlertState(AlertSettings())
     board.look(None, database_away=90, now=0)
     assert board.message(now=0) is not None
     board.undelivered()
@@ -153,8 +153,8 @@ def test_what_was_over_before_it_could_be_told_is_told_with_its_end() -> None:
 
 
 def test_what_nobody_takes_does_not_grow_without_bound() -> None:
-    board = Board(AlertSettings())
-    events = RunnerEvents(lambda event, fields: board.tell(event, fields, now=0))
+    board = AlertState(AlertSettings())
+    events = RunnerEvents(lambda event, fields: board.on_event(event, fields, now=0))
     for number in range(5000):
         events.job_finished(job=f"J{number}", sent=0, failed=1, cancelled=0, seconds=1)
         if number % 1000 == 0:
@@ -180,7 +180,9 @@ async def test_an_alarm_that_no_way_takes_is_told_again_until_one_does(monkeypat
 
     heard = Heard()
     known = AlertSettings(min_interval=0.1, database_away=0.1)
-    alarms = Alarms(known, survey=lambda: None, away=lambda: "away", events=ProcessEvents(heard), pulses=Pulses())
+    alarms = Alerter(
+        known, survey=lambda: None, away=lambda: "away", events=ProcessEvents(heard), heartbeats=Heartbeats()
+    )
     alarms._posts = broken, slow = Way(repeat(False)), Way(chain([False] * 6, repeat(True)))
     running = asyncio.create_task(alarms.run())
     try:

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from mailerd.config import LogSettings
 from mailerd.events.worker import RunnerEvents
 from mailerd.ops import journald as native
-from mailerd.ops.journald import Native, encode, under_systemd
-from mailerd.ops.log import Journal
+from mailerd.ops.journald import JournaldTransport, encode, under_systemd
+from mailerd.ops.log import Log
 
 
 class Journald:
@@ -73,17 +73,19 @@ def journald(tmp_path: Path) -> Iterator[Journald]:
 
 
 @pytest.fixture
-def way(journald: Journald) -> Iterator[Native]:
-    it = Native(lost=lost, told=lambda _: None, address=str(journald.path))
+def way(journald: Journald) -> Iterator[JournaldTransport]:
+    it = JournaldTransport(lost=lost, told=lambda _: None, address=str(journald.path))
     yield it
     it.close()
 
 
 @pytest.fixture
 def events(journald: Journald, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunnerEvents]:
-    monkeypatch.setattr(native.Native.__init__, "__kwdefaults__", {"address": str(journald.path), "spill": 1000})
-    journal = Journal(LogSettings(format="journald"))
-    yield RunnerEvents(journal.tell)
+    monkeypatch.setattr(
+        native.JournaldTransport.__init__, "__kwdefaults__", {"address": str(journald.path), "max_backlog": 1000}
+    )
+    journal = Log(LogSettings(format="journald"))
+    yield RunnerEvents(journal.write)
     journal.close()
 
 
@@ -101,7 +103,7 @@ def test_any_record_survives(fields: dict[str, str]) -> None:
     assert decode(encode(fields)) == native.decode(encode(fields)) == fields
 
 
-def test_what_journald_does_not_take_now_comes_later_and_in_order(journald: Journald, way: Native) -> None:
+def test_what_journald_does_not_take_now_comes_later_and_in_order(journald: Journald, way: JournaldTransport) -> None:
     for number in range(2000):  # far more than the socket's queue holds; a sender that blocks would hang here
         way.write({"MESSAGE": str(number)})
     assert way.pending > 0
@@ -116,7 +118,7 @@ def test_what_journald_does_not_take_now_comes_later_and_in_order(journald: Jour
 class Interrupted:
     """A socket in the midst of whose first sending somebody else tells."""
 
-    def __init__(self, way: Native) -> None:
+    def __init__(self, way: JournaldTransport) -> None:
         self._way, self._real, self._told = way, way._socket, False
         self.close = self._real.close
 
@@ -128,7 +130,7 @@ class Interrupted:
 
 
 def test_what_is_told_in_the_midst_of_a_record_does_not_wait_for_it(journald: Journald) -> None:
-    way = Native(lost=lost, told=lambda _: None, address=str(journald.path))
+    way = JournaldTransport(lost=lost, told=lambda _: None, address=str(journald.path))
     way._socket = Interrupted(way)  # type: ignore[assignment]
     writing = threading.Thread(target=way.write, args=({"MESSAGE": "outer"},), daemon=True)
     writing.start()
@@ -139,7 +141,7 @@ def test_what_is_told_in_the_midst_of_a_record_does_not_wait_for_it(journald: Jo
 
 
 def test_what_is_too_much_is_counted_and_told(journald: Journald) -> None:
-    way = Native(lost=lost, told=lambda _: None, address=str(journald.path), spill=1000)
+    way = JournaldTransport(lost=lost, told=lambda _: None, address=str(journald.path), max_backlog=1000)
     for number in range(3000):
         way.write({"MESSAGE": str(number)})
     heard = []
@@ -153,13 +155,13 @@ def test_what_is_too_much_is_counted_and_told(journald: Journald) -> None:
     way.close()
 
 
-def test_a_record_that_is_too_large_for_a_datagram_arrives_whole(journald: Journald, way: Native) -> None:
+def test_a_record_that_is_too_large_for_a_datagram_arrives_whole(journald: Journald, way: JournaldTransport) -> None:
     way.write({"MESSAGE": "x" * 1_000_000})
     assert journald.read() == {"MESSAGE": "x" * 1_000_000}
 
 
 def test_without_journald_nothing_is_raised(tmp_path: Path) -> None:
-    way = Native(lost=lost, told=lambda _: None, address=str(tmp_path / "nobody"))
+    way = JournaldTransport(lost=lost, told=lambda _: None, address=str(tmp_path / "nobody"))
     way.write({"MESSAGE": "x"})
     assert way.pending == 1
     way.close()
@@ -174,12 +176,14 @@ def _sent(number: int) -> dict[str, Any]:
 def test_what_was_kept_to_the_end_is_said_on_standard_error_with_its_moment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(native.Native.__init__, "__kwdefaults__", {"address": str(tmp_path / "none"), "spill": 700})
+    monkeypatch.setattr(
+        native.JournaldTransport.__init__, "__kwdefaults__", {"address": str(tmp_path / "none"), "max_backlog": 700}
+    )
     moments = iter(range(1_790_000_000_000_000_000, 1_790_000_100_000_000_000, 1_000_000_000))
     monkeypatch.setattr(time, "time_ns", lambda: next(moments))
-    journal = Journal(LogSettings(format="journald"))
+    journal = Log(LogSettings(format="journald"))
     for number in range(4):
-        RunnerEvents(journal.tell).letter_sent(**_sent(number))
+        RunnerEvents(journal.write).letter_sent(**_sent(number))
     assert capfd.readouterr().err == "", "while it lives, it waits for journald"
     journal.close()
     heading, *lines = capfd.readouterr().err.splitlines()
@@ -195,11 +199,11 @@ def test_the_end_does_not_wait_for_a_reader_of_standard_error_that_stands_still(
 from mailerd.config import LogSettings
 from mailerd.events.store import StoreEvents
 from mailerd.ops import journald as native
-from mailerd.ops.log import Journal
-native.Native.__init__.__kwdefaults__["address"] = {str(tmp_path / "none")!r}
-journal = Journal(LogSettings(format="journald"))
+from mailerd.ops.log import Log
+native.JournaldTransport.__init__.__kwdefaults__["address"] = {str(tmp_path / "none")!r}
+journal = Log(LogSettings(format="journald"))
 for number in range(20_000):
-    StoreEvents(journal.tell).database_back(where=f"h:{{number}}", seconds=2)
+    StoreEvents(journal.write).database_back(where=f"h:{{number}}", seconds=2)
 journal.close()
 """
     reading, writing = os.pipe()
@@ -216,7 +220,7 @@ def test_a_daemon_without_a_journald_says_why_it_ends(tmp_path: Path) -> None:
 import sys
 from mailerd.cli import main
 from mailerd.ops import journald as native
-native.Native.__init__.__kwdefaults__["address"] = {str(tmp_path / "none")!r}
+native.JournaldTransport.__init__.__kwdefaults__["address"] = {str(tmp_path / "none")!r}
 sys.argv = ["mailerd", "run"]
 main()
 """
@@ -272,11 +276,13 @@ def test_lost_records_are_counted_once_however_often_that_must_be_tried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address = tmp_path / "later"
-    monkeypatch.setattr(native.Native.__init__, "__kwdefaults__", {"address": str(address), "spill": 0})
-    journal, counted = Journal(LogSettings(format="journald")), list[object]()
+    monkeypatch.setattr(
+        native.JournaldTransport.__init__, "__kwdefaults__", {"address": str(address), "max_backlog": 0}
+    )
+    journal, counted = Log(LogSettings(format="journald")), list[object]()
     journal.on_lost = lambda _, fields: counted.append(fields["lost"])
     for number in range(7):
-        RunnerEvents(journal.tell).letter_sent(**_sent(number))
+        RunnerEvents(journal.write).letter_sent(**_sent(number))
     for _ in range(3):
         assert journal.flush(), "nobody listens yet"
     assert counted == []

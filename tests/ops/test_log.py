@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 
 from mailerd.config import LogSettings
-from mailerd.events.base import Event, Speech, event
+from mailerd.events.base import Event, EventEmitter, event
 from mailerd.events.intake import IntakeEvents
 from mailerd.events.store import StoreEvents
 from mailerd.events.worker import RunnerEvents
-from mailerd.ops.log import Journal
+from mailerd.ops.log import Log
 
 BROKEN = Event("it_broke", "error", en="it broke at {at}: {error!r}", zh="出错于 {at}：{error!r}")
 PLAIN = Event("all_well", "info", en="{thread} says {number}", zh="{thread} 说 {number}")
@@ -41,19 +41,19 @@ def broken() -> RuntimeError:
 
 
 def test_a_text_line_has_time_level_and_words(capsys: pytest.CaptureFixture[str]) -> None:
-    StoreEvents(Journal(LogSettings(format="text")).tell).database_back(where="127.0.0.1:3306", seconds=2.04)
+    StoreEvents(Log(LogSettings(format="text")).write).database_back(where="127.0.0.1:3306", seconds=2.04)
     out, err = capsys.readouterr()
     assert out == ""
     assert re.fullmatch(STAMP + r" INFO     database 127\.0\.0\.1:3306 is back after 2\.0 s\n", err)
 
 
 def test_the_words_are_chinese_where_that_is_configured(capsys: pytest.CaptureFixture[str]) -> None:
-    StoreEvents(Journal(LogSettings(format="text", language="zh")).tell).database_back(where="h:1", seconds=2)
+    StoreEvents(Log(LogSettings(format="text", language="zh")).write).database_back(where="h:1", seconds=2)
     assert "数据库 h:1 已恢复，历时 2.0 秒" in capsys.readouterr().err
 
 
 def test_an_error_is_told_with_its_whole_stack_and_its_causes(capsys: pytest.CaptureFixture[str]) -> None:
-    Journal(LogSettings(format="text")).tell(BROKEN, {"at": "dawn", "error": broken()})
+    Log(LogSettings(format="text")).write(BROKEN, {"at": "dawn", "error": broken()})
     err = capsys.readouterr().err
     assert "ERROR    it broke at dawn: RuntimeError('outer')" in err
     assert "ValueError: invalid literal for int() with base 10: 'inner'" in err
@@ -62,7 +62,7 @@ def test_an_error_is_told_with_its_whole_stack_and_its_causes(capsys: pytest.Cap
 
 
 def test_no_field_takes_the_place_of_the_sentence(capsys: pytest.CaptureFixture[str]) -> None:
-    IntakeEvents(Journal(LogSettings(format="json")).tell).request_refused(
+    IntakeEvents(Log(LogSettings(format="json")).write).request_refused(
         request="R", status=404, code="not_found", reason="there is no job with this id"
     )
     line = json.loads(capsys.readouterr().err)
@@ -72,7 +72,7 @@ def test_no_field_takes_the_place_of_the_sentence(capsys: pytest.CaptureFixture[
 
 @pytest.mark.parametrize("name", ["at", "level", "event", "message", "stack"])
 def test_a_field_that_would_take_the_place_of_another_is_refused(name: str) -> None:
-    def broken(self: Speech, *, field: str) -> None: ...
+    def broken(self: EventEmitter, *, field: str) -> None: ...
 
     broken.__signature__ = inspect.Signature([  # type: ignore[attr-defined]
         inspect.Parameter(each, inspect.Parameter.KEYWORD_ONLY) for each in ("self", "job", name)
@@ -82,7 +82,7 @@ def test_a_field_that_would_take_the_place_of_another_is_refused(name: str) -> N
 
 
 def test_a_json_line_has_the_event_and_every_field(capsys: pytest.CaptureFixture[str]) -> None:
-    RunnerEvents(Journal(LogSettings(format="json")).tell).letter_released(
+    RunnerEvents(Log(LogSettings(format="json")).write).letter_released(
         job="J1", recipient=7, to="zoë@example.org", sender="me@example.com", cause="throttled"
     )
     line = json.loads(capsys.readouterr().err)
@@ -101,7 +101,7 @@ def test_a_json_line_has_the_event_and_every_field(capsys: pytest.CaptureFixture
 
 def test_an_error_in_json_stays_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     moment = datetime(2026, 11, 24, 11, 17, tzinfo=UTC)
-    Journal(LogSettings(format="json")).tell(BROKEN, {"at": moment, "error": broken()})
+    Log(LogSettings(format="json")).write(BROKEN, {"at": moment, "error": broken()})
     err = capsys.readouterr().err
     assert err.count("\n") == 1
     line = json.loads(err)
@@ -110,7 +110,7 @@ def test_an_error_in_json_stays_on_one_line(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_words_with_line_breaks_cannot_feign_a_line_of_the_log(capsys: pytest.CaptureFixture[str]) -> None:
-    StoreEvents(Journal(LogSettings(format="text")).tell).database_away(where="h:1", cause="x\n2026-01-01 INFO forged")
+    StoreEvents(Log(LogSettings(format="text")).write).database_away(where="h:1", cause="x\n2026-01-01 INFO forged")
     lines = capsys.readouterr().err.splitlines()
     assert [bool(re.match(STAMP, line)) for line in lines] == [True, False]
     assert lines[1].startswith("    ")
@@ -119,7 +119,7 @@ def test_words_with_line_breaks_cannot_feign_a_line_of_the_log(capsys: pytest.Ca
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_what_a_terminal_obeys_is_written_as_an_escape(capsys: pytest.CaptureFixture[str], form: str) -> None:
     told = "a\x1b[31mb\0c\rd\x9be\tf 中文"
-    Journal(LogSettings.model_validate({"format": form})).tell(PLAIN, {"thread": told, "number": 1})
+    Log(LogSettings.model_validate({"format": form})).write(PLAIN, {"thread": told, "number": 1})
     err = capsys.readouterr().err
     words = json.loads(err)["message"] if form == "json" else err
     assert not set(words) & set("\x1b\0\r\x9b")
@@ -127,7 +127,7 @@ def test_what_a_terminal_obeys_is_written_as_an_escape(capsys: pytest.CaptureFix
 
 
 def test_what_is_below_the_level_is_not_told(capsys: pytest.CaptureFixture[str]) -> None:
-    events = RunnerEvents(Journal(LogSettings(format="text", level="warning")).tell)
+    events = RunnerEvents(Log(LogSettings(format="text", level="warning")).write)
     events.alive(polls=1, sent=1, failed=0, in_hand=0)
     assert capsys.readouterr().err == ""
     events.runner_already_running()
@@ -135,7 +135,7 @@ def test_what_is_below_the_level_is_not_told(capsys: pytest.CaptureFixture[str])
 
 
 def test_braces_and_angle_brackets_in_a_field_are_only_text(capsys: pytest.CaptureFixture[str]) -> None:
-    StoreEvents(Journal(LogSettings(format="text")).tell).database_away(where="{h}", cause="<red>{0} {x}</red> %s")
+    StoreEvents(Log(LogSettings(format="text")).write).database_away(where="{h}", cause="<red>{0} {x}</red> %s")
     assert "database {h} is away: <red>{0} {x}</red> %s; nothing" in capsys.readouterr().err
 
 
@@ -146,9 +146,9 @@ def test_the_time_of_a_line_is_cut_to_the_millisecond_and_follows_the_second(
     moments = iter([eve + 7_999_999, eve + 999_999_999, eve + 1_000_000_000] * 2)
     monkeypatch.setattr(time, "time_ns", lambda: next(moments))
     for form in ("text", "json"):
-        journal = Journal(LogSettings(format=form))
+        journal = Log(LogSettings(format=form))
         for number in range(3):
-            journal.tell(PLAIN, {"thread": 0, "number": number})
+            journal.write(PLAIN, {"thread": 0, "number": number})
     lines = capsys.readouterr().err.splitlines()
     told = ["2026-12-31 23:59:59.007Z", "2026-12-31 23:59:59.999Z", "2027-01-01 00:00:00.000Z"]
     assert [line.partition(" INFO")[0] for line in lines[:3]] == told
@@ -175,7 +175,7 @@ def test_a_line_that_could_not_be_written_comes_with_the_reason(monkeypatch: pyt
 
     failures = [OSError("no space left on device")]
     monkeypatch.setattr(sys, "stderr", stream := Stream(fail_once))
-    Journal(LogSettings(format="text")).tell(PLAIN, {"thread": 1, "number": 2})
+    Log(LogSettings(format="text")).write(PLAIN, {"thread": 1, "number": 2})
     assert "INFO     1 says 2\nTraceback (most recent call last)" in stream.getvalue()
     assert "OSError: no space left on device" in stream.getvalue()
 
@@ -190,21 +190,21 @@ def test_a_log_that_can_write_nothing_breaks_nobody(monkeypatch: pytest.MonkeyPa
         raise OSError("the disk is gone")
 
     monkeypatch.setattr(sys, "stderr", Stream(fail))
-    Journal(LogSettings(format="text")).tell(PLAIN, {"thread": 1, "number": 2})
+    Log(LogSettings(format="text")).write(PLAIN, {"thread": 1, "number": 2})
 
 
 def test_a_field_that_has_no_words_breaks_nobody_and_is_said(capsys: pytest.CaptureFixture[str]) -> None:
-    Journal(LogSettings(format="json")).tell(PLAIN, {"thread": 1, "number": 2, "other": Unspeakable()})
+    Log(LogSettings(format="json")).write(PLAIN, {"thread": 1, "number": 2, "other": Unspeakable()})
     assert "ValueError: no words" in capsys.readouterr().err
 
 
 def test_lines_of_several_threads_are_whole_and_in_the_order_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", stream := Stream(lambda: time.sleep(0)))  # another thread's turn, if it can
-    journal = Journal(LogSettings(format="text"))
+    journal = Log(LogSettings(format="text"))
 
     def work(thread: int) -> None:
         for number in range(200):
-            journal.tell(PLAIN, {"thread": thread, "number": number})
+            journal.write(PLAIN, {"thread": thread, "number": number})
 
     threads = [threading.Thread(target=work, args=(each,)) for each in range(4)]
     for each in threads:
@@ -221,12 +221,12 @@ def test_what_is_told_in_the_midst_of_a_line_does_not_wait_for_its_end(monkeypat
 
     def tell_once() -> None:
         if inner:
-            journal.tell(PLAIN, inner.pop())
+            journal.write(PLAIN, inner.pop())
 
     inner: list[dict[str, object]] = [{"thread": 0, "number": 7}]
     monkeypatch.setattr(sys, "stderr", stream := Stream(tell_once))
-    journal = Journal(LogSettings(format="text"))
-    telling = threading.Thread(target=journal.tell, args=(PLAIN, {"thread": 1, "number": 2}), daemon=True)
+    journal = Log(LogSettings(format="text"))
+    telling = threading.Thread(target=journal.write, args=(PLAIN, {"thread": 1, "number": 2}), daemon=True)
     telling.start()
     telling.join(timeout=10)
     assert not telling.is_alive()
@@ -239,8 +239,8 @@ def test_kill_9_loses_no_line_that_was_told(form: str, tmp_path: Path) -> None:
 import os, signal
 from mailerd.config import LogSettings
 from mailerd.events.store import StoreEvents
-from mailerd.ops.log import Journal
-events = StoreEvents(Journal(LogSettings(format={form!r})).tell)
+from mailerd.ops.log import Log
+events = StoreEvents(Log(LogSettings(format={form!r})).write)
 for number in range(100):
     events.database_back(where=f"h:{{number}}", seconds=2)
 os.kill(os.getpid(), signal.SIGKILL)

@@ -14,16 +14,16 @@ import pytest
 
 from mailerd.app import run_until_signalled
 from mailerd.config import LogSettings
-from mailerd.core.stats import Survey
+from mailerd.core.stats import QueueStats
 from mailerd.events.process import ProcessEvents
-from mailerd.ops.event_loop_monitor import Guard
-from mailerd.ops.heartbeat import Pulses
-from mailerd.ops.journald import Native
-from mailerd.ops.log import Journal
+from mailerd.ops.event_loop_monitor import EventLoopMonitor
+from mailerd.ops.heartbeat import Heartbeats
+from mailerd.ops.journald import JournaldTransport
+from mailerd.ops.log import Log
 from mailerd.ops.metrics import Metrics
 from mailerd.ops.systemd import Systemd
-from mailerd.ops.watchdog import Watch
-from mailerd.sandbox.google import Google, Rules, serve
+from mailerd.ops.watchdog import Watchdog
+from mailerd.sandbox.google import FakeLimits, Google, serve
 from tests.chaos.place import _free_port
 from tests.support.daemon import settings, sign_in
 from tests.support.eventually import eventually
@@ -54,9 +54,9 @@ class Reader:
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> Iterator[Native]:
+def kept(tmp_path: Path) -> Iterator[JournaldTransport]:
     """A way to a journald that is not there, with some megabytes for it."""
-    way = Native(lost=_lost, told=lambda _: None, address=str(tmp_path / "socket"))
+    way = JournaldTransport(lost=_lost, told=lambda _: None, address=str(tmp_path / "socket"))
     for number in range(RECORDS):
         way.write({"MESSAGE": f"{number} {'x' * 1300}"})
     yield way
@@ -67,13 +67,15 @@ def _lost(number: int) -> Mapping[str, str]:
     return {"MESSAGE": f"lost {number}"}
 
 
-async def test_what_was_kept_is_gone_within_seconds_of_journald_s_return(kept: Native, tmp_path: Path) -> None:
+async def test_what_was_kept_is_gone_within_seconds_of_journald_s_return(
+    kept: JournaldTransport, tmp_path: Path
+) -> None:
     """The kernel takes a hundred records at a time: one push a turn would need half a minute."""
     assert kept.pending == RECORDS
     events = ProcessEvents(Heard())
-    watch = Watch(
-        systemd=Systemd({}), pulses=Pulses(), guard=Guard(events=events, bound=60), events=events, meter=Metrics(),
-        look=_nobody_looks, away=lambda: "", flush=kept.flush,
+    watch = Watchdog(
+        systemd=Systemd({}), heartbeats=Heartbeats(), guard=EventLoopMonitor(events=events, bound=60),
+        events=events, meter=Metrics(), look=_nobody_looks, away=lambda: "", flush=kept.flush,
     )  # fmt: skip
     reader = Reader(tmp_path / "socket")
     watching = asyncio.create_task(watch.watch_forever())
@@ -91,12 +93,12 @@ async def _holds(it: bool) -> bool:  # noqa: FBT001 - what eventually wants
     return it
 
 
-async def _nobody_looks() -> Survey:
+async def _nobody_looks() -> QueueStats:
     raise AssertionError("the survey's loop does not run here")
 
 
 async def test_records_that_were_lost_are_counted(database_url: str, tmp_path: Path) -> None:
-    google, where, journal = Google(Rules()), tmp_path / "credentials", Journal(LogSettings(format="text"))
+    google, where, journal = Google(FakeLimits()), tmp_path / "credentials", Log(LogSettings(format="text"))
     sign_in(google, where)
     async with serve(google) as gmail, aiohttp.ClientSession() as session:
         port = _free_port()

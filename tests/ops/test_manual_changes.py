@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mailerd.config import Settings
 from mailerd.core.states import JobChange
-from mailerd.sandbox.google import Google, Rules, serve
+from mailerd.sandbox.google import FakeLimits, Google, serve
 from mailerd.store.default_limits import terms_of
 from mailerd.store.job_actions import Controls
 from mailerd.store.senders import Senders
@@ -21,7 +21,7 @@ ME = "me@example.com"
 async def test_what_somebody_does_by_command_is_told_in_the_log_of_the_daemon(
     database_url: str, tmp_path: Path
 ) -> None:
-    google, heard = Google(Rules(latency_s=0)), Heard()
+    google, heard = Google(FakeLimits(latency_s=0)), Heard()
     sign_in(google, tmp_path / "credentials")
     async with (
         serve(google) as gmail,
@@ -45,7 +45,7 @@ async def test_what_somebody_does_by_command_is_told_in_the_log_of_the_daemon(
 
 
 async def test_the_status_line_knows_of_a_job_within_seconds(database_url: str, tmp_path: Path) -> None:
-    google, heard = Google(Rules(latency_s=0)), Heard()
+    google, heard = Google(FakeLimits(latency_s=0)), Heard()
     (tmp_path / "credentials").mkdir()
     async with (
         serve(google) as gmail,

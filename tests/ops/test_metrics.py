@@ -7,12 +7,12 @@ from pathlib import Path
 import aiohttp
 
 from mailerd.core.replies import Call
-from mailerd.core.stats import SenderSeen, Survey
+from mailerd.core.stats import QueueStats, SenderStats
 from mailerd.events.intake import IntakeEvents
 from mailerd.events.journald_catalog import events
 from mailerd.events.worker import RunnerEvents
 from mailerd.ops.metrics import CONTENT_TYPE, SENDERS_AT_MOST, Metrics
-from mailerd.sandbox.google import Google, Rules, serve
+from mailerd.sandbox.google import FakeLimits, Google, serve
 from tests.support.daemon import running, settings, sign_in
 from tests.support.heard import Heard
 from tests.support.rows import post
@@ -24,7 +24,7 @@ def value(page: bytes, name: str) -> float:
 
 
 def sent(metrics: Metrics, *, sender: str = "me@example.com") -> None:
-    events = RunnerEvents(metrics.tell)
+    events = RunnerEvents(metrics.on_event)
     events.letter_started(job="J", recipient=1, to="a@x", sender=sender, attempt=1)
     events.letter_sent(job="J", recipient=1, to="a@x", sender=sender, done=1, total=1, message_id="m")
 
@@ -64,7 +64,7 @@ def test_every_event_is_there_from_the_start_so_that_its_first_is_an_increase() 
 
 def test_a_senders_outcomes_are_there_before_its_first_letter() -> None:
     metrics = Metrics()
-    IntakeEvents(metrics.tell).job_accepted(
+    IntakeEvents(metrics.on_event).job_accepted(
         job="J", sender="me@example.com", total=1, accepted=1, due="now", ms=1.0, key="k", request="r"
     )
     page = metrics.page()
@@ -81,8 +81,8 @@ def test_senders_do_not_grow_without_bound() -> None:
     assert value(page, 'mailerd_letters_total{outcome="sent",sender="other"}') == 50
 
 
-def seen(email: str, *, until: datetime | None) -> SenderSeen:
-    return SenderSeen(
+def seen(email: str, *, until: datetime | None) -> SenderStats:
+    return SenderStats(
         email=email, per_minute=54, per_day=2000, used_minute=1, used_day=2, paused_until=until,
         pause_cause="daily_limit" if until else "", pause_reason="",
     )  # fmt: skip
@@ -90,9 +90,9 @@ def seen(email: str, *, until: datetime | None) -> SenderSeen:
 
 def test_a_sender_that_the_survey_shows_no_more_has_no_gauges_any_more() -> None:
     metrics, at = Metrics(), datetime(2026, 11, 24, tzinfo=UTC)
-    metrics.surveyed(Survey(at=at, senders=(seen("a@x", until=at), seen("b@x", until=None))))
+    metrics.set_queue(QueueStats(at=at, senders=(seen("a@x", until=at), seen("b@x", until=None))))
     assert value(metrics.page(), 'mailerd_sender_paused{cause="daily_limit",sender="a@x"}') == 1
-    metrics.surveyed(Survey(at=at, senders=(seen("b@x", until=None),)))
+    metrics.set_queue(QueueStats(at=at, senders=(seen("b@x", until=None),)))
     page = metrics.page()
     gauges = [
         line for line in page.decode().splitlines() if line.startswith("mailerd_sender_") and 'sender="a@x"' in line
@@ -103,7 +103,7 @@ def test_a_sender_that_the_survey_shows_no_more_has_no_gauges_any_more() -> None
 
 def test_a_job_that_was_cancelled_is_not_counted_as_whole() -> None:
     metrics = Metrics()
-    events = RunnerEvents(metrics.tell)
+    events = RunnerEvents(metrics.on_event)
     events.job_finished(job="A", sent=3, failed=0, cancelled=0, seconds=1.0)
     events.job_finished(job="B", sent=1, failed=0, cancelled=2, seconds=1.0)
     events.job_finished(job="C", sent=1, failed=1, cancelled=1, seconds=1.0)
@@ -117,7 +117,7 @@ def busy(*senders: str) -> Metrics:
     metrics, at = Metrics(), datetime(2026, 11, 24, tzinfo=UTC)
     for sender in senders:
         sent(metrics, sender=sender)
-    metrics.surveyed(Survey(at=at, senders=tuple(seen(each, until=at) for each in senders)))
+    metrics.set_queue(QueueStats(at=at, senders=tuple(seen(each, until=at) for each in senders)))
     return metrics
 
 
@@ -148,7 +148,7 @@ def test_where_nobody_is_shown_nobody_is_named_and_everything_else_is_the_same()
 
 
 async def test_a_daemon_shows_what_it_did(database_url: str, tmp_path: Path) -> None:
-    google, heard, where = Google(Rules(latency_s=0)), Heard(), tmp_path / "credentials"
+    google, heard, where = Google(FakeLimits(latency_s=0)), Heard(), tmp_path / "credentials"
     sign_in(google, where)
     async with (
         serve(google) as gmail,
@@ -159,7 +159,7 @@ async def test_a_daemon_shows_what_it_did(database_url: str, tmp_path: Path) -> 
         daemon.runner.ring()
         await heard.wait_for("job_finished")
         survey = await daemon.service.watch.look()
-        daemon.service.watch.meter.surveyed(survey)
+        daemon.service.watch.meter.set_queue(survey)
         async with aiohttp.ClientSession() as session, session.get(f"{listening}/metrics") as answer:
             page = await answer.read()
         assert answer.status == 200
@@ -174,5 +174,5 @@ async def test_a_daemon_shows_what_it_did(database_url: str, tmp_path: Path) -> 
             assert f'mailerd_events_total{{event="{event.name}",'.encode() in page, "a daemon loads every event"
         assert value(page, 'mailerd_database_calls_total{outcome="ok"}') > 3
         assert b"example.org" not in page, "no recipient's address"
-        assert {pulse.loop for pulse in daemon.pulses.all()} >= {"runner", "recorder", "rescuing", "beat"}
+        assert {heartbeat.loop for heartbeat in daemon.heartbeats.all()} >= {"runner", "recorder", "rescuing", "beat"}
         await asyncio.sleep(0)

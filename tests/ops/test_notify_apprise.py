@@ -12,15 +12,15 @@ import pytest
 from aiohttp import web
 
 from mailerd.config import AlertSettings
-from mailerd.core.stats import Survey
+from mailerd.core.stats import QueueStats
 from mailerd.errors import ConfigurationError
 from mailerd.events.process import ProcessEvents
 from mailerd.ops import notify as post_module
 from mailerd.ops.alert_state import Message
-from mailerd.ops.alerts import Alarms
-from mailerd.ops.heartbeat import Pulses
-from mailerd.ops.notify import posts
-from mailerd.sandbox.google import Google, Rules, serve
+from mailerd.ops.alerts import Alerter
+from mailerd.ops.heartbeat import Heartbeats
+from mailerd.ops.notify import build_notifiers
+from mailerd.sandbox.google import FakeLimits, Google, serve
 from tests.support.daemon import running, settings, sign_in
 from tests.support.heard import Heard
 from tests.support.rows import post, query
@@ -77,7 +77,7 @@ async def _until(holds: Callable[[], Any] | Callable[[], Awaitable[Any]], *, wit
 
 
 async def test_two_schemes_of_apprise_take_an_alarm(target: Target) -> None:
-    for way in posts(webhook="", urls=[target.url("json", "hook"), target.url("ntfy", "mailerd")]):
+    for way in build_notifiers(webhook="", urls=[target.url("json", "hook"), target.url("ntfy", "mailerd")]):
         await way.send(MESSAGE)
     (path, by_json), (_, by_ntfy) = target.taken
     assert path == "/hook"
@@ -87,7 +87,7 @@ async def test_two_schemes_of_apprise_take_an_alarm(target: Target) -> None:
 
 async def test_what_was_not_delivered_is_told_with_the_reason_and_without_the_address(target: Target) -> None:
     target.status = 503
-    (way,) = posts(webhook="", urls=[target.url("json", "secret-token")])
+    (way,) = build_notifiers(webhook="", urls=[target.url("json", "secret-token")])
     with pytest.raises(OSError, match=r"alerts.urls, number 1: .*503") as caught:
         await way.send(MESSAGE)
     assert "secret-token" not in str(caught.value)
@@ -95,7 +95,7 @@ async def test_what_was_not_delivered_is_told_with_the_reason_and_without_the_ad
 
 def test_an_address_that_apprise_does_not_know_is_refused_by_its_number() -> None:
     with pytest.raises(ConfigurationError, match="number 2 is no address"):
-        posts(webhook="", urls=["json://127.0.0.1/", "nonsense"])
+        build_notifiers(webhook="", urls=["json://127.0.0.1/", "nonsense"])
 
 
 async def test_an_alarm_is_raised_and_resolved(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,7 +103,7 @@ async def test_an_alarm_is_raised_and_resolved(target: Target, monkeypatch: pyte
     monkeypatch.setattr("mailerd.ops.alert_state._SETTLED_AFTER", 0.2)
     away, heard = ["away"], Heard()
     known = AlertSettings(urls=[target.url("json")], database_away=0.1, min_interval=0.1)
-    alarms = Alarms(known, survey=_nothing, away=lambda: away[0], events=ProcessEvents(heard), pulses=Pulses())
+    alarms = Alerter(known, survey=_nothing, away=lambda: away[0], events=ProcessEvents(heard), heartbeats=Heartbeats())
     running_alarms = asyncio.create_task(alarms.run())
     try:
         await _until(lambda: target.taken)
@@ -117,7 +117,7 @@ async def test_an_alarm_is_raised_and_resolved(target: Target, monkeypatch: pyte
     assert heard.names()[:2] == ["alarm_sent", "alarm_sent"]
 
 
-def _nothing() -> Survey | None:
+def _nothing() -> QueueStats | None:
     return None
 
 
@@ -126,7 +126,7 @@ async def test_a_target_that_hangs_delays_neither_letters_nor_the_other_targets_
 ) -> None:
     monkeypatch.setattr(post_module, "WITHIN", 0.5)
     monkeypatch.setattr("mailerd.ops.alerts._LOOK_EVERY", 0.05)
-    rules = Rules(latency_s=0, units_per_minute=0, project_units_per_minute=0, per_day=0)
+    rules = FakeLimits(latency_s=0, units_per_minute=0, project_units_per_minute=0, per_day=0)
     google, heard, where = Google(rules), Heard(), tmp_path / "credentials"
     sign_in(google, where)
     target.hanging = asyncio.Event()

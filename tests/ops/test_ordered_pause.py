@@ -13,7 +13,7 @@ from mailerd.core.pauses import until
 from mailerd.core.rate_limit import FOREVER
 from mailerd.core.stats import words
 from mailerd.events.store import StoreEvents
-from mailerd.ops.alert_state import Board
+from mailerd.ops.alert_state import AlertState
 from mailerd.ops.metrics import Metrics
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
@@ -21,7 +21,7 @@ from mailerd.store.default_limits import terms_of
 from mailerd.store.history import Stories
 from mailerd.store.jobs import Jobs
 from mailerd.store.senders import Senders
-from mailerd.store.stats import Surveys
+from mailerd.store.stats import StatsReader
 from tests.ops.test_metrics import value
 from tests.support.heard import Heard
 from tests.support.rows import post
@@ -39,7 +39,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 async def told(database: Database, job: str) -> dict[str, str]:
     """What each of those who tell of pauses says."""
-    survey = await Surveys(database, TERMS).look()
+    survey = await StatsReader(database, TERMS).read()
     console = Console(width=200, record=True, force_terminal=False)
     console.print(page(await look(database, TERMS), width=200, height=50))
     (story,) = await Stories(database).of_address("a@example.org")
@@ -78,8 +78,8 @@ async def test_an_ordered_pause_with_an_end_is_told_with_it(database: Database) 
 async def test_the_metric_knows_an_ordered_pause_and_the_board_leaves_it_alone(database: Database) -> None:
     await post(database, recipients=["a@example.org"])
     await Senders(database, TERMS).pause("me@example.com", lasts=None, reason="the owner is on leave")
-    survey, metrics, board = await Surveys(database, TERMS).look(), Metrics(), Board(AlertSettings())
-    metrics.surveyed(survey)
+    survey, metrics, board = await StatsReader(database, TERMS).read(), Metrics(), AlertState(AlertSettings())
+    metrics.set_queue(survey)
     assert value(metrics.page(), 'mailerd_sender_paused{cause="by_hand",sender="me@example.com"}') == 1
     board.look(survey, database_away=0, now=0)
     assert board.message(now=0) is None, "whoever ordered it knows it"

@@ -15,7 +15,7 @@ from mailerd.store.db.migrate import migrate
 from mailerd.store.default_limits import terms_of
 from mailerd.store.queue.claim import Claims
 from mailerd.store.senders import Senders
-from mailerd.store.stats import Surveys
+from mailerd.store.stats import StatsReader
 from tests.ops.test_metrics import value
 from tests.support.heard import Heard
 from tests.support.rows import post, query
@@ -45,7 +45,7 @@ async def old_job(database: Database, *, turn: str = AGO) -> str:
 async def held_up(database: Database) -> float:
     """Seconds, as the metric shows them."""
     metrics = Metrics()
-    metrics.surveyed(await Surveys(database, TERMS).look())
+    metrics.set_queue(await StatsReader(database, TERMS).read())
     return value(metrics.page(), "mailerd_oldest_claimable_letter_seconds")
 
 

@@ -23,11 +23,11 @@ def test_what_is_said_arrives(manager: socket.socket) -> None:
     assert it.watchdog == 30.0
     it.ready("running")
     assert manager.recv(1000) == b"READY=1\nSTATUS=running"
-    it.feed()
+    it.notify_watchdog()
     assert manager.recv(1000) == b"WATCHDOG=1"
     it.reloading()
     assert manager.recv(1000).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
-    it.extend(1.5)
+    it.extend_timeout(1.5)
     assert manager.recv(1000) == b"EXTEND_TIMEOUT_USEC=1500000"
 
 
@@ -42,7 +42,7 @@ def test_a_status_is_said_once(manager: socket.socket) -> None:
 def test_without_a_manager_nothing_happens() -> None:
     it = Systemd({})
     it.ready("running")
-    assert (it.present, it.watchdog, it.sockets()) == (False, 0.0, [])
+    assert (it.enabled, it.watchdog, it.sockets()) == (False, 0.0, [])
 
 
 def test_another_process_s_watchdog_and_sockets_are_not_ours() -> None:

@@ -4,13 +4,13 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 from mailerd.core.states import JobStatus, State
-from mailerd.core.stats import SenderSeen, Survey, words
+from mailerd.core.stats import QueueStats, SenderStats, words
 from mailerd.events.process import ProcessEvents
-from mailerd.ops.event_loop_monitor import Guard
-from mailerd.ops.heartbeat import Pulses
+from mailerd.ops.event_loop_monitor import EventLoopMonitor
+from mailerd.ops.heartbeat import Heartbeats
 from mailerd.ops.metrics import Metrics
 from mailerd.ops.systemd import Systemd
-from mailerd.ops.watchdog import Watch
+from mailerd.ops.watchdog import Watchdog
 from tests.support.heard import Heard
 
 AT = datetime(2026, 11, 24, 13, 0, tzinfo=UTC)
@@ -32,16 +32,16 @@ class Scene:
 
     def __init__(self) -> None:
         self.systemd, self.heard, self.at, self.trouble = Said(), Heard(), 0.0, ""
-        self.pulses = Pulses(lambda: self.at, limit=10)
+        self.heartbeats = Heartbeats(lambda: self.at, limit=10)
         events = ProcessEvents(self.heard)
-        self.guard = Guard(events=events, bound=10, now=lambda: self.at)
-        self.watch = Watch(
-            systemd=self.systemd, pulses=self.pulses, guard=self.guard, events=events, meter=Metrics(),
+        self.guard = EventLoopMonitor(events=events, bound=10, now=lambda: self.at)
+        self.watch = Watchdog(
+            systemd=self.systemd, heartbeats=self.heartbeats, guard=self.guard, events=events, meter=Metrics(),
             look=self.look, away=lambda: self.trouble, flush=lambda: False,
         )  # fmt: skip
 
-    async def look(self) -> Survey:
-        return Survey(at=datetime.now(UTC))
+    async def look(self) -> QueueStats:
+        return QueueStats(at=datetime.now(UTC))
 
 
 async def test_it_is_ready_when_the_intake_listens_and_the_schema_is_right() -> None:
@@ -66,7 +66,7 @@ async def test_with_the_database_away_it_is_ready_all_the_same_and_says_so() -> 
 
 async def test_a_stalled_loop_is_told_with_all_stacks_and_the_watchdog_goes_hungry() -> None:
     scene = Scene()
-    scene.pulses.of("runner").working("claiming")
+    scene.heartbeats.register("runner").working("claiming")
     scene.watch.turn()
     assert "WATCHDOG=1" in scene.systemd.said
     scene.systemd.said.clear()
@@ -103,16 +103,16 @@ async def test_a_reload_that_is_refused_shows_in_the_status() -> None:
 async def test_clocks_that_differ_are_told_once() -> None:
     scene = Scene()
     for _ in range(2):
-        scene.watch._take(Survey(at=datetime.now(UTC) - timedelta(seconds=60)))
+        scene.watch._take(QueueStats(at=datetime.now(UTC) - timedelta(seconds=60)))
     (told,) = scene.heard.of("clock_off")
     assert (round(told["seconds"]), told["direction"]) == (60, "ahead of")
 
 
 def test_the_status_line_reads_like_a_sentence() -> None:
-    paused = SenderSeen(
+    paused = SenderStats(
         email="a@x", per_minute=0, per_day=0, used_minute=0, used_day=0,
         paused_until=AT + timedelta(minutes=65), pause_cause="daily_limit", pause_reason="r",
     )  # fmt: skip
     jobs = {JobStatus.SENDING: 2, JobStatus.QUEUED: 1, JobStatus.COMPLETED: 9}
-    survey = Survey(at=AT, jobs=jobs, recipients={State.WAITING: 1204}, senders=(paused,))
+    survey = QueueStats(at=AT, jobs=jobs, recipients={State.WAITING: 1204}, senders=(paused,))
     assert words(survey) == "3 jobs, 1,204 waiting, a@x paused until 14:05: daily limit"

@@ -5,11 +5,11 @@ from datetime import timedelta
 from mailerd.core.models import Handover, Outcome
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.core.states import JobChange, State
-from mailerd.core.stats import Survey
+from mailerd.core.stats import QueueStats
 from mailerd.store.db.database import Database
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.queue.recovery import Resolution
-from mailerd.store.stats import Surveys
+from mailerd.store.stats import StatsReader
 from tests.store.queue.test_record import LOST, one_letter, write
 from tests.store.queue.test_recovery import LAPSE, due, rescues
 from tests.store.queue.test_stuck_jobs import ask
@@ -25,8 +25,8 @@ async def a_doubt(database: Database) -> str:
     return letter.job_id
 
 
-async def look(database: Database) -> Survey:
-    return await Surveys(database, DefaultLimits(SenderLimits(0, 0, 0))).look()
+async def look(database: Database) -> QueueStats:
+    return await StatsReader(database, DefaultLimits(SenderLimits(0, 0, 0))).read()
 
 
 async def test_a_doubt_grows_old_however_often_somebody_looks(database: Database) -> None:

@@ -9,7 +9,7 @@ import os
 import time
 from typing import Final
 
-from mailerd.ops.watchdog import Watch
+from mailerd.ops.watchdog import Watchdog
 
 WATCHDOG: Final = 3.0
 
@@ -21,13 +21,13 @@ def somebody_blocks_the_loop() -> None:
 
 def break_it() -> None:
     """Let the loop be blocked once the daemon is up."""
-    prepared = Watch.prepared
+    prepared = Watchdog.prepared
 
-    def and_then(self: Watch) -> None:
+    def and_then(self: Watchdog) -> None:
         prepared(self)
         asyncio.get_running_loop().call_later(0.2, somebody_blocks_the_loop)
 
-    Watch.prepared = and_then  # type: ignore[method-assign]  # it is the fault that is wanted
+    Watchdog.prepared = and_then  # type: ignore[method-assign]  # it is the fault that is wanted
 
 
 if __name__ == "__main__":

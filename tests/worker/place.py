@@ -11,7 +11,7 @@ from mailerd.core.replies import Accepted, Refused, Reply
 from mailerd.core.states import Transition
 from mailerd.events.worker import RecoveryEvents, RunnerEvents
 from mailerd.gmail import Mailbox
-from mailerd.ops.heartbeat import Pulses
+from mailerd.ops.heartbeat import Heartbeats
 from mailerd.store.db.database import Database
 from mailerd.store.queue.expired_claims import Lapses
 from mailerd.store.queue.recovery import Rescues
@@ -32,8 +32,8 @@ GONE = Refused(404, "notFound", "Requested entity was not found.")
 class Google:
     """Answers after so many seconds, and sees whether a loop has stalled by then."""
 
-    def __init__(self, clock: Ticking, pulses: Pulses, *, seconds: float = 0.0) -> None:
-        self.clock, self.pulses, self.seconds = clock, pulses, seconds
+    def __init__(self, clock: Ticking, heartbeats: Heartbeats, *, seconds: float = 0.0) -> None:
+        self.clock, self.heartbeats, self.seconds = clock, heartbeats, seconds
         self.drafts: list[str] = []
         self.keys: dict[str, str] = {}
         """X-Mailerd-Key of the drafts that have one."""
@@ -46,7 +46,7 @@ class Google:
     async def _took(self, sender: str, draft: str = "") -> None:
         async with self.one_at_a_time:  # or the time of those that are asked together would add up
             await self.clock.move(self.seconds)
-        self.stalled |= {pulse.loop for pulse in self.pulses.stalled()}
+        self.stalled |= {heartbeat.loop for heartbeat in self.heartbeats.stalled()}
         self.asked.append(draft or sender)
         self.more.set()
 
@@ -86,8 +86,8 @@ class Place:
     def __init__(self, database: Database, heard: Heard, *, seconds: float = 0.0) -> None:
         self.database = database
         self.clock = Ticking()
-        self.pulses = Pulses(self.clock.monotonic)
-        self.google = Google(self.clock, self.pulses, seconds=seconds)
+        self.heartbeats = Heartbeats(self.clock.monotonic)
+        self.google = Google(self.clock, self.heartbeats, seconds=seconds)
         google: Any = self.google
         minute, events = timedelta(minutes=1), RecoveryEvents(heard)
         rows = Rescues(database, "D2", in_flight=minute, look_lease=minute)
@@ -97,15 +97,15 @@ class Place:
             leases=Lapses(database, "D2", in_flight=minute), rows=rows, looking=Reconciler(google, minute),
             orphans=self.orphans, clock=self.clock, events=events,
             runner_events=RunnerEvents(heard), touch=self.touched.append, ring=lambda: None, every=5.0,
-            sweep_every=600.0, call_within=CALL_WITHIN, pulses=self.pulses,
+            sweep_every=600.0, call_within=CALL_WITHIN, heartbeats=self.heartbeats,
         )  # fmt: skip
 
     async def once(self) -> bool:
         """What lapsed, and looks until none is due; whether there was anything."""
-        found, more = await self.rescue.put_right(self.pulses.of("rescuing")), True
+        found, more = await self.rescue.put_right(self.heartbeats.register("rescuing")), True
         while more:
             async with asyncio.TaskGroup() as looks:
-                more = await self.rescue.look_for_some(looks, self.pulses.of("looking"))
+                more = await self.rescue.look_for_some(looks, self.heartbeats.register("looking"))
             found = found or more
         return found
 

@@ -246,7 +246,7 @@ async def test_a_forgotten_job_that_was_woken_is_told(
     place = Place(far, heard)
     far.fates["wake forgotten jobs"] = fate
     for _ in range(3):
-        await place.rescue._finish(place.pulses.of("forgotten"))
+        await place.rescue._finish(place.heartbeats.register("forgotten"))
     assert heard.events == [("job_forgotten", {"job": job})]
 
 
@@ -259,11 +259,11 @@ async def test_a_loop_in_doubt_is_not_taken_for_dead(far: Doubtful, heard: Heard
 
     async def hours() -> None:
         await place.clock.move(2 * 3600)
-        stalled.extend(place.pulses.stalled())
+        stalled.extend(place.heartbeats.stalled())
 
     far.fates["settle"], far.meanwhile = "done", hours
     async with asyncio.TaskGroup() as looks:
-        await place.rescue.look_for_some(looks, place.pulses.of("looking"))
-    look = next(pulse for pulse in stalled if pulse.loop.startswith("looking for recipient"))
+        await place.rescue.look_for_some(looks, place.heartbeats.register("looking"))
+    look = next(heartbeat for heartbeat in stalled if heartbeat.loop.startswith("looking for recipient"))
     assert look.doing == "settling letters in doubt"
-    assert look.silence == 0, "after the try in doubt it has spoken again"
+    assert look.age == 0, "after the try in doubt it has spoken again"

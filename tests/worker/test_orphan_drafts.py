@@ -78,7 +78,7 @@ async def test_a_bug_met_in_one_mailbox_leaves_the_others_searched(
     place.google.drafts = ["f1"]
     monkeypatch.setattr(place.google, "get_draft_headers", headers)
 
-    assert not await place.rescue.sweep(place.pulses.of("looking for orphan drafts"))
+    assert not await place.rescue.sweep(place.heartbeats.register("looking for orphan drafts"))
 
     assert place.google.asked.count("f1") == 2
     assert {told["what"] for told in heard.of("step_failed")} == {

@@ -1,6 +1,6 @@
-"""The doctor: looks at everything that could be wrong, changes nothing, and names the remedy."""
+"""The checks behind `mailerd check`: they look at what could be wrong, change nothing, and name the remedy."""
 
-from mailerd.cli.checks.result import Finding, Level, fail
-from mailerd.cli.checks.runner import Bench
+from mailerd.cli.checks.result import CheckResult, Level, fail
+from mailerd.cli.checks.runner import CheckRunner
 
-__all__ = ["Bench", "Finding", "Level", "fail"]
+__all__ = ["CheckResult", "CheckRunner", "Level", "fail"]

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from mailerd.cli.checks.result import Finding, fail, good, warn
+from mailerd.cli.checks.result import CheckResult, fail, ok, warn
 from mailerd.clock import Clock
 from mailerd.config import DatabaseSettings
 from mailerd.errors import ConfigurationError, DatabaseError
@@ -41,7 +41,9 @@ _OLDEST: Final = {"MariaDB": (10, 6), "MySQL": (8, 0)}
 _OTHERS: Final = ("TiDB", "Vitess", "OceanBase")
 
 
-async def examine(settings: DatabaseSettings, *, clock: Clock, events: StoreEvents) -> tuple[list[Finding], list[str]]:
+async def examine(
+    settings: DatabaseSettings, *, clock: Clock, events: StoreEvents
+) -> tuple[list[CheckResult], list[str]]:
     """The findings, and the senders that the database knows."""
     bounded = settings.model_copy(
         update={"connect_timeout": min(CONNECT_WITHIN, settings.connect_timeout), "pool_size": 3}
@@ -53,7 +55,7 @@ async def examine(settings: DatabaseSettings, *, clock: Clock, events: StoreEven
         return [fail("database", what, remedy=remedy)], []
     try:
         known = await server_info.facts(database, clock=clock, bound=CONNECT_WITHIN + ANSWER_WITHIN)
-        found = [good("database", f"{database.where} answers in {known.took * 1000:.1f} ms"), *judge(known, settings)]
+        found = [ok("database", f"{database.where} answers in {known.took * 1000:.1f} ms"), *evaluate(known, settings)]
         found += await _time_out(database)
         applied, needed = await server_info.schema(database, bound=ANSWER_WITHIN)
         found += [schema(applied, needed), await _skip_locked(database, applied)]
@@ -67,18 +69,18 @@ async def examine(settings: DatabaseSettings, *, clock: Clock, events: StoreEven
     return found, senders
 
 
-def running(silent: float | None, waiting: int) -> Finding:
+def running(silent: float | None, waiting: int) -> CheckResult:
     """Whether a daemon sends; `silent`: seconds since one was heard of, None where there is none."""
     check, remedy = "daemons", "start one: systemctl start mailerd, or mailerd run"
     if silent is not None and silent <= SILENT:
-        return good(check, f"one was heard of {silent:.0f} s ago; {waiting:,} letters wait")
+        return ok(check, f"one was heard of {silent:.0f} s ago; {waiting:,} letters wait")
     since = "no daemon runs" if silent is None else f"no daemon has been heard of for {silent:.0f} s"
     if waiting:
         return fail(check, f"{since}, {waiting:,} letter{'s wait' if waiting > 1 else ' waits'}", remedy=remedy)
     return warn(check, f"{since}; nothing waits", remedy=remedy)
 
 
-def unreachable(error: DatabaseError, *, where: str, within: float) -> Finding:
+def unreachable(error: DatabaseError, *, where: str, within: float) -> CheckResult:
     """Why the database cannot be asked, by the number that came with it."""
     cause = error.__cause__ or error
     said = str(cause.args[1]) if error.errno and len(cause.args) > 1 else str(cause)
@@ -115,7 +117,7 @@ def _when_nobody_listens(where: str) -> str:
     return "start the server; check host and port in database.url, and the firewall"
 
 
-def judge(known: Facts, settings: DatabaseSettings) -> Iterator[Finding]:
+def evaluate(known: Facts, settings: DatabaseSettings) -> Iterator[CheckResult]:
     """What the facts mean."""
     yield _version(known.variables)
     yield from _limits(known.variables, settings)
@@ -124,7 +126,7 @@ def judge(known: Facts, settings: DatabaseSettings) -> Iterator[Finding]:
     yield clock_difference("database: clock", known.ahead, whose="the database's")
 
 
-def _version(variables: Mapping[str, str]) -> Finding:
+def _version(variables: Mapping[str, str]) -> CheckResult:
     said = variables.get("version", "?")
     maker = f"{said} {variables.get('version_comment', '')}".lower()
     kind = "MariaDB" if "mariadb" in maker else "MySQL"
@@ -145,10 +147,10 @@ def _version(variables: Mapping[str, str]) -> Finding:
             f"{kind} {said} is too old: SKIP LOCKED is missing",
             remedy=f"use {kind} {least} or newer",
         )
-    return good("database: version", f"{kind} {said}")
+    return ok("database: version", f"{kind} {said}")
 
 
-def _limits(variables: Mapping[str, str], settings: DatabaseSettings) -> Iterator[Finding]:
+def _limits(variables: Mapping[str, str], settings: DatabaseSettings) -> Iterator[CheckResult]:
     lock = _number(variables, "innodb_lock_wait_timeout")
     statement = _number(variables, "max_statement_time") or _number(variables, "max_execution_time") / 1000
     isolation = variables.get("transaction_isolation") or variables.get("tx_isolation", "")
@@ -159,7 +161,7 @@ def _limits(variables: Mapping[str, str], settings: DatabaseSettings) -> Iterato
         and 0 < statement <= settings.statement_timeout
         and isolation == "READ-COMMITTED"
     ):
-        yield good(check, said)
+        yield ok(check, said)
     else:
         yield fail(
             check,
@@ -174,10 +176,10 @@ def _limits(variables: Mapping[str, str], settings: DatabaseSettings) -> Iterato
     elif packet < PACKET_WARN:
         yield warn("database: packet", f"{words}: large templates are refused", remedy=remedy)
     else:
-        yield good("database: packet", words)
+        yield ok("database: packet", words)
 
 
-def _writes(variables: Mapping[str, str]) -> Iterator[Finding]:
+def _writes(variables: Mapping[str, str]) -> Iterator[CheckResult]:
     transactions = "transaction_read_only" if "transaction_read_only" in variables else "tx_read_only"
     closed = [
         name
@@ -195,15 +197,15 @@ def _writes(variables: Mapping[str, str]) -> Iterator[Finding]:
             remedy="set innodb_flush_log_at_trx_commit = 1 in the server's configuration",
         )
     else:
-        yield good(check, "the server takes writes, and a commit is on its disk")
+        yield ok(check, "the server takes writes, and a commit is on its disk")
 
 
-def _privileges(known: Facts) -> Finding:
+def _privileges(known: Facts) -> CheckResult:
     check, everything = "database: privileges", "ALL PRIVILEGES" in known.privileges
     missing = sorted((_DAILY | _MIGRATING) - known.privileges)
     remedy = "GRANT ALL PRIVILEGES ON the database.* TO the user of database.url"
     if everything or not missing:
-        return good(check, "all that is needed, migrations included")
+        return ok(check, "all that is needed, migrations included")
     words = ", ".join(missing)
     if known.by_role:
         return warn(
@@ -218,7 +220,7 @@ def _privileges(known: Facts) -> Finding:
     )
 
 
-def clock_difference(check: str, ahead: float, *, whose: str) -> Finding:
+def clock_difference(check: str, ahead: float, *, whose: str) -> CheckResult:
     """What it means that a clock differs from this machine's by so many seconds."""
     words = f"{whose} clock is {abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} this machine's"
     remedy = "see which of the two is wrong (`timedatectl`), and set both by NTP"
@@ -226,18 +228,18 @@ def clock_difference(check: str, ahead: float, *, whose: str) -> Finding:
         return fail(check, words, remedy=remedy)
     if abs(ahead) >= CLOCK_WARN:
         return warn(check, words, remedy=remedy)
-    return good(check, f"{whose} clock and this machine's differ by {abs(ahead):.2f} s")
+    return ok(check, f"{whose} clock and this machine's differ by {abs(ahead):.2f} s")
 
 
-async def _time_out(database: Database) -> list[Finding]:
+async def _time_out(database: Database) -> list[CheckResult]:
     took = await server_info.cut_off_after(database, bound=TRY_BOUND)
     words = f"a statement of 30 s, given {TRY_BOUND:g} s, was cut off after {took:.2f} s"
     if took <= TRY_BOUND + _TRY_SLACK:
-        return [good("database: time-outs", words)]
+        return [ok("database: time-outs", words)]
     return [fail("database: time-outs", words, remedy="this machine is too busy, or has a bug: please report it")]
 
 
-def schema(applied: int, needed: int) -> Finding:
+def schema(applied: int, needed: int) -> CheckResult:
     """Whether the schema is this code's."""
     check = "database: schema"
     if applied > needed:
@@ -249,10 +251,10 @@ def schema(applied: int, needed: int) -> Finding:
     if applied < needed:
         at = f"it is at migration {applied}" if applied else "there is none yet"
         return fail(check, f"{at}, this mailerd needs {needed}", remedy="mailerd migrate")
-    return good(check, f"it is at migration {applied}, as this mailerd needs")
+    return ok(check, f"it is at migration {applied}, as this mailerd needs")
 
 
-async def _skip_locked(database: Database, applied: int) -> Finding:
+async def _skip_locked(database: Database, applied: int) -> CheckResult:
     check = "database: SKIP LOCKED"
     try:
         works = await server_info.skips_locked(database, bound=ANSWER_WITHIN) if applied else None
@@ -272,7 +274,7 @@ async def _skip_locked(database: Database, applied: int) -> Finding:
             "a second connection got a row that the first had locked: two daemons would claim the same letters",
             remedy="use MySQL or MariaDB (TiDB, for one, drops FOR UPDATE in silence)",
         )
-    return good(check, "a second connection passed over a row that the first had locked")
+    return ok(check, "a second connection passed over a row that the first had locked")
 
 
 def _number(variables: Mapping[str, str], name: str) -> float:

@@ -4,15 +4,15 @@ import os
 import stat
 from pathlib import Path
 
-from mailerd.cli.checks.result import Finding, fail, good, warn
+from mailerd.cli.checks.result import CheckResult, fail, ok, warn
 from mailerd.config import dotenv_in_use
 
 
-def configuration(path: Path | None, *, has_password: bool) -> Finding:
+def configuration(path: Path | None, *, has_password: bool) -> CheckResult:
     """The configuration file, which has been read and found good; it may hold the database's password."""
     check = "configuration"
     if path is None:
-        return good(check, "no file was found; the environment alone: every key is known and within bounds")
+        return ok(check, "no file was found; the environment alone: every key is known and within bounds")
     mode = stat.S_IMODE(path.stat().st_mode)
     if has_password and mode & 0o004:
         return warn(
@@ -20,16 +20,16 @@ def configuration(path: Path | None, *, has_password: bool) -> Finding:
             f"{path} is good, but everybody can read the database's password in it (mode {mode:04o})",
             remedy=f"chmod 640 {path}",
         )
-    return good(check, f"{path}: every key is known and within bounds")
+    return ok(check, f"{path}: every key is known and within bounds")
 
 
-def dotenv() -> list[Finding]:
+def dotenv() -> list[CheckResult]:
     """The `.env` of the working folder, which has been read and found good, when it sets anything."""
     used = dotenv_in_use()
-    return [] if used is None else [good("the file .env", f"{used[0]} also sets {', '.join(used[1])}")]
+    return [] if used is None else [ok("the file .env", f"{used[0]} also sets {', '.join(used[1])}")]
 
 
-def folder(path: Path) -> Finding:
+def folder(path: Path) -> CheckResult:
     """The folder of credential files."""
     check = "credentials folder"
     try:
@@ -48,7 +48,7 @@ def folder(path: Path) -> Finding:
     mode = stat.S_IMODE(status.st_mode)
     if mode & 0o022:
         return warn(check, f"others can put files into {path} (mode {mode:04o})", remedy=f"chmod 700 {path}")
-    return good(check, f"{path} (mode {mode:04o})")
+    return ok(check, f"{path} (mode {mode:04o})")
 
 
 def _owner(path: Path) -> str:

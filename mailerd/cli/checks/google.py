@@ -5,7 +5,7 @@ from email.utils import parsedate_to_datetime
 from typing import Final
 
 from mailerd.cli.checks.database import clock_difference
-from mailerd.cli.checks.result import Finding, fail, good, warn
+from mailerd.cli.checks.result import CheckResult, fail, ok, warn
 from mailerd.clock import Clock
 from mailerd.config import GmailSettings
 from mailerd.core.replies import (
@@ -37,7 +37,7 @@ _PASSING: Final = {
 
 async def examine(
     settings: GmailSettings, *, clock: Clock, events: GmailEvents, known: "asyncio.Future[list[str]]", named: str = ""
-) -> list[Finding]:
+) -> list[CheckResult]:
     """The findings; `known` gives the senders that the database knows, `named` is one more: they try a domain's key."""
     entries = inventory(settings)
     bounded = settings.model_copy(update={"request_timeout": min(CALL_WITHIN, settings.request_timeout)})
@@ -61,13 +61,13 @@ async def examine(
     return found
 
 
-async def _greet(google: Gmail, settings: GmailSettings, *, clock: Clock) -> list[Finding]:
+async def _greet(google: Gmail, settings: GmailSettings, *, clock: Clock) -> list[CheckResult]:
     answer = await google.greet()
     ours = clock.now()
     if isinstance(answer, NotSent | NoResponse):
         remedy = "check this machine's way out: DNS, firewall, proxy, and gmail.api_root"
         return [fail("google", f"{settings.api_root} cannot be reached: {answer.cause}", remedy=remedy)]
-    found = [good("google", f"{settings.api_root} answers")]
+    found = [ok("google", f"{settings.api_root} answers")]
     try:
         theirs = parsedate_to_datetime(answer.headers.get("Date", ""))
         # The header has whole seconds, cut off: on average half a second is missing.
@@ -87,7 +87,7 @@ class _Examiner:
         self._named = {named} - {""}
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
-    async def entry(self, entry: Entry, *, known: "asyncio.Future[list[str]]") -> list[Finding]:
+    async def entry(self, entry: Entry, *, known: "asyncio.Future[list[str]]") -> list[CheckResult]:
         """One credential file."""
         if not entry.used:
             return [
@@ -113,7 +113,7 @@ class _Examiner:
         found = self._google.file_of(sender)
         return not isinstance(found, NoCredentials) and found.path == entry.path
 
-    async def aliases(self) -> list[Finding]:
+    async def aliases(self) -> list[CheckResult]:
         """The aliases of the settings, as far as they can be told from here."""
         found = []
         for alias, mailbox in self._settings.aliases.items():
@@ -125,14 +125,14 @@ class _Examiner:
                 )
             else:
                 found.append(
-                    good(
+                    ok(
                         alias,
                         f"alias of {mailbox}; unless Gmail has it under Send mail as, Google puts {mailbox} there",
                     )
                 )
         return found
 
-    async def _mailbox(self, sender: str, *, kind: str) -> Finding:
+    async def _mailbox(self, sender: str, *, kind: str) -> CheckResult:
         async with self._slots:
             box = await self._google.authenticate(sender)
             if not isinstance(box, Mailbox):
@@ -145,17 +145,15 @@ class _Examiner:
         return mode_of(box)
 
 
-def mode_of(box: Mailbox) -> Finding:
+def mode_of(box: Mailbox) -> CheckResult:
     """The delivery mode, and why it is that one."""
     scopes = ", ".join(each.rpartition("/")[2] or each for each in box.scopes) or "unknown"
     again = f"mailerd auth login --sender {box.sender} --metadata (asks for gmail.compose)"
     if box.mode == "draft":
         proof = "" if box.can_read_metadata else "; without gmail.metadata a letter that was found has no message id"
-        return good(box.sender, f"draft mode (scopes: {scopes}): every doubt is settled by looking{proof}")
+        return ok(box.sender, f"draft mode (scopes: {scopes}): every doubt is settled by looking{proof}")
     if box.can_read_metadata:
-        return good(
-            box.sender, f"direct mode (scopes: {scopes}): a doubt is settled by reading the sent mail's headers"
-        )
+        return ok(box.sender, f"direct mode (scopes: {scopes}): a doubt is settled by reading the sent mail's headers")
     whose = "" if box.verified else ", and whose mailbox it is cannot be checked with this scope"
     return warn(
         box.sender,
@@ -164,7 +162,7 @@ def mode_of(box: Mailbox) -> Finding:
     )
 
 
-def _unusable(owner: str, cause: str) -> Finding:
+def _unusable(owner: str, cause: str) -> CheckResult:
     """A file that cannot serve; its texts have their remedy behind the last semicolon."""
     what, _, remedy = cause.removeprefix(f"{owner}: ").rpartition("; ")
     if remedy.startswith("sign in again"):
@@ -172,7 +170,7 @@ def _unusable(owner: str, cause: str) -> Finding:
     return fail(owner, what or cause, remedy=remedy if what else "mailerd auth list")
 
 
-def refused(sender: str, call: Call, reply: Reply, *, kind: str) -> Finding:
+def refused(sender: str, call: Call, reply: Reply, *, kind: str) -> CheckResult:
     """Why a mailbox cannot be used, and what to do."""
     if isinstance(reply, NoCredentials):
         return _unusable(sender, reply.cause)

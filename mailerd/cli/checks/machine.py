@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mailerd.cli.checks.result import Finding, fail, good, warn
+from mailerd.cli.checks.result import CheckResult, fail, ok, warn
 from mailerd.cli.checks.threads import in_thread
 from mailerd.config import IntakeSettings, LogSettings
 
@@ -25,7 +25,7 @@ _INODES_FAIL: Final = 1000
 
 
 @dataclass(frozen=True)
-class Places:
+class SystemPaths:
     """Where systemd shows itself: sd_booted(3), sd-journal's socket, journald.conf(5)'s Storage=."""
 
     booted: Path = Path("/run/systemd/system")
@@ -33,7 +33,7 @@ class Places:
     kept: Path = Path("/var/log/journal")
 
 
-async def port(settings: IntakeSettings) -> Finding:
+async def port(settings: IntakeSettings) -> CheckResult:
     """Whether the intake can listen, or does already."""
     where, check = f"{settings.host}:{settings.port}", "intake: port"
     try:
@@ -47,7 +47,7 @@ async def port(settings: IntakeSettings) -> Finding:
             else "correct intake.host and intake.port"
         )
         return fail(check, f"{where} cannot be listened on: {error.strerror or error}", remedy=remedy)
-    return good(check, f"{where} is free")
+    return ok(check, f"{where} is free")
 
 
 def _listen(host: str, number: int) -> None:
@@ -59,7 +59,7 @@ def _listen(host: str, number: int) -> None:
         trial.listen(1)
 
 
-async def _taken(host: str, number: int) -> Finding:
+async def _taken(host: str, number: int) -> CheckResult:
     """The port is in use: by a mailerd, or by somebody else."""
     check, where = "intake: port", f"{host}:{number}"
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - it is compared, nothing binds to it
@@ -74,7 +74,7 @@ async def _taken(host: str, number: int) -> Finding:
     except (OSError, TimeoutError):
         answer = b""
     if b"alive" in answer:
-        return good(check, f"a mailerd listens on {where}")
+        return ok(check, f"a mailerd listens on {where}")
     return fail(
         check,
         f"{where} is taken by another program",
@@ -82,9 +82,9 @@ async def _taken(host: str, number: int) -> Finding:
     )
 
 
-def disks(folders: Iterable[Path]) -> list[Finding]:
+def disks(folders: Iterable[Path]) -> list[CheckResult]:
     """Room on the file systems under these folders, each once. It may block: a dead network drive does."""
-    found: list[Finding] = []
+    found: list[CheckResult] = []
     seen: set[int] = set()
     for folder in folders:
         place = next((each for each in (folder, *folder.parents) if each.exists()), None)
@@ -94,12 +94,12 @@ def disks(folders: Iterable[Path]) -> list[Finding]:
     return found
 
 
-def _disk(place: Path) -> Finding:
+def _disk(place: Path) -> CheckResult:
     usage, inodes = shutil.disk_usage(place), os.statvfs(place)
     return room(place, free=usage.free, total=usage.total, inodes=inodes.f_favail if inodes.f_files else None)
 
 
-def room(place: Path, *, free: int, total: int, inodes: int | None) -> Finding:
+def room(place: Path, *, free: int, total: int, inodes: int | None) -> CheckResult:
     """What it means that so many bytes of a file system are free, and so many inodes (None: it has no such thing)."""
     check, words = "disk", f"{place}: {free / (1 << 30):.1f} GiB of {total / (1 << 30):.1f} GiB free"
     if inodes is not None and inodes < _INODES_FAIL:
@@ -108,26 +108,26 @@ def room(place: Path, *, free: int, total: int, inodes: int | None) -> Finding:
         return fail(check, words, remedy="free some space there")
     if free < DISK_WARN:
         return warn(check, words, remedy="free some space there before it is full")
-    return good(check, words)
+    return ok(check, words)
 
 
-async def systemd(places: Places, log: LogSettings) -> list[Finding]:
+async def systemd(paths: SystemPaths, log: LogSettings) -> list[CheckResult]:
     """The unit and the journal, where systemd runs; and that the log does not go to a journal where there is none."""
-    found = _log(log, places)
-    if not places.booted.is_dir():
-        return [good("systemd", "does not run here; nothing to examine"), *found]
-    return [await _unit(), journald(places), *found]
+    found = _log(log, paths)
+    if not paths.booted.is_dir():
+        return [ok("systemd", "does not run here; nothing to examine"), *found]
+    return [await _unit(), journald(paths), *found]
 
 
-def _log(settings: LogSettings, places: Places) -> list[Finding]:
-    trouble = _unreachable(places.journal) if settings.format == "journald" else ""
+def _log(settings: LogSettings, paths: SystemPaths) -> list[CheckResult]:
+    trouble = _unreachable(paths.journal) if settings.format == "journald" else ""
     if not trouble:
         return []
-    what = f'log.format is "journald", but {places.journal}: {trouble}: a daemon would say nothing before it ends'
+    what = f'log.format is "journald", but {paths.journal}: {trouble}: a daemon would say nothing before it ends'
     return [fail("log", what, remedy='set log.format = "auto", which takes journald where there is one')]
 
 
-async def _unit() -> Finding:
+async def _unit() -> CheckResult:
     check = "systemd"
     try:
         async with asyncio.timeout(_ASK_WITHIN):
@@ -148,7 +148,7 @@ async def _unit() -> Finding:
     return unit(dict(line.split("=", 1) for line in said.decode("utf-8", "replace").splitlines() if "=" in line))
 
 
-def unit(shown: dict[str, str]) -> Finding:
+def unit(shown: dict[str, str]) -> CheckResult:
     """What systemd's properties of our unit mean."""
     check = "systemd"
     load, active = shown.get("LoadState", ""), shown.get("ActiveState", "")
@@ -164,7 +164,7 @@ def unit(shown: dict[str, str]) -> Finding:
         return warn(
             check, f"{UNIT} runs without a watchdog: a daemon that hangs is not seen", remedy="set WatchdogSec=30s"
         )
-    return good(check, f"{UNIT} is active, watchdog {shown['WatchdogUSec']}, {shown.get('NRestarts', '0')} restarts")
+    return ok(check, f"{UNIT} is active, watchdog {shown['WatchdogUSec']}, {shown.get('NRestarts', '0')} restarts")
 
 
 def _unreachable(journal: Path) -> str:
@@ -178,15 +178,15 @@ def _unreachable(journal: Path) -> str:
     return ""
 
 
-def journald(places: Places) -> Finding:
+def journald(paths: SystemPaths) -> CheckResult:
     """Whether the journal can be spoken to, and has a place to keep things over a restart of the machine."""
     check = "journald"
-    if trouble := _unreachable(places.journal):
-        return warn(check, f"{places.journal}: {trouble}", remedy="systemctl restart systemd-journald")
-    if not places.kept.is_dir():
+    if trouble := _unreachable(paths.journal):
+        return warn(check, f"{paths.journal}: {trouble}", remedy="systemctl restart systemd-journald")
+    if not paths.kept.is_dir():
         return warn(
             check,
             "the journal is lost when the machine restarts",
-            remedy=f"mkdir -p {places.kept} && systemctl restart systemd-journald",
+            remedy=f"mkdir -p {paths.kept} && systemctl restart systemd-journald",
         )
-    return good(check, f"its socket is there, and so is {places.kept} to keep what it gets (unless Storage=volatile)")
+    return ok(check, f"its socket is there, and so is {paths.kept} to keep what it gets (unless Storage=volatile)")

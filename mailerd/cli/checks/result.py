@@ -13,7 +13,7 @@ class Level(StrEnum):
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """One thing that was examined."""
 
     level: Level
@@ -32,16 +32,16 @@ class Finding:
         return f"{self.level}  {self.check:<21} {' '.join(text.split())}"
 
 
-def good(check: str, what: str) -> Finding:
+def ok(check: str, what: str) -> CheckResult:
     """A PASS."""
-    return Finding(Level.PASS, check, what)
+    return CheckResult(Level.PASS, check, what)
 
 
-def warn(check: str, what: str, *, remedy: str) -> Finding:
+def warn(check: str, what: str, *, remedy: str) -> CheckResult:
     """A WARN."""
-    return Finding(Level.WARN, check, what, remedy)
+    return CheckResult(Level.WARN, check, what, remedy)
 
 
-def fail(check: str, what: str, *, remedy: str) -> Finding:
+def fail(check: str, what: str, *, remedy: str) -> CheckResult:
     """A FAIL."""
-    return Finding(Level.FAIL, check, what, remedy)
+    return CheckResult(Level.FAIL, check, what, remedy)

@@ -12,8 +12,8 @@ from typing import Any, Final
 from yarl import URL
 
 from mailerd.cli.checks import database, files, google, machine
-from mailerd.cli.checks.machine import Places
-from mailerd.cli.checks.result import Finding, fail
+from mailerd.cli.checks.machine import SystemPaths
+from mailerd.cli.checks.result import CheckResult, fail
 from mailerd.cli.checks.threads import in_thread
 from mailerd.clock import Clock, SystemClock
 from mailerd.config import Settings
@@ -37,25 +37,25 @@ def _say_nothing(event: Event, fields: Mapping[str, object], /) -> None:
 class Report:
     """Findings as they come, part by part, for two threads."""
 
-    parts: dict[str, list[Finding] | None] = field(default_factory=dict)
+    parts: dict[str, list[CheckResult] | None] = field(default_factory=dict)
     """None for a part that is still at it; in the order in which they are shown."""
 
-    def findings(self, *, after: float) -> list[Finding]:
+    def findings(self, *, after: float) -> list[CheckResult]:
         """Everything; a part that has not ended after so many seconds is a finding itself."""
-        found: list[Finding] = []
+        found: list[CheckResult] = []
         for name, known in self.parts.items():
             found += [_stuck(name, after=after)] if known is None else known
         return found
 
 
-def _stuck(name: str, *, after: float) -> Finding:
+def _stuck(name: str, *, after: float) -> CheckResult:
     return fail(
         name, f"no end after {after:g} s", remedy=f"something that was asked about the {name} hangs; look at that"
     )
 
 
 @dataclass
-class Bench:
+class CheckRunner:
     """One examination."""
 
     settings: Settings
@@ -63,13 +63,13 @@ class Bench:
     """The configuration file."""
     sender: str = ""
     """One more mailbox to try a domain's service account with."""
-    places: Places = field(default_factory=Places)
+    paths: SystemPaths = field(default_factory=SystemPaths)
     clock: Clock = field(default_factory=SystemClock)
     within: float = WITHIN
     each_within: float = EACH_WITHIN
     report: Report = field(default_factory=Report)
 
-    def examine(self) -> tuple[list[Finding], bool]:
+    def examine(self) -> tuple[list[CheckResult], bool]:
         """The findings, and whether everything has come to its end: if not, a thread of ours is still stuck.
 
         The loop runs in a thread of its own, so that not even a call that blocks it (a dead network drive, a resolver
@@ -88,7 +88,7 @@ class Bench:
 
     async def _all(self, examined: threading.Event) -> None:
         known: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
-        parts: dict[str, Coroutine[Any, Any, list[Finding]]] = {
+        parts: dict[str, Coroutine[Any, Any, list[CheckResult]]] = {
             "configuration": in_thread(self._files),
             "database": self._database(known),
             "mailboxes": google.examine(
@@ -96,14 +96,14 @@ class Bench:
             ),
             "intake": self._port(),
             "disk": in_thread(partial(machine.disks, self._folders())),
-            "systemd": machine.systemd(self.places, self.settings.log),
+            "systemd": machine.systemd(self.paths, self.settings.log),
         }
         async with asyncio.TaskGroup() as tasks:
             for name, work in parts.items():
                 tasks.create_task(self._part(name, work), name=name)
         examined.set()
 
-    async def _part(self, name: str, work: Awaitable[list[Finding]]) -> None:
+    async def _part(self, name: str, work: Awaitable[list[CheckResult]]) -> None:
         try:
             async with asyncio.timeout(self.each_within):
                 self.report.parts[name] = await work
@@ -113,7 +113,7 @@ class Bench:
             what = f"the doctor met an error that nobody foresaw: {type(error).__name__}: {error}"
             self.report.parts[name] = [fail(name, what, remedy="this is a bug in mailerd: please report it")]
 
-    async def _database(self, known: "asyncio.Future[list[str]]") -> list[Finding]:
+    async def _database(self, known: "asyncio.Future[list[str]]") -> list[CheckResult]:
         senders: list[str] = []
         try:
             found, senders = await database.examine(
@@ -123,10 +123,10 @@ class Bench:
             known.set_result(senders)
         return found
 
-    async def _port(self) -> list[Finding]:
+    async def _port(self) -> list[CheckResult]:
         return [await machine.port(self.settings.intake)]
 
-    def _files(self) -> list[Finding]:
+    def _files(self) -> list[CheckResult]:
         has_password = bool(self.path and URL(self.settings.database.url).password)
         return [
             files.configuration(self.path, has_password=has_password),
@@ -135,4 +135,4 @@ class Bench:
         ]
 
     def _folders(self) -> list[Path]:
-        return [self.settings.gmail.credentials_dir.absolute(), self.places.kept, Path("/var/lib/mysql"), Path("/tmp")]  # noqa: S108 - only its room is asked for
+        return [self.settings.gmail.credentials_dir.absolute(), self.paths.kept, Path("/var/lib/mysql"), Path("/tmp")]  # noqa: S108 - only its room is asked for

@@ -5,7 +5,7 @@
 
 from mailerd.sandbox.google.faults import KINDS, Fault
 from mailerd.sandbox.google.letters import KEY_HEADER, Letter
-from mailerd.sandbox.google.rules import COMPOSE, FULL, METADATA, MODIFY, READONLY, SEND, SETTINGS, Rules
+from mailerd.sandbox.google.rules import COMPOSE, FULL, METADATA, MODIFY, READONLY, SEND, SETTINGS, FakeLimits
 from mailerd.sandbox.google.server import Running, serve
 from mailerd.sandbox.google.world import Entry, Google
 
@@ -20,10 +20,10 @@ __all__ = [
     "SEND",
     "SETTINGS",
     "Entry",
+    "FakeLimits",
     "Fault",
     "Google",
     "Letter",
-    "Rules",
     "Running",
     "serve",
 ]

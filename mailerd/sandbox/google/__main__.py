@@ -14,7 +14,7 @@ from typing import Final
 import uvloop
 
 from mailerd.sandbox.google.faults import Fault
-from mailerd.sandbox.google.rules import COMPOSE, Rules
+from mailerd.sandbox.google.rules import COMPOSE, FakeLimits
 from mailerd.sandbox.google.server import serve
 from mailerd.sandbox.google.world import Google
 
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run until SIGTERM or SIGINT. 0 after a clean end."""
     options = _parser().parse_args(arguments)
     try:
-        rules = Rules(**{field.name: getattr(options, field.name) for field in fields(Rules)})
+        rules = FakeLimits(**{field.name: getattr(options, field.name) for field in fields(FakeLimits)})
         faults = [Fault(**json.loads(text)) for text in options.fault]
         google = Google(rules, outbox_dir=options.outbox_dir, faults=faults)
         blobs = {email: google.add_mailbox(email, scopes=options.scope or [COMPOSE]) for email in options.mailbox}
@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--scope", action="append", help="what the mailboxes' credentials allow; gmail.compose")
     parser.add_argument("--credentials-dir", type=Path, help="write each mailbox's credential file here")
     parser.add_argument("--fault", action="append", default=[], metavar="JSON", help="a fault in force from the start")
-    for field in fields(Rules):
+    for field in fields(FakeLimits):
         # A duration is a duration on the command line too, but the unit need not be typed.
         name = field.name.removesuffix("_s").replace("_", "-")
         kind = float if isinstance(field.default, float) else int

@@ -109,7 +109,7 @@ class Fault:
 
 
 @dataclass(slots=True)
-class Armed:
+class ActiveFault:
     """A fault in force: how many matching requests it has seen and how many it has struck."""
 
     id: int
@@ -132,8 +132,8 @@ class Faults:
     """All faults in force, asked once for every request."""
 
     seed: int = 0
-    armed: list[Armed] = field(default_factory=list)
-    spent: list[Armed] = field(default_factory=list)
+    armed: list[ActiveFault] = field(default_factory=list)
+    spent: list[ActiveFault] = field(default_factory=list)
     _ids: "count[int]" = field(default_factory=lambda: count(1))
     _chance: random.Random = field(init=False)
 
@@ -141,9 +141,9 @@ class Faults:
         """Start the dice from the seed."""
         self._chance = random.Random(self.seed)  # noqa: S311 -- repeatable on purpose, nothing secret
 
-    def add(self, fault: Fault) -> Armed:
+    def add(self, fault: Fault) -> ActiveFault:
         """Put a fault in force after those that are."""
-        armed = Armed(next(self._ids), fault)
+        armed = ActiveFault(next(self._ids), fault)
         (self.spent if armed.spent else self.armed).append(armed)
         return armed
 

@@ -6,13 +6,13 @@ from typing import Any
 from mailerd.sandbox.google.answers import Refused, retry_after, too_many_concurrent, units_exceeded
 from mailerd.sandbox.google.mailbox import Mailbox
 from mailerd.sandbox.google.quota import MINUTE_S, Window
-from mailerd.sandbox.google.rules import Rules
+from mailerd.sandbox.google.rules import FakeLimits
 
 
 class Limits:
     """The limits of all mailboxes and of the project. What is turned away costs nothing."""
 
-    def __init__(self, rules: Callable[[], Rules]) -> None:
+    def __init__(self, rules: Callable[[], FakeLimits]) -> None:
         self._rules = rules
         self._project = Window(MINUTE_S)
 

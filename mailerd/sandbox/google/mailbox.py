@@ -9,7 +9,7 @@ from mailerd.sandbox.google.letters import Letter, Reading, read, stamp
 from mailerd.sandbox.google.quota import Usage
 
 
-class Numbers:
+class IdSequence:
     """Ids as Google makes them: never twice, rising, and other ones in every run, so that no .eml is overwritten."""
 
     def __init__(self, *, started_at: float) -> None:
@@ -39,7 +39,7 @@ class Mailbox:
     """What one person has at Google."""
 
     email: str
-    numbers: Numbers = field(repr=False)
+    numbers: IdSequence = field(repr=False)
     aliases: frozenset[str] = frozenset()
     drafts: dict[str, Letter] = field(default_factory=dict)
     messages: dict[str, Letter] = field(default_factory=dict)

@@ -15,7 +15,7 @@ FULL = "https://mail.google.com/"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Rules:
+class FakeLimits:
     """How generous this Google is. 0 always means "no limit"."""
 
     units_per_minute: int = 6_000

@@ -19,13 +19,13 @@ from mailerd.sandbox.google.answers import (
     scope_insufficient,
     unauthenticated,
 )
-from mailerd.sandbox.google.faults import Armed, Fault, Faults
+from mailerd.sandbox.google.faults import ActiveFault, Fault, Faults
 from mailerd.sandbox.google.letters import Letter, is_address
 from mailerd.sandbox.google.limits import Limits
-from mailerd.sandbox.google.mailbox import Mailbox, Numbers
+from mailerd.sandbox.google.mailbox import IdSequence, Mailbox
 from mailerd.sandbox.google.oauth import OAuth
 from mailerd.sandbox.google.outbox import OutboxFolder
-from mailerd.sandbox.google.rules import COMPOSE, Rules
+from mailerd.sandbox.google.rules import COMPOSE, FakeLimits
 
 
 class Entry(NamedTuple):
@@ -54,13 +54,13 @@ class Google:
 
     def __init__(
         self,
-        rules: Rules | None = None,
+        rules: FakeLimits | None = None,
         *,
         now: Callable[[], float] = time.time,
         outbox_dir: Path | str | None = None,
         faults: Iterable[Fault] = (),
     ) -> None:
-        self.rules = rules or Rules()
+        self.rules = rules or FakeLimits()
         self.now = now
         self.accounts = Accounts()
         self.faults = Faults(seed=self.rules.seed)
@@ -77,7 +77,7 @@ class Google:
             mailboxes=lambda: list(self.mailboxes),
         )
         self._folder = OutboxFolder(Path(outbox_dir)) if outbox_dir else None
-        self._numbers = Numbers(started_at=time.time())
+        self._numbers = IdSequence(started_at=time.time())
         self._seq = count(1)
         self.limits = Limits(lambda: self.rules)
         self._keys: Counter[str] = Counter()
@@ -121,7 +121,7 @@ class Google:
         boxes = [self.mailboxes[sender.lower()]] if sender else self.mailboxes.values()
         return [draft for box in boxes for draft in box.drafts.values()]
 
-    def fault(self, fault: Fault) -> Armed:
+    def fault(self, fault: Fault) -> ActiveFault:
         """Put a fault in force; the result counts how often it has struck."""
         return self.faults.add(fault)
 
@@ -141,7 +141,7 @@ class Google:
         """Change what the mailbox's credentials allow, at once. Raises KeyError for one that has none."""
         self._hit(self.accounts.set_scopes(email.lower(), frozenset(scopes)), email)
 
-    def change_rules(self, **changes: Any) -> Rules:
+    def change_rules(self, **changes: Any) -> FakeLimits:
         """Change some rules while it runs; a rule unknown raises TypeError."""
         self.rules = replace(self.rules, **changes)
         return self.rules

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mailerd.cli.checks import Finding, Level, database, machine
+from mailerd.cli.checks import CheckResult, Level, database, machine
 from mailerd.cli.checks.google import mode_of, refused
-from mailerd.cli.checks.machine import Places
+from mailerd.cli.checks.machine import SystemPaths
 from mailerd.config import DatabaseSettings, LogSettings
 from mailerd.core.replies import (
     Call,
@@ -45,10 +45,10 @@ def judged(
     privileges: frozenset[str] = ALL,
     by_role: bool = False,
     ahead: float = 0.0,
-) -> dict[str, Finding]:
+) -> dict[str, CheckResult]:
     variables = {key: value for key, value in {**GOOD, **(changes or {})}.items() if value is not None}
     facts = Facts(variables=variables, privileges=privileges, by_role=by_role, ahead=ahead, took=0.001)
-    return {each.check.removeprefix("database: "): each for each in database.judge(facts, DatabaseSettings())}
+    return {each.check.removeprefix("database: "): each for each in database.evaluate(facts, DatabaseSettings())}
 
 
 @pytest.mark.parametrize("changes", [{}, MYSQL, {"version": "11.8.9-MariaDB"}, {"tx_isolation": "READ-COMMITTED"}])
@@ -220,23 +220,23 @@ def test_the_unit_is_judged_by_what_systemd_shows(shown: dict[str, str], level: 
 
 
 async def test_without_systemd_nothing_is_held_against_the_machine(tmp_path: Path) -> None:
-    (found,) = await machine.systemd(Places(booted=tmp_path / "none"), LogSettings())
+    (found,) = await machine.systemd(SystemPaths(booted=tmp_path / "none"), LogSettings())
     assert found.level is Level.PASS
 
 
 async def test_a_log_that_goes_to_a_journal_which_is_not_there_is_a_fail(tmp_path: Path) -> None:
-    places, log = Places(booted=tmp_path / "none", journal=tmp_path / "socket"), LogSettings(format="journald")
-    (_, found) = await machine.systemd(places, log)
+    paths, log = SystemPaths(booted=tmp_path / "none", journal=tmp_path / "socket"), LogSettings(format="journald")
+    (_, found) = await machine.systemd(paths, log)
     assert found.level is Level.FAIL
-    assert f"{places.journal}: No such file or directory" in found.what
+    assert f"{paths.journal}: No such file or directory" in found.what
     assert 'set log.format = "auto"' in found.remedy
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
-        journal.bind(str(places.journal))
-        assert len(await machine.systemd(places, log)) == 1
+        journal.bind(str(paths.journal))
+        assert len(await machine.systemd(paths, log)) == 1
 
 
 def test_a_journal_that_takes_nothing_is_told(tmp_path: Path) -> None:
-    found = machine.journald(Places(journal=tmp_path / "none", kept=tmp_path))
+    found = machine.journald(SystemPaths(journal=tmp_path / "none", kept=tmp_path))
     assert found.level is Level.WARN
     assert "systemctl restart systemd-journald" in found.remedy
 
@@ -247,4 +247,4 @@ def test_bad_news_without_a_remedy_cannot_be_told() -> None:
 
 
 def test_a_finding_is_one_line() -> None:
-    assert Finding(Level.WARN, "x", "a\nb", "c\n d").line() == "WARN  x                     a b -> c d"
+    assert CheckResult(Level.WARN, "x", "a\nb", "c\n d").line() == "WARN  x                     a b -> c d"

@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from mailerd.cli.checks import Bench, Finding, Level, machine
+from mailerd.cli.checks import CheckResult, CheckRunner, Level, machine
 from mailerd.cli.checks import database as doctors_database
-from mailerd.cli.checks.machine import Places
+from mailerd.cli.checks.machine import SystemPaths
 from mailerd.clock import SystemClock
 from mailerd.config import Settings
 from mailerd.events.store import StoreEvents
@@ -45,9 +45,9 @@ class Patient:
     credentials: Path
     database: Database
 
-    async def examined(self, **changes: Any) -> dict[str, Finding]:
+    async def examined(self, **changes: Any) -> dict[str, CheckResult]:
         """The findings by what was examined."""
-        bench = Bench(self.known, None, places=Places(booted=Path("/nowhere")))
+        bench = CheckRunner(self.known, None, paths=SystemPaths(booted=Path("/nowhere")))
         found, ended = await asyncio.to_thread(replace(bench, **changes).examine)
         assert ended
         assert all(each.remedy for each in found if each.level is not Level.PASS)
@@ -285,12 +285,12 @@ async def test_a_call_that_blocks_the_whole_process_does_not_hold_up_the_answer(
 ) -> None:
     released = threading.Event()
 
-    async def stuck(*_: object) -> list[Finding]:
+    async def stuck(*_: object) -> list[CheckResult]:
         released.wait(30)  # a system call on a dead drive: it blocks the loop and cannot be cancelled
         return []
 
     monkeypatch.setattr(machine, "systemd", stuck)
-    bench = Bench(patient.known, None, within=1.0)
+    bench = CheckRunner(patient.known, None, within=1.0)
     started = time.monotonic()
     found, ended = await asyncio.to_thread(bench.examine)
     took = time.monotonic() - started
@@ -305,7 +305,7 @@ async def test_a_call_that_blocks_the_whole_process_does_not_hold_up_the_answer(
 async def test_a_dead_drive_costs_its_own_line_only(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
     released = threading.Event()
     monkeypatch.setattr(machine, "disks", lambda _: released.wait(30))
-    found, _ = await asyncio.to_thread(Bench(patient.known, None, each_within=2.0).examine)
+    found, _ = await asyncio.to_thread(CheckRunner(patient.known, None, each_within=2.0).examine)
     released.set()
     by = {each.check: each for each in found}
     assert by["disk"].level is Level.FAIL
@@ -314,7 +314,7 @@ async def test_a_dead_drive_costs_its_own_line_only(patient: Patient, monkeypatc
 
 
 async def test_a_bug_of_the_doctors_own_is_a_line_too(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
-    def wrong(_: object) -> list[Finding]:
+    def wrong(_: object) -> list[CheckResult]:
         raise KeyError("oops")
 
     monkeypatch.setattr(machine, "disks", wrong)

@@ -6,7 +6,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from mailerd.sandbox.google import COMPOSE, SEND, Google, Rules, Running, serve
+from mailerd.sandbox.google import COMPOSE, SEND, FakeLimits, Google, Running, serve
 
 Compose = Callable[..., dict[str, Any]]
 USER = "gmail/v1/users/me/"
@@ -205,7 +205,7 @@ async def test_only_loopback_is_served() -> None:
 
 
 def test_old_letters_can_lose_their_bodies_and_keep_their_headers() -> None:
-    google = Google(Rules(keep_raw=1))
+    google = Google(FakeLimits(keep_raw=1))
     google.add_mailbox("me@example.com", scopes=[COMPOSE])
     box = google.mailbox("me@example.com")
     for key in "ab":

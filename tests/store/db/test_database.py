@@ -10,7 +10,7 @@ from yarl import URL
 
 from mailerd.config import DatabaseSettings
 from mailerd.errors import DatabaseAwayError, DatabaseError
-from mailerd.events.base import vocabulary
+from mailerd.events.base import registered_events
 from mailerd.events.store import StoreEvents
 from mailerd.sandbox.mariadb import Server
 from mailerd.store.db import database as database_module
@@ -30,7 +30,7 @@ def settings(port: int, **more: Any) -> DatabaseSettings:
 
 def said(heard: Heard) -> list[str]:
     """Every event's words, as the journal writes them."""
-    return [vocabulary()[name].en.format_map(fields) for name, fields in heard.events]
+    return [registered_events()[name].en.format_map(fields) for name, fields in heard.events]
 
 
 def reading(statement: str = "SELECT 1") -> Callable[[Cursor], Awaitable[Any]]:
@@ -86,7 +86,7 @@ async def test_three_attempts_at_start_are_told_one_by_one_and_the_last_at_error
     assert first == f"{where}: attempt 1/3: {cause}, again in 1 s"
     assert second == f"{where}: attempt 2/3: {cause}, again in 2 s"
     assert last.startswith(f"{where}: attempt 3/3: {cause}; giving up for now. Check that the server runs")
-    assert [vocabulary()[name].level for name in heard.names()] == ["warning", "warning", "error"]
+    assert [registered_events()[name].level for name in heard.names()] == ["warning", "warning", "error"]
     assert isinstance(heard.events[-1][1]["error"], DatabaseAwayError)
     assert database.away
     await database.close()
