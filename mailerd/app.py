@@ -98,7 +98,7 @@ class Daemon:
     gmail: Gmail
     intake: Intake
     recorder: Recorder
-    hand: InFlight
+    in_flight: InFlight
     runner: Runner
     rescue: Recovery
     progress: JobProgress
@@ -145,12 +145,12 @@ class Daemon:
         """What runs beside the runner."""
         return [
             parts.create_task(self.recorder.run(), name="recorder"),
-            parts.create_task(self.recorder.finish_forever(), name="finish jobs"),
-            parts.create_task(self.hand.renew_forever(), name="renew leases"),
-            parts.create_task(self.rescue.put_right_forever(), name="put right lapsed leases"),
-            parts.create_task(self.rescue.look_forever(), name="look for letters in doubt"),
-            parts.create_task(self.rescue.finish_forever(), name="find unfinished jobs"),
-            parts.create_task(self.rescue.sweep_forever(), name="sweep orphan drafts"),
+            parts.create_task(self.recorder.complete_jobs_loop(), name="finish jobs"),
+            parts.create_task(self.in_flight.renew_loop(), name="renew leases"),
+            parts.create_task(self.rescue.expired_claims_loop(), name="recover expired claims"),
+            parts.create_task(self.rescue.reconcile_loop(), name="reconcile"),
+            parts.create_task(self.rescue.stuck_jobs_loop(), name="find stuck jobs"),
+            parts.create_task(self.rescue.sweep_loop(), name="sweep orphan drafts"),
             parts.create_task(self._beat_forever(), name="beat"),
             parts.create_task(self.service.watch.survey_forever(), name="survey"),
         ]
@@ -161,12 +161,12 @@ class Daemon:
             async with asyncio.timeout(None) as bound, asyncio.TaskGroup() as letters:
                 claiming = letters.create_task(self.runner.run(letters), name="runner")
                 await stop.wait()
-                self.events.draining(in_hand=len(self.hand), timeout=drain)
-                self.service.watch.stopping(in_hand=len(self.hand), within=drain + _LEAVING)
+                self.events.draining(in_hand=len(self.in_flight), timeout=drain)
+                self.service.watch.stopping(in_hand=len(self.in_flight), within=drain + _LEAVING)
                 bound.reschedule(asyncio.get_running_loop().time() + drain)
                 claiming.cancel()
         except TimeoutError:
-            self.events.drain_cut_off(in_hand=len(self.hand), timeout=drain)
+            self.events.drain_cut_off(in_hand=len(self.in_flight), timeout=drain)
 
     async def _prepare(self) -> None:
         """Reach the database and bring its schema up to date, however long it stays away; the intake must listen."""
@@ -240,31 +240,50 @@ def build(settings: Settings, log: EventSink, *, flush: Callable[[], bool] = lam
     records, history = Records(database, daemon_id), History(database, daemon_id, lease, store_events)
     recorder = Recorder(records, clock=clock, events=events, heartbeats=heartbeats, memory=history)
     rescues = Rescues(database, daemon_id, policy.in_flight, look_lease=lease)
-    hand, progress = InFlight(rescues, lease=lease, clock=clock, events=events, heartbeats=heartbeats), JobProgress()
+    in_flight = InFlight(rescues, lease=lease, clock=clock, events=events, heartbeats=heartbeats)
+    progress = JobProgress()
     claims = Claims.on(terms_of(settings), database, daemon_id, lease=lease, files=gmail.stamps, history=history)
-    reach, holds = CircuitBreaker(clock=clock, events=events), PauseLog(clock=clock, events=events)
+    breaker, pause_log = CircuitBreaker(clock=clock, events=events), PauseLog(clock=clock, events=events)
     google, looks = (_paced(claims, gmail, patience=patience) for patience in (_DELETION_PATIENCE, _LOOK_PATIENCE))
     renderer = Renderer("sending", limits=SEND_LIMITS, events=RendererEvents(tell), keep=True)
-    path = Delivery(
-        google=google, slots=slots, recorder=recorder,
-        workshop=MessageBuilder(database, renderer=renderer, clock=clock), hand=hand, reach=reach, holds=holds,
-        progress=progress, policy=policy, request_timeout=settings.gmail.request_timeout, clock=clock,
+    delivery = Delivery(
+        google=google,
+        slots=slots,
+        recorder=recorder,
+        builder=MessageBuilder(database, renderer=renderer, clock=clock),
+        in_flight=in_flight,
+        breaker=breaker,
+        pause_log=pause_log,
+        progress=progress,
+        policy=policy,
+        request_timeout=settings.gmail.request_timeout,
+        clock=clock,
         events=events,
-    )  # fmt: skip
+    )
     runner = Runner(
-        claims=claims, counts=records, path=path, hand=hand, reach=reach, progress=progress, clock=clock, events=events,
-        daemon_id=daemon_id, poll_interval=settings.runner.poll_interval, slots=slots, heartbeats=heartbeats,
-    )  # fmt: skip
-    page = _page(settings, metrics, database, hand)
+        claims=claims,
+        counts=records,
+        delivery=delivery,
+        in_flight=in_flight,
+        breaker=breaker,
+        progress=progress,
+        clock=clock,
+        events=events,
+        daemon_id=daemon_id,
+        poll_interval=settings.runner.poll_interval,
+        slots=slots,
+        heartbeats=heartbeats,
+    )
+    page = _page(settings, metrics, database, in_flight)
     service = _service(settings, tell, metrics=metrics, heartbeats=heartbeats, claims=claims, flush=flush)
     return Daemon(
         settings=settings,
         database=database,
         daemons=Daemons(database, daemon_id, forgot=history.doubt),
         gmail=gmail,
-        intake=_intake(settings, tell, claims=claims, bell=runner, gmail=gmail, page=page),
+        intake=_intake(settings, tell, claims=claims, wakeup=runner, gmail=gmail, page=page),
         recorder=recorder,
-        hand=hand,
+        in_flight=in_flight,
         runner=runner,
         rescue=_rescue(
             settings, tell, rescues=rescues, google=looks, recorder=recorder, runner=runner, heartbeats=heartbeats
@@ -323,10 +342,10 @@ def _service(
     return Service(systemd=systemd, watch=watch, alarms=alarms, events=events, count=metrics.on_event)
 
 
-def _page(settings: Settings, metrics: Metrics, database: Database, hand: InFlight) -> Page:
+def _page(settings: Settings, metrics: Metrics, database: Database, in_flight: InFlight) -> Page:
     def page(shows: Shows) -> bytes:
         metrics.set_process(
-            in_hand=len(hand),
+            in_hand=len(in_flight),
             database_up=not database.away,
             connections=database.pool.connections,
             pool_size=settings.database.pool_size,
@@ -336,13 +355,13 @@ def _page(settings: Settings, metrics: Metrics, database: Database, hand: InFlig
     return page
 
 
-def _intake(settings: Settings, tell: EventSink, *, claims: Claims, bell: Runner, gmail: Gmail, page: Page) -> Intake:
+def _intake(settings: Settings, tell: EventSink, *, claims: Claims, wakeup: Runner, gmail: Gmail, page: Page) -> Intake:
     outlooks = ForecastReader(claims.database, lambda: claims.terms, settings.database.connect_timeout)
     return Intake(
         settings.intake,
         database=claims.database,
         patience=settings.database.connect_timeout,
-        bell=bell,
+        wakeup=wakeup,
         events=IntakeEvents(tell),
         forecast=ForecastService(outlooks),
         senders=Mailboxes(gmail, settings.gmail.aliases),
@@ -360,16 +379,16 @@ def _rescue(
     return Recovery(
         leases=Lapses(rescues.database, rescues.daemon_id, rescues.in_flight),
         rows=rescues,
-        looking=Reconciler(google, rescues.in_flight),
-        orphans=OrphanDrafts(google, rescues, events),
+        reconciler=Reconciler(google, rescues.in_flight),
+        orphan_drafts=OrphanDrafts(google, rescues, events),
         clock=SystemClock(),
         events=events,
         runner_events=RunnerEvents(tell),
-        touch=recorder.touch,
-        ring=runner.ring,
-        every=min(5.0, settings.runner.lease / 4),
-        sweep_every=settings.runner.sweep_interval,
-        call_within=_LOOK_PATIENCE.total_seconds() + settings.gmail.request_timeout,
+        job_changed=recorder.job_changed,
+        wake=runner.wake,
+        interval=min(5.0, settings.runner.lease / 4),
+        sweep_interval=settings.runner.sweep_interval,
+        call_timeout=_LOOK_PATIENCE.total_seconds() + settings.gmail.request_timeout,
         heartbeats=heartbeats,
     )
 

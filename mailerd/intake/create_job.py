@@ -45,10 +45,10 @@ _USABLE: Final = re.compile(r"[ -~]{1,255}")
 T = TypeVar("T")
 
 
-class Bell(Protocol):
+class Wakeup(Protocol):
     """Wakes whoever sends."""
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         """There is something new; costs nothing and never fails."""
 
 
@@ -66,7 +66,7 @@ class CreateJobEndpoint:
         answers: Answers,
         library: TemplateLibrary,
         renderer: Renderer,
-        bell: Bell,
+        wakeup: Wakeup,
         forecast: Forecast,
         executor: Executor,
         events: IntakeEvents,
@@ -81,7 +81,7 @@ class CreateJobEndpoint:
         self._answers = answers
         self._library = library
         self._renderer = renderer
-        self._bell = bell
+        self._wakeup = wakeup
         self._forecast = forecast
         self._executor = executor
         self._events = events
@@ -123,7 +123,7 @@ class CreateJobEndpoint:
                 stored = await self._store(order)
             except KnownError as error:  # somebody raced with us, and was first
                 return await self._again(error.remembered, idempotency_key or "", body=body, key=key)
-        self._bell.ring()
+        self._wakeup.wake()
         self._events.job_accepted(
             job=order.job.id,
             sender=order.job.sender_email,

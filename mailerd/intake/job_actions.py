@@ -7,7 +7,7 @@ from aiohttp import web
 
 from mailerd.core.states import ImpossibleRequestError, JobChange, JobStatus
 from mailerd.events.intake import IntakeEvents
-from mailerd.intake.create_job import Bell
+from mailerd.intake.create_job import Wakeup
 from mailerd.intake.errors import ApiError, not_found
 from mailerd.intake.middleware import answer, rfc3339
 from mailerd.intake.query_params import JobLookup, query
@@ -37,12 +37,12 @@ class JobActionEndpoints:
     """The handlers that change a job; each may be repeated without harm."""
 
     def __init__(
-        self, *, finding: JobLookup, jobs: Jobs, controls: Controls, bell: Bell, events: IntakeEvents, within: float
+        self, *, finding: JobLookup, jobs: Jobs, controls: Controls, wakeup: Wakeup, events: IntakeEvents, within: float
     ) -> None:
         self._finding = finding
         self._jobs = jobs
         self._controls = controls
-        self._bell = bell
+        self._wakeup = wakeup
         self._events = events
         self._bodies = BodyReader(max_body=BODY_AT_MOST, within=within)
 
@@ -66,7 +66,7 @@ class JobActionEndpoints:
             raise ApiError(409, "conflict", f"this job is {error.status}: {why}; nothing was changed") from None
         self._events.job_asked(job=job.id, action=change.value, who=who, letters=done.letters, status=done.status.value)
         if done.changed:
-            self._bell.ring()
+            self._wakeup.wake()
         shown = await self._jobs.job(job.id)
         if shown is None:
             raise not_found("the job has been deleted meanwhile")

@@ -21,7 +21,7 @@ from mailerd.events.renderer import RendererEvents
 from mailerd.intake.auth import ApiKeyAuth
 from mailerd.intake.bad_http import Listener
 from mailerd.intake.client_address import ClientAddress, networks
-from mailerd.intake.create_job import Bell, CreateJobEndpoint
+from mailerd.intake.create_job import CreateJobEndpoint, Wakeup
 from mailerd.intake.docs_pages import DocsEndpoints
 from mailerd.intake.forecast import Forecast
 from mailerd.intake.health import Health
@@ -74,7 +74,7 @@ class Intake:
         *,
         database: Database,
         patience: float,
-        bell: Bell,
+        wakeup: Wakeup,
         events: IntakeEvents,
         forecast: Forecast,
         senders: Senders | None = None,
@@ -91,7 +91,7 @@ class Intake:
         self._page = page
         self._database = database
         self._patience = patience
-        self._bell = bell
+        self._wakeup = wakeup
         self._events = events
         self._clock = clock or SystemClock()
         self._grace = grace
@@ -259,7 +259,7 @@ class Intake:
             answers=self._answers,
             library=self._library,
             renderer=renderer,
-            bell=self._bell,
+            wakeup=self._wakeup,
             forecast=self._forecast,
             executor=executor,
             events=self._events,
@@ -270,7 +270,7 @@ class Intake:
             finding=self._finding,
             jobs=self._jobs,
             controls=self._controls,
-            bell=self._bell,
+            wakeup=self._wakeup,
             events=self._events,
             within=self._body_within,
         )

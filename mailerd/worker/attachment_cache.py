@@ -55,7 +55,7 @@ class AttachmentCache:
             _, dropped = self._kept.popitem(last=False)
             self._bytes -= _size(dropped)
 
-    def room_for(self, size: int) -> AbstractAsyncContextManager[None]:
+    def memory_slot(self, size: int) -> AbstractAsyncContextManager[None]:
         """Room to make and hand over a letter with so many bytes of attachments: large ones go two at a time."""
         return nullcontext() if size < LARGE else self._large
 

@@ -51,20 +51,20 @@ class CircuitBreaker:
         self._senders: dict[str, _Outage] = {}
 
     @property
-    def closed(self) -> bool:
+    def is_open(self) -> bool:
         """Whether the last try of anybody failed."""
         return self._all is not None
 
-    def seconds_left(self) -> float:
+    def retry_in(self) -> float:
         """How long to wait before the next try of anybody."""
         return max(0.0, self._all.until - self._clock.monotonic()) if self._all else 0.0
 
-    def resting(self) -> dict[str, float]:
+    def blocked_senders(self) -> dict[str, float]:
         """The senders that shall not be claimed for now, and for how many seconds."""
         now = self._clock.monotonic()
         return {sender: outage.until - now for sender, outage in self._senders.items() if outage.until > now}
 
-    def lost(self, cause: str) -> None:
+    def failure(self, cause: str) -> None:
         """A call could not reach Google: everybody rests, twice as long as the last time."""
         now = self._clock.monotonic()
         if self._all is None:
@@ -73,7 +73,7 @@ class CircuitBreaker:
         elif self._all.goes_on(now) and self._all.remind(now):
             self._events.google_still_away(seconds=now - self._all.since, cause=cause)
 
-    def lost_for(self, sender: str, cause: str) -> None:
+    def sender_failure(self, sender: str, cause: str) -> None:
         """No token could be had for this sender: it rests, twice as long as the last time, and nobody else does."""
         now = self._clock.monotonic()
         if (outage := self._senders.get(sender)) is None:
@@ -82,7 +82,7 @@ class CircuitBreaker:
         elif outage.goes_on(now) and outage.remind(now):
             self._events.sender_out_of_reach(sender=sender, seconds=outage.rest, cause=cause)
 
-    def reached(self, sender: str) -> None:
+    def success(self, sender: str) -> None:
         """Google answered a call of this sender, whatever it said."""
         now = self._clock.monotonic()
         if self._all is not None:

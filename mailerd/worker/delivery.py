@@ -7,7 +7,7 @@ import random
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Final, Protocol, assert_never
+from typing import Final, assert_never
 
 from mailerd.clock import Clock
 from mailerd.core.decisions import Decision, RetryPolicy, decide, discarded, discards, given_up, no_drafts, patient
@@ -36,6 +36,7 @@ from mailerd.worker.in_flight import InFlight
 from mailerd.worker.message_builder import MessageBuilder
 from mailerd.worker.pause_log import PauseLog
 from mailerd.worker.progress import JobProgress
+from mailerd.worker.rate_limiter import Paced
 from mailerd.worker.recorder import Recorder
 from mailerd.worker.refusals import Refusals
 
@@ -47,39 +48,17 @@ _RENDERER_WAIT: Final = timedelta(seconds=10)
 _LEASE_NEARLY_OVER: Final = "the claim is about to end: it is left to the next one"
 
 
-class Google(Protocol):
-    """What this part needs of the gmail door."""
-
-    async def authenticate(self, sender: str) -> Mailbox | Reply:
-        """The sender's mailbox, or why there is none."""
-
-    async def create_draft(self, sender: str, *, raw: bytes) -> Reply:
-        """drafts.create."""
-
-    async def send_draft(self, sender: str, *, draft_id: str) -> Reply:
-        """drafts.send."""
-
-    async def delete_draft(self, sender: str, *, draft_id: str) -> Reply:
-        """drafts.delete."""
-
-    async def discard_draft(self, sender: str, *, draft_id: str) -> Reply:
-        """drafts.delete, after drafts.send was refused."""
-
-    async def send_message(self, sender: str, *, raw: bytes) -> Reply:
-        """messages.send."""
-
-
 @dataclass(frozen=True)
 class Delivery:
     """Takes letters along their path; one object for all of them."""
 
-    google: Google
+    google: Paced
     slots: Slots
     recorder: Recorder
-    workshop: MessageBuilder
-    hand: InFlight
-    reach: CircuitBreaker
-    holds: PauseLog
+    builder: MessageBuilder
+    in_flight: InFlight
+    breaker: CircuitBreaker
+    pause_log: PauseLog
     progress: JobProgress
     policy: RetryPolicy
     request_timeout: float
@@ -90,64 +69,64 @@ class Delivery:
 
     async def deliver(self, letter: ClaimedRecipient) -> None:
         """Bring one letter to a recorded outcome; whatever goes wrong with it stays with it."""
-        trip = _DeliveryState(letter)
+        state = _DeliveryState(letter)
         try:
-            decision = await self._bring_to_google(trip)
+            decision = await self._bring_to_google(state)
             if decision:
-                it = trip.letter
-                await self._record(trip, patient(decision, it.unanswered, looks=it.looks, policy=self.policy))
+                it = state.letter
+                await self._record(state, patient(decision, it.unanswered, looks=it.looks, policy=self.policy))
         except Exception as error:  # noqa: BLE001 - a bug met by one letter must not stop the others
-            await self._broke(trip, error)
+            await self._handle_bug(state, error)
         finally:
-            self.hand.put_down(letter)
+            self.in_flight.remove(letter)
 
-    async def _bring_to_google(self, trip: "_DeliveryState") -> Decision | None:
+    async def _bring_to_google(self, state: "_DeliveryState") -> Decision | None:
         """What to write; None when the claim had ended before anything was sent.
 
         What may last comes before the slot: a token that does not come, and the room for a large letter.
         """
-        letter = trip.letter
+        letter = state.letter
         if (failed := given_up(letter.attempt, policy=self.policy)) and not letter.unanswered:
             return failed
         mailbox = await self.google.authenticate(letter.sender)
         if not isinstance(mailbox, Mailbox):
-            return self._judged(trip, Call.TOKEN, mailbox)
+            return self._judged(state, Call.TOKEN, mailbox)
         if letter.draft_id and mailbox.mode == "direct":  # the sign-in was exchanged for one that has no drafts
             if letter.unanswered:
                 return no_drafts(in_flight=self.policy.in_flight)
-            trip.letter = letter = replace(letter, draft_id=None, thread_id=None)
-        async with AsyncExitStack() as trip.room:
+            state.letter = letter = replace(letter, draft_id=None, thread_id=None)
+        async with AsyncExitStack() as state.room:
             if letter.draft_id is None:
-                await trip.room.enter_async_context(self.workshop.room_for(letter))
+                await state.room.enter_async_context(self.builder.memory_slot(letter))
             async with self.slots.of(letter):
-                trip.began = self.clock.monotonic()
-                return await self._attempt(trip)
+                state.began = self.clock.monotonic()
+                return await self._attempt(state)
 
-    async def _attempt(self, trip: "_DeliveryState") -> Decision | None:
-        letter = trip.letter
+    async def _attempt(self, state: "_DeliveryState") -> Decision | None:
+        letter = state.letter
         mailbox = await self.google.authenticate(letter.sender)  # once more: it may have waited for long
         if not isinstance(mailbox, Mailbox):
-            return self._judged(trip, Call.TOKEN, mailbox)
+            return self._judged(state, Call.TOKEN, mailbox)
         if failed := given_up(letter.attempt, policy=self.policy):  # unless its draft was sent: then it is gone
-            return await self._discard(trip, mailbox, failed)
+            return await self._discard(state, mailbox, failed)
         self.events.letter_started(
             job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender, attempt=letter.attempt
         )
         if letter.draft_id is None:
-            return await self._first_time(trip, mailbox)
-        return await self._send_draft(trip, mailbox)
+            return await self._send_new(state, mailbox)
+        return await self._send_draft(state, mailbox)
 
-    async def _first_time(self, trip: "_DeliveryState", mailbox: Mailbox) -> Decision | None:
+    async def _send_new(self, state: "_DeliveryState", mailbox: Mailbox) -> Decision | None:
         try:
-            early = await self._hand_in(trip, mailbox)
+            early = await self._submit(state, mailbox)
         finally:
-            await trip.room.aclose()
-        return early if early is not None or trip.fenced_off else await self._send_draft(trip, mailbox)
+            await state.room.aclose()
+        return early if early is not None or state.claim_lost else await self._send_draft(state, mailbox)
 
-    async def _hand_in(self, trip: "_DeliveryState", mailbox: Mailbox) -> Decision | None:
+    async def _submit(self, state: "_DeliveryState", mailbox: Mailbox) -> Decision | None:
         """Make the letter and give it to Google; None when it waits there as a draft, or the claim has ended."""
         try:
-            raw = await self._made(trip.letter)
+            raw = await self._build(state.letter)
         except (RenderError, ValueError) as error:
             return Decision(Transition.FAILED, error=f"the letter cannot be made: {error}")
         except TemplateErrors as error:
@@ -159,60 +138,60 @@ class Delivery:
                 raise
             return Decision(Transition.RELEASED, error=f"the job could not be read: {error}")
         if mailbox.mode == "direct":
-            return await self._send_directly(trip, raw, mailbox)
-        return await self._create_draft(trip, raw, mailbox)
+            return await self._send_directly(state, raw, mailbox)
+        return await self._create_draft(state, raw, mailbox)
 
-    async def _made(self, letter: ClaimedRecipient) -> bytes:
+    async def _build(self, letter: ClaimedRecipient) -> bytes:
         try:
-            return await self.workshop.make(letter)
+            return await self.builder.build(letter)
         finally:
-            if self.workshop.is_slow(letter):
+            if self.builder.is_slow(letter):
                 self.slots.slow(letter.sender)
 
-    async def _create_draft(self, trip: "_DeliveryState", raw: bytes, mailbox: Mailbox) -> Decision | None:
+    async def _create_draft(self, state: "_DeliveryState", raw: bytes, mailbox: Mailbox) -> Decision | None:
         """None when the draft is there and its id is durable, or the claim has ended."""
-        if not self._time_for_a_call(trip):
+        if not self._time_for_a_call(state):
             return Decision(Transition.RELEASED, error=_LEASE_NEARLY_OVER)
-        reply = await self.google.create_draft(trip.letter.sender, raw=raw)
+        reply = await self.google.create_draft(state.letter.sender, raw=raw)
         if not isinstance(reply, Accepted):
-            return self._judged(trip, Call.DRAFTS_CREATE, reply)
-        self._note(trip, reply)
-        trip.letter = replace(trip.letter, draft_id=reply.id, thread_id=reply.thread_id or None, unanswered=False)
+            return self._judged(state, Call.DRAFTS_CREATE, reply)
+        self._note_reply(state, reply)
+        state.letter = replace(state.letter, draft_id=reply.id, thread_id=reply.thread_id or None, unanswered=False)
         # If the process dies before this is committed, nothing is sent and the draft is an orphan, found by its key.
-        await self._hand_over(
-            trip, Handover(trip.letter, "draft", reply.id, reply.thread_id or None, project=mailbox.project or None)
+        await self._record_handover(
+            state, Handover(state.letter, "draft", reply.id, reply.thread_id or None, project=mailbox.project or None)
         )
         return None
 
-    async def _send_draft(self, trip: "_DeliveryState", mailbox: Mailbox) -> Decision | None:
-        if not self._time_for_a_call(trip):
+    async def _send_draft(self, state: "_DeliveryState", mailbox: Mailbox) -> Decision | None:
+        if not self._time_for_a_call(state):
             return Decision(Transition.RELEASED, error=_LEASE_NEARLY_OVER)
         # If the process dies from here on, the row says which draft to look for: gone is sent, there is not sent.
-        trip.may_be_sent = True
-        reply = await self.google.send_draft(trip.letter.sender, draft_id=trip.letter.draft_id or "")
-        decision = self._judged(trip, Call.DRAFTS_SEND, reply)
-        if discards(decision, reply, unanswered=trip.letter.unanswered):
-            return await self._discard(trip, mailbox, decision)
+        state.maybe_sent = True
+        reply = await self.google.send_draft(state.letter.sender, draft_id=state.letter.draft_id or "")
+        decision = self._judged(state, Call.DRAFTS_SEND, reply)
+        if discards(decision, reply, unanswered=state.letter.unanswered):
+            return await self._discard(state, mailbox, decision)
         return decision
 
-    async def _discard(self, trip: "_DeliveryState", mailbox: Mailbox, decision: Decision) -> Decision | None:
+    async def _discard(self, state: "_DeliveryState", mailbox: Mailbox, decision: Decision) -> Decision | None:
         """Delete the draft that Google has refused to send; what to write then, None when the claim has ended."""
-        letter, fate = trip.letter, Disposition.TRANSIENT
-        trip.refused = True
-        if self._time_for_a_call(trip):
+        letter, fate = state.letter, Disposition.TRANSIENT
+        state.refused = True
+        if self._time_for_a_call(state):
             # If the process dies from here on, the row says that Google had refused, and that we deleted the draft.
-            await self._hand_over(
-                trip,
+            await self._record_handover(
+                state,
                 Handover(
                     letter, "draft", letter.draft_id, letter.thread_id, project=mailbox.project or None,
                     unanswered=letter.unanswered, discarding=True, pause=decision.pause,
                 ),
             )  # fmt: skip
-            if trip.fenced_off:
+            if state.claim_lost:
                 return None
-            if self._time_for_a_call(trip):  # the commit may have taken long, and a successor may send this very draft
+            if self._time_for_a_call(state):  # the commit may have taken long, and a successor may send this very draft
                 reply = await self.google.discard_draft(letter.sender, draft_id=letter.draft_id or "")
-                self._note(trip, reply)
+                self._note_reply(state, reply)
                 fate = judge(Call.DRAFTS_DELETE, reply).fate
         if fate is Disposition.ACCEPTED:
             self.events.draft_discarded(
@@ -221,56 +200,58 @@ class Delivery:
             )  # fmt: skip
         return discarded(decision, fate, in_flight=self.policy.in_flight)
 
-    async def _send_directly(self, trip: "_DeliveryState", raw: bytes, mailbox: Mailbox) -> Decision | None:
-        await self._hand_over(trip, Handover(trip.letter, "direct", project=mailbox.project or None))
-        if trip.fenced_off:
+    async def _send_directly(self, state: "_DeliveryState", raw: bytes, mailbox: Mailbox) -> Decision | None:
+        await self._record_handover(state, Handover(state.letter, "direct", project=mailbox.project or None))
+        if state.claim_lost:
             return None
-        if not self._time_for_a_call(trip):
+        if not self._time_for_a_call(state):
             return Decision(Transition.RELEASED, error=_LEASE_NEARLY_OVER)
-        trip.may_be_sent = True
-        reply = await self.google.send_message(trip.letter.sender, raw=raw)
-        return self._judged(trip, Call.MESSAGES_SEND, reply)
+        state.maybe_sent = True
+        reply = await self.google.send_message(state.letter.sender, raw=raw)
+        return self._judged(state, Call.MESSAGES_SEND, reply)
 
-    async def _hand_over(self, trip: "_DeliveryState", record: Handover) -> None:
+    async def _record_handover(self, state: "_DeliveryState", record: Handover) -> None:
         match await self.recorder.record(record):
             case WriteResult.APPLIED:
                 return
             case WriteResult.RESOLVED:
-                self._say_settled(trip.letter, "Google had said so to a worker whose record the row had forgotten")
+                self._log_found(state.letter, "Google had said so to a worker whose record the row had forgotten")
             case WriteResult.IN_DOUBT:
-                self._say(trip, Decision(Transition.LOST, error="a former claim, which its row forgot, had no answer"))
+                self._log_decision(
+                    state, Decision(Transition.LOST, error="a former claim, which its row forgot, had no answer")
+                )
             case _:
-                self._say_fenced_off(trip.letter, "the hand-over")
+                self._log_claim_lost(state.letter, "the hand-over")
         # The draft is left where it is: only the rescue, which sees the row, can tell that nobody needs it.
-        trip.fenced_off = True
+        state.claim_lost = True
 
-    def _time_for_a_call(self, trip: "_DeliveryState") -> bool:
-        return self.hand.may_call(trip.letter, seconds=self.request_timeout)
+    def _time_for_a_call(self, state: "_DeliveryState") -> bool:
+        return self.in_flight.lease_allows(state.letter, seconds=self.request_timeout)
 
-    def _judged(self, trip: "_DeliveryState", call: Call, reply: Reply) -> Decision:
-        self._note(trip, reply)
-        letter, chance = trip.letter, random.random()  # noqa: S311 - jitter
+    def _judged(self, state: "_DeliveryState", call: Call, reply: Reply) -> Decision:
+        self._note_reply(state, reply)
+        letter, chance = state.letter, random.random()  # noqa: S311 - jitter
         return decide(
-            self._verdict(trip, call, reply), reply, attempt=letter.attempt, policy=self.policy, now=self.clock.now(),
+            self._verdict(state, call, reply), reply, attempt=letter.attempt, policy=self.policy, now=self.clock.now(),
             pauses=letter.pauses, chance=chance,
         )  # fmt: skip
 
-    def _verdict(self, trip: "_DeliveryState", call: Call, reply: Reply) -> Verdict:
-        verdict, letter, now = judge(call, reply), trip.letter, self.clock.monotonic()
+    def _verdict(self, state: "_DeliveryState", call: Call, reply: Reply) -> Verdict:
+        verdict, letter, now = judge(call, reply), state.letter, self.clock.monotonic()
         if verdict.fate is Disposition.ACCEPTED:
-            self.refusals.accepted(letter.sender, began=trip.began, now=now)
+            self.refusals.accepted(letter.sender, began=state.began, now=now)
         refused = verdict.hold is not None and verdict.hold.cause is PauseCause.MAILBOX_REFUSED
         if isinstance(reply, Refused) and refused:
-            alone = self.refusals.concerns(letter.id, letter.sender, began=trip.began, now=now)
+            alone = self.refusals.concerns(letter.id, letter.sender, began=state.began, now=now)
             return refused_alone(reply) if alone else verdict
         return verdict
 
-    def _note(self, trip: "_DeliveryState", reply: Reply) -> None:
+    def _note_reply(self, state: "_DeliveryState", reply: Reply) -> None:
         """What the reply says of the road to Google, and of how much this sender may have in flight."""
-        sender = trip.letter.sender
+        sender = state.letter.sender
         match reply:
             case Accepted() | Refused() | TokenRefused() | MalformedResponse():
-                self.reach.reached(sender)
+                self.breaker.success(sender)
                 self.slots.answered(sender)
             case NoResponse() | NotSent():
                 self.slots.unanswered(sender)
@@ -279,18 +260,18 @@ class Delivery:
             case _:
                 assert_never(reply)
 
-    async def _record(self, trip: "_DeliveryState", decision: Decision) -> None:
-        letter = trip.letter
+    async def _record(self, state: "_DeliveryState", decision: Decision) -> None:
+        letter = state.letter
         if decision.everybody:
-            self.reach.lost(decision.everybody)
+            self.breaker.failure(decision.everybody)
         if decision.out_of_reach:
-            self.reach.lost_for(letter.sender, decision.out_of_reach)
-        written = await self.recorder.record(Outcome(letter, decision, took=self.hand.held_for(letter)))
-        self._say_written(trip, decision, written)
+            self.breaker.sender_failure(letter.sender, decision.out_of_reach)
+        written = await self.recorder.record(Outcome(letter, decision, took=self.in_flight.age(letter)))
+        self._log_result(state, decision, written)
         if written in {WriteResult.STALE, WriteResult.RESOLVED}:
             return
         if decision.pause:
-            self.holds.paused(letter.sender, decision.pause, began=trip.began)
+            self.pause_log.paused(letter.sender, decision.pause, began=state.began)
         ended = decision.change is Transition.FAILED or written is WriteResult.CANCELLED
         if ended and letter.draft_id and not decision.forgets:
             try:
@@ -298,61 +279,61 @@ class Delivery:
             except DatabaseError as error:  # the search for orphans finds it
                 self.events.step_failed(what="deleting an unsent letter's draft", again_in=0.0, error=error)
 
-    async def _broke(self, trip: "_DeliveryState", error: Exception) -> None:
+    async def _handle_bug(self, state: "_DeliveryState", error: Exception) -> None:
         if isinstance(error, DatabaseError):
             decision, fate = None, "its lease will lapse, and the rescue looks"  # the record itself was refused
-        elif trip.may_be_sent or trip.letter.unanswered:
+        elif state.maybe_sent or state.letter.unanswered:
             decision = Decision(
-                Transition.LOST, error=f"unforeseen: {error!r}", wait=self.policy.in_flight, refused=trip.refused,
-                discarding=trip.refused,
+                Transition.LOST, error=f"unforeseen: {error!r}", wait=self.policy.in_flight, refused=state.refused,
+                discarding=state.refused,
             )  # fmt: skip
             fate = "it may have been sent, and is looked for"
         else:
             decision = Decision(Transition.FAILED, error=f"unforeseen: {error!r}")
             fate = "this letter only is failed"
-        self._say_broke(trip.letter, fate, error)
+        self._log_bug(state.letter, fate, error)
         if decision is None:
             return
         try:
-            await self._record(trip, decision)
+            await self._record(state, decision)
         except Exception as again:  # noqa: BLE001 - there is nobody left to tell but the log
-            self._say_broke(trip.letter, "its lease will lapse, and the rescue looks", again)
+            self._log_bug(state.letter, "its lease will lapse, and the rescue looks", again)
 
-    def _say_broke(self, letter: ClaimedRecipient, fate: str, error: Exception) -> None:
+    def _log_bug(self, letter: ClaimedRecipient, fate: str, error: Exception) -> None:
         self.events.letter_broke(job=letter.job_id, recipient=letter.id, to=letter.to_email, fate=fate, error=error)
 
-    def _say_fenced_off(self, letter: ClaimedRecipient, change: str) -> None:
+    def _log_claim_lost(self, letter: ClaimedRecipient, change: str) -> None:
         self.events.letter_fenced_off(job=letter.job_id, recipient=letter.id, to=letter.to_email, change=change)
 
-    def _say_written(self, trip: "_DeliveryState", decision: Decision, written: WriteResult) -> None:
+    def _log_result(self, state: "_DeliveryState", decision: Decision, written: WriteResult) -> None:
         match written:
             case WriteResult.APPLIED:
-                self._say(trip, decision)
+                self._log_decision(state, decision)
             case WriteResult.CANCELLED:
-                self._say_cancelled(trip.letter, decision)
+                self._log_cancelled(state.letter, decision)
             case WriteResult.RESOLVED:
                 named = f"message {decision.message_id}, which Google named to a worker whose claim had ended"
-                self._say_settled(trip.letter, named)
+                self._log_found(state.letter, named)
             case WriteResult.STALE | WriteResult.IN_DOUBT:
-                self._say_fenced_off(trip.letter, decision.change.value)
+                self._log_claim_lost(state.letter, decision.change.value)
 
-    def _say_settled(self, letter: ClaimedRecipient, proof: str) -> None:
+    def _log_found(self, letter: ClaimedRecipient, proof: str) -> None:
         self.events.letter_found(
             job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender, proof=proof
         )
 
-    def _say_cancelled(self, letter: ClaimedRecipient, decision: Decision) -> None:
+    def _log_cancelled(self, letter: ClaimedRecipient, decision: Decision) -> None:
         self.events.letter_cancelled(
             job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender,
             cause=decision.error or "",
         )  # fmt: skip
 
-    def _say(self, trip: "_DeliveryState", decision: Decision) -> None:
-        letter, cause, say = trip.letter, decision.error or "", self.events
+    def _log_decision(self, state: "_DeliveryState", decision: Decision) -> None:
+        letter, cause, say = state.letter, decision.error or "", self.events
         match decision.change:
             case Transition.SENT:
                 self.progress.sent += 1
-                self.holds.worked(letter.sender, began=trip.began)
+                self.pause_log.sender_recovered(letter.sender, began=state.began)
                 done, total = self.progress.step(letter.job_id)
                 say.letter_sent(
                     job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender,
@@ -390,10 +371,10 @@ class _DeliveryState:
     """Monotonic seconds."""
     room: AsyncExitStack = field(default_factory=AsyncExitStack)
     """Of a large letter, until Google has it."""
-    may_be_sent: bool = False
+    maybe_sent: bool = False
     refused: bool = False
     """Google has refused it, and its draft is being deleted."""
-    fenced_off: bool = False
+    claim_lost: bool = False
 
 
 def _seconds(wait: timedelta) -> float:

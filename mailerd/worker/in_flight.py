@@ -52,22 +52,22 @@ class InFlight:
     def __len__(self) -> int:
         return len(self._held)
 
-    def take(self, claim: Claim, *, asked_at: float) -> None:
+    def add(self, claim: Claim, *, asked_at: float) -> None:
         """Take up a claim; its leases count from `asked_at` (monotonic seconds), before the statement was sent."""
         safe_until = self._safe_until(asked_at)
         for letter in claim.letters:
             self._held[letter.id, letter.token] = _Held(asked_at, safe_until)
 
-    def put_down(self, letter: ClaimedRecipient) -> None:
+    def remove(self, letter: ClaimedRecipient) -> None:
         """It is recorded, or given up."""
         self._held.pop((letter.id, letter.token), None)
 
-    def may_call(self, letter: ClaimedRecipient, *, seconds: float) -> bool:
+    def lease_allows(self, letter: ClaimedRecipient, *, seconds: float) -> bool:
         """Whether a call of at most so many seconds is over before the lease is."""
         held = self._held.get((letter.id, letter.token))
         return held is not None and self._clock.monotonic() + seconds < held.safe_until
 
-    def held_for(self, letter: ClaimedRecipient) -> float:
+    def age(self, letter: ClaimedRecipient) -> float:
         """Seconds since its claim was asked for; 0 for a letter that is not in hand."""
         held = self._held.get((letter.id, letter.token))
         return self._clock.monotonic() - held.since if held else 0.0
@@ -75,7 +75,7 @@ class InFlight:
     def _safe_until(self, asked_at: float) -> float:
         return asked_at + self._lease.total_seconds() - MARGIN
 
-    async def renew_forever(self) -> None:
+    async def renew_loop(self) -> None:
         """Prolong what is in hand, four times in a lease; what cannot be prolonged is simply not safe for long."""
         every = self._lease.total_seconds() / 4
         heartbeat = self._heartbeats.register("renew leases")

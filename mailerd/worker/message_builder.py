@@ -42,11 +42,11 @@ class MessageBuilder:
         self._database = database
         self._renderer = renderer
         self._clock = clock
-        self._cabinet = AttachmentCache(database)
+        self._attachments = AttachmentCache(database)
         self._jobs: OrderedDict[str, _Job] = OrderedDict()
         self._reading: dict[str, asyncio.Future[_Job]] = {}
 
-    async def make(self, letter: ClaimedRecipient) -> bytes:
+    async def build(self, letter: ClaimedRecipient) -> bytes:
         """The letter's RFC 5322 bytes.
 
         Raises:
@@ -70,7 +70,7 @@ class MessageBuilder:
         now, message_id = self._clock.now(), f"<{secrets.token_hex(16)}@{domain}>"
         if not job.attachments and len(content.html or "") + len(content.text) < _BIG:
             return compose(content, envelope, date=now, message_id=message_id)
-        attached = await self._cabinet.of(letter.job_id, seq=letter.seq, count=job.attachments)
+        attached = await self._attachments.of(letter.job_id, seq=letter.seq, count=job.attachments)
         return await asyncio.to_thread(  # copying many megabytes would hold the loop
             compose, content, envelope, date=now, message_id=message_id, attachments=attached
         )
@@ -86,10 +86,10 @@ class MessageBuilder:
         """Whether letters of its sender wait for one another at the renderer."""
         return self._renderer.is_slow(letter.sender)
 
-    def room_for(self, letter: ClaimedRecipient) -> AbstractAsyncContextManager[None]:
+    def memory_slot(self, letter: ClaimedRecipient) -> AbstractAsyncContextManager[None]:
         """Room for a letter from its making until Google has it: large ones wait for one another."""
         known = self._jobs.get(letter.job_id)
-        return self._cabinet.room_for(known.attached_bytes) if known else self._room_once_read(letter)
+        return self._attachments.memory_slot(known.attached_bytes) if known else self._room_once_read(letter)
 
     @asynccontextmanager
     async def _room_once_read(self, letter: ClaimedRecipient) -> AsyncIterator[None]:
@@ -101,7 +101,7 @@ class MessageBuilder:
             size = (await self._job(letter.job_id)).attached_bytes
         except (ValueError, DatabaseError):
             size = 0
-        async with self._cabinet.room_for(size):
+        async with self._attachments.memory_slot(size):
             yield
 
     async def _job(self, id_: str) -> _Job:

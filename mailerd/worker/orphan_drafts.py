@@ -61,7 +61,7 @@ class OrphanDrafts:
     _foreign: dict[str, set[str]] = field(default_factory=dict)
     """By sender, as its drafts were last listed."""
 
-    def forget_all_but(self, senders: Collection[str]) -> None:
+    def retain(self, senders: Collection[str]) -> None:
         """Remember nothing of mailboxes that are not searched any more."""
         self._foreign = {sender: drafts for sender, drafts in self._foreign.items() if sender in senders}
 
@@ -89,13 +89,13 @@ class OrphanDrafts:
             known = await self.rows.own_drafts(unknown, sender=sender) if unknown else set()
             for draft in unknown:
                 if draft not in known:
-                    deleted += await self._look(sender, draft)
+                    deleted += await self._check_draft(sender, draft)
                     progress()
             if not (page := str(reply.body.get("nextPageToken", ""))):
                 foreign &= listed  # the whole list was read: the others are no longer there
                 return deleted
 
-    async def _look(self, sender: str, draft: str) -> int:
+    async def _check_draft(self, sender: str, draft: str) -> int:
         reply = await self.google.get_draft_headers(sender, draft_id=draft)
         if not isinstance(reply, Accepted) or not isinstance(reply.body, Mapping):
             return 0

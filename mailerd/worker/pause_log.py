@@ -1,6 +1,5 @@
 """What this daemon has told of pauses: each is told once, a lasting one now and then, and its end once."""
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,13 +23,12 @@ class _Told:
 
 
 class PauseLog:
-    """Pauses of senders, as seen from this daemon; `counts` has them by sender and cause, for a metric."""
+    """Logs the pauses of senders, as this daemon sees them."""
 
     def __init__(self, *, clock: Clock, events: RunnerEvents) -> None:
         self._clock = clock
         self._events = events
         self._told: dict[str, _Told] = {}
-        self.counts: Counter[tuple[str, str]] = Counter()
 
     def paused(self, sender: str, pause: Pause, *, began: float) -> None:
         """A letter of this sender, begun at `began` (monotonic seconds), was answered with a pause."""
@@ -39,7 +37,6 @@ class PauseLog:
         again = told is not None and told.cause is pause.cause
         if told and again and now < told.until and began < told.ordered:
             return  # letters that were in flight together are refused together; a later one shows that it was lifted
-        self.counts[sender, pause.cause.value] += 1
         if told and again and now - told.at < REMIND_EVERY and seconds < REMIND_EVERY:
             told.ordered, told.until = now, now + seconds
             return
@@ -50,7 +47,7 @@ class PauseLog:
         else:
             self._events.sender_paused(sender=sender, seconds=seconds, cause=cause, reason=reason)
 
-    def worked(self, sender: str, *, began: float) -> None:
+    def sender_recovered(self, sender: str, *, began: float) -> None:
         """A letter of this sender was sent; one that had begun (monotonic seconds) before the pause ends none."""
         if (told := self._told.get(sender)) is not None and began >= told.ordered:
             del self._told[sender]

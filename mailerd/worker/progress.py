@@ -15,7 +15,7 @@ class JobProgress:
         self.sent = 0
         self.failed = 0
 
-    def knows(self, job: str) -> bool:
+    def contains(self, job: str) -> bool:
         """Whether the job was met before."""
         return job in self._jobs
 
@@ -25,7 +25,7 @@ class JobProgress:
         if len(self._jobs) > _KEPT:
             self._jobs.popitem(last=False)
 
-    def counted(self, job: str, *, ended: int) -> None:
+    def set_done(self, job: str, *, ended: int) -> None:
         """So many had come to their end before it was met here."""
         if counts := self._jobs.get(job):
             counts[0] = max(counts[0], ended)

@@ -65,7 +65,7 @@ class Reconciler:
     _scanning: "defaultdict[str, asyncio.Lock]" = field(default_factory=lambda: defaultdict(asyncio.Lock))
     """One scan of a mailbox at a time, so that many doubts read each message once and not once each."""
 
-    async def look(self, doubt: UnresolvedSend, *, progress: Callable[[], None]) -> Resolution:
+    async def reconcile(self, doubt: UnresolvedSend, *, progress: Callable[[], None]) -> Resolution:
         """What is known of the letter after looking; `progress` is called after each answer, for a look may take long.
 
         Raises:
@@ -75,7 +75,7 @@ class Reconciler:
             return Resolution(doubt, Transition.FOUND, message_id=doubt.known_message_id, proof=Proof.ANSWERED)
         if doubt.draft_id:
             return await self._by_draft(doubt, doubt.draft_id, progress)
-        return await self._among_sent(doubt, progress)
+        return await self._search_sent(doubt, progress)
 
     async def discard(self, doubt: UnresolvedSend) -> None:
         """Delete the draft of a letter that will not be sent: a request that comes late then finds none.
@@ -100,7 +100,7 @@ class Reconciler:
             case Disposition.DRAFT_GONE:
                 return await self._draft_gone(doubt, progress)
             case Disposition.REJECTED | Disposition.TRANSIENT | Disposition.NOT_COUNTED | Disposition.UNKNOWN:
-                return still_unsure(doubt, verdict.reason)
+                return unresolved(doubt, verdict.reason)
             case _:
                 assert_never(verdict.fate)
 
@@ -109,7 +109,7 @@ class Reconciler:
     ) -> Resolution:
         """The sign-in may use no drafts any more: whether this one is there, nobody can tell."""
         if mailbox.can_read_metadata:
-            return await self._among_sent_or_in_thread(doubt, progress, drafts=False)
+            return await self._search_thread_or_sent(doubt, progress, drafts=False)
         if doubt.discarding and not doubt.unanswered:
             return Resolution(doubt, Transition.MISSING, forgets=True)
         return Resolution(doubt, None, error=_NO_DRAFTS)
@@ -123,10 +123,10 @@ class Reconciler:
         progress()
         if not isinstance(mailbox, Mailbox) or not mailbox.can_read_metadata:
             return there
-        seen = await self._among_sent_or_in_thread(doubt, progress)
+        seen = await self._search_thread_or_sent(doubt, progress)
         return seen if seen.change is Transition.FOUND else there
 
-    async def _among_sent_or_in_thread(
+    async def _search_thread_or_sent(
         self, doubt: UnresolvedSend, progress: Callable[[], None], *, drafts: bool = True
     ) -> Resolution:
         if doubt.thread_id:
@@ -138,9 +138,9 @@ class Reconciler:
         mailbox = await self.google.authenticate(doubt.sender)
         progress()
         if not isinstance(mailbox, Mailbox):
-            return still_unsure(doubt, judge(Call.TOKEN, mailbox).reason)
+            return unresolved(doubt, judge(Call.TOKEN, mailbox).reason)
         if mailbox.can_read_metadata:
-            return await self._among_sent_or_in_thread(doubt, progress)
+            return await self._search_thread_or_sent(doubt, progress)
         match draft_gone(unanswered=doubt.unanswered, discarding=doubt.discarding):
             case Transition.FOUND:
                 return Resolution(doubt, Transition.FOUND, proof=Proof.GONE)
@@ -159,7 +159,7 @@ class Reconciler:
         reply = await self.google.get_thread(doubt.sender, thread_id=thread_id)
         progress()
         if not isinstance(reply, Accepted) and not _is_not_found(reply):
-            return still_unsure(doubt, judge(Call.THREADS_GET, reply).reason)
+            return unresolved(doubt, judge(Call.THREADS_GET, reply).reason)
         for message in _items(reply, "messages"):
             labels = message.get("labelIds")
             if not isinstance(labels, list) or key_of(message) != doubt.key:
@@ -167,7 +167,7 @@ class Reconciler:
             if "SENT" in labels:
                 return Resolution(doubt, Transition.FOUND, message_id=str(message.get("id")), proof=Proof.SEEN)
             if "DRAFT" in labels and drafts:
-                return still_unsure(doubt, "Google says that the draft is gone, and shows it in its thread")
+                return unresolved(doubt, "Google says that the draft is gone, and shows it in its thread")
         return self._nothing_sent(doubt)
 
     def _nothing_sent(self, doubt: UnresolvedSend) -> Resolution:
@@ -181,11 +181,11 @@ class Reconciler:
             return Resolution(doubt, None, error=error, look_again=self.in_flight - rested, nothing_found=True)
         return Resolution(doubt, Transition.MISSING, forgets=True)
 
-    async def _among_sent(self, doubt: UnresolvedSend, progress: Callable[[], None]) -> Resolution:
+    async def _search_sent(self, doubt: UnresolvedSend, progress: Callable[[], None]) -> Resolution:
         mailbox = await self.google.authenticate(doubt.sender)
         progress()
         if not isinstance(mailbox, Mailbox):
-            return still_unsure(doubt, judge(Call.TOKEN, mailbox).reason)
+            return unresolved(doubt, judge(Call.TOKEN, mailbox).reason)
         if not mailbox.can_read_metadata:
             return Resolution(doubt, None, error=f"{_HOW_SENT[doubt.mode]}, and this sign-in may not look: settle it")
         return await self._scan(doubt, progress)
@@ -201,12 +201,12 @@ class Reconciler:
             reply = await self.google.list_sent(doubt.sender, page_token=page)
             progress()
             if not isinstance(reply, Accepted):
-                return still_unsure(doubt, judge(Call.MESSAGES_LIST, reply).reason)
+                return unresolved(doubt, judge(Call.MESSAGES_LIST, reply).reason)
             if (settled := await self._on_page(doubt, reply, progress)) is not None:
                 return settled
             if not (page := _next_page(reply)):
                 return self._nothing_sent(doubt)
-        return still_unsure(doubt, f"not among the last {_PAGES * 100} sent messages")
+        return unresolved(doubt, f"not among the last {_PAGES * 100} sent messages")
 
     async def _on_page(self, doubt: UnresolvedSend, page: Accepted, progress: Callable[[], None]) -> Resolution | None:
         """Newest first: found, or missing once a message is older than the letter can be; None: read on."""
@@ -216,7 +216,7 @@ class Reconciler:
                 found = await self.google.get_message(doubt.sender, message_id=message_id)
                 progress()
                 if not isinstance(found, Accepted) or not isinstance(found.body, Mapping):
-                    return still_unsure(doubt, judge(Call.MESSAGES_GET, found).reason)
+                    return unresolved(doubt, judge(Call.MESSAGES_GET, found).reason)
                 known = self._remember(doubt.sender, message_id, found.body)
             key, sent_at = known
             if key == doubt.key:
@@ -263,7 +263,7 @@ def _next_page(reply: Accepted) -> str:
     return str(reply.body.get("nextPageToken", "")) if isinstance(reply.body, Mapping) else ""
 
 
-def still_unsure(doubt: UnresolvedSend, reason: str) -> Resolution:
+def unresolved(doubt: UnresolvedSend, reason: str) -> Resolution:
     """Nothing was decided: somebody looks again later, the later the more often that was so."""
     wait = min(_LONGEST, _FIRST * (1 << min(doubt.looks, 10)))
     return Resolution(doubt, None, error=f"not settled yet: {reason}", look_again=wait)

@@ -124,10 +124,10 @@ class Recorder:
                     batch.append(self._queue.get_nowait())
                 held_up = await self._held_up(batch)
                 for number in held_up:
-                    apart.create_task(self._come_again(batch[number]))
+                    apart.create_task(self._requeue(batch[number]))
                 if free := [one for number, one in enumerate(batch) if number not in held_up]:
                     for one in await self._write(free, step=lambda: heartbeat.working("recording")):
-                        apart.create_task(self._write_apart(one))
+                        apart.create_task(self._write_alone(one))
 
     async def _held_up(self, batch: Sequence[_Entry]) -> set[int]:
         """Asked by the one writer alone, between two commits: it never takes its own locks for somebody else's."""
@@ -155,12 +155,12 @@ class Recorder:
             self._answer(one.record, one.future, taken)
         return []
 
-    async def _come_again(self, one: _Entry) -> None:
+    async def _requeue(self, one: _Entry) -> None:
         """Back to the writer, which looks again."""
         await self._rest(one)
         self._queue.put_nowait(one)
 
-    async def _write_apart(self, one: _Entry) -> None:
+    async def _write_alone(self, one: _Entry) -> None:
         """Try, until nobody holds what it needs, and no look finds."""
         while True:
             await self._rest(one)
@@ -189,7 +189,7 @@ class Recorder:
             self._memory.written(record, what)
         ends = isinstance(record, Outcome) and record.decision.change in _MAY_END_A_JOB
         if ends or what is WriteResult.RESOLVED:
-            self.touch(record.letter.job_id)
+            self.job_changed(record.letter.job_id)
         if not future.done():
             future.set_result(what)
 
@@ -199,12 +199,12 @@ class Recorder:
 
         return work
 
-    def touch(self, job: str) -> None:
+    def job_changed(self, job: str) -> None:
         """Something of this job came to its end elsewhere: see whether the job has too."""
         self._touched.add(job)
         self._ended.set()
 
-    async def finish_forever(self) -> None:
+    async def complete_jobs_loop(self) -> None:
         """Complete jobs as their last letters come to their end."""
         heartbeat = self._heartbeats.register("finish jobs")
         while True:

@@ -18,7 +18,7 @@ from mailerd.events.worker import RecoveryEvents, RunnerEvents
 from mailerd.ops.heartbeat import Heartbeat, Heartbeats
 from mailerd.store.queue.recovery import Resolution
 from mailerd.worker.orphan_drafts import OrphanDrafts
-from mailerd.worker.reconcile import Reconciler, still_unsure
+from mailerd.worker.reconcile import Reconciler, unresolved
 
 _LOOKS_AT_ONCE: Final = 10
 """As many doubts are taken: each is looked for at once, so that none waits for its turn while its lease runs out."""
@@ -66,20 +66,20 @@ class Recovery:
 
     leases: Leases
     rows: Rows
-    looking: Reconciler
-    orphans: OrphanDrafts
+    reconciler: Reconciler
+    orphan_drafts: OrphanDrafts
     clock: Clock
     events: RecoveryEvents
     runner_events: RunnerEvents
-    touch: Callable[[str], None]
+    job_changed: Callable[[str], None]
     """Something of this job has come to its end."""
-    ring: Callable[[], None]
+    wake: Callable[[], None]
     """Something is due again."""
-    every: float
+    interval: float
     """Seconds between two looks for lapsed leases and due doubts."""
-    sweep_every: float
+    sweep_interval: float
     """Seconds between two searches for orphan drafts."""
-    call_within: float
+    call_timeout: float
     """Seconds that one call to Google takes at most, the wait for its units included."""
     heartbeats: Heartbeats = field(default_factory=Heartbeats)
     _looking: Counter[str] = field(default_factory=Counter)
@@ -87,31 +87,31 @@ class Recovery:
     _ended: asyncio.Event = field(default_factory=asyncio.Event)
     """One of them has come to its end."""
 
-    async def put_right_forever(self) -> None:
+    async def expired_claims_loop(self) -> None:
         """Put right what lapsed, until cancelled; nothing here waits for Google."""
-        await self._forever(self.put_right, every=self.every, what="rescuing")
+        await self._forever(self.recover_expired, interval=self.interval, what="rescuing")
 
-    async def look_forever(self) -> None:
+    async def reconcile_loop(self) -> None:
         """Look for what is in doubt, until cancelled."""
         async with asyncio.TaskGroup() as looks:
             await self._forever(
-                lambda heartbeat: self.look_for_some(looks, heartbeat),
-                every=self.every,
+                lambda heartbeat: self.reconcile_some(looks, heartbeat),
+                interval=self.interval,
                 what="finding letters in doubt",
             )
 
-    async def finish_forever(self) -> None:
+    async def stuck_jobs_loop(self) -> None:
         """Find jobs whose daemon died between its last letter and their end, and forgotten ones, until cancelled."""
-        await self._forever(self._finish, every=_FINISH_EVERY, what="looking for unfinished jobs")
+        await self._forever(self._find_stuck_jobs, interval=_FINISH_EVERY, what="looking for unfinished jobs")
 
-    async def sweep_forever(self) -> None:
+    async def sweep_loop(self) -> None:
         """Delete orphan drafts, soon after the start and now and then, until cancelled."""
-        await self.clock.sleep(min(self.sweep_every, _FIRST_SWEEP_AFTER))
-        await self._forever(self.sweep, every=self.sweep_every, what="looking for orphan drafts")
+        await self.clock.sleep(min(self.sweep_interval, _FIRST_SWEEP_AFTER))
+        await self._forever(self.sweep, interval=self.sweep_interval, what="looking for orphan drafts")
 
-    async def _forever(self, step: Callable[[Heartbeat], Awaitable[bool]], *, every: float, what: str) -> None:
+    async def _forever(self, step: Callable[[Heartbeat], Awaitable[bool]], *, interval: float, what: str) -> None:
         """Round after round: at once while a step says that more may be due, else after a rest."""
-        heartbeat = self.heartbeats.register(what, limit=self.heartbeats.limit + self.call_within)
+        heartbeat = self.heartbeats.register(what, limit=self.heartbeats.limit + self.call_timeout)
         while True:
             heartbeat.working(what)
             more = False
@@ -120,12 +120,12 @@ class Recovery:
             except DatabaseAwayError:
                 pass  # the store has said so, and says when it is back
             except DatabaseError as error:
-                self.runner_events.step_failed(what=what, again_in=every, error=error)
+                self.runner_events.step_failed(what=what, again_in=interval, error=error)
             if not more:
-                heartbeat.waiting("the next round", at_most=every)
-                await self.clock.sleep(every)
+                heartbeat.waiting("the next round", at_most=interval)
+                await self.clock.sleep(interval)
 
-    async def put_right(self, heartbeat: Heartbeat) -> bool:
+    async def recover_expired(self, heartbeat: Heartbeat) -> bool:
         """Put right leases that lapsed; whether there were any.
 
         Raises:
@@ -133,10 +133,10 @@ class Recovery:
         """
         lapsed = await self.leases.lapsed(tried=lambda: heartbeat.working("rescuing"))
         for row in lapsed:
-            self._say_lapsed(row)
+            self._log_expired(row)
         return bool(lapsed)
 
-    async def look_for_some(self, looks: asyncio.TaskGroup, heartbeat: Heartbeat) -> bool:
+    async def reconcile_some(self, looks: asyncio.TaskGroup, heartbeat: Heartbeat) -> bool:
         """Take as many doubts as there is room for, and begin to look for each; whether there may be more.
 
         Raises:
@@ -146,14 +146,14 @@ class Recovery:
         doubts = await self.rows.doubts(limit=room, each=_LOOKS_OF_A_SENDER, looking=self._looking) if room else []
         for doubt in doubts:
             self._looking[doubt.sender] += 1
-            looks.create_task(self._look_for(doubt))
+            looks.create_task(self._reconcile_one(doubt))
         if doubts:
             return True
         if not looking:  # as it was when they were asked for: one that has ended since makes room for another
             return False
-        heartbeat.waiting("a look to end", at_most=self.every)
+        heartbeat.waiting("a look to end", at_most=self.interval)
         ended = asyncio.ensure_future(self._ended.wait())
-        rested = asyncio.ensure_future(self.clock.sleep(self.every))  # doubts of other senders may be due by then
+        rested = asyncio.ensure_future(self.clock.sleep(self.interval))  # doubts of other senders may be due by then
         try:
             await asyncio.wait({ended, rested}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -162,10 +162,10 @@ class Recovery:
         self._ended.clear()
         return True
 
-    async def _look_for(self, doubt: UnresolvedSend) -> None:
+    async def _reconcile_one(self, doubt: UnresolvedSend) -> None:
         """One look; it has a heartbeat of its own, since it may last for long and no other waits for it."""
         what = f"looking for recipient {doubt.id}"
-        heartbeat = self.heartbeats.register(what, limit=self.heartbeats.limit + self.call_within)
+        heartbeat = self.heartbeats.register(what, limit=self.heartbeats.limit + self.call_timeout)
         try:
             await self._settle(doubt, heartbeat)
         finally:
@@ -182,7 +182,7 @@ class Recovery:
             DatabaseError: the rows cannot be read.
         """
         senders = await self.rows.drafting_senders()
-        self.orphans.forget_all_but(set(senders))
+        self.orphan_drafts.retain(set(senders))
         for sender in senders:
             await self._sweep(sender, heartbeat)
         return False
@@ -190,24 +190,24 @@ class Recovery:
     async def _sweep(self, sender: str, heartbeat: Heartbeat) -> None:
         """Search one mailbox; a bug met in it stays with it."""
         try:
-            await self.orphans.sweep(sender, progress=lambda: heartbeat.working("looking for orphan drafts"))
+            await self.orphan_drafts.sweep(sender, progress=lambda: heartbeat.working("looking for orphan drafts"))
         except DatabaseError:
             raise
         except Exception as error:  # noqa: BLE001 - the other mailboxes are searched all the same
             what = f"looking for orphan drafts of {sender}"
-            self.runner_events.step_failed(what=what, again_in=self.sweep_every, error=error)
+            self.runner_events.step_failed(what=what, again_in=self.sweep_interval, error=error)
 
-    async def _finish(self, heartbeat: Heartbeat) -> bool:
+    async def _find_stuck_jobs(self, heartbeat: Heartbeat) -> bool:
         for job in await self.rows.unfinished():
-            self.touch(job)
+            self.job_changed(job)
         what = "looking for forgotten jobs"
         heartbeat.working(what)
         for job in await self.rows.wake_forgotten(tried=lambda: heartbeat.working(what)):
             self.events.job_forgotten(job=job)
-            self.ring()
+            self.wake()
         return False
 
-    def _say_lapsed(self, row: ExpiredClaim) -> None:
+    def _log_expired(self, row: ExpiredClaim) -> None:
         match row.status:
             case State.UNSURE:
                 fate = "it may have been sent, and is looked for"
@@ -217,9 +217,9 @@ class Recovery:
                 fate = "it was not handed to Google, and is cancelled with its job"
             case _:
                 fate = "it was not handed to Google, it is sent again and no attempt is lost"
-                self.ring()
+                self.wake()
         if row.status in SETTLED:
-            self.touch(row.job_id)
+            self.job_changed(row.job_id)
         self.events.lease_lapsed(
             job=row.job_id, recipient=row.id, to=row.to_email, sender=row.sender, attempt=row.attempt,
             owner=row.daemon_id or "?", fate=fate,
@@ -237,7 +237,7 @@ class Recovery:
 
     async def _settle(self, doubt: UnresolvedSend, heartbeat: Heartbeat) -> None:
         try:
-            settled = await self._look(doubt, heartbeat)
+            settled = await self._reconcile(doubt, heartbeat)
             written = await self.rows.settle(settled, tried=lambda: heartbeat.working("settling letters in doubt"))
         except DatabaseAwayError:
             return  # the store has said so, and nothing was written; it is taken again when the look's lease lapses
@@ -247,27 +247,29 @@ class Recovery:
             return
         match written:
             case WriteResult.APPLIED | WriteResult.RESOLVED:
-                self._say(settled)
+                self._log_resolution(settled)
             case WriteResult.CANCELLED:
                 self.runner_events.letter_cancelled(
                     job=doubt.job_id, recipient=doubt.id, to=doubt.to_email, sender=doubt.sender,
                     cause="it was looked for, and Google does not have it",
                 )  # fmt: skip
-                self.touch(doubt.job_id)
+                self.job_changed(doubt.job_id)
                 await self._discard(doubt)
             case WriteResult.STALE | WriteResult.IN_DOUBT:
                 pass  # somebody else looked meanwhile, and says what was found
 
     async def _discard(self, doubt: UnresolvedSend) -> None:
         try:
-            await self.looking.discard(doubt)
+            await self.reconciler.discard(doubt)
         except DatabaseError as error:  # the ledger could not be asked; the search for orphans finds the draft
             self.runner_events.step_failed(what="deleting a cancelled letter's draft", again_in=0.0, error=error)
 
-    async def _look(self, doubt: UnresolvedSend, heartbeat: Heartbeat) -> Resolution:
+    async def _reconcile(self, doubt: UnresolvedSend, heartbeat: Heartbeat) -> Resolution:
         """What a look found; a bug met by one look stays with it, and decides nothing."""
         try:
-            return await self.looking.look(doubt, progress=lambda: heartbeat.working("looking for letters in doubt"))
+            return await self.reconciler.reconcile(
+                doubt, progress=lambda: heartbeat.working("looking for letters in doubt")
+            )
         except DatabaseError:
             raise
         except Exception as error:  # noqa: BLE001 - the other looks go on
@@ -275,9 +277,9 @@ class Recovery:
                 job=doubt.job_id, recipient=doubt.id, to=doubt.to_email, fate="it is looked for again later",
                 error=error,
             )  # fmt: skip
-            return still_unsure(doubt, f"unforeseen: {error!r}")
+            return unresolved(doubt, f"unforeseen: {error!r}")
 
-    def _say(self, it: Resolution) -> None:
+    def _log_resolution(self, it: Resolution) -> None:
         doubt, say = it.doubt, self.events
         match it.change:
             case Transition.FOUND:
@@ -285,10 +287,10 @@ class Recovery:
                 self.runner_events.letter_found(
                     job=doubt.job_id, recipient=doubt.id, to=doubt.to_email, sender=doubt.sender, proof=proof
                 )
-                self.touch(doubt.job_id)
+                self.job_changed(doubt.job_id)
             case Transition.MISSING:
                 say.letter_missing(job=doubt.job_id, recipient=doubt.id, to=doubt.to_email, sender=doubt.sender)
-                self.ring()
+                self.wake()
             case _ if it.look_again is None:
                 say.letter_needs_a_person(job=doubt.job_id, recipient=doubt.id, to=doubt.to_email, sender=doubt.sender)
             case _:

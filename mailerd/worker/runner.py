@@ -32,7 +32,7 @@ _REST: Final = 0.05
 """Seconds at least between a claim that found less than there was room for and the next, unless the bell rings: where
 many senders are at Google's pace, one of them is due every few milliseconds, and a claim costs nearly the same for one
 as for twenty. The pace loses nothing by it: a letter may be claimed 0.3 s late (core/rate_limit.py: `_BURST_SHARE`)."""
-_BEATEN_AT_MOST: Final = 5
+_MAX_DOUBLINGS: Final = 5
 """Doublings of that rest: 1.6 s."""
 _CLAIMS_REMEMBERED: Final = 8
 """Letters that start together end together, in waves; this many claims are a wave and more."""
@@ -49,7 +49,7 @@ def rest(*, beaten: int) -> float:
     Daemons that share a database all see the same next turn. Without this a hundred of them would look some hundred
     times a second each for what one of them takes.
     """
-    return _REST * 2.0 ** min(beaten, _BEATEN_AT_MOST)
+    return _REST * 2.0 ** min(beaten, _MAX_DOUBLINGS)
 
 
 class Claiming(Protocol):
@@ -78,9 +78,9 @@ class Runner:
 
     claims: Claiming
     counts: Counting
-    path: Delivery
-    hand: InFlight
-    reach: CircuitBreaker
+    delivery: Delivery
+    in_flight: InFlight
+    breaker: CircuitBreaker
     progress: JobProgress
     clock: Clock
     events: RunnerEvents
@@ -88,26 +88,26 @@ class Runner:
     poll_interval: float
     slots: Slots
     heartbeats: Heartbeats = field(default_factory=Heartbeats)
-    _bell: asyncio.Event = field(default_factory=asyncio.Event)
+    _wakeup: asyncio.Event = field(default_factory=asyncio.Event)
     _polls: int = 0
     _idle: int = 0
-    _beaten: int = 0
-    _meanwhile: deque[int] = field(default_factory=lambda: deque([0], maxlen=_CLAIMS_REMEMBERED))
+    _lost_races: int = 0
+    _finished_per_claim: deque[int] = field(default_factory=lambda: deque([0], maxlen=_CLAIMS_REMEMBERED))
     """How many letters left their slots from one claim to the next, for each of the last claims."""
     _through: int = 0
     _took: float = 0.0
     """Seconds that the last claim took."""
-    _told: float = 0.0
+    _last_alive: float = 0.0
     _failures: int = 0
 
     _running: ClassVar["Runner | None"] = None
 
     def __post_init__(self) -> None:
-        self.slots.on_room = self.ring
+        self.slots.on_room = self.wake
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         """There is work: look now, not at the next poll."""
-        self._bell.set()
+        self._wakeup.set()
 
     async def run(self, letters: asyncio.TaskGroup) -> None:
         """Claim until cancelled; what is in hand then goes on in `letters`."""
@@ -116,39 +116,39 @@ class Runner:
             return
         Runner._running = self
         try:
-            self._told = self.clock.monotonic()
+            self._last_alive = self.clock.monotonic()
             self.events.runner_started(
                 poll_interval=self.poll_interval, concurrency=self.slots.number, daemon=self.daemon_id
             )
             heartbeat = self.heartbeats.register("runner")
             while True:
-                await self._turn(letters, heartbeat)
-                self._say_alive()
+                await self._poll(letters, heartbeat)
+                self._log_alive()
         finally:
             self.heartbeats.end("runner")
             Runner._running = None
 
-    async def _turn(self, letters: asyncio.TaskGroup, heartbeat: Heartbeat) -> None:
+    async def _poll(self, letters: asyncio.TaskGroup, heartbeat: Heartbeat) -> None:
         self._polls += 1
-        if self._idle and not self._bell.is_set():  # the last claim found nothing, and nobody has rung since
+        if self._idle and not self._wakeup.is_set():  # the last claim found nothing, and nobody has rung since
             heartbeat.working("looking for work")
-            due_in = await self._asked("looking for work", self.claims.due_in(rooms=self._rooms()))
+            due_in = await self._query("looking for work", self.claims.due_in(rooms=self._rooms()))
             if due_in != 0:
                 self._idle += due_in is not None
                 await self._rest(due_in, heartbeat)
                 return
         heartbeat.waiting("a letter in hand to end", at_most=None)
-        want = await self._room()
+        want = await self._capacity()
         heartbeat.working("claiming")
-        self._bell.clear()
-        claim = await self._take(self.claims.claim(want, rooms=self._rooms()), letters)
+        self._wakeup.clear()
+        claim = await self._claim_shielded(self.claims.claim(want, rooms=self._rooms()), letters)
         if claim is not None and claim.alone is not None:
             await self._try_alone(claim.alone, letters, heartbeat)
         if claim is None:
             await self._rest(None, heartbeat)
         elif (taken := len(claim.letters)) < want:
             self._idle = 0 if taken else self._idle + 1
-            self._beaten = 0 if taken or claim.next_in != 0 else self._beaten + 1
+            self._lost_races = 0 if taken or claim.next_in != 0 else self._lost_races + 1
             await self._rest(math.inf if claim.next_in is None else claim.next_in, heartbeat)
 
     async def _rest(self, next_in: float | None, heartbeat: Heartbeat) -> None:
@@ -157,8 +157,10 @@ class Runner:
         if next_in is None:
             await self._wait(self._back_off())
         else:
-            rests_over = min(self.reach.resting().values(), default=math.inf)  # of senders that the answer left out
-            await self._wait(min(self.poll_interval, rests_over, max(next_in, rest(beaten=self._beaten))))
+            rests_over = min(
+                self.breaker.blocked_senders().values(), default=math.inf
+            )  # of senders that the answer left out
+            await self._wait(min(self.poll_interval, rests_over, max(next_in, rest(beaten=self._lost_races))))
 
     async def _try_alone(self, recipient: int, letters: asyncio.TaskGroup, heartbeat: Heartbeat) -> None:
         """Send a letter that may have crashed several daemons while nothing else is in flight in this one.
@@ -168,7 +170,7 @@ class Runner:
         heartbeat.waiting("the letters in flight to end, since one is tried alone", at_most=None)
         await self.slots.empty()
         heartbeat.working("claiming a letter alone")
-        claim = await self._take(self.claims.claim_alone(recipient), letters)
+        claim = await self._claim_shielded(self.claims.claim_alone(recipient), letters)
         if claim is not None and claim.letters:
             self.events.letter_tried_alone(
                 job=claim.letters[0].job_id, recipient=recipient, to=claim.letters[0].to_email, after=ALONE_AFTER
@@ -176,9 +178,9 @@ class Runner:
             heartbeat.waiting("a letter that is tried alone", at_most=None)
             await self.slots.empty()
 
-    async def _take(self, claiming: Awaitable[Claim], letters: asyncio.TaskGroup) -> Claim | None:
+    async def _claim_shielded(self, claiming: Awaitable[Claim], letters: asyncio.TaskGroup) -> Claim | None:
         """Claim, and start what was taken on its path; a claim that is on its way is not cancelled."""
-        taking = asyncio.ensure_future(self._taken(claiming, letters))
+        taking = asyncio.ensure_future(self._claim_and_start(claiming, letters))
         try:
             return await asyncio.shield(taking)
         except asyncio.CancelledError:
@@ -186,33 +188,33 @@ class Runner:
             await taking
             raise
 
-    async def _taken(self, claiming: Awaitable[Claim], letters: asyncio.TaskGroup) -> Claim | None:
+    async def _claim_and_start(self, claiming: Awaitable[Claim], letters: asyncio.TaskGroup) -> Claim | None:
         claim = await self._claim(claiming)
-        self._meanwhile.append(self.slots.through - self._through)
+        self._finished_per_claim.append(self.slots.through - self._through)
         self._through = self.slots.through
         if claim is not None:
             self.slots.claimed(claim.letters)
-            begun = self._meet(claim)
+            begun = self._announce_jobs(claim)
             for letter in claim.letters:
                 letters.create_task(self._deliver(letter))
             if begun:
                 letters.create_task(self._count(begun))
         return claim
 
-    async def _room(self) -> int:
+    async def _capacity(self) -> int:
         """How many letters to claim, at least one.
 
         As many as there are slots free, or will be before the next claim is back, going by the busiest of the last
         ones: a slot that comes free then has its next letter at once. A single one while Google is out of reach.
         """
-        if rest := self.reach.seconds_left():
+        if rest := self.breaker.retry_in():
             await self.clock.sleep(rest)
         half = self.slots.number // 2
-        ahead = 0 if self.reach.closed else min(half, max(self._meanwhile))
+        ahead = 0 if self.breaker.is_open else min(half, max(self._finished_per_claim))
         await self.slots.wait(1, ahead=ahead)
-        if self.reach.closed:
+        if self.breaker.is_open:
             return 1
-        if len(self.hand):
+        if len(self.in_flight):
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(_GATHER_AT_MOST, _GATHER * self._took)):
                     await self.slots.wait(half, ahead=ahead)
@@ -220,17 +222,17 @@ class Runner:
 
     def _rooms(self) -> Mapping[str, int]:
         """How many letters may be claimed of those senders for whom it matters; none of those that rest."""
-        return {**self.slots.rooms(), **dict.fromkeys(self.reach.resting(), 0)}
+        return {**self.slots.rooms(), **dict.fromkeys(self.breaker.blocked_senders(), 0)}
 
     async def _claim(self, claiming: Awaitable[Claim]) -> Claim | None:
         asked_at = self.clock.monotonic()
-        claim = await self._asked("claiming", claiming)
+        claim = await self._query("claiming", claiming)
         self._took = self.clock.monotonic() - asked_at
         if claim is not None:
-            self.hand.take(claim, asked_at=asked_at)
+            self.in_flight.add(claim, asked_at=asked_at)
         return claim
 
-    async def _asked(self, what: str, question: Awaitable[T]) -> T | None:
+    async def _query(self, what: str, question: Awaitable[T]) -> T | None:
         """None when it failed; the store has said so, or this does."""
         try:
             answer = await question
@@ -247,11 +249,11 @@ class Runner:
         first, longest = _BACK_OFF
         return min(longest, first * 2.0 ** min(self._failures - 1, 6))
 
-    def _meet(self, claim: Claim) -> list[str]:
+    def _announce_jobs(self, claim: Claim) -> list[str]:
         """Tell what was found; the jobs, new to this daemon, that were begun before it met them."""
         begun = []
         for job in claim.jobs:
-            if not self.progress.knows(job.id):
+            if not self.progress.contains(job.id):
                 self.events.job_found(job=job.id, type=job.type, sender=job.sender, total=job.total, age=job.age)
                 self.progress.found(job.id, total=job.total)
                 if job.begun:
@@ -268,26 +270,26 @@ class Runner:
             self.events.step_failed(what="counting progress", again_in=0.0, error=error)
             return
         for job, letters in ended.items():
-            self.progress.counted(job, ended=letters)
+            self.progress.set_done(job, ended=letters)
 
     async def _deliver(self, letter: ClaimedRecipient) -> None:
         try:
-            await self.path.deliver(letter)
+            await self.delivery.deliver(letter)
         finally:
             self.slots.recorded(letter)
 
     async def _wait(self, seconds: float) -> None:
         if self._idle and self._idle % _HEARTBEAT_POLLS == 0:
-            self.events.heartbeat(polls=self._polls, idle=self._idle, in_hand=len(self.hand))
+            self.events.heartbeat(polls=self._polls, idle=self._idle, in_hand=len(self.in_flight))
         try:
             async with asyncio.timeout(seconds):
-                await self._bell.wait()
+                await self._wakeup.wait()
         except TimeoutError:
             return
 
-    def _say_alive(self) -> None:
-        if self.clock.monotonic() - self._told >= _ALIVE_EVERY:
-            self._told = self.clock.monotonic()
+    def _log_alive(self) -> None:
+        if self.clock.monotonic() - self._last_alive >= _ALIVE_EVERY:
+            self._last_alive = self.clock.monotonic()
             self.events.alive(
-                polls=self._polls, sent=self.progress.sent, failed=self.progress.failed, in_hand=len(self.hand)
+                polls=self._polls, sent=self.progress.sent, failed=self.progress.failed, in_hand=len(self.in_flight)
             )

@@ -125,22 +125,23 @@ MUTATIONS: Final = (
     Mutation(
         "the draft's id is not committed before drafts.send",
         "mailerd/worker/delivery.py",
-        'await self._hand_over(\n            trip, Handover(trip.letter, "draft", reply.id, reply.thread_id or None, '
-        "project=mailbox.project or None)\n        )",
+        "await self._record_handover(\n            state, "
+        'Handover(state.letter, "draft", reply.id, reply.thread_id or None, project=mailbox.project or None)\n'
+        "        )",
         "pass",
         _MUTANTS + "test_the_drafts_id_is_durable_before_google_is_asked_to_send_it",
     ),
     Mutation(
         "a direct send is not recorded before it is made",
         "mailerd/worker/delivery.py",
-        'await self._hand_over(trip, Handover(trip.letter, "direct", project=mailbox.project or None))',
+        'await self._record_handover(state, Handover(state.letter, "direct", project=mailbox.project or None))',
         "pass",
         _MUTANTS + "test_a_direct_send_is_durable_before_google_is_asked",
     ),
     Mutation(
         "a worker that was fenced off at the hand-over sends all the same",
         "mailerd/worker/delivery.py",
-        "        trip.fenced_off = True\n",
+        "        state.claim_lost = True\n",
         "",
         _MUTANTS + "test_a_worker_whose_claim_has_gone_does_not_send",
     ),

@@ -20,7 +20,7 @@ OF_PROOF: Final = (
     Mutation(
         "a worker that was fenced off deletes a draft all the same",
         "mailerd/worker/delivery.py",
-        "            if trip.fenced_off:\n                return None\n",
+        "            if state.claim_lost:\n                return None\n",
         "",
         _MUTANTS + "test_a_worker_whose_claim_has_gone_deletes_no_draft",
     ),

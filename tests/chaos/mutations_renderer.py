@@ -93,7 +93,7 @@ OF_RENDERER: Final = (
     Mutation(
         "the letters of a slow sender fill the slots",
         "mailerd/worker/delivery.py",
-        "if self.workshop.is_slow(letter):",
+        "if self.builder.is_slow(letter):",
         "if False:",
         "tests/daemon/test_slow_templates.py::test_the_others_go_on_beside_a_sender_whose_template_is_slow",
     ),

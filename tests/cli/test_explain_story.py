@@ -23,10 +23,10 @@ async def test_a_sent_and_a_failed_letter_are_told_from_acceptance_to_end(databa
     async with serve(google) as gmail, running(settings(database_url, gmail, where), heard) as daemon:
         google.fault(Fault(kind="status", status=400, body="{}", method="drafts.create"))
         job = await post(daemon.database, recipients=["a@example.org"])
-        daemon.runner.ring()
+        daemon.runner.wake()
         await heard.wait_for("job_finished")
         await post(daemon.database, recipients=["b@example.org"])
-        daemon.runner.ring()
+        daemon.runner.wake()
         await heard.wait_for("job_finished", times=2)
         failed, sent = await told(daemon.database, "a@example.org"), await told(daemon.database, "b@example.org")
         assert "Now: failed: Google rejected the letter" in failed
@@ -46,7 +46,7 @@ async def test_a_waiting_letter_says_why_and_what_is_next(database_url: str, tmp
     where.mkdir()
     async with serve(google) as gmail, running(settings(database_url, gmail, where), heard) as daemon:
         await post(daemon.database, recipients=["a@example.org"])
-        daemon.runner.ring()
+        daemon.runner.wake()
         await heard.wait_for("sender_paused")
         paused = await told(daemon.database, "a@example.org")
         assert "Now: waiting, since me@example.com is paused (no credentials: " in paused

@@ -56,7 +56,7 @@ async def test_top_shows_senders_jobs_failures_and_daemons(database_url: str, tm
     where.mkdir()
     async with serve(google) as gmail, running(settings(database_url, gmail, where), heard) as daemon:
         job = await post(daemon.database, recipients=4)
-        daemon.runner.ring()
+        daemon.runner.wake()
         await heard.wait_for("sender_paused")
         console = Console(width=140, record=True, force_terminal=False)
         console.print(page(await look(daemon.database, TERMS), width=140, height=50))

@@ -103,12 +103,12 @@ async def test_a_paused_job_stands_still_and_goes_on_when_it_is_resumed(
         await eventually(ask.at_rest)
         paused = await ask.counts()
         other = await post(database, recipients=3)  # the same sender's other job goes on meanwhile
-        daemon.runner.ring()
+        daemon.runner.wake()
         await heard.wait_for("job_finished")
         assert heard.of("job_finished")[0]["job"] == other
         assert await ask.counts() == paused
         await ask(JobChange.RESUME)
-        daemon.runner.ring()
+        daemon.runner.wake()
         await heard.wait_for("job_finished", times=2)
 
     assert paused["waiting"] + paused["sent"] == LETTERS
@@ -144,7 +144,7 @@ async def test_failed_letters_are_sent_once_when_they_are_retried_and_sent_ones_
         before = await ask.counts()
         done = await ask(JobChange.RETRY)
         assert (await ask(JobChange.RETRY)).letters == 0
-        daemon.runner.ring()
+        daemon.runner.wake()
         await heard.wait_for("job_finished", times=2, within=20)
 
     assert before == {"sent": LETTERS - 7, "failed": 7}

@@ -152,14 +152,14 @@ async def test_a_direct_doubt_that_nobody_may_look_at_waits_for_a_person(
 async def test_a_bug_in_one_letter_fails_that_letter_with_its_stack_and_spares_the_others(
     known: Settings, database: Database, google: Google, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make = MessageBuilder.make
+    build = MessageBuilder.build
 
     async def broken(self: MessageBuilder, letter: ClaimedRecipient) -> bytes:
         if letter.to_email == "bad@example.org":
             raise KeyError("nobody foresaw this")
-        return await make(self, letter)
+        return await build(self, letter)
 
-    monkeypatch.setattr(MessageBuilder, "make", broken)
+    monkeypatch.setattr(MessageBuilder, "build", broken)
     job = await post(database, recipients=["bad@example.org", "good@example.org"])
     async with running(known, heard) as daemon:
         await heard.wait_for("job_finished", within=20)

@@ -46,7 +46,7 @@ async def test_letters_that_a_failover_has_forgotten_are_sent_once(
             near = through(known, pair.primary.url, proxy.port)
             async with running(near, heard) as daemon:
                 job = await post(daemon.database, recipients=LETTERS)
-                daemon.runner.ring()
+                daemon.runner.wake()
                 await heard.wait_for("letter_sent", times=5, within=20)
                 await asyncio.to_thread(pair.lag)
                 await heard.wait_for("letter_sent", times=12, within=20)
@@ -81,7 +81,7 @@ async def test_doubts_that_a_failover_has_forgotten_are_looked_for_and_not_sent_
                 job = await post(daemon.database, recipients=DOUBTS)
                 await asyncio.to_thread(pair.until_followed)
                 await asyncio.to_thread(pair.lag)
-                daemon.runner.ring()
+                daemon.runner.wake()
                 await heard.wait_for("letter_unsure", times=DOUBTS, within=20)
                 await asyncio.to_thread(pair.fail_over)
                 proxy.lead_to(pair.replica.port)

@@ -111,9 +111,9 @@ async def test_a_token_revoked_in_mid_job_waits_names_the_remedy_and_goes_on_wit
         assert told["sender"] == "me@example.com"
         assert told["cause"] == "token_refused"
         assert "mailerd auth login" in told["reason"]
-        assert daemon.runner.path.holds.counts["me@example.com", "token_refused"] == 1
+        assert len(heard.of("sender_paused")) == 1
         other = await post(database, sender="other@example.com", recipients=3)
-        daemon.runner.ring()
+        daemon.runner.wake()
         await heard.wait_for("job_finished")
         assert await states(database, other) == {"sent": 3}
         google.restore("me@example.com")

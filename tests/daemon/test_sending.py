@@ -88,7 +88,7 @@ async def test_the_bell_starts_a_letter_long_before_the_next_poll(
     known = settings(database_url, served, credentials, runner={"poll_interval": 60.0, "lease": 8})
     async with running(known, heard) as daemon:
         await post(database, recipients=1)
-        daemon.runner.ring()
+        daemon.runner.wake()
         await heard.wait_for("job_finished", within=5)
 
 

@@ -150,7 +150,7 @@ async def test_a_job_keeps_the_template_that_it_was_posted_with(
         await heard.wait_for("letter_sent", times=3)
         (folder / "welcome" / "zh" / "subject.txt").write_text("new {{ name }}")
         await accept(database, recipients=[{"email": "late@example.org", "name": "L", "language": "zh"}], **fields)
-        daemon.runner.ring()
+        daemon.runner.wake()
         await heard.wait_for("job_finished", times=2)
     subjects = {to: str(letter["Subject"]) for to, letter in by_recipient(google).items()}
 

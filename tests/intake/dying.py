@@ -14,7 +14,7 @@ from mailerd.events.store import StoreEvents
 from mailerd.intake import Intake
 from mailerd.store.db.database import Database
 from mailerd.store.jobs import Jobs
-from tests.intake.site import Bell, foresight
+from tests.intake.site import Wakeup, foresight
 from tests.support.heard import Heard
 
 
@@ -25,7 +25,7 @@ async def main(url: str) -> None:
         IntakeSettings(port=0),
         database=database,
         patience=5,
-        bell=Bell(),
+        wakeup=Wakeup(),
         events=IntakeEvents(heard),
         forecast=foresight(database),
     )

@@ -21,11 +21,11 @@ PATIENCE = 1.0
 
 
 @dataclass
-class Bell:
-    rings: int = 0
+class Wakeup:
+    times: int = 0
 
-    def ring(self) -> None:
-        self.rings += 1
+    def wake(self) -> None:
+        self.times += 1
 
 
 def foresight(database: Database) -> ForecastService:
@@ -42,7 +42,7 @@ class Site:
     client: aiohttp.ClientSession
     database: Database
     keys: Keys
-    bell: Bell
+    wakeup: Wakeup
     heard: Heard
     intake: Intake
 

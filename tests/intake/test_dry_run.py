@@ -139,7 +139,7 @@ async def test_a_dry_run_renders_everything_and_stores_nothing(site: Site) -> No
     sizes = answer["letter_bytes"]
     assert 300 < sizes["smallest"] <= sizes["average"] <= sizes["largest"] < 2000
     assert await site.stored() == (0, 0)
-    assert site.bell.rings == 0
+    assert site.wakeup.times == 0
 
 
 async def test_a_dry_run_of_ten_thousand_takes_seconds_and_the_loop_stays_awake(site: Site) -> None:

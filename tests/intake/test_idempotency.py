@@ -15,7 +15,7 @@ from mailerd.events.intake import IntakeEvents
 from mailerd.events.store import StoreEvents
 from mailerd.intake import Intake
 from mailerd.store.db.database import Database
-from tests.intake.site import Bell, Build, Site, foresight, job
+from tests.intake.site import Build, Site, Wakeup, foresight, job
 
 PATH = "/api/jobs/send_template_emails"
 ONCE = {"Idempotency-Key": "order-17"}
@@ -90,7 +90,7 @@ async def test_forty_posts_that_race_over_two_daemons_are_one_job(site: Site) ->
             IntakeSettings(port=0),
             database=site.database,
             patience=10,
-            bell=Bell(),
+            wakeup=Wakeup(),
             events=IntakeEvents(site.heard),
             forecast=foresight(site.database),
         ),

@@ -214,13 +214,13 @@ async def test_another_senders_job_cannot_be_touched(site: Site, job_id: str) ->
     assert (await site.rows("SELECT status FROM jobs")) == [("sending",)]
 
 
-async def test_a_change_that_matters_rings_the_bell(site: Site, job_id: str) -> None:
-    rings = site.bell.rings
+async def test_a_change_that_matters_wakes_the_runner(site: Site, job_id: str) -> None:
+    times = site.wakeup.times
     await ask(site, job_id, "pause")
     await ask(site, job_id, "resume")
     await ask(site, job_id, "resume")
 
-    assert site.bell.rings == rings + 2
+    assert site.wakeup.times == times + 2
 
 
 @pytest.mark.parametrize("sent", [b"\t", b" ", b"null", b"[]", b"{"])

@@ -179,7 +179,7 @@ async def test_it_listens_on_a_socket_file_for_its_group(build: Build, tmp_path:
         settings,
         database=site.database,
         patience=5,
-        bell=site.bell,
+        wakeup=site.wakeup,
         events=IntakeEvents(site.heard),
         forecast=foresight(site.database),
     )

@@ -114,7 +114,7 @@ async def test_a_bad_recipient_is_a_422_that_names_index_and_field(
     assert found == f"recipients[1]{field}"
     assert words in message
     assert await site.stored() == (0, 0)
-    assert site.bell.rings == 0
+    assert site.wakeup.times == 0
 
 
 async def test_everything_that_is_wrong_is_named_in_one_answer(site: Site) -> None:

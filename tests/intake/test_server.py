@@ -10,7 +10,7 @@ import pytest
 from mailerd.config import IntakeSettings
 from mailerd.events.intake import IntakeEvents
 from mailerd.intake import Intake
-from tests.intake.site import Bell, Build, Site, foresight, job
+from tests.intake.site import Build, Site, Wakeup, foresight, job
 from tests.intake.test_key_shares import Slow
 
 PATH = "/api/jobs/send_template_emails"
@@ -236,7 +236,7 @@ async def test_it_serves_on_sockets_that_are_bound_already(site: Site) -> None:
             IntakeSettings(port=0),
             database=site.database,
             patience=1,
-            bell=Bell(),
+            wakeup=Wakeup(),
             events=IntakeEvents(site.heard),
             forecast=foresight(site.database),
         )

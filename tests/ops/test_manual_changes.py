@@ -54,7 +54,7 @@ async def test_the_status_line_knows_of_a_job_within_seconds(database_url: str, 
         watch = daemon.service.watch
         await eventually(lambda: _says(watch._line, "0 jobs"), within=10)
         await post(daemon.database, recipients=3)
-        daemon.runner.ring()
+        daemon.runner.wake()
         await heard.wait_for("sender_paused")
         began = asyncio.get_running_loop().time()
         await eventually(lambda: _says(watch._line, "1 job, 3 waiting"), within=5)

@@ -156,7 +156,7 @@ async def test_a_daemon_shows_what_it_did(database_url: str, tmp_path: Path) -> 
     ):
         listening = heard.of("intake_listening")[0]["where"]
         await post(daemon.database, recipients=3)
-        daemon.runner.ring()
+        daemon.runner.wake()
         await heard.wait_for("job_finished")
         survey = await daemon.service.watch.look()
         daemon.service.watch.meter.set_queue(survey)

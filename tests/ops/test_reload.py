@@ -26,7 +26,7 @@ async def test_claims_forecasts_and_look_ups_all_go_by_the_new_pace(database_url
         daemon.reload(lambda: new, configured.append)
         outlook = await daemon.intake._forecast._outlooks.read(job)  # type: ignore[attr-defined]  # ForecastService's
         survey = await daemon.service.watch.look()
-        looks = daemon.rescue.looking.google.permits.terms()  # type: ignore[attr-defined]  # Paced's
+        looks = daemon.rescue.reconciler.google.permits.terms()  # type: ignore[attr-defined]  # Paced's
     assert daemon.claims.terms.default.per_minute == 7
     assert outlook is not None
     assert outlook.limits.per_minute == 7

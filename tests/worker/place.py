@@ -94,18 +94,18 @@ class Place:
         self.touched: list[str] = []
         self.orphans = OrphanDrafts(google, rows, events)
         self.rescue = Recovery(
-            leases=Lapses(database, "D2", in_flight=minute), rows=rows, looking=Reconciler(google, minute),
-            orphans=self.orphans, clock=self.clock, events=events,
-            runner_events=RunnerEvents(heard), touch=self.touched.append, ring=lambda: None, every=5.0,
-            sweep_every=600.0, call_within=CALL_WITHIN, heartbeats=self.heartbeats,
+            leases=Lapses(database, "D2", in_flight=minute), rows=rows, reconciler=Reconciler(google, minute),
+            orphan_drafts=self.orphans, clock=self.clock, events=events,
+            runner_events=RunnerEvents(heard), job_changed=self.touched.append, wake=lambda: None, interval=5.0,
+            sweep_interval=600.0, call_timeout=CALL_WITHIN, heartbeats=self.heartbeats,
         )  # fmt: skip
 
     async def once(self) -> bool:
         """What lapsed, and looks until none is due; whether there was anything."""
-        found, more = await self.rescue.put_right(self.heartbeats.register("rescuing")), True
+        found, more = await self.rescue.recover_expired(self.heartbeats.register("rescuing")), True
         while more:
             async with asyncio.TaskGroup() as looks:
-                more = await self.rescue.look_for_some(looks, self.heartbeats.register("looking"))
+                more = await self.rescue.reconcile_some(looks, self.heartbeats.register("looking"))
             found = found or more
         return found
 

@@ -10,40 +10,40 @@ ME, YOU = "me@example.com", "you@example.com"
 
 async def test_rests_double_up_to_a_minute_and_the_story_is_short() -> None:
     clock, heard = Ticking(), Heard()
-    reach = CircuitBreaker(clock=clock, events=RunnerEvents(heard))
+    breaker = CircuitBreaker(clock=clock, events=RunnerEvents(heard))
     rests = []
     for _ in range(9):
-        reach.lost("no route")
-        reach.lost("no route")  # a letter that was in hand with the first one
-        rests.append(reach.seconds_left())
+        breaker.failure("no route")
+        breaker.failure("no route")  # a letter that was in hand with the first one
+        rests.append(breaker.retry_in())
         await clock.move(rests[-1])
     assert rests == [1, 2, 4, 8, 16, 32, 60, 60, 60]
     assert heard.names() == ["google_away", *["google_still_away"] * 4]
-    reach.reached(ME)
-    reach.reached(ME)
+    breaker.success(ME)
+    breaker.success(ME)
     assert heard.names()[-1] == "google_back"
     assert heard.of("google_back") == [{"seconds": sum(rests)}]
-    assert not reach.closed
-    assert reach.seconds_left() == 0
+    assert not breaker.is_open
+    assert breaker.retry_in() == 0
 
 
 async def test_a_sender_without_a_token_rests_alone_and_longer_each_time() -> None:
     clock, heard = Ticking(), Heard()
-    reach = CircuitBreaker(clock=clock, events=RunnerEvents(heard))
+    breaker = CircuitBreaker(clock=clock, events=RunnerEvents(heard))
     rests = []
     for _ in range(8):
-        reach.lost_for(ME, "no answer within the time-out")
-        reach.lost_for(ME, "no answer within the time-out")
-        assert not reach.closed, "the others go on"
-        assert reach.resting().keys() == {ME}
-        rests.append(reach.resting()[ME])
+        breaker.sender_failure(ME, "no answer within the time-out")
+        breaker.sender_failure(ME, "no answer within the time-out")
+        assert not breaker.is_open, "the others go on"
+        assert breaker.blocked_senders().keys() == {ME}
+        rests.append(breaker.blocked_senders()[ME])
         await clock.move(rests[-1])
-        assert reach.resting() == {}
+        assert breaker.blocked_senders() == {}
     assert rests == [1, 2, 4, 8, 16, 32, 60, 60]
     assert set(heard.names()) == {"sender_out_of_reach"}
-    reach.reached(YOU)
+    breaker.success(YOU)
     assert heard.of("sender_in_reach") == []
-    reach.reached(ME)
+    breaker.success(ME)
     assert heard.of("sender_in_reach") == [{"sender": ME, "seconds": sum(rests)}]
-    reach.lost_for(ME, "again")
-    assert reach.resting() == {ME: 1.0}
+    breaker.sender_failure(ME, "again")
+    assert breaker.blocked_senders() == {ME: 1.0}

@@ -48,7 +48,7 @@ class Google:
 class MessageBuilder:
     """Makes every letter at once."""
 
-    def room_for(self, _: object) -> "MessageBuilder":
+    def memory_slot(self, _: object) -> "MessageBuilder":
         return self
 
     async def __aenter__(self) -> None:
@@ -57,7 +57,7 @@ class MessageBuilder:
     async def __aexit__(self, *_: object) -> None:
         """There was."""
 
-    async def make(self, _: object) -> bytes:
+    async def build(self, _: object) -> bytes:
         return b"letter"
 
     def is_slow(self, _: object) -> bool:
@@ -75,19 +75,19 @@ async def names_after(answer: Reply, *, at_sign_in: bool = False) -> list[str]:
     """What is said of the road when it was closed and then a letter got that answer."""
     clock, heard = Ticking(), Heard()
     events = RunnerEvents(heard)
-    reach = CircuitBreaker(clock=clock, events=events)
-    hand = InFlight(Store(), lease=timedelta(seconds=100), clock=clock, events=events)
-    hand.take(Claim("T", (letter(1),), ()), asked_at=clock.monotonic())
-    parts: Any = {"google": Google(answer, at_sign_in=at_sign_in), "workshop": MessageBuilder(), "recorder": Recorder()}
-    path = Delivery(
-        **parts, slots=Slots(1), hand=hand, reach=reach, holds=PauseLog(clock=clock, events=events),
+    breaker = CircuitBreaker(clock=clock, events=events)
+    in_flight = InFlight(Store(), lease=timedelta(seconds=100), clock=clock, events=events)
+    in_flight.add(Claim("T", (letter(1),), ()), asked_at=clock.monotonic())
+    parts: Any = {"google": Google(answer, at_sign_in=at_sign_in), "builder": MessageBuilder(), "recorder": Recorder()}
+    delivery = Delivery(
+        **parts, slots=Slots(1), in_flight=in_flight, breaker=breaker, pause_log=PauseLog(clock=clock, events=events),
         progress=JobProgress(), policy=RetryPolicy(max_attempts=5, base=SECOND, cap=SECOND, in_flight=SECOND),
         request_timeout=30.0, clock=clock, events=events,
     )  # fmt: skip
-    reach.lost("no route")
-    path.slots.claimed([letter(1)])
-    await path.deliver(letter(1))
-    assert reach.closed == ("google_back" not in heard.names())
+    breaker.failure("no route")
+    delivery.slots.claimed([letter(1)])
+    await delivery.deliver(letter(1))
+    assert breaker.is_open == ("google_back" not in heard.names())
     return [name for name in heard.names() if name.startswith("google_")]
 
 

@@ -49,89 +49,93 @@ def store() -> Store:
 
 
 @pytest.fixture
-async def hand(store: Store, clock: Ticking) -> AsyncIterator[InFlight]:
+async def in_flight(store: Store, clock: Ticking) -> AsyncIterator[InFlight]:
     it = InFlight(store, lease=timedelta(seconds=LEASE), clock=clock, events=RunnerEvents(Heard()))
-    renewing = asyncio.create_task(it.renew_forever())
+    renewing = asyncio.create_task(it.renew_loop())
     await clock.move(0)
     yield it
     renewing.cancel()
 
 
-async def test_a_call_must_fit_into_what_is_left_of_the_lease(hand: InFlight, clock: Ticking, store: Store) -> None:
+async def test_a_call_must_fit_into_what_is_left_of_the_lease(
+    in_flight: InFlight, clock: Ticking, store: Store
+) -> None:
     store.away = True
-    hand.take(Claim("T", (letter(1),), ()), asked_at=clock.monotonic())
-    assert hand.may_call(letter(1), seconds=LEASE - MARGIN - 0.1)
-    assert not hand.may_call(letter(1), seconds=LEASE - MARGIN)
+    in_flight.add(Claim("T", (letter(1),), ()), asked_at=clock.monotonic())
+    assert in_flight.lease_allows(letter(1), seconds=LEASE - MARGIN - 0.1)
+    assert not in_flight.lease_allows(letter(1), seconds=LEASE - MARGIN)
     await clock.move(60)
-    assert hand.may_call(letter(1), seconds=30)
-    assert not hand.may_call(letter(1), seconds=40)
+    assert in_flight.lease_allows(letter(1), seconds=30)
+    assert not in_flight.lease_allows(letter(1), seconds=40)
 
 
-async def test_the_lease_counts_from_before_the_claim_was_asked_for(hand: InFlight, clock: Ticking) -> None:
+async def test_the_lease_counts_from_before_the_claim_was_asked_for(in_flight: InFlight, clock: Ticking) -> None:
     asked_at = clock.monotonic()
     await clock.move(20)  # the claim's answer was slow; the database's lease may have begun right away
-    hand.take(Claim("T", (letter(1),), ()), asked_at=asked_at)
-    assert not hand.may_call(letter(1), seconds=LEASE - 20)
+    in_flight.add(Claim("T", (letter(1),), ()), asked_at=asked_at)
+    assert not in_flight.lease_allows(letter(1), seconds=LEASE - 20)
 
 
-async def test_leases_are_renewed_while_letters_are_in_hand(hand: InFlight, clock: Ticking, store: Store) -> None:
+async def test_leases_are_renewed_while_letters_are_in_hand(in_flight: InFlight, clock: Ticking, store: Store) -> None:
     await clock.move(LEASE / 4)
     assert store.asked == 0
-    hand.take(Claim("T", (letter(1),), ()), asked_at=clock.monotonic())
+    in_flight.add(Claim("T", (letter(1),), ()), asked_at=clock.monotonic())
     for _ in range(20):
         await clock.move(LEASE / 4)
     assert store.asked == 20
-    assert hand.may_call(letter(1), seconds=LEASE / 2)
+    assert in_flight.lease_allows(letter(1), seconds=LEASE / 2)
 
 
 async def test_a_daemon_that_cannot_renew_stops_before_its_lease_ends(
-    hand: InFlight, clock: Ticking, store: Store
+    in_flight: InFlight, clock: Ticking, store: Store
 ) -> None:
-    hand.take(Claim("T", (letter(1),), ()), asked_at=clock.monotonic())
+    in_flight.add(Claim("T", (letter(1),), ()), asked_at=clock.monotonic())
     store.away = True
     for _ in range(3):
         await clock.move(LEASE / 4)
-    assert not hand.may_call(letter(1), seconds=30)
+    assert not in_flight.lease_allows(letter(1), seconds=30)
     store.away = False
     await clock.move(LEASE / 4)
-    assert hand.may_call(letter(1), seconds=30)
+    assert in_flight.lease_allows(letter(1), seconds=30)
 
 
-async def test_a_letter_that_somebody_else_has_now_is_not_sent(hand: InFlight, clock: Ticking, store: Store) -> None:
-    hand.take(Claim("T", (letter(1), letter(2)), ()), asked_at=clock.monotonic())
+async def test_a_letter_that_somebody_else_has_now_is_not_sent(
+    in_flight: InFlight, clock: Ticking, store: Store
+) -> None:
+    in_flight.add(Claim("T", (letter(1), letter(2)), ()), asked_at=clock.monotonic())
     store.kept = {(1, "T")}
     await clock.move(LEASE / 4)
-    assert hand.may_call(letter(1), seconds=10)
-    assert not hand.may_call(letter(2), seconds=10)
+    assert in_flight.lease_allows(letter(1), seconds=10)
+    assert not in_flight.lease_allows(letter(2), seconds=10)
 
 
-async def test_another_claims_token_does_not_count(hand: InFlight, clock: Ticking) -> None:
-    hand.take(Claim("T", (letter(1),), ()), asked_at=clock.monotonic())
-    assert not hand.may_call(letter(1, token="U"), seconds=1)
-    hand.put_down(letter(1))
-    assert not hand.may_call(letter(1), seconds=1)
-    assert len(hand) == 0
+async def test_another_claims_token_does_not_count(in_flight: InFlight, clock: Ticking) -> None:
+    in_flight.add(Claim("T", (letter(1),), ()), asked_at=clock.monotonic())
+    assert not in_flight.lease_allows(letter(1, token="U"), seconds=1)
+    in_flight.remove(letter(1))
+    assert not in_flight.lease_allows(letter(1), seconds=1)
+    assert len(in_flight) == 0
 
 
 async def test_a_former_claim_of_a_row_is_not_safe_again_because_a_later_one_is(
-    hand: InFlight, clock: Ticking, store: Store
+    in_flight: InFlight, clock: Ticking, store: Store
 ) -> None:
     """A daemon may claim again what it still has in hand: the database was away for longer than the lease."""
     for token in ("T", "U"):
-        hand.take(Claim(token, (letter(1, token),), ()), asked_at=clock.monotonic())
+        in_flight.add(Claim(token, (letter(1, token),), ()), asked_at=clock.monotonic())
     store.kept = {(1, "U")}
     await clock.move(LEASE / 4)
-    assert hand.may_call(letter(1, "U"), seconds=10)
-    assert not hand.may_call(letter(1, "T"), seconds=10)
+    assert in_flight.lease_allows(letter(1, "U"), seconds=10)
+    assert not in_flight.lease_allows(letter(1, "T"), seconds=10)
 
 
 async def test_a_letter_is_held_since_before_its_claim_was_asked_for_whatever_becomes_of_its_lease(
-    hand: InFlight, clock: Ticking
+    in_flight: InFlight, clock: Ticking
 ) -> None:
     asked_at = clock.monotonic()
     await clock.move(2)
-    hand.take(Claim("T", (letter(1),), ()), asked_at=asked_at)
+    in_flight.add(Claim("T", (letter(1),), ()), asked_at=asked_at)
     await clock.move(LEASE / 4)
-    assert hand.held_for(letter(1)) == LEASE / 4 + 2
-    hand.put_down(letter(1))
-    assert hand.held_for(letter(1)) == 0.0
+    assert in_flight.age(letter(1)) == LEASE / 4 + 2
+    in_flight.remove(letter(1))
+    assert in_flight.age(letter(1)) == 0.0

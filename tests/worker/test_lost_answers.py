@@ -200,9 +200,9 @@ async def finish(far: Doubtful, heard: Heard, *jobs: str) -> None:
     """One after the other, as a daemon does: what is told of one is told before the next."""
     clock = Ticking()
     recorder = Recorder(Records(far, "D1"), clock=clock, events=RunnerEvents(heard))
-    finishing = asyncio.create_task(recorder.finish_forever())
+    finishing = asyncio.create_task(recorder.complete_jobs_loop())
     for told, job in enumerate(jobs, 1):
-        recorder.touch(job)
+        recorder.job_changed(job)
         await clock.move(1)
         await heard.wait_for("job_finished", times=told)
     finishing.cancel()
@@ -246,7 +246,7 @@ async def test_a_forgotten_job_that_was_woken_is_told(
     place = Place(far, heard)
     far.fates["wake forgotten jobs"] = fate
     for _ in range(3):
-        await place.rescue._finish(place.heartbeats.register("forgotten"))
+        await place.rescue._find_stuck_jobs(place.heartbeats.register("forgotten"))
     assert heard.events == [("job_forgotten", {"job": job})]
 
 
@@ -263,7 +263,7 @@ async def test_a_loop_in_doubt_is_not_taken_for_dead(far: Doubtful, heard: Heard
 
     far.fates["settle"], far.meanwhile = "done", hours
     async with asyncio.TaskGroup() as looks:
-        await place.rescue.look_for_some(looks, place.heartbeats.register("looking"))
+        await place.rescue.reconcile_some(looks, place.heartbeats.register("looking"))
     look = next(heartbeat for heartbeat in stalled if heartbeat.loop.startswith("looking for recipient"))
     assert look.doing == "settling letters in doubt"
     assert look.age == 0, "after the try in doubt it has spoken again"

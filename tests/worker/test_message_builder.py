@@ -47,7 +47,7 @@ async def test_letters_that_start_together_read_their_job_once(monkeypatch: pyte
         return CONTENTS
 
     async with a_workshop(monkeypatch, read) as it:
-        made = await asyncio.gather(*(it.make(letter(n)) for n in range(5)))
+        made = await asyncio.gather(*(it.build(letter(n)) for n in range(5)))
         assert asked == ["J"]
         assert all(b"Dear Ada" in each for each in made)
 
@@ -65,9 +65,9 @@ async def test_a_reading_that_failed_fails_for_all_and_is_tried_again_by_the_nex
         return CONTENTS
 
     async with a_workshop(monkeypatch, read) as it:
-        made = await asyncio.gather(*(it.make(letter(n)) for n in range(3)), return_exceptions=True)
+        made = await asyncio.gather(*(it.build(letter(n)) for n in range(3)), return_exceptions=True)
         assert [type(each) for each in made] == [ConnectionError] * 3
-        assert b"Dear Ada" in await it.make(letter(4))
+        assert b"Dear Ada" in await it.build(letter(4))
         assert len(asked) == 2
 
 
@@ -79,7 +79,7 @@ async def test_a_letter_that_is_cut_off_does_not_take_the_others_reading_away(mo
         return CONTENTS
 
     async with a_workshop(monkeypatch, read) as it:
-        first, second, third = (asyncio.create_task(it.make(letter(n))) for n in range(3))
+        first, second, third = (asyncio.create_task(it.build(letter(n))) for n in range(3))
         await asyncio.sleep(0)
         second.cancel()
         await asyncio.wait({second})
@@ -103,7 +103,7 @@ async def test_small_letters_of_a_job_that_nobody_has_read_yet_do_not_wait_for_o
 
         async def hand_in(number: int) -> None:
             nonlocal inside
-            async with it.room_for(letter(number)):
+            async with it.memory_slot(letter(number)):
                 inside += 1
                 if inside == 5:
                     everybody.set()
@@ -123,13 +123,13 @@ async def test_large_letters_go_two_at_a_time_from_the_first_on_and_later(
 
     async with a_workshop(monkeypatch, read) as it:
         for number in range(letters_before):
-            async with it.room_for(letter(number)):
+            async with it.memory_slot(letter(number)):
                 pass
         inside, most = 0, 0
 
         async def hand_in(number: int) -> None:
             nonlocal inside, most
-            async with it.room_for(letter(number)):
+            async with it.memory_slot(letter(number)):
                 inside += 1
                 most = max(most, inside)
                 for _ in range(5):

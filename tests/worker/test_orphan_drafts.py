@@ -35,7 +35,7 @@ async def test_only_the_newest_list_is_remembered(database: Database, heard: Hea
     assert await looks(place) == 0
     place.google.drafts = ["f1", "f2"]
     assert await looks(place) == 1
-    place.orphans.forget_all_but(set())
+    place.orphans.retain(set())
     assert await looks(place) == 2
 
 

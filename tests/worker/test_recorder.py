@@ -29,8 +29,8 @@ async def story(kind: type[DatabaseError]) -> list[str]:
     heard, clock = Heard(), Ticking()
     writes: Any = Store(kind, times=3)
     recorder = Recorder(writes, clock=clock, events=RunnerEvents(heard))
-    finishing = asyncio.create_task(recorder.finish_forever())
-    recorder.touch("J")
+    finishing = asyncio.create_task(recorder.complete_jobs_loop())
+    recorder.job_changed("J")
     for _ in range(4):
         await clock.move(1)
     await heard.wait_for("job_finished")

@@ -24,7 +24,7 @@ async def test_a_search_of_many_mailboxes_is_not_taken_for_dead(database: Databa
     for number in range(int(HOURS / 50)):
         await post(database, sender=f"s{number}@example.com", recipients=1)
     place = Place(database, heard, seconds=50.0)
-    sweeping = asyncio.create_task(place.rescue.sweep_forever())
+    sweeping = asyncio.create_task(place.rescue.sweep_loop())
     await asyncio.sleep(0)
     await place.clock.move(10)
     await place.google.until_asked(int(HOURS / 50))
@@ -41,7 +41,7 @@ async def test_a_google_that_swallows_every_look_is_not_taken_for_a_dead_rescue(
     place = Place(database, heard, seconds=60.0)
     place.google.answer = lambda _: NoResponse("no answer within 30 s")
     await place.doubts(letters)
-    rescuing = asyncio.create_task(place.rescue.look_forever())
+    rescuing = asyncio.create_task(place.rescue.reconcile_loop())
     await place.google.until_asked(letters)
     rescuing.cancel()
     assert place.clock.monotonic() > HOURS
@@ -52,7 +52,7 @@ async def test_a_look_that_hangs_is_told(database: Database, heard: Heard) -> No
     """The watch must still see a rescue that has really stopped."""
     place = Place(database, heard, seconds=600.0)
     await place.doubts(1)
-    rescuing = asyncio.create_task(place.rescue.look_forever())
+    rescuing = asyncio.create_task(place.rescue.reconcile_loop())
     await place.google.until_asked(1)
     rescuing.cancel()
     ((recipient,),) = await query(database, "SELECT id FROM job_recipients")
@@ -75,7 +75,7 @@ async def test_a_lease_that_ran_out_and_another_senders_doubt_wait_for_no_look(
         return await get_draft(sender, draft_id=draft_id)
 
     place.google.get_draft = hangs  # type: ignore[method-assign]
-    loops = [asyncio.create_task(loop) for loop in (place.rescue.look_forever(), place.rescue.put_right_forever())]
+    loops = [asyncio.create_task(loop) for loop in (place.rescue.reconcile_loop(), place.rescue.expired_claims_loop())]
     async with asyncio.timeout(20):
         for _ in range(2):
             await asked.acquire()
@@ -186,7 +186,7 @@ async def test_a_forgotten_job_is_woken_and_told(database: Database, heard: Hear
     job = await post(database, recipients=1)
     await query(database, "UPDATE jobs SET turn_at = NULL")
     place = Place(database, heard)
-    looking = asyncio.create_task(place.rescue.finish_forever())
+    looking = asyncio.create_task(place.rescue.stuck_jobs_loop())
     assert await heard.wait_for("job_forgotten") == {"job": job}
     looking.cancel()
     assert len((await claims(database).claim(1)).letters) == 1

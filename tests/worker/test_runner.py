@@ -38,11 +38,12 @@ class Place:
         self.over = False
         self.heard = Heard()
         clock, events = SystemClock(), RunnerEvents(self.heard)
-        self.hand = InFlight(Store(), lease=timedelta(seconds=100), clock=clock, events=events)
+        self.in_flight = InFlight(Store(), lease=timedelta(seconds=100), clock=clock, events=events)
         self.slots = Slots(CONCURRENCY)
         it: Any = self
         self.runner = Runner(
-            claims=it, counts=it, path=it, hand=self.hand, reach=CircuitBreaker(clock=clock, events=events),
+            claims=it, counts=it, delivery=it, in_flight=self.in_flight,
+            breaker=CircuitBreaker(clock=clock, events=events),
             progress=JobProgress(), clock=clock, events=events, daemon_id="D", poll_interval=60.0, slots=self.slots,
         )  # fmt: skip
         self.letters = iter(letter(n) for n in range(10_000))
@@ -75,7 +76,7 @@ class Place:
             if not self.over:
                 await end.wait()
         await self.record.wait()
-        self.hand.put_down(it)
+        self.in_flight.remove(it)
 
 
 async def wants_after(ended: int) -> Sequence[int]:
@@ -138,7 +139,7 @@ async def test_letters_are_claimed_before_their_slots_are_free_but_no_more_than_
         assert await place.wants.get() == 6, "all slots are taken, and as many as have left them wait for the next"
         await asyncio.sleep(0.05)
         assert place.wants.empty()
-        assert len(place.hand) == CONCURRENCY + 6
+        assert len(place.in_flight) == CONCURRENCY + 6
         running.cancel()
         await place.finish()
 
@@ -159,7 +160,7 @@ async def test_letters_are_not_claimed_while_too_many_wait_for_their_record() ->
             end.set()
         await asyncio.sleep(0.05)
         assert place.wants.empty()
-        assert len(place.hand) == claimed == 2 * CONCURRENCY
+        assert len(place.in_flight) == claimed == 2 * CONCURRENCY
         place.record.set()
         await place.wants.get()
         running.cancel()
@@ -272,7 +273,7 @@ async def test_a_runner_that_was_rung_claims_without_a_look() -> None:
         running = letters.create_task(place.runner.run(letters))
         await place.wants.get()
         place.due = True
-        place.runner.ring()
+        place.runner.wake()
         await place.wants.get()
         await place.started(1)
         assert place.looks.empty()
@@ -330,7 +331,7 @@ class Suspicious(Place):
         return replace(claim, alone=77) if self.claims == 2 else claim
 
     async def claim_alone(self, recipient: int) -> Claim:
-        self.alone.put_nowait((recipient, len(self.hand)))
+        self.alone.put_nowait((recipient, len(self.in_flight)))
         return Claim("A", (replace(letter(recipient), token="A"),), (), next_in=0.0)
 
 
@@ -347,7 +348,7 @@ async def test_a_letter_that_may_have_crashed_daemons_is_sent_with_nothing_besid
         assert await place.alone.get() == (77, 0)
         await place.started(5)
         await asyncio.sleep(0.1)
-        assert (place.claims, len(place.hand)) == (2, 1), "nothing goes beside it"
+        assert (place.claims, len(place.in_flight)) == (2, 1), "nothing goes beside it"
         assert [told["recipient"] for told in place.heard.of("letter_tried_alone")] == [77]
         place.ends[-1].set()
         await place.started(7)
