@@ -247,33 +247,15 @@ def build(settings: Settings, log: EventSink, *, flush: Callable[[], bool] = lam
     google, looks = (_paced(claims, gmail, patience=patience) for patience in (_DELETION_PATIENCE, _LOOK_PATIENCE))
     renderer = Renderer("sending", limits=SEND_LIMITS, events=RendererEvents(tell), keep=True)
     delivery = Delivery(
-        google=google,
-        slots=slots,
-        recorder=recorder,
-        builder=MessageBuilder(database, renderer=renderer, clock=clock),
-        in_flight=in_flight,
-        breaker=breaker,
-        pause_log=pause_log,
-        progress=progress,
-        policy=policy,
-        request_timeout=settings.gmail.request_timeout,
-        clock=clock,
-        events=events,
-    )
+        google=google, slots=slots, recorder=recorder, in_flight=in_flight, breaker=breaker, pause_log=pause_log,
+        builder=MessageBuilder(database, renderer=renderer, clock=clock), progress=progress, policy=policy,
+        request_timeout=settings.gmail.request_timeout, clock=clock, events=events,
+    )  # fmt: skip
     runner = Runner(
-        claims=claims,
-        counts=records,
-        delivery=delivery,
-        in_flight=in_flight,
-        breaker=breaker,
-        progress=progress,
-        clock=clock,
-        events=events,
-        daemon_id=daemon_id,
-        poll_interval=settings.runner.poll_interval,
-        slots=slots,
+        claims=claims, counts=records, delivery=delivery, in_flight=in_flight, breaker=breaker, progress=progress,
+        clock=clock, events=events, daemon_id=daemon_id, poll_interval=settings.runner.poll_interval, slots=slots,
         heartbeats=heartbeats,
-    )
+    )  # fmt: skip
     page = _page(settings, metrics, database, in_flight)
     service = _service(settings, tell, metrics=metrics, heartbeats=heartbeats, claims=claims, flush=flush)
     return Daemon(
