@@ -14,7 +14,7 @@ from mailerd.events.gmail import GmailEvents
 from mailerd.gmail import credentials
 from mailerd.gmail.credentials import Credentials, Folders, Found, ServiceAccount
 from mailerd.gmail.mailbox_owner import Ownership
-from mailerd.gmail.session import Flight, Wire
+from mailerd.gmail.session import GmailRequest, GmailSession
 from mailerd.gmail.tokens import NoToken, Token, Tokens
 
 _LOOK_EVERY_S = 1.0
@@ -25,14 +25,14 @@ class Account:
     """A sender's standing with Google."""
 
     def __init__(
-        self, sender: str, *, folders: Folders, tokens: Tokens, wire: Wire, clock: Clock, events: GmailEvents
+        self, sender: str, *, folders: Folders, tokens: Tokens, session: GmailSession, clock: Clock, events: GmailEvents
     ) -> None:
         self._sender = sender
         self._folders = folders
         self._tokens = tokens
         self._clock = clock
         self._events = events
-        self._wire = wire
+        self._session = session
         self._client: Aiogoogle | None = None
         self._found: Found | NoCredentials | None = None
         self._credentials: Credentials | NoCredentials = NoCredentials("not looked for yet")
@@ -134,7 +134,7 @@ class Account:
             self._rounds += 1
         return outcome
 
-    async def fly(self, flight: Flight, *, token: Token) -> Response:
+    async def send(self, request: GmailRequest, *, token: Token) -> Response:
         """Send a request in the sender's name, by aiogoogle.
 
         To aiogoogle every token is a user's, a service account's too, and never expires: its own refreshing, which
@@ -143,10 +143,10 @@ class Account:
         if self._client is None:
             # One client a sender, as its credentials belong to the client. The session is shared: aiogoogle keeps it
             # in a context variable and would otherwise make, and leak, one for every task.
-            self._client = Aiogoogle(session_factory=lambda: self._wire)  # type: ignore[arg-type]  # any callable will do
+            self._client = Aiogoogle(session_factory=lambda: self._session)  # type: ignore[arg-type]  # any callable will do
         if self._creds is None or self._creds[0] is not token:
             self._creds = token, UserCreds(access_token=token.access_token, expires_at=_NEVER)
         response: Response = await self._client.as_user(
-            flight, user_creds=self._creds[1], full_res=True, raise_for_status=False
+            request, user_creds=self._creds[1], full_res=True, raise_for_status=False
         )
         return response

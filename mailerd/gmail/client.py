@@ -16,7 +16,7 @@ from mailerd.gmail.credentials import Folders, Found
 from mailerd.gmail.endpoints import UPLOAD_ABOVE, Addresses
 from mailerd.gmail.instrument import Meter, Watch
 from mailerd.gmail.mailbox import Mailbox, mailbox_with
-from mailerd.gmail.session import Flight, Wire
+from mailerd.gmail.session import GmailRequest, GmailSession
 from mailerd.gmail.tokens import Token, Tokens
 
 KEY_HEADERS = ("X-Mailerd-Key",)
@@ -27,7 +27,7 @@ _PLAIN_REFUSALS = frozenset({400, 401, 403, 429})
 
 @dataclass(frozen=True)
 class _Plan:
-    """A request to be made; it becomes a Flight, and after a 401 a second one."""
+    """A request to be made; it becomes a GmailRequest, and after a 401 a second one."""
 
     call: Call
     method: str
@@ -58,18 +58,18 @@ class Gmail:
         self._events = events
         self._watch = Watch(events=events, meter=meter)
         self._clock = clock or SystemClock()
-        self._wire = Wire(events=events, limit=limit, request_timeout=self._time_s)
-        self._tokens = Tokens(self._wire, token_uri=settings.token_uri, watch=self._watch, clock=self._clock)
+        self._session = GmailSession(events=events, limit=limit, request_timeout=self._time_s)
+        self._tokens = Tokens(self._session, token_uri=settings.token_uri, watch=self._watch, clock=self._clock)
         self._folders = Folders.configured(settings.credentials_dir)
         self._accounts: dict[str, Account] = {}
         self._mailboxes: dict[str, Mailbox] = {}
 
     async def __aenter__(self) -> Self:
-        await self._wire.__aenter__()
+        await self._session.__aenter__()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._wire.__aexit__()
+        await self._session.__aexit__()
 
     async def authenticate(self, sender: str, *, pay: Callable[[], Awaitable[None]] | None = None) -> Mailbox | Reply:
         """The sender's mailbox, once Google has let it in and said that it is the sender's.
@@ -162,8 +162,8 @@ class Gmail:
 
     async def greet(self) -> responses.Answer | NotSent | NoResponse:
         """Google's answer to a call without a token: a refusal, which shows that it is there, and its Date."""
-        flight = Flight(Call.GET_PROFILE, sender="", method="GET", url=self._addresses.profile())
-        return await self._wire.ask(flight, deadline=self._deadline())
+        request = GmailRequest(Call.GET_PROFILE, sender="", method="GET", url=self._addresses.profile())
+        return await self._session.request(request, deadline=self._deadline())
 
     def _account(self, sender: str) -> Account:
         sender = sender.lower()  # Gmail knows no difference, and two tokens for one mailbox would be waste.
@@ -172,7 +172,7 @@ class Gmail:
                 sender,
                 folders=self._folders,
                 tokens=self._tokens,
-                wire=self._wire,
+                session=self._session,
                 clock=self._clock,
                 events=self._events,
             )
@@ -231,7 +231,7 @@ class Gmail:
         return await account.ownership.check(token, file=account.file, deadline=deadline, ask=ask)
 
     async def _make(self, account: Account, sender: str, *, plan: _Plan, token: Token, deadline: float) -> Reply:
-        flight = Flight(
+        request = GmailRequest(
             plan.call,
             sender=sender,
             method=plan.method,
@@ -239,7 +239,7 @@ class Gmail:
             body=plan.body,
             content_type=plan.content_type,
         )
-        answer = await self._wire.ask(flight, deadline=deadline, through=partial(account.fly, token=token))
+        answer = await self._session.request(request, deadline=deadline, by=partial(account.send, token=token))
         return answer if isinstance(answer, NotSent | NoResponse) else responses.read(answer, call=plan.call)
 
 

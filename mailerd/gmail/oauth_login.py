@@ -24,7 +24,7 @@ from mailerd.gmail import responses
 from mailerd.gmail.credentials import AuthorizedUser
 from mailerd.gmail.endpoints import Addresses
 from mailerd.gmail.responses import Granted
-from mailerd.gmail.session import Flight, Wire
+from mailerd.gmail.session import GmailRequest, GmailSession
 from mailerd.gmail.tokens import without_secrets
 
 _LARGEST = 64 * 1024
@@ -120,14 +120,14 @@ class SignIn:
         self._token_uri = settings.token_uri
         self._time_s = settings.request_timeout
         self._profile = Addresses(settings.api_root).profile()
-        self._wire = Wire(events=events, limit=2, request_timeout=self._time_s)
+        self._session = GmailSession(events=events, limit=2, request_timeout=self._time_s)
 
     async def __aenter__(self) -> Self:
-        await self._wire.__aenter__()
+        await self._session.__aenter__()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._wire.__aexit__()
+        await self._session.__aexit__()
 
     def _deadline(self) -> float:
         return asyncio.get_running_loop().time() + self._time_s
@@ -146,7 +146,7 @@ class SignIn:
             "code_verifier": question.verifier,
             "redirect_uri": redirect_uri,
         }
-        flight = Flight(
+        request = GmailRequest(
             Call.TOKEN,
             sender=question.sender,
             method="POST",
@@ -154,7 +154,7 @@ class SignIn:
             body=urlencode(form).encode(),
             content_type="application/x-www-form-urlencoded",
         )
-        answer = await self._wire.ask(flight, deadline=self._deadline())
+        answer = await self._session.request(request, deadline=self._deadline())
         if isinstance(answer, NotSent | NoResponse):
             raise SignInError(f"{self._token_uri} gave no answer: {answer.cause}; try again")
         granted = responses.read_token(answer)
@@ -169,9 +169,9 @@ class SignIn:
 
     async def address_of(self, signed_in: SignedIn) -> str | Reply:
         """The account that has agreed, by its own address; or what was answered instead."""
-        flight = Flight(Call.GET_PROFILE, sender="", method="GET", url=self._profile)
-        flight.headers["Authorization"] = f"Bearer {signed_in.access_token}"
-        answer = await self._wire.ask(flight, deadline=self._deadline())
+        request = GmailRequest(Call.GET_PROFILE, sender="", method="GET", url=self._profile)
+        request.headers["Authorization"] = f"Bearer {signed_in.access_token}"
+        answer = await self._session.request(request, deadline=self._deadline())
         if isinstance(answer, NotSent | NoResponse):
             return answer
         reply = responses.read(answer, call=Call.GET_PROFILE)

@@ -1,38 +1,44 @@
-"""Carries single requests for aiogoogle over shared connections, and says what became of each one.
+"""Sends HTTP requests to Google, one at a time, and says what became of each one.
 
-Nothing else talks HTTP to Google. It implements aiogoogle's session interface itself, because the one that comes with
-it reads bodies by their Content-Type (and crashes on some), repeats under a time-out of "none", follows
-redirects, and cannot tell whether a request was written.
+Everything here is aiohttp's documented interface but one attribute (`_Connector`). aiogoogle's own session is not used:
+it reads bodies by their Content-Type (and crashes on some), has no time-out, follows redirects, and cannot tell whether
+a request was sent.
 """
 
 import asyncio
+import io
+import socket
+import struct
 from collections.abc import Awaitable, Callable
-from typing import Any, Self, override
+from contextvars import ContextVar
+from types import SimpleNamespace
+from typing import Any, Final, Self, override
 
 import aiohttp
 from aiogoogle.models import Request, Response
 from aiogoogle.sessions.abc import AbstractSession
+from aiohttp.tracing import Trace
 
 from mailerd import __version__
 from mailerd.core.replies import Call, NoResponse, NotSent
 from mailerd.events.gmail import GmailEvents
-from mailerd.gmail.connection import Exchanges
-from mailerd.gmail.responses import Answer
+from mailerd.gmail.responses import LARGEST, Answer
 
-_HEADERS = {
+_HEADERS: Final = {
     # Google compresses its answers for a User-Agent that holds the word gzip:
     # https://developers.google.com/workspace/gmail/api/guides/performance
     "User-Agent": f"mailerd/{__version__} (gzip)",
     "Accept": "*/*",
     "Accept-Encoding": "gzip, deflate",
 }
+_SENT_AT_ONCE: Final = 256 * 1024
+"""Bytes of a body that are sent in one go; a larger one goes piece by piece, and other requests get their turn."""
+_NETWORK_ERRORS: Final = (aiohttp.ClientError, OSError, TimeoutError)
+"""OSError includes ssl.SSLError, DNS and resets. Every other exception is a bug, ours or a library's."""
 
-_FORESEEN = (aiohttp.ClientError, OSError, TimeoutError)
-"""What a network does; OSError includes ssl.SSLError, DNS and resets. Everything else is a bug, ours or a library's."""
 
-
-class Flight(Request):
-    """One request on its way, once."""
+class GmailRequest(Request):
+    """One HTTP request to Google, which is sent once."""
 
     def __init__(
         self,
@@ -48,68 +54,155 @@ class Flight(Request):
         super().__init__(method=method, url=url, headers=dict(headers), data=body)
         self.call = call
         self.sender = sender
-        self.may_be_written = False
+        self.maybe_sent = False
         """Set just before the first byte goes to the socket; until then Google certainly has nothing."""
-
-    def written(self) -> None:
-        """It goes to the socket now."""
-        self.may_be_written = True
+        self.transport: asyncio.Transport | None = None
+        """Of the connection that the request has been given."""
 
 
-class Wire(AbstractSession):
-    """The shared connections. Every wait in it ends at a deadline, a time of the event loop's clock."""
+_CURRENT: ContextVar[GmailRequest] = ContextVar("_CURRENT")
+"""The request of this task, for the connector, which aiohttp does not tell."""
+
+
+class GmailSession(AbstractSession):
+    """The shared connections. Every wait in it ends at a deadline, which is a time of the event loop's clock."""
 
     def __init__(self, *, events: GmailEvents, limit: int, request_timeout: float) -> None:
         self._events = events
         self._limit = limit
         self._request_timeout = request_timeout
-        self._exchanges: Exchanges | None = None
+        self._http: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        self._exchanges = Exchanges(limit=self._limit, connect_timeout=self._request_timeout)
+        trace = aiohttp.TraceConfig()
+        trace.on_request_headers_sent.append(_before_first_byte)
+        self._http = aiohttp.ClientSession(
+            connector=_Connector(limit=self._limit, socket_factory=_socket),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            # There is no bound here but that for connecting: `request` has one for everything together.
+            timeout=aiohttp.ClientTimeout(
+                total=None, connect=self._request_timeout, sock_connect=self._request_timeout
+            ),
+            trace_configs=[trace],
+        )
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        exchanges, self._exchanges = self._exchanges, None
-        if exchanges:
-            await exchanges.close()
+        http, self._http = self._http, None
+        if http:
+            await http.close()
 
-    @override
-    async def send(self, *requests: Request, **_: Any) -> Response:
-        """Send one Flight and read its answer whole, as bytes; aiogoogle calls this.
-
-        With several requests the first failure would raise while its siblings went on unattended, so it takes one.
-        """
-        (flight,) = requests
-        if self._exchanges is None or not isinstance(flight, Flight):
-            raise RuntimeError("Gmail is used outside `async with`")
-        answer = await self._exchanges.make(
-            str(flight.method), str(flight.url), headers=flight.headers, body=flight.data, written=flight.written
-        )
-        return Response(status_code=answer.status, headers=answer.headers, data=answer.body, req=flight)
-
-    async def ask(
-        self, flight: Flight, *, deadline: float, through: Callable[[Flight], Awaitable[Response]] | None = None
+    async def request(
+        self, request: GmailRequest, *, deadline: float, by: Callable[[GmailRequest], Awaitable[Response]] | None = None
     ) -> Answer | NotSent | NoResponse:
-        """What became of a flight, whatever happened; `through` is the way that it takes, aiogoogle's for Gmail."""
-        if self._exchanges is None:
+        """Send a request and read its answer; `by` is aiogoogle's way to `send`, which adds the token."""
+        if self._http is None:
             raise RuntimeError("Gmail is used outside `async with`")
         try:
             async with asyncio.timeout_at(deadline):
-                response = await (through or self.send)(flight)
-        except _FORESEEN as error:
-            return _what_became_of(flight, cause=_words(error))
-        except Exception as error:  # noqa: BLE001 - a letter's fate must be told even when a library has a bug
-            outcome = _what_became_of(flight, cause=_words(error))
+                response = await (by or self.send)(request)
+        except _NETWORK_ERRORS as error:
+            return _outcome(request, cause=_words(error))
+        except Exception as error:  # noqa: BLE001 - a letter must get its outcome even when a library has a bug
+            outcome = _outcome(request, cause=_words(error))
             self._events.google_call_crashed(
-                sender=flight.sender, call=flight.call, outcome=type(outcome).__name__, error=error
+                sender=request.sender, call=request.call, outcome=type(outcome).__name__, error=error
             )
             return outcome
         return Answer(status=response.status_code, headers=response.headers, body=response.data)
 
+    @override
+    async def send(self, *requests: Request, **_: Any) -> Response:
+        """Send one GmailRequest and read its answer whole, as bytes; aiogoogle calls this.
 
-def _what_became_of(flight: Flight, *, cause: str) -> NotSent | NoResponse:
-    return NoResponse(cause) if flight.may_be_written else NotSent(cause)
+        It takes no more than one: with several, the first failure would raise and the others would go on unattended.
+
+        A GET is repeated once when a kept connection turns out to be dead. A POST never is, nor a DELETE: a draft that
+        the first one deleted would be called gone by the second.
+        """
+        (request,) = requests
+        if self._http is None or not isinstance(request, GmailRequest):
+            raise RuntimeError("Gmail is used outside `async with`")
+        token = _CURRENT.set(request)
+        response: aiohttp.ClientResponse | None = None
+        try:
+            response = await self._http.request(
+                str(request.method),
+                str(request.url),
+                headers=request.headers,
+                data=_body(request.data),
+                allow_redirects=False,
+                trace_request_ctx=request,
+            )
+            data = await _read(response.content)
+            return Response(status_code=response.status, headers=response.headers, data=data, req=request)
+        finally:
+            _CURRENT.reset(token)
+            if response is not None and response.connection is not None:  # not all was read, or not all was sent
+                response.close()
+            _abort_if_closing(request.transport)
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Keeps connections, and gives none to a request on which something came that no request asked for.
+
+    aiohttp would take it for the answer to the next request, and a letter would be recorded as sent that Google never
+    got. `connect` and `Connection` are documented, `protocol` and its `should_close` are not: docs/dependencies.md.
+    """
+
+    @override
+    async def connect(
+        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
+    ) -> aiohttp.connector.Connection:
+        while True:
+            connection = await super().connect(req, traces, timeout)
+            if connection.protocol is not None and not connection.protocol.should_close:
+                _CURRENT.get().transport = connection.transport
+                return connection
+            connection.close()
+
+
+async def _before_first_byte(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
+    """Note that the request may arrive from now on; aiohttp calls this with the headers, just before it sends them."""
+    request: GmailRequest = context.trace_request_ctx
+    if request.maybe_sent and request.method != "GET":  # aiohttp repeats a DELETE as well
+        raise aiohttp.ServerDisconnectedError("the connection was lost before the answer came")
+    request.maybe_sent = True
+
+
+def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    """A socket whose end is a reset (RST), whatever ends it, a kill -9 included.
+
+    When a socket is closed in the ordinary way, the kernel goes on sending for minutes what Google has not
+    acknowledged, and a request would arrive after its letter was looked for and not found.
+    """
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    return made
+
+
+def _abort_if_closing(transport: asyncio.Transport | None) -> None:
+    """Reset a connection that aiohttp has closed: closing alone would first send what is left in the buffer."""
+    if transport is not None and transport.is_closing():
+        transport.abort()
+
+
+def _body(data: bytes | None) -> bytes | io.BytesIO | None:
+    return data if data is None or len(data) <= _SENT_AT_ONCE else io.BytesIO(data)
+
+
+async def _read(content: aiohttp.StreamReader) -> bytes:
+    """The body, or of a larger one just more than is allowed (`Answer.too_large`)."""
+    pieces, left = [], LARGEST + 1
+    while left > 0 and (piece := await content.readany()):
+        pieces.append(piece[:left])
+        left -= len(piece)
+    return b"".join(pieces)
+
+
+def _outcome(request: GmailRequest, *, cause: str) -> NotSent | NoResponse:
+    return NoResponse(cause) if request.maybe_sent else NotSent(cause)
 
 
 def _words(error: BaseException) -> str:

@@ -22,7 +22,7 @@ from mailerd.gmail.credentials import AuthorizedUser, Credentials, ServiceAccoun
 from mailerd.gmail.instrument import Watch
 from mailerd.gmail.mailbox import LADDER
 from mailerd.gmail.responses import Granted, read_token
-from mailerd.gmail.session import Flight, Wire
+from mailerd.gmail.session import GmailRequest, GmailSession
 
 _EARLY_S = 60.0
 """Seconds before its end at which a token is replaced."""
@@ -55,8 +55,8 @@ class Token:
 class Tokens:
     """The token endpoint."""
 
-    def __init__(self, wire: Wire, *, token_uri: str, watch: Watch, clock: Clock) -> None:
-        self._wire = wire
+    def __init__(self, session: GmailSession, *, token_uri: str, watch: Watch, clock: Clock) -> None:
+        self._session = session
         # The settings' address always wins over the file's: a credential file cannot send secrets elsewhere.
         self._token_uri = token_uri
         self._watch = watch
@@ -101,7 +101,7 @@ class Tokens:
         self, sender: str, *, form: dict[str, str], otherwise: tuple[str, ...], deadline: float
     ) -> Token | NoToken:
         """One request; `otherwise` are the scopes when the answer names none."""
-        flight = Flight(
+        request = GmailRequest(
             Call.TOKEN,
             sender=sender,
             method="POST",
@@ -110,7 +110,7 @@ class Tokens:
             content_type="application/x-www-form-urlencoded",
         )
         started = self._clock.monotonic()
-        answer = await self._wire.ask(flight, deadline=deadline)
+        answer = await self._session.request(request, deadline=deadline)
         outcome: Granted | NoToken
         if isinstance(answer, NotSent | NoResponse):
             # Asking again for a token harms nobody, so it does not matter whether this request was written.

@@ -103,9 +103,9 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "what is given up goes on its way",
-        "mailerd/gmail/connection.py",
-        "limit=limit, socket_factory=_socket",
-        "limit=limit",
+        "mailerd/gmail/session.py",
+        "limit=self._limit, socket_factory=_socket",
+        "limit=self._limit",
         "tests/daemon/test_late.py::test_a_request_that_the_network_held_back_is_not_carried_out_after_the_look",
     ),
     Mutation(
@@ -182,16 +182,16 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "an answer of any size is read",
-        "mailerd/gmail/connection.py",
+        "mailerd/gmail/session.py",
         "while left > 0 and (piece",
         "while (piece",
         "tests/gmail/test_large_responses.py::test_a_body_that_is_too_large_leaves_a_send_in_doubt",
     ),
     Mutation(
         "what came unasked over a connection is taken for the next answer",
-        "mailerd/gmail/connection.py",
-        "connection.protocol is None or not connection.protocol.should_close",
-        "connection is not None",
+        "mailerd/gmail/session.py",
+        "if connection.protocol is not None and not connection.protocol.should_close:",
+        "if connection is not None:",
         "tests/gmail/test_connection.py::test_what_comes_unasked_over_an_idle_connection_answers_nothing",
     ),
     Mutation(

@@ -41,9 +41,9 @@ OF_PROOF: Final = (
     ),
     Mutation(
         "a deletion is repeated over another connection",
-        "mailerd/gmail/connection.py",
-        'if method != "GET":',
-        'if method == "POST":',
+        "mailerd/gmail/session.py",
+        'if request.maybe_sent and request.method != "GET":',
+        'if request.maybe_sent and request.method == "POST":',
         _PROOF + "test_no_lost_answer_to_the_deletion_of_a_draft_loses_or_doubles_a_letter",
     ),
     Mutation(

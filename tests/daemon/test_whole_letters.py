@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from mailerd.config import Settings
-from mailerd.gmail.session import Wire
+from mailerd.gmail.session import GmailSession
 from mailerd.intake.parse_job import parse_job
 from mailerd.mail.template_library import TemplateLibrary
 from mailerd.sandbox.google import Google, Running
@@ -119,14 +119,14 @@ async def test_a_letter_of_thirty_megabytes_goes_by_the_upload_address(
         recipients=[{"email": f"r{number}@example.org"} for number in range(LARGE_AT_ONCE + 1)],
     )
     uploads: list[tuple[str, int]] = []
-    send = Wire.send
+    send = GmailSession.send
 
-    async def note(wire: Wire, flight: Any, **options: Any) -> Any:
-        if "/upload/" in flight.url:
-            uploads.append((flight.headers["Content-Type"], len(flight.data)))
-        return await send(wire, flight, **options)
+    async def note(session: GmailSession, request: Any, **options: Any) -> Any:
+        if "/upload/" in request.url:
+            uploads.append((request.headers["Content-Type"], len(request.data)))
+        return await send(session, request, **options)
 
-    monkeypatch.setattr(Wire, "send", note)
+    monkeypatch.setattr(GmailSession, "send", note)
     async with running(known, heard):
         await heard.wait_for("job_finished", within=60)
 

@@ -1,4 +1,4 @@
-"""What is expected of aiohttp's inner parts: connections are kept, bodies arrive whole, nothing is asked twice."""
+"""The connections to Google: they are kept, bodies arrive whole, nothing is sent twice, nothing given up arrives."""
 
 import asyncio
 import os
@@ -7,28 +7,37 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 
-import aiohttp
 import pytest
 import uvloop
 
-from mailerd.gmail.connection import Exchanges
+from mailerd.core.replies import Call, NoResponse, NotSent
+from mailerd.events.gmail import GmailEvents
+from mailerd.gmail.responses import Answer
+from mailerd.gmail.session import GmailRequest, GmailSession
 from tests.gmail.raw import Raw, http, listening
 
 OK = http(b"{}")
 
 
 @pytest.fixture
-async def exchanges() -> AsyncIterator[Exchanges]:
-    it = Exchanges(limit=2, connect_timeout=5)
-    yield it
-    await it.close()
+async def session(events: GmailEvents) -> AsyncIterator[GmailSession]:
+    async with GmailSession(events=events, limit=2, request_timeout=5) as it:
+        yield it
 
 
-async def ask(exchanges: Exchanges, port: int, *, method: str = "POST", body: bytes | None = b"{}") -> int:
-    made = exchanges.make(
-        method, f"http://127.0.0.1:{port}/upload?x=1#here", headers={}, body=body, written=lambda: None
+async def send(
+    session: GmailSession, port: int, *, method: str = "POST", body: bytes | None = b"{}", within: float = 10.0
+) -> Answer | NotSent | NoResponse:
+    request = GmailRequest(
+        Call.DRAFTS_SEND, sender="me", method=method, url=f"http://127.0.0.1:{port}/upload?x=1#here", body=body
     )
-    return (await asyncio.wait_for(made, 10)).status
+    return await session.request(request, deadline=asyncio.get_running_loop().time() + within)
+
+
+async def status(session: GmailSession, port: int, *, method: str = "POST", body: bytes | None = b"{}") -> int:
+    answer = await send(session, port, method=method, body=body)
+    assert isinstance(answer, Answer), answer
+    return answer.status
 
 
 async def serve_once_per_connection(raw: Raw, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -42,26 +51,26 @@ async def serve_once_per_connection(raw: Raw, _: asyncio.StreamReader, writer: a
         writer.write(OK)
 
 
-async def test_a_look_over_a_connection_that_has_died_is_made_again_once(exchanges: Exchanges) -> None:
+async def test_a_look_over_a_connection_that_has_died_is_made_again_once(session: GmailSession) -> None:
     raw = Raw()
     raw.script = serve_once_per_connection
     async with listening(raw) as port:
-        assert await ask(exchanges, port, method="GET", body=None) == 200
-        assert await ask(exchanges, port, method="GET", body=None) == 200
+        assert await status(session, port, method="GET", body=None) == 200
+        assert await status(session, port, method="GET", body=None) == 200
     assert len(raw.heads) == 3
 
 
-async def test_what_may_send_a_letter_is_never_made_again(exchanges: Exchanges) -> None:
+@pytest.mark.parametrize("method", ["POST", "DELETE"])
+async def test_what_may_change_something_is_never_sent_again(session: GmailSession, method: str) -> None:
     raw = Raw()
     raw.script = serve_once_per_connection
     async with listening(raw) as port:
-        assert await ask(exchanges, port, method="GET", body=None) == 200
-        with pytest.raises(aiohttp.ServerDisconnectedError):
-            await ask(exchanges, port)
+        assert await status(session, port, method="GET", body=None) == 200
+        assert isinstance(await send(session, port, method=method), NoResponse)
     assert len(raw.heads) == 2
 
 
-async def test_a_large_body_arrives_whole_and_its_connection_is_kept(exchanges: Exchanges) -> None:
+async def test_a_large_body_arrives_whole_and_its_connection_is_kept(session: GmailSession) -> None:
     came = []
 
     async def read(_: Raw, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -73,13 +82,13 @@ async def test_a_large_body_arrives_whole_and_its_connection_is_kept(exchanges: 
     sent = bytes(range(256)) * 11_718 + b"0123456789" * 19 + b"end"
     sent = (sent + b"x" * 3_000_001)[:3_000_001]
     async with listening(raw) as port:
-        assert await ask(exchanges, port, body=sent) == 200
-        assert await ask(exchanges, port, body=sent) == 200
+        assert await status(session, port, body=sent) == 200
+        assert await status(session, port, body=sent) == 200
     assert came == [sent, sent]
     assert raw.connections == 1
 
 
-async def test_a_connection_whose_large_body_was_refused_half_way_is_not_used_again(exchanges: Exchanges) -> None:
+async def test_a_connection_whose_large_body_was_refused_half_way_is_not_used_again(session: GmailSession) -> None:
     async def refuse(raw: Raw, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(http(b"{}", status="413 Too Large"))
         if raw.connections == 1:
@@ -88,34 +97,32 @@ async def test_a_connection_whose_large_body_was_refused_half_way_is_not_used_ag
     raw = Raw()
     raw.script = refuse
     async with listening(raw) as port:
-        assert await ask(exchanges, port, body=b"x" * 30_000_000) == 413
-        assert await ask(exchanges, port, method="GET", body=None) == 413
+        assert await status(session, port, body=b"x" * 30_000_000) == 413
+        assert await status(session, port, method="GET", body=None) == 413
         assert raw.connections == 2
         raw.let_go.set()
 
 
 @pytest.mark.parametrize("value", ["a\r\nX-Evil: 1", "a\nb", "a\rb", "a\0b"])
-async def test_a_header_with_a_line_break_is_refused_before_anything_is_written(
-    exchanges: Exchanges, value: str
-) -> None:
-    raw = Raw()
-    async with listening(raw) as port:
-        evil = {"Authorization": value}
-        made = exchanges.make("GET", f"http://127.0.0.1:{port}/", headers=evil, body=None, written=lambda: None)
-        with pytest.raises(ValueError, match="line break"):
-            await asyncio.wait_for(made, 2)
-    assert not raw.heads
-    assert not raw.connections
-
-
-async def test_the_request_names_its_host_and_the_length_of_its_body(exchanges: Exchanges) -> None:
+async def test_a_header_with_a_line_break_is_refused_before_anything_is_sent(session: GmailSession, value: str) -> None:
     raw = Raw()
     raw.script = raw.says(OK)
     async with listening(raw) as port:
-        await ask(exchanges, port, body=b"")
-        assert raw.heads == [
-            f"POST /upload?x=1 HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: 0\r\n\r\n".encode()
-        ]
+        request = GmailRequest(Call.DRAFTS_SEND, sender="me", method="GET", url=f"http://127.0.0.1:{port}/")
+        request.headers["Authorization"] = value
+        answer = await session.request(request, deadline=asyncio.get_running_loop().time() + 2)
+        assert not isinstance(answer, Answer)
+        assert "control character" in answer.cause
+    assert not raw.heads
+
+
+async def test_the_request_names_its_host_and_the_length_of_its_body(session: GmailSession) -> None:
+    raw = Raw()
+    raw.script = raw.says(OK)
+    async with listening(raw) as port:
+        assert await status(session, port, body=b"") == 200
+        assert raw.heads[0].startswith(f"POST /upload?x=1 HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n".encode())
+        assert b"\r\nContent-Length: 0\r\n" in raw.heads[0]
 
 
 @pytest.mark.parametrize(
@@ -123,7 +130,7 @@ async def test_the_request_names_its_host_and_the_length_of_its_body(exchanges: 
     [http(b"stray"), http(b"stray", status="408 Request Timeout"), http(b"stray")[:-5], b"\0"],
     ids=["whole", "408", "head", "garbage"],
 )
-async def test_what_comes_unasked_over_an_idle_connection_answers_nothing(exchanges: Exchanges, stray: bytes) -> None:
+async def test_what_comes_unasked_over_an_idle_connection_answers_nothing(session: GmailSession, stray: bytes) -> None:
     async def say_more(raw: Raw, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         number = len(raw.heads)
         writer.write(http(str(number).encode()))
@@ -137,8 +144,8 @@ async def test_what_comes_unasked_over_an_idle_connection_answers_nothing(exchan
     async with listening(raw) as port:
         got = []
         for _ in range(4):
-            made = exchanges.make("POST", f"http://127.0.0.1:{port}/", headers={}, body=b"{}", written=lambda: None)
-            got.append((await asyncio.wait_for(made, 5)).body)
+            answer = await send(session, port)
+            got.append(answer.body if isinstance(answer, Answer) else answer)
             await asyncio.sleep(0.1)  # idle
     assert got == [b"1", b"2", b"3", b"4"]
     assert raw.connections == 2
@@ -170,11 +177,9 @@ LARGE = b"x" * 4_000_000
 
 
 async def give_up(port: int) -> None:
-    exchanges = Exchanges(limit=2, connect_timeout=5)
-    made = exchanges.make("POST", f"http://127.0.0.1:{port}/", headers={}, body=LARGE, written=lambda: None)
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(made, 0.3)
-    await asyncio.sleep(0)  # the transport closes in the loop's next turn
+    async with GmailSession(events=GmailEvents(lambda *_: None), limit=2, request_timeout=5) as session:
+        assert isinstance(await send(session, port, body=LARGE, within=0.3), NoResponse)
+        await asyncio.sleep(0)  # the transport closes in the loop's next turn
 
 
 @pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
@@ -191,10 +196,18 @@ def test_what_is_given_up_does_not_arrive_later(run: Callable[[Coroutine[None, N
 
 _DIES = """
 import asyncio, sys
-from mailerd.gmail.connection import Exchanges
+from mailerd.core.replies import Call
+from mailerd.events.gmail import GmailEvents
+from mailerd.gmail.session import GmailRequest, GmailSession
 async def main():
-    url, say = f"http://127.0.0.1:{sys.argv[1]}/", lambda: print("now", flush=True)
-    await Exchanges(limit=2, connect_timeout=5).make("POST", url, headers={}, body=b"x" * 200_000, written=say)
+    url, loop = f"http://127.0.0.1:{sys.argv[1]}/", asyncio.get_running_loop()
+    async with GmailSession(events=GmailEvents(lambda *_: None), limit=2, request_timeout=5) as session:
+        request = GmailRequest(Call.DRAFTS_SEND, sender="me", method="POST", url=url, body=b"x" * 200_000)
+        sending = asyncio.ensure_future(session.request(request, deadline=loop.time() + 20))
+        while not request.maybe_sent:
+            await asyncio.sleep(0.01)
+        print("now", flush=True)
+        await sending
 asyncio.run(main())
 """
 

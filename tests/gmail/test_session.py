@@ -25,7 +25,7 @@ from mailerd.core.replies import (
 )
 from mailerd.events.gmail import GmailEvents
 from mailerd.gmail import Gmail, Mailbox
-from mailerd.gmail.session import Flight, Wire
+from mailerd.gmail.session import GmailRequest, GmailSession
 from tests.gmail.raw import Raw, Script, http, listening
 
 Told = list[tuple[str, dict[str, object]]]
@@ -234,15 +234,15 @@ async def test_waiting_for_a_connection_is_unreachable_and_not_lost(raw: Raw, ev
     raw.script = raw.says_nothing
     loop = asyncio.get_running_loop()
 
-    def flight() -> Flight:
-        return Flight(Call.DRAFTS_SEND, sender=ME, method="POST", url=f"http://127.0.0.1:{port}/x", body=b"{}")
+    def request() -> GmailRequest:
+        return GmailRequest(Call.DRAFTS_SEND, sender=ME, method="POST", url=f"http://127.0.0.1:{port}/x", body=b"{}")
 
-    async with Wire(events=events, limit=1, request_timeout=5) as wire, asyncio.TaskGroup() as group:
-        hog = group.create_task(wire.ask(flight(), deadline=loop.time() + 5))
+    async with GmailSession(events=events, limit=1, request_timeout=5) as session, asyncio.TaskGroup() as group:
+        hog = group.create_task(session.request(request(), deadline=loop.time() + 5))
         await raw.asked.wait()
-        waits = flight()
-        assert isinstance(await wire.ask(waits, deadline=loop.time() + 0.2), NotSent)
-        assert not waits.may_be_written
+        waits = request()
+        assert isinstance(await session.request(waits, deadline=loop.time() + 0.2), NotSent)
+        assert not waits.maybe_sent
         hog.cancel()
     assert len(raw.heads) == 1
 
