@@ -147,7 +147,7 @@ def _unsure(story: Story) -> list[str]:
             f"Next: a person looks into {story.sender} and runs `mailerd settle {story.id} --sent` or `--not-sent`.",
         ]
     when = f"in {span(story.lease_until - story.now)}, at {moment(story.lease_until)}"
-    return [*lines, f"Next: it is looked for at Google {when} (look {story.looks + 1})."]
+    return [*lines, f"Next: it is looked for at Google {when} (check {story.checks + 1})."]
 
 
 def _waiting(story: Story, queue: Queue) -> list[str]:
@@ -228,7 +228,7 @@ def of_job(job: Job, outlook: ForecastInputs | None = None, *, asked: Sequence[A
 def _asked(one: Action) -> str:
     detail = f" ({one.detail})" if one.detail else ""
     letters = f": {one.letters:,} letter{'s' if one.letters > 1 else ''}" if one.letters else ""
-    return f"{one.action}{detail}, asked by {one.who}{letters}."
+    return f"{one.action}{detail}, asked by {one.actor}{letters}."
 
 
 def held(job: Job) -> list[str]:

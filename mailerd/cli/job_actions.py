@@ -65,7 +65,7 @@ async def _ask(known: Settings, id_: str, change: JobChange, options: dict[str, 
         job = await job_named(database, id_)
         controls = Controls(database, patience=patience, in_flight=timedelta(seconds=known.gmail.in_flight))
         try:
-            done = await controls.ask(id_, change, who=f"command, {_person()}", letters=job.total, **options)
+            done = await controls.ask(id_, change, actor=f"command, {_person()}", letters=job.total, **options)
         except ImpossibleRequestError as error:
             raise MailerdError(f"job {id_} is {error.status}, and then there is nothing to {change}") from None
         return done, await job_named(database, id_)

@@ -217,7 +217,7 @@ def _shown(each: SenderNow) -> dict[str, Any]:
         "own": sorted(it.own),
         "per_day_now": it.allowance.per_day,
         "concurrency": it.concurrency,
-        "spread": it.limits.spread,
+        "latency": it.limits.latency,
         "mode": it.mode,
         "project": it.project,
     }
@@ -230,8 +230,8 @@ def _row(each: SenderNow) -> tuple[str, ...]:
         state = f"paused {until(it.paused_until)} ({it.pause_cause}): {it.pause_reason}"
     elif it.allowance.per_day and each.used >= it.allowance.per_day:
         state = "the day is used up"
-    elif it.limits.spread:
-        state = f"sends more slowly: letters took up to {it.limits.spread:.1f} s to Google"
+    elif it.limits.latency:
+        state = f"sends more slowly: letters took up to {it.limits.latency:.1f} s to Google"
     warm = f"{it.limits.warm_up}+{it.limits.warm_up_growth}" if it.limits.warm_up else ""
     return (
         it.email, state, str(each.used), str(each.waiting), _limit(each, "per_day", now=it.allowance.per_day),

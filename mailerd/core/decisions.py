@@ -152,15 +152,15 @@ def given_up(attempt: int, *, policy: RetryPolicy) -> Decision | None:
     return Decision(Transition.FAILED, error=f"given up after {attempt - 1} attempts")
 
 
-def patient(decision: Decision, unanswered: bool, *, looks: int, policy: RetryPolicy) -> Decision:  # noqa: FBT001
+def patient(decision: Decision, unanswered: bool, *, checks: int, policy: RetryPolicy) -> Decision:  # noqa: FBT001
     """What to write instead where an earlier send of the draft had no answer (`unanswered`) and it is in doubt anew.
 
     A look has said that the draft is there, and Google that it is not: one of its replicas lags. The letter is not to
-    blame, and is looked for later the more often (`looks`) that was so.
+    blame, and is looked for later the more often (`checks`) that was so.
     """
     if decision.change is not Transition.LOST or not decision.refused or not unanswered:
         return decision
-    rest = min(max(policy.in_flight, _LONGEST_REST), policy.in_flight * (1 << min(looks, 10)))
+    rest = min(max(policy.in_flight, _LONGEST_REST), policy.in_flight * (1 << min(checks, 10)))
     return replace(decision, wait=max(decision.wait, rest), same_doubt=True)
 
 

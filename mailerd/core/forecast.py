@@ -59,7 +59,7 @@ class ForecastInputs:
     """What the last attempt said of the letter that is due first."""
     job_paused: bool = False
     doubts: "UnresolvedSends | None" = None
-    turn_at: datetime | None = None
+    next_claim_at: datetime | None = None
     """When the next claim looks at the sender."""
     repair: str | None = None
     """What a person has to do before a letter of the sender can go; None: nothing."""
@@ -231,9 +231,9 @@ def _slowed(it: ForecastInputs, forecast: Forecast) -> str | None:
         if forecast.ahead:
             return f"{forecast.ahead:,} letters of the sender's other jobs go first"
         return f"the sender's pace allows no letter before {_when(starts_at, it.now)}"
-    if it.turn_at and it.turn_at - it.now > _AT_ONCE:
+    if it.next_claim_at and it.next_claim_at - it.now > _AT_ONCE:
         return (
-            f"the sender's next turn is at {_when(it.turn_at, it.now)}, though its limits allow a letter now: "
+            f"the sender's next turn is at {_when(it.next_claim_at, it.now)}, though its limits allow a letter now: "
             "a daemon that runs sees that within a minute"
         )
     return f"the last attempt said: {_plain(it.error)}; it is tried again at its turn" if it.error else None

@@ -34,7 +34,7 @@ class ClaimedRecipient:
     thread_id: str | None = None
     unanswered: bool = False
     """An earlier drafts.send of this draft had no answer, so that it may have been carried out."""
-    looks: int = 0
+    checks: int = 0
     """How often it was looked for since a send of this draft had no answer."""
     pauses: int = 0
     """The sender's daily limits since its last success."""
@@ -162,7 +162,7 @@ class UnresolvedSend:
     to_email: str
     token: str
     attempt: int
-    looks: int
+    checks: int
     mode: Mode | None
     draft_id: str | None
     thread_id: str | None

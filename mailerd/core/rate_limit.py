@@ -34,12 +34,12 @@ _BURST_SHARE: Final = 0.005
 """How much of a minute's letters may go at once beyond the one that always may: 0.3 s of a claim that came late."""
 _SLACK: Final = 0.4
 """Seconds of slack at least: what a quick network and a busy machine do to a letter now and then."""
-SPREAD_AT_MOST: Final = 8.0
+MAX_LATENCY: Final = 8.0
 """Seconds. What takes longer is an outage, and Google's own complaint then holds the sender, at no letter's cost; above
 this the slack could not come in time either (`slack`), and would cost more than a sixth of the minute."""
 _MARGIN: Final = 1.25
 _SPREAD_KEPT: Final = timedelta(minutes=10)
-"""For so long a spread counts after it was last seen."""
+"""For so long a latency counts after it was last seen."""
 _SPREAD_FRESH: Final = timedelta(minutes=2)
 """For so long no letter that it covers needs a note: longer than one takes, and a minute of Google's beside."""
 _CALLS_KEPT: Final = timedelta(seconds=75)
@@ -68,7 +68,7 @@ class SenderLimits:
     """So many letters more on each day after."""
     calls: bool = False
     """Not a limit but seen: other calls than letters have used units lately."""
-    spread: float = 0.0
+    latency: float = 0.0
     """Not a limit but measured: seconds from the claim to Google's answer of the sender's slowest letter of late."""
 
     def on(self, now: datetime, *, since: datetime) -> "SenderLimits":
@@ -111,44 +111,44 @@ class Rate:
         return timedelta(microseconds=math.ceil(self.unit * cost))
 
 
-def slack(spread: float) -> float:
-    """Seconds by which two letters' ways to Google may differ, given the spread that is known.
+def slack(latency: float) -> float:
+    """Seconds by which two letters' ways to Google may differ, given the latency that is known.
 
     Google counts a letter at some moment between its claim and the answer; so letters that arrive within 60 s were
     claimed within 60 s and the time that the slowest of them took. A letter slower than the slack says so when its
     answer comes, and by then only what was claimed in that time t was claimed too fast: t / (60 s + slack before) of
     the window, and the 60 s that follow let in 60 s / (60 s + slack after) of it. The two are less than the whole for
-    any t up to SPREAD_AT_MOST, if the slack after is a quarter more than t; with 20 letters a minute or more, what the
+    any t up to MAX_LATENCY, if the slack after is a quarter more than t; with 20 letters a minute or more, what the
     arrival time lags behind a longer interval fits in as well. tests/core/test_rate_limit_arrivals.py plays it.
     """
-    return max(_SLACK, _MARGIN * min(spread, SPREAD_AT_MOST))
+    return max(_SLACK, _MARGIN * min(latency, MAX_LATENCY))
 
 
-def spread(seconds: float | None, *, seen: datetime | None, now: datetime) -> float:
-    """What counts at `now` of a spread that was last seen at `seen`; 0 when there is none, or it is forgotten."""
+def latency(seconds: float | None, *, seen: datetime | None, now: datetime) -> float:
+    """What counts at `now` of a latency that was last seen at `seen`; 0 when there is none, or it is forgotten."""
     return 0.0 if seconds is None or seen is None or now - seen >= _SPREAD_KEPT else seconds
 
 
 def slow_from(allowance: SenderLimits, *, seen: datetime | None, now: datetime) -> float:
     """Seconds from its claim to Google's answer above which a letter claimed at `now` has to be noted.
 
-    While the spread is fresh, what it covers is not worth a write; after that whatever needs more than the least slack.
+    While the latency is fresh, what it covers is not worth a write; later, all that needs more than the least slack.
     """
     if not (allowance.units_per_minute or allowance.per_minute):
         return math.inf
     fresh = seen is not None and now - seen < _SPREAD_FRESH
-    return max(_SLACK, allowance.spread) if fresh else _SLACK
+    return max(_SLACK, allowance.latency) if fresh else _SLACK
 
 
 def noted(took: float, *, before: float | None, seen: datetime | None, now: datetime) -> float:
-    """The spread after a letter that took so many seconds, given the one that was last seen at `seen`.
+    """The latency after a letter that took so many seconds, given the one that was last seen at `seen`.
 
     It falls by no more than the margin in one step, and rests in between: so the slack always covers what was on its
-    way under the spread before, noted or not, and no letter that a minute of Google's still counts is forgotten.
+    way under the latency before, noted or not, and no letter that a minute of Google's still counts is forgotten.
     """
-    known = spread(before, seen=seen, now=now)
+    known = latency(before, seen=seen, now=now)
     fresh = seen is not None and now - seen < _SPREAD_FRESH
-    return max(min(took, SPREAD_AT_MOST), known if fresh else known / _MARGIN)
+    return max(min(took, MAX_LATENCY), known if fresh else known / _MARGIN)
 
 
 def rate(allowance: SenderLimits, *, units: int = DRAFT_PAIR_UNITS) -> Rate | None:
@@ -168,7 +168,7 @@ def rate(allowance: SenderLimits, *, units: int = DRAFT_PAIR_UNITS) -> Rate | No
         return None
     if fits < 1:  # not even one letter fits: one goes whenever as many minutes have passed as it costs
         return Rate(_MINUTE / fits, _MINUTE / fits)
-    burst, seconds = 1 + fits * _BURST_SHARE, 60 + slack(allowance.spread)
+    burst, seconds = 1 + fits * _BURST_SHARE, 60 + slack(allowance.latency)
     # Rounded to the safe side: a microsecond saved on each of many letters would let one too many in.
     micros = math.ceil(seconds * 1e6 / (fits + 1 - burst))
     tolerance = timedelta(microseconds=math.floor(micros * burst))
@@ -225,10 +225,10 @@ def call(
     return after, max(timedelta(0), after - stream.tolerance - now)
 
 
-def _project_stream(units_per_minute: int, spread: float) -> tuple[float, float]:
+def _project_stream(units_per_minute: int, latency: float) -> tuple[float, float]:
     """Units a minute, and units that may go at once: what arrives in any 60 s was claimed in those and the slack."""
     burst = max(units_per_minute * _PROJECT_BURST, float(DRAFT_PAIR_UNITS))
-    return max((units_per_minute - burst) * 60 / (60 + slack(spread)), units_per_minute / 10), burst
+    return max((units_per_minute - burst) * 60 / (60 + slack(latency)), units_per_minute / 10), burst
 
 
 def project(
@@ -237,15 +237,15 @@ def project(
     tat: datetime | None,
     now: datetime,
     units: int = DRAFT_PAIR_UNITS,
-    spread: float = 0.0,
+    latency: float = 0.0,
 ) -> Budget:
     """How many letters (or calls) of `units` each all senders of a Cloud project together may claim; 0: no limit.
 
-    `spread` is that of the slowest of its senders.
+    `latency` is that of the slowest of its senders.
     """
     if not units_per_minute:
         return Budget(letters=None, next_at=None)
-    stream, burst = _project_stream(units_per_minute, spread)
+    stream, burst = _project_stream(units_per_minute, latency)
     # Rounded to the safe side, as a sender's: with many senders a microsecond a letter is a letter too many.
     micros = math.ceil(60e6 * units / stream)
     interval, tolerance = timedelta(microseconds=micros), timedelta(microseconds=math.floor(micros * burst / units))
@@ -255,12 +255,12 @@ def project(
 
 
 def project_debit(
-    units_per_minute: int, *, tat: datetime | None, now: datetime, units: int, spread: float = 0.0
+    units_per_minute: int, *, tat: datetime | None, now: datetime, units: int, latency: float = 0.0
 ) -> datetime | None:
     """The project's theoretical arrival time after `units` more."""
     if not units_per_minute:
         return tat
-    micros = math.ceil(60e6 * units / _project_stream(units_per_minute, spread)[0])
+    micros = math.ceil(60e6 * units / _project_stream(units_per_minute, latency)[0])
     return max(tat or now, now) + timedelta(microseconds=micros)
 
 

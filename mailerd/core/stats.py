@@ -37,7 +37,7 @@ class RecentAction:
     """They grow."""
     job: str
     action: str
-    who: str
+    actor: str
     letters: int
 
 

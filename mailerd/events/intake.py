@@ -74,10 +74,10 @@ class IntakeEvents(EventEmitter):
 
     @event(
         "info",
-        en="{who} asked to {action} job {job}: {letters} letters changed, the job is {status}",
-        zh="{who} 请求对任务 {job} 执行 {action}：变更 {letters} 封邮件，任务状态 {status}",
+        en="{actor} asked to {action} job {job}: {letters} letters changed, the job is {status}",
+        zh="{actor} 请求对任务 {job} 执行 {action}：变更 {letters} 封邮件，任务状态 {status}",
     )
-    def job_asked(self, *, job: str, action: str, who: str, letters: int, status: str) -> None: ...
+    def job_asked(self, *, job: str, action: str, actor: str, letters: int, status: str) -> None: ...
 
     @event(
         "info",

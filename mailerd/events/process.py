@@ -87,10 +87,10 @@ class ProcessEvents(EventEmitter):
 
     @event(
         "info",
-        en="{who} asked to {action} job {job}: {letters} letters changed",
-        zh="{who} 要求对任务 {job} 执行 {action}：{letters} 封邮件发生变化",
+        en="{actor} asked to {action} job {job}: {letters} letters changed",
+        zh="{actor} 要求对任务 {job} 执行 {action}：{letters} 封邮件发生变化",
     )
-    def job_steered(self, *, job: str, action: str, who: str, letters: int) -> None: ...
+    def job_steered(self, *, job: str, action: str, actor: str, letters: int) -> None: ...
 
     @event(
         "info",

@@ -257,11 +257,11 @@ class RecoveryEvents(EventEmitter):
 
     @event(
         "warning",
-        en="job {job}: {to} (recipient {recipient}) is still unsure after look {looks}: {cause}; next look in {again_in:.0f} s",
-        zh="任务 {job}：第 {looks} 次查证后仍无法确定 {to}（收件人 {recipient}）：{cause}；{again_in:.0f} 秒后再查",
+        en="job {job}: {to} (recipient {recipient}) is still unsure after check {checks}: {cause}; next check in {again_in:.0f} s",
+        zh="任务 {job}：第 {checks} 次查证后仍无法确定 {to}（收件人 {recipient}）：{cause}；{again_in:.0f} 秒后再查",
     )
     def letter_still_unsure(
-        self, *, job: str, recipient: int, to: str, sender: str, looks: int, cause: str, again_in: float
+        self, *, job: str, recipient: int, to: str, sender: str, checks: int, cause: str, again_in: float
     ) -> None: ...
 
     @event(

@@ -58,13 +58,15 @@ class JobActionEndpoints:
         key, job = await self._finding.job(request, Permission.CONTROL)
         query(request, allowed=())
         options = await self._options(request, change, key)
-        who = f"key {key.name}"
+        actor = f"key {key.name}"
         try:
-            done = await self._controls.ask(job.id, change, who=who, letters=job.total, **options)
+            done = await self._controls.ask(job.id, change, actor=actor, letters=job.total, **options)
         except ImpossibleRequestError as error:
             why = _LOOKED_FOR if options.get("unsure") else _WHY_NOT[error.status]
             raise ApiError(409, "conflict", f"this job is {error.status}: {why}; nothing was changed") from None
-        self._events.job_asked(job=job.id, action=change.value, who=who, letters=done.letters, status=done.status.value)
+        self._events.job_asked(
+            job=job.id, action=change.value, actor=actor, letters=done.letters, status=done.status.value
+        )
         if done.changed:
             self._wakeup.wake()
         shown = await self._jobs.job(job.id)
@@ -93,7 +95,7 @@ class JobActionEndpoints:
         return answer({
             "actions": [
                 {
-                    "action": it.action, "who": it.who, "detail": it.detail, "changed": it.changed,
+                    "action": it.action, "actor": it.actor, "detail": it.detail, "changed": it.changed,
                     "letters": it.letters, "at": rfc3339(it.at),
                 }
                 for it in await self._controls.actions(job.id)

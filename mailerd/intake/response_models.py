@@ -181,7 +181,7 @@ class ActionOut(ResponseModel):
     """A request as it was noted."""
 
     action: JobChange
-    who: str
+    actor: str
     detail: str | None
     changed: bool
     letters: Whole

@@ -31,6 +31,6 @@ class ManualChanges:
             self._events.sender_resumed_by_hand(sender=sender)
         self._paused = now
         for one in reversed(survey.asked):
-            if self._asked is not None and one.id > self._asked and one.who.startswith(_COMMAND):
-                self._events.job_steered(job=one.job, action=one.action, who=one.who, letters=one.letters)
+            if self._asked is not None and one.id > self._asked and one.actor.startswith(_COMMAND):
+                self._events.job_steered(job=one.job, action=one.action, actor=one.actor, letters=one.letters)
         self._asked = max((one.id for one in survey.asked), default=0)

@@ -19,7 +19,9 @@ KEY_BYTES: Final = 32
 NAME_AT_MOST: Final = 100
 """Characters of a key's name, as in the schema."""
 
-_COLUMNS: Final = "id, name, digest, hint, senders, calls, per_minute, created_at, revoked_at, last_used_at, old_until"
+_COLUMNS: Final = (
+    "id, name, digest, hint, senders, permissions, per_minute, created_at, revoked_at, last_used_at, old_until"
+)
 # Found by its old secret, it is shown with that one's digest: the caller compares. Without a name of its own the column
 # would be named by the bytes in it, which the driver cannot read.
 _FOUND: Final = _COLUMNS.replace("digest", "IF(digest = %s, digest, old_digest) AS digest", 1)
@@ -109,7 +111,7 @@ class Keys:
             if row := await cursor.fetchone():
                 raise KeyNameError(f"key {row[0]} has the name {name!r} already: revoke it first, or take another name")
             await cursor.execute(
-                "INSERT INTO api_keys (name, digest, hint, senders, calls, per_minute, created_at) "
+                "INSERT INTO api_keys (name, digest, hint, senders, permissions, per_minute, created_at) "
                 "VALUES (%s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6))",
                 (name, digest(secret), _hint(secret), allowed, scopes, per_minute),
             )
@@ -209,7 +211,7 @@ async def _only(cursor: Cursor, which: str) -> int:
 
 
 def _key(row: tuple[Any, ...]) -> Key:
-    number, name, digest, hint, senders, calls, per_minute, *moments = row
+    number, name, digest, hint, senders, permissions, per_minute, *moments = row
     created_at, revoked_at, last_used_at, old_until = (moment and moment.replace(tzinfo=UTC) for moment in moments)
     return Key(
         id=number,
@@ -217,7 +219,7 @@ def _key(row: tuple[Any, ...]) -> Key:
         digest=digest,
         hint=hint,
         senders=None if senders is None else frozenset(json.loads(senders)),
-        calls=None if calls is None else frozenset(map(Permission, json.loads(calls))),
+        calls=None if permissions is None else frozenset(map(Permission, json.loads(permissions))),
         per_minute=per_minute,
         created_at=created_at,
         revoked_at=revoked_at,

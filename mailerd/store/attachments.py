@@ -12,9 +12,9 @@ from mailerd.store.db.database import Database
 PIECE: Final = 1 << 20
 """Bytes of one row: escaped it is twice as much, which fits into any packet; escaping it takes some 5 ms."""
 
-_ADD_PIECE: Final = "INSERT INTO job_contents (job_id, digest, piece, content) VALUES (%s, %s, %s, %s)"
+_ADD_PIECE: Final = "INSERT INTO attachment_chunks (job_id, digest, seq, content) VALUES (%s, %s, %s, %s)"
 _ADD: Final = (
-    "INSERT INTO job_attachments (job_id, recipient, filename, content_type, content_id, digest, size) "
+    "INSERT INTO job_attachments (job_id, recipient_seq, filename, content_type, content_id, digest, size) "
     "VALUES (%s, %s, %s, %s, %s, %s, %s)"
 )
 _ROWS_AT_ONCE: Final = 500
@@ -59,7 +59,7 @@ async def attachments(database: Database, job_id: str, *, recipient: int | None)
     async def rows(cursor: Cursor) -> list[tuple[Any, ...]]:
         await cursor.execute(
             "SELECT filename, content_type, content_id, digest FROM job_attachments "
-            "WHERE job_id = %s AND recipient <=> %s ORDER BY id",
+            "WHERE job_id = %s AND recipient_seq <=> %s ORDER BY id",
             (job_id, recipient),
         )
         return list(await cursor.fetchall())
@@ -77,7 +77,7 @@ async def _content(database: Database, job_id: str, digest: bytes) -> bytes:
 
     async def piece(cursor: Cursor) -> bytes | None:
         await cursor.execute(
-            "SELECT content FROM job_contents WHERE job_id = %s AND digest = %s AND piece = %s",
+            "SELECT content FROM attachment_chunks WHERE job_id = %s AND digest = %s AND seq = %s",
             (job_id, digest, len(pieces)),
         )
         row = await cursor.fetchone()

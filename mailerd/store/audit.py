@@ -59,14 +59,14 @@ _CHECKS: Final[tuple[tuple[str, str], ...]] = (
     ),
     (
         "forgotten",
-        "SELECT j.id, NULL, 'has due recipients, but turn_at is NULL: nobody will claim them' FROM jobs j "
-        "WHERE j.status IN ('queued', 'sending') AND j.turn_at IS NULL AND EXISTS (SELECT 1 FROM job_recipients r "
-        "WHERE r.job_id = j.id AND r.status = 'waiting')",
+        "SELECT j.id, NULL, 'has due recipients, but next_claim_at is NULL: nobody will claim them' FROM jobs j "
+        "WHERE j.status IN ('queued', 'sending') AND j.next_claim_at IS NULL "
+        "AND EXISTS (SELECT 1 FROM job_recipients r WHERE r.job_id = j.id AND r.status = 'waiting')",
     ),
     (
         "forgotten",
-        "SELECT j.id, NULL, CONCAT('waits, but turn_at of its sender ', j.sender_email, ' is NULL') FROM jobs j "
-        "LEFT JOIN senders s ON s.email = j.sender_email WHERE j.claimable = 1 AND s.turn_at IS NULL",
+        "SELECT j.id, NULL, CONCAT('waits, but next_claim_at of its sender ', j.sender_email, ' is NULL') FROM jobs j "
+        "LEFT JOIN senders s ON s.email = j.sender_email WHERE j.claimable = 1 AND s.next_claim_at IS NULL",
     ),
     (
         "token without lease",
@@ -179,9 +179,8 @@ async def proofs(database: Database, *, bound: float = 600.0) -> dict[Proof | No
 
 
 def _asleep(one: stale_turns.Sleeper) -> str:
-    return (
-        f"has due letters that nothing holds, but its turn is at {one.turn_at:%Y-%m-%d %H:%M:%S}: does any daemon run?"
-    )
+    when = f"{one.next_claim_at:%Y-%m-%d %H:%M:%S}"
+    return f"has due letters that nothing holds, but its turn is at {when}: does any daemon run?"
 
 
 async def _check(database: Database, kind: str, statement: str, *, bound: float) -> list[Finding]:

@@ -48,20 +48,20 @@ class Daemons:
 
     async def _leave(self, cursor: Cursor) -> None:
         await cursor.execute(
-            "UPDATE daemons SET stopped_at = UTC_TIMESTAMP(6), told = NULL WHERE id = %s", (self.daemon_id,)
+            "UPDATE daemons SET stopped_at = UTC_TIMESTAMP(6), replayed_to = NULL WHERE id = %s", (self.daemon_id,)
         )
 
     async def _beat(self, cursor: Cursor) -> int:
         await cursor.execute(
-            "INSERT INTO daemons (id, host, pid, version, started_at, beat_at, beats) "
+            "INSERT INTO daemons (id, host, pid, version, started_at, heartbeat_at, heartbeats) "
             "VALUES (%s, %s, %s, %s, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), 1) "
-            "ON DUPLICATE KEY UPDATE beat_at = UTC_TIMESTAMP(6), beats = beats + 1, host = VALUES(host), "
-            "pid = VALUES(pid), version = VALUES(version)",
+            "ON DUPLICATE KEY UPDATE heartbeat_at = UTC_TIMESTAMP(6), heartbeats = heartbeats + 1, "
+            "host = VALUES(host), pid = VALUES(pid), version = VALUES(version)",
             (self.daemon_id, socket.gethostname(), os.getpid(), __version__),
         )
-        await cursor.execute("SELECT beats FROM daemons WHERE id = %s", (self.daemon_id,))
+        await cursor.execute("SELECT heartbeats FROM daemons WHERE id = %s", (self.daemon_id,))
         beats = int((await cursor.fetchone())[0])
-        await cursor.execute("SELECT id FROM daemons WHERE beat_at < UTC_TIMESTAMP(6) - INTERVAL 7 DAY LIMIT 100")
+        await cursor.execute("SELECT id FROM daemons WHERE heartbeat_at < UTC_TIMESTAMP(6) - INTERVAL 7 DAY LIMIT 100")
         for (silent,) in await cursor.fetchall():
             await cursor.execute("DELETE FROM daemons WHERE id = %s", (silent,))
         return beats

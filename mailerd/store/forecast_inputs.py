@@ -36,7 +36,7 @@ SELECT job_id, status, COUNT(*), MIN(lease_until), NULL, SUM(lease_until IS NULL
 _ERROR: Final = """
 (SELECT job_id, error FROM job_recipients FORCE INDEX (claim)
   WHERE job_id = %s AND status = 'waiting' ORDER BY due_at, id LIMIT 1)"""
-_SENDERS: Final = f"SELECT {COLUMNS}, turn_at FROM senders FORCE INDEX (PRIMARY) WHERE email IN %s"
+_SENDERS: Final = f"SELECT {COLUMNS}, next_claim_at FROM senders FORCE INDEX (PRIMARY) WHERE email IN %s"
 # As far back as the log of attempts is read for `mailerd top`; asked only where no limit tells the pace.
 _MEASURED: Final = """
 SELECT j.sender_email, COUNT(*), TIMESTAMPDIFF(MICROSECOND, MIN(a.at), UTC_TIMESTAMP(6)) FROM attempts a
@@ -46,8 +46,8 @@ SELECT j.sender_email, COUNT(*), TIMESTAMPDIFF(MICROSECOND, MIN(a.at), UTC_TIMES
 _MEASURED_FROM: Final = 5
 """Letters from which on they make a rate."""
 _QUEUE: Final = """
-(SELECT sender_email, id, precedence, turn_at, status, total FROM jobs FORCE INDEX (turn)
-  WHERE sender_email = %s AND claimable = 1 AND precedence <= %s ORDER BY precedence, turn_at, id LIMIT %s)"""
+(SELECT sender_email, id, precedence, next_claim_at, status, total FROM jobs FORCE INDEX (next_claim)
+  WHERE sender_email = %s AND claimable = 1 AND precedence <= %s ORDER BY precedence, next_claim_at, id LIMIT %s)"""
 _WAITING: Final = """
 (SELECT %s, COUNT(*) FROM
   (SELECT 1 FROM job_recipients FORCE INDEX (claim) WHERE job_id = %s AND status = 'waiting' LIMIT %s) waiting)"""
@@ -128,7 +128,7 @@ class ForecastReader:
 
         found = (await self._ask(work))[asked.id]
         # As accepting it would (`_ADD_TURN` in jobs.py): a sender that has nothing else to do now has it then.
-        return replace(found, turn_at=found.turn_at and min(found.turn_at, found.due))
+        return replace(found, next_claim_at=found.next_claim_at and min(found.next_claim_at, found.due))
 
     async def _ask(self, work: Callable[[Cursor], Any]) -> dict[str, ForecastInputs]:
         return await self.database.ask(work, what="read an outlook", bound=self.patience, looks=True)
@@ -154,7 +154,7 @@ class ForecastReader:
     ) -> dict[str, tuple[SenderState, datetime | None]]:
         """`rows`: those of `_SENDERS`."""
         terms = self.terms()
-        found = {row[0]: (rate_limits.standing(row, terms), utc(turn_at)) for *row, turn_at in rows}
+        found = {row[0]: (rate_limits.standing(row, terms), utc(next_claim_at)) for *row, next_claim_at in rows}
         if missing := set(senders) - found.keys():  # somebody's first job, which is not stored
             await cursor.execute("SELECT UTC_TIMESTAMP(6)")
             now = (await cursor.fetchone())[0].replace(tzinfo=UTC)
@@ -203,7 +203,7 @@ def _counted(one: _Asked, waiting: Sequence[Any] | None, unsure: Sequence[Any] |
 
 
 def _outlook(
-    one: _Asked, it: SenderState, turn_at: datetime | None, *, hours: Mapping[datetime, int]
+    one: _Asked, it: SenderState, next_claim_at: datetime | None, *, hours: Mapping[datetime, int]
 ) -> ForecastInputs:
     return ForecastInputs(
         now=it.now,
@@ -223,7 +223,7 @@ def _outlook(
         paused_until=it.paused_until if it.paused else None,
         pause_cause=it.pause_cause,
         pause_reason=it.pause_reason,
-        turn_at=turn_at,
+        next_claim_at=next_claim_at,
         repair=repair(it.pause_cause, it.paused_until, sender=it.email, now=it.now),
     )
 

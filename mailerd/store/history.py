@@ -14,9 +14,9 @@ AT_MOST: Final = 20
 _SHOWN: Final = 10
 """Failures of a job, or daemons, that are told of at most."""
 _RECIPIENT: Final = """
-SELECT r.id, r.job_id, r.to_email, r.status, r.attempts, r.looks, r.due_at, r.lease_until, r.daemon_id, r.mode,
+SELECT r.id, r.job_id, r.to_email, r.status, r.attempts, r.checks, r.due_at, r.lease_until, r.daemon_id, r.mode,
        r.draft_id, r.message_id, r.error, r.sent_at, j.created_at, j.status, j.sender_email,
-       IF(s.paused_until > UTC_TIMESTAMP(6), s.paused_until, NULL), s.pause_cause, s.pause_reason, s.turn_at,
+       IF(s.paused_until > UTC_TIMESTAMP(6), s.paused_until, NULL), s.pause_cause, s.pause_reason, s.next_claim_at,
        UTC_TIMESTAMP(6), r.updated_at, r.proof
   FROM job_recipients r JOIN jobs j ON j.id = r.job_id LEFT JOIN senders s ON s.email = j.sender_email"""
 # By the index of the claim, in its order.
@@ -27,11 +27,12 @@ FIRST: Final = 10
 """Lines of the log of attempts that are told from its beginning ..."""
 LAST: Final = 30
 """... and from its end."""
-# By recipient first: `once` finds the rows of one letter, and without it the server might read the log from its end.
+# `event_of_claim` finds the rows of one letter; without it the server might read the whole log from its end.
 _LOG: Final = """
-SELECT id, at, attempt, event, applied, daemon_id, draft_id, message_id, error FROM attempts FORCE INDEX (once)
+SELECT id, at, attempt, event, applied, daemon_id, draft_id, message_id, error
+  FROM attempts FORCE INDEX (event_of_claim)
  WHERE recipient_id = %s ORDER BY id {order} LIMIT %s"""
-_LOGGED: Final = "SELECT COUNT(*) FROM attempts FORCE INDEX (once) WHERE recipient_id = %s"
+_LOGGED: Final = "SELECT COUNT(*) FROM attempts FORCE INDEX (event_of_claim) WHERE recipient_id = %s"
 _FAILURES: Final = """
 SELECT r.to_email, r.id, r.error, r.updated_at, r.status, r.job_id FROM job_recipients r
  WHERE r.job_id = %s AND r.status IN ('failed', 'unsure') ORDER BY r.id LIMIT %s"""
@@ -40,10 +41,10 @@ _TROUBLES: Final = """
 SELECT a.at, r.to_email, r.id, a.error, a.event, r.job_id FROM attempts a JOIN job_recipients r ON r.id = a.recipient_id
  WHERE a.at > UTC_TIMESTAMP(6) - INTERVAL 1 DAY AND a.error IS NOT NULL ORDER BY a.at DESC LIMIT %s"""
 _DAEMONS: Final = """
-SELECT id, host, pid, version, TIMESTAMPDIFF(SECOND, beat_at, UTC_TIMESTAMP()) FROM daemons
- WHERE stopped_at IS NULL AND beat_at > UTC_TIMESTAMP() - INTERVAL 2 MINUTE ORDER BY beat_at DESC LIMIT %s"""
+SELECT id, host, pid, version, TIMESTAMPDIFF(SECOND, heartbeat_at, UTC_TIMESTAMP()) FROM daemons
+ WHERE stopped_at IS NULL AND heartbeat_at > UTC_TIMESTAMP() - INTERVAL 2 MINUTE ORDER BY heartbeat_at DESC LIMIT %s"""
 _LAST_BEAT: Final = """
-SELECT TIMESTAMPDIFF(SECOND, MAX(beat_at), UTC_TIMESTAMP()) FROM daemons"""
+SELECT TIMESTAMPDIFF(SECOND, MAX(heartbeat_at), UTC_TIMESTAMP()) FROM daemons"""
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Story:
     to_email: str
     status: State
     attempts: int
-    looks: int
+    checks: int
     due_at: datetime
     lease_until: datetime | None
     daemon: str | None

@@ -13,19 +13,20 @@ FORGET_AT_ONCE: Final = 1000
 """Answers that one transaction forgets."""
 
 _FIND: Final = (
-    "SELECT body, job_id, answer, created_at, whole FROM answers WHERE api_key_id = %s AND idempotency_key = %s"
+    "SELECT request_digest, job_id, response, created_at, final FROM idempotency_responses "
+    "WHERE api_key_id = %s AND idempotency_key = %s"
 )
 # Whoever comes second waits here until the first one is committed or rolled back. The update changes nothing.
 _CLAIM: Final = (
-    "INSERT INTO answers (api_key_id, idempotency_key, body, job_id, answer, created_at) "
+    "INSERT INTO idempotency_responses (api_key_id, idempotency_key, request_digest, job_id, response, created_at) "
     "VALUES (%s, %s, %s, %s, %s, UTC_TIMESTAMP(6)) ON DUPLICATE KEY UPDATE job_id = job_id"
 )
 _EXPIRE: Final = (
-    "DELETE FROM answers WHERE api_key_id = %s AND idempotency_key = %s "
+    "DELETE FROM idempotency_responses WHERE api_key_id = %s AND idempotency_key = %s "
     "AND created_at < UTC_TIMESTAMP(6) - INTERVAL %s SECOND"
 )
 _OLD: Final = (
-    "SELECT api_key_id, idempotency_key FROM answers FORCE INDEX (age) "
+    "SELECT api_key_id, idempotency_key FROM idempotency_responses FORCE INDEX (created) "
     "WHERE created_at < UTC_TIMESTAMP(6) - INTERVAL %s SECOND ORDER BY created_at LIMIT %s"
 )
 
@@ -117,7 +118,8 @@ class Answers:
 
         async def work(cursor: Cursor) -> None:
             await cursor.execute(
-                "UPDATE answers SET answer = %s, whole = 1 WHERE api_key_id = %s AND idempotency_key = %s",
+                "UPDATE idempotency_responses SET response = %s, final = 1 "
+                "WHERE api_key_id = %s AND idempotency_key = %s",
                 (answer, api_key_id, key),
             )
 

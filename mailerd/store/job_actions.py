@@ -22,13 +22,14 @@ UPDATE job_recipients FORCE INDEX (claim) SET status = %s, error = %s, updated_a
  WHERE job_id = %s AND status = 'waiting'"""
 _ON_THE_WIRE: Final = "SELECT COUNT(*) FROM job_recipients WHERE job_id = %s AND status IN ('sending', 'unsure')"
 _SET_CANCELLED: Final = """
-UPDATE jobs SET status = %s, turn_at = NULL, finished_at = IF(%s, NULL, UTC_TIMESTAMP(6)) WHERE id = %s"""
-_SET_PAUSED: Final = "UPDATE jobs SET status = %s, turn_at = NULL WHERE id = %s"
+UPDATE jobs SET status = %s, next_claim_at = NULL, finished_at = IF(%s, NULL, UTC_TIMESTAMP(6)) WHERE id = %s"""
+_SET_PAUSED: Final = "UPDATE jobs SET status = %s, next_claim_at = NULL WHERE id = %s"
 
 _NEXT: Final = "SELECT MIN(due_at) FROM job_recipients FORCE INDEX (claim) WHERE job_id = %s AND status = 'waiting'"
-_SET_RUNNING: Final = "UPDATE jobs SET status = %s, turn_at = %s, finished_at = NULL WHERE id = %s"
+_SET_RUNNING: Final = "UPDATE jobs SET status = %s, next_claim_at = %s, finished_at = NULL WHERE id = %s"
 _WAKE_SENDER: Final = """
-UPDATE senders FORCE INDEX (PRIMARY) SET turn_at = LEAST(COALESCE(turn_at, '9999-12-31'), %s) WHERE email = %s"""
+UPDATE senders FORCE INDEX (PRIMARY)
+   SET next_claim_at = LEAST(COALESCE(next_claim_at, '9999-12-31'), %s) WHERE email = %s"""
 
 # What was refused at the intake has no attempt behind it: it has no address, or is a duplicate, and stays failed. So
 # does what a worker reported as sent after it had been given up: Google has it.
@@ -43,19 +44,19 @@ SELECT id, attempts, %s, %s, 'retried', 1, error, UTC_TIMESTAMP(6) FROM job_reci
 # It forgets its draft: one that is gone would look like sent.
 _RETRY: Final = f"""
 UPDATE job_recipients FORCE INDEX (claim)
-   SET status = %s, attempts = 0, looks = 0, crashes = 0, error = NULL, mode = NULL, draft_id = NULL, thread_id = NULL,
+   SET status = %s, attempts = 0, checks = 0, crashes = 0, error = NULL, mode = NULL, draft_id = NULL, thread_id = NULL,
        due_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
  WHERE {_FAILED}"""
 # Looked for now, but never before a request without an answer is surely off the wire. It stays unsure until it is found
 # or missing; who is just being looked for (it has a token) is left alone.
 _LOOK_NOW: Final = """
 UPDATE job_recipients FORCE INDEX (claim)
-   SET looks = 0, lease_until = LEAST(COALESCE(lease_until, '9999-12-31'),
+   SET checks = 0, lease_until = LEAST(COALESCE(lease_until, '9999-12-31'),
                                       GREATEST(UTC_TIMESTAMP(6), updated_at + INTERVAL %s MICROSECOND))
  WHERE job_id = %s AND status = 'unsure' AND claim_token IS NULL"""
 _PRIORITY: Final = "UPDATE jobs SET priority = %s WHERE id = %s"
 _NOTE: Final = """
-INSERT INTO job_actions (job_id, action, who, detail, changed, letters, at)
+INSERT INTO job_actions (job_id, action, actor, detail, changed, letters, at)
 VALUES (%s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6))"""
 
 
@@ -73,7 +74,7 @@ class Action:
     """A request as it was noted."""
 
     action: str
-    who: str
+    actor: str
     detail: str | None
     changed: bool
     letters: int
@@ -100,7 +101,7 @@ class Controls:
         self._in_flight = in_flight
 
     async def ask(
-        self, job_id: str, change: JobChange, *, who: str, letters: int = 0, priority: int = 0, unsure: bool = False
+        self, job_id: str, change: JobChange, *, actor: str, letters: int = 0, priority: int = 0, unsure: bool = False
     ) -> Done:
         """Do what is asked and note it. `letters`: the job's size; `unsure`: retry means to look for the unsure ones.
 
@@ -112,9 +113,9 @@ class Controls:
         async def work(cursor: Cursor) -> Done:
             job = await _lock(cursor, job_id)
             status = job_after(job.status, change)
-            done = await self._do(cursor, job, change, status=status, priority=priority, unsure=unsure, who=who)
+            done = await self._do(cursor, job, change, status=status, priority=priority, unsure=unsure, actor=actor)
             detail = {JobChange.PRIORITY: str(priority), JobChange.RETRY: "unsure" if unsure else "failed"}.get(change)
-            await cursor.execute(_NOTE, (job_id, change.value, who, detail, int(done.changed), done.letters))
+            await cursor.execute(_NOTE, (job_id, change.value, actor, detail, int(done.changed), done.letters))
             return done
 
         bound = self._patience + letters / LETTERS_PER_SECOND
@@ -129,11 +130,11 @@ class Controls:
         status: JobStatus,
         priority: int,
         unsure: bool,
-        who: str,
+        actor: str,
     ) -> Done:
         match change:
             case JobChange.CANCEL:
-                return await _cancel(cursor, job, status, who)
+                return await _cancel(cursor, job, status, actor)
             case JobChange.PAUSE:
                 await cursor.execute(_SET_PAUSED, (status.value, job.id))
                 return Done(status is not job.status, 0, status)
@@ -153,7 +154,7 @@ class Controls:
 
         async def work(cursor: Cursor) -> list[Action]:
             await cursor.execute(
-                "SELECT action, who, detail, changed, letters, at FROM job_actions WHERE job_id = %s "
+                "SELECT action, actor, detail, changed, letters, at FROM job_actions WHERE job_id = %s "
                 "ORDER BY id DESC LIMIT 100",
                 (job_id,),
             )
@@ -163,8 +164,8 @@ class Controls:
 
 
 def _action(row: tuple[Any, ...]) -> Action:
-    action, who, detail, changed, letters, at = row
-    return Action(action, who, detail, changed=bool(changed), letters=letters, at=at.replace(tzinfo=UTC))
+    action, actor, detail, changed, letters, at = row
+    return Action(action, actor, detail, changed=bool(changed), letters=letters, at=at.replace(tzinfo=UTC))
 
 
 async def _lock(cursor: Cursor, job_id: str) -> _Found:
@@ -173,8 +174,8 @@ async def _lock(cursor: Cursor, job_id: str) -> _Found:
     return _Found(job_id, JobStatus(status), sender, started=started_at is not None, priority=priority)
 
 
-async def _cancel(cursor: Cursor, job: _Found, status: JobStatus, who: str) -> Done:
-    reason = f"the job was cancelled by {who}"
+async def _cancel(cursor: Cursor, job: _Found, status: JobStatus, actor: str) -> Done:
+    reason = f"the job was cancelled by {actor}"
     await cursor.execute(_CANCEL, (after(State.WAITING, Transition.CANCELLED).value, reason, job.id))
     letters = cursor.rowcount
     if job.status is not status:

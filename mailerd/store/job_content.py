@@ -53,7 +53,7 @@ async def contents(database: Database, job: str) -> Contents:
 async def _attached_bytes(cursor: Cursor, job: str) -> int:
     """What everybody gets, and what the recipient with the most gets besides."""
     await cursor.execute(
-        "SELECT recipient IS NULL, SUM(size) FROM job_attachments WHERE job_id = %s GROUP BY recipient "
+        "SELECT recipient_seq IS NULL, SUM(size) FROM job_attachments WHERE job_id = %s GROUP BY recipient_seq "
         "ORDER BY 1, 2 DESC",
         (job,),
     )

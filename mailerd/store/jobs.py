@@ -33,14 +33,14 @@ _RECIPIENT: Final = "(%s, %%s, %%s, %%s, %%s, %%s, %%s, %s, %s)"
 """A row of them, once what all rows share is put in: there is no % in a job's id."""
 _ADD_JOB: Final = (
     "INSERT INTO jobs (id, type, sender_email, sender_name, reply_to, subject, html, text, variables, reference, "
-    "priority, status, total, turn_at, api_key_id, send_at, created_at, from_email, template_name, template_version, "
-    "inline_css, attachments) "
+    "priority, status, total, next_claim_at, api_key_id, send_at, created_at, from_email, template_name, "
+    "template_version, inline_css, attachments) "
     "VALUES (%s, 'template', %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
 )
 _ADD_LANGUAGE: Final = "INSERT INTO job_templates (job_id, language, subject, html, text) VALUES (%s, %s, %s, %s, %s)"
 _ADD_TURN: Final = (
-    "INSERT INTO senders (email, turn_at, created_at) VALUES (%s, %s, %s) "
-    "ON DUPLICATE KEY UPDATE turn_at = LEAST(COALESCE(turn_at, %s), %s)"
+    "INSERT INTO senders (email, next_claim_at, created_at) VALUES (%s, %s, %s) "
+    "ON DUPLICATE KEY UPDATE next_claim_at = LEAST(COALESCE(next_claim_at, %s), %s)"
 )
 # One statement, so that status and counts are of one moment.
 _JOBS: Final = (

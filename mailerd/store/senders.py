@@ -23,9 +23,9 @@ _ADD: Final = (
 _LOCK: Final = f"SELECT {COLUMNS} FROM senders FORCE INDEX (PRIMARY) WHERE email = %s FOR UPDATE"
 _WARMS_ANEW: Final = "UPDATE senders FORCE INDEX (PRIMARY) SET warm_up_from = UTC_TIMESTAMP(6) WHERE email = %s"
 # Whoever waits for its turn is looked at anew, under the new limits.
-_LOOK: Final = (
-    "UPDATE senders FORCE INDEX (PRIMARY) SET turn_at = UTC_TIMESTAMP(6) WHERE email = %s AND turn_at IS NOT NULL"
-)
+_LOOK: Final = """
+UPDATE senders FORCE INDEX (PRIMARY) SET next_claim_at = UTC_TIMESTAMP(6)
+ WHERE email = %s AND next_claim_at IS NOT NULL"""
 _PAUSE: Final = """
 UPDATE senders FORCE INDEX (PRIMARY) SET paused_until = %s, pause_cause = %s, pause_reason = %s WHERE email = %s"""
 _RESUME: Final = """
@@ -35,7 +35,7 @@ UPDATE senders FORCE INDEX (PRIMARY)
 _KNOWN: Final = """
 SELECT EXISTS(SELECT 1 FROM senders WHERE email = %s) OR EXISTS(SELECT 1 FROM jobs WHERE sender_email = %s)"""
 _WAITING: Final = """
-SELECT COUNT(*) FROM jobs j FORCE INDEX (turn) JOIN job_recipients r FORCE INDEX (claim)
+SELECT COUNT(*) FROM jobs j FORCE INDEX (next_claim) JOIN job_recipients r FORCE INDEX (claim)
     ON r.job_id = j.id AND r.status = 'waiting' WHERE j.sender_email = %s AND j.claimable = 1"""
 
 

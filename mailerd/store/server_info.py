@@ -175,7 +175,7 @@ async def daemons(database: Database, *, bound: float) -> tuple[float | None, in
 
     async def work(cursor: Cursor) -> tuple[float | None, int]:
         await cursor.execute(
-            "SELECT TIMESTAMPDIFF(MICROSECOND, MAX(beat_at), UTC_TIMESTAMP(6)) / 1e6 FROM daemons "
+            "SELECT TIMESTAMPDIFF(MICROSECOND, MAX(heartbeat_at), UTC_TIMESTAMP(6)) / 1e6 FROM daemons "
             "WHERE stopped_at IS NULL"
         )
         ((silent,),) = await cursor.fetchall()

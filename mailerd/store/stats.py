@@ -19,7 +19,7 @@ SENDERS_AT_MOST: Final = 200
 _JOBS: Final = "SELECT status, COUNT(*) FROM jobs GROUP BY status"
 # All letters of a job are due at once, and go as their sender's turns come: a letter is late only from its turn on.
 # A sender that has no turn though letters of its are due is what nobody would ever claim: that counts as well.
-_CLAIMABLE: Final = "GREATEST(r.due_at, COALESCE(s.turn_at, r.due_at), COALESCE(s.paused_until, r.due_at))"
+_CLAIMABLE: Final = "GREATEST(r.due_at, COALESCE(s.next_claim_at, r.due_at), COALESCE(s.paused_until, r.due_at))"
 _RECIPIENTS: Final = f"""
 SELECT r.status, COUNT(*), MIN(IF(r.status = 'waiting' AND j.status <> 'paused', {_CLAIMABLE}, NULL))
   FROM jobs j LEFT JOIN senders s ON s.email = j.sender_email JOIN job_recipients r ON r.job_id = j.id
@@ -30,9 +30,9 @@ SELECT MIN(r.updated_at) FROM jobs j JOIN job_recipients r ON r.job_id = j.id AN
 _SENDERS: Final = f"""
 SELECT {COLUMNS}, (SELECT COALESCE(SUM(h.letters), 0) FROM sender_hours h
                     WHERE h.sender_email = s.email AND h.hour > UTC_TIMESTAMP() - INTERVAL 25 HOUR)
-  FROM senders s ORDER BY turn_at IS NULL, paused_until DESC, email LIMIT %s"""
+  FROM senders s ORDER BY next_claim_at IS NULL, paused_until DESC, email LIMIT %s"""
 _ASKED: Final = """
-SELECT id, job_id, action, who, letters FROM job_actions WHERE changed = 1 ORDER BY id DESC LIMIT 20"""
+SELECT id, job_id, action, actor, letters FROM job_actions WHERE changed = 1 ORDER BY id DESC LIMIT 20"""
 _MINUTE: Final = """
 SELECT j.sender_email, COUNT(*) FROM attempts a JOIN job_recipients r ON r.id = a.recipient_id
   JOIN jobs j ON j.id = r.job_id WHERE a.at > UTC_TIMESTAMP(6) - INTERVAL 60 SECOND AND a.event = 'sent'

@@ -74,7 +74,7 @@ class Delivery:
             decision = await self._bring_to_google(state)
             if decision:
                 it = state.letter
-                await self._record(state, patient(decision, it.unanswered, looks=it.looks, policy=self.policy))
+                await self._record(state, patient(decision, it.unanswered, checks=it.checks, policy=self.policy))
         except Exception as error:  # noqa: BLE001 - a bug met by one letter must not stop the others
             await self._handle_bug(state, error)
         finally:

@@ -117,7 +117,7 @@ class Reconciler:
     async def _shown(self, doubt: UnresolvedSend, progress: Callable[[], None]) -> Resolution:
         """It was not sent, or a replica lags: where it was shown before and not sent, the sent mail is read as well."""
         there = Resolution(doubt, Transition.MISSING)
-        if not doubt.unanswered or not doubt.looks:
+        if not doubt.unanswered or not doubt.checks:
             return there
         mailbox = await self.google.authenticate(doubt.sender)
         progress()
@@ -265,5 +265,5 @@ def _next_page(reply: Accepted) -> str:
 
 def unresolved(doubt: UnresolvedSend, reason: str) -> Resolution:
     """Nothing was decided: somebody looks again later, the later the more often that was so."""
-    wait = min(_LONGEST, _FIRST * (1 << min(doubt.looks, 10)))
+    wait = min(_LONGEST, _FIRST * (1 << min(doubt.checks, 10)))
     return Resolution(doubt, None, error=f"not settled yet: {reason}", look_again=wait)

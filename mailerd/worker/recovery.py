@@ -296,7 +296,7 @@ class Recovery:
             case _:
                 say.letter_still_unsure(
                     job=doubt.job_id, recipient=doubt.id, to=doubt.to_email, sender=doubt.sender,
-                    looks=doubt.looks + 1, cause=it.error or "", again_in=_seconds(it.look_again),
+                    checks=doubt.checks + 1, cause=it.error or "", again_in=_seconds(it.look_again),
                 )  # fmt: skip
 
 

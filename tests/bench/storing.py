@@ -144,9 +144,9 @@ def fill(it: Place, *, jobs: int, waiting: int, finished: int, senders: int) -> 
     now = "UTC_TIMESTAMP(6)"
     mails = f"CONCAT('c', MOD(seq, {senders}), '@example.com')"
     statements = [
-        f"INSERT IGNORE INTO senders (email, turn_at, created_at) "
+        f"INSERT IGNORE INTO senders (email, next_claim_at, created_at) "
         f"SELECT {mails}, {now}, {now} FROM seq_0_to_{senders - 1}",
-        f"INSERT INTO jobs (id, type, sender_email, subject, text, variables, status, total, turn_at, send_at, "
+        f"INSERT INTO jobs (id, type, sender_email, subject, text, variables, status, total, next_claim_at, send_at, "
         f"created_at) SELECT LPAD(seq, 26, '0'), 'template', {mails}, 's', 't', '{{}}', 'sending', {waiting // jobs}, "
         f"{now}, {now}, {now} FROM seq_0_to_{jobs - 1}",
     ]

@@ -22,7 +22,7 @@ OF_NEIGHBOURS: Final = (
     Mutation(
         "a letter is failed by a daemon that was stopped or lives",
         "mailerd/store/queue/expired_claims.py",
-        "COALESCE(d.stopped_at IS NULL AND d.beat_at <= r.lease_until, 1)",
+        "COALESCE(d.stopped_at IS NULL AND d.heartbeat_at <= r.lease_until, 1)",
         "1",
         "tests/store/queue/test_crashes.py::test_a_daemon_that_was_stopped_or_lives_has_not_crashed",
     ),

@@ -102,7 +102,7 @@ OF_PROOF: Final = (
         "a look that failed counts as one that found nothing",
         "mailerd/worker/reconcile.py",
         "if doubt.unanswered and rested < self.in_flight:",
-        "if doubt.unanswered and not doubt.looks:",
+        "if doubt.unanswered and not doubt.checks:",
         _PROOF + "test_a_look_that_failed_is_not_one_of_the_two_that_found_nothing",
     ),
     Mutation(

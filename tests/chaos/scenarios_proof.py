@@ -15,9 +15,9 @@ LOOKS: Final = "looks@example.com"
 _LONG: Final = ("mail_sending_retry_after", "user_rate_limit_retry_after", "quota_exceeded")
 """Refusals that mean a wait of over a minute, for which no draft may stay."""
 _RESUME: Final = (
-    "UPDATE senders SET paused_until = NULL, pause_cause = NULL, concurrency = NULL, turn_at = UTC_TIMESTAMP(6)"
+    "UPDATE senders SET paused_until = NULL, pause_cause = NULL, concurrency = NULL, next_claim_at = UTC_TIMESTAMP(6)"
 )
-_TURNS: Final = "UPDATE jobs SET turn_at = UTC_TIMESTAMP(6) WHERE status IN ('queued', 'sending')"
+_TURNS: Final = "UPDATE jobs SET next_claim_at = UTC_TIMESTAMP(6) WHERE status IN ('queued', 'sending')"
 
 
 async def _resume(place: Place) -> None:

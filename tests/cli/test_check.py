@@ -65,14 +65,14 @@ async def test_no_daemon_and_letters_that_wait_are_a_fail_and_a_warning_fails_wh
     )
     await query(
         shop.database,
-        "INSERT INTO daemons (id, host, pid, version, started_at, beat_at) "
+        "INSERT INTO daemons (id, host, pid, version, started_at, heartbeat_at) "
         "SELECT 'd', 'h', 1, '0', UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) - INTERVAL 100 SECOND",
     )
     said = await shop.say("check", code=1)
     assert re.search(
         r"^FAIL  daemons  .* no daemon has been heard of for 10\d s, 3 letters wait -> ", said, re.MULTILINE
     )
-    await query(shop.database, "UPDATE daemons SET beat_at = UTC_TIMESTAMP(6)")
+    await query(shop.database, "UPDATE daemons SET heartbeat_at = UTC_TIMESTAMP(6)")
     assert re.search(
         r"^PASS  daemons  .* one was heard of \d s ago; 3 letters wait$", await shop.say("check"), re.MULTILINE
     )

@@ -55,7 +55,7 @@ async def test_a_waiting_letter_says_why_and_what_is_next(database_url: str, tmp
         throttled = await told(daemon.database, "a@example.org")
         assert "Now: waiting, since me@example.com is paused until" in throttled
         assert "Next: it is tried in " in throttled
-        await query(daemon.database, "UPDATE senders SET paused_until = NULL, turn_at = NULL")
+        await query(daemon.database, "UPDATE senders SET paused_until = NULL, next_claim_at = NULL")
         await query(daemon.database, "UPDATE job_recipients SET due_at = UTC_TIMESTAMP(6) + INTERVAL 3 HOUR")
         await query(daemon.database, "UPDATE job_recipients SET draft_id = 'r-7'")
         early = await told(daemon.database, "a@example.org")

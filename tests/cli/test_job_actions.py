@@ -27,17 +27,17 @@ async def test_a_job_is_paused_resumed_and_cancelled_and_each_may_be_said_twice(
     assert f"job {job} is cancelled, and then there is nothing to resume" in await shop.say(
         "jobs", "resume", job, code=1
     )
-    noted = await query(shop.database, "SELECT action, who FROM job_actions ORDER BY id")
+    noted = await query(shop.database, "SELECT action, actor FROM job_actions ORDER BY id")
     assert [action for action, _ in noted] == ["pause", "pause", "resume", "priority", "cancel"]
-    assert all(who.startswith("command, ") for _, who in noted)
+    assert all(actor.startswith("command, ") for _, actor in noted)
 
 
 async def test_a_sender_whose_letters_take_long_to_google_is_listed_with_that(shop: Shop) -> None:
     await post(shop.database, recipients=1)
-    await query(shop.database, "UPDATE senders SET spread = 2.34, spread_at = UTC_TIMESTAMP(6) - INTERVAL 2 MINUTE")
+    await query(shop.database, "UPDATE senders SET latency = 2.34, latency_at = UTC_TIMESTAMP(6) - INTERVAL 2 MINUTE")
     assert "sends more slowly: letters took up to 2.3 s to Google" in await shop.say("senders", "list")
-    assert '"spread": 2.34' in await shop.say("senders", "list", "--json")
-    await query(shop.database, "UPDATE senders SET spread_at = UTC_TIMESTAMP(6) - INTERVAL 10 MINUTE")
+    assert '"latency": 2.34' in await shop.say("senders", "list", "--json")
+    await query(shop.database, "UPDATE senders SET latency_at = UTC_TIMESTAMP(6) - INTERVAL 10 MINUTE")
     assert "sends more slowly" not in await shop.say("senders", "list")
 
 

@@ -93,7 +93,7 @@ async def test_no_daemon_is_the_first_thing_that_the_page_says_and_no_sender_is_
     assert "no daemon was ever heard of: 3 letters wait; start one" in shown(await look(tables, TERMS)).splitlines()[1]
     await query(
         tables,
-        "INSERT INTO daemons (id, host, pid, version, started_at, beat_at) SELECT 'dead', 'h', 1, '0', "
+        "INSERT INTO daemons (id, host, pid, version, started_at, heartbeat_at) SELECT 'dead', 'h', 1, '0', "
         "UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) - INTERVAL 155 SECOND UNION ALL SELECT 'gone', 'h', 2, '0', "
         "UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) - INTERVAL 500 SECOND",
     )
@@ -101,7 +101,7 @@ async def test_no_daemon_is_the_first_thing_that_the_page_says_and_no_sender_is_
     assert re.search(r"no daemon has been heard of for 15\d s: 3 letters wait", text.splitlines()[1])
     assert "goes" not in text
     assert "h:1" not in text, "the dead are not listed for long"
-    await query(tables, "UPDATE daemons SET beat_at = UTC_TIMESTAMP(6) WHERE id = 'dead'")
+    await query(tables, "UPDATE daemons SET heartbeat_at = UTC_TIMESTAMP(6) WHERE id = 'dead'")
     text = shown(await look(tables, TERMS))
     assert "no daemon" not in text
     assert "goes" in text

@@ -176,7 +176,7 @@ def test_every_wait_has_its_cause() -> None:
             it, due=NOW + HOUR, error="503", paused_until=NOW + 2 * HOUR, pause_reason="429"
         ),
         "gap": replace(it, gap_until=NOW + HOUR),
-        "sleeps": replace(it, turn_at=NOW + 5 * HOUR),
+        "sleeps": replace(it, next_claim_at=NOW + 5 * HOUR),
         "out of reach": replace(it, error="Google cannot be reached"),
         "doubts": replace(it, doubts=UnresolvedSends(3, by_hand=1, look_at=NOW + MINUTE)),
         "nothing but a doubt": replace(it, letters=0, doubts=UnresolvedSends(1, by_hand=1, look_at=None)),
@@ -259,7 +259,7 @@ def test_what_cannot_be_told_is_not_told() -> None:
 
 
 def test_a_sender_that_is_slow_to_google_is_foreseen_at_the_pace_of_its_claims() -> None:
-    slow = foresee(outlook(400, replace(WORKSPACE, spread=8.0)))
+    slow = foresee(outlook(400, replace(WORKSPACE, latency=8.0)))
     quick = foresee(outlook(400))
     assert slow.per_minute == pytest.approx(53.73 * 60 / 70, abs=0.01)
     assert quick.per_minute == pytest.approx(53.73 * 60 / 60.4, abs=0.01)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mailerd.core import rate_limit
-from mailerd.core.rate_limit import DIRECT_UNITS, DRAFT_PAIR_UNITS, SPREAD_AT_MOST, SenderLimits
+from mailerd.core.rate_limit import DIRECT_UNITS, DRAFT_PAIR_UNITS, MAX_LATENCY, SenderLimits
 
 NOW = datetime(2026, 11, 24, 11, 17, 3, tzinfo=UTC)
 SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
@@ -56,7 +56,7 @@ class World:
     """Seconds by which a claim comes late at most."""
     now: float = 0.0
     tat: datetime | None = None
-    spread: float | None = None
+    latency: float | None = None
     seen: datetime | None = None
     called: datetime | None = None
     notes: list[tuple[float, float]] = field(default_factory=list)
@@ -89,19 +89,19 @@ class World:
 
     def as_known(self) -> SenderLimits:
         """The limits, with what the sender's row says of late."""
-        spread = rate_limit.spread(self.spread, seen=self.seen, now=self.moment)
-        return replace(self.allowance, spread=spread, calls=rate_limit.calls(self.called, now=self.moment))
+        latency = rate_limit.latency(self.latency, seen=self.seen, now=self.moment)
+        return replace(self.allowance, latency=latency, calls=rate_limit.calls(self.called, now=self.moment))
 
     def note(self, at: float, took: float) -> None:
         """What the store does in the commit of an outcome."""
         self.written += 1
         moment = NOW + at * SECOND
-        self.spread, self.seen = rate_limit.noted(took, before=self.spread, seen=self.seen, now=moment), moment
+        self.latency, self.seen = rate_limit.noted(took, before=self.latency, seen=self.seen, now=moment), moment
 
     def took(self) -> float:
         quick = self.dice.uniform(0.0, QUICK)
         if self.dice.random() < self.odd:
-            return self.dice.uniform(0.0, SPREAD_AT_MOST)
+            return self.dice.uniform(0.0, MAX_LATENCY)
         return quick + max((one.took(self.now) for one in self.dice.choice(self.troubles)), default=0.0)
 
     def send(self, allowance: SenderLimits) -> None:
@@ -146,10 +146,10 @@ troubles = st.lists(
     st.builds(
         Trouble,
         at=st.floats(0, 700),
-        lasts=st.floats(0.1, SPREAD_AT_MOST - QUICK),
+        lasts=st.floats(0.1, MAX_LATENCY - QUICK),
         each=st.none(),
     )
-    | st.builds(Trouble, at=st.floats(0, 700), lasts=st.floats(0.1, 300), each=st.floats(0, SPREAD_AT_MOST - QUICK)),
+    | st.builds(Trouble, at=st.floats(0, 700), lasts=st.floats(0.1, 300), each=st.floats(0, MAX_LATENCY - QUICK)),
     max_size=4,
 )
 
@@ -200,12 +200,12 @@ def test_however_late_the_letters_of_a_project_arrive_its_minute_never_has_too_m
     while world.now < 600:
         while world.notes and world.notes[0][0] <= world.now:
             world.note(*heapq.heappop(world.notes))
-        spread = rate_limit.spread(world.spread, seen=world.seen, now=world.moment)
-        letters = rate_limit.project(limit, tat=world.tat, now=world.moment, spread=spread).letters or 0
+        latency = rate_limit.latency(world.latency, seen=world.seen, now=world.moment)
+        letters = rate_limit.project(limit, tat=world.tat, now=world.moment, latency=latency).letters or 0
         units = letters * DRAFT_PAIR_UNITS
-        world.tat = rate_limit.project_debit(limit, tat=world.tat, now=world.moment, units=units, spread=spread)
+        world.tat = rate_limit.project_debit(limit, tat=world.tat, now=world.moment, units=units, latency=latency)
         for _ in range(letters):
-            world.send(replace(world.allowance, spread=spread))
+            world.send(replace(world.allowance, latency=latency))
         world.now += dice.uniform(0.05, 0.5)
     assert most(world) <= limit
 
@@ -215,37 +215,37 @@ def test_an_hour_of_slow_letters_takes_few_notes_and_never_forgets() -> None:
     world = World(SenderLimits(6000, 0, 0), DRAFT_PAIR_UNITS, random.Random(7), [[slow]]).play(lasts=3660)
     assert most(world) <= 6000
     assert 30 <= world.written <= 150  # every two minutes, by each letter that is on its way then; of 3,000 letters
-    assert 2.0 <= (world.spread or 0.0) <= 2.0 + QUICK
+    assert 2.0 <= (world.latency or 0.0) <= 2.0 + QUICK
 
 
 def test_what_was_slow_once_is_forgotten_ten_minutes_later() -> None:
     world = World(SenderLimits(6000, 0, 0), DRAFT_PAIR_UNITS, random.Random(7), [[Trouble(at=1, lasts=3, each=None)]])
     world.play(lasts=1200)
-    assert world.spread
+    assert world.latency
     assert world.seen
-    for ago, known in ((10 * MINUTE - SECOND, world.spread), (10 * MINUTE, 0.0)):
-        assert rate_limit.spread(world.spread, seen=world.seen, now=world.seen + ago) == known
+    for ago, known in ((10 * MINUTE - SECOND, world.latency), (10 * MINUTE, 0.0)):
+        assert rate_limit.latency(world.latency, seen=world.seen, now=world.seen + ago) == known
     last_minutes = sum(units for at, units in world.arrived if at >= 900)
     assert last_minutes >= 0.97 * 5 * 6000
 
 
-seconds, spreads = st.floats(0, 1200), st.floats(0.4, SPREAD_AT_MOST)
+seconds, latencies = st.floats(0, 1200), st.floats(0.4, MAX_LATENCY)
 
 
-@given(spreads, seconds)
+@given(latencies, seconds)
 def test_every_letter_that_is_not_noted_is_covered_by_the_slack_after_the_next_note(known: float, ago: float) -> None:
     seen = NOW - ago * SECOND
-    counts = rate_limit.spread(known, seen=seen, now=NOW)
-    unnoted = rate_limit.slow_from(SenderLimits(6000, 0, 0, spread=counts), seen=seen, now=NOW)
+    counts = rate_limit.latency(known, seen=seen, now=NOW)
+    unnoted = rate_limit.slow_from(SenderLimits(6000, 0, 0, latency=counts), seen=seen, now=NOW)
     after = rate_limit.noted(0.41, before=known, seen=seen, now=NOW + 10 * SECOND)
     assert rate_limit.slack(after) >= unnoted * (1 - 1e-9)
     assert rate_limit.slack(after) >= (counts if ago < 590 else 0.0) * (1 - 1e-9)
 
 
-@given(spreads, seconds, st.floats(0.4, 3000))
+@given(latencies, seconds, st.floats(0.4, 3000))
 def test_a_note_knows_the_letter_that_made_it_up_to_what_is_an_outage(known: float, ago: float, took: float) -> None:
     after = rate_limit.noted(took, before=known, seen=NOW - ago * SECOND, now=NOW)
-    assert min(took, SPREAD_AT_MOST) <= after <= SPREAD_AT_MOST
+    assert min(took, MAX_LATENCY) <= after <= MAX_LATENCY
     assert rate_limit.slack(after) >= min(1.25 * took, 10.0)
 
 
@@ -254,6 +254,6 @@ def test_nothing_is_noted_where_there_is_no_pace() -> None:
 
 
 def test_an_outage_costs_less_than_a_sixth_of_the_minute() -> None:
-    stream = rate_limit.rate(SenderLimits(6000, 0, 0, spread=1000.0))
+    stream = rate_limit.rate(SenderLimits(6000, 0, 0, latency=1000.0))
     assert stream
     assert MINUTE / stream.interval * DRAFT_PAIR_UNITS >= 0.83 * 6000

@@ -136,7 +136,7 @@ def test_looks_cost_nothing_where_units_are_not_limited() -> None:
 
 @pytest.mark.parametrize("units", [DRAFT_PAIR_UNITS, DIRECT_UNITS])
 def test_a_minute_leaves_room_for_letters_that_arrive_at_google_as_late_as_is_known(units: int) -> None:
-    allowance, now, tat, arrived = SenderLimits(6000, 0, 0, spread=1.4), NOW, None, []
+    allowance, now, tat, arrived = SenderLimits(6000, 0, 0, latency=1.4), NOW, None, []
     while now < NOW + 3 * MINUTE:
         budget = rate_limit.minute(allowance, tat=tat, now=now, units=units)
         assert budget.letters is not None

@@ -42,7 +42,7 @@ class Asking:
 
     async def __call__(self, change: JobChange, *, unsure: bool = False) -> Done:
         controls = Controls(self.database, patience=10, in_flight=timedelta(seconds=1))
-        return await controls.ask(self.job, change, who="a test", letters=LETTERS, unsure=unsure)
+        return await controls.ask(self.job, change, actor="a test", letters=LETTERS, unsure=unsure)
 
     async def counts(self) -> dict[str, int]:
         return await states(self.database, self.job)
@@ -127,7 +127,7 @@ async def test_a_letter_that_is_put_off_does_not_wake_a_paused_job(
         await ask(JobChange.PAUSE)
         await heard.wait_for("letter_deferred")
         await eventually(ask.at_rest)
-        assert await query(database, "SELECT status, turn_at FROM jobs") == [("paused", None)]
+        assert await query(database, "SELECT status, next_claim_at FROM jobs") == [("paused", None)]
         await ask(JobChange.RESUME)
         await heard.wait_for("job_finished", within=20)
 

@@ -215,9 +215,11 @@ async def test_throttling_never_costs_an_attempt(
             await query(
                 database,
                 "UPDATE senders SET paused_until = NULL, pause_cause = NULL, concurrency = NULL, "
-                "turn_at = UTC_TIMESTAMP(6)",
+                "next_claim_at = UTC_TIMESTAMP(6)",
             )
-            await query(database, "UPDATE jobs SET turn_at = UTC_TIMESTAMP(6) WHERE status IN ('queued', 'sending')")
+            await query(
+                database, "UPDATE jobs SET next_claim_at = UTC_TIMESTAMP(6) WHERE status IN ('queued', 'sending')"
+            )
             if "job_finished" in heard.names():
                 break
             await asyncio.sleep(0.3)

@@ -65,7 +65,7 @@ async def test_the_others_go_on_beside_a_sender_whose_calls_hang(
         google.fault(Fault(kind="hang_before", method=method, sender=BAD, count=-1, seconds=600))
         await post(database, sender=BAD, recipients=200)
         beside = await rate(google, seconds=2.5 * TIMEOUT)
-        await query(database, "UPDATE jobs SET status = 'paused', turn_at = NULL")
+        await query(database, "UPDATE jobs SET status = 'paused', next_claim_at = NULL")
     assert beside >= 0.6 * alone, f"{beside:.1f} letters/s beside it, {alone:.1f} without"
     assert sent(google)[BAD] == 0
     assert heard.of("google_away") == [], "it is one sender's trouble"
@@ -82,7 +82,7 @@ async def test_a_sender_that_hangs_alone_does_not_keep_out_those_who_come_later(
         await post(database, sender=OTHERS[0], recipients=1)
         await until(lambda: sent(google)[OTHERS[0]] == 1)
         took = time.monotonic() - began
-        await query(database, "UPDATE jobs SET status = 'paused', turn_at = NULL")
+        await query(database, "UPDATE jobs SET status = 'paused', next_claim_at = NULL")
     assert took < TIMEOUT / 2, "it had all slots and all the room, and no call of it has timed out yet"
 
 
@@ -106,7 +106,7 @@ async def test_letters_that_wait_for_room_hold_no_slots(
         google.fault(Fault(kind="latency", method="drafts.create", sender=BAD, count=-1, seconds=1.0))
         await post_large(database)
         beside = await rate(google, seconds=5)
-        await query(database, "UPDATE jobs SET status = 'paused', turn_at = NULL")
+        await query(database, "UPDATE jobs SET status = 'paused', next_claim_at = NULL")
     assert beside >= 0.6 * alone, f"{beside:.1f} letters/s beside it, {alone:.1f} without"
     assert sent(google)[BAD] > 0
 
@@ -126,7 +126,7 @@ async def test_a_dead_token_endpoint_stops_only_those_whose_token_has_run_out(
         google.clear_faults()
         await until(lambda: sent(google)[BAD] == 50, within=30)
         await heard.wait_for("sender_in_reach")
-        await query(database, "UPDATE jobs SET status = 'paused', turn_at = NULL WHERE sender_email <> %s", BAD)
+        await query(database, "UPDATE jobs SET status = 'paused', next_claim_at = NULL WHERE sender_email <> %s", BAD)
     assert beside >= 0.6 * alone, f"{beside:.1f} letters/s beside it, {alone:.1f} without"
     assert heard.of("google_away") == []
     rows = await query(database, "SELECT attempts FROM job_recipients WHERE status = 'sent'")

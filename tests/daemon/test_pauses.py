@@ -48,7 +48,7 @@ async def test_a_slow_way_to_google_is_learnt_by_the_sender_that_has_it(
     limited = known.model_copy(update={"pace": known.pace.model_copy(update={"units_per_minute": 6000})})
     async with running(limited, heard):
         await heard.wait_for("letter_sent", times=2)
-    rows = await query(database, "SELECT spread >= 0.7, spread_at IS NOT NULL FROM senders WHERE email LIKE 'slow%%'")
+    rows = await query(database, "SELECT latency >= 0.7, latency_at IS NOT NULL FROM senders WHERE email LIKE 'slow%%'")
     assert rows == [(1, 1)]
 
 
@@ -121,7 +121,7 @@ async def test_a_token_revoked_in_mid_job_waits_names_the_remedy_and_goes_on_wit
         # The recheck comes after a minute; the test does not wait for it.
         await query(
             database,
-            "UPDATE senders SET paused_until = UTC_TIMESTAMP(6), turn_at = UTC_TIMESTAMP(6) WHERE email = %s",
+            "UPDATE senders SET paused_until = UTC_TIMESTAMP(6), next_claim_at = UTC_TIMESTAMP(6) WHERE email = %s",
             "me@example.com",
         )
         resumed = await heard.wait_for("sender_resumed", within=15)

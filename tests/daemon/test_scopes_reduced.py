@@ -31,9 +31,10 @@ def known(database_url: str, served: Running, credentials: Path, google: Google)
 async def unpause(database: Database) -> None:
     await query(
         database,
-        "UPDATE senders SET paused_until = NULL, pause_cause = NULL, concurrency = NULL, turn_at = UTC_TIMESTAMP(6)",
+        "UPDATE senders SET paused_until = NULL, pause_cause = NULL, concurrency = NULL, "
+        "next_claim_at = UTC_TIMESTAMP(6)",
     )
-    await query(database, "UPDATE jobs SET turn_at = UTC_TIMESTAMP(6) WHERE status IN ('queued', 'sending')")
+    await query(database, "UPDATE jobs SET next_claim_at = UTC_TIMESTAMP(6) WHERE status IN ('queued', 'sending')")
 
 
 async def proven(database: Database, job: str) -> set[tuple[str, str | None]]:

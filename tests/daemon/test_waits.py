@@ -29,7 +29,7 @@ async def test_a_reload_that_raises_the_days_limit_frees_what_waits(
 
 
 async def asleep(database: Database) -> bool:
-    rows = await query(database, "SELECT turn_at > UTC_TIMESTAMP(6) + INTERVAL 1 HOUR FROM senders")
+    rows = await query(database, "SELECT next_claim_at > UTC_TIMESTAMP(6) + INTERVAL 1 HOUR FROM senders")
     return rows == [(1,)]
 
 
@@ -53,7 +53,7 @@ async def test_a_file_of_somebody_else_ends_no_other_pause(
     await query(
         database,
         "UPDATE senders SET pause_cause = 'by_hand', paused_until = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR, "
-        "turn_at = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR",
+        "next_claim_at = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR",
     )
     job = await post(database, sender="new@example.com", recipients=1)
     async with running(known, heard):

@@ -134,7 +134,7 @@ async def test_a_letter_of_thirty_megabytes_goes_by_the_upload_address(
     assert len(uploads) == LARGE_AT_ONCE + 1
     assert {kind for kind, _ in uploads} == {"message/rfc822"}
     assert min(size for _, size in uploads) > 29_000_000
-    assert await query(database, "SELECT COUNT(DISTINCT digest) FROM job_contents") == [(1,)]
+    assert await query(database, "SELECT COUNT(DISTINCT digest) FROM attachment_chunks") == [(1,)]
 
 
 async def test_a_job_keeps_the_template_that_it_was_posted_with(

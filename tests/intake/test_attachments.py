@@ -31,9 +31,9 @@ async def test_a_content_is_stored_once_whoever_gets_it(site: Site) -> None:
     )
 
     assert status == 200, (answer, site.heard.events[-3:])
-    assert await site.rows("SELECT content FROM job_contents ORDER BY content") == [(b"hello",), (b"other",)]
+    assert await site.rows("SELECT content FROM attachment_chunks ORDER BY content") == [(b"hello",), (b"other",)]
     assert await site.rows(
-        "SELECT recipient, filename, content_type, content_id, size FROM job_attachments ORDER BY id"
+        "SELECT recipient_seq, filename, content_type, content_id, size FROM job_attachments ORDER BY id"
     ) == [
         (None, "a.pdf", "application/pdf", None, 5),
         (None, "logo.png", "image/png", "logo", 5),
@@ -49,7 +49,7 @@ async def test_a_large_file_is_stored_in_pieces_and_read_back_whole(site: Site) 
     status, answer = await post_large(site, job(attachments=[a_file(content)]))
     assert status == 200, (answer, site.heard.events[-3:])
 
-    assert await site.rows("SELECT COUNT(*) FROM job_contents") == [(3,)]
+    assert await site.rows("SELECT COUNT(*) FROM attachment_chunks") == [(3,)]
     [found] = await attachments(site.database, answer["job_id"], recipient=None)
     assert found.content == content
 
@@ -118,4 +118,4 @@ async def test_a_dry_run_weighs_attachments_and_stores_none(build: Build) -> Non
 
     assert 78_000 < answer["letter_bytes"]["largest"] < 82_000
     assert answer["samples"][0]["attachments"] == ["a.pdf"]
-    assert await site.rows("SELECT * FROM job_contents") == []
+    assert await site.rows("SELECT * FROM attachment_chunks") == []

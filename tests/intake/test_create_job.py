@@ -53,8 +53,8 @@ async def test_every_field_of_the_contract_is_stored(site: Site) -> None:
     assert answer["send_at"] == when.strftime("%Y-%m-%dT%H:%M:%SZ")
     naive = when.replace(tzinfo=None)
     assert await site.rows(
-        "SELECT sender_email, sender_name, reply_to, subject, html, text, variables, reference, priority, turn_at, "
-        "send_at, created_at < send_at, api_key_id FROM jobs"
+        "SELECT sender_email, sender_name, reply_to, subject, html, text, variables, reference, priority, "
+        "next_claim_at, send_at, created_at < send_at, api_key_id FROM jobs"
     ) == [
         (
             "me@example.com", "Me, Myself", "help@example.com", "Hello {{ name }} 🎉", "<p>{{ name }}</p>",
@@ -65,7 +65,7 @@ async def test_every_field_of_the_contract_is_stored(site: Site) -> None:
         (0, "Ada@example.com", "Ada", '{"n":1,"wish":"é中🎉"}', "waiting", naive),
         (1, "bob@example.com", None, '{"name":"Bob"}', "waiting", naive),
     ]
-    assert await site.rows("SELECT email, turn_at FROM senders") == [("me@example.com", naive)]
+    assert await site.rows("SELECT email, next_claim_at FROM senders") == [("me@example.com", naive)]
 
 
 async def test_a_time_that_is_past_means_now_by_the_databases_clock(site: Site) -> None:
@@ -74,7 +74,7 @@ async def test_a_time_that_is_past_means_now_by_the_databases_clock(site: Site) 
     assert status == 200
     moment = datetime.fromisoformat(answer["send_at"])
     assert abs(datetime.now(UTC) - moment) < timedelta(minutes=1)
-    assert await site.rows("SELECT send_at = created_at, turn_at = created_at FROM jobs") == [(1, 1)]
+    assert await site.rows("SELECT send_at = created_at, next_claim_at = created_at FROM jobs") == [(1, 1)]
 
 
 async def test_with_skip_the_bad_ones_are_kept_as_failed_with_their_reason(site: Site) -> None:

@@ -113,7 +113,7 @@ async def test_a_day_that_is_used_up_is_told_in_the_list_too(site: Site) -> None
 
 async def test_a_sender_that_sleeps_for_no_reason_is_told(site: Site) -> None:
     job_id = await posted(site)
-    await site.rows("UPDATE senders SET turn_at = UTC_TIMESTAMP(6) + INTERVAL 5 HOUR")
+    await site.rows("UPDATE senders SET next_claim_at = UTC_TIMESTAMP(6) + INTERVAL 5 HOUR")
     assert "though its limits allow a letter now" in (await seen(site, job_id))["cause_of_wait"]
 
 

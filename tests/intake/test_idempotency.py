@@ -74,13 +74,13 @@ async def test_what_was_refused_leaves_the_key_free(site: Site) -> None:
 async def test_a_key_is_free_again_when_its_answer_is_kept_no_longer(build: Build) -> None:
     site = await build(settings=IntakeSettings(port=0, idempotency_keep=60))
     _, first = await site.post(job(), headers=ONCE)
-    await site.rows("UPDATE answers SET created_at = created_at - INTERVAL 61 SECOND")
+    await site.rows("UPDATE idempotency_responses SET created_at = created_at - INTERVAL 61 SECOND")
     _, second = await site.post(job(reference="another"), headers=ONCE)
 
     assert second["job_id"] != first["job_id"]
-    await site.rows("UPDATE answers SET created_at = created_at - INTERVAL 61 SECOND")
+    await site.rows("UPDATE idempotency_responses SET created_at = created_at - INTERVAL 61 SECOND")
     assert await site.intake._answers.forget_old() == 1
-    assert await site.rows("SELECT * FROM answers") == []
+    assert await site.rows("SELECT * FROM idempotency_responses") == []
 
 
 async def test_forty_posts_that_race_over_two_daemons_are_one_job(site: Site) -> None:
@@ -139,7 +139,7 @@ async def test_a_post_that_fails_after_the_key_was_used_up_leaves_it_free(
     status, answer = await site.post(job(), headers=ONCE)
 
     assert status == 200
-    assert await site.rows("SELECT job_id FROM answers") == [(answer["job_id"],)]
+    assert await site.rows("SELECT job_id FROM idempotency_responses") == [(answer["job_id"],)]
 
 
 async def test_an_answer_that_cannot_be_kept_whole_is_given_as_it_is_kept(

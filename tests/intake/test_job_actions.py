@@ -46,7 +46,7 @@ async def test_cancel_takes_what_waits_and_leaves_what_is_on_the_wire(site: Site
     assert answer["job"]["status"] == "cancelled"
     assert answer["job"]["finished_at"] is None
     assert await states(site) == ["cancelled", "sending", "unsure", "sent", "failed", "failed"]
-    assert await site.rows("SELECT turn_at FROM jobs") == [(None,)]
+    assert await site.rows("SELECT next_claim_at FROM jobs") == [(None,)]
     _, page = await site.get(f"/api/jobs/{job_id}/recipients", params={"status": "cancelled"})
     assert [row["error"] for row in page["recipients"]] == ["the job was cancelled by key test"]
 
@@ -61,16 +61,16 @@ async def test_cancel_of_a_job_with_nothing_on_the_wire_is_its_end(site: Site) -
 
 
 async def test_pause_and_resume_take_the_turn_away_and_give_it_back(site: Site, job_id: str) -> None:
-    [(turn,)] = await site.rows("SELECT turn_at FROM jobs")
+    [(turn,)] = await site.rows("SELECT next_claim_at FROM jobs")
     status, answer = await ask(site, job_id, "pause")
     assert (status, answer["job"]["status"], answer["job"]["cause_of_wait"]) == (200, "paused", "the job is paused")
-    assert await site.rows("SELECT turn_at FROM jobs") == [(None,)]
-    await site.rows("UPDATE senders SET turn_at = NULL")
+    assert await site.rows("SELECT next_claim_at FROM jobs") == [(None,)]
+    await site.rows("UPDATE senders SET next_claim_at = NULL")
     status, answer = await ask(site, job_id, "resume", {})
 
     assert (status, answer["job"]["status"], answer["changed"]) == (200, "sending", True)
-    assert await site.rows("SELECT turn_at FROM jobs") == [(turn,)]
-    assert await site.rows("SELECT turn_at FROM senders") == [(turn,)]
+    assert await site.rows("SELECT next_claim_at FROM jobs") == [(turn,)]
+    assert await site.rows("SELECT next_claim_at FROM senders") == [(turn,)]
     assert await states(site) == ["waiting", "sending", "unsure", "sent", "failed", "failed"]
 
 
@@ -108,13 +108,13 @@ async def test_what_google_has_after_all_is_not_tried_again(site: Site, job_id: 
 async def test_a_completed_job_runs_again_when_its_failures_are_retried(site: Site) -> None:
     _, posted = await site.post(job())
     await site.rows("UPDATE job_recipients SET status = 'failed', attempts = 5, error = 'x'")
-    await site.rows("UPDATE jobs SET status = 'completed', finished_at = created_at, turn_at = NULL")
-    await site.rows("UPDATE senders SET turn_at = NULL")
+    await site.rows("UPDATE jobs SET status = 'completed', finished_at = created_at, next_claim_at = NULL")
+    await site.rows("UPDATE senders SET next_claim_at = NULL")
     _, answer = await ask(site, posted["job_id"], "retry", {"only": "failed"})
 
     assert (answer["job"]["status"], answer["job"]["finished_at"]) == ("sending", None)
-    assert await site.rows("SELECT turn_at IS NULL FROM jobs") == [(0,)]
-    assert await site.rows("SELECT turn_at IS NULL FROM senders") == [(0,)]
+    assert await site.rows("SELECT next_claim_at IS NULL FROM jobs") == [(0,)]
+    assert await site.rows("SELECT next_claim_at IS NULL FROM senders") == [(0,)]
 
 
 async def test_retry_of_the_unsure_brings_the_look_forward_but_not_into_the_flight(site: Site, job_id: str) -> None:
@@ -186,7 +186,7 @@ async def test_who_asked_for_what_is_noted_and_shown_the_newest_first(site: Site
     status, answer = await site.get(f"/api/jobs/{job_id}/actions")
 
     assert status == 200
-    told = [(it["action"], it["who"], it["detail"], it["changed"]) for it in answer["actions"]]
+    told = [(it["action"], it["actor"], it["detail"], it["changed"]) for it in answer["actions"]]
     assert told == [
         ("priority", "key test", "-3", True), ("resume", "key test", None, True), ("pause", "key test", None, False),
         ("pause", "key test", None, True),

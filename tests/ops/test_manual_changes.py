@@ -32,15 +32,15 @@ async def test_what_somebody_does_by_command_is_told_in_the_log_of_the_daemon(
         paused = await heard.wait_for("sender_paused_by_hand", within=25)
         job = await post(daemon.database)
         controls = Controls(daemon.database, patience=5, in_flight=timedelta(0))
-        await controls.ask(job, JobChange.PAUSE, who="command, ada")
-        await controls.ask(job, JobChange.PAUSE, who="shop")
+        await controls.ask(job, JobChange.PAUSE, actor="command, ada")
+        await controls.ask(job, JobChange.PAUSE, actor="shop")
         steered = await heard.wait_for("job_steered", within=25)
         await senders.resume(ME)
         await heard.wait_for("sender_resumed_by_hand", within=25)
     assert heard.of("sender_paused_by_hand") == [
         {"sender": ME, "until": "until it is resumed", "reason": "moving house"}
     ]
-    assert [one["who"] for one in heard.of("job_steered")] == ["command, ada"]
+    assert [one["actor"] for one in heard.of("job_steered")] == ["command, ada"]
     del paused, steered
 
 

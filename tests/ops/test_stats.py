@@ -37,8 +37,8 @@ async def old_job(database: Database, *, turn: str = AGO) -> str:
     """A job whose letters have been due for 16 minutes, and its sender's turn."""
     job = await post(database, recipients=100)
     await query(database, f"UPDATE job_recipients SET due_at = {AGO}")
-    await query(database, f"UPDATE jobs SET turn_at = {AGO}")
-    await query(database, f"UPDATE senders SET turn_at = {turn}")
+    await query(database, f"UPDATE jobs SET next_claim_at = {AGO}")
+    await query(database, f"UPDATE senders SET next_claim_at = {turn}")
     return job
 
 
@@ -54,9 +54,9 @@ async def test_a_long_job_that_goes_at_its_pace_is_not_late(database: Database) 
     assert await held_up(database) == about(960), "nobody has claimed since"
     claims = Claims.on(TERMS, database, new_id(), lease=timedelta(seconds=120))
     assert (await claims.claim(20)).letters
-    await query(database, "UPDATE senders SET turn_at = UTC_TIMESTAMP(6) + INTERVAL 1 MINUTE")
+    await query(database, "UPDATE senders SET next_claim_at = UTC_TIMESTAMP(6) + INTERVAL 1 MINUTE")
     assert await held_up(database) == 0
-    await query(database, "UPDATE senders SET turn_at = UTC_TIMESTAMP(6) - INTERVAL 100 SECOND")
+    await query(database, "UPDATE senders SET next_claim_at = UTC_TIMESTAMP(6) - INTERVAL 100 SECOND")
     assert await held_up(database) == about(100), "its turn has come, and nobody takes it"
 
 
@@ -66,7 +66,7 @@ async def test_a_letter_that_may_not_go_is_not_late(database: Database) -> None:
     assert await held_up(database) == 0
     await query(database, "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) - INTERVAL 300 SECOND")
     assert await held_up(database) == about(300), "from the end of the pause on it could go"
-    await query(database, "UPDATE jobs SET status = 'paused', turn_at = NULL")
+    await query(database, "UPDATE jobs SET status = 'paused', next_claim_at = NULL")
     assert await held_up(database) == 0
 
 

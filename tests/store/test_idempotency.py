@@ -10,8 +10,8 @@ from tests.support.holding import holding
 from tests.support.rows import query
 
 _FRESH = (
-    "DELETE FROM answers WHERE api_key_id = 1 AND idempotency_key = 'k'",
-    "INSERT INTO answers (api_key_id, idempotency_key, body, job_id, answer, created_at) "
+    "DELETE FROM idempotency_responses WHERE api_key_id = 1 AND idempotency_key = 'k'",
+    "INSERT INTO idempotency_responses (api_key_id, idempotency_key, request_digest, job_id, response, created_at) "
     "VALUES (1, 'k', REPEAT('b', 32), 'fresh', '{}', UTC_TIMESTAMP(6))",
 )
 
@@ -19,7 +19,7 @@ _FRESH = (
 async def test_an_answer_that_is_made_while_old_ones_are_forgotten_stays(database: Database, database_url: str) -> None:
     await query(
         database,
-        "INSERT INTO answers (api_key_id, idempotency_key, body, job_id, answer, created_at) "
+        "INSERT INTO idempotency_responses (api_key_id, idempotency_key, request_digest, job_id, response, created_at) "
         "VALUES (1, 'k', REPEAT('b', 32), 'old', '{}', UTC_TIMESTAMP(6) - INTERVAL 2 HOUR)",
     )
     answers = Answers(database, patience=5.0, keep=timedelta(hours=1))
@@ -30,9 +30,9 @@ async def test_an_answer_that_is_made_while_old_ones_are_forgotten_stays(databas
             return bool(await query(
                 database,
                 "SELECT 1 FROM information_schema.processlist WHERE db = DATABASE() AND "
-                "info LIKE '%%DELETE FROM answers%%' AND id <> CONNECTION_ID()",
+                "info LIKE '%%DELETE FROM idempotency_responses%%' AND id <> CONNECTION_ID()",
             ))  # fmt: skip
 
         await eventually(it_waits)
     assert await forgetting == 0
-    assert await query(database, "SELECT job_id FROM answers") == [("fresh",)]
+    assert await query(database, "SELECT job_id FROM idempotency_responses") == [("fresh",)]

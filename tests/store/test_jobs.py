@@ -102,7 +102,7 @@ async def test_rows_are_stored_as_they_were_given_whatever_is_in_them(jobs: Jobs
 
 async def test_the_senders_turn_is_brought_forward_and_never_back(jobs: Jobs, database: Database) -> None:
     async def turn() -> datetime:
-        [(moment,)] = await query(database, "SELECT turn_at FROM senders")
+        [(moment,)] = await query(database, "SELECT next_claim_at FROM senders")
         aware: datetime = moment.replace(tzinfo=UTC)
         return aware
 
@@ -115,7 +115,7 @@ async def test_the_senders_turn_is_brought_forward_and_never_back(jobs: Jobs, da
     assert await turn() == later - timedelta(days=1)
     now = (await jobs.accept(new())).send_at
     assert await turn() == now
-    await query(database, "UPDATE senders SET turn_at = NULL")
+    await query(database, "UPDATE senders SET next_claim_at = NULL")
     await jobs.accept(new(send_at=later))
     assert await turn() == later
 

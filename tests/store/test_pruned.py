@@ -36,8 +36,8 @@ async def test_a_letter_that_somebody_else_holds_by_then_is_not_handed_over(data
         await query(
             database, "UPDATE job_recipients SET status = 'waiting', claim_token = NULL, draft_id = NULL, mode = NULL"
         )
-        await query(database, "UPDATE jobs SET turn_at = UTC_TIMESTAMP(6)")
-        await query(database, "UPDATE senders SET turn_at = UTC_TIMESTAMP(6)")
+        await query(database, "UPDATE jobs SET next_claim_at = UTC_TIMESTAMP(6)")
+        await query(database, "UPDATE senders SET next_claim_at = UTC_TIMESTAMP(6)")
         taken.extend((await claims(database).claim(1)).letters)
 
     letter = await late(database, forgotten)
@@ -54,7 +54,7 @@ async def test_a_letter_that_had_failed_by_then_is_not_tried_anew(database: Data
     letter = await late(database, failed)
     assert await row(database, letter, "status", "message_id", "proof") == ("failed", SENT.message_id, None)
     controls = Controls(database, patience=5.0, in_flight=timedelta(0))
-    done = await controls.ask(letter.job_id, JobChange.RETRY, who="me")
+    done = await controls.ask(letter.job_id, JobChange.RETRY, actor="me")
     assert (done.changed, done.letters) == (False, 0)
 
 

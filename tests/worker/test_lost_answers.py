@@ -242,7 +242,7 @@ async def test_a_forgotten_job_that_was_woken_is_told(
     database: Database, far: Doubtful, heard: Heard, fate: Disposition
 ) -> None:
     job = await post(database, recipients=1)
-    await query(database, "UPDATE jobs SET turn_at = NULL")
+    await query(database, "UPDATE jobs SET next_claim_at = NULL")
     place = Place(far, heard)
     far.fates["wake forgotten jobs"] = fate
     for _ in range(3):

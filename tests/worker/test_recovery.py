@@ -184,7 +184,7 @@ async def test_a_letter_that_is_missing_in_a_cancelled_job_is_told_as_cancelled(
 
 async def test_a_forgotten_job_is_woken_and_told(database: Database, heard: Heard) -> None:
     job = await post(database, recipients=1)
-    await query(database, "UPDATE jobs SET turn_at = NULL")
+    await query(database, "UPDATE jobs SET next_claim_at = NULL")
     place = Place(database, heard)
     looking = asyncio.create_task(place.rescue.stuck_jobs_loop())
     assert await heard.wait_for("job_forgotten") == {"job": job}

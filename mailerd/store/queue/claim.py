@@ -31,8 +31,8 @@ from mailerd.store.queue.sender_turns import Turn
 from mailerd.store.queue.stale_turns import Sleepers
 
 NEXT: Final = """
-SELECT TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), turn_at) FROM senders FORCE INDEX (turn)
- WHERE turn_at IS NOT NULL AND email NOT IN %s ORDER BY turn_at LIMIT 1"""
+SELECT TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), next_claim_at) FROM senders FORCE INDEX (next_claim)
+ WHERE next_claim_at IS NOT NULL AND email NOT IN %s ORDER BY next_claim_at LIMIT 1"""
 _WHOSE: Final = """
 SELECT j.sender_email, j.id FROM job_recipients r FORCE INDEX (PRIMARY) JOIN jobs j ON j.id = r.job_id
  WHERE r.id = %s AND r.status = 'waiting' AND j.claimable = 1"""

@@ -21,7 +21,7 @@ SELECT id FROM job_recipients FORCE INDEX (lease)
 # A daemon that was told to stop, or was heard of after the lease was over, has not crashed.
 _READ: Final = """
 SELECT r.id, r.job_id, j.sender_email, r.to_email, r.attempts, r.daemon_id, r.mode, r.draft_id, r.claim_token,
-       r.crashes, COALESCE(d.stopped_at IS NULL AND d.beat_at <= r.lease_until, 1)
+       r.crashes, COALESCE(d.stopped_at IS NULL AND d.heartbeat_at <= r.lease_until, 1)
   FROM job_recipients r FORCE INDEX (PRIMARY) JOIN jobs j ON j.id = r.job_id LEFT JOIN daemons d ON d.id = r.daemon_id
  WHERE r.id IN %s ORDER BY r.id"""
 
@@ -29,7 +29,7 @@ SELECT r.id, r.job_id, j.sender_email, r.to_email, r.attempts, r.daemon_id, r.mo
 # known, unless it was deleting the draft by then, which it does only where Google has refused the letter.
 _LAPSE: Final = """
 UPDATE job_recipients FORCE INDEX (PRIMARY)
-   SET status = %s, claim_token = NULL, looks = 0, nothing_found_at = NULL, attempts = %s, crashes = %s,
+   SET status = %s, claim_token = NULL, checks = 0, nothing_found_at = NULL, attempts = %s, crashes = %s,
        unanswered = IF(%s = 'unsure' AND discarding = 0, 1, unanswered),
        lease_until = IF(%s = 'unsure', UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND, NULL),
        error = %s, due_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)

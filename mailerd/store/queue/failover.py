@@ -41,11 +41,12 @@ UPDATE job_recipients r FORCE INDEX (PRIMARY)
        r.lease_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND, r.updated_at = UTC_TIMESTAMP(6)
  WHERE r.id = %s AND (r.status = 'waiting' OR (r.status = 'sending' AND r.claim_token = %s)) AND {NOT_SENT}"""
 _TOLD: Final = """
-INSERT INTO daemons (id, host, pid, version, started_at, beat_at, told)
-VALUES (%s, '', 0, '', UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), %s) ON DUPLICATE KEY UPDATE told = VALUES(told)"""
+INSERT INTO daemons (id, host, pid, version, started_at, heartbeat_at, replayed_to)
+VALUES (%s, '', 0, '', UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), %s)
+    ON DUPLICATE KEY UPDATE replayed_to = VALUES(replayed_to)"""
 _OTHERS: Final = """
 SELECT COUNT(*) FROM daemons
- WHERE id <> %s AND told <> %s AND beat_at > UTC_TIMESTAMP(6) - INTERVAL %s SECOND"""
+ WHERE id <> %s AND replayed_to <> %s AND heartbeat_at > UTC_TIMESTAMP(6) - INTERVAL %s SECOND"""
 
 
 class UntoldError(MailerdError):

@@ -15,10 +15,10 @@ from mailerd.store.queue.reschedule import micros, short
 
 _OPEN: Final = """
  l.event = 'lost' AND NOT EXISTS (
-    SELECT 1 FROM attempts s FORCE INDEX (once)
+    SELECT 1 FROM attempts s FORCE INDEX (event_of_claim)
      WHERE s.recipient_id = l.recipient_id AND s.id > l.id AND s.applied = 1 AND s.event IN ('missing', 'found'))"""
 NOT_DOUBTED: Final = f"""
-NOT EXISTS (SELECT 1 FROM attempts l FORCE INDEX (once) WHERE l.recipient_id = r.id AND {_OPEN})"""
+NOT EXISTS (SELECT 1 FROM attempts l FORCE INDEX (event_of_claim) WHERE l.recipient_id = r.id AND {_OPEN})"""
 """No worker's send of row `r` is without an answer, or somebody has looked for the letter since."""
 
 # The draft was refused by Google as well, and we may have deleted it: that it is gone then proves nothing.
@@ -29,7 +29,7 @@ _REFUSED: Final = """EXISTS (
 _LATE: Final = f"""
 UPDATE job_recipients r FORCE INDEX (PRIMARY)
    SET r.status = %s, r.mode = %s, r.draft_id = %s, r.thread_id = %s, r.unanswered = %s,
-       r.discarding = IF({_REFUSED}, 1, %s), r.attempts = GREATEST(r.attempts, %s), r.error = %s, r.looks = 0,
+       r.discarding = IF({_REFUSED}, 1, %s), r.attempts = GREATEST(r.attempts, %s), r.error = %s, r.checks = 0,
        r.crashes = 0, r.claim_token = NULL, r.lease_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND,
        r.updated_at = UTC_TIMESTAMP(6)
  WHERE r.id = %s AND r.job_id = %s
@@ -43,12 +43,12 @@ _LOGGED: Final = """
 SELECT 1 FROM attempts WHERE recipient_id = %s AND claim_token = %s AND event IN ('lost', 'lapsed')"""
 
 _DOUBTED: Final = f"""
-SELECT l.draft_id, l.error FROM attempts l FORCE INDEX (once)
+SELECT l.draft_id, l.error FROM attempts l FORCE INDEX (event_of_claim)
  WHERE l.recipient_id = %s AND {_OPEN} ORDER BY l.id DESC LIMIT 1"""
 _BEFORE: Final = f"""
 UPDATE job_recipients FORCE INDEX (PRIMARY)
    SET status = %s, mode = %s, draft_id = %s, thread_id = NULL, unanswered = 1, discarding = {_REFUSED}, error = %s,
-       looks = 0, claim_token = NULL, lease_until = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
+       checks = 0, claim_token = NULL, lease_until = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
  WHERE id = %s AND claim_token = %s AND status = 'sending'"""
 
 _IS_DOUBTED: Final = "SELECT 1 FROM job_recipients WHERE id = %s AND status = 'unsure' AND error = %s"

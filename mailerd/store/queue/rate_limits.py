@@ -17,18 +17,18 @@ from mailerd.store.db.database import Database
 
 COLUMNS: Final = (
     "email, tat, units_per_minute, per_minute, per_day, reserve, min_gap, warm_up, warm_up_growth, "
-    "COALESCE(warm_up_from, created_at), gap_until, spread, spread_at, mode, project, concurrency, concurrency_at, "
-    "paused_until, pause_cause, pause_reason, pauses, calls_at, UTC_TIMESTAMP(6)"
+    "COALESCE(warm_up_from, created_at), gap_until, latency, latency_at, mode, project, concurrency, concurrency_at, "
+    "paused_until, pause_cause, pause_reason, pauses, other_calls_at, UTC_TIMESTAMP(6)"
 )
 
 _ONE: Final = f"SELECT {COLUMNS} FROM senders FORCE INDEX (PRIMARY) WHERE email = %s FOR UPDATE"
 _IF_FREE: Final = f"{_ONE} SKIP LOCKED"
-_CALL: Final = "UPDATE senders FORCE INDEX (PRIMARY) SET tat = %s, calls_at = %s WHERE email = %s"
+_CALL: Final = "UPDATE senders FORCE INDEX (PRIMARY) SET tat = %s, other_calls_at = %s WHERE email = %s"
 _HOURS: Final = """
 SELECT sender_email, hour, letters FROM sender_hours FORCE INDEX (PRIMARY) WHERE sender_email IN %s AND hour > %s"""
 # Nobody waits for a project: a daemon that stops in the midst of a claim would stop the senders of all projects.
 _PROJECTS: Final = """
-SELECT name, tat, spread, spread_at, UTC_TIMESTAMP(6) FROM projects FORCE INDEX (PRIMARY)
+SELECT name, tat, latency, latency_at, UTC_TIMESTAMP(6) FROM projects FORCE INDEX (PRIMARY)
  WHERE name IN %s FOR UPDATE SKIP LOCKED"""
 _KNOWN_PROJECTS: Final = "SELECT name FROM projects FORCE INDEX (PRIMARY) WHERE name IN %s"
 _NEW_PROJECTS: Final = "INSERT INTO projects (name) VALUES %s ON DUPLICATE KEY UPDATE name = VALUES(name)"
@@ -36,12 +36,12 @@ _PROJECT_TATS: Final = (
     "INSERT INTO projects (name, tat) VALUES (%s, %s) ON DUPLICATE KEY UPDATE tat = VALUES(tat)"  # they are locked
 )
 _IN_HAND: Final = """
-SELECT j.sender_email, COUNT(*) FROM jobs j FORCE INDEX (open_jobs)
+SELECT j.sender_email, COUNT(*) FROM jobs j FORCE INDEX (by_status)
   JOIN job_recipients r FORCE INDEX (claim) ON r.job_id = j.id AND r.status = 'sending'
  WHERE j.status IN ('sending', 'paused', 'cancelled') AND j.sender_email IN %s GROUP BY j.sender_email"""
 # Under a lock, since another daemon may note a letter of the same sender.
-_SPREAD: Final = "SELECT spread, spread_at, UTC_TIMESTAMP(6) FROM {} FORCE INDEX (PRIMARY) WHERE {} = %s FOR UPDATE"
-_NOTE_SPREAD: Final = "UPDATE {} FORCE INDEX (PRIMARY) SET spread = %s, spread_at = UTC_TIMESTAMP(6) WHERE {} = %s"
+_LATENCY: Final = "SELECT latency, latency_at, UTC_TIMESTAMP(6) FROM {} FORCE INDEX (PRIMARY) WHERE {} = %s FOR UPDATE"
+_RECORD_LATENCY: Final = "UPDATE {} FORCE INDEX (PRIMARY) SET latency = %s, latency_at = UTC_TIMESTAMP(6) WHERE {} = %s"
 _PROJECT_OF: Final = "SELECT project FROM senders FORCE INDEX (PRIMARY) WHERE email = %s"
 BUSY: Final = timedelta(milliseconds=50)
 """How long those rest who meet a row that somebody else holds."""
@@ -68,13 +68,13 @@ class SenderState:
     email: str
     tat: datetime | None
     limits: SenderLimits
-    """Its own or the defaults; with the spread that is measured."""
+    """Its own or the defaults; with the latency that is measured."""
     own: frozenset[str]
     """Which of the limits are its own."""
     since: datetime
     """When its warm-up began."""
     gap_until: datetime | None
-    spread_at: datetime | None
+    latency_at: datetime | None
     """When a letter was last noted that was slow."""
     mode: Mode | None
     project: str | None
@@ -100,7 +100,7 @@ class SenderState:
     @property
     def slow_from(self) -> float:
         """Seconds above which the row has to learn how long a letter took."""
-        return rate_limit.slow_from(self.limits, seen=self.spread_at, now=self.now)
+        return rate_limit.slow_from(self.limits, seen=self.latency_at, now=self.now)
 
     @property
     def paused(self) -> bool:
@@ -111,8 +111,8 @@ class SenderState:
 def standing(row: Sequence[Any], terms: DefaultLimits) -> SenderState:
     """A row of COLUMNS."""
     (
-        email, tat, *own, since, gap_until, spread, spread_at, mode, project, limit, limit_at, paused_until, cause,
-        reason, pauses, calls_at, now,
+        email, tat, *own, since, gap_until, latency, latency_at, mode, project, limit, limit_at, paused_until, cause,
+        reason, pauses, other_calls_at, now,
     ) = row  # fmt: skip
     names = ("units_per_minute", "per_minute", "per_day", "reserve", "min_gap", "warm_up", "warm_up_growth")
     given = {name: value for name, value in zip(names, own, strict=True) if value is not None}
@@ -126,13 +126,13 @@ def standing(row: Sequence[Any], terms: DefaultLimits) -> SenderState:
         limits=replace(
             default,
             **given,
-            spread=rate_limit.spread(spread, seen=utc(spread_at), now=moment),
-            calls=rate_limit.calls(utc(calls_at), now=moment),
+            latency=rate_limit.latency(latency, seen=utc(latency_at), now=moment),
+            calls=rate_limit.calls(utc(other_calls_at), now=moment),
         ),
         own=frozenset(given),
         since=since.replace(tzinfo=UTC),
         gap_until=utc(gap_until),
-        spread_at=utc(spread_at),
+        latency_at=utc(latency_at),
         mode=mode,
         project=project,
         concurrency=rate_limit.concurrency(limit, since=utc(limit_at), now=moment),
@@ -177,7 +177,7 @@ class Project:
     """A Cloud project's row."""
 
     tat: datetime | None
-    spread: float
+    latency: float
     """Of the slowest of its senders."""
 
 
@@ -190,7 +190,8 @@ async def projects(cursor: Cursor, names: Iterable[str]) -> tuple[dict[str, Proj
     wanted = tuple(sorted(set(names)))
     known, rows = await cursor.read_together([(_KNOWN_PROJECTS, (wanted,)), (_PROJECTS, (wanted,))])
     ours = {
-        name: Project(utc(tat), rate_limit.spread(spread, seen=seen, now=now)) for name, tat, spread, seen, now in rows
+        name: Project(utc(tat), rate_limit.latency(latency, seen=seen, now=now))
+        for name, tat, latency, seen, now in rows
     }
     return ours, set(wanted) - {name for (name,) in known} - ours.keys()
 
@@ -230,11 +231,11 @@ async def note_slow(cursor: Cursor, slowest: Mapping[str, float]) -> None:
 
 
 async def _note_slow(cursor: Cursor, where: tuple[str, str], name: str, took: float) -> None:
-    await cursor.execute(_SPREAD.format(*where), (name,))
+    await cursor.execute(_LATENCY.format(*where), (name,))
     if row := await cursor.fetchone():  # a project without a limit has none
         before, seen, now = row
-        spread = rate_limit.noted(took, before=before, seen=seen, now=now)
-        await cursor.execute(_NOTE_SPREAD.format(*where), (spread, name))
+        latency = rate_limit.noted(took, before=before, seen=seen, now=now)
+        await cursor.execute(_RECORD_LATENCY.format(*where), (latency, name))
 
 
 @dataclass(frozen=True)
@@ -283,10 +284,10 @@ class Permits:
         new |= unknown
         if (known := ours.get(it.project)) is None:
             return BUSY
-        budget = rate_limit.project(limit, tat=known.tat, now=it.now, units=units, spread=known.spread)
+        budget = rate_limit.project(limit, tat=known.tat, now=it.now, units=units, latency=known.latency)
         if budget.letters == 0 and budget.next_at:
             return budget.next_at - it.now
-        after = rate_limit.project_debit(limit, tat=known.tat, now=it.now, units=units, spread=known.spread)
+        after = rate_limit.project_debit(limit, tat=known.tat, now=it.now, units=units, latency=known.latency)
         await set_project_tats(cursor, {it.project: after})
         return timedelta(0)
 

@@ -57,13 +57,13 @@ UPDATE (%s) v STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = v.i
        r.due_at = IF(v.status = 'waiting', UTC_TIMESTAMP(6) + INTERVAL v.wait MICROSECOND, r.due_at),
        r.lease_until = IF(v.status = 'unsure', UTC_TIMESTAMP(6) + INTERVAL v.wait MICROSECOND, NULL),
        r.mode = IF(v.status = 'waiting' AND (r.draft_id IS NULL OR v.forgets), NULL, COALESCE(r.mode, v.mode)),
-       r.draft_id = IF(v.status = 'failed' OR v.forgets, NULL, COALESCE(r.draft_id, v.draft_id)), r.looks = v.looks,
+       r.draft_id = IF(v.status = 'failed' OR v.forgets, NULL, COALESCE(r.draft_id, v.draft_id)), r.checks = v.checks,
        r.unanswered = IF(v.forgets OR v.status = 'failed', 0, IF(v.unanswered, 1, r.unanswered)),
        r.discarding = v.discarding, r.nothing_found_at = NULL, r.crashes = 0,
        r.updated_at = UTC_TIMESTAMP(6) {_FENCE}"""
 _OUTCOME_ROW: Final = (
     "id", "token", "status", "attempts", "error", "message_id", "thread_id", "wait", "unanswered", "forgets",
-    "discarding", "mode", "draft_id", "looks",
+    "discarding", "mode", "draft_id", "checks",
 )  # fmt: skip
 
 _ATTEMPT: Final = """
@@ -103,7 +103,7 @@ _LOCK_JOB: Final = "SELECT id FROM jobs FORCE INDEX (PRIMARY) WHERE id = %s FOR 
 _COUNTS: Final = "SELECT status, COUNT(*) FROM job_recipients WHERE job_id = %s GROUP BY status"
 _FINISH: Final = f"""
 UPDATE jobs j FORCE INDEX (PRIMARY)
-   SET j.finished_at = UTC_TIMESTAMP(6), j.turn_at = NULL, j.status = IF(j.status = 'cancelled', j.status, %s)
+   SET j.finished_at = UTC_TIMESTAMP(6), j.next_claim_at = NULL, j.status = IF(j.status = 'cancelled', j.status, %s)
  WHERE j.id = %s AND {UNFINISHED} AND j.total = %s"""
 _ENDED: Final = """
 SELECT job_id, COUNT(*) FROM job_recipients
@@ -395,5 +395,5 @@ def _outcome_row(one: Outcome) -> tuple[Any, ...]:
         int(decision.discarding),
         mode_of(letter.draft_id) if lost else None,
         letter.draft_id if lost else None,
-        letter.looks if decision.same_doubt else 0,
+        letter.checks if decision.same_doubt else 0,
     )

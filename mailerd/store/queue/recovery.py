@@ -25,10 +25,10 @@ _LOCK_DOUBTS: Final = """
 SELECT id FROM job_recipients FORCE INDEX (PRIMARY)
  WHERE id IN %s AND lease_until < UTC_TIMESTAMP(6) AND status = 'unsure' ORDER BY id FOR UPDATE SKIP LOCKED"""
 _CANDIDATES: Final = 50
-"""Doubts that are read to find some of different senders."""
+"""Unresolved sends that are read to find some of different senders."""
 
 _READ: Final = """
-SELECT r.id, r.job_id, r.seq, j.sender_email, r.to_email, r.attempts, r.daemon_id, r.looks, r.mode, r.draft_id,
+SELECT r.id, r.job_id, r.seq, j.sender_email, r.to_email, r.attempts, r.daemon_id, r.checks, r.mode, r.draft_id,
        r.thread_id, r.claim_token, j.created_at, r.unanswered, r.discarding,
        TIMESTAMPDIFF(MICROSECOND, r.nothing_found_at, UTC_TIMESTAMP(6))
   FROM job_recipients r FORCE INDEX (PRIMARY) JOIN jobs j ON j.id = r.job_id WHERE r.id IN %s ORDER BY r.id"""
@@ -40,7 +40,7 @@ UPDATE job_recipients FORCE INDEX (PRIMARY)
 
 _SETTLE: Final = """
 UPDATE job_recipients FORCE INDEX (PRIMARY)
-   SET status = %s, claim_token = NULL, looks = %s, error = %s, message_id = COALESCE(%s, message_id), proof = %s,
+   SET status = %s, claim_token = NULL, checks = %s, error = %s, message_id = COALESCE(%s, message_id), proof = %s,
        lease_until = IF(%s IS NULL, NULL, UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND),
        sent_at = IF(%s = 'sent', UTC_TIMESTAMP(6), NULL),
        mode = IF(%s = 'waiting' AND (draft_id IS NULL OR %s), NULL, mode), draft_id = IF(%s, NULL, draft_id),
@@ -53,7 +53,7 @@ UPDATE job_recipients FORCE INDEX (PRIMARY)
 # A look that settles nothing is not in the log of attempts. Where another daemon has looked since and found the same,
 # the two cannot be told apart: then both tell it, which is better than neither.
 _STILL_UNSURE: Final = """
-SELECT 1 FROM job_recipients WHERE id = %s AND status = 'unsure' AND looks = %s AND error <=> %s"""
+SELECT 1 FROM job_recipients WHERE id = %s AND status = 'unsure' AND checks = %s AND error <=> %s"""
 # LIMIT 1 keeps MariaDB from reading every recipient that there is, which it does for a NOT EXISTS.
 UNFINISHED_JOBS: Final = f"""
 SELECT j.id FROM jobs j WHERE {UNFINISHED}
@@ -107,7 +107,7 @@ class Rescues:
     async def doubts(
         self, *, limit: int = 5, each: int = 5, looking: Mapping[str, int] | None = None
     ) -> list[UnresolvedSend]:
-        """Doubts taken for a look, at most so many, and of each sender so many less those that it is `looking` for.
+        """Unresolved sends taken for a check; at most `limit`, and per sender `each` less those in `looking`.
 
         Raises:
             DatabaseError: nothing was taken, or in doubt: what was is taken again when the lease of its look lapses.
@@ -144,13 +144,13 @@ class Rescues:
         held_rows = [row for row in await cursor.fetchall() if row[11] == token]
         return [
             UnresolvedSend(
-                id=id_, job_id=job, seq=seq, sender=sender, to_email=to, token=token, attempt=attempts, looks=looks,
+                id=id_, job_id=job, seq=seq, sender=sender, to_email=to, token=token, attempt=attempts, checks=checks,
                 mode=mode, draft_id=draft, thread_id=thread, unanswered=bool(unanswered), discarding=bool(discarding),
                 nothing_found_for=None if nothing is None else timedelta(microseconds=nothing),
                 known_message_id=known.get(id_), since=since.replace(tzinfo=UTC),
             )
             for (
-                id_, job, seq, sender, to, attempts, _, looks, mode, draft, thread, _, since, unanswered, discarding,
+                id_, job, seq, sender, to, attempts, _, checks, mode, draft, thread, _, since, unanswered, discarding,
                 nothing,
             ) in held_rows
         ]  # fmt: skip
@@ -171,11 +171,11 @@ class Rescues:
         doubt = it.doubt
         status = after(State.UNSURE, it.change).value if it.change else State.UNSURE.value
         wait = micros(it.look_again) if it.look_again is not None else None
-        looks, error = doubt.looks + 1, short(it.error)
+        checks, error = doubt.checks + 1, short(it.error)
         await cursor.execute(
             _SETTLE,
             (
-                status, looks, error, it.message_id, it.proof and it.proof.value, wait, wait or 0, status, status,
+                status, checks, error, it.message_id, it.proof and it.proof.value, wait, wait or 0, status, status,
                 *[int(it.forgets)] * 4, status, status, int(it.nothing_found), status, doubt.id, doubt.token,
             ),
         )  # fmt: skip
@@ -199,7 +199,7 @@ class Rescues:
         doubt = it.doubt
         if it.change:
             return await applied(cursor, doubt.id, token=doubt.token, event=it.change.value, by=self.daemon_id)
-        await cursor.execute(_STILL_UNSURE, (doubt.id, doubt.looks + 1, short(it.error)))
+        await cursor.execute(_STILL_UNSURE, (doubt.id, doubt.checks + 1, short(it.error)))
         return bool(await cursor.fetchall())
 
     async def renew(self, held: Iterable[tuple[int, str]], *, lease: timedelta) -> set[tuple[int, str]]:

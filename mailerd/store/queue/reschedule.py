@@ -9,7 +9,7 @@ from mailerd.store.db.cursor import Cursor
 
 _WAKE_JOB: Final = """
 UPDATE jobs FORCE INDEX (PRIMARY)
-   SET turn_at = LEAST(COALESCE(turn_at, '9999-12-31'), UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND)
+   SET next_claim_at = LEAST(COALESCE(next_claim_at, '9999-12-31'), UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND)
  WHERE id = %s AND status IN ('queued', 'sending')"""
 _STATUS: Final = "SELECT status FROM jobs FORCE INDEX (PRIMARY) WHERE id = %s FOR UPDATE"
 # What comes back from the wire into a cancelled job has nothing to wait for. Only what came back in this transaction:
@@ -17,20 +17,22 @@ _STATUS: Final = "SELECT status FROM jobs FORCE INDEX (PRIMARY) WHERE id = %s FO
 _CANCEL_RETURNED: Final = """
 UPDATE job_recipients FORCE INDEX (PRIMARY)
    SET status = %s, updated_at = UTC_TIMESTAMP(6), error = CONCAT('the job was cancelled by ', COALESCE(
-         (SELECT who FROM job_actions WHERE job_id = %s AND action = 'cancel' ORDER BY id DESC LIMIT 1), 'somebody'))
+         (SELECT actor FROM job_actions WHERE job_id = %s AND action = 'cancel' ORDER BY id DESC LIMIT 1), 'somebody'))
  WHERE id IN %s AND job_id = %s AND status = 'waiting'"""
 _WAKE_SENDER: Final = """
 UPDATE senders FORCE INDEX (PRIMARY)
-   SET turn_at = LEAST(COALESCE(turn_at, '9999-12-31'), UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND) WHERE email = %s"""
+   SET next_claim_at = LEAST(COALESCE(next_claim_at, '9999-12-31'), UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND)
+ WHERE email = %s"""
 
 # Each as the audit calls it: what waits has no turn, or its sender has none. LIMIT 1 keeps MariaDB from reading every
 # recipient that there is, which it does for an EXISTS beside an OR.
 FORGOTTEN: Final = """
-SELECT j.id, j.sender_email FROM jobs j FORCE INDEX (open_jobs)
+SELECT j.id, j.sender_email FROM jobs j FORCE INDEX (by_status)
  WHERE j.status IN ('queued', 'sending')
-   AND ((j.turn_at IS NULL
+   AND ((j.next_claim_at IS NULL
          AND (SELECT 1 FROM job_recipients r WHERE r.job_id = j.id AND r.status = 'waiting' LIMIT 1) = 1)
-     OR (j.turn_at IS NOT NULL AND (SELECT s.turn_at FROM senders s WHERE s.email = j.sender_email) IS NULL))
+     OR (j.next_claim_at IS NOT NULL
+         AND (SELECT s.next_claim_at FROM senders s WHERE s.email = j.sender_email) IS NULL))
  LIMIT %s"""
 
 

@@ -18,18 +18,18 @@ from mailerd.store.queue.sender_turns import Turn
 JOB: Final = """
 (SELECT sender_email, id, type, total, TIMESTAMPDIFF(MICROSECOND, send_at, UTC_TIMESTAMP(6)),
         started_at IS NOT NULL
-  FROM jobs FORCE INDEX (turn)
- WHERE sender_email = %s AND claimable = 1 AND turn_at <= UTC_TIMESTAMP(6)
- ORDER BY precedence, turn_at, id LIMIT 1 FOR UPDATE SKIP LOCKED)"""
+  FROM jobs FORCE INDEX (next_claim)
+ WHERE sender_email = %s AND claimable = 1 AND next_claim_at <= UTC_TIMESTAMP(6)
+ ORDER BY precedence, next_claim_at, id LIMIT 1 FOR UPDATE SKIP LOCKED)"""
 
 ROWS: Final = f"""
-(SELECT job_id, id, seq, to_email, to_name, variables, attempts, draft_id, thread_id, unanswered, looks
+(SELECT job_id, id, seq, to_email, to_name, variables, attempts, draft_id, thread_id, unanswered, checks
    FROM job_recipients FORCE INDEX (claim)
   WHERE job_id = %s AND status = %s AND due_at <= UTC_TIMESTAMP(6) AND crashes < {ALONE_AFTER}
   ORDER BY due_at, id LIMIT %s FOR UPDATE SKIP LOCKED)"""
 # What may have crashed several daemons, and is claimed by itself.
 _ALONE: Final = f"""
-SELECT job_id, id, seq, to_email, to_name, variables, attempts, draft_id, thread_id, unanswered, looks
+SELECT job_id, id, seq, to_email, to_name, variables, attempts, draft_id, thread_id, unanswered, checks
   FROM job_recipients FORCE INDEX (PRIMARY)
  WHERE id = %s AND status = %s AND due_at <= UTC_TIMESTAMP(6) AND crashes >= {ALONE_AFTER} FOR UPDATE SKIP LOCKED"""
 _JOB_ALONE: Final = """
@@ -47,14 +47,14 @@ _MINE: Final = "SELECT id, attempts FROM job_recipients FORCE INDEX (PRIMARY) WH
 _JOB_TURNS: Final = """
 UPDATE jobs FORCE INDEX (PRIMARY)
    SET status = IF(id IN %s, %s, status), started_at = IF(id IN %s, COALESCE(started_at, UTC_TIMESTAMP(6)), started_at),
-       turn_at = CASE id {whens} END
+       next_claim_at = CASE id {whens} END
  WHERE id IN %s"""
 
 NEXT_ROW: Final = """
 (SELECT job_id, due_at, id, crashes FROM job_recipients FORCE INDEX (claim)
   WHERE job_id = %s AND status = %s ORDER BY due_at, id LIMIT 1)"""
 NEXT_JOBS: Final = """
-SELECT sender_email, MIN(turn_at) FROM jobs FORCE INDEX (turn)
+SELECT sender_email, MIN(next_claim_at) FROM jobs FORCE INDEX (next_claim)
  WHERE sender_email IN %s AND claimable = 1 GROUP BY sender_email"""
 
 
@@ -175,11 +175,11 @@ async def _end_jobs(cursor: Cursor, picks: Sequence[Pick], *, short: Sequence[st
 
 
 def _letter(row: Sequence[Any], turn: Turn, token: str, *, attempt: int) -> ClaimedRecipient:
-    job, id_, seq, to, name, variables, _, draft, thread, unanswered, looks = row
+    job, id_, seq, to, name, variables, _, draft, thread, unanswered, checks = row
     return ClaimedRecipient(
         id=id_, job_id=job, seq=seq, sender=turn.it.email, to_email=to, to_name=name, variables=variables,
         attempt=attempt, token=token, draft_id=draft, thread_id=thread, unanswered=bool(unanswered),
-        looks=looks, pauses=turn.it.pauses, probing=turn.probing, sender_mode=turn.it.mode,
+        checks=checks, pauses=turn.it.pauses, probing=turn.probing, sender_mode=turn.it.mode,
         sender_project=turn.it.project, slow_from=turn.it.slow_from, hour=turn.hour,
     )  # fmt: skip
 

@@ -15,12 +15,13 @@ from mailerd.store.queue import rate_limits
 from mailerd.store.queue.rate_limits import BUSY, COLUMNS, DefaultLimits, SenderState, naive
 
 DUE: Final = f"""
-SELECT {COLUMNS} FROM senders FORCE INDEX (turn)
- WHERE turn_at <= UTC_TIMESTAMP(6) AND email NOT IN %s ORDER BY turn_at, email LIMIT %s FOR UPDATE SKIP LOCKED"""
+SELECT {COLUMNS} FROM senders FORCE INDEX (next_claim)
+ WHERE next_claim_at <= UTC_TIMESTAMP(6)
+   AND email NOT IN %s ORDER BY next_claim_at, email LIMIT %s FOR UPDATE SKIP LOCKED"""
 # An UPDATE of many rows, each with values of its own: every row is there and locked, so nothing is ever inserted.
 _END: Final = """
-INSERT INTO senders (email, turn_at, tat, gap_until, created_at) VALUES %s
-    ON DUPLICATE KEY UPDATE turn_at = VALUES(turn_at), tat = VALUES(tat), gap_until = VALUES(gap_until)"""
+INSERT INTO senders (email, next_claim_at, tat, gap_until, created_at) VALUES %s
+    ON DUPLICATE KEY UPDATE next_claim_at = VALUES(next_claim_at), tat = VALUES(tat), gap_until = VALUES(gap_until)"""
 _DEBIT_HOUR: Final = """
 INSERT INTO sender_hours (sender_email, hour, letters) VALUES %s
     ON DUPLICATE KEY UPDATE letters = letters + VALUES(letters)"""
@@ -42,11 +43,13 @@ class Account:
     """Its arrival time, with what has been paid."""
     promised: datetime | None
     """What it would be if every sender took as much as it may."""
-    spread: float
+    latency: float
 
     def budget(self, turn: "Turn") -> Budget:
         """What is left when all that was promised is taken."""
-        return rate_limit.project(self.limit, tat=self.promised, now=turn.now, units=turn.it.units, spread=self.spread)
+        return rate_limit.project(
+            self.limit, tat=self.promised, now=turn.now, units=turn.it.units, latency=self.latency
+        )
 
     def promise(self, turn: "Turn") -> None:
         """Put the turn's share aside."""
@@ -58,7 +61,7 @@ class Account:
 
     def _after(self, tat: datetime | None, turn: "Turn", letters: int) -> datetime | None:
         return rate_limit.project_debit(
-            self.limit, tat=tat, now=turn.now, units=letters * turn.it.units, spread=self.spread
+            self.limit, tat=tat, now=turn.now, units=letters * turn.it.units, latency=self.latency
         )
 
 
@@ -196,7 +199,7 @@ async def ask_projects(cursor: Cursor, turns: Sequence[Turn], limit: int) -> set
     if not counted:
         return set()
     found, new = await rate_limits.projects(cursor, [turn.it.project or "" for turn in counted])
-    accounts = {name: Account(name, limit, it.tat, promised=it.tat, spread=it.spread) for name, it in found.items()}
+    accounts = {name: Account(name, limit, it.tat, promised=it.tat, latency=it.latency) for name, it in found.items()}
     for turn in counted:
         turn.project = accounts.get(turn.it.project or "")
         turn.bound(turn.project.budget(turn) if turn.project else Budget(letters=0, next_at=turn.now + BUSY))

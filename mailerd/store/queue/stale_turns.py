@@ -1,6 +1,6 @@
 """Senders that sleep for a reason that has gone: a limit that was raised, a pause that was ended, a sign-in that came.
 
-A claim writes into `turn_at` when a sender's next turn is, under the limits and the pauses of that moment. Whatever
+A claim writes into `next_claim_at` when a sender's next turn is, under the limits and the pauses of that moment. What
 changes them later may leave a sender asleep until tomorrow, so they are looked through: at the start, after a reload,
 and once a minute. The daemon only reads, unless there is somebody to wake; what may go is the claim's business as ever.
 Senders whose sign-in is broken are tried as soon as a credential file has come or gone.
@@ -27,17 +27,17 @@ _PAGE: Final = 500
 """Senders of one statement."""
 # Only those that have a due job and no pause: in a database at rest that is nobody.
 _ASLEEP: Final = f"""
-SELECT {COLUMNS}, turn_at, (SELECT p.tat FROM projects p WHERE p.name = s.project),
+SELECT {COLUMNS}, next_claim_at, (SELECT p.tat FROM projects p WHERE p.name = s.project),
        (SELECT COALESCE(SUM(h.letters), 0) FROM sender_hours h
          WHERE h.sender_email = s.email AND h.hour > UTC_TIMESTAMP() - INTERVAL 25 HOUR)
   FROM senders s FORCE INDEX (PRIMARY)
- WHERE s.email > %s AND s.turn_at > UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND
+ WHERE s.email > %s AND s.next_claim_at > UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND
    AND COALESCE(s.paused_until, '1970-01-01') <= UTC_TIMESTAMP(6)
-   AND EXISTS (SELECT 1 FROM jobs j FORCE INDEX (turn)
-                WHERE j.sender_email = s.email AND j.claimable = 1 AND j.turn_at <= UTC_TIMESTAMP(6))
+   AND EXISTS (SELECT 1 FROM jobs j FORCE INDEX (next_claim)
+                WHERE j.sender_email = s.email AND j.claimable = 1 AND j.next_claim_at <= UTC_TIMESTAMP(6))
  ORDER BY s.email LIMIT %s"""
 _WAKE: Final = """
-UPDATE senders FORCE INDEX (PRIMARY) SET turn_at = UTC_TIMESTAMP(6) WHERE email = %s AND turn_at = %s"""
+UPDATE senders FORCE INDEX (PRIMARY) SET next_claim_at = UTC_TIMESTAMP(6) WHERE email = %s AND next_claim_at = %s"""
 
 _SIGN_INS: Final = (
     PauseCause.NO_CREDENTIALS.value,
@@ -51,7 +51,8 @@ _SIGNED_OUT: Final = """
 SELECT email FROM senders WHERE paused_until > UTC_TIMESTAMP(6) AND pause_cause IN %s ORDER BY email"""
 # The cause stays until a letter has gone well: the first one goes alone, and if nothing has changed it pauses anew.
 _TRY: Final = """
-UPDATE senders FORCE INDEX (PRIMARY) SET paused_until = UTC_TIMESTAMP(6), turn_at = LEAST(turn_at, UTC_TIMESTAMP(6))
+UPDATE senders FORCE INDEX (PRIMARY)
+   SET paused_until = UTC_TIMESTAMP(6), next_claim_at = LEAST(next_claim_at, UTC_TIMESTAMP(6))
  WHERE email = %s AND paused_until > UTC_TIMESTAMP(6) AND pause_cause IN %s"""
 
 
@@ -60,7 +61,7 @@ class Sleeper:
     """A sender that could send, and whose turn is still to come."""
 
     email: str
-    turn_at: datetime
+    next_claim_at: datetime
 
 
 async def find(database: Database, terms: DefaultLimits, *, beyond: timedelta = PROBE_EVERY) -> list[Sleeper]:
@@ -137,7 +138,7 @@ class Sleepers:
 
     async def _wake(self, cursor: Cursor, found: Sequence[Sleeper]) -> None:
         for one in found:  # in the order of their names, as whoever locks several; a turn that has moved is left alone
-            await cursor.execute(_WAKE, (one.email, naive(one.turn_at)))
+            await cursor.execute(_WAKE, (one.email, naive(one.next_claim_at)))
 
     async def _try_sign_ins(self, cursor: Cursor) -> None:
         await cursor.execute(_SIGNED_OUT, (_SIGN_INS,))

@@ -17,14 +17,14 @@ SELECT r.id, r.to_email, r.attempts, j.sender_email FROM job_recipients r JOIN j
 # refunded: nothing was sent by it.
 _UNDO: Final = """
 UPDATE job_recipients FORCE INDEX (PRIMARY)
-   SET status = %s, proof = NULL, sent_at = NULL, looks = 0, attempts = GREATEST(attempts, 1) - 1, error = %s,
+   SET status = %s, proof = NULL, sent_at = NULL, checks = 0, attempts = GREATEST(attempts, 1) - 1, error = %s,
        due_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
  WHERE id = %s AND status = 'sent' AND proof = 'draft gone' AND draft_id = %s"""
 _LOG: Final = """
 INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, draft_id, error, at)
 VALUES (%s, %s, %s, %s, %s, 1, %s, %s, UTC_TIMESTAMP(6))"""
 _JOB: Final = "SELECT status FROM jobs FORCE INDEX (PRIMARY) WHERE id = %s FOR UPDATE"
-_REOPEN: Final = "UPDATE jobs SET status = %s, finished_at = NULL, turn_at = UTC_TIMESTAMP(6) WHERE id = %s"
+_REOPEN: Final = "UPDATE jobs SET status = %s, finished_at = NULL, next_claim_at = UTC_TIMESTAMP(6) WHERE id = %s"
 _NOTE: Final = "it was called sent because its draft was gone, and the draft is there"
 
 

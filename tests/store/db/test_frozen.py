@@ -50,11 +50,11 @@ async def test_a_claim_passes_a_locked_project_by_and_serves_the_others(
     async with holding(database_url, *FROZEN_CLAIM):
         claim = await claims.claim(20)
         assert {letter.sender for letter in claim.letters} == {OTHER}
-        await query(two_projects, "UPDATE senders SET turn_at = UTC_TIMESTAMP(6) WHERE email = %s", SAME)
+        await query(two_projects, "UPDATE senders SET next_claim_at = UTC_TIMESTAMP(6) WHERE email = %s", SAME)
         assert (await claims.claim(20)).letters == ()
         ((rests,),) = await query(
             two_projects,
-            "SELECT TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), turn_at) FROM senders WHERE email = %s", SAME,
+            "SELECT TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), next_claim_at) FROM senders WHERE email = %s", SAME,
         )  # fmt: skip
         assert rests <= BUSY / timedelta(microseconds=1)
         assert await query(two_projects, "SELECT COUNT(*) FROM projects WHERE name = '1' AND tat IS NULL") == [(1,)]

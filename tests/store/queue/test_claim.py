@@ -120,18 +120,18 @@ async def test_the_claim_reads_by_its_index_and_sorts_nothing(database: Database
             (job,),
         ),
         (
-            "SELECT id FROM jobs FORCE INDEX (turn) WHERE sender_email = %s AND claimable = 1 AND "
-            "turn_at <= UTC_TIMESTAMP(6) ORDER BY precedence, turn_at, id LIMIT 1 FOR UPDATE SKIP LOCKED",
+            "SELECT id FROM jobs FORCE INDEX (next_claim) WHERE sender_email = %s AND claimable = 1 AND "
+            "next_claim_at <= UTC_TIMESTAMP(6) ORDER BY precedence, next_claim_at, id LIMIT 1 FOR UPDATE SKIP LOCKED",
             ("me@example.com",),
         ),
         (
-            "SELECT email FROM senders FORCE INDEX (turn) WHERE turn_at <= UTC_TIMESTAMP(6) "
-            "ORDER BY turn_at, email LIMIT 1 FOR UPDATE SKIP LOCKED",
+            "SELECT email FROM senders FORCE INDEX (next_claim) WHERE next_claim_at <= UTC_TIMESTAMP(6) "
+            "ORDER BY next_claim_at, email LIMIT 1 FOR UPDATE SKIP LOCKED",
             (),
         ),
     ):
         (row,) = await plan(database, statement, values)
-        assert row["key"] in {"claim", "turn"}
+        assert row["key"] in {"claim", "next_claim"}
         assert "filesort" not in str(row["Extra"])
 
 
@@ -140,11 +140,13 @@ async def test_a_sender_without_room_is_passed_by_and_keeps_its_turn(database: D
         await post(database, sender=sender, recipients=30)
     claimer = claims(database)
     ((turn, _),) = before = await query(
-        database, "SELECT turn_at, tat FROM senders WHERE email = %s", "full@example.com"
+        database, "SELECT next_claim_at, tat FROM senders WHERE email = %s", "full@example.com"
     )
     claim = await claimer.claim(40, rooms={"full@example.com": 0, "some@example.com": 7, "other@example.com": -3})
     assert Counter(letter.sender for letter in claim.letters) == {"some@example.com": 7, "free@example.com": 30}
-    assert await query(database, "SELECT turn_at, tat FROM senders WHERE email = %s", "full@example.com") == before
+    assert (
+        await query(database, "SELECT next_claim_at, tat FROM senders WHERE email = %s", "full@example.com") == before
+    )
     assert turn is not None
     full = {"full@example.com": 0, "some@example.com": 0}
     assert claim.next_in is None, "nothing is due of those that have room"

@@ -46,7 +46,7 @@ async def fill(database: Database, chance: random.Random) -> None:
     for number in range(SENDERS):
         email = f"s{number}@example.com"
         sender: dict[str, Any] = {
-            "email": email, "turn_at": naive(-chance.uniform(1, 1000)), "created_at": naive(-1e6),
+            "email": email, "next_claim_at": naive(-chance.uniform(1, 1000)), "created_at": naive(-1e6),
             "units_per_minute": chance.choice([None, 0, 6000, 200_000]), "per_day": chance.choice([None, 0, 9]),
             "paused_until": chance.choice([None, None, naive(-1), naive(60)]),
             "pause_cause": chance.choice([None, None, "throttled"]), "tat": chance.choice([None, naive(-5), naive(9)]),
@@ -67,7 +67,7 @@ async def a_job(database: Database, chance: random.Random, *, id_: str, sender: 
     row = {
         "id": id_, "type": "template", "sender_email": sender, "subject": "s", "text": "t", "variables": "{}",
         "priority": chance.choice([0, 0, 5]), "status": "queued", "total": letters,
-        "turn_at": naive(chance.choice([-50, -10, 100]) - chance.random()), "send_at": naive(-60),
+        "next_claim_at": naive(chance.choice([-50, -10, 100]) - chance.random()), "send_at": naive(-60),
         "created_at": naive(-60),
     }  # fmt: skip
     await insert(database, "jobs", row)
@@ -95,8 +95,8 @@ async def outcome(database: Database, shifted: Shifted, *, seed: int) -> list[An
         claim = await claimer.claim(200)
         seen.append(sorted((letter.job_id, letter.seq, letter.attempt, letter.probing) for letter in claim.letters))
         seen.append((sorted(job.id for job in claim.jobs), claim.next_in))
-    seen.append(await query(database, "SELECT email, turn_at, tat FROM senders ORDER BY email"))
-    seen.append(await query(database, "SELECT id, status, started_at, turn_at FROM jobs ORDER BY id"))
+    seen.append(await query(database, "SELECT email, next_claim_at, tat FROM senders ORDER BY email"))
+    seen.append(await query(database, "SELECT id, status, started_at, next_claim_at FROM jobs ORDER BY id"))
     seen.append(await query(database, "SELECT * FROM sender_hours ORDER BY sender_email, hour"))
     return seen
 
@@ -159,7 +159,7 @@ async def test_two_daemons_that_meet_a_new_project_share_it_from_the_first_lette
     taken: list[int] = []
     async with asyncio.timeout(10):
         while not sum(taken):  # the first claims meet it, and the second ones give it its row
-            await query(database, "UPDATE senders SET turn_at = UTC_TIMESTAMP(6)")
+            await query(database, "UPDATE senders SET next_claim_at = UTC_TIMESTAMP(6)")
             taken = [len(claim.letters) for claim in await asyncio.gather(*(it.claim(30) for it in claimers))]
     assert 10 <= sum(taken) <= 12
 
@@ -200,5 +200,5 @@ async def test_every_statement_of_the_claim_reads_by_its_index_and_sorts_nothing
             if (row["table"] or "<union").startswith("<union"):
                 continue
             assert row["type"] in {"range", "ref"}, row
-            assert row["key"] in {"turn", "claim", "PRIMARY"}, row
+            assert row["key"] in {"next_claim", "claim", "PRIMARY"}, row
             assert "filesort" not in str(row["Extra"]), row

@@ -43,7 +43,7 @@ async def test_a_letter_that_crashes_alone_is_failed_and_those_that_were_with_it
         else:
             await write(database, Outcome(letter, Decision(Transition.SENT, message_id=f"m{letter.seq}")))
             sent += 1
-        await query(database, "UPDATE jobs SET turn_at = UTC_TIMESTAMP(6) WHERE turn_at IS NOT NULL")
+        await query(database, "UPDATE jobs SET next_claim_at = UTC_TIMESTAMP(6) WHERE next_claim_at IS NOT NULL")
     assert await states(database, job) == {"sent": 2, "failed": 1}
     await ask(database, job, JobChange.RETRY)
     assert len((await claims(database).claim(10)).letters) == 1, "somebody asked for another try: it starts anew"
@@ -65,15 +65,15 @@ async def test_what_may_have_crashed_daemons_is_claimed_alone_under_every_limit(
     ((recipient,),) = await query(database, "SELECT id FROM job_recipients")
     for hold in (
         "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR",
-        "UPDATE jobs SET status = 'paused', turn_at = NULL",
+        "UPDATE jobs SET status = 'paused', next_claim_at = NULL",
         "UPDATE job_recipients SET due_at = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR",
     ):
-        before = await query(database, "SELECT turn_at, tat FROM senders")
+        before = await query(database, "SELECT next_claim_at, tat FROM senders")
         await query(database, hold)
         assert (await claims(database).claim_alone(recipient)).letters == ()
         assert await query(database, "SELECT tat FROM senders") == [(before[0][1],)]
         await query(database, "UPDATE senders SET paused_until = NULL")
-        await query(database, "UPDATE jobs SET status = 'queued', turn_at = UTC_TIMESTAMP(6)")
+        await query(database, "UPDATE jobs SET status = 'queued', next_claim_at = UTC_TIMESTAMP(6)")
     await query(database, "UPDATE job_recipients SET due_at = UTC_TIMESTAMP(6)")
     assert len((await claims(database).claim_alone(recipient)).letters) == 1
     assert (await claims(database).claim_alone(recipient)).letters == (), "it is taken"
@@ -87,7 +87,7 @@ async def test_a_daemon_that_was_stopped_or_lives_has_not_crashed(database: Data
     ((recipient,),) = await query(database, "SELECT id FROM job_recipients")
     owner = Daemons(database, "D1")
     await owner.beat()
-    await query(database, "UPDATE daemons SET beat_at = UTC_TIMESTAMP(6) - INTERVAL 1 MINUTE")
+    await query(database, "UPDATE daemons SET heartbeat_at = UTC_TIMESTAMP(6) - INTERVAL 1 MINUTE")
     assert len((await claims(database).claim_alone(recipient)).letters) == 1
     await query(database, LAPSE)
     if alive == "stopped":

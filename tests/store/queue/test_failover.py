@@ -155,7 +155,7 @@ async def test_others_that_are_alive_are_waited_for(database: Database, one: Dae
     assert len(await other.ready(0)) == 0
     await one.sends(letter)
     await forget(database)
-    await query(database, "UPDATE daemons SET told = 'another since 1'")
+    await query(database, "UPDATE daemons SET replayed_to = 'another since 1'")
     for daemon in (one, other):
         daemon.meets_another()
     for _ in range(3):
@@ -172,11 +172,11 @@ async def test_nobody_waits_for_a_daemon_that_has_gone(
 ) -> None:
     await post(database, recipients=1)
     assert len(await one.ready(0)) == 0
-    await query(database, "UPDATE daemons SET told = 'another since 1' WHERE id = 'D1'")
+    await query(database, "UPDATE daemons SET replayed_to = 'another since 1' WHERE id = 'D1'")
     if gone == "left":
         await one.daemons.leave()
     else:
-        await query(database, "UPDATE daemons SET beat_at = beat_at - INTERVAL 1 MINUTE WHERE id = 'D1'")
+        await query(database, "UPDATE daemons SET heartbeat_at = heartbeat_at - INTERVAL 1 MINUTE WHERE id = 'D1'")
     assert len(await other.ready(1)) == 1
 
 
@@ -184,7 +184,7 @@ async def test_others_are_not_waited_for_without_end(
     database: Database, one: Daemon, other: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await post(database, recipients=1)
-    await query(database, "UPDATE daemons SET told = 'another since 1' WHERE id = %s", one.name)
+    await query(database, "UPDATE daemons SET replayed_to = 'another since 1' WHERE id = %s", one.name)
     assert await other.ready(1) == ()
     monkeypatch.setattr(history_module, "OTHERS_WITHIN", 0.0)
     assert len(await other.ready(1)) == 1
@@ -194,7 +194,7 @@ async def test_a_database_that_has_forgotten_beats_is_told_again(database: Datab
     assert len(await one.ready(0)) == 0
     await one.daemons.beat()
     assert one.history._servers
-    await query(database, "UPDATE daemons SET beats = beats - 2")
+    await query(database, "UPDATE daemons SET heartbeats = heartbeats - 2")
     await one.daemons.beat()
     assert not one.history._servers
 

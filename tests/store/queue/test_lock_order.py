@@ -89,7 +89,7 @@ async def test_two_senders_whose_project_is_used_up_pause_it_together_without_a_
 async def test_two_halves_of_a_cancelled_job_come_back_without_a_deadlock(database: Database) -> None:
     job = await post(database, recipients=40)
     letters = (await claims(database).claim(40)).letters
-    await query(database, "UPDATE jobs SET status = 'cancelled', turn_at = NULL")
+    await query(database, "UPDATE jobs SET status = 'cancelled', next_claim_at = NULL")
     back = Decision(Transition.RELEASED, error="no", wait=MINUTE)
     one, other = ([Outcome(it, back) for it in half] for half in (letters[:20], letters[20:]))
     await at_once(database, one, other)

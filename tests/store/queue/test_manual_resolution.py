@@ -48,7 +48,7 @@ async def test_a_letter_that_was_not_sent_goes_out_by_a_new_draft(database: Data
 
 async def test_a_letter_of_a_cancelled_job_that_was_not_sent_is_told_as_cancelled(database: Database) -> None:
     id_ = await doubt(database)
-    await query(database, "UPDATE jobs SET status = 'cancelled', turn_at = NULL")
+    await query(database, "UPDATE jobs SET status = 'cancelled', next_claim_at = NULL")
     settled = await settle(database, id_, change=Transition.MISSING)
     assert settled.status is State.CANCELLED
     assert await query(database, "SELECT status FROM job_recipients") == [("cancelled",)]

@@ -93,18 +93,18 @@ async def test_what_a_sign_in_taught_stands_on_the_senders_row(database: Databas
 
 
 async def row_of_me(database: Database) -> tuple[float | None, int | None]:
-    """The spread, and for how many seconds it has not been seen."""
-    ((spread, ago),) = await query(
-        database, "SELECT spread, TIMESTAMPDIFF(SECOND, spread_at, UTC_TIMESTAMP(6)) FROM senders"
+    """The latency, and for how many seconds it has not been seen."""
+    ((latency, ago),) = await query(
+        database, "SELECT latency, TIMESTAMPDIFF(SECOND, latency_at, UTC_TIMESTAMP(6)) FROM senders"
     )
-    return spread, ago
+    return latency, ago
 
 
 async def sent_after(database: Database, claimer: Claims, *took: float, change: Transition = Transition.SENT) -> None:
     """Letters of one claim each, recorded together after so many seconds."""
     letters: list[ClaimedRecipient] = []
     for _ in took:
-        await query(database, "UPDATE senders SET tat = NULL, turn_at = UTC_TIMESTAMP(6)")
+        await query(database, "UPDATE senders SET tat = NULL, next_claim_at = UTC_TIMESTAMP(6)")
         letters += (await claimer.claim(1)).letters
     decision = Decision(change, message_id="m" if change is Transition.SENT else None)
     outcomes = [Outcome(letter, decision, took=one) for letter, one in zip(letters, took, strict=True)]
@@ -122,7 +122,7 @@ async def test_a_letter_that_was_slow_to_google_slows_its_sender_in_the_commit_o
     assert await row_of_me(database) == (4.0, 0)
     await sent_after(database, claimer, 0.1)
     # Its next turn is a burst (0.27 letters) before its arrival time, and an interval is (60 s + 5 s) / 53.73.
-    ((seconds,),) = await query(database, "SELECT TIMESTAMPDIFF(MICROSECOND, turn_at, tat) / 1e6 FROM senders")
+    ((seconds,),) = await query(database, "SELECT TIMESTAMPDIFF(MICROSECOND, next_claim_at, tat) / 1e6 FROM senders")
     assert float(seconds) == pytest.approx(0.27 * 65 / 53.73, abs=0.001)
     await sent_after(database, claimer, 3.9, 3000.0)
     assert await row_of_me(database) == (8.0, 0)
@@ -137,14 +137,14 @@ async def test_a_letter_that_was_slow_to_google_slows_its_project_too_and_no_oth
     letters = (await claimer.claim(20)).letters
     of_me = next(letter for letter in letters if letter.sender == ME)
     await write(database, Outcome(of_me, Decision(Transition.SENT, message_id="m"), took=4.0))
-    assert await query(database, "SELECT name, spread, spread_at IS NULL FROM projects ORDER BY name") == [
+    assert await query(database, "SELECT name, latency, latency_at IS NULL FROM projects ORDER BY name") == [
         ("1", 4.0, 0), ("2", None, 1),
     ]  # fmt: skip
-    await query(database, "UPDATE senders SET turn_at = NULL WHERE email = %s", YOU)
+    await query(database, "UPDATE senders SET next_claim_at = NULL WHERE email = %s", YOU)
     permits = Permits(database, lambda: claimer.terms)
-    for spread, minute in ((4.0, 65), (None, 60.4)):  # a quarter more than the spread, or the least that is left
+    for latency, minute in ((4.0, 65), (None, 60.4)):  # a quarter more than the latency, or the least that is left
         each = minute / 326_700  # seconds that a unit takes, of the 99 % that do not go at once
-        await query(database, "UPDATE projects SET tat = NULL, spread = %s WHERE name = '1'", spread)
+        await query(database, "UPDATE projects SET tat = NULL, latency = %s WHERE name = '1'", latency)
         assert len((await claimer.claim(80)).letters) == 20  # a quarter of what is wanted for each sender
         (paid,) = await query(
             database,
@@ -198,7 +198,7 @@ async def test_a_spread_is_kept_up_while_it_lasts_and_forgotten_ten_minutes_afte
     database: Database, ago: int, took: float, row: tuple[float, int]
 ) -> None:
     await post(database, recipients=5)
-    await query(database, "UPDATE senders SET spread = 4.0, spread_at = UTC_TIMESTAMP(6) - INTERVAL %s SECOND", ago)
+    await query(database, "UPDATE senders SET latency = 4.0, latency_at = UTC_TIMESTAMP(6) - INTERVAL %s SECOND", ago)
     await sent_after(database, claims(database, SenderLimits(6000, 0, 0)), took)
     assert await row_of_me(database) == pytest.approx(row, abs=1 if row[1] else 0)
 
@@ -208,7 +208,7 @@ async def test_two_daemons_that_note_at_once_keep_the_greater_spread(database: D
     one, other = (claims(database, SenderLimits(6000, 0, 0)) for _ in range(2))
     letters: list[ClaimedRecipient] = []
     for claimer in (one, other):
-        await query(database, "UPDATE senders SET tat = NULL, turn_at = UTC_TIMESTAMP(6)")
+        await query(database, "UPDATE senders SET tat = NULL, next_claim_at = UTC_TIMESTAMP(6)")
         letters += (await claimer.claim(1)).letters
     for letter, took in zip(letters, (3.0, 2.0), strict=True):
         await write(database, Outcome(letter, Decision(Transition.SENT, message_id="m"), took=took))
@@ -223,7 +223,7 @@ async def test_what_comes_back_is_taken_off_the_hour_in_which_it_was_claimed(dat
     # The hour strikes.
     await query(database, "UPDATE sender_hours SET hour = hour - INTERVAL 1 HOUR")
     in_hand = tuple(replace(letter, hour=letter.hour and letter.hour - hour) for letter in in_hand)
-    await query(database, "UPDATE senders SET turn_at = UTC_TIMESTAMP(6)")
+    await query(database, "UPDATE senders SET next_claim_at = UTC_TIMESTAMP(6)")
     sent = (await claimer.claim(6)).letters
     await write(database, *(Outcome(letter, Decision(Transition.SENT, message_id=f"m{letter.id}")) for letter in sent))
     await write(
@@ -314,15 +314,15 @@ async def test_too_many_at_once_halves_what_a_sender_may_have_in_hand_for_all_da
     await write(database, *(Outcome(letter, refused) for letter in letters[:10]))
     await write(database, Outcome(letters[10], refused))  # the same trouble, told a moment later: not halved again
     assert await query(database, "SELECT concurrency FROM senders") == [(5,)]
-    await query(database, "UPDATE senders SET turn_at = UTC_TIMESTAMP(6), pause_cause = NULL")
+    await query(database, "UPDATE senders SET next_claim_at = UTC_TIMESTAMP(6), pause_cause = NULL")
     assert (await free.claim(10)).letters == ()  # nine are in hand still
     sent = Decision(Transition.SENT, message_id="m")
     await write(database, *(Outcome(letter, sent) for letter in letters[11:]))
-    await query(database, "UPDATE senders SET turn_at = UTC_TIMESTAMP(6)")
+    await query(database, "UPDATE senders SET next_claim_at = UTC_TIMESTAMP(6)")
     assert len((await free.claim(10)).letters) == 5
     await query(
         database,
-        "UPDATE senders SET turn_at = UTC_TIMESTAMP(6), concurrency_at = concurrency_at - INTERVAL 130 SECOND",
+        "UPDATE senders SET next_claim_at = UTC_TIMESTAMP(6), concurrency_at = concurrency_at - INTERVAL 130 SECOND",
     )
     assert len((await free.claim(10)).letters) == 2  # two minutes, two more
     assert job
@@ -332,7 +332,7 @@ async def test_after_a_pause_one_letter_goes_first_and_its_success_ends_the_stor
     await post(database, recipients=20)
     await pause(database, ME, PauseCause.DAILY_LIMIT)
     assert await query(database, "SELECT pauses FROM senders") == [(1,)]
-    await query(database, "UPDATE senders SET paused_until = UTC_TIMESTAMP(6), turn_at = UTC_TIMESTAMP(6)")
+    await query(database, "UPDATE senders SET paused_until = UTC_TIMESTAMP(6), next_claim_at = UTC_TIMESTAMP(6)")
     claimer = claims(database, SenderLimits(0, 0, 0))
     claim = await claimer.claim(10)
     (letter,) = claim.letters

@@ -20,7 +20,7 @@ TAKEN, FENCED_OFF = WriteResult.APPLIED, WriteResult.STALE
 FORGOTTEN_CLAIM = """
 UPDATE job_recipients JOIN jobs ON jobs.id = job_recipients.job_id JOIN senders ON senders.email = jobs.sender_email
    SET job_recipients.status = 'waiting', attempts = 0, claim_token = NULL, lease_until = NULL,
-       jobs.turn_at = UTC_TIMESTAMP(6), senders.turn_at = UTC_TIMESTAMP(6)"""
+       jobs.next_claim_at = UTC_TIMESTAMP(6), senders.next_claim_at = UTC_TIMESTAMP(6)"""
 LOST = Decision(Transition.LOST, error="no answer", wait=timedelta(seconds=60))
 
 
@@ -229,7 +229,7 @@ async def test_a_job_is_finished_by_the_last_outcome_and_only_by_that(database: 
     (finished,) = await it.finish([job])
     assert (finished.sent, finished.failed) == (1, 1)
     assert await it.finish([job]) == []
-    assert await query(database, "SELECT status, finished_at IS NOT NULL, turn_at FROM jobs") == [
+    assert await query(database, "SELECT status, finished_at IS NOT NULL, next_claim_at FROM jobs") == [
         ("completed", 1, None)
     ]
 
@@ -277,8 +277,8 @@ async def claimed_twice(database: Database) -> tuple[ClaimedRecipient, ClaimedRe
     """One letter under its former claim and its present one, both of one daemon."""
     former = await one_letter(database)
     await query(database, "UPDATE job_recipients SET status = 'waiting', claim_token = NULL, due_at = UTC_TIMESTAMP(6)")
-    await query(database, "UPDATE jobs SET turn_at = UTC_TIMESTAMP(6)")
-    await query(database, "UPDATE senders SET turn_at = UTC_TIMESTAMP(6)")
+    await query(database, "UPDATE jobs SET next_claim_at = UTC_TIMESTAMP(6)")
+    await query(database, "UPDATE senders SET next_claim_at = UTC_TIMESTAMP(6)")
     (present,) = (await claims(database).claim(1)).letters
     assert present.id == former.id
     return former, present
@@ -313,7 +313,7 @@ async def test_what_comes_back_into_a_cancelled_job_is_told_as_cancelled(
 ) -> None:
     await post(database, recipients=2)
     sent, back = (await claims(database).claim(2)).letters
-    await query(database, "UPDATE jobs SET status = 'cancelled', turn_at = NULL")
+    await query(database, "UPDATE jobs SET status = 'cancelled', next_claim_at = NULL")
     records = Outcome(sent, SENT), Outcome(back, Decision(change, error="busy"))
     assert await write(database, *records) == [TAKEN, WriteResult.CANCELLED]
     assert await write(database, *records, repeated=True) == [TAKEN, WriteResult.CANCELLED]

@@ -69,7 +69,7 @@ async def test_a_doubt_is_taken_by_one_rescue_only_and_settled_under_its_token(d
     await query(database, LAPSE)
     it = rescues(database)
     (_, (doubt,)) = await due(it)
-    assert (doubt.draft_id, doubt.thread_id, doubt.mode, doubt.looks) == ("d1", "t1", "draft", 0)
+    assert (doubt.draft_id, doubt.thread_id, doubt.mode, doubt.checks) == ("d1", "t1", "draft", 0)
     assert await due(it) == ([], [])
     await query(database, LAPSE)
     (_, (second,)) = await due(it)  # the first looker was too slow, and another one took over
@@ -100,10 +100,10 @@ async def test_a_look_that_failed_is_repeated_later(database: Database) -> None:
     assert (
         await it.settle(Resolution(doubt, None, error="503", look_again=timedelta(seconds=30))) is WriteResult.APPLIED
     )
-    ((status, looks, left),) = await query(
-        database, "SELECT status, looks, TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(6), lease_until) FROM job_recipients"
+    ((status, checks, left),) = await query(
+        database, "SELECT status, checks, TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(6), lease_until) FROM job_recipients"
     )
-    assert (status, looks, left) == ("unsure", 1, 29)
+    assert (status, checks, left) == ("unsure", 1, 29)
 
 
 async def test_what_a_fenced_off_worker_left_in_the_log_is_known_at_the_look(database: Database) -> None:
@@ -195,7 +195,7 @@ async def test_a_sender_has_only_its_share_of_the_looks(database: Database) -> N
 
 async def test_a_lapsed_letter_of_a_cancelled_job_is_cancelled_and_told_so(database: Database) -> None:
     letter = await one_letter(database)
-    await query(database, "UPDATE jobs SET status = 'cancelled', turn_at = NULL")
+    await query(database, "UPDATE jobs SET status = 'cancelled', next_claim_at = NULL")
     await query(database, LAPSE)
     ((lapsed,), _) = await due(rescues(database))
     assert lapsed.status is State.CANCELLED
@@ -206,7 +206,7 @@ async def test_a_missing_letter_of_a_cancelled_job_is_cancelled_and_told_so(data
     letter = await one_letter(database)
     await write(database, Handover(letter, "draft", "d1", "t1"))
     await write(database, Outcome(letter, LOST))
-    await query(database, "UPDATE jobs SET status = 'cancelled', turn_at = NULL")
+    await query(database, "UPDATE jobs SET status = 'cancelled', next_claim_at = NULL")
     await query(database, LAPSE)
     it = rescues(database)
     (_, (doubt,)) = await due(it)

@@ -77,14 +77,14 @@ async def test_what_is_changed_in_the_table_by_hand_is_seen_within_a_minute(
         ),
         ("UPDATE senders SET tat = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR", DefaultLimits(SenderLimits(6000, 0, 0))),
         (PAUSE, MANY),
-        ("UPDATE jobs SET turn_at = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR", MANY),
+        ("UPDATE jobs SET next_claim_at = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR", MANY),
         ("INSERT INTO sender_hours SELECT email, UTC_TIMESTAMP(), 2000 FROM senders", MANY),
-        ("UPDATE senders SET turn_at = UTC_TIMESTAMP(6) + INTERVAL 1900000 MICROSECOND", MANY),
+        ("UPDATE senders SET next_claim_at = UTC_TIMESTAMP(6) + INTERVAL 1900000 MICROSECOND", MANY),
     ],
 )
 async def test_who_sleeps_for_a_reason_is_left_alone(database: Database, reason: str, terms: DefaultLimits) -> None:
     await post(database, recipients=2)
-    await query(database, "UPDATE senders SET turn_at = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR")
+    await query(database, "UPDATE senders SET next_claim_at = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR")
     await query(database, reason)
     assert await stale_turns.find(database, terms) == []
     assert await claimer(database, terms).due_in() > 0
@@ -92,7 +92,7 @@ async def test_who_sleeps_for_a_reason_is_left_alone(database: Database, reason:
 
 async def test_a_project_that_has_used_its_minute_is_a_reason(database: Database) -> None:
     await post(database, recipients=2)
-    await query(database, "UPDATE senders SET turn_at = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR, project = 'p'")
+    await query(database, "UPDATE senders SET next_claim_at = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR, project = 'p'")
     await query(database, "INSERT INTO projects (name, tat) SELECT 'p', UTC_TIMESTAMP(6) + INTERVAL 1 HOUR")
     terms = DefaultLimits(SenderLimits(6000, 0, 0), project_units_per_minute=6000)
     assert await stale_turns.find(database, terms) == []
@@ -105,7 +105,7 @@ async def test_the_tables_are_looked_through_page_by_page(database: Database, mo
     names = [f"{letter}@example.com" for letter in "abcde"]
     for name in names:
         await post(database, sender=name, recipients=1)
-    await query(database, "UPDATE senders SET turn_at = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR")
+    await query(database, "UPDATE senders SET next_claim_at = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR")
     assert [one.email for one in await stale_turns.find(database, MANY)] == names
     assert await taken(claimer(database, MANY)) == 5
 
@@ -114,13 +114,13 @@ async def test_a_daemon_looks_once_a_minute(database: Database) -> None:
     await post(database, recipients=2)
     claims = claimer(database, MANY)
     assert await claims.due_in() == 0
-    await query(database, "UPDATE senders SET turn_at = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR")
+    await query(database, "UPDATE senders SET next_claim_at = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR")
     assert await claims.due_in() > 3590
 
 
 async def test_the_audit_names_a_sender_that_nobody_has_woken(database: Database) -> None:
     await post(database, recipients=2)
-    await query(database, "UPDATE senders SET turn_at = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR")
+    await query(database, "UPDATE senders SET next_claim_at = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR")
     _, findings = await audit(database, terms=MANY)
     assert [(finding.kind, finding.where) for finding in findings] == [
         ("sleeps for no reason", "sender me@example.com")

@@ -34,7 +34,7 @@ Work = Callable[[Cursor], Awaitable[Any]]
 
 
 async def ask(database: Database, job: str, change: JobChange) -> None:
-    await Controls(database, patience=5.0, in_flight=timedelta(seconds=60)).ask(job, change, who="somebody")
+    await Controls(database, patience=5.0, in_flight=timedelta(seconds=60)).ask(job, change, actor="somebody")
 
 
 def record(letter: ClaimedRecipient) -> Work:
@@ -112,7 +112,7 @@ async def test_a_letter_that_comes_back_into_a_paused_job_waits_for_it(database:
     await assert_it_is_claimed(database, letter)
 
 
-@pytest.mark.parametrize("fault", ["UPDATE jobs SET turn_at = NULL", "UPDATE senders SET turn_at = NULL"])
+@pytest.mark.parametrize("fault", ["UPDATE jobs SET next_claim_at = NULL", "UPDATE senders SET next_claim_at = NULL"])
 async def test_whatever_was_forgotten_is_woken(database: Database, fault: str) -> None:
     job = await post(database, recipients=1)
     paused = await post(database, sender="other@example.com", recipients=1)
@@ -134,7 +134,7 @@ async def test_what_the_rescue_searches_every_half_minute_reads_no_more_than_the
     database: Database, search: str
 ) -> None:
     await post(database, recipients=1)
-    columns = "type, sender_email, subject, text, variables, status, total, turn_at, send_at, created_at"
+    columns = "type, sender_email, subject, text, variables, status, total, next_claim_at, send_at, created_at"
     await query(
         database,
         f"INSERT INTO jobs (id, {columns}) SELECT CONCAT('J', a.d, b.d, c.d, d.d), {columns} "

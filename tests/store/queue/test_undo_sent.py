@@ -17,7 +17,8 @@ from tests.store.queue.test_recovery import LAPSE, due, rescues
 from tests.support.rows import query
 
 CANCEL = (
-    "UPDATE jobs SET status = 'cancelled', turn_at = NULL, finished_at = IF(finished_at IS NULL, NULL, finished_at)"
+    "UPDATE jobs SET status = 'cancelled', next_claim_at = NULL, "
+    "finished_at = IF(finished_at IS NULL, NULL, finished_at)"
 )
 
 
@@ -78,7 +79,7 @@ async def test_in_a_cancelled_job_it_is_cancelled(database: Database) -> None:
 
 async def test_in_a_paused_job_it_waits_until_that_is_resumed(database: Database) -> None:
     doubt = await believed(database)
-    await query(database, "UPDATE jobs SET status = 'paused', turn_at = NULL")
+    await query(database, "UPDATE jobs SET status = 'paused', next_claim_at = NULL")
     await take_back(database, doubt)
-    assert await query(database, "SELECT status, turn_at FROM jobs") == [("paused", None)]
+    assert await query(database, "SELECT status, next_claim_at FROM jobs") == [("paused", None)]
     assert await query(database, "SELECT status FROM job_recipients") == [("waiting",)]

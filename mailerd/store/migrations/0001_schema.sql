@@ -1,0 +1,274 @@
+-- The tables of mailerd. Valid on MySQL 8.0 and MariaDB 10.6.
+-- No foreign keys: an uncommitted child row would block every update of its job and hide it from SKIP LOCKED.
+-- IF NOT EXISTS: each DDL statement commits by itself, so a migration that was interrupted is run again from its start.
+-- All times are UTC by the database's clock. utf8mb4_bin: addresses that differ in one byte are different addresses.
+
+-- The daemons that run or ran.
+-- heartbeat_at, heartbeats: when the daemon last reported that it lives, and how often it has done so. If the database
+-- counts fewer heartbeats than the daemon, the database has lost commits (it was restored or failed over).
+-- stopped_at: the daemon stopped in order. What it left in flight is no crash.
+-- replayed_to: the server (and its start) to which this daemon has replayed what it has sent of late; NULL: it has
+-- nothing to replay (store/queue/failover.py).
+CREATE TABLE IF NOT EXISTS daemons (
+  id CHAR(26) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
+  host VARCHAR(255) NOT NULL,
+  pid INT UNSIGNED NOT NULL,
+  version VARCHAR(40) NOT NULL,
+  started_at DATETIME(6) NOT NULL,
+  heartbeat_at DATETIME(6) NOT NULL,
+  heartbeats BIGINT UNSIGNED NOT NULL DEFAULT 0,
+  stopped_at DATETIME(6) NULL,
+  replayed_to VARCHAR(255) NULL,
+  KEY heartbeat (heartbeat_at)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+-- A sender is one mailbox.
+-- next_claim_at: when letters of this sender may next be claimed; NULL while none waits. The claim reads the senders in
+-- the order of `KEY next_claim`.
+-- tat: "theoretical arrival time", the state of the rate limit of one minute (GCRA, core/rate_limit.py).
+-- gap_until: when the next letter may go, where min_gap sets a pause between two letters.
+-- other_calls_at: when units were last used for calls that send no letter.
+-- latency: seconds from the claim to Google's response, of the sender's slowest recent letter; written only when it
+-- matters for the rate limit. latency_at: when it was last measured. Ten minutes later it no longer counts.
+-- paused_until, pause_reason, pause_cause: the pause, as text and as core/pauses.py's name. pauses: how many in a row.
+-- Limits of its own; NULL is the configuration's default. units_per_minute: Google's units. per_minute, per_day:
+-- letters. reserve: letters of each day that are left to the owner of the mailbox. min_gap: seconds between two letters.
+-- warm_up: letters of the first day; warm_up_growth: how many more on each following day; warm_up_from: the first day,
+-- NULL is created_at.
+-- mode, project: how it sends ('draft' or 'direct') and whose quota it uses; known after the first sign-in.
+-- concurrency: the most letters in flight, set when Google refused more, at concurrency_at; it grows again with time.
+CREATE TABLE IF NOT EXISTS senders (
+  email VARCHAR(320) NOT NULL PRIMARY KEY,
+  next_claim_at DATETIME(6) NULL,
+  tat DATETIME(6) NULL,
+  gap_until DATETIME(6) NULL,
+  other_calls_at DATETIME(6) NULL,
+  latency DOUBLE NULL,
+  latency_at DATETIME(6) NULL,
+  paused_until DATETIME(6) NULL,
+  pause_reason VARCHAR(500) NULL,
+  pause_cause VARCHAR(40) CHARACTER SET ascii COLLATE ascii_bin NULL,
+  pauses SMALLINT UNSIGNED NOT NULL DEFAULT 0,
+  units_per_minute INT UNSIGNED NULL,
+  per_minute INT UNSIGNED NULL,
+  per_day INT UNSIGNED NULL,
+  reserve INT UNSIGNED NULL,
+  min_gap DOUBLE NULL,
+  warm_up INT UNSIGNED NULL,
+  warm_up_growth INT UNSIGNED NULL,
+  warm_up_from DATETIME(6) NULL,
+  mode VARCHAR(6) CHARACTER SET ascii COLLATE ascii_bin NULL,
+  project VARCHAR(190) NULL,
+  concurrency SMALLINT UNSIGNED NULL,
+  concurrency_at DATETIME(6) NULL,
+  created_at DATETIME(6) NOT NULL,
+  KEY next_claim (next_claim_at, email),
+  KEY project (project)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+-- Letters handed to Google per sender and hour: the rolling 24 hours of the daily limit.
+CREATE TABLE IF NOT EXISTS sender_hours (
+  sender_email VARCHAR(320) NOT NULL,
+  hour DATETIME NOT NULL,
+  letters INT UNSIGNED NOT NULL,
+  PRIMARY KEY (sender_email, hour)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+-- A Google Cloud project, whose quota of units all its senders share.
+-- tat: as in senders. latency, latency_at: those of the slowest of its senders.
+CREATE TABLE IF NOT EXISTS projects (
+  name VARCHAR(190) NOT NULL PRIMARY KEY,
+  tat DATETIME(6) NULL,
+  latency DOUBLE NULL,
+  latency_at DATETIME(6) NULL
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+-- A job is one request: a template, a sender, and recipients.
+-- sender_email: the mailbox, whose credentials, limits and pauses count. from_email: the address in From, where it is
+-- another one of the mailbox (a send-as alias). from_address: what From says; people search by it.
+-- subject, html, text: the template in its default language; job_templates has the others. template_name and
+-- template_version: which named template it was. inline_css: the rules of <style> are copied into the elements.
+-- attachments: how many rows of job_attachments there are.
+-- next_claim_at: when the next recipient is due; NULL while none waits, or while the job is paused.
+-- precedence: the negative priority, since MariaDB before 10.8 has no descending index.
+CREATE TABLE IF NOT EXISTS jobs (
+  id CHAR(26) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
+  type VARCHAR(20) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  sender_email VARCHAR(320) NOT NULL,
+  from_email VARCHAR(320) NULL,
+  from_address VARCHAR(320) AS (COALESCE(from_email, sender_email)) VIRTUAL,
+  sender_name VARCHAR(255) NULL,
+  reply_to VARCHAR(320) NULL,
+  subject TEXT NOT NULL,
+  html MEDIUMTEXT NULL,
+  text MEDIUMTEXT NULL,
+  template_name VARCHAR(100) NULL,
+  template_version VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NULL,
+  inline_css TINYINT UNSIGNED NOT NULL DEFAULT 0,
+  variables LONGTEXT NOT NULL,
+  attachments INT UNSIGNED NOT NULL DEFAULT 0,
+  reference VARCHAR(255) NULL,
+  priority SMALLINT NOT NULL DEFAULT 0,
+  precedence SMALLINT AS (-priority) VIRTUAL,
+  status VARCHAR(10) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  total INT UNSIGNED NOT NULL,
+  next_claim_at DATETIME(6) NULL,
+  claimable TINYINT AS (IF(next_claim_at IS NULL, 0, 1)) VIRTUAL,
+  api_key_id BIGINT UNSIGNED NULL,
+  send_at DATETIME(6) NOT NULL,
+  created_at DATETIME(6) NOT NULL,
+  started_at DATETIME(6) NULL,
+  finished_at DATETIME(6) NULL,
+  KEY next_claim (sender_email, claimable, precedence, next_claim_at, id),
+  KEY by_status (status, id),
+  KEY by_from (from_address, id),
+  KEY by_reference (reference, id),
+  CONSTRAINT jobs_status CHECK (status IN ('queued', 'sending', 'paused', 'completed', 'cancelled'))
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+-- A recipient of a job: one letter.
+-- due_at: the letter is not sent before this time.
+-- claim_token, daemon_id: the claim that owns the row, and the daemon that made it. lease_until: while `sending`, when
+-- the claim expires; while `unsure`, when the next check is due; otherwise NULL.
+-- attempts: tries that counted. crashes: how many daemons in a row have died while the letter was in flight and Google
+-- had not been asked to send it.
+-- mode: how the letter was handed to Google, written before it is handed over.
+-- draft_id, thread_id: its draft at Google. unanswered: a drafts.send of this draft got no response, so Google may have
+-- sent it. discarding: the draft is being deleted by its worker, or was when that worker died.
+-- checks: how often the present doubt was checked. nothing_found_at: when a check in this doubt first read the sent mail
+-- and did not find the letter; a letter is sent anew only after two such checks with a rest between them.
+-- proof: what proves `sent`: 'answered', 'seen in SENT', 'draft gone' or 'person' (core/states.py); otherwise NULL.
+CREATE TABLE IF NOT EXISTS job_recipients (
+  id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
+  job_id CHAR(26) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  seq INT UNSIGNED NOT NULL,
+  to_email VARCHAR(320) NOT NULL,
+  to_name VARCHAR(255) NULL,
+  variables LONGTEXT NULL,
+  status VARCHAR(9) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  due_at DATETIME(6) NOT NULL,
+  claim_token CHAR(26) CHARACTER SET ascii COLLATE ascii_bin NULL,
+  daemon_id CHAR(26) CHARACTER SET ascii COLLATE ascii_bin NULL,
+  lease_until DATETIME(6) NULL,
+  attempts SMALLINT UNSIGNED NOT NULL DEFAULT 0,
+  crashes TINYINT UNSIGNED NOT NULL DEFAULT 0,
+  mode VARCHAR(6) CHARACTER SET ascii COLLATE ascii_bin NULL,
+  draft_id VARCHAR(128) CHARACTER SET ascii COLLATE ascii_bin NULL,
+  thread_id VARCHAR(128) CHARACTER SET ascii COLLATE ascii_bin NULL,
+  unanswered TINYINT UNSIGNED NOT NULL DEFAULT 0,
+  discarding TINYINT UNSIGNED NOT NULL DEFAULT 0,
+  checks SMALLINT UNSIGNED NOT NULL DEFAULT 0,
+  nothing_found_at DATETIME(6) NULL,
+  message_id VARCHAR(128) CHARACTER SET ascii COLLATE ascii_bin NULL,
+  proof VARCHAR(12) CHARACTER SET ascii COLLATE ascii_bin NULL,
+  error VARCHAR(1000) NULL,
+  sent_at DATETIME(6) NULL,
+  updated_at DATETIME(6) NOT NULL,
+  UNIQUE KEY letter (job_id, seq),
+  KEY claim (job_id, status, due_at, id),
+  KEY lease (lease_until, id),
+  CONSTRAINT recipients_status CHECK (status IN ('waiting', 'sending', 'unsure', 'sent', 'failed', 'cancelled')),
+  CONSTRAINT recipients_mode CHECK (mode IN ('draft', 'direct'))
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+-- What every worker has seen: append-only and never fenced. A worker that has lost its claim still writes here.
+-- event: what happened (core/states.py). applied: 0 if the recipient's row belonged to another claim by then.
+CREATE TABLE IF NOT EXISTS attempts (
+  id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
+  recipient_id BIGINT UNSIGNED NOT NULL,
+  attempt SMALLINT UNSIGNED NOT NULL,
+  claim_token CHAR(26) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  daemon_id CHAR(26) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  event VARCHAR(10) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  applied TINYINT UNSIGNED NOT NULL,
+  draft_id VARCHAR(128) CHARACTER SET ascii COLLATE ascii_bin NULL,
+  message_id VARCHAR(128) CHARACTER SET ascii COLLATE ascii_bin NULL,
+  error VARCHAR(1000) NULL,
+  at DATETIME(6) NOT NULL,
+  UNIQUE KEY event_of_claim (recipient_id, claim_token, event),
+  KEY at (at)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+-- A job keeps the template that it was posted with. These are its further languages; jobs has the default one.
+CREATE TABLE IF NOT EXISTS job_templates (
+  job_id CHAR(26) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  language VARCHAR(35) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  subject TEXT NOT NULL,
+  html MEDIUMTEXT NULL,
+  text MEDIUMTEXT NULL,
+  PRIMARY KEY (job_id, language)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+-- A file that a job's letters carry. recipient_seq: the one recipient that gets it; NULL: all of them get it.
+-- content_id: the letter's HTML shows it. digest: SHA-256 of its content, which stands in attachment_chunks.
+CREATE TABLE IF NOT EXISTS job_attachments (
+  id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
+  job_id CHAR(26) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  recipient_seq INT UNSIGNED NULL,
+  filename VARCHAR(255) NOT NULL,
+  content_type VARCHAR(127) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  content_id VARCHAR(100) CHARACTER SET ascii COLLATE ascii_bin NULL,
+  digest BINARY(32) NOT NULL,
+  size INT UNSIGNED NOT NULL,
+  KEY letter (job_id, recipient_seq, id)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+-- The content of attachments: each content once per job, in chunks that fit into any packet.
+CREATE TABLE IF NOT EXISTS attachment_chunks (
+  job_id CHAR(26) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  digest BINARY(32) NOT NULL,
+  seq SMALLINT UNSIGNED NOT NULL,
+  content MEDIUMBLOB NOT NULL,
+  PRIMARY KEY (job_id, digest, seq)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+-- What people and programs asked of a job (pause, cancel, …): append-only. actor: who asked. changed: whether it made a
+-- difference. letters: how many letters it changed.
+CREATE TABLE IF NOT EXISTS job_actions (
+  id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
+  job_id CHAR(26) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  action VARCHAR(20) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  actor VARCHAR(150) NOT NULL,
+  detail VARCHAR(100) NULL,
+  changed TINYINT UNSIGNED NOT NULL,
+  letters INT UNSIGNED NOT NULL,
+  at DATETIME(6) NOT NULL,
+  KEY job (job_id, id)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+-- An API key; its secret is shown once and never stored. digest: SHA-256 of the secret. hint: its last characters.
+-- senders: the mailboxes that it may use, permissions: what it may ask for; JSON lists, NULL is everything.
+-- per_minute: requests per daemon; NULL is no limit.
+-- old_digest: the secret before the last rotation, valid until old_until.
+CREATE TABLE IF NOT EXISTS api_keys (
+  id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
+  name VARCHAR(100) NOT NULL,
+  digest BINARY(32) NOT NULL,
+  hint VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  senders TEXT NULL,
+  permissions TEXT NULL,
+  per_minute INT UNSIGNED NULL,
+  old_digest BINARY(32) NULL,
+  old_until DATETIME(6) NULL,
+  created_at DATETIME(6) NOT NULL,
+  revoked_at DATETIME(6) NULL,
+  last_used_at DATETIME(6) NULL,
+  UNIQUE KEY digest (digest),
+  KEY old_digest (old_digest)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+-- The response to each idempotency key of an API key. It is written in the transaction that stores the job: where there
+-- is a job there is its response, and where there is no job the key is still free.
+-- request_digest: SHA-256 of the request's body. final: the response has its forecast, which is made after the COMMIT;
+-- it stays 0 if the daemon died in between.
+CREATE TABLE IF NOT EXISTS idempotency_responses (
+  api_key_id BIGINT UNSIGNED NOT NULL,
+  idempotency_key VARCHAR(255) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  request_digest BINARY(32) NOT NULL,
+  job_id CHAR(26) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  response MEDIUMTEXT NOT NULL,
+  final TINYINT UNSIGNED NOT NULL DEFAULT 0,
+  created_at DATETIME(6) NOT NULL,
+  PRIMARY KEY (api_key_id, idempotency_key),
+  KEY created (created_at)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
