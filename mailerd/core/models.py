@@ -13,6 +13,8 @@ Mode = Literal["draft", "direct"]
 
 ALONE_AFTER: Final = 3
 """Crashes of daemons in a row after which a letter that was in flight in all of them is tried alone."""
+FAILED_AFTER_ALONE: Final = 3
+"""Crashes with nothing else in flight after which it is failed: one may be a kill from outside."""
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from mailerd.events.runbook import LikelyCause, Runbook
 
 REPLACED_RUNBOOKS: Final[Mapping[str, Runbook]] = {
     "letter_tried_alone": Runbook(
-        "Several daemons died while they had this letter in flight. It is tried once with nothing beside it; if that "
-        "daemon dies too, the letter is failed, and no other is.",
-        "多个守护进程在处理该邮件时崩溃。现在单独尝试一次；若守护进程再次崩溃，则只有该邮件失败，其他邮件不受影响。",
+        "Several daemons died while they had this letter in flight. It is tried with nothing beside it; if three daemons "
+        "in a row die of that too, the letter is failed, and no other is.",
+        "多个守护进程在处理该邮件时崩溃。现在单独重试；若又有三个守护进程接连因此崩溃，则只有该邮件失败，其他邮件不受影响。",
         (
             LikelyCause(
                 "the daemons were killed: out of memory, a signal, a power cut",

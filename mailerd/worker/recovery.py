@@ -212,7 +212,7 @@ class Recovery:
             case State.UNSURE:
                 fate = "it may have been sent, and is looked for"
             case State.FAILED:
-                fate = "it was sent alone after several crashes and its daemon crashed again, it is failed"
+                fate = "it was tried alone after several crashes, and crashed its daemon each time, it is failed"
             case State.CANCELLED:
                 fate = "it was not handed to Google, and is cancelled with its job"
             case _:

@@ -30,7 +30,7 @@ OF_NEIGHBOURS: Final = (
         "a letter that was handed over is failed for a crash",
         "mailerd/store/queue/expired_claims.py",
         "        if handed:\n",
-        "        if handed and crashes < ALONE_AFTER:\n",
+        "        if handed and crashes < ALONE_AFTER + FAILED_AFTER_ALONE - 1:\n",
         "tests/store/queue/test_crashes.py::test_a_letter_that_was_handed_over_is_looked_for_however_many_daemons_died",
     ),
     Mutation(

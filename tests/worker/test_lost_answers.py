@@ -16,7 +16,7 @@ from mailerd.store.queue.record import Records
 from mailerd.store.queue.recovery import Rescues, Resolution
 from mailerd.worker.recorder import Recorder
 from tests.store.queue.test_claim import claims
-from tests.store.queue.test_crashes import SUSPECT
+from tests.store.queue.test_crashes import CRASHED_ALONE
 from tests.store.queue.test_record import SENT, one_letter, write
 from tests.store.queue.test_recovery import LAPSE, due, lapses
 from tests.store.queue.test_stuck_jobs import ask
@@ -139,7 +139,7 @@ async def test_a_letter_whose_lease_lapsed_for_the_last_time_is_told(
 ) -> None:
     job = await post(database, recipients=2)
     await claims(database).claim(2)
-    await query(database, SUSPECT)
+    await query(database, CRASHED_ALONE)
     await query(database, LAPSE)
     place = Place(far, heard)
     far.fates["rescue"] = fate
@@ -155,19 +155,19 @@ async def test_a_letter_that_lapses_while_the_others_are_in_doubt_is_told_with_t
 ) -> None:
     await post(database, recipients=3)
     await claims(database).claim(1)
-    await query(database, f"{SUSPECT} WHERE status = 'sending'")
+    await query(database, f"{CRASHED_ALONE} WHERE status = 'sending'")
     await query(database, LAPSE)
 
     async def another() -> None:
         far.meanwhile = one_more
         await claims(database).claim(1)
-        await query(database, f"{SUSPECT} WHERE status = 'sending'")
+        await query(database, f"{CRASHED_ALONE} WHERE status = 'sending'")
         await query(database, LAPSE)
         far.fates["rescue"] = "done"  # and this one's answer is lost too
 
     async def one_more() -> None:
         await claims(database).claim(1)
-        await query(database, f"{SUSPECT} WHERE status = 'sending'")
+        await query(database, f"{CRASHED_ALONE} WHERE status = 'sending'")
         await query(database, LAPSE)
 
     far.fates["rescue"], far.meanwhile = "done", another
@@ -181,7 +181,7 @@ async def test_a_lease_that_somebody_else_has_put_right_meanwhile_is_not_told_as
 ) -> None:
     job = await post(database, recipients=1)
     await claims(database).claim(1)
-    await query(database, f"{SUSPECT} WHERE status = 'sending'")
+    await query(database, f"{CRASHED_ALONE} WHERE status = 'sending'")
     await query(database, LAPSE)
     far.fates["rescue"], far.meanwhile = "undone", lapses(database, by="D3").lapsed
     await rounds(Place(far, heard))

@@ -10,7 +10,7 @@ from mailerd.errors import DatabaseError
 from mailerd.store.db.database import Database
 from mailerd.worker import recovery as rescue_module
 from tests.store.queue.test_claim import claims
-from tests.store.queue.test_crashes import SUSPECT
+from tests.store.queue.test_crashes import CRASHED_ALONE
 from tests.store.queue.test_recovery import LAPSE
 from tests.store.queue.test_stuck_jobs import ask
 from tests.support.heard import Heard
@@ -133,7 +133,7 @@ async def test_a_letter_that_is_given_up_when_its_lease_lapses_is_told_as_failed
 ) -> None:
     job = await post(database, recipients=3)
     await claims(database).claim(2)
-    await query(database, SUSPECT)
+    await query(database, CRASHED_ALONE)
     await query(database, LAPSE)
     place = Place(database, heard)
     await place.once()

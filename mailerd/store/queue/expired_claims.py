@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Final
 
-from mailerd.core.models import ALONE_AFTER, ExpiredClaim
+from mailerd.core.models import ALONE_AFTER, FAILED_AFTER_ALONE, ExpiredClaim
 from mailerd.core.states import State, Transition, after
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
@@ -101,11 +101,11 @@ class Lapses:
         change, error = Transition.RELEASED, f"the lease of daemon {daemon} ran out at attempt {attempts}: {_WHY}"
         if handed:
             change = Transition.LOST
-        elif crash and crashes >= ALONE_AFTER:
+        elif crash and crashes + 1 >= ALONE_AFTER + FAILED_AFTER_ALONE:
             change = Transition.FAILED
             error = (
-                f"it was in flight when {crashes} daemons crashed; then daemon {daemon} had nothing else in flight and "
-                "crashed as well: it is not tried again"
+                f"it was in flight when {ALONE_AFTER} daemons crashed; then {FAILED_AFTER_ALONE} more, the last of "
+                f"them {daemon}, had nothing else in flight and crashed as well: it is not tried again"
             )
         status = after(State.SENDING, change)
         values = (attempts - 1 if change is Transition.RELEASED else attempts, min(crashes + crash, _CRASHES_AT_MOST))
