@@ -1,7 +1,7 @@
 """Attachments as parts of a letter: encoded once, joined to many letters; and what a letter may weigh."""
 
 import re
-from base64 import b64encode
+from base64 import encodebytes
 from dataclasses import dataclass, field
 from typing import Final
 from unicodedata import category, normalize
@@ -9,9 +9,9 @@ from urllib.parse import quote
 
 MAX_LETTER_BYTES: Final = 36_700_160
 """Bytes of a whole letter, 35 MiB: maxSize in Gmail's discovery document, drafts.create and messages.send."""
-LINE: Final = 57
-"""Bytes that make a line of 76 characters (RFC 2045, 6.8)."""
-PART_OVERHEAD: Final = 500
+_LINE: Final = 57
+"""Bytes that make a line of 76 characters (RFC 2045, 6.8), as `encodebytes` writes them."""
+_PART_OVERHEAD: Final = 500
 """Bytes of a part's own headers and boundary at most, without the name: that may be 4,000 when it is encoded."""
 
 BLOCKED: Final = frozenset({
@@ -127,8 +127,8 @@ def check_size(size: int) -> int:
 
 def encoded_size(size: int, *, filename: str) -> int:
     """Bytes that a file of `size` bytes takes up in a letter at most."""
-    lines = -(-size // LINE)
-    return PART_OVERHEAD + len(_named("filename", filename)) + -(-size // 3) * 4 + 2 * lines
+    lines = -(-size // _LINE)
+    return _PART_OVERHEAD + len(_named("filename", filename)) + -(-size // 3) * 4 + 2 * lines
 
 
 def encode_attachment(content: bytes, *, filename: str, content_type: str, content_id: str | None) -> MimePart:
@@ -138,11 +138,17 @@ def encode_attachment(content: bytes, *, filename: str, content_type: str, conte
     if content_id:
         lines.append(f"Content-ID: <{content_id}>")
     lines += ["Content-Transfer-Encoding: base64", "", ""]
-    return MimePart("\r\n".join(lines).encode("ascii") + base64_lines(content), inline=content_id is not None)
+    return MimePart(
+        "\r\n".join(lines).encode("ascii") + encodebytes(content).replace(b"\n", b"\r\n"), inline=content_id is not None
+    )
 
 
 def _named(parameter: str, value: str) -> str:
-    """A parameter of a header (RFC 2231), in pieces where it is long: no line is over 78 characters."""
+    """A parameter of a header (RFC 2231), in pieces where it is long: no line is over 78 characters.
+
+    The standard library would write a name such as `=?utf-8?q?x?=` as it is, which readers decode (`EmailMessage`), or
+    a line of 3,000 characters (`Message.add_header`).
+    """
     if _PLAIN.fullmatch(value):
         return f'\r\n {parameter}="{value}"'
     encoded = "utf-8''" + quote(value, safe="")
@@ -150,10 +156,3 @@ def _named(parameter: str, value: str) -> str:
     if len(pieces) == 1:
         return f"\r\n {parameter}*={encoded}"
     return ";".join(f"\r\n {parameter}*{number}*={piece}" for number, piece in enumerate(pieces))
-
-
-def base64_lines(data: bytes) -> bytes:
-    """Base64 in lines of 76 characters."""
-    encoded = b64encode(data)
-    width = LINE // 3 * 4
-    return b"\r\n".join([encoded[at : at + width] for at in range(0, len(encoded), width)])

@@ -222,6 +222,7 @@ _BODIES = st.one_of(
 @settings(deadline=None, max_examples=400)
 @given(_BODIES, _BODIES | st.none())
 @example("王小明\n" * 100, "é" + "x" * 2000)
+@example("From me\n>From you", "From me")
 @example("trailing \n.\n\t\n", "x" * 5000)
 def test_bodies_read_back_as_they_were(text: str, html: str | None) -> None:
     octets = composed(Content("s", html, text))
