@@ -45,7 +45,7 @@ async def _storm(*, chosen_names: Sequence[str], seeds: Sequence[int], short: bo
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("--short", action="store_true", help="the sizes that CI runs")
+    parser.add_argument("--short", action="store_true", help="small sizes")
     parser.add_argument("--scenario", action="append", choices=[s.name for s in ALL], help="only these; repeatable")
     parser.add_argument("--seed", action="append", type=int, help="repeatable; 1 when none is given")
     parser.add_argument("--proof", action="store_true", help="write docs/proof.md")

@@ -80,8 +80,8 @@ every letter must end as sent. Clocks are shifted by {how_clocks_are_shifted()}.
 ## How to repeat it
 `make chaos` (about {max(1, round(took / 60))} minutes; writes this page), or a part of it:
 `.venv/bin/python -m tests.chaos --scenario kill9 --seed {results[0].seed if results else 1}`. The seed fixes the order
-and the moments of what is done; what the machine makes of it differs from run to run. `--short` takes the sizes that CI
-runs, `--mutations` breaks the fences in the code one by one and shows that the tests notice.
+and the moments of what is done; what the machine makes of it differs from run to run. `--short` takes small sizes, as
+the suite does for some of them, `--mutations` breaks the fences in the code one by one and shows that the tests notice.
 """
     PROOF.parent.mkdir(exist_ok=True)
     PROOF.write_text(text, encoding="utf-8")

@@ -182,7 +182,7 @@ _SLOW: Final = 0.3
 
 ALL: Final = (
     Scenario(
-        "kill9", "SIGKILL of two daemons at random moments", _kill9, Size(400, 6), Size(5000, 100),
+        "kill9", "SIGKILL of two daemons at random moments", _kill9, Size(200, 3), Size(5000, 100),
         setting=Setting(concurrency=10), within=300, hits=("lease_lapsed", "letter_found", "orphan_deleted"),
     ),
     Scenario(

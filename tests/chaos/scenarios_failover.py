@@ -134,7 +134,7 @@ OF_FAILOVER: Final = (
         Size(1000), setting=_replicated("asynchronous"), within=200, hits=("database_told_again",),
     ),
     Scenario(
-        "failover_and_a_death", "the same, and a daemon dies at the same moment", _asynchronous_and_a_death, Size(200),
+        "failover_and_a_death", "the same, and a daemon dies at the same moment", _asynchronous_and_a_death, Size(80),
         Size(1000), setting=_replicated("asynchronous"), within=200, hits=("database_told_again",),
     ),
     Scenario(

@@ -42,6 +42,8 @@ async def _hand_deleted(place: Place, size: Size, *, senders: tuple[str, ...], k
             deleted += await place.google.delete_drafts()
             await _resume(place)
     await place.google.clear_faults()
+    if not deleted:
+        place.breaches.append("the storm missed its aim: the owner found no draft to delete")
     for _ in range(10):  # what was refused at the very last is released into a pause that nobody ends otherwise
         await asyncio.sleep(REQUEST_TIMEOUT)
         await _resume(place)
@@ -99,7 +101,7 @@ async def _lagging(place: Place, size: Size) -> int:
 _SENDERS: Final = {DRAFTS: (COMPOSE,), LOOKS: (COMPOSE, METADATA)}
 OF_PROOF: Final = (
     Scenario(
-        "drafts_by_hand", "Google refuses, and the owner deletes every draft that he finds", _by_hand, Size(80, 2),
+        "drafts_by_hand", "Google refuses, and the owner deletes every draft that he finds", _by_hand, Size(80, 1),
         Size(400, 8), setting=Setting(senders=_SENDERS, latency=0.05), may_be_unsure=frozenset({DRAFTS}), within=240,
         hits=("draft_discarded", "letter_needs_a_person", "letter_missing"),
     ),
