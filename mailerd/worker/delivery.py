@@ -7,6 +7,7 @@ import random
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import cached_property
 from typing import Final, assert_never
 
 from mailerd.clock import Clock
@@ -32,6 +33,7 @@ from mailerd.gmail import Mailbox
 from mailerd.mail.errors import RendererError, RenderError, TemplateErrors
 from mailerd.worker.circuit_breaker import CircuitBreaker
 from mailerd.worker.concurrency import Slots
+from mailerd.worker.delivery_log import DeliveryLog
 from mailerd.worker.in_flight import InFlight
 from mailerd.worker.message_builder import MessageBuilder
 from mailerd.worker.pause_log import PauseLog
@@ -66,6 +68,11 @@ class Delivery:
     clock: Clock
     events: RunnerEvents
     refusals: Refusals = field(default_factory=Refusals)
+
+    @cached_property
+    def log(self) -> DeliveryLog:
+        """What is said of the letters."""
+        return DeliveryLog(self.events, self.pause_log, self.progress)
 
     async def deliver(self, letter: ClaimedRecipient) -> None:
         """Bring one letter to a recorded outcome; whatever goes wrong with it stays with it."""
@@ -215,13 +222,15 @@ class Delivery:
             case WriteResult.APPLIED:
                 return
             case WriteResult.RESOLVED:
-                self._log_found(state.letter, "Google had said so to a worker whose record the row had forgotten")
+                self.log.found(state.letter, "Google had said so to a worker whose record the row had forgotten")
             case WriteResult.IN_DOUBT:
-                self._log_decision(
-                    state, Decision(Transition.LOST, error="a former claim, which its row forgot, had no answer")
+                self.log.decision(
+                    state.letter,
+                    Decision(Transition.LOST, error="a former claim, which its row forgot, had no answer"),
+                    began=state.began,
                 )
             case _:
-                self._log_claim_lost(state.letter, "the hand-over")
+                self.log.claim_lost(state.letter, "the hand-over")
         # The draft is left where it is: only the rescue, which sees the row, can tell that nobody needs it.
         state.claim_lost = True
 
@@ -267,7 +276,7 @@ class Delivery:
         if decision.out_of_reach:
             self.breaker.sender_failure(letter.sender, decision.out_of_reach)
         written = await self.recorder.record(Outcome(letter, decision, took=self.in_flight.age(letter)))
-        self._log_result(state, decision, written)
+        self.log.result(letter, decision, written, began=state.began)
         if written in {WriteResult.STALE, WriteResult.RESOLVED}:
             return
         if decision.pause:
@@ -291,75 +300,13 @@ class Delivery:
         else:
             decision = Decision(Transition.FAILED, error=f"unforeseen: {error!r}")
             fate = "this letter only is failed"
-        self._log_bug(state.letter, fate, error)
+        self.log.bug(state.letter, fate, error)
         if decision is None:
             return
         try:
             await self._record(state, decision)
         except Exception as again:  # noqa: BLE001 - there is nobody left to tell but the log
-            self._log_bug(state.letter, "its lease will lapse, and the rescue looks", again)
-
-    def _log_bug(self, letter: ClaimedRecipient, fate: str, error: Exception) -> None:
-        self.events.letter_broke(job=letter.job_id, recipient=letter.id, to=letter.to_email, fate=fate, error=error)
-
-    def _log_claim_lost(self, letter: ClaimedRecipient, change: str) -> None:
-        self.events.letter_fenced_off(job=letter.job_id, recipient=letter.id, to=letter.to_email, change=change)
-
-    def _log_result(self, state: "_DeliveryState", decision: Decision, written: WriteResult) -> None:
-        match written:
-            case WriteResult.APPLIED:
-                self._log_decision(state, decision)
-            case WriteResult.CANCELLED:
-                self._log_cancelled(state.letter, decision)
-            case WriteResult.RESOLVED:
-                named = f"message {decision.message_id}, which Google named to a worker whose claim had ended"
-                self._log_found(state.letter, named)
-            case WriteResult.STALE | WriteResult.IN_DOUBT:
-                self._log_claim_lost(state.letter, decision.change.value)
-
-    def _log_found(self, letter: ClaimedRecipient, proof: str) -> None:
-        self.events.letter_found(
-            job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender, proof=proof
-        )
-
-    def _log_cancelled(self, letter: ClaimedRecipient, decision: Decision) -> None:
-        self.events.letter_cancelled(
-            job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender,
-            cause=decision.error or "",
-        )  # fmt: skip
-
-    def _log_decision(self, state: "_DeliveryState", decision: Decision) -> None:
-        letter, cause, say = state.letter, decision.error or "", self.events
-        match decision.change:
-            case Transition.SENT:
-                self.progress.sent += 1
-                self.pause_log.sender_recovered(letter.sender, began=state.began)
-                done, total = self.progress.step(letter.job_id)
-                say.letter_sent(
-                    job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender,
-                    done=done, total=total, message_id=decision.message_id or "",
-                )  # fmt: skip
-            case Transition.FAILED:
-                self.progress.failed += 1
-                done, total = self.progress.step(letter.job_id)
-                say.letter_failed(
-                    job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender,
-                    done=done, total=total, cause=cause,
-                )  # fmt: skip
-            case Transition.DEFERRED:
-                say.letter_deferred(
-                    job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender,
-                    attempt=letter.attempt, again_in=_seconds(decision.wait), cause=cause,
-                )  # fmt: skip
-            case Transition.LOST:
-                say.letter_unsure(
-                    job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender,
-                    cause=cause, look_in=_seconds(decision.wait),
-                )  # fmt: skip
-            case _:
-                say.letter_released(
-                    job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender, cause=cause
-                )
+            self.log.bug(state.letter, "its lease will lapse, and the rescue looks", again)
 
 
 @dataclass
@@ -375,7 +322,3 @@ class _DeliveryState:
     refused: bool = False
     """Google has refused it, and its draft is being deleted."""
     claim_lost: bool = False
-
-
-def _seconds(wait: timedelta) -> float:
-    return wait.total_seconds()
