@@ -27,7 +27,7 @@ from mailerd.intake.mailboxes import Mailboxes
 from mailerd.mail.renderer import SEND_LIMITS, Renderer
 from mailerd.ops.alerts import Alerter
 from mailerd.ops.event_loop_monitor import EventLoopMonitor
-from mailerd.ops.heartbeat import LIMIT, Heartbeats
+from mailerd.ops.heartbeat import STALL_TIMEOUT, Heartbeats
 from mailerd.ops.log import Log
 from mailerd.ops.metrics import Metrics
 from mailerd.ops.systemd import Systemd
@@ -60,7 +60,7 @@ from mailerd.worker.runner import Runner
 
 _BLOCKED: Final = 10.0
 """Seconds that the event loop may stand still without a word, where no watchdog says."""
-_BEAT_EVERY: Final = 10.0
+_HEARTBEAT_INTERVAL: Final = 10.0
 """Seconds between two entries in the register of daemons."""
 _LOOK_PATIENCE: Final = timedelta(seconds=30)
 """How long a look waits for units of its sender's pace; an hour's pause is not waited for, the look comes again."""
@@ -78,11 +78,11 @@ _ASK_AGAIN: Final = 2.0
 
 @dataclass(frozen=True)
 class Service:
-    """What makes the daemon a service: systemd's wishes, the watch over its loops, and alarms."""
+    """What makes the daemon a service: systemd's wishes, the watch over its loops, and alerts."""
 
     systemd: Systemd
-    watch: Watchdog
-    alarms: Alerter
+    watchdog: Watchdog
+    alerter: Alerter
     events: ProcessEvents
     count: EventSink
     """Where what the log tells by itself, its own losses, is counted."""
@@ -116,7 +116,7 @@ class Daemon:
         """
 
         def listening(addresses: Sequence[Address]) -> None:
-            self.service.watch.listening()
+            self.service.watchdog.listening()
             if started is not None:
                 started(addresses)
 
@@ -124,12 +124,12 @@ class Daemon:
             sockets = self.service.systemd.sockets()
             others = [
                 parts.create_task(self.intake.run(sockets=sockets, started=listening), name="intake"),
-                parts.create_task(self.service.watch.watch_forever(), name="watch"),
-                parts.create_task(self.service.alarms.run(), name="alarms"),
+                parts.create_task(self.service.watchdog.loop(), name="watchdog"),
+                parts.create_task(self.service.alerter.run(), name="alerter"),
             ]
             prepared = parts.create_task(self._prepare(), name="prepare the database")
             if await _first(prepared, stop):
-                self.service.watch.prepared()
+                self.service.watchdog.prepared()
                 others += self._loops(parts)
                 await self._send_until(stop)
             else:
@@ -139,7 +139,7 @@ class Daemon:
         await self.daemons.leave()
         await self.database.close()
         self.events.stopped(sent=self.progress.sent, failed=self.progress.failed)
-        await self.service.watch.flush_on_exit()
+        await self.service.watchdog.flush_on_exit()
 
     def _loops(self, parts: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
         """What runs beside the runner."""
@@ -151,8 +151,8 @@ class Daemon:
             parts.create_task(self.rescue.reconcile_loop(), name="reconcile"),
             parts.create_task(self.rescue.stuck_jobs_loop(), name="find stuck jobs"),
             parts.create_task(self.rescue.sweep_loop(), name="sweep orphan drafts"),
-            parts.create_task(self._beat_forever(), name="beat"),
-            parts.create_task(self.service.watch.survey_forever(), name="survey"),
+            parts.create_task(self._beat_forever(), name="heartbeat"),
+            parts.create_task(self.service.watchdog.stats_loop(), name="stats"),
         ]
 
     async def _send_until(self, stop: asyncio.Event) -> None:
@@ -162,7 +162,7 @@ class Daemon:
                 claiming = letters.create_task(self.runner.run(letters), name="runner")
                 await stop.wait()
                 self.events.draining(in_hand=len(self.in_flight), timeout=drain)
-                self.service.watch.stopping(in_hand=len(self.in_flight), within=drain + _LEAVING)
+                self.service.watchdog.stopping(in_hand=len(self.in_flight), within=drain + _LEAVING)
                 bound.reschedule(asyncio.get_running_loop().time() + drain)
                 claiming.cancel()
         except TimeoutError:
@@ -186,12 +186,12 @@ class Daemon:
                 await asyncio.sleep(_ASK_AGAIN)
 
     def reload(self, read: Callable[[], Settings], configure_log: Callable[[LogSettings], None]) -> None:
-        """Take up what may change while running: pace, log and alarms. A file that cannot be used changes nothing."""
+        """Take up what may change while running: pace, log and alerts. A file that cannot be used changes nothing."""
         events, trouble = self.service.events, "the settings could not be read again"
-        self.service.watch.reloading()
+        self.service.watchdog.reloading()
         try:
             new = read()
-            self.service.alarms.configure(new.alerts)
+            self.service.alerter.configure(new.alerts)
             self.claims.govern(terms_of(new))
             configure_log(new.log)
             changed = [name for name in Settings.model_fields if getattr(new, name) != getattr(self.settings, name)]
@@ -202,22 +202,22 @@ class Daemon:
         except ConfigurationError as error:
             events.settings_refused(cause=str(error))
         except Exception as error:  # noqa: BLE001 - a bug here must not end the sending, nor leave systemd waiting
-            events.reload_broke(error=error)
+            events.reload_failed(error=error)
         finally:
-            self.service.watch.reloaded(trouble)
+            self.service.watchdog.reloaded(trouble)
 
     async def _beat_forever(self) -> None:
-        heartbeat = self.heartbeats.register("beat")
+        heartbeat = self.heartbeats.register("heartbeat")
         while True:
-            heartbeat.waiting("the next beat", at_most=_BEAT_EVERY)
-            await asyncio.sleep(_BEAT_EVERY)
+            heartbeat.waiting("the next beat", at_most=_HEARTBEAT_INTERVAL)
+            await asyncio.sleep(_HEARTBEAT_INTERVAL)
             heartbeat.working("beating")
             try:
                 await self.daemons.beat()
             except DatabaseAwayError:
                 continue  # the store has said so
             except DatabaseError as error:
-                self.events.step_failed(what="beating", again_in=_BEAT_EVERY, error=error)
+                self.events.step_failed(what="beating", again_in=_HEARTBEAT_INTERVAL, error=error)
 
 
 async def _first(work: "asyncio.Task[None]", stop: asyncio.Event) -> bool:
@@ -231,7 +231,7 @@ async def _first(work: "asyncio.Task[None]", stop: asyncio.Event) -> bool:
 def build(settings: Settings, log: EventSink, *, flush: Callable[[], bool] = lambda: False) -> Daemon:
     """Join the parts of one daemon; `flush` pushes on what the log could not get rid of, and says if more is left."""
     tell = FanOut(log, (metrics := Metrics()).on_event)
-    heartbeats = Heartbeats(limit=max(LIMIT, 2 * settings.database.statement_timeout))
+    heartbeats = Heartbeats(limit=max(STALL_TIMEOUT, 2 * settings.database.statement_timeout))
     clock, daemon_id, policy = SystemClock(), new_id(), _policy(settings)
     lease, events, store_events = timedelta(seconds=settings.runner.lease), RunnerEvents(tell), StoreEvents(tell)
     database = Database(settings.database, events=store_events, meter=metrics)
@@ -303,25 +303,25 @@ def _service(
     flush: Callable[[], bool],
 ) -> Service:
     systemd, events, database = Systemd(), ProcessEvents(tell), claims.database
-    watch = Watchdog(
+    watchdog = Watchdog(
         systemd=systemd,
         heartbeats=heartbeats,
-        guard=EventLoopMonitor(events=events, bound=systemd.watchdog / 3 or _BLOCKED),
+        monitor=EventLoopMonitor(events=events, bound=systemd.watchdog / 3 or _BLOCKED),
         events=events,
         meter=metrics,
         look=lambda: StatsReader(database, claims.terms).read(),
         away=lambda: database.trouble,
         flush=flush,
     )
-    alarms = Alerter(
+    alerter = Alerter(
         settings.alerts,
-        survey=lambda: watch.survey,
+        stats=lambda: watchdog.stats,
         away=lambda: database.trouble,
         events=events,
         heartbeats=heartbeats,
     )
-    tell.listeners += [alarms.on_event, watch.on_event]
-    return Service(systemd=systemd, watch=watch, alarms=alarms, events=events, count=metrics.on_event)
+    tell.listeners += [alerter.on_event, watchdog.on_event]
+    return Service(systemd=systemd, watchdog=watchdog, alerter=alerter, events=events, count=metrics.on_event)
 
 
 def _page(settings: Settings, metrics: Metrics, database: Database, in_flight: InFlight) -> Page:

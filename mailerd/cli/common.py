@@ -25,7 +25,7 @@ from mailerd.store.db.migrate import check
 ONE_LINE: Final = 1000
 """Columns of a list of which each entry is one line, however narrow the terminal or the pipe."""
 
-CONNECT_WITHIN: Final = 4.0
+CONNECT_TIMEOUT: Final = 4.0
 """Seconds that a command waits for a database that does not answer."""
 
 ConfigOption = Annotated[
@@ -123,7 +123,7 @@ def run_async[T](work: Coroutine[Any, Any, T]) -> T:
 
 def _impatient(settings: Settings) -> Settings:
     """One attempt of a few seconds: somebody sits there, and can ask again."""
-    bound = min(CONNECT_WITHIN, settings.database.connect_timeout)
+    bound = min(CONNECT_TIMEOUT, settings.database.connect_timeout)
     database = settings.database.model_copy(update={"connect_timeout": bound, "connect_attempts": 1})
     return settings.model_copy(update={"database": database})
 

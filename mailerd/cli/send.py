@@ -34,7 +34,7 @@ _OWN: Final = ("email", "name", "language")
 """Columns that are a recipient's fields; every other one is a variable."""
 _THE_COMMAND: Final = 0
 """Stands for an API key's id where the command's own idempotency keys are kept; no key has it."""
-_TOLD_AT_MOST: Final = 20
+_MAX_SHOWN: Final = 20
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def send(
         "recipients": table.recipients,
     }  # fmt: skip
     known = settings(config)
-    posting = _Posting(known, _library(known, template), table, file=file, again=again)
+    posting = _JobPoster(known, _library(known, template), table, file=file, again=again)
     raw = json.dumps({key: value for key, value in job.items() if value is not None}, ensure_ascii=False).encode()
     if dry_run:
         if not run_async(_show(posting, raw)):
@@ -87,7 +87,7 @@ def send(
 
 
 @dataclass(frozen=True)
-class _Posting:
+class _JobPoster:
     known: Settings
     library: TemplateLibrary
     table: _Table
@@ -115,12 +115,12 @@ class _Posting:
 
     def _faults(self, error: ApiError) -> Iterator[str]:
         yield str(error)
-        for fault in error.faults[:_TOLD_AT_MOST]:
+        for fault in error.faults[:_MAX_SHOWN]:
             where, _, rest = fault.field.removeprefix("recipients[").partition("]")
             named = self._line(int(where)) + rest.replace(".", ", ", 1) if rest or where.isdecimal() else fault.field
             yield f"  {named}: {fault.message}"
-        if len(error.faults) > _TOLD_AT_MOST:
-            yield f"  and {len(error.faults) - _TOLD_AT_MOST:,} more"
+        if len(error.faults) > _MAX_SHOWN:
+            yield f"  and {len(error.faults) - _MAX_SHOWN:,} more"
 
     def _line(self, index: int) -> str:
         return f"{self.file} line {self.table.lines[index]}"
@@ -132,7 +132,7 @@ class _Posting:
         return Once(_THE_COMMAND, f"send-{body.hex()}", body, keep, answer=lambda _: "{}")
 
 
-async def _post(posting: _Posting, raw: bytes, *, wait: bool) -> int:
+async def _post(posting: _JobPoster, raw: bytes, *, wait: bool) -> int:
     """How many letters failed; 0 when nobody waits for them."""
     async with rendering() as renderer:
         order = await asyncio.to_thread(posting.order, raw, renderer)
@@ -219,7 +219,7 @@ def _library(known: Settings, template: str) -> TemplateLibrary:
     return TemplateLibrary(Path(known.templates.folder))
 
 
-async def _show(posting: _Posting, raw: bytes) -> int:
+async def _show(posting: _JobPoster, raw: bytes) -> int:
     """Tell what would become of the table; how many of its letters can be sent."""
     async with rendering() as renderer:
         order = await asyncio.to_thread(posting.order, raw, renderer)

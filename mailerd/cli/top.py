@@ -101,12 +101,12 @@ class TopView:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._scene: Snapshot | None = None
+        self._snapshot: Snapshot | None = None
         self._since = time.monotonic()
 
-    def seen(self, scene: Snapshot) -> Group:
+    def seen(self, snapshot: Snapshot) -> Group:
         """The page of a look that was answered."""
-        self._scene, self._since = scene, time.monotonic()
+        self._snapshot, self._since = snapshot, time.monotonic()
         return self._page("")
 
     def late(self) -> Group:
@@ -119,11 +119,11 @@ class TopView:
         return self._page(f"the database cannot be seen for {time.monotonic() - self._since:.0f} s: {cause}")
 
     def _page(self, trouble: str) -> Group:
-        if self._scene is None:
+        if self._snapshot is None:
             return empty_page(trouble)
         size = self._console.size
         return page(
-            self._scene, width=size.width, height=size.height, trouble=trouble, age=time.monotonic() - self._since
+            self._snapshot, width=size.width, height=size.height, trouble=trouble, age=time.monotonic() - self._since
         )
 
 

@@ -41,7 +41,7 @@ _OPEN_JOBS: Final = (JobStatus.QUEUED, JobStatus.SENDING, JobStatus.PAUSED)
 class Snapshot:
     """What one look showed."""
 
-    survey: QueueStats
+    stats: QueueStats
     jobs: list[Job]
     """The open ones first."""
     troubles: list[Trouble]
@@ -60,17 +60,17 @@ async def look(database: Database, terms: DefaultLimits) -> Snapshot:
     """
     began = time.monotonic()
     stories, jobs = Stories(database), Jobs(database, patience=10.0)
-    survey = await StatsReader(database, terms).read()  # first: only a transaction finds out that the database is back
+    stats = await StatsReader(database, terms).read()  # first: only a transaction finds out that the database is back
     newest = await jobs.newest(before=None, limit=JOBS, senders=None)
     under_way = [
         job
         for status in _OPEN_JOBS
-        if survey.jobs.get(status)
+        if stats.jobs.get(status)
         for job in await jobs.newest(before=None, limit=JOBS, senders=None, only=Filter(status=status))
     ]
     known = {job.id: job for job in (*newest, *under_way)}
     return Snapshot(
-        survey=survey,
+        stats=stats,
         jobs=sorted(known.values(), key=lambda job: (job.status in _OPEN_JOBS, job.id), reverse=True),
         troubles=await stories.last_troubles(limit=_TROUBLES),
         daemons=await stories.daemons(),
@@ -79,20 +79,22 @@ async def look(database: Database, terms: DefaultLimits) -> Snapshot:
     )
 
 
-def page(scene: Snapshot, *, width: int, height: int, trouble: str = "", age: float = 0.0) -> Group:
+def page(snapshot: Snapshot, *, width: int, height: int, trouble: str = "", age: float = 0.0) -> Group:
     """The page for a window of that size; `trouble`: why what is shown is not what is, but `age` seconds old."""
-    senders, jobs, troubles = list(scene.survey.senders), scene.jobs, scene.troubles
-    health = _health(scene)
+    senders, jobs, troubles = list(snapshot.stats.senders), snapshot.jobs, snapshot.troubles
+    health = _health(snapshot)
     if trouble:  # nothing of it may look as if it were known now
         health = [_stale(line, age) for line in health]
     for line in health:
         line.no_wrap, line.overflow = True, "ellipsis"
-    trouble = trouble or _no_daemon(scene)
+    trouble = trouble or _no_daemon(snapshot)
     fixed = 7 + bool(trouble) + len(health)  # the title, four rules, two lines of headings
     for_senders, for_jobs, for_troubles = split_rows(height - fixed, [len(senders), len(jobs), max(1, len(troubles))])
     bars = max(0, min(_BAR, (width - _ENOUGH_FOR_BARS) // 3 + 8)) if width >= _ENOUGH_FOR_BARS else 0
     failed = any(job.counts.get(State.FAILED) for job in jobs)
-    parts: list[RenderableType] = [_line(f"mailerd  {scene.survey.at:%Y-%m-%d %H:%M:%S} UTC  {counts(scene.survey)}")]
+    parts: list[RenderableType] = [
+        _line(f"mailerd  {snapshot.stats.at:%Y-%m-%d %H:%M:%S} UTC  {counts(snapshot.stats)}")
+    ]
     if trouble:
         parts.append(_line(trouble, style="bold red"))
     return Group(
@@ -110,14 +112,14 @@ def _stale(line: Text, age: float) -> Text:
     return Text(f"{line.plain.replace('answers, ', 'answered in ')}, {age:.0f} s ago", "dim")
 
 
-def _no_daemon(scene: Snapshot) -> str:
+def _no_daemon(snapshot: Snapshot) -> str:
     """That nobody sends, in a line; "" while somebody does."""
-    if any(daemon.silent <= SILENT for daemon in scene.daemons):
+    if any(daemon.silent <= SILENT for daemon in snapshot.daemons):
         return ""
     since = "no daemon was ever heard of"
-    if scene.last_beat is not None:
-        since = f"no daemon has been heard of for {scene.last_beat} s"
-    waiting = scene.survey.recipients.get(State.WAITING, 0)
+    if snapshot.last_beat is not None:
+        since = f"no daemon has been heard of for {snapshot.last_beat} s"
+    waiting = snapshot.stats.recipients.get(State.WAITING, 0)
     return f"{since}: {waiting:,} letter{' waits' if waiting == 1 else 's wait'}; start one: mailerd run"
 
 
@@ -149,25 +151,25 @@ def _rule(title: str, number: int = 0, room: int = 0) -> Rule:
     return Rule(f"{title}{cut}", align="left", style="dim", characters="─")
 
 
-def _health(scene: Snapshot) -> list[Text]:
-    database = Text(f"answers, {scene.answered_in * 1000:.0f} ms", "green")
-    lines = [Text("database  ") + database, Text("Google    ") + _google(scene)]
-    for daemon in scene.daemons[:_DAEMONS]:
+def _health(snapshot: Snapshot) -> list[Text]:
+    database = Text(f"answers, {snapshot.answered_in * 1000:.0f} ms", "green")
+    lines = [Text("database  ") + database, Text("Google    ") + _google(snapshot)]
+    for daemon in snapshot.daemons[:_DAEMONS]:
         heard = Text(f"heard of {daemon.silent} s ago", "green" if daemon.silent <= SILENT else "bold red")
         lines.append(Text(f"daemon    {daemon.host}:{daemon.pid}  ") + heard)
-    if (more := len(scene.daemons) - _DAEMONS) > 0:
+    if (more := len(snapshot.daemons) - _DAEMONS) > 0:
         lines.append(Text(f"          and {more} more daemons"))
-    if not scene.daemons:
+    if not snapshot.daemons:
         lines.append(Text("daemon    ") + Text("none runs", "bold red"))
     return lines
 
 
-def _google(scene: Snapshot) -> Text:
+def _google(snapshot: Snapshot) -> Text:
     """What Google said last that was no success, and when: every such answer leaves a line in the log of attempts."""
-    if not scene.troubles:
+    if not snapshot.troubles:
         return Text("no complaint within a day", "green")
-    last = scene.troubles[0]
-    age = max(0.0, (scene.survey.at - last.at).total_seconds())
+    last = snapshot.troubles[0]
+    age = max(0.0, (snapshot.stats.at - last.at).total_seconds())
     style = "bold red" if age < _RECENT else "yellow" if age < _QUIET else "green"
     return Text(f"last complaint {span(timedelta(seconds=age))} ago: {last.error.splitlines()[0]}", style)
 

@@ -186,7 +186,7 @@ class AlertSettings(Section):
         [], repr=False, description="where to, as apprise writes it: slack://…, mailto://…; needs mailerd[alerts]"
     )
     webhook: Annotated[str, AfterValidator(values.web_or_none)] = Field(
-        "", repr=False, description="an address that gets each alarm as JSON by POST; empty = none"
+        "", repr=False, description="an address that gets each alert as JSON by POST; empty = none"
     )
     database_away: Seconds = Field(60.0, description="seconds for which the database may be away")
     unsure: Seconds = Field(900.0, description="seconds for which a letter may be unsure")

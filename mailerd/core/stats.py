@@ -1,4 +1,4 @@
-"""What the tables showed at one moment: what metrics, the status line, alarms and `mailerd top` speak of."""
+"""What the tables showed at one moment: what metrics, the status line, alerts and `mailerd top` speak of."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -68,14 +68,14 @@ class QueueStats:
         return sum(self.jobs.get(status, 0) for status in (JobStatus.QUEUED, JobStatus.SENDING, JobStatus.PAUSED))
 
 
-def counts(survey: QueueStats) -> str:
+def counts(stats: QueueStats) -> str:
     """What is under way, in figures: "3 jobs, 1,204 waiting"."""
-    jobs = survey.open_jobs()
-    said = [f"{jobs} job{'' if jobs == 1 else 's'}", f"{survey.recipients.get(State.WAITING, 0):,} waiting"]
+    jobs = stats.open_jobs()
+    said = [f"{jobs} job{'' if jobs == 1 else 's'}", f"{stats.recipients.get(State.WAITING, 0):,} waiting"]
     said.extend(
-        f"{survey.recipients[state]:,} {state.value}"
+        f"{stats.recipients[state]:,} {state.value}"
         for state in (State.SENDING, State.UNSURE)
-        if survey.recipients.get(state)
+        if stats.recipients.get(state)
     )
     return ", ".join(said)
 
@@ -86,14 +86,14 @@ def _end(sender: SenderStats) -> str:
     return until(sender.paused_until, "{:%H:%M}".format) if sender.paused_until else ""
 
 
-def words(survey: QueueStats) -> str:
+def words(stats: QueueStats) -> str:
     """One line for people: "3 jobs, 1,204 waiting, a@x paused until 14:05: daily limit"."""
-    said = [counts(survey)]
+    said = [counts(stats)]
     said.extend(
         f"{sender.email} paused {_end(sender)}: {sender.pause_cause.replace('_', ' ')}"
-        for sender in survey.paused[:3]
+        for sender in stats.paused[:3]
         if sender.paused_until
     )
-    if len(survey.paused) > 3:  # noqa: PLR2004 - as many as the line above shows
-        said.append(f"{len(survey.paused) - 3} more senders paused")
+    if len(stats.paused) > 3:  # noqa: PLR2004 - as many as the line above shows
+        said.append(f"{len(stats.paused) - 3} more senders paused")
     return ", ".join(said)

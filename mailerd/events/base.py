@@ -46,7 +46,7 @@ class EventSink(Protocol):
 
 
 class FanOut:
-    """Hands every event to the log, the metrics and the alarms, so that they always agree."""
+    """Hands every event to the log, the metrics and the alerts, so that they always agree."""
 
     def __init__(self, *listeners: EventSink) -> None:
         self.listeners = list(listeners)

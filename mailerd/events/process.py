@@ -42,7 +42,7 @@ class ProcessEvents(EventEmitter):
         en="reading the settings again met a bug in mailerd, which goes on; please report the stack",
         zh="重新读取设置时触发了 mailerd 的缺陷，服务继续运行；请报告堆栈",
     )
-    def reload_broke(self, *, error: BaseException) -> None: ...
+    def reload_failed(self, *, error: BaseException) -> None: ...
 
     @event(
         "error",
@@ -77,20 +77,20 @@ class ProcessEvents(EventEmitter):
         en="the tables could not be looked at for metrics and status: {cause}",
         zh="无法读取数据表以生成指标和状态：{cause}",
     )
-    def survey_failed(self, *, cause: str) -> None: ...
+    def stats_failed(self, *, cause: str) -> None: ...
 
-    @event("warning", en="an alarm could not be sent: {cause}", zh="无法发送告警：{cause}")
-    def alarm_unsent(self, *, cause: str) -> None: ...
+    @event("warning", en="an alert could not be sent: {cause}", zh="无法发送告警：{cause}")
+    def alert_failed(self, *, cause: str) -> None: ...
 
-    @event("info", en="alarm sent: {subject}", zh="已发送告警：{subject}")
-    def alarm_sent(self, *, subject: str) -> None: ...
+    @event("info", en="alert sent: {subject}", zh="已发送告警：{subject}")
+    def alert_sent(self, *, subject: str) -> None: ...
 
     @event(
         "info",
         en="{actor} asked to {action} job {job}: {letters} letters changed",
         zh="{actor} 要求对任务 {job} 执行 {action}：{letters} 封邮件发生变化",
     )
-    def job_steered(self, *, job: str, action: str, actor: str, letters: int) -> None: ...
+    def job_action_by_command(self, *, job: str, action: str, actor: str, letters: int) -> None: ...
 
     @event(
         "info",

@@ -336,7 +336,7 @@ RUNBOOKS: Final[Mapping[str, Runbook]] = {
         "重新加载时发现配置不可用。原设置继续有效。",
         (LikelyCause("a mistake in the file", "文件有误", "mailerd config --config /etc/mailerd/mailerd.toml"),),
     ),
-    "reload_broke": Runbook(
+    "reload_failed": Runbook(
         "A reload met an error that nobody foresaw. Sending goes on; which settings were taken up by then is not sure, so "
         "restart mailerd when it suits.",
         "重新加载时遇到意外错误。发送继续；哪些设置已生效并不确定，请在合适时重启 mailerd。",
@@ -375,13 +375,13 @@ RUNBOOKS: Final[Mapping[str, Runbook]] = {
             LikelyCause("nor on the database's machine", "数据库机器未同步时间", "timedatectl status"),
         ),
     ),
-    "survey_failed": Runbook(
+    "stats_failed": Runbook(
         "The tables could not be looked at for metrics and the status line; sending is not touched by it.",
         "无法读取数据表以生成指标和状态行，发送不受影响。",
         (_SLOW, *_DATABASE[:1]),
     ),
-    "alarm_unsent": Runbook(
-        "An alarm could not be delivered. What it told stands in this log, and comes again with the next alarm unless another "
+    "alert_failed": Runbook(
+        "An alert could not be delivered. What it told stands in this log, and comes again with the next alert unless another "
         "way took it; sending is not touched by it.",
         "告警未能送达，其内容见本日志；若其他途径也未送达，将随下一条告警再次发送；邮件发送不受影响。",
         (

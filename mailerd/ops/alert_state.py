@@ -13,7 +13,7 @@ from mailerd.events.base import Event
 
 _SETTLED_AFTER: Final = 75.0
 """Seconds for which something must stay away before it is called resolved: a broken sign-in is tried every 60 s."""
-_LONG_PAUSE: Final = 300.0
+_MIN_PAUSE: Final = 300.0
 """Seconds; a shorter pause is Google's ordinary throttling."""
 _SIGN_IN: Final = frozenset({
     PauseCause.TOKEN_REFUSED.value, PauseCause.CLIENT_REFUSED.value,
@@ -21,8 +21,8 @@ _SIGN_IN: Final = frozenset({
     PauseCause.MAILBOX_REFUSED.value, PauseCause.WRONG_MAILBOX.value,
 })  # fmt: skip
 _OUTCOMES_KEPT: Final = 20_000
-_LINES_AT_MOST: Final = 20
-_KEPT_AT_MOST: Final = 1000
+_MAX_LINES: Final = 20
+_MAX_KEPT: Final = 1000
 """Lines of each kind that are kept while nobody can be told."""
 
 
@@ -69,8 +69,8 @@ class AlertState:
 
     settings: AlertSettings
     _firing: dict[str, ActiveAlert] = field(default_factory=dict)
-    _resolved: deque[str] = field(default_factory=lambda: deque(maxlen=_KEPT_AT_MOST))
-    _notes: deque[str] = field(default_factory=lambda: deque(maxlen=_KEPT_AT_MOST))
+    _resolved: deque[str] = field(default_factory=lambda: deque(maxlen=_MAX_KEPT))
+    _notes: deque[str] = field(default_factory=lambda: deque(maxlen=_MAX_KEPT))
     _told: LastMessage = LastMessage()
     _outcomes: deque[tuple[float, bool]] = field(default_factory=lambda: deque(maxlen=_OUTCOMES_KEPT))
     _sent: float = float("-inf")
@@ -94,12 +94,12 @@ class AlertState:
             loop = fields.get("loop", "the event loop")
             self._see(f"stalled {loop}", f"{loop} has made no progress for {fields['seconds']:.0f} s", now)
 
-    def look(self, survey: QueueStats | None, *, database_away: float, how: str = "away", now: float) -> None:
+    def look(self, stats: QueueStats | None, *, database_away: float, how: str = "away", now: float) -> None:
         """Compare with how things stand; `database_away` is for how many seconds it has been, and `how` in a word."""
         if database_away >= self.settings.database_away:
             self._see("database", f"the database has been {how} for {database_away:.0f} s: nothing is sent", now)
-        if survey is not None:
-            self._look(survey, now)
+        if stats is not None:
+            self._look(stats, now)
         self._rate(now)
         for name, trouble in list(self._firing.items()):
             if now - trouble.seen >= _SETTLED_AFTER:
@@ -109,22 +109,22 @@ class AlertState:
                 elif trouble.missed:
                     self._resolved.append(f"resolved: {trouble.line}; it lasted {now - trouble.since:.0f} s")
 
-    def _look(self, survey: QueueStats, now: float) -> None:
-        for sender in survey.paused:
-            if sender.paused_until and self._matters(sender, survey):
+    def _look(self, stats: QueueStats, now: float) -> None:
+        for sender in stats.paused:
+            if sender.paused_until and self._matters(sender, stats):
                 end = until(sender.paused_until, "{:%Y-%m-%d %H:%M} UTC".format)
                 line = f"{sender.email} is paused {end} ({sender.pause_cause}): {sender.pause_reason}"
                 self._see(f"sender {sender.email}", line, now)
-        if survey.oldest_unsure >= self.settings.unsure:
-            minutes = survey.oldest_unsure / 60
+        if stats.oldest_unsure >= self.settings.unsure:
+            minutes = stats.oldest_unsure / 60
             self._see("unsure", f"a letter has been unsure for {minutes:.0f} min: `mailerd settle` may be due", now)
 
     @staticmethod
-    def _matters(sender: SenderStats, survey: QueueStats) -> bool:
+    def _matters(sender: SenderStats, stats: QueueStats) -> bool:
         if sender.pause_cause == MANUAL:
             return False  # whoever ordered it knows it
-        left = (sender.paused_until - survey.at).total_seconds() if sender.paused_until else 0.0
-        return sender.pause_cause in _SIGN_IN or left >= _LONG_PAUSE
+        left = (sender.paused_until - stats.at).total_seconds() if sender.paused_until else 0.0
+        return sender.pause_cause in _SIGN_IN or left >= _MIN_PAUSE
 
     def _rate(self, now: float) -> None:
         while self._outcomes and now - self._outcomes[0][0] > self.settings.failure_window:
@@ -163,8 +163,8 @@ class AlertState:
         """The last message reached nobody: all of it is to be told again, `min_interval` after it at the soonest."""
         for trouble, before in self._told.troubles:
             trouble.told, trouble.missed = before, True
-        self._notes = deque((*self._told.notes, *self._notes), maxlen=_KEPT_AT_MOST)
-        self._resolved = deque((*self._told.resolved, *self._resolved), maxlen=_KEPT_AT_MOST)
+        self._notes = deque((*self._told.notes, *self._notes), maxlen=_MAX_KEPT)
+        self._resolved = deque((*self._told.resolved, *self._resolved), maxlen=_MAX_KEPT)
         self._told = LastMessage()
 
 
@@ -176,5 +176,5 @@ def _subject(lines: list[str], firing: Iterable[str]) -> str:
 
 
 def _bounded(lines: list[str]) -> tuple[str, ...]:
-    more = len(lines) - _LINES_AT_MOST
-    return (*lines[:_LINES_AT_MOST], *([f"and {more} more"] if more > 0 else []))
+    more = len(lines) - _MAX_LINES
+    return (*lines[:_MAX_LINES], *([f"and {more} more"] if more > 0 else []))

@@ -12,9 +12,9 @@ from mailerd.events.base import Event
 from mailerd.events.process import ProcessEvents
 from mailerd.ops.alert_state import AlertState, Message
 from mailerd.ops.heartbeat import Heartbeats
-from mailerd.ops.notify import WITHIN, Notifier, build_notifiers
+from mailerd.ops.notify import SEND_TIMEOUT, Notifier, build_notifiers
 
-_LOOK_EVERY: Final = 2.0
+_CHECK_INTERVAL: Final = 2.0
 _TRIES: Final = 3
 _REST: Final = 1.0
 """Seconds after the first try that failed, twice as many after the second."""
@@ -25,18 +25,18 @@ class Alerter:
     """Alerts of one daemon."""
 
     settings: AlertSettings
-    survey: Callable[[], QueueStats | None]
+    stats: Callable[[], QueueStats | None]
     away: Callable[[], str]
     """How the database is known to be away, in a word; empty: it is there."""
     events: ProcessEvents
     heartbeats: Heartbeats
-    _board: AlertState = field(init=False)
-    _posts: Sequence[Notifier] = ()
+    _state: AlertState = field(init=False)
+    _notifiers: Sequence[Notifier] = ()
     _away_since: float | None = None
 
     def __post_init__(self) -> None:
-        self._board = AlertState(self.settings)
-        self._posts = build_notifiers(webhook=self.settings.webhook, urls=self.settings.urls)
+        self._state = AlertState(self.settings)
+        self._notifiers = build_notifiers(webhook=self.settings.webhook, urls=self.settings.urls)
 
     def configure(self, settings: AlertSettings) -> None:
         """Take other settings; what is wrong now is remembered.
@@ -44,45 +44,45 @@ class Alerter:
         Raises:
             ConfigurationError: they cannot be used, and the old ones stay.
         """
-        self._posts = build_notifiers(webhook=settings.webhook, urls=settings.urls)
-        self.settings = self._board.settings = settings
+        self._notifiers = build_notifiers(webhook=settings.webhook, urls=settings.urls)
+        self.settings = self._state.settings = settings
 
     def on_event(self, event: Event, fields: Mapping[str, object], /) -> None:
         """Hear what the log hears; costs next to nothing."""
-        self._board.on_event(event, fields, now=time.monotonic())
+        self._state.on_event(event, fields, now=time.monotonic())
 
     async def run(self) -> None:
         """Look and post, until cancelled."""
-        heartbeat = self.heartbeats.register("alarms", limit=_TRIES * (WITHIN + 60))
+        heartbeat = self.heartbeats.register("alerter", limit=_TRIES * (SEND_TIMEOUT + 60))
         while True:
-            heartbeat.waiting("the next look", at_most=_LOOK_EVERY)
-            await asyncio.sleep(_LOOK_EVERY)
+            heartbeat.waiting("the next look", at_most=_CHECK_INTERVAL)
+            await asyncio.sleep(_CHECK_INTERVAL)
             heartbeat.working("looking for what is wrong")
             now = time.monotonic()
             how = self.away()
             self._away_since = (self._away_since or now) if how else None
             away = now - self._away_since if self._away_since else 0.0
-            self._board.look(self.survey(), database_away=away, how=how, now=now)
+            self._state.look(self.stats(), database_away=away, how=how, now=now)
             await self._post(now=now)
 
     async def _post(self, *, now: float) -> None:
         """Post what is to be told. What no way takes is told again: nobody knows of it yet."""
-        if (message := self._board.message(now=now)) is None or not self._posts:
+        if (message := self._state.message(now=now)) is None or not self._notifiers:
             return
         # Side by side: one that hangs keeps nothing from the others.
-        if not any(await asyncio.gather(*(self._send(post, message) for post in self._posts))):
-            self._board.undelivered()
+        if not any(await asyncio.gather(*(self._send(post, message) for post in self._notifiers))):
+            self._state.undelivered()
 
     async def _send(self, post: Notifier, message: Message) -> bool:
         """Whether it was taken."""
         for again in range(_TRIES):
             try:
-                async with asyncio.timeout(WITHIN + 1):
+                async with asyncio.timeout(SEND_TIMEOUT + 1):
                     await post.send(message)
             except (OSError, TimeoutError) as error:
-                self.events.alarm_unsent(cause=str(error) or f"no answer within {WITHIN:g} s")
+                self.events.alert_failed(cause=str(error) or f"no answer within {SEND_TIMEOUT:g} s")
                 await asyncio.sleep(_REST * 2**again)
             else:
-                self.events.alarm_sent(subject=message.subject)
+                self.events.alert_sent(subject=message.subject)
                 return True
         return False

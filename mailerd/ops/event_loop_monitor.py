@@ -10,7 +10,7 @@ from typing import Final
 from mailerd.events.process import ProcessEvents
 from mailerd.ops import stack_dump
 
-_LOOK_EVERY: Final = 1.0
+_CHECK_INTERVAL: Final = 1.0
 
 
 class EventLoopMonitor:
@@ -40,7 +40,7 @@ class EventLoopMonitor:
             self._stop.set()
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        while not self._stop.wait(_LOOK_EVERY):
+        while not self._stop.wait(_CHECK_INTERVAL):
             self.look(loop)
 
     def look(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-LIMIT: Final = 90.0
+STALL_TIMEOUT: Final = 90.0
 """Seconds of work without a word: above the longest bounded call (a transaction, 30 s by default) and its aftermath."""
 
 
@@ -42,7 +42,7 @@ class Heartbeat:
 class Heartbeats:
     """All loops of one daemon."""
 
-    def __init__(self, now: Callable[[], float] = time.monotonic, *, limit: float = LIMIT) -> None:
+    def __init__(self, now: Callable[[], float] = time.monotonic, *, limit: float = STALL_TIMEOUT) -> None:
         self._now = now
         self.limit: Final = limit
         self._heartbeats: dict[str, Heartbeat] = {}

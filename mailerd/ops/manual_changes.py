@@ -17,11 +17,11 @@ class ManualChanges:
         """By sender: until when, and why."""
         self._asked: int | None = None
 
-    def compare(self, survey: QueueStats) -> None:
+    def compare(self, stats: QueueStats) -> None:
         """Tell what is new in a look; a pause that stands at the first one is told as well."""
         now = {
             sender.email: (until(sender.paused_until), sender.pause_reason)
-            for sender in survey.paused
+            for sender in stats.paused
             if sender.paused_until and sender.pause_cause == MANUAL
         }
         for sender, (end, reason) in now.items():
@@ -30,7 +30,7 @@ class ManualChanges:
         for sender in self._paused.keys() - now.keys():
             self._events.sender_resumed_by_hand(sender=sender)
         self._paused = now
-        for one in reversed(survey.asked):
+        for one in reversed(stats.asked):
             if self._asked is not None and one.id > self._asked and one.actor.startswith(_COMMAND):
-                self._events.job_steered(job=one.job, action=one.action, actor=one.actor, letters=one.letters)
-        self._asked = max((one.id for one in survey.asked), default=0)
+                self._events.job_action_by_command(job=one.job, action=one.action, actor=one.actor, letters=one.letters)
+        self._asked = max((one.id for one in stats.asked), default=0)

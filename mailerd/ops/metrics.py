@@ -22,7 +22,7 @@ from mailerd.core.stats import QueueStats
 from mailerd.events.base import Event, registered_events
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
-SENDERS_AT_MOST: Final = 200
+MAX_SENDERS: Final = 200
 """Senders with a label of their own; the others share `other`. A client names the sender, so there must be a bound."""
 _TOGETHER: Final = "other"
 _NO_SUMS: Final = frozenset({"mailerd_sender_limit_letters", "mailerd_sender_used_letters"})
@@ -115,7 +115,7 @@ class Metrics:
             registry=registry,
         )
         self._surveyed = Gauge(
-            "mailerd_survey_timestamp_seconds", "When the tables were last looked at.", registry=registry
+            "mailerd_stats_timestamp_seconds", "When the tables were last looked at.", registry=registry
         )
 
     def _of_database(self, registry: CollectorRegistry) -> None:
@@ -196,7 +196,7 @@ class Metrics:
         """The label of a sender, whose counters are there, at 0, from the first time that it is mentioned."""
         if email in self._senders:
             return email
-        if not email or len(self._senders) >= SENDERS_AT_MOST:
+        if not email or len(self._senders) >= MAX_SENDERS:
             return _TOGETHER
         self._senders.add(email)
         for outcome in set(_OUTCOMES.values()):
@@ -231,18 +231,18 @@ class Metrics:
         self._connections.set(connections)
         self._pool.set(pool_size)
 
-    def set_queue(self, survey: QueueStats) -> None:
+    def set_queue(self, stats: QueueStats) -> None:
         """What the tables showed."""
         for status in JobStatus:
-            self._jobs.labels(status.value).set(survey.jobs.get(status, 0))
+            self._jobs.labels(status.value).set(stats.jobs.get(status, 0))
         for state in State:
-            self._recipients.labels(state.value).set(survey.recipients.get(state, 0))
-        self._oldest_claimable.set(survey.oldest_claimable)
-        self._oldest_unsure.set(survey.oldest_unsure)
-        self._surveyed.set(survey.at.timestamp())
+            self._recipients.labels(state.value).set(stats.recipients.get(state, 0))
+        self._oldest_claimable.set(stats.oldest_claimable)
+        self._oldest_unsure.set(stats.oldest_unsure)
+        self._surveyed.set(stats.at.timestamp())
         for gauge in (self._limit, self._used, self._paused):
             gauge.clear()  # a sender that is not shown any more must not stay as it was
-        for sender in survey.senders:
+        for sender in stats.senders:
             label = self._sender(sender.email)
             if label == _TOGETHER:
                 continue

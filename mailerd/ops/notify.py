@@ -1,4 +1,4 @@
-"""Sends alarms: JSON to a web hook, or through apprise to whatever it knows; nothing of it may hold up the sending."""
+"""Sends alerts: JSON to a web hook, or through apprise to whatever it knows; nothing of it may hold up the sending."""
 
 import asyncio
 import importlib
@@ -12,8 +12,8 @@ import aiohttp
 from mailerd.errors import ConfigurationError
 from mailerd.ops.alert_state import Message
 
-WITHIN: Final = 15.0
-"""Seconds that an alarm gets to be sent."""
+SEND_TIMEOUT: Final = 15.0
+"""Seconds that an alert gets to be sent."""
 _REFUSAL: Final = 300
 
 
@@ -44,7 +44,7 @@ class Webhook:
             "lines": list(message.lines),
             "firing": list(message.firing),
         }
-        timeout = aiohttp.ClientTimeout(total=WITHIN)
+        timeout = aiohttp.ClientTimeout(total=SEND_TIMEOUT)
         try:
             async with (
                 aiohttp.ClientSession(timeout=timeout) as session,
@@ -71,7 +71,7 @@ class Apprise:
     async def send(self, message: Message) -> None:
         """Send it."""
         if self._thread is not None and self._thread.is_alive():
-            raise OSError(f"{self._name} still hangs on an alarm before this one")
+            raise OSError(f"{self._name} still hangs on an alert before this one")
         loop = asyncio.get_running_loop()
         trouble: asyncio.Future[str | None] = loop.create_future()
 
@@ -86,7 +86,7 @@ class Apprise:
 
         self._thread = threading.Thread(target=work, name="apprise", daemon=True)
         self._thread.start()
-        async with asyncio.timeout(WITHIN):
+        async with asyncio.timeout(SEND_TIMEOUT):
             said = await trouble
         if said is not None:
             raise OSError(f"{self._name}: {said or 'it was not delivered, and apprise does not say why'}")
@@ -97,7 +97,7 @@ class Apprise:
             with self._apprise.LogCapture(level=self._apprise.logging.WARNING, fmt="%(message)s") as captured:
                 taken = self._it.notify(title=message.subject, body=message.text)
                 return None if taken else captured.getvalue().strip().partition("\n")[0]
-        except Exception as error:  # noqa: BLE001 - whatever a plug-in of apprise's raises, it must not end the alarms
+        except Exception as error:  # noqa: BLE001 - whatever a plug-in of apprise's raises, it must not end the alerts
             return f"{type(error).__name__}: {error}"
 
 

@@ -7,16 +7,16 @@ import traceback
 from types import FrameType
 from typing import Final
 
-_TASKS_AT_MOST: Final = 100
-_FRAMES_AT_MOST: Final = 30
+_MAX_TASKS: Final = 100
+_MAX_FRAMES: Final = 30
 
 
 def of_tasks(loop: asyncio.AbstractEventLoop) -> str:
     """Every task of a loop; the values of variables are left out, they may be secrets."""
     tasks = sorted(asyncio.all_tasks(loop), key=lambda task: task.get_name())
-    parts = [f"task {task.get_name()}:\n{_frames(task)}" for task in tasks[:_TASKS_AT_MOST]]
-    if len(tasks) > _TASKS_AT_MOST:
-        parts.append(f"and {len(tasks) - _TASKS_AT_MOST} more tasks")
+    parts = [f"task {task.get_name()}:\n{_frames(task)}" for task in tasks[:_MAX_TASKS]]
+    if len(tasks) > _MAX_TASKS:
+        parts.append(f"and {len(tasks) - _MAX_TASKS} more tasks")
     return "\n".join(parts)
 
 
@@ -24,7 +24,7 @@ def _frames(task: "asyncio.Task[object]") -> str:
     """The whole way down: `Task.get_stack` alone shows the outermost coroutine only."""
     lines: list[str] = []
     it: object = task.get_coro()
-    while it is not None and len(lines) < _FRAMES_AT_MOST:
+    while it is not None and len(lines) < _MAX_FRAMES:
         frame = getattr(it, "cr_frame", None) or getattr(it, "gi_frame", None)
         if not isinstance(frame, FrameType):
             break

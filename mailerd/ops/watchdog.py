@@ -18,25 +18,25 @@ from mailerd.ops.heartbeat import Heartbeats
 from mailerd.ops.manual_changes import ManualChanges
 from mailerd.ops.systemd import Systemd
 
-TURN: Final = 0.5
+TICK_INTERVAL: Final = 0.5
 """Seconds between two looks at the loops."""
-FLUSH_EVERY: Final = 0.01
+FLUSH_INTERVAL: Final = 0.01
 """Seconds between two pushes at a log that has records left: 8 MiB of them are gone within seconds."""
 _FLUSH_TIMEOUT: Final = 2.0
 """Seconds that a journald gets at the end which has not yet taken everything."""
-SURVEY_EVERY: Final = 10.0
+STATS_INTERVAL: Final = 10.0
 """Seconds between two looks at the tables; a look that takes long is repeated less often."""
-SURVEY_SOON: Final = 1.0
+MIN_STATS_INTERVAL: Final = 1.0
 """Seconds between two looks where something has changed meanwhile."""
 _CHANGES: Final = frozenset(
     {"job_accepted", "job_asked", "job_finished", "sender_paused", "project_paused", "sender_resumed"}
 )
-_SURVEY_SHARE: Final = 20
+_STATS_SHARE: Final = 20
 """A survey may take one twentieth of the time."""
-_SURVEY_WITHIN: Final = 10.0
+_STATS_TIMEOUT: Final = 10.0
 _CLOCKS_DIFFER: Final = 5.0
 """Seconds that this machine's clock may differ from the database's without a word."""
-_TELL_CLOCK_EVERY: Final = 600.0
+_CLOCK_WARNING_INTERVAL: Final = 600.0
 
 
 class Meter(Protocol):
@@ -48,7 +48,7 @@ class Meter(Protocol):
     def set_heartbeats(self, loops: Mapping[str, float]) -> None:
         """Since when each loop has been silent."""
 
-    def set_queue(self, survey: QueueStats) -> None:
+    def set_queue(self, stats: QueueStats) -> None:
         """What the tables showed."""
 
 
@@ -58,7 +58,7 @@ class Watchdog:
 
     systemd: Systemd
     heartbeats: Heartbeats
-    guard: EventLoopMonitor
+    monitor: EventLoopMonitor
     events: ProcessEvents
     meter: Meter
     look: Callable[[], Awaitable[QueueStats]]
@@ -67,14 +67,14 @@ class Watchdog:
     flush: Callable[[], bool]
     """Push on what the log could not get rid of; whether more is left."""
     clock: Clock = field(default_factory=SystemClock)
-    survey: QueueStats | None = None
+    stats: QueueStats | None = None
     _listening: bool = False
     _prepared: bool = False
     _ready: bool = False
     _note: str = ""
-    _fed: float = 0.0
+    _notified_at: float = 0.0
     _told: set[str] = field(default_factory=set)
-    _clock_told: float = -_TELL_CLOCK_EVERY
+    _clock_told: float = -_CLOCK_WARNING_INTERVAL
     _soon: asyncio.Event = field(default_factory=asyncio.Event)
     _manual_changes: ManualChanges = field(init=False)
 
@@ -105,17 +105,17 @@ class Watchdog:
     def reloaded(self, trouble: str = "") -> None:
         """They were read, or refused for `trouble`; either way the service goes on."""
         self._note = trouble
-        self.systemd.ready(self._line())
+        self.systemd.ready(self._status())
 
-    async def watch_forever(self) -> None:
+    async def loop(self) -> None:
         """Look after the loops, until cancelled."""
-        with self.guard.watching(asyncio.get_running_loop()):
+        with self.monitor.watching(asyncio.get_running_loop()):
             while True:
                 before = time.monotonic()
-                await self._push(within=TURN - FLUSH_EVERY)
-                await asyncio.sleep(max(0.0, before + TURN - time.monotonic()))
-                self.meter.lag(max(0.0, time.monotonic() - before - TURN))
-                self.turn()
+                await self._push(within=TICK_INTERVAL - FLUSH_INTERVAL)
+                await asyncio.sleep(max(0.0, before + TICK_INTERVAL - time.monotonic()))
+                self.meter.lag(max(0.0, time.monotonic() - before - TICK_INTERVAL))
+                self.tick()
 
     async def flush_on_exit(self) -> None:
         """At the end: give the log a moment to get rid of what it kept."""
@@ -124,22 +124,22 @@ class Watchdog:
     async def _push(self, *, within: float) -> None:
         end = time.monotonic() + within
         while self.flush() and time.monotonic() < end:  # noqa: ASYNC110 - journald tells nobody that it reads again
-            await asyncio.sleep(FLUSH_EVERY)
+            await asyncio.sleep(FLUSH_INTERVAL)
 
-    def turn(self) -> None:
+    def tick(self) -> None:
         """One look."""
-        self.guard.beat()
+        self.monitor.beat()
         self.flush()
         self.meter.set_heartbeats({heartbeat.loop: heartbeat.age for heartbeat in self.heartbeats.all()})
         if self._stalled():
             return
         now = time.monotonic()
-        if self.systemd.watchdog and now - self._fed >= self.systemd.watchdog / 4:
-            self._fed = now
+        if self.systemd.watchdog and now - self._notified_at >= self.systemd.watchdog / 4:
+            self._notified_at = now
             self.systemd.notify_watchdog()
         self._say_ready()
         if self._ready:
-            self.systemd.status(self._line())
+            self.systemd.status(self._status())
 
     def _stalled(self) -> bool:
         stalled = self.heartbeats.stalled()
@@ -161,15 +161,15 @@ class Watchdog:
         # With the database away the daemon is up all the same: it answers 503, says why, and goes on trying.
         if not self._ready and self._listening and (self._prepared or self.away()):
             self._ready = True
-            self.systemd.ready(self._line())
+            self.systemd.ready(self._status())
 
-    def _line(self) -> str:
+    def _status(self) -> str:
         if away := self.away():
             said = f"the database is {away}: nothing is claimed, new jobs are answered 503"
-        elif self.survey is None:
+        elif self.stats is None:
             said = "running"
         else:
-            said = words(self.survey)
+            said = words(self.stats)
         return f"{self._note}; {said}" if self._note else said
 
     def on_event(self, event: Event, fields: Mapping[str, object], /) -> None:
@@ -178,22 +178,22 @@ class Watchdog:
         if event.name in _CHANGES:
             self._soon.set()
 
-    async def survey_forever(self) -> None:
+    async def stats_loop(self) -> None:
         """Look at the tables, until cancelled."""
-        heartbeat = self.heartbeats.register("survey")
+        heartbeat = self.heartbeats.register("stats")
         while True:
             heartbeat.working("looking at the tables")
             started = time.monotonic()
             try:
-                async with asyncio.timeout(_SURVEY_WITHIN + 1):
+                async with asyncio.timeout(_STATS_TIMEOUT + 1):
                     self._take(await self.look())
             except DatabaseAwayError:
-                self.survey = None
+                self.stats = None
             except (DatabaseError, TimeoutError) as error:
-                self.survey = None
-                self.events.survey_failed(cause=str(error) or "no answer within the time-out")
-            least = max(SURVEY_SOON, _SURVEY_SHARE * (time.monotonic() - started))
-            rest = max(SURVEY_EVERY, least)
+                self.stats = None
+                self.events.stats_failed(cause=str(error) or "no answer within the time-out")
+            least = max(MIN_STATS_INTERVAL, _STATS_SHARE * (time.monotonic() - started))
+            rest = max(STATS_INTERVAL, least)
             heartbeat.waiting("the next look at the tables", at_most=rest)
             await asyncio.sleep(least)  # so that a stream of changes costs no more than its share of the time
             with suppress(TimeoutError):
@@ -201,12 +201,12 @@ class Watchdog:
                     await self._soon.wait()
             self._soon.clear()
 
-    def _take(self, survey: QueueStats) -> None:
-        self._manual_changes.compare(survey)
-        self.survey = survey
-        self.meter.set_queue(survey)
-        off = (self.clock.now() - survey.at).total_seconds()
+    def _take(self, stats: QueueStats) -> None:
+        self._manual_changes.compare(stats)
+        self.stats = stats
+        self.meter.set_queue(stats)
+        off = (self.clock.now() - stats.at).total_seconds()
         now = time.monotonic()
-        if abs(off) > _CLOCKS_DIFFER and now - self._clock_told >= _TELL_CLOCK_EVERY:
+        if abs(off) > _CLOCKS_DIFFER and now - self._clock_told >= _CLOCK_WARNING_INTERVAL:
             self._clock_told = now
             self.events.clock_off(seconds=abs(off), direction="ahead of" if off > 0 else "behind")

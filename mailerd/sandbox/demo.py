@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from mailerd.sandbox.demo_api import JOBS, Api
-from mailerd.sandbox.demo_children import DRAIN_S, Child, ChildError, Commands
-from mailerd.sandbox.demo_place import Place
+from mailerd.sandbox.demo_processes import DRAIN_S, Commands, DaemonProcess, ProcessError
 from mailerd.sandbox.demo_screen import Screen, Summary
-from mailerd.sandbox.google import FakeLimits, Google, serve
+from mailerd.sandbox.google import FakeGoogle, FakeLimits, serve
 from mailerd.sandbox.mariadb import Server, ServerError
+from mailerd.sandbox.sandbox_dir import SandboxDir
 
 _WATCH_S = 0.2
 _INTAKE_PORT = 5000
@@ -64,7 +64,7 @@ def run(options: Options) -> int:
     """
     try:
         return asyncio.run(_Sandbox(options).run())
-    except (ChildError, ServerError, OSError) as error:
+    except (ProcessError, ServerError, OSError) as error:
         Screen().trouble(str(error))
         return 1
 
@@ -73,7 +73,7 @@ class _Sandbox:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._screen = Screen()
-        self._place = Place(options.folder)
+        self._sandbox_dir = SandboxDir(options.folder)
         self._job = _read(options.demo) if options.demo is not None else {}
 
     async def run(self) -> int:
@@ -91,10 +91,10 @@ class _Sandbox:
 
     async def _up(self) -> bool:
         self._screen.banner()
-        async with self._place.claimed():
-            self._place.make()
-            with Server(data=self._place.database, durable=True, port=self._options.database_port) as server:
-                self._screen.step("private database", f"127.0.0.1:{server.port}, data in {self._place.database}")
+        async with self._sandbox_dir.claimed():
+            self._sandbox_dir.make()
+            with Server(data=self._sandbox_dir.database, durable=True, port=self._options.database_port) as server:
+                self._screen.step("private database", f"127.0.0.1:{server.port}, data in {self._sandbox_dir.database}")
                 return await self._beside(server)
 
     async def _beside(self, server: Server) -> bool:
@@ -102,7 +102,7 @@ class _Sandbox:
         async with serve(google, port=options.google_port) as running:
             self._screen.step("stand-in for Google", running.url)
             intake_port = _port(options.intake_port)
-            self._place.write_configuration(
+            self._sandbox_dir.write_configuration(
                 database=server.url,
                 google=running.url,
                 token_uri=running.token_uri,
@@ -113,28 +113,30 @@ class _Sandbox:
             async with _watched(_watch(server)):
                 if self._job:
                     return await self._demonstrate(google, outbox=running.url, base=f"http://127.0.0.1:{intake_port}")
-                self._screen.how_to(self._place, options.program, outbox=running.url)
+                self._screen.how_to(self._sandbox_dir, options.program, outbox=running.url)
                 return await _until_cancelled()
 
-    def _google(self) -> Google:
+    def _google(self) -> FakeGoogle:
         unlimited = {"units_per_minute": 0, "project_units_per_minute": 0, "per_day": 0} if self._job else {}
-        google = Google(FakeLimits(latency_s=self._options.latency_s, **unlimited), outbox_dir=self._place.outbox)
+        google = FakeGoogle(
+            FakeLimits(latency_s=self._options.latency_s, **unlimited), outbox_dir=self._sandbox_dir.outbox
+        )
         senders = []
         if self._options.demo is not None:
             senders = [job["sender_email"] for job in (self._job, _read(_next_job(self._options.demo)))]
         for email in dict.fromkeys([*self._options.mailboxes, *senders]):
             try:
-                self._place.write_credential(email, google.add_mailbox(email))
+                self._sandbox_dir.write_credential(email, google.add_mailbox(email))
             except ValueError as error:
-                raise ChildError(str(error)) from None
+                raise ProcessError(str(error)) from None
         return google
 
-    async def _demonstrate(self, google: Google, *, outbox: str, base: str) -> bool:
-        commands = Commands(program=self._options.program, configuration=self._place.configuration)
+    async def _demonstrate(self, google: FakeGoogle, *, outbox: str, base: str) -> bool:
+        commands = Commands(program=self._options.program, configuration=self._sandbox_dir.configuration)
         await commands.ask("migrate")
         # A name of its own: keys of earlier starts are in the database still, and keep working.
         key = (await commands.ask("keys", "create", f"demo-{secrets.token_hex(4)}")).split()[-1]
-        async with commands.daemon(log=self._place.log) as daemon, _watched(daemon.watch()):
+        async with commands.daemon(log=self._sandbox_dir.log) as daemon, _watched(daemon.watch()):
             try:
                 summary = await self._send(google, daemon=daemon, key=key, outbox=outbox, base=base)
                 self._screen.summary(summary)
@@ -146,7 +148,7 @@ class _Sandbox:
                 if daemon.alive:
                     self._screen.say("Ending; the daemon finishes what it has in hand.")
 
-    async def _send(self, google: Google, *, daemon: Child, key: str, outbox: str, base: str) -> Summary:
+    async def _send(self, google: FakeGoogle, *, daemon: DaemonProcess, key: str, outbox: str, base: str) -> Summary:
         demo = self._options.demo
         assert demo is not None  # noqa: S101 # only a demonstration sends
         async with Api(base, key=key) as api:
@@ -163,7 +165,7 @@ class _Sandbox:
             received=len(google.sent),
             twice=sum(count > 1 for count in keys.values()),
             outbox=outbox,
-            place=self._place,
+            sandbox_dir=self._sandbox_dir,
             program=self._options.program,
             key=key,
             post_to=base + JOBS,
@@ -176,9 +178,9 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         job = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ChildError(f"{path} is not JSON: {error}") from None
+        raise ProcessError(f"{path} is not JSON: {error}") from None
     if not isinstance(job, dict) or not isinstance(job.get("sender_email"), str):
-        raise ChildError(f"{path} is not a job: it names no sender_email")
+        raise ProcessError(f"{path} is not a job: it names no sender_email")
     return job
 
 

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import aiohttp
 
-from mailerd.sandbox.demo_children import ChildError
+from mailerd.sandbox.demo_processes import ProcessError
 
 JOBS = "/api/jobs/send_template_emails"
 
@@ -84,7 +84,7 @@ class Api:
             except (aiohttp.ClientError, TimeoutError) as error:
                 said = str(error)
             await asyncio.sleep(_POLL_S)
-        raise ChildError(f"the daemon was not ready within {_READY_LIMIT_S:g} s; its last word: {said}")
+        raise ProcessError(f"the daemon was not ready within {_READY_LIMIT_S:g} s; its last word: {said}")
 
     async def post(self, job: Mapping[str, Any]) -> Job:
         """Post a job; how it stands."""
@@ -107,7 +107,7 @@ class Api:
             if job.counts != before:
                 moved = time.monotonic()
             elif time.monotonic() - moved > _STALL_LIMIT_S:
-                raise ChildError(f"job {job.id} has not moved for {_STALL_LIMIT_S:g} s; it stands at {job}")
+                raise ProcessError(f"job {job.id} has not moved for {_STALL_LIMIT_S:g} s; it stands at {job}")
         return job
 
     async def _speak(self, method: str, path: str, *, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -116,10 +116,10 @@ class Api:
                 if method == "GET" and answer.status in _LATER:
                     raise _Later
                 if answer.status != _OK:
-                    raise ChildError(f"{method} {path} was answered {answer.status}: {await answer.text()}")
+                    raise ProcessError(f"{method} {path} was answered {answer.status}: {await answer.text()}")
                 said: dict[str, Any] = await answer.json()
                 return said
         except (aiohttp.ClientError, TimeoutError) as error:
             if method == "GET":
                 raise _Later from error  # asking again is harmless; if the daemon has died, whoever watches it says so
-            raise ChildError(f"{method} {path} was not answered: {type(error).__name__} {error}") from error
+            raise ProcessError(f"{method} {path} was not answered: {type(error).__name__} {error}") from error

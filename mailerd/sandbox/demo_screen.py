@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from mailerd.sandbox.demo_api import Job
-from mailerd.sandbox.demo_place import Place
+from mailerd.sandbox.sandbox_dir import SandboxDir
 
 _STEP_PERCENT = 5
 # Google gives a Cloud project made since May 2026 6,000 quota units per user and minute, and drafts.create and
@@ -28,7 +28,7 @@ class Summary:
     twice: int
     """Letters that it was given more than once."""
     outbox: str
-    place: Place
+    sandbox_dir: SandboxDir
     program: Sequence[str]
     key: str
     post_to: str
@@ -83,7 +83,7 @@ class Screen:
 
     def summary(self, summary: Summary) -> None:
         """How the job went, where to look, and what to do next."""
-        job, place = summary.job, summary.place
+        job, sandbox_dir = summary.job, summary.sandbox_dir
         others = ", ".join(f"{count} {state}" for state, count in job.counts.items() if state != "sent" and count)
         took = f"in {job.elapsed_s:.1f} s, {job.rate:.0f} letters/s"
         self.say("")
@@ -99,9 +99,9 @@ class Screen:
             f"{_GOOGLES_PACE_PER_MINUTE} letters a minute from one mailbox. Here pace and quota are switched off."
         )
         self.step("read the letters", summary.outbox)
-        self.step("the same as files", f"{place.outbox}/*.eml")
-        self.step("the daemon's log", str(place.log))
-        self.step("do the books balance", _command(summary.program, "audit", place))
+        self.step("the same as files", f"{sandbox_dir.outbox}/*.eml")
+        self.step("the daemon's log", str(sandbox_dir.log))
+        self.step("do the books balance", _command(summary.program, "audit", sandbox_dir))
         self.say("Post the next job (this line works as it stands):")
         # --noproxy: a proxy in the environment would be asked for 127.0.0.1 and not find it.
         words = [
@@ -116,14 +116,14 @@ class Screen:
         ]
         self.say("  " + shlex.join([*words, "--data-binary", f"@{summary.next_job}", summary.post_to]))
 
-    def how_to(self, place: Place, program: Sequence[str], *, outbox: str) -> None:
+    def how_to(self, sandbox_dir: SandboxDir, program: Sequence[str], *, outbox: str) -> None:
         """How to point a daemon at the sandbox."""
-        self.step("configuration", str(place.configuration))
-        self.step("credentials", f"{place.credentials}/ (one file per mailbox)")
+        self.step("configuration", str(sandbox_dir.configuration))
+        self.step("credentials", f"{sandbox_dir.credentials}/ (one file per mailbox)")
         self.step("sent letters", outbox)
         self.say("Point a daemon at it, in another terminal:")
         for words in (["migrate"], ["keys", "create", "me"], ["run"]):
-            self.say("  " + _command(program, *words, place))
+            self.say("  " + _command(program, *words, sandbox_dir))
         self.say("Ctrl-C ends the sandbox.")
 
     def _lines(self) -> Callable[[Job], None]:
@@ -141,7 +141,7 @@ class Screen:
         return show
 
 
-def _command(program: Sequence[str], *words: str | Place) -> str:
+def _command(program: Sequence[str], *words: str | SandboxDir) -> str:
     line = [word for word in words if isinstance(word, str)]
-    place = next(word for word in words if isinstance(word, Place))
-    return shlex.join([*program, *line, "--config", str(place.configuration)])
+    sandbox_dir = next(word for word in words if isinstance(word, SandboxDir))
+    return shlex.join([*program, *line, "--config", str(sandbox_dir.configuration)])

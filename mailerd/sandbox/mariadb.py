@@ -19,8 +19,8 @@ from typing import IO, Self
 
 from mailerd.sandbox import mariadb_files as files
 from mailerd.sandbox import mysqld
+from mailerd.sandbox.child_process import spawn
 from mailerd.sandbox.mysqld import ServerError
-from mailerd.sandbox.tied import launch
 
 __all__ = ["Server", "ServerError"]
 
@@ -186,7 +186,7 @@ class Server:
             f"--init-file={accounts}",
             *self._extra,
         ]
-        self._process = launch(command)
+        self._process = spawn(command)
         self._wait_for_greeting(place / "s", within_s)
         return self
 

@@ -1,4 +1,4 @@
-"""One look at the tables for metrics, the status line, alarms and `mailerd top`; it locks nothing."""
+"""One look at the tables for metrics, the status line, alerts and `mailerd top`; it locks nothing."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,7 +13,7 @@ from mailerd.store.queue import rate_limits
 from mailerd.store.queue.rate_limits import COLUMNS, DefaultLimits
 from mailerd.store.queue.record import UNFINISHED
 
-SENDERS_AT_MOST: Final = 200
+MAX_SENDERS: Final = 200
 """Mailboxes of one look, the busy and the paused ones first: a label of a metric must not grow without bound."""
 
 _JOBS: Final = "SELECT status, COUNT(*) FROM jobs GROUP BY status"
@@ -70,7 +70,7 @@ class StatsReader:
         minute = dict(await cursor.fetchall())
         await cursor.execute(_ASKED)
         asked = tuple(RecentAction(*row) for row in await cursor.fetchall())
-        await cursor.execute(_SENDERS, (SENDERS_AT_MOST,))
+        await cursor.execute(_SENDERS, (MAX_SENDERS,))
         return QueueStats(
             at=now.replace(tzinfo=UTC),
             jobs=jobs,

@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 
 import pymysql
 
+from mailerd.sandbox.child_process import child_process
 from mailerd.sandbox.google import COMPOSE, SEND
 from mailerd.sandbox.mariadb import Server
-from mailerd.sandbox.tied import tied
 
 CACHE = Path(__file__).parents[2] / ".cache"
 _START_S = 30.0
@@ -86,7 +86,7 @@ class Place:
         extra = {f"MAILERD_{name.upper()}": str(value) for name, value in settings.items()}
         with log.open("w") as out:
             process = subprocess.Popen(
-                tied([sys.executable, "-m", "mailerd", "run"]), env={**self._environment, **extra}, stderr=out
+                child_process([sys.executable, "-m", "mailerd", "run"]), env={**self._environment, **extra}, stderr=out
             )
         self._stack.callback(_end, process)
         _until(lambda: "runner started" in log.read_text(), process)
@@ -172,7 +172,7 @@ def place(
         credentials = folder / "credentials"
         unlimited = ("--units-per-minute", "0", "--project-units-per-minute", "0", "--per-day", "0")
         process = subprocess.Popen(
-            tied([
+            child_process([
                 sys.executable, "-m", "mailerd.sandbox.google", *unlimited, "--latency", str(latency_ms / 1000),
                 "--keep-raw", "1", "--credentials-dir", str(credentials), "--scope", SEND if direct else COMPOSE,
                 *(word for name in names for word in ("--mailbox", name)), *google,

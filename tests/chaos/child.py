@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from mailerd.sandbox.tied import tied
+from mailerd.sandbox.child_process import child_process
 
 _LIBRARIES: Final = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
 PYTHON: Final = os.path.abspath(sys.executable)  # noqa: PTH100 - resolve() would leave the virtual environment
@@ -76,7 +76,7 @@ class Child:
             command[2:] = ["tests.chaos.shifted", f"{self._shift:g}"]
         with log.open("wb") as file:
             self._process = subprocess.Popen(
-                tied([*command, "run", "--config", str(self._config)]),
+                child_process([*command, "run", "--config", str(self._config)]),
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=file,

@@ -13,7 +13,7 @@ from typing import Any
 
 import aiohttp
 
-from mailerd.sandbox.tied import tied
+from mailerd.sandbox.child_process import child_process
 from tests.chaos.child import PYTHON
 
 _PAGE = 1000
@@ -92,7 +92,7 @@ async def stand_in(folder: Path, *, latency: float, seed: int) -> AsyncIterator[
     ]
     with (folder / "google.log").open("wb") as log:
         process = subprocess.Popen(  # noqa: ASYNC220 - in the main thread, to which it is tied; it takes a moment
-            tied(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, start_new_session=True
+            child_process(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, start_new_session=True
         )
     try:
         assert process.stdout is not None

@@ -10,7 +10,7 @@ import pytest
 
 from mailerd.config import DatabaseSettings, Settings, load
 from mailerd.events.store import StoreEvents
-from mailerd.sandbox.google import FakeLimits, Google, serve
+from mailerd.sandbox.google import FakeGoogle, FakeLimits, serve
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
 from tests.support.daemon import sign_in
@@ -24,7 +24,7 @@ class Shop:
     """A place to run commands in."""
 
     folder: Path
-    google: Google
+    google: FakeGoogle
     database: Database
 
     @property
@@ -48,7 +48,7 @@ class Shop:
 
 @pytest.fixture
 async def shop(database_url: str, tmp_path: Path) -> AsyncIterator[Shop]:
-    google = Google(FakeLimits(units_per_minute=0, project_units_per_minute=0, per_day=0, latency_s=0))
+    google = FakeGoogle(FakeLimits(units_per_minute=0, project_units_per_minute=0, per_day=0, latency_s=0))
     sign_in(google, tmp_path / "credentials", ME)
     async with serve(google) as served:
         (tmp_path / "config.toml").write_text(

@@ -15,7 +15,7 @@ import aiohttp
 import pytest
 
 from mailerd.gmail.mailbox import COMPOSE, METADATA, SEND
-from mailerd.sandbox.google import Fault, Google, Running, serve
+from mailerd.sandbox.google import FakeGoogle, Fault, RunningServer, serve
 
 ME, YOU = "me@example.com", "you@example.com"
 
@@ -25,8 +25,8 @@ class Place:
     """A stand-in for Google, a configuration and an OAuth client's file."""
 
     folder: Path
-    google: Google
-    running: Running
+    google: FakeGoogle
+    running: RunningServer
 
     @property
     def config(self) -> Path:
@@ -51,7 +51,7 @@ class Place:
 
 @pytest.fixture
 async def place(tmp_path: Path) -> AsyncIterator[Place]:
-    google = Google()
+    google = FakeGoogle()
     google.add_mailbox(ME)
     google.add_mailbox(YOU)
     async with serve(google) as running:

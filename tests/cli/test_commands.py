@@ -14,7 +14,7 @@ import pytest
 
 from mailerd import __version__
 from mailerd.cli import lazy_group, main
-from mailerd.cli.common import CONNECT_WITHIN, no_log, open_database
+from mailerd.cli.common import CONNECT_TIMEOUT, no_log, open_database
 from mailerd.errors import DatabaseAwayError, DatabaseError, MailerdError
 from mailerd.sandbox.mariadb import Server
 from tests.cli.conftest import ME, Shop
@@ -270,7 +270,7 @@ async def test_a_frozen_database_is_told_after_one_attempt_of_a_few_seconds(shop
             said = await shop.say(*words, code=1)
             took = time.monotonic() - began
             assert "is away: no answer within" in said
-            assert CONNECT_WITHIN < took < 2 * CONNECT_WITHIN + 2, "one attempt and the start of Python"
+            assert CONNECT_TIMEOUT < took < 2 * CONNECT_TIMEOUT + 2, "one attempt and the start of Python"
     finally:
         mariadb.thaw()
 

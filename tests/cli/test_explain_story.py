@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from mailerd.cli import describe
-from mailerd.sandbox.google import FakeLimits, Fault, Google, serve
+from mailerd.sandbox.google import FakeGoogle, FakeLimits, Fault, serve
 from mailerd.store.db.database import Database
 from mailerd.store.history import Stories
 from mailerd.store.jobs import Jobs
@@ -18,7 +18,7 @@ async def told(database: Database, address: str) -> str:
 
 
 async def test_a_sent_and_a_failed_letter_are_told_from_acceptance_to_end(database_url: str, tmp_path: Path) -> None:
-    google, heard, where = Google(FakeLimits(latency_s=0)), Heard(), tmp_path / "credentials"
+    google, heard, where = FakeGoogle(FakeLimits(latency_s=0)), Heard(), tmp_path / "credentials"
     sign_in(google, where)
     async with serve(google) as gmail, running(settings(database_url, gmail, where), heard) as daemon:
         google.fault(Fault(kind="status", status=400, body="{}", method="drafts.create"))
@@ -42,7 +42,7 @@ async def test_a_sent_and_a_failed_letter_are_told_from_acceptance_to_end(databa
 
 
 async def test_a_waiting_letter_says_why_and_what_is_next(database_url: str, tmp_path: Path) -> None:
-    google, heard, where = Google(FakeLimits(latency_s=0)), Heard(), tmp_path / "credentials"
+    google, heard, where = FakeGoogle(FakeLimits(latency_s=0)), Heard(), tmp_path / "credentials"
     where.mkdir()
     async with serve(google) as gmail, running(settings(database_url, gmail, where), heard) as daemon:
         await post(daemon.database, recipients=["a@example.org"])

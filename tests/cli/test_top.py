@@ -14,7 +14,7 @@ from rich.console import Console
 from mailerd.cli.top_view import Snapshot, look, page, split_rows
 from mailerd.config import DatabaseSettings, Settings
 from mailerd.events.store import StoreEvents
-from mailerd.sandbox.google import FakeLimits, Google, serve
+from mailerd.sandbox.google import FakeGoogle, FakeLimits, serve
 from mailerd.sandbox.mariadb import Server
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
@@ -52,7 +52,7 @@ async def tables(config: Path, database_url: str) -> AsyncIterator[Database]:
 
 
 async def test_top_shows_senders_jobs_failures_and_daemons(database_url: str, tmp_path: Path) -> None:
-    google, heard, where = Google(FakeLimits(latency_s=0)), Heard(), tmp_path / "credentials"
+    google, heard, where = FakeGoogle(FakeLimits(latency_s=0)), Heard(), tmp_path / "credentials"
     where.mkdir()
     async with serve(google) as gmail, running(settings(database_url, gmail, where), heard) as daemon:
         job = await post(daemon.database, recipients=4)
@@ -141,9 +141,9 @@ async def test_what_failed_before_any_attempt_is_not_called_nothing(tables: Data
     assert "of failed letters `mailerd jobs show ID` tells more" in text
 
 
-def shown(scene: Snapshot) -> str:
+def shown(snapshot: Snapshot) -> str:
     console = Console(width=140, record=True, force_terminal=False)
-    console.print(page(scene, width=140, height=50))
+    console.print(page(snapshot, width=140, height=50))
     return console.export_text()
 
 
@@ -158,7 +158,7 @@ async def test_a_consumer_mailbox_and_a_reserve_are_shown_with_what_really_holds
     await post(tables, sender="me@gmail.com", recipients=1)
     await post(tables, sender="me@example.com", recipients=1)
     await Senders(tables, TERMS).change("me@example.com", {"per_day": 1000, "reserve": 100})
-    seen = {sender.email: sender.per_day for sender in (await look(tables, TERMS)).survey.senders}
+    seen = {sender.email: sender.per_day for sender in (await look(tables, TERMS)).stats.senders}
     assert seen == {"me@gmail.com": 500, "me@example.com": 900}
 
 
@@ -208,7 +208,7 @@ async def test_watch_waits_for_a_database_that_is_away_and_ends_with_the_job(
         mariadb.kill()
         await screen.shows("the database is away")
         mariadb.start()
-        google, heard, where = Google(FakeLimits(latency_s=0)), Heard(), tmp_path / "credentials"
+        google, heard, where = FakeGoogle(FakeLimits(latency_s=0)), Heard(), tmp_path / "credentials"
         sign_in(google, where)
         async with serve(google) as gmail, running(settings(database_url, gmail, where), heard):
             await screen.shows("completed, 3 recipients: 3 sent")

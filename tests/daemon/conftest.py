@@ -7,7 +7,7 @@ import pytest
 
 from mailerd.config import DatabaseSettings, Settings
 from mailerd.events.store import StoreEvents
-from mailerd.sandbox.google import FakeLimits, Google, Running, serve
+from mailerd.sandbox.google import FakeGoogle, FakeLimits, RunningServer, serve
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
 from tests.support.daemon import settings, sign_in
@@ -20,25 +20,25 @@ def heard() -> Heard:
 
 
 @pytest.fixture
-def google() -> Google:
-    return Google(FakeLimits(units_per_minute=0, project_units_per_minute=0, per_day=0))
+def google() -> FakeGoogle:
+    return FakeGoogle(FakeLimits(units_per_minute=0, project_units_per_minute=0, per_day=0))
 
 
 @pytest.fixture
-async def served(google: Google) -> AsyncIterator[Running]:
+async def served(google: FakeGoogle) -> AsyncIterator[RunningServer]:
     async with serve(google) as running:
         yield running
 
 
 @pytest.fixture
-def credentials(google: Google, tmp_path: Path) -> Path:
+def credentials(google: FakeGoogle, tmp_path: Path) -> Path:
     folder = tmp_path / "credentials"
     sign_in(google, folder)
     return folder
 
 
 @pytest.fixture
-def known(database_url: str, served: Running, credentials: Path) -> Settings:
+def known(database_url: str, served: RunningServer, credentials: Path) -> Settings:
     return settings(database_url, served, credentials)
 
 

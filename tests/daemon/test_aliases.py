@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from mailerd.config import Settings
-from mailerd.sandbox.google import COMPOSE, Google
+from mailerd.sandbox.google import COMPOSE, FakeGoogle
 from mailerd.store.api_keys import Keys
 from mailerd.store.db.database import Database
 from tests.support.daemon import running, sign_in
@@ -49,7 +49,7 @@ async def listed(heard: Heard, key: str, **only: str) -> list[Any]:
 
 
 async def test_an_aliass_letters_come_from_the_alias_and_count_for_its_mailbox(
-    known: Settings, database: Database, google: Google, heard: Heard
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard
 ) -> None:
     google.mailbox(ME).aliases = frozenset({SALES})
     key = await Keys(database, patience=5).create("shop", senders=[SALES])
@@ -91,7 +91,7 @@ async def test_a_sender_behind_whom_there_is_no_mailbox_is_refused_by_name(
 
 
 async def test_a_mailbox_that_is_signed_in_later_needs_no_restart(
-    known: Settings, database: Database, google: Google, credentials: Path, heard: Heard
+    known: Settings, database: Database, google: FakeGoogle, credentials: Path, heard: Heard
 ) -> None:
     key = await Keys(database, patience=5).create("shop")
     async with running(known, heard):
@@ -103,7 +103,7 @@ async def test_a_mailbox_that_is_signed_in_later_needs_no_restart(
 
 
 async def test_a_credential_file_that_is_replaced_is_used_at_once(
-    known: Settings, database: Database, google: Google, credentials: Path, heard: Heard
+    known: Settings, database: Database, google: FakeGoogle, credentials: Path, heard: Heard
 ) -> None:
     key = await Keys(database, patience=5).create("shop")
     async with running(known, heard):
@@ -117,7 +117,7 @@ async def test_a_credential_file_that_is_replaced_is_used_at_once(
 
 
 async def test_no_secret_reaches_the_database_or_the_log_when_a_sign_in_dies(
-    known: Settings, database: Database, google: Google, heard: Heard
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard
 ) -> None:
     (credential,) = google.accounts.of(ME)
     secrets = [google.accounts.client_secret, credential.blob["refresh_token"]]

@@ -13,7 +13,7 @@ from mailerd.app import build
 from mailerd.config import Settings
 from mailerd.errors import ListenError
 from mailerd.events.store import StoreEvents
-from mailerd.sandbox.google import SEND, Google, Running, serve
+from mailerd.sandbox.google import SEND, FakeGoogle, RunningServer, serve
 from mailerd.sandbox.mariadb import Server
 from mailerd.store.api_keys import Keys
 from mailerd.store.db.database import Database
@@ -25,7 +25,7 @@ from tests.support.rows import post, query, states
 
 
 @pytest.fixture
-def known(database_url: str, served: Running, credentials: Path) -> Settings:
+def known(database_url: str, served: RunningServer, credentials: Path) -> Settings:
     return settings(
         database_url, served, credentials, runner={"lease": 20, "poll_interval": 0.1, "concurrency": 4},
         database={"url": database_url, "connect_timeout": 1, "statement_timeout": 2},
@@ -34,7 +34,7 @@ def known(database_url: str, served: Running, credentials: Path) -> Settings:
 
 @pytest.mark.parametrize("trouble", ["freeze", "kill"])
 async def test_what_google_answered_meanwhile_is_recorded_when_the_database_is_back(
-    known: Settings, database: Database, google: Google, heard: Heard, mariadb: Server, trouble: str
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard, mariadb: Server, trouble: str
 ) -> None:
     google.change_rules(latency_s=0.2)
     job = await post(database, recipients=12)
@@ -58,7 +58,7 @@ async def test_what_google_answered_meanwhile_is_recorded_when_the_database_is_b
 
 @pytest.mark.parametrize("mode", ["draft", "direct"])
 async def test_letters_in_hand_while_the_database_takes_no_writes_are_sent_once(
-    known: Settings, database: Database, google: Google, heard: Heard, mariadb: Server, tmp_path: Path, mode: str
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard, mariadb: Server, tmp_path: Path, mode: str
 ) -> None:
     if mode == "direct":
         sign_in(google, tmp_path / "credentials", scopes=(SEND,))
@@ -121,7 +121,7 @@ async def _run(known: Settings, heard: Heard) -> None:
 
 
 async def test_google_out_of_reach_costs_no_attempt_and_is_told_once(
-    database_url: str, database: Database, google: Google, tmp_path: Path, heard: Heard
+    database_url: str, database: Database, google: FakeGoogle, tmp_path: Path, heard: Heard
 ) -> None:
     sign_in(google, tmp_path / "credentials")
     async with AsyncExitStack() as first:
@@ -144,7 +144,7 @@ async def test_google_out_of_reach_costs_no_attempt_and_is_told_once(
 
 
 async def test_a_token_endpoint_out_of_reach_costs_no_attempt_and_is_told_once(
-    database_url: str, database: Database, google: Google, tmp_path: Path, heard: Heard
+    database_url: str, database: Database, google: FakeGoogle, tmp_path: Path, heard: Heard
 ) -> None:
     sign_in(google, tmp_path / "credentials")
     async with serve(google) as first:
@@ -163,7 +163,7 @@ async def test_a_token_endpoint_out_of_reach_costs_no_attempt_and_is_told_once(
 
 
 async def test_two_daemons_share_a_job_without_a_double(
-    known: Settings, database: Database, google: Google, heard: Heard
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard
 ) -> None:
     """In one process the second runner would say that one runs already; that guard is lifted here."""
     google.change_rules(latency_s=0.02)
@@ -215,7 +215,7 @@ async def test_a_question_to_a_frozen_database_is_answered_503_within_its_time(
 
 
 async def test_a_daemon_whose_port_is_taken_claims_nothing(
-    known: Settings, database: Database, google: Google, heard: Heard
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard
 ) -> None:
     google.change_rules(latency_s=0.2)
     job = await post(database, recipients=8)

@@ -8,7 +8,7 @@ import pytest
 
 from mailerd.config import Settings
 from mailerd.core.states import JobChange
-from mailerd.sandbox.google import Fault, Google, Running
+from mailerd.sandbox.google import FakeGoogle, Fault, RunningServer
 from mailerd.store.audit import audit
 from mailerd.store.db.database import Database
 from mailerd.store.job_actions import Controls, Done
@@ -21,7 +21,7 @@ LETTERS = 40
 
 
 @pytest.fixture
-def known(database_url: str, served: Running, credentials: Path, google: Google) -> Settings:
+def known(database_url: str, served: RunningServer, credentials: Path, google: FakeGoogle) -> Settings:
     """Four letters at a time, each some tenths of a second on the wire."""
     google.change_rules(latency_s=0.1)
     return settings(
@@ -61,7 +61,7 @@ async def _books_balance(database: Database) -> None:
 
 
 async def test_a_cancelled_job_ends_when_its_last_letter_is_off_the_wire(
-    known: Settings, database: Database, google: Google, heard: Heard, ask: Asking
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard, ask: Asking
 ) -> None:
     async with running(known, heard):
         await heard.wait_for("letter_sent", times=5)
@@ -79,7 +79,7 @@ async def test_a_cancelled_job_ends_when_its_last_letter_is_off_the_wire(
 
 
 async def test_a_letter_that_comes_back_into_a_cancelled_job_is_cancelled_too(
-    known: Settings, database: Database, google: Google, heard: Heard, ask: Asking
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard, ask: Asking
 ) -> None:
     google.fault(Fault(kind="backend_error", method="drafts.create", count=-1))
     async with running(known, heard):
@@ -95,7 +95,7 @@ async def test_a_letter_that_comes_back_into_a_cancelled_job_is_cancelled_too(
 
 
 async def test_a_paused_job_stands_still_and_goes_on_when_it_is_resumed(
-    known: Settings, database: Database, google: Google, heard: Heard, ask: Asking
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard, ask: Asking
 ) -> None:
     async with running(known, heard) as daemon:
         await heard.wait_for("letter_sent", times=5)
@@ -119,7 +119,7 @@ async def test_a_paused_job_stands_still_and_goes_on_when_it_is_resumed(
 
 
 async def test_a_letter_that_is_put_off_does_not_wake_a_paused_job(
-    known: Settings, database: Database, google: Google, heard: Heard, ask: Asking
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard, ask: Asking
 ) -> None:
     google.fault(Fault(kind="backend_error", method="drafts.create", count=4))
     async with running(known, heard):
@@ -136,7 +136,7 @@ async def test_a_letter_that_is_put_off_does_not_wake_a_paused_job(
 
 
 async def test_failed_letters_are_sent_once_when_they_are_retried_and_sent_ones_are_not_touched(
-    known: Settings, database: Database, google: Google, heard: Heard, ask: Asking
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard, ask: Asking
 ) -> None:
     google.fault(Fault(kind="invalid_to", method="drafts.create", skip=10, count=7))
     async with running(known, heard) as daemon:
@@ -157,7 +157,13 @@ async def test_failed_letters_are_sent_once_when_they_are_retried_and_sent_ones_
 
 
 async def test_retrying_the_unsure_looks_now_and_sends_nothing_twice(
-    database_url: str, served: Running, credentials: Path, database: Database, google: Google, heard: Heard, ask: Asking
+    database_url: str,
+    served: RunningServer,
+    credentials: Path,
+    database: Database,
+    google: FakeGoogle,
+    heard: Heard,
+    ask: Asking,
 ) -> None:
     known = settings(
         database_url, served, credentials, gmail={"request_timeout": 0.5}, runner={"lease": 4, "poll_interval": 0.1}

@@ -10,7 +10,7 @@ from mailerd.core.models import ClaimedRecipient
 from mailerd.core.replies import Call, Reply
 from mailerd.core.verdicts import Verdict, judge
 from mailerd.ops.metrics import Metrics
-from mailerd.sandbox.google import METADATA, SEND, Fault, Google, Running
+from mailerd.sandbox.google import METADATA, SEND, FakeGoogle, Fault, RunningServer
 from mailerd.store.db.database import Database
 from mailerd.worker.message_builder import MessageBuilder
 from tests.support.daemon import running, settings, sign_in
@@ -35,7 +35,7 @@ LOST_ANSWERS = (
 
 
 @pytest.fixture
-def known(database_url: str, served: Running, credentials: Path) -> Settings:
+def known(database_url: str, served: RunningServer, credentials: Path) -> Settings:
     """A request without an answer is settled after a second."""
     return settings(
         database_url,
@@ -46,18 +46,18 @@ def known(database_url: str, served: Running, credentials: Path) -> Settings:
     )
 
 
-def arm(google: Google, method: str, *kinds: str, seconds: float = 1.0) -> None:
+def arm(google: FakeGoogle, method: str, *kinds: str, seconds: float = 1.0) -> None:
     for kind in kinds:
         google.fault(Fault(kind=kind, method=method, seconds=seconds))
 
 
-def assert_each_was_sent_once(google: Google, letters: int) -> None:
+def assert_each_was_sent_once(google: FakeGoogle, letters: int) -> None:
     assert google.duplicates() == {}
     assert len({letter.key for letter in google.sent}) == letters
 
 
 async def test_no_lost_answer_to_drafts_send_loses_or_doubles_a_letter(
-    known: Settings, database: Database, google: Google, heard: Heard
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard
 ) -> None:
     arm(google, "drafts.send", *LOST_ANSWERS, seconds=0.8)  # "late" is accepted after the client has given up
     job = await post(database, recipients=len(LOST_ANSWERS) + 2)
@@ -70,7 +70,7 @@ async def test_no_lost_answer_to_drafts_send_loses_or_doubles_a_letter(
 
 
 async def test_no_lost_answer_to_drafts_create_loses_or_doubles_a_letter_and_orphans_are_deleted(
-    known: Settings, database: Database, google: Google, heard: Heard
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard
 ) -> None:
     arm(google, "drafts.create", *LOST_ANSWERS, seconds=0.8)
     job = await post(database, recipients=len(LOST_ANSWERS))
@@ -85,7 +85,7 @@ async def test_no_lost_answer_to_drafts_create_loses_or_doubles_a_letter_and_orp
 
 
 async def test_a_doubt_is_not_looked_at_while_the_request_may_still_be_on_its_way(
-    known: Settings, database: Database, google: Google, heard: Heard
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard
 ) -> None:
     arm(google, "drafts.send", "hang_before")
     await post(database, recipients=1)
@@ -97,7 +97,7 @@ async def test_a_doubt_is_not_looked_at_while_the_request_may_still_be_on_its_wa
 
 
 async def test_a_look_that_fails_decides_nothing(
-    known: Settings, database: Database, google: Google, heard: Heard
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard
 ) -> None:
     arm(google, "drafts.send", "reset_after")
     arm(google, "drafts.get", "backend_error")
@@ -112,7 +112,7 @@ async def test_a_look_that_fails_decides_nothing(
 
 
 async def test_what_is_found_carries_its_message_id_where_the_sign_in_may_look(
-    known: Settings, database: Database, google: Google, credentials: Path, heard: Heard
+    known: Settings, database: Database, google: FakeGoogle, credentials: Path, heard: Heard
 ) -> None:
     sign_in(google, credentials, "full@example.com", scopes=("https://www.googleapis.com/auth/gmail.compose", METADATA))
     arm(google, "drafts.send", "reset_after")
@@ -124,7 +124,7 @@ async def test_what_is_found_carries_its_message_id_where_the_sign_in_may_look(
 
 
 async def test_a_direct_doubt_is_settled_by_the_sent_mail_where_the_sign_in_may_look(
-    known: Settings, database: Database, google: Google, credentials: Path, heard: Heard
+    known: Settings, database: Database, google: FakeGoogle, credentials: Path, heard: Heard
 ) -> None:
     sign_in(google, credentials, "direct@example.com", scopes=(SEND, METADATA))
     arm(google, "messages.send", "reset_after", "reset_before")
@@ -137,7 +137,7 @@ async def test_a_direct_doubt_is_settled_by_the_sent_mail_where_the_sign_in_may_
 
 
 async def test_a_direct_doubt_that_nobody_may_look_at_waits_for_a_person(
-    known: Settings, database: Database, google: Google, credentials: Path, heard: Heard
+    known: Settings, database: Database, google: FakeGoogle, credentials: Path, heard: Heard
 ) -> None:
     sign_in(google, credentials, "direct@example.com", scopes=(SEND,))
     arm(google, "messages.send", "reset_after", "reset_before")
@@ -150,7 +150,7 @@ async def test_a_direct_doubt_that_nobody_may_look_at_waits_for_a_person(
 
 
 async def test_a_bug_in_one_letter_fails_that_letter_with_its_stack_and_spares_the_others(
-    known: Settings, database: Database, google: Google, heard: Heard, monkeypatch: pytest.MonkeyPatch
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build = MessageBuilder.build
 
@@ -163,7 +163,7 @@ async def test_a_bug_in_one_letter_fails_that_letter_with_its_stack_and_spares_t
     job = await post(database, recipients=["bad@example.org", "good@example.org"])
     async with running(known, heard) as daemon:
         await heard.wait_for("job_finished", within=20)
-        metrics = daemon.service.watch.meter
+        metrics = daemon.service.watchdog.meter
         assert isinstance(metrics, Metrics)
         page = metrics.page().decode()
     assert await states(database, job) == {"sent": 1, "failed": 1}
@@ -176,7 +176,7 @@ async def test_a_bug_in_one_letter_fails_that_letter_with_its_stack_and_spares_t
 
 
 async def test_a_bug_after_the_send_leaves_a_doubt_and_not_a_failure(
-    known: Settings, database: Database, google: Google, heard: Heard, monkeypatch: pytest.MonkeyPatch
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(call: Call, reply: Reply) -> Verdict:
         if call is Call.DRAFTS_SEND:
@@ -193,7 +193,7 @@ async def test_a_bug_after_the_send_leaves_a_doubt_and_not_a_failure(
 
 
 async def test_a_failed_letter_leaves_no_draft_behind(
-    known: Settings, database: Database, google: Google, heard: Heard
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard
 ) -> None:
     google.fault(Fault(kind="invalid_to", method="drafts.send"))
     job = await post(database, recipients=1)
@@ -204,7 +204,7 @@ async def test_a_failed_letter_leaves_no_draft_behind(
 
 
 async def test_throttling_never_costs_an_attempt(
-    known: Settings, database: Database, google: Google, heard: Heard
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard
 ) -> None:
     for kind in ("rate_limit", "too_many_concurrent", "user_rate_limit_retry_after", "mail_sending_retry_after"):
         google.fault(Fault(kind=kind, method="drafts.send"))

@@ -7,7 +7,7 @@ import pytest
 from yarl import URL
 
 from mailerd.config import Settings
-from mailerd.sandbox.google import COMPOSE, METADATA, SEND, Fault, Google, Running
+from mailerd.sandbox.google import COMPOSE, METADATA, SEND, FakeGoogle, Fault, RunningServer
 from mailerd.store.db.database import Database
 from tests.conftest import CACHE
 from tests.support.daemon import running, settings, sign_in
@@ -27,7 +27,12 @@ def through(known: Settings, url: str, port: int) -> Settings:
 
 @pytest.mark.parametrize("scopes", [(COMPOSE,), (SEND, METADATA)])
 async def test_letters_that_a_failover_has_forgotten_are_sent_once(
-    database_url: str, served: Running, google: Google, credentials: Path, heard: Heard, scopes: tuple[str, ...]
+    database_url: str,
+    served: RunningServer,
+    google: FakeGoogle,
+    credentials: Path,
+    heard: Heard,
+    scopes: tuple[str, ...],
 ) -> None:
     sign_in(google, credentials, scopes=scopes)
     google.change_rules(latency_s=0.1)
@@ -66,7 +71,12 @@ async def test_letters_that_a_failover_has_forgotten_are_sent_once(
 
 @pytest.mark.parametrize("scopes", [(COMPOSE,), (COMPOSE, METADATA), (SEND, METADATA)])
 async def test_doubts_that_a_failover_has_forgotten_are_looked_for_and_not_sent_again(
-    database_url: str, served: Running, google: Google, credentials: Path, heard: Heard, scopes: tuple[str, ...]
+    database_url: str,
+    served: RunningServer,
+    google: FakeGoogle,
+    credentials: Path,
+    heard: Heard,
+    scopes: tuple[str, ...],
 ) -> None:
     sign_in(google, credentials, scopes=scopes)
     google.fault(Fault(kind="reset_after", method="messages.send" if SEND in scopes else "drafts.send", count=DOUBTS))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mailerd.config import Settings
-from mailerd.sandbox.google import COMPOSE, METADATA, Fault, Google, Running
+from mailerd.sandbox.google import COMPOSE, METADATA, FakeGoogle, Fault, RunningServer
 from mailerd.store.db.database import Database
 from tests.support.daemon import running, settings, sign_in
 from tests.support.heard import Heard
@@ -18,7 +18,7 @@ PROVEN = [(DRAFTS, "draft gone"), (LOOKS, "seen in SENT")]
 
 
 @pytest.fixture
-def known(database_url: str, served: Running, credentials: Path, google: Google) -> Settings:
+def known(database_url: str, served: RunningServer, credentials: Path, google: FakeGoogle) -> Settings:
     """A request without an answer is settled after a second; one sign-in may look into the sent mail, one may not."""
     sign_in(google, credentials, DRAFTS, scopes=(COMPOSE,))
     sign_in(google, credentials, LOOKS, scopes=(COMPOSE, METADATA))
@@ -35,13 +35,13 @@ async def proven(database: Database, job: str) -> set[tuple[str, str | None]]:
     return set(await query(database, "SELECT status, proof FROM job_recipients WHERE job_id = %s", job))
 
 
-def assert_the_truth(google: Google, job: str, sent: int) -> None:
+def assert_the_truth(google: FakeGoogle, job: str, sent: int) -> None:
     """So many letters of the job, none of them twice."""
     assert google.duplicates() == {}
     assert len([letter for letter in google.sent if letter.key.startswith(job)]) == sent
 
 
-def say_it_is_there(google: Google, *, looks: int) -> None:
+def say_it_is_there(google: FakeGoogle, *, looks: int) -> None:
     """A replica that lags shows a draft that was sent."""
     body = '{"id":"lagging","message":{"id":"lagging","threadId":"lagging"}}'
     google.fault(Fault(kind="status", status=200, body=body, method="drafts.get", count=looks))
@@ -53,7 +53,7 @@ def impatient(known: Settings, attempts: int) -> Settings:
 
 @pytest.mark.parametrize("sender, proof", PROVEN)
 async def test_a_draft_that_is_shown_and_cannot_be_sent_costs_no_attempt(
-    known: Settings, database: Database, google: Google, heard: Heard, sender: str, proof: str
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard, sender: str, proof: str
 ) -> None:
     google.fault(Fault(kind="reset_after", method="drafts.send"))
     say_it_is_there(google, looks=2)
@@ -70,7 +70,7 @@ async def test_a_draft_that_is_shown_and_cannot_be_sent_costs_no_attempt(
 
 @pytest.mark.parametrize("sender, proof", PROVEN)
 async def test_a_letter_that_may_have_been_sent_is_not_given_up_unless_its_draft_can_be_deleted(
-    known: Settings, database: Database, google: Google, heard: Heard, sender: str, proof: str
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard, sender: str, proof: str
 ) -> None:
     google.fault(Fault(kind="reset_after", method="drafts.send"))
     say_it_is_there(google, looks=1)
@@ -83,7 +83,7 @@ async def test_a_letter_that_may_have_been_sent_is_not_given_up_unless_its_draft
 
 @pytest.mark.parametrize("deletion", [None, "reset_before", "reset_after", "user_rate_limit"])
 async def test_a_letter_that_was_not_sent_is_given_up_with_its_draft(
-    known: Settings, database: Database, google: Google, heard: Heard, deletion: str | None
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard, deletion: str | None
 ) -> None:
     google.fault(Fault(kind="reset_before", method="drafts.send", count=-1))
     if deletion:

@@ -6,7 +6,7 @@ import pytest
 from yarl import URL
 
 from mailerd.config import Settings
-from mailerd.sandbox.google import COMPOSE, METADATA, SEND, Fault, Google, Running
+from mailerd.sandbox.google import COMPOSE, METADATA, SEND, FakeGoogle, Fault, RunningServer
 from mailerd.store.db.database import Database
 from tests.support.daemon import running, settings, sign_in
 from tests.support.eventually import eventually
@@ -16,7 +16,7 @@ from tests.support.rows import post, query, states
 
 
 @pytest.fixture
-def known(database_url: str, served: Running, credentials: Path) -> Settings:
+def known(database_url: str, served: RunningServer, credentials: Path) -> Settings:
     """A doubt is looked for after a second."""
     return settings(
         database_url, served, credentials, gmail={"request_timeout": 0.5},
@@ -26,7 +26,7 @@ def known(database_url: str, served: Running, credentials: Path) -> Settings:
 
 @pytest.mark.parametrize("scopes", [(COMPOSE,), (SEND, METADATA)])
 async def test_a_request_that_the_network_held_back_is_not_carried_out_after_the_look(
-    known: Settings, database: Database, google: Google, credentials: Path, heard: Heard, scopes: tuple[str, ...]
+    known: Settings, database: Database, google: FakeGoogle, credentials: Path, heard: Heard, scopes: tuple[str, ...]
 ) -> None:
     sign_in(google, credentials, scopes=scopes)
     root = URL(str(known.gmail.api_root))
@@ -48,7 +48,7 @@ async def test_a_request_that_the_network_held_back_is_not_carried_out_after_the
 
 
 async def test_the_draft_of_a_letter_that_is_cancelled_is_deleted_at_once(
-    known: Settings, database: Database, google: Google, heard: Heard
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard
 ) -> None:
     """A request that Google carries out later still finds no draft."""
     google.fault(Fault(kind="late", method="drafts.send", seconds=4.0))
@@ -69,7 +69,7 @@ async def test_the_draft_of_a_letter_that_is_cancelled_is_deleted_at_once(
 
 
 async def test_a_letter_that_comes_back_into_a_cancelled_job_leaves_no_draft(
-    known: Settings, database: Database, google: Google, heard: Heard
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard
 ) -> None:
     google.fault(Fault(kind="latency", method="drafts.create", seconds=0.3))
     google.fault(Fault(kind="status", status=409, body="{}", accepts=False, method="drafts.send"))

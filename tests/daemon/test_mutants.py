@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mailerd.config import Settings
-from mailerd.sandbox.google import METADATA, SEND, Fault, Google, Running
+from mailerd.sandbox.google import METADATA, SEND, FakeGoogle, Fault, RunningServer
 from mailerd.store.db.database import Database
 from tests.support.daemon import running, settings, sign_in
 from tests.support.heard import Heard
@@ -18,7 +18,7 @@ IN_FLIGHT = timedelta(seconds=1)
 
 
 @pytest.fixture
-def known(database_url: str, served: Running, credentials: Path) -> Settings:
+def known(database_url: str, served: RunningServer, credentials: Path) -> Settings:
     return settings(
         database_url,
         served,
@@ -34,12 +34,12 @@ async def until(condition: Callable[[], bool], *, within: float = 10.0) -> None:
             await asyncio.sleep(0.01)
 
 
-def requests(google: Google, method: str) -> int:
+def requests(google: FakeGoogle, method: str) -> int:
     return sum(entry.method == method for entry in google.log)
 
 
 async def test_the_drafts_id_is_durable_before_google_is_asked_to_send_it(
-    known: Settings, database: Database, google: Google, heard: Heard
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard
 ) -> None:
     google.fault(Fault(kind="hang_after", method="drafts.send"))
     await post(database, recipients=1)
@@ -52,7 +52,7 @@ async def test_the_drafts_id_is_durable_before_google_is_asked_to_send_it(
 
 
 async def test_a_direct_send_is_durable_before_google_is_asked(
-    known: Settings, database: Database, google: Google, credentials: Path, heard: Heard
+    known: Settings, database: Database, google: FakeGoogle, credentials: Path, heard: Heard
 ) -> None:
     sign_in(google, credentials, "direct@example.com", scopes=(SEND,))
     google.fault(Fault(kind="hang_after", method="messages.send"))
@@ -64,7 +64,7 @@ async def test_a_direct_send_is_durable_before_google_is_asked(
 
 
 async def test_that_a_draft_is_to_be_deleted_is_durable_before_google_is_asked_to(
-    known: Settings, database: Database, google: Google, heard: Heard
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard
 ) -> None:
     google.fault(Fault(kind="mail_sending_retry_after", method="drafts.send"))
     google.fault(Fault(kind="hang_after", method="drafts.delete"))
@@ -79,7 +79,7 @@ async def test_that_a_draft_is_to_be_deleted_is_durable_before_google_is_asked_t
 
 
 async def test_a_worker_whose_claim_has_gone_deletes_no_draft(
-    database_url: str, served: Running, credentials: Path, database: Database, google: Google, heard: Heard
+    database_url: str, served: RunningServer, credentials: Path, database: Database, google: FakeGoogle, heard: Heard
 ) -> None:
     # No renewal tells it meanwhile: the record is what does.
     known = settings(database_url, served, credentials, runner={"lease": 60, "poll_interval": 0.1})
@@ -97,7 +97,7 @@ async def test_a_worker_whose_claim_has_gone_deletes_no_draft(
 
 
 async def test_a_worker_whose_claim_has_gone_does_not_send(
-    known: Settings, database: Database, google: Google, heard: Heard
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard
 ) -> None:
     google.change_rules(latency_s=0.4)  # the draft is there half-way through
     await post(database, recipients=1)
@@ -110,7 +110,7 @@ async def test_a_worker_whose_claim_has_gone_does_not_send(
 
 
 async def test_nobody_looks_before_a_lost_request_can_no_longer_arrive(
-    known: Settings, database: Database, google: Google, heard: Heard
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard
 ) -> None:
     google.fault(Fault(kind="hang_before", method="drafts.send"))
     await post(database, recipients=1)
@@ -125,7 +125,7 @@ async def test_nobody_looks_before_a_lost_request_can_no_longer_arrive(
 
 
 async def test_many_direct_doubts_read_each_sent_message_once(
-    known: Settings, database: Database, google: Google, credentials: Path, heard: Heard
+    known: Settings, database: Database, google: FakeGoogle, credentials: Path, heard: Heard
 ) -> None:
     sign_in(google, credentials, "direct@example.com", scopes=(SEND, METADATA))
     google.fault(Fault(kind="reset_after", method="messages.send", count=5))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mailerd.config import Settings
-from mailerd.sandbox.google import Fault, Google, Running
+from mailerd.sandbox.google import FakeGoogle, Fault, RunningServer
 from mailerd.store.db.database import Database
 from tests.daemon.test_whole_letters import a_file, accept
 from tests.support.daemon import running, settings, sign_in
@@ -26,7 +26,7 @@ TIMEOUT = 2.0
 
 
 @pytest.fixture
-def known(database_url: str, served: Running, google: Google, tmp_path: Path) -> Settings:
+def known(database_url: str, served: RunningServer, google: FakeGoogle, tmp_path: Path) -> Settings:
     """A daemon with few slots, and calls that may last."""
     google.change_rules(latency_s=0.05)
     for sender in (BAD, *OTHERS):
@@ -37,12 +37,12 @@ def known(database_url: str, served: Running, google: Google, tmp_path: Path) ->
     )  # fmt: skip
 
 
-def sent(google: Google) -> Counter[str]:
+def sent(google: FakeGoogle) -> Counter[str]:
     """Letters that Google has sent, by sender."""
     return Counter(letter.sender for letter in google.sent)
 
 
-async def rate(google: Google, *, seconds: float) -> float:
+async def rate(google: FakeGoogle, *, seconds: float) -> float:
     """Letters a second of the others."""
     before, began = sent(google), time.monotonic()
     await asyncio.sleep(seconds)  # it is the measure
@@ -56,7 +56,7 @@ async def busy(database: Database) -> None:
 
 @pytest.mark.parametrize("method", ["drafts.create", "drafts.send", "token"])
 async def test_the_others_go_on_beside_a_sender_whose_calls_hang(
-    known: Settings, google: Google, database: Database, heard: Heard, method: str
+    known: Settings, google: FakeGoogle, database: Database, heard: Heard, method: str
 ) -> None:
     await busy(database)
     async with running(known, heard):
@@ -72,7 +72,7 @@ async def test_the_others_go_on_beside_a_sender_whose_calls_hang(
 
 
 async def test_a_sender_that_hangs_alone_does_not_keep_out_those_who_come_later(
-    known: Settings, google: Google, database: Database, heard: Heard
+    known: Settings, google: FakeGoogle, database: Database, heard: Heard
 ) -> None:
     google.fault(Fault(kind="hang_before", method="drafts.create", sender=BAD, count=-1, seconds=600))
     await post(database, sender=BAD, recipients=200)
@@ -87,7 +87,7 @@ async def test_a_sender_that_hangs_alone_does_not_keep_out_those_who_come_later(
 
 
 async def test_a_sender_recovers_when_its_calls_are_answered_again(
-    known: Settings, google: Google, database: Database, heard: Heard
+    known: Settings, google: FakeGoogle, database: Database, heard: Heard
 ) -> None:
     google.fault(Fault(kind="hang_before", method="drafts.create", sender=BAD, count=CONCURRENCY, seconds=600))
     await post(database, sender=BAD, recipients=60)
@@ -97,7 +97,7 @@ async def test_a_sender_recovers_when_its_calls_are_answered_again(
 
 
 async def test_letters_that_wait_for_room_hold_no_slots(
-    known: Settings, google: Google, database: Database, heard: Heard
+    known: Settings, google: FakeGoogle, database: Database, heard: Heard
 ) -> None:
     await busy(database)
     async with running(known, heard):
@@ -112,7 +112,7 @@ async def test_letters_that_wait_for_room_hold_no_slots(
 
 
 async def test_a_dead_token_endpoint_stops_only_those_whose_token_has_run_out(
-    known: Settings, google: Google, database: Database, heard: Heard
+    known: Settings, google: FakeGoogle, database: Database, heard: Heard
 ) -> None:
     await busy(database)
     async with running(known, heard):

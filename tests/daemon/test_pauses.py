@@ -8,7 +8,7 @@ import pytest
 from mailerd.config import Settings
 from mailerd.core.rate_limit import DRAFT_PAIR_UNITS, UNITS
 from mailerd.core.replies import Call
-from mailerd.sandbox.google import Fault, Google, Running
+from mailerd.sandbox.google import FakeGoogle, Fault, RunningServer
 from mailerd.store.db.database import Database
 from mailerd.store.queue.rate_limits import Permits
 from tests.support.daemon import running, settings, sign_in
@@ -39,7 +39,7 @@ TOKENS: dict[str, tuple[str, int, str | None]] = {
 
 
 async def test_a_slow_way_to_google_is_learnt_by_the_sender_that_has_it(
-    known: Settings, database: Database, google: Google, credentials: Path, heard: Heard
+    known: Settings, database: Database, google: FakeGoogle, credentials: Path, heard: Heard
 ) -> None:
     sign_in(google, credentials, "slow@example.com")
     google.fault(Fault(kind="latency", method="drafts.send", sender="slow@example.com", seconds=0.7))
@@ -53,7 +53,7 @@ async def test_a_slow_way_to_google_is_learnt_by_the_sender_that_has_it(
 
 
 async def test_each_answer_of_google_has_its_own_scope_and_spares_everybody_else(
-    known: Settings, database: Database, google: Google, credentials: Path, heard: Heard
+    known: Settings, database: Database, google: FakeGoogle, credentials: Path, heard: Heard
 ) -> None:
     for kind in (*ROWS, *TOKENS):
         sender = f"{kind.replace('_', '-')}@example.com"
@@ -80,7 +80,7 @@ async def test_each_answer_of_google_has_its_own_scope_and_spares_everybody_else
 
 @pytest.mark.parametrize("kind", ["daily_limit", "quota_exceeded"])
 async def test_a_project_that_is_used_up_pauses_all_its_senders_and_is_alarmed(
-    known: Settings, database: Database, google: Google, credentials: Path, heard: Heard, kind: str
+    known: Settings, database: Database, google: FakeGoogle, credentials: Path, heard: Heard, kind: str
 ) -> None:
     sign_in(google, credentials, "you@example.com")
     for sender in ("me@example.com", "you@example.com"):
@@ -99,7 +99,7 @@ async def test_a_project_that_is_used_up_pauses_all_its_senders_and_is_alarmed(
 
 
 async def test_a_token_revoked_in_mid_job_waits_names_the_remedy_and_goes_on_with_the_new_file(
-    known: Settings, database: Database, google: Google, credentials: Path, heard: Heard
+    known: Settings, database: Database, google: FakeGoogle, credentials: Path, heard: Heard
 ) -> None:
     sign_in(google, credentials, "other@example.com")
     google.change_rules(latency_s=0.05, token_lifetime_s=3600)
@@ -133,7 +133,9 @@ async def test_a_token_revoked_in_mid_job_waits_names_the_remedy_and_goes_on_wit
     assert len(heard.of("sender_paused")) == 1  # twenty letters were refused together
 
 
-async def test_a_pause_survives_a_restart(known: Settings, database: Database, google: Google, heard: Heard) -> None:
+async def test_a_pause_survives_a_restart(
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard
+) -> None:
     google.fault(Fault(kind="user_rate_limit_retry_after", method="drafts.send"))
     job = await post(database, recipients=1)
     async with running(known, heard):
@@ -148,7 +150,7 @@ async def test_a_pause_survives_a_restart(known: Settings, database: Database, g
 
 
 async def test_what_google_charges_is_what_the_ledger_was_asked_for(
-    database_url: str, served: Running, credentials: Path, database: Database, google: Google, heard: Heard,
+    database_url: str, served: RunningServer, credentials: Path, database: Database, google: FakeGoogle, heard: Heard,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """A doubt's look, the search for an orphan and its deletion, a failed letter's draft: none is for nothing."""

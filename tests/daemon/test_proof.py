@@ -7,7 +7,7 @@ import pytest
 
 from mailerd.config import Settings
 from mailerd.core.states import Transition
-from mailerd.sandbox.google import COMPOSE, METADATA, SEND, Fault, Google, Running
+from mailerd.sandbox.google import COMPOSE, METADATA, SEND, FakeGoogle, Fault, RunningServer
 from mailerd.store.audit import audit, proofs
 from mailerd.store.db.database import Database
 from mailerd.store.queue.manual_resolution import settle
@@ -22,7 +22,7 @@ SCOPES = {DRAFTS: (COMPOSE,), LOOKS: (COMPOSE, METADATA), DIRECT: (SEND, METADAT
 
 
 @pytest.fixture
-def known(database_url: str, served: Running, credentials: Path, google: Google) -> Settings:
+def known(database_url: str, served: RunningServer, credentials: Path, google: FakeGoogle) -> Settings:
     """A request without an answer is settled after a second; all four kinds of sign-in are there."""
     for sender, scopes in SCOPES.items():
         sign_in(google, credentials, sender, scopes=scopes)
@@ -43,7 +43,7 @@ async def proven(database: Database, job: str) -> set[tuple[str, str | None]]:
     return set(await query(database, "SELECT status, proof FROM job_recipients WHERE job_id = %s", job))
 
 
-def see_nothing(google: Google, sender: str, *, looks: int = 1) -> None:
+def see_nothing(google: FakeGoogle, sender: str, *, looks: int = 1) -> None:
     """The next looks into the sent mail are answered by a replica that lags."""
     if sender == LOOKS:
         google.fault(Fault(kind="not_found", method="threads.get", count=looks))
@@ -59,7 +59,7 @@ async def look_now(database: Database) -> None:
     )
 
 
-def assert_the_truth(google: Google, job: str, sent: int) -> None:
+def assert_the_truth(google: FakeGoogle, job: str, sent: int) -> None:
     """So many letters of the job, none of them twice."""
     assert google.duplicates() == {}
     assert len([letter for letter in google.sent if letter.key.startswith(job)]) == sent
@@ -67,7 +67,7 @@ def assert_the_truth(google: Google, job: str, sent: int) -> None:
 
 @pytest.mark.parametrize("sender", SCOPES)
 async def test_an_answer_is_a_proof(
-    known: Settings, database: Database, google: Google, heard: Heard, sender: str
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard, sender: str
 ) -> None:
     job = await post(database, sender=sender, recipients=2)
     async with running(known, heard):
@@ -82,7 +82,7 @@ async def test_an_answer_is_a_proof(
     "sender, proof", [(DRAFTS, "draft gone"), (LOOKS, "seen in SENT"), (DIRECT, "seen in SENT"), (BLIND, None)]
 )
 async def test_what_was_sent_without_an_answer_says_how_that_is_known(
-    known: Settings, database: Database, google: Google, heard: Heard, sender: str, proof: str | None
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard, sender: str, proof: str | None
 ) -> None:
     google.fault(Fault(kind="reset_after", method=call(sender)))
     job = await post(database, sender=sender, recipients=1)
@@ -101,7 +101,7 @@ async def unpause(database: Database) -> None:
     await query(database, "UPDATE jobs SET next_claim_at = UTC_TIMESTAMP(6) WHERE status IN ('queued', 'sending')")
 
 
-def delete_by_hand(google: Google, sender: str) -> None:
+def delete_by_hand(google: FakeGoogle, sender: str) -> None:
     """The owner deletes every draft that lies about."""
     for draft in list(google.mailbox(sender).drafts):
         google.mailbox(sender).delete_draft(draft)
@@ -109,7 +109,7 @@ def delete_by_hand(google: Google, sender: str) -> None:
 
 @pytest.mark.parametrize("sender", [DRAFTS, LOOKS])
 async def test_a_draft_that_its_owner_deletes_after_a_refusal_is_not_taken_for_sent(
-    known: Settings, database: Database, google: Google, heard: Heard, sender: str
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard, sender: str
 ) -> None:
     google.fault(Fault(kind="user_rate_limit", method="drafts.send", count=3))
     job = await post(database, sender=sender, recipients=3)
@@ -131,7 +131,7 @@ async def test_a_draft_that_its_owner_deletes_after_a_refusal_is_not_taken_for_s
 
 @pytest.mark.parametrize("sender, proof, sent", [(DRAFTS, "draft gone", 0), (LOOKS, "answered", 1)])
 async def test_a_draft_that_its_owner_deletes_while_it_is_in_doubt(
-    known: Settings, database: Database, google: Google, heard: Heard, sender: str, proof: str, sent: int
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard, sender: str, proof: str, sent: int
 ) -> None:
     google.fault(Fault(kind="reset_before", method="drafts.send"))
     job = await post(database, sender=sender, recipients=1)
@@ -144,7 +144,7 @@ async def test_a_draft_that_its_owner_deletes_while_it_is_in_doubt(
 
 
 async def test_sent_mail_that_cannot_be_read_decides_nothing(
-    known: Settings, database: Database, google: Google, heard: Heard
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard
 ) -> None:
     google.fault(Fault(kind="reset_after", method="drafts.send"))
     google.fault(Fault(kind="backend_error", method="threads.get", count=2))
@@ -160,7 +160,7 @@ async def test_sent_mail_that_cannot_be_read_decides_nothing(
 
 
 async def test_a_draft_that_google_shows_in_its_thread_is_not_gone(
-    known: Settings, database: Database, google: Google, heard: Heard
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard
 ) -> None:
     google.fault(Fault(kind="reset_before", method="drafts.send"))
     google.fault(Fault(kind="not_found", method="drafts.get"))
@@ -176,7 +176,7 @@ async def test_a_draft_that_google_shows_in_its_thread_is_not_gone(
 
 @pytest.mark.parametrize("sender", [LOOKS, DIRECT])
 async def test_a_letter_is_not_sent_again_before_two_looks_into_the_sent_mail_have_found_nothing(
-    known: Settings, database: Database, google: Google, heard: Heard, sender: str
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard, sender: str
 ) -> None:
     """What was sent is seen late: by a replica that lags."""
     google.fault(Fault(kind="reset_after", method=call(sender)))
@@ -190,7 +190,7 @@ async def test_a_letter_is_not_sent_again_before_two_looks_into_the_sent_mail_ha
 
 @pytest.mark.parametrize("sender", [LOOKS, DIRECT])
 async def test_a_look_that_failed_is_not_one_of_the_two_that_found_nothing(
-    known: Settings, database: Database, google: Google, heard: Heard, sender: str
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard, sender: str
 ) -> None:
     google.fault(Fault(kind="reset_after", method=call(sender)))
     google.fault(Fault(kind="backend_error", method="drafts.get" if sender == LOOKS else "messages.list"))
@@ -207,7 +207,7 @@ async def test_a_look_that_failed_is_not_one_of_the_two_that_found_nothing(
 
 @pytest.mark.parametrize("sender", [LOOKS, DIRECT])
 async def test_two_looks_that_found_nothing_lie_a_rest_apart(
-    known: Settings, database: Database, google: Google, heard: Heard, sender: str
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard, sender: str
 ) -> None:
     """Somebody asks for the second one at once: it does not count, whatever it finds."""
     patient = known.gmail.model_copy(update={"request_timeout": 3.0})
@@ -235,7 +235,7 @@ LONG_REFUSALS = (
 @pytest.mark.parametrize("sender", [DRAFTS, LOOKS])
 @pytest.mark.parametrize("kind", LONG_REFUSALS)
 async def test_no_draft_lies_about_while_its_letter_waits_for_long(
-    known: Settings, database: Database, google: Google, heard: Heard, sender: str, kind: str
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard, sender: str, kind: str
 ) -> None:
     google.fault(Fault(kind=kind, method="drafts.send", count=5))
     job = await post(database, sender=sender, recipients=5)
@@ -256,7 +256,7 @@ async def test_no_draft_lies_about_while_its_letter_waits_for_long(
 
 @pytest.mark.parametrize("sender", [DRAFTS, LOOKS])
 async def test_a_draft_that_is_gone_when_it_is_to_be_deleted_is_a_doubt(
-    known: Settings, database: Database, google: Google, heard: Heard, sender: str
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard, sender: str
 ) -> None:
     """Its owner was quicker: deleted it, or sent it by hand."""
     google.fault(Fault(kind="mail_sending_retry_after", method="drafts.send"))
@@ -278,7 +278,7 @@ async def test_a_draft_that_is_gone_when_it_is_to_be_deleted_is_a_doubt(
 @pytest.mark.parametrize("sender", [DRAFTS, LOOKS])
 @pytest.mark.parametrize("kind", ["reset_before", "reset_after", "hang_before", "hang_after", "backend_error"])
 async def test_no_lost_answer_to_the_deletion_of_a_draft_loses_or_doubles_a_letter(
-    known: Settings, database: Database, google: Google, heard: Heard, sender: str, kind: str
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard, sender: str, kind: str
 ) -> None:
     google.fault(Fault(kind="mail_sending_retry_after", method="drafts.send", count=2))
     google.fault(Fault(kind=kind, method="drafts.delete", seconds=1.0))
@@ -293,7 +293,7 @@ async def test_no_lost_answer_to_the_deletion_of_a_draft_loses_or_doubles_a_lett
 
 
 async def test_a_draft_that_google_does_not_let_us_delete_stays_the_letters_own(
-    known: Settings, database: Database, google: Google, heard: Heard
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard
 ) -> None:
     google.fault(Fault(kind="mail_sending_retry_after", method="drafts.send"))
     google.fault(Fault(kind="user_rate_limit", method="drafts.delete"))
@@ -311,7 +311,7 @@ async def test_a_draft_that_google_does_not_let_us_delete_stays_the_letters_own(
 
 @pytest.mark.parametrize("sender", [DRAFTS, LOOKS])
 async def test_a_rejection_of_a_draft_that_may_have_been_sent_fails_the_letter_only_when_the_draft_can_be_deleted(
-    known: Settings, database: Database, google: Google, heard: Heard, sender: str
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard, sender: str
 ) -> None:
     google.fault(Fault(kind="reset_before", method="drafts.send", count=2))
     google.fault(Fault(kind="invalid_to", method="drafts.send"))
@@ -329,7 +329,7 @@ async def test_a_rejection_of_a_draft_that_may_have_been_sent_fails_the_letter_o
 
 
 async def test_a_draft_that_is_found_disproves_that_its_letter_was_sent(
-    known: Settings, database: Database, google: Google, heard: Heard
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard
 ) -> None:
     """A replica that lags denies a young draft for longer than anybody waits."""
     google.fault(Fault(kind="reset_before", method="drafts.send"))
@@ -357,7 +357,7 @@ PRECONDITION = (
 @pytest.mark.parametrize("sender", [DRAFTS, DIRECT])
 @pytest.mark.parametrize("status, body", [(403, FORBIDDEN), (400, PRECONDITION)])
 async def test_a_letter_that_google_refuses_alone_fails_and_pauses_its_sender_once(
-    known: Settings, database: Database, google: Google, heard: Heard, sender: str, status: int, body: str
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard, sender: str, status: int, body: str
 ) -> None:
     google.fault(Fault(kind="status", status=status, body=body, method=call(sender)))
     job = await post(database, sender=sender, recipients=4)

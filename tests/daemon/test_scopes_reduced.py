@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mailerd.config import Settings
-from mailerd.sandbox.google import COMPOSE, METADATA, SEND, Fault, Google, Running
+from mailerd.sandbox.google import COMPOSE, METADATA, SEND, FakeGoogle, Fault, RunningServer
 from mailerd.store.db.database import Database
 from tests.support.daemon import running, settings, sign_in
 from tests.support.heard import Heard
@@ -16,7 +16,7 @@ REDUCED = [(SEND, METADATA), (SEND,)]
 
 
 @pytest.fixture
-def known(database_url: str, served: Running, credentials: Path, google: Google) -> Settings:
+def known(database_url: str, served: RunningServer, credentials: Path, google: FakeGoogle) -> Settings:
     """A request without an answer is settled after a second."""
     sign_in(google, credentials, SENDER, scopes=(COMPOSE, METADATA))
     return settings(
@@ -41,7 +41,7 @@ async def proven(database: Database, job: str) -> set[tuple[str, str | None]]:
     return set(await query(database, "SELECT status, proof FROM job_recipients WHERE job_id = %s", job))
 
 
-def assert_the_truth(google: Google, job: str, sent: int) -> None:
+def assert_the_truth(google: FakeGoogle, job: str, sent: int) -> None:
     """So many letters of the job, none of them twice."""
     assert google.duplicates() == {}
     assert len([letter for letter in google.sent if letter.key.startswith(job)]) == sent
@@ -49,7 +49,7 @@ def assert_the_truth(google: Google, job: str, sent: int) -> None:
 
 @pytest.mark.parametrize("scopes", REDUCED)
 async def test_a_letter_whose_draft_was_never_sent_goes_out_directly_and_holds_up_nobody(
-    known: Settings, database: Database, google: Google, credentials: Path, heard: Heard, scopes: tuple[str, ...]
+    known: Settings, database: Database, google: FakeGoogle, credentials: Path, heard: Heard, scopes: tuple[str, ...]
 ) -> None:
     google.fault(Fault(kind="user_rate_limit", method="drafts.send", count=3))
     job = await post(database, sender=SENDER, recipients=3)
@@ -69,7 +69,7 @@ async def test_a_letter_whose_draft_was_never_sent_goes_out_directly_and_holds_u
 @pytest.mark.parametrize("scopes", REDUCED)
 @pytest.mark.parametrize("kind, sent", [("reset_after", 1), ("reset_before", 0)])
 async def test_a_letter_whose_draft_may_have_been_sent_is_looked_for_without_drafts(
-    known: Settings, database: Database, google: Google, credentials: Path, heard: Heard,
+    known: Settings, database: Database, google: FakeGoogle, credentials: Path, heard: Heard,
     scopes: tuple[str, ...], kind: str, sent: int,
 ) -> None:  # fmt: skip
     google.fault(Fault(kind=kind, method="drafts.send"))
@@ -89,7 +89,7 @@ async def test_a_letter_whose_draft_may_have_been_sent_is_looked_for_without_dra
 
 @pytest.mark.parametrize("scopes", REDUCED)
 async def test_a_letter_that_waits_with_a_draft_that_may_have_been_sent_is_not_sent_directly_at_once(
-    known: Settings, database: Database, google: Google, credentials: Path, heard: Heard, scopes: tuple[str, ...]
+    known: Settings, database: Database, google: FakeGoogle, credentials: Path, heard: Heard, scopes: tuple[str, ...]
 ) -> None:
     google.fault(Fault(kind="reset_before", method="drafts.send"))
     google.fault(Fault(kind="user_rate_limit", method="drafts.send"))

@@ -10,7 +10,7 @@ import pytest
 
 from mailerd.config import Settings
 from mailerd.core.models import Claim
-from mailerd.sandbox.google import SEND, Google, Running
+from mailerd.sandbox.google import SEND, FakeGoogle, RunningServer
 from mailerd.store.db.database import Database
 from mailerd.store.queue.claim import Claims
 from tests.support.daemon import running, settings, sign_in
@@ -19,7 +19,7 @@ from tests.support.rows import post, query, states
 
 
 async def test_a_job_is_sent_letter_by_letter_and_the_story_is_told_in_order(
-    known: Settings, database: Database, google: Google, heard: Heard
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard
 ) -> None:
     job = await post(database, recipients=3, subject="Hello {{ name }}", text="Dear {{ name }}")
     async with running(known, heard):
@@ -45,7 +45,7 @@ async def test_a_job_is_sent_letter_by_letter_and_the_story_is_told_in_order(
 
 
 async def test_the_letter_is_what_the_template_says(
-    known: Settings, database: Database, google: Google, heard: Heard
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard
 ) -> None:
     job = await post(database, recipients=["zhang@example.org"], subject="您好 {{ name }}", text="第一行\n{{ name }}")
     async with running(known, heard):
@@ -58,7 +58,7 @@ async def test_the_letter_is_what_the_template_says(
 
 
 async def test_a_sender_with_gmail_send_alone_is_sent_for_directly(
-    known: Settings, database: Database, google: Google, credentials: Path, heard: Heard
+    known: Settings, database: Database, google: FakeGoogle, credentials: Path, heard: Heard
 ) -> None:
     sign_in(google, credentials, "direct@example.com", scopes=(SEND,))
     job = await post(database, sender="direct@example.com", recipients=3)
@@ -83,7 +83,7 @@ async def test_a_letter_that_cannot_be_rendered_fails_alone_with_its_line(
 
 
 async def test_the_bell_starts_a_letter_long_before_the_next_poll(
-    database_url: str, served: Running, credentials: Path, database: Database, heard: Heard
+    database_url: str, served: RunningServer, credentials: Path, database: Database, heard: Heard
 ) -> None:
     known = settings(database_url, served, credentials, runner={"poll_interval": 60.0, "lease": 8})
     async with running(known, heard) as daemon:
@@ -99,7 +99,7 @@ async def test_a_second_runner_in_one_process_says_so_and_ends(known: Settings, 
 
 
 async def test_a_stop_finishes_and_records_what_is_in_hand_and_claims_nothing_more(
-    database_url: str, served: Running, credentials: Path, database: Database, google: Google, heard: Heard
+    database_url: str, served: RunningServer, credentials: Path, database: Database, google: FakeGoogle, heard: Heard
 ) -> None:
     google.change_rules(latency_s=0.3)
     known = settings(database_url, served, credentials, runner={"concurrency": 4, "poll_interval": 0.2, "lease": 8})

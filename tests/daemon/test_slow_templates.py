@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mailerd.config import Settings
-from mailerd.sandbox.google import Google, Running
+from mailerd.sandbox.google import FakeGoogle, RunningServer
 from mailerd.store.db.database import Database
 from tests.daemon.test_neighbours import BAD, CONCURRENCY, OTHERS, rate, sent
 from tests.support.daemon import running, settings, sign_in
@@ -23,7 +23,7 @@ BOMB = "{% set t = (1, 1) %}" + "{% set t = (t, t) %}" * 40 + "{{ {}[t] is defin
 
 
 @pytest.fixture
-def known(database_url: str, served: Running, google: Google, tmp_path: Path) -> Settings:
+def known(database_url: str, served: RunningServer, google: FakeGoogle, tmp_path: Path) -> Settings:
     """A daemon with few slots."""
     google.change_rules(latency_s=0.05)
     for sender in (BAD, *OTHERS):
@@ -35,7 +35,7 @@ def known(database_url: str, served: Running, google: Google, tmp_path: Path) ->
 
 @pytest.mark.parametrize("template", [SLOW, BOMB], ids=["slow", "bomb"])
 async def test_the_others_go_on_beside_a_sender_whose_template_is_slow(
-    known: Settings, google: Google, database: Database, heard: Heard, template: str
+    known: Settings, google: FakeGoogle, database: Database, heard: Heard, template: str
 ) -> None:
     for one in OTHERS:
         await post(database, sender=one, recipients=2000)

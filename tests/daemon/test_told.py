@@ -2,7 +2,7 @@
 
 from mailerd.config import Settings
 from mailerd.core.states import JobChange
-from mailerd.sandbox.google import Fault, Google
+from mailerd.sandbox.google import FakeGoogle, Fault
 from mailerd.store.db.database import Database
 from tests.store.queue.test_stuck_jobs import ask
 from tests.support.daemon import running
@@ -17,7 +17,7 @@ async def on_the_wire(database: Database) -> bool:
 
 
 async def test_a_late_answer_that_settles_a_doubt_is_told_as_found(
-    known: Settings, database: Database, google: Google, heard: Heard
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard
 ) -> None:
     google.change_rules(latency_s=0.5)
     job = await post(database, recipients=1)
@@ -36,7 +36,7 @@ async def test_a_late_answer_that_settles_a_doubt_is_told_as_found(
 
 
 async def test_a_letter_that_comes_back_into_a_cancelled_job_is_told_as_cancelled(
-    known: Settings, database: Database, google: Google, heard: Heard
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard
 ) -> None:
     google.change_rules(latency_s=0.5)
     google.fault(Fault(kind="rate_limit", method="drafts.send"))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mailerd.config import Settings
 from mailerd.intake.forecast import ForecastService
-from mailerd.sandbox.google import Google, Running
+from mailerd.sandbox.google import FakeGoogle, RunningServer
 from mailerd.store.db.database import Database
 from mailerd.store.forecast_inputs import ForecastReader
 from tests.support.daemon import running, settings, sign_in
@@ -16,7 +16,7 @@ DEAD = "http://127.0.0.1:9/"
 
 
 async def test_a_reload_that_raises_the_days_limit_frees_what_waits(
-    database_url: str, served: Running, credentials: Path, database: Database, heard: Heard
+    database_url: str, served: RunningServer, credentials: Path, database: Database, heard: Heard
 ) -> None:
     job = await post(database, recipients=7)
     known = settings(database_url, served, credentials, pace={"per_day": 4})
@@ -34,7 +34,7 @@ async def asleep(database: Database) -> bool:
 
 
 async def test_a_credential_file_that_comes_ends_the_pause_that_its_absence_began(
-    known: Settings, database: Database, google: Google, credentials: Path, heard: Heard
+    known: Settings, database: Database, google: FakeGoogle, credentials: Path, heard: Heard
 ) -> None:
     job = await post(database, sender="new@example.com", recipients=3)
     async with running(known, heard):
@@ -47,7 +47,7 @@ async def test_a_credential_file_that_comes_ends_the_pause_that_its_absence_bega
 
 
 async def test_a_file_of_somebody_else_ends_no_other_pause(
-    known: Settings, database: Database, google: Google, credentials: Path, heard: Heard
+    known: Settings, database: Database, google: FakeGoogle, credentials: Path, heard: Heard
 ) -> None:
     await post(database, recipients=1)
     await query(
@@ -66,7 +66,7 @@ async def test_a_file_of_somebody_else_ends_no_other_pause(
 
 
 async def test_while_google_cannot_be_reached_a_job_says_so(
-    database_url: str, served: Running, credentials: Path, database: Database, heard: Heard
+    database_url: str, served: RunningServer, credentials: Path, database: Database, heard: Heard
 ) -> None:
     job = await post(database, recipients=2)
     dead = settings(database_url, served, credentials, gmail={"api_root": DEAD, "token_uri": f"{DEAD}token"})

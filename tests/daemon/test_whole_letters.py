@@ -17,7 +17,7 @@ from mailerd.config import Settings
 from mailerd.gmail.session import GmailSession
 from mailerd.intake.parse_job import parse_job
 from mailerd.mail.template_library import TemplateLibrary
-from mailerd.sandbox.google import Google, Running
+from mailerd.sandbox.google import FakeGoogle, RunningServer
 from mailerd.store.api_keys import Key
 from mailerd.store.db.database import Database
 from mailerd.store.job_content import contents
@@ -49,7 +49,7 @@ async def accept(database: Database, *, templates: Path | None = None, **fields:
     return order.job.id
 
 
-def by_recipient(google: Google) -> dict[str, EmailMessage]:
+def by_recipient(google: FakeGoogle) -> dict[str, EmailMessage]:
     return {letter.to: message_from_bytes(letter.raw or b"", policy=default) for letter in google.sent}
 
 
@@ -71,7 +71,7 @@ async def test_what_a_letter_may_carry_counts_the_files_of_single_recipients_too
 
 
 async def test_everybody_gets_the_jobs_files_and_each_its_own(
-    known: Settings, database: Database, google: Google, heard: Heard
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard
 ) -> None:
     await accept(
         database,
@@ -98,7 +98,7 @@ async def test_everybody_gets_the_jobs_files_and_each_its_own(
 
 async def test_a_letter_of_thirty_megabytes_goes_by_the_upload_address(
     database_url: str,
-    served: Running,
+    served: RunningServer,
     credentials: Path,
     database: Database,
     heard: Heard,
@@ -138,7 +138,7 @@ async def test_a_letter_of_thirty_megabytes_goes_by_the_upload_address(
 
 
 async def test_a_job_keeps_the_template_that_it_was_posted_with(
-    known: Settings, database: Database, google: Google, heard: Heard, tmp_path: Path
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard, tmp_path: Path
 ) -> None:
     folder = Path(shutil.copytree(EXAMPLES, tmp_path / "templates"))
     fields: dict[str, Any] = {"templates": folder, "template": None, "template_name": "welcome"}

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mailerd.config import Settings
-from mailerd.sandbox.google import COMPOSE, METADATA, SEND, Fault, Google, Running
+from mailerd.sandbox.google import COMPOSE, METADATA, SEND, FakeGoogle, Fault, RunningServer
 from mailerd.store.db.database import Database
 from tests.support.daemon import running, settings, sign_in
 from tests.support.heard import Heard
@@ -16,7 +16,7 @@ LETTERS = 20
 
 
 @pytest.fixture
-def known(database_url: str, served: Running, credentials: Path) -> Settings:
+def known(database_url: str, served: RunningServer, credentials: Path) -> Settings:
     """A doubt is looked for after a second."""
     return settings(
         database_url, served, credentials, gmail={"request_timeout": 0.5},
@@ -34,7 +34,7 @@ def exchange(credentials: Path, name: str, *, for_file: Path) -> None:
 
 @pytest.mark.parametrize("scopes", [(COMPOSE,), (COMPOSE, METADATA), (SEND, METADATA)])
 async def test_an_exchanged_file_sends_nothing_settles_nothing_and_the_right_one_goes_on_by_itself(
-    known: Settings, database: Database, google: Google, credentials: Path, heard: Heard, scopes: tuple[str, ...]
+    known: Settings, database: Database, google: FakeGoogle, credentials: Path, heard: Heard, scopes: tuple[str, ...]
 ) -> None:
     for sender in (ME, OTHER):
         sign_in(google, credentials, sender, scopes=scopes)
@@ -66,7 +66,7 @@ async def test_an_exchanged_file_sends_nothing_settles_nothing_and_the_right_one
 
 
 async def test_a_file_that_was_wrong_from_the_start_pauses_its_sender_alone(
-    known: Settings, database: Database, google: Google, credentials: Path, heard: Heard
+    known: Settings, database: Database, google: FakeGoogle, credentials: Path, heard: Heard
 ) -> None:
     sign_in(google, credentials, OTHER)
     sign_in(google, credentials, "third@example.com")

@@ -10,7 +10,7 @@ from mailerd.config import GmailSettings
 from mailerd.events.base import Event
 from mailerd.events.gmail import GmailEvents
 from mailerd.gmail import Gmail
-from mailerd.sandbox.google import COMPOSE, FakeLimits, Google, Running, serve
+from mailerd.sandbox.google import COMPOSE, FakeGoogle, FakeLimits, RunningServer, serve
 
 Told = list[tuple[str, Mapping[str, object]]]
 
@@ -31,25 +31,25 @@ def events(told: Told) -> GmailEvents:
 
 
 @pytest.fixture
-def google() -> Google:
-    return Google(FakeLimits(units_per_minute=0, per_day=0))
+def google() -> FakeGoogle:
+    return FakeGoogle(FakeLimits(units_per_minute=0, per_day=0))
 
 
 @pytest.fixture
-async def running(google: Google) -> AsyncIterator[Running]:
+async def running(google: FakeGoogle) -> AsyncIterator[RunningServer]:
     async with serve(google) as it:
         yield it
 
 
 @pytest.fixture
-def settings(running: Running, tmp_path: Path) -> GmailSettings:
+def settings(running: RunningServer, tmp_path: Path) -> GmailSettings:
     folder = tmp_path / "credentials"
     folder.mkdir()
     return GmailSettings(api_root=running.url, token_uri=running.token_uri, request_timeout=2.0, credentials_dir=folder)
 
 
 @pytest.fixture
-def sign_up(google: Google, settings: GmailSettings) -> Callable[..., Path]:
+def sign_up(google: FakeGoogle, settings: GmailSettings) -> Callable[..., Path]:
     """Open a mailbox at the sandbox and put its credential file into the folder."""
 
     def do(email: str, *, scopes: tuple[str, ...] = (COMPOSE,), kind: str = "authorized_user") -> Path:

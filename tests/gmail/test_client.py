@@ -13,7 +13,7 @@ from mailerd.events.gmail import GmailEvents
 from mailerd.gmail import Gmail
 from mailerd.gmail.endpoints import UPLOAD_ABOVE, Addresses
 from mailerd.gmail.request_bodies import draft, letter
-from mailerd.sandbox.google import COMPOSE, METADATA, SEND, Fault, Google
+from mailerd.sandbox.google import COMPOSE, METADATA, SEND, FakeGoogle, Fault
 
 SignUp = Callable[..., Path]
 ME = "me@example.com"
@@ -30,7 +30,7 @@ async def drafted(gmail: Gmail, *, key: str = "k1") -> Accepted:
     return reply
 
 
-async def test_a_letter_goes_as_a_draft_and_then_out(gmail: Gmail, google: Google, sign_up: SignUp) -> None:
+async def test_a_letter_goes_as_a_draft_and_then_out(gmail: Gmail, google: FakeGoogle, sign_up: SignUp) -> None:
     sign_up(ME)
     stored = await drafted(gmail)
     assert stored.thread_id
@@ -53,7 +53,7 @@ async def test_a_sent_draft_is_gone(gmail: Gmail, sign_up: SignUp) -> None:
         assert (reply.status, reply.reason) == (404, "notFound")
 
 
-async def test_a_deleted_draft_is_gone(gmail: Gmail, google: Google, sign_up: SignUp) -> None:
+async def test_a_deleted_draft_is_gone(gmail: Gmail, google: FakeGoogle, sign_up: SignUp) -> None:
     sign_up(ME)
     stored = await drafted(gmail)
     assert await gmail.delete_draft(ME, draft_id=stored.id) == Accepted()
@@ -142,7 +142,7 @@ async def test_the_profile_names_the_mailbox(gmail: Gmail, sign_up: SignUp) -> N
 
 @pytest.mark.parametrize("mode", ["draft", "direct"])
 async def test_a_large_letter_arrives_byte_for_byte_by_the_upload_address(
-    gmail: Gmail, google: Google, sign_up: SignUp, mode: str
+    gmail: Gmail, google: FakeGoogle, sign_up: SignUp, mode: str
 ) -> None:
     google.change_rules(keep_raw=1)
     sign_up(ME)
@@ -180,7 +180,7 @@ async def test_scopes_that_do_not_suffice_are_googles_refusal(gmail: Gmail, sign
     ],
 )
 async def test_googles_refusals_are_reported_as_they_are(
-    gmail: Gmail, google: Google, sign_up: SignUp, kind: str, expected: tuple[int, str]
+    gmail: Gmail, google: FakeGoogle, sign_up: SignUp, kind: str, expected: tuple[int, str]
 ) -> None:
     sign_up(ME)
     stored = await drafted(gmail)
@@ -191,7 +191,7 @@ async def test_googles_refusals_are_reported_as_they_are(
     assert reply.message
 
 
-async def test_the_time_of_a_throttle_stands_in_the_message(gmail: Gmail, google: Google, sign_up: SignUp) -> None:
+async def test_the_time_of_a_throttle_stands_in_the_message(gmail: Gmail, google: FakeGoogle, sign_up: SignUp) -> None:
     sign_up(ME)
     google.fault(Fault(kind="mail_sending_retry_after", method="messages.send"))
     reply = await gmail.send_message(ME, raw=a_letter())
@@ -202,7 +202,7 @@ async def test_the_time_of_a_throttle_stands_in_the_message(gmail: Gmail, google
 
 
 @pytest.mark.parametrize("kind", ["garbage", "truncated", "200_without_id", "list_body", "bad_utf8"])
-async def test_a_lying_success_is_garbled(gmail: Gmail, google: Google, sign_up: SignUp, kind: str) -> None:
+async def test_a_lying_success_is_garbled(gmail: Gmail, google: FakeGoogle, sign_up: SignUp, kind: str) -> None:
     sign_up(ME)
     google.fault(Fault(kind=kind, method="messages.send"))
     assert isinstance(await gmail.send_message(ME, raw=a_letter()), MalformedResponse)
@@ -210,7 +210,7 @@ async def test_a_lying_success_is_garbled(gmail: Gmail, google: Google, sign_up:
 
 @pytest.mark.parametrize("kind", ["reset_before", "reset_after", "hang_before", "hang_after", "cut_off", "late"])
 async def test_a_lost_answer_is_lost_whether_or_not_the_letter_went(
-    settings: GmailSettings, events: GmailEvents, google: Google, sign_up: SignUp, kind: str
+    settings: GmailSettings, events: GmailEvents, google: FakeGoogle, sign_up: SignUp, kind: str
 ) -> None:
     sign_up(ME)
     google.fault(Fault(kind=kind, method="drafts.send", seconds=0.5))

@@ -11,7 +11,7 @@ from mailerd.config import GmailSettings
 from mailerd.core.replies import Accepted, NoCredentials
 from mailerd.events.gmail import GmailEvents
 from mailerd.gmail import Gmail, Mailbox
-from mailerd.sandbox.google import SEND, Google, Running
+from mailerd.sandbox.google import SEND, FakeGoogle, RunningServer
 from tests.gmail.test_tokens import Later, asked_for_tokens, names
 
 Told = list[tuple[str, Mapping[str, object]]]
@@ -29,7 +29,7 @@ async def test_a_missing_file_is_named_and_found_when_it_comes(gmail: Gmail, sig
 
 
 async def test_a_changed_file_is_taken_up_without_a_restart(
-    gmail: Gmail, google: Google, sign_up: SignUp, told: Told
+    gmail: Gmail, google: FakeGoogle, sign_up: SignUp, told: Told
 ) -> None:
     sign_up(ME)
     assert isinstance(await gmail.authenticate(ME), Mailbox)
@@ -43,7 +43,7 @@ async def test_a_changed_file_is_taken_up_without_a_restart(
 
 @pytest.mark.parametrize("change", ["rewritten", "removed", "closed"])
 async def test_any_call_notices_a_changed_file_within_a_second(
-    settings: GmailSettings, events: GmailEvents, google: Google, sign_up: SignUp, change: str
+    settings: GmailSettings, events: GmailEvents, google: FakeGoogle, sign_up: SignUp, change: str
 ) -> None:
     path = sign_up(ME)
     clock = Later()
@@ -102,7 +102,7 @@ async def test_systemds_folder_is_taken_from_the_environment(
 
 
 async def test_the_settings_token_address_wins_over_the_files(
-    gmail: Gmail, google: Google, sign_up: SignUp, running: Running
+    gmail: Gmail, google: FakeGoogle, sign_up: SignUp, running: RunningServer
 ) -> None:
     for sender, kind in ((ME, "authorized_user"), ("it@example.com", "service_account")):
         path = sign_up(sender, kind=kind)

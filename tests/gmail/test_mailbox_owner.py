@@ -12,7 +12,7 @@ from mailerd.core.replies import Accepted, NoResponse, NotSent, Reply, WrongMail
 from mailerd.events.gmail import GmailEvents
 from mailerd.gmail import Gmail, Mailbox
 from mailerd.gmail.mailbox_owner import same_mailbox
-from mailerd.sandbox.google import COMPOSE, FULL, METADATA, SEND, Fault, Google
+from mailerd.sandbox.google import COMPOSE, FULL, METADATA, SEND, FakeGoogle, Fault
 from tests.gmail.test_tokens import Later, names
 
 Told = list[tuple[str, Mapping[str, object]]]
@@ -41,13 +41,13 @@ def swapped(sign_up: SignUp, scopes: tuple[str, ...] = (COMPOSE, METADATA)) -> P
     return path
 
 
-def asked(google: Google) -> list[str]:
+def asked(google: FakeGoogle) -> list[str]:
     return [entry.method for entry in google.log if entry.method != "token"]
 
 
 @pytest.mark.parametrize("call", CALLS)
 async def test_nothing_is_asked_with_another_mailboxs_sign_in(
-    gmail: Gmail, google: Google, sign_up: SignUp, told: Told, call: str
+    gmail: Gmail, google: FakeGoogle, sign_up: SignUp, told: Told, call: str
 ) -> None:
     path = swapped(sign_up)
     for _ in range(2):
@@ -61,7 +61,7 @@ async def test_nothing_is_asked_with_another_mailboxs_sign_in(
 
 
 async def test_a_mailbox_is_asked_for_its_name_once_for_each_file(
-    settings: GmailSettings, events: GmailEvents, google: Google, sign_up: SignUp
+    settings: GmailSettings, events: GmailEvents, google: FakeGoogle, sign_up: SignUp
 ) -> None:
     path, clock = swapped(sign_up), Later()
     async with Gmail(settings, events=events, limit=20, clock=clock) as gmail:
@@ -78,7 +78,7 @@ async def test_a_mailbox_is_asked_for_its_name_once_for_each_file(
 
 @pytest.mark.parametrize("scopes", [(COMPOSE,), (SEND, METADATA), (FULL,)])
 async def test_every_scope_that_lets_it_be_seen_is_used(
-    gmail: Gmail, google: Google, sign_up: SignUp, scopes: tuple[str, ...]
+    gmail: Gmail, google: FakeGoogle, sign_up: SignUp, scopes: tuple[str, ...]
 ) -> None:
     sign_up(ME, scopes=scopes)
     mailbox = await gmail.authenticate(ME)
@@ -88,7 +88,7 @@ async def test_every_scope_that_lets_it_be_seen_is_used(
 
 
 async def test_with_gmail_send_alone_nobody_can_tell_and_that_is_said(
-    gmail: Gmail, google: Google, sign_up: SignUp, told: Told
+    gmail: Gmail, google: FakeGoogle, sign_up: SignUp, told: Told
 ) -> None:
     sign_up(ME, scopes=(SEND,))
     mailbox = await gmail.authenticate(ME)
@@ -98,7 +98,7 @@ async def test_with_gmail_send_alone_nobody_can_tell_and_that_is_said(
     assert names(told).count("mailbox_unverified") == 1
 
 
-async def test_a_service_account_is_bound_by_its_subject(gmail: Gmail, google: Google, sign_up: SignUp) -> None:
+async def test_a_service_account_is_bound_by_its_subject(gmail: Gmail, google: FakeGoogle, sign_up: SignUp) -> None:
     sign_up("@example.com", kind="service_account")
     mailbox = await gmail.authenticate(ME)
     assert isinstance(mailbox, Mailbox)
@@ -108,7 +108,7 @@ async def test_a_service_account_is_bound_by_its_subject(gmail: Gmail, google: G
 
 @pytest.mark.parametrize("kind", ["reset_after", "hang_before", "backend_error", "garbage"])
 async def test_a_question_that_got_no_answer_leaves_no_doubt_of_the_letter(
-    gmail: Gmail, google: Google, sign_up: SignUp, kind: str
+    gmail: Gmail, google: FakeGoogle, sign_up: SignUp, kind: str
 ) -> None:
     """A GET is repeated once by itself; what was to be sent after it was not."""
     sign_up(ME)
@@ -119,7 +119,9 @@ async def test_a_question_that_got_no_answer_leaves_no_doubt_of_the_letter(
     assert len(google.sent) == 1
 
 
-async def test_whoever_waits_for_the_answer_takes_it_good_or_bad(gmail: Gmail, google: Google, sign_up: SignUp) -> None:
+async def test_whoever_waits_for_the_answer_takes_it_good_or_bad(
+    gmail: Gmail, google: FakeGoogle, sign_up: SignUp
+) -> None:
     sign_up(ME)
     google.fault(Fault(kind="hang_before", method="getProfile", count=-1))
     async with asyncio.timeout(6), asyncio.TaskGroup() as group:

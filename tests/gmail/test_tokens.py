@@ -15,7 +15,7 @@ from mailerd.config import GmailSettings
 from mailerd.core.replies import Accepted, Call, NoCredentials, NotSent, Refused, TokenRefused
 from mailerd.events.gmail import GmailEvents
 from mailerd.gmail import Gmail, Mailbox, tokens
-from mailerd.sandbox.google import COMPOSE, FULL, METADATA, MODIFY, READONLY, SEND, Fault, Google
+from mailerd.sandbox.google import COMPOSE, FULL, METADATA, MODIFY, READONLY, SEND, FakeGoogle, Fault
 
 Told = list[tuple[str, Mapping[str, object]]]
 SignUp = Callable[..., Path]
@@ -32,7 +32,7 @@ class Later(SystemClock):
         return super().monotonic() + self.ahead
 
 
-def asked_for_tokens(google: Google) -> int:
+def asked_for_tokens(google: FakeGoogle) -> int:
     return sum(entry.method == "token" for entry in google.log)
 
 
@@ -81,7 +81,7 @@ async def test_a_service_account_gets_the_best_that_was_delegated(
 
 
 async def test_a_service_account_speaks_for_the_mailbox_that_asks(
-    gmail: Gmail, google: Google, sign_up: SignUp
+    gmail: Gmail, google: FakeGoogle, sign_up: SignUp
 ) -> None:
     sign_up("@example.com", scopes=(COMPOSE,), kind="service_account")
     for sender in ("a@example.com", "b@example.com"):
@@ -99,7 +99,7 @@ async def test_an_undelegated_service_account_is_refused(gmail: Gmail, sign_up: 
     assert (reply.status, reply.error) == (401, "unauthorized_client")
 
 
-async def test_a_revoked_service_account_is_asked_once(gmail: Gmail, google: Google, sign_up: SignUp) -> None:
+async def test_a_revoked_service_account_is_asked_once(gmail: Gmail, google: FakeGoogle, sign_up: SignUp) -> None:
     sign_up(ME, kind="service_account")
     google.revoke(ME)
     reply = await gmail.authenticate(ME)
@@ -140,13 +140,13 @@ async def test_a_sign_in_that_allows_no_sending_is_no_credential(gmail: Gmail, s
     assert "gmail.compose" in reply.cause
 
 
-async def test_a_token_without_scope_is_taken_for_draft_mode(gmail: Gmail, google: Google, sign_up: SignUp) -> None:
+async def test_a_token_without_scope_is_taken_for_draft_mode(gmail: Gmail, google: FakeGoogle, sign_up: SignUp) -> None:
     sign_up(ME)
     google.fault(Fault(kind="without_scope", method="token"))
     assert await gmail.authenticate(ME) == Mailbox(sender=ME, mode="draft", can_read_metadata=False, scopes=())
 
 
-async def test_a_token_without_scope_has_those_of_the_file(gmail: Gmail, google: Google, sign_up: SignUp) -> None:
+async def test_a_token_without_scope_has_those_of_the_file(gmail: Gmail, google: FakeGoogle, sign_up: SignUp) -> None:
     path = sign_up(ME)
     path.write_text(json.dumps(json.loads(path.read_text()) | {"scopes": [SEND]}))
     google.fault(Fault(kind="without_scope", method="token"))
@@ -156,7 +156,7 @@ async def test_a_token_without_scope_has_those_of_the_file(gmail: Gmail, google:
 
 
 async def test_signing_in_is_told_once_and_asked_for_once(
-    gmail: Gmail, google: Google, sign_up: SignUp, told: Told
+    gmail: Gmail, google: FakeGoogle, sign_up: SignUp, told: Told
 ) -> None:
     sign_up(ME)
     for _ in range(3):
@@ -165,7 +165,7 @@ async def test_signing_in_is_told_once_and_asked_for_once(
     assert asked_for_tokens(google) == 1
 
 
-async def test_fifty_calls_make_one_token_request(gmail: Gmail, google: Google, sign_up: SignUp) -> None:
+async def test_fifty_calls_make_one_token_request(gmail: Gmail, google: FakeGoogle, sign_up: SignUp) -> None:
     sign_up(ME)
     google.change_rules(token_latency_s=0.05)
     async with asyncio.TaskGroup() as group:
@@ -174,7 +174,7 @@ async def test_fifty_calls_make_one_token_request(gmail: Gmail, google: Google, 
     assert asked_for_tokens(google) == 1
 
 
-async def test_fifty_calls_share_one_refusal(gmail: Gmail, google: Google, sign_up: SignUp) -> None:
+async def test_fifty_calls_share_one_refusal(gmail: Gmail, google: FakeGoogle, sign_up: SignUp) -> None:
     sign_up(ME)
     google.revoke(ME)
     google.change_rules(token_latency_s=0.05)
@@ -186,7 +186,9 @@ async def test_fifty_calls_share_one_refusal(gmail: Gmail, google: Google, sign_
     assert asked_for_tokens(google) == 1
 
 
-async def test_a_refresh_whose_asker_is_cancelled_is_taken_over(gmail: Gmail, google: Google, sign_up: SignUp) -> None:
+async def test_a_refresh_whose_asker_is_cancelled_is_taken_over(
+    gmail: Gmail, google: FakeGoogle, sign_up: SignUp
+) -> None:
     sign_up(ME)
     google.change_rules(token_latency_s=0.1)
     first = asyncio.create_task(gmail.get_profile(ME))
@@ -199,7 +201,7 @@ async def test_a_refresh_whose_asker_is_cancelled_is_taken_over(gmail: Gmail, go
 
 
 async def test_a_hung_endpoint_holds_nobody_longer_than_the_time_out(
-    settings: GmailSettings, events: GmailEvents, google: Google, sign_up: SignUp
+    settings: GmailSettings, events: GmailEvents, google: FakeGoogle, sign_up: SignUp
 ) -> None:
     sign_up(ME)
     google.fault(Fault(kind="hang_before", method="token", count=-1, seconds=5))
@@ -212,7 +214,7 @@ async def test_a_hung_endpoint_holds_nobody_longer_than_the_time_out(
 
 
 async def test_nobody_waits_for_anothers_refresh_longer_than_his_own_time(
-    gmail: Gmail, google: Google, sign_up: SignUp
+    gmail: Gmail, google: FakeGoogle, sign_up: SignUp
 ) -> None:
     sign_up(ME)
     google.fault(Fault(kind="hang_before", method="token", seconds=5))
@@ -227,7 +229,7 @@ async def test_nobody_waits_for_anothers_refresh_longer_than_his_own_time(
 
 
 async def test_a_token_is_replaced_a_minute_before_it_ends(
-    settings: GmailSettings, events: GmailEvents, google: Google, sign_up: SignUp
+    settings: GmailSettings, events: GmailEvents, google: FakeGoogle, sign_up: SignUp
 ) -> None:
     sign_up(ME)
     clock = Later()
@@ -238,7 +240,7 @@ async def test_a_token_is_replaced_a_minute_before_it_ends(
             assert asked_for_tokens(google) == expected
 
 
-async def test_a_token_of_a_few_seconds_is_used_all_the_same(gmail: Gmail, google: Google, sign_up: SignUp) -> None:
+async def test_a_token_of_a_few_seconds_is_used_all_the_same(gmail: Gmail, google: FakeGoogle, sign_up: SignUp) -> None:
     google.change_rules(token_lifetime_s=30)
     sign_up(ME)
     for _ in range(3):
@@ -246,7 +248,9 @@ async def test_a_token_of_a_few_seconds_is_used_all_the_same(gmail: Gmail, googl
     assert asked_for_tokens(google) == 1
 
 
-async def test_a_401_refreshes_once_and_repeats_the_call_once(gmail: Gmail, google: Google, sign_up: SignUp) -> None:
+async def test_a_401_refreshes_once_and_repeats_the_call_once(
+    gmail: Gmail, google: FakeGoogle, sign_up: SignUp
+) -> None:
     sign_up(ME)
     assert isinstance(await gmail.authenticate(ME), Mailbox)
     google.accounts.expire_tokens()
@@ -255,7 +259,7 @@ async def test_a_401_refreshes_once_and_repeats_the_call_once(gmail: Gmail, goog
     assert len(google.drafts(ME)) == 1
 
 
-async def test_a_second_401_is_the_answer(gmail: Gmail, google: Google, sign_up: SignUp) -> None:
+async def test_a_second_401_is_the_answer(gmail: Gmail, google: FakeGoogle, sign_up: SignUp) -> None:
     sign_up(ME)
     google.fault(Fault(kind="auth_error", method="drafts.create", count=-1))
     reply = await gmail.create_draft(ME, raw=RAW)
@@ -264,7 +268,7 @@ async def test_a_second_401_is_the_answer(gmail: Gmail, google: Google, sign_up:
     assert [e.method for e in google.log] == ["token", "getProfile", "drafts.create", "token", "drafts.create"]
 
 
-async def test_many_401s_make_one_refresh(gmail: Gmail, google: Google, sign_up: SignUp) -> None:
+async def test_many_401s_make_one_refresh(gmail: Gmail, google: FakeGoogle, sign_up: SignUp) -> None:
     sign_up(ME)
     assert isinstance(await gmail.authenticate(ME), Mailbox)
     google.accounts.expire_tokens()
@@ -276,7 +280,7 @@ async def test_many_401s_make_one_refresh(gmail: Gmail, google: Google, sign_up:
 
 
 async def test_a_401_of_a_revoked_sender_ends_as_the_token_refusal(
-    gmail: Gmail, google: Google, sign_up: SignUp
+    gmail: Gmail, google: FakeGoogle, sign_up: SignUp
 ) -> None:
     sign_up(ME)
     assert isinstance(await gmail.authenticate(ME), Mailbox)
@@ -285,7 +289,7 @@ async def test_a_401_of_a_revoked_sender_ends_as_the_token_refusal(
     assert isinstance(await gmail.create_draft(ME, raw=RAW), TokenRefused)
 
 
-async def test_what_is_forgotten_is_asked_for_again(gmail: Gmail, google: Google, sign_up: SignUp) -> None:
+async def test_what_is_forgotten_is_asked_for_again(gmail: Gmail, google: FakeGoogle, sign_up: SignUp) -> None:
     sign_up(ME)
     assert isinstance(await gmail.authenticate(ME), Mailbox)
     google.set_scopes(ME, (SEND,))
@@ -296,7 +300,7 @@ async def test_what_is_forgotten_is_asked_for_again(gmail: Gmail, google: Google
 
 
 async def test_a_refresh_under_way_does_not_bring_back_what_was_forgotten(
-    gmail: Gmail, google: Google, sign_up: SignUp
+    gmail: Gmail, google: FakeGoogle, sign_up: SignUp
 ) -> None:
     sign_up(ME)
     google.change_rules(token_latency_s=0.1)
@@ -312,7 +316,9 @@ async def test_a_refresh_under_way_does_not_bring_back_what_was_forgotten(
 @pytest.mark.parametrize(
     "kind", ["garbage", "truncated", "list_body", "bad_utf8", "reset_before", "reset_after", "html_502"]
 )
-async def test_an_odd_token_endpoint_ends_in_a_reply(gmail: Gmail, google: Google, sign_up: SignUp, kind: str) -> None:
+async def test_an_odd_token_endpoint_ends_in_a_reply(
+    gmail: Gmail, google: FakeGoogle, sign_up: SignUp, kind: str
+) -> None:
     sign_up(ME)
     google.fault(Fault(kind=kind, method="token"))
     reply = await gmail.create_draft(ME, raw=RAW)
@@ -322,7 +328,7 @@ async def test_an_odd_token_endpoint_ends_in_a_reply(gmail: Gmail, google: Googl
 
 
 async def test_every_call_is_metered_the_token_requests_too(
-    settings: GmailSettings, events: GmailEvents, google: Google, sign_up: SignUp
+    settings: GmailSettings, events: GmailEvents, google: FakeGoogle, sign_up: SignUp
 ) -> None:
     counted: list[tuple[Call, str]] = []
 
@@ -348,7 +354,7 @@ async def test_every_call_is_metered_the_token_requests_too(
 
 @pytest.mark.parametrize("spelling", [str, quote_plus])
 async def test_a_token_endpoint_that_repeats_the_request_puts_no_secret_into_the_reply(
-    gmail: Gmail, google: Google, sign_up: SignUp, spelling: Callable[[str], str]
+    gmail: Gmail, google: FakeGoogle, sign_up: SignUp, spelling: Callable[[str], str]
 ) -> None:
     blob = json.loads(sign_up(ME).read_text())
     echo = f"cannot serve refresh_token={spelling(blob['refresh_token'])}&client_secret={blob['client_secret']}"

@@ -19,8 +19,6 @@ USUAL_FILE = 250
 USUAL = 0.8
 """The share of files that are usual ones."""
 
-FORBIDDEN_WORDS = ("manager", "handler", "helper", "utils")
-"""Names that say nothing: what does it manage, whom does it help?"""
 UNFINISHED = re.compile(r"\b(?:TO" + r"DO|FIX" + r"ME|X" + r"XX|HA" + r"CK)\b")
 SILENCED = re.compile(r"#\s*(?:type:\s*ignore|noqa)(?P<rest>.*)")
 CODED = re.compile(r"(?:\[[a-z-]+(?:,\s*[a-z-]+)*\]|:\s*[A-Z]+[0-9]+(?:[,\s]+[A-Z]+[0-9]+)*)")
@@ -116,22 +114,6 @@ def test_the_daemon_never_sleeps_its_thread() -> None:
 
 def _awaited(path: Path, call: ast.Call) -> bool:
     return any(isinstance(node, ast.Await) and node.value is call for node in ast.walk(tree(path)))
-
-
-def test_no_name_says_nothing() -> None:
-    defined = (
-        (path, node)
-        for path in DAEMON
-        for node in ast.walk(tree(path))
-        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-    )
-    found = [
-        f"{spot(path, node)} {node.name}"
-        for path, node in defined
-        if any(word in node.name.lower() for word in FORBIDDEN_WORDS)
-    ]
-    files = [spot(path, 1) for path in DAEMON if any(word in path.stem for word in FORBIDDEN_WORDS)]
-    assert found + files == []
 
 
 def test_nothing_names_the_place_where_it_was_written() -> None:

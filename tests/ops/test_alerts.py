@@ -29,59 +29,59 @@ def paused(cause: str, *, minutes: float) -> SenderStats:
 
 
 def test_a_database_that_is_away_is_told_after_its_time_and_resolved_when_it_is_back() -> None:
-    board = AlertState(AlertSettings())
-    board.look(None, database_away=59, now=0)
-    assert board.message(now=0) is None
-    board.look(None, database_away=60, now=1)
-    told = board.message(now=1)
+    state = AlertState(AlertSettings())
+    state.look(None, database_away=59, now=0)
+    assert state.message(now=0) is None
+    state.look(None, database_away=60, now=1)
+    told = state.message(now=1)
     assert told is not None
     assert (told.firing, told.subject) == (("database",), "mailerd: database")
-    board.look(None, database_away=0, now=30)
-    assert board.message(now=100) is None
-    board.look(None, database_away=0, now=101)
-    over = board.message(now=101)
+    state.look(None, database_away=0, now=30)
+    assert state.message(now=100) is None
+    state.look(None, database_away=0, now=101)
+    over = state.message(now=101)
     assert over is not None
     assert over.lines == ("resolved: database, after 100 s",)
 
 
 def test_what_comes_together_is_told_together_and_not_too_often() -> None:
-    board = AlertState(AlertSettings())
-    survey = QueueStats(at=AT, oldest_unsure=1000, senders=(paused("token_refused", minutes=1),))
-    board.look(survey, database_away=0, now=0)
-    first = board.message(now=0)
+    state = AlertState(AlertSettings())
+    stats = QueueStats(at=AT, oldest_unsure=1000, senders=(paused("token_refused", minutes=1),))
+    state.look(stats, database_away=0, now=0)
+    first = state.message(now=0)
     assert first is not None
     assert len(first.lines) == 2
-    board.look(survey, database_away=90, now=5)
-    assert board.message(now=5) is None, "within the least interval"
-    later = board.message(now=60)
+    state.look(stats, database_away=90, now=5)
+    assert state.message(now=5) is None, "within the least interval"
+    later = state.message(now=60)
     assert later is not None
     assert later.lines == ("the database has been away for 90 s: nothing is sent",)
 
 
 def test_a_database_that_can_only_be_read_is_not_called_away() -> None:
-    board = AlertState(AlertSettings())
-    board.look(None, database_away=60, how="read-only", now=0)
-    told = board.message(now=0)
+    state = AlertState(AlertSettings())
+    state.look(None, database_away=60, how="read-only", now=0)
+    told = state.message(now=0)
     assert told is not None
     assert told.lines == ("the database has been read-only for 60 s: nothing is sent",)
 
 
 def test_ordinary_throttling_is_no_alarm_and_a_long_pause_is() -> None:
-    board = AlertState(AlertSettings())
-    board.look(QueueStats(at=AT, senders=(paused("throttled", minutes=0.5),)), database_away=0, now=0)
-    assert board.message(now=0) is None
-    board.look(QueueStats(at=AT, senders=(paused("daily_limit", minutes=60),)), database_away=0, now=1)
-    assert board.message(now=1) is not None
+    state = AlertState(AlertSettings())
+    state.look(QueueStats(at=AT, senders=(paused("throttled", minutes=0.5),)), database_away=0, now=0)
+    assert state.message(now=0) is None
+    state.look(QueueStats(at=AT, senders=(paused("daily_limit", minutes=60),)), database_away=0, now=1)
+    assert state.message(now=1) is not None
 
 
 def test_a_rate_of_failures_and_a_job_with_failures_are_told() -> None:
-    board = AlertState(AlertSettings())
-    events = RunnerEvents(lambda event, fields: board.on_event(event, fields, now=0))
+    state = AlertState(AlertSettings())
+    events = RunnerEvents(lambda event, fields: state.on_event(event, fields, now=0))
     for number in range(20):
         events.letter_failed(job="J", recipient=number, to="x", sender="a@x", done=1, total=20, cause="no")
     events.job_finished(job="J", sent=0, failed=20, cancelled=0, seconds=1)
-    board.look(None, database_away=0, now=1)
-    told = board.message(now=1)
+    state.look(None, database_away=0, now=1)
+    told = state.message(now=1)
     assert told is not None
     assert "20 of the last 20 letters failed" in told.text
     assert "job J has finished with failures: 0 sent, 20 failed" in told.text
@@ -102,71 +102,71 @@ async def test_a_web_hook_gets_json_and_one_that_fails_breaks_nothing() -> None:
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     heard = Heard()
-    alarms = Alerter(
-        AlertSettings(), survey=lambda: None, away=lambda: "away", events=ProcessEvents(heard), heartbeats=Heartbeats()
+    alerter = Alerter(
+        AlertSettings(), stats=lambda: None, away=lambda: "away", events=ProcessEvents(heard), heartbeats=Heartbeats()
     )
     port = runner.addresses[0][1]
     try:
         message = Message(subject="s", lines=("a", "b"), firing=("database",))
         async with asyncio.timeout(10):
-            await alarms._send(Webhook(f"http://127.0.0.1:{port}/"), message)
+            await alerter._send(Webhook(f"http://127.0.0.1:{port}/"), message)
     finally:
         await runner.cleanup()
-    assert heard.names() == ["alarm_unsent", "alarm_sent"]
+    assert heard.names() == ["alert_failed", "alert_sent"]
     assert taken[1] == {
         "source": "mailerd", "subject": "s", "text": "a\nb", "lines": ["a", "b"], "firing": ["database"],
     }  # fmt: skip
 
 
 def test_what_reached_nobody_is_told_again_at_the_least_interval() -> None:
-    board = AlertState(AlertSettings())
-    events = RunnerEvents(lambda event, fields: board.on_event(event, fields, now=0))
+    state = AlertState(AlertSettings())
+    events = RunnerEvents(lambda event, fields: state.on_event(event, fields, now=0))
     events.job_finished(job="J", sent=0, failed=2, cancelled=0, seconds=1)
-    board.look(None, database_away=90, now=0)
-    first = board.message(now=0)
+    state.look(None, database_away=90, now=0)
+    first = state.message(now=0)
     assert first is not None
-    board.undelivered()
-    board.look(None, database_away=95, now=5)
-    assert board.message(now=5) is None, "within the least interval"
-    board.look(None, database_away=150, now=60)
-    again = board.message(now=60)
+    state.undelivered()
+    state.look(None, database_away=95, now=5)
+    assert state.message(now=5) is None, "within the least interval"
+    state.look(None, database_away=150, now=60)
+    again = state.message(now=60)
     assert again is not None
     assert again.lines == ("the database has been away for 150 s: nothing is sent", first.lines[1])
-    board.look(None, database_away=210, now=120)
-    assert board.message(now=120) is None, "it was taken this time"
+    state.look(None, database_away=210, now=120)
+    assert state.message(now=120) is None, "it was taken this time"
 
 
 def test_what_was_over_before_it_could_be_told_is_told_with_its_end() -> None:
-    board = AlertState(AlertSettings())
-    board.look(None, database_away=90, now=0)
-    assert board.message(now=0) is not None
-    board.undelivered()
-    board.look(None, database_away=0, now=100)
-    told = board.message(now=100)
+    state = AlertState(AlertSettings())
+    state.look(None, database_away=90, now=0)
+    assert state.message(now=0) is not None
+    state.undelivered()
+    state.look(None, database_away=0, now=100)
+    told = state.message(now=100)
     assert told is not None
     assert told.lines == ("resolved: the database has been away for 90 s: nothing is sent; it lasted 100 s",)
-    board.undelivered()
-    board.look(None, database_away=0, now=200)
-    again = board.message(now=200)
+    state.undelivered()
+    state.look(None, database_away=0, now=200)
+    again = state.message(now=200)
     assert again is not None
     assert again.lines == told.lines
 
 
 def test_what_nobody_takes_does_not_grow_without_bound() -> None:
-    board = AlertState(AlertSettings())
-    events = RunnerEvents(lambda event, fields: board.on_event(event, fields, now=0))
+    state = AlertState(AlertSettings())
+    events = RunnerEvents(lambda event, fields: state.on_event(event, fields, now=0))
     for number in range(5000):
         events.job_finished(job=f"J{number}", sent=0, failed=1, cancelled=0, seconds=1)
         if number % 1000 == 0:
-            board.message(now=number)
-            board.undelivered()
-    last = board.message(now=10_000)
+            state.message(now=number)
+            state.undelivered()
+    last = state.message(now=10_000)
     assert last is not None
     assert last.lines[-1] == "and 980 more"
 
 
 async def test_an_alarm_that_no_way_takes_is_told_again_until_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mailerd.ops.alerts._LOOK_EVERY", 0.01)
+    monkeypatch.setattr("mailerd.ops.alerts._CHECK_INTERVAL", 0.01)
     monkeypatch.setattr("mailerd.ops.alerts._REST", 0.001, raising=False)
 
     class Way:
@@ -180,13 +180,13 @@ async def test_an_alarm_that_no_way_takes_is_told_again_until_one_does(monkeypat
 
     heard = Heard()
     known = AlertSettings(min_interval=0.1, database_away=0.1)
-    alarms = Alerter(
-        known, survey=lambda: None, away=lambda: "away", events=ProcessEvents(heard), heartbeats=Heartbeats()
+    alerter = Alerter(
+        known, stats=lambda: None, away=lambda: "away", events=ProcessEvents(heard), heartbeats=Heartbeats()
     )
-    alarms._posts = broken, slow = Way(repeat(False)), Way(chain([False] * 6, repeat(True)))
-    running = asyncio.create_task(alarms.run())
+    alerter._notifiers = broken, slow = Way(repeat(False)), Way(chain([False] * 6, repeat(True)))
+    running = asyncio.create_task(alerter.run())
     try:
-        await heard.wait_for("alarm_sent")
+        await heard.wait_for("alert_sent")
     finally:
         running.cancel()
     assert (broken.got, slow.got) == ([], ["mailerd: database"])

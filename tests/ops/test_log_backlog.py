@@ -23,7 +23,7 @@ from mailerd.ops.log import Log
 from mailerd.ops.metrics import Metrics
 from mailerd.ops.systemd import Systemd
 from mailerd.ops.watchdog import Watchdog
-from mailerd.sandbox.google import FakeLimits, Google, serve
+from mailerd.sandbox.google import FakeGoogle, FakeLimits, serve
 from tests.chaos.place import _free_port
 from tests.support.daemon import settings, sign_in
 from tests.support.eventually import eventually
@@ -73,12 +73,12 @@ async def test_what_was_kept_is_gone_within_seconds_of_journald_s_return(
     """The kernel takes a hundred records at a time: one push a turn would need half a minute."""
     assert kept.pending == RECORDS
     events = ProcessEvents(Heard())
-    watch = Watchdog(
-        systemd=Systemd({}), heartbeats=Heartbeats(), guard=EventLoopMonitor(events=events, bound=60),
+    watchdog = Watchdog(
+        systemd=Systemd({}), heartbeats=Heartbeats(), monitor=EventLoopMonitor(events=events, bound=60),
         events=events, meter=Metrics(), look=_nobody_looks, away=lambda: "", flush=kept.flush,
     )  # fmt: skip
     reader = Reader(tmp_path / "socket")
-    watching = asyncio.create_task(watch.watch_forever())
+    watching = asyncio.create_task(watchdog.loop())
     began = time.monotonic()
     try:
         await eventually(lambda: _holds(len(reader.taken) >= RECORDS), within=10)
@@ -98,7 +98,7 @@ async def _nobody_looks() -> QueueStats:
 
 
 async def test_records_that_were_lost_are_counted(database_url: str, tmp_path: Path) -> None:
-    google, where, journal = Google(FakeLimits()), tmp_path / "credentials", Log(LogSettings(format="text"))
+    google, where, journal = FakeGoogle(FakeLimits()), tmp_path / "credentials", Log(LogSettings(format="text"))
     sign_in(google, where)
     async with serve(google) as gmail, aiohttp.ClientSession() as session:
         port = _free_port()

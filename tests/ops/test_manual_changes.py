@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mailerd.config import Settings
 from mailerd.core.states import JobChange
-from mailerd.sandbox.google import FakeLimits, Google, serve
+from mailerd.sandbox.google import FakeGoogle, FakeLimits, serve
 from mailerd.store.default_limits import terms_of
 from mailerd.store.job_actions import Controls
 from mailerd.store.senders import Senders
@@ -21,7 +21,7 @@ ME = "me@example.com"
 async def test_what_somebody_does_by_command_is_told_in_the_log_of_the_daemon(
     database_url: str, tmp_path: Path
 ) -> None:
-    google, heard = Google(FakeLimits(latency_s=0)), Heard()
+    google, heard = FakeGoogle(FakeLimits(latency_s=0)), Heard()
     sign_in(google, tmp_path / "credentials")
     async with (
         serve(google) as gmail,
@@ -34,30 +34,30 @@ async def test_what_somebody_does_by_command_is_told_in_the_log_of_the_daemon(
         controls = Controls(daemon.database, patience=5, in_flight=timedelta(0))
         await controls.ask(job, JobChange.PAUSE, actor="command, ada")
         await controls.ask(job, JobChange.PAUSE, actor="shop")
-        steered = await heard.wait_for("job_steered", within=25)
+        steered = await heard.wait_for("job_action_by_command", within=25)
         await senders.resume(ME)
         await heard.wait_for("sender_resumed_by_hand", within=25)
     assert heard.of("sender_paused_by_hand") == [
         {"sender": ME, "until": "until it is resumed", "reason": "moving house"}
     ]
-    assert [one["actor"] for one in heard.of("job_steered")] == ["command, ada"]
+    assert [one["actor"] for one in heard.of("job_action_by_command")] == ["command, ada"]
     del paused, steered
 
 
 async def test_the_status_line_knows_of_a_job_within_seconds(database_url: str, tmp_path: Path) -> None:
-    google, heard = Google(FakeLimits(latency_s=0)), Heard()
+    google, heard = FakeGoogle(FakeLimits(latency_s=0)), Heard()
     (tmp_path / "credentials").mkdir()
     async with (
         serve(google) as gmail,
         running(settings(database_url, gmail, tmp_path / "credentials"), heard) as daemon,
     ):
-        watch = daemon.service.watch
-        await eventually(lambda: _says(watch._line, "0 jobs"), within=10)
+        watchdog = daemon.service.watchdog
+        await eventually(lambda: _says(watchdog._status, "0 jobs"), within=10)
         await post(daemon.database, recipients=3)
         daemon.runner.wake()
         await heard.wait_for("sender_paused")
         began = asyncio.get_running_loop().time()
-        await eventually(lambda: _says(watch._line, "1 job, 3 waiting"), within=5)
+        await eventually(lambda: _says(watchdog._status, "1 job, 3 waiting"), within=5)
         assert asyncio.get_running_loop().time() - began < 4
 
 

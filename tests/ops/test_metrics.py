@@ -11,8 +11,8 @@ from mailerd.core.stats import QueueStats, SenderStats
 from mailerd.events.intake import IntakeEvents
 from mailerd.events.journald_catalog import events
 from mailerd.events.worker import RunnerEvents
-from mailerd.ops.metrics import CONTENT_TYPE, SENDERS_AT_MOST, Metrics
-from mailerd.sandbox.google import FakeLimits, Google, serve
+from mailerd.ops.metrics import CONTENT_TYPE, MAX_SENDERS, Metrics
+from mailerd.sandbox.google import FakeGoogle, FakeLimits, serve
 from tests.support.daemon import running, settings, sign_in
 from tests.support.heard import Heard
 from tests.support.rows import post
@@ -74,10 +74,10 @@ def test_a_senders_outcomes_are_there_before_its_first_letter() -> None:
 
 def test_senders_do_not_grow_without_bound() -> None:
     metrics = Metrics()
-    for number in range(SENDERS_AT_MOST + 50):
+    for number in range(MAX_SENDERS + 50):
         sent(metrics, sender=f"s{number}@example.com")
     page = metrics.page()
-    assert page.count(b'mailerd_letters_total{outcome="sent"') == SENDERS_AT_MOST + 1
+    assert page.count(b'mailerd_letters_total{outcome="sent"') == MAX_SENDERS + 1
     assert value(page, 'mailerd_letters_total{outcome="sent",sender="other"}') == 50
 
 
@@ -148,7 +148,7 @@ def test_where_nobody_is_shown_nobody_is_named_and_everything_else_is_the_same()
 
 
 async def test_a_daemon_shows_what_it_did(database_url: str, tmp_path: Path) -> None:
-    google, heard, where = Google(FakeLimits(latency_s=0)), Heard(), tmp_path / "credentials"
+    google, heard, where = FakeGoogle(FakeLimits(latency_s=0)), Heard(), tmp_path / "credentials"
     sign_in(google, where)
     async with (
         serve(google) as gmail,
@@ -158,8 +158,8 @@ async def test_a_daemon_shows_what_it_did(database_url: str, tmp_path: Path) -> 
         await post(daemon.database, recipients=3)
         daemon.runner.wake()
         await heard.wait_for("job_finished")
-        survey = await daemon.service.watch.look()
-        daemon.service.watch.meter.set_queue(survey)
+        stats = await daemon.service.watchdog.look()
+        daemon.service.watchdog.meter.set_queue(stats)
         async with aiohttp.ClientSession() as session, session.get(f"{listening}/metrics") as answer:
             page = await answer.read()
         assert answer.status == 200
@@ -174,5 +174,10 @@ async def test_a_daemon_shows_what_it_did(database_url: str, tmp_path: Path) -> 
             assert f'mailerd_events_total{{event="{event.name}",'.encode() in page, "a daemon loads every event"
         assert value(page, 'mailerd_database_calls_total{outcome="ok"}') > 3
         assert b"example.org" not in page, "no recipient's address"
-        assert {heartbeat.loop for heartbeat in daemon.heartbeats.all()} >= {"runner", "recorder", "rescuing", "beat"}
+        assert {heartbeat.loop for heartbeat in daemon.heartbeats.all()} >= {
+            "runner",
+            "recorder",
+            "rescuing",
+            "heartbeat",
+        }
         await asyncio.sleep(0)

@@ -20,7 +20,7 @@ from mailerd.ops.alert_state import Message
 from mailerd.ops.alerts import Alerter
 from mailerd.ops.heartbeat import Heartbeats
 from mailerd.ops.notify import build_notifiers
-from mailerd.sandbox.google import FakeLimits, Google, serve
+from mailerd.sandbox.google import FakeGoogle, FakeLimits, serve
 from tests.support.daemon import running, settings, sign_in
 from tests.support.heard import Heard
 from tests.support.rows import post, query
@@ -99,12 +99,12 @@ def test_an_address_that_apprise_does_not_know_is_refused_by_its_number() -> Non
 
 
 async def test_an_alarm_is_raised_and_resolved(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mailerd.ops.alerts._LOOK_EVERY", 0.05)
+    monkeypatch.setattr("mailerd.ops.alerts._CHECK_INTERVAL", 0.05)
     monkeypatch.setattr("mailerd.ops.alert_state._SETTLED_AFTER", 0.2)
     away, heard = ["away"], Heard()
     known = AlertSettings(urls=[target.url("json")], database_away=0.1, min_interval=0.1)
-    alarms = Alerter(known, survey=_nothing, away=lambda: away[0], events=ProcessEvents(heard), heartbeats=Heartbeats())
-    running_alarms = asyncio.create_task(alarms.run())
+    alerter = Alerter(known, stats=_nothing, away=lambda: away[0], events=ProcessEvents(heard), heartbeats=Heartbeats())
+    running_alarms = asyncio.create_task(alerter.run())
     try:
         await _until(lambda: target.taken)
         away[0] = ""
@@ -114,7 +114,7 @@ async def test_an_alarm_is_raised_and_resolved(target: Target, monkeypatch: pyte
     raised, resolved = (body["message"] for _, body in target.taken[:2])
     assert "database" in raised
     assert "resolved" in resolved.lower()
-    assert heard.names()[:2] == ["alarm_sent", "alarm_sent"]
+    assert heard.names()[:2] == ["alert_sent", "alert_sent"]
 
 
 def _nothing() -> QueueStats | None:
@@ -124,10 +124,10 @@ def _nothing() -> QueueStats | None:
 async def test_a_target_that_hangs_delays_neither_letters_nor_the_other_targets_nor_a_stop(
     database_url: str, tmp_path: Path, target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(post_module, "WITHIN", 0.5)
-    monkeypatch.setattr("mailerd.ops.alerts._LOOK_EVERY", 0.05)
+    monkeypatch.setattr(post_module, "SEND_TIMEOUT", 0.5)
+    monkeypatch.setattr("mailerd.ops.alerts._CHECK_INTERVAL", 0.05)
     rules = FakeLimits(latency_s=0, units_per_minute=0, project_units_per_minute=0, per_day=0)
-    google, heard, where = Google(rules), Heard(), tmp_path / "credentials"
+    google, heard, where = FakeGoogle(rules), Heard(), tmp_path / "credentials"
     sign_in(google, where)
     target.hanging = asyncio.Event()
     async with serve(google) as gmail, _served(Target()) as other:
@@ -142,8 +142,8 @@ async def test_a_target_that_hangs_delays_neither_letters_nor_the_other_targets_
                 daemon.database, "UPDATE senders SET pause_cause = 'token_refused', "
                 "paused_until = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR",
             )  # fmt: skip
-            daemon.service.watch.survey = await daemon.service.watch.look()
-            unsent = await heard.wait_for("alarm_unsent", times=2)
+            daemon.service.watchdog.stats = await daemon.service.watchdog.look()
+            unsent = await heard.wait_for("alert_failed", times=2)
             assert "number 1 still hangs" in unsent["cause"]
             await _until(lambda: other.taken)
             sign_in(google, where, "you@example.com")

@@ -39,14 +39,14 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 
 async def told(database: Database, job: str) -> dict[str, str]:
     """What each of those who tell of pauses says."""
-    survey = await StatsReader(database, TERMS).read()
+    stats = await StatsReader(database, TERMS).read()
     console = Console(width=200, record=True, force_terminal=False)
     console.print(page(await look(database, TERMS), width=200, height=50))
     (story,) = await Stories(database).of_address("a@example.org")
     found = await Jobs(database, patience=5).job(job)
     assert found is not None
     return {
-        "status line": words(survey),
+        "status line": words(stats),
         "top": console.export_text(),
         "explain a letter": "\n".join(describe.of_letter(story, describe.Queue())),
         "explain a job": "\n".join(describe.of_job(found)),
@@ -78,11 +78,11 @@ async def test_an_ordered_pause_with_an_end_is_told_with_it(database: Database) 
 async def test_the_metric_knows_an_ordered_pause_and_the_board_leaves_it_alone(database: Database) -> None:
     await post(database, recipients=["a@example.org"])
     await Senders(database, TERMS).pause("me@example.com", lasts=None, reason="the owner is on leave")
-    survey, metrics, board = await StatsReader(database, TERMS).read(), Metrics(), AlertState(AlertSettings())
-    metrics.set_queue(survey)
+    stats, metrics, state = await StatsReader(database, TERMS).read(), Metrics(), AlertState(AlertSettings())
+    metrics.set_queue(stats)
     assert value(metrics.page(), 'mailerd_sender_paused{cause="by_hand",sender="me@example.com"}') == 1
-    board.look(survey, database_away=0, now=0)
-    assert board.message(now=0) is None, "whoever ordered it knows it"
+    state.look(stats, database_away=0, now=0)
+    assert state.message(now=0) is None, "whoever ordered it knows it"
 
 
 def test_the_end_of_a_pause_in_words() -> None:

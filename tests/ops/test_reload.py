@@ -9,7 +9,7 @@ import pytest
 
 from mailerd.config import LogSettings, Settings
 from mailerd.errors import ConfigurationError
-from mailerd.sandbox.google import FakeLimits, Google, serve
+from mailerd.sandbox.google import FakeGoogle, FakeLimits, serve
 from tests.support.daemon import running, settings
 from tests.support.eventually import eventually
 from tests.support.heard import Heard
@@ -20,18 +20,18 @@ from tests.support.terminal import terminal
 async def test_claims_forecasts_and_look_ups_all_go_by_the_new_pace(database_url: str, tmp_path: Path) -> None:
     heard, configured = Heard(), list[LogSettings]()
     (where := tmp_path / "credentials").mkdir()
-    async with serve(Google(FakeLimits())) as gmail, running(settings(database_url, gmail, where), heard) as daemon:
+    async with serve(FakeGoogle(FakeLimits())) as gmail, running(settings(database_url, gmail, where), heard) as daemon:
         job = await post(daemon.database, recipients=2)  # it waits: there is no credential file
         new = settings(database_url, gmail, where, pace={"per_minute": 7}, runner={"concurrency": 3})
         daemon.reload(lambda: new, configured.append)
         outlook = await daemon.intake._forecast._outlooks.read(job)  # type: ignore[attr-defined]  # ForecastService's
-        survey = await daemon.service.watch.look()
+        stats = await daemon.service.watchdog.look()
         looks = daemon.rescue.reconciler.google.permits.terms()  # type: ignore[attr-defined]  # Paced's
     assert daemon.claims.terms.default.per_minute == 7
     assert outlook is not None
     assert outlook.limits.per_minute == 7
     assert looks.default.per_minute == 7
-    assert [sender.per_minute for sender in survey.senders] == [7]
+    assert [sender.per_minute for sender in stats.senders] == [7]
     assert configured == [new.log]
     assert "a restart is needed for runner" in heard.of("settings_reloaded")[0]["what"]
 
@@ -43,11 +43,11 @@ async def test_a_file_that_cannot_be_used_changes_nothing_and_is_told(database_u
     def refuse() -> Settings:
         raise ConfigurationError("pace.per_day: many")
 
-    async with serve(Google(FakeLimits())) as gmail, running(settings(database_url, gmail, where), heard) as daemon:
+    async with serve(FakeGoogle(FakeLimits())) as gmail, running(settings(database_url, gmail, where), heard) as daemon:
         before = daemon.claims.terms
         daemon.reload(refuse, configured.append)
         assert daemon.claims.terms == before
-        assert "could not be read again" in daemon.service.watch._line()
+        assert "could not be read again" in daemon.service.watchdog._status()
     assert configured == []
     assert heard.of("settings_refused") == [{"cause": "pace.per_day: many"}]
     assert heard.of("settings_reloaded") == []
@@ -56,7 +56,7 @@ async def test_a_file_that_cannot_be_used_changes_nothing_and_is_told(database_u
 async def test_every_section_that_needs_a_restart_is_named(database_url: str, tmp_path: Path) -> None:
     heard = Heard()
     (where := tmp_path / "credentials").mkdir()
-    async with serve(Google(FakeLimits())) as gmail, running(settings(database_url, gmail, where), heard) as daemon:
+    async with serve(FakeGoogle(FakeLimits())) as gmail, running(settings(database_url, gmail, where), heard) as daemon:
         new = settings(
             database_url, gmail, where, templates={"folder": "/srv/templates"}, intake={"port": 0, "max_body": 1000},
             log={"level": "debug"}, alerts={"unsure": 60},
@@ -76,12 +76,12 @@ async def test_whatever_goes_wrong_systemd_hears_that_the_reload_is_over(
     def break_down() -> Settings:
         raise ZeroDivisionError
 
-    async with serve(Google(FakeLimits())) as gmail, running(settings(database_url, gmail, where), heard) as daemon:
-        monkeypatch.setattr(daemon.service.watch.systemd, "_say", said.append)
+    async with serve(FakeGoogle(FakeLimits())) as gmail, running(settings(database_url, gmail, where), heard) as daemon:
+        monkeypatch.setattr(daemon.service.watchdog.systemd, "_say", said.append)
         daemon.reload(break_down, lambda _: None)
     assert said[0].startswith("RELOADING=1")
     assert said[1].startswith("READY=1\nSTATUS=the settings could not be read again")
-    assert isinstance(heard.of("reload_broke")[0]["error"], ZeroDivisionError)
+    assert isinstance(heard.of("reload_failed")[0]["error"], ZeroDivisionError)
     assert heard.of("settings_reloaded") == []
 
 

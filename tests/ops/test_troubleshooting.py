@@ -7,7 +7,7 @@ from typing import Final
 
 import pytest
 
-from mailerd.sandbox.google import FakeLimits, Google, serve
+from mailerd.sandbox.google import FakeGoogle, FakeLimits, serve
 from mailerd.sandbox.mariadb import Server
 from tests.conftest import CACHE
 from tests.house.markdown import Paper
@@ -56,7 +56,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Told]:
 
 
 async def _provoke(folder: Path) -> dict[str, Told]:
-    google = Google(FakeLimits(units_per_minute=0, project_units_per_minute=0, per_day=0))
+    google = FakeGoogle(FakeLimits(units_per_minute=0, project_units_per_minute=0, per_day=0))
     sign_in(google, folder / "credentials")
     with Server(cache=CACHE) as server, Server(cache=CACHE, extra=NO_ROOM) as full:
         async with serve(google) as running:

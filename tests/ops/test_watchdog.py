@@ -34,9 +34,9 @@ class Scene:
         self.systemd, self.heard, self.at, self.trouble = Said(), Heard(), 0.0, ""
         self.heartbeats = Heartbeats(lambda: self.at, limit=10)
         events = ProcessEvents(self.heard)
-        self.guard = EventLoopMonitor(events=events, bound=10, now=lambda: self.at)
-        self.watch = Watchdog(
-            systemd=self.systemd, heartbeats=self.heartbeats, guard=self.guard, events=events, meter=Metrics(),
+        self.monitor = EventLoopMonitor(events=events, bound=10, now=lambda: self.at)
+        self.watchdog = Watchdog(
+            systemd=self.systemd, heartbeats=self.heartbeats, monitor=self.monitor, events=events, meter=Metrics(),
             look=self.look, away=lambda: self.trouble, flush=lambda: False,
         )  # fmt: skip
 
@@ -46,34 +46,34 @@ class Scene:
 
 async def test_it_is_ready_when_the_intake_listens_and_the_schema_is_right() -> None:
     scene = Scene()
-    scene.watch.listening()
-    scene.watch.turn()
+    scene.watchdog.listening()
+    scene.watchdog.tick()
     assert not any("READY" in text for text in scene.systemd.said)
-    scene.watch.prepared()
+    scene.watchdog.prepared()
     assert scene.systemd.said[-1] == "READY=1\nSTATUS=running"
 
 
 async def test_with_the_database_away_it_is_ready_all_the_same_and_says_so() -> None:
     scene = Scene()
-    scene.watch.listening()
+    scene.watchdog.listening()
     scene.trouble = "away"
-    scene.watch.turn()
+    scene.watchdog.tick()
     assert "READY=1\nSTATUS=the database is away: nothing is claimed, new jobs are answered 503" in scene.systemd.said
     scene.trouble = "read-only"
-    scene.watch.turn()
+    scene.watchdog.tick()
     assert scene.systemd.said[-1] == ("STATUS=the database is read-only: nothing is claimed, new jobs are answered 503")
 
 
 async def test_a_stalled_loop_is_told_with_all_stacks_and_the_watchdog_goes_hungry() -> None:
     scene = Scene()
     scene.heartbeats.register("runner").working("claiming")
-    scene.watch.turn()
+    scene.watchdog.tick()
     assert "WATCHDOG=1" in scene.systemd.said
     scene.systemd.said.clear()
-    scene.watch._fed = -1e9  # feeding is due
+    scene.watchdog._notified_at = -1e9  # feeding is due
     scene.at = 11.0
-    scene.watch.turn()
-    scene.watch.turn()
+    scene.watchdog.tick()
+    scene.watchdog.tick()
     (told,) = scene.heard.of("loop_stalled")
     assert (told["loop"], told["doing"]) == ("runner", "claiming")
     assert "test_a_stalled_loop_is_told" in told["stacks"]
@@ -82,28 +82,28 @@ async def test_a_stalled_loop_is_told_with_all_stacks_and_the_watchdog_goes_hung
 
 async def test_a_blocked_loop_is_told_once_by_the_guard() -> None:
     scene = Scene()
-    scene.guard.beat()
+    scene.monitor.beat()
     scene.at = 9.0
-    scene.guard.look(asyncio.get_running_loop())
+    scene.monitor.look(asyncio.get_running_loop())
     assert scene.heard.names() == []
     scene.at = 11.0
-    scene.guard.look(asyncio.get_running_loop())
-    scene.guard.look(asyncio.get_running_loop())
+    scene.monitor.look(asyncio.get_running_loop())
+    scene.monitor.look(asyncio.get_running_loop())
     (told,) = scene.heard.of("loop_blocked")
     assert "thread MainThread" in told["stacks"]
 
 
 async def test_a_reload_that_is_refused_shows_in_the_status() -> None:
     scene = Scene()
-    scene.watch.reloading()
-    scene.watch.reloaded("the settings could not be read again")
+    scene.watchdog.reloading()
+    scene.watchdog.reloaded("the settings could not be read again")
     assert scene.systemd.said[-1] == "READY=1\nSTATUS=the settings could not be read again; running"
 
 
 async def test_clocks_that_differ_are_told_once() -> None:
     scene = Scene()
     for _ in range(2):
-        scene.watch._take(QueueStats(at=datetime.now(UTC) - timedelta(seconds=60)))
+        scene.watchdog._take(QueueStats(at=datetime.now(UTC) - timedelta(seconds=60)))
     (told,) = scene.heard.of("clock_off")
     assert (round(told["seconds"]), told["direction"]) == (60, "ahead of")
 
@@ -114,5 +114,5 @@ def test_the_status_line_reads_like_a_sentence() -> None:
         paused_until=AT + timedelta(minutes=65), pause_cause="daily_limit", pause_reason="r",
     )  # fmt: skip
     jobs = {JobStatus.SENDING: 2, JobStatus.QUEUED: 1, JobStatus.COMPLETED: 9}
-    survey = QueueStats(at=AT, jobs=jobs, recipients={State.WAITING: 1204}, senders=(paused,))
-    assert words(survey) == "3 jobs, 1,204 waiting, a@x paused until 14:05: daily limit"
+    stats = QueueStats(at=AT, jobs=jobs, recipients={State.WAITING: 1204}, senders=(paused,))
+    assert words(stats) == "3 jobs, 1,204 waiting, a@x paused until 14:05: daily limit"

@@ -20,7 +20,7 @@ import pytest
 
 from mailerd.config import load
 from mailerd.config.discovery import runs
-from mailerd.sandbox.demo_place import Place
+from mailerd.sandbox.sandbox_dir import SandboxDir
 
 ROOT = Path(__file__).parent.parent.parent
 WELCOME = ROOT / "examples" / "welcome.json"
@@ -326,7 +326,7 @@ def test_without_a_job_it_prints_how_to_point_a_daemon_at_it(sandbox: Sandbox) -
 
 
 def test_pace_and_quota_are_off_in_the_demonstration_whatever_the_mailbox(tmp_path: Path) -> None:
-    place = Place(tmp_path)
+    place = SandboxDir(tmp_path)
     place.write_configuration(
         database="mysql://me@127.0.0.1/mailerd", google="http://127.0.0.1:1/", token_uri="http://127.0.0.1:1/token",
         intake_port=5000, drain_s=1, limits=False,

@@ -10,11 +10,11 @@ from typing import Any
 
 from mailerd.app import Daemon, build
 from mailerd.config import Settings
-from mailerd.sandbox.google import COMPOSE, Google, Running
+from mailerd.sandbox.google import COMPOSE, FakeGoogle, RunningServer
 from tests.support.heard import Heard
 
 
-def settings(database_url: str, google: Running, credentials: Path, **sections: dict[str, Any]) -> Settings:
+def settings(database_url: str, google: RunningServer, credentials: Path, **sections: dict[str, Any]) -> Settings:
     """Settings for a quick test: small time-outs, no pace."""
     given: dict[str, dict[str, Any]] = {
         "database": {"url": database_url, "connect_timeout": 2, "statement_timeout": 5},
@@ -35,7 +35,7 @@ def settings(database_url: str, google: Running, credentials: Path, **sections: 
 
 
 def sign_in(
-    google: Google, credentials: Path, sender: str = "me@example.com", scopes: tuple[str, ...] = (COMPOSE,)
+    google: FakeGoogle, credentials: Path, sender: str = "me@example.com", scopes: tuple[str, ...] = (COMPOSE,)
 ) -> None:
     """Give the stand-in a mailbox and the daemon its credential file."""
     credential = google.add_mailbox(sender, scopes=scopes)

@@ -18,7 +18,7 @@ import pymysql
 
 from mailerd.config import DatabaseSettings
 from mailerd.events.store import StoreEvents
-from mailerd.sandbox.google import Fault, Running
+from mailerd.sandbox.google import Fault, RunningServer
 from mailerd.sandbox.mariadb import Server
 from mailerd.store.api_keys import Keys
 from mailerd.store.db.database import Database
@@ -54,7 +54,7 @@ class Faults:
     folder: Path
     server: Server
     full: Server
-    google: Running
+    google: RunningServer
     expected: Mapping[str, Sequence[re.Pattern[str]]]
     told: dict[str, Told] = field(default_factory=dict)
 

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from mailerd.sandbox.tied import tied
+from mailerd.sandbox.child_process import child_process
 
 _ESCAPES: Final = re.compile(rb"\x1b(?:\[[0-9;?]*[a-zA-Z]|[()][A-Z0-9]|[=>])")
 
@@ -71,7 +71,13 @@ async def terminal(command: Sequence[str], *, columns: int, rows: int, folder: P
     environment = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "LINES", "NO_COLOR"}}
     environment |= {"TERM": "xterm-256color", "PYTHONPATH": str(Path(__file__).parents[2])}
     process = subprocess.Popen(  # noqa: ASYNC220 - it is tied to this thread, and starts within milliseconds
-        tied(command), stdin=slave, stdout=slave, stderr=slave, env=environment, cwd=folder, start_new_session=True
+        child_process(command),
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        env=environment,
+        cwd=folder,
+        start_new_session=True,
     )
     os.close(slave)
     try:

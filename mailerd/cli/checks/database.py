@@ -14,16 +14,16 @@ from mailerd.store.db import error_codes
 from mailerd.store.db.database import Database
 from mailerd.store.server_info import Facts
 
-CONNECT_WITHIN: Final = 4.0
+CONNECT_TIMEOUT: Final = 4.0
 """Seconds for a connection, at most."""
-ANSWER_WITHIN: Final = 3.0
+ANSWER_TIMEOUT: Final = 3.0
 """Seconds for each further question."""
 SILENT: Final = 30.0
 """Seconds without a beat after which a daemon counts as gone; it beats every 10 s."""
 TRY_BOUND: Final = 0.5
 """Seconds after which the statement that tries the time-out is to be cut off."""
 _TRY_SLACK: Final = 1.0
-_SENDERS_AT_MOST: Final = 200
+_MAX_SENDERS: Final = 200
 
 CLOCK_WARN: Final = 2.0
 """Seconds; a clock kept by NTP is within some milliseconds."""
@@ -46,7 +46,7 @@ async def examine(
 ) -> tuple[list[CheckResult], list[str]]:
     """The findings, and the senders that the database knows."""
     bounded = settings.model_copy(
-        update={"connect_timeout": min(CONNECT_WITHIN, settings.connect_timeout), "pool_size": 3}
+        update={"connect_timeout": min(CONNECT_TIMEOUT, settings.connect_timeout), "pool_size": 3}
     )
     try:
         database = Database(bounded, events=events)
@@ -54,14 +54,14 @@ async def examine(
         what, _, remedy = str(error).partition("; ")
         return [fail("database", what, remedy=remedy)], []
     try:
-        known = await server_info.facts(database, clock=clock, bound=CONNECT_WITHIN + ANSWER_WITHIN)
+        known = await server_info.facts(database, clock=clock, bound=CONNECT_TIMEOUT + ANSWER_TIMEOUT)
         found = [ok("database", f"{database.where} answers in {known.took * 1000:.1f} ms"), *evaluate(known, settings)]
         found += await _time_out(database)
-        applied, needed = await server_info.schema(database, bound=ANSWER_WITHIN)
+        applied, needed = await server_info.schema(database, bound=ANSWER_TIMEOUT)
         found += [schema(applied, needed), await _skip_locked(database, applied)]
         if applied == needed:
-            found.append(running(*await server_info.daemons(database, bound=ANSWER_WITHIN)))
-        senders = await server_info.senders(database, bound=ANSWER_WITHIN, most=_SENDERS_AT_MOST) if applied else []
+            found.append(running(*await server_info.daemons(database, bound=ANSWER_TIMEOUT)))
+        senders = await server_info.senders(database, bound=ANSWER_TIMEOUT, most=_MAX_SENDERS) if applied else []
     except DatabaseError as error:
         return [unreachable(error, where=database.where, within=bounded.connect_timeout)], []
     finally:
@@ -257,7 +257,7 @@ def schema(applied: int, needed: int) -> CheckResult:
 async def _skip_locked(database: Database, applied: int) -> CheckResult:
     check = "database: SKIP LOCKED"
     try:
-        works = await server_info.skips_locked(database, bound=ANSWER_WITHIN) if applied else None
+        works = await server_info.skips_locked(database, bound=ANSWER_TIMEOUT) if applied else None
     except DatabaseError as error:
         if error.errno in {0, *range(2000, 3000)}:
             raise

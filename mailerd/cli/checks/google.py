@@ -24,7 +24,7 @@ from mailerd.events.gmail import GmailEvents
 from mailerd.gmail import Gmail, Mailbox
 from mailerd.gmail.list_credentials import Entry, inventory
 
-CALL_WITHIN: Final = 4.0
+CALL_TIMEOUT: Final = 4.0
 """Seconds for one call; a mailbox takes two."""
 _AT_ONCE: Final = 10
 _PASSING: Final = {
@@ -40,7 +40,7 @@ async def examine(
 ) -> list[CheckResult]:
     """The findings; `known` gives the senders that the database knows, `named` is one more: they try a domain's key."""
     entries = inventory(settings)
-    bounded = settings.model_copy(update={"request_timeout": min(CALL_WITHIN, settings.request_timeout)})
+    bounded = settings.model_copy(update={"request_timeout": min(CALL_TIMEOUT, settings.request_timeout)})
     async with Gmail(bounded, events=events, limit=_AT_ONCE + 1) as google, asyncio.TaskGroup() as tasks:
         examiner = _Examiner(google, settings, named=named)
         greeting = tasks.create_task(_greet(google, settings, clock=clock))

@@ -15,7 +15,7 @@ from mailerd.cli.checks.threads import in_thread
 from mailerd.config import IntakeSettings, LogSettings
 
 UNIT: Final = "mailerd.service"
-_ASK_WITHIN: Final = 2.0
+_ANSWER_TIMEOUT: Final = 2.0
 """Seconds for whoever holds the port to say who it is, and for systemctl."""
 _MIB: Final = 1 << 20
 DISK_WARN: Final = 1024 * _MIB
@@ -64,7 +64,7 @@ async def _taken(host: str, number: int) -> CheckResult:
     check, where = "intake: port", f"{host}:{number}"
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - it is compared, nothing binds to it
     try:
-        async with asyncio.timeout(_ASK_WITHIN):
+        async with asyncio.timeout(_ANSWER_TIMEOUT):
             reader, writer = await asyncio.open_connection(reachable, number)
             try:
                 writer.write(b"GET /health/live HTTP/1.0\r\nHost: localhost\r\n\r\n")
@@ -130,7 +130,7 @@ def _log(settings: LogSettings, paths: SystemPaths) -> list[CheckResult]:
 async def _unit() -> CheckResult:
     check = "systemd"
     try:
-        async with asyncio.timeout(_ASK_WITHIN):
+        async with asyncio.timeout(_ANSWER_TIMEOUT):
             asked = await asyncio.create_subprocess_exec(
                 *("systemctl", "show", UNIT, "--property=LoadState,ActiveState,Type,WatchdogUSec,NRestarts"),
                 stdout=asyncio.subprocess.PIPE,
@@ -143,7 +143,7 @@ async def _unit() -> CheckResult:
                 if asked.returncode is None:
                     asked.kill()
     except (OSError, TimeoutError) as error:
-        cause = str(error) or f"no answer within {_ASK_WITHIN:g} s"
+        cause = str(error) or f"no answer within {_ANSWER_TIMEOUT:g} s"
         return warn(check, f"systemctl cannot be asked: {cause}", remedy="see whether `systemctl status` answers")
     return unit(dict(line.split("=", 1) for line in said.decode("utf-8", "replace").splitlines() if "=" in line))
 

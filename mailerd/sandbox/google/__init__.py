@@ -3,11 +3,11 @@
 `Google` is the state, `Rules` its limits, `Fault` what goes wrong, and `serve` puts it on the network.
 """
 
+from mailerd.sandbox.google.fake_google import Entry, FakeGoogle
+from mailerd.sandbox.google.fake_limits import COMPOSE, FULL, METADATA, MODIFY, READONLY, SEND, SETTINGS, FakeLimits
 from mailerd.sandbox.google.faults import KINDS, Fault
 from mailerd.sandbox.google.letters import KEY_HEADER, Letter
-from mailerd.sandbox.google.rules import COMPOSE, FULL, METADATA, MODIFY, READONLY, SEND, SETTINGS, FakeLimits
-from mailerd.sandbox.google.server import Running, serve
-from mailerd.sandbox.google.world import Entry, Google
+from mailerd.sandbox.google.server import RunningServer, serve
 
 __all__ = [
     "COMPOSE",
@@ -20,10 +20,10 @@ __all__ = [
     "SEND",
     "SETTINGS",
     "Entry",
+    "FakeGoogle",
     "FakeLimits",
     "Fault",
-    "Google",
     "Letter",
-    "Running",
+    "RunningServer",
     "serve",
 ]

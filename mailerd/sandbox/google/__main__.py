@@ -13,10 +13,10 @@ from typing import Final
 
 import uvloop
 
+from mailerd.sandbox.google.fake_google import FakeGoogle
+from mailerd.sandbox.google.fake_limits import COMPOSE, FakeLimits
 from mailerd.sandbox.google.faults import Fault
-from mailerd.sandbox.google.rules import COMPOSE, FakeLimits
 from mailerd.sandbox.google.server import serve
-from mailerd.sandbox.google.world import Google
 
 _GARBAGE: Final = (20_000, 20, 20)
 """When Python looks for cycles: by default after 700 new objects, a few letters' worth, and finds none."""
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         rules = FakeLimits(**{field.name: getattr(options, field.name) for field in fields(FakeLimits)})
         faults = [Fault(**json.loads(text)) for text in options.fault]
-        google = Google(rules, outbox_dir=options.outbox_dir, faults=faults)
+        google = FakeGoogle(rules, outbox_dir=options.outbox_dir, faults=faults)
         blobs = {email: google.add_mailbox(email, scopes=options.scope or [COMPOSE]) for email in options.mailbox}
     except (ValueError, TypeError) as error:
         sys.stderr.write(f"mailerd sandbox: {error}\n")
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-async def _serve(google: Google, *, options: argparse.Namespace, blobs: dict[str, dict[str, str]]) -> None:
+async def _serve(google: FakeGoogle, *, options: argparse.Namespace, blobs: dict[str, dict[str, str]]) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

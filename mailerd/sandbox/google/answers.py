@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from mailerd.sandbox.google.rules import PROJECT_NUMBER
+from mailerd.sandbox.google.fake_limits import PROJECT_NUMBER
 
 JSON = "application/json; charset=UTF-8"
 HTML = "text/html; charset=UTF-8"

@@ -7,10 +7,10 @@ from itertools import islice
 from typing import Any
 
 from mailerd.sandbox.google.answers import Answer
+from mailerd.sandbox.google.fake_google import FakeGoogle
+from mailerd.sandbox.google.fake_limits import COMPOSE
 from mailerd.sandbox.google.faults import Fault
 from mailerd.sandbox.google.letters import Letter
-from mailerd.sandbox.google.rules import COMPOSE
-from mailerd.sandbox.google.world import Google
 
 PREFIX = "/sandbox/"
 _PAGE = 1_000
@@ -21,7 +21,7 @@ Query = Mapping[str, str]
 class Control:
     """Answers control calls. Whatever cannot be done is a 4xx with {"error": "why"}."""
 
-    def __init__(self, google: Google) -> None:
+    def __init__(self, google: FakeGoogle) -> None:
         self._google = google
         self._calls: dict[tuple[str, str], Callable[[str, Query, dict[str, Any]], Any]] = {
             ("GET", "mailboxes"): self._list_mailboxes,
@@ -204,7 +204,7 @@ def wanted(letter: Letter, query: Query) -> bool:
     )
 
 
-def find(google: Google, ident: str) -> Letter:
+def find(google: FakeGoogle, ident: str) -> Letter:
     """The sent letter of that id; raises KeyError when there is none."""
     for letter in reversed(google.sent):
         if letter.id == ident:

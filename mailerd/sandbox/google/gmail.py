@@ -18,11 +18,11 @@ from mailerd.sandbox.google.answers import (
     success,
     too_large,
 )
+from mailerd.sandbox.google.fake_limits import METADATA
 from mailerd.sandbox.google.letters import Letter
 from mailerd.sandbox.google.mailbox import Mailbox
 from mailerd.sandbox.google.methods import Route
 from mailerd.sandbox.google.resources import message, reference
-from mailerd.sandbox.google.rules import METADATA
 
 _FROM_URLSAFE = ((b"+", b"!"), (b"/", b"!"), (b"-", b"+"), (b"_", b"/"))
 """In this order. Text has next to none of the four in base64, and looking for them is quicker than a table."""

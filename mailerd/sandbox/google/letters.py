@@ -84,7 +84,7 @@ class Letter(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Reading:
+class ParsedLetter:
     """What Google looks at before it takes a letter."""
 
     recipients: tuple[str, ...]
@@ -110,7 +110,7 @@ def split(raw: bytes) -> tuple[bytes, bytes]:
     return (raw, b"") if blank is None else (raw[: blank.start()], raw[blank.end() :])
 
 
-def read(raw: bytes) -> Reading:
+def read(raw: bytes) -> ParsedLetter:
     """Read a letter's headers.
 
     Raises Refused with "Invalid To header" (or Cc, Bcc) as Google does already for a draft, and with a 400 for bytes
@@ -136,7 +136,7 @@ def read(raw: bytes) -> Reading:
             key = key or match[2].decode("utf-8", "replace")
     if not at or raw[at : at + 1] not in _AFTER_HEADERS:
         raise Refused(invalid_argument("Invalid message: the headers cannot be parsed."))
-    return Reading(
+    return ParsedLetter(
         recipients=tuple(recipients),
         sender=sender,
         key=key,
@@ -146,7 +146,7 @@ def read(raw: bytes) -> Reading:
     )
 
 
-def stamp(raw: bytes, reading: Reading, *, message_id: str, rewrite_from: str = "") -> bytes:
+def stamp(raw: bytes, reading: ParsedLetter, *, message_id: str, rewrite_from: str = "") -> bytes:
     """The letter with Google's Message-ID instead of its own, and From replaced when an address is given for it."""
     eol = b"\r\n" if raw.find(b"\r\n", 0, reading.head_end + 2) >= 0 else b"\n"
     new = [b"Message-ID: " + message_id.encode("ascii") + eol]

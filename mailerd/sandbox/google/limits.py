@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 from mailerd.sandbox.google.answers import Refused, retry_after, too_many_concurrent, units_exceeded
+from mailerd.sandbox.google.fake_limits import FakeLimits
 from mailerd.sandbox.google.mailbox import Mailbox
 from mailerd.sandbox.google.quota import MINUTE_S, Window
-from mailerd.sandbox.google.rules import FakeLimits
 
 
 class Limits:

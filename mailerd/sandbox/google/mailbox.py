@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from mailerd.sandbox.google.answers import NAMED, Refused, not_found
-from mailerd.sandbox.google.letters import Letter, Reading, read, stamp
+from mailerd.sandbox.google.letters import Letter, ParsedLetter, read, stamp
 from mailerd.sandbox.google.quota import Usage
 
 
@@ -125,7 +125,7 @@ class Mailbox:
             raw=stamp(raw, reading, message_id=message_id, rewrite_from=self._rewritten_from(reading)),
         )
 
-    def _rewritten_from(self, reading: Reading) -> str:
+    def _rewritten_from(self, reading: ParsedLetter) -> str:
         """Google does not refuse a foreign From: it puts the mailbox's own address there."""
         # A second From, as an injection would bring it, is left where it is: tests shall see it.
         own = reading.sender == self.email or reading.sender in self.aliases

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from functools import lru_cache
 
-from mailerd.sandbox.google.rules import COMPOSE, FULL, METADATA, MODIFY, READONLY, SEND, SETTINGS
+from mailerd.sandbox.google.fake_limits import COMPOSE, FULL, METADATA, MODIFY, READONLY, SEND, SETTINGS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,9 +12,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from mailerd.sandbox.google.answers import HTML, Answer
 from mailerd.sandbox.google.control import find
+from mailerd.sandbox.google.fake_google import FakeGoogle
 from mailerd.sandbox.google.letters import Letter, decoded
 from mailerd.sandbox.google.resources import bodies
-from mailerd.sandbox.google.world import Google
 
 LETTERS = "/letters/"
 _PER_PAGE = 50
@@ -30,7 +30,7 @@ _LETTER_POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-sr
 class Pages:
     """Renders the outbox, one letter, and a letter's HTML part."""
 
-    def __init__(self, google: Google) -> None:
+    def __init__(self, google: FakeGoogle) -> None:
         self._google = google
         self._jinja = Environment(
             loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True

@@ -14,11 +14,11 @@ from aiohttp.web_protocol import RequestHandler
 
 from mailerd.sandbox.google.answers import Answer, too_large, unknown_path
 from mailerd.sandbox.google.control import PREFIX, Control
-from mailerd.sandbox.google.door import Door
+from mailerd.sandbox.google.fake_google import FakeGoogle
+from mailerd.sandbox.google.http_response import response
 from mailerd.sandbox.google.methods import API, UPLOAD
 from mailerd.sandbox.google.pages import LETTERS, Pages
-from mailerd.sandbox.google.wire import response
-from mailerd.sandbox.google.world import Google
+from mailerd.sandbox.google.request_handler import GoogleRequestHandler
 
 _GRACE_S = 0.05
 """How long requests in flight may go on at the end; aiohttp waits that long twice."""
@@ -27,10 +27,10 @@ _JSON_OVERHEAD = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
+class RunningServer:
     """A sandbox Google that can be talked to."""
 
-    google: Google
+    google: FakeGoogle
     url: str
     """With a slash at its end; what mailerd calls `api_root`."""
 
@@ -41,9 +41,9 @@ class Running:
 
 
 class _Site:
-    def __init__(self, google: Google) -> None:
+    def __init__(self, google: FakeGoogle) -> None:
         self._google = google
-        self._door = Door(google)
+        self._handler = GoogleRequestHandler(google)
         self._control = Control(google)
         self._pages = Pages(google)
 
@@ -56,9 +56,9 @@ class _Site:
 
     async def _routed(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
         if path.startswith((API, UPLOAD)):
-            return await self._door.gmail(request, path)
+            return await self._handler.gmail(request, path)
         if path == "/token" and request.method == "POST":
-            return await self._door.token(request)
+            return await self._handler.token(request)
         try:
             return response(request, await self._rest(request, path))
         except web.HTTPRequestEntityTooLarge:
@@ -93,7 +93,7 @@ class _Site:
 
 
 @asynccontextmanager
-async def serve(google: Google, *, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[Running]:
+async def serve(google: FakeGoogle, *, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[RunningServer]:
     """Serve a sandbox Google until the block ends; port 0 takes a free one.
 
     Raises ValueError for a host that is not loopback, OSError for a port that is taken or (at the end) for letters that
@@ -106,7 +106,7 @@ async def serve(google: Google, *, host: str = "127.0.0.1", port: int = 0) -> As
     listener = await asyncio.get_running_loop().create_server(server, host, port, backlog=1024)
     bound = listener.sockets[0].getsockname()[1]
     name = f"[{host}]" if ":" in host else host
-    running = Running(google, f"http://{name}:{bound}/")
+    running = RunningServer(google, f"http://{name}:{bound}/")
     google.accounts.served_at(running.url)
     try:
         yield running

@@ -22,7 +22,7 @@ from mailerd.clock import SystemClock
 from mailerd.config import Settings
 from mailerd.events.store import StoreEvents
 from mailerd.gmail.mailbox import COMPOSE, METADATA, SEND
-from mailerd.sandbox.google import Fault, Google, Running, serve
+from mailerd.sandbox.google import FakeGoogle, Fault, RunningServer, serve
 from mailerd.sandbox.mariadb import Server
 from mailerd.store.daemons import Daemons
 from mailerd.store.db.database import Database
@@ -40,15 +40,15 @@ class Patient:
     """What is examined."""
 
     known: Settings
-    google: Google
-    running: Running
+    google: FakeGoogle
+    running: RunningServer
     credentials: Path
     database: Database
 
     async def examined(self, **changes: Any) -> dict[str, CheckResult]:
         """The findings by what was examined."""
-        bench = CheckRunner(self.known, None, paths=SystemPaths(booted=Path("/nowhere")))
-        found, ended = await asyncio.to_thread(replace(bench, **changes).examine)
+        runner = CheckRunner(self.known, None, paths=SystemPaths(booted=Path("/nowhere")))
+        found, ended = await asyncio.to_thread(replace(runner, **changes).examine)
         assert ended
         assert all(each.remedy for each in found if each.level is not Level.PASS)
         return {each.check: each for each in found}
@@ -67,7 +67,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def patient(database_url: str, tmp_path: Path) -> AsyncIterator[Patient]:
-    google = Google()
+    google = FakeGoogle()
     credentials = tmp_path / "credentials"
     credentials.mkdir(mode=0o700)
     sign_in(google, credentials, scopes=(COMPOSE, METADATA))
@@ -290,9 +290,9 @@ async def test_a_call_that_blocks_the_whole_process_does_not_hold_up_the_answer(
         return []
 
     monkeypatch.setattr(machine, "systemd", stuck)
-    bench = CheckRunner(patient.known, None, within=1.0)
+    runner = CheckRunner(patient.known, None, within=1.0)
     started = time.monotonic()
-    found, ended = await asyncio.to_thread(bench.examine)
+    found, ended = await asyncio.to_thread(runner.examine)
     took = time.monotonic() - started
     released.set()
     with suppress(StopIteration):

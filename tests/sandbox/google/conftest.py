@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from mailerd.sandbox.google import COMPOSE, FULL, Google, Running, serve
+from mailerd.sandbox.google import COMPOSE, FULL, FakeGoogle, RunningServer, serve
 
 Compose = Callable[..., dict[str, Any]]
 Client = Callable[..., aiohttp.ClientSession]
@@ -16,21 +16,21 @@ ME = "me@example.com"
 
 
 @pytest.fixture
-def google() -> Google:
+def google() -> FakeGoogle:
     started = time.time()
-    google = Google(now=lambda: started)
+    google = FakeGoogle(now=lambda: started)
     google.add_mailbox(ME, scopes=(COMPOSE, FULL), aliases=("alias@example.com",))
     return google
 
 
 @pytest.fixture
-async def running(google: Google) -> AsyncIterator[Running]:
+async def running(google: FakeGoogle) -> AsyncIterator[RunningServer]:
     async with serve(google) as running:
         yield running
 
 
 @pytest.fixture
-async def client(google: Google, running: Running) -> AsyncIterator[Client]:
+async def client(google: FakeGoogle, running: RunningServer) -> AsyncIterator[Client]:
     """Signed-in sessions: `client(email, scopes=...)`."""
     sessions: list[aiohttp.ClientSession] = []
 

@@ -6,7 +6,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from mailerd.sandbox.google import COMPOSE, SEND, FakeLimits, Google, Running, serve
+from mailerd.sandbox.google import COMPOSE, SEND, FakeGoogle, FakeLimits, RunningServer, serve
 
 Compose = Callable[..., dict[str, Any]]
 USER = "gmail/v1/users/me/"
@@ -24,7 +24,7 @@ async def _sent(session: aiohttp.ClientSession, compose: Compose, *keys: str) ->
 
 
 async def test_a_mailbox_is_opened_and_its_credential_is_in_googles_shape(
-    session: aiohttp.ClientSession, google: Google
+    session: aiohttp.ClientSession, google: FakeGoogle
 ) -> None:
     status, user = await _call(session, "POST", "mailboxes", {"email": "You@example.com", "scopes": [SEND]})
     assert (status, sorted(user)) == (200, ["client_id", "client_secret", "refresh_token", "type"])
@@ -69,7 +69,7 @@ async def test_a_wrong_call_says_what_is_wrong(
 
 
 async def test_a_mailbox_is_revoked_restored_and_given_other_scopes(
-    session: aiohttp.ClientSession, google: Google, compose: Compose
+    session: aiohttp.ClientSession, google: FakeGoogle, compose: Compose
 ) -> None:
     await _call(session, "PATCH", "mailboxes/me@example.com", {"scopes": [SEND]})
     async with session.post(USER + "drafts", json={"message": compose()}) as answer:
@@ -104,7 +104,7 @@ async def test_faults_are_set_seen_and_lifted(session: aiohttp.ClientSession, co
 
 
 async def test_the_outbox_can_be_followed_and_searched(
-    session: aiohttp.ClientSession, google: Google, compose: Compose
+    session: aiohttp.ClientSession, google: FakeGoogle, compose: Compose
 ) -> None:
     await _sent(session, compose, "a", "b", "c")
     _, first = await _call(session, "GET", "outbox?limit=2")
@@ -162,7 +162,7 @@ async def test_drafts_log_and_usage_are_there_to_be_counted(session: aiohttp.Cli
 
 
 async def test_a_reset_forgets_everything_but_the_mailboxes(
-    session: aiohttp.ClientSession, google: Google, compose: Compose
+    session: aiohttp.ClientSession, google: FakeGoogle, compose: Compose
 ) -> None:
     await session.post(USER + "drafts", json={"message": compose()})
     await _sent(session, compose, "s", "s")
@@ -184,7 +184,7 @@ async def test_rules_can_be_changed_while_it_runs(session: aiohttp.ClientSession
 
 
 async def test_the_oauth_client_is_handed_out_as_googles_console_does(
-    session: aiohttp.ClientSession, running: Running
+    session: aiohttp.ClientSession, running: RunningServer
 ) -> None:
     _, body = await _call(session, "GET", "client.json")
     assert body["installed"]["token_uri"] == running.token_uri
@@ -200,12 +200,12 @@ async def test_a_foreign_site_cannot_use_a_browser_to_control_it(session: aiohtt
 
 async def test_only_loopback_is_served() -> None:
     with pytest.raises(ValueError, match="loopback"):
-        async with serve(Google(), host="0.0.0.0"):  # noqa: S104 -- this is what must be refused
+        async with serve(FakeGoogle(), host="0.0.0.0"):  # noqa: S104 -- this is what must be refused
             pytest.fail("it was served")
 
 
 def test_old_letters_can_lose_their_bodies_and_keep_their_headers() -> None:
-    google = Google(FakeLimits(keep_raw=1))
+    google = FakeGoogle(FakeLimits(keep_raw=1))
     google.add_mailbox("me@example.com", scopes=[COMPOSE])
     box = google.mailbox("me@example.com")
     for key in "ab":

@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from mailerd.sandbox.google import KINDS, Fault, Google, Running
+from mailerd.sandbox.google import KINDS, FakeGoogle, Fault, RunningServer
 from mailerd.sandbox.google.answers import NAMED
 
 Compose = Callable[..., dict[str, Any]]
@@ -30,7 +30,7 @@ async def _until(happened: Callable[[], bool]) -> None:
 
 @pytest.mark.parametrize("kind, sent", [("reset_before", 0), ("reset_after", 1)])
 async def test_a_reset_comes_before_or_after_the_work(
-    session: aiohttp.ClientSession, google: Google, compose: Compose, kind: str, sent: int
+    session: aiohttp.ClientSession, google: FakeGoogle, compose: Compose, kind: str, sent: int
 ) -> None:
     google.fault(Fault(kind=kind, method="messages.send"))
     with pytest.raises(aiohttp.ClientOSError, match="Connection reset by peer"):
@@ -42,7 +42,7 @@ async def test_a_reset_comes_before_or_after_the_work(
 
 @pytest.mark.parametrize("kind, sent", [("hang_before", 0), ("hang_after", 1)])
 async def test_a_hang_never_answers(
-    session: aiohttp.ClientSession, google: Google, compose: Compose, kind: str, sent: int
+    session: aiohttp.ClientSession, google: FakeGoogle, compose: Compose, kind: str, sent: int
 ) -> None:
     google.fault(Fault(kind=kind))
     with pytest.raises(aiohttp.SocketTimeoutError):
@@ -50,14 +50,14 @@ async def test_a_hang_never_answers(
     assert len(google.sent) == sent
 
 
-async def test_a_hang_ends_in_a_reset(session: aiohttp.ClientSession, google: Google, compose: Compose) -> None:
+async def test_a_hang_ends_in_a_reset(session: aiohttp.ClientSession, google: FakeGoogle, compose: Compose) -> None:
     google.fault(Fault(kind="hang_after", seconds=0.05))
     with pytest.raises(aiohttp.ClientOSError, match="Connection reset by peer"):
         await _send(session, compose())
 
 
 async def test_a_late_request_is_accepted_when_the_client_has_long_gone(
-    session: aiohttp.ClientSession, google: Google, compose: Compose
+    session: aiohttp.ClientSession, google: FakeGoogle, compose: Compose
 ) -> None:
     google.fault(Fault(kind="late", seconds=0.3))
     with pytest.raises(aiohttp.SocketTimeoutError):
@@ -69,7 +69,7 @@ async def test_a_late_request_is_accepted_when_the_client_has_long_gone(
 
 
 async def test_a_client_that_leaves_in_mid_letter_leaves_nothing(
-    session: aiohttp.ClientSession, google: Google, running: Running, caplog: pytest.LogCaptureFixture
+    session: aiohttp.ClientSession, google: FakeGoogle, running: RunningServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     _, writer = await asyncio.open_connection("127.0.0.1", int(running.url.rsplit(":", 1)[1].strip("/")))
     bearer = session.headers["Authorization"]
@@ -85,7 +85,7 @@ async def test_a_client_that_leaves_in_mid_letter_leaves_nothing(
 
 
 async def test_latency_does_the_work_although_the_client_has_gone(
-    session: aiohttp.ClientSession, google: Google, compose: Compose
+    session: aiohttp.ClientSession, google: FakeGoogle, compose: Compose
 ) -> None:
     google.change_rules(latency_s=0.4)
     with pytest.raises(aiohttp.SocketTimeoutError):
@@ -96,7 +96,7 @@ async def test_latency_does_the_work_although_the_client_has_gone(
 
 
 async def test_a_late_first_sending_makes_the_second_a_404(
-    session: aiohttp.ClientSession, google: Google, compose: Compose
+    session: aiohttp.ClientSession, google: FakeGoogle, compose: Compose
 ) -> None:
     async with session.post(USER + "drafts", json={"message": compose()}) as answer:
         draft = {"id": (await answer.json())["id"]}
@@ -120,7 +120,7 @@ async def test_a_late_first_sending_makes_the_second_a_404(
     ],
 )
 async def test_a_lie_is_a_200_for_work_that_was_done(
-    session: aiohttp.ClientSession, google: Google, compose: Compose, kind: str, seen: bytes
+    session: aiohttp.ClientSession, google: FakeGoogle, compose: Compose, kind: str, seen: bytes
 ) -> None:
     google.fault(Fault(kind=kind))
     assert await _send(session, compose()) == (200, seen)
@@ -128,7 +128,7 @@ async def test_a_lie_is_a_200_for_work_that_was_done(
 
 
 async def test_a_truncated_answer_is_half_of_the_truth(
-    session: aiohttp.ClientSession, google: Google, compose: Compose
+    session: aiohttp.ClientSession, google: FakeGoogle, compose: Compose
 ) -> None:
     google.fault(Fault(kind="truncated"))
     _, body = await _send(session, compose())
@@ -139,7 +139,7 @@ async def test_a_truncated_answer_is_half_of_the_truth(
 
 
 async def test_an_answer_that_is_cut_off_breaks_the_connection(
-    session: aiohttp.ClientSession, google: Google, compose: Compose
+    session: aiohttp.ClientSession, google: FakeGoogle, compose: Compose
 ) -> None:
     google.fault(Fault(kind="cut_off"))
     with pytest.raises(aiohttp.ClientPayloadError):
@@ -151,7 +151,7 @@ async def test_an_answer_that_is_cut_off_breaks_the_connection(
     "kind", [k for k in NAMED if k not in ("invalid_grant", "invalid_client", "unauthorized_client")]
 )
 async def test_every_named_answer_can_be_asked_for_and_does_nothing(
-    session: aiohttp.ClientSession, google: Google, compose: Compose, kind: str
+    session: aiohttp.ClientSession, google: FakeGoogle, compose: Compose, kind: str
 ) -> None:
     google.fault(Fault(kind=kind))
     status, body = await _send(session, compose())
@@ -162,7 +162,7 @@ async def test_every_named_answer_can_be_asked_for_and_does_nothing(
 
 
 async def test_a_backend_error_may_hide_a_success(
-    session: aiohttp.ClientSession, google: Google, compose: Compose
+    session: aiohttp.ClientSession, google: FakeGoogle, compose: Compose
 ) -> None:
     google.fault(Fault(kind="unavailable", accepts=True))
     assert (await _send(session, compose()))[0] == 503
@@ -170,14 +170,14 @@ async def test_a_backend_error_may_hide_a_success(
 
 
 async def test_a_status_of_ones_own_has_a_body_of_ones_own(
-    session: aiohttp.ClientSession, google: Google, compose: Compose
+    session: aiohttp.ClientSession, google: FakeGoogle, compose: Compose
 ) -> None:
     google.fault(Fault(kind="status", status=418, body="teapot", content_type="text/plain"))
     assert await _send(session, compose()) == (418, b"teapot")
 
 
 async def test_skip_count_sender_and_method_choose_who_is_struck(
-    session: aiohttp.ClientSession, google: Google, compose: Compose
+    session: aiohttp.ClientSession, google: FakeGoogle, compose: Compose
 ) -> None:
     google.fault(Fault(kind="not_found", sender="you@example.com", count=-1))
     google.fault(Fault(kind="not_found", method="drafts.send", count=-1))
@@ -188,7 +188,7 @@ async def test_skip_count_sender_and_method_choose_who_is_struck(
 
 
 async def test_the_dice_fall_the_same_for_the_same_seed(
-    session: aiohttp.ClientSession, google: Google, compose: Compose
+    session: aiohttp.ClientSession, google: FakeGoogle, compose: Compose
 ) -> None:
     google.change_rules(units_per_minute=0)
     runs = []
@@ -211,7 +211,7 @@ async def test_the_dice_fall_the_same_for_the_same_seed(
     ],
 )
 async def test_the_token_endpoint_fails_as_asked(
-    running: Running, google: Google, kind: str, status: int, body: bytes
+    running: RunningServer, google: FakeGoogle, kind: str, status: int, body: bytes
 ) -> None:
     blob = google.accounts.credentials[0].blob
     form = {key: blob[key] for key in ("client_id", "client_secret", "refresh_token")}
@@ -228,7 +228,7 @@ async def test_the_token_endpoint_fails_as_asked(
 
 
 async def test_a_hanging_token_endpoint_leaves_gmail_alone(
-    session: aiohttp.ClientSession, google: Google, running: Running, compose: Compose
+    session: aiohttp.ClientSession, google: FakeGoogle, running: RunningServer, compose: Compose
 ) -> None:
     google.fault(Fault(kind="hang_before", method="token"))
     assert (await _send(session, compose()))[0] == 200
@@ -236,14 +236,16 @@ async def test_a_hanging_token_endpoint_leaves_gmail_alone(
         await session.post(running.token_uri, data={}, timeout=aiohttp.ClientTimeout(sock_read=0.1))
 
 
-async def test_a_fault_of_all_methods_leaves_the_token_endpoint_alone(running: Running, google: Google) -> None:
+async def test_a_fault_of_all_methods_leaves_the_token_endpoint_alone(
+    running: RunningServer, google: FakeGoogle
+) -> None:
     google.fault(Fault(kind="backend_error", count=-1))
     async with aiohttp.ClientSession() as session, session.post(running.token_uri, data={"grant_type": "x"}) as answer:
         assert (await answer.json())["error"] == "unsupported_grant_type"
 
 
 async def test_a_struck_sending_is_logged_with_its_letter(
-    session: aiohttp.ClientSession, google: Google, compose: Compose
+    session: aiohttp.ClientSession, google: FakeGoogle, compose: Compose
 ) -> None:
     async with session.post(USER + "drafts", json={"message": compose(key="k9")}) as answer:
         draft = (await answer.json())["id"]

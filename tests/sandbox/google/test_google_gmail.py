@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from mailerd.sandbox.google import COMPOSE, METADATA, READONLY, SEND, Google
+from mailerd.sandbox.google import COMPOSE, METADATA, READONLY, SEND, FakeGoogle
 
 Compose = Callable[..., dict[str, Any]]
 Client = Callable[..., aiohttp.ClientSession]
@@ -29,7 +29,7 @@ async def _error(answer: aiohttp.ClientResponse) -> tuple[int, str, str]:
     return answer.status, error["errors"][0]["reason"], error["message"]
 
 
-async def test_a_sent_draft_is_gone(session: aiohttp.ClientSession, google: Google, compose: Compose) -> None:
+async def test_a_sent_draft_is_gone(session: aiohttp.ClientSession, google: FakeGoogle, compose: Compose) -> None:
     draft = await _draft(session, compose())
     async with session.get(USER + f"drafts/{draft['id']}", params={"format": "minimal"}) as answer:
         assert answer.status == 200
@@ -50,7 +50,7 @@ async def test_a_sent_draft_is_gone(session: aiohttp.ClientSession, google: Goog
 
 
 async def test_every_step_gives_a_new_message_id_and_keeps_the_rest(
-    session: aiohttp.ClientSession, google: Google, compose: Compose
+    session: aiohttp.ClientSession, google: FakeGoogle, compose: Compose
 ) -> None:
     draft = await _draft(session, compose())
     [kept] = google.drafts("me@example.com")
@@ -66,7 +66,7 @@ async def test_every_step_gives_a_new_message_id_and_keeps_the_rest(
 
 
 async def test_a_direct_sending_twice_delivers_twice(
-    session: aiohttp.ClientSession, google: Google, compose: Compose
+    session: aiohttp.ClientSession, google: FakeGoogle, compose: Compose
 ) -> None:
     for _ in range(2):
         async with session.post(USER + "messages/send", json=compose(key="twice")) as answer:
@@ -79,7 +79,7 @@ async def test_a_direct_sending_twice_delivers_twice(
     "to", ["ada", "ada@f", "a b@example.org", "a@example.org, b", "<a@example.org", "a@-x.org", "a..b@example.org"]
 )
 async def test_a_malformed_recipient_is_refused_already_as_a_draft(
-    session: aiohttp.ClientSession, google: Google, compose: Compose, to: str
+    session: aiohttp.ClientSession, google: FakeGoogle, compose: Compose, to: str
 ) -> None:
     async with session.post(USER + "drafts", json={"message": compose(to=to)}) as answer:
         assert await _error(answer) == (400, "invalidArgument", "Invalid To header")
@@ -87,7 +87,7 @@ async def test_a_malformed_recipient_is_refused_already_as_a_draft(
 
 
 async def test_a_missing_recipient_is_refused_when_the_draft_is_sent(
-    session: aiohttp.ClientSession, google: Google, compose: Compose
+    session: aiohttp.ClientSession, google: FakeGoogle, compose: Compose
 ) -> None:
     draft = await _draft(session, compose(raw=b"Subject: nobody\r\n\r\nx"))
     async with session.post(USER + "drafts/send", json={"id": draft["id"]}) as answer:
@@ -113,7 +113,7 @@ async def test_what_cannot_be_parsed_is_refused(session: aiohttp.ClientSession, 
 
 
 async def test_plain_base64_is_refused_and_padding_is_free(
-    session: aiohttp.ClientSession, google: Google, compose: Compose
+    session: aiohttp.ClientSession, google: FakeGoogle, compose: Compose
 ) -> None:
     message = compose(raw=b"To: ada@example.org\r\n\r\nx\xfb\xff\xbey")
     assert "-_" in message["raw"]
@@ -137,7 +137,7 @@ async def test_one_letter_of_plain_base64_is_enough_to_be_refused(session: aioht
 
 
 async def test_a_foreign_from_is_rewritten_and_an_alias_is_not(
-    session: aiohttp.ClientSession, google: Google, compose: Compose
+    session: aiohttp.ClientSession, google: FakeGoogle, compose: Compose
 ) -> None:
     for sender in ("Boss <boss@example.net>", "Me <alias@example.com>", "Me <ME@example.com>"):
         await session.post(USER + "messages/send", json=compose(sender=sender))
@@ -150,14 +150,14 @@ async def test_a_foreign_from_is_rewritten_and_an_alias_is_not(
 
 @pytest.mark.parametrize("end", ["\r\n", "\n", "\r"])
 async def test_an_injected_header_is_seen_as_a_header(
-    session: aiohttp.ClientSession, google: Google, compose: Compose, end: str
+    session: aiohttp.ClientSession, google: FakeGoogle, compose: Compose, end: str
 ) -> None:
     await session.post(USER + "messages/send", json=compose(to=f"ada@example.org{end}Bcc: eve@example.net"))
     assert google.sent[0].header("Bcc") == "eve@example.net"
     assert google.sent[0].to == "ada@example.org, eve@example.net"
 
 
-async def test_an_upload_takes_the_bytes_as_they_are(session: aiohttp.ClientSession, google: Google) -> None:
+async def test_an_upload_takes_the_bytes_as_they_are(session: aiohttp.ClientSession, google: FakeGoogle) -> None:
     raw = b"To: =?utf-8?q?Ad=C3=A4?= <ada@example.org>\r\nX-Mailerd-Key: up\r\n\r\n\xff\x00binary"
     path, rfc822 = "upload/gmail/v1/users/me@example.com/", {"Content-Type": "message/rfc822"}
     async with session.post(path + "messages/send?uploadType=media", data=raw, headers=rfc822) as answer:
@@ -171,7 +171,7 @@ async def test_an_upload_takes_the_bytes_as_they_are(session: aiohttp.ClientSess
 
 
 async def test_a_letter_that_comes_in_pieces_is_taken_whole(
-    session: aiohttp.ClientSession, google: Google, compose: Compose
+    session: aiohttp.ClientSession, google: FakeGoogle, compose: Compose
 ) -> None:
     raw = b"To: ada@example.org\r\n\r\n" + b"x" * 2_000_000
 
@@ -186,7 +186,7 @@ async def test_a_letter_that_comes_in_pieces_is_taken_whole(
 
 
 async def test_a_letter_above_the_limit_is_413(
-    session: aiohttp.ClientSession, google: Google, compose: Compose
+    session: aiohttp.ClientSession, google: FakeGoogle, compose: Compose
 ) -> None:
     google.change_rules(max_message_bytes=2_000)
     raw = b"To: ada@example.org\r\n\r\n" + b"x" * 2_000
@@ -202,7 +202,7 @@ async def test_a_letter_above_the_limit_is_413(
 
 
 async def test_the_formats_show_what_they_should(
-    session: aiohttp.ClientSession, google: Google, compose: Compose
+    session: aiohttp.ClientSession, google: FakeGoogle, compose: Compose
 ) -> None:
     async with session.post(USER + "messages/send", json=compose()) as answer:
         ident = (await answer.json())["id"]
@@ -245,7 +245,7 @@ async def test_lists_come_newest_first_in_pages(session: aiohttp.ClientSession, 
 
 
 async def test_messages_are_found_by_label_and_by_googles_own_message_id(
-    session: aiohttp.ClientSession, google: Google, compose: Compose
+    session: aiohttp.ClientSession, google: FakeGoogle, compose: Compose
 ) -> None:
     await _draft(session, compose(key="draft"))
     await session.post(USER + "messages/send", json=compose(key="sent"))
@@ -262,7 +262,7 @@ async def test_messages_are_found_by_label_and_by_googles_own_message_id(
     assert await count({"q": "rfc822msgid:mine@example.com"}) == 0
 
 
-async def test_each_method_wants_its_scope(client: Client, compose: Compose, google: Google) -> None:
+async def test_each_method_wants_its_scope(client: Client, compose: Compose, google: FakeGoogle) -> None:
     google.set_scopes("me@example.com", [SEND, METADATA, COMPOSE, READONLY])
     sender, reader, drafter = client(scopes=(SEND,)), client(scopes=(METADATA,)), client(scopes=(COMPOSE,))
     async with sender.post(USER + "messages/send", json=compose()) as answer:
@@ -283,7 +283,7 @@ async def test_each_method_wants_its_scope(client: Client, compose: Compose, goo
 
 
 async def test_a_bad_token_is_401_and_another_mailbox_403(
-    session: aiohttp.ClientSession, google: Google, compose: Compose
+    session: aiohttp.ClientSession, google: FakeGoogle, compose: Compose
 ) -> None:
     google.add_mailbox("you@example.com")
     async with session.get("gmail/v1/users/you@example.com/profile") as answer:

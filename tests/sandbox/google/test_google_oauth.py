@@ -11,23 +11,23 @@ import pytest
 from aiogoogle.client import Aiogoogle
 from google.auth import crypt, jwt
 
-from mailerd.sandbox.google import COMPOSE, FULL, METADATA, SEND, Google, Running, serve
+from mailerd.sandbox.google import COMPOSE, FULL, METADATA, SEND, FakeGoogle, RunningServer, serve
 
 JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 
 
-def _refresh(google: Google, **changes: str) -> dict[str, str]:
+def _refresh(google: FakeGoogle, **changes: str) -> dict[str, str]:
     blob = google.accounts.credentials[0].blob
     form = {key: blob[key] for key in ("client_id", "client_secret", "refresh_token")}
     return {"grant_type": "refresh_token", **form, **changes}
 
 
-async def _ask(running: Running, form: dict[str, str]) -> tuple[int, dict[str, Any]]:
+async def _ask(running: RunningServer, form: dict[str, str]) -> tuple[int, dict[str, Any]]:
     async with aiohttp.ClientSession() as session, session.post(running.token_uri, data=form) as answer:
         return answer.status, await answer.json()
 
 
-async def test_a_refresh_token_buys_an_access_token(google: Google, running: Running) -> None:
+async def test_a_refresh_token_buys_an_access_token(google: FakeGoogle, running: RunningServer) -> None:
     status, body = await _ask(running, _refresh(google))
     assert status == 200
     assert body == {
@@ -63,12 +63,12 @@ async def test_a_refresh_token_buys_an_access_token(google: Google, running: Run
     ],
 )
 async def test_a_wrong_refresh_is_refused_in_googles_words(
-    google: Google, running: Running, changes: dict[str, str], status: int, body: dict[str, str]
+    google: FakeGoogle, running: RunningServer, changes: dict[str, str], status: int, body: dict[str, str]
 ) -> None:
     assert await _ask(running, _refresh(google, **changes)) == (status, body)
 
 
-async def test_a_revoked_mailbox_is_invalid_grant_until_restored(google: Google, running: Running) -> None:
+async def test_a_revoked_mailbox_is_invalid_grant_until_restored(google: FakeGoogle, running: RunningServer) -> None:
     _, body = await _ask(running, _refresh(google))
     google.revoke("me@example.com")
     assert await _ask(running, _refresh(google)) == (
@@ -81,7 +81,7 @@ async def test_a_revoked_mailbox_is_invalid_grant_until_restored(google: Google,
     assert google.accounts.check(body["access_token"], now=google.now()) is None
 
 
-async def test_a_new_credential_ends_the_former_and_its_tokens(google: Google, running: Running) -> None:
+async def test_a_new_credential_ends_the_former_and_its_tokens(google: FakeGoogle, running: RunningServer) -> None:
     former = _refresh(google)
     _, body = await _ask(running, former)
     google.add_mailbox("me@example.com")
@@ -90,7 +90,7 @@ async def test_a_new_credential_ends_the_former_and_its_tokens(google: Google, r
 
 
 async def test_a_file_made_before_the_start_learns_where_tokens_are_given() -> None:
-    google = Google()
+    google = FakeGoogle()
     blob = google.add_mailbox("me@example.com", kind="service_account")
     assert blob["token_uri"].startswith("http://127.0.0.1:")
     async with serve(google) as running:
@@ -113,7 +113,7 @@ def _assertion(blob: dict[str, Any], *, age: int = 0, **changes: Any) -> dict[st
     return {"grant_type": JWT_BEARER, "assertion": token.decode()}
 
 
-async def test_a_service_account_speaks_for_its_mailbox(google: Google, running: Running) -> None:
+async def test_a_service_account_speaks_for_its_mailbox(google: FakeGoogle, running: RunningServer) -> None:
     blob = google.add_mailbox("me@example.com", kind="service_account")
     assert blob["token_uri"] == running.token_uri
     status, body = await _ask(running, _assertion(blob))
@@ -138,14 +138,14 @@ async def test_a_service_account_speaks_for_its_mailbox(google: Google, running:
     ],
 )
 async def test_a_wrong_assertion_is_refused(
-    google: Google, running: Running, changes: dict[str, Any], words: str
+    google: FakeGoogle, running: RunningServer, changes: dict[str, Any], words: str
 ) -> None:
     blob = google.add_mailbox("me@example.com", kind="service_account")
     status, body = await _ask(running, _assertion(blob, **changes))
     assert f"{status} {body['error']}: {body['error_description']}".startswith(words)
 
 
-async def test_a_forged_signature_is_refused(google: Google, running: Running) -> None:
+async def test_a_forged_signature_is_refused(google: FakeGoogle, running: RunningServer) -> None:
     blob = google.add_mailbox("me@example.com", kind="service_account")
     other = google.add_mailbox("you@example.com", kind="service_account")
     forged = _assertion(blob | {"private_key": other["private_key"]})
@@ -154,7 +154,9 @@ async def test_a_forged_signature_is_refused(google: Google, running: Running) -
     assert broken[1]["error"] == "invalid_grant"
 
 
-async def test_a_domain_delegation_opens_its_mailboxes_and_no_others(google: Google, running: Running) -> None:
+async def test_a_domain_delegation_opens_its_mailboxes_and_no_others(
+    google: FakeGoogle, running: RunningServer
+) -> None:
     blob = google.add_mailbox("@corp.example", kind="service_account", scopes=[SEND])
     status, body = await _ask(running, _assertion(blob, sub="Ann@corp.example", scope=SEND))
     assert status == 200
@@ -166,7 +168,7 @@ async def test_a_domain_delegation_opens_its_mailboxes_and_no_others(google: Goo
     assert (await _ask(running, _assertion(blob, sub="ann@evilcorp.example", scope=SEND)))[0] == 401
 
 
-async def test_a_service_account_without_a_subject_has_no_gmail(google: Google, running: Running) -> None:
+async def test_a_service_account_without_a_subject_has_no_gmail(google: FakeGoogle, running: RunningServer) -> None:
     blob = google.add_mailbox("me@example.com", kind="service_account")
     _, body = await _ask(running, _assertion(blob, sub=None))
     headers = {"Authorization": "Bearer " + body["access_token"]}
@@ -178,7 +180,7 @@ async def test_a_service_account_without_a_subject_has_no_gmail(google: Google, 
     assert (answer.status, error["errors"][0]["reason"]) == (400, "failedPrecondition")
 
 
-def _consent(google: Google, **changes: str) -> dict[str, str]:
+def _consent(google: FakeGoogle, **changes: str) -> dict[str, str]:
     return {
         "client_id": google.accounts.client_id,
         "redirect_uri": "http://127.0.0.1:1/back",
@@ -193,7 +195,7 @@ def _consent(google: Google, **changes: str) -> dict[str, str]:
     }
 
 
-async def _consented(google: Google, running: Running, **changes: str) -> tuple[int, str]:
+async def _consented(google: FakeGoogle, running: RunningServer, **changes: str) -> tuple[int, str]:
     async with (
         aiohttp.ClientSession(running.url) as session,
         session.get("o/oauth2/v2/auth", params=_consent(google, **changes), allow_redirects=False) as answer,
@@ -202,7 +204,7 @@ async def _consented(google: Google, running: Running, **changes: str) -> tuple[
 
 
 async def test_a_consent_yields_a_code_that_is_good_once_and_with_its_verifier(
-    google: Google, running: Running
+    google: FakeGoogle, running: RunningServer
 ) -> None:
     async def redeem(code: str, verifier: str) -> tuple[int, dict[str, Any]]:
         form = _refresh(google, grant_type="authorization_code", code=code, code_verifier=verifier)
@@ -229,12 +231,16 @@ async def test_a_consent_yields_a_code_that_is_good_once_and_with_its_verifier(
         {"code_challenge_method": "plain"},
     ],
 )
-async def test_a_wrong_consent_redirects_nowhere(google: Google, running: Running, changes: dict[str, str]) -> None:
+async def test_a_wrong_consent_redirects_nowhere(
+    google: FakeGoogle, running: RunningServer, changes: dict[str, str]
+) -> None:
     status, location = await _consented(google, running, **changes)
     assert (status >= 400, location) == (True, "")
 
 
-async def test_aiogoogle_signs_in_with_the_files_that_the_sandbox_hands_out(google: Google, running: Running) -> None:
+async def test_aiogoogle_signs_in_with_the_files_that_the_sandbox_hands_out(
+    google: FakeGoogle, running: RunningServer
+) -> None:
     user = google.accounts.credentials[0].blob
     client: Any = {"client_id": user["client_id"], "client_secret": user["client_secret"]}
     async with Aiogoogle(client_creds=client) as aiogoogle:

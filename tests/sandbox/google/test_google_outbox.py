@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from mailerd.sandbox.google import Google, serve
+from mailerd.sandbox.google import FakeGoogle, serve
 from mailerd.sandbox.google.outbox import OutboxFolder
 
 
-def _send(google: Google) -> str:
+def _send(google: FakeGoogle) -> str:
     google.add_mailbox("me@example.com")
     letter = google.mailbox("me@example.com").send(
         b"To: ada@example.org\r\n\r\nhello", thread_id="", now=0.0, permit=lambda: None
@@ -26,7 +26,7 @@ def test_closing_waits_until_every_letter_is_on_disk(tmp_path: Path, monkeypatch
         return write(path, data)
 
     monkeypatch.setattr(Path, "write_bytes", write_slowly)
-    google = Google(outbox_dir=tmp_path)
+    google = FakeGoogle(outbox_dir=tmp_path)
     ids = [_send(google) for _ in range(3)]
     threading.Timer(0.05, disk_is_slow.set).start()
     google.close()
@@ -35,7 +35,7 @@ def test_closing_waits_until_every_letter_is_on_disk(tmp_path: Path, monkeypatch
 
 async def test_a_letter_that_cannot_be_written_fails_the_end(tmp_path: Path) -> None:
     async def lose_the_folder() -> None:
-        google = Google(outbox_dir=tmp_path / "outbox")
+        google = FakeGoogle(outbox_dir=tmp_path / "outbox")
         async with serve(google):
             (tmp_path / "outbox").rmdir()
             _send(google)

@@ -6,7 +6,7 @@ from typing import Any
 
 import aiohttp
 
-from mailerd.sandbox.google import Google
+from mailerd.sandbox.google import FakeGoogle
 
 Compose = Callable[..., dict[str, Any]]
 EVIL = (
@@ -33,7 +33,7 @@ async def test_an_empty_outbox_says_so(session: aiohttp.ClientSession) -> None:
 
 
 async def test_letters_are_listed_newest_first_paged_and_searched(
-    session: aiohttp.ClientSession, google: Google, compose: Compose
+    session: aiohttp.ClientSession, google: FakeGoogle, compose: Compose
 ) -> None:
     google.change_rules(units_per_minute=0)
     for n in range(51):
@@ -51,7 +51,7 @@ async def test_letters_are_listed_newest_first_paged_and_searched(
 
 
 async def test_what_a_letter_says_is_shown_and_never_run(
-    session: aiohttp.ClientSession, google: Google, compose: Compose
+    session: aiohttp.ClientSession, google: FakeGoogle, compose: Compose
 ) -> None:
     await session.post("gmail/v1/users/me/messages/send", json=compose(raw=EVIL))
     ident = google.sent[0].id

@@ -8,7 +8,7 @@ import aiohttp
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mailerd.sandbox.google import Fault, Google
+from mailerd.sandbox.google import FakeGoogle, Fault
 from mailerd.sandbox.google.quota import MINUTE_S, Window
 
 Compose = Callable[..., dict[str, Any]]
@@ -48,7 +48,7 @@ def test_what_fits_is_let_through(steps: list[tuple[float, int]], limit: int) ->
 
 
 async def test_a_new_project_gives_54_draft_pairs_a_minute(
-    session: aiohttp.ClientSession, google: Google, compose: Compose
+    session: aiohttp.ClientSession, google: FakeGoogle, compose: Compose
 ) -> None:
     start, draft = google.now(), dict[str, Any]()
     for second in range(60):
@@ -84,7 +84,7 @@ async def test_a_new_project_gives_54_draft_pairs_a_minute(
         assert answer.status == 200
 
 
-async def test_the_last_unit_may_be_used(session: aiohttp.ClientSession, google: Google, compose: Compose) -> None:
+async def test_the_last_unit_may_be_used(session: aiohttp.ClientSession, google: FakeGoogle, compose: Compose) -> None:
     google.change_rules(units_per_minute=200, project_units_per_minute=200)
     statuses = []
     for _ in range(3):
@@ -94,7 +94,7 @@ async def test_the_last_unit_may_be_used(session: aiohttp.ClientSession, google:
 
 
 async def test_the_projects_limit_binds_all_mailboxes_together(
-    session: aiohttp.ClientSession, client: Client, google: Google, compose: Compose
+    session: aiohttp.ClientSession, client: Client, google: FakeGoogle, compose: Compose
 ) -> None:
     google.change_rules(project_units_per_minute=150)
     google.add_mailbox("you@example.com")
@@ -106,7 +106,7 @@ async def test_the_projects_limit_binds_all_mailboxes_together(
 
 
 async def test_the_daily_cap_rolls_and_names_the_time(
-    session: aiohttp.ClientSession, google: Google, compose: Compose
+    session: aiohttp.ClientSession, google: FakeGoogle, compose: Compose
 ) -> None:
     google.change_rules(per_day=2)
     times = [1_000_000.0, 1_000_600.0, 1_001_200.0, 1_086_400.0]
@@ -129,7 +129,9 @@ async def test_the_daily_cap_rolls_and_names_the_time(
     assert answers == [(200, ""), (200, ""), throttle, (200, "")]
 
 
-async def test_too_many_at_once_is_429_and_the_places_come_back(session: aiohttp.ClientSession, google: Google) -> None:
+async def test_too_many_at_once_is_429_and_the_places_come_back(
+    session: aiohttp.ClientSession, google: FakeGoogle
+) -> None:
     google.change_rules(concurrent_per_user=2)
     google.fault(Fault(kind="latency", seconds=0.2, count=2))
 
@@ -143,7 +145,7 @@ async def test_too_many_at_once_is_429_and_the_places_come_back(session: aiohttp
     assert (used["throttled"], used["most_in_flight"], used["in_flight"]) == ({"concurrent": 2}, 2, 0)
 
 
-async def test_zero_means_no_limit(session: aiohttp.ClientSession, google: Google, compose: Compose) -> None:
+async def test_zero_means_no_limit(session: aiohttp.ClientSession, google: FakeGoogle, compose: Compose) -> None:
     google.change_rules(units_per_minute=0, project_units_per_minute=0, per_day=0)
     for _ in range(70):
         async with session.post(USER + "messages/send", json=compose()) as answer:

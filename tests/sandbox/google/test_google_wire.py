@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
-from mailerd.sandbox.google import Fault, Running
+from mailerd.sandbox.google import Fault, RunningServer
 
 Compose = Callable[..., dict[str, Any]]
 
 
 async def _exchange(
-    running: Running, body: bytes, *, version: str = "1.1", connection: str = ""
+    running: RunningServer, body: bytes, *, version: str = "1.1", connection: str = ""
 ) -> tuple[list[str], bytes]:
     """Draft a letter over a connection of its own: the lines of the answer's head, and its body."""
     address = urlsplit(running.url)
@@ -45,7 +45,7 @@ def _body(compose: Compose) -> bytes:
     return json.dumps({"message": compose()}).encode()
 
 
-async def test_a_success_reads_the_same_whoever_has_written_it(running: Running, compose: Compose) -> None:
+async def test_a_success_reads_the_same_whoever_has_written_it(running: RunningServer, compose: Compose) -> None:
     quick, said = await _exchange(running, _body(compose))
     slow, said_slowly = await _exchange(running, _body(compose), connection="close")
 
@@ -57,14 +57,14 @@ async def test_a_success_reads_the_same_whoever_has_written_it(running: Running,
     assert json.loads(said).keys() == json.loads(said_slowly).keys()
 
 
-async def test_a_client_of_http_1_0_is_answered_in_its_own(running: Running, compose: Compose) -> None:
+async def test_a_client_of_http_1_0_is_answered_in_its_own(running: RunningServer, compose: Compose) -> None:
     lines, _ = await _exchange(running, _body(compose), version="1.0")
     assert lines[0] == "HTTP/1.0 200 OK"
     lines, _ = await _exchange(running, _body(compose), version="1.0", connection="keep-alive")
     assert "Connection: keep-alive" in lines
 
 
-async def test_a_lie_keeps_its_own_content_type(running: Running, compose: Compose) -> None:
+async def test_a_lie_keeps_its_own_content_type(running: RunningServer, compose: Compose) -> None:
     running.google.fault(Fault(kind="garbage", method="drafts.create"))
     lines, _ = await _exchange(running, _body(compose))
     assert lines[0] == "HTTP/1.1 200 OK"

@@ -21,11 +21,11 @@ from mailerd.events.base import Event
 from mailerd.events.gmail import GmailEvents
 from mailerd.events.store import StoreEvents
 
-WITHIN: Final = 20.0
+TOTAL_TIMEOUT: Final = 20.0
 """Seconds for everything."""
-_CLOSE_WITHIN: Final = 0.5
+_CLOSE_TIMEOUT: Final = 0.5
 """Seconds more for the loop to close; it would wait for a resolver that hangs."""
-EACH_WITHIN: Final = 16.0
+PART_TIMEOUT: Final = 16.0
 """Seconds for each part; they run side by side."""
 
 
@@ -65,8 +65,8 @@ class CheckRunner:
     """One more mailbox to try a domain's service account with."""
     paths: SystemPaths = field(default_factory=SystemPaths)
     clock: Clock = field(default_factory=SystemClock)
-    within: float = WITHIN
-    each_within: float = EACH_WITHIN
+    within: float = TOTAL_TIMEOUT
+    each_within: float = PART_TIMEOUT
     report: Report = field(default_factory=Report)
 
     def examine(self) -> tuple[list[CheckResult], bool]:
@@ -83,7 +83,7 @@ class CheckRunner:
         worker.start()
         examined.wait(self.within)
         found = self.report.findings(after=round(time.monotonic() - started, 1))
-        worker.join(_CLOSE_WITHIN)
+        worker.join(_CLOSE_TIMEOUT)
         return found, not worker.is_alive()
 
     async def _all(self, examined: threading.Event) -> None:

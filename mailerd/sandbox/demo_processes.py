@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from mailerd.sandbox.tied import tied
+from mailerd.sandbox.child_process import child_process
 
 _COMMAND_LIMIT_S = 120.0
 DRAIN_S = 20
@@ -21,7 +21,7 @@ _TAIL_LINES = 25
 _ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "VIRTUAL_ENV", "SSL_CERT_FILE")
 
 
-class ChildError(Exception):
+class ProcessError(Exception):
     """A process that the sandbox needs has failed; the text is for people and holds the end of what it said."""
 
 
@@ -40,27 +40,27 @@ class Commands:
             async with asyncio.timeout(_COMMAND_LIMIT_S):
                 said, complained = await process.communicate()
         except TimeoutError:
-            raise ChildError(f"{self._shown(words)}: no end within {_COMMAND_LIMIT_S:g} s") from None
+            raise ProcessError(f"{self._shown(words)}: no end within {_COMMAND_LIMIT_S:g} s") from None
         finally:
             await _kill(process)
         if process.returncode != 0:
             tail = _tail((said + complained).decode(errors="replace"))
-            raise ChildError(f"{self._shown(words)} ended with {process.returncode}:\n{tail}")
+            raise ProcessError(f"{self._shown(words)} ended with {process.returncode}:\n{tail}")
         return said.decode()
 
     @asynccontextmanager
-    async def daemon(self, *, log: Path) -> AsyncIterator["Child"]:
+    async def daemon(self, *, log: Path) -> AsyncIterator["DaemonProcess"]:
         """A running daemon. However the block ends, it drains (SIGTERM), and is killed if that takes too long."""
         with log.open("wb") as file:
             process = await self._start(("run",), output=file.fileno(), errors=asyncio.subprocess.STDOUT)
         try:
-            yield Child(process, shown=self._shown(("run",)), log=log)
+            yield DaemonProcess(process, shown=self._shown(("run",)), log=log)
         finally:
             await _drain(process, log)
 
     async def _start(self, words: Sequence[str], *, output: int, errors: int) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
-            *tied([*self.program, *words, "--config", str(self.configuration)]),
+            *child_process([*self.program, *words, "--config", str(self.configuration)]),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,
             stderr=errors,
@@ -73,7 +73,7 @@ class Commands:
         return shlex.join(["mailerd", *words])
 
 
-class Child:
+class DaemonProcess:
     """A running daemon."""
 
     def __init__(self, process: asyncio.subprocess.Process, *, shown: str, log: Path) -> None:
@@ -91,7 +91,7 @@ class Child:
         """Wait for its end, which nobody wants: raises ChildError with the end of its log."""
         code = await self._process.wait()
         tail = _tail(self._log.read_text(encoding="utf-8", errors="replace"))
-        raise ChildError(f"{self._shown} has ended with {code}; the end of {self._log}:\n{tail}")
+        raise ProcessError(f"{self._shown} has ended with {code}; the end of {self._log}:\n{tail}")
 
 
 async def _drain(process: asyncio.subprocess.Process, log: Path) -> None:
@@ -102,7 +102,7 @@ async def _drain(process: asyncio.subprocess.Process, log: Path) -> None:
         async with asyncio.timeout(_DRAIN_LIMIT_S):
             await process.wait()
     except TimeoutError:
-        raise ChildError(f"the daemon did not end within {_DRAIN_LIMIT_S:g} s and was killed; see {log}") from None
+        raise ProcessError(f"the daemon did not end within {_DRAIN_LIMIT_S:g} s and was killed; see {log}") from None
     finally:
         await _kill(process)
 

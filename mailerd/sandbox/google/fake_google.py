@@ -19,13 +19,13 @@ from mailerd.sandbox.google.answers import (
     scope_insufficient,
     unauthenticated,
 )
+from mailerd.sandbox.google.fake_limits import COMPOSE, FakeLimits
 from mailerd.sandbox.google.faults import ActiveFault, Fault, Faults
 from mailerd.sandbox.google.letters import Letter, is_address
 from mailerd.sandbox.google.limits import Limits
 from mailerd.sandbox.google.mailbox import IdSequence, Mailbox
 from mailerd.sandbox.google.oauth import OAuth
 from mailerd.sandbox.google.outbox import OutboxFolder
-from mailerd.sandbox.google.rules import COMPOSE, FakeLimits
 
 
 class Entry(NamedTuple):
@@ -46,7 +46,7 @@ class Entry(NamedTuple):
     """The kind of the fault that struck, or empty."""
 
 
-class Google:
+class FakeGoogle:
     """An in-memory Google: mailboxes, tokens, quotas, faults. `serve` puts it on the network.
 
     `now` is the clock of quotas, tokens and letters, in epoch seconds.

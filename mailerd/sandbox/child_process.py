@@ -30,17 +30,17 @@ os.execv(sys.argv[2], sys.argv[2:])
 _LAUNCHER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tied")
 
 
-def tied(command: Sequence[str]) -> list[str]:
+def child_process(command: Sequence[str]) -> list[str]:
     """`command` (its first word an absolute path), wrapped so that it dies with the thread that starts it."""
     return [sys.executable, "-I", "-S", "-c", _BECOME, str(os.getpid()), *command]
 
 
-def launch(command: Sequence[str], *, environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+def spawn(command: Sequence[str], *, environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
     """Start `command` silently, in a session of its own (Ctrl-C is for us, not for it), tied to this process."""
 
     def start() -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            tied(command),
+            child_process(command),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -20,7 +20,7 @@ _LOCK_TRIES: Final = 20
 _LOCK_AGAIN_S: Final = 0.05
 
 
-class Place:
+class SandboxDir:
     """The folder `.sandbox`. Its paths are absolute, so that what is printed works from anywhere."""
 
     def __init__(self, folder: Path) -> None:

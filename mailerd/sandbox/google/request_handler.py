@@ -10,11 +10,11 @@ from urllib.parse import parse_qsl
 from aiohttp import web
 
 from mailerd.sandbox.google.answers import Answer, Refused, too_large, unknown_path
+from mailerd.sandbox.google.fake_google import FakeGoogle
 from mailerd.sandbox.google.faults import Fault
 from mailerd.sandbox.google.gmail import Call, describe
+from mailerd.sandbox.google.http_response import response
 from mailerd.sandbox.google.methods import route
-from mailerd.sandbox.google.wire import response
-from mailerd.sandbox.google.world import Google
 
 LATE_SILENCE_S = 120.0
 """How long a client that has not gone is kept waiting after its request was accepted late."""
@@ -22,10 +22,10 @@ LATE_SILENCE_S = 120.0
 _NO_LINGER = struct.pack("ii", 1, 0)
 
 
-class Door:
+class GoogleRequestHandler:
     """Lets requests in. What has been accepted is done whether or not the client is still there."""
 
-    def __init__(self, google: Google) -> None:
+    def __init__(self, google: FakeGoogle) -> None:
         self._google = google
 
     async def gmail(self, request: web.BaseRequest, path: str) -> web.StreamResponse:

@@ -1,0 +1,162 @@
+"""The house rules about names: one meaning for each, the field's word, and constants that say what they bound."""
+
+import ast
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.house.source import ROOT, modules, spot, tree
+
+PACKAGE = modules("mailerd")
+SANDBOX = ROOT / "mailerd" / "sandbox"
+DAEMON = [path for path in PACKAGE if SANDBOX not in path.parents]
+
+TWICE = {
+    "__init__", "attachments", "audit", "auth", "database", "errors", "forecast", "job_actions", "jobs", "migrate",
+    "recovery", "renderer", "senders", "server", "stats", "templates",
+}  # fmt: skip
+"""Names of files that stand twice, because the folder says the difference."""
+
+OPEN_CLASSES = {"Account", "Addresses", "Forecast", "Found", "Google", "Leases", "Meter", "Rows", "Senders"}
+"""Names of classes that stand twice and are not yet renamed: this list and the next two only shrink."""
+OPEN_METAPHORS = {
+    "Asking", "Bell", "Claiming", "Counting", "Missing", "Rewriting", "Sleeper", "Sleepers", "Stories", "Story", "Wire",
+}  # fmt: skip
+"""Classes whose name is a gerund or a metaphor."""
+OPEN_CONSTANTS = {
+    "AHEAD_AT_MOST",
+    "ATTACHMENTS_AT_MOST",
+    "BODY_AT_MOST",
+    "BODY_WITHIN",
+    "CHECK_WITHIN",
+    "COUNTED_AT_MOST",
+    "DEPTH_AT_MOST",
+    "DETAILS_AT_MOST",
+    "FIELD_AT_MOST",
+    "FIRST_REQUEST_WITHIN",
+    "FORGET_EVERY",
+    "GOOD_AT_MOST",
+    "JOBS_AT_MOST",
+    "KEPT_AT_MOST",
+    "LINE_AT_MOST",
+    "LOOK_EVERY",
+    "LOOK_WITHIN",
+    "MESSAGE_AT_MOST",
+    "NAMES_AT_MOST",
+    "NAME_AT_MOST",
+    "NOTE_EVERY",
+    "OTHERS_WITHIN",
+    "PART_AT_MOST",
+    "PROBE_EVERY",
+    "READY_WITHIN",
+    "REASON_AT_MOST",
+    "RECIPIENTS_AT_MOST",
+    "REJECTED_AT_MOST",
+    "REMIND_EVERY",
+    "RUN_AT_MOST",
+    "SAMPLE_AT_MOST",
+    "SHARE_WITHIN",
+    "SILENCE_AT_MOST",
+    "SPREAD_AT_MOST",
+    "SUBJECT_AT_MOST",
+    "TEXT_AT_MOST",
+    "TROUBLES_AT_MOST",
+    "VALUES_AT_MOST",
+    "VARIABLES_AT_MOST",
+    "WHOLE_WITHIN",
+    "WRITTEN_WITHIN",
+    "_ALIVE_EVERY",
+    "_AT_MOST",
+    "_BEATEN_AT_MOST",
+    "_CLAIM_AT_MOST",
+    "_COUNTED_AT_MOST",
+    "_CRASHES_AT_MOST",
+    "_EVERY",
+    "_FINISH_EVERY",
+    "_GATHER_AT_MOST",
+    "_GROWS_EVERY",
+    "_HEAD_AT_MOST",
+    "_HEAD_WITHIN",
+    "_JOBS_AT_MOST",
+    "_KNOWN_AT_MOST",
+    "_PROJECT_AT_MOST",
+    "_REASON_AT_MOST",
+    "_REMIND_EVERY",
+    "_SEE_OFF_WITHIN",
+    "_SENDERS_AT_MOST",
+    "_STRETCHES_AT_MOST",
+    "_TELL_EVERY",
+}
+"""Constants that are not yet renamed."""
+
+METAPHORS = {
+    "bell", "bench", "board", "cabinet", "door", "dwelling", "hand", "hands", "ladder", "ledger", "luggage", "papers",
+    "patrol", "pulse", "pulses", "purse", "rehearsal", "sieve", "sleeper", "sleepers", "speech", "story", "stories",
+    "survey", "surveys", "trip", "wire", "workshop", "world",
+}  # fmt: skip
+"""Words that say a thing by another one. An engineer who looks for a circuit breaker searches for that."""
+NOUNS = {"finding", "logging", "rendering", "setting", "string", "warning"}
+"""Words in -ing that are nouns of the field."""
+BOUND = re.compile(r"_(AT_MOST|AT_LEAST|WITHIN|EVERY)$")
+"""What is MAX_…, MIN_…, …_TIMEOUT or …_INTERVAL everywhere else."""
+
+
+def classes(paths: list[Path]) -> Iterator[tuple[Path, ast.ClassDef]]:
+    """Every class at the top of a module."""
+    return ((path, node) for path in paths for node in tree(path).body if isinstance(node, ast.ClassDef))
+
+
+def words(name: str) -> list[str]:
+    """The words of a class's name."""
+    return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+", name)]
+
+
+def is_misleading(parts: list[str]) -> bool:
+    """Whether a name is a metaphor, or a gerund and nothing else."""
+    gerund = len(parts) == 1 and parts[0].endswith("ing") and parts[0] not in NOUNS
+    return gerund or bool(METAPHORS.intersection(parts))
+
+
+def test_a_class_name_has_one_meaning() -> None:
+    found: dict[str, list[str]] = defaultdict(list)
+    for path, node in classes(DAEMON):
+        found[node.name].append(spot(path, node))
+    assert {name: where for name, where in found.items() if len(where) > 1 and name not in OPEN_CLASSES} == {}
+
+
+def test_a_file_name_stands_twice_only_where_the_folder_says_the_difference() -> None:
+    found: dict[str, list[str]] = defaultdict(list)
+    for path in DAEMON:
+        found[path.stem].append(spot(path, 1))
+    assert {name: where for name, where in found.items() if len(where) > 1 and name not in TWICE} == {}
+    assert {name for name in TWICE if len(found[name]) < 2 and not name.startswith("__")} == set()
+
+
+def test_a_module_is_named_by_the_word_of_the_field() -> None:
+    found = [spot(path, 1) for path in PACKAGE if is_misleading(path.stem.split("_"))]
+    assert found == []
+
+
+def test_a_class_is_named_by_the_word_of_the_field() -> None:
+    found = [
+        f"{spot(path, node)} {node.name}"
+        for path, node in classes(PACKAGE)
+        if is_misleading(words(node.name)) and node.name not in OPEN_METAPHORS
+    ]
+    assert found == []
+
+
+def test_a_constant_is_a_maximum_a_timeout_or_an_interval() -> None:
+    found = []
+    for path in PACKAGE:
+        for node in tree(path).body:
+            if isinstance(node, ast.Assign):
+                target = node.targets[0]
+            elif isinstance(node, ast.AnnAssign):
+                target = node.target
+            else:
+                continue
+            if isinstance(target, ast.Name) and BOUND.search(target.id) and target.id not in OPEN_CONSTANTS:
+                found.append(f"{spot(path, node)} {target.id}")
+    assert found == []
