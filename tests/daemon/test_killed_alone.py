@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mailerd.config import Settings
-from mailerd.sandbox.google import Fault, Google
+from mailerd.sandbox.google import FakeGoogle, Fault
 from mailerd.store.db.database import Database
 from tests.chaos.child import Child
 from tests.store.queue.test_crashes import SUSPECT
@@ -33,7 +33,7 @@ credentials_dir = "{known.gmail.credentials_dir}"
 
 @pytest.mark.parametrize("kills, ends", [(2, "sent"), (3, "failed")])
 async def test_it_is_not_blamed_for_one_kill_or_two(
-    known: Settings, database: Database, google: Google, tmp_path: Path, kills: int, ends: str
+    known: Settings, database: Database, google: FakeGoogle, tmp_path: Path, kills: int, ends: str
 ) -> None:
     hanging = google.fault(Fault(kind="hang_before", method="drafts.create", count=-1, seconds=600))
     await post(database, recipients=1)
