@@ -177,7 +177,7 @@ class UnresolvedSend:
     nothing_found_for: timedelta | None
     """Since a look read the sent mail and did not find it; None: none has. A look that failed is none."""
     since: datetime
-    """It cannot have been sent before: its job did not exist."""
+    """It cannot have been sent before: Google had not been asked to, or its job did not exist."""
 
     @property
     def key(self) -> str:

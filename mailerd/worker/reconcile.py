@@ -17,11 +17,14 @@ from mailerd.store.queue.recovery import Resolution
 
 _FIRST: Final = timedelta(seconds=30)
 _LONGEST: Final = timedelta(hours=1)
-_PAGES: Final = 20
-"""Pages of 100 sent messages that a scan reads at most."""
+_READ_AT_ONCE: Final = 500
+"""Sent messages that one check reads at most: 10,000 of Google's units. The next check goes on from there."""
+_GOES_ON: Final = timedelta(seconds=1)
+"""Until it does."""
 _CLOCKS_DIFFER: Final = timedelta(hours=1)
-_MESSAGES_KEPT: Final = 20_000
-"""Sent messages whose key is remembered: one of them never changes, and reading it costs 20 of Google's units."""
+_MESSAGES_KEPT: Final = 50_000
+"""Sent messages whose key is remembered: one of them never changes, and reading it costs 20 of Google's units. A search
+goes no further back than that."""
 _NO_DRAFTS: Final = "its draft may have been sent, and this sign-in may neither use drafts nor look: settle it"
 _HOW_SENT: Final = {
     "direct": "sent directly, without an answer",
@@ -195,24 +198,34 @@ class Reconciler:
             return await self._read_sent(doubt, progress)
 
     async def _read_sent(self, doubt: UnresolvedSend, progress: Callable[[], None]) -> Resolution:
-        # What was read is kept even when this look's lease is over before its end: the next one goes on from there.
-        page = ""
-        for _ in range(_PAGES):
+        # What was read is kept even when this check's lease is over before its end: the next one goes on from there.
+        search, page = _Search(doubt), ""
+        while search.passed < _MESSAGES_KEPT:
             reply = await self.google.list_sent(doubt.sender, page_token=page)
             progress()
             if not isinstance(reply, Accepted):
                 return unresolved(doubt, judge(Call.MESSAGES_LIST, reply).reason)
-            if (settled := await self._on_page(doubt, reply, progress)) is not None:
+            if (settled := await self._on_page(search, reply, progress)) is not None:
                 return settled
             if not (page := _next_page(reply)):
                 return self._nothing_sent(doubt)
-        return unresolved(doubt, f"not among the last {_PAGES * 100} sent messages")
+        error = (
+            f"it is not among the last {search.passed:,} sent messages, and no more are read: search the mailbox for a "
+            f"letter to {doubt.to_email} since {doubt.since:%Y-%m-%d %H:%M} UTC, and settle it"
+        )
+        return Resolution(doubt, None, error=error)
 
-    async def _on_page(self, doubt: UnresolvedSend, page: Accepted, progress: Callable[[], None]) -> Resolution | None:
+    async def _on_page(self, search: "_Search", page: Accepted, progress: Callable[[], None]) -> Resolution | None:
         """Newest first: found, or missing once a message is older than the letter can be; None: read on."""
+        doubt = search.doubt
         for item in _items(page, "messages"):
+            search.passed += 1
             message_id = str(item.get("id"))
             if (known := self._read.get((doubt.sender, message_id))) is None:
+                if search.read == _READ_AT_ONCE:
+                    error = f"not settled yet: {search.passed - 1:,} sent messages are read, and the search goes on"
+                    return Resolution(doubt, None, error=error, look_again=_GOES_ON)
+                search.read += 1
                 found = await self.google.get_message(doubt.sender, message_id=message_id)
                 progress()
                 if not isinstance(found, Accepted) or not isinstance(found.body, Mapping):
@@ -230,6 +243,17 @@ class Reconciler:
         if len(self._read) > _MESSAGES_KEPT:
             self._read.popitem(last=False)
         return known
+
+
+@dataclass
+class _Search:
+    """How far one check has got in the sent mail."""
+
+    doubt: UnresolvedSend
+    passed: int = 0
+    """Messages, the newest first."""
+    read: int = 0
+    """Those of them that nobody had read before."""
 
 
 def _is_not_found(reply: Reply) -> bool:

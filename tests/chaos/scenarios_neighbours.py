@@ -51,10 +51,7 @@ async def _beside(place: Place, size: Size, trouble: Callable[[], Awaitable[None
 
 
 async def _long_search(place: Place, size: Size) -> int:
-    """A scan of very many sent letters goes on while another daemon dies: its letters must not wait for the scan.
-
-    Fewer than the 2,000 that a scan reads at most, or it would never find out that a letter is missing.
-    """
+    """A scan of very many sent letters goes on while another daemon dies: its letters must not wait for the scan."""
     await place.post(size.letters, sender=BAD)
     await _until(place, f"SELECT COUNT(*) = {size.letters} FROM job_recipients WHERE status = 'sent'")
     await place.google.fault(kind="hang_before", method="messages.send", sender=BAD, count=3, seconds=600)

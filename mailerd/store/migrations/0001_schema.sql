@@ -135,6 +135,7 @@ CREATE TABLE IF NOT EXISTS jobs (
 -- mode: how the letter was handed to Google, written before it is handed over.
 -- draft_id, thread_id: its draft at Google. unanswered: a drafts.send of this draft got no response, so Google may have
 -- sent it. discarding: the draft is being deleted by its worker, or was when that worker died.
+-- handed_over_at: when Google was first about to be asked to send it; NULL: never, or it is not known when.
 -- checks: how often the present doubt was checked. nothing_found_at: when a check in this doubt first read the sent mail
 -- and did not find the letter; a letter is sent anew only after two such checks with a rest between them.
 -- proof: what proves `sent`: 'answered', 'seen in SENT', 'draft gone' or 'person' (core/states.py); otherwise NULL.
@@ -155,6 +156,7 @@ CREATE TABLE IF NOT EXISTS job_recipients (
   mode VARCHAR(6) CHARACTER SET ascii COLLATE ascii_bin NULL,
   draft_id VARCHAR(128) CHARACTER SET ascii COLLATE ascii_bin NULL,
   thread_id VARCHAR(128) CHARACTER SET ascii COLLATE ascii_bin NULL,
+  handed_over_at DATETIME(6) NULL,
   unanswered TINYINT UNSIGNED NOT NULL DEFAULT 0,
   discarding TINYINT UNSIGNED NOT NULL DEFAULT 0,
   checks SMALLINT UNSIGNED NOT NULL DEFAULT 0,

@@ -19,7 +19,7 @@ from typing import Final
 
 from mailerd.clock import new_id
 from mailerd.core import rate_limit
-from mailerd.core.models import Claim, ClaimedJob, ClaimedRecipient
+from mailerd.core.models import Claim, ClaimedJob, ClaimedRecipient, Handover
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
@@ -138,12 +138,13 @@ class Claims:
             await rate_limits.add_projects(self.database, new)
         token = new_id()
         try:
-            return await self.database.transaction(
+            claim = await self.database.transaction(
                 lambda cursor: self._claim(cursor, token, _Taken(want, dict(rooms or {}))), what="claim"
             )
         except UntoldError as error:
             await self.tell(error.server)
             return Claim(token, (), (), _TELL_AGAIN)
+        return self._noted(claim)
 
     async def tell(self, server: str) -> None:
         """Tell a server what this daemon knows; what another connection leads to is told by the next claim.
@@ -192,9 +193,19 @@ class Claims:
             DatabaseError: nothing was taken, or in doubt; what was taken in doubt comes back when its lease lapses.
         """
         token = new_id()
-        return await self.database.transaction(
+        claim = await self.database.transaction(
             lambda cursor: self._claim_alone(cursor, token, recipient), what="claim a letter alone"
         )
+        return self._noted(claim)
+
+    def _noted(self, claim: Claim) -> Claim:
+        """Remember the letters that own a draft: it is sent again without a further hand-over."""
+        for letter in claim.letters if self.history is not None else ():
+            if letter.draft_id is not None:
+                self.history.note(
+                    Handover(letter, "draft", letter.draft_id, letter.thread_id, unanswered=letter.unanswered)
+                )
+        return claim
 
     async def _claim_alone(self, cursor: Cursor, token: str, recipient: int) -> Claim:
         nothing = Claim(token, (), (), next_in=0.0)

@@ -30,8 +30,8 @@ _LATE: Final = f"""
 UPDATE job_recipients r FORCE INDEX (PRIMARY)
    SET r.status = %s, r.mode = %s, r.draft_id = %s, r.thread_id = %s, r.unanswered = %s,
        r.discarding = IF({_REFUSED}, 1, %s), r.attempts = GREATEST(r.attempts, %s), r.error = %s, r.checks = 0,
-       r.crashes = 0, r.claim_token = NULL, r.lease_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND,
-       r.updated_at = UTC_TIMESTAMP(6)
+       r.handed_over_at = NULL, r.crashes = 0, r.claim_token = NULL, r.updated_at = UTC_TIMESTAMP(6),
+       r.lease_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND
  WHERE r.id = %s AND r.job_id = %s
    AND ((r.status = 'waiting' AND (r.draft_id IS NULL OR r.draft_id = %s))
         OR (r.status = 'sending' AND (r.claim_token = %s OR (r.mode IS NULL AND r.draft_id IS NULL))))
@@ -48,7 +48,8 @@ SELECT l.draft_id, l.error FROM attempts l FORCE INDEX (event_of_claim)
 _BEFORE: Final = f"""
 UPDATE job_recipients FORCE INDEX (PRIMARY)
    SET status = %s, mode = %s, draft_id = %s, thread_id = NULL, unanswered = 1, discarding = {_REFUSED}, error = %s,
-       checks = 0, claim_token = NULL, lease_until = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
+       checks = 0, handed_over_at = NULL, claim_token = NULL, lease_until = UTC_TIMESTAMP(6),
+       updated_at = UTC_TIMESTAMP(6)
  WHERE id = %s AND claim_token = %s AND status = 'sending'"""
 
 _IS_DOUBTED: Final = "SELECT 1 FROM job_recipients WHERE id = %s AND status = 'unsure' AND error = %s"

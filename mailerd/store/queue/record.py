@@ -39,7 +39,8 @@ _LOCK_SENDERS: Final = "SELECT COUNT(*) FROM senders FORCE INDEX (PRIMARY) WHERE
 _HAND_OVER: Final = f"""
 UPDATE (%s) v STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = v.id
    SET r.mode = v.mode, r.draft_id = v.draft_id, r.thread_id = v.thread_id, r.unanswered = v.unanswered,
-       r.discarding = v.discarding, r.crashes = 0, r.updated_at = UTC_TIMESTAMP(6) {_FENCE}
+       r.discarding = v.discarding, r.handed_over_at = COALESCE(r.handed_over_at, UTC_TIMESTAMP(6)), r.crashes = 0,
+       r.updated_at = UTC_TIMESTAMP(6) {_FENCE}
    AND {NOT_SENT} AND {NOT_DOUBTED}"""
 _HAND_OVER_ROW: Final = ("id", "token", "mode", "draft_id", "thread_id", "unanswered", "discarding")
 

@@ -29,7 +29,7 @@ _CANDIDATES: Final = 50
 
 _READ: Final = """
 SELECT r.id, r.job_id, r.seq, j.sender_email, r.to_email, r.attempts, r.daemon_id, r.checks, r.mode, r.draft_id,
-       r.thread_id, r.claim_token, j.created_at, r.unanswered, r.discarding,
+       r.thread_id, r.claim_token, COALESCE(r.handed_over_at, j.created_at), r.unanswered, r.discarding,
        TIMESTAMPDIFF(MICROSECOND, r.nothing_found_at, UTC_TIMESTAMP(6))
   FROM job_recipients r FORCE INDEX (PRIMARY) JOIN jobs j ON j.id = r.job_id WHERE r.id IN %s ORDER BY r.id"""
 

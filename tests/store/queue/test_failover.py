@@ -105,6 +105,31 @@ async def test_what_is_in_hand_stays_in_hand(database: Database, one: Daemon) ->
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("unanswered", [False, True])
+@pytest.mark.parametrize("forgotten", ["the claim", "the draft as well"])
+async def test_a_draft_that_is_sent_again_stays_in_hand_too(
+    database: Database, one: Daemon, *, unanswered: bool, forgotten: str
+) -> None:
+    """An earlier attempt recorded it, so there is no hand-over in this one."""
+    await post(database, recipients=2)
+    await query(
+        database, "UPDATE job_recipients SET mode = 'draft', draft_id = 'd1', thread_id = 't1', unanswered = %s "
+        "WHERE seq = 0", int(unanswered),
+    )  # fmt: skip
+    (letter,) = await one.ready(1)
+    assert letter.draft_id == "d1"
+    if forgotten == "the claim":
+        await query(database, FORGOTTEN_CLAIM)
+    else:
+        await forget(database)
+    one.meets_another()
+    (left,) = await one.ready(2)
+    assert left.id != letter.id
+    assert await row(database, letter, "status", "claim_token", "draft_id", "mode", "unanswered") == (
+        "sending", letter.token, "d1", "draft", int(unanswered),
+    )  # fmt: skip
+
+
 async def test_a_hand_over_that_its_row_did_not_take_is_not_told(database: Database, one: Daemon) -> None:
     await post(database, recipients=1)
     (letter,) = await one.ready(1)

@@ -135,6 +135,15 @@ async def test_a_doubt_comes_to_a_row_that_has_forgotten_its_claim(database: Dat
     assert await query(database, "SELECT event, applied FROM attempts") == [("lost", 1)]
 
 
+async def test_a_doubt_of_a_claim_that_was_forgotten_is_searched_for_since_its_job_was_made(database: Database) -> None:
+    """The row knows when another claim handed the letter over, which is later."""
+    former = await one_letter(database)
+    await query(database, FORGOTTEN_CLAIM)
+    await query(database, "UPDATE job_recipients SET handed_over_at = UTC_TIMESTAMP(6)")
+    assert await write(database, Outcome(former, LOST)) == [TAKEN]
+    assert await row(database, former, "status", "handed_over_at") == ("unsure", None)
+
+
 async def test_a_doubt_whose_draft_google_refused_since_is_not_settled_by_its_being_gone(database: Database) -> None:
     former = replace(await one_letter(database), **DRAFT)
     await query(database, FORGOTTEN_CLAIM)

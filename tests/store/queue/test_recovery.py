@@ -1,6 +1,6 @@
 """What the rescue does to rows: by the database's clock, re-checked, fenced."""
 
-from datetime import timedelta
+from datetime import UTC, timedelta
 
 import pytest
 
@@ -260,3 +260,17 @@ async def test_a_letter_that_google_does_not_have_forgets_its_draft(database: Da
     (again,) = (await claims(database).claim(1)).letters
     assert (again.id, again.draft_id, again.thread_id, again.unanswered) == (letter.id, None, None, False)
     assert await row(database, letter, "mode", "unanswered", "discarding") == (None, 0, 0)
+
+
+async def test_a_search_of_the_sent_mail_begins_when_the_letter_was_first_handed_over(database: Database) -> None:
+    """Its job may be days old, and each sent message that is read costs units."""
+    letter = await one_letter(database)
+    await query(database, "UPDATE jobs SET created_at = created_at - INTERVAL 5 DAY")
+    doubt = await doubt_after_a_lapse(database, Handover(letter, "direct"))
+    ((made_at,),) = await query(database, "SELECT created_at FROM jobs")
+    assert doubt.since > made_at.replace(tzinfo=UTC) + timedelta(days=4)
+    await query(database, "UPDATE job_recipients SET handed_over_at = handed_over_at - INTERVAL 1 DAY")
+    assert await rescues(database).settle(Resolution(doubt, Transition.MISSING)) is WriteResult.APPLIED
+    (again,) = (await claims(database).claim(1)).letters
+    later = await doubt_after_a_lapse(database, Handover(again, "direct"))
+    assert later.since == doubt.since - timedelta(days=1), "what an earlier try may have sent late is found as well"
