@@ -200,8 +200,8 @@ class Claims:
 
     def _noted(self, claim: Claim) -> Claim:
         """Remember the letters that own a draft: it is sent again without a further hand-over."""
-        for letter in claim.letters if self.history is not None else ():
-            if letter.draft_id is not None:
+        for letter in claim.letters:
+            if self.history is not None and letter.draft_id is not None:
                 self.history.note(
                     Handover(letter, "draft", letter.draft_id, letter.thread_id, unanswered=letter.unanswered)
                 )
