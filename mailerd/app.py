@@ -35,14 +35,14 @@ from mailerd.ops.watchdog import Watchdog
 from mailerd.store.daemons import Daemons
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
-from mailerd.store.default_limits import terms_of
+from mailerd.store.default_limits import default_limits
 from mailerd.store.forecast_inputs import ForecastReader
 from mailerd.store.queue.claim import Claims
-from mailerd.store.queue.expired_claims import Lapses
-from mailerd.store.queue.failover import History
-from mailerd.store.queue.rate_limits import Permits
+from mailerd.store.queue.expired_claims import ExpiredClaims
+from mailerd.store.queue.failover import ReplayLog
+from mailerd.store.queue.rate_limits import CallLimits
 from mailerd.store.queue.record import Records
-from mailerd.store.queue.recovery import Rescues
+from mailerd.store.queue.recovery import RecoveryQueries
 from mailerd.store.stats import StatsReader
 from mailerd.worker.circuit_breaker import CircuitBreaker
 from mailerd.worker.concurrency import SLOW_AFTER, Slots
@@ -192,7 +192,7 @@ class Daemon:
         try:
             new = read()
             self.service.alerter.configure(new.alerts)
-            self.claims.govern(terms_of(new))
+            self.claims.govern(default_limits(new))
             configure_log(new.log)
             changed = [name for name in Settings.model_fields if getattr(new, name) != getattr(self.settings, name)]
             later = ", ".join(name for name in changed if name not in _TAKEN_UP)
@@ -237,12 +237,12 @@ def build(settings: Settings, log: EventSink, *, flush: Callable[[], bool] = lam
     database = Database(settings.database, events=store_events, meter=metrics)
     slots = Slots(settings.runner.concurrency, slow_after=settings.gmail.request_timeout * SLOW_AFTER)
     gmail = Gmail(settings.gmail, events=GmailEvents(tell), limit=slots.most + _CALLS_BESIDE, meter=metrics)
-    records, history = Records(database, daemon_id), History(database, daemon_id, lease, store_events)
+    records, history = Records(database, daemon_id), ReplayLog(database, daemon_id, lease, store_events)
     recorder = Recorder(records, clock=clock, events=events, heartbeats=heartbeats, memory=history)
-    rescues = Rescues(database, daemon_id, policy.in_flight, look_lease=lease)
+    rescues = RecoveryQueries(database, daemon_id, policy.in_flight, look_lease=lease)
     in_flight = InFlight(rescues, lease=lease, clock=clock, events=events, heartbeats=heartbeats)
     progress = JobProgress()
-    claims = Claims.on(terms_of(settings), database, daemon_id, lease=lease, files=gmail.stamps, history=history)
+    claims = Claims.on(default_limits(settings), database, daemon_id, lease=lease, files=gmail.stamps, history=history)
     breaker, pause_log = CircuitBreaker(clock=clock, events=events), PauseLog(clock=clock, events=events)
     google, looks = (_paced(claims, gmail, patience=patience) for patience in (_DELETION_PATIENCE, _LOOK_PATIENCE))
     renderer = Renderer("sending", limits=SEND_LIMITS, events=RendererEvents(tell), keep=True)
@@ -290,7 +290,7 @@ def _policy(settings: Settings) -> RetryPolicy:
 
 
 def _paced(claims: Claims, gmail: Gmail, *, patience: timedelta) -> Paced:
-    return Paced(gmail, Permits(claims.database, lambda: claims.terms), patience, SystemClock())
+    return Paced(gmail, CallLimits(claims.database, lambda: claims.terms), patience, SystemClock())
 
 
 def _service(
@@ -310,13 +310,13 @@ def _service(
         events=events,
         meter=metrics,
         look=lambda: StatsReader(database, claims.terms).read(),
-        away=lambda: database.trouble,
+        away=lambda: database.outage,
         flush=flush,
     )
     alerter = Alerter(
         settings.alerts,
         stats=lambda: watchdog.stats,
-        away=lambda: database.trouble,
+        away=lambda: database.outage,
         events=events,
         heartbeats=heartbeats,
     )
@@ -328,7 +328,7 @@ def _page(settings: Settings, metrics: Metrics, database: Database, in_flight: I
     def page(shows: Shows) -> bytes:
         metrics.set_process(
             in_hand=len(in_flight),
-            database_up=not database.away,
+            database_up=not database.unavailable,
             connections=database.pool.connections,
             pool_size=settings.database.pool_size,
         )
@@ -354,12 +354,12 @@ def _intake(settings: Settings, tell: EventSink, *, claims: Claims, wakeup: Runn
 
 
 def _rescue(
-    settings: Settings, tell: EventSink, *, rescues: Rescues, google: Paced, recorder: Recorder, runner: Runner,
+    settings: Settings, tell: EventSink, *, rescues: RecoveryQueries, google: Paced, recorder: Recorder, runner: Runner,
     heartbeats: Heartbeats,
 ) -> Recovery:  # fmt: skip
     events = RecoveryEvents(tell)
     return Recovery(
-        leases=Lapses(rescues.database, rescues.daemon_id, rescues.in_flight),
+        leases=ExpiredClaims(rescues.database, rescues.daemon_id, rescues.in_flight),
         rows=rescues,
         reconciler=Reconciler(google, rescues.in_flight),
         orphan_drafts=OrphanDrafts(google, rescues, events),

@@ -11,7 +11,7 @@ from mailerd.config import Settings
 from mailerd.errors import ConfigurationError, MailerdError
 from mailerd.store.audit import audit as look
 from mailerd.store.audit import proofs
-from mailerd.store.default_limits import terms_of
+from mailerd.store.default_limits import default_limits
 
 _NOT_EXAMINED: Final = 3
 """The exit code of an audit that could not read the books: nobody may take it for books that do not balance."""
@@ -35,7 +35,7 @@ def audit(config: ConfigOption = None) -> None:
 
 async def _audit(known: Settings) -> int:
     async with open_database(known, warnings_only(known).write) as database:
-        jobs, findings = await look(database, terms=terms_of(known))
+        jobs, findings = await look(database, terms=default_limits(known))
         by_proof = await proofs(database)
     for finding in findings:
         print(f"{finding.where}: {finding.kind}: {finding.what}")

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final, assert_never
 
-from mailerd.core.forecast import ForecastInputs, compute_forecast, describe, waiting_reason
+from mailerd.core.forecast import ForecastInputs, foresee, tell, why
 from mailerd.core.pauses import repair, until
 from mailerd.core.rate_limit import FOREVER
 from mailerd.core.states import JobStatus, Proof, State
-from mailerd.store.history import FIRST, Attempt, DaemonSeen, Story
-from mailerd.store.job_actions import Action
+from mailerd.store.history import FIRST, Attempt, DaemonInfo, RecipientHistory
+from mailerd.store.job_actions import RecordedAction
 from mailerd.store.jobs import Job
 from mailerd.store.queue.manual_resolution import SETTLED
 
@@ -67,10 +67,10 @@ class Queue:
     before: Mapping[int, int] = field(default_factory=dict)
     """Letters of the same job that are claimed before each."""
     outlooks: Mapping[str, ForecastInputs] = field(default_factory=dict)
-    daemons: Sequence[DaemonSeen] = ()
+    daemons: Sequence[DaemonInfo] = ()
 
 
-def of_letter(story: Story, queue: Queue) -> list[str]:
+def of_letter(story: RecipientHistory, queue: Queue) -> list[str]:
     """The whole story of one letter."""
     lines = [
         f"Recipient {story.id}: {story.to_email}, job {story.job_id}, from {story.sender}.",
@@ -98,7 +98,7 @@ def _attempt(one: Attempt) -> str:
     return f"attempt {one.attempt}: {words}{late}."
 
 
-def _now(story: Story, queue: Queue) -> list[str]:
+def _now(story: RecipientHistory, queue: Queue) -> list[str]:
     match story.status:
         case State.SENT:
             at = f" at {moment(story.sent_at)}" if story.sent_at else ""
@@ -124,7 +124,7 @@ def _now(story: Story, queue: Queue) -> list[str]:
             assert_never(story.status)
 
 
-def _sending(story: Story) -> list[str]:
+def _sending(story: RecipientHistory) -> list[str]:
     if story.lease_until and story.lease_until > story.now:
         left = span(story.lease_until - story.now)
         return [
@@ -137,7 +137,7 @@ def _sending(story: Story) -> list[str]:
     ]
 
 
-def _unsure(story: Story) -> list[str]:
+def _unsure(story: RecipientHistory) -> list[str]:
     lines = [
         f"Now: unsure: {story.error or 'the answer to the send was lost'}. It is not sent again before that is known."
     ]
@@ -150,23 +150,23 @@ def _unsure(story: Story) -> list[str]:
     return [*lines, f"Next: it is looked for at Google {when} (check {story.checks + 1})."]
 
 
-def _waiting(story: Story, queue: Queue) -> list[str]:
+def _waiting(story: RecipientHistory, queue: Queue) -> list[str]:
     why, when = _why(story, queue)
     last = f" The last attempt said: {story.error}." if story.error else ""
     return [f"Now: waiting, since {why}.{last}", f"Next: {when}", *no_daemon(queue.daemons)]
 
 
-def _place(story: Story, queue: Queue) -> tuple[int, datetime | None]:
+def _place(story: RecipientHistory, queue: Queue) -> tuple[int, datetime | None]:
     """How many letters go before it, those of other jobs included, and when it goes as far as can be foreseen."""
-    before, inputs = queue.before.get(story.id, 0), queue.outlooks.get(story.job_id)
-    if inputs is None:
+    before, outlook = queue.before.get(story.id, 0), queue.outlooks.get(story.job_id)
+    if outlook is None:
         return before, None
     # Its job as if it were the last letter of it; those that become due later are not counted.
-    forecast = compute_forecast(replace(inputs, letters=before + 1, last_due=None, unresolved=None))
-    return before + forecast.queued_before, forecast.done_at
+    forecast = foresee(replace(outlook, letters=before + 1, last_due=None, doubts=None))
+    return before + forecast.ahead, forecast.done_at
 
 
-def _in_line(story: Story, queue: Queue) -> tuple[str, str] | None:
+def _in_line(story: RecipientHistory, queue: Queue) -> tuple[str, str] | None:
     """Its place among the letters of its sender, and its own time; None for the first in line."""
     before, at = _place(story, queue)
     if not before:
@@ -176,7 +176,7 @@ def _in_line(story: Story, queue: Queue) -> tuple[str, str] | None:
     return f"{letters} first", f"its own turn is {when}, if nothing else holds it."
 
 
-def _why(story: Story, queue: Queue) -> tuple[str, str]:
+def _why(story: RecipientHistory, queue: Queue) -> tuple[str, str]:
     """Why it waits now, and what happens next and when."""
     if story.job_status is JobStatus.PAUSED:
         return "its job is paused", "nothing, until the job is resumed."
@@ -208,7 +208,7 @@ def _why(story: Story, queue: Queue) -> tuple[str, str]:
     return ("it was not claimed yet, and it is the first in line", "it is claimed by the next daemon that looks.")
 
 
-def of_job(job: Job, inputs: ForecastInputs | None = None, *, asked: Sequence[Action] = ()) -> list[str]:
+def of_job(job: Job, outlook: ForecastInputs | None = None, *, asked: Sequence[RecordedAction] = ()) -> list[str]:
     """A job in a few sentences: what it is, what was asked of it (the newest first), why it waits and what is next."""
     counts = ", ".join(f"{number:,} {state.value}" for state, number in job.counts.items() if number)
     lines = [
@@ -222,10 +222,10 @@ def of_job(job: Job, inputs: ForecastInputs | None = None, *, asked: Sequence[Ac
     if job.finished_at:
         took = f"It took {span(job.finished_at - job.started_at)}. " if job.started_at else ""
         return [*lines, f"{took}Nothing more happens."]
-    return [*lines, *(held(job) if inputs is None else _ahead(inputs))]
+    return [*lines, *(held(job) if outlook is None else _ahead(outlook))]
 
 
-def _asked(one: Action) -> str:
+def _asked(one: RecordedAction) -> str:
     detail = f" ({one.detail})" if one.detail else ""
     letters = f": {one.letters:,} letter{'s' if one.letters > 1 else ''}" if one.letters else ""
     return f"{one.action}{detail}, asked by {one.actor}{letters}."
@@ -241,16 +241,16 @@ def held(job: Job) -> list[str]:
 
 
 def _ahead(it: ForecastInputs) -> list[str]:
-    forecast = compute_forecast(it)
-    cause = waiting_reason(it, forecast)
+    forecast = foresee(it)
+    cause = why(it, forecast)
     lines = [f"It waits: {cause}."] if cause else []
-    if not (it.letters or it.unresolved):
+    if not (it.letters or it.doubts):
         return [*lines, "Next: what is on the wire comes to its end."]
-    pace = forecast.per_minute if it.letters and forecast.windows else None
-    return [*lines, f"Next: {describe(it, forecast)}{f', at {pace:,.3g} letters a minute' if pace else ''}."]
+    pace = forecast.per_minute if it.letters and forecast.stretches else None
+    return [*lines, f"Next: {tell(it, forecast)}{f', at {pace:,.3g} letters a minute' if pace else ''}."]
 
 
-def no_daemon(daemons: Sequence[DaemonSeen]) -> list[str]:
+def no_daemon(daemons: Sequence[DaemonInfo]) -> list[str]:
     """That nothing happens without a daemon, where none was heard of lately."""
     if any(one.silent <= SILENT for one in daemons):
         return []

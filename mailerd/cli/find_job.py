@@ -26,7 +26,7 @@ async def job_named(database: Database, id_: str) -> Job:
     Raises:
         UnknownError: there is none.
     """
-    found = await Jobs(database, patience=PATIENCE).job(id_) if ULID.fullmatch(id_) else None
+    found = await Jobs(database, timeout=PATIENCE).job(id_) if ULID.fullmatch(id_) else None
     if found is None:
         raise UnknownError(f"there is no job {id_}; `mailerd jobs list` shows the newest")
     return found

@@ -13,7 +13,7 @@ from mailerd.cli.find_job import JobArgument, job_named
 from mailerd.config import Settings
 from mailerd.core.states import MAX_PRIORITY, MIN_PRIORITY, ImpossibleRequestError, JobChange
 from mailerd.errors import MailerdError
-from mailerd.store.job_actions import Controls, Done
+from mailerd.store.job_actions import ActionResult, JobActions
 from mailerd.store.jobs import Job
 
 
@@ -59,13 +59,13 @@ def _say(config: Path | None, job: str, change: JobChange, **options: Any) -> No
     print("\n".join(describe.of_job(now)))
 
 
-async def _ask(known: Settings, id_: str, change: JobChange, options: dict[str, Any]) -> tuple[Done, Job]:
+async def _ask(known: Settings, id_: str, change: JobChange, options: dict[str, Any]) -> tuple[ActionResult, Job]:
     patience = known.database.connect_timeout
     async with open_database(known, warnings_only(known).write) as database:
         job = await job_named(database, id_)
-        controls = Controls(database, patience=patience, in_flight=timedelta(seconds=known.gmail.in_flight))
+        controls = JobActions(database, timeout=patience, in_flight=timedelta(seconds=known.gmail.in_flight))
         try:
-            done = await controls.ask(id_, change, actor=f"command, {_person()}", letters=job.total, **options)
+            done = await controls.apply(id_, change, actor=f"command, {_person()}", letters=job.total, **options)
         except ImpossibleRequestError as error:
             raise MailerdError(f"job {id_} is {error.status}, and then there is nothing to {change}") from None
         return done, await job_named(database, id_)

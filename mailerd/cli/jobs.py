@@ -22,10 +22,10 @@ from mailerd.config import Settings
 from mailerd.core.states import OPEN, Proof, State
 from mailerd.errors import DatabaseError
 from mailerd.store.db.database import Database
-from mailerd.store.default_limits import terms_of
+from mailerd.store.default_limits import default_limits
 from mailerd.store.forecast_inputs import ForecastReader
-from mailerd.store.history import Stories, Story
-from mailerd.store.job_actions import Controls
+from mailerd.store.history import HistoryReader, RecipientHistory
+from mailerd.store.job_actions import JobActions
 from mailerd.store.jobs import Job, Jobs
 
 app = typer.Typer(no_args_is_help=True, help="Jobs: the list, one, or one while it is being sent.")
@@ -48,7 +48,7 @@ def list_jobs(
 
 async def _list(known: Settings, limit: int, *, as_json: bool) -> None:
     async with open_database(known, warnings_only(known).write) as database:
-        found = await Jobs(database, patience=PATIENCE).newest(before=None, limit=limit, senders=None)
+        found = await Jobs(database, timeout=PATIENCE).newest(before=None, limit=limit, senders=None)
     if as_json:
         print(json.dumps([_as_json(job) for job in found], ensure_ascii=False, indent=2))
         return
@@ -92,17 +92,17 @@ async def _show(known: Settings, job: str) -> None:
 
 async def _tell_job(known: Settings, database: Database, id_: str) -> None:
     job = await job_named(database, id_)
-    outlook = await ForecastReader(database, lambda: terms_of(known), PATIENCE).read(id_)
+    outlook = await ForecastReader(database, lambda: default_limits(known), PATIENCE).read(id_)
     # Nothing is asked here, only read: how long a lost send may travel does not matter.
-    asked = await Controls(database, patience=PATIENCE, in_flight=timedelta(0)).actions(id_)
+    asked = await JobActions(database, timeout=PATIENCE, in_flight=timedelta(0)).actions(id_)
     print("\n".join(describe.of_job(job, outlook, asked=asked)))
     if outlook is not None:
-        for line in describe.no_daemon(await Stories(database).daemons()):
+        for line in describe.no_daemon(await HistoryReader(database).daemons()):
             print(line)
-    found = await Stories(database).proofs_of(id_)
+    found = await HistoryReader(database).proofs_of(id_)
     if found.keys() - {Proof.ANSWERED}:  # that Google has answered needs no word
         print(f"Of the letters sent, by proof: {describe.by_proof(found)}.")
-    for trouble in await Stories(database).troubles_of(id_):
+    for trouble in await HistoryReader(database).troubles_of(id_):
         print(f"  {trouble.what}: {trouble.to_email} (recipient {trouble.recipient}): {trouble.error}")
 
 
@@ -165,7 +165,7 @@ async def _explain(known: Settings, what: str) -> None:
         if ULID.fullmatch(what):
             await _tell_job(known, database, what)
             return
-        stories = Stories(database)
+        stories = HistoryReader(database)
         found = await (stories.of_recipient(int(what)) if what.isdecimal() else stories.of_address(what))
         if not found:
             raise UnknownError(f"nothing is known of {what!r}: give a job's id, a recipient's id or an address")
@@ -173,10 +173,10 @@ async def _explain(known: Settings, what: str) -> None:
     print("\n\n".join("\n".join(describe.of_letter(story, queue)) for story in found))
 
 
-async def _queue(known: Settings, database: Database, found: Sequence[Story]) -> describe.Queue:
+async def _queue(known: Settings, database: Database, found: Sequence[RecipientHistory]) -> describe.Queue:
     """What the letters that wait have before them, and who sends them."""
-    stories, waiting = Stories(database), [story for story in found if story.status is State.WAITING]
-    outlooks = await ForecastReader(database, lambda: terms_of(known), PATIENCE).read_all(
+    stories, waiting = HistoryReader(database), [story for story in found if story.status is State.WAITING]
+    outlooks = await ForecastReader(database, lambda: default_limits(known), PATIENCE).read_all(
         list(dict.fromkeys(story.job_id for story in waiting))
     )
     return describe.Queue(

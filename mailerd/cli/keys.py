@@ -25,7 +25,7 @@ from mailerd.cli.stdio import OutputError
 from mailerd.cli.top_view import table
 from mailerd.errors import MailerdError
 from mailerd.mail.addresses import mailbox
-from mailerd.store.api_keys import Key, Keys, Permission
+from mailerd.store.api_keys import ApiKey, ApiKeys, Permission
 
 app = typer.Typer(help="Make, rotate, list and revoke API keys.", no_args_is_help=True)
 
@@ -117,12 +117,12 @@ def _show(words: str, *, or_else: str) -> None:
         raise MailerdError(f"{or_else} ({error})") from error
 
 
-def _ask[T](config: Path | None, work: Callable[[Keys], Awaitable[T]]) -> T:
+def _ask[T](config: Path | None, work: Callable[[ApiKeys], Awaitable[T]]) -> T:
     known = settings(config)
 
     async def ask() -> T:
         async with open_database(known, warnings_only(known).write) as database:
-            return await work(Keys(database, patience=known.database.connect_timeout))
+            return await work(ApiKeys(database, timeout=known.database.connect_timeout))
 
     return run_async(ask())
 
@@ -134,7 +134,7 @@ def _mailbox(given: str) -> str:
         raise MailerdError(f"--sender {given}: {error}") from None
 
 
-def _row(key: Key) -> tuple[str, ...]:
+def _row(key: ApiKey) -> tuple[str, ...]:
     senders = "any" if key.senders is None else ", ".join(sorted(key.senders))
     calls = "all" if key.calls is None else ", ".join(sorted(key.calls))
     rate = "" if key.per_minute is None else str(key.per_minute)
@@ -142,7 +142,7 @@ def _row(key: Key) -> tuple[str, ...]:
     return str(key.id), key.name, key.hint, senders, calls, rate, *(_shown(moment) for moment in moments)
 
 
-def _as_json(key: Key) -> dict[str, object]:
+def _as_json(key: ApiKey) -> dict[str, object]:
     moments = {name: getattr(key, name) for name in ("created_at", "last_used_at", "revoked_at", "old_until")}
     return {
         "id": key.id,

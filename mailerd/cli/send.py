@@ -27,7 +27,7 @@ from mailerd.intake.mailboxes import Mailboxes
 from mailerd.intake.parse_job import ParsedJob, parse_job
 from mailerd.mail.renderer import ThreadRenderer
 from mailerd.mail.template_library import TemplateLibrary
-from mailerd.store.idempotency import KnownError, Once
+from mailerd.store.idempotency import DuplicateKeyError, IdempotencyKey
 from mailerd.store.jobs import Jobs
 
 _OWN: Final = ("email", "name", "language")
@@ -125,11 +125,11 @@ class _JobPoster:
     def _line(self, index: int) -> str:
         return f"{self.file} line {self.table.lines[index]}"
 
-    def once(self, order: ParsedJob, raw: bytes) -> Once:
+    def once(self, order: ParsedJob, raw: bytes) -> IdempotencyKey:
         """What makes this very job one that is posted once, with this version of the template."""
         body = hashlib.sha256(raw + (order.job.template_version or "").encode()).digest()
         keep = timedelta(seconds=self.known.intake.idempotency_keep)
-        return Once(_THE_COMMAND, f"send-{body.hex()}", body, keep, answer=lambda _: "{}")
+        return IdempotencyKey(_THE_COMMAND, f"send-{body.hex()}", body, keep, answer=lambda _: "{}")
 
 
 async def _post(posting: _JobPoster, raw: bytes, *, wait: bool) -> int:
@@ -140,10 +140,10 @@ async def _post(posting: _JobPoster, raw: bytes, *, wait: bool) -> int:
     if not posting.again:
         job = replace(job, once=posting.once(order, raw))
     async with open_database(known, warnings_only(known).write) as database:
-        jobs = Jobs(database, patience=known.database.connect_timeout)
+        jobs = Jobs(database, timeout=known.database.connect_timeout)
         try:
             stored = await jobs.accept(job)
-        except KnownError as error:
+        except DuplicateKeyError as error:
             it = error.remembered
             raise MailerdError(
                 f"this very job was posted at {it.created_at:%Y-%m-%d %H:%M:%S} UTC as {it.job_id}, and nothing was "

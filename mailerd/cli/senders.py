@@ -29,8 +29,8 @@ from mailerd.core.replies import NoCredentials
 from mailerd.errors import MailerdError
 from mailerd.events.gmail import GmailEvents
 from mailerd.mail.addresses import mailbox
-from mailerd.store.default_limits import terms_of
-from mailerd.store.senders import LIMITS, SenderError, SenderNow, Senders
+from mailerd.store.default_limits import default_limits
+from mailerd.store.senders import LIMITS, SenderError, Senders, SenderSummary
 
 PROFILES: Final = {"workspace": 2000, "consumer": 500}
 """Letters in 24 hours: https://support.google.com/a/answer/166852 and https://support.google.com/mail/answer/22839"""
@@ -68,7 +68,7 @@ def list_senders(
     _legend(found)
 
 
-def _legend(found: Sequence[SenderNow]) -> None:
+def _legend(found: Sequence[SenderSummary]) -> None:
     if any(each.standing.own for each in found):
         print("*: a limit of its own; `mailerd senders set EMAIL --default all` gives it the configuration's")
 
@@ -155,7 +155,7 @@ def resume(email: EmailArgument, *, config: ConfigOption = None) -> None:
 def _ask[T](known: Settings, work: Callable[[Senders], Awaitable[T]]) -> T:
     async def ask() -> T:
         async with open_database(known, warnings_only(known).write) as database:
-            return await work(Senders(database, terms_of(known)))
+            return await work(Senders(database, default_limits(known)))
 
     return run_async(ask())
 
@@ -202,7 +202,7 @@ def _duration(given: str) -> timedelta:
     return timedelta(seconds=seconds)
 
 
-def _shown(each: SenderNow) -> dict[str, Any]:
+def _shown(each: SenderSummary) -> dict[str, Any]:
     it = each.standing
     end = it.paused_until if it.paused else None
     return {
@@ -223,7 +223,7 @@ def _shown(each: SenderNow) -> dict[str, Any]:
     }
 
 
-def _row(each: SenderNow) -> tuple[str, ...]:
+def _row(each: SenderSummary) -> tuple[str, ...]:
     it = each.standing
     state = "sends"
     if it.paused and it.paused_until:
@@ -240,13 +240,13 @@ def _row(each: SenderNow) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def _limit(each: SenderNow, name: str, *, now: int | None = None) -> str:
+def _limit(each: SenderSummary, name: str, *, now: int | None = None) -> str:
     value = getattr(each.standing.limits, name) if now is None else now
     own = "*" if name in each.standing.own else ""
     return f"{value:g}{own}" if value else f"-{own}"
 
 
-def _limits(each: SenderNow) -> str:
+def _limits(each: SenderSummary) -> str:
     it = each.standing
     said = [
         f"{name.replace('_', ' ')} {getattr(it.limits, name) or 'without limit'}"

@@ -22,7 +22,7 @@ from mailerd.events.store import StoreEvents
 from mailerd.store.db import error_codes
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import check
-from mailerd.store.default_limits import terms_of
+from mailerd.store.default_limits import default_limits
 from mailerd.store.queue.rate_limits import DefaultLimits
 
 _NO_WINDOW: Final = 200
@@ -47,7 +47,7 @@ def top(
 async def _once(known: Settings) -> None:
     async with open_database(known, warnings_only(known).write) as database:
         shown = console()
-        shown.print(page(await look(database, terms_of(known)), width=shown.width, height=_NO_WINDOW))
+        shown.print(page(await look(database, default_limits(known)), width=shown.width, height=_NO_WINDOW))
 
 
 async def _top(known: Settings, *, every: float) -> None:
@@ -59,7 +59,7 @@ async def _top(known: Settings, *, every: float) -> None:
 
             async def watch() -> None:
                 while True:
-                    await _look_and_show(database, terms_of(known), shown, live)
+                    await _look_and_show(database, default_limits(known), shown, live)
                     await asyncio.sleep(every)
 
             watching, leaving = asyncio.create_task(watch()), asyncio.create_task(quits.wait())

@@ -16,8 +16,8 @@ from mailerd.core.pauses import MANUAL, until
 from mailerd.core.states import OPEN, JobStatus, State
 from mailerd.core.stats import QueueStats, SenderStats, counts
 from mailerd.store.db.database import Database
-from mailerd.store.history import DaemonSeen, Stories, Trouble
-from mailerd.store.jobs import Filter, Job, Jobs
+from mailerd.store.history import DaemonInfo, HistoryReader, LetterFailure
+from mailerd.store.jobs import Job, JobFilter, Jobs
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.stats import StatsReader
 
@@ -44,8 +44,8 @@ class Snapshot:
     stats: QueueStats
     jobs: list[Job]
     """The open ones first."""
-    troubles: list[Trouble]
-    daemons: list[DaemonSeen]
+    troubles: list[LetterFailure]
+    daemons: list[DaemonInfo]
     answered_in: float
     """Seconds that the database took for all of it."""
     last_beat: int | None = None
@@ -59,14 +59,14 @@ async def look(database: Database, terms: DefaultLimits) -> Snapshot:
         DatabaseError: it cannot be seen now.
     """
     began = time.monotonic()
-    stories, jobs = Stories(database), Jobs(database, patience=10.0)
+    stories, jobs = HistoryReader(database), Jobs(database, timeout=10.0)
     stats = await StatsReader(database, terms).read()  # first: only a transaction finds out that the database is back
     newest = await jobs.newest(before=None, limit=JOBS, senders=None)
     under_way = [
         job
         for status in _OPEN_JOBS
         if stats.jobs.get(status)
-        for job in await jobs.newest(before=None, limit=JOBS, senders=None, only=Filter(status=status))
+        for job in await jobs.newest(before=None, limit=JOBS, senders=None, only=JobFilter(status=status))
     ]
     known = {job.id: job for job in (*newest, *under_way)}
     return Snapshot(
@@ -233,7 +233,7 @@ def _jobs(jobs: Sequence[Job], *, bars: int) -> Table:
     return table(headings, rows, soft=frozenset({len(headings) - 1}))
 
 
-def _troubles(troubles: Sequence[Trouble], *, failed: bool) -> Table:
+def _troubles(troubles: Sequence[LetterFailure], *, failed: bool) -> Table:
     """`failed`: a job above has failed letters, of an earlier day or refused when they were accepted."""
     if not troubles:
         said = "no attempt within a day; of failed letters `mailerd jobs show ID` tells more"

@@ -10,7 +10,7 @@ from typing import Final
 from mailerd.intake.errors import FieldError
 from mailerd.intake.request_models import AttachmentIn, read_attachments
 from mailerd.mail.attachments import MAX_LETTER_BYTES, encoded_size
-from mailerd.store.attachments import Attached
+from mailerd.store.attachments import StoredAttachment
 
 _DEFAULT_KIND: Final = "application/octet-stream"
 
@@ -21,9 +21,11 @@ class AttachmentSet:
     def __init__(self, *, text_size: int) -> None:
         self._text_size = text_size
         self._contents: dict[bytes, bytes] = {}
-        self.shared: list[Attached] = []
+        self.shared: list[StoredAttachment] = []
 
-    def of_everybody(self, given: Sequence[AttachmentIn], *, pictures: Sequence[Attached] = ()) -> list[FieldError]:
+    def of_everybody(
+        self, given: Sequence[AttachmentIn], *, pictures: Sequence[StoredAttachment] = ()
+    ) -> list[FieldError]:
         """Take what every recipient gets, the pictures of the template among it; what is wrong."""
         faults: list[FieldError] = []
         found = [*pictures]
@@ -37,7 +39,7 @@ class AttachmentSet:
         self.shared = found
         return faults
 
-    def of_recipient(self, given: object, index: int, faults: list[tuple[str, str]]) -> list[Attached]:
+    def of_recipient(self, given: object, index: int, faults: list[tuple[str, str]]) -> list[StoredAttachment]:
         """What one recipient gets besides."""
         read, wrong = read_attachments(given, field="attachments")
         faults.extend((fault.field, fault.message) for fault in wrong)
@@ -51,7 +53,7 @@ class AttachmentSet:
         faults.extend(("attachments", why) for why in self._wrong_with([*self.shared, *found]))
         return found
 
-    def _decoded(self, it: AttachmentIn, *, recipient: int | None) -> Attached | str:
+    def _decoded(self, it: AttachmentIn, *, recipient: int | None) -> StoredAttachment | str:
         """An attachment, or why it is none."""
         try:
             content = b64decode(it.content, validate=True)
@@ -62,9 +64,9 @@ class AttachmentSet:
         digest = hashlib.sha256(content).digest()
         content = self._contents.setdefault(digest, content)
         kind = it.content_type or mimetypes.guess_type(it.filename, strict=True)[0] or _DEFAULT_KIND
-        return Attached(it.filename, kind, content, digest, content_id=it.content_id, recipient=recipient)
+        return StoredAttachment(it.filename, kind, content, digest, content_id=it.content_id, recipient=recipient)
 
-    def _wrong_with(self, found: Sequence[Attached]) -> list[str]:
+    def _wrong_with(self, found: Sequence[StoredAttachment]) -> list[str]:
         """What is wrong with the attachments of one letter taken together."""
         wrong = []
         ids = [each.content_id for each in found if each.content_id]

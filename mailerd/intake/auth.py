@@ -13,7 +13,7 @@ from mailerd.errors import DatabaseError
 from mailerd.events.intake import IntakeEvents
 from mailerd.intake.client_address import ClientAddress, TokenBuckets
 from mailerd.intake.errors import ApiError
-from mailerd.store.api_keys import Key, Keys, Permission, digest
+from mailerd.store.api_keys import ApiKey, ApiKeys, Permission, digest
 
 HEADER: Final = "X-API-Key"
 GOOD_AT_MOST: Final = 1000
@@ -32,7 +32,7 @@ CALLER: Final = ContextVar[str]("caller", default="")
 class ApiKeyAuth:
     """Lets requests in."""
 
-    def __init__(self, keys: Keys, *, callers: ClientAddress, events: IntakeEvents, clock: Clock) -> None:
+    def __init__(self, keys: ApiKeys, *, callers: ClientAddress, events: IntakeEvents, clock: Clock) -> None:
         self._keys = keys
         self._callers = callers
         self._events = events
@@ -44,7 +44,7 @@ class ApiKeyAuth:
         self._to_note: set[int] = set()
         self._used = asyncio.Event()
 
-    async def authenticate(self, request: web.Request, call: Permission) -> Key:
+    async def authenticate(self, request: web.Request, call: Permission) -> ApiKey:
         """The key of a request.
 
         Raises:
@@ -72,7 +72,7 @@ class ApiKeyAuth:
             self._used.set()
         return key
 
-    def _check(self, key: Key, call: Permission, *, now: float) -> None:
+    def _check(self, key: ApiKey, call: Permission, *, now: float) -> None:
         if key.per_minute and (wait := self._rates.wait(key.id, per_minute=key.per_minute, now=now)):
             raise _too_fast(f"the key {key.name!r} may make {key.per_minute} requests a minute", wait)
         if not key.may(call):
@@ -90,7 +90,7 @@ class ApiKeyAuth:
         key = await self._find(digest(request.headers.get(HEADER, "")))
         return key is not None and key.may(call) and key.may_send(sender)
 
-    async def _find(self, wanted: bytes) -> Key | None:
+    async def _find(self, wanted: bytes) -> ApiKey | None:
         key = await self._keys.active(wanted)
         # The index was found by a digest, which tells an attacker nothing; this is against a wrong row all the same.
         if key is None or not hmac.compare_digest(key.digest, wanted):

@@ -15,7 +15,7 @@ from mailerd.mail.addresses import Addresses
 from mailerd.mail.render_queue import MAX_STOPPED, Rendered
 from mailerd.mail.renderer import ThreadRenderer
 from mailerd.mail.templates import RecipientData, Template
-from mailerd.store.attachments import Attached
+from mailerd.store.attachments import StoredAttachment
 from mailerd.store.jobs import NewRecipient
 
 CHECK_WITHIN: Final = 30.0
@@ -41,7 +41,7 @@ class CheckedRecipients:
 
     rows: list[NewRecipient] = field(default_factory=list)
     rejected: list[RejectedRecipient] = field(default_factory=list)
-    attached: list[Attached] = field(default_factory=list)
+    attached: list[StoredAttachment] = field(default_factory=list)
     """What single recipients get besides."""
     faults: FieldErrors = field(default_factory=FieldErrors)
 
@@ -118,7 +118,7 @@ class _Candidate:
     email: str
     name: str | None = None
     stored: str | None = None
-    attached: list[Attached] = field(default_factory=list)
+    attached: list[StoredAttachment] = field(default_factory=list)
     faults: _Faults = field(default_factory=list)
 
 

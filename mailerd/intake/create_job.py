@@ -28,9 +28,9 @@ from mailerd.intake.request_body import BodyReader
 from mailerd.intake.resolve_sender import Senders
 from mailerd.mail.renderer import Renderer, ThreadRenderer
 from mailerd.mail.template_library import TemplateLibrary
-from mailerd.store.api_keys import Key, Permission
-from mailerd.store.idempotency import Answers, KnownError, Once, Remembered
-from mailerd.store.jobs import Jobs, Stored
+from mailerd.store.api_keys import ApiKey, Permission
+from mailerd.store.idempotency import DuplicateKeyError, IdempotencyKey, IdempotencyStore, StoredResponse
+from mailerd.store.jobs import Jobs, StoredJob
 
 REJECTED_AT_MOST: Final = 1000
 """Rejected recipients that one answer lists; the rows have them all."""
@@ -63,7 +63,7 @@ class CreateJobEndpoint:
         bodies: BodyReader,
         shares: Shares,
         jobs: Jobs,
-        answers: Answers,
+        answers: IdempotencyStore,
         library: TemplateLibrary,
         renderer: Renderer,
         wakeup: Wakeup,
@@ -114,14 +114,14 @@ class CreateJobEndpoint:
                 if order.dry_run:
                     return await self._rehearse(order, renderer)
             if idempotency_key:
-                once = Once(
+                once = IdempotencyKey(
                     key.id, idempotency_key, body, self._answers.keep,
                     answer=lambda send_at: encoded(_body(order, send_at, {})),
                 )  # fmt: skip
                 order = replace(order, job=replace(order.job, once=once))
             try:
                 stored = await self._store(order)
-            except KnownError as error:  # somebody raced with us, and was first
+            except DuplicateKeyError as error:  # somebody raced with us, and was first
                 return await self._again(error.remembered, idempotency_key or "", body=body, key=key)
         self._wakeup.wake()
         self._events.job_accepted(
@@ -136,7 +136,7 @@ class CreateJobEndpoint:
         )
         return await self._answer(order, stored)
 
-    async def _answer(self, order: ParsedJob, stored: Stored) -> web.Response:
+    async def _answer(self, order: ParsedJob, stored: StoredJob) -> web.Response:
         job = order.job
         once, forecast = job.once, await self._foresee(job.id, self._forecast.forecast(job.id))
         if once is not None and forecast:
@@ -151,7 +151,7 @@ class CreateJobEndpoint:
     async def _compute(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
-    async def _again(self, known: Remembered, idempotency_key: str, *, body: bytes, key: Key) -> web.Response:
+    async def _again(self, known: StoredResponse, idempotency_key: str, *, body: bytes, key: ApiKey) -> web.Response:
         if known.body != body:
             raise ApiError(
                 409,
@@ -173,7 +173,7 @@ class CreateJobEndpoint:
         letters = order.total - len(rejected)
         forecast = await self._foresee(
             "of a dry run",
-            self._forecast.for_new_job(job.sender_email, priority=job.priority, letters=letters, send_at=job.send_at),
+            self._forecast.imagine(job.sender_email, priority=job.priority, letters=letters, send_at=job.send_at),
         )
         return answer({
             "dry_run": True,
@@ -189,7 +189,7 @@ class CreateJobEndpoint:
             "samples": found.samples,
         })  # fmt: skip
 
-    async def _store(self, order: ParsedJob) -> Stored:
+    async def _store(self, order: ParsedJob) -> StoredJob:
         try:
             return await self._jobs.accept(order.job)
         except DatabaseError as error:

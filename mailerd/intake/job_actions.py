@@ -15,8 +15,8 @@ from mailerd.intake.read_jobs import show_job
 from mailerd.intake.request_body import BodyReader
 from mailerd.intake.request_models import NothingIn, PriorityIn, RetryIn, read_model
 from mailerd.intake.strict_json import parse
-from mailerd.store.api_keys import Key, Permission
-from mailerd.store.job_actions import Controls
+from mailerd.store.api_keys import ApiKey, Permission
+from mailerd.store.job_actions import JobActions
 from mailerd.store.jobs import Jobs
 
 BODY_AT_MOST: Final = 10_000
@@ -37,7 +37,14 @@ class JobActionEndpoints:
     """The handlers that change a job; each may be repeated without harm."""
 
     def __init__(
-        self, *, finding: JobLookup, jobs: Jobs, controls: Controls, wakeup: Wakeup, events: IntakeEvents, within: float
+        self,
+        *,
+        finding: JobLookup,
+        jobs: Jobs,
+        controls: JobActions,
+        wakeup: Wakeup,
+        events: IntakeEvents,
+        within: float,
     ) -> None:
         self._finding = finding
         self._jobs = jobs
@@ -60,7 +67,7 @@ class JobActionEndpoints:
         options = await self._options(request, change, key)
         actor = f"key {key.name}"
         try:
-            done = await self._controls.ask(job.id, change, actor=actor, letters=job.total, **options)
+            done = await self._controls.apply(job.id, change, actor=actor, letters=job.total, **options)
         except ImpossibleRequestError as error:
             why = _LOOKED_FOR if options.get("unsure") else _WHY_NOT[error.status]
             raise ApiError(409, "conflict", f"this job is {error.status}: {why}; nothing was changed") from None
@@ -76,7 +83,7 @@ class JobActionEndpoints:
             "action": change.value, "changed": done.changed, "letters": done.letters, "job": show_job(shown),
         })  # fmt: skip
 
-    async def _options(self, request: web.Request, change: JobChange, key: Key) -> dict[str, Any]:
+    async def _options(self, request: web.Request, change: JobChange, key: ApiKey) -> dict[str, Any]:
         async with self._bodies.read(request, key) as raw:
             fields = parse(raw) if raw else {}
         match change:

@@ -13,7 +13,7 @@ from typing import Final
 
 from mailerd.config import IntakeSettings
 from mailerd.intake.errors import RETRY_AFTER, ApiError
-from mailerd.store.api_keys import Key
+from mailerd.store.api_keys import ApiKey
 
 BIG: Final = 1024 * 1024
 """Bytes from which a body takes a place for large ones, before it is read."""
@@ -41,7 +41,7 @@ class Share:
         self._line: list[tuple[int, asyncio.Future[None]]] = []
 
     @asynccontextmanager
-    async def place(self, key: Key) -> AsyncIterator[None]:
+    async def place(self, key: ApiKey) -> AsyncIterator[None]:
         """Hold one of the places.
 
         Raises:
@@ -53,7 +53,7 @@ class Share:
         finally:
             self._give_back(key.id)
 
-    async def _take(self, key: Key) -> None:
+    async def _take(self, key: ApiKey) -> None:
         if self._may_take(key.id):
             self._held[key.id] += 1
             return
@@ -85,7 +85,7 @@ class Share:
             self._held[key_id] += 1
             turn.set_result(None)
 
-    def _refusal(self, key: Key) -> ApiError:
+    def _refusal(self, key: ApiKey) -> ApiError:
         if self._held[key.id] < self._per_key:
             return ApiError(
                 503, "busy", f"other keys have {self.places} {self._what} under way; nothing was stored, try again",
@@ -119,7 +119,7 @@ class Shares:
         """Threads that all places need, so that whoever holds one waits for nobody's computing."""
         return self.checks.places + self.large_bodies.places + self.dry_runs.places + SPARE_THREADS
 
-    def for_check(self, body: bytearray, key: Key) -> AbstractAsyncContextManager[None]:
+    def for_check(self, body: bytearray, key: ApiKey) -> AbstractAsyncContextManager[None]:
         """The place in which a body is checked; a large one has its place already.
 
         A dry run is told by how it is usually written. One that is written otherwise is checked and rendered in a place

@@ -18,9 +18,9 @@ from mailerd.mail.renderer import ThreadRenderer
 from mailerd.mail.template_library import NamedTemplate, TemplateLibrary, TemplateLibraryError
 from mailerd.mail.template_library import check as check_named
 from mailerd.mail.templates import Source, Template
-from mailerd.store.api_keys import Key
-from mailerd.store.attachments import Attached
-from mailerd.store.jobs import Language, NewJob
+from mailerd.store.api_keys import ApiKey
+from mailerd.store.attachments import StoredAttachment
+from mailerd.store.jobs import NewJob, TemplateLanguage
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class ParsedJob:
 def parse_job(
     raw: bytearray,
     *,
-    key: Key | None,
+    key: ApiKey | None,
     now: datetime,
     max_recipients: int,
     renderer: ThreadRenderer,
@@ -162,7 +162,7 @@ def _luggage(head: JobFields, named: NamedTemplate | None, faults: list[FieldErr
     source = named.template.default if named else head.template
     luggage = AttachmentSet(text_size=len((source and source.html) or "") + len((source and source.text) or ""))
     pictures = [
-        Attached(each.filename, each.content_type, each.content, sha256(each.content).digest(), each.filename)
+        StoredAttachment(each.filename, each.content_type, each.content, sha256(each.content).digest(), each.filename)
         for each in (named.images if named else ())
     ]
     faults += luggage.of_everybody(head.attachments or (), pictures=pictures)
@@ -195,10 +195,10 @@ def _job(
     checked: CheckedRecipients,
     *,
     variables: str,
-    key: Key | None,
+    key: ApiKey | None,
     mailbox: str,
     named: NamedTemplate | None,
-    attached: list[Attached],
+    attached: list[StoredAttachment],
 ) -> NewJob:
     source = named.template.default if named else head.template
     assert source is not None  # noqa: S101 - read_job_fields insists on one of the two
@@ -221,6 +221,6 @@ def _job(
         template_name=named.name if named else None,
         template_version=named.version if named else None,
         inline_css=named.template.inline_css if named else False,
-        languages=[Language(tag, each.subject, each.html, each.text) for tag, each in languages],
+        languages=[TemplateLanguage(tag, each.subject, each.html, each.text) for tag, each in languages],
         attachments=attached,
     )

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from mailerd.intake.auth import ApiKeyAuth
 from mailerd.intake.errors import FieldError, invalid, not_found
-from mailerd.store.api_keys import Key, Permission
+from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.store.jobs import Job, Jobs
 
 ULID: Final = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}", re.ASCII)
@@ -96,11 +96,11 @@ class JobLookup:
         self._gate = gate
         self._jobs = jobs
 
-    async def authenticate(self, request: web.Request, call: Permission) -> Key:
+    async def authenticate(self, request: web.Request, call: Permission) -> ApiKey:
         """The key of a request."""
         return await self._gate.authenticate(request, call)
 
-    async def job(self, request: web.Request, call: Permission) -> tuple[Key, Job]:
+    async def job(self, request: web.Request, call: Permission) -> tuple[ApiKey, Job]:
         """The key and the job.
 
         Raises:
@@ -110,7 +110,7 @@ class JobLookup:
         key = await self._gate.authenticate(request, call)
         return key, await self.of(request, key)
 
-    async def of(self, request: web.Request, key: Key) -> Job:
+    async def of(self, request: web.Request, key: ApiKey) -> Job:
         """The job, for a key that is let in already."""
         job_id = request.match_info["id"]
         job = await self._jobs.job(job_id) if ULID.fullmatch(job_id) else None

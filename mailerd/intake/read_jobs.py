@@ -15,7 +15,7 @@ from mailerd.intake.middleware import answer, rfc3339, write
 from mailerd.intake.query_params import ULID, JobLookup, choice, cursor, limit, moment, query, text
 from mailerd.mail.addresses import Addresses, mailbox
 from mailerd.store.api_keys import Permission
-from mailerd.store.jobs import Filter, Job, Jobs, Recipient
+from mailerd.store.jobs import Job, JobFilter, Jobs, Recipient
 
 JOBS_A_PAGE: Final = 20
 JOBS_AT_MOST: Final = 100
@@ -62,7 +62,7 @@ class ReadEndpoints:
             allowed=("cursor", "limit", "status", "sender_email", "reference", "created_from", "created_before"),
         )
         size = limit(given, default=JOBS_A_PAGE, most=JOBS_AT_MOST)
-        only = Filter(
+        only = JobFilter(
             status=choice(given, "status", JobStatus),
             sender=text(given, "sender_email", read=mailbox),
             reference=text(given, "reference"),

@@ -9,7 +9,7 @@ from aiohttp import HttpVersion11, web
 
 from mailerd.intake.errors import ApiError, too_large
 from mailerd.intake.key_shares import BIG, Share
-from mailerd.store.api_keys import Key
+from mailerd.store.api_keys import ApiKey
 
 BODY_WITHIN: Final = 60.0
 """Seconds for a whole body."""
@@ -35,7 +35,7 @@ class BodyReader:
         self._large = large
 
     @asynccontextmanager
-    async def read(self, request: web.Request, key: Key) -> AsyncIterator[bytearray]:
+    async def read(self, request: web.Request, key: ApiKey) -> AsyncIterator[bytearray]:
         """The body; a large one holds its place until the context ends.
 
         Raises:

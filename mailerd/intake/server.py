@@ -40,11 +40,11 @@ from mailerd.intake.slow_clients import FIRST_REQUEST_WITHIN, SlowClientReaper
 from mailerd.mail.errors import RendererError
 from mailerd.mail.renderer import CHECK_LIMITS, Renderer
 from mailerd.mail.template_library import TemplateLibrary
-from mailerd.store.api_keys import Keys
+from mailerd.store.api_keys import ApiKeys
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import check_writable
-from mailerd.store.idempotency import FORGET_AT_ONCE, Answers
-from mailerd.store.job_actions import Controls
+from mailerd.store.idempotency import PURGE_BATCH, IdempotencyStore
+from mailerd.store.job_actions import JobActions
 from mailerd.store.jobs import Jobs
 
 KEEPALIVE: Final = 75.0
@@ -100,16 +100,16 @@ class Intake:
         self._bodies = BodyReader(
             max_body=settings.max_body, setting="intake.max_body", within=body_within, large=self._shares.large_bodies
         )
-        self._jobs = Jobs(database, patience=patience)
-        self._answers = Answers(database, patience=patience, keep=timedelta(seconds=settings.idempotency_keep))
-        self._controls = Controls(database, patience=patience, in_flight=timedelta(seconds=in_flight))
+        self._jobs = Jobs(database, timeout=patience)
+        self._answers = IdempotencyStore(database, timeout=patience, keep=timedelta(seconds=settings.idempotency_keep))
+        self._controls = JobActions(database, timeout=patience, in_flight=timedelta(seconds=in_flight))
         self._library = TemplateLibrary(templates)
         self._heard = events.sink
         self._forecast = forecast
         self._senders = senders
         self._callers = ClientAddress(networks(settings.trusted_proxies))
         self._gate = ApiKeyAuth(
-            Keys(database, patience=patience), callers=self._callers, events=events, clock=self._clock
+            ApiKeys(database, timeout=patience), callers=self._callers, events=events, clock=self._clock
         )
         self._finding = JobLookup(gate=self._gate, jobs=self._jobs)
         self._patrol = SlowClientReaper(within=first_request_within, events=events, clock=self._clock)
@@ -129,7 +129,7 @@ class Intake:
         while True:
             await self._clock.sleep(FORGET_EVERY)
             try:
-                while await self._answers.forget_old() == FORGET_AT_ONCE:
+                while await self._answers.purge() == PURGE_BATCH:
                     pass
             except DatabaseError as error:  # ten minutes on is soon enough
                 self._events.answers_not_forgotten(cause=str(error))

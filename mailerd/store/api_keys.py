@@ -43,7 +43,7 @@ class KeyNameError(MailerdError):
 
 
 @dataclass(frozen=True)
-class Key:
+class ApiKey:
     """What is known of a key; the secret is not."""
 
     id: int
@@ -78,12 +78,12 @@ def digest(secret: str) -> bytes:
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
 
 
-class Keys:
-    """The door's leaf for API keys; `patience` is what the database gets for an answer, in seconds."""
+class ApiKeys:
+    """The door's leaf for API keys; `timeout` is what the database gets for an answer, in seconds."""
 
-    def __init__(self, database: Database, *, patience: float) -> None:
+    def __init__(self, database: Database, *, timeout: float) -> None:
         self._database = database
-        self._patience = patience
+        self._timeout = timeout
 
     async def create(
         self,
@@ -116,13 +116,13 @@ class Keys:
                 (name, digest(secret), _hint(secret), allowed, scopes, per_minute),
             )
 
-        await self._database.ask(work, what="create a key", bound=self._patience)
+        await self._database.request(work, what="create a key", bound=self._timeout)
         return secret
 
-    async def active(self, digest: bytes) -> Key | None:
+    async def active(self, digest: bytes) -> ApiKey | None:
         """The key with this digest, unless it is revoked, or was rotated away and its overlap is over."""
 
-        async def work(cursor: Cursor) -> Key | None:
+        async def work(cursor: Cursor) -> ApiKey | None:
             await cursor.execute(
                 f"SELECT {_FOUND} FROM api_keys WHERE revoked_at IS NULL "
                 "AND (digest = %s OR (old_digest = %s AND old_until > UTC_TIMESTAMP(6)))",
@@ -131,16 +131,16 @@ class Keys:
             row = await cursor.fetchone()
             return _key(row) if row else None
 
-        return await self._database.ask(work, what="look up a key", bound=self._patience, looks=True)
+        return await self._database.request(work, what="look up a key", bound=self._timeout, read_only=True)
 
-    async def all(self) -> list[Key]:
+    async def all(self) -> list[ApiKey]:
         """Every key, revoked ones too, oldest first."""
 
-        async def work(cursor: Cursor) -> list[Key]:
+        async def work(cursor: Cursor) -> list[ApiKey]:
             await cursor.execute(f"SELECT {_COLUMNS} FROM api_keys ORDER BY id")
             return [_key(row) for row in await cursor.fetchall()]
 
-        return await self._database.ask(work, what="list keys", bound=self._patience)
+        return await self._database.request(work, what="list keys", bound=self._timeout)
 
     async def revoke(self, which: str) -> int:
         """Revoke a key by its id or its name; its id. Daemons notice within seconds.
@@ -154,7 +154,7 @@ class Keys:
             await cursor.execute("UPDATE api_keys SET revoked_at = UTC_TIMESTAMP(6) WHERE id = %s", (number,))
             return number
 
-        return await self._database.ask(work, what="revoke a key", bound=self._patience)
+        return await self._database.request(work, what="revoke a key", bound=self._timeout)
 
     async def rotate(self, which: str, *, overlap: timedelta) -> str:
         """Give a key, by its id or its name, a new secret, which is returned; the one before is good for `overlap`.
@@ -174,7 +174,7 @@ class Keys:
                 (int(overlap.total_seconds()), digest(secret), _hint(secret), number),
             )
 
-        await self._database.ask(work, what="rotate a key", bound=self._patience)
+        await self._database.request(work, what="rotate a key", bound=self._timeout)
         return secret
 
     async def note_use(self, ids: Collection[int]) -> None:
@@ -186,7 +186,7 @@ class Keys:
                 (tuple(ids),),
             )
 
-        await self._database.ask(work, what="note the use of keys", bound=self._patience)
+        await self._database.request(work, what="note the use of keys", bound=self._timeout)
 
 
 def _hint(secret: str) -> str:
@@ -210,10 +210,10 @@ async def _only(cursor: Cursor, which: str) -> int:
     return int(rows[0][0])
 
 
-def _key(row: tuple[Any, ...]) -> Key:
+def _key(row: tuple[Any, ...]) -> ApiKey:
     number, name, digest, hint, senders, permissions, per_minute, *moments = row
     created_at, revoked_at, last_used_at, old_until = (moment and moment.replace(tzinfo=UTC) for moment in moments)
-    return Key(
+    return ApiKey(
         id=number,
         name=name,
         digest=digest,

@@ -21,7 +21,7 @@ _ROWS_AT_ONCE: Final = 500
 
 
 @dataclass(frozen=True)
-class Attached:
+class StoredAttachment:
     """One attachment: of the recipient whose `seq` it names, or of everybody."""
 
     filename: str
@@ -33,23 +33,23 @@ class Attached:
     recipient: int | None = None
 
 
-async def store_attachments(cursor: Cursor, attached: Sequence[Attached], *, job_id: str, patience: float) -> None:
+async def store_attachments(cursor: Cursor, attached: Sequence[StoredAttachment], *, job_id: str, bound: float) -> None:
     """Store them inside the transaction that stores the job; equal contents once."""
     contents = {each.digest: each.content for each in attached}
     for digest, content in contents.items():
         for number, start in enumerate(range(0, max(len(content), 1), PIECE)):
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(bound):
                 await cursor.execute(_ADD_PIECE, (job_id, digest, number, content[start : start + PIECE]))
     rows = [
         (job_id, each.recipient, each.filename, each.content_type, each.content_id, each.digest, len(each.content))
         for each in attached
     ]
     for some in batched(rows, _ROWS_AT_ONCE):
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(bound):
             await cursor.executemany(_ADD, some)
 
 
-async def attachments(database: Database, job_id: str, *, recipient: int | None) -> list[Attached]:
+async def attachments(database: Database, job_id: str, *, recipient: int | None) -> list[StoredAttachment]:
     """What everybody gets (`recipient` None) or what one recipient gets besides.
 
     Raises:
@@ -67,7 +67,7 @@ async def attachments(database: Database, job_id: str, *, recipient: int | None)
     found = await database.transaction(rows, what="read attachments", read_only=True)
     contents = {digest: await _content(database, job_id, digest) for digest in {row[3] for row in found}}
     return [
-        Attached(name, kind, contents[digest], digest, content_id=content_id, recipient=recipient)
+        StoredAttachment(name, kind, contents[digest], digest, content_id=content_id, recipient=recipient)
         for name, kind, content_id, digest in found
     ]
 

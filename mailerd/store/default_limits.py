@@ -5,7 +5,7 @@ from mailerd.core.rate_limit import SenderLimits
 from mailerd.store.queue.rate_limits import DefaultLimits
 
 
-def terms_of(settings: Settings) -> DefaultLimits:
+def default_limits(settings: Settings) -> DefaultLimits:
     """What senders may use unless they have their own."""
     pace = settings.pace
     default = SenderLimits(

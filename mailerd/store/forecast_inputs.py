@@ -66,7 +66,7 @@ class _Asked:
     due: datetime | None = None
     last_due: datetime | None = None
     error: str | None = None
-    unresolved: UnresolvedSends | None = None
+    doubts: UnresolvedSends | None = None
 
 
 @dataclass(frozen=True)
@@ -82,12 +82,12 @@ class _Other:
 
 @dataclass(frozen=True)
 class ForecastReader:
-    """The reader; `patience` is what the database gets for an answer, in seconds."""
+    """The reader; `timeout` is what the database gets for an answer, in seconds."""
 
     database: Database
     terms: Callable[[], DefaultLimits]
     """What holds now: a reload may change it."""
-    patience: float
+    timeout: float
 
     async def read(self, job: str) -> ForecastInputs | None:
         """What is known; None for a job that is not there or has come to its end.
@@ -106,7 +106,7 @@ class ForecastReader:
 
         async def work(cursor: Cursor) -> dict[str, ForecastInputs]:
             ids = tuple(jobs)
-            found, letters = await cursor.read_together([(_JOBS, (ids,)), (_ROWS, (ids, ids))])
+            found, letters = await cursor.fetch_batch([(_JOBS, (ids,)), (_ROWS, (ids, ids))])
             asked = [
                 _Asked(id_, sender, precedence, utc(send_at), JobStatus(status))
                 for id_, sender, precedence, send_at, status in found
@@ -115,9 +115,7 @@ class ForecastReader:
 
         return await self._ask(work) if jobs else {}
 
-    async def for_new_job(
-        self, sender: str, *, priority: int, letters: int, send_at: datetime | None
-    ) -> ForecastInputs:
+    async def imagine(self, sender: str, *, priority: int, letters: int, send_at: datetime | None) -> ForecastInputs:
         """What there would be to know of a job, if it were accepted now.
 
         Raises:
@@ -133,11 +131,11 @@ class ForecastReader:
         return replace(found, next_claim_at=found.next_claim_at and min(found.next_claim_at, found.due))
 
     async def _ask(self, work: Callable[[Cursor], Any]) -> dict[str, ForecastInputs]:
-        return await self.database.ask(work, what="read an outlook", bound=self.patience, looks=True)
+        return await self.database.request(work, what="read an outlook", bound=self.timeout, read_only=True)
 
     async def _outlooks(self, cursor: Cursor, asked: Sequence[_Asked]) -> dict[str, ForecastInputs]:
         senders = sorted({one.sender for one in asked})
-        standings, queued = await cursor.read_together([(_SENDERS, (tuple(senders),)), _queue_of(asked)])
+        standings, queued = await cursor.fetch_batch([(_SENDERS, (tuple(senders),)), _queue_of(asked)])
         known, queues = await self._standings(cursor, senders, standings), _queues(queued)
         hours = await rate_limits.hours(cursor, senders, now=known[senders[0]][0].now)
         counted = await _counts(cursor, asked, queues)
@@ -160,7 +158,7 @@ class ForecastReader:
         if missing := set(senders) - found.keys():  # somebody's first job, which is not stored
             await cursor.execute("SELECT UTC_TIMESTAMP(6)")
             now = (await cursor.fetchone())[0].replace(tzinfo=UTC)
-            found |= {sender: (rate_limits.newcomer(sender, now=now, terms=terms), None) for sender in missing}
+            found |= {sender: (rate_limits.default_state(sender, now=now, terms=terms), None) for sender in missing}
         return found
 
 
@@ -199,8 +197,8 @@ def _counted(one: _Asked, waiting: Sequence[Any] | None, unsure: Sequence[Any] |
         number, due, last_due, _ = waiting
         one = replace(one, letters=number, due=utc(due), last_due=utc(last_due), error=error)
     if unsure is not None:
-        number, look_at, _, manual = unsure
-        one = replace(one, unresolved=UnresolvedSends(number, manual=int(manual), look_at=utc(look_at)))
+        number, look_at, _, by_hand = unsure
+        one = replace(one, doubts=UnresolvedSends(number, by_hand=int(by_hand), look_at=utc(look_at)))
     return one
 
 
@@ -213,7 +211,7 @@ def _outlook(
         due=max(it.now, one.send_at or it.now, one.due or it.now),
         last_due=one.last_due,
         error=one.error,
-        unresolved=one.unresolved,
+        doubts=one.doubts,
         job_paused=one.status is JobStatus.PAUSED,
         queue=(),
         limits=it.limits,

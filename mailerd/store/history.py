@@ -63,7 +63,7 @@ class Attempt:
 
 
 @dataclass(frozen=True)
-class Story:
+class RecipientHistory:
     """A recipient, its job, its sender and all attempts, at one moment."""
 
     id: int
@@ -99,7 +99,7 @@ class Story:
 
 
 @dataclass(frozen=True)
-class Trouble:
+class LetterFailure:
     """A letter that has failed or is in doubt, or an attempt that went wrong."""
 
     at: datetime
@@ -111,7 +111,7 @@ class Trouble:
 
 
 @dataclass(frozen=True)
-class DaemonSeen:
+class DaemonInfo:
     """A daemon that was heard of lately and did not stop as it was told to."""
 
     id: str
@@ -123,27 +123,27 @@ class DaemonSeen:
 
 
 @dataclass(frozen=True)
-class Stories:
+class HistoryReader:
     """Reads; writes nothing."""
 
     database: Database
 
-    async def of_recipient(self, recipient: int) -> list[Story]:
+    async def of_recipient(self, recipient: int) -> list[RecipientHistory]:
         """One, or none."""
         return await self._read("WHERE r.id = %s", (recipient,))
 
-    async def of_address(self, email: str) -> list[Story]:
+    async def of_address(self, email: str) -> list[RecipientHistory]:
         """The newest letters to an address. The column has no index: it takes seconds where the table is large."""
         return await self._read("WHERE r.to_email = %s ORDER BY r.id DESC LIMIT %s", (email, AT_MOST))
 
-    async def _read(self, where: str, values: tuple[object, ...]) -> list[Story]:
-        async def work(cursor: Cursor) -> list[Story]:
+    async def _read(self, where: str, values: tuple[object, ...]) -> list[RecipientHistory]:
+        async def work(cursor: Cursor) -> list[RecipientHistory]:
             await cursor.execute(f"{_RECIPIENT} {where}", values)
             return [_story(row, *await _log(cursor, row[0])) for row in await cursor.fetchall()]
 
         return await self.database.transaction(work, what="read a story", read_only=True)
 
-    async def before(self, story: Story) -> int:
+    async def before(self, story: RecipientHistory) -> int:
         """How many letters of its own job are claimed before a letter that waits."""
 
         async def work(cursor: Cursor) -> int:
@@ -153,13 +153,13 @@ class Stories:
 
         return await self.database.transaction(work, what="read a place in the queue", read_only=True)
 
-    async def troubles_of(self, job: str) -> list[Trouble]:
+    async def troubles_of(self, job: str) -> list[LetterFailure]:
         """What has failed or is in doubt in a job."""
 
-        async def work(cursor: Cursor) -> list[Trouble]:
+        async def work(cursor: Cursor) -> list[LetterFailure]:
             await cursor.execute(_FAILURES, (job, _SHOWN))
             return [
-                Trouble(at.replace(tzinfo=UTC), to, id_, error or "", status, job_id)
+                LetterFailure(at.replace(tzinfo=UTC), to, id_, error or "", status, job_id)
                 for to, id_, error, at, status, job_id in await cursor.fetchall()
             ]
 
@@ -175,13 +175,13 @@ class Stories:
         found = await self.database.transaction(work, what="count by proof", read_only=True)
         return {proof: found[proof] for proof in (*Proof, None) if found.get(proof)}
 
-    async def last_troubles(self, *, limit: int) -> list[Trouble]:
+    async def last_troubles(self, *, limit: int) -> list[LetterFailure]:
         """What went wrong lately, the newest first."""
 
-        async def work(cursor: Cursor) -> list[Trouble]:
+        async def work(cursor: Cursor) -> list[LetterFailure]:
             await cursor.execute(_TROUBLES, (limit,))
             return [
-                Trouble(at.replace(tzinfo=UTC), to, id_, error, event, job)
+                LetterFailure(at.replace(tzinfo=UTC), to, id_, error, event, job)
                 for at, to, id_, error, event, job in await cursor.fetchall()
             ]
 
@@ -197,19 +197,19 @@ class Stories:
 
         return await self.database.transaction(work, what="read the last beat", read_only=True)
 
-    async def daemons(self) -> list[DaemonSeen]:
+    async def daemons(self) -> list[DaemonInfo]:
         """Who was heard of lately."""
 
-        async def work(cursor: Cursor) -> list[DaemonSeen]:
+        async def work(cursor: Cursor) -> list[DaemonInfo]:
             await cursor.execute(_DAEMONS, (_SHOWN,))
-            return [DaemonSeen(*row) for row in await cursor.fetchall()]
+            return [DaemonInfo(*row) for row in await cursor.fetchall()]
 
         return await self.database.transaction(work, what="read the daemons", read_only=True)
 
 
 async def _log(cursor: Cursor, recipient: int) -> tuple[tuple[Attempt, ...], int]:
     """The first and the last lines of a letter's log of attempts, and how many stand between them."""
-    first, last, ((lines,),) = await cursor.read_together(
+    first, last, ((lines,),) = await cursor.fetch_batch(
         [
             (_LOG.format(order="ASC"), (recipient, FIRST)),
             (_LOG.format(order="DESC"), (recipient, LAST)),
@@ -224,11 +224,11 @@ async def _log(cursor: Cursor, recipient: int) -> tuple[tuple[Attempt, ...], int
     return log, lines - len(log)
 
 
-def _story(row: tuple[Any, ...], log: tuple[Attempt, ...], left_out: int) -> Story:
+def _story(row: tuple[Any, ...], log: tuple[Attempt, ...], left_out: int) -> RecipientHistory:
     moments = {6, 7, 13, 14, 17, 20, 21, 22}
     values: list[Any] = [
         utc(value) if number in moments else value for number, value in enumerate((*row, log, left_out))
     ]
     values[3], values[15] = State(values[3]), JobStatus(values[15])
     values[23] = Proof(values[23]) if values[23] else None
-    return Story(*values)
+    return RecipientHistory(*values)

@@ -9,7 +9,7 @@ from mailerd.errors import MailerdError
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 
-FORGET_AT_ONCE: Final = 1000
+PURGE_BATCH: Final = 1000
 """Answers that one transaction forgets."""
 
 _FIND: Final = (
@@ -32,7 +32,7 @@ _OLD: Final = (
 
 
 @dataclass(frozen=True)
-class Remembered:
+class StoredResponse:
     """What a key was first used for."""
 
     body: bytes
@@ -46,7 +46,7 @@ class Remembered:
 
 
 @dataclass(frozen=True)
-class Once:
+class IdempotencyKey:
     """A key that is to be used up by a job; `answer` makes the answer's JSON of the moment from which it is sent."""
 
     api_key_id: int
@@ -56,39 +56,39 @@ class Once:
     answer: Callable[[datetime], str]
 
 
-class KnownError(MailerdError):
+class DuplicateKeyError(MailerdError):
     """The key is used up: nothing is stored, and `remembered` says what it was used for."""
 
-    def __init__(self, remembered: Remembered) -> None:
+    def __init__(self, remembered: StoredResponse) -> None:
         super().__init__(f"the idempotency key was used for job {remembered.job_id}")
         self.remembered = remembered
 
 
-async def use_up(cursor: Cursor, once: Once, *, job_id: str, send_at: datetime) -> None:
+async def claim_key(cursor: Cursor, once: IdempotencyKey, *, job_id: str, send_at: datetime) -> None:
     """Use up a key inside the transaction that stores `job_id`.
 
     Raises:
-        KnownError: another job has it, and that one is committed.
+        DuplicateKeyError: another job has it, and that one is committed.
     """
     await cursor.execute(_EXPIRE, (once.api_key_id, once.key, int(once.keep.total_seconds())))
     await cursor.execute(_CLAIM, (once.api_key_id, once.key, once.body, job_id, once.answer(send_at)))
     await cursor.execute(_FIND, (once.api_key_id, once.key))
     found = _remembered(await cursor.fetchone())
     if found.job_id != job_id:
-        raise KnownError(found)
+        raise DuplicateKeyError(found)
 
 
-def _remembered(row: tuple[bytes, str, str, datetime, int]) -> Remembered:
+def _remembered(row: tuple[bytes, str, str, datetime, int]) -> StoredResponse:
     body, job_id, answer, created_at, whole = row
-    return Remembered(body, job_id, answer, created_at.replace(tzinfo=UTC), whole=bool(whole))
+    return StoredResponse(body, job_id, answer, created_at.replace(tzinfo=UTC), whole=bool(whole))
 
 
-class Answers:
-    """The door's leaf for answers; `patience` is what the database gets for an answer, in seconds."""
+class IdempotencyStore:
+    """The door's leaf for answers; `timeout` is what the database gets for an answer, in seconds."""
 
-    def __init__(self, database: Database, *, patience: float, keep: timedelta) -> None:
+    def __init__(self, database: Database, *, timeout: float, keep: timedelta) -> None:
         self._database = database
-        self._patience = patience
+        self._timeout = timeout
         self._keep = keep
 
     @property
@@ -96,10 +96,10 @@ class Answers:
         """How long an answer is kept."""
         return self._keep
 
-    async def find(self, api_key_id: int, key: str) -> Remembered | None:
+    async def find(self, api_key_id: int, key: str) -> StoredResponse | None:
         """What a key was used for, None when it is free."""
 
-        async def work(cursor: Cursor) -> Remembered | None:
+        async def work(cursor: Cursor) -> StoredResponse | None:
             await cursor.execute(
                 f"{_FIND} AND created_at >= UTC_TIMESTAMP(6) - INTERVAL %s SECOND",
                 (api_key_id, key, int(self._keep.total_seconds())),
@@ -107,7 +107,7 @@ class Answers:
             row = await cursor.fetchone()
             return _remembered(row) if row else None
 
-        return await self._database.ask(work, what="look for an answer", bound=self._patience, looks=True)
+        return await self._database.request(work, what="look for an answer", bound=self._timeout, read_only=True)
 
     async def complete(self, api_key_id: int, key: str, *, answer: str) -> None:
         """Put the answer that is about to be sent in the place of the one without a forecast.
@@ -123,17 +123,17 @@ class Answers:
                 (answer, api_key_id, key),
             )
 
-        await self._database.ask(work, what="complete an answer", bound=self._patience)
+        await self._database.request(work, what="complete an answer", bound=self._timeout)
 
-    async def forget_old(self) -> int:
-        """Forget answers that are kept no longer, FORGET_AT_ONCE at most; how many.
+    async def purge(self) -> int:
+        """Forget answers that are kept no longer, PURGE_BATCH at most; how many.
 
         Raises:
             DatabaseError: nothing was forgotten.
         """
 
         async def work(cursor: Cursor) -> int:
-            await cursor.execute(_OLD, (int(self._keep.total_seconds()), FORGET_AT_ONCE))
+            await cursor.execute(_OLD, (int(self._keep.total_seconds()), PURGE_BATCH))
             rows = await cursor.fetchall()
             forgotten = 0
             for api_key_id, key in rows:  # by primary key alone: a range would lock what lies between

@@ -61,7 +61,7 @@ VALUES (%s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6))"""
 
 
 @dataclass(frozen=True)
-class Done:
+class ActionResult:
     """What a request has changed."""
 
     changed: bool
@@ -70,7 +70,7 @@ class Done:
 
 
 @dataclass(frozen=True)
-class Action:
+class RecordedAction:
     """A request as it was noted."""
 
     action: str
@@ -92,17 +92,17 @@ class _Found:
     priority: int
 
 
-class Controls:
-    """The door's leaf for requests; `patience`: seconds for an answer, `in_flight`: how long a lost send may travel."""
+class JobActions:
+    """The door's leaf for requests; `timeout`: seconds for an answer, `in_flight`: how long a lost send may travel."""
 
-    def __init__(self, database: Database, *, patience: float, in_flight: timedelta) -> None:
+    def __init__(self, database: Database, *, timeout: float, in_flight: timedelta) -> None:
         self._database = database
-        self._patience = patience
+        self._timeout = timeout
         self._in_flight = in_flight
 
-    async def ask(
+    async def apply(
         self, job_id: str, change: JobChange, *, actor: str, letters: int = 0, priority: int = 0, unsure: bool = False
-    ) -> Done:
+    ) -> ActionResult:
         """Do what is asked and note it. `letters`: the job's size; `unsure`: retry means to look for the unsure ones.
 
         Raises:
@@ -110,7 +110,7 @@ class Controls:
             DatabaseError: nothing was changed; where `in_doubt` is set, asking again is the way to know.
         """
 
-        async def work(cursor: Cursor) -> Done:
+        async def work(cursor: Cursor) -> ActionResult:
             job = await _lock(cursor, job_id)
             status = job_after(job.status, change)
             done = await self._do(cursor, job, change, status=status, priority=priority, unsure=unsure, actor=actor)
@@ -118,8 +118,8 @@ class Controls:
             await cursor.execute(_NOTE, (job_id, change.value, actor, detail, int(done.changed), done.letters))
             return done
 
-        bound = self._patience + letters / LETTERS_PER_SECOND
-        return await self._database.ask(work, what=f"{change} a job", bound=bound)
+        bound = self._timeout + letters / LETTERS_PER_SECOND
+        return await self._database.request(work, what=f"{change} a job", bound=bound)
 
     async def _do(
         self,
@@ -131,28 +131,28 @@ class Controls:
         priority: int,
         unsure: bool,
         actor: str,
-    ) -> Done:
+    ) -> ActionResult:
         match change:
             case JobChange.CANCEL:
                 return await _cancel(cursor, job, status, actor)
             case JobChange.PAUSE:
                 await cursor.execute(_SET_PAUSED, (status.value, job.id))
-                return Done(status is not job.status, 0, status)
+                return ActionResult(status is not job.status, 0, status)
             case JobChange.RESUME:
                 return await _resume(cursor, job, status)
             case JobChange.RETRY if unsure:
                 await cursor.execute(_LOOK_NOW, (micros(self._in_flight), job.id))
-                return Done(cursor.rowcount > 0, cursor.rowcount, job.status)
+                return ActionResult(cursor.rowcount > 0, cursor.rowcount, job.status)
             case JobChange.RETRY:
                 return await _retry(cursor, job, status)
             case JobChange.PRIORITY:
                 await cursor.execute(_PRIORITY, (priority, job.id))
-                return Done(priority != job.priority, 0, job.status)
+                return ActionResult(priority != job.priority, 0, job.status)
 
-    async def actions(self, job_id: str) -> list[Action]:
+    async def actions(self, job_id: str) -> list[RecordedAction]:
         """What was asked of a job, the last hundred requests, the newest first."""
 
-        async def work(cursor: Cursor) -> list[Action]:
+        async def work(cursor: Cursor) -> list[RecordedAction]:
             await cursor.execute(
                 "SELECT action, actor, detail, changed, letters, at FROM job_actions WHERE job_id = %s "
                 "ORDER BY id DESC LIMIT 100",
@@ -160,12 +160,14 @@ class Controls:
             )
             return [_action(row) for row in await cursor.fetchall()]
 
-        return await self._database.ask(work, what="read what was asked of a job", bound=self._patience, looks=True)
+        return await self._database.request(
+            work, what="read what was asked of a job", bound=self._timeout, read_only=True
+        )
 
 
-def _action(row: tuple[Any, ...]) -> Action:
+def _action(row: tuple[Any, ...]) -> RecordedAction:
     action, actor, detail, changed, letters, at = row
-    return Action(action, actor, detail, changed=bool(changed), letters=letters, at=at.replace(tzinfo=UTC))
+    return RecordedAction(action, actor, detail, changed=bool(changed), letters=letters, at=at.replace(tzinfo=UTC))
 
 
 async def _lock(cursor: Cursor, job_id: str) -> _Found:
@@ -174,7 +176,7 @@ async def _lock(cursor: Cursor, job_id: str) -> _Found:
     return _Found(job_id, JobStatus(status), sender, started=started_at is not None, priority=priority)
 
 
-async def _cancel(cursor: Cursor, job: _Found, status: JobStatus, actor: str) -> Done:
+async def _cancel(cursor: Cursor, job: _Found, status: JobStatus, actor: str) -> ActionResult:
     reason = f"the job was cancelled by {actor}"
     await cursor.execute(_CANCEL, (after(State.WAITING, Transition.CANCELLED).value, reason, job.id))
     letters = cursor.rowcount
@@ -182,27 +184,27 @@ async def _cancel(cursor: Cursor, job: _Found, status: JobStatus, actor: str) ->
         await cursor.execute(_ON_THE_WIRE, (job.id,))
         on_the_wire = bool((await cursor.fetchone())[0])
         await cursor.execute(_SET_CANCELLED, (status.value, on_the_wire, job.id))
-    return Done(job.status is not status, letters, status)
+    return ActionResult(job.status is not status, letters, status)
 
 
-async def _resume(cursor: Cursor, job: _Found, status: JobStatus) -> Done:
+async def _resume(cursor: Cursor, job: _Found, status: JobStatus) -> ActionResult:
     if job.status is status:
-        return Done(changed=False, letters=0, status=status)
+        return ActionResult(changed=False, letters=0, status=status)
     status = JobStatus.SENDING if job.started else JobStatus.QUEUED
     await _run(cursor, job, status)
-    return Done(changed=True, letters=0, status=status)
+    return ActionResult(changed=True, letters=0, status=status)
 
 
-async def _retry(cursor: Cursor, job: _Found, status: JobStatus) -> Done:
+async def _retry(cursor: Cursor, job: _Found, status: JobStatus) -> ActionResult:
     token = new_id()
     await cursor.execute(_LOG_RETRIES, (token, token, job.id))
     await cursor.execute(_RETRY, (after(State.FAILED, Transition.RETRIED).value, job.id))
     letters = cursor.rowcount
     if not letters:
-        return Done(changed=False, letters=0, status=job.status)
+        return ActionResult(changed=False, letters=0, status=job.status)
     if status is not JobStatus.PAUSED:
         await _run(cursor, job, status)
-    return Done(changed=True, letters=letters, status=status)
+    return ActionResult(changed=True, letters=letters, status=status)
 
 
 async def _run(cursor: Cursor, job: _Found, status: JobStatus) -> None:

@@ -4,11 +4,11 @@ from dataclasses import dataclass, field
 
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
-from mailerd.store.jobs import Language
+from mailerd.store.jobs import TemplateLanguage
 
 
 @dataclass(frozen=True)
-class Contents:
+class JobContent:
     """The parts of a job that all its letters share."""
 
     from_email: str
@@ -25,17 +25,17 @@ class Contents:
     """How many there are, those of single recipients included."""
     attached_bytes: int = field(default=0, kw_only=True)
     """What one letter carries at most."""
-    languages: tuple[Language, ...] = field(default=(), kw_only=True)
+    languages: tuple[TemplateLanguage, ...] = field(default=(), kw_only=True)
 
 
-async def contents(database: Database, job: str) -> Contents:
+async def job_content(database: Database, job: str) -> JobContent:
     """What the letters of `job` are made of.
 
     Raises:
         DatabaseError: it cannot be read.
     """
 
-    async def work(cursor: Cursor) -> Contents:
+    async def work(cursor: Cursor) -> JobContent:
         await cursor.execute(
             "SELECT from_address, sender_name, reply_to, subject, html, text, variables, "
             "inline_css, attachments FROM jobs WHERE id = %s",
@@ -44,10 +44,10 @@ async def contents(database: Database, job: str) -> Contents:
         row = await cursor.fetchone()
         size = await _attached_bytes(cursor, job) if row[-1] else 0
         await cursor.execute("SELECT language, subject, html, text FROM job_templates WHERE job_id = %s", (job,))
-        languages = tuple(Language(*each) for each in await cursor.fetchall())
-        return Contents(*row, attached_bytes=size, languages=languages)
+        languages = tuple(TemplateLanguage(*each) for each in await cursor.fetchall())
+        return JobContent(*row, attached_bytes=size, languages=languages)
 
-    return await database.look(work, what="read a job's contents")
+    return await database.read(work, what="read a job's contents")
 
 
 async def _attached_bytes(cursor: Cursor, job: str) -> int:

@@ -10,10 +10,10 @@ from typing import Any, Final, NamedTuple
 
 from mailerd.core.states import JobStatus, Proof, State
 from mailerd.errors import DatabaseAwayError, DatabaseError
-from mailerd.store.attachments import Attached, store_attachments
+from mailerd.store.attachments import StoredAttachment, store_attachments
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
-from mailerd.store.idempotency import Once, use_up
+from mailerd.store.idempotency import IdempotencyKey, claim_key
 
 ROWS_PER_STATEMENT: Final = 500
 """Recipients of one INSERT: some 2 ms of escaping, so that the loop is never held for long."""
@@ -94,14 +94,14 @@ class NewJob:
     template_name: str | None = None
     template_version: str | None = None
     inline_css: bool = False
-    languages: Sequence["Language"] = field(default=(), repr=False)
+    languages: Sequence["TemplateLanguage"] = field(default=(), repr=False)
     """Further languages of the template; the default one stands in subject, html and text."""
-    attachments: Sequence[Attached] = ()
-    once: Once | None = field(default=None, repr=False)
+    attachments: Sequence[StoredAttachment] = ()
+    once: IdempotencyKey | None = field(default=None, repr=False)
     """The idempotency key that this job uses up."""
 
 
-class Language(NamedTuple):
+class TemplateLanguage(NamedTuple):
     """A template in one more language."""
 
     language: str
@@ -111,7 +111,7 @@ class Language(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredJob:
     """What the database has: the moment from which the job is sent, and when it was accepted."""
 
     send_at: datetime
@@ -147,7 +147,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Filter:
+class JobFilter:
     """Which jobs are asked for; None means any."""
 
     status: JobStatus | None = None
@@ -196,27 +196,27 @@ def _aware(moment: datetime | None) -> Any:
 
 
 class Jobs:
-    """The door's leaf for jobs; `patience` is what the database gets for an answer, in seconds."""
+    """The door's leaf for jobs; `timeout` is what the database gets for an answer, in seconds."""
 
-    def __init__(self, database: Database, *, patience: float) -> None:
+    def __init__(self, database: Database, *, timeout: float) -> None:
         self._database = database
-        self._patience = patience
+        self._timeout = timeout
 
-    async def accept(self, job: NewJob) -> Stored:
+    async def accept(self, job: NewJob) -> StoredJob:
         """Store a job whole or not at all; it returns only when the database has said that it is durable.
 
         Raises:
             DatabaseError: it was not stored; where `in_doubt` is set, nobody knows.
-            KnownError: its idempotency key is used up; it was not stored.
+            DuplicateKeyError: its idempotency key is used up; it was not stored.
         """
 
-        async def work(cursor: Cursor) -> Stored:
+        async def work(cursor: Cursor) -> StoredJob:
             return await self._store(cursor, job)
 
         try:
             attached = sum(len(each.content) for each in job.attachments) / BYTES_PER_SECOND
-            bound = self._patience + len(job.recipients) / ROWS_PER_SECOND + attached
-            return await self._database.ask(work, what="accept a job", bound=bound)
+            bound = self._timeout + len(job.recipients) / ROWS_PER_SECOND + attached
+            return await self._database.request(work, what="accept a job", bound=bound)
         except DatabaseError as error:
             if not error.in_doubt:
                 raise
@@ -227,45 +227,45 @@ class Jobs:
                 ) from error
             return found
 
-    async def _store(self, cursor: Cursor, job: NewJob) -> Stored:
+    async def _store(self, cursor: Cursor, job: NewJob) -> StoredJob:
         # Recipients first, the job next, its sender last: nobody sees an unfinished job, and the sender's row, which
         # every claim of that sender needs, is locked for the last moment only.
         # Each step has its own bound: a frozen server must show soon, in a big job too.
-        async with asyncio.timeout(self._patience):
+        async with asyncio.timeout(self._timeout):
             await cursor.execute("SELECT UTC_TIMESTAMP(6)")
             now: datetime = (await cursor.fetchone())[0]
         due = now if job.send_at is None else max(now, job.send_at.astimezone(UTC).replace(tzinfo=None))
         if job.once is not None:  # before anything else: of many that race with one key, one goes on and the rest wait
-            async with asyncio.timeout(self._patience):
-                await use_up(cursor, job.once, job_id=job.id, send_at=_aware(due))
+            async with asyncio.timeout(self._timeout):
+                await claim_key(cursor, job.once, job_id=job.id, send_at=_aware(due))
         # The driver's executemany would spell the shared values anew for each row: 9 µs a row instead of 3.
         each = cursor.mogrify(_RECIPIENT, (job.id, due, now))
         for batch in _batches(job.recipients):
             statement = _ADD_RECIPIENTS + ", ".join([each] * len(batch))
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self._timeout):
                 await cursor.execute(statement, list(chain.from_iterable(batch)))
-        await store_attachments(cursor, job.attachments, job_id=job.id, patience=self._patience)
+        await store_attachments(cursor, job.attachments, job_id=job.id, bound=self._timeout)
         row = (
             job.id, job.sender_email, job.sender_name, job.reply_to, job.subject, job.html, job.text, job.variables,
             job.reference, job.priority, JobStatus.QUEUED.value, len(job.recipients), due, job.api_key_id, due, now,
             job.from_email, job.template_name, job.template_version, int(job.inline_css), len(job.attachments),
         )  # fmt: skip
-        async with asyncio.timeout(self._patience):
+        async with asyncio.timeout(self._timeout):
             for language in job.languages:
                 await cursor.execute(_ADD_LANGUAGE, (job.id, *language))
-            await cursor.together([(_ADD_JOB, row), (_ADD_TURN, (job.sender_email, due, now, due, due))])
-        return Stored(send_at=_aware(due), created_at=_aware(now))
+            await cursor.execute_batch([(_ADD_JOB, row), (_ADD_TURN, (job.sender_email, due, now, due, due))])
+        return StoredJob(send_at=_aware(due), created_at=_aware(now))
 
-    async def _look_up(self, job_id: str, *, doubt: DatabaseError) -> Stored | None:
+    async def _look_up(self, job_id: str, *, doubt: DatabaseError) -> StoredJob | None:
         """What became of a COMMIT without an answer: the job, or None when it certainly is not and will not be.
 
         The locking read waits for a transaction that is still being committed, so that "absent" is a proof.
         """
 
-        async def work(cursor: Cursor) -> Stored | None:
+        async def work(cursor: Cursor) -> StoredJob | None:
             await cursor.execute("SELECT send_at, created_at FROM jobs WHERE id = %s FOR UPDATE", (job_id,))
             row = await cursor.fetchone()
-            return Stored(send_at=_aware(row[0]), created_at=_aware(row[1])) if row else None
+            return StoredJob(send_at=_aware(row[0]), created_at=_aware(row[1])) if row else None
 
         until = time.monotonic() + LOOK_WITHIN
         while (left := until - time.monotonic()) > 0:
@@ -285,11 +285,11 @@ class Jobs:
         async def work(cursor: Cursor) -> list[Job]:
             return await _read_jobs(cursor, [job_id])
 
-        found = await self._database.ask(work, what="read a job", bound=self._patience, looks=True)
+        found = await self._database.request(work, what="read a job", bound=self._timeout, read_only=True)
         return found[0] if found else None
 
     async def newest(
-        self, *, before: str | None, limit: int, senders: Collection[str] | None, only: "Filter | None" = None
+        self, *, before: str | None, limit: int, senders: Collection[str] | None, only: "JobFilter | None" = None
     ) -> list[Job]:
         """Jobs from the newest on, those before an id; `senders` None means everybody's."""
         where, values = only.conditions() if only else ([], [])
@@ -305,7 +305,7 @@ class Jobs:
             await cursor.execute(f"SELECT j.id FROM jobs j {clause}ORDER BY j.id DESC LIMIT %s", (*values, limit))
             return await _read_jobs(cursor, [row[0] for row in await cursor.fetchall()])
 
-        return await self._database.ask(work, what="list jobs", bound=self._patience, looks=True)
+        return await self._database.request(work, what="list jobs", bound=self._timeout, read_only=True)
 
     async def recipients(
         self, job_id: str, *, status: State | None, after: int, limit: int, email: str | None = None
@@ -324,7 +324,7 @@ class Jobs:
             await cursor.execute(f"{_RECIPIENTS}{condition} ORDER BY seq LIMIT %s", (*values, limit))
             return [_recipient(row) for row in await cursor.fetchall()]
 
-        return await self._database.ask(work, what="read recipients", bound=self._patience, looks=True)
+        return await self._database.request(work, what="read recipients", bound=self._timeout, read_only=True)
 
 
 def _batches(recipients: Iterable[NewRecipient]) -> Iterator[list[tuple[object, ...]]]:

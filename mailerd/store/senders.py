@@ -44,7 +44,7 @@ class SenderError(MailerdError):
 
 
 @dataclass(frozen=True)
-class SenderNow:
+class SenderSummary:
     """A sender, what it has sent and what waits."""
 
     standing: SenderState
@@ -60,7 +60,7 @@ class Senders:
     database: Database
     terms: DefaultLimits
 
-    async def all(self) -> list[SenderNow]:
+    async def all(self) -> list[SenderSummary]:
         """Every sender, by address.
 
         Raises:
@@ -68,18 +68,18 @@ class Senders:
         """
         return await self.database.transaction(self._all, what="list senders", read_only=True)
 
-    async def _all(self, cursor: Cursor) -> list[SenderNow]:
+    async def _all(self, cursor: Cursor) -> list[SenderSummary]:
         await cursor.execute(_ALL)
         rows = await cursor.fetchall()
         return [await self._now(cursor, rate_limits.standing(row, self.terms)) for row in rows]
 
-    async def _now(self, cursor: Cursor, it: SenderState) -> SenderNow:
+    async def _now(self, cursor: Cursor, it: SenderState) -> SenderSummary:
         hours = (await rate_limits.hours(cursor, (it.email,), now=it.now))[it.email]
         used = sum(number for hour, number in hours.items() if hour > it.now - timedelta(hours=25))
         await cursor.execute(_WAITING, (it.email,))
-        return SenderNow(it, used=used, waiting=int((await cursor.fetchone())[0]))
+        return SenderSummary(it, used=used, waiting=int((await cursor.fetchone())[0]))
 
-    async def change(self, email: str, limits: Mapping[str, float | None]) -> SenderNow:
+    async def change(self, email: str, limits: Mapping[str, float | None]) -> SenderSummary:
         """Give a sender limits of its own (None: the default again); one that is not known yet is made.
 
         Raises:
@@ -93,7 +93,7 @@ class Senders:
             lambda cursor: self._change(cursor, email, dict(limits)), what="change a sender"
         )
 
-    async def _change(self, cursor: Cursor, email: str, limits: dict[str, Any]) -> SenderNow:
+    async def _change(self, cursor: Cursor, email: str, limits: dict[str, Any]) -> SenderSummary:
         await cursor.execute(_ADD, (email,))
         before = await self._read(cursor, email)
         if limits:
@@ -129,7 +129,7 @@ class Senders:
             await cursor.execute(_KNOWN, (email, email))
             return bool((await cursor.fetchone())[0])
 
-        return await self.database.look(work, what="look for a sender")
+        return await self.database.read(work, what="look for a sender")
 
     async def pause(self, email: str, *, lasts: timedelta | None, reason: str) -> datetime:
         """Claim nothing for a sender for so long, or until it is resumed; when that ends.

@@ -40,7 +40,7 @@ _NAP: Final = 30.0
 
 
 @dataclass(frozen=True)
-class Facts:
+class ServerInfo:
     """A database as one session sees it."""
 
     variables: Mapping[str, str]
@@ -55,14 +55,14 @@ class Facts:
     """Seconds for a question and its answer."""
 
 
-async def facts(database: Database, *, clock: Clock, bound: float) -> Facts:
+async def server_facts(database: Database, *, clock: Clock, bound: float) -> ServerInfo:
     """Look around.
 
     Raises:
         DatabaseError: it could not be asked.
     """
 
-    async def work(cursor: Cursor) -> Facts:
+    async def work(cursor: Cursor) -> ServerInfo:
         await cursor.execute("SELECT 1")
         asked, before = clock.now(), clock.monotonic()
         await cursor.execute("SELECT UTC_TIMESTAMP(6), DATABASE()")
@@ -73,7 +73,7 @@ async def facts(database: Database, *, clock: Clock, bound: float) -> Facts:
         await cursor.execute("SHOW GRANTS")
         grants = [str(row[0]) for row in await cursor.fetchall()]
         matches = [_GRANT.match(grant) for grant in grants]
-        return Facts(
+        return ServerInfo(
             variables=variables,
             privileges=frozenset().union(*(_privileges(m["what"]) for m in matches if m and _covers(m["where"], name))),
             by_role=None in matches,
@@ -103,7 +103,7 @@ def _covers(where: str, database: str) -> bool:
     return re.fullmatch("".join(wild.get(p, re.escape(p[-1])) for p in parts), database) is not None
 
 
-async def cut_off_after(database: Database, *, bound: float) -> float:
+async def measure_timeout(database: Database, *, bound: float) -> float:
     """Have a slow statement cut off at `bound` seconds; the seconds after which it was.
 
     Raises:
@@ -123,7 +123,7 @@ async def cut_off_after(database: Database, *, bound: float) -> float:
     return time.monotonic() - started
 
 
-async def skips_locked(database: Database, *, bound: float) -> bool | None:
+async def supports_skip_locked(database: Database, *, bound: float) -> bool | None:
     """Whether SKIP LOCKED passes over a row that another connection has locked; None when there is no row to try on.
 
     TiDB, for one, takes the words and drops them: two daemons would claim the same letters.

@@ -52,7 +52,7 @@ class StatsReader:
         Raises:
             DatabaseError: it cannot be seen now.
         """
-        return await self.database.look(self._read, what="stats", bound=bound)
+        return await self.database.read(self._read, what="stats", bound=bound)
 
     async def _read(self, cursor: Cursor) -> QueueStats:
         await cursor.execute("SELECT UTC_TIMESTAMP(6)")

@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Final
 
 from mailerd.mail.attachments import MimePart, encode_attachment
-from mailerd.store.attachments import Attached, attachments
+from mailerd.store.attachments import StoredAttachment, attachments
 from mailerd.store.db.database import Database
 
 KEPT_AT_MOST: Final = 100_000_000
@@ -64,7 +64,7 @@ def _size(made: tuple[MimePart, ...]) -> int:
     return sum(len(each.data) for each in made)
 
 
-async def _encoded(found: list[Attached]) -> tuple[MimePart, ...]:
+async def _encoded(found: list[StoredAttachment]) -> tuple[MimePart, ...]:
     """Encode beside the loop."""
     if not found:
         return ()

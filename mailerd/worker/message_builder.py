@@ -16,7 +16,7 @@ from mailerd.mail.mime import Envelope, compose
 from mailerd.mail.renderer import Renderer
 from mailerd.mail.templates import Content, RecipientData, Source, Template
 from mailerd.store.db.database import Database
-from mailerd.store.job_content import contents
+from mailerd.store.job_content import job_content
 from mailerd.worker.attachment_cache import AttachmentCache
 
 _KEPT: Final = 256
@@ -128,7 +128,7 @@ class MessageBuilder:
         return job
 
     async def _read(self, id_: str) -> _Job:
-        it = await contents(self._database, id_)
+        it = await job_content(self._database, id_)
         return _Job(
             template=Template(
                 Source(it.subject, it.html, it.text),

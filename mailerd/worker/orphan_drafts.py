@@ -10,7 +10,7 @@ from mailerd.core.states import State
 from mailerd.core.verdicts import Disposition, judge
 from mailerd.events.worker import RecoveryEvents
 from mailerd.gmail import Mailbox
-from mailerd.store.queue.undo_sent import Undone
+from mailerd.store.queue.undo_sent import UndoneSend
 from mailerd.worker.reconcile import key_of
 
 _FOREIGN_KEPT: Final = 200_000
@@ -47,7 +47,7 @@ class Rows(Protocol):
     async def is_orphan(self, *, job: str, seq: int, draft: str) -> bool | None:
         """Whether nobody will ever need it."""
 
-    async def undo(self, *, job: str, seq: int, draft: str) -> Undone | None:
+    async def undo(self, *, job: str, seq: int, draft: str) -> UndoneSend | None:
         """Take back that its letter is sent, if that was believed because the draft was gone."""
 
 
@@ -115,7 +115,7 @@ class OrphanDrafts:
                 )  # fmt: skip
             return 0
         verdict = judge(Call.DRAFTS_DELETE, await self.google.delete_draft(sender, draft_id=draft))
-        if verdict.disposition is Disposition.ACCEPTED:
+        if verdict.fate is Disposition.ACCEPTED:
             self.events.orphan_deleted(sender=sender, draft=draft, key=key)
             return 1
         return 0

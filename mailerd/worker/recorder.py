@@ -14,8 +14,8 @@ from mailerd.ops.heartbeat import Heartbeats
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.error_codes import LOCKED
-from mailerd.store.queue.locked_rows import busy
-from mailerd.store.queue.record import Finished
+from mailerd.store.queue.locked_rows import find_locked
+from mailerd.store.queue.record import CompletedJob
 
 T = TypeVar("T")
 
@@ -56,8 +56,8 @@ class Writes(Protocol):
     async def record(self, cursor: Cursor, records: Sequence[Record], *, repeated: bool) -> list[WriteResult]:
         """Write; what became of each."""
 
-    async def finish(self, jobs: set[str], *, tried: Callable[[], None]) -> list[Finished]:
-        """Complete the jobs in which nothing is open; `tried` is called while it is in doubt."""
+    async def finish(self, jobs: set[str], *, on_retry: Callable[[], None]) -> list[CompletedJob]:
+        """Complete the jobs in which nothing is open; `on_retry` is called while it is in doubt."""
 
 
 class Remembers(Protocol):
@@ -132,7 +132,7 @@ class Recorder:
     async def _held_up(self, batch: Sequence[_Entry]) -> set[int]:
         """Asked by the one writer alone, between two commits: it never takes its own locks for somebody else's."""
         try:
-            return await busy(self._writes.database, [one.record for one in batch])
+            return await find_locked(self._writes.database, [one.record for one in batch])
         except DatabaseError:
             return set()  # whatever it is, the records meet it too, and are repeated until it has gone
 
@@ -141,7 +141,9 @@ class Recorder:
         records = [one.record for one in batch]
         what = f"record {len(records)} letters"
         try:
-            written = await self._writes.database.insist(self._work(records), what=what, tried=step, leaving=LOCKED)
+            written = await self._writes.database.retry_until_committed(
+                self._work(records), what=what, on_retry=step, raise_on=LOCKED
+            )
         except DatabaseError as error:
             step()
             if len(batch) > 1:  # one of them is the poison, or meets the lock: find it, and spare the others
@@ -182,7 +184,7 @@ class Recorder:
     def _say_it_waits(self, letter: ClaimedRecipient, waited: float, *, again_in: float) -> None:
         what = f"record recipient {letter.id} of job {letter.job_id}"
         cause = f"somebody has held rows of sender {letter.sender} for {waited:.0f} s; the other records go on"
-        self._writes.database.repeats(what=what, again_in=again_in, cause=cause)
+        self._writes.database.log_retry(what=what, again_in=again_in, cause=cause)
 
     def _answer(self, record: Record, future: "asyncio.Future[WriteResult]", what: WriteResult) -> None:
         if self._memory is not None:
@@ -214,7 +216,7 @@ class Recorder:
             self._ended.clear()
             jobs, self._touched = self._touched, set()
             try:
-                finished = await self._writes.finish(jobs, tried=lambda: heartbeat.working("finishing jobs"))
+                finished = await self._writes.finish(jobs, on_retry=lambda: heartbeat.working("finishing jobs"))
             except DatabaseError as error:
                 self._touched |= jobs
                 if not isinstance(error, DatabaseAwayError):  # of that the store tells, and when it is back

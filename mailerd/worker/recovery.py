@@ -33,8 +33,8 @@ _FIRST_SWEEP_AFTER: Final = 5.0
 class Leases(Protocol):
     """What the rescue needs of the store to put right what lapsed."""
 
-    async def lapsed(self, *, tried: Callable[[], None]) -> list[ExpiredClaim]:
-        """Lapsed rows, put right; `tried` is called while it is in doubt."""
+    async def lapsed(self, *, on_retry: Callable[[], None]) -> list[ExpiredClaim]:
+        """Lapsed rows, put right; `on_retry` is called while it is in doubt."""
 
 
 class Rows(Protocol):
@@ -47,13 +47,13 @@ class Rows(Protocol):
     async def doubts(self, *, limit: int, each: int, looking: Mapping[str, int]) -> list[UnresolvedSend]:
         """So many doubts taken for a look, of each sender so many less those that are being looked for."""
 
-    async def settle(self, settled: Resolution, *, tried: Callable[[], None]) -> WriteResult:
+    async def settle(self, settled: Resolution, *, on_retry: Callable[[], None]) -> WriteResult:
         """Write what a look found; what became of it."""
 
     async def unfinished(self, limit: int = 200) -> list[str]:
         """Jobs with nothing open that are not completed."""
 
-    async def wake_forgotten(self, *, tried: Callable[[], None]) -> list[str]:
+    async def wake_forgotten(self, *, on_retry: Callable[[], None]) -> list[str]:
         """Wake the jobs that no claim would find; which those were."""
 
     async def drafting_senders(self) -> list[str]:
@@ -131,7 +131,7 @@ class Recovery:
         Raises:
             DatabaseError: nothing was done.
         """
-        lapsed = await self.leases.lapsed(tried=lambda: heartbeat.working("rescuing"))
+        lapsed = await self.leases.lapsed(on_retry=lambda: heartbeat.working("rescuing"))
         for row in lapsed:
             self._log_expired(row)
         return bool(lapsed)
@@ -202,7 +202,7 @@ class Recovery:
             self.job_changed(job)
         what = "looking for forgotten jobs"
         heartbeat.working(what)
-        for job in await self.rows.wake_forgotten(tried=lambda: heartbeat.working(what)):
+        for job in await self.rows.wake_forgotten(on_retry=lambda: heartbeat.working(what)):
             self.events.job_forgotten(job=job)
             self.wake()
         return False
@@ -238,7 +238,7 @@ class Recovery:
     async def _settle(self, doubt: UnresolvedSend, heartbeat: Heartbeat) -> None:
         try:
             settled = await self._reconcile(doubt, heartbeat)
-            written = await self.rows.settle(settled, tried=lambda: heartbeat.working("settling letters in doubt"))
+            written = await self.rows.settle(settled, on_retry=lambda: heartbeat.working("settling letters in doubt"))
         except DatabaseAwayError:
             return  # the store has said so, and nothing was written; it is taken again when the look's lease lapses
         except DatabaseError as error:

@@ -5,7 +5,7 @@ from pathlib import Path
 from mailerd.cli import describe
 from mailerd.sandbox.google import FakeGoogle, FakeLimits, Fault, serve
 from mailerd.store.db.database import Database
-from mailerd.store.history import Stories
+from mailerd.store.history import HistoryReader
 from mailerd.store.jobs import Jobs
 from tests.support.daemon import running, settings, sign_in
 from tests.support.heard import Heard
@@ -13,7 +13,7 @@ from tests.support.rows import post, query
 
 
 async def told(database: Database, address: str) -> str:
-    (story,) = await Stories(database).of_address(address)
+    (story,) = await HistoryReader(database).of_address(address)
     return "\n".join(describe.of_letter(story, describe.Queue()))
 
 
@@ -34,10 +34,10 @@ async def test_a_sent_and_a_failed_letter_are_told_from_acceptance_to_end(databa
         assert "accepted." in sent
         assert "attempt 1: Google took it as message" in sent
         assert "Nothing more happens." in sent
-        found = await Jobs(daemon.database, patience=5).job(job)
+        found = await Jobs(daemon.database, timeout=5).job(job)
         assert found is not None
         assert "completed, 1 recipients: 1 failed" in describe.of_job(found)[0]
-        (trouble,) = await Stories(daemon.database).troubles_of(job)
+        (trouble,) = await HistoryReader(daemon.database).troubles_of(job)
         assert trouble.to_email == "a@example.org"
 
 

@@ -18,7 +18,7 @@ from mailerd.sandbox.google import FakeGoogle, FakeLimits, serve
 from mailerd.sandbox.mariadb import Server
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
-from mailerd.store.default_limits import terms_of
+from mailerd.store.default_limits import default_limits
 from mailerd.store.senders import Senders
 from tests.chaos.child import PYTHON
 from tests.chaos.place import mailerd
@@ -28,7 +28,7 @@ from tests.support.heard import Heard
 from tests.support.rows import post, query
 from tests.support.terminal import Terminal, terminal
 
-TERMS = terms_of(Settings())
+TERMS = default_limits(Settings())
 
 
 @pytest.fixture

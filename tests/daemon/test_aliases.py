@@ -10,7 +10,7 @@ import pytest
 
 from mailerd.config import Settings
 from mailerd.sandbox.google import COMPOSE, FakeGoogle
-from mailerd.store.api_keys import Keys
+from mailerd.store.api_keys import ApiKeys
 from mailerd.store.db.database import Database
 from tests.support.daemon import running, sign_in
 from tests.support.heard import Heard
@@ -52,7 +52,7 @@ async def test_an_aliass_letters_come_from_the_alias_and_count_for_its_mailbox(
     known: Settings, database: Database, google: FakeGoogle, heard: Heard
 ) -> None:
     google.mailbox(ME).aliases = frozenset({SALES})
-    key = await Keys(database, patience=5).create("shop", senders=[SALES])
+    key = await ApiKeys(database, timeout=5).create("shop", senders=[SALES])
     async with running(known, heard):
         status, answer = await post(heard, key, SALES)
         assert status == 200, answer
@@ -81,7 +81,7 @@ async def test_an_aliass_letters_come_from_the_alias_and_count_for_its_mailbox(
 async def test_a_sender_behind_whom_there_is_no_mailbox_is_refused_by_name(
     known: Settings, database: Database, heard: Heard, sender: str, words: str
 ) -> None:
-    key = await Keys(database, patience=5).create("shop")
+    key = await ApiKeys(database, timeout=5).create("shop")
     async with running(known, heard):
         status, answer = await post(heard, key, sender)
     (detail,) = answer["error"]["details"]
@@ -93,7 +93,7 @@ async def test_a_sender_behind_whom_there_is_no_mailbox_is_refused_by_name(
 async def test_a_mailbox_that_is_signed_in_later_needs_no_restart(
     known: Settings, database: Database, google: FakeGoogle, credentials: Path, heard: Heard
 ) -> None:
-    key = await Keys(database, patience=5).create("shop")
+    key = await ApiKeys(database, timeout=5).create("shop")
     async with running(known, heard):
         assert (await post(heard, key, "new@example.com"))[0] == 422
         sign_in(google, credentials, "new@example.com", scopes=(COMPOSE,))
@@ -105,7 +105,7 @@ async def test_a_mailbox_that_is_signed_in_later_needs_no_restart(
 async def test_a_credential_file_that_is_replaced_is_used_at_once(
     known: Settings, database: Database, google: FakeGoogle, credentials: Path, heard: Heard
 ) -> None:
-    key = await Keys(database, patience=5).create("shop")
+    key = await ApiKeys(database, timeout=5).create("shop")
     async with running(known, heard):
         await post(heard, key, ME)
         await heard.wait_for("job_finished")
@@ -122,7 +122,7 @@ async def test_no_secret_reaches_the_database_or_the_log_when_a_sign_in_dies(
     (credential,) = google.accounts.of(ME)
     secrets = [google.accounts.client_secret, credential.blob["refresh_token"]]
     google.revoke(ME)
-    key = await Keys(database, patience=5).create("shop")
+    key = await ApiKeys(database, timeout=5).create("shop")
     async with running(known, heard):
         await post(heard, key, ME)
         await heard.wait_for("sender_paused")

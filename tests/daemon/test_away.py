@@ -15,7 +15,7 @@ from mailerd.errors import ListenError
 from mailerd.events.store import StoreEvents
 from mailerd.sandbox.google import SEND, FakeGoogle, RunningServer, serve
 from mailerd.sandbox.mariadb import Server
-from mailerd.store.api_keys import Keys
+from mailerd.store.api_keys import ApiKeys
 from mailerd.store.db.database import Database
 from mailerd.worker.runner import Runner
 from tests.support.daemon import running, settings, sign_in
@@ -199,7 +199,7 @@ async def test_a_question_to_a_frozen_database_is_answered_503_within_its_time(
     known: Settings, database: Database, heard: Heard, mariadb: Server
 ) -> None:
     await post(database, recipients=1)
-    secret = await Keys(database, patience=5).create("shop")
+    secret = await ApiKeys(database, timeout=5).create("shop")
     async with running(known, heard), ClientSession(headers={"X-API-Key": secret}) as client:
         where = f"{heard.of('intake_listening')[0]['where']}/api/jobs"
         async with client.get(where) as answer:

@@ -11,7 +11,7 @@ from mailerd.core.states import JobChange
 from mailerd.sandbox.google import FakeGoogle, Fault, RunningServer
 from mailerd.store.audit import audit
 from mailerd.store.db.database import Database
-from mailerd.store.job_actions import Controls, Done
+from mailerd.store.job_actions import ActionResult, JobActions
 from tests.support.daemon import running, settings
 from tests.support.eventually import eventually
 from tests.support.heard import Heard
@@ -40,9 +40,9 @@ class Asking:
     database: Database
     job: str
 
-    async def __call__(self, change: JobChange, *, unsure: bool = False) -> Done:
-        controls = Controls(self.database, patience=10, in_flight=timedelta(seconds=1))
-        return await controls.ask(self.job, change, actor="a test", letters=LETTERS, unsure=unsure)
+    async def __call__(self, change: JobChange, *, unsure: bool = False) -> ActionResult:
+        controls = JobActions(self.database, timeout=10, in_flight=timedelta(seconds=1))
+        return await controls.apply(self.job, change, actor="a test", letters=LETTERS, unsure=unsure)
 
     async def counts(self) -> dict[str, int]:
         return await states(self.database, self.job)

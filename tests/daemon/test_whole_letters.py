@@ -18,9 +18,9 @@ from mailerd.gmail.session import GmailSession
 from mailerd.intake.parse_job import parse_job
 from mailerd.mail.template_library import TemplateLibrary
 from mailerd.sandbox.google import FakeGoogle, RunningServer
-from mailerd.store.api_keys import Key
+from mailerd.store.api_keys import ApiKey
 from mailerd.store.db.database import Database
-from mailerd.store.job_content import contents
+from mailerd.store.job_content import job_content
 from mailerd.store.jobs import Jobs
 from mailerd.worker.attachment_cache import LARGE_AT_ONCE
 from tests.support.daemon import running, settings
@@ -30,7 +30,7 @@ from tests.support.rows import query, states
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "templates"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-KEY = Key(
+KEY = ApiKey(
     id=1, name="k", digest=b"", hint="", senders=None, calls=None, per_minute=None, created_at=NOW, revoked_at=None,
     last_used_at=None, old_until=None,
 )  # fmt: skip
@@ -45,7 +45,7 @@ async def accept(database: Database, *, templates: Path | None = None, **fields:
         order = await asyncio.to_thread(
             lambda: parse_job(raw, key=KEY, now=NOW, max_recipients=1000, library=library, renderer=renderer)
         )
-    await Jobs(database, patience=30).accept(order.job)
+    await Jobs(database, timeout=30).accept(order.job)
     return order.job.id
 
 
@@ -66,8 +66,8 @@ async def test_what_a_letter_may_carry_counts_the_files_of_single_recipients_too
     both = await accept(database, attachments=[a_file("all.pdf", b"12345")], recipients=recipients)
     none = await accept(database, recipients=[{"email": "a@example.org"}])
 
-    assert (await contents(database, both)).attached_bytes == 15
-    assert (await contents(database, none)).attached_bytes == 0
+    assert (await job_content(database, both)).attached_bytes == 15
+    assert (await job_content(database, none)).attached_bytes == 0
 
 
 async def test_everybody_gets_the_jobs_files_and_each_its_own(

@@ -18,7 +18,7 @@ import mailerd
 from mailerd.cli import app, lazy_group
 from mailerd.intake.parse_job import parse_job
 from mailerd.mail.template_library import TemplateLibrary
-from mailerd.store.api_keys import Key
+from mailerd.store.api_keys import ApiKey
 from tests.house.markdown import Paper
 from tests.house.source import ROOT, functions, imports, modules
 from tests.support.rendering import rendering
@@ -146,9 +146,9 @@ def test_the_job_in_the_readme_is_the_one_that_its_commands_post() -> None:
     assert f"auth login --sender {own}" in README.text, "the mailbox that the page sets up"
 
 
-def a_key(now: datetime) -> Key:
+def a_key(now: datetime) -> ApiKey:
     """A key that may send from anywhere."""
-    return Key(
+    return ApiKey(
         id=1, name="k", digest=b"", hint="", senders=None, calls=None, per_minute=None, created_at=now,
         last_used_at=None, revoked_at=None, old_until=None,
     )  # fmt: skip

@@ -10,10 +10,10 @@ from mailerd.config import DatabaseSettings, IntakeSettings
 from mailerd.events.intake import IntakeEvents
 from mailerd.events.store import StoreEvents
 from mailerd.intake import Intake
-from mailerd.store.api_keys import Keys
+from mailerd.store.api_keys import ApiKeys
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
-from tests.intake.site import PATIENCE, Build, Site, Wakeup, forecast_service
+from tests.intake.site import PATIENCE, Build, Site, Wakeup, foresight
 from tests.support.heard import Heard
 
 
@@ -30,14 +30,14 @@ async def build(database_url: str) -> AsyncIterator[Build]:
         )
         closing.append(database.close)
         await migrate(database, events=StoreEvents(heard))
-        keys = Keys(database, patience=10)
+        keys = ApiKeys(database, timeout=10)
         intake = Intake(
             settings or IntakeSettings(port=0),
             database=database,
             patience=patience,
             wakeup=wakeup,
             events=IntakeEvents(heard),
-            **{"forecast": forecast_service(database), **options},
+            **{"forecast": foresight(database), **options},
         )
         serving = intake.serve()
         [(host, port)] = await serving.__aenter__()

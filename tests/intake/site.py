@@ -10,7 +10,7 @@ import aiohttp
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.intake import Intake
 from mailerd.intake.forecast import ForecastService
-from mailerd.store.api_keys import Keys
+from mailerd.store.api_keys import ApiKeys
 from mailerd.store.db.database import Database
 from mailerd.store.forecast_inputs import ForecastReader
 from mailerd.store.queue.rate_limits import DefaultLimits
@@ -28,7 +28,7 @@ class Wakeup:
         self.times += 1
 
 
-def forecast_service(database: Database) -> ForecastService:
+def foresight(database: Database) -> ForecastService:
     """The forecast of an intake whose senders have no limits."""
     return ForecastService(ForecastReader(database, lambda: DefaultLimits(SenderLimits(0, 0, 0)), PATIENCE))
 
@@ -41,7 +41,7 @@ class Site:
     key: str
     client: aiohttp.ClientSession
     database: Database
-    keys: Keys
+    keys: ApiKeys
     wakeup: Wakeup
     heard: Heard
     intake: Intake

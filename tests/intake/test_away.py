@@ -28,7 +28,7 @@ async def timed(site: Site, *recipients: Any) -> tuple[int, Any, float]:
 
 async def back(site: Site) -> None:
     await site.rows("SELECT 1")
-    assert not site.database.away
+    assert not site.database.unavailable
 
 
 async def test_a_frozen_database_is_a_503_in_time_and_nothing_is_stored(site: Site, mariadb: Server) -> None:

@@ -15,7 +15,7 @@ from mailerd.events.intake import IntakeEvents
 from mailerd.events.store import StoreEvents
 from mailerd.intake import Intake
 from mailerd.store.db.database import Database
-from tests.intake.site import Build, Site, Wakeup, forecast_service, job
+from tests.intake.site import Build, Site, Wakeup, foresight, job
 
 PATH = "/api/jobs/send_template_emails"
 ONCE = {"Idempotency-Key": "order-17"}
@@ -79,7 +79,7 @@ async def test_a_key_is_free_again_when_its_answer_is_kept_no_longer(build: Buil
 
     assert second["job_id"] != first["job_id"]
     await site.rows("UPDATE idempotency_responses SET created_at = created_at - INTERVAL 61 SECOND")
-    assert await site.intake._answers.forget_old() == 1
+    assert await site.intake._answers.purge() == 1
     assert await site.rows("SELECT * FROM idempotency_responses") == []
 
 
@@ -92,7 +92,7 @@ async def test_forty_posts_that_race_over_two_daemons_are_one_job(site: Site) ->
             patience=10,
             wakeup=Wakeup(),
             events=IntakeEvents(site.heard),
-            forecast=forecast_service(site.database),
+            forecast=foresight(site.database),
         ),
     )
     second = Database(site.database._settings, events=StoreEvents(site.heard))

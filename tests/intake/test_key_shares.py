@@ -16,14 +16,14 @@ from mailerd.config import IntakeSettings
 from mailerd.intake.errors import ApiError
 from mailerd.intake.key_shares import Share
 from mailerd.intake.parse_job import ParsedJob, parse_job
-from mailerd.store.api_keys import Key
+from mailerd.store.api_keys import ApiKey
 from tests.intake.site import Build, Site, job
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def key(number: int) -> Key:
-    return Key(
+def key(number: int) -> ApiKey:
+    return ApiKey(
         id=number, name=f"k{number}", digest=b"", hint="", senders=None, calls=None, per_minute=None, created_at=NOW,
         revoked_at=None, last_used_at=None, old_until=None,
     )  # fmt: skip

@@ -8,7 +8,7 @@ import pytest
 from mailerd.cli import main
 from mailerd.config import DatabaseSettings
 from mailerd.events.store import StoreEvents
-from mailerd.store.api_keys import Keys, digest
+from mailerd.store.api_keys import ApiKeys, digest
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
 from tests.support.heard import Heard
@@ -40,7 +40,7 @@ class Command:
         found: list[frozenset[str] | None] = []
 
         async def work(database: Database, _: StoreEvents) -> None:
-            key = await Keys(database, patience=5).active(digest(secret))
+            key = await ApiKeys(database, timeout=5).active(digest(secret))
             assert key is not None
             found.append(key.senders)
 

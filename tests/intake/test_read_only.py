@@ -60,9 +60,9 @@ async def test_it_is_not_ready_and_says_why_and_is_ready_when_writes_are_taken_a
             assert (status, answer["reason"]) == (503, SAID)
             assert answer["error"]["message"] == SAID
             assert (await site.get("/api/jobs"))[0] == 200
-        assert site.database.trouble == "read-only"
+        assert site.database.outage == "read-only"
     assert await site.get("/health/ready") == (200, {"status": "ready"})
-    assert not site.database.away
+    assert not site.database.unavailable
     [away] = site.heard.of("database_away")
     assert away["cause"].startswith(SAID.replace("the database", "it"))
     assert "1290" in away["cause"]
@@ -78,7 +78,7 @@ async def test_a_database_whose_transactions_are_read_only_is_not_ready(site: Si
         with pytest.raises(DatabaseAwayError) as caught:
             await check_writable(database)
         assert caught.value.errno == 1792
-        assert database.trouble == "read-only"
+        assert database.outage == "read-only"
     finally:
         as_admin(mariadb, "SET GLOBAL TRANSACTION READ WRITE")
     await check_writable(database)
@@ -103,7 +103,7 @@ async def test_a_database_that_dies_while_it_is_read_only_is_still_read_only_whe
         assert (await site.post(job()))[0] == 503
         mariadb.kill()
         assert (await site.get("/health/ready"))[0] == 503
-        assert site.database.trouble == "away"
+        assert site.database.outage == "away"
         assert (await site.get("/api/jobs"))[0] == 503
         mariadb.start()
 
@@ -112,6 +112,6 @@ async def test_a_database_that_dies_while_it_is_read_only_is_still_read_only_whe
             return (await site.get("/api/jobs"))[0] == 200
 
         await eventually(readable)
-        assert site.database.trouble == "read-only"
+        assert site.database.outage == "read-only"
     assert (await site.get("/health/ready"))[0] == 200
     assert site.heard.names().count("database_away") == site.heard.names().count("database_back") == 1

@@ -7,8 +7,8 @@ from pathlib import Path
 from mailerd.config import Settings
 from mailerd.core.states import JobChange
 from mailerd.sandbox.google import FakeGoogle, FakeLimits, serve
-from mailerd.store.default_limits import terms_of
-from mailerd.store.job_actions import Controls
+from mailerd.store.default_limits import default_limits
+from mailerd.store.job_actions import JobActions
 from mailerd.store.senders import Senders
 from tests.support.daemon import running, settings, sign_in
 from tests.support.eventually import eventually
@@ -27,13 +27,13 @@ async def test_what_somebody_does_by_command_is_told_in_the_log_of_the_daemon(
         serve(google) as gmail,
         running(settings(database_url, gmail, tmp_path / "credentials"), heard) as daemon,
     ):
-        senders = Senders(daemon.database, terms_of(Settings()))
+        senders = Senders(daemon.database, default_limits(Settings()))
         await senders.pause(ME, lasts=None, reason="moving house")
         paused = await heard.wait_for("sender_paused_by_hand", within=25)
         job = await post(daemon.database)
-        controls = Controls(daemon.database, patience=5, in_flight=timedelta(0))
-        await controls.ask(job, JobChange.PAUSE, actor="command, ada")
-        await controls.ask(job, JobChange.PAUSE, actor="shop")
+        controls = JobActions(daemon.database, timeout=5, in_flight=timedelta(0))
+        await controls.apply(job, JobChange.PAUSE, actor="command, ada")
+        await controls.apply(job, JobChange.PAUSE, actor="shop")
         steered = await heard.wait_for("job_action_by_command", within=25)
         await senders.resume(ME)
         await heard.wait_for("sender_resumed_by_hand", within=25)

@@ -12,7 +12,7 @@ from mailerd.events.store import StoreEvents
 from mailerd.ops.metrics import Metrics
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
-from mailerd.store.default_limits import terms_of
+from mailerd.store.default_limits import default_limits
 from mailerd.store.queue.claim import Claims
 from mailerd.store.senders import Senders
 from mailerd.store.stats import StatsReader
@@ -20,7 +20,7 @@ from tests.ops.test_metrics import value
 from tests.support.heard import Heard
 from tests.support.rows import post, query
 
-TERMS = terms_of(Settings())
+TERMS = default_limits(Settings())
 about = partial(pytest.approx, abs=30)
 AGO = "UTC_TIMESTAMP(6) - INTERVAL 960 SECOND"
 

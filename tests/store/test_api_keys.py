@@ -4,17 +4,17 @@ import hashlib
 
 import pytest
 
-from mailerd.store.api_keys import KeyNameError, Keys, digest
+from mailerd.store.api_keys import ApiKeys, KeyNameError, digest
 from mailerd.store.db.database import Database
 from tests.support.rows import query
 
 
 @pytest.fixture
-def keys(database: Database) -> Keys:
-    return Keys(database, patience=5)
+def keys(database: Database) -> ApiKeys:
+    return ApiKeys(database, timeout=5)
 
 
-async def test_a_key_has_256_random_bits_and_only_its_digest_is_stored(keys: Keys, database: Database) -> None:
+async def test_a_key_has_256_random_bits_and_only_its_digest_is_stored(keys: ApiKeys, database: Database) -> None:
     secret, other = await keys.create("app"), await keys.create("other")
 
     assert secret != other
@@ -25,7 +25,7 @@ async def test_a_key_has_256_random_bits_and_only_its_digest_is_stored(keys: Key
     assert secret not in str(row)
 
 
-async def test_a_key_is_found_by_its_digest_until_it_is_revoked(keys: Keys) -> None:
+async def test_a_key_is_found_by_its_digest_until_it_is_revoked(keys: ApiKeys) -> None:
     secret = await keys.create("app", senders=["b@example.com", "a@example.com"])
     key = await keys.active(digest(secret))
 
@@ -41,14 +41,14 @@ async def test_a_key_is_found_by_its_digest_until_it_is_revoked(keys: Keys) -> N
     assert listed.revoked_at is not None
 
 
-async def test_a_key_without_senders_may_send_from_any(keys: Keys) -> None:
+async def test_a_key_without_senders_may_send_from_any(keys: ApiKeys) -> None:
     key = await keys.active(digest(await keys.create("app")))
 
     assert key is not None
     assert key.may_send("anybody@example.com")
 
 
-async def test_a_name_is_free_again_when_its_key_is_revoked(keys: Keys) -> None:
+async def test_a_name_is_free_again_when_its_key_is_revoked(keys: ApiKeys) -> None:
     await keys.create("app")
     with pytest.raises(KeyNameError, match="'app' already"):
         await keys.create("app")
@@ -59,7 +59,7 @@ async def test_a_name_is_free_again_when_its_key_is_revoked(keys: Keys) -> None:
 
 
 @pytest.mark.parametrize("name", ["", " ", "17", "x" * 101, "a\nb"])
-async def test_a_name_must_be_one(keys: Keys, name: str) -> None:
+async def test_a_name_must_be_one(keys: ApiKeys, name: str) -> None:
     with pytest.raises(KeyNameError):
         await keys.create(name)
 
@@ -67,14 +67,14 @@ async def test_a_name_must_be_one(keys: Keys, name: str) -> None:
 
 
 @pytest.mark.parametrize("which", ["nobody", "99", "app"])
-async def test_what_is_not_there_cannot_be_revoked(keys: Keys, which: str) -> None:
+async def test_what_is_not_there_cannot_be_revoked(keys: ApiKeys, which: str) -> None:
     await keys.create("app")
     await keys.revoke("app")
     with pytest.raises(KeyNameError, match=which):
         await keys.revoke(which)
 
 
-async def test_two_keys_of_one_name_are_told_apart_by_id(keys: Keys, database: Database) -> None:
+async def test_two_keys_of_one_name_are_told_apart_by_id(keys: ApiKeys, database: Database) -> None:
     await keys.create("app")
     await query(database, "UPDATE api_keys SET name = 'x'")
     await keys.create("app")
@@ -85,7 +85,7 @@ async def test_two_keys_of_one_name_are_told_apart_by_id(keys: Keys, database: D
     assert all(key.revoked_at is None for key in await keys.all())
 
 
-async def test_the_use_of_several_keys_is_noted_at_once(keys: Keys) -> None:
+async def test_the_use_of_several_keys_is_noted_at_once(keys: ApiKeys) -> None:
     for name in ("a", "b", "c"):
         await keys.create(name)
     await keys.note_use({1, 3})
@@ -93,7 +93,7 @@ async def test_the_use_of_several_keys_is_noted_at_once(keys: Keys) -> None:
     assert [key.last_used_at is not None for key in await keys.all()] == [True, False, True]
 
 
-async def test_a_key_is_found_whatever_bytes_its_digest_has(keys: Keys) -> None:
+async def test_a_key_is_found_whatever_bytes_its_digest_has(keys: ApiKeys) -> None:
     for number in range(60):
         key = await keys.active(digest(await keys.create(f"key {number}")))
         assert key is not None

@@ -4,7 +4,7 @@ import asyncio
 from datetime import timedelta
 
 from mailerd.store.db.database import Database
-from mailerd.store.idempotency import Answers
+from mailerd.store.idempotency import IdempotencyStore
 from tests.support.eventually import eventually
 from tests.support.holding import holding
 from tests.support.rows import query
@@ -22,9 +22,9 @@ async def test_an_answer_that_is_made_while_old_ones_are_forgotten_stays(databas
         "INSERT INTO idempotency_responses (api_key_id, idempotency_key, request_digest, job_id, response, created_at) "
         "VALUES (1, 'k', REPEAT('b', 32), 'old', '{}', UTC_TIMESTAMP(6) - INTERVAL 2 HOUR)",
     )
-    answers = Answers(database, patience=5.0, keep=timedelta(hours=1))
+    answers = IdempotencyStore(database, timeout=5.0, keep=timedelta(hours=1))
     async with holding(database_url, *_FRESH):  # a post with the same key, before its COMMIT
-        forgetting = asyncio.create_task(answers.forget_old())
+        forgetting = asyncio.create_task(answers.purge())
 
         async def it_waits() -> bool:
             return bool(await query(

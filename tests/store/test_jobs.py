@@ -23,7 +23,7 @@ Commit = Callable[[Any], Awaitable[None]]
 
 @pytest.fixture
 def jobs(database: Database) -> Jobs:
-    return Jobs(database, patience=2)
+    return Jobs(database, timeout=2)
 
 
 def new(count: int = 3, **fields: Any) -> NewJob:

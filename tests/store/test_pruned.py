@@ -9,7 +9,7 @@ from mailerd.core.decisions import Decision
 from mailerd.core.models import ClaimedRecipient, Handover, Outcome, WriteResult
 from mailerd.core.states import JobChange, Transition
 from mailerd.store.db.database import Database
-from mailerd.store.job_actions import Controls
+from mailerd.store.job_actions import JobActions
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_record import LOST, SENT, one_letter, row, write
 from tests.store.queue.test_recovery import LAPSE, due, rescues
@@ -53,8 +53,8 @@ async def test_a_letter_that_had_failed_by_then_is_not_tried_anew(database: Data
 
     letter = await late(database, failed)
     assert await row(database, letter, "status", "message_id", "proof") == ("failed", SENT.message_id, None)
-    controls = Controls(database, patience=5.0, in_flight=timedelta(0))
-    done = await controls.ask(letter.job_id, JobChange.RETRY, actor="me")
+    controls = JobActions(database, timeout=5.0, in_flight=timedelta(0))
+    done = await controls.apply(letter.job_id, JobChange.RETRY, actor="me")
     assert (done.changed, done.letters) == (False, 0)
 
 

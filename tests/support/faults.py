@@ -20,7 +20,7 @@ from mailerd.config import DatabaseSettings
 from mailerd.events.store import StoreEvents
 from mailerd.sandbox.google import Fault, RunningServer
 from mailerd.sandbox.mariadb import Server
-from mailerd.store.api_keys import Keys
+from mailerd.store.api_keys import ApiKeys
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
 from tests.chaos.child import Child
@@ -121,7 +121,7 @@ class Faults:
 
     async def full_disk(self) -> None:
         async with self._database("mailerd_full", server=self.full) as database:
-            key = await Keys(database, patience=5.0).create("test")
+            key = await ApiKeys(database, timeout=5.0).create("test")
         with self._daemon("full", database={"url": self.full.url_of("mailerd_full")}) as child:
             await child.until(lambda log: "runner started" in log, within=30)
             await asyncio.to_thread(_fill, self.full)

@@ -22,7 +22,7 @@ async def post(
     """A job, stored by the store's own door; its id."""
     job = new_id()
     names = [f"r{number}@example.org" for number in range(recipients)] if isinstance(recipients, int) else recipients
-    await Jobs(database, patience=10.0).accept(
+    await Jobs(database, timeout=10.0).accept(
         NewJob(
             id=job,
             sender_email=sender,

@@ -13,8 +13,8 @@ from mailerd.events.worker import RecoveryEvents, RunnerEvents
 from mailerd.gmail import Mailbox
 from mailerd.ops.heartbeat import Heartbeats
 from mailerd.store.db.database import Database
-from mailerd.store.queue.expired_claims import Lapses
-from mailerd.store.queue.recovery import Rescues
+from mailerd.store.queue.expired_claims import ExpiredClaims
+from mailerd.store.queue.recovery import RecoveryQueries
 from mailerd.worker.orphan_drafts import OrphanDrafts
 from mailerd.worker.reconcile import Reconciler
 from mailerd.worker.recovery import Recovery
@@ -90,11 +90,11 @@ class Place:
         self.google = Google(self.clock, self.heartbeats, seconds=seconds)
         google: Any = self.google
         minute, events = timedelta(minutes=1), RecoveryEvents(heard)
-        rows = Rescues(database, "D2", in_flight=minute, look_lease=minute)
+        rows = RecoveryQueries(database, "D2", in_flight=minute, look_lease=minute)
         self.touched: list[str] = []
         self.orphans = OrphanDrafts(google, rows, events)
         self.rescue = Recovery(
-            leases=Lapses(database, "D2", in_flight=minute), rows=rows, reconciler=Reconciler(google, minute),
+            leases=ExpiredClaims(database, "D2", in_flight=minute), rows=rows, reconciler=Reconciler(google, minute),
             orphan_drafts=self.orphans, clock=self.clock, events=events,
             runner_events=RunnerEvents(heard), job_changed=self.touched.append, wake=lambda: None, interval=5.0,
             sweep_interval=600.0, call_timeout=CALL_WITHIN, heartbeats=self.heartbeats,

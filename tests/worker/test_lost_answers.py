@@ -13,7 +13,7 @@ from mailerd.events.worker import RunnerEvents
 from mailerd.sandbox.mariadb import Server
 from mailerd.store.db.database import Database
 from mailerd.store.queue.record import Records
-from mailerd.store.queue.recovery import Rescues, Resolution
+from mailerd.store.queue.recovery import RecoveryQueries, Resolution
 from mailerd.worker.recorder import Recorder
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_crashes import CRASHED_ALONE
@@ -32,15 +32,15 @@ MINUTE = timedelta(minutes=1)
 
 @pytest.fixture
 async def far(mariadb: Server, database: Database, database_url: str) -> AsyncIterator[Doubtful]:
-    assert not database.away  # and it is migrated
+    assert not database.unavailable  # and it is migrated
     async with Proxy(mariadb.port) as proxy:
         far = Doubtful(database_url, proxy)
         yield far
         await far.close()
 
 
-def somebody_else(database: Database) -> Rescues:
-    return Rescues(database, "D3", in_flight=MINUTE, look_lease=MINUTE)
+def somebody_else(database: Database) -> RecoveryQueries:
+    return RecoveryQueries(database, "D3", in_flight=MINUTE, look_lease=MINUTE)
 
 
 async def rounds(place: Place) -> None:

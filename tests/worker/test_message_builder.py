@@ -10,18 +10,18 @@ import pytest
 from mailerd.clock import SystemClock
 from mailerd.core.models import ClaimedRecipient
 from mailerd.store.db.database import Database
-from mailerd.store.job_content import Contents
+from mailerd.store.job_content import JobContent
 from mailerd.worker import message_builder
 from mailerd.worker.attachment_cache import LARGE, LARGE_AT_ONCE
 from mailerd.worker.message_builder import MessageBuilder
 from tests.support.rendering import rendering
 
-CONTENTS = Contents(
+CONTENTS = JobContent(
     from_email="me@example.com", sender_name=None, reply_to=None, subject="Hello {{ name }}", html=None,
     text="Dear {{ name }}", variables="{}",
 )  # fmt: skip
 
-Read = Callable[[Database, str], Awaitable[Contents]]
+Read = Callable[[Database, str], Awaitable[JobContent]]
 
 
 def letter(id_: int) -> ClaimedRecipient:
@@ -33,7 +33,7 @@ def letter(id_: int) -> ClaimedRecipient:
 
 @asynccontextmanager
 async def a_workshop(monkeypatch: pytest.MonkeyPatch, read: Read) -> AsyncIterator[MessageBuilder]:
-    monkeypatch.setattr(message_builder, "contents", read)
+    monkeypatch.setattr(message_builder, "job_content", read)
     async with rendering() as it:
         yield MessageBuilder(None, renderer=it.renderer, clock=SystemClock())  # type: ignore[arg-type]  # `contents` has it
 
@@ -41,7 +41,7 @@ async def a_workshop(monkeypatch: pytest.MonkeyPatch, read: Read) -> AsyncIterat
 async def test_letters_that_start_together_read_their_job_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    async def read(_: Database, job: str) -> Contents:
+    async def read(_: Database, job: str) -> JobContent:
         asked.append(job)
         await asyncio.sleep(0)
         return CONTENTS
@@ -57,7 +57,7 @@ async def test_a_reading_that_failed_fails_for_all_and_is_tried_again_by_the_nex
 ) -> None:
     asked = []
 
-    async def read(_: Database, job: str) -> Contents:
+    async def read(_: Database, job: str) -> JobContent:
         asked.append(job)
         await asyncio.sleep(0)
         if len(asked) == 1:
@@ -74,7 +74,7 @@ async def test_a_reading_that_failed_fails_for_all_and_is_tried_again_by_the_nex
 async def test_a_letter_that_is_cut_off_does_not_take_the_others_reading_away(monkeypatch: pytest.MonkeyPatch) -> None:
     go_on = asyncio.Event()
 
-    async def read(_: Database, __: str) -> Contents:
+    async def read(_: Database, __: str) -> JobContent:
         await go_on.wait()
         return CONTENTS
 
@@ -93,7 +93,7 @@ async def test_small_letters_of_a_job_that_nobody_has_read_yet_do_not_wait_for_o
 ) -> None:
     """They did, two at a time, until the first claim of each job was through: its attachments were not known yet."""
 
-    async def read(_: Database, __: str) -> Contents:
+    async def read(_: Database, __: str) -> JobContent:
         await asyncio.sleep(0)
         return CONTENTS
 
@@ -117,7 +117,7 @@ async def test_small_letters_of_a_job_that_nobody_has_read_yet_do_not_wait_for_o
 async def test_large_letters_go_two_at_a_time_from_the_first_on_and_later(
     letters_before: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def read(_: Database, __: str) -> Contents:
+    async def read(_: Database, __: str) -> JobContent:
         await asyncio.sleep(0)
         return replace(CONTENTS, attachments=1, attached_bytes=LARGE)
 

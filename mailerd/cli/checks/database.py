@@ -12,7 +12,7 @@ from mailerd.events.store import StoreEvents
 from mailerd.store import server_info
 from mailerd.store.db import error_codes
 from mailerd.store.db.database import Database
-from mailerd.store.server_info import Facts
+from mailerd.store.server_info import ServerInfo
 
 CONNECT_TIMEOUT: Final = 4.0
 """Seconds for a connection, at most."""
@@ -54,7 +54,7 @@ async def examine(
         what, _, remedy = str(error).partition("; ")
         return [fail("database", what, remedy=remedy)], []
     try:
-        known = await server_info.facts(database, clock=clock, bound=CONNECT_TIMEOUT + ANSWER_TIMEOUT)
+        known = await server_info.server_facts(database, clock=clock, bound=CONNECT_TIMEOUT + ANSWER_TIMEOUT)
         found = [ok("database", f"{database.where} answers in {known.took * 1000:.1f} ms"), *evaluate(known, settings)]
         found += await _time_out(database)
         applied, needed = await server_info.schema(database, bound=ANSWER_TIMEOUT)
@@ -117,7 +117,7 @@ def _when_nobody_listens(where: str) -> str:
     return "start the server; check host and port in database.url, and the firewall"
 
 
-def evaluate(known: Facts, settings: DatabaseSettings) -> Iterator[CheckResult]:
+def evaluate(known: ServerInfo, settings: DatabaseSettings) -> Iterator[CheckResult]:
     """What the facts mean."""
     yield _version(known.variables)
     yield from _limits(known.variables, settings)
@@ -200,7 +200,7 @@ def _writes(variables: Mapping[str, str]) -> Iterator[CheckResult]:
         yield ok(check, "the server takes writes, and a commit is on its disk")
 
 
-def _privileges(known: Facts) -> CheckResult:
+def _privileges(known: ServerInfo) -> CheckResult:
     check, everything = "database: privileges", "ALL PRIVILEGES" in known.privileges
     missing = sorted((_DAILY | _MIGRATING) - known.privileges)
     remedy = "GRANT ALL PRIVILEGES ON the database.* TO the user of database.url"
@@ -232,7 +232,7 @@ def clock_difference(check: str, ahead: float, *, whose: str) -> CheckResult:
 
 
 async def _time_out(database: Database) -> list[CheckResult]:
-    took = await server_info.cut_off_after(database, bound=TRY_BOUND)
+    took = await server_info.measure_timeout(database, bound=TRY_BOUND)
     words = f"a statement of 30 s, given {TRY_BOUND:g} s, was cut off after {took:.2f} s"
     if took <= TRY_BOUND + _TRY_SLACK:
         return [ok("database: time-outs", words)]
@@ -257,7 +257,7 @@ def schema(applied: int, needed: int) -> CheckResult:
 async def _skip_locked(database: Database, applied: int) -> CheckResult:
     check = "database: SKIP LOCKED"
     try:
-        works = await server_info.skips_locked(database, bound=ANSWER_TIMEOUT) if applied else None
+        works = await server_info.supports_skip_locked(database, bound=ANSWER_TIMEOUT) if applied else None
     except DatabaseError as error:
         if error.errno in {0, *range(2000, 3000)}:
             raise

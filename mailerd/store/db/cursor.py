@@ -27,7 +27,7 @@ PACKET_MARGIN: Final = 1024
 """Bytes of max_allowed_packet that a statement leaves to the protocol."""
 
 
-def many(insert: str, rows: Sequence[Sequence[object]]) -> Statement:
+def insert_many(insert: str, rows: Sequence[Sequence[object]]) -> Statement:
     """An INSERT of several rows, which go where its only %s is."""
     row = "(" + ", ".join(["%s"] * len(rows[0])) + ")"
     return insert % ", ".join([row] * len(rows)), [value for values in rows for value in values]
@@ -56,7 +56,7 @@ class Cursor(aiomysql.Cursor):  # type: ignore[misc]  # the driver has no types
         """
         self._begin = begun, within
 
-    def with_next(self, statement: Statement) -> None:
+    def pipeline(self, statement: Statement) -> None:
         """Run a statement, whose outcome nobody reads, in one round trip with the next one, or with COMMIT."""
         sql, values = statement
         self._before.append(self._encoded(self.mogrify(sql, values)))
@@ -98,7 +98,7 @@ class Cursor(aiomysql.Cursor):  # type: ignore[misc]  # the driver has no types
             return tuple(map(partial(_literal, conn), args))
         return super()._escape_args(args, conn)
 
-    async def together(self, statements: Sequence[Statement]) -> list[int]:
+    async def execute_batch(self, statements: Sequence[Statement]) -> list[int]:
         """Run several in one round trip; how many rows each of them matched or wrote.
 
         The first that is refused ends it: those after it are not run, and those before it are for the ROLLBACK.
@@ -109,7 +109,7 @@ class Cursor(aiomysql.Cursor):  # type: ignore[misc]  # the driver has no types
             rows.append(self.rowcount)
         return rows
 
-    async def read_together(self, statements: Sequence[Statement]) -> list[Sequence[Any]]:
+    async def fetch_batch(self, statements: Sequence[Statement]) -> list[Sequence[Any]]:
         """Run several SELECTs in one round trip, which costs more than most of them; the rows of each."""
         await self._execute_all(statements)
         found = [await self.fetchall()]

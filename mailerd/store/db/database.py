@@ -43,19 +43,19 @@ class Database:
         self._reminded = 0.0
 
     @property
-    def away(self) -> bool:
+    def unavailable(self) -> bool:
         """Whether the last thing heard of the database was that it cannot be reached, or takes no writes."""
         return self._away_since is not None
 
     @property
-    def trouble(self) -> str:
+    def outage(self) -> str:
         """How it is away, in a word: it cannot be reached ("away") or only be read ("read-only"); empty otherwise."""
         if self._away_since is None:
             return ""
         return "away" if self._unreachable else "read-only"
 
     @property
-    def patience(self) -> float:
+    def probe_timeout(self) -> float:
         """Seconds within which a server that is not frozen answers a small question, as it answers BEGIN."""
         return self._settings.connect_timeout
 
@@ -89,7 +89,7 @@ class Database:
                 )
                 if attempt == attempts or not error.retry:
                     self._events.database_unreachable(where=self.where, attempts=attempt, cause=cause, error=error)
-                    self._gone(error, told=True)
+                    self._mark_down(error, told=True)
                     raise
                 again_in = float(2 ** (attempt - 1))
                 self._events.database_attempt_failed(
@@ -97,7 +97,7 @@ class Database:
                 )
                 await asyncio.sleep(again_in)
             else:
-                self._here(wrote=False)
+                self._mark_up(wrote=False)
                 self._events.database_connected(where=self.where, version=self.pool.version)
                 return
 
@@ -116,12 +116,12 @@ class Database:
         # Only what began after the refusal can tell that writes are taken again, and only if it wrote: a claim that
         # finds nothing reads.
         result = await self._metered(self.pool.transaction(noted, what=what, bound=bound, read_only=read_only))
-        self._here(wrote=used[0].wrote)
+        self._mark_up(wrote=used[0].wrote)
         return result
 
-    async def look(self, work: Callable[[Cursor], Awaitable[T]], *, what: str, bound: float | None = None) -> T:
-        """Only reading, outside any transaction; see `Pool.look`."""
-        return await self._metered(self.pool.look(work, what=what, bound=bound))
+    async def read(self, work: Callable[[Cursor], Awaitable[T]], *, what: str, bound: float | None = None) -> T:
+        """Only reading, outside any transaction; see `Pool.read`."""
+        return await self._metered(self.pool.read(work, what=what, bound=bound))
 
     async def _metered(self, call: Awaitable[T]) -> T:
         started, outcome = time.monotonic(), "ok"  # also where the work raises what is ours: the database did its part
@@ -140,20 +140,20 @@ class Database:
         finally:
             if self._meter:
                 self._meter.database_call(outcome=outcome, seconds=time.monotonic() - started)
-        self._here(wrote=False)
+        self._mark_up(wrote=False)
         return result
 
-    async def ask(
-        self, work: Callable[[Cursor], Awaitable[T]], *, what: str, bound: float | None = None, looks: bool = False
+    async def request(
+        self, work: Callable[[Cursor], Awaitable[T]], *, what: str, bound: float | None = None, read_only: bool = False
     ) -> T:
         """One transaction on behalf of somebody who waits: at once refused while the database cannot be reached.
 
         One that takes no writes says so itself, as quickly, and can be read.
 
         A deadlock or the like is tried again a few times, and so is, once, what met a connection that was cut; never
-        what is in doubt. `looks`: it only reads, and needs no transaction.
+        what is in doubt. `read_only`: it only reads, outside any transaction.
         """
-        run = self.look if looks else self.transaction
+        run = self.read if read_only else self.transaction
         if self._unreachable:
             raise DatabaseAwayError(
                 what, phase="queue", cause=ConnectionError(f"database {self.where} is away"), errno=0, retry=True,
@@ -171,19 +171,19 @@ class Database:
                 await self._pause(error, again=again)
         return await run(work, what=what, bound=bound)
 
-    async def insist(
+    async def retry_until_committed(
         self,
         work: Callable[[Cursor, bool], Awaitable[T]],
         *,
         what: str,
-        tried: Callable[[], None] | None = None,
-        leaving: frozenset[int] = frozenset(),
+        on_retry: Callable[[], None] | None = None,
+        raise_on: frozenset[int] = frozenset(),
     ) -> T:
         """Repeat `work` until it is committed, however long that takes.
 
-        It must be harmless to repeat; it learns whether an earlier try may have been committed. `tried` is called after
-        each try that failed. `leaving`: error numbers that are left to the caller, who has a better way to repeat it,
-        unless an earlier try may have been committed: only this call knows that.
+        It must be harmless to repeat; it learns whether an earlier try may have been committed. `on_retry` is called
+        after each try that failed. `raise_on`: error numbers that are raised to the caller, who has a better way to
+        repeat it, unless an earlier try may have been committed: only this call knows that.
 
         Raises:
             DatabaseError: the database refused it for a reason that no repetition can cure, or that is left.
@@ -196,17 +196,17 @@ class Database:
                 doubted = doubted or error.in_doubt
                 # Whatever the server says that makes it away (a wrong password, say) is over when it is back.
                 curable = error.retry or error.in_doubt or isinstance(error, DatabaseAwayError)
-                if not curable or (error.errno in leaving and not doubted):
+                if not curable or (error.errno in raise_on and not doubted):
                     raise
-                if tried is not None:
-                    tried()
+                if on_retry is not None:
+                    on_retry()
                 await self._pause(error, again=again)
                 again += 1
 
-    async def ascertain(
-        self, work: Callable[[Cursor, bool], Awaitable[T]], *, what: str, tried: Callable[[], None] | None = None
+    async def commit_once(
+        self, work: Callable[[Cursor, bool], Awaitable[T]], *, what: str, on_retry: Callable[[], None] | None = None
     ) -> T:
-        """Do `work` once; where nobody knows whether it was committed, repeat it as `insist` does, until that is known.
+        """Do `work` once; where its COMMIT had no answer, repeat it until it is known to be committed.
 
         Raises:
             DatabaseError: it was not done; or it was in doubt, and then refused for a reason that nothing can cure.
@@ -216,12 +216,12 @@ class Database:
         except DatabaseError as error:
             if not error.in_doubt:
                 raise
-            if tried is not None:
-                tried()
+            if on_retry is not None:
+                on_retry()
             await self._pause(error, again=0)
-        return await self.insist(lambda cursor, _: work(cursor, True), what=what, tried=tried)
+        return await self.retry_until_committed(lambda cursor, _: work(cursor, True), what=what, on_retry=on_retry)
 
-    def repeats(self, *, what: str, again_in: float, cause: str) -> None:
+    def log_retry(self, *, what: str, again_in: float, cause: str) -> None:
         """Say that the caller of a transaction that was left to it tries again."""
         self._events.transaction_repeated(what=what, again_in=again_in, cause=cause)
 
@@ -235,15 +235,15 @@ class Database:
         """A call could not be carried out. One connection that is cut is no absence: a new one tells."""
         if error.cut and self._away_since is None:
             try:
-                await self.pool.look(_nothing, what="connect", bound=self._settings.connect_timeout)
+                await self.pool.read(_nothing, what="connect", bound=self._settings.connect_timeout)
             except DatabaseError:
                 pass  # what went wrong first is what is told
             else:
                 self._events.connection_cut(where=self.where, cause=str(error))
                 return
-        self._gone(error)
+        self._mark_down(error)
 
-    def _gone(self, error: DatabaseError, *, told: bool = False) -> None:
+    def _mark_down(self, error: DatabaseError, *, told: bool = False) -> None:
         now = time.monotonic()
         said = error_codes.no_writes(error.errno)
         cause = f"it {said} ({error})" if said else str(error)
@@ -257,7 +257,7 @@ class Database:
             self._reminded = now
             self._events.database_still_away(where=self.where, seconds=now - self._away_since, cause=cause)
 
-    def _here(self, *, wrote: bool) -> None:
+    def _mark_up(self, *, wrote: bool) -> None:
         self._unreachable = False
         self._read_only = self._read_only and not wrote
         if self._away_since is not None and not self._read_only:

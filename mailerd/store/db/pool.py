@@ -50,7 +50,7 @@ class _Phase:
 
 
 class Pool:
-    """Connections for one daemon; `transaction` and `look` are the only ways in.
+    """Connections for one daemon; `transaction` and `read` are the only ways in.
 
     Raises:
         ConfigurationError: the file that ssl_ca names cannot be used.
@@ -93,7 +93,7 @@ class Pool:
 
         return await self._bounded(run, what=what, bound=bound, read_only=read_only)
 
-    async def look(self, work: Callable[[Cursor], Awaitable[T]], *, what: str, bound: float | None = None) -> T:
+    async def read(self, work: Callable[[Cursor], Awaitable[T]], *, what: str, bound: float | None = None) -> T:
         """Run `work`, which only reads and locks nothing, outside any transaction: BEGIN and COMMIT are spared.
 
         Under READ COMMITTED its SELECTs would not see one and the same moment inside a transaction either.

@@ -24,7 +24,7 @@ from mailerd.core.rate_limit import SenderLimits
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.queue import rate_limits, select_letters, sender_turns
-from mailerd.store.queue.failover import History, UntoldError
+from mailerd.store.queue.failover import NotReplayedError, ReplayLog
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.queue.select_letters import Pick, Taker
 from mailerd.store.queue.sender_turns import Turn
@@ -88,7 +88,7 @@ class Claims:
     """Units of all senders of one Cloud project together; 0: no limit."""
     files: Callable[[], object] = field(default=lambda: None, repr=False)
     """What it gives changes when a credential file comes; see `Sleepers`."""
-    history: History | None = field(default=None, repr=False)
+    history: ReplayLog | None = field(default=None, repr=False)
     """What the database is told again before anything is claimed, where it may have forgotten it."""
     _sleepers: Sleepers = field(init=False, repr=False)
     _new_projects: set[str] = field(default_factory=set, init=False, repr=False)
@@ -113,7 +113,7 @@ class Claims:
         *,
         lease: timedelta,
         files: Callable[[], object] = lambda: None,
-        history: History | None = None,
+        history: ReplayLog | None = None,
     ) -> "Claims":
         """Claims under these terms."""
         consumer, project = terms.consumer_per_day, terms.project_units_per_minute
@@ -141,7 +141,7 @@ class Claims:
             claim = await self.database.transaction(
                 lambda cursor: self._claim(cursor, token, _Taken(want, dict(rooms or {}))), what="claim"
             )
-        except UntoldError as error:
+        except NotReplayedError as error:
             await self.tell(error.server)
             return Claim(token, (), (), _TELL_AGAIN)
         return self._noted(claim)
@@ -153,7 +153,7 @@ class Claims:
             DatabaseError: it was not told all; the next claim tells it.
         """
         if self.history is not None:
-            with suppress(UntoldError):
+            with suppress(NotReplayedError):
                 await self.history.tell(server)
 
     async def due_in(self, *, rooms: Mapping[str, int] | None = None) -> float:
@@ -168,8 +168,8 @@ class Claims:
         """
         await self._sleepers.wake(self.terms)
         full = _Taken(0, dict(rooms or {})).full
-        next_in = await self.database.look(
-            lambda cursor: self._look(cursor, full), what="look for work", bound=self.database.patience
+        next_in = await self.database.read(
+            lambda cursor: self._look(cursor, full), what="look for work", bound=self.database.probe_timeout
         )
         return math.inf if next_in is None else next_in
 

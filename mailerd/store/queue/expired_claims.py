@@ -50,7 +50,7 @@ _CRASHES_AT_MOST: Final = 255
 
 
 @dataclass(frozen=True)
-class Lapses:
+class ExpiredClaims:
     """Puts right what lapsed, for one daemon."""
 
     database: Database
@@ -58,10 +58,10 @@ class Lapses:
     in_flight: timedelta
     """The longest time for which a request without an answer may still reach Google."""
 
-    async def lapsed(self, *, limit: int = 100, tried: Callable[[], None] | None = None) -> list[ExpiredClaim]:
+    async def lapsed(self, *, limit: int = 100, on_retry: Callable[[], None] | None = None) -> list[ExpiredClaim]:
         """Rows whose lease lapsed, already put right, at most so many.
 
-        What is in doubt is repeated, and `tried` called after each try: all that was put right is told.
+        What is in doubt is repeated, and `on_retry` called after each try: all that was put right is told.
 
         Raises:
             DatabaseError: nothing was done.
@@ -71,14 +71,14 @@ class Lapses:
             await cursor.execute(_ANY_LAPSED)
             return bool(await cursor.fetchall())
 
-        if not await self.database.look(any_lapsed, what="look for lapsed leases", bound=self.database.patience):
+        if not await self.database.read(any_lapsed, what="look for lapsed leases", bound=self.database.probe_timeout):
             return []
         tries = Tries(self._lapsed_so)
 
         async def work(cursor: Cursor, _: bool) -> list[ExpiredClaim]:  # noqa: FBT001 - as it is called
             return await tries.done(cursor, lambda cursor: self.put_right(cursor, limit))
 
-        return await self.database.ascertain(work, what="rescue", tried=tried)
+        return await self.database.commit_once(work, what="rescue", on_retry=on_retry)
 
     async def _lapsed_so(self, cursor: Cursor, it: ExpiredClaim) -> bool:
         return await applied(cursor, it.id, token=it.token, event="lapsed", by=self.daemon_id)

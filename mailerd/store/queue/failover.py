@@ -49,7 +49,7 @@ SELECT COUNT(*) FROM daemons
  WHERE id <> %s AND replayed_to <> %s AND heartbeat_at > UTC_TIMESTAMP(6) - INTERVAL %s SECOND"""
 
 
-class UntoldError(MailerdError):
+class NotReplayedError(MailerdError):
     """The server that a claim came to has not been told yet what this daemon knows."""
 
     def __init__(self, server: str) -> None:
@@ -90,7 +90,7 @@ class _Met:
 
 
 @dataclass
-class History:
+class ReplayLog:
     """What one daemon remembers, and which servers have been told of it."""
 
     database: Database
@@ -156,10 +156,10 @@ class History:
         """Let a claim go on only where the server has been told what is known.
 
         Raises:
-            UntoldError: it has not.
+            NotReplayedError: it has not.
         """
         if not self.is_told(cursor):
-            raise UntoldError(cursor.server)
+            raise NotReplayedError(cursor.server)
 
     async def compare(self, cursor: Cursor, claimed: Sequence[ClaimedRecipient]) -> None:
         """Let a claim go on only where the database remembers how it came that these letters can be claimed.
@@ -167,7 +167,7 @@ class History:
         A backup that is restored in place, say, leaves the server as it is. It costs a query for each that is known.
 
         Raises:
-            UntoldError: it has forgotten something, and is to be told all again.
+            NotReplayedError: it has forgotten something, and is to be told all again.
         """
         for letter in claimed:
             known = self._known.get((letter.id, self._last.get(letter.id, "")))
@@ -182,7 +182,7 @@ class History:
             if known.sent or not await is_logged(cursor, known.record.letter):
                 known.met_again = True
                 self.doubt()
-                raise UntoldError(cursor.server)
+                raise NotReplayedError(cursor.server)
 
     def is_told(self, cursor: Cursor) -> bool:
         """Whether the server behind this connection has been told; one that cannot be told apart has."""
@@ -230,7 +230,7 @@ class History:
     async def _sign(self, cursor: Cursor, server: str) -> int:
         """Say that this daemon has told all; how many others, which are alive, have not."""
         if cursor.server != server:
-            raise UntoldError(cursor.server)
+            raise NotReplayedError(cursor.server)
         await cursor.execute(_TOLD, (self.daemon_id, server))
         await cursor.execute(_OTHERS, (self.daemon_id, server, OTHERS_WITHIN))
         return int((await cursor.fetchone())[0])
@@ -238,7 +238,7 @@ class History:
     async def _tell(self, cursor: Cursor, *, known: Sequence[_Known], server: str) -> int:
         """Write again what a few rows have forgotten; how many had."""
         if cursor.server != server:
-            raise UntoldError(cursor.server)
+            raise NotReplayedError(cursor.server)
         await cursor.execute(_ROWS, (tuple({each.record.letter.id for each in known}),))
         rows = {row[0]: row[1:] for row in await cursor.fetchall()}
         forgotten = 0

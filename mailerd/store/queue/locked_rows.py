@@ -20,7 +20,7 @@ _Row = tuple[str, str]
 """A table's name and a key."""
 
 
-async def busy(database: Database, records: Sequence[Record]) -> set[int]:
+async def find_locked(database: Database, records: Sequence[Record]) -> set[int]:
     """Those of the records, by position, that would wait for somebody at this moment. Most lock nothing but their rows.
 
     Raises:
@@ -36,7 +36,7 @@ async def busy(database: Database, records: Sequence[Record]) -> set[int]:
         locked = await _locked(cursor, set().union(*needs))
         return {number for number, rows in enumerate(needs) if rows & locked}
 
-    return await database.look(work, what="look for locked rows", bound=database.patience)
+    return await database.read(work, what="look for locked rows", bound=database.probe_timeout)
 
 
 def _needs(record: Record, paused: Iterable[str]) -> set[_Row]:
@@ -61,7 +61,7 @@ async def _locked(cursor: Cursor, rows: set[_Row]) -> set[_Row]:
     for table in tables:
         names = tuple(sorted(name for of, name in rows if of == table))
         statements += [(sql.format(key=_KEYS[table], table=table), (names,)) for sql in (_THERE, _FREE)]
-    found = [{name for (name,) in answer} for answer in await cursor.read_together(statements)]
+    found = [{name for (name,) in answer} for answer in await cursor.fetch_batch(statements)]
     return {
         (table, name)
         for table, there, free in zip(tables, found[::2], found[1::2], strict=True)

@@ -1,6 +1,6 @@
 """The ledger's rows: a sender's limits, standing and arrival time, read under a lock and written in one transaction.
 
-The claim debits letters here, `Permits` debits the look-ups, so all daemons draw on one account.
+The claim debits letters here, `CallLimits` debits the look-ups, so all daemons draw on one account.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,7 +12,7 @@ from mailerd.core import rate_limit
 from mailerd.core.models import Mode
 from mailerd.core.rate_limit import CONSUMER_DOMAINS, SenderLimits
 from mailerd.core.verdicts import PauseCause
-from mailerd.store.db.cursor import Cursor, many
+from mailerd.store.db.cursor import Cursor, insert_many
 from mailerd.store.db.database import Database
 
 COLUMNS: Final = (
@@ -151,7 +151,7 @@ async def one(cursor: Cursor, email: str, terms: DefaultLimits) -> SenderState |
     return standing(row, terms) if row else None
 
 
-def newcomer(email: str, *, now: datetime, terms: DefaultLimits) -> SenderState:
+def default_state(email: str, *, now: datetime, terms: DefaultLimits) -> SenderState:
     """How a sender stands that has no row yet."""
     moment = naive(now)
     return standing((email, None, *(None,) * 7, moment, *(None,) * 10, 0, None, moment), terms)
@@ -188,7 +188,7 @@ async def projects(cursor: Cursor, names: Iterable[str]) -> tuple[dict[str, Proj
     meets one lets its senders wait for the moment that `add_projects` needs.
     """
     wanted = tuple(sorted(set(names)))
-    known, rows = await cursor.read_together([(_KNOWN_PROJECTS, (wanted,)), (_PROJECTS, (wanted,))])
+    known, rows = await cursor.fetch_batch([(_KNOWN_PROJECTS, (wanted,)), (_PROJECTS, (wanted,))])
     ours = {
         name: Project(utc(tat), rate_limit.latency(latency, seen=seen, now=now))
         for name, tat, latency, seen, now in rows
@@ -208,7 +208,7 @@ async def add_projects(database: Database, names: Iterable[str]) -> None:
     rows = [(name,) for name in sorted(names)]
 
     async def work(cursor: Cursor) -> None:
-        cursor.with_next(many(_NEW_PROJECTS, rows))
+        cursor.pipeline(insert_many(_NEW_PROJECTS, rows))
 
     await database.transaction(work, what="add projects")
 
@@ -218,19 +218,19 @@ async def set_project_tats(cursor: Cursor, tats: Mapping[str, datetime | None]) 
     await cursor.executemany(_PROJECT_TATS, [(name, naive(tat)) for name, tat in sorted(tats.items())])
 
 
-async def note_slow(cursor: Cursor, slowest: Mapping[str, float]) -> None:
+async def record_latency(cursor: Cursor, slowest: Mapping[str, float]) -> None:
     """Keep how many seconds a sender's slowest letter took to Google, on its row and then on its project's."""
     of_projects: dict[str, float] = {}
     for sender, took in sorted(slowest.items()):
-        await _note_slow(cursor, ("senders", "email"), sender, took)
+        await _record_latency(cursor, ("senders", "email"), sender, took)
         await cursor.execute(_PROJECT_OF, (sender,))
         if project := (await cursor.fetchone())[0]:
             of_projects[project] = max(took, of_projects.get(project, 0.0))
     for project, took in sorted(of_projects.items()):
-        await _note_slow(cursor, ("projects", "name"), project, took)
+        await _record_latency(cursor, ("projects", "name"), project, took)
 
 
-async def _note_slow(cursor: Cursor, where: tuple[str, str], name: str, took: float) -> None:
+async def _record_latency(cursor: Cursor, where: tuple[str, str], name: str, took: float) -> None:
     await cursor.execute(_LATENCY.format(*where), (name,))
     if row := await cursor.fetchone():  # a project without a limit has none
         before, seen, now = row
@@ -239,7 +239,7 @@ async def _note_slow(cursor: Cursor, where: tuple[str, str], name: str, took: fl
 
 
 @dataclass(frozen=True)
-class Permits:
+class CallLimits:
     """Asks the ledger for the calls beside the letters: look-ups, sweeps, deletions."""
 
     database: Database

@@ -19,7 +19,7 @@ from mailerd.store.db.database import Database
 from mailerd.store.queue.forgotten_sends import NOT_DOUBTED, doubted_before, doubted_late, may_be_carried_out, mode_of
 from mailerd.store.queue.in_doubt import Tries, applied
 from mailerd.store.queue.late_answers import NOT_SENT, sent_before, settled_late
-from mailerd.store.queue.rate_limits import in_hand, naive, note_slow
+from mailerd.store.queue.rate_limits import in_hand, naive, record_latency
 from mailerd.store.queue.reschedule import micros, short, wake
 from mailerd.store.queue.side_effects import holds_project, members, pause_of, returns, touches_sender, was_slow
 
@@ -115,7 +115,7 @@ _TOOK: Final = (
 
 
 @dataclass(frozen=True)
-class Finished:
+class CompletedJob:
     """A job that has come to its end."""
 
     id: str
@@ -191,7 +191,7 @@ class Records:
         if outcomes:
             statements += _outcome(outcomes), self._log([(one, True) for one in outcomes])
         fenced = [len(part) for part in (handed, outcomes) if part]
-        return (await cursor.together(statements))[1 : 1 + len(fenced)] == fenced
+        return (await cursor.execute_batch(statements))[1 : 1 + len(fenced)] == fenced
 
     async def _not_taken(self, cursor: Cursor, record: Record, *, repeated: bool) -> WriteResult:
         """What became of a record that its row does not take now."""
@@ -238,7 +238,7 @@ class Records:
         for one in outcomes:
             if was_slow(one):
                 slowest[one.letter.sender] = max(one.took, slowest.get(one.letter.sender, 0.0))
-        await note_slow(cursor, slowest)
+        await record_latency(cursor, slowest)
         for (sender, hour), letters in sorted(refunds.items()):  # after the sender's row, as in a claim
             await cursor.execute(_REFUND, (letters, sender, hour))
 
@@ -267,22 +267,22 @@ class Records:
         for sender, (mode, project) in sorted(learnt.items()):
             await cursor.execute(_NOTE, (mode, project, sender))
 
-    async def finish(self, jobs: Iterable[str], *, tried: Callable[[], None] | None = None) -> list[Finished]:
+    async def finish(self, jobs: Iterable[str], *, on_retry: Callable[[], None] | None = None) -> list[CompletedJob]:
         """Complete those of `jobs` in which nothing is open any more and whose counts add up.
 
         Its own transaction, after the outcomes were committed: whichever daemon looks last sees them all. One that is
-        in doubt is repeated, and `tried` called after each try.
+        in doubt is repeated, and `on_retry` called after each try.
 
         Raises:
             DatabaseError: not done; the rescue's sweep does it later.
         """
         ids, tries = sorted(set(jobs)), Tries(_ended_so)
-        return await self.database.ascertain(
+        return await self.database.commit_once(
             lambda cursor, _: tries.done(cursor, lambda cursor: self.complete(cursor, ids)), what="finish jobs",
-            tried=tried,
+            on_retry=on_retry,
         )  # fmt: skip
 
-    async def complete(self, cursor: Cursor, ids: Sequence[str]) -> list[Finished]:
+    async def complete(self, cursor: Cursor, ids: Sequence[str]) -> list[CompletedJob]:
         """What `finish` does, in a transaction of the caller's."""
         await cursor.execute(_FINISHED, (tuple(ids),))
         done = []
@@ -295,7 +295,7 @@ class Records:
             await cursor.execute(_FINISH, (JobStatus.COMPLETED.value, job, sum(counts.values())))
             if cursor.rowcount == 1:
                 done.append(
-                    Finished(
+                    CompletedJob(
                         id=job, sent=counts.get("sent", 0), failed=counts.get("failed", 0),
                         cancelled=counts.get("cancelled", 0), seconds=await _took(cursor, job),
                     )
@@ -313,7 +313,7 @@ class Records:
             await cursor.execute(_ENDED, (tuple(jobs),))
             return dict(await cursor.fetchall())
 
-        return await self.database.look(work, what="count what has ended")
+        return await self.database.read(work, what="count what has ended")
 
 
 async def _took(cursor: Cursor, job: str) -> float:
@@ -322,7 +322,7 @@ async def _took(cursor: Cursor, job: str) -> float:
     return float((row and row[0]) or 0) / 1e6
 
 
-async def _ended_so(cursor: Cursor, it: Finished) -> bool:
+async def _ended_so(cursor: Cursor, it: CompletedJob) -> bool:
     """Whether the job's end is this one: another daemon's would be of another microsecond."""
     await cursor.execute(_LOCK_JOB, (it.id,))  # a commit that is under way comes first
     return await _took(cursor, it.id) == it.seconds

@@ -14,7 +14,7 @@ from mailerd.store.db.database import Database
 from mailerd.store.queue.in_doubt import applied
 from mailerd.store.queue.record import UNFINISHED
 from mailerd.store.queue.reschedule import forgotten, micros, short, wake
-from mailerd.store.queue.undo_sent import Undone, undo
+from mailerd.store.queue.undo_sent import UndoneSend, undo
 
 # Of many doubts of one sender only the first few are of use: it is left out as soon as it has as many looks as it may.
 _DOUBTS: Final = """
@@ -96,8 +96,8 @@ class Resolution:
 
 
 @dataclass(frozen=True)
-class Rescues:
-    """Rescues for one daemon."""
+class RecoveryQueries:
+    """RecoveryQueries for one daemon."""
 
     database: Database
     daemon_id: str
@@ -119,7 +119,7 @@ class Rescues:
             await cursor.execute(_DOUBTS, (busy, _CANDIDATES))
             return list(await cursor.fetchall())
 
-        found = await self.database.look(find, what="look for doubts", bound=self.database.patience)
+        found = await self.database.read(find, what="look for doubts", bound=self.database.probe_timeout)
         room = defaultdict(lambda: each, {sender: each - looks for sender, looks in looking.items()})
         ids: list[int] = []
         for id_, sender in found:
@@ -155,16 +155,16 @@ class Rescues:
             ) in held_rows
         ]  # fmt: skip
 
-    async def settle(self, settled: Resolution, *, tried: Callable[[], None] | None = None) -> WriteResult:
+    async def settle(self, settled: Resolution, *, on_retry: Callable[[], None] | None = None) -> WriteResult:
         """Write what a look found, fenced; what became of it: never `settled`.
 
-        What is in doubt is repeated, and `tried` called after each try.
+        What is in doubt is repeated, and `on_retry` called after each try.
 
         Raises:
             DatabaseError: not written; the row is looked at again when the look's lease lapses.
         """
-        return await self.database.ascertain(
-            lambda cursor, doubted: self._settle(cursor, settled, repeated=doubted), what="settle", tried=tried
+        return await self.database.commit_once(
+            lambda cursor, doubted: self._settle(cursor, settled, repeated=doubted), what="settle", on_retry=on_retry
         )
 
     async def _settle(self, cursor: Cursor, it: Resolution, *, repeated: bool) -> WriteResult:
@@ -277,7 +277,7 @@ class Rescues:
 
         return await self.database.transaction(work, what="look up a draft", read_only=True)
 
-    async def undo(self, *, job: str, seq: int, draft: str) -> Undone | None:
+    async def undo(self, *, job: str, seq: int, draft: str) -> UndoneSend | None:
         """Take back that a letter is sent if `draft`, which is there, disproves it; None: it does not.
 
         Raises:
@@ -298,11 +298,11 @@ class Rescues:
 
         return await self.database.transaction(work, what="find unfinished jobs", read_only=True)
 
-    async def wake_forgotten(self, *, tried: Callable[[], None] | None = None) -> list[str]:
+    async def wake_forgotten(self, *, on_retry: Callable[[], None] | None = None) -> list[str]:
         """Wake the jobs of which something waits and that no claim would ever find; which those were.
 
-        What is in doubt is repeated, and `tried` called after each try. All that were found are told, by whichever try:
-        another daemon may have woken one meanwhile, and tells it too.
+        What is in doubt is repeated, and `on_retry` called after each try. All that were found are told, by whichever
+        try: another daemon may have woken one meanwhile, and tells it too.
 
         Raises:
             DatabaseError: nothing was done.
@@ -315,6 +315,6 @@ class Rescues:
             woken.update(found)
             return sorted(woken)
 
-        if not await self.database.look(forgotten, what="look for forgotten jobs"):
+        if not await self.database.read(forgotten, what="look for forgotten jobs"):
             return []
-        return await self.database.ascertain(work, what="wake forgotten jobs", tried=tried)
+        return await self.database.commit_once(work, what="wake forgotten jobs", on_retry=on_retry)

@@ -171,7 +171,7 @@ async def _end_jobs(cursor: Cursor, picks: Sequence[Pick], *, short: Sequence[st
     began = tuple(pick.job.id for pick in picks if pick.letters) or ("",)
     whens = [value for job_and_turn in sorted(next_at.items()) for value in job_and_turn]
     statement = _JOB_TURNS.format(whens=" ".join(["WHEN %s THEN %s"] * len(next_at)))
-    cursor.with_next((statement, (began, JobStatus.SENDING.value, began, *whens, tuple(sorted(next_at)))))
+    cursor.pipeline((statement, (began, JobStatus.SENDING.value, began, *whens, tuple(sorted(next_at)))))
 
 
 def _letter(row: Sequence[Any], turn: Turn, token: str, *, attempt: int) -> ClaimedRecipient:

@@ -10,7 +10,7 @@ from typing import Final
 
 from mailerd.core import rate_limit
 from mailerd.core.rate_limit import Budget, SenderLimits
-from mailerd.store.db.cursor import Cursor, many
+from mailerd.store.db.cursor import Cursor, insert_many
 from mailerd.store.queue import rate_limits
 from mailerd.store.queue.rate_limits import BUSY, COLUMNS, DefaultLimits, SenderState, naive
 
@@ -220,7 +220,7 @@ async def write(cursor: Cursor, turns: Sequence[Turn]) -> None:
     """Debit what was taken, and end the turns."""
     paid = sorted((turn for turn in turns if turn.taken), key=lambda turn: turn.it.email)
     if paid:
-        cursor.with_next(many(_DEBIT_HOUR, [(turn.it.email, naive(turn.hour), turn.taken) for turn in paid]))
+        cursor.pipeline(insert_many(_DEBIT_HOUR, [(turn.it.email, naive(turn.hour), turn.taken) for turn in paid]))
     if tats := {turn.project.name: turn.project.tat for turn in paid if turn.project}:
         await rate_limits.set_project_tats(cursor, tats)
     rows = [
@@ -228,4 +228,4 @@ async def write(cursor: Cursor, turns: Sequence[Turn]) -> None:
         for turn in sorted(turns, key=lambda turn: turn.it.email)
     ]
     if rows:
-        cursor.with_next(many(_END, rows))
+        cursor.pipeline(insert_many(_END, rows))

@@ -87,7 +87,7 @@ async def _page(database: Database, last: str, beyond: timedelta) -> Sequence[Se
         await cursor.execute(_ASLEEP, (last, beyond // timedelta(microseconds=1), _PAGE))
         return list(await cursor.fetchall())
 
-    return await database.look(work, what="look for sleeping senders", bound=database.patience)
+    return await database.read(work, what="look for sleeping senders", bound=database.probe_timeout)
 
 
 def _free(row: Sequence[Any], terms: DefaultLimits) -> bool:

@@ -29,7 +29,7 @@ _NOTE: Final = "it was called sent because its draft was gone, and the draft is 
 
 
 @dataclass(frozen=True)
-class Undone:
+class UndoneSend:
     """A letter that was not sent after all."""
 
     recipient: int
@@ -42,7 +42,7 @@ class Undone:
     """Cancelled where its job was."""
 
 
-async def undo(database: Database, *, job: str, seq: int, draft: str, by: str) -> Undone | None:
+async def undo(database: Database, *, job: str, seq: int, draft: str, by: str) -> UndoneSend | None:
     """Let the letter wait again if `draft`, which is there, disproves that it was sent; None: it does not.
 
     Fenced by the state, the proof and the draft: of two who find the draft one does it. What is in doubt is repeated.
@@ -50,18 +50,18 @@ async def undo(database: Database, *, job: str, seq: int, draft: str, by: str) -
     Raises:
         DatabaseError: nothing was changed.
     """
-    tries: Tries[Undone] = Tries(
+    tries: Tries[UndoneSend] = Tries(
         lambda cursor, it: applied(cursor, it.recipient, token=it.token, event=Transition.UNDONE.value, by=by)
     )
 
-    async def work(cursor: Cursor, _: bool) -> list[Undone]:  # noqa: FBT001 - as it is called
+    async def work(cursor: Cursor, _: bool) -> list[UndoneSend]:  # noqa: FBT001 - as it is called
         return await tries.done(cursor, lambda cursor: _undo(cursor, job, seq, draft, by))
 
-    done = await database.ascertain(work, what="take back a sent letter")
+    done = await database.commit_once(work, what="take back a sent letter")
     return done[0] if done else None
 
 
-async def _undo(cursor: Cursor, job: str, seq: int, draft: str, by: str) -> list[Undone]:
+async def _undo(cursor: Cursor, job: str, seq: int, draft: str, by: str) -> list[UndoneSend]:
     await cursor.execute(_LETTER, (job, seq))
     if (row := await cursor.fetchone()) is None:
         return []
@@ -69,7 +69,7 @@ async def _undo(cursor: Cursor, job: str, seq: int, draft: str, by: str) -> list
     await cursor.execute(_UNDO, (after(State.SENT, Transition.UNDONE).value, _NOTE, id_, draft))
     if cursor.rowcount != 1:
         return []
-    it = Undone(id_, job, to, sender, token=new_id())
+    it = UndoneSend(id_, job, to, sender, token=new_id())
     await cursor.execute(_LOG, (id_, attempts, it.token, by, Transition.UNDONE.value, draft, _NOTE))
     await cursor.execute(_JOB, (job,))
     status = JobStatus((await cursor.fetchone())[0])

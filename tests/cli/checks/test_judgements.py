@@ -23,7 +23,7 @@ from mailerd.core.replies import (
 )
 from mailerd.gmail import Mailbox
 from mailerd.gmail.mailbox import COMPOSE, METADATA, SEND
-from mailerd.store.server_info import Facts, _covers, _privileges
+from mailerd.store.server_info import ServerInfo, _covers, _privileges
 
 GOOD: Mapping[str, str] = {
     "version": "10.11.6-MariaDB",
@@ -47,7 +47,7 @@ def judged(
     ahead: float = 0.0,
 ) -> dict[str, CheckResult]:
     variables = {key: value for key, value in {**GOOD, **(changes or {})}.items() if value is not None}
-    facts = Facts(variables=variables, privileges=privileges, by_role=by_role, ahead=ahead, took=0.001)
+    facts = ServerInfo(variables=variables, privileges=privileges, by_role=by_role, ahead=ahead, took=0.001)
     return {each.check.removeprefix("database: "): each for each in database.evaluate(facts, DatabaseSettings())}
 
 

@@ -34,9 +34,9 @@ async def test_whoever_asks_over_a_connection_that_is_cut_is_answered_over_a_new
     proxy: Proxy, far: Database, heard: Heard
 ) -> None:
     work = Cut(proxy, 1)
-    assert await far.ask(work, what="accept a job") == 1
+    assert await far.request(work, what="accept a job") == 1
     assert work.calls == 2
-    assert not far.away
+    assert not far.unavailable
     assert heard.names() == ["connection_cut"]
 
 
@@ -45,8 +45,8 @@ async def test_a_connection_that_is_cut_is_no_absence_to_those_who_ask(
 ) -> None:
     with pytest.raises(DatabaseAwayError):
         await far.transaction(Cut(proxy, 1), what="claim")
-    assert not far.away
-    assert await far.ask(reading(), what="accept a job") == 1
+    assert not far.unavailable
+    assert await far.request(reading(), what="accept a job") == 1
     assert heard.names() == ["connection_cut"]
 
 
@@ -69,7 +69,7 @@ async def test_idle_connections_to_the_server_that_has_gone_are_not_tried_after_
         await cursor.execute("SELECT 1")
 
     start = time.monotonic()
-    await far.ask(forsaken, what="accept a job")
+    await far.request(forsaken, what="accept a job")
     assert time.monotonic() - start < 0.5
 
 
@@ -82,6 +82,6 @@ async def test_a_database_that_has_gone_is_told_when_the_new_connection_fails_to
         await cursor.execute("SELECT 1")
 
     with pytest.raises(DatabaseAwayError):
-        await far.ask(goes, what="accept a job")
-    assert far.away
+        await far.request(goes, what="accept a job")
+    assert far.unavailable
     assert heard.names() == ["database_away"]

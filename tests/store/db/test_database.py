@@ -88,7 +88,7 @@ async def test_three_attempts_at_start_are_told_one_by_one_and_the_last_at_error
     assert last.startswith(f"{where}: attempt 3/3: {cause}; giving up for now. Check that the server runs")
     assert [registered_events()[name].level for name in heard.names()] == ["warning", "warning", "error"]
     assert isinstance(heard.events[-1][1]["error"], DatabaseAwayError)
-    assert database.away
+    assert database.unavailable
     await database.close()
 
 
@@ -121,7 +121,7 @@ async def test_a_database_that_comes_late_is_waited_for(proxy: Proxy, database_u
     await opening
     assert heard.names() == ["database_attempt_failed", "database_connected"]
     assert ("MariaDB" in heard.of("database_connected")[0]["version"]) == is_mariadb()
-    assert not database.away
+    assert not database.unavailable
     await database.close()
 
 
@@ -131,18 +131,18 @@ async def test_absence_and_return_are_told_once_each_and_reminded_of_now_and_the
     monkeypatch.setattr(database_module, "REMIND_EVERY", 0.2)
     await proxy.refuse()
     await proxy.reset_all()
-    patient = [asyncio.create_task(far.insist(Failing(0), what="record")) for _ in range(3)]
+    patient = [asyncio.create_task(far.retry_until_committed(Failing(0), what="record")) for _ in range(3)]
     start = time.monotonic()
     await heard.wait_for("database_still_away", times=2)
     assert time.monotonic() - start >= 0.4
-    assert far.away
+    assert far.unavailable
     await proxy.heal()
     await asyncio.gather(*patient)
     names = heard.names()
     assert names[0] == "database_away"
     assert names[-1] == "database_back"
     assert set(names[1:-1]) == {"database_still_away"}
-    assert not far.away
+    assert not far.unavailable
     back = heard.of("database_back")[0]
     assert 0.4 < back["seconds"] < 10
     assert len(heard.of("database_still_away")) <= back["seconds"] / 0.2
@@ -162,22 +162,22 @@ async def test_reminders_do_not_come_more_often_than_every_half_minute(
 async def test_ask_refuses_at_once_while_the_database_is_away(proxy: Proxy, far: Database, heard: Heard) -> None:
     await proxy.black_hole()
     with pytest.raises(DatabaseAwayError):
-        await far.ask(reading(), what="accept a job", bound=0.3)
+        await far.request(reading(), what="accept a job", bound=0.3)
     accepted, start = proxy.accepted, time.monotonic()
     with pytest.raises(DatabaseAwayError, match=r"accept a job: queue: .* is away") as caught:
-        await far.ask(reading(), what="accept a job")
+        await far.request(reading(), what="accept a job")
     assert time.monotonic() - start < 0.05
     assert (caught.value.retry, caught.value.in_doubt) == (True, False)
     assert proxy.accepted - accepted <= 1  # nobody tried, but for the KILL of what was cut off before
     await proxy.heal()
     assert await far.transaction(reading(), what="look") == 1
-    assert await far.ask(reading(), what="accept a job") == 1
+    assert await far.request(reading(), what="accept a job") == 1
     assert [name for name in heard.names() if name != "kill_failed"] == ["database_away", "database_back"]
 
 
 async def test_ask_tries_a_deadlock_again_and_says_so(database: Database, heard: Heard) -> None:
     heard.events.clear()
-    assert await database.ask(Failing(2), what="accept a job") == 3
+    assert await database.request(Failing(2), what="accept a job") == 3
     assert heard.names() == ["transaction_repeated"] * 2
     assert "accept a job is tried again in 0." in said(heard)[0]
     assert "1213" in said(heard)[0]
@@ -186,7 +186,7 @@ async def test_ask_tries_a_deadlock_again_and_says_so(database: Database, heard:
 async def test_ask_gives_up_after_four_tries(database: Database) -> None:
     failing = Failing(99)
     with pytest.raises(DatabaseError) as caught:
-        await database.ask(failing, what="accept a job")
+        await database.request(failing, what="accept a job")
     assert caught.value.errno == 1213
     assert len(failing.calls) == 4
 
@@ -208,7 +208,7 @@ async def test_ask_never_repeats_what_is_in_doubt(proxy: Proxy, far: Database, a
             cursor.connection.commit = interrupted
 
     with pytest.raises(DatabaseError) as caught:
-        await far.ask(work, what="accept a job")
+        await far.request(work, what="accept a job")
     assert caught.value.in_doubt
     assert calls == 1
 
@@ -216,7 +216,7 @@ async def test_ask_never_repeats_what_is_in_doubt(proxy: Proxy, far: Database, a
 async def test_insist_learns_of_a_doubt_and_the_work_is_done_once(proxy: Proxy, far: Database) -> None:
     told = []
 
-    async def work(cursor: Cursor, repeated: bool) -> str:  # noqa: FBT001 - as insist calls it
+    async def work(cursor: Cursor, repeated: bool) -> str:  # noqa: FBT001 - as retry_until_committed calls it
         told.append(repeated)
         if repeated:
             await cursor.execute("SELECT COUNT(*) FROM t WHERE id = 1")
@@ -226,7 +226,7 @@ async def test_insist_learns_of_a_doubt_and_the_work_is_done_once(proxy: Proxy, 
         proxy.cut_after(0)
         return "done"
 
-    assert await far.insist(work, what="record") == "it had been done"
+    assert await far.retry_until_committed(work, what="record") == "it had been done"
     assert told == [False, True]
     assert await query(far, "SELECT id FROM t") == [(1,)]
 
@@ -234,21 +234,21 @@ async def test_insist_learns_of_a_doubt_and_the_work_is_done_once(proxy: Proxy, 
 async def test_insist_remembers_a_doubt_over_later_failures_that_are_none(proxy: Proxy, far: Database) -> None:
     told = []
 
-    async def work(cursor: Cursor, repeated: bool) -> None:  # noqa: FBT001 - as insist calls it
+    async def work(cursor: Cursor, repeated: bool) -> None:  # noqa: FBT001 - as retry_until_committed calls it
         told.append(repeated)
         if len(told) == 1:
             proxy.cut_after(0)
         elif len(told) == 2:
             await cursor.execute(DEADLOCK)
 
-    await far.insist(work, what="record")
+    await far.retry_until_committed(work, what="record")
     assert told == [False, True, True]
 
 
 async def test_ascertain_leaves_what_has_surely_failed_to_its_caller(database: Database) -> None:
     failing = Failing(99)
     with pytest.raises(DatabaseError) as caught:
-        await database.ascertain(failing, what="settle")
+        await database.commit_once(failing, what="settle")
     assert caught.value.errno == 1213
     assert failing.calls == [False]
 
@@ -259,7 +259,7 @@ async def test_ascertain_repeats_what_is_in_doubt_over_later_failures_that_are_n
     told = []
     tries = 0
 
-    async def work(cursor: Cursor, repeated: bool) -> str:  # noqa: FBT001 - as ascertain calls it
+    async def work(cursor: Cursor, repeated: bool) -> str:  # noqa: FBT001 - as commit_once calls it
         told.append(repeated)
         if len(told) == 1:
             await cursor.execute("INSERT INTO t VALUES (1)")
@@ -272,14 +272,14 @@ async def test_ascertain_repeats_what_is_in_doubt_over_later_failures_that_are_n
         nonlocal tries
         tries += 1
 
-    assert await far.ascertain(work, what="settle", tried=tried) == "known"
+    assert await far.commit_once(work, what="settle", on_retry=tried) == "known"
     assert (told, tries) == ([False, True, True], 2)
     assert await query(far, "SELECT id FROM t") == [(1,)]
 
 
 async def test_insist_tells_the_work_nothing_of_failures_that_prove_a_rollback(database: Database) -> None:
     failing = Failing(3)
-    assert await database.insist(failing, what="record") == 4
+    assert await database.retry_until_committed(failing, what="record") == 4
     assert failing.calls == [False] * 4
 
 
@@ -287,14 +287,14 @@ async def test_insist_outlasts_a_server_that_refuses_the_log_in(database: Databa
     """As one does whose password is being changed: what waits to be recorded must not be dropped."""
     denied = "SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = 1045, MESSAGE_TEXT = 'Access denied'"
     heard.events.clear()
-    assert await database.insist(Failing(2, statement=denied), what="record") == 3
+    assert await database.retry_until_committed(Failing(2, statement=denied), what="record") == 3
     assert heard.names() == ["database_away", "database_back"]
 
 
 async def test_insist_does_not_repeat_what_no_repetition_can_cure(database: Database) -> None:
     failing = Failing(99, statement="SELECT nothing FROM nowhere")
     with pytest.raises(DatabaseError) as caught:
-        await database.insist(failing, what="record")
+        await database.retry_until_committed(failing, what="record")
     assert caught.value.errno == 1146
     assert len(failing.calls) == 1
 
@@ -304,7 +304,7 @@ async def test_insist_leaves_what_it_is_told_to_leave_unless_an_earlier_try_is_i
 ) -> None:
     told = []
 
-    async def work(cursor: Cursor, repeated: bool) -> None:  # noqa: FBT001 - as insist calls it
+    async def work(cursor: Cursor, repeated: bool) -> None:  # noqa: FBT001 - as retry_until_committed calls it
         told.append(repeated)
         if len(told) in {1, 3}:
             await cursor.execute(DEADLOCK)
@@ -312,14 +312,14 @@ async def test_insist_leaves_what_it_is_told_to_leave_unless_an_earlier_try_is_i
             proxy.cut_after(0)
 
     with pytest.raises(DatabaseError):
-        await far.insist(work, what="record", leaving=frozenset({1213}))
-    await far.insist(work, what="record", leaving=frozenset({1213}))
+        await far.retry_until_committed(work, what="record", raise_on=frozenset({1213}))
+    await far.retry_until_committed(work, what="record", raise_on=frozenset({1213}))
     assert told == [False, False, True, True]
 
 
 async def test_insist_outlasts_a_server_that_is_killed(mariadb: Server, database: Database, heard: Heard) -> None:
     await asyncio.to_thread(mariadb.kill)
-    insisting = asyncio.create_task(database.insist(Failing(0), what="record"))
+    insisting = asyncio.create_task(database.retry_until_committed(Failing(0), what="record"))
     await heard.wait_for("database_away")
     await asyncio.to_thread(mariadb.start)
     assert await insisting == 1
@@ -329,7 +329,7 @@ async def test_insist_outlasts_a_server_that_is_killed(mariadb: Server, database
 async def test_insist_can_be_cancelled_while_it_waits(proxy: Proxy, far: Database, heard: Heard) -> None:
     await proxy.refuse()
     await proxy.reset_all()
-    insisting = asyncio.create_task(far.insist(Failing(0), what="record"))
+    insisting = asyncio.create_task(far.retry_until_committed(Failing(0), what="record"))
     await heard.wait_for("database_away")
     insisting.cancel()
     await asyncio.wait([insisting], timeout=1)
@@ -343,9 +343,9 @@ async def test_a_look_asks_outside_any_transaction_and_leaves_none(database_url:
         await cursor.execute("SELECT 1")
         return bool(cursor.connection.get_transaction_status())  # as the server said with its answer
 
-    assert not await database.look(inside, what="look")
+    assert not await database.read(inside, what="look")
     assert await database.transaction(inside, what="work")
-    assert not await database.look(inside, what="look")
+    assert not await database.read(inside, what="look")
     await database.close()
 
 
@@ -368,7 +368,7 @@ async def counted(database_url: str, heard: Heard) -> AsyncIterator[tuple[Databa
     await it.close()
 
 
-@pytest.mark.parametrize("way", ["transaction", "look"])
+@pytest.mark.parametrize("way", ["transaction", "read"])
 async def test_what_the_work_itself_raises_is_no_failure_of_the_database(
     counted: tuple[Database, Counting], way: str
 ) -> None:
@@ -389,11 +389,11 @@ async def test_a_call_that_its_caller_gives_up_is_cut_off_and_not_in_doubt(
     database, counting = counted
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.1):
-            await database.look(reading("SELECT SLEEP(5)"), what="look")
+            await database.read(reading("SELECT SLEEP(5)"), what="look")
     assert counting.outcomes == ["cut_off"]
     with pytest.raises(DatabaseAwayError):
-        await database.look(reading("SELECT SLEEP(5)"), what="look", bound=0.1)
+        await database.read(reading("SELECT SLEEP(5)"), what="look", bound=0.1)
     assert counting.outcomes == ["cut_off", "away"]
     with pytest.raises(DatabaseError):
-        await database.look(reading("SELECT nothing"), what="look")
+        await database.read(reading("SELECT nothing"), what="look")
     assert counting.outcomes[2:] == ["refused"]

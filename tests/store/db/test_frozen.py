@@ -13,8 +13,8 @@ from mailerd.core.states import Transition
 from mailerd.core.verdicts import PauseCause
 from mailerd.store.db.database import Database
 from mailerd.store.queue.claim import Claims
-from mailerd.store.queue.locked_rows import busy
-from mailerd.store.queue.rate_limits import BUSY, Permits
+from mailerd.store.queue.locked_rows import find_locked
+from mailerd.store.queue.rate_limits import BUSY, CallLimits
 from tests.support.eventually import eventually
 from tests.support.holding import holding
 from tests.support.rows import post, query
@@ -70,7 +70,7 @@ async def test_a_claim_passes_a_locked_project_by_and_serves_the_others(
 async def test_a_look_waits_a_moment_for_a_locked_project_and_is_not_granted(
     two_projects: Database, database_url: str
 ) -> None:
-    permits = Permits(two_projects, lambda: claimer(two_projects).terms)
+    permits = CallLimits(two_projects, lambda: claimer(two_projects).terms)
     async with holding(database_url, *FROZEN_CLAIM):
         assert await permits.permit(SAME, units=20) == BUSY
         assert await permits.permit(OTHER, units=20) == timedelta(0)
@@ -96,7 +96,7 @@ async def test_a_project_without_a_row_gets_one_before_its_senders_have_letters(
 
 async def test_a_look_gives_a_project_without_a_row_one(two_projects: Database) -> None:
     await query(two_projects, "DELETE FROM projects")
-    permits = Permits(two_projects, lambda: claimer(two_projects).terms)
+    permits = CallLimits(two_projects, lambda: claimer(two_projects).terms)
     assert await permits.permit(SAME, units=20) == BUSY
     assert await permits.permit(SAME, units=20) == timedelta(0)
 
@@ -134,11 +134,11 @@ async def test_a_look_tells_which_records_would_wait_and_keeps_no_lock(
     claim = await claimer(two_projects).claim(20)
     ours = records(next(letter for letter in claim.letters if letter.sender == SAME))
     async with holding(database_url, f"{held} FOR UPDATE"):
-        assert await busy(two_projects, ours) == waiting
-    assert await busy(two_projects, ours) == set()
+        assert await find_locked(two_projects, ours) == waiting
+    assert await find_locked(two_projects, ours) == set()
 
 
 async def test_a_project_that_is_not_counted_holds_up_no_record(two_projects: Database) -> None:
     claim = await claimer(two_projects).claim(20)
     await query(two_projects, "DELETE FROM projects")
-    assert await busy(two_projects, records(claim.letters[0])) == set()
+    assert await find_locked(two_projects, records(claim.letters[0])) == set()

@@ -24,15 +24,15 @@ async def test_after_a_refused_write_only_a_write_means_that_the_database_is_bac
     await query(database, "CREATE TABLE t (id INT PRIMARY KEY) ENGINE=InnoDB")
     heard.events.clear()
     with pytest.raises(DatabaseAwayError):
-        await database.ask(reading(READ_ONLY.format(errno)), what="accept a job")
-    assert database.trouble == "read-only"
-    for looks in (True, False):
-        assert await database.ask(reading(), what="read a job", looks=looks) == 1
+        await database.request(reading(READ_ONLY.format(errno)), what="accept a job")
+    assert database.outage == "read-only"
+    for read_only in (True, False):
+        assert await database.request(reading(), what="read a job", read_only=read_only) == 1
     assert await query(database, "SELECT id FROM t WHERE id = 1 FOR UPDATE") == []
     assert heard.names() == ["database_away"]
     assert "it takes no writes: the server is read-only" in said(heard)[0]
     await query(database, "UPDATE t SET id = id WHERE id = 1")
-    assert (heard.names(), database.trouble) == (["database_away", "database_back"], "")
+    assert (heard.names(), database.outage) == (["database_away", "database_back"], "")
 
 
 async def test_a_write_that_began_before_another_was_refused_proves_nothing(database: Database, heard: Heard) -> None:
@@ -60,7 +60,7 @@ async def test_what_goes_with_the_commit_is_a_write_too(database: Database, hear
         await database.transaction(reading(READ_ONLY.format(1290)), what="write")
 
     async def work(cursor: Cursor) -> None:
-        cursor.with_next(("INSERT INTO t VALUES (%s)", (1,)))
+        cursor.pipeline(("INSERT INTO t VALUES (%s)", (1,)))
 
     await database.transaction(work, what="write")
     assert heard.names()[-1] == "database_back"

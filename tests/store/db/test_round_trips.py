@@ -11,7 +11,7 @@ from mailerd.config import DatabaseSettings
 from mailerd.errors import DatabaseError
 from mailerd.events.store import StoreEvents
 from mailerd.sandbox.mariadb import Server
-from mailerd.store.db.cursor import Cursor, many
+from mailerd.store.db.cursor import Cursor, insert_many
 from mailerd.store.db.database import Database
 from mailerd.store.db.pool import Pool
 from tests.store.db.test_pool_bounds import BOUND, CONNECT, failure, pooled
@@ -58,11 +58,11 @@ async def test_a_transaction_begins_with_its_first_statement_and_the_waiting_one
     async def work(cursor: Cursor) -> int:
         await cursor.execute(ADD, (1,))
         assert cursor.rowcount == 1
-        cursor.with_next((ADD, (2,)))
-        cursor.with_next(many("INSERT INTO t VALUES %s", [(3,), (4,)]))
+        cursor.pipeline((ADD, (2,)))
+        cursor.pipeline(insert_many("INSERT INTO t VALUES %s", [(3,), (4,)]))
         await cursor.execute("SELECT COUNT(*) FROM t")
         seen = int((await cursor.fetchone())[0])
-        cursor.with_next((ADD, (5,)))
+        cursor.pipeline((ADD, (5,)))
         return seen
 
     trips.clear()
@@ -88,8 +88,8 @@ async def test_what_is_refused_beside_the_commit_takes_the_whole_transaction_wit
 ) -> None:
     async def work(cursor: Cursor) -> None:
         await cursor.execute(ADD, (1,))
-        cursor.with_next((ADD, (2,)))
-        cursor.with_next((ADD, (1,)))
+        cursor.pipeline((ADD, (2,)))
+        cursor.pipeline((ADD, (1,)))
 
     error, _ = await failure(pool, work)
     assert (error.errno, error.phase, error.in_doubt) == (1062, "commit", False)
@@ -99,7 +99,7 @@ async def test_what_is_refused_beside_the_commit_takes_the_whole_transaction_wit
 async def test_what_waits_for_the_next_statement_is_dropped_with_the_transaction(pool: Pool) -> None:
     async def work(cursor: Cursor) -> None:
         await cursor.execute(ADD, (1,))
-        cursor.with_next((ADD, (2,)))
+        cursor.pipeline((ADD, (2,)))
         raise DatabaseError("test", phase="work", cause=ValueError(), errno=0, retry=False, in_doubt=False)
 
     with pytest.raises(DatabaseError):
@@ -116,7 +116,7 @@ async def test_a_lost_answer_to_statements_and_commit_is_in_doubt_and_all_of_the
 
             async def work(cursor: Cursor) -> None:
                 await cursor.execute(ADD, (1,))
-                cursor.with_next((ADD, (2,)))
+                cursor.pipeline((ADD, (2,)))
                 proxy.cut_after(0)
 
             error, _ = await failure(far, work)
@@ -149,7 +149,7 @@ async def test_a_statement_with_what_waits_for_it_is_never_above_the_servers_pac
     async def work(cursor: Cursor) -> None:
         await cursor.execute("SELECT 1")
         half = cursor.connection.mailerd_packet // 2
-        cursor.with_next(("SELECT %s", ("x" * half,)))
+        cursor.pipeline(("SELECT %s", ("x" * half,)))
         await cursor.execute("SELECT %s", ("y" * half,))
 
     error, _ = await failure(pool, work)
@@ -161,7 +161,7 @@ async def test_a_statement_that_is_refused_for_its_size_leaves_the_transaction_t
     pool: Pool, trips: list[bytes]
 ) -> None:
     async def work(cursor: Cursor) -> None:
-        cursor.with_next((ADD, (1,)))
+        cursor.pipeline((ADD, (1,)))
         with pytest.raises(DataError):
             await cursor.execute("SELECT %s", ("x" * cursor.connection.mailerd_packet,))
         await cursor.execute(ADD, (2,))

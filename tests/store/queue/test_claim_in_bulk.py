@@ -28,7 +28,7 @@ SENDERS = 12
 @pytest.fixture
 async def shifted(database: Database, database_url: str) -> AsyncIterator[Shifted]:
     """The same database with its clock at NOW."""
-    assert not database.away
+    assert not database.unavailable
     it = Shifted(DatabaseSettings(url=database_url), events=StoreEvents(Heard()))
     it.at = NOW
     yield it

@@ -14,7 +14,7 @@ from mailerd.store.daemons import Daemons
 from mailerd.store.db.database import Database
 from mailerd.store.queue import failover as history_module
 from mailerd.store.queue.claim import Claims
-from mailerd.store.queue.failover import History
+from mailerd.store.queue.failover import ReplayLog
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_record import FORGOTTEN_CLAIM, SENT, row, write
 from tests.support.heard import Heard
@@ -28,7 +28,7 @@ class Daemon:
 
     def __init__(self, database: Database, name: str, heard: Heard) -> None:
         self.database, self.name = database, name
-        self.history = History(database, name, LEASE, StoreEvents(heard))
+        self.history = ReplayLog(database, name, LEASE, StoreEvents(heard))
         self.claims: Claims = claims(database)
         self.claims.history = self.history
         self.daemons = Daemons(database, name, forgot=self.history.doubt)

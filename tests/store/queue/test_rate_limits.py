@@ -17,7 +17,7 @@ from mailerd.events.store import StoreEvents
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.queue.claim import Claims
-from mailerd.store.queue.rate_limits import Permits
+from mailerd.store.queue.rate_limits import CallLimits
 from mailerd.store.queue.record import Records
 from tests.support.heard import Heard
 from tests.support.rows import post, query
@@ -38,7 +38,7 @@ async def write(database: Database, *records: Handover | Outcome) -> None:
 
 async def test_a_look_waits_while_the_letters_have_used_the_minute_and_takes_its_part_of_it(database: Database) -> None:
     claimer = claims(database, SenderLimits(6000, 0, 0))
-    permits = Permits(database, lambda: claimer.terms)
+    permits = CallLimits(database, lambda: claimer.terms)
     await post(database, recipients=50)
     assert len((await claimer.claim(10)).letters) == 1
     assert await permits.permit(ME, units=40) < timedelta(seconds=2)
@@ -54,21 +54,21 @@ async def test_a_look_waits_while_the_letters_have_used_the_minute_and_takes_its
 
 
 async def test_a_look_for_a_stranger_or_without_limits_is_free(database: Database) -> None:
-    assert await Permits(database, lambda: claims(database, SenderLimits(60, 0, 0)).terms).permit(
+    assert await CallLimits(database, lambda: claims(database, SenderLimits(60, 0, 0)).terms).permit(
         THEM, units=40
     ) == timedelta(0)
     await post(database)
-    free = Permits(database, lambda: claims(database, SenderLimits(0, 0, 10)).terms)
+    free = CallLimits(database, lambda: claims(database, SenderLimits(0, 0, 10)).terms)
     assert [await free.permit(ME, units=40) for _ in range(50)] == [timedelta(0)] * 50
 
 
-@pytest.mark.parametrize("cause, waits", [("throttled", True), ("manual", False), ("token_refused", False)])
+@pytest.mark.parametrize("cause, waits", [("throttled", True), ("by_hand", False), ("token_refused", False)])
 async def test_a_look_waits_out_a_throttle_and_no_other_pause(database: Database, cause: str, *, waits: bool) -> None:
     await post(database)
     await query(
         database, "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 60 SECOND, pause_cause = %s", cause
     )
-    permits = Permits(database, lambda: claims(database, SenderLimits(6000, 0, 0)).terms)
+    permits = CallLimits(database, lambda: claims(database, SenderLimits(6000, 0, 0)).terms)
     assert (await permits.permit(ME, units=20) > timedelta(seconds=50)) == waits
 
 
@@ -141,7 +141,7 @@ async def test_a_letter_that_was_slow_to_google_slows_its_project_too_and_no_oth
         ("1", 4.0, 0), ("2", None, 1),
     ]  # fmt: skip
     await query(database, "UPDATE senders SET next_claim_at = NULL WHERE email = %s", YOU)
-    permits = Permits(database, lambda: claimer.terms)
+    permits = CallLimits(database, lambda: claimer.terms)
     for latency, minute in ((4.0, 65), (None, 60.4)):  # a quarter more than the latency, or the least that is left
         each = minute / 326_700  # seconds that a unit takes, of the 99 % that do not go at once
         await query(database, "UPDATE projects SET tat = NULL, latency = %s WHERE name = '1'", latency)
@@ -273,7 +273,7 @@ async def test_the_senders_of_a_project_share_its_units_and_strangers_do_not(dat
     taken = [letter.sender for _ in range(6) for letter in (await claimer.claim(100)).letters]
     assert 30 <= taken.count(ME) + taken.count(YOU) <= 45  # what a few milliseconds add
     assert 30 <= taken.count(THEM) <= 45
-    permits = Permits(database, lambda: claimer.terms)
+    permits = CallLimits(database, lambda: claimer.terms)
     await query(database, "UPDATE projects SET tat = UTC_TIMESTAMP(6) + INTERVAL 60 SECOND WHERE name = '2'")
     assert timedelta(seconds=50) < await permits.permit(THEM, units=20) < timedelta(seconds=60)
 
@@ -349,10 +349,10 @@ async def test_a_letter_that_was_in_hand_does_not_end_a_pause_that_came_after_it
     await query(database, "UPDATE senders SET pause_cause = 'throttled'")
     (letter,) = (await claims(database, SenderLimits(0, 0, 0)).claim(5)).letters
     await query(
-        database, "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR, pause_cause = 'manual'"
+        database, "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR, pause_cause = 'by_hand'"
     )
     await write(database, Outcome(letter, Decision(Transition.SENT, message_id="m1")))
-    assert await query(database, "SELECT pause_cause, paused_until IS NOT NULL FROM senders") == [("manual", 1)]
+    assert await query(database, "SELECT pause_cause, paused_until IS NOT NULL FROM senders") == [("by_hand", 1)]
 
 
 class Shifted(Database):

@@ -11,7 +11,7 @@ from mailerd.core.states import Transition
 from mailerd.core.verdicts import PauseCause
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
-from mailerd.store.queue.record import Finished, Records
+from mailerd.store.queue.record import CompletedJob, Records
 from tests.store.queue.test_claim import claims
 from tests.support.rows import post, query, states
 
@@ -237,7 +237,7 @@ async def test_a_job_is_finished_by_the_last_outcome_and_only_by_that(database: 
 async def test_looking_for_finished_jobs_reads_no_letter_of_others(database: Database) -> None:
     jobs = [await post(database, recipients=100) for _ in range(20)]
 
-    async def work(cursor: Cursor) -> tuple[int, list[Finished]]:
+    async def work(cursor: Cursor) -> tuple[int, list[CompletedJob]]:
         before = await _reads(cursor)
         finished = await Records(database, "D1").complete(cursor, jobs)
         return await _reads(cursor) - before, finished

@@ -8,8 +8,8 @@ from mailerd.core.decisions import Decision
 from mailerd.core.models import ExpiredClaim, Handover, Outcome, UnresolvedSend, WriteResult
 from mailerd.core.states import State, Transition
 from mailerd.store.db.database import Database
-from mailerd.store.queue.expired_claims import Lapses
-from mailerd.store.queue.recovery import Rescues, Resolution
+from mailerd.store.queue.expired_claims import ExpiredClaims
+from mailerd.store.queue.recovery import RecoveryQueries, Resolution
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_record import LOST, SENT, claimed_twice, one_letter, row, write
 from tests.support.rows import post, query
@@ -17,16 +17,16 @@ from tests.support.rows import post, query
 LAPSE = "UPDATE job_recipients SET lease_until = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND WHERE lease_until IS NOT NULL"
 
 
-def rescues(database: Database) -> Rescues:
+def rescues(database: Database) -> RecoveryQueries:
     minute = timedelta(minutes=1)
-    return Rescues(database, "D2", in_flight=minute, look_lease=minute)
+    return RecoveryQueries(database, "D2", in_flight=minute, look_lease=minute)
 
 
-def lapses(database: Database, *, by: str = "D2") -> Lapses:
-    return Lapses(database, by, in_flight=timedelta(minutes=1))
+def lapses(database: Database, *, by: str = "D2") -> ExpiredClaims:
+    return ExpiredClaims(database, by, in_flight=timedelta(minutes=1))
 
 
-async def due(it: Rescues) -> tuple[list[ExpiredClaim], list[UnresolvedSend]]:
+async def due(it: RecoveryQueries) -> tuple[list[ExpiredClaim], list[UnresolvedSend]]:
     """A round of both loops: what lapsed, and the doubts that are taken for a look."""
     return await lapses(it.database, by=it.daemon_id).lapsed(), await it.doubts()
 

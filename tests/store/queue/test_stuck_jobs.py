@@ -13,7 +13,7 @@ from mailerd.core.states import JobChange, Transition
 from mailerd.store.audit import audit
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
-from mailerd.store.job_actions import Controls
+from mailerd.store.job_actions import JobActions
 from mailerd.store.queue.record import Records
 from mailerd.store.queue.recovery import UNFINISHED_JOBS
 from mailerd.store.queue.reschedule import FORGOTTEN
@@ -34,7 +34,7 @@ Work = Callable[[Cursor], Awaitable[Any]]
 
 
 async def ask(database: Database, job: str, change: JobChange) -> None:
-    await Controls(database, patience=5.0, in_flight=timedelta(seconds=60)).ask(job, change, actor="somebody")
+    await JobActions(database, timeout=5.0, in_flight=timedelta(seconds=60)).apply(job, change, actor="somebody")
 
 
 def record(letter: ClaimedRecipient) -> Work:

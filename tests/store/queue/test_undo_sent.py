@@ -10,7 +10,7 @@ from mailerd.store.audit import audit
 from mailerd.store.db.database import Database
 from mailerd.store.queue.record import Records
 from mailerd.store.queue.recovery import Resolution
-from mailerd.store.queue.undo_sent import Undone, undo
+from mailerd.store.queue.undo_sent import UndoneSend, undo
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_record import LOST, one_letter, write
 from tests.store.queue.test_recovery import LAPSE, due, rescues
@@ -33,7 +33,7 @@ async def believed(database: Database, proof: Proof = Proof.GONE) -> UnresolvedS
     return doubt
 
 
-async def take_back(database: Database, doubt: UnresolvedSend, *, draft: str = "d1") -> Undone | None:
+async def take_back(database: Database, doubt: UnresolvedSend, *, draft: str = "d1") -> UndoneSend | None:
     return await undo(database, job=doubt.job_id, seq=doubt.seq, draft=draft, by="D1")
 
 

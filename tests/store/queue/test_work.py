@@ -11,7 +11,7 @@ from tests.store.db.test_pool import rows, threads
 
 async def test_statements_that_go_together_each_tell_their_rows(pool: Pool) -> None:
     async def work(cursor: Cursor) -> list[int]:
-        return await cursor.together(
+        return await cursor.execute_batch(
             [
                 ("UPDATE t SET v = %s", (7,)),
                 ("UPDATE t SET v = 8 WHERE id = %s", (99,)),
@@ -25,7 +25,7 @@ async def test_statements_that_go_together_each_tell_their_rows(pool: Pool) -> N
 
 async def test_when_one_of_the_statements_that_go_together_is_refused_none_counts(pool: Pool) -> None:
     async def work(cursor: Cursor) -> list[int]:
-        return await cursor.together(
+        return await cursor.execute_batch(
             [("UPDATE t SET v = 5", ()), ("INSERT INTO t VALUES (%s, 0)", (1,)), ("UPDATE t SET v = 6", ())]
         )
 
