@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final, assert_never
 
-from mailerd.core.forecast import ForecastInputs, foresee, tell, why
+from mailerd.core.forecast import ForecastInputs, compute_forecast, describe, waiting_reason
 from mailerd.core.pauses import repair, until
 from mailerd.core.rate_limit import FOREVER
 from mailerd.core.states import JobStatus, Proof, State
@@ -158,12 +158,12 @@ def _waiting(story: RecipientHistory, queue: Queue) -> list[str]:
 
 def _place(story: RecipientHistory, queue: Queue) -> tuple[int, datetime | None]:
     """How many letters go before it, those of other jobs included, and when it goes as far as can be foreseen."""
-    before, outlook = queue.before.get(story.id, 0), queue.outlooks.get(story.job_id)
-    if outlook is None:
+    before, inputs = queue.before.get(story.id, 0), queue.outlooks.get(story.job_id)
+    if inputs is None:
         return before, None
     # Its job as if it were the last letter of it; those that become due later are not counted.
-    forecast = foresee(replace(outlook, letters=before + 1, last_due=None, doubts=None))
-    return before + forecast.ahead, forecast.done_at
+    forecast = compute_forecast(replace(inputs, letters=before + 1, last_due=None, unresolved=None))
+    return before + forecast.queued_before, forecast.done_at
 
 
 def _in_line(story: RecipientHistory, queue: Queue) -> tuple[str, str] | None:
@@ -208,7 +208,7 @@ def _why(story: RecipientHistory, queue: Queue) -> tuple[str, str]:
     return ("it was not claimed yet, and it is the first in line", "it is claimed by the next daemon that looks.")
 
 
-def of_job(job: Job, outlook: ForecastInputs | None = None, *, asked: Sequence[RecordedAction] = ()) -> list[str]:
+def of_job(job: Job, inputs: ForecastInputs | None = None, *, asked: Sequence[RecordedAction] = ()) -> list[str]:
     """A job in a few sentences: what it is, what was asked of it (the newest first), why it waits and what is next."""
     counts = ", ".join(f"{number:,} {state.value}" for state, number in job.counts.items() if number)
     lines = [
@@ -222,7 +222,7 @@ def of_job(job: Job, outlook: ForecastInputs | None = None, *, asked: Sequence[R
     if job.finished_at:
         took = f"It took {span(job.finished_at - job.started_at)}. " if job.started_at else ""
         return [*lines, f"{took}Nothing more happens."]
-    return [*lines, *(held(job) if outlook is None else _ahead(outlook))]
+    return [*lines, *(held(job) if inputs is None else _ahead(inputs))]
 
 
 def _asked(one: RecordedAction) -> str:
@@ -241,13 +241,13 @@ def held(job: Job) -> list[str]:
 
 
 def _ahead(it: ForecastInputs) -> list[str]:
-    forecast = foresee(it)
-    cause = why(it, forecast)
+    forecast = compute_forecast(it)
+    cause = waiting_reason(it, forecast)
     lines = [f"It waits: {cause}."] if cause else []
-    if not (it.letters or it.doubts):
+    if not (it.letters or it.unresolved):
         return [*lines, "Next: what is on the wire comes to its end."]
-    pace = forecast.per_minute if it.letters and forecast.stretches else None
-    return [*lines, f"Next: {tell(it, forecast)}{f', at {pace:,.3g} letters a minute' if pace else ''}."]
+    pace = forecast.per_minute if it.letters and forecast.windows else None
+    return [*lines, f"Next: {describe(it, forecast)}{f', at {pace:,.3g} letters a minute' if pace else ''}."]
 
 
 def no_daemon(daemons: Sequence[DaemonInfo]) -> list[str]:

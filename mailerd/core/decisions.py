@@ -40,7 +40,7 @@ class Decision:
     message_id: str | None = None
     thread_id: str | None = None
     pause: Pause | None = None
-    everybody: str | None = None
+    global_backoff: str | None = None
     """Google cannot be reached at all, and why: nothing shall be claimed by this daemon for a while."""
     refused: bool = False
     """Lost though Google has answered that it did not send it: the doubt is what became of its draft before."""
@@ -50,7 +50,7 @@ class Decision:
     """The letter's draft was deleted by us: another try makes a new one."""
     discarding: bool = False
     """Google was asked to delete the draft and did not answer."""
-    out_of_reach: str | None = None
+    sender_backoff: str | None = None
     """Google cannot be reached for this sender, and why: this daemon shall claim none of its letters for a while."""
 
 
@@ -80,22 +80,22 @@ def decide(
     """
     if isinstance(reply, Refused) and reply.answered_at is not None:
         now = reply.answered_at
-    asked = _asked(reply, cap=policy.cap)
-    match verdict.fate:
+    retry_after = _retry_after(reply, cap=policy.cap)
+    match verdict.disposition:
         case Disposition.ACCEPTED:
             id_, thread = (reply.id, reply.thread_id) if isinstance(reply, Accepted) else ("", "")
             return Decision(Transition.SENT, message_id=id_, thread_id=thread or None)
         case Disposition.REJECTED:
             return Decision(Transition.FAILED, error=verdict.reason)
         case Disposition.TRANSIENT:
-            return _again(verdict.reason, attempt=attempt, policy=policy, chance=chance, asked=asked)
+            return _retry(verdict.reason, attempt=attempt, policy=policy, chance=chance, retry_after=retry_after)
         case Disposition.NOT_COUNTED:
-            return _released(verdict, now=now, pauses=pauses, chance=chance, asked=asked)
+            return _released(verdict, now=now, pauses=pauses, chance=chance, retry_after=retry_after)
         case Disposition.UNKNOWN | Disposition.DRAFT_GONE:
-            refused = verdict.fate is Disposition.DRAFT_GONE
+            refused = verdict.disposition is Disposition.DRAFT_GONE
             return Decision(Transition.LOST, error=verdict.reason, wait=policy.in_flight, refused=refused)
         case _:
-            assert_never(verdict.fate)
+            assert_never(verdict.disposition)
 
 
 def discards(decision: Decision, reply: Reply, *, unanswered: bool) -> bool:
@@ -112,9 +112,9 @@ def discards(decision: Decision, reply: Reply, *, unanswered: bool) -> bool:
     return decision.change in {Transition.DEFERRED, Transition.RELEASED} and wait > _DRAFT_KEPT
 
 
-def discarded(decision: Decision, fate: Disposition, *, in_flight: timedelta) -> Decision:
+def discarded(decision: Decision, disposition: Disposition, *, in_flight: timedelta) -> Decision:
     """What to write instead of `decision`, once the deletion of the draft has met this fate."""
-    match fate:
+    match disposition:
         case Disposition.ACCEPTED:
             return replace(decision, forgets=True)
         case Disposition.DRAFT_GONE:
@@ -130,12 +130,12 @@ def discarded(decision: Decision, fate: Disposition, *, in_flight: timedelta) ->
         case Disposition.REJECTED | Disposition.TRANSIENT | Disposition.NOT_COUNTED:
             return decision  # the draft stays, and is sent when the wait is over
         case _:
-            assert_never(fate)
+            assert_never(disposition)
 
 
-def _doubt(decision: Decision, why: str, *, wait: timedelta) -> Decision:
+def _doubt(decision: Decision, reason: str, *, wait: timedelta) -> Decision:
     return Decision(
-        Transition.LOST, error=f"{why}; before: {decision.error}", wait=wait, pause=decision.pause, refused=True
+        Transition.LOST, error=f"{reason}; before: {decision.error}", wait=wait, pause=decision.pause, refused=True
     )
 
 
@@ -173,28 +173,28 @@ def back_off(attempt: int, *, base: timedelta, cap: timedelta, chance: float) ->
     return timedelta(seconds=min(cap.total_seconds(), grown)) * chance
 
 
-def _asked(reply: Reply, *, cap: timedelta) -> timedelta:
+def _retry_after(reply: Reply, *, cap: timedelta) -> timedelta:
     """What a Retry-After header asks for; it is believed up to the cap."""
     seconds = reply.retry_after if isinstance(reply, Refused) else None
     return timedelta(seconds=min(cap.total_seconds(), seconds or 0.0))
 
 
-def _again(reason: str, *, attempt: int, policy: RetryPolicy, chance: float, asked: timedelta) -> Decision:
+def _retry(reason: str, *, attempt: int, policy: RetryPolicy, chance: float, retry_after: timedelta) -> Decision:
     if attempt >= policy.max_attempts:
         return Decision(Transition.FAILED, error=f"given up after {attempt} attempts; the last: {reason}")
     wait = back_off(attempt, base=policy.base, cap=policy.cap, chance=chance)
-    return Decision(Transition.DEFERRED, error=reason, wait=max(wait, asked))
+    return Decision(Transition.DEFERRED, error=reason, wait=max(wait, retry_after))
 
 
-def _released(verdict: Verdict, *, now: datetime, pauses: int, chance: float, asked: timedelta) -> Decision:
-    hold = verdict.hold
-    if hold is None or hold.scope is Scope.GLOBAL:
-        return Decision(Transition.RELEASED, error=verdict.reason, everybody=verdict.reason)
-    if hold.cause is PauseCause.GOOGLE_UNREACHABLE:  # no pause: another daemon may well have a way to Google
-        return Decision(Transition.RELEASED, error=verdict.reason, out_of_reach=verdict.reason)
-    wait = pause_for(hold, now=now, pauses=pauses, chance=chance)
+def _released(verdict: Verdict, *, now: datetime, pauses: int, chance: float, retry_after: timedelta) -> Decision:
+    backoff = verdict.backoff
+    if backoff is None or backoff.scope is Scope.GLOBAL:
+        return Decision(Transition.RELEASED, error=verdict.reason, global_backoff=verdict.reason)
+    if backoff.cause is PauseCause.GOOGLE_UNREACHABLE:  # no pause: another daemon may well have a way to Google
+        return Decision(Transition.RELEASED, error=verdict.reason, sender_backoff=verdict.reason)
+    wait = pause_for(backoff, now=now, pauses=pauses, chance=chance)
     return Decision(
-        Transition.RELEASED, error=verdict.reason, pause=Pause(hold.cause, verdict.reason, max(wait, asked))
+        Transition.RELEASED, error=verdict.reason, pause=Pause(backoff.cause, verdict.reason, max(wait, retry_after))
     )
 
 
@@ -207,12 +207,12 @@ def _stamped(named: timedelta, *, chance: float) -> timedelta | None:
     return None
 
 
-def pause_for(hold: Backoff, *, now: datetime, pauses: int, chance: float) -> timedelta:
+def pause_for(backoff: Backoff, *, now: datetime, pauses: int, chance: float) -> timedelta:
     """How long the sender rests: Google's own stamp where it is sane, else by cause, with jitter."""
-    if hold.until is not None and (stamped := _stamped(hold.until - now, chance=chance)):
+    if backoff.until is not None and (stamped := _stamped(backoff.until - now, chance=chance)):
         return stamped
     jitter = 1 + chance / 4
-    match hold.cause:
+    match backoff.cause:
         case PauseCause.DAILY_LIMIT:
             return min(_LONGEST, _DAILY_BASE * (1 << min(pauses, 5)) * jitter)
         case PauseCause.PROJECT_LIMIT:
@@ -220,7 +220,7 @@ def pause_for(hold: Backoff, *, now: datetime, pauses: int, chance: float) -> ti
         case PauseCause.TOO_MANY_CONCURRENT:
             return _CONCURRENT_WAIT * jitter
         case PauseCause.THROTTLED:
-            return (_STAMP_DEFAULT if hold.until is not None else _THROTTLE_WAIT) * jitter
+            return (_STAMP_DEFAULT if backoff.until is not None else _THROTTLE_WAIT) * jitter
         case (
             PauseCause.TOKEN_REFUSED
             | PauseCause.CLIENT_REFUSED
@@ -232,4 +232,4 @@ def pause_for(hold: Backoff, *, now: datetime, pauses: int, chance: float) -> ti
         ):
             return _RECHECK_WAIT
         case _:
-            assert_never(hold.cause)
+            assert_never(backoff.cause)

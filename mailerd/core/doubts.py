@@ -19,7 +19,7 @@ def draft_gone(*, unanswered: bool, discarding: bool) -> Transition | None:
             return None
 
 
-def why_a_person(*, unanswered: bool) -> str:
+def needs_person_reason(*, unanswered: bool) -> str:
     """Why only a person can tell what became of a letter whose draft is gone, of which `draft_gone` decides nothing."""
     if unanswered:
         return (

@@ -58,7 +58,7 @@ class ForecastInputs:
     error: str | None = None
     """What the last attempt said of the letter that is due first."""
     job_paused: bool = False
-    doubts: "UnresolvedSends | None" = None
+    unresolved: "UnresolvedSends | None" = None
     next_claim_at: datetime | None = None
     """When the next claim looks at the sender."""
     repair: str | None = None
@@ -72,7 +72,7 @@ class UnresolvedSends:
     """The job's unsure letters."""
 
     letters: int
-    by_hand: int
+    manual: int
     """Those of them that nobody looks for by himself: a person settles them."""
     look_at: datetime | None
     """When the first of the others is looked for."""
@@ -91,10 +91,10 @@ class SendWindow:
 class Forecast:
     """When its letters go."""
 
-    stretches: tuple[SendWindow, ...]
+    windows: tuple[SendWindow, ...]
     whole: bool
     """False: the end lies too far away to be told."""
-    ahead: int
+    queued_before: int
     """Letters of other jobs that go before its last one."""
     per_minute: float | None
     """Letters of the sender in a minute; None: as fast as Google answers."""
@@ -104,19 +104,19 @@ class Forecast:
     @property
     def starts_at(self) -> datetime | None:
         """When the first letter goes."""
-        return self.stretches[0].begins if self.stretches else None
+        return self.windows[0].begins if self.windows else None
 
     @property
     def done_at(self) -> datetime | None:
         """When the last one goes."""
-        return self.stretches[-1].ends if self.stretches and self.whole else None
+        return self.windows[-1].ends if self.windows and self.whole else None
 
 
-def foresee(it: ForecastInputs) -> Forecast:
+def compute_forecast(it: ForecastInputs) -> Forecast:
     """Play the sender's allowance forward. Jobs that are not there yet, and doubts, are left out of account."""
     held = "the sender is resumed" if it.paused_until == rate_limit.FOREVER else None
     if event := "the job is resumed" if it.job_paused else it.repair or held:
-        return Forecast((), whole=False, ahead=0, per_minute=None, until=event)
+        return Forecast((), whole=False, queued_before=0, per_minute=None, until=event)
     due_by, forecast = max(it.due, it.now), None
     for _ in range(_ROUNDS):
         queue = [other for other in it.queue if other.due <= due_by]
@@ -133,7 +133,7 @@ def foresee(it: ForecastInputs) -> Forecast:
 def _play(it: ForecastInputs, *, first: int, beside: int) -> Forecast:
     runs, whole = _runs(it, first + beside + it.letters)
     share = it.letters / (it.letters + beside) if it.letters else 0.0
-    stretches: list[SendWindow] = []
+    windows: list[SendWindow] = []
     seen, told = 0, 0
     for begins, ends, letters in runs:
         skipped = min(letters, max(0, first - seen))
@@ -143,16 +143,16 @@ def _play(it: ForecastInputs, *, first: int, beside: int) -> Forecast:
             continue
         told += mine
         start = begins + (ends - begins) * (skipped / letters)
-        if stretches and start - stretches[-1].ends < _A_STOP:
-            before = stretches.pop()
-            stretches.append(SendWindow(before.begins, ends, before.letters + mine))
+        if windows and start - windows[-1].ends < _A_STOP:
+            before = windows.pop()
+            windows.append(SendWindow(before.begins, ends, before.letters + mine))
         else:
-            stretches.append(SendWindow(start, ends, mine))
-    if it.last_due and stretches and stretches[-1].ends < it.last_due:
-        stretches[-1] = replace(stretches[-1], ends=it.last_due)
+            windows.append(SendWindow(start, ends, mine))
+    if it.last_due and windows and windows[-1].ends < it.last_due:
+        windows[-1] = replace(windows[-1], ends=it.last_due)
     interval = _interval(it, it.limits.on(it.now, since=it.since))
     per_minute = timedelta(minutes=1) / interval if interval else None
-    return Forecast(tuple(stretches), whole, first + beside, per_minute)
+    return Forecast(tuple(windows), whole, first + beside, per_minute)
 
 
 def _interval(it: ForecastInputs, allowance: SenderLimits) -> timedelta:
@@ -198,10 +198,10 @@ def _growth(it: ForecastInputs, at: datetime) -> datetime:
     return it.since + _DAY * (max(0, (at - it.since) // _DAY) + 1)
 
 
-def why(it: ForecastInputs, forecast: Forecast) -> str | None:
+def waiting_reason(it: ForecastInputs, forecast: Forecast) -> str | None:
     """Why its letters do not go right now; None when nothing holds them but the pace of the minute."""
     held = (_held(it) or _slowed(it, forecast)) if it.letters else None
-    return "; ".join(cause for cause in (held, doubtful(it)) if cause) or None
+    return "; ".join(cause for cause in (held, unresolved_summary(it)) if cause) or None
 
 
 def _held(it: ForecastInputs) -> str | None:
@@ -228,8 +228,8 @@ def _slowed(it: ForecastInputs, forecast: Forecast) -> str | None:
         at = _when(starts_at, it.now) if starts_at else "later"
         return f"the sender's letters of 24 hours are used up ({used:,}): the next goes at {at}"
     if starts_at and starts_at - it.now > _AT_ONCE:
-        if forecast.ahead:
-            return f"{forecast.ahead:,} letters of the sender's other jobs go first"
+        if forecast.queued_before:
+            return f"{forecast.queued_before:,} letters of the sender's other jobs go first"
         return f"the sender's pace allows no letter before {_when(starts_at, it.now)}"
     if it.next_claim_at and it.next_claim_at - it.now > _AT_ONCE:
         return (
@@ -239,16 +239,16 @@ def _slowed(it: ForecastInputs, forecast: Forecast) -> str | None:
     return f"the last attempt said: {_plain(it.error)}; it is tried again at its turn" if it.error else None
 
 
-def doubtful(it: ForecastInputs) -> str | None:
+def unresolved_summary(it: ForecastInputs) -> str | None:
     """What becomes of its unsure letters, and when; None when there are none."""
-    if it.doubts is None:
+    if it.unresolved is None:
         return None
-    parts, looked_for = [], it.doubts.letters - it.doubts.by_hand
-    if looked_for and it.doubts.look_at:
-        at = _when(max(it.doubts.look_at, it.now), it.now)
+    parts, looked_for = [], it.unresolved.letters - it.unresolved.manual
+    if looked_for and it.unresolved.look_at:
+        at = _when(max(it.unresolved.look_at, it.now), it.now)
         parts.append(f"{_are(looked_for)} unsure: looked for at Google at {at}")
-    if it.doubts.by_hand:
-        parts.append(f"{_are(it.doubts.by_hand)} unsure until `mailerd settle` says what became of it")
+    if it.unresolved.manual:
+        parts.append(f"{_are(it.unresolved.manual)} unsure until `mailerd settle` says what became of it")
     return "; ".join(parts) or None
 
 
@@ -261,17 +261,17 @@ def _plain(error: str | None) -> str:
     return (error or "").strip().rstrip(":.")
 
 
-def tell(it: ForecastInputs, forecast: Forecast) -> str:
+def describe(it: ForecastInputs, forecast: Forecast) -> str:
     """What comes next and when, its unsure letters included."""
-    ahead = say(forecast, now=it.now) if it.letters else None
-    return "; ".join(part for part in (ahead, doubtful(it)) if part) or "nothing waits"
+    upcoming = summary(forecast, now=it.now) if it.letters else None
+    return "; ".join(part for part in (upcoming, unresolved_summary(it)) if part) or "nothing waits"
 
 
-def say(forecast: Forecast, *, now: datetime) -> str:
+def summary(forecast: Forecast, *, now: datetime) -> str:
     """In words: "1,800 today, the rest from Friday 09:02 UTC, done about Friday 10:10 UTC"."""
-    if not forecast.stretches:
+    if not forecast.windows:
         return "nothing waits" if forecast.whole else f"not before {forecast.until}"
-    head, *rest = forecast.stretches
+    head, *rest = forecast.windows
     begin = "" if head.begins - now <= _AT_ONCE else f"from {_when(head.begins, now)}"
     parts = [begin] if begin else []
     if rest:
@@ -281,7 +281,7 @@ def say(forecast: Forecast, *, now: datetime) -> str:
     if forecast.done_at:
         parts.append(f"done about {_when(forecast.done_at, now)}")
     else:
-        parts.append(f"not done by {_when(forecast.stretches[-1].ends, now)}")
+        parts.append(f"not done by {_when(forecast.windows[-1].ends, now)}")
     return ", ".join(parts)
 
 

@@ -7,7 +7,7 @@ from typing import Final
 from mailerd.core.rate_limit import FOREVER
 from mailerd.core.verdicts import PauseCause
 
-MANUAL: Final = "by_hand"
+MANUAL: Final = "manual"
 """The cause of a pause that a person ordered. No reply of Google's means it, so it is no `Cause`."""
 CAUSES: Final = (*(cause.value for cause in PauseCause), MANUAL)
 """Every cause that a sender's row may name."""

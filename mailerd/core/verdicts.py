@@ -80,10 +80,10 @@ class Backoff:
 class Verdict:
     """What a reply means."""
 
-    fate: Disposition
+    disposition: Disposition
     reason: str = ""
     """For people: what happened, in Google's words where there are any."""
-    hold: Backoff | None = None
+    backoff: Backoff | None = None
 
 
 _LASTING: Final = frozenset({Call.DRAFTS_SEND, Call.MESSAGES_SEND, Call.DRAFTS_DELETE})
@@ -116,8 +116,8 @@ def judge(call: Call, reply: Reply) -> Verdict:
         case TokenRefused():
             return _token(reply)
         case NoCredentials(cause) | WrongMailbox(cause):
-            why = PauseCause.NO_CREDENTIALS if isinstance(reply, NoCredentials) else PauseCause.WRONG_MAILBOX
-            return _held(Scope.SENDER, why, cause)
+            reason = PauseCause.NO_CREDENTIALS if isinstance(reply, NoCredentials) else PauseCause.WRONG_MAILBOX
+            return _held(Scope.SENDER, reason, cause)
         case NotSent():
             return _unreachable(reply)
         case _:

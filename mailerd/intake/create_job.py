@@ -173,7 +173,7 @@ class CreateJobEndpoint:
         letters = order.total - len(rejected)
         forecast = await self._foresee(
             "of a dry run",
-            self._forecast.imagine(job.sender_email, priority=job.priority, letters=letters, send_at=job.send_at),
+            self._forecast.for_new_job(job.sender_email, priority=job.priority, letters=letters, send_at=job.send_at),
         )
         return answer({
             "dry_run": True,

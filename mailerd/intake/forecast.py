@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from mailerd.core.forecast import ForecastInputs, foresee, tell, why
+from mailerd.core.forecast import ForecastInputs, compute_forecast, describe, waiting_reason
 from mailerd.intake.middleware import rfc3339
 from mailerd.store.forecast_inputs import ForecastReader
 from mailerd.store.jobs import Job
 
-_STRETCHES_AT_MOST = 10
-"""Stretches without a stop that an answer lists; the end is told all the same."""
+_MAX_WINDOWS = 10
+"""Send windows that an answer lists; the end is given all the same."""
 
 
 class Forecast(Protocol):
@@ -23,7 +23,7 @@ class Forecast(Protocol):
     async def forecasts(self, jobs: Sequence[Job]) -> Mapping[str, Mapping[str, object]]:
         """The same for many jobs, by their ids; nothing for those of which there is nothing to say."""
 
-    async def imagine(
+    async def for_new_job(
         self, sender_email: str, *, priority: int, letters: int, send_at: datetime | None
     ) -> Mapping[str, object]:
         """The same for a job that is not stored."""
@@ -32,43 +32,43 @@ class Forecast(Protocol):
 class ForecastService:
     """The sender's pace, quota and queue played forward."""
 
-    def __init__(self, outlooks: ForecastReader) -> None:
-        self._outlooks = outlooks
+    def __init__(self, reader: ForecastReader) -> None:
+        self._reader = reader
 
     async def forecast(self, job_id: str) -> Mapping[str, object]:
         """When it begins, when it is done, how much of it goes before the first stop, and why it waits now."""
-        outlook = await self._outlooks.read(job_id)
-        return {} if outlook is None else _shown(outlook)
+        inputs = await self._reader.read(job_id)
+        return {} if inputs is None else _shown(inputs)
 
     async def forecasts(self, jobs: Sequence[Job]) -> Mapping[str, Mapping[str, object]]:
         """The same for many jobs, for the price of few statements."""
         found = {}
-        for id_, outlook in (await self._outlooks.read_all([job.id for job in jobs])).items():
-            found[id_] = _shown(outlook)
+        for id_, inputs in (await self._reader.read_all([job.id for job in jobs])).items():
+            found[id_] = _shown(inputs)
             await asyncio.sleep(0)  # half a year takes milliseconds to play through: the loop turns between two
         return found
 
-    async def imagine(
+    async def for_new_job(
         self, sender_email: str, *, priority: int, letters: int, send_at: datetime | None
     ) -> Mapping[str, object]:
         """What a job would take, if it were accepted now."""
-        return _shown(await self._outlooks.imagine(sender_email, priority=priority, letters=letters, send_at=send_at))
+        return _shown(await self._reader.for_new_job(sender_email, priority=priority, letters=letters, send_at=send_at))
 
 
-def _shown(outlook: ForecastInputs) -> dict[str, object]:
-    if not outlook.letters and outlook.doubts is None:
+def _shown(inputs: ForecastInputs) -> dict[str, object]:
+    if not inputs.letters and inputs.unresolved is None:
         return {}
-    it = foresee(outlook)
+    it = compute_forecast(inputs)
     parts = [
         {"from": rfc3339(each.begins), "until": rfc3339(each.ends), "letters": each.letters}
-        for each in it.stretches[:_STRETCHES_AT_MOST]
+        for each in it.windows[:_MAX_WINDOWS]
     ]
     return {
-        "letters_ahead": it.ahead,
+        "letters_ahead": it.queued_before,
         "per_minute": None if it.per_minute is None else round(it.per_minute, 1),
         "starts_at": rfc3339(it.starts_at),
         "done_at": rfc3339(it.done_at),
         "stretches": parts,
-        "cause_of_wait": why(outlook, it),
-        "text": tell(outlook, it),
+        "cause_of_wait": waiting_reason(inputs, it),
+        "text": describe(inputs, it),
     }

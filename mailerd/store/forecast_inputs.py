@@ -66,7 +66,7 @@ class _Asked:
     due: datetime | None = None
     last_due: datetime | None = None
     error: str | None = None
-    doubts: UnresolvedSends | None = None
+    unresolved: UnresolvedSends | None = None
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,9 @@ class ForecastReader:
 
         return await self._ask(work) if jobs else {}
 
-    async def imagine(self, sender: str, *, priority: int, letters: int, send_at: datetime | None) -> ForecastInputs:
+    async def for_new_job(
+        self, sender: str, *, priority: int, letters: int, send_at: datetime | None
+    ) -> ForecastInputs:
         """What there would be to know of a job, if it were accepted now.
 
         Raises:
@@ -197,8 +199,8 @@ def _counted(one: _Asked, waiting: Sequence[Any] | None, unsure: Sequence[Any] |
         number, due, last_due, _ = waiting
         one = replace(one, letters=number, due=utc(due), last_due=utc(last_due), error=error)
     if unsure is not None:
-        number, look_at, _, by_hand = unsure
-        one = replace(one, doubts=UnresolvedSends(number, by_hand=int(by_hand), look_at=utc(look_at)))
+        number, look_at, _, manual = unsure
+        one = replace(one, unresolved=UnresolvedSends(number, manual=int(manual), look_at=utc(look_at)))
     return one
 
 
@@ -211,7 +213,7 @@ def _outlook(
         due=max(it.now, one.send_at or it.now, one.due or it.now),
         last_due=one.last_due,
         error=one.error,
-        doubts=one.doubts,
+        unresolved=one.unresolved,
         job_paused=one.status is JobStatus.PAUSED,
         queue=(),
         limits=it.limits,

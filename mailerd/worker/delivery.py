@@ -199,7 +199,7 @@ class Delivery:
             if self._time_for_a_call(state):  # the commit may have taken long, and a successor may send this very draft
                 reply = await self.google.discard_draft(letter.sender, draft_id=letter.draft_id or "")
                 self._note_reply(state, reply)
-                fate = judge(Call.DRAFTS_DELETE, reply).fate
+                fate = judge(Call.DRAFTS_DELETE, reply).disposition
         if fate is Disposition.ACCEPTED:
             self.events.draft_discarded(
                 job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender,
@@ -247,9 +247,9 @@ class Delivery:
 
     def _verdict(self, state: "_DeliveryState", call: Call, reply: Reply) -> Verdict:
         verdict, letter, now = judge(call, reply), state.letter, self.clock.monotonic()
-        if verdict.fate is Disposition.ACCEPTED:
+        if verdict.disposition is Disposition.ACCEPTED:
             self.refusals.accepted(letter.sender, began=state.began, now=now)
-        refused = verdict.hold is not None and verdict.hold.cause is PauseCause.MAILBOX_REFUSED
+        refused = verdict.backoff is not None and verdict.backoff.cause is PauseCause.MAILBOX_REFUSED
         if isinstance(reply, Refused) and refused:
             alone = self.refusals.concerns(letter.id, letter.sender, began=state.began, now=now)
             return refused_alone(reply) if alone else verdict
@@ -271,10 +271,10 @@ class Delivery:
 
     async def _record(self, state: "_DeliveryState", decision: Decision) -> None:
         letter = state.letter
-        if decision.everybody:
-            self.breaker.failure(decision.everybody)
-        if decision.out_of_reach:
-            self.breaker.sender_failure(letter.sender, decision.out_of_reach)
+        if decision.global_backoff:
+            self.breaker.failure(decision.global_backoff)
+        if decision.sender_backoff:
+            self.breaker.sender_failure(letter.sender, decision.sender_backoff)
         written = await self.recorder.record(Outcome(letter, decision, took=self.in_flight.age(letter)))
         self.log.result(letter, decision, written, began=state.began)
         if written in {WriteResult.STALE, WriteResult.RESOLVED}:

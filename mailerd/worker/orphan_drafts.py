@@ -115,7 +115,7 @@ class OrphanDrafts:
                 )  # fmt: skip
             return 0
         verdict = judge(Call.DRAFTS_DELETE, await self.google.delete_draft(sender, draft_id=draft))
-        if verdict.fate is Disposition.ACCEPTED:
+        if verdict.disposition is Disposition.ACCEPTED:
             self.events.orphan_deleted(sender=sender, draft=draft, key=key)
             return 1
         return 0

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol, assert_never
 
-from mailerd.core.doubts import draft_gone, why_a_person
+from mailerd.core.doubts import draft_gone, needs_person_reason
 from mailerd.core.models import UnresolvedSend
 from mailerd.core.replies import Accepted, Call, Refused, Reply
 from mailerd.core.states import Proof, Transition
@@ -97,7 +97,7 @@ class Reconciler:
             return await self._without_drafts(doubt, mailbox, progress)
         verdict = judge(Call.DRAFTS_GET, await self.google.get_draft(doubt.sender, draft_id=draft_id))
         progress()
-        match verdict.fate:
+        match verdict.disposition:
             case Disposition.ACCEPTED:
                 return await self._shown(doubt, progress)
             case Disposition.DRAFT_GONE:
@@ -105,7 +105,7 @@ class Reconciler:
             case Disposition.REJECTED | Disposition.TRANSIENT | Disposition.NOT_COUNTED | Disposition.UNKNOWN:
                 return unresolved(doubt, verdict.reason)
             case _:
-                assert_never(verdict.fate)
+                assert_never(verdict.disposition)
 
     async def _without_drafts(
         self, doubt: UnresolvedSend, mailbox: Mailbox, progress: Callable[[], None]
@@ -150,7 +150,7 @@ class Reconciler:
             case Transition.MISSING:
                 return Resolution(doubt, Transition.MISSING, forgets=True)
             case _:
-                return Resolution(doubt, None, error=why_a_person(unanswered=doubt.unanswered))
+                return Resolution(doubt, None, error=needs_person_reason(unanswered=doubt.unanswered))
 
     async def _in_thread(
         self, doubt: UnresolvedSend, thread_id: str, progress: Callable[[], None], *, drafts: bool

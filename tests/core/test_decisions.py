@@ -72,13 +72,13 @@ def test_the_last_attempt_fails_the_letter_and_says_so() -> None:
 def test_an_unreachable_google_holds_everybody_and_no_sender() -> None:
     made = decision(NotSent("refused"), call=Call.DRAFTS_CREATE)
     assert (made.change, made.pause) == (Transition.RELEASED, None)
-    assert made.everybody == "Google cannot be reached: refused"
+    assert made.global_backoff == "Google cannot be reached: refused"
 
 
 def test_a_token_that_does_not_come_holds_that_sender_in_this_daemon_alone() -> None:
     made = decision(TokenUnavailable("no answer"), call=Call.TOKEN)
-    assert (made.change, made.pause, made.everybody) == (Transition.RELEASED, None, None)
-    assert made.out_of_reach == "no access token could be had: no answer"
+    assert (made.change, made.pause, made.global_backoff) == (Transition.RELEASED, None, None)
+    assert made.sender_backoff == "no access token could be had: no answer"
 
 
 @given(
@@ -107,9 +107,9 @@ def test_blameless_is_released_and_nothing_else_is(
     call: Call, reply: Reply, attempt: int, policy: RetryPolicy, pauses: int, chance: float
 ) -> None:
     made = decision(reply, attempt=attempt, policy=policy, pauses=pauses, chance=chance, call=call)
-    blameless = judge(call, reply).fate is Disposition.NOT_COUNTED
+    blameless = judge(call, reply).disposition is Disposition.NOT_COUNTED
     assert (made.change is Transition.RELEASED) == blameless
-    assert blameless == ((made.pause is not None) != (made.everybody is not None))
+    assert blameless == ((made.pause is not None) != (made.global_backoff is not None))
     assert made.wait >= timedelta(0)
     assert made.change is Transition.SENT or made.error
 
@@ -129,14 +129,14 @@ def test_the_back_off_grows_on_the_average_until_its_cap(base: timedelta, cap: t
     assert means[-1] == cap / 2
 
 
-def hold(cause: PauseCause, until: datetime | None = None) -> Backoff:
+def backoff(cause: PauseCause, until: datetime | None = None) -> Backoff:
     return Backoff(Scope.SENDER, cause, until)
 
 
 @given(chances, st.sampled_from([timedelta(microseconds=1), timedelta(minutes=16), timedelta(hours=24)]))
 def test_a_sane_stamp_is_obeyed_with_a_margin_since_google_names_it_too_early(chance: float, named: timedelta) -> None:
     for cause in (PauseCause.THROTTLED, PauseCause.DAILY_LIMIT):
-        wait = pause_for(hold(cause, NOW + named), now=NOW, pauses=0, chance=chance)
+        wait = pause_for(backoff(cause, NOW + named), now=NOW, pauses=0, chance=chance)
         assert named + 5 * SECOND <= wait <= named + 10 * SECOND
 
 
@@ -158,20 +158,20 @@ def test_a_stamp_counts_from_googles_own_clock_however_wrong_ours_is(
     chances,
 )
 def test_a_stamp_far_in_the_past_or_beyond_a_day_is_not_obeyed(named: timedelta, chance: float) -> None:
-    throttled = pause_for(hold(PauseCause.THROTTLED, NOW + named), now=NOW, pauses=0, chance=chance)
+    throttled = pause_for(backoff(PauseCause.THROTTLED, NOW + named), now=NOW, pauses=0, chance=chance)
     assert timedelta(minutes=15) <= throttled <= timedelta(minutes=15) * 1.25
-    daily = pause_for(hold(PauseCause.DAILY_LIMIT, NOW + named), now=NOW, pauses=0, chance=chance)
+    daily = pause_for(backoff(PauseCause.DAILY_LIMIT, NOW + named), now=NOW, pauses=0, chance=chance)
     assert HOUR <= daily <= HOUR * 1.25
 
 
 @given(st.timedeltas(max_value=timedelta(0), min_value=timedelta(minutes=-1)), chances)
 def test_a_stamp_that_is_just_over_is_no_long_pause(named: timedelta, chance: float) -> None:
     for cause in (PauseCause.THROTTLED, PauseCause.DAILY_LIMIT):
-        assert 20 * SECOND <= pause_for(hold(cause, NOW + named), now=NOW, pauses=0, chance=chance) <= 25 * SECOND
+        assert 20 * SECOND <= pause_for(backoff(cause, NOW + named), now=NOW, pauses=0, chance=chance) <= 25 * SECOND
 
 
 def test_the_daily_limits_pause_doubles_from_one_hour_to_a_day() -> None:
-    waits = [pause_for(hold(PauseCause.DAILY_LIMIT), now=NOW, pauses=n, chance=0.0) for n in range(8)]
+    waits = [pause_for(backoff(PauseCause.DAILY_LIMIT), now=NOW, pauses=n, chance=0.0) for n in range(8)]
     assert [wait / HOUR for wait in waits] == [1, 2, 4, 8, 16, 24, 24, 24]
 
 
@@ -179,7 +179,7 @@ def test_the_daily_limits_pause_doubles_from_one_hour_to_a_day() -> None:
 def test_no_pause_is_instant_or_longer_than_a_day(
     cause: PauseCause, pauses: int, chance: float, until: datetime | None
 ) -> None:
-    wait = pause_for(hold(cause, until), now=NOW, pauses=pauses, chance=chance)
+    wait = pause_for(backoff(cause, until), now=NOW, pauses=pauses, chance=chance)
     assert timedelta(0) < wait <= timedelta(hours=24) + 10 * SECOND
 
 
@@ -197,12 +197,12 @@ def test_no_pause_is_instant_or_longer_than_a_day(
     ],
 )
 def test_without_a_stamp_the_cause_says_how_long(cause: PauseCause, least: timedelta) -> None:
-    assert pause_for(hold(cause), now=NOW, pauses=0, chance=0.0) == least
-    assert least <= pause_for(hold(cause), now=NOW, pauses=0, chance=0.99) <= least * 1.25
+    assert pause_for(backoff(cause), now=NOW, pauses=0, chance=0.0) == least
+    assert least <= pause_for(backoff(cause), now=NOW, pauses=0, chance=0.99) <= least * 1.25
 
 
 def test_a_pause_carries_cause_and_reason() -> None:
-    verdict = Verdict(Disposition.NOT_COUNTED, "why", hold(PauseCause.THROTTLED))
+    verdict = Verdict(Disposition.NOT_COUNTED, "why", backoff(PauseCause.THROTTLED))
     made = decide(verdict, NoResponse("x"), attempt=1, policy=POLICY, now=NOW, pauses=0, chance=0.0)
     assert made.pause
     assert (made.pause.cause, made.pause.reason, made.pause.wait) == (PauseCause.THROTTLED, "why", 20 * SECOND)
@@ -248,16 +248,16 @@ def test_a_draft_is_deleted_before_a_long_wait_and_before_a_failure_that_may_be_
 
 @given(st.sampled_from([released(HOUR), FAILED]), st.sampled_from(Disposition))
 def test_only_a_draft_that_we_deleted_is_forgotten_and_a_failure_needs_that(
-    decision: Decision, fate: Disposition
+    decision: Decision, disposition: Disposition
 ) -> None:
-    written = discarded(decision, fate, in_flight=60 * SECOND)
-    assert written.forgets is (fate is Disposition.ACCEPTED)
+    written = discarded(decision, disposition, in_flight=60 * SECOND)
+    assert written.forgets is (disposition is Disposition.ACCEPTED)
     assert written.pause is decision.pause
-    if fate in {Disposition.DRAFT_GONE, Disposition.UNKNOWN}:
+    if disposition in {Disposition.DRAFT_GONE, Disposition.UNKNOWN}:
         assert (written.change, written.refused, written.discarding) == (
             Transition.LOST,
             True,
-            fate is Disposition.UNKNOWN,
+            disposition is Disposition.UNKNOWN,
         )
         assert written.wait == 60 * SECOND
     assert written.change is not Transition.FAILED or written.forgets

@@ -2,12 +2,12 @@
 
 from itertools import product
 
-from mailerd.core.doubts import draft_gone, why_a_person
+from mailerd.core.doubts import draft_gone, needs_person_reason
 
 
 def test_nobody_is_told_that_google_took_none_of_its_sends_where_one_had_no_answer() -> None:
     for unanswered, discarding in product((True, False), repeat=2):
         if draft_gone(unanswered=unanswered, discarding=discarding) is None:
-            said = why_a_person(unanswered=unanswered)
+            said = needs_person_reason(unanswered=unanswered)
             assert ("took none of its sends" in said) == (not unanswered)
             assert said.endswith("settle it")

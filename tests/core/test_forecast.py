@@ -8,7 +8,16 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from mailerd.core import rate_limit
-from mailerd.core.forecast import Forecast, ForecastInputs, Queued, UnresolvedSends, foresee, say, tell, why
+from mailerd.core.forecast import (
+    Forecast,
+    ForecastInputs,
+    Queued,
+    UnresolvedSends,
+    compute_forecast,
+    describe,
+    summary,
+    waiting_reason,
+)
 from mailerd.core.pauses import repair
 from mailerd.core.rate_limit import DRAFT_PAIR_UNITS, FOREVER, SenderLimits
 from mailerd.core.verdicts import PauseCause
@@ -68,7 +77,7 @@ class Sender:
                 for other in self.queue if other.priority >= job.priority
             )  # fmt: skip
             it = outlook(job.letters, self.limits, queue=queue, now=self.now)
-            job.foreseen = foresee(
+            job.foreseen = compute_forecast(
                 replace(it, tat=self.tat, hours=dict(self.hours), since=self.since, gap_until=self.gap_until)
             )
             self.queue.append(job)
@@ -153,10 +162,13 @@ def test_two_days_at_2000_a_day_with_jobs_arriving_use_95_percent_and_never_more
 
 def test_the_words_are_those_that_a_person_wants() -> None:
     it = outlook(2000, SenderLimits(6000, 0, 1800))
-    assert say(foresee(it), now=NOW) == "1,800 today, the rest from Friday 09:00 UTC, done about Friday 09:03 UTC"
-    assert say(foresee(outlook(10)), now=NOW) == "done about 08:02 UTC"
-    assert say(foresee(outlook(0)), now=NOW) == "nothing waits"
-    late = say(foresee(outlook(30_000)), now=NOW)
+    assert (
+        summary(compute_forecast(it), now=NOW)
+        == "1,800 today, the rest from Friday 09:00 UTC, done about Friday 09:03 UTC"
+    )
+    assert summary(compute_forecast(outlook(10)), now=NOW) == "done about 08:02 UTC"
+    assert summary(compute_forecast(outlook(0)), now=NOW) == "nothing waits"
+    late = summary(compute_forecast(outlook(30_000)), now=NOW)
     assert late.startswith("2,000 today, the rest from Friday 09:00 UTC, done about 2026-12-")
 
 
@@ -178,11 +190,11 @@ def test_every_wait_has_its_cause() -> None:
         "gap": replace(it, gap_until=NOW + HOUR),
         "sleeps": replace(it, next_claim_at=NOW + 5 * HOUR),
         "out of reach": replace(it, error="Google cannot be reached"),
-        "doubts": replace(it, doubts=UnresolvedSends(3, by_hand=1, look_at=NOW + MINUTE)),
-        "nothing but a doubt": replace(it, letters=0, doubts=UnresolvedSends(1, by_hand=1, look_at=None)),
+        "doubts": replace(it, unresolved=UnresolvedSends(3, manual=1, look_at=NOW + MINUTE)),
+        "nothing but a doubt": replace(it, letters=0, unresolved=UnresolvedSends(1, manual=1, look_at=None)),
         "nothing": replace(it, letters=0),
     }
-    said_ = {name: why(each, foresee(each)) for name, each in causes.items()}
+    said_ = {name: waiting_reason(each, compute_forecast(each)) for name, each in causes.items()}
     assert said_ == {
         "none": None,
         "due": "not due before 10:02 UTC",
@@ -202,19 +214,25 @@ def test_every_wait_has_its_cause() -> None:
         "nothing but a doubt": "1 letter is unsure until `mailerd settle` says what became of it",
         "nothing": None,
     }
-    assert say(foresee(causes["held"]), now=NOW) == "not before the sender is resumed"
-    assert say(foresee(causes["job"]), now=NOW) == "not before the job is resumed"
-    assert tell(causes["nothing"], foresee(causes["nothing"])) == "nothing waits"
-    assert tell(causes["nothing but a doubt"], foresee(causes["nothing but a doubt"])) == said_["nothing but a doubt"]
+    assert summary(compute_forecast(causes["held"]), now=NOW) == "not before the sender is resumed"
+    assert summary(compute_forecast(causes["job"]), now=NOW) == "not before the job is resumed"
+    assert describe(causes["nothing"], compute_forecast(causes["nothing"])) == "nothing waits"
+    assert (
+        describe(causes["nothing but a doubt"], compute_forecast(causes["nothing but a doubt"]))
+        == said_["nothing but a doubt"]
+    )
 
 
 def test_what_only_a_person_can_mend_has_no_finish_time() -> None:
     mended = "the sign-in is renewed: `mailerd auth login --sender me@example.com`"
     it = replace(outlook(100), paused_until=NOW + MINUTE, pause_reason="invalid_grant", repair=mended)
-    assert foresee(it).done_at is foresee(it).starts_at is None
-    assert tell(it, foresee(it)) == f"not before {mended}"
-    assert why(it, foresee(it)) == f"the sender is paused until {mended} (tried each minute: invalid_grant)"
-    assert foresee(replace(it, repair=None)).done_at is not None
+    assert compute_forecast(it).done_at is compute_forecast(it).starts_at is None
+    assert describe(it, compute_forecast(it)) == f"not before {mended}"
+    assert (
+        waiting_reason(it, compute_forecast(it))
+        == f"the sender is paused until {mended} (tried each minute: invalid_grant)"
+    )
+    assert compute_forecast(replace(it, repair=None)).done_at is not None
 
 
 @pytest.mark.parametrize("cause", [cause for cause in PauseCause if cause.value.endswith(("refused", "credentials"))])
@@ -231,36 +249,38 @@ def test_a_pause_that_ends_by_waiting_needs_nobody(cause: str | None) -> None:
 
 def test_without_limits_the_measured_rate_is_played_forward() -> None:
     free = outlook(600, SenderLimits(0, 0, 0))
-    assert foresee(replace(free, measured=60.0)).done_at == NOW + 599 * SECOND
-    assert foresee(replace(free, measured=60.0)).per_minute == 60
-    assert foresee(replace(outlook(600), measured=6000.0)) == foresee(outlook(600)), "limits go before"
+    assert compute_forecast(replace(free, measured=60.0)).done_at == NOW + 599 * SECOND
+    assert compute_forecast(replace(free, measured=60.0)).per_minute == 60
+    assert compute_forecast(replace(outlook(600), measured=6000.0)) == compute_forecast(outlook(600)), (
+        "limits go before"
+    )
 
 
 def test_a_job_is_not_done_before_its_last_letter_is_due() -> None:
-    it = foresee(replace(outlook(10), last_due=NOW + 2 * HOUR))
+    it = compute_forecast(replace(outlook(10), last_due=NOW + 2 * HOUR))
     assert (it.starts_at, it.done_at) == (NOW, NOW + 2 * HOUR)
-    late = foresee(replace(outlook(4500), last_due=NOW + HOUR))
-    assert late.done_at == foresee(outlook(4500)).done_at
+    late = compute_forecast(replace(outlook(4500), last_due=NOW + HOUR))
+    assert late.done_at == compute_forecast(outlook(4500)).done_at
 
 
 def test_a_job_that_becomes_due_meanwhile_takes_its_turns() -> None:
-    alone = foresee(outlook(400)).done_at
+    alone = compute_forecast(outlook(400)).done_at
     later = Queued(100, first=True, due=NOW + 2 * MINUTE)
     never = Queued(100, first=True, due=NOW + 10 * HOUR)
     assert alone
-    assert (foresee(outlook(400, queue=(later,))).done_at or NOW) > alone + MINUTE
-    assert foresee(outlook(400, queue=(never,))).done_at == alone
+    assert (compute_forecast(outlook(400, queue=(later,))).done_at or NOW) > alone + MINUTE
+    assert compute_forecast(outlook(400, queue=(never,))).done_at == alone
 
 
 def test_what_cannot_be_told_is_not_told() -> None:
-    it = foresee(outlook(10_000, SenderLimits(0, 0, 1)))
+    it = compute_forecast(outlook(10_000, SenderLimits(0, 0, 1)))
     assert it.done_at is None
-    assert "not done by" in say(it, now=NOW)
+    assert "not done by" in summary(it, now=NOW)
 
 
 def test_a_sender_that_is_slow_to_google_is_foreseen_at_the_pace_of_its_claims() -> None:
-    slow = foresee(outlook(400, replace(WORKSPACE, latency=8.0)))
-    quick = foresee(outlook(400))
+    slow = compute_forecast(outlook(400, replace(WORKSPACE, latency=8.0)))
+    quick = compute_forecast(outlook(400))
     assert slow.per_minute == pytest.approx(53.73 * 60 / 70, abs=0.01)
     assert quick.per_minute == pytest.approx(53.73 * 60 / 60.4, abs=0.01)
     assert slow.done_at
@@ -269,6 +289,6 @@ def test_a_sender_that_is_slow_to_google_is_foreseen_at_the_pace_of_its_claims()
 
 
 def test_without_limits_there_is_no_rate() -> None:
-    it = foresee(outlook(10_000, SenderLimits(0, 0, 0)))
+    it = compute_forecast(outlook(10_000, SenderLimits(0, 0, 0)))
     assert it.per_minute is None
     assert it.done_at == NOW

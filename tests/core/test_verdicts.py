@@ -180,37 +180,39 @@ UNKNOWN: dict[str, Reply] = {
 @pytest.mark.parametrize("row", ROWS)
 @pytest.mark.parametrize("call", [Call.DRAFTS_CREATE, *SENDS])
 def test_a_row_of_the_table_means_what_google_means(row: str, call: Call) -> None:
-    reply, fate, hold = ROWS[row]
+    reply, disposition, backoff = ROWS[row]
     verdict = judge(call, reply)
-    assert (verdict.fate, verdict.hold) == (fate, hold)
+    assert (verdict.disposition, verdict.backoff) == (disposition, backoff)
 
 
 @pytest.mark.parametrize("row", UNKNOWN)
 @pytest.mark.parametrize("call", [*SENDS, Call.DRAFTS_DELETE])
 def test_a_send_or_a_deletion_that_may_have_happened_is_a_doubt(row: str, call: Call) -> None:
     verdict = judge(call, UNKNOWN[row])
-    assert (verdict.fate, verdict.hold) == (Disposition.UNKNOWN, None)
+    assert (verdict.disposition, verdict.backoff) == (Disposition.UNKNOWN, None)
 
 
 @pytest.mark.parametrize("row", UNKNOWN)
 @pytest.mark.parametrize("call", sorted(set(Call) - {*SENDS, Call.DRAFTS_DELETE}))
 def test_what_neither_sends_nor_deletes_is_never_in_doubt(row: str, call: Call) -> None:
-    assert judge(call, UNKNOWN[row]).fate is Disposition.TRANSIENT
+    assert judge(call, UNKNOWN[row]).disposition is Disposition.TRANSIENT
 
 
 @pytest.mark.parametrize("call", [Call.DRAFTS_SEND, Call.DRAFTS_GET])
 def test_a_draft_that_google_does_not_have_is_gone(call: Call) -> None:
-    assert judge(call, Refused(404, "notFound", "Requested entity was not found.")).fate is Disposition.DRAFT_GONE
+    assert (
+        judge(call, Refused(404, "notFound", "Requested entity was not found.")).disposition is Disposition.DRAFT_GONE
+    )
 
 
 def test_only_a_draft_can_be_gone() -> None:
     for call in (Call.DRAFTS_CREATE, Call.MESSAGES_SEND):
-        assert judge(call, Refused(404, "notFound", "Not Found")).fate is Disposition.TRANSIENT
+        assert judge(call, Refused(404, "notFound", "Not Found")).disposition is Disposition.TRANSIENT
 
 
 @pytest.mark.parametrize("call", [Call.DRAFTS_SEND, Call.DRAFTS_GET])
 def test_a_404_that_is_not_googles_own_proves_nothing_about_a_draft(call: Call) -> None:
-    assert judge(call, Refused(404, "", "<html>Not Found")).fate is not Disposition.DRAFT_GONE
+    assert judge(call, Refused(404, "", "<html>Not Found")).disposition is not Disposition.DRAFT_GONE
 
 
 @pytest.mark.parametrize(
@@ -244,7 +246,9 @@ def test_what_pauses_a_sender_for_good_names_the_remedy(cause: str, remedy: str)
     ],
 )
 def test_the_stamp_in_googles_text_is_read_or_left_alone(text: str, until: datetime | None) -> None:
-    assert judge(Call.DRAFTS_SEND, Refused(429, "rateLimitExceeded", text)).hold == sender(PauseCause.THROTTLED, until)
+    assert judge(Call.DRAFTS_SEND, Refused(429, "rateLimitExceeded", text)).backoff == sender(
+        PauseCause.THROTTLED, until
+    )
 
 
 calls = st.sampled_from(Call)
@@ -268,14 +272,14 @@ replies: st.SearchStrategy[Reply] = st.one_of(
 def test_every_answer_to_every_call_gets_a_verdict(call: Call, reply: Reply) -> None:
     verdict = judge(call, reply)
     assert isinstance(verdict, Verdict)
-    assert (verdict.fate is Disposition.NOT_COUNTED) == (verdict.hold is not None)
-    assert verdict.fate is Disposition.ACCEPTED or verdict.reason
-    assert verdict.hold is None or verdict.hold.until is None or verdict.hold.until.tzinfo is UTC
+    assert (verdict.disposition is Disposition.NOT_COUNTED) == (verdict.backoff is not None)
+    assert verdict.disposition is Disposition.ACCEPTED or verdict.reason
+    assert verdict.backoff is None or verdict.backoff.until is None or verdict.backoff.until.tzinfo is UTC
 
 
 @given(st.sampled_from(SENDS), st.integers(500, 599), reasons, messages)
 def test_any_server_error_of_a_send_is_a_doubt(call: Call, status: int, reason: str, message: str) -> None:
-    assert judge(call, Refused(status, reason, message)).fate is Disposition.UNKNOWN
+    assert judge(call, Refused(status, reason, message)).disposition is Disposition.UNKNOWN
 
 
 @given(
@@ -283,31 +287,31 @@ def test_any_server_error_of_a_send_is_a_doubt(call: Call, status: int, reason: 
     st.builds(NoResponse, st.text()) | st.builds(MalformedResponse, status=statuses, excerpt=st.text()),
 )
 def test_any_missing_or_broken_answer_of_a_send_is_a_doubt(call: Call, reply: Reply) -> None:
-    assert judge(call, reply).fate is Disposition.UNKNOWN
+    assert judge(call, reply).disposition is Disposition.UNKNOWN
 
 
 @given(replies)
 def test_no_answer_to_drafts_create_is_a_doubt(reply: Reply) -> None:
-    assert judge(Call.DRAFTS_CREATE, reply).fate not in {Disposition.UNKNOWN, Disposition.DRAFT_GONE}
+    assert judge(Call.DRAFTS_CREATE, reply).disposition not in {Disposition.UNKNOWN, Disposition.DRAFT_GONE}
 
 
 @given(calls, reasons, messages)
 def test_a_429_never_costs_the_letter_anything(call: Call, reason: str, message: str) -> None:
-    assert judge(call, Refused(429, reason, message)).fate is Disposition.NOT_COUNTED
+    assert judge(call, Refused(429, reason, message)).disposition is Disposition.NOT_COUNTED
 
 
 @given(calls, st.sampled_from(["rateLimitExceeded", "userRateLimitExceeded", "RATE_LIMIT_EXCEEDED"]), messages)
 def test_a_throttle_by_403_never_costs_the_letter_anything(call: Call, reason: str, message: str) -> None:
     verdict = judge(call, Refused(403, reason, message))
-    assert verdict.fate is Disposition.NOT_COUNTED
-    assert verdict.hold
-    assert verdict.hold.scope is Scope.SENDER
-    assert verdict.hold.cause in {PauseCause.THROTTLED, PauseCause.DAILY_LIMIT, PauseCause.TOO_MANY_CONCURRENT}
+    assert verdict.disposition is Disposition.NOT_COUNTED
+    assert verdict.backoff
+    assert verdict.backoff.scope is Scope.SENDER
+    assert verdict.backoff.cause in {PauseCause.THROTTLED, PauseCause.DAILY_LIMIT, PauseCause.TOO_MANY_CONCURRENT}
 
 
 @given(replies)
 def test_only_a_whole_answer_of_2xx_is_acceptance(reply: Reply) -> None:
-    assert (judge(Call.DRAFTS_SEND, reply).fate is Disposition.ACCEPTED) == isinstance(reply, Accepted)
+    assert (judge(Call.DRAFTS_SEND, reply).disposition is Disposition.ACCEPTED) == isinstance(reply, Accepted)
 
 
 @pytest.mark.parametrize("reason, said", [("", "503"), ("backendError", "503 backendError")])

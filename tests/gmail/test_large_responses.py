@@ -101,7 +101,7 @@ async def test_a_body_that_is_too_large_leaves_a_send_in_doubt(raw: Raw, gmail: 
     raw.script = script
     reply = await bounded(gmail.send_draft(ME, draft_id="r1"))
     assert reply == MalformedResponse(200, f"more than {LARGEST} bytes, of which the first are: ")
-    assert judge(Call.DRAFTS_SEND, reply).fate is Disposition.UNKNOWN
+    assert judge(Call.DRAFTS_SEND, reply).disposition is Disposition.UNKNOWN
     raw.script = raw.says(http(b'{"id":"m"}'))
     assert isinstance(await gmail.send_draft(ME, draft_id="r1"), Accepted)
     assert raw.connections == 2, "what was left of the answer was not taken for the next one"
@@ -139,7 +139,7 @@ async def test_what_never_becomes_an_answer_is_lost(raw: Raw, gmail: Gmail, scri
     raw.script = script
     reply = await bounded(gmail.send_draft(ME, draft_id="r1"))
     assert isinstance(reply, NoResponse), reply
-    assert judge(Call.DRAFTS_SEND, reply).fate is Disposition.UNKNOWN
+    assert judge(Call.DRAFTS_SEND, reply).disposition is Disposition.UNKNOWN
     raw.script = raw.says(http(b'{"id":"m"}'))
     assert isinstance(await gmail.send_draft(ME, draft_id="r1"), Accepted)
 
@@ -165,7 +165,7 @@ async def test_single_bytes_without_end_are_too_much_or_too_slow(raw: Raw, gmail
     raw.script = forever(CHUNKED, then=b"1\r\n \r\n" * 4096)
     reply = await bounded(gmail.send_draft(ME, draft_id="r1"))
     assert isinstance(reply, MalformedResponse | NoResponse)
-    assert judge(Call.DRAFTS_SEND, reply).fate is Disposition.UNKNOWN
+    assert judge(Call.DRAFTS_SEND, reply).disposition is Disposition.UNKNOWN
 
 
 async def test_a_drip_that_never_ends_is_over_when_the_time_is_up(raw: Raw, gmail: Gmail) -> None:

@@ -87,7 +87,7 @@ def test_the_daily_limit_without_a_sane_stamp_pauses_for_hours_that_double() -> 
 @pytest.mark.parametrize("name", FAILED)
 def test_what_is_the_recipients_fault_fails_that_letter_alone(name: str) -> None:
     made = gmail(name)
-    assert (made.change, made.pause, made.everybody) == (Transition.FAILED, None, None)
+    assert (made.change, made.pause, made.global_backoff) == (Transition.FAILED, None, None)
 
 
 @pytest.mark.parametrize("name", UNKNOWN)

@@ -13,7 +13,7 @@ from mailerd.intake import Intake
 from mailerd.store.api_keys import ApiKeys
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
-from tests.intake.site import PATIENCE, Build, Site, Wakeup, foresight
+from tests.intake.site import PATIENCE, Build, Site, Wakeup, forecast_service
 from tests.support.heard import Heard
 
 
@@ -37,7 +37,7 @@ async def build(database_url: str) -> AsyncIterator[Build]:
             patience=patience,
             wakeup=wakeup,
             events=IntakeEvents(heard),
-            **{"forecast": foresight(database), **options},
+            **{"forecast": forecast_service(database), **options},
         )
         serving = intake.serve()
         [(host, port)] = await serving.__aenter__()

@@ -14,7 +14,7 @@ from mailerd.events.store import StoreEvents
 from mailerd.intake import Intake
 from mailerd.store.db.database import Database
 from mailerd.store.jobs import Jobs
-from tests.intake.site import Wakeup, foresight
+from tests.intake.site import Wakeup, forecast_service
 from tests.support.heard import Heard
 
 
@@ -27,7 +27,7 @@ async def main(url: str) -> None:
         patience=5,
         wakeup=Wakeup(),
         events=IntakeEvents(heard),
-        forecast=foresight(database),
+        forecast=forecast_service(database),
     )
     accept, commit = Jobs.accept, aiomysql.Connection.commit
 

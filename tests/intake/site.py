@@ -28,7 +28,7 @@ class Wakeup:
         self.times += 1
 
 
-def foresight(database: Database) -> ForecastService:
+def forecast_service(database: Database) -> ForecastService:
     """The forecast of an intake whose senders have no limits."""
     return ForecastService(ForecastReader(database, lambda: DefaultLimits(SenderLimits(0, 0, 0)), PATIENCE))
 

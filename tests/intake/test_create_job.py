@@ -154,7 +154,7 @@ class NoForecast:
     async def forecasts(self, jobs: Sequence[Job]) -> dict[str, dict[str, object]]:
         return {one.id: await self.forecast(one.id) for one in jobs}
 
-    async def imagine(
+    async def for_new_job(
         self, sender_email: str, *, priority: int, letters: int, send_at: datetime | None
     ) -> dict[str, object]:
         return await self.forecast(f"{letters} {send_at} {sender_email} {priority}")

@@ -166,7 +166,7 @@ async def test_a_post_is_foreseen_in_three_round_trips(site: Site, monkeypatch: 
 def counting(site: Site, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What forecasts ask from now on, one text for each round trip."""
     seen: list[str] = []
-    database = site.intake._forecast._outlooks.database  # type: ignore[attr-defined]  # ForecastService's
+    database = site.intake._forecast._reader.database  # type: ignore[attr-defined]  # ForecastService's
     ask = database.ask
 
     async def watched(work: Any, **options: Any) -> Any:

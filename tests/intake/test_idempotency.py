@@ -15,7 +15,7 @@ from mailerd.events.intake import IntakeEvents
 from mailerd.events.store import StoreEvents
 from mailerd.intake import Intake
 from mailerd.store.db.database import Database
-from tests.intake.site import Build, Site, Wakeup, foresight, job
+from tests.intake.site import Build, Site, Wakeup, forecast_service, job
 
 PATH = "/api/jobs/send_template_emails"
 ONCE = {"Idempotency-Key": "order-17"}
@@ -92,7 +92,7 @@ async def test_forty_posts_that_race_over_two_daemons_are_one_job(site: Site) ->
             patience=10,
             wakeup=Wakeup(),
             events=IntakeEvents(site.heard),
-            forecast=foresight(site.database),
+            forecast=forecast_service(site.database),
         ),
     )
     second = Database(site.database._settings, events=StoreEvents(site.heard))

@@ -10,7 +10,7 @@ from mailerd.config import IntakeSettings
 from mailerd.intake.auth import FAILURES_A_MINUTE
 from mailerd.intake.client_address import ClientAddress, TokenBuckets, networks
 from mailerd.store.api_keys import Permission
-from tests.intake.site import Build, Site, foresight, job
+from tests.intake.site import Build, Site, forecast_service, job
 from tests.intake.test_auth import SteppedClock
 
 NOBODY = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
@@ -181,7 +181,7 @@ async def test_it_listens_on_a_socket_file_for_its_group(build: Build, tmp_path:
         patience=5,
         wakeup=site.wakeup,
         events=IntakeEvents(site.heard),
-        forecast=foresight(site.database),
+        forecast=forecast_service(site.database),
     )
     async with intake.serve() as addresses:
         assert addresses == []

@@ -10,7 +10,7 @@ import pytest
 from mailerd.config import IntakeSettings
 from mailerd.events.intake import IntakeEvents
 from mailerd.intake import Intake
-from tests.intake.site import Build, Site, Wakeup, foresight, job
+from tests.intake.site import Build, Site, Wakeup, forecast_service, job
 from tests.intake.test_key_shares import Slow
 
 PATH = "/api/jobs/send_template_emails"
@@ -238,7 +238,7 @@ async def test_it_serves_on_sockets_that_are_bound_already(site: Site) -> None:
             patience=1,
             wakeup=Wakeup(),
             events=IntakeEvents(site.heard),
-            forecast=foresight(site.database),
+            forecast=forecast_service(site.database),
         )
         async with intake.serve(sockets=[bound]) as addresses:
             assert addresses == [("127.0.0.1", port)]

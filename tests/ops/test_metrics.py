@@ -132,7 +132,7 @@ def test_senders_that_are_not_shown_are_counted_together() -> None:
     assert b'mailerd_sender_limit_letters{sender="other"' not in page
     assert value(page, 'mailerd_sender_paused{cause="daily_limit",sender="a@x"}') == 1
     assert value(page, 'mailerd_sender_paused{cause="daily_limit",sender="other"}') == 2
-    assert value(page, 'mailerd_sender_paused{cause="by_hand",sender="other"}') == 0
+    assert value(page, 'mailerd_sender_paused{cause="manual",sender="other"}') == 0
 
 
 def test_where_nobody_is_shown_nobody_is_named_and_everything_else_is_the_same() -> None:

@@ -61,7 +61,7 @@ async def test_until_it_is_resumed_is_told_as_that_everywhere(database: Database
         assert "9999" not in text, who
         assert "00:00:00:" not in text, who
     letter = (await told(database, job))["explain a letter"]
-    assert "(by hand: the owner is on leave)" in letter
+    assert "(manual: the owner is on leave)" in letter
     assert "Next: nothing, until it is resumed: `mailerd senders resume me@example.com`." in letter
 
 
@@ -69,7 +69,7 @@ async def test_an_ordered_pause_with_an_end_is_told_with_it(database: Database) 
     job = await post(database, recipients=["a@example.org"])
     end = await Senders(database, TERMS).pause("me@example.com", lasts=timedelta(hours=2), reason="not now")
     said = await told(database, job)
-    assert f"paused until {end:%H:%M}: by hand" in said["status line"]
+    assert f"paused until {end:%H:%M}: manual" in said["status line"]
     assert f"paused until {end:%H:%M:%S}: not now" in said["top"]
     assert f"paused until {end:%Y-%m-%d %H:%M:%S} UTC" in said["explain a job"]
     assert "Next: it is tried in 1 h 59 min" in said["explain a letter"] or "in 2 h 0 min" in said["explain a letter"]
@@ -80,7 +80,7 @@ async def test_the_metric_knows_an_ordered_pause_and_the_board_leaves_it_alone(d
     await Senders(database, TERMS).pause("me@example.com", lasts=None, reason="the owner is on leave")
     stats, metrics, state = await StatsReader(database, TERMS).read(), Metrics(), AlertState(AlertSettings())
     metrics.set_queue(stats)
-    assert value(metrics.page(), 'mailerd_sender_paused{cause="by_hand",sender="me@example.com"}') == 1
+    assert value(metrics.page(), 'mailerd_sender_paused{cause="manual",sender="me@example.com"}') == 1
     state.look(stats, database_away=0, now=0)
     assert state.message(now=0) is None, "whoever ordered it knows it"
 

@@ -178,7 +178,7 @@ def refused(sender: str, call: Call, reply: Reply, *, kind: str) -> CheckResult:
         what, _, remedy = reply.cause.partition(": run ")
         return fail(sender, what, remedy=remedy.replace("`", ""))
     verdict = judge(call, reply)
-    cause = verdict.hold.cause if verdict.hold else None
+    cause = verdict.backoff.cause if verdict.backoff else None
     what = verdict.reason or f"{call} was answered oddly"
     if cause in _PASSING or (isinstance(reply, TokenRefused | Refused) and reply.status >= 500):  # noqa: PLR2004 - HTTP's server errors
         return warn(sender, what, remedy="nothing: it passes; letters wait meanwhile, and lose no attempt")

@@ -62,7 +62,7 @@ async def test_a_look_for_a_stranger_or_without_limits_is_free(database: Databas
     assert [await free.permit(ME, units=40) for _ in range(50)] == [timedelta(0)] * 50
 
 
-@pytest.mark.parametrize("cause, waits", [("throttled", True), ("by_hand", False), ("token_refused", False)])
+@pytest.mark.parametrize("cause, waits", [("throttled", True), ("manual", False), ("token_refused", False)])
 async def test_a_look_waits_out_a_throttle_and_no_other_pause(database: Database, cause: str, *, waits: bool) -> None:
     await post(database)
     await query(
@@ -349,10 +349,10 @@ async def test_a_letter_that_was_in_hand_does_not_end_a_pause_that_came_after_it
     await query(database, "UPDATE senders SET pause_cause = 'throttled'")
     (letter,) = (await claims(database, SenderLimits(0, 0, 0)).claim(5)).letters
     await query(
-        database, "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR, pause_cause = 'by_hand'"
+        database, "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR, pause_cause = 'manual'"
     )
     await write(database, Outcome(letter, Decision(Transition.SENT, message_id="m1")))
-    assert await query(database, "SELECT pause_cause, paused_until IS NOT NULL FROM senders") == [("by_hand", 1)]
+    assert await query(database, "SELECT pause_cause, paused_until IS NOT NULL FROM senders") == [("manual", 1)]
 
 
 class Shifted(Database):

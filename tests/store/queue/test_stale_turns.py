@@ -14,7 +14,7 @@ from mailerd.store.queue.rate_limits import DefaultLimits
 from tests.support.rows import post, query
 
 FEW, MANY = DefaultLimits(SenderLimits(0, 0, 4)), DefaultLimits(SenderLimits(0, 0, 2000))
-PAUSE = "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 9 HOUR, pause_cause = 'by_hand'"
+PAUSE = "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 9 HOUR, pause_cause = 'manual'"
 
 
 def claimer(database: Database, terms: DefaultLimits) -> Claims:
