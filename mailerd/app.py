@@ -21,9 +21,10 @@ from mailerd.events.renderer import RendererEvents
 from mailerd.events.store import StoreEvents
 from mailerd.events.worker import RecoveryEvents, RunnerEvents
 from mailerd.gmail import Gmail
-from mailerd.intake import Address, Intake, Page, Shows
 from mailerd.intake.forecast import ForecastService
-from mailerd.intake.mailboxes import Mailboxes
+from mailerd.intake.health import MayName, MetricsPage
+from mailerd.intake.resolve_sender import SenderResolver
+from mailerd.intake.server import Address, Intake
 from mailerd.mail.renderer import SEND_LIMITS, Renderer
 from mailerd.ops.alerts import Alerter
 from mailerd.ops.event_loop_monitor import EventLoopMonitor
@@ -263,7 +264,7 @@ def build(settings: Settings, log: EventSink, *, flush: Callable[[], bool] = lam
         database=database,
         daemons=Daemons(database, daemon_id, forgot=history.doubt),
         gmail=gmail,
-        intake=_intake(settings, tell, claims=claims, wakeup=runner, gmail=gmail, page=page),
+        intake=_intake(settings, tell, claims=claims, wake=runner.wake, gmail=gmail, page=page),
         recorder=recorder,
         in_flight=in_flight,
         runner=runner,
@@ -324,29 +325,31 @@ def _service(
     return Service(systemd=systemd, watchdog=watchdog, alerter=alerter, events=events, count=metrics.on_event)
 
 
-def _page(settings: Settings, metrics: Metrics, database: Database, in_flight: InFlight) -> Page:
-    def page(shows: Shows) -> bytes:
+def _page(settings: Settings, metrics: Metrics, database: Database, in_flight: InFlight) -> MetricsPage:
+    def page(may_name: MayName) -> bytes:
         metrics.set_process(
             in_hand=len(in_flight),
             database_up=not database.unavailable,
             connections=database.pool.connections,
             pool_size=settings.database.pool_size,
         )
-        return metrics.page((lambda _: True) if settings.metrics.senders else shows)
+        return metrics.page((lambda _: True) if settings.metrics.senders else may_name)
 
     return page
 
 
-def _intake(settings: Settings, tell: EventSink, *, claims: Claims, wakeup: Runner, gmail: Gmail, page: Page) -> Intake:
+def _intake(
+    settings: Settings, tell: EventSink, *, claims: Claims, wake: Callable[[], None], gmail: Gmail, page: MetricsPage
+) -> Intake:
     outlooks = ForecastReader(claims.database, lambda: claims.terms, settings.database.connect_timeout)
     return Intake(
         settings.intake,
         database=claims.database,
         patience=settings.database.connect_timeout,
-        wakeup=wakeup,
+        wake=wake,
         events=IntakeEvents(tell),
         forecast=ForecastService(outlooks),
-        senders=Mailboxes(gmail, settings.gmail.aliases),
+        senders=SenderResolver(gmail, settings.gmail.aliases),
         page=page,
         in_flight=settings.gmail.in_flight,
         templates=Path(settings.templates.folder) if settings.templates.folder else None,

@@ -23,8 +23,8 @@ from mailerd.events.gmail import GmailEvents
 from mailerd.gmail import Gmail
 from mailerd.intake.dry_run import dry_run
 from mailerd.intake.errors import ApiError
-from mailerd.intake.mailboxes import Mailboxes
 from mailerd.intake.parse_job import ParsedJob, parse_job
+from mailerd.intake.resolve_sender import SenderResolver
 from mailerd.mail.renderer import ThreadRenderer
 from mailerd.mail.template_library import TemplateLibrary
 from mailerd.store.idempotency import DuplicateKeyError, IdempotencyKey
@@ -104,7 +104,7 @@ class _JobPoster:
                 now=SystemClock().now(),
                 max_recipients=self.known.intake.max_recipients,
                 renderer=renderer,
-                senders=Mailboxes(gmail, self.known.gmail.aliases),
+                senders=SenderResolver(gmail, self.known.gmail.aliases),
                 library=self.library,
             )
         except ApiError as error:
@@ -115,12 +115,12 @@ class _JobPoster:
 
     def _faults(self, error: ApiError) -> Iterator[str]:
         yield str(error)
-        for fault in error.faults[:_MAX_SHOWN]:
+        for fault in error.errors[:_MAX_SHOWN]:
             where, _, rest = fault.field.removeprefix("recipients[").partition("]")
             named = self._line(int(where)) + rest.replace(".", ", ", 1) if rest or where.isdecimal() else fault.field
             yield f"  {named}: {fault.message}"
-        if len(error.faults) > _MAX_SHOWN:
-            yield f"  and {len(error.faults) - _MAX_SHOWN:,} more"
+        if len(error.errors) > _MAX_SHOWN:
+            yield f"  and {len(error.errors) - _MAX_SHOWN:,} more"
 
     def _line(self, index: int) -> str:
         return f"{self.file} line {self.table.lines[index]}"

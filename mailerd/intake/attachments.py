@@ -1,4 +1,4 @@
-"""Attachments of a request: decoded, weighed together with the letter, and each content held once."""
+"""Attachments of a request: decoded, check_size together with the letter, and each content held once."""
 
 import binascii
 import hashlib
@@ -23,37 +23,35 @@ class AttachmentSet:
         self._contents: dict[bytes, bytes] = {}
         self.shared: list[StoredAttachment] = []
 
-    def of_everybody(
-        self, given: Sequence[AttachmentIn], *, pictures: Sequence[StoredAttachment] = ()
-    ) -> list[FieldError]:
+    def for_all(self, given: Sequence[AttachmentIn], *, pictures: Sequence[StoredAttachment] = ()) -> list[FieldError]:
         """Take what every recipient gets, the pictures of the template among it; what is wrong."""
-        faults: list[FieldError] = []
+        errors: list[FieldError] = []
         found = [*pictures]
         for index, each in enumerate(given):
-            one = self._decoded(each, recipient=None)
+            one = self._decode(each, recipient=None)
             if isinstance(one, str):
-                faults.append(FieldError(f"attachments[{index}].content", one))
+                errors.append(FieldError(f"attachments[{index}].content", one))
             else:
                 found.append(one)
-        faults += [FieldError("attachments", why) for why in self._wrong_with(found)]
+        errors += [FieldError("attachments", why) for why in self._errors_together(found)]
         self.shared = found
-        return faults
+        return errors
 
-    def of_recipient(self, given: object, index: int, faults: list[tuple[str, str]]) -> list[StoredAttachment]:
+    def for_recipient(self, given: object, index: int, errors: list[tuple[str, str]]) -> list[StoredAttachment]:
         """What one recipient gets besides."""
         read, wrong = read_attachments(given, field="attachments")
-        faults.extend((fault.field, fault.message) for fault in wrong)
+        errors.extend((fault.field, fault.message) for fault in wrong)
         found = []
         for number, each in enumerate(read):
-            one = self._decoded(each, recipient=index)
+            one = self._decode(each, recipient=index)
             if isinstance(one, str):
-                faults.append((f"attachments[{number}].content", one))
+                errors.append((f"attachments[{number}].content", one))
             else:
                 found.append(one)
-        faults.extend(("attachments", why) for why in self._wrong_with([*self.shared, *found]))
+        errors.extend(("attachments", why) for why in self._errors_together([*self.shared, *found]))
         return found
 
-    def _decoded(self, it: AttachmentIn, *, recipient: int | None) -> StoredAttachment | str:
+    def _decode(self, it: AttachmentIn, *, recipient: int | None) -> StoredAttachment | str:
         """An attachment, or why it is none."""
         try:
             content = b64decode(it.content, validate=True)
@@ -66,7 +64,7 @@ class AttachmentSet:
         kind = it.content_type or mimetypes.guess_type(it.filename, strict=True)[0] or _DEFAULT_KIND
         return StoredAttachment(it.filename, kind, content, digest, content_id=it.content_id, recipient=recipient)
 
-    def _wrong_with(self, found: Sequence[StoredAttachment]) -> list[str]:
+    def _errors_together(self, found: Sequence[StoredAttachment]) -> list[str]:
         """What is wrong with the attachments of one letter taken together."""
         wrong = []
         ids = [each.content_id for each in found if each.content_id]

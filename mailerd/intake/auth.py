@@ -16,14 +16,14 @@ from mailerd.intake.errors import ApiError
 from mailerd.store.api_keys import ApiKey, ApiKeys, Permission, digest
 
 HEADER: Final = "X-API-Key"
-GOOD_AT_MOST: Final = 1000
-"""Keys that are remembered as having been good, each as its digest."""
-NOTE_EVERY: Final = 60.0
+MAX_KNOWN_GOOD: Final = 1000
+"""ApiKeys that are remembered as having been good, each as its digest."""
+KEY_USE_INTERVAL: Final = 60.0
 """Seconds between two writes of one key's last_used_at."""
-FAILURES_A_MINUTE: Final = 60
+MAX_FAILURES_PER_MINUTE: Final = 60
 """Bad keys from one address; then it gets 429 for a while, and the database has peace. Keys that were good before are
 asked about all the same: behind one address there may be many people."""
-MINUTE_OF_PEACE: Final = 10.0
+FAILURE_RETRY_AFTER: Final = 10.0
 """Seconds after which such an address may try again."""
 CALLER: Final = ContextVar[str]("caller", default="")
 """Name of the key that the request being answered was let in by."""
@@ -32,9 +32,9 @@ CALLER: Final = ContextVar[str]("caller", default="")
 class ApiKeyAuth:
     """Lets requests in."""
 
-    def __init__(self, keys: ApiKeys, *, callers: ClientAddress, events: IntakeEvents, clock: Clock) -> None:
+    def __init__(self, keys: ApiKeys, *, client_address: ClientAddress, events: IntakeEvents, clock: Clock) -> None:
         self._keys = keys
-        self._callers = callers
+        self._client_address = client_address
         self._events = events
         self._clock = clock
         self._rates = TokenBuckets()
@@ -52,21 +52,21 @@ class ApiKeyAuth:
                 429, it comes too often, or its address has shown too many bad keys.
             DatabaseError: nobody can say.
         """
-        address = self._callers.address(request)
+        address = self._client_address.address(request)
         now = self._clock.monotonic()
         secret = request.headers.get(HEADER)
         shown = digest(secret) if secret else None
-        if shown not in self._good and self._failures.is_over(address, per_minute=FAILURES_A_MINUTE, now=now):
-            raise _too_fast("this address has shown too many bad API keys", MINUTE_OF_PEACE)
+        if shown not in self._good and self._failures.is_over(address, per_minute=MAX_FAILURES_PER_MINUTE, now=now):
+            raise _too_fast("this address has shown too many bad API keys", FAILURE_RETRY_AFTER)
         key = await self._find(shown) if shown else None
         if key is None:
-            self._failures.wait(address, per_minute=FAILURES_A_MINUTE, now=now)
+            self._failures.wait(address, per_minute=MAX_FAILURES_PER_MINUTE, now=now)
             self._events.key_refused(address=address, method=request.method, path=spelled(request))
             missing = f"the header {HEADER} is missing; `mailerd keys create` makes a key"
             raise ApiError(401, "unauthorized", "this API key is unknown or revoked" if secret else missing)
         CALLER.set(key.name)
         self._check(key, call, now=now)
-        if now - self._noted.get(key.id, -NOTE_EVERY) >= NOTE_EVERY:
+        if now - self._noted.get(key.id, -KEY_USE_INTERVAL) >= KEY_USE_INTERVAL:
             self._noted[key.id] = now
             self._to_note.add(key.id)
             self._used.set()
@@ -96,7 +96,7 @@ class ApiKeyAuth:
         if key is None or not hmac.compare_digest(key.digest, wanted):
             self._good.discard(wanted)
             return None
-        if len(self._good) >= GOOD_AT_MOST:
+        if len(self._good) >= MAX_KNOWN_GOOD:
             self._good.clear()
         self._good.add(wanted)
         return key

@@ -8,8 +8,8 @@ from functools import partial
 from typing import Any, Final
 
 from mailerd.intake.attachments import AttachmentSet
-from mailerd.intake.errors import REASON_AT_MOST, ApiError, FieldErrors, cut
-from mailerd.intake.request_models import LANGUAGE, LINE_AT_MOST, TROUBLES_AT_MOST, one_name
+from mailerd.intake.errors import MAX_REASON, ApiError, FieldErrors, cut
+from mailerd.intake.request_models import LANGUAGE, MAX_LINE, MAX_REASONS_PER_RECIPIENT, one_name
 from mailerd.intake.strict_json import encode, unwieldy
 from mailerd.mail.addresses import Addresses
 from mailerd.mail.render_queue import MAX_STOPPED, Rendered
@@ -18,9 +18,9 @@ from mailerd.mail.templates import RecipientData, Template
 from mailerd.store.attachments import StoredAttachment
 from mailerd.store.jobs import NewRecipient
 
-CHECK_WITHIN: Final = 30.0
+CHECK_TIMEOUT: Final = 30.0
 """Seconds for all recipients of one job; a plain job of 100,000 takes one, a costly template may take for ever."""
-EMAIL_COLUMN: Final = 320
+MAX_EMAIL: Final = 320
 BATCH: Final = 200
 """Recipients that are rendered while the next ones are read."""
 _FIELDS: Final = frozenset({"email", "name", "variables", "language", "attachments"})
@@ -43,7 +43,7 @@ class CheckedRecipients:
     rejected: list[RejectedRecipient] = field(default_factory=list)
     attached: list[StoredAttachment] = field(default_factory=list)
     """What single recipients get besides."""
-    faults: FieldErrors = field(default_factory=FieldErrors)
+    errors: FieldErrors = field(default_factory=FieldErrors)
 
 
 def check(
@@ -51,33 +51,33 @@ def check(
     *,
     template: Template | None,
     renderer: ThreadRenderer,
-    luggage: AttachmentSet,
+    attachments: AttachmentSet,
     allow_duplicates: bool = False,
     keep: bool = False,
 ) -> CheckedRecipients:
     """Check every recipient; `items` is emptied on the way, so that request and rows are never whole at once.
 
-    `template` None means that it has faults of its own, and nobody can say what does not fit it. Else every letter is
+    `template` None means that it has errors of its own, and nobody can say what does not fit it. Else every letter is
     rendered, by the code that will render it again for its sending: the renderer has one batch while the next is read.
-    `keep`: bad recipients are kept as such; without it the walk ends once there are enough faults for a refusal.
+    `keep`: bad recipients are kept as such; without it the walk ends once there are enough errors for a refusal.
 
     Raises:
         ApiError: 422, the template is too costly for so many recipients.
         RendererError: nothing can be rendered now.
     """
-    until = time.monotonic() + CHECK_WITHIN
-    checker = _Checker(luggage, allow_duplicates=allow_duplicates)
+    until = time.monotonic() + CHECK_TIMEOUT
+    checker = _Checker(attachments, allow_duplicates=allow_duplicates)
     under_way: _Batch | None = None
     for start in range(0, len(items), BATCH):
         if time.monotonic() > until:
-            raise _too_costly(f"after {CHECK_WITHIN:g} s only {start:,} of {len(items):,} recipients were checked")
+            raise _too_costly(f"after {CHECK_TIMEOUT:g} s only {start:,} of {len(items):,} recipients were checked")
         batch = [checker.read(items[index], index) for index in range(start, min(start + BATCH, len(items)))]
         items[start : start + BATCH] = [None] * len(batch)
         asked = _Batch(batch, template, renderer)
         if under_way is not None:
             checker.take(under_way, until=until)
         under_way = asked
-        if not keep and checker.found.faults.are_enough:
+        if not keep and checker.found.errors.are_enough:
             break
     if under_way is not None:
         checker.take(under_way, until=until)
@@ -119,7 +119,7 @@ class _Candidate:
     name: str | None = None
     stored: str | None = None
     attached: list[StoredAttachment] = field(default_factory=list)
-    faults: _Faults = field(default_factory=list)
+    errors: _Faults = field(default_factory=list)
 
 
 class _Batch:
@@ -127,7 +127,7 @@ class _Batch:
 
     def __init__(self, candidates: list[_Candidate], template: Template | None, renderer: ThreadRenderer) -> None:
         self.candidates = candidates
-        self._good = [] if template is None else [each for each in candidates if not each.faults]
+        self._good = [] if template is None else [each for each in candidates if not each.errors]
         self._results: Future[list[Rendered]] | None = None
         if template is not None and self._good:
             readers = [RecipientData(each.email, each.name, each.stored) for each in self._good]
@@ -142,7 +142,7 @@ class _Batch:
         stopped: list[str] = []
         for each, errors in zip(self._good, self._rendered(until), strict=True):
             if isinstance(errors, list) and errors:
-                each.faults.append(("variables", _listed(errors)))
+                each.errors.append(("variables", _listed(errors)))
                 stopped += [str(error) for error in errors if error.bound]
         return stopped
 
@@ -154,14 +154,14 @@ class _Batch:
         except TimeoutError:
             self._results.cancel()
             at = self.candidates[0].index
-            raise _too_costly(f"after {CHECK_WITHIN:g} s only {at:,} recipients were checked") from None
+            raise _too_costly(f"after {CHECK_TIMEOUT:g} s only {at:,} recipients were checked") from None
 
 
 class _Checker:
     """Looks at one recipient after the other, and remembers the addresses."""
 
-    def __init__(self, luggage: AttachmentSet, *, allow_duplicates: bool) -> None:
-        self._luggage = luggage
+    def __init__(self, attachments: AttachmentSet, *, allow_duplicates: bool) -> None:
+        self._attachments = attachments
         self._allow_duplicates = allow_duplicates
         self._addresses = Addresses()
         self._seen: dict[str, int] = {}
@@ -171,22 +171,22 @@ class _Checker:
     def read(self, item: object, index: int) -> _Candidate:
         """What a request says of one recipient."""
         if not isinstance(item, dict):
-            return _Candidate(index, "", faults=[("", "must be an object")])
-        faults: _Faults = []
+            return _Candidate(index, "", errors=[("", "must be an object")])
+        errors: _Faults = []
         if not item.keys() <= _FIELDS:
             unknown = [name for name in item if name not in _FIELDS]
-            faults.extend((name, "unknown field") for name in unknown[:TROUBLES_AT_MOST])
-            if len(unknown) > TROUBLES_AT_MOST:
-                faults.append(("", f"has {len(unknown) - TROUBLES_AT_MOST:,} more unknown fields"))
-        email = self._email(item.get("email"), faults)
-        name = _name(item.get("name"), faults)
-        stored = _own(_with_language(item, faults), faults)
+            errors.extend((name, "unknown field") for name in unknown[:MAX_REASONS_PER_RECIPIENT])
+            if len(unknown) > MAX_REASONS_PER_RECIPIENT:
+                errors.append(("", f"has {len(unknown) - MAX_REASONS_PER_RECIPIENT:,} more unknown fields"))
+        email = self._email(item.get("email"), errors)
+        name = _name(item.get("name"), errors)
+        stored = _own(_with_language(item, errors), errors)
         given = item.get("attachments")
-        attached = [] if given is None else self._luggage.of_recipient(given, index, faults)
-        return _Candidate(index, email, name, stored, attached, faults)
+        attached = [] if given is None else self._attachments.for_recipient(given, index, errors)
+        return _Candidate(index, email, name, stored, attached, errors)
 
     def take(self, batch: _Batch, *, until: float) -> None:
-        """Make rows of a batch; one with faults carries them as its error.
+        """Make rows of a batch; one with errors carries them as its error.
 
         Raises:
             ApiError: 422, the system had to stop too many letters of this template, or it takes too long.
@@ -195,8 +195,8 @@ class _Checker:
         for each in batch.candidates:
             first = None if self._allow_duplicates else self._seen.get(each.email)
             if first is not None:
-                each.faults.append(("email", f"duplicate of recipients[{first}]"))
-            if each.faults:
+                each.errors.append(("email", f"duplicate of recipients[{first}]"))
+            if each.errors:
                 self._refuse(each)
             else:
                 self._seen[each.email] = each.index
@@ -206,77 +206,77 @@ class _Checker:
             raise stopped_too_often(self._stopped[0])
 
     def _refuse(self, each: _Candidate) -> None:
-        reasons = "; ".join(why if part in {"", "email"} else f"{part}: {why}" for part, why in each.faults)
+        reasons = "; ".join(why if part in {"", "email"} else f"{part}: {why}" for part, why in each.errors)
         self.found.rows.append(NewRecipient(each.email, each.name, each.stored, cut(reasons)))
         self.found.rejected.append(RejectedRecipient(each.index, each.email, cut(reasons)))
-        for name, why in each.faults:
-            self.found.faults.add(partial(_field, each.index, name), why)
+        for name, why in each.errors:
+            self.found.errors.add(partial(_field, each.index, name), why)
 
-    def _email(self, given: object, faults: _Faults) -> str:
+    def _email(self, given: object, errors: _Faults) -> str:
         if not isinstance(given, str):
-            faults.append(("email", "is required" if given is None else "must be a string"))
+            errors.append(("email", "is required" if given is None else "must be a string"))
             return ""
         try:
             return self._addresses.check(given)
         except ValueError as error:
-            faults.append(("email", str(error)))
-            return given[:EMAIL_COLUMN]
+            errors.append(("email", str(error)))
+            return given[:MAX_EMAIL]
 
 
 def _listed(troubles: Sequence[Exception]) -> str:
     """The first of them, as many as a reason has room for, and the number of the others."""
     said = [str(troubles[0])]
-    for each in troubles[1:TROUBLES_AT_MOST]:
-        if sum(map(len, said)) + 2 * len(said) + len(str(each)) > REASON_AT_MOST - len("; and 1000 more"):
+    for each in troubles[1:MAX_REASONS_PER_RECIPIENT]:
+        if sum(map(len, said)) + 2 * len(said) + len(str(each)) > MAX_REASON - len("; and 1000 more"):
             break
         said.append(str(each))
     more = len(troubles) - len(said)
     return "; ".join([*said, *([f"and {more} more"] if more else [])])
 
 
-def _name(given: object, faults: _Faults) -> str | None:
+def _name(given: object, errors: _Faults) -> str | None:
     if given is None:
         return None
     if not isinstance(given, str):
-        faults.append(("name", "must be a string"))
+        errors.append(("name", "must be a string"))
         return None
     name = given.strip(" ")
-    if len(name) > LINE_AT_MOST:
-        faults.append(("name", f"is longer than {LINE_AT_MOST} characters"))
+    if len(name) > MAX_LINE:
+        errors.append(("name", f"is longer than {MAX_LINE} characters"))
         return None
     try:
         return one_name(name) or None  # an empty name is no name: "Dear ," is nobody's wish
     except ValueError as error:
-        faults.append(("name", str(error)))
+        errors.append(("name", str(error)))
         return None
 
 
-def _with_language(item: dict[str, Any], faults: _Faults) -> object:
+def _with_language(item: dict[str, Any], errors: _Faults) -> object:
     """A recipient's variables; its language is one of them, so that a template can also ask for it."""
     language, variables = item.get("language"), item.get("variables")
     if language is None:
         return variables
     if not isinstance(language, str) or not LANGUAGE.fullmatch(language):
-        faults.append(("language", "must be a language such as zh or zh-TW"))
+        errors.append(("language", "must be a language such as zh or zh-TW"))
         return variables
     if not isinstance(variables, dict):
         return {"language": language} if variables is None else variables
     if variables.get("language", language) != language:
-        faults.append(("language", "is another one than variables.language"))
+        errors.append(("language", "is another one than variables.language"))
     return {**variables, "language": language}
 
 
-def _own(given: object, faults: _Faults) -> str | None:
+def _own(given: object, errors: _Faults) -> str | None:
     """A recipient's own variables, as they are stored and rendered."""
     if given is None or given == {}:
         return None
     if not isinstance(given, dict):
-        faults.append(("variables", "must be an object"))
+        errors.append(("variables", "must be an object"))
     elif why := unwieldy(given):
-        faults.append(("variables", why))
+        errors.append(("variables", why))
     else:
         try:
             return encode(given)
         except ValueError as error:
-            faults.append(("variables", str(error)))
+            errors.append(("variables", str(error)))
     return None

@@ -7,7 +7,7 @@ from typing import Final
 from aiohttp import web
 
 MINUTE: Final = 60.0
-_KNOWN_AT_MOST: Final = 10_000
+_MAX_BUCKETS: Final = 10_000
 _MAPPED_PREFIX: Final = 96
 """Bits of ::ffff:0:0/96, behind which an IPv4 address stands."""
 
@@ -105,5 +105,5 @@ class TokenBuckets:
 
     def _forget(self, now: float) -> None:
         """A bucket that nobody took from for a minute is full again, and need not be known."""
-        if len(self._buckets) >= _KNOWN_AT_MOST:
+        if len(self._buckets) >= _MAX_BUCKETS:
             self._buckets = {who: it for who, it in self._buckets.items() if now - it[1] < MINUTE}

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -19,37 +19,28 @@ from mailerd.intake.auth import ApiKeyAuth
 from mailerd.intake.check_recipients import RejectedRecipient
 from mailerd.intake.dry_run import dry_run
 from mailerd.intake.errors import ApiError, FieldError, away, invalid
-from mailerd.intake.forecast import Forecast
+from mailerd.intake.forecast import ForecastService
 from mailerd.intake.key_shares import Shares
-from mailerd.intake.middleware import REQUEST, answer, encoded, json_size, rfc3339
+from mailerd.intake.middleware import REQUEST, encoded, json_response, json_size, rfc3339
 from mailerd.intake.parse_job import ParsedJob, fingerprint, parse_job
 from mailerd.intake.query_params import query
 from mailerd.intake.request_body import BodyReader
-from mailerd.intake.resolve_sender import Senders
+from mailerd.intake.resolve_sender import SenderResolver
 from mailerd.mail.renderer import Renderer, ThreadRenderer
 from mailerd.mail.template_library import TemplateLibrary
 from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.store.idempotency import DuplicateKeyError, IdempotencyKey, IdempotencyStore, StoredResponse
 from mailerd.store.jobs import Jobs, StoredJob
 
-REJECTED_AT_MOST: Final = 1000
+MAX_REJECTED_LISTED: Final = 1000
 """Rejected recipients that one answer lists; the rows have them all."""
-REJECTED_BYTES: Final = 300_000
+MAX_REJECTED_BYTES: Final = 300_000
 """Bytes of that list at most: addresses and reasons may be made of what JSON writes in six bytes each."""
 IDEMPOTENCY_KEY: Final = "Idempotency-Key"
 REPLAYED: Final = "Idempotency-Replayed"
-WHOLE_WITHIN: Final = 1.0
+FIRST_ANSWER_TIMEOUT: Final = 1.0
 """Seconds that a repetition waits for the first answer's forecast; after a crash there will be none."""
 _USABLE: Final = re.compile(r"[ -~]{1,255}")
-
-T = TypeVar("T")
-
-
-class Wakeup(Protocol):
-    """Wakes whoever sends."""
-
-    def wake(self) -> None:
-        """There is something new; costs nothing and never fails."""
 
 
 class CreateJobEndpoint:
@@ -59,39 +50,39 @@ class CreateJobEndpoint:
         self,
         settings: IntakeSettings,
         *,
-        gate: ApiKeyAuth,
+        auth: ApiKeyAuth,
         bodies: BodyReader,
         shares: Shares,
         jobs: Jobs,
         answers: IdempotencyStore,
         library: TemplateLibrary,
         renderer: Renderer,
-        wakeup: Wakeup,
-        forecast: Forecast,
+        wake: Callable[[], None],
+        forecast: ForecastService,
         executor: Executor,
         events: IntakeEvents,
         clock: Clock,
-        senders: Senders | None = None,
+        senders: SenderResolver | None = None,
     ) -> None:
         self._max_recipients = settings.max_recipients
-        self._gate = gate
+        self._auth = auth
         self._bodies = bodies
         self._shares = shares
         self._jobs = jobs
         self._answers = answers
         self._library = library
         self._renderer = renderer
-        self._wakeup = wakeup
+        self._wake = wake
         self._forecast = forecast
         self._executor = executor
         self._events = events
         self._clock = clock
         self._senders = senders
 
-    async def accept(self, request: web.Request) -> web.Response:
+    async def create(self, request: web.Request) -> web.Response:
         """Accept a job, or give the answer that was given for it before."""
         started = self._clock.monotonic()
-        key = await self._gate.authenticate(request, Permission.SEND)
+        key = await self._auth.authenticate(request, Permission.SEND)
         query(request, allowed=())
         idempotency_key = _idempotency_key(request)
         async with self._shares.posts.place(key), self._bodies.read(request, key) as raw:
@@ -100,7 +91,7 @@ class CreateJobEndpoint:
                 return await self._again(known, idempotency_key, body=body, key=key)
             renderer = ThreadRenderer(self._renderer, asyncio.get_running_loop(), origin=f"key {key.name}")
             async with self._shares.for_check(raw, key):
-                order = await self._compute(
+                parsed = await self._compute(
                     lambda: parse_job(
                         raw,
                         key=key,
@@ -111,44 +102,44 @@ class CreateJobEndpoint:
                         library=self._library,
                     )
                 )
-                if order.dry_run:
-                    return await self._rehearse(order, renderer)
+                if parsed.dry_run:
+                    return await self._dry_run(parsed, renderer)
             if idempotency_key:
                 once = IdempotencyKey(
                     key.id, idempotency_key, body, self._answers.keep,
-                    answer=lambda send_at: encoded(_body(order, send_at, {})),
+                    answer=lambda send_at: encoded(_body(parsed, send_at, {})),
                 )  # fmt: skip
-                order = replace(order, job=replace(order.job, once=once))
+                parsed = replace(parsed, job=replace(parsed.job, once=once))
             try:
-                stored = await self._store(order)
+                stored = await self._store(parsed)
             except DuplicateKeyError as error:  # somebody raced with us, and was first
                 return await self._again(error.remembered, idempotency_key or "", body=body, key=key)
-        self._wakeup.wake()
+        self._wake()
         self._events.job_accepted(
-            job=order.job.id,
-            sender=order.job.sender_email,
-            total=order.total,
-            accepted=order.accepted,
+            job=parsed.job.id,
+            sender=parsed.job.sender_email,
+            total=parsed.total,
+            accepted=parsed.accepted,
             due=str(rfc3339(stored.send_at)),
             ms=(self._clock.monotonic() - started) * 1000,
             key=key.name,
             request=REQUEST.get(),
         )
-        return await self._answer(order, stored)
+        return await self._answer(parsed, stored)
 
-    async def _answer(self, order: ParsedJob, stored: StoredJob) -> web.Response:
-        job = order.job
+    async def _answer(self, parsed: ParsedJob, stored: StoredJob) -> web.Response:
+        job = parsed.job
         once, forecast = job.once, await self._foresee(job.id, self._forecast.forecast(job.id))
         if once is not None and forecast:
             try:
-                whole = encoded(_body(order, stored.send_at, forecast))
+                whole = encoded(_body(parsed, stored.send_at, forecast))
                 await self._answers.complete(once.api_key_id, once.key, answer=whole)
             except DatabaseError as error:  # then nobody is told what cannot be said again
-                self._events.forecast_failed(job=order.job.id, cause=str(error))
+                self._events.forecast_failed(job=parsed.job.id, cause=str(error))
                 forecast = {}
-        return answer(_body(order, stored.send_at, forecast))
+        return json_response(_body(parsed, stored.send_at, forecast))
 
-    async def _compute(self, work: Callable[[], T]) -> T:
+    async def _compute[T](self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
     async def _again(self, known: StoredResponse, idempotency_key: str, *, body: bytes, key: ApiKey) -> web.Response:
@@ -159,27 +150,27 @@ class CreateJobEndpoint:
                 f"this {IDEMPOTENCY_KEY} was used at {rfc3339(known.created_at)} with another body, for job "
                 f"{known.job_id}; nothing was stored: take a new key for a new job",
             )
-        until = self._clock.monotonic() + WHOLE_WITHIN
+        until = self._clock.monotonic() + FIRST_ANSWER_TIMEOUT
         while not known.whole and self._clock.monotonic() < until:  # the first answer is being made at this moment
-            await self._clock.sleep(WHOLE_WITHIN / 20)
+            await self._clock.sleep(FIRST_ANSWER_TIMEOUT / 20)
             known = await self._answers.find(key.id, idempotency_key) or known
         self._events.job_repeated(job=known.job_id, key=key.name, request=REQUEST.get())
         return web.Response(text=known.answer, content_type="application/json", headers={REPLAYED: "true"})
 
-    async def _rehearse(self, order: ParsedJob, renderer: ThreadRenderer) -> web.Response:
-        job = order.job
-        found = await self._compute(lambda: dry_run(order, renderer=renderer, now=self._clock.now()))
-        rejected = sorted([*order.rejected, *found.rejected], key=lambda each: each.index)
-        letters = order.total - len(rejected)
+    async def _dry_run(self, parsed: ParsedJob, renderer: ThreadRenderer) -> web.Response:
+        job = parsed.job
+        found = await self._compute(lambda: dry_run(parsed, renderer=renderer, now=self._clock.now()))
+        rejected = sorted([*parsed.rejected, *found.rejected], key=lambda each: each.index)
+        letters = parsed.total - len(rejected)
         forecast = await self._foresee(
             "of a dry run",
             self._forecast.for_new_job(job.sender_email, priority=job.priority, letters=letters, send_at=job.send_at),
         )
-        return answer({
+        return json_response({
             "dry_run": True,
             "job_id": None,
             "status": "dry_run",
-            "total": order.total,
+            "total": parsed.total,
             "accepted": letters,
             **_rejections(rejected),
             "send_at": rfc3339(job.send_at),
@@ -189,16 +180,16 @@ class CreateJobEndpoint:
             "samples": found.samples,
         })  # fmt: skip
 
-    async def _store(self, order: ParsedJob) -> StoredJob:
+    async def _store(self, parsed: ParsedJob) -> StoredJob:
         try:
-            return await self._jobs.accept(order.job)
+            return await self._jobs.accept(parsed.job)
         except DatabaseError as error:
             if not error.in_doubt:
                 raise
-            self._events.job_in_doubt(job=order.job.id, cause=str(error))
+            self._events.job_in_doubt(job=parsed.job.id, cause=str(error))
             raise away(
-                f"the database went away during COMMIT: the job may have been stored under job_id {order.job.id}. "
-                f"Ask GET /api/jobs/{order.job.id} before you post it again, or post it again with the same "
+                f"the database went away during COMMIT: the job may have been stored under job_id {parsed.job.id}. "
+                f"Ask GET /api/jobs/{parsed.job.id} before you post it again, or post it again with the same "
                 f"{IDEMPOTENCY_KEY} if it had one"
             ) from error
 
@@ -219,21 +210,21 @@ def _idempotency_key(request: web.Request) -> str | None:
     return given[0]
 
 
-def _body(order: ParsedJob, send_at: datetime, forecast: Mapping[str, object]) -> dict[str, Any]:
+def _body(parsed: ParsedJob, send_at: datetime, forecast: Mapping[str, object]) -> dict[str, Any]:
     return {
-        "job_id": order.job.id,
+        "job_id": parsed.job.id,
         "status": JobStatus.QUEUED.value,
-        "total": order.total,
-        "accepted": order.accepted,
-        **_rejections(order.rejected),
+        "total": parsed.total,
+        "accepted": parsed.accepted,
+        **_rejections(parsed.rejected),
         "send_at": rfc3339(send_at),
         "forecast": dict(forecast),
     }
 
 
 def _rejections(rejected: list[RejectedRecipient]) -> dict[str, Any]:
-    listed, left = list[dict[str, Any]](), REJECTED_BYTES
-    for each in rejected[:REJECTED_AT_MOST]:
+    listed, left = list[dict[str, Any]](), MAX_REJECTED_BYTES
+    for each in rejected[:MAX_REJECTED_LISTED]:
         one = {"index": each.index, "email": each.email, "reason": each.reason}
         left -= json_size(one)
         if left < 0:

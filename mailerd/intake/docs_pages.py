@@ -10,7 +10,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from mailerd.intake.errors import cut
-from mailerd.intake.middleware import answer, encoded
+from mailerd.intake.middleware import encoded, json_response
 from mailerd.intake.openapi import document
 from mailerd.intake.query_params import JobLookup, query
 from mailerd.mail.renderer import Renderer
@@ -24,8 +24,8 @@ _SAFE: Final = {"Content-Security-Policy": _POLICY, "Referrer-Policy": "no-refer
 class DocsEndpoints:
     """The handlers."""
 
-    def __init__(self, *, finding: JobLookup, library: TemplateLibrary, renderer: Renderer, executor: Executor) -> None:
-        self._finding = finding
+    def __init__(self, *, lookup: JobLookup, library: TemplateLibrary, renderer: Renderer, executor: Executor) -> None:
+        self._lookup = lookup
         self._library = library
         self._renderer = renderer
         self._executor = executor
@@ -49,7 +49,7 @@ class DocsEndpoints:
 
     async def templates(self, request: web.Request) -> web.Response:
         """The named templates."""
-        await self._finding.authenticate(request, Permission.READ)
+        await self._lookup.authenticate(request, Permission.READ)
         query(request, allowed=())
         loop = asyncio.get_running_loop()
         found: dict[str, Any] = {"templates": [], "broken": []}
@@ -60,7 +60,7 @@ class DocsEndpoints:
                     found["templates"].append(_show(named))
             except TemplateLibraryError as error:
                 found["broken"].append({"name": name, "error": cut(str(error))})
-        return answer(found)
+        return json_response(found)
 
 
 def _show(it: NamedTemplate) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What can be wrong with a request: the one exception that becomes an answer, and the faults that it names."""
+"""What can be wrong with a request: the one exception that becomes an answer, and the errors that it names."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -6,16 +6,16 @@ from typing import Final
 
 from mailerd.errors import MailerdError
 
-DETAILS_AT_MOST: Final = 100
+MAX_DETAILS: Final = 100
 """Errors that are listed in one answer; the message says how many there are."""
-FIELD_AT_MOST: Final = 300
+MAX_FIELD_PATH: Final = 300
 """Characters of a field's path that are told: a name may be as long as a body."""
 NOTHING_STORED: Final = "; nothing was stored"
 NOTHING_CHANGED: Final = "; nothing was changed"
 """The same to whoever asked for a change of a job."""
-COUNTED_AT_MOST: Final = 10_000
+MAX_COUNTED: Final = 10_000
 """Errors after which counting stops where nothing needs the rest of them."""
-REASON_AT_MOST: Final = 300
+MAX_REASON: Final = 300
 """Characters of any reason: what is wrong may be quoted in it, and that may be as long as a body."""
 RETRY_AFTER: Final = 5
 """Seconds, for Retry-After: the time in which a database that restarts is usually back."""
@@ -35,56 +35,56 @@ class FieldError:
 
 @dataclass
 class FieldErrors:
-    """The first hundred faults and the number of all: there may be one for every few bytes of a body."""
+    """The first hundred errors and the number of all: there may be one for every few bytes of a body."""
 
     kept: list[FieldError] = field(default_factory=list)
     total: int = 0
 
     def add(self, path: Callable[[], str], message: str) -> None:
         """One more; its path is spelled only where it is kept."""
-        if self.total < DETAILS_AT_MOST:
+        if self.total < MAX_DETAILS:
             self.kept.append(FieldError(path(), message))
         self.total += 1
 
     def after(self, others: Sequence[FieldError]) -> "FieldErrors":
         """The others and these."""
-        return FieldErrors([*others, *self.kept][:DETAILS_AT_MOST], len(others) + self.total)
+        return FieldErrors([*others, *self.kept][:MAX_DETAILS], len(others) + self.total)
 
     @property
     def are_enough(self) -> bool:
         """Whether it is known well enough that the request is bad."""
-        return self.total > COUNTED_AT_MOST
+        return self.total > MAX_COUNTED
 
 
 def cut(reason: str) -> str:
     """A reason's beginning."""
-    return reason if len(reason) <= REASON_AT_MOST else reason[: REASON_AT_MOST - 1] + "…"
+    return reason if len(reason) <= MAX_REASON else reason[: MAX_REASON - 1] + "…"
 
 
 class ApiError(MailerdError):
     """A request that is answered with an error; its text is the answer's `message`."""
 
     def __init__(
-        self, status: int, code: str, message: str, *, faults: Sequence[FieldError] = (), retry_after: int | None = None
+        self, status: int, code: str, message: str, *, errors: Sequence[FieldError] = (), retry_after: int | None = None
     ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
-        self.faults = faults
+        self.errors = errors
         self.retry_after = retry_after
 
 
-def invalid(faults: Sequence[FieldError] | FieldErrors) -> ApiError:
+def invalid(errors: Sequence[FieldError] | FieldErrors) -> ApiError:
     """The 422 that names every fault, or the first hundred of them and the number of all."""
-    if not isinstance(faults, FieldErrors):
-        faults = FieldErrors().after(faults)
-    number = f"more than {COUNTED_AT_MOST:,}" if faults.are_enough else f"{faults.total:,}"
-    message = f"{number} problems in the request" if faults.total != 1 else "1 problem in the request"
-    if faults.total > DETAILS_AT_MOST:
-        message += f", of which the first {DETAILS_AT_MOST} are listed"
-        if not faults.are_enough:
-            message += f", and {faults.total - DETAILS_AT_MOST:,} more"
-    return ApiError(422, "invalid_request", f"{message}; nothing was stored", faults=faults.kept)
+    if not isinstance(errors, FieldErrors):
+        errors = FieldErrors().after(errors)
+    number = f"more than {MAX_COUNTED:,}" if errors.are_enough else f"{errors.total:,}"
+    message = f"{number} problems in the request" if errors.total != 1 else "1 problem in the request"
+    if errors.total > MAX_DETAILS:
+        message += f", of which the first {MAX_DETAILS} are listed"
+        if not errors.are_enough:
+            message += f", and {errors.total - MAX_DETAILS:,} more"
+    return ApiError(422, "invalid_request", f"{message}; nothing was stored", errors=errors.kept)
 
 
 def not_found(what: str) -> ApiError:

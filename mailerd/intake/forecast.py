@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Protocol
 
 from mailerd.core.forecast import ForecastInputs, compute_forecast, describe, waiting_reason
 from mailerd.intake.middleware import rfc3339
@@ -12,21 +11,6 @@ from mailerd.store.jobs import Job
 
 _MAX_WINDOWS = 10
 """Send windows that an answer lists; the end is given all the same."""
-
-
-class Forecast(Protocol):
-    """Says what lies before a job; each may raise DatabaseError, the job stands all the same."""
-
-    async def forecast(self, job_id: str) -> Mapping[str, object]:
-        """What goes into the answer as `forecast`."""
-
-    async def forecasts(self, jobs: Sequence[Job]) -> Mapping[str, Mapping[str, object]]:
-        """The same for many jobs, by their ids; nothing for those of which there is nothing to say."""
-
-    async def for_new_job(
-        self, sender_email: str, *, priority: int, letters: int, send_at: datetime | None
-    ) -> Mapping[str, object]:
-        """The same for a job that is not stored."""
 
 
 class ForecastService:

@@ -1,4 +1,4 @@
-"""`/health/…`: alive means that the loop turns, ready means that a job could be stored now."""
+"""`/health/live`, `/health/ready` and `/metrics`: what monitoring reads, without an API key."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -8,56 +8,84 @@ from aiohttp import web
 
 from mailerd.clock import Clock
 from mailerd.errors import DatabaseError, SchemaError
+from mailerd.intake.auth import HEADER, ApiKeyAuth
 from mailerd.intake.errors import RETRY_AFTER
-from mailerd.intake.middleware import REQUEST, answer
+from mailerd.intake.middleware import REQUEST, json_response
 from mailerd.mail.errors import RendererError
+from mailerd.ops.metrics import CONTENT_TYPE
+from mailerd.store.api_keys import Permission
 from mailerd.store.db import error_codes
 
-READY_WITHIN: Final = 3.0
+READY_TIMEOUT: Final = 3.0
 """Seconds for the database to show that it is there."""
-BELIEVED: Final = 1.0
-"""Seconds for which a finding stands: nobody needs a key to ask, so asking must be cheap."""
+CACHE_SECONDS: Final = 1.0
+"""Seconds for which one check of the database answers every request: it needs no key, so it must be cheap."""
+
+MayName = Callable[[str], bool]
+"""Whether the answer may name this sender; the senders that it may not name are counted together."""
+MetricsPage = Callable[[MayName], bytes]
 
 
-class Health:
-    """The two handlers; `check` raises when no job could be checked and stored."""
+class HealthEndpoints:
+    """Alive: the event loop runs. Ready: a job could be stored now; `check` raises when it could not."""
 
-    def __init__(self, check: Callable[[], Awaitable[None]], *, within: float, clock: Clock) -> None:
+    def __init__(self, check: Callable[[], Awaitable[None]], *, timeout: float, clock: Clock) -> None:
         self._check = check
-        self._within = min(within, READY_WITHIN)
+        self._timeout = min(timeout, READY_TIMEOUT)
         self._clock = clock
-        self._one = asyncio.Lock()
-        self._finding = ""
+        self._lock = asyncio.Lock()
+        self._reason = ""
         self._until = 0.0
 
     async def live(self, request: web.Request) -> web.Response:  # noqa: ARG002 - aiohttp's signature
         """Alive."""
-        return answer({"status": "alive"})
+        return json_response({"status": "alive"})
 
     async def ready(self, request: web.Request) -> web.Response:  # noqa: ARG002 - aiohttp's signature
         """Ready, or a 503 with the reason."""
-        async with self._one:
+        async with self._lock:
             if self._clock.monotonic() >= self._until:
-                self._finding = await self._find()
-                self._until = self._clock.monotonic() + BELIEVED
-            finding = self._finding
-        if finding:
+                self._reason = await self._why_not()
+                self._until = self._clock.monotonic() + CACHE_SECONDS
+            reason = self._reason
+        if reason:
             headers = {"Retry-After": str(RETRY_AFTER)}
-            error = {"code": "not_ready", "message": finding, "details": [], "request_id": REQUEST.get()}
-            return answer({"status": "not ready", "reason": finding, "error": error}, status=503, headers=headers)
-        return answer({"status": "ready"})
+            error = {"code": "not_ready", "message": reason, "details": [], "request_id": REQUEST.get()}
+            return json_response({"status": "not ready", "reason": reason, "error": error}, status=503, headers=headers)
+        return json_response({"status": "ready"})
 
-    async def _find(self) -> str:
-        """Why not, or ""."""
+    async def _why_not(self) -> str:
+        """Why a job cannot be stored; "" when it can."""
         try:
-            async with asyncio.timeout(self._within):
+            async with asyncio.timeout(self._timeout):
                 await self._check()
         except TimeoutError:
-            return f"the database is away: it does not answer within {self._within:g} s"
+            return f"the database is away: it does not answer within {self._timeout:g} s"
         except (SchemaError, RendererError) as error:
             return str(error)
-        except DatabaseError as error:  # its own words may hold names that are nobody's business
-            if said := error_codes.no_writes(error.errno):
-                return f"the database {said}"
+        except DatabaseError as error:  # the server's own message may hold host and user names
+            if why := error_codes.no_writes(error.errno):
+                return f"the database {why}"
             return f"the database is away: it failed at {error.phase} (errno {error.errno}); the log says more"
         return ""
+
+
+class MetricsEndpoint:
+    """`/metrics` for Prometheus; `page` makes the text. It names senders only to a key that may see them."""
+
+    def __init__(self, page: MetricsPage, *, auth: ApiKeyAuth) -> None:
+        self._page = page
+        self._auth = auth
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        """The page."""
+        return web.Response(body=self._page(await self._may_name(request)), headers={"Content-Type": CONTENT_TYPE})
+
+    async def _may_name(self, request: web.Request) -> MayName:
+        if HEADER not in request.headers:
+            return lambda _: False
+        try:
+            key = await self._auth.authenticate(request, Permission.READ)
+        except DatabaseError:  # the other numbers matter most at this moment
+            return lambda _: False
+        return key.may_send

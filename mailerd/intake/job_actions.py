@@ -1,15 +1,15 @@
 """`POST /api/jobs/{id}/cancel` and its kin: what people ask of a job that runs, and `GET …/actions`: who asked."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, Final
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from mailerd.core.states import ImpossibleRequestError, JobChange, JobStatus
 from mailerd.events.intake import IntakeEvents
-from mailerd.intake.create_job import Wakeup
 from mailerd.intake.errors import ApiError, not_found
-from mailerd.intake.middleware import answer, rfc3339
+from mailerd.intake.middleware import json_response, rfc3339
 from mailerd.intake.query_params import JobLookup, query
 from mailerd.intake.read_jobs import show_job
 from mailerd.intake.request_body import BodyReader
@@ -19,7 +19,7 @@ from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.store.job_actions import JobActions
 from mailerd.store.jobs import Jobs
 
-BODY_AT_MOST: Final = 10_000
+MAX_BODY: Final = 10_000
 """Bytes; these bodies are a word or two."""
 
 _WHY_NOT: Final = {
@@ -30,7 +30,6 @@ _LOOKED_FOR: Final = (
     "its unsure letters, which may have been sent, are looked for by themselves; `mailerd settle` closes those that "
     "only a person can"
 )
-_Asks = Callable[[web.Request], Awaitable[web.Response]]
 
 
 class JobActionEndpoints:
@@ -39,30 +38,30 @@ class JobActionEndpoints:
     def __init__(
         self,
         *,
-        finding: JobLookup,
+        lookup: JobLookup,
         jobs: Jobs,
         controls: JobActions,
-        wakeup: Wakeup,
+        wake: Callable[[], None],
         events: IntakeEvents,
-        within: float,
+        timeout: float,
     ) -> None:
-        self._finding = finding
+        self._lookup = lookup
         self._jobs = jobs
         self._controls = controls
-        self._wakeup = wakeup
+        self._wake = wake
         self._events = events
-        self._bodies = BodyReader(max_body=BODY_AT_MOST, within=within)
+        self._bodies = BodyReader(max_body=MAX_BODY, within=timeout)
 
-    def asks(self, change: JobChange) -> _Asks:
-        """The handler of one change."""
+    def endpoint(self, change: JobChange) -> Handler:
+        """The endpoint of one change."""
 
-        async def handle(request: web.Request) -> web.Response:
-            return await self._ask(request, change)
+        async def apply(request: web.Request) -> web.Response:
+            return await self._apply(request, change)
 
-        return handle
+        return apply
 
-    async def _ask(self, request: web.Request, change: JobChange) -> web.Response:
-        key, job = await self._finding.job(request, Permission.CONTROL)
+    async def _apply(self, request: web.Request, change: JobChange) -> web.Response:
+        key, job = await self._lookup.job(request, Permission.CONTROL)
         query(request, allowed=())
         options = await self._options(request, change, key)
         actor = f"key {key.name}"
@@ -75,11 +74,11 @@ class JobActionEndpoints:
             job=job.id, action=change.value, actor=actor, letters=done.letters, status=done.status.value
         )
         if done.changed:
-            self._wakeup.wake()
+            self._wake()
         shown = await self._jobs.job(job.id)
         if shown is None:
             raise not_found("the job has been deleted meanwhile")
-        return answer({
+        return json_response({
             "action": change.value, "changed": done.changed, "letters": done.letters, "job": show_job(shown),
         })  # fmt: skip
 
@@ -95,11 +94,11 @@ class JobActionEndpoints:
                 read_model(NothingIn, fields)
                 return {}
 
-    async def actions(self, request: web.Request) -> web.Response:
+    async def list_actions(self, request: web.Request) -> web.Response:
         """What was asked of a job, by whom and when."""
-        _, job = await self._finding.job(request, Permission.READ)
+        _, job = await self._lookup.job(request, Permission.READ)
         query(request, allowed=())
-        return answer({
+        return json_response({
             "actions": [
                 {
                     "action": it.action, "actor": it.actor, "detail": it.detail, "changed": it.changed,

@@ -17,14 +17,14 @@ from mailerd.intake.read_jobs import show_job
 from mailerd.store.api_keys import Permission
 from mailerd.store.jobs import Job, Jobs
 
-LOOK_EVERY: Final = 1.0
+POLL_INTERVAL: Final = 1.0
 """Seconds between two looks at a job, however many watch it; a job of 50,000 is looked at half as often, and so on."""
-LETTERS_A_SECOND: Final = 50_000
-SILENCE_AT_MOST: Final = 15.0
+LETTERS_PER_INTERVAL: Final = 50_000
+COMMENT_INTERVAL: Final = 15.0
 """Seconds without a word: then a comment is sent, so that proxies keep the connection and a dead one shows."""
-LASTS: Final = 3600.0
+MAX_STREAM_SECONDS: Final = 3600.0
 """Seconds of one stream; the client comes again and misses nothing."""
-WRITTEN_WITHIN: Final = 10.0
+WRITE_TIMEOUT: Final = 10.0
 """Seconds that a client gets to take an event."""
 
 
@@ -35,9 +35,9 @@ class JobEventsEndpoint:
     Last-Event-ID that it saw gets the newest picture at once if anything has changed, and nothing twice.
     """
 
-    def __init__(self, *, gate: ApiKeyAuth, finding: JobLookup, jobs: Jobs, streams: Share, clock: Clock) -> None:
-        self._gate = gate
-        self._finding = finding
+    def __init__(self, *, auth: ApiKeyAuth, lookup: JobLookup, jobs: Jobs, streams: Share, clock: Clock) -> None:
+        self._auth = auth
+        self._lookup = lookup
         self._jobs = jobs
         self._clock = clock
         self._streams = streams
@@ -52,7 +52,7 @@ class JobEventsEndpoint:
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         """Stream until the job has come to its end."""
-        key, job = await self._finding.job(request, Permission.READ)
+        key, job = await self._lookup.job(request, Permission.READ)
         query(request, allowed=())
         last = request.headers.get("Last-Event-ID", "")
         if is_over(job) and last == event_id(job):
@@ -73,7 +73,7 @@ class JobEventsEndpoint:
         if request.method == "HEAD":
             return response
         await _write(response, f"retry: {int(RETRY_AFTER * 1000)}\n\n")
-        until = self._clock.monotonic() + LASTS
+        until = self._clock.monotonic() + MAX_STREAM_SECONDS
         spoken = self._clock.monotonic()
         while True:
             if event_id(job) != last:
@@ -81,13 +81,13 @@ class JobEventsEndpoint:
                 kind = "finished" if is_over(job) else "progress"
                 await _write(response, f"event: {kind}\nid: {last}\ndata: {encoded(show_job(job))}\n\n")
                 spoken = self._clock.monotonic()
-            elif self._clock.monotonic() - spoken >= SILENCE_AT_MOST:
+            elif self._clock.monotonic() - spoken >= COMMENT_INTERVAL:
                 await _write(response, ": still here\n\n")
                 spoken = self._clock.monotonic()
             if is_over(job) or self._clock.monotonic() >= until or await self._stopped(job.total):
                 return response
             try:
-                if not await self._gate.is_still_valid(request, Permission.READ, sender=job.sender_email):
+                if not await self._auth.is_still_valid(request, Permission.READ, sender=job.sender_email):
                     return response
                 job = await self._look(job)
             except DatabaseError:
@@ -96,7 +96,7 @@ class JobEventsEndpoint:
     async def _stopped(self, total: int) -> bool:
         """Wait until the next look; whether there shall be none."""
         try:
-            async with asyncio.timeout(LOOK_EVERY * (1 + total / LETTERS_A_SECOND)):
+            async with asyncio.timeout(POLL_INTERVAL * (1 + total / LETTERS_PER_INTERVAL)):
                 await self._stopping.wait()
         except TimeoutError:
             return False
@@ -106,7 +106,7 @@ class JobEventsEndpoint:
         """The job as it is now, asked of the database once for all who watch it."""
         async with self._looking:
             known, at = self._seen.get(job.id, (job, float("-inf")))
-            if self._clock.monotonic() - at < LOOK_EVERY * 0.9:
+            if self._clock.monotonic() - at < POLL_INTERVAL * 0.9:
                 return known
             found = await self._jobs.job(job.id) or job
             self._seen[job.id] = (found, self._clock.monotonic())
@@ -124,4 +124,4 @@ def event_id(job: Job) -> str:
 
 
 async def _write(response: web.StreamResponse, text: str) -> None:
-    await write(response, text.encode(), within=WRITTEN_WITHIN)
+    await write(response, text.encode(), within=WRITE_TIMEOUT)

@@ -15,9 +15,9 @@ from mailerd.config import IntakeSettings
 from mailerd.intake.errors import RETRY_AFTER, ApiError
 from mailerd.store.api_keys import ApiKey
 
-BIG: Final = 1024 * 1024
+LARGE_BODY: Final = 1024 * 1024
 """Bytes from which a body takes a place for large ones, before it is read."""
-SHARE_WITHIN: Final = 30.0
+SHARE_TIMEOUT: Final = 30.0
 """Seconds in line for a place: less than any proxy waits for an answer."""
 SPARE_THREADS: Final = 2
 """For what takes milliseconds and needs no place: fingerprints of bodies, the list of templates."""
@@ -125,6 +125,6 @@ class Shares:
         A dry run is told by how it is usually written. One that is written otherwise is checked and rendered in a place
         for checks, of which its key has no more than any.
         """
-        if len(body) > BIG:
+        if len(body) > LARGE_BODY:
             return nullcontext()
         return (self.dry_runs if _DRY_RUN.search(body) else self.checks).place(key)

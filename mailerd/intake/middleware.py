@@ -1,13 +1,14 @@
-"""What goes back over the wire: JSON, times, and the one place where a failure becomes a status."""
+"""The middleware around every endpoint, and how answers are written: every failure becomes a status in one place."""
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from mailerd.clock import Clock, new_id
 from mailerd.errors import DatabaseAwayError, DatabaseError
@@ -15,8 +16,8 @@ from mailerd.events.intake import IntakeEvents
 from mailerd.intake.auth import CALLER, spelled
 from mailerd.intake.client_address import ClientAddress
 from mailerd.intake.errors import (
-    DETAILS_AT_MOST,
-    FIELD_AT_MOST,
+    MAX_DETAILS,
+    MAX_FIELD_PATH,
     NOTHING_CHANGED,
     NOTHING_STORED,
     RETRY_AFTER,
@@ -30,13 +31,13 @@ from mailerd.store.db import error_codes
 REQUEST_ID: Final = "X-Request-Id"
 REQUEST: Final = ContextVar[str]("request")
 """The id of the request that is being answered."""
-WRITTEN_WITHIN: Final = 60.0
+WRITE_TIMEOUT: Final = 60.0
 """Seconds for a client to read its answer."""
 _BEGUN: Final = ContextVar[web.StreamResponse | None]("begun")
 """The answer to this request whose head is written, or being written; None before that."""
 PROBES: Final = ("/health/", "/metrics")
 """Paths that are asked for every few seconds: told at the level debug."""
-MESSAGE_AT_MOST: Final = 1_000
+MAX_MESSAGE: Final = 1_000
 """Characters of an error's message; each of its details has its own bound."""
 _PACKET: Final = 1153
 _SCHEMA: Final = frozenset({1146, 1054})  # no such table, no such column
@@ -46,7 +47,6 @@ class UnreadError(ConnectionError):
     """A client does not read its answer."""
 
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _ENCODE: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
@@ -68,19 +68,21 @@ def shortened(text: str, *, most: int) -> str:
     return text
 
 
-def answer(body: Mapping[str, Any], *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+def json_response(
+    body: Mapping[str, Any], *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> web.Response:
     """A JSON answer."""
     return web.Response(text=encoded(body), status=status, headers=headers, content_type="application/json")
 
 
 async def write(response: web.StreamResponse, data: bytes, *, within: float | None = None) -> None:
-    """Write a piece of a long answer within so many seconds (WRITTEN_WITHIN), which aiohttp by itself does not bound.
+    """Write a piece of a long answer within so many seconds (WRITE_TIMEOUT), which aiohttp by itself does not bound.
 
     Raises:
         UnreadError: the client takes nothing any more.
         ConnectionError: it has gone.
     """
-    within = within or WRITTEN_WITHIN
+    within = within or WRITE_TIMEOUT
     try:
         async with asyncio.timeout(within):
             await response.write(data)
@@ -98,13 +100,13 @@ def rfc3339(moment: datetime | None) -> str | None:
 def error_response(problem: ApiError, *, request_id: str) -> web.Response:
     """A problem as an answer."""
     details = [
-        {"field": fault.field[:FIELD_AT_MOST], "message": fault.message} for fault in problem.faults[:DETAILS_AT_MOST]
+        {"field": fault.field[:MAX_FIELD_PATH], "message": fault.message} for fault in problem.errors[:MAX_DETAILS]
     ]
-    error: dict[str, Any] = {"code": problem.code, "message": str(problem)[:MESSAGE_AT_MOST], "details": details}
-    if problem.status >= 500:  # noqa: PLR2004 - the servers' own faults begin there (RFC 9110, section 15.6)
+    error: dict[str, Any] = {"code": problem.code, "message": str(problem)[:MAX_MESSAGE], "details": details}
+    if problem.status >= 500:  # noqa: PLR2004 - the servers' own errors begin there (RFC 9110, section 15.6)
         error["request_id"] = request_id
     headers = {} if problem.retry_after is None else {"Retry-After": str(problem.retry_after)}
-    response = answer({"error": error}, status=problem.status, headers=headers)
+    response = json_response({"error": error}, status=problem.status, headers=headers)
     if problem.status == 408:  # noqa: PLR2004 - the rest of the body may still come: nothing can follow it
         response.force_close()
     return response
@@ -138,7 +140,7 @@ def for_request(request: web.Request, problem: ApiError) -> ApiError:
         request.method, NOTHING_CHANGED if "id" in request.match_info else NOTHING_STORED
     )
     text = str(problem).replace(NOTHING_STORED, said)
-    return ApiError(problem.status, problem.code, text, faults=problem.faults, retry_after=problem.retry_after)
+    return ApiError(problem.status, problem.code, text, errors=problem.errors, retry_after=problem.retry_after)
 
 
 def _of_http(error: web.HTTPException) -> ApiError:
@@ -161,24 +163,25 @@ def with_headers[R: web.StreamResponse](response: R, request_id: str) -> R:
 
 
 class ErrorMiddleware:
-    """The middleware round every request: gives it an id, tells of it, and lets no exception out."""
+    """Gives every request an id and a log line, and turns every exception into an answer."""
 
-    def __init__(self, *, callers: ClientAddress, events: IntakeEvents, clock: Clock) -> None:
-        self._callers = callers
+    def __init__(self, *, client_address: ClientAddress, events: IntakeEvents, clock: Clock) -> None:
+        self._client_address = client_address
         self._events = events
         self._clock = clock
 
     async def on_prepare(self, _: web.Request, response: web.StreamResponse) -> None:
-        """Aiohttp's signal before the head of an answer is written: after it nothing else can be answered."""
+        """Called by aiohttp before the headers of an answer are written; after that there can be no other answer."""
         _BEGUN.set(with_headers(response, REQUEST.get()))
 
-    async def __call__(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    @web.middleware
+    async def answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Answer, whatever happens."""
         started, request_id = self._clock.monotonic(), new_id()
         REQUEST.set(request_id)
         CALLER.set("")
         _BEGUN.set(None)
-        response = await self._carry_out(request, handler, request_id)
+        response = await self._run(request, handler, request_id)
         begun = _BEGUN.get()
         if begun is not None and begun is not response:
             # It broke half-way: another head would stand in the middle of its body. So the transfer breaks too.
@@ -189,15 +192,21 @@ class ErrorMiddleware:
         self._tell(request, response, ms=(self._clock.monotonic() - started) * 1000)
         return response
 
-    def on_expect(self, _: web.BaseRequest) -> web.Response:
-        """The answer to an `Expect` that nobody knows, which comes before any middleware."""
+    async def on_expect(self, request: web.Request) -> web.Response | None:
+        """Called by aiohttp for a request with `Expect`, before any middleware.
+
+        100-continue is answered later, by whatever reads the body: so a 401 or a 413 comes before the body does.
+        Anything else is refused (RFC 9110, section 10.1.1).
+        """
+        if request.headers.get("Expect", "").lower() == "100-continue":
+            return None
         request_id = new_id()
         REQUEST.set(request_id)
         problem = ApiError(417, "expectation_failed", "the header Expect may say 100-continue only")
         self._events.request_refused(request=request_id, status=problem.status, code=problem.code, reason=str(problem))
-        return with_headers(error_response(problem, request_id=request_id), request_id)
+        return error_response(problem, request_id=request_id)
 
-    async def _carry_out(self, request: web.Request, handler: Handler, request_id: str) -> web.StreamResponse:
+    async def _run(self, request: web.Request, handler: Handler, request_id: str) -> web.StreamResponse:
         """What the handler answers, or what its failure is answered with."""
         response: web.StreamResponse
         try:
@@ -223,11 +232,11 @@ class ErrorMiddleware:
     async def _write(self, request: web.Request, response: web.StreamResponse) -> None:
         """Write the answer here, within a bound, which aiohttp by itself does not have."""
         try:
-            async with asyncio.timeout(WRITTEN_WITHIN):
+            async with asyncio.timeout(WRITE_TIMEOUT):
                 await response.prepare(request)
                 await response.write_eof()
         except TimeoutError:
-            self._too_slow(request, f"the answer was not read within {WRITTEN_WITHIN:g} s")
+            self._too_slow(request, f"the answer was not read within {WRITE_TIMEOUT:g} s")
         except ConnectionError:
             return  # the client has gone; the request itself was carried out, and is told as such
 
@@ -241,7 +250,7 @@ class ErrorMiddleware:
         return begun
 
     def _too_slow(self, request: web.Request, reason: str) -> None:
-        self._events.connection_too_slow(address=self._callers.address(request), reason=reason)
+        self._events.connection_too_slow(address=self._client_address.address(request), reason=reason)
         _abort(request)
 
     def _tell(self, request: web.Request, response: web.StreamResponse, *, ms: float) -> None:
@@ -256,7 +265,7 @@ class ErrorMiddleware:
             ms=ms,
             size=response.body_length if response.prepared else 0,
             caller=CALLER.get() or "nobody",
-            address=self._callers.address(request),
+            address=self._client_address.address(request),
             request=request_id,
         )
 

@@ -11,7 +11,7 @@ from mailerd.intake.attachments import AttachmentSet
 from mailerd.intake.check_recipients import CheckedRecipients, RejectedRecipient, check
 from mailerd.intake.errors import ApiError, FieldError, invalid
 from mailerd.intake.request_models import JobFields, read_job_fields
-from mailerd.intake.resolve_sender import Senders, UnknownSender
+from mailerd.intake.resolve_sender import SenderResolver, UnknownSender
 from mailerd.intake.strict_json import encode, parse
 from mailerd.mail.errors import TemplateErrors
 from mailerd.mail.renderer import ThreadRenderer
@@ -51,7 +51,7 @@ def parse_job(
     now: datetime,
     max_recipients: int,
     renderer: ThreadRenderer,
-    senders: Senders | None = None,
+    senders: SenderResolver | None = None,
     library: TemplateLibrary | None = None,
 ) -> ParsedJob:
     """Read, check and prepare a request. `raw` is emptied; `senders` None means that every sender has a mailbox.
@@ -64,43 +64,43 @@ def parse_job(
     """
     fields = parse(raw)
     items = fields.pop("recipients", None)
-    head, faults = read_job_fields(fields, now=now)
+    head, errors = read_job_fields(fields, now=now)
     if key is not None and head.sender_email and not key.may_send(head.sender_email):
         raise ApiError(403, "sender_not_allowed", f"the key {key.name!r} may not send from {head.sender_email}")
     # Without the job's variables nobody can say what a recipient lacks, nor which of two templates is meant.
-    judged = not any(fault.field.startswith(("variables", "template_name")) for fault in faults)
-    mailbox = _mailbox(head, faults, senders=senders)
-    variables, stored = _variables(head, faults)
-    named = _named(head, library or TemplateLibrary(None), renderer, faults)
-    template = _template(head, named, variables, renderer, faults)
-    luggage = _luggage(head, named, faults)
+    judged = not any(error.field.startswith(("variables", "template_name")) for error in errors)
+    mailbox = _mailbox(head, errors, senders=senders)
+    variables, stored = _variables(head, errors)
+    named = _named(head, library or TemplateLibrary(None), renderer, errors)
+    template = _template(head, named, variables, renderer, errors)
+    attachments = _attachments(head, named, errors)
     refused = _refused(items, max_recipients)
     if refused:
-        raise invalid([*faults, refused])
+        raise invalid([*errors, refused])
     checked = check(
         items,
         template=template if judged else None,
         renderer=renderer,
-        luggage=luggage,
+        attachments=attachments,
         allow_duplicates=head.allow_duplicates,
         keep=head.on_invalid == "skip" or head.dry_run,
     )
-    if template is None or faults:
-        raise invalid(checked.faults.after(faults))
+    if template is None or errors:
+        raise invalid(checked.errors.after(errors))
     if not head.dry_run:
         _insist_on_good(head, checked)
-    attached = [*luggage.shared, *checked.attached]
+    attached = [*attachments.shared, *checked.attached]
     job = _job(head, checked, variables=stored, key=key, mailbox=mailbox, named=named, attached=attached)
     return ParsedJob(job, checked.rejected, head.dry_run, template)
 
 
-def _mailbox(head: JobFields, faults: list[FieldError], *, senders: Senders | None) -> str:
-    """The mailbox behind the sender; a sender that has none is a fault."""
+def _mailbox(head: JobFields, errors: list[FieldError], *, senders: SenderResolver | None) -> str:
+    """The mailbox behind the sender; a sender that has none is a error."""
     if not head.sender_email:
         return ""
     found = senders.mailbox_of(head.sender_email) if senders else head.sender_email
     if isinstance(found, UnknownSender):
-        faults.append(FieldError("sender_email", found.why))
+        errors.append(FieldError("sender_email", found.why))
         return ""
     return found
 
@@ -111,7 +111,7 @@ def fingerprint(raw: bytearray) -> bytes:
 
 
 def _named(
-    head: JobFields, library: TemplateLibrary, renderer: ThreadRenderer, faults: list[FieldError]
+    head: JobFields, library: TemplateLibrary, renderer: ThreadRenderer, errors: list[FieldError]
 ) -> NamedTemplate | None:
     if head.template_name is None or head.template is not None:
         return None
@@ -120,10 +120,10 @@ def _named(
         if found is not None:
             renderer.run(check_named(found, renderer.renderer, origin=renderer.origin))
     except TemplateLibraryError as error:
-        faults.append(FieldError("template_name", str(error)))
+        errors.append(FieldError("template_name", str(error)))
         return None
     if found is None:
-        faults.append(FieldError("template_name", "there is no template of this name"))
+        errors.append(FieldError("template_name", "there is no template of this name"))
     return found
 
 
@@ -132,9 +132,9 @@ def _template(
     named: NamedTemplate | None,
     variables: Mapping[str, Any],
     renderer: ThreadRenderer,
-    faults: list[FieldError],
+    errors: list[FieldError],
 ) -> Template | None:
-    """What the letters are made from; None where it has faults."""
+    """What the letters are made from; None where it has errors."""
     if named is not None:
         return replace(named.template, variables=variables)
     if head.template is None:
@@ -143,30 +143,30 @@ def _template(
     template = Template(Source(it.subject, it.html or None, it.text or None), variables=variables)
     try:
         renderer.compile(template)
-    except TemplateErrors as errors:
-        faults.extend(FieldError(f"template.{error.part}", str(error)) for error in errors.errors)
+    except TemplateErrors as found:
+        errors.extend(FieldError(f"template.{error.part}", str(error)) for error in found.errors)
         return None
     return template
 
 
-def _variables(head: JobFields, faults: list[FieldError]) -> tuple[Mapping[str, Any], str]:
+def _variables(head: JobFields, errors: list[FieldError]) -> tuple[Mapping[str, Any], str]:
     variables = head.variables or {}
     try:
         return variables, encode(variables)
     except ValueError as error:
-        faults.append(FieldError("variables", str(error)))
+        errors.append(FieldError("variables", str(error)))
         return variables, ""
 
 
-def _luggage(head: JobFields, named: NamedTemplate | None, faults: list[FieldError]) -> AttachmentSet:
+def _attachments(head: JobFields, named: NamedTemplate | None, errors: list[FieldError]) -> AttachmentSet:
     source = named.template.default if named else head.template
-    luggage = AttachmentSet(text_size=len((source and source.html) or "") + len((source and source.text) or ""))
+    attachments = AttachmentSet(text_size=len((source and source.html) or "") + len((source and source.text) or ""))
     pictures = [
         StoredAttachment(each.filename, each.content_type, each.content, sha256(each.content).digest(), each.filename)
         for each in (named.images if named else ())
     ]
-    faults += luggage.of_everybody(head.attachments or (), pictures=pictures)
-    return luggage
+    errors += attachments.for_all(head.attachments or (), pictures=pictures)
+    return attachments
 
 
 def _refused(items: object, max_recipients: int) -> FieldError | None:
@@ -186,8 +186,8 @@ def _refused(items: object, max_recipients: int) -> FieldError | None:
 
 def _insist_on_good(head: JobFields, checked: CheckedRecipients) -> None:
     none_good = len(checked.rejected) == len(checked.rows)
-    if checked.faults.total and (head.on_invalid == "reject" or none_good):
-        raise invalid(checked.faults)
+    if checked.errors.total and (head.on_invalid == "reject" or none_good):
+        raise invalid(checked.errors)
 
 
 def _job(

@@ -14,7 +14,7 @@ from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.store.jobs import Job, Jobs
 
 ULID: Final = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}", re.ASCII)
-TEXT_AT_MOST: Final = 320
+MAX_TEXT: Final = 320
 """Characters of an address or a reference that is looked for."""
 _NUMBER: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 _MOMENT: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII)
@@ -23,11 +23,11 @@ _MOMENT: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:
 def query(request: web.Request, *, allowed: tuple[str, ...]) -> dict[str, str]:
     """The parameters; an unknown or doubled one is named, as in a body, and an empty one is as good as none."""
     given = request.query
-    faults = [FieldError(name, "unknown parameter") for name in given if name not in allowed]
-    faults.extend(FieldError(name, "is given twice") for name in allowed if len(given.getall(name, ())) > 1)
-    faults.extend(FieldError(name, "is not UTF-8") for name, value in given.items() if not _is_text(value))
-    if faults:
-        raise invalid(faults)
+    errors = [FieldError(name, "unknown parameter") for name in given if name not in allowed]
+    errors.extend(FieldError(name, "is given twice") for name in allowed if len(given.getall(name, ())) > 1)
+    errors.extend(FieldError(name, "is not UTF-8") for name, value in given.items() if not _is_text(value))
+    if errors:
+        raise invalid(errors)
     return {name: value for name, value in given.items() if value}
 
 
@@ -73,8 +73,8 @@ def text(given: dict[str, str], name: str, *, read: Callable[[str], str] = str) 
     found = given.get(name)
     if found is None:
         return None
-    if len(found) > TEXT_AT_MOST:
-        raise invalid([FieldError(name, f"is longer than {TEXT_AT_MOST} characters")])
+    if len(found) > MAX_TEXT:
+        raise invalid([FieldError(name, f"is longer than {MAX_TEXT} characters")])
     try:
         return read(found)
     except ValueError as error:
@@ -92,13 +92,13 @@ def cursor(given: dict[str, str], *, shape: re.Pattern[str] = _NUMBER) -> str | 
 class JobLookup:
     """Finds the job that a path names, for a key that may see it."""
 
-    def __init__(self, *, gate: ApiKeyAuth, jobs: Jobs) -> None:
-        self._gate = gate
+    def __init__(self, *, auth: ApiKeyAuth, jobs: Jobs) -> None:
+        self._auth = auth
         self._jobs = jobs
 
     async def authenticate(self, request: web.Request, call: Permission) -> ApiKey:
         """The key of a request."""
-        return await self._gate.authenticate(request, call)
+        return await self._auth.authenticate(request, call)
 
     async def job(self, request: web.Request, call: Permission) -> tuple[ApiKey, Job]:
         """The key and the job.
@@ -107,7 +107,7 @@ class JobLookup:
             ApiError: 401; 403, the key may not make this call; 404; 429.
             DatabaseError: nobody can say.
         """
-        key = await self._gate.authenticate(request, call)
+        key = await self._auth.authenticate(request, call)
         return key, await self.of(request, key)
 
     async def of(self, request: web.Request, key: ApiKey) -> Job:

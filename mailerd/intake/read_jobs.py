@@ -1,5 +1,8 @@
-"""`GET /api/jobs…`: what became of jobs and recipients."""
+"""`GET /api/jobs…`: jobs and recipients, as JSON and as CSV."""
 
+import csv
+import io
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -9,40 +12,44 @@ from mailerd.core.pauses import until
 from mailerd.core.states import OPEN, JobStatus, State
 from mailerd.errors import DatabaseError
 from mailerd.events.intake import IntakeEvents
-from mailerd.intake.csv_cells import lines
-from mailerd.intake.forecast import Forecast
-from mailerd.intake.middleware import answer, rfc3339, write
+from mailerd.intake.forecast import ForecastService
+from mailerd.intake.middleware import json_response, rfc3339, write
 from mailerd.intake.query_params import ULID, JobLookup, choice, cursor, limit, moment, query, text
 from mailerd.mail.addresses import Addresses, mailbox
 from mailerd.store.api_keys import Permission
 from mailerd.store.jobs import Job, JobFilter, Jobs, Recipient
 
-JOBS_A_PAGE: Final = 20
-JOBS_AT_MOST: Final = 100
-RECIPIENTS_A_PAGE: Final = 100
-RECIPIENTS_AT_MOST: Final = 1000
+DEFAULT_JOBS_LIMIT: Final = 20
+MAX_JOBS_LIMIT: Final = 100
+DEFAULT_RECIPIENTS_LIMIT: Final = 100
+MAX_RECIPIENTS_LIMIT: Final = 1000
 
 CSV_COLUMNS: Final = (
     "index", "email", "name", "status", "attempts", "error", "message_id", "proof", "due_at", "sent_at", "updated_at",
 )  # fmt: skip
+_CELL_START: Final = re.compile(r"(?:^|[;\t\r\n|])[\s\"'\u200b-\u200f\u2060\ufeff]*")
+"""Where a cell may begin: at the start of the text and after the separators that spreadsheets of some countries use,
+with blanks and quotation marks in between."""
+_FORMULA_SIGNS: Final = frozenset("=+-@＝＋－＠﹦﹢﹣﹫−⁼⁺⁻")
+"""Excel takes the full-width and small forms of the signs for the signs."""
 
 
 class ReadEndpoints:
     """The handlers that only read."""
 
-    def __init__(self, *, finding: JobLookup, jobs: Jobs, forecast: Forecast, events: IntakeEvents) -> None:
-        self._finding = finding
+    def __init__(self, *, lookup: JobLookup, jobs: Jobs, forecast: ForecastService, events: IntakeEvents) -> None:
+        self._lookup = lookup
         self._forecast = forecast
         self._jobs = jobs
         self._events = events
 
     async def job(self, request: web.Request) -> web.Response:
         """One job."""
-        key = await self._finding.authenticate(request, Permission.READ)
+        key = await self._lookup.authenticate(request, Permission.READ)
         query(request, allowed=())
-        job = await self._finding.of(request, key)
+        job = await self._lookup.of(request, key)
         forecasts = await self._foresee([job])
-        return answer(show_job(job, forecasts.get(job.id)))
+        return json_response(show_job(job, forecasts.get(job.id)))
 
     async def _foresee(self, jobs: Sequence[Job]) -> Mapping[str, Mapping[str, object]]:
         """What lies before those of the jobs that wait for something; nothing when it cannot be told."""
@@ -56,12 +63,12 @@ class ReadEndpoints:
 
     async def jobs(self, request: web.Request) -> web.Response:
         """Jobs, the newest first."""
-        key = await self._finding.authenticate(request, Permission.READ)
+        key = await self._lookup.authenticate(request, Permission.READ)
         given = query(
             request,
             allowed=("cursor", "limit", "status", "sender_email", "reference", "created_from", "created_before"),
         )
-        size = limit(given, default=JOBS_A_PAGE, most=JOBS_AT_MOST)
+        size = limit(given, default=DEFAULT_JOBS_LIMIT, most=MAX_JOBS_LIMIT)
         only = JobFilter(
             status=choice(given, "status", JobStatus),
             sender=text(given, "sender_email", read=mailbox),
@@ -73,46 +80,46 @@ class ReadEndpoints:
         found = await self._jobs.newest(before=before, limit=size + 1, senders=key.senders, only=only)
         page = found[:size]
         forecasts = await self._foresee(page)
-        return answer({
+        return json_response({
             "jobs": [show_job(each, forecasts.get(each.id)) for each in page],
             "next_cursor": page[-1].id if len(found) > size else None,
         })  # fmt: skip
 
     async def recipients(self, request: web.Request) -> web.Response:
         """A job's recipients, in the order of the request."""
-        key = await self._finding.authenticate(request, Permission.READ)
+        key = await self._lookup.authenticate(request, Permission.READ)
         given = query(request, allowed=("cursor", "limit", "status", "email"))
-        size = limit(given, default=RECIPIENTS_A_PAGE, most=RECIPIENTS_AT_MOST)
+        size = limit(given, default=DEFAULT_RECIPIENTS_LIMIT, most=MAX_RECIPIENTS_LIMIT)
         status, email = choice(given, "status", State), text(given, "email", read=Addresses().check)
         after = cursor(given)
-        job = await self._finding.of(request, key)
+        job = await self._lookup.of(request, key)
         found = await self._jobs.recipients(
             job.id, status=status, email=email, after=-1 if after is None else int(after), limit=size + 1
         )
         page = found[:size]
-        return answer({
+        return json_response({
             "recipients": [show_recipient(each) for each in page],
             "next_cursor": str(page[-1].seq) if len(found) > size else None,
         })  # fmt: skip
 
     async def results(self, request: web.Request) -> web.StreamResponse:
         """A job's recipients as CSV, page by page, so that neither side ever holds them all."""
-        key = await self._finding.authenticate(request, Permission.READ)
+        key = await self._lookup.authenticate(request, Permission.READ)
         given = query(request, allowed=("status",))
         status = choice(given, "status", State)
-        job = await self._finding.of(request, key)
+        job = await self._lookup.of(request, key)
         response = web.StreamResponse(headers={"Content-Disposition": f'attachment; filename="{job.id}.csv"'})
         response.content_type, response.charset = "text/csv", "utf-8"
-        page = await self._jobs.recipients(job.id, status=status, after=-1, limit=RECIPIENTS_AT_MOST)
+        page = await self._jobs.recipients(job.id, status=status, after=-1, limit=MAX_RECIPIENTS_LIMIT)
         await response.prepare(request)
         if request.method == "HEAD":
             return response
-        await write(response, lines([CSV_COLUMNS]))
+        await write(response, csv_lines([CSV_COLUMNS]))
         while page:
-            await write(response, lines([_row(each) for each in page]))
-            if len(page) < RECIPIENTS_AT_MOST:
+            await write(response, csv_lines([_row(each) for each in page]))
+            if len(page) < MAX_RECIPIENTS_LIMIT:
                 break
-            page = await self._jobs.recipients(job.id, status=status, after=page[-1].seq, limit=RECIPIENTS_AT_MOST)
+            page = await self._jobs.recipients(job.id, status=status, after=page[-1].seq, limit=MAX_RECIPIENTS_LIMIT)
         await response.write_eof()
         return response
 
@@ -176,3 +183,19 @@ def show_recipient(row: Recipient) -> dict[str, Any]:
         "sent_at": rfc3339(row.sent_at),
         "updated_at": rfc3339(row.updated_at),
     }
+
+
+def csv_lines(rows: Sequence[Sequence[object]]) -> bytes:
+    """Rows as RFC 4180 has them; a text that a spreadsheet would run as a formula gets an apostrophe (OWASP)."""
+    out = io.StringIO()
+    writer = csv.writer(out)
+    for row in rows:
+        writer.writerow([_without_formula(it) if isinstance(it, str) else it for it in row])
+    return out.getvalue().encode()
+
+
+def _without_formula(text: str) -> str:
+    def with_apostrophe(found: re.Match[str]) -> str:
+        return found[0] + "'" if text[found.end() : found.end() + 1] in _FORMULA_SIGNS else found[0]
+
+    return _CELL_START.sub(with_apostrophe, text)

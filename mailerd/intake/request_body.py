@@ -8,26 +8,22 @@ from typing import Final
 from aiohttp import HttpVersion11, web
 
 from mailerd.intake.errors import ApiError, too_large
-from mailerd.intake.key_shares import BIG, Share
+from mailerd.intake.key_shares import LARGE_BODY, Share
 from mailerd.store.api_keys import ApiKey
 
-BODY_WITHIN: Final = 60.0
+BODY_TIMEOUT: Final = 60.0
 """Seconds for a whole body."""
 
 
-async def expect_nothing_yet(request: web.Request) -> None:
-    """Aiohttp's hook for `Expect`: says nothing, so that a 401 or a 413 comes before the body does."""
-
-
 class BodyReader:
-    """The way for bodies to come in.
+    """Reads bodies.
 
-    `setting` is what a larger limit is asked of, where anything is. `large`: places for bodies above BIG, which take
-    up to eight times their size while they become rows. Until they have one they are not read.
+    `setting` is the name of the setting that raises the limit, if there is one. `large`: places for bodies above
+    LARGE_BODY, which take up to eight times their size while they become rows. Such a body is read once it has a place.
     """
 
     def __init__(
-        self, *, max_body: int, setting: str = "", within: float = BODY_WITHIN, large: Share | None = None
+        self, *, max_body: int, setting: str = "", within: float = BODY_TIMEOUT, large: Share | None = None
     ) -> None:
         self._max_body = max_body
         self._setting = setting
@@ -48,7 +44,7 @@ class BodyReader:
             raise ApiError(415, "unsupported_encoding", "send the body uncompressed; nothing was stored")
         body = bytearray()
         # A length that nobody has told may be small, and what is small waits for nobody.
-        if (length or 0) <= BIG and await self._read(request, body, most=BIG):
+        if (length or 0) <= LARGE_BODY and await self._read(request, body, most=LARGE_BODY):
             yield body
             return
         async with self._large.place(key) if self._large else nullcontext():
@@ -60,7 +56,7 @@ class BodyReader:
         try:
             async with asyncio.timeout(self._within):
                 if not body:
-                    await _welcome(request)
+                    _continue(request)
                 async for chunk in request.content.iter_any():
                     body += chunk
                     if len(body) > self._max_body:
@@ -80,8 +76,8 @@ class BodyReader:
         return too_large(f"the body is above the limit of {self._max_body:,} bytes{setting}")
 
 
-async def _welcome(request: web.Request) -> None:
-    """Say that the body is wanted to whoever has asked for that (RFC 9110, section 10.1.1)."""
-    if request.headers.get("Expect", "").lower() == "100-continue" and request.version >= HttpVersion11:
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0  # as aiohttp's own: the answer proper has not begun
+def _continue(request: web.Request) -> None:
+    """Ask for the body if the client waits for that (RFC 9110, section 10.1.1)."""
+    waits = request.headers.get("Expect", "").lower() == "100-continue" and request.version >= HttpVersion11
+    if waits and request.transport is not None:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")

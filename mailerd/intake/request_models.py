@@ -19,22 +19,22 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from mailerd.core.states import MAX_PRIORITY, MIN_PRIORITY
-from mailerd.intake.errors import DETAILS_AT_MOST, FieldError, invalid
+from mailerd.intake.errors import MAX_DETAILS, FieldError, invalid
 from mailerd.intake.strict_json import unwieldy
 from mailerd.mail.addresses import Addresses, mailbox
 from mailerd.mail.attachments import check_content_id, check_content_type, check_filename
 
-LINE_AT_MOST: Final = 255
+MAX_LINE: Final = 255
 """Characters of a name or a reference, as in the schema."""
-SUBJECT_AT_MOST: Final = 10_000
+MAX_SUBJECT: Final = 10_000
 """Characters of the subject's template: four bytes each still fit into its column."""
-PART_AT_MOST: Final = 4_000_000
+MAX_TEMPLATE_PART: Final = 4_000_000
 """Characters of the template's html or text: four bytes each still fit into its column."""
-AHEAD_AT_MOST: Final = timedelta(days=366)
-ATTACHMENTS_AT_MOST: Final = 50
+MAX_SEND_AHEAD: Final = timedelta(days=366)
+MAX_ATTACHMENTS: Final = 50
 """Files of one list."""
-TROUBLES_AT_MOST: Final = 10
-"""Missing variables, unknown fields or faults of attachments that are named for one recipient."""
+MAX_REASONS_PER_RECIPIENT: Final = 10
+"""Missing variables, unknown fields or errors of attachments that are named for one recipient."""
 LANGUAGE: Final = re.compile(r"^[A-Za-z]{2,8}(?:[-_][A-Za-z0-9]{1,8}){0,3}$")
 """A language tag, as far as anybody uses them (RFC 5646)."""
 NAME: Final = re.compile(r"^[a-z0-9][a-z0-9_-]{0,63}$")
@@ -84,7 +84,7 @@ def _moment(value: object, info: ValidationInfo) -> object:
         moment = datetime.fromisoformat(match[0].upper()).astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise ValueError(f"is not a time: {error}") from None
-    if info.context and moment > info.context["now"] + AHEAD_AT_MOST:
+    if info.context and moment > info.context["now"] + MAX_SEND_AHEAD:
         raise ValueError("is more than a year ahead")
     return moment
 
@@ -104,7 +104,7 @@ def _shallow(value: dict[str, Any]) -> dict[str, Any]:
 
 
 # The length comes first: behind a validator of ours pydantic would speak of items.
-Line = Annotated[str, Field(max_length=LINE_AT_MOST), AfterValidator(one_name)]
+Line = Annotated[str, Field(max_length=MAX_LINE), AfterValidator(one_name)]
 
 
 Priority = Annotated[
@@ -127,7 +127,7 @@ class _Strict(BaseModel):
     @classmethod
     def _few_fields(cls, value: object) -> object:
         """Pydantic makes an error of each unknown field, which takes a hundred times as much memory as the field."""
-        if isinstance(value, dict) and len(value) > len(cls.model_fields) + DETAILS_AT_MOST:
+        if isinstance(value, dict) and len(value) > len(cls.model_fields) + MAX_DETAILS:
             known = ", ".join(cls.model_fields)
             raise PydanticCustomError(
                 _TOO_MANY,
@@ -140,9 +140,9 @@ class _Strict(BaseModel):
 class TemplateIn(_Strict):
     """`template`: Jinja2 sources."""
 
-    subject: Annotated[str, Field(min_length=1, max_length=SUBJECT_AT_MOST), AfterValidator(one_line)]
-    html: Annotated[str, Field(max_length=PART_AT_MOST)] | None = None
-    text: Annotated[str, Field(max_length=PART_AT_MOST)] | None = None
+    subject: Annotated[str, Field(min_length=1, max_length=MAX_SUBJECT), AfterValidator(one_line)]
+    html: Annotated[str, Field(max_length=MAX_TEMPLATE_PART)] | None = None
+    text: Annotated[str, Field(max_length=MAX_TEMPLATE_PART)] | None = None
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
@@ -168,7 +168,7 @@ class AttachmentIn(_Strict):
     ] = None
 
 
-Attachments = Annotated[list[AttachmentIn], Field(max_length=ATTACHMENTS_AT_MOST)]
+Attachments = Annotated[list[AttachmentIn], Field(max_length=MAX_ATTACHMENTS)]
 
 
 class RecipientIn(_Strict):
@@ -281,26 +281,26 @@ def read_model[M: BaseModel](model: type[M], fields: Mapping[str, Any]) -> M:
 def read_job_fields(fields: Mapping[str, Any], *, now: datetime) -> tuple[JobFields, list[FieldError]]:
     """The head of a request and everything that is wrong with it.
 
-    With faults it is what was good of it, so that the rest of the request can be looked at in its light: a bad field
+    With errors it is what was good of it, so that the rest of the request can be looked at in its light: a bad field
     has its default, a bad sender is empty, and a bad part of a template is a dash.
 
     Raises:
         ApiError: 422, there are so many fields that nobody looks at them.
     """
-    faults: list[FieldError] = []
+    errors: list[FieldError] = []
     try:
         head = JobFields.model_validate(fields, context={"now": now})
     except ValidationError as error:
-        faults += _said(error)
+        errors += _said(error)
         if any(each["type"] == _TOO_MANY for each in error.errors()):
-            raise invalid(faults) from None
+            raise invalid(errors) from None
         head = _what_is_good(fields, {each["loc"][:2] for each in error.errors()}, now=now)
     template, name = fields.get("template"), fields.get("template_name")
     if template is None and name is None:
-        faults.append(FieldError("template", "is required, or template_name"))
+        errors.append(FieldError("template", "is required, or template_name"))
     elif template is not None and name is not None:
-        faults.append(FieldError("template_name", "cannot be given together with template"))
-    return head, faults
+        errors.append(FieldError("template_name", "cannot be given together with template"))
+    return head, errors
 
 
 def _what_is_good(fields: Mapping[str, Any], bad: set[tuple[int | str, ...]], *, now: datetime) -> JobFields:
@@ -318,21 +318,21 @@ def read_attachments(given: object, *, field: str) -> tuple[list[AttachmentIn], 
     """A recipient's attachments, or what is wrong with the first bad ones of them."""
     if not isinstance(given, list):
         return [], [FieldError(field, _WORDS["list_type"])]
-    if len(given) > ATTACHMENTS_AT_MOST:
-        return [], [FieldError(field, f"has {len(given):,} entries, above the limit of {ATTACHMENTS_AT_MOST}")]
+    if len(given) > MAX_ATTACHMENTS:
+        return [], [FieldError(field, f"has {len(given):,} entries, above the limit of {MAX_ATTACHMENTS}")]
     read: list[AttachmentIn] = []
-    faults: list[FieldError] = []
+    errors: list[FieldError] = []
     for number, each in enumerate(given):
         try:
             read.append(AttachmentIn.model_validate(each))
         except ValidationError as error:
-            found = islice(_said(error), TROUBLES_AT_MOST)
-            faults += [
-                FieldError(f"{field}[{number}]{fault.field and '.'}{fault.field}", fault.message) for fault in found
+            found = islice(_said(error), MAX_REASONS_PER_RECIPIENT)
+            errors += [
+                FieldError(f"{field}[{number}]{error.field and '.'}{error.field}", error.message) for error in found
             ]
-            if len(faults) >= TROUBLES_AT_MOST:
+            if len(errors) >= MAX_REASONS_PER_RECIPIENT:
                 break
-    return ([] if faults else read), faults[:TROUBLES_AT_MOST]
+    return ([] if errors else read), errors[:MAX_REASONS_PER_RECIPIENT]
 
 
 _WORDS: Final = {

@@ -1,21 +1,39 @@
-"""What the intake must know of senders: which mailbox stands behind an address, or why none does."""
+"""Finds the mailbox behind a sender's address: the address itself, or the mailbox whose alias it is."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+
+from mailerd.core.replies import NoCredentials
+from mailerd.gmail import Gmail
 
 
 @dataclass(frozen=True)
 class UnknownSender:
-    """No mailbox stands behind an address; `why` is for whoever posted it."""
+    """No mailbox sends for an address; `why` goes into the answer."""
 
     why: str
 
 
-class Senders(Protocol):
-    """Whoever knows the mailboxes."""
+@dataclass(frozen=True)
+class SenderResolver:
+    """Looks for mailboxes in the credential files and in `gmail.aliases`."""
+
+    gmail: Gmail
+    aliases: Mapping[str, str]
 
     def mailbox_of(self, sender: str) -> str | UnknownSender:
-        """The mailbox that sends for an address (in lower case): itself, or the one whose alias it is.
+        """The mailbox that sends for an address in lower case.
 
-        Called in a thread beside the loop; it may look at files and must not ask the network.
+        It reads files, so it runs in a thread beside the loop. A credential file that cannot be used counts all the
+        same: the sender is then paused with that reason, and a pause passes. While no mailbox at all is signed in,
+        every address is accepted: the job waits and the log says why.
         """
+        mailbox = self.aliases.get(sender, sender)
+        if not isinstance(self.gmail.file_of(mailbox), NoCredentials) or not self.gmail.knows_anybody:
+            return mailbox
+        if mailbox != sender:
+            return UnknownSender(f"is an alias of {mailbox} (gmail.aliases), and that mailbox is not signed in here")
+        return UnknownSender(
+            "is no mailbox that is signed in here, nor an alias of one: sign it in (`mailerd auth login`), or name the "
+            "mailbox that it is an alias of in gmail.aliases"
+        )

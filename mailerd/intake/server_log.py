@@ -1,35 +1,49 @@
-"""What the HTTP server itself complains of, before there is a request or after its answer: told as events."""
+"""The log of aiohttp's server: bytes that are no HTTP, and bugs below the endpoints, become events."""
 
-from typing import Final
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, override
 
 from aiohttp.http import HttpProcessingError
 
 from mailerd.events.intake import IntakeEvents
 
-_REASON_AT_MOST: Final = 200
+_LOGGER: Final = logging.getLogger("mailerd.intake.server")
+_MAX_REASON: Final = 200
+_WHAT_WAS_SENT: Final = re.compile(r":?\s*\n|: b'|: bytearray\(")
+"""Where aiohttp begins to quote the request, which may hold an API key."""
 
 
-def reason_of(error: HttpProcessingError) -> str:
-    """Why it is no HTTP, in a line; the lines below show what was sent, which may be a key."""
-    return error.message.strip().partition("\n")[0].rstrip(": ")[:_REASON_AT_MOST] or type(error).__name__
+@contextmanager
+def server_log(events: IntakeEvents) -> Iterator[logging.Logger]:
+    """The logger for aiohttp's server; while the context lasts, its records become events."""
+    log = _ServerLog(events)
+    _LOGGER.setLevel(logging.DEBUG)  # aiohttp reports bytes that are no HTTP at this level
+    _LOGGER.propagate = False
+    _LOGGER.addHandler(log)
+    try:
+        yield _LOGGER
+    finally:
+        _LOGGER.removeHandler(log)
 
 
-class ServerLog:
-    """Stands where aiohttp's server expects its logger, whose lines would come out beside the log and in no format."""
-
+class _ServerLog(logging.Handler):
     def __init__(self, events: IntakeEvents) -> None:
+        super().__init__()
         self._events = events
 
-    def debug(self, message: str, *values: object, exc_info: BaseException | None = None) -> None:
-        """Connections that end before they have said anything, and TLS where HTTP is spoken."""
-        if isinstance(exc_info, HttpProcessingError):
-            self.exception(message, *values, exc_info=exc_info)
+    @override
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, HttpProcessingError):
+            address = record.args[0] if isinstance(record.args, tuple) and record.args else None
+            self._events.request_malformed(address=str(address or "unix"), reason=_reason(error))
+        elif record.levelno >= logging.WARNING:
+            what = record.getMessage()
+            self._events.connection_failed(what=what, error=error or RuntimeError(what))
 
-    def exception(self, message: str, *values: object, exc_info: BaseException | None = None) -> None:
-        """Bytes that are no HTTP, or a bug."""
-        if isinstance(exc_info, HttpProcessingError):
-            address = str(values[0]) if values and values[0] else "unix"
-            self._events.request_malformed(address=address, reason=reason_of(exc_info))
-        else:
-            what = message % values if values else message
-            self._events.connection_failed(what=what, error=exc_info or RuntimeError(what))
+
+def _reason(error: HttpProcessingError) -> str:
+    return _WHAT_WAS_SENT.split(error.message.strip(), maxsplit=1)[0][:_MAX_REASON] or type(error).__name__

@@ -1,52 +1,55 @@
-"""Slow connections: one that does not bring its first request in time is closed, which aiohttp by itself never does."""
+"""Closes connections that do not send a whole first request in time; aiohttp has no such timeout."""
 
 import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from mailerd.clock import Clock
 from mailerd.events.intake import IntakeEvents
 
-FIRST_REQUEST_WITHIN: Final = 20.0
-"""Seconds from the connection to the end of its first request's headers. Later ones are bounded by the keep-alive."""
+FIRST_REQUEST_TIMEOUT: Final = 20.0
+"""Seconds from the connection to the end of its first request's headers. Later requests: the keep-alive timeout."""
 
-_Protocol = web.RequestHandler
+_Connection = web.RequestHandler
 
 
 class SlowClientReaper:
-    """Looks after connections that have not said anything yet."""
+    """Closes connections without a first request after `timeout` seconds."""
 
-    def __init__(self, *, within: float, events: IntakeEvents, clock: Clock) -> None:
-        self._within = within
+    def __init__(self, *, timeout: float, events: IntakeEvents, clock: Clock) -> None:
+        self._timeout = timeout
         self._events = events
         self._clock = clock
-        self._first_seen: dict[_Protocol, float] = {}
-        self._have_asked: set[_Protocol] = set()
+        self._first_seen: dict[_Connection, float] = {}
+        self._have_asked: set[_Connection] = set()
 
-    def asked(self, request: web.Request) -> None:
-        """A request has come whole, its body apart."""
+    @web.middleware
+    async def note_request(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Middleware: this connection has sent the headers of a request."""
         self._have_asked.add(request.protocol)
+        return await handler(request)
 
-    async def walk(self, connections: Callable[[], Sequence[_Protocol]]) -> None:
-        """Look at the connections, until cancelled."""
+    async def run(self, connections: Callable[[], Sequence[_Connection]]) -> None:
+        """Check the connections until cancelled."""
         while True:
-            await asyncio.sleep(self._within / 4)
+            await asyncio.sleep(self._timeout / 4)
             there = set(connections())
             self._have_asked &= there
             self._first_seen = {one: at for one, at in self._first_seen.items() if one in there}
-            for protocol in there - self._have_asked:
-                self._look_at(protocol)
+            for connection in there - self._have_asked:
+                self._check(connection)
 
-    def _look_at(self, protocol: _Protocol) -> None:
+    def _check(self, connection: _Connection) -> None:
         now = self._clock.monotonic()
-        if now - self._first_seen.setdefault(protocol, now) < self._within * 3 / 4:
+        if now - self._first_seen.setdefault(connection, now) < self._timeout * 3 / 4:
             return
-        if protocol.transport is not None:
-            peer = protocol.transport.get_extra_info("peername")
+        if connection.transport is not None:
+            peer = connection.transport.get_extra_info("peername")
             self._events.connection_too_slow(
                 address=str(peer[0]) if isinstance(peer, tuple) else "unix",
-                reason=f"no whole request came within {self._within:g} s",
+                reason=f"no whole request came within {self._timeout:g} s",
             )
-            protocol.transport.abort()
+            connection.transport.abort()

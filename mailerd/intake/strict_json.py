@@ -8,12 +8,12 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any, Final, NoReturn
 
-from mailerd.intake.errors import COUNTED_AT_MOST, FIELD_AT_MOST, ApiError, FieldErrors, invalid
+from mailerd.intake.errors import MAX_COUNTED, MAX_FIELD_PATH, ApiError, FieldErrors, invalid
 from mailerd.intake.value_counts import UNCOLLECTED, unbearable
 
-DEPTH_AT_MOST: Final = 32
+MAX_DEPTH: Final = 32
 """Levels of lists and objects inside a variable."""
-VARIABLES_AT_MOST: Final = 100_000
+MAX_VARIABLES: Final = 100_000
 """Values of one letter's variables, however they are nested: each is written as JSON in one go."""
 
 # Raw NULs and raw surrogates cannot come this far (JSON and UTF-8 refuse them): only escapes can bring them.
@@ -53,9 +53,9 @@ def parse(raw: bytearray) -> dict[str, Any]:
         if not isinstance(tree, dict):
             raise _bad("it must be an object")
         if twice or _SUSPECT.search(text):
-            faults = _invalid_strings(tree, twice)
-            if faults.total:
-                raise invalid(faults)
+            errors = _invalid_strings(tree, twice)
+            if errors.total:
+                raise invalid(errors)
         return tree
 
 
@@ -65,7 +65,7 @@ def _load(text: str, twice: list[tuple[dict[str, Any], str]]) -> object:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         # Called for every object; being Python, it also lets other threads run in between.
         found = dict(pairs)
-        if len(found) != len(pairs) and len(twice) <= COUNTED_AT_MOST:
+        if len(found) != len(pairs) and len(twice) <= MAX_COUNTED:
             twice.extend((found, name) for name, times in Counter(name for name, _ in pairs).items() if times > 1)
         return found
 
@@ -85,15 +85,15 @@ def unwieldy(variables: dict[str, Any]) -> str:
     """Why variables are more than a letter can show, or ""; plain values cost next to nothing."""
     if too_deep(variables):
         return "is nested too deeply"
-    left, inner = VARIABLES_AT_MOST, list[dict[str, Any] | list[Any]]([variables])
+    left, inner = MAX_VARIABLES, list[dict[str, Any] | list[Any]]([variables])
     while inner and left >= 0:
         one = inner.pop()
         left -= len(one)
         inner += [each for each in (one.values() if isinstance(one, dict) else one) if isinstance(each, dict | list)]
-    return f"has more than {VARIABLES_AT_MOST:,} values" if left < 0 else ""
+    return f"has more than {MAX_VARIABLES:,} values" if left < 0 else ""
 
 
-def too_deep(value: object, *, levels: int = DEPTH_AT_MOST) -> bool:
+def too_deep(value: object, *, levels: int = MAX_DEPTH) -> bool:
     """Whether a value nests more levels than that; plain values cost next to nothing."""
     if isinstance(value, dict):
         inner: Iterable[object] = value.values()
@@ -147,11 +147,11 @@ def _invalid_strings(tree: dict[str, Any], twice: list[tuple[dict[str, Any], str
     doubled: dict[int, list[str]] = {}
     for found, name in twice:
         doubled.setdefault(id(found), []).append(name)
-    faults, stack = FieldErrors(), list[tuple[_Way | None, object]]([(None, tree)])
-    while stack and not faults.are_enough:
+    errors, stack = FieldErrors(), list[tuple[_Way | None, object]]([(None, tree)])
+    while stack and not errors.are_enough:
         way, value = stack.pop()
         if isinstance(value, str):
-            _note(faults, way, _why_invalid(value))
+            _note(errors, way, _why_invalid(value))
             continue
         if isinstance(value, list):
             inner: Iterable[tuple[str | int, object]] = enumerate(value)
@@ -159,17 +159,17 @@ def _invalid_strings(tree: dict[str, Any], twice: list[tuple[dict[str, Any], str
             assert isinstance(value, dict)  # noqa: S101 - nothing else is put there
             inner = value.items()
             for name in doubled.get(id(value), ()):
-                _note(faults, (way, name), "is given twice")
+                _note(errors, (way, name), "is given twice")
             for name in value:
                 why = _why_invalid(name)
-                _note(faults, (way, name), why and f"the name {why}")
+                _note(errors, (way, name), why and f"the name {why}")
         stack.extend(((way, step), each) for step, each in inner if isinstance(each, str | list | dict))
-    return faults
+    return errors
 
 
-def _note(faults: FieldErrors, way: _Way | None, why: str) -> None:
+def _note(errors: FieldErrors, way: _Way | None, why: str) -> None:
     if why:
-        faults.add(partial(_path, way), why)
+        errors.add(partial(_path, way), why)
 
 
 def _path(way: "_Way | None") -> str:
@@ -180,8 +180,8 @@ def _path(way: "_Way | None") -> str:
         steps.append(step)
     path = ""
     for step in reversed(steps):
-        path += f"[{step}]" if isinstance(step, int) else f".{step[: FIELD_AT_MOST + 1]}"
-        if len(path) > FIELD_AT_MOST + 1:
+        path += f"[{step}]" if isinstance(step, int) else f".{step[: MAX_FIELD_PATH + 1]}"
+        if len(path) > MAX_FIELD_PATH + 1:
             break
     return _printable(path.removeprefix("."))
 

@@ -9,9 +9,9 @@ import gc
 import threading
 from typing import Final
 
-VALUES_AT_MOST: Final = 3_000_000
+MAX_VALUES: Final = 3_000_000
 """Values of one body: 100,000 recipients with 25 variables each."""
-RUN_AT_MOST: Final = 300_000
+MAX_RUN: Final = 300_000
 """Values in a row: some 20 ms."""
 _PIECE: Final = 1 << 20
 
@@ -34,7 +34,7 @@ def _may_be_too_many(raw: bytearray) -> bool:
         total += here
         last = raw.rfind(b"}", start, end)
         run = run + here if last < 0 else max(here, run + _values(raw, start, raw.find(b"}", start, end)))
-        if run > RUN_AT_MOST or total > VALUES_AT_MOST:
+        if run > MAX_RUN or total > MAX_VALUES:
             return True
         if last >= 0:
             run = _values(raw, last, end)
@@ -72,10 +72,10 @@ class _Tally:
     def _add(self, values: int) -> None:
         self._total += values
         self._run += values
-        if self._run > RUN_AT_MOST:
-            self.over = f"more than {RUN_AT_MOST:,} values in a row, without an object that ends among them"
-        elif self._total > VALUES_AT_MOST:
-            self.over = f"more than {VALUES_AT_MOST:,} values"
+        if self._run > MAX_RUN:
+            self.over = f"more than {MAX_RUN:,} values in a row, without an object that ends among them"
+        elif self._total > MAX_VALUES:
+            self.over = f"more than {MAX_VALUES:,} values"
 
 
 def _behind_text(raw: bytearray, quote: int) -> int:

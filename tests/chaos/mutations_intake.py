@@ -38,7 +38,7 @@ OF_INTAKE: Final = (
     Mutation(
         "a reason is as long as what it quotes",
         "mailerd/intake/errors.py",
-        "return reason if len(reason) <= REASON_AT_MOST else",
+        "return reason if len(reason) <= MAX_REASON else",
         "return reason if reason else",
         "tests/intake/test_bounds.py::test_every_reason_is_short_where_it_is_made",
     ),
@@ -51,7 +51,7 @@ OF_INTAKE: Final = (
     ),
     Mutation(
         "/metrics names every mailbox to whoever asks",
-        "mailerd/intake/metrics_page.py",
+        "mailerd/intake/health.py",
         "if HEADER not in request.headers:\n            return lambda _: False",
         "if HEADER not in request.headers:\n            return lambda _: True",
         "tests/intake/test_metrics_page.py::test_without_a_key_no_mailbox_is_named_and_with_one_those_that_it_may_see",

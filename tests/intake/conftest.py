@@ -9,11 +9,11 @@ import pytest
 from mailerd.config import DatabaseSettings, IntakeSettings
 from mailerd.events.intake import IntakeEvents
 from mailerd.events.store import StoreEvents
-from mailerd.intake import Intake
+from mailerd.intake.server import Intake
 from mailerd.store.api_keys import ApiKeys
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
-from tests.intake.site import PATIENCE, Build, Site, Wakeup, forecast_service
+from tests.intake.site import PATIENCE, Build, Site, Wakeups, forecast_service
 from tests.support.heard import Heard
 
 
@@ -23,7 +23,7 @@ async def build(database_url: str) -> AsyncIterator[Build]:
     closing: list[Callable[[], Awaitable[Any]]] = []
 
     async def make(*, patience: float = PATIENCE, settings: IntakeSettings | None = None, **options: Any) -> Site:
-        heard, wakeup = Heard(), Wakeup()
+        heard, wakeups = Heard(), Wakeups()
         database = Database(
             DatabaseSettings(url=database_url, connect_timeout=patience, statement_timeout=max(20.0, patience)),
             events=StoreEvents(heard),
@@ -35,7 +35,7 @@ async def build(database_url: str) -> AsyncIterator[Build]:
             settings or IntakeSettings(port=0),
             database=database,
             patience=patience,
-            wakeup=wakeup,
+            wake=wakeups,
             events=IntakeEvents(heard),
             **{"forecast": forecast_service(database), **options},
         )
@@ -45,7 +45,7 @@ async def build(database_url: str) -> AsyncIterator[Build]:
         key = await keys.create("test")
         client = aiohttp.ClientSession(headers={"X-API-Key": key}, timeout=aiohttp.ClientTimeout(total=30))
         closing.append(client.close)
-        return Site(f"http://{host}:{port}", key, client, database, keys, wakeup, heard, intake)
+        return Site(f"http://{host}:{port}", key, client, database, keys, wakeups, heard, intake)
 
     yield make
     for close in reversed(closing):

@@ -11,10 +11,10 @@ import aiomysql
 from mailerd.config import DatabaseSettings, IntakeSettings
 from mailerd.events.intake import IntakeEvents
 from mailerd.events.store import StoreEvents
-from mailerd.intake import Intake
+from mailerd.intake.server import Intake
 from mailerd.store.db.database import Database
 from mailerd.store.jobs import Jobs
-from tests.intake.site import Wakeup, forecast_service
+from tests.intake.site import Wakeups, forecast_service
 from tests.support.heard import Heard
 
 
@@ -25,7 +25,7 @@ async def main(url: str) -> None:
         IntakeSettings(port=0),
         database=database,
         patience=5,
-        wakeup=Wakeup(),
+        wake=Wakeups(),
         events=IntakeEvents(heard),
         forecast=forecast_service(database),
     )

@@ -8,8 +8,8 @@ from typing import Any
 import aiohttp
 
 from mailerd.core.rate_limit import SenderLimits
-from mailerd.intake import Intake
 from mailerd.intake.forecast import ForecastService
+from mailerd.intake.server import Intake
 from mailerd.store.api_keys import ApiKeys
 from mailerd.store.db.database import Database
 from mailerd.store.forecast_inputs import ForecastReader
@@ -21,11 +21,13 @@ PATIENCE = 1.0
 
 
 @dataclass
-class Wakeup:
-    times: int = 0
+class Wakeups:
+    """Counts how often the runner was to look for work."""
 
-    def wake(self) -> None:
-        self.times += 1
+    count: int = 0
+
+    def __call__(self) -> None:
+        self.count += 1
 
 
 def forecast_service(database: Database) -> ForecastService:
@@ -42,7 +44,7 @@ class Site:
     client: aiohttp.ClientSession
     database: Database
     keys: ApiKeys
-    wakeup: Wakeup
+    wakeups: Wakeups
     heard: Heard
     intake: Intake
 

@@ -72,7 +72,7 @@ async def test_the_use_of_a_key_is_noted_at_most_once_a_minute(build: Build) -> 
     clock = SteppedClock()
     site = await build(clock=clock)
     noted: asyncio.Queue[set[int]] = asyncio.Queue()
-    gate = site.intake._gate
+    gate = site.intake._auth
     write = gate._keys.note_use
 
     async def note_use(ids: set[int]) -> None:
@@ -96,7 +96,7 @@ async def test_the_use_of_a_key_is_noted_at_most_once_a_minute(build: Build) -> 
 
 
 async def test_a_use_that_cannot_be_noted_stops_nothing(site: Site) -> None:
-    noting = asyncio.create_task(site.intake._gate.note_uses())
+    noting = asyncio.create_task(site.intake._auth.note_uses())
     await site.rows("ALTER TABLE api_keys DROP COLUMN last_used_at, ADD COLUMN last_used_at VARCHAR(1)")
     await site.get("/api/jobs")
 

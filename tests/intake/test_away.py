@@ -68,7 +68,7 @@ async def test_a_killed_database_is_a_503_and_nothing_is_stored(site: Site, mari
     mariadb.start()
     await back(site)
     assert await site.stored() == (0, 0)
-    assert site.wakeup.times == 0
+    assert site.wakeups.count == 0
 
 
 @pytest.mark.parametrize("how", ["kill", "freeze"])
@@ -93,7 +93,7 @@ async def test_a_database_that_goes_in_the_middle_of_a_big_job_leaves_nothing_of
     mariadb.thaw() if how == "freeze" else mariadb.start()
     await back(site)
     assert await site.stored() == (0, 0)
-    assert site.wakeup.times == 0
+    assert site.wakeups.count == 0
 
 
 def _at_the_jobs_commit(site: Site, monkeypatch: pytest.MonkeyPatch, trap: Callable[[Any], Awaitable[None]]) -> None:
@@ -132,7 +132,7 @@ async def test_a_commit_whose_answer_is_lost_becomes_a_certain_answer(
         assert (status, answer["error"]["code"]) == (503, "database_away")
         assert "nothing was stored" in answer["error"]["message"]
         assert await site.stored() == (0, 0)
-    assert site.wakeup.times == int(arrived)
+    assert site.wakeups.count == int(arrived)
 
 
 async def test_a_commit_that_nobody_can_ask_about_is_a_503_that_names_the_job(

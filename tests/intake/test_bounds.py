@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from mailerd.intake.errors import COUNTED_AT_MOST, DETAILS_AT_MOST, REASON_AT_MOST, ApiError, FieldError
+from mailerd.intake.errors import MAX_COUNTED, MAX_DETAILS, MAX_REASON, ApiError, FieldError
 from mailerd.intake.parse_job import ParsedJob, parse_job
 from mailerd.intake.strict_json import parse
-from mailerd.intake.value_counts import RUN_AT_MOST, VALUES_AT_MOST
+from mailerd.intake.value_counts import MAX_RUN, MAX_VALUES
 from tests.intake.site import Site, job
 from tests.support.rendering import rendering_in_thread
 
@@ -73,7 +73,7 @@ def test_however_many_faults_there_are_they_are_walked_over_fast(name: str) -> N
 @pytest.mark.parametrize(
     "number, said",
     [(1, "1 problem in"), (100, "100 problems in the request;"), (1_334, "first 100 are listed, and 1,234 more"),
-     (COUNTED_AT_MOST + 500, f"more than {COUNTED_AT_MOST:,} problems in")],
+     (MAX_COUNTED + 500, f"more than {MAX_COUNTED:,} problems in")],
 )  # fmt: skip
 def test_the_first_hundred_faults_are_kept_and_the_rest_is_counted(number: int, said: str) -> None:
     for body in (
@@ -82,24 +82,24 @@ def test_the_first_hundred_faults_are_kept_and_the_rest_is_counted(number: int, 
     ):
         with pytest.raises(ApiError, match=said) as caught:
             read(body)
-        assert len(caught.value.faults) == min(number, DETAILS_AT_MOST)
+        assert len(caught.value.errors) == min(number, MAX_DETAILS)
 
 
 def test_every_reason_is_short_where_it_is_made() -> None:
-    assert len(FieldError("x", "y" * 10_000).message) == REASON_AT_MOST
+    assert len(FieldError("x", "y" * 10_000).message) == MAX_REASON
     long = {"email": "b@example.com", "name": "B", "variables": {"a": "1"}, **{f"{'k' * 200}{n}": 1 for n in range(9)}}
     order = read(job(ONE, long, on_invalid="skip"))
     [rejected] = order.rejected
-    assert len(rejected.reason) <= REASON_AT_MOST
-    assert len(order.job.recipients[1].error or "") <= REASON_AT_MOST
+    assert len(rejected.reason) <= MAX_REASON
+    assert len(order.job.recipients[1].error or "") <= MAX_REASON
 
 
 HUGE: dict[str, Callable[[], str]] = {
-    "objects": lambda: many("{}", VALUES_AT_MOST + 1),
-    "lists": lambda: many("[]", VALUES_AT_MOST + 1),
-    "numbers in a row": lambda: many("1", RUN_AT_MOST + 2),
-    "texts in a row": lambda: many('""', RUN_AT_MOST + 2),
-    "fields in a row": lambda: "{" + ",".join(f'"{n}":1' for n in range(RUN_AT_MOST + 2)) + "}",
+    "objects": lambda: many("{}", MAX_VALUES + 1),
+    "lists": lambda: many("[]", MAX_VALUES + 1),
+    "numbers in a row": lambda: many("1", MAX_RUN + 2),
+    "texts in a row": lambda: many('""', MAX_RUN + 2),
+    "fields in a row": lambda: "{" + ",".join(f'"{n}":1' for n in range(MAX_RUN + 2)) + "}",
 }
 
 
@@ -116,7 +116,7 @@ def test_a_body_of_too_many_values_is_refused_before_it_is_read(name: str) -> No
 
 
 def test_commas_and_brackets_in_texts_are_no_values() -> None:
-    text = "a,b[{" * (VALUES_AT_MOST // 2) + '\\"\\\\'
+    text = "a,b[{" * (MAX_VALUES // 2) + '\\"\\\\'
     parsed = parse(bytearray(json.dumps({"a": text, "b": [text[-500_000:]]}).encode()))
 
     assert parsed["a"] == text
@@ -133,10 +133,10 @@ def test_variables_of_more_values_than_a_letter_can_show_are_a_fault() -> None:
     wide = [[0] * 1000] * 200
     with pytest.raises(ApiError) as caught:
         read(job(ONE, variables={"x": wide}))
-    assert [(each.field, "values" in each.message) for each in caught.value.faults] == [("variables", True)]
+    assert [(each.field, "values" in each.message) for each in caught.value.errors] == [("variables", True)]
     with pytest.raises(ApiError) as caught:
         read(job({**ONE, "variables": {"x": wide}}))
-    assert [(each.field, "values" in each.message) for each in caught.value.faults] == [
+    assert [(each.field, "values" in each.message) for each in caught.value.errors] == [
         ("recipients[0].variables", True)
     ]
 

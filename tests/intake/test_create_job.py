@@ -27,7 +27,7 @@ async def test_a_job_is_stored_before_the_200_and_the_runner_is_woken(site: Site
         "forecast": answer["forecast"],
     }
     assert await site.rows("SELECT id, type, status, total FROM jobs") == [(answer["job_id"], "template", "queued", 1)]
-    assert site.wakeup.times == 1
+    assert site.wakeups.count == 1
     [accepted] = site.heard.of("job_accepted")
     assert accepted["job"] == answer["job_id"]
     assert accepted["key"] == "test"
@@ -126,7 +126,7 @@ async def test_if_all_are_bad_skip_stores_nothing(site: Site) -> None:
     assert status == 422
     assert len(answer["error"]["details"]) == 2
     assert await site.stored() == (0, 0)
-    assert site.wakeup.times == 0
+    assert site.wakeups.count == 0
 
 
 async def test_the_forecast_counts_what_waits_before(site: Site) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mailerd.intake.csv_cells import lines
+from mailerd.intake.read_jobs import csv_lines
 from tests.intake.site import Site, job
 
 FORMULAS = [
@@ -29,7 +29,7 @@ def cells(text: str, separator: str) -> list[str]:
 @pytest.mark.parametrize("formula", FORMULAS)
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
 def test_no_cell_is_a_formula_whatever_separates_the_cells(formula: str, separator: str) -> None:
-    text = lines([("a", formula, 1), (formula, "b", -2)]).decode()
+    text = csv_lines([("a", formula, 1), (formula, "b", -2)]).decode()
 
     harmful = [cell for cell in cells(text, separator) if _STARTS.match(cell)]
     assert [cell for cell in harmful if not cell.startswith("-2")] == []
@@ -37,7 +37,7 @@ def test_no_cell_is_a_formula_whatever_separates_the_cells(formula: str, separat
 
 @given(st.text(alphabet="ab=+-@;\t\r\n|\"' ,＝＠", max_size=12), st.sampled_from([",", ";", "\t", "|"]))
 def test_no_text_becomes_a_formula(text: str, separator: str) -> None:
-    made = lines([("a", text, "b")]).decode()
+    made = csv_lines([("a", text, "b")]).decode()
 
     assert [cell for cell in cells(made, separator) if _STARTS.match(cell)] == []
 
@@ -46,13 +46,13 @@ def test_no_text_becomes_a_formula(text: str, separator: str) -> None:
     "plain", ["ada@example.com", "Jean-Luc", "1+1=2", "a=b", "e-mail; web", "2026-01-01T00:00:00Z"]
 )
 def test_what_is_none_stays_as_it_is(plain: str) -> None:
-    assert cells(lines([(plain, 7, None)]).decode(), ",") == [plain, "7", ""]
+    assert cells(csv_lines([(plain, 7, None)]).decode(), ",") == [plain, "7", ""]
 
 
 def test_a_page_of_the_worst_texts_is_made_in_no_time() -> None:
     rows = [(sign * 300, 1) for sign in ("\t", ";", "|", " ", "'", ";\t ")] * 200
     started = time.process_time()
-    lines(rows)
+    csv_lines(rows)
     assert time.process_time() - started < 0.5
 
 

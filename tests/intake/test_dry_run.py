@@ -105,7 +105,7 @@ async def test_results_that_nobody_reads_are_cut_off(site: Site, monkeypatch: py
     async def hang(*_: object) -> None:
         await asyncio.sleep(60)
 
-    monkeypatch.setattr("mailerd.intake.middleware.WRITTEN_WITHIN", 0.05)
+    monkeypatch.setattr("mailerd.intake.middleware.WRITE_TIMEOUT", 0.05)
     monkeypatch.setattr(web.StreamResponse, "write", hang)
     with pytest.raises(aiohttp.ClientError):
         async with site.client.get(f"{site.url}/api/jobs/{posted['job_id']}/results.csv") as response:
@@ -139,7 +139,7 @@ async def test_a_dry_run_renders_everything_and_stores_nothing(site: Site) -> No
     sizes = answer["letter_bytes"]
     assert 300 < sizes["smallest"] <= sizes["average"] <= sizes["largest"] < 2000
     assert await site.stored() == (0, 0)
-    assert site.wakeup.times == 0
+    assert site.wakeups.count == 0
 
 
 async def test_a_dry_run_of_ten_thousand_takes_seconds_and_the_loop_stays_awake(site: Site) -> None:

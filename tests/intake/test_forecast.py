@@ -166,8 +166,8 @@ async def test_a_post_is_foreseen_in_three_round_trips(site: Site, monkeypatch: 
 def counting(site: Site, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What forecasts ask from now on, one text for each round trip."""
     seen: list[str] = []
-    database = site.intake._forecast._reader.database  # type: ignore[attr-defined]  # ForecastService's
-    ask = database.ask
+    database = site.intake._forecast._reader.database
+    ask = database.request
 
     async def watched(work: Any, **options: Any) -> Any:
         async def counted(cursor: Any) -> Any:

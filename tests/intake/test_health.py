@@ -11,7 +11,7 @@ from tests.intake.site import Site, job
 
 @pytest.fixture(autouse=True)
 def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mailerd.intake.health.BELIEVED", 0.0)
+    monkeypatch.setattr("mailerd.intake.health.CACHE_SECONDS", 0.0)
 
 
 async def test_a_good_daemon_is_alive_and_ready(site: Site) -> None:
@@ -63,7 +63,7 @@ async def test_the_wrong_schema_is_not_ready_and_says_what_to_do(site: Site, cha
 
 
 async def test_asking_often_asks_the_database_once_a_second(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mailerd.intake.health.BELIEVED", 60.0)
+    monkeypatch.setattr("mailerd.intake.health.CACHE_SECONDS", 60.0)
     asked = 0
 
     async def check(_: object) -> None:

@@ -184,17 +184,13 @@ async def test_what_is_no_http_gets_400_and_its_connection_ends(site: Site, sent
     assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.0 400"))
     assert b"Traceback" not in answer
     assert (await site.get("/health/live"))[0] == 200
-    headers, _, body = answer.partition(b"\r\n\r\n")
-    error = json.loads(body)["error"]
-    assert error.keys() == {"code", "message", "details"}
-    for name in (b"X-Request-Id: ", b"Content-Type: application/json", b"Cache-Control: no-store"):
-        assert name in headers
-    assert error["code"] == "malformed_request"
+    assert len(answer) < 1000
     (told,) = site.heard.of("request_malformed")
+    assert not site.heard.of("connection_failed")
     assert told["address"] == "127.0.0.1"
     assert 0 < len(told["reason"]) <= 200
     assert "\n" not in told["reason"]
-    assert error["message"].endswith(told["reason"])
+    assert "aaa" not in told["reason"], "what was sent may be a key"
 
 
 @pytest.mark.parametrize("path", ["/nowhere", "/health/live", "/docs"])

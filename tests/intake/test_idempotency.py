@@ -13,9 +13,9 @@ from mailerd.config import IntakeSettings
 from mailerd.errors import DatabaseError
 from mailerd.events.intake import IntakeEvents
 from mailerd.events.store import StoreEvents
-from mailerd.intake import Intake
+from mailerd.intake.server import Intake
 from mailerd.store.db.database import Database
-from tests.intake.site import Build, Site, Wakeup, forecast_service, job
+from tests.intake.site import Build, Site, Wakeups, forecast_service, job
 
 PATH = "/api/jobs/send_template_emails"
 ONCE = {"Idempotency-Key": "order-17"}
@@ -90,7 +90,7 @@ async def test_forty_posts_that_race_over_two_daemons_are_one_job(site: Site) ->
             IntakeSettings(port=0),
             database=site.database,
             patience=10,
-            wakeup=Wakeup(),
+            wake=Wakeups(),
             events=IntakeEvents(site.heard),
             forecast=forecast_service(site.database),
         ),

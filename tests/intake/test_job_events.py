@@ -19,7 +19,7 @@ MANY = [{"email": f"r{number}@example.com", "name": "R"} for number in range(3)]
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mailerd.intake.job_events.LOOK_EVERY", 0.05)
+    monkeypatch.setattr("mailerd.intake.job_events.POLL_INTERVAL", 0.05)
 
 
 @asynccontextmanager
@@ -87,7 +87,7 @@ async def test_a_dropped_connection_is_taken_up_again_and_nothing_comes_twice(si
 
 
 async def test_many_who_watch_a_job_ask_the_database_once(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mailerd.intake.job_events.LOOK_EVERY", 0.3)
+    monkeypatch.setattr("mailerd.intake.job_events.POLL_INTERVAL", 0.3)
     job_id = await posted(site)
     asked = 0
     read = site.intake._jobs.job
@@ -151,7 +151,7 @@ async def test_every_event_is_as_the_openapi_document_describes_it(site: Site) -
 
 
 async def test_silence_is_broken_by_a_comment(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mailerd.intake.job_events.SILENCE_AT_MOST", 0.1)
+    monkeypatch.setattr("mailerd.intake.job_events.COMMENT_INTERVAL", 0.1)
     job_id = await posted(site)
     async with stream(site, job_id) as response:
         await event(response)
@@ -182,7 +182,7 @@ async def test_a_client_that_does_not_read_its_stream_is_told_as_that_and_cut_of
         async def hang(*_: object) -> None:
             await asyncio.sleep(60)
 
-        monkeypatch.setattr("mailerd.intake.job_events.WRITTEN_WITHIN", 0.05)
+        monkeypatch.setattr("mailerd.intake.job_events.WRITE_TIMEOUT", 0.05)
         monkeypatch.setattr(web.StreamResponse, "write", hang)
         await site.rows("UPDATE job_recipients SET status = 'sent' WHERE seq = 0")
         with pytest.raises(aiohttp.ClientError):

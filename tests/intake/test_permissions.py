@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mailerd.config import IntakeSettings
-from mailerd.intake.auth import FAILURES_A_MINUTE
+from mailerd.intake.auth import MAX_FAILURES_PER_MINUTE
 from mailerd.intake.client_address import ClientAddress, TokenBuckets, networks
 from mailerd.store.api_keys import Permission
 from tests.intake.site import Build, Site, forecast_service, job
@@ -87,28 +87,28 @@ async def test_an_address_that_guesses_is_shut_out_for_a_while_before_the_databa
     clock = SteppedClock()
     site = await build(clock=clock)
     asked = 0
-    active = site.intake._gate._keys.active
+    active = site.intake._auth._keys.active
 
     async def count(digest: bytes) -> Any:
         nonlocal asked
         asked += 1
         return await active(digest)
 
-    monkeypatch.setattr(site.intake._gate._keys, "active", count)
+    monkeypatch.setattr(site.intake._auth._keys, "active", count)
     said = [
         (await site.get("/api/jobs", headers={"X-API-Key": f"x{number}"}))[0]
-        for number in range(FAILURES_A_MINUTE + 10)
+        for number in range(MAX_FAILURES_PER_MINUTE + 10)
     ]
 
-    assert said == [401] * FAILURES_A_MINUTE + [429] * 10
-    assert asked == FAILURES_A_MINUTE
+    assert said == [401] * MAX_FAILURES_PER_MINUTE + [429] * 10
+    assert asked == MAX_FAILURES_PER_MINUTE
     clock.ahead += 60
     assert (await site.get("/api/jobs"))[0] == 200
 
 
 async def test_a_good_key_is_not_shut_out_by_the_bad_ones_of_its_neighbours(site: Site) -> None:
     assert (await site.get("/api/jobs"))[0] == 200
-    bad = [(await site.get("/api/jobs", headers={"X-API-Key": "x"}))[0] for _ in range(FAILURES_A_MINUTE + 1)]
+    bad = [(await site.get("/api/jobs", headers={"X-API-Key": "x"}))[0] for _ in range(MAX_FAILURES_PER_MINUTE + 1)]
 
     assert bad[-1] == 429
     assert (await site.get("/api/jobs"))[0] == 200
@@ -173,13 +173,13 @@ async def test_it_listens_on_a_socket_file_for_its_group(build: Build, tmp_path:
     settings = IntakeSettings(unix_socket=str(path), trusted_proxies="127.0.0.1")
     site = await build()
     from mailerd.events.intake import IntakeEvents  # noqa: PLC0415
-    from mailerd.intake import Intake  # noqa: PLC0415
+    from mailerd.intake.server import Intake  # noqa: PLC0415
 
     intake = Intake(
         settings,
         database=site.database,
         patience=5,
-        wakeup=site.wakeup,
+        wake=site.wakeups,
         events=IntakeEvents(site.heard),
         forecast=forecast_service(site.database),
     )
@@ -196,7 +196,7 @@ async def test_it_listens_on_a_socket_file_for_its_group(build: Build, tmp_path:
 
 
 async def test_a_connection_that_never_asks_is_closed(build: Build) -> None:
-    site = await build(first_request_within=0.2)
+    site = await build(first_request_timeout=0.2)
     host, _, port = site.url.removeprefix("http://").partition(":")
     for said in (b"", b"GET /health/live HTTP/1.1\r\nHost: x\r\nX-Slow: "):
         reader, writer = await asyncio.open_connection(host, int(port))
@@ -208,7 +208,7 @@ async def test_a_connection_that_never_asks_is_closed(build: Build) -> None:
 
 
 async def test_a_client_that_does_not_read_its_answer_is_given_up(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mailerd.intake.middleware.WRITTEN_WITHIN", 0.3)
+    monkeypatch.setattr("mailerd.intake.middleware.WRITE_TIMEOUT", 0.3)
     people = [{"email": f"r{n}@example.com", "name": "R" * 200} for n in range(1000)]
     _, posted = await site.post(job(*people))
     host, _, port = site.url.removeprefix("http://").partition(":")

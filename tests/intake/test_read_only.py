@@ -22,7 +22,7 @@ SAID = (
 
 @pytest.fixture(autouse=True)
 def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mailerd.intake.health.BELIEVED", 0.0)
+    monkeypatch.setattr("mailerd.intake.health.CACHE_SECONDS", 0.0)
 
 
 async def test_a_job_is_refused_with_the_cause_and_what_can_be_read_is_answered(site: Site, mariadb: Server) -> None:

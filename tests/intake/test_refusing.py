@@ -114,7 +114,7 @@ async def test_a_bad_recipient_is_a_422_that_names_index_and_field(
     assert found == f"recipients[1]{field}"
     assert words in message
     assert await site.stored() == (0, 0)
-    assert site.wakeup.times == 0
+    assert site.wakeups.count == 0
 
 
 async def test_everything_that_is_wrong_is_named_in_one_answer(site: Site) -> None:
@@ -305,16 +305,16 @@ async def test_an_idempotency_key_that_is_none_is_refused(site: Site, key: str) 
 
 
 @pytest.mark.parametrize(
-    "octet, code, said",
+    "octet, expected, said",
     [
-        (b"\x80", "invalid_request", "Idempotency-Key"),
-        (b"\t", "invalid_request", "Idempotency-Key"),
-        (b"\x7f", "malformed_request", "Invalid header value char"),  # no value of any header (RFC 9110, section 5.5)
-        (b"\x1f", "malformed_request", "Invalid header value char"),
+        (b"\x80", 422, b"Idempotency-Key"),
+        (b"\t", 422, b"Idempotency-Key"),
+        (b"\x7f", 400, b"Invalid header value char"),  # no value of any header (RFC 9110, section 5.5)
+        (b"\x1f", 400, b"Invalid header value char"),
     ],
 )
 async def test_an_idempotency_key_with_an_octet_that_is_not_printable_stores_nothing(
-    site: Site, octet: bytes, code: str, said: str
+    site: Site, octet: bytes, expected: int, said: bytes
 ) -> None:
     host, _, port = site.url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
@@ -327,9 +327,8 @@ async def test_an_idempotency_key_with_an_octet_that_is_not_printable_stores_not
     head, _, answer = (await asyncio.wait_for(reader.read(), 5)).partition(b"\r\n\r\n")
     writer.close()
 
-    status, error = int(head.split()[1]), json.loads(answer)["error"]
-    assert (status, error["code"]) == ({"invalid_request": 422, "malformed_request": 400}[code], code)
-    assert said in json.dumps(error)
+    assert int(head.split()[1]) == expected
+    assert said in answer
     assert await site.stored() == (0, 0)
 
 
@@ -346,7 +345,7 @@ async def test_a_job_that_no_packet_holds_is_a_413(site: Site) -> None:
 async def test_a_template_that_takes_too_long_for_so_many_ends_in_time(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mailerd.intake.check_recipients.CHECK_WITHIN", 0.0)
+    monkeypatch.setattr("mailerd.intake.check_recipients.CHECK_TIMEOUT", 0.0)
     status, answer = await site.post(job())
 
     assert (status, answer["error"]["code"]) == (422, "too_costly")

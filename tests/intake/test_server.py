@@ -9,8 +9,8 @@ import pytest
 
 from mailerd.config import IntakeSettings
 from mailerd.events.intake import IntakeEvents
-from mailerd.intake import Intake
-from tests.intake.site import Build, Site, Wakeup, forecast_service, job
+from mailerd.intake.server import Intake
+from tests.intake.site import Build, Site, Wakeups, forecast_service, job
 from tests.intake.test_key_shares import Slow
 
 PATH = "/api/jobs/send_template_emails"
@@ -34,7 +34,7 @@ async def answered(reader: asyncio.StreamReader) -> tuple[int, dict[str, Any]]:
 
 @pytest.fixture
 async def small(build: Build) -> Site:
-    return await build(settings=IntakeSettings(port=0, max_body=1000), body_within=0.3)
+    return await build(settings=IntakeSettings(port=0, max_body=1000), body_timeout=0.3)
 
 
 async def test_a_body_that_says_it_is_too_large_is_not_waited_for(small: Site) -> None:
@@ -97,7 +97,7 @@ async def test_a_compressed_body_is_refused_by_name(site: Site) -> None:
 async def test_big_bodies_wait_for_one_another_and_small_ones_do_not(
     build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mailerd.intake.request_body.BIG", 1000)
+    monkeypatch.setattr("mailerd.intake.request_body.LARGE_BODY", 1000)
     site = await build(settings=IntakeSettings(port=0, large_bodies_per_key=2))
     clients = []
     for _ in range(2):  # both places are taken by clients that send nothing
@@ -122,7 +122,7 @@ def chunk(data: bytes) -> bytes:
 async def test_a_body_of_untold_length_takes_a_place_when_it_has_grown_big(
     build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mailerd.intake.request_body.BIG", 1000)
+    monkeypatch.setattr("mailerd.intake.request_body.LARGE_BODY", 1000)
     site = await build()
     big = json.dumps(job({"email": "b@example.com", "name": "B", "variables": {"x": "x" * 2000}})).encode()
     clients = []
@@ -236,7 +236,7 @@ async def test_it_serves_on_sockets_that_are_bound_already(site: Site) -> None:
             IntakeSettings(port=0),
             database=site.database,
             patience=1,
-            wakeup=Wakeup(),
+            wake=Wakeups(),
             events=IntakeEvents(site.heard),
             forecast=forecast_service(site.database),
         )

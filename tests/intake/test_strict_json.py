@@ -117,7 +117,7 @@ def test_a_blemish_is_named_with_its_path(raw: bytes, field: str, words: str) ->
     with pytest.raises(ApiError) as caught:
         parse(bytearray(raw))
 
-    [fault] = caught.value.faults
+    [fault] = caught.value.errors
     assert fault.field == field
     assert words in fault.message
     fault.field.encode()
@@ -144,7 +144,7 @@ def test_a_name_given_twice_among_many_is_found_in_one_pass() -> None:
 
     problem, times, _ = parsed_within(f'{{{names}, "k7": 1}}'.encode())
 
-    assert [fault.field for fault in problem.faults] == ["k7"]
+    assert [fault.field for fault in problem.errors] == ["k7"]
     assert times < 100  # it is some five times; with each name looked for among all of them it was a thousand
 
 
@@ -154,7 +154,7 @@ def test_a_long_path_is_not_spelled_for_what_is_good(blemish: str) -> None:
 
     problem, _, peak = parsed_within(raw)
 
-    assert [fault.field for fault in problem.faults] == ["a"]
+    assert [fault.field for fault in problem.errors] == ["a"]
     assert peak < 100 * len(raw)  # a path for every number was 100 MB
 
 
@@ -167,8 +167,8 @@ def test_many_blemishes_are_counted_and_the_first_hundred_are_listed_by_the_begi
         str(problem)
         == "5,000 problems in the request, of which the first 100 are listed, and 4,900 more; nothing was stored"
     )
-    assert len(problem.faults) == 100
-    assert all(300 <= len(fault.field) < 400 for fault in problem.faults)
+    assert len(problem.errors) == 100
+    assert all(300 <= len(fault.field) < 400 for fault in problem.errors)
     assert peak < 100 * len(raw)
 
 
