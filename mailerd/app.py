@@ -12,6 +12,7 @@ from typing import Final
 from mailerd.clock import SystemClock, new_id
 from mailerd.config import LogSettings, Settings
 from mailerd.core.decisions import RetryPolicy
+from mailerd.core.stats import QueueStats
 from mailerd.errors import ConfigurationError, DatabaseAwayError, DatabaseError
 from mailerd.events.base import EventSink, FanOut
 from mailerd.events.gmail import GmailEvents
@@ -26,11 +27,13 @@ from mailerd.intake.health import MayName, MetricsPage
 from mailerd.intake.resolve_sender import SenderResolver
 from mailerd.intake.server import Address, Intake
 from mailerd.mail.renderer import SEND_LIMITS, Renderer
+from mailerd.ops.alert_state import AlertState
 from mailerd.ops.alerts import Alerter
 from mailerd.ops.event_loop_monitor import EventLoopMonitor
 from mailerd.ops.heartbeat import STALL_TIMEOUT, Heartbeats
 from mailerd.ops.log import Log
 from mailerd.ops.metrics import Metrics
+from mailerd.ops.stats_poller import QueueChanges, StatsPoller
 from mailerd.ops.systemd import Systemd
 from mailerd.ops.watchdog import Watchdog
 from mailerd.store.daemons import Daemons
@@ -41,7 +44,7 @@ from mailerd.store.forecast_inputs import ForecastReader
 from mailerd.store.queue.claim import Claims
 from mailerd.store.queue.expired_claims import ExpiredClaims
 from mailerd.store.queue.failover import ReplayLog
-from mailerd.store.queue.rate_limits import CallLimits
+from mailerd.store.queue.rate_limits import CallLimits, DefaultLimits
 from mailerd.store.queue.record import Records
 from mailerd.store.queue.recovery import RecoveryQueries
 from mailerd.store.stats import StatsReader
@@ -79,14 +82,14 @@ _ASK_AGAIN: Final = 2.0
 
 @dataclass(frozen=True)
 class Service:
-    """What makes the daemon a service: systemd's wishes, the watch over its loops, and alerts."""
+    """What makes the daemon a service: systemd, the watchdog over its loops, counts, metrics and alerts."""
 
     systemd: Systemd
     watchdog: Watchdog
+    stats: StatsPoller
     alerter: Alerter
+    metrics: Metrics
     events: ProcessEvents
-    count: EventSink
-    """Where what the log tells by itself, its own losses, is counted."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ class Daemon:
     recorder: Recorder
     in_flight: InFlight
     runner: Runner
-    rescue: Recovery
+    recovery: Recovery
     progress: JobProgress
     events: RunnerEvents
     store_events: StoreEvents
@@ -148,12 +151,12 @@ class Daemon:
             parts.create_task(self.recorder.run(), name="recorder"),
             parts.create_task(self.recorder.complete_jobs_loop(), name="finish jobs"),
             parts.create_task(self.in_flight.renew_loop(), name="renew leases"),
-            parts.create_task(self.rescue.expired_claims_loop(), name="recover expired claims"),
-            parts.create_task(self.rescue.reconcile_loop(), name="reconcile"),
-            parts.create_task(self.rescue.stuck_jobs_loop(), name="find stuck jobs"),
-            parts.create_task(self.rescue.sweep_loop(), name="sweep orphan drafts"),
+            parts.create_task(self.recovery.expired_claims_loop(), name="recover expired claims"),
+            parts.create_task(self.recovery.reconcile_loop(), name="reconcile"),
+            parts.create_task(self.recovery.stuck_jobs_loop(), name="find stuck jobs"),
+            parts.create_task(self.recovery.sweep_loop(), name="sweep orphan drafts"),
             parts.create_task(self._beat_forever(), name="heartbeat"),
-            parts.create_task(self.service.watchdog.stats_loop(), name="stats"),
+            parts.create_task(self.service.stats.run(), name="stats"),
         ]
 
     async def _send_until(self, stop: asyncio.Event) -> None:
@@ -230,25 +233,34 @@ async def _first(work: "asyncio.Task[None]", stop: asyncio.Event) -> bool:
 
 
 def build(settings: Settings, log: EventSink, *, flush: Callable[[], bool] = lambda: False) -> Daemon:
-    """Join the parts of one daemon; `flush` pushes on what the log could not get rid of, and says if more is left."""
-    tell = FanOut(log, (metrics := Metrics()).on_event)
+    """Join the parts of one daemon. `flush` hands journald what it has not taken yet, and says whether more is left."""
+    clock = SystemClock()
+    daemon_id = new_id()
+    lease = timedelta(seconds=settings.runner.lease)
+    policy = _policy(settings)
+    metrics = Metrics()
+    alert_state = AlertState(settings.alerts)
+    changes = QueueChanges()
+    sink = FanOut(log, metrics.on_event, alert_state.on_event, changes.on_event)
+    events = RunnerEvents(sink)
+    store_events = StoreEvents(sink)
     heartbeats = Heartbeats(limit=max(STALL_TIMEOUT, 2 * settings.database.statement_timeout))
-    clock, daemon_id, policy = SystemClock(), new_id(), _policy(settings)
-    lease, events, store_events = timedelta(seconds=settings.runner.lease), RunnerEvents(tell), StoreEvents(tell)
     database = Database(settings.database, events=store_events, meter=metrics)
     slots = Slots(settings.runner.concurrency, slow_after=settings.gmail.request_timeout * SLOW_AFTER)
-    gmail = Gmail(settings.gmail, events=GmailEvents(tell), limit=slots.most + _CALLS_BESIDE, meter=metrics)
-    records, history = Records(database, daemon_id), ReplayLog(database, daemon_id, lease, store_events)
-    recorder = Recorder(records, clock=clock, events=events, heartbeats=heartbeats, memory=history)
+    gmail = Gmail(settings.gmail, events=GmailEvents(sink), limit=slots.most + _CALLS_BESIDE, meter=metrics)
+    renderer = Renderer("sending", limits=SEND_LIMITS, events=RendererEvents(sink), keep=True)
+    records = Records(database, daemon_id)
+    history = ReplayLog(database, daemon_id, lease, store_events)
     rescues = RecoveryQueries(database, daemon_id, policy.in_flight, look_lease=lease)
+    claims = Claims.on(default_limits(settings), database, daemon_id, lease=lease, files=gmail.stamps, history=history)
+
+    recorder = Recorder(records, clock=clock, events=events, heartbeats=heartbeats, memory=history)
     in_flight = InFlight(rescues, lease=lease, clock=clock, events=events, heartbeats=heartbeats)
     progress = JobProgress()
-    claims = Claims.on(default_limits(settings), database, daemon_id, lease=lease, files=gmail.stamps, history=history)
-    breaker, pause_log = CircuitBreaker(clock=clock, events=events), PauseLog(clock=clock, events=events)
-    google, looks = (_paced(claims, gmail, patience=patience) for patience in (_DELETION_PATIENCE, _LOOK_PATIENCE))
-    renderer = Renderer("sending", limits=SEND_LIMITS, events=RendererEvents(tell), keep=True)
+    breaker = CircuitBreaker(clock=clock, events=events)
     delivery = Delivery(
-        google=google, slots=slots, recorder=recorder, in_flight=in_flight, breaker=breaker, pause_log=pause_log,
+        google=_paced(claims, gmail, patience=_DELETION_PATIENCE), slots=slots, recorder=recorder,
+        in_flight=in_flight, breaker=breaker, pause_log=PauseLog(clock=clock, events=events),
         builder=MessageBuilder(database, renderer=renderer, clock=clock), progress=progress, policy=policy,
         request_timeout=settings.gmail.request_timeout, clock=clock, events=events,
     )  # fmt: skip
@@ -257,28 +269,19 @@ def build(settings: Settings, log: EventSink, *, flush: Callable[[], bool] = lam
         clock=clock, events=events, daemon_id=daemon_id, poll_interval=settings.runner.poll_interval, slots=slots,
         heartbeats=heartbeats,
     )  # fmt: skip
-    page = _page(settings, metrics, database, in_flight)
-    service = _service(settings, tell, metrics=metrics, heartbeats=heartbeats, claims=claims, flush=flush)
-    return Daemon(
-        settings=settings,
-        database=database,
-        daemons=Daemons(database, daemon_id, forgot=history.doubt),
-        gmail=gmail,
-        intake=_intake(settings, tell, claims=claims, wake=runner.wake, gmail=gmail, page=page),
-        recorder=recorder,
-        in_flight=in_flight,
-        runner=runner,
-        rescue=_rescue(
-            settings, tell, rescues=rescues, google=looks, recorder=recorder, runner=runner, heartbeats=heartbeats
-        ),
-        progress=progress,
-        events=events,
-        store_events=store_events,
-        service=service,
-        heartbeats=heartbeats,
-        claims=claims,
-        renderer=renderer,
+    google = _paced(claims, gmail, patience=_LOOK_PATIENCE)
+    recovery = _recovery(
+        settings, sink, rescues, google=google, recorder=recorder, runner=runner, heartbeats=heartbeats
     )
+    service = _service(sink, metrics, alert_state, changes, claims=claims, heartbeats=heartbeats, flush=flush)
+    page = _page(settings, metrics, database, in_flight)
+    intake = _intake(settings, sink, claims=claims, wake=runner.wake, gmail=gmail, page=page)
+    return Daemon(
+        settings=settings, database=database, daemons=Daemons(database, daemon_id, forgot=history.doubt), gmail=gmail,
+        intake=intake, recorder=recorder, in_flight=in_flight, runner=runner, recovery=recovery, progress=progress,
+        events=events, store_events=store_events, service=service, heartbeats=heartbeats, claims=claims,
+        renderer=renderer,
+    )  # fmt: skip
 
 
 def _policy(settings: Settings) -> RetryPolicy:
@@ -291,38 +294,34 @@ def _policy(settings: Settings) -> RetryPolicy:
 
 
 def _paced(claims: Claims, gmail: Gmail, *, patience: timedelta) -> Paced:
-    return Paced(gmail, CallLimits(claims.database, lambda: claims.terms), patience, SystemClock())
+    def limits() -> DefaultLimits:
+        return claims.terms  # a reload changes them
+
+    return Paced(gmail, CallLimits(claims.database, limits), patience, SystemClock())
 
 
 def _service(
-    settings: Settings,
-    tell: FanOut,
-    *,
-    metrics: Metrics,
-    heartbeats: Heartbeats,
-    claims: Claims,
-    flush: Callable[[], bool],
-) -> Service:
-    systemd, events, database = Systemd(), ProcessEvents(tell), claims.database
+    sink: EventSink, metrics: Metrics, alert_state: AlertState, changes: QueueChanges, *, claims: Claims,
+    heartbeats: Heartbeats, flush: Callable[[], bool],
+) -> Service:  # fmt: skip
+    database = claims.database
+    systemd = Systemd()
+    events = ProcessEvents(sink)
+
+    async def read_stats() -> QueueStats:
+        return await StatsReader(database, claims.terms).read()  # a reload changes the terms
+
+    def database_status() -> str:
+        return database.outage
+
+    stats = StatsPoller(read_stats, changes=changes, metrics=metrics, events=events, heartbeats=heartbeats)
+    alerter = Alerter(alert_state, stats.current, database_status, events=events, heartbeats=heartbeats)
+    monitor = EventLoopMonitor(events=events, bound=systemd.watchdog / 3 or _BLOCKED)
     watchdog = Watchdog(
-        systemd=systemd,
-        heartbeats=heartbeats,
-        monitor=EventLoopMonitor(events=events, bound=systemd.watchdog / 3 or _BLOCKED),
-        events=events,
-        meter=metrics,
-        look=lambda: StatsReader(database, claims.terms).read(),
-        away=lambda: database.outage,
-        flush=flush,
-    )
-    alerter = Alerter(
-        settings.alerts,
-        stats=lambda: watchdog.stats,
-        away=lambda: database.outage,
-        events=events,
-        heartbeats=heartbeats,
-    )
-    tell.listeners += [alerter.on_event, watchdog.on_event]
-    return Service(systemd=systemd, watchdog=watchdog, alerter=alerter, events=events, count=metrics.on_event)
+        systemd=systemd, heartbeats=heartbeats, monitor=monitor, events=events, metrics=metrics, stats=stats.current,
+        database_status=database_status, flush=flush,
+    )  # fmt: skip
+    return Service(systemd=systemd, watchdog=watchdog, stats=stats, alerter=alerter, metrics=metrics, events=events)
 
 
 def _page(settings: Settings, metrics: Metrics, database: Database, in_flight: InFlight) -> MetricsPage:
@@ -339,15 +338,18 @@ def _page(settings: Settings, metrics: Metrics, database: Database, in_flight: I
 
 
 def _intake(
-    settings: Settings, tell: EventSink, *, claims: Claims, wake: Callable[[], None], gmail: Gmail, page: MetricsPage
+    settings: Settings, sink: EventSink, *, claims: Claims, wake: Callable[[], None], gmail: Gmail, page: MetricsPage
 ) -> Intake:
-    outlooks = ForecastReader(claims.database, lambda: claims.terms, settings.database.connect_timeout)
+    def limits() -> DefaultLimits:
+        return claims.terms  # a reload changes them
+
+    outlooks = ForecastReader(claims.database, limits, settings.database.connect_timeout)
     return Intake(
         settings.intake,
         database=claims.database,
         patience=settings.database.connect_timeout,
         wake=wake,
-        events=IntakeEvents(tell),
+        events=IntakeEvents(sink),
         forecast=ForecastService(outlooks),
         senders=SenderResolver(gmail, settings.gmail.aliases),
         page=page,
@@ -356,11 +358,11 @@ def _intake(
     )
 
 
-def _rescue(
-    settings: Settings, tell: EventSink, *, rescues: RecoveryQueries, google: Paced, recorder: Recorder, runner: Runner,
+def _recovery(
+    settings: Settings, sink: EventSink, rescues: RecoveryQueries, *, google: Paced, recorder: Recorder, runner: Runner,
     heartbeats: Heartbeats,
 ) -> Recovery:  # fmt: skip
-    events = RecoveryEvents(tell)
+    events = RecoveryEvents(sink)
     return Recovery(
         leases=ExpiredClaims(rescues.database, rescues.daemon_id, rescues.in_flight),
         rows=rescues,
@@ -368,7 +370,7 @@ def _rescue(
         orphan_drafts=OrphanDrafts(google, rescues, events),
         clock=SystemClock(),
         events=events,
-        runner_events=RunnerEvents(tell),
+        runner_events=RunnerEvents(sink),
         job_changed=recorder.job_changed,
         wake=runner.wake,
         interval=min(5.0, settings.runner.lease / 4),
@@ -388,7 +390,7 @@ async def run_until_signalled(settings: Settings, log: Log, *, read_again: Calla
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     daemon = build(settings, log.write, flush=log.flush)
-    log.on_lost = daemon.service.count
+    log.on_lost = daemon.service.metrics.on_event
     hang_up = stop.set if sys.stderr.isatty() else lambda: daemon.reload(read_again, log.configure)
     loop.add_signal_handler(signal.SIGHUP, hang_up)
     await daemon.run(stop)

@@ -1,5 +1,6 @@
-"""What is wrong now, what has just begun and what is over; no waiting, no network: time and facts are handed in."""
+"""What is wrong now, what has just begun and what is over: decides what an alert says, and when."""
 
+import time
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -75,8 +76,9 @@ class AlertState:
     _outcomes: deque[tuple[float, bool]] = field(default_factory=lambda: deque(maxlen=_OUTCOMES_KEPT))
     _sent: float = float("-inf")
 
-    def on_event(self, event: Event, fields: Mapping[str, object], *, now: float) -> None:
-        """Take note of an event."""
+    def on_event(self, event: Event, fields: Mapping[str, object], /, *, now: float | None = None) -> None:
+        """Take note of an event; `now` is for tests."""
+        now = time.monotonic() if now is None else now
         if event.name in {"letter_failed", "letter_sent"}:
             self._outcomes.append((now, event.name == "letter_failed"))
         elif event.name == "job_finished" and fields["failed"]:

@@ -1,14 +1,13 @@
-"""The loop that looks at the board and posts: bounded, on its own, and never in the way of a letter."""
+"""Sends alerts: a loop of its own whose every step is bounded, so that it never holds up a letter."""
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from mailerd.config import AlertSettings
 from mailerd.core.stats import QueueStats
-from mailerd.events.base import Event
 from mailerd.events.process import ProcessEvents
 from mailerd.ops.alert_state import AlertState, Message
 from mailerd.ops.heartbeat import Heartbeats
@@ -24,19 +23,20 @@ _REST: Final = 1.0
 class Alerter:
     """Alerts of one daemon."""
 
-    settings: AlertSettings
+    state: AlertState
+    """It hears of the events; the rest is read here."""
     stats: Callable[[], QueueStats | None]
-    away: Callable[[], str]
-    """How the database is known to be away, in a word; empty: it is there."""
+    """What the tables showed last; None while they cannot be read."""
+    database_status: Callable[[], str]
+    """How the database is away, in a word; empty: it is there."""
     events: ProcessEvents
     heartbeats: Heartbeats
-    _state: AlertState = field(init=False)
     _notifiers: Sequence[Notifier] = ()
     _away_since: float | None = None
 
     def __post_init__(self) -> None:
-        self._state = AlertState(self.settings)
-        self._notifiers = build_notifiers(webhook=self.settings.webhook, urls=self.settings.urls)
+        settings = self.state.settings
+        self._notifiers = build_notifiers(webhook=settings.webhook, urls=settings.urls)
 
     def configure(self, settings: AlertSettings) -> None:
         """Take other settings; what is wrong now is remembered.
@@ -45,11 +45,7 @@ class Alerter:
             ConfigurationError: they cannot be used, and the old ones stay.
         """
         self._notifiers = build_notifiers(webhook=settings.webhook, urls=settings.urls)
-        self.settings = self._state.settings = settings
-
-    def on_event(self, event: Event, fields: Mapping[str, object], /) -> None:
-        """Hear what the log hears; costs next to nothing."""
-        self._state.on_event(event, fields, now=time.monotonic())
+        self.state.settings = settings
 
     async def run(self) -> None:
         """Look and post, until cancelled."""
@@ -59,19 +55,19 @@ class Alerter:
             await asyncio.sleep(_CHECK_INTERVAL)
             heartbeat.working("looking for what is wrong")
             now = time.monotonic()
-            how = self.away()
+            how = self.database_status()
             self._away_since = (self._away_since or now) if how else None
             away = now - self._away_since if self._away_since else 0.0
-            self._state.look(self.stats(), database_away=away, how=how, now=now)
+            self.state.look(self.stats(), database_away=away, how=how, now=now)
             await self._post(now=now)
 
     async def _post(self, *, now: float) -> None:
         """Post what is to be told. What no way takes is told again: nobody knows of it yet."""
-        if (message := self._state.message(now=now)) is None or not self._notifiers:
+        if (message := self.state.message(now=now)) is None or not self._notifiers:
             return
         # Side by side: one that hangs keeps nothing from the others.
         if not any(await asyncio.gather(*(self._send(post, message) for post in self._notifiers))):
-            self._state.undelivered()
+            self.state.undelivered()
 
     async def _send(self, post: Notifier, message: Message) -> bool:
         """Whether it was taken."""

@@ -9,7 +9,6 @@ from mailerd.config import Settings
 from mailerd.core.models import ClaimedRecipient
 from mailerd.core.replies import Call, Reply
 from mailerd.core.verdicts import Verdict, judge
-from mailerd.ops.metrics import Metrics
 from mailerd.sandbox.google import METADATA, SEND, FakeGoogle, Fault, RunningServer
 from mailerd.store.db.database import Database
 from mailerd.worker.message_builder import MessageBuilder
@@ -163,9 +162,7 @@ async def test_a_bug_in_one_letter_fails_that_letter_with_its_stack_and_spares_t
     job = await post(database, recipients=["bad@example.org", "good@example.org"])
     async with running(known, heard) as daemon:
         await heard.wait_for("job_finished", within=20)
-        metrics = daemon.service.watchdog.meter
-        assert isinstance(metrics, Metrics)
-        page = metrics.page().decode()
+        page = daemon.service.metrics.page().decode()
     assert await states(database, job) == {"sent": 1, "failed": 1}
     assert 'mailerd_letters_total{outcome="failed",sender="me@example.com"} 1.0' in page, "it is counted once"
     assert 'outcome="failed",sender="other"' not in page

@@ -103,7 +103,7 @@ async def test_a_web_hook_gets_json_and_one_that_fails_breaks_nothing() -> None:
     await site.start()
     heard = Heard()
     alerter = Alerter(
-        AlertSettings(), stats=lambda: None, away=lambda: "away", events=ProcessEvents(heard), heartbeats=Heartbeats()
+        AlertState(AlertSettings()), lambda: None, lambda: "away", events=ProcessEvents(heard), heartbeats=Heartbeats()
     )
     port = runner.addresses[0][1]
     try:
@@ -181,7 +181,7 @@ async def test_an_alarm_that_no_way_takes_is_told_again_until_one_does(monkeypat
     heard = Heard()
     known = AlertSettings(min_interval=0.1, database_away=0.1)
     alerter = Alerter(
-        known, stats=lambda: None, away=lambda: "away", events=ProcessEvents(heard), heartbeats=Heartbeats()
+        AlertState(known), lambda: None, lambda: "away", events=ProcessEvents(heard), heartbeats=Heartbeats()
     )
     alerter._notifiers = broken, slow = Way(repeat(False)), Way(chain([False] * 6, repeat(True)))
     running = asyncio.create_task(alerter.run())

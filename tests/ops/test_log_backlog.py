@@ -14,7 +14,6 @@ import pytest
 
 from mailerd.app import run_until_signalled
 from mailerd.config import LogSettings
-from mailerd.core.stats import QueueStats
 from mailerd.events.process import ProcessEvents
 from mailerd.ops.event_loop_monitor import EventLoopMonitor
 from mailerd.ops.heartbeat import Heartbeats
@@ -75,7 +74,7 @@ async def test_what_was_kept_is_gone_within_seconds_of_journald_s_return(
     events = ProcessEvents(Heard())
     watchdog = Watchdog(
         systemd=Systemd({}), heartbeats=Heartbeats(), monitor=EventLoopMonitor(events=events, bound=60),
-        events=events, meter=Metrics(), look=_nobody_looks, away=lambda: "", flush=kept.flush,
+        events=events, metrics=Metrics(), stats=lambda: None, database_status=lambda: "", flush=kept.flush,
     )  # fmt: skip
     reader = Reader(tmp_path / "socket")
     watching = asyncio.create_task(watchdog.loop())
@@ -91,10 +90,6 @@ async def test_what_was_kept_is_gone_within_seconds_of_journald_s_return(
 
 async def _holds(it: bool) -> bool:  # noqa: FBT001 - what eventually wants
     return it
-
-
-async def _nobody_looks() -> QueueStats:
-    raise AssertionError("the survey's loop does not run here")
 
 
 async def test_records_that_were_lost_are_counted(database_url: str, tmp_path: Path) -> None:

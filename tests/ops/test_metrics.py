@@ -158,8 +158,7 @@ async def test_a_daemon_shows_what_it_did(database_url: str, tmp_path: Path) -> 
         await post(daemon.database, recipients=3)
         daemon.runner.wake()
         await heard.wait_for("job_finished")
-        stats = await daemon.service.watchdog.look()
-        daemon.service.watchdog.meter.set_queue(stats)
+        daemon.service.stats.take(await daemon.service.stats.read())
         async with aiohttp.ClientSession() as session, session.get(f"{listening}/metrics") as answer:
             page = await answer.read()
         assert answer.status == 200

@@ -16,7 +16,7 @@ from mailerd.core.stats import QueueStats
 from mailerd.errors import ConfigurationError
 from mailerd.events.process import ProcessEvents
 from mailerd.ops import notify as post_module
-from mailerd.ops.alert_state import Message
+from mailerd.ops.alert_state import AlertState, Message
 from mailerd.ops.alerts import Alerter
 from mailerd.ops.heartbeat import Heartbeats
 from mailerd.ops.notify import build_notifiers
@@ -103,7 +103,9 @@ async def test_an_alarm_is_raised_and_resolved(target: Target, monkeypatch: pyte
     monkeypatch.setattr("mailerd.ops.alert_state._SETTLED_AFTER", 0.2)
     away, heard = ["away"], Heard()
     known = AlertSettings(urls=[target.url("json")], database_away=0.1, min_interval=0.1)
-    alerter = Alerter(known, stats=_nothing, away=lambda: away[0], events=ProcessEvents(heard), heartbeats=Heartbeats())
+    alerter = Alerter(
+        AlertState(known), _nothing, lambda: away[0], events=ProcessEvents(heard), heartbeats=Heartbeats()
+    )
     running_alarms = asyncio.create_task(alerter.run())
     try:
         await _until(lambda: target.taken)
@@ -142,7 +144,7 @@ async def test_a_target_that_hangs_delays_neither_letters_nor_the_other_targets_
                 daemon.database, "UPDATE senders SET pause_cause = 'token_refused', "
                 "paused_until = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR",
             )  # fmt: skip
-            daemon.service.watchdog.stats = await daemon.service.watchdog.look()
+            daemon.service.stats.take(await daemon.service.stats.read())
             unsent = await heard.wait_for("alert_failed", times=2)
             assert "number 1 still hangs" in unsent["cause"]
             await _until(lambda: other.taken)

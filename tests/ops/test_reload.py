@@ -25,8 +25,8 @@ async def test_claims_forecasts_and_look_ups_all_go_by_the_new_pace(database_url
         new = settings(database_url, gmail, where, pace={"per_minute": 7}, runner={"concurrency": 3})
         daemon.reload(lambda: new, configured.append)
         outlook = await daemon.intake._forecast._reader.read(job)
-        stats = await daemon.service.watchdog.look()
-        looks = daemon.rescue.reconciler.google.permits.terms()  # type: ignore[attr-defined]  # Paced's
+        stats = await daemon.service.stats.read()
+        looks = daemon.recovery.reconciler.google.permits.terms()  # type: ignore[attr-defined]  # Paced's
     assert daemon.claims.terms.default.per_minute == 7
     assert outlook is not None
     assert outlook.limits.per_minute == 7

@@ -9,6 +9,7 @@ from mailerd.events.process import ProcessEvents
 from mailerd.ops.event_loop_monitor import EventLoopMonitor
 from mailerd.ops.heartbeat import Heartbeats
 from mailerd.ops.metrics import Metrics
+from mailerd.ops.stats_poller import QueueChanges, StatsPoller
 from mailerd.ops.systemd import Systemd
 from mailerd.ops.watchdog import Watchdog
 from tests.support.heard import Heard
@@ -36,12 +37,9 @@ class Scene:
         events = ProcessEvents(self.heard)
         self.monitor = EventLoopMonitor(events=events, bound=10, now=lambda: self.at)
         self.watchdog = Watchdog(
-            systemd=self.systemd, heartbeats=self.heartbeats, monitor=self.monitor, events=events, meter=Metrics(),
-            look=self.look, away=lambda: self.trouble, flush=lambda: False,
+            systemd=self.systemd, heartbeats=self.heartbeats, monitor=self.monitor, events=events, metrics=Metrics(),
+            stats=lambda: None, database_status=lambda: self.trouble, flush=lambda: False,
         )  # fmt: skip
-
-    async def look(self) -> QueueStats:
-        return QueueStats(at=datetime.now(UTC))
 
 
 async def test_it_is_ready_when_the_intake_listens_and_the_schema_is_right() -> None:
@@ -100,11 +98,16 @@ async def test_a_reload_that_is_refused_shows_in_the_status() -> None:
     assert scene.systemd.said[-1] == "READY=1\nSTATUS=the settings could not be read again; running"
 
 
+async def nothing() -> QueueStats:
+    return QueueStats(at=AT)
+
+
 async def test_clocks_that_differ_are_told_once() -> None:
-    scene = Scene()
+    heard, heartbeats = Heard(), Heartbeats()
+    poller = StatsPoller(nothing, QueueChanges(), Metrics(), ProcessEvents(heard), heartbeats)
     for _ in range(2):
-        scene.watchdog._take(QueueStats(at=datetime.now(UTC) - timedelta(seconds=60)))
-    (told,) = scene.heard.of("clock_off")
+        poller.take(QueueStats(at=datetime.now(UTC) - timedelta(seconds=60)))
+    (told,) = heard.of("clock_off")
     assert (round(told["seconds"]), told["direction"]) == (60, "ahead of")
 
 
