@@ -49,7 +49,6 @@ from mailerd.store.queue.record import Records
 from mailerd.store.queue.recovery import RecoveryQueries
 from mailerd.store.stats import StatsReader
 from mailerd.worker.circuit_breaker import CircuitBreaker
-from mailerd.worker.concurrency import SLOW_AFTER, Slots
 from mailerd.worker.delivery import Delivery
 from mailerd.worker.in_flight import InFlight
 from mailerd.worker.message_builder import MessageBuilder
@@ -70,8 +69,6 @@ _LOOK_PATIENCE: Final = timedelta(seconds=30)
 """How long a look waits for units of its sender's pace; an hour's pause is not waited for, the look comes again."""
 _DELETION_PATIENCE: Final = timedelta(seconds=5)
 """The same for the draft of a failed letter, which stays in hand meanwhile; what stays is an orphan."""
-_CALLS_BESIDE: Final = 20
-"""Connections to Google beside those of the letters: looks, sweeps, tokens."""
 _LEAVING: Final = 15.0
 """Seconds for what comes after a drain: requests in hand, connections."""
 _TAKEN_UP: Final = frozenset({"pace", "log", "alerts"})
@@ -246,8 +243,7 @@ def build(settings: Settings, log: EventSink, *, flush: Callable[[], bool] = lam
     store_events = StoreEvents(sink)
     heartbeats = Heartbeats(limit=max(STALL_TIMEOUT, 2 * settings.database.statement_timeout))
     database = Database(settings.database, events=store_events, meter=metrics)
-    slots = Slots(settings.runner.concurrency, slow_after=settings.gmail.request_timeout * SLOW_AFTER)
-    gmail = Gmail(settings.gmail, events=GmailEvents(sink), limit=slots.most + _CALLS_BESIDE, meter=metrics)
+    gmail = Gmail(settings.gmail, events=GmailEvents(sink), concurrency=settings.runner.concurrency, meter=metrics)
     renderer = Renderer("sending", limits=SEND_LIMITS, events=RendererEvents(sink), keep=True)
     records = Records(database, daemon_id)
     history = ReplayLog(database, daemon_id, lease, store_events)
@@ -259,15 +255,15 @@ def build(settings: Settings, log: EventSink, *, flush: Callable[[], bool] = lam
     progress = JobProgress()
     breaker = CircuitBreaker(clock=clock, events=events)
     delivery = Delivery(
-        google=_paced(claims, gmail, patience=_DELETION_PATIENCE), slots=slots, recorder=recorder,
+        google=_paced(claims, gmail, patience=_DELETION_PATIENCE), semaphore=gmail.semaphore, recorder=recorder,
         in_flight=in_flight, breaker=breaker, pause_log=PauseLog(clock=clock, events=events),
         builder=MessageBuilder(database, renderer=renderer, clock=clock), progress=progress, policy=policy,
         request_timeout=settings.gmail.request_timeout, clock=clock, events=events,
     )  # fmt: skip
     runner = Runner(
         claims=claims, counts=records, delivery=delivery, in_flight=in_flight, breaker=breaker, progress=progress,
-        clock=clock, events=events, daemon_id=daemon_id, poll_interval=settings.runner.poll_interval, slots=slots,
-        heartbeats=heartbeats,
+        clock=clock, events=events, daemon_id=daemon_id, poll_interval=settings.runner.poll_interval,
+        semaphore=gmail.semaphore, heartbeats=heartbeats,
     )  # fmt: skip
     google = _paced(claims, gmail, patience=_LOOK_PATIENCE)
     recovery = _recovery(

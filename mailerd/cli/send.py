@@ -96,7 +96,7 @@ class _JobPoster:
 
     def order(self, raw: bytes, renderer: ThreadRenderer) -> ParsedJob:
         """The job as the intake would read it; in a thread beside the renderer's loop."""
-        gmail = Gmail(self.known.gmail, events=GmailEvents(no_log), limit=1)
+        gmail = Gmail(self.known.gmail, events=GmailEvents(no_log), concurrency=1)
         try:
             order = parse_job(
                 bytearray(raw),

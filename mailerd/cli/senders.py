@@ -124,7 +124,7 @@ def pause(
     span, known = None if lasts is None else _duration(lasts), settings(config)
     why = one_line(reason)  # it is shown on terminals and in logs, as what Google says
     address = _mailbox(known, email)
-    gmail = Gmail(known.gmail, events=GmailEvents(no_log), limit=1)
+    gmail = Gmail(known.gmail, events=GmailEvents(no_log), concurrency=1)
     file = gmail.file_of(address)
 
     async def work(senders: Senders) -> datetime:

@@ -1,7 +1,8 @@
 """The Gmail door: the only package that imports aiogoogle; it reports facts and judges nothing."""
 
 from mailerd.gmail.client import Gmail
+from mailerd.gmail.concurrency import LetterSemaphore
 from mailerd.gmail.instrument import Meter
 from mailerd.gmail.mailbox import Mailbox
 
-__all__ = ["Gmail", "Mailbox", "Meter"]
+__all__ = ["Gmail", "LetterSemaphore", "Mailbox", "Meter"]

@@ -4,14 +4,26 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Self
+from typing import Final, Self, assert_never
 
 from mailerd.clock import Clock, SystemClock
 from mailerd.config import GmailSettings
-from mailerd.core.replies import Accepted, Call, MalformedResponse, NoCredentials, NoResponse, NotSent, Refused, Reply
+from mailerd.core.replies import (
+    Accepted,
+    Call,
+    MalformedResponse,
+    NoCredentials,
+    NoResponse,
+    NotSent,
+    Refused,
+    Reply,
+    TokenRefused,
+    WrongMailbox,
+)
 from mailerd.events.gmail import GmailEvents
 from mailerd.gmail import request_bodies, responses
 from mailerd.gmail.account import Account
+from mailerd.gmail.concurrency import SLOW_AFTER, LetterSemaphore
 from mailerd.gmail.credentials import Folders, Found
 from mailerd.gmail.endpoints import UPLOAD_ABOVE, Addresses
 from mailerd.gmail.instrument import Meter, Watch
@@ -20,6 +32,8 @@ from mailerd.gmail.session import GmailRequest, GmailSession
 from mailerd.gmail.tokens import Token, Tokens
 
 KEY_HEADERS = ("X-Mailerd-Key",)
+_OTHER_CALLS = 20
+"""Connections beside those of the letters: checks of unresolved sends, sweeps, tokens."""
 _UNAUTHORIZED = 401
 _PLAIN_REFUSALS = frozenset({400, 401, 403, 429})
 """What means the same whatever call is answered with it."""
@@ -37,7 +51,7 @@ class _Plan:
 
 
 class Gmail:
-    """Gmail, for all senders. `limit` is the number of connections; `async with` opens and closes them.
+    """Gmail, for all senders. At most `concurrency` letters are there at once. `async with` opens and closes it.
 
     Each call is bounded by `settings.request_timeout` as a whole: waiting for a connection, connecting, the refresh
     of a token and the repetition after a 401 included. Nothing is raised but CancelledError, ValueError for an id
@@ -49,7 +63,7 @@ class Gmail:
         settings: GmailSettings,
         *,
         events: GmailEvents,
-        limit: int,
+        concurrency: int,
         meter: Meter | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -58,7 +72,9 @@ class Gmail:
         self._events = events
         self._watch = Watch(events=events, meter=meter)
         self._clock = clock or SystemClock()
-        self._session = GmailSession(events=events, limit=limit, request_timeout=self._time_s)
+        self.semaphore: Final = LetterSemaphore(concurrency, slow_after=self._time_s * SLOW_AFTER)
+        connections = self.semaphore.max_at_google + _OTHER_CALLS
+        self._session = GmailSession(events=events, limit=connections, request_timeout=self._time_s)
         self._tokens = Tokens(self._session, token_uri=settings.token_uri, watch=self._watch, clock=self._clock)
         self._folders = Folders.configured(settings.credentials_dir)
         self._accounts: dict[str, Account] = {}
@@ -80,8 +96,10 @@ class Gmail:
         account.glance()
         token = await account.token(deadline=deadline)
         if not isinstance(token, Token):
+            self._adapt_share(sender, token)
             return token
         if trouble := await self._trouble(account, sender, token, deadline=deadline, pay=pay):
+            self._adapt_share(sender, trouble)
             return trouble
         known = mailbox_with(sender.lower(), scopes=token.scopes, project=account.project)
         if isinstance(known, Mailbox):
@@ -188,7 +206,20 @@ class Gmail:
         started = self._clock.monotonic()
         reply = await self._with_token(self._account(sender), sender, plan=plan, deadline=self._deadline())
         self._watch.reply(reply, sender=sender, call=plan.call, seconds=self._clock.monotonic() - started)
+        self._adapt_share(sender, reply)
         return reply
+
+    def _adapt_share(self, sender: str, reply: Reply) -> None:
+        """Let more letters of the sender be in flight after an answer, and half as many after a call without one."""
+        match reply:
+            case Accepted() | Refused() | TokenRefused() | MalformedResponse():
+                self.semaphore.grow(sender)
+            case NoResponse() | NotSent():
+                self.semaphore.shrink(sender)
+            case NoCredentials() | WrongMailbox():
+                pass  # Google was not asked
+            case _:
+                assert_never(reply)
 
     async def _with_token(self, account: Account, sender: str, *, plan: _Plan, deadline: float) -> Reply:
         """Make the request; after a 401, which says that it was not carried out, once more with a new token."""

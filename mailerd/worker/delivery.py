@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cached_property
-from typing import Final, assert_never
+from typing import Final
 
 from mailerd.clock import Clock
 from mailerd.core.decisions import Decision, RetryPolicy, decide, discarded, discards, given_up, no_drafts, patient
@@ -17,22 +17,17 @@ from mailerd.core.replies import (
     Accepted,
     Call,
     MalformedResponse,
-    NoCredentials,
-    NoResponse,
-    NotSent,
     Refused,
     Reply,
     TokenRefused,
-    WrongMailbox,
 )
 from mailerd.core.states import Transition
 from mailerd.core.verdicts import Disposition, PauseCause, Verdict, judge, refused_alone
 from mailerd.errors import DatabaseError
 from mailerd.events.worker import RunnerEvents
-from mailerd.gmail import Mailbox
+from mailerd.gmail import LetterSemaphore, Mailbox
 from mailerd.mail.errors import RendererError, RenderError, TemplateErrors
 from mailerd.worker.circuit_breaker import CircuitBreaker
-from mailerd.worker.concurrency import Slots
 from mailerd.worker.delivery_log import DeliveryLog
 from mailerd.worker.in_flight import InFlight
 from mailerd.worker.message_builder import MessageBuilder
@@ -55,7 +50,7 @@ class Delivery:
     """Takes letters along their path; one object for all of them."""
 
     google: Paced
-    slots: Slots
+    semaphore: LetterSemaphore
     recorder: Recorder
     builder: MessageBuilder
     in_flight: InFlight
@@ -105,7 +100,7 @@ class Delivery:
         async with AsyncExitStack() as state.room:
             if letter.draft_id is None:
                 await state.room.enter_async_context(self.builder.memory_slot(letter))
-            async with self.slots.of(letter):
+            async with self.semaphore.slot(letter):
                 state.began = self.clock.monotonic()
                 return await self._attempt(state)
 
@@ -153,7 +148,7 @@ class Delivery:
             return await self.builder.build(letter)
         finally:
             if self.builder.is_slow(letter):
-                self.slots.slow(letter.sender)
+                self.semaphore.shrink(letter.sender)
 
     async def _create_draft(self, state: "_DeliveryState", raw: bytes, mailbox: Mailbox) -> Decision | None:
         """None when the draft is there and its id is durable, or the claim has ended."""
@@ -256,18 +251,9 @@ class Delivery:
         return verdict
 
     def _note_reply(self, state: "_DeliveryState", reply: Reply) -> None:
-        """What the reply says of the road to Google, and of how much this sender may have in flight."""
-        sender = state.letter.sender
-        match reply:
-            case Accepted() | Refused() | TokenRefused() | MalformedResponse():
-                self.breaker.success(sender)
-                self.slots.answered(sender)
-            case NoResponse() | NotSent():
-                self.slots.unanswered(sender)
-            case NoCredentials() | WrongMailbox():
-                pass  # nobody was asked
-            case _:
-                assert_never(reply)
+        """Every answer shows that Google can be reached."""
+        if isinstance(reply, Accepted | Refused | TokenRefused | MalformedResponse):
+            self.breaker.success(state.letter.sender)
 
     async def _record(self, state: "_DeliveryState", decision: Decision) -> None:
         letter = state.letter

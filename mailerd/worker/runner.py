@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-from collections import deque
 from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -12,9 +11,9 @@ from mailerd.clock import Clock
 from mailerd.core.models import ALONE_AFTER, Claim, ClaimedRecipient
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.worker import RunnerEvents
+from mailerd.gmail import LetterSemaphore
 from mailerd.ops.heartbeat import Heartbeat, Heartbeats
 from mailerd.worker.circuit_breaker import CircuitBreaker
-from mailerd.worker.concurrency import Slots
 from mailerd.worker.delivery import Delivery
 from mailerd.worker.in_flight import InFlight
 from mailerd.worker.progress import JobProgress
@@ -34,8 +33,6 @@ many senders are at Google's pace, one of them is due every few milliseconds, an
 as for twenty. The pace loses nothing by it: a letter may be claimed 0.3 s late (core/rate_limit.py: `_BURST_SHARE`)."""
 _MAX_DOUBLINGS: Final = 5
 """Doublings of that rest: 1.6 s."""
-_CLAIMS_REMEMBERED: Final = 8
-"""Letters that start together end together, in waves; this many claims are a wave and more."""
 _HEARTBEAT_POLLS: Final = 10
 _ALIVE_EVERY: Final = 60.0
 """Seconds of silence at most at the level info."""
@@ -86,15 +83,12 @@ class Runner:
     events: RunnerEvents
     daemon_id: str
     poll_interval: float
-    slots: Slots
+    semaphore: LetterSemaphore
     heartbeats: Heartbeats = field(default_factory=Heartbeats)
     _wakeup: asyncio.Event = field(default_factory=asyncio.Event)
     _polls: int = 0
     _idle: int = 0
     _lost_races: int = 0
-    _finished_per_claim: deque[int] = field(default_factory=lambda: deque([0], maxlen=_CLAIMS_REMEMBERED))
-    """How many letters left their slots from one claim to the next, for each of the last claims."""
-    _through: int = 0
     _took: float = 0.0
     """Seconds that the last claim took."""
     _last_alive: float = 0.0
@@ -103,7 +97,7 @@ class Runner:
     _running: ClassVar["Runner | None"] = None
 
     def __post_init__(self) -> None:
-        self.slots.on_room = self.wake
+        self.semaphore.on_capacity = self.wake
 
     def wake(self) -> None:
         """There is work: look now, not at the next poll."""
@@ -118,7 +112,7 @@ class Runner:
         try:
             self._last_alive = self.clock.monotonic()
             self.events.runner_started(
-                poll_interval=self.poll_interval, concurrency=self.slots.number, daemon=self.daemon_id
+                poll_interval=self.poll_interval, concurrency=self.semaphore.number, daemon=self.daemon_id
             )
             heartbeat = self.heartbeats.register("runner")
             while True:
@@ -168,7 +162,7 @@ class Runner:
         So a further crash tells that it was this one, and costs nobody else anything.
         """
         heartbeat.waiting("the letters in flight to end, since one is tried alone", at_most=None)
-        await self.slots.empty()
+        await self.semaphore.wait_until_empty()
         heartbeat.working("claiming a letter alone")
         claim = await self._claim_shielded(self.claims.claim_alone(recipient), letters)
         if claim is not None and claim.letters:
@@ -176,7 +170,7 @@ class Runner:
                 job=claim.letters[0].job_id, recipient=recipient, to=claim.letters[0].to_email, after=ALONE_AFTER
             )
             heartbeat.waiting("a letter that is tried alone", at_most=None)
-            await self.slots.empty()
+            await self.semaphore.wait_until_empty()
 
     async def _claim_shielded(self, claiming: Awaitable[Claim], letters: asyncio.TaskGroup) -> Claim | None:
         """Claim, and start what was taken on its path; a claim that is on its way is not cancelled."""
@@ -190,10 +184,8 @@ class Runner:
 
     async def _claim_and_start(self, claiming: Awaitable[Claim], letters: asyncio.TaskGroup) -> Claim | None:
         claim = await self._claim(claiming)
-        self._finished_per_claim.append(self.slots.through - self._through)
-        self._through = self.slots.through
         if claim is not None:
-            self.slots.claimed(claim.letters)
+            self.semaphore.add(claim.letters)
             begun = self._announce_jobs(claim)
             for letter in claim.letters:
                 letters.create_task(self._deliver(letter))
@@ -204,25 +196,24 @@ class Runner:
     async def _capacity(self) -> int:
         """How many letters to claim, at least one.
 
-        As many as there are slots free, or will be before the next claim is back, going by the busiest of the last
-        ones: a slot that comes free then has its next letter at once. A single one while Google is out of reach.
+        As many as there is capacity for. A single one, and only for a free slot, while Google is out of reach.
         """
         if rest := self.breaker.retry_in():
             await self.clock.sleep(rest)
-        half = self.slots.number // 2
-        ahead = 0 if self.breaker.is_open else min(half, max(self._finished_per_claim))
-        await self.slots.wait(1, ahead=ahead)
+        half = self.semaphore.number // 2
         if self.breaker.is_open:
+            await self.semaphore.wait_for_capacity(half + 1)
             return 1
+        await self.semaphore.wait_for_capacity(1)
         if len(self.in_flight):
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(_GATHER_AT_MOST, _GATHER * self._took)):
-                    await self.slots.wait(half, ahead=ahead)
-        return min(_CLAIM_AT_MOST, self.slots.room(ahead=ahead))
+                    await self.semaphore.wait_for_capacity(half)
+        return min(_CLAIM_AT_MOST, self.semaphore.capacity)
 
     def _rooms(self) -> Mapping[str, int]:
         """How many letters may be claimed of those senders for whom it matters; none of those that rest."""
-        return {**self.slots.rooms(), **dict.fromkeys(self.breaker.blocked_senders(), 0)}
+        return {**self.semaphore.capacity_by_sender(), **dict.fromkeys(self.breaker.blocked_senders(), 0)}
 
     async def _claim(self, claiming: Awaitable[Claim]) -> Claim | None:
         asked_at = self.clock.monotonic()
@@ -276,7 +267,7 @@ class Runner:
         try:
             await self.delivery.deliver(letter)
         finally:
-            self.slots.recorded(letter)
+            self.semaphore.remove(letter)
 
     async def _wait(self, seconds: float) -> None:
         if self._idle and self._idle % _HEARTBEAT_POLLS == 0:

@@ -64,5 +64,5 @@ def sign_up(google: FakeGoogle, settings: GmailSettings) -> Callable[..., Path]:
 
 @pytest.fixture
 async def gmail(settings: GmailSettings, events: GmailEvents) -> AsyncIterator[Gmail]:
-    async with Gmail(settings, events=events, limit=20) as door:
+    async with Gmail(settings, events=events, concurrency=20) as door:
         yield door

@@ -8,7 +8,7 @@ import pytest
 from yarl import URL
 
 from mailerd.config import GmailSettings
-from mailerd.core.replies import Accepted, MalformedResponse, NoResponse, Refused
+from mailerd.core.replies import Accepted, MalformedResponse, NoCredentials, NoResponse, Refused
 from mailerd.events.gmail import GmailEvents
 from mailerd.gmail import Gmail
 from mailerd.gmail.endpoints import UPLOAD_ABOVE, Addresses
@@ -215,7 +215,7 @@ async def test_a_lost_answer_is_lost_whether_or_not_the_letter_went(
     sign_up(ME)
     google.fault(Fault(kind=kind, method="drafts.send", seconds=0.5))
     bound = settings.model_copy(update={"request_timeout": 0.3})
-    async with Gmail(bound, events=events, limit=20) as gmail:
+    async with Gmail(bound, events=events, concurrency=20) as gmail:
         stored = await drafted(gmail)
         assert isinstance(await gmail.send_draft(ME, draft_id=stored.id), NoResponse)
     assert sum(entry.method == "drafts.send" for entry in google.log) <= 1
@@ -240,3 +240,18 @@ def test_a_body_is_the_json_that_google_documents() -> None:
     encoded = base64.urlsafe_b64encode(raw)
     assert letter(raw) == b'{"raw":"' + encoded + b'"}'
     assert draft(raw) == b'{"message":{"raw":"' + encoded + b'"}}'
+
+
+async def test_a_sender_whose_calls_are_not_answered_has_a_smaller_share_until_they_are_again(
+    gmail: Gmail, google: FakeGoogle, sign_up: SignUp
+) -> None:
+    sign_up(ME)
+    google.fault(Fault(kind="reset_before", method="messages.send", count=2))
+    for _ in range(2):
+        assert isinstance(await gmail.send_message(ME, raw=a_letter()), NoResponse)
+    assert gmail.semaphore.capacity_by_sender() == {ME: 7}, "of 20 slots 5, and half as many again wait"
+    google.fault(Fault(kind="mail_sending_retry_after", method="messages.send"))
+    assert isinstance(await gmail.send_message(ME, raw=a_letter()), Refused), "a refusal is an answer"
+    assert gmail.semaphore.capacity_by_sender() == {ME: 9}
+    assert isinstance(await gmail.send_message("stranger@example.com", raw=a_letter()), NoCredentials)
+    assert set(gmail.semaphore.capacity_by_sender()) == {ME}

@@ -47,7 +47,7 @@ async def test_any_call_notices_a_changed_file_within_a_second(
 ) -> None:
     path = sign_up(ME)
     clock = Later()
-    async with Gmail(settings, events=events, limit=20, clock=clock) as gmail:
+    async with Gmail(settings, events=events, concurrency=20, clock=clock) as gmail:
         assert isinstance(await gmail.get_profile(ME), Accepted)
         match change:
             case "rewritten":
@@ -68,7 +68,7 @@ async def test_a_mailboxs_own_file_takes_over_from_the_domains(
 ) -> None:
     sign_up("@example.com", kind="service_account")
     clock = Later()
-    async with Gmail(settings, events=events, limit=20, clock=clock) as gmail:
+    async with Gmail(settings, events=events, concurrency=20, clock=clock) as gmail:
         assert isinstance(await gmail.get_profile(ME), Accepted)
         path = sign_up(ME)
         path.write_text("{")
@@ -97,7 +97,7 @@ async def test_systemds_folder_is_taken_from_the_environment(
     folder.mkdir()
     path.rename(folder / f"mailerd.{ME}.json")
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(folder))
-    async with Gmail(settings, events=events, limit=20) as gmail:
+    async with Gmail(settings, events=events, concurrency=20) as gmail:
         assert isinstance(await gmail.authenticate(ME), Mailbox)
 
 

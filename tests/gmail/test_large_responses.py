@@ -52,7 +52,7 @@ def opened(port: int, folder: Path, events: GmailEvents, *, token: str = "token"
     path.write_text(json.dumps(person))
     base = f"http://127.0.0.1:{port}/"
     known = {"api_root": base, "token_uri": base + token, "request_timeout": BOUND, "credentials_dir": folder}
-    return Gmail(GmailSettings.model_validate(known), events=events, limit=10)
+    return Gmail(GmailSettings.model_validate(known), events=events, concurrency=10)
 
 
 async def bounded(call: Awaitable[Reply]) -> Reply:

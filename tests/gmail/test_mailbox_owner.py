@@ -64,7 +64,7 @@ async def test_a_mailbox_is_asked_for_its_name_once_for_each_file(
     settings: GmailSettings, events: GmailEvents, google: FakeGoogle, sign_up: SignUp
 ) -> None:
     path, clock = swapped(sign_up), Later()
-    async with Gmail(settings, events=events, limit=20, clock=clock) as gmail:
+    async with Gmail(settings, events=events, concurrency=20, clock=clock) as gmail:
         assert isinstance(await gmail.authenticate(ME), WrongMailbox)
         mine = google.add_mailbox(ME, scopes=(COMPOSE,))
         path.write_text(json.dumps(mine))

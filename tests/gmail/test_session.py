@@ -62,14 +62,14 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def opened(port: int, folder: Path, events: GmailEvents) -> Callable[..., Gmail]:
-    def make(*, limit: int = 10, **changes: Any) -> Gmail:
+    def make(**changes: Any) -> Gmail:
         known = {
             "api_root": f"http://127.0.0.1:{port}/",
             "token_uri": f"http://127.0.0.1:{port}/token",
             "request_timeout": BOUND,
             "credentials_dir": folder,
         }
-        return Gmail(GmailSettings(**(known | changes)), events=events, limit=limit)
+        return Gmail(GmailSettings(**(known | changes)), events=events, concurrency=10)
 
     return make
 
@@ -153,7 +153,21 @@ async def test_a_complete_answer_is_a_fact_whatever_stands_in_it(
         Raw.says(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 200_000, then_close=True),
         Raw.says(http(b"this is no gzip", more=GZIP), then_close=True),
     ],
-    ids=str,
+    ids=[
+        "silence",
+        "reset",
+        "close",
+        "half a head",
+        "100 Continue",
+        "cut off",
+        "half a body",
+        "a refusal cut off",
+        "no chunk",
+        "SMTP",
+        "TLS",
+        "a header without end",
+        "no gzip",
+    ],
 )
 async def test_once_written_whatever_is_no_whole_answer_is_lost(
     raw: Raw, opened: Callable[..., Gmail], told: Told, script: Script
@@ -337,12 +351,15 @@ async def test_a_crash_of_a_library_after_writing_is_lost(
     assert [name for name, _ in told].count("google_call_crashed") == 1
 
 
-async def test_many_tasks_share_a_few_connections(raw: Raw, opened: Callable[..., Gmail]) -> None:
+async def test_many_tasks_share_a_few_connections(raw: Raw, events: GmailEvents, port: int) -> None:
     raw.script = raw.says(OK)
-    async with opened(limit=3, request_timeout=5) as gmail:
-        async with asyncio.TaskGroup() as group:
-            calls = [group.create_task(gmail.send_draft(ME, draft_id=f"r{n}")) for n in range(40)]
-        assert all(isinstance(call.result(), Accepted) for call in calls)
+    deadline = asyncio.get_running_loop().time() + 5
+    url = f"http://127.0.0.1:{port}/x"
+    async with GmailSession(events=events, limit=3, request_timeout=5) as session, asyncio.TaskGroup() as group:
+        for _ in range(40):
+            request = GmailRequest(Call.DRAFTS_SEND, sender=ME, method="POST", url=url, body=b"{}")
+            group.create_task(session.request(request, deadline=deadline))
+    assert len(raw.heads) == 40
     assert raw.connections == 3
 
 

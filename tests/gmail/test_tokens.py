@@ -207,7 +207,7 @@ async def test_a_hung_endpoint_holds_nobody_longer_than_the_time_out(
     google.fault(Fault(kind="hang_before", method="token", count=-1, seconds=5))
     started = time.monotonic()
     bound = settings.model_copy(update={"request_timeout": 0.3})
-    async with Gmail(bound, events=events, limit=20) as gmail, asyncio.TaskGroup() as group:
+    async with Gmail(bound, events=events, concurrency=20) as gmail, asyncio.TaskGroup() as group:
         calls = [group.create_task(gmail.get_profile(ME)) for _ in range(20)]
     assert all(isinstance(call.result(), NotSent) for call in calls)
     assert time.monotonic() - started < 1
@@ -233,7 +233,7 @@ async def test_a_token_is_replaced_a_minute_before_it_ends(
 ) -> None:
     sign_up(ME)
     clock = Later()
-    async with Gmail(settings, events=events, limit=20, clock=clock) as gmail:
+    async with Gmail(settings, events=events, concurrency=20, clock=clock) as gmail:
         for ahead, expected in ((0, 1), (3530, 1), (3545, 2)):
             clock.ahead = ahead
             assert isinstance(await gmail.get_profile(ME), Accepted)
@@ -339,7 +339,7 @@ async def test_every_call_is_metered_the_token_requests_too(
 
     sign_up(ME)
     google.fault(Fault(kind="rate_limit", method="drafts.create"))
-    async with Gmail(settings, events=events, limit=20, meter=Meter()) as gmail:
+    async with Gmail(settings, events=events, concurrency=20, meter=Meter()) as gmail:
         await gmail.create_draft(ME, raw=RAW)
         await gmail.create_draft(ME, raw=RAW)
         await gmail.create_draft("nobody@example.com", raw=RAW)

@@ -18,9 +18,8 @@ from mailerd.core.replies import (
     TokenRefused,
 )
 from mailerd.events.worker import RunnerEvents
-from mailerd.gmail import Mailbox
+from mailerd.gmail import LetterSemaphore, Mailbox
 from mailerd.worker.circuit_breaker import CircuitBreaker
-from mailerd.worker.concurrency import Slots
 from mailerd.worker.delivery import Delivery
 from mailerd.worker.in_flight import InFlight
 from mailerd.worker.pause_log import PauseLog
@@ -80,12 +79,13 @@ async def names_after(answer: Reply, *, at_sign_in: bool = False) -> list[str]:
     in_flight.add(Claim("T", (letter(1),), ()), asked_at=clock.monotonic())
     parts: Any = {"google": Google(answer, at_sign_in=at_sign_in), "builder": MessageBuilder(), "recorder": Recorder()}
     delivery = Delivery(
-        **parts, slots=Slots(1), in_flight=in_flight, breaker=breaker, pause_log=PauseLog(clock=clock, events=events),
+        **parts, semaphore=LetterSemaphore(1), in_flight=in_flight, breaker=breaker,
+        pause_log=PauseLog(clock=clock, events=events),
         progress=JobProgress(), policy=RetryPolicy(max_attempts=5, base=SECOND, cap=SECOND, in_flight=SECOND),
         request_timeout=30.0, clock=clock, events=events,
     )  # fmt: skip
     breaker.failure("no route")
-    delivery.slots.claimed([letter(1)])
+    delivery.semaphore.add([letter(1)])
     await delivery.deliver(letter(1))
     assert breaker.is_open == ("google_back" not in heard.names())
     return [name for name in heard.names() if name.startswith("google_")]

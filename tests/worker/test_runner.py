@@ -13,8 +13,8 @@ from mailerd.clock import SystemClock
 from mailerd.core.models import Claim, ClaimedJob, ClaimedRecipient
 from mailerd.errors import DatabaseError
 from mailerd.events.worker import RunnerEvents
+from mailerd.gmail import LetterSemaphore
 from mailerd.worker.circuit_breaker import CircuitBreaker
-from mailerd.worker.concurrency import Slots
 from mailerd.worker.in_flight import InFlight
 from mailerd.worker.progress import JobProgress
 from mailerd.worker.runner import Runner
@@ -22,6 +22,8 @@ from tests.support.heard import Heard
 from tests.worker.test_in_flight import Store, letter
 
 CONCURRENCY = 20
+AHEAD = 10
+"""Letters that are claimed before there is a slot for them."""
 
 
 class Place:
@@ -34,17 +36,17 @@ class Place:
         self.seen = 0
         self.record = asyncio.Event()
         self.record.set()
-        self.meanwhile = 0
         self.over = False
         self.heard = Heard()
         clock, events = SystemClock(), RunnerEvents(self.heard)
         self.in_flight = InFlight(Store(), lease=timedelta(seconds=100), clock=clock, events=events)
-        self.slots = Slots(CONCURRENCY)
+        self.semaphore = LetterSemaphore(CONCURRENCY)
         it: Any = self
         self.runner = Runner(
             claims=it, counts=it, delivery=it, in_flight=self.in_flight,
             breaker=CircuitBreaker(clock=clock, events=events),
-            progress=JobProgress(), clock=clock, events=events, daemon_id="D", poll_interval=60.0, slots=self.slots,
+            progress=JobProgress(), clock=clock, events=events, daemon_id="D", poll_interval=60.0,
+            semaphore=self.semaphore,
         )  # fmt: skip
         self.letters = iter(letter(n) for n in range(10_000))
 
@@ -61,15 +63,11 @@ class Place:
             end.set()
 
     async def claim(self, want: int, **_: object) -> Claim:
-        if self.seen:
-            for end in [end for end in self.ends if not end.is_set()][: self.meanwhile]:
-                end.set()
-            await asyncio.sleep(0)
         self.wants.put_nowait(want)
         return Claim("T", tuple(next(self.letters) for _ in range(want)), ())
 
     async def deliver(self, it: ClaimedRecipient) -> None:
-        async with self.slots.of(it):
+        async with self.semaphore.slot(it):
             end = asyncio.Event()
             self.ends.append(end)
             self.start.release()
@@ -85,21 +83,19 @@ async def wants_after(ended: int) -> Sequence[int]:
     async with asyncio.timeout(5), asyncio.TaskGroup() as letters:
         running = letters.create_task(place.runner.run(letters))
         first = await place.wants.get()
-        await place.started(first)
+        await place.started(CONCURRENCY)
         for end in place.ends[:ended]:
             end.set()
             await asyncio.sleep(0)
         second = await place.wants.get()
         running.cancel()
-        await place.started(first + second)
-        for end in place.ends:
-            end.set()
+        await place.finish()
     return first, second
 
 
 async def test_an_idle_runner_asks_for_all_that_it_may_have() -> None:
     first, _ = await wants_after(1)
-    assert first == CONCURRENCY
+    assert first == CONCURRENCY + AHEAD
 
 
 async def test_letters_that_end_together_are_replaced_by_one_claim() -> None:
@@ -112,34 +108,20 @@ async def test_a_single_end_is_replaced_after_a_moment_without_company() -> None
     assert second == 1
 
 
-async def test_as_many_as_ended_from_one_claim_to_the_next_are_claimed_ahead() -> None:
-    place = Place()
-    place.meanwhile = 3
-    async with asyncio.timeout(5), asyncio.TaskGroup() as letters:
-        running = letters.create_task(place.runner.run(letters))
-        await place.started(await place.wants.get())
-        place.ends[0].set()
-        assert await place.wants.get() == 1, "nothing had ended before the first claim"
-        # One ended before the second and three during it: these are free, and four will be when the third is back.
-        assert await place.wants.get() == 3 + 4
-        running.cancel()
-        await place.finish()
-
-
-async def test_letters_are_claimed_before_their_slots_are_free_but_no_more_than_lately_left_them() -> None:
+async def test_half_as_many_again_as_there_are_slots_are_claimed_and_no_more() -> None:
     place = Place()
     async with asyncio.timeout(5), asyncio.TaskGroup() as letters:
         running = letters.create_task(place.runner.run(letters))
-        await place.started(await place.wants.get())
+        await place.wants.get()
+        await place.started(CONCURRENCY)
         for end in place.ends[:6]:
             end.set()
-            await asyncio.sleep(0)
-        assert await place.wants.get() == 6, "none had left before, so none is claimed ahead"
         await place.started(CONCURRENCY + 6)
-        assert await place.wants.get() == 6, "all slots are taken, and as many as have left them wait for the next"
+        assert await place.wants.get() == 6, "those that waited for a slot took what was free"
         await asyncio.sleep(0.05)
         assert place.wants.empty()
-        assert len(place.in_flight) == CONCURRENCY + 6
+        assert len(place.ends) == CONCURRENCY + 6
+        assert len(place.in_flight) == CONCURRENCY + AHEAD
         running.cancel()
         await place.finish()
 
@@ -147,24 +129,18 @@ async def test_letters_are_claimed_before_their_slots_are_free_but_no_more_than_
 async def test_letters_are_not_claimed_while_too_many_wait_for_their_record() -> None:
     place = Place()
     place.record.clear()
+    place.over = True
     async with asyncio.timeout(5), asyncio.TaskGroup() as letters:
         running = letters.create_task(place.runner.run(letters))
-        claimed = await place.wants.get()
-        await place.started(claimed)
+        claimed = 0
         while claimed < 2 * CONCURRENCY:  # each that has its answer makes room for another
-            for end in place.ends:
-                end.set()
             claimed += await place.wants.get()
-            await place.started(claimed)
-        for end in place.ends:
-            end.set()
         await asyncio.sleep(0.05)
         assert place.wants.empty()
         assert len(place.in_flight) == claimed == 2 * CONCURRENCY
         place.record.set()
         await place.wants.get()
         running.cancel()
-        await place.finish()
 
 
 class Resuming(Place):
@@ -190,7 +166,8 @@ async def test_no_letter_waits_for_the_count_of_a_job_that_was_begun_before(*, b
     place = Resuming(begun=begun)
     async with asyncio.timeout(5), asyncio.TaskGroup() as letters:
         running = letters.create_task(place.runner.run(letters))
-        await place.started(await place.wants.get())
+        await place.wants.get()
+        await place.started(CONCURRENCY)
         assert place.asked == ([["J"]] if begun else [])
         assert place.runner.progress.step("J") == (1, 1000)
         place.answer.set()

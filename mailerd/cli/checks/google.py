@@ -41,7 +41,7 @@ async def examine(
     """The findings; `known` gives the senders that the database knows, `named` is one more: they try a domain's key."""
     entries = inventory(settings)
     bounded = settings.model_copy(update={"request_timeout": min(CALL_TIMEOUT, settings.request_timeout)})
-    async with Gmail(bounded, events=events, limit=_AT_ONCE + 1) as google, asyncio.TaskGroup() as tasks:
+    async with Gmail(bounded, events=events, concurrency=_AT_ONCE) as google, asyncio.TaskGroup() as tasks:
         examiner = _Examiner(google, settings, named=named)
         greeting = tasks.create_task(_greet(google, settings, clock=clock))
         looks = [tasks.create_task(examiner.entry(each, known=known)) for each in entries]

@@ -1,4 +1,4 @@
-"""Slots: so many letters at Google at once and no more, a share of them for each sender, none idle during a record."""
+"""The semaphore of letters: so many at Google and no more, a share for each sender, no slot idle during a record."""
 
 import asyncio
 from collections import Counter
@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from mailerd.core.models import ClaimedRecipient
-from mailerd.worker.concurrency import SLOW_AT_ONCE, Slots
+from mailerd.gmail.concurrency import MAX_SLOW, LetterSemaphore
 from tests.worker.test_in_flight import letter
 
 SLOW = 0.05
@@ -22,8 +22,8 @@ def letters(number: int, *, sender: str = "a", first: int = 0) -> list[ClaimedRe
 class Stays:
     """Letters that stay in their slots until the test lets them go."""
 
-    def __init__(self, slots: Slots) -> None:
-        self.slots = slots
+    def __init__(self, semaphore: LetterSemaphore) -> None:
+        self.semaphore = semaphore
         self.entered = asyncio.Semaphore(0)
         self.inside: Counter[str] = Counter()
         self.most = 0
@@ -32,14 +32,14 @@ class Stays:
 
     async def start(self, these: list[ClaimedRecipient]) -> None:
         """Claim them and let them go as far as they get."""
-        self.slots.claimed(these)
+        self.semaphore.add(these)
         for one in these:
             self.leave[one] = asyncio.Event()
             self.tasks[one] = asyncio.create_task(self._stay(one))
         await turn()
 
     async def _stay(self, one: ClaimedRecipient) -> None:
-        async with self.slots.of(one):
+        async with self.semaphore.slot(one):
             self.inside[one.sender] += 1
             self.most = max(self.most, self.inside.total())
             self.entered.release()
@@ -62,7 +62,7 @@ async def turn() -> None:
 
 @pytest.fixture
 async def stays() -> AsyncIterator[Stays]:
-    it = Stays(Slots(4, slow_after=SLOW))
+    it = Stays(LetterSemaphore(4, slow_after=SLOW))
     yield it
     for task in it.tasks.values():
         task.cancel()
@@ -72,7 +72,7 @@ async def stays() -> AsyncIterator[Stays]:
 @pytest.fixture
 async def patient() -> AsyncIterator[Stays]:
     """With letters that never count as slow."""
-    it = Stays(Slots(4, slow_after=1000.0))
+    it = Stays(LetterSemaphore(4, slow_after=1000.0))
     yield it
     for task in it.tasks.values():
         task.cancel()
@@ -82,52 +82,52 @@ async def patient() -> AsyncIterator[Stays]:
 async def test_no_more_are_inside_than_there_are_slots(patient: Stays) -> None:
     those = letters(6)
     await patient.start(those)
-    assert patient.slots.room() == -2
+    assert patient.semaphore.capacity == 0
     assert patient.inside.total() == 4
     for one in those:
         await patient.end(one)
     assert patient.most == 4
-    assert patient.slots.through == 6
 
 
 async def test_a_letter_that_waits_for_its_record_leaves_its_slot_to_another() -> None:
-    slots = Slots(2)
-    slots.claimed(two := letters(2))
-    async with slots.of(two[0]):
+    semaphore = LetterSemaphore(2)
+    semaphore.add(two := letters(2))
+    assert semaphore.capacity == 1, "half as many again as there are slots may be claimed"
+    async with semaphore.slot(two[0]):
         pass
-    assert slots.room() == 1
-    slots.recorded(two[0])
-    assert slots.room() == 1
+    assert semaphore.capacity == 2
+    semaphore.remove(two[0])
+    assert semaphore.capacity == 2
 
 
 async def test_no_more_wait_for_their_record_than_there_are_slots() -> None:
-    slots = Slots(2)
+    semaphore = LetterSemaphore(2)
     for one in (four := letters(4)):
-        slots.claimed([one])
-        async with slots.of(one):
+        semaphore.add([one])
+        async with semaphore.slot(one):
             pass
-    assert slots.room() == 0
-    waiting = asyncio.ensure_future(slots.wait(1))
+    assert semaphore.capacity == 0
+    waiting = asyncio.ensure_future(semaphore.wait_for_capacity(1))
     await asyncio.sleep(0)
     assert not waiting.done()
-    slots.recorded(four[0])
+    semaphore.remove(four[0])
     async with asyncio.timeout(5):
         await waiting
-    assert slots.room() == 1
+    assert semaphore.capacity == 1
 
 
 async def test_one_that_is_cut_off_while_it_waits_for_a_slot_is_not_waited_for() -> None:
-    slots = Slots(1)
-    stays = Stays(slots)
-    slots.claimed(first := letters(1))
-    async with slots.of(first[0]):
+    semaphore = LetterSemaphore(1)
+    stays = Stays(semaphore)
+    semaphore.add(first := letters(1))
+    async with semaphore.slot(first[0]):
         await stays.start(second := letters(1, first=1))
         stays.tasks[second[0]].cancel()
         with pytest.raises(asyncio.CancelledError):
             await stays.tasks[second[0]]
-    slots.recorded(first[0])
-    slots.recorded(second[0])
-    assert slots.room() == 1
+    semaphore.remove(first[0])
+    semaphore.remove(second[0])
+    assert semaphore.capacity == 1
     await stays.start(third := letters(1, first=2))
     assert stays.inside["a"] == 1
     await stays.end(third[0])
@@ -144,11 +144,11 @@ async def test_one_that_is_cut_off_in_the_moment_in_which_it_is_let_in_leaves_it
 
 
 async def test_one_that_never_comes_by_a_slot_is_not_waited_for() -> None:
-    slots = Slots(2)
-    slots.claimed(two := letters(2))
-    assert slots.room() == 0
-    slots.recorded(two[0])
-    assert slots.room() == 1
+    semaphore = LetterSemaphore(2)
+    semaphore.add(two := letters(2))
+    assert semaphore.capacity == 1
+    semaphore.remove(two[0])
+    assert semaphore.capacity == 2
 
 
 async def test_a_sender_that_is_alone_has_all_slots(patient: Stays) -> None:
@@ -179,63 +179,63 @@ async def test_a_letter_that_has_become_slow_leaves_its_slot_to_the_others(stays
 
 
 async def test_room_for_a_claim_is_not_used_up_by_slow_letters(stays: Stays) -> None:
-    await stays.start(letters(4, sender="hangs"))
-    assert stays.slots.room() == 0
+    await stays.start(letters(6, sender="hangs"))
+    assert stays.semaphore.capacity == 0
     async with asyncio.timeout(5):
-        await stays.slots.wait(4)
-    assert stays.slots.rooms() == {"hangs": 2}, "those that wait ahead of their slots"
+        await stays.semaphore.wait_for_capacity(4)
+    assert stays.semaphore.capacity_by_sender() == {"hangs": 0}, "what is slow counts for its own sender all the same"
 
 
 async def test_slow_letters_have_a_bound_too(stays: Stays) -> None:
-    for number in range(SLOW_AT_ONCE + 3):
+    for number in range(MAX_SLOW + 3):
         await stays.start(letters(4, sender=f"hangs{number}"))
     async with asyncio.timeout(5):
-        while stays.inside.total() < (SLOW_AT_ONCE + 1) * 4:
+        while stays.inside.total() < (MAX_SLOW + 1) * 4:
             await stays.entered.acquire()
     await asyncio.sleep(2 * SLOW)
-    assert stays.most == (SLOW_AT_ONCE + 1) * 4
-    assert stays.slots.room() <= 0
+    assert stays.most == (MAX_SLOW + 1) * 4
+    assert stays.semaphore.capacity <= 0
 
 
 async def test_a_call_without_an_answer_halves_what_a_sender_may_have_and_an_answer_adds_one(patient: Stays) -> None:
-    slots = patient.slots
-    slots.unanswered("a")
-    assert slots.rooms() == {"a": 3}
+    semaphore = patient.semaphore
+    semaphore.shrink("a")
+    assert semaphore.capacity_by_sender() == {"a": 3}
     await patient.start(those := letters(6))
     await patient.start(letters(1, sender="b"))
     assert patient.inside == {"a": 2, "b": 1}, "two slots are free, and not for it"
     for _ in range(9):
-        slots.unanswered("a")
+        semaphore.shrink("a")
     await patient.end(those[0])
     assert patient.inside["a"] == 1
     await patient.end(those[1])
     assert patient.inside["a"] == 1, "it is tried by one"
     for _ in range(9):
-        slots.answered("a")
+        semaphore.grow("a")
     await patient.end(those[2])
     assert patient.inside == {"a": 3, "b": 1}, "it has recovered: all that wait, as many as there are slots"
 
 
 async def test_who_was_full_is_told_when_there_is_room_again(patient: Stays) -> None:
     told = []
-    patient.slots.on_room = lambda: told.append(1)
+    patient.semaphore.on_capacity = lambda: told.append(1)
     for _ in range(3):
-        patient.slots.unanswered("a")
+        patient.semaphore.shrink("a")
     await patient.start(those := letters(1))
     await patient.start(others := letters(1, sender="b"))
-    assert patient.slots.rooms() == {"a": 0, "b": 5}
+    assert patient.semaphore.capacity_by_sender() == {"a": 0, "b": 5}
     await patient.end(others[0])
     assert told == []
     await patient.end(those[0])
     assert told == [1]
-    assert patient.slots.rooms() == {"a": 1}, "of a sender that is like any other nothing is kept"
+    assert patient.semaphore.capacity_by_sender() == {"a": 1}, "of a sender that is like any other nothing is kept"
 
 
 async def test_a_sender_whose_letters_are_slow_to_make_may_have_half_as_many_in_flight() -> None:
-    slots = Slots(8)
-    slots.slow("a")
-    slots.slow("a")
-    assert slots.rooms() == {"a": 3}, "two, and half as many again ahead of their slots"
+    semaphore = LetterSemaphore(8)
+    semaphore.shrink("a")
+    semaphore.shrink("a")
+    assert semaphore.capacity_by_sender() == {"a": 3}, "two, and half as many again ahead of their slots"
     for _ in range(6):
-        slots.answered("a")
-    assert slots.rooms() == {}
+        semaphore.grow("a")
+    assert semaphore.capacity_by_sender() == {}

@@ -1,0 +1,230 @@
+"""The semaphore that limits the letters at Google, and each sender's share of it.
+
+A letter holds a slot until Google's last answer; its record needs none. One sender cannot hold up the others:
+
+* A free slot goes to the sender that has the fewest. So all have the same share while they want it, and one that is
+  alone has all of them.
+* A letter that is slow no longer counts for the others, whatever it waits for; it still counts for its own sender.
+* A sender has no more letters in flight than its limit. Each call without an answer halves the limit, and each answer
+  raises it by one. A letter whose template is slow halves it too.
+"""
+
+import asyncio
+import math
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from mailerd.core.models import ClaimedRecipient
+
+SLOW_AFTER: Final = 1 / 6
+"""Part of a call's time-out after which a letter is slow: by default 5 s, several times what Google takes for most."""
+MAX_SLOW: Final = 2
+"""So many times the number of slots may be slow at once; what is slow beyond that counts for the others again."""
+
+Key = tuple[int, str]
+"""A letter's id and its claim's token."""
+
+
+@dataclass(eq=False, slots=True)
+class _LetterInFlight:
+    """Claimed, and without Google's last answer."""
+
+    sender: "_Share"
+    slow_at: float
+    """In the loop's time."""
+    slow: bool = False
+    at_google: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class _Share:
+    """A sender's share."""
+
+    email: str
+    limit: int
+    """Letters in flight at most, beside those that wait for a slot."""
+    in_flight: int = 0
+    """Claimed, and without Google's last answer."""
+    at_google: int = 0
+    waiting: "deque[tuple[_LetterInFlight, asyncio.Future[None]]]" = field(default_factory=deque)
+
+    @property
+    def capacity(self) -> int:
+        """Letters that may be claimed: half as many again as may be at Google, since some wait for their slot."""
+        return self.limit + self.limit // 2 - self.in_flight
+
+
+class LetterSemaphore:
+    """At most `number` letters are at Google at once; `async with semaphore.slot(letter)` waits for a slot.
+
+    It counts a letter from its claim on (`add`), so that no more are claimed than can be sent soon: half as many again
+    as there are slots. Then a slot that comes free has its next letter at once, and need not wait for a claim. Letters
+    that have their answer and wait for their record hold no slot, or Google would idle for the length of a commit; but
+    there are never more of them than slots, since each would be a doubt if the process died now.
+    """
+
+    def __init__(self, number: int, *, slow_after: float = 5.0) -> None:
+        self.number: Final = number
+        self.max_at_google: Final = (1 + MAX_SLOW) * number
+        """Letters at Google at the very most, the slow ones included."""
+        self.on_capacity: Callable[[], None] = lambda: None
+        """Called when a sender that `capacity_by_sender` showed as full has room again."""
+        self._slow_after: Final = slow_after
+        self._letters: dict[Key, _LetterInFlight] = {}
+        self._on_time: OrderedDict[Key, _LetterInFlight] = OrderedDict()
+        """Those that are not slow, in the order of their claims."""
+        self._at_google = 0
+        self._on_time_at_google = 0
+        self._unrecorded = 0
+        """Letters that have Google's last answer."""
+        self._senders: dict[str, _Share] = {}
+        self._queue: OrderedDict[str, _Share] = OrderedDict()
+        """Senders whose letters wait for a slot; the one that was served last stands last."""
+        self._full: set[str] = set()
+        self._changed = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def capacity(self) -> int:
+        """Letters that may be claimed now."""
+        slow = len(self._letters) - len(self._on_time)
+        counted = len(self._on_time) + max(0, slow - MAX_SLOW * self.number)
+        return min(self.number + self.number // 2, 2 * self.number - self._unrecorded) - counted
+
+    def capacity_by_sender(self) -> Mapping[str, int]:
+        """Letters that may be claimed of each sender; a sender that is not named has nothing in flight."""
+        capacity = {email: sender.capacity for email, sender in self._senders.items()}
+        self._full = {email for email, number in capacity.items() if number <= 0}
+        return capacity
+
+    async def wait_for_capacity(self, number: int) -> None:
+        """Wait until so many letters may be claimed."""
+        while self.capacity < number:
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def wait_until_empty(self) -> None:
+        """Wait until no letter is in flight, and none waits for its record."""
+        while self._letters or self._unrecorded:
+            self._changed.clear()
+            await self._changed.wait()
+
+    def add(self, letters: Iterable[ClaimedRecipient]) -> None:
+        """These were claimed; each will come for a slot, or be recorded without one."""
+        slow_at = _now() + self._slow_after
+        for letter in letters:
+            sender = self._sender(letter.sender)
+            sender.in_flight += 1
+            key = letter.id, letter.token
+            self._letters[key] = self._on_time[key] = _LetterInFlight(sender, slow_at)
+        self._watch()
+
+    @asynccontextmanager
+    async def slot(self, letter: ClaimedRecipient) -> AsyncIterator[None]:
+        """A slot for this letter until Google's last answer."""
+        key = letter.id, letter.token
+        mine = self._letters[key]
+        free: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        mine.sender.waiting.append((mine, free))
+        self._queue.setdefault(letter.sender, mine.sender)
+        self._grant()
+        try:
+            await free
+            yield
+        finally:
+            self._answered(key)
+
+    def remove(self, letter: ClaimedRecipient) -> None:
+        """It is recorded, or given up."""
+        self._answered((letter.id, letter.token))
+        self._unrecorded -= 1
+        self._changed.set()
+
+    def grow(self, email: str) -> None:
+        """Google has answered a call of this sender, whatever it said: one more of its letters may be in flight."""
+        sender = self._sender(email)
+        sender.limit = min(self.number, sender.limit + 1)
+        self._forget(sender)
+
+    def shrink(self, email: str) -> None:
+        """A call of this sender ended without an answer, or its template is slow: half as many may be in flight."""
+        sender = self._sender(email)
+        sender.limit = max(1, sender.limit // 2)
+
+    def _sender(self, email: str) -> _Share:
+        if (sender := self._senders.get(email)) is None:
+            sender = self._senders[email] = _Share(email, limit=self.number)
+        return sender
+
+    def _forget(self, sender: _Share) -> None:
+        """Keep no sender that is like one that was never met."""
+        if not (sender.in_flight or sender.waiting) and sender.limit == self.number:
+            self._senders.pop(sender.email, None)
+
+    def _answered(self, key: Key) -> None:
+        """It has Google's last answer, or needs none."""
+        if (letter := self._letters.pop(key, None)) is None:
+            return
+        self._on_time.pop(key, None)
+        self._unrecorded += 1
+        sender = letter.sender
+        sender.in_flight -= 1
+        if letter.at_google:
+            self._at_google -= 1
+            self._on_time_at_google -= not letter.slow
+            sender.at_google -= 1
+        self._grant()
+        self._forget(sender)
+        self._changed.set()
+        if sender.email in self._full and sender.capacity > 0:
+            self._full.discard(sender.email)
+            self.on_capacity()
+
+    def _grant(self) -> None:
+        """Give the free slots to the senders that have the fewest."""
+        while self._on_time_at_google < self.number and self._at_google < self.max_at_google:
+            if (sender := self._next_sender()) is None:
+                return
+            letter, free = sender.waiting.popleft()
+            self._queue.move_to_end(sender.email)
+            if not sender.waiting:
+                del self._queue[sender.email]
+            if not free.done():  # a letter that was cancelled while it waited needs none
+                letter.at_google = True
+                sender.at_google += 1
+                self._at_google += 1
+                self._on_time_at_google += not letter.slow
+                free.set_result(None)
+
+    def _next_sender(self) -> _Share | None:
+        """Of those whose letters wait and who are below their limit, the one with the fewest slots."""
+        fewest = math.inf
+        found = None
+        for sender in self._queue.values():
+            if sender.at_google < min(sender.limit, fewest):
+                found, fewest = sender, sender.at_google
+        return found
+
+    def _watch(self) -> None:
+        """Call `_on_slow` when the next letter is slow."""
+        if self._timer is None and self._on_time:
+            next_slow = next(iter(self._on_time.values())).slow_at
+            self._timer = asyncio.get_running_loop().call_at(next_slow, self._on_slow)
+
+    def _on_slow(self) -> None:
+        """Let the letters that are slow no longer count for the others."""
+        self._timer, now = None, _now()
+        while self._on_time and next(iter(self._on_time.values())).slow_at <= now:
+            _, letter = self._on_time.popitem(last=False)
+            letter.slow = True
+            self._on_time_at_google -= letter.at_google
+        self._grant()
+        self._changed.set()
+        self._watch()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
