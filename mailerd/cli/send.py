@@ -223,7 +223,7 @@ async def _show(posting: _JobPoster, raw: bytes) -> int:
     """Tell what would become of the table; how many of its letters can be sent."""
     async with rendering() as renderer:
         order = await asyncio.to_thread(posting.order, raw, renderer)
-        found = await asyncio.to_thread(lambda: dry_run(order, renderer=renderer, now=SystemClock().now()))
+        found = await asyncio.to_thread(lambda: dry_run(order, renderer=renderer))
     for each in found.rejected:
         print(f"would fail: {each.email}: {each.reason}")
     for sample in found.samples[:1]:

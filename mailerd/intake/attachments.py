@@ -1,10 +1,10 @@
-"""Attachments of a request: decoded, check_size together with the letter, and each content held once."""
+"""Attachments of a request: decoded, weighed, and each content held once."""
 
 import binascii
 import hashlib
 import mimetypes
 from base64 import b64decode
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from mailerd.intake.errors import FieldError
@@ -16,10 +16,9 @@ _DEFAULT_KIND: Final = "application/octet-stream"
 
 
 class AttachmentSet:
-    """What the letters of one request carry; `text_size`: bytes that a letter takes without any of it, about."""
+    """What the letters of one request carry."""
 
-    def __init__(self, *, text_size: int) -> None:
-        self._text_size = text_size
+    def __init__(self) -> None:
         self._contents: dict[bytes, bytes] = {}
         self.shared: list[StoredAttachment] = []
 
@@ -69,10 +68,15 @@ class AttachmentSet:
         wrong = []
         ids = [each.content_id for each in found if each.content_id]
         wrong += [f"content_id {each!r} is given twice" for each in sorted({one for one in ids if ids.count(one) > 1})]
-        size = self._text_size + sum(encoded_size(len(each.content), filename=each.filename) for each in found)
+        size = encoded_sizes(found)
         if size > MAX_LETTER_BYTES:
             wrong.append(
                 f"make letters of about {size:,} bytes, above Google's limit of {MAX_LETTER_BYTES:,} (35 MiB, base64 "
                 "included): the files themselves may have about 25 MB together"
             )
         return wrong
+
+
+def encoded_sizes(attached: Iterable[StoredAttachment]) -> int:
+    """Bytes that attachments take up in a letter at most."""
+    return sum(encoded_size(len(each.content), filename=each.filename) for each in attached)

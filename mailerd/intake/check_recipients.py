@@ -3,18 +3,20 @@
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final
 
-from mailerd.intake.attachments import AttachmentSet
+from mailerd.intake.attachments import AttachmentSet, encoded_sizes
 from mailerd.intake.errors import MAX_REASON, ApiError, FieldErrors, cut
+from mailerd.intake.letter_size import letter_size, may_be_too_large
 from mailerd.intake.request_models import LANGUAGE, MAX_LINE, MAX_REASONS_PER_RECIPIENT, one_name
 from mailerd.intake.strict_json import encode, unwieldy
 from mailerd.mail.addresses import Addresses
+from mailerd.mail.mime import Envelope
 from mailerd.mail.render_queue import MAX_STOPPED, Rendered
 from mailerd.mail.renderer import ThreadRenderer
-from mailerd.mail.templates import RecipientData, Template
+from mailerd.mail.templates import Content, RecipientData, Template
 from mailerd.store.attachments import StoredAttachment
 from mailerd.store.jobs import NewRecipient
 
@@ -23,6 +25,7 @@ CHECK_TIMEOUT: Final = 30.0
 MAX_EMAIL: Final = 320
 BATCH: Final = 200
 """Recipients that are rendered while the next ones are read."""
+_SIZE_BATCH: Final = 10
 _FIELDS: Final = frozenset({"email", "name", "variables", "language", "attachments"})
 
 
@@ -52,6 +55,7 @@ def check(
     template: Template | None,
     renderer: ThreadRenderer,
     attachments: AttachmentSet,
+    envelope: Envelope,
     allow_duplicates: bool = False,
     keep: bool = False,
 ) -> CheckedRecipients:
@@ -59,6 +63,7 @@ def check(
 
     `template` None means that it has errors of its own, and nobody can say what does not fit it. Else every letter is
     rendered, by the code that will render it again for its sending: the renderer has one batch while the next is read.
+    Where its attachments leave little room, it is weighed as well; `envelope` is what the letters have in common.
     `keep`: bad recipients are kept as such; without it the walk ends once there are enough errors for a refusal.
 
     Raises:
@@ -67,13 +72,14 @@ def check(
     """
     until = time.monotonic() + CHECK_TIMEOUT
     checker = _Checker(attachments, allow_duplicates=allow_duplicates)
+    size_check = _SizeCheck(template, renderer, envelope, attachments.shared)
     under_way: _Batch | None = None
     for start in range(0, len(items), BATCH):
         if time.monotonic() > until:
             raise _too_costly(f"after {CHECK_TIMEOUT:g} s only {start:,} of {len(items):,} recipients were checked")
         batch = [checker.read(items[index], index) for index in range(start, min(start + BATCH, len(items)))]
         items[start : start + BATCH] = [None] * len(batch)
-        asked = _Batch(batch, template, renderer)
+        asked = _Batch(batch, template, renderer, size_check)
         if under_way is not None:
             checker.take(under_way, until=until)
         under_way = asked
@@ -125,8 +131,15 @@ class _Candidate:
 class _Batch:
     """Recipients on their way through the renderer."""
 
-    def __init__(self, candidates: list[_Candidate], template: Template | None, renderer: ThreadRenderer) -> None:
+    def __init__(
+        self,
+        candidates: list[_Candidate],
+        template: Template | None,
+        renderer: ThreadRenderer,
+        size_check: "_SizeCheck",
+    ) -> None:
         self.candidates = candidates
+        self._size_check = size_check
         self._good = [] if template is None else [each for each in candidates if not each.errors]
         self._results: Future[list[Rendered]] | None = None
         if template is not None and self._good:
@@ -144,17 +157,62 @@ class _Batch:
             if isinstance(errors, list) and errors:
                 each.errors.append(("variables", _listed(errors)))
                 stopped += [str(error) for error in errors if error.bound]
+        self._size_check.check([each for each in self._good if not each.errors], until=until)
         return stopped
 
     def _rendered(self, until: float) -> Sequence[Rendered]:
-        if self._results is None:
-            return ()
+        return () if self._results is None else _waited_for(self._results, self.candidates[0].index, until=until)
+
+
+class _SizeCheck:
+    """Checks the size of letters whose attachments leave little room: as they are rendered, and not as their template is."""
+
+    def __init__(
+        self,
+        template: Template | None,
+        renderer: ThreadRenderer,
+        envelope: Envelope,
+        shared: Sequence[StoredAttachment],
+    ) -> None:
+        self._template, self._renderer, self._envelope = template, renderer, envelope
+        self._shared = encoded_sizes(shared)
+
+    def check(self, candidates: list[_Candidate], *, until: float) -> None:
+        """Note which letters are larger than Google takes, a few at a time: each may have some megabytes.
+
+        Raises:
+            ApiError: 422, it takes longer than `until` on the clock of time.monotonic().
+        """
+        if self._template is None:
+            return
+        heavy = [each for each in candidates if may_be_too_large(self._attached(each))]
+        for start in range(0, len(heavy), _SIZE_BATCH):
+            some = heavy[start : start + _SIZE_BATCH]
+            readers = [RecipientData(each.email, each.name, each.stored) for each in some]
+            made = self._renderer.start(self._template, readers, content=True)
+            for each, content in zip(some, _waited_for(made, some[0].index, until=until), strict=True):
+                self._check_one(each, content)
+
+    def _check_one(self, it: _Candidate, content: Rendered) -> None:
+        if not isinstance(content, Content):
+            it.errors.append(("variables", _listed(content)))
+            return
+        envelope = replace(self._envelope, to_email=it.email, to_name=it.name, key=f"{self._envelope.key}-{it.index}")
         try:
-            return self._results.result(timeout=max(until - time.monotonic(), 0.0))
-        except TimeoutError:
-            self._results.cancel()
-            at = self.candidates[0].index
-            raise _too_costly(f"after {CHECK_TIMEOUT:g} s only {at:,} recipients were checked") from None
+            letter_size(content, envelope, attached=self._attached(it))
+        except ValueError as error:
+            it.errors.append(("", str(error)))
+
+    def _attached(self, it: _Candidate) -> int:
+        return self._shared + encoded_sizes(it.attached)
+
+
+def _waited_for(results: "Future[list[Rendered]]", at: int, *, until: float) -> list[Rendered]:
+    try:
+        return results.result(timeout=max(until - time.monotonic(), 0.0))
+    except TimeoutError:
+        results.cancel()
+        raise _too_costly(f"after {CHECK_TIMEOUT:g} s only {at:,} recipients were checked") from None
 
 
 class _Checker:

@@ -159,7 +159,7 @@ class CreateJobEndpoint:
 
     async def _dry_run(self, parsed: ParsedJob, renderer: ThreadRenderer) -> web.Response:
         job = parsed.job
-        found = await self._compute(lambda: dry_run(parsed, renderer=renderer, now=self._clock.now()))
+        found = await self._compute(lambda: dry_run(parsed, renderer=renderer))
         rejected = sorted([*parsed.rejected, *found.rejected], key=lambda each: each.index)
         letters = parsed.total - len(rejected)
         forecast = await self._foresee(

@@ -2,15 +2,15 @@
 
 import time
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Final
 
 from mailerd.intake.check_recipients import RejectedRecipient, stopped_too_often
 from mailerd.intake.errors import ApiError, cut
+from mailerd.intake.letter_size import letter_size
 from mailerd.intake.middleware import shortened
 from mailerd.intake.parse_job import ParsedJob
-from mailerd.mail.attachments import check_size, encoded_size
-from mailerd.mail.mime import Envelope, compose
+from mailerd.mail.attachments import encoded_size
+from mailerd.mail.mime import Envelope
 from mailerd.mail.render_queue import MAX_STOPPED, Rendered
 from mailerd.mail.renderer import ThreadRenderer
 from mailerd.mail.templates import Content, RecipientData
@@ -38,7 +38,7 @@ class DryRun:
     samples: list[dict[str, Any]] = field(default_factory=list)
 
 
-def dry_run(parsed: ParsedJob, *, renderer: ThreadRenderer, now: datetime) -> DryRun:
+def dry_run(parsed: ParsedJob, *, renderer: ThreadRenderer) -> DryRun:
     """Make every letter of an parsed.
 
     Raises:
@@ -55,8 +55,8 @@ def dry_run(parsed: ParsedJob, *, renderer: ThreadRenderer, now: datetime) -> Dr
         made = _rendered(parsed, batch, renderer, until=until)
         for (seq, recipient), content in zip(batch, made, strict=True):
             try:
-                size = _size(parsed, recipient, seq, content, now=now)
-                size = check_size(size + sizes_of_attachments.get(None, 0) + sizes_of_attachments.get(seq, 0))
+                attached = sizes_of_attachments.get(None, 0) + sizes_of_attachments.get(seq, 0)
+                size = _size(parsed, recipient, seq, content, attached=attached)
             except ValueError as error:
                 found.rejected.append(RejectedRecipient(seq, recipient.email, cut(str(error))))
                 continue
@@ -103,26 +103,24 @@ def _too_costly(parsed: ParsedJob, done: int) -> ApiError:
     )
 
 
-def _size(parsed: ParsedJob, recipient: NewRecipient, seq: int, content: Rendered, *, now: datetime) -> int:
-    """Bytes of a letter without its attachments.
+def _size(parsed: ParsedJob, recipient: NewRecipient, seq: int, content: Rendered, *, attached: int) -> int:
+    """Bytes of a letter.
 
     Raises:
-        ValueError: it cannot be made.
+        ValueError: it cannot be made, or is larger than Google takes.
     """
     if not isinstance(content, Content):
         raise ValueError(str(content[0]))  # noqa: TRY004 - a letter's fault, not a program's
     job = parsed.job
-    sender = job.from_email or job.sender_email
     envelope = Envelope(
-        sender_email=sender,
+        sender_email=job.from_email or job.sender_email,
         sender_name=job.sender_name,
         reply_to=job.reply_to,
         to_email=recipient.email,
         to_name=recipient.name,
         key=f"{job.id}-{seq}",
     )
-    domain = sender.rpartition("@")[2]
-    return len(compose(content, envelope, date=now, message_id=f"<{job.id.lower()}{seq}@{domain}>"))
+    return letter_size(content, envelope, attached=attached)
 
 
 def _sample(parsed: ParsedJob, seq: int, recipient: NewRecipient, content: Content, size: int) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from mailerd.intake.request_models import JobFields, read_job_fields
 from mailerd.intake.resolve_sender import SenderResolver, UnknownSender
 from mailerd.intake.strict_json import encode, parse
 from mailerd.mail.errors import TemplateErrors
+from mailerd.mail.mime import Envelope
 from mailerd.mail.renderer import ThreadRenderer
 from mailerd.mail.template_library import NamedTemplate, TemplateLibrary, TemplateLibraryError
 from mailerd.mail.template_library import check as check_named
@@ -82,6 +83,9 @@ def parse_job(
         template=template if judged else None,
         renderer=renderer,
         attachments=attachments,
+        envelope=Envelope(
+            head.sender_email or "", head.sender_name or None, head.reply_to, to_email="", to_name=None, key="0" * 26
+        ),
         allow_duplicates=head.allow_duplicates,
         keep=head.on_invalid == "skip" or head.dry_run,
     )
@@ -159,8 +163,7 @@ def _variables(head: JobFields, errors: list[FieldError]) -> tuple[Mapping[str, 
 
 
 def _attachments(head: JobFields, named: NamedTemplate | None, errors: list[FieldError]) -> AttachmentSet:
-    source = named.template.default if named else head.template
-    attachments = AttachmentSet(text_size=len((source and source.html) or "") + len((source and source.text) or ""))
+    attachments = AttachmentSet()
     pictures = [
         StoredAttachment(each.filename, each.content_type, each.content, sha256(each.content).digest(), each.filename)
         for each in (named.images if named else ())

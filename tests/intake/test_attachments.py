@@ -97,6 +97,41 @@ async def test_a_letter_above_googles_limit_is_refused_before_it_is_stored(build
     assert "35 MiB" in fault["message"]
 
 
+async def test_a_letter_is_weighed_as_it_is_rendered_where_its_attachments_leave_little_room(build: Build) -> None:
+    site = await build(patience=10)
+    large = [a_file(b"x" * 13_300_000), a_file(b"y" * 13_300_000)]  # some 35 MB in base64
+    people = [
+        {"email": f"{name}@example.com", "name": name, "variables": {"words": words * 1_000}}
+        for name, words in (("short", "x"), ("long", "x" * 990))
+    ]
+    template = {"subject": "Hello", "html": "<p>{{ words }}</p>", "text": "{{ words }}"}
+    body = job(*people, template=template, attachments=large)
+    status, answer = await post_large(site, body)
+    [fault] = answer["error"]["details"]
+    assert (status, fault["field"]) == (422, "recipients[1]")
+    assert "35 MiB" in fault["message"]
+    status, answer = await post_large(site, {**body, "on_invalid": "skip"})
+    assert (status, answer["accepted"], [each["email"] for each in answer["rejected"]]) == (
+        200,
+        1,
+        ["long@example.com"],
+    )
+    status, answer = await post_large(site, {**body, "dry_run": True})
+    assert (status, answer["accepted"], [each["email"] for each in answer["rejected"]]) == (
+        200,
+        1,
+        ["long@example.com"],
+    )
+
+
+async def test_a_long_template_of_short_letters_leaves_room_for_attachments(build: Build) -> None:
+    site = await build(patience=10)
+    template = {"subject": "Hello", "html": "<p>Hi</p>" + "{% if false %}" + "never " * 160_000 + "{% endif %}"}
+    large = [a_file(b"x" * 13_300_000), a_file(b"y" * 13_300_000)]
+    status, answer = await post_large(site, job(template=template, attachments=large))
+    assert status == 200, answer
+
+
 async def test_a_content_id_is_given_once_to_a_letter(site: Site) -> None:
     status, answer = await site.post(
         job(
