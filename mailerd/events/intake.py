@@ -66,6 +66,22 @@ class IntakeEvents(EventEmitter):
     def probe_answered(self, *, method: str, path: str, status: int, ms: float, request: str) -> None: ...
 
     @event(
+        "debug",
+        en="{method} {path}: {status} in {ms:.1f} ms, for nobody at {address}, one of many (request {request})",
+        zh="{method} {path}：{status}，用时 {ms:.1f} 毫秒，调用者不明，来自 {address}，众多请求之一（请求 {request}）",
+    )
+    def stranger_answered(
+        self, *, method: str, path: str, status: int, ms: float, address: str, request: str
+    ) -> None: ...
+
+    @event(
+        "warning",
+        en="{count} requests without a good API key, from {addresses} address(es), were not logged one by one: {most} of them from {address}",
+        zh="来自 {addresses} 个地址的 {count} 个无有效 API 密钥的请求未逐条记录：其中 {most} 个来自 {address}",
+    )
+    def requests_not_logged(self, *, count: int, addresses: int, address: str, most: int) -> None: ...
+
+    @event(
         "warning",
         en="{address} showed no good API key for {method} {path}",
         zh="{address} 未出示有效的 API 密钥：{method} {path}",

@@ -171,6 +171,11 @@ RUNBOOKS: Final[Mapping[str, Runbook]] = {
             LikelyCause("the address is a proxy's: name it", "地址是代理的：请声明它", "intake.trusted_proxies"),
         ),
     ),
+    "requests_not_logged": Runbook(
+        "More requests without a good API key came than are logged one by one. All were answered, and the metrics count them.",
+        "无有效 API 密钥的请求过多，未逐条记录。均已答复，并计入指标。",
+        (LikelyCause("somebody guesses keys, or looks for weaknesses", "有人在猜测密钥或探测漏洞", "journalctl -u mailerd MAILERD_EVENT=requests_not_logged"),),
+    ),
     "connection_too_slow": Runbook(
         "A client did not send its request, or did not read its answer, in time; its connection was closed.",
         "客户端未及时发送请求或读取应答，连接已关闭。",

@@ -13,6 +13,7 @@ from mailerd.errors import DatabaseError
 from mailerd.events.intake import IntakeEvents
 from mailerd.intake.client_address import ClientAddress, TokenBuckets
 from mailerd.intake.errors import ApiError
+from mailerd.intake.stranger_log import StrangerLog
 from mailerd.store.api_keys import ApiKey, ApiKeys, Permission, digest
 
 HEADER: Final = "X-API-Key"
@@ -32,9 +33,18 @@ CALLER: Final = ContextVar[str]("caller", default="")
 class ApiKeyAuth:
     """Lets requests in."""
 
-    def __init__(self, keys: ApiKeys, *, client_address: ClientAddress, events: IntakeEvents, clock: Clock) -> None:
+    def __init__(
+        self,
+        keys: ApiKeys,
+        *,
+        client_address: ClientAddress,
+        strangers: StrangerLog,
+        events: IntakeEvents,
+        clock: Clock,
+    ) -> None:
         self._keys = keys
         self._client_address = client_address
+        self._strangers = strangers
         self._events = events
         self._clock = clock
         self._rates = TokenBuckets()
@@ -61,7 +71,8 @@ class ApiKeyAuth:
         key = await self._find(shown) if shown else None
         if key is None:
             self._failures.wait(address, per_minute=MAX_FAILURES_PER_MINUTE, now=now)
-            self._events.key_refused(address=address, method=request.method, path=spelled(request))
+            if self._strangers.logs_request(address):
+                self._events.key_refused(address=address, method=request.method, path=spelled(request))
             missing = f"the header {HEADER} is missing; `mailerd keys create` makes a key"
             raise ApiError(401, "unauthorized", "this API key is unknown or revoked" if secret else missing)
         CALLER.set(key.name)

@@ -165,7 +165,7 @@ class _Batch:
 
 
 class _SizeCheck:
-    """Checks the size of letters whose attachments leave little room: as they are rendered, and not as their template is."""
+    """Checks the size of letters whose attachments leave little room, as they are rendered."""
 
     def __init__(
         self,

@@ -7,14 +7,14 @@ from mailerd.mail.attachments import MAX_LETTER_BYTES, check_size
 from mailerd.mail.mime import Envelope, compose
 from mailerd.mail.templates import Content
 
-_OWN_AT_MOST: Final = 12_000_000
+_MAX_OWN_BYTES: Final = 12_000_000
 """Bytes of a letter without its attachments: two parts of a million characters, four bytes each, in base64."""
 _SOME_DAY: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def may_be_too_large(attached: int) -> bool:
     """Whether a letter whose attachments take up so many bytes has to be weighed."""
-    return attached + _OWN_AT_MOST > MAX_LETTER_BYTES
+    return attached + _MAX_OWN_BYTES > MAX_LETTER_BYTES
 
 
 def letter_size(content: Content, envelope: Envelope, *, attached: int) -> int:

@@ -25,6 +25,7 @@ from mailerd.intake.errors import (
     away,
     too_large,
 )
+from mailerd.intake.stranger_log import StrangerLog
 from mailerd.mail.errors import RendererError
 from mailerd.store.db import error_codes
 
@@ -165,8 +166,11 @@ def with_headers[R: web.StreamResponse](response: R, request_id: str) -> R:
 class ErrorMiddleware:
     """Gives every request an id and a log line, and turns every exception into an answer."""
 
-    def __init__(self, *, client_address: ClientAddress, events: IntakeEvents, clock: Clock) -> None:
+    def __init__(
+        self, *, client_address: ClientAddress, strangers: StrangerLog, events: IntakeEvents, clock: Clock
+    ) -> None:
         self._client_address = client_address
+        self._strangers = strangers
         self._events = events
         self._clock = clock
 
@@ -180,6 +184,7 @@ class ErrorMiddleware:
         started, request_id = self._clock.monotonic(), new_id()
         REQUEST.set(request_id)
         CALLER.set("")
+        self._strangers.begin()
         _BEGUN.set(None)
         response = await self._run(request, handler, request_id)
         begun = _BEGUN.get()
@@ -203,7 +208,8 @@ class ErrorMiddleware:
         request_id = new_id()
         REQUEST.set(request_id)
         problem = ApiError(417, "expectation_failed", "the header Expect may say 100-continue only")
-        self._events.request_refused(request=request_id, status=problem.status, code=problem.code, reason=str(problem))
+        if self._strangers.logs(self._client_address.address(request)):
+            self._tell_refused(problem, request_id)
         return error_response(problem, request_id=request_id)
 
     async def _run(self, request: web.Request, handler: Handler, request_id: str) -> web.StreamResponse:
@@ -258,6 +264,12 @@ class ErrorMiddleware:
         if path.startswith(PROBES):
             self._events.probe_answered(method=method, path=path, status=status, ms=ms, request=request_id)
             return
+        address = self._client_address.address(request)
+        if not self._is_logged(request):
+            self._events.stranger_answered(
+                method=method, path=path, status=status, ms=ms, address=address, request=request_id
+            )
+            return
         self._events.request_answered(
             method=method,
             path=path,
@@ -265,20 +277,28 @@ class ErrorMiddleware:
             ms=ms,
             size=response.body_length if response.prepared else 0,
             caller=CALLER.get() or "nobody",
-            address=self._client_address.address(request),
+            address=address,
             request=request_id,
         )
 
     def _refuse(self, request: web.Request, problem: ApiError, request_id: str) -> web.Response:
         problem = for_request(request, problem)
-        self._events.request_refused(request=request_id, status=problem.status, code=problem.code, reason=str(problem))
+        if self._is_logged(request):
+            self._tell_refused(problem, request_id)
         return error_response(problem, request_id=request_id)
+
+    def _is_logged(self, request: web.Request) -> bool:
+        return bool(CALLER.get()) or self._strangers.logs_request(self._client_address.address(request))
+
+    def _tell_refused(self, problem: ApiError, request_id: str) -> None:
+        self._events.request_refused(request=request_id, status=problem.status, code=problem.code, reason=str(problem))
 
     def _unserved(self, request: web.Request, error: DatabaseError) -> web.Response:
         problem = of_database(error)
         if problem is None:
             return self._failed(request, error)
-        self._events.request_unserved(request=REQUEST.get(), cause=str(error))
+        if self._is_logged(request):
+            self._events.request_unserved(request=REQUEST.get(), cause=str(error))
         return error_response(for_request(request, problem), request_id=REQUEST.get())
 
     def _failed(self, request: web.Request, error: BaseException) -> web.Response:

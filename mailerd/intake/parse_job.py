@@ -83,9 +83,7 @@ def parse_job(
         template=template if judged else None,
         renderer=renderer,
         attachments=attachments,
-        envelope=Envelope(
-            head.sender_email or "", head.sender_name or None, head.reply_to, to_email="", to_name=None, key="0" * 26
-        ),
+        envelope=_envelope(head),
         allow_duplicates=head.allow_duplicates,
         keep=head.on_invalid == "skip" or head.dry_run,
     )
@@ -96,6 +94,12 @@ def parse_job(
     attached = [*attachments.shared, *checked.attached]
     job = _job(head, checked, variables=stored, key=key, mailbox=mailbox, named=named, attached=attached)
     return ParsedJob(job, checked.rejected, head.dry_run, template)
+
+
+def _envelope(head: JobFields) -> Envelope:
+    """What the envelopes of its letters have in common; an id is as long as any other."""
+    sender, name = head.sender_email or "", head.sender_name or None
+    return Envelope(sender, name, head.reply_to, to_email="", to_name=None, key="0" * 26)
 
 
 def _mailbox(head: JobFields, errors: list[FieldError], *, senders: SenderResolver | None) -> str:

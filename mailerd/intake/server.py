@@ -36,6 +36,7 @@ from mailerd.intake.resolve_sender import SenderResolver
 from mailerd.intake.routes import OPERATIONS
 from mailerd.intake.server_log import server_log
 from mailerd.intake.slow_clients import FIRST_REQUEST_TIMEOUT, SlowClientReaper
+from mailerd.intake.stranger_log import StrangerLog
 from mailerd.mail.errors import RendererError
 from mailerd.mail.renderer import CHECK_LIMITS, Renderer
 from mailerd.mail.template_library import TemplateLibrary
@@ -93,7 +94,7 @@ class Intake:
         self._patience = patience
         self._wake = wake
         self._events = events
-        self._clock = clock or SystemClock()
+        self._clock = clock = clock or SystemClock()
         self._grace = grace
         self._body_timeout = body_timeout
         self._shares = Shares(settings, within=share_timeout)
@@ -106,12 +107,15 @@ class Intake:
         self._library = TemplateLibrary(templates)
         self._forecast = forecast
         self._senders = senders
-        client_address = ClientAddress(networks(settings.trusted_proxies))
+        address = ClientAddress(networks(settings.trusted_proxies))
+        self._strangers = strangers = StrangerLog(events=events, clock=clock)
         keys = ApiKeys(database, timeout=patience)
-        self._auth = ApiKeyAuth(keys, client_address=client_address, events=events, clock=self._clock)
+        self._auth = ApiKeyAuth(keys, client_address=address, strangers=strangers, events=events, clock=clock)
         self._lookup = JobLookup(auth=self._auth, jobs=self._jobs)
-        self._slow_clients = SlowClientReaper(timeout=first_request_timeout, events=events, clock=self._clock)
-        self._middleware = ErrorMiddleware(client_address=client_address, events=events, clock=self._clock)
+        self._slow_clients = SlowClientReaper(
+            timeout=first_request_timeout, strangers=strangers, events=events, clock=clock
+        )
+        self._middleware = ErrorMiddleware(client_address=address, strangers=strangers, events=events, clock=clock)
         self.listens = asyncio.Event()
         """Set by `run` once it listens."""
 
@@ -151,7 +155,7 @@ class Intake:
         """
         executor = ThreadPoolExecutor(self._shares.threads, thread_name_prefix="intake")
         async with Renderer("checking", limits=CHECK_LIMITS, events=RendererEvents(self._events.sink)) as renderer:
-            with server_log(self._events) as logger:
+            with server_log(self._events, self._strangers) as logger:
                 runner = web.AppRunner(
                     self._application(executor, renderer),
                     handle_signals=False,
@@ -172,6 +176,7 @@ class Intake:
                     reaping.cancel()
                     await self._stop(runner)
                     executor.shutdown(wait=False, cancel_futures=True)
+                    self._strangers.tell()
                     self._events.intake_stopped()
 
     async def _stop(self, runner: web.AppRunner) -> None:

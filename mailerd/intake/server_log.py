@@ -9,6 +9,7 @@ from typing import Final, override
 from aiohttp.http import HttpProcessingError
 
 from mailerd.events.intake import IntakeEvents
+from mailerd.intake.stranger_log import StrangerLog
 
 _LOGGER: Final = logging.getLogger("mailerd.intake.server")
 _MAX_REASON: Final = 200
@@ -17,9 +18,9 @@ _WHAT_WAS_SENT: Final = re.compile(r":?\s*\n|: b'|: bytearray\(")
 
 
 @contextmanager
-def server_log(events: IntakeEvents) -> Iterator[logging.Logger]:
+def server_log(events: IntakeEvents, strangers: StrangerLog) -> Iterator[logging.Logger]:
     """The logger for aiohttp's server; while the context lasts, its records become events."""
-    log = _ServerLog(events)
+    log = _ServerLog(events, strangers)
     _LOGGER.setLevel(logging.DEBUG)  # aiohttp reports bytes that are no HTTP at this level
     _LOGGER.propagate = False
     _LOGGER.addHandler(log)
@@ -30,16 +31,18 @@ def server_log(events: IntakeEvents) -> Iterator[logging.Logger]:
 
 
 class _ServerLog(logging.Handler):
-    def __init__(self, events: IntakeEvents) -> None:
+    def __init__(self, events: IntakeEvents, strangers: StrangerLog) -> None:
         super().__init__()
+        self._strangers = strangers
         self._events = events
 
     @override
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, HttpProcessingError):
-            address = record.args[0] if isinstance(record.args, tuple) and record.args else None
-            self._events.request_malformed(address=str(address or "unix"), reason=_reason(error))
+            address = str((record.args[0] if isinstance(record.args, tuple) and record.args else None) or "unix")
+            if self._strangers.logs(address):
+                self._events.request_malformed(address=address, reason=_reason(error))
         elif record.levelno >= logging.WARNING:
             what = record.getMessage()
             self._events.connection_failed(what=what, error=error or RuntimeError(what))

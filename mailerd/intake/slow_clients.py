@@ -9,6 +9,7 @@ from aiohttp.typedefs import Handler
 
 from mailerd.clock import Clock
 from mailerd.events.intake import IntakeEvents
+from mailerd.intake.stranger_log import StrangerLog
 
 FIRST_REQUEST_TIMEOUT: Final = 20.0
 """Seconds from the connection to the end of its first request's headers. Later requests: the keep-alive timeout."""
@@ -19,8 +20,9 @@ _Connection = web.RequestHandler
 class SlowClientReaper:
     """Closes connections without a first request after `timeout` seconds."""
 
-    def __init__(self, *, timeout: float, events: IntakeEvents, clock: Clock) -> None:
+    def __init__(self, *, timeout: float, strangers: StrangerLog, events: IntakeEvents, clock: Clock) -> None:
         self._timeout = timeout
+        self._strangers = strangers
         self._events = events
         self._clock = clock
         self._first_seen: dict[_Connection, float] = {}
@@ -48,8 +50,8 @@ class SlowClientReaper:
             return
         if connection.transport is not None:
             peer = connection.transport.get_extra_info("peername")
-            self._events.connection_too_slow(
-                address=str(peer[0]) if isinstance(peer, tuple) else "unix",
-                reason=f"no whole request came within {self._timeout:g} s",
-            )
+            address = str(peer[0]) if isinstance(peer, tuple) else "unix"
+            if self._strangers.logs(address):
+                reason = f"no whole request came within {self._timeout:g} s"
+                self._events.connection_too_slow(address=address, reason=reason)
             connection.transport.abort()

@@ -173,6 +173,7 @@ class Metrics:
             "job_accepted": job_accepted,
             "job_finished": job_finished,
             "request_answered": request_answered,
+            "stranger_answered": request_answered,
             "transaction_repeated": lambda _: self._retries.inc(),
             "database_attempt_failed": lambda _: self._retries.inc(),
             "log_records_lost": lambda fields: self._lost.inc(_number(fields["lost"])),
