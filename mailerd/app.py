@@ -44,8 +44,8 @@ from mailerd.store.forecast_inputs import ForecastReader
 from mailerd.store.queue.claim import Claims
 from mailerd.store.queue.expired_claims import ExpiredClaims
 from mailerd.store.queue.failover import ReplayLog
-from mailerd.store.queue.rate_limits import CallLimits, DefaultLimits
-from mailerd.store.queue.record import Records
+from mailerd.store.queue.rate_limits import DefaultLimits, RateLimits
+from mailerd.store.queue.record import RecordWriter
 from mailerd.store.queue.recovery import RecoveryQueries
 from mailerd.store.stats import StatsReader
 from mailerd.worker.circuit_breaker import CircuitBreaker
@@ -137,7 +137,7 @@ class Daemon:
                 prepared.cancel()
             for part in others:
                 part.cancel()
-        await self.daemons.leave()
+        await self.daemons.mark_stopped()
         await self.database.close()
         self.events.stopped(sent=self.progress.sent, failed=self.progress.failed)
         await self.service.watchdog.flush_on_exit()
@@ -176,7 +176,7 @@ class Daemon:
                 await self.intake.listens.wait()  # a daemon that cannot have its port leaves no trace in the database
                 await self.database.open()
                 await migrate(self.database, events=self.store_events)
-                await self.daemons.beat()
+                await self.daemons.heartbeat()
                 return
             except DatabaseAwayError:
                 await asyncio.sleep(_ASK_AGAIN)
@@ -193,7 +193,7 @@ class Daemon:
         try:
             new = read()
             self.service.alerter.configure(new.alerts)
-            self.claims.govern(default_limits(new))
+            self.claims.set_limits(default_limits(new))
             configure_log(new.log)
             changed = [name for name in Settings.model_fields if getattr(new, name) != getattr(self.settings, name)]
             later = ", ".join(name for name in changed if name not in _TAKEN_UP)
@@ -214,7 +214,7 @@ class Daemon:
             await asyncio.sleep(_HEARTBEAT_INTERVAL)
             heartbeat.working("beating")
             try:
-                await self.daemons.beat()
+                await self.daemons.heartbeat()
             except DatabaseAwayError:
                 continue  # the store has said so
             except DatabaseError as error:
@@ -245,12 +245,11 @@ def build(settings: Settings, log: EventSink, *, flush: Callable[[], bool] = lam
     database = Database(settings.database, events=store_events, meter=metrics)
     gmail = Gmail(settings.gmail, events=GmailEvents(sink), concurrency=settings.runner.concurrency, meter=metrics)
     renderer = Renderer("sending", limits=SEND_LIMITS, events=RendererEvents(sink), keep=True)
-    records = Records(database, daemon_id)
-    history = ReplayLog(database, daemon_id, lease, store_events)
-    rescues = RecoveryQueries(database, daemon_id, policy.in_flight, look_lease=lease)
-    claims = Claims.on(default_limits(settings), database, daemon_id, lease=lease, files=gmail.stamps, history=history)
-
-    recorder = Recorder(records, clock=clock, events=events, heartbeats=heartbeats, memory=history)
+    records = RecordWriter(database, daemon_id)
+    replay_log = ReplayLog(database, daemon_id, lease, store_events)
+    rescues = RecoveryQueries(database, daemon_id, policy.in_flight, check_lease=lease)
+    claims = _claims(settings, database, daemon_id, gmail=gmail, replay_log=replay_log)
+    recorder = Recorder(records, clock=clock, events=events, heartbeats=heartbeats, memory=replay_log)
     in_flight = InFlight(rescues, lease=lease, clock=clock, events=events, heartbeats=heartbeats)
     progress = JobProgress()
     breaker = CircuitBreaker(clock=clock, events=events)
@@ -273,10 +272,10 @@ def build(settings: Settings, log: EventSink, *, flush: Callable[[], bool] = lam
     page = _page(settings, metrics, database, in_flight)
     intake = _intake(settings, sink, claims=claims, wake=runner.wake, gmail=gmail, page=page)
     return Daemon(
-        settings=settings, database=database, daemons=Daemons(database, daemon_id, forgot=history.doubt), gmail=gmail,
-        intake=intake, recorder=recorder, in_flight=in_flight, runner=runner, recovery=recovery, progress=progress,
-        events=events, store_events=store_events, service=service, heartbeats=heartbeats, claims=claims,
-        renderer=renderer,
+        settings=settings, database=database, gmail=gmail, intake=intake, recorder=recorder, in_flight=in_flight,
+        daemons=Daemons(database, daemon_id, on_lost_commits=replay_log.replay_again), runner=runner,
+        recovery=recovery, progress=progress, events=events, store_events=store_events, service=service,
+        heartbeats=heartbeats, claims=claims, renderer=renderer,
     )  # fmt: skip
 
 
@@ -289,11 +288,18 @@ def _policy(settings: Settings) -> RetryPolicy:
     )
 
 
+def _claims(settings: Settings, database: Database, daemon_id: str, *, gmail: Gmail, replay_log: ReplayLog) -> Claims:
+    return Claims.on(
+        default_limits(settings), database, daemon_id, lease=timedelta(seconds=settings.runner.lease),
+        credentials_version=gmail.stamps, replay_log=replay_log,
+    )  # fmt: skip
+
+
 def _paced(claims: Claims, gmail: Gmail, *, patience: timedelta) -> Paced:
     def limits() -> DefaultLimits:
-        return claims.terms  # a reload changes them
+        return claims.defaults  # a reload changes them
 
-    return Paced(gmail, CallLimits(claims.database, limits), patience, SystemClock())
+    return Paced(gmail, RateLimits(claims.database, limits), patience, SystemClock())
 
 
 def _service(
@@ -305,7 +311,7 @@ def _service(
     events = ProcessEvents(sink)
 
     async def read_stats() -> QueueStats:
-        return await StatsReader(database, claims.terms).read()  # a reload changes the terms
+        return await StatsReader(database, claims.defaults).read()  # a reload changes the defaults
 
     def database_status() -> str:
         return database.outage
@@ -337,7 +343,7 @@ def _intake(
     settings: Settings, sink: EventSink, *, claims: Claims, wake: Callable[[], None], gmail: Gmail, page: MetricsPage
 ) -> Intake:
     def limits() -> DefaultLimits:
-        return claims.terms  # a reload changes them
+        return claims.defaults  # a reload changes them
 
     outlooks = ForecastReader(claims.database, limits, settings.database.connect_timeout)
     return Intake(

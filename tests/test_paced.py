@@ -18,7 +18,7 @@ class Ledger:
         self.waits = list(waits)
         self.asked: list[int] = []
 
-    async def permit(self, sender: str, *, units: int) -> timedelta:
+    async def acquire(self, sender: str, *, units: int) -> timedelta:
         assert sender == "me"
         self.asked.append(units)
         return self.waits.pop(0) if self.waits else timedelta(0)

@@ -35,7 +35,7 @@ def audit(config: ConfigOption = None) -> None:
 
 async def _audit(known: Settings) -> int:
     async with open_database(known, warnings_only(known).write) as database:
-        jobs, findings = await look(database, terms=default_limits(known))
+        jobs, findings = await look(database, defaults=default_limits(known))
         by_proof = await proofs(database)
     for finding in findings:
         print(f"{finding.where}: {finding.kind}: {finding.what}")

@@ -102,7 +102,7 @@ async def _tell_job(known: Settings, database: Database, id_: str) -> None:
     found = await HistoryReader(database).proofs_of(id_)
     if found.keys() - {Proof.ANSWERED}:  # that Google has answered needs no word
         print(f"Of the letters sent, by proof: {describe.by_proof(found)}.")
-    for trouble in await HistoryReader(database).troubles_of(id_):
+    for trouble in await HistoryReader(database).failures_of(id_):
         print(f"  {trouble.what}: {trouble.to_email} (recipient {trouble.recipient}): {trouble.error}")
 
 
@@ -180,7 +180,7 @@ async def _queue(known: Settings, database: Database, found: Sequence[RecipientH
         list(dict.fromkeys(story.job_id for story in waiting))
     )
     return describe.Queue(
-        before={story.id: await stories.before(story) for story in waiting},
+        before={story.id: await stories.queued_before(story) for story in waiting},
         outlooks=outlooks,
         daemons=await stories.daemons(),
     )

@@ -48,7 +48,9 @@ def create(
 ) -> None:
     """Make a key. It is the last line of the output, and is never shown again."""
     senders = [_mailbox(each) for each in sender or ()]
-    secret = _ask(config, lambda keys: keys.create(name, senders=senders, calls=call or (), per_minute=per_minute))
+    secret = _ask(
+        config, lambda keys: keys.create(name, senders=senders, permissions=call or (), per_minute=per_minute)
+    )
     told = f"Key {name!r}, for {', '.join(senders) or 'any sender'}. Keep it well: only its digest is stored."
     _show(
         f"{told}\n{secret}",
@@ -136,7 +138,7 @@ def _mailbox(given: str) -> str:
 
 def _row(key: ApiKey) -> tuple[str, ...]:
     senders = "any" if key.senders is None else ", ".join(sorted(key.senders))
-    calls = "all" if key.calls is None else ", ".join(sorted(key.calls))
+    calls = "all" if key.permissions is None else ", ".join(sorted(key.permissions))
     rate = "" if key.per_minute is None else str(key.per_minute)
     moments = (key.created_at, key.last_used_at, key.revoked_at, key.old_until)
     return str(key.id), key.name, key.hint, senders, calls, rate, *(_shown(moment) for moment in moments)
@@ -149,7 +151,7 @@ def _as_json(key: ApiKey) -> dict[str, object]:
         "name": key.name,
         "key": key.hint,
         "senders": None if key.senders is None else sorted(key.senders),
-        "calls": None if key.calls is None else sorted(key.calls),
+        "calls": None if key.permissions is None else sorted(key.permissions),
         "per_minute": key.per_minute,
         **{name: moment and moment.isoformat() for name, moment in moments.items()},
     }

@@ -129,7 +129,7 @@ class _JobPoster:
         """What makes this very job one that is posted once, with this version of the template."""
         body = hashlib.sha256(raw + (order.job.template_version or "").encode()).digest()
         keep = timedelta(seconds=self.known.intake.idempotency_keep)
-        return IdempotencyKey(_THE_COMMAND, f"send-{body.hex()}", body, keep, answer=lambda _: "{}")
+        return IdempotencyKey(_THE_COMMAND, f"send-{body.hex()}", body, keep, make_response=lambda _: "{}")
 
 
 async def _post(posting: _JobPoster, raw: bytes, *, wait: bool) -> int:
@@ -144,7 +144,7 @@ async def _post(posting: _JobPoster, raw: bytes, *, wait: bool) -> int:
         try:
             stored = await jobs.accept(job)
         except DuplicateKeyError as error:
-            it = error.remembered
+            it = error.stored
             raise MailerdError(
                 f"this very job was posted at {it.created_at:%Y-%m-%d %H:%M:%S} UTC as {it.job_id}, and nothing was "
                 f"posted now; `mailerd jobs show {it.job_id}` tells what became of it, --again posts it once more"

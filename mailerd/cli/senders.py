@@ -69,7 +69,7 @@ def list_senders(
 
 
 def _legend(found: Sequence[SenderSummary]) -> None:
-    if any(each.standing.own for each in found):
+    if any(each.state.own for each in found):
         print("*: a limit of its own; `mailerd senders set EMAIL --default all` gives it the configuration's")
 
 
@@ -203,7 +203,7 @@ def _duration(given: str) -> timedelta:
 
 
 def _shown(each: SenderSummary) -> dict[str, Any]:
-    it = each.standing
+    it = each.state
     end = it.paused_until if it.paused else None
     return {
         "email": it.email,
@@ -224,7 +224,7 @@ def _shown(each: SenderSummary) -> dict[str, Any]:
 
 
 def _row(each: SenderSummary) -> tuple[str, ...]:
-    it = each.standing
+    it = each.state
     state = "sends"
     if it.paused and it.paused_until:
         state = f"paused {until(it.paused_until)} ({it.pause_cause}): {it.pause_reason}"
@@ -241,13 +241,13 @@ def _row(each: SenderSummary) -> tuple[str, ...]:
 
 
 def _limit(each: SenderSummary, name: str, *, now: int | None = None) -> str:
-    value = getattr(each.standing.limits, name) if now is None else now
-    own = "*" if name in each.standing.own else ""
+    value = getattr(each.state.limits, name) if now is None else now
+    own = "*" if name in each.state.own else ""
     return f"{value:g}{own}" if value else f"-{own}"
 
 
 def _limits(each: SenderSummary) -> str:
-    it = each.standing
+    it = each.state
     said = [
         f"{name.replace('_', ' ')} {getattr(it.limits, name) or 'without limit'}"
         for name in ("units_per_minute", "per_minute", "per_day")

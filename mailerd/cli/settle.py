@@ -8,8 +8,8 @@ import typer
 from mailerd.cli.common import ConfigOption, open_database, run_async, settings, warnings_only
 from mailerd.config import Settings
 from mailerd.core.states import State, Transition
+from mailerd.store.queue.complete_jobs import complete
 from mailerd.store.queue.manual_resolution import settle as write
-from mailerd.store.queue.record import Records
 
 
 def settle(
@@ -35,8 +35,8 @@ async def _settle(known: Settings, recipient: int, change: Transition, message_i
         settled = await write(database, recipient, change=change, message_id=message_id)
         print(f"recipient {settled.recipient} ({settled.to_email}) of job {settled.job_id} is now {settled.status}")
         if settled.status is State.SENT:
-            books = Records(database, "by hand")  # not `finish`: whoever waits here is told of a doubt at once
+            # Once, not repeated until it is committed: the person who waits here reads at once that it is in doubt.
             for job in await database.transaction(
-                lambda cursor: books.complete(cursor, [settled.job_id]), what="finish jobs"
+                lambda cursor: complete(cursor, [settled.job_id]), what="finish jobs"
             ):
                 print(f"job {job.id} is completed: {job.sent} sent, {job.failed} failed")

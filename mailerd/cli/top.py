@@ -127,8 +127,8 @@ class TopView:
         )
 
 
-async def _look_and_show(database: Database, terms: DefaultLimits, shown: TopView, live: Live) -> None:
-    looking = asyncio.ensure_future(look(database, terms))
+async def _look_and_show(database: Database, defaults: DefaultLimits, shown: TopView, live: Live) -> None:
+    looking = asyncio.ensure_future(look(database, defaults))
     try:
         while not (await asyncio.wait({looking}, timeout=_LATE))[0]:
             live.update(shown.late(), refresh=True)

@@ -52,7 +52,7 @@ class Snapshot:
     """Seconds since the last beat of any daemon; None: nobody ever beat."""
 
 
-async def look(database: Database, terms: DefaultLimits) -> Snapshot:
+async def look(database: Database, defaults: DefaultLimits) -> Snapshot:
     """Look once.
 
     Raises:
@@ -60,7 +60,9 @@ async def look(database: Database, terms: DefaultLimits) -> Snapshot:
     """
     began = time.monotonic()
     stories, jobs = HistoryReader(database), Jobs(database, timeout=10.0)
-    stats = await StatsReader(database, terms).read()  # first: only a transaction finds out that the database is back
+    stats = await StatsReader(
+        database, defaults
+    ).read()  # first: only a transaction finds out that the database is back
     newest = await jobs.newest(before=None, limit=JOBS, senders=None)
     under_way = [
         job
@@ -72,9 +74,9 @@ async def look(database: Database, terms: DefaultLimits) -> Snapshot:
     return Snapshot(
         stats=stats,
         jobs=sorted(known.values(), key=lambda job: (job.status in _OPEN_JOBS, job.id), reverse=True),
-        troubles=await stories.last_troubles(limit=_TROUBLES),
+        troubles=await stories.last_failures(limit=_TROUBLES),
         daemons=await stories.daemons(),
-        last_beat=await stories.last_beat(),
+        last_beat=await stories.last_heartbeat(),
         answered_in=time.monotonic() - began,
     )
 

@@ -107,13 +107,13 @@ class CreateJobEndpoint:
             if idempotency_key:
                 once = IdempotencyKey(
                     key.id, idempotency_key, body, self._answers.keep,
-                    answer=lambda send_at: encoded(_body(parsed, send_at, {})),
+                    make_response=lambda send_at: encoded(_body(parsed, send_at, {})),
                 )  # fmt: skip
                 parsed = replace(parsed, job=replace(parsed.job, once=once))
             try:
                 stored = await self._store(parsed)
             except DuplicateKeyError as error:  # somebody raced with us, and was first
-                return await self._again(error.remembered, idempotency_key or "", body=body, key=key)
+                return await self._again(error.stored, idempotency_key or "", body=body, key=key)
         self._wake()
         self._events.job_accepted(
             job=parsed.job.id,
@@ -143,7 +143,7 @@ class CreateJobEndpoint:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
     async def _again(self, known: StoredResponse, idempotency_key: str, *, body: bytes, key: ApiKey) -> web.Response:
-        if known.body != body:
+        if known.request_digest != body:
             raise ApiError(
                 409,
                 "idempotency_conflict",
@@ -151,11 +151,11 @@ class CreateJobEndpoint:
                 f"{known.job_id}; nothing was stored: take a new key for a new job",
             )
         until = self._clock.monotonic() + FIRST_ANSWER_TIMEOUT
-        while not known.whole and self._clock.monotonic() < until:  # the first answer is being made at this moment
+        while not known.final and self._clock.monotonic() < until:  # the first answer is being made at this moment
             await self._clock.sleep(FIRST_ANSWER_TIMEOUT / 20)
             known = await self._answers.find(key.id, idempotency_key) or known
         self._events.job_repeated(job=known.job_id, key=key.name, request=REQUEST.get())
-        return web.Response(text=known.answer, content_type="application/json", headers={REPLAYED: "true"})
+        return web.Response(text=known.response, content_type="application/json", headers={REPLAYED: "true"})
 
     async def _dry_run(self, parsed: ParsedJob, renderer: ThreadRenderer) -> web.Response:
         job = parsed.job

@@ -16,7 +16,7 @@ from mailerd.store.db.database import Database
 PREFIX: Final = "sk_live_"
 KEY_BYTES: Final = 32
 """256 random bits: guessing is hopeless, so a plain SHA-256 is digest enough."""
-NAME_AT_MOST: Final = 100
+MAX_NAME_LENGTH: Final = 100
 """Characters of a key's name, as in the schema."""
 
 _COLUMNS: Final = (
@@ -53,7 +53,7 @@ class ApiKey:
     """The last characters, for people who hold several."""
     senders: frozenset[str] | None
     """The mailboxes that it may send from; None means any."""
-    calls: frozenset[Permission] | None
+    permissions: frozenset[Permission] | None
     """What it may ask for; None means everything."""
     per_minute: int | None
     """Requests in a minute, per daemon; None means no limit."""
@@ -66,7 +66,7 @@ class ApiKey:
 
     def may(self, call: Permission) -> bool:
         """Whether it may ask for this."""
-        return self.calls is None or call in self.calls
+        return self.permissions is None or call in self.permissions
 
     def may_send(self, sender: str) -> bool:
         """Whether it may send from this mailbox, given in lower case."""
@@ -90,21 +90,21 @@ class ApiKeys:
         name: str,
         *,
         senders: Collection[str] = (),
-        calls: Collection[Permission] = (),
+        permissions: Collection[Permission] = (),
         per_minute: int | None = None,
     ) -> str:
         """Make a key and return its secret, which nobody can ever ask for again.
 
-        No `senders` means any mailbox, no `calls` means every call.
+        No `senders` means any mailbox, no `permissions` means every one.
 
         Raises:
             KeyNameError: the name is empty, too long, nothing but digits (it would pass for an id), or in use.
         """
-        if not name.strip() or len(name) > NAME_AT_MOST or name.isdigit() or not name.isprintable():
-            raise KeyNameError(f"a key's name has 1 to {NAME_AT_MOST} printable characters and is not a mere number")
+        if not name.strip() or len(name) > MAX_NAME_LENGTH or name.isdigit() or not name.isprintable():
+            raise KeyNameError(f"a key's name has 1 to {MAX_NAME_LENGTH} printable characters and is not a mere number")
         secret = PREFIX + secrets.token_urlsafe(KEY_BYTES)
         allowed = json.dumps(sorted(senders)) if senders else None
-        scopes = json.dumps(sorted(calls)) if calls else None
+        scopes = json.dumps(sorted(permissions)) if permissions else None
 
         async def work(cursor: Cursor) -> None:
             await cursor.execute("SELECT id FROM api_keys WHERE name = %s AND revoked_at IS NULL FOR UPDATE", (name,))
@@ -219,7 +219,7 @@ def _key(row: tuple[Any, ...]) -> ApiKey:
         digest=digest,
         hint=hint,
         senders=None if senders is None else frozenset(json.loads(senders)),
-        calls=None if permissions is None else frozenset(map(Permission, json.loads(permissions))),
+        permissions=None if permissions is None else frozenset(map(Permission, json.loads(permissions))),
         per_minute=per_minute,
         created_at=created_at,
         revoked_at=revoked_at,

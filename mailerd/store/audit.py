@@ -11,14 +11,14 @@ from mailerd.store.db.migrate import without_limit
 from mailerd.store.queue import stale_turns
 from mailerd.store.queue.rate_limits import DefaultLimits
 
-AT_MOST: Final = 1000
+MAX_FINDINGS: Final = 1000
 """Findings of one kind that are listed."""
-_OVERSLEPT: Final = timedelta(minutes=5)
+_STALE_AFTER: Final = timedelta(minutes=5)
 """A daemon that runs wakes a sender within a minute or so."""
 
 
 @dataclass(frozen=True)
-class Finding:
+class AuditFinding:
     """One contradiction."""
 
     kind: str
@@ -139,11 +139,11 @@ _CHECKS: Final[tuple[tuple[str, str], ...]] = (
 
 
 async def audit(
-    database: Database, *, terms: DefaultLimits | None = None, bound: float = 600.0
-) -> tuple[int, list[Finding]]:
+    database: Database, *, defaults: DefaultLimits | None = None, bound: float = 600.0
+) -> tuple[int, list[AuditFinding]]:
     """How many jobs there are, and every finding. `bound` is the time for each check, in seconds.
 
-    `terms` are what senders may use; without them nobody can tell whether a sender's turn is too late.
+    `defaults` are what senders may use; without them nobody can tell whether a sender's turn is too late.
 
     Raises:
         DatabaseError: it could not be read.
@@ -154,12 +154,15 @@ async def audit(
         return int((await cursor.fetchone())[0])
 
     jobs = await database.transaction(count, what="count jobs", read_only=True)
-    findings: list[Finding] = []
+    findings: list[AuditFinding] = []
     for kind, statement in _CHECKS:
         findings += await _check(database, kind, statement, bound=bound)
-    if terms is not None:
-        asleep = await stale_turns.find(database, terms, beyond=_OVERSLEPT)
-        findings += [Finding("sleeps for no reason", f"sender {one.email}", _asleep(one)) for one in asleep[:AT_MOST]]
+    if defaults is not None:
+        asleep = await stale_turns.find_stale_turns(database, defaults, beyond=_STALE_AFTER)
+        findings += [
+            AuditFinding("sleeps for no reason", f"sender {one.email}", _stale_turn(one))
+            for one in asleep[:MAX_FINDINGS]
+        ]
     return jobs, findings
 
 
@@ -178,19 +181,19 @@ async def proofs(database: Database, *, bound: float = 600.0) -> dict[Proof | No
     return {proof: found[proof] for proof in (*Proof, None) if found.get(proof)}
 
 
-def _asleep(one: stale_turns.Sleeper) -> str:
+def _stale_turn(one: stale_turns.StaleTurn) -> str:
     when = f"{one.next_claim_at:%Y-%m-%d %H:%M:%S}"
     return f"has due letters that nothing holds, but its turn is at {when}: does any daemon run?"
 
 
-async def _check(database: Database, kind: str, statement: str, *, bound: float) -> list[Finding]:
-    async def work(cursor: Cursor) -> list[Finding]:
+async def _check(database: Database, kind: str, statement: str, *, bound: float) -> list[AuditFinding]:
+    async def work(cursor: Cursor) -> list[AuditFinding]:
         limit = await without_limit(cursor)  # millions of rows take longer than any statement of a daemon may
-        await cursor.execute(f"{statement} LIMIT %s", (AT_MOST,))
+        await cursor.execute(f"{statement} LIMIT %s", (MAX_FINDINGS,))
         rows = await cursor.fetchall()
         await cursor.execute(limit)
         return [
-            Finding(kind, f"job {job}" if recipient is None else f"job {job}, recipient {recipient}", str(what))
+            AuditFinding(kind, f"job {job}" if recipient is None else f"job {job}, recipient {recipient}", str(what))
             for job, recipient, what in rows
         ]
 

@@ -22,23 +22,23 @@ class Daemons:
 
     database: Database
     daemon_id: str
-    forgot: Callable[[], None] = lambda: None
-    """Called when the database has forgotten beats that it had acknowledged, and so perhaps other commits."""
-    _beats: int = field(default=0, init=False)
+    on_lost_commits: Callable[[], None] = lambda: None
+    """Called when the database has forgotten heartbeats that it had acknowledged, and so perhaps other commits."""
+    _heartbeats: int = field(default=0, init=False)
     """What the database has acknowledged."""
 
-    async def beat(self) -> None:
+    async def heartbeat(self) -> None:
         """Say that this daemon is there; those that were silent for a week are forgotten.
 
         Raises:
             DatabaseError: it could not be said.
         """
-        beats = await self.database.transaction(self._beat, what="beat")
-        if beats <= self._beats:
-            self.forgot()
-        self._beats = beats
+        heartbeats = await self.database.transaction(self._write_heartbeat, what="beat")
+        if heartbeats <= self._heartbeats:
+            self.on_lost_commits()
+        self._heartbeats = heartbeats
 
-    async def leave(self) -> None:
+    async def mark_stopped(self) -> None:
         """Say that it stops as it was told to: what it leaves in flight is no crash. It may be that nobody hears it.
 
         Nor has it anything more to tell a database that has forgotten something: nobody waits for it.
@@ -51,7 +51,7 @@ class Daemons:
             "UPDATE daemons SET stopped_at = UTC_TIMESTAMP(6), replayed_to = NULL WHERE id = %s", (self.daemon_id,)
         )
 
-    async def _beat(self, cursor: Cursor) -> int:
+    async def _write_heartbeat(self, cursor: Cursor) -> int:
         await cursor.execute(
             "INSERT INTO daemons (id, host, pid, version, started_at, heartbeat_at, heartbeats) "
             "VALUES (%s, %s, %s, %s, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), 1) "
@@ -60,8 +60,8 @@ class Daemons:
             (self.daemon_id, socket.gethostname(), os.getpid(), __version__),
         )
         await cursor.execute("SELECT heartbeats FROM daemons WHERE id = %s", (self.daemon_id,))
-        beats = int((await cursor.fetchone())[0])
+        heartbeats = int((await cursor.fetchone())[0])
         await cursor.execute("SELECT id FROM daemons WHERE heartbeat_at < UTC_TIMESTAMP(6) - INTERVAL 7 DAY LIMIT 100")
         for (silent,) in await cursor.fetchall():
             await cursor.execute("DELETE FROM daemons WHERE id = %s", (silent,))
-        return beats
+        return heartbeats

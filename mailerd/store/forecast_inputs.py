@@ -17,11 +17,11 @@ from mailerd.store.db.database import Database
 from mailerd.store.queue import rate_limits
 from mailerd.store.queue.rate_limits import COLUMNS, DefaultLimits, SenderState, utc
 
-AHEAD_AT_MOST: Final = 100_000
+MAX_COUNTED_LETTERS: Final = 100_000
 """Letters of one job that are counted."""
-_JOBS_AT_MOST: Final = 200
+_MAX_JOBS: Final = 200
 """Jobs of a sender's queue that are looked at."""
-_COUNTED_AT_MOST: Final = 1000
+_MAX_COUNTED_JOBS: Final = 1000
 """Jobs whose letters are counted; of the others the size is taken, which is never too few."""
 
 _JOBS: Final = """
@@ -85,7 +85,7 @@ class ForecastReader:
     """The reader; `timeout` is what the database gets for an answer, in seconds."""
 
     database: Database
-    terms: Callable[[], DefaultLimits]
+    defaults: Callable[[], DefaultLimits]
     """What holds now: a reload may change it."""
     timeout: float
 
@@ -129,7 +129,7 @@ class ForecastReader:
             return await self._outlooks(cursor, [asked])
 
         found = (await self._ask(work))[asked.id]
-        # As accepting it would (`_ADD_TURN` in jobs.py): a sender that has nothing else to do now has it then.
+        # As accepting it would (`_SCHEDULE_SENDER` in jobs.py): a sender that has nothing else to do now has it then.
         return replace(found, next_claim_at=found.next_claim_at and min(found.next_claim_at, found.due))
 
     async def _ask(self, work: Callable[[Cursor], Any]) -> dict[str, ForecastInputs]:
@@ -137,9 +137,9 @@ class ForecastReader:
 
     async def _outlooks(self, cursor: Cursor, asked: Sequence[_Asked]) -> dict[str, ForecastInputs]:
         senders = sorted({one.sender for one in asked})
-        standings, queued = await cursor.fetch_batch([(_SENDERS, (tuple(senders),)), _queue_of(asked)])
-        known, queues = await self._standings(cursor, senders, standings), _queues(queued)
-        hours = await rate_limits.hours(cursor, senders, now=known[senders[0]][0].now)
+        states, queued = await cursor.fetch_batch([(_SENDERS, (tuple(senders),)), _queue_of(asked)])
+        known, queues = await self._states(cursor, senders, states), _queues(queued)
+        hours = await rate_limits.sent_by_hour(cursor, senders, now=known[senders[0]][0].now)
         counted = await _counts(cursor, asked, queues)
         measured = await _measured(cursor, [it for it, _ in known.values()])
         return {
@@ -151,16 +151,18 @@ class ForecastReader:
             for one in asked
         }
 
-    async def _standings(
+    async def _states(
         self, cursor: Cursor, senders: Sequence[str], rows: Sequence[Any]
     ) -> dict[str, tuple[SenderState, datetime | None]]:
         """`rows`: those of `_SENDERS`."""
-        terms = self.terms()
-        found = {row[0]: (rate_limits.standing(row, terms), utc(next_claim_at)) for *row, next_claim_at in rows}
+        defaults = self.defaults()
+        found = {row[0]: (rate_limits.sender_state(row, defaults), utc(next_claim_at)) for *row, next_claim_at in rows}
         if missing := set(senders) - found.keys():  # somebody's first job, which is not stored
             await cursor.execute("SELECT UTC_TIMESTAMP(6)")
             now = (await cursor.fetchone())[0].replace(tzinfo=UTC)
-            found |= {sender: (rate_limits.default_state(sender, now=now, terms=terms), None) for sender in missing}
+            found |= {
+                sender: (rate_limits.default_state(sender, now=now, defaults=defaults), None) for sender in missing
+            }
         return found
 
 
@@ -235,7 +237,7 @@ def _queue_of(asked: Sequence[_Asked]) -> Statement:
     least: dict[str, int] = {}
     for one in asked:
         least[one.sender] = max(one.precedence, least.get(one.sender, one.precedence))
-    values = [value for sender, precedence in least.items() for value in (sender, precedence, _JOBS_AT_MOST + 1)]
+    values = [value for sender, precedence in least.items() for value in (sender, precedence, _MAX_JOBS + 1)]
     return _all(_QUEUE, len(least)), values
 
 
@@ -255,7 +257,7 @@ async def _counts(cursor: Cursor, asked: Iterable[_Asked], queues: Mapping[str, 
         for other in queues.get(one.sender, ()):
             if other.id != one.id and other.status is JobStatus.SENDING and other.precedence <= one.precedence:
                 most[other.id] = max(_matter(one, other), most.get(other.id, 0))
-    chosen = list(most.items())[:_COUNTED_AT_MOST]
+    chosen = list(most.items())[:_MAX_COUNTED_JOBS]
     if not chosen:
         return {}
     await cursor.execute(_all(_WAITING, len(chosen)), [value for id_, limit in chosen for value in (id_, id_, limit)])
@@ -264,7 +266,7 @@ async def _counts(cursor: Cursor, asked: Iterable[_Asked], queues: Mapping[str, 
 
 def _matter(one: _Asked, other: _Other) -> int:
     """How many of another's letters can go before the last one of a job that takes turns with it."""
-    return AHEAD_AT_MOST if other.precedence < one.precedence else one.letters
+    return MAX_COUNTED_LETTERS if other.precedence < one.precedence else one.letters
 
 
 def _queue(one: _Asked, queue: Iterable[_Other], counted: Mapping[str, int]) -> Iterable[Queued]:

@@ -9,7 +9,7 @@ from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.queue.rate_limits import naive, utc
 
-AT_MOST: Final = 20
+MAX_RECIPIENTS: Final = 20
 """Recipients that one address may bring up, the newest first."""
 _SHOWN: Final = 10
 """Failures of a job, or daemons, that are told of at most."""
@@ -37,7 +37,7 @@ _FAILURES: Final = """
 SELECT r.to_email, r.id, r.error, r.updated_at, r.status, r.job_id FROM job_recipients r
  WHERE r.job_id = %s AND r.status IN ('failed', 'unsure') ORDER BY r.id LIMIT %s"""
 _PROOFS: Final = "SELECT proof, COUNT(*) FROM job_recipients WHERE job_id = %s AND status = 'sent' GROUP BY proof"
-_TROUBLES: Final = """
+_LAST_FAILURES: Final = """
 SELECT a.at, r.to_email, r.id, a.error, a.event, r.job_id FROM attempts a JOIN job_recipients r ON r.id = a.recipient_id
  WHERE a.at > UTC_TIMESTAMP(6) - INTERVAL 1 DAY AND a.error IS NOT NULL ORDER BY a.at DESC LIMIT %s"""
 _DAEMONS: Final = """
@@ -134,16 +134,16 @@ class HistoryReader:
 
     async def of_address(self, email: str) -> list[RecipientHistory]:
         """The newest letters to an address. The column has no index: it takes seconds where the table is large."""
-        return await self._read("WHERE r.to_email = %s ORDER BY r.id DESC LIMIT %s", (email, AT_MOST))
+        return await self._read("WHERE r.to_email = %s ORDER BY r.id DESC LIMIT %s", (email, MAX_RECIPIENTS))
 
     async def _read(self, where: str, values: tuple[object, ...]) -> list[RecipientHistory]:
         async def work(cursor: Cursor) -> list[RecipientHistory]:
             await cursor.execute(f"{_RECIPIENT} {where}", values)
-            return [_story(row, *await _log(cursor, row[0])) for row in await cursor.fetchall()]
+            return [_history(row, *await _log(cursor, row[0])) for row in await cursor.fetchall()]
 
         return await self.database.transaction(work, what="read a story", read_only=True)
 
-    async def before(self, story: RecipientHistory) -> int:
+    async def queued_before(self, story: RecipientHistory) -> int:
         """How many letters of its own job are claimed before a letter that waits."""
 
         async def work(cursor: Cursor) -> int:
@@ -153,7 +153,7 @@ class HistoryReader:
 
         return await self.database.transaction(work, what="read a place in the queue", read_only=True)
 
-    async def troubles_of(self, job: str) -> list[LetterFailure]:
+    async def failures_of(self, job: str) -> list[LetterFailure]:
         """What has failed or is in doubt in a job."""
 
         async def work(cursor: Cursor) -> list[LetterFailure]:
@@ -175,11 +175,11 @@ class HistoryReader:
         found = await self.database.transaction(work, what="count by proof", read_only=True)
         return {proof: found[proof] for proof in (*Proof, None) if found.get(proof)}
 
-    async def last_troubles(self, *, limit: int) -> list[LetterFailure]:
+    async def last_failures(self, *, limit: int) -> list[LetterFailure]:
         """What went wrong lately, the newest first."""
 
         async def work(cursor: Cursor) -> list[LetterFailure]:
-            await cursor.execute(_TROUBLES, (limit,))
+            await cursor.execute(_LAST_FAILURES, (limit,))
             return [
                 LetterFailure(at.replace(tzinfo=UTC), to, id_, error, event, job)
                 for at, to, id_, error, event, job in await cursor.fetchall()
@@ -187,7 +187,7 @@ class HistoryReader:
 
         return await self.database.transaction(work, what="read the last failures", read_only=True)
 
-    async def last_beat(self) -> int | None:
+    async def last_heartbeat(self) -> int | None:
         """Seconds since the last beat of any daemon, one that has stopped included; None: nobody ever beat."""
 
         async def work(cursor: Cursor) -> int | None:
@@ -224,7 +224,7 @@ async def _log(cursor: Cursor, recipient: int) -> tuple[tuple[Attempt, ...], int
     return log, lines - len(log)
 
 
-def _story(row: tuple[Any, ...], log: tuple[Attempt, ...], left_out: int) -> RecipientHistory:
+def _history(row: tuple[Any, ...], log: tuple[Attempt, ...], left_out: int) -> RecipientHistory:
     moments = {6, 7, 13, 14, 17, 20, 21, 22}
     values: list[Any] = [
         utc(value) if number in moments else value for number, value in enumerate((*row, log, left_out))

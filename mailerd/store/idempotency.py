@@ -35,33 +35,33 @@ _OLD: Final = (
 class StoredResponse:
     """What a key was first used for."""
 
-    body: bytes
+    request_digest: bytes
     """SHA-256 of the request's body."""
     job_id: str
-    answer: str
+    response: str
     """JSON, as it was sent."""
     created_at: datetime
-    whole: bool
+    final: bool
     """The answer is what was sent, its forecast included, and not only what is certain since the commit."""
 
 
 @dataclass(frozen=True)
 class IdempotencyKey:
-    """A key that is to be used up by a job; `answer` makes the answer's JSON of the moment from which it is sent."""
+    """A key that a job will claim; `make_response` makes the response's JSON from the time at which the job is sent."""
 
     api_key_id: int
     key: str
-    body: bytes
+    request_digest: bytes
     keep: timedelta
-    answer: Callable[[datetime], str]
+    make_response: Callable[[datetime], str]
 
 
 class DuplicateKeyError(MailerdError):
-    """The key is used up: nothing is stored, and `remembered` says what it was used for."""
+    """The key is used up: nothing is stored, and `stored` says what it was used for."""
 
-    def __init__(self, remembered: StoredResponse) -> None:
-        super().__init__(f"the idempotency key was used for job {remembered.job_id}")
-        self.remembered = remembered
+    def __init__(self, stored: StoredResponse) -> None:
+        super().__init__(f"the idempotency key was used for job {stored.job_id}")
+        self.stored = stored
 
 
 async def claim_key(cursor: Cursor, once: IdempotencyKey, *, job_id: str, send_at: datetime) -> None:
@@ -71,16 +71,16 @@ async def claim_key(cursor: Cursor, once: IdempotencyKey, *, job_id: str, send_a
         DuplicateKeyError: another job has it, and that one is committed.
     """
     await cursor.execute(_EXPIRE, (once.api_key_id, once.key, int(once.keep.total_seconds())))
-    await cursor.execute(_CLAIM, (once.api_key_id, once.key, once.body, job_id, once.answer(send_at)))
+    await cursor.execute(_CLAIM, (once.api_key_id, once.key, once.request_digest, job_id, once.make_response(send_at)))
     await cursor.execute(_FIND, (once.api_key_id, once.key))
-    found = _remembered(await cursor.fetchone())
+    found = _stored_response(await cursor.fetchone())
     if found.job_id != job_id:
         raise DuplicateKeyError(found)
 
 
-def _remembered(row: tuple[bytes, str, str, datetime, int]) -> StoredResponse:
-    body, job_id, answer, created_at, whole = row
-    return StoredResponse(body, job_id, answer, created_at.replace(tzinfo=UTC), whole=bool(whole))
+def _stored_response(row: tuple[bytes, str, str, datetime, int]) -> StoredResponse:
+    digest, job_id, response, created_at, final = row
+    return StoredResponse(digest, job_id, response, created_at.replace(tzinfo=UTC), final=bool(final))
 
 
 class IdempotencyStore:
@@ -105,7 +105,7 @@ class IdempotencyStore:
                 (api_key_id, key, int(self._keep.total_seconds())),
             )
             row = await cursor.fetchone()
-            return _remembered(row) if row else None
+            return _stored_response(row) if row else None
 
         return await self._database.request(work, what="look for an answer", bound=self._timeout, read_only=True)
 

@@ -27,7 +27,7 @@ _SET_PAUSED: Final = "UPDATE jobs SET status = %s, next_claim_at = NULL WHERE id
 
 _NEXT: Final = "SELECT MIN(due_at) FROM job_recipients FORCE INDEX (claim) WHERE job_id = %s AND status = 'waiting'"
 _SET_RUNNING: Final = "UPDATE jobs SET status = %s, next_claim_at = %s, finished_at = NULL WHERE id = %s"
-_WAKE_SENDER: Final = """
+_RESCHEDULE_SENDER: Final = """
 UPDATE senders FORCE INDEX (PRIMARY)
    SET next_claim_at = LEAST(COALESCE(next_claim_at, '9999-12-31'), %s) WHERE email = %s"""
 
@@ -213,4 +213,4 @@ async def _run(cursor: Cursor, job: _Found, status: JobStatus) -> None:
     next_at = (await cursor.fetchone())[0]
     await cursor.execute(_SET_RUNNING, (status.value, next_at, job.id))
     if next_at is not None:
-        await cursor.execute(_WAKE_SENDER, (next_at, job.sender))
+        await cursor.execute(_RESCHEDULE_SENDER, (next_at, job.sender))

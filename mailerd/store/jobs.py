@@ -23,7 +23,7 @@ ROWS_PER_SECOND: Final = 5_000
 """What the slowest acceptable database stores (a good one: 90,000); gives a big job its time."""
 BYTES_PER_SECOND: Final = 2_000_000
 """The same for attachments."""
-LOOK_WITHIN: Final = 1.5
+RESOLVE_TIMEOUT: Final = 1.5
 """Seconds to find out what became of a COMMIT that got no answer."""
 
 _ADD_RECIPIENTS: Final = (
@@ -38,7 +38,7 @@ _ADD_JOB: Final = (
     "VALUES (%s, 'template', %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
 )
 _ADD_LANGUAGE: Final = "INSERT INTO job_templates (job_id, language, subject, html, text) VALUES (%s, %s, %s, %s, %s)"
-_ADD_TURN: Final = (
+_SCHEDULE_SENDER: Final = (
     "INSERT INTO senders (email, next_claim_at, created_at) VALUES (%s, %s, %s) "
     "ON DUPLICATE KEY UPDATE next_claim_at = LEAST(COALESCE(next_claim_at, %s), %s)"
 )
@@ -220,7 +220,7 @@ class Jobs:
         except DatabaseError as error:
             if not error.in_doubt:
                 raise
-            found = await self._look_up(job.id, doubt=error)
+            found = await self._resolve_commit(job.id, doubt=error)
             if found is None:
                 raise DatabaseAwayError(
                     error.what, phase="commit", cause=error, errno=error.errno, retry=True, in_doubt=False
@@ -253,10 +253,10 @@ class Jobs:
         async with asyncio.timeout(self._timeout):
             for language in job.languages:
                 await cursor.execute(_ADD_LANGUAGE, (job.id, *language))
-            await cursor.execute_batch([(_ADD_JOB, row), (_ADD_TURN, (job.sender_email, due, now, due, due))])
+            await cursor.execute_batch([(_ADD_JOB, row), (_SCHEDULE_SENDER, (job.sender_email, due, now, due, due))])
         return StoredJob(send_at=_aware(due), created_at=_aware(now))
 
-    async def _look_up(self, job_id: str, *, doubt: DatabaseError) -> StoredJob | None:
+    async def _resolve_commit(self, job_id: str, *, doubt: DatabaseError) -> StoredJob | None:
         """What became of a COMMIT without an answer: the job, or None when it certainly is not and will not be.
 
         The locking read waits for a transaction that is still being committed, so that "absent" is a proof.
@@ -267,7 +267,7 @@ class Jobs:
             row = await cursor.fetchone()
             return StoredJob(send_at=_aware(row[0]), created_at=_aware(row[1])) if row else None
 
-        until = time.monotonic() + LOOK_WITHIN
+        until = time.monotonic() + RESOLVE_TIMEOUT
         while (left := until - time.monotonic()) > 0:
             try:
                 return await self._database.transaction(

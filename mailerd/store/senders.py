@@ -1,4 +1,4 @@
-"""Senders as a person sees and changes them: their limits, standing and pauses; every change is idempotent."""
+"""Senders as a person sees and changes them: their limits, state and pauses; every change is idempotent."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ class SenderError(MailerdError):
 class SenderSummary:
     """A sender, what it has sent and what waits."""
 
-    standing: SenderState
+    state: SenderState
     used: int
     """Letters of the last 24 hours; the oldest hour counts whole."""
     waiting: int
@@ -55,10 +55,10 @@ class SenderSummary:
 
 @dataclass(frozen=True)
 class Senders:
-    """The door's leaf for senders; `terms`: what holds for a sender that has no limits of its own."""
+    """The door's leaf for senders; `defaults`: what holds for a sender that has no limits of its own."""
 
     database: Database
-    terms: DefaultLimits
+    defaults: DefaultLimits
 
     async def all(self) -> list[SenderSummary]:
         """Every sender, by address.
@@ -71,10 +71,10 @@ class Senders:
     async def _all(self, cursor: Cursor) -> list[SenderSummary]:
         await cursor.execute(_ALL)
         rows = await cursor.fetchall()
-        return [await self._now(cursor, rate_limits.standing(row, self.terms)) for row in rows]
+        return [await self._now(cursor, rate_limits.sender_state(row, self.defaults)) for row in rows]
 
     async def _now(self, cursor: Cursor, it: SenderState) -> SenderSummary:
-        hours = (await rate_limits.hours(cursor, (it.email,), now=it.now))[it.email]
+        hours = (await rate_limits.sent_by_hour(cursor, (it.email,), now=it.now))[it.email]
         used = sum(number for hour, number in hours.items() if hour > it.now - timedelta(hours=25))
         await cursor.execute(_WAITING, (it.email,))
         return SenderSummary(it, used=used, waiting=int((await cursor.fetchone())[0]))
@@ -116,7 +116,7 @@ class Senders:
         await cursor.execute(_LOCK, (email,))
         if (row := await cursor.fetchone()) is None:
             raise SenderError(f"there is no sender {email}: `mailerd senders list` shows all of them")
-        return rate_limits.standing(row, self.terms)
+        return rate_limits.sender_state(row, self.defaults)
 
     async def knows(self, email: str) -> bool:
         """Whether a row or a job bears that name.

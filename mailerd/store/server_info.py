@@ -12,7 +12,7 @@ from mailerd.errors import DatabaseError
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrations
-from mailerd.store.queue.record import UNFINISHED
+from mailerd.store.queue.complete_jobs import UNFINISHED
 
 _VARIABLES: Final = (
     "datadir",

@@ -10,8 +10,8 @@ from mailerd.core.stats import QueueStats, RecentAction, SenderStats
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.queue import rate_limits
+from mailerd.store.queue.complete_jobs import UNFINISHED
 from mailerd.store.queue.rate_limits import COLUMNS, DefaultLimits
-from mailerd.store.queue.record import UNFINISHED
 
 MAX_SENDERS: Final = 200
 """Mailboxes of one look, the busy and the paused ones first: a label of a metric must not grow without bound."""
@@ -41,10 +41,10 @@ SELECT j.sender_email, COUNT(*) FROM attempts a JOIN job_recipients r ON r.id = 
 
 @dataclass(frozen=True)
 class StatsReader:
-    """Looks at the tables; `terms` hold for a sender that has no limits of its own."""
+    """Looks at the tables; `defaults` hold for a sender that has no limits of its own."""
 
     database: Database
-    terms: DefaultLimits
+    defaults: DefaultLimits
 
     async def read(self, *, bound: float | None = None) -> QueueStats:
         """What there is.
@@ -83,7 +83,7 @@ class StatsReader:
 
     def _sender(self, row: tuple[Any, ...], minute: dict[str, int]) -> SenderStats:
         *columns, used = row
-        it = rate_limits.standing(columns, self.terms)
+        it = rate_limits.sender_state(columns, self.defaults)
         allowed = it.allowance  # after reserve and warm-up: what the claims go by
         caps = [cap for cap in (allowed.units_per_minute // it.units, allowed.per_minute) if cap]
         return SenderStats(

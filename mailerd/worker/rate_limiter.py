@@ -53,7 +53,7 @@ class Google(Protocol):
 class Asking(Protocol):
     """What this part needs of the store."""
 
-    async def permit(self, sender: str, *, units: int) -> timedelta:
+    async def acquire(self, sender: str, *, units: int) -> timedelta:
         """How long to wait before asking again; nothing: it is granted."""
 
 
@@ -73,7 +73,7 @@ class Paced:
         async def pay() -> None:
             # One unit is not worth a letter's delay: it is debited where that is granted at once.
             with suppress(DatabaseError):
-                await self.permits.permit(sender, units=UNITS[Call.GET_PROFILE])
+                await self.permits.acquire(sender, units=UNITS[Call.GET_PROFILE])
 
         return await self.google.authenticate(sender, pay=pay)
 
@@ -131,7 +131,7 @@ class Paced:
 
     async def _paid(self, sender: str, call: Call, make: Callable[[], Awaitable[Reply]]) -> Reply:
         until = self.clock.monotonic() + self.patience.total_seconds()
-        while wait := await self.permits.permit(sender, units=UNITS[call]):
+        while wait := await self.permits.acquire(sender, units=UNITS[call]):
             if self.clock.monotonic() + wait.total_seconds() > until:
                 return NotSent(f"{call} was not made: the units of {sender} are used up for {wait}")
             await self.clock.sleep(wait.total_seconds())

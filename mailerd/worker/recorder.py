@@ -1,4 +1,4 @@
-"""Records what was learnt, many letters in one commit, repeated until it is written; the send never is."""
+"""RecordWriter what was learnt, many letters in one commit, repeated until it is written; the send never is."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -14,13 +14,13 @@ from mailerd.ops.heartbeat import Heartbeats
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.error_codes import LOCKED
+from mailerd.store.queue.complete_jobs import CompletedJob
 from mailerd.store.queue.locked_rows import find_locked
-from mailerd.store.queue.record import CompletedJob
 
 T = TypeVar("T")
 
 _BATCH: Final = 100
-"""Records in one commit at most."""
+"""RecordWriter in one commit at most."""
 _FINISH_EVERY: Final = 0.05
 """Seconds between two looks for finished jobs: under load one look then serves a hundred letters."""
 _LOOK_AGAIN: Final = (0.05, 1.0)
@@ -56,17 +56,17 @@ class Writes(Protocol):
     async def record(self, cursor: Cursor, records: Sequence[Record], *, repeated: bool) -> list[WriteResult]:
         """Write; what became of each."""
 
-    async def finish(self, jobs: set[str], *, on_retry: Callable[[], None]) -> list[CompletedJob]:
+    async def complete_jobs(self, jobs: set[str], *, on_retry: Callable[[], None]) -> list[CompletedJob]:
         """Complete the jobs in which nothing is open; `on_retry` is called while it is in doubt."""
 
 
 class Remembers(Protocol):
     """What remembers the records, should the database forget them."""
 
-    def note(self, record: Record) -> None:
+    def remember(self, record: Record) -> None:
         """It is to be written."""
 
-    def written(self, record: Record, what: WriteResult) -> None:
+    def acknowledge(self, record: Record, what: WriteResult) -> None:
         """It was, or the row did not take it."""
 
 
@@ -108,7 +108,7 @@ class Recorder:
         """
         future: asyncio.Future[WriteResult] = asyncio.get_running_loop().create_future()
         if self._memory is not None:
-            self._memory.note(record)
+            self._memory.remember(record)
         self._queue.put_nowait(_Entry(record, future))
         return await future
 
@@ -188,7 +188,7 @@ class Recorder:
 
     def _answer(self, record: Record, future: "asyncio.Future[WriteResult]", what: WriteResult) -> None:
         if self._memory is not None:
-            self._memory.written(record, what)
+            self._memory.acknowledge(record, what)
         ends = isinstance(record, Outcome) and record.decision.change in _MAY_END_A_JOB
         if ends or what is WriteResult.RESOLVED:
             self.job_changed(record.letter.job_id)
@@ -216,7 +216,7 @@ class Recorder:
             self._ended.clear()
             jobs, self._touched = self._touched, set()
             try:
-                finished = await self._writes.finish(jobs, on_retry=lambda: heartbeat.working("finishing jobs"))
+                finished = await self._writes.complete_jobs(jobs, on_retry=lambda: heartbeat.working("finishing jobs"))
             except DatabaseError as error:
                 self._touched |= jobs
                 if not isinstance(error, DatabaseAwayError):  # of that the store tells, and when it is back

@@ -33,7 +33,7 @@ _FIRST_SWEEP_AFTER: Final = 5.0
 class Leases(Protocol):
     """What the rescue needs of the store to put right what lapsed."""
 
-    async def lapsed(self, *, on_retry: Callable[[], None]) -> list[ExpiredClaim]:
+    async def recover(self, *, on_retry: Callable[[], None]) -> list[ExpiredClaim]:
         """Lapsed rows, put right; `on_retry` is called while it is in doubt."""
 
 
@@ -41,22 +41,22 @@ class Rows(Protocol):
     """What the rescue needs of the store beside."""
 
     @property
-    def look_lease(self) -> timedelta:
+    def check_lease(self) -> timedelta:
         """For how long a doubt that was taken is nobody else's."""
 
-    async def doubts(self, *, limit: int, each: int, looking: Mapping[str, int]) -> list[UnresolvedSend]:
+    async def take_unresolved(self, *, limit: int, each: int, looking: Mapping[str, int]) -> list[UnresolvedSend]:
         """So many doubts taken for a look, of each sender so many less those that are being looked for."""
 
-    async def settle(self, settled: Resolution, *, on_retry: Callable[[], None]) -> WriteResult:
+    async def resolve(self, settled: Resolution, *, on_retry: Callable[[], None]) -> WriteResult:
         """Write what a look found; what became of it."""
 
-    async def unfinished(self, limit: int = 200) -> list[str]:
+    async def unfinished_jobs(self, limit: int = 200) -> list[str]:
         """Jobs with nothing open that are not completed."""
 
-    async def wake_forgotten(self, *, on_retry: Callable[[], None]) -> list[str]:
+    async def reschedule_stuck_jobs(self, *, on_retry: Callable[[], None]) -> list[str]:
         """Wake the jobs that no claim would find; which those were."""
 
-    async def drafting_senders(self) -> list[str]:
+    async def senders_with_drafts(self) -> list[str]:
         """Senders whose mailbox may hold orphan drafts."""
 
 
@@ -131,7 +131,7 @@ class Recovery:
         Raises:
             DatabaseError: nothing was done.
         """
-        lapsed = await self.leases.lapsed(on_retry=lambda: heartbeat.working("rescuing"))
+        lapsed = await self.leases.recover(on_retry=lambda: heartbeat.working("rescuing"))
         for row in lapsed:
             self._log_expired(row)
         return bool(lapsed)
@@ -143,7 +143,9 @@ class Recovery:
             DatabaseError: none was taken, or in doubt.
         """
         room, looking = _LOOKS_AT_ONCE - self._looking.total(), bool(self._looking)
-        doubts = await self.rows.doubts(limit=room, each=_LOOKS_OF_A_SENDER, looking=self._looking) if room else []
+        doubts = (
+            await self.rows.take_unresolved(limit=room, each=_LOOKS_OF_A_SENDER, looking=self._looking) if room else []
+        )
         for doubt in doubts:
             self._looking[doubt.sender] += 1
             looks.create_task(self._reconcile_one(doubt))
@@ -181,7 +183,7 @@ class Recovery:
         Raises:
             DatabaseError: the rows cannot be read.
         """
-        senders = await self.rows.drafting_senders()
+        senders = await self.rows.senders_with_drafts()
         self.orphan_drafts.retain(set(senders))
         for sender in senders:
             await self._sweep(sender, heartbeat)
@@ -198,11 +200,11 @@ class Recovery:
             self.runner_events.step_failed(what=what, again_in=self.sweep_interval, error=error)
 
     async def _find_stuck_jobs(self, heartbeat: Heartbeat) -> bool:
-        for job in await self.rows.unfinished():
+        for job in await self.rows.unfinished_jobs():
             self.job_changed(job)
         what = "looking for forgotten jobs"
         heartbeat.working(what)
-        for job in await self.rows.wake_forgotten(on_retry=lambda: heartbeat.working(what)):
+        for job in await self.rows.reschedule_stuck_jobs(on_retry=lambda: heartbeat.working(what)):
             self.events.job_forgotten(job=job)
             self.wake()
         return False
@@ -238,12 +240,12 @@ class Recovery:
     async def _settle(self, doubt: UnresolvedSend, heartbeat: Heartbeat) -> None:
         try:
             settled = await self._reconcile(doubt, heartbeat)
-            written = await self.rows.settle(settled, on_retry=lambda: heartbeat.working("settling letters in doubt"))
+            written = await self.rows.resolve(settled, on_retry=lambda: heartbeat.working("settling letters in doubt"))
         except DatabaseAwayError:
             return  # the store has said so, and nothing was written; it is taken again when the look's lease lapses
         except DatabaseError as error:
             what = f"settling recipient {doubt.id} of job {doubt.job_id}"
-            self.runner_events.step_failed(what=what, again_in=_seconds(self.rows.look_lease), error=error)
+            self.runner_events.step_failed(what=what, again_in=_seconds(self.rows.check_lease), error=error)
             return
         match written:
             case WriteResult.APPLIED | WriteResult.RESOLVED:

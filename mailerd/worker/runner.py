@@ -65,7 +65,7 @@ class Claiming(Protocol):
 class Counting(Protocol):
     """What this part needs of the store to tell progress."""
 
-    async def ended(self, jobs: Sequence[str]) -> dict[str, int]:
+    async def count_ended(self, jobs: Sequence[str]) -> dict[str, int]:
         """How many recipients of each job have come to their end."""
 
 
@@ -256,7 +256,7 @@ class Runner:
     async def _count(self, jobs: Sequence[str]) -> None:
         """Learn how far these jobs are; only the log wants to know, so no letter waits for it."""
         try:
-            ended = await self.counts.ended(jobs)
+            ended = await self.counts.count_ended(jobs)
         except DatabaseError as error:
             self.events.step_failed(what="counting progress", again_in=0.0, error=error)
             return

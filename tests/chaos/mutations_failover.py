@@ -12,7 +12,7 @@ OF_FAILOVER: Final = (
     Mutation(
         "a server that was never told is claimed from",
         "mailerd/store/queue/failover.py",
-        "if not self.is_told(cursor):",
+        "if not self.is_replayed(cursor):",
         "if False:",
         "tests/daemon/test_failover.py::test_letters_that_a_failover_has_forgotten_are_sent_once",
     ),
@@ -33,7 +33,7 @@ OF_FAILOVER: Final = (
     Mutation(
         "other daemons are not waited for",
         "mailerd/store/queue/failover.py",
-        "if others and time.monotonic() - met.at < OTHERS_WITHIN:",
+        "if others and time.monotonic() - met.at < OTHER_DAEMONS_TIMEOUT:",
         "if False:",
         _HISTORY + "test_others_that_are_alive_are_waited_for",
     ),
@@ -117,7 +117,7 @@ OF_FAILOVER: Final = (
     Mutation(
         "a letter that waits for other reasons holds up all claims",
         "mailerd/store/queue/failover.py",
-        "if known.met_again:",
+        "if known.seen_again:",
         "if False:",
         _DOUBTED + "test_a_letter_that_waits_for_other_reasons_holds_up_no_claim_for_ever",
     ),

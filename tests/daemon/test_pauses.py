@@ -10,7 +10,7 @@ from mailerd.core.rate_limit import DRAFT_PAIR_UNITS, UNITS
 from mailerd.core.replies import Call
 from mailerd.sandbox.google import FakeGoogle, Fault, RunningServer
 from mailerd.store.db.database import Database
-from mailerd.store.queue.rate_limits import CallLimits
+from mailerd.store.queue.rate_limits import RateLimits
 from tests.support.daemon import running, settings, sign_in
 from tests.support.heard import Heard
 from tests.support.rows import post, query, states
@@ -159,14 +159,14 @@ async def test_what_google_charges_is_what_the_ledger_was_asked_for(
         runner={"lease": 4, "poll_interval": 0.1, "sweep_interval": 1.0},
     )  # fmt: skip
     paid: list[int] = []
-    permit = CallLimits.permit
+    acquire = RateLimits.acquire
 
-    async def watched(self: CallLimits, sender: str, *, units: int) -> timedelta:
-        wait = await permit(self, sender, units=units)
+    async def watched(self: RateLimits, sender: str, *, units: int) -> timedelta:
+        wait = await acquire(self, sender, units=units)
         paid.extend([] if wait else [units])
         return wait
 
-    monkeypatch.setattr(CallLimits, "permit", watched)
+    monkeypatch.setattr(RateLimits, "acquire", watched)
     for kind in ("reset_before", "reset_after", "invalid_to"):
         google.fault(Fault(kind=kind, method="drafts.send"))
     google.fault(Fault(kind="reset_after", method="drafts.create"))

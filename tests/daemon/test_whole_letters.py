@@ -31,8 +31,8 @@ from tests.support.rows import query, states
 EXAMPLES = Path(__file__).parents[2] / "examples" / "templates"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 KEY = ApiKey(
-    id=1, name="k", digest=b"", hint="", senders=None, calls=None, per_minute=None, created_at=NOW, revoked_at=None,
-    last_used_at=None, old_until=None,
+    id=1, name="k", digest=b"", hint="", senders=None, permissions=None, per_minute=None, created_at=NOW,
+    revoked_at=None, last_used_at=None, old_until=None,
 )  # fmt: skip
 
 

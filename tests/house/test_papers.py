@@ -149,7 +149,7 @@ def test_the_job_in_the_readme_is_the_one_that_its_commands_post() -> None:
 def a_key(now: datetime) -> ApiKey:
     """A key that may send from anywhere."""
     return ApiKey(
-        id=1, name="k", digest=b"", hint="", senders=None, calls=None, per_minute=None, created_at=now,
+        id=1, name="k", digest=b"", hint="", senders=None, permissions=None, per_minute=None, created_at=now,
         last_used_at=None, revoked_at=None, old_until=None,
     )  # fmt: skip
 

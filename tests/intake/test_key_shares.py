@@ -24,8 +24,8 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 def key(number: int) -> ApiKey:
     return ApiKey(
-        id=number, name=f"k{number}", digest=b"", hint="", senders=None, calls=None, per_minute=None, created_at=NOW,
-        revoked_at=None, last_used_at=None, old_until=None,
+        id=number, name=f"k{number}", digest=b"", hint="", senders=None, permissions=None, per_minute=None,
+        created_at=NOW, revoked_at=None, last_used_at=None, old_until=None,
     )  # fmt: skip
 
 

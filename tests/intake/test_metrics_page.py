@@ -42,7 +42,7 @@ async def test_without_a_key_no_mailbox_is_named_and_with_one_those_that_it_may_
 @pytest.mark.parametrize("key, status", [("sk_live_wrong", 401), ("poster", 403)])
 async def test_a_key_that_may_not_read_is_refused(build: Build, key: str, status: int) -> None:
     site = await build(page=metrics().page)
-    given = await site.keys.create("poster", calls=[Permission.SEND]) if key == "poster" else key
+    given = await site.keys.create("poster", permissions=[Permission.SEND]) if key == "poster" else key
     got, page = await shown(site, given)
 
     assert (got, b"mailerd_" in page) == (status, False)

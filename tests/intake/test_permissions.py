@@ -29,14 +29,14 @@ async def tried(site: Site, headers: dict[str, str]) -> dict[str, int]:
 
 @pytest.mark.parametrize("call", Permission)
 async def test_a_key_for_one_call_may_not_make_another(site: Site, call: Permission) -> None:
-    headers = {"X-API-Key": await site.keys.create("narrow", calls=[call])}
+    headers = {"X-API-Key": await site.keys.create("narrow", permissions=[call])}
     good = {"send": 200, "read": 200, "control": 404}
 
     assert await tried(site, headers) == {each: good[each] if each == call else 403 for each in good}
 
 
 async def test_a_refused_call_says_what_the_key_is_for(site: Site) -> None:
-    headers = {"X-API-Key": await site.keys.create("narrow", calls=[Permission.READ])}
+    headers = {"X-API-Key": await site.keys.create("narrow", permissions=[Permission.READ])}
     status, answer = await site.post(job(), headers=headers)
 
     assert (status, answer["error"]["code"]) == (403, "call_not_allowed")
@@ -58,7 +58,7 @@ async def test_a_key_that_comes_too_often_gets_429_and_is_told_when_to_come(buil
 
 
 async def test_a_rotated_key_is_good_until_its_overlap_ends_and_dies_at_once_when_revoked(site: Site) -> None:
-    old = {"X-API-Key": await site.keys.create("app", calls=[Permission.READ])}
+    old = {"X-API-Key": await site.keys.create("app", permissions=[Permission.READ])}
     new = {"X-API-Key": await site.keys.rotate("app", overlap=timedelta(hours=1))}
 
     async def both() -> list[int]:

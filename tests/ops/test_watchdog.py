@@ -18,7 +18,7 @@ AT = datetime(2026, 11, 24, 13, 0, tzinfo=UTC)
 
 
 class Said(Systemd):
-    """Records instead of saying."""
+    """RecordWriter instead of saying."""
 
     def __init__(self) -> None:
         super().__init__({"NOTIFY_SOCKET": "/nowhere", "WATCHDOG_USEC": "30000000"})

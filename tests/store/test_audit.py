@@ -10,7 +10,7 @@ from mailerd.events.store import StoreEvents
 from mailerd.store import audit as module
 from mailerd.store.audit import audit
 from mailerd.store.db.database import Database
-from mailerd.store.queue.record import Records
+from mailerd.store.queue.record import RecordWriter
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_record import LOST, SENT, write
 from tests.support.dialect import is_mariadb, statement_limit
@@ -23,7 +23,7 @@ async def three_jobs(database: Database) -> None:
     done = await post(database, recipients=2)
     for letter, message in zip((await claims(database).claim(2)).letters, ("m1", "m2"), strict=True):
         await write(database, Outcome(letter, Decision(Transition.SENT, message_id=message)))
-    await Records(database, "D1").finish([done])
+    await RecordWriter(database, "D1").complete_jobs([done])
     await post(database, recipients=4, sender="b@example.com")
     first, second, third = (await claims(database).claim(3)).letters
     await write(database, Outcome(first, Decision(Transition.FAILED, error="no")))

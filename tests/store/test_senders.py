@@ -32,7 +32,7 @@ async def test_a_raised_limit_holds_from_the_next_claim_on(database: Database, s
     await senders.change(ME, {"per_day": 25})
     assert await taken(database) == 15
     now = await senders.change(ME, {"per_day": None})
-    assert (now.standing.limits, now.standing.own, now.used, now.waiting) == (DEFAULT, frozenset(), 25, 75)
+    assert (now.state.limits, now.state.own, now.used, now.waiting) == (DEFAULT, frozenset(), 25, 75)
 
 
 async def test_a_sender_can_be_given_limits_before_its_first_job(database: Database, senders: Senders) -> None:
@@ -46,9 +46,9 @@ async def test_a_warm_up_that_is_set_again_does_not_begin_again(database: Databa
     await senders.change(ME, {"warm_up": 2, "warm_up_growth": 3})
     await query(database, "UPDATE senders SET warm_up_from = warm_up_from - INTERVAL 25 HOUR")
     now = await senders.change(ME, {"warm_up": 2, "warm_up_growth": 3})
-    assert now.standing.allowance.per_day == 5
+    assert now.state.allowance.per_day == 5
     now = await senders.change(ME, {"warm_up": 3, "warm_up_growth": 3})
-    assert now.standing.allowance.per_day == 3
+    assert now.state.allowance.per_day == 3
 
 
 async def test_a_reserve_that_leaves_nothing_is_refused_and_changes_nothing(senders: Senders) -> None:
@@ -65,7 +65,7 @@ async def test_a_pause_by_hand_lasts_until_it_is_resumed(database: Database, sen
         assert await senders.pause(ME, lasts=None, reason="holidays") == FOREVER
     assert await taken(database) == 0
     (now,) = await senders.all()
-    assert (now.standing.paused, now.standing.pause_reason) == (True, "holidays")
+    assert (now.state.paused, now.state.pause_reason) == (True, "holidays")
     assert (await senders.resume(ME)).paused
     assert not (await senders.resume(ME)).paused
     assert await taken(database) == 3
@@ -82,7 +82,7 @@ async def test_a_pause_by_hand_can_be_shortened_and_googles_cannot(database: Dat
     for _ in range(2):
         assert await senders.pause(ME, lasts=timedelta(hours=1), reason="") == until + timedelta(hours=9)
     (now,) = await senders.all()
-    assert now.standing.pause_cause == "daily_limit"
+    assert now.state.pause_cause == "daily_limit"
 
 
 async def test_only_a_known_sender_can_be_resumed(senders: Senders) -> None:

@@ -90,7 +90,7 @@ class Place:
         self.google = Google(self.clock, self.heartbeats, seconds=seconds)
         google: Any = self.google
         minute, events = timedelta(minutes=1), RecoveryEvents(heard)
-        rows = RecoveryQueries(database, "D2", in_flight=minute, look_lease=minute)
+        rows = RecoveryQueries(database, "D2", in_flight=minute, check_lease=minute)
         self.touched: list[str] = []
         self.orphans = OrphanDrafts(google, rows, events)
         self.rescue = Recovery(

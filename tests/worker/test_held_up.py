@@ -15,7 +15,7 @@ from mailerd.events.store import StoreEvents
 from mailerd.events.worker import RunnerEvents
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
-from mailerd.store.queue.record import Records
+from mailerd.store.queue.record import RecordWriter
 from mailerd.worker import recorder as recorder_module
 from mailerd.worker.recorder import Recorder
 from tests.store.queue.test_claim import claims
@@ -61,7 +61,7 @@ async def database(database_url: str, heard: Heard, outcomes: Outcomes) -> Async
 
 @pytest.fixture
 async def recorder(database: Database, heard: Heard) -> AsyncIterator[Recorder]:
-    recorder = Recorder(Records(database, "D1"), clock=SystemClock(), events=RunnerEvents(heard))
+    recorder = Recorder(RecordWriter(database, "D1"), clock=SystemClock(), events=RunnerEvents(heard))
     running = asyncio.create_task(recorder.run())
     yield recorder
     running.cancel()
@@ -136,7 +136,7 @@ async def test_a_record_that_is_held_up_for_long_is_told(
 
 
 async def test_a_stop_does_not_wait_for_what_is_held_up(database: Database, database_url: str, heard: Heard) -> None:
-    recorder = Recorder(Records(database, "D1"), clock=SystemClock(), events=RunnerEvents(heard))
+    recorder = Recorder(RecordWriter(database, "D1"), clock=SystemClock(), events=RunnerEvents(heard))
     running = asyncio.create_task(recorder.run())
     one, _, other, _ = await letters(database)
     async with holding(database_url, SENDER_OF_A):

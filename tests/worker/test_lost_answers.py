@@ -12,7 +12,7 @@ from mailerd.core.states import JobChange, Transition
 from mailerd.events.worker import RunnerEvents
 from mailerd.sandbox.mariadb import Server
 from mailerd.store.db.database import Database
-from mailerd.store.queue.record import Records
+from mailerd.store.queue.record import RecordWriter
 from mailerd.store.queue.recovery import RecoveryQueries, Resolution
 from mailerd.worker.recorder import Recorder
 from tests.store.queue.test_claim import claims
@@ -40,7 +40,7 @@ async def far(mariadb: Server, database: Database, database_url: str) -> AsyncIt
 
 
 def somebody_else(database: Database) -> RecoveryQueries:
-    return RecoveryQueries(database, "D3", in_flight=MINUTE, look_lease=MINUTE)
+    return RecoveryQueries(database, "D3", in_flight=MINUTE, check_lease=MINUTE)
 
 
 async def rounds(place: Place) -> None:
@@ -106,7 +106,7 @@ async def test_what_somebody_else_has_found_meanwhile_is_not_told_as_ours(
     async def found() -> None:
         await query(database, LAPSE)
         (_, (doubt,)) = await due(somebody_else(database))
-        await somebody_else(database).settle(Resolution(doubt, Transition.FOUND))
+        await somebody_else(database).resolve(Resolution(doubt, Transition.FOUND))
 
     far.fates["settle"], far.meanwhile = "undone", found
     await rounds(place)
@@ -183,7 +183,7 @@ async def test_a_lease_that_somebody_else_has_put_right_meanwhile_is_not_told_as
     await claims(database).claim(1)
     await query(database, f"{CRASHED_ALONE} WHERE status = 'sending'")
     await query(database, LAPSE)
-    far.fates["rescue"], far.meanwhile = "undone", lapses(database, by="D3").lapsed
+    far.fates["rescue"], far.meanwhile = "undone", lapses(database, by="D3").recover
     await rounds(Place(far, heard))
     assert await states(database, job) == {"failed": 1}
     assert heard.names() == []
@@ -199,7 +199,7 @@ async def ended(database: Database) -> str:
 async def finish(far: Doubtful, heard: Heard, *jobs: str) -> None:
     """One after the other, as a daemon does: what is told of one is told before the next."""
     clock = Ticking()
-    recorder = Recorder(Records(far, "D1"), clock=clock, events=RunnerEvents(heard))
+    recorder = Recorder(RecordWriter(far, "D1"), clock=clock, events=RunnerEvents(heard))
     finishing = asyncio.create_task(recorder.complete_jobs_loop())
     for told, job in enumerate(jobs, 1):
         recorder.job_changed(job)
@@ -218,7 +218,7 @@ async def test_a_job_that_was_completed_is_told(
     assert [told["job"] for told in heard.of("job_finished")] == [job, last]
     assert heard.names() == ["job_finished"] * 2
     assert await query(database, "SELECT COUNT(*) FROM jobs WHERE status = 'completed'") == [(2,)]
-    assert await Records(far, "D1").finish([job]) == []
+    assert await RecordWriter(far, "D1").complete_jobs([job]) == []
 
 
 async def test_a_job_that_somebody_else_has_completed_meanwhile_is_not_told_as_ours(
@@ -226,15 +226,15 @@ async def test_a_job_that_somebody_else_has_completed_meanwhile_is_not_told_as_o
 ) -> None:
     job = await ended(database)
     far.fates["finish jobs"] = "undone"
-    far.meanwhile = lambda: Records(database, "D3").finish([job])
-    assert await Records(far, "D1").finish([job]) == []
+    far.meanwhile = lambda: RecordWriter(database, "D3").complete_jobs([job])
+    assert await RecordWriter(far, "D1").complete_jobs([job]) == []
 
 
 async def test_a_job_that_is_gone_meanwhile_is_no_trouble(database: Database, far: Doubtful) -> None:
     job = await ended(database)
     far.fates["finish jobs"] = "done"
     far.meanwhile = lambda: query(database, "DELETE FROM jobs")
-    assert await Records(far, "D1").finish([job]) == []
+    assert await RecordWriter(far, "D1").complete_jobs([job]) == []
 
 
 @pytest.mark.parametrize("fate", FATES)

@@ -5,7 +5,7 @@ from typing import Any
 
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.worker import RunnerEvents
-from mailerd.store.queue.record import CompletedJob
+from mailerd.store.queue.complete_jobs import CompletedJob
 from mailerd.worker.recorder import Recorder
 from tests.support.heard import Heard
 from tests.support.ticking import Ticking
@@ -17,7 +17,7 @@ class Store:
     def __init__(self, kind: type[DatabaseError], times: int) -> None:
         self.kind, self.times = kind, times
 
-    async def finish(self, jobs: set[str], **_: object) -> list[CompletedJob]:
+    async def complete_jobs(self, jobs: set[str], **_: object) -> list[CompletedJob]:
         self.times -= 1
         if self.times >= 0:
             raise self.kind("finish", phase="connect", cause=OSError(), errno=0, retry=True, in_doubt=False)

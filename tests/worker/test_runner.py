@@ -155,7 +155,7 @@ class Resuming(Place):
     async def claim(self, want: int, **_: object) -> Claim:
         return replace(await super().claim(want), jobs=(self.job,))
 
-    async def ended(self, jobs: Sequence[str]) -> dict[str, int]:
+    async def count_ended(self, jobs: Sequence[str]) -> dict[str, int]:
         self.asked.append(jobs)
         await self.answer.wait()
         return {"J": 400}
@@ -225,7 +225,7 @@ class Quiet(Place):
         self.looks.put_nowait(None)
         return 0.0 if self.due else math.inf
 
-    async def ended(self, jobs: Sequence[str]) -> dict[str, int]:
+    async def count_ended(self, jobs: Sequence[str]) -> dict[str, int]:
         raise NotImplementedError
 
 

@@ -15,7 +15,7 @@ from mailerd.store.db.pool import Pool
 
 T = TypeVar("T")
 
-REMIND_EVERY: Final = 30.0
+REMIND_INTERVAL: Final = 30.0
 """Seconds between two reminders that the database is still away."""
 REPEAT_BASE: Final = 0.05
 REPEAT_CAP: Final = 5.0
@@ -253,7 +253,7 @@ class Database:
             self._away_since = self._reminded = now
             if not told:
                 self._events.database_away(where=self.where, cause=cause)
-        elif news or now - self._reminded >= REMIND_EVERY:
+        elif news or now - self._reminded >= REMIND_INTERVAL:
             self._reminded = now
             self._events.database_still_away(where=self.where, seconds=now - self._away_since, cause=cause)
 

@@ -67,7 +67,7 @@ async def check(database: Database) -> None:
     Raises:
         SchemaError: it is older or newer.
     """
-    _insist(await database.transaction(_applied, what="read the schema's version", read_only=True))
+    _require_current(await database.transaction(_applied, what="read the schema's version", read_only=True))
 
 
 async def check_writable(database: Database) -> None:
@@ -84,10 +84,10 @@ async def check_writable(database: Database) -> None:
             await cursor.execute(_WRITE_NOTHING)
         return applied
 
-    _insist(await database.transaction(work, what="see whether a job could be stored"))
+    _require_current(await database.transaction(work, what="see whether a job could be stored"))
 
 
-def _insist(applied: int) -> None:
+def _require_current(applied: int) -> None:
     known = migrations()[-1].number
     _refuse_newer(applied, known)
     if applied < known:
@@ -136,7 +136,7 @@ async def without_limit(cursor: Cursor) -> str:
     return f"SET SESSION {name} = {limit}"  # all its digits: MySQL takes no 1.2e+06
 
 
-async def _done(cursor: Cursor, statement: str, *, of: Migration) -> bool:
+async def _is_applied(cursor: Cursor, statement: str, *, of: Migration) -> bool:
     """Whether an ALTER that adds columns and keys was done before the migration was cut off.
 
     Asked for, since ADD COLUMN IF NOT EXISTS is MariaDB's alone. Both servers do an ALTER whole or not at all.
@@ -175,7 +175,7 @@ async def _apply(cursor: Cursor, known: list[Migration], events: StoreEvents) ->
     for migration in known:
         if migration.number > applied:
             for statement in migration.statements:
-                if not await _done(cursor, statement, of=migration):
+                if not await _is_applied(cursor, statement, of=migration):
                     await cursor.execute(statement)
             await cursor.execute(
                 "INSERT INTO schema_version (number, name, applied_at) VALUES (%s, %s, UTC_TIMESTAMP(6))",

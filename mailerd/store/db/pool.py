@@ -25,7 +25,7 @@ from mailerd.store.db.url import address, no_tls, require_encryption
 
 T = TypeVar("T")
 
-_NO: Final = (MailerdError, ImpossibleRequestError)
+_WORK_ERRORS: Final = (MailerdError, ImpossibleRequestError)
 """What work raises to say that it will not be done; an exception of another kind may have left a reply half read."""
 PING_AFTER: Final = 10.0
 """Seconds of idleness after which a connection is tried before it is used."""
@@ -163,7 +163,7 @@ class Pool:
             except MySQLError as error:
                 clean = await self._rolled_back(connection, phase, error)
                 raise
-            except _NO:  # the work itself says no, between two statements: the connection is in step
+            except _WORK_ERRORS:  # the work itself says no, between two statements: the connection is in step
                 clean = await self._roll_back(connection, phase)
                 raise
             finally:

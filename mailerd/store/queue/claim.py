@@ -2,7 +2,7 @@
 
 A claim goes in rounds, and a round costs the same few statements however many senders it serves:
 
-    due senders, locked ▶ what each may have (`turns`) ▶ a job of each ▶ their letters (`picks`) ▶ who pays what
+    due senders, locked ▶ what each may have (`turns`) ▶ a job of each ▶ their letters (`selections`) ▶ who pays what
 
 A round gives each sender one turn: letters of one job. Further rounds follow while letters are wanted and senders are
 due, so that nobody has a second turn before everybody has had the first. Locks are taken in one order: senders,
@@ -26,9 +26,9 @@ from mailerd.store.db.database import Database
 from mailerd.store.queue import rate_limits, select_letters, sender_turns
 from mailerd.store.queue.failover import NotReplayedError, ReplayLog
 from mailerd.store.queue.rate_limits import DefaultLimits
-from mailerd.store.queue.select_letters import Pick, Taker
+from mailerd.store.queue.select_letters import ClaimOwner, JobSelection
 from mailerd.store.queue.sender_turns import Turn
-from mailerd.store.queue.stale_turns import Sleepers
+from mailerd.store.queue.stale_turns import StaleTurns
 
 NEXT: Final = """
 SELECT TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), next_claim_at) FROM senders FORCE INDEX (next_claim)
@@ -36,16 +36,16 @@ SELECT TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), next_claim_at) FROM senders 
 _WHOSE: Final = """
 SELECT j.sender_email, j.id FROM job_recipients r FORCE INDEX (PRIMARY) JOIN jobs j ON j.id = r.job_id
  WHERE r.id = %s AND r.status = 'waiting' AND j.claimable = 1"""
-_TELL_AGAIN: Final = 0.25
+_REPLAY_INTERVAL: Final = 0.25
 """Seconds until it is asked again whether every daemon has told a server that was met what it knows."""
 _SHARE: Final = 10
 """Letters of one turn at least, where so many are wanted: each sender and each job costs a lock and a written row."""
-_SENDERS_AT_MOST: Final = 100
+_MAX_SENDERS: Final = 100
 """Senders of one round: what is locked is passed by, and every statement stays some tens of KB long."""
 
 
 @dataclass
-class _Taken:
+class _ClaimBuilder:
     """What a claim has got so far."""
 
     want: int
@@ -64,13 +64,13 @@ class _Taken:
         """Senders of which no more may be taken; never empty, as SQL knows no empty list, and nobody's name is ""."""
         return "", *(sender for sender, room in self.rooms.items() if room <= 0)
 
-    def add(self, pick: Pick) -> None:
-        self.letters += pick.letters
-        if (sender := pick.turn.it.email) in self.rooms:
-            self.rooms[sender] -= len(pick.letters)
-        self.alone = self.alone or pick.alone
-        if pick.letters:
-            self.jobs[pick.job.id] = pick.job
+    def add(self, selection: JobSelection) -> None:
+        self.letters += selection.letters
+        if (sender := selection.turn.it.email) in self.rooms:
+            self.rooms[sender] -= len(selection.letters)
+        self.alone = self.alone or selection.alone
+        if selection.letters:
+            self.jobs[selection.job.id] = selection.job
 
 
 @dataclass
@@ -86,41 +86,41 @@ class Claims:
     """`per_day` of consumer mailboxes; None: the default's."""
     project_units_per_minute: int = 0
     """Units of all senders of one Cloud project together; 0: no limit."""
-    files: Callable[[], object] = field(default=lambda: None, repr=False)
-    """What it gives changes when a credential file comes; see `Sleepers`."""
-    history: ReplayLog | None = field(default=None, repr=False)
+    credentials_version: Callable[[], object] = field(default=lambda: None, repr=False)
+    """What it gives changes when a credential file comes; see `StaleTurns`."""
+    replay_log: ReplayLog | None = field(default=None, repr=False)
     """What the database is told again before anything is claimed, where it may have forgotten it."""
-    _sleepers: Sleepers = field(init=False, repr=False)
+    _stale_turns: StaleTurns = field(init=False, repr=False)
     _new_projects: set[str] = field(default_factory=set, init=False, repr=False)
     """Met by the last claims, and without a row in the ledger."""
 
     def __post_init__(self) -> None:
-        self._sleepers = Sleepers(self.database, self.files)
+        self._stale_turns = StaleTurns(self.database, self.credentials_version)
 
-    def govern(self, terms: DefaultLimits) -> None:
-        """Take up other terms: a reload brought them."""
-        self.default = terms.default
-        self.consumer_per_day = terms.consumer_per_day
-        self.project_units_per_minute = terms.project_units_per_minute
-        self._sleepers.look_now()
+    def set_limits(self, defaults: DefaultLimits) -> None:
+        """Take up other defaults: a reload brought them."""
+        self.default = defaults.default
+        self.consumer_per_day = defaults.consumer_per_day
+        self.project_units_per_minute = defaults.project_units_per_minute
+        self._stale_turns.check_now()
 
     @classmethod
     def on(
         cls,
-        terms: DefaultLimits,
+        defaults: DefaultLimits,
         database: Database,
         daemon_id: str,
         *,
         lease: timedelta,
-        files: Callable[[], object] = lambda: None,
-        history: ReplayLog | None = None,
+        credentials_version: Callable[[], object] = lambda: None,
+        replay_log: ReplayLog | None = None,
     ) -> "Claims":
-        """Claims under these terms."""
-        consumer, project = terms.consumer_per_day, terms.project_units_per_minute
-        return cls(database, daemon_id, lease, terms.default, consumer, project, files, history)
+        """Claims under these defaults."""
+        consumer, project = defaults.consumer_per_day, defaults.project_units_per_minute
+        return cls(database, daemon_id, lease, defaults.default, consumer, project, credentials_version, replay_log)
 
     @property
-    def terms(self) -> DefaultLimits:
+    def defaults(self) -> DefaultLimits:
         """The defaults as the ledger takes them."""
         return DefaultLimits(self.default, self.consumer_per_day, self.project_units_per_minute)
 
@@ -132,29 +132,29 @@ class Claims:
         Raises:
             DatabaseError: nothing was taken, or in doubt; what was taken in doubt comes back when its lease lapses.
         """
-        await self._sleepers.wake(self.terms)
+        await self._stale_turns.reschedule(self.defaults)
         if self._new_projects:
             new, self._new_projects = self._new_projects, set()
             await rate_limits.add_projects(self.database, new)
         token = new_id()
         try:
             claim = await self.database.transaction(
-                lambda cursor: self._claim(cursor, token, _Taken(want, dict(rooms or {}))), what="claim"
+                lambda cursor: self._claim(cursor, token, _ClaimBuilder(want, dict(rooms or {}))), what="claim"
             )
         except NotReplayedError as error:
-            await self.tell(error.server)
-            return Claim(token, (), (), _TELL_AGAIN)
+            await self.replay(error.server)
+            return Claim(token, (), (), _REPLAY_INTERVAL)
         return self._noted(claim)
 
-    async def tell(self, server: str) -> None:
+    async def replay(self, server: str) -> None:
         """Tell a server what this daemon knows; what another connection leads to is told by the next claim.
 
         Raises:
             DatabaseError: it was not told all; the next claim tells it.
         """
-        if self.history is not None:
+        if self.replay_log is not None:
             with suppress(NotReplayedError):
-                await self.history.tell(server)
+                await self.replay_log.replay(server)
 
     async def due_in(self, *, rooms: Mapping[str, int] | None = None) -> float:
         """Seconds until the next sender's turn, 0 when one is due; infinite when nothing waits anywhere.
@@ -166,23 +166,23 @@ class Claims:
         Raises:
             DatabaseError: it cannot be told.
         """
-        await self._sleepers.wake(self.terms)
-        full = _Taken(0, dict(rooms or {})).full
+        await self._stale_turns.reschedule(self.defaults)
+        full = _ClaimBuilder(0, dict(rooms or {})).full
         next_in = await self.database.read(
             lambda cursor: self._look(cursor, full), what="look for work", bound=self.database.probe_timeout
         )
         return math.inf if next_in is None else next_in
 
-    async def _claim(self, cursor: Cursor, token: str, taken: _Taken) -> Claim:
-        if self.history is not None:
-            self.history.require(cursor)
+    async def _claim(self, cursor: Cursor, token: str, taken: _ClaimBuilder) -> Claim:
+        if self.replay_log is not None:
+            self.replay_log.require_replayed(cursor)
         want, share = taken.want, max(_SHARE, taken.want // 4)
         for number in range(2 * want):
             senders = self._senders(taken.left, share) * (number + 1)
-            if not await self._round(cursor, token, taken, share=share, senders=min(senders, _SENDERS_AT_MOST)):
+            if not await self._round(cursor, token, taken, share=share, senders=min(senders, _MAX_SENDERS)):
                 break
-        if self.history is not None:
-            await self.history.compare(cursor, taken.letters)
+        if self.replay_log is not None:
+            await self.replay_log.check_claimed(cursor, taken.letters)
         next_in = await self._next_turn(cursor, taken.full) if taken.left else 0.0
         return Claim(token, tuple(taken.letters), tuple(taken.jobs.values()), next_in, taken.alone)
 
@@ -201,8 +201,8 @@ class Claims:
     def _noted(self, claim: Claim) -> Claim:
         """Remember the letters that own a draft: it is sent again without a further hand-over."""
         for letter in claim.letters:
-            if self.history is not None and letter.draft_id is not None:
-                self.history.note(
+            if self.replay_log is not None and letter.draft_id is not None:
+                self.replay_log.remember(
                     Handover(letter, "draft", letter.draft_id, letter.thread_id, unanswered=letter.unanswered)
                 )
         return claim
@@ -211,19 +211,21 @@ class Claims:
         nothing = Claim(token, (), (), next_in=0.0)
         await cursor.execute(_WHOSE, (recipient,))
         if (row := await cursor.fetchone()) is None or (
-            turn := await sender_turns.of(cursor, row[0], self.terms)
+            turn := await sender_turns.lock_one(cursor, row[0], self.defaults)
         ) is None:
             return nothing
-        await sender_turns.allow(cursor, [turn], share=1, rooms={})
-        self._new_projects |= await sender_turns.ask_projects(cursor, [turn], self.project_units_per_minute)
+        await sender_turns.apply_limits(cursor, [turn], share=1, rooms={})
+        self._new_projects |= await sender_turns.apply_project_limits(cursor, [turn], self.project_units_per_minute)
         job = await select_letters.job(cursor, row[1]) if turn.share else None
         if job is None:
             return nothing  # the turn is not written, and so stays as it is
-        pick = Pick(turn, job)
-        await select_letters.take_alone(cursor, pick, Taker(token, self.daemon_id, self.lease), recipient=recipient)
-        turn.reckon(len(pick.letters), chance=random.random())  # noqa: S311 - jitter
+        selection = JobSelection(turn, job)
+        await select_letters.take_alone(
+            cursor, selection, ClaimOwner(token, self.daemon_id, self.lease), recipient=recipient
+        )
+        turn.finish(len(selection.letters), chance=random.random())  # noqa: S311 - jitter
         await sender_turns.write(cursor, [turn])
-        return Claim(token, tuple(pick.letters), (job,) if pick.letters else (), next_in=0.0)
+        return Claim(token, tuple(selection.letters), (job,) if selection.letters else (), next_in=0.0)
 
     def _senders(self, letters: int, share: int) -> int:
         """How many senders give so many letters, if they have no limits but the default ones and enough is due."""
@@ -231,22 +233,24 @@ class Claims:
         at_once = share if stream is None else min(share, stream.tolerance // stream.interval)
         return -(-letters // max(1, 1 if self.default.min_gap else at_once))
 
-    async def _round(self, cursor: Cursor, token: str, taken: _Taken, *, share: int, senders: int) -> bool:
+    async def _round(self, cursor: Cursor, token: str, taken: _ClaimBuilder, *, share: int, senders: int) -> bool:
         """Give each of so many due senders a turn; whether another round may find more."""
-        found = await sender_turns.due(cursor, self.terms, senders, but=taken.full)
-        await sender_turns.allow(cursor, found, share=share, rooms=taken.rooms)
-        served = sender_turns.within(found, taken.left)
-        self._new_projects |= await sender_turns.ask_projects(cursor, served, self.project_units_per_minute)
+        found = await sender_turns.lock_due(cursor, self.defaults, senders, but=taken.full)
+        await sender_turns.apply_limits(cursor, found, share=share, rooms=taken.rooms)
+        served = sender_turns.first_for(found, taken.left)
+        self._new_projects |= await sender_turns.apply_project_limits(cursor, served, self.project_units_per_minute)
         jobs = await select_letters.jobs(cursor, [turn.it.email for turn in served if turn.share])
-        chosen = [Pick(turn, job) for turn in served if (job := jobs.get(turn.it.email))]
-        sender_turns.divide([pick.turn for pick in chosen], taken.left)
+        chosen = [JobSelection(turn, job) for turn in served if (job := jobs.get(turn.it.email))]
+        sender_turns.allocate([selection.turn for selection in chosen], taken.left)
         await select_letters.take(
-            cursor, [pick for pick in chosen if pick.turn.share], Taker(token, self.daemon_id, self.lease)
+            cursor,
+            [selection for selection in chosen if selection.turn.share],
+            ClaimOwner(token, self.daemon_id, self.lease),
         )
         await self._rest(cursor, [turn for turn in served if turn.it.email not in jobs])
-        for pick in chosen:
-            pick.turn.reckon(len(pick.letters), chance=random.random())  # noqa: S311 - jitter
-            taken.add(pick)
+        for selection in chosen:
+            selection.turn.finish(len(selection.letters), chance=random.random())  # noqa: S311 - jitter
+            taken.add(selection)
         await sender_turns.write(cursor, served)
         if any(turn.project for turn in served):
             return False  # while a project is locked others pass its senders by: no longer than it takes
@@ -261,7 +265,7 @@ class Claims:
             turn.wait_for_job(due.get(turn.it.email))
 
     async def _look(self, cursor: Cursor, full: Sequence[str]) -> float | None:
-        if self.history is not None and not self.history.is_told(cursor):
+        if self.replay_log is not None and not self.replay_log.is_replayed(cursor):
             return 0.0  # the claim that follows tells it, though nothing be due
         return await self._next_turn(cursor, full)
 

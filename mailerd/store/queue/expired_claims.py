@@ -9,10 +9,11 @@ from mailerd.core.models import ALONE_AFTER, FAILED_AFTER_ALONE, ExpiredClaim
 from mailerd.core.states import State, Transition, after
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
-from mailerd.store.queue.in_doubt import Tries, applied
-from mailerd.store.queue.reschedule import micros, wake
+from mailerd.store.queue.attempt_log import AttemptRow, log_attempt
+from mailerd.store.queue.in_doubt import InDoubtRetry, was_applied
+from mailerd.store.queue.reschedule import micros, reschedule
 
-_ANY_LAPSED: Final = """
+_ANY_EXPIRED: Final = """
 SELECT 1 FROM job_recipients FORCE INDEX (lease)
  WHERE lease_until < UTC_TIMESTAMP(6) AND status = 'sending' LIMIT 1"""
 _DUE: Final = """
@@ -27,7 +28,7 @@ SELECT r.id, r.job_id, j.sender_email, r.to_email, r.attempts, r.daemon_id, r.mo
 
 # `lease_until < now` once more: between the look and the write the owner may have renewed. Whether it had sent is not
 # known, unless it was deleting the draft by then, which it does only where Google has refused the letter.
-_LAPSE: Final = """
+_EXPIRE: Final = """
 UPDATE job_recipients FORCE INDEX (PRIMARY)
    SET status = %s, claim_token = NULL, checks = 0, nothing_found_at = NULL, attempts = %s, crashes = %s,
        unanswered = IF(%s = 'unsure' AND discarding = 0, 1, unanswered),
@@ -35,17 +36,12 @@ UPDATE job_recipients FORCE INDEX (PRIMARY)
        error = %s, due_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
  WHERE id = %s AND claim_token = %s AND status = 'sending' AND lease_until < UTC_TIMESTAMP(6)"""
 
-_LOG: Final = """
-INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, draft_id, message_id, error, at)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6))
-    ON DUPLICATE KEY UPDATE recipient_id = VALUES(recipient_id)"""
-
 _DONE: Final = """
 SELECT (SELECT COUNT(*) FROM job_recipients r WHERE r.job_id = j.id AND r.status IN ('sent', 'failed', 'cancelled')),
        j.total FROM jobs j WHERE j.id = %s"""
 
 _WHY: Final = "it died, was paused or lost the database"
-_CRASHES_AT_MOST: Final = 255
+_MAX_CRASHES: Final = 255
 """What the column takes."""
 
 
@@ -58,7 +54,7 @@ class ExpiredClaims:
     in_flight: timedelta
     """The longest time for which a request without an answer may still reach Google."""
 
-    async def lapsed(self, *, limit: int = 100, on_retry: Callable[[], None] | None = None) -> list[ExpiredClaim]:
+    async def recover(self, *, limit: int = 100, on_retry: Callable[[], None] | None = None) -> list[ExpiredClaim]:
         """Rows whose lease lapsed, already put right, at most so many.
 
         What is in doubt is repeated, and `on_retry` called after each try: all that was put right is told.
@@ -68,33 +64,33 @@ class ExpiredClaims:
         """
 
         async def any_lapsed(cursor: Cursor) -> bool:
-            await cursor.execute(_ANY_LAPSED)
+            await cursor.execute(_ANY_EXPIRED)
             return bool(await cursor.fetchall())
 
         if not await self.database.read(any_lapsed, what="look for lapsed leases", bound=self.database.probe_timeout):
             return []
-        tries = Tries(self._lapsed_so)
+        retry = InDoubtRetry(self._was_recovered)
 
         async def work(cursor: Cursor, _: bool) -> list[ExpiredClaim]:  # noqa: FBT001 - as it is called
-            return await tries.done(cursor, lambda cursor: self.put_right(cursor, limit))
+            return await retry.done(cursor, lambda cursor: self.recover_batch(cursor, limit))
 
         return await self.database.commit_once(work, what="rescue", on_retry=on_retry)
 
-    async def _lapsed_so(self, cursor: Cursor, it: ExpiredClaim) -> bool:
-        return await applied(cursor, it.id, token=it.token, event="lapsed", by=self.daemon_id)
+    async def _was_recovered(self, cursor: Cursor, it: ExpiredClaim) -> bool:
+        return await was_applied(cursor, it.id, token=it.token, event="lapsed", by=self.daemon_id)
 
-    async def put_right(self, cursor: Cursor, limit: int) -> list[ExpiredClaim]:
+    async def recover_batch(self, cursor: Cursor, limit: int) -> list[ExpiredClaim]:
         """Make of rows whose lease lapsed what they are now, at most so many; what became of each."""
-        found = [one for row in await _due(cursor, limit) if (one := await self._lapse(cursor, row))]
+        found = [one for row in await _due(cursor, limit) if (one := await self._expire(cursor, row))]
         again = [one for one in found if one.status is State.WAITING]
         jobs, senders = {one.job_id: 0 for one in again}, {one.sender: 0 for one in again}
-        cancelled = await wake(cursor, jobs=jobs, senders=senders, back=[one.id for one in again])
+        cancelled = await reschedule(cursor, jobs=jobs, senders=senders, back=[one.id for one in again])
         return [
             replace(one, status=State.CANCELLED) if one.status is State.WAITING and one.job_id in cancelled else one
             for one in found
         ]
 
-    async def _lapse(self, cursor: Cursor, row: Sequence[Any]) -> ExpiredClaim | None:
+    async def _expire(self, cursor: Cursor, row: Sequence[Any]) -> ExpiredClaim | None:
         id_, job, sender, to, attempts, daemon, mode, draft, token, crashes, crashed = row
         handed = draft is not None or mode == "direct"
         crash = bool(crashed) and daemon != self.daemon_id and not handed
@@ -108,14 +104,15 @@ class ExpiredClaims:
                 f"them {daemon}, had nothing else in flight and crashed as well: it is not tried again"
             )
         status = after(State.SENDING, change)
-        values = (attempts - 1 if change is Transition.RELEASED else attempts, min(crashes + crash, _CRASHES_AT_MOST))
+        values = (attempts - 1 if change is Transition.RELEASED else attempts, min(crashes + crash, _MAX_CRASHES))
         await cursor.execute(
-            _LAPSE, (status.value, *values, *[status.value] * 2, micros(self.in_flight), error, id_, token)
+            _EXPIRE, (status.value, *values, *[status.value] * 2, micros(self.in_flight), error, id_, token)
         )
         if cursor.rowcount != 1:
             return None
-        await cursor.execute(
-            _LOG, (id_, attempts, token, self.daemon_id, "lapsed", 1, draft, None, f"{change.value}: {error}")
+        note = f"{change.value}: {error}"
+        await log_attempt(
+            cursor, AttemptRow(id_, attempts, token, self.daemon_id, "lapsed", draft_id=draft, error=note)
         )
         done = total = 0
         if status is State.FAILED:

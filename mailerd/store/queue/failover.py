@@ -25,9 +25,9 @@ from mailerd.store.queue.reschedule import micros
 KEEP: Final = 60.0
 """Seconds for which a letter that was sent, or may be, is remembered, counted back from the last one: however long the
 database is away, it is then told its last minute."""
-_AT_MOST: Final = 50_000
+_MAX_KNOWN: Final = 50_000
 _BATCH: Final = 100
-OTHERS_WITHIN: Final = 20.0
+OTHER_DAEMONS_TIMEOUT: Final = 20.0
 """Seconds that other daemons get to tell what they know; one that was silent for so long is taken for dead."""
 
 _ROWS: Final = """
@@ -40,7 +40,7 @@ UPDATE job_recipients r FORCE INDEX (PRIMARY)
        r.unanswered = %s, r.discarding = %s, r.attempts = GREATEST(r.attempts, %s),
        r.lease_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND, r.updated_at = UTC_TIMESTAMP(6)
  WHERE r.id = %s AND (r.status = 'waiting' OR (r.status = 'sending' AND r.claim_token = %s)) AND {NOT_SENT}"""
-_TOLD: Final = """
+_SIGN: Final = """
 INSERT INTO daemons (id, host, pid, version, started_at, heartbeat_at, replayed_to)
 VALUES (%s, '', 0, '', UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), %s)
     ON DUPLICATE KEY UPDATE replayed_to = VALUES(replayed_to)"""
@@ -64,7 +64,7 @@ class _Known:
     """Monotonic seconds."""
     written: bool = False
     """The database has acknowledged it; until then its own record is still to come."""
-    met_again: bool = False
+    seen_again: bool = False
     """A claim got its letter again."""
 
     @property
@@ -77,13 +77,13 @@ class _Known:
 
 
 @dataclass
-class _Met:
+class _UnreplayedServer:
     """A server that was met and has not been told by all."""
 
     again: bool
     """Another one was told before."""
     at: float = field(default_factory=time.monotonic)
-    told_at: float = 0.0
+    replayed_at: float = 0.0
     """What is known since then is still to be told."""
     letters: int = 0
     forgotten: int = 0
@@ -103,11 +103,11 @@ class ReplayLog:
     """By recipient: the token of what is known last of it."""
     _servers: set[str] = field(default_factory=set, init=False)
     """Those that were told, and to which there are connections still."""
-    _met: dict[str, _Met] = field(default_factory=dict, init=False)
+    _unreplayed: dict[str, _UnreplayedServer] = field(default_factory=dict, init=False)
     """Those that have not been told all, or not by every daemon."""
     _doubted: bool = field(default=False, init=False)
 
-    def note(self, record: Record) -> None:
+    def remember(self, record: Record) -> None:
         """Remember a hand-over until its outcome, and what was sent, or may be, for a minute; costs next to nothing.
 
         Any later outcome of the letter says that it was looked for since: the doubt is no more.
@@ -128,7 +128,7 @@ class ReplayLog:
             oldest = next(iter(self._known.values()))
             # A hand-over that no outcome has followed for longer than its lease is nobody's any more.
             keep = KEEP if oldest.ended else KEEP + self.lease.total_seconds()
-            if len(self._known) <= _AT_MOST and oldest.at >= now - keep:
+            if len(self._known) <= _MAX_KNOWN and oldest.at >= now - keep:
                 break
             self._forget(oldest.record.letter)
 
@@ -140,7 +140,7 @@ class ReplayLog:
         if self._last.get(letter.id) == letter.token:
             del self._last[letter.id]
 
-    def written(self, record: Record, what: WriteResult) -> None:
+    def acknowledge(self, record: Record, what: WriteResult) -> None:
         """Forget a hand-over that its row did not take: nothing is sent, and the letter is not in hand."""
         key = record.letter.id, record.letter.token
         if isinstance(record, Handover) and what is not WriteResult.APPLIED:
@@ -150,18 +150,18 @@ class ReplayLog:
         # A claim that is over before its lease: the database has forgotten it, though it is the same server as ever.
         early = isinstance(record, Outcome) and record.took < self.lease.total_seconds()
         if early and what in {WriteResult.STALE, WriteResult.RESOLVED}:
-            self.doubt()
+            self.replay_again()
 
-    def require(self, cursor: Cursor) -> None:
+    def require_replayed(self, cursor: Cursor) -> None:
         """Let a claim go on only where the server has been told what is known.
 
         Raises:
             NotReplayedError: it has not.
         """
-        if not self.is_told(cursor):
+        if not self.is_replayed(cursor):
             raise NotReplayedError(cursor.server)
 
-    async def compare(self, cursor: Cursor, claimed: Sequence[ClaimedRecipient]) -> None:
+    async def check_claimed(self, cursor: Cursor, claimed: Sequence[ClaimedRecipient]) -> None:
         """Let a claim go on only where the database remembers how it came that these letters can be claimed.
 
         A backup that is restored in place, say, leaves the server as it is. It costs a query for each that is known.
@@ -177,53 +177,55 @@ class ReplayLog:
                 or known.record.letter.token == letter.token
             ):
                 continue
-            if known.met_again:  # it was told since, and the row has other reasons to wait
+            if known.seen_again:  # it was told since, and the row has other reasons to wait
                 continue
             if known.sent or not await is_logged(cursor, known.record.letter):
-                known.met_again = True
-                self.doubt()
+                known.seen_again = True
+                self.replay_again()
                 raise NotReplayedError(cursor.server)
 
-    def is_told(self, cursor: Cursor) -> bool:
+    def is_replayed(self, cursor: Cursor) -> bool:
         """Whether the server behind this connection has been told; one that cannot be told apart has."""
         return not cursor.server or cursor.server in self._servers
 
-    def doubt(self) -> None:
+    def replay_again(self) -> None:
         """The database has forgotten something: whatever server it is, it is told again."""
         self._servers.clear()
         self._doubted = True
 
-    async def tell(self, server: str) -> bool:
+    async def replay(self, server: str) -> bool:
         """Tell a server what is known; whether claims may go on, since every other living daemon has told it too.
 
         Raises:
             DatabaseError: it was told a part, or nothing; telling it again is harmless.
         """
-        met = self._met.setdefault(server, _Met(again=bool(self._met or self._servers or self._doubted)))
-        since, met.told_at = met.told_at, time.monotonic()
+        met = self._unreplayed.setdefault(
+            server, _UnreplayedServer(again=bool(self._unreplayed or self._servers or self._doubted))
+        )
+        since, met.replayed_at = met.replayed_at, time.monotonic()
         try:
-            await self._tell_all([one for one in self._known.values() if one.at >= since], met, server)
+            await self._replay_all([one for one in self._known.values() if one.at >= since], met, server)
             others = await self.database.transaction(
                 lambda cursor: self._sign(cursor, server), what="say what was told"
             )
         except BaseException:
-            met.told_at = since
+            met.replayed_at = since
             raise
-        if others and time.monotonic() - met.at < OTHERS_WITHIN:
+        if others and time.monotonic() - met.at < OTHER_DAEMONS_TIMEOUT:
             return False
         if met.again:
             self.events.database_told_again(where=server, letters=met.letters, forgotten=met.forgotten)
-        del self._met[server]
+        del self._unreplayed[server]
         self._doubted = False
         self._servers = {one for one in self._servers if one in self.database.pool.servers} | {server}
         return True
 
-    async def _tell_all(self, known: Sequence[_Known], met: "_Met", server: str) -> None:
-        ordered = sorted(_last_words(known), key=lambda one: one.record.letter.id)
+    async def _replay_all(self, known: Sequence[_Known], met: "_UnreplayedServer", server: str) -> None:
+        ordered = sorted(_latest(known), key=lambda one: one.record.letter.id)
         for start in range(0, len(ordered), _BATCH):
             some = ordered[start : start + _BATCH]
             what = "tell the database what it may have forgotten"
-            work = partial(self._tell, known=some, server=server)
+            work = partial(self._replay_batch, known=some, server=server)
             met.forgotten += await self.database.transaction(work, what=what)
             met.letters += len(some)
 
@@ -231,11 +233,11 @@ class ReplayLog:
         """Say that this daemon has told all; how many others, which are alive, have not."""
         if cursor.server != server:
             raise NotReplayedError(cursor.server)
-        await cursor.execute(_TOLD, (self.daemon_id, server))
-        await cursor.execute(_OTHERS, (self.daemon_id, server, OTHERS_WITHIN))
+        await cursor.execute(_SIGN, (self.daemon_id, server))
+        await cursor.execute(_OTHERS, (self.daemon_id, server, OTHER_DAEMONS_TIMEOUT))
         return int((await cursor.fetchone())[0])
 
-    async def _tell(self, cursor: Cursor, *, known: Sequence[_Known], server: str) -> int:
+    async def _replay_batch(self, cursor: Cursor, *, known: Sequence[_Known], server: str) -> int:
         """Write again what a few rows have forgotten; how many had."""
         if cursor.server != server:
             raise NotReplayedError(cursor.server)
@@ -250,18 +252,18 @@ class ReplayLog:
             if isinstance(one, Outcome):
                 pending = token == one.letter.token and not each.written  # its own record is taken as ever
                 if status != State.SENT.value and not pending:
-                    tell = self._tell_sent if each.sent else self._tell_doubt
+                    tell = self._replay_sent if each.sent else self._replay_unresolved
                     forgotten += await tell(cursor, one)
             elif status == State.WAITING.value or (token == one.letter.token and mode is None):
                 forgotten += await self._hold(cursor, one)
         return forgotten
 
-    async def _tell_sent(self, cursor: Cursor, one: Outcome) -> int:
+    async def _replay_sent(self, cursor: Cursor, one: Outcome) -> int:
         took = await settled_late(cursor, one, repeated=False)
         await log_sent(cursor, one, by=self.daemon_id, applied=took)
         return int(took or await sent_before(cursor, one.letter, repeated=False))
 
-    async def _tell_doubt(self, cursor: Cursor, one: Outcome) -> int:
+    async def _replay_unresolved(self, cursor: Cursor, one: Outcome) -> int:
         if await is_logged(cursor, one.letter):  # then the row is what became of it
             return 0
         return int(await doubted_late(cursor, one, by=self.daemon_id))
@@ -279,7 +281,7 @@ class ReplayLog:
         return int(cursor.rowcount == 1)
 
 
-def _last_words(known: Sequence[_Known]) -> list[_Known]:
+def _latest(known: Sequence[_Known]) -> list[_Known]:
     """Of each letter what counts: that it was sent, else what is known last. `known` has the oldest first."""
     last: dict[tuple[int, str], _Known] = {}
     for one in known:

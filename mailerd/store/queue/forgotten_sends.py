@@ -10,6 +10,7 @@ from typing import Final
 from mailerd.core.models import ClaimedRecipient, Mode, Outcome
 from mailerd.core.states import State, Transition, after
 from mailerd.store.db.cursor import Cursor
+from mailerd.store.queue.attempt_log import AttemptRow, log_attempt
 from mailerd.store.queue.late_answers import NOT_SENT
 from mailerd.store.queue.reschedule import micros, short
 
@@ -36,9 +37,6 @@ UPDATE job_recipients r FORCE INDEX (PRIMARY)
    AND ((r.status = 'waiting' AND (r.draft_id IS NULL OR r.draft_id = %s))
         OR (r.status = 'sending' AND (r.claim_token = %s OR (r.mode IS NULL AND r.draft_id IS NULL))))
    AND {NOT_SENT}"""
-_LOG: Final = """
-INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, draft_id, error, at)
-VALUES (%s, %s, %s, %s, 'lost', 1, %s, %s, UTC_TIMESTAMP(6)) ON DUPLICATE KEY UPDATE applied = 1"""
 _LOGGED: Final = """
 SELECT 1 FROM attempts WHERE recipient_id = %s AND claim_token = %s AND event IN ('lost', 'lapsed')"""
 
@@ -86,7 +84,8 @@ async def doubted_late(cursor: Cursor, it: Outcome, *, by: str) -> bool:
     )  # fmt: skip
     if cursor.rowcount != 1:
         return False
-    await cursor.execute(_LOG, (letter.id, letter.attempt, letter.token, by, draft, error))
+    row = AttemptRow(letter.id, letter.attempt, letter.token, by, Transition.LOST.value, draft_id=draft, error=error)
+    await log_attempt(cursor, row, overrule=True)
     return True
 
 

@@ -11,14 +11,14 @@ SELECT applied FROM attempts
  WHERE recipient_id = %s AND claim_token = %s AND event = %s AND daemon_id = %s FOR UPDATE"""
 
 
-async def applied(cursor: Cursor, recipient: int, *, token: str, event: str, by: str) -> bool:
+async def was_applied(cursor: Cursor, recipient: int, *, token: str, event: str, by: str) -> bool:
     """Whether the log of attempts says that the row took this event under this token, and from this daemon."""
     await cursor.execute(_APPLIED, (recipient, token, event, by))
     row = await cursor.fetchone()
     return bool(row and row[0])
 
 
-class Tries[T]:
+class InDoubtRetry[T]:
     """The tries of one transaction: what is told is what was done by the one that was committed, whichever it was.
 
     Once a try without an answer was committed, the rows are as they shall be, so the next one finds nothing to do.

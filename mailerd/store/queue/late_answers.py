@@ -5,6 +5,7 @@ from typing import Final
 from mailerd.core.models import ClaimedRecipient, Outcome
 from mailerd.core.states import State, Transition, after
 from mailerd.store.db.cursor import Cursor
+from mailerd.store.queue.attempt_log import AttemptRow, log_attempt
 
 NOT_SENT: Final = """r.message_id IS NULL AND NOT EXISTS (
     SELECT 1 FROM attempts a WHERE a.recipient_id = r.id AND a.event = 'sent' AND a.message_id IS NOT NULL)"""
@@ -35,19 +36,14 @@ UPDATE job_recipients FORCE INDEX (PRIMARY)
        lease_until = NULL, proof = 'answered', sent_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
  WHERE id = %s AND claim_token = %s AND status = 'sending'"""
 _SETTLED: Final = "SELECT 1 FROM job_recipients WHERE id = %s AND status = %s AND message_id = %s"
-_LOG_SENT: Final = """
-INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, draft_id, message_id, at)
-VALUES (%s, %s, %s, %s, 'sent', %s, %s, %s, UTC_TIMESTAMP(6))
-    ON DUPLICATE KEY UPDATE recipient_id = VALUES(recipient_id)"""
 
 
 async def log_sent(cursor: Cursor, it: Outcome, *, by: str, applied: bool) -> None:
     """Note in the log of attempts, unless it stands there, that Google has said to have a letter."""
     letter = it.letter
-    await cursor.execute(
-        _LOG_SENT,
-        (letter.id, letter.attempt, letter.token, by, int(applied), letter.draft_id, it.decision.message_id),
-    )
+    event, message = Transition.SENT.value, it.decision.message_id
+    row = AttemptRow(letter.id, letter.attempt, letter.token, by, event, applied, letter.draft_id, message)
+    await log_attempt(cursor, row)
 
 
 async def settled_late(cursor: Cursor, it: Outcome, *, repeated: bool) -> bool:

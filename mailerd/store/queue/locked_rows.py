@@ -9,7 +9,7 @@ from typing import Final
 from mailerd.core.models import Outcome, Record
 from mailerd.store.db.cursor import Cursor, Statement
 from mailerd.store.db.database import Database
-from mailerd.store.queue.side_effects import holds_project, members, returns, touches_sender, was_slow
+from mailerd.store.queue.side_effects import is_requeued, pauses_project, project_senders, updates_sender, was_slow
 
 _KEYS: Final = {"jobs": "id", "senders": "email", "projects": "name"}
 _THERE: Final = "SELECT {key} FROM {table} FORCE INDEX (PRIMARY) WHERE {key} IN %s"
@@ -26,12 +26,12 @@ async def find_locked(database: Database, records: Sequence[Record]) -> set[int]
     Raises:
         DatabaseError: it cannot be told.
     """
-    if not any(touches_sender(record) for record in records):
+    if not any(updates_sender(record) for record in records):
         return set()
 
     async def work(cursor: Cursor) -> set[int]:
-        held = {record.letter.sender for record in records if holds_project(record)}
-        paused = await members(cursor, held) if held else set()
+        held = {record.letter.sender for record in records if pauses_project(record)}
+        paused = await project_senders(cursor, held) if held else set()
         needs = [_needs(record, paused) for record in records]
         locked = await _locked(cursor, set().union(*needs))
         return {number for number, rows in enumerate(needs) if rows & locked}
@@ -41,13 +41,13 @@ async def find_locked(database: Database, records: Sequence[Record]) -> set[int]
 
 def _needs(record: Record, paused: Iterable[str]) -> set[_Row]:
     """The rows beside its own that a record locks; `paused`: all senders of the projects that are to be paused."""
-    if not touches_sender(record):
+    if not updates_sender(record):
         return set()
     letter = record.letter
     rows = {("senders", letter.sender)}
-    if returns(record):
+    if is_requeued(record):
         rows.add(("jobs", letter.job_id))
-    if holds_project(record):
+    if pauses_project(record):
         rows |= {("senders", email) for email in paused}
     if isinstance(record, Outcome) and was_slow(record) and letter.sender_project:  # that is noted there too
         rows.add(("projects", letter.sender_project))

@@ -8,21 +8,19 @@ from mailerd.core.states import Proof, State, Transition, after
 from mailerd.errors import MailerdError
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
-from mailerd.store.queue.reschedule import wake
+from mailerd.store.queue.attempt_log import AttemptRow, log_attempt
+from mailerd.store.queue.reschedule import reschedule
 
 SETTLED: Final = "settled by hand"
 """How an error begins that says what a person found out."""
 # What was not sent goes out by a new draft: the old one may be gone, and if it is not, the sweep deletes it.
-_SETTLE: Final = """
+_RESOLVE: Final = """
 UPDATE job_recipients FORCE INDEX (PRIMARY)
    SET status = %s, claim_token = NULL, lease_until = NULL, error = %s, message_id = COALESCE(%s, message_id),
        proof = %s, mode = IF(%s, NULL, mode), draft_id = IF(%s, NULL, draft_id), thread_id = IF(%s, NULL, thread_id),
        unanswered = IF(%s, 0, unanswered), discarding = 0, nothing_found_at = NULL,
        sent_at = IF(%s = 'sent', UTC_TIMESTAMP(6), NULL), due_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
  WHERE id = %s AND status = 'unsure'"""
-_LOG: Final = """
-INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, message_id, error, at)
-VALUES (%s, %s, %s, %s, %s, 1, %s, %s, UTC_TIMESTAMP(6))"""
 
 
 class NotUnsureError(MailerdError):
@@ -65,10 +63,11 @@ async def settle(
         note = f"{SETTLED}: {'sent' if new is State.SENT else 'not sent'}"
         proof = Proof.PERSON.value if new is State.SENT else None
         anew = int(new is State.WAITING)
-        await cursor.execute(_SETTLE, (new.value, note, message_id, proof, *[anew] * 4, new.value, recipient))
+        await cursor.execute(_RESOLVE, (new.value, note, message_id, proof, *[anew] * 4, new.value, recipient))
         token = new_id()
-        await cursor.execute(_LOG, (recipient, attempts, token, token, change.value, message_id, note))
-        if new is State.WAITING and await wake(cursor, jobs={job: 0}, senders={sender: 0}, back=[recipient]):
+        attempt = AttemptRow(recipient, attempts, token, token, change.value, message_id=message_id, error=note)
+        await log_attempt(cursor, attempt)
+        if new is State.WAITING and await reschedule(cursor, jobs={job: 0}, senders={sender: 0}, back=[recipient]):
             new = State.CANCELLED
         return ManualResolution(recipient=recipient, job_id=job, to_email=to, status=new)
 

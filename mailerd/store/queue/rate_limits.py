@@ -1,6 +1,6 @@
 """The ledger's rows: a sender's limits, standing and arrival time, read under a lock and written in one transaction.
 
-The claim debits letters here, `CallLimits` debits the look-ups, so all daemons draw on one account.
+The claim debits letters here, `RateLimits` debits the look-ups, so all daemons draw on one account.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,7 +35,7 @@ _NEW_PROJECTS: Final = "INSERT INTO projects (name) VALUES %s ON DUPLICATE KEY U
 _PROJECT_TATS: Final = (
     "INSERT INTO projects (name, tat) VALUES (%s, %s) ON DUPLICATE KEY UPDATE tat = VALUES(tat)"  # they are locked
 )
-_IN_HAND: Final = """
+_IN_FLIGHT: Final = """
 SELECT j.sender_email, COUNT(*) FROM jobs j FORCE INDEX (by_status)
   JOIN job_recipients r FORCE INDEX (claim) ON r.job_id = j.id AND r.status = 'sending'
  WHERE j.status IN ('sending', 'paused', 'cancelled') AND j.sender_email IN %s GROUP BY j.sender_email"""
@@ -108,7 +108,7 @@ class SenderState:
         return self.paused_until is not None and self.paused_until > self.now
 
 
-def standing(row: Sequence[Any], terms: DefaultLimits) -> SenderState:
+def sender_state(row: Sequence[Any], defaults: DefaultLimits) -> SenderState:
     """A row of COLUMNS."""
     (
         email, tat, *own, since, gap_until, latency, latency_at, mode, project, limit, limit_at, paused_until, cause,
@@ -116,9 +116,9 @@ def standing(row: Sequence[Any], terms: DefaultLimits) -> SenderState:
     ) = row  # fmt: skip
     names = ("units_per_minute", "per_minute", "per_day", "reserve", "min_gap", "warm_up", "warm_up_growth")
     given = {name: value for name, value in zip(names, own, strict=True) if value is not None}
-    default = terms.default
-    if terms.consumer_per_day is not None and email.rpartition("@")[2].lower() in CONSUMER_DOMAINS:
-        default = replace(default, per_day=terms.consumer_per_day)
+    default = defaults.default
+    if defaults.consumer_per_day is not None and email.rpartition("@")[2].lower() in CONSUMER_DOMAINS:
+        default = replace(default, per_day=defaults.consumer_per_day)
     moment = now.replace(tzinfo=UTC)
     return SenderState(
         email=email,
@@ -144,20 +144,20 @@ def standing(row: Sequence[Any], terms: DefaultLimits) -> SenderState:
     )
 
 
-async def one(cursor: Cursor, email: str, terms: DefaultLimits) -> SenderState | None:
+async def lock_sender(cursor: Cursor, email: str, defaults: DefaultLimits) -> SenderState | None:
     """A sender's row, locked; None when there is none, or somebody holds it."""
     await cursor.execute(_IF_FREE, (email,))
     row = await cursor.fetchone()
-    return standing(row, terms) if row else None
+    return sender_state(row, defaults) if row else None
 
 
-def default_state(email: str, *, now: datetime, terms: DefaultLimits) -> SenderState:
+def default_state(email: str, *, now: datetime, defaults: DefaultLimits) -> SenderState:
     """How a sender stands that has no row yet."""
     moment = naive(now)
-    return standing((email, None, *(None,) * 7, moment, *(None,) * 10, 0, None, moment), terms)
+    return sender_state((email, None, *(None,) * 7, moment, *(None,) * 10, 0, None, moment), defaults)
 
 
-async def hours(cursor: Cursor, senders: Sequence[str], *, now: datetime) -> dict[str, dict[datetime, int]]:
+async def sent_by_hour(cursor: Cursor, senders: Sequence[str], *, now: datetime) -> dict[str, dict[datetime, int]]:
     """Each sender's letters by clock hour, as far back as the rolling day can reach."""
     found: dict[str, dict[datetime, int]] = {sender: {} for sender in senders}
     await cursor.execute(_HOURS, (tuple(senders), naive(now - timedelta(hours=26))))
@@ -166,14 +166,14 @@ async def hours(cursor: Cursor, senders: Sequence[str], *, now: datetime) -> dic
     return found
 
 
-async def in_hand(cursor: Cursor, senders: Sequence[str]) -> dict[str, int]:
+async def in_flight_by_sender(cursor: Cursor, senders: Sequence[str]) -> dict[str, int]:
     """Letters of each sender that some daemon has in hand; asked only where Google wants fewer of them."""
-    await cursor.execute(_IN_HAND, (tuple(senders),))
+    await cursor.execute(_IN_FLIGHT, (tuple(senders),))
     return dict.fromkeys(senders, 0) | dict(await cursor.fetchall())
 
 
 @dataclass(frozen=True)
-class Project:
+class ProjectState:
     """A Cloud project's row."""
 
     tat: datetime | None
@@ -181,7 +181,7 @@ class Project:
     """Of the slowest of its senders."""
 
 
-async def projects(cursor: Cursor, names: Iterable[str]) -> tuple[dict[str, Project], set[str]]:
+async def lock_projects(cursor: Cursor, names: Iterable[str]) -> tuple[dict[str, ProjectState], set[str]]:
     """The rows of those projects that nobody holds, now locked until the transaction ends; and who has no row yet.
 
     A row that is not there locks nothing: two daemons would both take a new project's whole allowance. So whoever
@@ -190,7 +190,7 @@ async def projects(cursor: Cursor, names: Iterable[str]) -> tuple[dict[str, Proj
     wanted = tuple(sorted(set(names)))
     known, rows = await cursor.fetch_batch([(_KNOWN_PROJECTS, (wanted,)), (_PROJECTS, (wanted,))])
     ours = {
-        name: Project(utc(tat), rate_limit.latency(latency, seen=seen, now=now))
+        name: ProjectState(utc(tat), rate_limit.latency(latency, seen=seen, now=now))
         for name, tat, latency, seen, now in rows
     }
     return ours, set(wanted) - {name for (name,) in known} - ours.keys()
@@ -239,14 +239,14 @@ async def _record_latency(cursor: Cursor, where: tuple[str, str], name: str, too
 
 
 @dataclass(frozen=True)
-class CallLimits:
+class RateLimits:
     """Asks the ledger for the calls beside the letters: look-ups, sweeps, deletions."""
 
     database: Database
-    terms: Callable[[], DefaultLimits]
+    defaults: Callable[[], DefaultLimits]
     """What holds now: a reload may change it."""
 
-    async def permit(self, sender: str, *, units: int) -> timedelta:
+    async def acquire(self, sender: str, *, units: int) -> timedelta:
         """How long to wait before asking again; nothing: it is granted, and debited.
 
         Raises:
@@ -254,33 +254,33 @@ class CallLimits:
         """
         new: set[str] = set()
         wait = await self.database.transaction(
-            lambda cursor: self._permit(cursor, sender, units, new), what="ask for units"
+            lambda cursor: self._acquire(cursor, sender, units, new), what="ask for units"
         )
         if new:
             await add_projects(self.database, new)
         return wait
 
-    async def _permit(self, cursor: Cursor, sender: str, units: int, new: set[str]) -> timedelta:
+    async def _acquire(self, cursor: Cursor, sender: str, units: int, new: set[str]) -> timedelta:
         await cursor.execute(_ONE, (sender,))
         if (row := await cursor.fetchone()) is None:
             return timedelta(0)  # not a sender of ours: nothing is counted for it
-        it = standing(row, self.terms())
+        it = sender_state(row, self.defaults())
         if it.paused and it.pause_cause in _HOLDS_LOOKS and it.paused_until:
             return it.paused_until - it.now
         tat, wait = rate_limit.call(it.allowance, tat=it.tat, now=it.now, cost=units, units=it.units)
         if wait:
             return wait
-        if wait := await self._permit_project(cursor, it, units, new):
+        if wait := await self._acquire_project(cursor, it, units, new):
             return wait
         if tat != it.tat:
             await cursor.execute(_CALL, (naive(tat), naive(it.now), sender))
         return timedelta(0)
 
-    async def _permit_project(self, cursor: Cursor, it: SenderState, units: int, new: set[str]) -> timedelta:
-        limit = self.terms().project_units_per_minute
+    async def _acquire_project(self, cursor: Cursor, it: SenderState, units: int, new: set[str]) -> timedelta:
+        limit = self.defaults().project_units_per_minute
         if not (limit and it.project and it.limits.units_per_minute and units):
             return timedelta(0)
-        ours, unknown = await projects(cursor, (it.project,))
+        ours, unknown = await lock_projects(cursor, (it.project,))
         new |= unknown
         if (known := ours.get(it.project)) is None:
             return BUSY

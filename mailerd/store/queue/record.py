@@ -12,16 +12,25 @@ from typing import Any, Final
 from mailerd.core.decisions import Pause
 from mailerd.core.models import Handover, Outcome, Record, WriteResult
 from mailerd.core.rate_limit import concurrency
-from mailerd.core.states import OPEN, JobStatus, State, Transition, after
+from mailerd.core.states import State, Transition, after
 from mailerd.core.verdicts import PauseCause
 from mailerd.store.db.cursor import Cursor, Statement
 from mailerd.store.db.database import Database
+from mailerd.store.queue.attempt_log import AttemptRow, insert_attempts
+from mailerd.store.queue.complete_jobs import CompletedJob, complete, count_ended, was_completed
 from mailerd.store.queue.forgotten_sends import NOT_DOUBTED, doubted_before, doubted_late, may_be_carried_out, mode_of
-from mailerd.store.queue.in_doubt import Tries, applied
+from mailerd.store.queue.in_doubt import InDoubtRetry, was_applied
 from mailerd.store.queue.late_answers import NOT_SENT, sent_before, settled_late
-from mailerd.store.queue.rate_limits import in_hand, naive, record_latency
-from mailerd.store.queue.reschedule import micros, short, wake
-from mailerd.store.queue.side_effects import holds_project, members, pause_of, returns, touches_sender, was_slow
+from mailerd.store.queue.rate_limits import in_flight_by_sender, naive, record_latency
+from mailerd.store.queue.reschedule import micros, reschedule, short
+from mailerd.store.queue.side_effects import (
+    is_requeued,
+    pause_of,
+    pauses_project,
+    project_senders,
+    updates_sender,
+    was_slow,
+)
 
 # The fence: the row is written only while it is in the state and under the token of the worker that writes.
 _FENCE: Final = "WHERE r.id = v.id AND r.claim_token = v.token AND r.status = 'sending'"
@@ -67,10 +76,6 @@ _OUTCOME_ROW: Final = (
     "discarding", "mode", "draft_id", "checks",
 )  # fmt: skip
 
-_ATTEMPT: Final = """
-INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, draft_id, message_id, error, at)
-VALUES %s ON DUPLICATE KEY UPDATE recipient_id = VALUES(recipient_id)"""
-
 _PAUSE: Final = """
 UPDATE senders FORCE INDEX (PRIMARY)
    SET paused_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND, pause_cause = %s, pause_reason = %s, pauses = %s
@@ -83,50 +88,16 @@ _NOTE: Final = "UPDATE senders FORCE INDEX (PRIMARY) SET mode = %s, project = %s
 _FEWER: Final = """
 UPDATE senders FORCE INDEX (PRIMARY) SET concurrency = %s, concurrency_at = UTC_TIMESTAMP(6)
  WHERE email = %s AND COALESCE(concurrency_at, '1970-01-01') < UTC_TIMESTAMP(6) - INTERVAL 5 SECOND"""
-_STANDING: Final = (
+_CONCURRENCY: Final = (
     "SELECT concurrency, concurrency_at, UTC_TIMESTAMP(6) FROM senders FORCE INDEX (PRIMARY) WHERE email = %s"
 )
 # Off the hour that was debited: off a later one, as many letters that did go then would be forgotten.
 _REFUND: Final = """
 UPDATE sender_hours SET letters = letters - LEAST(letters, %s) WHERE sender_email = %s AND hour = %s"""
 
-UNFINISHED: Final = (
-    "(j.status IN ('queued', 'sending', 'paused') OR (j.status = 'cancelled' AND j.finished_at IS NULL))"
-)
-"""A job `j` that has not come to its end; a cancelled one has when its last letter is off the wire."""
-# LIMIT keeps MariaDB from making one list of all open letters of all jobs out of three NOT EXISTS.
-_ANY: Final = "(SELECT 1 FROM job_recipients r FORCE INDEX (claim) WHERE r.job_id = j.id AND r.status = '{}' LIMIT 1)"
-_FINISHED: Final = f"""
-SELECT j.id FROM jobs j FORCE INDEX (PRIMARY)
- WHERE j.id IN %s AND {UNFINISHED}
-   AND {" AND ".join(f"{_ANY.format(state.value)} IS NULL" for state in sorted(OPEN))}"""
-_LOCK_JOB: Final = "SELECT id FROM jobs FORCE INDEX (PRIMARY) WHERE id = %s FOR UPDATE"
-_COUNTS: Final = "SELECT status, COUNT(*) FROM job_recipients WHERE job_id = %s GROUP BY status"
-_FINISH: Final = f"""
-UPDATE jobs j FORCE INDEX (PRIMARY)
-   SET j.finished_at = UTC_TIMESTAMP(6), j.next_claim_at = NULL, j.status = IF(j.status = 'cancelled', j.status, %s)
- WHERE j.id = %s AND {UNFINISHED} AND j.total = %s"""
-_ENDED: Final = """
-SELECT job_id, COUNT(*) FROM job_recipients
- WHERE job_id IN %s AND status IN ('sent', 'failed', 'cancelled') GROUP BY job_id"""
-_TOOK: Final = (
-    "SELECT TIMESTAMPDIFF(MICROSECOND, COALESCE(started_at, created_at), finished_at) FROM jobs WHERE id = %s"
-)
-
 
 @dataclass(frozen=True)
-class CompletedJob:
-    """A job that has come to its end."""
-
-    id: str
-    sent: int
-    failed: int
-    cancelled: int
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Records:
+class RecordWriter:
     """Writes what one daemon learnt."""
 
     database: Database
@@ -159,19 +130,19 @@ class Records:
         taken = [one for one, what in zip(records, written, strict=True) if what is WriteResult.APPLIED]
         # To wake twice is harmless; what else an earlier try committed had its consequences in the same commit.
         jobs, senders = _to_wake(taken)
-        back = [one.letter.id for one in taken if returns(one)]
-        cancelled = await wake(cursor, jobs=jobs, senders={}, back=back)
-        touched = {one.letter.sender for one in records if touches_sender(one)}
-        if held := {one.letter.sender for one in records if holds_project(one)}:
-            touched |= await members(cursor, held)
+        back = [one.letter.id for one in taken if is_requeued(one)]
+        cancelled = await reschedule(cursor, jobs=jobs, senders={}, back=back)
+        touched = {one.letter.sender for one in records if updates_sender(one)}
+        if held := {one.letter.sender for one in records if pauses_project(one)}:
+            touched |= await project_senders(cursor, held)
         if len(touched) > 1:
             await cursor.execute(_LOCK_SENDERS, (tuple(touched),))
-        await wake(cursor, jobs={}, senders=senders)
+        await reschedule(cursor, jobs={}, senders=senders)
         await self._ledger(cursor, [one for one, took in zip(records, fresh, strict=True) if took])
         await self._note(cursor, [one for one in taken if isinstance(one, Handover)])
         return [
             WriteResult.CANCELLED
-            if what is WriteResult.APPLIED and returns(one) and one.letter.job_id in cancelled
+            if what is WriteResult.APPLIED and is_requeued(one) and one.letter.job_id in cancelled
             else what
             for one, what in zip(records, written, strict=True)
         ]
@@ -202,7 +173,9 @@ class Records:
             return WriteResult.IN_DOUBT if doubted else WriteResult.STALE
         letter, event = record.letter, record.decision.change.value
         lost = record.decision.change is Transition.LOST  # the history may have told of it before its own record came
-        if (repeated or lost) and await applied(cursor, letter.id, token=letter.token, event=event, by=self.daemon_id):
+        if (repeated or lost) and await was_applied(
+            cursor, letter.id, token=letter.token, event=event, by=self.daemon_id
+        ):
             return WriteResult.APPLIED
         if record.decision.change is Transition.SENT and await settled_late(cursor, record, repeated=repeated):
             return WriteResult.RESOLVED
@@ -211,15 +184,13 @@ class Records:
         return WriteResult.STALE
 
     def _log(self, outcomes: Sequence[tuple[Outcome, bool]]) -> Statement:
-        values = [
-            (
+        return insert_attempts([
+            AttemptRow(
                 one.letter.id, one.letter.attempt, one.letter.token, self.daemon_id, one.decision.change.value,
-                int(applied), one.letter.draft_id, one.decision.message_id, short(one.decision.error),
+                applied, one.letter.draft_id, one.decision.message_id, short(one.decision.error),
             )
             for one, applied in outcomes
-        ]  # fmt: skip
-        row = "(" + ", ".join(["%s"] * 9) + ", UTC_TIMESTAMP(6))"
-        return _ATTEMPT % ", ".join([row] * len(values)), [value for one in values for value in one]
+        ])  # fmt: skip
 
     async def _ledger(self, cursor: Cursor, written: Sequence[Record]) -> None:
         outcomes = [one for one in written if isinstance(one, Outcome)]
@@ -245,7 +216,7 @@ class Records:
     async def _pause(self, cursor: Cursor, sender: str, pause: Pause, before: int) -> None:
         senders = [sender]
         if pause.cause is PauseCause.PROJECT_LIMIT:
-            senders = sorted(await members(cursor, senders)) or senders
+            senders = sorted(await project_senders(cursor, senders)) or senders
         if pause.cause is PauseCause.TOO_MANY_CONCURRENT:
             await self._fewer(cursor, sender)
         wait = micros(pause.wait)
@@ -254,20 +225,23 @@ class Records:
             await cursor.execute(_PAUSE, (wait, pause.cause.value, short(pause.reason, 500), pauses, one, wait))
 
     async def _fewer(self, cursor: Cursor, sender: str) -> None:
-        await cursor.execute(_STANDING, (sender,))
+        await cursor.execute(_CONCURRENCY, (sender,))
         limit, since, now = await cursor.fetchone()
         allowed = concurrency(limit, since=since, now=now)
-        hand = (await in_hand(cursor, (sender,)))[sender] + 1  # the one that was refused is no longer `sending`
+        in_flight = await in_flight_by_sender(cursor, (sender,))
+        hand = in_flight[sender] + 1  # the one that was refused is no longer `sending`
         fewer = max(1, min(hand, allowed or hand) // 2)
         await cursor.execute(_FEWER, (fewer, sender))
 
     async def _note(self, cursor: Cursor, handed: Sequence[Handover]) -> None:
         """Keep on the sender's row what its sign-in taught, for the ledger; last, as senders are locked after jobs."""
-        learnt = {one.letter.sender: (one.mode, one.project) for one in handed if touches_sender(one)}
+        learnt = {one.letter.sender: (one.mode, one.project) for one in handed if updates_sender(one)}
         for sender, (mode, project) in sorted(learnt.items()):
             await cursor.execute(_NOTE, (mode, project, sender))
 
-    async def finish(self, jobs: Iterable[str], *, on_retry: Callable[[], None] | None = None) -> list[CompletedJob]:
+    async def complete_jobs(
+        self, jobs: Iterable[str], *, on_retry: Callable[[], None] | None = None
+    ) -> list[CompletedJob]:
         """Complete those of `jobs` in which nothing is open any more and whose counts add up.
 
         Its own transaction, after the outcomes were committed: whichever daemon looks last sees them all. One that is
@@ -276,56 +250,19 @@ class Records:
         Raises:
             DatabaseError: not done; the rescue's sweep does it later.
         """
-        ids, tries = sorted(set(jobs)), Tries(_ended_so)
+        ids, retry = sorted(set(jobs)), InDoubtRetry(was_completed)
         return await self.database.commit_once(
-            lambda cursor, _: tries.done(cursor, lambda cursor: self.complete(cursor, ids)), what="finish jobs",
+            lambda cursor, _: retry.done(cursor, lambda cursor: complete(cursor, ids)), what="finish jobs",
             on_retry=on_retry,
         )  # fmt: skip
 
-    async def complete(self, cursor: Cursor, ids: Sequence[str]) -> list[CompletedJob]:
-        """What `finish` does, in a transaction of the caller's."""
-        await cursor.execute(_FINISHED, (tuple(ids),))
-        done = []
-        for (job,) in await cursor.fetchall():
-            await cursor.execute(_LOCK_JOB, (job,))  # whoever opens a row again (a retry) waits, or was seen here
-            await cursor.execute(_COUNTS, (job,))
-            counts = dict(await cursor.fetchall())
-            if OPEN & counts.keys():
-                continue
-            await cursor.execute(_FINISH, (JobStatus.COMPLETED.value, job, sum(counts.values())))
-            if cursor.rowcount == 1:
-                done.append(
-                    CompletedJob(
-                        id=job, sent=counts.get("sent", 0), failed=counts.get("failed", 0),
-                        cancelled=counts.get("cancelled", 0), seconds=await _took(cursor, job),
-                    )
-                )  # fmt: skip
-        return done
-
-    async def ended(self, jobs: Sequence[str]) -> dict[str, int]:
+    async def count_ended(self, jobs: Sequence[str]) -> dict[str, int]:
         """How many recipients of each job have come to their end; nothing for a job in which none has.
 
         Raises:
             DatabaseError: it cannot be told.
         """
-
-        async def work(cursor: Cursor) -> dict[str, int]:
-            await cursor.execute(_ENDED, (tuple(jobs),))
-            return dict(await cursor.fetchall())
-
-        return await self.database.read(work, what="count what has ended")
-
-
-async def _took(cursor: Cursor, job: str) -> float:
-    await cursor.execute(_TOOK, (job,))
-    row = await cursor.fetchone()
-    return float((row and row[0]) or 0) / 1e6
-
-
-async def _ended_so(cursor: Cursor, it: CompletedJob) -> bool:
-    """Whether the job's end is this one: another daemon's would be of another microsecond."""
-    await cursor.execute(_LOCK_JOB, (it.id,))  # a commit that is under way comes first
-    return await _took(cursor, it.id) == it.seconds
+        return await self.database.read(lambda cursor: count_ended(cursor, jobs), what="count what has ended")
 
 
 def _to_wake(taken: Iterable[Record]) -> tuple[dict[str, int], dict[str, int]]:
@@ -333,7 +270,7 @@ def _to_wake(taken: Iterable[Record]) -> tuple[dict[str, int], dict[str, int]]:
     jobs: dict[str, int] = {}
     senders: dict[str, int] = {}
     for one in taken:
-        if isinstance(one, Outcome) and returns(one):
+        if isinstance(one, Outcome) and is_requeued(one):
             wait = micros(one.decision.wait)
             jobs[one.letter.job_id] = min(wait, jobs.get(one.letter.job_id, wait))
             senders[one.letter.sender] = min(wait, senders.get(one.letter.sender, wait))

@@ -11,17 +11,18 @@ from mailerd.core.models import UnresolvedSend, WriteResult
 from mailerd.core.states import Proof, State, Transition, after
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
-from mailerd.store.queue.in_doubt import applied
-from mailerd.store.queue.record import UNFINISHED
-from mailerd.store.queue.reschedule import forgotten, micros, short, wake
+from mailerd.store.queue.attempt_log import AttemptRow, log_attempt
+from mailerd.store.queue.complete_jobs import UNFINISHED
+from mailerd.store.queue.in_doubt import was_applied
+from mailerd.store.queue.reschedule import micros, reschedule, short, stuck_jobs
 from mailerd.store.queue.undo_sent import UndoneSend, undo
 
 # Of many doubts of one sender only the first few are of use: it is left out as soon as it has as many looks as it may.
-_DOUBTS: Final = """
+_DUE_CHECKS: Final = """
 SELECT r.id, j.sender_email FROM job_recipients r FORCE INDEX (lease) STRAIGHT_JOIN jobs j ON j.id = r.job_id
  WHERE r.lease_until < UTC_TIMESTAMP(6) AND r.status = 'unsure' AND j.sender_email NOT IN %s
  ORDER BY r.lease_until, r.id LIMIT %s"""
-_LOCK_DOUBTS: Final = """
+_LOCK_CHECKS: Final = """
 SELECT id FROM job_recipients FORCE INDEX (PRIMARY)
  WHERE id IN %s AND lease_until < UTC_TIMESTAMP(6) AND status = 'unsure' ORDER BY id FOR UPDATE SKIP LOCKED"""
 _CANDIDATES: Final = 50
@@ -38,7 +39,7 @@ UPDATE job_recipients FORCE INDEX (PRIMARY)
    SET claim_token = %s, daemon_id = %s, lease_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND
  WHERE id IN %s AND status = 'unsure' AND lease_until < UTC_TIMESTAMP(6)"""
 
-_SETTLE: Final = """
+_RESOLVE: Final = """
 UPDATE job_recipients FORCE INDEX (PRIMARY)
    SET status = %s, claim_token = NULL, checks = %s, error = %s, message_id = COALESCE(%s, message_id), proof = %s,
        lease_until = IF(%s IS NULL, NULL, UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND),
@@ -63,11 +64,6 @@ SELECT j.id FROM jobs j WHERE {UNFINISHED}
 _KNOWN: Final = """
 SELECT id, message_id FROM job_recipients WHERE id IN %s AND message_id IS NOT NULL UNION
 SELECT recipient_id, message_id FROM attempts WHERE recipient_id IN %s AND event = 'sent' AND message_id IS NOT NULL"""
-
-_LOG: Final = """
-INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, draft_id, message_id, error, at)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6))
-    ON DUPLICATE KEY UPDATE recipient_id = VALUES(recipient_id)"""
 
 _RENEW: Final = """
 UPDATE job_recipients FORCE INDEX (PRIMARY) SET lease_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND
@@ -102,9 +98,9 @@ class RecoveryQueries:
     database: Database
     daemon_id: str
     in_flight: timedelta
-    look_lease: timedelta
+    check_lease: timedelta
 
-    async def doubts(
+    async def take_unresolved(
         self, *, limit: int = 5, each: int = 5, looking: Mapping[str, int] | None = None
     ) -> list[UnresolvedSend]:
         """Unresolved sends taken for a check; at most `limit`, and per sender `each` less those in `looking`.
@@ -116,7 +112,7 @@ class RecoveryQueries:
         busy = "", *(sender for sender, looks in looking.items() if looks >= each)
 
         async def find(cursor: Cursor) -> list[tuple[int, str]]:
-            await cursor.execute(_DOUBTS, (busy, _CANDIDATES))
+            await cursor.execute(_DUE_CHECKS, (busy, _CANDIDATES))
             return list(await cursor.fetchall())
 
         found = await self.database.read(find, what="look for doubts", bound=self.database.probe_timeout)
@@ -130,14 +126,14 @@ class RecoveryQueries:
             return []
         token = new_id()
         return await self.database.transaction(
-            lambda cursor: self._doubts(cursor, token, tuple(ids)), what="take doubts for a look"
+            lambda cursor: self._take_unresolved(cursor, token, tuple(ids)), what="take doubts for a look"
         )
 
-    async def _doubts(self, cursor: Cursor, token: str, ids: tuple[int, ...]) -> list[UnresolvedSend]:
-        await cursor.execute(_LOCK_DOUBTS, (ids,))
+    async def _take_unresolved(self, cursor: Cursor, token: str, ids: tuple[int, ...]) -> list[UnresolvedSend]:
+        await cursor.execute(_LOCK_CHECKS, (ids,))
         if not (ids := tuple(row[0] for row in await cursor.fetchall())):
             return []
-        await cursor.execute(_TAKE, (token, self.daemon_id, micros(self.look_lease), ids))
+        await cursor.execute(_TAKE, (token, self.daemon_id, micros(self.check_lease), ids))
         await cursor.execute(_KNOWN, (ids, ids))
         known = dict(await cursor.fetchall())
         await cursor.execute(_READ, (ids,))
@@ -155,7 +151,7 @@ class RecoveryQueries:
             ) in held_rows
         ]  # fmt: skip
 
-    async def settle(self, settled: Resolution, *, on_retry: Callable[[], None] | None = None) -> WriteResult:
+    async def resolve(self, settled: Resolution, *, on_retry: Callable[[], None] | None = None) -> WriteResult:
         """Write what a look found, fenced; what became of it: never `settled`.
 
         What is in doubt is repeated, and `on_retry` called after each try.
@@ -164,16 +160,16 @@ class RecoveryQueries:
             DatabaseError: not written; the row is looked at again when the look's lease lapses.
         """
         return await self.database.commit_once(
-            lambda cursor, doubted: self._settle(cursor, settled, repeated=doubted), what="settle", on_retry=on_retry
+            lambda cursor, doubted: self._resolve(cursor, settled, repeated=doubted), what="settle", on_retry=on_retry
         )
 
-    async def _settle(self, cursor: Cursor, it: Resolution, *, repeated: bool) -> WriteResult:
+    async def _resolve(self, cursor: Cursor, it: Resolution, *, repeated: bool) -> WriteResult:
         doubt = it.doubt
         status = after(State.UNSURE, it.change).value if it.change else State.UNSURE.value
         wait = micros(it.look_again) if it.look_again is not None else None
         checks, error = doubt.checks + 1, short(it.error)
         await cursor.execute(
-            _SETTLE,
+            _RESOLVE,
             (
                 status, checks, error, it.message_id, it.proof and it.proof.value, wait, wait or 0, status, status,
                 *[int(it.forgets)] * 4, status, status, int(it.nothing_found), status, doubt.id, doubt.token,
@@ -181,24 +177,21 @@ class RecoveryQueries:
         )  # fmt: skip
         took = bool(cursor.rowcount == 1)
         if it.change:
-            await cursor.execute(
-                _LOG,
-                (
-                    doubt.id, doubt.attempt, doubt.token, self.daemon_id, it.change.value, int(took),
-                    doubt.draft_id, it.message_id, error,
-                ),
-            )  # fmt: skip
-        if not took and not (repeated and await self._settled_so(cursor, it)):
+            await log_attempt(cursor, AttemptRow(
+                doubt.id, doubt.attempt, doubt.token, self.daemon_id, it.change.value, took, doubt.draft_id,
+                it.message_id, error,
+            ))  # fmt: skip
+        if not took and not (repeated and await self._was_resolved(cursor, it)):
             return WriteResult.STALE
         if it.change is not Transition.MISSING:
             return WriteResult.APPLIED
-        cancelled = await wake(cursor, jobs={doubt.job_id: 0}, senders={doubt.sender: 0}, back=[doubt.id])
+        cancelled = await reschedule(cursor, jobs={doubt.job_id: 0}, senders={doubt.sender: 0}, back=[doubt.id])
         return WriteResult.CANCELLED if cancelled else WriteResult.APPLIED
 
-    async def _settled_so(self, cursor: Cursor, it: Resolution) -> bool:
+    async def _was_resolved(self, cursor: Cursor, it: Resolution) -> bool:
         doubt = it.doubt
         if it.change:
-            return await applied(cursor, doubt.id, token=doubt.token, event=it.change.value, by=self.daemon_id)
+            return await was_applied(cursor, doubt.id, token=doubt.token, event=it.change.value, by=self.daemon_id)
         await cursor.execute(_STILL_UNSURE, (doubt.id, doubt.checks + 1, short(it.error)))
         return bool(await cursor.fetchall())
 
@@ -220,7 +213,7 @@ class RecoveryQueries:
 
         return await self.database.transaction(work, what="renew leases")
 
-    async def drafting_senders(self) -> list[str]:
+    async def senders_with_drafts(self) -> list[str]:
         """Senders whose mailbox may hold drafts of ours that nobody needs: those with a job of the last two days.
 
         Raises:
@@ -285,7 +278,7 @@ class RecoveryQueries:
         """
         return await undo(self.database, job=job, seq=seq, draft=draft, by=self.daemon_id)
 
-    async def unfinished(self, limit: int = 200) -> list[str]:
+    async def unfinished_jobs(self, limit: int = 200) -> list[str]:
         """Jobs in which nothing is open and which nobody completed: their daemon died between the two commits.
 
         Raises:
@@ -298,7 +291,7 @@ class RecoveryQueries:
 
         return await self.database.transaction(work, what="find unfinished jobs", read_only=True)
 
-    async def wake_forgotten(self, *, on_retry: Callable[[], None] | None = None) -> list[str]:
+    async def reschedule_stuck_jobs(self, *, on_retry: Callable[[], None] | None = None) -> list[str]:
         """Wake the jobs of which something waits and that no claim would ever find; which those were.
 
         What is in doubt is repeated, and `on_retry` called after each try. All that were found are told, by whichever
@@ -310,11 +303,11 @@ class RecoveryQueries:
         woken: set[str] = set()
 
         async def work(cursor: Cursor, _: bool) -> list[str]:  # noqa: FBT001 - as it is called
-            found = await forgotten(cursor)
-            await wake(cursor, jobs=dict.fromkeys(found, 0), senders=dict.fromkeys(found.values(), 0))
+            found = await stuck_jobs(cursor)
+            await reschedule(cursor, jobs=dict.fromkeys(found, 0), senders=dict.fromkeys(found.values(), 0))
             woken.update(found)
             return sorted(woken)
 
-        if not await self.database.read(forgotten, what="look for forgotten jobs"):
+        if not await self.database.read(stuck_jobs, what="look for forgotten jobs"):
             return []
         return await self.database.commit_once(work, what="wake forgotten jobs", on_retry=on_retry)

@@ -7,7 +7,7 @@ from typing import Final
 from mailerd.core.states import JobStatus, State, Transition, after
 from mailerd.store.db.cursor import Cursor
 
-_WAKE_JOB: Final = """
+_RESCHEDULE_JOB: Final = """
 UPDATE jobs FORCE INDEX (PRIMARY)
    SET next_claim_at = LEAST(COALESCE(next_claim_at, '9999-12-31'), UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND)
  WHERE id = %s AND status IN ('queued', 'sending')"""
@@ -19,14 +19,14 @@ UPDATE job_recipients FORCE INDEX (PRIMARY)
    SET status = %s, updated_at = UTC_TIMESTAMP(6), error = CONCAT('the job was cancelled by ', COALESCE(
          (SELECT actor FROM job_actions WHERE job_id = %s AND action = 'cancel' ORDER BY id DESC LIMIT 1), 'somebody'))
  WHERE id IN %s AND job_id = %s AND status = 'waiting'"""
-_WAKE_SENDER: Final = """
+_RESCHEDULE_SENDER: Final = """
 UPDATE senders FORCE INDEX (PRIMARY)
    SET next_claim_at = LEAST(COALESCE(next_claim_at, '9999-12-31'), UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND)
  WHERE email = %s"""
 
 # Each as the audit calls it: what waits has no turn, or its sender has none. LIMIT 1 keeps MariaDB from reading every
 # recipient that there is, which it does for an EXISTS beside an OR.
-FORGOTTEN: Final = """
+STUCK_JOBS: Final = """
 SELECT j.id, j.sender_email FROM jobs j FORCE INDEX (by_status)
  WHERE j.status IN ('queued', 'sending')
    AND ((j.next_claim_at IS NULL
@@ -36,7 +36,9 @@ SELECT j.id, j.sender_email FROM jobs j FORCE INDEX (by_status)
  LIMIT %s"""
 
 
-async def wake(cursor: Cursor, *, jobs: dict[str, int], senders: dict[str, int], back: Iterable[int] = ()) -> set[str]:
+async def reschedule(
+    cursor: Cursor, *, jobs: dict[str, int], senders: dict[str, int], back: Iterable[int] = ()
+) -> set[str]:
     """Make sure that a claim looks at these not later than in so many microseconds; always jobs first, then senders.
 
     The jobs that are cancelled are told: the letters that came `back` into them are now cancelled too.
@@ -44,15 +46,15 @@ async def wake(cursor: Cursor, *, jobs: dict[str, int], senders: dict[str, int],
     ids = tuple(sorted(back))
     cancelled: set[str] = set()
     for job, wait in sorted(jobs.items()):
-        await cursor.execute(_WAKE_JOB, (wait, job))
-        if cursor.rowcount == 0 and await _stands_still(cursor, job, wait, ids):
+        await cursor.execute(_RESCHEDULE_JOB, (wait, job))
+        if cursor.rowcount == 0 and await _is_stopped(cursor, job, wait, ids):
             cancelled.add(job)
     for sender, wait in sorted(senders.items()):
-        await cursor.execute(_WAKE_SENDER, (wait, sender))
+        await cursor.execute(_RESCHEDULE_SENDER, (wait, sender))
     return cancelled
 
 
-async def _stands_still(cursor: Cursor, job: str, wait: int, back: tuple[int, ...]) -> bool:
+async def _is_stopped(cursor: Cursor, job: str, wait: int, back: tuple[int, ...]) -> bool:
     """Whether a job that was not woken is cancelled; it is locked up to our commit, and whoever resumes it waits.
 
     An update that matches nothing keeps no lock: resumed in that gap, the job would look for its next letter before
@@ -68,19 +70,19 @@ async def _stands_still(cursor: Cursor, job: str, wait: int, back: tuple[int, ..
                 )
             return True
         case JobStatus.QUEUED | JobStatus.SENDING:  # resumed between the two statements
-            await cursor.execute(_WAKE_JOB, (wait, job))
+            await cursor.execute(_RESCHEDULE_JOB, (wait, job))
         case _:
             pass
     return False
 
 
-async def forgotten(cursor: Cursor, *, limit: int = 200) -> dict[str, str]:
+async def stuck_jobs(cursor: Cursor, *, limit: int = 200) -> dict[str, str]:
     """Jobs that no claim would ever find though something of them waits, and the sender of each.
 
     One statement sees one moment, and whatever lets a letter wait wakes its job in the same commit: what is found here
     was forgotten by a fault.
     """
-    await cursor.execute(FORGOTTEN, (limit,))
+    await cursor.execute(STUCK_JOBS, (limit,))
     return dict(await cursor.fetchall())
 
 

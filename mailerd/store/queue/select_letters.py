@@ -1,7 +1,7 @@
 """The letters' side of a claim: a job of each sender, the letters of each job, and the statement that takes them.
 
 What has to be found for each sender or each job apart is one UNION ALL of SELECTs that each read their index from one
-end and stop: as exact as one by one, in one round trip. Each locks the rows that it returns and no others.
+end and stop: as exact as one by one, in one round trip. Each locks the rows that it is_requeued and no others.
 """
 
 from collections.abc import Sequence
@@ -63,7 +63,7 @@ _ALONE_REST: Final = timedelta(seconds=1)
 
 
 @dataclass(frozen=True)
-class Taker:
+class ClaimOwner:
     """Who takes letters."""
 
     token: str
@@ -72,7 +72,7 @@ class Taker:
 
 
 @dataclass
-class Pick:
+class JobSelection:
     """The job from which a sender's turn is served, and the letters that it gave."""
 
     turn: Turn
@@ -110,65 +110,71 @@ async def next_jobs(cursor: Cursor, senders: Sequence[str]) -> dict[str, datetim
     return {sender: utc(due) for sender, due in await cursor.fetchall()}
 
 
-async def take(cursor: Cursor, picks: Sequence[Pick], taker: Taker) -> None:
+async def take(cursor: Cursor, selections: Sequence[JobSelection], owner: ClaimOwner) -> None:
     """Take of each job as many letters as its sender's turn may have."""
-    if not picks:
+    if not selections:
         return
-    asked = [value for pick in picks for value in (pick.job.id, State.WAITING.value, pick.turn.share)]
-    await cursor.execute(_all(ROWS, len(picks)), asked)
-    await _take(cursor, picks, taker)
+    asked = [
+        value for selection in selections for value in (selection.job.id, State.WAITING.value, selection.turn.share)
+    ]
+    await cursor.execute(_all(ROWS, len(selections)), asked)
+    await _take(cursor, selections, owner)
 
 
-async def take_alone(cursor: Cursor, pick: Pick, taker: Taker, *, recipient: int) -> None:
+async def take_alone(cursor: Cursor, selection: JobSelection, owner: ClaimOwner, *, recipient: int) -> None:
     """Take this letter of the job, and no other."""
     await cursor.execute(_ALONE, (recipient, State.WAITING.value))
-    await _take(cursor, [pick], taker)
+    await _take(cursor, [selection], owner)
 
 
-async def _take(cursor: Cursor, picks: Sequence[Pick], taker: Taker) -> None:
+async def _take(cursor: Cursor, selections: Sequence[JobSelection], owner: ClaimOwner) -> None:
     """Take the rows that were found, and end the turns of their jobs."""
     rows = await cursor.fetchall()
-    attempts = await _mark(cursor, [row[1] for row in rows], taker)
-    found: dict[str, int] = {pick.job.id: 0 for pick in picks}
-    by_job = {pick.job.id: pick for pick in picks}
+    attempts = await _mark(cursor, [row[1] for row in rows], owner)
+    found: dict[str, int] = {selection.job.id: 0 for selection in selections}
+    by_job = {selection.job.id: selection for selection in selections}
     for row in rows:
         found[row[0]] += 1
         if attempts is None:
-            by_job[row[0]].letters.append(_letter(row, by_job[row[0]].turn, taker.token, attempt=row[6] + 1))
+            by_job[row[0]].letters.append(_letter(row, by_job[row[0]].turn, owner.token, attempt=row[6] + 1))
         elif row[1] in attempts:
-            by_job[row[0]].letters.append(_letter(row, by_job[row[0]].turn, taker.token, attempt=attempts[row[1]]))
-    await _end_jobs(cursor, picks, short=[pick.job.id for pick in picks if found[pick.job.id] < pick.turn.share])
+            by_job[row[0]].letters.append(_letter(row, by_job[row[0]].turn, owner.token, attempt=attempts[row[1]]))
+    await _end_jobs(
+        cursor,
+        selections,
+        short=[selection.job.id for selection in selections if found[selection.job.id] < selection.turn.share],
+    )
 
 
-async def _mark(cursor: Cursor, ids: Sequence[int], taker: Taker) -> dict[int, int] | None:
+async def _mark(cursor: Cursor, ids: Sequence[int], owner: ClaimOwner) -> dict[int, int] | None:
     """Make the rows ours; None when all are, else the attempts of those that are."""
     if not ids:
         return None
-    lease = taker.lease // timedelta(microseconds=1)
+    lease = owner.lease // timedelta(microseconds=1)
     taken = after(State.WAITING, Transition.CLAIMED).value
-    await cursor.execute(_TAKE, (taken, taker.token, taker.daemon_id, lease, tuple(ids), State.WAITING.value))
+    await cursor.execute(_TAKE, (taken, owner.token, owner.daemon_id, lease, tuple(ids), State.WAITING.value))
     if cursor.rowcount == len(ids):
         return None
     # Only where SKIP LOCKED is not what it says (TiDB, Galera): keep what the condition let through.
-    await cursor.execute(_MINE, (tuple(ids), taker.token))
+    await cursor.execute(_MINE, (tuple(ids), owner.token))
     return dict(await cursor.fetchall())
 
 
-async def _end_jobs(cursor: Cursor, picks: Sequence[Pick], *, short: Sequence[str]) -> None:
+async def _end_jobs(cursor: Cursor, selections: Sequence[JobSelection], *, short: Sequence[str]) -> None:
     """Say when each job has its next turn: now, or when the next letter is due of one that gave fewer than it might."""
-    next_at: dict[str, datetime | None] = {pick.job.id: naive(pick.turn.now) for pick in picks}
+    next_at: dict[str, datetime | None] = {selection.job.id: naive(selection.turn.now) for selection in selections}
     if short:
         asked = [value for job in short for value in (job, State.WAITING.value)]
         await cursor.execute(_all(NEXT_ROW, len(short)), asked)
         next_at |= dict.fromkeys(short)
-        by_job = {pick.job.id: pick for pick in picks}
+        by_job = {selection.job.id: selection for selection in selections}
         for job, due_at, id_, crashes in await cursor.fetchall():
             next_at[job] = due_at
             now = naive(by_job[job].turn.now)
             if crashes >= ALONE_AFTER and now is not None and due_at <= now:
                 by_job[job].alone = id_
                 next_at[job] = now + _ALONE_REST
-    began = tuple(pick.job.id for pick in picks if pick.letters) or ("",)
+    began = tuple(selection.job.id for selection in selections if selection.letters) or ("",)
     whens = [value for job_and_turn in sorted(next_at.items()) for value in job_and_turn]
     statement = _JOB_TURNS.format(whens=" ".join(["WHEN %s THEN %s"] * len(next_at)))
     cursor.pipeline((statement, (began, JobStatus.SENDING.value, began, *whens, tuple(sorted(next_at)))))

@@ -26,14 +26,14 @@ _DEBIT_HOUR: Final = """
 INSERT INTO sender_hours (sender_email, hour, letters) VALUES %s
     ON DUPLICATE KEY UPDATE letters = letters + VALUES(letters)"""
 
-PROBE_EVERY: Final = timedelta(seconds=2)
+PROBE_INTERVAL: Final = timedelta(seconds=2)
 """After a pause the letters go one by one, so far apart, until one went well."""
 _FULL: Final = timedelta(milliseconds=500)
 """How long a sender rests that has as many letters in hand as Google lets it have."""
 
 
 @dataclass
-class Account:
+class ProjectBudget:
     """A project inside one claim: its senders draw on it together."""
 
     name: str
@@ -79,7 +79,7 @@ class Turn:
     """Letters that it got."""
     next_at: datetime | None = None
     """When its next turn is; None: nothing of it waits."""
-    project: Account | None = None
+    project: ProjectBudget | None = None
     """Its project, where that has a limit."""
 
     @property
@@ -106,7 +106,7 @@ class Turn:
         """What the minute allows."""
         return rate_limit.minute(self.allowance, tat=self.tat, now=self.now, units=self.it.units)
 
-    def bound(self, budget: Budget) -> None:
+    def cap(self, budget: Budget) -> None:
         """Have no more than this; of the limits that allow nothing, the first says when the next turn is."""
         if not self.share or budget.letters is None:
             return
@@ -118,7 +118,7 @@ class Turn:
         """End without a job; `due`: when the first of its jobs is, if there are any."""
         self.next_at = due and max(due, self.now + BUSY)
 
-    def reckon(self, letters: int, *, chance: float) -> None:
+    def finish(self, letters: int, *, chance: float) -> None:
         """End with so many letters: pay for them, and say when the next turn is. `chance` (0 to 1) is for jitter."""
         if not self.share:
             return
@@ -128,7 +128,7 @@ class Turn:
             self.gap_until = rate_limit.gap(self.allowance, now=self.now, chance=chance)
         self.next_at = max(self.gap_until or self.now, self.now)
         if letters and self.probing:
-            self.next_at = max(self.next_at, self.now + PROBE_EVERY)
+            self.next_at = max(self.next_at, self.now + PROBE_INTERVAL)
         budget = self.minute()
         if budget.letters == 0 and budget.next_at:
             self.next_at = max(self.next_at, budget.next_at)
@@ -136,28 +136,28 @@ class Turn:
             self.project.pay(self)
 
 
-async def due(cursor: Cursor, terms: DefaultLimits, limit: int, *, but: Sequence[str]) -> list[Turn]:
+async def lock_due(cursor: Cursor, defaults: DefaultLimits, limit: int, *, but: Sequence[str]) -> list[Turn]:
     """The turns of the senders that have waited longest, at most so many, each locked; none of those in `but`."""
     await cursor.execute(DUE, (tuple(but), limit))
-    standings = [rate_limits.standing(row, terms) for row in await cursor.fetchall()]
-    return [Turn(it, it.allowance, it.tat, it.gap_until) for it in standings]
+    states = [rate_limits.sender_state(row, defaults) for row in await cursor.fetchall()]
+    return [Turn(it, it.allowance, it.tat, it.gap_until) for it in states]
 
 
-async def of(cursor: Cursor, sender: str, terms: DefaultLimits) -> Turn | None:
+async def lock_one(cursor: Cursor, sender: str, defaults: DefaultLimits) -> Turn | None:
     """The turn of this sender, whether or not it is due, locked; None when somebody holds it."""
-    it = await rate_limits.one(cursor, sender, terms)
+    it = await rate_limits.lock_sender(cursor, sender, defaults)
     return Turn(it, it.allowance, it.tat, it.gap_until) if it else None
 
 
-async def allow(cursor: Cursor, turns: Sequence[Turn], *, share: int, rooms: Mapping[str, int]) -> None:
+async def apply_limits(cursor: Cursor, turns: Sequence[Turn], *, share: int, rooms: Mapping[str, int]) -> None:
     """Say how many of `share` letters each may have by its own limits, and by the room that there is for it."""
     for turn in turns:
         turn.share = 1 if turn.probing or turn.allowance.min_gap else min(share, rooms.get(turn.it.email, share))
         if turn.it.paused:
-            turn.bound(Budget(letters=0, next_at=turn.it.paused_until))
-        turn.bound(turn.minute())
+            turn.cap(Budget(letters=0, next_at=turn.it.paused_until))
+        turn.cap(turn.minute())
         if turn.gap_until and turn.gap_until > turn.now:
-            turn.bound(Budget(letters=0, next_at=turn.gap_until))
+            turn.cap(Budget(letters=0, next_at=turn.gap_until))
     await _allow_day(cursor, [turn for turn in turns if turn.share and turn.allowance.per_day])
     await _allow_concurrency(cursor, [turn for turn in turns if turn.share and turn.it.concurrency is not None])
 
@@ -165,21 +165,21 @@ async def allow(cursor: Cursor, turns: Sequence[Turn], *, share: int, rooms: Map
 async def _allow_day(cursor: Cursor, turns: Sequence[Turn]) -> None:
     if not turns:
         return
-    hours = await rate_limits.hours(cursor, [turn.it.email for turn in turns], now=turns[0].now)
+    hours = await rate_limits.sent_by_hour(cursor, [turn.it.email for turn in turns], now=turns[0].now)
     for turn in turns:
-        turn.bound(rate_limit.day(turn.allowance, hours=hours[turn.it.email], now=turn.now))
+        turn.cap(rate_limit.day(turn.allowance, hours=hours[turn.it.email], now=turn.now))
 
 
 async def _allow_concurrency(cursor: Cursor, turns: Sequence[Turn]) -> None:
     if not turns:
         return
-    in_hand = await rate_limits.in_hand(cursor, [turn.it.email for turn in turns])
+    in_flight_by_sender = await rate_limits.in_flight_by_sender(cursor, [turn.it.email for turn in turns])
     for turn in turns:
-        free = max(0, (turn.it.concurrency or 0) - in_hand[turn.it.email])
-        turn.bound(Budget(letters=free, next_at=turn.now + _FULL))
+        free = max(0, (turn.it.concurrency or 0) - in_flight_by_sender[turn.it.email])
+        turn.cap(Budget(letters=free, next_at=turn.now + _FULL))
 
 
-def within(turns: Sequence[Turn], want: int) -> Sequence[Turn]:
+def first_for(turns: Sequence[Turn], want: int) -> Sequence[Turn]:
     """The first of them, as many as it takes to give so many letters; the others stay as they are."""
     promised = 0
     for number, turn in enumerate(turns):
@@ -189,7 +189,7 @@ def within(turns: Sequence[Turn], want: int) -> Sequence[Turn]:
     return turns
 
 
-async def ask_projects(cursor: Cursor, turns: Sequence[Turn], limit: int) -> set[str]:
+async def apply_project_limits(cursor: Cursor, turns: Sequence[Turn], limit: int) -> set[str]:
     """Lock the projects that have a limit; a sender whose project has nothing left has to wait.
 
     So has one whose project is locked by somebody else, or has no row yet; the latter projects are told. A sender
@@ -198,20 +198,22 @@ async def ask_projects(cursor: Cursor, turns: Sequence[Turn], limit: int) -> set
     counted = [turn for turn in turns if limit and turn.share and turn.allowance.units_per_minute and turn.it.project]
     if not counted:
         return set()
-    found, new = await rate_limits.projects(cursor, [turn.it.project or "" for turn in counted])
-    accounts = {name: Account(name, limit, it.tat, promised=it.tat, latency=it.latency) for name, it in found.items()}
+    found, new = await rate_limits.lock_projects(cursor, [turn.it.project or "" for turn in counted])
+    budgets = {
+        name: ProjectBudget(name, limit, it.tat, promised=it.tat, latency=it.latency) for name, it in found.items()
+    }
     for turn in counted:
-        turn.project = accounts.get(turn.it.project or "")
-        turn.bound(turn.project.budget(turn) if turn.project else Budget(letters=0, next_at=turn.now + BUSY))
+        turn.project = budgets.get(turn.it.project or "")
+        turn.cap(turn.project.budget(turn) if turn.project else Budget(letters=0, next_at=turn.now + BUSY))
     return new
 
 
-def divide(turns: Sequence[Turn], want: int) -> None:
+def allocate(turns: Sequence[Turn], want: int) -> None:
     """Divide what is wanted, and what the projects have left, between those that have a job, in the order of turns."""
     for turn in turns:
         turn.share = min(turn.share, want)
         if turn.project:
-            turn.bound(turn.project.budget(turn))
+            turn.cap(turn.project.budget(turn))
             turn.project.promise(turn)
         want -= turn.share
 

@@ -14,7 +14,7 @@ _MEMBERS: Final = """
 SELECT o.email FROM senders s JOIN senders o ON o.project = s.project WHERE s.email IN %s"""
 
 
-def returns(record: Record) -> bool:
+def is_requeued(record: Record) -> bool:
     """Whether the letter goes back to those that wait."""
     return isinstance(record, Outcome) and record.decision.change in {Transition.DEFERRED, Transition.RELEASED}
 
@@ -25,7 +25,7 @@ def was_slow(it: Outcome) -> bool:
     return reached and it.took > it.letter.slow_from
 
 
-def touches_sender(record: Record) -> bool:
+def updates_sender(record: Record) -> bool:
     """Whether the sender's row changes: with most letters it does not."""
     if isinstance(record, Handover):
         return record.pause is not None or (record.mode, record.project) != (
@@ -33,7 +33,7 @@ def touches_sender(record: Record) -> bool:
             record.letter.sender_project,
         )
     worked = record.decision.change is Transition.SENT and record.letter.probing
-    return worked or was_slow(record) or returns(record) or record.decision.pause is not None
+    return worked or was_slow(record) or is_requeued(record) or record.decision.pause is not None
 
 
 def pause_of(record: Record) -> Pause | None:
@@ -41,13 +41,13 @@ def pause_of(record: Record) -> Pause | None:
     return record.decision.pause if isinstance(record, Outcome) else record.pause
 
 
-def holds_project(record: Record) -> bool:
+def pauses_project(record: Record) -> bool:
     """Whether it pauses every sender of its sender's project."""
     pause = pause_of(record)
     return pause is not None and pause.cause is PauseCause.PROJECT_LIMIT
 
 
-async def members(cursor: Cursor, senders: Iterable[str]) -> set[str]:
+async def project_senders(cursor: Cursor, senders: Iterable[str]) -> set[str]:
     """The senders of the same projects, these included."""
     await cursor.execute(_MEMBERS, (tuple(senders),))
     return {email for (email,) in await cursor.fetchall()}

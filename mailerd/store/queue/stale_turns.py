@@ -19,14 +19,14 @@ from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.queue import rate_limits
 from mailerd.store.queue.rate_limits import COLUMNS, DefaultLimits, naive, utc
-from mailerd.store.queue.sender_turns import PROBE_EVERY
+from mailerd.store.queue.sender_turns import PROBE_INTERVAL
 
-_EVERY: Final = 60.0
+_INTERVAL: Final = 60.0
 """Seconds between two looks of one daemon, give or take a quarter, so that many daemons do not look together."""
 _PAGE: Final = 500
 """Senders of one statement."""
 # Only those that have a due job and no pause: in a database at rest that is nobody.
-_ASLEEP: Final = f"""
+_STALE: Final = f"""
 SELECT {COLUMNS}, next_claim_at, (SELECT p.tat FROM projects p WHERE p.name = s.project),
        (SELECT COALESCE(SUM(h.letters), 0) FROM sender_hours h
          WHERE h.sender_email = s.email AND h.hour > UTC_TIMESTAMP() - INTERVAL 25 HOUR)
@@ -36,7 +36,7 @@ SELECT {COLUMNS}, next_claim_at, (SELECT p.tat FROM projects p WHERE p.name = s.
    AND EXISTS (SELECT 1 FROM jobs j FORCE INDEX (next_claim)
                 WHERE j.sender_email = s.email AND j.claimable = 1 AND j.next_claim_at <= UTC_TIMESTAMP(6))
  ORDER BY s.email LIMIT %s"""
-_WAKE: Final = """
+_RESCHEDULE: Final = """
 UPDATE senders FORCE INDEX (PRIMARY) SET next_claim_at = UTC_TIMESTAMP(6) WHERE email = %s AND next_claim_at = %s"""
 
 _SIGN_INS: Final = (
@@ -50,21 +50,23 @@ _SIGN_INS: Final = (
 _SIGNED_OUT: Final = """
 SELECT email FROM senders WHERE paused_until > UTC_TIMESTAMP(6) AND pause_cause IN %s ORDER BY email"""
 # The cause stays until a letter has gone well: the first one goes alone, and if nothing has changed it pauses anew.
-_TRY: Final = """
+_PROBE: Final = """
 UPDATE senders FORCE INDEX (PRIMARY)
    SET paused_until = UTC_TIMESTAMP(6), next_claim_at = LEAST(next_claim_at, UTC_TIMESTAMP(6))
  WHERE email = %s AND paused_until > UTC_TIMESTAMP(6) AND pause_cause IN %s"""
 
 
 @dataclass(frozen=True)
-class Sleeper:
+class StaleTurn:
     """A sender that could send, and whose turn is still to come."""
 
     email: str
     next_claim_at: datetime
 
 
-async def find(database: Database, terms: DefaultLimits, *, beyond: timedelta = PROBE_EVERY) -> list[Sleeper]:
+async def find_stale_turns(
+    database: Database, defaults: DefaultLimits, *, beyond: timedelta = PROBE_INTERVAL
+) -> list[StaleTurn]:
     """Senders with due letters that nothing holds, and whose turn is later than `beyond` from now all the same.
 
     Shorter waits are left alone: after a pause, and between two letters, they are what they shall be.
@@ -72,11 +74,11 @@ async def find(database: Database, terms: DefaultLimits, *, beyond: timedelta = 
     Raises:
         DatabaseError: it cannot be told.
     """
-    found: list[Sleeper] = []
+    found: list[StaleTurn] = []
     last = ""
     while True:
         rows = await _page(database, last, beyond)
-        found += [Sleeper(row[0], at) for row in rows if _free(row, terms) and (at := utc(row[-3]))]
+        found += [StaleTurn(row[0], at) for row in rows if _free(row, defaults) and (at := utc(row[-3]))]
         if len(rows) < _PAGE:
             return found
         last = rows[-1][0]
@@ -84,18 +86,18 @@ async def find(database: Database, terms: DefaultLimits, *, beyond: timedelta = 
 
 async def _page(database: Database, last: str, beyond: timedelta) -> Sequence[Sequence[Any]]:
     async def work(cursor: Cursor) -> Sequence[Sequence[Any]]:
-        await cursor.execute(_ASLEEP, (last, beyond // timedelta(microseconds=1), _PAGE))
+        await cursor.execute(_STALE, (last, beyond // timedelta(microseconds=1), _PAGE))
         return list(await cursor.fetchall())
 
     return await database.read(work, what="look for sleeping senders", bound=database.probe_timeout)
 
 
-def _free(row: Sequence[Any], terms: DefaultLimits) -> bool:
+def _free(row: Sequence[Any], defaults: DefaultLimits) -> bool:
     """Whether minute, gap, day and project allow a letter at this moment."""
     *columns, _, project_tat, used = row
-    it = rate_limits.standing(columns, terms)
+    it = rate_limits.sender_state(columns, defaults)
     allowance = it.allowance
-    project = terms.project_units_per_minute if allowance.units_per_minute and it.project else 0
+    project = defaults.project_units_per_minute if allowance.units_per_minute and it.project else 0
     return not (
         rate_limit.minute(allowance, tat=it.tat, now=it.now, units=it.units).letters == 0
         or (it.gap_until and it.gap_until > it.now)
@@ -105,42 +107,42 @@ def _free(row: Sequence[Any], terms: DefaultLimits) -> bool:
 
 
 @dataclass
-class Sleepers:
-    """Wakes them, for one daemon; what `files` gives changes when a credential file comes or goes."""
+class StaleTurns:
+    """Wakes them, for one daemon; what `credentials_version` gives changes when a credential file comes or goes."""
 
     database: Database
-    files: Callable[[], object]
+    credentials_version: Callable[[], object]
     _seen: object = field(init=False)
-    _look_at: float = field(default=0.0, init=False)
+    _check_at: float = field(default=0.0, init=False)
     """A monotonic time, in seconds."""
 
     def __post_init__(self) -> None:
-        self._seen = self.files()
+        self._seen = self.credentials_version()
 
-    def look_now(self) -> None:
+    def check_now(self) -> None:
         """Look at the next occasion: the limits have changed."""
-        self._look_at = 0.0
+        self._check_at = 0.0
 
-    async def wake(self, terms: DefaultLimits) -> None:
+    async def reschedule(self, defaults: DefaultLimits) -> None:
         """Let the next claim look at every sender that sleeps for no reason, if it is time to look for them.
 
         Raises:
             DatabaseError: nobody was woken, or not all of them; the next look does it.
         """
-        if (files := self.files()) != self._seen:
+        if (files := self.credentials_version()) != self._seen:
             await self.database.transaction(self._try_sign_ins, what="try sign-ins anew")
             self._seen = files
-        if time.monotonic() < self._look_at:
+        if time.monotonic() < self._check_at:
             return
-        self._look_at = time.monotonic() + _EVERY * random.uniform(0.75, 1.25)  # noqa: S311 - jitter
-        if found := await find(self.database, terms):
-            await self.database.transaction(lambda cursor: self._wake(cursor, found), what="wake senders")
+        self._check_at = time.monotonic() + _INTERVAL * random.uniform(0.75, 1.25)  # noqa: S311 - jitter
+        if found := await find_stale_turns(self.database, defaults):
+            await self.database.transaction(lambda cursor: self._reschedule(cursor, found), what="reschedule senders")
 
-    async def _wake(self, cursor: Cursor, found: Sequence[Sleeper]) -> None:
+    async def _reschedule(self, cursor: Cursor, found: Sequence[StaleTurn]) -> None:
         for one in found:  # in the order of their names, as whoever locks several; a turn that has moved is left alone
-            await cursor.execute(_WAKE, (one.email, naive(one.next_claim_at)))
+            await cursor.execute(_RESCHEDULE, (one.email, naive(one.next_claim_at)))
 
     async def _try_sign_ins(self, cursor: Cursor) -> None:
         await cursor.execute(_SIGNED_OUT, (_SIGN_INS,))
         for (email,) in await cursor.fetchall():
-            await cursor.execute(_TRY, (email, _SIGN_INS))
+            await cursor.execute(_PROBE, (email, _SIGN_INS))

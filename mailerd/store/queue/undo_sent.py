@@ -7,8 +7,9 @@ from mailerd.clock import new_id
 from mailerd.core.states import JobChange, JobStatus, State, Transition, after, job_after
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
-from mailerd.store.queue.in_doubt import Tries, applied
-from mailerd.store.queue.reschedule import wake
+from mailerd.store.queue.attempt_log import AttemptRow, log_attempt
+from mailerd.store.queue.in_doubt import InDoubtRetry, was_applied
+from mailerd.store.queue.reschedule import reschedule
 
 _LETTER: Final = """
 SELECT r.id, r.to_email, r.attempts, j.sender_email FROM job_recipients r JOIN jobs j ON j.id = r.job_id
@@ -20,9 +21,6 @@ UPDATE job_recipients FORCE INDEX (PRIMARY)
    SET status = %s, proof = NULL, sent_at = NULL, checks = 0, attempts = GREATEST(attempts, 1) - 1, error = %s,
        due_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
  WHERE id = %s AND status = 'sent' AND proof = 'draft gone' AND draft_id = %s"""
-_LOG: Final = """
-INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, draft_id, error, at)
-VALUES (%s, %s, %s, %s, %s, 1, %s, %s, UTC_TIMESTAMP(6))"""
 _JOB: Final = "SELECT status FROM jobs FORCE INDEX (PRIMARY) WHERE id = %s FOR UPDATE"
 _REOPEN: Final = "UPDATE jobs SET status = %s, finished_at = NULL, next_claim_at = UTC_TIMESTAMP(6) WHERE id = %s"
 _NOTE: Final = "it was called sent because its draft was gone, and the draft is there"
@@ -50,12 +48,12 @@ async def undo(database: Database, *, job: str, seq: int, draft: str, by: str) -
     Raises:
         DatabaseError: nothing was changed.
     """
-    tries: Tries[UndoneSend] = Tries(
-        lambda cursor, it: applied(cursor, it.recipient, token=it.token, event=Transition.UNDONE.value, by=by)
+    retry: InDoubtRetry[UndoneSend] = InDoubtRetry(
+        lambda cursor, it: was_applied(cursor, it.recipient, token=it.token, event=Transition.UNDONE.value, by=by)
     )
 
     async def work(cursor: Cursor, _: bool) -> list[UndoneSend]:  # noqa: FBT001 - as it is called
-        return await tries.done(cursor, lambda cursor: _undo(cursor, job, seq, draft, by))
+        return await retry.done(cursor, lambda cursor: _undo(cursor, job, seq, draft, by))
 
     done = await database.commit_once(work, what="take back a sent letter")
     return done[0] if done else None
@@ -70,10 +68,11 @@ async def _undo(cursor: Cursor, job: str, seq: int, draft: str, by: str) -> list
     if cursor.rowcount != 1:
         return []
     it = UndoneSend(id_, job, to, sender, token=new_id())
-    await cursor.execute(_LOG, (id_, attempts, it.token, by, Transition.UNDONE.value, draft, _NOTE))
+    event = Transition.UNDONE.value
+    await log_attempt(cursor, AttemptRow(id_, attempts, it.token, by, event, draft_id=draft, error=_NOTE))
     await cursor.execute(_JOB, (job,))
     status = JobStatus((await cursor.fetchone())[0])
     if status is JobStatus.COMPLETED:  # its counts are no longer what it was completed with
         await cursor.execute(_REOPEN, (job_after(status, JobChange.RETRY).value, job))
-    cancelled = await wake(cursor, jobs={job: 0}, senders={sender: 0}, back=[id_])
+    cancelled = await reschedule(cursor, jobs={job: 0}, senders={sender: 0}, back=[id_])
     return [replace(it, status=State.CANCELLED) if cancelled else it]

@@ -80,7 +80,7 @@ async def patient(database_url: str, tmp_path: Path) -> AsyncIterator[Patient]:
 
 
 async def test_a_healthy_system_passes_in_every_point(patient: Patient) -> None:
-    await Daemons(patient.database, "here").beat()
+    await Daemons(patient.database, "here").heartbeat()
     found = await patient.examined()
     # The private server does not flush at each commit, as is told; everything else is as it must be.
     assert {each.check: each.level for each in found.values() if each.level is not Level.PASS} in (

@@ -128,7 +128,7 @@ async def test_a_database_that_comes_late_is_waited_for(proxy: Proxy, database_u
 async def test_absence_and_return_are_told_once_each_and_reminded_of_now_and_then(
     proxy: Proxy, far: Database, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database_module, "REMIND_EVERY", 0.2)
+    monkeypatch.setattr(database_module, "REMIND_INTERVAL", 0.2)
     await proxy.refuse()
     await proxy.reset_all()
     patient = [asyncio.create_task(far.retry_until_committed(Failing(0), what="record")) for _ in range(3)]

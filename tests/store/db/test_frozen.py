@@ -14,7 +14,7 @@ from mailerd.core.verdicts import PauseCause
 from mailerd.store.db.database import Database
 from mailerd.store.queue.claim import Claims
 from mailerd.store.queue.locked_rows import find_locked
-from mailerd.store.queue.rate_limits import BUSY, CallLimits
+from mailerd.store.queue.rate_limits import BUSY, RateLimits
 from tests.support.eventually import eventually
 from tests.support.holding import holding
 from tests.support.rows import post, query
@@ -70,11 +70,11 @@ async def test_a_claim_passes_a_locked_project_by_and_serves_the_others(
 async def test_a_look_waits_a_moment_for_a_locked_project_and_is_not_granted(
     two_projects: Database, database_url: str
 ) -> None:
-    permits = CallLimits(two_projects, lambda: claimer(two_projects).terms)
+    permits = RateLimits(two_projects, lambda: claimer(two_projects).defaults)
     async with holding(database_url, *FROZEN_CLAIM):
-        assert await permits.permit(SAME, units=20) == BUSY
-        assert await permits.permit(OTHER, units=20) == timedelta(0)
-    assert await permits.permit(SAME, units=20) == timedelta(0)
+        assert await permits.acquire(SAME, units=20) == BUSY
+        assert await permits.acquire(OTHER, units=20) == timedelta(0)
+    assert await permits.acquire(SAME, units=20) == timedelta(0)
     assert await query(two_projects, "SELECT name FROM projects WHERE tat IS NULL") == []
 
 
@@ -96,9 +96,9 @@ async def test_a_project_without_a_row_gets_one_before_its_senders_have_letters(
 
 async def test_a_look_gives_a_project_without_a_row_one(two_projects: Database) -> None:
     await query(two_projects, "DELETE FROM projects")
-    permits = CallLimits(two_projects, lambda: claimer(two_projects).terms)
-    assert await permits.permit(SAME, units=20) == BUSY
-    assert await permits.permit(SAME, units=20) == timedelta(0)
+    permits = RateLimits(two_projects, lambda: claimer(two_projects).defaults)
+    assert await permits.acquire(SAME, units=20) == BUSY
+    assert await permits.acquire(SAME, units=20) == timedelta(0)
 
 
 MINUTE = timedelta(minutes=1)

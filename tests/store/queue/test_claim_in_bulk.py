@@ -106,7 +106,7 @@ async def test_a_claim_in_bulk_takes_what_it_would_take_sender_after_sender(
     database: Database, shifted: Shifted, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     in_bulk = await outcome(database, shifted, seed=seed)
-    monkeypatch.setattr(claims_module, "_SENDERS_AT_MOST", 1)
+    monkeypatch.setattr(claims_module, "_MAX_SENDERS", 1)
     assert in_bulk == await outcome(database, shifted, seed=seed)
     assert any(in_bulk[:6:2])
 
@@ -118,7 +118,7 @@ async def test_daemons_that_claim_at_once_stay_within_every_limit_and_take_nothi
     await query(database, "UPDATE senders SET units_per_minute = 6000, mode = 'direct' WHERE email LIKE 's04%%'")
     await query(database, "UPDATE senders SET project = '1', units_per_minute = 1000000 WHERE email >= 's06'")
     await query(database, "INSERT INTO projects (name) VALUES ('1')")
-    terms: dict[str, Any] = {"project_units_per_minute": 110_000}  # 1 % of it at once: 10 letters
+    defaults: dict[str, Any] = {"project_units_per_minute": 110_000}  # 1 % of it at once: 10 letters
     daily = [f"s{n:02}@example.com" for n in range(4)]
     taken: list[int] = []
     count: Counter[str] = Counter()
@@ -130,7 +130,7 @@ async def test_daemons_that_claim_at_once_stay_within_every_limit_and_take_nothi
         return count["s05@example.com"] == 60 and of_project() >= 10 and sum(count[it] for it in daily) >= 4 * 13
 
     async def drain(daemon: str) -> None:
-        claimer = Claims(database, daemon, timedelta(seconds=60), SenderLimits(0, 0, 0), **terms)
+        claimer = Claims(database, daemon, timedelta(seconds=60), SenderLimits(0, 0, 0), **defaults)
         while not enough():  # who is passed by has its turn a moment later
             letters = (await claimer.claim(23)).letters
             assert len(letters) <= 23

@@ -22,7 +22,7 @@ async def crash(database: Database, *, letters: int) -> None:
     """Daemon D1 dies with so many letters in flight, and D2 puts them right."""
     assert len((await claims(database).claim(letters)).letters) == letters
     await query(database, LAPSE)
-    assert len(await lapses(database).lapsed()) == letters
+    assert len(await lapses(database).recover()) == letters
 
 
 async def test_a_letter_that_crashes_alone_is_failed_and_those_that_were_with_it_are_sent(database: Database) -> None:
@@ -39,7 +39,7 @@ async def test_a_letter_that_crashes_alone_is_failed_and_those_that_were_with_it
         assert (letter.id, letter.attempt) == (claim.alone, 1)
         if letter.seq == 1:
             await query(database, LAPSE)
-            (lapsed,) = await lapses(database).lapsed()
+            (lapsed,) = await lapses(database).recover()
             crashed_alone += 1
             if crashed_alone < FAILED_AFTER_ALONE:
                 assert lapsed.status is State.WAITING
@@ -92,15 +92,15 @@ async def test_a_daemon_that_was_stopped_or_lives_has_not_crashed(database: Data
     await query(database, CRASHED_ALONE)
     ((recipient,),) = await query(database, "SELECT id FROM job_recipients")
     owner = Daemons(database, "D1")
-    await owner.beat()
+    await owner.heartbeat()
     await query(database, "UPDATE daemons SET heartbeat_at = UTC_TIMESTAMP(6) - INTERVAL 1 MINUTE")
     assert len((await claims(database).claim_alone(recipient)).letters) == 1
     await query(database, LAPSE)
     if alive == "stopped":
-        await owner.leave()
+        await owner.mark_stopped()
     if alive == "heard of":
-        await owner.beat()
-    (lapsed,) = await lapses(database, by="D1" if alive == "itself" else "D2").lapsed()
+        await owner.heartbeat()
+    (lapsed,) = await lapses(database, by="D1" if alive == "itself" else "D2").recover()
     assert lapsed.status is State.WAITING
     assert await states(database, job) == {"waiting": 1}
     assert await query(database, "SELECT attempts, crashes FROM job_recipients") == [
@@ -124,5 +124,5 @@ async def test_a_letter_that_was_handed_over_is_looked_for_however_many_daemons_
     assert len((await claims(database).claim_alone(recipient)).letters) == 1
     await query(database, "UPDATE job_recipients SET mode = 'draft', draft_id = 'd1'")
     await query(database, LAPSE)
-    (lapsed,) = await lapses(database).lapsed()
+    (lapsed,) = await lapses(database).recover()
     assert lapsed.status is State.UNSURE

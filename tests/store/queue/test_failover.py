@@ -28,10 +28,10 @@ class Daemon:
 
     def __init__(self, database: Database, name: str, heard: Heard) -> None:
         self.database, self.name = database, name
-        self.history = ReplayLog(database, name, LEASE, StoreEvents(heard))
+        self.replay_log = ReplayLog(database, name, LEASE, StoreEvents(heard))
         self.claims: Claims = claims(database)
-        self.claims.history = self.history
-        self.daemons = Daemons(database, name, forgot=self.history.doubt)
+        self.claims.replay_log = self.replay_log
+        self.daemons = Daemons(database, name, on_lost_commits=self.replay_log.replay_again)
 
     async def letters(self, want: int) -> tuple[ClaimedRecipient, ...]:
         """What a claim gets; one that has to tell first gets nothing."""
@@ -43,25 +43,25 @@ class Daemon:
 
     async def sends(self, letter: ClaimedRecipient) -> None:
         for record in (Handover(letter, "draft", f"d{letter.seq}", None), Outcome(letter, SENT)):
-            self.history.note(record)
+            self.replay_log.remember(record)
             await write(self.database, record)
 
     def meets_another(self) -> None:
         """Whatever server answers is one that it has not met."""
-        self.history._servers = {"another since 1"}
+        self.replay_log._servers = {"another since 1"}
 
 
 @pytest.fixture
 async def one(database: Database, heard: Heard) -> Daemon:
     it = Daemon(database, "D1", heard)
-    await it.daemons.beat()
+    await it.daemons.heartbeat()
     return it
 
 
 @pytest.fixture
 async def other(database: Database, heard: Heard) -> Daemon:
     it = Daemon(database, "D2", heard)
-    await it.daemons.beat()
+    await it.daemons.heartbeat()
     return it
 
 
@@ -94,7 +94,7 @@ async def test_what_is_in_hand_stays_in_hand(database: Database, one: Daemon) ->
     await post(database, recipients=2)
     (letter,) = await one.ready(1)
     handed = Handover(letter, "draft", "d1", "t1")
-    one.history.note(handed)
+    one.replay_log.remember(handed)
     await write(database, handed)
     await forget(database)
     one.meets_another()
@@ -134,10 +134,10 @@ async def test_a_hand_over_that_its_row_did_not_take_is_not_told(database: Datab
     await post(database, recipients=1)
     (letter,) = await one.ready(1)
     handed = Handover(letter, "direct")
-    one.history.note(handed)
+    one.replay_log.remember(handed)
     await forget(database)
     for what in await write(database, handed):
-        one.history.written(handed, what)
+        one.replay_log.acknowledge(handed, what)
     one.meets_another()
     assert [again.id for again in await one.ready(1)] == [letter.id]
 
@@ -146,7 +146,7 @@ async def test_a_record_that_is_still_to_come_is_taken_as_ever(database: Databas
     await post(database, recipients=1)
     (letter,) = await one.ready(1)
     sent = Outcome(letter, SENT)
-    one.history.note(sent)
+    one.replay_log.remember(sent)
     one.meets_another()
     assert await one.ready(1) == ()
     assert await write(database, sent) == [WriteResult.APPLIED]
@@ -155,8 +155,8 @@ async def test_a_record_that_is_still_to_come_is_taken_as_ever(database: Databas
 async def test_what_ended_otherwise_is_not_told(database: Database, one: Daemon) -> None:
     await post(database, recipients=1)
     (letter,) = await one.ready(1)
-    one.history.note(Handover(letter, "draft", "d1", "t1"))
-    one.history.note(Outcome(letter, Decision(Transition.DEFERRED, error="busy", wait=timedelta(0))))
+    one.replay_log.remember(Handover(letter, "draft", "d1", "t1"))
+    one.replay_log.remember(Outcome(letter, Decision(Transition.DEFERRED, error="busy", wait=timedelta(0))))
     await forget(database)
     one.meets_another()
     assert [again.id for again in await one.ready(1)] == [letter.id]
@@ -166,7 +166,7 @@ async def test_a_letter_whose_number_is_anothers_now_tells_nothing_of_that_one(d
     await post(database, recipients=1)
     (letter,) = await one.ready(1)
     await one.sends(letter)
-    one.history.note(Outcome(replace(letter, job_id="0" * 26), SENT))
+    one.replay_log.remember(Outcome(replace(letter, job_id="0" * 26), SENT))
     await forget(database)
     one.meets_another()
     (again,) = await one.ready(1)
@@ -199,7 +199,7 @@ async def test_nobody_waits_for_a_daemon_that_has_gone(
     assert len(await one.ready(0)) == 0
     await query(database, "UPDATE daemons SET replayed_to = 'another since 1' WHERE id = 'D1'")
     if gone == "left":
-        await one.daemons.leave()
+        await one.daemons.mark_stopped()
     else:
         await query(database, "UPDATE daemons SET heartbeat_at = heartbeat_at - INTERVAL 1 MINUTE WHERE id = 'D1'")
     assert len(await other.ready(1)) == 1
@@ -211,17 +211,17 @@ async def test_others_are_not_waited_for_without_end(
     await post(database, recipients=1)
     await query(database, "UPDATE daemons SET replayed_to = 'another since 1' WHERE id = %s", one.name)
     assert await other.ready(1) == ()
-    monkeypatch.setattr(history_module, "OTHERS_WITHIN", 0.0)
+    monkeypatch.setattr(history_module, "OTHER_DAEMONS_TIMEOUT", 0.0)
     assert len(await other.ready(1)) == 1
 
 
 async def test_a_database_that_has_forgotten_beats_is_told_again(database: Database, one: Daemon) -> None:
     assert len(await one.ready(0)) == 0
-    await one.daemons.beat()
-    assert one.history._servers
+    await one.daemons.heartbeat()
+    assert one.replay_log._servers
     await query(database, "UPDATE daemons SET heartbeats = heartbeats - 2")
-    await one.daemons.beat()
-    assert not one.history._servers
+    await one.daemons.heartbeat()
+    assert not one.replay_log._servers
 
 
 async def test_only_the_last_minute_before_the_last_letter_is_remembered(
@@ -231,9 +231,9 @@ async def test_only_the_last_minute_before_the_last_letter_is_remembered(
     first, second, third = await one.ready(3)
     now = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    one.history.note(Outcome(first, SENT))
+    one.replay_log.remember(Outcome(first, SENT))
     now += 61
-    one.history.note(Outcome(second, SENT))
+    one.replay_log.remember(Outcome(second, SENT))
     now += 50
-    one.history.note(Outcome(third, SENT))
-    assert {known.record.letter.id for known in one.history._known.values()} == {second.id, third.id}
+    one.replay_log.remember(Outcome(third, SENT))
+    assert {known.record.letter.id for known in one.replay_log._known.values()} == {second.id, third.id}

@@ -45,10 +45,10 @@ async def test_a_doubt_that_was_forgotten_is_told_again(
     await post(database, recipients=2)
     (letter,) = await one.ready(1)
     lost = Outcome(replace(letter, **draft), LOST)
-    one.history.note(Handover(lost.letter, "draft" if draft else "direct", **draft))
-    one.history.note(lost)
+    one.replay_log.remember(Handover(lost.letter, "draft" if draft else "direct", **draft))
+    one.replay_log.remember(lost)
     assert await write(database, lost) == [TAKEN]
-    one.history.written(lost, TAKEN)
+    one.replay_log.acknowledge(lost, TAKEN)
     await query(
         database,
         "UPDATE job_recipients SET status = 'sending', claim_token = %s WHERE id = %s",
@@ -70,11 +70,11 @@ async def test_a_doubt_that_somebody_has_looked_into_is_not_told_again(database:
     await post(database, recipients=1)
     (letter,) = await one.ready(1)
     lost = Outcome(letter, LOST)
-    one.history.note(lost)
-    one.history.written(lost, (await write(database, lost))[0])
+    one.replay_log.remember(lost)
+    one.replay_log.acknowledge(lost, (await write(database, lost))[0])
     await look_again_now(database)
-    (doubt,) = await rescues(database).doubts()
-    await rescues(database).settle(Resolution(doubt, Transition.MISSING, forgets=True))
+    (doubt,) = await rescues(database).take_unresolved()
+    await rescues(database).resolve(Resolution(doubt, Transition.MISSING, forgets=True))
     one.meets_another()
     (again,) = await one.ready(1)
     assert again.id == letter.id
@@ -87,8 +87,8 @@ async def test_a_doubt_is_not_told_once_its_letter_was_refused_by_a_later_attemp
     """Its draft may be deleted since; a draft that is gone would look like sent."""
     await post(database, recipients=1)
     (letter,) = await one.ready(1)
-    one.history.note(Outcome(letter, LOST))
-    one.history.note(
+    one.replay_log.remember(Outcome(letter, LOST))
+    one.replay_log.remember(
         Outcome(replace(letter, token="2" * 26), Decision(Transition.DEFERRED, error="busy", forgets=True))
     )
     await forget(database, claim=True)
@@ -99,9 +99,9 @@ async def test_a_doubt_is_not_told_once_its_letter_was_refused_by_a_later_attemp
 async def test_of_a_letter_that_is_in_hand_again_the_former_doubt_is_not_told(database: Database, one: Daemon) -> None:
     await post(database, recipients=1)
     (letter,) = await one.ready(1)
-    one.history.note(Outcome(replace(letter, **DRAFT), LOST))
+    one.replay_log.remember(Outcome(replace(letter, **DRAFT), LOST))
     later = replace(letter, token="2" * 26, attempt=2, draft_id="d2", thread_id="t2")
-    one.history.note(Handover(later, "draft", "d2", "t2", unanswered=True))
+    one.replay_log.remember(Handover(later, "draft", "d2", "t2", unanswered=True))
     await forget(database, claim=True)
     one.meets_another()
     assert await one.ready(1) == ()
@@ -114,7 +114,7 @@ async def test_a_doubt_that_the_history_told_before_its_own_record_came_is_told_
     await post(database, recipients=1)
     (letter,) = await one.ready(1)
     lost = Outcome(replace(letter, **DRAFT), LOST)
-    one.history.note(lost)
+    one.replay_log.remember(lost)
     await forget(database, claim=True)
     one.meets_another()
     assert await one.ready(1) == ()
@@ -202,30 +202,30 @@ async def test_a_letter_that_is_claimed_again_shows_that_the_database_has_forgot
     await post(database, recipients=1)
     (letter,) = await one.ready(1)
     if known == "in hand":
-        one.history.note(Handover(letter, "direct"))
+        one.replay_log.remember(Handover(letter, "direct"))
     else:
-        one.history.note(record := Outcome(letter, SENT if known == "sent" else LOST))
-        one.history.written(record, (await write(database, record))[0])
+        one.replay_log.remember(record := Outcome(letter, SENT if known == "sent" else LOST))
+        one.replay_log.acknowledge(record, (await write(database, record))[0])
     await query(database, "UPDATE job_recipients SET message_id = NULL, proof = NULL")
     await forget(database, claim=True)
     assert await one.ready(1) == ()
     ((status,),) = await query(database, "SELECT status FROM job_recipients")
     assert status == {"sent": "sent", "lost": "unsure", "in hand": "sending"}[known]
     assert await one.letters(1) == ()
-    assert one.history._servers
+    assert one.replay_log._servers
 
 
 async def test_a_letter_whose_claim_has_lapsed_is_claimed_again(database: Database, one: Daemon) -> None:
     await post(database, recipients=1)
     (letter,) = await one.ready(1)
     handed = Handover(letter, "direct")
-    one.history.note(handed)
+    one.replay_log.remember(handed)
     await write(database, handed)
     await look_again_now(database)
-    await lapses(database).lapsed()
+    await lapses(database).recover()
     await look_again_now(database)
-    (doubt,) = await rescues(database).doubts()
-    await rescues(database).settle(Resolution(doubt, Transition.MISSING, forgets=True))
+    (doubt,) = await rescues(database).take_unresolved()
+    await rescues(database).resolve(Resolution(doubt, Transition.MISSING, forgets=True))
     assert [again.id for again in await one.letters(1)] == [letter.id]
 
 
@@ -235,8 +235,8 @@ async def test_a_letter_that_waits_for_other_reasons_holds_up_no_claim_for_ever(
     """The database has forgotten the doubt, and knows another draft: to tell it changes nothing."""
     await post(database, recipients=1)
     (letter,) = await one.ready(1)
-    one.history.note(lost := Outcome(replace(letter, **DRAFT), LOST))
-    one.history.written(lost, TAKEN)
+    one.replay_log.remember(lost := Outcome(replace(letter, **DRAFT), LOST))
+    one.replay_log.acknowledge(lost, TAKEN)
     await query(database, f"{FORGOTTEN_CLAIM}, job_recipients.mode = 'draft', draft_id = 'd2'")
     assert [again.id for again in await one.ready(1)] == [letter.id]
 
@@ -248,6 +248,6 @@ async def test_a_claim_that_is_over_before_its_lease_shows_that_the_database_has
 ) -> None:
     await post(database, recipients=1)
     (letter,) = await one.ready(1)
-    one.history.note(sent := Outcome(letter, SENT, took=took))
-    one.history.written(sent, what)
-    assert (not one.history._servers) is forgot
+    one.replay_log.remember(sent := Outcome(letter, SENT, took=took))
+    one.replay_log.acknowledge(sent, what)
+    assert (not one.replay_log._servers) is forgot

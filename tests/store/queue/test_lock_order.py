@@ -13,7 +13,7 @@ from mailerd.core.models import ClaimedRecipient, Handover, Outcome, Record
 from mailerd.core.states import Transition
 from mailerd.core.verdicts import PauseCause
 from mailerd.store.db.database import Database
-from mailerd.store.queue.record import Records
+from mailerd.store.queue.record import RecordWriter
 from mailerd.store.queue.recovery import RecoveryQueries
 from tests.store.queue.test_claim import claims
 from tests.support.heard import Heard
@@ -24,7 +24,7 @@ ROUNDS = 60
 
 
 async def record(database: Database, records: Sequence[Record], *, repeated: bool) -> None:
-    it = Records(database, "D1")
+    it = RecordWriter(database, "D1")
 
     async def work(cursor: object) -> None:
         await it.record(cursor, records, repeated=repeated)  # type: ignore[arg-type]
@@ -93,7 +93,7 @@ async def test_two_halves_of_a_cancelled_job_come_back_without_a_deadlock(databa
     back = Decision(Transition.RELEASED, error="no", wait=MINUTE)
     one, other = ([Outcome(it, back) for it in half] for half in (letters[:20], letters[20:]))
     await at_once(database, one, other)
-    it = Records(database, "D1")
+    it = RecordWriter(database, "D1")
     for half in (one, other):
         await database.transaction(lambda c, half=half: it.record(c, half, repeated=False), what="record")  # type: ignore[misc]
     assert await states(database, job) == {"cancelled": 40}
@@ -106,7 +106,7 @@ async def test_a_renewal_and_a_record_of_the_same_letters_never_deadlock(databas
     records: list[Record] = [Handover(letter, "draft", "d", "t") for letter in letters[20:]]
     records += [Outcome(letter, Decision(Transition.SENT, message_id="m")) for letter in letters[:20]]
     records.reverse()
-    rescues = RecoveryQueries(database, "D1", MINUTE, look_lease=MINUTE)
+    rescues = RecoveryQueries(database, "D1", MINUTE, check_lease=MINUTE)
     held = [(letter.id, letter.token) for letter in letters]
     async with asyncio.TaskGroup() as tasks:  # a deadlock would be raised here: nothing repeats it
         for number in range(ROUNDS):

@@ -6,7 +6,7 @@ from mailerd.core.models import Handover, Outcome
 from mailerd.core.states import State, Transition
 from mailerd.store.db.database import Database
 from mailerd.store.queue.manual_resolution import NotUnsureError, settle
-from mailerd.store.queue.record import Records
+from mailerd.store.queue.record import RecordWriter
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_record import LOST, one_letter, row, write
 from tests.support.rows import query
@@ -23,7 +23,7 @@ async def test_a_letter_that_was_sent_ends_its_job(database: Database) -> None:
     id_ = await doubt(database)
     settled = await settle(database, id_, change=Transition.FOUND, message_id="m5")
     assert await query(database, "SELECT status, message_id, lease_until FROM job_recipients") == [("sent", "m5", None)]
-    assert len(await Records(database, "D1").finish([settled.job_id])) == 1
+    assert len(await RecordWriter(database, "D1").complete_jobs([settled.job_id])) == 1
 
 
 async def test_a_letter_that_was_not_sent_is_claimed_again(database: Database) -> None:

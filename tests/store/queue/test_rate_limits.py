@@ -17,8 +17,8 @@ from mailerd.events.store import StoreEvents
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.queue.claim import Claims
-from mailerd.store.queue.rate_limits import CallLimits
-from mailerd.store.queue.record import Records
+from mailerd.store.queue.rate_limits import RateLimits
+from mailerd.store.queue.record import RecordWriter
 from tests.support.heard import Heard
 from tests.support.rows import post, query
 
@@ -32,19 +32,19 @@ def claims(database: Database, allowance: SenderLimits, *, project: int = 0, con
 
 
 async def write(database: Database, *records: Handover | Outcome) -> None:
-    door = Records(database, "D1")
+    door = RecordWriter(database, "D1")
     await database.transaction(lambda cursor: door.record(cursor, records, repeated=False), what="record")
 
 
 async def test_a_look_waits_while_the_letters_have_used_the_minute_and_takes_its_part_of_it(database: Database) -> None:
     claimer = claims(database, SenderLimits(6000, 0, 0))
-    permits = CallLimits(database, lambda: claimer.terms)
+    permits = RateLimits(database, lambda: claimer.defaults)
     await post(database, recipients=50)
     assert len((await claimer.claim(10)).letters) == 1
-    assert await permits.permit(ME, units=40) < timedelta(seconds=2)
+    assert await permits.acquire(ME, units=40) < timedelta(seconds=2)
     ((before,),) = await query(database, "SELECT UTC_TIMESTAMP(6)")
     await query(database, "UPDATE senders SET tat = NULL")  # as if that letter were long ago
-    waits = [await permits.permit(ME, units=20) for _ in range(7)]
+    waits = [await permits.acquire(ME, units=20) for _ in range(7)]
     assert waits[0] == timedelta(0)
     assert timedelta(0) < waits[-1] < timedelta(seconds=2)
     ((tat,),) = await query(database, "SELECT tat FROM senders")
@@ -54,12 +54,12 @@ async def test_a_look_waits_while_the_letters_have_used_the_minute_and_takes_its
 
 
 async def test_a_look_for_a_stranger_or_without_limits_is_free(database: Database) -> None:
-    assert await CallLimits(database, lambda: claims(database, SenderLimits(60, 0, 0)).terms).permit(
+    assert await RateLimits(database, lambda: claims(database, SenderLimits(60, 0, 0)).defaults).acquire(
         THEM, units=40
     ) == timedelta(0)
     await post(database)
-    free = CallLimits(database, lambda: claims(database, SenderLimits(0, 0, 10)).terms)
-    assert [await free.permit(ME, units=40) for _ in range(50)] == [timedelta(0)] * 50
+    free = RateLimits(database, lambda: claims(database, SenderLimits(0, 0, 10)).defaults)
+    assert [await free.acquire(ME, units=40) for _ in range(50)] == [timedelta(0)] * 50
 
 
 @pytest.mark.parametrize("cause, waits", [("throttled", True), ("manual", False), ("token_refused", False)])
@@ -68,8 +68,8 @@ async def test_a_look_waits_out_a_throttle_and_no_other_pause(database: Database
     await query(
         database, "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 60 SECOND, pause_cause = %s", cause
     )
-    permits = CallLimits(database, lambda: claims(database, SenderLimits(6000, 0, 0)).terms)
-    assert (await permits.permit(ME, units=20) > timedelta(seconds=50)) == waits
+    permits = RateLimits(database, lambda: claims(database, SenderLimits(6000, 0, 0)).defaults)
+    assert (await permits.acquire(ME, units=20) > timedelta(seconds=50)) == waits
 
 
 async def test_a_sender_that_sends_directly_pays_100_units_a_letter(database: Database) -> None:
@@ -141,7 +141,7 @@ async def test_a_letter_that_was_slow_to_google_slows_its_project_too_and_no_oth
         ("1", 4.0, 0), ("2", None, 1),
     ]  # fmt: skip
     await query(database, "UPDATE senders SET next_claim_at = NULL WHERE email = %s", YOU)
-    permits = CallLimits(database, lambda: claimer.terms)
+    permits = RateLimits(database, lambda: claimer.defaults)
     for latency, minute in ((4.0, 65), (None, 60.4)):  # a quarter more than the latency, or the least that is left
         each = minute / 326_700  # seconds that a unit takes, of the 99 % that do not go at once
         await query(database, "UPDATE projects SET tat = NULL, latency = %s WHERE name = '1'", latency)
@@ -152,7 +152,7 @@ async def test_a_letter_that_was_slow_to_google_slows_its_project_too_and_no_oth
         )
         assert 20 * 110 * each - 0.03 < float(paid[0]) <= 20 * 110 * each
         await query(database, "UPDATE projects SET tat = UTC_TIMESTAMP(6) + INTERVAL 2 SECOND WHERE name = '1'")
-        wait = (await permits.permit(ME, units=20)).total_seconds()
+        wait = (await permits.acquire(ME, units=20)).total_seconds()
         assert wait == pytest.approx(2 + (20 - 3300) * each, abs=0.02)
 
 
@@ -273,9 +273,9 @@ async def test_the_senders_of_a_project_share_its_units_and_strangers_do_not(dat
     taken = [letter.sender for _ in range(6) for letter in (await claimer.claim(100)).letters]
     assert 30 <= taken.count(ME) + taken.count(YOU) <= 45  # what a few milliseconds add
     assert 30 <= taken.count(THEM) <= 45
-    permits = CallLimits(database, lambda: claimer.terms)
+    permits = RateLimits(database, lambda: claimer.defaults)
     await query(database, "UPDATE projects SET tat = UTC_TIMESTAMP(6) + INTERVAL 60 SECOND WHERE name = '2'")
-    assert timedelta(seconds=50) < await permits.permit(THEM, units=20) < timedelta(seconds=60)
+    assert timedelta(seconds=50) < await permits.acquire(THEM, units=20) < timedelta(seconds=60)
 
 
 async def pause(database: Database, sender: str, cause: PauseCause, *, seconds: int = 60) -> None:

@@ -11,7 +11,8 @@ from mailerd.core.states import Transition
 from mailerd.core.verdicts import PauseCause
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
-from mailerd.store.queue.record import CompletedJob, Records
+from mailerd.store.queue.complete_jobs import CompletedJob, complete
+from mailerd.store.queue.record import RecordWriter
 from tests.store.queue.test_claim import claims
 from tests.support.rows import post, query, states
 
@@ -25,7 +26,7 @@ LOST = Decision(Transition.LOST, error="no answer", wait=timedelta(seconds=60))
 
 
 async def write(database: Database, *records: Record, repeated: bool = False) -> list[WriteResult]:
-    it = Records(database, "D1")
+    it = RecordWriter(database, "D1")
     return await database.transaction(lambda cursor: it.record(cursor, records, repeated=repeated), what="record")
 
 
@@ -222,13 +223,13 @@ async def test_a_deferred_letter_is_claimed_when_it_is_due(database: Database) -
 async def test_a_job_is_finished_by_the_last_outcome_and_only_by_that(database: Database) -> None:
     job = await post(database, recipients=2)
     first, second = (await claims(database).claim(2)).letters
-    it = Records(database, "D1")
+    it = RecordWriter(database, "D1")
     await write(database, Outcome(first, SENT))
-    assert await it.finish([job]) == []
+    assert await it.complete_jobs([job]) == []
     await write(database, Outcome(second, Decision(Transition.FAILED, error="no")))
-    (finished,) = await it.finish([job])
+    (finished,) = await it.complete_jobs([job])
     assert (finished.sent, finished.failed) == (1, 1)
-    assert await it.finish([job]) == []
+    assert await it.complete_jobs([job]) == []
     assert await query(database, "SELECT status, finished_at IS NOT NULL, next_claim_at FROM jobs") == [
         ("completed", 1, None)
     ]
@@ -239,7 +240,7 @@ async def test_looking_for_finished_jobs_reads_no_letter_of_others(database: Dat
 
     async def work(cursor: Cursor) -> tuple[int, list[CompletedJob]]:
         before = await _reads(cursor)
-        finished = await Records(database, "D1").complete(cursor, jobs)
+        finished = await complete(cursor, jobs)
         return await _reads(cursor) - before, finished
 
     reads, finished = await database.transaction(work, what="finish jobs")
@@ -258,7 +259,7 @@ async def test_a_job_whose_counts_do_not_add_up_is_not_completed(database: Datab
     for letter in (await claims(database).claim(2)).letters:
         await write(database, Outcome(letter, SENT))
     await query(database, "DELETE FROM job_recipients LIMIT 1")
-    assert await Records(database, "D1").finish([job]) == []
+    assert await RecordWriter(database, "D1").complete_jobs([job]) == []
 
 
 async def test_hand_overs_and_outcomes_are_kept_beside_one_that_was_fenced_off(database: Database) -> None:

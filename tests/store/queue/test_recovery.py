@@ -19,7 +19,7 @@ LAPSE = "UPDATE job_recipients SET lease_until = UTC_TIMESTAMP(6) - INTERVAL 1 S
 
 def rescues(database: Database) -> RecoveryQueries:
     minute = timedelta(minutes=1)
-    return RecoveryQueries(database, "D2", in_flight=minute, look_lease=minute)
+    return RecoveryQueries(database, "D2", in_flight=minute, check_lease=minute)
 
 
 def lapses(database: Database, *, by: str = "D2") -> ExpiredClaims:
@@ -28,7 +28,7 @@ def lapses(database: Database, *, by: str = "D2") -> ExpiredClaims:
 
 async def due(it: RecoveryQueries) -> tuple[list[ExpiredClaim], list[UnresolvedSend]]:
     """A round of both loops: what lapsed, and the doubts that are taken for a look."""
-    return await lapses(it.database, by=it.daemon_id).lapsed(), await it.doubts()
+    return await lapses(it.database, by=it.daemon_id).recover(), await it.take_unresolved()
 
 
 async def test_a_running_lease_is_left_alone(database: Database) -> None:
@@ -73,8 +73,8 @@ async def test_a_doubt_is_taken_by_one_rescue_only_and_settled_under_its_token(d
     assert await due(it) == ([], [])
     await query(database, LAPSE)
     (_, (second,)) = await due(it)  # the first looker was too slow, and another one took over
-    assert await it.settle(Resolution(doubt, Transition.MISSING)) is WriteResult.STALE
-    assert await it.settle(Resolution(second, Transition.FOUND, message_id="m7")) is WriteResult.APPLIED
+    assert await it.resolve(Resolution(doubt, Transition.MISSING)) is WriteResult.STALE
+    assert await it.resolve(Resolution(second, Transition.FOUND, message_id="m7")) is WriteResult.APPLIED
     assert await row(database, letter, "status", "message_id", "lease_until") == ("sent", "m7", None)
 
 
@@ -85,7 +85,7 @@ async def test_a_missing_letter_is_claimed_again_with_the_same_draft(database: D
     await query(database, LAPSE)
     it = rescues(database)
     (_, (doubt,)) = await due(it)
-    assert await it.settle(Resolution(doubt, Transition.MISSING)) is WriteResult.APPLIED
+    assert await it.resolve(Resolution(doubt, Transition.MISSING)) is WriteResult.APPLIED
     (again,) = (await claims(database).claim(1)).letters
     assert (again.draft_id, again.attempt) == ("d1", 2)
 
@@ -98,7 +98,7 @@ async def test_a_look_that_failed_is_repeated_later(database: Database) -> None:
     it = rescues(database)
     (_, (doubt,)) = await due(it)
     assert (
-        await it.settle(Resolution(doubt, None, error="503", look_again=timedelta(seconds=30))) is WriteResult.APPLIED
+        await it.resolve(Resolution(doubt, None, error="503", look_again=timedelta(seconds=30))) is WriteResult.APPLIED
     )
     ((status, checks, left),) = await query(
         database, "SELECT status, checks, TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(6), lease_until) FROM job_recipients"
@@ -135,7 +135,7 @@ async def test_a_job_whose_daemon_died_before_finishing_it_is_found(database: Da
     await post(database, recipients=1)
     for letter in (await claims(database).claim(1)).letters:
         await write(database, Outcome(letter, Decision(Transition.FAILED, error="no")))
-    assert await rescues(database).unfinished() == [job]
+    assert await rescues(database).unfinished_jobs() == [job]
 
 
 async def test_a_draft_is_an_orphan_only_when_nobody_can_record_it_any_more(database: Database) -> None:
@@ -171,9 +171,9 @@ async def test_only_as_many_doubts_are_taken_as_are_looked_for_and_lapsed_leases
         await write(database, Outcome(letter, LOST))
     await query(database, LAPSE)
     it = rescues(database)
-    assert len(await it.doubts(limit=5)) == 5
-    assert [one.id for one in await lapses(database).lapsed(limit=1)] == [letters[7].id]
-    assert len(await it.doubts(limit=5)) == 2
+    assert len(await it.take_unresolved(limit=5)) == 5
+    assert [one.id for one in await lapses(database).recover(limit=1)] == [letters[7].id]
+    assert len(await it.take_unresolved(limit=5)) == 2
 
 
 async def test_a_sender_has_only_its_share_of_the_looks(database: Database) -> None:
@@ -183,12 +183,12 @@ async def test_a_sender_has_only_its_share_of_the_looks(database: Database) -> N
             await write(database, Handover(letter, "draft", f"d{letter.id}", "t1"), Outcome(letter, LOST))
     await query(database, LAPSE)
     it = rescues(database)
-    first = await it.doubts(limit=10, each=2)
+    first = await it.take_unresolved(limit=10, each=2)
     assert [doubt.sender for doubt in first] == ["many@example.com"] * 2
-    second = await it.doubts(limit=8, each=2, looking={"many@example.com": 2})
+    second = await it.take_unresolved(limit=8, each=2, looking={"many@example.com": 2})
     assert [doubt.sender for doubt in second] == ["few@example.com"], "eighty that are due before it do not hide it"
-    assert await it.doubts(limit=7, each=2, looking={"many@example.com": 2, "few@example.com": 1}) == []
-    third = await it.doubts(limit=7, each=2, looking={"many@example.com": 1})
+    assert await it.take_unresolved(limit=7, each=2, looking={"many@example.com": 2, "few@example.com": 1}) == []
+    third = await it.take_unresolved(limit=7, each=2, looking={"many@example.com": 1})
     assert [doubt.sender for doubt in third] == ["many@example.com"]
     assert third[0].id not in {doubt.id for doubt in first}
 
@@ -210,7 +210,7 @@ async def test_a_missing_letter_of_a_cancelled_job_is_cancelled_and_told_so(data
     await query(database, LAPSE)
     it = rescues(database)
     (_, (doubt,)) = await due(it)
-    assert await it.settle(Resolution(doubt, Transition.MISSING)) is WriteResult.CANCELLED
+    assert await it.resolve(Resolution(doubt, Transition.MISSING)) is WriteResult.CANCELLED
     assert await row(database, letter, "status") == ("cancelled",)
 
 
@@ -224,7 +224,7 @@ async def test_what_a_look_says_is_cut_to_its_column(database: Database) -> None
         await query(database, LAPSE)
         (_, (doubt,)) = await due(it)
         again = timedelta(seconds=30) if change is None else None
-        assert await it.settle(Resolution(doubt, change, error="x" * 2000, look_again=again)) is WriteResult.APPLIED
+        assert await it.resolve(Resolution(doubt, change, error="x" * 2000, look_again=again)) is WriteResult.APPLIED
     assert await query(database, "SELECT CHAR_LENGTH(error) FROM job_recipients") == [(1000,)]
 
 
@@ -256,7 +256,7 @@ async def test_a_worker_that_dies_after_its_hand_over_may_have_sent(database: Da
 async def test_a_letter_that_google_does_not_have_forgets_its_draft(database: Database) -> None:
     letter = await one_letter(database)
     doubt = await doubt_after_a_lapse(database, Handover(letter, "draft", "d1", "t1", discarding=True))
-    assert await rescues(database).settle(Resolution(doubt, Transition.MISSING, forgets=True)) is WriteResult.APPLIED
+    assert await rescues(database).resolve(Resolution(doubt, Transition.MISSING, forgets=True)) is WriteResult.APPLIED
     (again,) = (await claims(database).claim(1)).letters
     assert (again.id, again.draft_id, again.thread_id, again.unanswered) == (letter.id, None, None, False)
     assert await row(database, letter, "mode", "unanswered", "discarding") == (None, 0, 0)
@@ -270,7 +270,7 @@ async def test_a_search_of_the_sent_mail_begins_when_the_letter_was_first_handed
     ((made_at,),) = await query(database, "SELECT created_at FROM jobs")
     assert doubt.since > made_at.replace(tzinfo=UTC) + timedelta(days=4)
     await query(database, "UPDATE job_recipients SET handed_over_at = handed_over_at - INTERVAL 1 DAY")
-    assert await rescues(database).settle(Resolution(doubt, Transition.MISSING)) is WriteResult.APPLIED
+    assert await rescues(database).resolve(Resolution(doubt, Transition.MISSING)) is WriteResult.APPLIED
     (again,) = (await claims(database).claim(1)).letters
     later = await doubt_after_a_lapse(database, Handover(again, "direct"))
     assert later.since == doubt.since - timedelta(days=1), "what an earlier try may have sent late is found as well"

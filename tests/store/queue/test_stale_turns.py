@@ -17,8 +17,8 @@ FEW, MANY = DefaultLimits(SenderLimits(0, 0, 4)), DefaultLimits(SenderLimits(0, 
 PAUSE = "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 9 HOUR, pause_cause = 'manual'"
 
 
-def claimer(database: Database, terms: DefaultLimits) -> Claims:
-    return Claims.on(terms, database, "D1", lease=timedelta(seconds=60))
+def claimer(database: Database, defaults: DefaultLimits) -> Claims:
+    return Claims.on(defaults, database, "D1", lease=timedelta(seconds=60))
 
 
 async def taken(claims: Claims) -> int:
@@ -28,14 +28,14 @@ async def taken(claims: Claims) -> int:
 @pytest.fixture
 def minute_passes(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Makes the next look follow at once."""
-    return lambda: monkeypatch.setattr(stale_turns, "_EVERY", 0.0)
+    return lambda: monkeypatch.setattr(stale_turns, "_INTERVAL", 0.0)
 
 
 async def test_a_limit_that_a_reload_raises_holds_from_the_next_claim_on(database: Database) -> None:
     await post(database, recipients=7)
     claims = claimer(database, FEW)
     assert [await taken(claims), await taken(claims)] == [4, 0]
-    claims.govern(MANY)
+    claims.set_limits(MANY)
     assert await claims.due_in() == 0
     assert await taken(claims) == 3
 
@@ -69,7 +69,7 @@ async def test_what_is_changed_in_the_table_by_hand_is_seen_within_a_minute(
 
 
 @pytest.mark.parametrize(
-    "reason, terms",
+    "reason, defaults",
     [
         (
             "UPDATE senders SET gap_until = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR",
@@ -82,22 +82,22 @@ async def test_what_is_changed_in_the_table_by_hand_is_seen_within_a_minute(
         ("UPDATE senders SET next_claim_at = UTC_TIMESTAMP(6) + INTERVAL 1900000 MICROSECOND", MANY),
     ],
 )
-async def test_who_sleeps_for_a_reason_is_left_alone(database: Database, reason: str, terms: DefaultLimits) -> None:
+async def test_who_sleeps_for_a_reason_is_left_alone(database: Database, reason: str, defaults: DefaultLimits) -> None:
     await post(database, recipients=2)
     await query(database, "UPDATE senders SET next_claim_at = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR")
     await query(database, reason)
-    assert await stale_turns.find(database, terms) == []
-    assert await claimer(database, terms).due_in() > 0
+    assert await stale_turns.find_stale_turns(database, defaults) == []
+    assert await claimer(database, defaults).due_in() > 0
 
 
 async def test_a_project_that_has_used_its_minute_is_a_reason(database: Database) -> None:
     await post(database, recipients=2)
     await query(database, "UPDATE senders SET next_claim_at = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR, project = 'p'")
     await query(database, "INSERT INTO projects (name, tat) SELECT 'p', UTC_TIMESTAMP(6) + INTERVAL 1 HOUR")
-    terms = DefaultLimits(SenderLimits(6000, 0, 0), project_units_per_minute=6000)
-    assert await stale_turns.find(database, terms) == []
+    defaults = DefaultLimits(SenderLimits(6000, 0, 0), project_units_per_minute=6000)
+    assert await stale_turns.find_stale_turns(database, defaults) == []
     await query(database, "UPDATE projects SET tat = NULL")
-    assert [one.email for one in await stale_turns.find(database, terms)] == ["me@example.com"]
+    assert [one.email for one in await stale_turns.find_stale_turns(database, defaults)] == ["me@example.com"]
 
 
 async def test_the_tables_are_looked_through_page_by_page(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +106,7 @@ async def test_the_tables_are_looked_through_page_by_page(database: Database, mo
     for name in names:
         await post(database, sender=name, recipients=1)
     await query(database, "UPDATE senders SET next_claim_at = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR")
-    assert [one.email for one in await stale_turns.find(database, MANY)] == names
+    assert [one.email for one in await stale_turns.find_stale_turns(database, MANY)] == names
     assert await taken(claimer(database, MANY)) == 5
 
 
@@ -121,7 +121,7 @@ async def test_a_daemon_looks_once_a_minute(database: Database) -> None:
 async def test_the_audit_names_a_sender_that_nobody_has_woken(database: Database) -> None:
     await post(database, recipients=2)
     await query(database, "UPDATE senders SET next_claim_at = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR")
-    _, findings = await audit(database, terms=MANY)
+    _, findings = await audit(database, defaults=MANY)
     assert [(finding.kind, finding.where) for finding in findings] == [
         ("sleeps for no reason", "sender me@example.com")
     ]

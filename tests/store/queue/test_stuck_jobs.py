@@ -14,9 +14,9 @@ from mailerd.store.audit import audit
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.job_actions import JobActions
-from mailerd.store.queue.record import Records
+from mailerd.store.queue.record import RecordWriter
 from mailerd.store.queue.recovery import UNFINISHED_JOBS
-from mailerd.store.queue.reschedule import FORGOTTEN
+from mailerd.store.queue.reschedule import STUCK_JOBS
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_record import one_letter
 from tests.store.queue.test_recovery import LAPSE, lapses, rescues
@@ -38,7 +38,7 @@ async def ask(database: Database, job: str, change: JobChange) -> None:
 
 
 def record(letter: ClaimedRecipient) -> Work:
-    it = Records(database=None, daemon_id="D1")  # type: ignore[arg-type]  # the cursor is given
+    it = RecordWriter(database=None, daemon_id="D1")  # type: ignore[arg-type]  # the cursor is given
 
     async def work(cursor: Cursor) -> None:
         await it.record(cursor, [Outcome(letter, DEFERRED)], repeated=False)
@@ -91,7 +91,7 @@ async def test_a_lease_that_lapses_while_its_job_is_resumed_is_claimed(database:
     await query(database, LAPSE)
     it = lapses(database)
     await while_it_is_not_committed(
-        database, lambda cursor: it.put_right(cursor, 100), ask(database, letter.job_id, JobChange.RESUME)
+        database, lambda cursor: it.recover_batch(cursor, 100), ask(database, letter.job_id, JobChange.RESUME)
     )
     await assert_it_is_claimed(database, letter)
 
@@ -118,18 +118,18 @@ async def test_whatever_was_forgotten_is_woken(database: Database, fault: str) -
     paused = await post(database, sender="other@example.com", recipients=1)
     await ask(database, paused, JobChange.PAUSE)
     it = rescues(database)
-    assert await it.wake_forgotten() == []
+    assert await it.reschedule_stuck_jobs() == []
     await query(database, fault)
     assert (await claims(database).claim(2)).letters == ()
-    assert await it.wake_forgotten() == [job]
-    assert await it.wake_forgotten() == []
+    assert await it.reschedule_stuck_jobs() == [job]
+    assert await it.reschedule_stuck_jobs() == []
     assert len((await claims(database).claim(2)).letters) == 1
 
 
 DIGIT = "(SELECT 0 d" + "".join(f" UNION ALL SELECT {digit}" for digit in range(1, 10)) + ")"
 
 
-@pytest.mark.parametrize("search", [FORGOTTEN, UNFINISHED_JOBS], ids=["forgotten", "unfinished"])
+@pytest.mark.parametrize("search", [STUCK_JOBS, UNFINISHED_JOBS], ids=["forgotten", "unfinished"])
 async def test_what_the_rescue_searches_every_half_minute_reads_no_more_than_the_open_jobs(
     database: Database, search: str
 ) -> None:

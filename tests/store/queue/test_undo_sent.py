@@ -8,7 +8,7 @@ from mailerd.core.models import Handover, Outcome, UnresolvedSend
 from mailerd.core.states import Proof, State, Transition
 from mailerd.store.audit import audit
 from mailerd.store.db.database import Database
-from mailerd.store.queue.record import Records
+from mailerd.store.queue.record import RecordWriter
 from mailerd.store.queue.recovery import Resolution
 from mailerd.store.queue.undo_sent import UndoneSend, undo
 from tests.store.queue.test_claim import claims
@@ -29,7 +29,7 @@ async def believed(database: Database, proof: Proof = Proof.GONE) -> UnresolvedS
     await write(database, Outcome(letter, LOST))
     await query(database, LAPSE)
     (_, (doubt,)) = await due(rescues(database))
-    await rescues(database).settle(Resolution(doubt, Transition.FOUND, proof=proof))
+    await rescues(database).resolve(Resolution(doubt, Transition.FOUND, proof=proof))
     return doubt
 
 
@@ -39,7 +39,7 @@ async def take_back(database: Database, doubt: UnresolvedSend, *, draft: str = "
 
 async def test_it_is_claimed_again_with_that_draft_and_its_job_is_open_again(database: Database) -> None:
     doubt = await believed(database)
-    assert len(await Records(database, "D1").finish([doubt.job_id])) == 1
+    assert len(await RecordWriter(database, "D1").complete_jobs([doubt.job_id])) == 1
     undone = await take_back(database, doubt)
     assert undone is not None
     assert (undone.recipient, undone.status) == (doubt.id, State.WAITING)

@@ -1,0 +1,81 @@
+"""Jobs that have ended: completes them when nothing of them is open, and counts what has ended in the others."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from mailerd.core.states import OPEN, JobStatus
+from mailerd.store.db.cursor import Cursor
+
+UNFINISHED: Final = (
+    "(j.status IN ('queued', 'sending', 'paused') OR (j.status = 'cancelled' AND j.finished_at IS NULL))"
+)
+"""A job `j` that has not come to its end; a cancelled one has when its last letter is off the wire."""
+# LIMIT keeps MariaDB from making one list of all open letters of all jobs out of three NOT EXISTS.
+_ANY: Final = "(SELECT 1 FROM job_recipients r FORCE INDEX (claim) WHERE r.job_id = j.id AND r.status = '{}' LIMIT 1)"
+_FINISHED: Final = f"""
+SELECT j.id FROM jobs j FORCE INDEX (PRIMARY)
+ WHERE j.id IN %s AND {UNFINISHED}
+   AND {" AND ".join(f"{_ANY.format(state.value)} IS NULL" for state in sorted(OPEN))}"""
+_LOCK_JOB: Final = "SELECT id FROM jobs FORCE INDEX (PRIMARY) WHERE id = %s FOR UPDATE"
+_COUNTS: Final = "SELECT status, COUNT(*) FROM job_recipients WHERE job_id = %s GROUP BY status"
+_FINISH: Final = f"""
+UPDATE jobs j FORCE INDEX (PRIMARY)
+   SET j.finished_at = UTC_TIMESTAMP(6), j.next_claim_at = NULL, j.status = IF(j.status = 'cancelled', j.status, %s)
+ WHERE j.id = %s AND {UNFINISHED} AND j.total = %s"""
+_ENDED: Final = """
+SELECT job_id, COUNT(*) FROM job_recipients
+ WHERE job_id IN %s AND status IN ('sent', 'failed', 'cancelled') GROUP BY job_id"""
+_TOOK: Final = (
+    "SELECT TIMESTAMPDIFF(MICROSECOND, COALESCE(started_at, created_at), finished_at) FROM jobs WHERE id = %s"
+)
+
+
+@dataclass(frozen=True)
+class CompletedJob:
+    """A job that has come to its end."""
+
+    id: str
+    sent: int
+    failed: int
+    cancelled: int
+    seconds: float
+
+
+async def complete(cursor: Cursor, ids: Sequence[str]) -> list[CompletedJob]:
+    """Complete those of the jobs in which nothing is open and whose counts add up, in the caller's transaction."""
+    await cursor.execute(_FINISHED, (tuple(ids),))
+    done = []
+    for (job,) in await cursor.fetchall():
+        await cursor.execute(_LOCK_JOB, (job,))  # whoever opens a row again (a retry) waits, or was seen here
+        await cursor.execute(_COUNTS, (job,))
+        counts = dict(await cursor.fetchall())
+        if OPEN & counts.keys():
+            continue
+        await cursor.execute(_FINISH, (JobStatus.COMPLETED.value, job, sum(counts.values())))
+        if cursor.rowcount == 1:
+            done.append(
+                CompletedJob(
+                    id=job, sent=counts.get("sent", 0), failed=counts.get("failed", 0),
+                    cancelled=counts.get("cancelled", 0), seconds=await _took(cursor, job),
+                )
+            )  # fmt: skip
+    return done
+
+
+async def count_ended(cursor: Cursor, jobs: Sequence[str]) -> dict[str, int]:
+    """How many recipients of each job have ended; nothing for a job in which none has."""
+    await cursor.execute(_ENDED, (tuple(jobs),))
+    return dict(await cursor.fetchall())
+
+
+async def _took(cursor: Cursor, job: str) -> float:
+    await cursor.execute(_TOOK, (job,))
+    row = await cursor.fetchone()
+    return float((row and row[0]) or 0) / 1e6
+
+
+async def was_completed(cursor: Cursor, it: CompletedJob) -> bool:
+    """Whether this transaction completed the job: another daemon's would have ended at another microsecond."""
+    await cursor.execute(_LOCK_JOB, (it.id,))  # a commit that is under way comes first
+    return await _took(cursor, it.id) == it.seconds
