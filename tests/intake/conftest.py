@@ -18,7 +18,7 @@ from tests.support.heard import Heard
 
 
 @pytest.fixture
-async def build(database_url: str) -> AsyncIterator[Build]:
+async def build(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Build]:
     """Makes the site; a test may give its own settings."""
     closing: list[Callable[[], Awaitable[Any]]] = []
 
@@ -48,6 +48,7 @@ async def build(database_url: str) -> AsyncIterator[Build]:
         return Site(f"http://{host}:{port}", key, client, database, keys, wakeups, heard, intake)
 
     yield make
+    monkeypatch.setattr("mailerd.intake.server._LINGER_SECONDS", 0.0)  # nobody connects any more
     for close in reversed(closing):
         await close()
 

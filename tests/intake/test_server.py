@@ -123,7 +123,7 @@ async def test_a_body_of_untold_length_takes_a_place_when_it_has_grown_big(
     build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mailerd.intake.request_body.LARGE_BODY", 1000)
-    site = await build()
+    site = await build(settings=IntakeSettings(port=0, large_bodies_per_key=2))
     big = json.dumps(job({"email": "b@example.com", "name": "B", "variables": {"x": "x" * 2000}})).encode()
     clients = []
     for _ in range(2):  # both places are taken

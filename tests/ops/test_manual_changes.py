@@ -24,8 +24,8 @@ ME = "me@example.com"
 async def test_what_somebody_does_by_command_is_told_in_the_log_of_the_daemon(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert watchdog.SURVEY_EVERY <= 10  # "within seconds": each step below waits for one look
-    monkeypatch.setattr(watchdog, "SURVEY_EVERY", 1.0)
+    assert watchdog.STATS_INTERVAL <= 10  # "within seconds": each step below waits for one look
+    monkeypatch.setattr(watchdog, "STATS_INTERVAL", 1.0)
     google, heard = FakeGoogle(FakeLimits(latency_s=0)), Heard()
     sign_in(google, tmp_path / "credentials")
     async with (

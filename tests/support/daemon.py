@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from mailerd.app import Daemon, build
 from mailerd.config import Settings
@@ -57,7 +58,8 @@ async def running(known: Settings, heard: Heard) -> AsyncIterator[Daemon]:
         yield daemon
     finally:
         stop.set()
-        await task
+        with patch("mailerd.intake.server._LINGER_SECONDS", 0.0):  # no test connects to a daemon that it ends
+            await task
 
 
 async def _until_started(task: "asyncio.Task[None]", heard: Heard) -> None:
