@@ -193,7 +193,7 @@ class Server:
     def _prepare(self, program: mysqld.Program) -> tuple[Path, Path]:
         """The folder for socket and accounts, and the data directory; both are found again on a restart."""
         if self._place is None:
-            self._place, mark = files.new_place()
+            self._place, mark = files.new_place(in_memory=self._in_memory(program))
             self._locks.append(mark)
             if self._kept is None:
                 shutil.copytree(files.template(program, self._cache), self._place / "data")
@@ -201,6 +201,10 @@ class Server:
                 self._locks.append(files.only_one(self._kept))
                 files.once(program, self._kept)
         return self._place, self._kept if self._kept is not None else self._place / "data"
+
+    def _in_memory(self, program: mysqld.Program) -> bool:
+        """Whether the data may lie in memory: MySQL is often confined to /tmp by the system (AppArmor)."""
+        return self._kept is None and not self._durable and program.is_mariadb
 
     def _log(self) -> Path | None:
         if self._kept is not None:

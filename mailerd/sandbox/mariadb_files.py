@@ -14,6 +14,10 @@ from mailerd.sandbox import mysqld
 from mailerd.sandbox.mysqld import ServerError
 
 _PREFIX = "mailerd-db-"
+_DISK = Path("/tmp")  # noqa: S108 # a folder of our own is made in it
+_MEMORY = Path("/dev/shm")  # noqa: S108 # Linux's; a container may have 64 MiB of it
+_ROOM = 2 * 1024**3
+"""Bytes that must be free in memory: a server takes 30 MiB at its start, and its tests some hundred at most."""
 
 
 def user_cache() -> Path:
@@ -21,11 +25,22 @@ def user_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mailerd"
 
 
-def new_place() -> tuple[Path, IO[str]]:
-    """A folder for one server's socket and throw-away files, and the lock that marks it as in use."""
+def new_place(*, in_memory: bool) -> tuple[Path, IO[str]]:
+    """A folder for one server's socket and throw-away files, and the lock that marks it as in use.
+
+    `in_memory`: on a file system in memory where one has room, since a table is made there 20 times as fast.
+    """
     _sweep()
-    place = Path(tempfile.mkdtemp(prefix=_PREFIX, dir="/tmp"))  # mode 0700; TMPDIR may be too long
+    where = _MEMORY if in_memory and _has_room(_MEMORY) else _DISK
+    place = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=where))  # mode 0700; TMPDIR may be too long
     return place, _mark(place)
+
+
+def _has_room(folder: Path) -> bool:
+    try:
+        return os.access(folder, os.W_OK) and shutil.disk_usage(folder).free >= _ROOM
+    except OSError:  # no such folder
+        return False
 
 
 def template(program: mysqld.Program, cache: Path) -> Path:
@@ -74,7 +89,7 @@ def _mark(place: Path) -> IO[str]:
 
 def _sweep() -> None:
     """Remove the folders of throw-away servers whose process was killed before it could."""
-    for place in Path("/tmp").glob(f"{_PREFIX}*"):  # noqa: S108 # looked at only where it is our own
+    for place in (*_DISK.glob(f"{_PREFIX}*"), *_MEMORY.glob(f"{_PREFIX}*")):
         with suppress(FileNotFoundError):
             if place.stat().st_uid != os.geteuid():
                 continue

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import pymysql
 import pytest
 
-from mailerd.sandbox import mysqld
+from mailerd.sandbox import mariadb_files, mysqld
 from mailerd.sandbox.mariadb import Server, ServerError
 
 CACHE = Path(__file__).parent.parent.parent / ".cache"
@@ -269,6 +269,20 @@ def test_a_server_outlives_the_thread_but_not_the_process_that_started_it(owner:
     assert Path(place).exists()
     with Server(cache=CACHE):
         assert not Path(place).exists(), "the next start sweeps up what was left"
+
+
+@pytest.mark.parametrize("room, where", [(0, mariadb_files._MEMORY), (2**60, mariadb_files._DISK)])
+def test_a_throw_away_server_lies_in_memory_where_that_has_room(
+    monkeypatch: pytest.MonkeyPatch, room: int, where: Path
+) -> None:
+    monkeypatch.setattr(mariadb_files, "_ROOM", room)
+    in_memory = mysqld.find().is_mariadb and mariadb_files._MEMORY.is_dir()
+    with Server(cache=CACHE) as server:
+        assert server._place is not None
+        assert server._place.parent == (where if in_memory else mariadb_files._DISK)
+    with Server(cache=CACHE, durable=True) as server:
+        assert server._place is not None
+        assert server._place.parent == mariadb_files._DISK, "what must be on the disk is not in memory"
 
 
 def test_a_test_gets_an_empty_database_of_its_own(database_url: str, mariadb: Server) -> None:
