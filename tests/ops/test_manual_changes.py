@@ -8,7 +8,7 @@ import pytest
 
 from mailerd.config import Settings
 from mailerd.core.states import JobChange
-from mailerd.ops import watchdog
+from mailerd.ops import stats_poller
 from mailerd.sandbox.google import FakeGoogle, FakeLimits, serve
 from mailerd.store.default_limits import default_limits
 from mailerd.store.job_actions import JobActions
@@ -24,8 +24,8 @@ ME = "me@example.com"
 async def test_what_somebody_does_by_command_is_told_in_the_log_of_the_daemon(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert watchdog.STATS_INTERVAL <= 10  # "within seconds": each step below waits for one look
-    monkeypatch.setattr(watchdog, "STATS_INTERVAL", 1.0)
+    assert stats_poller.STATS_INTERVAL <= 10  # "within seconds": each step below waits for one look
+    monkeypatch.setattr(stats_poller, "STATS_INTERVAL", 1.0)
     google, heard = FakeGoogle(FakeLimits(latency_s=0)), Heard()
     sign_in(google, tmp_path / "credentials")
     async with (
