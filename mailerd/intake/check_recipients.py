@@ -14,8 +14,7 @@ from mailerd.intake.request_models import LANGUAGE, MAX_LINE, MAX_REASONS_PER_RE
 from mailerd.intake.strict_json import encode, unwieldy
 from mailerd.mail.addresses import Addresses
 from mailerd.mail.mime import Envelope
-from mailerd.mail.render_queue import MAX_STOPPED, Rendered
-from mailerd.mail.renderer import ThreadRenderer
+from mailerd.mail.renderer import MAX_STOPPED, Rendered, ThreadRenderer
 from mailerd.mail.templates import Content, RecipientData, Template
 from mailerd.store.attachments import StoredAttachment
 from mailerd.store.jobs import NewRecipient

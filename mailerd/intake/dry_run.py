@@ -11,8 +11,7 @@ from mailerd.intake.middleware import shortened
 from mailerd.intake.parse_job import ParsedJob
 from mailerd.mail.attachments import encoded_size
 from mailerd.mail.mime import Envelope
-from mailerd.mail.render_queue import MAX_STOPPED, Rendered
-from mailerd.mail.renderer import ThreadRenderer
+from mailerd.mail.renderer import MAX_STOPPED, Rendered, ThreadRenderer
 from mailerd.mail.templates import Content, RecipientData
 from mailerd.store.jobs import NewRecipient
 

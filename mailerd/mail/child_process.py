@@ -61,8 +61,6 @@ class ChildProcess:
         assert process.stdout is not None  # noqa: S101
         self._process = process
         self._to, self._from = process.stdin, process.stdout
-        self.fresh = True
-        """It has not rendered anything yet: whatever goes wrong next is not an earlier letter's doing."""
 
     @classmethod
     async def start(cls, limits: Limits) -> Self:
@@ -116,7 +114,6 @@ class ChildProcess:
             ChildEndedError: it has ended, or was killed because it was late.
         """
         part: str | None = None
-        self.fresh = False
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT):
                 self._to.write(frame(asked))

@@ -114,8 +114,8 @@ class Child:
         self._sink.flush()
 
     def _answer(self, asked: Mapping[str, Any]) -> dict[str, Any]:
-        for known in asked["forget"]:
-            self._compiled.pop(known, None)
+        if asked["forget"]:
+            self._compiled.clear()
         self._tells = asked["tell"]
         _bound_next_letter(self._cpu)
         number, given = asked["template"], asked["load"]

@@ -1,61 +1,139 @@
 """The one door to templates: renders many recipients of one template, in a child process that the system bounds.
 
 Whatever a client's template does, it ends with a letter, or with a short reason for that recipient; the child may have
-to die for it, and the letters beside it are rendered again without it. Whoever asks gives an `origin` (a sender, an API
+to die for it, and the letters beside it are rendered again without it. The caller gives an `origin` (a sender, an API
 key): origins take turns, and those whose templates are slow have a child of their own, which they wait for together.
+
+A turn ends after about 50 ms, or with the letter that takes longer. What ends the child is tried again alone, in a
+process that has done nothing else, so only the letter that does it is blamed.
 """
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import Any, Final, Self, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Final, Self
+from weakref import WeakValueDictionary
 
 from mailerd.events.renderer import RendererEvents
-from mailerd.mail.child_process import Limits
-from mailerd.mail.render_queue import ChildExits, Rendered, RenderQueue, RenderRequest, SlowOrigins
-from mailerd.mail.templates import RecipientData, Template
+from mailerd.mail.child_process import ChildEndedError, Limits
+from mailerd.mail.errors import RendererError, RenderError, TemplateError, TemplateErrors
+from mailerd.mail.render_worker import ChildExits, RenderWorker
+from mailerd.mail.templates import Content, RecipientData, Template
 
 CHECK_LIMITS: Final = Limits(cpu=0.5, memory=256 * 1024 * 1024)
 SEND_LIMITS: Final = Limits(cpu=1.0, memory=320 * 1024 * 1024)
 """The sending has more of all, so that what the check accepted on a busy machine is not failed by a hair."""
+MAX_TURN: Final = 200
+"""Recipients that are given to the child at once."""
+MAX_STOPPED: Final = 3
+"""Letters of one request that the system may have to stop; each costs a child or two, and about a second of CPU."""
+SLOW: Final = 0.05
+"""Seconds of CPU from which a letter, or a compilation, is slow: it takes up a turn alone. Most take a hundredth."""
+_SLOW_FOR: Final = 10.0
+"""Seconds after a slow letter for which its origin counts as slow."""
 
-T = TypeVar("T")
+Rendered = Content | list[RenderError]
+"""A letter, or why there is none; an empty list where only that was asked, and it can be made."""
+
+
+@dataclass(eq=False)
+class RenderRequest:
+    """Recipients of one template; without any, the template is compiled only."""
+
+    template: Template
+    recipients: Sequence[RecipientData]
+    origin: str
+    content: bool
+    results: list[Rendered] = field(default_factory=list)
+    stopped: int = 0
+    """How many the system had to stop."""
+    one_at_a_time: bool = field(init=False)
+    """It has one letter at most, or a turn of it has ended a child, and which of its letters does that is not known."""
+    abandoned: bool = False
+    """The caller waits no more."""
+
+    def __post_init__(self) -> None:
+        self.one_at_a_time = len(self.recipients) <= 1
+
+    @property
+    def left(self) -> int:
+        """How many are still to be rendered."""
+        return len(self.recipients) - len(self.results)
+
+    def take(self, results: Iterable[Rendered]) -> None:
+        """The next results. After the third letter that had to be stopped, the others are not tried any more."""
+        for result in results:
+            self.results.append(result)
+            self.stopped += isinstance(result, list) and any(each.bound for each in result)
+            if self.stopped >= MAX_STOPPED:
+                self.results += [result] * self.left
+
+    def next(self) -> Sequence[RecipientData]:
+        """The recipients of the next turn."""
+        start = len(self.results)
+        return self.recipients[start : start + (1 if self.one_at_a_time else MAX_TURN)]
+
+
+class SlowOrigins:
+    """Those whose templates were slow of late, or have ended a child."""
+
+    def __init__(self) -> None:
+        self._until: dict[str, float] = {}
+
+    def add(self, origin: str) -> None:
+        """It was slow just now."""
+        now = asyncio.get_running_loop().time()
+        self._until = {each: until for each, until in self._until.items() if until > now}
+        self._until[origin] = now + _SLOW_FOR
+
+    def __contains__(self, origin: str) -> bool:
+        return self._until.get(origin, 0.0) > asyncio.get_running_loop().time()
 
 
 class Renderer:
-    """Child processes with their queues; `async with` starts and ends them. `keep`: see `RenderQueue`."""
+    """Two workers, of which one is for slow origins; `async with` starts and ends them. `keep`: see `RenderWorker`."""
 
     def __init__(self, name: str, *, limits: Limits, events: RendererEvents, keep: bool = False) -> None:
-        self._slow, ends = SlowOrigins(), ChildExits(name, events)
-        self._slow_queue = RenderQueue(limits=limits, ends=ends, slow=self._slow, keep=False)
-        self._queue = RenderQueue(limits=limits, ends=ends, slow=self._slow, keep=keep, aside=self._slow_queue)
+        self._exits = ChildExits(name, events)
+        self._worker = RenderWorker(limits=limits, exits=self._exits, keep=keep)
+        self._slow_worker = RenderWorker(limits=limits, exits=self._exits, keep=False)
+        self._slow = SlowOrigins()
+        self._origins = WeakValueDictionary[str, asyncio.Lock]()
+        self._tasks = set[asyncio.Task[Any]]()
+        self._closed = True
 
     async def __aenter__(self) -> Self:
-        await self._slow_queue.__aenter__()
-        await self._queue.__aenter__()
+        await self._slow_worker.__aenter__()
+        await self._worker.__aenter__()
+        self._closed = False
         return self
 
     async def __aexit__(self, *how: object) -> None:
+        self._closed = True
+        for task in self._tasks:
+            task.cancel()
         try:
-            await self._queue.__aexit__(*how)
+            if self._tasks:
+                await asyncio.wait(self._tasks)
+            await self._worker.__aexit__(*how)
         finally:
-            await self._slow_queue.__aexit__(*how)
+            await self._slow_worker.__aexit__(*how)
 
     @property
     def pid(self) -> int | None:
-        """Of the child for whoever is not slow; None while there is none."""
-        return self._queue.pid
+        """Of the child for origins that are not slow; None while there is none."""
+        return self._worker.pid
 
     @property
     def slow_pid(self) -> int | None:
         """Of the child for slow origins; None while there is none."""
-        return self._slow_queue.pid
+        return self._slow_worker.pid
 
     @property
     def start_error(self) -> str:
         """Why nothing can be rendered; "" while nothing is known to be wrong."""
-        return self._queue.start_error or self._slow_queue.start_error
+        return self._worker.start_error or self._slow_worker.start_error
 
     def is_slow(self, origin: str) -> bool:
         """Whether a letter of this origin was slow a moment ago, so that its letters wait for one another."""
@@ -68,34 +146,128 @@ class Renderer:
             TemplateErrors: it cannot be used.
             RendererError: no child can be started.
         """
-        names: Mapping[str, list[str]] = await self._request(template, (), origin=origin, content=False)
+        names: Mapping[str, list[str]] = await self._submit(RenderRequest(template, (), origin, content=False))
         return {language: frozenset(each) for language, each in names.items()}
 
     async def render(
         self, template: Template, recipients: Sequence[RecipientData], *, origin: str, content: bool = True
     ) -> list[Rendered]:
-        """For each reader the letter, or why there is none; without `content` letters that can be made are [].
+        """For each recipient the letter, or why there is none; without `content` letters that can be made are [].
 
         Raises:
-            TemplateErrors: the template cannot be used, whoever reads.
+            TemplateErrors: the template cannot be used, whoever the recipient is.
             RendererError: no child can be started.
         """
         if not recipients:
             return []
-        made: list[Rendered] = await self._request(template, recipients, origin=origin, content=content)
+        made: list[Rendered] = await self._submit(RenderRequest(template, recipients, origin, content))
         return made
 
-    async def _request(
-        self, template: Template, recipients: Sequence[RecipientData], *, origin: str, content: bool
-    ) -> Any:
-        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._queue.add(origin, [RenderRequest(template, recipients, content, done)])
-        return await done
+    async def _submit(self, request: RenderRequest) -> Any:
+        if self._closed:
+            raise RendererError("the renderer has been closed")
+        # A task of its own: where the caller is cancelled, the child is not killed in the midst of an answer.
+        task = asyncio.create_task(self._run(request))
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+        try:
+            await asyncio.wait((task,))
+        except asyncio.CancelledError:
+            request.abandoned = True
+            raise
+        if task.cancelled():
+            raise RendererError("the renderer has been closed")
+        return task.result()
+
+    def _finished(self, task: "asyncio.Task[Any]") -> None:
+        self._tasks.discard(task)
+        task.cancelled() or task.exception()  # asyncio would report an error that a caller who has gone never reads
+
+    async def _run(self, request: RenderRequest) -> Any:
+        """All of a request, turn by turn. An origin has one request at the workers, however many it has asked."""
+        own = self._origins.setdefault(request.origin, asyncio.Lock())
+        try:
+            async with own:
+                while not request.abandoned:
+                    answer = await self._turn(request)
+                    if "names" in answer:
+                        return answer["names"]
+                    request.take(map(_rendered, answer.get("results", ())))
+                    if request.recipients and not request.left:
+                        return request.results
+        except (TemplateErrors, RendererError):
+            raise
+        except Exception as error:
+            # A bug here is no letter's fault.
+            self._exits.events.renderer_broke(renderer=self._exits.renderer, origin=request.origin, error=error)
+            raise RendererError(f"the renderer met a bug: {error!r}") from error
+
+    async def _turn(self, request: RenderRequest) -> Mapping[str, Any]:
+        """As many letters as the child makes in one turn.
+
+        Raises:
+            TemplateErrors: the template cannot be used.
+            RendererError: no child can be started.
+        """
+        worker = self._slow_worker if request.origin in self._slow else self._worker
+        async with worker.lock:
+            answer = {} if request.abandoned else await self._ask(request, worker)
+        if answer.get("slowest", 0.0) > SLOW:
+            self._slow.add(request.origin)
+        if "errors" in answer:
+            raise TemplateErrors([TemplateError(why, part=part, line=line) for why, part, line in answer["errors"]])
+        return answer
+
+    async def _ask(self, request: RenderRequest, worker: RenderWorker) -> Mapping[str, Any]:
+        """The child's answer, or nothing where it has ended and the letters are to be tried one at a time."""
+        try:
+            return await self._answer(request, worker)
+        except ChildEndedError:
+            if not request.one_at_a_time:
+                request.one_at_a_time = True
+                return {}
+            return await self._answer_alone(request, worker)
+
+    async def _answer_alone(self, request: RenderRequest, worker: RenderWorker) -> Mapping[str, Any]:
+        """The answer for one letter in a process that has done nothing else; if that ends too, it is this letter.
+
+        The turn is not given up before: another origin would use the fresh process, and no letter would ever be blamed.
+        """
+        try:
+            return await self._answer(request, worker, tell=True)
+        except ChildEndedError as ended:
+            return _blamed(ended, compiling=not request.recipients)
+
+    async def _answer(self, request: RenderRequest, worker: RenderWorker, *, tell: bool = False) -> Mapping[str, Any]:
+        try:
+            return await worker.ask(request.template, request.next(), content=request.content, tell=tell)
+        except ChildEndedError as ended:
+            self._exits.record(request.origin, ended.cause)
+            if ended.by_work:
+                self._slow.add(request.origin)
+            raise
+
+
+def _rendered(result: Mapping[str, Any]) -> Rendered:
+    if "content" in result:
+        return Content(*result["content"])
+    return [
+        RenderError(why, part=part, line=line, variable=variable, bound=result.get("bound", False))
+        for why, part, line, variable in result.get("errors", ())
+    ]
+
+
+def _blamed(ended: ChildEndedError, *, compiling: bool) -> dict[str, Any]:
+    """The answer that the child would have given, had it lived."""
+    why, part = f"the template {ended.cause}", ended.part or "letter"
+    if compiling:
+        return {"errors": [[why, part, ended.line]]}
+    return {"results": [{"errors": [[why, part, ended.line, ""]], "bound": True}]}
 
 
 @dataclass(frozen=True)
 class ThreadRenderer:
-    """The renderer for whoever computes in a thread beside the loop that it runs in."""
+    """The renderer for code that computes in a thread beside the loop that it runs in."""
 
     renderer: Renderer
     loop: asyncio.AbstractEventLoop
@@ -112,6 +284,6 @@ class ThreadRenderer:
         rendering = self.renderer.render(template, recipients, origin=self.origin, content=content)
         return asyncio.run_coroutine_threadsafe(rendering, self.loop)
 
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """What some work in the loop gives."""
+    def run[T](self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of some work in the loop."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result()

@@ -10,11 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from mailerd.mail import child_process, render_queue
+from mailerd.mail import child_process, render_worker
 from mailerd.mail.child_process import Limits
 from mailerd.mail.errors import RendererError, RenderError, TemplateErrors
-from mailerd.mail.render_queue import Rendered
-from mailerd.mail.renderer import CHECK_LIMITS
+from mailerd.mail.renderer import CHECK_LIMITS, Rendered
 from mailerd.mail.templates import Content, RecipientData, Source, Template
 from tests.mail.in_process import InProcess
 from tests.support.eventually import eventually
@@ -327,7 +326,7 @@ async def test_a_closed_renderer_refuses_what_waits() -> None:
 
 
 async def test_more_templates_than_a_child_keeps_are_all_rendered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(render_queue, "_KEPT", 3)
+    monkeypatch.setattr(render_worker, "_MAX_TEMPLATES", 3)
     templates = [a_template(f"{n} {{{{ x }}}}") for n in range(8)]
     async with rendering() as it:
         for _ in range(2):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from mailerd.mail import render_queue
+from mailerd.mail import render_worker, renderer
 from mailerd.mail.errors import TemplateErrors
 from mailerd.mail.templates import Content
 from tests.mail.test_bounds import GOOD, READER, a_template
@@ -51,8 +51,8 @@ async def test_a_slow_template_gives_nobody_else_its_pace() -> None:
 
 
 async def test_an_origin_that_is_slow_no_longer_is_one_of_many_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(render_queue, "_SLOW_FOR", 0.1)
-    monkeypatch.setattr(render_queue, "IDLE", 0.1)
+    monkeypatch.setattr(renderer, "_SLOW_FOR", 0.1)
+    monkeypatch.setattr(render_worker, "IDLE", 0.1)
     slow = a_template(SLOW)
     async with rendering() as it:
         for _ in range(2):
@@ -93,9 +93,13 @@ def test_a_child_that_was_killed_while_it_had_nothing_to_do_is_nobodys_fault(
 
 
 async def test_origins_that_are_quick_take_turns() -> None:
-    async with rendering() as it:
-        few = asyncio.create_task(it.renderer.render(GOOD, [READER] * 1_000, origin="few"))
-        many = asyncio.create_task(it.renderer.render(GOOD, [READER] * 50_000, origin="many"))
-        await few
-        assert not many.done()
-        await many
+    for requests, letters in ((1, 50_000), (300, 100)):
+        async with rendering() as it:
+            many = [
+                asyncio.create_task(it.renderer.render(GOOD, [READER] * letters, origin="many"))
+                for _ in range(requests)
+            ]
+            await asyncio.sleep(0)
+            await it.renderer.render(GOOD, [READER] * 1_000, origin="few")
+            assert not all(each.done() for each in many)
+            await asyncio.gather(*many)
