@@ -55,7 +55,7 @@ from mailerd.worker.message_builder import MessageBuilder
 from mailerd.worker.orphan_drafts import OrphanDrafts
 from mailerd.worker.pause_log import PauseLog
 from mailerd.worker.progress import JobProgress
-from mailerd.worker.rate_limiter import Paced
+from mailerd.worker.rate_limited_gmail import RateLimitedGmail
 from mailerd.worker.reconcile import Reconciler
 from mailerd.worker.recorder import Recorder
 from mailerd.worker.recovery import Recovery
@@ -65,9 +65,9 @@ _BLOCKED: Final = 10.0
 """Seconds that the event loop may stand still without a word, where no watchdog says."""
 _HEARTBEAT_INTERVAL: Final = 10.0
 """Seconds between two entries in the register of daemons."""
-_LOOK_PATIENCE: Final = timedelta(seconds=30)
+_MAX_CHECK_WAIT: Final = timedelta(seconds=30)
 """How long a look waits for units of its sender's pace; an hour's pause is not waited for, the look comes again."""
-_DELETION_PATIENCE: Final = timedelta(seconds=5)
+_MAX_DELETION_WAIT: Final = timedelta(seconds=5)
 """The same for the draft of a failed letter, which stays in hand meanwhile; what stays is an orphan."""
 _LEAVING: Final = 15.0
 """Seconds for what comes after a drain: requests in hand, connections."""
@@ -254,7 +254,8 @@ def build(settings: Settings, log: EventSink, *, flush: Callable[[], bool] = lam
     progress = JobProgress()
     breaker = CircuitBreaker(clock=clock, events=events)
     delivery = Delivery(
-        google=_paced(claims, gmail, patience=_DELETION_PATIENCE), semaphore=gmail.semaphore, recorder=recorder,
+        gmail=gmail, limited_gmail=_limited(claims, gmail, max_wait=_MAX_DELETION_WAIT), recorder=recorder,
+        semaphore=gmail.semaphore,
         in_flight=in_flight, breaker=breaker, pause_log=PauseLog(clock=clock, events=events),
         builder=MessageBuilder(database, renderer=renderer, clock=clock), progress=progress, policy=policy,
         request_timeout=settings.gmail.request_timeout, clock=clock, events=events,
@@ -264,9 +265,9 @@ def build(settings: Settings, log: EventSink, *, flush: Callable[[], bool] = lam
         clock=clock, events=events, daemon_id=daemon_id, poll_interval=settings.runner.poll_interval,
         semaphore=gmail.semaphore, heartbeats=heartbeats,
     )  # fmt: skip
-    google = _paced(claims, gmail, patience=_LOOK_PATIENCE)
+    limited_gmail = _limited(claims, gmail, max_wait=_MAX_CHECK_WAIT)
     recovery = _recovery(
-        settings, sink, rescues, google=google, recorder=recorder, runner=runner, heartbeats=heartbeats
+        settings, sink, rescues, limited_gmail=limited_gmail, recorder=recorder, runner=runner, heartbeats=heartbeats
     )
     service = _service(sink, metrics, alert_state, changes, claims=claims, heartbeats=heartbeats, flush=flush)
     page = _page(settings, metrics, database, in_flight)
@@ -295,11 +296,11 @@ def _claims(settings: Settings, database: Database, daemon_id: str, *, gmail: Gm
     )  # fmt: skip
 
 
-def _paced(claims: Claims, gmail: Gmail, *, patience: timedelta) -> Paced:
+def _limited(claims: Claims, gmail: Gmail, *, max_wait: timedelta) -> RateLimitedGmail:
     def limits() -> DefaultLimits:
         return claims.defaults  # a reload changes them
 
-    return Paced(gmail, RateLimits(claims.database, limits), patience, SystemClock())
+    return RateLimitedGmail(gmail, RateLimits(claims.database, limits), max_wait, SystemClock())
 
 
 def _service(
@@ -361,15 +362,15 @@ def _intake(
 
 
 def _recovery(
-    settings: Settings, sink: EventSink, rescues: RecoveryQueries, *, google: Paced, recorder: Recorder, runner: Runner,
-    heartbeats: Heartbeats,
+    settings: Settings, sink: EventSink, rescues: RecoveryQueries, *, limited_gmail: RateLimitedGmail,
+    recorder: Recorder, runner: Runner, heartbeats: Heartbeats,
 ) -> Recovery:  # fmt: skip
     events = RecoveryEvents(sink)
     return Recovery(
-        leases=ExpiredClaims(rescues.database, rescues.daemon_id, rescues.in_flight),
+        expired=ExpiredClaims(rescues.database, rescues.daemon_id, rescues.in_flight),
         rows=rescues,
-        reconciler=Reconciler(google, rescues.in_flight),
-        orphan_drafts=OrphanDrafts(google, rescues, events),
+        reconciler=Reconciler(limited_gmail, rescues.in_flight),
+        orphan_drafts=OrphanDrafts(limited_gmail, rescues, events),
         clock=SystemClock(),
         events=events,
         runner_events=RunnerEvents(sink),
@@ -377,7 +378,7 @@ def _recovery(
         wake=runner.wake,
         interval=min(5.0, settings.runner.lease / 4),
         sweep_interval=settings.runner.sweep_interval,
-        call_timeout=_LOOK_PATIENCE.total_seconds() + settings.gmail.request_timeout,
+        call_timeout=_MAX_CHECK_WAIT.total_seconds() + settings.gmail.request_timeout,
         heartbeats=heartbeats,
     )
 

@@ -25,7 +25,7 @@ from mailerd.core.states import Transition
 from mailerd.core.verdicts import Disposition, PauseCause, Verdict, judge, refused_alone
 from mailerd.errors import DatabaseError
 from mailerd.events.worker import RunnerEvents
-from mailerd.gmail import LetterSemaphore, Mailbox
+from mailerd.gmail import Gmail, LetterSemaphore, Mailbox
 from mailerd.mail.errors import RendererError, RenderError, TemplateErrors
 from mailerd.worker.circuit_breaker import CircuitBreaker
 from mailerd.worker.delivery_log import DeliveryLog
@@ -33,7 +33,7 @@ from mailerd.worker.in_flight import InFlight
 from mailerd.worker.message_builder import MessageBuilder
 from mailerd.worker.pause_log import PauseLog
 from mailerd.worker.progress import JobProgress
-from mailerd.worker.rate_limiter import Paced
+from mailerd.worker.rate_limited_gmail import RateLimitedGmail
 from mailerd.worker.recorder import Recorder
 from mailerd.worker.refusals import Refusals
 
@@ -49,7 +49,10 @@ _LEASE_NEARLY_OVER: Final = "the claim is about to end: it is left to the next o
 class Delivery:
     """Takes letters along their path; one object for all of them."""
 
-    google: Paced
+    gmail: Gmail
+    """For the letter's own calls, whose units its claim has debited."""
+    limited_gmail: RateLimitedGmail
+    """For the calls beside them."""
     semaphore: LetterSemaphore
     recorder: Recorder
     builder: MessageBuilder
@@ -90,7 +93,7 @@ class Delivery:
         letter = state.letter
         if (failed := given_up(letter.attempt, policy=self.policy)) and not letter.unanswered:
             return failed
-        mailbox = await self.google.authenticate(letter.sender)
+        mailbox = await self.limited_gmail.authenticate(letter.sender)
         if not isinstance(mailbox, Mailbox):
             return self._judged(state, Call.TOKEN, mailbox)
         if letter.draft_id and mailbox.mode == "direct":  # the sign-in was exchanged for one that has no drafts
@@ -106,7 +109,7 @@ class Delivery:
 
     async def _attempt(self, state: "_DeliveryState") -> Decision | None:
         letter = state.letter
-        mailbox = await self.google.authenticate(letter.sender)  # once more: it may have waited for long
+        mailbox = await self.limited_gmail.authenticate(letter.sender)  # once more: it may have waited for long
         if not isinstance(mailbox, Mailbox):
             return self._judged(state, Call.TOKEN, mailbox)
         if failed := given_up(letter.attempt, policy=self.policy):  # unless its draft was sent: then it is gone
@@ -154,7 +157,7 @@ class Delivery:
         """None when the draft is there and its id is durable, or the claim has ended."""
         if not self._time_for_a_call(state):
             return Decision(Transition.RELEASED, error=_LEASE_NEARLY_OVER)
-        reply = await self.google.create_draft(state.letter.sender, raw=raw)
+        reply = await self.gmail.create_draft(state.letter.sender, raw=raw)
         if not isinstance(reply, Accepted):
             return self._judged(state, Call.DRAFTS_CREATE, reply)
         self._note_reply(state, reply)
@@ -170,7 +173,7 @@ class Delivery:
             return Decision(Transition.RELEASED, error=_LEASE_NEARLY_OVER)
         # If the process dies from here on, the row says which draft to look for: gone is sent, there is not sent.
         state.maybe_sent = True
-        reply = await self.google.send_draft(state.letter.sender, draft_id=state.letter.draft_id or "")
+        reply = await self.gmail.send_draft(state.letter.sender, draft_id=state.letter.draft_id or "")
         decision = self._judged(state, Call.DRAFTS_SEND, reply)
         if discards(decision, reply, unanswered=state.letter.unanswered):
             return await self._discard(state, mailbox, decision)
@@ -192,7 +195,8 @@ class Delivery:
             if state.claim_lost:
                 return None
             if self._time_for_a_call(state):  # the commit may have taken long, and a successor may send this very draft
-                reply = await self.google.discard_draft(letter.sender, draft_id=letter.draft_id or "")
+                # Its units are debited with the send: one that Google refuses uses none.
+                reply = await self.gmail.delete_draft(letter.sender, draft_id=letter.draft_id or "")
                 self._note_reply(state, reply)
                 fate = judge(Call.DRAFTS_DELETE, reply).disposition
         if fate is Disposition.ACCEPTED:
@@ -209,7 +213,7 @@ class Delivery:
         if not self._time_for_a_call(state):
             return Decision(Transition.RELEASED, error=_LEASE_NEARLY_OVER)
         state.maybe_sent = True
-        reply = await self.google.send_message(state.letter.sender, raw=raw)
+        reply = await self.gmail.send_message(state.letter.sender, raw=raw)
         return self._judged(state, Call.MESSAGES_SEND, reply)
 
     async def _record_handover(self, state: "_DeliveryState", record: Handover) -> None:
@@ -270,7 +274,7 @@ class Delivery:
         ended = decision.change is Transition.FAILED or written is WriteResult.CANCELLED
         if ended and letter.draft_id and not decision.forgets:
             try:
-                await self.google.delete_draft(letter.sender, draft_id=letter.draft_id)
+                await self.limited_gmail.delete_draft(letter.sender, draft_id=letter.draft_id)
             except DatabaseError as error:  # the search for orphans finds it
                 self.events.step_failed(what="deleting an unsent letter's draft", again_in=0.0, error=error)
 

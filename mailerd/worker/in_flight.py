@@ -1,25 +1,18 @@
 """The letters in hand and how long each is safely ours; prolongs their leases while they are."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final, Protocol
+from typing import Final
 
 from mailerd.clock import Clock
 from mailerd.core.models import Claim, ClaimedRecipient
 from mailerd.errors import DatabaseError
 from mailerd.events.worker import RunnerEvents
 from mailerd.ops.heartbeat import Heartbeats
+from mailerd.store.queue.recovery import RecoveryQueries
 
 MARGIN: Final = 1.0
 """Seconds of a lease that are never used: what a statement and a turn of the loop may cost."""
-
-
-class Leases(Protocol):
-    """What this part needs of the store."""
-
-    async def renew(self, held: Iterable[tuple[int, str]], *, lease: timedelta) -> set[tuple[int, str]]:
-        """Prolong; what is still held, by id and token."""
 
 
 @dataclass(slots=True)
@@ -35,14 +28,14 @@ class InFlight:
 
     def __init__(
         self,
-        leases: Leases,
+        rows: RecoveryQueries,
         *,
         lease: timedelta,
         clock: Clock,
         events: RunnerEvents,
         heartbeats: Heartbeats | None = None,
     ) -> None:
-        self._leases = leases
+        self._rows = rows
         self._heartbeats = heartbeats or Heartbeats()
         self._lease = lease
         self._clock = clock
@@ -90,7 +83,7 @@ class InFlight:
         held = list(self._held)
         asked_at = self._clock.monotonic()
         try:
-            kept = await self._leases.renew(held, lease=self._lease)
+            kept = await self._rows.renew(held, lease=self._lease)
         except DatabaseError as error:
             self._events.leases_not_renewed(letters=len(held), cause=str(error))
             return

@@ -1,16 +1,17 @@
 """Finds drafts that were made and never recorded, and deletes them; and those that disprove that a letter was sent."""
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
-from mailerd.core.replies import Accepted, Call, Reply
+from mailerd.core.replies import Accepted, Call
 from mailerd.core.states import State
 from mailerd.core.verdicts import Disposition, judge
 from mailerd.events.worker import RecoveryEvents
 from mailerd.gmail import Mailbox
-from mailerd.store.queue.undo_sent import UndoneSend
+from mailerd.store.queue.recovery import RecoveryQueries
+from mailerd.worker.rate_limited_gmail import RateLimitedGmail
 from mailerd.worker.reconcile import key_of
 
 _FOREIGN_KEPT: Final = 200_000
@@ -22,41 +23,12 @@ _OURS: Final = re.compile(r"([0-9A-Z]{1,26})-([0-9]{1,9})", re.ASCII)
 """An X-Mailerd-Key as mailerd writes it: a job's id and a place in it. Anybody may write a draft with any other."""
 
 
-class Google(Protocol):
-    """What the search needs of the gmail door."""
-
-    async def authenticate(self, sender: str) -> Mailbox | Reply:
-        """The sender's mailbox, or why there is none."""
-
-    async def list_drafts(self, sender: str, *, page_token: str = "") -> Reply:
-        """drafts.list."""
-
-    async def get_draft_headers(self, sender: str, *, draft_id: str) -> Reply:
-        """drafts.get with headers."""
-
-    async def delete_draft(self, sender: str, *, draft_id: str) -> Reply:
-        """drafts.delete."""
-
-
-class Rows(Protocol):
-    """What the search needs of the store."""
-
-    async def own_drafts(self, drafts: Sequence[str], *, sender: str) -> set[str]:
-        """Those that open rows know as theirs."""
-
-    async def is_orphan(self, *, job: str, seq: int, draft: str) -> bool | None:
-        """Whether nobody will ever need it."""
-
-    async def undo(self, *, job: str, seq: int, draft: str) -> UndoneSend | None:
-        """Take back that its letter is sent, if that was believed because the draft was gone."""
-
-
 @dataclass
 class OrphanDrafts:
     """The search, one mailbox at a time."""
 
-    google: Google
-    rows: Rows
+    gmail: RateLimitedGmail
+    rows: RecoveryQueries
     events: RecoveryEvents
     _foreign: dict[str, set[str]] = field(default_factory=dict)
     """By sender, as its drafts were last listed."""
@@ -71,14 +43,14 @@ class OrphanDrafts:
         Raises:
             DatabaseError: the rows cannot be read; nothing more is deleted.
         """
-        mailbox = await self.google.authenticate(sender)
+        mailbox = await self.gmail.authenticate(sender)
         if not isinstance(mailbox, Mailbox) or mailbox.mode != "draft":
             return 0
         foreign = self._foreign.setdefault(sender, set())
         deleted, page = 0, ""
         listed: set[str] = set()
         while True:
-            reply = await self.google.list_drafts(sender, page_token=page)
+            reply = await self.gmail.list_drafts(sender, page_token=page)
             progress()
             if not isinstance(reply, Accepted) or not isinstance(reply.body, Mapping):
                 self.events.orphans_not_searched(sender=sender, cause=judge(Call.DRAFTS_LIST, reply).reason)
@@ -96,7 +68,7 @@ class OrphanDrafts:
                 return deleted
 
     async def _check_draft(self, sender: str, draft: str) -> int:
-        reply = await self.google.get_draft_headers(sender, draft_id=draft)
+        reply = await self.gmail.get_draft_headers(sender, draft_id=draft)
         if not isinstance(reply, Accepted) or not isinstance(reply.body, Mapping):
             return 0
         message = reply.body.get("message")
@@ -114,7 +86,7 @@ class OrphanDrafts:
                     fate=_FATES[undone.status],
                 )  # fmt: skip
             return 0
-        verdict = judge(Call.DRAFTS_DELETE, await self.google.delete_draft(sender, draft_id=draft))
+        verdict = judge(Call.DRAFTS_DELETE, await self.gmail.delete_draft(sender, draft_id=draft))
         if verdict.disposition is Disposition.ACCEPTED:
             self.events.orphan_deleted(sender=sender, draft=draft, key=key)
             return 1

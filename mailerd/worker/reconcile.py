@@ -5,7 +5,7 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Final, Protocol, assert_never
+from typing import Final, assert_never
 
 from mailerd.core.doubts import draft_gone, needs_person_reason
 from mailerd.core.models import UnresolvedSend
@@ -14,6 +14,7 @@ from mailerd.core.states import Proof, Transition
 from mailerd.core.verdicts import Disposition, judge
 from mailerd.gmail import Mailbox
 from mailerd.store.queue.recovery import Resolution
+from mailerd.worker.rate_limited_gmail import RateLimitedGmail
 
 _FIRST: Final = timedelta(seconds=30)
 _LONGEST: Final = timedelta(hours=1)
@@ -34,33 +35,11 @@ _HOW_SENT: Final = {
 KEY_HEADER: Final = "X-Mailerd-Key"
 
 
-class Google(Protocol):
-    """What looking needs of the gmail door."""
-
-    async def authenticate(self, sender: str) -> Mailbox | Reply:
-        """The sender's mailbox, or why there is none."""
-
-    async def get_draft(self, sender: str, *, draft_id: str) -> Reply:
-        """drafts.get."""
-
-    async def delete_draft(self, sender: str, *, draft_id: str) -> Reply:
-        """drafts.delete."""
-
-    async def get_thread(self, sender: str, *, thread_id: str) -> Reply:
-        """threads.get."""
-
-    async def list_sent(self, sender: str, *, page_token: str = "") -> Reply:
-        """messages.list of the label SENT."""
-
-    async def get_message(self, sender: str, *, message_id: str) -> Reply:
-        """messages.get with the key's header."""
-
-
 @dataclass(frozen=True)
 class Reconciler:
     """Looks for letters."""
 
-    google: Google
+    gmail: RateLimitedGmail
     in_flight: timedelta
     """For how long a request without an answer may still reach Google, and what it did be hidden from a look."""
     _read: "OrderedDict[tuple[str, str], tuple[str, datetime]]" = field(default_factory=OrderedDict)
@@ -89,13 +68,13 @@ class Reconciler:
             DatabaseError: the ledger cannot be asked whether Google may be.
         """
         if doubt.draft_id:
-            await self.google.delete_draft(doubt.sender, draft_id=doubt.draft_id)
+            await self.gmail.delete_draft(doubt.sender, draft_id=doubt.draft_id)
 
     async def _by_draft(self, doubt: UnresolvedSend, draft_id: str, progress: Callable[[], None]) -> Resolution:
-        mailbox = await self.google.authenticate(doubt.sender)
+        mailbox = await self.gmail.authenticate(doubt.sender)
         if isinstance(mailbox, Mailbox) and mailbox.mode == "direct":
             return await self._without_drafts(doubt, mailbox, progress)
-        verdict = judge(Call.DRAFTS_GET, await self.google.get_draft(doubt.sender, draft_id=draft_id))
+        verdict = judge(Call.DRAFTS_GET, await self.gmail.get_draft(doubt.sender, draft_id=draft_id))
         progress()
         match verdict.disposition:
             case Disposition.ACCEPTED:
@@ -122,7 +101,7 @@ class Reconciler:
         there = Resolution(doubt, Transition.MISSING)
         if not doubt.unanswered or not doubt.checks:
             return there
-        mailbox = await self.google.authenticate(doubt.sender)
+        mailbox = await self.gmail.authenticate(doubt.sender)
         progress()
         if not isinstance(mailbox, Mailbox) or not mailbox.can_read_metadata:
             return there
@@ -138,7 +117,7 @@ class Reconciler:
 
     async def _draft_gone(self, doubt: UnresolvedSend, progress: Callable[[], None]) -> Resolution:
         """It was sent, or somebody deleted it: the sent mail tells, where the sign-in may read it."""
-        mailbox = await self.google.authenticate(doubt.sender)
+        mailbox = await self.gmail.authenticate(doubt.sender)
         progress()
         if not isinstance(mailbox, Mailbox):
             return unresolved(doubt, judge(Call.TOKEN, mailbox).reason)
@@ -159,7 +138,7 @@ class Reconciler:
 
         `drafts`: Google has just said that the draft is gone; otherwise it may lie there, unsent.
         """
-        reply = await self.google.get_thread(doubt.sender, thread_id=thread_id)
+        reply = await self.gmail.get_thread(doubt.sender, thread_id=thread_id)
         progress()
         if not isinstance(reply, Accepted) and not _is_not_found(reply):
             return unresolved(doubt, judge(Call.THREADS_GET, reply).reason)
@@ -185,7 +164,7 @@ class Reconciler:
         return Resolution(doubt, Transition.MISSING, forgets=True)
 
     async def _search_sent(self, doubt: UnresolvedSend, progress: Callable[[], None]) -> Resolution:
-        mailbox = await self.google.authenticate(doubt.sender)
+        mailbox = await self.gmail.authenticate(doubt.sender)
         progress()
         if not isinstance(mailbox, Mailbox):
             return unresolved(doubt, judge(Call.TOKEN, mailbox).reason)
@@ -201,7 +180,7 @@ class Reconciler:
         # What was read is kept even when this check's lease is over before its end: the next one goes on from there.
         search, page = _Search(doubt), ""
         while search.passed < _MESSAGES_KEPT:
-            reply = await self.google.list_sent(doubt.sender, page_token=page)
+            reply = await self.gmail.list_sent(doubt.sender, page_token=page)
             progress()
             if not isinstance(reply, Accepted):
                 return unresolved(doubt, judge(Call.MESSAGES_LIST, reply).reason)
@@ -226,7 +205,7 @@ class Reconciler:
                     error = f"not settled yet: {search.passed - 1:,} sent messages are read, and the search goes on"
                     return Resolution(doubt, None, error=error, look_again=_GOES_ON)
                 search.read += 1
-                found = await self.google.get_message(doubt.sender, message_id=message_id)
+                found = await self.gmail.get_message(doubt.sender, message_id=message_id)
                 progress()
                 if not isinstance(found, Accepted) or not isinstance(found.body, Mapping):
                     return unresolved(doubt, judge(Call.MESSAGES_GET, found).reason)

@@ -1,9 +1,9 @@
-"""RecordWriter what was learnt, many letters in one commit, repeated until it is written; the send never is."""
+"""Records what was learnt, many letters in one commit, repeated until it is written; the send never is."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeVar
+from typing import Final
 
 from mailerd.clock import Clock
 from mailerd.core.models import ClaimedRecipient, Handover, Outcome, Record, WriteResult
@@ -12,12 +12,10 @@ from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.worker import RunnerEvents
 from mailerd.ops.heartbeat import Heartbeats
 from mailerd.store.db.cursor import Cursor
-from mailerd.store.db.database import Database
 from mailerd.store.db.error_codes import LOCKED
-from mailerd.store.queue.complete_jobs import CompletedJob
+from mailerd.store.queue.failover import ReplayLog
 from mailerd.store.queue.locked_rows import find_locked
-
-T = TypeVar("T")
+from mailerd.store.queue.record import RecordWriter
 
 _BATCH: Final = 100
 """RecordWriter in one commit at most."""
@@ -46,30 +44,6 @@ class _Entry:
     """Seconds until it is tried again."""
 
 
-class Writes(Protocol):
-    """What this part needs of the store."""
-
-    @property
-    def database(self) -> Database:
-        """Where it is written."""
-
-    async def record(self, cursor: Cursor, records: Sequence[Record], *, repeated: bool) -> list[WriteResult]:
-        """Write; what became of each."""
-
-    async def complete_jobs(self, jobs: set[str], *, on_retry: Callable[[], None]) -> list[CompletedJob]:
-        """Complete the jobs in which nothing is open; `on_retry` is called while it is in doubt."""
-
-
-class Remembers(Protocol):
-    """What remembers the records, should the database forget them."""
-
-    def remember(self, record: Record) -> None:
-        """It is to be written."""
-
-    def acknowledge(self, record: Record, what: WriteResult) -> None:
-        """It was, or the row did not take it."""
-
-
 class Recorder:
     """One writer for all letters in hand: whoever records waits for the commit that holds it.
 
@@ -79,15 +53,15 @@ class Recorder:
 
     def __init__(
         self,
-        writes: Writes,
+        rows: RecordWriter,
         *,
         clock: Clock,
         events: RunnerEvents,
         heartbeats: Heartbeats | None = None,
-        memory: Remembers | None = None,
+        memory: ReplayLog | None = None,
     ) -> None:
         """`memory` hears of every record before it is written, and of what became of it."""
-        self._writes = writes
+        self._rows = rows
         self._heartbeats = heartbeats or Heartbeats()
         self._memory = memory
         self._clock = clock
@@ -132,7 +106,7 @@ class Recorder:
     async def _held_up(self, batch: Sequence[_Entry]) -> set[int]:
         """Asked by the one writer alone, between two commits: it never takes its own locks for somebody else's."""
         try:
-            return await find_locked(self._writes.database, [one.record for one in batch])
+            return await find_locked(self._rows.database, [one.record for one in batch])
         except DatabaseError:
             return set()  # whatever it is, the records meet it too, and are repeated until it has gone
 
@@ -141,7 +115,7 @@ class Recorder:
         records = [one.record for one in batch]
         what = f"record {len(records)} letters"
         try:
-            written = await self._writes.database.retry_until_committed(
+            written = await self._rows.database.retry_until_committed(
                 self._work(records), what=what, on_retry=step, raise_on=LOCKED
             )
         except DatabaseError as error:
@@ -184,7 +158,7 @@ class Recorder:
     def _say_it_waits(self, letter: ClaimedRecipient, waited: float, *, again_in: float) -> None:
         what = f"record recipient {letter.id} of job {letter.job_id}"
         cause = f"somebody has held rows of sender {letter.sender} for {waited:.0f} s; the other records go on"
-        self._writes.database.log_retry(what=what, again_in=again_in, cause=cause)
+        self._rows.database.log_retry(what=what, again_in=again_in, cause=cause)
 
     def _answer(self, record: Record, future: "asyncio.Future[WriteResult]", what: WriteResult) -> None:
         if self._memory is not None:
@@ -197,7 +171,7 @@ class Recorder:
 
     def _work(self, records: Sequence[Record]) -> Callable[[Cursor, bool], Awaitable[list[WriteResult]]]:
         async def work(cursor: Cursor, repeated: bool) -> list[WriteResult]:  # noqa: FBT001 - `insist` gives it so
-            return await self._writes.record(cursor, records, repeated=repeated)
+            return await self._rows.record(cursor, records, repeated=repeated)
 
         return work
 
@@ -216,7 +190,7 @@ class Recorder:
             self._ended.clear()
             jobs, self._touched = self._touched, set()
             try:
-                finished = await self._writes.complete_jobs(jobs, on_retry=lambda: heartbeat.working("finishing jobs"))
+                finished = await self._rows.complete_jobs(jobs, on_retry=lambda: heartbeat.working("finishing jobs"))
             except DatabaseError as error:
                 self._touched |= jobs
                 if not isinstance(error, DatabaseAwayError):  # of that the store tells, and when it is back

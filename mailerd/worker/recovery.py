@@ -5,10 +5,10 @@ Each is a loop of its own: a look may last for as long as a mailbox is large, an
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Final, Protocol
+from typing import Final
 
 from mailerd.clock import Clock
 from mailerd.core.models import ExpiredClaim, UnresolvedSend, WriteResult
@@ -16,7 +16,8 @@ from mailerd.core.states import SETTLED, State, Transition
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.worker import RecoveryEvents, RunnerEvents
 from mailerd.ops.heartbeat import Heartbeat, Heartbeats
-from mailerd.store.queue.recovery import Resolution
+from mailerd.store.queue.expired_claims import ExpiredClaims
+from mailerd.store.queue.recovery import RecoveryQueries, Resolution
 from mailerd.worker.orphan_drafts import OrphanDrafts
 from mailerd.worker.reconcile import Reconciler, unresolved
 
@@ -30,42 +31,12 @@ _FIRST_SWEEP_AFTER: Final = 5.0
 """Seconds: letters that wait go first."""
 
 
-class Leases(Protocol):
-    """What the rescue needs of the store to put right what lapsed."""
-
-    async def recover(self, *, on_retry: Callable[[], None]) -> list[ExpiredClaim]:
-        """Lapsed rows, put right; `on_retry` is called while it is in doubt."""
-
-
-class Rows(Protocol):
-    """What the rescue needs of the store beside."""
-
-    @property
-    def check_lease(self) -> timedelta:
-        """For how long a doubt that was taken is nobody else's."""
-
-    async def take_unresolved(self, *, limit: int, each: int, looking: Mapping[str, int]) -> list[UnresolvedSend]:
-        """So many doubts taken for a look, of each sender so many less those that are being looked for."""
-
-    async def resolve(self, settled: Resolution, *, on_retry: Callable[[], None]) -> WriteResult:
-        """Write what a look found; what became of it."""
-
-    async def unfinished_jobs(self, limit: int = 200) -> list[str]:
-        """Jobs with nothing open that are not completed."""
-
-    async def reschedule_stuck_jobs(self, *, on_retry: Callable[[], None]) -> list[str]:
-        """Wake the jobs that no claim would find; which those were."""
-
-    async def senders_with_drafts(self) -> list[str]:
-        """Senders whose mailbox may hold orphan drafts."""
-
-
 @dataclass(frozen=True)
 class Recovery:
     """Everything that is put right after something went wrong."""
 
-    leases: Leases
-    rows: Rows
+    expired: ExpiredClaims
+    rows: RecoveryQueries
     reconciler: Reconciler
     orphan_drafts: OrphanDrafts
     clock: Clock
@@ -131,7 +102,7 @@ class Recovery:
         Raises:
             DatabaseError: nothing was done.
         """
-        lapsed = await self.leases.recover(on_retry=lambda: heartbeat.working("rescuing"))
+        lapsed = await self.expired.recover(on_retry=lambda: heartbeat.working("rescuing"))
         for row in lapsed:
             self._log_expired(row)
         return bool(lapsed)

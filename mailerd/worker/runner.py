@@ -5,7 +5,7 @@ import math
 from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import ClassVar, Final, Protocol, TypeVar
+from typing import ClassVar, Final, TypeVar
 
 from mailerd.clock import Clock
 from mailerd.core.models import ALONE_AFTER, Claim, ClaimedRecipient
@@ -13,6 +13,8 @@ from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.worker import RunnerEvents
 from mailerd.gmail import LetterSemaphore
 from mailerd.ops.heartbeat import Heartbeat, Heartbeats
+from mailerd.store.queue.claim import Claims
+from mailerd.store.queue.record import RecordWriter
 from mailerd.worker.circuit_breaker import CircuitBreaker
 from mailerd.worker.delivery import Delivery
 from mailerd.worker.in_flight import InFlight
@@ -49,32 +51,12 @@ def rest(*, beaten: int) -> float:
     return _REST * 2.0 ** min(beaten, _MAX_DOUBLINGS)
 
 
-class Claiming(Protocol):
-    """What this part needs of the store to claim."""
-
-    async def claim(self, want: int, *, rooms: Mapping[str, int]) -> Claim:
-        """Take at most so many due letters, and of each sender that `rooms` names at most so many."""
-
-    async def claim_alone(self, recipient: int) -> Claim:
-        """Take this letter and no other; nothing when it may not go now."""
-
-    async def due_in(self, *, rooms: Mapping[str, int]) -> float:
-        """Seconds until something is due of a sender that has room; asks much less of the database than a claim."""
-
-
-class Counting(Protocol):
-    """What this part needs of the store to tell progress."""
-
-    async def count_ended(self, jobs: Sequence[str]) -> dict[str, int]:
-        """How many recipients of each job have come to their end."""
-
-
 @dataclass
 class Runner:
     """Claims letters while there is room for them, and starts each on its path."""
 
-    claims: Claiming
-    counts: Counting
+    claims: Claims
+    counts: RecordWriter
     delivery: Delivery
     in_flight: InFlight
     breaker: CircuitBreaker

@@ -50,8 +50,8 @@ OF_NEIGHBOURS: Final = (
     Mutation(
         "a lease that ran out waits until nobody is being looked for",
         "mailerd/worker/recovery.py",
-        "lapsed = await self.leases.recover(on_retry",
-        "lapsed = [] if self._looking else await self.leases.recover(on_retry",
+        "lapsed = await self.expired.recover(on_retry",
+        "lapsed = [] if self._looking else await self.expired.recover(on_retry",
         "tests/worker/test_recovery.py::test_a_lease_that_ran_out_and_another_senders_doubt_wait_for_no_look",
     ),
     Mutation(

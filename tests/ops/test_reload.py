@@ -26,7 +26,7 @@ async def test_claims_forecasts_and_look_ups_all_go_by_the_new_pace(database_url
         daemon.reload(lambda: new, configured.append)
         outlook = await daemon.intake._forecast._reader.read(job)
         stats = await daemon.service.stats.read()
-        looks = daemon.recovery.reconciler.google.permits.defaults()  # type: ignore[attr-defined]  # Paced's
+        looks = daemon.recovery.reconciler.gmail.rate_limits.defaults()
     assert daemon.claims.defaults.default.per_minute == 7
     assert outlook is not None
     assert outlook.limits.per_minute == 7

@@ -94,7 +94,7 @@ class Place:
         self.touched: list[str] = []
         self.orphans = OrphanDrafts(google, rows, events)
         self.rescue = Recovery(
-            leases=ExpiredClaims(database, "D2", in_flight=minute), rows=rows, reconciler=Reconciler(google, minute),
+            expired=ExpiredClaims(database, "D2", in_flight=minute), rows=rows, reconciler=Reconciler(google, minute),
             orphan_drafts=self.orphans, clock=self.clock, events=events,
             runner_events=RunnerEvents(heard), job_changed=self.touched.append, wake=lambda: None, interval=5.0,
             sweep_interval=600.0, call_timeout=CALL_WITHIN, heartbeats=self.heartbeats,

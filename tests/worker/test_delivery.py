@@ -1,7 +1,7 @@
 """The path of a letter, where no daemon is needed to walk it: what an answer says about the road to Google."""
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -19,6 +19,7 @@ from mailerd.core.replies import (
 )
 from mailerd.events.worker import RunnerEvents
 from mailerd.gmail import LetterSemaphore, Mailbox
+from mailerd.store.queue.recovery import RecoveryQueries
 from mailerd.worker.circuit_breaker import CircuitBreaker
 from mailerd.worker.delivery import Delivery
 from mailerd.worker.in_flight import InFlight
@@ -75,9 +76,10 @@ async def names_after(answer: Reply, *, at_sign_in: bool = False) -> list[str]:
     clock, heard = Ticking(), Heard()
     events = RunnerEvents(heard)
     breaker = CircuitBreaker(clock=clock, events=events)
-    in_flight = InFlight(Store(), lease=timedelta(seconds=100), clock=clock, events=events)
+    in_flight = InFlight(cast("RecoveryQueries", Store()), lease=timedelta(seconds=100), clock=clock, events=events)
     in_flight.add(Claim("T", (letter(1),), ()), asked_at=clock.monotonic())
-    parts: Any = {"google": Google(answer, at_sign_in=at_sign_in), "builder": MessageBuilder(), "recorder": Recorder()}
+    google = Google(answer, at_sign_in=at_sign_in)
+    parts: Any = {"gmail": google, "limited_gmail": google, "builder": MessageBuilder(), "recorder": Recorder()}
     delivery = Delivery(
         **parts, semaphore=LetterSemaphore(1), in_flight=in_flight, breaker=breaker,
         pause_log=PauseLog(clock=clock, events=events),

@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from datetime import timedelta
+from typing import cast
 
 import pytest
 
 from mailerd.core.models import Claim, ClaimedRecipient
 from mailerd.errors import DatabaseAwayError
 from mailerd.events.worker import RunnerEvents
+from mailerd.store.queue.recovery import RecoveryQueries
 from mailerd.worker.in_flight import MARGIN, InFlight
 from tests.support.heard import Heard
 from tests.support.ticking import Ticking
@@ -50,7 +52,9 @@ def store() -> Store:
 
 @pytest.fixture
 async def in_flight(store: Store, clock: Ticking) -> AsyncIterator[InFlight]:
-    it = InFlight(store, lease=timedelta(seconds=LEASE), clock=clock, events=RunnerEvents(Heard()))
+    it = InFlight(
+        cast("RecoveryQueries", store), lease=timedelta(seconds=LEASE), clock=clock, events=RunnerEvents(Heard())
+    )
     renewing = asyncio.create_task(it.renew_loop())
     await clock.move(0)
     yield it

@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -14,6 +14,7 @@ from mailerd.core.models import Claim, ClaimedJob, ClaimedRecipient
 from mailerd.errors import DatabaseError
 from mailerd.events.worker import RunnerEvents
 from mailerd.gmail import LetterSemaphore
+from mailerd.store.queue.recovery import RecoveryQueries
 from mailerd.worker.circuit_breaker import CircuitBreaker
 from mailerd.worker.in_flight import InFlight
 from mailerd.worker.progress import JobProgress
@@ -39,7 +40,9 @@ class Place:
         self.over = False
         self.heard = Heard()
         clock, events = SystemClock(), RunnerEvents(self.heard)
-        self.in_flight = InFlight(Store(), lease=timedelta(seconds=100), clock=clock, events=events)
+        self.in_flight = InFlight(
+            cast("RecoveryQueries", Store()), lease=timedelta(seconds=100), clock=clock, events=events
+        )
         self.semaphore = LetterSemaphore(CONCURRENCY)
         it: Any = self
         self.runner = Runner(
