@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Final, assert_never
 
 from mailerd.core.forecast import ForecastInputs, compute_forecast, describe, waiting_reason
-from mailerd.core.pauses import repair, until
+from mailerd.core.pauses import hold_reason, repair
 from mailerd.core.rate_limit import FOREVER
 from mailerd.core.states import JobStatus, Proof, State
 from mailerd.store.history import FIRST, Attempt, DaemonInfo, RecipientHistory
@@ -153,7 +153,7 @@ def _unsure(story: RecipientHistory) -> list[str]:
 def _waiting(story: RecipientHistory, queue: Queue) -> list[str]:
     why, when = _why(story, queue)
     last = f" The last attempt said: {story.error}." if story.error else ""
-    return [f"Now: waiting, since {why}.{last}", f"Next: {when}", *no_daemon(queue.daemons)]
+    return [f"Now: waiting: {why}.{last}", f"Next: {when}", *no_daemon(queue.daemons)]
 
 
 def _place(story: RecipientHistory, queue: Queue) -> tuple[int, datetime | None]:
@@ -178,26 +178,18 @@ def _in_line(story: RecipientHistory, queue: Queue) -> tuple[str, str] | None:
 
 def _why(story: RecipientHistory, queue: Queue) -> tuple[str, str]:
     """Why it waits now, and what happens next and when."""
-    if story.job_status is JobStatus.PAUSED:
-        return "its job is paused", "nothing, until the job is resumed."
-    if story.due_at > story.now:
-        return (
-            f"it is not due before {moment(story.due_at)}",
-            f"it is sent in {span(story.due_at - story.now)}, if nothing else holds it.",
-        )
-    if mended := repair(story.pause_cause, story.paused_until, sender=story.sender, now=story.now):
-        return (
-            f"{story.sender} is paused ({(story.pause_cause or '').replace('_', ' ')}: {story.pause_reason})",
-            f"it goes when {mended}. Until then one letter is tried each minute.",
-        )
-    if story.paused_until:
-        return (
-            f"{story.sender} is paused {until(story.paused_until, moment)} "
-            f"({(story.pause_cause or '').replace('_', ' ')}: {story.pause_reason})",
-            f"nothing, until it is resumed: `mailerd senders resume {story.sender}`."
-            if story.paused_until == FOREVER
-            else f"it is tried in {span(story.paused_until - story.now)}.",
-        )
+    mended = repair(story.pause_cause, story.paused_until, sender=story.sender, now=story.now)
+    reason = hold_reason(
+        sender=story.sender,
+        job_paused=story.job_status is JobStatus.PAUSED,
+        due=story.due_at if story.due_at > story.now else None,
+        paused_until=story.paused_until,
+        pause_reason=f"{(story.pause_cause or '').replace('_', ' ')}: {story.pause_reason}",
+        say=moment,
+        repair=mended,
+    )
+    if reason:
+        return reason, _after_hold(story, mended)
     if line := _in_line(story, queue):
         return line
     if story.sender_turn and story.sender_turn > story.now:
@@ -206,6 +198,19 @@ def _why(story: RecipientHistory, queue: Queue) -> tuple[str, str]:
             f"the next letters of this sender go in {span(story.sender_turn - story.now)}.",
         )
     return ("it was not claimed yet, and it is the first in line", "it is claimed by the next daemon that looks.")
+
+
+def _after_hold(story: RecipientHistory, mended: str | None) -> str:
+    """What happens to a letter that a pause or its time holds."""
+    if story.job_status is JobStatus.PAUSED:
+        return "nothing, until the job is resumed."
+    if mended:
+        return "it goes when that is done. Until then one letter is tried each minute."
+    if story.paused_until and story.paused_until >= story.due_at:
+        if story.paused_until == FOREVER:
+            return f"nothing, until it is resumed: `mailerd senders resume {story.sender}`."
+        return f"it is tried in {span(story.paused_until - story.now)}."
+    return f"it is sent in {span(story.due_at - story.now)}, if nothing else holds it."
 
 
 def of_job(job: Job, inputs: ForecastInputs | None = None, *, asked: Sequence[RecordedAction] = ()) -> list[str]:
@@ -232,12 +237,16 @@ def _asked(one: RecordedAction) -> str:
 
 
 def held(job: Job) -> list[str]:
-    """Why it waits, as far as its own row and its sender's tell."""
-    if job.status is JobStatus.PAUSED:
-        return ["It waits: the job is paused."]
-    if job.paused_until is not None and not job.finished_at:
-        return [f"It waits: {job.sender_email} is paused {until(job.paused_until, moment)}: {job.pause_reason}."]
-    return [f"It waits: it is not due before {moment(job.send_at)}."] if job.early else []
+    """Why it waits, as far as its own row and its sender's say."""
+    reason = hold_reason(
+        sender=job.sender_email,
+        job_paused=job.status is JobStatus.PAUSED,
+        due=job.send_at if job.early else None,
+        paused_until=None if job.finished_at else job.paused_until,
+        pause_reason=job.pause_reason,
+        say=moment,
+    )
+    return [f"It waits: {reason}."] if reason else []
 
 
 def _ahead(it: ForecastInputs) -> list[str]:

@@ -142,7 +142,7 @@ async def _post(posting: _JobPoster, raw: bytes, *, wait: bool) -> int:
     async with open_database(known, warnings_only(known).write) as database:
         jobs = Jobs(database, timeout=known.database.connect_timeout)
         try:
-            stored = await jobs.accept(job)
+            send_at = await jobs.accept(job)
         except DuplicateKeyError as error:
             it = error.stored
             raise MailerdError(
@@ -157,7 +157,7 @@ async def _post(posting: _JobPoster, raw: bytes, *, wait: bool) -> int:
                 f"the same command again posts it if it is not"
             ) from error
         letters = "1 letter" if order.accepted == 1 else f"{order.accepted:,} letters"
-        print(f"job {job.id}: {letters} from {job.sender_email}, due {stored.send_at:%F %T} UTC")
+        print(f"job {job.id}: {letters} from {job.sender_email}, due {send_at:%F %T} UTC")
     if not wait:
         return 0
     try:
@@ -227,7 +227,7 @@ async def _show(posting: _JobPoster, raw: bytes) -> int:
     for each in found.rejected:
         print(f"would fail: {each.email}: {each.reason}")
     for sample in found.samples[:1]:
-        print(f"To: {sample['email']}\nSubject: {sample['subject']}\n\n{sample['text']}\n")
+        print(f"To: {sample.email}\nSubject: {sample.subject}\n\n{sample.text}\n")
     left = order.accepted - len(found.rejected)
-    print(f"{left:,} of {order.total:,} letters can be sent, {found.sizes['total']:,} bytes in all; nothing was stored")
+    print(f"{left:,} of {order.total:,} letters can be sent, {found.sizes.total:,} bytes in all; nothing was stored")
     return left

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from mailerd.core import rate_limit
-from mailerd.core.pauses import until
+from mailerd.core.pauses import hold_reason
 from mailerd.core.rate_limit import SenderLimits
 
 _HOUR: Final = timedelta(hours=1)
@@ -205,19 +205,17 @@ def waiting_reason(it: ForecastInputs, forecast: Forecast) -> str | None:
 
 
 def _held(it: ForecastInputs) -> str | None:
-    """What ends at a certain time, or by somebody's doing; of two, the one that ends last."""
-    if it.job_paused:
-        return "the job is paused"
-    if it.repair:
-        return f"the sender is paused until {it.repair} (tried each minute: {it.pause_reason or it.pause_cause})"
-    if it.paused_until and it.paused_until >= it.due:
-        end = until(it.paused_until, lambda moment: _when(moment, it.now))
-        return f"the sender is paused {end}: {it.pause_reason or it.pause_cause}"
-    if it.due > it.now:
-        when = _when(it.due, it.now)
-        put_off = f"put off until {when}, since the last attempt said: {_plain(it.error)}"
-        return put_off if it.error else f"not due before {when}"
-    return None
+    """The pause or the time that holds its letters."""
+    return hold_reason(
+        sender="the sender",
+        job_paused=it.job_paused,
+        due=it.due if it.due > it.now else None,
+        paused_until=it.paused_until,
+        pause_reason=it.pause_reason or it.pause_cause,
+        say=lambda moment: _when(moment, it.now),
+        repair=it.repair,
+        last_error=_plain(it.error),
+    )
 
 
 def _slowed(it: ForecastInputs, forecast: Forecast) -> str | None:

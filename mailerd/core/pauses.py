@@ -1,4 +1,4 @@
-"""Pauses of senders, as people and metrics hear of them: until when, for which cause, and who can end them."""
+"""Pauses in words: until when, for which cause, who can end them, and why waiting letters are held."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
@@ -16,6 +16,35 @@ CAUSES: Final = (*(cause.value for cause in PauseCause), MANUAL)
 def until(end: datetime, say: Callable[[datetime], str] = "{:%Y-%m-%d %H:%M:%S} UTC".format) -> str:
     """When a pause ends, in words; `say` shows a moment where this is not the place for all of it."""
     return "until it is resumed" if end == FOREVER else f"until {say(end)}"
+
+
+def hold_reason(
+    *,
+    sender: str,
+    job_paused: bool,
+    due: datetime | None,
+    paused_until: datetime | None,
+    pause_reason: str | None,
+    say: Callable[[datetime], str],
+    repair: str | None = None,
+    last_error: str | None = None,
+) -> str | None:
+    """Why waiting letters are held; None when neither a pause nor their time holds them.
+
+    `due`: when the first of them is due, None when that is past. `paused_until`: the sender's pause, None when it is
+    over. Of these two, the one that ends last is the reason. `repair`: what a person has to do before a letter of the
+    sender can go. `say` writes a moment.
+    """
+    reason = f": {pause_reason}" if pause_reason else ""
+    if job_paused:
+        return "the job is paused"
+    if repair:
+        return f"{sender} is paused until {repair} (tried each minute{reason})"
+    if paused_until and (due is None or paused_until >= due):
+        return f"{sender} is paused {until(paused_until, say)}{reason}"
+    if due and last_error:
+        return f"put off until {say(due)}, since the last attempt said: {last_error}"
+    return f"not due before {say(due)}" if due else None
 
 
 _LOGIN: Final = "`mailerd auth login --sender {sender}`"

@@ -4,15 +4,14 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
 
 from mailerd.clock import Clock
 from mailerd.config import IntakeSettings
-from mailerd.core.states import JobStatus
 from mailerd.errors import DatabaseError
 from mailerd.events.intake import IntakeEvents
 from mailerd.intake.auth import ApiKeyAuth
@@ -20,17 +19,18 @@ from mailerd.intake.check_recipients import RejectedRecipient
 from mailerd.intake.dry_run import dry_run
 from mailerd.intake.errors import ApiError, FieldError, away, invalid
 from mailerd.intake.forecast import ForecastService
+from mailerd.intake.http_responses import REQUEST, json_response, json_size, to_json
 from mailerd.intake.key_shares import Shares
-from mailerd.intake.middleware import REQUEST, encoded, json_response, json_size, rfc3339
 from mailerd.intake.parse_job import ParsedJob, fingerprint, parse_job
 from mailerd.intake.query_params import query
 from mailerd.intake.request_body import BodyReader
 from mailerd.intake.resolve_sender import SenderResolver
+from mailerd.intake.response_models import AcceptedOut, DryRunOut, RejectedOut, TemplateVersionOut, rfc3339
 from mailerd.mail.renderer import Renderer, ThreadRenderer
 from mailerd.mail.template_library import TemplateLibrary
 from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.store.idempotency import DuplicateKeyError, IdempotencyKey, IdempotencyStore, StoredResponse
-from mailerd.store.jobs import Jobs, StoredJob
+from mailerd.store.jobs import Jobs
 
 MAX_REJECTED_LISTED: Final = 1000
 """Rejected recipients that one answer lists; the rows have them all."""
@@ -107,11 +107,11 @@ class CreateJobEndpoint:
             if idempotency_key:
                 once = IdempotencyKey(
                     key.id, idempotency_key, body, self._answers.keep,
-                    make_response=lambda send_at: encoded(_body(parsed, send_at, {})),
+                    make_response=lambda send_at: to_json(_accepted(parsed, send_at, {})),
                 )  # fmt: skip
                 parsed = replace(parsed, job=replace(parsed.job, once=once))
             try:
-                stored = await self._store(parsed)
+                send_at = await self._store(parsed)
             except DuplicateKeyError as error:  # somebody raced with us, and was first
                 return await self._again(error.stored, idempotency_key or "", body=body, key=key)
         self._wake()
@@ -120,24 +120,24 @@ class CreateJobEndpoint:
             sender=parsed.job.sender_email,
             total=parsed.total,
             accepted=parsed.accepted,
-            due=str(rfc3339(stored.send_at)),
+            due=rfc3339(send_at),
             ms=(self._clock.monotonic() - started) * 1000,
             key=key.name,
             request=REQUEST.get(),
         )
-        return await self._answer(parsed, stored)
+        return await self._answer(parsed, send_at)
 
-    async def _answer(self, parsed: ParsedJob, stored: StoredJob) -> web.Response:
+    async def _answer(self, parsed: ParsedJob, send_at: datetime) -> web.Response:
         job = parsed.job
         once, forecast = job.once, await self._foresee(job.id, self._forecast.forecast(job.id))
         if once is not None and forecast:
             try:
-                whole = encoded(_body(parsed, stored.send_at, forecast))
+                whole = to_json(_accepted(parsed, send_at, forecast))
                 await self._answers.complete(once.api_key_id, once.key, answer=whole)
             except DatabaseError as error:  # then nobody is told what cannot be said again
                 self._events.forecast_failed(job=parsed.job.id, cause=str(error))
                 forecast = {}
-        return json_response(_body(parsed, stored.send_at, forecast))
+        return json_response(_accepted(parsed, send_at, forecast))
 
     async def _compute[T](self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
@@ -166,21 +166,25 @@ class CreateJobEndpoint:
             "of a dry run",
             self._forecast.for_new_job(job.sender_email, priority=job.priority, letters=letters, send_at=job.send_at),
         )
-        return json_response({
-            "dry_run": True,
-            "job_id": None,
-            "status": "dry_run",
-            "total": parsed.total,
-            "accepted": letters,
-            **_rejections(rejected),
-            "send_at": rfc3339(job.send_at),
-            "forecast": dict(forecast),
-            "template": {"name": job.template_name, "version": job.template_version},
-            "letter_bytes": found.sizes,
-            "samples": found.samples,
-        })  # fmt: skip
+        listed = _listed(rejected)
+        return json_response(
+            DryRunOut(
+                dry_run=True,
+                job_id=None,
+                status="dry_run",
+                total=parsed.total,
+                accepted=letters,
+                rejected=listed,
+                rejected_total=len(rejected),
+                send_at=job.send_at,
+                forecast=dict(forecast),
+                template=TemplateVersionOut(name=job.template_name, version=job.template_version),
+                letter_bytes=found.sizes,
+                samples=found.samples,
+            )
+        )
 
-    async def _store(self, parsed: ParsedJob) -> StoredJob:
+    async def _store(self, parsed: ParsedJob) -> datetime:
         try:
             return await self._jobs.accept(parsed.job)
         except DatabaseError as error:
@@ -210,24 +214,25 @@ def _idempotency_key(request: web.Request) -> str | None:
     return given[0]
 
 
-def _body(parsed: ParsedJob, send_at: datetime, forecast: Mapping[str, object]) -> dict[str, Any]:
-    return {
-        "job_id": parsed.job.id,
-        "status": JobStatus.QUEUED.value,
-        "total": parsed.total,
-        "accepted": parsed.accepted,
-        **_rejections(parsed.rejected),
-        "send_at": rfc3339(send_at),
-        "forecast": dict(forecast),
-    }
+def _accepted(parsed: ParsedJob, send_at: datetime, forecast: Mapping[str, object]) -> AcceptedOut:
+    return AcceptedOut(
+        job_id=parsed.job.id,
+        status="queued",
+        total=parsed.total,
+        accepted=parsed.accepted,
+        rejected=_listed(parsed.rejected),
+        rejected_total=len(parsed.rejected),
+        send_at=send_at,
+        forecast=dict(forecast),
+    )
 
 
-def _rejections(rejected: list[RejectedRecipient]) -> dict[str, Any]:
-    listed, left = list[dict[str, Any]](), MAX_REJECTED_BYTES
+def _listed(rejected: list[RejectedRecipient]) -> list[RejectedOut]:
+    """The rejected recipients that the answer has room for."""
+    listed, left = list[RejectedOut](), MAX_REJECTED_BYTES
     for each in rejected[:MAX_REJECTED_LISTED]:
-        one = {"index": each.index, "email": each.email, "reason": each.reason}
-        left -= json_size(one)
+        left -= json_size(asdict(each))
         if left < 0:
             break
-        listed.append(one)
-    return {"rejected": listed, "rejected_total": len(rejected)}
+        listed.append(RejectedOut.model_validate(each))
+    return listed

@@ -10,11 +10,12 @@ from typing import Any, Final
 from aiohttp import web
 
 from mailerd.intake.errors import cut
-from mailerd.intake.middleware import encoded, json_response
+from mailerd.intake.http_responses import json_response
 from mailerd.intake.openapi import document
 from mailerd.intake.query_params import JobLookup, query
+from mailerd.intake.response_models import BrokenOut, TemplateOut, TemplatesOut
 from mailerd.mail.renderer import Renderer
-from mailerd.mail.template_library import NamedTemplate, TemplateLibrary, TemplateLibraryError, check
+from mailerd.mail.template_library import TemplateLibrary, TemplateLibraryError, check
 from mailerd.store.api_keys import Permission
 
 _POLICY: Final = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -36,7 +37,7 @@ class DocsEndpoints:
 
     async def openapi(self, request: web.Request) -> web.Response:  # noqa: ARG002 - aiohttp's signature
         """The document."""
-        return web.Response(text=encoded(self._document), content_type="application/json", headers=_SAFE)
+        return web.json_response(self._document, headers=_SAFE)
 
     async def docs(self, request: web.Request) -> web.Response:  # noqa: ARG002
         """The document as a page."""
@@ -52,27 +53,15 @@ class DocsEndpoints:
         await self._lookup.authenticate(request, Permission.READ)
         query(request, allowed=())
         loop = asyncio.get_running_loop()
-        found: dict[str, Any] = {"templates": [], "broken": []}
+        found = TemplatesOut(templates=[], broken=[])
         for name in await loop.run_in_executor(self._executor, self._library.names):
             try:
                 if (named := await loop.run_in_executor(self._executor, self._library.find, name)) is not None:
                     await check(named, self._renderer, origin="the library")
-                    found["templates"].append(_show(named))
+                    found.templates.append(TemplateOut.of(named))
             except TemplateLibraryError as error:
-                found["broken"].append({"name": name, "error": cut(str(error))})
+                found.broken.append(BrokenOut(name=name, error=cut(str(error))))
         return json_response(found)
-
-
-def _show(it: NamedTemplate) -> dict[str, Any]:
-    return {
-        "name": it.name,
-        "version": it.version,
-        "description": it.description,
-        "variables": dict(it.variables),
-        "language": it.language,
-        "languages": sorted(it.template.languages),
-        "pictures": [each.filename for each in it.images],
-    }
 
 
 def page(document: dict[str, Any]) -> str:

@@ -2,13 +2,14 @@
 
 import time
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from mailerd.intake.check_recipients import RejectedRecipient, stopped_too_often
 from mailerd.intake.errors import ApiError, cut
+from mailerd.intake.http_responses import shortened
 from mailerd.intake.letter_size import letter_size
-from mailerd.intake.middleware import shortened
 from mailerd.intake.parse_job import ParsedJob
+from mailerd.intake.response_models import SampleOut, SizesOut
 from mailerd.mail.attachments import encoded_size
 from mailerd.mail.mime import Envelope
 from mailerd.mail.renderer import MAX_STOPPED, Rendered, ThreadRenderer
@@ -32,9 +33,9 @@ class DryRun:
     """What a dry run found."""
 
     rejected: list[RejectedRecipient] = field(default_factory=list)
-    sizes: dict[str, int] = field(default_factory=lambda: {"smallest": 0, "average": 0, "largest": 0, "total": 0})
+    sizes: SizesOut = field(default_factory=lambda: SizesOut(smallest=0, average=0, largest=0, total=0))
     """Bytes of the letters as Google would get them, attachments included."""
-    samples: list[dict[str, Any]] = field(default_factory=list)
+    samples: list[SampleOut] = field(default_factory=list)
 
 
 def dry_run(parsed: ParsedJob, *, renderer: ThreadRenderer) -> DryRun:
@@ -64,7 +65,7 @@ def dry_run(parsed: ParsedJob, *, renderer: ThreadRenderer) -> DryRun:
                 found.samples.append(_sample(parsed, seq, recipient, content, size))
     if sizes:
         total = sum(sizes)
-        found.sizes = {"smallest": min(sizes), "average": total // len(sizes), "largest": max(sizes), "total": total}
+        found.sizes = SizesOut(smallest=min(sizes), average=total // len(sizes), largest=max(sizes), total=total)
     return found
 
 
@@ -122,17 +123,17 @@ def _size(parsed: ParsedJob, recipient: NewRecipient, seq: int, content: Rendere
     return letter_size(content, envelope, attached=attached)
 
 
-def _sample(parsed: ParsedJob, seq: int, recipient: NewRecipient, content: Content, size: int) -> dict[str, Any]:
-    return {
-        "index": seq,
-        "email": recipient.email,
-        "subject": shortened(content.subject, most=MAX_SUBJECT_BYTES),
-        "html": content.html and shortened(content.html, most=MAX_SAMPLE_BYTES),
-        "text": shortened(content.text, most=MAX_SAMPLE_BYTES),
-        "bytes": size,
-        "attachments": [
+def _sample(parsed: ParsedJob, seq: int, recipient: NewRecipient, content: Content, size: int) -> SampleOut:
+    return SampleOut(
+        index=seq,
+        email=recipient.email,
+        subject=shortened(content.subject, most=MAX_SUBJECT_BYTES),
+        html=content.html and shortened(content.html, most=MAX_SAMPLE_BYTES),
+        text=shortened(content.text, most=MAX_SAMPLE_BYTES),
+        bytes=size,
+        attachments=[
             shortened(each.filename, most=MAX_FILENAME_BYTES)
             for each in parsed.job.attachments
             if each.recipient in {None, seq}
         ],
-    }
+    )

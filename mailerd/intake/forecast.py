@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from mailerd.core.forecast import ForecastInputs, compute_forecast, describe, waiting_reason
-from mailerd.intake.middleware import rfc3339
+from mailerd.intake.response_models import rfc3339
 from mailerd.store.forecast_inputs import ForecastReader
 from mailerd.store.jobs import Job
 
@@ -50,8 +50,8 @@ def _shown(inputs: ForecastInputs) -> dict[str, object]:
     return {
         "letters_ahead": it.queued_before,
         "per_minute": None if it.per_minute is None else round(it.per_minute, 1),
-        "starts_at": rfc3339(it.starts_at),
-        "done_at": rfc3339(it.done_at),
+        "starts_at": it.starts_at and rfc3339(it.starts_at),
+        "done_at": it.done_at and rfc3339(it.done_at),
         "stretches": parts,
         "cause_of_wait": waiting_reason(inputs, it),
         "text": describe(inputs, it),

@@ -10,7 +10,8 @@ from mailerd.clock import Clock
 from mailerd.errors import DatabaseError, SchemaError
 from mailerd.intake.auth import HEADER, ApiKeyAuth
 from mailerd.intake.errors import RETRY_AFTER
-from mailerd.intake.middleware import REQUEST, json_response
+from mailerd.intake.http_responses import REQUEST, json_response
+from mailerd.intake.response_models import FailureOut, LiveOut, NotReadyOut, ReadyOut
 from mailerd.mail.errors import RendererError
 from mailerd.ops.metrics import CONTENT_TYPE
 from mailerd.store.api_keys import Permission
@@ -39,7 +40,7 @@ class HealthEndpoints:
 
     async def live(self, request: web.Request) -> web.Response:  # noqa: ARG002 - aiohttp's signature
         """Alive."""
-        return json_response({"status": "alive"})
+        return json_response(LiveOut(status="alive"))
 
     async def ready(self, request: web.Request) -> web.Response:  # noqa: ARG002 - aiohttp's signature
         """Ready, or a 503 with the reason."""
@@ -50,9 +51,10 @@ class HealthEndpoints:
             reason = self._reason
         if reason:
             headers = {"Retry-After": str(RETRY_AFTER)}
-            error = {"code": "not_ready", "message": reason, "details": [], "request_id": REQUEST.get()}
-            return json_response({"status": "not ready", "reason": reason, "error": error}, status=503, headers=headers)
-        return json_response({"status": "ready"})
+            error = FailureOut(code="not_ready", message=reason, details=[], request_id=REQUEST.get())
+            answer = NotReadyOut(status="not ready", reason=reason, error=error)
+            return json_response(answer, status=503, headers=headers)
+        return json_response(ReadyOut(status="ready"))
 
     async def _why_not(self) -> str:
         """Why a job cannot be stored; "" when it can."""

@@ -9,11 +9,11 @@ from aiohttp.typedefs import Handler
 from mailerd.core.states import ImpossibleRequestError, JobChange, JobStatus
 from mailerd.events.intake import IntakeEvents
 from mailerd.intake.errors import ApiError, not_found
-from mailerd.intake.middleware import json_response, rfc3339
+from mailerd.intake.http_responses import json_response
 from mailerd.intake.query_params import JobLookup, query
-from mailerd.intake.read_jobs import show_job
 from mailerd.intake.request_body import BodyReader
 from mailerd.intake.request_models import NothingIn, PriorityIn, RetryIn, read_model
+from mailerd.intake.response_models import ActionOut, ActionResultOut, ActionsOut, JobOut
 from mailerd.intake.strict_json import parse
 from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.store.job_actions import JobActions
@@ -78,9 +78,9 @@ class JobActionEndpoints:
         shown = await self._jobs.job(job.id)
         if shown is None:
             raise not_found("the job has been deleted meanwhile")
-        return json_response({
-            "action": change.value, "changed": done.changed, "letters": done.letters, "job": show_job(shown),
-        })  # fmt: skip
+        return json_response(
+            ActionResultOut(action=change, changed=done.changed, letters=done.letters, job=JobOut.of(shown))
+        )
 
     async def _options(self, request: web.Request, change: JobChange, key: ApiKey) -> dict[str, Any]:
         async with self._bodies.read(request, key) as raw:
@@ -98,12 +98,5 @@ class JobActionEndpoints:
         """What was asked of a job, by whom and when."""
         _, job = await self._lookup.job(request, Permission.READ)
         query(request, allowed=())
-        return json_response({
-            "actions": [
-                {
-                    "action": it.action, "actor": it.actor, "detail": it.detail, "changed": it.changed,
-                    "letters": it.letters, "at": rfc3339(it.at),
-                }
-                for it in await self._controls.actions(job.id)
-            ]
-        })  # fmt: skip
+        found = await self._controls.actions(job.id)
+        return json_response(ActionsOut(actions=[ActionOut.model_validate(it) for it in found]))

@@ -10,10 +10,10 @@ from mailerd.core.states import OPEN
 from mailerd.errors import DatabaseError
 from mailerd.intake.auth import ApiKeyAuth
 from mailerd.intake.errors import RETRY_AFTER
+from mailerd.intake.http_responses import to_json, write
 from mailerd.intake.key_shares import Share
-from mailerd.intake.middleware import encoded, write
 from mailerd.intake.query_params import JobLookup, query
-from mailerd.intake.read_jobs import show_job
+from mailerd.intake.response_models import JobOut
 from mailerd.store.api_keys import Permission
 from mailerd.store.jobs import Job, Jobs
 
@@ -79,7 +79,7 @@ class JobEventsEndpoint:
             if event_id(job) != last:
                 last = event_id(job)
                 kind = "finished" if is_over(job) else "progress"
-                await _write(response, f"event: {kind}\nid: {last}\ndata: {encoded(show_job(job))}\n\n")
+                await _write(response, f"event: {kind}\nid: {last}\ndata: {to_json(JobOut.of(job))}\n\n")
                 spoken = self._clock.monotonic()
             elif self._clock.monotonic() - spoken >= COMMENT_INTERVAL:
                 await _write(response, ": still here\n\n")
@@ -124,4 +124,4 @@ def event_id(job: Job) -> str:
 
 
 async def _write(response: web.StreamResponse, text: str) -> None:
-    await write(response, text.encode(), within=WRITE_TIMEOUT)
+    await write(response, text.encode(), timeout=WRITE_TIMEOUT)

@@ -1,11 +1,7 @@
-"""The middleware around every endpoint, and how answers are written: every failure becomes a status in one place."""
+"""The middleware around every endpoint: gives a request its id and its log line, and makes every failure an answer."""
 
-import asyncio
-import json
-from collections.abc import Mapping
 from contextvars import ContextVar
-from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -15,102 +11,18 @@ from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.intake import IntakeEvents
 from mailerd.intake.auth import CALLER, spelled
 from mailerd.intake.client_address import ClientAddress
-from mailerd.intake.errors import (
-    MAX_DETAILS,
-    MAX_FIELD_PATH,
-    NOTHING_CHANGED,
-    NOTHING_STORED,
-    RETRY_AFTER,
-    ApiError,
-    away,
-    too_large,
-)
+from mailerd.intake.errors import NOTHING_CHANGED, NOTHING_STORED, RETRY_AFTER, ApiError, away, too_large
+from mailerd.intake.http_responses import REQUEST, UnreadError, error_response, with_headers, write_whole
 from mailerd.intake.stranger_log import StrangerLog
 from mailerd.mail.errors import RendererError
 from mailerd.store.db import error_codes
 
-REQUEST_ID: Final = "X-Request-Id"
-REQUEST: Final = ContextVar[str]("request")
-"""The id of the request that is being answered."""
-WRITE_TIMEOUT: Final = 60.0
-"""Seconds for a client to read its answer."""
 _BEGUN: Final = ContextVar[web.StreamResponse | None]("begun")
 """The answer to this request whose head is written, or being written; None before that."""
 PROBES: Final = ("/health/", "/metrics")
 """Paths that are asked for every few seconds: told at the level debug."""
-MAX_MESSAGE: Final = 1_000
-"""Characters of an error's message; each of its details has its own bound."""
 _PACKET: Final = 1153
 _SCHEMA: Final = frozenset({1146, 1054})  # no such table, no such column
-
-
-class UnreadError(ConnectionError):
-    """A client does not read its answer."""
-
-
-_ENCODE: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-
-
-def encoded(body: Mapping[str, Any]) -> str:
-    """An answer's JSON."""
-    return _ENCODE(body)
-
-
-def json_size(value: object) -> int:
-    """Bytes that a value takes in an answer."""
-    return len(_ENCODE(value).encode("utf-8", "surrogatepass"))
-
-
-def shortened(text: str, *, most: int) -> str:
-    """A text's beginning that takes so many bytes in an answer at most."""
-    text = text[:most]
-    while (size := json_size(text)) > most:
-        text = text[: len(text) * most // size - 1] if len(text) * most // size > 1 else ""
-    return text
-
-
-def json_response(
-    body: Mapping[str, Any], *, status: int = 200, headers: Mapping[str, str] | None = None
-) -> web.Response:
-    """A JSON answer."""
-    return web.Response(text=encoded(body), status=status, headers=headers, content_type="application/json")
-
-
-async def write(response: web.StreamResponse, data: bytes, *, within: float | None = None) -> None:
-    """Write a piece of a long answer within so many seconds (WRITE_TIMEOUT), which aiohttp by itself does not bound.
-
-    Raises:
-        UnreadError: the client takes nothing any more.
-        ConnectionError: it has gone.
-    """
-    within = within or WRITE_TIMEOUT
-    try:
-        async with asyncio.timeout(within):
-            await response.write(data)
-    except TimeoutError:
-        raise UnreadError(f"the answer was not read within {within:g} s") from None
-
-
-def rfc3339(moment: datetime | None) -> str | None:
-    """A time as the API shows it: UTC with a Z, microseconds only where there are any."""
-    if moment is None:
-        return None
-    return moment.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
-
-
-def error_response(problem: ApiError, *, request_id: str) -> web.Response:
-    """A problem as an answer."""
-    details = [
-        {"field": fault.field[:MAX_FIELD_PATH], "message": fault.message} for fault in problem.errors[:MAX_DETAILS]
-    ]
-    error: dict[str, Any] = {"code": problem.code, "message": str(problem)[:MAX_MESSAGE], "details": details}
-    if problem.status >= 500:  # noqa: PLR2004 - the servers' own errors begin there (RFC 9110, section 15.6)
-        error["request_id"] = request_id
-    headers = {} if problem.retry_after is None else {"Retry-After": str(problem.retry_after)}
-    response = json_response({"error": error}, status=problem.status, headers=headers)
-    if problem.status == 408:  # noqa: PLR2004 - the rest of the body may still come: nothing can follow it
-        response.force_close()
-    return response
 
 
 def of_database(error: DatabaseError) -> ApiError | None:
@@ -152,15 +64,6 @@ def _of_http(error: web.HTTPException) -> ApiError:
             return ApiError(405, "method_not_allowed", f"this path takes {error.headers.get('Allow', '')}")
         case _:
             return ApiError(error.status, "bad_request", error.reason)
-
-
-def with_headers[R: web.StreamResponse](response: R, request_id: str) -> R:
-    """The answer with the headers that every answer has."""
-    response.headers[REQUEST_ID] = request_id
-    response.headers["Server"] = "mailerd"  # aiohttp's own names the versions of Python and of itself
-    response.headers.setdefault("Cache-Control", "no-store")
-    response.headers.setdefault("X-Content-Type-Options", "nosniff")
-    return response
 
 
 class ErrorMiddleware:
@@ -236,15 +139,12 @@ class ErrorMiddleware:
         return response
 
     async def _write(self, request: web.Request, response: web.StreamResponse) -> None:
-        """Write the answer here, within a bound, which aiohttp by itself does not have."""
         try:
-            async with asyncio.timeout(WRITE_TIMEOUT):
-                await response.prepare(request)
-                await response.write_eof()
-        except TimeoutError:
-            self._too_slow(request, f"the answer was not read within {WRITE_TIMEOUT:g} s")
+            await write_whole(response, request)
+        except UnreadError as error:
+            self._too_slow(request, str(error))
         except ConnectionError:
-            return  # the client has gone; the request itself was carried out, and is told as such
+            return  # the client has gone; the request itself was carried out, and the log says so
 
     def _left(self, request: web.Request, error: ConnectionError) -> web.StreamResponse:
         """The client has gone in the middle of a long answer, or does not read it: that is its right, and no bug."""

@@ -4,17 +4,17 @@ import csv
 import io
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
 
-from mailerd.core.pauses import until
-from mailerd.core.states import OPEN, JobStatus, State
+from mailerd.core.states import JobStatus, State
 from mailerd.errors import DatabaseError
 from mailerd.events.intake import IntakeEvents
 from mailerd.intake.forecast import ForecastService
-from mailerd.intake.middleware import json_response, rfc3339, write
+from mailerd.intake.http_responses import json_response, write
 from mailerd.intake.query_params import ULID, JobLookup, choice, cursor, limit, moment, query, text
+from mailerd.intake.response_models import JobOut, JobsOut, RecipientOut, RecipientsOut, rfc3339
 from mailerd.mail.addresses import Addresses, mailbox
 from mailerd.store.api_keys import Permission
 from mailerd.store.jobs import Job, JobFilter, Jobs, Recipient
@@ -49,7 +49,7 @@ class ReadEndpoints:
         query(request, allowed=())
         job = await self._lookup.of(request, key)
         forecasts = await self._foresee([job])
-        return json_response(show_job(job, forecasts.get(job.id)))
+        return json_response(JobOut.of(job, forecasts.get(job.id)))
 
     async def _foresee(self, jobs: Sequence[Job]) -> Mapping[str, Mapping[str, object]]:
         """What lies before those of the jobs that wait for something; nothing when it cannot be told."""
@@ -80,10 +80,12 @@ class ReadEndpoints:
         found = await self._jobs.newest(before=before, limit=size + 1, senders=key.senders, only=only)
         page = found[:size]
         forecasts = await self._foresee(page)
-        return json_response({
-            "jobs": [show_job(each, forecasts.get(each.id)) for each in page],
-            "next_cursor": page[-1].id if len(found) > size else None,
-        })  # fmt: skip
+        return json_response(
+            JobsOut(
+                jobs=[JobOut.of(each, forecasts.get(each.id)) for each in page],
+                next_cursor=page[-1].id if len(found) > size else None,
+            )
+        )
 
     async def recipients(self, request: web.Request) -> web.Response:
         """A job's recipients, in the order of the request."""
@@ -97,10 +99,12 @@ class ReadEndpoints:
             job.id, status=status, email=email, after=-1 if after is None else int(after), limit=size + 1
         )
         page = found[:size]
-        return json_response({
-            "recipients": [show_recipient(each) for each in page],
-            "next_cursor": str(page[-1].seq) if len(found) > size else None,
-        })  # fmt: skip
+        return json_response(
+            RecipientsOut(
+                recipients=[RecipientOut.model_validate(each) for each in page],
+                next_cursor=str(page[-1].seq) if len(found) > size else None,
+            )
+        )
 
     async def results(self, request: web.Request) -> web.StreamResponse:
         """A job's recipients as CSV, page by page, so that neither side ever holds them all."""
@@ -125,64 +129,8 @@ class ReadEndpoints:
 
 
 def _row(row: Recipient) -> tuple[object, ...]:
-    moments = (rfc3339(row.due_at), rfc3339(row.sent_at), rfc3339(row.updated_at))
+    moments = (rfc3339(row.due_at), row.sent_at and rfc3339(row.sent_at), rfc3339(row.updated_at))
     return row.seq, row.email, row.name, row.status.value, row.attempts, row.error, row.message_id, row.proof, *moments
-
-
-def show_job(job: Job, forecast: Mapping[str, object] | None = None) -> dict[str, Any]:
-    """A job as the API shows it; without a forecast there is nothing to say, or it was not asked for."""
-    settled = sum(number for state, number in job.counts.items() if state not in OPEN)
-    return {
-        "job_id": job.id,
-        "type": job.type,
-        "sender_email": job.sender_email,
-        "reference": job.reference,
-        "template": job.template_name and {"name": job.template_name, "version": job.template_version},
-        "priority": job.priority,
-        "status": job.status.value,
-        "total": job.total,
-        "counts": {state.value: number for state, number in job.counts.items()},
-        "progress": settled / job.total if job.total else 1.0,
-        "rate": round(60 * job.counts[State.SENT] / job.took, 1) if job.took and job.took > 0 else None,
-        "created_at": rfc3339(job.created_at),
-        "send_at": rfc3339(job.send_at),
-        "started_at": rfc3339(job.started_at),
-        "finished_at": rfc3339(job.finished_at),
-        "cause_of_wait": cause_of_wait(job) or (forecast or {}).get("cause_of_wait"),
-        "forecast": dict(forecast or {}),
-    }
-
-
-def cause_of_wait(job: Job) -> str | None:
-    """Why the waiting letters of a job do not go now; None when nothing waits or nothing holds them."""
-    if not job.counts[State.WAITING]:
-        return None
-    if job.status is JobStatus.PAUSED:
-        return "the job is paused"
-    if job.early:
-        return f"not due before {rfc3339(job.send_at)}"
-    if job.paused_until is not None:
-        reason = f": {job.pause_reason}" if job.pause_reason else ""
-        end = until(job.paused_until, lambda moment: str(rfc3339(moment)))
-        return f"sender {job.sender_email} is paused {end}{reason}"
-    return None
-
-
-def show_recipient(row: Recipient) -> dict[str, Any]:
-    """A recipient as the API shows it."""
-    return {
-        "id": row.id,
-        "email": row.email,
-        "name": row.name,
-        "status": row.status.value,
-        "attempts": row.attempts,
-        "error": row.error,
-        "message_id": row.message_id,
-        "proof": row.proof,
-        "due_at": rfc3339(row.due_at),
-        "sent_at": rfc3339(row.sent_at),
-        "updated_at": rfc3339(row.updated_at),
-    }
 
 
 def csv_lines(rows: Sequence[Sequence[object]]) -> bytes:

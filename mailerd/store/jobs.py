@@ -111,14 +111,6 @@ class TemplateLanguage(NamedTuple):
 
 
 @dataclass(frozen=True)
-class StoredJob:
-    """What the database has: the moment from which the job is sent, and when it was accepted."""
-
-    send_at: datetime
-    created_at: datetime
-
-
-@dataclass(frozen=True)
 class Job:
     """A job and the counts of its recipients, as of one moment."""
 
@@ -202,15 +194,15 @@ class Jobs:
         self._database = database
         self._timeout = timeout
 
-    async def accept(self, job: NewJob) -> StoredJob:
-        """Store a job whole or not at all; it returns only when the database has said that it is durable.
+    async def accept(self, job: NewJob) -> datetime:
+        """Store a job whole or not at all; returns, once it is durable, the moment from which it is sent.
 
         Raises:
             DatabaseError: it was not stored; where `in_doubt` is set, nobody knows.
             DuplicateKeyError: its idempotency key is used up; it was not stored.
         """
 
-        async def work(cursor: Cursor) -> StoredJob:
+        async def work(cursor: Cursor) -> datetime:
             return await self._store(cursor, job)
 
         try:
@@ -227,7 +219,7 @@ class Jobs:
                 ) from error
             return found
 
-    async def _store(self, cursor: Cursor, job: NewJob) -> StoredJob:
+    async def _store(self, cursor: Cursor, job: NewJob) -> datetime:
         # Recipients first, the job next, its sender last: nobody sees an unfinished job, and the sender's row, which
         # every claim of that sender needs, is locked for the last moment only.
         # Each step has its own bound: a frozen server must show soon, in a big job too.
@@ -254,18 +246,18 @@ class Jobs:
             for language in job.languages:
                 await cursor.execute(_ADD_LANGUAGE, (job.id, *language))
             await cursor.execute_batch([(_ADD_JOB, row), (_SCHEDULE_SENDER, (job.sender_email, due, now, due, due))])
-        return StoredJob(send_at=_aware(due), created_at=_aware(now))
+        return due.replace(tzinfo=UTC)
 
-    async def _resolve_commit(self, job_id: str, *, doubt: DatabaseError) -> StoredJob | None:
+    async def _resolve_commit(self, job_id: str, *, doubt: DatabaseError) -> datetime | None:
         """What became of a COMMIT without an answer: the job, or None when it certainly is not and will not be.
 
         The locking read waits for a transaction that is still being committed, so that "absent" is a proof.
         """
 
-        async def work(cursor: Cursor) -> StoredJob | None:
-            await cursor.execute("SELECT send_at, created_at FROM jobs WHERE id = %s FOR UPDATE", (job_id,))
+        async def work(cursor: Cursor) -> datetime | None:
+            await cursor.execute("SELECT send_at FROM jobs WHERE id = %s FOR UPDATE", (job_id,))
             row = await cursor.fetchone()
-            return StoredJob(send_at=_aware(row[0]), created_at=_aware(row[1])) if row else None
+            return row[0].replace(tzinfo=UTC) if row else None
 
         until = time.monotonic() + RESOLVE_TIMEOUT
         while (left := until - time.monotonic()) > 0:

@@ -44,7 +44,7 @@ OF_INTAKE: Final = (
     ),
     Mutation(
         "the samples of a dry run are as long as the letters",
-        "mailerd/intake/middleware.py",
+        "mailerd/intake/http_responses.py",
         "while (size := json_size(text)) > most:",
         "while (size := json_size(text)) < 0:",
         "tests/intake/test_bounds.py::test_no_dry_run_is_above_a_megabyte",

@@ -49,16 +49,17 @@ async def test_a_waiting_letter_says_why_and_what_is_next(database_url: str, tmp
         daemon.runner.wake()
         await heard.wait_for("sender_paused")
         paused = await told(daemon.database, "a@example.org")
-        assert "Now: waiting, since me@example.com is paused (no credentials: " in paused
-        assert "Next: it goes when there is a credential file that can be used: `mailerd auth login" in paused
+        mended = "there is a credential file that can be used: `mailerd auth login --sender me@example.com`"
+        assert f"Now: waiting: me@example.com is paused until {mended} (tried each minute: no credentials: " in paused
+        assert "Next: it goes when that is done." in paused
         await query(daemon.database, "UPDATE senders SET pause_cause = 'throttled'")
         throttled = await told(daemon.database, "a@example.org")
-        assert "Now: waiting, since me@example.com is paused until" in throttled
+        assert "Now: waiting: me@example.com is paused until" in throttled
         assert "Next: it is tried in " in throttled
         await query(daemon.database, "UPDATE senders SET paused_until = NULL, next_claim_at = NULL")
         await query(daemon.database, "UPDATE job_recipients SET due_at = UTC_TIMESTAMP(6) + INTERVAL 3 HOUR")
         await query(daemon.database, "UPDATE job_recipients SET draft_id = 'r-7'")
         early = await told(daemon.database, "a@example.org")
         assert "It has the draft r-7 at Google" in early
-        assert "it is not due before" in early
+        assert "Now: waiting: not due before" in early
         assert "it is sent in 2 h 59 min" in early or "it is sent in 3 h 0 min" in early

@@ -116,7 +116,7 @@ def test_a_name_in_brackets_is_listed_as_it_is(keys: Command) -> None:
 def test_a_revoked_key_is_gone_and_revoking_it_again_fails(keys: Command) -> None:
     keys("create", "app")
     code, out, _ = keys("revoke", "1")
-    assert (code, out) == (0, "ApiKey 1 is revoked.\n")
+    assert (code, out) == (0, "Key 1 is revoked.\n")
     code, _, err = keys("revoke", "1")
 
     assert code == 1

@@ -208,7 +208,7 @@ async def test_a_connection_that_never_asks_is_closed(build: Build) -> None:
 
 
 async def test_a_client_that_does_not_read_its_answer_is_given_up(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mailerd.intake.middleware.WRITE_TIMEOUT", 0.3)
+    monkeypatch.setattr("mailerd.intake.http_responses.WRITE_TIMEOUT", 0.3)
     people = [{"email": f"r{n}@example.com", "name": "R" * 200} for n in range(1000)]
     _, posted = await site.post(job(*people))
     host, _, port = site.url.removeprefix("http://").partition(":")
