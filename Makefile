@@ -30,7 +30,7 @@ lint: setup  ## the part of check that runs no test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-chaos: setup  ## storms: kills, freezes, lost answers, in about 10 minutes; writes docs/proof.md
+chaos: setup  ## storms: kills, freezes, lost answers, in about 10 minutes; writes docs/internals/proof.md
 	@$(BIN)/python -m tests.chaos --proof
 
 systemd:  ## as root: the service under a systemd of its own, step by step, in 4 minutes

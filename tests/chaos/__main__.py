@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--short", action="store_true", help="small sizes")
     parser.add_argument("--scenario", action="append", choices=[s.name for s in ALL], help="only these; repeatable")
     parser.add_argument("--seed", action="append", type=int, help="repeatable; 1 when none is given")
-    parser.add_argument("--proof", action="store_true", help="write docs/proof.md")
+    parser.add_argument("--proof", action="store_true", help="write docs/internals/proof.md")
     parser.add_argument("--mutations", action="store_true", help="break the code on purpose and see the tests fail")
     return parser
 

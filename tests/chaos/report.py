@@ -1,4 +1,4 @@
-"""The table of a run, for the terminal and for docs/proof.md."""
+"""The table of a run, for the terminal and for docs/internals/proof.md."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _COLUMNS: Final = (
     "longest silence s", "longest over its bound s", "leases lapsed", "found", "missing", "fenced off", "took s",
     "breaches",
 )  # fmt: skip
-PROOF: Final = ROOT / "docs" / "proof.md"
+PROOF: Final = ROOT / "docs" / "internals" / "proof.md"
 
 
 def _cells(result: Result) -> tuple[str, ...]:
@@ -48,7 +48,7 @@ def table(results: Sequence[Result]) -> str:
 
 
 def write_proof(results: Sequence[Result], *, took: float) -> None:
-    """Write docs/proof.md, the table as it came out."""
+    """Write docs/internals/proof.md, the table as it came out."""
     letters, faults = sum(r.truth.letters for r in results), sum(r.faults for r in results)
     lost, twice = sum(r.truth.lost for r in results), sum(r.truth.twice for r in results)
     whats = "\n".join(f"* **{scenario.name}**: {scenario.what}." for scenario in ALL)

@@ -25,7 +25,7 @@ from tests.support.rendering import rendering
 
 README = Paper(ROOT / "README.md")
 CHINESE = Paper(ROOT / "README.zh-CN.md")
-PAPERS = [README, CHINESE, Paper(ROOT / "CHANGELOG.md"), *map(Paper, sorted((ROOT / "docs").glob("*.md")))]
+PAPERS = [README, CHINESE, Paper(ROOT / "CHANGELOG.md"), *map(Paper, sorted((ROOT / "docs").rglob("*.md")))]
 NAMES = [str(paper.path.relative_to(ROOT)) for paper in PAPERS]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 TEST = re.compile(r"(?P<file>tests/[\w/]+\.py)::(?P<name>\w+)")
@@ -73,7 +73,8 @@ def test_every_make_target_exists(paper: Paper) -> None:
 
 
 def test_the_readme_begins_with_the_two_commands() -> None:
-    assert README.blocks[0].bare.splitlines() == ["make run", "make test"]
+    first = next(block for block in README.blocks if block.language == "bash")
+    assert first.bare.splitlines() == ["make run", "make test"]
     assert [words for words in README.commands("mailerd") if words[:1] in (["migrate"], ["keys"], ["run"])]
 
 
@@ -191,21 +192,33 @@ def test_the_pins_and_their_reason_are_told() -> None:
 
 def test_the_page_on_architecture_draws_the_layers_that_are_held() -> None:
     (contract,) = (each for each in PROJECT["tool"]["importlinter"]["contracts"] if each["type"] == "layers")
-    block = Paper(ROOT / "docs/architecture.md").blocks[0].body
-    drawn = [re.split(r"\s{2,}", line)[0] for line in block.splitlines()]
-    assert drawn == contract["layers"]
+    drawn = [
+        [re.split(r"\s{2,}", line)[0] for line in block.body.splitlines()]
+        for block in Paper(ROOT / "docs/architecture.md").blocks
+    ]
+    assert contract["layers"] in drawn
 
 
-def test_the_page_on_architecture_names_every_table() -> None:
-    made = {"schema_version"}
+def test_every_table_is_explained_where_it_is_made() -> None:
+    bare = []
     for file in (ROOT / "mailerd/store/migrations").glob("*.sql"):
-        made |= set(re.findall(r"CREATE TABLE (?:IF NOT EXISTS )?(\w+)", file.read_text("utf-8")))
-    section = Paper(ROOT / "docs/architecture.md").text.partition("## The tables")[2].partition("\n## ")[0]
-    assert set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == made
+        before = ""
+        for line in file.read_text("utf-8").splitlines():
+            made = re.match(r"CREATE TABLE (?:IF NOT EXISTS )?(\w+)", line)
+            if made and not before.startswith("-- "):
+                bare.append(made[1])
+            before = line
+    assert bare == []
+
+
+def test_the_index_leads_to_every_document() -> None:
+    index = Paper(ROOT / "docs/index.md")
+    pages = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")} - {"index.md"}
+    assert pages == set(index.links)
 
 
 def test_the_page_on_crashes_goes_through_every_step_and_says_what_remains() -> None:
-    said = " ".join(text.lower() for _, text in Paper(ROOT / "docs/crash.md").headings)
+    said = " ".join(text.lower() for _, text in Paper(ROOT / "docs/internals/crash.md").headings)
     steps = ("accept", "claim", "render", "drafts.create", "draft id", "drafts.send", "messages.send", "outcome")
     assert [
         step for step in (*steps, "renew", "finish", "rescue", "sweep", "migration", "remains") if step not in said

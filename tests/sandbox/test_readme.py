@@ -12,7 +12,11 @@ from tests.house.markdown import Paper
 from tests.sandbox.test_demo import ROOT, Sandbox, commands, eventually
 
 # The blocks that need nothing but the sandbox; the others set up a mailbox of one's own.
-SECTIONS = ("Post a job", "Pace and pauses", "From the terminal", "When in doubt")
+SECTIONS = (
+    ("README.md", "Try it"),
+    ("README.md", "Post a job"),
+    ("docs/mailboxes.md", "Limits"),
+)
 VARIABLES = ("MAILERD_", "DATABASE_URL", "XDG_CONFIG_HOME")
 
 
@@ -48,13 +52,14 @@ def environment() -> dict[str, str]:
 
 
 def lines(checkout: Path, *, port: str) -> str:
-    """All of the README's lines of shell in those sections, as one script that stops at the first that fails."""
-    text = (ROOT / "README.md").read_text("utf-8")
+    """All lines of shell in those sections, as one script that stops at the first that fails."""
     blocks: list[str] = []
-    for section in SECTIONS:
+    for paper, section in SECTIONS:
+        text = (ROOT / paper).read_text("utf-8")
         part = checkout / "section.md"
         part.write_text(text.split(f"\n## {section}\n")[1].split("\n## ")[0] + "\n", "utf-8")
-        blocks += [block.body for block in Paper(part).blocks if block.language == "bash"]
+        shell = [block.body for block in Paper(part).blocks if block.language == "bash"]
+        blocks += [body for body in shell if "make run" not in body]
     return "set -euo pipefail\n" + "".join(blocks).replace(":5000/", f":{port}/")
 
 

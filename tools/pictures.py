@@ -1,0 +1,91 @@
+"""Makes the README's pictures from the sandbox as it runs: `.venv/bin/python tools/pictures.py`."""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from html import unescape
+from pathlib import Path
+from typing import IO
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+ROOT = Path(__file__).parents[1]
+PICTURES = ROOT / "docs" / "pictures"
+WIDTH = 100
+LETTERS = 8
+"""Letters of the outbox that are shown."""
+
+
+def main() -> None:
+    """Run the demonstration, and take `mailerd top` while it sends and the outbox when it has sent."""
+    mailerd = str(Path(sys.executable).with_name("mailerd"))
+    with tempfile.TemporaryDirectory() as folder:
+        command = [mailerd, "sandbox", "--demo", str(ROOT / "examples" / "welcome.json"), "--latency", "0.8"]
+        sandbox = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
+        assert sandbox.stdout is not None  # noqa: S101 - it is a pipe
+        try:
+            outbox = until(sandbox.stdout, r"stand-in for Google +(\S+)")
+            until(sandbox.stdout, r"(60) of 240")
+            top(mailerd, Path(folder))
+            until(sandbox.stdout, r"(Ctrl-C ends it all)")
+            letters(outbox)
+        finally:
+            sandbox.terminate()
+            sandbox.wait(60)
+
+
+def until(lines: IO[str], pattern: str) -> str:
+    """Read on to a line; what it says."""
+    for line in lines:
+        if found := re.search(pattern, line):
+            return found[1]
+    raise SystemExit(f"the sandbox has ended before it said {pattern}")
+
+
+def top(mailerd: str, folder: Path) -> None:
+    """A picture of `mailerd top`."""
+    environment = {**os.environ, "FORCE_COLOR": "1", "COLUMNS": str(WIDTH), "LINES": "24"}
+    time.sleep(2)  # the counts are read every second
+    shown = subprocess.run(
+        [mailerd, "top", "--once"], cwd=folder, env=environment, check=True, capture_output=True, text=True
+    )
+    console = recorder()
+    console.print(Text.from_ansi(shown.stdout), soft_wrap=True)
+    save(console, "top", "mailerd top")
+
+
+def letters(outbox: str) -> None:
+    """A picture of the outbox: what its page lists, without the page's own look."""
+    with urllib.request.urlopen(outbox, timeout=10) as answer:  # noqa: S310 - on loopback
+        page = answer.read().decode()
+    facts = re.sub(r"<[^>]+>", "", re.search(r'class="facts">(.*?) ·', page, re.DOTALL)[1])  # type: ignore[index]
+    console, table = recorder(), Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for entry in re.findall(r"<li>.*?</li>", page, re.DOTALL)[:LETTERS]:
+        cells = re.findall(r"<(?:span|time)[^>]*>(.*?)</(?:span|time)>", entry, re.DOTALL)
+        to, subject, _, at = (Text(unescape(cell).strip(), no_wrap=True, overflow="ellipsis") for cell in cells)
+        table.add_row(to, subject, at)
+    twice = "" if 'role="alert"' in page else ", none of them twice"
+    console.print(Text(f"{facts.strip()}{twice}", "bold"))
+    console.print(table)
+    save(console, "outbox", "the sandbox's outbox")
+
+
+def recorder() -> Console:
+    """A console that keeps what it prints."""
+    return Console(record=True, width=WIDTH, file=Path(os.devnull).open("w", encoding="utf-8"), force_terminal=True)
+
+
+def save(console: Console, name: str, title: str) -> None:
+    """Write a picture."""
+    PICTURES.mkdir(exist_ok=True)
+    console.save_svg(str(PICTURES / f"{name}.svg"), title=title, unique_id=name)
+
+
+if __name__ == "__main__":
+    main()
