@@ -50,7 +50,7 @@ def complaint(words: list[str]) -> str:
             alternatives = name.split("|")  # `keys create|list|revoke`
             return "" if all(each in commands for each in alternatives) else f"there is no command {name}"
         command = commands[name]
-    known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+    known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)} | {"--help"}
     unknown = [word for word in words if word.startswith("-") and word.split("=")[0] not in known]
     return f"{command.name} has no option {', '.join(unknown)}" if unknown else ""
 
