@@ -292,7 +292,7 @@ def _policy(settings: Settings) -> RetryPolicy:
 def _claims(settings: Settings, database: Database, daemon_id: str, *, gmail: Gmail, replay_log: ReplayLog) -> Claims:
     return Claims.on(
         default_limits(settings), database, daemon_id, lease=timedelta(seconds=settings.runner.lease),
-        credentials_version=gmail.stamps, replay_log=replay_log,
+        credentials_version=gmail.credentials_version, replay_log=replay_log,
     )  # fmt: skip
 
 

@@ -18,9 +18,9 @@ from mailerd.errors import MailerdError
 from mailerd.events.gmail import GmailEvents
 from mailerd.gmail.list_credentials import Entry, inventory
 from mailerd.gmail.mailbox import COMPOSE, METADATA, SEND, mailbox_with
-from mailerd.gmail.oauth_callback import Visit, listening
-from mailerd.gmail.oauth_login import Client, Question, SignedIn, SignIn, SignInError, read_client
-from mailerd.gmail.save_credentials import place_for, save
+from mailerd.gmail.oauth_callback import Callback, listening
+from mailerd.gmail.oauth_login import AuthorizationRequest, Client, SignedIn, SignIn, SignInError, read_client
+from mailerd.gmail.save_credentials import credential_path, save
 from mailerd.mail.addresses import mailbox
 
 _DAY: Final = 86_400.0
@@ -58,48 +58,54 @@ def login(
         raise SignInError(f"{sender} is an alias of {known.aliases[sender]} (gmail.aliases): sign that mailbox in")
     scopes = (SEND if send_only else COMPOSE, *((METADATA,) if metadata else ()))
     key = read_client(client or known.credentials_dir / "client.json")
-    place = place_for(sender, known.credentials_dir)
-    done = run_async(_sign_in(known, Question(sender, scopes), client=key, place=place, port=port, within=timeout))
+    place = credential_path(sender, known.credentials_dir)
+    done = run_async(
+        _sign_in(known, AuthorizationRequest(sender, scopes), client=key, place=place, port=port, within=timeout)
+    )
     _tell(sender, done, place)
 
 
 async def _sign_in(
-    known: GmailSettings, question: Question, *, client: Client, place: Path, port: int, within: float
+    known: GmailSettings, authorization: AuthorizationRequest, *, client: Client, place: Path, port: int, within: float
 ) -> SignedIn:
     try:
-        async with listening(port=port, state=question.state, strangers=_aside) as loopback:
-            back = f"http://127.0.0.1:{loopback.port}/"
-            _ask(question.address(known.auth_uri, client=client, redirect_uri=back), port=loopback.port, within=within)
-            visit = await loopback.visit(within=within)
+        async with listening(port=port, state=authorization.state, on_rejected=_aside) as callbacks:
+            back = f"http://127.0.0.1:{callbacks.port}/"
+            _ask(
+                authorization.url(known.auth_uri, client=client, redirect_uri=back), port=callbacks.port, within=within
+            )
+            callback = await callbacks.callback(timeout=within)
             try:
-                done = await _answered(known, visit, question=question, client=client, back=back)
+                done = await _answered(known, callback, authorization=authorization, client=client, back=back)
                 save(place, done.credentials)
             except MailerdError as error:
-                visit.show(f"The sign-in did not come about. {error}", status=400)
+                callback.show(f"The sign-in failed. {error}", status=400)
                 raise
-            visit.show(f"{question.sender} is signed in. You may close this window.")
+            callback.show(f"{authorization.sender} is signed in. You may close this window.")
             return done
     except TimeoutError:
-        raise SignInError(f"nobody came back from Google within {within:g} s; nothing was changed") from None
+        raise SignInError(f"no answer came back from Google within {within:g} s; nothing was changed") from None
     except OSError as error:
         raise SignInError(f"127.0.0.1:{port} cannot be listened on: {error.strerror}; choose another --port") from error
 
 
-async def _answered(known: GmailSettings, visit: Visit, *, question: Question, client: Client, back: str) -> SignedIn:
-    if refusal := visit.parameters.get("error"):
+async def _answered(
+    known: GmailSettings, callback: Callback, *, authorization: AuthorizationRequest, client: Client, back: str
+) -> SignedIn:
+    if refusal := callback.parameters.get("error"):
         why = "it was declined in the browser" if refusal == "access_denied" else f"Google answered {refusal[:100]!r}"
-        raise SignInError(f"{question.sender} was not signed in: {why}; nothing was changed")
+        raise SignInError(f"{authorization.sender} was not signed in: {why}; nothing was changed")
     async with SignIn(known, events=GmailEvents(no_log)) as google:
-        done = await google.redeem(
-            visit.parameters.get("code", ""), question=question, client=client, redirect_uri=back
+        done = await google.exchange_code(
+            callback.parameters.get("code", ""), authorization=authorization, client=client, redirect_uri=back
         )
-        needed = question.scopes[0]
+        needed = authorization.scopes[0]
         if needed not in done.credentials.scopes:
             raise SignInError(
                 f"{needed} was not granted: tick its box on Google's page and try again; nothing was changed"
             )
         if set(done.credentials.scopes) != {SEND}:
-            _insist(await google.address_of(done), sender=question.sender)
+            _insist(await google.address_of(done), sender=authorization.sender)
     return done
 
 

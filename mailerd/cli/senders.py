@@ -125,7 +125,7 @@ def pause(
     why = one_line(reason)  # it is shown on terminals and in logs, as what Google says
     address = _mailbox(known, email)
     gmail = Gmail(known.gmail, events=GmailEvents(no_log), concurrency=1)
-    file = gmail.file_of(address)
+    file = gmail.credential_file(address)
 
     async def work(senders: Senders) -> datetime:
         if isinstance(file, NoCredentials) and not await senders.knows(address):

@@ -1,10 +1,10 @@
-"""What the Gmail door says."""
+"""Events of the Gmail client."""
 
 from mailerd.events.base import EventEmitter, event
 
 
 class GmailEvents(EventEmitter):
-    """Sign-ins, tokens, credential files and answers that are not what was hoped for; never a secret."""
+    """Sign-ins, tokens, credential files and failed calls; never a secret."""
 
     @event(
         "info",
@@ -15,7 +15,7 @@ class GmailEvents(EventEmitter):
 
     @event(
         "error",
-        en="{sender}: {file} opens the mailbox {address}, which is another one: nothing is sent with it, and its letters wait. "
+        en="{sender}: {file} opens the mailbox {address}, not the sender's own: nothing is sent with it, and its letters wait. "
         "Put the right file there (`mailerd auth login --sender {sender}`), or name an alias in gmail.aliases",
         zh="{sender}：{file} 打开的是另一个邮箱 {address}：不会用它发送任何邮件，邮件等待中。"
         "请放入正确的文件（`mailerd auth login --sender {sender}`），或在 gmail.aliases 中声明别名",
@@ -45,14 +45,14 @@ class GmailEvents(EventEmitter):
 
     @event(
         "debug",
-        en="{sender}: {call} was answered oddly after {seconds:.3f} s: {outcome}: {excerpt}",
-        zh="{sender}：{call} 在 {seconds:.3f} 秒后得到异常答复：{outcome}：{excerpt}",
+        en="{sender}: {call} failed after {seconds:.3f} s: {outcome}: {excerpt}",
+        zh="{sender}：{call} 在 {seconds:.3f} 秒后失败：{outcome}：{excerpt}",
     )
-    def google_answered_oddly(self, *, sender: str, call: str, outcome: str, excerpt: str, seconds: float) -> None: ...
+    def google_call_failed(self, *, sender: str, call: str, outcome: str, excerpt: str, seconds: float) -> None: ...
 
     @event(
         "error",
-        en="{sender}: {call} ended in an exception that nobody foresaw ({error!r}); this is a bug in mailerd or in a "
+        en="{sender}: {call} ended in an unforeseen exception ({error!r}); this is a bug in mailerd or in a "
         "library. The letter is treated as the last certain fact allows: {outcome}",
         zh="{sender}：{call} 以意料之外的异常结束（{error!r}）；这是 mailerd 或某个库的缺陷。邮件按最后可确定的事实处理：{outcome}",
     )

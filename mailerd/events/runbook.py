@@ -194,7 +194,7 @@ RUNBOOKS: Final[Mapping[str, Runbook]] = {
         "对 Google 的调用出现意外错误；邮件状态安全。",
         (_BUG,),
     ),
-    "google_away": Runbook(
+    "google_unreachable": Runbook(
         "Google cannot be reached from this machine. Letters wait, no attempt is lost, and mailerd tries by itself.",
         "本机无法连接 Google。邮件等待，不消耗尝试次数，mailerd 会自动重试。",
         (_NETWORK, LikelyCause("a proxy or firewall in between", "中间的代理或防火墙", "curl -v https://oauth2.googleapis.com/"), _GOOGLE),

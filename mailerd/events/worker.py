@@ -167,7 +167,7 @@ class RunnerEvents(EventEmitter):
         en="Google is out of reach, nothing is claimed for {seconds:.0f} s: {cause}",
         zh="无法连接 Google，{seconds:.0f} 秒内不领取邮件：{cause}",
     )
-    def google_away(self, *, seconds: float, cause: str) -> None: ...
+    def google_unreachable(self, *, seconds: float, cause: str) -> None: ...
 
     @event(
         "warning",

@@ -1,4 +1,4 @@
-"""One sender at Google: its credential file, its token and its aiogoogle client; never two refreshes at once."""
+"""One sender's access to Google: its credential file, its token (one refresh at a time) and its aiogoogle client."""
 
 import asyncio
 from dataclasses import replace
@@ -12,91 +12,98 @@ from mailerd.clock import Clock
 from mailerd.core.replies import NoCredentials, TokenUnavailable
 from mailerd.events.gmail import GmailEvents
 from mailerd.gmail import credentials
-from mailerd.gmail.credentials import Credentials, Folders, Found, ServiceAccount
+from mailerd.gmail.credentials import CredentialDirs, CredentialFile, Credentials, ServiceAccount
 from mailerd.gmail.mailbox_owner import Ownership
 from mailerd.gmail.session import GmailRequest, GmailSession
 from mailerd.gmail.tokens import NoToken, Token, Tokens
 
-_LOOK_EVERY_S = 1.0
+_REFRESH_INTERVAL_S = 1.0
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 class Account:
-    """A sender's standing with Google."""
+    """A sender's access to Google."""
 
     def __init__(
-        self, sender: str, *, folders: Folders, tokens: Tokens, session: GmailSession, clock: Clock, events: GmailEvents
+        self,
+        sender: str,
+        *,
+        dirs: CredentialDirs,
+        tokens: Tokens,
+        session: GmailSession,
+        clock: Clock,
+        events: GmailEvents,
     ) -> None:
         self._sender = sender
-        self._folders = folders
+        self._dirs = dirs
         self._tokens = tokens
         self._clock = clock
         self._events = events
         self._session = session
         self._client: Aiogoogle | None = None
-        self._found: Found | NoCredentials | None = None
-        self._credentials: Credentials | NoCredentials = NoCredentials("not looked for yet")
-        self._folder_stamps: tuple[tuple[int, ...], ...] = ()
-        self._looked_at = 0.0
+        self._found: CredentialFile | NoCredentials | None = None
+        self._credentials: Credentials | NoCredentials = NoCredentials("not read yet")
+        self._dirs_version: tuple[tuple[int, ...], ...] = ()
+        self._refreshed_at = 0.0
         self._token: Token | None = None
         self.ownership = Ownership(sender, events=events)
         self._creds: tuple[Token, UserCreds] | None = None
-        """A token in aiogoogle's own form, whose making takes longer than its use."""
+        """The token in aiogoogle's own form, which takes longer to make than to use."""
         self._refreshing = asyncio.Lock()
         self._generation = 0
-        """Grows when what was learned before no longer counts."""
+        """Grows when the token is dropped: what was learnt before no longer counts."""
         self._rounds = 0
         """Grows with every refresh that has ended."""
-        self._last: Token | NoToken = TokenUnavailable("none was asked for yet")
+        self._last: Token | NoToken = TokenUnavailable("none was requested yet")
 
     @property
     def project(self) -> str:
-        """The Cloud project of the credentials as last looked at; "" without any."""
+        """The Cloud project of the credentials; "" without any."""
         return "" if isinstance(self._credentials, NoCredentials) else self._credentials.project
 
     @property
     def file(self) -> str:
         """Where the credentials were found; "" without any."""
-        return str(self._found.path) if isinstance(self._found, Found) else ""
+        return str(self._found.path) if isinstance(self._found, CredentialFile) else ""
 
-    def forget(self) -> None:
-        """Drop the token; the next call asks for a new one, and a refresh under way does not bring the old one back."""
+    def invalidate(self) -> None:
+        """Drop the token: the next call requests a new one, and a refresh under way does not bring the old one back."""
         self._token = None
         self._generation += 1
 
-    def look(self) -> None:
-        """Look at the credential file, and drop the token when it has changed."""
-        self._looked_at = self._clock.monotonic()
-        self._folder_stamps = self._folders.stamps()
-        found = self._folders.find(self._sender)
+    def reload(self) -> None:
+        """Find and read the credential file, and drop the token when the file has changed."""
+        self._refreshed_at = self._clock.monotonic()
+        self._dirs_version = self._dirs.version()
+        found = self._dirs.find(self._sender)
         if found == self._found:
             return
         if self._found is not None:
-            file = str(found.path) if isinstance(found, Found) else "it is gone"
+            file = str(found.path) if isinstance(found, CredentialFile) else "it is gone"
             self._events.credentials_changed(sender=self._sender, file=file)
         self._found = found
-        self._credentials = credentials.read(found) if isinstance(found, Found) else found
-        self.forget()
+        self._credentials = credentials.read(found) if isinstance(found, CredentialFile) else found
+        self.invalidate()
 
-    def glance(self) -> None:
-        """The cheap look, a few stats: the file is looked for and read only where something has changed."""
-        same = self._folders.stamps() == self._folder_stamps
-        if same and isinstance(self._found, Found) and credentials.changed(self._found):
+    def refresh_if_changed(self) -> None:
+        """Reload where a folder or the file has changed; costs one stat for each of them."""
+        same = self._dirs.version() == self._dirs_version
+        if same and isinstance(self._found, CredentialFile) and credentials.changed(self._found):
             same = False
         if self._found is None or not same:
-            self.look()
-        self._looked_at = self._clock.monotonic()
+            self.reload()
+        self._refreshed_at = self._clock.monotonic()
 
-    def _glance_now_and_then(self) -> None:
-        if self._found is None or self._clock.monotonic() - self._looked_at >= _LOOK_EVERY_S:
-            self.glance()
+    def _refresh_if_due(self) -> None:
+        if self._found is None or self._clock.monotonic() - self._refreshed_at >= _REFRESH_INTERVAL_S:
+            self.refresh_if_changed()
 
     async def token(self, *, deadline: float, refused: Token | None = None) -> Token | NoToken:
         """A fresh token that is not the `refused` one, or why there is none.
 
-        Whoever comes while a refresh is under way waits for it and takes its outcome, good or bad.
+        Callers that come while a refresh is under way wait for it, and get its outcome, good or bad.
         """
-        self._glance_now_and_then()
+        self._refresh_if_due()
         if token := self._usable(refused):
             return token
         rounds_seen = self._rounds
@@ -121,7 +128,7 @@ class Account:
         return token
 
     async def _refresh(self, *, deadline: float) -> Token | NoToken:
-        self.look()
+        self.reload()
         known, generation = self._credentials, self._generation
         if isinstance(known, NoCredentials):
             return known
@@ -137,8 +144,8 @@ class Account:
     async def send(self, request: GmailRequest, *, token: Token) -> Response:
         """Send a request in the sender's name, by aiogoogle.
 
-        To aiogoogle every token is a user's, a service account's too, and never expires: its own refreshing, which
-        would wait without bound, thus has nothing to do.
+        aiogoogle is given every token as a user's token that never expires, a service account's too. So it never
+        refreshes one itself, which would wait without bound.
         """
         if self._client is None:
             # One client a sender, as its credentials belong to the client. The session is shared: aiogoogle keeps it

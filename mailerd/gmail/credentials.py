@@ -1,6 +1,6 @@
-"""Finds and reads the Google-standard credential files; nothing else opens them, and no secret is ever shown.
+"""Finds and reads credential files of Google's standard form; no secret of theirs is ever shown.
 
-A name is never built into a path: folders are listed and names compared, so that no sender can lead out of them.
+A sender's name is compared with the names in the folders, so that no sender can name a file outside them.
 """
 
 import json
@@ -13,33 +13,33 @@ from typing import Any, Self
 
 from mailerd.core.replies import NoCredentials
 
-_LARGEST = 64 * 1024
-"""Bytes that are read of a file; a longer one is cut off and so is no JSON."""
+_MAX_BYTES = 64 * 1024
+"""Read of a file; a longer one is cut off, and is then no JSON."""
 _PREFIX = "mailerd."
-_PROJECT_AT_MOST = 190
-_SHAPE = re.compile(r"[^\s@/\\\x00-\x1f\x7f]+@[^\s@/\\\x00-\x1f\x7f]+")
+_MAX_PROJECT = 190
+_ADDRESS = re.compile(r"[^\s@/\\\x00-\x1f\x7f]+@[^\s@/\\\x00-\x1f\x7f]+")
 
 
 @dataclass(frozen=True)
 class AuthorizedUser:
-    """A person's consent."""
+    """A person's sign-in."""
 
     client_id: str
     client_secret: str = field(repr=False)
     refresh_token: str = field(repr=False)
     scopes: tuple[str, ...] = ()
-    """As the file names them; Google's own answer counts more."""
+    """As the file names them; those of Google's answer take precedence."""
 
     @property
     def project(self) -> str:
         """The Cloud project whose quota is used: its number, with which Google's client ids begin."""
         number, _, _ = self.client_id.partition("-")
-        return number if number.isdecimal() else self.client_id[:_PROJECT_AT_MOST]
+        return number if number.isdecimal() else self.client_id[:_MAX_PROJECT]
 
 
 @dataclass(frozen=True)
 class ServiceAccount:
-    """A service account that may speak for the sender."""
+    """A service account that may act for the sender."""
 
     client_email: str
     private_key_id: str
@@ -48,15 +48,15 @@ class ServiceAccount:
     @property
     def project(self) -> str:
         """The Cloud project whose quota is used: its id, which stands in name@project.iam.gserviceaccount.com."""
-        return self.client_email.rpartition("@")[2].removesuffix(".iam.gserviceaccount.com")[:_PROJECT_AT_MOST]
+        return self.client_email.rpartition("@")[2].removesuffix(".iam.gserviceaccount.com")[:_MAX_PROJECT]
 
 
 Credentials = AuthorizedUser | ServiceAccount
 
 
 @dataclass(frozen=True)
-class Found:
-    """The file that is a sender's, as it was when it was looked at."""
+class CredentialFile:
+    """A sender's credential file, as it was when it was found."""
 
     path: Path
     of_domain: bool
@@ -70,7 +70,7 @@ class Found:
         return name.removeprefix(_PREFIX) if self.of_systemd else name
 
 
-class Folders:
+class CredentialDirs:
     """The folders with credential files: the configured one, then systemd's."""
 
     def __init__(self, folder: Path, *, systemd: Path | None = None) -> None:
@@ -83,28 +83,28 @@ class Folders:
         systemd = os.environ.get("CREDENTIALS_DIRECTORY")
         return cls(folder, systemd=Path(systemd) if systemd else None)
 
-    def all(self) -> list[Found]:
-        """Every file that bears the name of a mailbox or a domain; of two with the same, first the one that is used."""
+    def all(self) -> list[CredentialFile]:
+        """Every file that is named after a mailbox or a domain; of two with one name, first the one that is used."""
         found = []
         for folder in filter(None, (self._folder, self._systemd)):
             for name, path in sorted(self._listing(folder).items()):
                 if name.endswith(".json") and "@" in name:
                     domain, systemd = name.startswith("@"), folder == self._systemd
-                    found.append(Found(path=path, of_domain=domain, of_systemd=systemd, stamp=_stamp(path)))
+                    found.append(CredentialFile(path=path, of_domain=domain, of_systemd=systemd, stamp=_stamp(path)))
         return found
 
-    def stamps(self) -> tuple[tuple[int, ...], ...]:
-        """What changes when a file comes, goes or is renamed; costs one stat a folder."""
+    def version(self) -> tuple[tuple[int, ...], ...]:
+        """A value that changes when a file comes, goes or is renamed; costs one stat per folder."""
         return tuple(_stamp(folder) for folder in (self._folder, self._systemd) if folder)
 
-    def find(self, sender: str) -> Found | NoCredentials:
-        """The file for a sender (in lower case): its own before its domain's; upper and lower case are alike."""
-        if not _SHAPE.fullmatch(sender):
+    def find(self, sender: str) -> CredentialFile | NoCredentials:
+        """The file for a sender (in lower case): its own before its domain's; names match in any case."""
+        if not _ADDRESS.fullmatch(sender):
             return NoCredentials(f"{sender!r} is not an e-mail address, so there can be no credential file for it")
         domain = sender.rpartition("@")[2]
         own = self._folder / f"{sender}.json"
-        if stamp := _stamp(own):  # so that many senders at a start do not each read the whole folder
-            return Found(path=own, of_domain=False, of_systemd=False, stamp=stamp)
+        if stamp := _stamp(own):  # so that at the start not each of many senders lists the whole folder
+            return CredentialFile(path=own, of_domain=False, of_systemd=False, stamp=stamp)
         listings = [(self._listing(self._folder), False)]
         if self._systemd:
             listings.append((self._listing(self._systemd), True))
@@ -112,7 +112,9 @@ class Folders:
         for name in names:
             for listing, of_systemd in listings:
                 if path := listing.get(name):
-                    return Found(path=path, of_domain=name == names[1], of_systemd=of_systemd, stamp=_stamp(path))
+                    return CredentialFile(
+                        path=path, of_domain=name == names[1], of_systemd=of_systemd, stamp=_stamp(path)
+                    )
         where = " or ".join(str(folder) for folder in (self._folder, self._systemd) if folder)
         return NoCredentials(
             f"no credential file for {sender}: looked for {names[0]} and {names[1]} in {where}; make one with "
@@ -121,11 +123,11 @@ class Folders:
         )
 
     def _listing(self, folder: Path) -> dict[str, Path]:
-        """The files by name in lower case. systemd's may bear the prefix that its ImportCredential= goes by."""
+        """The files by name in lower case, without the prefix that systemd's ImportCredential= needs."""
         try:
             names = sorted(path.name for path in folder.iterdir())
         except OSError:
-            # A folder that is missing or closed holds nothing; that the file was looked for there is said above.
+            # A folder that is missing or cannot be read counts as empty; `find` says where it looked.
             return {}
         listing: dict[str, Path] = {}
         for name in names:
@@ -134,21 +136,21 @@ class Folders:
         return listing
 
 
-def changed(found: Found) -> bool:
-    """Whether the file is another than the one that was found; costs one stat."""
+def changed(found: CredentialFile) -> bool:
+    """Whether the file has changed since it was found; costs one stat."""
     return _stamp(found.path) != found.stamp
 
 
-def read(found: Found) -> Credentials | NoCredentials:
+def read(found: CredentialFile) -> Credentials | NoCredentials:
     """The credentials in a file, or what is wrong with it and what to do."""
     path = found.path
     try:
-        # Without O_NONBLOCK the opening of a pipe of that name would wait for its writer for ever.
+        # Without O_NONBLOCK, opening a named pipe would wait for its writer without end.
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         with os.fdopen(handle, "rb") as file:
-            if problem := _closed_enough(os.fstat(handle), found=found):
+            if problem := _check_permissions(os.fstat(handle), found=found):
                 return NoCredentials(problem)
-            text = file.read(_LARGEST)
+            text = file.read(_MAX_BYTES)
     except OSError as error:
         return NoCredentials(f"{path} cannot be read: {error.strerror}; make it readable for mailerd's user alone")
     try:
@@ -160,11 +162,11 @@ def read(found: Found) -> Credentials | NoCredentials:
     return _parse(document, found=found)
 
 
-def _closed_enough(status: os.stat_result, *, found: Found) -> str:
+def _check_permissions(status: os.stat_result, *, found: CredentialFile) -> str:
     """What is wrong with the kind or the permissions of a file, or ""."""
     if not stat.S_ISREG(status.st_mode):
         return f"{found.path} is not a regular file; put Google's JSON there"
-    # systemd mounts credentials as root's with 0400, or 0440 where it lets the service's user in by an access list.
+    # systemd mounts credentials as root's with mode 0400, or 0440 where an access list admits the service's user.
     allowed = stat.S_IRGRP if found.of_systemd and status.st_uid == 0 else 0
     if status.st_mode & 0o077 & ~allowed:
         return (
@@ -174,7 +176,7 @@ def _closed_enough(status: os.stat_result, *, found: Found) -> str:
     return ""
 
 
-def _parse(document: dict[str, Any], *, found: Found) -> Credentials | NoCredentials:
+def _parse(document: dict[str, Any], *, found: CredentialFile) -> Credentials | NoCredentials:
     match document.get("type"):
         case "authorized_user" if found.of_domain:
             return NoCredentials(

@@ -1,4 +1,4 @@
-"""Our own discovery document: the few methods of Gmail that mailerd calls, so that no start needs the network.
+"""A discovery document of our own with the few Gmail methods that mailerd calls, so that starting needs no network.
 
 Source: https://gmail.googleapis.com/$discovery/rest?version=v1, revision 20261005, cut down to what is used.
 """
@@ -23,7 +23,7 @@ def _method(verb: str, path: str, *, upload: bool = False, **parameters: dict[st
         "httpMethod": verb,
         "path": _ME + path,
         "parameters": {name: dict(_PATH) for name in order} | {name: dict(p) for name, p in parameters.items()},
-        # aiogoogle walks this list without looking whether it is there.
+        # aiogoogle fails without this list.
         "parameterOrder": order,
     }
     if upload:
@@ -70,8 +70,8 @@ def document(root: str) -> dict[str, Any]:
     }
 
 
-class Addresses:
-    """The addresses of Gmail's methods; those of the hot path are worked out once."""
+class Endpoints:
+    """The URLs of Gmail's methods; those that every letter needs are made once."""
 
     def __init__(self, root: str) -> None:
         self._users = GoogleAPI(document(root)).users
@@ -88,7 +88,7 @@ class Addresses:
         return self._root + path.lstrip("/").format(userId="me") + "?uploadType=media"
 
     def draft(self, draft_id: str, *, shape: str = "") -> str:
-        """One draft; `shape` is Google's "format", empty for the calls that know none."""
+        """One draft; `shape` is Google's "format", empty for methods that have none."""
         method, given = (self._users.drafts.get, {"format": shape}) if shape else (self._users.drafts.delete, {})
         return self._one(method, ident=draft_id, **given)
 
@@ -114,8 +114,8 @@ class Addresses:
         return str(self._users.getProfile(userId="me").url)
 
     def _one(self, method: Any, *, ident: str, **given: Any) -> str:
-        # An empty id would ask for the list, and dots would climb out of the collection.
+        # An empty id would name the collection, and dots another path.
         if ident.strip(".") == "":
             raise ValueError(f"{ident!r} is not an id of Google's")
-        # aiogoogle leaves "/" as it is unless it is told otherwise.
+        # By default aiogoogle does not escape "/".
         return str(method(userId="me", id=ident, path_params_safe_chars={"id": ""}, **given).url)

@@ -1,4 +1,4 @@
-"""Tells and counts what became of each call; the only place where the door's events and its meter meet."""
+"""Logs and counts the outcome of each call to Google."""
 
 from collections.abc import Mapping
 from typing import Final, Protocol, assert_never
@@ -20,10 +20,10 @@ from mailerd.events.gmail import GmailEvents
 
 
 class Meter(Protocol):
-    """Where calls are counted."""
+    """Counts calls."""
 
     def google_call(self, *, call: Call, outcome: str, seconds: float) -> None:
-        """One call has ended; `outcome` is a word of `outcome_of`, of which there are few."""
+        """One call has ended; `outcome` is a word of `outcome_of`, which has few."""
 
 
 _WORDS: Final[Mapping[type[Reply], str]] = {
@@ -48,8 +48,8 @@ def outcome_of(reply: Reply) -> str:
             return _WORDS[type(reply)]
 
 
-class Watch:
-    """What is said and counted of the calls."""
+class Instrument:
+    """Logs and counts calls."""
 
     def __init__(self, *, events: GmailEvents, meter: Meter | None) -> None:
         self._events = events
@@ -61,7 +61,7 @@ class Watch:
         if self._meter:
             self._meter.google_call(call=call, outcome=outcome, seconds=seconds)
         if not isinstance(reply, Accepted):
-            self._events.google_answered_oddly(
+            self._events.google_call_failed(
                 sender=sender, call=call, outcome=outcome, excerpt=_excerpt(reply), seconds=seconds
             )
 

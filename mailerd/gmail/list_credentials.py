@@ -1,4 +1,4 @@
-"""Which mailboxes there are by their files alone: kind, mode and problems; nobody is asked, no secret is told."""
+"""Lists the credential files with kind, mode and problems, from the disk alone; no secret is shown."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Literal, assert_never
 
 from mailerd.config import GmailSettings
 from mailerd.core.replies import NoCredentials
-from mailerd.gmail.credentials import AuthorizedUser, Folders, ServiceAccount, read
+from mailerd.gmail.credentials import AuthorizedUser, CredentialDirs, ServiceAccount, read
 from mailerd.gmail.mailbox import Mailbox, mailbox_with
 
 
@@ -20,19 +20,19 @@ class Entry:
     kind: Literal["authorized_user", "service_account", ""] = ""
     """Empty when the file cannot be used."""
     mode: Literal["draft", "direct", ""] = ""
-    """Empty when nobody but Google knows."""
+    """Empty when only Google knows."""
     scopes: tuple[str, ...] = ()
-    """As the file says; empty when it does not."""
+    """As the file says; empty when it does not say."""
     problem: str = ""
     used: bool = True
-    """Whether its place in the order lets it serve at all."""
+    """Whether it is the first file of its name and no alias."""
 
 
 def inventory(settings: GmailSettings) -> list[Entry]:
-    """Every mailbox and domain that has a file, in the order in which the folders are searched."""
+    """Every credential file, in the order in which the folders are searched."""
     entries: list[Entry] = []
     first: dict[str, Path] = {}
-    for found in Folders.configured(settings.credentials_dir).all():
+    for found in CredentialDirs.configured(settings.credentials_dir).all():
         used = first.setdefault(found.owner, found.path)
         known = read(found)
         if used != found.path:

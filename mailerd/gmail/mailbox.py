@@ -1,4 +1,4 @@
-"""What a sender's granted scopes allow: the delivery mode, and whether its mail can be looked at."""
+"""What a sender's granted scopes allow: the delivery mode, and whether metadata of its mail can be read."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -11,21 +11,21 @@ SEND = _ROOT + "gmail.send"
 METADATA = _ROOT + "gmail.metadata"
 _MODIFY = _ROOT + "gmail.modify"
 _READONLY = _ROOT + "gmail.readonly"
-_EVERYTHING = "https://mail.google.com/"
+_FULL = "https://mail.google.com/"
 
-_DRAFTING = {COMPOSE, _MODIFY, _EVERYTHING}
-_LOOKING = {METADATA, _READONLY, _MODIFY, _EVERYTHING}
+_DRAFT_SCOPES = {COMPOSE, _MODIFY, _FULL}
+_READ_SCOPES = {METADATA, _READONLY, _MODIFY, _FULL}
 
-_NAMING = _DRAFTING | _LOOKING
-"""What users.getProfile asks for, any of them: https://developers.google.com/workspace/gmail/api/reference/rest/v1/users/getProfile"""
+_PROFILE_SCOPES = _DRAFT_SCOPES | _READ_SCOPES
+"""Any of these allows users.getProfile: https://developers.google.com/workspace/gmail/api/reference/rest/v1/users/getProfile"""
 
-LADDER = ((COMPOSE, METADATA), (COMPOSE,), (SEND, METADATA), (SEND,))
-"""What is asked for on behalf of a service account, best first: for an undelegated scope Google refuses all of them."""
+SCOPE_PREFERENCE = ((COMPOSE, METADATA), (COMPOSE,), (SEND, METADATA), (SEND,))
+"""Sets of scopes to request for a service account, best first; Google refuses a set with an undelegated scope."""
 
 
 @dataclass(frozen=True)
 class Mailbox:
-    """A sender that Google has let in."""
+    """A sender that Google has given a token for."""
 
     sender: str
     mode: Literal["draft", "direct"]
@@ -35,19 +35,19 @@ class Mailbox:
     project: str = field(default="", compare=False)
     """The Cloud project whose quota its calls use."""
     verified: bool = field(default=True, compare=False)
-    """Google has named the mailbox, or was asked for it by name; with gmail.send alone nobody can tell whose it is."""
+    """Google has named the mailbox, or the request did. With gmail.send alone Google does not say whose it is."""
 
 
-def may_ask_whose(scopes: tuple[str, ...]) -> bool:
-    """Whether the scopes let Google name the mailbox; where they are unknown, the question tells."""
-    return not scopes or bool(set(scopes) & _NAMING)
+def allow_profile(scopes: tuple[str, ...]) -> bool:
+    """Whether the scopes allow users.getProfile; unknown scopes are tried."""
+    return not scopes or bool(set(scopes) & _PROFILE_SCOPES)
 
 
 def mailbox_with(sender: str, *, scopes: tuple[str, ...], project: str = "") -> Mailbox | NoCredentials:
-    """The mailbox that these scopes make, or why they make none."""
+    """The mailbox with these scopes, or why nothing can be sent with them."""
     granted = set(scopes)
-    if granted & _DRAFTING or not granted:
-        # Unknown scopes are taken for drafting ones: if that is wrong, Google refuses before anything is sent.
+    if granted & _DRAFT_SCOPES or not granted:
+        # Unknown scopes are taken as allowing drafts: if that is wrong, Google refuses before anything is sent.
         mode: Literal["draft", "direct"] = "draft"
     elif SEND in granted:
         mode = "direct"
@@ -56,5 +56,5 @@ def mailbox_with(sender: str, *, scopes: tuple[str, ...], project: str = "") -> 
             f"{sender}: the sign-in allows neither {COMPOSE} nor {SEND}, only {', '.join(scopes)}; "
             "sign in again with the scope gmail.compose"
         )
-    looks = bool(granted & _LOOKING)
-    return Mailbox(sender=sender, mode=mode, can_read_metadata=looks, scopes=scopes, project=project)
+    can_read = bool(granted & _READ_SCOPES)
+    return Mailbox(sender=sender, mode=mode, can_read_metadata=can_read, scopes=scopes, project=project)

@@ -1,7 +1,7 @@
-"""Whose mailbox a sign-in opens: asked once for each credential file, before anything else is asked with it.
+"""Checks whose mailbox a credential file opens: once for each file, before it is used for anything else.
 
-Without this a file that was exchanged for another mailbox's would send from there, and its drafts, which only their own
-mailbox knows, would all look as if they had been sent.
+Without the check, a file that was replaced by another mailbox's would send from that mailbox, and the drafts of its own
+mailbox, which the other one does not know, would all look as if they had been sent.
 """
 
 import asyncio
@@ -11,17 +11,17 @@ from typing import Final
 from mailerd.core.replies import Accepted, NoResponse, Refused, Reply, TokenUnavailable, WrongMailbox
 from mailerd.core.verdicts import SCOPE_REFUSED
 from mailerd.events.gmail import GmailEvents
-from mailerd.gmail.mailbox import may_ask_whose
+from mailerd.gmail.mailbox import allow_profile
 from mailerd.gmail.tokens import Token
 
 _CONSUMER: Final = frozenset({"gmail.com", "googlemail.com"})
 
 
 def same_mailbox(one: str, other: str) -> bool:
-    """Whether two addresses name one mailbox, as far as they can tell by themselves.
+    """Whether two addresses name one mailbox, as far as the addresses show it.
 
-    Upper and lower case are alike. At gmail.com, and only there, dots do not count, nor does what follows a "+"
-    (https://support.google.com/mail/answer/7436150), and googlemail.com is the same.
+    Upper and lower case are the same. At gmail.com, and only there, dots and what follows a "+" do not count
+    (https://support.google.com/mail/answer/7436150), and googlemail.com is the same domain.
     """
     return _canonical(one) == _canonical(other)
 
@@ -34,87 +34,87 @@ def _canonical(address: str) -> str:
 
 
 class Ownership:
-    """What is known of one sender's sign-in; `verified` says whether Google has named its mailbox."""
+    """Whether one sender's credentials open the sender's own mailbox; `verified`: Google has named that mailbox."""
 
     def __init__(self, sender: str, *, events: GmailEvents) -> None:
         self._sender = sender
         self._events = events
-        self._asking = asyncio.Lock()
-        self._known = 0
-        """The generation of credentials of which it is known; 0 is none."""
+        self._checking = asyncio.Lock()
+        self._checked = 0
+        """The generation of credentials that was checked; 0 is none."""
         self._wrong: WrongMailbox | None = None
         self._rounds = 0
-        """Grows with every question that has ended."""
+        """Grows with every check that has ended."""
         self._last: Reply | None = None
         self.verified = False
 
-    def settled(self, token: Token) -> bool:
-        """Whether nobody need be asked."""
-        return token.generation == self._known
+    def is_known(self, token: Token) -> bool:
+        """Whether the token's credentials were checked."""
+        return token.generation == self._checked
 
     @property
-    def trouble(self) -> WrongMailbox | None:
-        """Why nothing may be asked with the sign-in, where that is settled."""
+    def problem(self) -> WrongMailbox | None:
+        """Why the credentials must not be used, where that is known."""
         return self._wrong
 
     async def check(
         self, token: Token, *, file: str, deadline: float, ask: Callable[[], Awaitable[Reply]]
     ) -> Reply | None:
-        """Why nothing may be asked with this token; None: the mailbox is the sender's, or the scopes let nobody see.
+        """Why this token must not be used; None: the mailbox is the sender's, or the scopes do not let Google say.
 
-        `ask` makes the call (users.getProfile). Whoever comes meanwhile waits, and takes the outcome, good or bad.
+        `ask` makes the call (users.getProfile). Callers that come meanwhile wait, and get its outcome, good or bad.
         """
         rounds = self._rounds
         try:
             async with asyncio.timeout_at(deadline):
-                await self._asking.acquire()
+                await self._checking.acquire()
         except TimeoutError:
-            return TokenUnavailable("whose mailbox it is was not told: another question for it took the whole time-out")
+            return TokenUnavailable("whose mailbox it is was not told: another check of it took the whole time-out")
         try:
-            if not self.settled(token):
+            if not self.is_known(token):
                 if self._rounds != rounds and self._last is not None:
                     return self._last
-                self._last = await self._learn(token, file=file, ask=ask)
+                self._last = await self._check_now(token, file=file, ask=ask)
                 self._rounds += 1
                 return self._last
             return self._wrong
         finally:
-            self._asking.release()
+            self._checking.release()
 
-    async def _learn(self, token: Token, *, file: str, ask: Callable[[], Awaitable[Reply]]) -> Reply | None:
+    async def _check_now(self, token: Token, *, file: str, ask: Callable[[], Awaitable[Reply]]) -> Reply | None:
         if token.bound:
-            return self._conclude(token, None, verified=True)
-        if not may_ask_whose(token.scopes):
-            self._unseen(token)
+            return self._remember(token, None, verified=True)
+        if not allow_profile(token.scopes):
+            self._unverifiable(token)
             return None
         reply = await ask()
         match reply:
             case Accepted(body=dict() as body):
                 return self._compare(token, str(body.get("emailAddress")), file=file)
             case Refused() if reply.reason in SCOPE_REFUSED:
-                self._unseen(token)
+                self._unverifiable(token)
                 return None
-            case NoResponse(cause):  # nothing was sent, and whoever hangs here holds up nobody else
+            case NoResponse(cause):  # no letter was sent, and only this sender waits
                 return TokenUnavailable(f"whose mailbox it is was not told: {cause}")
             case _:
                 return reply
 
     def _compare(self, token: Token, address: str, *, file: str) -> WrongMailbox | None:
         if same_mailbox(address, self._sender):
-            return self._conclude(token, None, verified=True)
+            return self._remember(token, None, verified=True)
         self._events.mailbox_wrong(sender=self._sender, address=address, file=file)
         wrong = WrongMailbox(
             f"{file} opens the mailbox {address}, not {self._sender}, so nothing is sent with it: run "
             f"`mailerd auth login --sender {self._sender}`, or name {self._sender} in gmail.aliases if it is an alias "
             f"of {address}"
         )
-        self._conclude(token, wrong, verified=False)
+        self._remember(token, wrong, verified=False)
         return wrong
 
-    def _unseen(self, token: Token) -> None:
+    def _unverifiable(self, token: Token) -> None:
         self._events.mailbox_unverified(sender=self._sender)
-        self._conclude(token, None, verified=False)
+        self._remember(token, None, verified=False)
 
-    def _conclude(self, token: Token, wrong: WrongMailbox | None, *, verified: bool) -> WrongMailbox | None:
-        self._known, self._wrong, self.verified = token.generation, wrong, verified
+    def _remember(self, token: Token, wrong: WrongMailbox | None, *, verified: bool) -> WrongMailbox | None:
+        self._checked, self._wrong, self.verified = token.generation, wrong, verified
         return wrong

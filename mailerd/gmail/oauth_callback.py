@@ -1,7 +1,7 @@
-"""One page on 127.0.0.1 to which the browser is sent back after a sign-in; it alone listens for that, and only once.
+"""The page on 127.0.0.1 to which the browser returns after a sign-in; it takes one callback.
 
-RFC 8252, section 7.3, is what Google's "desktop" clients follow. The request comes from a browser, so anybody's page
-may make one: only an answer with the state that was drawn for this sign-in counts, and all others leave it waiting.
+Google's "desktop" clients follow RFC 8252, section 7.3. The request comes from a browser, so any web page may make one:
+only a callback with the state of this sign-in counts, and after any other the server goes on waiting.
 """
 
 import asyncio
@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import parse_qsl, urlsplit
 
-_HEAD_AT_MOST: Final = 16 * 1024
+_MAX_HEAD: Final = 16 * 1024
 """Bytes of a request's head."""
-_HEAD_WITHIN: Final = 10.0
-"""Seconds for a browser to write it."""
-_SEE_OFF_WITHIN: Final = 1.0
+_HEAD_TIMEOUT: Final = 10.0
+"""Seconds for a browser to send it."""
+_FINISH_TIMEOUT: Final = 1.0
 _PAGE: Final = (
     '<!doctype html><html lang="en"><meta charset="utf-8"><title>mailerd</title>'
     '<body style="font:16px/1.5 sans-serif;max-width:40em;margin:4em auto;padding:0 1em"><h1>mailerd</h1><p>{}</p>'
@@ -25,46 +25,46 @@ _PAGE: Final = (
 
 
 @dataclass(frozen=True)
-class Visit:
-    """The browser with Google's answer; it waits for the page that `show` gives it."""
+class Callback:
+    """The browser's request with Google's answer; the browser waits for the page that `show` gives it."""
 
     parameters: Mapping[str, str] = field(repr=False)
     _page: "asyncio.Future[tuple[int, str]]" = field(repr=False)
 
     def show(self, text: str, *, status: int = 200) -> None:
-        """Show the person how it ended."""
+        """Show the person how the sign-in ended."""
         if not self._page.done():
             self._page.set_result((status, text))
 
 
-class Loopback:
-    """Waits for one visit."""
+class CallbackServer:
+    """Waits for one callback."""
 
-    def __init__(self, *, state: str, strangers: Callable[[str], None]) -> None:
+    def __init__(self, *, state: str, on_rejected: Callable[[str], None]) -> None:
         self.port = 0
         self._state = state
-        self._strangers = strangers
-        self._visit: asyncio.Future[Visit] = asyncio.get_running_loop().create_future()
-        self._visited: asyncio.Task[None] | None = None
+        self._strangers = on_rejected
+        self._callback: asyncio.Future[Callback] = asyncio.get_running_loop().create_future()
+        self._connection: asyncio.Task[None] | None = None
 
-    async def visit(self, *, within: float) -> Visit:
-        """The visit that bears our state.
+    async def callback(self, *, timeout: float) -> Callback:  # noqa: ASYNC109 - a person's patience
+        """The callback with our state.
 
         Raises:
-            TimeoutError: nobody came within so many seconds.
+            TimeoutError: none came within so many seconds.
         """
-        async with asyncio.timeout(within):
-            return await self._visit
+        async with asyncio.timeout(timeout):
+            return await self._callback
 
-    async def see_off(self) -> None:
-        """Let the visitor get the page, if it was given one."""
-        if self._visited is not None:
-            await asyncio.wait({self._visited}, timeout=_SEE_OFF_WITHIN)
+    async def finish(self) -> None:
+        """Let the browser get its page, if it was given one."""
+        if self._connection is not None:
+            await asyncio.wait({self._connection}, timeout=_FINISH_TIMEOUT)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer one connection; whatever it sends, nothing but this connection suffers."""
+        """Answer one connection; whatever it sends, only this connection fails."""
         try:
-            async with asyncio.timeout(_HEAD_WITHIN):
+            async with asyncio.timeout(_HEAD_TIMEOUT):
                 head = await reader.readuntil(b"\r\n\r\n")
             status, text = await self._answer(head.split(b"\r\n", 1)[0].decode("ascii", "replace"))
         except (TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
@@ -95,28 +95,28 @@ class Loopback:
         if len(parameters) != len(pairs) or not hmac.compare_digest(
             parameters.get("state", "").encode(), self._state.encode()
         ):
-            self._strangers("an answer that does not belong to this sign-in (wrong or missing state) was refused")
+            self._strangers("a callback that does not belong to this sign-in (wrong or missing state) was refused")
             return 400, "This answer does not belong to the sign-in that mailerd waits for. Open the newest address."
-        if self._visit.done():
+        if self._callback.done():
             return 409, "This sign-in has been answered already."
         page: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
-        self._visit.set_result(Visit(parameters, page))
-        self._visited = asyncio.current_task()
+        self._callback.set_result(Callback(parameters, page))
+        self._connection = asyncio.current_task()
         return await page
 
 
 @asynccontextmanager
-async def listening(*, port: int, state: str, strangers: Callable[[str], None]) -> AsyncIterator[Loopback]:
-    """Listen on 127.0.0.1 (port 0 takes a free one) until the block ends; `strangers` is told of refused answers.
+async def listening(*, port: int, state: str, on_rejected: Callable[[str], None]) -> AsyncIterator[CallbackServer]:
+    """Listen on 127.0.0.1 (port 0 takes a free one); `on_rejected` gets a text for each refused callback.
 
     Raises:
         OSError: the port is taken.
     """
-    loopback = Loopback(state=state, strangers=strangers)
-    server = await asyncio.start_server(loopback.serve, "127.0.0.1", port, limit=_HEAD_AT_MOST)
-    loopback.port = server.sockets[0].getsockname()[1]
+    callbacks = CallbackServer(state=state, on_rejected=on_rejected)
+    server = await asyncio.start_server(callbacks.serve, "127.0.0.1", port, limit=_MAX_HEAD)
+    callbacks.port = server.sockets[0].getsockname()[1]
     try:
-        yield loopback
+        yield callbacks
     finally:
         server.close()
-        await loopback.see_off()
+        await callbacks.finish()

@@ -1,7 +1,7 @@
-"""A person's sign-in with an OAuth client of the kind "installed" (RFC 8252, PKCE of RFC 7636): address, code, tokens.
+"""A person's sign-in with an OAuth client of the type "installed" (RFC 8252, PKCE of RFC 7636): URL, code, tokens.
 
-Source: https://developers.google.com/identity/protocols/oauth2/native-app. Addresses come from the settings alone,
-never from the client's file, so that no file can send secrets elsewhere.
+Source: https://developers.google.com/identity/protocols/oauth2/native-app. URLs come from the settings alone, never
+from the client's file, so that no file can send secrets elsewhere.
 """
 
 import asyncio
@@ -22,37 +22,37 @@ from mailerd.errors import MailerdError
 from mailerd.events.gmail import GmailEvents
 from mailerd.gmail import responses
 from mailerd.gmail.credentials import AuthorizedUser
-from mailerd.gmail.endpoints import Addresses
-from mailerd.gmail.responses import Granted
+from mailerd.gmail.endpoints import Endpoints
+from mailerd.gmail.responses import TokenResponse
 from mailerd.gmail.session import GmailRequest, GmailSession
 from mailerd.gmail.tokens import without_secrets
 
-_LARGEST = 64 * 1024
+_MAX_BYTES = 64 * 1024
 
 
 class SignInError(MailerdError):
-    """The sign-in did not come about; no file was written."""
+    """The sign-in failed; no file was written."""
 
 
 @dataclass(frozen=True)
 class Client:
-    """The OAuth client, as the Cloud console hands it out."""
+    """The OAuth client, as the Cloud console names it."""
 
     client_id: str
     client_secret: str = field(repr=False)
 
 
 @dataclass(frozen=True)
-class Question:
-    """What a person is asked, and the secrets by which the answer is known."""
+class AuthorizationRequest:
+    """What a person is asked to agree to, and the secrets that tie the callback to it."""
 
     sender: str
     scopes: tuple[str, ...]
     state: str = field(repr=False, default_factory=lambda: secrets.token_urlsafe(32))
     verifier: str = field(repr=False, default_factory=lambda: secrets.token_urlsafe(64))
 
-    def address(self, auth_uri: str, *, client: Client, redirect_uri: str) -> str:
-        """What to open in a browser; nothing in it is a secret that lasts."""
+    def url(self, auth_uri: str, *, client: Client, redirect_uri: str) -> str:
+        """What to open in a browser; it holds no lasting secret."""
         digest = hashlib.sha256(self.verifier.encode()).digest()
         query = {
             "client_id": client.client_id,
@@ -71,7 +71,7 @@ class Question:
 
 @dataclass(frozen=True)
 class SignedIn:
-    """What Google gave."""
+    """What Google returned."""
 
     credentials: AuthorizedUser
     access_token: str = field(repr=False)
@@ -89,7 +89,7 @@ def read_client(path: Path) -> Client:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         with os.fdopen(handle, "rb") as file:
             mode = os.fstat(handle).st_mode
-            text = file.read(_LARGEST) if stat.S_ISREG(mode) else b""
+            text = file.read(_MAX_BYTES) if stat.S_ISREG(mode) else b""
     except OSError as error:
         raise SignInError(
             f"{path} cannot be read: {error.strerror}; name the OAuth client's file with --client"
@@ -114,12 +114,12 @@ def read_client(path: Path) -> Client:
 
 
 class SignIn:
-    """The part of a sign-in that speaks with Google; `async with` opens and closes its connections."""
+    """The requests of a sign-in to Google; `async with` opens and closes the connections."""
 
     def __init__(self, settings: GmailSettings, *, events: GmailEvents) -> None:
         self._token_uri = settings.token_uri
         self._time_s = settings.request_timeout
-        self._profile = Addresses(settings.api_root).profile()
+        self._profile = Endpoints(settings.api_root).profile()
         self._session = GmailSession(events=events, limit=2, request_timeout=self._time_s)
 
     async def __aenter__(self) -> Self:
@@ -132,8 +132,10 @@ class SignIn:
     def _deadline(self) -> float:
         return asyncio.get_running_loop().time() + self._time_s
 
-    async def redeem(self, code: str, *, question: Question, client: Client, redirect_uri: str) -> SignedIn:
-        """Tokens for the code that the browser brought.
+    async def exchange_code(
+        self, code: str, *, authorization: AuthorizationRequest, client: Client, redirect_uri: str
+    ) -> SignedIn:
+        """Exchange the code of the callback for tokens.
 
         Raises:
             SignInError: Google refused it, or gave less than was asked for.
@@ -143,12 +145,12 @@ class SignIn:
             "client_id": client.client_id,
             "client_secret": client.client_secret,
             "code": code,
-            "code_verifier": question.verifier,
+            "code_verifier": authorization.verifier,
             "redirect_uri": redirect_uri,
         }
         request = GmailRequest(
             Call.TOKEN,
-            sender=question.sender,
+            sender=authorization.sender,
             method="POST",
             url=self._token_uri,
             body=urlencode(form).encode(),
@@ -159,8 +161,8 @@ class SignIn:
             raise SignInError(f"{self._token_uri} gave no answer: {answer.cause}; try again")
         granted = responses.read_token(answer)
         match granted:
-            case Granted():
-                return _signed_in(granted, json.loads(answer.body), question=question, client=client)
+            case TokenResponse():
+                return _signed_in(granted, json.loads(answer.body), authorization=authorization, client=client)
             case TokenRefused():
                 known = without_secrets(granted, form)
                 raise SignInError(f"Google refused the sign-in: {known.error or known.status}: {known.description}")
@@ -168,7 +170,7 @@ class SignIn:
                 raise SignInError(cause)
 
     async def address_of(self, signed_in: SignedIn) -> str | Reply:
-        """The account that has agreed, by its own address; or what was answered instead."""
+        """The address of the account that agreed, or Google's other reply."""
         request = GmailRequest(Call.GET_PROFILE, sender="", method="GET", url=self._profile)
         request.headers["Authorization"] = f"Bearer {signed_in.access_token}"
         answer = await self._session.request(request, deadline=self._deadline())
@@ -180,7 +182,9 @@ class SignIn:
         return reply
 
 
-def _signed_in(granted: Granted, body: dict[str, Any], *, question: Question, client: Client) -> SignedIn:
+def _signed_in(
+    granted: TokenResponse, body: dict[str, Any], *, authorization: AuthorizationRequest, client: Client
+) -> SignedIn:
     refresh, ends = body.get("refresh_token"), body.get("refresh_token_expires_in")
     if not isinstance(refresh, str) or not refresh:
         raise SignInError("Google gave no refresh token, so the sign-in would end within the hour; try again")
@@ -189,7 +193,7 @@ def _signed_in(granted: Granted, body: dict[str, Any], *, question: Question, cl
             client_id=client.client_id,
             client_secret=client.client_secret,
             refresh_token=refresh,
-            scopes=question.scopes if granted.scopes is None else granted.scopes,
+            scopes=authorization.scopes if granted.scopes is None else granted.scopes,
         ),
         access_token=granted.access_token,
         ends_in=float(ends) if isinstance(ends, int | float) and not isinstance(ends, bool) else None,

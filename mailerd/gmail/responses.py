@@ -1,4 +1,4 @@
-"""Reads Google's answers into facts; pure, and never surprised by what stands in a body."""
+"""Reads Google's answers into facts; pure, and no body makes it fail."""
 
 import json
 import re
@@ -15,12 +15,12 @@ _DEFAULT_LIFETIME_S = 3599.0
 """Seconds that a token is taken to live when the answer does not say (expires_in is only recommended by RFC 6749,
 section 5.1); what Google has always said. A token that dies sooner shows as a 401, which is repeated once."""
 
-LARGEST = 1024 * 1024
-"""Bytes of an answer's body, decompressed. The largest that Gmail has for us, a page of a hundred entries or a thread,
-is a tenth of that."""
-_LONGEST_S = 366 * 86_400.0
+MAX_BODY = 1024 * 1024
+"""Bytes of an answer's body, decompressed. The largest that Gmail sends us, a page of a hundred entries or a thread, is
+a tenth of that."""
+_MAX_LIFETIME_S = 366 * 86_400.0
 _OF_DRAFTS = (Call.DRAFTS_CREATE, Call.DRAFTS_GET)
-"""A draft holds its message; no other answer has anything of that name, so that one is never taken for the other."""
+"""A draft holds its message, and no other answer has a field of that name: so neither is taken for the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +34,12 @@ class Answer:
     @property
     def too_large(self) -> bool:
         """Whether this is only the beginning of a body that was not read to its end."""
-        return len(self.body) > LARGEST
+        return len(self.body) > MAX_BODY
 
 
 @dataclass(frozen=True, slots=True)
-class Granted:
-    """A token endpoint's yes."""
+class TokenResponse:
+    """A token, as the token endpoint gave it."""
 
     access_token: str = field(repr=False)
     lifetime_s: float
@@ -53,15 +53,15 @@ def read(answer: Answer, *, call: Call) -> Reply:
         return _refused(answer)
     if answer.too_large:
         return MalformedResponse(
-            answer.status, f"more than {LARGEST} bytes, of which the first are: {_excerpt(answer.body)}"
+            answer.status, f"more than {MAX_BODY} bytes, of which the first are: {_excerpt(answer.body)}"
         )
     if call is Call.DRAFTS_DELETE:
-        # Google answers 204 with nothing; a page of HTML with a 200 is somebody else's answer.
+        # Google answers 204 with nothing; a page of HTML with a 200 comes from a proxy.
         return Accepted() if answer.body.strip() in (b"", b"{}") else _garbled(answer)
     return _accepted(call, _json(answer.body)) or _garbled(answer)
 
 
-def read_token(answer: Answer) -> Granted | TokenRefused | TokenUnavailable:
+def read_token(answer: Answer) -> TokenResponse | TokenRefused | TokenUnavailable:
     """What the token endpoint answered. No excerpt of a 2xx is ever kept: it may hold a token."""
     body = _json(answer.body)
     if not 200 <= answer.status < 300:  # noqa: PLR2004 - HTTP's success
@@ -76,7 +76,7 @@ def read_token(answer: Answer) -> Granted | TokenRefused | TokenUnavailable:
     if not isinstance(body, dict) or not isinstance(token, str) or not re.fullmatch(r"[\x21-\x7e]+", token):
         return TokenUnavailable(f"the token endpoint answered {answer.status} without a usable access token")
     scope = body.get("scope")
-    return Granted(
+    return TokenResponse(
         access_token=token,
         lifetime_s=_lifetime(body.get("expires_in")),
         scopes=tuple(scope.split()) if isinstance(scope, str) and scope.strip() else None,
@@ -86,7 +86,7 @@ def read_token(answer: Answer) -> Granted | TokenRefused | TokenUnavailable:
 def _lifetime(said: object) -> float:
     if isinstance(said, bool) or not isinstance(said, int | float):
         return _DEFAULT_LIFETIME_S
-    return float(said) if 0 <= said < _LONGEST_S else _DEFAULT_LIFETIME_S
+    return float(said) if 0 <= said < _MAX_LIFETIME_S else _DEFAULT_LIFETIME_S
 
 
 def _accepted(call: Call, body: object) -> Accepted | None:

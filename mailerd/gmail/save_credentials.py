@@ -1,4 +1,4 @@
-"""Writes a credential file: whole or not at all, and from its first moment on for its owner's eyes only."""
+"""Writes a credential file: whole or not at all, and readable by its owner alone from the start."""
 
 import json
 import os
@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from mailerd.errors import MailerdError
-from mailerd.gmail.credentials import AuthorizedUser, Folders, Found
+from mailerd.gmail.credentials import AuthorizedUser, CredentialDirs, CredentialFile
 
 
 class NotSavedError(MailerdError):
     """The file could not be written, or must not be; nothing was changed."""
 
 
-def place_for(sender: str, folder: Path) -> Path:
-    """Where the file of a mailbox belongs; makes the folder, and tries it, so that nobody agrees in vain.
+def credential_path(sender: str, folder: Path) -> Path:
+    """Where the file of a mailbox belongs. Makes the folder and tries to write, before a person is asked to agree.
 
     Raises:
         NotSavedError: the folder cannot be written to, or a service account's key stands there.
@@ -29,10 +29,10 @@ def place_for(sender: str, folder: Path) -> Path:
         raise NotSavedError(
             f"{folder} (gmail.credentials_dir) cannot be written to: {error.strerror}; run this as its owner"
         ) from error
-    found = Folders(folder).find(sender)
-    if not isinstance(found, Found) or found.of_domain:
+    found = CredentialDirs(folder).find(sender)
+    if not isinstance(found, CredentialFile) or found.of_domain:
         return folder / f"{sender}.json"
-    # What is no sign-in of a person is somebody's work: a key cannot be had back once it is overwritten.
+    # A service account's key cannot be downloaded again once it is overwritten.
     if _kind(found.path) == "service_account":
         raise NotSavedError(f"{found.path} is a service account's key and is not overwritten; move it away first")
     return found.path
@@ -47,9 +47,9 @@ def _kind(path: Path) -> str:
 
 
 def save(path: Path, credentials: AuthorizedUser) -> None:
-    """Write Google's own shape ("authorized_user") with the mode 0600, in place of what was there.
+    """Write the file in Google's form ("authorized_user") with mode 0600, in place of the one that was there.
 
-    Where root signs in for a daemon's user, that user has the new file: see `_owner`.
+    When root signs in for the daemon's user, that user owns the new file: see `_owner`.
 
     Raises:
         NotSavedError: it could not be written.
@@ -83,13 +83,13 @@ def save(path: Path, credentials: AuthorizedUser) -> None:
 
 
 def _owner(path: Path) -> os.stat_result:
-    """Whose the file was, or else whose the folder is; root's was put there by root for somebody else."""
+    """The owner of the old file, or else of the folder: root writes the file for the daemon's user."""
     folder = path.parent.stat()
     return path.stat() if path.exists() and path.stat().st_uid else folder
 
 
 def _sync(folder: Path) -> None:
-    """Have the folder's entry on the disk as well."""
+    """Make the folder's entry durable as well."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)

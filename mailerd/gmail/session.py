@@ -22,7 +22,7 @@ from aiohttp.tracing import Trace
 from mailerd import __version__
 from mailerd.core.replies import Call, NoResponse, NotSent
 from mailerd.events.gmail import GmailEvents
-from mailerd.gmail.responses import LARGEST, Answer
+from mailerd.gmail.responses import MAX_BODY, Answer
 
 _HEADERS: Final = {
     # Google compresses its answers for a User-Agent that holds the word gzip:
@@ -54,10 +54,22 @@ class GmailRequest(Request):
         super().__init__(method=method, url=url, headers=dict(headers), data=body)
         self.call = call
         self.sender = sender
+        self._content_type = content_type
         self.maybe_sent = False
         """Set just before the first byte goes to the socket; until then Google certainly has nothing."""
         self.transport: asyncio.Transport | None = None
         """Of the connection that the request has been given."""
+
+    def again(self) -> "GmailRequest":
+        """The same request, unsent and without its token."""
+        return GmailRequest(
+            self.call,
+            sender=self.sender,
+            method=str(self.method),
+            url=str(self.url),
+            body=self.data,
+            content_type=self._content_type,
+        )
 
 
 _CURRENT: ContextVar[GmailRequest] = ContextVar("_CURRENT")
@@ -194,7 +206,7 @@ def _body(data: bytes | None) -> bytes | io.BytesIO | None:
 
 async def _read(content: aiohttp.StreamReader) -> bytes:
     """The body, or of a larger one just more than is allowed (`Answer.too_large`)."""
-    pieces, left = [], LARGEST + 1
+    pieces, left = [], MAX_BODY + 1
     while left > 0 and (piece := await content.readany()):
         pieces.append(piece[:left])
         left -= len(piece)

@@ -1,27 +1,24 @@
-"""Turns credentials into access tokens; nothing else speaks with the token endpoint.
+"""Gets access tokens for credentials from Google's token endpoint.
 
-aiogoogle's own refresh is not used: it has no time-out, so that a hung endpoint hangs every letter; no lock, so that
-fifty letters make fifty requests; it signs on the event loop (36 ms each); it raises KeyError for an answer without
-"scope"; and it takes the address from the credential file. Its session interface carries these requests all the same.
+aiogoogle's own refresh is not used. It has no time-out, so a hung endpoint would hang every letter. It has no lock, so
+fifty letters would make fifty requests. It signs on the event loop (36 ms each), raises KeyError for an answer without
+"scope", and takes the endpoint's address from the credential file.
 """
 
 import asyncio
-import base64
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from urllib.parse import quote, quote_plus, urlencode
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from google.auth import crypt, jwt
 
 from mailerd.clock import Clock
 from mailerd.core.replies import Call, NoCredentials, NoResponse, NotSent, TokenRefused, TokenUnavailable
 from mailerd.gmail.credentials import AuthorizedUser, Credentials, ServiceAccount
-from mailerd.gmail.instrument import Watch
-from mailerd.gmail.mailbox import LADDER
-from mailerd.gmail.responses import Granted, read_token
+from mailerd.gmail.instrument import Instrument
+from mailerd.gmail.mailbox import SCOPE_PREFERENCE
+from mailerd.gmail.responses import TokenResponse, read_token
 from mailerd.gmail.session import GmailRequest, GmailSession
 
 _EARLY_S = 60.0
@@ -31,9 +28,8 @@ _ASSERTION_LIFETIME_S = 3600
 _JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _NOT_DELEGATED = {"unauthorized_client", "access_denied", "invalid_scope"}
 """What Google says when an administrator has not delegated all of the scopes that were asked for."""
-
-_OPEN = {"grant_type", "client_id", "redirect_uri"}
-"""What of a token request is no secret."""
+_NOT_SECRET = {"grant_type", "client_id", "redirect_uri"}
+"""Fields of a token request."""
 
 NoToken = TokenRefused | NoCredentials | TokenUnavailable
 
@@ -44,22 +40,22 @@ class Token:
 
     access_token: str = field(repr=False)
     fresh_until: float
-    """A monotonic time, in seconds; it is replaced from then on, though it lives a little longer."""
+    """A monotonic time, in seconds; from then on it is replaced, though it is valid a little longer."""
     scopes: tuple[str, ...]
     bound: bool = False
-    """Google gave it for the sender by name, as a service account's subject, so it opens no other mailbox."""
+    """A service account's token for this sender, whom the request named: it opens no other mailbox."""
     generation: int = 0
-    """Of which of the account's credential files it came; 0 is none."""
+    """Of the credential file that it came from (`Account`); 0 is none."""
 
 
 class Tokens:
     """The token endpoint."""
 
-    def __init__(self, session: GmailSession, *, token_uri: str, watch: Watch, clock: Clock) -> None:
+    def __init__(self, session: GmailSession, *, token_uri: str, instrument: Instrument, clock: Clock) -> None:
         self._session = session
-        # The settings' address always wins over the file's: a credential file cannot send secrets elsewhere.
+        # Always the settings' address, never the file's: a credential file cannot send secrets elsewhere.
         self._token_uri = token_uri
-        self._watch = watch
+        self._instrument = instrument
         self._clock = clock
 
     async def get(self, sender: str, *, credentials: Credentials, deadline: float) -> Token | NoToken:
@@ -72,35 +68,35 @@ class Tokens:
                     "client_secret": credentials.client_secret,
                     "refresh_token": credentials.refresh_token,
                 }
-                return await self._ask(sender, form=form, otherwise=credentials.scopes, deadline=deadline)
+                return await self._request(sender, form=form, default_scopes=credentials.scopes, deadline=deadline)
             case ServiceAccount():
-                return await self._climb(sender, account=credentials, deadline=deadline)
+                return await self._try_scopes(sender, account=credentials, deadline=deadline)
 
-    async def _climb(self, sender: str, *, account: ServiceAccount, deadline: float) -> Token | NoToken:
-        """The best set of scopes that was delegated."""
+    async def _try_scopes(self, sender: str, *, account: ServiceAccount, deadline: float) -> Token | NoToken:
+        """A token for the best set of scopes that was delegated; Google refuses a set that holds an undelegated one."""
         issued = int(self._clock.now().timestamp())
         claims = {"iss": account.client_email, "sub": sender, "aud": self._token_uri, "iat": issued}
         claims["exp"] = issued + _ASSERTION_LIFETIME_S
         try:
             async with asyncio.timeout_at(deadline):
-                # Loading the key takes tens of milliseconds of computing, so it is done off the loop and once.
+                # Loading the key takes tens of milliseconds of computing, so a thread does it, once for all sets.
                 assertions = await asyncio.to_thread(_sign, account, claims)
         except TimeoutError:
             return TokenUnavailable("the assertion was not signed within the time-out")
         if isinstance(assertions, NoCredentials):
             return assertions
         outcome: Token | NoToken = TokenUnavailable("no scopes to ask for")
-        for scopes, assertion in zip(LADDER, assertions, strict=True):
+        for scopes, assertion in zip(SCOPE_PREFERENCE, assertions, strict=True):
             form = {"grant_type": _JWT_BEARER, "assertion": assertion}
-            outcome = await self._ask(sender, form=form, otherwise=scopes, deadline=deadline)
+            outcome = await self._request(sender, form=form, default_scopes=scopes, deadline=deadline)
             if not (isinstance(outcome, TokenRefused) and outcome.error in _NOT_DELEGATED):
                 break
         return outcome
 
-    async def _ask(
-        self, sender: str, *, form: dict[str, str], otherwise: tuple[str, ...], deadline: float
+    async def _request(
+        self, sender: str, *, form: dict[str, str], default_scopes: tuple[str, ...], deadline: float
     ) -> Token | NoToken:
-        """One request; `otherwise` are the scopes when the answer names none."""
+        """Make one request; the token has `default_scopes` when the answer names none."""
         request = GmailRequest(
             Call.TOKEN,
             sender=sender,
@@ -111,63 +107,47 @@ class Tokens:
         )
         started = self._clock.monotonic()
         answer = await self._session.request(request, deadline=deadline)
-        outcome: Granted | NoToken
+        outcome: TokenResponse | NoToken
         if isinstance(answer, NotSent | NoResponse):
-            # Asking again for a token harms nobody, so it does not matter whether this request was written.
+            # A second request for a token does no harm, so it does not matter whether this one was sent.
             outcome = TokenUnavailable(answer.cause)
         else:
             outcome = read_token(answer)
             if isinstance(outcome, TokenRefused):
                 outcome = without_secrets(outcome, form)
         ended = self._clock.monotonic()
-        if not isinstance(outcome, Granted):
-            self._watch.reply(outcome, sender=sender, call=Call.TOKEN, seconds=ended - started)
+        if not isinstance(outcome, TokenResponse):
+            self._instrument.reply(outcome, sender=sender, call=Call.TOKEN, seconds=ended - started)
             return outcome
-        self._watch.token(sender, seconds=ended - started, good_for=outcome.lifetime_s)
+        self._instrument.token(sender, seconds=ended - started, good_for=outcome.lifetime_s)
         early = min(_EARLY_S, outcome.lifetime_s / 2)
         return Token(
             access_token=outcome.access_token,
             fresh_until=started + outcome.lifetime_s - early,
-            scopes=otherwise if outcome.scopes is None else outcome.scopes,
+            scopes=default_scopes if outcome.scopes is None else outcome.scopes,
         )
 
 
 def without_secrets(refusal: TokenRefused, form: Mapping[str, str]) -> TokenRefused:
-    """The refusal without what was sent: a proxy's error page may repeat the request, and this goes into a log."""
+    """The refusal without the secrets of the request, which a proxy's error page may repeat; refusals are logged."""
 
-    def scrubbed(text: str) -> str:
+    def scrub(text: str) -> str:
         for name, value in form.items():
-            if name not in _OPEN:
+            if name not in _NOT_SECRET:
                 for spelling in {value, quote(value, safe=""), quote_plus(value)} - {""}:
                     text = text.replace(spelling, "…")
         return text
 
-    return replace(refusal, error=scrubbed(refusal.error), description=scrubbed(refusal.description))
+    return replace(refusal, error=scrub(refusal.error), description=scrub(refusal.description))
 
 
 def _sign(account: ServiceAccount, claims: dict[str, object]) -> tuple[str, ...] | NoCredentials:
-    """An RS256 assertion (RFC 7523) for each rung of the ladder of scopes."""
+    """An RS256 assertion (RFC 7523) for each set of scopes, best first."""
     try:
-        key = serialization.load_pem_private_key(account.private_key.encode(), password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        key = None
-    if not isinstance(key, rsa.RSAPrivateKey):
-        # The library's own words are left out: nothing that has read a key is quoted.
+        signer = crypt.RSASigner.from_string(account.private_key, key_id=account.private_key_id)
+        return tuple(jwt.encode(signer, {**claims, "scope": " ".join(scopes)}).decode() for scopes in SCOPE_PREFERENCE)
+    except (ValueError, TypeError, UnsupportedAlgorithm):  # TypeError: a key that is not RSA
+        # The exception's text is left out, since the library has read the key.
         return NoCredentials(
             f"the private key of {account.client_email} cannot be used; make a new key for the service account"
         )
-    header = _part({"alg": "RS256", "typ": "JWT", "kid": account.private_key_id})
-    signed = []
-    for scopes in LADDER:
-        text = header + b"." + _part({**claims, "scope": " ".join(scopes)})
-        signature = key.sign(text, padding.PKCS1v15(), hashes.SHA256())
-        signed.append((text + b"." + _base64url(signature)).decode())
-    return tuple(signed)
-
-
-def _part(values: dict[str, object]) -> bytes:
-    return _base64url(json.dumps(values, separators=(",", ":")).encode())
-
-
-def _base64url(data: bytes) -> bytes:
-    return base64.urlsafe_b64encode(data).rstrip(b"=")

@@ -29,7 +29,7 @@ class SenderResolver:
         every address is accepted: the job waits and the log says why.
         """
         mailbox = self.aliases.get(sender, sender)
-        if not isinstance(self.gmail.file_of(mailbox), NoCredentials) or not self.gmail.knows_anybody:
+        if not isinstance(self.gmail.credential_file(mailbox), NoCredentials) or not self.gmail.has_credentials:
             return mailbox
         if mailbox != sender:
             return UnknownSender(f"is an alias of {mailbox} (gmail.aliases), and that mailbox is not signed in here")

@@ -69,7 +69,7 @@ class CircuitBreaker:
         now = self._clock.monotonic()
         if self._all is None:
             self._all = _Outage.begun(now)
-            self._events.google_away(seconds=self._all.rest, cause=cause)
+            self._events.google_unreachable(seconds=self._all.rest, cause=cause)
         elif self._all.goes_on(now) and self._all.remind(now):
             self._events.google_still_away(seconds=now - self._all.since, cause=cause)
 

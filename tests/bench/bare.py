@@ -12,7 +12,7 @@ from pathlib import Path
 import aiohttp
 import uvloop
 
-from mailerd.gmail import request_bodies
+from mailerd.gmail.client import draft_json, message_json
 from tests.bench.letter import raw
 
 
@@ -31,8 +31,8 @@ async def _main(url: str, mode: str, number: int, concurrency: int, known: dict[
         ]
         letters = [raw(sender) for sender in known]
         drafts, messages = (
-            [request_bodies.draft(one) for one in letters],
-            [request_bodies.letter(one) for one in letters],
+            [draft_json(one) for one in letters],
+            [message_json(one) for one in letters],
         )
         numbers = iter(range(number))
 

@@ -42,7 +42,7 @@ def hear(children: Sequence[Child], *, until: float) -> Heard:
             silence = max(silence, _silence(run, [at for at, _ in lines], until=until))
             for at, line in lines:
                 events[line["event"]] += 1
-                if line["event"] == "google_answered_oddly" and not _stopped(run, at, line["seconds"]):
+                if line["event"] == "google_call_failed" and not _stopped(run, at, line["seconds"]):
                     over = max(over, line["seconds"] - REQUEST_TIMEOUT)
                 deadlocks += line["event"] == "transaction_repeated" and "1213" in line["cause"]
                 if line["event"] in {"letter_broke", "process_died", "google_call_crashed", "request_failed"}:

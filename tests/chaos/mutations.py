@@ -97,8 +97,8 @@ MUTATIONS: Final = (
     Mutation(
         "a changed credential file is taken for the mailbox that the one before was",
         "mailerd/gmail/mailbox_owner.py",
-        "return token.generation == self._known",
-        "return self._known > 0",
+        "return token.generation == self._checked",
+        "return self._checked > 0",
         "tests/daemon/test_wrong_mailbox.py",
     ),
     Mutation(

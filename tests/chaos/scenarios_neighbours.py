@@ -132,7 +132,7 @@ _TWO: Final[dict[str, tuple[str, ...]]] = {SENDER: (COMPOSE,), BAD: (COMPOSE,)}
 OF_NEIGHBOURS: Final = (
     Scenario(
         "hanging", "one mailbox whose every call hangs, beside another", _hanging, Size(450, 1, 3.0),
-        Size(2400, 1, 20.0), setting=Setting(senders=_TWO, latency=_SLOW), within=240, hits=("google_answered_oddly",),
+        Size(2400, 1, 20.0), setting=Setting(senders=_TWO, latency=_SLOW), within=240, hits=("google_call_failed",),
     ),
     Scenario(
         "dead_tokens", "the token endpoint is dead: who has a token goes on", _dead_tokens, Size(1500, 1, 6.0),

@@ -13,7 +13,7 @@ _AIMS: Final = {
     "db_freeze": ("database_away", "database_back"),
     "failover_and_a_death": ("database_told_again", "lease_lapsed"),
     "poison": ("renderer_ended",),
-    "hanging": ("google_answered_oddly",),
+    "hanging": ("google_call_failed",),
     "drafts_by_hand": ("draft_discarded", "letter_missing"),
 }
 """The storms of the suite, and the events that show that the fault was met: a daemon killed, a database that stands

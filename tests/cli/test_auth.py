@@ -219,7 +219,7 @@ async def test_an_answer_with_a_foreign_state_is_refused_and_the_right_one_still
 async def test_nobody_coming_back_ends_the_wait(place: Place, login: Start) -> None:
     code, said = await (await login("--timeout", "1")).end()
     assert code == 1
-    assert "nobody came back from Google within 1 s" in said
+    assert "no answer came back from Google within 1 s" in said
     assert not place.file.exists()
 
 

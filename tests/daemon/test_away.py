@@ -133,13 +133,13 @@ async def test_google_out_of_reach_costs_no_attempt_and_is_told_once(
             await heard.wait_for("job_finished")  # it has a token
             await first.aclose()
             job = await post(database, recipients=5)
-            await heard.wait_for("google_away")
+            await heard.wait_for("google_unreachable")
             await heard.wait_for("letter_released", times=6, within=20)  # tried again, one letter at a time
             async with serve(google, port=port):
                 await heard.wait_for("job_finished", times=2, within=20)
     assert await states(database, job) == {"sent": 5}
     assert await query(database, "SELECT DISTINCT attempts FROM job_recipients") == [(1,)]
-    assert len(heard.of("google_away")) == 1
+    assert len(heard.of("google_unreachable")) == 1
     assert len(heard.of("google_back")) == 1
 
 
@@ -159,7 +159,7 @@ async def test_a_token_endpoint_out_of_reach_costs_no_attempt_and_is_told_once(
     assert await states(database, job) == {"sent": 5}
     assert await query(database, "SELECT DISTINCT attempts FROM job_recipients") == [(1,)]
     assert len(heard.of("sender_out_of_reach")) == len(heard.of("sender_in_reach")) == 1
-    assert heard.of("google_away") == []
+    assert heard.of("google_unreachable") == []
 
 
 async def test_two_daemons_share_a_job_without_a_double(

@@ -68,7 +68,7 @@ async def test_the_others_go_on_beside_a_sender_whose_calls_hang(
         await query(database, "UPDATE jobs SET status = 'paused', next_claim_at = NULL")
     assert beside >= 0.6 * alone, f"{beside:.1f} letters/s beside it, {alone:.1f} without"
     assert sent(google)[BAD] == 0
-    assert heard.of("google_away") == [], "it is one sender's trouble"
+    assert heard.of("google_unreachable") == [], "it is one sender's trouble"
 
 
 async def test_a_sender_that_hangs_alone_does_not_keep_out_those_who_come_later(
@@ -128,7 +128,7 @@ async def test_a_dead_token_endpoint_stops_only_those_whose_token_has_run_out(
         await heard.wait_for("sender_in_reach")
         await query(database, "UPDATE jobs SET status = 'paused', next_claim_at = NULL WHERE sender_email <> %s", BAD)
     assert beside >= 0.6 * alone, f"{beside:.1f} letters/s beside it, {alone:.1f} without"
-    assert heard.of("google_away") == []
+    assert heard.of("google_unreachable") == []
     rows = await query(database, "SELECT attempts FROM job_recipients WHERE status = 'sent'")
     assert {attempts for (attempts,) in rows} == {1}, "no letter has lost an attempt"
 

@@ -11,8 +11,8 @@ from mailerd.config import GmailSettings
 from mailerd.core.replies import Accepted, MalformedResponse, NoCredentials, NoResponse, Refused
 from mailerd.events.gmail import GmailEvents
 from mailerd.gmail import Gmail
-from mailerd.gmail.endpoints import UPLOAD_ABOVE, Addresses
-from mailerd.gmail.request_bodies import draft, letter
+from mailerd.gmail.client import draft_json, message_json
+from mailerd.gmail.endpoints import UPLOAD_ABOVE, Endpoints
 from mailerd.sandbox.google import COMPOSE, METADATA, SEND, FakeGoogle, Fault
 
 SignUp = Callable[..., Path]
@@ -229,7 +229,7 @@ async def test_an_id_that_cannot_be_one_is_a_bug_of_the_caller(gmail: Gmail, sig
 
 
 def test_an_id_never_leaves_its_place_in_the_address() -> None:
-    addresses = Addresses("http://x/")
+    addresses = Endpoints("http://x/")
     shown = addresses.draft("../a/b?c#d%2e", shape="minimal")
     assert shown == "http://x/gmail/v1/users/me/drafts/..%2Fa%2Fb%3Fc%23d%252e?format=minimal"
     assert URL(shown).raw_path == "/gmail/v1/users/me/drafts/..%2Fa%2Fb%3Fc%23d%252e"
@@ -238,8 +238,8 @@ def test_an_id_never_leaves_its_place_in_the_address() -> None:
 def test_a_body_is_the_json_that_google_documents() -> None:
     raw = bytes(range(256))
     encoded = base64.urlsafe_b64encode(raw)
-    assert letter(raw) == b'{"raw":"' + encoded + b'"}'
-    assert draft(raw) == b'{"message":{"raw":"' + encoded + b'"}}'
+    assert message_json(raw) == b'{"raw":"' + encoded + b'"}'
+    assert draft_json(raw) == b'{"message":{"raw":"' + encoded + b'"}}'
 
 
 async def test_a_sender_whose_calls_are_not_answered_has_a_smaller_share_until_they_are_again(

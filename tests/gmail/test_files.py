@@ -82,8 +82,8 @@ async def test_between_looks_no_file_is_touched(gmail: Gmail, sign_up: SignUp, m
     assert isinstance(await gmail.authenticate(ME), Mailbox)
     touched: list[object] = []
     account = gmail._account(ME)
-    monkeypatch.setattr(account._folders, "stamps", lambda: touched.append(1))
-    monkeypatch.setattr(account._folders, "find", touched.append)
+    monkeypatch.setattr(account._dirs, "version", lambda: touched.append(1))
+    monkeypatch.setattr(account._dirs, "find", touched.append)
     for _ in range(5):
         assert isinstance(await gmail.get_profile(ME), Accepted)
     assert not touched

@@ -15,7 +15,7 @@ from mailerd.core.replies import Accepted, Call, MalformedResponse, NoResponse, 
 from mailerd.core.verdicts import Disposition, judge
 from mailerd.events.gmail import GmailEvents
 from mailerd.gmail import Gmail
-from mailerd.gmail.responses import LARGEST
+from mailerd.gmail.responses import MAX_BODY
 from tests.gmail.raw import Raw, Script, http, listening
 
 ME = "me@example.com"
@@ -100,7 +100,7 @@ TOO_MUCH: dict[str, Script] = {
 async def test_a_body_that_is_too_large_leaves_a_send_in_doubt(raw: Raw, gmail: Gmail, script: Script) -> None:
     raw.script = script
     reply = await bounded(gmail.send_draft(ME, draft_id="r1"))
-    assert reply == MalformedResponse(200, f"more than {LARGEST} bytes, of which the first are: ")
+    assert reply == MalformedResponse(200, f"more than {MAX_BODY} bytes, of which the first are: ")
     assert judge(Call.DRAFTS_SEND, reply).disposition is Disposition.UNKNOWN
     raw.script = raw.says(http(b'{"id":"m"}'))
     assert isinstance(await gmail.send_draft(ME, draft_id="r1"), Accepted)
@@ -116,9 +116,9 @@ async def test_a_refusal_whose_page_is_too_large_is_a_refusal(raw: Raw, gmail: G
 
 async def test_the_largest_answer_that_is_allowed_is_read(raw: Raw, gmail: Gmail) -> None:
     body = b'{"id":"m"}'
-    raw.script = raw.says(http(gzip.compress(body + b" " * (LARGEST - len(body))), more=GZIP))
+    raw.script = raw.says(http(gzip.compress(body + b" " * (MAX_BODY - len(body))), more=GZIP))
     assert isinstance(await gmail.send_draft(ME, draft_id="r1"), Accepted)
-    raw.script = raw.says(http(gzip.compress(body + b" " * (LARGEST - len(body) + 1)), more=GZIP))
+    raw.script = raw.says(http(gzip.compress(body + b" " * (MAX_BODY - len(body) + 1)), more=GZIP))
     assert isinstance(await gmail.send_draft(ME, draft_id="r1"), MalformedResponse)
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from mailerd.core.replies import Accepted, Call, MalformedResponse, NotSent, Refused, TokenRefused
-from mailerd.gmail.responses import Answer, Granted, read, read_token
+from mailerd.gmail.responses import Answer, TokenResponse, read, read_token
 
 
 def answer(body: object, *, status: int = 200, **headers: str) -> Answer:
@@ -150,13 +150,13 @@ def test_a_retry_after_that_means_nothing_is_none(said: str) -> None:
 
 def test_a_token_without_scope_or_lifetime_is_a_token() -> None:
     granted = read_token(answer({"access_token": "ya29.x", "token_type": "Bearer"}))
-    assert granted == Granted(access_token="ya29.x", lifetime_s=3599.0, scopes=None)
+    assert granted == TokenResponse(access_token="ya29.x", lifetime_s=3599.0, scopes=None)
 
 
 @pytest.mark.parametrize("lifetime", [True, "3599", -1, float("nan"), float("inf"), None])
 def test_a_lifetime_that_cannot_be_one_is_googles_usual(lifetime: object) -> None:
     granted = read_token(answer({"access_token": "t", "expires_in": lifetime}))
-    assert isinstance(granted, Granted)
+    assert isinstance(granted, TokenResponse)
     assert granted.lifetime_s == 3599.0
 
 

@@ -8,7 +8,7 @@ from mailerd.core.decisions import Decision, RetryPolicy, decide
 from mailerd.core.replies import Call, Reply
 from mailerd.core.states import Transition
 from mailerd.core.verdicts import PauseCause, judge
-from mailerd.gmail.responses import Answer, Granted, read, read_token
+from mailerd.gmail.responses import Answer, TokenResponse, read, read_token
 from mailerd.sandbox.google.answers import NAMED
 
 NOW = datetime(2026, 11, 24, 11, 0, tzinfo=UTC)
@@ -117,7 +117,7 @@ def test_a_draft_that_is_not_there_is_looked_into() -> None:
 @pytest.mark.parametrize("name", TOKENS)
 def test_a_sign_in_that_is_dead_pauses_the_sender_and_is_tried_again_within_a_minute(name: str) -> None:
     reply = read_token(said(name))
-    assert not isinstance(reply, Granted)
+    assert not isinstance(reply, TokenResponse)
     made = decided(Call.TOKEN, reply)
     assert made.change is Transition.RELEASED
     assert made.pause

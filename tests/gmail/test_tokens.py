@@ -293,7 +293,7 @@ async def test_what_is_forgotten_is_asked_for_again(gmail: Gmail, google: FakeGo
     sign_up(ME)
     assert isinstance(await gmail.authenticate(ME), Mailbox)
     google.set_scopes(ME, (SEND,))
-    gmail._account(ME).forget()
+    gmail._account(ME).invalidate()
     mailbox = await gmail.authenticate(ME)
     assert isinstance(mailbox, Mailbox)
     assert mailbox.mode == "direct"
@@ -307,7 +307,7 @@ async def test_a_refresh_under_way_does_not_bring_back_what_was_forgotten(
     call = asyncio.create_task(gmail.get_profile(ME))
     await asyncio.sleep(0)
     assert gmail._account(ME)._refreshing.locked()
-    gmail._account(ME).forget()
+    gmail._account(ME).invalidate()
     assert isinstance(await call, Accepted)
     assert isinstance(await gmail.get_profile(ME), Accepted)
     assert asked_for_tokens(google) == 2
@@ -372,7 +372,7 @@ async def test_a_letter_reads_no_folder_and_no_file_while_nothing_has_changed(
     sign_up(ME)
     assert isinstance(await gmail.authenticate(ME), Mailbox)
     looked: list[str] = []
-    monkeypatch.setattr("mailerd.gmail.credentials.Folders.find", lambda _, sender: looked.append(sender))
+    monkeypatch.setattr("mailerd.gmail.credentials.CredentialDirs.find", lambda _, sender: looked.append(sender))
     for _ in range(3):
         assert isinstance(await gmail.authenticate(ME), Mailbox)
     assert not looked

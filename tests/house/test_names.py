@@ -33,11 +33,7 @@ OPEN_CONSTANTS = {
     "_FINISH_EVERY",
     "_GATHER_AT_MOST",
     "_GROWS_EVERY",
-    "_HEAD_AT_MOST",
-    "_HEAD_WITHIN",
-    "_PROJECT_AT_MOST",
     "_REMIND_EVERY",
-    "_SEE_OFF_WITHIN",
     "_TELL_EVERY",
 }
 """Constants that are not yet renamed."""

@@ -63,7 +63,7 @@ class Faults:
         async with asyncio.TaskGroup() as tasks:
             for provoke in (
                 self.refused, self.black_hole, self.wrong_password, self.newer_schema, self.port_taken, self.senders,
-                self.full_disk, self.clock_off, self.google_away, self.unusable, self.blocked,
+                self.full_disk, self.clock_off, self.google_unreachable, self.unusable, self.blocked,
             ):  # fmt: skip
                 tasks.create_task(provoke())
 
@@ -146,7 +146,7 @@ class Faults:
         with self._daemon("clock", shift=-300.0) as child:
             await self._hear("The clock is off", child)
 
-    async def google_away(self) -> None:
+    async def google_unreachable(self) -> None:
         async with Proxy(self.server.port) as nobody:
             await nobody.refuse()
             folder, root = self.folder / "far", f"http://127.0.0.1:{nobody.port}/"

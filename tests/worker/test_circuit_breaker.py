@@ -18,7 +18,7 @@ async def test_rests_double_up_to_a_minute_and_the_story_is_short() -> None:
         rests.append(breaker.retry_in())
         await clock.move(rests[-1])
     assert rests == [1, 2, 4, 8, 16, 32, 60, 60, 60]
-    assert heard.names() == ["google_away", *["google_still_away"] * 4]
+    assert heard.names() == ["google_unreachable", *["google_still_away"] * 4]
     breaker.success(ME)
     breaker.success(ME)
     assert heard.names()[-1] == "google_back"

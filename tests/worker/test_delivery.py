@@ -97,17 +97,20 @@ async def names_after(answer: Reply, *, at_sign_in: bool = False) -> list[str]:
     "answer", [Accepted("d1"), Refused(503), Refused(429, "rateLimitExceeded"), MalformedResponse(200, "?")]
 )
 async def test_google_is_back_when_it_has_answered(answer: Reply) -> None:
-    assert await names_after(answer) == ["google_away", "google_back"]
+    assert await names_after(answer) == ["google_unreachable", "google_back"]
 
 
 async def test_google_is_back_when_it_has_refused_a_sign_in() -> None:
-    assert await names_after(TokenRefused(400, "invalid_grant"), at_sign_in=True) == ["google_away", "google_back"]
+    assert await names_after(TokenRefused(400, "invalid_grant"), at_sign_in=True) == [
+        "google_unreachable",
+        "google_back",
+    ]
 
 
 @pytest.mark.parametrize("answer", [NoResponse("no answer within 30 s"), NotSent("no route")])
 async def test_google_is_not_back_while_nobody_answers(answer: Reply) -> None:
-    assert await names_after(answer) == ["google_away"]
+    assert await names_after(answer) == ["google_unreachable"]
 
 
 async def test_google_is_not_back_because_nobody_was_asked() -> None:
-    assert await names_after(NoCredentials("there is no file"), at_sign_in=True) == ["google_away"]
+    assert await names_after(NoCredentials("there is no file"), at_sign_in=True) == ["google_unreachable"]

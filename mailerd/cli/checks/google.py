@@ -45,7 +45,7 @@ async def examine(
         examiner = _Examiner(google, settings, named=named)
         greeting = tasks.create_task(_greet(google, settings, clock=clock))
         looks = [tasks.create_task(examiner.entry(each, known=known)) for each in entries]
-        missing = google.file_of(named) if named else None
+        missing = google.credential_file(named) if named else None
         aliases = tasks.create_task(examiner.aliases())
     found = [*greeting.result(), *(finding for look in looks for finding in look.result()), *aliases.result()]
     if isinstance(missing, NoCredentials) and named not in settings.aliases:
@@ -62,7 +62,7 @@ async def examine(
 
 
 async def _greet(google: Gmail, settings: GmailSettings, *, clock: Clock) -> list[CheckResult]:
-    answer = await google.greet()
+    answer = await google.ping()
     ours = clock.now()
     if isinstance(answer, NotSent | NoResponse):
         remedy = "check this machine's way out: DNS, firewall, proxy, and gmail.api_root"
@@ -110,14 +110,14 @@ class _Examiner:
 
     def _by(self, entry: Entry, sender: str) -> bool:
         """Whether a sender's file is this one."""
-        found = self._google.file_of(sender)
+        found = self._google.credential_file(sender)
         return not isinstance(found, NoCredentials) and found.path == entry.path
 
     async def aliases(self) -> list[CheckResult]:
         """The aliases of the settings, as far as they can be told from here."""
         found = []
         for alias, mailbox in self._settings.aliases.items():
-            file = self._google.file_of(mailbox)
+            file = self._google.credential_file(mailbox)
             if isinstance(file, NoCredentials):
                 what = f"alias of {mailbox}, which has no credential file"
                 found.append(

@@ -108,8 +108,8 @@ def _assertion(blob: dict[str, Any], *, age: int = 0, **changes: Any) -> dict[st
         "exp": now + 3600,
         **changes,
     }
-    signer = crypt.RSASigner.from_service_account_info(blob)  # type: ignore[no-untyped-call] # google-auth has no types
-    token: bytes = jwt.encode(signer, claims)  # type: ignore[no-untyped-call] # as above
+    signer = crypt.RSASigner.from_service_account_info(blob)
+    token: bytes = jwt.encode(signer, claims)
     return {"grant_type": JWT_BEARER, "assertion": token.decode()}
 
 
