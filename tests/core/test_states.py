@@ -115,7 +115,7 @@ def test_a_request_leads_where_the_table_says_or_is_refused(status: JobStatus, c
             job_after(status, change)
 
 
-@pytest.mark.parametrize("change", set(JobChange))
+@pytest.mark.parametrize("change", list(JobChange))
 def test_asking_twice_is_as_good_as_asking_once(change: JobChange) -> None:
     for status in JobStatus:
         if (status.value, change.value) in ASKED:

@@ -9,7 +9,7 @@ import pytest
 from mailerd.config import Settings
 from mailerd.sandbox.google import FakeGoogle, RunningServer
 from mailerd.store.db.database import Database
-from tests.daemon.test_neighbours import BAD, CONCURRENCY, OTHERS, rate, sent
+from tests.daemon.test_neighbours import BAD, CONCURRENCY, OTHERS, busy, rate, sent
 from tests.support.daemon import running, settings, sign_in
 from tests.support.eventually import eventually
 from tests.support.heard import Heard
@@ -37,16 +37,15 @@ def known(database_url: str, served: RunningServer, google: FakeGoogle, tmp_path
 async def test_the_others_go_on_beside_a_sender_whose_template_is_slow(
     known: Settings, google: FakeGoogle, database: Database, heard: Heard, template: str
 ) -> None:
-    for one in OTHERS:
-        await post(database, sender=one, recipients=2000)
+    await busy(google, database)
     async with running(known, heard) as daemon:
-        await eventually(lambda: asyncio.sleep(0, sum(sent(google).values()) > 20))
+        await eventually(lambda: asyncio.sleep(0, sum(sent(google).values()) > 20), within=10)
         alone = await rate(google, seconds=4)
         job = await post(database, sender=BAD, recipients=200, text=template)
-        await eventually(lambda: asyncio.sleep(0, daemon.renderer.slow_pid is not None))
+        await eventually(lambda: asyncio.sleep(0, daemon.renderer.slow_pid is not None), within=30)
         # It has more in flight than it may have by now, so no more are claimed.
         await eventually(
-            lambda: asyncio.sleep(0, daemon.runner.semaphore.capacity_by_sender().get(BAD, 0) < 0), within=10
+            lambda: asyncio.sleep(0, daemon.runner.semaphore.capacity_by_sender().get(BAD, 0) < 0), within=30
         )
         beside = await rate(google, seconds=6)
         ended = await states(database, job)
