@@ -33,6 +33,7 @@ from mailerd.ops.event_loop_monitor import EventLoopMonitor
 from mailerd.ops.heartbeat import STALL_TIMEOUT, Heartbeats
 from mailerd.ops.log import Log
 from mailerd.ops.metrics import Metrics
+from mailerd.ops.periodic import every
 from mailerd.ops.stats_poller import QueueChanges, StatsPoller
 from mailerd.ops.systemd import Systemd
 from mailerd.ops.watchdog import Watchdog
@@ -152,7 +153,7 @@ class Daemon:
             parts.create_task(self.recovery.reconcile_loop(), name="reconcile"),
             parts.create_task(self.recovery.stuck_jobs_loop(), name="find stuck jobs"),
             parts.create_task(self.recovery.sweep_loop(), name="sweep orphan drafts"),
-            parts.create_task(self._beat_forever(), name="heartbeat"),
+            parts.create_task(self._heartbeat_loop(), name="heartbeat"),
             parts.create_task(self.service.stats.run(), name="stats"),
         ]
 
@@ -207,18 +208,14 @@ class Daemon:
         finally:
             self.service.watchdog.reloaded(trouble)
 
-    async def _beat_forever(self) -> None:
-        heartbeat = self.heartbeats.register("heartbeat")
-        while True:
-            heartbeat.waiting("the next beat", at_most=_HEARTBEAT_INTERVAL)
-            await asyncio.sleep(_HEARTBEAT_INTERVAL)
-            heartbeat.working("beating")
-            try:
-                await self.daemons.heartbeat()
-            except DatabaseAwayError:
-                continue  # the store has said so
-            except DatabaseError as error:
-                self.events.step_failed(what="beating", again_in=_HEARTBEAT_INTERVAL, error=error)
+    async def _heartbeat_loop(self) -> None:
+        def failed(error: DatabaseError) -> None:
+            self.events.step_failed(what="beating", again_in=_HEARTBEAT_INTERVAL, error=error)
+
+        await every(
+            _HEARTBEAT_INTERVAL, self.daemons.heartbeat, name="beating", first_after=_HEARTBEAT_INTERVAL,
+            heartbeat=self.heartbeats.register("heartbeat"), on_error=failed,
+        )  # fmt: skip
 
 
 async def _first(work: "asyncio.Task[None]", stop: asyncio.Event) -> bool:

@@ -40,6 +40,7 @@ from mailerd.intake.stranger_log import StrangerLog
 from mailerd.mail.errors import RendererError
 from mailerd.mail.renderer import CHECK_LIMITS, Renderer
 from mailerd.mail.template_library import TemplateLibrary
+from mailerd.ops.periodic import every
 from mailerd.store.api_keys import ApiKeys
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import check_writable
@@ -125,17 +126,17 @@ class Intake:
         """Serve until cancelled; `started` is called with the addresses once it listens."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._auth.note_uses(), name="note the use of keys")
-            tasks.create_task(self._purge_forever(), name="purge old answers")
+            purging = every(PURGE_INTERVAL, self._purge, first_after=PURGE_INTERVAL, sleep=self._clock.sleep)
+            tasks.create_task(purging, name="purge old answers")
             tasks.create_task(self._serve_forever(sockets, started), name="serve")
 
-    async def _purge_forever(self) -> None:
-        while True:
-            await self._clock.sleep(PURGE_INTERVAL)
-            try:
-                while await self._answers.purge() == PURGE_BATCH:
-                    pass
-            except DatabaseError as error:  # the next round is soon enough
-                self._events.answers_not_forgotten(cause=str(error))
+    async def _purge(self) -> bool:
+        """Delete a batch of old answers; whether there may be more."""
+        try:
+            return await self._answers.purge() == PURGE_BATCH
+        except DatabaseError as error:  # the next round is soon enough
+            self._events.answers_not_forgotten(cause=str(error))
+            return False
 
     async def _serve_forever(
         self, sockets: Sequence[socket.socket], started: Callable[[Sequence[Address]], None] | None

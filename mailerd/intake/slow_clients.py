@@ -1,6 +1,5 @@
 """Closes connections that do not send a whole first request in time; aiohttp has no such timeout."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -10,6 +9,7 @@ from aiohttp.typedefs import Handler
 from mailerd.clock import Clock
 from mailerd.events.intake import IntakeEvents
 from mailerd.intake.stranger_log import StrangerLog
+from mailerd.ops.periodic import every
 
 FIRST_REQUEST_TIMEOUT: Final = 20.0
 """Seconds from the connection to the end of its first request's headers. Later requests: the keep-alive timeout."""
@@ -36,13 +36,16 @@ class SlowClientReaper:
 
     async def run(self, connections: Callable[[], Sequence[_Connection]]) -> None:
         """Check the connections until cancelled."""
-        while True:
-            await asyncio.sleep(self._timeout / 4)
+        interval = self._timeout / 4
+
+        async def check_all() -> None:
             there = set(connections())
             self._have_asked &= there
             self._first_seen = {one: at for one, at in self._first_seen.items() if one in there}
             for connection in there - self._have_asked:
                 self._check(connection)
+
+        await every(interval, check_all, first_after=interval)
 
     def _check(self, connection: _Connection) -> None:
         now = self._clock.monotonic()

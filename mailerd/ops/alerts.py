@@ -12,6 +12,7 @@ from mailerd.events.process import ProcessEvents
 from mailerd.ops.alert_state import AlertState, Message
 from mailerd.ops.heartbeat import Heartbeats
 from mailerd.ops.notify import SEND_TIMEOUT, Notifier, build_notifiers
+from mailerd.ops.periodic import every
 
 _CHECK_INTERVAL: Final = 2.0
 _TRIES: Final = 3
@@ -50,16 +51,18 @@ class Alerter:
     async def run(self) -> None:
         """Look and post, until cancelled."""
         heartbeat = self.heartbeats.register("alerter", limit=_TRIES * (SEND_TIMEOUT + 60))
-        while True:
-            heartbeat.waiting("the next look", at_most=_CHECK_INTERVAL)
-            await asyncio.sleep(_CHECK_INTERVAL)
-            heartbeat.working("looking for what is wrong")
-            now = time.monotonic()
-            how = self.database_status()
-            self._away_since = (self._away_since or now) if how else None
-            away = now - self._away_since if self._away_since else 0.0
-            self.state.look(self.stats(), database_away=away, how=how, now=now)
-            await self._post(now=now)
+        await every(
+            _CHECK_INTERVAL, self._check, name="looking for what is wrong", first_after=_CHECK_INTERVAL,
+            heartbeat=heartbeat,
+        )  # fmt: skip
+
+    async def _check(self) -> None:
+        now = time.monotonic()
+        how = self.database_status()
+        self._away_since = (self._away_since or now) if how else None
+        away = now - self._away_since if self._away_since else 0.0
+        self.state.look(self.stats(), database_away=away, how=how, now=now)
+        await self._post(now=now)
 
     async def _post(self, *, now: float) -> None:
         """Post what is to be told. What no way takes is told again: nobody knows of it yet."""

@@ -9,6 +9,7 @@ from mailerd.core.models import Claim, ClaimedRecipient
 from mailerd.errors import DatabaseError
 from mailerd.events.worker import RunnerEvents
 from mailerd.ops.heartbeat import Heartbeats
+from mailerd.ops.periodic import every
 from mailerd.store.queue.recovery import RecoveryQueries
 
 MARGIN: Final = 1.0
@@ -70,17 +71,16 @@ class InFlight:
 
     async def renew_loop(self) -> None:
         """Prolong what is in hand, four times in a lease; what cannot be prolonged is simply not safe for long."""
-        every = self._lease.total_seconds() / 4
+        interval = self._lease.total_seconds() / 4
         heartbeat = self._heartbeats.register("renew leases")
-        while True:
-            heartbeat.waiting("the next renewal", at_most=every)
-            await self._clock.sleep(every)
-            heartbeat.working("renewing leases")
-            if self._held:
-                await self._renew()
+        await every(
+            interval, self._renew, name="renewing leases", first_after=interval, heartbeat=heartbeat,
+            sleep=self._clock.sleep,
+        )  # fmt: skip
 
     async def _renew(self) -> None:
-        held = list(self._held)
+        if not (held := list(self._held)):
+            return
         asked_at = self._clock.monotonic()
         try:
             kept = await self._rows.renew(held, lease=self._lease)

@@ -16,6 +16,7 @@ from mailerd.core.states import SETTLED, State, Transition
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.worker import RecoveryEvents, RunnerEvents
 from mailerd.ops.heartbeat import Heartbeat, Heartbeats
+from mailerd.ops.periodic import every
 from mailerd.store.queue.expired_claims import ExpiredClaims
 from mailerd.store.queue.recovery import RecoveryQueries, Resolution
 from mailerd.worker.orphan_drafts import OrphanDrafts
@@ -60,41 +61,37 @@ class Recovery:
 
     async def expired_claims_loop(self) -> None:
         """Put right what lapsed, until cancelled; nothing here waits for Google."""
-        await self._forever(self.recover_expired, interval=self.interval, what="rescuing")
+        await self._every(self.interval, self.recover_expired, name="rescuing")
 
     async def reconcile_loop(self) -> None:
         """Look for what is in doubt, until cancelled."""
         async with asyncio.TaskGroup() as looks:
-            await self._forever(
-                lambda heartbeat: self.reconcile_some(looks, heartbeat),
-                interval=self.interval,
-                what="finding letters in doubt",
+            await self._every(
+                self.interval, lambda heartbeat: self.reconcile_some(looks, heartbeat), name="finding letters in doubt"
             )
 
     async def stuck_jobs_loop(self) -> None:
         """Find jobs whose daemon died between its last letter and their end, and forgotten ones, until cancelled."""
-        await self._forever(self._find_stuck_jobs, interval=_FINISH_EVERY, what="looking for unfinished jobs")
+        await self._every(_FINISH_EVERY, self._find_stuck_jobs, name="looking for unfinished jobs")
 
     async def sweep_loop(self) -> None:
         """Delete orphan drafts, soon after the start and now and then, until cancelled."""
-        await self.clock.sleep(min(self.sweep_interval, _FIRST_SWEEP_AFTER))
-        await self._forever(self.sweep, interval=self.sweep_interval, what="looking for orphan drafts")
+        first_after = min(self.sweep_interval, _FIRST_SWEEP_AFTER)
+        await self._every(self.sweep_interval, self.sweep, name="looking for orphan drafts", first_after=first_after)
 
-    async def _forever(self, step: Callable[[Heartbeat], Awaitable[bool]], *, interval: float, what: str) -> None:
-        """Round after round: at once while a step says that more may be due, else after a rest."""
-        heartbeat = self.heartbeats.register(what, limit=self.heartbeats.limit + self.call_timeout)
-        while True:
-            heartbeat.working(what)
-            more = False
-            try:
-                more = await step(heartbeat)
-            except DatabaseAwayError:
-                pass  # the store has said so, and says when it is back
-            except DatabaseError as error:
-                self.runner_events.step_failed(what=what, again_in=interval, error=error)
-            if not more:
-                heartbeat.waiting("the next round", at_most=interval)
-                await self.clock.sleep(interval)
+    async def _every(
+        self, interval: float, step: Callable[[Heartbeat], Awaitable[bool]], *, name: str, first_after: float = 0.0
+    ) -> None:
+        """Run a step every `interval` seconds; at once again while it says that more may be due."""
+        heartbeat = self.heartbeats.register(name, limit=self.heartbeats.limit + self.call_timeout)
+
+        def failed(error: DatabaseError) -> None:
+            self.runner_events.step_failed(what=name, again_in=interval, error=error)
+
+        await every(
+            interval, lambda: step(heartbeat), name=name, first_after=first_after, heartbeat=heartbeat,
+            on_error=failed, sleep=self.clock.sleep,
+        )  # fmt: skip
 
     async def recover_expired(self, heartbeat: Heartbeat) -> bool:
         """Put right leases that lapsed; whether there were any.
