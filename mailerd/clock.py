@@ -3,12 +3,16 @@
 import asyncio
 import base64
 import os
+import re
 import time
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Final, Protocol
 
 _CROCKFORD = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", b"0123456789ABCDEFGHJKMNPQRSTVWXYZ")
 """From the alphabet of RFC 4648, section 6, to that of https://www.crockford.com/base32.html."""
+ULID_PATTERN: Final = "^[0-9A-HJKMNP-TV-Z]{26}$"
+"""What `new_id` makes, for JSON Schema."""
+ULID: Final = re.compile(ULID_PATTERN, re.ASCII)
 
 
 class Clock(Protocol):

@@ -1,15 +1,14 @@
 """Finds the job that a command names."""
 
-import re
 from typing import Annotated, Final
 
 import typer
 
+from mailerd.clock import ULID
 from mailerd.errors import MailerdError
 from mailerd.store.db.database import Database
 from mailerd.store.jobs import Job, Jobs
 
-ULID: Final = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}")
 PATIENCE: Final = 10.0
 """Seconds that a command waits for the rows of a job."""
 

@@ -16,8 +16,9 @@ from rich.text import Text
 
 from mailerd.cli import describe, job_actions
 from mailerd.cli.common import ConfigOption, console, no_log, open_database, run_async, settings, warnings_only
-from mailerd.cli.find_job import PATIENCE, ULID, JobArgument, UnknownError, job_named
+from mailerd.cli.find_job import PATIENCE, JobArgument, UnknownError, job_named
 from mailerd.cli.top_view import table
+from mailerd.clock import ULID
 from mailerd.config import Settings
 from mailerd.core.states import OPEN, Proof, State
 from mailerd.errors import DatabaseError

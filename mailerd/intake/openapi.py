@@ -8,9 +8,10 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from mailerd import __version__
+from mailerd.clock import ULID_PATTERN
 from mailerd.intake.auth import HEADER
 from mailerd.intake.response_models import ErrorOut, NotReadyOut
-from mailerd.intake.routes import OPERATIONS, ULID_PATTERN, Operation
+from mailerd.intake.routes import OPERATIONS, Operation
 
 _REF: Final = "#/components/schemas/{model}"
 _WITH_KEY: Final = (401, 403, 429, 503)

@@ -8,12 +8,12 @@ from typing import Final
 
 from aiohttp import web
 
+from mailerd.clock import ULID
 from mailerd.intake.auth import ApiKeyAuth
 from mailerd.intake.errors import FieldError, invalid, not_found
 from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.store.jobs import Job, Jobs
 
-ULID: Final = re.compile(r"[0-9A-HJKMNP-TV-Z]{26}", re.ASCII)
 MAX_TEXT: Final = 320
 """Characters of an address or a reference that is looked for."""
 _NUMBER: Final = re.compile(r"[0-9]{1,9}", re.ASCII)

@@ -8,12 +8,13 @@ from typing import Final
 
 from aiohttp import web
 
+from mailerd.clock import ULID
 from mailerd.core.states import JobStatus, State
 from mailerd.errors import DatabaseError
 from mailerd.events.intake import IntakeEvents
 from mailerd.intake.forecast import ForecastService
 from mailerd.intake.http_responses import json_response, write
-from mailerd.intake.query_params import ULID, JobLookup, choice, cursor, limit, moment, query, text
+from mailerd.intake.query_params import JobLookup, choice, cursor, limit, moment, query, text
 from mailerd.intake.response_models import JobOut, JobsOut, RecipientOut, RecipientsOut, rfc3339
 from mailerd.mail.addresses import Addresses, mailbox
 from mailerd.store.api_keys import Permission

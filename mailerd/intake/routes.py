@@ -5,13 +5,13 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel
 
+from mailerd.clock import ULID_PATTERN
 from mailerd.core.states import JobStatus, State
 from mailerd.intake import response_models
 from mailerd.intake.request_models import JobIn, NothingIn, PriorityIn, RetryIn
 from mailerd.store.api_keys import Permission
 
 Method = Literal["GET", "POST"]
-ULID_PATTERN: Final = "^[0-9A-HJKMNP-TV-Z]{26}$"
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,14 @@ import json
 import secrets
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
 from mailerd.errors import MailerdError
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
+from mailerd.store.db.times import utc
 
 PREFIX: Final = "sk_live_"
 KEY_BYTES: Final = 32
@@ -212,7 +213,7 @@ async def _only(cursor: Cursor, which: str) -> int:
 
 def _key(row: tuple[Any, ...]) -> ApiKey:
     number, name, digest, hint, senders, permissions, per_minute, *moments = row
-    created_at, revoked_at, last_used_at, old_until = (moment and moment.replace(tzinfo=UTC) for moment in moments)
+    created_at, revoked_at, last_used_at, old_until = (utc(moment) for moment in moments)
     return ApiKey(
         id=number,
         name=name,

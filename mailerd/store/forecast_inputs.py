@@ -5,7 +5,7 @@ Whatever is asked for many jobs costs the same few statements as for one.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 from mailerd.core import rate_limit
@@ -14,8 +14,9 @@ from mailerd.core.pauses import repair
 from mailerd.core.states import JobStatus, State
 from mailerd.store.db.cursor import Cursor, Statement
 from mailerd.store.db.database import Database
+from mailerd.store.db.times import utc
 from mailerd.store.queue import rate_limits
-from mailerd.store.queue.rate_limits import COLUMNS, DefaultLimits, SenderState, utc
+from mailerd.store.queue.rate_limits import COLUMNS, DefaultLimits, SenderState
 
 MAX_COUNTED_LETTERS: Final = 100_000
 """Letters of one job that are counted."""
@@ -159,7 +160,7 @@ class ForecastReader:
         found = {row[0]: (rate_limits.sender_state(row, defaults), utc(next_claim_at)) for *row, next_claim_at in rows}
         if missing := set(senders) - found.keys():  # somebody's first job, which is not stored
             await cursor.execute("SELECT UTC_TIMESTAMP(6)")
-            now = (await cursor.fetchone())[0].replace(tzinfo=UTC)
+            now = utc((await cursor.fetchone())[0])
             found |= {
                 sender: (rate_limits.default_state(sender, now=now, defaults=defaults), None) for sender in missing
             }
@@ -245,7 +246,7 @@ def _queues(rows: Sequence[Any]) -> dict[str, list[_Other]]:
     """By sender."""
     queues: dict[str, list[_Other]] = {}
     for sender, id_, precedence, due, status, total in rows:
-        other = _Other(id_, precedence, due.replace(tzinfo=UTC), JobStatus(status), total)
+        other = _Other(id_, precedence, utc(due), JobStatus(status), total)
         queues.setdefault(sender, []).append(other)
     return queues
 

@@ -1,13 +1,13 @@
 """Reads the whole story of a job or a recipient, rows and attempts as they are; for `mailerd explain` and `jobs`."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 from mailerd.core.states import JobStatus, Proof, State
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
-from mailerd.store.queue.rate_limits import naive, utc
+from mailerd.store.db.times import naive, utc
 
 MAX_RECIPIENTS: Final = 20
 """Recipients that one address may bring up, the newest first."""
@@ -159,7 +159,7 @@ class HistoryReader:
         async def work(cursor: Cursor) -> list[LetterFailure]:
             await cursor.execute(_FAILURES, (job, _SHOWN))
             return [
-                LetterFailure(at.replace(tzinfo=UTC), to, id_, error or "", status, job_id)
+                LetterFailure(utc(at), to, id_, error or "", status, job_id)
                 for to, id_, error, at, status, job_id in await cursor.fetchall()
             ]
 
@@ -181,7 +181,7 @@ class HistoryReader:
         async def work(cursor: Cursor) -> list[LetterFailure]:
             await cursor.execute(_LAST_FAILURES, (limit,))
             return [
-                LetterFailure(at.replace(tzinfo=UTC), to, id_, error, event, job)
+                LetterFailure(utc(at), to, id_, error, event, job)
                 for at, to, id_, error, event, job in await cursor.fetchall()
             ]
 
@@ -218,8 +218,7 @@ async def _log(cursor: Cursor, recipient: int) -> tuple[tuple[Attempt, ...], int
     )
     rows = {row[0]: row[1:] for row in (*first, *reversed(last))}  # those of a short log stand in both
     log = tuple(
-        Attempt(at.replace(tzinfo=UTC), attempt, event, bool(applied), *rest)
-        for at, attempt, event, applied, *rest in rows.values()
+        Attempt(utc(at), attempt, event, bool(applied), *rest) for at, attempt, event, applied, *rest in rows.values()
     )
     return log, lines - len(log)
 

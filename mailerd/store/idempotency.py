@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from mailerd.errors import MailerdError
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
+from mailerd.store.db.times import utc
 
 PURGE_BATCH: Final = 1000
 """Answers that one transaction forgets."""
@@ -80,7 +81,7 @@ async def claim_key(cursor: Cursor, once: IdempotencyKey, *, job_id: str, send_a
 
 def _stored_response(row: tuple[bytes, str, str, datetime, int]) -> StoredResponse:
     digest, job_id, response, created_at, final = row
-    return StoredResponse(digest, job_id, response, created_at.replace(tzinfo=UTC), final=bool(final))
+    return StoredResponse(digest, job_id, response, utc(created_at), final=bool(final))
 
 
 class IdempotencyStore:

@@ -4,14 +4,14 @@ A job's row is locked first, so whatever a claim or a record does to it comes wh
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from mailerd.clock import new_id
 from mailerd.core.states import JobChange, JobStatus, State, Transition, after, job_after
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
-from mailerd.store.queue.reschedule import micros
+from mailerd.store.db.times import micros, utc
 
 LETTERS_PER_SECOND: Final = 5_000
 """What the slowest acceptable database changes; gives a big job its time."""
@@ -167,7 +167,7 @@ class JobActions:
 
 def _action(row: tuple[Any, ...]) -> RecordedAction:
     action, actor, detail, changed, letters, at = row
-    return RecordedAction(action, actor, detail, changed=bool(changed), letters=letters, at=at.replace(tzinfo=UTC))
+    return RecordedAction(action, actor, detail, changed=bool(changed), letters=letters, at=utc(at))
 
 
 async def _lock(cursor: Cursor, job_id: str) -> _Found:

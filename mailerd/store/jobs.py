@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import chain
 from typing import Any, Final, NamedTuple
 
@@ -13,6 +13,7 @@ from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.store.attachments import StoredAttachment, store_attachments
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
+from mailerd.store.db.times import naive, utc
 from mailerd.store.idempotency import IdempotencyKey, claim_key
 
 ROWS_PER_STATEMENT: Final = 500
@@ -156,8 +157,8 @@ class JobFilter:
             "j.status = %s": self.status and self.status.value,
             "j.from_address = %s": self.sender,
             "j.reference = %s": self.reference,
-            "j.created_at >= %s": self.since and self.since.astimezone(UTC).replace(tzinfo=None),
-            "j.created_at < %s": self.until and self.until.astimezone(UTC).replace(tzinfo=None),
+            "j.created_at >= %s": naive(self.since),
+            "j.created_at < %s": naive(self.until),
         }
         found = {condition: value for condition, value in given.items() if value is not None}
         return list(found), list(found.values())
@@ -180,11 +181,6 @@ class Recipient:
     due_at: datetime
     sent_at: datetime | None
     updated_at: datetime
-
-
-def _aware(moment: datetime | None) -> Any:
-    """A column of the database as aware UTC."""
-    return moment if moment is None else moment.replace(tzinfo=UTC)
 
 
 class Jobs:
@@ -226,10 +222,10 @@ class Jobs:
         async with asyncio.timeout(self._timeout):
             await cursor.execute("SELECT UTC_TIMESTAMP(6)")
             now: datetime = (await cursor.fetchone())[0]
-        due = now if job.send_at is None else max(now, job.send_at.astimezone(UTC).replace(tzinfo=None))
+        due = now if job.send_at is None else max(now, naive(job.send_at))
         if job.once is not None:  # before anything else: of many that race with one key, one goes on and the rest wait
             async with asyncio.timeout(self._timeout):
-                await claim_key(cursor, job.once, job_id=job.id, send_at=_aware(due))
+                await claim_key(cursor, job.once, job_id=job.id, send_at=utc(due))
         # The driver's executemany would spell the shared values anew for each row: 9 µs a row instead of 3.
         each = cursor.mogrify(_RECIPIENT, (job.id, due, now))
         for batch in _batches(job.recipients):
@@ -246,7 +242,7 @@ class Jobs:
             for language in job.languages:
                 await cursor.execute(_ADD_LANGUAGE, (job.id, *language))
             await cursor.execute_batch([(_ADD_JOB, row), (_SCHEDULE_SENDER, (job.sender_email, due, now, due, due))])
-        return due.replace(tzinfo=UTC)
+        return utc(due)
 
     async def _resolve_commit(self, job_id: str, *, doubt: DatabaseError) -> datetime | None:
         """What became of a COMMIT without an answer: the job, or None when it certainly is not and will not be.
@@ -257,7 +253,7 @@ class Jobs:
         async def work(cursor: Cursor) -> datetime | None:
             await cursor.execute("SELECT send_at FROM jobs WHERE id = %s FOR UPDATE", (job_id,))
             row = await cursor.fetchone()
-            return row[0].replace(tzinfo=UTC) if row else None
+            return utc(row[0]) if row else None
 
         until = time.monotonic() + RESOLVE_TIMEOUT
         while (left := until - time.monotonic()) > 0:
@@ -358,11 +354,11 @@ def _job(row: tuple[Any, ...], counts: Mapping[State, int]) -> Job:
         priority=row[4],
         status=JobStatus(row[5]),
         total=row[6],
-        created_at=_aware(row[7]),
-        send_at=_aware(row[8]),
-        started_at=_aware(row[9]),
-        finished_at=_aware(row[10]),
-        paused_until=_aware(row[11]),
+        created_at=utc(row[7]),
+        send_at=utc(row[8]),
+        started_at=utc(row[9]),
+        finished_at=utc(row[10]),
+        paused_until=utc(row[11]),
         pause_reason=row[12],
         early=bool(row[13]),
         template_name=row[14],
@@ -382,8 +378,8 @@ def _recipient(row: tuple[Any, ...]) -> Recipient:
         attempts=row[5],
         error=row[6],
         message_id=row[7],
-        due_at=_aware(row[8]),
-        sent_at=_aware(row[9]),
-        updated_at=_aware(row[10]),
+        due_at=utc(row[8]),
+        sent_at=utc(row[9]),
+        updated_at=utc(row[10]),
         proof=Proof(row[11]) if row[11] else None,
     )

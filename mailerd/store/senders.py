@@ -10,8 +10,9 @@ from mailerd.core.rate_limit import FOREVER
 from mailerd.errors import MailerdError
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
+from mailerd.store.db.times import naive
 from mailerd.store.queue import rate_limits
-from mailerd.store.queue.rate_limits import COLUMNS, DefaultLimits, SenderState, naive
+from mailerd.store.queue.rate_limits import COLUMNS, DefaultLimits, SenderState
 
 LIMITS: Final = ("units_per_minute", "per_minute", "per_day", "reserve", "min_gap", "warm_up", "warm_up_growth")
 """What a sender may have of its own."""

@@ -4,7 +4,7 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
 from mailerd.clock import Clock
@@ -12,6 +12,7 @@ from mailerd.errors import DatabaseError
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrations
+from mailerd.store.db.times import utc
 from mailerd.store.queue.complete_jobs import UNFINISHED
 
 _VARIABLES: Final = (
@@ -85,7 +86,7 @@ async def server_facts(database: Database, *, clock: Clock, bound: float) -> Ser
 
 
 def _seconds(theirs: datetime, ours: datetime) -> float:
-    return (theirs.replace(tzinfo=UTC) - ours).total_seconds()
+    return (utc(theirs) - ours).total_seconds()
 
 
 def _privileges(what: str) -> frozenset[str]:

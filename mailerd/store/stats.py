@@ -1,7 +1,7 @@
 """One look at the tables for metrics, the status line, alerts and `mailerd top`; it locks nothing."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 from mailerd.core.pauses import repair
@@ -9,6 +9,7 @@ from mailerd.core.states import JobStatus, State
 from mailerd.core.stats import QueueStats, RecentAction, SenderStats
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
+from mailerd.store.db.times import utc
 from mailerd.store.queue import rate_limits
 from mailerd.store.queue.complete_jobs import UNFINISHED
 from mailerd.store.queue.rate_limits import COLUMNS, DefaultLimits
@@ -72,7 +73,7 @@ class StatsReader:
         asked = tuple(RecentAction(*row) for row in await cursor.fetchall())
         await cursor.execute(_SENDERS, (MAX_SENDERS,))
         return QueueStats(
-            at=now.replace(tzinfo=UTC),
+            at=utc(now),
             jobs=jobs,
             recipients={State(status): number for status, number, _ in rows},
             oldest_claimable=max(0.0, (now - since).total_seconds()),

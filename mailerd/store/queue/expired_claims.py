@@ -9,9 +9,10 @@ from mailerd.core.models import ALONE_AFTER, FAILED_AFTER_ALONE, ExpiredClaim
 from mailerd.core.states import State, Transition, after
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
+from mailerd.store.db.times import micros
 from mailerd.store.queue.attempt_log import AttemptRow, log_attempt
 from mailerd.store.queue.in_doubt import InDoubtRetry, was_applied
-from mailerd.store.queue.reschedule import micros, reschedule
+from mailerd.store.queue.reschedule import reschedule
 
 _ANY_EXPIRED: Final = """
 SELECT 1 FROM job_recipients FORCE INDEX (lease)

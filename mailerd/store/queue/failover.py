@@ -18,9 +18,9 @@ from mailerd.errors import MailerdError
 from mailerd.events.store import StoreEvents
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
+from mailerd.store.db.times import micros
 from mailerd.store.queue.forgotten_sends import doubted_late, is_logged
 from mailerd.store.queue.late_answers import NOT_SENT, log_sent, sent_before, settled_late
-from mailerd.store.queue.reschedule import micros
 
 KEEP: Final = 60.0
 """Seconds for which a letter that was sent, or may be, is remembered, counted back from the last one: however long the

@@ -10,9 +10,10 @@ from typing import Final
 from mailerd.core.models import ClaimedRecipient, Mode, Outcome
 from mailerd.core.states import State, Transition, after
 from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.times import micros
 from mailerd.store.queue.attempt_log import AttemptRow, log_attempt
 from mailerd.store.queue.late_answers import NOT_SENT
-from mailerd.store.queue.reschedule import micros, short
+from mailerd.store.queue.reschedule import short
 
 _OPEN: Final = """
  l.event = 'lost' AND NOT EXISTS (

@@ -5,7 +5,7 @@ The claim debits letters here, `RateLimits` debits the look-ups, so all daemons 
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from mailerd.core import rate_limit
@@ -14,6 +14,7 @@ from mailerd.core.rate_limit import CONSUMER_DOMAINS, SenderLimits
 from mailerd.core.verdicts import PauseCause
 from mailerd.store.db.cursor import Cursor, insert_many
 from mailerd.store.db.database import Database
+from mailerd.store.db.times import naive, utc
 
 COLUMNS: Final = (
     "email, tat, units_per_minute, per_minute, per_day, reserve, min_gap, warm_up, warm_up_growth, "
@@ -119,7 +120,7 @@ def sender_state(row: Sequence[Any], defaults: DefaultLimits) -> SenderState:
     default = defaults.default
     if defaults.consumer_per_day is not None and email.rpartition("@")[2].lower() in CONSUMER_DOMAINS:
         default = replace(default, per_day=defaults.consumer_per_day)
-    moment = now.replace(tzinfo=UTC)
+    moment = utc(now)
     return SenderState(
         email=email,
         tat=utc(tat),
@@ -130,7 +131,7 @@ def sender_state(row: Sequence[Any], defaults: DefaultLimits) -> SenderState:
             calls=rate_limit.calls(utc(other_calls_at), now=moment),
         ),
         own=frozenset(given),
-        since=since.replace(tzinfo=UTC),
+        since=utc(since),
         gap_until=utc(gap_until),
         latency_at=utc(latency_at),
         mode=mode,
@@ -162,7 +163,7 @@ async def sent_by_hour(cursor: Cursor, senders: Sequence[str], *, now: datetime)
     found: dict[str, dict[datetime, int]] = {sender: {} for sender in senders}
     await cursor.execute(_HOURS, (tuple(senders), naive(now - timedelta(hours=26))))
     for sender, hour, letters in await cursor.fetchall():
-        found[sender][hour.replace(tzinfo=UTC)] = letters
+        found[sender][utc(hour)] = letters
     return found
 
 
@@ -290,13 +291,3 @@ class RateLimits:
         after = rate_limit.project_debit(limit, tat=known.tat, now=it.now, units=units, latency=known.latency)
         await set_project_tats(cursor, {it.project: after})
         return timedelta(0)
-
-
-def utc(moment: datetime | None) -> datetime | None:
-    """What the database gave, made aware: everything in it is UTC."""
-    return moment.replace(tzinfo=UTC) if moment else None
-
-
-def naive(moment: datetime | None) -> datetime | None:
-    """What the driver takes: it drops a zone without a word."""
-    return moment.astimezone(UTC).replace(tzinfo=None) if moment else None

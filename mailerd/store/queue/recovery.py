@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, timedelta
+from datetime import timedelta
 from typing import Final
 
 from mailerd.clock import new_id
@@ -11,10 +11,11 @@ from mailerd.core.models import UnresolvedSend, WriteResult
 from mailerd.core.states import Proof, State, Transition, after
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
+from mailerd.store.db.times import micros, utc
 from mailerd.store.queue.attempt_log import AttemptRow, log_attempt
 from mailerd.store.queue.complete_jobs import UNFINISHED
 from mailerd.store.queue.in_doubt import was_applied
-from mailerd.store.queue.reschedule import micros, reschedule, short, stuck_jobs
+from mailerd.store.queue.reschedule import reschedule, short, stuck_jobs
 from mailerd.store.queue.undo_sent import UndoneSend, undo
 
 # Of many doubts of one sender only the first few are of use: it is left out as soon as it has as many looks as it may.
@@ -143,7 +144,7 @@ class RecoveryQueries:
                 id=id_, job_id=job, seq=seq, sender=sender, to_email=to, token=token, attempt=attempts, checks=checks,
                 mode=mode, draft_id=draft, thread_id=thread, unanswered=bool(unanswered), discarding=bool(discarding),
                 nothing_found_for=None if nothing is None else timedelta(microseconds=nothing),
-                known_message_id=known.get(id_), since=since.replace(tzinfo=UTC),
+                known_message_id=known.get(id_), since=utc(since),
             )
             for (
                 id_, job, seq, sender, to, attempts, _, checks, mode, draft, thread, _, since, unanswered, discarding,

@@ -1,7 +1,6 @@
 """Waking: a job into which a letter comes back must be claimed again, and never be forgotten."""
 
 from collections.abc import Iterable
-from datetime import timedelta
 from typing import Final
 
 from mailerd.core.states import JobStatus, State, Transition, after
@@ -84,11 +83,6 @@ async def stuck_jobs(cursor: Cursor, *, limit: int = 200) -> dict[str, str]:
     """
     await cursor.execute(STUCK_JOBS, (limit,))
     return dict(await cursor.fetchall())
-
-
-def micros(wait: timedelta) -> int:
-    """Whole microseconds: what INTERVAL takes."""
-    return wait // timedelta(microseconds=1)
 
 
 def short(text: str | None, limit: int = 1000) -> str | None:

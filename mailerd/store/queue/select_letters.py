@@ -12,7 +12,7 @@ from typing import Any, Final
 from mailerd.core.models import ALONE_AFTER, ClaimedJob, ClaimedRecipient
 from mailerd.core.states import JobStatus, State, Transition, after
 from mailerd.store.db.cursor import Cursor
-from mailerd.store.queue.rate_limits import naive, utc
+from mailerd.store.db.times import micros, naive, utc
 from mailerd.store.queue.sender_turns import Turn
 
 JOB: Final = """
@@ -150,7 +150,7 @@ async def _mark(cursor: Cursor, ids: Sequence[int], owner: ClaimOwner) -> dict[i
     """Make the rows ours; None when all are, else the attempts of those that are."""
     if not ids:
         return None
-    lease = owner.lease // timedelta(microseconds=1)
+    lease = micros(owner.lease)
     taken = after(State.WAITING, Transition.CLAIMED).value
     await cursor.execute(_TAKE, (taken, owner.token, owner.daemon_id, lease, tuple(ids), State.WAITING.value))
     if cursor.rowcount == len(ids):

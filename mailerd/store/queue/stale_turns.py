@@ -17,8 +17,9 @@ from mailerd.core import rate_limit
 from mailerd.core.verdicts import PauseCause
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
+from mailerd.store.db.times import micros, naive, utc
 from mailerd.store.queue import rate_limits
-from mailerd.store.queue.rate_limits import COLUMNS, DefaultLimits, naive, utc
+from mailerd.store.queue.rate_limits import COLUMNS, DefaultLimits
 from mailerd.store.queue.sender_turns import PROBE_INTERVAL
 
 _INTERVAL: Final = 60.0
@@ -86,7 +87,7 @@ async def find_stale_turns(
 
 async def _page(database: Database, last: str, beyond: timedelta) -> Sequence[Sequence[Any]]:
     async def work(cursor: Cursor) -> Sequence[Sequence[Any]]:
-        await cursor.execute(_STALE, (last, beyond // timedelta(microseconds=1), _PAGE))
+        await cursor.execute(_STALE, (last, micros(beyond), _PAGE))
         return list(await cursor.fetchall())
 
     return await database.read(work, what="look for sleeping senders", bound=database.probe_timeout)
