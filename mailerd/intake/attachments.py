@@ -1,18 +1,24 @@
-"""Attachments of a request: decoded, weighed, and each content held once."""
+"""Attachments of a request, each content kept once, and the size of the letters that carry them."""
 
 import binascii
 import hashlib
 import mimetypes
 from base64 import b64decode
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from typing import Final
 
 from mailerd.intake.errors import FieldError
 from mailerd.intake.request_models import AttachmentIn, read_attachments
-from mailerd.mail.attachments import MAX_LETTER_BYTES, encoded_size
+from mailerd.mail.attachments import MAX_LETTER_BYTES, check_size, encoded_size
+from mailerd.mail.mime import Envelope, compose
+from mailerd.mail.templates import Content
 from mailerd.store.attachments import StoredAttachment
 
 _DEFAULT_KIND: Final = "application/octet-stream"
+_MAX_OWN_BYTES: Final = 12_000_000
+"""Bytes of a letter without its attachments: two parts of a million characters, four bytes each, in base64."""
+_SOME_DAY: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class AttachmentSet:
@@ -39,7 +45,7 @@ class AttachmentSet:
     def for_recipient(self, given: object, index: int, errors: list[tuple[str, str]]) -> list[StoredAttachment]:
         """What one recipient gets besides."""
         read, wrong = read_attachments(given, field="attachments")
-        errors.extend((fault.field, fault.message) for fault in wrong)
+        errors.extend((error.field, error.message) for error in wrong)
         found = []
         for number, each in enumerate(read):
             one = self._decode(each, recipient=index)
@@ -80,3 +86,19 @@ class AttachmentSet:
 def encoded_sizes(attached: Iterable[StoredAttachment]) -> int:
     """Bytes that attachments take up in a letter at most."""
     return sum(encoded_size(len(each.content), filename=each.filename) for each in attached)
+
+
+def may_be_too_large(attached: int) -> bool:
+    """Whether a letter whose attachments take up so many bytes has to be rendered to know its size."""
+    return attached + _MAX_OWN_BYTES > MAX_LETTER_BYTES
+
+
+def letter_size(content: Content, envelope: Envelope, *, attached: int) -> int:
+    """Bytes of a letter whose attachments take up `attached` bytes at most.
+
+    Raises:
+        ValueError: it cannot be made, or is larger than Google takes.
+    """
+    domain = envelope.sender_email.rpartition("@")[2]
+    letter = compose(content, envelope, date=_SOME_DAY, message_id=f"<{'0' * 32}@{domain}>")
+    return check_size(len(letter) + attached)

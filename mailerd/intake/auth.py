@@ -1,4 +1,4 @@
-"""Who is asking: the API key of a request, looked up each time, so that a revoked one is dead at once."""
+"""Authenticates requests by their API key. It is looked up for each request, so that revoking takes effect at once."""
 
 import asyncio
 import hmac
@@ -18,20 +18,20 @@ from mailerd.store.api_keys import ApiKey, ApiKeys, Permission, digest
 
 HEADER: Final = "X-API-Key"
 MAX_KNOWN_GOOD: Final = 1000
-"""ApiKeys that are remembered as having been good, each as its digest."""
+"""Digests of keys that were valid, kept in memory."""
 KEY_USE_INTERVAL: Final = 60.0
 """Seconds between two writes of one key's last_used_at."""
 MAX_FAILURES_PER_MINUTE: Final = 60
-"""Bad keys from one address; then it gets 429 for a while, and the database has peace. Keys that were good before are
-asked about all the same: behind one address there may be many people."""
+"""Invalid keys from one address in a minute; beyond that it gets 429 without a query. Keys that were valid before are
+looked up all the same: many clients may share one address."""
 FAILURE_RETRY_AFTER: Final = 10.0
-"""Seconds after which such an address may try again."""
+"""Seconds until such an address may try again."""
 CALLER: Final = ContextVar[str]("caller", default="")
-"""Name of the key that the request being answered was let in by."""
+"""Name of the key that authenticated the current request."""
 
 
 class ApiKeyAuth:
-    """Lets requests in."""
+    """Finds the API key of a request, and checks what it may do and how often."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class ApiKeyAuth:
         self._clock = clock
         self._rates = TokenBuckets()
         self._failures = TokenBuckets()
-        self._good: set[bytes] = set()
+        self._known_good: set[bytes] = set()
         self._noted: dict[int, float] = {}
         self._to_note: set[int] = set()
         self._used = asyncio.Event()
@@ -59,20 +59,22 @@ class ApiKeyAuth:
 
         Raises:
             ApiError: 401, there is none, it is unknown or it is revoked; 403, it may not make this call;
-                429, it comes too often, or its address has shown too many bad keys.
-            DatabaseError: nobody can say.
+                429, too many requests, or too many invalid keys from its address.
+            DatabaseError: the key cannot be looked up.
         """
         address = self._client_address.address(request)
         now = self._clock.monotonic()
         secret = request.headers.get(HEADER)
         shown = digest(secret) if secret else None
-        if shown not in self._good and self._failures.is_over(address, per_minute=MAX_FAILURES_PER_MINUTE, now=now):
+        if shown not in self._known_good and self._failures.is_over(
+            address, per_minute=MAX_FAILURES_PER_MINUTE, now=now
+        ):
             raise _too_fast("this address has shown too many bad API keys", FAILURE_RETRY_AFTER)
         key = await self._find(shown) if shown else None
         if key is None:
             self._failures.wait(address, per_minute=MAX_FAILURES_PER_MINUTE, now=now)
             if self._strangers.logs_request(address):
-                self._events.key_refused(address=address, method=request.method, path=spelled(request))
+                self._events.key_refused(address=address, method=request.method, path=raw_path(request))
             missing = f"the header {HEADER} is missing; `mailerd keys create` makes a key"
             raise ApiError(401, "unauthorized", "this API key is unknown or revoked" if secret else missing)
         CALLER.set(key.name)
@@ -93,38 +95,38 @@ class ApiKeyAuth:
             )
 
     async def is_still_valid(self, request: web.Request, call: Permission, *, sender: str) -> bool:
-        """Whether a request that goes on for long, about a job of this sender, would still be let in.
+        """Whether a long request about a job of this sender would still be authenticated.
 
         Raises:
-            DatabaseError: nobody can say.
+            DatabaseError: the key cannot be looked up.
         """
         key = await self._find(digest(request.headers.get(HEADER, "")))
         return key is not None and key.may(call) and key.may_send(sender)
 
     async def _find(self, wanted: bytes) -> ApiKey | None:
         key = await self._keys.active(wanted)
-        # The index was found by a digest, which tells an attacker nothing; this is against a wrong row all the same.
+        # The query compares digests, so its timing says nothing about a key; this guards against a wrong row.
         if key is None or not hmac.compare_digest(key.digest, wanted):
-            self._good.discard(wanted)
+            self._known_good.discard(wanted)
             return None
-        if len(self._good) >= MAX_KNOWN_GOOD:
-            self._good.clear()
-        self._good.add(wanted)
+        if len(self._known_good) >= MAX_KNOWN_GOOD:
+            self._known_good.clear()
+        self._known_good.add(wanted)
         return key
 
-    async def note_uses(self) -> None:
-        """Write last_used_at for ever, beside the requests and never in their way."""
+    async def write_last_used(self) -> None:
+        """Write last_used_at until cancelled, in a task of its own, so that no request waits for it."""
         while True:
             await self._used.wait()
             self._used.clear()
             ids, self._to_note = self._to_note, set()
             try:
                 await self._keys.note_use(ids)
-            except DatabaseError as error:  # the next use, a minute on, is noted again
+            except DatabaseError as error:  # the next use is written within a minute
                 self._events.key_use_unwritten(keys=len(ids), cause=str(error))
 
 
-def spelled(request: web.Request) -> str:
+def raw_path(request: web.Request) -> str:
     """A request's path as it came, for the log: decoded it may hold what a terminal obeys."""
     return request.rel_url.raw_path
 

@@ -1,4 +1,4 @@
-"""Every recipient of a request looked at, in one pass: what is good becomes a row, what is not gets its reasons."""
+"""Checks every recipient of a request in one pass: a valid one becomes a row, an invalid one gets its reasons."""
 
 import time
 from collections.abc import Sequence
@@ -7,11 +7,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final
 
-from mailerd.intake.attachments import AttachmentSet, encoded_sizes
+from mailerd.intake.attachments import AttachmentSet, encoded_sizes, letter_size, may_be_too_large
 from mailerd.intake.errors import MAX_REASON, ApiError, FieldErrors, cut
-from mailerd.intake.letter_size import letter_size, may_be_too_large
 from mailerd.intake.request_models import LANGUAGE, MAX_LINE, MAX_REASONS_PER_RECIPIENT, one_name
-from mailerd.intake.strict_json import encode, unwieldy
+from mailerd.intake.strict_json import encode, why_too_large
 from mailerd.mail.addresses import Addresses
 from mailerd.mail.mime import Envelope
 from mailerd.mail.renderer import MAX_STOPPED, Rendered, ThreadRenderer
@@ -20,7 +19,7 @@ from mailerd.store.attachments import StoredAttachment
 from mailerd.store.jobs import NewRecipient
 
 CHECK_TIMEOUT: Final = 30.0
-"""Seconds for all recipients of one job; a plain job of 100,000 takes one, a costly template may take for ever."""
+"""Seconds for all recipients of one job: 100,000 with a plain template take one."""
 MAX_EMAIL: Final = 320
 BATCH: Final = 200
 """Recipients that are rendered while the next ones are read."""
@@ -39,12 +38,12 @@ class RejectedRecipient:
 
 @dataclass
 class CheckedRecipients:
-    """All recipients of a request, in its order, with what is wrong with some of them."""
+    """All recipients of a request, in its order, and their errors."""
 
     rows: list[NewRecipient] = field(default_factory=list)
     rejected: list[RejectedRecipient] = field(default_factory=list)
     attached: list[StoredAttachment] = field(default_factory=list)
-    """What single recipients get besides."""
+    """Attachments of single recipients."""
     errors: FieldErrors = field(default_factory=FieldErrors)
 
 
@@ -58,9 +57,9 @@ def check(
     allow_duplicates: bool = False,
     keep: bool = False,
 ) -> CheckedRecipients:
-    """Check every recipient; `items` is emptied on the way, so that request and rows are never whole at once.
+    """Check every recipient; `items` is emptied on the way, so that request and rows are never in memory at once.
 
-    `template` None means that it has errors of its own, and nobody can say what does not fit it. Else every letter is
+    `template` None: it has errors of its own, so recipients cannot be checked against it. Otherwise every letter is
     rendered, by the code that will render it again for its sending: the renderer has one batch while the next is read.
     Where its attachments leave little room, it is weighed as well; `envelope` is what the letters have in common.
     `keep`: bad recipients are kept as such; without it the walk ends once there are enough errors for a refusal.
@@ -98,7 +97,7 @@ def _too_costly(how_far: str) -> ApiError:
 
 
 def stopped_too_often(reason: str) -> ApiError:
-    """The 422 for a template that had to be stopped so often that the other letters are not tried any more."""
+    """The 422 for a template whose rendering was stopped so often that the other letters are not tried."""
     return ApiError(
         422,
         "too_costly",
@@ -111,24 +110,24 @@ def _field(index: int, name: str) -> str:
     return f"recipients[{index}].{name}" if name else f"recipients[{index}]"
 
 
-_Faults = list[tuple[str, str]]
-"""Field of a recipient ("" for the whole of it) and what is wrong with it."""
+_Errors = list[tuple[str, str]]
+"""Field of a recipient ("" for the whole recipient) and its error."""
 
 
 @dataclass
 class _Candidate:
-    """A recipient as it was read; `stored` are its own variables as JSON."""
+    """A recipient as it was read; `stored`: its own variables as JSON."""
 
     index: int
     email: str
     name: str | None = None
     stored: str | None = None
     attached: list[StoredAttachment] = field(default_factory=list)
-    errors: _Faults = field(default_factory=list)
+    errors: _Errors = field(default_factory=list)
 
 
 class _Batch:
-    """Recipients on their way through the renderer."""
+    """Recipients whose letters are being rendered."""
 
     def __init__(
         self,
@@ -146,7 +145,7 @@ class _Batch:
             self._results = renderer.start(template, readers, content=False)
 
     def finish(self, *, until: float) -> list[str]:
-        """Note what does not render; the reasons of those that the system had to stop.
+        """Add the errors of rendering; returns the reasons of those that the system had to stop.
 
         Raises:
             ApiError: 422, it takes longer than `until` on the clock of time.monotonic().
@@ -215,7 +214,7 @@ def _waited_for(results: "Future[list[Rendered]]", at: int, *, until: float) -> 
 
 
 class _Checker:
-    """Looks at one recipient after the other, and remembers the addresses."""
+    """Checks one recipient after the other, and remembers the addresses."""
 
     def __init__(self, attachments: AttachmentSet, *, allow_duplicates: bool) -> None:
         self._attachments = attachments
@@ -226,10 +225,10 @@ class _Checker:
         self.found = CheckedRecipients()
 
     def read(self, item: object, index: int) -> _Candidate:
-        """What a request says of one recipient."""
+        """Read one recipient of the request."""
         if not isinstance(item, dict):
             return _Candidate(index, "", errors=[("", "must be an object")])
-        errors: _Faults = []
+        errors: _Errors = []
         if not item.keys() <= _FIELDS:
             unknown = [name for name in item if name not in _FIELDS]
             errors.extend((name, "unknown field") for name in unknown[:MAX_REASONS_PER_RECIPIENT])
@@ -237,13 +236,13 @@ class _Checker:
                 errors.append(("", f"has {len(unknown) - MAX_REASONS_PER_RECIPIENT:,} more unknown fields"))
         email = self._email(item.get("email"), errors)
         name = _name(item.get("name"), errors)
-        stored = _own(_with_language(item, errors), errors)
+        stored = _own_variables(_with_language(item, errors), errors)
         given = item.get("attachments")
         attached = [] if given is None else self._attachments.for_recipient(given, index, errors)
         return _Candidate(index, email, name, stored, attached, errors)
 
     def take(self, batch: _Batch, *, until: float) -> None:
-        """Make rows of a batch; one with errors carries them as its error.
+        """Make rows of a batch; a recipient with errors has them in its row.
 
         Raises:
             ApiError: 422, the system had to stop too many letters of this template, or it takes too long.
@@ -269,7 +268,7 @@ class _Checker:
         for name, why in each.errors:
             self.found.errors.add(partial(_field, each.index, name), why)
 
-    def _email(self, given: object, errors: _Faults) -> str:
+    def _email(self, given: object, errors: _Errors) -> str:
         if not isinstance(given, str):
             errors.append(("email", "is required" if given is None else "must be a string"))
             return ""
@@ -281,7 +280,7 @@ class _Checker:
 
 
 def _listed(troubles: Sequence[Exception]) -> str:
-    """The first of them, as many as a reason has room for, and the number of the others."""
+    """The first errors, as many as a reason has room for, and the number of the others."""
     said = [str(troubles[0])]
     for each in troubles[1:MAX_REASONS_PER_RECIPIENT]:
         if sum(map(len, said)) + 2 * len(said) + len(str(each)) > MAX_REASON - len("; and 1000 more"):
@@ -291,7 +290,7 @@ def _listed(troubles: Sequence[Exception]) -> str:
     return "; ".join([*said, *([f"and {more} more"] if more else [])])
 
 
-def _name(given: object, errors: _Faults) -> str | None:
+def _name(given: object, errors: _Errors) -> str | None:
     if given is None:
         return None
     if not isinstance(given, str):
@@ -302,13 +301,13 @@ def _name(given: object, errors: _Faults) -> str | None:
         errors.append(("name", f"is longer than {MAX_LINE} characters"))
         return None
     try:
-        return one_name(name) or None  # an empty name is no name: "Dear ," is nobody's wish
+        return one_name(name) or None  # an empty name is no name, or the letter would begin "Dear ,"
     except ValueError as error:
         errors.append(("name", str(error)))
         return None
 
 
-def _with_language(item: dict[str, Any], errors: _Faults) -> object:
+def _with_language(item: dict[str, Any], errors: _Errors) -> object:
     """A recipient's variables; its language is one of them, so that a template can also ask for it."""
     language, variables = item.get("language"), item.get("variables")
     if language is None:
@@ -323,13 +322,13 @@ def _with_language(item: dict[str, Any], errors: _Faults) -> object:
     return {**variables, "language": language}
 
 
-def _own(given: object, errors: _Faults) -> str | None:
+def _own_variables(given: object, errors: _Errors) -> str | None:
     """A recipient's own variables, as they are stored and rendered."""
     if given is None or given == {}:
         return None
     if not isinstance(given, dict):
         errors.append(("variables", "must be an object"))
-    elif why := unwieldy(given):
+    elif why := why_too_large(given):
         errors.append(("variables", why))
     else:
         try:

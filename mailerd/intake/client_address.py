@@ -1,4 +1,4 @@
-"""Where a request comes from, and how often it may: addresses behind proxies, and counting by the minute."""
+"""The address of a client, behind proxies as well, and token buckets that limit requests per minute."""
 
 import ipaddress
 from collections.abc import Hashable
@@ -15,19 +15,19 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class ClientAddress:
-    """Tells the address of a request's sender; `trusted` are proxies whose X-Forwarded-For is believed."""
+    """Finds the address of a client; `trusted` are the proxies whose X-Forwarded-For counts."""
 
     def __init__(self, trusted: tuple[Network, ...]) -> None:
         self._trusted = trusted
 
     def address(self, request: web.Request) -> str:
-        """The nearest address that is not a trusted proxy's; "unix" for a socket file without a proxy's word."""
+        """The nearest address that is not a trusted proxy's; "unix" for a socket file without a proxy's header."""
         peer = _plain(request.remote or "")
         if peer and not self._is_trusted(peer):
             return peer
         if not peer and not self._trusted:
             return "unix"
-        # Each proxy adds its peer at the end: what stands left of the first stranger is only his word.
+        # Each proxy adds its peer at the end: what is left of the first address that is not trusted may be forged.
         hops = [
             _plain(hop.strip()) for line in request.headers.getall("X-Forwarded-For", ()) for hop in line.split(",")
         ]
@@ -82,13 +82,13 @@ def _unmapped(network: Network) -> Network:
 
 
 class TokenBuckets:
-    """A bucket per whoever is counted: it holds one minute's worth, and fills steadily."""
+    """One bucket for each key or address: it holds the requests of one minute and fills steadily."""
 
     def __init__(self) -> None:
         self._buckets: dict[Hashable, tuple[float, float]] = {}
 
     def wait(self, who: Hashable, *, per_minute: int, now: float) -> float:
-        """Seconds until `who` may come again; 0.0, and it is counted, when that is now."""
+        """Take a token; returns 0.0, or, when there is none, the seconds until there will be one."""
         left, at = self._buckets.get(who, (float(per_minute), now))
         left = min(float(per_minute), left + (now - at) * per_minute / MINUTE)
         if left < 1.0:
@@ -99,11 +99,11 @@ class TokenBuckets:
         return 0.0
 
     def is_over(self, who: Hashable, *, per_minute: int, now: float) -> bool:
-        """Whether nothing is left; it counts nothing."""
+        """Whether there is no token; takes none."""
         left, at = self._buckets.get(who, (float(per_minute), now))
         return left + (now - at) * per_minute / MINUTE < 1.0
 
     def _forget(self, now: float) -> None:
-        """A bucket that nobody took from for a minute is full again, and need not be known."""
+        """Delete buckets that were not used for a minute: they are full again."""
         if len(self._buckets) >= _MAX_BUCKETS:
             self._buckets = {who: it for who, it in self._buckets.items() if now - it[1] < MINUTE}

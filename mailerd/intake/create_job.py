@@ -1,4 +1,4 @@
-"""`POST /api/jobs/send_template_emails`: from the request to the 200 that is as good as the disk."""
+"""`POST /api/jobs/send_template_emails`: reads, checks and stores a job, and answers 200 once it is durable."""
 
 import asyncio
 import re
@@ -33,9 +33,9 @@ from mailerd.store.idempotency import DuplicateKeyError, IdempotencyKey, Idempot
 from mailerd.store.jobs import Jobs
 
 MAX_REJECTED_LISTED: Final = 1000
-"""Rejected recipients that one answer lists; the rows have them all."""
+"""Rejected recipients that one answer lists; all of them are stored as rows."""
 MAX_REJECTED_BYTES: Final = 300_000
-"""Bytes of that list at most: addresses and reasons may be made of what JSON writes in six bytes each."""
+"""Bytes of that list: JSON writes some characters of addresses and reasons in six bytes each."""
 IDEMPOTENCY_KEY: Final = "Idempotency-Key"
 REPLAYED: Final = "Idempotency-Replayed"
 FIRST_ANSWER_TIMEOUT: Final = 1.0
@@ -44,7 +44,7 @@ _USABLE: Final = re.compile(r"[ -~]{1,255}")
 
 
 class CreateJobEndpoint:
-    """The handler; `executor` runs what would hold the loop."""
+    """The endpoint; `executor` runs what would block the event loop."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class CreateJobEndpoint:
         self._senders = senders
 
     async def create(self, request: web.Request) -> web.Response:
-        """Accept a job, or give the answer that was given for it before."""
+        """Store a job, or repeat the first answer to its idempotency key."""
         started = self._clock.monotonic()
         key = await self._auth.authenticate(request, Permission.SEND)
         query(request, allowed=())
@@ -88,7 +88,7 @@ class CreateJobEndpoint:
         async with self._shares.posts.place(key), self._bodies.read(request, key) as raw:
             body = await self._compute(lambda: fingerprint(raw)) if idempotency_key else b""
             if idempotency_key and (known := await self._answers.find(key.id, idempotency_key)):
-                return await self._again(known, idempotency_key, body=body, key=key)
+                return await self._repeat(known, idempotency_key, body=body, key=key)
             renderer = ThreadRenderer(self._renderer, asyncio.get_running_loop(), origin=f"key {key.name}")
             async with self._shares.for_check(raw, key):
                 parsed = await self._compute(
@@ -112,8 +112,8 @@ class CreateJobEndpoint:
                 parsed = replace(parsed, job=replace(parsed.job, once=once))
             try:
                 send_at = await self._store(parsed)
-            except DuplicateKeyError as error:  # somebody raced with us, and was first
-                return await self._again(error.stored, idempotency_key or "", body=body, key=key)
+            except DuplicateKeyError as error:  # a request with the same key was stored first
+                return await self._repeat(error.stored, idempotency_key or "", body=body, key=key)
         self._wake()
         self._events.job_accepted(
             job=parsed.job.id,
@@ -129,12 +129,12 @@ class CreateJobEndpoint:
 
     async def _answer(self, parsed: ParsedJob, send_at: datetime) -> web.Response:
         job = parsed.job
-        once, forecast = job.once, await self._foresee(job.id, self._forecast.forecast(job.id))
+        once, forecast = job.once, await self._try_forecast(job.id, self._forecast.forecast(job.id))
         if once is not None and forecast:
             try:
                 whole = to_json(_accepted(parsed, send_at, forecast))
                 await self._answers.complete(once.api_key_id, once.key, answer=whole)
-            except DatabaseError as error:  # then nobody is told what cannot be said again
+            except DatabaseError as error:  # no forecast then: a repetition must get the same answer
                 self._events.forecast_failed(job=parsed.job.id, cause=str(error))
                 forecast = {}
         return json_response(_accepted(parsed, send_at, forecast))
@@ -142,7 +142,7 @@ class CreateJobEndpoint:
     async def _compute[T](self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
-    async def _again(self, known: StoredResponse, idempotency_key: str, *, body: bytes, key: ApiKey) -> web.Response:
+    async def _repeat(self, known: StoredResponse, idempotency_key: str, *, body: bytes, key: ApiKey) -> web.Response:
         if known.request_digest != body:
             raise ApiError(
                 409,
@@ -151,7 +151,7 @@ class CreateJobEndpoint:
                 f"{known.job_id}; nothing was stored: take a new key for a new job",
             )
         until = self._clock.monotonic() + FIRST_ANSWER_TIMEOUT
-        while not known.final and self._clock.monotonic() < until:  # the first answer is being made at this moment
+        while not known.final and self._clock.monotonic() < until:  # its forecast is being computed
             await self._clock.sleep(FIRST_ANSWER_TIMEOUT / 20)
             known = await self._answers.find(key.id, idempotency_key) or known
         self._events.job_repeated(job=known.job_id, key=key.name, request=REQUEST.get())
@@ -162,7 +162,7 @@ class CreateJobEndpoint:
         found = await self._compute(lambda: dry_run(parsed, renderer=renderer))
         rejected = sorted([*parsed.rejected, *found.rejected], key=lambda each: each.index)
         letters = parsed.total - len(rejected)
-        forecast = await self._foresee(
+        forecast = await self._try_forecast(
             "of a dry run",
             self._forecast.for_new_job(job.sender_email, priority=job.priority, letters=letters, send_at=job.send_at),
         )
@@ -197,10 +197,10 @@ class CreateJobEndpoint:
                 f"{IDEMPOTENCY_KEY} if it had one"
             ) from error
 
-    async def _foresee(self, job: str, asked: Awaitable[Mapping[str, object]]) -> Mapping[str, object]:
+    async def _try_forecast(self, job: str, asked: Awaitable[Mapping[str, object]]) -> Mapping[str, object]:
         try:
             return await asked
-        except DatabaseError as error:  # the job is durable: nothing may turn the 200 into anything else
+        except DatabaseError as error:  # the job is durable: the answer stays 200
             self._events.forecast_failed(job=job, cause=str(error))
             return {}
 

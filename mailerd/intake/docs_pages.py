@@ -1,4 +1,4 @@
-"""`/openapi.json`, `/docs` and `/api/templates`: what mailerd says about itself. Everything is served from here."""
+"""`/openapi.json`, `/docs` and `/api/templates`; the pages load nothing from other hosts."""
 
 import asyncio
 from concurrent.futures import Executor
@@ -23,7 +23,7 @@ _SAFE: Final = {"Content-Security-Policy": _POLICY, "Referrer-Policy": "no-refer
 
 
 class DocsEndpoints:
-    """The handlers."""
+    """The endpoints."""
 
     def __init__(self, *, lookup: JobLookup, library: TemplateLibrary, renderer: Renderer, executor: Executor) -> None:
         self._lookup = lookup
@@ -44,7 +44,7 @@ class DocsEndpoints:
         return web.Response(text=page(self._document), content_type="text/html", headers=_SAFE)
 
     async def style(self, request: web.Request) -> web.Response:  # noqa: ARG002
-        """The page's looks."""
+        """The style sheet of the page."""
         text = files("mailerd.intake").joinpath("docs.css").read_text("utf-8")
         return web.Response(text=text, content_type="text/css", headers=_SAFE)
 
@@ -65,7 +65,7 @@ class DocsEndpoints:
 
 
 def page(document: dict[str, Any]) -> str:
-    """The document for people: plain HTML, readable without any script."""
+    """The document for people: plain HTML without scripts."""
     schemas = document["components"]["schemas"]
     operations = [
         (method.upper(), path, it) for path, methods in document["paths"].items() for method, it in methods.items()

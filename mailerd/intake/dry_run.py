@@ -1,13 +1,13 @@
-"""A dry run: every letter is rendered and check_size as it would be sent, and none is kept."""
+"""A dry run: renders every letter as it would be sent, checks its size, and stores nothing."""
 
 import time
 from dataclasses import dataclass, field
 from typing import Final
 
+from mailerd.intake.attachments import letter_size
 from mailerd.intake.check_recipients import RejectedRecipient, stopped_too_often
 from mailerd.intake.errors import ApiError, cut
 from mailerd.intake.http_responses import shortened
-from mailerd.intake.letter_size import letter_size
 from mailerd.intake.parse_job import ParsedJob
 from mailerd.intake.response_models import SampleOut, SizesOut
 from mailerd.mail.attachments import encoded_size
@@ -86,7 +86,7 @@ def _rendered(
 
 
 def _attachment_sizes(parsed: ParsedJob) -> dict[int | None, int]:
-    """Bytes that the attachments of single recipients, and of everybody (None), take up."""
+    """Bytes that the attachments of single recipients, and of all (None), take up."""
     sizes: dict[int | None, int] = {}
     for each in parsed.job.attachments:
         size = encoded_size(len(each.content), filename=each.filename)
@@ -110,7 +110,7 @@ def _size(parsed: ParsedJob, recipient: NewRecipient, seq: int, content: Rendere
         ValueError: it cannot be made, or is larger than Google takes.
     """
     if not isinstance(content, Content):
-        raise ValueError(str(content[0]))  # noqa: TRY004 - a letter's fault, not a program's
+        raise ValueError(str(content[0]))  # noqa: TRY004 - the letter is wrong, not the program
     job = parsed.job
     envelope = Envelope(
         sender_email=job.from_email or job.sender_email,

@@ -1,4 +1,4 @@
-"""What can be wrong with a request: the one exception that becomes an answer, and the errors that it names."""
+"""Errors of requests: the exception that becomes an answer, and the field errors in it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -9,10 +9,10 @@ from mailerd.errors import MailerdError
 MAX_DETAILS: Final = 100
 """Errors that are listed in one answer; the message says how many there are."""
 MAX_FIELD_PATH: Final = 300
-"""Characters of a field's path that are told: a name may be as long as a body."""
+"""Characters of a field's path in an answer: a name may be as long as a body."""
 NOTHING_STORED: Final = "; nothing was stored"
 NOTHING_CHANGED: Final = "; nothing was changed"
-"""The same to whoever asked for a change of a job."""
+"""The same for a request that would change a job."""
 MAX_COUNTED: Final = 10_000
 """Errors after which counting stops where nothing needs the rest of them."""
 MAX_REASON: Final = 300
@@ -23,25 +23,25 @@ RETRY_AFTER: Final = 5
 
 @dataclass(frozen=True)
 class FieldError:
-    """One thing that is wrong, by the path of the field in the request: `recipients[3].email`."""
+    """One error, with the path of its field in the request: `recipients[3].email`."""
 
     field: str
     message: str
 
     def __post_init__(self) -> None:
-        """A reason is cut where it is made, so that a million of them are no memory to speak of."""
+        """Cut the message at once, so that a million of them take little memory."""
         object.__setattr__(self, "message", cut(self.message))
 
 
 @dataclass
 class FieldErrors:
-    """The first hundred errors and the number of all: there may be one for every few bytes of a body."""
+    """The first hundred errors and the number of all: a body may have one for every few bytes."""
 
     kept: list[FieldError] = field(default_factory=list)
     total: int = 0
 
     def add(self, path: Callable[[], str], message: str) -> None:
-        """One more; its path is spelled only where it is kept."""
+        """Add one; its path is made only when it is kept."""
         if self.total < MAX_DETAILS:
             self.kept.append(FieldError(path(), message))
         self.total += 1
@@ -52,7 +52,7 @@ class FieldErrors:
 
     @property
     def are_enough(self) -> bool:
-        """Whether it is known well enough that the request is bad."""
+        """Whether counting may stop."""
         return self.total > MAX_COUNTED
 
 
@@ -75,7 +75,7 @@ class ApiError(MailerdError):
 
 
 def invalid(errors: Sequence[FieldError] | FieldErrors) -> ApiError:
-    """The 422 that names every fault, or the first hundred of them and the number of all."""
+    """The 422 that names every error, or the first hundred of them and the number of all."""
     if not isinstance(errors, FieldErrors):
         errors = FieldErrors().after(errors)
     number = f"more than {MAX_COUNTED:,}" if errors.are_enough else f"{errors.total:,}"

@@ -1,4 +1,4 @@
-"""What a client is told about when its letters will go."""
+"""The forecast in an answer: when the letters of a job will go, and why they wait."""
 
 import asyncio
 from collections.abc import Mapping, Sequence

@@ -18,7 +18,7 @@ from mailerd.store.api_keys import Permission
 from mailerd.store.db import error_codes
 
 READY_TIMEOUT: Final = 3.0
-"""Seconds for the database to show that it is there."""
+"""Seconds for the database to answer."""
 CACHE_SECONDS: Final = 1.0
 """Seconds for which one check of the database answers every request: it needs no key, so it must be cheap."""
 

@@ -1,4 +1,4 @@
-"""`POST /api/jobs/{id}/cancel` and its kin: what people ask of a job that runs, and `GET …/actions`: who asked."""
+"""`POST /api/jobs/{id}/cancel`, pause, resume, retry, priority; and `GET …/actions`, the record of these requests."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -20,7 +20,7 @@ from mailerd.store.job_actions import JobActions
 from mailerd.store.jobs import Jobs
 
 MAX_BODY: Final = 10_000
-"""Bytes; these bodies are a word or two."""
+"""Bytes; these bodies hold one field."""
 
 _WHY_NOT: Final = {
     JobStatus.COMPLETED: "it has come to its end",
@@ -33,7 +33,7 @@ _LOOKED_FOR: Final = (
 
 
 class JobActionEndpoints:
-    """The handlers that change a job; each may be repeated without harm."""
+    """The endpoints that change a job; each may be repeated without harm."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""`GET /api/jobs/{id}/events`: a job's progress as server-sent events, taken up again where a connection broke."""
+"""`GET /api/jobs/{id}/events`: a job's progress as server-sent events; a client may reconnect and misses nothing."""
 
 import asyncio
 from typing import Final
@@ -18,21 +18,21 @@ from mailerd.store.api_keys import Permission
 from mailerd.store.jobs import Job, Jobs
 
 POLL_INTERVAL: Final = 1.0
-"""Seconds between two looks at a job, however many watch it; a job of 50,000 is looked at half as often, and so on."""
+"""Seconds between two queries for a job, however many clients watch it; twice that for a job of 50,000 letters."""
 LETTERS_PER_INTERVAL: Final = 50_000
 COMMENT_INTERVAL: Final = 15.0
-"""Seconds without a word: then a comment is sent, so that proxies keep the connection and a dead one shows."""
+"""Seconds without an event until a comment is sent, so that proxies keep the connection and a dead one is noticed."""
 MAX_STREAM_SECONDS: Final = 3600.0
-"""Seconds of one stream; the client comes again and misses nothing."""
+"""Seconds of one stream; then the client reconnects."""
 WRITE_TIMEOUT: Final = 10.0
-"""Seconds that a client gets to take an event."""
+"""Seconds for a client to read an event."""
 
 
 class JobEventsEndpoint:
-    """The handler.
+    """The endpoint.
 
-    Every event is a whole picture, and its id is made of what it shows. So a client that comes again with the
-    Last-Event-ID that it saw gets the newest picture at once if anything has changed, and nothing twice.
+    Every event holds the whole job, and its id is made of what it shows. So a client that reconnects with the
+    Last-Event-ID that it saw gets the current state at once if anything has changed, and nothing twice.
     """
 
     def __init__(self, *, auth: ApiKeyAuth, lookup: JobLookup, jobs: Jobs, streams: Share, clock: Clock) -> None:
@@ -43,20 +43,20 @@ class JobEventsEndpoint:
         self._streams = streams
         self._open = 0
         self._seen: dict[str, tuple[Job, float]] = {}
-        self._looking = asyncio.Lock()
+        self._reading = asyncio.Lock()
         self._stopping = asyncio.Event()
 
     async def stop(self, _: web.Application) -> None:
-        """End every stream, so that a stop need not wait for them."""
+        """End every stream, so that the stop does not wait for them."""
         self._stopping.set()
 
     async def events(self, request: web.Request) -> web.StreamResponse:
-        """Stream until the job has come to its end."""
+        """Stream until the job is finished."""
         key, job = await self._lookup.job(request, Permission.READ)
         query(request, allowed=())
         last = request.headers.get("Last-Event-ID", "")
         if is_over(job) and last == event_id(job):
-            return web.Response(status=204)  # a browser's EventSource then stops coming again
+            return web.Response(status=204)  # a browser's EventSource then stops reconnecting
         async with self._streams.place(key):
             self._open += 1
             try:
@@ -84,17 +84,17 @@ class JobEventsEndpoint:
             elif self._clock.monotonic() - spoken >= COMMENT_INTERVAL:
                 await _write(response, ": still here\n\n")
                 spoken = self._clock.monotonic()
-            if is_over(job) or self._clock.monotonic() >= until or await self._stopped(job.total):
+            if is_over(job) or self._clock.monotonic() >= until or await self._wait(job.total):
                 return response
             try:
                 if not await self._auth.is_still_valid(request, Permission.READ, sender=job.sender_email):
                     return response
-                job = await self._look(job)
+                job = await self._read(job)
             except DatabaseError:
-                continue  # the store has said so; the client is told what there is once it is back
+                continue  # the store has logged it; the stream goes on when the database is back
 
-    async def _stopped(self, total: int) -> bool:
-        """Wait until the next look; whether there shall be none."""
+    async def _wait(self, total: int) -> bool:
+        """Wait until the next query; returns whether the daemon stops."""
         try:
             async with asyncio.timeout(POLL_INTERVAL * (1 + total / LETTERS_PER_INTERVAL)):
                 await self._stopping.wait()
@@ -102,9 +102,9 @@ class JobEventsEndpoint:
             return False
         return True
 
-    async def _look(self, job: Job) -> Job:
-        """The job as it is now, asked of the database once for all who watch it."""
-        async with self._looking:
+    async def _read(self, job: Job) -> Job:
+        """The job as it is now; one query serves all clients that watch it."""
+        async with self._reading:
             known, at = self._seen.get(job.id, (job, float("-inf")))
             if self._clock.monotonic() - at < POLL_INTERVAL * 0.9:
                 return known
@@ -114,12 +114,12 @@ class JobEventsEndpoint:
 
 
 def is_over(job: Job) -> bool:
-    """Whether a job has come to its end, its last letter included."""
+    """Whether a job is finished, its last letter included."""
     return job.finished_at is not None and not any(job.counts[state] for state in OPEN)
 
 
 def event_id(job: Job) -> str:
-    """What an event shows, in short."""
+    """A short form of what an event shows."""
     return f"{job.status.value}-{job.priority}-" + ".".join(str(number) for number in job.counts.values())
 
 

@@ -1,7 +1,7 @@
-"""Shares of the intake: what one key may use of it at once, so that whatever it posts holds up nobody else.
+"""Limits for each API key: how much work of one kind it may have under way, so that it delays no other key.
 
-A share is a number of places for one kind of work. A key holds some of them at most, and what it asks for beyond them
-waits in line behind its own work. There are more places than any one key may hold, so another key always finds one.
+A share is a number of places for one kind of work. A key may hold some of them; its further requests wait behind its
+own work. There are more places than any one key may hold, so another key always finds one.
 """
 
 import asyncio
@@ -16,11 +16,11 @@ from mailerd.intake.errors import RETRY_AFTER, ApiError
 from mailerd.store.api_keys import ApiKey
 
 LARGE_BODY: Final = 1024 * 1024
-"""Bytes from which a body takes a place for large ones, before it is read."""
+"""A body of more bytes takes a place for large bodies before it is read."""
 SHARE_TIMEOUT: Final = 30.0
-"""Seconds in line for a place: less than any proxy waits for an answer."""
+"""Seconds that a request waits for a place: less than any proxy waits for an answer."""
 SPARE_THREADS: Final = 2
-"""For what takes milliseconds and needs no place: fingerprints of bodies, the list of templates."""
+"""Threads for what takes milliseconds and needs no place: fingerprints of bodies, the list of templates."""
 _DRY_RUN: Final = re.compile(rb'"dry_run"\s*:\s*true')
 
 
@@ -65,7 +65,7 @@ class Share:
             async with asyncio.timeout(self._within):
                 await turn
         except BaseException as error:
-            if turn.done() and not turn.cancelled():  # the place came in the moment in which the wait was given up
+            if turn.done() and not turn.cancelled():  # the place came at the moment at which the wait ended
                 self._give_back(key.id)
             self._line = [one for one in self._line if one[1] is not turn]
             if isinstance(error, TimeoutError):
@@ -77,9 +77,9 @@ class Share:
 
     def _give_back(self, key_id: int) -> None:
         self._held[key_id] -= 1
-        self._held += Counter()  # which drops the keys that hold nothing
+        self._held += Counter()  # drops the keys that hold nothing
         while waiting := [one for one in self._line if not one[1].done() and self._may_take(one[0])]:
-            # Whoever holds the fewest comes first, and among those whoever came first.
+            # The key that holds the fewest places comes first; of several, the one that has waited longest.
             key_id, turn = min(waiting, key=lambda one: self._held[one[0]])
             self._line = [one for one in self._line if one[1] is not turn]
             self._held[key_id] += 1
@@ -116,14 +116,14 @@ class Shares:
 
     @property
     def threads(self) -> int:
-        """Threads that all places need, so that whoever holds one waits for nobody's computing."""
+        """Threads for all places, so that a request that holds one waits for no thread."""
         return self.checks.places + self.large_bodies.places + self.dry_runs.places + SPARE_THREADS
 
     def for_check(self, body: bytearray, key: ApiKey) -> AbstractAsyncContextManager[None]:
         """The place in which a body is checked; a large one has its place already.
 
-        A dry run is told by how it is usually written. One that is written otherwise is checked and rendered in a place
-        for checks, of which its key has no more than any.
+        A dry run is recognised by how it is usually written. One that is written otherwise takes a place for checks, of
+        which its key has no more than any other.
         """
         if len(body) > LARGE_BODY:
             return nullcontext()

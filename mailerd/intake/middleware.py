@@ -9,7 +9,7 @@ from aiohttp.typedefs import Handler
 from mailerd.clock import Clock, new_id
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.intake import IntakeEvents
-from mailerd.intake.auth import CALLER, spelled
+from mailerd.intake.auth import CALLER, raw_path
 from mailerd.intake.client_address import ClientAddress
 from mailerd.intake.errors import NOTHING_CHANGED, NOTHING_STORED, RETRY_AFTER, ApiError, away, too_large
 from mailerd.intake.http_responses import REQUEST, UnreadError, error_response, with_headers, write_whole
@@ -18,14 +18,14 @@ from mailerd.mail.errors import RendererError
 from mailerd.store.db import error_codes
 
 _BEGUN: Final = ContextVar[web.StreamResponse | None]("begun")
-"""The answer to this request whose head is written, or being written; None before that."""
+"""The answer to this request, once its headers are being written; None before that."""
 PROBES: Final = ("/health/", "/metrics")
-"""Paths that are asked for every few seconds: told at the level debug."""
+"""Paths that are requested every few seconds: logged at the level debug."""
 _PACKET: Final = 1153
 _SCHEMA: Final = frozenset({1146, 1054})  # no such table, no such column
 
 
-def of_database(error: DatabaseError) -> ApiError | None:
+def from_database_error(error: DatabaseError) -> ApiError | None:
     """A failure of the database as an answer; None when it is a bug of ours."""
     if error.errno == _PACKET:
         return too_large("the template or the variables are larger than the database takes (max_allowed_packet)")
@@ -45,9 +45,9 @@ def of_database(error: DatabaseError) -> ApiError | None:
 
 
 def for_request(request: web.Request, problem: ApiError) -> ApiError:
-    """The problem as this request's client understands it: only a post stores anything, a control changes something.
+    """The error in the words that fit the request: a post has stored nothing, an action has changed nothing.
 
-    Whoever reads a body or a parameter does not know what it is for.
+    The code that raises it reads a body or a parameter without knowing the endpoint.
     """
     said = {"GET": "", "HEAD": ""}.get(
         request.method, NOTHING_CHANGED if "id" in request.match_info else NOTHING_STORED
@@ -56,7 +56,7 @@ def for_request(request: web.Request, problem: ApiError) -> ApiError:
     return ApiError(problem.status, problem.code, text, errors=problem.errors, retry_after=problem.retry_after)
 
 
-def _of_http(error: web.HTTPException) -> ApiError:
+def _from_http_error(error: web.HTTPException) -> ApiError:
     match error.status:
         case 404:
             return ApiError(404, "not_found", "there is nothing at this path")
@@ -97,7 +97,7 @@ class ErrorMiddleware:
             _abort(request)
         if not response.prepared:
             await self._write(request, response)
-        self._tell(request, response, ms=(self._clock.monotonic() - started) * 1000)
+        self._log(request, response, ms=(self._clock.monotonic() - started) * 1000)
         return response
 
     async def on_expect(self, request: web.Request) -> web.Response | None:
@@ -121,21 +121,21 @@ class ErrorMiddleware:
         try:
             response = await handler(request)
         except ConnectionError as error:
-            response = self._left(request, error)
+            response = self._client_gone(request, error)
         except ApiError as problem:
             response = self._refuse(request, problem, request_id)
         except web.HTTPException as error:
-            response = self._refuse(request, _of_http(error), request_id)
+            response = self._refuse(request, _from_http_error(error), request_id)
             if "Allow" in error.headers:
                 response.headers["Allow"] = error.headers["Allow"]
         except DatabaseError as error:
-            response = self._unserved(request, error)
+            response = self._database_failed(request, error)
         except RendererError as error:
             text = f"{error}{NOTHING_STORED}"
             unavailable = ApiError(503, "renderer_unavailable", text, retry_after=RETRY_AFTER)
             response = self._refuse(request, unavailable, request_id)
-        except Exception as error:  # noqa: BLE001 - told with its stack; the answer must not show it
-            response = self._failed(request, error)
+        except Exception as error:  # noqa: BLE001 - the log has its stack; the answer must not show it
+            response = self._handle_bug(request, error)
         return response
 
     async def _write(self, request: web.Request, response: web.StreamResponse) -> None:
@@ -146,11 +146,11 @@ class ErrorMiddleware:
         except ConnectionError:
             return  # the client has gone; the request itself was carried out, and the log says so
 
-    def _left(self, request: web.Request, error: ConnectionError) -> web.StreamResponse:
+    def _client_gone(self, request: web.Request, error: ConnectionError) -> web.StreamResponse:
         """The client has gone in the middle of a long answer, or does not read it: that is its right, and no bug."""
         begun = _BEGUN.get()
         if begun is None:
-            return self._failed(request, error)
+            return self._handle_bug(request, error)
         if isinstance(error, UnreadError):
             self._too_slow(request, str(error))
         return begun
@@ -159,8 +159,8 @@ class ErrorMiddleware:
         self._events.connection_too_slow(address=self._client_address.address(request), reason=reason)
         _abort(request)
 
-    def _tell(self, request: web.Request, response: web.StreamResponse, *, ms: float) -> None:
-        method, path, status, request_id = request.method, spelled(request), response.status, REQUEST.get()
+    def _log(self, request: web.Request, response: web.StreamResponse, *, ms: float) -> None:
+        method, path, status, request_id = request.method, raw_path(request), response.status, REQUEST.get()
         if path.startswith(PROBES):
             self._events.probe_answered(method=method, path=path, status=status, ms=ms, request=request_id)
             return
@@ -193,16 +193,16 @@ class ErrorMiddleware:
     def _tell_refused(self, problem: ApiError, request_id: str) -> None:
         self._events.request_refused(request=request_id, status=problem.status, code=problem.code, reason=str(problem))
 
-    def _unserved(self, request: web.Request, error: DatabaseError) -> web.Response:
-        problem = of_database(error)
+    def _database_failed(self, request: web.Request, error: DatabaseError) -> web.Response:
+        problem = from_database_error(error)
         if problem is None:
-            return self._failed(request, error)
+            return self._handle_bug(request, error)
         if self._is_logged(request):
             self._events.request_unserved(request=REQUEST.get(), cause=str(error))
         return error_response(for_request(request, problem), request_id=REQUEST.get())
 
-    def _failed(self, request: web.Request, error: BaseException) -> web.Response:
-        self._events.request_failed(request=REQUEST.get(), method=request.method, path=spelled(request), error=error)
+    def _handle_bug(self, request: web.Request, error: BaseException) -> web.Response:
+        self._events.request_failed(request=REQUEST.get(), method=request.method, path=raw_path(request), error=error)
         problem = ApiError(500, "internal", f"mailerd met a bug; its log tells of request {REQUEST.get()}")
         return error_response(problem, request_id=REQUEST.get())
 

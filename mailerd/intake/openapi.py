@@ -1,4 +1,4 @@
-"""`GET /openapi.json`: OpenAPI 3.1, made of the models that read requests and of the list of operations."""
+"""`GET /openapi.json`: OpenAPI 3.1, made from the models of requests and answers and from the list of operations."""
 
 from collections.abc import Iterable
 from http import HTTPStatus
@@ -96,7 +96,7 @@ def _responses(it: Operation) -> dict[str, Any]:
     schema = schemas[0] if len(schemas) == 1 else {"oneOf": schemas} if schemas else {"type": "string"}
     found: dict[str, Any] = {"200": {"description": it.summary, "content": {it.kind: {"schema": schema}}}}
     if it.id == "events":
-        found["204"] = {"description": "the job has come to its end, and the client has seen it"}
+        found["204"] = {"description": "the job is finished, and the client has seen its last event"}
     if it.id == "ready":
         found["503"] = {"description": "not ready", "content": {it.kind: {"schema": _ref(NotReadyOut)}}}
     for status in sorted({*it.errors, *(_WITH_KEY if it.call else ())}):

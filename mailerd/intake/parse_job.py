@@ -1,4 +1,4 @@
-"""A body's bytes to a job that can be stored; all of it is computing, and runs in a thread beside the loop."""
+"""From the bytes of a body to a job that can be stored; it only computes, and runs in a thread beside the loop."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -55,58 +55,58 @@ def parse_job(
     senders: SenderResolver | None = None,
     library: TemplateLibrary | None = None,
 ) -> ParsedJob:
-    """Read, check and prepare a request. `raw` is emptied; `senders` None means that every sender has a mailbox.
+    """Read and check a request. `raw` is emptied; `senders` None: every sender has a mailbox.
 
-    `key` None: whoever asks sits at this machine's terminal, and may use every sender.
+    `key` None: the command line asks, which may use every sender.
 
     Raises:
         ApiError: 422 naming everything that is wrong, or 403 when the key may not use the sender.
         RendererError: nothing can be rendered now.
     """
-    fields = parse(raw)
-    items = fields.pop("recipients", None)
-    head, errors = read_job_fields(fields, now=now)
-    if key is not None and head.sender_email and not key.may_send(head.sender_email):
-        raise ApiError(403, "sender_not_allowed", f"the key {key.name!r} may not send from {head.sender_email}")
-    # Without the job's variables nobody can say what a recipient lacks, nor which of two templates is meant.
+    body = parse(raw)
+    items = body.pop("recipients", None)
+    fields, errors = read_job_fields(body, now=now)
+    if key is not None and fields.sender_email and not key.may_send(fields.sender_email):
+        raise ApiError(403, "sender_not_allowed", f"the key {key.name!r} may not send from {fields.sender_email}")
+    # Without the job's variables or its template, what a recipient lacks is not known.
     judged = not any(error.field.startswith(("variables", "template_name")) for error in errors)
-    mailbox = _mailbox(head, errors, senders=senders)
-    variables, stored = _variables(head, errors)
-    named = _named(head, library or TemplateLibrary(None), renderer, errors)
-    template = _template(head, named, variables, renderer, errors)
-    attachments = _attachments(head, named, errors)
-    refused = _refused(items, max_recipients)
-    if refused:
-        raise invalid([*errors, refused])
+    mailbox = _mailbox(fields, errors, senders=senders)
+    variables, stored = _variables(fields, errors)
+    named = _named(fields, library or TemplateLibrary(None), renderer, errors)
+    template = _template(fields, named, variables, renderer, errors)
+    attachments = _attachments(fields, named, errors)
+    list_error = _list_error(items, max_recipients)
+    if list_error:
+        raise invalid([*errors, list_error])
     checked = check(
         items,
         template=template if judged else None,
         renderer=renderer,
         attachments=attachments,
-        envelope=_envelope(head),
-        allow_duplicates=head.allow_duplicates,
-        keep=head.on_invalid == "skip" or head.dry_run,
+        envelope=_envelope(fields),
+        allow_duplicates=fields.allow_duplicates,
+        keep=fields.on_invalid == "skip" or fields.dry_run,
     )
     if template is None or errors:
         raise invalid(checked.errors.after(errors))
-    if not head.dry_run:
-        _insist_on_good(head, checked)
+    if not fields.dry_run:
+        _raise_if_rejected(fields, checked)
     attached = [*attachments.shared, *checked.attached]
-    job = _job(head, checked, variables=stored, key=key, mailbox=mailbox, named=named, attached=attached)
-    return ParsedJob(job, checked.rejected, head.dry_run, template)
+    job = _job(fields, checked, variables=stored, key=key, mailbox=mailbox, named=named, attached=attached)
+    return ParsedJob(job, checked.rejected, fields.dry_run, template)
 
 
-def _envelope(head: JobFields) -> Envelope:
+def _envelope(fields: JobFields) -> Envelope:
     """What the envelopes of its letters have in common; an id is as long as any other."""
-    sender, name = head.sender_email or "", head.sender_name or None
-    return Envelope(sender, name, head.reply_to, to_email="", to_name=None, key="0" * 26)
+    sender, name = fields.sender_email or "", fields.sender_name or None
+    return Envelope(sender, name, fields.reply_to, to_email="", to_name=None, key="0" * 26)
 
 
-def _mailbox(head: JobFields, errors: list[FieldError], *, senders: SenderResolver | None) -> str:
-    """The mailbox behind the sender; a sender that has none is a error."""
-    if not head.sender_email:
+def _mailbox(fields: JobFields, errors: list[FieldError], *, senders: SenderResolver | None) -> str:
+    """The mailbox that sends for the sender; adds an error when there is none."""
+    if not fields.sender_email:
         return ""
-    found = senders.mailbox_of(head.sender_email) if senders else head.sender_email
+    found = senders.mailbox_of(fields.sender_email) if senders else fields.sender_email
     if isinstance(found, UnknownSender):
         errors.append(FieldError("sender_email", found.why))
         return ""
@@ -114,17 +114,17 @@ def _mailbox(head: JobFields, errors: list[FieldError], *, senders: SenderResolv
 
 
 def fingerprint(raw: bytearray) -> bytes:
-    """What tells one body from another."""
+    """The digest by which bodies are compared."""
     return sha256(raw).digest()
 
 
 def _named(
-    head: JobFields, library: TemplateLibrary, renderer: ThreadRenderer, errors: list[FieldError]
+    fields: JobFields, library: TemplateLibrary, renderer: ThreadRenderer, errors: list[FieldError]
 ) -> NamedTemplate | None:
-    if head.template_name is None or head.template is not None:
+    if fields.template_name is None or fields.template is not None:
         return None
     try:
-        found = library.find(head.template_name)
+        found = library.find(fields.template_name)
         if found is not None:
             renderer.run(check_named(found, renderer.renderer, origin=renderer.origin))
     except TemplateLibraryError as error:
@@ -136,18 +136,18 @@ def _named(
 
 
 def _template(
-    head: JobFields,
+    fields: JobFields,
     named: NamedTemplate | None,
     variables: Mapping[str, Any],
     renderer: ThreadRenderer,
     errors: list[FieldError],
 ) -> Template | None:
-    """What the letters are made from; None where it has errors."""
+    """The template of the letters; None when it has errors."""
     if named is not None:
         return replace(named.template, variables=variables)
-    if head.template is None:
+    if fields.template is None:
         return None
-    it = head.template
+    it = fields.template
     template = Template(Source(it.subject, it.html or None, it.text or None), variables=variables)
     try:
         renderer.compile(template)
@@ -157,8 +157,8 @@ def _template(
     return template
 
 
-def _variables(head: JobFields, errors: list[FieldError]) -> tuple[Mapping[str, Any], str]:
-    variables = head.variables or {}
+def _variables(fields: JobFields, errors: list[FieldError]) -> tuple[Mapping[str, Any], str]:
+    variables = fields.variables or {}
     try:
         return variables, encode(variables)
     except ValueError as error:
@@ -166,18 +166,18 @@ def _variables(head: JobFields, errors: list[FieldError]) -> tuple[Mapping[str, 
         return variables, ""
 
 
-def _attachments(head: JobFields, named: NamedTemplate | None, errors: list[FieldError]) -> AttachmentSet:
+def _attachments(fields: JobFields, named: NamedTemplate | None, errors: list[FieldError]) -> AttachmentSet:
     attachments = AttachmentSet()
     pictures = [
         StoredAttachment(each.filename, each.content_type, each.content, sha256(each.content).digest(), each.filename)
         for each in (named.images if named else ())
     ]
-    errors += attachments.for_all(head.attachments or (), pictures=pictures)
+    errors += attachments.for_all(fields.attachments or (), pictures=pictures)
     return attachments
 
 
-def _refused(items: object, max_recipients: int) -> FieldError | None:
-    """Why the list of recipients is not even looked at."""
+def _list_error(items: object, max_recipients: int) -> FieldError | None:
+    """Why the list of recipients is not read at all."""
     match items:
         case None:
             return FieldError("recipients", "is required")
@@ -191,14 +191,14 @@ def _refused(items: object, max_recipients: int) -> FieldError | None:
             return FieldError("recipients", "must be a list")
 
 
-def _insist_on_good(head: JobFields, checked: CheckedRecipients) -> None:
+def _raise_if_rejected(fields: JobFields, checked: CheckedRecipients) -> None:
     none_good = len(checked.rejected) == len(checked.rows)
-    if checked.errors.total and (head.on_invalid == "reject" or none_good):
+    if checked.errors.total and (fields.on_invalid == "reject" or none_good):
         raise invalid(checked.errors)
 
 
 def _job(
-    head: JobFields,
+    fields: JobFields,
     checked: CheckedRecipients,
     *,
     variables: str,
@@ -207,22 +207,22 @@ def _job(
     named: NamedTemplate | None,
     attached: list[StoredAttachment],
 ) -> NewJob:
-    source = named.template.default if named else head.template
+    source = named.template.default if named else fields.template
     assert source is not None  # noqa: S101 - read_job_fields insists on one of the two
     languages = named.template.languages.items() if named else ()
     return NewJob(
         id=new_id(),
         sender_email=mailbox,
-        from_email=None if head.sender_email == mailbox else head.sender_email,
-        sender_name=head.sender_name or None,
-        reply_to=head.reply_to,
+        from_email=None if fields.sender_email == mailbox else fields.sender_email,
+        sender_name=fields.sender_name or None,
+        reply_to=fields.reply_to,
         subject=source.subject,
         html=source.html or None,
         text=source.text or None,
         variables=variables,
-        reference=head.reference,
-        priority=head.priority,
-        send_at=head.send_at,
+        reference=fields.reference,
+        priority=fields.priority,
+        send_at=fields.send_at,
         api_key_id=key.id if key else None,
         recipients=checked.rows,
         template_name=named.name if named else None,

@@ -1,4 +1,4 @@
-"""What stands behind the question mark and in the path: read strictly, every unknown or doubled parameter named."""
+"""Reads the query and the path: strictly, naming every parameter that is unknown or given twice."""
 
 import re
 from collections.abc import Callable
@@ -21,7 +21,7 @@ _MOMENT: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:
 
 
 def query(request: web.Request, *, allowed: tuple[str, ...]) -> dict[str, str]:
-    """The parameters; an unknown or doubled one is named, as in a body, and an empty one is as good as none."""
+    """The parameters; an unknown or doubled one is an error, as in a body, and an empty one counts as absent."""
     given = request.query
     errors = [FieldError(name, "unknown parameter") for name in given if name not in allowed]
     errors.extend(FieldError(name, "is given twice") for name in allowed if len(given.getall(name, ())) > 1)
@@ -46,7 +46,7 @@ def limit(given: dict[str, str], *, default: int, most: int) -> int:
 
 
 def choice[E: StrEnum](given: dict[str, str], name: str, kind: type[E]) -> E | None:
-    """A parameter that takes certain words."""
+    """A parameter with a fixed set of values."""
     text = given.get(name)
     if text is None:
         return None
@@ -69,7 +69,7 @@ def moment(given: dict[str, str], name: str) -> datetime | None:
 
 
 def text(given: dict[str, str], name: str, *, read: Callable[[str], str] = str) -> str | None:
-    """A parameter that is a text; `read` may make another one of it, and raises ValueError where it cannot."""
+    """A parameter that is a text; `read` converts it, and raises ValueError when it cannot."""
     found = given.get(name)
     if found is None:
         return None
@@ -90,7 +90,7 @@ def cursor(given: dict[str, str], *, shape: re.Pattern[str] = _NUMBER) -> str | 
 
 
 class JobLookup:
-    """Finds the job that a path names, for a key that may see it."""
+    """Finds the job of a path, for a key that may see it."""
 
     def __init__(self, *, auth: ApiKeyAuth, jobs: Jobs) -> None:
         self._auth = auth
@@ -105,16 +105,16 @@ class JobLookup:
 
         Raises:
             ApiError: 401; 403, the key may not make this call; 404; 429.
-            DatabaseError: nobody can say.
+            DatabaseError: it cannot be looked up.
         """
         key = await self._auth.authenticate(request, call)
         return key, await self.of(request, key)
 
     async def of(self, request: web.Request, key: ApiKey) -> Job:
-        """The job, for a key that is let in already."""
+        """The job, for a key that is authenticated already."""
         job_id = request.match_info["id"]
         job = await self._jobs.job(job_id) if ULID.fullmatch(job_id) else None
-        # Whose it is must not show either: an id that is somebody else's is as good as none.
+        # A job of another sender is as good as none: the answer must not show that the id exists.
         if job is None or not key.may_send(job.sender_email):
             raise not_found("there is no job with this id")
         return job

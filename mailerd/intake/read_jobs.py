@@ -32,11 +32,11 @@ _CELL_START: Final = re.compile(r"(?:^|[;\t\r\n|])[\s\"'\u200b-\u200f\u2060\ufef
 """Where a cell may begin: at the start of the text and after the separators that spreadsheets of some countries use,
 with blanks and quotation marks in between."""
 _FORMULA_SIGNS: Final = frozenset("=+-@＝＋－＠﹦﹢﹣﹫−⁼⁺⁻")
-"""Excel takes the full-width and small forms of the signs for the signs."""
+"""Excel reads the full-width and small forms of a sign as the sign."""
 
 
 class ReadEndpoints:
-    """The handlers that only read."""
+    """The endpoints that only read."""
 
     def __init__(self, *, lookup: JobLookup, jobs: Jobs, forecast: ForecastService, events: IntakeEvents) -> None:
         self._lookup = lookup
@@ -49,15 +49,15 @@ class ReadEndpoints:
         key = await self._lookup.authenticate(request, Permission.READ)
         query(request, allowed=())
         job = await self._lookup.of(request, key)
-        forecasts = await self._foresee([job])
+        forecasts = await self._try_forecasts([job])
         return json_response(JobOut.of(job, forecasts.get(job.id)))
 
-    async def _foresee(self, jobs: Sequence[Job]) -> Mapping[str, Mapping[str, object]]:
-        """What lies before those of the jobs that wait for something; nothing when it cannot be told."""
+    async def _try_forecasts(self, jobs: Sequence[Job]) -> Mapping[str, Mapping[str, object]]:
+        """Forecasts of those jobs that wait for something; none when the database cannot give them."""
         waiting = [job for job in jobs if job.counts[State.WAITING] or job.counts[State.UNSURE]]
         try:
             return await self._forecast.forecasts(waiting) if waiting else {}
-        except DatabaseError as error:  # what is known of the jobs is worth more than nothing
+        except DatabaseError as error:  # the jobs are shown without forecasts
             others = f" and {len(waiting) - 1} more" if len(waiting) > 1 else ""
             self._events.forecast_failed(job=f"{waiting[0].id}{others}", cause=str(error))
             return {}
@@ -80,7 +80,7 @@ class ReadEndpoints:
         before = cursor(given, shape=ULID)
         found = await self._jobs.newest(before=before, limit=size + 1, senders=key.senders, only=only)
         page = found[:size]
-        forecasts = await self._foresee(page)
+        forecasts = await self._try_forecasts(page)
         return json_response(
             JobsOut(
                 jobs=[JobOut.of(each, forecasts.get(each.id)) for each in page],
@@ -108,7 +108,7 @@ class ReadEndpoints:
         )
 
     async def results(self, request: web.Request) -> web.StreamResponse:
-        """A job's recipients as CSV, page by page, so that neither side ever holds them all."""
+        """A job's recipients as CSV, page by page, so that neither side holds them all in memory."""
         key = await self._lookup.authenticate(request, Permission.READ)
         given = query(request, allowed=("status",))
         status = choice(given, "status", State)

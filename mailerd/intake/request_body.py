@@ -1,4 +1,4 @@
-"""Reads a request's body within bounds: of size, of time, and of how many large ones there are at once."""
+"""Reads the body of a request within bounds: its size, its time, and the number of large ones at once."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -43,7 +43,7 @@ class BodyReader:
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise ApiError(415, "unsupported_encoding", "send the body uncompressed; nothing was stored")
         body = bytearray()
-        # A length that nobody has told may be small, and what is small waits for nobody.
+        # A body without Content-Length may be small, and small bodies need no place.
         if (length or 0) <= LARGE_BODY and await self._read(request, body, most=LARGE_BODY):
             yield body
             return
@@ -52,7 +52,7 @@ class BodyReader:
             yield body
 
     async def _read(self, request: web.Request, body: bytearray, *, most: int) -> bool:
-        """Read on until the end, or until there are more than `most` bytes; whether that is all of it."""
+        """Read until the end, or until there are more than `most` bytes; returns whether the end has come."""
         try:
             async with asyncio.timeout(self._within):
                 if not body:

@@ -1,4 +1,4 @@
-"""The body of `POST /api/jobs/send_template_emails`, field by field, but for its recipients."""
+"""The bodies of requests as models; recipients are read by check_recipients.py, for speed."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -20,7 +20,7 @@ from pydantic_core import PydanticCustomError
 
 from mailerd.core.states import MAX_PRIORITY, MIN_PRIORITY
 from mailerd.intake.errors import MAX_DETAILS, FieldError, invalid
-from mailerd.intake.strict_json import unwieldy
+from mailerd.intake.strict_json import why_too_large
 from mailerd.mail.addresses import Addresses, mailbox
 from mailerd.mail.attachments import check_content_id, check_content_type, check_filename
 
@@ -36,7 +36,7 @@ MAX_ATTACHMENTS: Final = 50
 MAX_REASONS_PER_RECIPIENT: Final = 10
 """Missing variables, unknown fields or errors of attachments that are named for one recipient."""
 LANGUAGE: Final = re.compile(r"^[A-Za-z]{2,8}(?:[-_][A-Za-z0-9]{1,8}){0,3}$")
-"""A language tag, as far as anybody uses them (RFC 5646)."""
+"""A language tag, as they are in use (RFC 5646)."""
 NAME: Final = re.compile(r"^[a-z0-9][a-z0-9_-]{0,63}$")
 """A template's name: a folder's name that is safe everywhere, so that no path can be smuggled in."""
 
@@ -61,7 +61,7 @@ def one_line(value: str) -> str:
 
 
 def one_name(value: str) -> str:
-    """A name that goes into a header. Raises ValueError when it can be read as another one than it is.
+    """A name that goes into a header. Raises ValueError when it may be displayed as another name.
 
     Embeddings, overrides and isolates turn the letters behind them round (https://trojansource.codes). The marks only
     say which way their neighbours run: a name in Hebrew or Arabic needs them, and no other one does.
@@ -98,7 +98,7 @@ def _address(value: str) -> str:
 
 
 def _shallow(value: dict[str, Any]) -> dict[str, Any]:
-    if why := unwieldy(value):
+    if why := why_too_large(value):
         raise ValueError(why)
     return value
 
@@ -145,7 +145,7 @@ class TemplateIn(_Strict):
     text: Annotated[str, Field(max_length=MAX_TEMPLATE_PART)] | None = None
 
     @model_validator(mode="after")
-    def _says_something(self) -> Self:
+    def _has_a_part(self) -> Self:
         if not (self.html or self.text):
             raise ValueError("needs html or text")
         return self
@@ -159,7 +159,7 @@ class AttachmentIn(_Strict):
     ]
     content_type: Annotated[
         Annotated[str, AfterValidator(check_content_type)] | None,
-        Field(description="such as application/pdf; by default told from the name's ending"),
+        Field(description="such as application/pdf; by default it follows from the name's ending"),
     ] = None
     content: Annotated[str, Field(description="the file's bytes in base64", json_schema_extra={"format": "byte"})]
     content_id: Annotated[
@@ -172,7 +172,7 @@ Attachments = Annotated[list[AttachmentIn], Field(max_length=MAX_ATTACHMENTS)]
 
 
 class RecipientIn(_Strict):
-    """One recipient, one letter. recipients.py reads it field by field, for speed; this says the same in words."""
+    """One recipient, one letter. check_recipients.py reads it field by field, for speed; this model documents it."""
 
     email: Annotated[str, Field(description="where the letter goes", examples=["ada@example.com"])]
     name: Annotated[Line | None, Field(description="stands in To:, and is the variable `name`")] = None
@@ -248,7 +248,7 @@ class JobIn(JobFields):
 
 
 class NothingIn(_Strict):
-    """A body that says nothing: empty, or `{}`."""
+    """An empty body, or `{}`."""
 
 
 class RetryIn(_Strict):
@@ -275,26 +275,26 @@ def read_model[M: BaseModel](model: type[M], fields: Mapping[str, Any]) -> M:
     try:
         return model.model_validate(fields)
     except ValidationError as error:
-        raise invalid(list(_said(error))) from None
+        raise invalid(list(_field_errors(error))) from None
 
 
 def read_job_fields(fields: Mapping[str, Any], *, now: datetime) -> tuple[JobFields, list[FieldError]]:
-    """The head of a request and everything that is wrong with it.
+    """The fields of a job without its recipients, and all their errors.
 
     With errors it is what was good of it, so that the rest of the request can be looked at in its light: a bad field
     has its default, a bad sender is empty, and a bad part of a template is a dash.
 
     Raises:
-        ApiError: 422, there are so many fields that nobody looks at them.
+        ApiError: 422, there are too many fields to check them.
     """
     errors: list[FieldError] = []
     try:
         head = JobFields.model_validate(fields, context={"now": now})
     except ValidationError as error:
-        errors += _said(error)
+        errors += _field_errors(error)
         if any(each["type"] == _TOO_MANY for each in error.errors()):
             raise invalid(errors) from None
-        head = _what_is_good(fields, {each["loc"][:2] for each in error.errors()}, now=now)
+        head = _valid_part(fields, {each["loc"][:2] for each in error.errors()}, now=now)
     template, name = fields.get("template"), fields.get("template_name")
     if template is None and name is None:
         errors.append(FieldError("template", "is required, or template_name"))
@@ -303,7 +303,7 @@ def read_job_fields(fields: Mapping[str, Any], *, now: datetime) -> tuple[JobFie
     return head, errors
 
 
-def _what_is_good(fields: Mapping[str, Any], bad: set[tuple[int | str, ...]], *, now: datetime) -> JobFields:
+def _valid_part(fields: Mapping[str, Any], bad: set[tuple[int | str, ...]], *, now: datetime) -> JobFields:
     wrong = {place[0] for place in bad}
     good = {name: value for name, value in fields.items() if name not in wrong}
     template = fields.get("template")
@@ -315,9 +315,9 @@ def _what_is_good(fields: Mapping[str, Any], bad: set[tuple[int | str, ...]], *,
 
 
 def read_attachments(given: object, *, field: str) -> tuple[list[AttachmentIn], list[FieldError]]:
-    """A recipient's attachments, or what is wrong with the first bad ones of them."""
+    """A recipient's attachments, or the errors of the first invalid ones."""
     if not isinstance(given, list):
-        return [], [FieldError(field, _WORDS["list_type"])]
+        return [], [FieldError(field, _MESSAGES["list_type"])]
     if len(given) > MAX_ATTACHMENTS:
         return [], [FieldError(field, f"has {len(given):,} entries, above the limit of {MAX_ATTACHMENTS}")]
     read: list[AttachmentIn] = []
@@ -326,7 +326,7 @@ def read_attachments(given: object, *, field: str) -> tuple[list[AttachmentIn], 
         try:
             read.append(AttachmentIn.model_validate(each))
         except ValidationError as error:
-            found = islice(_said(error), MAX_REASONS_PER_RECIPIENT)
+            found = islice(_field_errors(error), MAX_REASONS_PER_RECIPIENT)
             errors += [
                 FieldError(f"{field}[{number}]{error.field and '.'}{error.field}", error.message) for error in found
             ]
@@ -335,7 +335,7 @@ def read_attachments(given: object, *, field: str) -> tuple[list[AttachmentIn], 
     return ([] if errors else read), errors[:MAX_REASONS_PER_RECIPIENT]
 
 
-_WORDS: Final = {
+_MESSAGES: Final = {
     "missing": "is required",
     "extra_forbidden": "unknown field",
     "model_type": "must be an object",
@@ -353,15 +353,15 @@ _WORDS: Final = {
     "less_than_equal": "must be {le} or less",
     "literal_error": "must be {expected}",
 }
-"""pydantic's types of errors in the words of JSON; what is not here keeps pydantic's own."""
+"""Messages for pydantic's types of errors, in the words of JSON; other types keep pydantic's message."""
 
 
-def _said(error: ValidationError) -> Iterator[FieldError]:
+def _field_errors(error: ValidationError) -> Iterator[FieldError]:
     for each in error.errors(include_url=False, include_input=False):
         path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in each["loc"]).removeprefix(".")
         if each["type"] == "value_error":
             yield FieldError(path, each["msg"].removeprefix("Value error, "))
-        elif words := _WORDS.get(each["type"]):
+        elif words := _MESSAGES.get(each["type"]):
             yield FieldError(path, words.format(**each.get("ctx", {})))
         else:
             yield FieldError(path, each["msg"][:1].lower() + each["msg"][1:])

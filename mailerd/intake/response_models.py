@@ -130,7 +130,7 @@ class JobOut(ResponseModel):
     status: JobStatus
     total: Whole
     counts: Annotated[dict[State, Whole], Field(description="recipients by state")]
-    progress: Annotated[float, Field(ge=0, le=1, description="the part that has come to its end")]
+    progress: Annotated[float, Field(ge=0, le=1, description="the part that is finished")]
     rate: Annotated[
         float | None, Field(ge=0, description="letters sent a minute, from its first letter to its end or until now")
     ]

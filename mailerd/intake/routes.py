@@ -1,4 +1,4 @@
-"""Every path of the API, once: the server makes its routes of this list, and the OpenAPI document is made of it."""
+"""Every operation of the API: the server makes its routes from this list, and the OpenAPI document is made from it."""
 
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
@@ -26,7 +26,7 @@ class Param:
 
 @dataclass(frozen=True)
 class Operation:
-    """One thing that can be asked."""
+    """One operation."""
 
     id: str
     method: Method
@@ -170,9 +170,9 @@ OPERATIONS: Final = (
         errors=(404, 422),
     ),
     _ask(
-        "cancel", "Cancel a job", "What waits is not sent. What is on the wire comes to its end and is told.", NothingIn
+        "cancel", "Cancel a job", "What waits is not sent. What is being sent is finished and recorded.", NothingIn
     ),
-    _ask("pause", "Pause a job", "Nothing more is taken up; what is on the wire comes to its end.", NothingIn),
+    _ask("pause", "Pause a job", "No further letter is claimed; what is being sent is finished.", NothingIn),
     _ask("resume", "Resume a paused job", "It goes on where it was paused.", NothingIn),
     _ask(
         "retry",

@@ -125,7 +125,7 @@ class Intake:
     ) -> None:
         """Serve until cancelled; `started` is called with the addresses once it listens."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._auth.note_uses(), name="note the use of keys")
+            tasks.create_task(self._auth.write_last_used(), name="note the use of keys")
             purging = every(PURGE_INTERVAL, self._purge, first_after=PURGE_INTERVAL, sleep=self._clock.sleep)
             tasks.create_task(purging, name="purge old answers")
             tasks.create_task(self._serve_forever(sockets, started), name="serve")

@@ -1,4 +1,4 @@
-"""Bytes to a JSON object, strictly: what two programs might read in two ways is refused, with its place."""
+"""Reads a JSON object strictly: refuses, with its place, what two programs might read in two ways."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, Final, NoReturn
 
 from mailerd.intake.errors import MAX_COUNTED, MAX_FIELD_PATH, ApiError, FieldErrors, invalid
-from mailerd.intake.value_counts import UNCOLLECTED, unbearable
+from mailerd.intake.value_counts import GC_PAUSED, too_many_values
 
 MAX_DEPTH: Final = 32
 """Levels of lists and objects inside a variable."""
@@ -25,7 +25,7 @@ _ASTRAL_LEADS: Final = range(0xF0, 0xF5)
 _CONTINUES: Final = re.compile(rb"[\x80-\xbf]")
 _PIECE: Final = 1 << 20
 _Way = tuple[Any, str | int]
-"""Where a value stands: the way to what holds it, which is another one or None, and the last step."""
+"""The place of a value: the place of the object or list that holds it (or None), and the last step."""
 _ENCODE: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
@@ -39,19 +39,19 @@ def encode(variables: dict[str, Any]) -> str:
 
 
 def parse(raw: bytearray) -> dict[str, Any]:
-    """The object that a body holds; `raw` is emptied, since body, text and tree together would be a lot.
+    """The object that a body holds; `raw` is emptied, since body, text and tree together would take too much memory.
 
     Raises:
         ApiError: 422, saying what is wrong and where.
     """
-    if over := unbearable(raw):
-        raise _bad(f"it has {over}")
+    if over := too_many_values(raw):
+        raise _invalid_json(f"it has {over}")
     text = _decode(raw)
     twice: list[tuple[dict[str, Any], str]] = []
-    with UNCOLLECTED:
+    with GC_PAUSED:
         tree = _load(text, twice)
         if not isinstance(tree, dict):
-            raise _bad("it must be an object")
+            raise _invalid_json("it must be an object")
         if twice or _SUSPECT.search(text):
             errors = _invalid_strings(tree, twice)
             if errors.total:
@@ -72,17 +72,19 @@ def _load(text: str, twice: list[tuple[dict[str, Any], str]]) -> object:
     try:
         return json.loads(text, object_pairs_hook=unique, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
-        raise _bad(f"line {error.lineno}, column {error.colno}: {error.msg}") from None
+        raise _invalid_json(f"line {error.lineno}, column {error.colno}: {error.msg}") from None
     except RecursionError:
-        raise _bad("it is nested too deeply") from None
+        raise _invalid_json("it is nested too deeply") from None
     except ValueError as error:
         # Python reads no whole number of more digits than that (https://docs.python.org/3/library/stdtypes.html#int-max-str-digits).
         digits = sys.get_int_max_str_digits()
-        raise _bad(f"a number has more than {digits:,} digits" if "digits" in str(error) else str(error)) from None
+        raise _invalid_json(
+            f"a number has more than {digits:,} digits" if "digits" in str(error) else str(error)
+        ) from None
 
 
-def unwieldy(variables: dict[str, Any]) -> str:
-    """Why variables are more than a letter can show, or ""; plain values cost next to nothing."""
+def why_too_large(variables: dict[str, Any]) -> str:
+    """Why variables are too many or too deep for a letter, or ""; plain values cost next to nothing."""
     if too_deep(variables):
         return "is nested too deeply"
     left, inner = MAX_VARIABLES, list[dict[str, Any] | list[Any]]([variables])
@@ -114,7 +116,7 @@ def _decode(raw: bytearray) -> str:
     try:
         return raw.decode()
     except UnicodeDecodeError as error:
-        raise _bad(f"it is not UTF-8, near byte {error.start:,}") from None
+        raise _invalid_json(f"it is not UTF-8, near byte {error.start:,}") from None
     finally:
         raw.clear()
 
@@ -131,7 +133,7 @@ def _escape(raw: bytearray) -> bytearray:
     return plain
 
 
-def _bad(why: str) -> ApiError:
+def _invalid_json(why: str) -> ApiError:
     return ApiError(422, "invalid_json", f"the body is not usable JSON: {why}; nothing was stored")
 
 
@@ -142,7 +144,7 @@ def _no_constant(name: str) -> NoReturn:
 def _invalid_strings(tree: dict[str, Any], twice: list[tuple[dict[str, Any], str]]) -> FieldErrors:
     """Keys given twice, NULs and lone surrogates, by their paths; a loop over a stack, since the tree may be deep.
 
-    A path is spelled only where something is wrong and is told: all of them together may be many times the body.
+    A path is made only for an error that is listed: all paths together may be many times the body.
     """
     doubled: dict[int, list[str]] = {}
     for found, name in twice:
@@ -173,7 +175,7 @@ def _note(errors: FieldErrors, way: _Way | None, why: str) -> None:
 
 
 def _path(way: "_Way | None") -> str:
-    """A way in words: `recipients[3].variables.a`, as far as it is told."""
+    """A path in words: `recipients[3].variables.a`, cut to what an answer shows."""
     steps: list[str | int] = []
     while way is not None:
         way, step = way

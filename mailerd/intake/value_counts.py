@@ -1,4 +1,4 @@
-"""Bodies of so many values that reading them would hold up everything else: told before they are read.
+"""Finds bodies of so many values that reading them would block all other requests, before they are read.
 
 Python's JSON reader holds the interpreter's lock until it comes to the end of an object, and a value takes up to thirty
 times as much memory as its text. So what counts is not the bytes of a body: it is its values, and how many of them come
@@ -16,17 +16,17 @@ MAX_RUN: Final = 300_000
 _PIECE: Final = 1 << 20
 
 
-def unbearable(raw: bytearray) -> str:
+def too_many_values(raw: bytearray) -> str:
     """What a body has too many of, or "".
 
-    What may be values is counted roughly first, texts included: a millisecond a megabyte. Only where that may be too
-    much it is counted exactly.
+    A rough count, texts included, comes first: a millisecond a megabyte. The exact count follows only when the rough
+    one is too high.
     """
     return _exactly(raw) if _may_be_too_many(raw) else ""
 
 
 def _may_be_too_many(raw: bytearray) -> bool:
-    """In pieces, which let other threads run."""
+    """The rough count, in pieces, so that other threads can run."""
     total = run = 0
     for start in range(0, len(raw), _PIECE):
         end = min(start + _PIECE, len(raw))
@@ -42,7 +42,7 @@ def _may_be_too_many(raw: bytearray) -> bool:
 
 
 def _exactly(raw: bytearray) -> str:
-    """The same without what stands in texts; it ends where there are too many."""
+    """The exact count, without texts; it ends as soon as there are too many."""
     tally, at = _Tally(), 0
     while not tally.over and (quote := raw.find(b'"', at)) >= 0:
         tally.take(raw, at, quote)
@@ -53,7 +53,7 @@ def _exactly(raw: bytearray) -> str:
 
 
 class _Tally:
-    """Values, and those since an object has ended."""
+    """The number of values, and of those since the last end of an object."""
 
     def __init__(self) -> None:
         self._total = 0
@@ -61,7 +61,7 @@ class _Tally:
         self.over = ""
 
     def take(self, raw: bytearray, start: int, end: int) -> None:
-        """Count what stands there, outside of texts."""
+        """Count the values in a part that holds no text."""
         while (brace := raw.find(b"}", start, end)) >= 0:
             self._add(_values(raw, start, brace))
             if self.over:
@@ -79,7 +79,7 @@ class _Tally:
 
 
 def _behind_text(raw: bytearray, quote: int) -> int:
-    """The place behind the text that begins there."""
+    """The index after the text that begins at `quote`."""
     end = quote
     while (end := raw.find(b'"', end + 1)) >= 0:
         slashes = end - 1
@@ -94,10 +94,10 @@ def _values(raw: bytearray, start: int, end: int) -> int:
     return raw.count(b",", start, end) + raw.count(b"[", start, end) + raw.count(b"{", start, end)
 
 
-class _Uncollected:
-    """While it is held, by however many threads, cyclic garbage is not looked for.
+class _GcPause:
+    """Switches the cyclic garbage collector off while any thread holds it.
 
-    JSON makes none, and a look at a growing tree goes over all of it with the interpreter's lock held, again and again.
+    JSON makes no cycles, and each collection would walk the whole growing tree with the interpreter's lock held.
     """
 
     def __init__(self) -> None:
@@ -119,4 +119,4 @@ class _Uncollected:
                 gc.enable()
 
 
-UNCOLLECTED: Final = _Uncollected()
+GC_PAUSED: Final = _GcPause()

@@ -80,7 +80,7 @@ async def test_the_use_of_a_key_is_noted_at_most_once_a_minute(build: Build) -> 
         await noted.put(ids)
 
     gate._keys.note_use = note_use  # type: ignore[method-assign, assignment]
-    noting = asyncio.create_task(gate.note_uses())
+    noting = asyncio.create_task(gate.write_last_used())
     await site.get("/api/jobs")
     assert await noted.get() == {1}
     [(first,)] = await site.rows("SELECT last_used_at FROM api_keys")
@@ -96,7 +96,7 @@ async def test_the_use_of_a_key_is_noted_at_most_once_a_minute(build: Build) -> 
 
 
 async def test_a_use_that_cannot_be_noted_stops_nothing(site: Site) -> None:
-    noting = asyncio.create_task(site.intake._auth.note_uses())
+    noting = asyncio.create_task(site.intake._auth.write_last_used())
     await site.rows("ALTER TABLE api_keys DROP COLUMN last_used_at, ADD COLUMN last_used_at VARCHAR(1)")
     await site.get("/api/jobs")
 
