@@ -59,6 +59,8 @@ class OrphanDrafts:
             listed.update(drafts)
             unknown = [draft for draft in drafts if draft not in foreign]
             known = await self.rows.own_drafts(unknown, sender=sender) if unknown else set()
+            if known:
+                await self.rows.check_again(known, sender=sender)
             for draft in unknown:
                 if draft not in known:
                     deleted += await self._check_draft(sender, draft)

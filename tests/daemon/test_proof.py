@@ -348,6 +348,22 @@ async def test_a_draft_that_is_found_disproves_that_its_letter_was_sent(
     assert await audit(database) == (1, [])
 
 
+async def test_a_letter_that_waits_for_a_person_goes_on_by_itself_once_its_draft_is_shown(
+    known: Settings, database: Database, google: FakeGoogle, heard: Heard
+) -> None:
+    """A replica that lags denies a young draft to drafts.send and to the check."""
+    google.fault(Fault(kind="not_found", method="drafts.send"))
+    google.fault(Fault(kind="not_found", method="drafts.get"))
+    job = await post(database, sender=DRAFTS, recipients=1)
+    async with running(known, heard):
+        await heard.wait_for("letter_needs_a_person", within=20)
+        await heard.wait_for("letter_missing", within=20)
+        await heard.wait_for("job_finished", within=20)
+    assert await proven(database, job) == {("sent", "answered")}
+    assert_the_truth(google, job, 1)
+    assert google.drafts() == []
+
+
 FORBIDDEN = '{"error":{"code":403,"message":"No.","errors":[{"reason":"forbidden"}]}}'
 PRECONDITION = (
     '{"error":{"code":400,"message":"Precondition check failed.","errors":[{"reason":"failedPrecondition"}]}}'

@@ -1,7 +1,7 @@
 """What the rescue reads and writes: lapsed leases, doubts that are due for a look, jobs that nobody finished."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -72,6 +72,15 @@ UPDATE job_recipients FORCE INDEX (PRIMARY) SET lease_until = UTC_TIMESTAMP(6) +
 _HELD: Final = """
 SELECT id, claim_token FROM job_recipients FORCE INDEX (PRIMARY)
  WHERE id IN %s AND (id, claim_token) IN %s AND status = 'sending'"""
+
+
+_WAITS_FOR_A_PERSON: Final = """
+SELECT r.id FROM jobs j JOIN job_recipients r FORCE INDEX (claim) ON r.job_id = j.id AND r.status = 'unsure'
+ WHERE j.sender_email = %s AND j.status IN ('queued', 'sending', 'paused') AND r.lease_until IS NULL
+   AND r.draft_id IN %s"""
+_CHECK_NOW: Final = """
+UPDATE job_recipients FORCE INDEX (PRIMARY) SET lease_until = UTC_TIMESTAMP(6)
+ WHERE id IN %s AND status = 'unsure' AND lease_until IS NULL"""
 
 
 @dataclass(frozen=True)
@@ -247,6 +256,24 @@ class RecoveryQueries:
             return {row[0] for row in await cursor.fetchall()}
 
         return await self.database.transaction(work, what="find own drafts", read_only=True)
+
+    async def check_again(self, drafts: Collection[str], *, sender: str) -> int:
+        """Let the unsure letters of this sender that wait for a person, and own one of `drafts`, be checked; how many.
+
+        Their draft was not there when they were checked last, and now it is: one of Google's replicas lagged.
+
+        Raises:
+            DatabaseError: nothing was changed.
+        """
+
+        async def work(cursor: Cursor) -> int:
+            await cursor.execute(_WAITS_FOR_A_PERSON, (sender, tuple(drafts)))
+            if not (ids := tuple(row[0] for row in await cursor.fetchall())):
+                return 0
+            await cursor.execute(_CHECK_NOW, (ids,))
+            return int(cursor.rowcount)
+
+        return await self.database.transaction(work, what="check again what waits for a person")
 
     async def is_orphan(self, *, job: str, seq: int, draft: str) -> bool | None:
         """Whether nobody will ever need `draft` of this letter; None: the letter is not of this database.
