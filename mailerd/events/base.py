@@ -1,17 +1,21 @@
-"""How an event is declared and told: a typed method whose decorator holds its level and its words in both languages."""
+"""How an event is declared and emitted: a typed method whose decorator has its level and its words in both languages."""
 
 import inspect
+import re
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, wraps
 from typing import Concatenate, Final, Literal, ParamSpec, Protocol, TypeVar
 
+from mailerd.core.durations import in_words
+
 Level = Literal["debug", "info", "success", "warning", "error", "critical"]
 NAMESPACE: Final = uuid.UUID("5b7e6a52-3c0d-4f0e-9d4f-6d61696c6572")
 """Of the MESSAGE_IDs, which are UUIDs of version 5 (RFC 9562) of the events' names: stable, and nowhere to be kept."""
 RESERVED: Final = frozenset({"at", "level", "event", "message", "stack"})
 """What a line in JSON says of every event, and MAILERD_EVENT in the journal: a field of that name would take its place."""
+_SPAN: Final = re.compile(r"\{(\w+):span\}")
 P = ParamSpec("P")
 S = TypeVar("S", bound="EventEmitter")
 
@@ -28,6 +32,15 @@ class Event:
     by: str = ""
     """A field, such as the cause of a pause, each value of which has a MESSAGE_ID of its own; "": one for all."""
 
+    def words(self, fields: Mapping[str, object], *, chinese: bool = False) -> str:
+        """What is said, with the fields filled in. `{seconds:span}` shows a number of seconds as a duration."""
+
+        def span(found: re.Match[str]) -> str:
+            return in_words(float(str(fields[found[1]])), chinese=chinese)
+
+        template = self.zh if chinese else self.en
+        return (_SPAN.sub(span, template) if ":span}" in template else template).format_map(fields)
+
     @cached_property
     def message_id(self) -> str:
         """The MESSAGE_ID in journald, by which a catalogue finds its entry: 32 hexadecimal digits."""
@@ -42,7 +55,7 @@ class EventSink(Protocol):
     """Where events go: the journal in a daemon, a recording in a test."""
 
     def __call__(self, event: Event, fields: Mapping[str, object], /) -> None:
-        """Take one event with its fields; a field named `error` that holds an exception is told with its stack."""
+        """Take one event with its fields; a field named `error` that holds an exception is written with its stack."""
 
 
 class FanOut:

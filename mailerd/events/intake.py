@@ -1,4 +1,4 @@
-"""What the intake says."""
+"""Events of the HTTP API."""
 
 from mailerd.events.base import EventEmitter, event
 
@@ -6,10 +6,10 @@ from mailerd.events.base import EventEmitter, event
 class IntakeEvents(EventEmitter):
     """Requests, what was accepted of them, and what could not be answered."""
 
-    @event("info", en="the intake listens on {where}", zh="接收端口已监听：{where}")
+    @event("info", en="the intake listens on {where}", zh="正在监听 {where}")
     def intake_listening(self, *, where: str) -> None: ...
 
-    @event("info", en="the intake has stopped; requests in hand were answered", zh="接收端口已停止；手头的请求均已答复")
+    @event("info", en="the intake has stopped; open requests were answered", zh="接收端口已停止；未完成的请求均已应答")
     def intake_stopped(self) -> None: ...
 
     @event(
@@ -67,7 +67,7 @@ class IntakeEvents(EventEmitter):
 
     @event(
         "debug",
-        en="{method} {path}: {status} in {ms:.1f} ms, for nobody at {address}, one of many (request {request})",
+        en="{method} {path}: {status} in {ms:.1f} ms, without a key, from {address}, one of many (request {request})",
         zh="{method} {path}：{status}，用时 {ms:.1f} 毫秒，调用者不明，来自 {address}，众多请求之一（请求 {request}）",
     )
     def stranger_answered(

@@ -1,4 +1,4 @@
-"""What the process as a whole says."""
+"""Events of the process as a whole."""
 
 from mailerd.events.base import EventEmitter, event
 
@@ -11,7 +11,7 @@ class ProcessEvents(EventEmitter):
 
     @event(
         "critical",
-        en="mailerd ends: a part met an error that nobody foresaw; the stack says where. Please report it",
+        en="mailerd ends: a part met an unforeseen error; the stack says where. Please report it",
         zh="mailerd 退出：某个部分遇到意外错误；堆栈信息指明位置。请报告此问题",
     )
     def process_died(self, *, error: BaseException) -> None: ...
@@ -54,13 +54,13 @@ class ProcessEvents(EventEmitter):
     @event(
         "critical",
         en="the loop {loop!r} has made no progress for {seconds:.0f} s while {doing}; please report this. All tasks:\n{stacks}",
-        zh="循环 {loop!r} 在“{doing}”时已有 {seconds:.0f} 秒没有进展；请报告此问题。所有任务：\n{stacks}",
+        zh="循环 {loop!r} 停在“{doing}”步骤，已 {seconds:.0f} 秒无进展；请报告此问题。所有任务：\n{stacks}",
     )
     def loop_stalled(self, *, loop: str, doing: str, seconds: float, stacks: str) -> None: ...
 
     @event(
         "critical",
-        en="the event loop has not turned for {seconds:.0f} s: something blocks it; please report this. It stands here:\n{stacks}",
+        en="the event loop has not run for {seconds:.0f} s: something blocks it; please report this. It stands here:\n{stacks}",
         zh="事件循环已 {seconds:.0f} 秒没有运转：有代码将其阻塞；请报告此问题。当前位置：\n{stacks}",
     )
     def loop_blocked(self, *, seconds: float, stacks: str) -> None: ...
@@ -74,7 +74,7 @@ class ProcessEvents(EventEmitter):
 
     @event(
         "warning",
-        en="the tables could not be looked at for metrics and status: {cause}",
+        en="the tables could not be read for metrics and status: {cause}",
         zh="无法读取数据表以生成指标和状态：{cause}",
     )
     def stats_failed(self, *, cause: str) -> None: ...

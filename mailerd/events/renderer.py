@@ -1,4 +1,4 @@
-"""What is said of the processes that run clients' templates."""
+"""Events of the processes that run clients' templates."""
 
 from mailerd.events.base import EventEmitter, event
 

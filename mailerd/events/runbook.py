@@ -152,7 +152,7 @@ RUNBOOKS: Final[Mapping[str, Runbook]] = {
     "request_failed": Runbook("A request met a bug and was answered 500.", "请求触发缺陷，已答复 500。", (_BUG,)),
     "connection_failed": Runbook("A connection met a bug and was closed.", "连接触发缺陷，已关闭。", (_BUG,)),
     "forecast_failed": Runbook(
-        "A job is stored, but nobody could say when it will be sent. The letters go as usual.",
+        "A job is stored, but it could not be forecast when it will be sent. The letters go as usual.",
         "任务已存储，但无法预测发送时间。邮件照常发送。",
         (_SLOW, *_DATABASE[:1]),
     ),
@@ -162,35 +162,35 @@ RUNBOOKS: Final[Mapping[str, Runbook]] = {
         _DATABASE[:2],
     ),
     "key_refused": Runbook(
-        "Somebody showed no API key, or one that is unknown or revoked, and was answered 401. An address that does so 60 "
+        "A client showed no API key, or one that is unknown or revoked, and was answered 401. An address that does so 60 "
         "times in a minute gets 429 for a while.",
         "有请求未出示 API 密钥，或密钥未知、已吊销，得到 401。同一地址一分钟内达 60 次后，暂时得到 429。",
         (
             LikelyCause("a program still uses a revoked or rotated key", "某程序仍在使用已吊销或已轮换的密钥", "mailerd keys list"),
-            LikelyCause("somebody guesses", "有人在猜测密钥", "journalctl -u mailerd MAILERD_EVENT=key_refused"),
+            LikelyCause("a client guesses keys", "有人在猜测密钥", "journalctl -u mailerd MAILERD_EVENT=key_refused"),
             LikelyCause("the address is a proxy's: name it", "地址是代理的：请声明它", "intake.trusted_proxies"),
         ),
     ),
     "requests_not_logged": Runbook(
         "More requests without a good API key came than are logged one by one. All were answered, and the metrics count them.",
         "无有效 API 密钥的请求过多，未逐条记录。均已答复，并计入指标。",
-        (LikelyCause("somebody guesses keys, or looks for weaknesses", "有人在猜测密钥或探测漏洞", "journalctl -u mailerd MAILERD_EVENT=requests_not_logged"),),
+        (LikelyCause("a client guesses keys, or looks for weaknesses", "有人在猜测密钥或探测漏洞", "journalctl -u mailerd MAILERD_EVENT=requests_not_logged"),),
     ),
     "connection_too_slow": Runbook(
         "A client did not send its request, or did not read its answer, in time; its connection was closed.",
         "客户端未及时发送请求或读取应答，连接已关闭。",
         (
             LikelyCause("a client on a bad network", "客户端网络不佳", "journalctl -u mailerd MAILERD_EVENT=connection_too_slow"),
-            LikelyCause("somebody opens connections to wear mailerd out", "有人以大量连接耗尽资源", "ss -tn | grep :5000"),
+            LikelyCause("a client opens connections to wear mailerd out", "有人以大量连接耗尽资源", "ss -tn | grep :5000"),
         ),
     ),
     "answers_not_forgotten": Runbook(
-        "Old answers to idempotency keys could not be deleted; they are in nobody's way, and it is tried again.",
+        "Old answers to idempotency keys could not be deleted; they do no harm, and it is tried again.",
         "未能删除过期的幂等键应答；它们不碍事，稍后会重试。",
         _DATABASE[:2],
     ),
     "google_call_crashed": Runbook(
-        "A call to Google ended in an error that nobody foresaw; the letter is kept safe.",
+        "A call to Google ended in an unforeseen error; the letter is kept safe.",
         "对 Google 的调用出现意外错误；邮件状态安全。",
         (_BUG,),
     ),
@@ -281,13 +281,13 @@ RUNBOOKS: Final[Mapping[str, Runbook]] = {
         _DATABASE,
     ),
     "job_forgotten": Runbook(
-        "A job had letters to send and no turn, which never happens unless mailerd has a bug or somebody changed the "
-        "tables by hand. It is repaired: the job goes on.",
+        "A job had letters to send and no turn, which never happens unless mailerd has a bug or the tables were "
+        "changed by hand. It is repaired: the job goes on.",
         "任务有待发邮件却没有轮次，只有 mailerd 存在缺陷或有人手动改表才会如此。已修复：任务继续。",
         (LikelyCause("a bug in mailerd: report it", "mailerd 的缺陷：请报告", "mailerd explain @MAILERD_JOB@"),),
     ),
     "lease_lapsed": Runbook(
-        "A daemon claimed a letter and was not heard of again. The letter is safe: it is sent again, or looked for first.",
+        "A daemon claimed a letter and sent no heartbeat any more. The letter is safe: it is sent again, or looked for first.",
         "某守护进程领取邮件后失去联系。邮件安全：将重新发送，或先行查证。",
         (
             LikelyCause("that daemon was killed or lost its power", "该守护进程被终止或断电", "journalctl -u mailerd -b -1 -n 50"),
@@ -308,7 +308,7 @@ RUNBOOKS: Final[Mapping[str, Runbook]] = {
         (_SLOW, *_DATABASE[:2], _BUG),
     ),
     "orphans_not_searched": Runbook(
-        "Drafts that nobody needs could not be looked for in this mailbox. Nothing else is touched by it.",
+        "Drafts that are no longer needed could not be searched for in this mailbox. Nothing else is touched by it.",
         "未能在此邮箱查找无用草稿，其他不受影响。",
         (_NETWORK, _SIGN_IN),
     ),
@@ -328,7 +328,7 @@ RUNBOOKS: Final[Mapping[str, Runbook]] = {
         ),
     ),
     "process_died": Runbook(
-        "A part of mailerd met an error that nobody foresaw, so the whole process ended; systemd starts it again, and the "
+        "A part of mailerd met an unforeseen error, so the whole process ended; systemd starts it again, and the "
         "rescue settles what was in hand. A port that is taken shows here too (address already in use).",
         "mailerd 的某个部分遇到意外错误，整个进程退出；systemd 会重新启动，救援流程处理未完成的邮件。端口被占用也显示于此（address already in use）。",
         (
@@ -342,7 +342,7 @@ RUNBOOKS: Final[Mapping[str, Runbook]] = {
         (LikelyCause("a mistake in the file", "文件有误", "mailerd config --config /etc/mailerd/mailerd.toml"),),
     ),
     "reload_failed": Runbook(
-        "A reload met an error that nobody foresaw. Sending goes on; which settings were taken up by then is not sure, so "
+        "A reload met an unforeseen error. Sending goes on; which settings were taken up by then is not sure, so "
         "restart mailerd when it suits.",
         "重新加载时遇到意外错误。发送继续；哪些设置已生效并不确定，请在合适时重启 mailerd。",
         (_BUG, LikelyCause("the settings as they would be read", "将要读取的设置", "mailerd config --config /etc/mailerd/mailerd.toml")),

@@ -97,7 +97,7 @@ PAUSE_RUNBOOKS: Final[Mapping[str, Runbook]] = {
         _WAITS_ZH + _MENDED_ZH,
         (
             LikelyCause(
-                "the credential file opens another mailbox than its name says: somebody signed in with another account",
+                "the credential file opens another mailbox than its name says: the sign-in was done with another account",
                 "凭据文件打开的不是其文件名所指的邮箱：登录时使用了另一个账号",
                 _LOGIN,
             ),

@@ -12,7 +12,7 @@ RENDERER_RUNBOOKS: Final[Mapping[str, Runbook]] = {
         "渲染模板的进程因某个模板而结束，或被终止；十分之一秒内已启动新的进程。其他邮件照常生成；出错的邮件以此原因失败，或其请求被拒绝。",
         (
             LikelyCause("a template takes more than a second of CPU or 320 MB for one letter", "某个模板处理一封邮件需要一秒以上的 CPU 时间或 320 MB 以上内存", "mailerd jobs list"),
-            LikelyCause("somebody or the kernel killed the process, as when memory is short", "进程被人或内核终止，例如内存不足", "journalctl -k -g 'out of memory' -n 20"),
+            LikelyCause("a person or the kernel killed the process, as when memory is short", "进程被人或内核终止，例如内存不足", "journalctl -k -g 'out of memory' -n 20"),
         ),
     ),
     "renderer_ends_often": Runbook(

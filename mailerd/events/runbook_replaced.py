@@ -74,7 +74,7 @@ REPLACED_RUNBOOKS: Final[Mapping[str, Runbook]] = {
         "与数据库的一个连接在使用中断开；已建立新连接且可用，无需等待。",
         (
             LikelyCause(
-                "the server was restarted or replaced, or somebody killed its connections",
+                "the server was restarted or replaced, or its connections were killed",
                 "服务器被重启或替换，或有人终止了连接",
                 "journalctl -u mariadb -u mysql -n 50",
             ),

@@ -1,4 +1,4 @@
-"""What the store says."""
+"""Events of the database."""
 
 from mailerd.events.base import EventEmitter, event
 
@@ -22,7 +22,7 @@ class StoreEvents(EventEmitter):
         zh="数据库 {where}：第 {attempts}/{attempts} 次尝试：{cause}；暂时放弃。请检查服务器是否运行、防火墙是否放行 {where}、"
         "以及 database.url 中的用户名和密码",
     )
-    def database_unreachable(self, *, where: str, attempts: int, cause: str, error: BaseException) -> None: ...
+    def database_unreachable(self, *, where: str, attempts: int, cause: str) -> None: ...
 
     @event(
         "info",
@@ -55,8 +55,8 @@ class StoreEvents(EventEmitter):
     @event(
         "warning",
         en="the database is another server now, or was started anew ({where}): {letters} letters that were sent in the last "
-        "minute or are in hand were told again, and {forgotten} of them it had forgotten",
-        zh="数据库已是另一台服务器，或已重新启动（{where}）：最近一分钟内已发送或处理中的 {letters} 封邮件已重新写入，其中 {forgotten} 封曾被遗忘",
+        "minute or are in flight were written to it again, and {forgotten} of them were missing there",
+        zh="数据库已是另一台服务器，或已重新启动（{where}）：最近一分钟内已发送或处理中的 {letters} 封邮件已重新写入，其中 {forgotten} 封在其中缺失",
     )
     def database_told_again(self, *, where: str, letters: int, forgotten: int) -> None: ...
 
@@ -84,7 +84,7 @@ class StoreEvents(EventEmitter):
     @event(
         "warning",
         en="connection {thread} was cut off and could not be killed: {cause}; its locks last until the server notices",
-        zh="连接 {thread} 已断开但无法终止：{cause}；其锁将保留到服务器察觉为止",
+        zh="连接 {thread} 已断开但无法终止：{cause}；服务器检测到断开之前，其锁不会释放",
     )
     def kill_failed(self, *, thread: int, cause: str) -> None: ...
 

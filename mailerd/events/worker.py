@@ -1,31 +1,31 @@
-"""What the runner, the recorder and the rescue say."""
+"""Events of the runner, the recorder and the recovery."""
 
 from mailerd.events.base import EventEmitter, event
 
 
 class RunnerEvents(EventEmitter):
-    """The story of a letter, told in order."""
+    """What happens to a letter, in order."""
 
     @event(
         "info",
         en="runner started, polling every {poll_interval:g} s, {concurrency} letters at once, daemon {daemon}",
-        zh="运行器已启动，每 {poll_interval:g} 秒轮询一次，同时处理 {concurrency} 封，守护进程 {daemon}",
+        zh="发送器已启动，每 {poll_interval:g} 秒轮询一次，同时处理 {concurrency} 封，守护进程 {daemon}",
     )
     def runner_started(self, *, poll_interval: float, concurrency: int, daemon: str) -> None: ...
 
-    @event("warning", en="runner is already running in this process", zh="本进程中的运行器已在运行")
+    @event("warning", en="runner is already running in this process", zh="本进程中的发送器已在运行")
     def runner_already_running(self) -> None: ...
 
     @event(
         "debug",
-        en="heartbeat: {polls} polls, {idle} idle since the last letter, {in_hand} letters in hand",
+        en="heartbeat: {polls} polls, {idle} idle since the last letter, {in_hand} letters in flight",
         zh="心跳：已轮询 {polls} 次，自上一封邮件以来空闲 {idle} 次，处理中 {in_hand} 封",
     )
     def heartbeat(self, *, polls: int, idle: int, in_hand: int) -> None: ...
 
     @event(
         "info",
-        en="alive: {polls} polls, {sent} sent and {failed} failed by this daemon so far, {in_hand} letters in hand",
+        en="alive: {polls} polls, {sent} sent and {failed} failed by this daemon so far, {in_hand} letters in flight",
         zh="运行正常：已轮询 {polls} 次，本守护进程已发送 {sent} 封、失败 {failed} 封，处理中 {in_hand} 封",
     )
     def alive(self, *, polls: int, sent: int, failed: int, in_hand: int) -> None: ...
@@ -75,8 +75,8 @@ class RunnerEvents(EventEmitter):
 
     @event(
         "warning",
-        en="job {job}: {to} (recipient {recipient}) is tried again in {again_in:.0f} s, attempt {attempt} did not work: {cause}",
-        zh="任务 {job}：{to}（收件人 {recipient}）将在 {again_in:.0f} 秒后重试，第 {attempt} 次尝试未成功：{cause}",
+        en="job {job}: {to} (recipient {recipient}) is tried again in {again_in:span}, attempt {attempt} did not work: {cause}",
+        zh="任务 {job}：{to}（收件人 {recipient}）将在 {again_in:span}后重试，第 {attempt} 次尝试未成功：{cause}",
     )
     def letter_deferred(
         self, *, job: str, recipient: int, to: str, sender: str, attempt: int, again_in: float, cause: str
@@ -84,8 +84,8 @@ class RunnerEvents(EventEmitter):
 
     @event(
         "info",
-        en="job {job}: {to} (recipient {recipient}) waits on, the attempt is refunded: {cause}",
-        zh="任务 {job}：{to}（收件人 {recipient}）继续等待，本次尝试不计：{cause}",
+        en="job {job}: {to} (recipient {recipient}) waits again, this attempt is not counted: {cause}",
+        zh="任务 {job}：{to}（收件人 {recipient}）继续等待，不计入尝试次数：{cause}",
     )
     def letter_released(self, *, job: str, recipient: int, to: str, sender: str, cause: str) -> None: ...
 
@@ -98,14 +98,14 @@ class RunnerEvents(EventEmitter):
 
     @event(
         "warning",
-        en="job {job}: it is not known whether {to} (recipient {recipient}) was sent: {cause}; looked for in {look_in:.0f} s",
-        zh="任务 {job}：无法确定是否已发送给 {to}（收件人 {recipient}）：{cause}；{look_in:.0f} 秒后查证",
+        en="job {job}: it is not known whether {to} (recipient {recipient}) was sent: {cause}; checked in {look_in:span}",
+        zh="任务 {job}：无法确定是否已发送给 {to}（收件人 {recipient}）：{cause}；{look_in:span}后查证",
     )
     def letter_unsure(self, *, job: str, recipient: int, to: str, sender: str, cause: str, look_in: float) -> None: ...
 
     @event(
         "info",
-        en="job {job}: {to} (recipient {recipient}) was in doubt and is found: it is sent ({proof})",
+        en="job {job}: {to} (recipient {recipient}) was unsure and was found: it is sent ({proof})",
         zh="任务 {job}：已查证存疑的 {to}（收件人 {recipient}）：已发送（{proof}）",
     )
     def letter_found(self, *, job: str, recipient: int, to: str, sender: str, proof: str) -> None: ...
@@ -119,8 +119,8 @@ class RunnerEvents(EventEmitter):
 
     @event(
         "warning",
-        en="job {job}: {to} (recipient {recipient}): this daemon's claim had ended, {change} stays in the log of attempts",
-        zh="任务 {job}：{to}（收件人 {recipient}）：本守护进程的领取已失效，{change} 仅保留在尝试记录中",
+        en="job {job}: {to} (recipient {recipient}): this daemon's claim had ended, {change} is kept in the table attempts alone",
+        zh="任务 {job}：{to}（收件人 {recipient}）：本守护进程的领取已失效，{change} 仅保留在表 attempts 中",
     )
     def letter_fenced_off(self, *, job: str, recipient: int, to: str, change: str) -> None: ...
 
@@ -141,38 +141,38 @@ class RunnerEvents(EventEmitter):
     @event(
         "error",
         by="cause",
-        en="sender {sender} is paused for {seconds:.0f} s ({cause}): {reason}",
-        zh="发件人 {sender} 暂停 {seconds:.0f} 秒（{cause}）：{reason}",
+        en="sender {sender} is paused for {seconds:span} ({cause}): {reason}",
+        zh="发件人 {sender} 暂停 {seconds:span}（{cause}）：{reason}",
     )
     def sender_paused(self, *, sender: str, seconds: float, cause: str, reason: str) -> None: ...
 
     @event(
         "critical",
         en="the Cloud project's quota is used up: {sender} and every other sender of the project are paused for "
-        "{seconds:.0f} s ({cause}): {reason}. Please look into its quotas in the Cloud console, or run `mailerd senders resume` to try sooner",
-        zh="云项目配额已用尽：{sender} 及该项目的所有其他发件人暂停 {seconds:.0f} 秒（{cause}）：{reason}。"
+        "{seconds:span} ({cause}): {reason}. Please look into its quotas in the Cloud console, or run `mailerd senders resume` to try sooner",
+        zh="云项目配额已用尽：{sender} 及该项目的所有其他发件人暂停 {seconds:span}（{cause}）：{reason}。"
         "请在云控制台查看配额；`mailerd senders resume` 可提前重试",
     )
     def project_paused(self, *, sender: str, seconds: float, cause: str, reason: str) -> None: ...
 
     @event(
         "info",
-        en="sender {sender} sends again, {seconds:.0f} s after it was paused ({cause})",
-        zh="发件人 {sender} 恢复发送，距暂停 {seconds:.0f} 秒（{cause}）",
+        en="sender {sender} sends again, {seconds:span} after it was paused ({cause})",
+        zh="发件人 {sender} 恢复发送，共暂停 {seconds:span}（{cause}）",
     )
     def sender_resumed(self, *, sender: str, seconds: float, cause: str) -> None: ...
 
     @event(
         "error",
-        en="Google is out of reach, nothing is claimed for {seconds:.0f} s: {cause}",
-        zh="无法连接 Google，{seconds:.0f} 秒内不领取邮件：{cause}",
+        en="Google is out of reach, nothing is claimed for {seconds:span}: {cause}",
+        zh="无法连接 Google，{seconds:span}内不领取邮件：{cause}",
     )
     def google_unreachable(self, *, seconds: float, cause: str) -> None: ...
 
     @event(
         "warning",
-        en="Google is still out of reach, for {seconds:.0f} s now: {cause}",
-        zh="仍无法连接 Google，已持续 {seconds:.0f} 秒：{cause}",
+        en="Google is still out of reach, for {seconds:span} now: {cause}",
+        zh="仍无法连接 Google，已持续 {seconds:span}：{cause}",
     )
     def google_still_away(self, *, seconds: float, cause: str) -> None: ...
 
@@ -188,8 +188,8 @@ class RunnerEvents(EventEmitter):
 
     @event(
         "warning",
-        en="no access token for {sender}: its letters rest {seconds:.0f} s, those of others go on: {cause}",
-        zh="发件人 {sender} 无法取得访问令牌：其邮件暂停 {seconds:.0f} 秒，其他发件人不受影响：{cause}",
+        en="sender {sender} has no access token: its letters wait {seconds:span}, those of others go on: {cause}",
+        zh="发件人 {sender} 无法取得访问令牌：其邮件暂停 {seconds:span}，其他发件人不受影响：{cause}",
     )
     def sender_out_of_reach(self, *, sender: str, seconds: float, cause: str) -> None: ...
 
@@ -209,15 +209,15 @@ class RunnerEvents(EventEmitter):
 
     @event(
         "info",
-        en="draining: nothing more is claimed, {in_hand} letters in hand get {timeout:g} s",
+        en="draining: nothing more is claimed, {in_hand} letters in flight get {timeout:g} s",
         zh="正在收尾：不再领取邮件，处理中的 {in_hand} 封最多等待 {timeout:g} 秒",
     )
     def draining(self, *, in_hand: int, timeout: float) -> None: ...
 
     @event(
         "warning",
-        en="drained only in part: {in_hand} letters were cut off after {timeout:g} s, the rescue settles them",
-        zh="收尾未完成：{timeout:g} 秒后中断了 {in_hand} 封邮件，将由救援流程处理",
+        en="drained only in part: {in_hand} letters were cut off after {timeout:g} s; the recovery finds out what became of them",
+        zh="收尾未完成：{timeout:g} 秒后中断了 {in_hand} 封邮件，将由恢复流程查证",
     )
     def drain_cut_off(self, *, in_hand: int, timeout: float) -> None: ...
 
@@ -237,7 +237,7 @@ class RunnerEvents(EventEmitter):
 
 
 class RecoveryEvents(EventEmitter):
-    """What was found and put right."""
+    """What the recovery found and corrected."""
 
     @event(
         "warning",
@@ -250,15 +250,15 @@ class RecoveryEvents(EventEmitter):
 
     @event(
         "info",
-        en="job {job}: {to} (recipient {recipient}) was looked for: Google does not have it, it is sent again",
+        en="job {job}: {to} (recipient {recipient}) was checked: Google does not have it, it is sent again",
         zh="任务 {job}：已查证 {to}（收件人 {recipient}）：Google 并未收到，将重新发送",
     )
     def letter_missing(self, *, job: str, recipient: int, to: str, sender: str) -> None: ...
 
     @event(
         "warning",
-        en="job {job}: {to} (recipient {recipient}) is still unsure after check {checks}: {cause}; next check in {again_in:.0f} s",
-        zh="任务 {job}：第 {checks} 次查证后仍无法确定 {to}（收件人 {recipient}）：{cause}；{again_in:.0f} 秒后再查",
+        en="job {job}: {to} (recipient {recipient}) is still unsure after check {checks}: {cause}; next check in {again_in:span}",
+        zh="任务 {job}：第 {checks} 次查证后仍无法确定 {to}（收件人 {recipient}）：{cause}；{again_in:span}后再查",
     )
     def letter_still_unsure(
         self, *, job: str, recipient: int, to: str, sender: str, checks: int, cause: str, again_in: float
@@ -266,7 +266,7 @@ class RecoveryEvents(EventEmitter):
 
     @event(
         "critical",
-        en="job {job}: nobody can tell whether {to} (recipient {recipient}) was sent: look into the mailbox {sender} and run "
+        en="job {job}: it cannot be determined whether {to} (recipient {recipient}) was sent: look into the mailbox {sender} and run "
         "`mailerd settle {recipient} --sent` or `--not-sent`",
         zh="任务 {job}：无法判定 {to}（收件人 {recipient}）是否已发送：请查看邮箱 {sender}，并运行 "
         "`mailerd settle {recipient} --sent` 或 `--not-sent`",
@@ -283,8 +283,8 @@ class RecoveryEvents(EventEmitter):
 
     @event(
         "warning",
-        en="job {job} was forgotten: letters of it waited, and no claim would ever have taken them; it is woken now",
-        zh="任务 {job} 曾被遗忘：其中有邮件等待发送，却不会再被领取；现已唤醒",
+        en="job {job} was stuck: letters of it waited, and no claim would have taken them; it can be claimed again",
+        zh="任务 {job} 未被调度（异常）：其中有邮件等待发送；已重新加入队列",
     )
     def job_forgotten(self, *, job: str) -> None: ...
 

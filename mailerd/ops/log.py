@@ -94,7 +94,7 @@ class Log:
             _out_at_most(heading + "".join(log_formats.of_record(record, at=at) for at, record in left))
 
     def _words(self, event: Event, fields: Mapping[str, object]) -> str:
-        words = (event.zh if self._chinese else event.en).format_map(fields)
+        words = event.words(fields, chinese=self._chinese)
         return words if words.isprintable() else words.translate(_ESCAPED)
 
     def _take(self, message: "Message") -> None:

@@ -53,9 +53,10 @@ def named_in(words: str) -> set[str]:
 
 def complaint(it: Event, fields: dict[str, object]) -> str:
     """What is wrong with an event's words; empty when nothing is."""
-    for words in (it.en, it.zh):
+    for chinese in (False, True):
+        words = it.zh if chinese else it.en
         try:
-            words.format_map(fields)
+            it.words(fields, chinese=chinese)
         except (KeyError, IndexError, ValueError, AttributeError) as error:
             return f"{words!r} does not fit {sorted(fields)}: {error!r}"
     if named_in(it.en) != named_in(it.zh):

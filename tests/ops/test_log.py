@@ -90,7 +90,7 @@ def test_a_json_line_has_the_event_and_every_field(capsys: pytest.CaptureFixture
     assert line == {
         "level": "info",
         "event": "letter_released",
-        "message": "job J1: zoë@example.org (recipient 7) waits on, the attempt is refunded: throttled",
+        "message": "job J1: zoë@example.org (recipient 7) waits again, this attempt is not counted: throttled",
         "job": "J1",
         "recipient": 7,
         "to": "zoë@example.org",

@@ -15,8 +15,8 @@ class Heard:
         self._more = asyncio.Event()
 
     def __call__(self, event: Event, fields: Mapping[str, object], /) -> None:
-        event.en.format_map(fields)  # an event whose words do not fit its fields fails the test that hears it
-        event.zh.format_map(fields)
+        event.words(fields)  # an event whose words do not fit its fields fails the test that hears it
+        event.words(fields, chinese=True)
         self.events.append((event.name, dict(fields)))
         self._more.set()
 

@@ -1,0 +1,20 @@
+"""Durations for people, in English and Chinese."""
+
+from typing import Final
+
+_MINUTE: Final = 60
+_HOUR: Final = 3600
+_DAY: Final = 86_400
+
+
+def in_words(seconds: float, *, chinese: bool = False) -> str:
+    """Seconds up to two minutes, then minutes, from two hours on hours, from two days on days: "90 s", "5 h 20 min"."""
+    whole = max(0, round(seconds))
+    day, hour, minute, second = (" 天", " 小时", " 分钟", " 秒") if chinese else (" d", " h", " min", " s")
+    if whole < 2 * _MINUTE:
+        return f"{whole}{second}"
+    if whole < 2 * _HOUR:
+        return f"{whole // _MINUTE}{minute}"
+    large, small, size, rest = (hour, minute, _HOUR, _MINUTE) if whole < 2 * _DAY else (day, hour, _DAY, _HOUR)
+    left = whole % size // rest
+    return f"{whole // size}{large}" + (f" {left}{small}" if left else "")
