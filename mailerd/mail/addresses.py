@@ -1,4 +1,4 @@
-"""Whether an address can be written to: email-validator decides, and this only spares it the plain ones."""
+"""Checks email addresses: email-validator decides, and plain addresses of a domain that it knows are accepted here."""
 
 import re
 from typing import Final
@@ -16,7 +16,7 @@ _PLAIN_LOCAL: Final = re.compile(r"[\w!#$%&'*+\-/=?^`{|}~]+(?:\.[\w!#$%&'*+\-/=?
 
 
 class Addresses:
-    """Checks many addresses fast: each plain domain is looked at once."""
+    """Checks many addresses fast: each plain domain is validated once."""
 
     def __init__(self) -> None:
         self._good: set[str] = set()
@@ -35,7 +35,7 @@ class Addresses:
             if domain in self._good:
                 return address
             _validate(f"x@{domain}")
-            # What is not plain ASCII may be longer in the form that counts, so it goes the long way each time.
+            # A domain that is not plain ASCII may be longer in its ASCII form, so it is validated each time.
             if domain.isascii() and "xn--" not in domain and len(self._good) < _MAX_DOMAINS:
                 self._good.add(domain)
                 return address
@@ -53,7 +53,7 @@ def _validate(address: str) -> str:
 
 
 def mailbox(given: str) -> str:
-    """A sender's address in lower case: Google does not tell Me@ from me@, and pace and limits are per mailbox.
+    """A sender's address in lower case: to Google, Me@ and me@ are one mailbox, and limits are per mailbox.
 
     Raises:
         ValueError: it is not an address.

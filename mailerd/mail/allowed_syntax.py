@@ -1,4 +1,4 @@
-"""Which part of Jinja a letter may use; whatever is outside is refused at compile time, with its line."""
+"""Which part of Jinja a letter may use. Everything else is refused when a template is compiled, with its line."""
 
 import difflib
 import math
@@ -9,8 +9,8 @@ from jinja2 import nodes
 
 from mailerd.mail.environment import FILTERS, METHODS, TESTS
 
-Fault = tuple[int, str]
-"""A line and what is wrong on it."""
+Violation = tuple[int, str]
+"""A line, and why it is refused."""
 
 MAX_DEPTH = 50
 """How deeply expressions and blocks may be nested; CPython gives up at 20 loops and 200 brackets."""
@@ -25,7 +25,7 @@ _ALLOWED: tuple[type[nodes.Node], ...] = (
     *(nodes.List, nodes.Tuple, nodes.Dict, nodes.Pair),
 )
 
-_SAID = {
+_DESCRIPTIONS = {
     nodes.Include: "{% include %}",
     nodes.Import: "{% import %}",
     nodes.FromImport: "{% from … import %}",
@@ -44,25 +44,25 @@ _RESERVED = frozenset({"self", "super", "caller", "varargs", "kwargs"})
 """Names that Jinja fills in itself."""
 
 
-def faults(tree: nodes.Template) -> list[Fault]:
-    """Everything in a parsed template that a letter may not use; an empty list when it is good."""
-    found: list[Fault] = []
+def find_violations(tree: nodes.Template) -> list[Violation]:
+    """Everything in a parsed template that a letter may not use; empty when all of it is allowed."""
+    found: list[Violation] = []
     stack: list[tuple[nodes.Node, int, int]] = [(tree, 0, 0)]
     while stack:
         node, depth, loops = stack.pop()
         if depth > MAX_DEPTH or loops > MAX_LOOPS:
             return [(node.lineno, f"nested too deeply (at most {MAX_DEPTH} deep, and {MAX_LOOPS} loops)")]
-        found.extend((node.lineno, reason) for reason in _objections(node))
-        # What is refused is not looked into: one complaint about a macro is enough.
+        found.extend((node.lineno, reason) for reason in _violations(node))
+        # A refused node is not searched further: one reason for a macro is enough.
         if isinstance(node, _ALLOWED):
             inner = loops + isinstance(node, nodes.For)
             stack.extend((child, depth + 1, inner) for child in node.iter_child_nodes())
     return sorted(set(found))
 
 
-def _objections(node: nodes.Node) -> Iterator[str]:
+def _violations(node: nodes.Node) -> Iterator[str]:
     if not isinstance(node, _ALLOWED):
-        what = _SAID.get(type(node), f"{type(node).__name__} (Jinja)")
+        what = _DESCRIPTIONS.get(type(node), f"{type(node).__name__} (Jinja)")
         yield f"{what} is not available in a letter; a template is one piece, with if, for and set"
     elif isinstance(node, nodes.Call):
         yield from _call(node)

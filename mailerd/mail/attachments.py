@@ -1,4 +1,4 @@
-"""Attachments as parts of a letter: encoded once, joined to many letters; and what a letter may weigh."""
+"""Attachments as MIME parts: checked, encoded once and joined to many letters. Also the largest size of a letter."""
 
 import re
 from base64 import encodebytes
@@ -37,7 +37,7 @@ _PLAIN: Final = re.compile(r"[A-Za-z0-9 ._()+-]{1,60}")
 
 @dataclass(frozen=True)
 class MimePart:
-    """A part, ready to be joined: its headers and its body."""
+    """An encoded part: its headers and its body."""
 
     data: bytes = field(repr=False)
     inline: bool
@@ -81,7 +81,7 @@ def _wrong_for_windows(name: str) -> str:
 
 
 def _unseen(name: str) -> str:
-    """The first character that shows as nothing where it only hides what the name is, or ""."""
+    """The first invisible character that hides what the name is, or ""."""
     stem, dot, ending = name.rpartition(".")
     stem, ending = (stem, ending) if dot else (name, "")
     for each in stem:
@@ -91,10 +91,10 @@ def _unseen(name: str) -> str:
 
 
 def check_content_type(kind: str) -> str:
-    """A content type without parameters.
+    """A content type without parameters, in lower case.
 
     Raises:
-        ValueError: it is not one, or not of a single thing.
+        ValueError: it is not a content type, or not that of a single file.
     """
     if not _KIND.fullmatch(kind):
         raise ValueError("must be a type such as application/pdf, without parameters")
@@ -104,7 +104,7 @@ def check_content_type(kind: str) -> str:
 
 
 def check_content_id(content_id: str) -> str:
-    """An id for `cid:` links.
+    """A content id, for `cid:` links.
 
     Raises:
         ValueError: it would not survive in a header or a link.
@@ -115,10 +115,10 @@ def check_content_id(content_id: str) -> str:
 
 
 def check_size(size: int) -> int:
-    """A letter's size.
+    """The size of a letter, in bytes.
 
     Raises:
-        ValueError: Google does not take so much.
+        ValueError: Google does not take a letter of this size.
     """
     if size > MAX_LETTER_BYTES:
         raise ValueError(f"the letter has {size:,} bytes, above Google's limit of {MAX_LETTER_BYTES:,} (35 MiB)")

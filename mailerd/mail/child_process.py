@@ -1,4 +1,4 @@
-"""One child process that renders, as its parent sees it: started by exec, asked by frames, killed when it is late."""
+"""The parent's side of a child process that renders: started by exec, asked by frames, killed when it is late."""
 
 import asyncio
 import contextlib
@@ -11,13 +11,13 @@ from typing import Any, Final, Self
 
 from mailerd.errors import MailerdError
 from mailerd.mail.errors import RendererError
-from mailerd.mail.frames import LENGTH, MAX_FRAME, content_of, frame
+from mailerd.mail.frames import LENGTH, MAX_FRAME, decode_frame, encode_frame
 
 START_TIMEOUT: Final = 20.0
 """Seconds for exec and imports; they take a tenth of one."""
 ANSWER_TIMEOUT: Final = 10.0
 """Seconds for an answer. A letter's seconds of CPU end far earlier; this bound is for what hangs without using any."""
-BIG: Final = 256 * 1024
+LARGE_FRAME: Final = 256 * 1024
 """Bytes from which a frame is read in a thread, so that it does not hold the event loop."""
 _SIGNALS: Final = {
     signal.SIGPROF: "takes too long",
@@ -42,7 +42,7 @@ class Limits:
 class ChildEndedError(MailerdError):
     """The process ended instead of answering; `part` is what it worked on, where that is known.
 
-    `by_work` is False where somebody else has killed it.
+    `by_work` is False where another process has killed it.
     """
 
     def __init__(self, cause: str, *, part: str | None, line: int | None = None, by_work: bool = True) -> None:
@@ -54,7 +54,7 @@ class ChildEndedError(MailerdError):
 
 
 class ChildProcess:
-    """A process, from its start to its end; whoever has it asks one thing at a time."""
+    """A process, from its start to its end. Its owner asks one thing at a time."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdin is not None  # noqa: S101 - `start` gives all three pipes
@@ -116,7 +116,7 @@ class ChildProcess:
         part: str | None = None
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT):
-                self._to.write(frame(asked))
+                self._to.write(encode_frame(asked))
                 await self._to.drain()
                 while "at" in (answer := await self._read()):
                     part = answer["at"]
@@ -124,7 +124,7 @@ class ChildProcess:
             await self.kill()
             raise ChildEndedError("takes too long", part=part) from None
         except (OSError, RuntimeError, ValueError, asyncio.IncompleteReadError):  # uvloop's word for a closed pipe
-            await self.kill(after=1.0)  # a moment, so that its own end is what the exit code tells
+            await self.kill(after=1.0)  # it may be about to end by itself, and its exit code says why
             killed = self._process.returncode == -signal.SIGKILL
             raise ChildEndedError(self.cause, part=part, by_work=not killed) from None
         except BaseException:
@@ -155,14 +155,14 @@ class ChildProcess:
         if length > MAX_FRAME:
             raise ValueError(f"a frame of {length} bytes")
         data = await self._from.readexactly(length)
-        content = await asyncio.to_thread(content_of, data) if length > BIG else content_of(data)
+        content = await asyncio.to_thread(decode_frame, data) if length > LARGE_FRAME else decode_frame(data)
         if not isinstance(content, dict):
-            raise ValueError("no object")  # noqa: TRY004 - what the child says is data
+            raise ValueError("no object")  # noqa: TRY004 - the child's answers are data
         return content
 
     @property
     def has_ended(self) -> bool:
-        """Whether it is gone, and with it whatever is asked of it."""
+        """Whether the process has ended."""
         return self._process.returncode is not None
 
     @property

@@ -17,25 +17,25 @@ from jinja2.utils import missing
 from jinja2.visitor import NodeTransformer
 
 
-def _words(text: str) -> frozenset[str]:
+def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-_OF_TEXT: Final = _words("capitalize e escape format lower replace safe string title trim truncate upper urlencode")
+_OF_TEXT: Final = _names("capitalize e escape format lower replace safe string title trim truncate upper urlencode")
 """Filters that take a text or a number; of a list they would make Python's notation of it."""
-_OF_ANYTHING: Final = _words(
+_OF_ANYTHING: Final = _names(
     "abs count dictsort first float int items join last length list map max min reverse round sort sum unique"
 )
 TESTS: Final = {
     name: JINJA_TESTS[name]
-    for name in _words("boolean defined divisibleby even false mapping none number odd sequence string true undefined")
+    for name in _names("boolean defined divisibleby even false mapping none number odd sequence string true undefined")
 }
-LOOP: Final = _words("first index index0 last length nextitem previtem revindex revindex0")
+LOOP: Final = _names("first index index0 last length nextitem previtem revindex revindex0")
 """What a template may ask of `loop`, besides loop.cycle(…) and loop.changed(…)."""
 METHODS: Final[Mapping[str, type]] = {
-    **dict.fromkeys(_words("capitalize endswith lower lstrip rstrip split startswith strip title upper"), str),
-    **dict.fromkeys(_words("get items keys values"), dict),
-    **dict.fromkeys(_words("changed cycle"), LoopContext),
+    **dict.fromkeys(_names("capitalize endswith lower lstrip rstrip split startswith strip title upper"), str),
+    **dict.fromkeys(_names("get items keys values"), dict),
+    **dict.fromkeys(_names("changed cycle"), LoopContext),
 }
 """Methods that a template may call, and whose they must be."""
 
@@ -44,12 +44,12 @@ class NullError(TemplateRuntimeError):
     """A value that must be there is null."""
 
 
-class NothingError(TemplateRuntimeError):
-    """There is nothing where the template looks, and no variable is to blame: the text says where."""
+class NotFoundError(TemplateRuntimeError):
+    """A value that is not a variable does not exist (the previous item of a loop, for example); the text names it."""
 
 
-class Missing(StrictUndefined):
-    """A variable that is not there: its message is its path alone, and what is looked up in it is missing too.
+class MissingVariable(StrictUndefined):
+    """A variable that is not there: its message is its path alone, and every path below it is missing too.
 
     So `{{ user.name | default("you") }}` works where `user` is missing as a whole; every other use of it raises.
     """
@@ -64,7 +64,7 @@ class Missing(StrictUndefined):
         exc: type[TemplateRuntimeError] = UndefinedError,
     ) -> None:
         # With a hint ("there is no previous item") it is not a variable that is missing.
-        super().__init__(hint, obj, name, NothingError if hint else exc)
+        super().__init__(hint, obj, name, NotFoundError if hint else exc)
 
     @property
     def path(self) -> str:
@@ -76,15 +76,15 @@ class Missing(StrictUndefined):
         return self._undefined_hint or self.path
 
 
-class Noted(Undefined):
-    """A variable that is not there, but stands as the empty text and notes its path: so all that lack are found."""
+class RecordedVariable(Undefined):
+    """A variable that is not there, reads as the empty text and records its path, so that one rendering finds all."""
 
     __slots__ = ()
     paths: ClassVar[list[str]] = []
 
     @property
     def path(self) -> str:
-        """As of `Missing`."""
+        """As of `MissingVariable`."""
         return str(self._undefined_name)
 
     def __str__(self) -> str:
@@ -114,7 +114,7 @@ def _strict(name: str) -> Callable[..., Any]:
         if value is None:
             raise NullError
         if name in _OF_TEXT and not isinstance(value, str | int | float | Undefined):
-            raise TypeError(_no_form(value))
+            raise TypeError(_not_writable(value))
         result = function(*arguments, **options)
         return list(result) if hasattr(result, "__next__") else result
 
@@ -127,7 +127,7 @@ FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
 }
 
 
-def _no_form(value: object) -> str:
+def _not_writable(value: object) -> str:
     what = "a list" if isinstance(value, list | tuple) else "an object" if isinstance(value, dict) else "this value"
     return f"{what} has no form in a letter; loop over it, or join it"
 
@@ -138,12 +138,12 @@ def _out(context: Context, value: Any) -> Any:  # noqa: ARG001
     if value is None:
         raise NullError
     if not isinstance(value, str | int | float | Undefined):
-        raise TypeError(_no_form(value))
+        raise TypeError(_not_writable(value))
     return value
 
 
 def _each(value: Any) -> Any:
-    """What a loop goes through; nobody means to loop over a text letter by letter."""
+    """The value of a loop. A loop over a text, letter by letter, is always a mistake."""
     if value is None:
         raise NullError
     if isinstance(value, str | int | float):
@@ -173,7 +173,7 @@ class LetterEnvironment(ImmutableSandboxedEnvironment):
     """The sandbox, narrowed: lookups reach into objects, lists and `loop` only; `range` alone can be called."""
 
     last_null = ""
-    """The last step of the path that last led to null: who renders names the variable by it."""
+    """The last step of the path that last led to null: the error names the variable by it."""
 
     def is_safe_callable(self, obj: Any) -> bool:
         """Only `range`; methods go by `_called`."""
@@ -196,15 +196,15 @@ class LetterEnvironment(ImmutableSandboxedEnvironment):
             if obj[argument] is None:
                 self.last_null = str(argument)
             return obj[argument]
-        if isinstance(obj, Missing | Noted):
+        if isinstance(obj, MissingVariable | RecordedVariable):
             return self.undefined(name=f"{obj.path}.{argument}")
         if isinstance(obj, list | tuple | str | range) and type(argument) is int:
             return obj[argument] if -len(obj) <= argument < len(obj) else self.undefined(name=str(argument))
         return self.undefined(name=str(argument))
 
 
-class Rewriting(NodeTransformer):
-    """Leads loops and method calls through the functions above; the names of the methods are Jinja's."""
+class LoopsAndCalls(NodeTransformer):
+    """Rewrites loops and method calls to use the functions above; the names of the methods are Jinja's."""
 
     def visit_For(self, node: nodes.For) -> nodes.For:  # noqa: N802
         """`{% for … %}`."""
@@ -227,16 +227,16 @@ def _filter(name: str, value: Any, *arguments: nodes.Expr) -> nodes.Filter:
     )
 
 
-def _made(*, autoescape: bool) -> LetterEnvironment:
+def _environment(*, autoescape: bool) -> LetterEnvironment:
     # Not optimized, for the same reason as `_out`.
-    made = LetterEnvironment(autoescape=autoescape, undefined=Missing, finalize=_out, optimized=False)
+    made = LetterEnvironment(autoescape=autoescape, undefined=MissingVariable, finalize=_out, optimized=False)
     made.filters = {**FILTERS, "_each": _each, "_called": _called}
     made.tests = dict(TESTS)
     made.globals = {"range": safe_range}
     return made
 
 
-PLAIN: Final = _made(autoescape=False)
+PLAIN: Final = _environment(autoescape=False)
 """For subjects and text bodies."""
-ESCAPED: Final = _made(autoescape=True)
+ESCAPED: Final = _environment(autoescape=True)
 """For HTML."""

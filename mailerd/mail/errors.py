@@ -1,4 +1,4 @@
-"""What can be wrong with a template or with one rendering of it, in words that a person can act on."""
+"""Errors of templates and of renderings, in words that the author of the template can act on."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -10,7 +10,7 @@ MAX_REASON: Final = 300
 
 
 def _printable(text: str) -> str:
-    """What JSON, the log and the database take: a template may spell a name with half a character in it."""
+    """A text that JSON, the log and the database take: a template may contain half a character (a lone surrogate)."""
     cut = text if len(text) <= MAX_REASON else text[: MAX_REASON - 1] + "…"
     return cut.encode("utf-8", "backslashreplace").decode()
 
@@ -39,7 +39,7 @@ class TemplateErrors(MailerdError):  # noqa: N818 - the plural is the point: eve
 class RenderError(TemplateError):
     """A good template and these variables do not make a letter.
 
-    `variable` is the dotted path of what is missing or null, and "" where that is not the trouble. `bound` says that
+    `variable` is the dotted path of what is missing or null, and "" for any other error. `bound` says that
     the operating system had to end the rendering: it took too long, too much memory, or crashed.
     """
 
@@ -50,4 +50,4 @@ class RenderError(TemplateError):
 
 
 class RendererError(MailerdError):
-    """Templates cannot be rendered now, whoever's they are: the child process does not start."""
+    """No template can be rendered now, since the child process does not start."""

@@ -1,4 +1,4 @@
-"""What renderer and child say to one another: frames of four bytes of length, big-endian, and JSON."""
+"""The messages between the renderer and its child: four bytes of length, big-endian, and JSON."""
 
 import json
 import struct
@@ -12,19 +12,19 @@ MAX_FRAME: Final = 64 * 1024 * 1024
 """Bytes of a frame; the largest letter has some 12 MB, where JSON escapes each of its characters."""
 
 
-def frame(content: Mapping[str, Any]) -> bytes:
-    """A frame's bytes."""
+def encode_frame(content: Mapping[str, Any]) -> bytes:
+    """A message as bytes."""
     data = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
     return LENGTH.pack(len(data)) + data
 
 
-def content_of(data: bytes) -> Any:
-    """What a frame holds."""
+def decode_frame(data: bytes) -> Any:
+    """The message in a frame."""
     return json.loads(data.decode("utf-8", "surrogatepass"))
 
 
 def template_to_json(template: Template) -> dict[str, Any]:
-    """A template as it goes over the pipe."""
+    """A template as JSON."""
     sources = {"": template.default, **template.languages}
     return {
         "sources": {tag: [each.subject, each.html, each.text] for tag, each in sources.items()},
@@ -34,6 +34,6 @@ def template_to_json(template: Template) -> dict[str, Any]:
 
 
 def template_from_json(given: Mapping[str, Any]) -> Template:
-    """The other way round."""
+    """A template from JSON."""
     sources = {tag: Source(*parts) for tag, parts in given["sources"].items()}
     return Template(sources.pop(""), sources, given["inline_css"], given["variables"])

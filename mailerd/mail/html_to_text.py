@@ -1,6 +1,6 @@
 """The plain text of an HTML letter, for recipients that show no HTML.
 
-It runs in the renderer's child, which the system bounds, whatever html.parser makes of broken HTML.
+It runs in the renderer's child process, since html.parser may take long over broken HTML.
 """
 
 import re
@@ -29,7 +29,7 @@ _MAX_DEPTH = 5
 def text_from_html(html: str) -> str:
     """HTML as readable text: paragraphs, lists, table cells, links as "text (address)", pictures by their `alt`.
 
-    It never fails: whatever is in the HTML, some text comes out.
+    It never fails: broken HTML gives some text, too.
     """
     reader = _Reader()
     with suppress(AssertionError, ValueError):  # its answers to "<![x" and to 5,000 digits; what came before is read
@@ -40,7 +40,7 @@ def text_from_html(html: str) -> str:
 
 
 class _Reader(HTMLParser):
-    """Collects words; what white space stands before a word is decided when it comes."""
+    """Collects words; the white space before a word is decided when the word comes."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)

@@ -15,8 +15,16 @@ from jinja2.runtime import Context
 
 from mailerd.core.languages import choose
 from mailerd.core.variables import merge
-from mailerd.mail.allowed_syntax import faults
-from mailerd.mail.environment import ESCAPED, PLAIN, LetterEnvironment, Missing, Noted, NullError, Rewriting
+from mailerd.mail.allowed_syntax import find_violations
+from mailerd.mail.environment import (
+    ESCAPED,
+    PLAIN,
+    LetterEnvironment,
+    LoopsAndCalls,
+    MissingVariable,
+    NullError,
+    RecordedVariable,
+)
 from mailerd.mail.errors import RenderError, TemplateError, TemplateErrors
 from mailerd.mail.html_to_text import text_from_html
 from mailerd.mail.templates import Content, RecipientData, Source, Template
@@ -28,24 +36,24 @@ MAX_SUBJECT: Final = 1_000
 MAX_OUTPUT: Final = 1_000_000
 """Bytes of a rendered body, as UTF-8; Gmail clips a letter far below that, at about 102 KB."""
 CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-"""What has no place in a header: control characters, and whatever some reader takes for the end of a line."""
+"""Characters that a header must not have: control characters, and those that some programs take for a line's end."""
 
 # Nothing is loaded, neither from the network nor from the disk. Rules that cannot be inlined (@media) stay in <style>.
 _INLINER: Final = css_inline.CSSInliner(
     load_remote_stylesheets=False, keep_style_tags=True, keep_link_tags=True, keep_at_rules=True
 )
-_ENDS: Final = (
+_FAILURES: Final = (
     jinja2.TemplateError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RecursionError
 )  # fmt: skip
-"""What a template can run into."""
-_FORGIVING: Final = frozenset({"default", "d", "defined", "undefined"})
-_NOTHING: Final = object()
+"""The errors that a template can cause."""
+_DEFAULTING: Final = frozenset({"default", "d", "defined", "undefined"})
+_ABSENT: Final = object()
 
 VariablePath = tuple[str, ...]
 
 
 class OutOfMemoryError(Exception):
-    """The bound of the process was met; it must end, since nobody knows what else is missing in it."""
+    """The process has no memory left. It must end, since any of its objects may be incomplete."""
 
     def __init__(self, part: str, line: int | None) -> None:
         super().__init__(part, line)
@@ -60,7 +68,7 @@ class CompiledPart:
     name: str
     names: frozenset[str]
     _code: jinja2.Template
-    _mentions: tuple[tuple[VariablePath, int], ...]
+    _variable_reads: tuple[tuple[VariablePath, int], ...]
     """Every constant path that is read, with its line, in reading order."""
 
     @classmethod
@@ -73,8 +81,8 @@ class CompiledPart:
         environment = ESCAPED if name == "html" else PLAIN
         try:
             tree = _parsed(source, name=name, environment=environment)
-            mentions = tuple(_mentions(tree))
-            tree = Rewriting().visit(tree)
+            reads = tuple(_variable_reads(tree))
+            tree = LoopsAndCalls().visit(tree)
             names = frozenset(meta.find_undeclared_variables(tree)) - {"range"}
             code = environment.compile(tree, filename=f"<{name}>")
         except TemplateSyntaxError as error:
@@ -85,14 +93,14 @@ class CompiledPart:
             raise TemplateErrors([TemplateError("nested too deeply", part=name, line=None)]) from error
         except ValueError as error:  # CPython turns numbers of more than 4,300 digits neither from text nor into it
             raise TemplateErrors([TemplateError("a number of too many digits", part=name, line=None)]) from error
-        return cls(name, names, environment.template_class.from_code(environment, code, {}), mentions)
+        return cls(name, names, environment.template_class.from_code(environment, code, {}), reads)
 
     def render(self, variables: Mapping[str, object]) -> str:
         """The part as text.
 
         Raises:
             RenderError: a variable is missing or null, the subject is not one line, …
-            OutOfMemoryError: the bound was met.
+            OutOfMemoryError: the process has no memory left.
         """
         environment = cast("LetterEnvironment", self._code.environment)
         environment.last_null = ""
@@ -101,22 +109,22 @@ class CompiledPart:
         except MemoryError as error:
             raise OutOfMemoryError(self.name, self._line(error.__traceback__)) from None
         except Exception as error:
-            # Whatever a template runs into, it and its variables are to blame.
+            # Every other error is the template's or its variables'.
             raise self._error(error, variables) from error
 
-    def also_missing(self, variables: Mapping[str, object]) -> list[RenderError]:
-        """All variables that are missing, found by a second rendering that goes on behind each of them."""
+    def find_missing(self, variables: Mapping[str, object]) -> list[RenderError]:
+        """All variables that are missing: a second rendering goes on after each of them."""
         environment = cast("LetterEnvironment", self._code.environment)
-        Noted.paths.clear()
-        environment.undefined = Noted
+        RecordedVariable.paths.clear()
+        environment.undefined = RecordedVariable
         try:
-            with contextlib.suppress(*_ENDS):
+            with contextlib.suppress(*_FAILURES):
                 self._run(environment, variables)  # the first rendering has said what stops it
         except MemoryError:
             raise OutOfMemoryError(self.name, None) from None
         finally:
-            environment.undefined = Missing
-        return [self._undefined(*self._place(step, None, variables)) for step in Noted.paths]
+            environment.undefined = MissingVariable
+        return [self._undefined(*self._place(step, None, variables)) for step in RecordedVariable.paths]
 
     def _run(self, environment: LetterEnvironment, variables: Mapping[str, object]) -> str:
         context = Context(environment, {**environment.globals, **variables}, self.name, {})
@@ -183,8 +191,8 @@ class CompiledPart:
         """The whole path whose last steps are missing, and its line; Jinja knows only these steps."""
         found = [
             (path, at)
-            for path, at in self._mentions
-            if f".{'.'.join(path)}".endswith(f".{step}") and _look_up(path, variables) is _NOTHING
+            for path, at in self._variable_reads
+            if f".{'.'.join(path)}".endswith(f".{step}") and _look_up(path, variables) is _ABSENT
         ]
         if not found:
             return step, line
@@ -192,8 +200,8 @@ class CompiledPart:
         return ".".join(path), at
 
     def _null(self, line: int | None, variables: Mapping[str, object]) -> str:
-        """The path that is null on a line, when there is but one; in a loop it is told by its last step."""
-        here = [path for path, at in self._mentions if at == line]
+        """The path that is null on a line, when there is but one; in a loop it is known by its last step."""
+        here = [path for path, at in self._variable_reads if at == line]
         last = cast("LetterEnvironment", self._code.environment).last_null
         found = {path for path in here if _look_up(path, variables) is None} or {
             path for path in here if last and path[-1] == last
@@ -205,7 +213,7 @@ def _look_up(path: VariablePath, variables: Mapping[str, object]) -> object:
     value: object = variables
     for step in path:
         if not isinstance(value, Mapping) or step not in value:
-            return _NOTHING
+            return _ABSENT
         value = value[step]
     return value
 
@@ -222,7 +230,7 @@ def _path_of(node: nodes.Node) -> VariablePath:
             return ()
 
 
-def _mentions(tree: nodes.Node) -> Iterator[tuple[VariablePath, int]]:
+def _variable_reads(tree: nodes.Node) -> Iterator[tuple[VariablePath, int]]:
     """The paths whose absence can end a rendering: not those under `default` or `is defined`."""
     stack = [tree]
     while stack:
@@ -230,7 +238,7 @@ def _mentions(tree: nodes.Node) -> Iterator[tuple[VariablePath, int]]:
         path = _path_of(node)
         if path:
             yield path, node.lineno
-        elif isinstance(node, nodes.Filter | nodes.Test) and node.name in _FORGIVING and node.node:
+        elif isinstance(node, nodes.Filter | nodes.Test) and node.name in _DEFAULTING and node.node:
             stack.extend([*reversed(node.args), *([] if _path_of(node.node) else [node.node])])
         else:
             stack.extend(reversed(list(node.iter_child_nodes())))
@@ -251,7 +259,7 @@ def _parsed(source: str, *, name: str, environment: LetterEnvironment) -> nodes.
     if not _encodable(source):
         raise TemplateSyntaxError("holds half a character (a lone surrogate), which cannot be sent", 1)
     tree = environment.parse(source)
-    found = faults(tree)
+    found = find_violations(tree)
     if found:
         raise TemplateErrors([TemplateError(reason, part=name, line=line) for line, reason in found])
     return tree
@@ -261,7 +269,7 @@ class CompiledTemplate:
     """A job's template in all its languages."""
 
     def __init__(self, template: Template, *, at: Callable[[str], None]) -> None:
-        """Compile it; `at` hears which part is worked on.
+        """Compile it; `at` is called with the name of each part before it is worked on.
 
         Raises:
             TemplateErrors: a part is wrong, or there is neither html nor text; every error is named.
@@ -299,13 +307,13 @@ class CompiledTemplate:
             return self._finished(made)
         except RenderError as error:
             found = {error.variable or str(error): error}
-            for each in (each for part in parts for each in part.also_missing(variables)):
+            for each in (each for part in parts for each in part.find_missing(variables)):
                 found.setdefault(each.variable, each)
             return list(found.values())
 
     def _finished(self, made: dict[str, str]) -> Content:
         html = made.get("html")
-        # A text is made from what the template gave, not from what the CSS made of it.
+        # The text is made from the template's HTML, before the CSS is inlined.
         text = made["text"] if "text" in made else text_from_html(made["html"])
         if html is not None and self._template.inline_css:
             self._at("CSS")

@@ -16,13 +16,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO, Final
 
 from mailerd.mail.errors import TemplateError, TemplateErrors
-from mailerd.mail.frames import LENGTH, content_of, frame, template_from_json
+from mailerd.mail.frames import LENGTH, decode_frame, encode_frame, template_from_json
 from mailerd.mail.render import CompiledTemplate, OutOfMemoryError
 from mailerd.mail.templates import Content, RecipientData, Source, Template
 
-TURN: Final = 0.05
+TURN_SECONDS: Final = 0.05
 """Seconds after which a frame is answered with the letters that are done, so that others get their turn."""
-BIG: Final = 100_000
+LARGE_LETTER: Final = 100_000
 """Characters of a letter that is large."""
 _MAX_REASONS: Final = 100
 """Reasons that are reported for one recipient; the intake shows ten of them and counts the rest."""
@@ -54,7 +54,7 @@ def warm_up() -> None:
 def bound(*, memory: int) -> None:
     """Give up what a rendering does not need, for ever: memory, files, processes, core dumps, standard error.
 
-    Python warns on standard error of much that a template can hold, and nobody reads a pipe until it is full.
+    Python writes warnings about templates to standard error, and would wait for ever once that pipe is full.
     """
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
@@ -78,7 +78,7 @@ def _bound_next_letter(cpu: float) -> None:
 
 
 class Child:
-    """Answers frames."""
+    """The loop of the child process: a frame is read, a frame is written."""
 
     def __init__(self, source: BinaryIO, sink: BinaryIO, *, cpu: float) -> None:
         self._source = source
@@ -95,22 +95,22 @@ class Child:
         while head := self._source.read(LENGTH.size):
             self._slowest = 0.0
             try:
-                asked = content_of(self._source.read(*LENGTH.unpack(head)))
+                asked = decode_frame(self._source.read(*LENGTH.unpack(head)))
                 self.write({**self._answer(asked), "slowest": self._slowest})
-                signal.setitimer(signal.ITIMER_PROF, 0)  # what is tidied up between two frames is nobody's letter
+                signal.setitimer(signal.ITIMER_PROF, 0)  # freeing memory between two frames is not a letter's time
             except OutOfMemoryError as error:
                 self.write({"out_of_memory": [error.part, error.line]})
                 return
             except MemoryError:
                 self.write({"out_of_memory": ["letter", None]})
                 return
-            except Exception as error:  # noqa: BLE001 - the parent says it; this process is not to be trusted any more
+            except Exception as error:  # noqa: BLE001 - the parent logs it and starts another process
                 self.write({"broke": f"{type(error).__name__}: {error}"[:300]})
                 return
 
     def write(self, answer: Mapping[str, Any]) -> None:
         """Send one frame."""
-        self._sink.write(frame(answer))
+        self._sink.write(encode_frame(answer))
         self._sink.flush()
 
     def _answer(self, asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -125,10 +125,10 @@ class Child:
                     self._compiled[number] = CompiledTemplate(template_from_json(given), at=self._at)
             compiled = self._compiled[number]
         except TemplateErrors as errors:
-            return {"errors": [_fault(each) for each in errors.errors]}
+            return {"errors": [_as_list(each) for each in errors.errors]}
         if not asked["recipients"]:
             return {"names": compiled.names()}
-        until, results = time.monotonic() + TURN, list[Any]()
+        until, results = time.monotonic() + TURN_SECONDS, list[Any]()
         for each in asked["recipients"]:
             results.append(self._one(compiled, RecipientData(*each), content=asked["content"]))
             if time.monotonic() > until:
@@ -144,7 +144,7 @@ class Child:
             self._slowest = max(self._slowest, time.process_time() - began)
 
     def _at(self, what: str) -> None:
-        """What is done next; the parent asks for it where it wants to know what ended the process."""
+        """Write which part comes next, where the parent asks for it to learn what ends the process."""
         if self._tells:
             self.write({"at": what})
 
@@ -154,13 +154,13 @@ class Child:
             made = compiled.render(reader)
         if isinstance(made, Content):
             whole = {"content": [made.subject, made.html, made.text]}
-            if not content and len(made.html or "") + len(made.text) > BIG:
-                frame(whole)  # it takes memory, and what the check accepts must find it for the sending as well
+            if not content and len(made.html or "") + len(made.text) > LARGE_LETTER:
+                encode_frame(whole)  # the sending will need this memory as well, so the check must
             return whole if content else {}
-        return {"errors": [[*_fault(each), each.variable] for each in made[:_MAX_REASONS]]}
+        return {"errors": [[*_as_list(each), each.variable] for each in made[:_MAX_REASONS]]}
 
 
-def _fault(error: TemplateError) -> list[Any]:
+def _as_list(error: TemplateError) -> list[Any]:
     return [error.reason, error.part, error.line]
 
 

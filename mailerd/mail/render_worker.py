@@ -13,7 +13,7 @@ from mailerd.mail.errors import RendererError
 from mailerd.mail.frames import template_to_json
 from mailerd.mail.templates import RecipientData, Template
 
-IDLE: Final = 60.0
+IDLE_TIMEOUT: Final = 60.0
 """Seconds without work after which a child that is not kept may be ended: it has some 16 MB of its own."""
 _MAX_TEMPLATES: Final = 256
 """Templates that a child keeps compiled, and …"""
@@ -130,7 +130,7 @@ class RenderWorker:
         if self._child is not None and not self._child.has_ended:
             return self._child
         if self._child is not None:
-            self._exits.record("nobody", self._child.cause)
+            self._exits.record("no one", self._child.cause)
         if self._failures:
             await asyncio.sleep(self._wait())
         self._loaded.clear()
@@ -156,9 +156,9 @@ class RenderWorker:
 
     async def _end_when_idle(self) -> None:
         while True:
-            await asyncio.sleep(IDLE)
+            await asyncio.sleep(IDLE_TIMEOUT)
             async with self.lock:
-                if asyncio.get_running_loop().time() - self._used_at >= IDLE:
+                if asyncio.get_running_loop().time() - self._used_at >= IDLE_TIMEOUT:
                     await self._end_child()
 
     async def _end_child(self) -> None:

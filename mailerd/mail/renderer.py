@@ -1,11 +1,11 @@
 """The one door to templates: renders many recipients of one template, in a child process that the system bounds.
 
-Whatever a client's template does, it ends with a letter, or with a short reason for that recipient; the child may have
-to die for it, and the letters beside it are rendered again without it. The caller gives an `origin` (a sender, an API
-key): origins take turns, and those whose templates are slow have a child of their own, which they wait for together.
+Every template ends with a letter, or with a short reason for that recipient. Where a template ends the child, another
+child renders the other letters without it. The caller gives an `origin` (a sender, an API key): origins take turns,
+and those whose templates are slow share a second child.
 
-A turn ends after about 50 ms, or with the letter that takes longer. What ends the child is tried again alone, in a
-process that has done nothing else, so only the letter that does it is blamed.
+A turn ends after about 50 ms, or with a letter that takes longer. A letter that may have ended the child is tried again
+alone, in a process that has done nothing else, so that only the letter that does it is blamed.
 """
 
 import asyncio
@@ -76,13 +76,13 @@ class RenderRequest:
 
 
 class SlowOrigins:
-    """Those whose templates were slow of late, or have ended a child."""
+    """The origins whose templates were slow in the last seconds, or have ended a child."""
 
     def __init__(self) -> None:
         self._until: dict[str, float] = {}
 
     def add(self, origin: str) -> None:
-        """It was slow just now."""
+        """A letter of it was slow."""
         now = asyncio.get_running_loop().time()
         self._until = {each: until for each, until in self._until.items() if until > now}
         self._until[origin] = now + _SLOW_FOR
@@ -155,7 +155,7 @@ class Renderer:
         """For each recipient the letter, or why there is none; without `content` letters that can be made are [].
 
         Raises:
-            TemplateErrors: the template cannot be used, whoever the recipient is.
+            TemplateErrors: the template cannot be used for any recipient.
             RendererError: no child can be started.
         """
         if not recipients:

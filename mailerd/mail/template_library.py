@@ -1,4 +1,4 @@
-"""Templates by name: a folder with one folder for each, read whole, checked whole, and known by a version."""
+"""Templates by name: one folder each, in the folder of the library. A version identifies their contents."""
 
 import hashlib
 import mimetypes
@@ -24,7 +24,7 @@ MAX_BYTES: Final = 20_000_000
 """Of one template, pictures included."""
 _KEYS: Final = frozenset({"description", "variables", "inline_css", "language"})
 _GIVEN: Final = frozenset({"email", "name", "language"})
-"""Variables that every letter may have without anybody's doing."""
+"""Variables that every letter may have without a declaration."""
 
 
 class TemplateLibraryError(MailerdError):
@@ -46,7 +46,7 @@ class NamedTemplate:
 
     name: str
     version: str
-    """Grows out of every byte of it: two templates of one version are the same."""
+    """A digest of all its files: two templates of one version are the same."""
     description: str
     variables: Mapping[str, Any]
     """What it may use besides email, name and language, each with an example."""
@@ -57,7 +57,7 @@ class NamedTemplate:
 
 
 class TemplateLibrary:
-    """The folder; None: there is none, and no name is known. It is read anew each time, so a change counts at once."""
+    """The folder, or None where there is none. It is read each time, so that a change counts at once."""
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
@@ -69,7 +69,7 @@ class TemplateLibrary:
         return sorted(each.name for each in self._folder.iterdir() if NAME.fullmatch(each.name) and each.is_dir())
 
     def find(self, name: str) -> NamedTemplate | None:
-        """A template as its files say, or None when there is none of this name; `check` says whether it is any good.
+        """A template as its files say, or None when there is none of this name; `check` finds whether it can be used.
 
         Raises:
             TemplateLibraryError: it cannot be used.
@@ -83,11 +83,11 @@ class TemplateLibrary:
 
 
 async def check(named: NamedTemplate, renderer: Renderer, *, origin: str) -> None:
-    """See whether a template compiles and declares what it uses.
+    """Check that a template compiles and declares the variables that it uses.
 
     Raises:
         TemplateLibraryError: it cannot be used.
-        RendererError: nobody can tell now.
+        RendererError: it cannot be checked now.
     """
     try:
         used = await renderer.compile(named.template, origin=origin)
@@ -132,7 +132,7 @@ def _read(folder: Path, name: str) -> NamedTemplate:
 
 
 def _files(folder: Path) -> Iterator[tuple[str, bytes]]:
-    """Every file by its path, in order. What leads out of the folder, or is hidden, is not one of them."""
+    """Every file by its path, in order. Hidden files are left out; a link out of the folder is an error."""
     root, left, count = folder.resolve(), MAX_BYTES, 0
     for path in sorted(folder.rglob("*")):
         inside = path.relative_to(folder)

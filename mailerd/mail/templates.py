@@ -1,4 +1,4 @@
-"""A job's template as data, and what a rendering of it gives; nothing here runs it."""
+"""A job's template, and the content that a rendering gives: data only."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ class Source:
 
 @dataclass(frozen=True, eq=False)
 class Template:
-    """All that the letters of one job are made from; it is compared by identity, so that a child is sent it once."""
+    """The template of a job, in all its languages. It is compared by identity, so that a child gets it once."""
 
     default: Source
     languages: Mapping[str, Source] = field(default_factory=dict)
@@ -32,7 +32,7 @@ class Template:
 
 
 class RecipientData(NamedTuple):
-    """Whom a letter is rendered for; `variables` is a JSON object as text, or None."""
+    """A recipient as the template sees it; `variables` is a JSON object as text, or None."""
 
     email: str
     name: str | None
@@ -41,7 +41,7 @@ class RecipientData(NamedTuple):
 
 @dataclass(frozen=True)
 class Content:
-    """What one recipient reads: the subject is one line, `html` is None for a letter of plain text."""
+    """A rendered letter: the subject is one line, `html` is None for a letter of plain text."""
 
     subject: str
     html: str | None

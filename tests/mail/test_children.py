@@ -102,7 +102,7 @@ async def test_a_bug_in_asking_is_told_and_is_no_letters_fault(monkeypatch: pyte
     async with rendering(heard) as it:
         await it.renderer.render(GOOD, [READER], origin="o")
         with monkeypatch.context() as patched:
-            patched.setattr(child_process, "frame", lambda _: 1 // 0)
+            patched.setattr(child_process, "encode_frame", lambda _: 1 // 0)
             with pytest.raises(RendererError, match="met a bug"):
                 await it.renderer.render(GOOD, [READER], origin="o")
         (made,) = await it.renderer.render(GOOD, [READER], origin="o")
@@ -114,13 +114,13 @@ def test_the_time_of_a_letter_ends_with_its_answer() -> None:
     """The timer ran on, and the child died of it while it tidied up after a large letter."""
     program = (
         "import io, signal\n"
-        "from mailerd.mail.frames import frame, template_to_json\n"
+        "from mailerd.mail.frames import encode_frame, template_to_json\n"
         "from mailerd.mail.render_child import Child\n"
         "from mailerd.mail.templates import Source, Template\n"
         "template = template_to_json(Template(Source('s', 'h', None)))\n"
         "asked = {'template': 1, 'load': template, 'forget': False, 'recipients': [['r@example.com', None, None]]}\n"
         "sink = io.BytesIO()\n"
-        "Child(io.BytesIO(frame({**asked, 'content': True, 'tell': False})), sink, cpu=9.0).serve()\n"
+        "Child(io.BytesIO(encode_frame({**asked, 'content': True, 'tell': False})), sink, cpu=9.0).serve()\n"
         "assert b'content' in sink.getvalue()\n"
         "print(signal.getitimer(signal.ITIMER_PROF)[0])\n"
     )
@@ -129,7 +129,7 @@ def test_the_time_of_a_letter_ends_with_its_answer() -> None:
 
 
 async def test_a_child_without_work_is_ended_and_another_started_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(render_worker, "IDLE", 0.05)
+    monkeypatch.setattr(render_worker, "IDLE_TIMEOUT", 0.05)
     heard = Heard()
     async with rendering(heard) as it:
         assert it.renderer.pid is None, "none is started before there is work"

@@ -52,7 +52,7 @@ async def test_a_slow_template_gives_nobody_else_its_pace() -> None:
 
 async def test_an_origin_that_is_slow_no_longer_is_one_of_many_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(renderer, "_SLOW_FOR", 0.1)
-    monkeypatch.setattr(render_worker, "IDLE", 0.1)
+    monkeypatch.setattr(render_worker, "IDLE_TIMEOUT", 0.1)
     slow = a_template(SLOW)
     async with rendering() as it:
         for _ in range(2):
