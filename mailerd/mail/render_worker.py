@@ -75,10 +75,12 @@ class RenderWorker:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._background is not None:
-            self._background.cancel()
-            await asyncio.wait((self._background,))
-        await self._end_child()
+        try:
+            if self._background is not None:
+                self._background.cancel()
+                await asyncio.wait((self._background,))
+        finally:
+            await self._end_child()
 
     @property
     def pid(self) -> int | None:

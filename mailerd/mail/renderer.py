@@ -11,6 +11,7 @@ alone, in a process that has done nothing else, so that only the letter that doe
 import asyncio
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
 from weakref import WeakValueDictionary
@@ -101,24 +102,25 @@ class Renderer:
         self._slow = SlowOrigins()
         self._origins = WeakValueDictionary[str, asyncio.Lock]()
         self._tasks = set[asyncio.Task[Any]]()
+        self._stack = AsyncExitStack()
         self._closed = True
 
     async def __aenter__(self) -> Self:
-        await self._slow_worker.__aenter__()
-        await self._worker.__aenter__()
+        for worker in (self._slow_worker, self._worker):
+            await self._stack.enter_async_context(worker)
+        self._stack.push_async_callback(self._cancel_requests)
         self._closed = False
         return self
 
-    async def __aexit__(self, *how: object) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._closed = True
+        await self._stack.aclose()
+
+    async def _cancel_requests(self) -> None:
         for task in self._tasks:
             task.cancel()
-        try:
-            if self._tasks:
-                await asyncio.wait(self._tasks)
-            await self._worker.__aexit__(*how)
-        finally:
-            await self._slow_worker.__aexit__(*how)
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
     @property
     def pid(self) -> int | None:
