@@ -1,1 +1,1 @@
-"""The door to the database: every line of SQL is in this package, and only it imports the driver."""
+"""All SQL is in this package, and only this package imports the database driver."""

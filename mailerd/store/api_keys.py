@@ -80,7 +80,7 @@ def digest(secret: str) -> bytes:
 
 
 class ApiKeys:
-    """The door's leaf for API keys; `timeout` is what the database gets for an answer, in seconds."""
+    """Queries for API keys. `timeout`: seconds that the database gets for an answer."""
 
     def __init__(self, database: Database, *, timeout: float) -> None:
         self._database = database
@@ -94,7 +94,7 @@ class ApiKeys:
         permissions: Collection[Permission] = (),
         per_minute: int | None = None,
     ) -> str:
-        """Make a key and return its secret, which nobody can ever ask for again.
+        """Make a key and return its secret, which is stored nowhere and cannot be shown again.
 
         No `senders` means any mailbox, no `permissions` means every one.
 

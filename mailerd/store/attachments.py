@@ -22,7 +22,7 @@ _ROWS_AT_ONCE: Final = 500
 
 @dataclass(frozen=True)
 class StoredAttachment:
-    """One attachment: of the recipient whose `seq` it names, or of everybody."""
+    """One attachment, for the recipient whose `seq` it names or for all recipients."""
 
     filename: str
     content_type: str
@@ -50,7 +50,7 @@ async def store_attachments(cursor: Cursor, attached: Sequence[StoredAttachment]
 
 
 async def attachments(database: Database, job_id: str, *, recipient: int | None) -> list[StoredAttachment]:
-    """What everybody gets (`recipient` None) or what one recipient gets besides.
+    """What all recipients get (`recipient` is None), or what one recipient gets in addition.
 
     Raises:
         DatabaseError: they cannot be read.

@@ -1,4 +1,4 @@
-"""The audit: whether every job's books balance and no row contradicts itself; it reads and changes nothing."""
+"""The audit: checks that every job's counts add up and that no row contradicts itself. It only reads."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,7 +14,7 @@ from mailerd.store.queue.rate_limits import DefaultLimits
 MAX_FINDINGS: Final = 1000
 """Findings of one kind that are listed."""
 _STALE_AFTER: Final = timedelta(minutes=5)
-"""A daemon that runs wakes a sender within a minute or so."""
+"""A running daemon corrects a sender's turn within about a minute."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ async def audit(
 ) -> tuple[int, list[AuditFinding]]:
     """How many jobs there are, and every finding. `bound` is the time for each check, in seconds.
 
-    `defaults` are what senders may use; without them nobody can tell whether a sender's turn is too late.
+    `defaults`: the limits of senders; without them the audit cannot see whether a sender's turn is too late.
 
     Raises:
         DatabaseError: it could not be read.

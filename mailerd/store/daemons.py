@@ -39,9 +39,9 @@ class Daemons:
         self._heartbeats = heartbeats
 
     async def mark_stopped(self) -> None:
-        """Say that it stops as it was told to: what it leaves in flight is no crash. It may be that nobody hears it.
+        """Record that this daemon stops in order: what it leaves in flight is no crash. A failure is ignored.
 
-        Nor has it anything more to tell a database that has forgotten something: nobody waits for it.
+        It has nothing to replay any more either, so other daemons need not wait for it.
         """
         with suppress(DatabaseError):
             await self.database.transaction(self._leave, what="leave", bound=_GOODBYE)

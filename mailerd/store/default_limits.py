@@ -1,4 +1,4 @@
-"""The settings' pace, as the ledger takes it."""
+"""The limits of the configuration, as the rate limits take them."""
 
 from mailerd.config import Settings
 from mailerd.core.rate_limit import SenderLimits

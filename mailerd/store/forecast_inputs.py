@@ -1,4 +1,4 @@
-"""Reads what a forecast needs: jobs, their senders' standing, and what else the senders have in their queues.
+"""Reads what a forecast needs: jobs, the state of their senders, and the other jobs of these senders.
 
 Whatever is asked for many jobs costs the same few statements as for one.
 """
@@ -91,7 +91,7 @@ class ForecastReader:
     timeout: float
 
     async def read(self, job: str) -> ForecastInputs | None:
-        """What is known; None for a job that is not there or has come to its end.
+        """What is known; None for a job that does not exist or has ended.
 
         Raises:
             DatabaseError: it cannot be read.
@@ -158,7 +158,7 @@ class ForecastReader:
         """`rows`: those of `_SENDERS`."""
         defaults = self.defaults()
         found = {row[0]: (rate_limits.sender_state(row, defaults), utc(next_claim_at)) for *row, next_claim_at in rows}
-        if missing := set(senders) - found.keys():  # somebody's first job, which is not stored
+        if missing := set(senders) - found.keys():  # the sender's first job, which is not stored yet
             await cursor.execute("SELECT UTC_TIMESTAMP(6)")
             now = utc((await cursor.fetchone())[0])
             found |= {

@@ -1,4 +1,4 @@
-"""Reads the whole story of a job or a recipient, rows and attempts as they are; for `mailerd explain` and `jobs`."""
+"""Reads the history of a job or a recipient, rows and attempts as they are; for `mailerd explain` and `jobs`."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +12,7 @@ from mailerd.store.db.times import naive, utc
 MAX_RECIPIENTS: Final = 20
 """Recipients that one address may bring up, the newest first."""
 _SHOWN: Final = 10
-"""Failures of a job, or daemons, that are told of at most."""
+"""The most failures of a job, or daemons, that are returned."""
 _RECIPIENT: Final = """
 SELECT r.id, r.job_id, r.to_email, r.status, r.attempts, r.checks, r.due_at, r.lease_until, r.daemon_id, r.mode,
        r.draft_id, r.message_id, r.error, r.sent_at, j.created_at, j.status, j.sender_email,
@@ -24,7 +24,7 @@ _BEFORE: Final = """
 SELECT COUNT(*) FROM job_recipients FORCE INDEX (claim)
  WHERE job_id = %s AND status = 'waiting' AND (due_at < %s OR (due_at = %s AND id < %s))"""
 FIRST: Final = 10
-"""Lines of the log of attempts that are told from its beginning ..."""
+"""Lines of the log of attempts that are read from its beginning ..."""
 LAST: Final = 30
 """... and from its end."""
 # `event_of_claim` finds the rows of one letter; without it the server might read the whole log from its end.
@@ -89,13 +89,13 @@ class RecipientHistory:
     sender_turn: datetime | None
     now: datetime
     updated_at: datetime
-    """When the row was last written; of one that has come to its end: when that was."""
+    """When the row was last written; if the letter has ended: when it did."""
     proof: Proof | None
     """What speaks for it, where it is sent."""
     log: tuple[Attempt, ...] = ()
     """The first and the last lines of it."""
     left_out: int = 0
-    """Lines between those, which are not told."""
+    """Lines between those, which are not read."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class LetterFailure:
 
 @dataclass(frozen=True)
 class DaemonInfo:
-    """A daemon that was heard of lately and did not stop as it was told to."""
+    """A daemon with a recent heartbeat that has not stopped in order."""
 
     id: str
     host: str
@@ -188,7 +188,7 @@ class HistoryReader:
         return await self.database.transaction(work, what="read the last failures", read_only=True)
 
     async def last_heartbeat(self) -> int | None:
-        """Seconds since the last beat of any daemon, one that has stopped included; None: nobody ever beat."""
+        """Seconds since the last heartbeat of any daemon, stopped ones included; None: there was none."""
 
         async def work(cursor: Cursor) -> int | None:
             await cursor.execute(_LAST_BEAT)
@@ -198,7 +198,7 @@ class HistoryReader:
         return await self.database.transaction(work, what="read the last beat", read_only=True)
 
     async def daemons(self) -> list[DaemonInfo]:
-        """Who was heard of lately."""
+        """The daemons with a recent heartbeat."""
 
         async def work(cursor: Cursor) -> list[DaemonInfo]:
             await cursor.execute(_DAEMONS, (_SHOWN,))

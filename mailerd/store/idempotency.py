@@ -1,4 +1,4 @@
-"""Answers that are given once: what an idempotency key has led to, written in the transaction that stores the job."""
+"""Idempotency keys and their responses, written in the transaction that stores the job."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from mailerd.store.db.database import Database
 from mailerd.store.db.times import utc
 
 PURGE_BATCH: Final = 1000
-"""Answers that one transaction forgets."""
+"""Responses that one transaction deletes."""
 
 _FIND: Final = (
     "SELECT request_digest, job_id, response, created_at, final FROM idempotency_responses "
     "WHERE api_key_id = %s AND idempotency_key = %s"
 )
-# Whoever comes second waits here until the first one is committed or rolled back. The update changes nothing.
+# A second request with the key waits here until the first one has committed or rolled back. The update is a no-op.
 _CLAIM: Final = (
     "INSERT INTO idempotency_responses (api_key_id, idempotency_key, request_digest, job_id, response, created_at) "
     "VALUES (%s, %s, %s, %s, %s, UTC_TIMESTAMP(6)) ON DUPLICATE KEY UPDATE job_id = job_id"
@@ -43,7 +43,7 @@ class StoredResponse:
     """JSON, as it was sent."""
     created_at: datetime
     final: bool
-    """The answer is what was sent, its forecast included, and not only what is certain since the commit."""
+    """The response is complete: it includes the forecast, which is made after the COMMIT."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class IdempotencyKey:
 
 
 class DuplicateKeyError(MailerdError):
-    """The key is used up: nothing is stored, and `stored` says what it was used for."""
+    """The key was used before: no job is stored, and `stored` is the response of the first use."""
 
     def __init__(self, stored: StoredResponse) -> None:
         super().__init__(f"the idempotency key was used for job {stored.job_id}")
@@ -66,7 +66,7 @@ class DuplicateKeyError(MailerdError):
 
 
 async def claim_key(cursor: Cursor, once: IdempotencyKey, *, job_id: str, send_at: datetime) -> None:
-    """Use up a key inside the transaction that stores `job_id`.
+    """Claim a key inside the transaction that stores `job_id`.
 
     Raises:
         DuplicateKeyError: another job has it, and that one is committed.
@@ -85,7 +85,7 @@ def _stored_response(row: tuple[bytes, str, str, datetime, int]) -> StoredRespon
 
 
 class IdempotencyStore:
-    """The door's leaf for answers; `timeout` is what the database gets for an answer, in seconds."""
+    """Queries for stored responses. `timeout`: seconds that the database gets for an answer."""
 
     def __init__(self, database: Database, *, timeout: float, keep: timedelta) -> None:
         self._database = database
@@ -111,7 +111,7 @@ class IdempotencyStore:
         return await self._database.request(work, what="look for an answer", bound=self._timeout, read_only=True)
 
     async def complete(self, api_key_id: int, key: str, *, answer: str) -> None:
-        """Put the answer that is about to be sent in the place of the one without a forecast.
+        """Replace the response that has no forecast by the one that is about to be sent.
 
         Raises:
             DatabaseError: it was not done.
@@ -127,7 +127,7 @@ class IdempotencyStore:
         await self._database.request(work, what="complete an answer", bound=self._timeout)
 
     async def purge(self) -> int:
-        """Forget answers that are kept no longer, PURGE_BATCH at most; how many.
+        """Delete expired responses, PURGE_BATCH at most; how many.
 
         Raises:
             DatabaseError: nothing was forgotten.

@@ -47,8 +47,8 @@ UPDATE job_recipients FORCE INDEX (claim)
    SET status = %s, attempts = 0, checks = 0, crashes = 0, error = NULL, mode = NULL, draft_id = NULL, thread_id = NULL,
        due_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
  WHERE {_FAILED}"""
-# Looked for now, but never before a request without an answer is surely off the wire. It stays unsure until it is found
-# or missing; who is just being looked for (it has a token) is left alone.
+# Checked now, but never before a request without an answer can no longer arrive. It stays unsure until it is found
+# or missing; a letter that is being checked (it has a token) is left alone.
 _LOOK_NOW: Final = """
 UPDATE job_recipients FORCE INDEX (claim)
    SET checks = 0, lease_until = LEAST(COALESCE(lease_until, '9999-12-31'),
@@ -93,7 +93,7 @@ class _Found:
 
 
 class JobActions:
-    """The door's leaf for requests; `timeout`: seconds for an answer, `in_flight`: how long a lost send may travel."""
+    """Applies what is asked of jobs. `timeout`: seconds for an answer; `in_flight`: how long a lost send may travel."""
 
     def __init__(self, database: Database, *, timeout: float, in_flight: timedelta) -> None:
         self._database = database
@@ -103,7 +103,7 @@ class JobActions:
     async def apply(
         self, job_id: str, change: JobChange, *, actor: str, letters: int = 0, priority: int = 0, unsure: bool = False
     ) -> ActionResult:
-        """Do what is asked and note it. `letters`: the job's size; `unsure`: retry means to look for the unsure ones.
+        """Do what is asked and record it. `letters`: the job's size; `unsure`: retry means to check the unsure letters.
 
         Raises:
             ImpossibleRequestError: the job's status does not allow it; nothing was changed or noted.

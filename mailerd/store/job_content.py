@@ -1,4 +1,4 @@
-"""Reading what a job's letters are made of."""
+"""Reads what a job's letters are made of."""
 
 from dataclasses import dataclass, field
 
@@ -51,7 +51,7 @@ async def job_content(database: Database, job: str) -> JobContent:
 
 
 async def _attached_bytes(cursor: Cursor, job: str) -> int:
-    """What everybody gets, and what the recipient with the most gets besides."""
+    """Bytes that all recipients get, and the most that a single recipient gets in addition."""
     await cursor.execute(
         "SELECT recipient_seq IS NULL, SUM(size) FROM job_attachments WHERE job_id = %s GROUP BY recipient_seq "
         "ORDER BY 1, 2 DESC",

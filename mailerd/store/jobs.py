@@ -184,7 +184,7 @@ class Recipient:
 
 
 class Jobs:
-    """The door's leaf for jobs; `timeout` is what the database gets for an answer, in seconds."""
+    """Queries for jobs. `timeout`: seconds that the database gets for an answer."""
 
     def __init__(self, database: Database, *, timeout: float) -> None:
         self._database = database
@@ -194,7 +194,7 @@ class Jobs:
         """Store a job whole or not at all; returns, once it is durable, the moment from which it is sent.
 
         Raises:
-            DatabaseError: it was not stored; where `in_doubt` is set, nobody knows.
+            DatabaseError: it was not stored; if `in_doubt` is set, it may have been.
             DuplicateKeyError: its idempotency key is used up; it was not stored.
         """
 
@@ -216,7 +216,7 @@ class Jobs:
             return found
 
     async def _store(self, cursor: Cursor, job: NewJob) -> datetime:
-        # Recipients first, the job next, its sender last: nobody sees an unfinished job, and the sender's row, which
+        # Recipients first, the job next, its sender last: no claim sees an unfinished job, and the sender's row, which
         # every claim of that sender needs, is locked for the last moment only.
         # Each step has its own bound: a frozen server must show soon, in a big job too.
         async with asyncio.timeout(self._timeout):
@@ -245,7 +245,7 @@ class Jobs:
         return utc(due)
 
     async def _resolve_commit(self, job_id: str, *, doubt: DatabaseError) -> datetime | None:
-        """What became of a COMMIT without an answer: the job, or None when it certainly is not and will not be.
+        """Find out whether a COMMIT without an answer happened: the job, or None if it is not stored and will not be.
 
         The locking read waits for a transaction that is still being committed, so that "absent" is a proof.
         """
@@ -279,7 +279,7 @@ class Jobs:
     async def newest(
         self, *, before: str | None, limit: int, senders: Collection[str] | None, only: "JobFilter | None" = None
     ) -> list[Job]:
-        """Jobs from the newest on, those before an id; `senders` None means everybody's."""
+        """Jobs from the newest on, those before an id; `senders` None means those of all senders."""
         where, values = only.conditions() if only else ([], [])
         if before is not None:
             where.append("j.id < %s")

@@ -1,4 +1,4 @@
-"""Senders as a person sees and changes them: their limits, state and pauses; every change is idempotent."""
+"""Senders as an operator sees and changes them: their limits, state and pauses; every change is idempotent."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ _ADD: Final = (
 )
 _LOCK: Final = f"SELECT {COLUMNS} FROM senders FORCE INDEX (PRIMARY) WHERE email = %s FOR UPDATE"
 _WARMS_ANEW: Final = "UPDATE senders FORCE INDEX (PRIMARY) SET warm_up_from = UTC_TIMESTAMP(6) WHERE email = %s"
-# Whoever waits for its turn is looked at anew, under the new limits.
+# A sender that waits for its turn is claimed again, under the new limits.
 _LOOK: Final = """
 UPDATE senders FORCE INDEX (PRIMARY) SET next_claim_at = UTC_TIMESTAMP(6)
  WHERE email = %s AND next_claim_at IS NOT NULL"""
@@ -56,7 +56,7 @@ class SenderSummary:
 
 @dataclass(frozen=True)
 class Senders:
-    """The door's leaf for senders; `defaults`: what holds for a sender that has no limits of its own."""
+    """Queries for senders. `defaults`: the limits of a sender that has none of its own."""
 
     database: Database
     defaults: DefaultLimits
@@ -123,7 +123,7 @@ class Senders:
         """Whether a row or a job bears that name.
 
         Raises:
-            DatabaseError: nobody can say.
+            DatabaseError: it cannot be read.
         """
 
         async def work(cursor: Cursor) -> bool:
@@ -154,7 +154,7 @@ class Senders:
         return await self.database.transaction(work, what="pause a sender")
 
     async def resume(self, email: str) -> SenderState:
-        """End any pause of a sender, whoever ordered it; how it stood before.
+        """End any pause of a sender, whatever its cause; the state before.
 
         Raises:
             SenderError: it is not known.

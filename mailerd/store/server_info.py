@@ -1,4 +1,4 @@
-"""What can be found out about a database without changing anything in it; facts only, `cli.checks` judges them."""
+"""Reads facts about the server without changing anything; `cli.checks` evaluates them."""
 
 import re
 import time
@@ -57,7 +57,7 @@ class ServerInfo:
 
 
 async def server_facts(database: Database, *, clock: Clock, bound: float) -> ServerInfo:
-    """Look around.
+    """Read what the checks need to know about the server.
 
     Raises:
         DatabaseError: it could not be asked.

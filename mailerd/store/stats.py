@@ -1,4 +1,4 @@
-"""One look at the tables for metrics, the status line, alerts and `mailerd top`; it locks nothing."""
+"""Reads the counts for metrics, the status line, alerts and `mailerd top`; it locks nothing."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,11 +15,11 @@ from mailerd.store.queue.complete_jobs import UNFINISHED
 from mailerd.store.queue.rate_limits import COLUMNS, DefaultLimits
 
 MAX_SENDERS: Final = 200
-"""Mailboxes of one look, the busy and the paused ones first: a label of a metric must not grow without bound."""
+"""The most senders that are read, busy and paused ones first: a label of a metric must not grow without bound."""
 
 _JOBS: Final = "SELECT status, COUNT(*) FROM jobs GROUP BY status"
 # All letters of a job are due at once, and go as their sender's turns come: a letter is late only from its turn on.
-# A sender that has no turn though letters of its are due is what nobody would ever claim: that counts as well.
+# A sender without a next claim whose letters are due would never be claimed: that counts as well.
 _CLAIMABLE: Final = "GREATEST(r.due_at, COALESCE(s.next_claim_at, r.due_at), COALESCE(s.paused_until, r.due_at))"
 _RECIPIENTS: Final = f"""
 SELECT r.status, COUNT(*), MIN(IF(r.status = 'waiting' AND j.status <> 'paused', {_CLAIMABLE}, NULL))
@@ -42,7 +42,7 @@ SELECT j.sender_email, COUNT(*) FROM attempts a JOIN job_recipients r ON r.id = 
 
 @dataclass(frozen=True)
 class StatsReader:
-    """Looks at the tables; `defaults` hold for a sender that has no limits of its own."""
+    """Reads the tables. `defaults`: the limits of a sender that has none of its own."""
 
     database: Database
     defaults: DefaultLimits

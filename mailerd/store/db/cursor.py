@@ -57,7 +57,7 @@ class Cursor(aiomysql.Cursor):  # type: ignore[misc]  # the driver has no types
         self._begin = begun, within
 
     def pipeline(self, statement: Statement) -> None:
-        """Run a statement, whose outcome nobody reads, in one round trip with the next one, or with COMMIT."""
+        """Run a statement whose result is not read, in one round trip with the next one or with COMMIT."""
         sql, values = statement
         self._before.append(self._encoded(self.mogrify(sql, values)))
 
@@ -92,7 +92,7 @@ class Cursor(aiomysql.Cursor):  # type: ignore[misc]  # the driver has no types
     def _escape_args(self, args: Any, conn: Any) -> Any:
         """The driver's own, with a short way for most of what is written: ids, tokens, states, numbers and NULL.
 
-        The driver looks at every character of every string, a third of what a record costs here.
+        The driver examines every character of every string, which is a third of the CPU time of a record.
         """
         if isinstance(args, tuple | list):
             return tuple(map(partial(_literal, conn), args))

@@ -1,4 +1,4 @@
-"""The way into the pool: knows whether the database is there, says so once, and repeats what may be repeated."""
+"""Runs transactions: knows whether the database is available, logs a change once, and repeats what may be repeated."""
 
 import asyncio
 import random
@@ -25,7 +25,7 @@ class Meter(Protocol):
     """Where transactions are counted."""
 
     def database_call(self, *, outcome: str, seconds: float) -> None:
-        """One has ended (or a look): ok, refused, away, in_doubt or cut_off."""
+        """A transaction or a read has ended: ok, refused, away, in_doubt or cut_off."""
 
 
 class Database:
@@ -39,17 +39,17 @@ class Database:
         self._away_since: float | None = None
         self._unreachable = False
         self._read_only = False
-        """It refused a write: that it can be read proves nothing, only a write does."""
+        """It refused a write. Only a write that succeeds ends this; a read proves nothing."""
         self._reminded = 0.0
 
     @property
     def unavailable(self) -> bool:
-        """Whether the last thing heard of the database was that it cannot be reached, or takes no writes."""
+        """Whether the database could not be reached, or took no writes, when it was last used."""
         return self._away_since is not None
 
     @property
     def outage(self) -> str:
-        """How it is away, in a word: it cannot be reached ("away") or only be read ("read-only"); empty otherwise."""
+        """Why it is unavailable: "away" (it cannot be reached) or "read-only" (it takes no writes); else empty."""
         if self._away_since is None:
             return ""
         return "away" if self._unreachable else "read-only"
@@ -67,10 +67,10 @@ class Database:
     async def open(self) -> None:
         """Make the first connection, with `connect_attempts` tries, 1 s, 2 s, 4 s … apart.
 
-        Called again after it failed, it tries once, and says no more than that the database is still away.
+        After a failure a further call tries once, and logs only that the database is still away.
 
         Raises:
-            DatabaseAwayError: every try failed; each was told.
+            DatabaseAwayError: every try failed; each is logged.
         """
         if self._away_since is not None:
             unreachable = self._unreachable
@@ -128,7 +128,7 @@ class Database:
         try:
             result = await call
         except asyncio.CancelledError:
-            outcome = "cut_off"  # by whoever asked, at a stop or for want of time: it says nothing of the database
+            outcome = "cut_off"  # by the caller, at a stop or a time-out: it says nothing about the database
             raise
         except DatabaseAwayError as error:
             outcome = "in_doubt" if error.in_doubt else "away"
@@ -146,9 +146,9 @@ class Database:
     async def request(
         self, work: Callable[[Cursor], Awaitable[T]], *, what: str, bound: float | None = None, read_only: bool = False
     ) -> T:
-        """One transaction on behalf of somebody who waits: at once refused while the database cannot be reached.
+        """One transaction for a caller that waits: it is refused at once while the database cannot be reached.
 
-        One that takes no writes says so itself, as quickly, and can be read.
+        A read-only database refuses a write by itself, as quickly, and can still be read.
 
         A deadlock or the like is tried again a few times, and so is, once, what met a connection that was cut; never
         what is in doubt. `read_only`: it only reads, outside any transaction.
@@ -222,22 +222,22 @@ class Database:
         return await self.retry_until_committed(lambda cursor, _: work(cursor, True), what=what, on_retry=on_retry)
 
     def log_retry(self, *, what: str, again_in: float, cause: str) -> None:
-        """Say that the caller of a transaction that was left to it tries again."""
+        """Log that the caller repeats a transaction that was left to it."""
         self._events.transaction_repeated(what=what, again_in=again_in, cause=cause)
 
     async def _pause(self, error: DatabaseError, *, again: int) -> None:
         seconds = min(REPEAT_CAP, REPEAT_BASE * 2 ** min(again, 10)) * random.uniform(0.5, 1.5)  # noqa: S311 - jitter
-        if not isinstance(error, DatabaseAwayError):  # that one is told once, and then every 30 s
+        if not isinstance(error, DatabaseAwayError):  # that is logged once, and then every 30 s
             self._events.transaction_repeated(what=error.what, again_in=seconds, cause=str(error))
         await asyncio.sleep(seconds)
 
     async def _learn_from(self, error: DatabaseAwayError) -> None:
-        """A call could not be carried out. One connection that is cut is no absence: a new one tells."""
+        """A call failed. One connection that was cut does not mean an outage: a new connection shows which it is."""
         if error.cut and self._away_since is None:
             try:
                 await self.pool.read(_nothing, what="connect", bound=self._settings.connect_timeout)
             except DatabaseError:
-                pass  # what went wrong first is what is told
+                pass  # the first error is the one to log
             else:
                 self._events.connection_cut(where=self.where, cause=str(error))
                 return

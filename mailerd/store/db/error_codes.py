@@ -38,7 +38,7 @@ RETRY: Final = frozenset({
     3100, 3101,  # Group Replication hook, certification
     3169,  # session was killed
     3572,  # NOWAIT
-    3781, 3782, 3783,  # Group Replication holds whoever comes, until a new primary has applied what the old one sent
+    3781, 3782, 3783,  # Group Replication holds all sessions until a new primary has applied what the old one sent
     3796, 3797, 3798, 3799,  # Group Replication: this member cannot give the consistency that is asked for
     3989,  # the schema is read-only (MySQL 8.0.22+)
     4031,  # disconnected by the server for inactivity
@@ -62,7 +62,7 @@ AWAY: Final = frozenset({
     3169, 3781, 3782, 3783, 3796, 3797, 3798, 3799, 3989, 4031, 6400,
     1044, 1045, 1049,  # refused at log-in: wrong user, password or database
 })  # fmt: skip
-"""Nothing can be stored at the moment, whoever asks."""
+"""Nothing can be stored at the moment."""
 
 READ_ONLY: Final[Mapping[int, str]] = {
     1015: "innodb_read_only",
@@ -75,10 +75,10 @@ READ_ONLY: Final[Mapping[int, str]] = {
 """Nothing can be stored, but everything can be read: by the number of a refused write, the variable that forbids it."""
 
 LOCKED: Final = frozenset({1205})
-"""Somebody holds a row that is needed, and has held it for as long as a statement waits."""
+"""Another transaction has held a lock that is needed for longer than a statement waits."""
 
 FULL: Final = frozenset({1021, 1114, 1637})
-"""The disk or a table is full: somebody has to act."""
+"""The disk or a table is full: an operator has to act."""
 
 
 def number(error: BaseException) -> int:

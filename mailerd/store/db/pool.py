@@ -188,7 +188,7 @@ class Pool:
         try:
             await connection.rollback()  # 1205 and 1969 keep the earlier locks until this
         except MySQLError:
-            phase.lost = True  # so the server has rolled back by itself; what went wrong before is what is told
+            phase.lost = True  # so the server has rolled back by itself; the error before this one is reported
             return False
         return True
 
@@ -322,7 +322,7 @@ class Pool:
 
 
 async def _leads_where(cursor: Cursor, other: Any) -> bool:
-    """Whether this is the server of another connection; on any other its number is somebody else's connection."""
+    """Whether this is the server of the other connection: on another server its number is another session."""
     await cursor.execute("SELECT VERSION()")
     if await server_behind(cursor, (await cursor.fetchone())[0]) != other.mailerd_server:
         return False

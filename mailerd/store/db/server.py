@@ -6,7 +6,7 @@ from pymysql.err import MySQLError
 
 from mailerd.store.db import error_codes
 
-# Both are whole seconds of one statement's own time, so their difference is the same for everybody who asks.
+# Both are whole seconds of one statement's own time, so their difference is the same for every session.
 _SINCE: Final = "CAST(UNIX_TIMESTAMP() - VARIABLE_VALUE AS SIGNED)"
 _MYSQL: Final = f"""
 SELECT @@server_uuid, {_SINCE} FROM performance_schema.global_status WHERE VARIABLE_NAME = 'Uptime'"""

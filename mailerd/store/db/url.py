@@ -40,7 +40,7 @@ def encrypted(url: URL) -> bool:
 def require_encryption(connection: Any, url: URL) -> None:
     """Make sure that what was asked for is there.
 
-    The driver goes on in clear when MariaDB does not offer TLS, or somebody between has struck the offer out; MySQL
+    The driver goes on in clear when MariaDB does not offer TLS, or a third party has removed the offer; MySQL
     then answers with 1043, see `no_tls`.
 
     Raises:
@@ -63,7 +63,7 @@ def _context(url: URL) -> ssl.SSLContext | None:
         context = ssl.create_default_context(cafile=authority)
     except OSError as error:  # its own words name no file
         raise OSError(f"ssl_ca {authority} cannot be used: {error.strerror or error}") from error
-    if url.query.get("ssl") == "unverified":  # against listeners, not against somebody who stands in between
+    if url.query.get("ssl") == "unverified":  # against listeners, not against a third party in between
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context

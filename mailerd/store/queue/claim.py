@@ -1,12 +1,12 @@
-"""Claiming: one short transaction takes due letters, counts the attempt, sets the lease and debits the ledger.
+"""Claims letters: one short transaction takes due letters, counts the attempt, sets the lease and debits the limits.
 
 A claim goes in rounds, and a round costs the same few statements however many senders it serves:
 
     due senders, locked ▶ what each may have (`turns`) ▶ a job of each ▶ their letters (`selections`) ▶ who pays what
 
 A round gives each sender one turn: letters of one job. Further rounds follow while letters are wanted and senders are
-due, so that nobody has a second turn before everybody has had the first. Locks are taken in one order: senders,
-projects, jobs, letters, hours; nobody is waited for (SKIP LOCKED): who is passed by has its turn a moment later.
+due, so that no sender has a second turn before all have had the first. Locks are taken in one order: senders,
+projects, jobs, letters, hours. A claim never waits (SKIP LOCKED): a locked row is skipped and claimed a moment later.
 """
 
 import math
@@ -37,7 +37,7 @@ _WHOSE: Final = """
 SELECT j.sender_email, j.id FROM job_recipients r FORCE INDEX (PRIMARY) JOIN jobs j ON j.id = r.job_id
  WHERE r.id = %s AND r.status = 'waiting' AND j.claimable = 1"""
 _REPLAY_INTERVAL: Final = 0.25
-"""Seconds until it is asked again whether every daemon has told a server that was met what it knows."""
+"""Seconds between two checks whether every daemon has replayed its sends to a new server."""
 _SHARE: Final = 10
 """Letters of one turn at least, where so many are wanted: each sender and each job costs a lock and a written row."""
 _MAX_SENDERS: Final = 100
@@ -61,7 +61,7 @@ class _ClaimBuilder:
 
     @property
     def full(self) -> tuple[str, ...]:
-        """Senders of which no more may be taken; never empty, as SQL knows no empty list, and nobody's name is ""."""
+        """Senders of which no more may be taken; never empty, as SQL knows no empty list, and no address is ""."""
         return "", *(sender for sender, room in self.rooms.items() if room <= 0)
 
     def add(self, selection: JobSelection) -> None:
@@ -89,10 +89,10 @@ class Claims:
     credentials_version: Callable[[], object] = field(default=lambda: None, repr=False)
     """What it gives changes when a credential file comes; see `StaleTurns`."""
     replay_log: ReplayLog | None = field(default=None, repr=False)
-    """What the database is told again before anything is claimed, where it may have forgotten it."""
+    """What is replayed to a database that may have lost commits, before anything is claimed."""
     _stale_turns: StaleTurns = field(init=False, repr=False)
     _new_projects: set[str] = field(default_factory=set, init=False, repr=False)
-    """Met by the last claims, and without a row in the ledger."""
+    """Projects that the last claims found, and that have no row yet."""
 
     def __post_init__(self) -> None:
         self._stale_turns = StaleTurns(self.database, self.credentials_version)
@@ -121,7 +121,7 @@ class Claims:
 
     @property
     def defaults(self) -> DefaultLimits:
-        """The defaults as the ledger takes them."""
+        """The limits of senders that have none of their own."""
         return DefaultLimits(self.default, self.consumer_per_day, self.project_units_per_minute)
 
     async def claim(self, want: int, *, rooms: Mapping[str, int] | None = None) -> Claim:
@@ -147,10 +147,10 @@ class Claims:
         return self._noted(claim)
 
     async def replay(self, server: str) -> None:
-        """Tell a server what this daemon knows; what another connection leads to is told by the next claim.
+        """Replay to a server what this daemon has sent; the next claim does it for the server of another connection.
 
         Raises:
-            DatabaseError: it was not told all; the next claim tells it.
+            DatabaseError: not all was replayed; the next claim repeats it.
         """
         if self.replay_log is not None:
             with suppress(NotReplayedError):
@@ -164,7 +164,7 @@ class Claims:
         A single SELECT, for those who expect nothing to be due.
 
         Raises:
-            DatabaseError: it cannot be told.
+            DatabaseError: it cannot be read.
         """
         await self._stale_turns.reschedule(self.defaults)
         full = _ClaimBuilder(0, dict(rooms or {})).full
@@ -199,7 +199,7 @@ class Claims:
         return self._noted(claim)
 
     def _noted(self, claim: Claim) -> Claim:
-        """Remember the letters that own a draft: it is sent again without a further hand-over."""
+        """Remember the letters that own a draft: they are sent again without a further hand-over."""
         for letter in claim.letters:
             if self.replay_log is not None and letter.draft_id is not None:
                 self.replay_log.remember(

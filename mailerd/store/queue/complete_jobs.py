@@ -10,7 +10,7 @@ from mailerd.store.db.cursor import Cursor
 UNFINISHED: Final = (
     "(j.status IN ('queued', 'sending', 'paused') OR (j.status = 'cancelled' AND j.finished_at IS NULL))"
 )
-"""A job `j` that has not come to its end; a cancelled one has when its last letter is off the wire."""
+"""A job `j` that has not ended. A cancelled job ends when its last letter is no longer in flight."""
 # LIMIT keeps MariaDB from making one list of all open letters of all jobs out of three NOT EXISTS.
 _ANY: Final = "(SELECT 1 FROM job_recipients r FORCE INDEX (claim) WHERE r.job_id = j.id AND r.status = '{}' LIMIT 1)"
 _FINISHED: Final = f"""
@@ -33,7 +33,7 @@ _TOOK: Final = (
 
 @dataclass(frozen=True)
 class CompletedJob:
-    """A job that has come to its end."""
+    """A job that has ended."""
 
     id: str
     sent: int
@@ -47,7 +47,7 @@ async def complete(cursor: Cursor, ids: Sequence[str]) -> list[CompletedJob]:
     await cursor.execute(_FINISHED, (tuple(ids),))
     done = []
     for (job,) in await cursor.fetchall():
-        await cursor.execute(_LOCK_JOB, (job,))  # whoever opens a row again (a retry) waits, or was seen here
+        await cursor.execute(_LOCK_JOB, (job,))  # a retry that reopens a row waits, or was seen here
         await cursor.execute(_COUNTS, (job,))
         counts = dict(await cursor.fetchall())
         if OPEN & counts.keys():

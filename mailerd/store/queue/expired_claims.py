@@ -1,4 +1,4 @@
-"""Leases that ran out: what becomes of the letters that a daemon had in flight when it was not heard of again."""
+"""Recovers letters whose lease has expired: their daemon died, was paused or lost the database."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -20,14 +20,14 @@ SELECT 1 FROM job_recipients FORCE INDEX (lease)
 _DUE: Final = """
 SELECT id FROM job_recipients FORCE INDEX (lease)
  WHERE lease_until < UTC_TIMESTAMP(6) AND status = 'sending' ORDER BY lease_until, id LIMIT %s FOR UPDATE SKIP LOCKED"""
-# A daemon that was told to stop, or was heard of after the lease was over, has not crashed.
+# A daemon that stopped in order, or had a heartbeat after the lease was over, has not crashed.
 _READ: Final = """
 SELECT r.id, r.job_id, j.sender_email, r.to_email, r.attempts, r.daemon_id, r.mode, r.draft_id, r.claim_token,
        r.crashes, COALESCE(d.stopped_at IS NULL AND d.heartbeat_at <= r.lease_until, 1)
   FROM job_recipients r FORCE INDEX (PRIMARY) JOIN jobs j ON j.id = r.job_id LEFT JOIN daemons d ON d.id = r.daemon_id
  WHERE r.id IN %s ORDER BY r.id"""
 
-# `lease_until < now` once more: between the look and the write the owner may have renewed. Whether it had sent is not
+# `lease_until < now` once more: between read and write the owner may have renewed it. Whether it had sent is not
 # known, unless it was deleting the draft by then, which it does only where Google has refused the letter.
 _EXPIRE: Final = """
 UPDATE job_recipients FORCE INDEX (PRIMARY)
@@ -48,7 +48,7 @@ _MAX_CRASHES: Final = 255
 
 @dataclass(frozen=True)
 class ExpiredClaims:
-    """Puts right what lapsed, for one daemon."""
+    """Recovers expired claims, for one daemon."""
 
     database: Database
     daemon_id: str
@@ -56,9 +56,9 @@ class ExpiredClaims:
     """The longest time for which a request without an answer may still reach Google."""
 
     async def recover(self, *, limit: int = 100, on_retry: Callable[[], None] | None = None) -> list[ExpiredClaim]:
-        """Rows whose lease lapsed, already put right, at most so many.
+        """Recover rows whose lease has expired, at most `limit`; what became of each.
 
-        What is in doubt is repeated, and `on_retry` called after each try: all that was put right is told.
+        What is in doubt is repeated, and `on_retry` called after each try: all that was recovered is returned.
 
         Raises:
             DatabaseError: nothing was done.

@@ -1,8 +1,8 @@
-"""What this daemon has sent of late, told again to a database that may have forgotten it, before anything is claimed.
+"""Replays what this daemon has sent lately to a database that may have lost it, before anything is claimed.
 
 A failover to a replica that was behind, a restored backup or a server that lost its power forgets commits: letters that
-were sent wait again. Whoever sent them knows. So a claim is made only over a connection to a server that this daemon,
-and every other one that is alive, has told what it knows; what no living daemon knows is all that can go out twice.
+were sent wait again. The daemon that sent them knows. So a claim is made only over a connection to a server to which
+this daemon, and every other living one, has replayed its sends. Only what no living daemon knows can go out twice.
 """
 
 import time
@@ -24,11 +24,11 @@ from mailerd.store.queue.late_answers import NOT_SENT, log_sent, sent_before, se
 
 KEEP: Final = 60.0
 """Seconds for which a letter that was sent, or may be, is remembered, counted back from the last one: however long the
-database is away, it is then told its last minute."""
+database is away, its last minute is then replayed."""
 _MAX_KNOWN: Final = 50_000
 _BATCH: Final = 100
 OTHER_DAEMONS_TIMEOUT: Final = 20.0
-"""Seconds that other daemons get to tell what they know; one that was silent for so long is taken for dead."""
+"""Seconds that other daemons get to replay their sends; one without a heartbeat for so long counts as dead."""
 
 _ROWS: Final = """
 SELECT id, job_id, status, claim_token, mode FROM job_recipients FORCE INDEX (PRIMARY)
@@ -50,7 +50,7 @@ SELECT COUNT(*) FROM daemons
 
 
 class NotReplayedError(MailerdError):
-    """The server that a claim came to has not been told yet what this daemon knows."""
+    """The daemon has not replayed its sends yet to the server that a claim came to."""
 
     def __init__(self, server: str) -> None:
         super().__init__(f"the database is another one now ({server})")
@@ -78,20 +78,20 @@ class _Known:
 
 @dataclass
 class _UnreplayedServer:
-    """A server that was met and has not been told by all."""
+    """A server to which not all daemons have replayed their sends."""
 
     again: bool
-    """Another one was told before."""
+    """There was another server before."""
     at: float = field(default_factory=time.monotonic)
     replayed_at: float = 0.0
-    """What is known since then is still to be told."""
+    """What is known since then is still to be replayed."""
     letters: int = 0
     forgotten: int = 0
 
 
 @dataclass
 class ReplayLog:
-    """What one daemon remembers, and which servers have been told of it."""
+    """What one daemon has sent lately, and the servers to which that was replayed."""
 
     database: Database
     daemon_id: str
@@ -102,15 +102,15 @@ class ReplayLog:
     _last: dict[int, str] = field(default_factory=dict, init=False)
     """By recipient: the token of what is known last of it."""
     _servers: set[str] = field(default_factory=set, init=False)
-    """Those that were told, and to which there are connections still."""
+    """Servers to which all was replayed, and to which there are still connections."""
     _unreplayed: dict[str, _UnreplayedServer] = field(default_factory=dict, init=False)
-    """Those that have not been told all, or not by every daemon."""
+    """Servers to which not all was replayed, or not by every daemon."""
     _doubted: bool = field(default=False, init=False)
 
     def remember(self, record: Record) -> None:
         """Remember a hand-over until its outcome, and what was sent, or may be, for a minute; costs next to nothing.
 
-        Any later outcome of the letter says that it was looked for since: the doubt is no more.
+        Any later outcome of the letter means that it was checked since: it is no longer in doubt.
         """
         key = record.letter.id, record.letter.token
         self._known.pop(key, None)
@@ -126,7 +126,7 @@ class ReplayLog:
         self._known[key] = _Known(record, now)
         while True:
             oldest = next(iter(self._known.values()))
-            # A hand-over that no outcome has followed for longer than its lease is nobody's any more.
+            # After its lease, a hand-over without an outcome belongs to the recovery.
             keep = KEEP if oldest.ended else KEEP + self.lease.total_seconds()
             if len(self._known) <= _MAX_KNOWN and oldest.at >= now - keep:
                 break
@@ -141,7 +141,7 @@ class ReplayLog:
             del self._last[letter.id]
 
     def acknowledge(self, record: Record, what: WriteResult) -> None:
-        """Forget a hand-over that its row did not take: nothing is sent, and the letter is not in hand."""
+        """Forget a hand-over that its row did not take: nothing is sent, and the letter is not in flight."""
         key = record.letter.id, record.letter.token
         if isinstance(record, Handover) and what is not WriteResult.APPLIED:
             self._forget(record.letter)
@@ -153,7 +153,7 @@ class ReplayLog:
             self.replay_again()
 
     def require_replayed(self, cursor: Cursor) -> None:
-        """Let a claim go on only where the server has been told what is known.
+        """Let a claim go on only if this daemon has replayed its sends to the server.
 
         Raises:
             NotReplayedError: it has not.
@@ -167,7 +167,7 @@ class ReplayLog:
         A backup that is restored in place, say, leaves the server as it is. It costs a query for each that is known.
 
         Raises:
-            NotReplayedError: it has forgotten something, and is to be told all again.
+            NotReplayedError: it has lost commits; all is to be replayed.
         """
         for letter in claimed:
             known = self._known.get((letter.id, self._last.get(letter.id, "")))
@@ -177,7 +177,7 @@ class ReplayLog:
                 or known.record.letter.token == letter.token
             ):
                 continue
-            if known.seen_again:  # it was told since, and the row has other reasons to wait
+            if known.seen_again:  # it was replayed since, and the row has other reasons to wait
                 continue
             if known.sent or not await is_logged(cursor, known.record.letter):
                 known.seen_again = True
@@ -185,19 +185,19 @@ class ReplayLog:
                 raise NotReplayedError(cursor.server)
 
     def is_replayed(self, cursor: Cursor) -> bool:
-        """Whether the server behind this connection has been told; one that cannot be told apart has."""
+        """Whether all was replayed to the server of this connection; True if the server has no identity."""
         return not cursor.server or cursor.server in self._servers
 
     def replay_again(self) -> None:
-        """The database has forgotten something: whatever server it is, it is told again."""
+        """The database has lost commits: replay all, whichever server it is."""
         self._servers.clear()
         self._doubted = True
 
     async def replay(self, server: str) -> bool:
-        """Tell a server what is known; whether claims may go on, since every other living daemon has told it too.
+        """Replay to a server; True if claims may go on, since every other living daemon has replayed too.
 
         Raises:
-            DatabaseError: it was told a part, or nothing; telling it again is harmless.
+            DatabaseError: a part was replayed, or nothing; replaying again is harmless.
         """
         met = self._unreplayed.setdefault(
             server, _UnreplayedServer(again=bool(self._unreplayed or self._servers or self._doubted))
@@ -230,7 +230,7 @@ class ReplayLog:
             met.letters += len(some)
 
     async def _sign(self, cursor: Cursor, server: str) -> int:
-        """Say that this daemon has told all; how many others, which are alive, have not."""
+        """Record that this daemon has replayed all; how many other living daemons have not."""
         if cursor.server != server:
             raise NotReplayedError(cursor.server)
         await cursor.execute(_SIGN, (self.daemon_id, server))
@@ -238,7 +238,7 @@ class ReplayLog:
         return int((await cursor.fetchone())[0])
 
     async def _replay_batch(self, cursor: Cursor, *, known: Sequence[_Known], server: str) -> int:
-        """Write again what a few rows have forgotten; how many had."""
+        """Write again what a few rows have lost; how many had."""
         if cursor.server != server:
             raise NotReplayedError(cursor.server)
         await cursor.execute(_ROWS, (tuple({each.record.letter.id for each in known}),))

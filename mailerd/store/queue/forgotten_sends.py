@@ -1,8 +1,8 @@
-"""Doubts that a row knows nothing of: a letter that Google may have is looked for before it is handed over again.
+"""Unresolved sends that a row does not show: a letter that Google may have is checked before it is handed over again.
 
 A database that forgets commits forgets with them that a letter was on the wire. Its worker still learns that no answer
-comes, and says so here: to a row that waits again, to one that somebody has claimed since and not handed over, or else
-to the log of attempts, which every hand-over asks.
+comes, and writes so here: into a row that waits again, into one that was claimed since and not handed over, or else
+into the log of attempts, which every hand-over reads.
 """
 
 from typing import Final
@@ -21,7 +21,7 @@ _OPEN: Final = """
      WHERE s.recipient_id = l.recipient_id AND s.id > l.id AND s.applied = 1 AND s.event IN ('missing', 'found'))"""
 NOT_DOUBTED: Final = f"""
 NOT EXISTS (SELECT 1 FROM attempts l FORCE INDEX (event_of_claim) WHERE l.recipient_id = r.id AND {_OPEN})"""
-"""No worker's send of row `r` is without an answer, or somebody has looked for the letter since."""
+"""No worker's send of row `r` is without an answer, or the letter was checked since."""
 
 # The draft was refused by Google as well, and we may have deleted it: that it is gone then proves nothing.
 _REFUSED: Final = """EXISTS (
@@ -72,7 +72,7 @@ async def is_logged(cursor: Cursor, letter: ClaimedRecipient) -> bool:
 
 
 async def doubted_late(cursor: Cursor, it: Outcome, *, by: str) -> bool:
-    """Make unsure a row that knows nothing of this doubt, with all that a look needs; whether it was such a row."""
+    """Make a row unsure that does not show this unresolved send, with all that a check needs; whether it was one."""
     letter, decision = it.letter, it.decision
     draft, error = letter.draft_id, short(decision.error)
     await cursor.execute(

@@ -1,4 +1,4 @@
-"""What a transaction did whose COMMIT had no answer, read back from what it wrote: what was done must be told."""
+"""Reads back what a transaction did whose COMMIT had no answer, since the caller must report what was done."""
 
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -19,7 +19,7 @@ async def was_applied(cursor: Cursor, recipient: int, *, token: str, event: str,
 
 
 class InDoubtRetry[T]:
-    """The tries of one transaction: what is told is what was done by the one that was committed, whichever it was.
+    """The tries of one transaction: returns what the one did that was committed, whichever it was.
 
     Once a try without an answer was committed, the rows are as they shall be, so the next one finds nothing to do.
     """

@@ -9,7 +9,7 @@ from mailerd.store.queue.attempt_log import AttemptRow, log_attempt
 
 NOT_SENT: Final = """r.message_id IS NULL AND NOT EXISTS (
     SELECT 1 FROM attempts a WHERE a.recipient_id = r.id AND a.event = 'sent' AND a.message_id IS NOT NULL)"""
-"""Google has never said of row `r` that it has it: by the row itself, and by the log of attempts. A look that found a
+"""Google has never said that it has row `r`: by the row itself, and by the log of attempts. A check that found a
 draft gone (`found`) may have been wrong."""
 
 # A worker whose lease has gone still knows what Google answered: that is used, never overwritten. A row that waits is
@@ -21,8 +21,8 @@ UPDATE job_recipients FORCE INDEX (PRIMARY)
        proof = 'answered', claim_token = NULL, lease_until = NULL, sent_at = UTC_TIMESTAMP(6),
        updated_at = UTC_TIMESTAMP(6)
  WHERE id = %s AND job_id = %s AND status IN ('waiting', 'unsure')"""
-# Where the row is somebody else's, or has come to its end, it keeps at least the message: whoever would send the letter
-# again looks there too, so that nothing depends on how long the log of attempts is kept. And it is a better proof.
+# A row that belongs to another claim, or has ended, keeps at least the message: a hand-over reads it there too, so that
+# nothing depends on how long the log of attempts is kept. And it is a better proof.
 _NOTE: Final = """
 UPDATE job_recipients FORCE INDEX (PRIMARY) SET message_id = %s, proof = IF(status = 'sent', 'answered', proof)
  WHERE id = %s AND job_id = %s AND message_id IS NULL"""
@@ -39,7 +39,7 @@ _SETTLED: Final = "SELECT 1 FROM job_recipients WHERE id = %s AND status = %s AN
 
 
 async def log_sent(cursor: Cursor, it: Outcome, *, by: str, applied: bool) -> None:
-    """Note in the log of attempts, unless it stands there, that Google has said to have a letter."""
+    """Log, unless it is logged, that Google has accepted a letter."""
     letter = it.letter
     event, message = Transition.SENT.value, it.decision.message_id
     row = AttemptRow(letter.id, letter.attempt, letter.token, by, event, applied, letter.draft_id, message)
@@ -47,7 +47,7 @@ async def log_sent(cursor: Cursor, it: Outcome, *, by: str, applied: bool) -> No
 
 
 async def settled_late(cursor: Cursor, it: Outcome, *, repeated: bool) -> bool:
-    """Settle a row by Google's answer to a worker that has no claim on it now; whether that is what settled it.
+    """Resolve a row by Google's answer to a worker that has lost its claim; whether that resolved it.
 
     `repeated`: an earlier try may have been committed.
     """
@@ -61,7 +61,7 @@ async def settled_late(cursor: Cursor, it: Outcome, *, repeated: bool) -> bool:
 
 
 async def sent_before(cursor: Cursor, letter: ClaimedRecipient, *, repeated: bool) -> bool:
-    """Settle a claimed letter of which Google has told some worker that it has it; whether it is one."""
+    """Resolve a claimed letter that Google has accepted from another worker; whether it is one."""
     await cursor.execute(_ANSWERED, (letter.id,))
     if (row := await cursor.fetchone()) is None:
         await cursor.execute(_NOTED, (letter.id,))

@@ -1,4 +1,4 @@
-"""Which records would have to wait: a look at the rows that they will lock, and that somebody else may hold.
+"""Finds the records that would have to wait, since another transaction holds a row that they lock.
 
 A daemon that has stopped in the midst of a transaction holds its rows until the server ends its session.
 """
@@ -13,7 +13,7 @@ from mailerd.store.queue.side_effects import is_requeued, pauses_project, projec
 
 _KEYS: Final = {"jobs": "id", "senders": "email", "projects": "name"}
 _THERE: Final = "SELECT {key} FROM {table} FORCE INDEX (PRIMARY) WHERE {key} IN %s"
-# Outside any transaction: the locks end with the statement, and are in nobody's way.
+# Outside any transaction: the locks end with the statement, and block no other session.
 _FREE: Final = f"{_THERE} FOR UPDATE SKIP LOCKED"
 
 _Row = tuple[str, str]
@@ -21,10 +21,10 @@ _Row = tuple[str, str]
 
 
 async def find_locked(database: Database, records: Sequence[Record]) -> set[int]:
-    """Those of the records, by position, that would wait for somebody at this moment. Most lock nothing but their rows.
+    """The records, by position, that would wait at this moment. Most lock nothing but their own rows.
 
     Raises:
-        DatabaseError: it cannot be told.
+        DatabaseError: it cannot be read.
     """
     if not any(updates_sender(record) for record in records):
         return set()
@@ -55,7 +55,7 @@ def _needs(record: Record, paused: Iterable[str]) -> set[_Row]:
 
 
 async def _locked(cursor: Cursor, rows: set[_Row]) -> set[_Row]:
-    """Those that are there, and that somebody holds."""
+    """Those that exist and are locked."""
     tables = sorted({table for table, _ in rows})
     statements: list[Statement] = []
     for table in tables:

@@ -1,4 +1,4 @@
-"""Settling by hand: a person has looked into the mailbox and says what became of a letter."""
+"""Manual resolution: a person has checked the mailbox and says what became of a letter."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -12,7 +12,7 @@ from mailerd.store.queue.attempt_log import AttemptRow, log_attempt
 from mailerd.store.queue.reschedule import reschedule
 
 SETTLED: Final = "settled by hand"
-"""How an error begins that says what a person found out."""
+"""How the error of a letter begins that a person has resolved."""
 # What was not sent goes out by a new draft: the old one may be gone, and if it is not, the sweep deletes it.
 _RESOLVE: Final = """
 UPDATE job_recipients FORCE INDEX (PRIMARY)

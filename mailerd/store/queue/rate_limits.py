@@ -1,6 +1,6 @@
-"""The ledger's rows: a sender's limits, standing and arrival time, read under a lock and written in one transaction.
+"""Rate limits: a sender's limits and state, read under a lock and written in the same transaction.
 
-The claim debits letters here, `RateLimits` debits the look-ups, so all daemons draw on one account.
+The claim debits letters here, and `RateLimits` debits all other calls, so all daemons share one budget.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,7 +27,7 @@ _IF_FREE: Final = f"{_ONE} SKIP LOCKED"
 _CALL: Final = "UPDATE senders FORCE INDEX (PRIMARY) SET tat = %s, other_calls_at = %s WHERE email = %s"
 _HOURS: Final = """
 SELECT sender_email, hour, letters FROM sender_hours FORCE INDEX (PRIMARY) WHERE sender_email IN %s AND hour > %s"""
-# Nobody waits for a project: a daemon that stops in the midst of a claim would stop the senders of all projects.
+# A claim never waits for a project: a daemon that freezes in a claim would stop the senders of all projects.
 _PROJECTS: Final = """
 SELECT name, tat, latency, latency_at, UTC_TIMESTAMP(6) FROM projects FORCE INDEX (PRIMARY)
  WHERE name IN %s FOR UPDATE SKIP LOCKED"""
@@ -45,7 +45,7 @@ _LATENCY: Final = "SELECT latency, latency_at, UTC_TIMESTAMP(6) FROM {} FORCE IN
 _RECORD_LATENCY: Final = "UPDATE {} FORCE INDEX (PRIMARY) SET latency = %s, latency_at = UTC_TIMESTAMP(6) WHERE {} = %s"
 _PROJECT_OF: Final = "SELECT project FROM senders FORCE INDEX (PRIMARY) WHERE email = %s"
 BUSY: Final = timedelta(milliseconds=50)
-"""How long those rest who meet a row that somebody else holds."""
+"""How long a sender rests whose row, or whose project's row, is locked by another transaction."""
 _HOLDS_LOOKS: Final = frozenset(
     {PauseCause.THROTTLED.value, PauseCause.TOO_MANY_CONCURRENT.value, PauseCause.PROJECT_LIMIT.value}
 )
@@ -80,7 +80,7 @@ class SenderState:
     mode: Mode | None
     project: str | None
     concurrency: int | None
-    """Letters in hand at most; None: no limit."""
+    """The most letters in flight; None: no limit."""
     paused_until: datetime | None
     pause_cause: str | None
     """Also after the pause: until a letter went well, the next ones are sent one by one."""
@@ -146,7 +146,7 @@ def sender_state(row: Sequence[Any], defaults: DefaultLimits) -> SenderState:
 
 
 async def lock_sender(cursor: Cursor, email: str, defaults: DefaultLimits) -> SenderState | None:
-    """A sender's row, locked; None when there is none, or somebody holds it."""
+    """A sender's row, locked; None if there is none, or another transaction holds it."""
     await cursor.execute(_IF_FREE, (email,))
     row = await cursor.fetchone()
     return sender_state(row, defaults) if row else None
@@ -168,7 +168,7 @@ async def sent_by_hour(cursor: Cursor, senders: Sequence[str], *, now: datetime)
 
 
 async def in_flight_by_sender(cursor: Cursor, senders: Sequence[str]) -> dict[str, int]:
-    """Letters of each sender that some daemon has in hand; asked only where Google wants fewer of them."""
+    """Letters of each sender that are in flight in any daemon; asked only where Google wants fewer of them."""
     await cursor.execute(_IN_FLIGHT, (tuple(senders),))
     return dict.fromkeys(senders, 0) | dict(await cursor.fetchall())
 
@@ -183,10 +183,10 @@ class ProjectState:
 
 
 async def lock_projects(cursor: Cursor, names: Iterable[str]) -> tuple[dict[str, ProjectState], set[str]]:
-    """The rows of those projects that nobody holds, now locked until the transaction ends; and who has no row yet.
+    """Lock those of these projects that are free, until the transaction ends; and the names that have no row yet.
 
-    A row that is not there locks nothing: two daemons would both take a new project's whole allowance. So whoever
-    meets one lets its senders wait for the moment that `add_projects` needs.
+    A missing row locks nothing: two daemons would both take a new project's whole allowance. So the senders of such a
+    project wait for the moment that `add_projects` needs.
     """
     wanted = tuple(sorted(set(names)))
     known, rows = await cursor.fetch_batch([(_KNOWN_PROJECTS, (wanted,)), (_PROJECTS, (wanted,))])
@@ -200,11 +200,11 @@ async def lock_projects(cursor: Cursor, names: Iterable[str]) -> tuple[dict[str,
 async def add_projects(database: Database, names: Iterable[str]) -> None:
     """Give each of these a row, in a commit of its own.
 
-    An INSERT passes nobody by: were it part of a claim, a daemon that stopped there would hold up all others. Here it
+    An INSERT cannot skip a locked row: in a claim, a daemon that froze there would hold up all others. Here it
     is one packet from BEGIN to COMMIT, which the server runs whether or not the daemon goes on.
 
     Raises:
-        DatabaseError: they may have none yet; whoever meets them again asks again.
+        DatabaseError: they may have none yet; the next claim that finds them adds them again.
     """
     rows = [(name,) for name in sorted(names)]
 
@@ -241,7 +241,7 @@ async def _record_latency(cursor: Cursor, where: tuple[str, str], name: str, too
 
 @dataclass(frozen=True)
 class RateLimits:
-    """Asks the ledger for the calls beside the letters: look-ups, sweeps, deletions."""
+    """Rate limits for calls that send no letter: checks, sweeps, deletions."""
 
     database: Database
     defaults: Callable[[], DefaultLimits]

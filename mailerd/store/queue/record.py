@@ -1,4 +1,4 @@
-"""Recording: what was learnt about letters, many in one commit, each row fenced by its id, its token and its state.
+"""Records outcomes: many letters in one commit, each row fenced by its id, its token and its state.
 
 What is written of a letter are values, never differences, so that repeating it is harmless. The refund is a difference:
 it is made only for rows that take their record in the same commit.
@@ -55,10 +55,10 @@ UPDATE (%s) v STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = v.i
 _HAND_OVER_ROW: Final = ("id", "token", "mode", "draft_id", "thread_id", "unanswered", "discarding")
 
 # A failed letter forgets its draft, which is deleted: were it tried again, a draft that is gone would look like sent.
-# So does one whose draft was deleted before it waits. One in doubt says itself what is to be looked for: the row may
+# So does one whose draft was deleted before it waits. An unresolved one says itself what to check: the row may
 # have forgotten its hand-over. MySQL does not say in which order the assignments of a join are
 # made: each comes out alike in any.
-# `wait` is NULL for what has come to its end. For `unsure` it is the time of the first look (lease_until), else due_at.
+# `wait` is NULL for a letter that has ended. For `unsure` it is the time of the first check (lease_until), else due_at.
 _OUTCOME: Final = f"""
 UPDATE (%s) v STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = v.id
    SET r.status = v.status, r.attempts = v.attempts, r.error = v.error, r.claim_token = NULL,
@@ -85,7 +85,7 @@ _UNPAUSE: Final = """
 UPDATE senders FORCE INDEX (PRIMARY) SET pauses = 0, pause_cause = NULL, pause_reason = NULL, paused_until = NULL
  WHERE email = %s AND COALESCE(paused_until, '1970-01-01') <= UTC_TIMESTAMP(6)"""
 _NOTE: Final = "UPDATE senders FORCE INDEX (PRIMARY) SET mode = %s, project = %s WHERE email = %s"
-# Half of what it has in hand, once for all the letters that were refused together; pace.concurrency lets it grow again.
+# Half of its letters in flight, once for all that were refused together; rate_limit.concurrency lets it grow again.
 _FEWER: Final = """
 UPDATE senders FORCE INDEX (PRIMARY) SET concurrency = %s, concurrency_at = UTC_TIMESTAMP(6)
  WHERE email = %s AND COALESCE(concurrency_at, '1970-01-01') < UTC_TIMESTAMP(6) - INTERVAL 5 SECOND"""
@@ -99,7 +99,7 @@ UPDATE sender_hours SET letters = letters - LEAST(letters, %s) WHERE sender_emai
 
 @dataclass(frozen=True)
 class RecordWriter:
-    """Writes what one daemon learnt."""
+    """Writes the records of one daemon."""
 
     database: Database
     daemon_id: str
@@ -129,7 +129,7 @@ class RecordWriter:
             for record, took in zip(records, fresh, strict=True)
         ]
         taken = [one for one, what in zip(records, written, strict=True) if what is WriteResult.APPLIED]
-        # To wake twice is harmless; what else an earlier try committed had its consequences in the same commit.
+        # To reschedule twice is harmless; what else an earlier try committed had its consequences in the same commit.
         jobs, senders = _to_wake(taken)
         back = [one.letter.id for one in taken if is_requeued(one)]
         cancelled = await reschedule(cursor, jobs=jobs, senders={}, back=back)
@@ -173,7 +173,7 @@ class RecordWriter:
             doubted = await doubted_before(cursor, record.letter, repeated=repeated)
             return WriteResult.IN_DOUBT if doubted else WriteResult.STALE
         letter, event = record.letter, record.decision.change.value
-        lost = record.decision.change is Transition.LOST  # the history may have told of it before its own record came
+        lost = record.decision.change is Transition.LOST  # the replay may have written it before its own record
         if (repeated or lost) and await was_applied(
             cursor, letter.id, token=letter.token, event=event, by=self.daemon_id
         ):
@@ -235,7 +235,7 @@ class RecordWriter:
         await cursor.execute(_FEWER, (fewer, sender))
 
     async def _note(self, cursor: Cursor, handed: Sequence[Handover]) -> None:
-        """Keep on the sender's row what its sign-in taught, for the ledger; last, as senders are locked after jobs."""
+        """Write the sender's mode and project, for the rate limits; last, as senders are locked after jobs."""
         learnt = {one.letter.sender: (one.mode, one.project) for one in handed if updates_sender(one)}
         for sender, (mode, project) in sorted(learnt.items()):
             await cursor.execute(_NOTE, (mode, project, sender))
@@ -245,11 +245,11 @@ class RecordWriter:
     ) -> list[CompletedJob]:
         """Complete those of `jobs` in which nothing is open any more and whose counts add up.
 
-        Its own transaction, after the outcomes were committed: whichever daemon looks last sees them all. One that is
+        Its own transaction, after the outcomes were committed: the daemon that reads last sees them all. One that is
         in doubt is repeated, and `on_retry` called after each try.
 
         Raises:
-            DatabaseError: not done; the rescue's sweep does it later.
+            DatabaseError: not done; the recovery does it later.
         """
         ids, retry = sorted(set(jobs)), InDoubtRetry(was_completed)
         return await self.database.commit_once(
@@ -261,7 +261,7 @@ class RecordWriter:
         """How many recipients of each job have come to their end; nothing for a job in which none has.
 
         Raises:
-            DatabaseError: it cannot be told.
+            DatabaseError: it cannot be read.
         """
         return await self.database.read(lambda cursor: count_ended(cursor, jobs), what="count what has ended")
 

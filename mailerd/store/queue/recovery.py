@@ -1,4 +1,4 @@
-"""What the rescue reads and writes: lapsed leases, doubts that are due for a look, jobs that nobody finished."""
+"""Queries for the recovery: unresolved sends that are due for a check, leases, orphan drafts, unfinished jobs."""
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -18,7 +18,7 @@ from mailerd.store.queue.in_doubt import was_applied
 from mailerd.store.queue.reschedule import reschedule, short, stuck_jobs
 from mailerd.store.queue.undo_sent import UndoneSend, undo
 
-# Of many doubts of one sender only the first few are of use: it is left out as soon as it has as many looks as it may.
+# Of one sender's unresolved sends only the first few are of use: it is left out while it has its share of checks.
 _DUE_CHECKS: Final = """
 SELECT r.id, j.sender_email FROM job_recipients r FORCE INDEX (lease) STRAIGHT_JOIN jobs j ON j.id = r.job_id
  WHERE r.lease_until < UTC_TIMESTAMP(6) AND r.status = 'unsure' AND j.sender_email NOT IN %s
@@ -52,8 +52,8 @@ UPDATE job_recipients FORCE INDEX (PRIMARY)
                             IF(%s, COALESCE(nothing_found_at, UTC_TIMESTAMP(6)), nothing_found_at)),
        due_at = UTC_TIMESTAMP(6), updated_at = IF(%s = 'unsure', updated_at, UTC_TIMESTAMP(6))
  WHERE id = %s AND claim_token = %s AND status = 'unsure'"""
-# A look that settles nothing is not in the log of attempts. Where another daemon has looked since and found the same,
-# the two cannot be told apart: then both tell it, which is better than neither.
+# A check without a result is not in the log of attempts. If another daemon has checked since and found the same, the
+# two cannot be distinguished: then both report it, which is better than neither.
 _STILL_UNSURE: Final = """
 SELECT 1 FROM job_recipients WHERE id = %s AND status = 'unsure' AND checks = %s AND error <=> %s"""
 # LIMIT 1 keeps MariaDB from reading every recipient that there is, which it does for a NOT EXISTS.
@@ -85,7 +85,7 @@ UPDATE job_recipients FORCE INDEX (PRIMARY) SET lease_until = UTC_TIMESTAMP(6)
 
 @dataclass(frozen=True)
 class Resolution:
-    """What a look found: a change, or None for still unsure."""
+    """The result of a check: a transition, or None if the letter is still unsure."""
 
     doubt: UnresolvedSend
     change: Transition | None
@@ -98,12 +98,12 @@ class Resolution:
     nothing_found: bool = False
     """The sent mail was read, and the letter is not there."""
     look_again: timedelta | None = None
-    """None with no change: nobody looks again by itself."""
+    """None with no change: no further check; a person has to resolve it."""
 
 
 @dataclass(frozen=True)
 class RecoveryQueries:
-    """RecoveryQueries for one daemon."""
+    """What the recovery of one daemon asks of the database."""
 
     database: Database
     daemon_id: str
@@ -116,7 +116,7 @@ class RecoveryQueries:
         """Unresolved sends taken for a check; at most `limit`, and per sender `each` less those in `looking`.
 
         Raises:
-            DatabaseError: nothing was taken, or in doubt: what was is taken again when the lease of its look lapses.
+            DatabaseError: nothing was taken, or in doubt: what was is taken again when the lease of its check expires.
         """
         looking = looking or {}
         busy = "", *(sender for sender, looks in looking.items() if looks >= each)
@@ -162,12 +162,12 @@ class RecoveryQueries:
         ]  # fmt: skip
 
     async def resolve(self, settled: Resolution, *, on_retry: Callable[[], None] | None = None) -> WriteResult:
-        """Write what a look found, fenced; what became of it: never `settled`.
+        """Write the result of a check, fenced; what became of it: never `resolved`.
 
         What is in doubt is repeated, and `on_retry` called after each try.
 
         Raises:
-            DatabaseError: not written; the row is looked at again when the look's lease lapses.
+            DatabaseError: not written; the row is checked again when the lease of the check expires.
         """
         return await self.database.commit_once(
             lambda cursor, doubted: self._resolve(cursor, settled, repeated=doubted), what="settle", on_retry=on_retry
@@ -224,10 +224,10 @@ class RecoveryQueries:
         return await self.database.transaction(work, what="renew leases")
 
     async def senders_with_drafts(self) -> list[str]:
-        """Senders whose mailbox may hold drafts of ours that nobody needs: those with a job of the last two days.
+        """Senders whose mailbox may hold orphan drafts of ours: those with a job of the last two days.
 
         Raises:
-            DatabaseError: it cannot be told.
+            DatabaseError: it cannot be read.
         """
 
         async def work(cursor: Cursor) -> list[str]:
@@ -243,7 +243,7 @@ class RecoveryQueries:
         """Those of `drafts` that open rows of this sender know as theirs.
 
         Raises:
-            DatabaseError: it cannot be told.
+            DatabaseError: it cannot be read.
         """
 
         async def work(cursor: Cursor) -> set[str]:
@@ -276,13 +276,13 @@ class RecoveryQueries:
         return await self.database.transaction(work, what="check again what waits for a person")
 
     async def is_orphan(self, *, job: str, seq: int, draft: str) -> bool | None:
-        """Whether nobody will ever need `draft` of this letter; None: the letter is not of this database.
+        """Whether `draft` of this letter is an orphan; None: the letter is not in this database.
 
-        While the row is `sending`, its worker may be about to record the draft. Once it is anything else, whoever made
-        a draft that is not on the row has lost the token that it would need to record it.
+        While the row is `sending`, its worker may be about to record the draft. In any other state, the worker that
+        made a draft that is not on the row has lost the token that it would need to record it.
 
         Raises:
-            DatabaseError: it cannot be told.
+            DatabaseError: it cannot be read.
         """
 
         async def work(cursor: Cursor) -> bool | None:
@@ -307,10 +307,10 @@ class RecoveryQueries:
         return await undo(self.database, job=job, seq=seq, draft=draft, by=self.daemon_id)
 
     async def unfinished_jobs(self, limit: int = 200) -> list[str]:
-        """Jobs in which nothing is open and which nobody completed: their daemon died between the two commits.
+        """Jobs in which nothing is open and that are not completed: their daemon died between the two commits.
 
         Raises:
-            DatabaseError: it cannot be told.
+            DatabaseError: it cannot be read.
         """
 
         async def work(cursor: Cursor) -> list[str]:
@@ -320,10 +320,10 @@ class RecoveryQueries:
         return await self.database.transaction(work, what="find unfinished jobs", read_only=True)
 
     async def reschedule_stuck_jobs(self, *, on_retry: Callable[[], None] | None = None) -> list[str]:
-        """Wake the jobs of which something waits and that no claim would ever find; which those were.
+        """Reschedule stuck jobs: letters of them wait, but no claim would ever find them; which those were.
 
-        What is in doubt is repeated, and `on_retry` called after each try. All that were found are told, by whichever
-        try: another daemon may have woken one meanwhile, and tells it too.
+        What is in doubt is repeated, and `on_retry` called after each try. All that were found by any try are
+        returned: another daemon may have rescheduled one meanwhile, and returns it too.
 
         Raises:
             DatabaseError: nothing was done.

@@ -1,4 +1,4 @@
-"""Waking: a job into which a letter comes back must be claimed again, and never be forgotten."""
+"""Makes jobs claimable again: a job into which a letter comes back must never get stuck."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -23,8 +23,8 @@ UPDATE senders FORCE INDEX (PRIMARY)
    SET next_claim_at = LEAST(COALESCE(next_claim_at, '9999-12-31'), UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND)
  WHERE email = %s"""
 
-# Each as the audit calls it: what waits has no turn, or its sender has none. LIMIT 1 keeps MariaDB from reading every
-# recipient that there is, which it does for an EXISTS beside an OR.
+# The audit's two cases: a job with waiting letters has no next claim, or its sender has none. LIMIT 1 keeps
+# MariaDB from reading all recipients, which it does for an EXISTS beside an OR.
 STUCK_JOBS: Final = """
 SELECT j.id, j.sender_email FROM jobs j FORCE INDEX (by_status)
  WHERE j.status IN ('queued', 'sending')
@@ -38,9 +38,9 @@ SELECT j.id, j.sender_email FROM jobs j FORCE INDEX (by_status)
 async def reschedule(
     cursor: Cursor, *, jobs: dict[str, int], senders: dict[str, int], back: Iterable[int] = ()
 ) -> set[str]:
-    """Make sure that a claim looks at these not later than in so many microseconds; always jobs first, then senders.
+    """Make these claimable in so many microseconds at the latest; always jobs first, then senders.
 
-    The jobs that are cancelled are told: the letters that came `back` into them are now cancelled too.
+    Returns the cancelled jobs: the letters that came `back` into them are now cancelled too.
     """
     ids = tuple(sorted(back))
     cancelled: set[str] = set()
@@ -54,7 +54,7 @@ async def reschedule(
 
 
 async def _is_stopped(cursor: Cursor, job: str, wait: int, back: tuple[int, ...]) -> bool:
-    """Whether a job that was not woken is cancelled; it is locked up to our commit, and whoever resumes it waits.
+    """Whether a job that was not rescheduled is cancelled; it is locked until our COMMIT, and a resume waits.
 
     An update that matches nothing keeps no lock: resumed in that gap, the job would look for its next letter before
     ours can be seen, find none, and never be claimed again.
@@ -78,8 +78,8 @@ async def _is_stopped(cursor: Cursor, job: str, wait: int, back: tuple[int, ...]
 async def stuck_jobs(cursor: Cursor, *, limit: int = 200) -> dict[str, str]:
     """Jobs that no claim would ever find though something of them waits, and the sender of each.
 
-    One statement sees one moment, and whatever lets a letter wait wakes its job in the same commit: what is found here
-    was forgotten by a fault.
+    One statement sees one moment, and all that lets a letter wait reschedules its job in the same commit: what is found
+    here is the result of a fault.
     """
     await cursor.execute(STUCK_JOBS, (limit,))
     return dict(await cursor.fetchall())

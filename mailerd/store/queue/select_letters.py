@@ -91,7 +91,7 @@ async def jobs(cursor: Cursor, senders: Sequence[str]) -> dict[str, ClaimedJob]:
 
 
 async def job(cursor: Cursor, id_: str) -> ClaimedJob | None:
-    """One job, locked; None when it may not be claimed from, or somebody holds it."""
+    """One job, locked; None if it may not be claimed from, or another transaction holds it."""
     await cursor.execute(_JOB_ALONE, (id_,))
     row = await cursor.fetchone()
     return _job(row) if row else None

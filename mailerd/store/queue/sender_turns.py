@@ -30,7 +30,7 @@ INSERT INTO sender_hours (sender_email, hour, letters) VALUES %s
 PROBE_INTERVAL: Final = timedelta(seconds=2)
 """After a pause the letters go one by one, so far apart, until one went well."""
 _FULL: Final = timedelta(milliseconds=500)
-"""How long a sender rests that has as many letters in hand as Google lets it have."""
+"""How long a sender rests that has as many letters in flight as Google allows it."""
 
 
 @dataclass
@@ -145,7 +145,7 @@ async def lock_due(cursor: Cursor, defaults: DefaultLimits, limit: int, *, but: 
 
 
 async def lock_one(cursor: Cursor, sender: str, defaults: DefaultLimits) -> Turn | None:
-    """The turn of this sender, whether or not it is due, locked; None when somebody holds it."""
+    """The turn of this sender, due or not, locked; None if another transaction holds it."""
     it = await rate_limits.lock_sender(cursor, sender, defaults)
     return Turn(it, it.allowance, it.tat, it.gap_until) if it else None
 
@@ -193,7 +193,7 @@ def first_for(turns: Sequence[Turn], want: int) -> Sequence[Turn]:
 async def apply_project_limits(cursor: Cursor, turns: Sequence[Turn], limit: int) -> set[str]:
     """Lock the projects that have a limit; a sender whose project has nothing left has to wait.
 
-    So has one whose project is locked by somebody else, or has no row yet; the latter projects are told. A sender
+    So has one whose project is locked by another transaction, or has no row yet; returns these new projects. A sender
     without a limit of units is not counted at all, neither for itself nor for its project.
     """
     counted = [turn for turn in turns if limit and turn.share and turn.allowance.units_per_minute and turn.it.project]

@@ -1,8 +1,8 @@
-"""Senders that sleep for a reason that has gone: a limit that was raised, a pause that was ended, a sign-in that came.
+"""Finds senders that wait for a reason that is gone: a limit was raised, a pause has ended, a credential file came.
 
 A claim writes into `next_claim_at` when a sender's next turn is, under the limits and the pauses of that moment. What
-changes them later may leave a sender asleep until tomorrow, so they are looked through: at the start, after a reload,
-and once a minute. The daemon only reads, unless there is somebody to wake; what may go is the claim's business as ever.
+changes them later may leave a sender waiting until tomorrow, so the senders are checked at the start, after a reload
+and once a minute. The daemon only reads, unless it finds one; what may be sent is decided by the claim as usual.
 Senders whose sign-in is broken are tried as soon as a credential file has come or gone.
 """
 
@@ -23,10 +23,10 @@ from mailerd.store.queue.rate_limits import COLUMNS, DefaultLimits
 from mailerd.store.queue.sender_turns import PROBE_INTERVAL
 
 _INTERVAL: Final = 60.0
-"""Seconds between two looks of one daemon, give or take a quarter, so that many daemons do not look together."""
+"""Seconds between two checks of one daemon, plus or minus a quarter, so that many daemons do not check together."""
 _PAGE: Final = 500
 """Senders of one statement."""
-# Only those that have a due job and no pause: in a database at rest that is nobody.
+# Only those that have a due job and no pause: in a database at rest there is none.
 _STALE: Final = f"""
 SELECT {COLUMNS}, next_claim_at, (SELECT p.tat FROM projects p WHERE p.name = s.project),
        (SELECT COALESCE(SUM(h.letters), 0) FROM sender_hours h
@@ -73,7 +73,7 @@ async def find_stale_turns(
     Shorter waits are left alone: after a pause, and between two letters, they are what they shall be.
 
     Raises:
-        DatabaseError: it cannot be told.
+        DatabaseError: it cannot be read.
     """
     found: list[StaleTurn] = []
     last = ""
@@ -109,7 +109,7 @@ def _free(row: Sequence[Any], defaults: DefaultLimits) -> bool:
 
 @dataclass
 class StaleTurns:
-    """Wakes them, for one daemon; what `credentials_version` gives changes when a credential file comes or goes."""
+    """Reschedules them, for one daemon. `credentials_version()` changes when a credential file comes or goes."""
 
     database: Database
     credentials_version: Callable[[], object]
@@ -121,14 +121,14 @@ class StaleTurns:
         self._seen = self.credentials_version()
 
     def check_now(self) -> None:
-        """Look at the next occasion: the limits have changed."""
+        """Check at the next claim: the limits have changed."""
         self._check_at = 0.0
 
     async def reschedule(self, defaults: DefaultLimits) -> None:
-        """Let the next claim look at every sender that sleeps for no reason, if it is time to look for them.
+        """Let the next claim take every sender that waits without a reason, if a check is due.
 
         Raises:
-            DatabaseError: nobody was woken, or not all of them; the next look does it.
+            DatabaseError: not all were rescheduled; the next check does it.
         """
         if (files := self.credentials_version()) != self._seen:
             await self.database.transaction(self._try_sign_ins, what="try sign-ins anew")
@@ -140,7 +140,7 @@ class StaleTurns:
             await self.database.transaction(lambda cursor: self._reschedule(cursor, found), what="reschedule senders")
 
     async def _reschedule(self, cursor: Cursor, found: Sequence[StaleTurn]) -> None:
-        for one in found:  # in the order of their names, as whoever locks several; a turn that has moved is left alone
+        for one in found:  # in the order of their names, the order of all locks; a turn that has moved is left alone
             await cursor.execute(_RESCHEDULE, (one.email, naive(one.next_claim_at)))
 
     async def _try_sign_ins(self, cursor: Cursor) -> None:
