@@ -56,7 +56,7 @@ class Decision:
 
 _DRAFT_KEPT: Final = timedelta(minutes=1)
 """The longest wait for which the draft of a letter that Google has refused may stay in the mailbox."""
-_LONGEST_REST: Final = timedelta(hours=1)
+_MAX_CHECK_DELAY: Final = timedelta(hours=1)
 """Of a letter whose draft Google shows and will not send."""
 _THROTTLE_WAIT: Final = timedelta(seconds=20)
 _CONCURRENT_WAIT: Final = timedelta(seconds=5)
@@ -66,7 +66,7 @@ _STAMP_DEFAULT: Final = timedelta(minutes=15)
 _JUST_OVER: Final = timedelta(minutes=1)
 """A stamp of Google's that lies no further back says that the wait is over; an older one says nothing."""
 _DAILY_BASE: Final = timedelta(hours=1)
-_LONGEST: Final = timedelta(hours=24)
+_MAX_PAUSE: Final = timedelta(hours=24)
 _STAMP_MARGIN: Final = timedelta(seconds=5)
 
 
@@ -160,7 +160,7 @@ def patient(decision: Decision, unanswered: bool, *, checks: int, policy: RetryP
     """
     if decision.change is not Transition.LOST or not decision.refused or not unanswered:
         return decision
-    rest = min(max(policy.in_flight, _LONGEST_REST), policy.in_flight * (1 << min(checks, 10)))
+    rest = min(max(policy.in_flight, _MAX_CHECK_DELAY), policy.in_flight * (1 << min(checks, 10)))
     return replace(decision, wait=max(decision.wait, rest), same_doubt=True)
 
 
@@ -200,7 +200,7 @@ def _released(verdict: Verdict, *, now: datetime, pauses: int, chance: float, re
 
 def _stamped(named: timedelta, *, chance: float) -> timedelta | None:
     """How long to rest where Google's stamp lies so far ahead; None: it is not to be believed."""
-    if timedelta(0) < named <= _LONGEST:
+    if timedelta(0) < named <= _MAX_PAUSE:
         return named + _STAMP_MARGIN * (1 + chance)
     if -_JUST_OVER <= named <= timedelta(0):  # over by now: a second on the way, or clocks that differ a little
         return _THROTTLE_WAIT * (1 + chance / 4)
@@ -214,7 +214,7 @@ def pause_for(backoff: Backoff, *, now: datetime, pauses: int, chance: float) ->
     jitter = 1 + chance / 4
     match backoff.cause:
         case PauseCause.DAILY_LIMIT:
-            return min(_LONGEST, _DAILY_BASE * (1 << min(pauses, 5)) * jitter)
+            return min(_MAX_PAUSE, _DAILY_BASE * (1 << min(pauses, 5)) * jitter)
         case PauseCause.PROJECT_LIMIT:
             return _DAILY_BASE * jitter
         case PauseCause.TOO_MANY_CONCURRENT:

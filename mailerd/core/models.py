@@ -46,7 +46,7 @@ class ClaimedRecipient:
     """How the sender's row says that it sends."""
     sender_project: str | None = None
     """The Cloud project that the sender's row names."""
-    slow_from: float = math.inf
+    latency_threshold: float = math.inf
     """Seconds from its claim to Google's answer above which the sender's row has to know; see core/rate_limit.py."""
     hour: datetime | None = None
     """The hour of its sender's day that was debited for it: what comes back unsent is taken off that one."""

@@ -32,21 +32,21 @@ _DAY: Final = timedelta(hours=24)
 _HOUR: Final = timedelta(hours=1)
 _BURST_SHARE: Final = 0.005
 """How much of a minute's letters may go at once beyond the one that always may: 0.3 s of a claim that came late."""
-_SLACK: Final = 0.4
+_MIN_LATENCY_MARGIN: Final = 0.4
 """Seconds of slack at least: what a quick network and a busy machine do to a letter now and then."""
 MAX_LATENCY: Final = 8.0
 """Seconds. What takes longer is an outage, and Google's own complaint then holds the sender, at no letter's cost; above
 this the slack could not come in time either (`slack`), and would cost more than a sixth of the minute."""
-_MARGIN: Final = 1.25
-_SPREAD_KEPT: Final = timedelta(minutes=10)
+_LATENCY_FACTOR: Final = 1.25
+_LATENCY_KEPT: Final = timedelta(minutes=10)
 """For so long a latency counts after it was last seen."""
-_SPREAD_FRESH: Final = timedelta(minutes=2)
+_LATENCY_FRESH: Final = timedelta(minutes=2)
 """For so long no letter that it covers needs a note: longer than one takes, and a minute of Google's beside."""
 _CALLS_KEPT: Final = timedelta(seconds=75)
 """For so long a call beside the letters slows them: longer than a minute and the greatest slack."""
 _PROJECT_BURST: Final = 0.01
 """How much of a project's minute may go at once, 0.6 s of it: its claims come in bunches of many letters."""
-_GROWS_EVERY: Final = timedelta(minutes=1)
+_GROWTH_INTERVAL: Final = timedelta(minutes=1)
 _FORGOTTEN_AFTER: Final = timedelta(minutes=30)
 _GAP_JITTER: Final = 0.5
 
@@ -111,7 +111,7 @@ class Rate:
         return timedelta(microseconds=math.ceil(self.unit * cost))
 
 
-def slack(latency: float) -> float:
+def latency_margin(latency: float) -> float:
     """Seconds by which two letters' ways to Google may differ, given the latency that is known.
 
     Google counts a letter at some moment between its claim and the answer; so letters that arrive within 60 s were
@@ -121,34 +121,34 @@ def slack(latency: float) -> float:
     any t up to MAX_LATENCY, if the slack after is a quarter more than t; with 20 letters a minute or more, what the
     arrival time lags behind a longer interval fits in as well. tests/core/test_rate_limit_arrivals.py plays it.
     """
-    return max(_SLACK, _MARGIN * min(latency, MAX_LATENCY))
+    return max(_MIN_LATENCY_MARGIN, _LATENCY_FACTOR * min(latency, MAX_LATENCY))
 
 
 def latency(seconds: float | None, *, seen: datetime | None, now: datetime) -> float:
     """What counts at `now` of a latency that was last seen at `seen`; 0 when there is none, or it is forgotten."""
-    return 0.0 if seconds is None or seen is None or now - seen >= _SPREAD_KEPT else seconds
+    return 0.0 if seconds is None or seen is None or now - seen >= _LATENCY_KEPT else seconds
 
 
-def slow_from(allowance: SenderLimits, *, seen: datetime | None, now: datetime) -> float:
+def latency_threshold(allowance: SenderLimits, *, seen: datetime | None, now: datetime) -> float:
     """Seconds from its claim to Google's answer above which a letter claimed at `now` has to be noted.
 
     While the latency is fresh, what it covers is not worth a write; later, all that needs more than the least slack.
     """
     if not (allowance.units_per_minute or allowance.per_minute):
         return math.inf
-    fresh = seen is not None and now - seen < _SPREAD_FRESH
-    return max(_SLACK, allowance.latency) if fresh else _SLACK
+    fresh = seen is not None and now - seen < _LATENCY_FRESH
+    return max(_MIN_LATENCY_MARGIN, allowance.latency) if fresh else _MIN_LATENCY_MARGIN
 
 
-def noted(took: float, *, before: float | None, seen: datetime | None, now: datetime) -> float:
+def update_latency(took: float, *, before: float | None, seen: datetime | None, now: datetime) -> float:
     """The latency after a letter that took so many seconds, given the one that was last seen at `seen`.
 
     It falls by no more than the margin in one step, and rests in between: so the slack always covers what was on its
     way under the latency before, noted or not, and no letter that a minute of Google's still counts is forgotten.
     """
     known = latency(before, seen=seen, now=now)
-    fresh = seen is not None and now - seen < _SPREAD_FRESH
-    return max(min(took, MAX_LATENCY), known if fresh else known / _MARGIN)
+    fresh = seen is not None and now - seen < _LATENCY_FRESH
+    return max(min(took, MAX_LATENCY), known if fresh else known / _LATENCY_FACTOR)
 
 
 def rate(allowance: SenderLimits, *, units: int = DRAFT_PAIR_UNITS) -> Rate | None:
@@ -168,7 +168,7 @@ def rate(allowance: SenderLimits, *, units: int = DRAFT_PAIR_UNITS) -> Rate | No
         return None
     if fits < 1:  # not even one letter fits: one goes whenever as many minutes have passed as it costs
         return Rate(_MINUTE / fits, _MINUTE / fits)
-    burst, seconds = 1 + fits * _BURST_SHARE, 60 + slack(allowance.latency)
+    burst, seconds = 1 + fits * _BURST_SHARE, 60 + latency_margin(allowance.latency)
     # Rounded to the safe side: a microsecond saved on each of many letters would let one too many in.
     micros = math.ceil(seconds * 1e6 / (fits + 1 - burst))
     tolerance = timedelta(microseconds=math.floor(micros * burst))
@@ -228,7 +228,7 @@ def call(
 def _project_stream(units_per_minute: int, latency: float) -> tuple[float, float]:
     """Units a minute, and units that may go at once: what arrives in any 60 s was claimed in those and the slack."""
     burst = max(units_per_minute * _PROJECT_BURST, float(DRAFT_PAIR_UNITS))
-    return max((units_per_minute - burst) * 60 / (60 + slack(latency)), units_per_minute / 10), burst
+    return max((units_per_minute - burst) * 60 / (60 + latency_margin(latency)), units_per_minute / 10), burst
 
 
 def project(
@@ -301,4 +301,4 @@ def concurrency(limit: int | None, *, since: datetime | None, now: datetime) -> 
     """
     if limit is None or since is None or now - since >= _FORGOTTEN_AFTER:
         return None
-    return limit + max(0, (now - since) // _GROWS_EVERY)
+    return limit + max(0, (now - since) // _GROWTH_INTERVAL)

@@ -9,11 +9,11 @@ from mailerd.mail.attachments import MimePart, encode_attachment
 from mailerd.store.attachments import StoredAttachment, attachments
 from mailerd.store.db.database import Database
 
-KEPT_AT_MOST: Final = 100_000_000
+MAX_CACHED_BYTES: Final = 100_000_000
 """Bytes of encoded attachments that are kept; what does not fit is read anew for each letter."""
-LARGE: Final = 1_000_000
+LARGE_BYTES: Final = 1_000_000
 """Bytes of attachments from which a letter is large: it takes about four times as much while it is made and sent."""
-LARGE_AT_ONCE: Final = 2
+MAX_LARGE: Final = 2
 
 
 class AttachmentCache:
@@ -23,7 +23,7 @@ class AttachmentCache:
         self._database = database
         self._kept: OrderedDict[str, tuple[MimePart, ...]] = OrderedDict()
         self._bytes = 0
-        self._large = asyncio.Semaphore(LARGE_AT_ONCE)
+        self._large = asyncio.Semaphore(MAX_LARGE)
 
     async def of(self, job: str, *, seq: int, count: int) -> tuple[MimePart, ...]:
         """What one recipient of a job gets, whose attachments are `count` altogether.
@@ -51,13 +51,13 @@ class AttachmentCache:
             return
         self._kept[job] = made
         self._bytes += _size(made)
-        while self._bytes > KEPT_AT_MOST:
+        while self._bytes > MAX_CACHED_BYTES:
             _, dropped = self._kept.popitem(last=False)
             self._bytes -= _size(dropped)
 
     def memory_slot(self, size: int) -> AbstractAsyncContextManager[None]:
         """Room to make and hand over a letter with so many bytes of attachments: large ones go two at a time."""
-        return nullcontext() if size < LARGE else self._large
+        return nullcontext() if size < LARGE_BYTES else self._large
 
 
 def _size(made: tuple[MimePart, ...]) -> int:

@@ -6,9 +6,9 @@ from typing import Final
 from mailerd.clock import Clock
 from mailerd.events.worker import RunnerEvents
 
-_FIRST: Final = 1.0
-_LONGEST: Final = 60.0
-_REMIND_EVERY: Final = 30.0
+_FIRST_RETRY_DELAY: Final = 1.0
+_MAX_RETRY_DELAY: Final = 60.0
+_REMINDER_INTERVAL: Final = 30.0
 
 
 @dataclass
@@ -23,19 +23,19 @@ class _Outage:
     @classmethod
     def begun(cls, now: float) -> "_Outage":
         """The first failure: a short rest."""
-        return cls(since=now, rest=_FIRST, until=now + _FIRST, told=now)
+        return cls(since=now, rest=_FIRST_RETRY_DELAY, until=now + _FIRST_RETRY_DELAY, told=now)
 
     def goes_on(self, now: float) -> bool:
         """One more failure: rest twice as long. False for one that was on its way with the last: they fail together."""
         if now < self.until:
             return False
-        self.rest = min(_LONGEST, 2 * self.rest)
+        self.rest = min(_MAX_RETRY_DELAY, 2 * self.rest)
         self.until = now + self.rest
         return True
 
     def remind(self, now: float) -> bool:
         """Whether to say once more that it lasts."""
-        if now - self.told < _REMIND_EVERY:
+        if now - self.told < _REMINDER_INTERVAL:
             return False
         self.told = now
         return True
@@ -78,7 +78,7 @@ class CircuitBreaker:
         now = self._clock.monotonic()
         if (outage := self._senders.get(sender)) is None:
             self._senders[sender] = _Outage.begun(now)
-            self._events.sender_out_of_reach(sender=sender, seconds=_FIRST, cause=cause)
+            self._events.sender_out_of_reach(sender=sender, seconds=_FIRST_RETRY_DELAY, cause=cause)
         elif outage.goes_on(now) and outage.remind(now):
             self._events.sender_out_of_reach(sender=sender, seconds=outage.rest, cause=cause)
 

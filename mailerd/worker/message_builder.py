@@ -19,9 +19,9 @@ from mailerd.store.db.database import Database
 from mailerd.store.job_content import job_content
 from mailerd.worker.attachment_cache import AttachmentCache
 
-_KEPT: Final = 256
+_MAX_CACHED_JOBS: Final = 256
 """Jobs whose templates are kept."""
-_BIG: Final = 100_000
+_LARGE_TEXT: Final = 100_000
 """Characters of a letter from which it is composed in a thread, so that it does not hold the loop."""
 
 
@@ -68,7 +68,7 @@ class MessageBuilder:
         )
         domain = job.from_email.rpartition("@")[2]
         now, message_id = self._clock.now(), f"<{secrets.token_hex(16)}@{domain}>"
-        if not job.attachments and len(content.html or "") + len(content.text) < _BIG:
+        if not job.attachments and len(content.html or "") + len(content.text) < _LARGE_TEXT:
             return compose(content, envelope, date=now, message_id=message_id)
         attached = await self._attachments.of(letter.job_id, seq=letter.seq, count=job.attachments)
         return await asyncio.to_thread(  # copying many megabytes would hold the loop
@@ -123,7 +123,7 @@ class MessageBuilder:
         finally:
             del self._reading[id_]
         self._jobs[id_] = job
-        if len(self._jobs) > _KEPT:
+        if len(self._jobs) > _MAX_CACHED_JOBS:
             self._jobs.popitem(last=False)
         return job
 

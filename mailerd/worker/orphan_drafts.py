@@ -14,7 +14,7 @@ from mailerd.store.queue.recovery import RecoveryQueries
 from mailerd.worker.rate_limited_gmail import RateLimitedGmail
 from mailerd.worker.reconcile import key_of
 
-_FOREIGN_KEPT: Final = 200_000
+_MAX_FOREIGN_DRAFTS: Final = 200_000
 """Drafts that are not ours and are remembered, so that each is looked at once; further ones are looked at anew. What is
 remembered stays: of lists that are read from their beginning again and again, the oldest is what is needed next."""
 
@@ -78,7 +78,7 @@ class OrphanDrafts:
         ours = _OURS.fullmatch(key)
         orphan = await self.rows.is_orphan(job=ours[1], seq=int(ours[2]), draft=draft) if ours else None
         if orphan is None:
-            if sum(map(len, self._foreign.values())) < _FOREIGN_KEPT:
+            if sum(map(len, self._foreign.values())) < _MAX_FOREIGN_DRAFTS:
                 self._foreign[sender].add(draft)
             return 0
         if not orphan:

@@ -8,7 +8,7 @@ from mailerd.core.decisions import Pause
 from mailerd.core.verdicts import PauseCause
 from mailerd.events.worker import RunnerEvents
 
-REMIND_EVERY: Final = 600.0
+REMINDER_INTERVAL: Final = 600.0
 """Seconds between two reminders that a sender is still paused for the same cause."""
 
 
@@ -37,7 +37,7 @@ class PauseLog:
         again = told is not None and told.cause is pause.cause
         if told and again and now < told.until and began < told.ordered:
             return  # letters that were in flight together are refused together; a later one shows that it was lifted
-        if told and again and now - told.at < REMIND_EVERY and seconds < REMIND_EVERY:
+        if told and again and now - told.at < REMINDER_INTERVAL and seconds < REMINDER_INTERVAL:
             told.ordered, told.until = now, now + seconds
             return
         self._told[sender] = _Told(pause.cause, told.since if told and again else now, now, now, now + seconds)

@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from typing import Final
 
-_KEPT: Final = 4096
+_MAX_JOBS: Final = 4096
 """Jobs that are remembered; one that drops out is counted anew when it is met again."""
 
 
@@ -22,7 +22,7 @@ class JobProgress:
     def found(self, job: str, *, total: int) -> None:
         """A job is met, of whose recipients none is known to have come to its end."""
         self._jobs[job] = [0, total]
-        if len(self._jobs) > _KEPT:
+        if len(self._jobs) > _MAX_JOBS:
             self._jobs.popitem(last=False)
 
     def set_done(self, job: str, *, ended: int) -> None:

@@ -17,15 +17,15 @@ from mailerd.store.queue.failover import ReplayLog
 from mailerd.store.queue.locked_rows import find_locked
 from mailerd.store.queue.record import RecordWriter
 
-_BATCH: Final = 100
+_MAX_BATCH: Final = 100
 """RecordWriter in one commit at most."""
-_FINISH_EVERY: Final = 0.05
+_COMPLETION_INTERVAL: Final = 0.05
 """Seconds between two looks for finished jobs: under load one look then serves a hundred letters."""
-_LOOK_AGAIN: Final = (0.05, 1.0)
+_LOCKED_RETRY_DELAYS: Final = (0.05, 1.0)
 """Seconds: the first and the longest rest of a record that needs a row which somebody holds."""
-_TELL_AFTER: Final = 3.0
+_FIRST_NOTICE_AFTER: Final = 3.0
 """Seconds that such a record waits without a word."""
-_TELL_EVERY: Final = 30.0
+_NOTICE_INTERVAL: Final = 30.0
 _MAY_END_A_JOB: Final = frozenset({Transition.SENT, Transition.FAILED, Transition.DEFERRED, Transition.RELEASED})
 """The last two too: what comes back into a cancelled job is cancelled, and may be its last letter."""
 
@@ -40,7 +40,7 @@ class _Entry:
     """When it was first held up, in monotonic seconds."""
     told: float = 0.0
     """For how long it had been when that was told."""
-    rest: float = _LOOK_AGAIN[0]
+    rest: float = _LOCKED_RETRY_DELAYS[0]
     """Seconds until it is tried again."""
 
 
@@ -94,7 +94,7 @@ class Recorder:
                 heartbeat.waiting("something to record", at_most=None)
                 batch = [await self._queue.get()]
                 heartbeat.working("recording")
-                while len(batch) < _BATCH and not self._queue.empty():
+                while len(batch) < _MAX_BATCH and not self._queue.empty():
                     batch.append(self._queue.get_nowait())
                 held_up = await self._held_up(batch)
                 for number in held_up:
@@ -149,10 +149,10 @@ class Recorder:
         if one.since is None:
             one.since = now
         waited = now - one.since
-        if waited >= (one.told + _TELL_EVERY if one.told else _TELL_AFTER):
+        if waited >= (one.told + _NOTICE_INTERVAL if one.told else _FIRST_NOTICE_AFTER):
             one.told = waited
             self._say_it_waits(one.record.letter, waited, again_in=one.rest)
-        rest, one.rest = one.rest, min(2 * one.rest, _LOOK_AGAIN[1])
+        rest, one.rest = one.rest, min(2 * one.rest, _LOCKED_RETRY_DELAYS[1])
         await self._clock.sleep(rest)
 
     def _say_it_waits(self, letter: ClaimedRecipient, waited: float, *, again_in: float) -> None:
@@ -202,7 +202,7 @@ class Recorder:
                 self._events.job_finished(
                     job=job.id, sent=job.sent, failed=job.failed, cancelled=job.cancelled, seconds=job.seconds
                 )
-            await self._clock.sleep(_FINISH_EVERY)
+            await self._clock.sleep(_COMPLETION_INTERVAL)
 
 
 def _nothing() -> None:

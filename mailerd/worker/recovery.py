@@ -22,11 +22,11 @@ from mailerd.store.queue.recovery import RecoveryQueries, Resolution
 from mailerd.worker.orphan_drafts import OrphanDrafts
 from mailerd.worker.reconcile import Reconciler, unresolved
 
-_LOOKS_AT_ONCE: Final = 10
+_MAX_CHECKS: Final = 10
 """As many doubts are taken: each is looked for at once, so that none waits for its turn while its lease runs out."""
-_LOOKS_OF_A_SENDER: Final = 2
+_MAX_CHECKS_PER_SENDER: Final = 2
 """Of those: a mailbox that is slow, or long to read, leaves most of them to the others."""
-_FINISH_EVERY: Final = 30.0
+_STUCK_JOBS_INTERVAL: Final = 30.0
 """Seconds between two searches for jobs that nobody finished."""
 _FIRST_SWEEP_AFTER: Final = 5.0
 """Seconds: letters that wait go first."""
@@ -72,7 +72,7 @@ class Recovery:
 
     async def stuck_jobs_loop(self) -> None:
         """Find jobs whose daemon died between its last letter and their end, and forgotten ones, until cancelled."""
-        await self._every(_FINISH_EVERY, self._find_stuck_jobs, name="looking for unfinished jobs")
+        await self._every(_STUCK_JOBS_INTERVAL, self._find_stuck_jobs, name="looking for unfinished jobs")
 
     async def sweep_loop(self) -> None:
         """Delete orphan drafts, soon after the start and now and then, until cancelled."""
@@ -110,9 +110,11 @@ class Recovery:
         Raises:
             DatabaseError: none was taken, or in doubt.
         """
-        room, looking = _LOOKS_AT_ONCE - self._looking.total(), bool(self._looking)
+        room, looking = _MAX_CHECKS - self._looking.total(), bool(self._looking)
         doubts = (
-            await self.rows.take_unresolved(limit=room, each=_LOOKS_OF_A_SENDER, looking=self._looking) if room else []
+            await self.rows.take_unresolved(limit=room, each=_MAX_CHECKS_PER_SENDER, looking=self._looking)
+            if room
+            else []
         )
         for doubt in doubts:
             self._looking[doubt.sender] += 1

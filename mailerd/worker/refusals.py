@@ -4,7 +4,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Final
 
-_LETTERS_KEPT: Final = 1000
+_MAX_LETTERS: Final = 1000
 """Refused letters of a sender that are remembered; of an older one the next refusal is its first again."""
 
 
@@ -45,7 +45,7 @@ class Refusals:
         if (before := it.refused.get(letter)) is None:
             it.refused[letter] = (began, now)
             it.refused_last[letter] = now
-            if len(it.refused) > _LETTERS_KEPT:
+            if len(it.refused) > _MAX_LETTERS:
                 it.refused_last.pop(it.refused.popitem(last=False)[0], None)
             return False
         first_began, first = before

@@ -22,33 +22,33 @@ from mailerd.worker.progress import JobProgress
 
 T = TypeVar("T")
 
-_CLAIM_AT_MOST: Final = 100
+_MAX_CLAIM: Final = 100
 """Letters of one claim."""
 _GATHER: Final = 2.0
 """How long a claim waits until it may have half as many letters as there are slots, in lengths of the last claim and
 while letters are in hand: a claim costs nearly the same for ten as for fifty, so a busy daemon claims more at once."""
-_GATHER_AT_MOST: Final = 0.03
+_MAX_GATHER_TIME: Final = 0.03
 """Seconds of that at most."""
-_REST: Final = 0.05
+_MIN_POLL_DELAY: Final = 0.05
 """Seconds at least between a claim that found less than there was room for and the next, unless the bell rings: where
 many senders are at Google's pace, one of them is due every few milliseconds, and a claim costs nearly the same for one
 as for twenty. The pace loses nothing by it: a letter may be claimed 0.3 s late (core/rate_limit.py: `_BURST_SHARE`)."""
 _MAX_DOUBLINGS: Final = 5
 """Doublings of that rest: 1.6 s."""
 _HEARTBEAT_POLLS: Final = 10
-_ALIVE_EVERY: Final = 60.0
+_ALIVE_INTERVAL: Final = 60.0
 """Seconds of silence at most at the level info."""
 _BACK_OFF: Final = (0.5, 5.0)
 """Seconds: the first and the longest wait after a claim that failed."""
 
 
-def rest(*, beaten: int) -> float:
+def poll_delay(*, lost_races: int) -> float:
     """Seconds to rest at least, after so many claims in a row in which others had taken what was due.
 
     Daemons that share a database all see the same next turn. Without this a hundred of them would look some hundred
     times a second each for what one of them takes.
     """
-    return _REST * 2.0 ** min(beaten, _MAX_DOUBLINGS)
+    return _MIN_POLL_DELAY * 2.0 ** min(lost_races, _MAX_DOUBLINGS)
 
 
 @dataclass
@@ -133,10 +133,9 @@ class Runner:
         if next_in is None:
             await self._wait(self._back_off())
         else:
-            rests_over = min(
-                self.breaker.blocked_senders().values(), default=math.inf
-            )  # of senders that the answer left out
-            await self._wait(min(self.poll_interval, rests_over, max(next_in, rest(beaten=self._lost_races))))
+            blocked = self.breaker.blocked_senders().values()  # of senders that the answer left out
+            rests_over = min(blocked, default=math.inf)
+            await self._wait(min(self.poll_interval, rests_over, max(next_in, poll_delay(lost_races=self._lost_races))))
 
     async def _try_alone(self, recipient: int, letters: asyncio.TaskGroup, heartbeat: Heartbeat) -> None:
         """Send a letter that may have crashed several daemons while nothing else is in flight in this one.
@@ -180,8 +179,8 @@ class Runner:
 
         As many as there is capacity for. A single one, and only for a free slot, while Google is out of reach.
         """
-        if rest := self.breaker.retry_in():
-            await self.clock.sleep(rest)
+        if poll_delay := self.breaker.retry_in():
+            await self.clock.sleep(poll_delay)
         half = self.semaphore.number // 2
         if self.breaker.is_open:
             await self.semaphore.wait_for_capacity(half + 1)
@@ -189,9 +188,9 @@ class Runner:
         await self.semaphore.wait_for_capacity(1)
         if len(self.in_flight):
             with suppress(TimeoutError):
-                async with asyncio.timeout(min(_GATHER_AT_MOST, _GATHER * self._took)):
+                async with asyncio.timeout(min(_MAX_GATHER_TIME, _GATHER * self._took)):
                     await self.semaphore.wait_for_capacity(half)
-        return min(_CLAIM_AT_MOST, self.semaphore.capacity)
+        return min(_MAX_CLAIM, self.semaphore.capacity)
 
     def _rooms(self) -> Mapping[str, int]:
         """How many letters may be claimed of those senders for whom it matters; none of those that rest."""
@@ -261,7 +260,7 @@ class Runner:
             return
 
     def _log_alive(self) -> None:
-        if self.clock.monotonic() - self._last_alive >= _ALIVE_EVERY:
+        if self.clock.monotonic() - self._last_alive >= _ALIVE_INTERVAL:
             self._last_alive = self.clock.monotonic()
             self.events.alive(
                 polls=self._polls, sent=self.progress.sent, failed=self.progress.failed, in_hand=len(self.in_flight)

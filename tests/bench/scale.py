@@ -25,7 +25,7 @@ from mailerd.errors import DatabaseError
 from mailerd.events.store import StoreEvents
 from mailerd.store.db.database import Database
 from mailerd.store.queue.claim import Claims
-from mailerd.worker.runner import rest
+from mailerd.worker.runner import poll_delay
 from tests.bench.place import Place, Usage, place
 from tests.bench.storing import fill
 
@@ -71,12 +71,12 @@ async def claimers(url: str, number: int, seconds: float) -> Tally:
         database = Database(DatabaseSettings(url=url), events=StoreEvents(no_log))
         claims = Claims(database, "0" * 26, timedelta(seconds=60), PACE)
         idle, beaten = False, 0
-        await asyncio.sleep(random.uniform(0, rest(beaten=0)))  # so that they do not march in step
+        await asyncio.sleep(random.uniform(0, poll_delay(lost_races=0)))  # so that they do not march in step
         while time.monotonic() < end:
             if idle:
                 tally.looks += 1
                 if due_in := await claims.due_in():
-                    await asyncio.sleep(min(POLL, max(due_in, rest(beaten=beaten))))
+                    await asyncio.sleep(min(POLL, max(due_in, poll_delay(lost_races=beaten))))
                     continue
             started = time.monotonic()
             try:
@@ -92,7 +92,9 @@ async def claimers(url: str, number: int, seconds: float) -> Tally:
             if len(claim.letters) == AT_MOST:
                 continue
             beaten = beaten + 1 if idle and claim.next_in == 0 else 0
-            await asyncio.sleep(min(POLL, max(rest(beaten=beaten), POLL if claim.next_in is None else claim.next_in)))
+            await asyncio.sleep(
+                min(POLL, max(poll_delay(lost_races=beaten), POLL if claim.next_in is None else claim.next_in))
+            )
         await database.close()
 
     await asyncio.gather(*(one() for _ in range(number)))
@@ -173,7 +175,7 @@ class Play:
             self.tally.looks += 1
             end += self.costs.look
             if (due_in := self.turns[0][0] - begin) > 0:
-                return end, min(POLL, max(due_in, rest(beaten=beaten)))
+                return end, min(POLL, max(due_in, poll_delay(lost_races=beaten)))
         claiming = end + self.costs.claim / 2  # what others commit until then is gone
         taken: list[int] = []
         while self.turns and self.turns[0][0] <= claiming and len(taken) < AT_MOST:
@@ -190,7 +192,7 @@ class Play:
         if len(taken) == AT_MOST:
             return end, 0.0
         self.beaten[daemon] = 0 if taken else beaten + 1
-        return end, min(POLL, max(next_in, rest(beaten=self.beaten[daemon])))
+        return end, min(POLL, max(next_in, poll_delay(lost_races=self.beaten[daemon])))
 
 
 def _row(*cells: object) -> None:

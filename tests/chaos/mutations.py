@@ -197,15 +197,15 @@ MUTATIONS: Final = (
     Mutation(
         "a letter that was slow to Google is not noted",
         "mailerd/store/queue/side_effects.py",
-        "reached and it.took > it.letter.slow_from",
+        "reached and it.took > it.letter.latency_threshold",
         "it.took < 0",
         "tests/daemon/test_pauses.py::test_a_slow_way_to_google_is_learnt_by_the_sender_that_has_it",
     ),
     Mutation(
         "the slack is no more than the slowest letter",
         "mailerd/core/rate_limit.py",
-        "_MARGIN: Final = 1.25",
-        "_MARGIN: Final = 1.0",
+        "_LATENCY_FACTOR: Final = 1.25",
+        "_LATENCY_FACTOR: Final = 1.0",
         "tests/core/test_rate_limit_arrivals.py::test_however_late_letters_arrive_google_never_counts_too_many_in_a_minute",
     ),
     Mutation(

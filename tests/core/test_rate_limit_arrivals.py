@@ -96,7 +96,10 @@ class World:
         """What the store does in the commit of an outcome."""
         self.written += 1
         moment = NOW + at * SECOND
-        self.latency, self.seen = rate_limit.noted(took, before=self.latency, seen=self.seen, now=moment), moment
+        self.latency, self.seen = (
+            rate_limit.update_latency(took, before=self.latency, seen=self.seen, now=moment),
+            moment,
+        )
 
     def took(self) -> float:
         quick = self.dice.uniform(0.0, QUICK)
@@ -113,7 +116,7 @@ class World:
         if self.units == DRAFT_PAIR_UNITS:
             self.arrived.append((self.now + draft * took, CREATE_UNITS))
         self.arrived.append((self.now + sent * took, DIRECT_UNITS))
-        if took > rate_limit.slow_from(allowance, seen=self.seen, now=self.moment):
+        if took > rate_limit.latency_threshold(allowance, seen=self.seen, now=self.moment):
             heapq.heappush(self.notes, (self.now + took + self.dice.uniform(0, 0.2), took))
 
     def search(self, allowance: SenderLimits) -> None:
@@ -236,21 +239,21 @@ seconds, latencies = st.floats(0, 1200), st.floats(0.4, MAX_LATENCY)
 def test_every_letter_that_is_not_noted_is_covered_by_the_slack_after_the_next_note(known: float, ago: float) -> None:
     seen = NOW - ago * SECOND
     counts = rate_limit.latency(known, seen=seen, now=NOW)
-    unnoted = rate_limit.slow_from(SenderLimits(6000, 0, 0, latency=counts), seen=seen, now=NOW)
-    after = rate_limit.noted(0.41, before=known, seen=seen, now=NOW + 10 * SECOND)
-    assert rate_limit.slack(after) >= unnoted * (1 - 1e-9)
-    assert rate_limit.slack(after) >= (counts if ago < 590 else 0.0) * (1 - 1e-9)
+    unnoted = rate_limit.latency_threshold(SenderLimits(6000, 0, 0, latency=counts), seen=seen, now=NOW)
+    after = rate_limit.update_latency(0.41, before=known, seen=seen, now=NOW + 10 * SECOND)
+    assert rate_limit.latency_margin(after) >= unnoted * (1 - 1e-9)
+    assert rate_limit.latency_margin(after) >= (counts if ago < 590 else 0.0) * (1 - 1e-9)
 
 
 @given(latencies, seconds, st.floats(0.4, 3000))
 def test_a_note_knows_the_letter_that_made_it_up_to_what_is_an_outage(known: float, ago: float, took: float) -> None:
-    after = rate_limit.noted(took, before=known, seen=NOW - ago * SECOND, now=NOW)
+    after = rate_limit.update_latency(took, before=known, seen=NOW - ago * SECOND, now=NOW)
     assert min(took, MAX_LATENCY) <= after <= MAX_LATENCY
-    assert rate_limit.slack(after) >= min(1.25 * took, 10.0)
+    assert rate_limit.latency_margin(after) >= min(1.25 * took, 10.0)
 
 
 def test_nothing_is_noted_where_there_is_no_pace() -> None:
-    assert rate_limit.slow_from(SenderLimits(0, 0, 2000), seen=None, now=NOW) == float("inf")
+    assert rate_limit.latency_threshold(SenderLimits(0, 0, 2000), seen=None, now=NOW) == float("inf")
 
 
 def test_an_outage_costs_less_than_a_sixth_of_the_minute() -> None:

@@ -22,7 +22,7 @@ from mailerd.store.api_keys import ApiKey
 from mailerd.store.db.database import Database
 from mailerd.store.job_content import job_content
 from mailerd.store.jobs import Jobs
-from mailerd.worker.attachment_cache import LARGE_AT_ONCE
+from mailerd.worker.attachment_cache import MAX_LARGE
 from tests.support.daemon import running, settings
 from tests.support.heard import Heard
 from tests.support.rendering import rendering
@@ -116,7 +116,7 @@ async def test_a_letter_of_thirty_megabytes_goes_by_the_upload_address(
     job = await accept(
         database,
         attachments=[a_file("big.pdf", content)],
-        recipients=[{"email": f"r{number}@example.org"} for number in range(LARGE_AT_ONCE + 1)],
+        recipients=[{"email": f"r{number}@example.org"} for number in range(MAX_LARGE + 1)],
     )
     uploads: list[tuple[str, int]] = []
     send = GmailSession.send
@@ -130,8 +130,8 @@ async def test_a_letter_of_thirty_megabytes_goes_by_the_upload_address(
     async with running(known, heard):
         await heard.wait_for("job_finished", within=60)
 
-    assert await states(database, job) == {"sent": LARGE_AT_ONCE + 1}
-    assert len(uploads) == LARGE_AT_ONCE + 1
+    assert await states(database, job) == {"sent": MAX_LARGE + 1}
+    assert len(uploads) == MAX_LARGE + 1
     assert {kind for kind, _ in uploads} == {"message/rfc822"}
     assert min(size for _, size in uploads) > 29_000_000
     assert await query(database, "SELECT COUNT(DISTINCT digest) FROM attachment_chunks") == [(1,)]

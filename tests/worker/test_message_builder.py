@@ -12,7 +12,7 @@ from mailerd.core.models import ClaimedRecipient
 from mailerd.store.db.database import Database
 from mailerd.store.job_content import JobContent
 from mailerd.worker import message_builder
-from mailerd.worker.attachment_cache import LARGE, LARGE_AT_ONCE
+from mailerd.worker.attachment_cache import LARGE_BYTES, MAX_LARGE
 from mailerd.worker.message_builder import MessageBuilder
 from tests.support.rendering import rendering
 
@@ -119,7 +119,7 @@ async def test_large_letters_go_two_at_a_time_from_the_first_on_and_later(
 ) -> None:
     async def read(_: Database, __: str) -> JobContent:
         await asyncio.sleep(0)
-        return replace(CONTENTS, attachments=1, attached_bytes=LARGE)
+        return replace(CONTENTS, attachments=1, attached_bytes=LARGE_BYTES)
 
     async with a_workshop(monkeypatch, read) as it:
         for number in range(letters_before):
@@ -137,4 +137,4 @@ async def test_large_letters_go_two_at_a_time_from_the_first_on_and_later(
                 inside -= 1
 
         await asyncio.gather(*(hand_in(number) for number in range(6)))
-        assert most == LARGE_AT_ONCE
+        assert most == MAX_LARGE

@@ -5,7 +5,7 @@ from datetime import timedelta
 from mailerd.core.decisions import Pause
 from mailerd.core.verdicts import PauseCause
 from mailerd.events.worker import RunnerEvents
-from mailerd.worker.pause_log import REMIND_EVERY, PauseLog
+from mailerd.worker.pause_log import REMINDER_INTERVAL, PauseLog
 from tests.support.heard import Heard
 from tests.support.ticking import Ticking
 
@@ -14,7 +14,7 @@ async def test_a_pause_is_logged_once_and_so_is_its_end() -> None:
     clock, heard = Ticking(), Heard()
     pause_log = PauseLog(clock=clock, events=RunnerEvents(heard))
     dead = Pause(PauseCause.TOKEN_REFUSED, "run it", timedelta(seconds=60))
-    for _ in range(int(2 * REMIND_EVERY / 60)):
+    for _ in range(int(2 * REMINDER_INTERVAL / 60)):
         began = clock.monotonic()
         for _ in range(20):  # letters that were in hand together
             pause_log.paused("me", dead, began=began - 1)

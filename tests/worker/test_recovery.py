@@ -36,7 +36,9 @@ async def test_a_search_of_many_mailboxes_is_not_taken_for_dead(database: Databa
 async def test_a_google_that_swallows_every_look_is_not_taken_for_a_dead_rescue(
     database: Database, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rescue_module, "_LOOKS_OF_A_SENDER", 1)  # the time of looks that go on together adds up here
+    monkeypatch.setattr(
+        rescue_module, "_MAX_CHECKS_PER_SENDER", 1
+    )  # the time of looks that go on together adds up here
     letters = int(HOURS / 60)
     place = Place(database, heard, seconds=60.0)
     place.google.answer = lambda _: NoResponse("no answer within 30 s")

@@ -99,9 +99,9 @@ class SenderState:
         return rate_limit.DIRECT_UNITS if self.mode == "direct" else rate_limit.DRAFT_PAIR_UNITS
 
     @property
-    def slow_from(self) -> float:
+    def latency_threshold(self) -> float:
         """Seconds above which the row has to learn how long a letter took."""
-        return rate_limit.slow_from(self.limits, seen=self.latency_at, now=self.now)
+        return rate_limit.latency_threshold(self.limits, seen=self.latency_at, now=self.now)
 
     @property
     def paused(self) -> bool:
@@ -235,7 +235,7 @@ async def _record_latency(cursor: Cursor, where: tuple[str, str], name: str, too
     await cursor.execute(_LATENCY.format(*where), (name,))
     if row := await cursor.fetchone():  # a project without a limit has none
         before, seen, now = row
-        latency = rate_limit.noted(took, before=before, seen=seen, now=now)
+        latency = rate_limit.update_latency(took, before=before, seen=seen, now=now)
         await cursor.execute(_RECORD_LATENCY.format(*where), (latency, name))
 
 

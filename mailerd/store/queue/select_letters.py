@@ -186,7 +186,7 @@ def _letter(row: Sequence[Any], turn: Turn, token: str, *, attempt: int) -> Clai
         id=id_, job_id=job, seq=seq, sender=turn.it.email, to_email=to, to_name=name, variables=variables,
         attempt=attempt, token=token, draft_id=draft, thread_id=thread, unanswered=bool(unanswered),
         checks=checks, pauses=turn.it.pauses, probing=turn.probing, sender_mode=turn.it.mode,
-        sender_project=turn.it.project, slow_from=turn.it.slow_from, hour=turn.hour,
+        sender_project=turn.it.project, latency_threshold=turn.it.latency_threshold, hour=turn.hour,
     )  # fmt: skip
 
 

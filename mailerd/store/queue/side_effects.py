@@ -22,7 +22,7 @@ def is_requeued(record: Record) -> bool:
 def was_slow(it: Outcome) -> bool:
     """Whether the letter may have reached Google later than its sender's row allows for: with an answer or without."""
     reached = it.decision.change is not Transition.RELEASED or it.letter.draft_id is not None
-    return reached and it.took > it.letter.slow_from
+    return reached and it.took > it.letter.latency_threshold
 
 
 def updates_sender(record: Record) -> bool:

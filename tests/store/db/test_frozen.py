@@ -107,7 +107,7 @@ USED_UP = Decision(Transition.RELEASED, error="no", wait=MINUTE, pause=Pause(Pau
 
 def records(letter: ClaimedRecipient) -> list[Record]:
     """One of each kind: what locks its own row alone, what teaches of the sender, comes back, was slow, pauses all."""
-    slow = replace(letter, slow_from=0.4)
+    slow = replace(letter, latency_threshold=0.4)
     return [
         Outcome(letter, Decision(Transition.SENT, message_id="m")),
         Handover(letter, "draft", "d", "t", project="1"),

@@ -55,7 +55,7 @@ async def test_records_of_two_daemons_that_touch_the_same_senders_never_deadlock
     def touching(seq: int, *, first: bool) -> list[Record]:
         """Hand-overs that teach of one half of the senders, and outcomes that touch the other."""
         taught: list[Record] = [Handover(it, "draft", "d", "t", project="p") for it in of(seq, first=first)]
-        others = [replace(it, slow_from=0.4) for it in of(seq + 1, first=not first)]
+        others = [replace(it, latency_threshold=0.4) for it in of(seq + 1, first=not first)]
         decisions = (slow, back, paused)
         return taught + [Outcome(it, decision, took=2.0) for it, decision in zip(others, decisions, strict=True)]
 
