@@ -1,4 +1,4 @@
-"""What to write after an attempt: the one place where a verdict becomes a change of the row and a pause of a sender."""
+"""What to write after an attempt: only here a verdict becomes a change of the row and a pause of a sender."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -11,7 +11,7 @@ from mailerd.core.verdicts import Backoff, Disposition, PauseCause, Scope, Verdi
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How long to wait, and how often to try."""
+    """How often a letter is tried, and how long the waits between are."""
 
     max_attempts: int
     base: timedelta
@@ -22,7 +22,7 @@ class RetryPolicy:
 
 @dataclass(frozen=True)
 class Pause:
-    """The sender shall not be claimed for before `wait` is over."""
+    """No letter of the sender is claimed before `wait` is over."""
 
     cause: PauseCause
     reason: str
@@ -36,22 +36,22 @@ class Decision:
     change: Transition
     error: str | None = None
     wait: timedelta = timedelta(0)
-    """Until the row is due again (deferred, released), or until somebody looks for the letter (lost)."""
+    """Until the row is due again (deferred, released), or until the letter is checked at Google (lost)."""
     message_id: str | None = None
     thread_id: str | None = None
     pause: Pause | None = None
     global_backoff: str | None = None
-    """Google cannot be reached at all, and why: nothing shall be claimed by this daemon for a while."""
+    """Why Google cannot be reached at all: this daemon claims nearly nothing for a while."""
     refused: bool = False
-    """Lost though Google has answered that it did not send it: the doubt is what became of its draft before."""
+    """Lost, though Google has answered that it did not send the letter: an earlier send of its draft is unresolved."""
     same_doubt: bool = False
-    """Lost as it was before: this try has shown nothing new, so it costs no attempt and the looks are counted on."""
+    """Lost as before: this try showed nothing new, so it costs no attempt and the count of checks goes on."""
     forgets: bool = False
-    """The letter's draft was deleted by us: another try makes a new one."""
+    """We deleted the letter's draft: another try creates a new one."""
     discarding: bool = False
     """Google was asked to delete the draft and did not answer."""
     sender_backoff: str | None = None
-    """Google cannot be reached for this sender, and why: this daemon shall claim none of its letters for a while."""
+    """Why Google cannot be reached for this sender: this daemon claims none of its letters for a while."""
 
 
 _DRAFT_KEPT: Final = timedelta(minutes=1)
@@ -61,10 +61,10 @@ _MAX_CHECK_DELAY: Final = timedelta(hours=1)
 _THROTTLE_WAIT: Final = timedelta(seconds=20)
 _CONCURRENT_WAIT: Final = timedelta(seconds=5)
 _RECHECK_WAIT: Final = timedelta(seconds=60)
-"""A sender whose sign-in is broken is tried again so often, so that a repaired one goes on by itself."""
+"""A sender whose sign-in is broken is tried again after this time, so that a repaired one goes on by itself."""
 _STAMP_DEFAULT: Final = timedelta(minutes=15)
 _JUST_OVER: Final = timedelta(minutes=1)
-"""A stamp of Google's that lies no further back says that the wait is over; an older one says nothing."""
+"""A time in Google's answer that is no longer past means that the wait is over; an older one means nothing."""
 _DAILY_BASE: Final = timedelta(hours=1)
 _MAX_PAUSE: Final = timedelta(hours=24)
 _STAMP_MARGIN: Final = timedelta(seconds=5)
@@ -101,8 +101,8 @@ def decide(
 def discards(decision: Decision, reply: Reply, *, unanswered: bool) -> bool:
     """Whether the draft whose drafts.send got `reply` is deleted before `decision` is written.
 
-    Google has refused it, and the letter waits for so long that somebody may find the draft; or it fails, though an
-    earlier send had no answer (`unanswered`): whether a draft can be deleted says whether it was sent.
+    Google has refused it, and the letter waits so long that the mailbox's owner may find the draft; or it fails, though
+    an earlier send had no answer (`unanswered`): whether the draft can be deleted shows whether it was sent.
     """
     if not isinstance(reply, Refused):
         return False
@@ -113,7 +113,7 @@ def discards(decision: Decision, reply: Reply, *, unanswered: bool) -> bool:
 
 
 def discarded(decision: Decision, disposition: Disposition, *, in_flight: timedelta) -> Decision:
-    """What to write instead of `decision`, once the deletion of the draft has met this fate."""
+    """What to write instead of `decision`, given the result of the draft's deletion."""
     match disposition:
         case Disposition.ACCEPTED:
             return replace(decision, forgets=True)
@@ -140,20 +140,20 @@ def _doubt(decision: Decision, reason: str, *, wait: timedelta) -> Decision:
 
 
 def no_drafts(*, in_flight: timedelta) -> Decision:
-    """What to write of a letter whose draft may have been sent, where the sign-in may use no drafts any more."""
+    """What to write about a letter whose draft may have been sent, where the sign-in may no longer use drafts."""
     error = "its draft may have been sent, and this sign-in may use no drafts any more"
     return Decision(Transition.LOST, error=error, wait=in_flight, refused=True)
 
 
 def given_up(attempt: int, *, policy: RetryPolicy) -> Decision | None:
-    """What to write where all attempts before this one are used up; None: it may be tried."""
+    """What to write when all attempts are used up; None: the letter may be tried."""
     if attempt <= policy.max_attempts:
         return None
     return Decision(Transition.FAILED, error=f"given up after {attempt - 1} attempts")
 
 
 def patient(decision: Decision, unanswered: bool, *, checks: int, policy: RetryPolicy) -> Decision:  # noqa: FBT001
-    """What to write instead where an earlier send of the draft had no answer (`unanswered`) and it is in doubt anew.
+    """What to write instead, where an earlier send of the draft had no answer (`unanswered`) and this one is lost too.
 
     A look has said that the draft is there, and Google that it is not: one of its replicas lags. The letter is not to
     blame, and is looked for later the more often (`checks`) that was so.
@@ -174,7 +174,7 @@ def back_off(attempt: int, *, base: timedelta, cap: timedelta, chance: float) ->
 
 
 def _retry_after(reply: Reply, *, cap: timedelta) -> timedelta:
-    """What a Retry-After header asks for; it is believed up to the cap."""
+    """The wait of a Retry-After header, at most the cap."""
     seconds = reply.retry_after if isinstance(reply, Refused) else None
     return timedelta(seconds=min(cap.total_seconds(), seconds or 0.0))
 
@@ -199,7 +199,7 @@ def _released(verdict: Verdict, *, now: datetime, pauses: int, chance: float, re
 
 
 def _stamped(named: timedelta, *, chance: float) -> timedelta | None:
-    """How long to rest where Google's stamp lies so far ahead; None: it is not to be believed."""
+    """How long to rest, given the time that Google names; None: it is not plausible."""
     if timedelta(0) < named <= _MAX_PAUSE:
         return named + _STAMP_MARGIN * (1 + chance)
     if -_JUST_OVER <= named <= timedelta(0):  # over by now: a second on the way, or clocks that differ a little
@@ -208,7 +208,7 @@ def _stamped(named: timedelta, *, chance: float) -> timedelta | None:
 
 
 def pause_for(backoff: Backoff, *, now: datetime, pauses: int, chance: float) -> timedelta:
-    """How long the sender rests: Google's own stamp where it is sane, else by cause, with jitter."""
+    """How long the sender rests: until the time that Google names where it is plausible, else by cause, with jitter."""
     if backoff.until is not None and (stamped := _stamped(backoff.until - now, chance=chance)):
         return stamped
     jitter = 1 + chance / 4

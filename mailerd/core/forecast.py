@@ -1,4 +1,4 @@
-"""When a job will be done: the sender's allowance played forward, hour by hour, for all letters up to its last."""
+"""When a job will be done: simulates the sender's limits, hour by hour, for all letters up to the job's last."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,10 +13,10 @@ _HOUR: Final = timedelta(hours=1)
 _DAY: Final = timedelta(hours=24)
 _NO_TIME: Final = timedelta(0)
 _STEPS: Final = 4000
-"""Hours and waits that are played forward at most: half a year."""
+"""Hours and waits that are simulated at most: half a year."""
 _ROUNDS: Final = 4
 _A_STOP: Final = timedelta(minutes=15)
-"""A wait that is worth telling."""
+"""A wait so long divides two send windows."""
 _AT_ONCE: Final = timedelta(minutes=1)
 _WEEK: Final = timedelta(days=6)
 
@@ -33,7 +33,7 @@ class Queued:
 
 @dataclass(frozen=True)
 class ForecastInputs:
-    """What is known of a job, its sender and what else waits, as of `now`."""
+    """What is known at `now` of a job, its sender and the sender's other letters."""
 
     now: datetime
     letters: int
@@ -60,7 +60,7 @@ class ForecastInputs:
     job_paused: bool = False
     unresolved: "UnresolvedSends | None" = None
     next_claim_at: datetime | None = None
-    """When the next claim looks at the sender."""
+    """When the next claim considers the sender."""
     repair: str | None = None
     """What a person has to do before a letter of the sender can go; None: nothing."""
     measured: float = 0.0
@@ -73,9 +73,9 @@ class UnresolvedSends:
 
     letters: int
     manual: int
-    """Those of them that nobody looks for by himself: a person settles them."""
+    """Those that no check can resolve: a person settles them."""
     look_at: datetime | None
-    """When the first of the others is looked for."""
+    """When the first of the others is checked."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Forecast:
 
     windows: tuple[SendWindow, ...]
     whole: bool
-    """False: the end lies too far away to be told."""
+    """False: the end is too far away to be computed."""
     queued_before: int
     """Letters of other jobs that go before its last one."""
     per_minute: float | None
@@ -113,7 +113,7 @@ class Forecast:
 
 
 def compute_forecast(it: ForecastInputs) -> Forecast:
-    """Play the sender's allowance forward. Jobs that are not there yet, and doubts, are left out of account."""
+    """Simulate the sender's limits. Future jobs and unsure letters are not considered."""
     held = "the sender is resumed" if it.paused_until == rate_limit.FOREVER else None
     if event := "the job is resumed" if it.job_paused else it.repair or held:
         return Forecast((), whole=False, queued_before=0, per_minute=None, until=event)
@@ -199,7 +199,7 @@ def _growth(it: ForecastInputs, at: datetime) -> datetime:
 
 
 def waiting_reason(it: ForecastInputs, forecast: Forecast) -> str | None:
-    """Why its letters do not go right now; None when nothing holds them but the pace of the minute."""
+    """Why its letters are not sent now; None when only the rate limit of the minute holds them."""
     held = (_held(it) or _slowed(it, forecast)) if it.letters else None
     return "; ".join(cause for cause in (held, unresolved_summary(it)) if cause) or None
 
@@ -238,7 +238,7 @@ def _slowed(it: ForecastInputs, forecast: Forecast) -> str | None:
 
 
 def unresolved_summary(it: ForecastInputs) -> str | None:
-    """What becomes of its unsure letters, and when; None when there are none."""
+    """What happens to its unsure letters, and when; None when there are none."""
     if it.unresolved is None:
         return None
     parts, looked_for = [], it.unresolved.letters - it.unresolved.manual

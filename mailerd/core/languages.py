@@ -1,4 +1,4 @@
-"""Which language of a template a recipient gets; intake and dispatch must choose alike."""
+"""Which language of a template a recipient gets; intake and worker must choose alike."""
 
 from collections.abc import Collection
 

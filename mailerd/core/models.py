@@ -1,4 +1,4 @@
-"""What a daemon holds: letters that it claimed, and what it wants written about them."""
+"""Values that pass between the layers: claimed letters, and what is to be written about them."""
 
 import math
 from dataclasses import dataclass
@@ -59,7 +59,7 @@ class ClaimedRecipient:
 
 @dataclass(frozen=True)
 class ClaimedJob:
-    """What a claim tells about a job."""
+    """A job of which a claim took letters."""
 
     id: str
     type: str
@@ -116,7 +116,7 @@ Record = Handover | Outcome
 
 
 class WriteResult(StrEnum):
-    """What became of a record."""
+    """What the row did with a record."""
 
     APPLIED = "applied"
     """The row took it."""
@@ -132,7 +132,7 @@ class WriteResult(StrEnum):
 
 @dataclass(frozen=True)
 class ExpiredClaim:
-    """A row whose lease ran out, as the rescue found it and what became of it."""
+    """A row whose lease ran out, as the recovery found it, and its new state."""
 
     id: int
     job_id: str

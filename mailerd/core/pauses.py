@@ -8,7 +8,7 @@ from mailerd.core.rate_limit import FOREVER
 from mailerd.core.verdicts import PauseCause
 
 MANUAL: Final = "manual"
-"""The cause of a pause that a person ordered. No reply of Google's means it, so it is no `Cause`."""
+"""The cause of a pause that a person ordered. No reply of Google means it, so it is no `PauseCause`."""
 CAUSES: Final = (*(cause.value for cause in PauseCause), MANUAL)
 """Every cause that a sender's row may name."""
 
@@ -56,7 +56,7 @@ _REPAIRS: Final[Mapping[str, str]] = {
     PauseCause.SCOPE_MISSING: f"the sign-in has the scopes: {_LOGIN}",
     PauseCause.MAILBOX_REFUSED: "Gmail is switched on for {sender}",
 }
-"""What somebody has to do before a letter can go; the pause itself ends each minute, for another try."""
+"""What a person has to do before a letter can be sent; the pause itself ends each minute, for another try."""
 _STILL: Final = timedelta(minutes=2)
 """Time after a pause in which the try that follows it may have no answer yet."""
 
@@ -64,7 +64,7 @@ _STILL: Final = timedelta(minutes=2)
 def repair(cause: str | None, end: datetime | None, *, sender: str, now: datetime) -> str | None:
     """What has to happen, by a person, before any letter of the sender can go; None where waiting is enough.
 
-    `cause` and `end` are those of its last pause. An old one says nothing: whoever mended it need not have sent since.
+    `cause` and `end` are those of its last pause. An old one proves nothing: it may be mended and nothing sent since.
     """
     words = _REPAIRS.get(cause or "")
     return words.format(sender=sender) if words and end and end > now - _STILL else None

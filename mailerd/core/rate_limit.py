@@ -33,17 +33,17 @@ _HOUR: Final = timedelta(hours=1)
 _BURST_SHARE: Final = 0.005
 """How much of a minute's letters may go at once beyond the one that always may: 0.3 s of a claim that came late."""
 _MIN_LATENCY_MARGIN: Final = 0.4
-"""Seconds of slack at least: what a quick network and a busy machine do to a letter now and then."""
+"""Seconds of latency margin at least: what a quick network and a busy machine cost a letter now and then."""
 MAX_LATENCY: Final = 8.0
 """Seconds. What takes longer is an outage, and Google's own complaint then holds the sender, at no letter's cost; above
-this the slack could not come in time either (`slack`), and would cost more than a sixth of the minute."""
+this the margin could not come in time either (`latency_margin`), and would cost more than a sixth of the minute."""
 _LATENCY_FACTOR: Final = 1.25
 _LATENCY_KEPT: Final = timedelta(minutes=10)
 """For so long a latency counts after it was last seen."""
 _LATENCY_FRESH: Final = timedelta(minutes=2)
 """For so long no letter that it covers needs a note: longer than one takes, and a minute of Google's beside."""
 _CALLS_KEPT: Final = timedelta(seconds=75)
-"""For so long a call beside the letters slows them: longer than a minute and the greatest slack."""
+"""For so long a call beside the letters slows them: longer than a minute and the greatest margin."""
 _PROJECT_BURST: Final = 0.01
 """How much of a project's minute may go at once, 0.6 s of it: its claims come in bunches of many letters."""
 _GROWTH_INTERVAL: Final = timedelta(minutes=1)
@@ -115,10 +115,10 @@ def latency_margin(latency: float) -> float:
     """Seconds by which two letters' ways to Google may differ, given the latency that is known.
 
     Google counts a letter at some moment between its claim and the answer; so letters that arrive within 60 s were
-    claimed within 60 s and the time that the slowest of them took. A letter slower than the slack says so when its
-    answer comes, and by then only what was claimed in that time t was claimed too fast: t / (60 s + slack before) of
-    the window, and the 60 s that follow let in 60 s / (60 s + slack after) of it. The two are less than the whole for
-    any t up to MAX_LATENCY, if the slack after is a quarter more than t; with 20 letters a minute or more, what the
+    claimed within 60 s and the time that the slowest of them took. A letter slower than the margin says so when its
+    answer comes, and by then only what was claimed in that time t was claimed too fast: t / (60 s + margin before) of
+    the window, and the 60 s that follow let in 60 s / (60 s + margin after) of it. The two are less than the whole for
+    any t up to MAX_LATENCY, if the margin after is a quarter more than t; with 20 letters a minute or more, what the
     arrival time lags behind a longer interval fits in as well. tests/core/test_rate_limit_arrivals.py plays it.
     """
     return max(_MIN_LATENCY_MARGIN, _LATENCY_FACTOR * min(latency, MAX_LATENCY))
@@ -132,7 +132,7 @@ def latency(seconds: float | None, *, seen: datetime | None, now: datetime) -> f
 def latency_threshold(allowance: SenderLimits, *, seen: datetime | None, now: datetime) -> float:
     """Seconds from its claim to Google's answer above which a letter claimed at `now` has to be noted.
 
-    While the latency is fresh, what it covers is not worth a write; later, all that needs more than the least slack.
+    While the latency is fresh, what it covers is not worth a write; later, all that needs more than the least margin.
     """
     if not (allowance.units_per_minute or allowance.per_minute):
         return math.inf
@@ -143,7 +143,7 @@ def latency_threshold(allowance: SenderLimits, *, seen: datetime | None, now: da
 def update_latency(took: float, *, before: float | None, seen: datetime | None, now: datetime) -> float:
     """The latency after a letter that took so many seconds, given the one that was last seen at `seen`.
 
-    It falls by no more than the margin in one step, and rests in between: so the slack always covers what was on its
+    It falls by no more than the margin in one step, and rests in between: so the margin always covers what was on its
     way under the latency before, noted or not, and no letter that a minute of Google's still counts is forgotten.
     """
     known = latency(before, seen=seen, now=now)
@@ -155,8 +155,8 @@ def rate(allowance: SenderLimits, *, units: int = DRAFT_PAIR_UNITS) -> Rate | No
     """The stream of letters of so many `units` each that the tighter of the minute's two limits allows; None: no limit.
 
     With a tolerance of B intervals, the letters N that are claimed within any time t obey N < t / T + B. Those that
-    arrive within 60 s were claimed within t = 60 s + slack. So T = t / (fits + 1 - B) is the shortest interval at which
-    no window ever has more than the whole letters that fit into a minute.
+    arrive within 60 s were claimed within t = 60 s + margin. So T = t / (fits + 1 - B) is the shortest interval at
+    which no window ever has more than the whole letters that fit into a minute.
 
     In that window W = t + B T all units of the minute fit, so a unit of another call is worth W / units of the minute.
     Beside such calls a letter takes as long as its own units, since what T gains by whole letters is what they use; and
@@ -226,7 +226,7 @@ def call(
 
 
 def _project_stream(units_per_minute: int, latency: float) -> tuple[float, float]:
-    """Units a minute, and units that may go at once: what arrives in any 60 s was claimed in those and the slack."""
+    """Units a minute, and units that may go at once: what arrives in any 60 s was claimed in those and the margin."""
     burst = max(units_per_minute * _PROJECT_BURST, float(DRAFT_PAIR_UNITS))
     return max((units_per_minute - burst) * 60 / (60 + latency_margin(latency)), units_per_minute / 10), burst
 
@@ -295,7 +295,7 @@ def mean_gap(allowance: SenderLimits) -> timedelta:
 
 
 def concurrency(limit: int | None, *, since: datetime | None, now: datetime) -> int | None:
-    """Letters in hand at most, for all daemons together: what was set at `since` and one more for each minute.
+    """Letters in flight at most, for all daemons together: what was set at `since` and one more for each minute.
 
     None means no limit; half an hour after Google last complained there is none.
     """

@@ -1,4 +1,4 @@
-"""What Google answered, as facts and without an opinion; the gmail door makes these, `verdicts.judge` reads them."""
+"""What Google answered, as facts without an opinion: the Gmail client makes them, `verdicts.judge` reads them."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -59,14 +59,14 @@ class TokenRefused:
 
 @dataclass(frozen=True)
 class NoCredentials:
-    """There is no usable credential file for this sender: nothing was asked of anybody."""
+    """There is no usable credential file for this sender: no request was made."""
 
     cause: str
 
 
 @dataclass(frozen=True)
 class WrongMailbox:
-    """The credential file opens another mailbox than the sender's: nothing was asked of it but whose it is."""
+    """The credential file opens another mailbox than the sender's: nothing but its address was requested."""
 
     cause: str
 

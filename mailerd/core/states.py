@@ -1,4 +1,4 @@
-"""What a recipient and a job can be, and the one table of how a recipient gets from one state to the next."""
+"""The states of a recipient and of a job, and the one table of transitions between a recipient's states."""
 
 from enum import StrEnum
 from typing import Final
@@ -33,7 +33,7 @@ class Transition(StrEnum):
     RELEASED = "released"
     """Not its own fault (throttled, paused, drained): the attempt is refunded."""
     LOST = "lost"
-    """Google may have the letter and nobody knows."""
+    """Google may have the letter; it is not known."""
     FOUND = "found"
     """It was looked for, and Google has it."""
     MISSING = "missing"
@@ -41,7 +41,7 @@ class Transition(StrEnum):
     CANCELLED = "cancelled"
     """Its job was cancelled before it was claimed."""
     RETRIED = "retried"
-    """Somebody asked for another try of what had failed: it starts anew."""
+    """A person asked for another try of a failed letter: it starts anew."""
     UNDONE = "undone"
     """It was called sent because its draft was gone, and the draft is there: it was not sent."""
 
@@ -73,7 +73,7 @@ OPEN: Final = frozenset({State.WAITING, State.SENDING, State.UNSURE})
 """A job with a recipient in one of these is not completed."""
 
 SETTLED: Final = frozenset(State) - OPEN
-"""A recipient in one of these has come to its end."""
+"""A recipient in one of these is finished."""
 
 _TABLE: Final[dict[tuple[State, Transition], State]] = {
     (State.WAITING, Transition.CLAIMED): State.SENDING,

@@ -1,4 +1,4 @@
-"""How a job's variables and one recipient's become what its letter sees; intake and dispatch must merge alike."""
+"""How a job's variables and one recipient's become what its letter sees; intake and worker must merge alike."""
 
 from collections.abc import Mapping
 

@@ -39,11 +39,11 @@ class Disposition(StrEnum):
     UNKNOWN = "unknown"
     """Google may have done what cannot be undone: sent it, or deleted its draft."""
     DRAFT_GONE = "draft_gone"
-    """The draft is not there: it was sent before, or somebody deleted it."""
+    """The draft does not exist: it was sent before, or a person deleted it."""
 
 
 class Scope(StrEnum):
-    """Whom the trouble concerns, beyond the letter at hand."""
+    """Which letters the cause concerns, beyond this one."""
 
     SENDER = "sender"
     PROJECT = "project"
@@ -51,7 +51,7 @@ class Scope(StrEnum):
 
 
 class PauseCause(StrEnum):
-    """The named cause of a hold; the same word in the table, the log and the metrics."""
+    """The cause of a pause; the same word in the table, the log and the metrics."""
 
     THROTTLED = "throttled"
     DAILY_LIMIT = "daily_limit"
@@ -68,12 +68,12 @@ class PauseCause(StrEnum):
 
 @dataclass(frozen=True)
 class Backoff:
-    """The letters behind this one shall wait as well."""
+    """Other letters must wait as well."""
 
     scope: Scope
     cause: PauseCause
     until: datetime | None = None
-    """What Google's text names; not to be trusted blindly."""
+    """The time that Google's text names; it may be implausible."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def refused_alone(reply: Refused) -> Verdict:
 
 
 def _unknown(call: Call, reason: str) -> Verdict:
-    # Nothing is sent by drafts.create: at worst an orphan draft lies about, which the rescue finds by its key.
+    # Nothing is sent by drafts.create: at worst an orphan draft lies about, which the recovery finds by its key.
     return Verdict(Disposition.UNKNOWN if call in _LASTING else Disposition.TRANSIENT, reason)
 
 

@@ -1,1 +1,1 @@
-"""Sending: claims letters, takes each along its path, and records what became of it."""
+"""The worker: claims letters, sends each by Gmail, records the result, and recovers what a crash left behind."""

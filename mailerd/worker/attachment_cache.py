@@ -1,4 +1,4 @@
-"""Attachments, encoded once and kept while they are being sent, in bounded memory."""
+"""A cache of encoded attachments, in bounded memory: each is encoded once while its job is being sent."""
 
 import asyncio
 from collections import OrderedDict
@@ -10,14 +10,14 @@ from mailerd.store.attachments import StoredAttachment, attachments
 from mailerd.store.db.database import Database
 
 MAX_CACHED_BYTES: Final = 100_000_000
-"""Bytes of encoded attachments that are kept; what does not fit is read anew for each letter."""
+"""Bytes of encoded attachments in the cache; what does not fit is read again for each letter."""
 LARGE_BYTES: Final = 1_000_000
-"""Bytes of attachments from which a letter is large: it takes about four times as much while it is made and sent."""
+"""A letter with so many bytes of attachments is large: it needs about four times as much while it is built and sent."""
 MAX_LARGE: Final = 2
 
 
 class AttachmentCache:
-    """The attachments of jobs."""
+    """The encoded attachments of jobs."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -26,10 +26,10 @@ class AttachmentCache:
         self._large = asyncio.Semaphore(MAX_LARGE)
 
     async def of(self, job: str, *, seq: int, count: int) -> tuple[MimePart, ...]:
-        """What one recipient of a job gets, whose attachments are `count` altogether.
+        """The attachments of one recipient, `count` in all: those of the job and its own.
 
         Raises:
-            DatabaseError: it cannot be read.
+            DatabaseError: they cannot be read.
         """
         if not count:
             return ()
@@ -47,7 +47,7 @@ class AttachmentCache:
         return made
 
     def _keep(self, job: str, made: tuple[MimePart, ...]) -> None:
-        if job in self._kept:  # another letter of the job has read it meanwhile
+        if job in self._kept:  # another letter of the job has read them meanwhile
             return
         self._kept[job] = made
         self._bytes += _size(made)
@@ -56,7 +56,7 @@ class AttachmentCache:
             self._bytes -= _size(dropped)
 
     def memory_slot(self, size: int) -> AbstractAsyncContextManager[None]:
-        """Room to make and hand over a letter with so many bytes of attachments: large ones go two at a time."""
+        """A slot in memory for a letter with so many bytes of attachments: `MAX_LARGE` large ones at a time."""
         return nullcontext() if size < LARGE_BYTES else self._large
 
 
@@ -65,7 +65,7 @@ def _size(made: tuple[MimePart, ...]) -> int:
 
 
 async def _encoded(found: list[StoredAttachment]) -> tuple[MimePart, ...]:
-    """Encode beside the loop."""
+    """Encode in a thread, so that the event loop goes on."""
     if not found:
         return ()
 

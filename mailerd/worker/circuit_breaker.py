@@ -1,4 +1,4 @@
-"""Whether Google can be reached from here, at all and for each sender; while it cannot, next to nothing is claimed."""
+"""Circuit breakers for Google, one for all senders and one for each: while one is open, few letters are claimed."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -13,7 +13,7 @@ _REMINDER_INTERVAL: Final = 30.0
 
 @dataclass
 class _Outage:
-    """Monotonic seconds, but for `rest`, which is a length."""
+    """Monotonic seconds, except `rest`, which is a duration."""
 
     since: float
     rest: float
@@ -22,11 +22,11 @@ class _Outage:
 
     @classmethod
     def begun(cls, now: float) -> "_Outage":
-        """The first failure: a short rest."""
+        """After the first failure: the shortest rest."""
         return cls(since=now, rest=_FIRST_RETRY_DELAY, until=now + _FIRST_RETRY_DELAY, told=now)
 
     def goes_on(self, now: float) -> bool:
-        """One more failure: rest twice as long. False for one that was on its way with the last: they fail together."""
+        """After another failure: rest twice as long. False during a rest, since calls side by side fail together."""
         if now < self.until:
             return False
         self.rest = min(_MAX_RETRY_DELAY, 2 * self.rest)
@@ -34,7 +34,7 @@ class _Outage:
         return True
 
     def remind(self, now: float) -> bool:
-        """Whether to say once more that it lasts."""
+        """Whether it is time to log again that the outage lasts."""
         if now - self.told < _REMINDER_INTERVAL:
             return False
         self.told = now
@@ -42,7 +42,7 @@ class _Outage:
 
 
 class CircuitBreaker:
-    """The road to Google, for everybody and for each sender: open, or closed since when and until when it is tried."""
+    """Counts failures to reach Google; after one, the next try waits, twice as long each time."""
 
     def __init__(self, *, clock: Clock, events: RunnerEvents) -> None:
         self._clock = clock
@@ -52,20 +52,20 @@ class CircuitBreaker:
 
     @property
     def is_open(self) -> bool:
-        """Whether the last try of anybody failed."""
+        """Whether the last call of any sender failed to reach Google."""
         return self._all is not None
 
     def retry_in(self) -> float:
-        """How long to wait before the next try of anybody."""
+        """Seconds until the next call of any sender is due."""
         return max(0.0, self._all.until - self._clock.monotonic()) if self._all else 0.0
 
     def blocked_senders(self) -> dict[str, float]:
-        """The senders that shall not be claimed for now, and for how many seconds."""
+        """Senders whose letters must not be claimed now, and for how many seconds."""
         now = self._clock.monotonic()
         return {sender: outage.until - now for sender, outage in self._senders.items() if outage.until > now}
 
     def failure(self, cause: str) -> None:
-        """A call could not reach Google: everybody rests, twice as long as the last time."""
+        """A call could not reach Google: all senders rest, twice as long as the last time."""
         now = self._clock.monotonic()
         if self._all is None:
             self._all = _Outage.begun(now)
@@ -74,7 +74,7 @@ class CircuitBreaker:
             self._events.google_still_away(seconds=now - self._all.since, cause=cause)
 
     def sender_failure(self, sender: str, cause: str) -> None:
-        """No token could be had for this sender: it rests, twice as long as the last time, and nobody else does."""
+        """No access token could be obtained for this sender: it alone rests, twice as long as the last time."""
         now = self._clock.monotonic()
         if (outage := self._senders.get(sender)) is None:
             self._senders[sender] = _Outage.begun(now)
@@ -83,7 +83,7 @@ class CircuitBreaker:
             self._events.sender_out_of_reach(sender=sender, seconds=outage.rest, cause=cause)
 
     def success(self, sender: str) -> None:
-        """Google answered a call of this sender, whatever it said."""
+        """Google answered a call of this sender, whatever the answer was."""
         now = self._clock.monotonic()
         if self._all is not None:
             self._events.google_back(seconds=now - self._all.since)

@@ -1,6 +1,6 @@
-"""The path of one letter: render, create the draft, record its id, send it, judge, decide, record.
+"""The delivery of one letter: render, create the draft, record its id, send it, judge, decide, record.
 
-What a crash can cost is decided by the order of the lines here: nothing is sent whose hand-over is not durable first.
+The order of the lines decides what a crash can cost: a letter is sent only after its handover is durable.
 """
 
 import random
@@ -41,18 +41,18 @@ _TEMPLATE_REFUSED: Final = (
     "this version of mailerd refuses the template that the job was stored with: correct it and post the job again"
 )
 _RENDERER_WAIT: Final = timedelta(seconds=10)
-"""Until a letter that could not be rendered for no fault of its own is tried again."""
+"""Until the next try of a letter that the renderer could not render now."""
 _LEASE_NEARLY_OVER: Final = "the claim is about to end: it is left to the next one"
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """Takes letters along their path; one object for all of them."""
+    """Delivers letters; one object for all of them."""
 
     gmail: Gmail
     """For the letter's own calls, whose units its claim has debited."""
     limited_gmail: RateLimitedGmail
-    """For the calls beside them."""
+    """For authentication and deletions, which wait for units of their own."""
     semaphore: LetterSemaphore
     recorder: Recorder
     builder: MessageBuilder
@@ -69,11 +69,11 @@ class Delivery:
 
     @cached_property
     def log(self) -> DeliveryLog:
-        """What is said of the letters."""
+        """The log of deliveries."""
         return DeliveryLog(self.events, self.pause_log, self.progress)
 
     async def deliver(self, letter: ClaimedRecipient) -> None:
-        """Bring one letter to a recorded outcome; whatever goes wrong with it stays with it."""
+        """Bring one letter to a recorded outcome; an error concerns this letter only."""
         state = _DeliveryState(letter)
         try:
             decision = await self._bring_to_google(state)
@@ -86,9 +86,9 @@ class Delivery:
             self.in_flight.remove(letter)
 
     async def _bring_to_google(self, state: "_DeliveryState") -> Decision | None:
-        """What to write; None when the claim had ended before anything was sent.
+        """The decision to write; None when the claim had ended before anything was sent.
 
-        What may last comes before the slot: a token that does not come, and the room for a large letter.
+        What may take long is done before the slot at Google is taken: the access token, and memory for a large letter.
         """
         letter = state.letter
         if (failed := given_up(letter.attempt, policy=self.policy)) and not letter.unanswered:
@@ -109,7 +109,9 @@ class Delivery:
 
     async def _attempt(self, state: "_DeliveryState") -> Decision | None:
         letter = state.letter
-        mailbox = await self.limited_gmail.authenticate(letter.sender)  # once more: it may have waited for long
+        mailbox = await self.limited_gmail.authenticate(
+            letter.sender
+        )  # again, since it may have waited long for its slot
         if not isinstance(mailbox, Mailbox):
             return self._judged(state, Call.TOKEN, mailbox)
         if failed := given_up(letter.attempt, policy=self.policy):  # unless its draft was sent: then it is gone
@@ -129,7 +131,7 @@ class Delivery:
         return early if early is not None or state.claim_lost else await self._send_draft(state, mailbox)
 
     async def _submit(self, state: "_DeliveryState", mailbox: Mailbox) -> Decision | None:
-        """Make the letter and give it to Google; None when it waits there as a draft, or the claim has ended."""
+        """Build the letter and submit it; None when it is a draft at Google now, or the claim has ended."""
         try:
             raw = await self._build(state.letter)
         except (RenderError, ValueError) as error:
@@ -154,7 +156,7 @@ class Delivery:
                 self.semaphore.shrink(letter.sender)
 
     async def _create_draft(self, state: "_DeliveryState", raw: bytes, mailbox: Mailbox) -> Decision | None:
-        """None when the draft is there and its id is durable, or the claim has ended."""
+        """None when the draft exists and its id is durable, or the claim has ended."""
         if not self._time_for_a_call(state):
             return Decision(Transition.RELEASED, error=_LEASE_NEARLY_OVER)
         reply = await self.gmail.create_draft(state.letter.sender, raw=raw)
@@ -162,7 +164,7 @@ class Delivery:
             return self._judged(state, Call.DRAFTS_CREATE, reply)
         self._note_reply(state, reply)
         state.letter = replace(state.letter, draft_id=reply.id, thread_id=reply.thread_id or None, unanswered=False)
-        # If the process dies before this is committed, nothing is sent and the draft is an orphan, found by its key.
+        # After a crash before this commit, nothing is sent and the draft is an orphan, found by its key.
         await self._record_handover(
             state, Handover(state.letter, "draft", reply.id, reply.thread_id or None, project=mailbox.project or None)
         )
@@ -171,7 +173,7 @@ class Delivery:
     async def _send_draft(self, state: "_DeliveryState", mailbox: Mailbox) -> Decision | None:
         if not self._time_for_a_call(state):
             return Decision(Transition.RELEASED, error=_LEASE_NEARLY_OVER)
-        # If the process dies from here on, the row says which draft to look for: gone is sent, there is not sent.
+        # After a crash from here on, the row names the draft to check: gone means sent, there means not sent.
         state.maybe_sent = True
         reply = await self.gmail.send_draft(state.letter.sender, draft_id=state.letter.draft_id or "")
         decision = self._judged(state, Call.DRAFTS_SEND, reply)
@@ -180,11 +182,11 @@ class Delivery:
         return decision
 
     async def _discard(self, state: "_DeliveryState", mailbox: Mailbox, decision: Decision) -> Decision | None:
-        """Delete the draft that Google has refused to send; what to write then, None when the claim has ended."""
+        """Delete the draft that Google refused to send; the decision to write then, None when the claim has ended."""
         letter, fate = state.letter, Disposition.TRANSIENT
         state.refused = True
         if self._time_for_a_call(state):
-            # If the process dies from here on, the row says that Google had refused, and that we deleted the draft.
+            # After a crash from here on, the row says that Google refused the letter, and that we deleted the draft.
             await self._record_handover(
                 state,
                 Handover(
@@ -230,7 +232,7 @@ class Delivery:
                 )
             case _:
                 self.log.claim_lost(state.letter, "the hand-over")
-        # The draft is left where it is: only the rescue, which sees the row, can tell that nobody needs it.
+        # The draft stays: only the recovery, which reads the row, knows whether another worker needs it.
         state.claim_lost = True
 
     def _time_for_a_call(self, state: "_DeliveryState") -> bool:
@@ -280,7 +282,7 @@ class Delivery:
 
     async def _handle_bug(self, state: "_DeliveryState", error: Exception) -> None:
         if isinstance(error, DatabaseError):
-            decision, fate = None, "its lease will lapse, and the rescue looks"  # the record itself was refused
+            decision, fate = None, "its lease will expire, and the recovery checks it"  # the record itself was refused
         elif state.maybe_sent or state.letter.unanswered:
             decision = Decision(
                 Transition.LOST, error=f"unforeseen: {error!r}", wait=self.policy.in_flight, refused=state.refused,
@@ -296,12 +298,12 @@ class Delivery:
         try:
             await self._record(state, decision)
         except Exception as again:  # noqa: BLE001 - there is nobody left to tell but the log
-            self.log.bug(state.letter, "its lease will lapse, and the rescue looks", again)
+            self.log.bug(state.letter, "its lease will expire, and the recovery checks it", again)
 
 
 @dataclass
 class _DeliveryState:
-    """What is learnt on the way."""
+    """The state of one delivery."""
 
     letter: ClaimedRecipient
     began: float = 0.0

@@ -58,14 +58,14 @@ class DeliveryLog:
             case Transition.SENT:
                 self.progress.sent += 1
                 self.pause_log.sender_recovered(letter.sender, began=began)
-                done, total = self.progress.step(letter.job_id)
+                done, total = self.progress.advance(letter.job_id)
                 say.letter_sent(
                     job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender,
                     done=done, total=total, message_id=decision.message_id or "",
                 )  # fmt: skip
             case Transition.FAILED:
                 self.progress.failed += 1
-                done, total = self.progress.step(letter.job_id)
+                done, total = self.progress.advance(letter.job_id)
                 say.letter_failed(
                     job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender,
                     done=done, total=total, cause=cause,

@@ -1,4 +1,4 @@
-"""The letters in hand and how long each is safely ours; prolongs their leases while they are."""
+"""The letters in flight in this daemon: how long each lease certainly lasts, and the loop that renews the leases."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,19 +13,19 @@ from mailerd.ops.periodic import every
 from mailerd.store.queue.recovery import RecoveryQueries
 
 MARGIN: Final = 1.0
-"""Seconds of a lease that are never used: what a statement and a turn of the loop may cost."""
+"""Seconds of a lease that are never used: the time that a statement and a turn of the event loop may take."""
 
 
 @dataclass(slots=True)
 class _Held:
-    """Monotonic seconds, both."""
+    """Both in monotonic seconds."""
 
     since: float
     safe_until: float
 
 
 class InFlight:
-    """Every claimed letter from its claim to its record."""
+    """Every claimed letter, from its claim until its outcome is recorded."""
 
     def __init__(
         self,
@@ -47,22 +47,22 @@ class InFlight:
         return len(self._held)
 
     def add(self, claim: Claim, *, asked_at: float) -> None:
-        """Take up a claim; its leases count from `asked_at` (monotonic seconds), before the statement was sent."""
+        """Add a claim's letters; their leases count from `asked_at` (monotonic), before the statement was sent."""
         safe_until = self._safe_until(asked_at)
         for letter in claim.letters:
             self._held[letter.id, letter.token] = _Held(asked_at, safe_until)
 
     def remove(self, letter: ClaimedRecipient) -> None:
-        """It is recorded, or given up."""
+        """Remove a letter that is recorded or given up."""
         self._held.pop((letter.id, letter.token), None)
 
     def lease_allows(self, letter: ClaimedRecipient, *, seconds: float) -> bool:
-        """Whether a call of at most so many seconds is over before the lease is."""
+        """Whether a call of at most so many seconds certainly ends before the letter's lease does."""
         held = self._held.get((letter.id, letter.token))
         return held is not None and self._clock.monotonic() + seconds < held.safe_until
 
     def age(self, letter: ClaimedRecipient) -> float:
-        """Seconds since its claim was asked for; 0 for a letter that is not in hand."""
+        """Seconds since the letter's claim was requested; 0 for one that is not in flight."""
         held = self._held.get((letter.id, letter.token))
         return self._clock.monotonic() - held.since if held else 0.0
 
@@ -70,7 +70,7 @@ class InFlight:
         return asked_at + self._lease.total_seconds() - MARGIN
 
     async def renew_loop(self) -> None:
-        """Prolong what is in hand, four times in a lease; what cannot be prolonged is simply not safe for long."""
+        """Renew the leases of the letters in flight, four times in a lease; one that cannot be renewed ends earlier."""
         interval = self._lease.total_seconds() / 4
         heartbeat = self._heartbeats.register("renew leases")
         await every(

@@ -1,4 +1,4 @@
-"""Makes letters: a job's template is read once and kept while the job is being sent; the renderer does the rest."""
+"""Builds a letter's RFC 5322 message: reads its job's template once, caches it, and asks the renderer."""
 
 import asyncio
 import json
@@ -20,9 +20,9 @@ from mailerd.store.job_content import job_content
 from mailerd.worker.attachment_cache import AttachmentCache
 
 _MAX_CACHED_JOBS: Final = 256
-"""Jobs whose templates are kept."""
+"""Jobs whose templates are cached."""
 _LARGE_TEXT: Final = 100_000
-"""Characters of a letter from which it is composed in a thread, so that it does not hold the loop."""
+"""A letter of so many characters is composed in a thread, so that it does not block the event loop."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class _Job:
 
 
 class MessageBuilder:
-    """Letters as bytes."""
+    """Builds messages, and caches what their jobs share."""
 
     def __init__(self, database: Database, *, renderer: Renderer, clock: Clock) -> None:
         self._database = database
@@ -50,9 +50,9 @@ class MessageBuilder:
         """The letter's RFC 5322 bytes.
 
         Raises:
-            RenderError: the template does not work with this recipient's variables.
-            TemplateErrors: the job was stored by a version that took a template which this one refuses.
-            RendererError: nothing can be rendered now, whoever's it is.
+            RenderError: the template fails with this recipient's variables.
+            TemplateErrors: the job was stored by a version of mailerd that accepted a template which this one refuses.
+            RendererError: no letter can be rendered now.
             ValueError: a value cannot stand in its header, or the letter is too large.
             DatabaseError: the job could not be read.
         """
@@ -71,7 +71,7 @@ class MessageBuilder:
         if not job.attachments and len(content.html or "") + len(content.text) < _LARGE_TEXT:
             return compose(content, envelope, date=now, message_id=message_id)
         attached = await self._attachments.of(letter.job_id, seq=letter.seq, count=job.attachments)
-        return await asyncio.to_thread(  # copying many megabytes would hold the loop
+        return await asyncio.to_thread(  # copying many megabytes would block the event loop
             compose, content, envelope, date=now, message_id=message_id, attachments=attached
         )
 
@@ -87,15 +87,15 @@ class MessageBuilder:
         return self._renderer.is_slow(letter.sender)
 
     def memory_slot(self, letter: ClaimedRecipient) -> AbstractAsyncContextManager[None]:
-        """Room for a letter from its making until Google has it: large ones wait for one another."""
+        """A slot in memory for a letter, from its building until Google has it: large ones wait for one another."""
         known = self._jobs.get(letter.job_id)
         return self._attachments.memory_slot(known.attached_bytes) if known else self._room_once_read(letter)
 
     @asynccontextmanager
     async def _room_once_read(self, letter: ClaimedRecipient) -> AsyncIterator[None]:
-        """A job is read first, since only then is it known what its letters are like.
+        """The same for a job that is not read yet: its attachments' size is not known before.
 
-        What is wrong with reading it is for `make` to say.
+        An error here is ignored: `build` meets it again and raises it.
         """
         try:
             size = (await self._job(letter.job_id)).attached_bytes
@@ -110,13 +110,13 @@ class MessageBuilder:
             return known
         if (under_way := self._reading.get(id_)) is not None:
             return await asyncio.shield(under_way)
-        # The letters of one claim start together: one of them reads, the others take what it found, good or bad.
+        # The letters of one claim start together: one of them reads, and the others get its result or its error.
         reading = self._reading[id_] = asyncio.get_running_loop().create_future()
         try:
             job = await self._read(id_)
         except BaseException as error:
             reading.set_exception(error) if isinstance(error, Exception) else reading.cancel()
-            reading.cancelled() or reading.exception()  # it is told by whoever waits; perhaps nobody does
+            reading.cancelled() or reading.exception()  # asyncio would log an error that nothing waits for
             raise
         else:
             reading.set_result(job)

@@ -1,4 +1,4 @@
-"""What this daemon has told of pauses: each is told once, a lasting one now and then, and its end once."""
+"""Logs pauses of senders: each once, a long one again every ten minutes, and its end once."""
 
 from dataclasses import dataclass
 from typing import Final

@@ -1,4 +1,4 @@
-"""Records what was learnt, many letters in one commit, repeated until it is written; the send never is."""
+"""Writes records of letters, many in one commit, and repeats until they are written; a send is never repeated."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -20,35 +20,35 @@ from mailerd.store.queue.record import RecordWriter
 _MAX_BATCH: Final = 100
 """RecordWriter in one commit at most."""
 _COMPLETION_INTERVAL: Final = 0.05
-"""Seconds between two looks for finished jobs: under load one look then serves a hundred letters."""
+"""Seconds between two checks for completed jobs: under load one check then serves a hundred letters."""
 _LOCKED_RETRY_DELAYS: Final = (0.05, 1.0)
-"""Seconds: the first and the longest rest of a record that needs a row which somebody holds."""
+"""Seconds: the first and the longest delay of a record whose row another transaction has locked."""
 _FIRST_NOTICE_AFTER: Final = 3.0
-"""Seconds that such a record waits without a word."""
+"""Seconds that such a record waits before the log says so."""
 _NOTICE_INTERVAL: Final = 30.0
 _MAY_END_A_JOB: Final = frozenset({Transition.SENT, Transition.FAILED, Transition.DEFERRED, Transition.RELEASED})
-"""The last two too: what comes back into a cancelled job is cancelled, and may be its last letter."""
+"""The last two as well: a letter that comes back unsent into a cancelled job is cancelled, and may be its last."""
 
 
 @dataclass
 class _Entry:
-    """A record, and whoever waits for it."""
+    """A record, and the future that its caller awaits."""
 
     record: Record
     future: "asyncio.Future[WriteResult]"
     since: float | None = None
-    """When it was first held up, in monotonic seconds."""
+    """When it first met a lock, in monotonic seconds."""
     told: float = 0.0
-    """For how long it had been when that was told."""
+    """For how many seconds it had waited when that was last logged."""
     rest: float = _LOCKED_RETRY_DELAYS[0]
     """Seconds until it is tried again."""
 
 
 class Recorder:
-    """One writer for all letters in hand: whoever records waits for the commit that holds it.
+    """One writer for all letters in flight: a caller waits for the commit that has its record.
 
-    What needs a row that somebody else holds, say a daemon that has stopped in the midst of a claim, is written apart
-    when that row is free: it holds up nobody else.
+    A record whose row another transaction has locked (a daemon that stopped in the middle of a claim, say) is written
+    alone, when the row is free: it delays no other record.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Recorder:
         heartbeats: Heartbeats | None = None,
         memory: ReplayLog | None = None,
     ) -> None:
-        """`memory` hears of every record before it is written, and of what became of it."""
+        """`memory` gets every record before it is written, and its result."""
         self._rows = rows
         self._heartbeats = heartbeats or Heartbeats()
         self._memory = memory
@@ -73,12 +73,10 @@ class Recorder:
         self._ended = asyncio.Event()
 
     async def record(self, record: Handover | Outcome) -> WriteResult:
-        """What became of the record.
-
-        Returns only when it is durable. A database that is away is waited for.
+        """Write a record, and return the result once it is durable; waits while the database is away.
 
         Raises:
-            DatabaseError: the database refused this very record, for a reason that no repetition cures.
+            DatabaseError: the database refused this record for a reason that no repetition can cure.
         """
         future: asyncio.Future[WriteResult] = asyncio.get_running_loop().create_future()
         if self._memory is not None:
@@ -87,7 +85,7 @@ class Recorder:
         return await future
 
     async def run(self) -> None:
-        """Write what gathers while the last commit was on its way."""
+        """Write, in one commit, the records that arrived while the last commit was under way."""
         heartbeat = self._heartbeats.register("recorder")
         async with asyncio.TaskGroup() as apart:
             while True:
@@ -104,14 +102,14 @@ class Recorder:
                         apart.create_task(self._write_alone(one))
 
     async def _held_up(self, batch: Sequence[_Entry]) -> set[int]:
-        """Asked by the one writer alone, between two commits: it never takes its own locks for somebody else's."""
+        """The records whose rows are locked. Only the writer asks, between two commits, so no lock is its own."""
         try:
             return await find_locked(self._rows.database, [one.record for one in batch])
         except DatabaseError:
-            return set()  # whatever it is, the records meet it too, and are repeated until it has gone
+            return set()  # the records meet the same error, and are repeated until it is gone
 
     async def _write(self, batch: Sequence[_Entry], *, step: Callable[[], None]) -> list[_Entry]:
-        """Write; those that are not written, since they met a lock all the same. `step` is called after each try."""
+        """Write; returns the records that met a lock after all. `step` is called after each try."""
         records = [one.record for one in batch]
         what = f"record {len(records)} letters"
         try:
@@ -120,7 +118,7 @@ class Recorder:
             )
         except DatabaseError as error:
             step()
-            if len(batch) > 1:  # one of them is the poison, or meets the lock: find it, and spare the others
+            if len(batch) > 1:  # one of them is refused or meets a lock: find it, and write the others
                 return [left for one in batch for left in await self._write([one], step=step)]
             if error.errno in LOCKED:
                 return list(batch)
@@ -132,12 +130,12 @@ class Recorder:
         return []
 
     async def _requeue(self, one: _Entry) -> None:
-        """Back to the writer, which looks again."""
+        """Put the record back into the queue after a delay."""
         await self._rest(one)
         self._queue.put_nowait(one)
 
     async def _write_alone(self, one: _Entry) -> None:
-        """Try, until nobody holds what it needs, and no look finds."""
+        """Try until its rows are free: this lock is one that `_held_up` does not see."""
         while True:
             await self._rest(one)
             async with self._apart:
@@ -157,7 +155,9 @@ class Recorder:
 
     def _say_it_waits(self, letter: ClaimedRecipient, waited: float, *, again_in: float) -> None:
         what = f"record recipient {letter.id} of job {letter.job_id}"
-        cause = f"somebody has held rows of sender {letter.sender} for {waited:.0f} s; the other records go on"
+        cause = (
+            f"another transaction has held rows of sender {letter.sender} for {waited:.0f} s; the other records go on"
+        )
         self._rows.database.log_retry(what=what, again_in=again_in, cause=cause)
 
     def _answer(self, record: Record, future: "asyncio.Future[WriteResult]", what: WriteResult) -> None:
@@ -176,15 +176,15 @@ class Recorder:
         return work
 
     def job_changed(self, job: str) -> None:
-        """Something of this job came to its end elsewhere: see whether the job has too."""
+        """A letter of this job was finished elsewhere: check whether the job is complete."""
         self._touched.add(job)
         self._ended.set()
 
     async def complete_jobs_loop(self) -> None:
-        """Complete jobs as their last letters come to their end."""
+        """Complete jobs when their last letters are finished. It runs when it is woken, so it is no `every()`."""
         heartbeat = self._heartbeats.register("finish jobs")
         while True:
-            heartbeat.waiting("a letter to come to its end", at_most=None)
+            heartbeat.waiting("a letter to be finished", at_most=None)
             await self._ended.wait()
             heartbeat.working("finishing jobs")
             self._ended.clear()
@@ -193,7 +193,7 @@ class Recorder:
                 finished = await self._rows.complete_jobs(jobs, on_retry=lambda: heartbeat.working("finishing jobs"))
             except DatabaseError as error:
                 self._touched |= jobs
-                if not isinstance(error, DatabaseAwayError):  # of that the store tells, and when it is back
+                if not isinstance(error, DatabaseAwayError):  # the store logs that, and when it is back
                     self._events.step_failed(what="finishing jobs", again_in=1.0, error=error)
                 await self._clock.sleep(1.0)
                 self._ended.set()
@@ -206,4 +206,4 @@ class Recorder:
 
 
 def _nothing() -> None:
-    """What is written apart says nothing of how the writer does."""
+    """A record that is written alone is no progress of the writer."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 _MAX_LETTERS: Final = 1000
-"""Refused letters of a sender that are remembered; of an older one the next refusal is its first again."""
+"""Refused letters of a sender that are remembered; the next refusal of an older one counts as its first."""
 
 
 @dataclass
@@ -24,7 +24,7 @@ class _Sender:
 
 @dataclass
 class Refusals:
-    """What this daemon has seen of refusals that seem to concern a mailbox.
+    """Refusals, seen by this daemon, that seem to concern a whole mailbox.
 
     The first one of a letter pauses its sender. At the next one it concerns that letter alone if Google has meanwhile
     taken a letter that was begun after it; or if it has taken any since, and has refused no other.

@@ -1,4 +1,4 @@
-"""The runner: room first, a claim last; the bell and the poll wake it, and it says that it is alive."""
+"""The polling loop: waits for capacity, claims letters, starts their deliveries, and waits for new work or a poll."""
 
 import asyncio
 import math
@@ -25,12 +25,12 @@ T = TypeVar("T")
 _MAX_CLAIM: Final = 100
 """Letters of one claim."""
 _GATHER: Final = 2.0
-"""How long a claim waits until it may have half as many letters as there are slots, in lengths of the last claim and
-while letters are in hand: a claim costs nearly the same for ten as for fifty, so a busy daemon claims more at once."""
+"""How long a claim waits until half of the slots are free, as a multiple of the last claim's duration, while letters
+are in flight: a claim costs nearly the same for ten as for fifty, so a busy daemon claims more at once."""
 _MAX_GATHER_TIME: Final = 0.03
 """Seconds of that at most."""
 _MIN_POLL_DELAY: Final = 0.05
-"""Seconds at least between a claim that found less than there was room for and the next, unless the bell rings: where
+"""Seconds at least between a claim that found less than there was room for and the next, unless it is woken: where
 many senders are at Google's pace, one of them is due every few milliseconds, and a claim costs nearly the same for one
 as for twenty. The pace loses nothing by it: a letter may be claimed 0.3 s late (core/rate_limit.py: `_BURST_SHARE`)."""
 _MAX_DOUBLINGS: Final = 5
@@ -43,7 +43,7 @@ _BACK_OFF: Final = (0.5, 5.0)
 
 
 def poll_delay(*, lost_races: int) -> float:
-    """Seconds to rest at least, after so many claims in a row in which others had taken what was due.
+    """Seconds to rest at least, after so many claims in a row that lost the race: other daemons had taken what was due.
 
     Daemons that share a database all see the same next turn. Without this a hundred of them would look some hundred
     times a second each for what one of them takes.
@@ -53,7 +53,7 @@ def poll_delay(*, lost_races: int) -> float:
 
 @dataclass
 class Runner:
-    """Claims letters while there is room for them, and starts each on its path."""
+    """Claims letters while there is capacity, and starts a delivery for each."""
 
     claims: Claims
     counts: RecordWriter
@@ -82,11 +82,11 @@ class Runner:
         self.semaphore.on_capacity = self.wake
 
     def wake(self) -> None:
-        """There is work: look now, not at the next poll."""
+        """Poll now, since there is new work; it does not wait for the next poll."""
         self._wakeup.set()
 
     async def run(self, letters: asyncio.TaskGroup) -> None:
-        """Claim until cancelled; what is in hand then goes on in `letters`."""
+        """Claim until cancelled; the letters in flight then go on in the task group `letters`."""
         if Runner._running is not None:
             self.events.runner_already_running()
             return
@@ -106,14 +106,14 @@ class Runner:
 
     async def _poll(self, letters: asyncio.TaskGroup, heartbeat: Heartbeat) -> None:
         self._polls += 1
-        if self._idle and not self._wakeup.is_set():  # the last claim found nothing, and nobody has rung since
+        if self._idle and not self._wakeup.is_set():  # the last claim found nothing, and no wake-up came since
             heartbeat.working("looking for work")
             due_in = await self._query("looking for work", self.claims.due_in(rooms=self._rooms()))
             if due_in != 0:
                 self._idle += due_in is not None
                 await self._rest(due_in, heartbeat)
                 return
-        heartbeat.waiting("a letter in hand to end", at_most=None)
+        heartbeat.waiting("a letter in flight to end", at_most=None)
         want = await self._capacity()
         heartbeat.working("claiming")
         self._wakeup.clear()
@@ -128,8 +128,8 @@ class Runner:
             await self._rest(math.inf if claim.next_in is None else claim.next_in, heartbeat)
 
     async def _rest(self, next_in: float | None, heartbeat: Heartbeat) -> None:
-        """Until the bell or the next poll, or until something is due in so many seconds; None: the question failed."""
-        heartbeat.waiting("the bell or the next poll", at_most=self.poll_interval + _BACK_OFF[1])
+        """Wait for a wake-up, the next poll, or until a letter is due in `next_in` seconds; None: the query failed."""
+        heartbeat.waiting("new work or the next poll", at_most=self.poll_interval + _BACK_OFF[1])
         if next_in is None:
             await self._wait(self._back_off())
         else:
@@ -140,7 +140,7 @@ class Runner:
     async def _try_alone(self, recipient: int, letters: asyncio.TaskGroup, heartbeat: Heartbeat) -> None:
         """Send a letter that may have crashed several daemons while nothing else is in flight in this one.
 
-        So a further crash tells that it was this one, and costs nobody else anything.
+        A further crash then proves that this letter caused it, and no other letter suffers.
         """
         heartbeat.waiting("the letters in flight to end, since one is tried alone", at_most=None)
         await self.semaphore.wait_until_empty()
@@ -154,12 +154,12 @@ class Runner:
             await self.semaphore.wait_until_empty()
 
     async def _claim_shielded(self, claiming: Awaitable[Claim], letters: asyncio.TaskGroup) -> Claim | None:
-        """Claim, and start what was taken on its path; a claim that is on its way is not cancelled."""
+        """Claim, and start the deliveries; a claim whose statement is under way is not cancelled."""
         taking = asyncio.ensure_future(self._claim_and_start(claiming, letters))
         try:
             return await asyncio.shield(taking)
         except asyncio.CancelledError:
-            # It is committed all the same: its letters go now, not when their lease lapses.
+            # The claim may still commit: its letters are sent now, and not when their leases expire.
             await taking
             raise
 
@@ -193,7 +193,7 @@ class Runner:
         return min(_MAX_CLAIM, self.semaphore.capacity)
 
     def _rooms(self) -> Mapping[str, int]:
-        """How many letters may be claimed of those senders for whom it matters; none of those that rest."""
+        """How many letters may be claimed of each sender that has a bound now; 0 where its circuit breaker is open."""
         return {**self.semaphore.capacity_by_sender(), **dict.fromkeys(self.breaker.blocked_senders(), 0)}
 
     async def _claim(self, claiming: Awaitable[Claim]) -> Claim | None:
@@ -205,7 +205,7 @@ class Runner:
         return claim
 
     async def _query(self, what: str, question: Awaitable[T]) -> T | None:
-        """None when it failed; the store has said so, or this does."""
+        """The answer; None when the query failed, which the store or this has logged."""
         try:
             answer = await question
         except DatabaseError as error:
@@ -222,12 +222,12 @@ class Runner:
         return min(longest, first * 2.0 ** min(self._failures - 1, 6))
 
     def _announce_jobs(self, claim: Claim) -> list[str]:
-        """Tell what was found; the jobs, new to this daemon, that were begun before it met them."""
+        """Log what was claimed. Returns the jobs that are new to this daemon and were begun before."""
         begun = []
         for job in claim.jobs:
             if not self.progress.contains(job.id):
                 self.events.job_found(job=job.id, type=job.type, sender=job.sender, total=job.total, age=job.age)
-                self.progress.found(job.id, total=job.total)
+                self.progress.add(job.id, total=job.total)
                 if job.begun:
                     begun.append(job.id)
         if claim.letters:
@@ -235,7 +235,7 @@ class Runner:
         return begun
 
     async def _count(self, jobs: Sequence[str]) -> None:
-        """Learn how far these jobs are; only the log wants to know, so no letter waits for it."""
+        """Count how far these jobs are. Only the log uses it, so no letter waits for it."""
         try:
             ended = await self.counts.count_ended(jobs)
         except DatabaseError as error:

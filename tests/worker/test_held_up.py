@@ -125,7 +125,7 @@ async def test_a_lock_that_no_look_finds_holds_up_its_own_record_alone(
 async def test_a_record_that_is_held_up_for_long_is_told(
     database: Database, database_url: str, recorder: Recorder, heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recorder_module, "_TELL_AFTER", 0.1)
+    monkeypatch.setattr(recorder_module, "_FIRST_NOTICE_AFTER", 0.1)
     one, *_ = await letters(database)
     async with holding(database_url, SENDER_OF_A):
         back = asyncio.create_task(recorder.record(Outcome(one, BACK)))

@@ -172,10 +172,10 @@ async def test_no_letter_waits_for_the_count_of_a_job_that_was_begun_before(*, b
         await place.wants.get()
         await place.started(CONCURRENCY)
         assert place.asked == ([["J"]] if begun else [])
-        assert place.runner.progress.step("J") == (1, 1000)
+        assert place.runner.progress.advance("J") == (1, 1000)
         place.answer.set()
         await asyncio.sleep(0.01)
-        assert place.runner.progress.step("J") == (401 if begun else 2, 1000)
+        assert place.runner.progress.advance("J") == (401 if begun else 2, 1000)
         running.cancel()
         await place.finish()
 
