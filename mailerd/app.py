@@ -69,7 +69,7 @@ _HEARTBEAT_INTERVAL: Final = 10.0
 _MAX_CHECK_WAIT: Final = timedelta(seconds=30)
 """How long a look waits for units of its sender's pace; an hour's pause is not waited for, the look comes again."""
 _MAX_DELETION_WAIT: Final = timedelta(seconds=5)
-"""The same for the draft of a failed letter, which stays in hand meanwhile; what stays is an orphan."""
+"""The same for the draft of a failed letter, which stays in flight meanwhile; what stays is an orphan."""
 _LEAVING: Final = 15.0
 """Seconds for what comes after a drain: requests in hand, connections."""
 _TAKEN_UP: Final = frozenset({"pace", "log", "alerts"})
@@ -112,7 +112,7 @@ class Daemon:
     renderer: Renderer
 
     async def run(self, stop: asyncio.Event, *, started: Callable[[Sequence[Address]], None] | None = None) -> None:
-        """Run until `stop`, then drain: claim nothing more, finish what is in hand, record it, leave.
+        """Run until `stop`, then drain: claim nothing more, finish the letters in flight, record it, leave.
 
         A bug in any part ends all of them and comes out as an ExceptionGroup: the process ends loudly.
         """
@@ -163,12 +163,12 @@ class Daemon:
             async with asyncio.timeout(None) as bound, asyncio.TaskGroup() as letters:
                 claiming = letters.create_task(self.runner.run(letters), name="runner")
                 await stop.wait()
-                self.events.draining(in_hand=len(self.in_flight), timeout=drain)
-                self.service.watchdog.stopping(in_hand=len(self.in_flight), within=drain + _LEAVING)
+                self.events.draining(in_flight=len(self.in_flight), timeout=drain)
+                self.service.watchdog.stopping(in_flight=len(self.in_flight), within=drain + _LEAVING)
                 bound.reschedule(asyncio.get_running_loop().time() + drain)
                 claiming.cancel()
         except TimeoutError:
-            self.events.drain_cut_off(in_hand=len(self.in_flight), timeout=drain)
+            self.events.drain_cut_off(in_flight=len(self.in_flight), timeout=drain)
 
     async def _prepare(self) -> None:
         """Reach the database and bring its schema up to date, however long it stays away; the intake must listen."""
@@ -327,7 +327,7 @@ def _service(
 def _page(settings: Settings, metrics: Metrics, database: Database, in_flight: InFlight) -> MetricsPage:
     def page(may_name: MayName) -> bytes:
         metrics.set_process(
-            in_hand=len(in_flight),
+            in_flight=len(in_flight),
             database_up=not database.unavailable,
             connections=database.pool.connections,
             pool_size=settings.database.pool_size,

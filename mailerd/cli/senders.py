@@ -117,7 +117,7 @@ def pause(
     reason: Annotated[str, typer.Option(help="Why, for whoever looks.")] = "paused by hand",
     config: ConfigOption = None,
 ) -> None:
-    """Claim nothing more for a sender; letters in hand are finished."""
+    """Claim nothing more for a sender; letters in flight are finished."""
     from mailerd.gmail import Gmail  # noqa: PLC0415 - slow to import, and no other command here needs it
     from mailerd.gmail.responses import one_line  # noqa: PLC0415
 

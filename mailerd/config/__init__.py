@@ -83,7 +83,7 @@ class RunnerSettings(Section):
     lease: Seconds = Field(
         120.0, description="seconds for which a claim holds; must be above 2 x gmail.request_timeout"
     )
-    drain_timeout: Seconds = Field(60.0, description="seconds that letters in hand get at a stop")
+    drain_timeout: Seconds = Field(60.0, description="seconds that letters in flight get at a stop")
     sweep_interval: Seconds = Field(600.0, description="seconds between two searches for drafts that nobody needs")
 
 

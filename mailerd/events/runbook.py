@@ -280,7 +280,7 @@ RUNBOOKS: Final[Mapping[str, Runbook]] = {
         "数据库未接受租约续期。租约可能先于答复到期的邮件不会发送。",
         _DATABASE,
     ),
-    "job_forgotten": Runbook(
+    "job_stuck": Runbook(
         "A job had letters to send and no turn, which never happens unless mailerd has a bug or the tables were "
         "changed by hand. It is repaired: the job goes on.",
         "任务有待发邮件却没有轮次，只有 mailerd 存在缺陷或有人手动改表才会如此。已修复：任务继续。",
@@ -329,7 +329,7 @@ RUNBOOKS: Final[Mapping[str, Runbook]] = {
     ),
     "process_died": Runbook(
         "A part of mailerd met an unforeseen error, so the whole process ended; systemd starts it again, and the "
-        "rescue settles what was in hand. A port that is taken shows here too (address already in use).",
+        "recovery finds out what became of the letters in flight. A port that is taken shows here too (address already in use).",
         "mailerd 的某个部分遇到意外错误，整个进程退出；systemd 会重新启动，救援流程处理未完成的邮件。端口被占用也显示于此（address already in use）。",
         (
             LikelyCause("the port is taken by another program", "端口被其他程序占用", "ss -ltnp | grep :5000"),
@@ -358,7 +358,7 @@ RUNBOOKS: Final[Mapping[str, Runbook]] = {
     ),
     "loop_stalled": Runbook(
         "A part of mailerd made no progress for too long; systemd's watchdog ends and restarts the process, and the "
-        "rescue settles what was in hand. All stacks are in this record.",
+        "recovery finds out what became of the letters in flight. All stacks are in this record.",
         "mailerd 的某个部分长时间没有进展；systemd 看门狗会终止并重启进程，救援流程处理未完成的邮件。本记录含全部堆栈。",
         (_BUG,),
     ),

@@ -18,17 +18,17 @@ class RunnerEvents(EventEmitter):
 
     @event(
         "debug",
-        en="heartbeat: {polls} polls, {idle} idle since the last letter, {in_hand} letters in flight",
-        zh="心跳：已轮询 {polls} 次，自上一封邮件以来空闲 {idle} 次，处理中 {in_hand} 封",
+        en="heartbeat: {polls} polls, {idle} idle since the last letter, {in_flight} letters in flight",
+        zh="心跳：已轮询 {polls} 次，自上一封邮件以来空闲 {idle} 次，处理中 {in_flight} 封",
     )
-    def heartbeat(self, *, polls: int, idle: int, in_hand: int) -> None: ...
+    def heartbeat(self, *, polls: int, idle: int, in_flight: int) -> None: ...
 
     @event(
         "info",
-        en="alive: {polls} polls, {sent} sent and {failed} failed by this daemon so far, {in_hand} letters in flight",
-        zh="运行正常：已轮询 {polls} 次，本守护进程已发送 {sent} 封、失败 {failed} 封，处理中 {in_hand} 封",
+        en="alive: {polls} polls, {sent} sent and {failed} failed by this daemon so far, {in_flight} letters in flight",
+        zh="运行正常：已轮询 {polls} 次，本守护进程已发送 {sent} 封、失败 {failed} 封，处理中 {in_flight} 封",
     )
-    def alive(self, *, polls: int, sent: int, failed: int, in_hand: int) -> None: ...
+    def alive(self, *, polls: int, sent: int, failed: int, in_flight: int) -> None: ...
 
     @event(
         "info",
@@ -209,17 +209,17 @@ class RunnerEvents(EventEmitter):
 
     @event(
         "info",
-        en="draining: nothing more is claimed, {in_hand} letters in flight get {timeout:g} s",
-        zh="正在收尾：不再领取邮件，处理中的 {in_hand} 封最多等待 {timeout:g} 秒",
+        en="draining: nothing more is claimed, {in_flight} letters in flight get {timeout:g} s",
+        zh="正在收尾：不再领取邮件，处理中的 {in_flight} 封最多等待 {timeout:g} 秒",
     )
-    def draining(self, *, in_hand: int, timeout: float) -> None: ...
+    def draining(self, *, in_flight: int, timeout: float) -> None: ...
 
     @event(
         "warning",
-        en="drained only in part: {in_hand} letters were cut off after {timeout:g} s; the recovery finds out what became of them",
-        zh="收尾未完成：{timeout:g} 秒后中断了 {in_hand} 封邮件，将由恢复流程查证",
+        en="drained only in part: {in_flight} letters were cut off after {timeout:g} s; the recovery finds out what became of them",
+        zh="收尾未完成：{timeout:g} 秒后中断了 {in_flight} 封邮件，将由恢复流程查证",
     )
-    def drain_cut_off(self, *, in_hand: int, timeout: float) -> None: ...
+    def drain_cut_off(self, *, in_flight: int, timeout: float) -> None: ...
 
     @event(
         "info",
@@ -286,7 +286,7 @@ class RecoveryEvents(EventEmitter):
         en="job {job} was stuck: letters of it waited, and no claim would have taken them; it can be claimed again",
         zh="任务 {job} 未被调度（异常）：其中有邮件等待发送；已重新加入队列",
     )
-    def job_forgotten(self, *, job: str) -> None: ...
+    def job_stuck(self, *, job: str) -> None: ...
 
     @event(
         "info",

@@ -136,7 +136,7 @@ class Metrics:
         for event in registered_events().values():
             self._told(event.name, event.level)
         self._lost = Counter("mailerd_log_records_lost", "Records that journald did not take.", registry=registry)
-        self._in_hand = Gauge("mailerd_letters_in_hand", "Letters that are being sent.", registry=registry)
+        self._in_flight = Gauge("mailerd_letters_in_hand", "Letters that are being sent.", registry=registry)
         self._lag = Histogram(
             "mailerd_event_loop_lag_seconds", "How late the event loop was.", registry=registry, buckets=_FAST
         )
@@ -225,9 +225,9 @@ class Metrics:
         for loop, seconds in loops.items():
             self._silence.labels(loop).set(seconds)
 
-    def set_process(self, *, in_hand: int, database_up: bool, connections: int, pool_size: int) -> None:
+    def set_process(self, *, in_flight: int, database_up: bool, connections: int, pool_size: int) -> None:
         """How this process stands now."""
-        self._in_hand.set(in_hand)
+        self._in_flight.set(in_flight)
         self._up.set(1 if database_up else 0)
         self._connections.set(connections)
         self._pool.set(pool_size)

@@ -54,9 +54,9 @@ class Watchdog:
         self._prepared = True
         self._say_ready()
 
-    def stopping(self, *, in_hand: int, within: float) -> None:
+    def stopping(self, *, in_flight: int, within: float) -> None:
         """Draining has begun and may take `within` seconds."""
-        self._note = f"draining: {in_hand} letters in hand"
+        self._note = f"draining: {in_flight} letters in flight"
         self.systemd.stopping(self._note)
         self.systemd.extend_timeout(within)
 

@@ -1,4 +1,4 @@
-"""Finds drafts that were made and never recorded, and deletes them; and those that disprove that a letter was sent."""
+"""Finds and deletes drafts that were created and never recorded; finds drafts that prove a letter was not sent."""
 
 import re
 from collections.abc import Callable, Collection, Mapping
@@ -34,7 +34,7 @@ class OrphanDrafts:
     """By sender, as its drafts were last listed."""
 
     def retain(self, senders: Collection[str]) -> None:
-        """Remember nothing of mailboxes that are not searched any more."""
+        """Forget the mailboxes that are no longer searched."""
         self._foreign = {sender: drafts for sender, drafts in self._foreign.items() if sender in senders}
 
     async def sweep(self, sender: str, *, progress: Callable[[], None]) -> int:

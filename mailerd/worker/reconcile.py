@@ -1,4 +1,4 @@
-"""Settles doubts by looking, never by guessing: what Google shows decides, and a look that fails decides nothing."""
+"""Resolves unresolved sends: only what Google shows decides, and a check that fails decides nothing."""
 
 import asyncio
 from collections import OrderedDict, defaultdict
@@ -16,14 +16,14 @@ from mailerd.gmail import Mailbox
 from mailerd.store.queue.recovery import Resolution
 from mailerd.worker.rate_limited_gmail import RateLimitedGmail
 
-_FIRST: Final = timedelta(seconds=30)
-_LONGEST: Final = timedelta(hours=1)
-_READ_AT_ONCE: Final = 500
+_FIRST_RETRY_DELAY: Final = timedelta(seconds=30)
+_MAX_RETRY_DELAY: Final = timedelta(hours=1)
+_MAX_READ: Final = 500
 """Sent messages that one check reads at most: 10,000 of Google's units. The next check goes on from there."""
 _GOES_ON: Final = timedelta(seconds=1)
 """Until it does."""
-_CLOCKS_DIFFER: Final = timedelta(hours=1)
-_MESSAGES_KEPT: Final = 50_000
+_MAX_CLOCK_DIFFERENCE: Final = timedelta(hours=1)
+_MAX_MESSAGES: Final = 50_000
 """Sent messages whose key is remembered: one of them never changes, and reading it costs 20 of Google's units. A search
 goes no further back than that."""
 _NO_DRAFTS: Final = "its draft may have been sent, and this sign-in may neither use drafts nor look: settle it"
@@ -37,21 +37,21 @@ KEY_HEADER: Final = "X-Mailerd-Key"
 
 @dataclass(frozen=True)
 class Reconciler:
-    """Looks for letters."""
+    """Checks at Google whether a letter was sent."""
 
     gmail: RateLimitedGmail
     in_flight: timedelta
-    """For how long a request without an answer may still reach Google, and what it did be hidden from a look."""
+    """For so long a request without an answer may still reach Google, and its effect may be hidden from a check."""
     _read: "OrderedDict[tuple[str, str], tuple[str, datetime]]" = field(default_factory=OrderedDict)
     """By sender and message: its key, and when it was sent."""
     _scanning: "defaultdict[str, asyncio.Lock]" = field(default_factory=lambda: defaultdict(asyncio.Lock))
-    """One scan of a mailbox at a time, so that many doubts read each message once and not once each."""
+    """One scan of a mailbox at a time, so that many checks together read each message once."""
 
     async def reconcile(self, doubt: UnresolvedSend, *, progress: Callable[[], None]) -> Resolution:
-        """What is known of the letter after looking; `progress` is called after each answer, for a look may take long.
+        """Check a letter. `progress` is called after each answer, since a check may take long.
 
         Raises:
-            DatabaseError: the ledger cannot be asked whether Google may be.
+            DatabaseError: the rate limit cannot be read.
         """
         if doubt.known_message_id:
             return Resolution(doubt, Transition.FOUND, message_id=doubt.known_message_id, proof=Proof.ANSWERED)
@@ -60,12 +60,12 @@ class Reconciler:
         return await self._search_sent(doubt, progress)
 
     async def discard(self, doubt: UnresolvedSend) -> None:
-        """Delete the draft of a letter that will not be sent: a request that comes late then finds none.
+        """Delete the draft of a letter that will not be sent, so that a late request finds none.
 
-        What goes wrong is told as any call's trouble, and the search for orphans finds what is left.
+        A failure is logged like that of any call, and the sweep finds a draft that is left.
 
         Raises:
-            DatabaseError: the ledger cannot be asked whether Google may be.
+            DatabaseError: the rate limit cannot be read.
         """
         if doubt.draft_id:
             await self.gmail.delete_draft(doubt.sender, draft_id=doubt.draft_id)
@@ -89,7 +89,7 @@ class Reconciler:
     async def _without_drafts(
         self, doubt: UnresolvedSend, mailbox: Mailbox, progress: Callable[[], None]
     ) -> Resolution:
-        """The sign-in may use no drafts any more: whether this one is there, nobody can tell."""
+        """The sign-in may no longer use drafts, so it cannot be read whether this one exists."""
         if mailbox.can_read_metadata:
             return await self._search_thread_or_sent(doubt, progress, drafts=False)
         if doubt.discarding and not doubt.unanswered:
@@ -160,7 +160,7 @@ class Reconciler:
         rested = doubt.nothing_found_for or timedelta(0)
         if doubt.unanswered and rested < self.in_flight:
             error = "not settled yet: no sent message is there, and it is looked for once more"
-            return Resolution(doubt, None, error=error, look_again=self.in_flight - rested, nothing_found=True)
+            return Resolution(doubt, None, error=error, retry_in=self.in_flight - rested, nothing_found=True)
         return Resolution(doubt, Transition.MISSING, forgets=True)
 
     async def _search_sent(self, doubt: UnresolvedSend, progress: Callable[[], None]) -> Resolution:
@@ -179,7 +179,7 @@ class Reconciler:
     async def _read_sent(self, doubt: UnresolvedSend, progress: Callable[[], None]) -> Resolution:
         # What was read is kept even when this check's lease is over before its end: the next one goes on from there.
         search, page = _Search(doubt), ""
-        while search.passed < _MESSAGES_KEPT:
+        while search.passed < _MAX_MESSAGES:
             reply = await self.gmail.list_sent(doubt.sender, page_token=page)
             progress()
             if not isinstance(reply, Accepted):
@@ -201,9 +201,9 @@ class Reconciler:
             search.passed += 1
             message_id = str(item.get("id"))
             if (known := self._read.get((doubt.sender, message_id))) is None:
-                if search.read == _READ_AT_ONCE:
+                if search.read == _MAX_READ:
                     error = f"not settled yet: {search.passed - 1:,} sent messages are read, and the search goes on"
-                    return Resolution(doubt, None, error=error, look_again=_GOES_ON)
+                    return Resolution(doubt, None, error=error, retry_in=_GOES_ON)
                 search.read += 1
                 found = await self.gmail.get_message(doubt.sender, message_id=message_id)
                 progress()
@@ -213,13 +213,13 @@ class Reconciler:
             key, sent_at = known
             if key == doubt.key:
                 return Resolution(doubt, Transition.FOUND, message_id=message_id, proof=Proof.SEEN)
-            if sent_at < doubt.since - _CLOCKS_DIFFER:
+            if sent_at < doubt.since - _MAX_CLOCK_DIFFERENCE:
                 return self._nothing_sent(doubt)
         return None
 
     def _remember(self, sender: str, message_id: str, message: Mapping[str, object]) -> tuple[str, datetime]:
         known = self._read[sender, message_id] = (key_of(message), _sent_at(message))
-        if len(self._read) > _MESSAGES_KEPT:
+        if len(self._read) > _MAX_MESSAGES:
             self._read.popitem(last=False)
         return known
 
@@ -267,6 +267,6 @@ def _next_page(reply: Accepted) -> str:
 
 
 def unresolved(doubt: UnresolvedSend, reason: str) -> Resolution:
-    """Nothing was decided: somebody looks again later, the later the more often that was so."""
-    wait = min(_LONGEST, _FIRST * (1 << min(doubt.checks, 10)))
-    return Resolution(doubt, None, error=f"not settled yet: {reason}", look_again=wait)
+    """Nothing was decided: it is checked again later, with growing delays."""
+    wait = min(_MAX_RETRY_DELAY, _FIRST_RETRY_DELAY * (1 << min(doubt.checks, 10)))
+    return Resolution(doubt, None, error=f"not settled yet: {reason}", retry_in=wait)

@@ -1,6 +1,6 @@
-"""The rescue's loops: leases that ran out, doubts that are due, jobs that nobody finished, drafts that nobody needs.
+"""Recovers what a crash or a lost answer left behind: expired claims, unresolved sends, stuck jobs, orphan drafts.
 
-Each is a loop of its own: a look may last for as long as a mailbox is large, and a lease that ran out waits for none.
+Each has its own loop: checking a large mailbox may take long, and an expired claim must not wait for that.
 """
 
 import asyncio
@@ -23,18 +23,18 @@ from mailerd.worker.orphan_drafts import OrphanDrafts
 from mailerd.worker.reconcile import Reconciler, unresolved
 
 _MAX_CHECKS: Final = 10
-"""As many doubts are taken: each is looked for at once, so that none waits for its turn while its lease runs out."""
+"""Unresolved sends that are checked at once. No more are taken, so that no lease runs out while one waits its turn."""
 _MAX_CHECKS_PER_SENDER: Final = 2
-"""Of those: a mailbox that is slow, or long to read, leaves most of them to the others."""
+"""Of those, for one sender: a mailbox that is slow or large leaves most checks to the others."""
 _STUCK_JOBS_INTERVAL: Final = 30.0
-"""Seconds between two searches for jobs that nobody finished."""
+"""Seconds between two searches for stuck and unfinished jobs."""
 _FIRST_SWEEP_AFTER: Final = 5.0
-"""Seconds: letters that wait go first."""
+"""Seconds until the first sweep, so that waiting letters are sent first."""
 
 
 @dataclass(frozen=True)
 class Recovery:
-    """Everything that is put right after something went wrong."""
+    """The recovery loops of one daemon."""
 
     expired: ExpiredClaims
     rows: RecoveryQueries
@@ -44,34 +44,34 @@ class Recovery:
     events: RecoveryEvents
     runner_events: RunnerEvents
     job_changed: Callable[[str], None]
-    """Something of this job has come to its end."""
+    """Called when a letter of this job is finished."""
     wake: Callable[[], None]
-    """Something is due again."""
+    """Called when a letter is due again."""
     interval: float
-    """Seconds between two looks for lapsed leases and due doubts."""
+    """Seconds between two searches for expired claims and for unresolved sends."""
     sweep_interval: float
     """Seconds between two searches for orphan drafts."""
     call_timeout: float
     """Seconds that one call to Google takes at most, the wait for its units included."""
     heartbeats: Heartbeats = field(default_factory=Heartbeats)
-    _looking: Counter[str] = field(default_factory=Counter)
-    """Looks that are under way, by sender."""
-    _ended: asyncio.Event = field(default_factory=asyncio.Event)
-    """One of them has come to its end."""
+    _checking: Counter[str] = field(default_factory=Counter)
+    """Checks under way, by sender."""
+    _check_ended: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when one of them ends."""
 
     async def expired_claims_loop(self) -> None:
-        """Put right what lapsed, until cancelled; nothing here waits for Google."""
-        await self._every(self.interval, self.recover_expired, name="rescuing")
+        """Recover expired claims, until cancelled. It never waits for Google."""
+        await self._every(self.interval, self.recover_expired, name="recovering expired claims")
 
     async def reconcile_loop(self) -> None:
-        """Look for what is in doubt, until cancelled."""
+        """Check unresolved sends at Google, until cancelled."""
         async with asyncio.TaskGroup() as looks:
             await self._every(
                 self.interval, lambda heartbeat: self.reconcile_some(looks, heartbeat), name="finding letters in doubt"
             )
 
     async def stuck_jobs_loop(self) -> None:
-        """Find jobs whose daemon died between its last letter and their end, and forgotten ones, until cancelled."""
+        """Find jobs that a crashed daemon did not complete, and stuck jobs, until cancelled."""
         await self._every(_STUCK_JOBS_INTERVAL, self._find_stuck_jobs, name="looking for unfinished jobs")
 
     async def sweep_loop(self) -> None:
@@ -94,61 +94,61 @@ class Recovery:
         )  # fmt: skip
 
     async def recover_expired(self, heartbeat: Heartbeat) -> bool:
-        """Put right leases that lapsed; whether there were any.
+        """Recover expired claims; whether there were any.
 
         Raises:
             DatabaseError: nothing was done.
         """
-        lapsed = await self.expired.recover(on_retry=lambda: heartbeat.working("rescuing"))
+        lapsed = await self.expired.recover(on_retry=lambda: heartbeat.working("recovering expired claims"))
         for row in lapsed:
             self._log_expired(row)
         return bool(lapsed)
 
     async def reconcile_some(self, looks: asyncio.TaskGroup, heartbeat: Heartbeat) -> bool:
-        """Take as many doubts as there is room for, and begin to look for each; whether there may be more.
+        """Take as many unresolved sends as may be checked, and start a check for each; whether there may be more.
 
         Raises:
-            DatabaseError: none was taken, or in doubt.
+            DatabaseError: none was taken, or it is not known.
         """
-        room, looking = _MAX_CHECKS - self._looking.total(), bool(self._looking)
+        room, looking = _MAX_CHECKS - self._checking.total(), bool(self._checking)
         doubts = (
-            await self.rows.take_unresolved(limit=room, each=_MAX_CHECKS_PER_SENDER, looking=self._looking)
+            await self.rows.take_unresolved(limit=room, each=_MAX_CHECKS_PER_SENDER, looking=self._checking)
             if room
             else []
         )
         for doubt in doubts:
-            self._looking[doubt.sender] += 1
+            self._checking[doubt.sender] += 1
             looks.create_task(self._reconcile_one(doubt))
         if doubts:
             return True
-        if not looking:  # as it was when they were asked for: one that has ended since makes room for another
+        if not looking:  # as before the query: a check that ended since then makes room for another
             return False
-        heartbeat.waiting("a look to end", at_most=self.interval)
-        ended = asyncio.ensure_future(self._ended.wait())
-        rested = asyncio.ensure_future(self.clock.sleep(self.interval))  # doubts of other senders may be due by then
+        heartbeat.waiting("a check to end", at_most=self.interval)
+        ended = asyncio.ensure_future(self._check_ended.wait())
+        rested = asyncio.ensure_future(self.clock.sleep(self.interval))  # another sender may have one due by then
         try:
             await asyncio.wait({ended, rested}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             ended.cancel()
             rested.cancel()
-        self._ended.clear()
+        self._check_ended.clear()
         return True
 
     async def _reconcile_one(self, doubt: UnresolvedSend) -> None:
-        """One look; it has a heartbeat of its own, since it may last for long and no other waits for it."""
+        """Check one. It has a heartbeat of its own, since it may take long and no other waits for it."""
         what = f"looking for recipient {doubt.id}"
         heartbeat = self.heartbeats.register(what, limit=self.heartbeats.limit + self.call_timeout)
         try:
-            await self._settle(doubt, heartbeat)
+            await self._resolve_one(doubt, heartbeat)
         finally:
             self.heartbeats.end(what)
-            self._looking[doubt.sender] -= 1
-            if not self._looking[doubt.sender]:
-                del self._looking[doubt.sender]
-            self._ended.set()
+            self._checking[doubt.sender] -= 1
+            if not self._checking[doubt.sender]:
+                del self._checking[doubt.sender]
+            self._check_ended.set()
 
     async def sweep(self, heartbeat: Heartbeat) -> bool:
-        """Search every mailbox in question for orphan drafts.
+        """Search every mailbox that may hold orphan drafts.
 
         Raises:
             DatabaseError: the rows cannot be read.
@@ -160,7 +160,7 @@ class Recovery:
         return False
 
     async def _sweep(self, sender: str, heartbeat: Heartbeat) -> None:
-        """Search one mailbox; a bug met in it stays with it."""
+        """Search one mailbox; an error concerns this mailbox only."""
         try:
             await self.orphan_drafts.sweep(sender, progress=lambda: heartbeat.working("looking for orphan drafts"))
         except DatabaseError:
@@ -172,10 +172,10 @@ class Recovery:
     async def _find_stuck_jobs(self, heartbeat: Heartbeat) -> bool:
         for job in await self.rows.unfinished_jobs():
             self.job_changed(job)
-        what = "looking for forgotten jobs"
+        what = "looking for stuck jobs"
         heartbeat.working(what)
         for job in await self.rows.reschedule_stuck_jobs(on_retry=lambda: heartbeat.working(what)):
-            self.events.job_forgotten(job=job)
+            self.events.job_stuck(job=job)
             self.wake()
         return False
 
@@ -207,12 +207,12 @@ class Recovery:
                 cause=row.error,
             )  # fmt: skip
 
-    async def _settle(self, doubt: UnresolvedSend, heartbeat: Heartbeat) -> None:
+    async def _resolve_one(self, doubt: UnresolvedSend, heartbeat: Heartbeat) -> None:
         try:
             settled = await self._reconcile(doubt, heartbeat)
             written = await self.rows.resolve(settled, on_retry=lambda: heartbeat.working("settling letters in doubt"))
         except DatabaseAwayError:
-            return  # the store has said so, and nothing was written; it is taken again when the look's lease lapses
+            return  # logged by the store; nothing was written, and the check is repeated when its lease expires
         except DatabaseError as error:
             what = f"settling recipient {doubt.id} of job {doubt.job_id}"
             self.runner_events.step_failed(what=what, again_in=_seconds(self.rows.check_lease), error=error)
@@ -228,16 +228,16 @@ class Recovery:
                 self.job_changed(doubt.job_id)
                 await self._discard(doubt)
             case WriteResult.STALE | WriteResult.IN_DOUBT:
-                pass  # somebody else looked meanwhile, and says what was found
+                pass  # another daemon has checked meanwhile, and logs its result
 
     async def _discard(self, doubt: UnresolvedSend) -> None:
         try:
             await self.reconciler.discard(doubt)
-        except DatabaseError as error:  # the ledger could not be asked; the search for orphans finds the draft
+        except DatabaseError as error:  # the rate limit could not be read; the sweep finds the draft
             self.runner_events.step_failed(what="deleting a cancelled letter's draft", again_in=0.0, error=error)
 
     async def _reconcile(self, doubt: UnresolvedSend, heartbeat: Heartbeat) -> Resolution:
-        """What a look found; a bug met by one look stays with it, and decides nothing."""
+        """The result of a check; an error concerns this check only, and decides nothing."""
         try:
             return await self.reconciler.reconcile(
                 doubt, progress=lambda: heartbeat.working("looking for letters in doubt")
@@ -263,12 +263,12 @@ class Recovery:
             case Transition.MISSING:
                 say.letter_missing(job=doubt.job_id, recipient=doubt.id, to=doubt.to_email, sender=doubt.sender)
                 self.wake()
-            case _ if it.look_again is None:
+            case _ if it.retry_in is None:
                 say.letter_needs_a_person(job=doubt.job_id, recipient=doubt.id, to=doubt.to_email, sender=doubt.sender)
             case _:
                 say.letter_still_unsure(
                     job=doubt.job_id, recipient=doubt.id, to=doubt.to_email, sender=doubt.sender,
-                    checks=doubt.checks + 1, cause=it.error or "", again_in=_seconds(it.look_again),
+                    checks=doubt.checks + 1, cause=it.error or "", again_in=_seconds(it.retry_in),
                 )  # fmt: skip
 
 

@@ -252,7 +252,7 @@ class Runner:
 
     async def _wait(self, seconds: float) -> None:
         if self._idle and self._idle % _HEARTBEAT_POLLS == 0:
-            self.events.heartbeat(polls=self._polls, idle=self._idle, in_hand=len(self.in_flight))
+            self.events.heartbeat(polls=self._polls, idle=self._idle, in_flight=len(self.in_flight))
         try:
             async with asyncio.timeout(seconds):
                 await self._wakeup.wait()
@@ -263,5 +263,5 @@ class Runner:
         if self.clock.monotonic() - self._last_alive >= _ALIVE_INTERVAL:
             self._last_alive = self.clock.monotonic()
             self.events.alive(
-                polls=self._polls, sent=self.progress.sent, failed=self.progress.failed, in_hand=len(self.in_flight)
+                polls=self._polls, sent=self.progress.sent, failed=self.progress.failed, in_flight=len(self.in_flight)
             )

@@ -221,7 +221,7 @@ def test_the_page_on_crashes_goes_through_every_step_and_says_what_remains() -> 
     said = " ".join(text.lower() for _, text in Paper(ROOT / "docs/internals/crash.md").headings)
     steps = ("accept", "claim", "render", "drafts.create", "draft id", "drafts.send", "messages.send", "outcome")
     assert [
-        step for step in (*steps, "renew", "finish", "rescue", "sweep", "migration", "remains") if step not in said
+        step for step in (*steps, "renew", "finish", "recovery", "sweep", "migration", "remains") if step not in said
     ] == []
 
 

@@ -128,7 +128,7 @@ def test_what_a_terminal_obeys_is_written_as_an_escape(capsys: pytest.CaptureFix
 
 def test_what_is_below_the_level_is_not_told(capsys: pytest.CaptureFixture[str]) -> None:
     events = RunnerEvents(Log(LogSettings(format="text", level="warning")).write)
-    events.alive(polls=1, sent=1, failed=0, in_hand=0)
+    events.alive(polls=1, sent=1, failed=0, in_flight=0)
     assert capsys.readouterr().err == ""
     events.runner_already_running()
     assert "WARNING  runner is already running" in capsys.readouterr().err

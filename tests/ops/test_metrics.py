@@ -176,7 +176,7 @@ async def test_a_daemon_shows_what_it_did(database_url: str, tmp_path: Path) -> 
         assert {heartbeat.loop for heartbeat in daemon.heartbeats.all()} >= {
             "runner",
             "recorder",
-            "rescuing",
+            "recovering expired claims",
             "heartbeat",
         }
         await asyncio.sleep(0)

@@ -36,7 +36,7 @@ async def test_a_doubt_grows_old_however_often_somebody_looks(database: Database
     for _ in range(2):
         await query(database, LAPSE)
         (_, (doubt,)) = await due(it)
-        await it.resolve(Resolution(doubt, None, error="503", look_again=timedelta(seconds=30)))
+        await it.resolve(Resolution(doubt, None, error="503", retry_in=timedelta(seconds=30)))
     assert 3600 <= (await look(database)).oldest_unsure < 3700
 
 

@@ -102,7 +102,7 @@ class Place:
 
     async def once(self) -> bool:
         """What lapsed, and looks until none is due; whether there was anything."""
-        found, more = await self.rescue.recover_expired(self.heartbeats.register("rescuing")), True
+        found, more = await self.rescue.recover_expired(self.heartbeats.register("recovering expired claims")), True
         while more:
             async with asyncio.TaskGroup() as looks:
                 more = await self.rescue.reconcile_some(looks, self.heartbeats.register("looking"))

@@ -247,7 +247,7 @@ async def test_a_forgotten_job_that_was_woken_is_told(
     far.fates["wake forgotten jobs"] = fate
     for _ in range(3):
         await place.rescue._find_stuck_jobs(place.heartbeats.register("forgotten"))
-    assert heard.events == [("job_forgotten", {"job": job})]
+    assert heard.events == [("job_stuck", {"job": job})]
 
 
 async def test_a_loop_in_doubt_is_not_taken_for_dead(far: Doubtful, heard: Heard) -> None:

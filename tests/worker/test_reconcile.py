@@ -55,7 +55,7 @@ async def checks(google: Google, it: UnresolvedSend) -> list[Resolution]:
     """One check after the other, until nobody shall look again soon."""
     parts: Any = google
     reconciler, found = Reconciler(parts, in_flight=timedelta(minutes=1)), list[Resolution]()
-    while not found or (found[-1].look_again is not None and len(found) < 100):
+    while not found or (found[-1].retry_in is not None and len(found) < 100):
         found.append(await reconciler.reconcile(it, progress=lambda: None))
     return found
 
@@ -67,7 +67,7 @@ async def test_a_search_goes_on_over_several_checks_until_it_has_found_the_lette
     assert len(google.reads) == len(set(google.reads)) == 4_322
     assert len(found) == 9
     for each in found[:-1]:
-        assert each.look_again == timedelta(seconds=1)
+        assert each.retry_in == timedelta(seconds=1)
         assert "the search goes on" in (each.error or "")
 
 
@@ -81,10 +81,10 @@ async def test_a_search_reaches_back_to_an_hour_before_the_letter_was_handed_ove
 async def test_a_search_that_reads_no_further_back_asks_for_a_person_and_says_what_to_do(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(reconcile_module, "_MESSAGES_KEPT", 1_000)
+    monkeypatch.setattr(reconcile_module, "_MAX_MESSAGES", 1_000)
     google = Google(10_000, ours=4_321)
     (*_, last) = await checks(google, doubt(since=NOW - DAY))
-    assert (last.change, last.look_again) == (None, None)
+    assert (last.change, last.retry_in) == (None, None)
     for words in ("the last 1,000 sent messages", "a letter to ada@example.com since 2026-11-24 12:00", "settle it"):
         assert words in (last.error or "")
     assert len(google.reads) == 1_000

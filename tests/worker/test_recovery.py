@@ -189,6 +189,6 @@ async def test_a_forgotten_job_is_woken_and_told(database: Database, heard: Hear
     await query(database, "UPDATE jobs SET next_claim_at = NULL")
     place = Place(database, heard)
     looking = asyncio.create_task(place.rescue.stuck_jobs_loop())
-    assert await heard.wait_for("job_forgotten") == {"job": job}
+    assert await heard.wait_for("job_stuck") == {"job": job}
     looking.cancel()
     assert len((await claims(database).claim(1)).letters) == 1

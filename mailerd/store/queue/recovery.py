@@ -97,7 +97,7 @@ class Resolution:
     """Google has neither the draft nor the letter: another try makes a new draft."""
     nothing_found: bool = False
     """The sent mail was read, and the letter is not there."""
-    look_again: timedelta | None = None
+    retry_in: timedelta | None = None
     """None with no change: no further check; a person has to resolve it."""
 
 
@@ -176,7 +176,7 @@ class RecoveryQueries:
     async def _resolve(self, cursor: Cursor, it: Resolution, *, repeated: bool) -> WriteResult:
         doubt = it.doubt
         status = after(State.UNSURE, it.change).value if it.change else State.UNSURE.value
-        wait = micros(it.look_again) if it.look_again is not None else None
+        wait = micros(it.retry_in) if it.retry_in is not None else None
         checks, error = doubt.checks + 1, short(it.error)
         await cursor.execute(
             _RESOLVE,

@@ -97,9 +97,7 @@ async def test_a_look_that_failed_is_repeated_later(database: Database) -> None:
     await query(database, LAPSE)
     it = rescues(database)
     (_, (doubt,)) = await due(it)
-    assert (
-        await it.resolve(Resolution(doubt, None, error="503", look_again=timedelta(seconds=30))) is WriteResult.APPLIED
-    )
+    assert await it.resolve(Resolution(doubt, None, error="503", retry_in=timedelta(seconds=30))) is WriteResult.APPLIED
     ((status, checks, left),) = await query(
         database, "SELECT status, checks, TIMESTAMPDIFF(SECOND, UTC_TIMESTAMP(6), lease_until) FROM job_recipients"
     )
@@ -224,7 +222,7 @@ async def test_what_a_look_says_is_cut_to_its_column(database: Database) -> None
         await query(database, LAPSE)
         (_, (doubt,)) = await due(it)
         again = timedelta(seconds=30) if change is None else None
-        assert await it.resolve(Resolution(doubt, change, error="x" * 2000, look_again=again)) is WriteResult.APPLIED
+        assert await it.resolve(Resolution(doubt, change, error="x" * 2000, retry_in=again)) is WriteResult.APPLIED
     assert await query(database, "SELECT CHAR_LENGTH(error) FROM job_recipients") == [(1000,)]
 
 
