@@ -61,7 +61,7 @@ async def test_until_it_is_resumed_is_told_as_that_everywhere(database: Database
         assert "9999" not in text, who
         assert "00:00:00:" not in text, who
     letter = (await told(database, job))["explain a letter"]
-    assert "(manual: the owner is on leave)" in letter
+    assert "is paused until it is resumed: manual: the owner is on leave" in letter
     assert "Next: nothing, until it is resumed: `mailerd senders resume me@example.com`." in letter
 
 
