@@ -151,7 +151,7 @@ def _as_json(key: ApiKey) -> dict[str, object]:
         "name": key.name,
         "key": key.hint,
         "senders": None if key.senders is None else sorted(key.senders),
-        "calls": None if key.permissions is None else sorted(key.permissions),
+        "permissions": None if key.permissions is None else sorted(key.permissions),
         "per_minute": key.per_minute,
         **{name: moment and moment.isoformat() for name, moment in moments.items()},
     }
