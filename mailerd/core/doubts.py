@@ -1,13 +1,13 @@
-"""What a draft that is gone means, where nobody may look for the letter among the sent ones."""
+"""What a draft that is gone means, where the sign-in may not read the sent mail."""
 
 from mailerd.core.states import Transition
 
 
 def draft_gone(*, unanswered: bool, discarding: bool) -> Transition | None:
-    """What became of a letter whose draft is gone; None: only a person can tell.
+    """What became of a letter whose draft is gone; None: a person has to find out.
 
-    `unanswered`: a send of that draft had no answer. `discarding`: its worker was deleting it and was not heard of
-    again, or had no answer. A draft goes by being sent, or by being deleted: by us, or by the mailbox's owner. One of
+    `unanswered`: a send of that draft had no answer. `discarding`: its worker was deleting it and crashed, or had
+    no answer. A draft goes by being sent, or by being deleted: by us, or by the mailbox's owner. One of
     the two explanations that we know of must be the only one, or nothing is decided.
     """
     match unanswered, discarding:

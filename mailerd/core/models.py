@@ -127,7 +127,7 @@ class WriteResult(StrEnum):
     IN_DOUBT = "in_doubt"
     """A hand-over is refused: a former claim does not know whether the letter was sent, and the row is unsure now."""
     STALE = "stale"
-    """The claim had ended: somebody else decides about the letter."""
+    """The claim had ended: another worker decides about the letter."""
 
 
 @dataclass(frozen=True)
@@ -146,9 +146,9 @@ class ExpiredClaim:
     """Unsure if it was handed over; else waiting, failed when its attempts are used up, or cancelled with its job."""
     error: str
     look_in: timedelta
-    """Until somebody looks for it, where it is unsure."""
+    """Until it is checked at Google, where it is unsure."""
     done: int = 0
-    """Where it is failed: how many of its job's letters have come to their end, itself included, ..."""
+    """Where it is failed: how many of its job's letters are finished, itself included, ..."""
     total: int = 0
     """... and of how many."""
 
@@ -171,7 +171,7 @@ class UnresolvedSend:
     unanswered: bool
     """A drafts.send of this draft had no answer. Otherwise Google has refused every one."""
     discarding: bool
-    """Its worker was deleting the draft, and nobody knows whether it did."""
+    """Its worker was deleting the draft; it is not known whether it did."""
     known_message_id: str | None
     """What a fenced-off worker left in the log of attempts: Google's own answer."""
     nothing_found_for: timedelta | None

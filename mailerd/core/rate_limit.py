@@ -26,7 +26,7 @@ DRAFT_PAIR_UNITS: Final = UNITS[Call.DRAFTS_CREATE] + UNITS[Call.DRAFTS_SEND]
 DIRECT_UNITS: Final = UNITS[Call.MESSAGES_SEND]
 CONSUMER_DOMAINS: Final = frozenset({"gmail.com", "googlemail.com"})
 FOREVER: Final = datetime(9999, 12, 31, tzinfo=UTC)
-"""The end of a pause that lasts until somebody ends it."""
+"""The end of a pause that lasts until a person ends it."""
 _MINUTE: Final = timedelta(minutes=1)
 _DAY: Final = timedelta(hours=24)
 _HOUR: Final = timedelta(hours=1)

@@ -113,10 +113,10 @@ def after(state: State, change: Transition) -> State:
 
 
 class JobChange(StrEnum):
-    """What somebody can ask of a job; asking twice is as good as asking once."""
+    """What a person or a client can request of a job; requesting it twice has the effect of once."""
 
     CANCEL = "cancel"
-    """What waits is not sent. What is on the wire comes to its end and is told."""
+    """Letters that wait are not sent. Those in flight are finished and recorded."""
     PAUSE = "pause"
     """Nothing more is claimed."""
     RESUME = "resume"

@@ -31,7 +31,7 @@ class SenderStats:
 
 @dataclass(frozen=True)
 class RecentAction:
-    """What somebody asked of a job, and what it changed."""
+    """An action that was requested of a job, and what it changed."""
 
     id: int
     """They grow."""
@@ -48,7 +48,7 @@ class QueueStats:
     at: datetime
     jobs: Mapping[JobStatus, int] = field(default_factory=dict)
     recipients: Mapping[State, int] = field(default_factory=dict)
-    """Of the jobs that have not come to their end: a cancelled one has when its last letter is off the wire."""
+    """Of unfinished jobs; a cancelled one is finished when its last letter is no longer in flight."""
     oldest_claimable: float = 0.0
     """Seconds for which a letter could have been claimed, and was not: it is due, neither its job nor its sender is
     paused, and its sender's turn has come."""

@@ -8,8 +8,8 @@ def merge(
 ) -> dict[str, object]:
     """The variables of one letter: the recipient's own win over the job's, and both over the address and the name.
 
-    So `{{ email }}` and `{{ name }}` are there unless somebody gave variables of these names. Without a name there is
-    no `name` at all: a letter to nobody in particular must say so in its template.
+    So `{{ email }}` and `{{ name }}` are there unless variables of these names were given. Without a name there is
+    no `name` at all: the template has to handle a recipient without one.
     """
     merged: dict[str, object] = {"email": email}
     if name is not None:

@@ -297,7 +297,7 @@ class Delivery:
             return
         try:
             await self._record(state, decision)
-        except Exception as again:  # noqa: BLE001 - there is nobody left to tell but the log
+        except Exception as again:  # noqa: BLE001 - it can only be logged
             self.log.bug(state.letter, "its lease will expire, and the recovery checks it", again)
 
 

@@ -116,7 +116,7 @@ class Reconciler:
         return await self._scan(doubt, progress)
 
     async def _draft_gone(self, doubt: UnresolvedSend, progress: Callable[[], None]) -> Resolution:
-        """It was sent, or somebody deleted it: the sent mail tells, where the sign-in may read it."""
+        """It was sent, or a person deleted it: the sent mail shows which, where the sign-in may read it."""
         mailbox = await self.gmail.authenticate(doubt.sender)
         progress()
         if not isinstance(mailbox, Mailbox):
