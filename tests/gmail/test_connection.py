@@ -4,8 +4,10 @@ import asyncio
 import os
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
 
 import pytest
 import uvloop
@@ -15,6 +17,7 @@ from mailerd.events.gmail import GmailEvents
 from mailerd.gmail.responses import Answer
 from mailerd.gmail.session import GmailRequest, GmailSession
 from tests.gmail.raw import Raw, http, listening
+from tests.support.certificates import authority_and_server
 
 OK = http(b"{}")
 
@@ -190,6 +193,46 @@ def test_what_is_given_up_does_not_arrive_later(run: Callable[[Coroutine[None, N
         accepted, _ = listener.accept()
         with accepted:
             came, reset = arrives(accepted)
+    assert reset
+    assert came < len(LARGE)
+
+
+_GIVES_UP_OVER_TLS = """
+import asyncio, sys, uvloop
+from mailerd.core.replies import Call
+from mailerd.events.gmail import GmailEvents
+from mailerd.gmail.session import GmailRequest, GmailSession
+async def main():
+    url, loop = f"https://127.0.0.1:{sys.argv[1]}/", asyncio.get_running_loop()
+    async with GmailSession(events=GmailEvents(lambda *_: None), limit=2, request_timeout=5) as session:
+        request = GmailRequest(Call.DRAFTS_SEND, sender="me", method="POST", url=url, body=b"x" * 4_000_000)
+        answer = await session.request(request, deadline=loop.time() + 2)
+        print(type(answer).__name__, flush=True)
+        await asyncio.sleep(60)
+{"asyncio": asyncio, "uvloop": uvloop}[sys.argv[2]].run(main())
+"""
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+async def test_what_is_given_up_over_tls_does_not_arrive_later_either(tmp_path: Path, loop: str) -> None:
+    authority, certificate, key = authority_and_server(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with congested() as listener:
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", _GIVES_UP_OVER_TLS, str(listener.getsockname()[1]), loop,
+            stdout=asyncio.subprocess.PIPE, env={**os.environ, "SSL_CERT_FILE": str(authority)},
+        )  # fmt: skip
+        try:
+            accepted, _ = await asyncio.to_thread(listener.accept)
+            shaken = await asyncio.to_thread(context.wrap_socket, accepted, server_side=True)
+            assert child.stdout is not None
+            assert await asyncio.wait_for(child.stdout.readline(), 20) == b"NoResponse\n"
+            with socket.socket(fileno=shaken.detach()) as below:
+                came, reset = await asyncio.to_thread(arrives, below)
+        finally:
+            child.kill()
+            await child.wait()
     assert reset
     assert came < len(LARGE)
 
