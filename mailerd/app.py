@@ -240,7 +240,7 @@ def build(settings: Settings, log: EventSink, *, flush: Callable[[], bool] = lam
     store_events = StoreEvents(sink)
     heartbeats = Heartbeats(limit=max(STALL_TIMEOUT, 2 * settings.database.statement_timeout))
     database = Database(settings.database, events=store_events, meter=metrics)
-    gmail = Gmail(settings.gmail, events=GmailEvents(sink), concurrency=settings.runner.concurrency, meter=metrics)
+    gmail = Gmail(settings.gmail, events=GmailEvents(sink), concurrency=settings.runner.concurrency)
     renderer = Renderer("sending", limits=SEND_LIMITS, events=RendererEvents(sink), keep=True)
     records = RecordWriter(database, daemon_id)
     replay_log = ReplayLog(database, daemon_id, lease, store_events)

@@ -45,6 +45,13 @@ class GmailEvents(EventEmitter):
 
     @event(
         "debug",
+        en="{sender}: {call} succeeded after {seconds:.3f} s",
+        zh="{sender}：{call} 在 {seconds:.3f} 秒后成功",
+    )
+    def google_call_succeeded(self, *, sender: str, call: str, seconds: float) -> None: ...
+
+    @event(
+        "debug",
         en="{sender}: {call} failed after {seconds:.3f} s: {outcome}: {excerpt}",
         zh="{sender}：{call} 在 {seconds:.3f} 秒后失败：{outcome}：{excerpt}",
     )

@@ -2,7 +2,6 @@
 
 from mailerd.gmail.client import Gmail
 from mailerd.gmail.concurrency import LetterSemaphore
-from mailerd.gmail.instrument import Meter
 from mailerd.gmail.mailbox import Mailbox
 
-__all__ = ["Gmail", "LetterSemaphore", "Mailbox", "Meter"]
+__all__ = ["Gmail", "LetterSemaphore", "Mailbox"]

@@ -28,7 +28,7 @@ from mailerd.gmail.account import Account
 from mailerd.gmail.concurrency import SLOW_AFTER, LetterSemaphore
 from mailerd.gmail.credentials import CredentialDirs, CredentialFile
 from mailerd.gmail.endpoints import UPLOAD_ABOVE, Endpoints
-from mailerd.gmail.instrument import Instrument, Meter
+from mailerd.gmail.instrument import report
 from mailerd.gmail.mailbox import Mailbox, mailbox_with
 from mailerd.gmail.session import GmailRequest, GmailSession
 from mailerd.gmail.tokens import Token, Tokens
@@ -56,20 +56,16 @@ class Gmail:
         *,
         events: GmailEvents,
         concurrency: int,
-        meter: Meter | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._time_s = settings.request_timeout
         self._endpoints = Endpoints(settings.api_root)
         self._events = events
-        self._instrument = Instrument(events=events, meter=meter)
         self._clock = clock or SystemClock()
         self.semaphore: Final = LetterSemaphore(concurrency, slow_after=self._time_s * SLOW_AFTER)
         connections = self.semaphore.max_at_google + _OTHER_CALLS
         self._session = GmailSession(events=events, limit=connections, request_timeout=self._time_s)
-        self._tokens = Tokens(
-            self._session, token_uri=settings.token_uri, instrument=self._instrument, clock=self._clock
-        )
+        self._tokens = Tokens(self._session, token_uri=settings.token_uri, events=events, clock=self._clock)
         self._credential_dirs = CredentialDirs.configured(settings.credentials_dir)
         self._accounts: dict[str, Account] = {}
         self._mailboxes: dict[str, Mailbox] = {}
@@ -204,9 +200,8 @@ class Gmail:
     async def _call(self, request: GmailRequest) -> Reply:
         started = self._clock.monotonic()
         reply = await self._send(request, account=self._account(request.sender), deadline=self._deadline())
-        self._instrument.reply(
-            reply, sender=request.sender, call=request.call, seconds=self._clock.monotonic() - started
-        )
+        seconds = self._clock.monotonic() - started
+        report(self._events, reply, sender=request.sender, call=request.call, seconds=seconds)
         self._adapt_share(request.sender, reply)
         return reply
 

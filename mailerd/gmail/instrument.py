@@ -1,7 +1,7 @@
-"""Logs and counts the outcome of each call to Google."""
+"""Reports the outcome of each call to Google."""
 
 from collections.abc import Mapping
-from typing import Final, Protocol, assert_never
+from typing import Final, assert_never
 
 from mailerd.core.replies import (
     Accepted,
@@ -17,14 +17,6 @@ from mailerd.core.replies import (
     WrongMailbox,
 )
 from mailerd.events.gmail import GmailEvents
-
-
-class Meter(Protocol):
-    """Counts calls."""
-
-    def google_call(self, *, call: Call, outcome: str, seconds: float) -> None:
-        """One call has ended; `outcome` is a word of `outcome_of`, which has few."""
-
 
 _WORDS: Final[Mapping[type[Reply], str]] = {
     Accepted: "accepted",
@@ -48,28 +40,14 @@ def outcome_of(reply: Reply) -> str:
             return _WORDS[type(reply)]
 
 
-class Instrument:
-    """Logs and counts calls."""
-
-    def __init__(self, *, events: GmailEvents, meter: Meter | None) -> None:
-        self._events = events
-        self._meter = meter
-
-    def reply(self, reply: Reply, *, sender: str, call: Call, seconds: float) -> None:
-        """A call has ended in a reply."""
-        outcome = outcome_of(reply)
-        if self._meter:
-            self._meter.google_call(call=call, outcome=outcome, seconds=seconds)
-        if not isinstance(reply, Accepted):
-            self._events.google_call_failed(
-                sender=sender, call=call, outcome=outcome, excerpt=_excerpt(reply), seconds=seconds
-            )
-
-    def token(self, sender: str, *, seconds: float, good_for: float) -> None:
-        """The token endpoint has given a token."""
-        if self._meter:
-            self._meter.google_call(call=Call.TOKEN, outcome="accepted", seconds=seconds)
-        self._events.token_refreshed(sender=sender, seconds=seconds, good_for=good_for)
+def report(events: GmailEvents, reply: Reply, *, sender: str, call: Call, seconds: float) -> None:
+    """Report the end of a call as an event, which the log and the metrics take."""
+    if isinstance(reply, Accepted):
+        events.google_call_succeeded(sender=sender, call=call, seconds=seconds)
+    else:
+        events.google_call_failed(
+            sender=sender, call=call, outcome=outcome_of(reply), excerpt=_excerpt(reply), seconds=seconds
+        )
 
 
 def _excerpt(

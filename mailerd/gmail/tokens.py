@@ -15,8 +15,9 @@ from google.auth import crypt, jwt
 
 from mailerd.clock import Clock
 from mailerd.core.replies import Call, NoCredentials, NoResponse, NotSent, TokenRefused, TokenUnavailable
+from mailerd.events.gmail import GmailEvents
 from mailerd.gmail.credentials import AuthorizedUser, Credentials, ServiceAccount
-from mailerd.gmail.instrument import Instrument
+from mailerd.gmail.instrument import report
 from mailerd.gmail.mailbox import SCOPE_PREFERENCE
 from mailerd.gmail.responses import TokenResponse, read_token
 from mailerd.gmail.session import GmailRequest, GmailSession
@@ -51,11 +52,11 @@ class Token:
 class Tokens:
     """The token endpoint."""
 
-    def __init__(self, session: GmailSession, *, token_uri: str, instrument: Instrument, clock: Clock) -> None:
+    def __init__(self, session: GmailSession, *, token_uri: str, events: GmailEvents, clock: Clock) -> None:
         self._session = session
         # Always the settings' address, never the file's: a credential file cannot send secrets elsewhere.
         self._token_uri = token_uri
-        self._instrument = instrument
+        self._events = events
         self._clock = clock
 
     async def get(self, sender: str, *, credentials: Credentials, deadline: float) -> Token | NoToken:
@@ -117,9 +118,9 @@ class Tokens:
                 outcome = without_secrets(outcome, form)
         ended = self._clock.monotonic()
         if not isinstance(outcome, TokenResponse):
-            self._instrument.reply(outcome, sender=sender, call=Call.TOKEN, seconds=ended - started)
+            report(self._events, outcome, sender=sender, call=Call.TOKEN, seconds=ended - started)
             return outcome
-        self._instrument.token(sender, seconds=ended - started, good_for=outcome.lifetime_s)
+        self._events.token_refreshed(sender=sender, seconds=ended - started, good_for=outcome.lifetime_s)
         early = min(_EARLY_S, outcome.lifetime_s / 2)
         return Token(
             access_token=outcome.access_token,

@@ -167,7 +167,13 @@ class Metrics:
         def request_answered(fields: Mapping[str, object]) -> None:
             self._requests(_method(fields["method"]), str(fields["status"])).inc()
 
+        def google_call_failed(fields: Mapping[str, object]) -> None:
+            self._google_call(fields, outcome=str(fields["outcome"]))
+
         return {
+            "google_call_failed": google_call_failed,
+            "google_call_succeeded": self._google_call,
+            "token_refreshed": lambda fields: self._google_call({**fields, "call": Call.TOKEN}),
             "letter_started": lambda fields: self._begin(int(_number(fields["recipient"]))),
             "job_found": lambda fields: self._begin(str(fields["job"]), before=float(_number(fields["age"]))),
             "job_accepted": job_accepted,
@@ -178,6 +184,13 @@ class Metrics:
             "database_attempt_failed": lambda _: self._retries.inc(),
             "log_records_lost": lambda fields: self._lost.inc(_number(fields["lost"])),
         }
+
+    def _google_call(self, fields: Mapping[str, object], *, outcome: str = "accepted") -> None:
+        call = str(fields["call"])
+        self._google(call, outcome).inc()
+        self._google_s(call).observe(_number(fields["seconds"]))
+        if call == Call.TOKEN:
+            self._tokens("granted" if outcome == "accepted" else "refused").inc()
 
     def _letter(self, outcome: str, fields: Mapping[str, object]) -> None:
         self._letters(outcome, self._sender(str(fields.get("sender", "")))).inc()
@@ -203,13 +216,6 @@ class Metrics:
         for outcome in set(_OUTCOMES.values()):
             self._letters(outcome, email)
         return email
-
-    def google_call(self, *, call: Call, outcome: str, seconds: float) -> None:
-        """One call to Google has ended."""
-        self._google(call, outcome).inc()
-        self._google_s(call).observe(seconds)
-        if call is Call.TOKEN:
-            self._tokens("granted" if outcome == "accepted" else "refused").inc()
 
     def database_call(self, *, outcome: str, seconds: float) -> None:
         """One transaction has ended: ok, refused, away, in_doubt or cut_off."""

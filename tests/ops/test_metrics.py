@@ -8,6 +8,7 @@ import aiohttp
 
 from mailerd.core.replies import Call
 from mailerd.core.stats import QueueStats, SenderStats
+from mailerd.events.gmail import GmailEvents
 from mailerd.events.intake import IntakeEvents
 from mailerd.events.journald_catalog import events
 from mailerd.events.worker import RunnerEvents
@@ -41,9 +42,12 @@ def test_a_letter_is_counted_with_its_latency() -> None:
 
 def test_calls_to_google_are_counted_by_google_s_own_names() -> None:
     metrics = Metrics()
+    google = GmailEvents(metrics.on_event)
     for seconds in (0.25, 0.5):
-        metrics.google_call(call=Call.DRAFTS_SEND, outcome="accepted", seconds=seconds)
-    metrics.google_call(call=Call.TOKEN, outcome="refused", seconds=1)
+        google.google_call_succeeded(sender="me@example.com", call=Call.DRAFTS_SEND, seconds=seconds)
+    google.google_call_failed(
+        sender="me@example.com", call=Call.TOKEN, outcome="token_refused_400", excerpt="", seconds=1
+    )
     page = metrics.page()
     assert value(page, 'mailerd_google_calls_total{call="drafts.send",outcome="accepted"}') == 2
     assert value(page, 'mailerd_google_call_seconds_sum{call="drafts.send"}') == 0.75
