@@ -354,6 +354,7 @@ def _intake(
         senders=SenderResolver(gmail, settings.gmail.aliases),
         page=page,
         in_flight=settings.gmail.in_flight,
+        opt_out=(settings.public, settings.unsubscribe),
         templates=Path(settings.templates.folder) if settings.templates.folder else None,
     )
 

@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "auth": LazyCommand("auth", "app", "Sign mailboxes in at Google, and show which ones are."),
     "keys": LazyCommand("keys", "app", "Make, rotate, list and revoke API keys."),
     "senders": LazyCommand("senders", "app", "See and change what each mailbox may send; pause and resume it."),
+    "suppress": LazyCommand("suppress", "app", "Add, remove, list, import and export suppressions."),
     "templates": LazyCommand("templates", "app", "Check and look at the named templates."),
     "send": LazyCommand("send", "send", "Post a job from a table and watch it; the same job is not posted twice."),
     "jobs": LazyCommand("jobs", "app", "Jobs: the list, one, or one while it is being sent."),

@@ -69,6 +69,26 @@ class IntakeSettings(Section):
     )
 
 
+class PublicSettings(Section):
+    """`[public]`: the site of unsubscribe links, a listener of its own."""
+
+    host: Annotated[str, AfterValidator(values.host)] = Field("127.0.0.1", description="the address to listen on")
+    port: Annotated[int, Field(ge=0, le=65_535)] = Field(
+        0, description="the port of unsubscribe links; 0: there is no such site"
+    )
+    base_url: Annotated[str, AfterValidator(values.https_or_none)] = Field(
+        "", description="where people reach it, https://mail.example.com; empty: no unsubscribe links in letters"
+    )
+
+
+class UnsubscribeSettings(Section):
+    """`[unsubscribe]`."""
+
+    warn_above: Limit = Field(
+        100, description="recipients of a job without a list above which its answer has a warning; 0: never"
+    )
+
+
 class TemplateSettings(Section):
     """`[templates]`."""
 
@@ -204,6 +224,8 @@ class Settings(BaseSettings):
 
     database: DatabaseSettings = DatabaseSettings()
     intake: IntakeSettings = IntakeSettings()
+    public: PublicSettings = PublicSettings()
+    unsubscribe: UnsubscribeSettings = UnsubscribeSettings()
     templates: TemplateSettings = TemplateSettings()
     runner: RunnerSettings = RunnerSettings()
     gmail: GmailSettings = GmailSettings()

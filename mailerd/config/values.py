@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from ipaddress import ip_network
+from urllib.parse import urlsplit
 
 from yarl import URL
 
@@ -26,6 +27,18 @@ def slash(url: str) -> str:
 def web_or_none(url: str) -> str:
     """An address of the web, or empty."""
     return web(url) if url else url
+
+
+def https_or_none(url: str) -> str:
+    """A URL of https without a slash at its end, or none; http on this machine alone, for trying things out."""
+    if not url:
+        return ""
+    parts = urlsplit(web(url))
+    if parts.query or parts.fragment:
+        raise ValueError("must have no query and no fragment")
+    if parts.scheme != "https" and parts.hostname not in {"127.0.0.1", "localhost", "::1"}:
+        raise ValueError("must begin with https://: mail programs unsubscribe over nothing else (RFC 8058)")
+    return url.rstrip("/")
 
 
 def host(name: str) -> str:

@@ -112,8 +112,13 @@ def discards(decision: Decision, reply: Reply, *, unanswered: bool) -> bool:
     return decision.change in {Transition.DEFERRED, Transition.RELEASED} and wait > _DRAFT_KEPT
 
 
-def discarded(decision: Decision, disposition: Disposition, *, in_flight: timedelta) -> Decision:
-    """What to write instead of `decision`, given the result of the draft's deletion."""
+def discarded(
+    decision: Decision, disposition: Disposition, *, in_flight: timedelta, unanswered: bool = True
+) -> Decision:
+    """What to write instead of `decision`, given the result of the draft's deletion.
+
+    `unanswered`: an earlier drafts.send of it got no answer, so that it may have been sent.
+    """
     match disposition:
         case Disposition.ACCEPTED:
             return replace(decision, forgets=True)
@@ -124,7 +129,7 @@ def discarded(decision: Decision, disposition: Disposition, *, in_flight: timede
                 _doubt(decision, "no answer came when its draft was to be deleted", wait=in_flight), discarding=True
             )
         case Disposition.REJECTED | Disposition.TRANSIENT | Disposition.NOT_COUNTED if (
-            decision.change is Transition.FAILED
+            unanswered and decision.change in {Transition.FAILED, Transition.SUPPRESSED}
         ):
             return _doubt(decision, "an earlier send had no answer, and its draft could not be deleted", wait=in_flight)
         case Disposition.REJECTED | Disposition.TRANSIENT | Disposition.NOT_COUNTED:

@@ -8,6 +8,7 @@ from typing import Final, Literal
 
 from mailerd.core.decisions import Decision, Pause
 from mailerd.core.states import State
+from mailerd.core.suppression import EVERYTHING, Reason
 
 Mode = Literal["draft", "direct"]
 
@@ -50,6 +51,14 @@ class ClaimedRecipient:
     """Seconds from its claim to Google's answer above which the sender's row has to know; see core/rate_limit.py."""
     hour: datetime | None = None
     """The hour of its sender's day that was debited for it: what comes back unsent is taken off that one."""
+    digest: bytes | None = None
+    """Of its address, by which suppressions are found."""
+    list_id: int = EVERYTHING
+    """The list of its job; 0: it has none."""
+    overrides: bool = False
+    """Its job goes also to who has opted out; a hard bounce binds it all the same."""
+    suppressed: Reason | None = None
+    """Why it may not go, as the claim found it."""
 
     @property
     def key(self) -> str:
@@ -69,6 +78,10 @@ class ClaimedJob:
     """Seconds since it was accepted, or since its send_at."""
     begun: bool = False
     """Whether letters of it were claimed before."""
+    list_id: int = EVERYTHING
+    """What its recipients can leave; 0: it has no list."""
+    overrides: bool = False
+    """It goes also to who has opted out; a hard bounce binds it all the same."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +141,8 @@ class WriteResult(StrEnum):
     """A hand-over is refused: a former claim does not know whether the letter was sent, and the row is unsure now."""
     STALE = "stale"
     """The claim had ended: another worker decides about the letter."""
+    SUPPRESSED = "suppressed"
+    """The address has opted out: the hand-over was not written, and Google is not asked to send."""
 
 
 @dataclass(frozen=True)

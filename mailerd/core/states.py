@@ -40,6 +40,8 @@ class Transition(StrEnum):
     """It was looked for, and Google says that it does not have it."""
     CANCELLED = "cancelled"
     """Its job was cancelled before it was claimed."""
+    SUPPRESSED = "suppressed"
+    """Its address has opted out: Google is not asked, and the attempt is refunded."""
     RETRIED = "retried"
     """A person asked for another try of a failed letter: it starts anew."""
     UNDONE = "undone"
@@ -83,12 +85,17 @@ _TABLE: Final[dict[tuple[State, Transition], State]] = {
     (State.SENDING, Transition.FAILED): State.FAILED,
     (State.SENDING, Transition.DEFERRED): State.WAITING,
     (State.SENDING, Transition.RELEASED): State.WAITING,
+    (State.SENDING, Transition.SUPPRESSED): State.CANCELLED,
     (State.SENDING, Transition.LOST): State.UNSURE,
     (State.UNSURE, Transition.FOUND): State.SENT,
     (State.UNSURE, Transition.MISSING): State.WAITING,
     (State.FAILED, Transition.RETRIED): State.WAITING,
     (State.SENT, Transition.UNDONE): State.WAITING,
 }
+
+
+REFUNDED: Final = frozenset({Transition.RELEASED, Transition.SUPPRESSED})
+"""These cost the letter no attempt and its sender nothing of its day."""
 
 
 class ImpossibleTransitionError(Exception):

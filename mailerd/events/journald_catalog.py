@@ -16,8 +16,9 @@ from mailerd.events.runbook_in_doubt import DOUBTS_RUNBOOKS
 from mailerd.events.runbook_pauses import PAUSE_RUNBOOKS
 from mailerd.events.runbook_renderer import RENDERER_RUNBOOKS
 from mailerd.events.runbook_replaced import REPLACED_RUNBOOKS
+from mailerd.events.runbook_suppression import SUPPRESSION_RUNBOOKS
 
-ALL_RUNBOOKS: Final = {**RUNBOOKS, **DOUBTS_RUNBOOKS, **REPLACED_RUNBOOKS, **RENDERER_RUNBOOKS}
+ALL_RUNBOOKS: Final = {**RUNBOOKS, **DOUBTS_RUNBOOKS, **REPLACED_RUNBOOKS, **RENDERER_RUNBOOKS, **SUPPRESSION_RUNBOOKS}
 RUNBOOKS_BY_CAUSE: Final = {"sender_paused": PAUSE_RUNBOOKS}
 """By the value of an event's field `by`."""
 Language = Literal["en", "zh"]

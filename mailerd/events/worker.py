@@ -118,6 +118,13 @@ class RunnerEvents(EventEmitter):
     def letter_cancelled(self, *, job: str, recipient: int, to: str, sender: str, cause: str) -> None: ...
 
     @event(
+        "info",
+        en="job {job}: {to} (recipient {recipient}) is cancelled before it is sent: {cause}",
+        zh="任务 {job}：{to}（收件人 {recipient}）在发送前取消：{cause}",
+    )
+    def letter_suppressed(self, *, job: str, recipient: int, to: str, sender: str, cause: str) -> None: ...
+
+    @event(
         "warning",
         en="job {job}: {to} (recipient {recipient}): this daemon's claim had ended, {change} is kept in the table attempts alone",
         zh="任务 {job}：{to}（收件人 {recipient}）：本守护进程的领取已失效，{change} 仅保留在表 attempts 中",

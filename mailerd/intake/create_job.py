@@ -62,6 +62,7 @@ class CreateJobEndpoint:
         executor: Executor,
         events: IntakeEvents,
         clock: Clock,
+        mark_opted_out: Callable[..., Awaitable[ParsedJob]],
         senders: SenderResolver | None = None,
     ) -> None:
         self._max_recipients = settings.max_recipients
@@ -77,6 +78,7 @@ class CreateJobEndpoint:
         self._executor = executor
         self._events = events
         self._clock = clock
+        self._mark_opted_out = mark_opted_out
         self._senders = senders
 
     async def create(self, request: web.Request) -> web.Response:
@@ -102,6 +104,7 @@ class CreateJobEndpoint:
                         library=self._library,
                     )
                 )
+                parsed = await self._mark_opted_out(parsed, key=key)
                 if parsed.dry_run:
                     return await self._dry_run(parsed, renderer)
             if idempotency_key:
@@ -161,7 +164,7 @@ class CreateJobEndpoint:
         job = parsed.job
         found = await self._compute(lambda: dry_run(parsed, renderer=renderer))
         rejected = sorted([*parsed.rejected, *found.rejected], key=lambda each: each.index)
-        letters = parsed.total - len(rejected)
+        letters = parsed.total - len(rejected) - len(parsed.suppressed)
         forecast = await self._try_forecast(
             "of a dry run",
             self._forecast.for_new_job(job.sender_email, priority=job.priority, letters=letters, send_at=job.send_at),
@@ -176,6 +179,9 @@ class CreateJobEndpoint:
                 accepted=letters,
                 rejected=listed,
                 rejected_total=len(rejected),
+                suppressed=_listed(parsed.suppressed),
+                suppressed_total=len(parsed.suppressed),
+                warnings=parsed.warnings,
                 send_at=job.send_at,
                 forecast=dict(forecast),
                 template=TemplateVersionOut(name=job.template_name, version=job.template_version),
@@ -222,6 +228,9 @@ def _accepted(parsed: ParsedJob, send_at: datetime, forecast: Mapping[str, objec
         accepted=parsed.accepted,
         rejected=_listed(parsed.rejected),
         rejected_total=len(parsed.rejected),
+        suppressed=_listed(parsed.suppressed),
+        suppressed_total=len(parsed.suppressed),
+        warnings=parsed.warnings,
         send_at=send_at,
         forecast=dict(forecast),
     )

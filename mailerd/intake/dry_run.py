@@ -14,7 +14,7 @@ from mailerd.mail.attachments import encoded_size
 from mailerd.mail.mime import Envelope
 from mailerd.mail.renderer import MAX_STOPPED, Rendered, ThreadRenderer
 from mailerd.mail.templates import Content, RecipientData
-from mailerd.store.jobs import NewRecipient
+from mailerd.store.new_job import NewRecipient
 
 DRY_RUN_TIMEOUT: Final = 60.0
 """Seconds for all letters of a dry run; 10,000 plain ones take about two."""

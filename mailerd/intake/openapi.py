@@ -66,6 +66,7 @@ def _operation(it: Operation) -> dict[str, Any]:
         {
             "name": each.name,
             "in": each.where,
+            **({"required": True} if each.where == "path" else {}),
             "schema": each.schema,
             "description": each.description,
             **({"allowEmptyValue": True} if each.where == "query" else {}),  # it is then as good as absent

@@ -1,7 +1,7 @@
 """From the bytes of a body to a job that can be stored; it only computes, and runs in a thread beside the loop."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from hashlib import sha256
 from typing import Any
@@ -21,7 +21,7 @@ from mailerd.mail.template_library import check as check_named
 from mailerd.mail.templates import Source, Template
 from mailerd.store.api_keys import ApiKey
 from mailerd.store.attachments import StoredAttachment
-from mailerd.store.jobs import NewJob, TemplateLanguage
+from mailerd.store.new_job import NewJob, TemplateLanguage
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,11 @@ class ParsedJob:
     """The recipients that get no letter; only with `on_invalid` "skip", or in a dry run."""
     dry_run: bool
     template: Template
+    list_name: str | None = None
+    suppressed: list[RejectedRecipient] = field(default_factory=list)
+    """The recipients that have opted out."""
+    warnings: list[str] = field(default_factory=list)
+    """What the answer has to say beside."""
 
     @property
     def total(self) -> int:
@@ -42,7 +47,7 @@ class ParsedJob:
     @property
     def accepted(self) -> int:
         """Recipients that get a letter."""
-        return self.total - len(self.rejected)
+        return self.total - len(self.rejected) - len(self.suppressed)
 
 
 def parse_job(
@@ -93,7 +98,7 @@ def parse_job(
         _raise_if_rejected(fields, checked)
     attached = [*attachments.shared, *checked.attached]
     job = _job(fields, checked, variables=stored, key=key, mailbox=mailbox, named=named, attached=attached)
-    return ParsedJob(job, checked.rejected, fields.dry_run, template)
+    return ParsedJob(job, checked.rejected, fields.dry_run, template, list_name=fields.list)
 
 
 def _envelope(fields: JobFields) -> Envelope:
@@ -230,4 +235,5 @@ def _job(
         inline_css=named.template.inline_css if named else False,
         languages=[TemplateLanguage(tag, each.subject, each.html, each.text) for tag, each in languages],
         attachments=attached,
+        override_suppression=fields.override_suppression,
     )

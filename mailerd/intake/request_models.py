@@ -23,6 +23,7 @@ from mailerd.intake.errors import MAX_DETAILS, FieldError, invalid
 from mailerd.intake.strict_json import why_too_large
 from mailerd.mail.addresses import Addresses, mailbox
 from mailerd.mail.attachments import check_content_id, check_content_type, check_filename
+from mailerd.store.suppressions import ListNameError, check_list
 
 MAX_LINE: Final = 255
 """Characters of a name or a reference, as in the schema."""
@@ -183,6 +184,14 @@ class RecipientIn(_Strict):
     attachments: Annotated[Attachments | None, Field(description="for this recipient alone")] = None
 
 
+def _list_name(name: str) -> str:
+    try:
+        check_list(name)
+    except ListNameError as error:
+        raise ValueError(str(error)) from None
+    return name
+
+
 class JobFields(_Strict):
     """Everything but the recipients."""
 
@@ -214,6 +223,13 @@ class JobFields(_Strict):
     ] = None
     priority: Priority = 0
     reference: Annotated[Line | None, Field(description="the client's own id; jobs can be looked for by it")] = None
+    list: Annotated[
+        Annotated[str, AfterValidator(_list_name)] | None,
+        Field(description="what a recipient can leave; without one it is no subscription mail"),
+    ] = None
+    override_suppression: Annotated[
+        bool, Field(description="go also to addresses that have opted out, but for hard bounces; needs `override`")
+    ] = False
     on_invalid: Annotated[
         Literal["reject", "skip"],
         Field(

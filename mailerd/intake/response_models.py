@@ -11,8 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mailerd.core.pauses import hold_reason
 from mailerd.core.states import OPEN, JobChange, JobStatus, Proof, State
+from mailerd.core.suppression import Channel, Reason
 from mailerd.mail.template_library import NamedTemplate
 from mailerd.store.jobs import Job
+from mailerd.store.suppressions import Suppression
 
 Moment = Annotated[datetime, Field(examples=["2026-12-01T09:00:00Z"])]
 """Aware UTC; in JSON it ends in Z, with microseconds only where there are any."""
@@ -69,6 +71,11 @@ class AcceptedOut(ResponseModel):
     accepted: Whole
     rejected: Annotated[list[RejectedOut], Field(description="the first 1,000; the others are kept as failed rows too")]
     rejected_total: Whole
+    suppressed: Annotated[
+        list[RejectedOut], Field(description="the first 1,000 that have opted out: they are cancelled")
+    ]
+    suppressed_total: Whole
+    warnings: list[str]
     send_at: Moment
     forecast: dict[str, Any]
 
@@ -111,6 +118,9 @@ class DryRunOut(ResponseModel):
     accepted: Whole
     rejected: list[RejectedOut]
     rejected_total: Whole
+    suppressed: list[RejectedOut]
+    suppressed_total: Whole
+    warnings: list[str]
     send_at: Moment | None
     forecast: Annotated[dict[str, Any], Field(description="as if it were posted now")]
     template: TemplateVersionOut
@@ -285,6 +295,60 @@ class TemplatesOut(ResponseModel):
 
     templates: list[TemplateOut]
     broken: list[BrokenOut]
+
+
+class SuppressionOut(ResponseModel):
+    """That an address gets no letters."""
+
+    email: Annotated[str | None, Field(description="null once the person was forgotten")]
+    list: Annotated[str | None, Field(description="null: no letters at all")]
+    reason: Reason
+    source: Channel
+    detail: str | None
+    actor: str | None
+    created_at: Moment
+
+    @classmethod
+    def of(cls, it: Suppression) -> "SuppressionOut":
+        """One as the API shows it."""
+        return cls(
+            email=it.address, list=it.list_name, reason=it.reason, source=it.source, detail=it.detail, actor=it.actor,
+            created_at=it.created_at,
+        )  # fmt: skip
+
+
+class SuppressionsOut(ResponseModel):
+    """A page of them, the oldest first."""
+
+    suppressions: list[SuppressionOut]
+    next_cursor: str | None
+
+
+class SuppressedOut(ResponseModel):
+    """What a request has suppressed."""
+
+    total: Whole
+    added: Annotated[Whole, Field(description="those that were not suppressed before")]
+
+
+class RemovedOut(ResponseModel):
+    """A suppression has ended."""
+
+    removed: Literal[True]
+
+
+class ListOut(ResponseModel):
+    """What a person can leave."""
+
+    name: str
+    title: str | None
+    created_at: Moment
+
+
+class ListsOut(ResponseModel):
+    """Every list, by name."""
+
+    lists: list[ListOut]
 
 
 class LiveOut(ResponseModel):

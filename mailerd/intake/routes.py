@@ -7,11 +7,14 @@ from pydantic import BaseModel
 
 from mailerd.clock import ULID_PATTERN
 from mailerd.core.states import JobStatus, State
+from mailerd.core.suppression import Reason
 from mailerd.intake import response_models
 from mailerd.intake.request_models import JobIn, NothingIn, PriorityIn, RetryIn
+from mailerd.intake.suppressions import ListIn, SuppressionsIn
 from mailerd.store.api_keys import Permission
+from mailerd.store.suppressions import MAX_LIST_NAME
 
-Method = Literal["GET", "POST"]
+Method = Literal["GET", "POST", "DELETE"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Param:
     name: str
     schema: dict[str, Any]
     description: str
-    where: Literal["query", "header"] = "query"
+    where: Literal["query", "header", "path"] = "query"
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,9 @@ def _ask(name: str, summary: str, description: str, body: type[BaseModel], *, re
         errors=(400, 404, 408, 409, 413, 415, 422),
     )  # fmt: skip
 
+
+_LIST: Final = Param("list", {"type": "string", "maxLength": MAX_LIST_NAME}, "of this list; absent: see the call")
+_REASON: Final = Param("reason", {"type": "string", "enum": [*Reason]}, "those for this reason")
 
 OPERATIONS: Final = (
     Operation(
@@ -190,6 +196,77 @@ OPERATIONS: Final = (
         call=Permission.READ,
         answers=(response_models.TemplatesOut,),
         errors=(422,),
+    ),
+    Operation(
+        id="suppressions",
+        method="GET",
+        path="/api/suppressions",
+        summary="Who gets no letters, the oldest suppression first",
+        call=Permission.SUPPRESS,
+        params=(
+            _LIST,
+            _REASON,
+            Param("email", {"type": "string", "maxLength": 320}, "what keeps letters from this address"),
+            Param("cursor", {"type": "string", "maxLength": 64}, "`next_cursor` of the page before"),
+            _limit(100, 1000),
+        ),
+        answers=(response_models.SuppressionsOut,),
+        errors=(422,),
+    ),
+    Operation(
+        id="suppressions.csv",
+        method="GET",
+        path="/api/suppressions.csv",
+        summary="All suppressions as CSV",
+        call=Permission.SUPPRESS,
+        params=(_LIST, _REASON),
+        kind="text/csv",
+        errors=(422,),
+    ),
+    Operation(
+        id="suppress",
+        method="POST",
+        path="/api/suppressions",
+        summary="Send no more letters to these addresses",
+        description="All of them or none. A list that is named and does not exist is made. Again, it changes nothing.",
+        call=Permission.SUPPRESS,
+        body=SuppressionsIn,
+        body_required=True,
+        answers=(response_models.SuppressedOut,),
+        errors=(400, 408, 413, 415, 422),
+    ),
+    Operation(
+        id="unsuppress",
+        method="DELETE",
+        path="/api/suppressions/{email}",
+        summary="End a suppression: the person gets letters again",
+        call=Permission.SUPPRESS,
+        params=(
+            Param("email", {"type": "string", "maxLength": 320}, "the address, in any spelling", where="path"),
+            _LIST,
+        ),
+        answers=(response_models.RemovedOut,),
+        errors=(404, 422),
+    ),
+    Operation(
+        id="lists",
+        method="GET",
+        path="/api/lists",
+        summary="The lists that a person can leave",
+        call=Permission.SUPPRESS,
+        answers=(response_models.ListsOut,),
+        errors=(422,),
+    ),
+    Operation(
+        id="make_list",
+        method="POST",
+        path="/api/lists",
+        summary="Make a list, or give one another title",
+        call=Permission.SUPPRESS,
+        body=ListIn,
+        body_required=True,
+        answers=(response_models.ListOut,),
+        errors=(400, 408, 413, 415, 422),
     ),
     Operation(
         id="live",

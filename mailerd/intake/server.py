@@ -14,7 +14,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from mailerd.clock import Clock, SystemClock
-from mailerd.config import IntakeSettings
+from mailerd.config import IntakeSettings, PublicSettings, UnsubscribeSettings
 from mailerd.core.states import JobChange
 from mailerd.errors import DatabaseError, ListenError
 from mailerd.events.intake import IntakeEvents
@@ -29,6 +29,7 @@ from mailerd.intake.job_actions import JobActionEndpoints
 from mailerd.intake.job_events import JobEventsEndpoint
 from mailerd.intake.key_shares import SHARE_TIMEOUT, Shares
 from mailerd.intake.middleware import ErrorMiddleware
+from mailerd.intake.opted_out import OptOut
 from mailerd.intake.query_params import JobLookup
 from mailerd.intake.read_jobs import ReadEndpoints
 from mailerd.intake.request_body import BODY_TIMEOUT, BodyReader
@@ -67,7 +68,8 @@ class Intake:
     `patience`: seconds that the database gets for one answer (database.connect_timeout). `wake` makes the runner look
     for work now. `grace`: seconds that requests under way get at a stop. `senders` None: every address has a mailbox.
     `page` makes `/metrics`. `in_flight`: seconds for which a send without an answer may still reach Google.
-    `templates`: the folder of the named templates.
+    `templates`: the folder of the named templates. `opt_out`: the site of unsubscribe links, and when a job
+    without a list is warned of.
     """
 
     def __init__(
@@ -87,10 +89,11 @@ class Intake:
         first_request_timeout: float = FIRST_REQUEST_TIMEOUT,
         in_flight: float = 60.0,
         templates: Path | None = None,
+        opt_out: tuple[PublicSettings, UnsubscribeSettings] = (PublicSettings(), UnsubscribeSettings()),
         page: MetricsPage | None = None,
     ) -> None:
-        self._settings = settings
-        self._page = page
+        self._settings, self._page = settings, page
+        self._opt_out = OptOut(database, opt_out, timeout=patience, sink=events.sink)
         self._database = database
         self._patience = patience
         self._wake = wake
@@ -129,6 +132,7 @@ class Intake:
             purging = every(PURGE_INTERVAL, self._purge, first_after=PURGE_INTERVAL, sleep=self._clock.sleep)
             tasks.create_task(purging, name="purge old answers")
             tasks.create_task(self._serve_forever(sockets, started), name="serve")
+            tasks.create_task(self._opt_out.site.run(), name="unsubscribe site")
 
     async def _purge(self) -> bool:
         """Delete a batch of old answers; whether there may be more."""
@@ -265,6 +269,7 @@ class Intake:
             executor=executor,
             events=self._events,
             clock=self._clock,
+            mark_opted_out=self._opt_out.mark,
             senders=self._senders,
         )
         actions = JobActionEndpoints(
@@ -294,7 +299,7 @@ class Intake:
             "/openapi.json": docs.openapi,
             "/docs": docs.docs,
             "/docs/style.css": docs.style,
-            **metrics,
+            **(self._opt_out.endpoints(self._auth, body_timeout=self._body_timeout) | metrics),
         }
 
 

@@ -37,6 +37,10 @@ class Permission(StrEnum):
     """See jobs, recipients, results and templates."""
     CONTROL = "control"
     """Cancel, pause, resume, retry, change priorities."""
+    OVERRIDE = "override"
+    """Post jobs that go also to addresses that have opted out."""
+    SUPPRESS = "suppress"
+    """See, add and remove suppressions and lists, which bind every sender: a key for some must be given it by name."""
 
 
 class KeyNameError(MailerdError):
@@ -67,7 +71,10 @@ class ApiKey:
 
     def may(self, call: Permission) -> bool:
         """Whether it may ask for this."""
-        return self.permissions is None or call in self.permissions
+        if self.permissions is None:
+            # A suppression binds the letters of every sender, so it is no business of a key for some of them.
+            return call is not Permission.SUPPRESS or self.senders is None
+        return call in self.permissions
 
     def may_send(self, sender: str) -> bool:
         """Whether it may send from this mailbox, given in lower case."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
-from mailerd.store.jobs import TemplateLanguage
+from mailerd.store.new_job import TemplateLanguage
 
 
 @dataclass(frozen=True)

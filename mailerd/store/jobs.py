@@ -3,18 +3,19 @@
 import asyncio
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from mailerd.core.states import JobStatus, Proof, State
 from mailerd.errors import DatabaseAwayError, DatabaseError
-from mailerd.store.attachments import StoredAttachment, store_attachments
+from mailerd.store.attachments import store_attachments
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import naive, utc
-from mailerd.store.idempotency import IdempotencyKey, claim_key
+from mailerd.store.idempotency import claim_key
+from mailerd.store.new_job import NewJob, NewRecipient
 
 ROWS_PER_STATEMENT: Final = 500
 """Recipients of one INSERT: some 2 ms of escaping, so that the loop is never held for long."""
@@ -35,8 +36,8 @@ _RECIPIENT: Final = "(%s, %%s, %%s, %%s, %%s, %%s, %%s, %s, %s)"
 _ADD_JOB: Final = (
     "INSERT INTO jobs (id, type, sender_email, sender_name, reply_to, subject, html, text, variables, reference, "
     "priority, status, total, next_claim_at, api_key_id, send_at, created_at, from_email, template_name, "
-    "template_version, inline_css, attachments) "
-    "VALUES (%s, 'template', %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+    "template_version, inline_css, attachments, list_id, override_suppression) "
+    "VALUES (%s, 'template', %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
 )
 _ADD_LANGUAGE: Final = "INSERT INTO job_templates (job_id, language, subject, html, text) VALUES (%s, %s, %s, %s, %s)"
 _SCHEDULE_SENDER: Final = (
@@ -58,57 +59,6 @@ _RECIPIENTS: Final = (
     "SELECT id, seq, to_email, to_name, status, attempts, error, message_id, due_at, sent_at, updated_at, proof "
     "FROM job_recipients WHERE job_id = %s AND seq > %s"
 )
-
-
-class NewRecipient(NamedTuple):
-    """One recipient as it is to be stored; `error` says why it is rejected, None means that it is accepted."""
-
-    email: str
-    name: str | None
-    variables: str | None
-    """The recipient's own variables as JSON, None when it has none."""
-    error: str | None = None
-
-
-@dataclass(frozen=True)
-class NewJob:
-    """A job that is valid throughout, and not yet stored."""
-
-    id: str
-    sender_email: str
-    """The mailbox: its credentials, pace and pauses count."""
-    subject: str
-    recipients: Sequence[NewRecipient] = field(repr=False)
-    from_email: str | None = None
-    """What From says, when that is an alias of the mailbox."""
-    sender_name: str | None = None
-    reply_to: str | None = None
-    html: str | None = field(default=None, repr=False)
-    text: str | None = field(default=None, repr=False)
-    variables: str = "{}"
-    """The job's variables as JSON."""
-    reference: str | None = None
-    priority: int = 0
-    send_at: datetime | None = None
-    """Aware; None or past means now, by the database's clock."""
-    api_key_id: int | None = None
-    template_name: str | None = None
-    template_version: str | None = None
-    inline_css: bool = False
-    languages: Sequence["TemplateLanguage"] = field(default=(), repr=False)
-    """Further languages of the template; the default one stands in subject, html and text."""
-    attachments: Sequence[StoredAttachment] = ()
-    once: IdempotencyKey | None = field(default=None, repr=False)
-    """The idempotency key that this job uses up."""
-
-
-class TemplateLanguage(NamedTuple):
-    """A template in one more language."""
-
-    language: str
-    subject: str
-    html: str | None
-    text: str | None
 
 
 @dataclass(frozen=True)
@@ -237,6 +187,7 @@ class Jobs:
             job.id, job.sender_email, job.sender_name, job.reply_to, job.subject, job.html, job.text, job.variables,
             job.reference, job.priority, JobStatus.QUEUED.value, len(job.recipients), due, job.api_key_id, due, now,
             job.from_email, job.template_name, job.template_version, int(job.inline_css), len(job.attachments),
+            job.list_id, int(job.override_suppression),
         )  # fmt: skip
         async with asyncio.timeout(self._timeout):
             for language in job.languages:
@@ -317,15 +268,16 @@ class Jobs:
 
 def _batches(recipients: Iterable[NewRecipient]) -> Iterator[list[tuple[object, ...]]]:
     """What the rows do not share, for one INSERT after the other; a packet of the server's would end a larger one."""
-    waiting, failed = State.WAITING.value, State.FAILED.value
+    waiting, failed, cancelled = State.WAITING.value, State.FAILED.value, State.CANCELLED.value
     batch: list[tuple[object, ...]] = []
     size = 0
-    for seq, (email, name, variables, error) in enumerate(recipients):
+    for seq, (email, name, variables, error, suppressed) in enumerate(recipients):
         more = len(email) + len(name or "") + len(variables or "") + len(error or "")
         if len(batch) == ROWS_PER_STATEMENT or (batch and size + more > CHARACTERS_PER_STATEMENT):
             yield batch
             batch, size = [], 0
-        batch.append((seq, email, name, variables, failed if error else waiting, error))
+        status = cancelled if suppressed else failed if error else waiting
+        batch.append((seq, email, name, variables, status, error))
         size += more
     if batch:
         yield batch

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cached_property
-from typing import Final
+from typing import Final, Literal
 
 from mailerd.clock import Clock
 from mailerd.core.decisions import Decision, RetryPolicy, decide, discarded, discards, given_up, no_drafts, patient
@@ -22,6 +22,7 @@ from mailerd.core.replies import (
     TokenRefused,
 )
 from mailerd.core.states import Transition
+from mailerd.core.suppression import MAX_LOOKUP_AGE, Reason, why_suppressed
 from mailerd.core.verdicts import Disposition, PauseCause, Verdict, judge, refused_alone
 from mailerd.errors import DatabaseError
 from mailerd.events.worker import RunnerEvents
@@ -42,6 +43,7 @@ _TEMPLATE_REFUSED: Final = (
 )
 _RENDERER_WAIT: Final = timedelta(seconds=10)
 """Until the next try of a letter that the renderer could not render now."""
+_SUPPRESSION_UNKNOWN: Final = "it could not be looked up whether the address has opted out"
 _LEASE_NEARLY_OVER: Final = "the claim is about to end: it is left to the next one"
 
 
@@ -116,12 +118,21 @@ class Delivery:
             return self._judged(state, Call.TOKEN, mailbox)
         if failed := given_up(letter.attempt, policy=self.policy):  # unless its draft was sent: then it is gone
             return await self._discard(state, mailbox, failed)
+        if letter.suppressed:
+            return await self._suppress(state, mailbox)
         self.events.letter_started(
             job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender, attempt=letter.attempt
         )
         if letter.draft_id is None:
             return await self._send_new(state, mailbox)
-        return await self._send_draft(state, mailbox)
+        await self._record_handover(
+            state,
+            Handover(
+                letter, "draft", letter.draft_id, letter.thread_id, project=mailbox.project or None,
+                unanswered=letter.unanswered,
+            ),
+        )  # fmt: skip
+        return None if state.claim_lost else await self._send_draft(state, mailbox)
 
     async def _send_new(self, state: "_DeliveryState", mailbox: Mailbox) -> Decision | None:
         try:
@@ -173,6 +184,13 @@ class Delivery:
     async def _send_draft(self, state: "_DeliveryState", mailbox: Mailbox) -> Decision | None:
         if not self._time_for_a_call(state):
             return Decision(Transition.RELEASED, error=_LEASE_NEARLY_OVER)
+        match await self._suppression(state):
+            case "yes":
+                return await self._suppress(state, mailbox)
+            case "unknown":
+                return Decision(Transition.RELEASED, error=_SUPPRESSION_UNKNOWN)
+            case "no":
+                pass
         # After a crash from here on, the row names the draft to check: gone means sent, there means not sent.
         state.maybe_sent = True
         reply = await self.gmail.send_draft(state.letter.sender, draft_id=state.letter.draft_id or "")
@@ -206,7 +224,7 @@ class Delivery:
                 job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender,
                 draft=letter.draft_id or "", cause=decision.error or "",
             )  # fmt: skip
-        return discarded(decision, fate, in_flight=self.policy.in_flight)
+        return discarded(decision, fate, in_flight=self.policy.in_flight, unanswered=letter.unanswered)
 
     async def _send_directly(self, state: "_DeliveryState", raw: bytes, mailbox: Mailbox) -> Decision | None:
         await self._record_handover(state, Handover(state.letter, "direct", project=mailbox.project or None))
@@ -214,13 +232,46 @@ class Delivery:
             return None
         if not self._time_for_a_call(state):
             return Decision(Transition.RELEASED, error=_LEASE_NEARLY_OVER)
+        match await self._suppression(state):
+            case "yes":
+                return await self._suppress(state, mailbox)
+            case "unknown":
+                return Decision(Transition.RELEASED, error=_SUPPRESSION_UNKNOWN)
+            case "no":
+                pass
         state.maybe_sent = True
         reply = await self.gmail.send_message(state.letter.sender, raw=raw)
         return self._judged(state, Call.MESSAGES_SEND, reply)
 
+    async def _suppression(self, state: "_DeliveryState") -> Literal["no", "yes", "unknown"]:
+        """Whether the address has opted out; a "no" is no older than MAX_LOOKUP_AGE.
+
+        The hand-over was refused where its address had opted out. Its COMMIT may have taken long, and the answer to an
+        unsubscribe waits for no more than ANSWER_DELAY: then it is looked up anew.
+        """
+        while not state.suppressed and self.clock.monotonic() - state.checked > MAX_LOOKUP_AGE:
+            state.checked = self.clock.monotonic()
+            try:
+                state.suppressed = await self.recorder.is_suppressed(state.letter)
+            except DatabaseError:
+                return "unknown"
+            if not self._time_for_a_call(state):
+                return "unknown"
+        return "yes" if state.suppressed else "no"
+
+    async def _suppress(self, state: "_DeliveryState", mailbox: Mailbox) -> Decision | None:
+        """Cancel the letter, and delete its draft; None when the claim has ended."""
+        reason = state.letter.suppressed or Reason.UNSUBSCRIBED
+        decision = Decision(Transition.SUPPRESSED, error=why_suppressed(reason))
+        return decision if state.letter.draft_id is None else await self._discard(state, mailbox, decision)
+
     async def _record_handover(self, state: "_DeliveryState", record: Handover) -> None:
+        state.checked = self.clock.monotonic()
         match await self.recorder.record(record):
             case WriteResult.APPLIED:
+                return
+            case WriteResult.SUPPRESSED:
+                state.suppressed = True
                 return
             case WriteResult.RESOLVED:
                 self.log.found(state.letter, "Google had said so to a worker whose record the row had forgotten")
@@ -273,7 +324,7 @@ class Delivery:
             return
         if decision.pause:
             self.pause_log.paused(letter.sender, decision.pause, began=state.began)
-        ended = decision.change is Transition.FAILED or written is WriteResult.CANCELLED
+        ended = decision.change in {Transition.FAILED, Transition.SUPPRESSED} or written is WriteResult.CANCELLED
         if ended and letter.draft_id and not decision.forgets:
             try:
                 await self.limited_gmail.delete_draft(letter.sender, draft_id=letter.draft_id)
@@ -314,3 +365,6 @@ class _DeliveryState:
     refused: bool = False
     """Google has refused it, and its draft is being deleted."""
     claim_lost: bool = False
+    suppressed: bool = False
+    checked: float = 0.0
+    """When its suppression was last looked up, at the latest, in monotonic seconds."""

@@ -36,7 +36,7 @@ class DeliveryLog:
             case WriteResult.RESOLVED:
                 named = f"message {decision.message_id}, which Google named to a worker whose claim had ended"
                 self.found(letter, named)
-            case WriteResult.STALE | WriteResult.IN_DOUBT:
+            case WriteResult.STALE | WriteResult.IN_DOUBT | WriteResult.SUPPRESSED:
                 self.claim_lost(letter, decision.change.value)
 
     def found(self, letter: ClaimedRecipient, proof: str) -> None:
@@ -80,6 +80,11 @@ class DeliveryLog:
                     job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender,
                     cause=cause, look_in=decision.wait.total_seconds(),
                 )  # fmt: skip
+            case Transition.SUPPRESSED:
+                self.progress.advance(letter.job_id)
+                say.letter_suppressed(
+                    job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender, cause=cause
+                )
             case _:
                 say.letter_released(
                     job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=letter.sender, cause=cause

@@ -7,7 +7,7 @@ from typing import Final
 
 from mailerd.clock import Clock
 from mailerd.core.models import ClaimedRecipient, Handover, Outcome, Record, WriteResult
-from mailerd.core.states import Transition
+from mailerd.core.states import REFUNDED, Transition
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.worker import RunnerEvents
 from mailerd.ops.heartbeat import Heartbeats
@@ -16,6 +16,7 @@ from mailerd.store.db.error_codes import LOCKED
 from mailerd.store.queue.failover import ReplayLog
 from mailerd.store.queue.locked_rows import find_locked
 from mailerd.store.queue.record import RecordWriter
+from mailerd.store.queue.suppressed import suppressed
 
 _MAX_BATCH: Final = 100
 """RecordWriter in one commit at most."""
@@ -26,7 +27,7 @@ _LOCKED_RETRY_DELAYS: Final = (0.05, 1.0)
 _FIRST_NOTICE_AFTER: Final = 3.0
 """Seconds that such a record waits before the log says so."""
 _NOTICE_INTERVAL: Final = 30.0
-_MAY_END_A_JOB: Final = frozenset({Transition.SENT, Transition.FAILED, Transition.DEFERRED, Transition.RELEASED})
+_MAY_END_A_JOB: Final = frozenset({Transition.SENT, Transition.FAILED, Transition.DEFERRED, *REFUNDED})
 """The last two as well: a letter that comes back unsent into a cancelled job is cancelled, and may be its last."""
 
 
@@ -174,6 +175,14 @@ class Recorder:
             return await self._rows.record(cursor, records, repeated=repeated)
 
         return work
+
+    async def is_suppressed(self, letter: ClaimedRecipient) -> bool:
+        """Whether the letter's address has opted out by now.
+
+        Raises:
+            DatabaseError: it cannot be told.
+        """
+        return await suppressed(self._rows.database, letter)
 
     def job_changed(self, job: str) -> None:
         """A letter of this job was finished elsewhere: check whether the job is complete."""

@@ -227,7 +227,7 @@ class Recovery:
                 )  # fmt: skip
                 self.job_changed(doubt.job_id)
                 await self._discard(doubt)
-            case WriteResult.STALE | WriteResult.IN_DOUBT:
+            case WriteResult.STALE | WriteResult.IN_DOUBT | WriteResult.SUPPRESSED:
                 pass  # another daemon has checked meanwhile, and logs its result
 
     async def _discard(self, doubt: UnresolvedSend) -> None:

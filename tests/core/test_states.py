@@ -26,6 +26,7 @@ POSSIBLE = {
     ("sending", "failed"): "failed",
     ("sending", "deferred"): "waiting",
     ("sending", "released"): "waiting",
+    ("sending", "suppressed"): "cancelled",
     ("sending", "lost"): "unsure",
     ("unsure", "found"): "sent",
     ("unsure", "missing"): "waiting",

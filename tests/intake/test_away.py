@@ -9,7 +9,7 @@ import pytest
 from pymysql.err import OperationalError
 
 from mailerd.sandbox.mariadb import Server
-from mailerd.store.jobs import NewJob
+from mailerd.store.new_job import NewJob
 from tests.intake.site import PATIENCE, Site, job
 
 MANY = [{"email": f"r{n}@example.com", "name": "R"} for n in range(5000)]

@@ -23,6 +23,9 @@ async def test_a_job_is_stored_before_the_200_and_the_runner_is_woken(site: Site
         "accepted": 1,
         "rejected": [],
         "rejected_total": 0,
+        "suppressed": [],
+        "suppressed_total": 0,
+        "warnings": [],
         "send_at": answer["send_at"],
         "forecast": answer["forecast"],
     }

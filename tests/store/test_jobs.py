@@ -15,7 +15,8 @@ from mailerd.core.states import State
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.sandbox.mariadb import Server
 from mailerd.store.db.database import Database
-from mailerd.store.jobs import ROWS_PER_STATEMENT, Jobs, NewJob, NewRecipient
+from mailerd.store.jobs import ROWS_PER_STATEMENT, Jobs
+from mailerd.store.new_job import NewJob, NewRecipient
 from tests.support.rows import query
 
 Commit = Callable[[Any], Awaitable[None]]

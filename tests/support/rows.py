@@ -6,7 +6,8 @@ from typing import Any
 
 from mailerd.clock import new_id
 from mailerd.store.db.database import Database
-from mailerd.store.jobs import Jobs, NewJob, NewRecipient
+from mailerd.store.jobs import Jobs
+from mailerd.store.new_job import NewJob, NewRecipient
 
 
 async def post(

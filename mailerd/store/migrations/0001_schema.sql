@@ -90,6 +90,8 @@ CREATE TABLE IF NOT EXISTS projects (
 -- template_version: which named template it was. inline_css: the rules of <style> are copied into the elements.
 -- attachments: how many rows of job_attachments there are.
 -- next_claim_at: when the next recipient is due; NULL while none waits, or while the job is paused.
+-- list_id: the list that its recipients can leave; NULL: it is no subscription mail. override_suppression: it goes also
+-- to addresses that have opted out, but for hard bounces.
 -- precedence: the negative priority, since MariaDB before 10.8 has no descending index.
 CREATE TABLE IF NOT EXISTS jobs (
   id CHAR(26) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
@@ -110,6 +112,8 @@ CREATE TABLE IF NOT EXISTS jobs (
   reference VARCHAR(255) NULL,
   priority SMALLINT NOT NULL DEFAULT 0,
   precedence SMALLINT AS (-priority) VIRTUAL,
+  list_id INT UNSIGNED NULL,
+  override_suppression TINYINT UNSIGNED NOT NULL DEFAULT 0,
   status VARCHAR(10) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
   total INT UNSIGNED NOT NULL,
   next_claim_at DATETIME(6) NULL,
@@ -273,4 +277,50 @@ CREATE TABLE IF NOT EXISTS idempotency_responses (
   created_at DATETIME(6) NOT NULL,
   PRIMARY KEY (api_key_id, idempotency_key),
   KEY created (created_at)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+-- Who gets no letters. suppressions.list_id 0: of no list at all; digest: core/suppression.py makes it of the address.
+
+-- What a person can leave.
+CREATE TABLE IF NOT EXISTS lists (
+  id INT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
+  name VARCHAR(100) NOT NULL,
+  title VARCHAR(255) NULL,
+  created_at DATETIME(6) NOT NULL,
+  UNIQUE KEY name (name)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+-- recipient_id: whose letter's link was used.
+CREATE TABLE IF NOT EXISTS suppressions (
+  digest BINARY(16) NOT NULL,
+  list_id INT UNSIGNED NOT NULL,
+  reason VARCHAR(20) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  source VARCHAR(20) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  address VARCHAR(320) NULL,
+  recipient_id BIGINT UNSIGNED NULL,
+  detail VARCHAR(255) NULL,
+  actor VARCHAR(150) NULL,
+  created_at DATETIME(6) NOT NULL,
+  PRIMARY KEY (digest, list_id),
+  KEY age (created_at, digest)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+-- Each suppression and each end of one, append-only.
+CREATE TABLE IF NOT EXISTS suppression_log (
+  id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
+  digest BINARY(16) NOT NULL,
+  list_id INT UNSIGNED NOT NULL,
+  action VARCHAR(10) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  reason VARCHAR(20) CHARACTER SET ascii COLLATE ascii_bin NULL,
+  source VARCHAR(20) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  actor VARCHAR(150) NULL,
+  at DATETIME(6) NOT NULL,
+  KEY person (digest, id)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+-- Keys that all daemons share. `address`: makes the digests; never changes. `token:N`: signs unsubscribe links.
+CREATE TABLE IF NOT EXISTS secrets (
+  name VARCHAR(40) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
+  value VARBINARY(64) NOT NULL,
+  created_at DATETIME(6) NOT NULL
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;

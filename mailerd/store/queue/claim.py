@@ -23,12 +23,13 @@ from mailerd.core.models import Claim, ClaimedJob, ClaimedRecipient, Handover
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
-from mailerd.store.queue import rate_limits, select_letters, sender_turns
+from mailerd.store.queue import rate_limits, select_letters, sender_turns, suppressed
 from mailerd.store.queue.failover import NotReplayedError, ReplayLog
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.queue.select_letters import ClaimOwner, JobSelection
 from mailerd.store.queue.sender_turns import Turn
 from mailerd.store.queue.stale_turns import StaleTurns
+from mailerd.store.secrets import AddressDigests
 
 NEXT: Final = """
 SELECT TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), next_claim_at) FROM senders FORCE INDEX (next_claim)
@@ -90,11 +91,13 @@ class Claims:
     """What it gives changes when a credential file comes; see `StaleTurns`."""
     replay_log: ReplayLog | None = field(default=None, repr=False)
     """What is replayed to a database that may have lost commits, before anything is claimed."""
+    _digests: AddressDigests = field(init=False, repr=False)
     _stale_turns: StaleTurns = field(init=False, repr=False)
     _new_projects: set[str] = field(default_factory=set, init=False, repr=False)
     """Projects that the last claims found, and that have no row yet."""
 
     def __post_init__(self) -> None:
+        self._digests = AddressDigests(self.database)
         self._stale_turns = StaleTurns(self.database, self.credentials_version)
 
     def set_limits(self, defaults: DefaultLimits) -> None:
@@ -133,6 +136,7 @@ class Claims:
             DatabaseError: nothing was taken, or in doubt; what was taken in doubt comes back when its lease lapses.
         """
         await self._stale_turns.reschedule(self.defaults)
+        await self._digests.load()
         if self._new_projects:
             new, self._new_projects = self._new_projects, set()
             await rate_limits.add_projects(self.database, new)
@@ -183,8 +187,9 @@ class Claims:
                 break
         if self.replay_log is not None:
             await self.replay_log.check_claimed(cursor, taken.letters)
+        letters = await suppressed.mark(cursor, taken.letters)
         next_in = await self._next_turn(cursor, taken.full) if taken.left else 0.0
-        return Claim(token, tuple(taken.letters), tuple(taken.jobs.values()), next_in, taken.alone)
+        return Claim(token, tuple(letters), tuple(taken.jobs.values()), next_in, taken.alone)
 
     async def claim_alone(self, recipient: int) -> Claim:
         """Take this letter, which may have crashed several daemons, and no other; none if it may not go now.
@@ -193,6 +198,7 @@ class Claims:
             DatabaseError: nothing was taken, or in doubt; what was taken in doubt comes back when its lease lapses.
         """
         token = new_id()
+        await self._digests.load()
         claim = await self.database.transaction(
             lambda cursor: self._claim_alone(cursor, token, recipient), what="claim a letter alone"
         )
@@ -220,12 +226,14 @@ class Claims:
         if job is None:
             return nothing  # the turn is not written, and so stays as it is
         selection = JobSelection(turn, job)
-        await select_letters.take_alone(
-            cursor, selection, ClaimOwner(token, self.daemon_id, self.lease), recipient=recipient
-        )
+        await select_letters.take_alone(cursor, selection, self._owner(token), recipient=recipient)
         turn.finish(len(selection.letters), chance=random.random())  # noqa: S311 - jitter
         await sender_turns.write(cursor, [turn])
-        return Claim(token, tuple(selection.letters), (job,) if selection.letters else (), next_in=0.0)
+        letters = await suppressed.mark(cursor, selection.letters)
+        return Claim(token, tuple(letters), (job,) if letters else (), next_in=0.0)
+
+    def _owner(self, token: str) -> ClaimOwner:
+        return ClaimOwner(token, self.daemon_id, self.lease, self._digests)
 
     def _senders(self, letters: int, share: int) -> int:
         """How many senders give so many letters, if they have no limits but the default ones and enough is due."""
@@ -245,7 +253,7 @@ class Claims:
         await select_letters.take(
             cursor,
             [selection for selection in chosen if selection.turn.share],
-            ClaimOwner(token, self.daemon_id, self.lease),
+            self._owner(token),
         )
         await self._rest(cursor, [turn for turn in served if turn.it.email not in jobs])
         for selection in chosen:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from mailerd.core.decisions import Pause
 from mailerd.core.models import Handover, Outcome, Record, WriteResult
 from mailerd.core.rate_limit import concurrency
-from mailerd.core.states import State, Transition, after
+from mailerd.core.states import REFUNDED, State, Transition, after
 from mailerd.core.verdicts import PauseCause
 from mailerd.store.db.cursor import Cursor, Statement
 from mailerd.store.db.database import Database
@@ -32,6 +32,7 @@ from mailerd.store.queue.side_effects import (
     updates_sender,
     was_slow,
 )
+from mailerd.store.queue.suppressed import NOT_SUPPRESSED, suppressed_now
 
 # The fence: the row is written only while it is in the state and under the token of the worker that writes.
 _FENCE: Final = "WHERE r.id = v.id AND r.claim_token = v.token AND r.status = 'sending'"
@@ -51,13 +52,14 @@ UPDATE (%s) v STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = v.i
    SET r.mode = v.mode, r.draft_id = v.draft_id, r.thread_id = v.thread_id, r.unanswered = v.unanswered,
        r.discarding = v.discarding, r.handed_over_at = COALESCE(r.handed_over_at, UTC_TIMESTAMP(6)), r.crashes = 0,
        r.updated_at = UTC_TIMESTAMP(6) {_FENCE}
-   AND {NOT_SENT} AND {NOT_DOUBTED}"""
-_HAND_OVER_ROW: Final = ("id", "token", "mode", "draft_id", "thread_id", "unanswered", "discarding")
+   AND {NOT_SENT} AND {NOT_DOUBTED} AND {NOT_SUPPRESSED}"""
+_HAND_OVER_ROW: Final = (
+    "id", "token", "mode", "draft_id", "thread_id", "unanswered", "discarding", "digest", "list_id", "overrides",
+)  # fmt: skip
 
-# A failed letter forgets its draft, which is deleted: were it tried again, a draft that is gone would look like sent.
-# So does one whose draft was deleted before it waits. An unresolved one says itself what to check: the row may
-# have forgotten its hand-over. MySQL does not say in which order the assignments of a join are
-# made: each comes out alike in any.
+# A letter that is failed or suppressed (`ends`) forgets its draft, which is deleted: were it tried again, a draft that
+# is gone would look like sent. So does one whose draft was deleted before it waits. An unresolved one says itself what
+# to check: the row may have forgotten its hand-over. MySQL makes the assignments of a join in any order.
 # `wait` is NULL for a letter that has ended. For `unsure` it is the time of the first check (lease_until), else due_at.
 _OUTCOME: Final = f"""
 UPDATE (%s) v STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = v.id
@@ -68,13 +70,13 @@ UPDATE (%s) v STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = v.i
        r.due_at = IF(v.status = 'waiting', UTC_TIMESTAMP(6) + INTERVAL v.wait MICROSECOND, r.due_at),
        r.lease_until = IF(v.status = 'unsure', UTC_TIMESTAMP(6) + INTERVAL v.wait MICROSECOND, NULL),
        r.mode = IF(v.status = 'waiting' AND (r.draft_id IS NULL OR v.forgets), NULL, COALESCE(r.mode, v.mode)),
-       r.draft_id = IF(v.status = 'failed' OR v.forgets, NULL, COALESCE(r.draft_id, v.draft_id)), r.checks = v.checks,
-       r.unanswered = IF(v.forgets OR v.status = 'failed', 0, IF(v.unanswered, 1, r.unanswered)),
+       r.draft_id = IF(v.ends OR v.forgets, NULL, COALESCE(r.draft_id, v.draft_id)), r.checks = v.checks,
+       r.unanswered = IF(v.ends OR v.forgets, 0, IF(v.unanswered, 1, r.unanswered)),
        r.discarding = v.discarding, r.nothing_found_at = NULL, r.crashes = 0,
        r.updated_at = UTC_TIMESTAMP(6) {_FENCE}"""
 _OUTCOME_ROW: Final = (
     "id", "token", "status", "attempts", "error", "message_id", "thread_id", "wait", "unanswered", "forgets",
-    "discarding", "mode", "draft_id", "checks",
+    "discarding", "mode", "draft_id", "checks", "ends",
 )  # fmt: skip
 
 _PAUSE: Final = """
@@ -170,8 +172,9 @@ class RecordWriter:
         if isinstance(record, Handover):
             if await sent_before(cursor, record.letter, repeated=repeated):
                 return WriteResult.RESOLVED
-            doubted = await doubted_before(cursor, record.letter, repeated=repeated)
-            return WriteResult.IN_DOUBT if doubted else WriteResult.STALE
+            if await doubted_before(cursor, record.letter, repeated=repeated):
+                return WriteResult.IN_DOUBT
+            return WriteResult.SUPPRESSED if await suppressed_now(cursor, record) else WriteResult.STALE
         letter, event = record.letter, record.decision.change.value
         lost = record.decision.change is Transition.LOST  # the replay may have written it before its own record
         if (repeated or lost) and await was_applied(
@@ -198,7 +201,7 @@ class RecordWriter:
         refunds = Counter(
             (one.letter.sender, naive(one.letter.hour))
             for one in outcomes
-            if one.decision.change is Transition.RELEASED and one.letter.hour
+            if one.decision.change in REFUNDED and one.letter.hour
         )
         worked = {o.letter.sender for o in outcomes if o.decision.change is Transition.SENT and o.letter.probing}
         for sender in sorted(worked):
@@ -290,11 +293,9 @@ def _locking(records: Sequence[Record]) -> Statement:
 
 def _hand_over(handed: Sequence[Handover]) -> Statement:
     rows = [
-        (
-            one.letter.id, one.letter.token, one.mode, one.draft_id, one.thread_id, int(one.unanswered),
-            int(one.discarding),
-        )
-        for one in handed
+        (it.letter.id, it.letter.token, it.mode, it.draft_id, it.thread_id, int(it.unanswered), int(it.discarding),
+         None if it.discarding else it.letter.digest, it.letter.list_id, int(it.letter.overrides))
+        for it in handed
     ]  # fmt: skip
     return _update(_HAND_OVER, _HAND_OVER_ROW, rows)
 
@@ -318,7 +319,7 @@ async def _write(cursor: Cursor, record: Record) -> bool:
 
 def _outcome_row(one: Outcome) -> tuple[Any, ...]:
     change, letter, decision = one.decision.change, one.letter, one.decision
-    attempts = letter.attempt - 1 if change is Transition.RELEASED or decision.same_doubt else letter.attempt
+    attempts = letter.attempt - 1 if change in REFUNDED or decision.same_doubt else letter.attempt
     lost = change is Transition.LOST
     return (
         letter.id,
@@ -335,4 +336,5 @@ def _outcome_row(one: Outcome) -> tuple[Any, ...]:
         mode_of(letter.draft_id) if lost else None,
         letter.draft_id if lost else None,
         letter.checks if decision.same_doubt else 0,
+        int(change in {Transition.FAILED, Transition.SUPPRESSED}),
     )

@@ -1,23 +1,24 @@
 """The letters' side of a claim: a job of each sender, the letters of each job, and the statement that takes them.
 
 What has to be found for each sender or each job apart is one UNION ALL of SELECTs that each read their index from one
-end and stop: as exact as one by one, in one round trip. Each locks the rows that it is_requeued and no others.
+end and stop: as exact as one by one, in one round trip. Each locks the rows that it returns and no others.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from mailerd.core.models import ALONE_AFTER, ClaimedJob, ClaimedRecipient
 from mailerd.core.states import JobStatus, State, Transition, after
+from mailerd.core.suppression import EVERYTHING
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.times import micros, naive, utc
 from mailerd.store.queue.sender_turns import Turn
 
 JOB: Final = """
 (SELECT sender_email, id, type, total, TIMESTAMPDIFF(MICROSECOND, send_at, UTC_TIMESTAMP(6)),
-        started_at IS NOT NULL
+        started_at IS NOT NULL, list_id, override_suppression
   FROM jobs FORCE INDEX (next_claim)
  WHERE sender_email = %s AND claimable = 1 AND next_claim_at <= UTC_TIMESTAMP(6)
  ORDER BY precedence, next_claim_at, id LIMIT 1 FOR UPDATE SKIP LOCKED)"""
@@ -33,7 +34,8 @@ SELECT job_id, id, seq, to_email, to_name, variables, attempts, draft_id, thread
   FROM job_recipients FORCE INDEX (PRIMARY)
  WHERE id = %s AND status = %s AND due_at <= UTC_TIMESTAMP(6) AND crashes >= {ALONE_AFTER} FOR UPDATE SKIP LOCKED"""
 _JOB_ALONE: Final = """
-SELECT sender_email, id, type, total, TIMESTAMPDIFF(MICROSECOND, send_at, UTC_TIMESTAMP(6)), started_at IS NOT NULL
+SELECT sender_email, id, type, total, TIMESTAMPDIFF(MICROSECOND, send_at, UTC_TIMESTAMP(6)), started_at IS NOT NULL,
+       list_id, override_suppression
   FROM jobs FORCE INDEX (PRIMARY) WHERE id = %s AND claimable = 1 FOR UPDATE SKIP LOCKED"""
 
 # Correctness comes from `AND status = …` and the token; SKIP LOCKED only brings speed.
@@ -69,6 +71,8 @@ class ClaimOwner:
     token: str
     daemon_id: str
     lease: timedelta
+    digest: Callable[[str], bytes]
+    """What stands for an address in the table of suppressions."""
 
 
 @dataclass
@@ -98,8 +102,11 @@ async def job(cursor: Cursor, id_: str) -> ClaimedJob | None:
 
 
 def _job(row: Sequence[Any]) -> ClaimedJob:
-    sender, id_, type_, total, age, begun = row
-    return ClaimedJob(id=id_, type=type_, sender=sender, total=total, age=age / 1e6, begun=bool(begun))
+    sender, id_, type_, total, age, begun, list_id, overrides = row
+    return ClaimedJob(
+        id=id_, type=type_, sender=sender, total=total, age=age / 1e6, begun=bool(begun),
+        list_id=list_id or EVERYTHING, overrides=bool(overrides),
+    )  # fmt: skip
 
 
 async def next_jobs(cursor: Cursor, senders: Sequence[str]) -> dict[str, datetime | None]:
@@ -136,9 +143,9 @@ async def _take(cursor: Cursor, selections: Sequence[JobSelection], owner: Claim
     for row in rows:
         found[row[0]] += 1
         if attempts is None:
-            by_job[row[0]].letters.append(_letter(row, by_job[row[0]].turn, owner.token, attempt=row[6] + 1))
+            by_job[row[0]].letters.append(_letter(row, by_job[row[0]], owner, attempt=row[6] + 1))
         elif row[1] in attempts:
-            by_job[row[0]].letters.append(_letter(row, by_job[row[0]].turn, owner.token, attempt=attempts[row[1]]))
+            by_job[row[0]].letters.append(_letter(row, by_job[row[0]], owner, attempt=attempts[row[1]]))
     await _end_jobs(
         cursor,
         selections,
@@ -180,13 +187,15 @@ async def _end_jobs(cursor: Cursor, selections: Sequence[JobSelection], *, short
     cursor.pipeline((statement, (began, JobStatus.SENDING.value, began, *whens, tuple(sorted(next_at)))))
 
 
-def _letter(row: Sequence[Any], turn: Turn, token: str, *, attempt: int) -> ClaimedRecipient:
+def _letter(row: Sequence[Any], selection: JobSelection, owner: ClaimOwner, *, attempt: int) -> ClaimedRecipient:
+    turn = selection.turn
     job, id_, seq, to, name, variables, _, draft, thread, unanswered, checks = row
     return ClaimedRecipient(
         id=id_, job_id=job, seq=seq, sender=turn.it.email, to_email=to, to_name=name, variables=variables,
-        attempt=attempt, token=token, draft_id=draft, thread_id=thread, unanswered=bool(unanswered),
+        attempt=attempt, token=owner.token, draft_id=draft, thread_id=thread, unanswered=bool(unanswered),
         checks=checks, pauses=turn.it.pauses, probing=turn.probing, sender_mode=turn.it.mode,
         sender_project=turn.it.project, latency_threshold=turn.it.latency_threshold, hour=turn.hour,
+        digest=owner.digest(to), list_id=selection.job.list_id, overrides=selection.job.overrides,
     )  # fmt: skip
 
 

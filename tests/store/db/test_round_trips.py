@@ -174,8 +174,10 @@ async def test_a_statement_that_is_refused_for_its_size_leaves_the_transaction_t
 
 async def test_a_claim_takes_six_round_trips(database: Database, trips: list[bytes]) -> None:
     jobs = [await post(database, sender=f"s{number}@example.com", recipients=20) for number in range(3)]
+    claiming = claims(database)
+    await claiming.claim(0)  # the first claim of a daemon reads the key of the addresses
     trips.clear()
-    claim = await claims(database).claim(30)
+    claim = await claiming.claim(30)
     assert len(claim.letters) == 30
     assert len(trips) <= 6, trips
     assert [await states(database, job) for job in jobs] == [{"sending": 10, "waiting": 10}] * 3

@@ -1,0 +1,281 @@
+"""`mailerd suppress add|remove|list|why|import|export|lists|rotate-key`: who gets no letters."""
+
+import csv
+import getpass
+import json
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack
+from datetime import datetime
+from itertools import batched
+from pathlib import Path
+from typing import Annotated, Final, TextIO
+
+import typer
+from rich.progress import Progress
+from rich.table import Table
+
+from mailerd.cli.common import ONE_LINE, ConfigOption, console, open_database, run_async, settings, warnings_only
+from mailerd.core.suppression import EVERYTHING, Channel, Reason
+from mailerd.errors import MailerdError
+from mailerd.mail.addresses import Addresses
+from mailerd.store.secrets import Secrets
+from mailerd.store.suppressions import MAX_PAGE, NewSuppression, Suppression, Suppressions
+
+_ROWS_AT_ONCE: Final = 5_000
+"""Rows of a file that are stored in one transaction."""
+_MAX_SHOWN: Final = 20
+"""Bad lines of a file that are named one by one."""
+_EVERYTHING: Final = "everything"
+
+app = typer.Typer(help="Add, remove, list, import and export suppressions.", no_args_is_help=True)
+
+ListOption = Annotated[
+    str | None, typer.Option("--list", help="The list that it is about; without it, every letter there is.")
+]
+AddressArgument = Annotated[str, typer.Argument(metavar="ADDRESS")]
+
+
+@app.command("add")
+def add(
+    address: AddressArgument,
+    mailing_list: ListOption = None,
+    reason: Annotated[Reason, typer.Option(help="Why; nothing overrides a hard_bounce.")] = Reason.MANUAL,
+    detail: Annotated[str | None, typer.Option(help="A note, such as a ticket.")] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Send no more letters to an address; what is being sent at this moment may still go."""
+    clean = _checked(Addresses(), address)
+
+    async def work(suppressions: Suppressions) -> int:
+        list_id = await _list_id(suppressions, mailing_list, make=True)
+        new = NewSuppression(
+            suppressions.digest(clean),
+            list_id,
+            reason,
+            Channel.CLI,
+            clean,
+            detail=detail,
+            actor=getpass.getuser(),
+        )
+        return await suppressions.add([new])
+
+    added = _ask(config, work)
+    print(f"{clean} gets no letters of {mailing_list or _EVERYTHING}{'' if added else ', as before'}.")
+
+
+@app.command("remove")
+def remove(address: AddressArgument, mailing_list: ListOption = None, config: ConfigOption = None) -> None:
+    """End a suppression; the person gets letters again."""
+
+    async def work(suppressions: Suppressions) -> bool:
+        list_id = await _list_id(suppressions, mailing_list)
+        return await suppressions.remove(
+            suppressions.digest(address), list_id=list_id, source=Channel.CLI, actor=getpass.getuser()
+        )
+
+    if not _ask(config, work):
+        raise MailerdError(
+            f"{address} is not suppressed for {mailing_list or _EVERYTHING}; `mailerd suppress why {address}` shows "
+            "what is"
+        )
+    print(f"{address} gets letters of {mailing_list or _EVERYTHING} again.")
+
+
+@app.command("why")
+def why(
+    address: AddressArgument,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON array.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Say what keeps letters from an address; exit code 1 when nothing does."""
+    found = _ask(config, lambda suppressions: suppressions.of(address))
+    if as_json:
+        print(json.dumps([_as_json(it) for it in found], ensure_ascii=False, indent=2))
+    elif not found:
+        print(f"Nothing keeps letters from {address}.")
+    for it in () if as_json else found:
+        how = f", {it.detail}" if it.detail else ""
+        print(f"{address} gets no letters of {_named(it)}: {it.reason.value}, by {it.source.value}, {_at(it)}{how}")
+    if not found:
+        raise typer.Exit(1)
+
+
+@app.command("list")
+def list_suppressions(
+    *,
+    mailing_list: ListOption = None,
+    reason: Annotated[Reason | None, typer.Option(help="Only those for this reason.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=MAX_PAGE, help="How many, the oldest first.")] = 100,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON array.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Show suppressions; `export` writes all of them."""
+
+    async def work(suppressions: Suppressions) -> list[Suppression]:
+        list_id = await _list_id(suppressions, mailing_list) if mailing_list else None
+        return await suppressions.page(list_id=list_id, reason=reason, limit=limit)
+
+    found = _ask(config, work)
+    if as_json:
+        print(json.dumps([_as_json(it) for it in found], ensure_ascii=False, indent=2))
+        return
+    table = Table("address", "list", "reason", "by", "since", "note", box=None)
+    for it in found:
+        table.add_row(
+            it.address or it.digest.hex(), _named(it), it.reason.value, it.source.value, _at(it), it.detail or ""
+        )
+    console(ONE_LINE).print(table)
+
+
+@app.command("lists")
+def lists(config: ConfigOption = None) -> None:
+    """Show every list that a person can leave."""
+    table = Table("name", "title", "since", box=None)
+    for it in _ask(config, lambda suppressions: suppressions.lists()):
+        table.add_row(it.name, it.title or "", it.created_at.strftime("%Y-%m-%d %H:%M:%SZ"))
+    console(ONE_LINE).print(table)
+
+
+@app.command("import")
+def import_file(
+    file: Annotated[Path, typer.Argument(help="CSV with a column `email`, or one address a line.")],
+    mailing_list: ListOption = None,
+    reason: Annotated[Reason, typer.Option(help="Why.")] = Reason.IMPORTED,
+    config: ConfigOption = None,
+) -> None:
+    """Suppress every address of a file. Lines that hold no address are named and left out; again, it adds nothing."""
+    added = total = 0
+    bad: list[str] = []
+
+    async def work(suppressions: Suppressions) -> None:
+        nonlocal added, total
+        list_id = await _list_id(suppressions, mailing_list, make=True)
+        for addresses in batched(_addresses(file, bad), _ROWS_AT_ONCE):
+            total += len(addresses)
+            actor = getpass.getuser()
+            added += await suppressions.add(
+                [
+                    NewSuppression(suppressions.digest(it), list_id, reason, Channel.IMPORT, it, actor=actor)
+                    for it in addresses
+                ]
+            )
+
+    _ask(config, work)
+    for line in bad[:_MAX_SHOWN]:
+        print(f"left out: {line}", file=sys.stderr)
+    if len(bad) > _MAX_SHOWN:
+        print(f"left out: {len(bad) - _MAX_SHOWN:,} more", file=sys.stderr)
+    print(f"{total:,} addresses read, {added:,} new, for {mailing_list or _EVERYTHING}.")
+    if bad:
+        raise typer.Exit(1)
+
+
+@app.command("export")
+def export(mailing_list: ListOption = None, config: ConfigOption = None) -> None:
+    """Write every suppression as CSV to standard output."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+
+    async def work(suppressions: Suppressions) -> None:
+        list_id = await _list_id(suppressions, mailing_list) if mailing_list else None
+        after: tuple[datetime, bytes, int] | None = None
+        while page := await suppressions.page(list_id=list_id, after=after):
+            for it in page:
+                writer.writerow(
+                    (it.address or it.digest.hex(), it.list_name or "", it.reason.value, it.source.value, _at(it))
+                )
+            after = page[-1].place
+
+    writer.writerow(("email", "list", "reason", "source", "since"))
+    _ask(config, work)
+
+
+@app.command("rotate-key")
+def rotate_key(config: ConfigOption = None) -> None:
+    """Sign the unsubscribe links to come with a new key; links that are out there go on working."""
+    known = settings(config)
+
+    async def work() -> int:
+        async with open_database(known, warnings_only(known).write) as database:
+            secrets = Secrets(database, timeout=known.database.connect_timeout)
+            await secrets.keys()
+            return await secrets.rotate()
+
+    print(f"Unsubscribe links are signed with key {run_async(work())} from now on; restart daemons to use it at once.")
+
+
+def _ask[T](config: Path | None, work: Callable[[Suppressions], Awaitable[T]]) -> T:
+    known = settings(config)
+
+    async def ask() -> T:
+        timeout = known.database.connect_timeout
+        async with open_database(known, warnings_only(known).write) as database:
+            keys = await Secrets(database, timeout=timeout).keys()
+            return await work(Suppressions(database, key=keys.address, timeout=timeout))
+
+    return run_async(ask())
+
+
+async def _list_id(suppressions: Suppressions, name: str | None, *, make: bool = False) -> int:
+    if name is None:
+        return EVERYTHING
+    found = await suppressions.make_list(name) if make else await suppressions.list_named(name)
+    if found is None:
+        raise MailerdError(f"there is no list {name!r}: `mailerd suppress lists` shows which there are")
+    return found.id
+
+
+def _addresses(file: Path, bad: list[str]) -> Iterator[str]:
+    """The good addresses of a file, with a bar; what is none is noted in `bad`."""
+    try:
+        with ExitStack() as stack:
+            size = file.stat().st_size
+            text = stack.enter_context(file.open(encoding="utf-8-sig", newline=""))
+            progress = stack.enter_context(Progress(console=console(), transient=True, disable=not sys.stdout.isatty()))
+            task, addresses = progress.add_task(file.name, total=size), Addresses()
+            for number, given in _column(text):
+                progress.update(task, advance=len(given) + 1)
+                try:
+                    yield addresses.check(given)
+                except ValueError as error:
+                    bad.append(f"line {number}: {given[:100]!r}: {error}")
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise MailerdError(f"{file} cannot be read: {error}") from error
+
+
+def _column(text: TextIO) -> Iterator[tuple[int, str]]:
+    """The addresses and their lines: the column `email`, or the first one where no heading names it."""
+    column = 0
+    for number, row in enumerate(csv.reader(text), 1):
+        if number == 1 and "email" in (names := [name.strip().lower() for name in row]):
+            column = names.index("email")
+        elif row and any(cell.strip() for cell in row):
+            yield number, row[column] if column < len(row) else ""
+
+
+def _checked(addresses: Addresses, given: str) -> str:
+    try:
+        return addresses.check(given)
+    except ValueError as error:
+        raise MailerdError(f"{given}: {error}") from None
+
+
+def _named(it: Suppression) -> str:
+    return _EVERYTHING if it.list_id == EVERYTHING else it.list_name or f"list {it.list_id}"
+
+
+def _at(it: Suppression) -> str:
+    return it.created_at.strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def _as_json(it: Suppression) -> dict[str, object]:
+    return {
+        "email": it.address,
+        "list": it.list_name,
+        "reason": it.reason.value,
+        "source": it.source.value,
+        "detail": it.detail,
+        "actor": it.actor,
+        "created_at": it.created_at.isoformat(),
+    }

@@ -1,0 +1,139 @@
+"""Who gets no letters: the reasons, the mailbox behind an address, and the tokens of unsubscribe links.
+
+A token names a list, a recipient and a digest of the address, and carries a MAC. It holds no address, so none ends in
+a proxy's log, and it needs no row, so it works after the letter's row has been pruned. It does not expire.
+"""
+
+import base64
+import contextlib
+import hashlib
+import hmac
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+SUPPRESSED: Final = "the address is suppressed"
+EVERYTHING: Final = 0
+"""The list id of a suppression that binds every job, whatever its list."""
+DIGEST_BYTES: Final = 16
+SECRET_BYTES: Final = 32
+"""Of each key here, as HMAC-SHA256 has it (RFC 2104, section 3)."""
+
+MAX_LOOKUP_AGE: Final = 2.0
+"""Seconds at most between the look for a suppression and the first byte of the send that it allowed."""
+ANSWER_DELAY: Final = 2.5
+"""Seconds from the COMMIT of an unsubscribe to its answer: by then each send that did not see it has begun."""
+
+_GMAIL: Final = frozenset({"gmail.com", "googlemail.com"})
+_VERSION: Final = 1
+_FIELDS: Final = struct.Struct(">BBIQ16s")
+_MAC_BYTES: Final = 16
+
+
+class Reason(StrEnum):
+    """Why an address is suppressed: column `suppressions.reason`."""
+
+    UNSUBSCRIBED = "unsubscribed"
+    """The person left the list."""
+    HARD_BOUNCE = "hard_bounce"
+    """The mailbox does not exist. No job may override this one."""
+    COMPLAINED = "complained"
+    """The person called a letter spam."""
+    MANUAL = "manual"
+    """An operator or an application asked for it."""
+    IMPORTED = "imported"
+    """It came from another system's list."""
+
+    @property
+    def binds_always(self) -> bool:
+        """Whether no job may override it."""
+        return self is Reason.HARD_BOUNCE
+
+
+class Channel(StrEnum):
+    """How a suppression came: column `suppressions.source`."""
+
+    ONE_CLICK = "one_click"
+    """A mail program's button (RFC 8058)."""
+    PAGE = "page"
+    """The button of our own page."""
+    MAILTO = "mailto"
+    """A letter to the unsubscribe address."""
+    NOTICE = "notice"
+    """A delivery status notification."""
+    API = "api"
+    CLI = "cli"
+    IMPORT = "import"
+
+
+@dataclass(frozen=True)
+class UnsubscribeToken:
+    """What an unsubscribe link says."""
+
+    list_id: int
+    recipient_id: int
+    """Row of the letter that carried it; 0 in a preview."""
+    digest: bytes
+
+
+def canonical(address: str) -> str:
+    """The address in the one form under which a person is suppressed.
+
+    Lower case throughout: no mailbox of a large provider tells cases apart, and who has opted out as Me@ must not get
+    letters as me@. The dots of a Gmail address go, since Gmail ignores them
+    (https://support.google.com/mail/answer/7436150); what follows a `+` stays: it may be another person's filter.
+    """
+    local, _, domain = address.strip().lower().rpartition("@")
+    with contextlib.suppress(UnicodeError):  # what is no domain stays as it is
+        domain = domain.encode("idna").decode("ascii")
+    if domain in _GMAIL:
+        return f"{local.replace('.', '')}@gmail.com"
+    return f"{local}@{domain}"
+
+
+def digest_of(address: str, key: bytes) -> bytes:
+    """What stands for an address: HMAC-SHA256 of its canonical form, so that a table of digests names nobody."""
+    return hmac.digest(key, canonical(address).encode("utf-8"), hashlib.sha256)[:DIGEST_BYTES]
+
+
+def make_token(token: UnsubscribeToken, *, key_id: int, key: bytes) -> str:
+    """The token as 62 characters that any URL or subject line takes."""
+    said = _FIELDS.pack(_VERSION, key_id, token.list_id, token.recipient_id, token.digest)
+    return base64.urlsafe_b64encode(said + _mac(said, key)).decode("ascii").rstrip("=")
+
+
+def read_token(text: str, keys: Mapping[int, bytes]) -> UnsubscribeToken | None:
+    """What the token says, where one of `keys` (by id) made it; None where none did.
+
+    Each form but the one that `make_token` writes is refused, so that one link has one spelling.
+    """
+    try:
+        raw = base64.b64decode(text.encode("ascii") + b"==", altchars=b"-_", validate=True)
+    except ValueError:
+        return None
+    if len(raw) != _FIELDS.size + _MAC_BYTES or base64.urlsafe_b64encode(raw).decode("ascii").rstrip("=") != text:
+        return None
+    said, mac = raw[: _FIELDS.size], raw[_FIELDS.size :]
+    version, key_id, list_id, recipient_id, digest = _FIELDS.unpack(said)
+    key = keys.get(key_id)
+    # A missing key refuses: a check that is skipped for want of a key accepts every forgery.
+    if version != _VERSION or key is None or not hmac.compare_digest(mac, _mac(said, key)):
+        return None
+    return UnsubscribeToken(list_id, recipient_id, digest)
+
+
+def why_suppressed(reason: str) -> str:
+    """What stands in a recipient's `error`."""
+    return f"{SUPPRESSED}: {reason}"
+
+
+def masked(address: str) -> str:
+    """The address as a page may show it to whoever holds a link: `a•••@example.com`."""
+    local, _, domain = address.rpartition("@")
+    return f"{local[:1]}•••@{domain}"
+
+
+def _mac(said: bytes, key: bytes) -> bytes:
+    return hmac.digest(key, said, hashlib.sha256)[:_MAC_BYTES]

@@ -1,0 +1,38 @@
+"""What is said of suppressions and of the public site of unsubscribe links."""
+
+from mailerd.events.base import EventEmitter, event
+
+
+class SuppressionEvents(EventEmitter):
+    """Who has opted out, and what the public site met."""
+
+    @event("info", en="public site listens on {where}", zh="退订站点已监听：{where}")
+    def public_site_listening(self, *, where: str) -> None: ...
+
+    @event(
+        "info",
+        en="suppression added: {address} gets no letters of {mailing_list} ({reason}, by {source})",
+        zh="已加入禁发名单：{address} 不再收到 {mailing_list} 的邮件（{reason}，来源 {source}）",
+    )
+    def suppression_added(self, *, address: str, mailing_list: str, reason: str, source: str) -> None: ...
+
+    @event(
+        "info",
+        en="suppression removed: {address} gets letters of {mailing_list} again (by {source})",
+        zh="已移出禁发名单：{address} 恢复接收 {mailing_list} 的邮件（来源 {source}）",
+    )
+    def suppression_removed(self, *, address: str, mailing_list: str, source: str) -> None: ...
+
+    @event(
+        "warning",
+        en="unsubscribe request could not be stored and was answered with 503: {cause}",
+        zh="退订请求无法存储，已答复 503：{cause}",
+    )
+    def unsubscribe_unserved(self, *, cause: str) -> None: ...
+
+    @event(
+        "error",
+        en="public site met a bug in mailerd and answered 500; please report the stack",
+        zh="退订站点触发了 mailerd 的缺陷，已答复 500；请报告堆栈",
+    )
+    def unsubscribe_failed(self, *, error: BaseException) -> None: ...

@@ -1,0 +1,125 @@
+"""The recipients of a job that have opted out: they are stored as cancelled with their reason, and refuse no job."""
+
+from dataclasses import replace
+
+from aiohttp.typedefs import Handler
+
+from mailerd.config import PublicSettings, UnsubscribeSettings
+from mailerd.core.suppression import why_suppressed
+from mailerd.events.base import EventSink
+from mailerd.events.suppression import SuppressionEvents
+from mailerd.intake.auth import ApiKeyAuth
+from mailerd.intake.check_recipients import RejectedRecipient
+from mailerd.intake.errors import ApiError, FieldError, invalid
+from mailerd.intake.parse_job import ParsedJob
+from mailerd.intake.suppressions import SuppressionEndpoints
+from mailerd.intake.unsubscribe_site import UnsubscribeSite
+from mailerd.store.api_keys import ApiKey, Permission
+from mailerd.store.db.database import Database
+from mailerd.store.secrets import Secrets
+from mailerd.store.suppressions import MailingList, Suppressions
+
+
+class OptOut:
+    """Everything of the intake that is about opting out: the check of a post, the endpoints, and the public site."""
+
+    def __init__(
+        self,
+        database: Database,
+        settings: tuple[PublicSettings, UnsubscribeSettings],
+        *,
+        timeout: float,
+        sink: EventSink,
+    ) -> None:
+        """`timeout`: seconds that the database gets for an answer."""
+        self._database = database
+        public, self._unsubscribe = settings
+        self._timeout = timeout
+        self._events = SuppressionEvents(sink)
+        self.site = UnsubscribeSite(public, database=database, timeout=timeout, events=self._events)
+
+    def endpoints(self, auth: ApiKeyAuth, *, body_timeout: float) -> dict[str, Handler]:
+        """The handlers by the ids of their operations."""
+        it = SuppressionEndpoints(
+            auth=auth, database=self._database, timeout=self._timeout, events=self._events, body_timeout=body_timeout
+        )
+        return {
+            "suppressions": it.index,
+            "suppressions.csv": it.results,
+            "suppress": it.add,
+            "unsuppress": it.remove,
+            "lists": it.lists,
+            "make_list": it.make_list,
+        }
+
+    async def mark(self, parsed: ParsedJob, *, key: ApiKey | None) -> ParsedJob:
+        """What `mark_opted_out` does, for the intake."""
+        return await mark_opted_out(
+            parsed,
+            key=key,
+            database=self._database,
+            answer_timeout=self._timeout,
+            warn_above=self._unsubscribe.warn_above,
+        )
+
+
+async def mark_opted_out(
+    parsed: ParsedJob,
+    *,
+    key: ApiKey | None,
+    database: Database,
+    answer_timeout: float,
+    warn_above: int,
+) -> ParsedJob:
+    """The job with its list, and with what its suppressions say of each recipient.
+
+    `key` None: a person at this machine's terminal, who may do everything. A dry run makes no list. `answer_timeout`:
+    seconds that the database gets for an answer. `warn_above`: recipients of a job without a list that need no warning.
+
+    Raises:
+        ApiError: 422, the key may not make the list; 403, it may not override suppressions.
+        DatabaseError: it cannot be told.
+    """
+    job = parsed.job
+    if job.override_suppression and key is not None and not key.may(Permission.OVERRIDE):
+        raise ApiError(
+            403, "call_not_allowed", f"the key {key.name!r} may not override suppressions; that needs override"
+        )
+    keys = await Secrets(database, timeout=answer_timeout).keys()
+    suppressions = Suppressions(database, key=keys.address, timeout=answer_timeout)
+    found = await _list_of(parsed, key, suppressions)
+    list_id = found.id if found else None
+    sent = {each.email for each in job.recipients if each.error is None}
+    reasons = await suppressions.binding(sent, list_id=list_id)
+    if job.override_suppression:
+        reasons = {address: reason for address, reason in reasons.items() if reason.binds_always}
+    rows = [
+        each._replace(error=why_suppressed(reasons[each.email]), suppressed=True)
+        if each.error is None and each.email in reasons
+        else each
+        for each in job.recipients
+    ]
+    suppressed = [
+        RejectedRecipient(index, each.email, each.error or "") for index, each in enumerate(rows) if each.suppressed
+    ]
+    warnings = list[str]()
+    if parsed.list_name is None and warn_above and len(rows) > warn_above:
+        warnings.append(
+            f"this job goes to {len(rows):,} recipients and names no list: nobody can unsubscribe from it. Name one in "
+            "`list`, unless each of these letters was asked for"
+        )
+    job = replace(job, recipients=rows, list_id=list_id)
+    return replace(parsed, job=job, suppressed=suppressed, warnings=warnings)
+
+
+async def _list_of(parsed: ParsedJob, key: ApiKey | None, suppressions: Suppressions) -> MailingList | None:
+    name = parsed.list_name
+    if name is None:
+        return None
+    found = await suppressions.list_named(name)
+    if found is not None or parsed.dry_run:
+        return found
+    if key is not None and not key.may(Permission.SUPPRESS):
+        why = "there is no list of this name, and this key may not make one; `mailerd suppress lists` shows them"
+        raise invalid([FieldError("list", why)])
+    return await suppressions.make_list(name)

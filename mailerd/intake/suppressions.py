@@ -1,0 +1,246 @@
+"""`/api/suppressions` and `/api/lists`: who gets no letters, for applications that keep such lists themselves."""
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Final
+
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field
+
+from mailerd.core.suppression import EVERYTHING, Channel, Reason
+from mailerd.events.suppression import SuppressionEvents
+from mailerd.intake.auth import ApiKeyAuth
+from mailerd.intake.errors import FieldError, invalid, not_found
+from mailerd.intake.http_responses import json_response, write
+from mailerd.intake.query_params import choice, cursor, limit, query, text
+from mailerd.intake.read_jobs import csv_lines
+from mailerd.intake.request_body import BodyReader
+from mailerd.intake.request_models import read_model
+from mailerd.intake.response_models import (
+    ListOut,
+    ListsOut,
+    RemovedOut,
+    SuppressedOut,
+    SuppressionOut,
+    SuppressionsOut,
+    rfc3339,
+)
+from mailerd.intake.strict_json import parse
+from mailerd.mail.addresses import Addresses
+from mailerd.store.api_keys import Permission
+from mailerd.store.db.database import Database
+from mailerd.store.secrets import Secrets
+from mailerd.store.suppressions import (
+    MAX_LIST_NAME,
+    MAX_LIST_TITLE,
+    MAX_PAGE,
+    ListNameError,
+    MailingList,
+    NewSuppression,
+    Suppression,
+    Suppressions,
+)
+
+MAX_AT_ONCE: Final = 10_000
+"""Suppressions of one request."""
+MAX_BODY: Final = 4 * 1024 * 1024
+"""Bytes: so many suppressions with long addresses and details."""
+CSV_COLUMNS: Final = ("email", "list", "reason", "source", "detail", "created_at")
+_CURSOR: Final = re.compile(r"(\d{1,17})-([0-9a-f]{32})-(\d{1,10})", re.ASCII)
+_MAX_FAULTS: Final = 100
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class SuppressionIn(BaseModel):
+    """One suppression of a request."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    email: Annotated[str, Field(max_length=320)]
+    list: Annotated[
+        str | None, Field(max_length=MAX_LIST_NAME, description="the list; without it, every letter there is")
+    ] = None
+    reason: Annotated[Reason, Field(strict=False)] = Reason.MANUAL
+    detail: Annotated[str | None, Field(max_length=255, description="a note, such as a ticket")] = None
+
+
+class SuppressionsIn(BaseModel):
+    """The body of `POST /api/suppressions`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    suppressions: Annotated[list[SuppressionIn], Field(min_length=1, max_length=MAX_AT_ONCE)]
+
+
+class ListIn(BaseModel):
+    """The body of `POST /api/lists`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: Annotated[str, Field(min_length=1, max_length=MAX_LIST_NAME)]
+    title: Annotated[str | None, Field(max_length=MAX_LIST_TITLE, description="what people read")] = None
+
+
+class SuppressionEndpoints:
+    """The handlers. `timeout`: seconds that the database gets for an answer; `body_timeout`: seconds for a body."""
+
+    def __init__(
+        self, *, auth: ApiKeyAuth, database: Database, timeout: float, events: SuppressionEvents, body_timeout: float
+    ) -> None:
+        self._auth = auth
+        self._database = database
+        self._timeout = timeout
+        self._events = events
+        self._bodies = BodyReader(max_body=MAX_BODY, within=body_timeout)
+
+    async def index(self, request: web.Request) -> web.Response:
+        """A page of suppressions, the oldest first; with `email`, what keeps letters from that address."""
+        await self._auth.authenticate(request, Permission.SUPPRESS)
+        given = query(request, allowed=("list", "reason", "email", "cursor", "limit"))
+        reason, most = choice(given, "reason", Reason), limit(given, default=100, most=MAX_PAGE)
+        email, after = text(given, "email", read=Addresses().check), _after(cursor(given, shape=_CURSOR))
+        suppressions = await self._suppressions()
+        mailing_list = await _list_of(suppressions, given.get("list"))
+        list_id = mailing_list.id if mailing_list else None
+        if email:
+            found = await suppressions.of(email)
+            wanted = [it for it in found if reason in {None, it.reason} and list_id in {None, it.list_id}]
+            return json_response(
+                SuppressionsOut(suppressions=[SuppressionOut.of(it) for it in wanted], next_cursor=None)
+            )
+        page = await suppressions.page(list_id=list_id, reason=reason, after=after, limit=most)
+        following = _cursor(page[-1]) if len(page) == most else None
+        return json_response(
+            SuppressionsOut(suppressions=[SuppressionOut.of(it) for it in page], next_cursor=following)
+        )
+
+    async def results(self, request: web.Request) -> web.StreamResponse:
+        """All of them as CSV, page by page."""
+        await self._auth.authenticate(request, Permission.SUPPRESS)
+        given = query(request, allowed=("list", "reason"))
+        reason, suppressions = choice(given, "reason", Reason), await self._suppressions()
+        mailing_list = await _list_of(suppressions, given.get("list"))
+        list_id = mailing_list.id if mailing_list else None
+        response = web.StreamResponse(headers={"Content-Disposition": 'attachment; filename="suppressions.csv"'})
+        response.content_type, response.charset = "text/csv", "utf-8"
+        page = await suppressions.page(list_id=list_id, reason=reason)
+        await response.prepare(request)
+        if request.method == "HEAD":
+            return response
+        await write(response, csv_lines([CSV_COLUMNS]))
+        while page:
+            await write(response, csv_lines([_row(it) for it in page]))
+            page = await suppressions.page(list_id=list_id, reason=reason, after=page[-1].place)
+        await response.write_eof()
+        return response
+
+    async def add(self, request: web.Request) -> web.Response:
+        """Make suppressions; all of them or none. Again, it changes nothing."""
+        key = await self._auth.authenticate(request, Permission.SUPPRESS)
+        query(request, allowed=())
+        async with self._bodies.read(request, key) as raw:
+            given = read_model(SuppressionsIn, parse(raw)).suppressions
+        suppressions, addresses, faults = await self._suppressions(), Addresses(), list[FieldError]()
+        clean = [
+            _checked(it.email, addresses.check, f"suppressions[{place}].email", faults)
+            for place, it in enumerate(given)
+        ]
+        if faults:
+            raise invalid(faults[:_MAX_FAULTS])
+        lists = {name: await self._made(suppressions, name, faults) for name in {it.list for it in given}}
+        if faults:
+            raise invalid(faults)
+        actor = f"key {key.name}"
+        new = [
+            NewSuppression(
+                suppressions.digest(email),
+                lists[it.list],
+                it.reason,
+                Channel.API,
+                email,
+                detail=it.detail,
+                actor=actor,
+            )
+            for it, email in zip(given, clean, strict=True)
+        ]
+        return json_response(SuppressedOut(total=len(new), added=await suppressions.add(new)))
+
+    async def remove(self, request: web.Request) -> web.Response:
+        """End one; the person gets letters again."""
+        key = await self._auth.authenticate(request, Permission.SUPPRESS)
+        given, email = query(request, allowed=("list",)), request.match_info["email"]
+        suppressions = await self._suppressions()
+        mailing_list = await _list_of(suppressions, given.get("list"))
+        removed = await suppressions.remove(
+            suppressions.digest(email), list_id=mailing_list.id if mailing_list else EVERYTHING, source=Channel.API,
+            actor=f"key {key.name}",
+        )  # fmt: skip
+        if not removed:
+            raise not_found("this address is not suppressed there; GET /api/suppressions?email= shows what is")
+        return json_response(RemovedOut(removed=True))
+
+    async def lists(self, request: web.Request) -> web.Response:
+        """Every list."""
+        await self._auth.authenticate(request, Permission.SUPPRESS)
+        query(request, allowed=())
+        return json_response(
+            ListsOut(lists=[ListOut.model_validate(it) for it in await (await self._suppressions()).lists()])
+        )
+
+    async def make_list(self, request: web.Request) -> web.Response:
+        """Make a list, or give one another title."""
+        key = await self._auth.authenticate(request, Permission.SUPPRESS)
+        query(request, allowed=())
+        async with self._bodies.read(request, key) as raw:
+            given = read_model(ListIn, parse(raw))
+        try:
+            made = await (await self._suppressions()).make_list(given.name, title=given.title)
+            return json_response(ListOut.model_validate(made))
+        except ListNameError as error:
+            raise invalid([FieldError("name", str(error))]) from None
+
+    async def _suppressions(self) -> Suppressions:
+        keys = await Secrets(self._database, timeout=self._timeout).keys()
+        return Suppressions(self._database, key=keys.address, timeout=self._timeout)
+
+    async def _made(self, suppressions: Suppressions, name: str | None, faults: list[FieldError]) -> int:
+        if name is None:
+            return EVERYTHING
+        try:
+            return (await suppressions.make_list(name)).id
+        except ListNameError as error:
+            faults.append(FieldError("list", f"{name!r}: {error}"))
+            return EVERYTHING
+
+
+def _row(it: Suppression) -> tuple[object, ...]:
+    return it.address, it.list_name, it.reason.value, it.source.value, it.detail, rfc3339(it.created_at)
+
+
+def _checked(given: str, check: Callable[[str], str], field: str, faults: list[FieldError]) -> str:
+    try:
+        return check(given)
+    except ValueError as error:
+        faults.append(FieldError(field, str(error)))
+        return given
+
+
+async def _list_of(suppressions: Suppressions, name: str | None) -> MailingList | None:
+    if name is None:
+        return None
+    found = await suppressions.list_named(name)
+    if found is None:
+        raise invalid([FieldError("list", "there is no list of this name; GET /api/lists shows which there are")])
+    return found
+
+
+def _cursor(it: Suppression) -> str:
+    return f"{(it.created_at - _EPOCH) // timedelta(microseconds=1)}-{it.digest.hex()}-{it.list_id}"
+
+
+def _after(text: str | None) -> tuple[datetime, bytes, int] | None:
+    if text is None:
+        return None
+    micros, digest, list_id = text.split("-")
+    return _EPOCH + timedelta(microseconds=int(micros)), bytes.fromhex(digest), int(list_id)

@@ -1,0 +1,215 @@
+"""The public site of unsubscribe links: a listener of its own that serves `/u/` and `/robots.txt` and nothing else.
+
+A proxy that publishes this listener cannot publish the API by mistake. A POST unsubscribes, with any body: mail
+programs send `List-Unsubscribe=One-Click` in two encodings (RFC 8058, section 3.1), and some send nothing. GET and
+HEAD change nothing: scanners of mail follow every link.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+from aiohttp import web
+
+from mailerd.clock import Clock, SystemClock
+from mailerd.config import PublicSettings
+from mailerd.core.suppression import (
+    ANSWER_DELAY,
+    EVERYTHING,
+    Channel,
+    Reason,
+    UnsubscribeToken,
+    masked,
+    read_token,
+)
+from mailerd.errors import DatabaseError, ListenError
+from mailerd.events.suppression import SuppressionEvents
+from mailerd.intake import unsubscribe_pages as pages
+from mailerd.store.db.database import Database
+from mailerd.store.secrets import SecretKeys, Secrets
+from mailerd.store.suppressions import NewSuppression, Suppressions
+
+MAX_BODY: Final = 4096
+"""Bytes of a POST that are read; a one-click body has 26."""
+BODY_TIMEOUT: Final = 10.0
+"""Seconds for a body to come."""
+RETRY_AFTER: Final = 30
+"""Seconds after which a client should try again while nothing can be stored."""
+KEYS_INTERVAL: Final = 1.0
+"""Seconds at least between two looks for a key that no link has named before."""
+_HEADERS: Final = {
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "X-Robots-Tag": "noindex",
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; form-action 'self'; style-src 'self'; frame-ancestors 'none'",
+    "Server": "mailerd",
+}
+_ROBOTS: Final = "User-agent: *\nDisallow: /\n"
+
+
+class UnsubscribeSite:
+    """Answers unsubscribe links. `timeout`: seconds that the database gets for an answer."""
+
+    def __init__(
+        self,
+        settings: PublicSettings,
+        *,
+        database: Database,
+        timeout: float,
+        events: SuppressionEvents,
+        clock: Clock | None = None,
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._timeout = timeout
+        self._events = events
+        self._clock = clock or SystemClock()
+        self._secrets = Secrets(database, timeout=timeout)
+        self._keys: SecretKeys | None = None
+        self._keys_read = -KEYS_INTERVAL
+
+    async def run(self) -> None:
+        """Serve until cancelled; at once done where the settings name no port.
+
+        Raises:
+            ListenError: the port cannot be had.
+        """
+        if not self._settings.port:
+            return
+        async with self.serve():
+            await asyncio.get_running_loop().create_future()
+
+    @asynccontextmanager
+    async def serve(self) -> AsyncIterator[tuple[str, int]]:
+        """Listen; yields host and port."""
+        runner = web.AppRunner(self.application(), access_log=None, handle_signals=False, keepalive_timeout=75.0)
+        await runner.setup()
+        host, port = self._settings.host, self._settings.port
+        try:
+            try:
+                await web.TCPSite(runner, host, port).start()
+            except OSError as error:
+                raise ListenError(
+                    f"the public site cannot listen on {host}:{port}: {error.strerror or error}; "
+                    "change public.host and public.port"
+                ) from error
+            host, port = runner.addresses[0][:2]
+            self._events.public_site_listening(where=f"http://{host}:{port}")
+            yield host, port
+        finally:
+            await runner.cleanup()
+
+    def application(self) -> web.Application:
+        """Everything that is served here."""
+        application = web.Application(middlewares=[self._around], client_max_size=MAX_BODY)
+        application.router.add_get("/robots.txt", self._robots)
+        application.router.add_get("/u/style.css", self._style)
+        application.router.add_get("/u/{token}", self._show)
+        application.router.add_post("/u/{token}", self._act)
+        return application
+
+    @web.middleware
+    async def _around(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        language = pages.language_of(request.headers.get("Accept-Language", ""))
+        try:
+            return await handler(request)
+        except web.HTTPException as error:
+            allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+            return _page(pages.unknown(language), status=error.status, head=allow)
+        except DatabaseError as error:
+            self._events.unsubscribe_unserved(cause=str(error))
+            return _page(pages.later(language), status=503, head={"Retry-After": str(RETRY_AFTER)})
+        except (TimeoutError, ConnectionError):
+            return _page(pages.later(language), status=408)
+        except Exception as error:  # noqa: BLE001 - a bug must not show its stack to strangers
+            self._events.unsubscribe_failed(error=error)
+            return _page(pages.later(language), status=500)
+
+    async def _robots(self, _: web.Request) -> web.Response:
+        return web.Response(text=_ROBOTS, headers=_HEADERS)
+
+    async def _style(self, _: web.Request) -> web.Response:
+        headers = _HEADERS | {"Cache-Control": "max-age=3600"}
+        return web.Response(text=pages.CSS, content_type="text/css", headers=headers)
+
+    async def _show(self, request: web.Request) -> web.Response:
+        token, suppressions = await self._read(request)
+        language = pages.language_of(request.headers.get("Accept-Language", ""))
+        title, address = await self._named(token, suppressions)
+        return _page(pages.ask(language, list_title=title, who=masked(address) if address else ""))
+
+    async def _act(self, request: web.Request) -> web.Response:
+        token, suppressions = await self._read(request)
+        async with asyncio.timeout(BODY_TIMEOUT):
+            body = await _body(request)
+        language = pages.language_of(request.headers.get("Accept-Language", ""))
+        title, address = await self._named(token, suppressions)
+        who = masked(address) if address else ""
+        if body == b"undo=1":
+            await self._undo(token, suppressions, title=title, who=who)
+            return _page(pages.undone(language, list_title=title, who=who))
+        source = Channel.ONE_CLICK if b"One-Click" in body else Channel.PAGE
+        new = NewSuppression(
+            token.digest, token.list_id, Reason.UNSUBSCRIBED, source, address, token.recipient_id or None
+        )
+        if await suppressions.add([new]):
+            self._events.suppression_added(
+                address=who or "an address", mailing_list=title, reason=Reason.UNSUBSCRIBED.value, source=source.value
+            )
+        # A send that looked before the COMMIT begins within MAX_LOOKUP_AGE of its look, or looks again: when this
+        # answer is read, no send of this list to this address begins any more.
+        await self._clock.sleep(ANSWER_DELAY)
+        return _page(pages.done(language, list_title=title, who=who))
+
+    async def _undo(self, token: UnsubscribeToken, suppressions: Suppressions, *, title: str, who: str) -> None:
+        if await suppressions.remove(
+            token.digest, list_id=token.list_id, source=Channel.PAGE, reason=Reason.UNSUBSCRIBED
+        ):
+            self._events.suppression_removed(address=who or "an address", mailing_list=title, source=Channel.PAGE.value)
+
+    async def _read(self, request: web.Request) -> tuple[UnsubscribeToken, Suppressions]:
+        """The token of the request's path.
+
+        Raises:
+            HTTPNotFound: it was cut, or no key of ours made it.
+            DatabaseError: the keys cannot be read.
+        """
+        text = request.match_info["token"]
+        keys = await self._known_keys()
+        token = read_token(text, keys.tokens)
+        if token is None and self._clock.monotonic() - self._keys_read >= KEYS_INTERVAL:
+            keys = await self._known_keys(anew=True)  # another process may have rotated them
+            token = read_token(text, keys.tokens)
+        if token is None or token.list_id == EVERYTHING:
+            raise web.HTTPNotFound
+        return token, Suppressions(self._database, key=keys.address, timeout=self._timeout)
+
+    async def _known_keys(self, *, anew: bool = False) -> SecretKeys:
+        if self._keys is None or anew:
+            self._keys_read = self._clock.monotonic()
+            self._keys = await self._secrets.keys()
+        return self._keys
+
+    async def _named(self, token: UnsubscribeToken, suppressions: Suppressions) -> tuple[str, str | None]:
+        """The list's title, and the address where the letter's row is still kept and is the one that was meant."""
+        lists = {it.id: it.shown for it in await suppressions.lists()}
+        address = await suppressions.address_of(token.recipient_id)
+        if address is not None and suppressions.digest(address) != token.digest:
+            address = None
+        return lists.get(token.list_id, "this list"), address
+
+
+async def _body(request: web.Request) -> bytes:
+    """The body's beginning, whatever it is; what is longer is no concern of ours."""
+    read = b""
+    while len(read) < MAX_BODY and (piece := await request.content.read(MAX_BODY - len(read))):
+        read += piece
+    return read.strip()
+
+
+def _page(html: str, *, status: int = 200, head: dict[str, str] | None = None) -> web.Response:
+    return web.Response(text=html, status=status, content_type="text/html", headers=_HEADERS | (head or {}))

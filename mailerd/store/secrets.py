@@ -1,0 +1,110 @@
+"""SecretKeys that all daemons share: made once, kept in the database, and restored with it."""
+
+import secrets
+from dataclasses import dataclass
+from typing import Final
+
+from mailerd.core.suppression import SECRET_BYTES, digest_of
+from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.database import Database
+
+_ADDRESS: Final = "address"
+_TOKEN: Final = "token:"  # noqa: S105 - a name
+MAX_TOKEN_KEYS: Final = 255
+"""Token keys that a token can name: it has one byte for it."""
+
+_READ: Final = "SELECT name, value FROM secrets"
+# Whoever comes second gets what the first has made.
+_MAKE: Final = (
+    "INSERT INTO secrets (name, value, created_at) VALUES (%s, %s, UTC_TIMESTAMP(6))"
+    " ON DUPLICATE KEY UPDATE name = VALUES(name)"
+)
+
+
+@dataclass(frozen=True)
+class SecretKeys:
+    """What suppressions and unsubscribe links are made with."""
+
+    address: bytes
+    """Makes the digests of addresses. It never changes: nobody could make the digests anew."""
+    tokens: dict[int, bytes]
+    """Every key that ever signed a link, by its id: old links go on working."""
+
+    @property
+    def newest(self) -> int:
+        """The id of the key that signs now."""
+        return max(self.tokens)
+
+
+class Secrets:
+    """Reads and makes the keys; `timeout`: seconds that the database gets for an answer."""
+
+    def __init__(self, database: Database, *, timeout: float) -> None:
+        self._database = database
+        self._timeout = timeout
+
+    async def keys(self) -> SecretKeys:
+        """The keys; the first daemon makes them.
+
+        Raises:
+            DatabaseError: they cannot be read.
+        """
+
+        async def work(cursor: Cursor) -> SecretKeys:
+            found = await _read(cursor)
+            for name in (_ADDRESS, f"{_TOKEN}1"):
+                if not any(it == name or (name != _ADDRESS and it.startswith(_TOKEN)) for it in found):
+                    await cursor.execute(_MAKE, (name, secrets.token_bytes(SECRET_BYTES)))
+                    found = await _read(cursor)
+            return SecretKeys(
+                address=found[_ADDRESS],
+                tokens={int(name.removeprefix(_TOKEN)): key for name, key in found.items() if name.startswith(_TOKEN)},
+            )
+
+        return await self._database.request(work, what="read the keys of unsubscribe links", bound=self._timeout)
+
+    async def rotate(self) -> int:
+        """Make a new key for links to come; its id. Links that were signed before go on working.
+
+        Raises:
+            ValueError: there are as many keys as a token can name.
+            DatabaseError: it was not made.
+        """
+
+        async def work(cursor: Cursor) -> int:
+            await cursor.execute("SELECT name FROM secrets WHERE name LIKE 'token:%%' FOR UPDATE")
+            number = max((int(name.removeprefix(_TOKEN)) for (name,) in await cursor.fetchall()), default=0) + 1
+            if number > MAX_TOKEN_KEYS:
+                raise ValueError(f"there are {MAX_TOKEN_KEYS} token keys already, which is all that a link can name")
+            await cursor.execute(_MAKE, (f"{_TOKEN}{number}", secrets.token_bytes(SECRET_BYTES)))
+            return number
+
+        return await self._database.request(work, what="make a key for unsubscribe links", bound=self._timeout)
+
+
+class AddressDigests:
+    """Makes the digests of addresses for the queue, once its key is loaded."""
+
+    def __init__(self, database: Database) -> None:
+        self._secrets = Secrets(database, timeout=database.probe_timeout)
+        self._key: bytes | None = None
+
+    async def load(self) -> None:
+        """Read the key, the first time.
+
+        Raises:
+            DatabaseError: it cannot be read; nothing may be claimed without it.
+        """
+        if self._key is None:
+            self._key = (await self._secrets.keys()).address
+
+    def __call__(self, address: str) -> bytes:
+        """What stands for an address."""
+        if self._key is None:
+            raise RuntimeError("the key of the addresses has not been loaded")
+        return digest_of(address, self._key)
+
+
+async def _read(cursor: Cursor) -> dict[str, bytes]:
+    await cursor.execute(_READ)
+    return dict(await cursor.fetchall())

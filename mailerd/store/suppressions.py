@@ -1,0 +1,321 @@
+"""Suppressions and lists: who has opted out of what, how that is known, and when it ended."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from mailerd.core.suppression import EVERYTHING, Channel, Reason, canonical, digest_of
+from mailerd.errors import MailerdError
+from mailerd.store.db.cursor import Cursor, Statement
+from mailerd.store.db.database import Database
+from mailerd.store.db.times import naive, utc
+
+MAX_LIST_NAME: Final = 100
+MAX_LIST_TITLE: Final = 255
+"""Characters, as in the schema."""
+MAX_PAGE: Final = 1000
+"""Suppressions of one page."""
+ROWS_AT_ONCE: Final = 2000
+"""Rows of one INSERT: small enough for any packet, large enough that the round trip is nothing."""
+
+_COLUMNS: Final = (
+    "s.digest, s.list_id, l.name, s.reason, s.source, s.address, s.recipient_id, s.detail, s.actor, s.created_at"
+)
+_FROM: Final = "FROM suppressions s LEFT JOIN lists l ON l.id = s.list_id"
+_ADD: Final = (
+    "INSERT INTO suppressions"
+    " (digest, list_id, reason, source, address, recipient_id, detail, actor, created_at)"
+    " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6)) ON DUPLICATE KEY UPDATE digest = VALUES(digest)"
+)
+# A bounce is the stronger reason: nothing overrides it. Any other one stays as it was first given.
+_STRENGTHEN: Final = "UPDATE suppressions SET reason = %s, source = %s, detail = %s WHERE digest = %s AND list_id = %s"
+_REMOVE: Final = "DELETE FROM suppressions WHERE digest = %s AND list_id = %s AND reason = COALESCE(%s, reason)"
+_LOG: Final = (
+    "INSERT INTO suppression_log (digest, list_id, action, reason, source, actor, at)"
+    " VALUES (%s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6))"
+)
+_OF: Final = f"SELECT {_COLUMNS} {_FROM} WHERE s.digest = %s ORDER BY s.list_id"
+_BINDING: Final = "SELECT digest, list_id, reason FROM suppressions WHERE digest IN %s AND list_id IN %s"
+_FIND_LIST: Final = "SELECT id, name, title, created_at FROM lists WHERE name = %s"
+_ALL_LISTS: Final = "SELECT id, name, title, created_at FROM lists ORDER BY name"
+_MAKE_LIST: Final = (
+    "INSERT INTO lists (name, title, created_at) VALUES (%s, %s, UTC_TIMESTAMP(6))"
+    " ON DUPLICATE KEY UPDATE title = COALESCE(VALUES(title), title)"
+)
+_RECIPIENT: Final = "SELECT to_email FROM job_recipients WHERE id = %s"
+
+
+class ListNameError(MailerdError):
+    """A list cannot have this name or title, or there is none of this name."""
+
+
+@dataclass(frozen=True)
+class MailingList:
+    """What a person can leave."""
+
+    id: int
+    name: str
+    title: str | None
+    created_at: datetime
+
+    @property
+    def shown(self) -> str:
+        """What people read."""
+        return self.title or self.name
+
+
+@dataclass(frozen=True)
+class Suppression:
+    """That an address gets no letters, of one list or at all."""
+
+    digest: bytes
+    list_id: int
+    """0: no letters at all."""
+    list_name: str | None
+    reason: Reason
+    source: Channel
+    address: str | None
+    recipient_id: int | None
+    detail: str | None
+    actor: str | None
+    created_at: datetime
+
+    @property
+    def place(self) -> tuple[datetime, bytes, int]:
+        """Where it stands among all of them."""
+        return self.created_at, self.digest, self.list_id
+
+
+@dataclass(frozen=True)
+class NewSuppression:
+    """One that is to be made, and how it came."""
+
+    digest: bytes
+    list_id: int
+    reason: Reason
+    source: Channel
+    address: str | None = None
+    recipient_id: int | None = None
+    detail: str | None = None
+    actor: str | None = None
+
+
+class Suppressions:
+    """Reads and changes them. `key` makes the digests; `timeout`: seconds that the database gets for an answer."""
+
+    def __init__(self, database: Database, *, key: bytes, timeout: float) -> None:
+        self._database = database
+        self._key = key
+        self._timeout = timeout
+
+    def digest(self, address: str) -> bytes:
+        """What stands for the address in the table."""
+        return digest_of(address, self._key)
+
+    async def add(self, new: Sequence[NewSuppression]) -> int:
+        """Make them, in one transaction; how many there were not before. To repeat it is harmless.
+
+        Raises:
+            DatabaseError: it is not known to be stored.
+        """
+
+        async def work(cursor: Cursor) -> int:
+            return await add(cursor, new)
+
+        return await self._database.request(work, what="suppress", bound=self._timeout)
+
+    async def remove(
+        self,
+        digest: bytes,
+        *,
+        list_id: int,
+        source: Channel,
+        actor: str | None = None,
+        reason: Reason | None = None,
+    ) -> bool:
+        """End one, where it is for this `reason` (None: for any); whether there was one.
+
+        Raises:
+            DatabaseError: it is not known to have ended.
+        """
+
+        async def work(cursor: Cursor) -> bool:
+            await cursor.execute(_REMOVE, (digest, list_id, reason and reason.value))
+            if cursor.rowcount != 1:
+                return False
+            await cursor.execute(_LOG, (digest, list_id, "removed", None, source.value, actor))
+            return True
+
+        return await self._database.request(work, what="end a suppression", bound=self._timeout)
+
+    async def of(self, address: str) -> list[Suppression]:
+        """Everything that keeps letters from this address."""
+        digest = self.digest(address)
+
+        async def work(cursor: Cursor) -> list[Suppression]:
+            await cursor.execute(_OF, (digest,))
+            return [_suppression(row) for row in await cursor.fetchall()]
+
+        return await self._database.request(work, what="look up a suppression", bound=self._timeout, read_only=True)
+
+    async def page(
+        self,
+        *,
+        list_id: int | None = None,
+        reason: Reason | None = None,
+        after: tuple[datetime, bytes, int] | None = None,
+        limit: int = MAX_PAGE,
+    ) -> list[Suppression]:
+        """Suppressions by age, the oldest first; those behind `after`, which is the last one's `place`."""
+        wanted: dict[str, object] = {"s.list_id = %s": list_id, "s.reason = %s": reason and reason.value}
+        where = [condition for condition, value in wanted.items() if value is not None]
+        values: list[object] = [value for value in wanted.values() if value is not None]
+        if after is not None:
+            where.append("(s.created_at, s.digest, s.list_id) > (%s, %s, %s) AND s.created_at >= %s")
+            at, digest, its_list = after
+            values += [moment := naive(at), digest, its_list, moment]
+        condition = f"WHERE {' AND '.join(where)}" if where else ""
+        statement = f"SELECT {_COLUMNS} {_FROM} {condition} ORDER BY s.created_at, s.digest, s.list_id LIMIT %s"
+
+        async def work(cursor: Cursor) -> list[Suppression]:
+            await cursor.execute(statement, (*values, limit))
+            return [_suppression(row) for row in await cursor.fetchall()]
+
+        return await self._database.request(work, what="list suppressions", bound=self._timeout, read_only=True)
+
+    async def binding(self, addresses: Collection[str], *, list_id: int | None) -> dict[str, Reason]:
+        """Which of the addresses get no letter of this list, or of no list (None), and why.
+
+        Raises:
+            DatabaseError: it cannot be told.
+        """
+        by_digest: dict[bytes, list[str]] = {}
+        for address in addresses:
+            by_digest.setdefault(self.digest(address), []).append(address)
+        digests = list(by_digest)
+        lists = (EVERYTHING,) if list_id is None else (EVERYTHING, list_id)
+        found: dict[str, Reason] = {}
+
+        async def work(cursor: Cursor) -> None:
+            for first in range(0, len(digests), ROWS_AT_ONCE):
+                await cursor.execute(_BINDING, (tuple(digests[first : first + ROWS_AT_ONCE]), lists))
+                for digest, _, reason in await cursor.fetchall():
+                    for address in by_digest[bytes(digest)]:
+                        if found.get(address) is not Reason.HARD_BOUNCE:
+                            found[address] = Reason(reason)
+
+        await self._database.request(work, what="look up suppressions", read_only=True)
+        return found
+
+    async def lists(self) -> list[MailingList]:
+        """Every list, by name."""
+
+        async def work(cursor: Cursor) -> list[MailingList]:
+            await cursor.execute(_ALL_LISTS)
+            return [_list(row) for row in await cursor.fetchall()]
+
+        return await self._database.request(work, what="list the lists", bound=self._timeout, read_only=True)
+
+    async def list_named(self, name: str) -> MailingList | None:
+        """The list of this name."""
+
+        async def work(cursor: Cursor) -> MailingList | None:
+            await cursor.execute(_FIND_LIST, (name,))
+            row = await cursor.fetchone()
+            return _list(row) if row else None
+
+        return await self._database.request(work, what="look up a list", bound=self._timeout, read_only=True)
+
+    async def make_list(self, name: str, *, title: str | None = None) -> MailingList:
+        """The list of this name, made where there was none; a title that is given takes the place of the old one.
+
+        Raises:
+            ListNameError: the name or the title cannot be used.
+            DatabaseError: it was not made.
+        """
+        check_list(name, title)
+
+        async def work(cursor: Cursor) -> MailingList:
+            await cursor.execute(_MAKE_LIST, (name, title))
+            await cursor.execute(_FIND_LIST, (name,))
+            return _list(await cursor.fetchone())
+
+        return await self._database.request(work, what="make a list", bound=self._timeout)
+
+    async def address_of(self, recipient_id: int) -> str | None:
+        """To whom a letter went, while its row is kept."""
+
+        async def work(cursor: Cursor) -> str | None:
+            await cursor.execute(_RECIPIENT, (recipient_id,))
+            row = await cursor.fetchone()
+            return row[0] if row else None
+
+        return await self._database.request(work, what="look up a recipient", bound=self._timeout, read_only=True)
+
+
+def check_list(name: str, title: str | None = None) -> None:
+    """See whether a list can be called so: both stand in headers, and a name in URLs and commands.
+
+    Raises:
+        ListNameError: the name or the title cannot be used.
+    """
+    plain = name.isascii() and name.replace("-", "").replace("_", "").replace(".", "").isalnum()
+    if not plain or len(name) > MAX_LIST_NAME or name.startswith((".", "-", "_")) or name.endswith("."):
+        raise ListNameError(
+            f"a list's name has 1 to {MAX_LIST_NAME} letters, digits, '-', '_', '.', and begins with a letter or digit"
+        )
+    if title is not None and (not title.strip() or len(title) > MAX_LIST_TITLE or not title.isprintable()):
+        raise ListNameError(f"a list's title has 1 to {MAX_LIST_TITLE} printable characters")
+
+
+async def add(cursor: Cursor, new: Sequence[NewSuppression]) -> int:
+    """What `Suppressions.add` does, in a transaction of the caller's."""
+    added = 0
+    for first in range(0, len(new), ROWS_AT_ONCE):
+        part = {(it.digest, it.list_id): it for it in reversed(new[first : first + ROWS_AT_ONCE])}
+        await cursor.execute(_BINDING, (tuple({it.digest for it in part.values()}), tuple({it for _, it in part})))
+        known = {(bytes(digest), list_id): reason for digest, list_id, reason in await cursor.fetchall()}
+        fresh = [it for key, it in part.items() if key not in known]
+        if fresh:
+            await cursor.execute(*_rows(_ADD, [_row(it) for it in fresh]))
+        stronger = [
+            it for key, it in part.items() if it.reason is Reason.HARD_BOUNCE and known.get(key, it.reason) != it.reason
+        ]
+        for it in stronger:
+            await cursor.execute(_STRENGTHEN, (it.reason.value, it.source.value, it.detail, it.digest, it.list_id))
+        if changed := [*fresh, *stronger]:
+            await cursor.execute(*_rows(_LOG, [_logged(it) for it in changed]))
+        added += len(fresh)
+    return added
+
+
+def _row(it: NewSuppression) -> tuple[object, ...]:
+    address = it.address and canonical(it.address)
+    return (
+        it.digest, it.list_id, it.reason.value, it.source.value, address, it.recipient_id, it.detail, it.actor
+    )  # fmt: skip
+
+
+def _logged(it: NewSuppression) -> tuple[object, ...]:
+    return it.digest, it.list_id, "added", it.reason.value, it.source.value, it.actor
+
+
+def _rows(insert: str, rows: Sequence[tuple[object, ...]]) -> Statement:
+    """An INSERT of several rows, made of one of a single row."""
+    head, _, rest = insert.partition(" VALUES ")
+    row, end, tail = rest.partition(" ON DUPLICATE")
+    return f"{head} VALUES {', '.join([row] * len(rows))}{end}{tail}", [value for row in rows for value in row]
+
+
+def _suppression(row: Sequence[Any]) -> Suppression:
+    digest, list_id, name, reason, source, address, recipient, detail, actor, at = row
+    return Suppression(
+        bytes(digest), list_id, name, Reason(reason), Channel(source), address, recipient, detail, actor,
+        utc(at),
+    )  # fmt: skip
+
+
+def _list(row: Sequence[Any]) -> MailingList:
+    ident, name, title, at = row
+    return MailingList(ident, name, title, utc(at))

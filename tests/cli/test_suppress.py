@@ -1,0 +1,67 @@
+"""`mailerd suppress`: as an operator types it."""
+
+import json
+import time
+
+from mailerd.core.suppression import EVERYTHING
+from mailerd.store.secrets import Secrets
+from mailerd.store.suppressions import Suppressions
+from tests.cli.conftest import Shop
+from tests.support.rows import query
+
+
+async def test_one_is_added_shown_and_removed(shop: Shop) -> None:
+    assert "a.da@gmail.com gets no letters of news." in await shop.say(
+        "suppress", "add", "a.da@Gmail.com", "--list", "news"
+    )
+    assert "as before" in await shop.say("suppress", "add", "ada@gmail.com", "--list", "news")
+    told = await shop.say("suppress", "why", "Ada@googlemail.com")
+    assert "gets no letters of news: manual, by cli" in told
+    assert "ada@gmail.com" in await shop.say("suppress", "list", "--list", "news")
+    assert "news" in await shop.say("suppress", "lists")
+    assert "again" in await shop.say("suppress", "remove", "ada@gmail.com", "--list", "news")
+    assert "Nothing keeps" in await shop.say("suppress", "why", "ada@gmail.com", code=1)
+    assert "is not suppressed for news" in await shop.say(
+        "suppress", "remove", "ada@gmail.com", "--list", "news", code=1
+    )
+
+
+async def test_what_cannot_be_is_refused_in_a_sentence(shop: Shop) -> None:
+    assert "ada: " in await shop.say("suppress", "add", "ada", code=1)
+    assert "a list's name has" in await shop.say("suppress", "add", "a@example.com", "--list", "a b", code=1)
+    assert "there is no list 'none'" in await shop.say("suppress", "list", "--list", "none", code=1)
+    assert "cannot be read" in await shop.say("suppress", "import", "none.csv", code=1)
+
+
+async def test_a_file_is_imported_once_and_its_bad_lines_are_named(shop: Shop) -> None:
+    rows = ["name,email", "Ada,ada@example.com", "Bob,bob at example.com", "", "Eve,EVE@example.com", "short"]
+    (shop.folder / "out.csv").write_text("\n".join(rows), "utf-8")
+    told = await shop.say("suppress", "import", "out.csv", code=1)
+    assert "2 addresses read, 2 new, for everything." in told
+    assert "left out: line 3: 'bob at example.com'" in told
+    assert "left out: line 6" in told
+    (shop.folder / "plain.txt").write_text("ada@example.com\neve@example.com\nnew@example.com\n", "utf-8")
+    assert "3 addresses read, 1 new" in await shop.say("suppress", "import", "plain.txt")
+    exported = (await shop.say("suppress", "export")).splitlines()
+    assert exported[0] == "email,list,reason,source,since"
+    assert sorted(line.split(",")[:4] for line in exported[1:]) == [
+        [f"{name}@example.com", "", "imported", "import"] for name in ("ada", "eve", "new")
+    ]
+    listed = json.loads(await shop.say("suppress", "list", "--json"))
+    assert {it["email"] for it in listed} == {f"{name}@example.com" for name in ("ada", "eve", "new")}
+
+
+async def test_a_hundred_thousand_lines_are_imported_within_seconds(shop: Shop) -> None:
+    (shop.folder / "many.csv").write_text("email\n" + "".join(f"p{n}@example.com\n" for n in range(100_000)), "utf-8")
+    began = time.monotonic()
+    assert "100,000 addresses read, 100,000 new" in await shop.say("suppress", "import", "many.csv")
+    assert time.monotonic() - began < 30
+    assert await query(shop.database, "SELECT COUNT(*) FROM suppressions") == [(100_000,)]
+    keys = await Secrets(shop.database, timeout=5).keys()
+    suppressions = Suppressions(shop.database, key=keys.address, timeout=5)
+    assert len(await suppressions.binding(["P99@example.com", "q@example.com"], list_id=EVERYTHING)) == 1
+
+
+async def test_the_key_of_links_is_rotated(shop: Shop) -> None:
+    assert "signed with key 2" in await shop.say("suppress", "rotate-key")
+    assert set((await Secrets(shop.database, timeout=5).keys()).tokens) == {1, 2}

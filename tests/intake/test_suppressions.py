@@ -1,0 +1,151 @@
+"""`/api/suppressions`, `/api/lists`, and what a post says of recipients that have opted out."""
+
+from typing import Any
+
+import aiohttp
+import pytest
+
+from mailerd.store.api_keys import Permission
+from tests.intake.site import Site
+from tests.intake.site import job as good
+from tests.support.rows import query
+
+ADA, BOB = "ada@example.com", "bob@example.com"
+
+
+async def ask(site: Site, method: str, path: str, **options: Any) -> tuple[int, Any]:
+    async with site.client.request(method, f"{site.url}{path}", **options) as response:
+        return response.status, await response.json()
+
+
+async def suppress(site: Site, *emails: str, **more: Any) -> tuple[int, Any]:
+    body = {"suppressions": [{"email": email, **more} for email in emails]}
+    return await ask(site, "POST", "/api/suppressions", json=body)
+
+
+def job(*emails: str, **more: Any) -> dict[str, Any]:
+    return good(*({"email": email, "variables": {"name": "X"}} for email in emails), **more)
+
+
+async def test_they_are_made_shown_and_ended(site: Site) -> None:
+    assert await suppress(site, "A.da@gmail.com", BOB, list="news", detail="ticket 7") == (
+        200,
+        {"total": 2, "added": 2},
+    )
+    assert await suppress(site, "ada@gmail.com", list="news") == (200, {"total": 1, "added": 0})
+    status, found = await ask(site, "GET", "/api/suppressions", params={"email": "ada@googlemail.com"})
+    assert status == 200
+    (one,) = found["suppressions"]
+    assert (one["email"], one["list"], one["reason"], one["source"], one["detail"], one["actor"]) == (
+        "ada@gmail.com", "news", "manual", "api", "ticket 7", "key test",
+    )  # fmt: skip
+    assert await ask(site, "DELETE", "/api/suppressions/ada@gmail.com?list=news") == (200, {"removed": True})
+    assert (await ask(site, "DELETE", "/api/suppressions/ada@gmail.com?list=news"))[0] == 404
+    status, page = await ask(site, "GET", "/api/suppressions", params={"list": "news"})
+    assert [it["email"] for it in page["suppressions"]] == [BOB]
+
+
+async def test_pages_and_csv_go_through_all_of_them(site: Site) -> None:
+    emails = [f"p{number}@example.com" for number in range(25)]
+    await suppress(site, *emails)
+    seen, params = list[str](), {"limit": "10"}
+    while True:
+        _, page = await ask(site, "GET", "/api/suppressions", params=params)
+        seen += [it["email"] for it in page["suppressions"]]
+        if page["next_cursor"] is None:
+            break
+        params["cursor"] = page["next_cursor"]
+    assert sorted(seen) == sorted(emails)
+    async with site.client.get(f"{site.url}/api/suppressions.csv") as response:
+        rows = (await response.text()).splitlines()
+    assert rows[0] == "email,list,reason,source,detail,created_at"
+    assert sorted(row.partition(",")[0] for row in rows[1:]) == sorted(emails)
+
+
+async def test_every_fault_of_a_request_is_named_and_nothing_is_stored(site: Site) -> None:
+    body = {"suppressions": [{"email": ADA}, {"email": "nobody"}, {"email": "x@", "list": "a b"}]}
+    status, found = await ask(site, "POST", "/api/suppressions", json=body)
+    assert status == 422
+    assert [it["field"] for it in found["error"]["details"]] == ["suppressions[1].email", "suppressions[2].email"]
+    assert (await suppress(site, ADA, list="a b"))[0] == 422
+    assert (await suppress(site, ADA, reason="because"))[0] == 422
+    assert (await ask(site, "POST", "/api/lists", json={"name": "a\r\nb"}))[0] == 422
+    assert (await ask(site, "GET", "/api/suppressions?list=none"))[0] == 422
+    assert (await ask(site, "GET", "/api/suppressions?cursor=x"))[0] == 422
+    assert await query(site.database, "SELECT COUNT(*) FROM suppressions") == [(0,)]
+
+
+async def test_lists_have_titles(site: Site) -> None:
+    status, made = await ask(site, "POST", "/api/lists", json={"name": "news", "title": "Autumn news"})
+    assert (status, made["title"]) == (200, "Autumn news")
+    status, found = await ask(site, "GET", "/api/lists")
+    assert [it["name"] for it in found["lists"]] == ["news"]
+
+
+@pytest.mark.parametrize(
+    "key",
+    [{"permissions": (Permission.SEND, Permission.READ)}, {"senders": ("me@example.com",)}],
+    ids=["for other calls", "for some senders"],
+)
+async def test_a_key_that_may_not_is_refused(site: Site, key: dict[str, Any]) -> None:
+    secret = await site.keys.create("other", **key)
+    async with aiohttp.ClientSession(headers={"X-API-Key": secret}) as client:
+        for method, path in (("GET", "/api/suppressions"), ("POST", "/api/lists"), ("GET", "/api/suppressions.csv")):
+            async with client.request(method, site.url + path, json={} if method == "POST" else None) as response:
+                assert response.status == 403
+        async with client.post(f"{site.url}/api/jobs/send_template_emails", json=job(ADA, list="unknown")) as response:
+            assert response.status == 422
+            assert "may not make one" in (await response.json())["error"]["details"][0]["message"]
+
+
+async def test_a_post_keeps_whom_it_may_not_write_to_as_cancelled(site: Site) -> None:
+    await suppress(site, ADA)
+    status, answer = await site.post(job(ADA, BOB, "eve@example.com"))
+    assert status == 200
+    assert (answer["total"], answer["accepted"], answer["rejected_total"]) == (3, 2, 0)
+    assert answer["suppressed_total"] == 1
+    assert answer["suppressed"] == [{"index": 0, "email": ADA, "reason": "the address is suppressed: manual"}]
+    _, shown = await ask(site, "GET", f"/api/jobs/{answer['job_id']}/recipients?status=cancelled")
+    assert [(it["email"], it["error"]) for it in shown["recipients"]] == [(ADA, "the address is suppressed: manual")]
+    _, shown = await ask(site, "GET", f"/api/jobs/{answer['job_id']}")
+    assert (shown["counts"]["cancelled"], shown["counts"]["waiting"]) == (1, 2)
+
+
+async def test_a_list_is_made_by_its_first_job_and_binds_it_alone(site: Site) -> None:
+    assert (await site.post(job(ADA, list="news")))[0] == 200
+    await suppress(site, ADA, list="news")
+    assert (await site.post(job(ADA, list="news")))[1]["suppressed_total"] == 1
+    assert (await site.post(job(ADA, list="other")))[1]["suppressed_total"] == 0
+    assert (await site.post(job(ADA)))[1]["suppressed_total"] == 0
+    assert [it["name"] for it in (await ask(site, "GET", "/api/lists"))[1]["lists"]] == ["news", "other"]
+    status, refused = await site.post(job(ADA, list="no list"))
+    assert (status, refused["error"]["details"][0]["field"]) == (422, "list")
+
+
+async def test_a_dry_run_says_the_same_and_makes_nothing(site: Site) -> None:
+    await suppress(site, ADA)
+    status, found = await site.post(job(ADA, BOB, list="news", dry_run=True))
+    assert (status, found["accepted"], found["suppressed_total"]) == (200, 1, 1)
+    assert (await ask(site, "GET", "/api/lists"))[1]["lists"] == []
+    assert {sample["email"] for sample in found["samples"]} == {BOB}
+
+
+async def test_an_override_needs_its_permission_and_lifts_no_bounce(site: Site) -> None:
+    await suppress(site, ADA)
+    await suppress(site, BOB, reason="hard_bounce")
+    status, answer = await site.post(job(ADA, BOB, override_suppression=True))
+    assert (status, [it["email"] for it in answer["suppressed"]]) == (200, [BOB])
+    secret = await site.keys.create("sender", permissions=(Permission.SEND,))
+    async with (
+        aiohttp.ClientSession(headers={"X-API-Key": secret}) as client,
+        client.post(f"{site.url}/api/jobs/send_template_emails", json=job(ADA, override_suppression=True)) as response,
+    ):
+        assert response.status == 403
+
+
+async def test_a_large_job_without_a_list_is_accepted_with_a_warning(site: Site) -> None:
+    many = [f"p{number}@example.com" for number in range(101)]
+    (warning,) = (await site.post(job(*many)))[1]["warnings"]
+    assert "nobody can unsubscribe" in warning
+    assert (await site.post(job(*many, list="news")))[1]["warnings"] == []
+    assert (await site.post(job(*many[:100])))[1]["warnings"] == []

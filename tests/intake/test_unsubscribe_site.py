@@ -1,0 +1,213 @@
+"""The public site: a POST unsubscribes whatever its body, nothing else does, and no failure looks like a success."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import pytest
+
+from mailerd.config import DatabaseSettings, PublicSettings
+from mailerd.core.suppression import EVERYTHING, Channel, Reason, UnsubscribeToken, digest_of, make_token
+from mailerd.events.store import StoreEvents
+from mailerd.events.suppression import SuppressionEvents
+from mailerd.intake import unsubscribe_site
+from mailerd.intake.unsubscribe_site import UnsubscribeSite
+from mailerd.sandbox.mariadb import Server
+from mailerd.store.db.database import Database
+from mailerd.store.db.migrate import migrate
+from mailerd.store.secrets import SecretKeys, Secrets
+from mailerd.store.suppressions import MailingList, NewSuppression, Suppressions
+from tests.support.heard import Heard
+from tests.support.rows import query
+
+ADDRESS = "ada@example.com"
+
+
+@dataclass
+class Public:
+    url: str
+    client: aiohttp.ClientSession
+    database: Database
+    keys: SecretKeys
+    suppressions: Suppressions
+    news: MailingList
+    heard: Heard
+
+    def token(self, recipient: int = 0, key_id: int = 1) -> str:
+        digest = digest_of(ADDRESS, self.keys.address)
+        return make_token(
+            UnsubscribeToken(self.news.id, recipient, digest), key_id=key_id, key=self.keys.tokens[key_id]
+        )
+
+    async def opted_out(self) -> bool:
+        return bool(await self.suppressions.binding([ADDRESS], list_id=self.news.id))
+
+
+@pytest.fixture
+async def public(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Public]:
+    monkeypatch.setattr(unsubscribe_site, "ANSWER_DELAY", 0.01)
+    heard = Heard()
+    database = Database(
+        DatabaseSettings(url=database_url, connect_timeout=2, statement_timeout=5), events=StoreEvents(heard)
+    )
+    await migrate(database, events=StoreEvents(heard))
+    keys = await Secrets(database, timeout=2).keys()
+    suppressions = Suppressions(database, key=keys.address, timeout=2)
+    news = await suppressions.make_list("news", title="Autumn <news>")
+    site = UnsubscribeSite(PublicSettings(), database=database, timeout=2, events=SuppressionEvents(heard))
+    timeout = aiohttp.ClientTimeout(total=20)
+    async with site.serve() as (host, port), aiohttp.ClientSession(timeout=timeout) as client:
+        yield Public(f"http://{host}:{port}", client, database, keys, suppressions, news, heard)
+    await database.close()
+
+
+def multipart() -> aiohttp.FormData:
+    form = aiohttp.FormData({"List-Unsubscribe": "One-Click"})
+    form.add_field("other", b"x", filename="x")  # makes it multipart/form-data
+    return form
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"List-Unsubscribe": "One-Click"},
+        multipart,
+        b"",
+        b"\0\xff" * 1000,
+        b'{"a": 1}',
+        b"x" * 100_000,
+        {"undo": "0"},
+    ],
+    ids=["one-click", "multipart", "empty", "binary", "json", "long", "undo=0"],
+)
+async def test_a_post_of_any_body_unsubscribes(public: Public, body: Any) -> None:
+    body = body() if callable(body) else body
+    async with public.client.post(f"{public.url}/u/{public.token()}", data=body, allow_redirects=False) as response:
+        assert response.status == 200
+        assert "unsubscribed" in await response.text()
+    assert await public.opted_out()
+
+
+async def test_get_and_head_change_nothing_and_show_the_button(public: Public) -> None:
+    text = ""
+    for _ in range(50):
+        async with public.client.get(f"{public.url}/u/{public.token()}") as response:
+            assert response.status == 200
+            text = await response.text()
+        async with public.client.head(f"{public.url}/u/{public.token()}") as response:
+            assert response.status == 200
+    assert '<form method="post"><button>Unsubscribe</button></form>' in text
+    assert "Autumn &lt;news&gt;" in text
+    assert "<script" not in text
+    assert not await public.opted_out()
+
+
+async def test_the_headers_let_nothing_be_kept_run_or_told(public: Public) -> None:
+    async with public.client.get(f"{public.url}/u/{public.token()}") as response:
+        head = response.headers
+    assert head["Cache-Control"] == "no-store"
+    assert head["Referrer-Policy"] == "no-referrer"
+    assert head["X-Robots-Tag"] == "noindex"
+    assert "default-src 'none'" in head["Content-Security-Policy"]
+    assert head["Server"] == "mailerd"
+    assert "Set-Cookie" not in head
+
+
+async def test_the_way_back_and_again(public: Public) -> None:
+    url = f"{public.url}/u/{public.token()}"
+    for body, out in ((b"", True), (b"", True), (b"undo=1", False), (b"undo=1", False), (b"", True)):
+        async with public.client.post(url, data=body) as response:
+            assert response.status == 200
+        assert await public.opted_out() is out
+
+
+async def test_the_way_back_lifts_no_bounce(public: Public) -> None:
+    digest = public.suppressions.digest(ADDRESS)
+    await public.suppressions.add([NewSuppression(digest, public.news.id, Reason.HARD_BOUNCE, Channel.NOTICE)])
+    async with public.client.post(f"{public.url}/u/{public.token()}", data=b"undo=1") as response:
+        assert response.status == 200
+    assert await public.opted_out()
+
+
+async def test_the_page_shows_the_masked_address_of_the_letters_row_alone(public: Public) -> None:
+    await query(
+        public.database,
+        "INSERT INTO job_recipients (id, job_id, seq, to_email, status, due_at, updated_at)"
+        " VALUES (7, 'J', 1, 'Ada@example.com', 'sent', NOW(6), NOW(6)),"
+        " (8, 'J', 2, 'b@x.org', 'sent', NOW(6), NOW(6))",
+    )
+    async with public.client.get(f"{public.url}/u/{public.token(7)}") as response:
+        assert "A•••@example.com" in await response.text()
+    async with public.client.get(f"{public.url}/u/{public.token(8)}") as response:
+        assert "x.org" not in await response.text()
+
+
+async def test_the_page_speaks_chinese(public: Public) -> None:
+    head = {"Accept-Language": "zh-CN,zh;q=0.9,en;q=0.8"}
+    async with public.client.get(f"{public.url}/u/{public.token()}", headers=head) as response:
+        text = await response.text()
+    assert 'lang="zh"' in text
+    assert "确认退订" in text
+
+
+async def test_what_was_forged_or_cut_is_a_404_for_every_method(public: Public) -> None:
+    everything = make_token(
+        UnsubscribeToken(EVERYTHING, 0, digest_of(ADDRESS, public.keys.address)), key_id=1, key=public.keys.tokens[1]
+    )
+    forged = make_token(
+        UnsubscribeToken(public.news.id, 0, digest_of(ADDRESS, public.keys.address)), key_id=1, key=b"x" * 32
+    )
+    for token in (forged, public.token()[:-1], public.token() + "A", "..%2f..%2fetc", everything):
+        for method in ("GET", "POST"):
+            async with public.client.request(method, f"{public.url}/u/{token}") as response:
+                assert response.status == 404
+                assert "does not work" in await response.text()
+    assert not await public.opted_out()
+
+
+@pytest.mark.parametrize("path", ["/", "/api/jobs", "/health/live", "/metrics", "/openapi.json", "/docs", "/u/", "/u"])
+async def test_nothing_else_is_served(public: Public, path: str) -> None:
+    async with public.client.get(public.url + path) as response:
+        assert response.status == 404
+
+
+async def test_robots_and_style_and_other_methods(public: Public) -> None:
+    async with public.client.get(f"{public.url}/robots.txt") as response:
+        assert await response.text() == "User-agent: *\nDisallow: /\n"
+    async with public.client.get(f"{public.url}/u/style.css") as response:
+        assert response.content_type == "text/css"
+        assert "prefers-color-scheme: dark" in await response.text()
+    async with public.client.put(f"{public.url}/u/{public.token()}") as response:
+        assert response.status == 405
+    assert not await public.opted_out()
+
+
+async def test_a_key_that_was_rotated_by_another_process_works_at_once(public: Public) -> None:
+    async with public.client.get(f"{public.url}/u/{public.token()}") as response:
+        assert response.status == 200
+    secrets = Secrets(public.database, timeout=2)
+    await secrets.rotate()
+    public.keys = await secrets.keys()
+    old, new = public.token(), public.token(key_id=2)
+    await asyncio.sleep(unsubscribe_site.KEYS_INTERVAL)
+    for token in (new, old):
+        async with public.client.get(f"{public.url}/u/{token}") as response:
+            assert response.status == 200
+
+
+async def test_while_the_database_is_away_it_is_503_and_then_stored_once(public: Public, mariadb: Server) -> None:
+    url = f"{public.url}/u/{public.token()}"
+    mariadb.kill()
+    for _ in range(3):
+        async with public.client.post(url, data={"List-Unsubscribe": "One-Click"}) as response:
+            assert response.status == 503
+            assert response.headers["Retry-After"] == "30"
+    mariadb.start()
+    await query(public.database, "SELECT 1")  # as a daemon's loops do
+    async with public.client.post(url, data={"List-Unsubscribe": "One-Click"}) as response:
+        assert response.status == 200
+    assert await public.opted_out()
+    assert await query(public.database, "SELECT COUNT(*) FROM suppression_log") == [(1,)]
+    assert len(public.heard.of("unsubscribe_unserved")) == 3

@@ -1,0 +1,122 @@
+"""Suppressions and lists in the database: made once, found by every form of an address, and logged."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from mailerd.core.suppression import EVERYTHING, Channel, Reason
+from mailerd.store.db.database import Database
+from mailerd.store.secrets import Secrets
+from mailerd.store.suppressions import ListNameError, NewSuppression, Suppressions
+from tests.support.rows import query
+
+TIMEOUT = 5.0
+
+
+@pytest.fixture
+async def suppressions(database: Database) -> Suppressions:
+    return Suppressions(database, key=(await Secrets(database, timeout=TIMEOUT).keys()).address, timeout=TIMEOUT)
+
+
+def new(
+    suppressions: Suppressions, address: str, list_id: int = EVERYTHING, reason: Reason = Reason.MANUAL
+) -> NewSuppression:
+    return NewSuppression(suppressions.digest(address), list_id, reason, Channel.CLI, address, actor="me")
+
+
+async def log(database: Database) -> Sequence[Sequence[object]]:
+    return [
+        tuple(row) for row in await query(database, "SELECT action, reason, source FROM suppression_log ORDER BY id")
+    ]
+
+
+async def test_the_keys_are_made_once_by_however_many_daemons(database: Database) -> None:
+    made = await asyncio.gather(*[Secrets(database, timeout=TIMEOUT).keys() for _ in range(5)])
+    assert len({keys.address for keys in made}) == 1
+    assert len({keys.tokens[1] for keys in made}) == 1
+
+
+async def test_a_rotated_key_stands_beside_the_old_one(database: Database) -> None:
+    secrets = Secrets(database, timeout=TIMEOUT)
+    before = await secrets.keys()
+    assert await secrets.rotate() == 2
+    after = await secrets.keys()
+    assert after.address == before.address
+    assert after.tokens[1] == before.tokens[1] != after.tokens[2]
+    assert after.newest == 2
+
+
+async def test_one_binds_every_form_of_its_address_and_only_its_list(suppressions: Suppressions) -> None:
+    news = (await suppressions.make_list("news")).id
+    await suppressions.add([new(suppressions, "Ada.L@gmail.com", news)])
+    forms = ["adal@gmail.com", "A.D.A.L@googlemail.com", "bob@gmail.com"]
+    assert set(await suppressions.binding(forms, list_id=news)) == set(forms[:2])
+    assert await suppressions.binding(forms, list_id=news + 1) == {}
+    assert await suppressions.binding(forms, list_id=None) == {}
+
+
+async def test_one_of_everything_binds_every_list_and_none(suppressions: Suppressions) -> None:
+    news = (await suppressions.make_list("news")).id
+    await suppressions.add([new(suppressions, "ada@example.com")])
+    assert await suppressions.binding(["ada@example.com"], list_id=news) == {"ada@example.com": Reason.MANUAL}
+    assert await suppressions.binding(["ada@example.com"], list_id=None) == {"ada@example.com": Reason.MANUAL}
+
+
+async def test_the_same_one_again_changes_nothing_and_a_bounce_is_stronger(
+    suppressions: Suppressions, database: Database
+) -> None:
+    one = new(suppressions, "ada@example.com")
+    assert await suppressions.add([one, one]) == 1
+    assert await suppressions.add([one]) == 0
+    assert await suppressions.add([new(suppressions, "ada@example.com", reason=Reason.HARD_BOUNCE)]) == 0
+    assert await suppressions.add([one]) == 0
+    (only,) = await suppressions.of("ADA@example.com")
+    assert (only.reason, only.address, only.actor) == (Reason.HARD_BOUNCE, "ada@example.com", "me")
+    assert await log(database) == [("added", "manual", "cli"), ("added", "hard_bounce", "cli")]
+
+
+async def test_one_that_ends_is_logged_and_only_for_its_reason(suppressions: Suppressions, database: Database) -> None:
+    await suppressions.add([new(suppressions, "ada@example.com", reason=Reason.HARD_BOUNCE)])
+    digest = suppressions.digest("ada@example.com")
+    undo = {"list_id": EVERYTHING, "source": Channel.PAGE}
+    assert not await suppressions.remove(digest, **undo, reason=Reason.UNSUBSCRIBED)  # type: ignore[arg-type]
+    assert await suppressions.remove(digest, **undo)  # type: ignore[arg-type]
+    assert not await suppressions.remove(digest, **undo)  # type: ignore[arg-type]
+    assert await suppressions.of("ada@example.com") == []
+    assert await log(database) == [("added", "hard_bounce", "cli"), ("removed", None, "page")]
+
+
+async def test_pages_go_through_all_of_them_once(suppressions: Suppressions) -> None:
+    news = (await suppressions.make_list("news")).id
+    await suppressions.add(
+        [new(suppressions, f"p{n}@example.com", its) for n in range(125) for its in (EVERYTHING, news)]
+    )
+    seen, after = list[str](), None
+    while page := await suppressions.page(after=after, limit=7):
+        seen += [f"{it.address} {it.list_name}" for it in page]
+        after = page[-1].place
+    assert sorted(seen) == sorted(f"p{n}@example.com {its}" for n in range(125) for its in (None, "news"))
+    assert await suppressions.page(reason=Reason.COMPLAINED) == []
+
+
+@pytest.mark.parametrize("name", ["", "a b", "x" * 101, "ü", ".a", "-a", "a.", "a\r\nBcc: b", "a/b", "_a"])
+async def test_a_name_that_would_not_do_in_a_header_is_refused(suppressions: Suppressions, name: str) -> None:
+    with pytest.raises(ListNameError):
+        await suppressions.make_list(name)
+    assert await suppressions.lists() == []
+
+
+@pytest.mark.parametrize("title", ["", " ", "a\r\nBcc: b@example.com", "x" * 256])
+async def test_a_title_that_would_not_do_in_a_header_is_refused(suppressions: Suppressions, title: str) -> None:
+    with pytest.raises(ListNameError):
+        await suppressions.make_list("news", title=title)
+
+
+async def test_a_list_is_made_once_and_keeps_its_title(suppressions: Suppressions) -> None:
+    first = await suppressions.make_list("news", title="Autumn news")
+    again = await suppressions.make_list("news")
+    assert (again.id, again.title) == (first.id, "Autumn news")
+    assert (await suppressions.make_list("news", title="News")).shown == "News"
+    assert [it.name for it in await suppressions.lists()] == ["news"]
+    assert await suppressions.list_named("other") is None
