@@ -384,7 +384,7 @@ def _recovery(
 async def run_until_signalled(settings: Settings, log: Log, *, read_again: Callable[[], Settings]) -> None:
     """The daemon as a process: SIGTERM or SIGINT drains it, SIGHUP makes it read its settings again.
 
-    A daemon that runs in a terminal is drained by SIGHUP: the terminal has gone, and nobody would see that it goes on.
+    A daemon that runs in a terminal is drained by SIGHUP: the terminal has gone, and its output would be lost.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

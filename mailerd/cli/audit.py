@@ -14,13 +14,13 @@ from mailerd.store.audit import proofs
 from mailerd.store.default_limits import default_limits
 
 _NOT_EXAMINED: Final = 3
-"""The exit code of an audit that could not read the books: nobody may take it for books that do not balance."""
+"""The exit code of an audit that could not read the tables: it is no finding."""
 
 
 def audit(config: ConfigOption = None) -> None:
     """Check that the counts and rows of every job agree, one line per finding.
 
-    The exit code is 0 when there are none, 1 when there are some, 3 when the books could not be examined.
+    The exit code is 0 when there are none, 1 when there are some, 3 when the tables could not be read.
     """
     try:
         findings = run_async(_audit(settings(config)))

@@ -92,7 +92,7 @@ def no_log(event: Event, fields: Mapping[str, object], /) -> None:
 
 
 def console(width: int | None = None) -> Console:
-    """Where tables are shown. What is in brackets or between colons is somebody's text, no wish for a colour."""
+    """Where tables are shown. Brackets and colons in a text are text, no markup."""
     return Console(width=width, markup=False, emoji=False)
 
 
@@ -122,7 +122,7 @@ def run_async[T](work: Coroutine[Any, Any, T]) -> T:
 
 
 def _impatient(settings: Settings) -> Settings:
-    """One attempt of a few seconds: somebody sits there, and can ask again."""
+    """One attempt of a few seconds: the person at the terminal can ask again."""
     bound = min(CONNECT_TIMEOUT, settings.database.connect_timeout)
     database = settings.database.model_copy(update={"connect_timeout": bound, "connect_attempts": 1})
     return settings.model_copy(update={"database": database})
@@ -146,7 +146,7 @@ async def connect(settings: Settings, tell: EventSink) -> AsyncIterator[Database
     """The database, whatever is in it.
 
     Raises:
-        MailerdError: it cannot be reached, or nobody knows whether it did what was asked.
+        MailerdError: it cannot be reached, or it is not known whether it did what was asked.
     """
     database = Database(settings.database, events=StoreEvents(tell))
     try:

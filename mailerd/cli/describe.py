@@ -27,15 +27,15 @@ _DID: Final = {
     "missing": "it was looked for: Google does not have it",
     "lapsed": "its daemon was not heard of again",
     "undone": "its draft was found where it had been, so it had not been sent: it waits again",
-    "retried": "somebody asked for another try: its attempts count from the start again",
+    "retried": "another try was asked for: its attempts count from the start again",
 }
 
 
 _SPEAKS: Final = {
     Proof.ANSWERED: "Google answered with the message's id",
     Proof.SEEN: "no answer came, and it was seen among the mailbox's sent messages",
-    Proof.GONE: "no answer came, and its draft is gone; somebody who deleted that draft would have left the same",
-    Proof.PERSON: "somebody looked into the mailbox and said so",
+    Proof.GONE: "no answer came, and its draft is gone; a person who deleted that draft would have left the same",
+    Proof.PERSON: "a person looked into the mailbox and said so",
     None: "nothing, which must not be: `mailerd audit` lists it",
 }
 
@@ -254,7 +254,7 @@ def _ahead(it: ForecastInputs) -> list[str]:
     cause = waiting_reason(it, forecast)
     lines = [f"It waits: {cause}."] if cause else []
     if not (it.letters or it.unresolved):
-        return [*lines, "Next: what is on the wire comes to its end."]
+        return [*lines, "Next: the letters in flight are finished."]
     pace = forecast.per_minute if it.letters and forecast.windows else None
     return [*lines, f"Next: {describe(it, forecast)}{f', at {pace:,.3g} letters a minute' if pace else ''}."]
 

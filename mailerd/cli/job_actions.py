@@ -18,12 +18,12 @@ from mailerd.store.jobs import Job
 
 
 def cancel(job: JobArgument, *, config: ConfigOption = None) -> None:
-    """Cancel what waits of a job, for good; what is on the wire comes to its end."""
+    """Cancel the waiting letters of a job, for good; those in flight are finished."""
     _say(config, job, JobChange.CANCEL)
 
 
 def pause(job: JobArgument, *, config: ConfigOption = None) -> None:
-    """Take up nothing more of a job; what is on the wire comes to its end."""
+    """Send nothing more of a job; the letters in flight are finished."""
     _say(config, job, JobChange.PAUSE)
 
 

@@ -122,7 +122,7 @@ async def watch_until_ended(known: Settings, id_: str) -> int:
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     async with open_database(known, no_log) as database:  # a line of the log would tear the bar
-        await job_named(database, id_)  # one that nobody knows is told before a bar is drawn
+        await job_named(database, id_)  # an unknown one is an error before a bar is drawn
         progress = Progress(*columns)
         bar = progress.add_task(id_)
         # A file or a pipe gets no bar: it would stand there without the end of its line.

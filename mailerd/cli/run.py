@@ -43,7 +43,7 @@ def run(config: ConfigOption = None) -> None:
 
 
 def _say_why(error: Exception, events: ProcessEvents, file: Found) -> None:
-    """Trouble that has a name and a remedy is told in its own words; the rest is a bug and comes with its stack."""
+    """Log why it ends: an error with a name in its own words, any other, which is a bug, with its stack."""
     group = error if isinstance(error, ExceptionGroup) else ExceptionGroup("", [error])
     named, unforeseen = group.split(MailerdError)
     for one in _leaves(named):

@@ -133,7 +133,7 @@ class _JobPoster:
 
 
 async def _post(posting: _JobPoster, raw: bytes, *, wait: bool) -> int:
-    """How many letters failed; 0 when nobody waits for them."""
+    """How many letters failed; 0 when the command does not wait for them."""
     async with rendering() as renderer:
         order = await asyncio.to_thread(posting.order, raw, renderer)
     known, job = posting.known, order.job
@@ -163,7 +163,7 @@ async def _post(posting: _JobPoster, raw: bytes, *, wait: bool) -> int:
     try:
         return await watch_until_ended(known, job.id)
     finally:
-        print(f"`mailerd jobs watch {job.id}` shows this again; the daemon sends whether or not anybody watches")
+        print(f"`mailerd jobs watch {job.id}` shows this again; the daemon sends on without it")
 
 
 def _read(file: Path) -> _Table:

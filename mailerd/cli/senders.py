@@ -114,7 +114,7 @@ def pause(
     email: EmailArgument,
     *,
     lasts: Annotated[str | None, typer.Option("--for", help="90s, 30m, 2h, 1d; without it, until resumed.")] = None,
-    reason: Annotated[str, typer.Option(help="Why, for whoever looks.")] = "paused by hand",
+    reason: Annotated[str, typer.Option(help="Why, for the log and for `senders list`.")] = "paused by hand",
     config: ConfigOption = None,
 ) -> None:
     """Claim nothing more for a sender; letters in flight are finished."""
@@ -130,7 +130,7 @@ def pause(
     async def work(senders: Senders) -> datetime:
         if isinstance(file, NoCredentials) and not await senders.knows(address):
             raise SenderError(
-                f"nobody knows a sender {address}: it has no credential file and no job; `mailerd senders list` and "
+                f"sender {address} is unknown: it has no credential file and no job; `mailerd senders list` and "
                 "`mailerd auth list` show who there is"
             )
         return await senders.pause(address, lasts=span, reason=why)
@@ -141,7 +141,7 @@ def pause(
 
 @app.command("resume")
 def resume(email: EmailArgument, *, config: ConfigOption = None) -> None:
-    """End a sender's pause, whoever ordered it."""
+    """End a sender's pause, a person's or Google's."""
     known = settings(config)
     address = _mailbox(known, email)
     before = _ask(known, lambda senders: senders.resume(address))

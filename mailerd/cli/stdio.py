@@ -1,4 +1,4 @@
-"""The standard streams of a command: one that was closed does no harm, and one that takes nothing is told in a line."""
+"""The standard streams of a command: a closed one does no harm, one that cannot be written to is one error."""
 
 import os
 import sys
@@ -19,7 +19,7 @@ def open_closed() -> None:
     """Put the null device in the place of each standard stream that is closed.
 
     Otherwise the next socket gets its number, and libuv ends the process at a socket where it looks for a terminal.
-    Standard output cannot be written to there either: a key that nobody sees must not pass for one that was shown.
+    Standard output cannot be written to there either: a key that was not seen must not pass for one that was shown.
     """
     for number, name in enumerate(_NAMES):
         try:
@@ -53,7 +53,7 @@ class _Output:
             yield
         except OSError as error:
             self._give_up()
-            if isinstance(error, BrokenPipeError):  # whoever read has seen enough: no trouble that is worth a word
+            if isinstance(error, BrokenPipeError):  # the reader has seen enough: that is no error
                 raise
             raise OutputError(
                 f"standard output cannot be written to: {error.strerror or error}; what was asked for may be done all "
@@ -74,7 +74,7 @@ def guarded() -> Iterator[None]:
 
     Raises:
         OutputError: it does not.
-        BrokenPipeError: nobody reads it any more.
+        BrokenPipeError: its reader has gone.
     """
     output = _Output(sys.stdout)
     with redirect_stdout(cast("IO[str]", output)):

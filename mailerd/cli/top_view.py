@@ -49,7 +49,7 @@ class Snapshot:
     answered_in: float
     """Seconds that the database took for all of it."""
     last_beat: int | None = None
-    """Seconds since the last beat of any daemon; None: nobody ever beat."""
+    """Seconds since the last beat of any daemon; None: there never was one."""
 
 
 async def look(database: Database, defaults: DefaultLimits) -> Snapshot:
@@ -115,7 +115,7 @@ def _stale(line: Text, age: float) -> Text:
 
 
 def _no_daemon(snapshot: Snapshot) -> str:
-    """That nobody sends, in a line; "" while somebody does."""
+    """That no daemon sends, in a line; "" while one does."""
     if any(daemon.silent <= SILENT for daemon in snapshot.daemons):
         return ""
     since = "no daemon was ever heard of"
@@ -194,7 +194,7 @@ def _one_line(cell: str | Text) -> Text:
 
 
 def _senders(senders: Sequence[SenderStats], *, bars: int, idle: bool) -> Table:
-    """`idle`: nobody sends now, or nobody knows."""
+    """`idle`: no daemon sends now, or it is not known."""
     rows: list[list[str | Text]] = [
         [
             it.email, *_used(it.used_minute, it.per_minute, bars=bars), *_used(it.used_day, it.per_day, bars=bars),

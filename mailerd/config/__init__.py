@@ -104,7 +104,9 @@ class RunnerSettings(Section):
         120.0, description="seconds for which a claim holds; must be above 2 x gmail.request_timeout"
     )
     drain_timeout: Seconds = Field(60.0, description="seconds that letters in flight get at a stop")
-    sweep_interval: Seconds = Field(600.0, description="seconds between two searches for drafts that nobody needs")
+    sweep_interval: Seconds = Field(
+        600.0, description="seconds between two searches for drafts that are no longer needed"
+    )
 
 
 class GmailSettings(Section):
@@ -184,7 +186,7 @@ class LogSettings(Section):
 
     level: Annotated[
         Literal["debug", "info", "success", "warning", "error", "critical"], BeforeValidator(values.level)
-    ] = Field("info", description="the least important level that is told")
+    ] = Field("info", description="the least important level that is logged")
     format: Annotated[Literal["auto", "journald", "text", "json"], BeforeValidator(values.word)] = Field(
         "auto", description="auto = journald under systemd, else text"
     )
@@ -194,9 +196,9 @@ class LogSettings(Section):
 
 
 class MetricsSettings(Section):
-    """`[metrics]`: what `/metrics` shows to whoever asks without a key."""
+    """`[metrics]`: what `/metrics` shows without a key."""
 
-    senders: bool = Field(False, description="name mailboxes to anybody; else only to an API key that may see them")
+    senders: bool = Field(False, description="name mailboxes without a key; else only to an API key that may see them")
 
 
 class AlertSettings(Section):
@@ -214,7 +216,7 @@ class AlertSettings(Section):
     failure_letters: Count = Field(20, description="… once there are so many …")
     failure_window: Seconds = Field(600.0, description="… within so many seconds")
     min_interval: Seconds = Field(60.0, description="seconds between two messages at least; what comes is grouped")
-    repeat: Seconds = Field(14_400.0, description="seconds after which a trouble that lasts is told again")
+    repeat: Seconds = Field(14_400.0, description="seconds after which an alert that lasts is sent again")
 
 
 class Settings(BaseSettings):
@@ -315,7 +317,7 @@ def load(path: Path | None = None, *, environment: Mapping[str, str] | None = No
     """The settings from a TOML file, `.env` in the working folder and the environment, the later ones winning.
 
     A relative `credentials_dir` or `templates.folder` that was named in the file is relative to the file's folder.
-    `named` False: nobody gave the file's name, so it is read only if nobody else can have written it.
+    `named` False: the file was found and not named, so it is read only if no other user can have written it.
 
     Raises:
         ConfigurationError: a file cannot be read, a key is unknown or a value is out of bounds; all are named.

@@ -31,7 +31,7 @@ class Found:
 
     path: Path | None
     named: bool = False
-    """Somebody gave its name. One that was found is read only if nobody else can have written it."""
+    """It was named. One that was found is read only if no other user can have written it."""
     sandbox: bool = False
     """It is that of the sandbox which runs in this checkout."""
 
@@ -44,7 +44,7 @@ class Found:
 
 
 def find(named: Path | None, *, settings: Mapping[str, str], system: Path = SYSTEM) -> Found:
-    """The file to use. `settings`: the variables of the environment and of `.env`, whoever sets them.
+    """The file to use. `settings`: the variables of the environment and of `.env`.
 
     Raises:
         ConfigurationError: the first file that is there could have been written by others, or cannot be read.
@@ -71,7 +71,7 @@ def _sandbox() -> Path | None:
             if runs(folder / SANDBOX) and file_owner.read(path) is not None:
                 return path
         except ConfigurationError:
-            return None  # somebody else's sandbox, which is no concern of ours
+            return None  # another user's sandbox
     return None
 
 

@@ -1,4 +1,4 @@
-"""Reads `.env` in the working folder, when nobody but its user or root can have written it (see `owned`)."""
+"""Reads `.env` in the working folder, when only its user or root can have written it (see `owned`)."""
 
 from io import StringIO
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""Reads a file that mailerd finds by itself, when nobody but its user or root can have written it.
+"""Reads a file that mailerd finds by itself, when only its user or root can have written it.
 
-Whoever may write such a file decides where mailerd sends passwords and refresh tokens. The working folder is often no
-place of one's own (/tmp, a shared checkout), so a file that somebody else could have put there is refused, and not
+A user who may write such a file decides where mailerd sends passwords and refresh tokens. The working folder is often
+shared (/tmp, a checkout), so a file that another user could have put there is refused, and not
 passed over: the user who wrote it in good faith would otherwise wonder why it has no effect.
 """
 
@@ -13,7 +13,7 @@ from typing import Final
 from mailerd.errors import ConfigurationError
 
 _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
-_UNTRUSTED: Final = "mailerd takes settings from a {name} file only if nobody else can have written it"
+_UNTRUSTED: Final = "mailerd takes settings from a {name} file only if no other user can have written it"
 
 
 def read(path: Path) -> str | None:
@@ -30,7 +30,7 @@ def read(path: Path) -> str | None:
         return None  # there is none, or a folder that this user cannot look into
     try:
         _check_place(path, entry)
-        # Not to wait for whoever would write into a named pipe.
+        # Not to wait for a writer of a named pipe.
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(handle, "rb") as file:
             _check_file(path, os.fstat(handle))  # of the file that is read, whatever was put in its place meanwhile

@@ -81,7 +81,7 @@ def mysql(url: str) -> str:
 
 
 def _options(url: str, given: Mapping[str, str]) -> str:
-    # What nobody knows is refused: a misspelt wish for TLS must not end in a connection in clear.
+    # An unknown one is refused: a misspelt wish for TLS must not end in a connection in clear.
     if unknown := sorted(set(given) - {"unix_socket", "ssl", "ssl_ca", "charset"}):
         named = ", ".join(name if re.fullmatch("[a-z_]+", name) else "what stands there" for name in unknown)
         raise ValueError(f"knows unix_socket, ssl and ssl_ca after the question mark, not {named}: {_SHAPE}")

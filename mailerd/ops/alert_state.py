@@ -24,7 +24,7 @@ _SIGN_IN: Final = frozenset({
 _OUTCOMES_KEPT: Final = 20_000
 _MAX_LINES: Final = 20
 _MAX_KEPT: Final = 1000
-"""Lines of each kind that are kept while nobody can be told."""
+"""Lines of each kind that are kept while no message can be sent."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class ActiveAlert:
     line: str
     told: float | None = None
     missed: bool = False
-    """It was to be told, and reached nobody."""
+    """It was in a message that could not be sent."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class AlertState:
     @staticmethod
     def _matters(sender: SenderStats, stats: QueueStats) -> bool:
         if sender.pause_cause == MANUAL:
-            return False  # whoever ordered it knows it
+            return False  # the person who ordered it knows it
         left = (sender.paused_until - stats.at).total_seconds() if sender.paused_until else 0.0
         return sender.pause_cause in _SIGN_IN or left >= _MIN_PAUSE
 
@@ -162,7 +162,7 @@ class AlertState:
         return Message(subject=_subject(lines, self._firing), lines=_bounded(lines), firing=tuple(self._firing))
 
     def undelivered(self) -> None:
-        """The last message reached nobody: all of it is to be told again, `min_interval` after it at the soonest."""
+        """The last message was not delivered: all of it is sent again, `min_interval` after it at the soonest."""
         for trouble, before in self._told.troubles:
             trouble.told, trouble.missed = before, True
         self._notes = deque((*self._told.notes, *self._notes), maxlen=_MAX_KEPT)

@@ -65,7 +65,7 @@ class Alerter:
         await self._post(now=now)
 
     async def _post(self, *, now: float) -> None:
-        """Post what is to be told. What no way takes is told again: nobody knows of it yet."""
+        """Send what is due. A message that no notifier took is sent again."""
         if (message := self.state.message(now=now)) is None or not self._notifiers:
             return
         # Side by side: one that hangs keeps nothing from the others.

@@ -14,7 +14,7 @@ _CHECK_INTERVAL: Final = 1.0
 
 
 class EventLoopMonitor:
-    """`beat` is called by the loop; silence of `bound` seconds is told once, with every stack."""
+    """`beat` is called by the loop; after `bound` seconds without it, one event is logged, with every stack."""
 
     def __init__(self, *, events: ProcessEvents, bound: float, now: Callable[[], float] = time.monotonic) -> None:
         self._events = events
@@ -44,7 +44,7 @@ class EventLoopMonitor:
             self.look(loop)
 
     def look(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Tell when it has been silent for too long."""
+        """Log it when the loop has been blocked for too long."""
         silent = self._now() - self._last
         if silent > self._bound and not self._told:
             self._told = True

@@ -29,7 +29,7 @@ class Heartbeat:
         self.until = self.since + self.limit
 
     def waiting(self, on: str, *, at_most: float | None) -> None:
-        """It waits for `on`; None: for as long as it takes, since nobody knows when somebody comes."""
+        """It waits for `on`; None: for as long as it takes."""
         self.doing, self.since = f"waiting for {on}", self.now()
         self.until = float("inf") if at_most is None else self.since + at_most + self.limit
 

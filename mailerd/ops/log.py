@@ -1,4 +1,4 @@
-"""The log's door: takes events and writes them for people, as JSON or to journald; only this module imports loguru.
+"""Takes events and writes them for people, as JSON or to journald; only this module imports loguru.
 
 A line with a stack, and one that could not be written, goes through loguru. A plain line goes past it: what loguru
 finds out for each line (whose frame, which thread, which process, the local time) none of ours shows, and that took 9
@@ -87,7 +87,7 @@ class Log:
         return self._journald is not None and self._journald.flush()
 
     def close(self) -> None:
-        """The end: what journald does not take now goes to standard error, or nobody would learn why this ends."""
+        """The end: what journald does not take now goes to standard error, the reason for the end included."""
         left = self._journald.close() if self._journald is not None else []
         if left:
             heading = f'{ADDRESS} has not taken what follows; log.format = "auto" is for where there is no journald\n'

@@ -1,4 +1,4 @@
-"""Tells the log what people did by command: their pauses, and what they asked of jobs (the API tells its own)."""
+"""Logs what people did by command: their pauses, and their actions on jobs (the API logs its own)."""
 
 from mailerd.core.pauses import MANUAL, until
 from mailerd.core.stats import QueueStats
@@ -18,7 +18,7 @@ class ManualChanges:
         self._asked: int | None = None
 
     def compare(self, stats: QueueStats) -> None:
-        """Tell what is new in a look; a pause that stands at the first one is told as well."""
+        """Log what is new since the last read; a pause that stands at the first one is logged as well."""
         now = {
             sender.email: (until(sender.paused_until), sender.pause_reason)
             for sender in stats.paused

@@ -1,4 +1,4 @@
-"""The door to Prometheus: counts what is told and measured; only this module imports prometheus_client.
+"""Counts events and measurements for Prometheus; only this module imports prometheus_client.
 
 Letters, senders and the database's troubles are counted from the very events that the log tells, so that a log line and
 a metric always agree. Names and units follow https://prometheus.io/docs/practices/naming/.
@@ -145,7 +145,7 @@ class Metrics:
         )
 
     def on_event(self, event: Event, fields: Mapping[str, object], /) -> None:
-        """Count what the log is told."""
+        """Count an event."""
         self._told(event.name, event.level).inc()
         if outcome := _OUTCOMES.get(event.name):
             self._letter(outcome, fields)

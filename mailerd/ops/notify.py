@@ -25,7 +25,7 @@ class Notifier(Protocol):
 
         Raises:
             OSError: it was not taken.
-            TimeoutError: nobody knows.
+            TimeoutError: no answer came in time.
         """
 
 

@@ -1,4 +1,4 @@
-"""Where every task and every thread stands, as text: what somebody needs who was not there when a loop stalled."""
+"""Where every task and every thread stands, as text, for the log of a stalled loop."""
 
 import asyncio
 import sys

@@ -1,4 +1,4 @@
-"""The door to systemd: readiness, status, the watchdog and inherited sockets; without systemd every call does nothing.
+"""Talks to systemd: readiness, status, the watchdog and inherited sockets; without systemd every call does nothing.
 
 The protocols are sd_notify(3), sd_watchdog_enabled(3) and sd_listen_fds(3).
 """
@@ -30,11 +30,11 @@ class Systemd:
 
     @property
     def enabled(self) -> bool:
-        """Whether somebody listens."""
+        """Whether systemd listens."""
         return bool(self._address)
 
     def sockets(self) -> list[socket.socket]:
-        """The listening sockets that the manager keeps for us; they outlive this process, and nobody is refused."""
+        """The listening sockets that systemd keeps; they outlive this process, so that no client is refused."""
         found = []
         for number in range(_FIRST, _FIRST + self._listening):
             os.set_inheritable(number, False)

@@ -85,7 +85,7 @@ class Watchdog:
 
     async def _push(self, *, within: float) -> None:
         end = time.monotonic() + within
-        while self.flush() and time.monotonic() < end:  # noqa: ASYNC110 - journald tells nobody that it reads again
+        while self.flush() and time.monotonic() < end:  # noqa: ASYNC110 - journald does not say that it reads again
             await asyncio.sleep(FLUSH_INTERVAL)
 
     def tick(self) -> None:

@@ -37,6 +37,8 @@ class Job:
     counts: Mapping[str, int]
     elapsed_s: float
     """Seconds since it was accepted."""
+    cause_of_wait: str = ""
+    """Why its letters wait, where more than the pace holds them."""
 
     @property
     def sent(self) -> int:
@@ -103,6 +105,7 @@ class Api:
                 answer = await self._speak("GET", f"/api/jobs/{job.id}")
                 counts = {str(state): int(count) for state, count in answer["counts"].items()}
                 job = replace(job, status=str(answer["status"]), counts=counts, elapsed_s=time.monotonic() - began)
+                job = replace(job, cause_of_wait=str(answer.get("cause_of_wait") or ""))
                 show(job)
             if job.counts != before:
                 moved = time.monotonic()

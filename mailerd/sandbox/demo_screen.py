@@ -53,7 +53,7 @@ class Screen:
 
     def banner(self) -> None:
         """What must be known before anything else."""
-        self.say("SANDBOX: nothing leaves this machine, and no letter reaches anybody.", style="bold yellow")
+        self.say("SANDBOX: nothing leaves this machine, and no letter is delivered.", style="bold yellow")
         self.say("沙盒：一切都留在本机，不会有任何邮件寄出。", style="bold yellow")
 
     def step(self, what: str, where: str) -> None:
@@ -66,9 +66,16 @@ class Screen:
 
     @contextmanager
     def progress(self, total: int) -> Iterator[Callable[[Job], None]]:
-        """A bar on a terminal; elsewhere a line for every few percent."""
+        """A bar on a terminal; elsewhere a line for every few percent. What holds the letters up is said beside it."""
+        say_wait = self._waits()
         if not self._console.is_terminal:
-            yield self._lines()
+            lines = self._lines()
+
+            def show_line(job: Job) -> None:
+                say_wait(job)
+                lines(job)
+
+            yield show_line
             return
         columns = (
             TextColumn("  sending"),
@@ -79,7 +86,12 @@ class Screen:
         )
         with Progress(*columns, console=self._console) as bar:
             task = bar.add_task("", total=total, rate=0.0)
-            yield lambda job: bar.update(task, completed=job.done, rate=job.rate)
+
+            def show_bar(job: Job) -> None:
+                say_wait(job)
+                bar.update(task, completed=job.done, rate=job.rate)
+
+            yield show_bar
 
     def summary(self, summary: Summary) -> None:
         """How the job went, where to look, and what to do next."""
@@ -125,6 +137,18 @@ class Screen:
         for words in (["migrate"], ["keys", "create", "me"], ["run"]):
             self.say("  " + _command(program, *words, sandbox_dir))
         self.say("Ctrl-C ends the sandbox.")
+
+    def _waits(self) -> Callable[[Job], None]:
+        said = ""
+
+        def show(job: Job) -> None:
+            nonlocal said
+            if job.cause_of_wait != said:
+                said = job.cause_of_wait
+                if said:
+                    self.say(f"  it waits: {said}", style="yellow")
+
+        return show
 
     def _lines(self) -> Callable[[Job], None]:
         shown = -1

@@ -70,7 +70,7 @@ class CheckRunner:
     report: Report = field(default_factory=Report)
 
     def examine(self) -> tuple[list[CheckResult], bool]:
-        """The findings, and whether everything has come to its end: if not, a thread of ours is still stuck.
+        """The findings, and whether every check has ended: if not, a thread of ours is still stuck.
 
         The loop runs in a thread of its own, so that not even a call that blocks it (a dead network drive, a resolver
         that hangs) can hold up the answer.
@@ -110,7 +110,7 @@ class CheckRunner:
         except TimeoutError:
             self.report.parts[name] = [_stuck(name, after=self.each_within)]
         except Exception as error:  # noqa: BLE001 - a bug in one part must not hide what the others found
-            what = f"the doctor met an error that nobody foresaw: {type(error).__name__}: {error}"
+            what = f"this check met an unforeseen error: {type(error).__name__}: {error}"
             self.report.parts[name] = [fail(name, what, remedy="this is a bug in mailerd: please report it")]
 
     async def _database(self, known: "asyncio.Future[list[str]]") -> list[CheckResult]:

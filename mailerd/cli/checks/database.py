@@ -98,7 +98,7 @@ def unreachable(error: DatabaseError, *, where: str, within: float) -> CheckResu
         case 2002 | 2003:
             below = cause.__cause__
             said = f"{said}: {below.strerror}" if isinstance(below, OSError) and below.strerror else said
-            remedy = _when_nobody_listens(where)
+            remedy = _refused_remedy(where)
         case 0 if isinstance(cause, TimeoutError):
             said = f"no answer within {within:g} s at {error.phase}"
             remedy = (
@@ -111,7 +111,7 @@ def unreachable(error: DatabaseError, *, where: str, within: float) -> CheckResu
     )
 
 
-def _when_nobody_listens(where: str) -> str:
+def _refused_remedy(where: str) -> str:
     if "/" in where:
         return f"start the server; see that its socket is {where}, or correct unix_socket in database.url"
     return "start the server; check host and port in database.url, and the firewall"

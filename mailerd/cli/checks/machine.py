@@ -16,7 +16,7 @@ from mailerd.config import IntakeSettings, LogSettings
 
 UNIT: Final = "mailerd.service"
 _ANSWER_TIMEOUT: Final = 2.0
-"""Seconds for whoever holds the port to say who it is, and for systemctl."""
+"""Seconds for the program that has the port to answer, and for systemctl."""
 _MIB: Final = 1 << 20
 DISK_WARN: Final = 1024 * _MIB
 """Bytes left."""
@@ -60,7 +60,7 @@ def _listen(host: str, number: int) -> None:
 
 
 async def _taken(host: str, number: int) -> CheckResult:
-    """The port is in use: by a mailerd, or by somebody else."""
+    """The port is in use: by a mailerd, or by another program."""
     check, where = "intake: port", f"{host}:{number}"
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - it is compared, nothing binds to it
     try:

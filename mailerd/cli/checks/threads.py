@@ -1,4 +1,4 @@
-"""Work that may block for ever, in threads that nobody waits for at the end; asyncio's own are waited for."""
+"""Runs work that may block for ever in a thread that is not joined at the end; asyncio joins its own threads."""
 
 import asyncio
 import threading
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 async def in_thread[T](work: Callable[[], T]) -> T:
-    """The outcome of `work`, good or bad; whoever waits here may be cancelled meanwhile."""
+    """The outcome of `work`, or its error; the caller may be cancelled meanwhile."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
 
@@ -28,7 +28,7 @@ async def in_thread[T](work: Callable[[], T]) -> T:
         try:
             loop.call_soon_threadsafe(tell, outcome, failed)
         except RuntimeError:
-            return  # the loop has ended: nobody waits any more
+            return  # the loop has ended: the caller has gone
 
     threading.Thread(target=run, daemon=True).start()
     return await done

@@ -21,7 +21,7 @@ REPEAT_BASE: Final = 0.05
 REPEAT_CAP: Final = 5.0
 
 
-class Meter(Protocol):
+class TransactionMeter(Protocol):
     """Where transactions are counted."""
 
     def database_call(self, *, outcome: str, seconds: float) -> None:
@@ -31,7 +31,9 @@ class Meter(Protocol):
 class Database:
     """Transactions on one database, and the knowledge of whether it is there."""
 
-    def __init__(self, settings: DatabaseSettings, *, events: StoreEvents, meter: Meter | None = None) -> None:
+    def __init__(
+        self, settings: DatabaseSettings, *, events: StoreEvents, meter: TransactionMeter | None = None
+    ) -> None:
         self._settings = settings
         self._meter = meter
         self._events = events
