@@ -83,8 +83,9 @@ _TOLD_AT_THE_END: Final = frozenset({"database_unreachable", "database_away"})
 
 def warnings_only(settings: Settings, *, log: LogSettings | None = None) -> Log:
     """A voice for commands, with stacks at level debug; `log` None: warnings and worse only, as text on stderr."""
-    kind = Log if settings.log.level == "debug" else _WithoutStacks
-    return kind(log or LogSettings(level="warning", format="text", language=settings.log.language))
+    debug = settings.log.level == "debug"
+    kind = Log if debug else _WithoutStacks
+    return kind(log or LogSettings(level="warning", format="text", language=settings.log.language), all_stacks=debug)
 
 
 def no_log(event: Event, fields: Mapping[str, object], /) -> None:

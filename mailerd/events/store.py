@@ -22,7 +22,7 @@ class StoreEvents(EventEmitter):
         zh="数据库 {where}：第 {attempts}/{attempts} 次尝试：{cause}；暂时放弃。请检查服务器是否运行、防火墙是否放行 {where}、"
         "以及 database.url 中的用户名和密码",
     )
-    def database_unreachable(self, *, where: str, attempts: int, cause: str) -> None: ...
+    def database_unreachable(self, *, where: str, attempts: int, cause: str, error: BaseException) -> None: ...
 
     @event(
         "info",

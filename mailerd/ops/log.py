@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol
 from loguru import logger
 
 from mailerd.config import LogSettings
+from mailerd.errors import DatabaseAwayError
 from mailerd.events.base import Event, EventSink
 from mailerd.events.process import ProcessEvents
 from mailerd.ops import log_formats
@@ -51,7 +52,8 @@ class Write(Protocol):
 class Log:
     """Where a process's events go; `write` is what every class of events is given."""
 
-    def __init__(self, settings: LogSettings) -> None:
+    def __init__(self, settings: LogSettings, *, all_stacks: bool = False) -> None:
+        self._all_stacks = all_stacks
         self._journald: JournaldTransport | None = None
         self.configure(settings)
 
@@ -74,7 +76,8 @@ class Log:
         if _NUMBERS[event.level] < self._least:
             return
         words, error = self._words(event, fields).replace("\n", "\n    "), fields.get("error")
-        if not isinstance(error, BaseException):
+        known = isinstance(error, DatabaseAwayError)  # its cause and its remedy are in the words
+        if (known and not self._all_stacks and self._least > _NUMBERS["debug"]) or not isinstance(error, BaseException):
             try:
                 self._write(event, fields=fields, words=words, stack="")
                 return

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from mailerd.config import LogSettings
+from mailerd.errors import DatabaseAwayError
 from mailerd.events.base import Event, EventEmitter, event
 from mailerd.events.intake import IntakeEvents
 from mailerd.events.store import StoreEvents
@@ -50,6 +51,21 @@ def test_a_text_line_has_time_level_and_words(capsys: pytest.CaptureFixture[str]
 def test_the_words_are_chinese_where_that_is_configured(capsys: pytest.CaptureFixture[str]) -> None:
     StoreEvents(Log(LogSettings(format="text", language="zh")).write).database_back(where="h:1", seconds=2)
     assert "数据库 h:1 已恢复，历时 2.0 秒" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("level, stacks", [("info", 0), ("debug", 1)])
+def test_a_database_that_is_away_has_its_stack_at_level_debug_alone(
+    capsys: pytest.CaptureFixture[str], level: str, stacks: int
+) -> None:
+    log = Log(LogSettings.model_validate({"format": "text", "level": level}))
+    with pytest.raises(DatabaseAwayError) as caught:
+        raise DatabaseAwayError(
+            "connect", phase="connect", cause=OSError("refused"), errno=2003, retry=True, in_doubt=False
+        )
+    StoreEvents(log.write).database_unreachable(where="h:1", attempts=3, cause="connection refused", error=caught.value)
+    err = capsys.readouterr().err
+    assert "connection refused; giving up for now" in err
+    assert err.count("Traceback") == stacks
 
 
 def test_an_error_is_told_with_its_whole_stack_and_its_causes(capsys: pytest.CaptureFixture[str]) -> None:

@@ -90,7 +90,7 @@ class Database:
                     or f"no answer within {self._settings.connect_timeout:g} s"
                 )
                 if attempt == attempts or not error.retry:
-                    self._events.database_unreachable(where=self.where, attempts=attempt, cause=cause)
+                    self._events.database_unreachable(where=self.where, attempts=attempt, cause=cause, error=error)
                     self._mark_down(error, told=True)
                     raise
                 again_in = float(2 ** (attempt - 1))
