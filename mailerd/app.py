@@ -61,6 +61,7 @@ from mailerd.worker.reconcile import Reconciler
 from mailerd.worker.recorder import Recorder
 from mailerd.worker.recovery import Recovery
 from mailerd.worker.runner import Runner
+from mailerd.worker.unsubscribe_links import UnsubscribeLinks
 
 _BLOCKED: Final = 10.0
 """Seconds that the event loop may stand still without a word, where no watchdog says."""
@@ -249,12 +250,13 @@ def build(settings: Settings, log: EventSink, *, flush: Callable[[], bool] = lam
     recorder = Recorder(records, clock=clock, events=events, heartbeats=heartbeats, memory=replay_log)
     in_flight = InFlight(rescues, lease=lease, clock=clock, events=events, heartbeats=heartbeats)
     progress = JobProgress()
+    links = UnsubscribeLinks(database, base_url=settings.public.base_url, clock=clock)
     breaker = CircuitBreaker(clock=clock, events=events)
     delivery = Delivery(
         gmail=gmail, limited_gmail=_limited(claims, gmail, max_wait=_MAX_DELETION_WAIT), recorder=recorder,
         semaphore=gmail.semaphore,
         in_flight=in_flight, breaker=breaker, pause_log=PauseLog(clock=clock, events=events),
-        builder=MessageBuilder(database, renderer=renderer, clock=clock), progress=progress, policy=policy,
+        builder=MessageBuilder(database, renderer=renderer, clock=clock, links=links), progress=progress, policy=policy,
         request_timeout=settings.gmail.request_timeout, clock=clock, events=events,
     )  # fmt: skip
     runner = Runner(

@@ -23,6 +23,7 @@ from mailerd.events.gmail import GmailEvents
 from mailerd.gmail import Gmail
 from mailerd.intake.dry_run import dry_run
 from mailerd.intake.errors import ApiError
+from mailerd.intake.opted_out import mark_opted_out
 from mailerd.intake.parse_job import ParsedJob, parse_job
 from mailerd.intake.resolve_sender import SenderResolver
 from mailerd.mail.renderer import ThreadRenderer
@@ -57,6 +58,7 @@ def send(
     send_at: Annotated[str | None, typer.Option(help="Not before: 2026-12-01T09:00:00Z.")] = None,
     priority: Annotated[int, typer.Option(help="Higher goes first among the jobs of the sender.")] = 0,
     reference: Annotated[str | None, typer.Option(help="Your own name for the job.")] = None,
+    mailing_list: Annotated[str | None, typer.Option("--list", help="What a recipient can leave.")] = None,
     skip_invalid: Annotated[bool, typer.Option("--skip-invalid", help="Leave bad lines out, and name them.")] = False,
     allow_duplicates: Annotated[bool, typer.Option("--allow-duplicates", help="An address may come twice.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Make every letter, show one, store nothing.")] = False,
@@ -72,7 +74,7 @@ def send(
     job = {
         "sender_email": sender, "sender_name": sender_name, "reply_to": reply_to, "template_name": Path(template).name,
         "variables": json_object("--variables", variables), "send_at": send_at, "priority": priority,
-        "reference": reference,
+        "reference": reference, "list": mailing_list,
         "on_invalid": "skip" if skip_invalid else "reject", "allow_duplicates": allow_duplicates, "dry_run": dry_run,
         "recipients": table.recipients,
     }  # fmt: skip
@@ -106,6 +108,7 @@ class _JobPoster:
                 renderer=renderer,
                 senders=SenderResolver(gmail, self.known.gmail.aliases),
                 library=self.library,
+                base_url=self.known.public.base_url,
             )
         except ApiError as error:
             raise MailerdError("\n".join(self._faults(error))) from None
@@ -136,10 +139,17 @@ async def _post(posting: _JobPoster, raw: bytes, *, wait: bool) -> int:
     """How many letters failed; 0 when the command does not wait for them."""
     async with rendering() as renderer:
         order = await asyncio.to_thread(posting.order, raw, renderer)
-    known, job = posting.known, order.job
-    if not posting.again:
-        job = replace(job, once=posting.once(order, raw))
+    known = posting.known
     async with open_database(known, warnings_only(known).write) as database:
+        order = await mark_opted_out(
+            order, key=None, database=database, answer_timeout=known.database.connect_timeout,
+            warn_above=known.unsubscribe.warn_above,
+        )  # fmt: skip
+        for each in order.suppressed:
+            print(f"gets no letter: {each.email}: {each.reason}")
+        for warning in order.warnings:
+            print(f"warning: {warning}")
+        job = order.job if posting.again else replace(order.job, once=posting.once(order, raw))
         jobs = Jobs(database, timeout=known.database.connect_timeout)
         try:
             send_at = await jobs.accept(job)

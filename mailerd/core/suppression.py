@@ -104,6 +104,10 @@ def make_token(token: UnsubscribeToken, *, key_id: int, key: bytes) -> str:
     return base64.urlsafe_b64encode(said + _mac(said, key)).decode("ascii").rstrip("=")
 
 
+DEAD_TOKEN: Final = "A" * 62
+"""As long as a token, and none: for previews, dry runs and checks, whose links must do nothing."""
+
+
 def read_token(text: str, keys: Mapping[int, bytes]) -> UnsubscribeToken | None:
     """What the token says, where one of `keys` (by id) made it; None where none did.
 

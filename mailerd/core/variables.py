@@ -4,14 +4,20 @@ from collections.abc import Mapping
 
 
 def merge(
-    job: Mapping[str, object], own: Mapping[str, object] | None, *, email: str, name: str | None
+    job: Mapping[str, object],
+    own: Mapping[str, object] | None,
+    *,
+    email: str,
+    name: str | None,
+    unsubscribe_url: str = "",
 ) -> dict[str, object]:
     """The variables of one letter: the recipient's own win over the job's, and both over the address and the name.
 
-    So `{{ email }}` and `{{ name }}` are there unless variables of these names were given. Without a name there is
-    no `name` at all: the template has to handle a recipient without one.
+    So `{{ email }}`, `{{ name }}` and `{{ unsubscribe_url }}` are there unless variables of these names were given.
+    Without a name there is no `name` at all: the template has to handle a recipient without one. `unsubscribe_url` is
+    empty where the job has no list.
     """
-    merged: dict[str, object] = {"email": email}
+    merged: dict[str, object] = {"email": email, "unsubscribe_url": unsubscribe_url}
     if name is not None:
         merged["name"] = name
     merged.update(job)

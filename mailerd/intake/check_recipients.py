@@ -141,7 +141,8 @@ class _Batch:
         self._good = [] if template is None else [each for each in candidates if not each.errors]
         self._results: Future[list[Rendered]] | None = None
         if template is not None and self._good:
-            readers = [RecipientData(each.email, each.name, each.stored) for each in self._good]
+            url = size_check.unsubscribe_url
+            readers = [RecipientData(each.email, each.name, each.stored, url) for each in self._good]
             self._results = renderer.start(template, readers, content=False)
 
     def finish(self, *, until: float) -> list[str]:
@@ -173,6 +174,7 @@ class _SizeCheck:
         shared: Sequence[StoredAttachment],
     ) -> None:
         self._template, self._renderer, self._envelope = template, renderer, envelope
+        self.unsubscribe_url = envelope.unsubscribe_url
         self._shared = encoded_sizes(shared)
 
     def check(self, candidates: list[_Candidate], *, until: float) -> None:
@@ -186,7 +188,8 @@ class _SizeCheck:
         heavy = [each for each in candidates if may_be_too_large(self._attached(each))]
         for start in range(0, len(heavy), _SIZE_BATCH):
             some = heavy[start : start + _SIZE_BATCH]
-            readers = [RecipientData(each.email, each.name, each.stored) for each in some]
+            url = self.unsubscribe_url
+            readers = [RecipientData(each.email, each.name, each.stored, url) for each in some]
             made = self._renderer.start(self._template, readers, content=True)
             for each, content in zip(some, _waited_for(made, some[0].index, until=until), strict=True):
                 self._check_one(each, content)

@@ -21,6 +21,7 @@ from mailerd.intake.errors import ApiError, FieldError, away, invalid
 from mailerd.intake.forecast import ForecastService
 from mailerd.intake.http_responses import REQUEST, json_response, json_size, to_json
 from mailerd.intake.key_shares import Shares
+from mailerd.intake.opted_out import OptOut
 from mailerd.intake.parse_job import ParsedJob, fingerprint, parse_job
 from mailerd.intake.query_params import query
 from mailerd.intake.request_body import BodyReader
@@ -62,7 +63,7 @@ class CreateJobEndpoint:
         executor: Executor,
         events: IntakeEvents,
         clock: Clock,
-        mark_opted_out: Callable[..., Awaitable[ParsedJob]],
+        opt_out: OptOut,
         senders: SenderResolver | None = None,
     ) -> None:
         self._max_recipients = settings.max_recipients
@@ -78,7 +79,7 @@ class CreateJobEndpoint:
         self._executor = executor
         self._events = events
         self._clock = clock
-        self._mark_opted_out = mark_opted_out
+        self._opt_out = opt_out
         self._senders = senders
 
     async def create(self, request: web.Request) -> web.Response:
@@ -102,9 +103,10 @@ class CreateJobEndpoint:
                         renderer=renderer,
                         senders=self._senders,
                         library=self._library,
+                        base_url=self._opt_out.base_url,
                     )
                 )
-                parsed = await self._mark_opted_out(parsed, key=key)
+                parsed = await self._opt_out.mark(parsed, key=key)
                 if parsed.dry_run:
                     return await self._dry_run(parsed, renderer)
             if idempotency_key:

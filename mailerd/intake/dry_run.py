@@ -72,7 +72,8 @@ def dry_run(parsed: ParsedJob, *, renderer: ThreadRenderer) -> DryRun:
 def _rendered(
     parsed: ParsedJob, batch: list[tuple[int, NewRecipient]], renderer: ThreadRenderer, *, until: float
 ) -> list[Rendered]:
-    readers = [RecipientData(each.email, each.name, each.variables) for _, each in batch]
+    url = parsed.list_headers.url if parsed.list_headers else ""
+    readers = [RecipientData(each.email, each.name, each.variables, url) for _, each in batch]
     rendering = renderer.start(parsed.template, readers, content=True)
     try:
         made = rendering.result(timeout=max(until - time.monotonic(), 0.0))
@@ -119,6 +120,7 @@ def _size(parsed: ParsedJob, recipient: NewRecipient, seq: int, content: Rendere
         to_email=recipient.email,
         to_name=recipient.name,
         key=f"{job.id}-{seq}",
+        list_headers=parsed.list_headers,
     )
     return letter_size(content, envelope, attached=attached)
 

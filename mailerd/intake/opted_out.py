@@ -34,6 +34,7 @@ class OptOut:
         """`timeout`: seconds that the database gets for an answer."""
         self._database = database
         public, self._unsubscribe = settings
+        self.base_url = public.base_url
         self._timeout = timeout
         self._events = SuppressionEvents(sink)
         self.site = UnsubscribeSite(public, database=database, timeout=timeout, events=self._events)

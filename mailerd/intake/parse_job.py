@@ -5,8 +5,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from hashlib import sha256
 from typing import Any
+from urllib.parse import quote
 
 from mailerd.clock import new_id
+from mailerd.core.suppression import DEAD_TOKEN
 from mailerd.intake.attachments import AttachmentSet
 from mailerd.intake.check_recipients import CheckedRecipients, RejectedRecipient, check
 from mailerd.intake.errors import ApiError, FieldError, invalid
@@ -14,7 +16,7 @@ from mailerd.intake.request_models import JobFields, read_job_fields
 from mailerd.intake.resolve_sender import SenderResolver, UnknownSender
 from mailerd.intake.strict_json import encode, parse
 from mailerd.mail.errors import TemplateErrors
-from mailerd.mail.mime import Envelope
+from mailerd.mail.mime import Envelope, ListHeaders
 from mailerd.mail.renderer import ThreadRenderer
 from mailerd.mail.template_library import NamedTemplate, TemplateLibrary, TemplateLibraryError
 from mailerd.mail.template_library import check as check_named
@@ -34,6 +36,8 @@ class ParsedJob:
     dry_run: bool
     template: Template
     list_name: str | None = None
+    list_headers: ListHeaders | None = None
+    """What its letters say of the list, with a link that does nothing."""
     suppressed: list[RejectedRecipient] = field(default_factory=list)
     """The recipients that have opted out."""
     warnings: list[str] = field(default_factory=list)
@@ -59,6 +63,7 @@ def parse_job(
     renderer: ThreadRenderer,
     senders: SenderResolver | None = None,
     library: TemplateLibrary | None = None,
+    base_url: str = "",
 ) -> ParsedJob:
     """Read and check a request. `raw` is emptied; `senders` None: every sender has a mailbox.
 
@@ -80,15 +85,15 @@ def parse_job(
     named = _named(fields, library or TemplateLibrary(None), renderer, errors)
     template = _template(fields, named, variables, renderer, errors)
     attachments = _attachments(fields, named, errors)
-    list_error = _list_error(items, max_recipients)
-    if list_error:
+    if list_error := _list_error(items, max_recipients):
         raise invalid([*errors, list_error])
+    envelope = _envelope(fields, base_url)
     checked = check(
         items,
         template=template if judged else None,
         renderer=renderer,
         attachments=attachments,
-        envelope=_envelope(fields),
+        envelope=envelope,
         allow_duplicates=fields.allow_duplicates,
         keep=fields.on_invalid == "skip" or fields.dry_run,
     )
@@ -98,13 +103,24 @@ def parse_job(
         _raise_if_rejected(fields, checked)
     attached = [*attachments.shared, *checked.attached]
     job = _job(fields, checked, variables=stored, key=key, mailbox=mailbox, named=named, attached=attached)
-    return ParsedJob(job, checked.rejected, fields.dry_run, template, list_name=fields.list)
+    return ParsedJob(job, checked.rejected, fields.dry_run, template, fields.list, envelope.list_headers)
 
 
-def _envelope(fields: JobFields) -> Envelope:
+def _envelope(fields: JobFields, base_url: str) -> Envelope:
     """What the envelopes of its letters have in common; an id is as long as any other."""
     sender, name = fields.sender_email or "", fields.sender_name or None
-    return Envelope(sender, name, fields.reply_to, to_email="", to_name=None, key="0" * 26)
+    headers = _list_headers(fields.list, sender, base_url) if fields.list else None
+    return Envelope(sender, name, fields.reply_to, to_email="", to_name=None, key="0" * 26, list_headers=headers)
+
+
+def _list_headers(name: str, sender: str, base_url: str) -> ListHeaders:
+    """As long as the headers of a letter will be, with a link that does nothing."""
+    return ListHeaders(
+        url=f"{base_url}/u/{DEAD_TOKEN}" if base_url else "",
+        mailto=f"mailto:{quote(sender, safe='@+')}?subject=u.{DEAD_TOKEN}",
+        title=name,
+        list_id=f"{name.lower().replace('_', '-')}.{sender.rpartition('@')[2] or 'example.com'}",
+    )
 
 
 def _mailbox(fields: JobFields, errors: list[FieldError], *, senders: SenderResolver | None) -> str:

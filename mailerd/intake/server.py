@@ -269,7 +269,7 @@ class Intake:
             executor=executor,
             events=self._events,
             clock=self._clock,
-            mark_opted_out=self._opt_out.mark,
+            opt_out=self._opt_out,
             senders=self._senders,
         )
         actions = JobActionEndpoints(

@@ -30,9 +30,39 @@ _ATOMS: Final = re.compile(rf"{_ATOM}(?: {_ATOM})*")
 _ADDRESS: Final = re.compile(
     rf"""(?:{_ATOM}(?:\.{_ATOM})*|"(?:[ !\x23-\x5b\x5d-\x7e]|\\[ -~])*")@[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"""
 )
+_URL: Final = re.compile(r"[!#-;=?-~]{1,900}")
+"""Printable ASCII without spaces, quotes and angle brackets."""
 _MAX_ADDRESS: Final = 320
 _MAX_TOKEN: Final = 900
 """Characters of a value that is not folded: 998 less the header's name."""
+
+
+@dataclass(frozen=True)
+class ListHeaders:
+    """What a letter says of the list that it belongs to (RFC 2369, RFC 2919, RFC 8058)."""
+
+    url: str
+    """https, acted on by a POST; empty where there is no public address."""
+    mailto: str
+    title: str
+    list_id: str
+    """`news.example.com`."""
+
+    def lines(self) -> list[str]:
+        """The header lines; each URL whole in a line of its own, and the https one first, which Google uses."""
+        if not self.url:
+            return [f"List-Unsubscribe: <{_url(self.mailto)}>", self._list_id()]
+        return [
+            f"List-Unsubscribe: <{_url(self.url)}>,\r\n <{_url(self.mailto)}>",
+            "List-Unsubscribe-Post: List-Unsubscribe=One-Click",
+            self._list_id(),
+        ]
+
+    def _list_id(self) -> str:
+        title = _check(self.title, header="List-Id")
+        line = Header(title, _charset(title), maxlinelen=MAX_LINE, header_name="List-Id")
+        line.append(f"<{_url(self.list_id)}>", "us-ascii")
+        return _folded("List-Id", line)
 
 
 @dataclass(frozen=True)
@@ -48,6 +78,12 @@ class Envelope:
     to_email: str
     to_name: str | None
     key: str
+    list_headers: ListHeaders | None = None
+
+    @property
+    def unsubscribe_url(self) -> str:
+        """What a template sees as `unsubscribe_url`; empty where there is none."""
+        return self.list_headers.url if self.list_headers else ""
 
 
 def compose(
@@ -70,11 +106,24 @@ def compose(
         _token_line("X-Mailerd-Key", envelope.key),
         "MIME-Version: 1.0",
     ]
+    if envelope.list_headers:
+        lines += envelope.list_headers.lines()
     if envelope.reply_to:
         lines.insert(1, _address_line("Reply-To", envelope.reply_to, None))
     letter = b"\r\n".join(("\r\n".join(lines).encode("ascii"), _body(content, attachments)))
     check_size(len(letter))
     return letter
+
+
+def _url(value: str) -> str:
+    """A URL or an identifier as it may stand between angle brackets.
+
+    Raises:
+        ValueError: it could end there, or begin another header.
+    """
+    if not _URL.fullmatch(value):
+        raise ValueError(f"List-Unsubscribe: {value!r} is not a plain URL")
+    return value
 
 
 def _text_line(header: str, value: str) -> str:

@@ -297,7 +297,9 @@ class CompiledTemplate:
             OutOfMemoryError: the bound was met.
         """
         own = json.loads(reader.variables) if reader.variables else None
-        variables = merge(self._template.variables, own, email=reader.email, name=reader.name)
+        variables = merge(
+            self._template.variables, own, email=reader.email, name=reader.name, unsubscribe_url=reader.unsubscribe_url
+        )
         parts = self._parts[choose(variables.get("language"), among=self._parts.keys()) or ""]
         try:
             made: dict[str, str] = {}

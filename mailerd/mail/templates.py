@@ -37,6 +37,8 @@ class RecipientData(NamedTuple):
     email: str
     name: str | None
     variables: str | None
+    unsubscribe_url: str = ""
+    """Where the recipient can leave the job's list; empty where there is no list, or no public address."""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,9 @@ class JobContent:
     text: str | None
     variables: str
     """JSON."""
+    list_id: int | None = None
+    list_name: str | None = None
+    list_title: str | None = None
     inline_css: int = 0
     attachments: int = 0
     """How many there are, those of single recipients included."""
@@ -37,8 +40,9 @@ async def job_content(database: Database, job: str) -> JobContent:
 
     async def work(cursor: Cursor) -> JobContent:
         await cursor.execute(
-            "SELECT from_address, sender_name, reply_to, subject, html, text, variables, "
-            "inline_css, attachments FROM jobs WHERE id = %s",
+            "SELECT j.from_address, j.sender_name, j.reply_to, j.subject, j.html, j.text, j.variables, j.list_id, "
+            "l.name, l.title, j.inline_css, j.attachments FROM jobs j LEFT JOIN lists l ON l.id = j.list_id "
+            "WHERE j.id = %s",
             (job,),
         )
         row = await cursor.fetchone()

@@ -16,8 +16,9 @@ from mailerd.mail.mime import Envelope, compose
 from mailerd.mail.renderer import Renderer
 from mailerd.mail.templates import Content, RecipientData, Source, Template
 from mailerd.store.db.database import Database
-from mailerd.store.job_content import job_content
+from mailerd.store.job_content import JobContent, job_content
 from mailerd.worker.attachment_cache import AttachmentCache
+from mailerd.worker.unsubscribe_links import UnsubscribeLinks
 
 _MAX_CACHED_JOBS: Final = 256
 """Jobs whose templates are cached."""
@@ -33,15 +34,19 @@ class _Job:
     reply_to: str | None
     attachments: int
     attached_bytes: int
+    content: JobContent
 
 
 class MessageBuilder:
     """Builds messages, and caches what their jobs share."""
 
-    def __init__(self, database: Database, *, renderer: Renderer, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, *, renderer: Renderer, clock: Clock, links: UnsubscribeLinks | None = None
+    ) -> None:
         self._database = database
         self._renderer = renderer
         self._clock = clock
+        self._links = links or UnsubscribeLinks(database, base_url="", clock=clock)
         self._attachments = AttachmentCache(database)
         self._jobs: OrderedDict[str, _Job] = OrderedDict()
         self._reading: dict[str, asyncio.Future[_Job]] = {}
@@ -57,7 +62,8 @@ class MessageBuilder:
             DatabaseError: the job could not be read.
         """
         job = await self._job(letter.job_id)
-        content = await self._content(job, letter)
+        list_headers = await self._links.headers(letter, job.content)
+        content = await self._content(job, letter, list_headers.url if list_headers else "")
         envelope = Envelope(
             sender_email=job.from_email,
             sender_name=job.sender_name,
@@ -65,6 +71,7 @@ class MessageBuilder:
             to_email=letter.to_email,
             to_name=letter.to_name,
             key=letter.key,
+            list_headers=list_headers,
         )
         domain = job.from_email.rpartition("@")[2]
         now, message_id = self._clock.now(), f"<{secrets.token_hex(16)}@{domain}>"
@@ -75,8 +82,8 @@ class MessageBuilder:
             compose, content, envelope, date=now, message_id=message_id, attachments=attached
         )
 
-    async def _content(self, job: _Job, letter: ClaimedRecipient) -> Content:
-        reader = RecipientData(letter.to_email, letter.to_name, letter.variables)
+    async def _content(self, job: _Job, letter: ClaimedRecipient, unsubscribe_url: str) -> Content:
+        reader = RecipientData(letter.to_email, letter.to_name, letter.variables, unsubscribe_url)
         (made,) = await self._renderer.render(job.template, [reader], origin=letter.sender)
         if isinstance(made, Content):
             return made
@@ -141,4 +148,5 @@ class MessageBuilder:
             reply_to=it.reply_to,
             attachments=it.attachments,
             attached_bytes=it.attached_bytes,
+            content=it,
         )

@@ -5,8 +5,10 @@ from typing import Any
 import aiohttp
 import pytest
 
+from mailerd.config import PublicSettings, UnsubscribeSettings
+from mailerd.core.suppression import DEAD_TOKEN
 from mailerd.store.api_keys import Permission
-from tests.intake.site import Site
+from tests.intake.site import Build, Site
 from tests.intake.site import job as good
 from tests.support.rows import query
 
@@ -149,3 +151,13 @@ async def test_a_large_job_without_a_list_is_accepted_with_a_warning(site: Site)
     assert "nobody can unsubscribe" in warning
     assert (await site.post(job(*many, list="news")))[1]["warnings"] == []
     assert (await site.post(job(*many[:100])))[1]["warnings"] == []
+
+
+async def test_a_template_may_use_the_link_and_a_dry_run_shows_one_that_does_nothing(build: Build) -> None:
+    public = PublicSettings(base_url="https://mail.example.com")
+    site = await build(opt_out=(public, UnsubscribeSettings()))
+    template = {"subject": "x", "text": "{{ unsubscribe_url }}"}
+    _, found = await site.post(job(ADA, template=template, list="news", dry_run=True))
+    assert found["samples"][0]["text"] == f"https://mail.example.com/u/{DEAD_TOKEN}"
+    _, found = await site.post(job(ADA, template=template, dry_run=True))
+    assert found["samples"][0]["text"] == ""

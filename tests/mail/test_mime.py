@@ -129,7 +129,7 @@ def test_letters_of_one_sender_and_one_second_have_their_own_headers() -> None:
 )
 def test_no_line_break_gets_into_a_header(header: str, field: str, bad: str) -> None:
     with pytest.raises(ValueError, match=rf"^{header}: "):
-        composed(envelope=replace(ENVELOPE, **{field: bad}))
+        composed(envelope=replace(ENVELOPE, **{field: bad}))  # type: ignore[arg-type]
 
 
 def test_no_line_break_gets_into_subject_or_message_id() -> None:
