@@ -61,7 +61,7 @@ class Recorder:
         heartbeats: Heartbeats | None = None,
         memory: ReplayLog | None = None,
     ) -> None:
-        """`memory` gets every record before it is written, and its result."""
+        """`memory` gets every record before it is written, and its result before the COMMIT and after it."""
         self._rows = rows
         self._heartbeats = heartbeats or Heartbeats()
         self._memory = memory
@@ -172,7 +172,11 @@ class Recorder:
 
     def _work(self, records: Sequence[Record]) -> Callable[[Cursor, bool], Awaitable[list[WriteResult]]]:
         async def work(cursor: Cursor, repeated: bool) -> list[WriteResult]:  # noqa: FBT001 - `insist` gives it so
-            return await self._rows.record(cursor, records, repeated=repeated)
+            written = await self._rows.record(cursor, records, repeated=repeated)
+            if self._memory is not None:
+                for record, what in zip(records, written, strict=True):
+                    self._memory.before_commit(record, what)
+            return written
 
         return work
 

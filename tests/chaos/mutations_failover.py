@@ -31,6 +31,21 @@ OF_FAILOVER: Final = (
         _HISTORY + "test_a_hand_over_that_its_row_did_not_take_is_not_told",
     ),
     Mutation(
+        "a row is given back to a delivery that ends while the replay is under way",
+        "mailerd/store/queue/failover.py",
+        "in _latest(self._known_now(known)):",
+        "in _latest(known):",
+        _HISTORY + "test_a_row_is_not_given_back_to_a_delivery_that_ends_while_the_replay_is_under_way",
+    ),
+    Mutation(
+        "a hand-over that its row refuses is known as refused only once the COMMIT is answered",
+        "mailerd/worker/recorder.py",
+        "self._memory.before_commit(record, what)",
+        "pass",
+        "tests/worker/test_failover.py::"
+        "test_a_row_that_refuses_a_hand_over_is_not_given_back_to_it_though_the_commit_is_answered_late",
+    ),
+    Mutation(
         "other daemons are not waited for",
         "mailerd/store/queue/failover.py",
         "if others and time.monotonic() - met.at < OTHER_DAEMONS_TIMEOUT:",

@@ -64,6 +64,8 @@ class _Known:
     """Monotonic seconds."""
     written: bool = False
     """The database has acknowledged it; until then its own record is still to come."""
+    refused: bool = False
+    """A hand-over that its row did not take: nothing is sent, and its delivery ends."""
     seen_again: bool = False
     """A claim got its letter again."""
 
@@ -139,6 +141,16 @@ class ReplayLog:
     def _is_not_last(self, letter: ClaimedRecipient) -> None:
         if self._last.get(letter.id) == letter.token:
             del self._last[letter.id]
+
+    def before_commit(self, record: Record, what: WriteResult) -> None:
+        """Note what the row makes of a record, while the transaction that writes it still holds the row's lock.
+
+        A replay that waits for this lock then knows of a refusal, even where the answer to the COMMIT is late, and does
+        not give the row back to a delivery that ends.
+        """
+        known = self._known.get((record.letter.id, record.letter.token))
+        if isinstance(record, Handover) and known is not None and known.record is record:
+            known.refused = what is not WriteResult.APPLIED
 
     def acknowledge(self, record: Record, what: WriteResult) -> None:
         """Forget a hand-over that its row did not take: nothing is sent, and the letter is not in flight."""
@@ -221,11 +233,14 @@ class ReplayLog:
         return True
 
     async def _replay_all(self, known: Sequence[_Known], met: "_UnreplayedServer", server: str) -> None:
-        ordered = sorted(_latest(known), key=lambda one: one.record.letter.id)
+        by_letter: dict[int, list[_Known]] = {}
+        for one in known:
+            by_letter.setdefault(one.record.letter.id, []).append(one)
+        ordered = sorted(by_letter)
         for start in range(0, len(ordered), _BATCH):
             some = ordered[start : start + _BATCH]
             what = "tell the database what it may have forgotten"
-            work = partial(self._replay_batch, known=some, server=server)
+            work = partial(self._replay_batch, known=[one for id_ in some for one in by_letter[id_]], server=server)
             met.forgotten += await self.database.transaction(work, what=what)
             met.letters += len(some)
 
@@ -244,7 +259,7 @@ class ReplayLog:
         await cursor.execute(_ROWS, (tuple({each.record.letter.id for each in known}),))
         rows = {row[0]: row[1:] for row in await cursor.fetchall()}
         forgotten = 0
-        for each in known:
+        for each in _latest(self._known_now(known)):
             one = each.record
             job, status, token, mode = rows.get(one.letter.id, (None, None, None, None))
             if job != one.letter.job_id:  # the job itself is forgotten, and its number another letter's
@@ -257,6 +272,15 @@ class ReplayLog:
             elif status == State.WAITING.value or (token == one.letter.token and mode is None):
                 forgotten += await self._hold(cursor, one)
         return forgotten
+
+    def _known_now(self, known: Sequence[_Known]) -> list[_Known]:
+        """What is known of these claims now that their rows are locked; `known` is older.
+
+        Meanwhile a claim may have got its outcome, or its row may have refused the hand-over: then its delivery ends,
+        and a row that is given back to it stays `sending` until its lease is over.
+        """
+        now = [self._known.get((one.record.letter.id, one.record.letter.token)) for one in known]
+        return [one for one in now if one is not None and not one.refused]
 
     async def _replay_sent(self, cursor: Cursor, one: Outcome) -> int:
         took = await settled_late(cursor, one, repeated=False)

@@ -1,8 +1,10 @@
 """A database that may have forgotten something is told again what its daemons know, before anything is claimed."""
 
+import asyncio
 import time
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -16,7 +18,7 @@ from mailerd.store.queue import failover as history_module
 from mailerd.store.queue.claim import Claims
 from mailerd.store.queue.failover import ReplayLog
 from tests.store.queue.test_claim import claims
-from tests.store.queue.test_record import FORGOTTEN_CLAIM, SENT, row, write
+from tests.store.queue.test_record import FORGOTTEN_CLAIM, LOST, SENT, row, write
 from tests.support.heard import Heard
 from tests.support.rows import post, query, states
 
@@ -142,6 +144,66 @@ async def test_a_hand_over_that_its_row_did_not_take_is_not_told(database: Datab
     assert [again.id for again in await one.ready(1)] == [letter.id]
 
 
+class Gate(Database):
+    """Begins no transaction before it is opened."""
+
+    def __init__(self, database: Database) -> None:
+        vars(self).update(vars(database))
+        self.asked, self.open_now = asyncio.Event(), asyncio.Event()
+
+    async def transaction(self, *args: Any, **keywords: Any) -> Any:
+        self.asked.set()
+        await self.open_now.wait()
+        return await super().transaction(*args, **keywords)
+
+
+BUSY = Decision(Transition.DEFERRED, error="busy", wait=timedelta(0))
+
+
+@pytest.mark.parametrize("ends", ["its hand-over is refused", "its outcome is refused"])
+async def test_a_row_is_not_given_back_to_a_delivery_that_ends_while_the_replay_is_under_way(
+    database: Database, one: Daemon, ends: str
+) -> None:
+    """It would be `sending` with no worker until its lease is over, and then unsure, although it was not sent."""
+    await post(database, recipients=1)
+    (letter,) = await one.ready(1)
+    handed = Handover(letter, "direct")
+    one.replay_log.remember(handed)
+    await forget(database)
+    one.meets_another()
+    one.replay_log.database = gate = Gate(database)
+    replaying = asyncio.create_task(one.letters(1))
+    await gate.asked.wait()
+    record = handed if ends == "its hand-over is refused" else Outcome(letter, BUSY)
+    if record is not handed:
+        one.replay_log.remember(record)
+    (what,) = await write(database, record)
+    assert what is WriteResult.STALE
+    one.replay_log.acknowledge(record, what)
+    gate.open_now.set()
+    assert await replaying == ()
+    assert await row(database, letter, "status", "claim_token", "mode") == ("waiting", None, None)
+
+
+async def test_a_doubt_is_told_where_the_next_hand_over_was_refused_while_the_replay_was_under_way(
+    database: Database, one: Daemon
+) -> None:
+    await post(database, recipients=1)
+    (letter,) = await one.ready(1)
+    one.replay_log.remember(Outcome(letter, LOST))
+    handed = Handover(replace(letter, token="2" * 26), "direct")
+    one.replay_log.remember(handed)
+    await forget(database)
+    one.meets_another()
+    one.replay_log.database = gate = Gate(database)
+    replaying = asyncio.create_task(one.letters(1))
+    await gate.asked.wait()
+    one.replay_log.acknowledge(handed, (await write(database, handed))[0])
+    gate.open_now.set()
+    assert await replaying == ()
+    assert await row(database, letter, "status", "mode") == ("unsure", "direct")
+
+
 async def test_a_record_that_is_still_to_come_is_taken_as_ever(database: Database, one: Daemon) -> None:
     await post(database, recipients=1)
     (letter,) = await one.ready(1)
@@ -156,7 +218,7 @@ async def test_what_ended_otherwise_is_not_told(database: Database, one: Daemon)
     await post(database, recipients=1)
     (letter,) = await one.ready(1)
     one.replay_log.remember(Handover(letter, "draft", "d1", "t1"))
-    one.replay_log.remember(Outcome(letter, Decision(Transition.DEFERRED, error="busy", wait=timedelta(0))))
+    one.replay_log.remember(Outcome(letter, BUSY))
     await forget(database)
     one.meets_another()
     assert [again.id for again in await one.ready(1)] == [letter.id]

@@ -1,0 +1,58 @@
+"""A failover beside the recorder: its records and the replay meet at the same rows."""
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+from mailerd.clock import SystemClock
+from mailerd.core.models import Handover, WriteResult
+from mailerd.events.store import StoreEvents
+from mailerd.events.worker import RunnerEvents
+from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.database import Database
+from mailerd.store.queue.failover import ReplayLog
+from mailerd.store.queue.record import RecordWriter
+from mailerd.worker.recorder import Recorder
+from tests.store.queue.test_claim import claims
+from tests.store.queue.test_record import FORGOTTEN_CLAIM, row
+from tests.support.heard import Heard
+from tests.support.rows import post, query
+
+
+class LateAnswer(Database):
+    """Lets a replay begin before its COMMIT, and gets the answer to the COMMIT only when the replay is over."""
+
+    def __init__(self, database: Database, replay_log: ReplayLog) -> None:
+        vars(self).update(vars(database))
+        self.replay_log = replay_log
+
+    async def transaction(self, work: Any, **keywords: Any) -> Any:
+        begun: list[asyncio.Task[bool]] = []
+
+        async def beside(cursor: Cursor) -> Any:
+            done = await work(cursor)
+            begun.append(asyncio.create_task(self.replay_log.replay(cursor.server)))
+            await asyncio.sleep(0)  # it knows by now what it will replay; its transaction waits for the row
+            return done
+
+        result = await super().transaction(beside, **keywords)
+        assert await begun[0]
+        return result
+
+
+async def test_a_row_that_refuses_a_hand_over_is_not_given_back_to_it_though_the_commit_is_answered_late(
+    database: Database, heard: Heard
+) -> None:
+    """The replay may lock the row before the refusal's COMMIT is answered, and the delivery ends then all the same."""
+    await post(database, recipients=1)
+    (letter,) = (await claims(database).claim(1)).letters
+    await query(database, FORGOTTEN_CLAIM)
+    replay_log = ReplayLog(database, "D1", timedelta(minutes=1), StoreEvents(heard))
+    rows = RecordWriter(LateAnswer(database, replay_log), "D1")
+    recorder = Recorder(rows, clock=SystemClock(), events=RunnerEvents(heard), memory=replay_log)
+    running = asyncio.create_task(recorder.run())
+    async with asyncio.timeout(15):
+        assert await recorder.record(Handover(letter, "direct")) is WriteResult.STALE
+    running.cancel()
+    await asyncio.wait([running])
+    assert await row(database, letter, "status", "claim_token", "mode") == ("waiting", None, None)
