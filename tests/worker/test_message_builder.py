@@ -8,12 +8,15 @@ from dataclasses import replace
 import pytest
 
 from mailerd.clock import SystemClock
+from mailerd.config import DatabaseSettings
 from mailerd.core.models import ClaimedRecipient
+from mailerd.events.store import StoreEvents
 from mailerd.store.db.database import Database
 from mailerd.store.job_content import JobContent
 from mailerd.worker import message_builder
 from mailerd.worker.attachment_cache import LARGE_BYTES, MAX_LARGE
 from mailerd.worker.message_builder import MessageBuilder
+from tests.support.heard import Heard
 from tests.support.rendering import rendering
 
 CONTENTS = JobContent(
@@ -34,8 +37,9 @@ def letter(id_: int) -> ClaimedRecipient:
 @asynccontextmanager
 async def a_workshop(monkeypatch: pytest.MonkeyPatch, read: Read) -> AsyncIterator[MessageBuilder]:
     monkeypatch.setattr(message_builder, "job_content", read)
+    unasked = Database(DatabaseSettings(url="mysql://mailerd@127.0.0.1:1/mailerd"), events=StoreEvents(Heard()))
     async with rendering() as it:
-        yield MessageBuilder(None, renderer=it.renderer, clock=SystemClock())  # type: ignore[arg-type]  # `contents` has it
+        yield MessageBuilder(unasked, renderer=it.renderer, clock=SystemClock())  # `read` has the job
 
 
 async def test_letters_that_start_together_read_their_job_once(monkeypatch: pytest.MonkeyPatch) -> None:
