@@ -42,9 +42,12 @@ class Run:
 class Child:
     """A daemon that is started and ended many times; it dies with the suite, however that ends."""
 
-    def __init__(self, name: str, *, config: Path, port: int, shift: float = 0.0, module: str = "mailerd") -> None:
+    def __init__(
+        self, name: str, *, config: Path, port: int, public_port: int = 0, shift: float = 0.0, module: str = "mailerd"
+    ) -> None:
         self.name = name
         self.port = port
+        self.public_port = public_port
         self.runs: list[Run] = []
         self.stopped_at: float | None = None
         self._config = config

@@ -83,10 +83,20 @@ class Place:
     """The server and its replica, where there is one."""
     unknown: set[str] = field(default_factory=set)
     """Keys of letters of which, after a failover, neither the database nor a living daemon knew that they were sent."""
+    opted_out: dict[str, float] = field(default_factory=dict)
+    """Keys of letters whose recipients have left the list, and when that was answered, in epoch seconds."""
     breaches: list[str] = field(default_factory=list)
     """What a scenario itself saw go wrong."""
 
-    async def post(self, letters: int, *, sender: str = SENDER, to: str = "r", send_at: datetime | None = None) -> str:
+    async def post(
+        self,
+        letters: int,
+        *,
+        sender: str = SENDER,
+        to: str = "r",
+        send_at: datetime | None = None,
+        fields: dict[str, Any] | None = None,
+    ) -> str:
         """Post a job to some daemon, and again until one says 200; its id. `to`: how its addresses begin."""
         number = secrets.token_hex(4)
         body: dict[str, Any] = {
@@ -96,6 +106,7 @@ class Place:
                 {"email": f"{to}{n}-{number}@example.org", "name": f"R{n}", "variables": {"n": n}}
                 for n in range(letters)
             ],
+            **(fields or {}),
         }
         if send_at is not None:
             body["send_at"] = send_at.isoformat()
@@ -175,8 +186,15 @@ async def place(folder: Path, setting: Setting, *, seed: int) -> AsyncIterator[P
             configs = [_config(folder, n, setting, server, proxy, google) for n in range(setting.daemons)]
             key = await _prepared(configs[0][0])
             children = [
-                Child(f"d{n}", config=config, port=port, shift=setting.shifts.get(n, 0.0), module=setting.module)
-                for n, (config, port) in enumerate(configs)
+                Child(
+                    f"d{n}",
+                    config=config,
+                    port=port,
+                    public_port=public_port,
+                    shift=setting.shifts.get(n, 0.0),
+                    module=setting.module,
+                )
+                for n, (config, port, public_port) in enumerate(configs)
             ]
             it = Place(folder, server, google, proxy, children, random.Random(seed), http, key, pair=pair)
             try:
@@ -190,12 +208,13 @@ async def place(folder: Path, setting: Setting, *, seed: int) -> AsyncIterator[P
 
 def _config(
     folder: Path, number: int, setting: Setting, server: Server, proxy: Proxy, google: Google
-) -> tuple[Path, int]:
+) -> tuple[Path, int, int]:
     url = server.url.replace(f":{server.port}/", f":{proxy.port}/") if number in setting.proxied else server.url
-    port = _free_port()
+    port, public_port = _free_port(), _free_port()
     sections: dict[str, dict[str, object]] = {
         "database": {"url": url, "connect_timeout": CONNECT, "statement_timeout": STATEMENT},
         "intake": {"port": port},
+        "public": {"port": public_port},
         "runner": {
             "poll_interval": 0.2,
             "concurrency": setting.concurrency,
@@ -220,7 +239,7 @@ def _config(
     config = folder / f"d{number}.toml"
     config.touch(mode=0o600)
     config.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return config, port
+    return config, port, public_port
 
 
 async def mailerd(config: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -10,6 +10,7 @@ from tests.chaos.place import DRAIN, LEASE, REQUEST_TIMEOUT, Place, Setting, oth
 from tests.chaos.scenario import Scenario, Size
 from tests.chaos.scenarios_failover import OF_FAILOVER
 from tests.chaos.scenarios_neighbours import OF_NEIGHBOURS
+from tests.chaos.scenarios_opt_out import OF_OPT_OUT
 from tests.chaos.scenarios_proof import OF_PROOF
 from tests.chaos.scenarios_renderer import OF_RENDERER
 
@@ -225,6 +226,7 @@ ALL: Final = (
     ),
     *OF_FAILOVER,
     *OF_NEIGHBOURS,
+    *OF_OPT_OUT,
     *OF_PROOF,
     *OF_RENDERER,
 )  # fmt: skip
