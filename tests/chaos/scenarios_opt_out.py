@@ -78,7 +78,8 @@ async def _leave(place: Place, key: str, token: str, *, after: float) -> None:
 OF_OPT_OUT: Final = (
     Scenario(
         "opt_out", "people leave a list while its letters go out: no send begins after the answer", _opt_out,
-        Size(200, 2, 3.0), Size(5000, 10, 25.0), setting=Setting(latency=_LATENCY), within=300,
+        Size(600, 2, 3.0), Size(5000, 10, 40.0),
+        setting=Setting(latency=_LATENCY, concurrency=4), within=300,
         hits=("letter_suppressed", "lease_lapsed", "letter_found"),
     ),
 )  # fmt: skip
