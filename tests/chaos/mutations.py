@@ -17,6 +17,7 @@ from tests.chaos.mutation import Mutation
 from tests.chaos.mutations_failover import OF_FAILOVER
 from tests.chaos.mutations_intake import OF_INTAKE
 from tests.chaos.mutations_neighbours import OF_NEIGHBOURS
+from tests.chaos.mutations_opt_out import OF_OPT_OUT
 from tests.chaos.mutations_proof import OF_PROOF
 from tests.chaos.mutations_renderer import OF_RENDERER
 
@@ -245,6 +246,7 @@ MUTATIONS: Final = (
     ),
     *OF_INTAKE,
     *OF_FAILOVER,
+    *OF_OPT_OUT,
     *OF_PROOF,
 )
 

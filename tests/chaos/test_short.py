@@ -15,6 +15,7 @@ _AIMS: Final = {
     "poison": ("renderer_ended",),
     "hanging": ("google_call_failed",),
     "drafts_by_hand": ("draft_discarded", "letter_missing"),
+    "opt_out": ("letter_suppressed",),
 }
 """The storms of the suite, and the events that show that the fault was met: a daemon killed, a database that stands
 still, commits lost with a primary, a template that ends its renderer, a mailbox that hangs, drafts that are deleted."""

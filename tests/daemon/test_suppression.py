@@ -1,15 +1,18 @@
 """Whoever has opted out gets nothing more, wherever the letter stands at that moment."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from mailerd.config import Settings
+from mailerd.core.models import Handover, Outcome, WriteResult
 from mailerd.core.suppression import EVERYTHING, Channel, Reason
 from mailerd.sandbox.google import SEND, FakeGoogle, Fault
 from mailerd.store.db.database import Database
 from mailerd.store.secrets import Secrets
 from mailerd.store.suppressions import NewSuppression, Suppressions
+from mailerd.worker.recorder import Recorder
 from tests.support.daemon import running, sign_in
 from tests.support.heard import Heard
 from tests.support.rows import post, query, states
@@ -129,3 +132,34 @@ async def test_one_whose_letter_may_have_been_sent_is_looked_for_and_not_called_
         await heard.wait_for("letter_found", within=20)
     assert received(google) == {ADA}
     assert await states(database, job) == {"sent": 1}
+
+
+@pytest.mark.parametrize("mode", ["draft", "direct"])
+async def test_a_send_whose_hand_over_took_long_looks_again(
+    known: Settings,
+    database: Database,
+    google: FakeGoogle,
+    credentials: Path,
+    heard: Heard,
+    monkeypatch: pytest.MonkeyPatch,
+    mode: str,
+) -> None:
+    if mode == "direct":
+        sign_in(google, credentials, scopes=(SEND,))
+    record = Recorder.record
+
+    async def slow_record(self: Recorder, it: Handover | Outcome) -> WriteResult:
+        result = await record(self, it)
+        if isinstance(it, Handover) and not it.discarding:  # its COMMIT is done, and its answer is long on the way
+            await suppress(database, ADA)
+            await asyncio.sleep(0.3)
+        return result
+
+    monkeypatch.setattr("mailerd.worker.delivery.MAX_LOOKUP_AGE", 0.2)
+    monkeypatch.setattr(Recorder, "record", slow_record)
+    await post(database, recipients=[ADA])
+    async with running(known, heard):
+        await heard.wait_for("job_finished")
+    assert (await row(database, ADA))[0] == "cancelled"
+    assert google.sent == []
+    assert google.drafts() == []

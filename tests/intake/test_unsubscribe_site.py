@@ -1,6 +1,7 @@
 """The public site: a POST unsubscribes whatever its body, nothing else does, and no failure looks like a success."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,16 @@ import aiohttp
 import pytest
 
 from mailerd.config import DatabaseSettings, PublicSettings
-from mailerd.core.suppression import EVERYTHING, Channel, Reason, UnsubscribeToken, digest_of, make_token
+from mailerd.core.suppression import (
+    ANSWER_DELAY,
+    EVERYTHING,
+    MAX_LOOKUP_AGE,
+    Channel,
+    Reason,
+    UnsubscribeToken,
+    digest_of,
+    make_token,
+)
 from mailerd.events.store import StoreEvents
 from mailerd.events.suppression import SuppressionEvents
 from mailerd.intake import unsubscribe_site
@@ -88,6 +98,17 @@ async def test_a_post_of_any_body_unsubscribes(public: Public, body: Any) -> Non
         assert response.status == 200
         assert "unsubscribed" in await response.text()
     assert await public.opted_out()
+
+
+async def test_an_answer_waits_until_no_send_that_was_allowed_before_can_begin(
+    public: Public, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ANSWER_DELAY > MAX_LOOKUP_AGE
+    monkeypatch.setattr(unsubscribe_site, "ANSWER_DELAY", 0.4)
+    began = time.monotonic()
+    async with public.client.post(f"{public.url}/u/{public.token()}") as response:
+        assert response.status == 200
+    assert time.monotonic() - began >= 0.4
 
 
 async def test_get_and_head_change_nothing_and_show_the_button(public: Public) -> None:

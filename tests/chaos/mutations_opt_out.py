@@ -1,0 +1,40 @@
+"""What holds up that whoever has opted out gets nothing more, broken on purpose."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.chaos.mutation import Mutation
+
+_DAEMON: Final = "tests/daemon/test_suppression.py::"
+_SITE: Final = "tests/intake/test_unsubscribe_site.py::"
+OF_OPT_OUT: Final = (
+    Mutation(
+        "a hand-over passes by a suppression that came after the claim",
+        "mailerd/store/queue/record.py",
+        " AND {NOT_SUPPRESSED}",
+        " AND v.overrides IS NOT NULL AND v.list_id IS NOT NULL",
+        _DAEMON + "test_one_that_opts_out_while_its_letter_is_on_its_way_gets_none",
+    ),
+    Mutation(
+        "a send whose hand-over took long does not look again",
+        "mailerd/worker/delivery.py",
+        "self.clock.monotonic() - state.checked > MAX_LOOKUP_AGE",
+        "self.clock.monotonic() - state.checked > MAX_LOOKUP_AGE + 3600",
+        _DAEMON + "test_a_send_whose_hand_over_took_long_looks_again",
+    ),
+    Mutation(
+        "an unsubscribe is answered before the sends that it did not stop have begun",
+        "mailerd/intake/unsubscribe_site.py",
+        "await self._clock.sleep(ANSWER_DELAY)",
+        "await self._clock.sleep(0)",
+        _SITE + "test_an_answer_waits_until_no_send_that_was_allowed_before_can_begin",
+    ),
+    Mutation(
+        "a suppressed letter costs its sender a letter of its day",
+        "mailerd/core/states.py",
+        "frozenset({Transition.RELEASED, Transition.SUPPRESSED})",
+        "frozenset({Transition.RELEASED})",
+        _DAEMON + "test_one_that_waits_is_cancelled_at_no_cost_and_its_job_ends",
+    ),
+)
