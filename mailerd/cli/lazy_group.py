@@ -40,6 +40,11 @@ COMMANDS: Final = {
         "explain",
         "Tell the story of a job or a letter: what happened, why it waits, what comes next.",
     ),
+    "recipients": LazyCommand(
+        "recipients",
+        "recipients",
+        "Show one person's letters over all jobs, and what keeps letters from that person.",
+    ),
     "top": LazyCommand("top", "top", "Watch senders, jobs, failures, daemons and the database; q ends it."),
     "settle": LazyCommand("settle", "settle", "Record what became of an unsure letter, once a person has looked."),
     "audit": LazyCommand(

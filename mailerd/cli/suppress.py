@@ -96,8 +96,7 @@ def why(
     elif not found:
         print(f"Nothing keeps letters from {address}.")
     for it in () if as_json else found:
-        how = f", {it.detail}" if it.detail else ""
-        print(f"{address} gets no letters of {_named(it)}: {it.reason.value}, by {it.source.value}, {_at(it)}{how}")
+        print(suppression_line(address, it))
     if not found:
         raise typer.Exit(1)
 
@@ -259,6 +258,12 @@ def _checked(addresses: Addresses, given: str) -> str:
         return addresses.check(given)
     except ValueError as error:
         raise MailerdError(f"{given}: {error}") from None
+
+
+def suppression_line(address: str, it: Suppression) -> str:
+    """What keeps letters from an address, as a sentence."""
+    how = f", {it.detail}" if it.detail else ""
+    return f"{address} gets no letters of {_named(it)}: {it.reason.value}, by {it.source.value}, {_at(it)}{how}"
 
 
 def _named(it: Suppression) -> str:

@@ -66,10 +66,11 @@ def _operation(it: Operation) -> dict[str, Any]:
         {
             "name": each.name,
             "in": each.where,
-            **({"required": True} if each.where == "path" else {}),
+            **({"required": True} if each.required or each.where == "path" else {}),
             "schema": each.schema,
             "description": each.description,
-            **({"allowEmptyValue": True} if each.where == "query" else {}),  # it is then as good as absent
+            # An empty one is as good as absent.
+            **({"allowEmptyValue": True} if each.where == "query" and not each.required else {}),
         }
         for each in it.params
     ]

@@ -9,6 +9,7 @@ from mailerd.clock import ULID_PATTERN
 from mailerd.core.states import JobStatus, State
 from mailerd.core.suppression import Reason
 from mailerd.intake import response_models
+from mailerd.intake.read_recipients import PersonOut
 from mailerd.intake.request_models import JobIn, NothingIn, PriorityIn, RetryIn
 from mailerd.intake.suppressions import ListIn, SuppressionsIn
 from mailerd.store.api_keys import Permission
@@ -25,6 +26,7 @@ class Param:
     schema: dict[str, Any]
     description: str
     where: Literal["query", "header", "path"] = "query"
+    required: bool = False
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,24 @@ OPERATIONS: Final = (
         ),
         answers=(response_models.RecipientsOut,),
         errors=(404, 422),
+    ),
+    Operation(
+        id="person",
+        method="GET",
+        path="/api/recipients",
+        summary="One person's letters over all jobs, the newest first",
+        description=(
+            "The address in any spelling: the case of its letters and, at gmail.com and googlemail.com, its dots do "
+            "not count. A key for certain senders gets their letters only."
+        ),
+        call=Permission.READ,
+        params=(
+            Param("email", {"type": "string", "maxLength": 320}, "the person's address", required=True),
+            Param("cursor", {"type": "string", "pattern": "^[0-9]{0,19}$"}, "`next_cursor` of the page before"),
+            _limit(100, 1000),
+        ),
+        answers=(PersonOut,),
+        errors=(422,),
     ),
     Operation(
         id="results",

@@ -32,6 +32,7 @@ from mailerd.intake.middleware import ErrorMiddleware
 from mailerd.intake.opted_out import OptOut
 from mailerd.intake.query_params import JobLookup
 from mailerd.intake.read_jobs import ReadEndpoints
+from mailerd.intake.read_recipients import PersonEndpoint
 from mailerd.intake.request_body import BODY_TIMEOUT, BodyReader
 from mailerd.intake.resolve_sender import SenderResolver
 from mailerd.intake.routes import OPERATIONS
@@ -273,13 +274,9 @@ class Intake:
             senders=self._senders,
         )
         actions = JobActionEndpoints(
-            lookup=self._lookup,
-            jobs=self._jobs,
-            controls=self._controls,
-            wake=self._wake,
-            events=self._events,
+            lookup=self._lookup, jobs=self._jobs, controls=self._controls, wake=self._wake, events=self._events,
             timeout=self._body_timeout,
-        )
+        )  # fmt: skip
         read = ReadEndpoints(lookup=self._lookup, jobs=self._jobs, forecast=self._forecast, events=self._events)
         health = HealthEndpoints(lambda: self._check_ready(renderer), timeout=self._patience, clock=self._clock)
         docs = DocsEndpoints(lookup=self._lookup, library=self._library, renderer=renderer, executor=executor)
@@ -289,6 +286,7 @@ class Intake:
             "jobs": read.jobs,
             "job": read.job,
             "recipients": read.recipients,
+            "person": PersonEndpoint(auth=self._auth, database=self._database, timeout=self._patience).letters,
             "results": read.results,
             "events": job_events.events,
             "actions": actions.list_actions,

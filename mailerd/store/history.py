@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from mailerd.core.states import JobStatus, Proof, State
+from mailerd.core.suppression import canonical
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import naive, utc
@@ -133,8 +134,8 @@ class HistoryReader:
         return await self._read("WHERE r.id = %s", (recipient,))
 
     async def of_address(self, email: str) -> list[RecipientHistory]:
-        """The newest letters to an address. The column has no index: it takes seconds where the table is large."""
-        return await self._read("WHERE r.to_email = %s ORDER BY r.id DESC LIMIT %s", (email, MAX_RECIPIENTS))
+        """The newest letters to an address, in whatever spelling it was posted."""
+        return await self._read("WHERE r.person = %s ORDER BY r.id DESC LIMIT %s", (canonical(email), MAX_RECIPIENTS))
 
     async def _read(self, where: str, values: tuple[object, ...]) -> list[RecipientHistory]:
         async def work(cursor: Cursor) -> list[RecipientHistory]:

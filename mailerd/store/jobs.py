@@ -55,10 +55,11 @@ _JOBS: Final = (
     "LEFT JOIN (SELECT job_id, status, COUNT(*) AS number FROM job_recipients WHERE job_id IN %s "
     "GROUP BY job_id, status) c ON c.job_id = j.id WHERE j.id IN %s"
 )
-_RECIPIENTS: Final = (
-    "SELECT id, seq, to_email, to_name, status, attempts, error, message_id, due_at, sent_at, updated_at, proof "
-    "FROM job_recipients WHERE job_id = %s AND seq > %s"
+RECIPIENT_COLUMNS: Final = (
+    "r.id, r.seq, r.to_email, r.to_name, r.status, r.attempts, r.error, r.message_id, r.due_at, r.sent_at, "
+    "r.updated_at, r.proof"
 )
+_RECIPIENTS: Final = f"SELECT {RECIPIENT_COLUMNS} FROM job_recipients r WHERE r.job_id = %s AND r.seq > %s"
 
 
 @dataclass(frozen=True)
@@ -261,7 +262,7 @@ class Jobs:
 
         async def work(cursor: Cursor) -> list[Recipient]:
             await cursor.execute(f"{_RECIPIENTS}{condition} ORDER BY seq LIMIT %s", (*values, limit))
-            return [_recipient(row) for row in await cursor.fetchall()]
+            return [recipient_of(row) for row in await cursor.fetchall()]
 
         return await self._database.request(work, what="read recipients", bound=self._timeout, read_only=True)
 
@@ -320,7 +321,8 @@ def _job(row: tuple[Any, ...], counts: Mapping[State, int]) -> Job:
     )
 
 
-def _recipient(row: tuple[Any, ...]) -> Recipient:
+def recipient_of(row: tuple[Any, ...]) -> Recipient:
+    """A recipient, from the columns of RECIPIENT_COLUMNS."""
     return Recipient(
         id=row[0],
         seq=row[1],

@@ -14,7 +14,7 @@ DAEMON = [path for path in PACKAGE if SANDBOX not in path.parents]
 
 TWICE = {
     "__init__", "attachments", "audit", "auth", "database", "errors", "forecast", "job_actions", "jobs", "migrate",
-    "recovery", "renderer", "senders", "server", "stats", "suppression", "suppressions", "templates",
+    "recipients", "recovery", "renderer", "senders", "server", "stats", "suppression", "suppressions", "templates",
 }  # fmt: skip
 """Names of files that stand twice, because the folder says the difference."""
 

@@ -131,6 +131,8 @@ CREATE TABLE IF NOT EXISTS jobs (
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 -- A recipient of a job: one letter.
+-- person: the one spelling of the mailbox, as `canonical` of core/suppression.py has it, by which a person's letters are
+-- found.
 -- due_at: the letter is not sent before this time.
 -- claim_token, daemon_id: the claim that owns the row, and the daemon that made it. lease_until: while `sending`, when
 -- the claim expires; while `unsure`, when the next check is due; otherwise NULL.
@@ -148,6 +150,12 @@ CREATE TABLE IF NOT EXISTS job_recipients (
   job_id CHAR(26) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
   seq INT UNSIGNED NOT NULL,
   to_email VARCHAR(320) NOT NULL,
+  person VARCHAR(320) AS (CASE
+    WHEN LOWER(RIGHT(to_email, 10)) = '@gmail.com'
+      THEN CONCAT(REPLACE(LOWER(LEFT(to_email, CHAR_LENGTH(to_email) - 10)), '.', ''), '@gmail.com')
+    WHEN LOWER(RIGHT(to_email, 15)) = '@googlemail.com'
+      THEN CONCAT(REPLACE(LOWER(LEFT(to_email, CHAR_LENGTH(to_email) - 15)), '.', ''), '@gmail.com')
+    ELSE LOWER(to_email) END) VIRTUAL,
   to_name VARCHAR(255) NULL,
   variables LONGTEXT NULL,
   status VARCHAR(9) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
@@ -173,6 +181,7 @@ CREATE TABLE IF NOT EXISTS job_recipients (
   UNIQUE KEY letter (job_id, seq),
   KEY claim (job_id, status, due_at, id),
   KEY lease (lease_until, id),
+  KEY person (person, id),
   CONSTRAINT recipients_status CHECK (status IN ('waiting', 'sending', 'unsure', 'sent', 'failed', 'cancelled')),
   CONSTRAINT recipients_mode CHECK (mode IN ('draft', 'direct'))
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;

@@ -1,0 +1,74 @@
+"""`mailerd recipients ADDRESS`: one person's letters over all jobs, and what keeps letters from that person."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mailerd.cli.common import ONE_LINE, ConfigOption, console, open_database, run_async, settings, warnings_only
+from mailerd.cli.find_job import PATIENCE, UnknownError
+from mailerd.cli.suppress import suppression_line
+from mailerd.cli.top_view import table
+from mailerd.errors import MailerdError
+from mailerd.intake.read_recipients import PersonOut
+from mailerd.mail.addresses import Addresses
+from mailerd.store.recipients import PersonsLetter, Recipients
+from mailerd.store.secrets import Secrets
+from mailerd.store.suppressions import Suppression, Suppressions
+
+
+def recipients(
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="In any spelling.")],
+    *,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="The newest so many.")] = 20,
+    before: Annotated[int | None, typer.Option(min=1, help="Only letters before this recipient's id.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, as the API answers.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Show one person's letters over all jobs, and what keeps letters from that person."""
+    try:
+        email = Addresses().check(address)
+    except ValueError as error:
+        raise MailerdError(f"{address}: {error}") from None
+    found, suppressions = run_async(_read(config, email, before=before, limit=limit + 1))
+    page = PersonOut.of(email, found, size=limit, suppressions=suppressions)
+    if as_json:
+        print(page.model_dump_json(indent=2))
+        return
+    if not found and not suppressions:
+        raise UnknownError(f"no letter to {email} is known, and nothing keeps letters from it")
+    for line in (suppression_line(email, it) for it in suppressions):
+        print(line)
+    if found:
+        console(ONE_LINE).print(_table(found[:limit]))
+    if page.next_cursor is not None:
+        print(f"There are more: --before {page.next_cursor}")
+
+
+async def _read(
+    config: Path | None, email: str, *, before: int | None, limit: int
+) -> tuple[list[PersonsLetter], list[Suppression]]:
+    known = settings(config)
+    async with open_database(known, warnings_only(known).write) as database:
+        letters = await Recipients(database, timeout=PATIENCE).of_person(
+            email, before=before, limit=limit, senders=None
+        )
+        keys = await Secrets(database, timeout=PATIENCE).keys()
+        return letters, await Suppressions(database, key=keys.address, timeout=PATIENCE).of(email)
+
+
+def _table(letters: Sequence[PersonsLetter]) -> object:
+    rows = [
+        [
+            str(it.id),
+            it.status.value,
+            f"{it.sent_at or it.updated_at:%Y-%m-%d %H:%M}Z",
+            it.email,
+            it.sender_email,
+            it.job_id,
+            (it.error or (it.proof.value if it.proof else "")).replace("\n", " "),
+        ]
+        for it in letters
+    ]
+    return table(["recipient", "status", "since", "address", "sender", "job", "note"], rows, soft=frozenset({6}))

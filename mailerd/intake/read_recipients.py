@@ -1,0 +1,84 @@
+"""`GET /api/recipients?email=`: one person's letters over all jobs, and what keeps letters from that person."""
+
+import re
+from collections.abc import Sequence
+from typing import Annotated, Final, Self
+
+from aiohttp import web
+from pydantic import Field
+
+from mailerd.intake.auth import ApiKeyAuth
+from mailerd.intake.errors import FieldError, invalid
+from mailerd.intake.http_responses import json_response
+from mailerd.intake.query_params import cursor, limit, query, text
+from mailerd.intake.read_jobs import DEFAULT_RECIPIENTS_LIMIT, MAX_RECIPIENTS_LIMIT
+from mailerd.intake.response_models import RecipientOut, ResponseModel, SuppressionOut
+from mailerd.mail.addresses import Addresses
+from mailerd.store.api_keys import Permission
+from mailerd.store.db.database import Database
+from mailerd.store.recipients import PersonsLetter, Recipients
+from mailerd.store.secrets import Secrets
+from mailerd.store.suppressions import Suppression, Suppressions
+
+_ROW_ID: Final = re.compile(r"[0-9]{1,19}", re.ASCII)
+
+
+class PersonsLetterOut(RecipientOut):
+    """A letter to a person, and whose it is."""
+
+    job_id: str
+    sender_email: str
+
+
+class PersonOut(ResponseModel):
+    """A page of one person's letters, the newest first."""
+
+    email: Annotated[
+        str, Field(description="as it was asked for; each letter has the spelling that it was posted with")
+    ]
+    recipients: list[PersonsLetterOut]
+    suppressions: Annotated[
+        list[SuppressionOut] | None,
+        Field(description="what keeps letters from this person; null: the key may not see it (`suppress`)"),
+    ]
+    next_cursor: str | None
+
+    @classmethod
+    def of(
+        cls, email: str, found: Sequence[PersonsLetter], *, size: int, suppressions: Sequence[Suppression] | None
+    ) -> Self:
+        """A page of `size` letters; one more that was found says that there is a next page."""
+        page = found[:size]
+        return cls(
+            email=email,
+            recipients=[PersonsLetterOut.model_validate(it) for it in page],
+            suppressions=None if suppressions is None else [SuppressionOut.of(it) for it in suppressions],
+            next_cursor=str(page[-1].id) if len(found) > size else None,
+        )
+
+
+class PersonEndpoint:
+    """The handler. `timeout`: seconds that the database gets for an answer."""
+
+    def __init__(self, *, auth: ApiKeyAuth, database: Database, timeout: float) -> None:
+        self._auth = auth
+        self._database = database
+        self._timeout = timeout
+
+    async def letters(self, request: web.Request) -> web.Response:
+        """A page of letters, the newest first; those of the key's senders only."""
+        key = await self._auth.authenticate(request, Permission.READ)
+        given = query(request, allowed=("email", "cursor", "limit"))
+        size = limit(given, default=DEFAULT_RECIPIENTS_LIMIT, most=MAX_RECIPIENTS_LIMIT)
+        email, before = text(given, "email", read=Addresses().check), cursor(given, shape=_ROW_ID)
+        if email is None:
+            raise invalid([FieldError("email", "is missing")])
+        found = await Recipients(self._database, timeout=self._timeout).of_person(
+            email, before=None if before is None else int(before), limit=size + 1, senders=key.senders
+        )
+        suppressions = await self._suppressions(email) if key.may(Permission.SUPPRESS) else None
+        return json_response(PersonOut.of(email, found, size=size, suppressions=suppressions))
+
+    async def _suppressions(self, email: str) -> list[Suppression]:
+        keys = await Secrets(self._database, timeout=self._timeout).keys()
+        return await Suppressions(self._database, key=keys.address, timeout=self._timeout).of(email)
