@@ -11,8 +11,8 @@ import signal
 import socket
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -101,12 +101,14 @@ class _Sandbox:
         options, google = self._options, self._google()
         async with serve(google, port=options.google_port) as running:
             self._screen.step("stand-in for Google", running.url)
-            intake_port = _port(options.intake_port)
+            intake_port, public_port = _ports(options.intake_port)
+            self._screen.step("unsubscribe links", f"http://127.0.0.1:{public_port}/u/, on this machine alone")
             self._sandbox_dir.write_configuration(
                 database=server.url,
                 google=running.url,
                 token_uri=running.token_uri,
                 intake_port=intake_port,
+                public_port=public_port,
                 drain_s=DRAIN_S,
                 limits=not self._job,
             )
@@ -212,6 +214,22 @@ async def _watched(watch: Coroutine[Any, Any, NoReturn]) -> AsyncIterator[None]:
 async def _until_cancelled() -> NoReturn:
     await asyncio.Event().wait()
     raise AssertionError  # nobody sets that event
+
+
+def _ports(wanted: int | None) -> tuple[int, int]:
+    """Ports for the daemon's API and for its site of unsubscribe links, which are never the same."""
+    with _bound(_port(wanted)) as intake, _bound(0) as public:
+        return intake, public
+
+
+@contextmanager
+def _bound(port: int) -> Iterator[int]:
+    """A port while it is taken; port 0 takes a free one."""
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with suppress(OSError):
+            taken.bind(("127.0.0.1", port))
+        yield taken.getsockname()[1] or port
 
 
 def _port(wanted: int | None) -> int:

@@ -64,12 +64,21 @@ class SandboxDir:
         _write(self.credentials / f"{email}.json", json.dumps(credential, indent=2) + "\n")
 
     def write_configuration(
-        self, *, database: str, google: str, token_uri: str, intake_port: int, drain_s: int, limits: bool
+        self,
+        *,
+        database: str,
+        google: str,
+        token_uri: str,
+        intake_port: int,
+        public_port: int,
+        drain_s: int,
+        limits: bool,
     ) -> None:
         """Write a daemon's configuration file; without `limits`, pace and quota are off."""
         sections: dict[str, dict[str, str | int]] = {
             "database": {"url": database},
             "intake": {"host": "127.0.0.1", "port": intake_port},
+            "public": {"host": "127.0.0.1", "port": public_port, "base_url": f"http://127.0.0.1:{public_port}"},
             "runner": {"drain_timeout": drain_s},
             "gmail": {"api_root": google, "token_uri": token_uri, "credentials_dir": str(self.credentials)},
             "pace": {} if limits else dict.fromkeys(_LIMITS, 0),

@@ -15,6 +15,7 @@ from mailerd.sandbox.google.control import find
 from mailerd.sandbox.google.fake_google import FakeGoogle
 from mailerd.sandbox.google.letters import Letter, decoded
 from mailerd.sandbox.google.resources import bodies
+from mailerd.sandbox.google.unsubscribe import ONE_CLICK, offer, press
 
 LETTERS = "/letters/"
 _PER_PAGE = 50
@@ -52,6 +53,20 @@ class Pages:
             return _guarded(200, _inert_html(letter.message), _LETTER_POLICY)
         return self._letter(letter) if not part else self._page(404, "missing.html")
 
+    async def unsubscribe(self, path: str) -> Answer:
+        """Answer a POST of the button on a letter's page."""
+        ident, _, part = path.removeprefix(LETTERS).partition("/")
+        try:
+            letter = find(self._google, ident)
+        except KeyError:
+            return self._page(404, "missing.html")
+        if part != "unsubscribe":
+            return self._page(404, "missing.html")
+        found = offer(letter)
+        return self._page(
+            200, "unsubscribed.html", letter=letter, offer=found, body=ONE_CLICK, outcome=await press(found)
+        )
+
     def _list(self, query: Mapping[str, str]) -> Answer:
         wanted = query.get("q", "").strip()
         number = int(query["page"]) if query.get("page", "").isdecimal() else 1
@@ -87,6 +102,7 @@ class Pages:
             text=text,
             html=bool(html),
             attachments=attachments,
+            offer=offer(letter),
         )
 
     def _page(self, status: int, template: str, **values: Any) -> Answer:

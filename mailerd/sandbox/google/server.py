@@ -1,7 +1,6 @@
 """Puts the sandbox Google on a loopback address: routes requests to the door, the control calls and the pages."""
 
 import asyncio
-import ipaddress
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from mailerd.sandbox.google.http_response import response
 from mailerd.sandbox.google.methods import API, UPLOAD
 from mailerd.sandbox.google.pages import LETTERS, Pages
 from mailerd.sandbox.google.request_handler import GoogleRequestHandler
+from mailerd.sandbox.google.unsubscribe import is_loopback
 
 _GRACE_S = 0.05
 """How long requests in flight may go on at the end; aiohttp waits that long twice."""
@@ -69,12 +69,15 @@ class _Site:
         if path == "/o/oauth2/v2/auth" and request.method == "GET":
             return self._google.oauth.consent(query)
         # Only a page of our own may speak to what has no password: a foreign site reaches loopback under its own name.
-        if not _is_loopback(request.rel_url.host or request.url.host or ""):
+        if not is_loopback(request.rel_url.host or request.url.host or ""):
             return unknown_path()
         if path.startswith(PREFIX):
             return self._control.answer(request.method, path.removeprefix(PREFIX), query, await request.read())
         if request.method in ("GET", "HEAD") and (path in ("/", "/style.css") or path.startswith(LETTERS)):
             return self._pages.answer(path, query)
+        if request.method == "POST" and path.startswith(LETTERS) and _is_of_own_page(request):
+            await request.read()
+            return await self._pages.unsubscribe(path)
         return unknown_path()
 
     def make_request(
@@ -99,7 +102,7 @@ async def serve(google: FakeGoogle, *, host: str = "127.0.0.1", port: int = 0) -
     Raises ValueError for a host that is not loopback, OSError for a port that is taken or (at the end) for letters that
     could not be written. Requests in flight at the end are cut off.
     """
-    if not _is_loopback(host):
+    if not is_loopback(host):
         raise ValueError(f"the sandbox serves loopback addresses only, not {host}")
     site = _Site(google)
     server = web.Server(site.handle, request_factory=site.make_request, access_log=None)
@@ -116,10 +119,7 @@ async def serve(google: FakeGoogle, *, host: str = "127.0.0.1", port: int = 0) -
         google.close()
 
 
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+def _is_of_own_page(request: web.BaseRequest) -> bool:
+    """Whether a page of another site sent the form: browsers name it in Origin; what is no browser names none."""
+    origin = request.headers.get("Origin")
+    return origin is None or origin == f"http://{request.headers.get('Host', '')}"
