@@ -9,6 +9,9 @@ Language = Literal["en", "zh"]
 
 CSS: Final = files("mailerd.intake").joinpath("pages/unsubscribe.css").read_text("utf-8")
 
+MARK: Final = '<meta name="generator" content="mailerd">'
+"""In each page: `mailerd check` knows by it that a page is ours, whatever its language and version."""
+
 
 @dataclass(frozen=True)
 class _Words:
@@ -87,7 +90,7 @@ def _page(
     return (
         f'<!doctype html>\n<html lang="{language}">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<meta name="robots" content="noindex">\n<title>{title}</title>\n'
+        f'<meta name="robots" content="noindex">\n{MARK}\n<title>{title}</title>\n'
         f'<link rel="stylesheet" href="style.css">\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n<p>{text}</p>\n'
         f"{form}\n</main>\n</body>\n</html>\n"
     )

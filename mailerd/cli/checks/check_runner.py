@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from yarl import URL
 
-from mailerd.cli.checks import database, files, google, machine
+from mailerd.cli.checks import database, files, google, machine, public_site
 from mailerd.cli.checks.machine import SystemPaths
 from mailerd.cli.checks.result import CheckResult, fail
 from mailerd.cli.checks.threads import in_thread
@@ -75,7 +75,7 @@ class CheckRunner:
         The loop runs in a thread of its own, so that not even a call that blocks it (a dead network drive, a resolver
         that hangs) can hold up the answer.
         """
-        for name in ("configuration", "database", "mailboxes", "intake", "disk", "systemd"):
+        for name in ("configuration", "database", "mailboxes", "intake", "public site", "disk", "systemd"):
             self.report.parts[name] = None
         started = time.monotonic()
         examined = threading.Event()
@@ -95,6 +95,7 @@ class CheckRunner:
                 self.settings.gmail, clock=self.clock, events=GmailEvents(_say_nothing), known=known, named=self.sender
             ),
             "intake": self._port(),
+            "public site": public_site.examine(self.settings.public),
             "disk": in_thread(partial(machine.disks, self._folders())),
             "systemd": machine.systemd(self.paths, self.settings.log),
         }
