@@ -100,8 +100,17 @@ class ApiKeyAuth:
         Raises:
             DatabaseError: the key cannot be looked up.
         """
+        key = await self.key_now(request, call)
+        return key is not None and key.may_send(sender)
+
+    async def key_now(self, request: web.Request, call: Permission) -> ApiKey | None:
+        """The key of a long request as it is now; None: it is revoked, or may not make the call any more.
+
+        Raises:
+            DatabaseError: the key cannot be looked up.
+        """
         key = await self._find(digest(request.headers.get(HEADER, "")))
-        return key is not None and key.may(call) and key.may_send(sender)
+        return key if key is not None and key.may(call) else None
 
     async def _find(self, wanted: bytes) -> ApiKey | None:
         key = await self._keys.active(wanted)

@@ -26,10 +26,11 @@ from mailerd.intake.parse_job import ParsedJob, fingerprint, parse_job
 from mailerd.intake.query_params import query
 from mailerd.intake.request_body import BodyReader
 from mailerd.intake.resolve_sender import SenderResolver
-from mailerd.intake.response_models import AcceptedOut, DryRunOut, RejectedOut, TemplateVersionOut, rfc3339
+from mailerd.intake.response_models import AcceptedOut, DryRunOut, RejectedOut, TemplateVersionOut
 from mailerd.mail.renderer import Renderer, ThreadRenderer
 from mailerd.mail.template_library import TemplateLibrary
 from mailerd.store.api_keys import ApiKey, Permission
+from mailerd.store.db.times import rfc3339
 from mailerd.store.idempotency import DuplicateKeyError, IdempotencyKey, IdempotencyStore, StoredResponse
 from mailerd.store.jobs import Jobs
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from mailerd.core.forecast import ForecastInputs, compute_forecast, describe, waiting_reason
-from mailerd.intake.response_models import rfc3339
+from mailerd.store.db.times import rfc3339
 from mailerd.store.forecast_inputs import ForecastReader
 from mailerd.store.jobs import Job
 

@@ -57,6 +57,8 @@ def _models() -> Iterable[type[BaseModel]]:
     yield from (ErrorOut, NotReadyOut)
     for operation in OPERATIONS:
         yield from operation.answers
+        if operation.stream:
+            yield operation.stream
         if operation.body:
             yield operation.body
 
@@ -97,6 +99,8 @@ def _responses(it: Operation) -> dict[str, Any]:
     schemas = [_ref(each) for each in it.answers]
     schema = schemas[0] if len(schemas) == 1 else {"oneOf": schemas} if schemas else {"type": "string"}
     found: dict[str, Any] = {"200": {"description": it.summary, "content": {it.kind: {"schema": schema}}}}
+    if it.stream:
+        found["200"]["content"]["text/event-stream"] = {"schema": _ref(it.stream)}
     if it.id == "events":
         found["204"] = {"description": "the job is finished, and the client has seen its last event"}
     if it.id == "ready":

@@ -15,9 +15,10 @@ from mailerd.events.intake import IntakeEvents
 from mailerd.intake.forecast import ForecastService
 from mailerd.intake.http_responses import json_response, write
 from mailerd.intake.query_params import JobLookup, choice, cursor, limit, moment, query, text
-from mailerd.intake.response_models import JobOut, JobsOut, RecipientOut, RecipientsOut, rfc3339
+from mailerd.intake.response_models import JobOut, JobsOut, RecipientOut, RecipientsOut
 from mailerd.mail.addresses import Addresses, mailbox
 from mailerd.store.api_keys import Permission
+from mailerd.store.db.times import rfc3339
 from mailerd.store.jobs import Job, JobFilter, Jobs, Recipient
 
 DEFAULT_JOBS_LIMIT: Final = 20

@@ -4,26 +4,24 @@ Measured: 1,000 recipients take 2.4 ms from rows to JSON, as much as plain dicts
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from mailerd.core.event_types import EventType
 from mailerd.core.pauses import hold_reason
 from mailerd.core.states import OPEN, JobChange, JobStatus, Proof, State
 from mailerd.core.suppression import Channel, Reason
 from mailerd.mail.template_library import NamedTemplate
+from mailerd.store.db.times import rfc3339
+from mailerd.store.event_feed import FeedEvent
 from mailerd.store.jobs import Job
 from mailerd.store.suppressions import Suppression
 
 Moment = Annotated[datetime, Field(examples=["2026-12-01T09:00:00Z"])]
 """Aware UTC; in JSON it ends in Z, with microseconds only where there are any."""
 Whole = Annotated[int, Field(ge=0)]
-
-
-def rfc3339(moment: datetime) -> str:
-    """The same in a text."""
-    return moment.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
 
 
 class ResponseModel(BaseModel):
@@ -200,6 +198,33 @@ class EventOut(ResponseModel):
     event: Annotated[Literal["progress", "finished"], Field(description="finished: the last one")]
     id: Annotated[str, Field(description="made of what it shows; comes back as `Last-Event-ID`")]
     data: JobOut
+
+
+class FeedEventOut(ResponseModel):
+    """Something that happened."""
+
+    id: Annotated[int, Field(ge=1, description="its place in the feed; places have no gaps")]
+    uid: Annotated[str, Field(pattern="^evt_[0-9A-HJKMNP-TV-Z]{26}$", description="its name, the same for ever")]
+    type: EventType
+    timestamp: Moment
+    job_id: str | None
+    sender_email: str | None
+    data: Annotated[dict[str, Any], Field(description="ids, states and reasons; see docs/api.md")]
+
+    @classmethod
+    def of(cls, it: FeedEvent) -> Self:
+        """An event as the store has it."""
+        return cls(
+            id=it.position, uid=it.uid, type=it.type, timestamp=it.at, job_id=it.job_id, sender_email=it.sender,
+            data=it.data,
+        )  # fmt: skip
+
+
+class FeedOut(ResponseModel):
+    """A page of the feed, the oldest event first."""
+
+    events: list[FeedEventOut]
+    next_after: Annotated[Whole, Field(description="`after` of the next page, also where this one is empty")]
 
 
 class JobsOut(ResponseModel):

@@ -6,6 +6,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel
 
 from mailerd.clock import ULID_PATTERN
+from mailerd.core.event_types import EventType
 from mailerd.core.states import JobStatus, State
 from mailerd.core.suppression import Reason
 from mailerd.intake import response_models
@@ -13,6 +14,7 @@ from mailerd.intake.read_recipients import PersonOut
 from mailerd.intake.request_models import JobIn, NothingIn, PriorityIn, RetryIn
 from mailerd.intake.suppressions import ListIn, SuppressionsIn
 from mailerd.store.api_keys import Permission
+from mailerd.store.event_feed import MAX_PAGE as MAX_FEED_PAGE
 from mailerd.store.suppressions import MAX_LIST_NAME
 
 Method = Literal["GET", "POST", "DELETE"]
@@ -46,6 +48,8 @@ class Operation:
     answers: tuple[type[BaseModel], ...] = ()
     """Of status 200; several: one of them."""
     kind: str = "application/json"
+    stream: type[BaseModel] | None = None
+    """One event of the stream that it answers with where the client accepts `text/event-stream`."""
     errors: tuple[int, ...] = field(default=())
     """Besides 401, 403, 429 and 503 of everything that needs a key."""
 
@@ -185,6 +189,27 @@ OPERATIONS: Final = (
         answers=(response_models.EventOut,),
         kind="text/event-stream",
         errors=(404, 422),
+    ),
+    Operation(
+        id="feed",
+        method="GET",
+        path="/api/events",
+        summary="What happened: jobs, failed recipients, unsubscribes, pauses of senders",
+        description=(
+            "Every event in its order and without a gap, the oldest first; keep `next_after` and come again. With "
+            "`Accept: text/event-stream` it is a stream: the id of each event is its `id` here, and `Last-Event-ID` "
+            "goes before `after`. A key for certain senders gets their events only."
+        ),
+        call=Permission.READ,
+        params=(
+            Param("after", {"type": "string", "pattern": "^[0-9]{0,18}$"}, "events behind this id; absent: all"),
+            Param("types", {"type": "string", "maxLength": 320}, f"only these, with commas: {', '.join(EventType)}"),
+            _limit(100, MAX_FEED_PAGE),
+            Param("Last-Event-ID", {"type": "string"}, "of a stream: the id of the last event seen", where="header"),
+        ),
+        answers=(response_models.FeedOut,),
+        stream=response_models.FeedEventOut,
+        errors=(409, 422),
     ),
     Operation(
         id="actions",

@@ -23,6 +23,7 @@ from mailerd.intake.auth import ApiKeyAuth
 from mailerd.intake.client_address import ClientAddress, networks
 from mailerd.intake.create_job import CreateJobEndpoint
 from mailerd.intake.docs_pages import DocsEndpoints
+from mailerd.intake.events_endpoint import EventFeedEndpoint
 from mailerd.intake.forecast import ForecastService
 from mailerd.intake.health import HealthEndpoints, MetricsEndpoint, MetricsPage
 from mailerd.intake.job_actions import JobActionEndpoints
@@ -46,6 +47,7 @@ from mailerd.ops.periodic import every
 from mailerd.store.api_keys import ApiKeys
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import check_writable
+from mailerd.store.event_feed import EventFeed
 from mailerd.store.idempotency import PURGE_BATCH, IdempotencyStore
 from mailerd.store.job_actions import JobActions
 from mailerd.store.jobs import Jobs
@@ -225,8 +227,14 @@ class Intake:
         job_events = JobEventsEndpoint(
             auth=self._auth, lookup=self._lookup, jobs=self._jobs, streams=self._shares.streams, clock=self._clock
         )
-        application.on_shutdown.append(job_events.stop)
-        endpoints = self._endpoints(executor, renderer, job_events)
+        feed = EventFeedEndpoint(
+            auth=self._auth,
+            feed=EventFeed(self._database, timeout=self._patience),
+            streams=self._shares.streams,
+            clock=self._clock,
+        )
+        application.on_shutdown.extend((job_events.stop, feed.stop))
+        endpoints = self._endpoints(executor, renderer, job_events) | {"feed": feed.events}
         for it in OPERATIONS:
             # Without the exception, GET /api/jobs/send_template_emails would be a job that is missing.
             path = it.path.replace("{id}", "{id:(?!send_template_emails$)[^/]+}")

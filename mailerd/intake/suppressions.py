@@ -24,12 +24,12 @@ from mailerd.intake.response_models import (
     SuppressedOut,
     SuppressionOut,
     SuppressionsOut,
-    rfc3339,
 )
 from mailerd.intake.strict_json import parse
 from mailerd.mail.addresses import Addresses
 from mailerd.store.api_keys import Permission
 from mailerd.store.db.database import Database
+from mailerd.store.db.times import rfc3339
 from mailerd.store.secrets import Secrets
 from mailerd.store.suppressions import (
     MAX_LIST_NAME,

@@ -8,15 +8,18 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from mailerd.clock import new_id
+from mailerd.core.event_types import EventType
 from mailerd.core.states import JobChange, JobStatus, State, Transition, after, job_after
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import micros, utc
+from mailerd.store.outbox import NewEvent, insert_events
+from mailerd.store.queue.complete_jobs import COUNTS, write_finished
 
 LETTERS_PER_SECOND: Final = 5_000
 """What the slowest acceptable database changes; gives a big job its time."""
 
-_LOCK: Final = "SELECT status, sender_email, started_at, priority FROM jobs WHERE id = %s FOR UPDATE"
+_LOCK: Final = "SELECT status, sender_email, started_at, priority, reference FROM jobs WHERE id = %s FOR UPDATE"
 _CANCEL: Final = """
 UPDATE job_recipients FORCE INDEX (claim) SET status = %s, error = %s, updated_at = UTC_TIMESTAMP(6)
  WHERE job_id = %s AND status = 'waiting'"""
@@ -88,6 +91,7 @@ class _Found:
     id: str
     status: JobStatus
     sender: str
+    reference: str | None
     started: bool
     priority: int
 
@@ -137,6 +141,8 @@ class JobActions:
                 return await _cancel(cursor, job, status, actor)
             case JobChange.PAUSE:
                 await cursor.execute(_SET_PAUSED, (status.value, job.id))
+                if status is not job.status:
+                    _write_event(cursor, EventType.JOB_PAUSED, job, actor)
                 return ActionResult(status is not job.status, 0, status)
             case JobChange.RESUME:
                 return await _resume(cursor, job, status)
@@ -172,8 +178,8 @@ def _action(row: tuple[Any, ...]) -> RecordedAction:
 
 async def _lock(cursor: Cursor, job_id: str) -> _Found:
     await cursor.execute(_LOCK, (job_id,))
-    status, sender, started_at, priority = await cursor.fetchone()
-    return _Found(job_id, JobStatus(status), sender, started=started_at is not None, priority=priority)
+    status, sender, started_at, priority, reference = await cursor.fetchone()
+    return _Found(job_id, JobStatus(status), sender, reference, started=started_at is not None, priority=priority)
 
 
 async def _cancel(cursor: Cursor, job: _Found, status: JobStatus, actor: str) -> ActionResult:
@@ -184,7 +190,16 @@ async def _cancel(cursor: Cursor, job: _Found, status: JobStatus, actor: str) ->
         await cursor.execute(_ON_THE_WIRE, (job.id,))
         on_the_wire = bool((await cursor.fetchone())[0])
         await cursor.execute(_SET_CANCELLED, (status.value, on_the_wire, job.id))
+        _write_event(cursor, EventType.JOB_CANCELLED, job, actor)
+        if not on_the_wire:
+            await cursor.execute(COUNTS, (job.id,))
+            await write_finished(cursor, job.id, dict(await cursor.fetchall()))
     return ActionResult(job.status is not status, letters, status)
+
+
+def _write_event(cursor: Cursor, type_: EventType, job: _Found, actor: str) -> None:
+    data = {"job_id": job.id, "sender_email": job.sender, "reference": job.reference, "actor": actor}
+    cursor.pipeline(insert_events([NewEvent(type_, new_id(), data, job.id, job.sender)]))  # the job's row is locked
 
 
 async def _resume(cursor: Cursor, job: _Found, status: JobStatus) -> ActionResult:

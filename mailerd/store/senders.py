@@ -5,13 +5,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from mailerd.core.event_types import EventType
 from mailerd.core.pauses import MANUAL
 from mailerd.core.rate_limit import FOREVER
 from mailerd.errors import MailerdError
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
-from mailerd.store.db.times import naive
+from mailerd.store.db.times import naive, rfc3339
+from mailerd.store.outbox import insert_events
 from mailerd.store.queue import rate_limits
+from mailerd.store.queue.change_events import sender_event
 from mailerd.store.queue.rate_limits import COLUMNS, DefaultLimits, SenderState
 
 LIMITS: Final = ("units_per_minute", "per_minute", "per_day", "reserve", "min_gap", "warm_up", "warm_up_growth")
@@ -149,6 +152,9 @@ class Senders:
             if it.paused_until and it.pause_cause != MANUAL and it.paused_until > until:
                 return it.paused_until
             await cursor.execute(_PAUSE, (naive(until), MANUAL, reason, email))
+            if (it.paused_until, it.pause_cause) != (until, MANUAL):
+                data = {"cause": MANUAL, "reason": reason, "until": None if until == FOREVER else rfc3339(until)}
+                cursor.pipeline(insert_events([sender_event(EventType.SENDER_PAUSED, email, data)]))
             return until
 
         return await self.database.transaction(work, what="pause a sender")
@@ -165,6 +171,9 @@ class Senders:
             before = await self._read(cursor, email)
             await cursor.execute(_RESUME, (email,))
             await cursor.execute(_LOOK, (email,))
+            if before.pause_cause is not None:
+                data = {"cause": before.pause_cause}
+                cursor.pipeline(insert_events([sender_event(EventType.SENDER_RESUMED, email, data)]))
             return before
 
         return await self.database.transaction(work, what="resume a sender")

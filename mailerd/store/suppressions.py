@@ -1,15 +1,17 @@
 """Suppressions and lists: who has opted out of what, how that is known, and when it ended."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from mailerd.core.event_types import EventType
 from mailerd.core.suppression import EVERYTHING, Channel, Reason, canonical, digest_of
 from mailerd.errors import MailerdError
 from mailerd.store.db.cursor import Cursor, Statement
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import naive, utc
+from mailerd.store.outbox import NewEvent, insert_events
 
 MAX_LIST_NAME: Final = 100
 MAX_LIST_TITLE: Final = 255
@@ -42,6 +44,11 @@ _ALL_LISTS: Final = "SELECT id, name, title, created_at FROM lists ORDER BY name
 _MAKE_LIST: Final = (
     "INSERT INTO lists (name, title, created_at) VALUES (%s, %s, UTC_TIMESTAMP(6))"
     " ON DUPLICATE KEY UPDATE title = COALESCE(VALUES(title), title)"
+)
+_LEFT: Final = f"SELECT s.digest, s.list_id, l.name, s.created_at {_FROM} WHERE s.digest IN %s AND s.list_id IN %s"
+_LETTERS: Final = (
+    "SELECT r.id, r.job_id, r.seq, r.to_email, j.sender_email FROM job_recipients r JOIN jobs j ON j.id = r.job_id"
+    " WHERE r.id IN %s"
 )
 _RECIPIENT: Final = "SELECT to_email FROM job_recipients WHERE id = %s"
 
@@ -286,8 +293,35 @@ async def add(cursor: Cursor, new: Sequence[NewSuppression]) -> int:
             await cursor.execute(_STRENGTHEN, (it.reason.value, it.source.value, it.detail, it.digest, it.list_id))
         if changed := [*fresh, *stronger]:
             await cursor.execute(*_rows(_LOG, [_logged(it) for it in changed]))
+        await _write_events(cursor, [it for it in fresh if it.reason is Reason.UNSUBSCRIBED])
         added += len(fresh)
     return added
+
+
+async def _write_events(cursor: Cursor, left: Sequence[NewSuppression]) -> None:
+    """Write the events of people who left a list or everything; two who do it at once for one address cause one."""
+    if not left:
+        return
+    letters = tuple({it.recipient_id for it in left if it.recipient_id}) or (0,)
+    found, sent = await cursor.fetch_batch(
+        [(_LEFT, (tuple({it.digest for it in left}), tuple({it.list_id for it in left}))), (_LETTERS, (letters,))]
+    )
+    rows = {(bytes(digest), list_id): (name, at) for digest, list_id, name, at in found}
+    letter_of = {row[0]: row[1:] for row in sent}
+    cursor.pipeline(insert_events([_event(it, rows, letter_of) for it in left if (it.digest, it.list_id) in rows]))
+
+
+def _event(
+    it: NewSuppression, rows: Mapping[tuple[bytes, int], Sequence[Any]], letter_of: Mapping[int, Sequence[Any]]
+) -> NewEvent:
+    name, at = rows[it.digest, it.list_id]
+    job, seq, to, sender = letter_of.get(it.recipient_id or 0, (None, None, it.address, None))
+    data = {
+        "recipient_id": it.recipient_id if job else None, "job_id": job, "seq": seq, "email": to,
+        "sender_email": sender, "list": name, "source": it.source.value,
+    }  # fmt: skip
+    cause = f"{it.digest.hex()}:{it.list_id}:{at.isoformat()}"
+    return NewEvent(EventType.RECIPIENT_UNSUBSCRIBED, cause, data, job, sender)
 
 
 def _row(it: NewSuppression) -> tuple[object, ...]:

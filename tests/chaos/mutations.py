@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.chaos.mutation import Mutation
+from tests.chaos.mutations_events import OF_EVENTS
 from tests.chaos.mutations_failover import OF_FAILOVER
 from tests.chaos.mutations_intake import OF_INTAKE
 from tests.chaos.mutations_neighbours import OF_NEIGHBOURS
@@ -245,6 +246,7 @@ MUTATIONS: Final = (
         "tests/daemon/test_doubts.py::test_no_lost_answer_to_drafts_send_loses_or_doubles_a_letter",
     ),
     *OF_INTAKE,
+    *OF_EVENTS,
     *OF_FAILOVER,
     *OF_OPT_OUT,
     *OF_PROOF,

@@ -24,8 +24,8 @@ OF_INTAKE: Final = (
     Mutation(
         "a stream goes on for a key that may not see its job any more",
         "mailerd/intake/auth.py",
-        "key.may(call) and key.may_send(sender)",
-        "key.may(call)",
+        "key is not None and key.may_send(sender)",
+        "key is not None",
         "tests/intake/test_outsiders.py::test_the_stream_of_a_key_that_loses_its_sender_ends",
     ),
     Mutation(

@@ -29,3 +29,8 @@ def naive(moment: datetime | None) -> datetime | None:
 def micros(wait: timedelta) -> int:
     """Whole microseconds: what INTERVAL takes."""
     return wait // timedelta(microseconds=1)
+
+
+def rfc3339(moment: datetime) -> str:
+    """A moment in a text: UTC, with Z, and with microseconds only where there are any."""
+    return naive(moment).isoformat() + "Z"

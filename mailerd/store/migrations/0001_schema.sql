@@ -333,3 +333,32 @@ CREATE TABLE IF NOT EXISTS secrets (
   value VARBINARY(64) NOT NULL,
   created_at DATETIME(6) NOT NULL
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+-- What the application hears of. A row is written in the transaction that makes the change (store/outbox.py).
+-- uid: the name of the event outside. cause: what made the change, so that a repeated transaction writes no second row.
+-- sender_email: whose event it is; NULL: only a key for all senders sees it. data: JSON.
+-- position: its place in the feed, given after the COMMIT (store/event_feed.py), since ids are not committed in order.
+CREATE TABLE IF NOT EXISTS events (
+  id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
+  uid CHAR(30) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  type VARCHAR(40) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  cause VARCHAR(100) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  job_id CHAR(26) CHARACTER SET ascii COLLATE ascii_bin NULL,
+  sender_email VARCHAR(320) NULL,
+  data MEDIUMTEXT NOT NULL,
+  at DATETIME(6) NOT NULL,
+  position BIGINT UNSIGNED NULL,
+  UNIQUE KEY uid (uid),
+  UNIQUE KEY cause (type, cause),
+  UNIQUE KEY position (position),
+  KEY sender (sender_email, position),
+  KEY at (at)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+-- The last place of the feed that was given: one row.
+CREATE TABLE IF NOT EXISTS event_positions (
+  id TINYINT UNSIGNED NOT NULL PRIMARY KEY,
+  last BIGINT UNSIGNED NOT NULL
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+INSERT IGNORE INTO event_positions (id, last) VALUES (1, 0);

@@ -1,11 +1,13 @@
 """Jobs that have ended: completes them when nothing of them is open, and counts what has ended in the others."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from mailerd.core.event_types import EventType
 from mailerd.core.states import OPEN, JobStatus
 from mailerd.store.db.cursor import Cursor
+from mailerd.store.outbox import NewEvent, insert_events
 
 UNFINISHED: Final = (
     "(j.status IN ('queued', 'sending', 'paused') OR (j.status = 'cancelled' AND j.finished_at IS NULL))"
@@ -18,7 +20,8 @@ SELECT j.id FROM jobs j FORCE INDEX (PRIMARY)
  WHERE j.id IN %s AND {UNFINISHED}
    AND {" AND ".join(f"{_ANY.format(state.value)} IS NULL" for state in sorted(OPEN))}"""
 _LOCK_JOB: Final = "SELECT id FROM jobs FORCE INDEX (PRIMARY) WHERE id = %s FOR UPDATE"
-_COUNTS: Final = "SELECT status, COUNT(*) FROM job_recipients WHERE job_id = %s GROUP BY status"
+COUNTS: Final = "SELECT status, COUNT(*) FROM job_recipients WHERE job_id = %s GROUP BY status"
+"""How many recipients of a job are in each state."""
 _FINISH: Final = f"""
 UPDATE jobs j FORCE INDEX (PRIMARY)
    SET j.finished_at = UTC_TIMESTAMP(6), j.next_claim_at = NULL, j.status = IF(j.status = 'cancelled', j.status, %s)
@@ -29,6 +32,7 @@ SELECT job_id, COUNT(*) FROM job_recipients
 _TOOK: Final = (
     "SELECT TIMESTAMPDIFF(MICROSECOND, COALESCE(started_at, created_at), finished_at) FROM jobs WHERE id = %s"
 )
+_FINISHED_JOB: Final = "SELECT sender_email, reference, status, total, finished_at FROM jobs WHERE id = %s"
 
 
 @dataclass(frozen=True)
@@ -48,12 +52,13 @@ async def complete(cursor: Cursor, ids: Sequence[str]) -> list[CompletedJob]:
     done = []
     for (job,) in await cursor.fetchall():
         await cursor.execute(_LOCK_JOB, (job,))  # a retry that reopens a row waits, or was seen here
-        await cursor.execute(_COUNTS, (job,))
+        await cursor.execute(COUNTS, (job,))
         counts = dict(await cursor.fetchall())
         if OPEN & counts.keys():
             continue
         await cursor.execute(_FINISH, (JobStatus.COMPLETED.value, job, sum(counts.values())))
         if cursor.rowcount == 1:
+            await write_finished(cursor, job, counts)
             done.append(
                 CompletedJob(
                     id=job, sent=counts.get("sent", 0), failed=counts.get("failed", 0),
@@ -61,6 +66,15 @@ async def complete(cursor: Cursor, ids: Sequence[str]) -> list[CompletedJob]:
                 )
             )  # fmt: skip
     return done
+
+
+async def write_finished(cursor: Cursor, job: str, counts: Mapping[str, int]) -> None:
+    """Write the event of a job that has just finished, in the same transaction; `counts`: its recipients by status."""
+    await cursor.execute(_FINISHED_JOB, (job,))
+    sender, reference, status, total, at = await cursor.fetchone()
+    ended = {name: counts.get(name, 0) for name in ("sent", "failed", "cancelled")}
+    data = {"job_id": job, "sender_email": sender, "reference": reference, "status": status, "total": total, **ended}
+    cursor.pipeline(insert_events([NewEvent(EventType.JOB_FINISHED, f"{job}:{at.isoformat()}", data, job, sender)]))
 
 
 async def count_ended(cursor: Cursor, jobs: Sequence[str]) -> dict[str, int]:

@@ -10,7 +10,9 @@ from mailerd.core.states import State, Transition, after
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import micros
+from mailerd.store.outbox import insert_events
 from mailerd.store.queue.attempt_log import AttemptRow, log_attempt
+from mailerd.store.queue.change_events import failed_event
 from mailerd.store.queue.in_doubt import InDoubtRetry, was_applied
 from mailerd.store.queue.reschedule import reschedule
 
@@ -23,7 +25,7 @@ SELECT id FROM job_recipients FORCE INDEX (lease)
 # A daemon that stopped in order, or had a heartbeat after the lease was over, has not crashed.
 _READ: Final = """
 SELECT r.id, r.job_id, j.sender_email, r.to_email, r.attempts, r.daemon_id, r.mode, r.draft_id, r.claim_token,
-       r.crashes, COALESCE(d.stopped_at IS NULL AND d.heartbeat_at <= r.lease_until, 1)
+       r.crashes, COALESCE(d.stopped_at IS NULL AND d.heartbeat_at <= r.lease_until, 1), r.seq
   FROM job_recipients r FORCE INDEX (PRIMARY) JOIN jobs j ON j.id = r.job_id LEFT JOIN daemons d ON d.id = r.daemon_id
  WHERE r.id IN %s ORDER BY r.id"""
 
@@ -92,7 +94,7 @@ class ExpiredClaims:
         ]
 
     async def _expire(self, cursor: Cursor, row: Sequence[Any]) -> ExpiredClaim | None:
-        id_, job, sender, to, attempts, daemon, mode, draft, token, crashes, crashed = row
+        id_, job, sender, to, attempts, daemon, mode, draft, token, crashes, crashed, seq = row
         handed = draft is not None or mode == "direct"
         crash = bool(crashed) and daemon != self.daemon_id and not handed
         change, error = Transition.RELEASED, f"the lease of daemon {daemon} ran out at attempt {attempts}: {_WHY}"
@@ -117,6 +119,10 @@ class ExpiredClaims:
         )
         done = total = 0
         if status is State.FAILED:
+            failed = failed_event(
+                id_, job=job, seq=seq, sender=sender, to=to, attempts=attempts, token=token, error=error
+            )
+            cursor.pipeline(insert_events([failed]))
             await cursor.execute(_DONE, (job,))
             done, total = await cursor.fetchone()
         return ExpiredClaim(

@@ -17,7 +17,9 @@ from mailerd.core.verdicts import PauseCause
 from mailerd.store.db.cursor import Cursor, Statement
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import micros, naive
+from mailerd.store.outbox import insert_events
 from mailerd.store.queue.attempt_log import AttemptRow, insert_attempts
+from mailerd.store.queue.change_events import failed_events, sender_pause, write_paused, write_resumed
 from mailerd.store.queue.complete_jobs import CompletedJob, complete, count_ended, was_completed
 from mailerd.store.queue.forgotten_sends import NOT_DOUBTED, doubted_before, doubted_late, may_be_carried_out, mode_of
 from mailerd.store.queue.in_doubt import InDoubtRetry, was_applied
@@ -126,6 +128,8 @@ class RecordWriter:
             ]
             if log:
                 await cursor.execute(*self._log(log))
+            if failed := failed_events([one for one, took in log if took]):
+                await cursor.execute(*insert_events(failed))
         written = [
             WriteResult.APPLIED if took else await self._not_taken(cursor, record, repeated=repeated)
             for record, took in zip(records, fresh, strict=True)
@@ -164,6 +168,8 @@ class RecordWriter:
             statements.append(_hand_over(handed))
         if outcomes:
             statements += _outcome(outcomes), self._log([(one, True) for one in outcomes])
+            if failed := failed_events(outcomes):
+                statements.append(insert_events(failed))
         fenced = [len(part) for part in (handed, outcomes) if part]
         return (await cursor.execute_batch(statements))[1 : 1 + len(fenced)] == fenced
 
@@ -205,7 +211,9 @@ class RecordWriter:
         )
         worked = {o.letter.sender for o in outcomes if o.decision.change is Transition.SENT and o.letter.probing}
         for sender in sorted(worked):
+            was = await sender_pause(cursor, sender)
             await cursor.execute(_UNPAUSE, (sender,))
+            write_resumed(cursor, was, ended=bool(cursor.rowcount))
         pauses = {one.letter.sender: (pause, one.letter.pauses) for one in written if (pause := pause_of(one))}
         for sender, (pause, before) in sorted(pauses.items()):
             await self._pause(cursor, sender, pause, before)
@@ -226,7 +234,10 @@ class RecordWriter:
         wait = micros(pause.wait)
         pauses = before + 1 if pause.cause is PauseCause.DAILY_LIMIT else before
         for one in senders:
+            was = await sender_pause(cursor, one)
             await cursor.execute(_PAUSE, (wait, pause.cause.value, short(pause.reason, 500), pauses, one, wait))
+            if cursor.rowcount == 1:
+                write_paused(cursor, was, cause=pause.cause.value, reason=pause.reason, lasts=pause.wait)
 
     async def _fewer(self, cursor: Cursor, sender: str) -> None:
         await cursor.execute(_CONCURRENCY, (sender,))

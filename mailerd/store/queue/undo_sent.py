@@ -4,9 +4,11 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from mailerd.clock import new_id
+from mailerd.core.event_types import EventType
 from mailerd.core.states import JobChange, JobStatus, State, Transition, after, job_after
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
+from mailerd.store.outbox import NewEvent, insert_events
 from mailerd.store.queue.attempt_log import AttemptRow, log_attempt
 from mailerd.store.queue.in_doubt import InDoubtRetry, was_applied
 from mailerd.store.queue.reschedule import reschedule
@@ -70,6 +72,10 @@ async def _undo(cursor: Cursor, job: str, seq: int, draft: str, by: str) -> list
     it = UndoneSend(id_, job, to, sender, token=new_id())
     event = Transition.UNDONE.value
     await log_attempt(cursor, AttemptRow(id_, attempts, it.token, by, event, draft_id=draft, error=_NOTE))
+    undone = {"recipient_id": id_, "job_id": job, "seq": seq, "email": to, "sender_email": sender, "reason": _NOTE}
+    cursor.pipeline(
+        insert_events([NewEvent(EventType.RECIPIENT_SENT_UNDONE, f"{id_}:{it.token}", undone, job, sender)])
+    )
     await cursor.execute(_JOB, (job,))
     status = JobStatus((await cursor.fetchone())[0])
     if status is JobStatus.COMPLETED:  # its counts are no longer what it was completed with

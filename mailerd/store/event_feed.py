@@ -1,0 +1,143 @@
+"""The feed of events: every event has one place, and a place that can be seen has none before it that cannot.
+
+The ids of the table come at the INSERT, and transactions commit in another order: a reader who goes by ids passes by
+what is committed late. So an event gets its place after its COMMIT, under the lock of the row that counts the places.
+However long a transaction stays open, its events come after those that were committed before, and hold up none of them.
+"""
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from mailerd.core.event_types import EventType
+from mailerd.errors import DatabaseError, MailerdError
+from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.database import Database
+from mailerd.store.db.times import utc
+
+MAX_PAGE: Final = 1000
+"""Events of one page."""
+BATCH: Final = 500
+"""Events that get their places in one transaction."""
+
+_ANY_NEW: Final = "SELECT 1 FROM events FORCE INDEX (position) WHERE position IS NULL LIMIT 1"
+# Another daemon that gives places, or that was stopped while it did, is not waited for.
+_LOCK: Final = "SELECT last FROM event_positions WHERE id = 1 FOR UPDATE SKIP LOCKED"
+# It locks nothing, so it waits for no transaction that is open. Of two events that one and the same change caused, or
+# of which one was committed before the other was written, the earlier has the lower id.
+_NEW: Final = "SELECT id FROM events FORCE INDEX (position) WHERE position IS NULL ORDER BY id LIMIT %s"
+_PLACE: Final = "UPDATE events FORCE INDEX (PRIMARY) SET position = %s + FIELD(id, {ids}) WHERE id IN ({ids})"
+_COUNT: Final = "UPDATE event_positions SET last = %s WHERE id = 1"
+_LAST: Final = "SELECT last FROM event_positions WHERE id = 1"
+_PAGE: Final = """
+SELECT position, uid, type, at, job_id, sender_email, data FROM events FORCE INDEX ({index})
+ WHERE position > %s AND position <= %s{only} ORDER BY position LIMIT %s"""
+
+
+class UnknownPositionError(MailerdError):
+    """A client has seen events that the database does not know: it has lost commits."""
+
+    def __init__(self, last: int) -> None:
+        super().__init__(
+            f"the last event has the id {last}: the database was restored from before the id that you name. "
+            f"Read on with after={last}, or compare from an earlier id"
+        )
+
+
+@dataclass(frozen=True)
+class FeedEvent:
+    """An event with its place."""
+
+    position: int
+    uid: str
+    type: EventType
+    at: datetime
+    job_id: str | None
+    sender: str | None
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class EventPage:
+    """Events in their order."""
+
+    events: list[FeedEvent]
+    next_after: int
+    """Behind which the next page begins."""
+
+
+class EventFeed:
+    """Reads the feed. `timeout`: seconds that the database gets for an answer."""
+
+    def __init__(self, database: Database, *, timeout: float) -> None:
+        self._database = database
+        self._timeout = timeout
+
+    async def page(
+        self,
+        *,
+        after: int,
+        limit: int,
+        types: Collection[EventType] = (),
+        senders: Collection[str] | None = None,
+    ) -> EventPage:
+        """The events behind `after`; of these types and senders only, where they are given.
+
+        Raises:
+            UnknownPositionError: there is no such place yet.
+            DatabaseError: they cannot be read.
+        """
+        await self._number_new()
+        only, values = "", list[object]()
+        if types:
+            only, values = " AND type IN %s", [tuple(it.value for it in types)]
+        if senders is not None:
+            only, values = f"{only} AND sender_email IN %s", [*values, tuple(senders) or ("",)]
+        statement = _PAGE.format(index="position" if senders is None else "sender", only=only)
+
+        async def work(cursor: Cursor) -> EventPage:
+            await cursor.execute(_LAST)
+            last = int((await cursor.fetchone())[0])
+            if after > last:
+                raise UnknownPositionError(last)
+            await cursor.execute(statement, (after, last, *values, limit))
+            events = [_event(row) for row in await cursor.fetchall()]
+            return EventPage(events, events[-1].position if len(events) == limit else last)
+
+        return await self._database.request(work, what="read events", bound=self._timeout, read_only=True)
+
+    async def _number_new(self) -> None:
+        """Give their places to the events that have none; a server that takes no writes leaves them for later."""
+        try:
+            while await self._database.read(_any_new, what="look for new events", bound=self._timeout):
+                if await self._database.transaction(number, what="number events", bound=self._timeout) < BATCH:
+                    return
+        except DatabaseError:
+            if self._database.outage != "read-only":
+                raise
+
+
+async def number(cursor: Cursor) -> int:
+    """Give places to a batch of committed events, in the caller's transaction; how many there were."""
+    await cursor.execute(_LOCK)
+    if (row := await cursor.fetchone()) is None:
+        return 0
+    last = int(row[0])
+    await cursor.execute(_NEW, (BATCH,))
+    if not (ids := [int(id_) for (id_,) in await cursor.fetchall()]):
+        return 0
+    await cursor.execute(_PLACE.format(ids=", ".join(map(str, ids))), (last,))
+    await cursor.execute(_COUNT, (last + len(ids),))
+    return len(ids)
+
+
+async def _any_new(cursor: Cursor) -> bool:
+    await cursor.execute(_ANY_NEW)
+    return bool(await cursor.fetchall())
+
+
+def _event(row: tuple[Any, ...]) -> FeedEvent:
+    position, uid, type_, at, job, sender, data = row
+    return FeedEvent(position, uid, EventType(type_), utc(at), job, sender, json.loads(data))

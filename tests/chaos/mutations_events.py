@@ -1,0 +1,97 @@
+"""What holds up that an application hears of everything, once and in order, broken on purpose."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.chaos.mutation import Mutation
+
+_FEED: Final = "tests/store/test_event_feed.py::"
+OF_EVENTS: Final = (
+    Mutation(
+        "places are given without the lock of the row that counts them",
+        "mailerd/store/event_feed.py",
+        "WHERE id = 1 FOR UPDATE SKIP LOCKED",
+        "WHERE id = 1",
+        _FEED + "test_a_daemon_that_is_frozen_while_it_gives_places_holds_up_no_reader",
+    ),
+    Mutation(
+        "a reader waits for whoever gives places",
+        "mailerd/store/event_feed.py",
+        "FOR UPDATE SKIP LOCKED",
+        "FOR UPDATE",
+        _FEED + "test_a_daemon_that_is_frozen_while_it_gives_places_holds_up_no_reader",
+    ),
+    Mutation(
+        "the feed goes by the ids of the table",
+        "mailerd/store/event_feed.py",
+        "SET position = %s + FIELD(id, {ids})",
+        "SET position = id + 0 * (%s + FIELD(id, {ids}))",
+        _FEED + "test_what_is_committed_late_comes_later_and_holds_up_nothing",
+    ),
+    Mutation(
+        "a restored database is passed over",
+        "mailerd/store/event_feed.py",
+        "if after > last:",
+        "if after < 0:",
+        _FEED + "test_a_database_that_was_restored_from_before_is_told_and_not_passed_over",
+    ),
+    Mutation(
+        "a failed letter of a batch has no event",
+        "mailerd/store/queue/record.py",
+        "if failed := failed_events(outcomes):",
+        "if failed := failed_events([]):",
+        _FEED + "test_a_letter_that_failed_has_its_event_in_the_same_commit_and_a_sent_one_has_none",
+    ),
+    Mutation(
+        "a record that its row did not take has an event",
+        "mailerd/store/queue/record.py",
+        "failed_events([one for one, took in log if took])",
+        "failed_events([one for one, took in log])",
+        _FEED + "test_a_worker_that_was_fenced_off_writes_no_event",
+    ),
+    Mutation(
+        "a repeated transaction is refused for an event that is there",
+        "mailerd/store/outbox.py",
+        " ON DUPLICATE KEY UPDATE uid = events.uid",
+        "",
+        _FEED + "test_who_leaves_has_an_event_with_the_letter_whose_link_was_used",
+    ),
+    Mutation(
+        "each prolongation of a pause has an event",
+        "mailerd/store/queue/change_events.py",
+        "before is not None and before.cause != cause",
+        "before is not None",
+        _FEED + "test_pauses_and_their_ends_have_events_and_a_prolonged_pause_has_none",
+    ),
+    Mutation(
+        "a job that is paused again has an event again",
+        "mailerd/store/job_actions.py",
+        """                if status is not job.status:
+                    _write_event""",
+        """                if status:
+                    _write_event""",
+        _FEED + "test_what_is_asked_of_a_job_has_an_event_where_it_changes_something",
+    ),
+    Mutation(
+        "a cancelled job that finishes at once has no event of that",
+        "mailerd/store/job_actions.py",
+        "if not on_the_wire:",
+        "if False:",
+        _FEED + "test_what_is_asked_of_a_job_has_an_event_where_it_changes_something",
+    ),
+    Mutation(
+        "a key for certain senders sees every event",
+        "mailerd/intake/events_endpoint.py",
+        "senders=key.senders",
+        "senders=None",
+        "tests/intake/test_events_endpoint.py::test_a_key_for_certain_senders_sees_their_events_only",
+    ),
+    Mutation(
+        "a stream that broke begins anew",
+        "mailerd/intake/events_endpoint.py",
+        "reader.after = int(last)",
+        "reader.after = reader.after + 0 * int(last)",
+        "tests/intake/test_events_endpoint.py::test_a_stream_that_broke_is_taken_up_where_it_was",
+    ),
+)

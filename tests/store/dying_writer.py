@@ -1,0 +1,35 @@
+"""A process that cancels a job and kills itself at its COMMIT: `python -m tests.store.dying_writer URL JOB WHEN`."""
+
+import asyncio
+import os
+import signal
+import sys
+from datetime import timedelta
+
+from mailerd.config import DatabaseSettings
+from mailerd.core.states import JobChange
+from mailerd.events.store import StoreEvents
+from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.database import Database
+from mailerd.store.job_actions import JobActions
+from tests.support.heard import Heard
+
+
+async def main(url: str, job: str, when: str) -> None:
+    database = Database(DatabaseSettings(url=url), events=StoreEvents(Heard()))
+    commit = Cursor.commit
+
+    async def die(cursor: Cursor) -> None:
+        if when == "before":
+            await cursor.execute("SELECT 1")  # what waits for the next round trip is done, and not committed
+        else:
+            await commit(cursor)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    Cursor.commit = die  # type: ignore[method-assign, assignment]  # until the kill
+    actions = JobActions(database, timeout=10, in_flight=timedelta(seconds=60))
+    await actions.apply(job, JobChange.CANCEL, actor="a test")
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))
