@@ -47,7 +47,7 @@ def add(
     """Send no more letters to an address; what is being sent at this moment may still go."""
     clean = _checked(Addresses(), address)
 
-    async def work(suppressions: Suppressions) -> int:
+    async def work(suppressions: Suppressions) -> list[NewSuppression]:
         list_id = await _list_id(suppressions, mailing_list, make=True)
         new = NewSuppression(
             suppressions.digest(clean),
@@ -154,12 +154,11 @@ def import_file(
         for addresses in batched(_addresses(file, bad), _ROWS_AT_ONCE):
             total += len(addresses)
             actor = getpass.getuser()
-            added += await suppressions.add(
-                [
-                    NewSuppression(suppressions.digest(it), list_id, reason, Channel.IMPORT, it, actor=actor)
-                    for it in addresses
-                ]
-            )
+            new = [
+                NewSuppression(suppressions.digest(it), list_id, reason, Channel.IMPORT, it, actor=actor)
+                for it in addresses
+            ]
+            added += len(await suppressions.add(new))
 
     _ask(config, work)
     for line in bad[:_MAX_SHOWN]:

@@ -1,14 +1,14 @@
 """`/api/suppressions` and `/api/lists`: who gets no letters, for applications that keep such lists themselves."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
-from mailerd.core.suppression import EVERYTHING, Channel, Reason
+from mailerd.core.suppression import EVERYTHING, Channel, Reason, masked
 from mailerd.events.suppression import SuppressionEvents
 from mailerd.intake.auth import ApiKeyAuth
 from mailerd.intake.errors import FieldError, invalid, not_found
@@ -47,6 +47,8 @@ MAX_AT_ONCE: Final = 10_000
 MAX_BODY: Final = 4 * 1024 * 1024
 """Bytes: so many suppressions with long addresses and details."""
 CSV_COLUMNS: Final = ("email", "list", "reason", "source", "detail", "created_at")
+_EVERYTHING: Final = "everything"
+"""What events say in place of a list."""
 _CURSOR: Final = re.compile(r"(\d{1,17})-([0-9a-f]{32})-(\d{1,10})", re.ASCII)
 _MAX_FAULTS: Final = 100
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -164,7 +166,25 @@ class SuppressionEndpoints:
             )
             for it, email in zip(given, clean, strict=True)
         ]
-        return json_response(SuppressedOut(total=len(new), added=await suppressions.add(new)))
+        added = await suppressions.add(new)
+        self._log_added(added, {list_id: name or _EVERYTHING for name, list_id in lists.items()})
+        return json_response(SuppressedOut(total=len(new), added=len(added)))
+
+    def _log_added(self, added: Sequence[NewSuppression], lists: Mapping[int, str]) -> None:
+        """One event for each reason, with the number where it is more than one."""
+        for reason in Reason:
+            those = [it for it in added if it.reason is reason]
+            names = {lists[it.list_id] for it in those}
+            named = names.pop() if len(names) == 1 else f"{len(names)} lists"
+            if len(those) > 1:
+                self._events.suppressions_added(
+                    added=len(those), mailing_list=named, reason=reason.value, source=Channel.API.value
+                )
+            elif those:
+                self._events.suppression_added(
+                    address=masked(those[0].address or ""), mailing_list=named, reason=reason.value,
+                    source=Channel.API.value,
+                )  # fmt: skip
 
     async def remove(self, request: web.Request) -> web.Response:
         """End one; the person gets letters again."""
@@ -178,6 +198,10 @@ class SuppressionEndpoints:
         )  # fmt: skip
         if not removed:
             raise not_found("this address is not suppressed there; GET /api/suppressions?email= shows what is")
+        self._events.suppression_removed(
+            address=masked(email), mailing_list=mailing_list.shown if mailing_list else _EVERYTHING,
+            source=Channel.API.value,
+        )  # fmt: skip
         return json_response(RemovedOut(removed=True))
 
     async def lists(self, request: web.Request) -> web.Response:

@@ -19,6 +19,7 @@ from mailerd.core.pauses import CAUSES
 from mailerd.core.replies import Call
 from mailerd.core.states import JobStatus, State
 from mailerd.core.stats import QueueStats
+from mailerd.core.suppression import Channel, Reason
 from mailerd.events.base import Event, registered_events
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
@@ -80,6 +81,13 @@ class Metrics:
         )
         for result in ("whole", "with_failures", "cancelled"):
             self._jobs_finished(result)
+        self._suppressions = _counters(
+            "mailerd_suppressions_added", "Suppressions that this daemon added.", "reason", "source", registry=registry
+        )
+        for channel in (Channel.ONE_CLICK, Channel.PAGE):
+            self._suppressions(Reason.UNSUBSCRIBED, channel)
+        for reason in Reason:
+            self._suppressions(reason, Channel.API)
         self._requests = _counters("mailerd_http_requests", "Answered requests.", "method", "status", registry=registry)
         self._google = _counters(
             "mailerd_google_calls", "Calls to Google that ended.", "call", "outcome", registry=registry
@@ -170,7 +178,12 @@ class Metrics:
         def google_call_failed(fields: Mapping[str, object]) -> None:
             self._google_call(fields, outcome=str(fields["outcome"]))
 
+        def suppression_added(fields: Mapping[str, object]) -> None:
+            self._suppressions(str(fields["reason"]), str(fields["source"])).inc(_number(fields.get("added", 1)))
+
         return {
+            "suppression_added": suppression_added,
+            "suppressions_added": suppression_added,
             "google_call_failed": google_call_failed,
             "google_call_succeeded": self._google_call,
             "token_refreshed": lambda fields: self._google_call({**fields, "call": Call.TOKEN}),

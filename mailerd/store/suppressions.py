@@ -120,14 +120,14 @@ class Suppressions:
         """What stands for the address in the table."""
         return digest_of(address, self._key)
 
-    async def add(self, new: Sequence[NewSuppression]) -> int:
-        """Make them, in one transaction; how many there were not before. To repeat it is harmless.
+    async def add(self, new: Sequence[NewSuppression]) -> list[NewSuppression]:
+        """Make them, in one transaction; those that there were not before. To repeat it is harmless.
 
         Raises:
             DatabaseError: it is not known to be stored.
         """
 
-        async def work(cursor: Cursor) -> int:
+        async def work(cursor: Cursor) -> list[NewSuppression]:
             return await add(cursor, new)
 
         return await self._database.request(work, what="suppress", bound=self._timeout)
@@ -276,9 +276,9 @@ def check_list(name: str, title: str | None = None) -> None:
         raise ListNameError(f"a list's title has 1 to {MAX_LIST_TITLE} printable characters")
 
 
-async def add(cursor: Cursor, new: Sequence[NewSuppression]) -> int:
+async def add(cursor: Cursor, new: Sequence[NewSuppression]) -> list[NewSuppression]:
     """What `Suppressions.add` does, in a transaction of the caller's."""
-    added = 0
+    added = list[NewSuppression]()
     for first in range(0, len(new), ROWS_AT_ONCE):
         part = {(it.digest, it.list_id): it for it in reversed(new[first : first + ROWS_AT_ONCE])}
         await cursor.execute(_BINDING, (tuple({it.digest for it in part.values()}), tuple({it for _, it in part})))
@@ -294,7 +294,7 @@ async def add(cursor: Cursor, new: Sequence[NewSuppression]) -> int:
         if changed := [*fresh, *stronger]:
             await cursor.execute(*_rows(_LOG, [_logged(it) for it in changed]))
         await _write_events(cursor, [it for it in fresh if it.reason is Reason.UNSUBSCRIBED])
-        added += len(fresh)
+        added += fresh
     return added
 
 

@@ -77,6 +77,26 @@ async def test_every_fault_of_a_request_is_named_and_nothing_is_stored(site: Sit
     assert await query(site.database, "SELECT COUNT(*) FROM suppressions") == [(0,)]
 
 
+async def test_each_request_is_an_event_with_its_number_and_what_was_there_is_none(site: Site) -> None:
+    await suppress(site, ADA, list="news")
+    await suppress(site, ADA, BOB, "eve@example.com", list="news")
+    await suppress(site, ADA, BOB, list="news")
+    body = [{"email": ADA}, {"email": ADA, "list": "other"}, {"email": BOB, "reason": "complained"}]
+    await ask(site, "POST", "/api/suppressions", json={"suppressions": body})
+    await ask(site, "DELETE", f"/api/suppressions/{ADA}?list=news")
+    one = {"source": "api", "reason": "manual"}
+    assert [(name, fields) for name, fields in site.heard.events if name.startswith("suppression")] == [
+        ("suppression_added", {**one, "address": "a•••@example.com", "mailing_list": "news"}),
+        ("suppressions_added", {**one, "added": 2, "mailing_list": "news"}),
+        (
+            "suppression_added",
+            {"source": "api", "reason": "complained", "address": "b•••@example.com", "mailing_list": "everything"},
+        ),
+        ("suppressions_added", {**one, "added": 2, "mailing_list": "2 lists"}),
+        ("suppression_removed", {"source": "api", "address": "a•••@example.com", "mailing_list": "news"}),
+    ]
+
+
 async def test_lists_have_titles(site: Site) -> None:
     status, made = await ask(site, "POST", "/api/lists", json={"name": "news", "title": "Autumn news"})
     assert (status, made["title"]) == (200, "Autumn news")

@@ -11,6 +11,7 @@ from mailerd.core.stats import QueueStats, SenderStats
 from mailerd.events.gmail import GmailEvents
 from mailerd.events.intake import IntakeEvents
 from mailerd.events.journald_catalog import events
+from mailerd.events.suppression import SuppressionEvents
 from mailerd.events.worker import RunnerEvents
 from mailerd.ops.metrics import CONTENT_TYPE, MAX_SENDERS, Metrics
 from mailerd.sandbox.google import FakeGoogle, FakeLimits, serve
@@ -184,3 +185,16 @@ async def test_a_daemon_shows_what_it_did(database_url: str, tmp_path: Path) -> 
             "heartbeat",
         }
         await asyncio.sleep(0)
+
+
+def test_suppressions_are_counted_by_reason_and_source_with_the_number_of_a_request() -> None:
+    metrics = Metrics()
+    name = 'mailerd_suppressions_added_total{{reason="{}",source="{}"}}'
+    assert value(metrics.page(), name.format("unsubscribed", "one_click")) == 0
+    assert value(metrics.page(), name.format("complained", "api")) == 0
+    events = SuppressionEvents(metrics.on_event)
+    events.suppression_added(address="a•••@x", mailing_list="news", reason="unsubscribed", source="one_click")
+    events.suppressions_added(added=7, mailing_list="news", reason="complained", source="api")
+    events.suppression_removed(address="a•••@x", mailing_list="news", source="api")
+    assert value(metrics.page(), name.format("unsubscribed", "one_click")) == 1
+    assert value(metrics.page(), name.format("complained", "api")) == 7
