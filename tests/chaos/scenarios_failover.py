@@ -135,7 +135,7 @@ OF_FAILOVER: Final = (
     ),
     Scenario(
         "failover_and_a_death", "the same, and a daemon dies at the same moment", _asynchronous_and_a_death, Size(80),
-        Size(1000), setting=_replicated("asynchronous"), within=200, hits=("database_told_again",),
+        Size(1000), setting=_replicated("asynchronous"), within=400, hits=("database_told_again",),
     ),
     Scenario(
         "failover_semi_synchronous", "the primary dies, a replica that has every commit takes over", _semi_synchronous,
