@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+from mailerd.core.event_types import EventType
 from mailerd.core.states import Proof
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
@@ -28,6 +29,10 @@ class AuditFinding:
 
 
 # Each check: its name, a statement that gives (job, recipient or NULL, what) per finding.
+_CAUSE: Final = "CONVERT({} USING ascii) COLLATE ascii_bin"
+"""As the column of the events, so that their key finds it."""
+_FINISH: Final = "CONCAT(j.id, ':', DATE_FORMAT(j.finished_at, '%%Y-%%m-%%dT%%H:%%i:%%s.%%f'))"
+_CLAIM: Final = "CONCAT(a.recipient_id, ':', a.claim_token)"
 _ROWS: Final = "SELECT r.job_id, r.id, {what} FROM job_recipients r WHERE {where}"
 _CHECKS: Final[tuple[tuple[str, str], ...]] = (
     (
@@ -134,6 +139,26 @@ _CHECKS: Final[tuple[tuple[str, str], ...]] = (
         "FROM attempts a JOIN job_recipients r ON r.id = a.recipient_id "
         "WHERE a.event = 'sent' AND a.message_id IS NOT NULL GROUP BY r.job_id, r.id "
         "HAVING COUNT(DISTINCT a.message_id) > 1",
+    ),
+    (
+        "finished without an event",
+        "SELECT j.id, NULL, CONCAT('finished at ', j.finished_at, ', and the feed has no event of it') FROM jobs j "
+        "WHERE j.finished_at IS NOT NULL AND NOT EXISTS (SELECT 1 FROM events e WHERE e.type = 'job.finished' "
+        f"AND e.cause = {_CAUSE.format(_FINISH)})",
+    ),
+    *(
+        (
+            f"{name} without an event",
+            f"SELECT r.job_id, r.id, CONCAT('{name} at ', a.at, ', and the feed has no event of it') FROM attempts a "
+            f"JOIN job_recipients r ON r.id = a.recipient_id WHERE a.applied = 1 AND {happened} "
+            f"AND NOT EXISTS (SELECT 1 FROM events e WHERE e.type = '{type_.value}' "
+            f"AND e.cause = {_CAUSE.format(_CLAIM)})",
+        )
+        for name, type_, happened in (
+            ("failed", EventType.RECIPIENT_FAILED, "a.event = 'failed'"),
+            ("failed", EventType.RECIPIENT_FAILED, "a.event = 'lapsed' AND a.error LIKE 'failed: %%'"),
+            ("undone", EventType.RECIPIENT_SENT_UNDONE, "a.event = 'undone'"),
+        )
     ),
 )
 

@@ -62,6 +62,9 @@ async def test_books_that_balance_have_no_findings(database: Database) -> None:
             "NULL, at FROM attempts WHERE message_id = 'm1'",
         ),
         ("sent after all", "UPDATE job_recipients SET status = 'failed', error = 'x' WHERE message_id = 'm1'"),
+        ("finished without an event", "UPDATE events SET cause = 'x' WHERE type = 'job.finished'"),
+        ("finished without an event", "UPDATE jobs SET finished_at = '2020-01-01' WHERE status = 'completed'"),
+        ("failed without an event", "DELETE FROM events WHERE type = 'recipient.failed'"),
         (
             "never completed",
             "UPDATE jobs SET status = 'sending', finished_at = NULL WHERE status = 'completed'",

@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from typing import Any
 
 import aiomysql
 import pytest
@@ -22,7 +23,7 @@ from mailerd.core.verdicts import PauseCause
 from mailerd.events.store import StoreEvents
 from mailerd.sandbox.mariadb import Server
 from mailerd.store import event_feed
-from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.cursor import Cursor, Statement
 from mailerd.store.db.database import Database
 from mailerd.store.event_feed import EventFeed, FeedEvent, UnknownPositionError
 from mailerd.store.job_actions import JobActions
@@ -168,6 +169,30 @@ async def test_a_page_says_where_the_next_one_begins_also_where_it_is_empty(data
     assert (page.events, page.next_after) == ([], 5)
     page = await feed.page(after=0, limit=100, types={EventType.JOB_FINISHED})
     assert (page.events, page.next_after) == ([], 5)
+
+
+async def test_a_key_for_many_senders_reads_them_in_one_order_and_sorts_no_more_than_a_page_of_each(
+    database: Database,
+) -> None:
+    for number in range(60):
+        it = NewEvent(EventType.JOB_PAUSED, str(number), {}, sender=f"s{number % 4}@example.com")
+        await query(database, *_spread(insert_events([it])))
+    feed, mine, after = EventFeed(database, timeout=5), {"s1@example.com", "s3@example.com"}, 0
+    found: list[int] = []
+    while (page := await feed.page(after=after, limit=7, senders=mine)).events:
+        found += [it.position for it in page.events]
+        after = page.next_after
+    assert found == list(range(2, 61, 2))
+    assert (await feed.page(after=0, limit=7, senders=set())).events == []
+    statement, values = event_feed._page(0, 60, 7, (), mine)
+    plan = await query(database, f"EXPLAIN {statement}", *values)
+    reads = [row for row in plan if "events" in row]
+    assert [row.count("sender") for row in reads] == [2, 2]  # the key that is possible, and the key that is used
+    assert not any("filesort" in (row[-1] or "") for row in reads)
+
+
+def _spread(statement: Statement) -> tuple[Any, ...]:
+    return statement[0], *statement[1]
 
 
 async def test_a_database_that_was_restored_from_before_is_told_and_not_passed_over(database: Database) -> None:

@@ -74,7 +74,11 @@ async def write_finished(cursor: Cursor, job: str, counts: Mapping[str, int]) ->
     sender, reference, status, total, at = await cursor.fetchone()
     ended = {name: counts.get(name, 0) for name in ("sent", "failed", "cancelled")}
     data = {"job_id": job, "sender_email": sender, "reference": reference, "status": status, "total": total, **ended}
-    cursor.pipeline(insert_events([NewEvent(EventType.JOB_FINISHED, f"{job}:{at.isoformat()}", data, job, sender)]))
+    cursor.pipeline(
+        insert_events(
+            [NewEvent(EventType.JOB_FINISHED, f"{job}:{at.isoformat(timespec='microseconds')}", data, job, sender)]
+        )
+    )
 
 
 async def count_ended(cursor: Cursor, jobs: Sequence[str]) -> dict[str, int]:
