@@ -25,9 +25,12 @@ BATCH: Final = 500
 _ANY_NEW: Final = "SELECT 1 FROM events FORCE INDEX (position) WHERE position IS NULL LIMIT 1"
 # Another daemon that gives places, or that was stopped while it did, is not waited for.
 _LOCK: Final = "SELECT last FROM event_positions WHERE id = 1 FOR UPDATE SKIP LOCKED"
-# It locks nothing, so it waits for no transaction that is open. Of two events that one and the same change caused, or
-# of which one was committed before the other was written, the earlier has the lower id.
+# Without a lock it sees one moment: if it sees an event, it sees all that were committed before that one was written,
+# and they have lower ids. A locking read sees each row at another moment.
 _NEW: Final = "SELECT id FROM events FORCE INDEX (position) WHERE position IS NULL ORDER BY id LIMIT %s"
+# A transaction that repeats an event locks its row. Such an event gets its place later.
+_FREE: Final = """
+SELECT id FROM events FORCE INDEX (PRIMARY) WHERE id IN %s ORDER BY id FOR UPDATE SKIP LOCKED"""
 _PLACE: Final = "UPDATE events FORCE INDEX (PRIMARY) SET position = %s + FIELD(id, {ids}) WHERE id IN ({ids})"
 _COUNT: Final = "UPDATE event_positions SET last = %s WHERE id = 1"
 _LAST: Final = "SELECT last FROM event_positions WHERE id = 1"
@@ -122,6 +125,9 @@ async def number(cursor: Cursor) -> int:
         return 0
     last = int(row[0])
     await cursor.execute(_NEW, (BATCH,))
+    if not (new := tuple(id_ for (id_,) in await cursor.fetchall())):
+        return 0
+    await cursor.execute(_FREE, (new,))
     if not (ids := [int(id_) for (id_,) in await cursor.fetchall()]):
         return 0
     await cursor.execute(_PLACE.format(ids=", ".join(map(str, ids))), (last,))

@@ -18,9 +18,16 @@ OF_EVENTS: Final = (
     Mutation(
         "a reader waits for whoever gives places",
         "mailerd/store/event_feed.py",
-        "FOR UPDATE SKIP LOCKED",
-        "FOR UPDATE",
+        "WHERE id = 1 FOR UPDATE SKIP LOCKED",
+        "WHERE id = 1 FOR UPDATE",
         _FEED + "test_a_daemon_that_is_frozen_while_it_gives_places_holds_up_no_reader",
+    ),
+    Mutation(
+        "a reader waits for a transaction that repeats an event",
+        "mailerd/store/event_feed.py",
+        "ORDER BY id FOR UPDATE SKIP LOCKED",
+        "ORDER BY id FOR UPDATE",
+        _FEED + "test_a_daemon_that_is_frozen_while_it_repeats_an_event_holds_up_no_reader",
     ),
     Mutation(
         "the feed goes by the ids of the table",

@@ -118,6 +118,17 @@ async def test_a_daemon_that_is_frozen_while_it_gives_places_holds_up_no_reader(
     assert [it.data["n"] for it in await seen(database)] == ["one", "two"]
 
 
+async def test_a_daemon_that_is_frozen_while_it_repeats_an_event_holds_up_no_reader(
+    database: Database, other: aiomysql.Connection
+) -> None:
+    await add(database, "one")
+    await begin(other, "one")  # it is there: the row stays as it is, and is locked
+    await add(database, "two")
+    assert [it.data["n"] for it in await asyncio.wait_for(seen(database), 2)] == ["two"]
+    await other.commit()
+    assert [it.data["n"] for it in await seen(database)] == ["two", "one"]
+
+
 async def read_along(database: Database, stop: asyncio.Event) -> list[FeedEvent]:
     """What a client sees that reads all the time, until `stop` and once more."""
     found: list[FeedEvent] = []

@@ -8,6 +8,9 @@ import pytest
 from pymysql.err import DataError
 
 from mailerd.config import DatabaseSettings
+from mailerd.core.decisions import Decision
+from mailerd.core.models import Outcome
+from mailerd.core.states import Transition
 from mailerd.errors import DatabaseError
 from mailerd.events.store import StoreEvents
 from mailerd.sandbox.mariadb import Server
@@ -16,6 +19,7 @@ from mailerd.store.db.database import Database
 from mailerd.store.db.pool import Pool
 from tests.store.db.test_pool_bounds import BOUND, CONNECT, failure, pooled
 from tests.store.queue.test_claim import claims
+from tests.store.queue.test_record import SENT, write
 from tests.support.heard import Heard
 from tests.support.proxy import Proxy
 from tests.support.rows import post, states
@@ -181,3 +185,17 @@ async def test_a_claim_takes_six_round_trips(database: Database, trips: list[byt
     assert len(claim.letters) == 30
     assert len(trips) <= 6, trips
     assert [await states(database, job) for job in jobs] == [{"sending": 10, "waiting": 10}] * 3
+
+
+async def test_a_record_of_sent_letters_asks_nothing_of_the_events_and_one_that_failed_costs_no_round_trip(
+    database: Database, trips: list[bytes]
+) -> None:
+    await post(database, recipients=20)
+    letters = (await claims(database).claim(20)).letters
+    trips.clear()
+    await write(database, *[Outcome(letter, SENT) for letter in letters[:10]])
+    sent, asked = len(trips), b"".join(trips)
+    assert b"events" not in asked
+    trips.clear()
+    await write(database, *[Outcome(letter, Decision(Transition.FAILED, error="x")) for letter in letters[10:]])
+    assert (len(trips), b"".join(trips).count(b"INSERT INTO events")) == (sent, 1)
