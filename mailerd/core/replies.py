@@ -79,6 +79,11 @@ class NotSent:
 
 
 @dataclass(frozen=True)
+class TooLate(NotSent):
+    """Its first byte would have gone out after the time that its caller allowed; it says nothing of Google."""
+
+
+@dataclass(frozen=True)
 class TokenUnavailable(NotSent):
     """No access token came, for whatever reason; Gmail was not asked, and may well answer others."""
 

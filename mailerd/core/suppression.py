@@ -47,6 +47,11 @@ class Reason(StrEnum):
     """It came from another system's list."""
 
     @property
+    def strength(self) -> int:
+        """A stronger reason takes the place of a weaker one."""
+        return {Reason.HARD_BOUNCE: 2, Reason.COMPLAINED: 1}.get(self, 0)
+
+    @property
     def binds_always(self) -> bool:
         """Whether no job may override it."""
         return self is Reason.HARD_BOUNCE

@@ -20,6 +20,7 @@ from mailerd.core.replies import (
     Refused,
     Reply,
     TokenRefused,
+    TooLate,
     WrongMailbox,
 )
 from mailerd.events.gmail import GmailEvents
@@ -210,6 +211,8 @@ class Gmail:
         match reply:
             case Accepted() | Refused() | TokenRefused() | MalformedResponse():
                 self.semaphore.grow(sender)
+            case TooLate():
+                pass  # we did not ask
             case NoResponse() | NotSent():
                 self.semaphore.shrink(sender)
             case NoCredentials() | WrongMailbox():

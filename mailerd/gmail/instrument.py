@@ -14,6 +14,7 @@ from mailerd.core.replies import (
     Reply,
     TokenRefused,
     TokenUnavailable,
+    TooLate,
     WrongMailbox,
 )
 from mailerd.events.gmail import GmailEvents
@@ -23,6 +24,7 @@ _WORDS: Final[Mapping[type[Reply], str]] = {
     NoCredentials: "no_credentials",
     WrongMailbox: "wrong_mailbox",
     TokenUnavailable: "unreachable",
+    TooLate: "too_late",
     NotSent: "unreachable",
     NoResponse: "lost",
     MalformedResponse: "garbled",

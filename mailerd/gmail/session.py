@@ -7,9 +7,12 @@ a request was sent.
 
 import asyncio
 import io
+import math
 import socket
 import struct
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from types import SimpleNamespace
 from typing import Any, Final, Self, override
@@ -20,7 +23,7 @@ from aiogoogle.sessions.abc import AbstractSession
 from aiohttp.tracing import Trace
 
 from mailerd import __version__
-from mailerd.core.replies import Call, NoResponse, NotSent
+from mailerd.core.replies import Call, NoResponse, NotSent, TooLate
 from mailerd.events.gmail import GmailEvents
 from mailerd.gmail.responses import MAX_BODY, Answer
 
@@ -33,6 +36,7 @@ _HEADERS: Final = {
 }
 _SENT_AT_ONCE: Final = 256 * 1024
 """Bytes of a body that are sent in one go; a larger one goes piece by piece, and other requests get their turn."""
+_SENDS: Final = frozenset({Call.DRAFTS_SEND, Call.MESSAGES_SEND})
 _NETWORK_ERRORS: Final = (aiohttp.ClientError, OSError, TimeoutError)
 """OSError includes ssl.SSLError, DNS and resets. Every other exception is a bug, ours or a library's."""
 
@@ -76,6 +80,26 @@ _CURRENT: ContextVar[GmailRequest] = ContextVar("_CURRENT")
 """The request of this task, for the connector, which aiohttp does not tell."""
 
 
+_BEGIN_BEFORE: ContextVar[float] = ContextVar("_BEGIN_BEFORE", default=math.inf)
+
+
+class _TooLateError(Exception):
+    """See `begin_before`."""
+
+
+@contextmanager
+def begin_before(moment: float) -> Iterator[None]:
+    """Let no request of this task begin after `moment` (time.monotonic()); its outcome is TooLate then.
+
+    A token, the owner's check, a new connection or a repetition may take seconds before the first byte goes out.
+    """
+    token = _BEGIN_BEFORE.set(moment)
+    try:
+        yield
+    finally:
+        _BEGIN_BEFORE.reset(token)
+
+
 class GmailSession(AbstractSession):
     """The shared connections. Every wait in it ends at a deadline, which is a time of the event loop's clock."""
 
@@ -113,6 +137,8 @@ class GmailSession(AbstractSession):
         try:
             async with asyncio.timeout_at(deadline):
                 response = await (by or self.send)(request)
+        except _TooLateError:
+            return TooLate("it could not begin in time")
         except _NETWORK_ERRORS as error:
             return _outcome(request, cause=_words(error))
         except Exception as error:  # noqa: BLE001 - a letter must get its outcome even when a library has a bug
@@ -179,6 +205,8 @@ async def _before_first_byte(_: aiohttp.ClientSession, context: SimpleNamespace,
     request: GmailRequest = context.trace_request_ctx
     if request.maybe_sent and request.method != "GET":  # aiohttp repeats a DELETE as well
         raise aiohttp.ServerDisconnectedError("the connection was lost before the answer came")
+    if request.call in _SENDS and time.monotonic() > _BEGIN_BEFORE.get():
+        raise _TooLateError
     request.maybe_sent = True
 
 

@@ -89,7 +89,7 @@ class ApiKeyAuth:
         if key.per_minute and (wait := self._rates.wait(key.id, per_minute=key.per_minute, now=now)):
             raise _too_fast(f"the key {key.name!r} may make {key.per_minute} requests a minute", wait)
         if not key.may(call):
-            allowed = ", ".join(sorted(key.permissions or ()))
+            allowed = ", ".join(sorted(key.permissions)) if key.permissions else "certain senders"
             raise ApiError(
                 403, "call_not_allowed", f"the key {key.name!r} is for {allowed}; this call needs {call.value}"
             )

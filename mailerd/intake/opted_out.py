@@ -11,6 +11,7 @@ from mailerd.events.suppression import SuppressionEvents
 from mailerd.intake.auth import ApiKeyAuth
 from mailerd.intake.check_recipients import RejectedRecipient
 from mailerd.intake.errors import ApiError, FieldError, invalid
+from mailerd.intake.key_shares import Shares
 from mailerd.intake.parse_job import ParsedJob
 from mailerd.intake.suppressions import SuppressionEndpoints
 from mailerd.intake.unsubscribe_site import UnsubscribeSite
@@ -39,11 +40,12 @@ class OptOut:
         self._events = SuppressionEvents(sink)
         self.site = UnsubscribeSite(public, database=database, timeout=timeout, events=self._events)
 
-    def endpoints(self, auth: ApiKeyAuth, *, body_timeout: float) -> dict[str, Handler]:
+    def endpoints(self, auth: ApiKeyAuth, shares: Shares, body_timeout: float) -> dict[str, Handler]:
         """The handlers by the ids of their operations."""
         it = SuppressionEndpoints(
-            auth=auth, database=self._database, timeout=self._timeout, events=self._events, body_timeout=body_timeout
-        )
+            auth=auth, database=self._database, timeout=self._timeout, events=self._events, body_timeout=body_timeout,
+            large_bodies=shares.large_bodies,
+        )  # fmt: skip
         return {
             "suppressions": it.index,
             "suppressions.csv": it.results,

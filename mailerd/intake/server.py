@@ -30,6 +30,7 @@ from mailerd.intake.job_actions import JobActionEndpoints
 from mailerd.intake.job_events import JobEventsEndpoint
 from mailerd.intake.key_shares import SHARE_TIMEOUT, Shares
 from mailerd.intake.middleware import ErrorMiddleware
+from mailerd.intake.no_such_path import no_such_path
 from mailerd.intake.opted_out import OptOut
 from mailerd.intake.query_params import JobLookup
 from mailerd.intake.read_jobs import ReadEndpoints
@@ -305,20 +306,5 @@ class Intake:
             "/openapi.json": docs.openapi,
             "/docs": docs.docs,
             "/docs/style.css": docs.style,
-            **(self._opt_out.endpoints(self._auth, body_timeout=self._body_timeout) | metrics),
+            **(self._opt_out.endpoints(self._auth, self._shares, self._body_timeout) | metrics),
         }
-
-
-async def no_such_path(request: web.Request) -> web.StreamResponse:
-    """The 404, or the 405 where another method is served at this path.
-
-    A route of our own, since aiohttp's 404 has an own answer to `Expect`, which breaks where the header is no text.
-    """
-    methods = set[str]()
-    for resource in request.app.router.resources():
-        _, allowed = await resource.resolve(request)
-        methods |= allowed
-    methods.discard("*")
-    if methods:
-        raise web.HTTPMethodNotAllowed(request.method, sorted(methods))
-    raise web.HTTPNotFound

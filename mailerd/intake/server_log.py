@@ -11,23 +11,24 @@ from aiohttp.http import HttpProcessingError
 from mailerd.events.intake import IntakeEvents
 from mailerd.intake.stranger_log import StrangerLog
 
-_LOGGER: Final = logging.getLogger("mailerd.intake.server")
 _MAX_REASON: Final = 200
 _WHAT_WAS_SENT: Final = re.compile(r":?\s*\n|: b'|: bytearray\(")
 """Where aiohttp begins to quote the request, which may hold an API key."""
 
 
 @contextmanager
-def server_log(events: IntakeEvents, strangers: StrangerLog) -> Iterator[logging.Logger]:
-    """The logger for aiohttp's server; while the context lasts, its records become events."""
-    log = _ServerLog(events, strangers)
-    _LOGGER.setLevel(logging.DEBUG)  # aiohttp reports bytes that are no HTTP at this level
-    _LOGGER.propagate = False
-    _LOGGER.addHandler(log)
+def server_log(
+    events: IntakeEvents, strangers: StrangerLog, *, name: str = "mailerd.intake.server"
+) -> Iterator[logging.Logger]:
+    """The logger for aiohttp's server; while the context lasts, its records become events. `name`: one a listener."""
+    log, logger = _ServerLog(events, strangers), logging.getLogger(name)
+    logger.setLevel(logging.DEBUG)  # aiohttp reports bytes that are no HTTP at this level
+    logger.propagate = False
+    logger.addHandler(log)
     try:
-        yield _LOGGER
+        yield logger
     finally:
-        _LOGGER.removeHandler(log)
+        logger.removeHandler(log)
 
 
 class _ServerLog(logging.Handler):

@@ -1,5 +1,6 @@
 """Closes connections that do not send a whole first request in time; aiohttp has no such timeout."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -30,8 +31,12 @@ class SlowClientReaper:
 
     @web.middleware
     async def note_request(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Middleware: this connection has sent the headers of a request."""
+        """Middleware: this connection has sent the headers of a request.
+
+        It also gives other connections their turn: aiohttp would answer thousands of pipelined requests in one go.
+        """
         self._have_asked.add(request.protocol)
+        await asyncio.sleep(0)
         return await handler(request)
 
     async def run(self, connections: Callable[[], Sequence[_Connection]]) -> None:

@@ -1,22 +1,24 @@
 """`/api/suppressions` and `/api/lists`: who gets no letters, for applications that keep such lists themselves."""
 
+import asyncio
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from mailerd.core.suppression import EVERYTHING, Channel, Reason, masked
 from mailerd.events.suppression import SuppressionEvents
 from mailerd.intake.auth import ApiKeyAuth
 from mailerd.intake.errors import FieldError, invalid, not_found
 from mailerd.intake.http_responses import json_response, write
+from mailerd.intake.key_shares import Share
 from mailerd.intake.query_params import choice, cursor, limit, query, text
 from mailerd.intake.read_jobs import csv_lines
 from mailerd.intake.request_body import BodyReader
-from mailerd.intake.request_models import read_model
+from mailerd.intake.request_models import one_line, read_model
 from mailerd.intake.response_models import (
     ListOut,
     ListsOut,
@@ -64,7 +66,9 @@ class SuppressionIn(BaseModel):
         str | None, Field(max_length=MAX_LIST_NAME, description="the list; without it, every letter there is")
     ] = None
     reason: Annotated[Reason, Field(strict=False)] = Reason.MANUAL
-    detail: Annotated[str | None, Field(max_length=255, description="a note, such as a ticket")] = None
+    detail: Annotated[
+        Annotated[str, AfterValidator(one_line)] | None, Field(max_length=255, description="a note, such as a ticket")
+    ] = None
 
 
 class SuppressionsIn(BaseModel):
@@ -88,13 +92,20 @@ class SuppressionEndpoints:
     """The handlers. `timeout`: seconds that the database gets for an answer; `body_timeout`: seconds for a body."""
 
     def __init__(
-        self, *, auth: ApiKeyAuth, database: Database, timeout: float, events: SuppressionEvents, body_timeout: float
+        self,
+        *,
+        auth: ApiKeyAuth,
+        database: Database,
+        timeout: float,
+        events: SuppressionEvents,
+        body_timeout: float,
+        large_bodies: Share,
     ) -> None:
         self._auth = auth
         self._database = database
         self._timeout = timeout
         self._events = events
-        self._bodies = BodyReader(max_body=MAX_BODY, within=body_timeout)
+        self._bodies = BodyReader(max_body=MAX_BODY, within=body_timeout, large=large_bodies)
 
     async def index(self, request: web.Request) -> web.Response:
         """A page of suppressions, the oldest first; with `email`, what keeps letters from that address."""
@@ -143,11 +154,9 @@ class SuppressionEndpoints:
         query(request, allowed=())
         async with self._bodies.read(request, key) as raw:
             given = read_model(SuppressionsIn, parse(raw)).suppressions
-        suppressions, addresses, faults = await self._suppressions(), Addresses(), list[FieldError]()
-        clean = [
-            _checked(it.email, addresses.check, f"suppressions[{place}].email", faults)
-            for place, it in enumerate(given)
-        ]
+        suppressions, faults = await self._suppressions(), list[FieldError]()
+        # Thousands of addresses take seconds: in a thread they hold up no other request.
+        clean, digests = await asyncio.to_thread(_check_all, given, suppressions, faults)
         if faults:
             raise invalid(faults[:_MAX_FAULTS])
         lists = {name: await self._made(suppressions, name, faults) for name in {it.list for it in given}}
@@ -156,7 +165,7 @@ class SuppressionEndpoints:
         actor = f"key {key.name}"
         new = [
             NewSuppression(
-                suppressions.digest(email),
+                digest,
                 lists[it.list],
                 it.reason,
                 Channel.API,
@@ -164,7 +173,7 @@ class SuppressionEndpoints:
                 detail=it.detail,
                 actor=actor,
             )
-            for it, email in zip(given, clean, strict=True)
+            for it, email, digest in zip(given, clean, digests, strict=True)
         ]
         added = await suppressions.add(new)
         self._log_added(added, {list_id: name or _EVERYTHING for name, list_id in lists.items()})
@@ -240,6 +249,16 @@ class SuppressionEndpoints:
 
 def _row(it: Suppression) -> tuple[object, ...]:
     return it.address, it.list_name, it.reason.value, it.source.value, it.detail, rfc3339(it.created_at)
+
+
+def _check_all(
+    given: Sequence[SuppressionIn], suppressions: Suppressions, faults: list[FieldError]
+) -> tuple[list[str], list[bytes]]:
+    addresses = Addresses()
+    clean = [
+        _checked(it.email, addresses.check, f"suppressions[{place}].email", faults) for place, it in enumerate(given)
+    ]
+    return clean, [suppressions.digest(email) for email in clean]
 
 
 def _checked(given: str, check: Callable[[str], str], field: str, faults: list[FieldError]) -> str:

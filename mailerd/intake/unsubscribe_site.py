@@ -6,8 +6,10 @@ HEAD change nothing: scanners of mail follow every link.
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final
 
 from aiohttp import web
@@ -24,8 +26,13 @@ from mailerd.core.suppression import (
     read_token,
 )
 from mailerd.errors import DatabaseError, ListenError
+from mailerd.events.intake import IntakeEvents
 from mailerd.events.suppression import SuppressionEvents
 from mailerd.intake import unsubscribe_pages as pages
+from mailerd.intake.no_such_path import no_such_path
+from mailerd.intake.server_log import server_log
+from mailerd.intake.slow_clients import FIRST_REQUEST_TIMEOUT, SlowClientReaper
+from mailerd.intake.stranger_log import StrangerLog
 from mailerd.store.db.database import Database
 from mailerd.store.secrets import SecretKeys, Secrets
 from mailerd.store.suppressions import NewSuppression, Suppressions
@@ -36,6 +43,8 @@ BODY_TIMEOUT: Final = 10.0
 """Seconds for a body to come."""
 RETRY_AFTER: Final = 30
 """Seconds after which a client should try again while nothing can be stored."""
+KEEPALIVE_TIMEOUT: Final = 75.0
+"""Seconds that an idle connection stays open, as the intake's."""
 KEYS_INTERVAL: Final = 1.0
 """Seconds at least between two looks for a key that no link has named before."""
 _HEADERS: Final = {
@@ -60,12 +69,18 @@ class UnsubscribeSite:
         timeout: float,
         events: SuppressionEvents,
         clock: Clock | None = None,
+        strangers: StrangerLog | None = None,
     ) -> None:
         self._settings = settings
         self._database = database
         self._timeout = timeout
         self._events = events
         self._clock = clock or SystemClock()
+        self._http_events = IntakeEvents(events.sink)
+        self._strangers = strangers or StrangerLog(events=self._http_events, clock=self._clock)
+        self._slow_clients = SlowClientReaper(
+            timeout=FIRST_REQUEST_TIMEOUT, strangers=self._strangers, events=self._http_events, clock=self._clock
+        )
         self._secrets = Secrets(database, timeout=timeout)
         self._keys: SecretKeys | None = None
         self._keys_read = -KEYS_INTERVAL
@@ -84,8 +99,25 @@ class UnsubscribeSite:
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[tuple[str, int]]:
         """Listen; yields host and port."""
-        runner = web.AppRunner(self.application(), access_log=None, handle_signals=False, keepalive_timeout=75.0)
+        with server_log(self._http_events, self._strangers, name="mailerd.intake.unsubscribe_site") as logger:
+            async with self._listening(logger) as address:
+                yield address
+
+    @asynccontextmanager
+    async def _listening(self, logger: logging.Logger) -> AsyncIterator[tuple[str, int]]:
+        runner = web.AppRunner(
+            self.application(),
+            access_log=None,
+            handle_signals=False,
+            keepalive_timeout=KEEPALIVE_TIMEOUT,
+            logger=logger,
+            auto_decompress=False,  # whatever a body says of its encoding, a POST acts
+        )
         await runner.setup()
+        reaping = asyncio.create_task(
+            self._slow_clients.run(lambda: runner.server.connections if runner.server else []),
+            name="close slow clients of the public site",
+        )
         host, port = self._settings.host, self._settings.port
         try:
             try:
@@ -99,15 +131,24 @@ class UnsubscribeSite:
             self._events.public_site_listening(where=f"http://{host}:{port}")
             yield host, port
         finally:
+            reaping.cancel()
             await runner.cleanup()
 
     def application(self) -> web.Application:
         """Everything that is served here."""
-        application = web.Application(middlewares=[self._around], client_max_size=MAX_BODY)
-        application.router.add_get("/robots.txt", self._robots)
-        application.router.add_get("/u/style.css", self._style)
-        application.router.add_get("/u/{token}", self._show)
-        application.router.add_post("/u/{token}", self._act)
+        application = web.Application(
+            middlewares=[self._slow_clients.note_request, self._around], client_max_size=MAX_BODY
+        )
+        add = partial(application.router.add_route, expect_handler=_on_expect)
+        for path, handler in (
+            ("/robots.txt", self._robots),
+            ("/u/style.css", self._style),
+            ("/u/{token}", self._show),
+        ):
+            add("GET", path, handler)
+            add("HEAD", path, handler)
+        add("POST", "/u/{token}", self._act)
+        add("*", "/{path:.*}", no_such_path)
         return application
 
     @web.middleware
@@ -166,9 +207,7 @@ class UnsubscribeSite:
         return _page(pages.done(language, list_title=title, who=who))
 
     async def _undo(self, token: UnsubscribeToken, suppressions: Suppressions, *, title: str, who: str) -> None:
-        if await suppressions.remove(
-            token.digest, list_id=token.list_id, source=Channel.PAGE, reason=Reason.UNSUBSCRIBED
-        ):
+        if await suppressions.remove(token.digest, list_id=token.list_id, source=Channel.PAGE, made_by_link=True):
             self._events.suppression_removed(address=who or "an address", mailing_list=title, source=Channel.PAGE.value)
 
     async def _read(self, request: web.Request) -> tuple[UnsubscribeToken, Suppressions]:
@@ -196,11 +235,18 @@ class UnsubscribeSite:
 
     async def _named(self, token: UnsubscribeToken, suppressions: Suppressions) -> tuple[str, str | None]:
         """The list's title, and the address where the letter's row is still kept and is the one that was meant."""
-        lists = {it.id: it.shown for it in await suppressions.lists()}
+        found = await suppressions.list_by_id(token.list_id)
         address = await suppressions.address_of(token.recipient_id)
         if address is not None and suppressions.digest(address) != token.digest:
             address = None
-        return lists.get(token.list_id, "this list"), address
+        return found.shown if found else "this list", address
+
+
+async def _on_expect(request: web.Request) -> web.StreamResponse | None:
+    """Ask for the body where the client waits for that; any other `Expect` is ignored, since a POST must act."""
+    if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    return None
 
 
 async def _body(request: web.Request) -> bytes:

@@ -60,7 +60,9 @@ class ListHeaders:
 
     def _list_id(self) -> str:
         title = _check(self.title, header="List-Id")
-        line = Header(title, _charset(title), maxlinelen=MAX_LINE, header_name="List-Id")
+        charset = _charset(title)
+        phrase = title if charset != "us-ascii" or _ATOMS.fullmatch(title) else f'"{quote(title)}"'
+        line = Header(phrase, charset, maxlinelen=MAX_LINE, header_name="List-Id")
         line.append(f"<{_url(self.list_id)}>", "us-ascii")
         return _folded("List-Id", line)
 

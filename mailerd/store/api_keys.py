@@ -73,7 +73,7 @@ class ApiKey:
         """Whether it may ask for this."""
         if self.permissions is None:
             # A suppression binds the letters of every sender, so it is no business of a key for some of them.
-            return call is not Permission.SUPPRESS or self.senders is None
+            return call not in {Permission.SUPPRESS, Permission.OVERRIDE} or self.senders is None
         return call in self.permissions
 
     def may_send(self, sender: str) -> bool:

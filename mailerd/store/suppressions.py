@@ -16,6 +16,8 @@ from mailerd.store.outbox import NewEvent, insert_events
 MAX_LIST_NAME: Final = 100
 MAX_LIST_TITLE: Final = 255
 """Characters, as in the schema."""
+MAX_LISTS: Final = 1000
+"""Lists that there may be: an answer shows them all."""
 MAX_PAGE: Final = 1000
 """Suppressions of one page."""
 ROWS_AT_ONCE: Final = 2000
@@ -30,9 +32,11 @@ _ADD: Final = (
     " (digest, list_id, reason, source, address, recipient_id, detail, actor, created_at)"
     " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6)) ON DUPLICATE KEY UPDATE digest = VALUES(digest)"
 )
-# A bounce is the stronger reason: nothing overrides it. Any other one stays as it was first given.
+# A bounce is the strongest reason: nothing overrides it. A complaint is stronger than a wish: no undo lifts it. Any
+# other one stays as it was first given.
 _STRENGTHEN: Final = "UPDATE suppressions SET reason = %s, source = %s, detail = %s WHERE digest = %s AND list_id = %s"
-_REMOVE: Final = "DELETE FROM suppressions WHERE digest = %s AND list_id = %s AND reason = COALESCE(%s, reason)"
+_REMOVE: Final = "DELETE FROM suppressions WHERE digest = %s AND list_id = %s"
+_REMOVE_BY_LINK: Final = f"{_REMOVE} AND reason = 'unsubscribed' AND source IN ('one_click', 'page', 'mailto')"
 _LOG: Final = (
     "INSERT INTO suppression_log (digest, list_id, action, reason, source, actor, at)"
     " VALUES (%s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6))"
@@ -40,6 +44,8 @@ _LOG: Final = (
 _OF: Final = f"SELECT {_COLUMNS} {_FROM} WHERE s.digest = %s ORDER BY s.list_id"
 _BINDING: Final = "SELECT digest, list_id, reason FROM suppressions WHERE digest IN %s AND list_id IN %s"
 _FIND_LIST: Final = "SELECT id, name, title, created_at FROM lists WHERE name = %s"
+_FIND_LIST_BY_ID: Final = "SELECT id, name, title, created_at FROM lists WHERE id = %s"
+_COUNT_LISTS: Final = "SELECT COUNT(*) FROM lists"
 _ALL_LISTS: Final = "SELECT id, name, title, created_at FROM lists ORDER BY name"
 _MAKE_LIST: Final = (
     "INSERT INTO lists (name, title, created_at) VALUES (%s, %s, UTC_TIMESTAMP(6))"
@@ -139,16 +145,16 @@ class Suppressions:
         list_id: int,
         source: Channel,
         actor: str | None = None,
-        reason: Reason | None = None,
+        made_by_link: bool = False,
     ) -> bool:
-        """End one, where it is for this `reason` (None: for any); whether there was one.
+        """End one; whether there was one. `made_by_link`: only where the person left by a link.
 
         Raises:
             DatabaseError: it is not known to have ended.
         """
 
         async def work(cursor: Cursor) -> bool:
-            await cursor.execute(_REMOVE, (digest, list_id, reason and reason.value))
+            await cursor.execute(_REMOVE_BY_LINK if made_by_link else _REMOVE, (digest, list_id))
             if cursor.rowcount != 1:
                 return False
             await cursor.execute(_LOG, (digest, list_id, "removed", None, source.value, actor))
@@ -224,6 +230,16 @@ class Suppressions:
 
         return await self._database.request(work, what="list the lists", bound=self._timeout, read_only=True)
 
+    async def list_by_id(self, list_id: int) -> MailingList | None:
+        """The list of this id."""
+
+        async def work(cursor: Cursor) -> MailingList | None:
+            await cursor.execute(_FIND_LIST_BY_ID, (list_id,))
+            row = await cursor.fetchone()
+            return _list(row) if row else None
+
+        return await self._database.request(work, what="look up a list", bound=self._timeout, read_only=True)
+
     async def list_named(self, name: str) -> MailingList | None:
         """The list of this name."""
 
@@ -244,6 +260,11 @@ class Suppressions:
         check_list(name, title)
 
         async def work(cursor: Cursor) -> MailingList:
+            await cursor.execute(_FIND_LIST, (name,))
+            if not await cursor.fetchone():
+                await cursor.execute(_COUNT_LISTS)
+                if (await cursor.fetchone())[0] >= MAX_LISTS:
+                    raise ListNameError(f"there are {MAX_LISTS:,} lists already, which is the limit")
             await cursor.execute(_MAKE_LIST, (name, title))
             await cursor.execute(_FIND_LIST, (name,))
             return _list(await cursor.fetchone())
@@ -268,9 +289,10 @@ def check_list(name: str, title: str | None = None) -> None:
         ListNameError: the name or the title cannot be used.
     """
     plain = name.isascii() and name.replace("-", "").replace("_", "").replace(".", "").isalnum()
-    if not plain or len(name) > MAX_LIST_NAME or name.startswith((".", "-", "_")) or name.endswith("."):
+    bounds = name[:1].isalnum() and name[-1:].isalnum() and ".." not in name and name == name.lower()
+    if not plain or len(name) > MAX_LIST_NAME or not bounds:
         raise ListNameError(
-            f"a list's name has 1 to {MAX_LIST_NAME} letters, digits, '-', '_', '.', and begins with a letter or digit"
+            f"a list's name has 1 to {MAX_LIST_NAME} small letters, digits, '-', '_' or '.', such as autumn-news"
         )
     if title is not None and (not title.strip() or len(title) > MAX_LIST_TITLE or not title.isprintable()):
         raise ListNameError(f"a list's title has 1 to {MAX_LIST_TITLE} printable characters")
@@ -280,15 +302,16 @@ async def add(cursor: Cursor, new: Sequence[NewSuppression]) -> list[NewSuppress
     """What `Suppressions.add` does, in a transaction of the caller's."""
     added = list[NewSuppression]()
     for first in range(0, len(new), ROWS_AT_ONCE):
-        part = {(it.digest, it.list_id): it for it in reversed(new[first : first + ROWS_AT_ONCE])}
+        part = dict[tuple[bytes, int], NewSuppression]()
+        for it in new[first : first + ROWS_AT_ONCE]:
+            if (there := part.get((it.digest, it.list_id))) is None or it.reason.strength > there.reason.strength:
+                part[it.digest, it.list_id] = it
         await cursor.execute(_BINDING, (tuple({it.digest for it in part.values()}), tuple({it for _, it in part})))
         known = {(bytes(digest), list_id): reason for digest, list_id, reason in await cursor.fetchall()}
         fresh = [it for key, it in part.items() if key not in known]
         if fresh:
             await cursor.execute(*_rows(_ADD, [_row(it) for it in fresh]))
-        stronger = [
-            it for key, it in part.items() if it.reason is Reason.HARD_BOUNCE and known.get(key, it.reason) != it.reason
-        ]
+        stronger = [it for key, it in part.items() if key in known and it.reason.strength > Reason(known[key]).strength]
         for it in stronger:
             await cursor.execute(_STRENGTHEN, (it.reason.value, it.source.value, it.detail, it.digest, it.list_id))
         if changed := [*fresh, *stronger]:

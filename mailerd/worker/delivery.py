@@ -4,6 +4,7 @@ The order of the lines decides what a crash can cost: a letter is sent only afte
 """
 
 import random
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -20,6 +21,7 @@ from mailerd.core.replies import (
     Refused,
     Reply,
     TokenRefused,
+    TooLate,
 )
 from mailerd.core.states import Transition
 from mailerd.core.suppression import MAX_LOOKUP_AGE, Reason, why_suppressed
@@ -27,6 +29,7 @@ from mailerd.core.verdicts import Disposition, PauseCause, Verdict, judge, refus
 from mailerd.errors import DatabaseError
 from mailerd.events.worker import RunnerEvents
 from mailerd.gmail import Gmail, LetterSemaphore, Mailbox
+from mailerd.gmail.session import begin_before
 from mailerd.mail.errors import RendererError, RenderError, TemplateErrors
 from mailerd.worker.circuit_breaker import CircuitBreaker
 from mailerd.worker.delivery_log import DeliveryLog
@@ -184,16 +187,11 @@ class Delivery:
     async def _send_draft(self, state: "_DeliveryState", mailbox: Mailbox) -> Decision | None:
         if not self._time_for_a_call(state):
             return Decision(Transition.RELEASED, error=_LEASE_NEARLY_OVER)
-        match await self._suppression(state):
-            case "yes":
-                return await self._suppress(state, mailbox)
-            case "unknown":
-                return Decision(Transition.RELEASED, error=_SUPPRESSION_UNKNOWN)
-            case "no":
-                pass
+        sender, draft_id = state.letter.sender, state.letter.draft_id or ""
         # After a crash from here on, the row names the draft to check: gone means sent, there means not sent.
-        state.maybe_sent = True
-        reply = await self.gmail.send_draft(state.letter.sender, draft_id=state.letter.draft_id or "")
+        reply = await self._send(state, lambda: self.gmail.send_draft(sender, draft_id=draft_id))
+        if reply is None:
+            return await self._withhold(state, mailbox)
         decision = self._judged(state, Call.DRAFTS_SEND, reply)
         if discards(decision, reply, unanswered=state.letter.unanswered):
             return await self._discard(state, mailbox, decision)
@@ -232,16 +230,32 @@ class Delivery:
             return None
         if not self._time_for_a_call(state):
             return Decision(Transition.RELEASED, error=_LEASE_NEARLY_OVER)
-        match await self._suppression(state):
-            case "yes":
-                return await self._suppress(state, mailbox)
-            case "unknown":
-                return Decision(Transition.RELEASED, error=_SUPPRESSION_UNKNOWN)
-            case "no":
-                pass
-        state.maybe_sent = True
-        reply = await self.gmail.send_message(state.letter.sender, raw=raw)
-        return self._judged(state, Call.MESSAGES_SEND, reply)
+        reply = await self._send(state, lambda: self.gmail.send_message(state.letter.sender, raw=raw))
+        return await self._withhold(state, mailbox) if reply is None else self._judged(state, Call.MESSAGES_SEND, reply)
+
+    async def _send(self, state: "_DeliveryState", send: Callable[[], Awaitable[Reply]]) -> Reply | None:
+        """Ask Google to send; None where it is not asked, since the address has opted out or nothing can say so.
+
+        A send whose first byte would be later than MAX_LOOKUP_AGE after the look does not begin: a token or a
+        connection may take that long. Then it is looked up anew.
+        """
+        before = state.maybe_sent
+        while await self._suppression(state) == "no":
+            state.maybe_sent = True
+            with begin_before(state.checked + MAX_LOOKUP_AGE):
+                reply = await send()
+            if not isinstance(reply, TooLate):
+                return reply
+            state.maybe_sent = before
+            if not self._time_for_a_call(state):
+                return None
+        return None
+
+    async def _withhold(self, state: "_DeliveryState", mailbox: Mailbox) -> Decision | None:
+        """What to write of a letter that was not sent because of `_suppression`."""
+        if state.suppressed:
+            return await self._suppress(state, mailbox)
+        return Decision(Transition.RELEASED, error=_SUPPRESSION_UNKNOWN)
 
     async def _suppression(self, state: "_DeliveryState") -> Literal["no", "yes", "unknown"]:
         """Whether the address has opted out; a "no" is no older than MAX_LOOKUP_AGE.

@@ -24,6 +24,13 @@ OF_OPT_OUT: Final = (
         _DAEMON + "test_a_send_whose_hand_over_took_long_looks_again",
     ),
     Mutation(
+        "a send that waits for a token or a connection begins however late that is",
+        "mailerd/gmail/session.py",
+        "if request.call in _SENDS and time.monotonic() > _BEGIN_BEFORE.get():",
+        "if request.call in _SENDS and time.monotonic() > _BEGIN_BEFORE.get() + 3600:",
+        _DAEMON + "test_a_send_that_waits_for_a_token_looks_again",
+    ),
+    Mutation(
         "an unsubscribe is answered before the sends that it did not stop have begun",
         "mailerd/intake/unsubscribe_site.py",
         "await self._clock.sleep(ANSWER_DELAY)",

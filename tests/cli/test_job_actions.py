@@ -50,7 +50,7 @@ async def test_failed_letters_are_tried_anew_by_a_daemon_that_runs(shop: Shop) -
         assert "retry: done, 1 letter\n" in await shop.say("jobs", "retry", job)
         await heard.wait_for("job_finished", times=2)
     assert await states(shop.database, job) == {"sent": 1}
-    assert "somebody asked for another try" in await shop.say("explain", "r0@example.org")
+    assert "another try was asked for" in await shop.say("explain", "r0@example.org")
 
 
 async def test_unsure_letters_are_looked_for_and_an_unknown_job_is_named(shop: Shop) -> None:

@@ -163,3 +163,36 @@ async def test_a_send_whose_hand_over_took_long_looks_again(
     assert (await row(database, ADA))[0] == "cancelled"
     assert google.sent == []
     assert google.drafts() == []
+
+
+@pytest.mark.parametrize("mode", ["draft", "direct"])
+async def test_a_send_that_waits_for_a_token_looks_again(
+    known: Settings,
+    database: Database,
+    google: FakeGoogle,
+    credentials: Path,
+    heard: Heard,
+    monkeypatch: pytest.MonkeyPatch,
+    mode: str,
+) -> None:
+    if mode == "direct":
+        sign_in(google, credentials, scopes=(SEND,))
+    method = "drafts.send" if mode == "draft" else "messages.send"
+    google.fault(Fault(kind="auth_error", method=method, count=1))
+    google.fault(Fault(kind="latency", method="token", skip=1, seconds=0.6))
+    record = Recorder.record
+
+    async def record_then_suppress(self: Recorder, it: Handover | Outcome) -> WriteResult:
+        result = await record(self, it)
+        if isinstance(it, Handover) and not it.discarding:
+            await suppress(database, ADA)
+        return result
+
+    monkeypatch.setattr("mailerd.worker.delivery.MAX_LOOKUP_AGE", 0.3)
+    monkeypatch.setattr(Recorder, "record", record_then_suppress)
+    await post(database, recipients=[ADA])
+    async with running(known, heard):
+        await heard.wait_for("job_finished")
+    assert (await row(database, ADA))[0] == "cancelled"
+    assert google.sent == []
+    assert google.drafts() == []

@@ -232,3 +232,27 @@ async def test_while_the_database_is_away_it_is_503_and_then_stored_once(public:
     assert await public.opted_out()
     assert await query(public.database, "SELECT COUNT(*) FROM suppression_log") == [(1,)]
     assert len(public.heard.of("unsubscribe_unserved")) == 3
+
+
+@pytest.mark.parametrize(
+    "head",
+    [{"Content-Encoding": "gzip"}, {"Content-Encoding": "deflate"}, {"Content-Encoding": "br"}, {"Expect": "x"}],
+    ids=["gzip", "deflate", "br", "expect"],
+)
+async def test_a_post_acts_whatever_its_headers_say(public: Public, head: dict[str, str]) -> None:
+    url = f"{public.url}/u/{public.token()}"
+    async with public.client.post(url, data=b"List-Unsubscribe=One-Click", headers=head) as response:
+        assert response.status == 200
+    assert await public.opted_out()
+
+
+async def test_pipelined_requests_leave_others_their_turn(public: Public) -> None:
+    host, port = public.url.removeprefix("http://").split(":")
+    _, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"GET /z HTTP/1.1\r\nHost: x\r\n\r\n" * 10_000)
+    await asyncio.sleep(0.05)
+    began = time.monotonic()
+    async with public.client.get(f"{public.url}/robots.txt") as response:
+        assert response.status == 200
+    assert time.monotonic() - began < 1.0
+    writer.close()

@@ -11,6 +11,7 @@ from mailerd.store.secrets import Secrets
 from mailerd.store.suppressions import ListNameError, NewSuppression, Suppressions
 from tests.support.rows import query
 
+ADA = "ada@example.com"
 TIMEOUT = 5.0
 
 
@@ -80,7 +81,7 @@ async def test_one_that_ends_is_logged_and_only_for_its_reason(suppressions: Sup
     await suppressions.add([new(suppressions, "ada@example.com", reason=Reason.HARD_BOUNCE)])
     digest = suppressions.digest("ada@example.com")
     undo = {"list_id": EVERYTHING, "source": Channel.PAGE}
-    assert not await suppressions.remove(digest, **undo, reason=Reason.UNSUBSCRIBED)  # type: ignore[arg-type]
+    assert not await suppressions.remove(digest, **undo, made_by_link=True)  # type: ignore[arg-type]
     assert await suppressions.remove(digest, **undo)  # type: ignore[arg-type]
     assert not await suppressions.remove(digest, **undo)  # type: ignore[arg-type]
     assert await suppressions.of("ada@example.com") == []
@@ -120,3 +121,30 @@ async def test_a_list_is_made_once_and_keeps_its_title(suppressions: Suppression
     assert (await suppressions.make_list("news", title="News")).shown == "News"
     assert [it.name for it in await suppressions.lists()] == ["news"]
     assert await suppressions.list_named("other") is None
+
+
+async def test_of_several_for_one_address_the_strongest_holds(suppressions: Suppressions) -> None:
+    both = [new(suppressions, ADA), new(suppressions, ADA, reason=Reason.HARD_BOUNCE), new(suppressions, ADA)]
+    assert len(await suppressions.add(both)) == 1
+    (only,) = await suppressions.of(ADA)
+    assert only.reason is Reason.HARD_BOUNCE
+
+
+async def test_a_link_lifts_neither_a_complaint_nor_what_an_application_asked_for(suppressions: Suppressions) -> None:
+    digest, undo = suppressions.digest(ADA), {"list_id": EVERYTHING, "source": Channel.PAGE, "made_by_link": True}
+    await suppressions.add([NewSuppression(digest, EVERYTHING, Reason.UNSUBSCRIBED, Channel.PAGE)])
+    await suppressions.add([new(suppressions, ADA, reason=Reason.COMPLAINED)])
+    assert not await suppressions.remove(digest, **undo)  # type: ignore[arg-type]
+    await suppressions.remove(digest, list_id=EVERYTHING, source=Channel.CLI)
+    await suppressions.add([NewSuppression(digest, EVERYTHING, Reason.UNSUBSCRIBED, Channel.API)])
+    assert not await suppressions.remove(digest, **undo)  # type: ignore[arg-type]
+
+
+async def test_there_are_no_more_lists_than_an_answer_shows(
+    suppressions: Suppressions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mailerd.store.suppressions.MAX_LISTS", 2)
+    for name in ("a", "b", "a"):
+        await suppressions.make_list(name)
+    with pytest.raises(ListNameError, match="already"):
+        await suppressions.make_list("c")
