@@ -6,11 +6,10 @@ HEAD change nothing: scanners of mail follow every link.
 """
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -104,7 +103,7 @@ class UnsubscribeSite:
                 yield address
 
     @asynccontextmanager
-    async def _listening(self, logger: logging.Logger) -> AsyncIterator[tuple[str, int]]:
+    async def _listening(self, logger: Any) -> AsyncIterator[tuple[str, int]]:
         runner = web.AppRunner(
             self.application(),
             access_log=None,
