@@ -16,7 +16,7 @@ KEYS = [(name, key) for name, section in SECTIONS.items() for key in type(sectio
 
 
 def test_the_example_is_what_the_settings_make_it() -> None:
-    assert FILE.read_text("utf-8") == example(), "python -m tests.house.example_config >config.example.toml"
+    assert FILE.read_text("utf-8") == example(), ".venv/bin/python -m tests.house.example_config >config.example.toml"
 
 
 @pytest.mark.parametrize("section, key", KEYS)
