@@ -1,4 +1,4 @@
-"""Makes config.example.toml from mailerd/config: `.venv/bin/python -m tests.house.example_config >config.example.toml`."""
+"""Makes config.example.toml: `.venv/bin/python -m tests.house.example_config >config.example.toml`."""
 
 import json
 import sys
