@@ -23,7 +23,7 @@ from tests.chaos.mutations_proof import OF_PROOF
 from tests.chaos.mutations_renderer import OF_RENDERER
 
 ROOT: Final = Path(__file__).parents[2]
-_WITHIN: Final = 120.0
+_WITHIN: Final = 600.0
 _TESTS_FAILED: Final = 1
 """pytest's exit code: https://docs.pytest.org/en/stable/reference/exit-codes.html"""
 
