@@ -14,7 +14,7 @@ OF_FAILOVER: Final = (
         "mailerd/store/queue/failover.py",
         "if not self.is_replayed(cursor):",
         "if False:",
-        "tests/daemon/test_failover.py::test_letters_that_a_failover_has_forgotten_are_sent_once",
+        "tests/store/queue/test_failover.py::test_what_was_sent_and_forgotten_is_told_again_before_anything_is_claimed",
     ),
     Mutation(
         "what is in hand is not told again",
