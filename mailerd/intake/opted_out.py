@@ -1,11 +1,13 @@
 """The recipients of a job that have opted out: they are stored as cancelled with their reason, and refuse no job."""
 
+import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from aiohttp.typedefs import Handler
 
 from mailerd.config import PublicSettings, UnsubscribeSettings
-from mailerd.core.suppression import why_suppressed
+from mailerd.core.suppression import Reason, why_suppressed
 from mailerd.events.base import EventSink
 from mailerd.events.suppression import SuppressionEvents
 from mailerd.intake.auth import ApiKeyAuth
@@ -17,6 +19,7 @@ from mailerd.intake.suppressions import SuppressionEndpoints
 from mailerd.intake.unsubscribe_site import UnsubscribeSite
 from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.store.db.database import Database
+from mailerd.store.new_job import NewRecipient
 from mailerd.store.secrets import Secrets
 from mailerd.store.suppressions import MailingList, Suppressions
 
@@ -92,27 +95,30 @@ async def mark_opted_out(
     suppressions = Suppressions(database, key=keys.address, timeout=answer_timeout)
     found = await _list_of(parsed, key, suppressions)
     list_id = found.id if found else None
-    sent = {each.email for each in job.recipients if each.error is None}
-    reasons = await suppressions.binding(sent, list_id=list_id)
+    reasons = await suppressions.binding([each.email for each in job.recipients if each.error is None], list_id=list_id)
     if job.override_suppression:
         reasons = {address: reason for address, reason in reasons.items() if reason.binds_always}
-    rows = [
-        each._replace(error=why_suppressed(reasons[each.email]), suppressed=True)
-        if each.error is None and each.email in reasons
-        else each
-        for each in job.recipients
-    ]
+    rows = await asyncio.to_thread(_marked, job.recipients, reasons) if reasons else job.recipients
     suppressed = [
         RejectedRecipient(index, each.email, each.error or "") for index, each in enumerate(rows) if each.suppressed
     ]
     warnings = list[str]()
-    if parsed.list_name is None and warn_above and len(rows) > warn_above:
+    if parsed.list_name is None and warn_above and parsed.total > warn_above:
         warnings.append(
-            f"this job goes to {len(rows):,} recipients and names no list: nobody can unsubscribe from it. Name one in "
-            "`list`, unless each of these letters was asked for"
+            f"this job goes to {parsed.total:,} recipients and names no list: nobody can unsubscribe from it. Name one "
+            "in `list`, unless each of these letters was asked for"
         )
     job = replace(job, recipients=rows, list_id=list_id)
     return replace(parsed, job=job, suppressed=suppressed, warnings=warnings)
+
+
+def _marked(recipients: Sequence[NewRecipient], reasons: Mapping[str, Reason]) -> list[NewRecipient]:
+    return [
+        each._replace(error=why_suppressed(reasons[each.email]), suppressed=True)
+        if each.error is None and each.email in reasons
+        else each
+        for each in recipients
+    ]
 
 
 async def _list_of(parsed: ParsedJob, key: ApiKey | None, suppressions: Suppressions) -> MailingList | None:

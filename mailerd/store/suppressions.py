@@ -1,5 +1,6 @@
 """Suppressions and lists: who has opted out of what, how that is known, and when it ended."""
 
+import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -203,9 +204,7 @@ class Suppressions:
         Raises:
             DatabaseError: it cannot be told.
         """
-        by_digest: dict[bytes, list[str]] = {}
-        for address in addresses:
-            by_digest.setdefault(self.digest(address), []).append(address)
+        by_digest = await asyncio.to_thread(self._by_digest, addresses)  # 100,000 of them take half a second
         digests = list(by_digest)
         lists = (EVERYTHING,) if list_id is None else (EVERYTHING, list_id)
         found: dict[str, Reason] = {}
@@ -219,6 +218,12 @@ class Suppressions:
                             found[address] = Reason(reason)
 
         await self._database.request(work, what="look up suppressions", read_only=True)
+        return found
+
+    def _by_digest(self, addresses: Collection[str]) -> dict[bytes, list[str]]:
+        found: dict[bytes, list[str]] = {}
+        for address in addresses:
+            found.setdefault(self.digest(address), []).append(address)
         return found
 
     async def lists(self) -> list[MailingList]:
