@@ -1,5 +1,7 @@
 """`/api/suppressions`, `/api/lists`, and what a post says of recipients that have opted out."""
 
+import asyncio
+import time
 from typing import Any
 
 import aiohttp
@@ -163,6 +165,38 @@ async def test_an_override_needs_its_permission_and_lifts_no_bounce(site: Site) 
         client.post(f"{site.url}/api/jobs/send_template_emails", json=job(ADA, override_suppression=True)) as response,
     ):
         assert response.status == 403
+
+
+async def test_a_key_for_some_senders_may_not_override_unless_it_was_given_that(site: Site) -> None:
+    for given, status in ((None, 403), ((Permission.SEND, Permission.OVERRIDE), 200)):
+        secret = await site.keys.create(f"key {status}", senders=("me@example.com",), permissions=given or ())
+        async with (
+            aiohttp.ClientSession(headers={"X-API-Key": secret}) as client,
+            client.post(
+                f"{site.url}/api/jobs/send_template_emails", json=job(ADA, override_suppression=True)
+            ) as response,
+        ):
+            assert response.status == status
+
+
+async def test_a_note_cannot_speak_to_a_terminal(site: Site) -> None:
+    status, answer = await suppress(site, ADA, detail="fine\x1b[31m")
+    assert status == 422
+    assert "control character" in answer["error"]["details"][0]["message"]
+
+
+async def test_ten_thousand_addresses_that_are_slow_to_check_hold_up_nobody(site: Site) -> None:
+    emails = [f"x@{'éé' * 10}{n}.{'üü' * 10}.example.com" for n in range(2_000)]
+    posting = asyncio.create_task(suppress(site, *emails))
+    slowest, probes = 0.0, 0
+    while not posting.done():
+        began = time.monotonic()
+        async with site.client.get(f"{site.url}/health/live") as response:
+            assert response.status == 200
+        slowest, probes = max(slowest, time.monotonic() - began), probes + 1
+        await asyncio.sleep(0.01)
+    assert (await posting)[1] == {"total": 2_000, "added": 2_000}
+    assert slowest < 1.0, f"of {probes} requests meanwhile"
 
 
 async def test_a_large_job_without_a_list_is_accepted_with_a_warning(site: Site) -> None:

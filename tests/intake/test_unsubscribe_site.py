@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -256,3 +257,29 @@ async def test_pipelined_requests_leave_others_their_turn(public: Public) -> Non
         assert response.status == 200
     assert time.monotonic() - began < 1.0
     writer.close()
+
+
+async def test_a_connection_that_asks_nothing_is_closed(public: Public, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unsubscribe_site, "FIRST_REQUEST_TIMEOUT", 0.4)
+    site = UnsubscribeSite(
+        PublicSettings(), database=public.database, timeout=2, events=SuppressionEvents(public.heard)
+    )
+    async with site.serve() as (host, port):
+        reader, writer = await asyncio.open_connection(host, port)
+        writer.write(b"POST /u/x HTTP/1.1\r\nHost: x\r\n")
+        with suppress(ConnectionError):
+            assert await asyncio.wait_for(reader.read(), 5) == b""
+        writer.close()
+
+
+async def test_what_is_no_http_is_an_event_and_no_stack_on_standard_error(
+    public: Public, capfd: pytest.CaptureFixture[str]
+) -> None:
+    host, port = public.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"GET /u/x HTTP/1.1\r\nHost: x\r\nX-Big: A\x1b[2J" + b"y" * 15_000 + b"\r\n\r\n")
+    assert b" 400 " in await asyncio.wait_for(reader.readline(), 5)
+    writer.close()
+    await public.heard.wait_for("request_malformed")
+    said = capfd.readouterr()
+    assert (said.out, said.err) == ("", "")

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mailerd.mail.mime import Envelope, compose
+from mailerd.mail.mime import Envelope, ListHeaders, compose
 from mailerd.mail.templates import Content
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -246,3 +246,21 @@ def test_the_encoding_fits_the_text() -> None:
         "quoted-printable",
         "base64",
     ]
+
+
+@pytest.mark.parametrize(
+    "title", ["Autumn news", "a, b: c; <evil.example.org>", '"unbalanced', "(comment", "秋季, <x@y>", "x" * 200]
+)
+def test_a_lists_title_forges_no_list_id(title: str) -> None:
+    headers = ListHeaders("https://m.example.com/u/t", "mailto:a@b.example?subject=u", title, "news.example.com")
+    letter = read(composed(envelope=replace(ENVELOPE, list_headers=headers)))
+    phrase, _, ident = str(letter["List-Id"]).rpartition(" ")
+    assert ident == "<news.example.com>"
+    assert phrase.strip('"').replace('\\"', '"') == title
+
+
+@pytest.mark.parametrize("url", ["https://x/>\r\nBcc: b@x", "https://x/ y", "https://x/>", ""])
+def test_no_url_gets_out_of_its_brackets(url: str) -> None:
+    headers = ListHeaders("https://x/u", url, "t", "l.example.com")
+    with pytest.raises(ValueError, match="List-Unsubscribe"):
+        composed(envelope=replace(ENVELOPE, list_headers=headers))

@@ -101,7 +101,9 @@ async def test_pages_go_through_all_of_them_once(suppressions: Suppressions) -> 
     assert await suppressions.page(reason=Reason.COMPLAINED) == []
 
 
-@pytest.mark.parametrize("name", ["", "a b", "x" * 101, "ü", ".a", "-a", "a.", "a\r\nBcc: b", "a/b", "_a"])
+@pytest.mark.parametrize(
+    "name", ["", "a b", "x" * 101, "ü", ".a", "-a", "a.", "a\r\nBcc: b", "a/b", "_a", "News", "a..b", "a-"]
+)
 async def test_a_name_that_would_not_do_in_a_header_is_refused(suppressions: Suppressions, name: str) -> None:
     with pytest.raises(ListNameError):
         await suppressions.make_list(name)
