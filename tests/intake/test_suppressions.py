@@ -1,7 +1,6 @@
 """`/api/suppressions`, `/api/lists`, and what a post says of recipients that have opted out."""
 
 import asyncio
-import time
 from typing import Any
 
 import aiohttp
@@ -12,6 +11,7 @@ from mailerd.core.suppression import DEAD_TOKEN
 from mailerd.store.api_keys import Permission
 from tests.intake.site import Build, Site
 from tests.intake.site import job as good
+from tests.support.own_time import longest_stall
 from tests.support.rows import query
 
 ADA, BOB = "ada@example.com", "bob@example.com"
@@ -185,18 +185,14 @@ async def test_a_note_cannot_speak_to_a_terminal(site: Site) -> None:
     assert "control character" in answer["error"]["details"][0]["message"]
 
 
-async def test_ten_thousand_addresses_that_are_slow_to_check_hold_up_nobody(site: Site) -> None:
-    emails = [f"x@{'éé' * 10}{n}.{'üü' * 10}.example.com" for n in range(2_000)]
+async def test_thousands_of_addresses_that_are_slow_to_check_hold_up_nobody(site: Site) -> None:
+    emails = [f"x@{'é' * 30}{n}.{'ü' * 40}.example.com" for n in range(2_000)]
     posting = asyncio.create_task(suppress(site, *emails))
-    slowest, probes = 0.0, 0
+    stall = 0.0
     while not posting.done():
-        began = time.monotonic()
-        async with site.client.get(f"{site.url}/health/live") as response:
-            assert response.status == 200
-        slowest, probes = max(slowest, time.monotonic() - began), probes + 1
-        await asyncio.sleep(0.01)
+        stall = max(stall, await longest_stall(0.1))
     assert (await posting)[1] == {"total": 2_000, "added": 2_000}
-    assert slowest < 1.0, f"of {probes} requests meanwhile"
+    assert stall < 0.3
 
 
 async def test_a_large_job_without_a_list_is_accepted_with_a_warning(site: Site) -> None:

@@ -1,5 +1,6 @@
 """A clock that stands still while this process could run and other processes have all the processors."""
 
+import asyncio
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -23,3 +24,13 @@ def _waited() -> float:
         with suppress(OSError):  # that thread has ended
             waited += int(account.read_text("ascii").split()[1])
     return waited / 1e9
+
+
+async def longest_stall(seconds: float) -> float:
+    """The longest time for which the loop stood still within so many seconds."""
+    worst, until = 0.0, time.monotonic() + seconds
+    while time.monotonic() < until:
+        before = own_time()
+        await asyncio.sleep(0.005)
+        worst = max(worst, own_time() - before)
+    return worst
