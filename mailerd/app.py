@@ -1,8 +1,6 @@
 """The daemon, wired together: read it from top to bottom and you know what runs, in which order it starts and stops."""
 
 import asyncio
-import signal
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -31,7 +29,6 @@ from mailerd.ops.alert_state import AlertState
 from mailerd.ops.alerts import Alerter
 from mailerd.ops.event_loop_monitor import EventLoopMonitor
 from mailerd.ops.heartbeat import STALL_TIMEOUT, Heartbeats
-from mailerd.ops.log import Log
 from mailerd.ops.metrics import Metrics
 from mailerd.ops.periodic import every
 from mailerd.ops.stats_poller import QueueChanges, StatsPoller
@@ -49,6 +46,7 @@ from mailerd.store.queue.rate_limits import DefaultLimits, RateLimits
 from mailerd.store.queue.record import RecordWriter
 from mailerd.store.queue.recovery import RecoveryQueries
 from mailerd.store.stats import StatsReader
+from mailerd.store.tallies import Tallies
 from mailerd.worker.circuit_breaker import CircuitBreaker
 from mailerd.worker.delivery import Delivery
 from mailerd.worker.in_flight import InFlight
@@ -75,6 +73,8 @@ _LEAVING: Final = 15.0
 """Seconds for what comes after a drain: requests in hand, connections."""
 _TAKEN_UP: Final = frozenset({"pace", "log", "alerts"})
 """Sections that a reload takes up."""
+_PRUNE_INTERVAL: Final = 600.0
+"""Seconds between two rounds that make hours of old minutes."""
 _ASK_AGAIN: Final = 2.0
 """Seconds between two looks for a database that was away at start."""
 
@@ -156,6 +156,7 @@ class Daemon:
             parts.create_task(self.recovery.sweep_loop(), name="sweep orphan drafts"),
             parts.create_task(self._heartbeat_loop(), name="heartbeat"),
             parts.create_task(self.service.stats.run(), name="stats"),
+            parts.create_task(self._prune_loop(), name="prune tallies"),
         ]
 
     async def _send_until(self, stop: asyncio.Event) -> None:
@@ -208,6 +209,15 @@ class Daemon:
             events.reload_failed(error=error)
         finally:
             self.service.watchdog.reloaded(trouble)
+
+    async def _prune_loop(self) -> None:
+        def failed(error: DatabaseError) -> None:
+            self.events.step_failed(what="pruning tallies", again_in=_PRUNE_INTERVAL, error=error)
+
+        await every(
+            _PRUNE_INTERVAL, Tallies(self.database).prune, name="pruning tallies", first_after=_PRUNE_INTERVAL,
+            heartbeat=self.heartbeats.register("prune tallies"), on_error=failed,
+        )  # fmt: skip
 
     async def _heartbeat_loop(self) -> None:
         def failed(error: DatabaseError) -> None:
@@ -381,19 +391,3 @@ def _recovery(
         call_timeout=_MAX_CHECK_WAIT.total_seconds() + settings.gmail.request_timeout,
         heartbeats=heartbeats,
     )
-
-
-async def run_until_signalled(settings: Settings, log: Log, *, read_again: Callable[[], Settings]) -> None:
-    """The daemon as a process: SIGTERM or SIGINT drains it, SIGHUP makes it read its settings again.
-
-    A daemon that runs in a terminal is drained by SIGHUP: the terminal has gone, and its output would be lost.
-    """
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    daemon = build(settings, log.write, flush=log.flush)
-    log.on_lost = daemon.service.metrics.on_event
-    hang_up = stop.set if sys.stderr.isatty() else lambda: daemon.reload(read_again, log.configure)
-    loop.add_signal_handler(signal.SIGHUP, hang_up)
-    await daemon.run(stop)

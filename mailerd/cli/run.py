@@ -1,15 +1,18 @@
 """`mailerd run`: the daemon."""
 
+import asyncio
 import faulthandler
 import gc
+import signal
 import sys
+from collections.abc import Callable
 from typing import Final
 
 import typer
 
-from mailerd.app import run_until_signalled
+from mailerd.app import build
 from mailerd.cli.common import ConfigOption, configured, run_async
-from mailerd.config import dotenv_in_use, load
+from mailerd.config import Settings, dotenv_in_use, load
 from mailerd.config.discovery import Found
 from mailerd.errors import ConfigurationError, MailerdError
 from mailerd.events.process import ProcessEvents
@@ -40,6 +43,22 @@ def run(config: ConfigOption = None) -> None:
         raise typer.Exit(2 if isinstance(error, ConfigurationError) else 1) from error
     finally:
         journal.close()
+
+
+async def run_until_signalled(settings: Settings, log: Log, *, read_again: Callable[[], Settings]) -> None:
+    """The daemon as a process: SIGTERM or SIGINT drains it, SIGHUP makes it read its settings again.
+
+    A daemon that runs in a terminal is drained by SIGHUP: the terminal has gone, and its output would be lost.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    daemon = build(settings, log.write, flush=log.flush)
+    log.on_lost = daemon.service.metrics.on_event
+    hang_up = stop.set if sys.stderr.isatty() else lambda: daemon.reload(read_again, log.configure)
+    loop.add_signal_handler(signal.SIGHUP, hang_up)
+    await daemon.run(stop)
 
 
 def _say_why(error: Exception, events: ProcessEvents, file: Found) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from mailerd.app import run_until_signalled
+from mailerd.cli.run import run_until_signalled
 from mailerd.config import LogSettings
 from mailerd.events.process import ProcessEvents
 from mailerd.ops.event_loop_monitor import EventLoopMonitor

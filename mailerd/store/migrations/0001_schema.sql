@@ -362,3 +362,42 @@ CREATE TABLE IF NOT EXISTS event_positions (
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 INSERT IGNORE INTO event_positions (id, last) VALUES (1, 0);
+
+-- How many letters came to what, by minute and sender; each daemon has rows of its own (store/tallies.py).
+CREATE TABLE IF NOT EXISTS tallies (
+  minute DATETIME NOT NULL,
+  sender_email VARCHAR(320) NOT NULL,
+  daemon CHAR(26) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  sent INT UNSIGNED NOT NULL DEFAULT 0,
+  failed INT UNSIGNED NOT NULL DEFAULT 0,
+  put_off INT UNSIGNED NOT NULL DEFAULT 0,
+  unsure INT UNSIGNED NOT NULL DEFAULT 0,
+  bounced INT UNSIGNED NOT NULL DEFAULT 0,
+  PRIMARY KEY (minute, sender_email, daemon)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+-- The tallies of an hour, once it is over for two days.
+CREATE TABLE IF NOT EXISTS tally_hours (
+  hour DATETIME NOT NULL,
+  sender_email VARCHAR(320) NOT NULL,
+  sent INT UNSIGNED NOT NULL DEFAULT 0,
+  failed INT UNSIGNED NOT NULL DEFAULT 0,
+  put_off INT UNSIGNED NOT NULL DEFAULT 0,
+  unsure INT UNSIGNED NOT NULL DEFAULT 0,
+  bounced INT UNSIGNED NOT NULL DEFAULT 0,
+  PRIMARY KEY (hour, sender_email)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+-- Who is signed in to the console, and one-time links that sign somebody in (store/sessions.py).
+-- digest: SHA-256 of the cookie's or the link's secret. seen_at: of a session, at most a minute behind.
+-- is_link: it is a link that was not used yet; using it makes a session of it.
+CREATE TABLE IF NOT EXISTS sessions (
+  digest BINARY(32) NOT NULL PRIMARY KEY,
+  api_key_id BIGINT UNSIGNED NOT NULL,
+  is_link TINYINT UNSIGNED NOT NULL DEFAULT 0,
+  ip VARCHAR(45) CHARACTER SET ascii COLLATE ascii_bin NULL,
+  created_at DATETIME(6) NOT NULL,
+  seen_at DATETIME(6) NOT NULL,
+  KEY api_key (api_key_id),
+  KEY seen (seen_at)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;

@@ -35,6 +35,7 @@ from mailerd.store.queue.side_effects import (
     was_slow,
 )
 from mailerd.store.queue.suppressed import NOT_SUPPRESSED, suppressed_now
+from mailerd.store.tallies import add_tallies
 
 # The fence: the row is written only while it is in the state and under the token of the worker that writes.
 _FENCE: Final = "WHERE r.id = v.id AND r.claim_token = v.token AND r.status = 'sending'"
@@ -147,6 +148,7 @@ class RecordWriter:
         await reschedule(cursor, jobs={}, senders=senders)
         await self._ledger(cursor, [one for one, took in zip(records, fresh, strict=True) if took])
         await self._note(cursor, [one for one in taken if isinstance(one, Handover)])
+        self._tally(cursor, [one for one, took in zip(records, fresh, strict=True) if took])
         return [
             WriteResult.CANCELLED
             if what is WriteResult.APPLIED and is_requeued(one) and one.letter.job_id in cancelled
@@ -224,6 +226,11 @@ class RecordWriter:
         await record_latency(cursor, slowest)
         for (sender, hour), letters in sorted(refunds.items()):  # after the sender's row, as in a claim
             await cursor.execute(_REFUND, (letters, sender, hour))
+
+    def _tally(self, cursor: Cursor, written: Sequence[Record]) -> None:
+        """Count them, in one round trip with COMMIT; last, so that these rows are locked for that moment only."""
+        if statement := add_tallies(self.daemon_id, [one for one in written if isinstance(one, Outcome)]):
+            cursor.pipeline(statement)
 
     async def _pause(self, cursor: Cursor, sender: str, pause: Pause, before: int) -> None:
         senders = [sender]

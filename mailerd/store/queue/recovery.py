@@ -17,6 +17,7 @@ from mailerd.store.queue.complete_jobs import UNFINISHED
 from mailerd.store.queue.in_doubt import was_applied
 from mailerd.store.queue.reschedule import reschedule, short, stuck_jobs
 from mailerd.store.queue.undo_sent import UndoneSend, undo
+from mailerd.store.tallies import count_changes
 
 # Of one sender's unresolved sends only the first few are of use: it is left out while it has its share of checks.
 _DUE_CHECKS: Final = """
@@ -191,6 +192,8 @@ class RecoveryQueries:
                 doubt.id, doubt.attempt, doubt.token, self.daemon_id, it.change.value, took, doubt.draft_id,
                 it.message_id, error,
             ))  # fmt: skip
+        if took and it.change and (statement := count_changes(self.daemon_id, [(doubt.sender, it.change)])):
+            cursor.pipeline(statement)
         if not took and not (repeated and await self._was_resolved(cursor, it)):
             return WriteResult.STALE
         if it.change is not Transition.MISSING:
