@@ -1,0 +1,145 @@
+"""What became of a letter after it was sent, and what follows from a message about it: one table."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, assert_never
+
+from mailerd.core.notices import BOUNCES, Classification, Kind, same_mailbox
+
+
+class Fate(StrEnum):
+    """What is known of a letter that was sent: column `job_recipients.fate`. The letter's status stays `sent`."""
+
+    BOUNCED = "bounced"
+    """It came back; the class stands in `fate_kind`."""
+    UNSUBSCRIBED = "unsubscribed"
+    """Its recipient left the list by a letter to the unsubscribe address."""
+    REPLIED = "replied"
+    """Its recipient answered."""
+    OTHER_REPLIED = "other_replied"
+    """Somebody else answered, from another address."""
+    AUTO_REPLIED = "auto_replied"
+    """A program answered."""
+
+
+FATES: Final = tuple(Fate)
+"""The strongest first: a fate takes the place of a weaker one, whatever came first."""
+
+_KINDS: Final = {Kind.HARD: 3, Kind.BLOCKED: 2, Kind.SOFT: 1, Kind.UNKNOWN: 0}
+"""How much a class of bounce tells; one that tells more takes the place of another."""
+
+
+class Step(StrEnum):
+    """What a message makes mailerd do beside noting it."""
+
+    NOTHING = "nothing"
+    SUPPRESS = "suppress"
+    """The address gets no letters any more: it does not exist."""
+    COUNT_SOFT = "count_soft"
+    """One more soft bounce; a third in a row ends it."""
+    COUNT_BLOCKED = "count_blocked"
+    """One more block; many of them pause the sender."""
+    COUNT_UNKNOWN = "count_unknown"
+    """Many at once look like a limit that was reached, and pause the sender."""
+    UNDO = "undo"
+    """The letter was not sent: it waits again."""
+    UNSUBSCRIBE = "unsubscribe"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known about a message beside its meaning."""
+
+    from_google: bool
+    """Google itself wrote it, by its own authentication result."""
+    forged: bool
+    """The domain in From disowns it."""
+    in_thread: bool
+    """It stands in the thread of the letter."""
+    has_key: bool
+    """The letter that came back in it has the letter's own key."""
+    body_read: bool
+
+
+@dataclass(frozen=True)
+class Consequence:
+    """What follows from one message for one letter."""
+
+    fate: Fate | None
+    step: Step = Step.NOTHING
+    believed: bool = True
+
+
+_NOT_BELIEVED: Final = Consequence(None, believed=False)
+
+
+def consequence(meaning: Classification, evidence: Evidence, *, to: str) -> Consequence:
+    """What follows from a message for the letter to `to` that it was found to belong to; total."""
+    kind = meaning.kind
+    match kind:
+        case Kind.HARD | Kind.SOFT | Kind.BLOCKED | Kind.UNKNOWN | Kind.DELAYED:
+            return _of_bounce(meaning, evidence, to)
+        case Kind.OVER_LIMIT:
+            proven = evidence.from_google and evidence.in_thread and evidence.body_read and _concerns(meaning, to)
+            return Consequence(None, Step.UNDO) if proven else _NOT_BELIEVED
+        case Kind.REPLY | Kind.AUTO_REPLY:
+            if evidence.forged or not evidence.in_thread:
+                return _NOT_BELIEVED
+            if kind is Kind.AUTO_REPLY:
+                return Consequence(Fate.AUTO_REPLIED)
+            by_recipient = any(same_mailbox(it, to) for it in meaning.addresses)
+            return Consequence(Fate.REPLIED if by_recipient else Fate.OTHER_REPLIED)
+        case Kind.UNSUBSCRIBE:
+            return Consequence(Fate.UNSUBSCRIBED, Step.UNSUBSCRIBE)  # its token is the proof
+        case Kind.OTHER:
+            return Consequence(None)
+        case _:
+            assert_never(kind)
+
+
+def _of_bounce(meaning: Classification, evidence: Evidence, to: str) -> Consequence:
+    """Google's own notice in the letter's thread is believed; another server's, where our key came back in it."""
+    proven = (evidence.from_google and evidence.in_thread) or (evidence.has_key and not evidence.forged)
+    if not proven or not _concerns(meaning, to):
+        return _NOT_BELIEVED
+    if meaning.kind is Kind.DELAYED:
+        return Consequence(None)
+    step = {Kind.HARD: Step.SUPPRESS, Kind.BLOCKED: Step.COUNT_BLOCKED, Kind.UNKNOWN: Step.COUNT_UNKNOWN}.get(
+        meaning.kind, Step.COUNT_SOFT if meaning.counts else Step.NOTHING
+    )
+    if not evidence.body_read and step is Step.SUPPRESS:
+        step = Step.NOTHING  # headers alone never suppress an address
+    if meaning.kind is Kind.UNKNOWN and evidence.body_read:
+        step = Step.NOTHING
+    return Consequence(Fate.BOUNCED, step)
+
+
+def _concerns(meaning: Classification, to: str) -> bool:
+    """Whether it names the letter's address, or nobody."""
+    return not meaning.addresses or any(same_mailbox(it, to) for it in meaning.addresses)
+
+
+def prevails(new: tuple[Fate, str], old: tuple[Fate, str] | None) -> bool:
+    """Whether a fate, with its kind, takes the place of the one that is known. The order of arrival does not matter."""
+    return old is None or _rank(new) > _rank(old)
+
+
+def _rank(it: tuple[Fate, str]) -> tuple[int, int]:
+    fate, kind = it
+    return -FATES.index(fate), _KINDS.get(Kind(kind), -1) if kind else -1
+
+
+def kind_of(meaning: Classification) -> str:
+    """The class of a bounce, for `fate_kind`; "" for anything else."""
+    return meaning.kind.value if meaning.kind in BOUNCES else ""
+
+
+SOFT_IN_A_ROW: Final = 3
+"""Soft bounces within 30 days, and no letter between them that did not bounce, after which an address is suppressed."""
+BLOCKED_SHARE: Final = 0.05
+MIN_BLOCKED: Final = 10
+BLOCKED_OF_LAST: Final = 200
+"""A sender of whose last so many letters so many and this share were blocked is paused."""
+UNKNOWN_DOMAINS: Final = 5
+UNKNOWN_MINUTES: Final = 10
+"""Failures of unknown cause at so many different domains within so many minutes look like a limit of the sender."""

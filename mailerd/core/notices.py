@@ -1,0 +1,281 @@
+"""What a message in a sender's inbox means: a bounce and of which class, a limit notice, an answer, an unsubscribe.
+
+Pure: facts of the message in, a `Classification` out. Codes are read first, Google's article numbers second, words
+last. What follows from it stands in `fates.py`.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from mailerd.core import notice_words as words
+from mailerd.core.suppression import canonical
+
+Headers = Sequence[tuple[str, str]]
+"""Names and unfolded values, in the order of the message."""
+
+MAX_REASON: Final = 500
+"""Characters of a server's words that are kept."""
+_MAX_HEADER: Final = 4_000
+"""Characters of one header that are read: a stranger writes them, and a search in them must not take long."""
+
+
+class Kind(StrEnum):
+    """What a message is: column `notices.kind`."""
+
+    HARD = "hard"
+    """The address does not exist, and never will for this sender."""
+    SOFT = "soft"
+    """It was tried for days, or the mailbox is full: another time it may work."""
+    BLOCKED = "blocked"
+    """The receiving server does not want this letter or this sender: it says nothing about the address."""
+    UNKNOWN = "unknown"
+    """It failed; the cause cannot be read."""
+    DELAYED = "delayed"
+    """It is still being tried: no bounce."""
+    OVER_LIMIT = "over_limit"
+    """Google itself did not send the letter, since the mailbox had used up its day."""
+    REPLY = "reply"
+    AUTO_REPLY = "auto_reply"
+    """A program answered: out of office, a ticket system."""
+    UNSUBSCRIBE = "unsubscribe"
+    """A letter to the address of List-Unsubscribe, with a token."""
+    OTHER = "other"
+    """Nothing that concerns a letter."""
+
+
+BOUNCES: Final = frozenset({Kind.HARD, Kind.SOFT, Kind.BLOCKED, Kind.UNKNOWN})
+
+
+@dataclass(frozen=True)
+class Reported:
+    """One recipient of a delivery status notification (RFC 3464, section 2.3)."""
+
+    address: str
+    action: str = ""
+    """Lower case: failed, delayed, delivered, relayed, expanded."""
+    status: str = ""
+    """The enhanced code (RFC 3463), such as 5.1.1; "" when there is none."""
+    diagnostic: str = ""
+    remote: bool = False
+    """Another server refused it (Remote-MTA), in whose words the rest is."""
+
+
+@dataclass(frozen=True)
+class DeliveryReport:
+    """The body of a notice, as `mail/read_notice.py` reads it."""
+
+    recipients: tuple[Reported, ...] = ()
+    text: str = ""
+    """What its writer says to people; never a word of the letter that came back."""
+    key: str = ""
+    """X-Mailerd-Key of the letter that came back."""
+
+
+@dataclass(frozen=True)
+class InboxMessage:
+    """A message as the mailbox has it."""
+
+    headers: Headers
+    report: DeliveryReport | None = None
+    """None: its body was not read, since it is no notice or the sign-in does not allow it."""
+
+    def all(self, name: str) -> list[str]:
+        """Every value of a header, first to last, as far as it is read."""
+        return [value[:_MAX_HEADER] for key, value in self.headers if key.lower() == name]
+
+    def first(self, name: str) -> str:
+        """The first value of a header; "" without one."""
+        return next(iter(self.all(name)), "")
+
+
+@dataclass(frozen=True)
+class Classification:
+    """What a message is, before it is known whether it is to be believed."""
+
+    kind: Kind
+    code: str = ""
+    reason: str = ""
+    """The server's words, or ours where there are none."""
+    addresses: tuple[str, ...] = field(default=())
+    """Whom it is about, where it says so; several where they fared alike."""
+    counts: bool = True
+    """A soft bounce that says something about the mailbox. One for size or content does not."""
+    token: str = ""
+    """Of an unsubscribe."""
+
+
+_ADDRESS: Final = re.compile(r"[^\s<>,;:\"()]+@[^\s<>,;:\"()]+")
+_NEAR: Final = 400
+"""Characters around an address in which its own reason is looked for first."""
+_TOKEN: Final = re.compile(r"\s*u\.([A-Za-z0-9_-]{62})\s*")
+
+
+def is_notice(message: InboxMessage) -> bool:
+    """Whether a message claims, by its headers, to be a mail system's notice about a letter."""
+    content_type = message.first("content-type").lower()
+    if "disposition-notification" in content_type or "feedback-report" in content_type:
+        return False
+    return (
+        "delivery-status" in content_type
+        or bool(message.all("x-failed-recipients"))
+        or bool(words.NOTICE_FROM.search(message.first("from")) or words.NOTICE_SUBJECT.match(message.first("subject")))
+    )
+
+
+def unsubscribe_token(message: InboxMessage) -> str:
+    """The token of a letter to `…+unsub@`; "" for any other message. What is no token of ours is refused later."""
+    found = _TOKEN.fullmatch(message.first("subject"))
+    return found[1] if found else ""
+
+
+def read(message: InboxMessage, *, about: str = "") -> Classification:
+    """What a message means for the letter to the address `about`; total."""
+    if is_notice(message):
+        return _notice(message, about)
+    if token := unsubscribe_token(message):
+        return Classification(Kind.UNSUBSCRIBE, token=token, addresses=tuple(addresses(message.first("from"))))
+    sender = tuple(addresses(message.first("from")))
+    if is_automatic(message):
+        return Classification(Kind.AUTO_REPLY, reason=_short(message.first("subject")), addresses=sender)
+    return Classification(Kind.REPLY, addresses=sender)
+
+
+def is_automatic(message: InboxMessage) -> bool:
+    """Whether a program wrote it (RFC 3834, and what was usual before)."""
+    submitted = message.first("auto-submitted").partition(";")[0].strip().lower()
+    precedence = message.first("precedence").strip().lower()
+    return (
+        submitted not in ("", "no")
+        or bool(message.all("x-autoreply") or message.all("x-autorespond") or message.all("x-auto-response-suppress"))
+        or precedence in ("auto_reply", "auto-reply", "bulk", "junk", "list")
+        or "disposition-notification" in message.first("content-type").lower()
+        or message.first("subject").strip().lower().startswith(words.AUTO_SUBJECTS)
+    )
+
+
+def addresses(header: str) -> list[str]:
+    """The bare addresses of a header; display names that hold an address do not fool it where brackets stand."""
+    bracketed = re.findall(r"<\s*([^<>\s]+@[^<>\s]+)\s*>", header)
+    return bracketed or _ADDRESS.findall(header)
+
+
+def same_mailbox(one: str, other: str) -> bool:
+    """Whether two addresses are one mailbox."""
+    return canonical(one) == canonical(other)
+
+
+def _notice(message: InboxMessage, about: str) -> Classification:
+    report = message.report
+    if report is None:
+        return _by_headers(message)
+    if _is_over_limit(report):
+        return Classification(Kind.OVER_LIMIT, words.LIMIT_CODE, _short(report.text), _named(message, report))
+    reported = _the_one(report.recipients, about)
+    if reported is not None:
+        return _of(reported, report)
+    return _by_text(message, report.text, about)
+
+
+def _by_text(message: InboxMessage, text: str, about: str) -> Classification:
+    """What a notice without a report tells: each system has its own form, so the known address is looked for."""
+    failed = tuple(addresses(message.first("x-failed-recipients")))
+    at = text.lower().find(about.lower()) if about else -1
+    if at >= 0 and not failed:
+        failed = (about,)
+    if words.DELAY_WORDS.search(message.first("subject")) or words.DELAY_WORDS.search(text):
+        return Classification(Kind.DELAYED, reason=_short(text), addresses=failed)
+    near = text[max(0, at - _NEAR) : at + len(about) + _NEAR] if at >= 0 else text
+    kind, code, counts = classify("", near)
+    if kind is Kind.UNKNOWN:
+        kind, code, counts = classify("", text)
+    return Classification(kind, code, _short(near), failed, counts)
+
+
+def _by_headers(message: InboxMessage) -> Classification:
+    """What the headers alone tell: that it failed, or is late. A bounce and a limit notice look the same there."""
+    failed = tuple(addresses(message.first("x-failed-recipients")))
+    if words.DELAY_WORDS.search(message.first("subject")):
+        return Classification(Kind.DELAYED, reason=_short(message.first("subject")), addresses=failed)
+    return Classification(Kind.UNKNOWN, reason="only the headers of the notice could be read", addresses=failed)
+
+
+def _is_over_limit(report: DeliveryReport) -> bool:
+    """Whether Google refused the letter itself. A server that is asked for a letter may say anything it likes."""
+    if any(it.remote for it in report.recipients):
+        return False
+    said = " ".join((report.text, *(it.diagnostic for it in report.recipients)))
+    return (
+        any(it.status == words.LIMIT_CODE for it in report.recipients)
+        or words.LIMIT_CODE in words.CODE.findall(said)
+        or bool(words.LIMIT_ARTICLES.search(said) or words.LIMIT_WORDS.search(said))
+    )
+
+
+def _named(message: InboxMessage, report: DeliveryReport) -> tuple[str, ...]:
+    return tuple(it.address for it in report.recipients) or tuple(addresses(message.first("x-failed-recipients")))
+
+
+def _the_one(recipients: Sequence[Reported], about: str) -> Reported | None:
+    """The report on the address `about`, or the first one that failed."""
+    if about and (own := [it for it in recipients if same_mailbox(it.address, about)]):
+        return own[-1]
+    return next((it for it in recipients if it.action == "failed"), next(iter(recipients), None))
+
+
+def _of(it: Reported, report: DeliveryReport) -> Classification:
+    reason = _short(it.diagnostic or report.text)
+    match it.action:
+        case "delayed":
+            return Classification(Kind.DELAYED, it.status, reason, (it.address,))
+        case "delivered" | "relayed" | "expanded":
+            return Classification(Kind.OTHER, it.status, reason, (it.address,))
+        case _:
+            # The text repeats the diagnosis, and is all there is where a server gives none.
+            kind, code, counts = classify(it.status, it.diagnostic or report.text)
+            return Classification(kind, code, reason, (it.address,), counts)
+
+
+def classify(status: str, text: str) -> tuple[Kind, str, bool]:
+    """The class of a failure, its code, and whether it says something about the mailbox; total.
+
+    https://www.iana.org/assignments/smtp-enhanced-status-codes; a code that says nothing gives way to one in the text.
+    """
+    code = status
+    if code in words.GENERIC:
+        code = next(
+            (found for found in words.CODE.findall(text) if found[0] != "2" and found not in words.GENERIC), code
+        )
+    if code in words.GENERIC:
+        return _by_words(text), code, True
+    if code.startswith(("5.7.", "4.7.")):
+        # Some servers answer 5.7.1 for whom they do not know; unless they say so, it is about the letter.
+        return Kind.BLOCKED, code, True
+    if code in words.HARD:
+        return (Kind.SOFT if code == "5.2.1" and words.SOFT_WORDS.search(text) else Kind.HARD), code, True
+    if code in words.SOFT:
+        return Kind.SOFT, code, not words.SIZE_OR_CONTENT.fullmatch(code)
+    if code.startswith("4."):
+        return Kind.SOFT, code, True  # tried until it was given up
+    return _by_words(text), code, True
+
+
+def _by_words(text: str) -> Kind:
+    if words.BLOCK_ARTICLE.search(text):
+        return Kind.BLOCKED
+    for kind, pattern in (
+        (Kind.HARD, words.HARD_WORDS),
+        (Kind.SOFT, words.SOFT_WORDS),
+        (Kind.BLOCKED, words.BLOCK_WORDS),
+    ):
+        if pattern.search(text):
+            return kind
+    first = words.SMTP.search(text)
+    return Kind.SOFT if first and first[1] == "4" else Kind.UNKNOWN
+
+
+def _short(text: str) -> str:
+    shown = "".join(c if c.isprintable() else " " for c in text)
+    return " ".join(shown.split())[:MAX_REASON]

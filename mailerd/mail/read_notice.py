@@ -1,0 +1,144 @@
+"""Reads the body of a delivery notice: the report of RFC 3464, or the text that qmail and its like write instead.
+
+What is read is a stranger's: the standard library parses it, within bounds, and the letter that came back is looked at
+for its key alone.
+"""
+
+import re
+from email import message_from_bytes, policy
+from email.message import Message as Mail
+from typing import Final
+
+from mailerd.core.notices import DeliveryReport, Reported
+
+KEY_HEADER: Final = "X-Mailerd-Key"
+MAX_NOTICE: Final = 8 * 1024 * 1024
+"""Bytes; of a longer notice the first so many are read. The report comes before the letter that is returned."""
+_MAX_TEXT: Final = 4_000
+_MAX_PARTS: Final = 40
+_MAX_RECIPIENTS: Final = 200
+_STATUS: Final = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})")
+_TAGS: Final = re.compile(r"<(?:style|script)\b.*?</(?:style|script)>|<[^>]*>", re.IGNORECASE | re.DOTALL)
+_RETURNED: Final = re.compile(
+    r"^[ \t]*(?:[-=]{2,}[^\n]{0,80}(?:copy of (?:the|your) (?:message|mail)|original message|below this line"
+    r"|returned message|unsent message|message text follows|header|undelivered message|beginning of)[^\n]{0,80}"
+    r"|original message follows[^\n]*"
+    r"|(?:received|return-path|delivered-to): [^\n]*)$",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""Where a text notice ends and the letter that came back begins."""
+_QMAIL: Final = re.compile(r"^<([^<>\s]+@[^<>\s]+)>:?[ \t]*\n((?:[^\n]+(?:\n|\Z))+)", re.MULTILINE)
+_EXIM: Final = re.compile(r"^[ \t]{2,}([^\s<>@]+@[^\s<>]+)[ \t]*\n((?:[ \t]{4,}[^\n]+(?:\n|\Z))+)", re.MULTILINE)
+_KEY: Final = re.compile(rf"^{KEY_HEADER}:[ \t]*(\S+)[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
+
+
+def read_notice(raw: bytes) -> DeliveryReport:
+    """The report of a notice, as far as it can be read; no bytes make it fail."""
+    try:
+        return _read(message_from_bytes(raw[:MAX_NOTICE], policy=policy.compat32))
+    except (RecursionError, ValueError, LookupError):  # nested without end, or a charset that is none
+        return DeliveryReport()
+
+
+def _read(mail: Mail) -> DeliveryReport:
+    found, texts, key = list[Reported](), list[str](), ""
+    for part in _outer_parts(mail):
+        kind = part.get_content_type()
+        if kind in ("message/delivery-status", "message/global-delivery-status"):
+            found += _reported(part)
+        elif kind in ("message/rfc822", "message/global", "text/rfc822-headers", "message/global-headers"):
+            key = key or _key_of(part)
+        elif kind in ("text/plain", "text/html") and len(texts) < _MAX_PARTS:
+            texts.append(_text(part))
+    text, returned = _split(next((it for it in texts if it.strip()), ""))
+    key = key or next((it[1] for it in _KEY.finditer(returned)), "")
+    recipients = tuple(found[:_MAX_RECIPIENTS]) or tuple(_told(text))
+    return DeliveryReport(recipients=recipients, text=text[:_MAX_TEXT], key=key)
+
+
+def _outer_parts(mail: Mail) -> list[Mail]:
+    """The parts of the notice itself, in order, not those of the letter that came back."""
+    parts, left = list[Mail](), [mail]
+    while left and len(parts) < _MAX_PARTS:
+        part = left.pop(0)
+        payload = part.get_payload()
+        if part.get_content_maintype() == "multipart" and isinstance(payload, list):
+            left = [it for it in payload if isinstance(it, Mail)] + left
+        else:
+            parts.append(part)
+    return parts
+
+
+def _reported(part: Mail) -> list[Reported]:
+    """The groups of fields, each a Message of its own to the parser; the first is about the notice itself."""
+    payload = part.get_payload()
+    groups = [it for it in payload if isinstance(it, Mail)] if isinstance(payload, list) else []
+    found = []
+    for group in groups:
+        address = _typed(group, "Final-Recipient") or _typed(group, "Original-Recipient")
+        original = _typed(group, "Original-Recipient")
+        if "@" in original and "@" not in address:
+            address = original
+        if not address:
+            continue
+        status = _STATUS.search(_field(group, "Status"))
+        found.append(
+            Reported(
+                address=address,
+                action=_field(group, "Action").partition(" ")[0].lower(),
+                status=status[0] if status else "",
+                diagnostic=_typed(group, "Diagnostic-Code"),
+                remote=bool(_field(group, "Remote-MTA")),
+            )
+        )
+    return found
+
+
+def _field(group: Mail, name: str) -> str:
+    return " ".join(str(group.get(name, "")).split())
+
+
+def _typed(group: Mail, name: str) -> str:
+    """The value of a field that begins with its type: `rfc822; ada@example.com`."""
+    value = _field(group, name)
+    _, separator, rest = value.partition(";")
+    return (rest if separator else value).strip().strip("<>")
+
+
+def _key_of(part: Mail) -> str:
+    payload = part.get_payload()
+    if isinstance(payload, list) and payload and isinstance(payload[0], Mail):
+        return str(payload[0].get(KEY_HEADER, "")).strip()
+    found = _KEY.search(_decoded(part))
+    return found[1] if found else ""
+
+
+def _decoded(part: Mail) -> str:
+    payload = part.get_payload(decode=True)
+    data = payload if isinstance(payload, bytes) else b""
+    try:
+        return data.decode(part.get_content_charset("utf-8"), "replace")
+    except LookupError:
+        return data.decode("utf-8", "replace")
+
+
+def _text(part: Mail) -> str:
+    text = _decoded(part)[: 4 * _MAX_TEXT]
+    return _TAGS.sub(" ", text) if part.get_content_type() == "text/html" else text
+
+
+def _split(text: str) -> tuple[str, str]:
+    """What the mail system says, and the letter that it returns below, if it does."""
+    text = text.replace("\r\n", "\n")
+    end = _RETURNED.search(text)
+    return (text[: end.start()], text[end.start() :]) if end else (text, "")
+
+
+def _told(text: str) -> list[Reported]:
+    """Recipients and reasons as qmail and Exim write them, in a text without a report."""
+    found = []
+    for address, words in [*_QMAIL.findall(text), *_EXIM.findall(text)][:_MAX_RECIPIENTS]:
+        said = " ".join(words.split())
+        codes = [it[0] for it in _STATUS.finditer(said) if it[1] in "45"]
+        found.append(Reported(address.strip("<>:"), "failed", codes[0] if codes else "", said))
+    return found

@@ -1,0 +1,96 @@
+"""What follows from a message: the table, and what holds for every message."""
+
+from itertools import permutations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mailerd.core.fates import Consequence, Evidence, Fate, Step, consequence, prevails
+from mailerd.core.notices import Classification, Kind
+
+ADA = "ada@example.org"
+GOOGLES = Evidence(from_google=True, forged=False, in_thread=True, has_key=False, body_read=True)
+HEADERS_ONLY = Evidence(from_google=True, forged=False, in_thread=True, has_key=False, body_read=False)
+FOREIGN = Evidence(from_google=False, forged=False, in_thread=False, has_key=True, body_read=True)
+NOBODYS = Evidence(from_google=False, forged=False, in_thread=True, has_key=False, body_read=True)
+DISOWNED = Evidence(from_google=False, forged=True, in_thread=True, has_key=True, body_read=True)
+NOTHING = Consequence(None, believed=False)
+
+
+@pytest.mark.parametrize(
+    "kind,evidence,follows",
+    [
+        (Kind.HARD, GOOGLES, Consequence(Fate.BOUNCED, Step.SUPPRESS)),
+        (Kind.HARD, FOREIGN, Consequence(Fate.BOUNCED, Step.SUPPRESS)),
+        (Kind.HARD, HEADERS_ONLY, Consequence(Fate.BOUNCED)),
+        (Kind.SOFT, GOOGLES, Consequence(Fate.BOUNCED, Step.COUNT_SOFT)),
+        (Kind.BLOCKED, GOOGLES, Consequence(Fate.BOUNCED, Step.COUNT_BLOCKED)),
+        (Kind.UNKNOWN, GOOGLES, Consequence(Fate.BOUNCED)),
+        (Kind.UNKNOWN, HEADERS_ONLY, Consequence(Fate.BOUNCED, Step.COUNT_UNKNOWN)),
+        (Kind.DELAYED, GOOGLES, Consequence(None)),
+        (Kind.OVER_LIMIT, GOOGLES, Consequence(None, Step.UNDO)),
+        (Kind.OVER_LIMIT, FOREIGN, NOTHING),
+        (Kind.OVER_LIMIT, HEADERS_ONLY, NOTHING),
+        (Kind.REPLY, NOBODYS, Consequence(Fate.REPLIED)),
+        (Kind.AUTO_REPLY, NOBODYS, Consequence(Fate.AUTO_REPLIED)),
+        (Kind.UNSUBSCRIBE, NOBODYS, Consequence(Fate.UNSUBSCRIBED, Step.UNSUBSCRIBE)),
+        (Kind.OTHER, GOOGLES, Consequence(None)),
+        *[(kind, evidence, NOTHING)
+          for kind in (Kind.HARD, Kind.SOFT, Kind.BLOCKED, Kind.UNKNOWN, Kind.DELAYED, Kind.OVER_LIMIT)
+          for evidence in (NOBODYS, DISOWNED)],
+        (Kind.REPLY, DISOWNED, NOTHING),
+        (Kind.REPLY, FOREIGN, NOTHING),
+    ],
+)  # fmt: skip
+def test_the_table(kind: Kind, evidence: Evidence, follows: Consequence) -> None:
+    assert consequence(Classification(kind, addresses=(ADA,)), evidence, to=ADA) == follows
+
+
+@pytest.mark.parametrize("kind", [Kind.HARD, Kind.OVER_LIMIT])
+def test_a_notice_about_somebody_else_is_not_believed(kind: Kind) -> None:
+    assert consequence(Classification(kind, addresses=("eve@example.org",)), GOOGLES, to=ADA) == NOTHING
+
+
+def test_an_answer_from_elsewhere_is_another_persons() -> None:
+    it = consequence(Classification(Kind.REPLY, addresses=("boss@example.org",)), GOOGLES, to=ADA)
+    assert it == Consequence(Fate.OTHER_REPLIED)
+
+
+EVIDENCE = st.builds(Evidence, st.booleans(), st.booleans(), st.booleans(), st.booleans(), st.booleans())
+MEANINGS = st.builds(
+    Classification,
+    st.sampled_from(Kind),
+    addresses=st.sampled_from([(), (ADA,), ("x@example.org",)]),
+    counts=st.booleans(),
+)
+
+
+@given(MEANINGS, EVIDENCE)
+def test_nothing_suppresses_or_undoes_without_its_proof(meaning: Classification, evidence: Evidence) -> None:
+    it = consequence(meaning, evidence, to=ADA)
+    if it.step is Step.SUPPRESS:
+        assert (meaning.kind, evidence.body_read) == (Kind.HARD, True)
+        assert evidence.from_google or (evidence.has_key and not evidence.forged)
+    if it.step is Step.UNDO:
+        assert it.fate is None
+        assert all((evidence.from_google, evidence.in_thread, evidence.body_read))
+    if meaning.kind in (Kind.BLOCKED, Kind.OVER_LIMIT):
+        assert it.step is not Step.SUPPRESS
+    if not it.believed:
+        assert (it.fate, it.step) == (None, Step.NOTHING)
+
+
+FATES = [(Fate.BOUNCED, "hard"), (Fate.BOUNCED, "soft"), (Fate.BOUNCED, "blocked"), (Fate.BOUNCED, "unknown"),
+         (Fate.REPLIED, ""), (Fate.OTHER_REPLIED, ""), (Fate.AUTO_REPLIED, ""), (Fate.UNSUBSCRIBED, "")]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(FATES), min_size=1, max_size=4))
+def test_the_order_in_which_messages_are_read_does_not_matter(found: list[tuple[Fate, str]]) -> None:
+    ends = set()
+    for order in permutations(found):
+        known: tuple[Fate, str] | None = None
+        for it in order:
+            known = it if prevails(it, known) else known
+        ends.add(known)
+    assert len(ends) == 1
