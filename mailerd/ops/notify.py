@@ -2,19 +2,23 @@
 
 import asyncio
 import importlib
+import json
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
+from ipaddress import ip_network
 from typing import Any, Final, Protocol
 
-import aiohttp
-
+from mailerd.core.network_rules import NetworkRules
 from mailerd.errors import ConfigurationError
 from mailerd.ops.alert_state import Message
+from mailerd.ops.outbound_http import OutboundHttp
 
 SEND_TIMEOUT: Final = 15.0
 """Seconds that an alert gets to be sent."""
-_REFUSAL: Final = 300
+_RULES: Final = NetworkRules(
+    allow_http=True, ports=frozenset(), allow_networks=(ip_network("0.0.0.0/0"), ip_network("::/0"))
+)
 
 
 class Notifier(Protocol):
@@ -30,10 +34,15 @@ class Notifier(Protocol):
 
 
 class Webhook:
-    """`{"source", "subject", "text", "lines", "firing"}` as a POST; anything but a 2xx is a failure."""
+    """`{"source", "subject", "text", "lines", "firing"}` as a POST; anything but a 2xx is a failure.
+
+    A setting of the operator names the address, so it may be in the operator's network, by http and at any port; the
+    addresses that nothing opens stay closed.
+    """
 
     def __init__(self, url: str) -> None:
         self._url = url
+        self._http = OutboundHttp(_RULES)
 
     async def send(self, message: Message) -> None:
         """Send it."""
@@ -44,16 +53,14 @@ class Webhook:
             "lines": list(message.lines),
             "firing": list(message.firing),
         }
-        timeout = aiohttp.ClientTimeout(total=SEND_TIMEOUT)
-        try:
-            async with (
-                aiohttp.ClientSession(timeout=timeout) as session,
-                session.post(self._url, json=body, allow_redirects=False) as answer,
-            ):
-                if answer.status >= _REFUSAL:
-                    raise OSError(f"the web hook answered {answer.status}")
-        except aiohttp.ClientError as error:
-            raise OSError(f"the web hook cannot be reached: {type(error).__name__}") from error
+        answer = await self._http.post(
+            self._url,
+            json.dumps(body, ensure_ascii=False).encode(),
+            {"Content-Type": "application/json"},
+            within=SEND_TIMEOUT,
+        )
+        if not 200 <= answer.status < 300:  # noqa: PLR2004 - HTTP's successes
+            raise OSError(f"the web hook answered {answer.status}")
 
 
 class Apprise:

@@ -14,12 +14,12 @@ from yarl import URL
 from mailerd.cli.checks import database, files, google, machine, public_site
 from mailerd.cli.checks.machine import SystemPaths
 from mailerd.cli.checks.result import CheckResult, fail
-from mailerd.cli.checks.threads import in_thread
 from mailerd.clock import Clock, SystemClock
 from mailerd.config import Settings
 from mailerd.events.base import Event
 from mailerd.events.gmail import GmailEvents
 from mailerd.events.store import StoreEvents
+from mailerd.ops.daemon_thread import in_thread
 
 TOTAL_TIMEOUT: Final = 20.0
 """Seconds for everything."""

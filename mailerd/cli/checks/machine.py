@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from mailerd.cli.checks.result import CheckResult, fail, ok, warn
-from mailerd.cli.checks.threads import in_thread
 from mailerd.config import IntakeSettings, LogSettings
+from mailerd.ops.daemon_thread import in_thread
 
 UNIT: Final = "mailerd.service"
 _ANSWER_TIMEOUT: Final = 2.0

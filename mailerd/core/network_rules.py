@@ -1,0 +1,120 @@
+"""Which addresses a request to a URL of somebody else's may go to; pure, so that every form can be tested.
+
+A caller names a URL, and mailerd stands inside the operator's network: without these rules the URL would be a way to
+the operator's own services (server-side request forgery) and to a cloud's metadata, which hands out credentials.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Final
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+NEVER: Final = tuple(
+    ip_network(each)
+    for each in (
+        "169.254.0.0/16",  # link-local (RFC 3927); 169.254.169.254 is the metadata of most clouds
+        "fe80::/10",  # link-local (RFC 4291)
+        "fd00:ec2::254/128",  # AWS metadata over IPv6 (EC2 user guide, "Use IMDS")
+        "fd20:ce::254/128",  # Google Cloud metadata over IPv6 (Compute Engine, "About VM metadata")
+        "100.100.100.200/32",  # Alibaba Cloud metadata (ECS, "Instance metadata")
+        "192.0.0.192/32",  # Oracle Cloud metadata of classic instances
+        "168.63.129.16/32",  # Azure's platform address (Azure, "What is IP address 168.63.129.16?"); it is public
+        "0.0.0.0/8",  # this host (RFC 1122)
+        "::/128",
+        "255.255.255.255/32",
+    )
+)
+"""Addresses that no setting opens."""
+_NAT64: Final = ip_network("64:ff9b::/96")  # RFC 6052
+_COMPATIBLE: Final = ip_network("::/96")  # IPv4-compatible addresses, deprecated by RFC 4291
+_SITE_LOCAL: Final = ip_network("fec0::/10")  # deprecated by RFC 3879; Python calls it global
+_ISATAP: Final = frozenset({0x0000_5EFE, 0x0200_5EFE})  # RFC 5214, in front of the IPv4 address
+_NUMERIC: Final = re.compile(r"(0x[0-9a-f]*|[0-9]+)(\.(0x[0-9a-f]*|[0-9]+)){0,3}\.?", re.ASCII | re.IGNORECASE)
+"""What the C library takes for an IPv4 address: decimal, octal and hexadecimal parts, one to four of them."""
+
+
+@dataclass(frozen=True)
+class NetworkRules:
+    """What is allowed beside https to the public Internet."""
+
+    allow_http: bool = False
+    ports: frozenset[int] = frozenset({443, 8443})
+    """Empty: every port."""
+    allow_networks: tuple[Network, ...] = ()
+    """Networks that are not public, and may be reached all the same."""
+
+    def refusal(self, address: str) -> str:
+        """Why no connection to this IP address is allowed; "" where it is.
+
+        An address that stands for another one (IPv4-mapped, 6to4, NAT64, Teredo, ISATAP) is judged by that one too.
+        """
+        try:
+            given = ip_address(address)
+        except ValueError:
+            return f"{address} is not an IP address"
+        hidden = list(_embedded(given))
+        for each in (given, *hidden):
+            if any(each in network for network in NEVER if each.version == network.version):
+                return f"{_named(given, each)} is link-local, a cloud's metadata or no address of a host"
+        for each in hidden or (given,):
+            if not (_is_public(each) or self._is_allowed(each)):
+                return f"{_named(given, each)} is not a public address"
+        return ""
+
+    def _is_allowed(self, address: Address) -> bool:
+        return any(address in network for network in self.allow_networks if network.version == address.version)
+
+    def refusal_of_url(self, scheme: str, host: str, port: int, *, user: bool) -> str:
+        """Why no request to this URL is made; "" where nothing speaks against it. A name is not resolved here.
+
+        `host`: without brackets; `port`: the scheme's own where the URL names none; `user`: it has a user or password.
+        """
+        if scheme != "https" and not (self.allow_http and scheme == "http"):
+            return "it must begin with https://"
+        if user:
+            return "it must have no user and no password"
+        if not host:
+            return "it names no host"
+        if self.ports and port not in self.ports:
+            return f"port {port} is not allowed, only {', '.join(map(str, sorted(self.ports)))}"
+        if ":" in host or _is_dotted(host):
+            return self.refusal(host)
+        if _NUMERIC.fullmatch(host):
+            return f"{host} is a number in place of a host"
+        return ""
+
+
+def _is_dotted(host: str) -> bool:
+    try:
+        return bool(IPv4Address(host))
+    except ValueError:
+        return False
+
+
+def _is_public(address: Address) -> bool:
+    return address.is_global and not address.is_multicast and address not in _SITE_LOCAL
+
+
+def _embedded(address: Address) -> Iterator[IPv4Address]:
+    """The IPv4 addresses that packets to this one end at."""
+    if isinstance(address, IPv4Address):
+        return
+    if address.ipv4_mapped:
+        yield address.ipv4_mapped
+    if address.sixtofour:
+        yield address.sixtofour
+    if address.teredo:
+        yield from address.teredo
+    last = IPv4Address(int(address) & 0xFFFF_FFFF)
+    if int(last) <= 1:  # :: and ::1 are addresses of their own
+        return
+    if address in _NAT64 or address in _COMPATIBLE or (int(address) >> 32) & 0xFFFF_FFFF in _ISATAP:
+        yield last
+
+
+def _named(given: Address, meant: Address) -> str:
+    return str(given) if given == meant else f"{given} ({meant})"

@@ -1,0 +1,170 @@
+"""The one door for requests to URLs that a client or a setting names: webhooks and the alerts' webhook.
+
+The check is bound to the connection: what a name leads to is resolved once, every address is checked, and the socket is
+made for one of those that were checked. A name that answers differently the next time gains nothing, and a literal
+address, which aiohttp gives to no resolver, is checked where its socket is made. No redirect is followed, no proxy of
+the environment is used, no cookie is kept, and no connection is used twice.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, override
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+from mailerd import __version__
+from mailerd.core.network_rules import NetworkRules
+from mailerd.ops.daemon_thread import in_thread
+
+MAX_ANSWER: Final = 4096
+"""Bytes of an answer that are read."""
+MAX_REASON: Final = 300
+"""Characters of what is said of a failure."""
+
+AddressInfo = tuple[int, int, int, str, tuple[Any, ...]]
+"""Family, type, protocol, canonical name and address, as `socket.getaddrinfo` has them."""
+LookUp = Callable[[str, int, int], list[AddressInfo]]
+"""The addresses of a host, port and address family; it may block."""
+
+
+class OutboundError(OSError):
+    """A request was not answered; the text says why."""
+
+
+class AddressRefusedError(OutboundError):
+    """The rules allow no request to this URL, and no connection was made."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the other side said."""
+
+    status: int
+    text: str
+    """The beginning of the body, where the status is no success."""
+    retry_after: str
+    """The header, as it came."""
+
+
+class OutboundHttp:
+    """Posts, within the rules. `look_up` stands in for the system's resolver in tests."""
+
+    def __init__(self, rules: NetworkRules, *, look_up: LookUp | None = None) -> None:
+        self._rules = rules
+        self._look_up = look_up or _look_up
+
+    def refusal(self, url: str) -> str:
+        """Why no request to this URL is made; "" where nothing speaks against it before its name is resolved."""
+        try:
+            parts = URL(url)
+            host, port = parts.raw_host or "", parts.port or 0
+        except ValueError:
+            return "it is not a URL"
+        user = parts.raw_user is not None or parts.raw_password is not None
+        return self._rules.refusal_of_url(parts.scheme, host, port, user=user)
+
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str], *, within: float) -> Answer:
+        """Post once. `within`: seconds for everything, from the look-up of the name to the end of the answer.
+
+        Raises:
+            AddressRefusedError: the rules forbid it.
+            OutboundError: there was no answer.
+        """
+        if why := self.refusal(url):
+            raise AddressRefusedError(why)
+        refused: list[str] = []
+        connector = aiohttp.TCPConnector(
+            resolver=_CheckedResolver(self._rules, self._look_up, refused), use_dns_cache=False, force_close=True,
+            socket_factory=partial(self._socket, refused),
+        )  # fmt: skip
+        try:
+            async with (
+                asyncio.timeout(within),
+                aiohttp.ClientSession(
+                    connector=connector, trust_env=False, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False,
+                    read_bufsize=MAX_ANSWER, timeout=aiohttp.ClientTimeout(total=None),
+                ) as session,
+                session.post(URL(url), data=body, headers=_headers(headers), allow_redirects=False) as response,
+            ):  # fmt: skip
+                return await _answer(response)
+        except TimeoutError:
+            raise OutboundError(f"no answer within {within:g} s") from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            if refused:
+                raise AddressRefusedError(refused[0]) from None
+            raise OutboundError(_cause(error)) from error
+
+    def _socket(self, refused: list[str], info: AddressInfo) -> socket.socket:
+        """The socket for an address; aiohttp calls this for literal ones and for those of a name alike."""
+        if why := self._rules.refusal(str(info[4][0])):
+            refused.append(why)
+            raise AddressRefusedError(why)
+        return socket.socket(info[0], info[1], info[2])
+
+
+class _CheckedResolver(AbstractResolver):
+    """Refuses a name as a whole if any of its addresses is refused: the next try would choose another one."""
+
+    def __init__(self, rules: NetworkRules, look_up: LookUp, refused: list[str]) -> None:
+        self._rules = rules
+        self._look_up = look_up
+        self._refused = refused
+
+    @override
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        found = await in_thread(partial(self._look_up, host, port, family))  # it may hang, and must hold up nobody else
+        for _, _, _, _, address in found:
+            if why := self._rules.refusal(str(address[0])):
+                self._refused.append(f"{host} leads to {why}")
+                raise AddressRefusedError(f"{host} leads to {why}")
+        return [
+            ResolveResult(
+                hostname=host, host=str(address[0]), port=port, family=kind, proto=protocol,
+                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            )
+            for kind, _, protocol, _, address in found
+        ]  # fmt: skip
+
+    @override
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+def _look_up(host: str, port: int, family: int) -> list[AddressInfo]:
+    return [
+        (int(kind), int(type_), protocol, name, tuple(address))
+        for kind, type_, protocol, name, address in socket.getaddrinfo(
+            host, port, family=family, type=socket.SOCK_STREAM
+        )
+    ]
+
+
+def _headers(given: Mapping[str, str]) -> dict[str, str]:
+    return {"User-Agent": f"mailerd/{__version__}", "Accept-Encoding": "identity", **given}
+
+
+async def _answer(response: aiohttp.ClientResponse) -> Answer:
+    """The status counts; of a body, only what a failure says is read, and what is cut off or broken is left out."""
+    text = b""
+    if not 200 <= response.status < 300:  # noqa: PLR2004 - HTTP's successes
+        try:
+            while len(text) < MAX_ANSWER and (more := await response.content.read(MAX_ANSWER - len(text))):
+                text += more
+        except aiohttp.ClientError:
+            pass
+    return Answer(
+        response.status, text.decode("utf-8", "replace")[:MAX_REASON], response.headers.get("Retry-After", "")
+    )
+
+
+def _cause(error: Exception) -> str:
+    inner = getattr(error, "os_error", error)
+    words = getattr(inner, "strerror", None) or str(inner) or type(inner).__name__
+    return f"{type(error).__name__}: {words}"[:MAX_REASON]
