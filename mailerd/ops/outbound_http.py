@@ -41,7 +41,7 @@ class AddressRefusedError(OutboundError):
 
 
 @dataclass(frozen=True)
-class Answer:
+class HttpAnswer:
     """What the other side said."""
 
     status: int
@@ -68,7 +68,7 @@ class OutboundHttp:
         user = parts.raw_user is not None or parts.raw_password is not None
         return self._rules.refusal_of_url(parts.scheme, host, port, user=user)
 
-    async def post(self, url: str, body: bytes, headers: Mapping[str, str], *, within: float) -> Answer:
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str], *, within: float) -> HttpAnswer:
         """Post once. `within`: seconds for everything, from the look-up of the name to the end of the answer.
 
         Raises:
@@ -150,7 +150,7 @@ def _headers(given: Mapping[str, str]) -> dict[str, str]:
     return {"User-Agent": f"mailerd/{__version__}", "Accept-Encoding": "identity", **given}
 
 
-async def _answer(response: aiohttp.ClientResponse) -> Answer:
+async def _answer(response: aiohttp.ClientResponse) -> HttpAnswer:
     """The status counts; of a body, only what a failure says is read, and what is cut off or broken is left out."""
     text = b""
     if not 200 <= response.status < 300:  # noqa: PLR2004 - HTTP's successes
@@ -159,7 +159,7 @@ async def _answer(response: aiohttp.ClientResponse) -> Answer:
                 text += more
         except aiohttp.ClientError:
             pass
-    return Answer(
+    return HttpAnswer(
         response.status, text.decode("utf-8", "replace")[:MAX_REASON], response.headers.get("Retry-After", "")
     )
 
