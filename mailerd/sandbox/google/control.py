@@ -34,6 +34,10 @@ class Control:
             ("DELETE", "faults/*"): self._remove_fault,
             ("GET", "outbox"): self._outbox,
             ("GET", "outbox/*"): self._eml,
+            ("POST", "notices"): self._notify,
+            ("POST", "history/forget"): self._forget_history,
+            ("POST", "by-hand"): self._send_by_hand,
+            ("GET", "undelivered"): lambda *_: {"letters": [summary(letter) for letter in google.undelivered]},
             ("GET", "drafts"): self._drafts,
             ("DELETE", "drafts"): self._delete_drafts,
             ("GET", "log"): self._log,
@@ -134,6 +138,31 @@ class Control:
         letter = find(self._google, ident.removesuffix(".eml"))
         name = f'attachment; filename="{letter.id}.eml"'
         return Answer(200, letter.raw, "message/rfc822", (("Content-Disposition", name),))
+
+    def _notify(self, _ident: str, _query: Query, body: dict[str, Any]) -> Any:
+        """Let a message of some shape come for each sent letter that matches (`sender`, `to`, `key`, or an `id`)."""
+        wished = {name: str(value) for name, value in body.items() if name in ("sender", "to", "key", "id")}
+        found = [it for it in self._google.sent if wanted(it, wished) and wished.get("id", it.id) == it.id]
+        found = found[: int(body.get("count", len(found)))]
+        if not found:
+            raise KeyError("no such letter was sent")
+        for letter in found:
+            self._google.arrivals.add(letter, str(body.get("shape", "")), due=self._google.now())
+        return {"notices": len(found)}
+
+    def _forget_history(self, _ident: str, _query: Query, body: dict[str, Any]) -> Any:
+        wished = str(body.get("email", "")).lower()
+        boxes = [box for email, box in self._google.mailboxes.items() if wished in ("", email)]
+        for box in boxes:
+            box.forget_history()
+        return {"forgotten": len(boxes)}
+
+    def _send_by_hand(self, _ident: str, _query: Query, body: dict[str, Any]) -> Any:
+        """As the person writes a letter in Gmail: it counts against the same day, and may be refused."""
+        letter = self._google.send_by_hand(
+            str(body.get("email", "")).lower(), str(body.get("to", "friend@example.net"))
+        )
+        return {"sent": letter is not None, "id": letter.id if letter else None}
 
     def _drafts(self, _ident: str, query: Query, _body: dict[str, Any]) -> Any:
         drafts = self._google.drafts(query.get("sender", ""))

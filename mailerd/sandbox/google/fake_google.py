@@ -19,6 +19,7 @@ from mailerd.sandbox.google.answers import (
     scope_insufficient,
     unauthenticated,
 )
+from mailerd.sandbox.google.arrivals import Arrivals
 from mailerd.sandbox.google.fake_limits import COMPOSE, FakeLimits
 from mailerd.sandbox.google.faults import ActiveFault, Fault, Faults
 from mailerd.sandbox.google.letters import Letter, is_address
@@ -66,6 +67,9 @@ class FakeGoogle:
         self.faults = Faults(seed=self.rules.seed)
         self.sent: list[Letter] = []
         """Every sent letter, oldest first."""
+        self.undelivered: list[Letter] = []
+        """Letters that were taken with a 200 and that nobody gets, oldest first."""
+        self.arrivals = Arrivals(lambda: self.rules)
         self.log: deque[Entry] = deque(maxlen=self.rules.log_size)
         """The newest requests, oldest first."""
         self.mailboxes: dict[str, Mailbox] = {}
@@ -150,6 +154,8 @@ class FakeGoogle:
         """Forget letters, drafts, quotas, faults and the log; mailboxes and credentials stay."""
         self.faults.clear()
         self.sent.clear()
+        self.undelivered.clear()
+        self.arrivals.clear()
         self.log.clear()
         self._keys.clear()
         self._duplicates.clear()
@@ -196,6 +202,7 @@ class FakeGoogle:
     def perform(self, call: gmail.Call) -> Answer:
         """Carry out a call: scopes, then quota, then the method itself."""
         call.now = self.now()
+        self.arrivals.deliver(call.mailbox, now=call.now)
         method = call.route.method
         if call.scopes.isdisjoint(method.scopes):
             return scope_insufficient(sorted(method.scopes))
@@ -207,7 +214,13 @@ class FakeGoogle:
             return refused.answer
 
     def record_sent(self, letter: Letter) -> None:
-        """Put a letter into the outbox."""
+        """Put a letter into the outbox, or give it back as Google does with what is above a limit."""
+        box, late = self.mailboxes[letter.sender], self.rules.late_per_day
+        if late and box.usage.delivered.used(self.now()) >= late:
+            self.not_delivered(letter)
+            return
+        box.usage.delivered.add(1, now=self.now())
+        self.arrivals.by_rule(letter, now=self.now())
         self.sent.append(letter)
         self.mailboxes[letter.sender].usage.sent += 1
         if letter.key:
@@ -219,6 +232,22 @@ class FakeGoogle:
         keep = self.rules.keep_raw
         if keep and len(self.sent) > keep:
             self._forget_body(len(self.sent) - keep - 1)
+
+    def send_by_hand(self, email: str, to: str) -> Letter | None:
+        """Send a letter as the person does in Gmail; None where the day has no room. KeyError: no such mailbox."""
+        box, now = self.mailboxes[email], self.now()
+        raw = f"From: {email}\r\nTo: {to}\r\nSubject: by hand\r\n\r\nHello\r\n".encode()
+        try:
+            letter = box.send(raw, thread_id="", now=now, permit=lambda: self.limits.permit_sending(box, now=now))
+        except Refused:
+            return None
+        box.usage.delivered.add(1, now=now)
+        return letter
+
+    def not_delivered(self, letter: Letter) -> None:
+        """Keep a letter back that was taken with a 200: it stands in the mailbox, and a limit notice follows."""
+        self.undelivered.append(letter)
+        self.arrivals.add(letter, "limit", due=self.now() + self.rules.notice_delay_s)
 
     def note(
         self,

@@ -40,6 +40,14 @@ class FakeLimits:
     """How many requests `/sandbox/log` remembers."""
     keep_raw: int = 0
     """How many of the newest sent letters keep their bytes; older ones keep their headers only."""
+    bounces: float = 0.0
+    """Share of the letters that come back, in turn in every shape; which ones depends on `seed` and on nothing else."""
+    replies: float = 0.0
+    """Share of the letters that are answered, by people and by programs."""
+    notice_delay_s: float = 2.0
+    """Seconds after a letter until its notice or answer is there."""
+    late_per_day: int = 0
+    """Letters in any 24 h above which one is taken with a 200, not delivered, and given back by a limit notice."""
     seed: int = 0
     """What the probabilities of faults are drawn from, so that a run can be repeated."""
 

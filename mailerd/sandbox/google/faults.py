@@ -18,6 +18,7 @@ _SEEN: dict[str, Ending] = {
     "late": "hang",
     "cut_off": "cut_off",
     "latency": "answer",
+    "undelivered": "answer",
 }
 _LIES = ("garbage", "truncated", "200_without_id", "list_body", "bad_utf8", "without_scope")
 _TOKEN_ONLY = ("without_scope", "invalid_grant", "invalid_client", "unauthorized_client")

@@ -2,6 +2,7 @@
 
 import binascii
 import json
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,7 @@ from mailerd.sandbox.google.answers import (
 )
 from mailerd.sandbox.google.fake_limits import METADATA
 from mailerd.sandbox.google.letters import Letter
-from mailerd.sandbox.google.mailbox import Mailbox
+from mailerd.sandbox.google.mailbox import Added, Mailbox
 from mailerd.sandbox.google.methods import Route
 from mailerd.sandbox.google.resources import message, reference
 
@@ -163,6 +164,34 @@ def _get_profile(call: Call) -> Answer:
     )
 
 
+def _list_history(call: Call) -> Answer:
+    """What came after startHistoryId, the oldest first; each message in a record of its own."""
+    box, query = call.mailbox, call.asked.query
+    try:
+        start, size = int(query["startHistoryId"]), min(int(query.get("maxResults", _PAGE)), _LARGEST_PAGE)
+        start = max(start, int(query.get("pageToken", "0")))
+    except (KeyError, ValueError) as error:
+        raise Refused(invalid_argument("Invalid startHistoryId, pageToken or maxResults")) from error
+    if start < box.forgotten or start > box.history_id:
+        raise Refused(not_found())
+    label = query.get("labelId", "")
+    newer = box.history[bisect_right(box.history, start, key=lambda it: it.history_id) :]
+    newer = [it for it in newer if not label or label in it.labels]
+    page = newer[: max(size, 1)]
+    answer: dict[str, Any] = {"history": [_record(it) for it in page]} if page else {}
+    more = {"nextPageToken": str(page[-1].history_id)} if len(page) < len(newer) else {}
+    return success(answer | more | {"historyId": str(box.history_id)})
+
+
+def _record(it: Added) -> dict[str, Any]:
+    known = {"id": it.id, "threadId": it.thread_id}
+    return {
+        "id": str(it.history_id),
+        "messages": [known],
+        "messagesAdded": [{"message": known | {"labelIds": it.labels}}],
+    }
+
+
 def _list_send_as(call: Call) -> Answer:
     own = {"sendAsEmail": call.mailbox.email, "displayName": "", "isPrimary": True, "isDefault": True}
     aliases = [
@@ -265,6 +294,7 @@ _PERFORMERS: dict[str, Callable[[Call], Answer]] = {
     "messages.get": _get_message,
     "messages.list": _list_messages,
     "threads.get": _get_thread,
+    "history.list": _list_history,
     "getProfile": _get_profile,
     "settings.sendAs.list": _list_send_as,
 }

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
+from typing import NamedTuple
 
 from mailerd.sandbox.google.answers import NAMED, Refused, not_found
 from mailerd.sandbox.google.letters import Letter, ParsedLetter, read, stamp
@@ -34,6 +35,15 @@ class IdSequence:
         return next(self._histories)
 
 
+class Added(NamedTuple):
+    """One entry of the history: a message came into the mailbox."""
+
+    history_id: int
+    id: str
+    thread_id: str
+    labels: tuple[str, ...]
+
+
 @dataclass(slots=True)
 class Mailbox:
     """What one person has at Google."""
@@ -47,6 +57,10 @@ class Mailbox:
     threads: dict[str, list[str]] = field(default_factory=dict)
     history_id: int = 1
     usage: Usage = field(default_factory=Usage)
+    history: list[Added] = field(default_factory=list, repr=False)
+    """What came, oldest first."""
+    forgotten: int = 0
+    """History up to this id is forgotten: who asks from there on gets a 404."""
 
     def draft(self, raw: bytes, *, thread_id: str, now: float) -> Letter:
         """Create a draft. A missing recipient is no fault yet; a malformed one is."""
@@ -106,6 +120,30 @@ class Mailbox:
             raise Refused(not_found())
         return self.messages[message_id]
 
+    def receive(self, raw: bytes, *, thread_id: str = "", now: float) -> Letter:
+        """Take in a message that came by SMTP; into a thread that is not there any more it brings a new one."""
+        ident = self.numbers.message()
+        letter = Letter(
+            id=ident,
+            thread_id=thread_id if thread_id in self.threads else ident,
+            draft_id="",
+            sender=self.email,
+            to=self.email,
+            key="",
+            message_id=self.numbers.message_id(),
+            labels=("UNREAD", "INBOX"),
+            history_id=self.numbers.history(),
+            at=now,
+            raw=raw,
+        )
+        self._keep(letter)
+        return letter
+
+    def forget_history(self) -> None:
+        """Forget what came until now, as Google does after a week, and sometimes after hours."""
+        self.forgotten = self.history_id
+        self.history.clear()
+
     def _written(self, raw: bytes, *, thread_id: str, now: float, draft_id: str, label: str) -> Letter:
         if thread_id and thread_id not in self.threads:
             raise Refused(not_found())
@@ -135,3 +173,4 @@ class Mailbox:
         self.messages[letter.id] = letter
         self.threads.setdefault(letter.thread_id, []).append(letter.id)
         self.history_id = letter.history_id
+        self.history.append(Added(letter.history_id, letter.id, letter.thread_id, letter.labels))

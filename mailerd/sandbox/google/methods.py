@@ -31,6 +31,7 @@ METHODS = {
         Method(name="messages.get", units=20, scopes=_READ),
         Method(name="messages.list", units=5, scopes=_READ),
         Method(name="threads.get", units=40, scopes=_READ),
+        Method(name="history.list", units=2, scopes=_READ),
         Method(name="getProfile", units=1, scopes=_READ | {COMPOSE}),
         Method(name="settings.sendAs.list", units=1, scopes=frozenset({FULL, MODIFY, READONLY, SETTINGS})),
     )
@@ -47,6 +48,7 @@ _ROUTES = {
     ("GET", "messages"): "messages.list",
     ("GET", "messages/*"): "messages.get",
     ("GET", "threads/*"): "threads.get",
+    ("GET", "history"): "history.list",
     ("GET", "profile"): "getProfile",
     ("GET", "settings/sendAs"): "settings.sendAs.list",
 }

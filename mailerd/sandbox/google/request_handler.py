@@ -100,6 +100,8 @@ class GoogleRequestHandler:
             await asyncio.sleep(pause)
         fault = google.faults.pick(name, user)
         if fault is not None:
+            if fault.kind == "undelivered":
+                call.on_sent = google.not_delivered
             return await self._misbehave(request, fault, act=lambda: google.perform(call), note=note)
         answer = google.perform(call)
         note(answer, status=answer.status, fault="")
@@ -120,7 +122,8 @@ class GoogleRequestHandler:
             await asyncio.sleep(fault.seconds)
         done = act() if fault.does_the_work else None
         retry_at = self._google.now() + self._google.rules.retry_after_s
-        answer = done if done is not None and fault.kind == "latency" else fault.answer(done, retry_at=retry_at)
+        honest = fault.kind in ("latency", "undelivered")
+        answer = done if done is not None and honest else fault.answer(done, retry_at=retry_at)
         note(done, status=answer.status if fault.ending == "answer" else 0, fault=fault.kind)
         match fault.ending:
             case "answer":

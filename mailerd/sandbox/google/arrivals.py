@@ -1,0 +1,63 @@
+"""What comes into the mailboxes: notices and answers on demand and by rule, and what the person sends by hand."""
+
+import random
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from mailerd.sandbox.google import notices
+from mailerd.sandbox.google.fake_limits import FakeLimits
+from mailerd.sandbox.google.letters import Letter
+from mailerd.sandbox.google.mailbox import Mailbox
+
+_BOUNCES: Final = ("hard", "soft", "blocked", "delayed", "exchange", "postfix", "exim", "qmail")
+_ANSWERS: Final = ("reply", "auto_reply", "reply", "reply_of_other", "auto_reply_zh")
+
+
+class _Due(NamedTuple):
+    at: float
+    shape: str
+    letter: Letter
+
+
+class Arrivals:
+    """Messages on their way. There is no timer: a mailbox gets what is due whenever somebody looks into it."""
+
+    def __init__(self, rules: Callable[[], FakeLimits]) -> None:
+        self._rules = rules
+        self._due: dict[str, list[_Due]] = {}
+        self._bounced = self._answered = 0
+
+    def add(self, letter: Letter, shape: str, *, due: float) -> None:
+        """Let a message about a letter come at `due`; raises ValueError for a shape that it cannot have."""
+        notices.write(shape, letter)
+        self._due.setdefault(letter.sender, []).append(_Due(due, shape, letter))
+
+    def by_rule(self, letter: Letter, *, now: float) -> None:
+        """Draw what becomes of a letter that was just sent."""
+        rules = self._rules()
+        if not (rules.bounces or rules.replies):
+            return
+        drawn = random.Random(f"{rules.seed} {letter.key or letter.to}").random()  # noqa: S311 -- to be repeatable
+        if drawn < rules.bounces:
+            shape = _BOUNCES[self._bounced % len(_BOUNCES)]
+            self._bounced += 1
+        elif drawn < rules.bounces + rules.replies:
+            shape = _ANSWERS[self._answered % len(_ANSWERS)]
+            self._answered += 1
+        else:
+            return
+        self.add(letter, shape, due=now + rules.notice_delay_s)
+
+    def deliver(self, box: Mailbox, *, now: float) -> None:
+        """Put into a mailbox what is due by now."""
+        waiting = self._due.get(box.email)
+        if not waiting:
+            return
+        self._due[box.email] = [it for it in waiting if it.at > now]
+        for it in sorted((it for it in waiting if it.at <= now), key=lambda it: it.at):
+            arrival = notices.write(it.shape, it.letter)
+            box.receive(arrival.raw, thread_id=it.letter.thread_id if arrival.in_thread else "", now=it.at)
+
+    def clear(self) -> None:
+        """Forget what is on its way."""
+        self._due.clear()

@@ -1,0 +1,243 @@
+"""The messages that come back to a mailbox: notices of mail systems in their own shapes, answers of people, forgeries.
+
+Gmail's shapes are those of real notices of 2025 and 2026; the others are what Exchange Online, Postfix, Exim and qmail
+write. Google's own headers stand on top of each, as Google writes them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from typing import Final
+
+from mailerd.sandbox.google.letters import Letter, split
+
+_DAEMON: Final = "Mail Delivery Subsystem <mailer-daemon@googlemail.com>"
+_VOUCHED: Final = (
+    "mx.google.com;\r\n       dkim=pass header.i=@{domain} header.s=20230601 header.b=Qo1tQm5r;\r\n"
+    "       spf=pass (google.com: best guess record for domain of postmaster@{domain} designates 2a00:1450::145 "
+    "as permitted sender) smtp.helo={domain};\r\n       "
+    "dmarc=pass (p=QUARANTINE sp=QUARANTINE dis=NONE) header.from={domain}"
+)
+_DISOWNED: Final = (
+    "mx.google.com;\r\n       spf=softfail (google.com: domain of transitioning eve@evil.example does not designate "
+    "192.0.2.66 as permitted sender) smtp.mailfrom=eve@evil.example;\r\n"
+    "       dmarc=fail (p=QUARANTINE sp=QUARANTINE dis=QUARANTINE) header.from=googlemail.com"
+)
+_UNKNOWN: Final = (
+    "mx.google.com;\r\n       spf=none (google.com: {domain} does not designate permitted sender hosts) "
+    "smtp.helo={domain}"
+)
+LIMIT_TEXTS: Final = {
+    "en": "You have reached a limit for sending mail. Your message was not sent.",
+    "fr": "Vous avez atteint une limite d'envoi d'e-mails. Votre message n'a pas été envoyé.",
+    "it": "Hai raggiunto il limite di invio di email. Il tuo messaggio non è stato inviato.",
+    "zh": "您已达到邮件发送上限。您的邮件未发送。",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A message on its way into a mailbox."""
+
+    raw: bytes
+    in_thread: bool = True
+    """Whether Google puts it into the thread of the letter that it is about."""
+
+
+def _gmail(
+    letter: Letter, *, status: str, words: str, action: str = "failed", remote: str = "mx.example.org"
+) -> Arrival:
+    failed = action == "failed"
+    fields = f"Final-Recipient: rfc822; {letter.to}\r\nAction: {action}\r\nStatus: {status}\r\n"
+    if remote:
+        fields += f"Remote-MTA: dns; {remote}. (192.0.2.25, the server for the domain.)\r\n"
+    fields += f"Diagnostic-Code: smtp; {words}\r\nLast-Attempt-Date: {_date(letter.at)}\r\n"
+    head = _head(letter, f"Delivery Status Notification ({'Failure' if failed else 'Delay'})", failed=letter.to)
+    title = "Address not found" if failed else "Delivery incomplete"
+    text = f"** {title} **\r\n\r\nYour message to {letter.to}: {words}\r\n"
+    return Arrival(_report(head, text, fields, letter, agent="googlemail.com"))
+
+
+def _limit(letter: Letter, language: str) -> Arrival:
+    """It has no recipient in it, and no status: its text alone says what happened."""
+    head = _head(letter, "Delivery Status Notification (Failure)")
+    return Arrival(
+        f"{head}Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
+        f"{LIMIT_TEXTS[language]}\r\n\r\n----- Original message -----\r\n\r\n".encode()
+        + split(letter.raw)[0]
+    )
+
+
+def _limit_report(letter: Letter) -> Arrival:
+    fields = f"Final-Recipient: rfc822; {letter.to}\r\nAction: failed\r\nStatus: 5.4.5\r\n"
+    fields += "Diagnostic-Code: smtp; 550 5.4.5 Daily user sending limit exceeded.\r\n"
+    head = _head(letter, "Delivery Status Notification (Failure)", failed=letter.to)
+    return Arrival(_report(head, "** Message not sent **\r\n", fields, letter, agent="googlemail.com"))
+
+
+def _exchange(letter: Letter) -> Arrival:
+    words = "550 5.1.10 RESOLVER.ADR.RecipientNotFound; Recipient not found by SMTP address lookup"
+    fields = (
+        f"Final-Recipient: rfc822;{letter.to}\r\nAction: failed\r\nStatus: 5.1.10\r\nDiagnostic-Code: smtp;{words}\r\n"
+    )
+    head = _foreign(
+        letter, "MicrosoftExchange329e71ec88ae4615bbc36ab6ce41109e@example.org", "Undeliverable: Your letter"
+    )
+    return Arrival(
+        _report(head, f"{letter.to} wasn't found at example.org.\r\n", fields, letter, agent="EX01.example.org")
+    )
+
+
+def _postfix(letter: Letter) -> Arrival:
+    fields = f"Final-Recipient: rfc822; {letter.to}\r\nOriginal-Recipient: rfc822;{letter.to}\r\nAction: failed\r\n"
+    fields += "Status: 5.1.1\r\nRemote-MTA: dns; mx.example.org\r\nDiagnostic-Code: smtp; 550 5.1.1 User unknown\r\n"
+    head = _foreign(
+        letter, "MAILER-DAEMON@mail.example.org (Mail Delivery System)", "Undelivered Mail Returned to Sender"
+    )
+    text = f"This is the mail system at host mail.example.org.\r\n\r\n<{letter.to}>: host mx said: 550 5.1.1\r\n"
+    return Arrival(_report(head, text, fields, letter, agent="mail.example.org"), in_thread=False)
+
+
+def _exim(letter: Letter) -> Arrival:
+    head = _foreign(
+        letter, "Mail Delivery System <Mailer-Daemon@mx.example.org>", "Mail delivery failed: returning message"
+    )
+    text = (
+        f"X-Failed-Recipients: {letter.to}\r\nContent-Type: text/plain\r\n\r\nThis message was created "
+        f"automatically by mail delivery software.\r\n\r\n  {letter.to}\r\n    550 No such user here\r\n\r\n"
+        "------ This is a copy of your message, including all the headers. ------\r\n\r\n"
+    )
+    return Arrival((head + text).encode() + split(letter.raw)[0] + b"\r\n\r\n", in_thread=False)
+
+
+def _qmail(letter: Letter) -> Arrival:
+    text = (
+        "\r\nHi. This is the qmail-send program at example.org.\r\nI'm afraid I wasn't able to deliver it.\r\n"
+        f"\r\n<{letter.to}>:\r\nSorry, no mailbox here by that name. (#5.1.1)\r\n\r\n"
+        "--- Below this line is a copy of the message.\r\n\r\n"
+    )
+    head = _foreign(letter, "MAILER-DAEMON@example.org", "failure notice")
+    return Arrival((head + text).encode() + split(letter.raw)[0] + b"\r\n\r\n", in_thread=False)
+
+
+def _answer(
+    letter: Letter, *, by: str = "", subject: str = "Re: ", extra: str = "", text: str = "Thank you!"
+) -> Arrival:
+    writer = by or letter.to
+    head = _top(letter, _VOUCHED.format(domain=writer.rpartition("@")[2]))
+    head += (
+        f"From: {writer}\r\nTo: {letter.sender}\r\nSubject: {subject}{letter.subject}\r\n{_threading(letter)}{extra}"
+    )
+    return Arrival(f"{head}Content-Type: text/plain; charset=utf-8\r\n\r\n{text}\r\n".encode())
+
+
+def _unsubscribe(letter: Letter) -> Arrival:
+    """What a mail program writes to the mailto: form of List-Unsubscribe; a new letter, in no thread of ours."""
+    address, _, subject = _mailto(letter).partition("?subject=")
+    head = _top(letter, _VOUCHED.format(domain=letter.to.rpartition("@")[2]))
+    return Arrival(f"{head}From: {letter.to}\r\nTo: {address}\r\nSubject: {subject}\r\n\r\n".encode(), in_thread=False)
+
+
+def _forged(genuine: Arrival) -> Arrival:
+    """The same words from somebody else, with Google's praise in a header of their own below Google's blame."""
+    _, _, rest = genuine.raw.partition(b"Authentication-Results: ")
+    head, separator, body = rest.partition(b"dmarc=pass")
+    ours = b"Authentication-Results: " + head + separator + body
+    return Arrival(f"Return-Path: <eve@evil.example>\r\nAuthentication-Results: {_DISOWNED}\r\n".encode() + ours)
+
+
+SHAPES: Final[dict[str, Callable[[Letter], Arrival]]] = {
+    "hard": lambda it: _gmail(
+        it, status="5.1.1", words="550 5.1.1 The email account that you tried to reach does not exist. NoSuchUser"
+    ),
+    "soft": lambda it: _gmail(
+        it, status="5.2.2", words="552 5.2.2 The recipient's inbox is out of storage space. OverQuota"
+    ),
+    "blocked": lambda it: _gmail(
+        it, status="5.0.0", remote="", words="Message rejected. See https://support.google.com/mail/answer/69585"
+    ),
+    "policy": lambda it: _gmail(
+        it, status="5.7.1", words="550 5.7.1 Service unavailable; client host is on a blocklist"
+    ),
+    "delayed": lambda it: _gmail(
+        it, status="4.4.1", action="delayed", words="The recipient server did not accept our requests"
+    ),
+    "limit": lambda it: _limit(it, "en"),
+    "limit_fr": lambda it: _limit(it, "fr"),
+    "limit_it": lambda it: _limit(it, "it"),
+    "limit_zh": lambda it: _limit(it, "zh"),
+    "limit_report": _limit_report,
+    "claims_limit": lambda it: _gmail(it, status="5.4.5", words="550 5.4.5 You have reached a limit for sending mail"),
+    "exchange": _exchange,
+    "postfix": _postfix,
+    "exim": _exim,
+    "qmail": _qmail,
+    "reply": _answer,
+    "reply_of_other": lambda it: _answer(it, by="assistant@example.net"),
+    "auto_reply": lambda it: _answer(
+        it, subject="Out of office: ", extra="Auto-Submitted: auto-replied\r\n", text="Away."
+    ),
+    "auto_reply_zh": lambda it: _answer(it, subject="=?utf-8?B?6Ieq5Yqo5Zue5aSNOiA=?=", text="我正在休假。"),
+    "unsubscribe": _unsubscribe,
+    "forged_hard": lambda it: _forged(SHAPES["hard"](it)),
+    "forged_limit": lambda it: _forged(SHAPES["limit"](it)),
+}
+"""Every shape by its name; each takes the letter that it is about. `claims_limit`: a foreign server's lie."""
+
+
+def write(shape: str, letter: Letter) -> Arrival:
+    """The message of that shape about a letter; raises ValueError for an unknown or impossible one."""
+    if shape not in SHAPES:
+        raise ValueError(f"unknown shape {shape!r}; known: {', '.join(SHAPES)}")
+    return SHAPES[shape](letter)
+
+
+def _mailto(letter: Letter) -> str:
+    value = letter.header("List-Unsubscribe")
+    _, found, rest = value.partition("<mailto:")
+    if not found:
+        raise ValueError(f"letter {letter.id} has no mailto form in List-Unsubscribe")
+    return rest.partition(">")[0]
+
+
+def _date(at: float) -> str:
+    return format_datetime(datetime.fromtimestamp(at, tz=UTC))
+
+
+def _top(letter: Letter, results: str, *, path: str = "") -> str:
+    return (
+        f"Return-Path: <{path}>\r\nAuthentication-Results: {results}\r\nDate: {_date(letter.at)}\r\n"
+        f"Message-ID: <{letter.id}.reply@mx.sandbox>\r\nMIME-Version: 1.0\r\n"
+    )
+
+
+def _threading(letter: Letter) -> str:
+    return f"In-Reply-To: {letter.message_id}\r\nReferences: {letter.message_id}\r\n"
+
+
+def _head(letter: Letter, subject: str, *, failed: str = "") -> str:
+    head = _top(letter, _VOUCHED.format(domain="googlemail.com"))
+    named = f"X-Failed-Recipients: {failed}\r\n" if failed else ""
+    head += f"From: {_DAEMON}\r\nTo: {letter.sender}\r\nAuto-Submitted: auto-replied\r\nSubject: {subject}\r\n"
+    return f"{head}{_threading(letter)}{named}"
+
+
+def _foreign(letter: Letter, writer: str, subject: str) -> str:
+    head = _top(letter, _UNKNOWN.format(domain="mail.example.org"))
+    return f"{head}From: {writer}\r\nTo: {letter.sender}\r\nAuto-Submitted: auto-replied\r\nSubject: {subject}\r\n"
+
+
+def _report(head: str, text: str, fields: str, letter: Letter, *, agent: str) -> bytes:
+    line = f"=_{letter.id}"
+    return (
+        (
+            f'{head}Content-Type: multipart/report; boundary="{line}"; report-type=delivery-status\r\n\r\n--{line}\r\n'
+            f"Content-Type: text/plain; charset=utf-8\r\n\r\n{text}\r\n--{line}\r\n"
+            "Content-Type: message/delivery-status\r\n\r\n"
+            f"Reporting-MTA: dns; {agent}\r\nArrival-Date: {_date(letter.at)}\r\n\r\n{fields}\r\n--{line}\r\n"
+            "Content-Type: message/rfc822\r\n\r\n"
+        ).encode()
+        + letter.raw
+        + f"\r\n--{line}--\r\n".encode()
+    )

@@ -1,0 +1,110 @@
+"""Notices as mail systems write them, read to their meaning; and bytes that are none."""
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mailerd.core.authentication import is_googles
+from mailerd.core.notices import InboxMessage, Kind, read
+from mailerd.mail.read_notice import read_notice
+from mailerd.sandbox.google.letters import Letter
+from mailerd.sandbox.google.notices import write
+
+ADA = "ada@example.org"
+KEY = "01M87579BANMVD7VSZZ1762YXX-3"
+TOKEN = "A" * 62
+RAW = (
+    f"From: me@example.com\r\nTo: {ADA}\r\nSubject: user unknown, mailbox full, blocked\r\nX-Mailerd-Key: {KEY}\r\n"
+    f"List-Unsubscribe: <mailto:me+unsub@example.com?subject=u.{TOKEN}>\r\n\r\n"
+    "You have reached a limit for sending mail. 550 5.1.1 user unknown\r\n"
+).encode()
+LETTER = Letter("17a", "17a", "", "me@example.com", ADA, KEY, "<CAx@mail.gmail.com>", ("SENT",), 7, 1e9, RAW)
+
+
+def arrived(shape: str) -> InboxMessage:
+    raw = write(shape, LETTER).raw
+    return InboxMessage(tuple(LETTER._replace(raw=raw).headers), read_notice(raw))
+
+
+@pytest.mark.parametrize(
+    "shape,kind,code,googles",
+    [
+        ("hard", Kind.HARD, "5.1.1", True),
+        ("soft", Kind.SOFT, "5.2.2", True),
+        ("blocked", Kind.BLOCKED, "5.0.0", True),
+        ("policy", Kind.BLOCKED, "5.7.1", True),
+        ("delayed", Kind.DELAYED, "4.4.1", True),
+        ("limit", Kind.OVER_LIMIT, "5.4.5", True),
+        ("limit_fr", Kind.OVER_LIMIT, "5.4.5", True),
+        ("limit_it", Kind.OVER_LIMIT, "5.4.5", True),
+        ("limit_zh", Kind.OVER_LIMIT, "5.4.5", True),
+        ("limit_report", Kind.OVER_LIMIT, "5.4.5", True),
+        ("claims_limit", Kind.UNKNOWN, "5.4.5", True),
+        ("exchange", Kind.HARD, "5.1.10", False),
+        ("postfix", Kind.HARD, "5.1.1", False),
+        ("exim", Kind.HARD, "", False),
+        ("qmail", Kind.HARD, "5.1.1", False),
+        ("forged_hard", Kind.HARD, "5.1.1", False),
+        ("forged_limit", Kind.OVER_LIMIT, "5.4.5", False),
+    ],
+)
+def test_a_notice_is_read(shape: str, kind: Kind, code: str, *, googles: bool) -> None:
+    message = arrived(shape)
+    meaning = read(message, about=ADA)
+    assert (meaning.kind, meaning.code, is_googles(message)) == (kind, code, googles)
+
+
+@pytest.mark.parametrize("shape", ["hard", "exchange", "postfix", "exim", "qmail"])
+def test_the_key_of_the_returned_letter_is_found(shape: str) -> None:
+    report = arrived(shape).report
+    assert report is not None
+    assert report.key == KEY
+    assert [it.address for it in report.recipients] == [ADA]
+    assert "reached a limit" not in report.text  # that stands in the letter, which is its sender's
+
+
+@pytest.mark.parametrize(
+    "shape,kind",
+    [
+        ("reply", Kind.REPLY),
+        ("reply_of_other", Kind.REPLY),
+        ("auto_reply", Kind.AUTO_REPLY),
+        ("unsubscribe", Kind.UNSUBSCRIBE),
+    ],
+)
+def test_an_answer_is_read(shape: str, kind: Kind) -> None:
+    assert read(arrived(shape), about=ADA).kind is kind
+    assert read(arrived("unsubscribe")).token == TOKEN
+
+
+NESTED = b"Content-Type: multipart/mixed; boundary=a\r\n\r\n" + b"--a\r\nContent-Type: message/rfc822\r\n\r\n" * 3000
+TYPED = b"Content-Type: multipart/mixed; boundary=%d\r\n\r\n--%d\r\n"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        NESTED,
+        b"".join(TYPED % (it, it) for it in range(3000)),
+        b"Subject: x\r\n\r\n" + b"<" * 500_000,
+        b"\r\n" + b"<a@b>:\n" * 100_000,
+        b"\r\n" + b"  a@b.example\n" * 100_000,
+        b"Content-Type: text/html\r\n\r\n" + b"<style" * 100_000,
+        b"Content-Type: text/plain; charset=nothing\r\n\r\n\xff\xfe",
+        b"\r\n" + b"user mailbox recipient " * 50_000,
+    ],
+)
+def test_hostile_bytes_are_read_quickly(raw: bytes) -> None:
+    started = time.process_time()
+    report = read_notice(raw)
+    read(InboxMessage((("From", "mailer-daemon@example.org"),), report), about=ADA)
+    assert time.process_time() - started < 2.0
+
+
+@given(st.binary(max_size=400), st.sampled_from(["hard", "exim", "qmail"]), st.integers(0, 1200))
+def test_no_bytes_make_it_fail(noise: bytes, shape: str, at: int) -> None:
+    raw = write(shape, LETTER).raw
+    read_notice(raw[:at] + noise + raw[at + len(noise) :])
+    read_notice(noise)

@@ -1,0 +1,133 @@
+"""What comes into a mailbox of the sandbox Google, and the history by which it is found."""
+
+import base64
+
+import aiohttp
+import pytest
+
+from mailerd.sandbox.google import COMPOSE, FakeGoogle, Fault
+from mailerd.sandbox.google.fake_limits import METADATA, READONLY
+from tests.sandbox.google.conftest import ME, Client, Compose
+
+API = "/gmail/v1/users/me/"
+
+
+async def sent(session: aiohttp.ClientSession, compose: Compose, **fields: str) -> dict[str, str]:
+    async with session.post(API + "messages/send", json=compose(**fields)) as response:
+        assert response.status == 200
+        found: dict[str, str] = await response.json()
+        return found
+
+
+async def history(session: aiohttp.ClientSession, start: object, **more: str) -> dict[str, object]:
+    async with session.get(API + "history", params={"startHistoryId": str(start), **more}) as response:
+        found: dict[str, object] = await response.json()
+        return found | {"status": response.status}
+
+
+async def test_a_notice_stands_in_the_letters_thread_and_in_the_history(
+    google: FakeGoogle, session: aiohttp.ClientSession, compose: Compose
+) -> None:
+    letter = await sent(session, compose)
+    start = google.mailbox(ME).history_id
+    google.arrivals.add(google.sent[0], "hard", due=google.now())
+    found = await history(session, start)
+    added = found["history"][0]["messagesAdded"][0]["message"]  # type: ignore[index]
+    assert added["threadId"] == letter["threadId"]
+    assert added["labelIds"] == ["UNREAD", "INBOX"]
+    async with session.get(API + "messages/" + added["id"], params={"format": "raw"}) as response:
+        raw = base64.urlsafe_b64decode((await response.json())["raw"])
+    assert raw.startswith(b"Return-Path: <>\r\nAuthentication-Results: mx.google.com;")
+    assert await history(session, found["historyId"]) == {"historyId": found["historyId"], "status": 200}
+
+
+async def test_history_has_pages_and_is_forgotten(
+    google: FakeGoogle, session: aiohttp.ClientSession, compose: Compose
+) -> None:
+    start = google.mailbox(ME).history_id
+    for _ in range(3):
+        await sent(session, compose)
+    first = await history(session, start, maxResults="2")
+    assert len(first["history"]) == 2  # type: ignore[arg-type]
+    rest = await history(session, start, maxResults="2", pageToken=str(first["nextPageToken"]))
+    assert len(rest["history"]) == 1  # type: ignore[arg-type]
+    google.mailbox(ME).forget_history()
+    assert (await history(session, start))["status"] == 404
+    assert (await history(session, google.mailbox(ME).history_id))["status"] == 200
+    assert (await history(session, "x"))["status"] == 400
+
+
+@pytest.mark.parametrize("scopes,status", [((COMPOSE,), 403), ((COMPOSE, METADATA), 200), ((COMPOSE, READONLY), 200)])
+async def test_scopes(google: FakeGoogle, client: Client, scopes: tuple[str, ...], status: int) -> None:
+    google.set_scopes(ME, scopes)
+    session = client(scopes=scopes)
+    assert (await history(session, google.mailbox(ME).history_id))["status"] == status
+
+
+async def test_metadata_beside_readonly_reads_no_body(
+    google: FakeGoogle, client: Client, compose: Compose, session: aiohttp.ClientSession
+) -> None:
+    letter = await sent(session, compose)
+    both = (COMPOSE, METADATA, READONLY)
+    google.set_scopes(ME, both)
+    async with client(scopes=both).get(API + "messages/" + letter["id"], params={"format": "raw"}) as response:
+        assert response.status == 403
+
+
+async def test_what_is_undelivered_comes_back_as_a_limit_notice(
+    google: FakeGoogle, session: aiohttp.ClientSession, compose: Compose
+) -> None:
+    google.fault(Fault(kind="undelivered", method="messages.send"))
+    await sent(session, compose, key="lost")
+    await sent(session, compose, key="taken")
+    assert [it.key for it in google.sent] == ["taken"]
+    assert [it.key for it in google.undelivered] == ["lost"]
+    google.arrivals.deliver(google.mailbox(ME), now=google.now() + google.rules.notice_delay_s)
+    came = [it for it in google.mailbox(ME).messages.values() if "INBOX" in it.labels]
+    assert [it.thread_id for it in came] == [google.undelivered[0].thread_id]
+
+
+async def test_a_limit_that_is_noticed_late(
+    google: FakeGoogle, session: aiohttp.ClientSession, compose: Compose
+) -> None:
+    google.change_rules(late_per_day=2)
+    assert google.send_by_hand(ME, "friend@example.net")
+    await sent(session, compose, key="1")
+    await sent(session, compose, key="2")
+    assert ([it.key for it in google.sent], [it.key for it in google.undelivered]) == (["1"], ["2"])
+
+
+async def test_the_person_is_refused_above_the_day(google: FakeGoogle) -> None:
+    google.change_rules(per_day=1)
+    assert google.send_by_hand(ME, "friend@example.net")
+    assert google.send_by_hand(ME, "friend@example.net") is None
+
+
+async def test_rules_draw_the_same_letters_each_time(
+    google: FakeGoogle, session: aiohttp.ClientSession, compose: Compose
+) -> None:
+    google.change_rules(bounces=0.3, replies=0.3)
+    drawn = []
+    for _ in range(2):
+        google.reset()
+        for number in range(20):
+            await sent(session, compose, key=str(number))
+        box = google.mailbox(ME)
+        google.arrivals.deliver(box, now=google.now() + 10)
+        drawn.append(sum("INBOX" in it.labels for it in box.messages.values()))
+    assert drawn[0] == drawn[1]
+    assert 0 < drawn[0] < 20
+
+
+async def test_notices_on_demand_by_the_control_interface(session: aiohttp.ClientSession, compose: Compose) -> None:
+    await sent(session, compose, key="k")
+    async with session.post("/sandbox/notices", json={"key": "k", "shape": "reply"}) as response:
+        assert await response.json() == {"notices": 1}
+    async with session.post("/sandbox/notices", json={"key": "k", "shape": "no such"}) as response:
+        assert response.status == 422
+    async with session.post("/sandbox/notices", json={"key": "other", "shape": "reply"}) as response:
+        assert response.status == 404
+    async with session.post("/sandbox/by-hand", json={"email": ME}) as response:
+        assert (await response.json())["sent"] is True
+    async with session.post("/sandbox/history/forget", json={"email": ME}) as response:
+        assert await response.json() == {"forgotten": 1}
