@@ -30,7 +30,6 @@ from mailerd.ops.alerts import Alerter
 from mailerd.ops.event_loop_monitor import EventLoopMonitor
 from mailerd.ops.heartbeat import STALL_TIMEOUT, Heartbeats
 from mailerd.ops.metrics import Metrics
-from mailerd.ops.periodic import every
 from mailerd.ops.stats_poller import QueueChanges, StatsPoller
 from mailerd.ops.systemd import Systemd
 from mailerd.ops.watchdog import Watchdog
@@ -48,6 +47,7 @@ from mailerd.store.queue.recovery import RecoveryQueries
 from mailerd.store.stats import StatsReader
 from mailerd.store.tallies import Tallies
 from mailerd.worker.circuit_breaker import CircuitBreaker
+from mailerd.worker.database_loops import heartbeat_loop, prune_loop, watch_writer_loop
 from mailerd.worker.delivery import Delivery
 from mailerd.worker.in_flight import InFlight
 from mailerd.worker.message_builder import MessageBuilder
@@ -63,8 +63,6 @@ from mailerd.worker.unsubscribe_links import UnsubscribeLinks
 
 _BLOCKED: Final = 10.0
 """Seconds that the event loop may stand still without a word, where no watchdog says."""
-_HEARTBEAT_INTERVAL: Final = 10.0
-"""Seconds between two entries in the register of daemons."""
 _MAX_CHECK_WAIT: Final = timedelta(seconds=30)
 """How long a look waits for units of its sender's pace; an hour's pause is not waited for, the look comes again."""
 _MAX_DELETION_WAIT: Final = timedelta(seconds=5)
@@ -73,8 +71,6 @@ _LEAVING: Final = 15.0
 """Seconds for what comes after a drain: requests in hand, connections."""
 _TAKEN_UP: Final = frozenset({"pace", "log", "alerts"})
 """Sections that a reload takes up."""
-_PRUNE_INTERVAL: Final = 600.0
-"""Seconds between two rounds that make hours of old minutes."""
 _ASK_AGAIN: Final = 2.0
 """Seconds between two looks for a database that was away at start."""
 
@@ -130,6 +126,9 @@ class Daemon:
                 parts.create_task(self.service.watchdog.loop(), name="watchdog"),
                 parts.create_task(self.service.alerter.run(), name="alerter"),
             ]
+            if not self.database.pool.writer.alone:
+                watching = watch_writer_loop(self.database, self.heartbeats)
+                others.append(parts.create_task(watching, name="watch the database's servers"))
             prepared = parts.create_task(self._prepare(), name="prepare the database")
             if await _first(prepared, stop):
                 self.service.watchdog.prepared()
@@ -154,9 +153,9 @@ class Daemon:
             parts.create_task(self.recovery.reconcile_loop(), name="reconcile"),
             parts.create_task(self.recovery.stuck_jobs_loop(), name="find stuck jobs"),
             parts.create_task(self.recovery.sweep_loop(), name="sweep orphan drafts"),
-            parts.create_task(self._heartbeat_loop(), name="heartbeat"),
+            parts.create_task(heartbeat_loop(self.daemons, self.heartbeats, self.events), name="heartbeat"),
             parts.create_task(self.service.stats.run(), name="stats"),
-            parts.create_task(self._prune_loop(), name="prune tallies"),
+            parts.create_task(prune_loop(Tallies(self.database), self.heartbeats, self.events), name="prune tallies"),
         ]
 
     async def _send_until(self, stop: asyncio.Event) -> None:
@@ -209,24 +208,6 @@ class Daemon:
             events.reload_failed(error=error)
         finally:
             self.service.watchdog.reloaded(trouble)
-
-    async def _prune_loop(self) -> None:
-        def failed(error: DatabaseError) -> None:
-            self.events.step_failed(what="pruning tallies", again_in=_PRUNE_INTERVAL, error=error)
-
-        await every(
-            _PRUNE_INTERVAL, Tallies(self.database).prune, name="pruning tallies", first_after=_PRUNE_INTERVAL,
-            heartbeat=self.heartbeats.register("prune tallies"), on_error=failed,
-        )  # fmt: skip
-
-    async def _heartbeat_loop(self) -> None:
-        def failed(error: DatabaseError) -> None:
-            self.events.step_failed(what="beating", again_in=_HEARTBEAT_INTERVAL, error=error)
-
-        await every(
-            _HEARTBEAT_INTERVAL, self.daemons.heartbeat, name="beating", first_after=_HEARTBEAT_INTERVAL,
-            heartbeat=self.heartbeats.register("heartbeat"), on_error=failed,
-        )  # fmt: skip
 
 
 async def _first(work: "asyncio.Task[None]", stop: asyncio.Event) -> bool:
@@ -344,6 +325,7 @@ def _page(settings: Settings, metrics: Metrics, database: Database, in_flight: I
             connections=database.pool.connections,
             pool_size=settings.database.pool_size,
         )
+        metrics.set_servers(database.pool.writer.servers)
         return metrics.page((lambda _: True) if settings.metrics.senders else may_name)
 
     return page

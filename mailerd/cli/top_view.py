@@ -48,6 +48,8 @@ class Snapshot:
     daemons: list[DaemonInfo]
     answered_in: float
     """Seconds that the database took for all of it."""
+    writer: str = ""
+    """Which of several servers takes the writes, and since when; empty where there is but one."""
     last_beat: int | None = None
     """Seconds since the last beat of any daemon; None: there never was one."""
 
@@ -78,7 +80,16 @@ async def look(database: Database, defaults: DefaultLimits) -> Snapshot:
         daemons=await stories.daemons(),
         last_beat=await stories.last_heartbeat(),
         answered_in=time.monotonic() - began,
+        writer=_writer(database, stats.at),
     )
+
+
+def _writer(database: Database, now: datetime) -> str:
+    writer = database.pool.writer
+    if writer.alone:
+        return ""
+    moved = f", which took over {span(now - writer.moved_at)} ago" if writer.moved_at else ""
+    return f", writes go to {writer.where}{moved}"
 
 
 def page(snapshot: Snapshot, *, width: int, height: int, trouble: str = "", age: float = 0.0) -> Group:
@@ -154,7 +165,7 @@ def _rule(title: str, number: int = 0, room: int = 0) -> Rule:
 
 
 def _health(snapshot: Snapshot) -> list[Text]:
-    database = Text(f"answers, {snapshot.answered_in * 1000:.0f} ms", "green")
+    database = Text(f"answers, {snapshot.answered_in * 1000:.0f} ms{snapshot.writer}", "green")
     lines = [Text("database  ") + database, Text("Google    ") + _google(snapshot)]
     for daemon in snapshot.daemons[:_DAEMONS]:
         heard = Text(f"heard of {daemon.silent} s ago", "green" if daemon.silent <= SILENT else "bold red")

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from mailerd.config import discovery, dotenv_file, file_owner, values
+from mailerd.config import database_url, discovery, dotenv_file, file_owner, values
 from mailerd.config.discovery import Found
 from mailerd.errors import ConfigurationError
 
@@ -28,10 +28,11 @@ class Section(BaseModel):
 class DatabaseSettings(Section):
     """`[database]`."""
 
-    url: Annotated[str, AfterValidator(values.mysql)] = Field(
+    url: Annotated[str, AfterValidator(database_url.mysql)] = Field(
         "mysql://mailerd@127.0.0.1:3306/mailerd",
         repr=False,
-        description="where the database is; ?unix_socket=/path for a socket, ?ssl_ca=/ca.pem for TLS; or DATABASE_URL",
+        description="where the database is: @db1,db2:3307/ for several hosts, ?unix_socket=/path, ?ssl_ca=/ca.pem; "
+        "or DATABASE_URL",
     )
     connect_timeout: Seconds = Field(10.0, description="seconds for one connection, greeting and log-in included")
     statement_timeout: Seconds = Field(

@@ -2,11 +2,8 @@
 
 import json
 import re
-from collections.abc import Mapping
 from ipaddress import ip_network
 from urllib.parse import urlsplit
-
-from yarl import URL
 
 _BETWEEN_ADDRESSES = re.compile(r"[\s,]+(?=[A-Za-z][A-Za-z0-9+.-]*://)")
 """A comma may also stand inside an address: mailto://…?to=a@x,b@x."""
@@ -57,39 +54,6 @@ def word(given: object) -> object:
 def level(given: object) -> object:
     """A level as people write it elsewhere: INFO, warn."""
     return "warning" if (low := word(given)) == "warn" else low
-
-
-_SHAPE = "mysql://user:password@host:3306/mailerd; a password's @ / # ? [ are written %40 %2F %23 %3F %5B"
-"""Ends whatever is said of database.url. What is in it is not shown: of a password with such a character, a part stands
-where host, port, database or options are looked for."""
-
-
-def mysql(url: str) -> str:
-    """Where a database is, see `mailerd/store/db/url.py`."""
-    try:
-        parts = URL(url)
-        _ = parts.port
-    except (ValueError, IndexError):  # yarl ends so where a bracket stands before an @ without a host
-        raise ValueError(f"is not an address: host, port or a bracket is wrong; it must look like {_SHAPE}") from None
-    if parts.scheme not in {"mysql", "mysql+aiomysql", "mysql+pymysql", "mariadb"}:
-        raise ValueError(f"must look like {_SHAPE}")
-    if not parts.path.strip("/") or not parts.user:
-        raise ValueError(f"must name a user and a database: {_SHAPE}")
-    if set(parts.path.strip("/")) & {"/", "@"} or parts.fragment:
-        raise ValueError(f"names a database with / or @ in it, or has a #: it must look like {_SHAPE}")
-    return _options(url, parts.query)
-
-
-def _options(url: str, given: Mapping[str, str]) -> str:
-    # An unknown one is refused: a misspelt wish for TLS must not end in a connection in clear.
-    if unknown := sorted(set(given) - {"unix_socket", "ssl", "ssl_ca", "charset"}):
-        named = ", ".join(name if re.fullmatch("[a-z_]+", name) else "what stands there" for name in unknown)
-        raise ValueError(f"knows unix_socket, ssl and ssl_ca after the question mark, not {named}: {_SHAPE}")
-    if given.get("ssl", "true") not in {"true", "unverified"}:
-        raise ValueError("ssl must be true or unverified; leave it out for a connection that is not encrypted")
-    if given.get("charset", "utf8mb4") != "utf8mb4":
-        raise ValueError("charset can only be utf8mb4, and need not be given")
-    return url
 
 
 def networks(listed: str) -> str:

@@ -69,6 +69,41 @@ REPLACED_RUNBOOKS: Final[Mapping[str, Runbook]] = {
             ),
         ),
     ),
+    "writer_changed": Runbook(
+        "Another of the servers in database.url takes the writes now. mailerd has dropped its connections to the one "
+        "before and goes on at the new one; what it had sent in the last minute is written there again.",
+        "database.url 中的另一台服务器现在接受写入。mailerd 已断开与前一台的连接，并在新服务器上继续；最近一分钟内已发送的结果会重新写入。",
+        (
+            LikelyCause(
+                "a failover: the server before has ended, hangs, or was cut off from its group",
+                "故障切换：前一台服务器已停止、无响应或与其复制组断开",
+                "journalctl -u mysql -u mariadb -n 50",
+            ),
+            LikelyCause(
+                "somebody has moved the writes, for maintenance",
+                "有人为维护而切换了写入节点",
+                "mailerd check",
+            ),
+        ),
+    ),
+    "several_writers": Runbook(
+        "More than one of the servers in database.url takes writes. Two daemons could then write to two of them, and "
+        "letters would go out twice; so nothing is written, and posts are answered 503, until only one takes writes.",
+        "database.url 中有不止一台服务器接受写入。两个守护进程可能写入两台不同的服务器，邮件就会重复发送；因此在只剩一台之前不写入任何内容，"
+        "请求以 503 应答。",
+        (
+            LikelyCause(
+                "an old primary came back after a failover, and is not read-only",
+                "故障切换后旧的主服务器恢复，且不是只读",
+                "mariadb --host OLD -e 'SET GLOBAL read_only = ON'; set read_only = ON in its configuration",
+            ),
+            LikelyCause(
+                "a replica is not read-only, or the cluster has several writers (Galera, multi-primary mode): put a router in front of it",
+                "副本不是只读，或集群有多个写入节点（Galera、多主模式）：请在其前面放置路由",
+                "mailerd check",
+            ),
+        ),
+    ),
     "connection_cut": Runbook(
         "A connection to the database ended in the midst of its use; a new one was made and works, so nothing waits.",
         "与数据库的一个连接在使用中断开；已建立新连接且可用，无需等待。",

@@ -61,6 +61,21 @@ class StoreEvents(EventEmitter):
     def database_told_again(self, *, where: str, letters: int, forgotten: int) -> None: ...
 
     @event(
+        "warning",
+        en="the database's writer is {where} now; it was {before} ({cause})",
+        zh="数据库的写入节点现为 {where}；此前是 {before}（{cause}）",
+    )
+    def writer_changed(self, *, where: str, before: str, cause: str) -> None: ...
+
+    @event(
+        "error",
+        en="{servers} take writes at once: mailerd writes to none of them until only one does. Set read_only = ON on the "
+        "server that is not the primary",
+        zh="{servers} 同时接受写入：在只剩一台之前，mailerd 不会写入其中任何一台。请在非主服务器上设置 read_only = ON",
+    )
+    def several_writers(self, *, servers: str) -> None: ...
+
+    @event(
         "info",
         en="database {where} is back after {seconds:.1f} s",
         zh="数据库 {where} 已恢复，历时 {seconds:.1f} 秒",

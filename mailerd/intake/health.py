@@ -16,6 +16,7 @@ from mailerd.mail.errors import RendererError
 from mailerd.ops.metrics import CONTENT_TYPE
 from mailerd.store.api_keys import Permission
 from mailerd.store.db import error_codes
+from mailerd.store.db.writer import Writer
 
 READY_TIMEOUT: Final = 3.0
 """Seconds for the database to answer."""
@@ -30,8 +31,9 @@ MetricsPage = Callable[[MayName], bytes]
 class HealthEndpoints:
     """Alive: the event loop runs. Ready: a job could be stored now; `check` raises when it could not."""
 
-    def __init__(self, check: Callable[[], Awaitable[None]], *, timeout: float, clock: Clock) -> None:
+    def __init__(self, check: Callable[[], Awaitable[None]], *, writer: Writer, timeout: float, clock: Clock) -> None:
         self._check = check
+        self._writer = writer
         self._timeout = min(timeout, READY_TIMEOUT)
         self._clock = clock
         self._lock = asyncio.Lock()
@@ -54,7 +56,9 @@ class HealthEndpoints:
             error = FailureOut(code="not_ready", message=reason, details=[], request_id=REQUEST.get())
             answer = NotReadyOut(status="not ready", reason=reason, error=error)
             return json_response(answer, status=503, headers=headers)
-        return json_response(ReadyOut(status="ready"))
+        server = None if self._writer.alone else self._writer.where  # a single host is nobody's business here
+        moved_at = self._writer.moved_at
+        return json_response(ReadyOut(status="ready", database_server=server, database_moved_at=moved_at))
 
     async def _why_not(self) -> str:
         """Why a job cannot be stored; "" when it can."""

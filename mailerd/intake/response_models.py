@@ -383,9 +383,11 @@ class LiveOut(ResponseModel):
 
 
 class ReadyOut(ResponseModel):
-    """A job could be stored now."""
+    """A job could be stored now. Where `database.url` names several hosts, it says which one takes the writes."""
 
     status: Literal["ready"]
+    database_server: str | None
+    database_moved_at: Moment | None
 
 
 class NotReadyOut(ErrorOut):

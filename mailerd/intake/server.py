@@ -287,7 +287,10 @@ class Intake:
             timeout=self._body_timeout,
         )  # fmt: skip
         read = ReadEndpoints(lookup=self._lookup, jobs=self._jobs, forecast=self._forecast, events=self._events)
-        health = HealthEndpoints(lambda: self._check_ready(renderer), timeout=self._patience, clock=self._clock)
+        health = HealthEndpoints(
+            lambda: self._check_ready(renderer), writer=self._database.pool.writer, timeout=self._patience,
+            clock=self._clock,
+        )  # fmt: skip
         docs = DocsEndpoints(lookup=self._lookup, library=self._library, renderer=renderer, executor=executor)
         metrics = {"/metrics": MetricsEndpoint(self._page, auth=self._auth).metrics} if self._page else {}
         return {

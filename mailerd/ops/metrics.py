@@ -136,6 +136,10 @@ class Metrics:
         self._retries = Counter("mailerd_database_retries", "Tries after the first.", registry=registry)
         self._up = Gauge("mailerd_database_up", "0 while the database is away or takes no writes.", registry=registry)
         self._connections = Gauge("mailerd_database_connections", "Connections that are open.", registry=registry)
+        self._server = Gauge(
+            "mailerd_database_server", "1 for the server in use, 0 for the others.", ["server"], registry=registry
+        )
+        self._moves = Counter("mailerd_database_moves", "Times another server took the writes.", registry=registry)
         self._pool = Gauge("mailerd_database_pool_size", "Connections at most.", registry=registry)
 
     def _of_process(self, registry: CollectorRegistry) -> None:
@@ -193,6 +197,7 @@ class Metrics:
             "job_finished": job_finished,
             "request_answered": request_answered,
             "stranger_answered": request_answered,
+            "writer_changed": lambda _: self._moves.inc(),
             "transaction_repeated": lambda _: self._retries.inc(),
             "database_attempt_failed": lambda _: self._retries.inc(),
             "log_records_lost": lambda fields: self._lost.inc(_number(fields["lost"])),
@@ -250,6 +255,11 @@ class Metrics:
         self._up.set(1 if database_up else 0)
         self._connections.set(connections)
         self._pool.set(pool_size)
+
+    def set_servers(self, servers: Mapping[str, bool]) -> None:
+        """Which of the database's servers is in use, by host and port."""
+        for server, used in servers.items():
+            self._server.labels(server).set(1 if used else 0)
 
     def set_queue(self, stats: QueueStats) -> None:
         """What the tables showed."""

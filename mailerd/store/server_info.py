@@ -16,24 +16,37 @@ from mailerd.store.db.times import utc
 from mailerd.store.queue.complete_jobs import UNFINISHED
 
 _VARIABLES: Final = (
+    "aurora_version",
     "datadir",
+    "group_replication_consistency",
+    "group_replication_group_name",
+    "group_replication_single_primary_mode",
     "idle_transaction_timeout",
     "innodb_flush_log_at_trx_commit",
     "innodb_lock_wait_timeout",
     "innodb_read_only",
     "lock_wait_timeout",
+    "log_bin",
     "max_allowed_packet",
     "max_connections",
     "max_execution_time",
     "max_statement_time",
     "read_only",
+    "rpl_semi_sync_master_enabled",
+    "rpl_semi_sync_master_timeout",
+    "rpl_semi_sync_master_wait_point",
+    "rpl_semi_sync_source_enabled",
+    "rpl_semi_sync_source_timeout",
+    "rpl_semi_sync_source_wait_point",
     "super_read_only",
+    "sync_binlog",
     "transaction_isolation",
     "transaction_read_only",
     "tx_isolation",
     "tx_read_only",
     "version",
     "version_comment",
+    "wsrep_on",
 )
 _GRANT: Final = re.compile(r"GRANT (?P<what>.+?) ON (?P<where>\*\.\*|(?:`(?:[^`]|``)+`|\w+)\.\*) TO ", re.IGNORECASE)
 _NAP: Final = 30.0

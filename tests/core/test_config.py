@@ -10,6 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mailerd.config import Settings, found, load
+from mailerd.config.database_url import each_host
 from mailerd.config.discovery import Found
 from mailerd.errors import ConfigurationError
 
@@ -108,10 +109,21 @@ def test_the_name_of_the_file_is_not_a_key() -> None:
         ('[database]\nurl = "postgresql://u@h/d"\n', "database.url: must look like mysql://"),
         ('[database]\nurl = "mysql://h/"\n', "database.url: must name a user and a database"),
         ('[database]\nurl = "mysql://u@h:notaport/d"\n', "database.url: is not an address"),
+        ('[database]\nurl = "mysql://u@a,b:notaport/d"\n', "database.url: is not an address"),
+        ('[database]\nurl = "mysql://u@a,,b/d"\n', "database.url: names an empty host"),
+        ('[database]\nurl = "mysql://u@a,b/d?unix_socket=/s"\n', "database.url: names an empty host or a unix_socket"),
+        ('[database]\nurl = "mysql://u@a,b:3306,a:3306/d"\n', "database.url: names a host twice"),
     ],
 )
 def test_a_mistake_in_the_file_is_refused_by_name(folder: Path, text: str, named: str) -> None:
     assert f"\n  {named}" in refusal(written(folder, text))
+
+
+def test_several_hosts_share_user_password_database_and_options() -> None:
+    url = load(environment={"DATABASE_URL": "mysql://u:p,q%40@a,b:3307,[::1]/d?ssl=true"}).database.url
+    assert each_host(url) == [
+        "mysql://u:p,q%40@a/d?ssl=true", "mysql://u:p,q%40@b:3307/d?ssl=true", "mysql://u:p,q%40@[::1]/d?ssl=true",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Every call to the database stands in `asyncio.wait_for`, in one file; only a piece of a call has another bound."""
+"""Every call to the database stands in `asyncio.wait_for`: in the pool, and where the writer is looked for."""
 
 import ast
 from pathlib import Path
@@ -6,12 +6,17 @@ from pathlib import Path
 from tests.house.source import ROOT, calls, functions, modules, tree
 
 POOL = ROOT / "mailerd/store/db/pool.py"
+WRITER = ROOT / "mailerd/store/db/writer.py"
 GUARDED = {"self._guarded", "self._connect", "self._end_thread", "connection.ping"}
 """What speaks to the database: a whole call, a new connection, KILL, a ping."""
 
 
 def _called(path: Path, names: set[str]) -> list[ast.Call]:
     return [each for each in calls(path) if ast.unparse(each.func) in names]
+
+
+def _connecting(path: Path) -> list[str]:
+    return sorted(each.name for each in functions(path) if "await connect(" in ast.unparse(each))
 
 
 def test_whatever_speaks_to_the_database_stands_in_wait_for() -> None:
@@ -23,12 +28,21 @@ def test_whatever_speaks_to_the_database_stands_in_wait_for() -> None:
 
 def test_the_pool_has_no_other_way_of_waiting_for_the_database() -> None:
     assert [ast.unparse(each.func) for each in _called(POOL, {"asyncio.timeout", "asyncio.timeout_at"})] == []
-    connecting = [each.name for each in functions(POOL) if "aiomysql.connect(" in ast.unparse(each)]
-    assert sorted(connecting) == ["_connect", "_end_thread"]
-    others = [
-        path.name for path in modules("mailerd") if path != POOL and "aiomysql.connect" in path.read_text("utf-8")
-    ]
-    assert others == []
+    assert _connecting(POOL) == ["_connect_to", "_end_thread"]
+    callers = [each.name for each in functions(POOL) if "self._connect_to(" in ast.unparse(each)]
+    assert callers == ["_connect"]
+    opening = [path.name for path in modules("mailerd") if "aiomysql.connect(" in path.read_text("utf-8")]
+    assert opening == ["connection.py"]
+    using = {path.name for path in modules("mailerd") if "db.connection import" in path.read_text("utf-8")}
+    assert using == {"pool.py", "writer.py"}
+
+
+def test_the_look_for_the_writer_is_bounded_at_each_server() -> None:
+    assert _connecting(WRITER) == ["_ask_once_or_twice"]
+    (guard,) = _called(WRITER, {"asyncio.wait_for"})
+    assert isinstance(guard.args[0], ast.Call)
+    assert ast.unparse(guard.args[0].func) == "self._ask_once_or_twice"
+    assert len(_called(WRITER, {"self._ask_once_or_twice"})) == 1, "it is called somewhere without a bound"
 
 
 def test_the_guard_covers_the_wait_for_a_connection() -> None:

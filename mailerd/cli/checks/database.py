@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from mailerd.cli.checks import replication
 from mailerd.cli.checks.result import CheckResult, fail, ok, warn
 from mailerd.clock import Clock
 from mailerd.config import DatabaseSettings
@@ -12,6 +13,7 @@ from mailerd.events.store import StoreEvents
 from mailerd.store import server_info
 from mailerd.store.db import error_codes
 from mailerd.store.db.database import Database
+from mailerd.store.db.writer import NoWriterError
 from mailerd.store.server_info import ServerInfo
 
 CONNECT_TIMEOUT: Final = 4.0
@@ -56,6 +58,11 @@ async def examine(
     try:
         known = await server_info.server_facts(database, clock=clock, bound=CONNECT_TIMEOUT + ANSWER_TIMEOUT)
         found = [ok("database", f"{database.where} answers in {known.took * 1000:.1f} ms"), *evaluate(known, settings)]
+        writer = database.pool.writer
+        found += replication.failover(known.variables, several=not writer.alone)
+        if not writer.alone:
+            await writer.watch()
+            found += replication.servers(list(writer.roles.values()))
         found += await _time_out(database)
         applied, needed = await server_info.schema(database, bound=ANSWER_TIMEOUT)
         found += [schema(applied, needed), await _skip_locked(database, applied)]
@@ -98,7 +105,7 @@ def unreachable(error: DatabaseError, *, where: str, within: float) -> CheckResu
         case 2002 | 2003:
             below = cause.__cause__
             said = f"{said}: {below.strerror}" if isinstance(below, OSError) and below.strerror else said
-            remedy = _refused_remedy(where)
+            remedy = _refused_remedy(where, cause)
         case 0 if isinstance(cause, TimeoutError):
             said = f"no answer within {within:g} s at {error.phase}"
             remedy = (
@@ -111,7 +118,9 @@ def unreachable(error: DatabaseError, *, where: str, within: float) -> CheckResu
     )
 
 
-def _refused_remedy(where: str) -> str:
+def _refused_remedy(where: str, cause: BaseException) -> str:
+    if isinstance(cause, NoWriterError):
+        return "make one of the servers the primary (read_only = OFF), or correct the hosts in database.url"
     if "/" in where:
         return f"start the server; see that its socket is {where}, or correct unix_socket in database.url"
     return "start the server; check host and port in database.url, and the firewall"

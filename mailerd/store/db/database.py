@@ -63,8 +63,8 @@ class Database:
 
     @property
     def where(self) -> str:
-        """Host and port, for people."""
-        return self.pool.where
+        """Host and port of the server in use, for people; of all, while it is not known which one takes writes."""
+        return self.pool.writer.where
 
     async def open(self) -> None:
         """Make the first connection, with `connect_attempts` tries, 1 s, 2 s, 4 s … apart.

@@ -10,23 +10,26 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
-import aiomysql
-from pymysql.err import MySQLError, OperationalError, ProgrammingError
+from pymysql.err import MySQLError, ProgrammingError
 from yarl import URL
 
 from mailerd.config import DatabaseSettings
+from mailerd.config.database_url import each_host
 from mailerd.core.states import ImpossibleRequestError
 from mailerd.errors import ConfigurationError, DatabaseAwayError, DatabaseError, MailerdError
 from mailerd.events.store import StoreEvents
 from mailerd.store.db import error_codes
+from mailerd.store.db.connection import abort, connect
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.server import server_behind
-from mailerd.store.db.url import address, no_tls, require_encryption
+from mailerd.store.db.url import address
+from mailerd.store.db.writer import Writer
 
 T = TypeVar("T")
 
 _WORK_ERRORS: Final = (MailerdError, ImpossibleRequestError)
 """What work raises to say that it will not be done; an exception of another kind may have left a reply half read."""
+_NO_CONNECTION: Final = (MySQLError, OSError, EOFError, asyncio.IncompleteReadError)
 PING_AFTER: Final = 10.0
 """Seconds of idleness after which a connection is tried before it is used."""
 MAX_AGE: Final = 900.0
@@ -59,15 +62,15 @@ class Pool:
     def __init__(self, settings: DatabaseSettings, *, events: StoreEvents) -> None:
         self._settings = settings
         self._events = events
-        self._url = URL(settings.url)
+        urls = [URL(url) for url in each_host(settings.url)]
         try:
-            address(self._url)
+            address(urls[0])
         except OSError as error:  # at a start it is a mistake; later, a file that is being replaced
             raise ConfigurationError(
                 f"database.url: {error}; correct the path, or let mailerd's user read it"
             ) from error
-        path = self._url.query.get("unix_socket")
-        self.where: Final = path or f"{self._url.host or 'localhost'}:{self._url.port or 3306}"
+        self.writer: Final = Writer(urls, connect_timeout=settings.connect_timeout, events=events)
+        self.writer.on_move = self._leave_other_servers
         self.version = ""
         self._slots = asyncio.Semaphore(settings.pool_size)
         self._idle: list[Any] = []
@@ -217,28 +220,38 @@ class Pool:
         return True
 
     async def _connect(self) -> Any:
+        url = await self.writer.find()
         try:
-            connection = await aiomysql.connect(cursorclass=Cursor, **address(self._url))
-        except OperationalError as error:
-            if clearer := no_tls(error, self._url):
-                raise clearer from error
+            return await self._connect_to(url)
+        except _NO_CONNECTION:
+            self.writer.doubt()
+            if self.writer.alone:
+                raise
+        except BaseException:
+            self.writer.doubt()
             raise
-        connection.mailerd_born = connection.mailerd_used = time.monotonic()
-        connection.mailerd_packet, connection.mailerd_server = 1 << 20, ""
-        connection.mailerd_transport = connection._writer.transport
+        return await self._connect_to(await self.writer.find())  # which looks who the writer is now
+
+    async def _connect_to(self, url: URL) -> Any:
+        connection = await connect(url)
         self._live.add(connection)
         try:
-            require_encryption(connection, self._url)
             cursor = await connection.cursor()
             await cursor.execute("SELECT @@max_allowed_packet, VERSION()")
             connection.mailerd_packet, self.version = await cursor.fetchone()
             connection.mailerd_server = await server_behind(cursor, self.version)
             for statement in self._session(self.version):
                 await cursor.execute(statement)
+            await self.writer.confirm(connection)
         except BaseException:
             self._abort(connection)
             raise
         return connection
+
+    def _leave_other_servers(self) -> None:
+        """Cut whatever leads elsewhere than to the writer: nothing waits for a frozen server's answer any longer."""
+        for connection in [one for one in self._live if one.mailerd_url != self.writer.current]:
+            self._abort(connection)
 
     def _session(self, version: str) -> list[str]:
         # The order of the limits: lock wait < statement < the caller's bound, so that the server gives up first.
@@ -278,8 +291,7 @@ class Pool:
 
     def _abort(self, connection: Any) -> None:
         self._live.discard(connection)
-        connection.mailerd_transport.abort()  # close() alone would wait until its write buffer has drained
-        connection.close()
+        abort(connection)
 
     async def _kill(self, thread: int, cut_off: Any) -> None:
         try:
@@ -289,17 +301,13 @@ class Pool:
                 self._events.kill_failed(thread=thread, cause=str(error) or type(error).__name__)
 
     async def _end_thread(self, thread: int, cut_off: Any) -> None:
-        connection = await aiomysql.connect(cursorclass=Cursor, **address(self._url))
-        connection.mailerd_packet = 1 << 20
-        transport = connection._writer.transport  # the driver forgets its writer when it fails
+        connection = await connect(cut_off.mailerd_url)
         try:
-            require_encryption(connection, self._url)
             cursor = await connection.cursor()
             if await _leads_where(cursor, cut_off):
                 await cursor.execute("KILL %s", (thread,))
         finally:
-            transport.abort()
-            connection.close()
+            abort(connection)
 
     @property
     def servers(self) -> set[str]:
@@ -318,6 +326,7 @@ class Pool:
         for connection in list(self._live):
             self._abort(connection)
         self._idle.clear()
+        await self.writer.close()
         await asyncio.sleep(0)  # the transports close in the loop's next turn
 
 

@@ -1,0 +1,63 @@
+"""Where the database is: one address, or several hosts that share user, password, database and options."""
+
+import re
+from collections.abc import Mapping
+
+from yarl import URL
+
+_SHAPE = (
+    "mysql://user:password@host:3306/mailerd (several hosts: @db1,db2:3307,db3/); a password's @ / # ? [ are written "
+    "%40 %2F %23 %3F %5B"
+)
+"""Ends whatever is said of database.url. What is in it is not shown: of a password with such a character, a part stands
+where host, port, database or options are looked for."""
+
+
+def each_host(url: str) -> list[str]:
+    """The same address for each of its hosts; mysql://user@a,b:3307/mailerd has two."""
+    scheme, slashes, rest = url.partition("://")
+    end = re.search("[/?#]", rest)
+    authority, tail = (rest[: end.start()], rest[end.start() :]) if end else (rest, "")
+    who, at, hosts = authority.rpartition("@")
+    return [f"{scheme}{slashes}{who}{at}{host}{tail}" for host in hosts.split(",")]
+
+
+def mysql(url: str) -> str:
+    """Where a database is, see `mailerd/store/db/url.py`."""
+    hosts = each_host(url)
+    places = []
+    for host in hosts:
+        parts = _one(host)
+        places.append((parts.host, parts.port or 3306))
+        if len(hosts) > 1 and (not parts.host or "unix_socket" in parts.query):
+            raise ValueError(f"names an empty host or a unix_socket among several hosts: {_SHAPE}")
+    if len(set(places)) < len(places):
+        raise ValueError("names a host twice: each server once")
+    return url
+
+
+def _one(url: str) -> URL:
+    try:
+        parts = URL(url)
+        _ = parts.port
+    except (ValueError, IndexError):  # yarl ends so where a bracket stands before an @ without a host
+        raise ValueError(f"is not an address: host, port or a bracket is wrong; it must look like {_SHAPE}") from None
+    if parts.scheme not in {"mysql", "mysql+aiomysql", "mysql+pymysql", "mariadb"}:
+        raise ValueError(f"must look like {_SHAPE}")
+    if not parts.path.strip("/") or not parts.user:
+        raise ValueError(f"must name a user and a database: {_SHAPE}")
+    if set(parts.path.strip("/")) & {"/", "@"} or parts.fragment:
+        raise ValueError(f"names a database with / or @ in it, or has a #: it must look like {_SHAPE}")
+    _check_options(parts.query)
+    return parts
+
+
+def _check_options(given: Mapping[str, str]) -> None:
+    # An unknown one is refused: a misspelt wish for TLS must not end in a connection in clear.
+    if unknown := sorted(set(given) - {"unix_socket", "ssl", "ssl_ca", "charset"}):
+        named = ", ".join(name if re.fullmatch("[a-z_]+", name) else "what stands there" for name in unknown)
+        raise ValueError(f"knows unix_socket, ssl and ssl_ca after the question mark, not {named}: {_SHAPE}")
+    if given.get("ssl", "true") not in {"true", "unverified"}:
+        raise ValueError("ssl must be true or unverified; leave it out for a connection that is not encrypted")
+    if given.get("charset", "utf8mb4") != "utf8mb4":
+        raise ValueError("charset can only be utf8mb4, and need not be given")

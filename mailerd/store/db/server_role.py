@@ -1,0 +1,132 @@
+"""What one server says of itself: whether it takes writes, and whether its group or its replicas stand behind it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pymysql.err import MySQLError
+
+from mailerd.store.db import error_codes
+from mailerd.store.db.server import server_behind
+
+_READ_ONLY: Final = ("read_only", "super_read_only", "innodb_read_only")
+_GROUP_NAME: Final = "group_replication_group_name"
+_SEMI_SYNCHRONOUS: Final = ("rpl_semi_sync_master_enabled", "rpl_semi_sync_source_enabled")
+"""MariaDB and older MySQL say master, MySQL 8.0.26 and newer say source."""
+_VARIABLES: Final = (*_READ_ONLY, _GROUP_NAME, *_SEMI_SYNCHRONOUS, "server_uuid", "version")
+_FOLLOWERS: Final = ("Rpl_semi_sync_master_clients", "Rpl_semi_sync_source_clients")
+_MEMBERS: Final = """
+SELECT m.MEMBER_ID, m.MEMBER_STATE, m.MEMBER_ROLE, s.VIEW_ID
+  FROM performance_schema.replication_group_members m
+  LEFT JOIN performance_schema.replication_group_member_stats s ON s.MEMBER_ID = m.MEMBER_ID"""
+
+
+@dataclass(frozen=True)
+class GroupMember:
+    """A row of performance_schema.replication_group_members, as one member sees the group."""
+
+    id: str
+    state: str
+    role: str
+    view: str = ""
+    """Prefix and number: the number grows with every member that comes or goes."""
+
+
+@dataclass(frozen=True)
+class ServerRole:
+    """What a server said."""
+
+    where: str
+    """Host and port."""
+    trouble: str = ""
+    """Why it must not be written to; empty: it takes writes."""
+    answered: bool = True
+    server: str = ""
+    """Its identity, see `server_behind`: two addresses may lead to one server."""
+    view: tuple[str, int] | None = None
+    """Of its group, if it is in one: of two views with one prefix, the higher number is newer."""
+    replicas: int | None = None
+    """Semi-synchronous replicas that are connected; None where commits do not wait for any."""
+    group_hidden: bool = False
+    """It is configured for a group whose tables this user may not read."""
+
+    @property
+    def writes(self) -> bool:
+        """Whether it takes writes."""
+        return not self.trouble
+
+
+async def ask(cursor: Any, where: str) -> ServerRole:
+    """Ask a server over an open connection.
+
+    Raises:
+        MySQLError: it did not answer.
+    """
+    await cursor.execute("SHOW GLOBAL VARIABLES WHERE Variable_name IN %s", (_VARIABLES,))
+    variables = {str(name).lower(): str(value) for name, value in await cursor.fetchall()}
+    members = await _members(cursor) if variables.get(_GROUP_NAME) else ()
+    replicas = await _replicas(cursor) if any(_on(variables, name) for name in _SEMI_SYNCHRONOUS) else None
+    return ServerRole(
+        where=where,
+        trouble=trouble(variables, members),
+        server=await server_behind(cursor, variables.get("version", "")),
+        view=_view(members or (), variables.get("server_uuid", "")),
+        replicas=replicas,
+        group_hidden=members is None,
+    )
+
+
+def trouble(variables: Mapping[str, str], members: Sequence[GroupMember] | None) -> str:
+    """Why a server must not be written to; empty when it takes writes. `members`: None where they may not be read."""
+    if closed := [name for name in _READ_ONLY if _on(variables, name)]:
+        return f"read-only ({', '.join(closed)})"
+    if not variables.get(_GROUP_NAME) or members is None:
+        return ""
+    own = next((member for member in members if member.id == variables.get("server_uuid")), None)
+    if own is None or own.state != "ONLINE":
+        return f"not in its group ({own.state if own else 'OFFLINE'})"
+    reachable = sum(member.state != "UNREACHABLE" for member in members)
+    if 2 * reachable <= len(members):
+        return f"cut off from its group (sees {reachable} of {len(members)} members)"
+    return "" if own.role == "PRIMARY" else f"{own.role.lower()} in its group"
+
+
+def choose(roles: Sequence[ServerRole]) -> list[ServerRole]:
+    """Those that may be the writer: none, the one that is, or several of which nothing tells which one is.
+
+    An old primary that was frozen or cut off may believe for a while that it still is one. In a group, whoever is in
+    the newer view is right; of servers whose commits wait for replicas, one without any replica can commit nothing.
+    """
+    found = list({one.server or one.where: one for one in roles if one.writes}.values())
+    if len(found) > 1 and len({one.view[0] if one.view else "" for one in found}) == 1 and found[0].view:
+        newest = max(one.view for one in found if one.view)
+        found = [one for one in found if one.view == newest]
+    if len(found) > 1:
+        found = [one for one in found if one.replicas != 0] or found
+    return found
+
+
+async def _members(cursor: Any) -> tuple[GroupMember, ...] | None:
+    """The group as this member sees it; None where that may not be read."""
+    try:
+        await cursor.execute(_MEMBERS)
+        return tuple(GroupMember(*(str(value or "") for value in row)) for row in await cursor.fetchall())
+    except MySQLError as error:
+        if error_codes.from_server(error_codes.number(error)):
+            return None
+        raise
+
+
+async def _replicas(cursor: Any) -> int:
+    await cursor.execute("SHOW GLOBAL STATUS WHERE Variable_name IN %s", (_FOLLOWERS,))
+    return sum(int(value) for _, value in await cursor.fetchall())
+
+
+def _view(members: Sequence[GroupMember], own: str) -> tuple[str, int] | None:
+    view = next((member.view for member in members if member.id == own), "")
+    prefix, _, number = view.partition(":")
+    return (prefix, int(number)) if number.isdigit() else None
+
+
+def _on(variables: Mapping[str, str], name: str) -> bool:
+    return variables.get(name, "OFF").upper() not in {"OFF", "0", ""}

@@ -1,0 +1,211 @@
+"""Which of the servers in database.url takes the writes: the one place that decides it, for every connection.
+
+With one host in database.url there is nothing to find: a router or a virtual address in front decides. With several,
+each is asked; the one that takes writes is used and no other. While two of them take writes, neither is used.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from pymysql.err import MySQLError, OperationalError
+from yarl import URL
+
+from mailerd.events.store import StoreEvents
+from mailerd.store.db import error_codes
+from mailerd.store.db.connection import abort, connect
+from mailerd.store.db.server_role import ServerRole, ask, choose
+
+LOOK_TIMEOUT: Final = 2.0
+"""Seconds that a server gets to say what it is; less where connect_timeout is short."""
+GRACE: Final = 0.3
+"""Seconds for which a look waits for the other servers, once one has said that it takes writes."""
+WATCH_INTERVAL: Final = 2.0
+"""Seconds between two looks of a daemon at all servers."""
+_NO_ANSWER: Final = (MySQLError, OSError, EOFError, asyncio.IncompleteReadError)
+
+
+class NoWriterError(OperationalError):  # type: ignore[misc]  # the driver has no types
+    """No server takes writes, or it cannot be told which one does."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(2003, cause)  # the driver's number for "cannot connect": it is cured by trying again
+
+
+class Writer:
+    """The server that takes the writes, as one pool knows it."""
+
+    def __init__(self, urls: Sequence[URL], *, connect_timeout: float, events: StoreEvents) -> None:
+        self.urls: Final = tuple(urls)
+        self.roles: dict[URL, ServerRole] = {}
+        """What each server said last."""
+        self.current: URL | None = urls[0] if len(urls) == 1 else None
+        """Where new connections go; None: it is not known yet, or several take writes."""
+        self.moved_at: datetime | None = None
+        """When another server took the place of the one before; None: it never did."""
+        self.on_move: Callable[[], None] = lambda: None
+        """Called when connections to any other server than `current` must not be used any more."""
+        self._before: URL | None = None
+        self._doubted = False
+        self._several = ""
+        self._bound = min(LOOK_TIMEOUT, connect_timeout / 2)
+        self._events = events
+        self._looking: asyncio.Task[None] | None = None
+        self._kept: dict[URL, Any] = {}
+        """Connections for looking alone."""
+
+    @property
+    def alone(self) -> bool:
+        """Whether database.url names but one host."""
+        return len(self.urls) == 1
+
+    @property
+    def where(self) -> str:
+        """Host and port of the writer, or of all servers while it is not known, for people."""
+        known = self.current or self._before
+        return place(known) if known else ", ".join(map(place, self.urls))
+
+    @property
+    def servers(self) -> dict[str, bool]:
+        """Every server by host and port, and whether it is the one in use."""
+        return {place(url): url == self.current for url in self.urls}
+
+    async def find(self) -> URL:
+        """The writer; all servers are asked where it is not known, or was doubted.
+
+        Raises:
+            NoWriterError: there is none, or more than one.
+        """
+        if self.alone or (self.current is not None and not self._doubted):
+            return self.current or self.urls[0]
+        await self._look_once(grace=GRACE)
+        if self.current is None or self._doubted:
+            raise NoWriterError(self._several or self._all_troubles())
+        return self.current
+
+    async def confirm(self, connection: Any) -> None:
+        """Make sure that a new connection leads to a server that takes writes now.
+
+        Raises:
+            NoWriterError: it does not; the next `find` asks all servers.
+        """
+        if self.alone:
+            return
+        role = await ask(await connection.cursor(), place(connection.mailerd_url))
+        self.roles[connection.mailerd_url] = role
+        if role.writes and connection.mailerd_url == self.current:
+            return
+        self.doubt()
+        raise NoWriterError(f"{role.where}: {role.trouble or 'no longer the only server that takes writes'}")
+
+    def doubt(self) -> None:
+        """Ask all servers before the next connection is made."""
+        self._doubted = not self.alone
+
+    async def watch(self) -> None:
+        """Look at all servers, and move if the writer has: a frozen one, or a second one, shows by nothing else."""
+        if not self.alone:
+            await self._look_once(grace=self._bound)
+
+    async def close(self) -> None:
+        """Drop the connections for looking."""
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.wait({self._looking})
+        while self._kept:
+            abort(self._kept.popitem()[1])
+
+    async def _look_once(self, *, grace: float) -> None:
+        """One look at a time; whoever comes meanwhile waits for it, and does not end it by going away."""
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look(grace))
+        looking = self._looking
+        await asyncio.wait({looking})
+        if not looking.cancelled():  # at the end of everything
+            looking.result()
+
+    async def _look(self, grace: float) -> None:
+        """Ask all servers at once; one that is silent costs no more than the bound, and less once a writer is known."""
+        loop = asyncio.get_running_loop()
+        asked = {asyncio.create_task(self._ask(url)): url for url in self.urls}
+        pending, end = set(asked), loop.time() + 1.5 * self._bound
+        try:
+            while pending and (left := end - loop.time()) > 0:
+                done, pending = await asyncio.wait(pending, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    self.roles[asked[task]] = task.result()
+                if any(task.result().writes for task in done):
+                    end = min(end, loop.time() + grace)
+        finally:
+            for task in pending:
+                self.roles[asked[task]] = _silent(asked[task], grace)
+                task.cancel()
+        self._take(choose(list(self.roles.values())))
+
+    async def _ask(self, url: URL) -> ServerRole:
+        try:
+            return await asyncio.wait_for(self._ask_once_or_twice(url), self._bound)
+        except TimeoutError:
+            return _silent(url, self._bound)
+        except _NO_ANSWER as error:
+            return ServerRole(place(url), trouble=error_codes.words(error) or type(error).__name__, answered=False)
+
+    async def _ask_once_or_twice(self, url: URL) -> ServerRole:
+        if (kept := self._kept.pop(url, None)) is not None:
+            try:
+                return await self._ask_over(kept)
+            except _NO_ANSWER:
+                pass  # it was cut since: a new connection shows how the server is now
+        return await self._ask_over(await connect(url))
+
+    async def _ask_over(self, connection: Any) -> ServerRole:
+        try:
+            role = await ask(await connection.cursor(), place(connection.mailerd_url))
+        except BaseException:
+            abort(connection)
+            raise
+        self._kept[connection.mailerd_url] = connection
+        return role
+
+    def _take(self, found: Sequence[ServerRole]) -> None:
+        """Take what a look has found."""
+        if len(found) > 1:
+            self._stop(found)
+            return
+        self._several = ""
+        if not found:
+            self._doubted = True
+            return
+        writer = next(url for url in self.urls if place(url) == found[0].where)
+        self._doubted = False
+        if writer == self.current:
+            return
+        before, self.current = self.current or self._before, writer
+        if before is not None and before != writer:
+            self.moved_at = datetime.now(UTC)
+            was = self.roles[before].trouble or "writable too, but with no one behind it"
+            self._events.writer_changed(where=place(writer), before=place(before), cause=was)
+        self._before = writer
+        self.on_move()
+
+    def _stop(self, found: Iterable[ServerRole]) -> None:
+        names = ", ".join(one.where for one in found)
+        if not self._several:
+            self._events.several_writers(servers=names)
+        self._several = f"{names} take writes at once; none of them is used until only one does"
+        self._before, self.current = self.current or self._before, None
+        self.on_move()
+
+    def _all_troubles(self) -> str:
+        said = "; ".join(f"{one.where}: {one.trouble}" for one in self.roles.values())
+        return f"no server takes writes ({said})"
+
+
+def place(url: URL) -> str:
+    """Host and port, or the socket's path, for people."""
+    return url.query.get("unix_socket") or f"{url.host or 'localhost'}:{url.port or 3306}"
+
+
+def _silent(url: URL, seconds: float) -> ServerRole:
+    return ServerRole(place(url), trouble=f"no answer within {seconds:g} s", answered=False)

@@ -1,0 +1,168 @@
+"""Several hosts in database.url: the one that takes writes is found and followed, and no two are written to."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from mailerd.config import DatabaseSettings
+from mailerd.errors import DatabaseAwayError
+from mailerd.events.store import StoreEvents
+from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.database import Database
+from tests.conftest import CACHE
+from tests.support.cluster import SemiSynchronous
+from tests.support.dialect import is_mariadb
+from tests.support.heard import Heard
+from tests.support.proxy import Proxy
+from tests.support.replicated import as_admin
+
+pytestmark = pytest.mark.skipif(not is_mariadb(), reason="the servers are MariaDB's")
+
+CONNECT = 4.0
+
+
+@pytest.fixture
+def cluster() -> Iterator[SemiSynchronous]:
+    cluster = SemiSynchronous(CACHE)
+    try:
+        cluster.start()
+        cluster.form({node.port: node.port for node in cluster.nodes})
+        as_admin(cluster.primary, "CREATE TABLE mailerd.t (id INT PRIMARY KEY)")
+        cluster.until_equal()
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+@asynccontextmanager
+async def opened(url: str, heard: Heard) -> AsyncIterator[Database]:
+    settings = DatabaseSettings(url=url, connect_timeout=CONNECT, statement_timeout=8, connect_attempts=1)
+    database = Database(settings, events=StoreEvents(heard))
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+async def write(database: Database, number: int) -> int:
+    """Write a row; the port of the server that took it."""
+
+    async def work(cursor: Cursor) -> int:
+        await cursor.execute("INSERT INTO t VALUES (%s)", (number,))
+        await cursor.execute("SELECT @@port")
+        return int((await cursor.fetchone())[0])
+
+    return await database.transaction(work, what="write")
+
+
+async def until_written(database: Database, number: int, *, within: float = 15.0) -> int:
+    async with asyncio.timeout(within):
+        while True:
+            try:
+                return await write(database, number)
+            except DatabaseAwayError:
+                await asyncio.sleep(0.05)
+
+
+async def test_the_server_that_takes_writes_is_used_wherever_it_stands_in_the_list(cluster: SemiSynchronous) -> None:
+    await asyncio.to_thread(cluster.switch_over)
+    heard = Heard()
+    async with opened(cluster.url, heard) as database:
+        await database.open()
+        assert await write(database, 1) == cluster.primary.port
+        assert database.where == f"127.0.0.1:{cluster.primary.port}"
+        assert heard.of("database_connected")[0]["where"] == database.where
+        assert heard.of("writer_changed") == []
+
+
+@pytest.mark.parametrize("silent", [1, 2])
+async def test_a_hung_host_holds_up_nobody(cluster: SemiSynchronous, silent: int) -> None:
+    async with Proxy(cluster.primary.port) as proxy:
+        await proxy.black_hole()
+        hung = ",".join(f"127.0.0.{n + 1}:{proxy.port}" for n in range(silent))
+        hosts = f"{hung},127.0.0.1:{cluster.primary.port}"
+        async with opened(f"mysql://mailerd:{cluster.primary.password}@{hosts}/mailerd", Heard()) as database:
+            began = time.monotonic()
+            assert await write(database, 1) == cluster.primary.port
+            assert time.monotonic() - began < CONNECT / 4
+
+
+async def test_after_a_failover_the_new_primary_is_written_to(cluster: SemiSynchronous) -> None:
+    heard = Heard()
+    async with opened(cluster.url, heard) as database:
+        old = cluster.primary
+        assert await write(database, 1) == old.port
+        old.kill()
+        with pytest.raises(DatabaseAwayError):
+            await write(database, 2)
+        await asyncio.to_thread(cluster.fail_over)
+        began = time.monotonic()
+        assert await until_written(database, 2) == cluster.primary.port
+        assert time.monotonic() - began < CONNECT
+        (changed,) = heard.of("writer_changed")
+        assert changed["where"] == f"127.0.0.1:{cluster.primary.port}"
+        assert changed["before"] == f"127.0.0.1:{old.port}"
+        assert database.pool.writer.moved_at is not None
+        assert {port for port, used in database.pool.writer.servers.items() if used} == {changed["where"]}
+
+
+async def test_what_waits_for_a_frozen_primary_is_let_go_when_another_takes_over(cluster: SemiSynchronous) -> None:
+    async with opened(cluster.url, Heard()) as database:
+        await write(database, 1)
+        cluster.primary.freeze()
+        waiting = asyncio.create_task(database.read(lambda cursor: cursor.execute("SELECT 1"), what="look", bound=30))
+        await asyncio.to_thread(cluster.fail_over)
+        began = time.monotonic()
+        await database.pool.writer.watch()
+        with pytest.raises(DatabaseAwayError):
+            await waiting
+        assert time.monotonic() - began < CONNECT
+        assert await until_written(database, 2) == cluster.primary.port
+
+
+async def test_while_two_servers_take_writes_neither_is_used(cluster: SemiSynchronous) -> None:
+    heard = Heard()
+    async with opened(cluster.url, heard) as database:
+        await write(database, 1)
+        as_admin(cluster.replicas[0], "SET GLOBAL read_only = OFF")
+        await database.pool.writer.watch()
+        with pytest.raises(DatabaseAwayError, match="take writes at once"):
+            await write(database, 2)
+        await database.pool.writer.watch()
+        assert len(heard.of("several_writers")) == 1
+        as_admin(cluster.replicas[0], "SET GLOBAL read_only = ON")
+        assert await until_written(database, 2) == cluster.primary.port
+        assert heard.of("writer_changed") == []
+
+
+async def test_an_old_primary_without_replicas_is_left_for_the_new_one_though_both_take_writes(
+    cluster: SemiSynchronous,
+) -> None:
+    async with opened(cluster.url, Heard()) as database:
+        old = cluster.primary
+        await write(database, 1)
+        await asyncio.to_thread(cluster.fail_over)  # nobody has told the old one
+        await database.pool.writer.watch()
+        assert [role.writes for role in database.pool.writer.roles.values()].count(True) == 2
+        assert await write(database, 2) == cluster.primary.port != old.port
+
+
+async def test_a_demoted_server_is_left_by_every_connection(cluster: SemiSynchronous) -> None:
+    async with opened(cluster.url, Heard()) as database:
+        await asyncio.gather(*(write(database, n) for n in range(4)))
+        await asyncio.to_thread(cluster.switch_over)
+        assert await until_written(database, 10) == cluster.primary.port
+        assert database.pool.servers == {one for one in database.pool.servers if f":{cluster.primary.port}:" in one}
+
+
+async def test_where_none_takes_writes_each_server_is_named_with_its_reason(cluster: SemiSynchronous) -> None:
+    cluster.primary.kill()
+    async with opened(cluster.url, Heard()) as database:
+        with pytest.raises(DatabaseAwayError) as caught:
+            await write(database, 1)
+    for node in cluster.replicas:
+        assert f"127.0.0.1:{node.port}: read-only (read_only)" in str(caught.value)
+    assert f"127.0.0.1:{cluster.primary.port}: " in str(caught.value)
