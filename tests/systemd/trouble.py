@@ -98,10 +98,8 @@ def stalled(server: Server, key: str) -> None:
     expect(until(lambda: pid() not in (before, "0") and active() == "active", within=60), "it was restarted")
     told = journal("MAILERD_EVENT=loop_stalled -n 1 -o cat")
     show(told[:1500])
-    expect(
-        "somebody_never_comes_back" in told and "task runner" in told, "where it stands is in the log, with all tasks"
-    )
-    expect("'beat'" in told.splitlines()[0], "the loop has a name")
+    expect("never_returns" in told and "task runner" in told, "where it stands is in the log, with all tasks")
+    expect("'heartbeat'" in told.splitlines()[0], "the loop has a name")
     configure(server)
     _without_fault()
     id_ = send(key, 2)
@@ -141,18 +139,18 @@ if "run" in sys.orig_argv:
 
 STALLING = """
 import asyncio, os, sys
-async def somebody_never_comes_back(self):
+async def never_returns(self):
     if os.path.exists("/var/lib/mailerd/stalled-once"):
-        return await beat(self)
+        return await heartbeat(self)
     if not os.path.exists("/var/lib/mailerd/beaten-once"):
         open("/var/lib/mailerd/beaten-once", "w").close()
-        return await beat(self)
+        return await heartbeat(self)
     open("/var/lib/mailerd/stalled-once", "w").close()
     await asyncio.Event().wait()
 if "run" in sys.orig_argv:
-    import mailerd.ops.heartbeat
-    mailerd.ops.heartbeat.LIMIT = 3.0
+    from mailerd.ops.heartbeat import Heartbeats
+    Heartbeats.__init__.__kwdefaults__["limit"] = 3.0
     from mailerd.store.daemons import Daemons
-    beat = Daemons.beat
-    Daemons.beat = somebody_never_comes_back
+    heartbeat = Daemons.heartbeat
+    Daemons.heartbeat = never_returns
 """
