@@ -46,6 +46,7 @@ class RenderRequest:
     recipients: Sequence[RecipientData]
     origin: str
     content: bool
+    max_stopped: int = MAX_STOPPED
     results: list[Rendered] = field(default_factory=list)
     stopped: int = 0
     """How many the system had to stop."""
@@ -63,11 +64,11 @@ class RenderRequest:
         return len(self.recipients) - len(self.results)
 
     def take(self, results: Iterable[Rendered]) -> None:
-        """The next results. After the third letter that had to be stopped, the others are not tried any more."""
+        """The next results. After `max_stopped` letters that had to be stopped, the others are not tried any more."""
         for result in results:
             self.results.append(result)
             self.stopped += isinstance(result, list) and any(each.bound for each in result)
-            if self.stopped >= MAX_STOPPED:
+            if self.stopped >= self.max_stopped:
                 self.results += [result] * self.left
 
     def next(self) -> Sequence[RecipientData]:
@@ -152,9 +153,17 @@ class Renderer:
         return {language: frozenset(each) for language, each in names.items()}
 
     async def render(
-        self, template: Template, recipients: Sequence[RecipientData], *, origin: str, content: bool = True
+        self,
+        template: Template,
+        recipients: Sequence[RecipientData],
+        *,
+        origin: str,
+        content: bool = True,
+        max_stopped: int = MAX_STOPPED,
     ) -> list[Rendered]:
         """For each recipient the letter, or why there is none; without `content` letters that can be made are [].
+
+        After `max_stopped` letters that had to be stopped, those after them get the last one's reason untried.
 
         Raises:
             TemplateErrors: the template cannot be used for any recipient.
@@ -162,7 +171,7 @@ class Renderer:
         """
         if not recipients:
             return []
-        made: list[Rendered] = await self._submit(RenderRequest(template, recipients, origin, content))
+        made: list[Rendered] = await self._submit(RenderRequest(template, recipients, origin, content, max_stopped))
         return made
 
     async def _submit(self, request: RenderRequest) -> Any:

@@ -13,6 +13,7 @@ from mailerd.clock import Clock
 from mailerd.core.models import ClaimedRecipient
 from mailerd.errors import DatabaseError
 from mailerd.mail.mime import Envelope, compose
+from mailerd.mail.render_batches import RenderBatches
 from mailerd.mail.renderer import Renderer
 from mailerd.mail.templates import Content, RecipientData, Source, Template
 from mailerd.store.db.database import Database
@@ -45,6 +46,7 @@ class MessageBuilder:
     ) -> None:
         self._database = database
         self._renderer = renderer
+        self._batches = RenderBatches(renderer)
         self._clock = clock
         self._links = links or UnsubscribeLinks(database, base_url="", clock=clock)
         self._attachments = AttachmentCache(database)
@@ -84,7 +86,7 @@ class MessageBuilder:
 
     async def _content(self, job: _Job, letter: ClaimedRecipient, unsubscribe_url: str) -> Content:
         reader = RecipientData(letter.to_email, letter.to_name, letter.variables, unsubscribe_url)
-        (made,) = await self._renderer.render(job.template, [reader], origin=letter.sender)
+        made = await self._batches.render(job.template, reader, origin=letter.sender, batch=letter.job_id)
         if isinstance(made, Content):
             return made
         raise made[0]

@@ -148,8 +148,9 @@ async def never_returns(self):
     open("/var/lib/mailerd/stalled-once", "w").close()
     await asyncio.Event().wait()
 if "run" in sys.orig_argv:
-    from mailerd.ops.heartbeat import Heartbeats
-    Heartbeats.__init__.__kwdefaults__["limit"] = 3.0
+    import mailerd.app
+    assert mailerd.app.STALL_TIMEOUT > 3.0
+    mailerd.app.STALL_TIMEOUT = 3.0
     from mailerd.store.daemons import Daemons
     heartbeat = Daemons.heartbeat
     Daemons.heartbeat = never_returns

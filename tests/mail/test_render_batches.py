@@ -1,0 +1,117 @@
+"""Letters that are asked for one by one go to the child together, and each gets its own end."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from mailerd.events.renderer import RendererEvents
+from mailerd.mail.child_process import Limits
+from mailerd.mail.errors import RendererError, TemplateErrors
+from mailerd.mail.render_batches import MAX_BATCH, RenderBatches
+from mailerd.mail.renderer import CHECK_LIMITS, MAX_STOPPED, Rendered, Renderer
+from mailerd.mail.templates import Content, RecipientData, Source, Template
+from tests.support.heard import Heard
+
+NUMBERED = Template(Source("letter {{ number }}", "<p>{{ number }}</p>", None))
+# A template that only a recipient with `bomb` makes endless.
+CHOSEN = Template(
+    Source("letter {{ number }}", "{% if bomb %}{% set t = (1, 1) %}" + "{% set t = (t, t) %}" * 40
+           + "{{ {}[t] is defined }}{% endif %}", None)
+)  # fmt: skip
+
+
+class CountingRenderer(Renderer):
+    """A renderer that notes how many letters each request had."""
+
+    def __init__(self) -> None:
+        super().__init__("of the test", limits=Limits(0.2, CHECK_LIMITS.memory), events=RendererEvents(Heard()))
+        self.sizes: list[int] = []
+        self.asked = asyncio.Event()
+
+    async def render(
+        self, template: Template, recipients: Sequence[RecipientData], *, origin: str, **options: Any
+    ) -> list[Rendered]:
+        self.sizes.append(len(recipients))
+        self.asked.set()
+        return await super().render(template, recipients, origin=origin, **options)
+
+
+def reader(number: int, *, bomb: bool = False) -> RecipientData:
+    return RecipientData(f"r{number}@example.com", None, f'{{"number": {number}, "bomb": {str(bomb).lower()}}}')
+
+
+async def test_letters_that_wait_go_together_and_each_gets_its_own() -> None:
+    async with CountingRenderer() as renderer:
+        batches = RenderBatches(renderer)
+        made = await asyncio.gather(
+            *(batches.render(NUMBERED, reader(number), origin="o", batch="job") for number in range(3 * MAX_BATCH))
+        )
+        assert [each.subject for each in made if isinstance(each, Content)] == [
+            f"letter {number}" for number in range(3 * MAX_BATCH)
+        ]
+        assert renderer.sizes == [MAX_BATCH] * 3
+        (alone,) = await asyncio.gather(batches.render(NUMBERED, reader(7), origin="o", batch="job"))
+        assert isinstance(alone, Content), "a batch that has ended begins anew"
+
+
+async def test_letters_that_must_be_stopped_fail_no_other_of_their_batch() -> None:
+    """A request at the intake gives up after MAX_STOPPED; a letter that is sent was accepted, and is tried itself."""
+    bombs = MAX_STOPPED + 1
+    async with CountingRenderer() as renderer, asyncio.timeout(60):
+        batches = RenderBatches(renderer)
+        made = await asyncio.gather(
+            *(
+                batches.render(CHOSEN, reader(number, bomb=number < bombs), origin="o", batch="job")
+                for number in range(bombs + 3)
+            )
+        )
+    assert [isinstance(each, Content) for each in made] == [False] * bombs + [True] * 3
+
+
+async def test_the_letters_of_a_slow_sender_go_one_by_one() -> None:
+    async with CountingRenderer() as renderer, asyncio.timeout(30):
+        batches = RenderBatches(renderer)
+        await batches.render(CHOSEN, reader(0, bomb=True), origin="o", batch="job")
+        assert renderer.is_slow("o")
+        renderer.sizes.clear()
+        await asyncio.gather(*(batches.render(CHOSEN, reader(n), origin="o", batch="job") for n in range(4)))
+        assert renderer.sizes == [1, 1, 1, 1]
+
+
+async def test_a_letter_that_waits_no_more_is_not_rendered() -> None:
+    async with CountingRenderer() as renderer:
+        batches = RenderBatches(renderer)
+        first = asyncio.create_task(batches.render(NUMBERED, reader(0), origin="o", batch="job"))
+        await renderer.asked.wait()
+        later = [asyncio.create_task(batches.render(NUMBERED, reader(n), origin="o", batch="job")) for n in (1, 2)]
+        await asyncio.sleep(0)
+        later[0].cancel()
+        assert isinstance(await first, Content)
+        assert isinstance(await later[1], Content)
+        assert renderer.sizes == [1, 1]
+
+
+async def test_every_letter_learns_why_its_template_cannot_be_used() -> None:
+    refused = Template(Source("s", "{% macro a() %}{% endmacro %}", None))
+    async with CountingRenderer() as renderer:
+        batches = RenderBatches(renderer)
+        asked = [batches.render(refused, reader(n), origin="o", batch="job") for n in range(3)]
+        ends = await asyncio.gather(*asked, return_exceptions=True)
+        assert all(isinstance(each, TemplateErrors) for each in ends)
+
+
+async def test_a_renderer_that_is_closed_leaves_no_letter_waiting() -> None:
+    async with CountingRenderer() as renderer:
+        batches = RenderBatches(renderer)
+        asked = [
+            asyncio.create_task(batches.render(CHOSEN, reader(n, bomb=True), origin="o", batch="job"))
+            for n in range(2 * MAX_BATCH)
+        ]
+        await renderer.asked.wait()
+    async with asyncio.timeout(10):
+        ends = await asyncio.gather(*asked, return_exceptions=True)
+    assert {type(each) for each in ends} == {RendererError}
+    with pytest.raises(RendererError, match="closed"):
+        await batches.render(NUMBERED, reader(0), origin="o", batch="job")
