@@ -1,10 +1,13 @@
 """Durations for people, in English and Chinese."""
 
+import re
 from typing import Final
 
 _MINUTE: Final = 60
 _HOUR: Final = 3600
 _DAY: Final = 86_400
+_IN_CHINESE: Final = {"d": "天", "h": "小时", "min": "分钟", "ms": "毫秒", "s": "秒"}
+_UNIT: Final = re.compile(r"(?<=\d )(d|h|min|ms|s)\b")
 
 
 def in_words(seconds: float, *, chinese: bool = False) -> str:
@@ -18,3 +21,8 @@ def in_words(seconds: float, *, chinese: bool = False) -> str:
     large, small, size, rest = (hour, minute, _HOUR, _MINUTE) if whole < 2 * _DAY else (day, hour, _DAY, _HOUR)
     left = whole % size // rest
     return f"{whole // size}{large}" + (f" {left}{small}" if left else "")
+
+
+def to_chinese(words: str) -> str:
+    """What `in_words` has said in English, in Chinese."""
+    return _UNIT.sub(lambda unit: _IN_CHINESE[unit[1]], words)

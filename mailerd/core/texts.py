@@ -1,0 +1,180 @@
+"""Texts in English and Chinese: a pair of templates, and the catalogue by which an English sentence is read in Chinese.
+
+The code is written in English, rows keep English, and an English sentence is the key: a catalogue knows the templates
+of all sentences, finds the one that a sentence was made from, and fills its fields into the Chinese one. So what was
+stored a year ago can be read in either language, and no call needs to hand a language down.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from string import Formatter
+from typing import Final, Literal
+
+from mailerd.core.durations import in_words, to_chinese
+
+type Language = Literal["en", "zh"]
+
+_SEPARATORS: Final = {"\n": "\n", "; ": "；", ". ": "。", ", ": "，"}
+"""What joins sentences that are made one by one, and what joins them in Chinese."""
+_MOST_PARTS: Final = 40
+"""Sentences joined in one text that are looked at; what is longer is a quotation."""
+_DAYS: Final = {
+    day: f"周{name}"
+    for day, name in zip(
+        ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"), "一二三四五六日", strict=True
+    )
+}
+_DAY: Final = re.compile("|".join(_DAYS))
+_KINDS: Final = {"span": r"[\d.]+ (?:d|h|min|s|ms)(?: \d+ (?:h|min|s))?", "time": "[^;,]*?"}
+"""What a field looks like whose kind says more than "any text"."""
+_CJK: Final = re.compile(r"[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]")
+
+
+@dataclass(frozen=True)
+class Text:
+    """One sentence in both languages, as templates over the same fields; `{seconds:span}` shows a duration."""
+
+    en: str
+    zh: str
+
+    def words(self, language: Language, /, **fields: object) -> str:
+        """The sentence in one language.
+
+        Raises:
+            KeyError: a field is missing.
+        """
+        template = self.zh if language == "zh" else self.en
+        found = []
+        for literal, name, kind, _ in Formatter().parse(template):
+            value = fields[name] if name else ""
+            said = (
+                in_words(float(str(value)), chinese=language == "zh") if kind == "span" else format(value, kind or "")
+            )
+            found.append(literal + said)
+        return "".join(found)
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str]:
+        """The English as a pattern whose groups are its fields."""
+        kinds = {name: kind or "" for _, name, kind, _ in Formatter().parse(self.zh) if name}
+        pattern = ""
+        for literal, name, _, _ in Formatter().parse(self.en):
+            pattern += re.escape(literal)
+            pattern += f"(?P<{name}>{_KINDS.get(kinds.get(name, ''), '.*?')})" if name else ""
+        return re.compile(pattern, re.DOTALL)
+
+    @property
+    def literal(self) -> str:
+        """The English without its fields: the more of it there is, the more surely a sentence is this one."""
+        return "".join(literal for literal, _, _, _ in Formatter().parse(self.en))
+
+    @property
+    def first_word(self) -> str:
+        """The word that every such sentence begins with; "" where it begins with a field."""
+        literal = next(iter(Formatter().parse(self.en)))[0]
+        word, space, _ = literal.partition(" ")
+        return word if space or literal == self.en else ""
+
+    def fields_in(self, sentence: str) -> Mapping[str, str] | None:
+        """The fields of an English sentence; None where it was not made from this template."""
+        found = self._pattern.fullmatch(sentence)
+        return found.groupdict() if found else None
+
+
+class Catalogue:
+    """All texts of a program: reads English sentences in Chinese.
+
+    A field of the Chinese template says what its value is: `{why:text}` is a sentence of the catalogue itself,
+    `{wait:span}` a duration, `{at:time}` a moment, and all others stay as they are.
+    """
+
+    def __init__(self, *tables: Mapping[str, str]) -> None:
+        self.texts: Final = [Text(en, zh) for table in tables for en, zh in table.items()]
+        self._fixed = {text.en: text.zh for text in self.texts if text.literal == text.en}
+        self._by_first_word: dict[str, list[Text]] = {}
+        for text in sorted(self.texts, key=lambda text: len(text.literal), reverse=True):
+            self._by_first_word.setdefault(text.first_word, []).append(text)
+
+    def chinese(self, english: str) -> str:
+        """A text in Chinese: one sentence, or several that are joined; what is not known stays as it is."""
+        return self._ended(english) or self._one(english) or self._joined(english) or english
+
+    def _ended(self, text: str) -> str | None:
+        """The Chinese of a known sentence that a fixed one follows: "; nothing was stored"."""
+        before, separator, last = text.rpartition("; ")
+        if not separator or (ending := self._fixed.get(last)) is None:
+            return None
+        said = self.chinese(before)
+        return f"{said}；{ending}" if said != before else None
+
+    def _one(self, sentence: str) -> str | None:
+        word = sentence.partition(" ")[0]
+        for text in (*self._by_first_word.get(word, ()), *self._by_first_word.get("", ())):
+            if (fields := text.fields_in(sentence)) is not None:
+                return _spaced("".join(self._filled(text.zh, fields)))
+        return None
+
+    def _filled(self, template: str, fields: Mapping[str, str]) -> list[str]:
+        found = []
+        for literal, name, kind, _ in Formatter().parse(template):
+            found.append(literal)
+            value = fields[name] if name else ""
+            match kind:
+                case "text":
+                    found.append(self.chinese(value))
+                case "span":
+                    found.append(to_chinese(value))
+                case "time":
+                    found.append(_DAY.sub(lambda day: _DAYS[day[0]], value))
+                case _:
+                    found.append(value)
+        return found
+
+    def _joined(self, text: str) -> str | None:
+        """The Chinese of sentences that stand one after the other, where every one of them is known."""
+        for separator, chinese in _SEPARATORS.items():
+            parts = text.split(separator)
+            if 1 < len(parts) <= _MOST_PARTS and (found := self._parts(parts, separator)):
+                return chinese.join(found)
+        return None
+
+    def _parts(self, parts: list[str], separator: str) -> list[str] | None:
+        """The longest known sentences from the left."""
+        found, at = [], 0
+        while at < len(parts):
+            for end in range(len(parts), at, -1):
+                if at or end < len(parts):
+                    sentence = separator.join(parts[at:end])
+                    said = sentence if not sentence.strip() else self._one(sentence)
+                    if said is not None:
+                        found.append(said)
+                        at = end
+                        break
+            else:
+                return None
+        return found
+
+
+def _spaced(text: str) -> str:
+    """Chinese without the spaces that stood between an English word and a Chinese mark."""
+    return re.sub(r" +(?=[，。；：、（）？！])|(?<=[，。；：、（）？！]) +(?=[\u4e00-\u9fff])", "", text)
+
+
+def is_chinese(text: str) -> bool:
+    """Whether there is any Chinese in a text."""
+    return _CJK.search(text) is not None
+
+
+def accepted_language(header: str) -> Language:
+    """The language that a header Accept-Language asks for, English where it asks for neither (RFC 9110, 12.5.4)."""
+    best, weight = "en", 0.0
+    for each in header.split(","):
+        tag, _, parameters = each.partition(";")
+        name = tag.strip().lower().partition("-")[0]
+        found = re.fullmatch(r"\s*q=([01](?:\.\d{0,3})?)\s*", parameters)
+        asked = float(found[1]) if found else 0.0 if parameters.strip() else 1.0
+        if name in {"zh", "en"} and asked > weight:
+            best, weight = name, asked
+    return "zh" if best == "zh" else "en"

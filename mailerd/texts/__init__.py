@@ -1,0 +1,47 @@
+"""The Chinese of everything that mailerd says beside its events: tables of English and Chinese, one for each surface."""
+
+from collections.abc import Mapping
+from contextvars import ContextVar
+from functools import cache
+from importlib import import_module
+from typing import Final
+
+from mailerd.core.texts import Catalogue, Language
+
+TABLES: Final = ("causes",)
+"""The modules of this package; each has a mapping TEXTS. They are read when the first Chinese sentence is wanted."""
+_LANGUAGE: Final = ContextVar[Language]("language", default="en")
+
+
+@cache
+def catalogue() -> Catalogue:
+    """All texts."""
+    return Catalogue(*(import_module(f"{__name__}.{name}").TEXTS for name in TABLES))
+
+
+def speak(language: Language) -> None:
+    """Choose the language of what this context says: a command for its process, a request for its answer."""
+    _LANGUAGE.set(language)
+
+
+def language() -> Language:
+    """The language of this context."""
+    return _LANGUAGE.get()
+
+
+def tr(english: str) -> str:
+    """An English sentence in the language of this context."""
+    return english if _LANGUAGE.get() == "en" else in_chinese(english)
+
+
+def in_chinese(english: str) -> str:
+    """An English sentence in Chinese; one that is in no table stays as it is."""
+    return catalogue().chinese(english)
+
+
+def from_environment(environment: Mapping[str, str]) -> Language | None:
+    """The language that POSIX's variables ask for; None where they name none."""
+    for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
+        if value := environment.get(name, ""):
+            return "zh" if value.lower().startswith("zh") else "en"
+    return None

@@ -1,0 +1,113 @@
+"""The English sentences in the code, as templates: what people read, and what therefore needs its Chinese."""
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.house.source import spot, tree
+
+_WORDS = re.compile(r"[A-Za-z]{2,}[,:;.)]? [(`'\"]?[A-Za-z{]")
+_SQL = re.compile(
+    r"\b(?:SELECT|INSERT|UPDATE|DELETE|CREATE|ALTER|FROM|WHERE|AND|ORDER BY|SET|JOIN|VALUES|COUNT|LIMIT)\b"
+)
+_NOT_SAID = {
+    "compile",
+    "fullmatch",
+    "TypeVar",
+    "ContextVar",
+    "field_validator",
+    "deprecated",
+    "getLogger",
+    "create_task",
+}
+"""Calls whose texts nobody reads."""
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """One text of the code; `{name}` stands for each value that is put into it."""
+
+    template: str
+    spot: str
+
+    @property
+    def key(self) -> str:
+        """The template without the names of its fields."""
+        return key(self.template)
+
+
+def key(template: str) -> str:
+    """A template without the names of its fields, so that the code and the tables can be compared."""
+    return re.sub(r"(?<!\{)\{\w+(?::\w+)?\}", "{}", template)
+
+
+def sentences(path: Path) -> Iterator[Sentence]:
+    """Every text of a module with two words or more, and every one that is given to `tr`."""
+    yield from _below(tree(path), path, wanted=False)
+
+
+def _below(node: ast.AST, path: Path, *, wanted: bool) -> Iterator[Sentence]:
+    for child in ast.iter_child_nodes(node):
+        match child:
+            case ast.JoinedStr() | ast.Constant(value=str()):
+                found = template(child)
+                if wanted or (_WORDS.search(found) and not _SQL.search(found)):
+                    yield Sentence(found, spot(path, child))
+                if isinstance(child, ast.JoinedStr):
+                    yield from _inside(child, path)
+            case ast.Expr(value=ast.Constant(value=str())):
+                pass  # a docstring
+            case ast.Call() if called(child) in _NOT_SAID:
+                pass
+            case ast.Call() if called(child) == "tr":
+                yield from _below(child, path, wanted=True)
+            case _:
+                yield from _below(child, path, wanted=False)
+
+
+def _inside(joined: ast.JoinedStr, path: Path) -> Iterator[Sentence]:
+    """The texts in the expressions of a formatted string."""
+    for part in joined.values:
+        if isinstance(part, ast.FormattedValue):
+            yield from _below(ast.Expression(part.value), path, wanted=False)
+
+
+def called(call: ast.Call) -> str:
+    """The last name of what is called."""
+    return ast.unparse(call.func).rpartition(".")[2]
+
+
+def template(node: ast.JoinedStr | ast.Constant) -> str:
+    """A text with the names of its fields."""
+    if isinstance(node, ast.Constant):
+        return str(node.value).replace("{", "{{").replace("}", "}}")
+    found, taken = "", set[str]()
+    for part in node.values:
+        if isinstance(part, ast.Constant):
+            found += str(part.value).replace("{", "{{").replace("}", "}}")
+        elif isinstance(part, ast.FormattedValue):
+            name = unique(_name(part.value), taken)
+            taken.add(name)
+            found += f"{{{name}}}"
+    return found
+
+
+def unique(name: str, taken: set[str]) -> str:
+    """A name that no other field of the template has."""
+    return next(each for each in (name, *(f"{name}{number}" for number in range(2, 99))) if each not in taken)
+
+
+def _name(value: ast.expr) -> str:
+    match value:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name.lower().strip("_") or "it"
+        case ast.Call(args=[first, *_]) if not isinstance(first, ast.Starred | ast.Constant | ast.JoinedStr):
+            return _name(first)
+        case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)):
+            return name.lower().strip("_") or "it"
+        case ast.Subscript(value=inner) | ast.BoolOp(values=[inner, *_]) | ast.IfExp(body=inner):
+            return _name(inner)
+        case _:
+            return "it"
