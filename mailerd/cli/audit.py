@@ -8,6 +8,7 @@ from mailerd.cli import describe
 from mailerd.cli.common import ConfigOption, open_database, run_async, settings, warnings_only
 from mailerd.cli.failure import say_failed
 from mailerd.config import Settings
+from mailerd.core.plural import counted
 from mailerd.errors import ConfigurationError, MailerdError
 from mailerd.store.audit import audit as look
 from mailerd.store.audit import proofs
@@ -41,5 +42,5 @@ async def _audit(known: Settings) -> int:
         print(f"{finding.where}: {finding.kind}: {finding.what}")
     if by_proof:
         print(f"letters sent, by proof: {describe.by_proof(by_proof)}")
-    print(f"{jobs} jobs checked, {len(findings)} findings")
+    print(f"{counted(jobs, 'job')} checked, {counted(len(findings), 'finding')}")
     return len(findings)

@@ -161,12 +161,13 @@ async def connect(settings: Settings, tell: EventSink) -> AsyncIterator[Database
         if said := error_codes.no_writes(error.errno):
             raise MailerdError(f"the database {database.where} {said}") from error
         why = error_codes.words(error.__cause__ or error) or "no answer within its time-out"
-        way = f"that a firewall lets {database.where} through"
+        if remedy := error_codes.refused(error.errno):
+            raise MailerdError(f"the database {database.where} refuses the log-in: {why}; {remedy}") from error
+        way = f"that a firewall lets {database.where} through, and host and port in database.url"
         if "/" in database.where:
             way = f"that its socket is {database.where} and this user may open it (unix_socket in database.url)"
         raise MailerdError(
-            f"the database {database.where} is away: {why}; check that the server runs, {way}, and the user and "
-            "password in database.url"
+            f"the database {database.where} is away: {why}; check that the server runs, {way}"
         ) from error
     finally:
         await database.close()

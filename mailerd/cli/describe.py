@@ -7,6 +7,7 @@ from typing import Final, assert_never
 
 from mailerd.core.forecast import ForecastInputs, compute_forecast, describe, waiting_reason
 from mailerd.core.pauses import hold_reason, repair
+from mailerd.core.plural import counted
 from mailerd.core.rate_limit import FOREVER
 from mailerd.core.states import JobStatus, Proof, State
 from mailerd.store.history import FIRST, Attempt, DaemonInfo, RecipientHistory
@@ -171,7 +172,7 @@ def _in_line(story: RecipientHistory, queue: Queue) -> tuple[str, str] | None:
     before, at = _place(story, queue)
     if not before:
         return None
-    letters = "1 letter of its sender goes" if before == 1 else f"{before:,} letters of its sender go"
+    letters = f"{counted(before, 'letter')} of its sender {'goes' if before == 1 else 'go'}"
     when = f"about {moment(at)}" if at else "when its turn comes, which lies too far away to be told"
     return f"{letters} first", f"its own turn is {when}, if nothing else holds it."
 
@@ -217,7 +218,7 @@ def of_job(job: Job, inputs: ForecastInputs | None = None, *, asked: Sequence[Re
     """A job in a few sentences: what it is, what was asked of it (the newest first), why it waits and what is next."""
     counts = ", ".join(f"{number:,} {state.value}" for state, number in job.counts.items() if number)
     lines = [
-        f"Job {job.id} from {job.sender_email}: {job.status.value}, {job.total:,} recipients: {counts}.",
+        f"Job {job.id} from {job.sender_email}: {job.status.value}, {counted(job.total, 'recipient')}: {counts}.",
         f"Accepted {moment(job.created_at)}"
         + (f", to be sent from {moment(job.send_at)} on" if job.send_at > job.created_at else "")
         + (f", begun {moment(job.started_at)}" if job.started_at else ", not begun")
@@ -232,7 +233,7 @@ def of_job(job: Job, inputs: ForecastInputs | None = None, *, asked: Sequence[Re
 
 def _asked(one: RecordedAction) -> str:
     detail = f" ({one.detail})" if one.detail else ""
-    letters = f": {one.letters:,} letter{'s' if one.letters > 1 else ''}" if one.letters else ""
+    letters = f": {counted(one.letters, 'letter')}" if one.letters else ""
     return f"{one.action}{detail}, asked by {one.actor}{letters}."
 
 
@@ -245,6 +246,7 @@ def held(job: Job) -> list[str]:
         paused_until=None if job.finished_at else job.paused_until,
         pause_reason=job.pause_reason,
         say=moment,
+        repair=None if job.finished_at else job.repair,
     )
     return [f"It waits: {reason}."] if reason else []
 

@@ -74,10 +74,10 @@ def jobs_table(jobs: list[Job]) -> Table:
     """Jobs, one a line; an id is never cut, since it is what other commands are given."""
     rows = []
     for job in jobs:
-        done = job.total - sum(number for state, number in job.counts.items() if state in OPEN)
-        accepted, failed = f"{job.created_at:%m-%d %H:%M}Z", f"{job.counts.get(State.FAILED, 0):,}"
-        rows.append([job.id, job.status.value, f"{done:,}/{job.total:,}", failed, accepted, job.sender_email])
-    return table(["job", "status", "done", "failed", "accepted", "sender"], rows, soft=frozenset({5}))
+        sent, failed = (f"{job.counts.get(state, 0):,}" for state in (State.SENT, State.FAILED))
+        accepted = f"{job.created_at:%m-%d %H:%M}Z"
+        rows.append([job.id, job.status.value, f"{sent}/{job.total:,}", failed, accepted, job.sender_email])
+    return table(["job", "status", "sent", "failed", "accepted", "sender"], rows, soft=frozenset({5}))
 
 
 @app.command("show")

@@ -18,6 +18,7 @@ from mailerd.cli.jobs import watch_until_ended
 from mailerd.cli.rendering import rendering
 from mailerd.clock import SystemClock
 from mailerd.config import Settings
+from mailerd.core.plural import counted
 from mailerd.errors import DatabaseError, MailerdError
 from mailerd.events.gmail import GmailEvents
 from mailerd.gmail import Gmail
@@ -166,8 +167,7 @@ async def _post(posting: _JobPoster, raw: bytes, *, wait: bool) -> int:
                 f"the database went away during COMMIT: `mailerd jobs show {job.id}` tells whether the job is there; "
                 f"the same command again posts it if it is not"
             ) from error
-        letters = "1 letter" if order.accepted == 1 else f"{order.accepted:,} letters"
-        print(f"job {job.id}: {letters} from {job.sender_email}, due {send_at:%F %T} UTC")
+        print(f"job {job.id}: {counted(order.accepted, 'letter')} from {job.sender_email}, due {send_at:%F %T} UTC")
     if not wait:
         return 0
     try:
@@ -239,5 +239,8 @@ async def _show(posting: _JobPoster, raw: bytes) -> int:
     for sample in found.samples[:1]:
         print(f"To: {sample.email}\nSubject: {sample.subject}\n\n{sample.text}\n")
     left = order.accepted - len(found.rejected)
-    print(f"{left:,} of {order.total:,} letters can be sent, {found.sizes.total:,} bytes in all; nothing was stored")
+    print(
+        f"{counted(left, 'letter')} of {order.total:,} can be sent, {found.sizes.total:,} bytes in all; "
+        "nothing was stored"
+    )
     return left

@@ -23,7 +23,7 @@ from mailerd.cli.common import (
 )
 from mailerd.cli.top_view import table
 from mailerd.config import Settings
-from mailerd.core.pauses import until
+from mailerd.core.pauses import repair, until
 from mailerd.core.rate_limit import FOREVER
 from mailerd.core.replies import NoCredentials
 from mailerd.errors import MailerdError
@@ -211,6 +211,7 @@ def _shown(each: SenderSummary) -> dict[str, Any]:
         "paused_until": end.isoformat() if end and end != FOREVER else None,
         "pause_cause": it.pause_cause,
         "pause_reason": it.pause_reason,
+        "repair": _repair(each),
         "sent_24h": each.used,
         "waiting": each.waiting,
         "limits": {name: getattr(it.limits, name) for name in LIMITS},
@@ -223,11 +224,19 @@ def _shown(each: SenderSummary) -> dict[str, Any]:
     }
 
 
+def _repair(each: SenderSummary) -> str | None:
+    """What a person has to do before a letter of the sender can go."""
+    it = each.state
+    return repair(it.pause_cause, it.paused_until, sender=it.email, now=it.now)
+
+
 def _row(each: SenderSummary) -> tuple[str, ...]:
     it = each.state
     state = "sends"
     if it.paused and it.paused_until:
-        state = f"paused {until(it.paused_until)} ({it.pause_cause}): {it.pause_reason}"
+        mended = _repair(each)
+        end = f"until {mended}" if mended else until(it.paused_until)
+        state = f"paused {end} ({(it.pause_cause or '').replace('_', ' ')}): {it.pause_reason}"
     elif it.allowance.per_day and each.used >= it.allowance.per_day:
         state = "the day is used up"
     elif it.limits.latency:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from datetime import datetime
+from difflib import get_close_matches
 from itertools import batched
 from pathlib import Path
 from typing import Annotated, Final, TextIO
@@ -16,11 +17,12 @@ from rich.progress import Progress
 from rich.table import Table
 
 from mailerd.cli.common import ONE_LINE, ConfigOption, console, open_database, run_async, settings, warnings_only
+from mailerd.core.plural import counted
 from mailerd.core.suppression import EVERYTHING, Channel, Reason
 from mailerd.errors import MailerdError
 from mailerd.mail.addresses import Addresses
 from mailerd.store.secrets import Secrets
-from mailerd.store.suppressions import MAX_PAGE, NewSuppression, Suppression, Suppressions
+from mailerd.store.suppressions import MAX_PAGE, NewSuppression, Suppression, Suppressions, check_list
 
 _ROWS_AT_ONCE: Final = 5_000
 """Rows of a file that are stored in one transaction."""
@@ -33,6 +35,7 @@ app = typer.Typer(help="Add, remove, list, import and export suppressions.", no_
 ListOption = Annotated[
     str | None, typer.Option("--list", help="The list that it is about; without it, every letter there is.")
 ]
+NewListOption = Annotated[bool, typer.Option("--new-list", help="Make the list where there is none of this name.")]
 AddressArgument = Annotated[str, typer.Argument(metavar="ADDRESS")]
 
 
@@ -42,13 +45,15 @@ def add(
     mailing_list: ListOption = None,
     reason: Annotated[Reason, typer.Option(help="Why; nothing overrides a hard_bounce.")] = Reason.MANUAL,
     detail: Annotated[str | None, typer.Option(help="A note, such as a ticket.")] = None,
+    *,
+    new_list: NewListOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Send no more letters to an address; what is being sent at this moment may still go."""
     clean = _checked(Addresses(), address)
 
     async def work(suppressions: Suppressions) -> list[NewSuppression]:
-        list_id = await _list_id(suppressions, mailing_list, make=True)
+        list_id = await _list_id(suppressions, mailing_list, make=new_list)
         new = NewSuppression(
             suppressions.digest(clean),
             list_id,
@@ -142,6 +147,8 @@ def import_file(
     file: Annotated[Path, typer.Argument(help="CSV with a column `email`, or one address a line.")],
     mailing_list: ListOption = None,
     reason: Annotated[Reason, typer.Option(help="Why.")] = Reason.IMPORTED,
+    *,
+    new_list: NewListOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Suppress every address of a file. Lines that hold no address are named and left out; again, it adds nothing."""
@@ -150,7 +157,7 @@ def import_file(
 
     async def work(suppressions: Suppressions) -> None:
         nonlocal added, total
-        list_id = await _list_id(suppressions, mailing_list, make=True)
+        list_id = await _list_id(suppressions, mailing_list, make=new_list)
         for addresses in batched(_addresses(file, bad), _ROWS_AT_ONCE):
             total += len(addresses)
             actor = getpass.getuser()
@@ -165,7 +172,7 @@ def import_file(
         print(f"left out: {line}", file=sys.stderr)
     if len(bad) > _MAX_SHOWN:
         print(f"left out: {len(bad) - _MAX_SHOWN:,} more", file=sys.stderr)
-    print(f"{total:,} addresses read, {added:,} new, for {mailing_list or _EVERYTHING}.")
+    print(f"{counted(total, 'address')} read, {added:,} new, for {mailing_list or _EVERYTHING}.")
     if bad:
         raise typer.Exit(1)
 
@@ -218,10 +225,15 @@ def _ask[T](config: Path | None, work: Callable[[Suppressions], Awaitable[T]]) -
 async def _list_id(suppressions: Suppressions, name: str | None, *, make: bool = False) -> int:
     if name is None:
         return EVERYTHING
-    found = await suppressions.make_list(name) if make else await suppressions.list_named(name)
-    if found is None:
-        raise MailerdError(f"there is no list {name!r}: `mailerd suppress lists` shows which there are")
-    return found.id
+    check_list(name)
+    if make:
+        return (await suppressions.make_list(name)).id
+    if (found := await suppressions.list_named(name)) is not None:
+        return found.id
+    names = [it.name for it in await suppressions.lists()]
+    meant = [f"did you mean {close[0]}?"] if (close := get_close_matches(name, names, n=1)) else []
+    said = "; ".join(["`mailerd suppress lists` shows which there are", "--new-list makes one", *meant])
+    raise MailerdError(f"there is no list {name!r}: {said}")
 
 
 def _addresses(file: Path, bad: list[str]) -> Iterator[str]:

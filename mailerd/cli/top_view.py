@@ -1,25 +1,30 @@
 """The page of `mailerd top`: one line for each thing, as many as fit into the window, what matters first."""
 
+import textwrap
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from rich.console import Group, RenderableType
+from rich.console import Group
 from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
 from mailerd.cli.describe import SILENT, span
+from mailerd.core.forecast import Forecast, compute_forecast
 from mailerd.core.pauses import MANUAL, until
-from mailerd.core.states import OPEN, JobStatus, State
+from mailerd.core.plural import counted
+from mailerd.core.states import JobStatus, State
 from mailerd.core.stats import QueueStats, SenderStats, counts
 from mailerd.store.db.database import Database
+from mailerd.store.forecast_inputs import ForecastReader
 from mailerd.store.history import DaemonInfo, HistoryReader, LetterFailure
 from mailerd.store.jobs import Job, JobFilter, Jobs
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.stats import StatsReader
+from mailerd.store.tallies import Tallies, Tally
 
 JOBS: Final = 40
 """Jobs of one look: the newest of those that are not ended, and as many of those that are."""
@@ -30,10 +35,15 @@ _ENOUGH_FOR_BARS: Final = 100
 """Columns from which on there is room for bars beside the figures."""
 _BAR: Final = 24
 _GAP: Final = 2
+_SMALL: Final = 20
+"""Lines of a window in which nothing takes a second line."""
 _RECENT: Final = 60
 """Seconds for which a complaint of Google's counts as now."""
 _QUIET: Final = 900
 """Seconds after which it counts as over."""
+_HOUR: Final = 60
+"""Minutes of the sparkline."""
+_STEPS: Final = " ▁▂▃▄▅▆▇█"
 _OPEN_JOBS: Final = (JobStatus.QUEUED, JobStatus.SENDING, JobStatus.PAUSED)
 
 
@@ -52,6 +62,10 @@ class Snapshot:
     """Which of several servers takes the writes, and since when; empty where there is but one."""
     last_beat: int | None = None
     """Seconds since the last beat of any daemon; None: there never was one."""
+    forecasts: Mapping[str, Forecast] = field(default_factory=dict)
+    """When the open jobs are done, by job."""
+    hour: tuple[int, ...] = ()
+    """Letters sent in each of the last 60 minutes, the newest last."""
 
 
 async def look(database: Database, defaults: DefaultLimits) -> Snapshot:
@@ -73,12 +87,16 @@ async def look(database: Database, defaults: DefaultLimits) -> Snapshot:
         for job in await jobs.newest(before=None, limit=JOBS, senders=None, only=JobFilter(status=status))
     ]
     known = {job.id: job for job in (*newest, *under_way)}
+    open_ = [job.id for job in known.values() if job.status in _OPEN_JOBS]
+    inputs = await ForecastReader(database, lambda: defaults, timeout=10.0).read_all(open_)
     return Snapshot(
         stats=stats,
         jobs=sorted(known.values(), key=lambda job: (job.status in _OPEN_JOBS, job.id), reverse=True),
         troubles=await stories.last_failures(limit=_TROUBLES),
         daemons=await stories.daemons(),
         last_beat=await stories.last_heartbeat(),
+        forecasts={id_: compute_forecast(it) for id_, it in inputs.items() if it.letters},
+        hour=await _hour(database, stats.at),
         answered_in=time.monotonic() - began,
         writer=_writer(database, stats.at),
     )
@@ -92,37 +110,61 @@ def _writer(database: Database, now: datetime) -> str:
     return f", writes go to {writer.where}{moved}"
 
 
+async def _hour(database: Database, now: datetime) -> tuple[int, ...]:
+    points = await Tallies(database).minutes(timedelta(minutes=_HOUR))
+    sent = {int((now - it.at).total_seconds()) // 60: it.counts[Tally.SENT] for it in points}
+    return tuple(sent.get(ago, 0) for ago in reversed(range(_HOUR)))
+
+
 def page(snapshot: Snapshot, *, width: int, height: int, trouble: str = "", age: float = 0.0) -> Group:
     """The page for a window of that size; `trouble`: why what is shown is not what is, but `age` seconds old."""
     senders, jobs, troubles = list(snapshot.stats.senders), snapshot.jobs, snapshot.troubles
-    health = _health(snapshot)
+    health = _health(snapshot, age=age, stale=bool(trouble))
     if trouble:  # nothing of it may look as if it were known now
-        health = [_stale(line, age) for line in health]
+        health = [Text(line.plain, "dim") for line in health]
     for line in health:
         line.no_wrap, line.overflow = True, "ellipsis"
     trouble = trouble or _no_daemon(snapshot)
-    fixed = 7 + bool(trouble) + len(health)  # the title, four rules, two lines of headings
+    idle = bool(trouble)
+    head = textwrap.wrap(trouble or _remedy(snapshot), width, max_lines=2 if height > _SMALL else 1, placeholder=" …")
+    fixed = 7 + len(head) + len(health)  # the title, four rules, two lines of headings
     for_senders, for_jobs, for_troubles = split_rows(height - fixed, [len(senders), len(jobs), max(1, len(troubles))])
     bars = max(0, min(_BAR, (width - _ENOUGH_FOR_BARS) // 3 + 8)) if width >= _ENOUGH_FOR_BARS else 0
     failed = any(job.counts.get(State.FAILED) for job in jobs)
-    parts: list[RenderableType] = [
-        _line(f"mailerd  {snapshot.stats.at:%Y-%m-%d %H:%M:%S} UTC  {counts(snapshot.stats)}")
-    ]
-    if trouble:
-        parts.append(_line(trouble, style="bold red"))
     return Group(
-        *parts,
+        _line(f"mailerd  {snapshot.stats.at:%Y-%m-%d %H:%M:%S} UTC  {_title(snapshot, idle=idle)}"),
+        *(_line(line, style="bold red") for line in head),
         _rule("health"), *health,
         _rule("senders", len(senders), for_senders),
-        _senders(senders[:for_senders], bars=bars, idle=bool(trouble)),
-        _rule("jobs", len(jobs), for_jobs), _jobs(jobs[:for_jobs], bars=bars),
+        _senders(senders[:for_senders], bars=bars, idle=idle),
+        _rule("jobs", len(jobs), for_jobs), _jobs(jobs[:for_jobs], {} if idle else snapshot.forecasts, bars=bars),
         _rule("went wrong lately", len(troubles), for_troubles), _troubles(troubles[:for_troubles], failed=failed),
     )  # fmt: skip
 
 
-def _stale(line: Text, age: float) -> Text:
-    """A line of a look that is so many seconds old; it may not read as if it were of now."""
-    return Text(f"{line.plain.replace('answers, ', 'answered in ')}, {age:.0f} s ago", "dim")
+def _title(snapshot: Snapshot, *, idle: bool) -> str:
+    """What is under way, how fast it goes, and when all of it will be done."""
+    said = [counts(snapshot.stats)]
+    pace = sum(it.used_minute for it in snapshot.stats.senders)
+    if pace and not idle:
+        said.append(f"{counted(pace, 'letter')} a minute")
+    ends = [it.done_at for it in snapshot.forecasts.values()]
+    if ends and all(ends) and not idle:
+        said.append(f"done about {_clock(max(end for end in ends if end), snapshot.stats.at)}")
+    return ", ".join(said)
+
+
+def _clock(moment: datetime, now: datetime) -> str:
+    return f"{moment:%H:%M}" if moment.date() == now.date() else f"{moment:%m-%d %H:%M}"
+
+
+def _remedy(snapshot: Snapshot) -> str:
+    """What a person has to do, of the senders that wait for that the first one; "" while none does."""
+    broken = [it for it in snapshot.stats.senders if it.repair]
+    if not broken:
+        return ""
+    more = f" (and {counted(len(broken) - 1, 'more sender')})" if len(broken) > 1 else ""
+    return f"{broken[0].email} sends nothing until {broken[0].repair}{more}"
 
 
 def _no_daemon(snapshot: Snapshot) -> str:
@@ -133,7 +175,7 @@ def _no_daemon(snapshot: Snapshot) -> str:
     if snapshot.last_beat is not None:
         since = f"no daemon has been heard of for {snapshot.last_beat} s"
     waiting = snapshot.stats.recipients.get(State.WAITING, 0)
-    return f"{since}: {waiting:,} letter{' waits' if waiting == 1 else 's wait'}; start one: mailerd run"
+    return f"{since}: {counted(waiting, 'letter')} {'waits' if waiting == 1 else 'wait'}; start one: mailerd run"
 
 
 def empty_page(trouble: str) -> Group:
@@ -164,11 +206,15 @@ def _rule(title: str, number: int = 0, room: int = 0) -> Rule:
     return Rule(f"{title}{cut}", align="left", style="dim", characters="─")
 
 
-def _health(snapshot: Snapshot) -> list[Text]:
-    database = Text(f"answers, {snapshot.answered_in * 1000:.0f} ms{snapshot.writer}", "green")
-    lines = [Text("database  ") + database, Text("Google    ") + _google(snapshot)]
+def _health(snapshot: Snapshot, *, age: float, stale: bool) -> list[Text]:
+    """`age`: seconds since the look; `stale`: no newer one was answered."""
+    took = f"{snapshot.answered_in * 1000:.0f} ms"
+    database = Text(f"answered in {took}, {age:.0f} s ago" if stale else f"answers, {took}{snapshot.writer}", "green")
+    lines = [Text("database  ") + database, Text("Google    ") + _google(snapshot, age=age)]
+    if sum(snapshot.hour):
+        lines.append(Text("sent      ") + Text(sparkline(snapshot.hour), "cyan") + f" {sum(snapshot.hour):,} in 1 h")
     for daemon in snapshot.daemons[:_DAEMONS]:
-        heard = Text(f"heard of {daemon.silent} s ago", "green" if daemon.silent <= SILENT else "bold red")
+        heard = Text(f"heard of {daemon.silent + age:.0f} s ago", "green" if daemon.silent <= SILENT else "bold red")
         lines.append(Text(f"daemon    {daemon.host}:{daemon.pid}  ") + heard)
     if (more := len(snapshot.daemons) - _DAEMONS) > 0:
         lines.append(Text(f"          and {more} more daemons"))
@@ -177,12 +223,18 @@ def _health(snapshot: Snapshot) -> list[Text]:
     return lines
 
 
-def _google(snapshot: Snapshot) -> Text:
+def sparkline(values: Sequence[int]) -> str:
+    """A character a value, the largest one full; a value above nothing is never shown as nothing."""
+    most = max(values, default=0)
+    return "".join(_STEPS[-(-value * (len(_STEPS) - 1) // most) if most else 0] for value in values)
+
+
+def _google(snapshot: Snapshot, *, age: float) -> Text:
     """What Google said last that was no success, and when: every such answer leaves a line in the log of attempts."""
     if not snapshot.troubles:
         return Text("no complaint within a day", "green")
     last = snapshot.troubles[0]
-    age = max(0.0, (snapshot.stats.at - last.at).total_seconds())
+    age += max(0.0, (snapshot.stats.at - last.at).total_seconds())
     style = "bold red" if age < _RECENT else "yellow" if age < _QUIET else "green"
     return Text(f"last complaint {span(timedelta(seconds=age))} ago: {last.error.splitlines()[0]}", style)
 
@@ -234,15 +286,17 @@ def _standing(sender: SenderStats, *, idle: bool) -> Text:
     return Text(f"paused {until(sender.paused_until, '{:%H:%M:%S}'.format)}: {cause}", "bold red")
 
 
-def _jobs(jobs: Sequence[Job], *, bars: int) -> Table:
+def _jobs(jobs: Sequence[Job], forecasts: Mapping[str, Forecast], *, bars: int) -> Table:
     rows: list[list[str | Text]] = []
     for job in jobs:
-        done = job.total - sum(number for state, number in job.counts.items() if state in OPEN)
-        failed = job.counts.get(State.FAILED, 0)
-        share = [bar(done / job.total if job.total else 1.0, width=bars, style="cyan")] if bars else []
-        figures: list[str | Text] = [f"{done:,}/{job.total:,}", Text(f"{failed:,}", "red" if failed else "dim")]
-        rows.append([job.id, job.status.value, *share, *figures, job.sender_email])
-    headings = ["job", "status", *([""] if bars else []), "done", "failed", "sender"]
+        sent, failed = job.counts.get(State.SENT, 0), job.counts.get(State.FAILED, 0)
+        share = [bar(sent / job.total if job.total else 1.0, width=bars, style="cyan")] if bars else []
+        figures: list[str | Text] = [f"{sent:,}/{job.total:,}", Text(f"{failed:,}", "red" if failed else "dim")]
+        done = forecasts[job.id].done_at if job.id in forecasts else None
+        end = [_clock(done, datetime.now(UTC)) if done else "-"] if bars else []
+        rows.append([job.id, job.status.value, *share, *figures, *end, job.sender_email])
+    wide = ["done about"] if bars else []
+    headings = ["job", "status", *([""] if bars else []), "sent", "failed", *wide, "sender"]
     return table(headings, rows, soft=frozenset({len(headings) - 1}))
 
 

@@ -9,6 +9,7 @@ from functools import cached_property, wraps
 from typing import Concatenate, Final, Literal, ParamSpec, Protocol, TypeVar
 
 from mailerd.core.durations import in_words
+from mailerd.core.plural import counted
 
 Level = Literal["debug", "info", "success", "warning", "error", "critical"]
 NAMESPACE: Final = uuid.UUID("5b7e6a52-3c0d-4f0e-9d4f-6d61696c6572")
@@ -16,6 +17,7 @@ NAMESPACE: Final = uuid.UUID("5b7e6a52-3c0d-4f0e-9d4f-6d61696c6572")
 RESERVED: Final = frozenset({"at", "level", "event", "message", "stack"})
 """What a line in JSON says of every event, and MAILERD_EVENT in the journal: a field of that name would take its place."""
 _SPAN: Final = re.compile(r"\{(\w+):span\}")
+_COUNT: Final = re.compile(r"\{(\w+):n (\w+)\}")
 P = ParamSpec("P")
 S = TypeVar("S", bound="EventEmitter")
 
@@ -33,13 +35,28 @@ class Event:
     """A field, such as the cause of a pause, each value of which has a MESSAGE_ID of its own; "": one for all."""
 
     def words(self, fields: Mapping[str, object], *, chinese: bool = False) -> str:
-        """What is said, with the fields filled in. `{seconds:span}` shows a number of seconds as a duration."""
+        """What is said, with the fields filled in.
+
+        `{seconds:span}` shows a number of seconds as a duration, `{letters:n letter}` a number with its noun.
+        """
 
         def span(found: re.Match[str]) -> str:
             return in_words(float(str(fields[found[1]])), chinese=chinese)
 
+        def count(found: re.Match[str]) -> str:
+            return counted(int(str(fields[found[1]])), found[2])
+
         template = self.zh if chinese else self.en
-        return (_SPAN.sub(span, template) if ":span}" in template else template).format_map(fields)
+        if ":span}" in template:
+            template = _SPAN.sub(span, template)
+        if ":n " in template:
+            template = _COUNT.sub(count, template)
+        return template.format_map(fields)
+
+    @property
+    def shown(self) -> str:
+        """The English format string as lists of events show it: "{letters} letters"."""
+        return _COUNT.sub(lambda found: f"{{{found[1]}}} {counted(2, found[2]).partition(' ')[2]}", self.en)
 
     @cached_property
     def message_id(self) -> str:

@@ -14,7 +14,7 @@ class IntakeEvents(EventEmitter):
 
     @event(
         "info",
-        en="job {job} accepted: {accepted} of {total} letters from {sender}, due {due}, in {ms:.0f} ms",
+        en="job {job} accepted: {accepted} of {total:n letter} from {sender}, due {due}, in {ms:.0f} ms",
         zh="已接收任务 {job}：{sender} 的 {total} 封邮件中接受 {accepted} 封，发送时间 {due}，用时 {ms:.0f} 毫秒",
     )
     def job_accepted(
@@ -76,7 +76,7 @@ class IntakeEvents(EventEmitter):
 
     @event(
         "warning",
-        en="{count} requests without a good API key, from {addresses} address(es), were not logged one by one: {most} of them from {address}",
+        en="{count:n request} without a good API key, from {addresses:n address}, not logged one by one: {most} of them from {address}",
         zh="来自 {addresses} 个地址的 {count} 个无有效 API 密钥的请求未逐条记录：其中 {most} 个来自 {address}",
     )
     def requests_not_logged(self, *, count: int, addresses: int, address: str, most: int) -> None: ...
@@ -90,7 +90,7 @@ class IntakeEvents(EventEmitter):
 
     @event(
         "info",
-        en="{actor} asked to {action} job {job}: {letters} letters changed, the job is {status}",
+        en="{actor} asked to {action} job {job}: {letters:n letter} changed, the job is {status}",
         zh="{actor} 请求对任务 {job} 执行 {action}：变更 {letters} 封邮件，任务状态 {status}",
     )
     def job_asked(self, *, job: str, action: str, actor: str, letters: int, status: str) -> None: ...

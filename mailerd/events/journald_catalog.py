@@ -46,7 +46,7 @@ def catalogue(language: Language, known: Sequence[Event]) -> str:
 
 
 def _entry(event: Event, advice: Runbook, language: Language, *, message_id: str) -> str:
-    words, what = (event.en, advice.en) if language == "en" else (event.zh, advice.zh)
+    words, what = (event.shown, advice.en) if language == "en" else (event.zh, advice.zh)
     subject = _FIELD.sub(lambda field: f"@MAILERD_{field[1].upper()}@", words.partition("\n")[0])
     head = _HEADS[language]
     lines = [f"-- {message_id}", f"Subject: {subject}", "Defined-By: mailerd", "", what, "", head]
@@ -69,7 +69,7 @@ def page(known: Sequence[Event]) -> str:
         "|---|---|---|---|",
     ]
     lines += [
-        f"| `{event.name}` | {event.level} | {_cell(event.en)} <br> {_cell(event.zh)} | `{event.message_id}` |"
+        f"| `{event.name}` | {event.level} | {_cell(event.shown)} <br> {_cell(event.zh)} | `{event.message_id}` |"
         for event in known
     ]
     lines += ["", "## What to do", ""]

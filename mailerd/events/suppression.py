@@ -18,7 +18,7 @@ class SuppressionEvents(EventEmitter):
 
     @event(
         "info",
-        en="{added} suppressions added: these addresses get no letters of {mailing_list} ({reason}, by {source})",
+        en="{added:n suppression} added: these addresses get no letters of {mailing_list} ({reason}, by {source})",
         zh="已将 {added} 个邮箱加入禁发名单：不再收到 {mailing_list} 的邮件（{reason}，来源 {source}）",
     )
     def suppressions_added(self, *, added: int, mailing_list: str, reason: str, source: str) -> None: ...

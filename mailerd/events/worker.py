@@ -18,21 +18,21 @@ class RunnerEvents(EventEmitter):
 
     @event(
         "debug",
-        en="heartbeat: {polls} polls, {idle} idle since the last letter, {in_flight} letters in flight",
+        en="heartbeat: {polls} polls, {idle} idle since the last letter, {in_flight:n letter} in flight",
         zh="心跳：已轮询 {polls} 次，自上一封邮件以来空闲 {idle} 次，处理中 {in_flight} 封",
     )
     def heartbeat(self, *, polls: int, idle: int, in_flight: int) -> None: ...
 
     @event(
         "info",
-        en="alive: {polls} polls, {sent} sent and {failed} failed by this daemon so far, {in_flight} letters in flight",
+        en="alive: {polls} polls, {sent} sent and {failed} failed by this daemon so far, {in_flight:n letter} in flight",
         zh="运行正常：已轮询 {polls} 次，本守护进程已发送 {sent} 封、失败 {failed} 封，处理中 {in_flight} 封",
     )
     def alive(self, *, polls: int, sent: int, failed: int, in_flight: int) -> None: ...
 
     @event(
         "info",
-        en="job {job} found: type {type}, sender {sender}, {total} recipients",
+        en="job {job} found: type {type}, sender {sender}, {total:n recipient}",
         zh="发现任务 {job}：类型 {type}，发件人 {sender}，共 {total} 位收件人",
     )
     def job_found(
@@ -45,7 +45,7 @@ class RunnerEvents(EventEmitter):
         age: float,
     ) -> None: ...
 
-    @event("info", en="claimed {letters} letters of {jobs} jobs", zh="已领取 {jobs} 个任务的 {letters} 封邮件")
+    @event("info", en="claimed {letters:n letter} of {jobs:n job}", zh="已领取 {jobs} 个任务的 {letters} 封邮件")
     def claimed(self, *, letters: int, jobs: int, token: str) -> None: ...
 
     @event(
@@ -216,14 +216,14 @@ class RunnerEvents(EventEmitter):
 
     @event(
         "info",
-        en="draining: nothing more is claimed, {in_flight} letters in flight get {timeout:g} s",
+        en="draining: nothing more is claimed, {in_flight:n letter} in flight get {timeout:g} s",
         zh="正在收尾：不再领取邮件，处理中的 {in_flight} 封最多等待 {timeout:g} 秒",
     )
     def draining(self, *, in_flight: int, timeout: float) -> None: ...
 
     @event(
         "warning",
-        en="drained only in part: {in_flight} letters were cut off after {timeout:g} s; the recovery finds out what became of them",
+        en="drained only in part: {in_flight:n letter} cut off after {timeout:g} s; the recovery finds out what became of them",
         zh="收尾未完成：{timeout:g} 秒后中断了 {in_flight} 封邮件，将由恢复流程查证",
     )
     def drain_cut_off(self, *, in_flight: int, timeout: float) -> None: ...

@@ -189,6 +189,7 @@ def _cause_of_wait(job: Job) -> str | None:
         paused_until=job.paused_until,
         pause_reason=job.pause_reason,
         say=rfc3339,
+        repair=job.repair,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from mailerd.core.plural import counted
 from mailerd.core.stats import QueueStats, words
 from mailerd.events.process import ProcessEvents
 from mailerd.ops import stack_dump
@@ -56,7 +57,7 @@ class Watchdog:
 
     def stopping(self, *, in_flight: int, within: float) -> None:
         """Draining has begun and may take `within` seconds."""
-        self._note = f"draining: {in_flight} letters in flight"
+        self._note = f"draining: {counted(in_flight, 'letter')} in flight"
         self.systemd.stopping(self._note)
         self.systemd.extend_timeout(within)
 

@@ -39,13 +39,16 @@ _ERROR: Final = """
   WHERE job_id = %s AND status = 'waiting' ORDER BY due_at, id LIMIT 1)"""
 _SENDERS: Final = f"SELECT {COLUMNS}, next_claim_at FROM senders FORCE INDEX (PRIMARY) WHERE email IN %s"
 # As far back as the log of attempts is read for `mailerd top`; asked only where no limit tells the pace.
+# A longer silence between two letters is a time in which there was nothing to send: it says nothing of the pace.
 _MEASURED: Final = """
-SELECT j.sender_email, COUNT(*), TIMESTAMPDIFF(MICROSECOND, MIN(a.at), UTC_TIMESTAMP(6)) FROM attempts a
-  JOIN job_recipients r ON r.id = a.recipient_id JOIN jobs j ON j.id = r.job_id
- WHERE a.at > UTC_TIMESTAMP(6) - INTERVAL 60 SECOND AND a.event = 'sent' AND j.sender_email IN %s
- GROUP BY j.sender_email"""
-_MEASURED_FROM: Final = 5
-"""Letters from which on they make a rate."""
+SELECT sender_email, COUNT(*), SUM(gap) FROM
+  (SELECT j.sender_email,
+          TIMESTAMPDIFF(MICROSECOND, LAG(a.at) OVER (PARTITION BY j.sender_email ORDER BY a.at), a.at) AS gap
+     FROM attempts a JOIN job_recipients r ON r.id = a.recipient_id JOIN jobs j ON j.id = r.job_id
+    WHERE a.at > UTC_TIMESTAMP(6) - INTERVAL 60 SECOND AND a.event = 'sent' AND j.sender_email IN %s) sent
+ WHERE gap < 10000000 GROUP BY sender_email"""
+_MEASURED_FROM: Final = 4
+"""Gaps between letters from which on they make a rate."""
 _QUEUE: Final = """
 (SELECT sender_email, id, precedence, next_claim_at, status, total FROM jobs FORCE INDEX (next_claim)
   WHERE sender_email = %s AND claimable = 1 AND precedence <= %s ORDER BY precedence, next_claim_at, id LIMIT %s)"""
@@ -174,9 +177,9 @@ async def _measured(cursor: Cursor, senders: Iterable[SenderState]) -> dict[str,
         return {}
     await cursor.execute(_MEASURED, (free,))
     return {
-        sender: letters * 60e6 / max(1, micros)
-        for sender, letters, micros in await cursor.fetchall()
-        if letters >= _MEASURED_FROM
+        sender: gaps * 60e6 / max(1, int(micros))
+        for sender, gaps, micros in await cursor.fetchall()
+        if gaps >= _MEASURED_FROM
     }
 
 

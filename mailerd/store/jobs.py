@@ -8,6 +8,7 @@ from datetime import datetime
 from itertools import chain
 from typing import Any, Final
 
+from mailerd.core.pauses import repair
 from mailerd.core.states import JobStatus, Proof, State
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.store.attachments import store_attachments
@@ -50,7 +51,8 @@ _JOBS: Final = (
     "j.created_at, j.send_at, j.started_at, j.finished_at, "
     "IF(s.paused_until > UTC_TIMESTAMP(6), s.paused_until, NULL), s.pause_reason, "
     "j.send_at > UTC_TIMESTAMP(6), j.template_name, j.template_version, "
-    "TIMESTAMPDIFF(MICROSECOND, j.started_at, COALESCE(j.finished_at, UTC_TIMESTAMP(6))), c.status, c.number "
+    "TIMESTAMPDIFF(MICROSECOND, j.started_at, COALESCE(j.finished_at, UTC_TIMESTAMP(6))), c.status, c.number, "
+    "s.email, s.pause_cause, s.paused_until, UTC_TIMESTAMP(6) "
     "FROM jobs j LEFT JOIN senders s ON s.email = j.sender_email "
     "LEFT JOIN (SELECT job_id, status, COUNT(*) AS number FROM job_recipients WHERE job_id IN %s "
     "GROUP BY job_id, status) c ON c.job_id = j.id WHERE j.id IN %s"
@@ -81,6 +83,8 @@ class Job:
     paused_until: datetime | None
     """The sender's pause, when it is not over yet."""
     pause_reason: str | None
+    repair: str | None
+    """What a person has to do before a letter of its sender can go; None: nothing."""
     early: bool
     """`send_at` is still to come, by the database's clock."""
     template_name: str | None
@@ -313,6 +317,7 @@ def _job(row: tuple[Any, ...], counts: Mapping[State, int]) -> Job:
         finished_at=utc(row[10]),
         paused_until=utc(row[11]),
         pause_reason=row[12],
+        repair=repair(row[20], utc(row[21]), sender=row[19] or row[2], now=utc(row[22])),
         early=bool(row[13]),
         template_name=row[14],
         template_version=row[15],

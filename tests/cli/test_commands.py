@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from yarl import URL
 
 from mailerd import __version__
 from mailerd.cli import lazy_group, main
@@ -320,3 +321,14 @@ async def test_a_list_fits_into_a_window_of_80_columns(shop: Shop, words: tuple[
     assert all(len(line) <= 80 for line in (heading, *rows))
     assert len(rows) == {"senders": 2, "keys": 1, "jobs": 2}[words[0]], "a line each"
     assert ("*: a limit of its own" in screen.text) is (words[0] == "senders")
+
+
+async def test_a_wrong_password_is_not_called_away(shop: Shop) -> None:
+    url = shop.settings.database.url
+    wrong = str(URL(url).with_password("wrong").with_user("nobody"))
+    shop.config.write_text(shop.config.read_text().replace(url, wrong))
+    said = await shop.say("jobs", "list", code=1)
+    assert "refuses the log-in: Access denied for user 'nobody'" in said
+    assert "correct user and password in database.url" in said
+    assert "away" not in said
+    assert "firewall" not in said

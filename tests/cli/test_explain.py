@@ -4,6 +4,10 @@ import re
 
 import pytest
 
+from mailerd.cli import describe
+from mailerd.store.default_limits import default_limits
+from mailerd.store.forecast_inputs import ForecastReader
+from mailerd.store.jobs import Jobs
 from tests.cli.conftest import ME, Shop
 from tests.support.rows import post, query
 
@@ -140,10 +144,39 @@ async def test_without_limits_the_rate_of_the_last_minute_tells_the_end(shop: Sh
     await query(
         shop.database,
         "INSERT INTO attempts (recipient_id, attempt, at, event, applied, daemon_id, claim_token) "
-        "SELECT id, 1, UTC_TIMESTAMP(6) - INTERVAL 20 SECOND, 'sent', 1, 'd', id FROM job_recipients "
+        "SELECT id, 1, UTC_TIMESTAMP(6) - INTERVAL 20 + id % 20 SECOND, 'sent', 1, 'd', id FROM job_recipients "
         "WHERE status = 'sent'",
     )
     said = await shop.say("explain", job)
     pace = re.search(r"at ([\d.]+) letters a minute", said)
     assert pace is not None, said
-    assert 40 < float(pace[1]) <= 60
+    assert 55 < float(pace[1]) <= 65
+
+
+async def test_no_surface_says_a_time_for_what_only_a_person_can_mend(shop: Shop) -> None:
+    job = await post(shop.database)
+    await query(shop.database, REVOKED)
+    renewed = f"until the sign-in is renewed: `mailerd auth login --sender {ME}`"
+    found = await Jobs(shop.database, timeout=5).job(job)
+    assert found is not None
+    (held,) = describe.held(found)
+    assert held.startswith(f"It waits: {ME} is paused {renewed}"), "as `jobs watch` says it"
+    listed = await shop.say("senders", "list")
+    assert f"paused {renewed} (token refused): invalid_grant" in listed
+    assert renewed.removeprefix("until ") in await shop.say("senders", "list", "--json")
+    await query(shop.database, "UPDATE senders SET pause_cause = 'throttled'")
+    assert "paused until 20" in await shop.say("senders", "list")
+
+
+async def test_a_silence_between_two_bursts_is_not_taken_for_a_pace(shop: Shop) -> None:
+    job = await post(shop.database, recipients=40)
+    await query(
+        shop.database,
+        "INSERT INTO attempts (recipient_id, attempt, at, event, applied, daemon_id, claim_token) "
+        "SELECT id, 1, UTC_TIMESTAMP(6) - INTERVAL 50 - (id % 10) * 0.5 SECOND, 'sent', 1, 'd', '' "
+        "FROM job_recipients ORDER BY id LIMIT 10",
+    )
+    reader = ForecastReader(shop.database, lambda: default_limits(shop.settings), 5.0)
+    inputs = await reader.read(job)
+    assert inputs is not None
+    assert 100 < inputs.measured < 140, "two letters a second, although nothing went since"

@@ -36,7 +36,7 @@ async def test_a_sent_and_a_failed_letter_are_told_from_acceptance_to_end(databa
         assert "Nothing more happens." in sent
         found = await Jobs(daemon.database, timeout=5).job(job)
         assert found is not None
-        assert "completed, 1 recipients: 1 failed" in describe.of_job(found)[0]
+        assert "completed, 1 recipient: 1 failed" in describe.of_job(found)[0]
         (trouble,) = await HistoryReader(daemon.database).failures_of(job)
         assert trouble.to_email == "a@example.org"
 

@@ -60,7 +60,7 @@ async def test_the_same_command_again_posts_nothing_unless_it_is_told_to(shop: S
 async def test_a_path_is_a_template_too_and_a_dry_run_stores_nothing(shop: Shop, table: str) -> None:
     said = await shop.say("send", table, "--template", "./templates/welcome", "--sender", ME, "--dry-run")
     assert "To: ada@example.org\nSubject: Hello Ada\n\nThank you for Tea." in said
-    assert "2 of 2 letters can be sent" in said
+    assert "2 letters of 2 can be sent" in said
     assert await _stored(shop) == 0
 
 
@@ -68,7 +68,7 @@ async def test_a_dry_run_of_which_no_letter_can_be_sent_ends_with_1(shop: Shop, 
     (shop.folder / "templates" / "welcome" / "subject.txt").write_text("{{ product }}" * 100)
     (shop.folder / "people.csv").write_text("email,product\na@example.org," + "x" * 90_000 + "\n")
     said = await shop.say("send", table, "--template", "welcome", "--sender", ME, "--dry-run", code=1)
-    assert "0 of 1 letters can be sent" in said
+    assert "0 letters of 1 can be sent" in said
 
 
 @pytest.mark.usefixtures("table")
@@ -76,7 +76,7 @@ async def test_a_table_can_come_through_a_pipe(shop: Shop) -> None:
     said = await shop.say(
         "send", "-", "--template", "welcome", "--sender", ME, "--dry-run", given="email,product\na@example.org,x\n"
     )
-    assert "1 of 1 letters can be sent" in said
+    assert "1 letter of 1 can be sent" in said
 
 
 @pytest.mark.parametrize(

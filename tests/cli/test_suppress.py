@@ -12,7 +12,7 @@ from tests.support.rows import query
 
 async def test_one_is_added_shown_and_removed(shop: Shop) -> None:
     assert "a.da@gmail.com gets no letters of news." in await shop.say(
-        "suppress", "add", "a.da@Gmail.com", "--list", "news"
+        "suppress", "add", "a.da@Gmail.com", "--list", "news", "--new-list"
     )
     assert "as before" in await shop.say("suppress", "add", "ada@gmail.com", "--list", "news")
     told = await shop.say("suppress", "why", "Ada@googlemail.com")
@@ -31,6 +31,16 @@ async def test_what_cannot_be_is_refused_in_a_sentence(shop: Shop) -> None:
     assert "a list's name has" in await shop.say("suppress", "add", "a@example.com", "--list", "a b", code=1)
     assert "there is no list 'none'" in await shop.say("suppress", "list", "--list", "none", code=1)
     assert "cannot be read" in await shop.say("suppress", "import", "none.csv", code=1)
+
+
+async def test_a_slip_in_the_name_of_a_list_makes_no_list(shop: Shop) -> None:
+    await shop.say("suppress", "add", "ada@example.com", "--list", "autumn-news", "--new-list")
+    (shop.folder / "out.csv").write_text("email\nbob@example.com\n", "utf-8")
+    for words in (("add", "bob@example.com"), ("import", "out.csv")):
+        told = await shop.say("suppress", *words, "--list", "autum-news", code=1)
+        assert "there is no list 'autum-news'" in told
+        assert "did you mean autumn-news?" in told
+    assert await query(shop.database, "SELECT name FROM lists") == [("autumn-news",)]
 
 
 async def test_a_file_is_imported_once_and_its_bad_lines_are_named(shop: Shop) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from mailerd.cli.top_view import Snapshot, look, page, split_rows
+from mailerd.cli.top_view import Snapshot, look, page, sparkline, split_rows
 from mailerd.config import DatabaseSettings, Settings
 from mailerd.events.store import StoreEvents
 from mailerd.sandbox.google import FakeGoogle, FakeLimits, serve
@@ -116,6 +116,7 @@ async def test_what_is_stale_has_its_age_and_nothing_of_it_is_green(tables: Data
     styled = console.export_text(styles=True)
     assert "database  answered in " in styled
     assert ", 7 s ago" in styled
+    assert "ago, 7 s ago" not in styled
     health = styled.split("senders")[0]
     assert "\x1b[32m" not in health
     assert "goes" not in styled
@@ -264,3 +265,57 @@ async def test_the_page_is_left_while_the_database_is_frozen_too(
 
 async def ended(screen: Terminal) -> bool:
     return screen.process.poll() is not None
+
+
+async def test_the_first_line_tells_the_pace_and_the_end_and_the_second_who_has_to_do_what(tables: Database) -> None:
+    job = await post(tables, recipients=300)
+    await query(
+        tables,
+        "INSERT INTO daemons (id, host, pid, version, started_at, heartbeat_at) "
+        "VALUES ('d', 'h', 1, '0', UTC_TIMESTAMP(6), UTC_TIMESTAMP(6))",
+    )
+    await query(
+        tables,
+        "INSERT INTO attempts (recipient_id, attempt, at, event, applied, daemon_id, claim_token) "
+        "SELECT id, 1, UTC_TIMESTAMP(6), 'sent', 1, 'd', '' FROM job_recipients ORDER BY id LIMIT 10",
+    )
+    for ago, sent in ((0, 10), (20, 20)):
+        await query(
+            tables,
+            "INSERT INTO tallies (minute, sender_email, daemon, sent) "
+            "VALUES (UTC_TIMESTAMP() - INTERVAL SECOND(UTC_TIMESTAMP()) + 60 * %s SECOND, 'me@example.com', 'd', %s)",
+            ago,
+            sent,
+        )
+    text = shown(await look(tables, TERMS))
+    assert re.search(
+        r"1 job, 300 waiting, 10 letters a minute, done about (\d\d-\d\d )?\d\d:\d\d$", text.splitlines()[0]
+    )
+    assert re.search(r"^sent +[▁▂▃▄▅▆▇█ ]+ 30 in 1 h$", text, re.MULTILINE)
+    assert re.search(rf"{job} .* 0/300 +0 +(\d\d-\d\d )?\d\d:\d\d", text)
+    await query(
+        tables,
+        "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 1 MINUTE, pause_cause = 'token_refused'",
+    )
+    text = shown(await look(tables, TERMS))
+    assert "done about" not in text.splitlines()[0]
+    assert text.splitlines()[1] == (
+        "me@example.com sends nothing until the sign-in is renewed: `mailerd auth login --sender me@example.com`"
+    )
+
+
+def test_a_sparkline_shows_little_as_little_and_nothing_as_nothing() -> None:
+    assert sparkline([0, 1, 50, 100]) == " ▁▄█"
+    assert sparkline([0, 0]) == "  "
+    assert not sparkline([])
+
+
+async def test_what_was_cancelled_is_not_counted_as_sent(config: Path, tables: Database) -> None:
+    job = await post(tables, recipients=5)
+    await query(tables, "UPDATE job_recipients SET status = 'cancelled' WHERE seq > 1")
+    await query(tables, "UPDATE job_recipients SET status = 'sent' WHERE seq <= 1")
+    await query(tables, "UPDATE jobs SET status = 'cancelled', finished_at = UTC_TIMESTAMP(6)")
+    (line,) = (line for line in (await mailerd(config, "jobs", "list")).stdout.splitlines() if job in line)
+    sent = (await query(tables, "SELECT COUNT(*) FROM job_recipients WHERE status = 'sent'"))[0][0]
+    assert line.split()[:3] == [job, "cancelled", f"{sent}/5"]
+    assert f"{sent}/5" in shown(await look(tables, TERMS))

@@ -116,3 +116,10 @@ def test_a_name_is_declared_once() -> None:
 
     with pytest.raises(TypeError, match="event database_back is declared twice"):
         event("info", en="{where}", zh="{where}")(database_back)
+
+
+def test_a_number_stands_with_its_noun() -> None:
+    it = Event("x", "info", en="claimed {letters:n letter} of {addresses:n address}", zh="{letters} 封")
+    assert it.words({"letters": 1, "addresses": 2400}) == "claimed 1 letter of 2,400 addresses"
+    assert it.words({"letters": 2, "addresses": 1}) == "claimed 2 letters of 1 address"
+    assert it.words({"letters": 2}, chinese=True) == "2 封"

@@ -76,7 +76,7 @@ def test_the_lines_of_the_readme_work_as_they_stand_beside_the_demonstration(che
     ended = run(checkout, lines(checkout, port=port))
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "using the sandbox's configuration" in ended.stderr
-    assert "3 of 3 letters can be sent" in ended.stdout
+    assert "3 letters of 3 can be sent" in ended.stdout
     assert "0 findings" in ended.stdout
 
 

@@ -88,13 +88,14 @@ class CheckRunner:
 
     async def _all(self, examined: threading.Event) -> None:
         known: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
+        sends: asyncio.Future[bool | None] = asyncio.get_running_loop().create_future()
         parts: dict[str, Coroutine[Any, Any, list[CheckResult]]] = {
             "configuration": in_thread(self._files),
-            "database": self._database(known),
+            "database": self._database(known, sends),
             "mailboxes": google.examine(
                 self.settings.gmail, clock=self.clock, events=GmailEvents(_say_nothing), known=known, named=self.sender
             ),
-            "intake": self._port(),
+            "intake": self._port(sends),
             "public site": public_site.examine(self.settings.public),
             "disk": in_thread(partial(machine.disks, self._folders())),
             "systemd": machine.systemd(self.paths, self.settings.log),
@@ -114,18 +115,22 @@ class CheckRunner:
             what = f"this check met an unforeseen error: {type(error).__name__}: {error}"
             self.report.parts[name] = [fail(name, what, remedy="this is a bug in mailerd: please report it")]
 
-    async def _database(self, known: "asyncio.Future[list[str]]") -> list[CheckResult]:
+    async def _database(
+        self, known: "asyncio.Future[list[str]]", sends: "asyncio.Future[bool | None]"
+    ) -> list[CheckResult]:
         senders: list[str] = []
+        found: list[CheckResult] = []
         try:
             found, senders = await database.examine(
                 self.settings.database, clock=self.clock, events=StoreEvents(_say_nothing)
             )
         finally:
             known.set_result(senders)
+            sends.set_result(database.sends(found))
         return found
 
-    async def _port(self) -> list[CheckResult]:
-        return [await machine.port(self.settings.intake)]
+    async def _port(self, sends: "asyncio.Future[bool | None]") -> list[CheckResult]:
+        return [await machine.port(self.settings.intake, sends)]
 
     def _files(self) -> list[CheckResult]:
         has_password = bool(self.path and URL(self.settings.database.url).password)

@@ -1,13 +1,14 @@
 """Examines the database: reachable, of a kind and an age that works, its limits in force, its clock right."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from mailerd.cli.checks import replication
-from mailerd.cli.checks.result import CheckResult, fail, ok, warn
+from mailerd.cli.checks.result import CheckResult, Level, fail, ok, warn
 from mailerd.clock import Clock
 from mailerd.config import DatabaseSettings
+from mailerd.core.plural import counted
 from mailerd.errors import ConfigurationError, DatabaseError
 from mailerd.events.store import StoreEvents
 from mailerd.store import server_info
@@ -26,6 +27,7 @@ TRY_BOUND: Final = 0.5
 """Seconds after which the statement that tries the time-out is to be cut off."""
 _TRY_SLACK: Final = 1.0
 _MAX_SENDERS: Final = 200
+_DAEMONS: Final = "daemons"
 
 CLOCK_WARN: Final = 2.0
 """Seconds; a clock kept by NTP is within some milliseconds."""
@@ -78,13 +80,22 @@ async def examine(
 
 def running(silent: float | None, waiting: int) -> CheckResult:
     """Whether a daemon sends; `silent`: seconds since one was heard of, None where there is none."""
-    check, remedy = "daemons", "start one: systemctl start mailerd, or mailerd run"
+    check, remedy = _DAEMONS, "start one: systemctl start mailerd, or mailerd run"
     if silent is not None and silent <= SILENT:
-        return ok(check, f"one was heard of {silent:.0f} s ago; {waiting:,} letters wait")
+        return ok(check, f"one was heard of {silent:.0f} s ago; {_wait(waiting)}")
     since = "no daemon runs" if silent is None else f"no daemon has been heard of for {silent:.0f} s"
     if waiting:
-        return fail(check, f"{since}, {waiting:,} letter{'s wait' if waiting > 1 else ' waits'}", remedy=remedy)
+        return fail(check, f"{since}, {_wait(waiting)}", remedy=remedy)
     return warn(check, f"{since}; nothing waits", remedy=remedy)
+
+
+def _wait(letters: int) -> str:
+    return f"{counted(letters, 'letter')} {'waits' if letters == 1 else 'wait'}"
+
+
+def sends(found: Iterable[CheckResult]) -> bool | None:
+    """Whether a daemon of this database was heard of, by the findings; None: it is not known."""
+    return next((each.level is Level.PASS for each in found if each.check == _DAEMONS), None)
 
 
 def unreachable(error: DatabaseError, *, where: str, within: float) -> CheckResult:
@@ -92,10 +103,8 @@ def unreachable(error: DatabaseError, *, where: str, within: float) -> CheckResu
     cause = error.__cause__ or error
     said = str(cause.args[1]) if error.errno and len(cause.args) > 1 else str(cause)
     match error.errno:
-        case 1045 | 1698:
-            remedy = "correct user and password in database.url (DATABASE_URL), or ALTER USER … IDENTIFIED BY …"
-        case 1044 | 1049:
-            remedy = "CREATE DATABASE … and GRANT ALL PRIVILEGES ON it.* TO the user of database.url"
+        case number if refused := error_codes.refused(number):
+            remedy = refused
         case 1142 | 1143:
             remedy = "GRANT ALL PRIVILEGES ON the database.* TO the user of database.url"
         case 1040 | 1203 | 1226:

@@ -5,7 +5,7 @@ import errno
 import os
 import shutil
 import socket
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -33,14 +33,14 @@ class SystemPaths:
     kept: Path = Path("/var/log/journal")
 
 
-async def port(settings: IntakeSettings) -> CheckResult:
-    """Whether the intake can listen, or does already."""
+async def port(settings: IntakeSettings, ours: Awaitable[bool | None]) -> CheckResult:
+    """Whether the intake can listen, or does already; `ours`: whether our database knows a daemon that runs."""
     where, check = f"{settings.host}:{settings.port}", "intake: port"
     try:
         await in_thread(lambda: _listen(settings.host, settings.port))  # a name's resolver may hang
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            return await _taken(settings.host, settings.port)
+            return await _taken(settings.host, settings.port, ours)
         remedy = (
             "choose another intake.port above 1023"
             if error.errno == errno.EACCES
@@ -59,7 +59,7 @@ def _listen(host: str, number: int) -> None:
         trial.listen(1)
 
 
-async def _taken(host: str, number: int) -> CheckResult:
+async def _taken(host: str, number: int, ours: Awaitable[bool | None]) -> CheckResult:
     """The port is in use: by a mailerd, or by another program."""
     check, where = "intake: port", f"{host}:{number}"
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - it is compared, nothing binds to it
@@ -73,11 +73,11 @@ async def _taken(host: str, number: int) -> CheckResult:
                 writer.transport.abort()
     except (OSError, TimeoutError):
         answer = b""
-    if b"alive" in answer:
+    if b"alive" in answer and await ours is not False:
         return ok(check, f"a mailerd listens on {where}")
     return fail(
         check,
-        f"{where} is taken by another program",
+        f"{where} is taken by {'the mailerd of another database' if b'alive' in answer else 'another program'}",
         remedy=f"see which (`ss -ltnp sport = :{number}`), and end it or choose another intake.port",
     )
 

@@ -95,6 +95,17 @@ def read_only(variables: str) -> tuple[str, str]:
     )
 
 
+def refused(errno: int) -> str:
+    """The remedy where the server is there and lets nobody in with what database.url says; empty for other numbers."""
+    match errno:
+        case 1045 | 1698:
+            return "correct user and password in database.url (DATABASE_URL), or ALTER USER … IDENTIFIED BY …"
+        case 1044 | 1049:
+            return "CREATE DATABASE … and GRANT ALL PRIVILEGES ON it.* TO the user of database.url"
+        case _:
+            return ""
+
+
 def no_writes(errno: int) -> str:
     """What is to be said of a database that refused a write in this way, remedy included; empty for other numbers."""
     if (variable := READ_ONLY.get(errno)) is None:

@@ -194,10 +194,26 @@ async def test_a_port_that_a_mailerd_holds_is_as_it_should_be(patient: Patient) 
 
     server = await asyncio.start_server(alive, "127.0.0.1", 0)
     number = server.sockets[0].getsockname()[1]
+    await Daemons(patient.database, "here").heartbeat()
     found = (await patient.with_(intake={"port": number}).examined())["intake: port"]
     server.close()
     assert found.level is Level.PASS
     assert "a mailerd listens" in found.what
+
+
+async def test_a_port_that_the_mailerd_of_another_database_holds_is_told(patient: Patient) -> None:
+    async def alive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(b'HTTP/1.0 200 OK\r\n\r\n{"status": "alive"}')
+        writer.close()
+
+    server = await asyncio.start_server(alive, "127.0.0.1", 0)
+    number = server.sockets[0].getsockname()[1]
+    await query(patient.database, "DELETE FROM daemons")
+    found = (await patient.with_(intake={"port": number}).examined())["intake: port"]
+    server.close()
+    assert found.level is Level.FAIL
+    assert "taken by the mailerd of another database" in found.what
 
 
 async def test_an_address_that_is_not_this_machines_is_told(patient: Patient) -> None:
