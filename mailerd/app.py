@@ -236,7 +236,7 @@ def build(settings: Settings, log: EventSink, *, flush: Callable[[], bool] = lam
     renderer = Renderer("sending", limits=SEND_LIMITS, events=RendererEvents(sink), keep=True)
     records = RecordWriter(database, daemon_id)
     replay_log = ReplayLog(database, daemon_id, lease, store_events)
-    rescues = RecoveryQueries(database, daemon_id, policy.in_flight, check_lease=lease)
+    rescues = RecoveryQueries(database, daemon_id, policy.in_flight, check_lease=lease, replay_log=replay_log)
     claims = _claims(settings, database, daemon_id, gmail=gmail, replay_log=replay_log)
     recorder = Recorder(records, clock=clock, events=events, heartbeats=heartbeats, memory=replay_log)
     in_flight = InFlight(rescues, lease=lease, clock=clock, events=events, heartbeats=heartbeats)
@@ -359,7 +359,7 @@ def _recovery(
 ) -> Recovery:  # fmt: skip
     events = RecoveryEvents(sink)
     return Recovery(
-        expired=ExpiredClaims(rescues.database, rescues.daemon_id, rescues.in_flight),
+        expired=ExpiredClaims(rescues.database, rescues.daemon_id, rescues.in_flight, rescues.replay_log),
         rows=rescues,
         reconciler=Reconciler(limited_gmail, rescues.in_flight),
         orphan_drafts=OrphanDrafts(limited_gmail, rescues, events),

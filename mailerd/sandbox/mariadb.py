@@ -55,6 +55,7 @@ class Server:
     `durable`: a commit is on the disk when it returns; otherwise it survives kill -9, not a power cut, and is faster.
     `port`: 0 takes a free one and keeps it over restarts.
     `extra`: options that win over ours.
+    `program`: the server's executable; empty takes this machine's, see `mysqld.find`.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Server:
         max_connections: int = 150,
         port: int = 0,
         extra: Sequence[str] = (),
+        program: str = "",
     ) -> None:
         self.port = port
         self.password = secrets.token_hex(16)
@@ -74,6 +76,7 @@ class Server:
         self._durable = durable
         self._max_connections = max_connections
         self._extra = tuple(extra)
+        self._program = program
         self._process: subprocess.Popen[bytes] | None = None
         self._place: Path | None = None  # short-lived and short-named: a socket's path may have 107 bytes at most
         self._locks: list[IO[str]] = []
@@ -170,7 +173,7 @@ class Server:
         self.stop()
 
     def _start(self, within_s: float) -> Self:
-        program = mysqld.find()
+        program = mysqld.find(self._program)
         place, data = self._prepare(program)
         accounts = place / "accounts.sql"
         accounts.touch(mode=0o600)

@@ -98,13 +98,14 @@ class Program:
         ]
 
 
-def find() -> Program:
-    """The database server of this machine, or the one that the variable MYSQLD names.
+def find(program: str = "") -> Program:
+    """That database server, or the one that the variable MYSQLD names, or this machine's.
 
     Raises:
         ServerError: there is none.
     """
-    for name in [os.environ["MYSQLD"]] if os.environ.get("MYSQLD") else ["mariadbd", "mysqld"]:
+    named = program or os.environ.get("MYSQLD")
+    for name in [named] if named else ["mariadbd", "mysqld"]:
         path = _find(name)
         if path is not None:
             said = subprocess.run(

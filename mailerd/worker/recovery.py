@@ -18,6 +18,7 @@ from mailerd.events.worker import RecoveryEvents, RunnerEvents
 from mailerd.ops.heartbeat import Heartbeat, Heartbeats
 from mailerd.ops.periodic import every
 from mailerd.store.queue.expired_claims import ExpiredClaims
+from mailerd.store.queue.failover import NotReplayedError
 from mailerd.store.queue.recovery import RecoveryQueries, Resolution
 from mailerd.worker.orphan_drafts import OrphanDrafts
 from mailerd.worker.reconcile import Reconciler, unresolved
@@ -165,6 +166,8 @@ class Recovery:
             await self.orphan_drafts.sweep(sender, progress=lambda: heartbeat.working("looking for orphan drafts"))
         except DatabaseError:
             raise
+        except NotReplayedError:
+            pass  # the next search deletes what is an orphan then
         except Exception as error:  # noqa: BLE001 - the other mailboxes are searched all the same
             what = f"looking for orphan drafts of {sender}"
             self.runner_events.step_failed(what=what, again_in=self.sweep_interval, error=error)

@@ -18,12 +18,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if options.mutations:
         return mutations.main()
-    chosen = [scenario for scenario in ALL if not options.scenario or scenario.name in options.scenario]
+    named = [*options.name, *(options.scenario or ())]
+    chosen = [scenario for scenario in ALL if not named or scenario.name in named]
     began = time.monotonic()
     results = asyncio.run(_storm(chosen_names=[s.name for s in chosen], seeds=options.seed or [1], short=options.short))
     took = time.monotonic() - began
     failed = [result for result in results if result.breaches]
-    sys.stdout.write(report.table(results) + "\n")
+    sys.stdout.write(report.table(results) + "\n" + report.failovers(results))
     sys.stdout.write(f"\n{len(results)} storms in {took:.0f} s, {len(failed)} with a breach\n")
     if options.proof:
         report.write_proof(results, took=took)
@@ -43,9 +44,16 @@ async def _storm(*, chosen_names: Sequence[str], seeds: Sequence[int], short: bo
     return results
 
 
+def _storm_name(given: str) -> str:
+    if given not in (names := [scenario.name for scenario in ALL]):
+        raise argparse.ArgumentTypeError(f"there is no storm {given}; there are {', '.join(names)}")
+    return given
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--short", action="store_true", help="small sizes")
+    parser.add_argument("name", nargs="*", type=_storm_name, help="the storms to run; all where none is named")
     parser.add_argument("--scenario", action="append", choices=[s.name for s in ALL], help="only these; repeatable")
     parser.add_argument("--seed", action="append", type=int, help="repeatable; 1 when none is given")
     parser.add_argument("--proof", action="store_true", help="write docs/internals/proof.md")

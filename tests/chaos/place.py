@@ -11,7 +11,7 @@ import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -24,6 +24,8 @@ from mailerd.sandbox.google import COMPOSE
 from mailerd.sandbox.mariadb import Server
 from tests.chaos.child import PYTHON, Child
 from tests.chaos.google import Google, stand_in
+from tests.support.cluster import Cluster, SemiSynchronous
+from tests.support.group import Group
 from tests.support.proxy import Proxy
 from tests.support.replicated import Pair
 
@@ -59,8 +61,28 @@ class Setting:
     """What is run as the daemon."""
     replicated: str = ""
     """How a second server follows the first, if there is one: "asynchronous" or "semi-synchronous"."""
+    cluster: str = ""
+    """What database.url names several hosts of, if it does: "semi-synchronous" (MariaDB) or "group" (MySQL)."""
     senders: dict[str, tuple[str, ...]] = field(default_factory=lambda: {SENDER: (COMPOSE,)})
     """The mailboxes and the scopes of each."""
+
+
+@dataclass
+class Failover:
+    """What was done to the servers at some moment, and how long nothing was sent. Times are epoch seconds."""
+
+    what: str
+    at: float
+    stood: float = 0.0
+    """When another server took writes, or the same one again."""
+    server: str = ""
+    """Which server that was."""
+    pause: float = 0.0
+    """The longest time, in seconds, in which Google accepted no letter."""
+    after: float = 0.0
+    """Seconds from `stood` to the next letter that Google accepted."""
+    refused: int = 0
+    """Posts that were answered 503 from `at` until letters were sent again."""
 
 
 @dataclass
@@ -87,6 +109,15 @@ class Place:
     """Keys of letters whose recipients have left the list, and when that was answered, in epoch seconds."""
     breaches: list[str] = field(default_factory=list)
     """What a scenario itself saw go wrong."""
+    cluster: Cluster | None = None
+    """The servers, where there are several."""
+    roads: dict[int, Proxy] = field(default_factory=dict)
+    """By a server's port: the way on which other servers reach it."""
+    failovers: list[Failover] = field(default_factory=list)
+    refused: list[float] = field(default_factory=list)
+    """When posts were answered 503, in epoch seconds."""
+    posted: int = 0
+    """Posts that got any answer."""
 
     async def post(
         self,
@@ -122,6 +153,8 @@ class Place:
         with self._bounded(f"POST to {child.name}", POST_BOUND, child):
             async with self.http.post(path, json=body, headers={"X-API-Key": self.key}) as answer:
                 read = json.loads(await answer.read())
+                self.posted += 1
+                self.refused += [time.time()] if answer.status == 503 else []
                 if answer.status == 200:
                     return dict(read)
                 if answer.status != 503:
@@ -167,12 +200,12 @@ class Place:
 @asynccontextmanager
 async def place(folder: Path, setting: Setting, *, seed: int) -> AsyncIterator[Place]:
     """Build it; whatever is still there at the end is killed."""
-    semi_synchronous = setting.replicated == "semi-synchronous"
-    pair = Pair(ROOT / ".cache", semi_synchronous=semi_synchronous) if setting.replicated else None
-    server = pair.primary if pair else Server(cache=ROOT / ".cache", durable=setting.durable)
+    several = _several(setting)
+    server = several.primary if several else Server(cache=ROOT / ".cache", durable=setting.durable)
     try:
-        await asyncio.to_thread(pair.start if pair else server.start)
+        await asyncio.to_thread(several.start if several else server.start)
         async with (
+            _roads(several) as roads,
             stand_in(folder, latency=setting.latency, seed=seed) as google,
             Proxy(server.port) as proxy,
             aiohttp.ClientSession(
@@ -183,7 +216,11 @@ async def place(folder: Path, setting: Setting, *, seed: int) -> AsyncIterator[P
             credentials.mkdir(mode=0o700)
             for sender, scopes in setting.senders.items():
                 await google.sign_in(sender, credentials, scopes=scopes)
-            configs = [_config(folder, n, setting, server, proxy, google) for n in range(setting.daemons)]
+            url = several.url if isinstance(several, Cluster) else server.url
+            configs = [
+                _config(folder, n, setting, _behind(url, server, proxy) if n in setting.proxied else url, google)
+                for n in range(setting.daemons)
+            ]
             key = await _prepared(configs[0][0])
             children = [
                 Child(
@@ -196,20 +233,43 @@ async def place(folder: Path, setting: Setting, *, seed: int) -> AsyncIterator[P
                 )
                 for n, (config, port, public_port) in enumerate(configs)
             ]
-            it = Place(folder, server, google, proxy, children, random.Random(seed), http, key, pair=pair)
+            it = Place(folder, server, google, proxy, children, random.Random(seed), http, key, roads=roads)
+            it.pair = several if isinstance(several, Pair) else None
+            it.cluster = several if isinstance(several, Cluster) else None
             try:
                 yield it
             finally:
                 for child in children:
                     child.kill()
     finally:
-        await asyncio.to_thread(pair.stop if pair else server.stop)
+        await asyncio.to_thread(several.stop if several else server.stop)
 
 
-def _config(
-    folder: Path, number: int, setting: Setting, server: Server, proxy: Proxy, google: Google
-) -> tuple[Path, int, int]:
-    url = server.url.replace(f":{server.port}/", f":{proxy.port}/") if number in setting.proxied else server.url
+def _several(setting: Setting) -> Pair | Cluster | None:
+    if setting.cluster:
+        return (Group if setting.cluster == "group" else SemiSynchronous)(ROOT / ".cache")
+    if setting.replicated:
+        return Pair(ROOT / ".cache", semi_synchronous=setting.replicated == "semi-synchronous")
+    return None
+
+
+@asynccontextmanager
+async def _roads(several: Pair | Cluster | None) -> AsyncIterator[dict[int, Proxy]]:
+    """The ways between the servers of a cluster, which is formed over them."""
+    async with AsyncExitStack() as stack:
+        roads: dict[int, Proxy] = {}
+        if isinstance(several, Cluster):
+            for node in several.nodes:
+                roads[node.port] = await stack.enter_async_context(Proxy(node.port))
+            await asyncio.to_thread(several.form, {port: road.port for port, road in roads.items()})
+        yield roads
+
+
+def _behind(url: str, server: Server, proxy: Proxy) -> str:
+    return url.replace(f":{server.port}/", f":{proxy.port}/")
+
+
+def _config(folder: Path, number: int, setting: Setting, url: str, google: Google) -> tuple[Path, int, int]:
     port, public_port = _free_port(), _free_port()
     sections: dict[str, dict[str, object]] = {
         "database": {"url": url, "connect_timeout": CONNECT, "statement_timeout": STATEMENT},

@@ -47,6 +47,27 @@ def table(results: Sequence[Result]) -> str:
     return head + "\n".join(f"| {' | '.join(_cells(result))} |" for result in results)
 
 
+_OF_FAILOVERS: Final = (
+    "scenario", "what was done", "writes went on at", "nothing was sent for s", "sent again after that server stood s",
+    "posts refused",
+)  # fmt: skip
+
+
+def failovers(results: Sequence[Result]) -> str:
+    """What each failover cost, as Markdown; empty where there was none."""
+    rows = [
+        f"| {result.scenario} {result.seed} | {one.what} | {one.server} | {one.pause:.1f} | {one.after:.1f} "
+        f"| {one.refused} |"
+        for result in results
+        for one in result.failovers
+    ]
+    if not rows:
+        return ""
+    posts = sum(result.posted for result in results if result.failovers)
+    head = f"| {' | '.join(_OF_FAILOVERS)} |\n|{'---|' * len(_OF_FAILOVERS)}\n"
+    return f"\n## The failovers\n{head}" + "\n".join(rows) + f"\n\n{posts} posts in all, of ten letters each.\n"
+
+
 def write_proof(results: Sequence[Result], *, took: float) -> None:
     """Write docs/internals/proof.md, the table as it came out."""
     letters, faults = sum(r.truth.letters for r in results), sum(r.faults for r in results)
@@ -60,7 +81,7 @@ with a breach. Written by `make chaos` ({datetime.now(UTC):%Y-%m-%d %H:%M} UTC, 
 {commit}); nobody has touched the table by hand.
 
 {table(results)}
-
+{failovers(results)}
 ## What was done
 {whats}
 

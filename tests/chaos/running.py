@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.chaos.logs import Heard, hear
-from tests.chaos.place import ROOT, Place, mailerd, place
+from tests.chaos.place import ROOT, Failover, Place, mailerd, place
 from tests.chaos.scenario import Scenario, Size
 from tests.chaos.truth import OPEN, UNFINISHED, Truth, keep_evidence, read_truth
 
@@ -41,6 +41,9 @@ class Result:
     over: float = 0.0
     events: Counter[str] = field(default_factory=Counter)
     breaches: list[str] = field(default_factory=list)
+    failovers: list[Failover] = field(default_factory=list)
+    posted: int = 0
+    """Posts that got any answer, where a storm counts those that were refused."""
 
 
 async def run(scenario: Scenario, size: Size, *, seed: int) -> Result:
@@ -117,6 +120,7 @@ async def _end(here: Place) -> None:
 def _conclude(result: Result, here: Place, heard: Heard, *, hits: Sequence[str]) -> None:
     over = max([*here.over, (heard.over, "a call to Google")])
     result.silence, result.over, result.events = heard.silence, over[0], heard.events
+    result.failovers, result.posted = here.failovers, here.posted
     result.breaches += [*result.truth.breaches, *here.breaches, *(f"a bug: {text}" for text in heard.bugs)]
     if heard.silence > SILENCE_LIMIT:
         result.breaches.append(f"a daemon was silent for {heard.silence:.1f} s")

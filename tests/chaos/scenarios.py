@@ -8,6 +8,7 @@ from typing import Final
 from mailerd.sandbox.google import COMPOSE, METADATA, SEND
 from tests.chaos.place import DRAIN, LEASE, REQUEST_TIMEOUT, Place, Setting, others
 from tests.chaos.scenario import Scenario, Size
+from tests.chaos.scenarios_cluster import OF_CLUSTER
 from tests.chaos.scenarios_failover import OF_FAILOVER
 from tests.chaos.scenarios_neighbours import OF_NEIGHBOURS
 from tests.chaos.scenarios_opt_out import OF_OPT_OUT
@@ -224,6 +225,7 @@ ALL: Final = (
         setting=Setting(senders={LOOKS: (SEND, METADATA), BLIND: (SEND,)}), may_be_unsure=frozenset({BLIND}),
         within=150, hits=("letter_found", "letter_missing", "letter_needs_a_person"),
     ),
+    *OF_CLUSTER,
     *OF_FAILOVER,
     *OF_NEIGHBOURS,
     *OF_OPT_OUT,

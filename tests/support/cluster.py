@@ -94,7 +94,7 @@ class SemiSynchronous(Cluster):
 
     def __init__(self, cache: Path) -> None:
         super().__init__(
-            [Server(cache=cache, extra=(*_OPTIONS, f"--server-id={n}", "--gtid-domain-id=0")) for n in (1, 2, 3)]
+            [Server(cache=cache, program="mariadbd", extra=(*_OPTIONS, f"--server-id={n}")) for n in (1, 2, 3)]
         )
         self._roads: Mapping[int, int] = {}
 

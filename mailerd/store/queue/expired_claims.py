@@ -13,6 +13,7 @@ from mailerd.store.db.times import micros
 from mailerd.store.outbox import insert_events
 from mailerd.store.queue.attempt_log import AttemptRow, log_attempt
 from mailerd.store.queue.change_events import failed_event
+from mailerd.store.queue.failover import ReplayLog
 from mailerd.store.queue.in_doubt import InDoubtRetry, was_applied
 from mailerd.store.queue.reschedule import reschedule
 
@@ -56,6 +57,8 @@ class ExpiredClaims:
     daemon_id: str
     in_flight: timedelta
     """The longest time for which a request without an answer may still reach Google."""
+    replay_log: ReplayLog | None = None
+    """Of a daemon: a database that has forgotten commits hears first what became of the letters."""
 
     async def recover(self, *, limit: int = 100, on_retry: Callable[[], None] | None = None) -> list[ExpiredClaim]:
         """Recover rows whose lease has expired, at most `limit`; what became of each.
@@ -83,7 +86,13 @@ class ExpiredClaims:
         return await was_applied(cursor, it.id, token=it.token, event="lapsed", by=self.daemon_id)
 
     async def recover_batch(self, cursor: Cursor, limit: int) -> list[ExpiredClaim]:
-        """Make of rows whose lease lapsed what they are now, at most so many; what became of each."""
+        """Make of rows whose lease lapsed what they are now, at most so many; what became of each.
+
+        None on a server to which not all was replayed: after a failover that took longer than a lease, a row that looks
+        abandoned may be in hand, with a draft that only its daemon knows.
+        """
+        if self.replay_log is not None and not self.replay_log.is_replayed(cursor):
+            return []
         found = [one for row in await _due(cursor, limit) if (one := await self._expire(cursor, row))]
         again = [one for one in found if one.status is State.WAITING]
         jobs, senders = {one.job_id: 0 for one in again}, {one.sender: 0 for one in again}

@@ -14,6 +14,7 @@ from mailerd.store.db.database import Database
 from mailerd.store.db.times import micros, utc
 from mailerd.store.queue.attempt_log import AttemptRow, log_attempt
 from mailerd.store.queue.complete_jobs import UNFINISHED
+from mailerd.store.queue.failover import ReplayLog
 from mailerd.store.queue.in_doubt import was_applied
 from mailerd.store.queue.reschedule import reschedule, short, stuck_jobs
 from mailerd.store.queue.undo_sent import UndoneSend, undo
@@ -110,6 +111,8 @@ class RecoveryQueries:
     daemon_id: str
     in_flight: timedelta
     check_lease: timedelta
+    replay_log: ReplayLog | None = None
+    """Of a daemon: what it knows of letters that a database which has taken over may have forgotten."""
 
     async def take_unresolved(
         self, *, limit: int = 5, each: int = 5, looking: Mapping[str, int] | None = None
@@ -286,9 +289,12 @@ class RecoveryQueries:
 
         Raises:
             DatabaseError: it cannot be read.
+            NotReplayedError: the server may have forgotten what its daemon is about to tell it again.
         """
 
         async def work(cursor: Cursor) -> bool | None:
+            if self.replay_log is not None:
+                self.replay_log.require_replayed(cursor)
             await cursor.execute(
                 "SELECT status, draft_id FROM job_recipients WHERE job_id = %s AND seq = %s", (job, seq)
             )

@@ -16,7 +16,9 @@ from mailerd.store.daemons import Daemons
 from mailerd.store.db.database import Database
 from mailerd.store.queue import failover as history_module
 from mailerd.store.queue.claim import Claims
-from mailerd.store.queue.failover import ReplayLog
+from mailerd.store.queue.expired_claims import ExpiredClaims
+from mailerd.store.queue.failover import NotReplayedError, ReplayLog
+from mailerd.store.queue.recovery import RecoveryQueries
 from tests.store.queue.test_claim import claims
 from tests.store.queue.test_record import FORGOTTEN_CLAIM, LOST, SENT, row, write
 from tests.support.heard import Heard
@@ -105,6 +107,26 @@ async def test_what_is_in_hand_stays_in_hand(database: Database, one: Daemon) ->
     assert await row(database, letter, "status", "claim_token", "draft_id", "mode", "attempts") == (
         "sending", letter.token, "d1", "draft", 1,
     )  # fmt: skip
+
+
+async def test_what_looks_abandoned_after_a_failover_is_left_alone_until_all_is_told(
+    database: Database, one: Daemon
+) -> None:
+    """The hand-over was forgotten, and the failover took longer than the lease: the letter is in hand all the same."""
+    job = await post(database, recipients=1)
+    (letter,) = await one.ready(1)
+    one.replay_log.remember(Handover(letter, "draft", "d1", "t1"))
+    await query(database, "UPDATE job_recipients SET lease_until = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND")
+    one.meets_another()
+    expired = ExpiredClaims(database, "D1", timedelta(seconds=1), one.replay_log)
+    rows = RecoveryQueries(database, "D1", timedelta(seconds=1), check_lease=LEASE, replay_log=one.replay_log)
+    assert await expired.recover() == []
+    with pytest.raises(NotReplayedError):
+        await rows.is_orphan(job=job, seq=letter.seq, draft="d1")
+    assert await one.ready(1) == ()
+    assert await row(database, letter, "status", "draft_id") == ("sending", "d1")
+    assert await expired.recover() == []  # the lease began anew
+    assert await rows.is_orphan(job=job, seq=letter.seq, draft="d1") is False
 
 
 @pytest.mark.parametrize("unanswered", [False, True])

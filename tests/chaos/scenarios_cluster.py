@@ -1,0 +1,211 @@
+"""Storms over a database of three servers, all named in database.url: killed, frozen, cut off, restarted one by one."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from itertools import pairwise
+from typing import Final
+
+from mailerd.sandbox.mariadb import Server
+from tests.chaos.place import Failover, Place, Setting
+from tests.chaos.scenario import Scenario, Size
+from tests.chaos.truth import OPEN, UNFINISHED
+from tests.support.cluster import Cluster
+from tests.support.group import mysql_server
+
+_JOB: Final = 10
+"""Letters of one post."""
+_SENT: Final = "SELECT COUNT(*) FROM job_recipients WHERE status = 'sent'"
+_UNCERTAIN: Final = 3.0
+"""Seconds for which a server stays cut off, or comes back unchanged, before anybody does anything about it."""
+_SETTLES: Final = 1.0
+"""Seconds after the first letter in which a post may still meet what the failover left."""
+
+Fault = Callable[[Place], Awaitable[None]]
+
+
+async def _storm(place: Place, size: Size, faults: tuple[Fault, ...]) -> int:
+    async with _posting(place, size):
+        for fault in faults * size.rounds:
+            await fault(place)
+        await _rolling_restart(place)
+    await _until_settled(place)
+    await _measure(place)
+    await _compare(place)
+    return len(place.failovers)
+
+
+@asynccontextmanager
+async def _posting(place: Place, size: Size) -> AsyncIterator[None]:
+    """Post small jobs all the time meanwhile, and at least so many letters."""
+
+    over = asyncio.Event()
+
+    async def post() -> None:
+        while not over.is_set() or sum(place.promised.values()) < size.letters:
+            await place.post(_JOB)
+            await asyncio.sleep(0.2)
+
+    posting = asyncio.create_task(post())
+    try:
+        await _until_sending(place)
+        yield
+        over.set()
+        await posting
+    finally:
+        posting.cancel()
+
+
+async def _killed(place: Place) -> None:
+    """SIGKILL of the primary; another takes over; the old one is started again and joins."""
+    old = _cluster(place).primary
+    async with _failover(place, "the primary is killed"):
+        old.kill()
+        await asyncio.to_thread(_cluster(place).fail_over)
+    await asyncio.to_thread(old.start)
+    await asyncio.to_thread(_cluster(place).rejoin, old)
+
+
+async def _frozen(place: Place) -> None:
+    """SIGSTOP of the primary; another takes over; the old one wakes up, still believing that it is the primary."""
+    old = _cluster(place).primary
+    async with _failover(place, "the primary is frozen"):
+        old.freeze()
+        await asyncio.to_thread(_cluster(place).fail_over)
+    async with _failover(place, "the old primary wakes up"):
+        old.thaw()
+        await asyncio.sleep(_UNCERTAIN)
+    await _fenced(place, old)
+
+
+async def _cut_off(place: Place) -> None:
+    """The daemons see the primary, its replicas do not: it may accept nothing, and another takes over."""
+    old = _cluster(place).primary
+    async with _failover(place, "the primary is cut off from its replicas"):
+        await place.roads[old.port].black_hole()
+        await asyncio.sleep(_UNCERTAIN)
+        await asyncio.to_thread(_cluster(place).fail_over)
+        await asyncio.sleep(_UNCERTAIN)  # both take writes now, by their own words
+        old.kill()
+    await place.roads[old.port].heal()
+    await _fenced(place, old)
+
+
+async def _without_quorum(place: Place) -> None:
+    """Both other members are frozen: the primary is alone, may accept nothing, and goes on when they are back."""
+    others = _cluster(place).replicas
+    async with _failover(place, "the primary is alone, without a quorum"):
+        for node in others:
+            node.freeze()
+        await asyncio.sleep(4 * _UNCERTAIN)
+        for node in others:
+            node.thaw()
+    for node in others:
+        await asyncio.to_thread(_cluster(place).rejoin, node)
+
+
+async def _rolling_restart(place: Place) -> None:
+    """One server after the other is killed and started anew, the primary after another took its place in good order."""
+    cluster = _cluster(place)
+    first = cluster.primary
+    for node in cluster.replicas:
+        async with _failover(place, "rolling restart: a replica"):
+            await asyncio.to_thread(node.restart)
+            await asyncio.to_thread(cluster.rejoin, node)
+    async with _failover(place, "rolling restart: the primary is switched"):
+        await asyncio.to_thread(cluster.switch_over)
+    await asyncio.to_thread(first.restart)
+    await asyncio.to_thread(cluster.rejoin, first)
+
+
+async def _fenced(place: Place, old: Server) -> None:
+    """What an orchestrator does before an old primary may come back: it is ended, and comes back as a replica."""
+    await asyncio.to_thread(old.restart)
+    await asyncio.to_thread(_cluster(place).rejoin, old)
+
+
+@asynccontextmanager
+async def _failover(place: Place, what: str) -> AsyncIterator[None]:
+    """Note when it began and which server took writes after it, and wait until letters are sent again."""
+    noted = Failover(what, at=time.time())
+    place.failovers.append(noted)
+    yield
+    noted.stood = time.time()
+    place.server = _cluster(place).primary
+    noted.server = f"server {_cluster(place).nodes.index(place.server) + 1}"
+    await _until_sending(place)
+
+
+async def _until_sending(place: Place) -> None:
+    """Until letters are sent, two jobs' worth of them."""
+    before = (await place.rows(_SENT))[0][0]
+    while (await place.rows(_SENT))[0][0] < before + 2 * _JOB:  # noqa: ASYNC110 - a table
+        await asyncio.sleep(0.1)
+
+
+async def _until_settled(place: Place) -> None:
+    while (await place.rows(OPEN))[0][0] or (await place.rows(UNFINISHED))[0][0]:  # noqa: ASYNC110 - a table
+        await asyncio.sleep(0.3)
+
+
+async def _measure(place: Place) -> None:
+    """How long each failover kept letters back, and which posts were refused in it, or outside of any."""
+    accepted = sorted(letter["at"] for letter in await place.google.accepted())
+    refused = set(place.refused)
+    for n, noted in enumerate(place.failovers):
+        until = place.failovers[n + 1].at if n + 1 < len(place.failovers) else accepted[-1]
+        times = [noted.at, *(at for at in accepted if noted.at <= at <= until)]
+        noted.pause = max((later - earlier for earlier, later in pairwise(times)), default=0.0)
+        back = next((at for at in accepted if at > noted.stood), noted.stood)
+        noted.after = back - noted.stood
+        during = {at for at in refused if noted.at <= at <= back + _SETTLES}
+        noted.refused = len(during)
+        refused -= during
+    if refused:
+        place.breaches.append(f"{len(refused)} posts were refused though every server was well")
+
+
+async def _compare(place: Place) -> None:
+    """At the end all servers hold the same: none has accepted what the others will not have."""
+    try:
+        await asyncio.to_thread(_cluster(place).until_equal)
+    except TimeoutError as error:
+        place.breaches.append(str(error))
+    if len(sums := set(await asyncio.to_thread(_cluster(place).checksums))) > 1:
+        place.breaches.append(f"the servers hold different tables: {sums}")
+
+
+def _cluster(place: Place) -> Cluster:
+    assert place.cluster is not None
+    return place.cluster
+
+
+async def _semi_synchronous(place: Place, size: Size) -> int:
+    return await _storm(place, size, (_killed, _frozen, _cut_off) if size.seconds else (_killed,))
+
+
+async def _group(place: Place, size: Size) -> int:
+    return await _storm(place, size, (_killed, _frozen, _without_quorum) if size.seconds else (_killed,))
+
+
+_MOVED: Final = ("writer_changed", "database_told_again")
+
+OF_CLUSTER: Final = (
+    Scenario(
+        "cluster_semi_synchronous", "three MariaDB servers, semi-synchronous, all in database.url: the primary is "
+        "killed, frozen, cut off from its replicas, and all are restarted one by one", _semi_synchronous, Size(200, 1),
+        Size(2000, 2, 1.0), setting=Setting(cluster="semi-synchronous"), within=400, hits=_MOVED,
+    ),
+    *(
+        (
+            Scenario(
+                "cluster_group", "three MySQL servers in Group Replication, all in database.url: the primary is "
+                "killed, frozen, left without a quorum, and all are restarted one by one", _group, Size(200, 1),
+                Size(2000, 2, 1.0), setting=Setting(cluster="group"), within=600, hits=_MOVED,
+            ),
+        ) if mysql_server() else ()
+    ),
+)  # fmt: skip
