@@ -1,7 +1,7 @@
 """The letter that is measured: about 2 KB of HTML with a few variables, as newsletters and receipts have them."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from mailerd.mail.mime import Envelope, compose
 from mailerd.mail.templates import Content
@@ -17,14 +17,25 @@ HTML = (
 TEXT = "Hello {{ name }},\n\nthank you for your order {{ order }} of {{ product }}.\n"
 
 
-def job(sender: str, *, recipients: int, first: int = 0, filler: int = 0) -> bytes:
-    """A job's body; `filler` bytes more for each recipient."""
+def job(
+    sender: str,
+    *,
+    recipients: int,
+    first: int = 0,
+    filler: int = 0,
+    mailing_list: str | None = None,
+    later: bool = False,
+) -> bytes:
+    """A job's body; `filler` bytes more for each recipient; `later`: due tomorrow."""
+    due = (datetime.now(UTC) + timedelta(days=1)).isoformat()
     return json.dumps(
         {
             "sender_email": sender,
             "sender_name": "The Shop",
             "template": {"subject": SUBJECT, "html": HTML, "text": TEXT},
             "variables": {"product": "a good book"},
+            **({"list": mailing_list} if mailing_list else {}),
+            **({"send_at": due} if later else {}),
             "recipients": [
                 {
                     "email": f"reader{n}@example.org",

@@ -66,6 +66,21 @@ class Daemon:
         """Its process id."""
         return self.process.pid
 
+    @property
+    def children(self) -> list[int]:
+        """The process ids of its renderers."""
+        return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU seconds of all its processes that run now."""
+        return sum(Usage.of(pid).cpu_s for pid in (self.pid, *self.children))
+
+    @property
+    def memory_mb(self) -> float:
+        """Memory of all its processes, what they share counted once: proportional set sizes."""
+        return sum(_proportional_mb(pid) for pid in (self.pid, *self.children))
+
 
 @dataclass
 class Place:
@@ -78,7 +93,8 @@ class Place:
     senders: Sequence[str]
     key: str = ""
     _stack: ExitStack = field(default_factory=ExitStack)
-    _environment: dict[str, str] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
+    """Of its processes."""
 
     def daemon(self, **settings: object) -> Daemon:
         """Start a daemon and wait until its runner polls; `settings` are `section__key=value`."""
@@ -86,7 +102,7 @@ class Place:
         extra = {f"MAILERD_{name.upper()}": str(value) for name, value in settings.items()}
         with log.open("w") as out:
             process = subprocess.Popen(
-                child_process([sys.executable, "-m", "mailerd", "run"]), env={**self._environment, **extra}, stderr=out
+                child_process([sys.executable, "-m", "mailerd", "run"]), env={**self.environment, **extra}, stderr=out
             )
         self._stack.callback(_end, process)
         _until(lambda: "runner started" in log.read_text(), process)
@@ -96,7 +112,7 @@ class Place:
     def command(self, *words: str) -> str:
         """Run a command of mailerd's; what it printed."""
         return subprocess.run(
-            [sys.executable, "-m", "mailerd", *words], env=self._environment, check=True, capture_output=True, text=True
+            [sys.executable, "-m", "mailerd", *words], env=self.environment, check=True, capture_output=True, text=True
         ).stdout
 
     def query(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
@@ -192,10 +208,15 @@ def place(
             "MAILERD_PACE__UNITS_PER_MINUTE": "0",
             "MAILERD_PACE__PER_DAY": "0",
         }
-        it = Place(folder, database, url, process.pid, names, _stack=stack, _environment=environment)
+        it = Place(folder, database, url, process.pid, names, _stack=stack, environment=environment)
         it.command("migrate")
         it.key = it.command("keys", "create", "bench").strip().splitlines()[-1]
         yield it
+
+
+def _proportional_mb(pid: int) -> float:
+    (pss,) = re.findall(r"^Pss:\s+(\d+)", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+    return int(pss) / 1024
 
 
 def _until(true: Any, process: "subprocess.Popen[bytes]") -> None:

@@ -8,11 +8,11 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Result:
-    """A measure: its value, the goal, and what lies behind it."""
+    """A measure: its value, the goal, and what lies behind it; without a goal it is there to be known."""
 
     name: str
     value: float
-    goal: float
+    goal: float | None
     sense: Literal["at least", "at most"]
     unit: str
     detail: Mapping[str, float] = field(default_factory=dict)
@@ -20,7 +20,16 @@ class Result:
     @property
     def met(self) -> bool:
         """Whether the goal is reached."""
+        if self.goal is None:
+            return True
         return self.value >= self.goal if self.sense == "at least" else self.value <= self.goal
+
+    @property
+    def aim(self) -> str:
+        """The goal and whether it is reached, as two cells of a table."""
+        if self.goal is None:
+            return "- | "
+        return f"{self.sense} {self.goal:g} | {'met' if self.met else '**missed**'}"
 
 
 def table(runs: Sequence[Result]) -> str:
@@ -35,6 +44,6 @@ def table(runs: Sequence[Result]) -> str:
         )
         lines.append(
             f"| {name} | {middle.value:.3g} ({min(values):.3g} … {max(values):.3g}) {middle.unit} "
-            f"| {middle.sense} {middle.goal:g} | {'met' if middle.met else '**missed**'} | {behind} |"
+            f"| {middle.aim} | {behind} |"
         )
     return "\n".join(lines)

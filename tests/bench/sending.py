@@ -21,27 +21,29 @@ UNITS_PER_MINUTE = 6000
 
 
 def throughput(*, letters: int, direct: bool, senders: int = 200, concurrency: int = 100) -> Result:
-    """Letters per second, HTTP intake to durable outcome, beside a bare client's against the same server."""
-    goal = 0.4 if direct else 0.5
+    """Letters per second, HTTP intake to durable outcome; a bare client's against the same server, to be known."""
     with place(senders=senders, direct=direct) as it:
         bare = _bare(it, direct=direct, letters=letters, concurrency=concurrency)
         daemon = it.daemon(runner__concurrency=concurrency)
         beside = {"database": it.database.pid, "google": it.google_pid}
         before = {part: Usage.of(pid).cpu_s for part, pid in beside.items()}
-        rate, cpu, _ = _sent(it, [daemon], letters=letters)
+        own = Usage.of(daemon.pid).cpu_s
+        rate, cpu, _ = sent(it, [daemon], letters=letters)
+        own = Usage.of(daemon.pid).cpu_s - own
         others = {part: Usage.of(pid).cpu_s - before[part] for part, pid in beside.items()}
         it.audit()
     name = f"end to end, {'direct' if direct else 'draft'}"
-    detail = {"letters_per_s": rate, "bare_per_s": bare, "daemon_cpu_us_per_letter": cpu * 1e6}
+    detail = {"bare_per_s": bare, "daemon_cpu_us_per_letter": own / letters * 1e6}
+    detail["renderer_cpu_us_per_letter"] = cpu * 1e6 - detail["daemon_cpu_us_per_letter"]
     detail |= {f"{part}_cpu_us_per_letter": used / letters * 1e6 for part, used in others.items()}
-    return Result(name, rate / bare, goal, "at least", "of the bare client", detail)
+    return Result(name, rate, None if direct else 700, "at least", "letters/s", detail)
 
 
 def latency(*, letters: int, latency_ms: float = 100.0, concurrency: int = 100) -> Result:
     """Letters per second at a real latency, beside what concurrency and latency allow: two calls a letter."""
     with place(senders=200, latency_ms=latency_ms) as it:
         daemon = it.daemon(runner__concurrency=concurrency)
-        rate, cpu, steady = _sent(it, [daemon], letters=letters)
+        rate, cpu, steady = sent(it, [daemon], letters=letters)
         it.audit()
     most = concurrency / (2 * latency_ms / 1000)
     detail = {"letters_per_s": rate, "steady_per_s": steady, "limit_per_s": most, "daemon_cpu_us_per_letter": cpu * 1e6}
@@ -55,9 +57,9 @@ def daemons(number: int, *, letters: int) -> Result:
     with place(senders=200) as it:
         before = _deadlocks(it)
         one = it.daemon(runner__concurrency=100)
-        alone, _, _ = _sent(it, [one], letters=letters)
+        alone, _, _ = sent(it, [one], letters=letters)
         others = [it.daemon(runner__concurrency=100) for _ in range(number - 1)]
-        together, _, _ = _sent(it, [one, *others], letters=letters)
+        together, _, _ = sent(it, [one, *others], letters=letters)
         deadlocks = _deadlocks(it) - before
         it.audit()
     detail = {"together_per_s": together, "alone_per_s": alone, "deadlocks": deadlocks}
@@ -92,8 +94,8 @@ def first_letter(*, times: int = 100) -> Sequence[Result]:
     took.sort()
     detail = {"times": times, "best_ms": took[0]}
     return (
-        Result("first letter, median", statistics.median(took), 25, "at most", "ms", detail),
-        Result("first letter, p99", took[int(len(took) * 0.99) - 1], 100, "at most", "ms", detail),
+        Result("first letter, median", statistics.median(took), 20, "at most", "ms", detail),
+        Result("first letter, p99", took[int(len(took) * 0.99) - 1], 50, "at most", "ms", detail),
     )
 
 
@@ -106,18 +108,18 @@ def pace(*, senders: int = 200, daemons: int = 1, seconds: float = 180.0) -> Seq
         for number, sender in enumerate(it.senders):
             it.post(running[number % daemons].port, letter.job(sender, recipients=per_sender))
         time.sleep(5)  # the first burst is over; what is measured is the pace
-        before, cpu, started = _google_sent(it), sum(Usage.of(one.pid).cpu_s for one in running), time.monotonic()
+        before, cpu, started = _google_sent(it), sum(one.cpu_s for one in running), time.monotonic()
         time.sleep(seconds)
         elapsed = time.monotonic() - started
         sent = _google_sent(it) - before
-        share = (sum(Usage.of(one.pid).cpu_s for one in running) - cpu) / elapsed
+        share = (sum(one.cpu_s for one in running) - cpu) / elapsed
         throttled = it.google("usage")["throttled"]
         it.audit()
     allowed = senders * UNITS_PER_MINUTE / DRAFT_PAIR_UNITS * elapsed / 60
     name = f"pace of {senders} senders, {daemons} daemon{'s' if daemons > 1 else ''}"
     detail = {"letters": sent, "allowed": allowed, "seconds": elapsed}
     return (
-        Result(f"{name}: allowance used", sent / allowed, 0.97, "at least", "of the allowance", detail),
+        Result(f"{name}: allowance used", sent / allowed, 0.975, "at least", "of the allowance", detail),
         Result(f"{name}: throttled", throttled, 0, "at most", "requests", detail),
         Result(f"{name}: one core", share, 0.3, "at most", "of a core", detail),
     )
@@ -127,11 +129,11 @@ def memory(*, letters: int) -> Result:
     """The most memory while many letters are sent, looked at ten times, beside that after the first 10,000."""
     with place(senders=200) as it:
         daemon = it.daemon(runner__concurrency=100)
-        _sent(it, [daemon], letters=10_000)
+        sent(it, [daemon], letters=10_000)
         first = Usage.of(daemon.pid).rss_mb
         later = []
         for _ in range(10):
-            _sent(it, [daemon], letters=(letters - 10_000) // 10)
+            sent(it, [daemon], letters=(letters - 10_000) // 10)
             later.append(Usage.of(daemon.pid).rss_mb)
             sys.stderr.write(f"memory: {later[-1]:.1f} MB, {first:.1f} MB after the first 10,000\n")
         it.audit()
@@ -146,15 +148,17 @@ def _bare(it: Place, *, direct: bool, letters: int, concurrency: int) -> float:
     return float(said.stdout)
 
 
-def _sent(it: Place, daemons: Sequence[Daemon], *, letters: int) -> tuple[float, float, float]:
+def sent(
+    it: Place, daemons: Sequence[Daemon], *, letters: int, mailing_list: str | None = None
+) -> tuple[float, float, float]:
     """Post the jobs and wait for the last outcome.
 
     The letters per second from the first byte, CPU seconds a letter, and the letters per second of the middle half.
     """
     each = max(1, letters // len(it.senders))
-    bodies = [letter.job(sender, recipients=each) for sender in it.senders]
+    bodies = [letter.job(sender, recipients=each, mailing_list=mailing_list) for sender in it.senders]
     known = it.query("SELECT COUNT(*), COALESCE(SUM(total), 0) FROM jobs")[0]
-    cpu = sum(Usage.of(one.pid).cpu_s for one in daemons)
+    cpu = sum(one.cpu_s for one in daemons)
     started = time.monotonic()
     posting = threading.Thread(
         target=lambda: [it.post(daemons[n % len(daemons)].port, b) for n, b in enumerate(bodies)]
@@ -163,7 +167,7 @@ def _sent(it: Place, daemons: Sequence[Daemon], *, letters: int) -> tuple[float,
     ended = it.wait_for_jobs(known[0] + len(bodies), within_s=max(600.0, each * len(bodies) / 100))
     posting.join()
     total = each * len(bodies)
-    cpu = sum(Usage.of(one.pid).cpu_s for one in daemons) - cpu
+    cpu = sum(one.cpu_s for one in daemons) - cpu
     steady = it.query(
         "SELECT COUNT(*), TIMESTAMPDIFF(MICROSECOND, MIN(sent_at), MAX(sent_at)) / 1e6 FROM (SELECT sent_at, "
         "NTILE(4) OVER (ORDER BY sent_at) AS quarter FROM job_recipients WHERE id > %s) t WHERE quarter IN (2, 3)",

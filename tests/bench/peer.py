@@ -1,0 +1,107 @@
+"""The quickest Python queue that was tried, saq, at the same work: each letter a job, rendered, sent, and recorded.
+
+It keeps its jobs in Redis with a flush to the disk each second, as its documents have it, and writes each outcome into
+a row of MariaDB. It knows no limits, no drafts that make a send safe to repeat, and loses what a kill interrupts.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+from tests.bench import letter
+from tests.bench.place import CACHE, Place, place
+from tests.bench.result import Result
+from tests.bench.sending import sent
+
+_PACKAGES: Final = (
+    "saq==0.26.4",
+    "redis",
+    "typing-extensions",
+    "jinja2",
+    "aiohttp",
+    "aiomysql==0.3.2",
+    "pymysql==1.1.3",
+    "uvloop",
+)
+_WORKER: Final = Path(__file__).with_name("peer_worker.py")
+_REDIS: Final = 26379
+_START_S: Final = 30.0
+
+
+def peer(*, letters: int) -> Result:
+    """mailerd's letters per second beside saq's, against the same server and database.
+
+    Raises:
+        RuntimeError: redis-server is not installed.
+    """
+    if shutil.which("redis-server") is None:
+        raise RuntimeError("the peer keeps its jobs in Redis: apt-get install redis-server")
+    with place(senders=200) as it:
+        daemon = it.daemon(runner__concurrency=100)
+        ours, _, _ = sent(it, [daemon], letters=letters)
+        it.audit()
+        theirs = _theirs(it, letters)
+    return Result(
+        "letters/s beside the quickest peer, saq", ours / theirs, 2, "at least", "of it",
+        {"letters_per_s": ours, "peer_per_s": theirs},
+    )  # fmt: skip
+
+
+def _theirs(it: Place, letters: int) -> float:
+    python = _environment()
+    redis = subprocess.Popen(
+        ["redis-server", "--port", str(_REDIS), "--bind", "127.0.0.1", "--dir", str(it.folder), "--appendonly", "yes"],
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        it.query("CREATE TABLE peer (id INT PRIMARY KEY, status VARCHAR(9), message_id VARCHAR(64))")
+        it.query("INSERT INTO peer SELECT seq, 'waiting', NULL FROM seq_0_to_%s", letters - 1)
+        about = {
+            "google": it.google_url,
+            "redis": f"redis://127.0.0.1:{_REDIS}",
+            "database": {
+                "host": "127.0.0.1",
+                "port": it.database.port,
+                "user": "admin",
+                "password": it.database.password,
+                "db": "mailerd",
+            },
+            "credentials": str(it.folder / "credentials"),
+            "letters": letters,
+            "template": [letter.SUBJECT, letter.HTML, letter.TEXT],
+        }
+        worker = subprocess.Popen([python, str(_WORKER), json.dumps(about)])
+        try:
+            return _rate(it, letters, worker)
+        finally:
+            worker.kill()
+            worker.wait()
+    finally:
+        redis.terminate()
+        redis.wait()
+
+
+def _rate(it: Place, letters: int, worker: "subprocess.Popen[bytes]") -> float:
+    """From the first recorded letter to the last, so that its start and its enqueuing are not counted."""
+    first, end = 0.0, time.monotonic() + letters / 20 + _START_S
+    while time.monotonic() < end and worker.poll() is None:
+        ((done,),) = it.query("SELECT COUNT(*) FROM peer WHERE status = 'sent'")
+        if done and not first:
+            first = time.monotonic()
+        if done >= letters:
+            return letters / (time.monotonic() - first)
+        time.sleep(0.05)
+    raise RuntimeError("the peer did not send all letters")
+
+
+def _environment() -> str:
+    folder = CACHE / "peer"
+    python = folder / "bin" / "python"
+    if not python.exists():
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *_PACKAGES], check=True)
+    return str(python)
