@@ -1,7 +1,7 @@
 # The commands of this project. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check lint chaos systemd fast bench lock clean install uninstall events
+.PHONY: help setup run test check lint chaos systemd fast bench lock clean install uninstall events man
 
 BIN := .venv/bin
 PREFIX ?= /opt/mailerd
@@ -17,7 +17,7 @@ setup:  ## prepare this machine: Python, .venv, packages, database server (again
 	@tools/setup
 
 run: setup  ## see it work: a private database, a stand-in for Google, a sample job; Ctrl-C ends it
-	@$(BIN)/mailerd sandbox --demo examples/welcome.json
+	@$(BIN)/mailerd sandbox --demo
 
 test: setup  ## run the whole test suite (WORKERS=1: in one process)
 	@$(BIN)/pytest -n $(WORKERS) --dist worksteal
@@ -44,6 +44,9 @@ bench: setup  ## measure speed and size beside a bare client; minutes (BENCH='dr
 
 lock: setup  ## write requirements*.lock anew from pyproject.toml (UPGRADE=1: with the newest releases)
 	@tools/lock
+
+man: setup  ## write docs/man/mailerd.1 anew from the commands' help
+	@$(BIN)/python tools/manpage.py
 
 events: setup  ## write docs/events.md and systemd/*.catalog anew from the events
 	@$(BIN)/python tools/events.py

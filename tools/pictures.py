@@ -26,7 +26,7 @@ def main() -> None:
     """Run the demonstration, and take `mailerd top` while it sends and the outbox when it has sent."""
     mailerd = str(Path(sys.executable).with_name("mailerd"))
     with tempfile.TemporaryDirectory() as folder:
-        command = [mailerd, "sandbox", "--demo", str(ROOT / "examples" / "welcome.json"), "--latency", "0.8"]
+        command = [mailerd, "sandbox", "--demo", "--latency", "0.8"]
         sandbox = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
         assert sandbox.stdout is not None  # noqa: S101 - it is a pipe
         try:

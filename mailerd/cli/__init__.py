@@ -21,7 +21,7 @@ app = typer.Typer(
     cls=LazyGroup,
     help="A mail daemon for your own Gmail and Google Workspace mailboxes.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -52,7 +52,12 @@ COMMANDS: Final = {
         "audit",
         "Check that the counts and rows of every job agree, one line per finding.",
     ),
-    "sandbox": LazyCommand("sandbox", "sandbox", "Try mailerd without Google: nothing leaves this machine."),
+    "sandbox": LazyCommand("sandbox", "app", "Try mailerd without Google: nothing leaves this machine."),
+    "install-files": LazyCommand(
+        "packaged",
+        "install_files",
+        "Copy the files that come with mailerd: examples, units, catalogues, alert rules, dashboard, manual page.",
+    ),
     "version": LazyCommand("version", "version", "Print the version."),
 }
 

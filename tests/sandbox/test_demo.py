@@ -170,7 +170,7 @@ def test_the_demonstration_sends_the_whole_job_and_says_so(empty: Sandbox) -> No
 
 @pytest.mark.usefixtures("port_5000")
 def test_the_real_daemon_sends_the_whole_job_and_its_books_balance(tmp_path: Path) -> None:
-    words = ["sandbox", "--demo", str(WELCOME), "--exit", "--latency", "0"]
+    words = ["sandbox", "--demo", "--job", str(WELCOME), "--exit", "--latency", "0"]
     ended = subprocess.run(
         [sys.executable, "-m", "mailerd", *words], cwd=tmp_path, capture_output=True, text=True, check=False
     )

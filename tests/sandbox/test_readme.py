@@ -35,7 +35,7 @@ def checkout(tmp_path: Path) -> Path:
 def sandbox(checkout: Path, port_5000: None) -> Iterator[Sandbox]:  # noqa: ARG001 # it is held
     """What `make run` runs."""
     it = Sandbox(checkout)
-    words = [".venv/bin/mailerd", "sandbox", "--demo", "examples/welcome.json", "--latency", "0"]
+    words = [".venv/bin/mailerd", "sandbox", "--demo", "--latency", "0"]
     it.process = subprocess.Popen(
         words, cwd=checkout, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
         env=environment(),

@@ -21,7 +21,7 @@ def test_who_presses_the_button_of_a_letter_is_suppressed(tmp_path: Path) -> Non
     job = json.loads((ROOT / "examples" / "welcome.json").read_text("utf-8"))
     job["recipients"] = job["recipients"][:1]
     (tmp_path / "job.json").write_text(json.dumps(job), "utf-8")
-    words = ["sandbox", "--demo", "job.json", "--latency", "0", "--intake-port", "0"]
+    words = ["sandbox", "--demo", "--job", "job.json", "--latency", "0", "--intake-port", "0"]
     with subprocess.Popen(
         [sys.executable, "-m", "mailerd", *words], cwd=tmp_path, stdout=subprocess.PIPE, text=True
     ) as sandbox:

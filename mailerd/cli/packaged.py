@@ -1,0 +1,47 @@
+"""The files that come with mailerd: examples, units, catalogues, alert rules, dashboard, manual page.
+
+In an installed mailerd they lie in the package below `share`, in a checkout at their places below its root.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+import mailerd
+from mailerd.errors import MailerdError
+
+EXAMPLE: Final = "config.example.toml"
+FILES: Final = (EXAMPLE, "examples", "systemd", "docs/grafana", "docs/prometheus", "docs/man")
+"""As in pyproject.toml, which puts them into the wheel."""
+
+
+def packaged(name: str) -> Path:
+    """A file or a folder of them.
+
+    Raises:
+        MailerdError: it was left out when mailerd was packaged.
+    """
+    package = Path(mailerd.__file__).parent
+    for root in (package / "share", package.parent):
+        if (found := root / name).exists():
+            return found
+    raise MailerdError(f"{name} is not in this installation of mailerd; the wheel and a checkout have it")
+
+
+def install_files(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Made where it is not there.")],
+    config: Annotated[Path | None, typer.Option("--config", help="Taken as by every command; not read.")] = None,  # noqa: ARG001
+) -> None:
+    """Copy the files that come with mailerd: examples, units, catalogues, alert rules, dashboard, manual page."""
+    for name in FILES:
+        source, target = packaged(name), folder / name
+        if target.exists():
+            raise MailerdError(f"{target} is there already and is left as it is; nothing more was copied")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target)
+        else:
+            shutil.copyfile(source, target)
+        print(target)
