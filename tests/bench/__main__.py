@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.bench import commands, neighbours, peer, sending, sharing, storing, suppressing
+from tests.bench import commands, hostile, neighbours, peer, sending, sharing, storing, suppressing
 from tests.bench.result import Result, table
 
 
@@ -22,6 +22,7 @@ def _measures(letters: int) -> dict[str, Callable[[], Result | Sequence[Result]]
         "claim": storing.claim,
         "idle": storing.idle,
         "shares": sharing.shares,
+        "hostile": hostile.hostile,
         "commands": commands.commands,
         "peer": lambda: peer.peer(letters=letters),
         "suppressions": suppressing.suppressions,
