@@ -102,11 +102,13 @@ class _Sandbox:
         async with serve(google, port=options.google_port) as running:
             self._screen.step("stand-in for Google", running.url)
             intake_port, public_port = _ports(options.intake_port)
+            self._sandbox_dir.write_credential("client", google.accounts.client_file())  # as auth login looks for it
             self._screen.step("unsubscribe links", f"http://127.0.0.1:{public_port}/u/, on this machine alone")
             self._sandbox_dir.write_configuration(
                 database=server.url,
                 google=running.url,
                 token_uri=running.token_uri,
+                auth_uri=google.accounts.auth_uri,
                 intake_port=intake_port,
                 public_port=public_port,
                 drain_s=DRAIN_S,

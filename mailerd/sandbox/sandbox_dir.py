@@ -69,6 +69,7 @@ class SandboxDir:
         database: str,
         google: str,
         token_uri: str,
+        auth_uri: str,
         intake_port: int,
         public_port: int,
         drain_s: int,
@@ -80,7 +81,12 @@ class SandboxDir:
             "intake": {"host": "127.0.0.1", "port": intake_port},
             "public": {"host": "127.0.0.1", "port": public_port, "base_url": f"http://127.0.0.1:{public_port}"},
             "runner": {"drain_timeout": drain_s},
-            "gmail": {"api_root": google, "token_uri": token_uri, "credentials_dir": str(self.credentials)},
+            "gmail": {
+                "api_root": google,
+                "token_uri": token_uri,
+                "auth_uri": auth_uri,
+                "credentials_dir": str(self.credentials),
+            },
             "pace": {} if limits else dict.fromkeys(_LIMITS, 0),
             "log": {"format": "text"},
         }

@@ -35,12 +35,16 @@ class Shop:
     def settings(self) -> Settings:
         return load(self.config, environment={})
 
-    async def say(self, *words: str, code: int = 0, given: str = "") -> str:
-        """Run a command to its end as a process of its own; what it printed, both streams."""
-        process = await asyncio.create_subprocess_exec(
+    async def start(self, *words: str) -> asyncio.subprocess.Process:
+        """Start a command; it says everything on standard output."""
+        return await asyncio.create_subprocess_exec(
             sys.executable, "-m", "mailerd", *words, "--config", str(self.config), cwd=self.folder,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip
+
+    async def say(self, *words: str, code: int = 0, given: str = "") -> str:
+        """Run a command to its end as a process of its own; what it printed, both streams."""
+        process = await self.start(*words)
         out, _ = await asyncio.wait_for(process.communicate(given.encode()), 60)
         assert process.returncode == code, out.decode()
         return out.decode()

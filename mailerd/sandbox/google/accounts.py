@@ -70,6 +70,24 @@ class Accounts:
         self.token_uri = NO_TOKEN_URI
         self._grants: dict[str, Grant] = {}
 
+    @property
+    def auth_uri(self) -> str:
+        """Where a person agrees, once the server runs."""
+        return self.token_uri.removesuffix("token") + "o/oauth2/v2/auth"
+
+    def client_file(self) -> dict[str, Any]:
+        """The OAuth client in the shape in which Google's console hands out a desktop client."""
+        return {
+            "installed": {
+                "client_id": self.client_id,
+                "project_id": "sandbox",
+                "auth_uri": self.auth_uri,
+                "token_uri": self.token_uri,
+                "client_secret": self.client_secret,
+                "redirect_uris": ["http://localhost"],
+            }
+        }
+
     def served_at(self, url: str) -> None:
         """Tell every service account's file where to ask for tokens."""
         self.token_uri = url + "token"

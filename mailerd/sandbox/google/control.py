@@ -44,7 +44,7 @@ class Control:
             ("GET", "usage"): lambda *_: google.usage(),
             ("GET", "rules"): lambda *_: asdict(google.rules),
             ("PATCH", "rules"): lambda _, __, body: asdict(google.change_rules(**body)),
-            ("GET", "client.json"): lambda *_: self._client(),
+            ("GET", "client.json"): lambda *_: google.accounts.client_file(),
             ("POST", "tokens/expire"): self._expire_tokens,
             ("POST", "reset"): self._reset,
         }
@@ -185,20 +185,6 @@ class Control:
         )
         found = [entry._asdict() for entry in islice(newer, size)]
         return {"log": found, "next_cursor": str(found[-1]["seq"]) if found else None}
-
-    def _client(self) -> dict[str, Any]:
-        """The OAuth client in the shape in which Google's console hands out a desktop client."""
-        accounts = self._google.accounts
-        return {
-            "installed": {
-                "client_id": accounts.client_id,
-                "project_id": "sandbox",
-                "auth_uri": accounts.token_uri.removesuffix("token") + "o/oauth2/v2/auth",
-                "token_uri": accounts.token_uri,
-                "client_secret": accounts.client_secret,
-                "redirect_uris": ["http://localhost"],
-            }
-        }
 
     def _expire_tokens(self, _ident: str, _query: Query, _body: dict[str, Any]) -> Any:
         self._google.accounts.expire_tokens()

@@ -18,7 +18,10 @@ from mailerd.sandbox.google.resources import bodies
 from mailerd.sandbox.google.unsubscribe import ONE_CLICK, offer, press
 
 LETTERS = "/letters/"
+PAGES = ("/", "/style.css", "/usage", "/log", "/faults")
 _PER_PAGE = 50
+_LOGGED = 200
+"""Requests that the page of the log shows."""
 _HERE = Path(__file__).parent / "pages"
 _OWN_POLICY = (
     "default-src 'none'; style-src 'self'; frame-src 'self'; form-action 'self'; base-uri 'none'; "
@@ -44,6 +47,8 @@ class Pages:
             return self._list(query)
         if path == "/style.css":
             return Answer(200, (_HERE / "style.css").read_bytes(), "text/css; charset=UTF-8")
+        if path in PAGES:
+            return self._table(path)
         ident, _, part = path.removeprefix(LETTERS).partition("/")
         try:
             letter = find(self._google, ident)
@@ -87,6 +92,33 @@ class Pages:
             drafts=len(self._google.drafts()),
             duplicates=self._google.duplicates(),
         )
+
+    def _table(self, path: str) -> Answer:
+        """What was used of the allowances, the newest requests, or the faults."""
+        google = self._google
+        match path:
+            case "/usage":
+                headings = ["mailbox", "sent", "drafts", "units in the last minute", "allowance", "throttled"]
+                rows = [
+                    [email, it["sent"], it["drafts"], it["units_last_minute"], it["allowance"] or "no limit",
+                     sum(it["throttled"].values())]
+                    for email, it in google.usage()["users"].items()
+                ]  # fmt: skip
+            case "/log":
+                headings = ["time", "mailbox", "method", "answer", "units", "draft"]
+                newest = list(google.log)[: -_LOGGED - 1 : -1]
+                rows = [
+                    [_moment(it.at), it.user, it.method, it.status or "none", it.units, it.draft_id] for it in newest
+                ]
+            case _:
+                headings = ["id", "what goes wrong", "method", "mailbox", "how often", "has struck"]
+                faults = [*google.faults.armed, *google.faults.spent]
+                rows = [
+                    [it.id, it.fault.kind, it.fault.method or "every one", it.fault.sender or "every one",
+                     "until it is cleared" if it.fault.count < 0 else it.fault.count, it.struck]
+                    for it in faults
+                ]  # fmt: skip
+        return self._page(200, "table.html", title=path[1:], headings=headings, rows=rows)
 
     def _letter(self, letter: Letter) -> Answer:
         text, html = bodies(letter.message)

@@ -16,7 +16,7 @@ from mailerd.sandbox.google.control import PREFIX, Control
 from mailerd.sandbox.google.fake_google import FakeGoogle
 from mailerd.sandbox.google.http_response import response
 from mailerd.sandbox.google.methods import API, UPLOAD
-from mailerd.sandbox.google.pages import LETTERS, Pages
+from mailerd.sandbox.google.pages import LETTERS, PAGES, Pages
 from mailerd.sandbox.google.request_handler import GoogleRequestHandler
 from mailerd.sandbox.google.unsubscribe import is_loopback
 
@@ -73,7 +73,7 @@ class _Site:
             return unknown_path()
         if path.startswith(PREFIX):
             return self._control.answer(request.method, path.removeprefix(PREFIX), query, await request.read())
-        if request.method in ("GET", "HEAD") and (path in ("/", "/style.css") or path.startswith(LETTERS)):
+        if request.method in ("GET", "HEAD") and (path in PAGES or path.startswith(LETTERS)):
             return self._pages.answer(path, query)
         if request.method == "POST" and path.startswith(LETTERS) and _is_of_own_page(request):
             await request.read()

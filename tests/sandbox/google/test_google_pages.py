@@ -6,7 +6,7 @@ from typing import Any
 
 import aiohttp
 
-from mailerd.sandbox.google import FakeGoogle
+from mailerd.sandbox.google import FakeGoogle, Fault
 
 Compose = Callable[..., dict[str, Any]]
 EVIL = (
@@ -89,3 +89,22 @@ async def test_a_letter_sent_twice_raises_the_alarm(session: aiohttp.ClientSessi
 async def test_a_letter_that_is_not_there_is_404(session: aiohttp.ClientSession) -> None:
     for path in ("/letters/none", "/letters/none/html", "/letters/../etc/passwd"):
         assert (await _page(session, path))[0].status == 404
+
+
+async def test_usage_log_and_faults_are_pages(
+    session: aiohttp.ClientSession, google: FakeGoogle, compose: Compose
+) -> None:
+    google.fault(Fault(kind="daily_limit", method="drafts.send", count=-1))
+    await session.post("gmail/v1/users/me/messages/send", json=compose())
+    for path, parts in {
+        "/usage": ("<td>me@example.com</td>", "units in the last minute"),
+        "/log": ("<td>messages.send</td>", "<td>200</td>"),
+        "/faults": ("<td>daily_limit</td>", "<td>until it is cleared</td>"),
+    }.items():
+        answer, text = await _page(session, path)
+        assert (answer.status, answer.content_type) == (200, "text/html")
+        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+        for part in (*parts, f'href="/sandbox{path}"'):
+            assert part in text
+    _, outbox = await _page(session, "/")
+    assert 'href="/usage"' in outbox
