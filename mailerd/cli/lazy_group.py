@@ -47,6 +47,11 @@ COMMANDS: Final = {
     ),
     "top": LazyCommand("top", "top", "Watch senders, jobs, failures, daemons and the database; q ends it."),
     "settle": LazyCommand("settle", "settle", "Record what became of an unsure letter, once a person has looked."),
+    "after-restore": LazyCommand(
+        "after_restore",
+        "after_restore",
+        "Let every open letter be looked for at Google before it is sent: for a database restored from a backup.",
+    ),
     "audit": LazyCommand(
         "audit",
         "audit",

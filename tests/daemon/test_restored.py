@@ -1,0 +1,113 @@
+"""A backup is restored while letters were sent since: nothing goes out twice, and everything goes out once."""
+
+import asyncio
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from yarl import URL
+
+from mailerd.config import Settings
+from mailerd.core.states import Proof
+from mailerd.sandbox.google import COMPOSE, METADATA, FakeGoogle, RunningServer
+from mailerd.store.audit import audit
+from mailerd.store.db.database import Database
+from mailerd.store.queue.restored import DaemonRunsError, RestoredQueue
+from tests.support.daemon import running, settings, sign_in
+from tests.support.eventually import eventually
+from tests.support.heard import Heard
+from tests.support.rows import post, query, states
+
+ME, BLIND = "me@example.com", "blind@example.com"
+
+
+@pytest.fixture
+def known(database_url: str, served: RunningServer, credentials: Path, google: FakeGoogle) -> Settings:
+    sign_in(google, credentials, ME, scopes=(COMPOSE, METADATA))
+    sign_in(google, credentials, BLIND, scopes=(COMPOSE,))
+    return settings(
+        database_url, served, credentials, gmail={"request_timeout": 0.5}, runner={"lease": 4, "poll_interval": 0.1}
+    )
+
+
+def tool(database_url: str, *words: str) -> list[str]:
+    url, (name, *options) = URL(database_url), words
+    program = next(filter(None, map(shutil.which, (f"mariadb{name}", f"mysql{name}"))))
+    return [
+        program, *options, "--protocol=tcp", "--skip-ssl", f"--host={url.host}", f"--port={url.port}",
+        f"--user={url.user}", f"--password={url.password}", url.path.strip("/"),
+    ]  # fmt: skip
+
+
+def dump(database_url: str) -> bytes:
+    words = tool(database_url, "-dump", "--single-transaction", "--no-tablespaces")
+    done = subprocess.run(words, check=False, capture_output=True, timeout=60)
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout
+
+
+def load(database_url: str, backup: bytes) -> None:
+    subprocess.run(tool(database_url, ""), input=backup, check=True, timeout=60)
+
+
+async def test_letters_that_were_sent_since_the_backup_are_found_and_the_rest_goes_out(
+    known: Settings, database: Database, database_url: str, google: FakeGoogle
+) -> None:
+    job = await post(database, recipients=6)
+    await query(database, "UPDATE job_recipients SET due_at = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR WHERE seq > 3")
+    backup = await asyncio.to_thread(dump, database_url)
+    async with running(known, Heard()) as daemon:
+        daemon.runner.wake()
+        await eventually(lambda: sent(google, 4), within=20)
+    await asyncio.to_thread(load, database_url, backup)
+    assert await states(database, job) == {"waiting": 6}, "the backup knows of none"
+    queue = RestoredQueue(database)
+    assert await queue.open_letters() == {ME: 6}
+    assert await queue.doubt_all() == 6
+    assert await queue.doubt_all() == 0
+    assert (await states(database, job)) == {"unsure": 6}
+    assert (await audit(database))[1] == []
+    async with running(known, Heard()):
+        await eventually(lambda: sent(google, 6), within=40)
+        await eventually(lambda: ended(database, job), within=20)
+    assert not google.duplicates()
+    assert len(google.sent) == 6
+    proofs = await query(database, "SELECT proof, COUNT(*) FROM job_recipients GROUP BY proof")
+    assert dict(proofs) == {Proof.SEEN.value: 4, Proof.ANSWERED.value: 2}
+
+
+async def test_a_sign_in_that_may_not_look_leaves_it_to_a_person_and_a_better_one_does_not(
+    known: Settings, database: Database, google: FakeGoogle, credentials: Path
+) -> None:
+    job = await post(database, sender=BLIND, recipients=2)
+    queue = RestoredQueue(database)
+    assert await queue.doubt_all() == 2
+    async with running(known, Heard()):
+        await eventually(lambda: for_a_person(database, 2), within=20)
+    assert not google.sent
+    sign_in(google, credentials, BLIND, scopes=(COMPOSE, METADATA))
+    assert await queue.doubt_all() == 2, "they are looked for again"
+    async with running(known, Heard()):
+        await eventually(lambda: ended(database, job), within=30)
+    assert len(google.sent) == 2
+
+
+async def test_beside_a_daemon_that_runs_nothing_is_changed(known: Settings, database: Database) -> None:
+    await post(database, sender="nobody@example.com", recipients=2)
+    async with running(known, Heard()):
+        with pytest.raises(DaemonRunsError, match="stop it first"):
+            await RestoredQueue(database).doubt_all()
+
+
+async def sent(google: FakeGoogle, letters: int) -> bool:
+    return len(google.sent) >= letters
+
+
+async def ended(database: Database, job: str) -> bool:
+    return await query(database, "SELECT status FROM jobs WHERE id = %s", job) == [("completed",)]
+
+
+async def for_a_person(database: Database, letters: int) -> bool:
+    waits = "SELECT COUNT(*) FROM job_recipients WHERE status = 'unsure' AND lease_until IS NULL"
+    return await query(database, waits) == [(letters,)]
