@@ -120,7 +120,8 @@ def test_both_readmes_have_the_same_headings_and_blocks() -> None:
 
 def test_both_readmes_lead_to_the_same_places_and_name_the_same_things() -> None:
     other = {"README.md", "README.zh-CN.md"}
-    assert sorted(set(README.links) - other) == sorted(set(CHINESE.links) - other)
+    led_to = {link.replace(".zh-CN.md", ".md") for link in set(CHINESE.links) - other}
+    assert sorted(set(README.links) - other) == sorted(led_to)
     assert set(README.spans) == set(CHINESE.spans)
 
 
@@ -236,3 +237,11 @@ def test_the_licence_is_the_one_that_is_declared() -> None:
     assert PROJECT["project"]["license"] == "MIT"
     assert text.startswith("MIT License\n")
     assert "the mailerd founders" in text
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "docs").glob("*.zh-CN.md")))
+def test_a_chinese_guide_has_the_sections_and_the_commands_of_the_english_one(name: str) -> None:
+    chinese, english = Paper(ROOT / "docs" / name), Paper(ROOT / "docs" / name.replace(".zh-CN.md", ".md"))
+    assert len(re.findall("^## ", chinese.text, re.MULTILINE)) == len(re.findall("^## ", english.text, re.MULTILINE))
+    assert chinese.commands("mailerd") == english.commands("mailerd")
+    assert [block.body for block in chinese.blocks] == [block.body for block in english.blocks]
