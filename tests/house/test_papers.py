@@ -243,5 +243,5 @@ def test_the_licence_is_the_one_that_is_declared() -> None:
 def test_a_chinese_guide_has_the_sections_and_the_commands_of_the_english_one(name: str) -> None:
     chinese, english = Paper(ROOT / "docs" / name), Paper(ROOT / "docs" / name.replace(".zh-CN.md", ".md"))
     assert len(re.findall("^## ", chinese.text, re.MULTILINE)) == len(re.findall("^## ", english.text, re.MULTILINE))
-    assert chinese.commands("mailerd") == english.commands("mailerd")
+    assert list(chinese.commands("mailerd")) == list(english.commands("mailerd"))
     assert [block.body for block in chinese.blocks] == [block.body for block in english.blocks]
