@@ -22,7 +22,8 @@ _GREEDY: Final = "{% set m = {'a': x} %}" + "{% set m = [m, m] %}" * 60 + "{{ m.
 _TEMPLATES: Final = (*ESCAPES, *BOMBS, _NESTED, _SLOW, _GREEDY)
 _LETTERS: Final = 20_000
 _FAILED: Final = """
-SELECT COUNT(*) FROM job_recipients r JOIN jobs j ON j.id = r.job_id WHERE j.sender_email IN %s AND r.status = 'failed'"""
+SELECT COUNT(*) FROM job_recipients r JOIN jobs j ON j.id = r.job_id
+ WHERE j.sender_email IN %s AND r.status = 'failed'"""
 _CLIENTS: Final = 4
 """Connections over which the hostile key posts, one template after another."""
 
