@@ -20,6 +20,8 @@ from mailerd.events.renderer import RendererEvents
 from mailerd.events.store import StoreEvents
 from mailerd.events.worker import RecoveryEvents, RunnerEvents
 from mailerd.gmail import Gmail
+from mailerd.inbox.build_reader import build_reader
+from mailerd.inbox.reader import InboxReader
 from mailerd.intake.forecast import ForecastService
 from mailerd.intake.health import MayName, MetricsPage
 from mailerd.intake.resolve_sender import SenderResolver
@@ -33,6 +35,7 @@ from mailerd.ops.metrics import Metrics
 from mailerd.ops.stats_poller import QueueChanges, StatsPoller
 from mailerd.ops.systemd import Systemd
 from mailerd.ops.watchdog import Watchdog
+from mailerd.rate_limited_gmail import RateLimitedGmail
 from mailerd.store.daemons import Daemons
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
@@ -54,7 +57,6 @@ from mailerd.worker.message_builder import MessageBuilder
 from mailerd.worker.orphan_drafts import OrphanDrafts
 from mailerd.worker.pause_log import PauseLog
 from mailerd.worker.progress import JobProgress
-from mailerd.worker.rate_limited_gmail import RateLimitedGmail
 from mailerd.worker.reconcile import Reconciler
 from mailerd.worker.recorder import Recorder
 from mailerd.worker.recovery import Recovery
@@ -100,6 +102,7 @@ class Daemon:
     in_flight: InFlight
     runner: Runner
     recovery: Recovery
+    inbox: InboxReader
     progress: JobProgress
     events: RunnerEvents
     store_events: StoreEvents
@@ -153,6 +156,7 @@ class Daemon:
             parts.create_task(self.recovery.reconcile_loop(), name="reconcile"),
             parts.create_task(self.recovery.stuck_jobs_loop(), name="find stuck jobs"),
             parts.create_task(self.recovery.sweep_loop(), name="sweep orphan drafts"),
+            *([parts.create_task(self.inbox.loop(), name="inbox")] if self.settings.inbox.enabled else []),
             parts.create_task(heartbeat_loop(self.daemons, self.heartbeats, self.events), name="heartbeat"),
             parts.create_task(self.service.stats.run(), name="stats"),
             parts.create_task(prune_loop(Tallies(self.database), self.heartbeats, self.events), name="prune tallies"),
@@ -245,8 +249,7 @@ def build(settings: Settings, log: EventSink, *, flush: Callable[[], bool] = lam
     breaker = CircuitBreaker(clock=clock, events=events)
     delivery = Delivery(
         gmail=gmail, limited_gmail=_limited(claims, gmail, max_wait=_MAX_DELETION_WAIT), recorder=recorder,
-        semaphore=gmail.semaphore,
-        in_flight=in_flight, breaker=breaker, pause_log=PauseLog(clock=clock, events=events),
+        semaphore=gmail.semaphore, in_flight=in_flight, breaker=breaker, pause_log=PauseLog(clock=clock, events=events),
         builder=MessageBuilder(database, renderer=renderer, clock=clock, links=links), progress=progress, policy=policy,
         request_timeout=settings.gmail.request_timeout, clock=clock, events=events,
     )  # fmt: skip
@@ -259,13 +262,14 @@ def build(settings: Settings, log: EventSink, *, flush: Callable[[], bool] = lam
     recovery = _recovery(
         settings, sink, rescues, limited_gmail=limited_gmail, recorder=recorder, runner=runner, heartbeats=heartbeats
     )
+    inbox = build_reader(settings, sink, claims, gmail=limited_gmail, wake=runner.wake, heartbeats=heartbeats)
     service = _service(sink, metrics, alert_state, changes, claims=claims, heartbeats=heartbeats, flush=flush)
     page = _page(settings, metrics, database, in_flight)
     intake = _intake(settings, sink, claims=claims, wake=runner.wake, gmail=gmail, page=page)
     return Daemon(
         settings=settings, database=database, gmail=gmail, intake=intake, recorder=recorder, in_flight=in_flight,
         daemons=Daemons(database, daemon_id, on_lost_commits=replay_log.replay_again), runner=runner,
-        recovery=recovery, progress=progress, events=events, store_events=store_events, service=service,
+        recovery=recovery, inbox=inbox, progress=progress, events=events, store_events=store_events, service=service,
         heartbeats=heartbeats, claims=claims, renderer=renderer,
     )  # fmt: skip
 

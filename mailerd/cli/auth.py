@@ -17,7 +17,7 @@ from mailerd.core.verdicts import judge
 from mailerd.errors import MailerdError
 from mailerd.events.gmail import GmailEvents
 from mailerd.gmail.list_credentials import Entry, inventory
-from mailerd.gmail.mailbox import COMPOSE, METADATA, SEND, mailbox_with
+from mailerd.gmail.mailbox import COMPOSE, METADATA, READONLY, SEND, mailbox_with
 from mailerd.gmail.oauth_callback import Callback, listening
 from mailerd.gmail.oauth_login import AuthorizationRequest, Client, SignedIn, SignIn, SignInError, read_client
 from mailerd.gmail.save_credentials import credential_path, save
@@ -37,7 +37,12 @@ def login(
         typer.Option(help='The OAuth client\'s JSON ("Desktop app"); client.json in credentials_dir when not given.'),
     ] = None,
     metadata: Annotated[
-        bool, typer.Option("--metadata", help="Ask for gmail.metadata too: a letter that was found has its message id.")
+        bool,
+        typer.Option("--metadata", help="Ask for gmail.metadata too: replies are seen, and bounces by their headers."),
+    ] = False,
+    readonly: Annotated[
+        bool,
+        typer.Option("--readonly", help="Ask for gmail.readonly too: bounces, limit notices and replies are read."),
     ] = False,
     send_only: Annotated[
         bool, typer.Option("--send-only", help="Ask for gmail.send instead of gmail.compose: no drafts, doubts stay.")
@@ -56,7 +61,11 @@ def login(
         raise MailerdError(f"--sender {sender}: {error}") from None
     if sender in known.aliases:
         raise SignInError(f"{sender} is an alias of {known.aliases[sender]} (gmail.aliases): sign that mailbox in")
-    scopes = (SEND if send_only else COMPOSE, *((METADATA,) if metadata else ()))
+    if metadata and readonly:
+        raise SignInError(
+            "--metadata and --readonly exclude each other: with both scopes Google refuses to show a body"
+        )
+    scopes = (SEND if send_only else COMPOSE, *((METADATA,) if metadata else (READONLY,) if readonly else ()))
     key = read_client(client or known.credentials_dir / "client.json")
     place = credential_path(sender, known.credentials_dir)
     done = run_async(

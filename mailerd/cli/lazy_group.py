@@ -45,6 +45,9 @@ COMMANDS: Final = {
         "recipients",
         "Show one person's letters over all jobs, and what keeps letters from that person.",
     ),
+    "bounces": LazyCommand(
+        "bounces", "bounces", "Show the letters that came back, the newest first, with the reason of each."
+    ),
     "top": LazyCommand("top", "top", "Watch senders, jobs, failures, daemons and the database; q ends it."),
     "settle": LazyCommand("settle", "settle", "Record what became of an unsure letter, once a person has looked."),
     "after-restore": LazyCommand(

@@ -136,6 +136,22 @@ class GmailSettings(Section):
         return 2 * self.request_timeout
 
 
+class InboxSettings(Section):
+    """`[inbox]`: what comes back to the mailboxes, read where the sign-in allows it."""
+
+    enabled: bool = Field(True, description="read the inboxes of senders for bounces, limit notices and replies")
+    interval: Annotated[float, Field(gt=0, le=3600)] = Field(
+        60.0,
+        description="seconds between two reads while a sender sends; five times that for a day after, then 30 times",
+    )
+    undo_over_limit: bool = Field(
+        True, description="send a letter again that Google gave back by a limit notice; else only its sender pauses"
+    )
+    limit_pause: Annotated[float, Field(ge=0, le=7 * 86_400)] = Field(
+        3600.0, description="seconds that a sender rests at least after a limit notice"
+    )
+
+
 class PaceSettings(Section):
     """`[pace]`: what a sender may use unless it has its own."""
 
@@ -232,6 +248,7 @@ class Settings(BaseSettings):
     templates: TemplateSettings = TemplateSettings()
     runner: RunnerSettings = RunnerSettings()
     gmail: GmailSettings = GmailSettings()
+    inbox: InboxSettings = InboxSettings()
     pace: PaceSettings = PaceSettings()
     retry: RetrySettings = RetrySettings()
     log: LogSettings = LogSettings()

@@ -9,7 +9,9 @@ from mailerd.core.verdicts import PauseCause
 
 MANUAL: Final = "manual"
 """The cause of a pause that a person ordered. No reply of Google means it, so it is no `PauseCause`."""
-CAUSES: Final = (*(cause.value for cause in PauseCause), MANUAL)
+BLOCKED: Final = "blocked"
+"""The cause of a pause after many letters that receiving servers did not want; their notices say so, later."""
+CAUSES: Final = (*(cause.value for cause in PauseCause), MANUAL, BLOCKED)
 """Every cause that a sender's row may name."""
 
 

@@ -19,6 +19,7 @@ UNITS: Final[Mapping[Call, int]] = {
     Call.MESSAGES_GET: 20,
     Call.MESSAGES_LIST: 5,
     Call.THREADS_GET: 40,
+    Call.HISTORY_LIST: 2,
     Call.GET_PROFILE: 1,
 }
 """What Google charges for a call: https://developers.google.com/workspace/gmail/api/reference/quota"""

@@ -18,6 +18,7 @@ class Call(StrEnum):
     MESSAGES_GET = "messages.get"
     MESSAGES_LIST = "messages.list"
     THREADS_GET = "threads.get"
+    HISTORY_LIST = "history.list"
     GET_PROFILE = "getProfile"
 
 

@@ -13,12 +13,20 @@ import mailerd.events
 from mailerd.events.base import Event, Level, registered_events
 from mailerd.events.runbook import RUNBOOKS, Runbook
 from mailerd.events.runbook_in_doubt import DOUBTS_RUNBOOKS
+from mailerd.events.runbook_inbox import INBOX_RUNBOOKS
 from mailerd.events.runbook_pauses import PAUSE_RUNBOOKS
 from mailerd.events.runbook_renderer import RENDERER_RUNBOOKS
 from mailerd.events.runbook_replaced import REPLACED_RUNBOOKS
 from mailerd.events.runbook_suppression import SUPPRESSION_RUNBOOKS
 
-ALL_RUNBOOKS: Final = {**RUNBOOKS, **DOUBTS_RUNBOOKS, **REPLACED_RUNBOOKS, **RENDERER_RUNBOOKS, **SUPPRESSION_RUNBOOKS}
+ALL_RUNBOOKS: Final = {
+    **RUNBOOKS,
+    **DOUBTS_RUNBOOKS,
+    **REPLACED_RUNBOOKS,
+    **RENDERER_RUNBOOKS,
+    **SUPPRESSION_RUNBOOKS,
+    **INBOX_RUNBOOKS,
+}
 RUNBOOKS_BY_CAUSE: Final = {"sender_paused": PAUSE_RUNBOOKS}
 """By the value of an event's field `by`."""
 Language = Literal["en", "zh"]

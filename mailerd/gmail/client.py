@@ -35,6 +35,11 @@ from mailerd.gmail.session import GmailRequest, GmailSession
 from mailerd.gmail.tokens import Token, Tokens
 
 KEY_HEADERS = ("X-Mailerd-Key",)
+NOTICE_HEADERS = (
+    "From", "To", "Subject", "Content-Type", "Authentication-Results", "X-Failed-Recipients", "Auto-Submitted",
+    "Precedence", "X-Autoreply", "X-Autorespond", "X-Auto-Response-Suppress", "X-Mailerd-Key",
+)  # fmt: skip
+"""What tells a notice, an answer and an unsubscribe from all other mail, and a letter of ours from a person's."""
 _OTHER_CALLS = 20
 """Connections beside those of the letters: checks of unresolved sends, sweeps, tokens."""
 _UNAUTHORIZED = 401
@@ -148,6 +153,26 @@ class Gmail:
         """A thread's messages with their labels and the headers with our key (`body["messages"]`)."""
         url = self._endpoints.thread(thread_id, headers=KEY_HEADERS)
         return await self._get(sender, Call.THREADS_GET, url)
+
+    async def list_history(self, sender: str, *, start: int, page_token: str = "") -> Reply:
+        """A page of up to 500 records of what came since `start`; Refused with 404 where Google has forgotten that."""
+        return await self._get(sender, Call.HISTORY_LIST, self._endpoints.history(start, page_token=page_token))
+
+    async def list_labelled(self, sender: str, label: str, *, page_token: str = "") -> Reply:
+        """A page of up to 500 messages with a label, newest first (`body["messages"]`, `body["nextPageToken"]`)."""
+        return await self._get(sender, Call.MESSAGES_LIST, self._endpoints.labelled(label, page_token=page_token))
+
+    async def get_headers(self, sender: str, *, message_id: str) -> Reply:
+        """A message's labels, size and those headers that tell what it is; never a word of its text."""
+        url = self._endpoints.message(message_id, headers=NOTICE_HEADERS)
+        return await self._get(sender, Call.MESSAGES_GET, url)
+
+    async def get_raw(self, sender: str, *, message_id: str) -> Reply:
+        """A whole message (`body["raw"]`, base64url); refused where the sign-in has gmail.metadata."""
+        url = self._endpoints.raw_message(message_id)
+        return await self._call(
+            GmailRequest(Call.MESSAGES_GET, sender=sender, method="GET", url=url, max_body=responses.MAX_RAW)
+        )
 
     async def get_profile(self, sender: str) -> Reply:
         """The mailbox's own address and counts (`body["emailAddress"]`)."""

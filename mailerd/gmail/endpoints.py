@@ -46,6 +46,11 @@ def document(root: str) -> dict[str, Any]:
         "get": _method("GET", "messages/{id}", format=_TEXT, metadataHeaders=_TEXTS),
         "list": _method("GET", "messages", pageToken=_TEXT, maxResults=_NUMBER, labelIds=_TEXTS),
     }
+    history = {
+        "list": _method(
+            "GET", "history", startHistoryId=_TEXT, historyTypes=_TEXTS, pageToken=_TEXT, maxResults=_NUMBER
+        )
+    }
     threads = {"get": _method("GET", "threads/{id}", format=_TEXT, metadataHeaders=_TEXTS)}
     return {
         "kind": "discovery#restDescription",
@@ -64,6 +69,7 @@ def document(root: str) -> dict[str, Any]:
                     "drafts": {"methods": drafts},
                     "messages": {"methods": messages},
                     "threads": {"methods": threads},
+                    "history": {"methods": history},
                 },
             },
         },
@@ -108,6 +114,23 @@ class Endpoints:
         """A page of the sent messages, newest first; without `q`, which the scope gmail.metadata forbids."""
         listed = self._users.messages.list(userId="me", maxResults=100, labelIds=["SENT"], pageToken=page_token or None)
         return str(listed.url)
+
+    def history(self, start: int, *, page_token: str) -> str:
+        """A page of what came since a history id."""
+        listed = self._users.history.list(
+            userId="me", startHistoryId=str(start), historyTypes=["messageAdded"], maxResults=500,
+            pageToken=page_token or None,
+        )  # fmt: skip
+        return str(listed.url)
+
+    def labelled(self, label: str, *, page_token: str) -> str:
+        """A page of the messages with a label, newest first; without `q`, as for `sent`."""
+        listed = self._users.messages.list(userId="me", maxResults=500, labelIds=[label], pageToken=page_token or None)
+        return str(listed.url)
+
+    def raw_message(self, message_id: str) -> str:
+        """One whole message."""
+        return self._one(self._users.messages.get, ident=message_id, format="raw")
 
     def profile(self) -> str:
         """The mailbox itself."""

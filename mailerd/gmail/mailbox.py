@@ -10,16 +10,17 @@ COMPOSE = _ROOT + "gmail.compose"
 SEND = _ROOT + "gmail.send"
 METADATA = _ROOT + "gmail.metadata"
 _MODIFY = _ROOT + "gmail.modify"
-_READONLY = _ROOT + "gmail.readonly"
+READONLY = _ROOT + "gmail.readonly"
 _FULL = "https://mail.google.com/"
 
 _DRAFT_SCOPES = {COMPOSE, _MODIFY, _FULL}
-_READ_SCOPES = {METADATA, _READONLY, _MODIFY, _FULL}
+_READ_SCOPES = {METADATA, READONLY, _MODIFY, _FULL}
+_BODY_SCOPES = {READONLY, _MODIFY, _FULL}
 
 _PROFILE_SCOPES = _DRAFT_SCOPES | _READ_SCOPES
 """Any of these allows users.getProfile: https://developers.google.com/workspace/gmail/api/reference/rest/v1/users/getProfile"""
 
-SCOPE_PREFERENCE = ((COMPOSE, METADATA), (COMPOSE,), (SEND, METADATA), (SEND,))
+SCOPE_PREFERENCE = ((COMPOSE, READONLY), (COMPOSE, METADATA), (COMPOSE,), (SEND, METADATA), (SEND,))
 """Sets of scopes to request for a service account, best first; Google refuses a set with an undelegated scope."""
 
 
@@ -34,6 +35,8 @@ class Mailbox:
     """As granted; empty when neither Google nor the credential file says."""
     project: str = field(default="", compare=False)
     """The Cloud project whose quota its calls use."""
+    can_read_bodies: bool = field(default=False, compare=False)
+    """Whole messages can be read: gmail.readonly or more, without gmail.metadata, beside which Google refuses."""
     verified: bool = field(default=True, compare=False)
     """Google has named the mailbox, or the request did. With gmail.send alone Google does not say whose it is."""
 
@@ -57,4 +60,7 @@ def mailbox_with(sender: str, *, scopes: tuple[str, ...], project: str = "") -> 
             "sign in again with the scope gmail.compose"
         )
     can_read = bool(granted & _READ_SCOPES)
-    return Mailbox(sender=sender, mode=mode, can_read_metadata=can_read, scopes=scopes, project=project)
+    bodies = bool(granted & _BODY_SCOPES) and METADATA not in granted
+    return Mailbox(
+        sender=sender, mode=mode, can_read_metadata=can_read, scopes=scopes, project=project, can_read_bodies=bodies
+    )

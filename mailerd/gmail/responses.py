@@ -18,6 +18,8 @@ section 5.1); what Google has always said. A token that dies sooner shows as a 4
 MAX_BODY = 1024 * 1024
 """Bytes of an answer's body, decompressed. The largest that Gmail sends us, a page of a hundred entries or a thread, is
 a tenth of that."""
+MAX_RAW = 12 * 1024 * 1024
+"""The same for a whole message (format raw): 8 MiB of it, in base64url."""
 _MAX_LIFETIME_S = 366 * 86_400.0
 _OF_DRAFTS = (Call.DRAFTS_CREATE, Call.DRAFTS_GET)
 """A draft holds its message, and no other answer has a field of that name: so neither is taken for the other."""
@@ -30,11 +32,12 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes = field(repr=False)
+    max_body: int = MAX_BODY
 
     @property
     def too_large(self) -> bool:
         """Whether this is only the beginning of a body that was not read to its end."""
-        return len(self.body) > MAX_BODY
+        return len(self.body) > self.max_body
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ def read(answer: Answer, *, call: Call) -> Reply:
         return _refused(answer)
     if answer.too_large:
         return MalformedResponse(
-            answer.status, f"more than {MAX_BODY} bytes, of which the first are: {_excerpt(answer.body)}"
+            answer.status, f"more than {answer.max_body} bytes, of which the first are: {_excerpt(answer.body)}"
         )
     if call is Call.DRAFTS_DELETE:
         # Google answers 204 with nothing; a page of HTML with a 200 comes from a proxy.
@@ -98,6 +101,10 @@ def _accepted(call: Call, body: object) -> Accepted | None:
             entries = body.get("drafts" if call is Call.DRAFTS_LIST else "messages", [])
             good = isinstance(entries, list) and all(isinstance(e, dict) and _id(e.get("id")) for e in entries)
             return Accepted(body=body) if good else None
+        case Call.HISTORY_LIST:
+            records = body.get("history", [])
+            good = isinstance(records, list) and all(isinstance(it, dict) and _id(it.get("id")) for it in records)
+            return Accepted(body=body) if good and _id(body.get("historyId")) else None
         case Call.GET_PROFILE:
             return Accepted(body=body) if isinstance(body.get("emailAddress"), str) else None
         case Call.DRAFTS_CREATE | Call.DRAFTS_GET:

@@ -53,12 +53,15 @@ class GmailRequest(Request):
         url: str,
         body: bytes | None = None,
         content_type: str = "application/json",
+        max_body: int = MAX_BODY,
     ) -> None:
         headers = _HEADERS if body is None else {**_HEADERS, "Content-Type": content_type}
         super().__init__(method=method, url=url, headers=dict(headers), data=body)
         self.call = call
         self.sender = sender
         self._content_type = content_type
+        self.max_body = max_body
+        """Bytes of its answer that are read."""
         self.maybe_sent = False
         """Set just before the first byte goes to the socket; until then Google certainly has nothing."""
         self.transport: asyncio.Transport | None = None
@@ -73,6 +76,7 @@ class GmailRequest(Request):
             url=str(self.url),
             body=self.data,
             content_type=self._content_type,
+            max_body=self.max_body,
         )
 
 
@@ -147,7 +151,9 @@ class GmailSession(AbstractSession):
                 sender=request.sender, call=request.call, outcome=type(outcome).__name__, error=error
             )
             return outcome
-        return Answer(status=response.status_code, headers=response.headers, body=response.data)
+        return Answer(
+            status=response.status_code, headers=response.headers, body=response.data, max_body=request.max_body
+        )
 
     @override
     async def send(self, *requests: Request, **_: Any) -> Response:
@@ -172,7 +178,7 @@ class GmailSession(AbstractSession):
                 allow_redirects=False,
                 trace_request_ctx=request,
             )
-            data = await _read(response.content)
+            data = await _read(response.content, limit=request.max_body)
             return Response(status_code=response.status, headers=response.headers, data=data, req=request)
         finally:
             _CURRENT.reset(token)
@@ -232,9 +238,9 @@ def _body(data: bytes | None) -> bytes | io.BytesIO | None:
     return data if data is None or len(data) <= _SENT_AT_ONCE else io.BytesIO(data)
 
 
-async def _read(content: aiohttp.StreamReader) -> bytes:
+async def _read(content: aiohttp.StreamReader, *, limit: int) -> bytes:
     """The body, or of a larger one just more than is allowed (`Answer.too_large`)."""
-    pieces, left = [], MAX_BODY + 1
+    pieces, left = [], limit + 1
     while left > 0 and (piece := await content.readany()):
         pieces.append(piece[:left])
         left -= len(piece)

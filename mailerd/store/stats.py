@@ -29,7 +29,7 @@ _UNSURE: Final = f"""
 SELECT MIN(r.updated_at) FROM jobs j JOIN job_recipients r ON r.job_id = j.id AND r.status = 'unsure'
  WHERE {UNFINISHED}"""
 _SENDERS: Final = f"""
-SELECT {COLUMNS}, (SELECT COALESCE(SUM(h.letters), 0) FROM sender_hours h
+SELECT {COLUMNS}, (SELECT COALESCE(SUM(h.letters + h.elsewhere), 0) FROM sender_hours h
                     WHERE h.sender_email = s.email AND h.hour > UTC_TIMESTAMP() - INTERVAL 25 HOUR)
   FROM senders s ORDER BY next_claim_at IS NULL, paused_until DESC, email LIMIT %s"""
 _ASKED: Final = """

@@ -91,6 +91,12 @@ def count_changes(daemon_id: str, changes: Iterable[tuple[str, Transition]]) -> 
     return _ADD.format(rows=", ".join([_ROW] * len(senders))), values
 
 
+def count_bounced(daemon_id: str, sender: str, letters: int) -> Statement:
+    """The statement that counts letters of a sender that came back."""
+    counts = {Tally.BOUNCED: letters}
+    return _ADD.format(rows=_ROW), [sender, daemon_id, *(counts.get(tally, 0) for tally in Tally)]
+
+
 @dataclass(frozen=True)
 class Tallies:
     """Reads and prunes the tallies."""

@@ -10,8 +10,8 @@ from mailerd.core.states import State
 from mailerd.core.verdicts import Disposition, judge
 from mailerd.events.worker import RecoveryEvents
 from mailerd.gmail import Mailbox
+from mailerd.rate_limited_gmail import RateLimitedGmail
 from mailerd.store.queue.recovery import RecoveryQueries
-from mailerd.worker.rate_limited_gmail import RateLimitedGmail
 from mailerd.worker.reconcile import key_of
 
 _MAX_FOREIGN_DRAFTS: Final = 200_000

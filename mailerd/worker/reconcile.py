@@ -13,8 +13,8 @@ from mailerd.core.replies import Accepted, Call, Refused, Reply
 from mailerd.core.states import Proof, Transition
 from mailerd.core.verdicts import Disposition, judge
 from mailerd.gmail import Mailbox
+from mailerd.rate_limited_gmail import RateLimitedGmail
 from mailerd.store.queue.recovery import Resolution
-from mailerd.worker.rate_limited_gmail import RateLimitedGmail
 
 _FIRST_RETRY_DELAY: Final = timedelta(seconds=30)
 _MAX_RETRY_DELAY: Final = timedelta(hours=1)
@@ -211,10 +211,12 @@ class Reconciler:
                     return unresolved(doubt, judge(Call.MESSAGES_GET, found).reason)
                 known = self._remember(doubt.sender, message_id, found.body)
             key, sent_at = known
+            if (
+                sent_at < doubt.since - _MAX_CLOCK_DIFFERENCE
+            ):  # its key may be on it: a limit notice undid an earlier send
+                return self._nothing_sent(doubt)
             if key == doubt.key:
                 return Resolution(doubt, Transition.FOUND, message_id=message_id, proof=Proof.SEEN)
-            if sent_at < doubt.since - _MAX_CLOCK_DIFFERENCE:
-                return self._nothing_sent(doubt)
         return None
 
     def _remember(self, sender: str, message_id: str, message: Mapping[str, object]) -> tuple[str, datetime]:

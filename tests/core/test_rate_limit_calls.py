@@ -70,7 +70,8 @@ def test_every_call_costs_what_google_says() -> None:
     """https://developers.google.com/workspace/gmail/api/reference/quota"""
     assert {call.value: units for call, units in UNITS.items()} == {
         "token": 0, "drafts.create": 10, "drafts.send": 100, "drafts.get": 20, "drafts.list": 5, "drafts.delete": 10,
-        "messages.send": 100, "messages.get": 20, "messages.list": 5, "threads.get": 40, "getProfile": 1,
+        "messages.send": 100, "messages.get": 20, "messages.list": 5, "threads.get": 40, "history.list": 2,
+            "getProfile": 1,
     }  # fmt: skip
     assert set(UNITS) == set(Call)
 

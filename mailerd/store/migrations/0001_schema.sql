@@ -67,10 +67,12 @@ CREATE TABLE IF NOT EXISTS senders (
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 -- Letters handed to Google per sender and hour: the rolling 24 hours of the daily limit.
+-- elsewhere: letters of the mailbox that mailerd did not send, by hand or by another program, as far as its inbox is read.
 CREATE TABLE IF NOT EXISTS sender_hours (
   sender_email VARCHAR(320) NOT NULL,
   hour DATETIME NOT NULL,
   letters INT UNSIGNED NOT NULL,
+  elsewhere INT UNSIGNED NOT NULL DEFAULT 0,
   PRIMARY KEY (sender_email, hour)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
@@ -92,6 +94,7 @@ CREATE TABLE IF NOT EXISTS projects (
 -- next_claim_at: when the next recipient is due; NULL while none waits, or while the job is paused.
 -- list_id: the list that its recipients can leave; NULL: it is no subscription mail. override_suppression: it goes also
 -- to addresses that have opted out, but for hard bounces.
+-- bounced, replied: how many of its letters have that fate.
 -- precedence: the negative priority, since MariaDB before 10.8 has no descending index.
 CREATE TABLE IF NOT EXISTS jobs (
   id CHAR(26) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
@@ -116,6 +119,8 @@ CREATE TABLE IF NOT EXISTS jobs (
   override_suppression TINYINT UNSIGNED NOT NULL DEFAULT 0,
   status VARCHAR(10) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
   total INT UNSIGNED NOT NULL,
+  bounced INT UNSIGNED NOT NULL DEFAULT 0,
+  replied INT UNSIGNED NOT NULL DEFAULT 0,
   next_claim_at DATETIME(6) NULL,
   claimable TINYINT AS (IF(next_claim_at IS NULL, 0, 1)) VIRTUAL,
   api_key_id BIGINT UNSIGNED NULL,
@@ -145,6 +150,8 @@ CREATE TABLE IF NOT EXISTS jobs (
 -- checks: how often the present doubt was checked. nothing_found_at: when a check in this doubt first read the sent mail
 -- and did not find the letter; a letter is sent anew only after two such checks with a rest between them.
 -- proof: what proves `sent`: 'answered', 'seen in SENT', 'draft gone' or 'person' (core/states.py); otherwise NULL.
+-- fate: what became of it after it was sent (core/fates.py), since fate_at; NULL: nothing was heard. fate_kind: the class
+-- of a bounce. fate_code, fate_reason: in the words of the notice.
 CREATE TABLE IF NOT EXISTS job_recipients (
   id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
   job_id CHAR(26) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
@@ -176,9 +183,15 @@ CREATE TABLE IF NOT EXISTS job_recipients (
   message_id VARCHAR(128) CHARACTER SET ascii COLLATE ascii_bin NULL,
   proof VARCHAR(12) CHARACTER SET ascii COLLATE ascii_bin NULL,
   error VARCHAR(1000) NULL,
+  fate VARCHAR(14) CHARACTER SET ascii COLLATE ascii_bin NULL,
+  fate_kind VARCHAR(8) CHARACTER SET ascii COLLATE ascii_bin NULL,
+  fate_code VARCHAR(12) CHARACTER SET ascii COLLATE ascii_bin NULL,
+  fate_reason VARCHAR(500) NULL,
+  fate_at DATETIME(6) NULL,
   sent_at DATETIME(6) NULL,
   updated_at DATETIME(6) NOT NULL,
   UNIQUE KEY letter (job_id, seq),
+  KEY thread (thread_id),
   KEY claim (job_id, status, due_at, id),
   KEY lease (lease_until, id),
   KEY person (person, id),
@@ -400,4 +413,50 @@ CREATE TABLE IF NOT EXISTS sessions (
   seen_at DATETIME(6) NOT NULL,
   KEY api_key (api_key_id),
   KEY seen (seen_at)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+-- The inboxes that are read, one daemon at a time.
+-- history_id: what came up to there is read; NULL: nothing yet. internal_date: everything up to that moment is read
+-- (milliseconds since 1970, Google's own measure), for the case that Google has forgotten its history.
+-- next_at: when it is read next. read_at: when it was last read to its end.
+-- lease_token, lease_until: whose turn it is.
+-- scope: what the sign-in allows to read: 'readonly', 'metadata' or ''. state: 'new', 'read', 'behind', 'no scope' or
+-- 'refused'; detail: why.
+-- failing_id, failures: the message that could not be read, and how often.
+CREATE TABLE IF NOT EXISTS mailboxes (
+  email VARCHAR(320) NOT NULL PRIMARY KEY,
+  history_id BIGINT UNSIGNED NULL,
+  internal_date BIGINT UNSIGNED NULL,
+  next_at DATETIME(6) NOT NULL,
+  read_at DATETIME(6) NULL,
+  lease_token CHAR(26) CHARACTER SET ascii COLLATE ascii_bin NULL,
+  lease_until DATETIME(6) NULL,
+  scope VARCHAR(10) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT '',
+  state VARCHAR(10) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT 'new',
+  detail VARCHAR(255) NULL,
+  failing_id VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin NULL,
+  failures TINYINT UNSIGNED NOT NULL DEFAULT 0,
+  KEY next (next_at)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+-- What was found in the inboxes, append-only; of mail that does not concern a letter there is no row.
+-- kind: what it is (core/notices.py), or 'by_hand' (a letter that the person sent) or 'passed_over' (it could not be
+-- read). email: to whom the letter went. believed: 0 if its proof was missing, and it changed nothing.
+CREATE TABLE IF NOT EXISTS notices (
+  id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
+  mailbox VARCHAR(320) NOT NULL,
+  gmail_id VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  thread_id VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  recipient_id BIGINT UNSIGNED NULL,
+  job_id CHAR(26) CHARACTER SET ascii COLLATE ascii_bin NULL,
+  email VARCHAR(320) NULL,
+  kind VARCHAR(16) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  code VARCHAR(12) CHARACTER SET ascii COLLATE ascii_bin NULL,
+  detail VARCHAR(500) NULL,
+  believed TINYINT UNSIGNED NOT NULL,
+  at DATETIME(6) NOT NULL,
+  UNIQUE KEY once (mailbox, gmail_id),
+  KEY recipient (recipient_id),
+  KEY job (job_id, recipient_id),
+  KEY by_kind (mailbox, kind, at)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;

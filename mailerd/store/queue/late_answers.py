@@ -12,20 +12,24 @@ NOT_SENT: Final = """r.message_id IS NULL AND NOT EXISTS (
 """Google has never said that it has row `r`: by the row itself, and by the log of attempts. A check that found a
 draft gone (`found`) may have been wrong."""
 
+_NOT_GIVEN_BACK: Final = """NOT EXISTS (
+    SELECT 1 FROM attempts a WHERE a.recipient_id = %s AND a.event = 'undone' AND a.message_id = %s)"""
+"""Message of row `id` was not given back by a limit notice since (store/inbox/undo_limit.py)."""
+
 # A worker whose lease has gone still knows what Google answered: that is used, never overwritten. A row that waits is
 # one whose claim the database has forgotten. By the job too: a database that has forgotten a whole job gives its rows'
 # numbers to the next one. The draft that was sent stays on the row, so that any other is found to be an orphan.
-_LATE: Final = """
+_LATE: Final = f"""
 UPDATE job_recipients FORCE INDEX (PRIMARY)
    SET status = %s, message_id = %s, draft_id = COALESCE(%s, draft_id), attempts = GREATEST(attempts, %s), error = NULL,
        proof = 'answered', claim_token = NULL, lease_until = NULL, sent_at = UTC_TIMESTAMP(6),
        updated_at = UTC_TIMESTAMP(6)
- WHERE id = %s AND job_id = %s AND status IN ('waiting', 'unsure')"""
+ WHERE id = %s AND job_id = %s AND status IN ('waiting', 'unsure') AND {_NOT_GIVEN_BACK}"""
 # A row that belongs to another claim, or has ended, keeps at least the message: a hand-over reads it there too, so that
 # nothing depends on how long the log of attempts is kept. And it is a better proof.
-_NOTE: Final = """
+_NOTE: Final = f"""
 UPDATE job_recipients FORCE INDEX (PRIMARY) SET message_id = %s, proof = IF(status = 'sent', 'answered', proof)
- WHERE id = %s AND job_id = %s AND message_id IS NULL"""
+ WHERE id = %s AND job_id = %s AND message_id IS NULL AND {_NOT_GIVEN_BACK}"""
 _ANSWERED: Final = """
 SELECT draft_id, message_id FROM attempts
  WHERE recipient_id = %s AND event = 'sent' AND message_id IS NOT NULL ORDER BY id LIMIT 1"""
@@ -53,10 +57,11 @@ async def settled_late(cursor: Cursor, it: Outcome, *, repeated: bool) -> bool:
     """
     letter, message = it.letter, it.decision.message_id
     found = after(State.UNSURE, Transition.FOUND).value
-    await cursor.execute(_LATE, (found, message, letter.draft_id, letter.attempt, letter.id, letter.job_id))
+    row, given_back = (letter.id, letter.job_id), (letter.id, message)
+    await cursor.execute(_LATE, (found, message, letter.draft_id, letter.attempt, *row, *given_back))
     if cursor.rowcount == 1 or (repeated and await _is_settled(cursor, letter.id, found, message)):
         return True
-    await cursor.execute(_NOTE, (message, letter.id, letter.job_id))
+    await cursor.execute(_NOTE, (message, *row, *given_back))
     return False
 
 

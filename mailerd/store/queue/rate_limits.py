@@ -26,7 +26,8 @@ _ONE: Final = f"SELECT {COLUMNS} FROM senders FORCE INDEX (PRIMARY) WHERE email 
 _IF_FREE: Final = f"{_ONE} SKIP LOCKED"
 _CALL: Final = "UPDATE senders FORCE INDEX (PRIMARY) SET tat = %s, other_calls_at = %s WHERE email = %s"
 _HOURS: Final = """
-SELECT sender_email, hour, letters FROM sender_hours FORCE INDEX (PRIMARY) WHERE sender_email IN %s AND hour > %s"""
+SELECT sender_email, hour, letters + elsewhere FROM sender_hours FORCE INDEX (PRIMARY)
+ WHERE sender_email IN %s AND hour > %s"""
 # A claim never waits for a project: a daemon that freezes in a claim would stop the senders of all projects.
 _PROJECTS: Final = """
 SELECT name, tat, latency, latency_at, UTC_TIMESTAMP(6) FROM projects FORCE INDEX (PRIMARY)
@@ -152,6 +153,13 @@ async def lock_sender(cursor: Cursor, email: str, defaults: DefaultLimits) -> Se
     return sender_state(row, defaults) if row else None
 
 
+async def read_sender(cursor: Cursor, email: str, defaults: DefaultLimits) -> SenderState | None:
+    """A sender's row, locked, once it is free; None if there is none."""
+    await cursor.execute(_ONE, (email,))
+    row = await cursor.fetchone()
+    return sender_state(row, defaults) if row else None
+
+
 def default_state(email: str, *, now: datetime, defaults: DefaultLimits) -> SenderState:
     """How a sender stands that has no row yet."""
     moment = naive(now)
@@ -159,7 +167,7 @@ def default_state(email: str, *, now: datetime, defaults: DefaultLimits) -> Send
 
 
 async def sent_by_hour(cursor: Cursor, senders: Sequence[str], *, now: datetime) -> dict[str, dict[datetime, int]]:
-    """Each sender's letters by clock hour, as far back as the rolling day can reach."""
+    """Each mailbox's letters by clock hour, by whomever they were sent, as far back as the rolling day can reach."""
     found: dict[str, dict[datetime, int]] = {sender: {} for sender in senders}
     await cursor.execute(_HOURS, (tuple(senders), naive(now - timedelta(hours=26))))
     for sender, hour, letters in await cursor.fetchall():
@@ -262,10 +270,8 @@ class RateLimits:
         return wait
 
     async def _acquire(self, cursor: Cursor, sender: str, units: int, new: set[str]) -> timedelta:
-        await cursor.execute(_ONE, (sender,))
-        if (row := await cursor.fetchone()) is None:
+        if (it := await read_sender(cursor, sender, self.defaults())) is None:
             return timedelta(0)  # not a sender of ours: nothing is counted for it
-        it = sender_state(row, self.defaults())
         if it.paused and it.pause_cause in _HOLDS_LOOKS and it.paused_until:
             return it.paused_until - it.now
         tat, wait = rate_limit.call(it.allowance, tat=it.tat, now=it.now, cost=units, units=it.units)

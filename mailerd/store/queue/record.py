@@ -19,11 +19,12 @@ from mailerd.store.db.database import Database
 from mailerd.store.db.times import micros, naive
 from mailerd.store.outbox import insert_events
 from mailerd.store.queue.attempt_log import AttemptRow, insert_attempts
-from mailerd.store.queue.change_events import failed_events, sender_pause, write_paused, write_resumed
+from mailerd.store.queue.change_events import failed_events, sender_pause, write_resumed
 from mailerd.store.queue.complete_jobs import CompletedJob, complete, count_ended, was_completed
 from mailerd.store.queue.forgotten_sends import NOT_DOUBTED, doubted_before, doubted_late, may_be_carried_out, mode_of
 from mailerd.store.queue.in_doubt import InDoubtRetry, was_applied
 from mailerd.store.queue.late_answers import NOT_SENT, sent_before, settled_late
+from mailerd.store.queue.pause_sender import pause_sender
 from mailerd.store.queue.rate_limits import in_flight_by_sender, record_latency
 from mailerd.store.queue.reschedule import reschedule, short
 from mailerd.store.queue.side_effects import (
@@ -82,10 +83,6 @@ _OUTCOME_ROW: Final = (
     "discarding", "mode", "draft_id", "checks", "ends",
 )  # fmt: skip
 
-_PAUSE: Final = """
-UPDATE senders FORCE INDEX (PRIMARY)
-   SET paused_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND, pause_cause = %s, pause_reason = %s, pauses = %s
- WHERE email = %s AND COALESCE(paused_until, '1970-01-01') < UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND"""
 _UNPAUSE: Final = """
 UPDATE senders FORCE INDEX (PRIMARY) SET pauses = 0, pause_cause = NULL, pause_reason = NULL, paused_until = NULL
  WHERE email = %s AND COALESCE(paused_until, '1970-01-01') <= UTC_TIMESTAMP(6)"""
@@ -238,13 +235,11 @@ class RecordWriter:
             senders = sorted(await project_senders(cursor, senders)) or senders
         if pause.cause is PauseCause.TOO_MANY_CONCURRENT:
             await self._fewer(cursor, sender)
-        wait = micros(pause.wait)
         pauses = before + 1 if pause.cause is PauseCause.DAILY_LIMIT else before
         for one in senders:
-            was = await sender_pause(cursor, one)
-            await cursor.execute(_PAUSE, (wait, pause.cause.value, short(pause.reason, 500), pauses, one, wait))
-            if cursor.rowcount == 1:
-                write_paused(cursor, was, cause=pause.cause.value, reason=pause.reason, lasts=pause.wait)
+            await pause_sender(
+                cursor, one, cause=pause.cause.value, reason=pause.reason, wait=pause.wait, pauses=pauses
+            )
 
     async def _fewer(self, cursor: Cursor, sender: str) -> None:
         await cursor.execute(_CONCURRENCY, (sender,))

@@ -29,7 +29,7 @@ _PAGE: Final = 500
 # Only those that have a due job and no pause: in a database at rest there is none.
 _STALE: Final = f"""
 SELECT {COLUMNS}, next_claim_at, (SELECT p.tat FROM projects p WHERE p.name = s.project),
-       (SELECT COALESCE(SUM(h.letters), 0) FROM sender_hours h
+       (SELECT COALESCE(SUM(h.letters + h.elsewhere), 0) FROM sender_hours h
          WHERE h.sender_email = s.email AND h.hour > UTC_TIMESTAMP() - INTERVAL 25 HOUR)
   FROM senders s FORCE INDEX (PRIMARY)
  WHERE s.email > %s AND s.next_claim_at > UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND

@@ -76,9 +76,14 @@ async def _undo(cursor: Cursor, job: str, seq: int, draft: str, by: str) -> list
     cursor.pipeline(
         insert_events([NewEvent(EventType.RECIPIENT_SENT_UNDONE, f"{id_}:{it.token}", undone, job, sender)])
     )
-    await cursor.execute(_JOB, (job,))
-    status = JobStatus((await cursor.fetchone())[0])
-    if status is JobStatus.COMPLETED:  # its counts are no longer what it was completed with
-        await cursor.execute(_REOPEN, (job_after(status, JobChange.RETRY).value, job))
+    await reopen(cursor, job)
     cancelled = await reschedule(cursor, jobs={job: 0}, senders={sender: 0}, back=[id_])
     return [replace(it, status=State.CANCELLED) if cancelled else it]
+
+
+async def reopen(cursor: Cursor, job: str) -> None:
+    """Let a completed job go on into which a letter comes back: its counts are no longer what it was completed with."""
+    await cursor.execute(_JOB, (job,))
+    status = JobStatus((await cursor.fetchone())[0])
+    if status is JobStatus.COMPLETED:
+        await cursor.execute(_REOPEN, (job_after(status, JobChange.RETRY).value, job))

@@ -8,8 +8,8 @@ import pytest
 
 from mailerd.core.replies import Accepted, NotSent, Reply
 from mailerd.gmail import Gmail, Mailbox
+from mailerd.rate_limited_gmail import RateLimitedGmail
 from mailerd.store.queue.rate_limits import RateLimits
-from mailerd.worker.rate_limited_gmail import RateLimitedGmail
 from tests.support.ticking import Ticking
 
 SECOND = timedelta(seconds=1)

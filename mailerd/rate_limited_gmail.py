@@ -68,6 +68,32 @@ class RateLimitedGmail:
             sender, Call.MESSAGES_GET, lambda: self.gmail.get_message(sender, message_id=message_id)
         )
 
+    async def get_profile(self, sender: str) -> Reply:
+        """GetProfile."""
+        return await self._call(sender, Call.GET_PROFILE, lambda: self.gmail.get_profile(sender))
+
+    async def list_history(self, sender: str, *, start: int, page_token: str = "") -> Reply:
+        """history.list of what came."""
+        return await self._call(
+            sender, Call.HISTORY_LIST, lambda: self.gmail.list_history(sender, start=start, page_token=page_token)
+        )
+
+    async def list_labelled(self, sender: str, label: str, *, page_token: str = "") -> Reply:
+        """messages.list of a label."""
+        return await self._call(
+            sender, Call.MESSAGES_LIST, lambda: self.gmail.list_labelled(sender, label, page_token=page_token)
+        )
+
+    async def get_headers(self, sender: str, *, message_id: str) -> Reply:
+        """messages.get of the headers that tell what a message is."""
+        return await self._call(
+            sender, Call.MESSAGES_GET, lambda: self.gmail.get_headers(sender, message_id=message_id)
+        )
+
+    async def get_raw(self, sender: str, *, message_id: str) -> Reply:
+        """messages.get of a whole message."""
+        return await self._call(sender, Call.MESSAGES_GET, lambda: self.gmail.get_raw(sender, message_id=message_id))
+
     async def _call(self, sender: str, call: Call, request: Callable[[], Awaitable[Reply]]) -> Reply:
         until = self.clock.monotonic() + self.max_wait.total_seconds()
         while wait := await self.rate_limits.acquire(sender, units=UNITS[call]):

@@ -1,0 +1,110 @@
+"""What the inbox reader has found: values that the reader makes and the store writes."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from mailerd.core.fates import Consequence
+from mailerd.core.notices import Classification
+
+
+@dataclass(frozen=True)
+class SentLetter:
+    """A row that was handed to Google, as far as a message can be matched with it."""
+
+    id: int
+    job_id: str
+    seq: int
+    to_email: str
+    sender: str
+    status: str
+    thread_id: str | None
+    message_id: str | None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A message of an inbox that concerns a letter."""
+
+    gmail_id: str
+    thread_id: str
+    at: datetime
+    """When it came, by Google's clock."""
+    letter: SentLetter | None
+    """None: its row is pruned; an unsubscribe counts all the same."""
+    meaning: Classification
+    consequence: Consequence
+    unsubscribes: tuple[int, bytes] | None = None
+    """The list and the digest of the address that a token names."""
+
+
+@dataclass(frozen=True)
+class SentElsewhere:
+    """A letter of the mailbox that mailerd did not send."""
+
+    gmail_id: str
+    thread_id: str
+    at: datetime
+
+
+@dataclass(frozen=True)
+class PassedOver:
+    """A message that could not be read, again and again."""
+
+    gmail_id: str
+    thread_id: str
+    cause: str
+    at: datetime
+
+
+Found = Finding | SentElsewhere | PassedOver
+
+
+@dataclass(frozen=True)
+class InboxCursor:
+    """How far a mailbox is read."""
+
+    history_id: int | None
+    internal_date: int | None
+    """Milliseconds since 1970."""
+
+
+@dataclass(frozen=True)
+class InboxLease:
+    """One daemon's turn at a mailbox."""
+
+    email: str
+    token: str
+    cursor: InboxCursor
+    now: datetime
+    """By the database's clock."""
+    idle: bool
+    """None of its letters waits for units: it has none, or is paused."""
+    units_per_minute: int
+    """0: no limit."""
+    read_at: datetime | None
+    scope: str
+    failing_id: str | None
+    failures: int
+
+
+@dataclass(frozen=True)
+class UndoneByLimit:
+    """A letter that Google gave back."""
+
+    letter: SentLetter
+    cancelled: bool
+    """Its job was cancelled meanwhile."""
+
+
+@dataclass
+class Written:
+    """What a batch of findings has changed."""
+
+    fresh: list[Found] = field(default_factory=list)
+    """Those that were not known before."""
+    changed: list[Finding] = field(default_factory=list)
+    """Those of them that gave a letter its fate."""
+    undone: list[UndoneByLimit] = field(default_factory=list)
+    suppressed: list[str] = field(default_factory=list)
+    paused: list[tuple[str, str, float]] = field(default_factory=list)
+    """Cause, reason and seconds of each pause of the sender."""

@@ -1,0 +1,243 @@
+"""Examines one message of an inbox: which letter it concerns, what it means, and what follows."""
+
+import asyncio
+import base64
+import binascii
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.header import decode_header, make_header
+from typing import Final
+
+from mailerd.core.authentication import is_forged, is_googles
+from mailerd.core.fates import Evidence, consequence
+from mailerd.core.findings import Finding, Found, InboxLease, SentElsewhere, SentLetter
+from mailerd.core.notices import (
+    DeliveryReport,
+    InboxMessage,
+    Kind,
+    addresses,
+    is_notice,
+    read,
+    same_mailbox,
+    unsubscribe_token,
+)
+from mailerd.core.replies import Accepted, Call, NotSent, Refused, Reply
+from mailerd.core.suppression import read_token
+from mailerd.core.verdicts import judge
+from mailerd.inbox.budget import RoundBudget
+from mailerd.mail.read_notice import MAX_NOTICE, read_notice
+from mailerd.rate_limited_gmail import RateLimitedGmail
+from mailerd.store.inbox.mailboxes import Mailboxes
+from mailerd.store.secrets import SecretKeys
+
+_KEY: Final = re.compile(r"([0-9A-Z]{26})-([0-9]{1,9})", re.ASCII)
+_NOT_FOUND: Final = 404
+MAX_SEEN: Final = 20_000
+"""Messages of one mailbox that are remembered."""
+_UNDECIDED: Final = frozenset({"sending", "unsure"})
+_TYPED_BY_PERSON: Final = frozenset({"SENT"})
+_NO_MAIL: Final = frozenset({"DRAFT", "CHAT"})
+
+
+class MailboxTroubleError(Exception):
+    """Google does not let us read at all at the moment: it is nobody's fault but the mailbox's or the network's."""
+
+
+class MessageFailedError(Exception):
+    """One message cannot be read, and others can."""
+
+    def __init__(self, gmail_id: str, cause: str) -> None:
+        super().__init__(cause)
+        self.gmail_id = gmail_id
+        self.cause = cause
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """A message as the history or a list names it."""
+
+    gmail_id: str
+    thread_id: str
+    labels: frozenset[str]
+
+
+@dataclass
+class SeenMessages:
+    """What this daemon has seen of one mailbox: a walk that needs several rounds asks for nothing twice."""
+
+    unrelated: set[str] = field(default_factory=set)
+    """Messages that concern no letter."""
+    dates: dict[str, datetime] = field(default_factory=dict)
+
+    def prune(self) -> None:
+        """Forget it where it is too much; it is asked for again."""
+        if len(self.dates) > MAX_SEEN:
+            self.unrelated.clear()
+            self.dates.clear()
+
+
+@dataclass
+class Examiner:
+    """Examines the messages of one mailbox in one round."""
+
+    lease: InboxLease
+    gmail: RateLimitedGmail
+    mailboxes: Mailboxes
+    budget: RoundBudget
+    keys: SecretKeys
+    bodies: bool
+    """Whether the sign-in allows to read whole messages."""
+    seen: "SeenMessages"
+
+    async def examine(self, it: Arrived, letters: Sequence[SentLetter]) -> Found | None:
+        """What a message is; `letters`: those in its thread. None: it concerns no letter.
+
+        Raises:
+            MessageFailedError: it cannot be read.
+            MailboxTroubleError: nothing can be read at the moment.
+            BudgetSpentError: the round is over.
+            DatabaseError: it cannot be looked up.
+        """
+        if it.labels & _NO_MAIL or it.gmail_id in self.seen.unrelated:
+            return None
+        if it.labels & _TYPED_BY_PERSON:
+            return await self._sent(it, letters)
+        if not letters and (any(x.startswith("CATEGORY_") for x in it.labels) or not self.budget.allows_unrelated):
+            return None
+        got = await self._headers(it, unrelated=not letters)
+        if got is None:
+            return None
+        message, at = got
+        found = await self._found(it, message, at, letters)
+        if found is None:
+            self.seen.unrelated.add(it.gmail_id)
+        return found
+
+    async def _sent(self, it: Arrived, letters: Sequence[SentLetter]) -> Found | None:
+        """A letter that left the mailbox: ours, or one that its owner or another program has sent."""
+        if any(letter.message_id in (None, it.gmail_id) for letter in letters):
+            return None
+        got = await self._headers(it, unrelated=False)
+        if got is None or _KEY.fullmatch(got[0].first("x-mailerd-key").strip()):
+            return None  # gone, or ours: its row does not have the answer yet, or was given back
+        return SentElsewhere(it.gmail_id, it.thread_id, got[1])
+
+    async def _found(
+        self, it: Arrived, message: InboxMessage, at: datetime, letters: Sequence[SentLetter]
+    ) -> Finding | None:
+        if token := unsubscribe_token(message):
+            return await self._unsubscribe(it, message, at, token)
+        notice = is_notice(message)
+        report = await self._report(it) if notice and self.bodies else None
+        message = InboxMessage(message.headers, report)
+        letter, by_key = await self._letter(message, letters)
+        if letter is None:
+            return None
+        meaning = read(message, about=letter.to_email)
+        if meaning.kind is Kind.OVER_LIMIT and letter.status in _UNDECIDED:
+            raise MessageFailedError(it.gmail_id, f"its letter is still {letter.status}: a limit notice waits for that")
+        evidence = Evidence(
+            from_google=is_googles(message), forged=is_forged(message), in_thread=letter in letters, has_key=by_key,
+            body_read=report is not None,
+        )  # fmt: skip
+        follows = consequence(meaning, evidence, to=letter.to_email)
+        return Finding(it.gmail_id, it.thread_id, at, letter, meaning, follows)
+
+    async def _letter(self, message: InboxMessage, letters: Sequence[SentLetter]) -> tuple[SentLetter | None, bool]:
+        """The letter that a message concerns, and whether its own key came back in it."""
+        keyed = await self._by_key(message.report)
+        if keyed is not None:
+            return keyed, True
+        if len(letters) <= 1:
+            return (letters[0] if letters else None), False
+        named = message.report.recipients if message.report else ()
+        whom = [*(r.address for r in named), *addresses(message.first("x-failed-recipients"))]
+        whom = whom or addresses(message.first("from"))
+        meant = [it for it in letters if any(same_mailbox(it.to_email, address) for address in whom)]
+        return (meant[0] if len(meant) == 1 else None), False
+
+    async def _by_key(self, report: DeliveryReport | None) -> SentLetter | None:
+        parts = _KEY.fullmatch(report.key) if report else None
+        if parts is None:
+            return None
+        letter = await self.mailboxes.letter_by_key(parts[1], int(parts[2]))
+        return letter if letter and letter.sender == self.lease.email else None
+
+    async def _unsubscribe(self, it: Arrived, message: InboxMessage, at: datetime, text: str) -> Finding | None:
+        token = read_token(text, self.keys.tokens)
+        if token is None:
+            return None
+        letter = await self.mailboxes.letter_by_id(token.recipient_id)
+        if letter is not None and letter.sender != self.lease.email:
+            letter = None
+        meaning = read(message)
+        nothing = Evidence(from_google=False, forged=False, in_thread=False, has_key=False, body_read=False)
+        follows = consequence(meaning, nothing, to=letter.to_email if letter else "")
+        return Finding(it.gmail_id, it.thread_id, at, letter, meaning, follows, (token.list_id, token.digest))
+
+    async def _headers(self, it: Arrived, *, unrelated: bool) -> tuple[InboxMessage, datetime] | None:
+        self.budget.spend(Call.MESSAGES_GET, unrelated=unrelated)
+        body = self.body(await self.gmail.get_headers(self.lease.email, message_id=it.gmail_id), it.gmail_id)
+        if body is None:
+            return None
+        payload = body.get("payload")
+        items = payload.get("headers", ()) if isinstance(payload, Mapping) else ()
+        headers = tuple(
+            (name := str(item.get("name", "")), _decoded(name, str(item.get("value", ""))))
+            for item in items
+            if isinstance(item, Mapping)
+        )
+        at = self.seen.dates[it.gmail_id] = arrived_at(body, self.lease.now)
+        return InboxMessage(headers), at
+
+    async def _report(self, it: Arrived) -> DeliveryReport | None:
+        self.budget.spend(Call.MESSAGES_GET)
+        reply = await self.gmail.get_raw(self.lease.email, message_id=it.gmail_id)
+        body = self.body(reply, it.gmail_id)
+        coded = str(body.get("raw", "")) if body else ""
+        try:
+            raw = base64.urlsafe_b64decode(coded[: MAX_NOTICE * 4 // 3 // 4 * 4].encode("ascii"))
+        except (ValueError, binascii.Error) as error:
+            raise MessageFailedError(it.gmail_id, f"its raw form is no base64url: {error}") from error
+        # Strangers write it, and a hostile one may take a while: never in the event loop.
+        return await asyncio.to_thread(read_notice, raw)
+
+    async def date_of(self, it: Arrived) -> datetime | None:
+        """When a message came; None where it is gone."""
+        if it.gmail_id not in self.seen.dates:
+            await self._headers(it, unrelated=False)
+        return self.seen.dates.get(it.gmail_id)
+
+    def body(self, reply: Reply, gmail_id: str) -> Mapping[str, object] | None:
+        """The answer about one message; None where it is gone."""
+        if isinstance(reply, Accepted) and isinstance(reply.body, Mapping):
+            return reply.body
+        if isinstance(reply, Refused) and reply.status == _NOT_FOUND:
+            return None
+        trouble(Call.MESSAGES_GET, reply)
+        raise MessageFailedError(gmail_id, judge(Call.MESSAGES_GET, reply).reason)
+
+
+def _decoded(name: str, value: str) -> str:
+    """A subject with its encoded words (RFC 2047) decoded, which Google does for most and not for all."""
+    if name.lower() != "subject" or "=?" not in value:
+        return value
+    try:
+        return str(make_header(decode_header(value)))
+    except (ValueError, LookupError):
+        return value
+
+
+def trouble(call: Call, reply: Reply) -> None:
+    """Raise MailboxTroubleError where a reply says nothing about the one thing that was asked for."""
+    verdict = judge(call, reply)
+    if isinstance(reply, NotSent) or verdict.backoff is not None:
+        raise MailboxTroubleError(verdict.reason)
+
+
+def arrived_at(body: Mapping[str, object], now: datetime) -> datetime:
+    """internalDate, milliseconds since 1970; `now` where it is missing."""
+    millis = str(body.get("internalDate", ""))
+    return datetime.fromtimestamp(int(millis) / 1000, UTC) if millis.isdecimal() and len(millis) < 15 else now  # noqa: PLR2004

@@ -1,0 +1,204 @@
+"""The inboxes that are read: which is due, whose turn it is, and how far it is read."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from mailerd.clock import new_id
+from mailerd.core.findings import InboxCursor, InboxLease, SentLetter
+from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.database import Database
+from mailerd.store.db.times import micros, utc
+from mailerd.store.queue.rate_limits import DefaultLimits
+from mailerd.store.queue.reschedule import short
+
+# A sender that never signed in has no mode, and nothing of it was sent.
+_NEW: Final = """
+INSERT INTO mailboxes (email, next_at)
+SELECT s.email, UTC_TIMESTAMP(6) FROM senders s LEFT JOIN mailboxes m ON m.email = s.email
+ WHERE m.email IS NULL AND s.mode IS NOT NULL ON DUPLICATE KEY UPDATE email = VALUES(email)"""
+_MISSING: Final = """
+SELECT 1 FROM senders s LEFT JOIN mailboxes m ON m.email = s.email
+ WHERE m.email IS NULL AND s.mode IS NOT NULL LIMIT 1"""
+# The second arm: a sender that rested and begins again is not left to its long interval.
+_DUE: Final = """
+SELECT m.email FROM mailboxes m
+ WHERE (m.lease_until IS NULL OR m.lease_until <= UTC_TIMESTAMP(6))
+   AND (m.next_at <= UTC_TIMESTAMP(6)
+        OR (m.state = 'read' AND m.read_at <= UTC_TIMESTAMP(6) - INTERVAL %s MICROSECOND AND EXISTS (
+            SELECT 1 FROM sender_hours h WHERE h.sender_email = m.email AND h.letters > 0
+               AND h.hour > m.read_at - INTERVAL 1 HOUR AND h.hour > UTC_TIMESTAMP() - INTERVAL 70 MINUTE)))
+ ORDER BY m.next_at LIMIT %s"""
+_LEASE: Final = """
+UPDATE mailboxes FORCE INDEX (PRIMARY)
+   SET lease_token = %s, lease_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND
+ WHERE email = %s AND (lease_until IS NULL OR lease_until <= UTC_TIMESTAMP(6))"""
+_LEASED: Final = """
+SELECT m.history_id, m.internal_date, m.read_at, m.scope, m.failing_id, m.failures, UTC_TIMESTAMP(6),
+       s.units_per_minute, COALESCE(s.next_claim_at > UTC_TIMESTAMP(6) + INTERVAL 1 MINUTE, 1)
+         OR COALESCE(s.paused_until > UTC_TIMESTAMP(6) + INTERVAL 1 MINUTE, 0)
+  FROM mailboxes m LEFT JOIN senders s ON s.email = m.email WHERE m.email = %s"""
+_RELEASE: Final = """
+UPDATE mailboxes FORCE INDEX (PRIMARY)
+   SET lease_token = NULL, lease_until = NULL, state = %s, detail = %s, scope = %s,
+       next_at = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND,
+       read_at = IF(%s, UTC_TIMESTAMP(6), read_at)
+ WHERE email = %s AND lease_token = %s"""
+_LAST_SENT: Final = """
+SELECT TIMESTAMPDIFF(SECOND, MAX(hour), UTC_TIMESTAMP()) FROM sender_hours FORCE INDEX (PRIMARY)
+ WHERE sender_email = %s AND letters > 0"""
+_FIRST_SENT: Final = """
+SELECT MIN(hour) FROM sender_hours FORCE INDEX (PRIMARY)
+ WHERE sender_email = %s AND letters > 0 AND hour > UTC_TIMESTAMP() - INTERVAL %s HOUR"""
+_KNOWN: Final = "SELECT gmail_id FROM notices FORCE INDEX (once) WHERE mailbox = %s AND gmail_id IN %s"
+_LETTER: Final = """
+SELECT r.id, r.job_id, r.seq, r.to_email, j.sender_email, r.status, r.thread_id, r.message_id
+  FROM job_recipients r {index} JOIN jobs j ON j.id = r.job_id WHERE {where}"""
+_BY_THREAD: Final = _LETTER.format(index="FORCE INDEX (thread)", where="r.thread_id IN %s AND j.sender_email = %s")
+_BY_KEY: Final = _LETTER.format(index="FORCE INDEX (letter)", where="r.job_id = %s AND r.seq = %s")
+_BY_ID: Final = _LETTER.format(index="FORCE INDEX (PRIMARY)", where="r.id = %s")
+
+BUSY_FOR: Final = timedelta(minutes=10)
+QUIET_FOR: Final = timedelta(days=1)
+READ_FOR: Final = timedelta(days=5)
+"""After the last letter: Gmail tries for about three days, and says so in between."""
+QUIET: Final = 5
+LATE: Final = 30
+"""So many times the busy interval lies between two reads after BUSY_FOR and after QUIET_FOR."""
+REST: Final = timedelta(hours=6)
+"""Between two looks whether a mailbox of which nothing was sent for long is in use again."""
+_HOUR: Final = timedelta(hours=1)
+
+
+def read_interval(since: timedelta | None, *, busy: timedelta) -> timedelta:
+    """How long to wait until the next read of a mailbox whose last letter was sent so long ago; None: none ever was."""
+    if since is None or since > READ_FOR + _HOUR:
+        return REST
+    if since <= BUSY_FOR + _HOUR:  # the hour is all that is known of the last letter
+        return busy
+    return busy * (QUIET if since <= QUIET_FOR + _HOUR else LATE)
+
+
+@dataclass(frozen=True)
+class Mailboxes:
+    """Whose turn a mailbox is. `lease`: for how long; `interval`: between two reads of a busy mailbox."""
+
+    database: Database
+    defaults: Callable[[], DefaultLimits]
+    lease_time: timedelta
+    interval: timedelta
+
+    async def due(self, limit: int) -> list[str]:
+        """Mailboxes that should be read now and that nobody reads; new senders' included.
+
+        Raises:
+            DatabaseError: it cannot be told.
+        """
+
+        async def look(cursor: Cursor) -> tuple[bool, list[str]]:
+            missing, found = await cursor.fetch_batch([(_MISSING, ()), (_DUE, (micros(self.interval), limit))])
+            return bool(missing), [email for (email,) in found]
+
+        missing, found = await self.database.read(look, what="look for mailboxes to read")
+        if missing:
+            await self.database.transaction(_add_new, what="add mailboxes")
+            _, found = await self.database.read(look, what="look for mailboxes to read")
+        return found
+
+    async def lease(self, email: str) -> InboxLease | None:
+        """Take a mailbox for a while; None: somebody else has it.
+
+        Raises:
+            DatabaseError: it is not known to be ours; then its lease runs out.
+        """
+        token = new_id()
+
+        async def work(cursor: Cursor) -> InboxLease | None:
+            await cursor.execute(_LEASE, (token, micros(self.lease_time), email))
+            if cursor.rowcount != 1:
+                return None
+            await cursor.execute(_LEASED, (email,))
+            history, date, read_at, scope, failing, failures, now, units, idle = await cursor.fetchone()
+            default = self.defaults().default.units_per_minute
+            return InboxLease(
+                email, token, InboxCursor(history, date), utc(now), idle=bool(idle),
+                units_per_minute=default if units is None else units, read_at=utc(read_at), scope=scope,
+                failing_id=failing, failures=failures,
+            )  # fmt: skip
+
+        return await self.database.transaction(work, what="lease a mailbox")
+
+    async def release(
+        self, lease: InboxLease, *, state: str, scope: str, detail: str = "", wait: timedelta | None = None
+    ) -> None:
+        """Give a mailbox back. `wait`: until it is read next; None: as long as its last letter lets it wait.
+
+        Raises:
+            DatabaseError: then its lease runs out.
+        """
+
+        async def work(cursor: Cursor) -> None:
+            pause = wait
+            if pause is None:
+                await cursor.execute(_LAST_SENT, (lease.email,))
+                (seconds,) = await cursor.fetchone()
+                since = None if seconds is None else timedelta(seconds=max(0, int(seconds)))
+                pause = read_interval(since, busy=self.interval)
+            values = (state, short(detail, 255) or None, scope, micros(pause), state == "read")
+            await cursor.execute(_RELEASE, (*values, lease.email, lease.token))
+
+        await self.database.transaction(work, what="release a mailbox")
+
+    async def first_sent(self, email: str, *, within: timedelta) -> datetime | None:
+        """The hour of the first letter that was sent within that time; None: nothing was."""
+
+        async def work(cursor: Cursor) -> datetime | None:
+            await cursor.execute(_FIRST_SENT, (email, int(within.total_seconds() // 3600)))
+            hour: datetime | None = (await cursor.fetchone())[0]
+            return utc(hour)
+
+        return await self.database.read(work, what="look for the first letter")
+
+    async def known(self, email: str, gmail_ids: Collection[str]) -> set[str]:
+        """Those of the messages that are noted already."""
+        if not gmail_ids:
+            return set()
+
+        async def work(cursor: Cursor) -> set[str]:
+            await cursor.execute(_KNOWN, (email, tuple(gmail_ids)))
+            return {gmail_id for (gmail_id,) in await cursor.fetchall()}
+
+        return await self.database.read(work, what="look for known notices")
+
+    async def letters_in(self, email: str, threads: Collection[str]) -> dict[str, list[SentLetter]]:
+        """The sender's letters by thread."""
+        found: dict[str, list[SentLetter]] = {}
+        if not threads:
+            return found
+        for letter in await self._letters(_BY_THREAD, (tuple(threads), email)):
+            found.setdefault(letter.thread_id or "", []).append(letter)
+        return found
+
+    async def letter_by_key(self, job: str, seq: int) -> SentLetter | None:
+        """The letter that has this X-Mailerd-Key."""
+        return next(iter(await self._letters(_BY_KEY, (job, seq))), None)
+
+    async def letter_by_id(self, recipient: int) -> SentLetter | None:
+        """The letter of this row."""
+        return next(iter(await self._letters(_BY_ID, (recipient,))), None)
+
+    async def _letters(self, statement: str, values: tuple[object, ...]) -> list[SentLetter]:
+        async def work(cursor: Cursor) -> list[SentLetter]:
+            await cursor.execute(statement, values)
+            return [_letter(row) for row in await cursor.fetchall()]
+
+        return await self.database.read(work, what="look for letters")
+
+
+async def _add_new(cursor: Cursor) -> None:
+    await cursor.execute(_NEW)
+
+
+def _letter(row: tuple[Any, ...]) -> SentLetter:
+    return SentLetter(*row)

@@ -1,0 +1,131 @@
+"""What the inboxes have told, for commands and pages: bounces, one by one and by domain; how far each inbox is read."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from mailerd.core.notices import BOUNCES
+from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.database import Database
+from mailerd.store.db.times import utc
+
+BOUNCE_KINDS: Final = tuple(sorted(kind.value for kind in BOUNCES))
+_COLUMNS: Final = (
+    "n.id, n.mailbox, n.gmail_id, n.recipient_id, n.job_id, n.email, n.kind, n.code, n.detail, n.believed, n.at"
+)
+_NOTICES: Final = f"SELECT {_COLUMNS} FROM notices n {{index}} WHERE n.kind IN %s {{where}} ORDER BY n.id DESC LIMIT %s"
+_BY_DOMAIN: Final = """
+SELECT LOWER(SUBSTRING_INDEX(n.email, '@', -1)) domain, n.kind, COUNT(DISTINCT n.recipient_id)
+  FROM notices n {index} WHERE n.kind IN %s AND n.believed = 1 AND n.at > UTC_TIMESTAMP(6) - INTERVAL %s HOUR {where}
+ GROUP BY domain, n.kind"""
+_OF_LETTER: Final = f"SELECT {_COLUMNS} FROM notices n WHERE n.recipient_id = %s ORDER BY n.id"
+_INBOXES: Final = """
+SELECT m.email, m.scope, m.state, m.detail, m.read_at, m.next_at, m.failing_id, UTC_TIMESTAMP(6)
+  FROM mailboxes m ORDER BY m.email LIMIT %s"""
+
+
+@dataclass(frozen=True)
+class Notice:
+    """One message that concerned a letter."""
+
+    id: int
+    mailbox: str
+    gmail_id: str
+    recipient_id: int | None
+    job_id: str | None
+    email: str | None
+    """To whom the letter went."""
+    kind: str
+    code: str | None
+    detail: str | None
+    believed: bool
+    at: datetime
+
+
+@dataclass(frozen=True)
+class DomainBounces:
+    """How many letters to a domain bounced, by kind."""
+
+    domain: str
+    kinds: dict[str, int]
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return sum(self.kinds.values())
+
+
+@dataclass(frozen=True)
+class InboxState:
+    """How far an inbox is read."""
+
+    email: str
+    scope: str
+    state: str
+    detail: str | None
+    read_at: datetime | None
+    next_at: datetime
+    failing_id: str | None
+    now: datetime
+
+
+class NoticeReader:
+    """Reads what was found. `timeout`: seconds that the database gets for an answer."""
+
+    def __init__(self, database: Database, *, timeout: float) -> None:
+        self._database = database
+        self._timeout = timeout
+
+    async def latest(
+        self,
+        *,
+        kinds: tuple[str, ...] = BOUNCE_KINDS,
+        sender: str | None = None,
+        before: int | None = None,
+        limit: int = 100,
+    ) -> list[Notice]:
+        """The newest notices of these kinds, those before an id; `sender` None: of all.
+
+        Raises:
+            DatabaseError: they cannot be read.
+        """
+        where, values = "", list[object]([kinds])
+        for condition, value in ((" AND n.mailbox = %s", sender), (" AND n.id < %s", before)):
+            if value is not None:
+                where += condition
+                values.append(value)
+        statement = _NOTICES.format(index="" if sender else "FORCE INDEX (PRIMARY)", where=where)
+        return [_notice(row) for row in await self._read(statement, (*values, limit))]
+
+    async def of_letter(self, recipient: int) -> list[Notice]:
+        """Everything that came about one letter, oldest first."""
+        return [_notice(row) for row in await self._read(_OF_LETTER, (recipient,))]
+
+    async def by_domain(self, *, span: timedelta, sender: str | None = None) -> list[DomainBounces]:
+        """Bounced letters of the last while by the domain of their recipients, the most first."""
+        where, values = ("AND n.mailbox = %s", (sender,)) if sender else ("", ())
+        statement = _BY_DOMAIN.format(index="FORCE INDEX (by_kind)" if sender else "", where=where)
+        found: dict[str, dict[str, int]] = {}
+        for domain, kind, letters in await self._read(statement, (BOUNCE_KINDS, span // timedelta(hours=1), *values)):
+            found.setdefault(domain or "", {})[kind] = letters
+        return sorted((DomainBounces(*it) for it in found.items()), key=lambda it: (-it.total, it.domain))
+
+    async def inboxes(self, *, limit: int = 1000) -> list[InboxState]:
+        """How far each inbox is read."""
+        rows = await self._read(_INBOXES, (limit,))
+        return [
+            InboxState(email, scope, state, detail, utc(read_at), utc(next_at), failing, utc(now))
+            for email, scope, state, detail, read_at, next_at, failing, now in rows
+        ]
+
+    async def _read(self, statement: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
+        async def work(cursor: Cursor) -> list[tuple[Any, ...]]:
+            await cursor.execute(statement, values)
+            return list(await cursor.fetchall())
+
+        return await self._database.request(work, what="read notices", bound=self._timeout, read_only=True)
+
+
+def _notice(row: tuple[Any, ...]) -> Notice:
+    id_, mailbox, gmail_id, recipient, job, email, kind, code, detail, believed, at = row
+    return Notice(id_, mailbox, gmail_id, recipient, job, email, kind, code, detail, bool(believed), utc(at))

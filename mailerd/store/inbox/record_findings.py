@@ -1,0 +1,291 @@
+"""Writes what was found in an inbox and how far it is read, in one transaction, under the lease of whoever read it."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final, assert_never
+
+from mailerd.core.event_types import EventType
+from mailerd.core.fates import Fate, Step, kind_of, prevails
+from mailerd.core.findings import (
+    Finding,
+    Found,
+    InboxCursor,
+    InboxLease,
+    PassedOver,
+    SentElsewhere,
+    Written,
+)
+from mailerd.core.suppression import EVERYTHING, Channel, Reason, digest_of
+from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.database import Database
+from mailerd.store.db.times import micros, naive, rfc3339
+from mailerd.store.inbox.bounce_counts import count_blocked, count_unknown, is_third_soft
+from mailerd.store.inbox.undo_limit import requeue, rest_sender, undo_letters
+from mailerd.store.outbox import NewEvent, insert_events
+from mailerd.store.queue.pause_sender import pause_sender
+from mailerd.store.queue.rate_limits import DefaultLimits
+from mailerd.store.queue.reschedule import short
+from mailerd.store.suppressions import NewSuppression, add
+from mailerd.store.tallies import count_bounced
+
+_CURSOR: Final = """
+UPDATE mailboxes FORCE INDEX (PRIMARY)
+   SET history_id = %s, internal_date = %s, failing_id = %s, failures = %s,
+       lease_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND
+ WHERE email = %s AND lease_token = %s"""
+_NOTICE: Final = """
+INSERT INTO notices (mailbox, gmail_id, thread_id, recipient_id, job_id, email, kind, code, detail, believed, at)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"""
+# The row of the mailbox is locked by then, so that nobody else writes notices of it.
+_KNOWN: Final = "SELECT gmail_id FROM notices FORCE INDEX (once) WHERE mailbox = %s AND gmail_id IN %s"
+_LOCK: Final = """
+SELECT id, status, fate, fate_kind FROM job_recipients FORCE INDEX (PRIMARY) WHERE id IN %s ORDER BY id FOR UPDATE"""
+# A letter may bounce before its own outcome is recorded, or while that is in doubt.
+_FATE: Final = """
+UPDATE job_recipients FORCE INDEX (PRIMARY)
+   SET fate = %s, fate_kind = %s, fate_code = %s, fate_reason = %s, fate_at = %s, updated_at = UTC_TIMESTAMP(6)
+ WHERE id = %s AND job_id = %s AND status IN ('sent', 'sending', 'unsure') AND fate <=> %s AND fate_kind <=> %s"""
+_COUNT: Final = """
+UPDATE jobs FORCE INDEX (PRIMARY) SET bounced = bounced + %s - %s, replied = replied + %s - %s WHERE id = %s"""
+_ELSEWHERE: Final = """
+INSERT INTO sender_hours (sender_email, hour, letters, elsewhere)
+VALUES (%s, DATE_FORMAT(%s, '%%Y-%%m-%%d %%H:00:00'), 0, 1) ON DUPLICATE KEY UPDATE elsewhere = elsewhere + 1"""
+_BLOCKED_PAUSE: Final = timedelta(hours=24)
+
+
+class LeaseLostError(Exception):
+    """Another daemon has the mailbox by now: what was read is not written, and is read there."""
+
+
+@dataclass(frozen=True)
+class FindingsWriter:
+    """Writes findings. `min_pause`: how long a sender rests at least after a limit notice."""
+
+    database: Database
+    defaults: Callable[[], DefaultLimits]
+    daemon_id: str
+    lease_time: timedelta
+    min_pause: timedelta
+    undo: bool
+    """Whether a limit notice lets its letter wait again; otherwise it is noted, and its sender pauses."""
+
+    async def write(
+        self,
+        lease: InboxLease,
+        found: Sequence[Found],
+        cursor: InboxCursor,
+        *,
+        address_key: bytes,
+        failing: tuple[str, int] | None = None,
+    ) -> Written:
+        """Write all of it, or nothing; what it changed. `failing`: the message that could not be read, and how often.
+
+        Raises:
+            LeaseLostError: another daemon reads this mailbox.
+            DatabaseError: nothing was written.
+        """
+        tries: list[Written] = []
+
+        async def work(database_cursor: Cursor, doubted: bool) -> Written:  # noqa: FBT001 - as it is called
+            batch = _FindingsBatch(self, database_cursor, lease, address_key)
+            if not await batch.move(cursor, failing):
+                raise LeaseLostError(lease.email)
+            done = await batch.write(found)
+            if doubted and len(done.fresh) < len(tries[0].fresh):
+                return tries[0]  # the first try was committed: nobody else can have written under our lease
+            tries.append(done)
+            return done
+
+        return await self.database.commit_once(work, what="write what was found in an inbox")
+
+
+@dataclass
+class _FindingsBatch:
+    """One transaction. Rows are locked in the order of all others: recipients, jobs, senders."""
+
+    writer: FindingsWriter
+    cursor: Cursor
+    lease: InboxLease
+    address_key: bytes
+    done: Written = field(default_factory=Written)
+    _jobs: dict[str, Counter[str]] = field(default_factory=dict)
+    """What each job counts more of, or less."""
+    _news: list[NewEvent] = field(default_factory=list)
+    _suppress: list[NewSuppression] = field(default_factory=list)
+
+    async def move(self, to: InboxCursor, failing: tuple[str, int] | None) -> bool:
+        failing_id, failures = failing or (None, 0)
+        values = (to.history_id, to.internal_date, failing_id, failures, micros(self.writer.lease_time))
+        await self.cursor.execute(_CURSOR, (*values, self.lease.email, self.lease.token))
+        return bool(self.cursor.rowcount == 1)
+
+    async def write(self, found: Sequence[Found]) -> Written:
+        for it in await self._unknown(found):
+            await self._note(it)
+            self.done.fresh.append(it)
+        fresh = [it for it in self.done.fresh if isinstance(it, Finding)]
+        known = await self._lock(fresh)
+        for it in fresh:
+            await self._decide(it, known)
+        undoing = [it for it in fresh if it.consequence.step is Step.UNDO]
+        if undoing and self.writer.undo:
+            self.done.undone, fates = await undo_letters(self.cursor, undoing, by=self.writer.daemon_id)
+            for place, fate in fates.items():
+                self._count(place.partition(" ")[0], Fate(fate), -1)
+        await self._write_jobs()
+        await self._write_sender(undoing)
+        if self._suppress:
+            await add(self.cursor, self._suppress)
+        if self._news:
+            self.cursor.pipeline(insert_events(self._news))
+        return self.done
+
+    async def _unknown(self, found: Sequence[Found]) -> list[Found]:
+        """Those that were not noted before, each once."""
+        if not found:
+            return []
+        once = {it.gmail_id: it for it in found}
+        await self.cursor.execute(_KNOWN, (self.lease.email, tuple(once)))
+        known = {gmail_id for (gmail_id,) in await self.cursor.fetchall()}
+        return [it for it in once.values() if it.gmail_id not in known]
+
+    async def _note(self, it: Found) -> None:
+        whose: tuple[Any, ...]
+        what: tuple[Any, ...]
+        match it:
+            case Finding(letter=letter, meaning=meaning):
+                whose = (letter.id, letter.job_id, letter.to_email) if letter else (None, None, None)
+                what = (meaning.kind.value, meaning.code or None, short(meaning.reason, 500) or None)
+                believed = it.consequence.believed
+            case SentElsewhere():
+                whose, what, believed = (None, None, None), ("by_hand", None, None), True
+            case PassedOver(cause=cause):
+                whose, what, believed = (None, None, None), ("passed_over", None, short(cause, 500)), False
+            case _:
+                assert_never(it)
+        place = (self.lease.email, it.gmail_id, it.thread_id)
+        await self.cursor.execute(_NOTICE, (*place, *whose, *what, int(believed), naive(it.at)))
+
+    async def _lock(self, fresh: Sequence[Finding]) -> dict[int, tuple[Fate, str] | None]:
+        ids = sorted({it.letter.id for it in fresh if it.letter})
+        if not ids:
+            return {}
+        await self.cursor.execute(_LOCK, (tuple(ids),))
+        return {row[0]: (Fate(row[2]), row[3] or "") if row[2] else None for row in await self.cursor.fetchall()}
+
+    async def _decide(self, it: Finding, known: dict[int, tuple[Fate, str] | None]) -> None:
+        letter, fate = it.letter, it.consequence.fate
+        if it.consequence.step is Step.UNSUBSCRIBE and it.unsubscribes:
+            self._unsubscribe(it)
+        if letter is None or fate is None or letter.id not in known:
+            return
+        before, new = known[letter.id], (fate, kind_of(it.meaning))
+        if prevails(new, before) and await self._set_fate(it, new, before):
+            known[letter.id] = new
+            self.done.changed.append(it)
+            if before is None or before[0] is not fate:
+                self._count(letter.job_id, fate, 1)
+                if before is not None:
+                    self._count(letter.job_id, before[0], -1)
+            self._tell(it, fate)
+        await self._step(it)
+
+    async def _set_fate(self, it: Finding, new: tuple[Fate, str], before: tuple[Fate, str] | None) -> bool:
+        letter, meaning = it.letter, it.meaning
+        assert letter is not None  # noqa: S101 - for mypy
+        old = (before[0].value, before[1] or None) if before else (None, None)
+        values = (new[0].value, new[1] or None, meaning.code or None, short(meaning.reason, 500) or None, naive(it.at))
+        await self.cursor.execute(_FATE, (*values, letter.id, letter.job_id, *old))
+        return bool(self.cursor.rowcount == 1)
+
+    def _count(self, job: str, fate: Fate, change: int) -> None:
+        name = {Fate.BOUNCED: "bounced", Fate.REPLIED: "replied", Fate.OTHER_REPLIED: "replied"}.get(fate)
+        if name:
+            self._jobs.setdefault(job, Counter())[name] += change
+
+    def _tell(self, it: Finding, fate: Fate) -> None:
+        letter, meaning = it.letter, it.meaning
+        type_ = {
+            Fate.BOUNCED: EventType.RECIPIENT_BOUNCED, Fate.REPLIED: EventType.RECIPIENT_REPLIED,
+            Fate.OTHER_REPLIED: EventType.RECIPIENT_REPLIED, Fate.AUTO_REPLIED: EventType.RECIPIENT_AUTO_REPLIED,
+        }.get(fate)  # fmt: skip
+        if type_ is None or letter is None:
+            return
+        data: dict[str, object] = {
+            "recipient_id": letter.id, "job_id": letter.job_id, "seq": letter.seq, "email": letter.to_email,
+            "sender_email": letter.sender, "at": rfc3339(it.at),
+        }  # fmt: skip
+        if fate is Fate.BOUNCED:
+            data |= {"kind": kind_of(meaning), "code": meaning.code or None, "reason": meaning.reason or None}
+        else:
+            data |= {"by": next(iter(meaning.addresses), None)}
+        self._news.append(NewEvent(type_, f"{letter.id}:{it.gmail_id}", data, letter.job_id, letter.sender))
+
+    async def _step(self, it: Finding) -> None:
+        letter = it.letter
+        assert letter is not None  # noqa: S101 - for mypy
+        match it.consequence.step:
+            case Step.SUPPRESS:
+                self._hard(it, short(f"{it.meaning.code} {it.meaning.reason}".strip(), 255))
+            case Step.COUNT_SOFT if await is_third_soft(self.cursor, letter.id):
+                self._hard(it, "three soft bounces in a row within 30 days")
+            case _:
+                pass
+
+    def _hard(self, it: Finding, detail: str | None) -> None:
+        letter = it.letter
+        assert letter is not None  # noqa: S101 - for mypy
+        digest = digest_of(letter.to_email, self.address_key)
+        self._suppress.append(
+            NewSuppression(digest, EVERYTHING, Reason.HARD_BOUNCE, Channel.NOTICE, letter.to_email, letter.id, detail)
+        )
+        self.done.suppressed.append(letter.to_email)
+
+    def _unsubscribe(self, it: Finding) -> None:
+        list_id, digest = it.unsubscribes or (EVERYTHING, b"")
+        letter = it.letter
+        address, recipient = (letter.to_email, letter.id) if letter else (None, None)
+        self._suppress.append(NewSuppression(digest, list_id, Reason.UNSUBSCRIBED, Channel.MAILTO, address, recipient))
+
+    async def _write_jobs(self) -> None:
+        for job, more in sorted(self._jobs.items()):
+            bounced, replied = more["bounced"], more["replied"]
+            values = (max(bounced, 0), max(-bounced, 0), max(replied, 0), max(-replied, 0))
+            await self.cursor.execute(_COUNT, (*values, job))
+        if self.done.undone:
+            self.done.undone = await requeue(self.cursor, self.done.undone, self.lease.email)
+
+    async def _write_sender(self, undoing: Sequence[Finding]) -> None:
+        for it in self.done.fresh:
+            if isinstance(it, SentElsewhere):
+                await self.cursor.execute(_ELSEWHERE, (self.lease.email, naive(it.at)))
+        believed = [it for it in undoing if it.consequence.believed]
+        # A notice of yesterday's limit says nothing about today's.
+        if recent := [it for it in believed if self._is_recent(it.at)]:
+            reason = f"Google's limit notice: {recent[-1].meaning.reason[:200]}"
+            await self._rest(reason, full=True)
+        changed = {it.consequence.step for it in self.done.changed}
+        if Step.COUNT_UNKNOWN in changed and (domains := await count_unknown(self.cursor, self.lease.email)):
+            reason = f"letters to {domains} domains failed within minutes for an unknown cause, as above a limit"
+            await self._rest(reason, full=False)
+        if Step.COUNT_BLOCKED in changed and (blocked := await count_blocked(self.cursor, self.lease.email)):
+            reason = f"{blocked} of the last letters were blocked by receiving servers as unwanted"
+            if await pause_sender(
+                self.cursor, self.lease.email, cause="blocked", reason=reason, wait=_BLOCKED_PAUSE, pauses=0
+            ):
+                self.done.paused.append(("blocked", reason, _BLOCKED_PAUSE.total_seconds()))
+        if bounced := sum(it.consequence.fate is Fate.BOUNCED for it in self.done.changed):
+            self.cursor.pipeline(count_bounced(self.writer.daemon_id, self.lease.email, bounced))
+
+    def _is_recent(self, at: datetime) -> bool:
+        return self.lease.now - at < timedelta(hours=24)
+
+    async def _rest(self, reason: str, *, full: bool) -> None:
+        wait = await rest_sender(
+            self.cursor, self.lease.email, self.writer.defaults(), at_least=self.writer.min_pause, reason=reason,
+            full=full,
+        )  # fmt: skip
+        if wait is not None:
+            self.done.paused.append(("daily_limit", reason, wait.total_seconds()))

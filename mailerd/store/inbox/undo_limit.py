@@ -1,0 +1,109 @@
+"""Takes back letters that Google accepted and did not send, since the mailbox had reached its limit.
+
+Google answers 200 to them, and minutes later writes a notice into the thread of each. The letter waits again, as if it
+had never been handed over, and its sender rests, since by Google's own word its day is full.
+"""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Final
+
+from mailerd.clock import new_id
+from mailerd.core import rate_limit
+from mailerd.core.event_types import EventType
+from mailerd.core.findings import Finding, UndoneByLimit
+from mailerd.core.states import State, Transition, after
+from mailerd.core.verdicts import PauseCause
+from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.times import naive
+from mailerd.store.outbox import NewEvent, insert_events
+from mailerd.store.queue.attempt_log import AttemptRow, log_attempt
+from mailerd.store.queue.pause_sender import pause_sender
+from mailerd.store.queue.rate_limits import DefaultLimits, read_sender, sent_by_hour
+from mailerd.store.queue.reschedule import reschedule
+from mailerd.store.queue.undo_sent import reopen
+
+NOTE: Final = "Google gave it back: the mailbox had reached its limit for sending mail"
+_ROW: Final = "SELECT attempts, draft_id, message_id, fate FROM job_recipients FORCE INDEX (PRIMARY) WHERE id = %s"
+# As if it had never been handed over: the message that Google did not send stays in its sent mail, and neither that nor
+# its draft says anything about the letter any more. The thread goes too, so that no second notice in it undoes more.
+_UNDO: Final = """
+UPDATE job_recipients FORCE INDEX (PRIMARY)
+   SET status = %s, proof = NULL, sent_at = NULL, message_id = NULL, thread_id = NULL, draft_id = NULL, mode = NULL,
+       handed_over_at = NULL, unanswered = 0, discarding = 0, checks = 0, crashes = 0, nothing_found_at = NULL,
+       fate = NULL, fate_kind = NULL, fate_code = NULL, fate_reason = NULL, fate_at = NULL,
+       attempts = GREATEST(attempts, 1) - 1, error = %s, due_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
+ WHERE id = %s AND job_id = %s AND status = 'sent' AND thread_id = %s AND message_id <=> %s"""
+# Every hand-over asks this log whether Google has the letter; it has not. The log keeps the message as `undone`.
+_FORGET_SENT: Final = "UPDATE attempts SET message_id = NULL WHERE recipient_id = %s AND event = 'sent'"
+_FILL: Final = """
+INSERT INTO sender_hours (sender_email, hour, letters, elsewhere)
+VALUES (%s, DATE_FORMAT(%s, '%%Y-%%m-%%d %%H:00:00'), 0, %s)
+    ON DUPLICATE KEY UPDATE elsewhere = elsewhere + VALUES(elsewhere)"""
+
+
+async def undo_letters(
+    cursor: Cursor, notices: Sequence[Finding], *, by: str
+) -> tuple[list[UndoneByLimit], dict[str, str]]:
+    """Let these letters wait again, whose rows are locked; those that did, and the fate that each had.
+
+    Fenced by the state, the thread and the message of the notice's letter: a notice undoes once, and nothing else.
+    """
+    undone, fates = list[UndoneByLimit](), dict[str, str]()
+    for it in notices:
+        if (letter := it.letter) is None:
+            continue
+        await cursor.execute(_ROW, (letter.id,))
+        attempts, draft, message, fate = await cursor.fetchone()
+        status = after(State.SENT, Transition.UNDONE).value
+        await cursor.execute(_UNDO, (status, NOTE, letter.id, letter.job_id, it.thread_id, letter.message_id))
+        if cursor.rowcount != 1:
+            continue
+        token, event = new_id(), Transition.UNDONE.value
+        await cursor.execute(_FORGET_SENT, (letter.id,))
+        row = AttemptRow(letter.id, attempts, token, by, event, draft_id=draft, message_id=message, error=NOTE)
+        await log_attempt(cursor, row)
+        data = {
+            "recipient_id": letter.id, "job_id": letter.job_id, "seq": letter.seq, "email": letter.to_email,
+            "sender_email": letter.sender, "reason": NOTE,
+        }  # fmt: skip
+        what = NewEvent(EventType.RECIPIENT_SENT_UNDONE, f"{letter.id}:{token}", data, letter.job_id, letter.sender)
+        cursor.pipeline(insert_events([what]))
+        undone.append(UndoneByLimit(letter, cancelled=False))
+        if fate:
+            fates[f"{letter.job_id} {letter.id}"] = fate
+    return undone, fates
+
+
+async def requeue(cursor: Cursor, undone: Sequence[UndoneByLimit], sender: str) -> list[UndoneByLimit]:
+    """Let their jobs go on; those of a cancelled job are cancelled."""
+    jobs = sorted({it.letter.job_id for it in undone})
+    for job in jobs:
+        await reopen(cursor, job)
+    back = [it.letter.id for it in undone]
+    cancelled = await reschedule(cursor, jobs=dict.fromkeys(jobs, 0), senders={sender: 0}, back=back)
+    return [UndoneByLimit(it.letter, cancelled=it.letter.job_id in cancelled) for it in undone]
+
+
+async def rest_sender(
+    cursor: Cursor, sender: str, defaults: DefaultLimits, *, at_least: timedelta, reason: str, full: bool
+) -> timedelta | None:
+    """Pause a sender that has reached its limit, and set its day to full; how long, or None where it rests longer.
+
+    `full`: Google said so. What the ledger lacks then was sent by somebody else, nobody knows when: it counts from now.
+    """
+    if (it := await read_sender(cursor, sender, defaults)) is None:
+        return None
+    hours = (await sent_by_hour(cursor, [sender], now=it.now))[sender]
+    wait = at_least
+    if limit := it.limits.per_day:
+        missing = limit - sum(hours.values())
+        if full and missing > 0:
+            await cursor.execute(_FILL, (sender, naive(it.now), missing))
+            hours = (await sent_by_hour(cursor, [sender], now=it.now))[sender]
+        free_at = rate_limit.day(it.allowance, hours=hours, now=it.now).next_at
+        wait = max(wait, free_at - it.now) if free_at else wait
+    paused = await pause_sender(
+        cursor, sender, cause=PauseCause.DAILY_LIMIT.value, reason=reason, wait=wait, pauses=it.pauses
+    )
+    return wait if paused else None

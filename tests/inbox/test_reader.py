@@ -1,0 +1,149 @@
+"""A daemon reads its sender's inbox: every shape of message has the fate that it should have, and nothing else."""
+
+from pathlib import Path
+
+import pytest
+
+from mailerd.sandbox.google import COMPOSE, FakeGoogle, Fault, RunningServer
+from mailerd.store.audit import audit
+from mailerd.store.db.database import Database
+from tests.inbox.place import ME, METADATA, TRUTH, arrive, fates, read_up, reading
+from tests.support.daemon import running, sign_in
+from tests.support.heard import Heard
+from tests.support.rows import post, query, states
+
+Shapes = dict[str, str]
+
+
+async def sent_and_read(google: FakeGoogle, database: Database, heard: Heard, shapes: list[str]) -> Shapes:
+    """A letter for each shape, sent, and its message arrived and read; the shape by address."""
+    await post(database, recipients=len(shapes))
+    await heard.wait_for("job_finished")
+    by_address = dict(zip(sorted(it.to for it in google.sent), shapes, strict=True))
+    for letter in list(google.sent):
+        arrive(google, letter, by_address[letter.to])
+    await read_up(database, google)
+    return by_address
+
+
+async def test_every_shape_has_its_fate(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path
+) -> None:
+    async with running(reading(database_url, served, google, tmp_path / "c"), heard):
+        shapes = await sent_and_read(google, database, heard, list(TRUTH))
+    assert await fates(database) == {to: TRUTH[shape] for to, shape in shapes.items()}
+    assert await query(database, "SELECT DISTINCT status FROM job_recipients") == [("sent",)]
+    hard = {to for to, shape in shapes.items() if TRUTH[shape][1] == "hard"}
+    assert {row[0] for row in await query(database, "SELECT address FROM suppressions")} == hard
+    bounced = sum(fate == "bounced" for fate, _, _ in TRUTH.values())
+    assert await query(database, "SELECT bounced, replied FROM jobs") == [(bounced, 2)]
+    events = dict(await query(database, "SELECT type, COUNT(*) FROM events GROUP BY type"))
+    assert events["recipient.bounced"] == bounced
+    assert (events["recipient.replied"], events["recipient.auto_replied"]) == (2, 2)
+    assert {it["kind"] for it in heard.of("notice_not_believed")} == {"hard", "over_limit"}
+    assert [it for name, it in heard.events if "crashed" in name] == []
+
+
+async def test_the_headers_alone_tell_less_and_suppress_nobody(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path
+) -> None:
+    known = reading(database_url, served, google, tmp_path / "c", scope=METADATA)
+    async with running(known, heard):
+        shapes = await sent_and_read(
+            google, database, heard, ["hard", "blocked", "delayed", "reply", "auto_reply", "limit"]
+        )
+    unknown = ("bounced", "unknown", None)
+    expected = {"hard": unknown, "blocked": unknown, "limit": unknown, "delayed": (None, None, None)}
+    assert await fates(database) == {to: expected.get(shape, TRUTH.get(shape)) for to, shape in shapes.items()}
+    assert await query(database, "SELECT * FROM suppressions") == []
+    assert not [entry for entry in google.log if entry.method == "messages.get" and entry.status == 403]
+
+
+async def test_a_letter_that_google_gives_back_is_sent_again_once(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path
+) -> None:
+    google.fault(Fault(kind="undelivered", method="drafts.send", skip=2, count=3))
+    google.change_rules(notice_delay_s=0.2)
+    async with running(reading(database_url, served, google, tmp_path / "c"), heard):
+        job = await post(database, recipients=6)
+        await heard.wait_for("letter_given_back", times=3)
+        await heard.wait_for("letter_sent", times=9)
+        await read_up(database, google)
+    assert await states(database, job) == {"sent": 6}
+    assert sorted(it.to for it in google.sent) == [f"r{number}@example.org" for number in range(6)]
+    assert await query(database, "SELECT DISTINCT attempts FROM job_recipients") == [(1,)]
+    assert len(await query(database, "SELECT 1 FROM events WHERE type = 'recipient.sent_undone'")) == 3
+    assert (await audit(database))[1] == []
+    assert await query(database, "SELECT * FROM suppressions") == []
+
+
+async def test_without_the_setting_a_limit_notice_only_pauses(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path
+) -> None:
+    inbox = {"undo_over_limit": False, "limit_pause": 100.0}
+    async with running(reading(database_url, served, google, tmp_path / "c", inbox=inbox), heard):
+        await sent_and_read(google, database, heard, ["limit", "limit_fr", "limit_zh"])
+    assert await query(database, "SELECT DISTINCT status FROM job_recipients") == [("sent",)]
+    assert await query(database, "SELECT pause_cause FROM senders") == [("daily_limit",)]
+    assert heard.of("letter_given_back") == []
+
+
+async def test_a_mailbox_without_the_scope_is_left_alone_and_sends_as_before(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path
+) -> None:
+    known = reading(database_url, served, google, tmp_path / "c")
+    sign_in(google, tmp_path / "c", ME, scopes=(COMPOSE,))
+    async with running(known, heard):
+        await post(database, recipients=2)
+        await heard.wait_for("job_finished")
+        await heard.wait_for("inbox_not_allowed")
+    assert not [entry for entry in google.log if entry.method in ("history.list", "messages.get", "messages.list")]
+    assert await query(database, "SELECT state, scope FROM mailboxes") == [("no scope", "")]
+
+
+async def test_history_that_google_has_forgotten_is_walked_again(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path
+) -> None:
+    async with running(reading(database_url, served, google, tmp_path / "c"), heard):
+        await sent_and_read(google, database, heard, ["reply", "delayed"])
+        google.mailbox(ME).forget_history()
+        first, second = google.sent
+        arrive(google, first, "hard")
+        arrive(google, second, "soft")
+        google.arrivals.deliver(google.mailbox(ME), now=google.now())
+        google.mailbox(ME).forget_history()
+        await heard.wait_for("history_forgotten")
+        await read_up(database, google)
+    assert {fate[1] for fate in (await fates(database)).values()} == {"hard", "soft"}
+    assert len(await query(database, "SELECT 1 FROM notices")) == 4
+
+
+async def test_a_message_that_fails_three_times_is_passed_over_by_name(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path
+) -> None:
+    async with running(reading(database_url, served, google, tmp_path / "c"), heard):
+        await post(database, recipients=2)
+        await heard.wait_for("job_finished")
+        await read_up(database, google)
+        google.fault(Fault(kind="garbage", method="messages.get", count=3))
+        for letter in list(google.sent):
+            arrive(google, letter, "hard")
+        await heard.wait_for("notice_passed_over")
+        await read_up(database, google)
+    assert sorted(str(fate[0]) for fate in (await fates(database)).values()) == ["None", "bounced"]
+    assert [row[0] for row in await query(database, "SELECT kind FROM notices ORDER BY id")] == ["passed_over", "hard"]
+
+
+@pytest.mark.parametrize("by_hand", [3])
+async def test_letters_that_the_person_sends_count_in_the_ledger(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path,
+    by_hand: int,
+) -> None:  # fmt: skip
+    async with running(reading(database_url, served, google, tmp_path / "c"), heard):
+        await post(database, recipients=2)
+        await heard.wait_for("job_finished")
+        await read_up(database, google)
+        for _ in range(by_hand):
+            google.send_by_hand(ME, "friend@example.net")
+        await read_up(database, google)
+    assert await query(database, "SELECT SUM(letters), SUM(elsewhere) FROM sender_hours") == [(2, by_hand)]
