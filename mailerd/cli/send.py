@@ -113,8 +113,9 @@ class _JobPoster:
             )
         except ApiError as error:
             raise MailerdError("\n".join(self._faults(error))) from None
+        fate = "bad" if order.refusal else "left out"
         for each in order.rejected:
-            print(f"left out: {self._line(each.index)}: {each.email}: {each.reason}")
+            print(f"{fate}: {self._line(each.index)}: {each.email}: {each.reason}")
         return order
 
     def _faults(self, error: ApiError) -> Iterator[str]:
@@ -230,7 +231,7 @@ def _library(known: Settings, template: str) -> TemplateLibrary:
 
 
 async def _show(posting: _JobPoster, raw: bytes) -> int:
-    """Tell what would become of the table; how many of its letters can be sent."""
+    """Tell what would become of the table; how many of its letters can be sent: none, where a post is refused."""
     async with rendering() as renderer:
         order = await asyncio.to_thread(posting.order, raw, renderer)
         found = await asyncio.to_thread(lambda: dry_run(order, renderer=renderer))
@@ -238,6 +239,11 @@ async def _show(posting: _JobPoster, raw: bytes) -> int:
         print(f"would fail: {each.email}: {each.reason}")
     for sample in found.samples[:1]:
         print(f"To: {sample.email}\nSubject: {sample.subject}\n\n{sample.text}\n")
+    if order.refusal:
+        bad = "1 line is" if len(order.rejected) == 1 else f"{len(order.rejected):,} lines are"
+        print(f"0 of {order.total:,} letters can be sent: {bad} bad, and so nothing is posted")
+        print("mend what is bad, or leave it out with --skip-invalid; nothing was stored")
+        return 0
     left = order.accepted - len(found.rejected)
     print(
         f"{counted(left, 'letter')} of {order.total:,} can be sent, {found.sizes.total:,} bytes in all; "

@@ -91,8 +91,9 @@ def canonical(address: str) -> str:
     (https://support.google.com/mail/answer/7436150); what follows a `+` stays: it may be another person's filter.
     """
     local, _, domain = address.strip().lower().rpartition("@")
-    with contextlib.suppress(UnicodeError):  # what is no domain stays as it is
-        domain = domain.encode("idna").decode("ascii")
+    if not domain.isascii():  # IDNA leaves ASCII as it is, at the price of a microsecond
+        with contextlib.suppress(UnicodeError):  # what is no domain stays as it is
+            domain = domain.encode("idna").decode("ascii")
     if domain in _GMAIL:
         return f"{local.replace('.', '')}@gmail.com"
     return f"{local}@{domain}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final
 
+from mailerd.core.suppression import canonical
 from mailerd.intake.attachments import AttachmentSet, encoded_sizes, letter_size, may_be_too_large
 from mailerd.intake.errors import MAX_REASON, ApiError, FieldErrors, cut
 from mailerd.intake.request_models import LANGUAGE, MAX_LINE, MAX_REASONS_PER_RECIPIENT, one_name
@@ -223,7 +224,8 @@ class _Checker:
         self._attachments = attachments
         self._allow_duplicates = allow_duplicates
         self._addresses = Addresses()
-        self._seen: dict[str, int] = {}
+        self._seen: dict[str, tuple[int, str]] = {}
+        """Mailboxes by their canonical address: the place of their first recipient, and how that one is written."""
         self._stopped: list[str] = []
         self.found = CheckedRecipients()
 
@@ -252,13 +254,15 @@ class _Checker:
         """
         self._stopped += batch.finish(until=until)
         for each in batch.candidates:
-            first = None if self._allow_duplicates else self._seen.get(each.email)
-            if first is not None:
-                each.errors.append(("email", f"duplicate of recipients[{first}]"))
+            mailbox = canonical(each.email)
+            if not self._allow_duplicates and (first := self._seen.get(mailbox)):
+                index, written = first
+                other = "" if written == each.email else f", which is written {written}"
+                each.errors.append(("email", f"duplicate of recipients[{index}]{other}"))
             if each.errors:
                 self._refuse(each)
             else:
-                self._seen[each.email] = each.index
+                self._seen[mailbox] = (each.index, each.email)
                 self.found.attached += each.attached
                 self.found.rows.append(NewRecipient(each.email, each.name, each.stored))
         if len(self._stopped) >= MAX_STOPPED:

@@ -93,21 +93,9 @@ class CreateJobEndpoint:
             body = await self._compute(lambda: fingerprint(raw)) if idempotency_key else b""
             if idempotency_key and (known := await self._answers.find(key.id, idempotency_key)):
                 return await self._repeat(known, idempotency_key, body=body, key=key)
-            renderer = ThreadRenderer(self._renderer, asyncio.get_running_loop(), origin=f"key {key.name}")
+            renderer = self._renderer_for(key)
             async with self._shares.for_check(raw, key):
-                parsed = await self._compute(
-                    lambda: parse_job(
-                        raw,
-                        key=key,
-                        now=self._clock.now(),
-                        max_recipients=self._max_recipients,
-                        renderer=renderer,
-                        senders=self._senders,
-                        library=self._library,
-                        base_url=self._opt_out.base_url,
-                    )
-                )
-                parsed = await self._opt_out.mark(parsed, key=key)
+                parsed = await self._parse(raw, key, renderer)
                 if parsed.dry_run:
                     return await self._dry_run(parsed, renderer)
             if idempotency_key:
@@ -132,6 +120,39 @@ class CreateJobEndpoint:
             request=REQUEST.get(),
         )
         return await self._answer(parsed, send_at)
+
+    async def dry_run(self, request: web.Request) -> web.Response:
+        """Tell what a post of this body would be answered; every letter is rendered, and nothing is stored."""
+        key = await self._auth.authenticate(request, Permission.SEND)
+        query(request, allowed=())
+        async with (
+            self._shares.posts.place(key),
+            self._bodies.read(request, key) as raw,
+            self._shares.for_check(raw, key, dry_run=True),
+        ):
+            renderer = self._renderer_for(key)
+            return await self._dry_run(await self._parse(raw, key, renderer, dry_run=True), renderer)
+
+    def _renderer_for(self, key: ApiKey) -> ThreadRenderer:
+        return ThreadRenderer(self._renderer, asyncio.get_running_loop(), origin=f"key {key.name}")
+
+    async def _parse(
+        self, raw: bytearray, key: ApiKey, renderer: ThreadRenderer, *, dry_run: bool = False
+    ) -> ParsedJob:
+        parsed = await self._compute(
+            lambda: parse_job(
+                raw,
+                key=key,
+                now=self._clock.now(),
+                max_recipients=self._max_recipients,
+                renderer=renderer,
+                senders=self._senders,
+                library=self._library,
+                base_url=self._opt_out.base_url,
+                dry_run=dry_run,
+            )
+        )
+        return await self._opt_out.mark(parsed, key=key)
 
     async def _answer(self, parsed: ParsedJob, send_at: datetime) -> web.Response:
         job = parsed.job
@@ -184,7 +205,8 @@ class CreateJobEndpoint:
                 rejected_total=len(rejected),
                 suppressed=_listed(parsed.suppressed),
                 suppressed_total=len(parsed.suppressed),
-                warnings=parsed.warnings,
+                post_refused=bool(parsed.refusal),
+                warnings=[parsed.refusal, *parsed.warnings] if parsed.refusal else parsed.warnings,
                 send_at=job.send_at,
                 forecast=dict(forecast),
                 template=TemplateVersionOut(name=job.template_name, version=job.template_version),

@@ -8,6 +8,7 @@ from importlib.resources import files
 from typing import Any, Final
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from mailerd.intake.errors import cut
 from mailerd.intake.http_responses import json_response
@@ -34,6 +35,10 @@ class DocsEndpoints:
     @cached_property
     def _document(self) -> dict[str, Any]:
         return document()
+
+    def pages(self) -> dict[str, Handler]:
+        """The pages by their paths."""
+        return {"/openapi.json": self.openapi, "/docs": self.docs, "/docs/style.css": self.style}
 
     async def openapi(self, request: web.Request) -> web.Response:  # noqa: ARG002 - aiohttp's signature
         """The document."""

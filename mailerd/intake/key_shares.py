@@ -119,12 +119,12 @@ class Shares:
         """Threads for all places, so that a request that holds one waits for no thread."""
         return self.checks.places + self.large_bodies.places + self.dry_runs.places + SPARE_THREADS
 
-    def for_check(self, body: bytearray, key: ApiKey) -> AbstractAsyncContextManager[None]:
-        """The place in which a body is checked; a large one has its place already.
+    def for_check(self, body: bytearray, key: ApiKey, *, dry_run: bool = False) -> AbstractAsyncContextManager[None]:
+        """The place in which a body is checked; a large one has its place already. `dry_run`: the path says so.
 
-        A dry run is recognised by how it is usually written. One that is written otherwise takes a place for checks, of
-        which its key has no more than any other.
+        A dry run by its field is recognised by how it is usually written. One that is written otherwise takes a place
+        for checks, of which its key has no more than any other.
         """
         if len(body) > LARGE_BODY:
             return nullcontext()
-        return (self.dry_runs if _DRY_RUN.search(body) else self.checks).place(key)
+        return (self.dry_runs if dry_run or _DRY_RUN.search(body) else self.checks).place(key)

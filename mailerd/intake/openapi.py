@@ -101,9 +101,9 @@ def _responses(it: Operation) -> dict[str, Any]:
     found: dict[str, Any] = {"200": {"description": it.summary, "content": {it.kind: {"schema": schema}}}}
     if it.stream:
         found["200"]["content"]["text/event-stream"] = {"schema": _ref(it.stream)}
-    if it.id == "events":
+    if it.id == "streamJobEvents":
         found["204"] = {"description": "the job is finished, and the client has seen its last event"}
-    if it.id == "ready":
+    if it.id == "getReadiness":
         found["503"] = {"description": "not ready", "content": {it.kind: {"schema": _ref(NotReadyOut)}}}
     for status in sorted({*it.errors, *(_WITH_KEY if it.call else ())}):
         found[str(status)] = {

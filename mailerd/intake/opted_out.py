@@ -50,12 +50,12 @@ class OptOut:
             large_bodies=shares.large_bodies,
         )  # fmt: skip
         return {
-            "suppressions": it.index,
-            "suppressions.csv": it.results,
-            "suppress": it.add,
-            "unsuppress": it.remove,
-            "lists": it.lists,
-            "make_list": it.make_list,
+            "listSuppressions": it.index,
+            "downloadSuppressions": it.results,
+            "addSuppressions": it.add,
+            "removeSuppression": it.remove,
+            "listMailingLists": it.lists,
+            "saveMailingList": it.make_list,
         }
 
     async def mark(self, parsed: ParsedJob, *, key: ApiKey | None) -> ParsedJob:
@@ -126,9 +126,9 @@ async def _list_of(parsed: ParsedJob, key: ApiKey | None, suppressions: Suppress
     if name is None:
         return None
     found = await suppressions.list_named(name)
-    if found is not None or parsed.dry_run:
+    if found is not None:
         return found
     if key is not None and not key.may(Permission.SUPPRESS):
         why = "there is no list of this name, and this key may not make one; `mailerd suppress lists` shows them"
         raise invalid([FieldError("list", why)])
-    return await suppressions.make_list(name)
+    return None if parsed.dry_run else await suppressions.make_list(name)

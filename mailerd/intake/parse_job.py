@@ -38,6 +38,8 @@ class ParsedJob:
     list_name: str | None = None
     list_headers: ListHeaders | None = None
     """What its letters say of the list, with a link that does nothing."""
+    refusal: str = ""
+    """Why a post of it is refused; only a dry run has got so far with one."""
     suppressed: list[RejectedRecipient] = field(default_factory=list)
     """The recipients that have opted out."""
     warnings: list[str] = field(default_factory=list)
@@ -64,10 +66,11 @@ def parse_job(
     senders: SenderResolver | None = None,
     library: TemplateLibrary | None = None,
     base_url: str = "",
+    dry_run: bool = False,
 ) -> ParsedJob:
     """Read and check a request. `raw` is emptied; `senders` None: every sender has a mailbox.
 
-    `key` None: the command line asks, which may use every sender.
+    `dry_run`: it is one, whatever its field says. `key` None: the command line asks, which may use every sender.
 
     Raises:
         ApiError: 422 naming everything that is wrong, or 403 when the key may not use the sender.
@@ -75,9 +78,7 @@ def parse_job(
     """
     body = parse(raw)
     items = body.pop("recipients", None)
-    fields, errors = read_job_fields(body, now=now)
-    if key is not None and fields.sender_email and not key.may_send(fields.sender_email):
-        raise ApiError(403, "sender_not_allowed", f"the key {key.name!r} may not send from {fields.sender_email}")
+    fields, errors = _fields(body, key, now=now, dry_run=dry_run)
     # Without the job's variables or its template, what a recipient lacks is not known.
     judged = not any(error.field.startswith(("variables", "template_name")) for error in errors)
     mailbox = _mailbox(fields, errors, senders=senders)
@@ -99,11 +100,26 @@ def parse_job(
     )
     if template is None or errors:
         raise invalid(checked.errors.after(errors))
-    if not fields.dry_run:
-        _raise_if_rejected(fields, checked)
-    attached = [*attachments.shared, *checked.attached]
-    job = _job(fields, checked, variables=stored, key=key, mailbox=mailbox, named=named, attached=attached)
-    return ParsedJob(job, checked.rejected, fields.dry_run, template, fields.list, envelope.list_headers)
+    refusal = _refusal(fields, checked)
+    if refusal and not fields.dry_run:
+        raise invalid(checked.errors)
+    checked.attached[:0] = attachments.shared
+    job = _job(fields, checked, variables=stored, key=key, mailbox=mailbox, named=named)
+    return ParsedJob(job, checked.rejected, fields.dry_run, template, fields.list, envelope.list_headers, refusal)
+
+
+def _fields(
+    body: Mapping[str, Any], key: ApiKey | None, *, now: datetime, dry_run: bool
+) -> tuple[JobFields, list[FieldError]]:
+    """Everything but the recipients, and what is wrong with it.
+
+    Raises:
+        ApiError: 403, the key may not use the sender; 422, there are too many fields.
+    """
+    fields, errors = read_job_fields(body, now=now)
+    if key is not None and fields.sender_email and not key.may_send(fields.sender_email):
+        raise ApiError(403, "sender_not_allowed", f"the key {key.name!r} may not send from {fields.sender_email}")
+    return (fields.model_copy(update={"dry_run": True}) if dry_run else fields), errors
 
 
 def _envelope(fields: JobFields, base_url: str) -> Envelope:
@@ -212,10 +228,15 @@ def _list_error(items: object, max_recipients: int) -> FieldError | None:
             return FieldError("recipients", "must be a list")
 
 
-def _raise_if_rejected(fields: JobFields, checked: CheckedRecipients) -> None:
-    none_good = len(checked.rejected) == len(checked.rows)
-    if checked.errors.total and (fields.on_invalid == "reject" or none_good):
-        raise invalid(checked.errors)
+def _refusal(fields: JobFields, checked: CheckedRecipients) -> str:
+    """Why the whole job is refused for its recipients; empty: it is not."""
+    bad, total = len(checked.rejected), len(checked.rows)
+    if not bad or (fields.on_invalid == "skip" and bad < total):
+        return ""
+    if bad == total:
+        return "a post of this job is refused (422): none of its recipients is good"
+    which = f"{bad:,} of its {total:,} recipients {'is' if bad == 1 else 'are'} bad"
+    return f'a post of this job is refused (422): {which}; mend them, or leave them out by `on_invalid`: "skip"'
 
 
 def _job(
@@ -226,7 +247,6 @@ def _job(
     key: ApiKey | None,
     mailbox: str,
     named: NamedTemplate | None,
-    attached: list[StoredAttachment],
 ) -> NewJob:
     source = named.template.default if named else fields.template
     assert source is not None  # noqa: S101 - read_job_fields insists on one of the two
@@ -250,6 +270,6 @@ def _job(
         template_version=named.version if named else None,
         inline_css=named.template.inline_css if named else False,
         languages=[TemplateLanguage(tag, each.subject, each.html, each.text) for tag, each in languages],
-        attachments=attached,
+        attachments=checked.attached,
         override_suppression=fields.override_suppression,
     )

@@ -118,6 +118,7 @@ class DryRunOut(ResponseModel):
     rejected_total: Whole
     suppressed: list[RejectedOut]
     suppressed_total: Whole
+    post_refused: Annotated[bool, Field(description="whether a post of this body is a 422; `warnings` says why")]
     warnings: list[str]
     send_at: Moment | None
     forecast: Annotated[dict[str, Any], Field(description="as if it were posted now")]

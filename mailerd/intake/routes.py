@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from mailerd.clock import ULID_PATTERN
 from mailerd.core.event_types import EventType
-from mailerd.core.states import JobStatus, State
+from mailerd.core.states import JobChange, JobStatus, State
 from mailerd.core.suppression import Reason
 from mailerd.intake import response_models
 from mailerd.intake.read_recipients import PersonOut
@@ -66,9 +66,17 @@ def _moment(name: str, description: str) -> Param:
     return Param(name, {"type": "string", "format": "date-time"}, description)
 
 
-def _ask(name: str, summary: str, description: str, body: type[BaseModel], *, required: bool = False) -> Operation:
+def id_of(change: JobChange) -> str:
+    """The id of the operation that changes a job so."""
+    return "setJobPriority" if change is JobChange.PRIORITY else f"{change.value}Job"
+
+
+def _ask(
+    change: JobChange, summary: str, description: str, body: type[BaseModel], *, required: bool = False
+) -> Operation:
     return Operation(
-        id=name, method="POST", path=f"/api/jobs/{{id}}/{name}", summary=summary, description=description,
+        id=id_of(change), method="POST", path=f"/api/jobs/{{id}}/{change.value}", summary=summary,
+        description=description,
         call=Permission.CONTROL, body=body, body_required=required, answers=(response_models.ActionResultOut,),
         errors=(400, 404, 408, 409, 413, 415, 422),
     )  # fmt: skip
@@ -79,14 +87,14 @@ _REASON: Final = Param("reason", {"type": "string", "enum": [*Reason]}, "those f
 
 OPERATIONS: Final = (
     Operation(
-        id="post",
+        id="createJob",
         method="POST",
         path="/api/jobs/send_template_emails",
         summary="Post a job: one letter to each recipient",
         description=(
             "A 200 is durable: the job and all its recipients are committed. With `Idempotency-Key` the same body gets "
             "the same answer and is stored once, and another body is a 409, for `intake.idempotency_keep` (7 days "
-            "unless it is set). With `dry_run` every letter is rendered and nothing is stored."
+            "unless it is set)."
         ),
         call=Permission.SEND,
         params=(
@@ -99,11 +107,26 @@ OPERATIONS: Final = (
         ),
         body=JobIn,
         body_required=True,
-        answers=(response_models.AcceptedOut, response_models.DryRunOut),
+        answers=(response_models.AcceptedOut,),
         errors=(400, 408, 409, 413, 415, 422),
     ),
     Operation(
-        id="jobs",
+        id="dryRunJob",
+        method="POST",
+        path="/api/jobs/send_template_emails/dry_run",
+        summary="What a post would be answered: every letter is rendered, and nothing is stored",
+        description=(
+            "The body is that of a post. Bad recipients are listed instead of refused; `post_refused` says whether a "
+            "post of this body would be a 422, and `warnings` says why. It may take 60 s."
+        ),
+        call=Permission.SEND,
+        body=JobIn,
+        body_required=True,
+        answers=(response_models.DryRunOut,),
+        errors=(400, 408, 413, 415, 422),
+    ),
+    Operation(
+        id="listJobs",
         method="GET",
         path="/api/jobs",
         summary="Jobs, the newest first",
@@ -121,7 +144,7 @@ OPERATIONS: Final = (
         errors=(422,),
     ),
     Operation(
-        id="job",
+        id="getJob",
         method="GET",
         path="/api/jobs/{id}",
         summary="One job and its counts",
@@ -130,7 +153,7 @@ OPERATIONS: Final = (
         errors=(404, 422),
     ),
     Operation(
-        id="recipients",
+        id="listRecipients",
         method="GET",
         path="/api/jobs/{id}/recipients",
         summary="A job's recipients, in the order of the request",
@@ -145,7 +168,7 @@ OPERATIONS: Final = (
         errors=(404, 422),
     ),
     Operation(
-        id="person",
+        id="findRecipients",
         method="GET",
         path="/api/recipients",
         summary="One person's letters over all jobs, the newest first",
@@ -163,7 +186,7 @@ OPERATIONS: Final = (
         errors=(422,),
     ),
     Operation(
-        id="results",
+        id="downloadResults",
         method="GET",
         path="/api/jobs/{id}/results.csv",
         summary="All recipients as CSV",
@@ -174,7 +197,7 @@ OPERATIONS: Final = (
         errors=(404, 422),
     ),
     Operation(
-        id="events",
+        id="streamJobEvents",
         method="GET",
         path="/api/jobs/{id}/events",
         summary="Progress live, as server-sent events",
@@ -191,7 +214,7 @@ OPERATIONS: Final = (
         errors=(404, 422),
     ),
     Operation(
-        id="feed",
+        id="listEvents",
         method="GET",
         path="/api/events",
         summary="What happened: jobs, failed recipients, unsubscribes, pauses of senders",
@@ -212,7 +235,7 @@ OPERATIONS: Final = (
         errors=(409, 422),
     ),
     Operation(
-        id="actions",
+        id="listJobActions",
         method="GET",
         path="/api/jobs/{id}/actions",
         summary="Who asked what of a job, and when",
@@ -221,20 +244,23 @@ OPERATIONS: Final = (
         errors=(404, 422),
     ),
     _ask(
-        "cancel", "Cancel a job", "What waits is not sent. What is being sent is finished and recorded.", NothingIn
+        JobChange.CANCEL,
+        "Cancel a job",
+        "What waits is not sent. What is being sent is finished and recorded.",
+        NothingIn,
     ),
-    _ask("pause", "Pause a job", "No further letter is claimed; what is being sent is finished.", NothingIn),
-    _ask("resume", "Resume a paused job", "It goes on where it was paused.", NothingIn),
+    _ask(JobChange.PAUSE, "Pause a job", "No further letter is claimed; what is being sent is finished.", NothingIn),
+    _ask(JobChange.RESUME, "Resume a paused job", "It goes on where it was paused.", NothingIn),
     _ask(
-        "retry",
+        JobChange.RETRY,
         "Try failed letters anew, or look for unsure ones now",
         "Failed letters start with all their attempts again; what was refused at the post stays failed, and what is "
         "sent is never touched. Unsure letters are looked for in the mailbox, never sent without an answer.",
         RetryIn,
     ),
-    _ask("priority", "Give a job another priority", "Among the jobs of its sender.", PriorityIn, required=True),
+    _ask(JobChange.PRIORITY, "Give a job another priority", "Among the jobs of its sender.", PriorityIn, required=True),
     Operation(
-        id="templates",
+        id="listTemplates",
         method="GET",
         path="/api/templates",
         summary="The named templates",
@@ -243,7 +269,7 @@ OPERATIONS: Final = (
         errors=(422,),
     ),
     Operation(
-        id="suppressions",
+        id="listSuppressions",
         method="GET",
         path="/api/suppressions",
         summary="Who gets no letters, the oldest suppression first",
@@ -259,7 +285,7 @@ OPERATIONS: Final = (
         errors=(422,),
     ),
     Operation(
-        id="suppressions.csv",
+        id="downloadSuppressions",
         method="GET",
         path="/api/suppressions.csv",
         summary="All suppressions as CSV",
@@ -269,7 +295,7 @@ OPERATIONS: Final = (
         errors=(422,),
     ),
     Operation(
-        id="suppress",
+        id="addSuppressions",
         method="POST",
         path="/api/suppressions",
         summary="Send no more letters to these addresses",
@@ -281,7 +307,7 @@ OPERATIONS: Final = (
         errors=(400, 408, 413, 415, 422),
     ),
     Operation(
-        id="unsuppress",
+        id="removeSuppression",
         method="DELETE",
         path="/api/suppressions/{email}",
         summary="End a suppression: the person gets letters again",
@@ -294,7 +320,7 @@ OPERATIONS: Final = (
         errors=(404, 422),
     ),
     Operation(
-        id="lists",
+        id="listMailingLists",
         method="GET",
         path="/api/lists",
         summary="The lists that a person can leave",
@@ -303,7 +329,7 @@ OPERATIONS: Final = (
         errors=(422,),
     ),
     Operation(
-        id="make_list",
+        id="saveMailingList",
         method="POST",
         path="/api/lists",
         summary="Make a list, or give one another title",
@@ -314,14 +340,14 @@ OPERATIONS: Final = (
         errors=(400, 408, 413, 415, 422),
     ),
     Operation(
-        id="live",
+        id="getLiveness",
         method="GET",
         path="/health/live",
         summary="Whether the process is alive",
         answers=(response_models.LiveOut,),
     ),
     Operation(
-        id="ready",
+        id="getReadiness",
         method="GET",
         path="/health/ready",
         summary="Whether a job could be stored now",

@@ -37,7 +37,7 @@ from mailerd.intake.read_jobs import ReadEndpoints
 from mailerd.intake.read_recipients import PersonEndpoint
 from mailerd.intake.request_body import BODY_TIMEOUT, BodyReader
 from mailerd.intake.resolve_sender import SenderResolver
-from mailerd.intake.routes import OPERATIONS
+from mailerd.intake.routes import OPERATIONS, id_of
 from mailerd.intake.server_log import server_log
 from mailerd.intake.slow_clients import FIRST_REQUEST_TIMEOUT, SlowClientReaper
 from mailerd.intake.stranger_log import StrangerLog
@@ -235,7 +235,7 @@ class Intake:
             clock=self._clock,
         )
         application.on_shutdown.extend((job_events.stop, feed.stop))
-        endpoints = self._endpoints(executor, renderer, job_events) | {"feed": feed.events}
+        endpoints = self._endpoints(executor, renderer, job_events) | {"listEvents": feed.events}
         for it in OPERATIONS:
             # Without the exception, GET /api/jobs/send_template_emails would be a job that is missing.
             path = it.path.replace("{id}", "{id:(?!send_template_emails$)[^/]+}")
@@ -294,20 +294,19 @@ class Intake:
         docs = DocsEndpoints(lookup=self._lookup, library=self._library, renderer=renderer, executor=executor)
         metrics = {"/metrics": MetricsEndpoint(self._page, auth=self._auth).metrics} if self._page else {}
         return {
-            "post": create.create,
-            "jobs": read.jobs,
-            "job": read.job,
-            "recipients": read.recipients,
-            "person": PersonEndpoint(auth=self._auth, database=self._database, timeout=self._patience).letters,
-            "results": read.results,
-            "events": job_events.events,
-            "actions": actions.list_actions,
-            **{change.value: actions.endpoint(change) for change in JobChange},
-            "templates": docs.templates,
-            "live": health.live,
-            "ready": health.ready,
-            "/openapi.json": docs.openapi,
-            "/docs": docs.docs,
-            "/docs/style.css": docs.style,
+            "createJob": create.create,
+            "dryRunJob": create.dry_run,
+            "listJobs": read.jobs,
+            "getJob": read.job,
+            "listRecipients": read.recipients,
+            "findRecipients": PersonEndpoint(auth=self._auth, database=self._database, timeout=self._patience).letters,
+            "downloadResults": read.results,
+            "streamJobEvents": job_events.events,
+            "listJobActions": actions.list_actions,
+            **{id_of(change): actions.endpoint(change) for change in JobChange},
+            "listTemplates": docs.templates,
+            "getLiveness": health.live,
+            "getReadiness": health.ready,
+            **docs.pages(),
             **(self._opt_out.endpoints(self._auth, self._shares, self._body_timeout) | metrics),
         }

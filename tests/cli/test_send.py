@@ -71,6 +71,19 @@ async def test_a_dry_run_of_which_no_letter_can_be_sent_ends_with_1(shop: Shop, 
     assert "0 letters of 1 can be sent" in said
 
 
+@pytest.mark.parametrize("bad", ["nonsense,y", "A@Example.org,y"])
+async def test_a_dry_run_says_what_the_post_would_refuse_and_ends_with_1(shop: Shop, table: str, bad: str) -> None:
+    (shop.folder / table).write_text(f"email,product\na@example.org,x\n{bad}\n")
+    words = ("send", table, "--template", "welcome", "--sender", ME)
+    said = await shop.say(*words, "--dry-run", code=1)
+    assert f"bad: people.csv line 3: {bad.partition(',')[0].replace('E', 'e')}: " in said
+    assert "1 line is bad, and so nothing is posted" in said
+    assert "people.csv line 3" in await shop.say(*words, "--no-wait", code=1)
+    said = await shop.say(*words, "--dry-run", "--skip-invalid")
+    assert "left out: people.csv line 3: " in said
+    assert "1 of 2 letters can be sent" in said
+
+
 @pytest.mark.usefixtures("table")
 async def test_a_table_can_come_through_a_pipe(shop: Shop) -> None:
     said = await shop.say(

@@ -6,11 +6,15 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from tests.house.source import ROOT, modules, spot, tree
 
 PACKAGE = modules("mailerd")
 SANDBOX = ROOT / "mailerd" / "sandbox"
-DAEMON = [path for path in PACKAGE if SANDBOX not in path.parents]
+CLIENT = ROOT / "mailerd" / "client"
+"""It runs in other people's programs, and calls a job a job as its JSON does."""
+DAEMON = [path for path in PACKAGE if not {SANDBOX, CLIENT}.intersection(path.parents)]
 
 TWICE = {
     "__init__", "attachments", "audit", "auth", "database", "errors", "forecast", "job_actions", "jobs", "migrate",
@@ -46,9 +50,10 @@ def is_misleading(parts: list[str]) -> bool:
     return gerund or bool(METAPHORS.intersection(parts))
 
 
-def test_a_class_name_has_one_meaning() -> None:
+@pytest.mark.parametrize("part", [DAEMON, modules("mailerd/client")], ids=["daemon", "client"])
+def test_a_class_name_has_one_meaning(part: list[Path]) -> None:
     found: dict[str, list[str]] = defaultdict(list)
-    for path, node in classes(DAEMON):
+    for path, node in classes(part):
         found[node.name].append(spot(path, node))
     assert {name: where for name, where in found.items() if len(where) > 1} == {}
 

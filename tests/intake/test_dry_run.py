@@ -13,6 +13,7 @@ from aiohttp import web
 
 from mailerd.errors import DatabaseAwayError
 from mailerd.mail.mime import compose
+from mailerd.store.api_keys import Permission
 from tests.intake.site import Build, Site, job
 
 
@@ -142,6 +143,38 @@ async def test_a_dry_run_renders_everything_and_stores_nothing(site: Site) -> No
     assert site.wakeups.count == 0
 
 
+@pytest.mark.parametrize(
+    "emails, on_invalid, refused",
+    [
+        (["ada@example.com", "bob@example.com"], "reject", ""),
+        (["ada@example.com", "nobody"], "reject", "1 of its 2 recipients is bad"),
+        (["ada@example.com", "bob@example.com", "ada@example.com"], "reject", "1 of its 3 recipients is bad"),
+        (["ada@example.com", "nobody"], "skip", ""),
+        (["nobody", "neither"], "skip", "none of its recipients is good"),
+    ],
+)
+async def test_a_dry_run_says_what_the_post_of_its_body_is_answered(
+    site: Site, emails: list[str], on_invalid: str, refused: str
+) -> None:
+    body = job(*({"email": each, "name": "N"} for each in emails), on_invalid=on_invalid)
+    async with site.client.post(f"{site.url}/api/jobs/send_template_emails/dry_run", json=body) as response:
+        status, answer = response.status, await response.json()
+    assert status == 200, answer
+    assert answer["post_refused"] is bool(refused)
+    assert refused in "".join(answer["warnings"])
+    _, by_field = await site.post({**body, "dry_run": True})
+    assert {**by_field, "forecast": {}} == {**answer, "forecast": {}}, "but for the moment of the forecast"
+    status, posted = await site.post(body)
+    assert status == (422 if refused else 200), posted
+
+
+async def test_a_dry_run_refuses_a_list_that_its_key_may_not_make(site: Site) -> None:
+    headers = {"X-API-Key": await site.keys.create("poster", permissions=[Permission.SEND])}
+    for body in (job(list="news"), job(list="news", dry_run=True)):
+        status, answer = await site.post(body, headers=headers)
+        assert (status, answer["error"]["details"][0]["field"]) == (422, "list")
+
+
 async def test_a_dry_run_of_ten_thousand_takes_seconds_and_the_loop_stays_awake(site: Site) -> None:
     people = [{"email": f"r{n}@example.com", "name": f"R {n}", "variables": {"n": n}} for n in range(10_000)]
     started = time.monotonic()
@@ -158,6 +191,24 @@ async def test_duplicates_are_sent_once_unless_they_are_allowed(site: Site) -> N
     assert (status, answer["error"]["details"][0]["message"]) == (422, "duplicate of recipients[0]")
     status, answer = await site.post(job(*twice, allow_duplicates=True))
     assert (status, answer["accepted"]) == (200, 2)
+
+
+@pytest.mark.parametrize(
+    "first, second, is_one",
+    [
+        ("ada@example.com", "Ada@example.com", True),
+        ("a.da@gmail.com", "ada@googlemail.com", True),
+        ("a.da@example.com", "ada@example.com", False),
+        ("ada@gmail.com", "ada+news@gmail.com", False),
+    ],
+)
+async def test_two_spellings_of_one_mailbox_are_duplicates(site: Site, first: str, second: str, is_one: bool) -> None:  # noqa: FBT001
+    status, answer = await site.post(job({"email": first, "name": "A"}, {"email": second, "name": "A"}))
+    if is_one:
+        told = answer["error"]["details"][0]["message"]
+        assert (status, told) == (422, f"duplicate of recipients[0], which is written {first}")
+    else:
+        assert (status, answer["accepted"]) == (200, 2)
 
 
 async def test_a_dry_run_makes_the_letter_that_would_be_sent_with_the_alias_in_from(

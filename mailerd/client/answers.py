@@ -1,0 +1,207 @@
+"""What goes to the API and comes from it, as types of plain JSON; `/docs` of a daemon explains each field."""
+
+from datetime import datetime
+from typing import Any, Literal, Required, TypedDict
+
+
+class NewTemplate(TypedDict, total=False):
+    """Sources in Jinja2; `html` or `text`, or both."""
+
+    subject: Required[str]
+    html: str
+    text: str
+
+
+class NewAttachment(TypedDict, total=False):
+    """A file; `content` is base64."""
+
+    filename: Required[str]
+    content: Required[str]
+    content_type: str
+    content_id: str
+
+
+class NewRecipient(TypedDict, total=False):
+    """One letter."""
+
+    email: Required[str]
+    name: str | None
+    variables: dict[str, Any]
+    language: str
+    attachments: list[NewAttachment]
+
+
+class NewJob(TypedDict, total=False):
+    """What is posted; either `template` or `template_name`."""
+
+    sender_email: Required[str]
+    recipients: Required[list[NewRecipient]]
+    template: NewTemplate
+    template_name: str
+    sender_name: str
+    reply_to: str
+    variables: dict[str, Any]
+    attachments: list[NewAttachment]
+    send_at: str | datetime
+    priority: int
+    reference: str
+    list: str
+    override_suppression: bool
+    on_invalid: Literal["reject", "skip"]
+    allow_duplicates: bool
+
+
+Stretch = TypedDict("Stretch", {"from": str, "until": str, "letters": int})
+"""Letters that go without a stop."""
+
+
+class Forecast(TypedDict, total=False):
+    """When the letters will go; empty: there is nothing to say."""
+
+    letters_ahead: int
+    per_minute: float | None
+    starts_at: str | None
+    done_at: str | None
+    stretches: list[Stretch]
+    cause_of_wait: str | None
+    text: str
+
+
+class Unmailed(TypedDict):
+    """A recipient that gets no letter."""
+
+    index: int
+    email: str
+    reason: str
+
+
+class AcceptedJob(TypedDict):
+    """A job that is durable."""
+
+    job_id: str
+    status: str
+    total: int
+    accepted: int
+    rejected: list[Unmailed]
+    rejected_total: int
+    suppressed: list[Unmailed]
+    suppressed_total: int
+    warnings: list[str]
+    send_at: str
+    forecast: Forecast
+    replayed: bool
+    """The job was posted before with this idempotency key, and nothing was posted now."""
+
+
+class DryRun(TypedDict):
+    """What a post would be answered; nothing is stored."""
+
+    dry_run: bool
+    job_id: None
+    status: str
+    total: int
+    accepted: int
+    rejected: list[Unmailed]
+    rejected_total: int
+    suppressed: list[Unmailed]
+    suppressed_total: int
+    post_refused: bool
+    """Whether a post is a 422; `warnings` says why."""
+    warnings: list[str]
+    send_at: str | None
+    forecast: Forecast
+    template: dict[str, str | None]
+    letter_bytes: dict[str, int]
+    samples: list[dict[str, Any]]
+
+
+class Job(TypedDict):
+    """A job, and the counts of its recipients by state."""
+
+    job_id: str
+    type: str
+    sender_email: str
+    reference: str | None
+    template: dict[str, str | None] | None
+    priority: int
+    status: Literal["queued", "sending", "paused", "completed", "cancelled"]
+    total: int
+    counts: dict[str, int]
+    progress: float
+    rate: float | None
+    created_at: str
+    send_at: str
+    started_at: str | None
+    finished_at: str | None
+    cause_of_wait: str | None
+    forecast: Forecast
+
+
+class Recipient(TypedDict):
+    """A recipient, and where its letter stands."""
+
+    id: int
+    email: str
+    name: str | None
+    status: Literal["waiting", "sending", "sent", "failed", "unsure", "cancelled"]
+    attempts: int
+    error: str | None
+    message_id: str | None
+    proof: str | None
+    due_at: str
+    sent_at: str | None
+    updated_at: str
+
+
+class RecipientsPage(TypedDict):
+    """A page of recipients; `next_cursor` None: it is the last one."""
+
+    recipients: list[Recipient]
+    next_cursor: str | None
+
+
+class JobActionResult(TypedDict):
+    """What a request has changed; `letters`: how many of them."""
+
+    action: str
+    changed: bool
+    letters: int
+    job: Job
+
+
+class Event(TypedDict):
+    """Something that happened; `id` is its place in the feed, `uid` its name for ever."""
+
+    id: int
+    uid: str
+    type: str
+    timestamp: str
+    job_id: str | None
+    sender_email: str | None
+    data: dict[str, Any]
+
+
+class EventsPage(TypedDict):
+    """A page of the feed; `next_after` is the `after` of the next one."""
+
+    events: list[Event]
+    next_after: int
+
+
+class NamedTemplate(TypedDict):
+    """A template of the daemon's folder; `variables`: each that it uses, with an example."""
+
+    name: str
+    version: str
+    description: str
+    variables: dict[str, Any]
+    language: str | None
+    languages: list[str]
+    pictures: list[str]
+
+
+class Templates(TypedDict):
+    """The named templates, and those that cannot be used."""
+
+    templates: list[NamedTemplate]
+    broken: list[dict[str, str]]

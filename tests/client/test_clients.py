@@ -1,0 +1,196 @@
+"""Both clients in front of a real daemon: every call, once-only posts, waiting, and errors that say what is wrong."""
+
+import asyncio
+import socket
+from datetime import UTC, datetime, timedelta
+from typing import Any, get_type_hints
+
+import pytest
+
+from mailerd.client import ApiError, AsyncClient, Client, NoAnswerError, answers
+from mailerd.intake import response_models
+from mailerd.intake.request_models import JobFields, RecipientIn
+from tests.client.conftest import Place, a_job, ask
+from tests.support.proxy import Proxy
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+async def close(client: Any) -> None:
+    if isinstance(client, AsyncClient):
+        await client.close()
+    else:
+        client.close()
+
+
+async def test_a_job_is_posted_waited_for_and_read(place: Place, kind: Any) -> None:
+    client = kind(place.url, key=place.key)
+    posted = await ask(client, "create_job", a_job("ada@example.org", "bob@example.org", reference="order 17"))
+    assert (posted["accepted"], posted["replayed"]) == (2, False)
+    job = await ask(client, "wait_until_finished", posted["job_id"], within=20)
+    assert (job["status"], job["counts"]["sent"], job["reference"]) == ("completed", 2, "order 17")
+    found = await ask(client, "recipients", posted["job_id"])
+    assert [(each["email"], each["status"]) for each in found] == [
+        ("ada@example.org", "sent"),
+        ("bob@example.org", "sent"),
+    ]
+    assert await ask(client, "recipients", posted["job_id"], status="failed") == []
+    events = await ask(client, "events", types=["job.finished"])
+    assert [each["job_id"] for each in events] == [posted["job_id"]]
+    assert await ask(client, "events", after=events[-1]["id"]) == []
+    await close(client)
+
+
+async def test_recipients_come_over_all_pages(place: Place, kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mailerd.client.calls._PAGE", 2)
+    client = kind(place.url, key=place.key)
+    emails = [f"r{n}@example.org" for n in range(5)]
+    posted = await ask(client, "create_job", a_job(*emails))
+    assert [each["email"] for each in await ask(client, "recipients", posted["job_id"])] == emails
+    await close(client)
+
+
+async def test_a_job_is_steered(place: Place, kind: Any) -> None:
+    client = kind(place.url, key=place.key)
+    due = datetime.now(UTC) + timedelta(days=1)
+    job_id = (await ask(client, "create_job", a_job(send_at=due)))["job_id"]
+    assert (await ask(client, "pause_job", job_id))["job"]["status"] == "paused"
+    assert (await ask(client, "resume_job", job_id))["job"]["status"] == "queued"
+    assert (await ask(client, "get_job", job_id))["forecast"]["stretches"]
+    with pytest.raises(TimeoutError):
+        await ask(client, "wait_until_finished", job_id, within=0.2)
+    assert (await ask(client, "cancel_job", job_id))["letters"] == 1
+    with pytest.raises(ApiError, match="409 conflict: this job is cancelled") as caught:
+        await ask(client, "retry_job", job_id)
+    assert (caught.value.status, caught.value.code) == (409, "conflict")
+    assert [each["name"] for each in (await ask(client, "templates"))["templates"]] == ["welcome"]
+    await close(client)
+
+
+async def test_a_dry_run_stores_nothing(place: Place, kind: Any) -> None:
+    client = kind(place.url, key=place.key)
+    found = await ask(client, "dry_run", a_job("ada@example.org", "nobody"))
+    assert (found["accepted"], found["rejected"][0]["email"]) == (1, "nobody")
+    assert found["samples"][0]["subject"] == "Hello Ada"
+    assert await place.jobs() == 0
+    await close(client)
+
+
+async def test_a_post_whose_answer_is_lost_is_made_again_and_stored_once(place: Place, kind: Any) -> None:
+    async with Proxy(place.port) as proxy:
+        client = kind(f"http://127.0.0.1:{proxy.port}", key=place.key)
+        proxy.cut_after(0)
+        posted = await ask(client, "create_job", a_job())
+        await close(client)
+    assert proxy.accepted == 2
+    assert posted["replayed"] is True
+    assert await place.jobs() == 1
+
+
+async def test_a_key_of_ones_own_holds_beyond_the_call(place: Place, kind: Any) -> None:
+    client = kind(place.url, key=place.key)
+    first = await ask(client, "create_job", a_job(), idempotency_key="order-17")
+    again = await ask(client, "create_job", a_job(), idempotency_key="order-17")
+    assert (first["job_id"], again["replayed"]) == (again["job_id"], True)
+    with pytest.raises(ApiError, match="409 idempotency_conflict"):
+        await ask(client, "create_job", a_job("bob@example.org"), idempotency_key="order-17")
+    await close(client)
+
+
+async def test_who_is_too_fast_waits_as_long_as_it_is_told_to(place: Place, kind: Any) -> None:
+    key = await place.keys.create("slow", per_minute=60)
+    client, hurried = kind(place.url, key=key), kind(place.url, key=key, patience=0)
+
+    async def hurry() -> None:
+        for _ in range(1000):
+            await ask(hurried, "templates")
+
+    with pytest.raises(ApiError, match="429 too_fast") as caught:
+        await hurry()
+    assert caught.value.retry_after == 1
+    refused = len(place.heard.of("request_refused"))
+    assert (await ask(client, "create_job", a_job()))["accepted"] == 1
+    assert refused < len(place.heard.of("request_refused")) <= refused + 2, "it waits, and does not hammer"
+    await close(client)
+    await close(hurried)
+
+
+async def test_what_is_wrong_is_named_by_its_field(place: Place, kind: Any) -> None:
+    client = kind(place.url, key=place.key)
+    with pytest.raises(ApiError) as caught:
+        await ask(client, "create_job", a_job("nobody", colour="red"))
+    assert (caught.value.status, caught.value.code) == (422, "invalid_request")
+    assert {each["field"] for each in caught.value.details} == {"colour", "recipients[0].email"}
+    assert "\n  recipients[0].email: " in str(caught.value)
+    assert caught.value.idempotency_key
+    await close(client)
+
+
+async def test_without_a_daemon_the_error_says_so_and_names_the_key_to_come_again_with(kind: Any) -> None:
+    client = kind(f"http://127.0.0.1:{free_port()}", key="sk_live_x", patience=0.6)
+    with pytest.raises(NoAnswerError, match="POST /api/jobs/send_template_emails got no answer") as caught:
+        await ask(client, "create_job", a_job(), idempotency_key="order-17")
+    assert caught.value.idempotency_key == "order-17"
+    await close(client)
+
+
+async def test_an_answer_that_is_not_mailerds_is_an_error_and_no_redirect_gets_the_key(kind: Any) -> None:
+    asked = list[str]()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append((await reader.readuntil(b"\r\n\r\n")).decode())
+        writer.write(b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    client = kind(f"http://127.0.0.1:{port}", key="sk_live_x")
+    with pytest.raises(ApiError, match="302 http_302: GET /api/jobs/x was answered with 302, and not by mailerd"):
+        await ask(client, "get_job", "x")
+    await close(client)
+    server.close()
+    await server.wait_closed()
+    assert len(asked) == 1
+
+
+async def test_a_client_that_is_closed_waits_no_longer(place: Place) -> None:
+    client = Client(place.url, key=place.key)
+    following = asyncio.create_task(asyncio.to_thread(lambda: list(client.events(follow=3600))))
+    await place.heard.wait_for("request_answered")
+    client.close()
+    assert await asyncio.wait_for(following, 10) == []
+
+
+@pytest.mark.parametrize(
+    "url, key", [("127.0.0.1:5000", "k"), ("ftp://h", "k"), ("http://h", ""), ("http://h", "a\nb")]
+)
+def test_an_address_or_a_key_that_is_none_is_refused_at_once(url: str, key: str, kind: Any) -> None:
+    with pytest.raises(ValueError, match=r"address of mailerd|API key"):
+        kind(url, key=key)
+
+
+@pytest.mark.parametrize(
+    "ours, theirs, beside",
+    [
+        (answers.AcceptedJob, response_models.AcceptedOut, {"replayed"}),
+        (answers.DryRun, response_models.DryRunOut, set()),
+        (answers.Job, response_models.JobOut, set()),
+        (answers.Recipient, response_models.RecipientOut, set()),
+        (answers.RecipientsPage, response_models.RecipientsOut, set()),
+        (answers.JobActionResult, response_models.ActionResultOut, set()),
+        (answers.Event, response_models.FeedEventOut, set()),
+        (answers.EventsPage, response_models.FeedOut, set()),
+        (answers.Unmailed, response_models.RejectedOut, set()),
+        (answers.NamedTemplate, response_models.TemplateOut, set()),
+        (answers.NewJob, JobFields, {"recipients"}),
+        (answers.NewRecipient, RecipientIn, set()),
+    ],
+)
+def test_the_types_have_the_fields_of_the_api(ours: Any, theirs: Any, beside: set[str]) -> None:
+    old = {"dry_run"} if theirs is JobFields else set()
+    assert set(get_type_hints(ours)) == set(theirs.model_fields) - old | beside
