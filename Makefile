@@ -1,7 +1,7 @@
 # The commands of this project. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check lint chaos systemd fast bench lock clean install uninstall events man
+.PHONY: generators help setup run test check lint chaos systemd fast bench lock clean install uninstall events man
 
 BIN := .venv/bin
 PREFIX ?= /opt/mailerd
@@ -29,6 +29,9 @@ lint: setup  ## the part of check that runs no test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+generators: setup  ## three generators of clients make theirs of openapi.json, and post; needs npm and a network
+	@$(BIN)/python -m tests.generators
 
 chaos: setup  ## storms: kills, freezes, lost answers, in about 10 minutes; writes docs/internals/proof.md
 	@$(BIN)/python -m tests.chaos --proof

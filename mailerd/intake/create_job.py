@@ -26,7 +26,7 @@ from mailerd.intake.parse_job import ParsedJob, fingerprint, parse_job
 from mailerd.intake.query_params import query
 from mailerd.intake.request_body import BodyReader
 from mailerd.intake.resolve_sender import SenderResolver
-from mailerd.intake.response_models import AcceptedOut, DryRunOut, RejectedOut, TemplateVersionOut
+from mailerd.intake.response_models import AcceptedOut, DryRunOut, ForecastOut, RejectedOut, TemplateVersionOut
 from mailerd.mail.renderer import Renderer, ThreadRenderer
 from mailerd.mail.template_library import TemplateLibrary
 from mailerd.store.api_keys import ApiKey, Permission
@@ -208,7 +208,7 @@ class CreateJobEndpoint:
                 post_refused=bool(parsed.refusal),
                 warnings=[parsed.refusal, *parsed.warnings] if parsed.refusal else parsed.warnings,
                 send_at=job.send_at,
-                forecast=dict(forecast),
+                forecast=ForecastOut.model_validate(forecast),
                 template=TemplateVersionOut(name=job.template_name, version=job.template_version),
                 letter_bytes=found.sizes,
                 samples=found.samples,
@@ -257,7 +257,7 @@ def _accepted(parsed: ParsedJob, send_at: datetime, forecast: Mapping[str, objec
         suppressed_total=len(parsed.suppressed),
         warnings=parsed.warnings,
         send_at=send_at,
-        forecast=dict(forecast),
+        forecast=ForecastOut.model_validate(forecast),
     )
 
 

@@ -1,6 +1,8 @@
 """`/openapi.json`, `/docs` and `/api/templates`; the pages load nothing from other hosts."""
 
 import asyncio
+import json
+import re
 from concurrent.futures import Executor
 from functools import cached_property
 from html import escape
@@ -10,7 +12,7 @@ from typing import Any, Final
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from mailerd.intake.errors import cut
+from mailerd.intake.errors import CODES, cut
 from mailerd.intake.http_responses import json_response
 from mailerd.intake.openapi import document
 from mailerd.intake.query_params import JobLookup, query
@@ -38,7 +40,11 @@ class DocsEndpoints:
 
     def pages(self) -> dict[str, Handler]:
         """The pages by their paths."""
-        return {"/openapi.json": self.openapi, "/docs": self.docs, "/docs/style.css": self.style}
+        return {"/openapi.json": self.openapi, "/docs": self.docs, "/docs/style.css": self.style, "/": self.root}
+
+    async def root(self, request: web.Request) -> web.Response:  # noqa: ARG002
+        """The way to the page, for who opens the bare address."""
+        return web.Response(status=302, headers={"Location": "/docs"})
 
     async def openapi(self, request: web.Request) -> web.Response:  # noqa: ARG002 - aiohttp's signature
         """The document."""
@@ -69,6 +75,22 @@ class DocsEndpoints:
         return json_response(found)
 
 
+def words(text: str) -> str:
+    """A text as HTML; what stands between backticks is code."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", escape(text))
+
+
+def curl(method: str, path: str, body: object) -> str:
+    """A call as it is made at a terminal; `body` None: it has none."""
+    url = "http://127.0.0.1:5000" + path.replace("{id}", "$JOB").replace("{email}", "ada@example.com")
+    verb = "" if method == ("GET" if body is None else "POST") else f"-X {method} "
+    key = "" if path.startswith("/health") else '-H "X-API-Key: $KEY" '
+    if body is None:
+        return f'curl {verb}{key}"{url}"'
+    text = json.dumps(body, ensure_ascii=False, indent=2)
+    return f'curl {verb}{key}-H "Content-Type: application/json" --data-binary @- "{url}" <<\'JSON\'\n{text}\nJSON'
+
+
 def page(document: dict[str, Any]) -> str:
     """The document for people: plain HTML without scripts."""
     schemas = document["components"]["schemas"]
@@ -79,6 +101,9 @@ def page(document: dict[str, Any]) -> str:
         f'<li><a href="#{it["operationId"]}"><b>{method}</b> {escape(path)}</a></li>' for method, path, it in operations
     )
     sections = "".join(_section(method, path, it, schemas) for method, path, it in operations)
+    codes = "".join(
+        f"<tr><td><code>{code}</code></td><td>{words(meaning)}</td></tr>" for code, meaning in sorted(CODES.items())
+    )
     models = "".join(
         f'<section id="{escape(name)}"><h3>{escape(name)}</h3>{_model(schema)}</section>'
         for name, schema in schemas.items()
@@ -89,7 +114,8 @@ def page(document: dict[str, Any]) -> str:
         f"<header><h1>mailerd {escape(document['info']['version'])}</h1><p>{escape(document['info']['description'])} "
         "Every call but <code>/health</code> takes a key in <code>X-API-Key</code>. The same in a form for programs: "
         '<a href="/openapi.json">openapi.json</a>.</p></header>'
-        f"<nav><ul>{contents}</ul></nav><main>{sections}<h2>Shapes</h2>{models}</main></body></html>"
+        f"<nav><ul>{contents}</ul></nav><main>{sections}"
+        f"<h2>Codes of errors</h2><table>{codes}</table><h2>Shapes</h2>{models}</main></body></html>"
     )
 
 
@@ -97,25 +123,34 @@ def _section(method: str, path: str, it: dict[str, Any], schemas: dict[str, Any]
     need = f'<p class="key">needs a key that may <code>{it["x-call"]}</code></p>' if "x-call" in it else ""
     rows = "".join(
         f"<tr><td><code>{escape(each['name'])}</code></td><td>{each['in']}</td><td>{_type(each['schema'])}</td>"
-        f"<td>{escape(each.get('description', ''))}</td></tr>"
+        f"<td>{words(each.get('description', ''))}</td></tr>"
         for each in it["parameters"]
     )
     table = f"<h4>Parameters</h4><table>{rows}</table>" if rows else ""
-    body = ""
+    body, sent = "", None
     if "requestBody" in it:
-        schema = it["requestBody"]["content"]["application/json"]["schema"]
+        content = it["requestBody"]["content"]["application/json"]
+        schema, sent = content["schema"], content["example"]
         name = schema["$ref"].rpartition("/")[2]
         body = f"<h4>Body: {_type(schema)}</h4>{_model(schemas[name])}"
     answers = "".join(
-        f"<tr><td><b>{status}</b></td><td>{escape(each['description'])}</td><td>{_content(each)}</td></tr>"
+        f"<tr><td><b>{status}</b></td><td>{words(each['description'])}</td><td>{_content(each)}</td></tr>"
         for status, each in it["responses"].items()
     )
     return (
         f'<section id="{it["operationId"]}">'
         f'<h2><b class="{method.lower()}">{method}</b> <code>{escape(path)}</code></h2>'
-        f"<p><b>{escape(it['summary'])}.</b> {escape(it['description'])}</p>{need}{table}{body}"
-        f"<h4>Answers</h4><table>{answers}</table></section>"
+        f"<p><b>{words(it['summary'])}.</b> {words(it['description'])}</p>{need}"
+        f"<pre>{escape(curl(method, path, sent))}</pre>{table}{body}"
+        f"<h4>Answers</h4><table>{answers}</table>{_answer(it['responses']['200'])}</section>"
     )
+
+
+def _answer(response: dict[str, Any]) -> str:
+    """An example of the answer, as a client gets it."""
+    example = next(iter(response["content"].values()))["example"]
+    text = example if isinstance(example, str) else json.dumps(example, ensure_ascii=False, indent=2)
+    return f"<details><summary>an answer</summary><pre>{escape(text)}</pre></details>"
 
 
 def _content(response: dict[str, Any]) -> str:
@@ -123,16 +158,16 @@ def _content(response: dict[str, Any]) -> str:
 
 
 def _model(schema: dict[str, Any]) -> str:
-    words = f"<p>{escape(schema['description'])}</p>" if "description" in schema else ""
+    said = f"<p>{words(schema['description'])}</p>" if "description" in schema else ""
     if "enum" in schema:
-        return words + f"<p>{_type(schema)}</p>"
+        return said + f"<p>{_type(schema)}</p>"
     needed = set(schema.get("required", ()))
     rows = "".join(
         f"<tr><td><code>{escape(name)}</code>{' <i>required</i>' if name in needed else ''}</td><td>{_type(it)}</td>"
-        f"<td>{escape(it.get('description', ''))}</td></tr>"
+        f"<td>{words(it.get('description', ''))}</td></tr>"
         for name, it in schema.get("properties", {}).items()
     )
-    return words + (f"<table>{rows}</table>" if rows else "")
+    return said + (f"<table>{rows}</table>" if rows else "")
 
 
 def _type(schema: dict[str, Any]) -> str:

@@ -21,6 +21,35 @@ RETRY_AFTER: Final = 5
 """Seconds, for Retry-After: the time in which a database that restarts is usually back."""
 
 
+CODES: Final = {
+    "bad_request": "the request cannot be read as HTTP has it",
+    "busy": "other keys have all places of this kind; again after `Retry-After`",
+    "call_not_allowed": "the key may not make this call",
+    "conflict": "the job cannot do this any more",
+    "cut_off": "the body broke off",
+    "database_away": "the database does not answer; again after `Retry-After`, with the same `Idempotency-Key`",
+    "expectation_failed": "the header Expect says something else than 100-continue",
+    "idempotency_conflict": "this `Idempotency-Key` was used with another body",
+    "internal": "a bug of mailerd; its log tells of `request_id`",
+    "invalid_json": "the body is no JSON",
+    "invalid_request": "fields or parameters are wrong; `details` names each",
+    "method_not_allowed": "the path takes another method; `Allow` names it",
+    "not_found": "there is no such thing, or the key may not see it",
+    "not_ready": "no job could be stored now; `reason` says why",
+    "renderer_unavailable": "templates cannot be rendered now; again after `Retry-After`",
+    "sender_not_allowed": "the key may not send from this mailbox",
+    "share_used_up": "the key has its share of this daemon under way; again after `Retry-After`",
+    "timeout": "the body did not come in time",
+    "too_costly": "the template takes too long for so many recipients",
+    "too_fast": "the key's rate, or too many bad keys from this address; again after `Retry-After`",
+    "too_large": "the body or a letter is larger than it may be",
+    "unauthorized": "the API key is missing, unknown or revoked",
+    "unknown_position": "the feed of events does not go so far: the database was restored",
+    "unsupported_encoding": "the body is compressed",
+}
+"""Every `code` of an error, and what it means."""
+
+
 @dataclass(frozen=True)
 class FieldError:
     """One error, with the path of its field in the request: `recipients[3].email`."""

@@ -27,7 +27,8 @@ DEFAULT_RECIPIENTS_LIMIT: Final = 100
 MAX_RECIPIENTS_LIMIT: Final = 1000
 
 CSV_COLUMNS: Final = (
-    "index", "email", "name", "status", "attempts", "error", "message_id", "proof", "due_at", "sent_at", "updated_at",
+    "index", "id", "email", "name", "status", "attempts", "error", "message_id", "proof", "due_at", "sent_at",
+    "updated_at",
 )  # fmt: skip
 _CELL_START: Final = re.compile(r"(?:^|[;\t\r\n|])[\s\"'\u200b-\u200f\u2060\ufeff]*")
 """Where a cell may begin: at the start of the text and after the separators that spreadsheets of some countries use,
@@ -132,7 +133,18 @@ class ReadEndpoints:
 
 def _row(row: Recipient) -> tuple[object, ...]:
     moments = (rfc3339(row.due_at), row.sent_at and rfc3339(row.sent_at), rfc3339(row.updated_at))
-    return row.seq, row.email, row.name, row.status.value, row.attempts, row.error, row.message_id, row.proof, *moments
+    return (
+        row.seq,
+        row.id,
+        row.email,
+        row.name,
+        row.status.value,
+        row.attempts,
+        row.error,
+        row.message_id,
+        row.proof,
+        *moments,
+    )
 
 
 def csv_lines(rows: Sequence[Sequence[object]]) -> bytes:

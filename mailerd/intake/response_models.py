@@ -12,12 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from mailerd.core.event_types import EventType
 from mailerd.core.pauses import hold_reason
 from mailerd.core.states import OPEN, JobChange, JobStatus, Proof, State
-from mailerd.core.suppression import Channel, Reason
 from mailerd.mail.template_library import NamedTemplate
 from mailerd.store.db.times import rfc3339
 from mailerd.store.event_feed import FeedEvent
 from mailerd.store.jobs import Job
-from mailerd.store.suppressions import Suppression
 
 Moment = Annotated[datetime, Field(examples=["2026-12-01T09:00:00Z"])]
 """Aware UTC; in JSON it ends in Z, with microseconds only where there are any."""
@@ -60,6 +58,28 @@ class RejectedOut(ResponseModel):
     reason: str
 
 
+class StretchOut(ResponseModel):
+    """Letters that go without a stop."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    begins: Annotated[Moment, Field(alias="from", description="when the first of them goes")]
+    until: Annotated[Moment, Field(description="when the last of them goes")]
+    letters: Annotated[Whole, Field(description="how many they are")]
+
+
+class ForecastOut(ResponseModel):
+    """When the letters of a job will go, as far as it is known; empty: there is nothing to say."""
+
+    letters_ahead: Annotated[Whole, Field(description="letters of its sender that go before")] = 0
+    per_minute: Annotated[float | None, Field(description="the pace; null: there is no limit")] = None
+    starts_at: Annotated[Moment | None, Field(description="when its next letter goes; null: not known")] = None
+    done_at: Annotated[Moment | None, Field(description="when its last letter goes; null: not known")] = None
+    stretches: Annotated[list[StretchOut], Field(description="the first ten times without a stop")] = []
+    cause_of_wait: Annotated[str | None, Field(description="what holds it, but for its pace")] = None
+    text: Annotated[str, Field(description="all of it in words")] = ""
+
+
 class AcceptedOut(ResponseModel):
     """A job that is durable."""
 
@@ -75,7 +95,7 @@ class AcceptedOut(ResponseModel):
     suppressed_total: Whole
     warnings: list[str]
     send_at: Moment
-    forecast: dict[str, Any]
+    forecast: ForecastOut
 
 
 class TemplateVersionOut(ResponseModel):
@@ -121,7 +141,7 @@ class DryRunOut(ResponseModel):
     post_refused: Annotated[bool, Field(description="whether a post of this body is a 422; `warnings` says why")]
     warnings: list[str]
     send_at: Moment | None
-    forecast: Annotated[dict[str, Any], Field(description="as if it were posted now")]
+    forecast: Annotated[ForecastOut, Field(description="as if it were posted now")]
     template: TemplateVersionOut
     letter_bytes: SizesOut
     samples: list[SampleOut]
@@ -149,7 +169,7 @@ class JobOut(ResponseModel):
     finished_at: Moment | None
     cause_of_wait: Annotated[str | None, Field(description="null: nothing waits, or nothing but the pace holds it")]
     forecast: Annotated[
-        dict[str, Any], Field(description="of a job that was asked for or listed; empty: there is nothing to say")
+        ForecastOut, Field(description="of a job that was asked for or listed; empty: there is nothing to say")
     ]
 
     @classmethod
@@ -175,7 +195,7 @@ class JobOut(ResponseModel):
             started_at=job.started_at,
             finished_at=job.finished_at,
             cause_of_wait=_cause_of_wait(job) or (forecast or {}).get("cause_of_wait"),
-            forecast=dict(forecast or {}),
+            forecast=ForecastOut.model_validate(forecast or {}),
         )
 
 
@@ -322,60 +342,6 @@ class TemplatesOut(ResponseModel):
 
     templates: list[TemplateOut]
     broken: list[BrokenOut]
-
-
-class SuppressionOut(ResponseModel):
-    """That an address gets no letters."""
-
-    email: Annotated[str | None, Field(description="null once the person was forgotten")]
-    list: Annotated[str | None, Field(description="null: no letters at all")]
-    reason: Reason
-    source: Channel
-    detail: str | None
-    actor: str | None
-    created_at: Moment
-
-    @classmethod
-    def of(cls, it: Suppression) -> "SuppressionOut":
-        """One as the API shows it."""
-        return cls(
-            email=it.address, list=it.list_name, reason=it.reason, source=it.source, detail=it.detail, actor=it.actor,
-            created_at=it.created_at,
-        )  # fmt: skip
-
-
-class SuppressionsOut(ResponseModel):
-    """A page of them, the oldest first."""
-
-    suppressions: list[SuppressionOut]
-    next_cursor: str | None
-
-
-class SuppressedOut(ResponseModel):
-    """What a request has suppressed."""
-
-    total: Whole
-    added: Annotated[Whole, Field(description="those that were not suppressed before")]
-
-
-class RemovedOut(ResponseModel):
-    """A suppression has ended."""
-
-    removed: Literal[True]
-
-
-class ListOut(ResponseModel):
-    """What a person can leave."""
-
-    name: str
-    title: str | None
-    created_at: Moment
-
-
-class ListsOut(ResponseModel):
-    """Every list, by name."""
-
-    lists: list[ListOut]
 
 
 class LiveOut(ResponseModel):

@@ -9,7 +9,7 @@ from mailerd.clock import ULID_PATTERN
 from mailerd.core.event_types import EventType
 from mailerd.core.states import JobChange, JobStatus, State
 from mailerd.core.suppression import Reason
-from mailerd.intake import response_models
+from mailerd.intake import response_models, suppression_models
 from mailerd.intake.read_recipients import PersonOut
 from mailerd.intake.request_models import JobIn, NothingIn, PriorityIn, RetryIn
 from mailerd.intake.suppressions import ListIn, SuppressionsIn
@@ -281,7 +281,7 @@ OPERATIONS: Final = (
             Param("cursor", {"type": "string", "maxLength": 64}, "`next_cursor` of the page before"),
             _limit(100, 1000),
         ),
-        answers=(response_models.SuppressionsOut,),
+        answers=(suppression_models.SuppressionsOut,),
         errors=(422,),
     ),
     Operation(
@@ -303,7 +303,7 @@ OPERATIONS: Final = (
         call=Permission.SUPPRESS,
         body=SuppressionsIn,
         body_required=True,
-        answers=(response_models.SuppressedOut,),
+        answers=(suppression_models.SuppressedOut,),
         errors=(400, 408, 413, 415, 422),
     ),
     Operation(
@@ -316,7 +316,7 @@ OPERATIONS: Final = (
             Param("email", {"type": "string", "maxLength": 320}, "the address, in any spelling", where="path"),
             _LIST,
         ),
-        answers=(response_models.RemovedOut,),
+        answers=(suppression_models.RemovedOut,),
         errors=(404, 422),
     ),
     Operation(
@@ -325,7 +325,7 @@ OPERATIONS: Final = (
         path="/api/lists",
         summary="The lists that a person can leave",
         call=Permission.SUPPRESS,
-        answers=(response_models.ListsOut,),
+        answers=(suppression_models.ListsOut,),
         errors=(422,),
     ),
     Operation(
@@ -336,7 +336,7 @@ OPERATIONS: Final = (
         call=Permission.SUPPRESS,
         body=ListIn,
         body_required=True,
-        answers=(response_models.ListOut,),
+        answers=(suppression_models.ListOut,),
         errors=(400, 408, 413, 415, 422),
     ),
     Operation(

@@ -19,7 +19,8 @@ from mailerd.intake.query_params import choice, cursor, limit, query, text
 from mailerd.intake.read_jobs import csv_lines
 from mailerd.intake.request_body import BodyReader
 from mailerd.intake.request_models import one_line, read_model
-from mailerd.intake.response_models import (
+from mailerd.intake.strict_json import parse
+from mailerd.intake.suppression_models import (
     ListOut,
     ListsOut,
     RemovedOut,
@@ -27,7 +28,6 @@ from mailerd.intake.response_models import (
     SuppressionOut,
     SuppressionsOut,
 )
-from mailerd.intake.strict_json import parse
 from mailerd.mail.addresses import Addresses
 from mailerd.store.api_keys import Permission
 from mailerd.store.db.database import Database

@@ -1,8 +1,12 @@
 """/openapi.json and /docs: made of the models, served from here alone."""
 
+import asyncio
+import json
+import os
 import re
 
 from mailerd.intake.check_recipients import _FIELDS
+from mailerd.intake.docs_pages import curl
 from mailerd.intake.openapi import document
 from mailerd.intake.request_models import JobIn
 from mailerd.intake.routes import OPERATIONS
@@ -23,7 +27,7 @@ def test_the_description_of_a_recipient_has_the_fields_that_are_read() -> None:
     schemas = document()["components"]["schemas"]
 
     assert set(schemas["RecipientIn"]["properties"]) == _FIELDS
-    assert set(schemas["JobIn"]["properties"]) == set(JobIn.model_fields)
+    assert set(schemas["JobIn"]["properties"]) == set(JobIn.model_fields) - {"dry_run"}
     assert schemas["JobIn"]["additionalProperties"] is False
 
 
@@ -41,3 +45,27 @@ async def test_the_page_loads_nothing_from_anywhere_else(site: Site) -> None:
         assert f'id="{it.id}"' in page
     anchors = set(re.findall(r'href="#([^"]+)"', page))
     assert anchors <= set(re.findall(r'id="([^"]+)"', page))
+
+
+async def test_each_call_has_its_curl_and_no_backtick_is_left(site: Site) -> None:
+    async with site.client.get(f"{site.url}/docs") as response:
+        page = await response.text()
+    assert page.count("<pre>curl ") == len(OPERATIONS)
+    assert "`" not in page
+    assert "<code>share_used_up</code>" in page
+
+
+async def test_the_curl_of_a_post_works_as_it_stands(site: Site) -> None:
+    body = document()["paths"]["/api/jobs/send_template_emails"]["post"]["requestBody"]["content"]["application/json"]
+    line = curl("POST", "/api/jobs/send_template_emails", body["example"])
+    process = await asyncio.create_subprocess_exec(
+        "sh", "-c", line.replace("http://127.0.0.1:5000", site.url).replace("curl", "curl -sS"),
+        env={**os.environ, "KEY": site.key}, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, _ = await asyncio.wait_for(process.communicate(), 20)
+    assert json.loads(out)["accepted"] == 2
+
+
+async def test_the_bare_address_leads_to_the_page(site: Site) -> None:
+    async with site.client.get(site.url + "/") as response:
+        assert (response.status, response.url.path) == (200, "/docs")

@@ -1,0 +1,1 @@
+"""Three generators of clients make theirs of openapi.json, and each posts a job to a real daemon; needs a network."""

@@ -1,0 +1,19 @@
+// The smallest job, posted by openapi-fetch with the types of openapi-typescript.
+import createClient from "openapi-fetch";
+import type { paths } from "./schema";
+
+const api = createClient<paths>({
+  baseUrl: process.env.MAILERD_URL,
+  headers: { "X-API-Key": process.env.MAILERD_API_KEY },
+});
+const { data, error } = await api.POST("/api/jobs/send_template_emails", {
+  body: {
+    sender_email: "me@example.com",
+    template: { subject: "Hello", text: "Hello" },
+    recipients: [{ email: "fetch@example.org" }],
+  },
+});
+if (error) throw new Error(`${error.error.code}: ${error.error.message}`);
+const done: string | null | undefined = data.forecast.done_at;
+const job = await api.GET("/api/jobs/{id}", { params: { path: { id: data.job_id } } });
+console.log(data.job_id, job.data?.total, done);

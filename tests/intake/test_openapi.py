@@ -1,0 +1,129 @@
+"""/openapi.json as generators of clients and checkers read it; `make generators` runs three of them."""
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from pydantic import TypeAdapter
+
+import mailerd.intake
+from mailerd.intake.errors import CODES
+from mailerd.intake.openapi import document
+from mailerd.intake.routes import OPERATIONS, Operation
+from tests.intake.site import Site, job
+
+METHODS = {"get", "post", "delete", "put", "patch"}
+
+
+@cache
+def known() -> dict[str, Any]:
+    return document()
+
+
+def operation(it: Operation) -> dict[str, Any]:
+    found: dict[str, Any] = known()["paths"][it.path][it.method.lower()]
+    return found
+
+
+each = pytest.mark.parametrize("it", OPERATIONS, ids=[it.id for it in OPERATIONS])
+
+
+def test_the_document_is_valid() -> None:
+    schemathesis.openapi.from_dict(known()).validate()
+
+
+def test_every_property_has_a_description_and_none_a_default() -> None:
+    """Generators for TypeScript make a field with a default one that must be given."""
+    schemas = known()["components"]["schemas"]
+    fields = {
+        f"{name}.{field}": it for name, model in schemas.items() for field, it in model.get("properties", {}).items()
+    }
+    assert len(fields) > 100
+    assert [name for name, it in fields.items() if not it.get("description")] == [], "mailerd/intake/openapi_words.py"
+    assert [name for name, it in fields.items() if "default" in it] == []
+
+
+@each
+def test_every_operation_has_a_verb_a_tag_and_examples(it: Operation) -> None:
+    found = operation(it)
+    assert re.fullmatch(r"[a-z]+([A-Z][a-z]+)*", found["operationId"])
+    assert found["tags"][0] in {tag["name"] for tag in known()["tags"]}
+    assert found["summary"]
+    assert "oneOf" not in str(found)
+    bodies = [
+        *found["responses"]["200"]["content"].values(),
+        found.get("requestBody", {}).get("content", {}).get("application/json"),
+    ]
+    assert [body for body in bodies if body is not None and "example" not in body] == []
+
+
+@each
+def test_the_examples_fit_their_models(it: Operation) -> None:
+    found = operation(it)
+    if it.body:
+        TypeAdapter(it.body).validate_python(found["requestBody"]["content"]["application/json"]["example"])
+    if it.kind == "application/json":
+        example = found["responses"]["200"]["content"]["application/json"]["example"]
+        TypeAdapter(it.answers[0]).validate_python(example)
+
+
+def test_an_operation_id_stands_once() -> None:
+    assert len({it.id for it in OPERATIONS}) == len(OPERATIONS)
+
+
+def test_every_reference_leads_somewhere() -> None:
+    parts = known()["components"]
+    for kind, name in re.findall(r"#/components/(\w+)/([\w-]+)", str(known())):
+        assert name in parts[kind]
+
+
+@each
+def test_what_may_be_tried_again_says_when(it: Operation) -> None:
+    for status, answer in operation(it)["responses"].items():
+        assert ("Retry-After" in answer.get("headers", {})) == (status in {"429", "503"})
+        assert status == "204" or "X-Request-Id" in answer["headers"]
+
+
+def test_every_code_that_an_answer_may_have_is_explained() -> None:
+    sources = "".join(path.read_text("utf-8") for path in Path(mailerd.intake.__file__).parent.glob("*.py"))
+    given = set(re.findall(r'\b(?:[45]\d\d|error\.status),\s*"([a-z_]+)"', sources)) | set(
+        re.findall(r'code="([a-z_]+)"', sources)
+    )
+    assert given == set(CODES)
+    assert all(
+        f"`{code}`" in known()["components"]["schemas"]["FailureOut"]["properties"]["code"]["description"]
+        for code in CODES
+    )
+
+
+def test_the_guide_has_every_code() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "api.md").read_text("utf-8")
+    table = guide.split("\n| `code` | what it means |\n|---|---|\n")[1].split("\n\n")[0]
+    assert dict(re.findall(r"^\| `([a-z_]+)` \| (.+) \|$", table, re.MULTILINE)) == CODES
+
+
+def test_a_stream_is_a_text_and_says_what_its_events_hold() -> None:
+    content = known()["paths"]["/api/events"]["get"]["responses"]["200"]["content"]["text/event-stream"]
+    assert content["schema"] == {"type": "string"}
+    assert content["x-event-schema"] == {"$ref": "#/components/schemas/FeedEventOut"}
+
+
+async def test_the_forecast_is_typed_and_its_answer_is_as_before(site: Site) -> None:
+    _, posted = await site.post(job())
+    assert known()["components"]["schemas"]["AcceptedOut"]["properties"]["forecast"]["$ref"].endswith("/ForecastOut")
+    stretch = posted["forecast"]["stretches"][0]
+    assert set(stretch) == {"from", "until", "letters"}
+    assert set(known()["components"]["schemas"]["StretchOut"]["properties"]) == set(stretch)
+    _, shown = await site.get(f"/api/jobs/{posted['job_id']}")
+    assert set(shown["forecast"]) == set(known()["components"]["schemas"]["ForecastOut"]["properties"])
+
+
+async def test_results_have_the_ids_of_the_recipients(site: Site) -> None:
+    _, posted = await site.post(job())
+    _, page = await site.get(f"/api/jobs/{posted['job_id']}/recipients")
+    async with site.client.get(f"{site.url}/api/jobs/{posted['job_id']}/results.csv") as answer:
+        head, row = (await answer.text()).splitlines()
+    assert dict(zip(head.split(","), row.split(","), strict=True))["id"] == str(page["recipients"][0]["id"])
