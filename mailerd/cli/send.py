@@ -5,7 +5,6 @@ import csv
 import hashlib
 import json
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -16,8 +15,9 @@ import typer
 from mailerd.cli.common import ConfigOption, json_object, no_log, open_database, run_async, settings, warnings_only
 from mailerd.cli.jobs import watch_until_ended
 from mailerd.cli.rendering import rendering
+from mailerd.cli.send_http import Line, by_name, faults, send_over_http
 from mailerd.clock import SystemClock
-from mailerd.config import Settings
+from mailerd.config import API_KEY, Settings
 from mailerd.core.plural import counted
 from mailerd.errors import DatabaseError, MailerdError
 from mailerd.events.gmail import GmailEvents
@@ -36,7 +36,6 @@ _OWN: Final = ("email", "name", "language")
 """Columns that are a recipient's fields; every other one is a variable."""
 _THE_COMMAND: Final = 0
 """Stands for an API key's id where the command's own idempotency keys are kept; no key has it."""
-_MAX_SHOWN: Final = 20
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,10 @@ class _Table:
     recipients: list[dict[str, Any]]
     lines: list[int]
     """The line on which each of them ends."""
+
+    def named(self, file: Path) -> Line:
+        """What says where a recipient stands."""
+        return lambda index: f"{file} line {self.lines[index]}"
 
 
 def send(
@@ -65,11 +68,14 @@ def send(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Make every letter, show one, store nothing.")] = False,
     again: Annotated[bool, typer.Option("--again", help="Even if this very job was posted before.")] = False,
     wait: Annotated[bool, typer.Option(help="Stay until the job has ended.")] = True,
+    url: Annotated[str | None, typer.Option(help="The API to post to, such as http://127.0.0.1:5000.")] = None,
+    key: Annotated[str | None, typer.Option(envvar=API_KEY, help="For --url. ps shows it: set the variable.")] = None,
     config: ConfigOption = None,
 ) -> None:
     """Post a job from a table and watch it; the same job is not posted twice.
 
-    The exit code is 1 when letters failed, or when none of them can be sent.
+    The exit code is 1 when letters failed, or when none of them can be sent. With --url the template is one of the
+    daemon's, by its name.
     """
     table = _read(file)
     job = {
@@ -79,6 +85,11 @@ def send(
         "on_invalid": "skip" if skip_invalid else "reject", "allow_duplicates": allow_duplicates, "dry_run": dry_run,
         "recipients": table.recipients,
     }  # fmt: skip
+    if url:
+        by_name(template)
+        if not run_async(send_over_http(job, url=url, key=key, line=table.named(file), again=again, wait=wait)):
+            raise typer.Exit(1)
+        return
     known = settings(config)
     posting = _JobPoster(known, _library(known, template), table, file=file, again=again)
     raw = json.dumps({key: value for key, value in job.items() if value is not None}, ensure_ascii=False).encode()
@@ -112,23 +123,15 @@ class _JobPoster:
                 base_url=self.known.public.base_url,
             )
         except ApiError as error:
-            raise MailerdError("\n".join(self._faults(error))) from None
+            errors = [(fault.field, fault.message) for fault in error.errors]
+            raise MailerdError("\n".join(faults(str(error), errors, self._line))) from None
         fate = "bad" if order.refusal else "left out"
         for each in order.rejected:
             print(f"{fate}: {self._line(each.index)}: {each.email}: {each.reason}")
         return order
 
-    def _faults(self, error: ApiError) -> Iterator[str]:
-        yield str(error)
-        for fault in error.errors[:_MAX_SHOWN]:
-            where, _, rest = fault.field.removeprefix("recipients[").partition("]")
-            named = self._line(int(where)) + rest.replace(".", ", ", 1) if rest or where.isdecimal() else fault.field
-            yield f"  {named}: {fault.message}"
-        if len(error.errors) > _MAX_SHOWN:
-            yield f"  and {len(error.errors) - _MAX_SHOWN:,} more"
-
     def _line(self, index: int) -> str:
-        return f"{self.file} line {self.table.lines[index]}"
+        return self.table.named(self.file)(index)
 
     def once(self, order: ParsedJob, raw: bytes) -> IdempotencyKey:
         """What makes this very job one that is posted once, with this version of the template."""
@@ -241,7 +244,7 @@ async def _show(posting: _JobPoster, raw: bytes) -> int:
         print(f"To: {sample.email}\nSubject: {sample.subject}\n\n{sample.text}\n")
     if order.refusal:
         bad = "1 line is" if len(order.rejected) == 1 else f"{len(order.rejected):,} lines are"
-        print(f"0 of {order.total:,} letters can be sent: {bad} bad, and so nothing is posted")
+        print(f"0 letters of {order.total:,} can be sent: {bad} bad, and so nothing is posted")
         print("mend what is bad, or leave it out with --skip-invalid; nothing was stored")
         return 0
     left = order.accepted - len(found.rejected)

@@ -81,7 +81,7 @@ async def test_a_dry_run_says_what_the_post_would_refuse_and_ends_with_1(shop: S
     assert "people.csv line 3" in await shop.say(*words, "--no-wait", code=1)
     said = await shop.say(*words, "--dry-run", "--skip-invalid")
     assert "left out: people.csv line 3: " in said
-    assert "1 of 2 letters can be sent" in said
+    assert "1 letter of 2 can be sent" in said
 
 
 @pytest.mark.usefixtures("table")

@@ -1,8 +1,11 @@
 """Both clients in front of a real daemon: every call, once-only posts, waiting, and errors that say what is wrong."""
 
 import asyncio
+import json
+import os
 import socket
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
@@ -194,3 +197,15 @@ def test_an_address_or_a_key_that_is_none_is_refused_at_once(url: str, key: str,
 def test_the_types_have_the_fields_of_the_api(ours: Any, theirs: Any, beside: set[str]) -> None:
     old = {"dry_run"} if theirs is JobFields else set()
     assert set(get_type_hints(ours)) == set(theirs.model_fields) - old | beside
+
+
+async def test_the_example_for_a_shell_posts_an_order_once(place: Place) -> None:
+    script = Path(__file__).parents[2] / "examples" / "post.sh"
+    for _ in range(2):
+        process = await asyncio.create_subprocess_exec(
+            script, "17", "ada@example.org", stdout=asyncio.subprocess.PIPE,
+            env={**os.environ, "MAILERD_URL": place.url, "MAILERD_API_KEY": place.key},
+        )  # fmt: skip
+        out, _ = await asyncio.wait_for(process.communicate(), 30)
+        assert (process.returncode, json.loads(out)["accepted"]) == (0, 1)
+    assert await place.jobs() == 1

@@ -31,8 +31,10 @@ CACHE: Final = HERE.parents[1] / ".cache"
 PLACE: Final = CACHE / "generators"
 WITHIN: Final = 300.0
 """Seconds for one program."""
-POSTED: Final = ("fetch@example.org", "hey@example.org", "python@example.org")
-"""The recipient of each client's job."""
+POSTED: Final = (
+    "django@example.org", "fetch@example.org", "flask@example.org", "hey@example.org", "python@example.org",
+)  # fmt: skip
+"""The recipient of the job of each client and example."""
 
 
 async def run(*words: str | Path, environment: dict[str, str] | None = None) -> None:
@@ -93,10 +95,14 @@ async def main() -> None:
         await run("npx", "tsx", "with_fetch.ts", environment=known)
         await run("npx", "tsx", "with_hey_api.ts", environment=known)
         await run("python/bin/python", "with_python_client.py", environment=known)
+        root = HERE.parents[1]
+        known["PYTHONPATH"] = f"{root}:{root / 'examples'}"
+        await run("python/bin/python", "with_flask.py", environment=known)
+        await run("python/bin/python", "with_django.py", environment=known)
         rows = await query(database, "SELECT to_email FROM job_recipients ORDER BY to_email")
     if (found := tuple(email for (email,) in rows)) != POSTED:
         sys.exit(f"the jobs of {found} are there, and not those of {POSTED}")
-    print("each of the three clients was made, its types fit, and its job was accepted")  # noqa: T201
+    print("each client was made, its types fit, and its job was accepted; so were those of Flask and Django")  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -1,0 +1,123 @@
+"""`mailerd send --url`: the table goes to the API of a daemon, which may run on another machine."""
+
+import asyncio
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from typing import Any, Final, cast
+
+from rich.progress import Progress
+
+from mailerd.client import ApiError, AsyncClient, Job, NewJob
+from mailerd.client.calls import is_finished
+from mailerd.core.plural import counted
+from mailerd.errors import MailerdError
+
+MAX_SHOWN: Final = 20
+_POLL_INTERVAL: Final = 1.0
+
+Line = Callable[[int], str]
+"""Where a recipient stands in the table."""
+
+
+def faults(message: str, errors: Sequence[tuple[str, str]], line: Line) -> Iterator[str]:
+    """What is wrong, field by field; a recipient is named by its line."""
+    yield message
+    for field, why in errors[:MAX_SHOWN]:
+        where, _, rest = field.removeprefix("recipients[").partition("]")
+        named = line(int(where)) + rest.replace(".", ", ", 1) if rest or where.isdecimal() else field
+        yield f"  {named}: {why}"
+    if len(errors) > MAX_SHOWN:
+        yield f"  and {len(errors) - MAX_SHOWN:,} more"
+
+
+def by_name(template: str) -> None:
+    """Raise MailerdError where a template is named by a path: the daemon's own are named by their names."""
+    if "/" in template or template == ".":
+        raise MailerdError("with --url the template is one of the daemon's: give its name, not a path")
+
+
+async def send_over_http(
+    fields: dict[str, Any], *, url: str, key: str | None, line: Line, again: bool, wait: bool
+) -> bool:
+    """Post a table's job, once, and stay until it has ended; whether all of its letters went well, or could go.
+
+    Raises:
+        MailerdError: the key is missing, the job was posted before, or it is refused.
+    """
+    if not key:
+        raise MailerdError("--url needs a key: export MAILERD_API_KEY=…; `mailerd keys create` prints one")
+    job = cast("NewJob", {name: value for name, value in fields.items() if value is not None and name != "dry_run"})
+    try:
+        client = AsyncClient(url, key=key)
+    except ValueError as error:
+        raise MailerdError(str(error)) from None
+    async with client:
+        try:
+            if fields["dry_run"]:
+                return await _dry_run(client, job, line)
+            return await _post(client, job, line, again=again, wait=wait)
+        except ApiError as error:
+            said = f"{error.message} ({error.status} {error.code})"
+            errors = [(each["field"], each["message"]) for each in error.details]
+            raise MailerdError("\n".join(faults(said, errors, line))) from None
+
+
+async def _post(client: AsyncClient, job: NewJob, line: Line, *, again: bool, wait: bool) -> bool:
+    posted = await client.create_job(job, idempotency_key=None if again else await _once(client, job))
+    id_ = posted["job_id"]
+    if posted["replayed"] and not again:
+        raise MailerdError(
+            f"this very job was posted before as {id_}, and nothing was posted now; --again posts it once more"
+        )
+    for each in posted["rejected"]:
+        print(f"left out: {line(each['index'])}: {each['email']}: {each['reason']}")
+    for each in posted["suppressed"]:
+        print(f"gets no letter: {each['email']}: {each['reason']}")
+    for warning in posted["warnings"]:
+        print(f"warning: {warning}")
+    print(f"job {id_}: {counted(posted['accepted'], 'letter')} from {job['sender_email']}, due {posted['send_at']}")
+    if not wait:
+        return True
+    ended = await _watch(client, id_)
+    print(f"job {id_}: {ended['status']}, {', '.join(f'{n:,} {state}' for state, n in ended['counts'].items() if n)}")
+    return not ended["counts"].get("failed")
+
+
+async def _once(client: AsyncClient, job: NewJob) -> str:
+    """What makes this very job one that is posted once, with this version of its template."""
+    try:
+        found = (await client.templates())["templates"]
+    except ApiError:  # a key that may only post cannot see the version
+        found = []
+    version = next((each["version"] for each in found if each["name"] == job["template_name"]), "")
+    raw = json.dumps(job, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    return f"send-{hashlib.sha256(raw + version.encode()).hexdigest()}"
+
+
+async def _watch(client: AsyncClient, id_: str) -> Job:
+    progress = Progress()
+    bar = progress.add_task(id_)
+    with progress if sys.stdout.isatty() else nullcontext():
+        while True:
+            job = await client.get_job(id_)
+            progress.update(bar, total=job["total"], completed=round(job["progress"] * job["total"]))
+            if is_finished(job):
+                return job
+            await asyncio.sleep(_POLL_INTERVAL)
+
+
+async def _dry_run(client: AsyncClient, job: NewJob, line: Line) -> bool:
+    found = await client.dry_run(job)
+    fate = "bad" if found["post_refused"] else "left out"
+    for each in found["rejected"]:
+        print(f"{fate}: {line(each['index'])}: {each['email']}: {each['reason']}")
+    for warning in found["warnings"]:
+        print(f"warning: {warning}")
+    for sample in found["samples"][:1]:
+        print(f"To: {sample['email']}\nSubject: {sample['subject']}\n\n{sample['text']}\n")
+    good = 0 if found["post_refused"] else found["accepted"]
+    print(f"{counted(good, 'letter')} of {found['total']:,} can be sent; nothing was stored")
+    return good > 0
