@@ -9,12 +9,13 @@ from datetime import timedelta
 from typing import Annotated, Final
 
 import typer
+from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from mailerd.cli import describe, job_actions
+from mailerd.cli import common, describe, job_actions
 from mailerd.cli.common import ConfigOption, console, no_log, open_database, run_async, settings, warnings_only
 from mailerd.cli.find_job import PATIENCE, JobArgument, UnknownError, job_named
 from mailerd.cli.top_view import table
@@ -96,7 +97,7 @@ async def _tell_job(known: Settings, database: Database, id_: str) -> None:
     outlook = await ForecastReader(database, lambda: default_limits(known), PATIENCE).read(id_)
     # Nothing is asked here, only read: how long a lost send may travel does not matter.
     asked = await JobActions(database, timeout=PATIENCE, in_flight=timedelta(0)).actions(id_)
-    print("\n".join(describe.of_job(job, outlook, asked=asked)))
+    _say(describe.of_job(job, outlook, asked=asked))
     if outlook is not None:
         for line in describe.no_daemon(await HistoryReader(database).daemons()):
             print(line)
@@ -132,6 +133,13 @@ async def watch_until_ended(known: Settings, id_: str) -> int:
     return job.counts.get(State.FAILED, 0)
 
 
+def _say(lines: Sequence[str], *, console: Console | None = None) -> None:
+    """Sentences, a line each; a terminal breaks them between words, a pipe gets them whole."""
+    shown = console or common.console()
+    for line in lines:
+        shown.print(Text(line), soft_wrap=not sys.stdout.isatty())
+
+
 async def _ended(database: Database, id_: str, progress: Progress, bar: TaskID) -> Job:
     """The job, once it has ended; a database that is away meanwhile is said beside the bar and waited for."""
     said = ""
@@ -147,7 +155,7 @@ async def _ended(database: Database, id_: str, progress: Progress, bar: TaskID) 
             progress.update(bar, description=id_, total=job.total, completed=job.total - open_)
             if (why := " ".join(describe.held(job))) != said:
                 said = why
-                progress.console.print(Text(why or "It goes on."), soft_wrap=True)  # above the bar
+                _say([why or "It goes on."], console=progress.console)  # above the bar
             if job.finished_at is not None:
                 return job
         await asyncio.sleep(0.5)
@@ -171,7 +179,8 @@ async def _explain(known: Settings, what: str) -> None:
         if not found:
             raise UnknownError(f"nothing is known of {what!r}: give a job's id, a recipient's id or an address")
         queue = await _queue(known, database, found)
-    print("\n\n".join("\n".join(describe.of_letter(story, queue)) for story in found))
+    for number, story in enumerate(found):
+        _say([*([""] if number else []), *describe.of_letter(story, queue)])
 
 
 async def _queue(known: Settings, database: Database, found: Sequence[RecipientHistory]) -> describe.Queue:

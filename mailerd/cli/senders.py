@@ -70,7 +70,7 @@ def list_senders(
 
 def _legend(found: Sequence[SenderSummary]) -> None:
     if any(each.state.own for each in found):
-        print("*: a limit of its own; `mailerd senders set EMAIL --default all` gives it the configuration's")
+        print("*: a limit of its own; `mailerd senders set EMAIL --default all` ends it")
 
 
 @app.command("set")

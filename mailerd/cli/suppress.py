@@ -134,10 +134,19 @@ def list_suppressions(
 
 
 @app.command("lists")
-def lists(config: ConfigOption = None) -> None:
+def lists(
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON array.")] = False,
+    config: ConfigOption = None,
+) -> None:
     """Show every list that a person can leave."""
+    found = _ask(config, lambda suppressions: suppressions.lists())
+    if as_json:
+        shown = [{"name": it.name, "title": it.title, "created_at": it.created_at.isoformat()} for it in found]
+        print(json.dumps(shown, ensure_ascii=False, indent=2))
+        return
     table = Table("name", "title", "since", box=None)
-    for it in _ask(config, lambda suppressions: suppressions.lists()):
+    for it in found:
         table.add_row(it.name, it.title or "", it.created_at.strftime("%Y-%m-%d %H:%M:%SZ"))
     console(ONE_LINE).print(table)
 

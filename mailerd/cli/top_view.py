@@ -34,6 +34,8 @@ _DAEMONS: Final = 4
 _ENOUGH_FOR_BARS: Final = 100
 """Columns from which on there is room for bars beside the figures."""
 _BAR: Final = 24
+_MOMENT: Final = "%Y-%m-%d %H:%M:%S"
+_TIME: Final = "%H:%M:%S"
 _GAP: Final = 2
 _SMALL: Final = 20
 """Lines of a window in which nothing takes a second line."""
@@ -119,7 +121,7 @@ async def _hour(database: Database, now: datetime) -> tuple[int, ...]:
 def page(snapshot: Snapshot, *, width: int, height: int, trouble: str = "", age: float = 0.0) -> Group:
     """The page for a window of that size; `trouble`: why what is shown is not what is, but `age` seconds old."""
     senders, jobs, troubles = list(snapshot.stats.senders), snapshot.jobs, snapshot.troubles
-    health = _health(snapshot, age=age, stale=bool(trouble))
+    health = _health(snapshot, width=width, age=age, stale=bool(trouble))
     if trouble:  # nothing of it may look as if it were known now
         health = [Text(line.plain, "dim") for line in health]
     for line in health:
@@ -132,7 +134,7 @@ def page(snapshot: Snapshot, *, width: int, height: int, trouble: str = "", age:
     bars = max(0, min(_BAR, (width - _ENOUGH_FOR_BARS) // 3 + 8)) if width >= _ENOUGH_FOR_BARS else 0
     failed = any(job.counts.get(State.FAILED) for job in jobs)
     return Group(
-        _line(f"mailerd  {snapshot.stats.at:%Y-%m-%d %H:%M:%S} UTC  {_title(snapshot, idle=idle)}"),
+        _line(f"mailerd  {snapshot.stats.at:{_MOMENT if bars else _TIME}} UTC  {_title(snapshot, idle=idle)}"),
         *(_line(line, style="bold red") for line in head),
         _rule("health"), *health,
         _rule("senders", len(senders), for_senders),
@@ -147,7 +149,7 @@ def _title(snapshot: Snapshot, *, idle: bool) -> str:
     said = [counts(snapshot.stats)]
     pace = sum(it.used_minute for it in snapshot.stats.senders)
     if pace and not idle:
-        said.append(f"{counted(pace, 'letter')} a minute")
+        said.append(f"{pace:,} a minute")
     ends = [it.done_at for it in snapshot.forecasts.values()]
     if ends and all(ends) and not idle:
         said.append(f"done about {_clock(max(end for end in ends if end), snapshot.stats.at)}")
@@ -206,13 +208,14 @@ def _rule(title: str, number: int = 0, room: int = 0) -> Rule:
     return Rule(f"{title}{cut}", align="left", style="dim", characters="─")
 
 
-def _health(snapshot: Snapshot, *, age: float, stale: bool) -> list[Text]:
+def _health(snapshot: Snapshot, *, width: int, age: float, stale: bool) -> list[Text]:
     """`age`: seconds since the look; `stale`: no newer one was answered."""
     took = f"{snapshot.answered_in * 1000:.0f} ms"
     database = Text(f"answered in {took}, {age:.0f} s ago" if stale else f"answers, {took}{snapshot.writer}", "green")
     lines = [Text("database  ") + database, Text("Google    ") + _google(snapshot, age=age)]
     if sum(snapshot.hour):
-        lines.append(Text("sent      ") + Text(sparkline(snapshot.hour), "cyan") + f" {sum(snapshot.hour):,} in 1 h")
+        said = f" {sum(snapshot.hour):,} in 1 h"
+        lines.append(Text("sent      ") + Text(sparkline(snapshot.hour[len(said) + 10 - width :]), "cyan") + said)
     for daemon in snapshot.daemons[:_DAEMONS]:
         heard = Text(f"heard of {daemon.silent + age:.0f} s ago", "green" if daemon.silent <= SILENT else "bold red")
         lines.append(Text(f"daemon    {daemon.host}:{daemon.pid}  ") + heard)

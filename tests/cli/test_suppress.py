@@ -19,6 +19,7 @@ async def test_one_is_added_shown_and_removed(shop: Shop) -> None:
     assert "gets no letters of news: manual, by cli" in told
     assert "ada@gmail.com" in await shop.say("suppress", "list", "--list", "news")
     assert "news" in await shop.say("suppress", "lists")
+    assert [it["name"] for it in json.loads(await shop.say("suppress", "lists", "--json"))] == ["news"]
     assert "again" in await shop.say("suppress", "remove", "ada@gmail.com", "--list", "news")
     assert "Nothing keeps" in await shop.say("suppress", "why", "ada@gmail.com", code=1)
     assert "is not suppressed for news" in await shop.say(
