@@ -63,17 +63,13 @@ class MissingVariable(StrictUndefined):
         name: str | None = None,
         exc: type[TemplateRuntimeError] = UndefinedError,
     ) -> None:
-        # With a hint ("there is no previous item") it is not a variable that is missing.
-        super().__init__(hint, obj, name, NotFoundError if hint else exc)
+        # With a hint ("there is no previous item") it is not a variable that is missing. The hint is the message.
+        super().__init__(hint or str(name), obj, name, NotFoundError if hint else exc)
 
     @property
     def path(self) -> str:
         """What was looked for: `user.name`."""
         return str(self._undefined_name)
-
-    @property
-    def _undefined_message(self) -> str:
-        return self._undefined_hint or self.path
 
 
 class RecordedVariable(Undefined):

@@ -1,9 +1,7 @@
 """Takes events and writes them for people, as JSON or to journald; only this module imports loguru.
 
-A line with a stack, and one that could not be written, goes through loguru. A plain line goes past it: what loguru
-finds out for each line (whose frame, which thread, which process, the local time) none of ours shows, and that took 9
-of a line's 18 µs. What loguru promises of a line holds for every one: it is whole, it is with the kernel when `write`
-returns, so that kill -9 loses none, and its trouble stays its own.
+Every line goes through loguru: it is whole, it is with the kernel when `write` returns, so that kill -9 loses none, and
+its trouble stays its own.
 """
 
 import os
@@ -76,14 +74,10 @@ class Log:
         if _NUMBERS[event.level] < self._least:
             return
         words, error = self._words(event, fields).replace("\n", "\n    "), fields.get("error")
-        known = isinstance(error, DatabaseAwayError)  # its cause and its remedy are in the words
-        if (known and not self._all_stacks and self._least > _NUMBERS["debug"]) or not isinstance(error, BaseException):
-            try:
-                self._write(event, fields=fields, words=words, stack="")
-                return
-            except Exception as trouble:  # noqa: BLE001 - the log must not break what it tells of
-                error = trouble
-        logger.opt(exception=error).bind(event=event, fields=fields).log(event.level.upper(), words)
+        if isinstance(error, DatabaseAwayError) and not self._all_stacks and self._least > _NUMBERS["debug"]:
+            error = None  # its cause and its remedy are in the words
+        stack = error if isinstance(error, BaseException) else None
+        logger.opt(exception=stack).bind(event=event, fields=fields).log(event.level.upper(), words)
 
     def flush(self) -> bool:
         """Try again what journald did not take; whether more is left. Where the log goes elsewhere, nothing is."""

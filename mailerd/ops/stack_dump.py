@@ -1,9 +1,9 @@
 """Where every task and every thread stands, as text, for the log of a stalled loop."""
 
 import asyncio
-import sys
+import faulthandler
+import tempfile
 import threading
-import traceback
 from types import FrameType
 from typing import Final
 
@@ -34,9 +34,11 @@ def _frames(task: "asyncio.Task[object]") -> str:
 
 
 def of_threads() -> str:
-    """Every thread."""
-    names = {thread.ident: thread.name for thread in threading.enumerate()}
-    return "\n".join(
-        f"thread {names.get(ident, ident)}:\n{''.join(traceback.format_stack(frame)).rstrip()}"
-        for ident, frame in sys._current_frames().items()  # noqa: SLF001 - documented, and there is no other way
-    )
+    """Every thread, its innermost frame first."""
+    with tempfile.TemporaryFile() as file:  # it wants a real one
+        faulthandler.dump_traceback(file=file, all_threads=True)
+        file.seek(0)
+        stacks = file.read().decode("utf-8", "backslashreplace").rstrip()
+    for thread in threading.enumerate():
+        stacks = stacks.replace(f"hread 0x{thread.ident:016x} ", f"hread {thread.name} ")
+    return stacks

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import batched
 from typing import Any, Final
 
-from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.cursor import Cursor, insert_many
 from mailerd.store.db.database import Database
 
 PIECE: Final = 1 << 20
@@ -14,8 +14,7 @@ PIECE: Final = 1 << 20
 
 _ADD_PIECE: Final = "INSERT INTO attachment_chunks (job_id, digest, seq, content) VALUES (%s, %s, %s, %s)"
 _ADD: Final = (
-    "INSERT INTO job_attachments (job_id, recipient_seq, filename, content_type, content_id, digest, size) "
-    "VALUES (%s, %s, %s, %s, %s, %s, %s)"
+    "INSERT INTO job_attachments (job_id, recipient_seq, filename, content_type, content_id, digest, size) VALUES %s"
 )
 _ROWS_AT_ONCE: Final = 500
 
@@ -46,7 +45,7 @@ async def store_attachments(cursor: Cursor, attached: Sequence[StoredAttachment]
     ]
     for some in batched(rows, _ROWS_AT_ONCE):
         async with asyncio.timeout(bound):
-            await cursor.executemany(_ADD, some)
+            await cursor.execute(*insert_many(_ADD, some))
 
 
 async def attachments(database: Database, job_id: str, *, recipient: int | None) -> list[StoredAttachment]:
@@ -64,7 +63,7 @@ async def attachments(database: Database, job_id: str, *, recipient: int | None)
         )
         return list(await cursor.fetchall())
 
-    found = await database.transaction(rows, what="read attachments", read_only=True)
+    found = await database.read(rows, what="read attachments")
     contents = {digest: await _content(database, job_id, digest) for digest in {row[3] for row in found}}
     return [
         StoredAttachment(name, kind, contents[digest], digest, content_id=content_id, recipient=recipient)
@@ -84,6 +83,6 @@ async def _content(database: Database, job_id: str, digest: bytes) -> bytes:
         return bytes(row[0]) if row else None
 
     pieces: list[bytes] = []
-    while (found := await database.transaction(piece, what="read an attachment", read_only=True)) is not None:
+    while (found := await database.read(piece, what="read an attachment")) is not None:
         pieces.append(found)
     return b"".join(pieces)

@@ -178,7 +178,7 @@ async def audit(
         await cursor.execute("SELECT COUNT(*) FROM jobs")
         return int((await cursor.fetchone())[0])
 
-    jobs = await database.transaction(count, what="count jobs", read_only=True)
+    jobs = await database.read(count, what="count jobs")
     findings: list[AuditFinding] = []
     for kind, statement in _CHECKS:
         findings += await _check(database, kind, statement, bound=bound)
@@ -202,7 +202,7 @@ async def proofs(database: Database, *, bound: float = 600.0) -> dict[Proof | No
         await cursor.execute("SELECT proof, COUNT(*) FROM job_recipients WHERE status = 'sent' GROUP BY proof")
         return dict(await cursor.fetchall())
 
-    found = await database.transaction(work, what="audit: count by proof", bound=bound, read_only=True)
+    found = await database.read(work, what="audit: count by proof", bound=bound)
     return {proof: found[proof] for proof in (*Proof, None) if found.get(proof)}
 
 
@@ -222,4 +222,4 @@ async def _check(database: Database, kind: str, statement: str, *, bound: float)
             for job, recipient, what in rows
         ]
 
-    return await database.transaction(work, what=f"audit: {kind}", bound=bound, read_only=True)
+    return await database.read(work, what=f"audit: {kind}", bound=bound)

@@ -110,7 +110,10 @@ class ForecastReader:
 
         async def work(cursor: Cursor) -> dict[str, ForecastInputs]:
             ids = tuple(jobs)
-            found, letters = await cursor.fetch_batch([(_JOBS, (ids,)), (_ROWS, (ids, ids))])
+            await cursor.execute(_JOBS, (ids,))
+            found = await cursor.fetchall()
+            await cursor.execute(_ROWS, (ids, ids))
+            letters = await cursor.fetchall()
             asked = [
                 _Asked(id_, sender, precedence, utc(send_at), JobStatus(status))
                 for id_, sender, precedence, send_at, status in found
@@ -141,8 +144,10 @@ class ForecastReader:
 
     async def _outlooks(self, cursor: Cursor, asked: Sequence[_Asked]) -> dict[str, ForecastInputs]:
         senders = sorted({one.sender for one in asked})
-        states, queued = await cursor.fetch_batch([(_SENDERS, (tuple(senders),)), _queue_of(asked)])
-        known, queues = await self._states(cursor, senders, states), _queues(queued)
+        await cursor.execute(_SENDERS, (tuple(senders),))
+        known = await self._states(cursor, senders, await cursor.fetchall())
+        await cursor.execute(*_queue_of(asked))
+        queues = _queues(await cursor.fetchall())
         hours = await rate_limits.sent_by_hour(cursor, senders, now=known[senders[0]][0].now)
         counted = await _counts(cursor, asked, queues)
         measured = await _measured(cursor, [it for it, _ in known.values()])

@@ -142,7 +142,7 @@ class HistoryReader:
             await cursor.execute(f"{_RECIPIENT} {where}", values)
             return [_history(row, *await _log(cursor, row[0])) for row in await cursor.fetchall()]
 
-        return await self.database.transaction(work, what="read a story", read_only=True)
+        return await self.database.read(work, what="read a story")
 
     async def queued_before(self, story: RecipientHistory) -> int:
         """How many letters of its own job are claimed before a letter that waits."""
@@ -152,7 +152,7 @@ class HistoryReader:
             await cursor.execute(_BEFORE, (story.job_id, due, due, story.id))
             return int((await cursor.fetchone())[0])
 
-        return await self.database.transaction(work, what="read a place in the queue", read_only=True)
+        return await self.database.read(work, what="read a place in the queue")
 
     async def failures_of(self, job: str) -> list[LetterFailure]:
         """What has failed or is in doubt in a job."""
@@ -164,7 +164,7 @@ class HistoryReader:
                 for to, id_, error, at, status, job_id in await cursor.fetchall()
             ]
 
-        return await self.database.transaction(work, what="read failures", read_only=True)
+        return await self.database.read(work, what="read failures")
 
     async def proofs_of(self, job: str) -> dict[Proof | None, int]:
         """How many letters of a job are sent by each proof, the strongest first."""
@@ -173,7 +173,7 @@ class HistoryReader:
             await cursor.execute(_PROOFS, (job,))
             return dict(await cursor.fetchall())
 
-        found = await self.database.transaction(work, what="count by proof", read_only=True)
+        found = await self.database.read(work, what="count by proof")
         return {proof: found[proof] for proof in (*Proof, None) if found.get(proof)}
 
     async def last_failures(self, *, limit: int) -> list[LetterFailure]:
@@ -186,7 +186,7 @@ class HistoryReader:
                 for at, to, id_, error, event, job in await cursor.fetchall()
             ]
 
-        return await self.database.transaction(work, what="read the last failures", read_only=True)
+        return await self.database.read(work, what="read the last failures")
 
     async def last_heartbeat(self) -> int | None:
         """Seconds since the last heartbeat of any daemon, stopped ones included; None: there was none."""
@@ -196,7 +196,7 @@ class HistoryReader:
             silent: int | None = (await cursor.fetchone())[0]
             return silent
 
-        return await self.database.transaction(work, what="read the last beat", read_only=True)
+        return await self.database.read(work, what="read the last beat")
 
     async def daemons(self) -> list[DaemonInfo]:
         """The daemons with a recent heartbeat."""
@@ -205,18 +205,17 @@ class HistoryReader:
             await cursor.execute(_DAEMONS, (_SHOWN,))
             return [DaemonInfo(*row) for row in await cursor.fetchall()]
 
-        return await self.database.transaction(work, what="read the daemons", read_only=True)
+        return await self.database.read(work, what="read the daemons")
 
 
 async def _log(cursor: Cursor, recipient: int) -> tuple[tuple[Attempt, ...], int]:
     """The first and the last lines of a letter's log of attempts, and how many stand between them."""
-    first, last, ((lines,),) = await cursor.fetch_batch(
-        [
-            (_LOG.format(order="ASC"), (recipient, FIRST)),
-            (_LOG.format(order="DESC"), (recipient, LAST)),
-            (_LOGGED, (recipient,)),
-        ]
-    )
+    await cursor.execute(_LOG.format(order="ASC"), (recipient, FIRST))
+    first = await cursor.fetchall()
+    await cursor.execute(_LOG.format(order="DESC"), (recipient, LAST))
+    last = await cursor.fetchall()
+    await cursor.execute(_LOGGED, (recipient,))
+    lines: int = (await cursor.fetchone())[0]
     rows = {row[0]: row[1:] for row in (*first, *reversed(last))}  # those of a short log stand in both
     log = tuple(
         Attempt(utc(at), attempt, event, bool(applied), *rest) for at, attempt, event, applied, *rest in rows.values()

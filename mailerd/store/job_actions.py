@@ -142,7 +142,7 @@ class JobActions:
             case JobChange.PAUSE:
                 await cursor.execute(_SET_PAUSED, (status.value, job.id))
                 if status is not job.status:
-                    _write_event(cursor, EventType.JOB_PAUSED, job, actor)
+                    await _write_event(cursor, EventType.JOB_PAUSED, job, actor)
                 return ActionResult(status is not job.status, 0, status)
             case JobChange.RESUME:
                 return await _resume(cursor, job, status)
@@ -190,16 +190,18 @@ async def _cancel(cursor: Cursor, job: _Found, status: JobStatus, actor: str) ->
         await cursor.execute(_ON_THE_WIRE, (job.id,))
         on_the_wire = bool((await cursor.fetchone())[0])
         await cursor.execute(_SET_CANCELLED, (status.value, on_the_wire, job.id))
-        _write_event(cursor, EventType.JOB_CANCELLED, job, actor)
+        await _write_event(cursor, EventType.JOB_CANCELLED, job, actor)
         if not on_the_wire:
             await cursor.execute(COUNTS, (job.id,))
             await write_finished(cursor, job.id, dict(await cursor.fetchall()))
     return ActionResult(job.status is not status, letters, status)
 
 
-def _write_event(cursor: Cursor, type_: EventType, job: _Found, actor: str) -> None:
+async def _write_event(cursor: Cursor, type_: EventType, job: _Found, actor: str) -> None:
     data = {"job_id": job.id, "sender_email": job.sender, "reference": job.reference, "actor": actor}
-    cursor.pipeline(insert_events([NewEvent(type_, new_id(), data, job.id, job.sender)]))  # the job's row is locked
+    await cursor.execute(
+        *insert_events([NewEvent(type_, new_id(), data, job.id, job.sender)])
+    )  # the job's row is locked
 
 
 async def _resume(cursor: Cursor, job: _Found, status: JobStatus) -> ActionResult:

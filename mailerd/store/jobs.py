@@ -197,7 +197,8 @@ class Jobs:
         async with asyncio.timeout(self._timeout):
             for language in job.languages:
                 await cursor.execute(_ADD_LANGUAGE, (job.id, *language))
-            await cursor.execute_batch([(_ADD_JOB, row), (_SCHEDULE_SENDER, (job.sender_email, due, now, due, due))])
+            await cursor.execute(_ADD_JOB, row)
+            await cursor.execute(_SCHEDULE_SENDER, (job.sender_email, due, now, due, due))
         return utc(due)
 
     async def _resolve_commit(self, job_id: str, *, doubt: DatabaseError) -> datetime | None:
@@ -214,9 +215,7 @@ class Jobs:
         until = time.monotonic() + RESOLVE_TIMEOUT
         while (left := until - time.monotonic()) > 0:
             try:
-                return await self._database.transaction(
-                    work, what="look for a job in doubt", bound=left, read_only=True
-                )
+                return await self._database.read(work, what="look for a job in doubt", bound=left)
             except DatabaseError as error:
                 if not error.retry:
                     raise doubt from error

@@ -70,7 +70,7 @@ class Senders:
         Raises:
             DatabaseError: they cannot be read.
         """
-        return await self.database.transaction(self._all, what="list senders", read_only=True)
+        return await self.database.read(self._all, what="list senders")
 
     async def _all(self, cursor: Cursor) -> list[SenderSummary]:
         await cursor.execute(_ALL)
@@ -154,7 +154,7 @@ class Senders:
             await cursor.execute(_PAUSE, (naive(until), MANUAL, reason, email))
             if (it.paused_until, it.pause_cause) != (until, MANUAL):
                 data = {"cause": MANUAL, "reason": reason, "until": None if until == FOREVER else rfc3339(until)}
-                cursor.pipeline(insert_events([sender_event(EventType.SENDER_PAUSED, email, data)]))
+                await cursor.execute(*insert_events([sender_event(EventType.SENDER_PAUSED, email, data)]))
             return until
 
         return await self.database.transaction(work, what="pause a sender")
@@ -173,7 +173,7 @@ class Senders:
             await cursor.execute(_LOOK, (email,))
             if before.pause_cause is not None:
                 data = {"cause": before.pause_cause}
-                cursor.pipeline(insert_events([sender_event(EventType.SENDER_RESUMED, email, data)]))
+                await cursor.execute(*insert_events([sender_event(EventType.SENDER_RESUMED, email, data)]))
             return before
 
         return await self.database.transaction(work, what="resume a sender")

@@ -95,7 +95,7 @@ async def server_facts(database: Database, *, clock: Clock, bound: float) -> Ser
             took=took,
         )
 
-    return await database.transaction(work, what="look at the database", bound=bound, read_only=True)
+    return await database.read(work, what="look at the database", bound=bound)
 
 
 def _seconds(theirs: datetime, ours: datetime) -> float:
@@ -129,7 +129,7 @@ async def measure_timeout(database: Database, *, bound: float) -> float:
 
     started = time.monotonic()
     try:
-        await database.transaction(work, what="try the time-out", bound=bound, read_only=True)
+        await database.read(work, what="try the time-out", bound=bound)
     except DatabaseError as error:
         if isinstance(error.__cause__, TimeoutError):
             return time.monotonic() - started
@@ -157,9 +157,9 @@ async def supports_skip_locked(database: Database, *, bound: float) -> bool | No
             return None
         await cursor.execute("SELECT number FROM schema_version FOR UPDATE")
         await cursor.fetchall()
-        return not await database.transaction(look, what="try SKIP LOCKED", bound=bound, read_only=True)
+        return not await database.read(look, what="try SKIP LOCKED", bound=bound)
 
-    return await database.transaction(hold, what="try SKIP LOCKED", bound=2 * bound, read_only=True)
+    return await database.transaction(hold, what="try SKIP LOCKED", bound=2 * bound)
 
 
 async def schema(database: Database, *, bound: float) -> tuple[int, int]:
@@ -176,7 +176,7 @@ async def schema(database: Database, *, bound: float) -> tuple[int, int]:
         await cursor.execute("SELECT COALESCE(MAX(number), 0) FROM schema_version")
         return int((await cursor.fetchone())[0])
 
-    applied = await database.transaction(work, what="read the schema's version", bound=bound, read_only=True)
+    applied = await database.read(work, what="read the schema's version", bound=bound)
     return applied, migrations()[-1].number
 
 
@@ -200,7 +200,7 @@ async def daemons(database: Database, *, bound: float) -> tuple[float | None, in
         ((waiting,),) = await cursor.fetchall()
         return None if silent is None else float(silent), int(waiting)
 
-    return await database.transaction(work, what="look for daemons", bound=bound, read_only=True)
+    return await database.read(work, what="look for daemons", bound=bound)
 
 
 async def senders(database: Database, *, bound: float, most: int) -> list[str]:
@@ -214,4 +214,4 @@ async def senders(database: Database, *, bound: float, most: int) -> list[str]:
         await cursor.execute("SELECT email FROM senders ORDER BY email LIMIT %s", (most,))
         return [row[0] for row in await cursor.fetchall()]
 
-    return await database.transaction(work, what="read the senders", bound=bound, read_only=True)
+    return await database.read(work, what="read the senders", bound=bound)

@@ -331,12 +331,13 @@ async def _write_events(cursor: Cursor, left: Sequence[NewSuppression]) -> None:
     if not left:
         return
     letters = tuple({it.recipient_id for it in left if it.recipient_id}) or (0,)
-    found, sent = await cursor.fetch_batch(
-        [(_LEFT, (tuple({it.digest for it in left}), tuple({it.list_id for it in left}))), (_LETTERS, (letters,))]
+    await cursor.execute(_LEFT, (tuple({it.digest for it in left}), tuple({it.list_id for it in left})))
+    rows = {(bytes(digest), list_id): (name, at) for digest, list_id, name, at in await cursor.fetchall()}
+    await cursor.execute(_LETTERS, (letters,))
+    letter_of = {row[0]: row[1:] for row in await cursor.fetchall()}
+    await cursor.execute(
+        *insert_events([_event(it, rows, letter_of) for it in left if (it.digest, it.list_id) in rows])
     )
-    rows = {(bytes(digest), list_id): (name, at) for digest, list_id, name, at in found}
-    letter_of = {row[0]: row[1:] for row in sent}
-    cursor.pipeline(insert_events([_event(it, rows, letter_of) for it in left if (it.digest, it.list_id) in rows]))
 
 
 def _event(

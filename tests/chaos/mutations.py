@@ -71,7 +71,7 @@ MUTATIONS: Final = (
     Mutation(
         "what a late worker saw is logged under another letter's number",
         "mailerd/store/queue/record.py",
-        " and jobs_of.get(one.letter.id) == one.letter.job_id",
+        """ and rows.get(one.letter.id, ("",))[0] == one.letter.job_id""",
         "",
         _RECORDS + "test_what_a_late_worker_knows_of_a_lost_letter_says_nothing_of_another_that_has_its_number",
     ),

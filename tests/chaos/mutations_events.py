@@ -46,15 +46,15 @@ OF_EVENTS: Final = (
     Mutation(
         "a failed letter of a batch has no event",
         "mailerd/store/queue/record.py",
-        "if failed := failed_events(outcomes):",
+        "if failed := failed_events(taken):",
         "if failed := failed_events([]):",
         _FEED + "test_a_letter_that_failed_has_its_event_in_the_same_commit_and_a_sent_one_has_none",
     ),
     Mutation(
         "a record that its row did not take has an event",
         "mailerd/store/queue/record.py",
-        "failed_events([one for one, took in log if took])",
-        "failed_events([one for one, took in log])",
+        "failed_events(taken)",
+        "failed_events([one for one, _ in outcomes])",
         _FEED + "test_a_worker_that_was_fenced_off_writes_no_event",
     ),
     Mutation(
@@ -75,9 +75,9 @@ OF_EVENTS: Final = (
         "a job that is paused again has an event again",
         "mailerd/store/job_actions.py",
         """                if status is not job.status:
-                    _write_event""",
+                    await _write_event""",
         """                if status:
-                    _write_event""",
+                    await _write_event""",
         _FEED + "test_what_is_asked_of_a_job_has_an_event_where_it_changes_something",
     ),
     Mutation(

@@ -7,8 +7,8 @@ from tests.house.source import ROOT, calls, functions, modules, tree
 
 POOL = ROOT / "mailerd/store/db/pool.py"
 WRITER = ROOT / "mailerd/store/db/writer.py"
-GUARDED = {"self._guarded", "self._connect", "self._end_thread", "connection.ping"}
-"""What speaks to the database: a whole call, a new connection, KILL, a ping."""
+GUARDED = {"self._guarded", "self._connect", "self._end_thread", "connection.driver.ping", "connection.driver.begin"}
+"""What speaks to the database: a whole call, a new connection, KILL, a ping, the first word of a transaction."""
 
 
 def _called(path: Path, names: set[str]) -> list[ast.Call]:
@@ -31,9 +31,13 @@ def test_the_pool_has_no_other_way_of_waiting_for_the_database() -> None:
     assert _connecting(POOL) == ["_connect_to", "_end_thread"]
     callers = [each.name for each in functions(POOL) if "self._connect_to(" in ast.unparse(each)]
     assert callers == ["_connect"]
-    opening = [path.name for path in modules("mailerd") if "aiomysql.connect(" in path.read_text("utf-8")]
+    opening = [path.name for path in modules("mailerd") if "aiomysql.Connection(" in path.read_text("utf-8")]
     assert opening == ["connection.py"]
-    using = {path.name for path in modules("mailerd") if "db.connection import" in path.read_text("utf-8")}
+    using = {
+        path.name
+        for path in modules("mailerd")
+        if "db.connection import Connection, connect" in path.read_text("utf-8")
+    }
     assert using == {"pool.py", "writer.py"}
 
 

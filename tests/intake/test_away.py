@@ -9,6 +9,7 @@ import pytest
 from pymysql.err import OperationalError
 
 from mailerd.sandbox.mariadb import Server
+from mailerd.store.db.cursor import Cursor
 from mailerd.store.new_job import NewJob
 from tests.intake.site import PATIENCE, Site, job
 
@@ -75,7 +76,7 @@ async def test_a_killed_database_is_a_503_and_nothing_is_stored(site: Site, mari
 async def test_a_database_that_goes_in_the_middle_of_a_big_job_leaves_nothing_of_it(
     site: Site, mariadb: Server, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    execute, batches = aiomysql.Cursor.execute, 0
+    execute, batches = Cursor.execute, 0
 
     async def go_at_the_third(cursor: Any, statement: str, values: Any = None) -> Any:
         nonlocal batches
@@ -85,7 +86,7 @@ async def test_a_database_that_goes_in_the_middle_of_a_big_job_leaves_nothing_of
                 getattr(mariadb, how)()
         return await execute(cursor, statement, values)
 
-    monkeypatch.setattr(aiomysql.Cursor, "execute", go_at_the_third)
+    monkeypatch.setattr(Cursor, "execute", go_at_the_third)
     status, _, seconds = await timed(site, *MANY)
 
     assert status == 503
@@ -119,7 +120,7 @@ async def test_a_commit_whose_answer_is_lost_becomes_a_certain_answer(
         monkeypatch.setattr(aiomysql.Connection, "commit", commit)
         if arrived:
             await commit(connection)
-        connection.mailerd_transport.abort()
+        connection._writer.transport.abort()
         raise OperationalError(2013, "Lost connection to MySQL server during query")
 
     _at_the_jobs_commit(site, monkeypatch, lose)

@@ -335,7 +335,7 @@ async def test_an_idempotency_key_with_an_octet_that_is_not_printable_stores_not
 async def test_a_job_that_no_packet_holds_is_a_413(site: Site) -> None:
     await site.rows("SELECT 1")
     for connection in site.database.pool._live:
-        connection.mailerd_packet = 100_000
+        connection.packet = 100_000
     status, answer = await site.post(job({"email": "a@example.com", "name": "A"}, variables={"product": "x" * 200_000}))
 
     assert (status, answer["error"]["code"]) == (413, "too_large")

@@ -192,7 +192,7 @@ def test_a_line_that_could_not_be_written_comes_with_the_reason(monkeypatch: pyt
     failures = [OSError("no space left on device")]
     monkeypatch.setattr(sys, "stderr", stream := Stream(fail_once))
     Log(LogSettings(format="text")).write(PLAIN, {"thread": 1, "number": 2})
-    assert "INFO     1 says 2\nTraceback (most recent call last)" in stream.getvalue()
+    assert "'message': '1 says 2'" in stream.getvalue()
     assert "OSError: no space left on device" in stream.getvalue()
 
 

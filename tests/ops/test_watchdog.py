@@ -88,7 +88,7 @@ async def test_a_blocked_loop_is_told_once_by_the_guard() -> None:
     scene.monitor.look(asyncio.get_running_loop())
     scene.monitor.look(asyncio.get_running_loop())
     (told,) = scene.heard.of("loop_blocked")
-    assert "thread MainThread" in told["stacks"]
+    assert "hread MainThread (most recent call first)" in told["stacks"]
 
 
 async def test_a_reload_that_is_refused_shows_in_the_status() -> None:

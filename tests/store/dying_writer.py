@@ -6,10 +6,11 @@ import signal
 import sys
 from datetime import timedelta
 
+import aiomysql
+
 from mailerd.config import DatabaseSettings
 from mailerd.core.states import JobChange
 from mailerd.events.store import StoreEvents
-from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.job_actions import JobActions
 from tests.support.heard import Heard
@@ -17,16 +18,14 @@ from tests.support.heard import Heard
 
 async def main(url: str, job: str, when: str) -> None:
     database = Database(DatabaseSettings(url=url), events=StoreEvents(Heard()))
-    commit = Cursor.commit
+    commit = aiomysql.Connection.commit
 
-    async def die(cursor: Cursor) -> None:
-        if when == "before":
-            await cursor.execute("SELECT 1")  # what waits for the next round trip is done, and not committed
-        else:
-            await commit(cursor)
+    async def die(connection: aiomysql.Connection) -> None:
+        if when != "before":
+            await commit(connection)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    Cursor.commit = die  # type: ignore[method-assign, assignment]  # until the kill
+    aiomysql.Connection.commit = die
     actions = JobActions(database, timeout=10, in_flight=timedelta(seconds=60))
     await actions.apply(job, JobChange.CANCEL, actor="a test")
 

@@ -14,6 +14,7 @@ from mailerd.clock import new_id
 from mailerd.core.states import State
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.sandbox.mariadb import Server
+from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.jobs import ROWS_PER_STATEMENT, Jobs
 from mailerd.store.new_job import NewJob, NewRecipient
@@ -184,7 +185,7 @@ async def test_a_commit_that_never_arrived_is_looked_up_and_is_no_doubt_any_more
     jobs: Jobs, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def never_send(connection: Any) -> None:
-        connection.mailerd_transport.abort()
+        connection._writer.transport.abort()
         raise OperationalError(2013, "Lost connection to MySQL server during query")
 
     once(monkeypatch, never_send)
@@ -237,7 +238,7 @@ async def test_if_nobody_can_be_asked_the_doubt_stands_and_is_said_in_time(
 async def test_a_server_that_freezes_in_the_middle_of_a_big_job_shows_soon(
     jobs: Jobs, database: Database, mariadb: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    execute = aiomysql.Cursor.execute
+    execute = Cursor.execute
     batches = 0
 
     async def freeze_at_the_third(cursor: Any, statement: str, values: Any = None) -> Any:
@@ -248,7 +249,7 @@ async def test_a_server_that_freezes_in_the_middle_of_a_big_job_shows_soon(
                 mariadb.freeze()
         return await execute(cursor, statement, values)
 
-    monkeypatch.setattr(aiomysql.Cursor, "execute", freeze_at_the_third)
+    monkeypatch.setattr(Cursor, "execute", freeze_at_the_third)
     started = asyncio.get_running_loop().time()
     with pytest.raises(DatabaseAwayError) as caught:
         await jobs.accept(new(20_000))

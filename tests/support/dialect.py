@@ -33,7 +33,7 @@ async def plan(database: Database, statement: str, values: Sequence[object]) -> 
 
     async def work(cursor: Cursor) -> list[dict[str, Any]]:
         await cursor.execute(f"EXPLAIN FORMAT=TRADITIONAL {statement}", values)
-        names = [column[0] for column in cursor.description]
+        names = [column[0] for column in cursor._driver.description]
         return [dict(zip(names, row, strict=True)) for row in await cursor.fetchall()]
 
     return await database.transaction(work, what="explain")

@@ -45,11 +45,11 @@ class Doubtful(Database):
         self._late: list[asyncio.Task[object]] = []
 
     async def transaction[T](
-        self, work: Callable[[Cursor], Awaitable[T]], *, what: str, bound: float | None = None, read_only: bool = False
+        self, work: Callable[[Cursor], Awaitable[T]], *, what: str, bound: float | None = None
     ) -> T:
         fate = self.fates.pop(what, None)
         if fate is None:
-            return await super().transaction(work, what=what, bound=bound, read_only=read_only)
+            return await super().transaction(work, what=what, bound=bound)
         if fate == "late":
             await self._begin_late(work, what=what)
             raise DatabaseAwayError(what, phase="commit", cause=OSError(), errno=0, retry=True, in_doubt=True)
@@ -60,7 +60,7 @@ class Doubtful(Database):
             return result
 
         try:
-            return await super().transaction(cut, what=what, bound=bound, read_only=read_only)
+            return await super().transaction(cut, what=what, bound=bound)
         finally:
             await self.meanwhile()
 

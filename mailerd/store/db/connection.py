@@ -1,9 +1,11 @@
-"""One connection to one server, as the driver opens it; what is known of it is kept on it."""
+"""One connection to one server: the driver's, and what is known of it."""
 
+import select
 import time
-from typing import Any
+from typing import Any, Final
 
 import aiomysql
+from pymysql.constants import CLIENT
 from pymysql.err import OperationalError
 from yarl import URL
 
@@ -11,31 +13,68 @@ from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.url import address, no_tls, require_encryption
 
 
-async def connect(url: URL) -> Any:
+class Connection:
+    """An open connection; `driver` is aiomysql's."""
+
+    def __init__(self, driver: Any, url: URL) -> None:
+        self.driver: Final = driver
+        self.url: Final = url
+        # The one private part of the driver: without its transport, a connection to a frozen server cannot be ended.
+        self.transport: Final = driver._writer.transport  # noqa: SLF001 - see docs/dependencies.md
+        self.born = self.used = time.monotonic()
+        """When it was opened, and when it was last put back, in monotonic seconds."""
+        self.packet = 1 << 20
+        """The server's max_allowed_packet, in bytes."""
+        self.server = ""
+        """Which server it leads to, and since when that runs; see `server_behind`."""
+
+    async def cursor(self) -> Cursor:
+        """A cursor for one transaction.
+
+        Raises:
+            MySQLError: the connection has ended.
+        """
+        return Cursor(self, await self.driver.cursor())
+
+    @property
+    def closed(self) -> bool:
+        """Whether the driver has ended it."""
+        return bool(self.driver.closed)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether it is open, and nothing has come over it unasked: what does is the server's farewell."""
+        if self.closed or self.transport.is_closing():
+            return False
+        poll = select.poll()
+        poll.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return not poll.poll(0)
+
+    def abort(self) -> None:
+        """End it at once: close() alone would wait until its write buffer has drained."""
+        self.transport.abort()
+        self.driver.close()
+
+
+async def connect(url: URL) -> Connection:
     """Connect to one server and log in.
 
     Raises:
         MySQLError, OSError: there is no connection, or it is not encrypted though that was asked for.
     """
+    driver = aiomysql.Connection(**address(url))
+    # The driver would let one text hold several statements; without this flag the server refuses the second one.
+    driver.client_flag &= ~CLIENT.MULTI_STATEMENTS
     try:
-        connection = await aiomysql.connect(cursorclass=Cursor, **address(url))
+        await driver.ping()  # connects
     except OperationalError as error:
         if clearer := no_tls(error, url):
             raise clearer from error
         raise
-    connection.mailerd_url = url
-    connection.mailerd_born = connection.mailerd_used = time.monotonic()
-    connection.mailerd_packet, connection.mailerd_server = 1 << 20, ""
-    connection.mailerd_transport = connection._writer.transport  # the driver forgets its writer when it fails
+    connection = Connection(driver, url)
     try:
-        require_encryption(connection, url)
+        require_encryption(connection.transport, url)
     except OperationalError:
-        abort(connection)
+        connection.abort()
         raise
     return connection
-
-
-def abort(connection: Any) -> None:
-    """End it at once: close() alone would wait until its write buffer has drained."""
-    connection.mailerd_transport.abort()
-    connection.close()

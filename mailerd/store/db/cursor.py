@@ -1,21 +1,18 @@
-"""Statements on their way to the server: as few round trips as there are questions, and values written safely.
+"""Statements on their way to the server: one at a time, and every value is escaped here and nowhere else."""
 
-A round trip costs more than most statements, and in a busy loop each one waits for its turn.
-"""
-
-import asyncio
 import re
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
 
-import aiomysql
 from pymysql.err import DataError
+
+if TYPE_CHECKING:
+    from mailerd.store.db.connection import Connection
 
 Statement = tuple[str, Sequence[object]]
 """SQL and its values."""
 
-_WRITE: Final = re.compile(rb"(BEGIN; )?\s*(INSERT|UPDATE|DELETE|REPLACE|CREATE|ALTER)\b", re.IGNORECASE)
+_WRITE: Final = re.compile(r"\s*(INSERT|UPDATE|DELETE|REPLACE|CREATE|ALTER)\b", re.IGNORECASE)
 
 LONG: Final = 10_000
 """Characters from which a text is escaped in a few passes of C."""
@@ -33,113 +30,67 @@ def insert_many(insert: str, rows: Sequence[Sequence[object]]) -> Statement:
     return insert % ", ".join([row] * len(rows)), [value for values in rows for value in values]
 
 
-class Cursor(aiomysql.Cursor):  # type: ignore[misc]  # the driver has no types
-    """A cursor that refuses what the server would answer with a misleading 2006 "server has gone away"."""
+class Cursor:
+    """Runs statements over one connection, and refuses what the server would answer with a misleading 2006."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._begin: tuple[Callable[[], None], float] | None = None
-        self._before: list[bytes] = []
+    def __init__(self, connection: "Connection", driver: Any) -> None:
+        """`driver`: a cursor of the driver's over the same connection."""
+        self.connection: Final = connection
+        self._driver: Final = driver
         self.wrote = False
         """Whether a statement was sent that a read-only server refuses, even where it matches no row."""
 
     @property
     def server(self) -> str:
         """Which server the connection leads to, and since when that runs; see `server_behind`."""
-        return str(self._connection.mailerd_server)
+        return self.connection.server
 
-    def begin(self, begun: Callable[[], None], *, within: float) -> None:
-        """Begin a transaction in one round trip with its first statement; a server that is frozen shows there.
+    @property
+    def rowcount(self) -> int:
+        """How many rows the last statement matched, wrote or returned."""
+        return int(self._driver.rowcount)
 
-        The server answers BEGIN before it goes on to the statement: the seconds of `within` are for that alone, and
-        `begun` is called then.
+    async def execute(self, sql: str, values: Sequence[object] | None = None) -> int:
+        """Run one statement; how many rows it matched, wrote or returns.
+
+        Raises:
+            MySQLError: the server refused it, or cannot be reached.
         """
-        self._begin = begun, within
-
-    def pipeline(self, statement: Statement) -> None:
-        """Run a statement whose result is not read, in one round trip with the next one or with COMMIT."""
-        sql, values = statement
-        self._before.append(self._encoded(self.mogrify(sql, values)))
-
-    async def commit(self) -> None:
-        """End the transaction."""
-        if self._before or self._begin:
-            await self.execute("COMMIT")
-        else:
-            await self._connection.commit()
-
-    def _encoded(self, query: str | bytes) -> bytes:
-        return query.encode(self._connection.encoding, "surrogateescape") if isinstance(query, str) else query
-
-    async def _query(self, query: str | bytes) -> Any:
-        before, begin = self._before, self._begin
-        sent = b"; ".join([*([b"BEGIN"] if begin else []), *before, self._encoded(query)])
-        if len(sent) > self._connection.mailerd_packet - PACKET_MARGIN:
+        sent = self.mogrify(sql, values).encode(self.connection.driver.encoding, "surrogateescape")
+        if len(sent) > self.connection.packet - PACKET_MARGIN:
             raise DataError(1153, f"a statement of {len(sent)} bytes is above the server's max_allowed_packet")
-        self._before, self._begin = [], None
-        self.wrote = self.wrote or _WRITE.match(sent) is not None
-        if begin is None:
-            await super()._query(sent)
-        else:
-            begun, within = begin
-            async with asyncio.timeout(within):
-                await super()._query(sent)
-            begun()
-            await self.nextset()
-        for _ in before:
-            await self.nextset()
+        self.wrote = self.wrote or _WRITE.match(sql) is not None
+        return int(await self._driver.execute(sent))
 
-    def _escape_args(self, args: Any, conn: Any) -> Any:
-        """The driver's own, with a short way for most of what is written: ids, tokens, states, numbers and NULL.
+    def mogrify(self, sql: str, values: Sequence[object] | None = None) -> str:
+        """The statement with its values, each escaped."""
+        return sql if values is None else sql % tuple([_literal(self.connection.driver, value) for value in values])
 
-        The driver examines every character of every string, which is a third of the CPU time of a record.
-        """
-        if isinstance(args, tuple | list):
-            return tuple(map(partial(_literal, conn), args))
-        return super()._escape_args(args, conn)
+    async def fetchone(self) -> Any:
+        """The next row of the last statement; None: there is no more."""
+        return await self._driver.fetchone()
 
-    async def execute_batch(self, statements: Sequence[Statement]) -> list[int]:
-        """Run several in one round trip; how many rows each of them matched or wrote.
-
-        The first that is refused ends it: those after it are not run, and those before it are for the ROLLBACK.
-        """
-        await self._execute_all(statements)
-        rows = [self.rowcount]
-        while await self.nextset():
-            rows.append(self.rowcount)
+    async def fetchall(self) -> Sequence[Any]:
+        """The rows of the last statement."""
+        rows: Sequence[Any] = await self._driver.fetchall()
         return rows
 
-    async def fetch_batch(self, statements: Sequence[Statement]) -> list[Sequence[Any]]:
-        """Run several SELECTs in one round trip, which costs more than most of them; the rows of each."""
-        await self._execute_all(statements)
-        found = [await self.fetchall()]
-        while await self.nextset():
-            found.append(await self.fetchall())
-        return found
 
-    async def _execute_all(self, statements: Sequence[Statement]) -> None:
-        await self.execute(
-            "; ".join(sql for sql, _ in statements), [value for _, values in statements for value in values]
-        )
+def _literal(driver: Any, value: object) -> Any:
+    """A value as it stands in a statement.
 
-    async def _show_warnings(self, conn: Any) -> None:
-        """Ask nothing: sql_mode is strict, so what matters is an error; the rest is notes ("table exists").
-
-        MySQL 8 calls VALUES(column) deprecated in a warning at every use, though MariaDB knows no other way to say it.
-        """
-
-
-def _literal(conn: Any, value: object) -> Any:
-    """A value as it stands in a statement."""
+    The driver examines every character of every string, which is a third of the CPU time of a record: most of what is
+    written (ids, tokens, states, numbers and NULL) takes a short way.
+    """
     if value is None:
         return "NULL"
     if type(value) is int:
         return str(value)
     if type(value) is str and value.isalnum():  # no letter or digit of any script needs to be escaped
         return f"'{value}'"
-    if type(value) is str and len(value) > LONG and conn.escape_string("\\") == "\\\\":
+    if type(value) is str and len(value) > LONG and driver.escape_string("\\") == "\\\\":
         return f"'{_escaped(value)}'"
-    return conn.escape(value)
+    return driver.escape(value)
 
 
 def _escaped(text: str) -> str:

@@ -76,14 +76,14 @@ class Database:
         """
         if self._away_since is not None:
             unreachable = self._unreachable
-            await self.transaction(_nothing, what="connect", read_only=True)
+            await self.read(_nothing, what="connect")
             if unreachable:
                 self._events.database_connected(where=self.where, version=self.pool.version)
             return
         attempts = self._settings.connect_attempts
         for attempt in range(1, attempts + 1):
             try:
-                await self.pool.transaction(_nothing, what="connect", read_only=True)
+                await self.pool.read(_nothing, what="connect")
             except DatabaseError as error:
                 cause = (
                     error_codes.words(error.__cause__ or error)
@@ -103,12 +103,10 @@ class Database:
                 self._events.database_connected(where=self.where, version=self.pool.version)
                 return
 
-    async def transaction(
-        self, work: Callable[[Cursor], Awaitable[T]], *, what: str, bound: float | None = None, read_only: bool = False
-    ) -> T:
+    async def transaction(self, work: Callable[[Cursor], Awaitable[T]], *, what: str, bound: float | None = None) -> T:
         """One transaction, once; see `Pool.transaction`."""
         if not self._read_only:
-            return await self._metered(self.pool.transaction(work, what=what, bound=bound, read_only=read_only))
+            return await self._metered(self.pool.transaction(work, what=what, bound=bound))
         used: list[Cursor] = []
 
         async def noted(cursor: Cursor) -> T:
@@ -117,7 +115,7 @@ class Database:
 
         # Only what began after the refusal can tell that writes are taken again, and only if it wrote: a claim that
         # finds nothing reads.
-        result = await self._metered(self.pool.transaction(noted, what=what, bound=bound, read_only=read_only))
+        result = await self._metered(self.pool.transaction(noted, what=what, bound=bound))
         self._mark_up(wrote=used[0].wrote)
         return result
 
@@ -180,12 +178,14 @@ class Database:
         what: str,
         on_retry: Callable[[], None] | None = None,
         raise_on: frozenset[int] = frozenset(),
+        only_in_doubt: bool = False,
     ) -> T:
         """Repeat `work` until it is committed, however long that takes.
 
         It must be harmless to repeat; it learns whether an earlier try may have been committed. `on_retry` is called
-        after each try that failed. `raise_on`: error numbers that are raised to the caller, who has a better way to
-        repeat it, unless an earlier try may have been committed: only this call knows that.
+        after each try that failed. Unless an earlier try may have been committed, which only this call knows, these are
+        raised to the caller: the error numbers of `raise_on`, whose caller has a better way to repeat it, and with
+        `only_in_doubt` every error, since the caller does it again some other time.
 
         Raises:
             DatabaseError: the database refused it for a reason that no repetition can cure, or that is left.
@@ -198,30 +198,12 @@ class Database:
                 doubted = doubted or error.in_doubt
                 # Whatever the server says that makes it away (a wrong password, say) is over when it is back.
                 curable = error.retry or error.in_doubt or isinstance(error, DatabaseAwayError)
-                if not curable or (error.errno in raise_on and not doubted):
+                if not curable or (not doubted and (only_in_doubt or error.errno in raise_on)):
                     raise
                 if on_retry is not None:
                     on_retry()
                 await self._pause(error, again=again)
                 again += 1
-
-    async def commit_once(
-        self, work: Callable[[Cursor, bool], Awaitable[T]], *, what: str, on_retry: Callable[[], None] | None = None
-    ) -> T:
-        """Do `work` once; where its COMMIT had no answer, repeat it until it is known to be committed.
-
-        Raises:
-            DatabaseError: it was not done; or it was in doubt, and then refused for a reason that nothing can cure.
-        """
-        try:
-            return await self.transaction(lambda cursor: work(cursor, False), what=what)
-        except DatabaseError as error:
-            if not error.in_doubt:
-                raise
-            if on_retry is not None:
-                on_retry()
-            await self._pause(error, again=0)
-        return await self.retry_until_committed(lambda cursor, _: work(cursor, True), what=what, on_retry=on_retry)
 
     def log_retry(self, *, what: str, again_in: float, cause: str) -> None:
         """Log that the caller repeats a transaction that was left to it."""

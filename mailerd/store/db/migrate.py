@@ -67,7 +67,7 @@ async def check(database: Database) -> None:
     Raises:
         SchemaError: it is older or newer.
     """
-    _require_current(await database.transaction(_applied, what="read the schema's version", read_only=True))
+    _require_current(await database.read(_applied, what="read the schema's version"))
 
 
 async def check_writable(database: Database) -> None:

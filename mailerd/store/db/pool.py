@@ -8,7 +8,7 @@ unchecked; and it can keep an implicit transaction open with its locks.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from pymysql.err import MySQLError, ProgrammingError
 from yarl import URL
@@ -19,7 +19,7 @@ from mailerd.core.states import ImpossibleRequestError
 from mailerd.errors import ConfigurationError, DatabaseAwayError, DatabaseError, MailerdError
 from mailerd.events.store import StoreEvents
 from mailerd.store.db import error_codes
-from mailerd.store.db.connection import abort, connect
+from mailerd.store.db.connection import Connection, connect
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.server import server_behind
 from mailerd.store.db.url import address
@@ -46,11 +46,6 @@ class _Phase:
         self.lost = False
         """The connection ended, and not because we cut it off."""
 
-    def begun(self) -> None:
-        """The server has begun the transaction, with its first statement or, where there was none, with the COMMIT."""
-        if self.name == "begin":
-            self.name = "work"
-
 
 class Pool:
     """Connections for one daemon; `transaction` and `read` are the only ways in.
@@ -73,15 +68,13 @@ class Pool:
         self.writer.on_move = self._leave_other_servers
         self.version = ""
         self._slots = asyncio.Semaphore(settings.pool_size)
-        self._idle: list[Any] = []
-        self._live: set[Any] = set()
+        self._idle: list[Connection] = []
+        self._live: set[Connection] = set()
         self._kills: set[asyncio.Task[None]] = set()
         self._cut_at = 0.0
         """When a connection was last lost, in monotonic seconds: those that are older may lead to where it led."""
 
-    async def transaction(
-        self, work: Callable[[Cursor], Awaitable[T]], *, what: str, bound: float | None = None, read_only: bool = False
-    ) -> T:
+    async def transaction(self, work: Callable[[Cursor], Awaitable[T]], *, what: str, bound: float | None = None) -> T:
         """Run `work` inside one transaction; its value is returned only after COMMIT was acknowledged.
 
         `bound` (seconds, default statement_timeout) covers everything, the wait for a connection included.
@@ -91,42 +84,41 @@ class Pool:
             DatabaseAwayError: it failed since the database cannot be reached.
         """
 
-        async def run(connection: Any, phase: _Phase) -> T:
+        async def run(connection: Connection, phase: _Phase) -> T:
             return await self._in_transaction(connection, work, phase)
 
-        return await self._bounded(run, what=what, bound=bound, read_only=read_only)
+        return await self._bounded(run, what=what, bound=bound)
 
     async def read(self, work: Callable[[Cursor], Awaitable[T]], *, what: str, bound: float | None = None) -> T:
-        """Run `work`, which only reads and locks nothing, outside any transaction: BEGIN and COMMIT are spared.
+        """Run `work`, which only reads, outside any transaction: BEGIN and COMMIT are spared.
 
-        Under READ COMMITTED its SELECTs would not see one and the same moment inside a transaction either.
+        A lock that it asks for ends with its statement. Under READ COMMITTED its SELECTs would not see one and the same
+        moment inside a transaction either.
 
         Raises:
             DatabaseError: it failed; it is never in doubt.
             DatabaseAwayError: it failed since the database cannot be reached.
         """
 
-        async def run(connection: Any, phase: _Phase) -> T:
+        async def run(connection: Connection, phase: _Phase) -> T:
             phase.name = "work"
             return await work(await connection.cursor())
 
-        return await self._bounded(run, what=what, bound=bound, read_only=True)
+        return await self._bounded(run, what=what, bound=bound)
 
-    async def _bounded(
-        self, run: Callable[[Any, _Phase], Awaitable[T]], *, what: str, bound: float | None, read_only: bool
-    ) -> T:
+    async def _bounded(self, run: Callable[[Connection, _Phase], Awaitable[T]], *, what: str, bound: float | None) -> T:
         phase = _Phase()
         try:
             # The guard of every call to the database, the wait for a connection included: there is no way round it.
             return await asyncio.wait_for(self._guarded(run, phase), bound or self._settings.statement_timeout)
         except (TimeoutError, MySQLError, OSError, EOFError, asyncio.IncompleteReadError) as error:
-            raise self._failure(error, phase, what=what, read_only=read_only) from error
+            raise self._failure(error, phase, what=what) from error
 
-    def _failure(self, error: BaseException, phase: _Phase, *, what: str, read_only: bool) -> DatabaseError:
+    def _failure(self, error: BaseException, phase: _Phase, *, what: str) -> DatabaseError:
         refused = phase.refusal is not None
         error = phase.refusal or error
         errno = error_codes.number(error) if isinstance(error, MySQLError) else 0
-        committing = phase.name == "commit" and not read_only
+        committing = phase.name == "commit"
         if errno in error_codes.FULL:
             self._events.database_full(what=what, errno=errno)
         away = errno in error_codes.AWAY or (not refused and phase.name != "queue")
@@ -143,16 +135,16 @@ class Pool:
             failure.cut = phase.lost and phase.name in {"begin", "work", "commit"}
         return failure
 
-    async def _in_transaction(self, connection: Any, work: Callable[[Cursor], Awaitable[T]], phase: _Phase) -> T:
-        phase.name = "begin"
-        cursor = await connection.cursor()
-        cursor.begin(phase.begun, within=self._settings.connect_timeout)
-        result = await work(cursor)
+    async def _in_transaction(self, connection: Connection, work: Callable[[Cursor], Awaitable[T]], phase: _Phase) -> T:
+        phase.name = "begin"  # a server that is frozen shows here
+        await asyncio.wait_for(connection.driver.begin(), self._settings.connect_timeout)
+        phase.name = "work"
+        result = await work(await connection.cursor())
         phase.name = "commit"
-        await cursor.commit()
+        await connection.driver.commit()
         return result
 
-    async def _guarded(self, run: Callable[[Any, _Phase], Awaitable[T]], phase: _Phase) -> T:
+    async def _guarded(self, run: Callable[[Connection, _Phase], Awaitable[T]], phase: _Phase) -> T:
         # Acquire, work and release stand in one coroutine, so that no cancellation can come between them.
         async with self._slots:
             connection, clean = None, False
@@ -167,13 +159,13 @@ class Pool:
                 clean = await self._rolled_back(connection, phase, error)
                 raise
             except _WORK_ERRORS:  # the work itself says no, between two statements: the connection is in step
-                clean = await self._roll_back(connection, phase)
+                clean = connection is not None and await self._roll_back(connection, phase)
                 raise
             finally:
                 if connection is not None:
                     self._put(connection, clean=clean, phase=phase)  # synchronous: it cannot hang
 
-    async def _rolled_back(self, connection: Any, phase: _Phase, error: MySQLError) -> bool:
+    async def _rolled_back(self, connection: Connection | None, phase: _Phase, error: MySQLError) -> bool:
         """Note what kind of failure it is and roll back where that is due; whether the connection is clean again."""
         errno = error_codes.number(error)
         in_step = error_codes.from_server(errno) or (
@@ -187,15 +179,15 @@ class Pool:
             return False
         return await self._roll_back(connection, phase)
 
-    async def _roll_back(self, connection: Any, phase: _Phase) -> bool:
+    async def _roll_back(self, connection: Connection, phase: _Phase) -> bool:
         try:
-            await connection.rollback()  # 1205 and 1969 keep the earlier locks until this
+            await connection.driver.rollback()  # 1205 and 1969 keep the earlier locks until this
         except MySQLError:
             phase.lost = True  # so the server has rolled back by itself; the error before this one is reported
             return False
         return True
 
-    async def _get(self) -> Any:
+    async def _get(self) -> Connection:
         while self._idle:  # last in, first out: what is not needed grows old
             connection = self._idle.pop()
             try:
@@ -209,17 +201,17 @@ class Pool:
                 raise
         return await asyncio.wait_for(self._connect(), self._settings.connect_timeout)
 
-    async def _usable(self, connection: Any) -> bool:
-        reader, now = connection._reader, time.monotonic()
-        if connection.closed or reader.at_eof() or reader.exception() or reader._buffer:
+    async def _usable(self, connection: Connection) -> bool:
+        now = time.monotonic()
+        if not connection.quiet:
             return False
-        if now - connection.mailerd_born > MAX_AGE or connection.mailerd_born <= self._cut_at:
+        if now - connection.born > MAX_AGE or connection.born <= self._cut_at:
             return False
-        if now - connection.mailerd_used > PING_AFTER:
-            await asyncio.wait_for(connection.ping(reconnect=False), min(2.0, self._settings.connect_timeout))
+        if now - connection.used > PING_AFTER:
+            await asyncio.wait_for(connection.driver.ping(reconnect=False), min(2.0, self._settings.connect_timeout))
         return True
 
-    async def _connect(self) -> Any:
+    async def _connect(self) -> Connection:
         url = await self.writer.find()
         try:
             return await self._connect_to(url)
@@ -232,14 +224,14 @@ class Pool:
             raise
         return await self._connect_to(await self.writer.find())  # which looks who the writer is now
 
-    async def _connect_to(self, url: URL) -> Any:
+    async def _connect_to(self, url: URL) -> Connection:
         connection = await connect(url)
         self._live.add(connection)
         try:
             cursor = await connection.cursor()
             await cursor.execute("SELECT @@max_allowed_packet, VERSION()")
-            connection.mailerd_packet, self.version = await cursor.fetchone()
-            connection.mailerd_server = await server_behind(cursor, self.version)
+            connection.packet, self.version = await cursor.fetchone()
+            connection.server = await server_behind(cursor, self.version)
             for statement in self._session(self.version):
                 await cursor.execute(statement)
             await self.writer.confirm(connection)
@@ -250,7 +242,7 @@ class Pool:
 
     def _leave_other_servers(self) -> None:
         """Cut whatever leads elsewhere than to the writer: nothing waits for a frozen server's answer any longer."""
-        for connection in [one for one in self._live if one.mailerd_url != self.writer.current]:
+        for connection in [one for one in self._live if one.url != self.writer.current]:
             self._abort(connection)
 
     def _session(self, version: str) -> list[str]:
@@ -258,8 +250,9 @@ class Pool:
         bound = self._settings.statement_timeout
         lock = max(1, min(3, int(bound / 4)))
         settings = (
-            f"SET SESSION time_zone = '+00:00', innodb_lock_wait_timeout = {lock}, lock_wait_timeout = {lock + 2}, "
-            "net_write_timeout = 10, "
+            # Warnings are kept by nobody: sql_mode is strict, so what matters is an error.
+            f"SET SESSION time_zone = '+00:00', max_error_count = 0, net_write_timeout = 10, "
+            f"innodb_lock_wait_timeout = {lock}, lock_wait_timeout = {lock + 2}, "
             "sql_mode = 'STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION', "
         )
         if "mariadb" in version.lower():
@@ -272,11 +265,9 @@ class Pool:
             settings += f"max_execution_time = {int(bound * 800)}, wait_timeout = {max(20, int(bound))}"
         return ["SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED", settings]
 
-    def _put(self, connection: Any, *, clean: bool, phase: _Phase) -> None:
-        result = connection._result
-        pending = result is not None and (result.has_next or result.unbuffered_active)
-        if clean and not connection.closed and not connection.get_transaction_status() and not pending:
-            connection.mailerd_used = time.monotonic()
+    def _put(self, connection: Connection, *, clean: bool, phase: _Phase) -> None:
+        if clean and not connection.closed and not connection.driver.get_transaction_status():
+            connection.used = time.monotonic()
             self._idle.append(connection)
             return
         self._abort(connection)
@@ -285,34 +276,34 @@ class Pool:
         if phase.name in {"begin", "work"} and not phase.lost:
             # The server runs an abandoned statement to its end and keeps its locks. Never in the commit phase:
             # that one shall finish.
-            task = asyncio.get_running_loop().create_task(self._kill(connection.thread_id(), connection))
+            task = asyncio.get_running_loop().create_task(self._kill(connection.driver.thread_id(), connection))
             self._kills.add(task)
             task.add_done_callback(self._kills.discard)
 
-    def _abort(self, connection: Any) -> None:
+    def _abort(self, connection: Connection) -> None:
         self._live.discard(connection)
-        abort(connection)
+        connection.abort()
 
-    async def _kill(self, thread: int, cut_off: Any) -> None:
+    async def _kill(self, thread: int, cut_off: Connection) -> None:
         try:
             await asyncio.wait_for(self._end_thread(thread, cut_off), self._settings.connect_timeout)
         except (MySQLError, OSError, EOFError, TimeoutError) as error:
             if error_codes.number(error) != 1094:  # no such thread: it has gone by itself
                 self._events.kill_failed(thread=thread, cause=str(error) or type(error).__name__)
 
-    async def _end_thread(self, thread: int, cut_off: Any) -> None:
-        connection = await connect(cut_off.mailerd_url)
+    async def _end_thread(self, thread: int, cut_off: Connection) -> None:
+        connection = await connect(cut_off.url)
         try:
             cursor = await connection.cursor()
             if await _leads_where(cursor, cut_off):
                 await cursor.execute("KILL %s", (thread,))
         finally:
-            abort(connection)
+            connection.abort()
 
     @property
     def servers(self) -> set[str]:
         """Where the live connections lead."""
-        return {connection.mailerd_server for connection in self._live}
+        return {connection.server for connection in self._live}
 
     @property
     def connections(self) -> int:
@@ -330,12 +321,12 @@ class Pool:
         await asyncio.sleep(0)  # the transports close in the loop's next turn
 
 
-async def _leads_where(cursor: Cursor, other: Any) -> bool:
+async def _leads_where(cursor: Cursor, other: Connection) -> bool:
     """Whether this is the server of the other connection: on another server its number is another session."""
     await cursor.execute("SELECT VERSION()")
-    if await server_behind(cursor, (await cursor.fetchone())[0]) != other.mailerd_server:
+    if await server_behind(cursor, (await cursor.fetchone())[0]) != other.server:
         return False
     await cursor.execute("SHOW GLOBAL STATUS LIKE 'Uptime'")
     uptime = float((await cursor.fetchone())[1])
     # A server that was started since counts anew.
-    return bool(time.monotonic() - other.mailerd_born <= uptime + 1)
+    return bool(time.monotonic() - other.born <= uptime + 1)

@@ -1,5 +1,6 @@
 """Where database.url leads, as the driver wants it; a way that shall be encrypted is encrypted, or it is not taken."""
 
+import asyncio
 import ssl
 from typing import Any, Final
 
@@ -37,7 +38,7 @@ def encrypted(url: URL) -> bool:
     return "ssl" in url.query or "ssl_ca" in url.query
 
 
-def require_encryption(connection: Any, url: URL) -> None:
+def require_encryption(transport: asyncio.BaseTransport, url: URL) -> None:
     """Make sure that what was asked for is there.
 
     The driver goes on in clear when MariaDB does not offer TLS, or a third party has removed the offer; MySQL
@@ -46,7 +47,8 @@ def require_encryption(connection: Any, url: URL) -> None:
     Raises:
         OperationalError: it is not encrypted.
     """
-    if encrypted(url) and not connection._secure:
+    local = url.query.get("unix_socket")
+    if encrypted(url) and not local and transport.get_extra_info("ssl_object") is None:
         raise OperationalError(2026, _NO_TLS)
 
 

@@ -7,14 +7,14 @@ each is asked; the one that takes writes is used and no other. While two of them
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from pymysql.err import MySQLError, OperationalError
 from yarl import URL
 
 from mailerd.events.store import StoreEvents
 from mailerd.store.db import error_codes
-from mailerd.store.db.connection import abort, connect
+from mailerd.store.db.connection import Connection, connect
 from mailerd.store.db.server_role import ServerRole, ask, choose
 
 LOOK_TIMEOUT: Final = 2.0
@@ -52,7 +52,7 @@ class Writer:
         self._bound = min(LOOK_TIMEOUT, connect_timeout / 2)
         self._events = events
         self._looking: asyncio.Task[None] | None = None
-        self._kept: dict[URL, Any] = {}
+        self._kept: dict[URL, Connection] = {}
         """Connections for looking alone."""
 
     @property
@@ -84,7 +84,7 @@ class Writer:
             raise NoWriterError(self._several or self._all_troubles())
         return self.current
 
-    async def confirm(self, connection: Any) -> None:
+    async def confirm(self, connection: Connection) -> None:
         """Make sure that a new connection leads to a server that takes writes now.
 
         Raises:
@@ -92,9 +92,9 @@ class Writer:
         """
         if self.alone:
             return
-        role = await ask(await connection.cursor(), place(connection.mailerd_url))
-        self.roles[connection.mailerd_url] = role
-        if role.writes and connection.mailerd_url == self.current:
+        role = await ask(await connection.cursor(), place(connection.url))
+        self.roles[connection.url] = role
+        if role.writes and connection.url == self.current:
             return
         self.doubt()
         raise NoWriterError(f"{role.where}: {role.trouble or 'no longer the only server that takes writes'}")
@@ -114,7 +114,7 @@ class Writer:
             self._looking.cancel()
             await asyncio.wait({self._looking})
         while self._kept:
-            abort(self._kept.popitem()[1])
+            self._kept.popitem()[1].abort()
 
     async def _look_once(self, *, grace: float) -> None:
         """One look at a time; whoever comes meanwhile waits for it, and does not end it by going away."""
@@ -159,13 +159,13 @@ class Writer:
                 pass  # it was cut since: a new connection shows how the server is now
         return await self._ask_over(await connect(url))
 
-    async def _ask_over(self, connection: Any) -> ServerRole:
+    async def _ask_over(self, connection: Connection) -> ServerRole:
         try:
-            role = await ask(await connection.cursor(), place(connection.mailerd_url))
+            role = await ask(await connection.cursor(), place(connection.url))
         except BaseException:
-            abort(connection)
+            connection.abort()
             raise
-        self._kept[connection.mailerd_url] = connection
+        self._kept[connection.url] = connection
         return role
 
     def _take(self, found: Sequence[ServerRole]) -> None:

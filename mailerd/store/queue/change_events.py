@@ -56,20 +56,23 @@ async def sender_pause(cursor: Cursor, email: str) -> SenderPause | None:
     return SenderPause(email, *row) if row else None
 
 
-def write_paused(cursor: Cursor, before: SenderPause | None, *, cause: str, reason: str, lasts: timedelta) -> None:
+async def write_paused(
+    cursor: Cursor, before: SenderPause | None, *, cause: str, reason: str, lasts: timedelta
+) -> None:
     """Write the event of a pause, unless the sender has one of this cause, which is only prolonged.
 
     The cause stays until a letter has gone well: a sign-in that is refused at each try is one pause.
     """
     if before is not None and before.cause != cause:
         data = {"cause": cause, "reason": reason, "until": rfc3339(utc(before.now) + lasts)}
-        cursor.pipeline(insert_events([sender_event(EventType.SENDER_PAUSED, before.email, data)]))
+        await cursor.execute(*insert_events([sender_event(EventType.SENDER_PAUSED, before.email, data)]))
 
 
-def write_resumed(cursor: Cursor, before: SenderPause | None, *, ended: bool) -> None:
+async def write_resumed(cursor: Cursor, before: SenderPause | None, *, ended: bool) -> None:
     """Write the event of a pause that has `ended`."""
     if ended and before is not None and before.cause is not None:
-        cursor.pipeline(insert_events([sender_event(EventType.SENDER_RESUMED, before.email, {"cause": before.cause})]))
+        data = {"cause": before.cause}
+        await cursor.execute(*insert_events([sender_event(EventType.SENDER_RESUMED, before.email, data)]))
 
 
 def sender_event(type_: EventType, email: str, data: Mapping[str, object]) -> NewEvent:

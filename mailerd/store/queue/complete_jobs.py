@@ -74,8 +74,8 @@ async def write_finished(cursor: Cursor, job: str, counts: Mapping[str, int]) ->
     sender, reference, status, total, at = await cursor.fetchone()
     ended = {name: counts.get(name, 0) for name in ("sent", "failed", "cancelled")}
     data = {"job_id": job, "sender_email": sender, "reference": reference, "status": status, "total": total, **ended}
-    cursor.pipeline(
-        insert_events(
+    await cursor.execute(
+        *insert_events(
             [NewEvent(EventType.JOB_FINISHED, f"{job}:{at.isoformat(timespec='microseconds')}", data, job, sender)]
         )
     )

@@ -80,7 +80,7 @@ class ExpiredClaims:
         async def work(cursor: Cursor, _: bool) -> list[ExpiredClaim]:  # noqa: FBT001 - as it is called
             return await retry.done(cursor, lambda cursor: self.recover_batch(cursor, limit))
 
-        return await self.database.commit_once(work, what="rescue", on_retry=on_retry)
+        return await self.database.retry_until_committed(work, what="rescue", on_retry=on_retry, only_in_doubt=True)
 
     async def _was_recovered(self, cursor: Cursor, it: ExpiredClaim) -> bool:
         return await was_applied(cursor, it.id, token=it.token, event="lapsed", by=self.daemon_id)
@@ -131,7 +131,7 @@ class ExpiredClaims:
             failed = failed_event(
                 id_, job=job, seq=seq, sender=sender, to=to, attempts=attempts, token=token, error=error
             )
-            cursor.pipeline(insert_events([failed]))
+            await cursor.execute(*insert_events([failed]))
             await cursor.execute(_DONE, (job,))
             done, total = await cursor.fetchone()
         return ExpiredClaim(

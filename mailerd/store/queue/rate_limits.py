@@ -35,7 +35,7 @@ SELECT name, tat, latency, latency_at, UTC_TIMESTAMP(6) FROM projects FORCE INDE
 _KNOWN_PROJECTS: Final = "SELECT name FROM projects FORCE INDEX (PRIMARY) WHERE name IN %s"
 _NEW_PROJECTS: Final = "INSERT INTO projects (name) VALUES %s ON DUPLICATE KEY UPDATE name = VALUES(name)"
 _PROJECT_TATS: Final = (
-    "INSERT INTO projects (name, tat) VALUES (%s, %s) ON DUPLICATE KEY UPDATE tat = VALUES(tat)"  # they are locked
+    "INSERT INTO projects (name, tat) VALUES %s ON DUPLICATE KEY UPDATE tat = VALUES(tat)"  # they are locked
 )
 _IN_FLIGHT: Final = """
 SELECT j.sender_email, COUNT(*) FROM jobs j FORCE INDEX (by_status)
@@ -197,10 +197,12 @@ async def lock_projects(cursor: Cursor, names: Iterable[str]) -> tuple[dict[str,
     project wait for the moment that `add_projects` needs.
     """
     wanted = tuple(sorted(set(names)))
-    known, rows = await cursor.fetch_batch([(_KNOWN_PROJECTS, (wanted,)), (_PROJECTS, (wanted,))])
+    await cursor.execute(_KNOWN_PROJECTS, (wanted,))
+    known = await cursor.fetchall()
+    await cursor.execute(_PROJECTS, (wanted,))
     ours = {
         name: ProjectState(utc(tat), rate_limit.latency(latency, seen=seen, now=now))
-        for name, tat, latency, seen, now in rows
+        for name, tat, latency, seen, now in await cursor.fetchall()
     }
     return ours, set(wanted) - {name for (name,) in known} - ours.keys()
 
@@ -209,7 +211,7 @@ async def add_projects(database: Database, names: Iterable[str]) -> None:
     """Give each of these a row, in a commit of its own.
 
     An INSERT cannot skip a locked row: in a claim, a daemon that froze there would hold up all others. Here it
-    is one packet from BEGIN to COMMIT, which the server runs whether or not the daemon goes on.
+    commits by itself, outside any transaction, whether or not the daemon goes on.
 
     Raises:
         DatabaseError: they may have none yet; the next claim that finds them adds them again.
@@ -217,14 +219,14 @@ async def add_projects(database: Database, names: Iterable[str]) -> None:
     rows = [(name,) for name in sorted(names)]
 
     async def work(cursor: Cursor) -> None:
-        cursor.pipeline(insert_many(_NEW_PROJECTS, rows))
+        await cursor.execute(*insert_many(_NEW_PROJECTS, rows))
 
-    await database.transaction(work, what="add projects")
+    await database.read(work, what="add projects")
 
 
 async def set_project_tats(cursor: Cursor, tats: Mapping[str, datetime | None]) -> None:
     """Write them."""
-    await cursor.executemany(_PROJECT_TATS, [(name, naive(tat)) for name, tat in sorted(tats.items())])
+    await cursor.execute(*insert_many(_PROJECT_TATS, [(name, naive(tat)) for name, tat in sorted(tats.items())]))
 
 
 async def record_latency(cursor: Cursor, slowest: Mapping[str, float]) -> None:

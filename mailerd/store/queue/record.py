@@ -5,9 +5,11 @@ it is made only for rows that take their record in the same commit.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+
+from pymysql.err import OperationalError
 
 from mailerd.core.decisions import Pause
 from mailerd.core.models import Handover, Outcome, Record, WriteResult
@@ -43,9 +45,9 @@ _FENCE: Final = "WHERE r.id = v.id AND r.claim_token = v.token AND r.status = 's
 
 # First of all, in the order of their ids: a renewal locks the same rows, in that order, and hand-overs and outcomes lie
 # in two statements. A time-out does not help here: the server may run a transaction that was cut off long ago. The
-# primary key is read in its own order, and a sum is one row to bring back instead of one for each letter.
-_LOCK: Final = "SELECT SUM(id) FROM job_recipients FORCE INDEX (PRIMARY) WHERE id IN %s FOR UPDATE"
-_LOCK_AND_TELL: Final = "SELECT id, job_id FROM job_recipients FORCE INDEX (PRIMARY) WHERE id IN %s FOR UPDATE"
+# primary key is read in its own order. What is read here stays so until the COMMIT.
+_LOCK: Final = """
+SELECT id, job_id, claim_token, status FROM job_recipients FORCE INDEX (PRIMARY) WHERE id IN %s FOR UPDATE"""
 
 # After the jobs, and all at once: the steps after it take some of them each, and those of two daemons could cross.
 _LOCK_SENDERS: Final = "SELECT COUNT(*) FROM senders FORCE INDEX (PRIMARY) WHERE email IN %s FOR UPDATE"
@@ -111,23 +113,7 @@ class RecordWriter:
 
         `repeated`: an earlier try may have been committed, and then its own log of attempts tells what it did.
         """
-        # By position, and never by the row: a row's former claim and its new one may stand in the same batch.
-        fresh = [True] * len(records)
-        if repeated or not await self._all_at_once(cursor, records):
-            if not repeated:
-                await cursor.execute("ROLLBACK")
-                await cursor.execute("BEGIN")
-            jobs_of = await _lock_one_by_one(cursor, records)
-            fresh = [await _write(cursor, record) for record in records]
-            log = [
-                (one, took)
-                for one, took in zip(records, fresh, strict=True)
-                if isinstance(one, Outcome) and jobs_of.get(one.letter.id) == one.letter.job_id
-            ]
-            if log:
-                await cursor.execute(*self._log(log))
-            if failed := failed_events([one for one, took in log if took]):
-                await cursor.execute(*insert_events(failed))
+        fresh = await self._write(cursor, records)
         written = [
             WriteResult.APPLIED if took else await self._not_taken(cursor, record, repeated=repeated)
             for record, took in zip(records, fresh, strict=True)
@@ -145,7 +131,7 @@ class RecordWriter:
         await reschedule(cursor, jobs={}, senders=senders)
         await self._ledger(cursor, [one for one, took in zip(records, fresh, strict=True) if took])
         await self._note(cursor, [one for one in taken if isinstance(one, Handover)])
-        self._tally(cursor, [one for one, took in zip(records, fresh, strict=True) if took])
+        await self._tally(cursor, [one for one, took in zip(records, fresh, strict=True) if took])
         return [
             WriteResult.CANCELLED
             if what is WriteResult.APPLIED and is_requeued(one) and one.letter.job_id in cancelled
@@ -153,24 +139,25 @@ class RecordWriter:
             for one, what in zip(records, written, strict=True)
         ]
 
-    async def _all_at_once(self, cursor: Cursor, records: Sequence[Record]) -> bool:
-        """Write everything in one round trip; whether every row took its record.
-
-        Where some row did not, the transaction begins anew and writes one by one, to learn which: a savepoint would be
-        a round trip in every transaction for what hardly ever happens. A row matches once, however many records of it
-        there are, so two of one row never count as taken here.
-        """
-        handed = [record for record in records if isinstance(record, Handover)]
-        outcomes = [record for record in records if isinstance(record, Outcome)]
-        statements = [_locking(records)]
-        if handed:
-            statements.append(_hand_over(handed))
+    async def _write(self, cursor: Cursor, records: Sequence[Record]) -> list[bool]:
+        """Write the rows, the log of attempts and the events; whether each record's row took it."""
+        await cursor.execute(_LOCK, (tuple(record.letter.id for record in records),))
+        rows = {id_: (job, token, status) for id_, job, token, status in await cursor.fetchall()}
+        fresh = await _hand_over_all(cursor, records, _in_force(records, rows))
+        outcomes = [
+            (one, took)
+            for one, took in zip(records, fresh, strict=True)
+            if isinstance(one, Outcome) and rows.get(one.letter.id, ("",))[0] == one.letter.job_id
+        ]
+        if taken := [one for one, took in outcomes if took]:
+            await cursor.execute(*_outcome(taken))
+            if cursor.rowcount != len(taken):  # a server whose locks do not hold
+                raise OperationalError(1020, "a letter's row has changed though it is locked")
         if outcomes:
-            statements += _outcome(outcomes), self._log([(one, True) for one in outcomes])
-            if failed := failed_events(outcomes):
-                statements.append(insert_events(failed))
-        fenced = [len(part) for part in (handed, outcomes) if part]
-        return (await cursor.execute_batch(statements))[1 : 1 + len(fenced)] == fenced
+            await cursor.execute(*self._log(outcomes))
+        if failed := failed_events(taken):
+            await cursor.execute(*insert_events(failed))
+        return fresh
 
     async def _not_taken(self, cursor: Cursor, record: Record, *, repeated: bool) -> WriteResult:
         """What became of a record that its row does not take now."""
@@ -212,7 +199,7 @@ class RecordWriter:
         for sender in sorted(worked):
             was = await sender_pause(cursor, sender)
             await cursor.execute(_UNPAUSE, (sender,))
-            write_resumed(cursor, was, ended=bool(cursor.rowcount))
+            await write_resumed(cursor, was, ended=bool(cursor.rowcount))
         pauses = {one.letter.sender: (pause, one.letter.pauses) for one in written if (pause := pause_of(one))}
         for sender, (pause, before) in sorted(pauses.items()):
             await self._pause(cursor, sender, pause, before)
@@ -224,10 +211,10 @@ class RecordWriter:
         for (sender, hour), letters in sorted(refunds.items()):  # after the sender's row, as in a claim
             await cursor.execute(_REFUND, (letters, sender, hour))
 
-    def _tally(self, cursor: Cursor, written: Sequence[Record]) -> None:
-        """Count them, in one round trip with COMMIT; last, so that these rows are locked for that moment only."""
+    async def _tally(self, cursor: Cursor, written: Sequence[Record]) -> None:
+        """Count them last, so that these rows are locked for that moment only."""
         if statement := add_tallies(self.daemon_id, [one for one in written if isinstance(one, Outcome)]):
-            cursor.pipeline(statement)
+            await cursor.execute(*statement)
 
     async def _pause(self, cursor: Cursor, sender: str, pause: Pause, before: int) -> None:
         senders = [sender]
@@ -268,9 +255,9 @@ class RecordWriter:
             DatabaseError: not done; the recovery does it later.
         """
         ids, retry = sorted(set(jobs)), InDoubtRetry(was_completed)
-        return await self.database.commit_once(
+        return await self.database.retry_until_committed(
             lambda cursor, _: retry.done(cursor, lambda cursor: complete(cursor, ids)), what="finish jobs",
-            on_retry=on_retry,
+            on_retry=on_retry, only_in_doubt=True,
         )  # fmt: skip
 
     async def count_ended(self, jobs: Sequence[str]) -> dict[str, int]:
@@ -294,14 +281,37 @@ def _to_wake(taken: Iterable[Record]) -> tuple[dict[str, int], dict[str, int]]:
     return jobs, senders
 
 
-async def _lock_one_by_one(cursor: Cursor, records: Sequence[Record]) -> dict[int, str]:
-    """Lock the rows; the job of each."""
-    await cursor.execute(_LOCK_AND_TELL, (tuple(record.letter.id for record in records),))
-    return dict(await cursor.fetchall())
+def _in_force(records: Sequence[Record], rows: Mapping[int, tuple[str, str, str]]) -> list[bool]:
+    """Whether each record's claim holds its row, as `_FENCE` will find; an outcome ends the claim for those after it.
+
+    By position, and never by the row: a row's former claim and its new one may stand in the same batch.
+    """
+    holder = {id_: token for id_, (_, token, status) in rows.items() if status == State.SENDING.value}
+    found = []
+    for one in records:
+        found.append(holder.get(one.letter.id) == one.letter.token)
+        if found[-1] and isinstance(one, Outcome):
+            del holder[one.letter.id]
+    return found
 
 
-def _locking(records: Sequence[Record]) -> Statement:
-    return _LOCK, [tuple(record.letter.id for record in records)]
+async def _hand_over_all(cursor: Cursor, records: Sequence[Record], in_force: list[bool]) -> list[bool]:
+    """Write the hand-overs; which records are still to be taken as written.
+
+    A hand-over leaves the row to its claim, so to repeat it is harmless: where some row did not take its own, each is
+    written alone, to learn which.
+    """
+    handed = {n: one for n, one in enumerate(records) if in_force[n] and isinstance(one, Handover)}
+    if not handed:
+        return in_force
+    await cursor.execute(*_hand_over(list(handed.values())))
+    if cursor.rowcount == len(handed):
+        return in_force
+    taken = list(in_force)
+    for number, one in handed.items():
+        await cursor.execute(*_hand_over([one]))
+        taken[number] = cursor.rowcount == 1
+    return taken
 
 
 def _hand_over(handed: Sequence[Handover]) -> Statement:
@@ -322,12 +332,6 @@ def _update(statement: str, names: Sequence[str], rows: Sequence[tuple[Any, ...]
     rest = "SELECT " + ", ".join(["%s"] * len(names))
     values = " UNION ALL ".join([first, *[rest] * (len(rows) - 1)])
     return statement % values, [value for row in rows for value in row]
-
-
-async def _write(cursor: Cursor, record: Record) -> bool:
-    """Whether the one row took it."""
-    await cursor.execute(*(_hand_over([record]) if isinstance(record, Handover) else _outcome([record])))
-    return bool(cursor.rowcount == 1)
 
 
 def _outcome_row(one: Outcome) -> tuple[Any, ...]:

@@ -173,9 +173,10 @@ class RecoveryQueries:
         Raises:
             DatabaseError: not written; the row is checked again when the lease of the check expires.
         """
-        return await self.database.commit_once(
-            lambda cursor, doubted: self._resolve(cursor, settled, repeated=doubted), what="settle", on_retry=on_retry
-        )
+        return await self.database.retry_until_committed(
+            lambda cursor, doubted: self._resolve(cursor, settled, repeated=doubted), what="settle",
+            on_retry=on_retry, only_in_doubt=True,
+        )  # fmt: skip
 
     async def _resolve(self, cursor: Cursor, it: Resolution, *, repeated: bool) -> WriteResult:
         doubt = it.doubt
@@ -196,7 +197,7 @@ class RecoveryQueries:
                 it.message_id, error,
             ))  # fmt: skip
         if took and it.change and (statement := count_changes(self.daemon_id, [(doubt.sender, it.change)])):
-            cursor.pipeline(statement)
+            await cursor.execute(*statement)
         if not took and not (repeated and await self._was_resolved(cursor, it)):
             return WriteResult.STALE
         if it.change is not Transition.MISSING:
@@ -243,7 +244,7 @@ class RecoveryQueries:
             )
             return [row[0] for row in await cursor.fetchall()]
 
-        return await self.database.transaction(work, what="find senders with drafts", read_only=True)
+        return await self.database.read(work, what="find senders with drafts")
 
     async def own_drafts(self, drafts: Sequence[str], *, sender: str) -> set[str]:
         """Those of `drafts` that open rows of this sender know as theirs.
@@ -261,7 +262,7 @@ class RecoveryQueries:
             )
             return {row[0] for row in await cursor.fetchall()}
 
-        return await self.database.transaction(work, what="find own drafts", read_only=True)
+        return await self.database.read(work, what="find own drafts")
 
     async def check_again(self, drafts: Collection[str], *, sender: str) -> int:
         """Let the unsure letters of this sender that wait for a person, and own one of `drafts`, be checked; how many.
@@ -305,7 +306,7 @@ class RecoveryQueries:
                 return True
             return bool(status != State.SENDING.value and known != draft)
 
-        return await self.database.transaction(work, what="look up a draft", read_only=True)
+        return await self.database.read(work, what="look up a draft")
 
     async def undo(self, *, job: str, seq: int, draft: str) -> UndoneSend | None:
         """Take back that a letter is sent if `draft`, which is there, disproves it; None: it does not.
@@ -326,7 +327,7 @@ class RecoveryQueries:
             await cursor.execute(UNFINISHED_JOBS, (limit,))
             return [row[0] for row in await cursor.fetchall()]
 
-        return await self.database.transaction(work, what="find unfinished jobs", read_only=True)
+        return await self.database.read(work, what="find unfinished jobs")
 
     async def reschedule_stuck_jobs(self, *, on_retry: Callable[[], None] | None = None) -> list[str]:
         """Reschedule stuck jobs: letters of them wait, but no claim would ever find them; which those were.
@@ -347,4 +348,6 @@ class RecoveryQueries:
 
         if not await self.database.read(stuck_jobs, what="look for forgotten jobs"):
             return []
-        return await self.database.commit_once(work, what="wake forgotten jobs", on_retry=on_retry)
+        return await self.database.retry_until_committed(
+            work, what="wake forgotten jobs", on_retry=on_retry, only_in_doubt=True
+        )

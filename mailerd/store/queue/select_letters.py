@@ -184,7 +184,7 @@ async def _end_jobs(cursor: Cursor, selections: Sequence[JobSelection], *, short
     began = tuple(selection.job.id for selection in selections if selection.letters) or ("",)
     whens = [value for job_and_turn in sorted(next_at.items()) for value in job_and_turn]
     statement = _JOB_TURNS.format(whens=" ".join(["WHEN %s THEN %s"] * len(next_at)))
-    cursor.pipeline((statement, (began, JobStatus.SENDING.value, began, *whens, tuple(sorted(next_at)))))
+    await cursor.execute(statement, (began, JobStatus.SENDING.value, began, *whens, tuple(sorted(next_at))))
 
 
 def _letter(row: Sequence[Any], selection: JobSelection, owner: ClaimOwner, *, attempt: int) -> ClaimedRecipient:

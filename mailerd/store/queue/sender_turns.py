@@ -223,7 +223,9 @@ async def write(cursor: Cursor, turns: Sequence[Turn]) -> None:
     """Debit what was taken, and end the turns."""
     paid = sorted((turn for turn in turns if turn.taken), key=lambda turn: turn.it.email)
     if paid:
-        cursor.pipeline(insert_many(_DEBIT_HOUR, [(turn.it.email, naive(turn.hour), turn.taken) for turn in paid]))
+        await cursor.execute(
+            *insert_many(_DEBIT_HOUR, [(turn.it.email, naive(turn.hour), turn.taken) for turn in paid])
+        )
     if tats := {turn.project.name: turn.project.tat for turn in paid if turn.project}:
         await rate_limits.set_project_tats(cursor, tats)
     rows = [
@@ -231,4 +233,4 @@ async def write(cursor: Cursor, turns: Sequence[Turn]) -> None:
         for turn in sorted(turns, key=lambda turn: turn.it.email)
     ]
     if rows:
-        cursor.pipeline(insert_many(_END, rows))
+        await cursor.execute(*insert_many(_END, rows))

@@ -57,7 +57,7 @@ async def undo(database: Database, *, job: str, seq: int, draft: str, by: str) -
     async def work(cursor: Cursor, _: bool) -> list[UndoneSend]:  # noqa: FBT001 - as it is called
         return await retry.done(cursor, lambda cursor: _undo(cursor, job, seq, draft, by))
 
-    done = await database.commit_once(work, what="take back a sent letter")
+    done = await database.retry_until_committed(work, what="take back a sent letter", only_in_doubt=True)
     return done[0] if done else None
 
 
@@ -73,8 +73,8 @@ async def _undo(cursor: Cursor, job: str, seq: int, draft: str, by: str) -> list
     event = Transition.UNDONE.value
     await log_attempt(cursor, AttemptRow(id_, attempts, it.token, by, event, draft_id=draft, error=_NOTE))
     undone = {"recipient_id": id_, "job_id": job, "seq": seq, "email": to, "sender_email": sender, "reason": _NOTE}
-    cursor.pipeline(
-        insert_events([NewEvent(EventType.RECIPIENT_SENT_UNDONE, f"{id_}:{it.token}", undone, job, sender)])
+    await cursor.execute(
+        *insert_events([NewEvent(EventType.RECIPIENT_SENT_UNDONE, f"{id_}:{it.token}", undone, job, sender)])
     )
     await reopen(cursor, job)
     cancelled = await reschedule(cursor, jobs={job: 0}, senders={sender: 0}, back=[id_])

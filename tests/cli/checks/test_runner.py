@@ -147,13 +147,12 @@ async def test_a_server_that_drops_skip_locked_is_told(patient: Patient, monkeyp
     # What TiDB does: the words are taken and the lock is not looked at.
     from mailerd.store.db.cursor import Cursor  # noqa: PLC0415 - this test alone reaches so deep
 
-    send = Cursor._query
+    send = Cursor.execute
 
-    async def deaf(self: Cursor, text: Any) -> Any:
-        plain = text.decode() if isinstance(text, bytes) else text
-        return await send(self, plain.replace("FOR UPDATE SKIP LOCKED", ""))
+    async def deaf(self: Cursor, sql: str, values: Any = None) -> Any:
+        return await send(self, sql.replace("FOR UPDATE SKIP LOCKED", ""), values)
 
-    monkeypatch.setattr(Cursor, "_query", deaf)
+    monkeypatch.setattr(Cursor, "execute", deaf)
     found = (await patient.examined())["database: SKIP LOCKED"]
     assert found.level is Level.FAIL
     assert "two daemons would claim the same letters" in found.what

@@ -65,7 +65,7 @@ async def test_idle_connections_to_the_server_that_has_gone_are_not_tried_after_
     async def forsaken(cursor: Cursor) -> None:
         if proxy.accepted == before:  # its power has gone: only this connection is told, by its keep-alive, say
             await proxy.forsake()
-            cursor.connection.mailerd_transport.abort()
+            cursor.connection.transport.abort()
         await cursor.execute("SELECT 1")
 
     start = time.monotonic()

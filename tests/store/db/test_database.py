@@ -205,7 +205,7 @@ async def test_ask_never_repeats_what_is_in_doubt(proxy: Proxy, far: Database, a
         if answer == "lost":
             proxy.cut_after(0)
         else:
-            cursor.connection.commit = interrupted
+            cursor.connection.driver.commit = interrupted
 
     with pytest.raises(DatabaseError) as caught:
         await far.request(work, what="accept a job")
@@ -248,7 +248,7 @@ async def test_insist_remembers_a_doubt_over_later_failures_that_are_none(proxy:
 async def test_ascertain_leaves_what_has_surely_failed_to_its_caller(database: Database) -> None:
     failing = Failing(99)
     with pytest.raises(DatabaseError) as caught:
-        await database.commit_once(failing, what="settle")
+        await database.retry_until_committed(failing, what="settle", only_in_doubt=True)
     assert caught.value.errno == 1213
     assert failing.calls == [False]
 
@@ -259,7 +259,7 @@ async def test_ascertain_repeats_what_is_in_doubt_over_later_failures_that_are_n
     told = []
     tries = 0
 
-    async def work(cursor: Cursor, repeated: bool) -> str:  # noqa: FBT001 - as commit_once calls it
+    async def work(cursor: Cursor, repeated: bool) -> str:  # noqa: FBT001 - as it is called
         told.append(repeated)
         if len(told) == 1:
             await cursor.execute("INSERT INTO t VALUES (1)")
@@ -272,7 +272,7 @@ async def test_ascertain_repeats_what_is_in_doubt_over_later_failures_that_are_n
         nonlocal tries
         tries += 1
 
-    assert await far.commit_once(work, what="settle", on_retry=tried) == "known"
+    assert await far.retry_until_committed(work, what="settle", on_retry=tried, only_in_doubt=True) == "known"
     assert (told, tries) == ([False, True, True], 2)
     assert await query(far, "SELECT id FROM t") == [(1,)]
 
@@ -341,7 +341,7 @@ async def test_a_look_asks_outside_any_transaction_and_leaves_none(database_url:
 
     async def inside(cursor: Cursor) -> bool:
         await cursor.execute("SELECT 1")
-        return bool(cursor.connection.get_transaction_status())  # as the server said with its answer
+        return bool(cursor.connection.driver.get_transaction_status())  # as the server said with its answer
 
     assert not await database.read(inside, what="look")
     assert await database.transaction(inside, what="work")

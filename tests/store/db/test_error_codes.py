@@ -116,7 +116,7 @@ async def test_a_number_in_answer_to_commit_is_in_doubt_only_where_the_table_say
             await cursor.execute(signal(errno))
 
         await cursor.execute("SELECT 1")
-        cursor.connection.commit = commit
+        cursor.connection.driver.commit = commit
 
     with pytest.raises(DatabaseError) as caught:
         await pool.transaction(work, what="test")

@@ -31,8 +31,8 @@ async def test_the_connection_number_of_a_restarted_server_is_somebody_elses_and
 
         async def work(cursor: Cursor) -> None:
             await cursor.execute("SELECT 1")
-            thread = cursor.connection.thread_id()
-            cursor.connection.mailerd_born -= 60
+            thread = cursor.connection.driver.thread_id()
+            cursor.connection.born -= 60
             await proxy.forsake()  # the old server's power has gone: nobody says so
             mariadb.restart()
             while True:
@@ -78,7 +78,7 @@ async def test_the_connection_number_of_another_server_is_somebody_elses_and_is_
 
             async def work(cursor: Cursor) -> None:
                 await cursor.execute("SELECT 1")
-                thread = cursor.connection.thread_id()
+                thread = cursor.connection.driver.thread_id()
                 proxy.lead_to(other.port)
                 while True:
                     innocents.append(pymysql.connect(**where | {"user": "mailerd", "password": url.password}))

@@ -54,18 +54,6 @@ async def test_a_write_that_began_before_another_was_refused_proves_nothing(data
     assert heard.names() == ["database_away"]
 
 
-async def test_what_goes_with_the_commit_is_a_write_too(database: Database, heard: Heard) -> None:
-    await query(database, "CREATE TABLE t (id INT PRIMARY KEY) ENGINE=InnoDB")
-    with pytest.raises(DatabaseAwayError):
-        await database.transaction(reading(READ_ONLY.format(1290)), what="write")
-
-    async def work(cursor: Cursor) -> None:
-        cursor.pipeline(("INSERT INTO t VALUES (%s)", (1,)))
-
-    await database.transaction(work, what="write")
-    assert heard.names()[-1] == "database_back"
-
-
 async def test_a_database_that_comes_back_without_taking_writes_is_told_at_once(
     proxy: Proxy, far: Database, heard: Heard
 ) -> None:

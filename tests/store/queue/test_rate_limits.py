@@ -361,7 +361,7 @@ class Shifted(Database):
     at = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
 
     async def transaction[T](
-        self, work: Callable[[Cursor], Awaitable[T]], *, what: str, bound: float | None = None, read_only: bool = False
+        self, work: Callable[[Cursor], Awaitable[T]], *, what: str, bound: float | None = None
     ) -> T:
         async def shifted(cursor: Cursor) -> T:
             await cursor.execute("SET timestamp = %s", (self.at.timestamp(),))
@@ -370,7 +370,7 @@ class Shifted(Database):
             finally:
                 await cursor.execute("SET timestamp = DEFAULT")
 
-        return await super().transaction(shifted, what=what, bound=bound, read_only=read_only)
+        return await super().transaction(shifted, what=what, bound=bound)
 
 
 @pytest.mark.usefixtures("database")
