@@ -47,19 +47,6 @@ def encode(fields: Mapping[str, str]) -> bytes:
     return b"".join(parts)
 
 
-def decode(record: bytes) -> dict[str, str]:
-    """The fields of a record that `encode` has made."""
-    fields = {}
-    while record:
-        line, _, record = record.partition(b"\n")
-        name, plain, value = line.partition(b"=")
-        if not plain:
-            (size,) = struct.unpack_from("<Q", record)
-            value, record = record[8 : 8 + size], record[9 + size :]
-        fields[name.decode()] = value.decode("utf-8", "surrogateescape")
-    return fields
-
-
 def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
@@ -81,8 +68,8 @@ class JournaldTransport:
         self._told = told
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         self._socket.setblocking(False)
-        self._backlog: deque[tuple[int, bytes]] = deque()
-        """Records, each with the nanosecond since 1970 at which it was to be written."""
+        self._backlog: deque[tuple[int, int, Mapping[str, str]]] = deque()
+        """Records, each with the nanosecond since 1970 at which it was to be written, and its size."""
         self._backlog_bytes = 0
         self._lost = 0
         # The guard of the event loop writes from a thread of its own; a destructor may do so in the midst of a record.
@@ -99,7 +86,7 @@ class JournaldTransport:
             record = encode(fields)
             waiting = self._backlog or self._lost
             if (waiting and not self._drain()) or not self._send(record):
-                self._keep(record)
+                self._keep(fields, size=len(record))
 
     def flush(self) -> bool:
         """Try again what was kept; whether more is left. Called now and then, since nothing may be said for long.
@@ -109,20 +96,20 @@ class JournaldTransport:
         with self._lock:
             return bool(self._backlog or self._lost) and not self._drain()
 
-    def _keep(self, record: bytes) -> None:
-        if self._backlog_bytes + len(record) > self._most:
+    def _keep(self, fields: Mapping[str, str], *, size: int) -> None:
+        if self._backlog_bytes + size > self._most:
             self._lost += 1
             return
-        self._backlog.append((time.time_ns(), record))
-        self._backlog_bytes += len(record)
+        self._backlog.append((time.time_ns(), size, fields))
+        self._backlog_bytes += size
 
     def _drain(self) -> bool:
         while self._backlog:
-            _, record = self._backlog[0]
-            if not self._send(record):
+            _, size, fields = self._backlog[0]
+            if not self._send(encode(fields)):
                 return False
             self._backlog.popleft()
-            self._backlog_bytes -= len(record)
+            self._backlog_bytes -= size
         if self._lost:
             number = self._lost
             if not self._send(encode(self._say_lost(number))):
@@ -163,12 +150,12 @@ class JournaldTransport:
             os.close(file)
         return True
 
-    def close(self) -> list[tuple[int, dict[str, str]]]:
+    def close(self) -> list[tuple[int, Mapping[str, str]]]:
         """A last try, and the end; what journald has still not taken, each with its nanosecond since 1970."""
         with self._lock:
             self.flush()
             self._socket.close()
-            left = [(at, decode(record)) for at, record in self._backlog]
+            left = [(at, fields) for at, _, fields in self._backlog]
             if self._lost:
-                left.append((time.time_ns(), dict(self._say_lost(self._lost))))
+                left.append((time.time_ns(), self._say_lost(self._lost)))
             return left

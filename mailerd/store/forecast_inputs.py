@@ -110,10 +110,7 @@ class ForecastReader:
 
         async def work(cursor: Cursor) -> dict[str, ForecastInputs]:
             ids = tuple(jobs)
-            await cursor.execute(_JOBS, (ids,))
-            found = await cursor.fetchall()
-            await cursor.execute(_ROWS, (ids, ids))
-            letters = await cursor.fetchall()
+            found, letters = await cursor.fetch_batch([(_JOBS, (ids,)), (_ROWS, (ids, ids))])
             asked = [
                 _Asked(id_, sender, precedence, utc(send_at), JobStatus(status))
                 for id_, sender, precedence, send_at, status in found
@@ -144,10 +141,8 @@ class ForecastReader:
 
     async def _outlooks(self, cursor: Cursor, asked: Sequence[_Asked]) -> dict[str, ForecastInputs]:
         senders = sorted({one.sender for one in asked})
-        await cursor.execute(_SENDERS, (tuple(senders),))
-        known = await self._states(cursor, senders, await cursor.fetchall())
-        await cursor.execute(*_queue_of(asked))
-        queues = _queues(await cursor.fetchall())
+        states, queued = await cursor.fetch_batch([(_SENDERS, (tuple(senders),)), _queue_of(asked)])
+        known, queues = await self._states(cursor, senders, states), _queues(queued)
         hours = await rate_limits.sent_by_hour(cursor, senders, now=known[senders[0]][0].now)
         counted = await _counts(cursor, asked, queues)
         measured = await _measured(cursor, [it for it, _ in known.values()])

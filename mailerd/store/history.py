@@ -210,12 +210,13 @@ class HistoryReader:
 
 async def _log(cursor: Cursor, recipient: int) -> tuple[tuple[Attempt, ...], int]:
     """The first and the last lines of a letter's log of attempts, and how many stand between them."""
-    await cursor.execute(_LOG.format(order="ASC"), (recipient, FIRST))
-    first = await cursor.fetchall()
-    await cursor.execute(_LOG.format(order="DESC"), (recipient, LAST))
-    last = await cursor.fetchall()
-    await cursor.execute(_LOGGED, (recipient,))
-    lines: int = (await cursor.fetchone())[0]
+    first, last, ((lines,),) = await cursor.fetch_batch(
+        [
+            (_LOG.format(order="ASC"), (recipient, FIRST)),
+            (_LOG.format(order="DESC"), (recipient, LAST)),
+            (_LOGGED, (recipient,)),
+        ]
+    )
     rows = {row[0]: row[1:] for row in (*first, *reversed(last))}  # those of a short log stand in both
     log = tuple(
         Attempt(utc(at), attempt, event, bool(applied), *rest) for at, attempt, event, applied, *rest in rows.values()

@@ -331,10 +331,11 @@ async def _write_events(cursor: Cursor, left: Sequence[NewSuppression]) -> None:
     if not left:
         return
     letters = tuple({it.recipient_id for it in left if it.recipient_id}) or (0,)
-    await cursor.execute(_LEFT, (tuple({it.digest for it in left}), tuple({it.list_id for it in left})))
-    rows = {(bytes(digest), list_id): (name, at) for digest, list_id, name, at in await cursor.fetchall()}
-    await cursor.execute(_LETTERS, (letters,))
-    letter_of = {row[0]: row[1:] for row in await cursor.fetchall()}
+    found, sent = await cursor.fetch_batch(
+        [(_LEFT, (tuple({it.digest for it in left}), tuple({it.list_id for it in left}))), (_LETTERS, (letters,))]
+    )
+    rows = {(bytes(digest), list_id): (name, at) for digest, list_id, name, at in found}
+    letter_of = {row[0]: row[1:] for row in sent}
     await cursor.execute(
         *insert_events([_event(it, rows, letter_of) for it in left if (it.digest, it.list_id) in rows])
     )

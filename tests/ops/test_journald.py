@@ -95,12 +95,12 @@ def lost(number: int) -> Mapping[str, str]:
 
 def test_a_record_survives_line_breaks_equal_signs_and_every_script() -> None:
     fields = {"MESSAGE": "a\nb=c\n", "X": "=", "Y": "数据库", "Z": ""}
-    assert decode(encode(fields)) == native.decode(encode(fields)) == fields
+    assert decode(encode(fields)) == fields
 
 
 @given(st.dictionaries(st.from_regex(r"[A-Z]+", fullmatch=True), st.text() | st.sampled_from(["", "\n", "a=b"])))
 def test_any_record_survives(fields: dict[str, str]) -> None:
-    assert decode(encode(fields)) == native.decode(encode(fields)) == fields
+    assert decode(encode(fields)) == fields
 
 
 def test_what_journald_does_not_take_now_comes_later_and_in_order(journald: Journald, way: JournaldTransport) -> None:

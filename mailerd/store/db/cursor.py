@@ -75,6 +75,14 @@ class Cursor:
         rows: Sequence[Any] = await self._driver.fetchall()
         return rows
 
+    async def fetch_batch(self, statements: Sequence[Statement]) -> list[Sequence[Any]]:
+        """Run several SELECTs, one after the other; the rows of each."""
+        found = []
+        for sql, values in statements:
+            await self.execute(sql, values)
+            found.append(await self.fetchall())
+        return found
+
 
 def _literal(driver: Any, value: object) -> Any:
     """A value as it stands in a statement.

@@ -98,7 +98,9 @@ class FindingsWriter:
             tries.append(done)
             return done
 
-        return await self.database.commit_once(work, what="write what was found in an inbox")
+        return await self.database.retry_until_committed(
+            work, what="write what was found in an inbox", only_in_doubt=True
+        )
 
 
 @dataclass
@@ -139,7 +141,7 @@ class _FindingsBatch:
         if self._suppress:
             await add(self.cursor, self._suppress)
         if self._news:
-            self.cursor.pipeline(insert_events(self._news))
+            await self.cursor.execute(*insert_events(self._news))
         return self.done
 
     async def _unknown(self, found: Sequence[Found]) -> list[Found]:
@@ -277,7 +279,7 @@ class _FindingsBatch:
             ):
                 self.done.paused.append(("blocked", reason, _BLOCKED_PAUSE.total_seconds()))
         if bounced := sum(it.consequence.fate is Fate.BOUNCED for it in self.done.changed):
-            self.cursor.pipeline(count_bounced(self.writer.daemon_id, self.lease.email, bounced))
+            await self.cursor.execute(*count_bounced(self.writer.daemon_id, self.lease.email, bounced))
 
     def _is_recent(self, at: datetime) -> bool:
         return self.lease.now - at < timedelta(hours=24)

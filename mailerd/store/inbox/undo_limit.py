@@ -68,7 +68,7 @@ async def undo_letters(
             "sender_email": letter.sender, "reason": NOTE,
         }  # fmt: skip
         what = NewEvent(EventType.RECIPIENT_SENT_UNDONE, f"{letter.id}:{token}", data, letter.job_id, letter.sender)
-        cursor.pipeline(insert_events([what]))
+        await cursor.execute(*insert_events([what]))
         undone.append(UndoneByLimit(letter, cancelled=False))
         if fate:
             fates[f"{letter.job_id} {letter.id}"] = fate

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from mailerd.core.models import Outcome, Record
-from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.cursor import Cursor, Statement
 from mailerd.store.db.database import Database
 from mailerd.store.queue.side_effects import is_requeued, pauses_project, project_senders, updates_sender, was_slow
 
@@ -56,11 +56,14 @@ def _needs(record: Record, paused: Iterable[str]) -> set[_Row]:
 
 async def _locked(cursor: Cursor, rows: set[_Row]) -> set[_Row]:
     """Those that exist and are locked."""
-    locked: set[_Row] = set()
-    for table in sorted({table for table, _ in rows}):
+    tables = sorted({table for table, _ in rows})
+    statements: list[Statement] = []
+    for table in tables:
         names = tuple(sorted(name for of, name in rows if of == table))
-        await cursor.execute(_THERE.format(key=_KEYS[table], table=table), (names,))
-        there = await cursor.fetchall()
-        await cursor.execute(_FREE.format(key=_KEYS[table], table=table), (names,))
-        locked |= {(table, name) for (name,) in set(there) - set(await cursor.fetchall())}
-    return locked
+        statements += [(sql.format(key=_KEYS[table], table=table), (names,)) for sql in (_THERE, _FREE)]
+    found = [{name for (name,) in answer} for answer in await cursor.fetch_batch(statements)]
+    return {
+        (table, name)
+        for table, there, free in zip(tables, found[::2], found[1::2], strict=True)
+        for name in there - free
+    }

@@ -21,5 +21,5 @@ async def pause_sender(cursor: Cursor, email: str, *, cause: str, reason: str, w
     await cursor.execute(_PAUSE, (lasts, cause, short(reason, 500), pauses, email, lasts))
     if cursor.rowcount != 1:
         return False
-    write_paused(cursor, was, cause=cause, reason=reason, lasts=wait)
+    await write_paused(cursor, was, cause=cause, reason=reason, lasts=wait)
     return True

@@ -197,12 +197,10 @@ async def lock_projects(cursor: Cursor, names: Iterable[str]) -> tuple[dict[str,
     project wait for the moment that `add_projects` needs.
     """
     wanted = tuple(sorted(set(names)))
-    await cursor.execute(_KNOWN_PROJECTS, (wanted,))
-    known = await cursor.fetchall()
-    await cursor.execute(_PROJECTS, (wanted,))
+    known, rows = await cursor.fetch_batch([(_KNOWN_PROJECTS, (wanted,)), (_PROJECTS, (wanted,))])
     ours = {
         name: ProjectState(utc(tat), rate_limit.latency(latency, seen=seen, now=now))
-        for name, tat, latency, seen, now in await cursor.fetchall()
+        for name, tat, latency, seen, now in rows
     }
     return ours, set(wanted) - {name for (name,) in known} - ours.keys()
 

@@ -60,7 +60,7 @@ class RestoredQueue:
             await cursor.execute(_COUNT)
             return dict(await cursor.fetchall())
 
-        return await self.database.transaction(work, what="count open letters", read_only=True)
+        return await self.database.read(work, what="count open letters")
 
     async def doubt_all(self) -> int:
         """Make each of them unsure, to be looked for before it is sent; how many. Again, it goes on where it ended.
