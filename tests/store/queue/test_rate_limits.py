@@ -128,7 +128,9 @@ async def test_a_letter_that_was_slow_to_google_slows_its_sender_in_the_commit_o
     assert await row_of_me(database) == (8.0, 0)
 
 
-async def test_a_letter_that_was_slow_to_google_slows_its_project_too_and_no_other(database: Database) -> None:
+async def test_a_letter_that_was_slow_to_google_slows_its_project_too_and_no_other(
+    database: Database, database_url: str
+) -> None:
     for sender, project in ((ME, "1"), (YOU, "2")):
         await post(database, sender=sender, recipients=50)
         await query(database, "UPDATE senders SET project = %s WHERE email = %s", project, sender)
@@ -141,19 +143,23 @@ async def test_a_letter_that_was_slow_to_google_slows_its_project_too_and_no_oth
         ("1", 4.0, 0), ("2", None, 1),
     ]  # fmt: skip
     await query(database, "UPDATE senders SET next_claim_at = NULL WHERE email = %s", YOU)
-    permits = RateLimits(database, lambda: claimer.defaults)
+    still = Shifted(DatabaseSettings(url=database_url), events=StoreEvents(Heard()))  # its clock stands still meanwhile
+    claimer = claims(still, SenderLimits(10_000_000, 0, 0), project=330_000)
+    permits = RateLimits(still, lambda: claimer.defaults)
     for latency, minute in ((4.0, 65), (None, 60.4)):  # a quarter more than the latency, or the least that is left
         each = minute / 326_700  # seconds that a unit takes, of the 99 % that do not go at once
+        still.at = datetime.now(UTC)
         await query(database, "UPDATE projects SET tat = NULL, latency = %s WHERE name = '1'", latency)
         assert len((await claimer.claim(80)).letters) == 20  # a quarter of what is wanted for each sender
         (paid,) = await query(
-            database,
+            still,
             "SELECT TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), tat) / 1e6 FROM projects WHERE name = '1'",
         )
-        assert 20 * 110 * each - 0.03 < float(paid[0]) <= 20 * 110 * each
-        await query(database, "UPDATE projects SET tat = UTC_TIMESTAMP(6) + INTERVAL 2 SECOND WHERE name = '1'")
+        assert float(paid[0]) == pytest.approx(20 * 110 * each, abs=0.001)
+        await query(still, "UPDATE projects SET tat = UTC_TIMESTAMP(6) + INTERVAL 2 SECOND WHERE name = '1'")
         wait = (await permits.acquire(ME, units=20)).total_seconds()
-        assert wait == pytest.approx(2 + (20 - 3300) * each, abs=0.02)
+        assert wait == pytest.approx(2 + (20 - 3300) * each, abs=0.001)
+    await still.close()
 
 
 @pytest.mark.parametrize("change", [Transition.LOST, Transition.DEFERRED, Transition.FAILED])
