@@ -198,7 +198,7 @@ class Daemon:
         self.service.watchdog.reloading()
         try:
             new = read()
-            self.service.alerter.configure(new.alerts)
+            self.service.alerter.configure(new.alerts, language=new.log.language)
             self.claims.set_limits(default_limits(new))
             configure_log(new.log)
             changed = [name for name in Settings.model_fields if getattr(new, name) != getattr(self.settings, name)]
@@ -229,7 +229,7 @@ def build(settings: Settings, log: EventSink, *, flush: Callable[[], bool] = lam
     lease = timedelta(seconds=settings.runner.lease)
     policy = _policy(settings)
     metrics = Metrics()
-    alert_state = AlertState(settings.alerts)
+    alert_state = AlertState(settings.alerts, language=settings.log.language)
     changes = QueueChanges()
     sink = FanOut(log, metrics.on_event, alert_state.on_event, changes.on_event)
     events = RunnerEvents(sink)

@@ -18,7 +18,7 @@ type Language = Literal["en", "zh"]
 
 _SEPARATORS: Final = {"\n": "\n", "; ": "；", ". ": "。", ", ": "，"}
 """What joins sentences that are made one by one, and what joins them in Chinese."""
-_MOST_PARTS: Final = 40
+_MOST_PARTS: Final = 8
 """Sentences joined in one text that are looked at; what is longer is a quotation."""
 _DAYS: Final = {
     day: f"周{name}"
@@ -27,7 +27,10 @@ _DAYS: Final = {
     )
 }
 _DAY: Final = re.compile("|".join(_DAYS))
-_KINDS: Final = {"span": r"[\d.]+ (?:d|h|min|s|ms)(?: \d+ (?:h|min|s))?", "time": "[^;,]*?"}
+_KINDS: Final = {
+    "span": re.compile(r"[\d.]+ (?:d|h|min|s|ms)(?: \d+ (?:h|min|s))?"),
+    "time": re.compile("[^;,]*"),
+}
 """What a field looks like whose kind says more than "any text"."""
 _CJK: Final = re.compile(r"[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]")
 
@@ -56,14 +59,19 @@ class Text:
         return "".join(found)
 
     @cached_property
-    def _pattern(self) -> re.Pattern[str]:
-        """The English as a pattern whose groups are its fields."""
+    def _pieces(self) -> tuple[str, tuple[tuple[str, str, str], ...]]:
+        """What the English begins with, and each field with its kind and what stands behind it."""
         kinds = {name: kind or "" for _, name, kind, _ in Formatter().parse(self.zh) if name}
-        pattern = ""
+        begin, found = "", list[tuple[str, str, str]]()
         for literal, name, _, _ in Formatter().parse(self.en):
-            pattern += re.escape(literal)
-            pattern += f"(?P<{name}>{_KINDS.get(kinds.get(name, ''), '.*?')})" if name else ""
-        return re.compile(pattern, re.DOTALL)
+            if found:
+                last, kind, behind = found[-1]
+                found[-1] = (last, kind, behind + literal)
+            else:
+                begin += literal
+            if name:
+                found.append((name, kinds.get(name, ""), ""))
+        return begin, tuple(found)
 
     @property
     def literal(self) -> str:
@@ -78,9 +86,25 @@ class Text:
         return word if space or literal == self.en else ""
 
     def fields_in(self, sentence: str) -> Mapping[str, str] | None:
-        """The fields of an English sentence; None where it was not made from this template."""
-        found = self._pattern.fullmatch(sentence)
-        return found.groupdict() if found else None
+        """The fields of an English sentence; None where it was not made from this template.
+
+        Each field ends where what stands behind it comes first: without a second try, so that a text of a stranger
+        costs a time that grows with its length and no faster.
+        """
+        begin, fields = self._pieces
+        if not sentence.startswith(begin):
+            return None
+        found, at = dict[str, str](), len(begin)
+        for number, (name, kind, behind) in enumerate(fields, 1):
+            if number < len(fields):
+                end = sentence.find(behind, at)
+            else:
+                end = len(sentence) - len(behind) if sentence.endswith(behind) else -1
+            if end < at or (kind in _KINDS and not _KINDS[kind].fullmatch(sentence[at:end])):
+                return None
+            found[name] = sentence[at:end]
+            at = end + len(behind)
+        return found if at == len(sentence) else None
 
 
 class Catalogue:
@@ -99,22 +123,28 @@ class Catalogue:
 
     def chinese(self, english: str) -> str:
         """A text in Chinese: one sentence, or several that are joined; what is not known stays as it is."""
-        return self._ended(english) or self._one(english) or self._joined(english) or english
+        found = self._find(english)
+        return self._ended(english, found) or self._say(found) or self._joined(english) or english
 
-    def _ended(self, text: str) -> str | None:
+    def _ended(self, text: str, found: tuple[Text, Mapping[str, str]] | None) -> str | None:
         """The Chinese of a known sentence that a fixed one follows: "; nothing was stored"."""
         before, separator, last = text.rpartition("; ")
-        if not separator or (ending := self._fixed.get(last)) is None:
+        ending = self._fixed.get(last) if separator else None
+        if ending is None or (found and found[0].en.endswith(last)):
             return None
         said = self.chinese(before)
         return f"{said}；{ending}" if said != before else None
 
-    def _one(self, sentence: str) -> str | None:
+    def _find(self, sentence: str) -> tuple[Text, Mapping[str, str]] | None:
+        """The text that a sentence was made from, and its fields."""
         word = sentence.partition(" ")[0]
         for text in (*self._by_first_word.get(word, ()), *self._by_first_word.get("", ())):
             if (fields := text.fields_in(sentence)) is not None:
-                return _spaced("".join(self._filled(text.zh, fields)))
+                return text, fields
         return None
+
+    def _say(self, found: tuple[Text, Mapping[str, str]] | None) -> str | None:
+        return _spaced("".join(self._filled(found[0].zh, found[1]))) if found else None
 
     def _filled(self, template: str, fields: Mapping[str, str]) -> list[str]:
         found = []
@@ -147,7 +177,7 @@ class Catalogue:
             for end in range(len(parts), at, -1):
                 if at or end < len(parts):
                     sentence = separator.join(parts[at:end])
-                    said = sentence if not sentence.strip() else self._one(sentence)
+                    said = sentence if not sentence.strip() else self._say(self._find(sentence))
                     if said is not None:
                         found.append(said)
                         at = end

@@ -19,7 +19,7 @@ from mailerd.intake.check_recipients import RejectedRecipient
 from mailerd.intake.dry_run import dry_run
 from mailerd.intake.errors import ApiError, FieldError, away, invalid
 from mailerd.intake.forecast import ForecastService
-from mailerd.intake.http_responses import REQUEST, json_response, json_size, to_json
+from mailerd.intake.http_responses import REQUEST, in_language, json_response, json_size, to_json
 from mailerd.intake.key_shares import Shares
 from mailerd.intake.opted_out import OptOut
 from mailerd.intake.parse_job import ParsedJob, fingerprint, parse_job
@@ -182,7 +182,9 @@ class CreateJobEndpoint:
             await self._clock.sleep(FIRST_ANSWER_TIMEOUT / 20)
             known = await self._answers.find(key.id, idempotency_key) or known
         self._events.job_repeated(job=known.job_id, key=key.name, request=REQUEST.get())
-        return web.Response(text=known.response, content_type="application/json", headers={REPLAYED: "true"})
+        return web.Response(
+            text=in_language(known.response), content_type="application/json", headers={REPLAYED: "true"}
+        )
 
     async def _dry_run(self, parsed: ParsedJob, renderer: ThreadRenderer) -> web.Response:
         job = parsed.job

@@ -4,12 +4,13 @@ import asyncio
 import json
 from collections.abc import Mapping
 from contextvars import ContextVar
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
 
 from mailerd.intake.errors import MAX_DETAILS, MAX_FIELD_PATH, ApiError
 from mailerd.intake.response_models import DetailOut, ErrorOut, FailureOut, ResponseModel
+from mailerd.texts import in_chinese, language
 
 REQUEST_ID: Final = "X-Request-Id"
 REQUEST: Final = ContextVar[str]("request")
@@ -18,6 +19,8 @@ WRITE_TIMEOUT: Final = 60.0
 """Seconds for a client to read its answer."""
 MAX_MESSAGE: Final = 1_000
 """Characters of an error's message; each of its details has its own bound."""
+SENTENCES: Final = frozenset({"message", "error", "reason", "cause_of_wait", "warnings"})
+"""The fields whose values are for people: they are Chinese where Accept-Language asks for it."""
 _ENCODE: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
@@ -27,7 +30,29 @@ class UnreadError(ConnectionError):
 
 def json_response(body: ResponseModel, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     """A model as an answer."""
-    return web.Response(text=to_json(body), status=status, headers=headers, content_type="application/json")
+    return web.Response(
+        text=in_language(to_json(body)), status=status, headers=headers, content_type="application/json"
+    )
+
+
+def in_language(answer: str) -> str:
+    """An answer in JSON whose sentences are in the language of its request; what programs read stays as it is."""
+    return answer if language() == "en" else _ENCODE(_in_chinese(json.loads(answer), name=""))
+
+
+def _in_chinese(value: Any, *, name: str) -> Any:
+    match value:
+        case dict():
+            return {
+                key: _in_chinese(each, name="message" if (name, key) == ("forecast", "text") else key)
+                for key, each in value.items()
+            }
+        case list():
+            return [_in_chinese(each, name=name) for each in value]
+        case str() if name in SENTENCES:
+            return in_chinese(value)
+        case _:
+            return value
 
 
 def to_json(body: ResponseModel) -> str:
@@ -51,6 +76,8 @@ def error_response(error: ApiError, *, request_id: str) -> web.Response:
 def with_headers[R: web.StreamResponse](response: R, request_id: str) -> R:
     """The answer with the headers that every answer has."""
     response.headers[REQUEST_ID] = request_id
+    if language() == "zh":
+        response.headers.setdefault("Content-Language", "zh")
     response.headers["Server"] = "mailerd"  # aiohttp's own names the versions of Python and of itself
     response.headers.setdefault("Cache-Control", "no-store")
     response.headers.setdefault("X-Content-Type-Options", "nosniff")

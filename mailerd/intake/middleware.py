@@ -7,6 +7,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from mailerd.clock import Clock, new_id
+from mailerd.core.texts import accepted_language
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.intake import IntakeEvents
 from mailerd.intake.auth import CALLER, raw_path
@@ -16,6 +17,7 @@ from mailerd.intake.http_responses import REQUEST, UnreadError, error_response, 
 from mailerd.intake.stranger_log import StrangerLog
 from mailerd.mail.errors import RendererError
 from mailerd.store.db import error_codes
+from mailerd.texts import speak
 
 _BEGUN: Final = ContextVar[web.StreamResponse | None]("begun")
 """The answer to this request, once its headers are being written; None before that."""
@@ -86,6 +88,7 @@ class ErrorMiddleware:
         """Answer, whatever happens."""
         started, request_id = self._clock.monotonic(), new_id()
         REQUEST.set(request_id)
+        speak(accepted_language(request.headers.get("Accept-Language", "")))
         CALLER.set("")
         self._strangers.begin()
         _BEGUN.set(None)
@@ -110,6 +113,7 @@ class ErrorMiddleware:
             return None
         request_id = new_id()
         REQUEST.set(request_id)
+        speak(accepted_language(request.headers.get("Accept-Language", "")))
         problem = ApiError(417, "expectation_failed", "the header Expect may say 100-continue only")
         if self._strangers.logs(self._client_address.address(request)):
             self._tell_refused(problem, request_id)

@@ -9,6 +9,7 @@ from typing import Final
 from mailerd.config import AlertSettings
 from mailerd.core.pauses import MANUAL, until
 from mailerd.core.stats import QueueStats, SenderStats
+from mailerd.core.texts import Language
 from mailerd.core.verdicts import PauseCause
 from mailerd.events.base import Event
 
@@ -69,6 +70,8 @@ class AlertState:
     """Begun, lasting and resolved troubles."""
 
     settings: AlertSettings
+    language: Language = "en"
+    """In which the messages are sent: that of the log."""
     _firing: dict[str, ActiveAlert] = field(default_factory=dict)
     _resolved: deque[str] = field(default_factory=lambda: deque(maxlen=_MAX_KEPT))
     _notes: deque[str] = field(default_factory=lambda: deque(maxlen=_MAX_KEPT))

@@ -3,16 +3,18 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from mailerd.config import AlertSettings
 from mailerd.core.stats import QueueStats
+from mailerd.core.texts import Language
 from mailerd.events.process import ProcessEvents
 from mailerd.ops.alert_state import AlertState, Message
 from mailerd.ops.heartbeat import Heartbeats
 from mailerd.ops.notify import SEND_TIMEOUT, Notifier, build_notifiers
 from mailerd.ops.periodic import every
+from mailerd.texts import in_chinese
 
 _CHECK_INTERVAL: Final = 2.0
 _TRIES: Final = 3
@@ -39,7 +41,7 @@ class Alerter:
         settings = self.state.settings
         self._notifiers = build_notifiers(webhook=settings.webhook, urls=settings.urls)
 
-    def configure(self, settings: AlertSettings) -> None:
+    def configure(self, settings: AlertSettings, *, language: Language) -> None:
         """Take other settings; what is wrong now is remembered.
 
         Raises:
@@ -47,6 +49,7 @@ class Alerter:
         """
         self._notifiers = build_notifiers(webhook=settings.webhook, urls=settings.urls)
         self.state.settings = settings
+        self.state.language = language
 
     async def run(self) -> None:
         """Look and post, until cancelled."""
@@ -68,6 +71,9 @@ class Alerter:
         """Send what is due. A message that no notifier took is sent again."""
         if (message := self.state.message(now=now)) is None or not self._notifiers:
             return
+        if self.state.language == "zh":
+            lines = tuple(in_chinese(line) for line in message.lines)
+            message = replace(message, subject=in_chinese(message.subject), lines=lines)
         # Side by side: one that hangs keeps nothing from the others.
         if not any(await asyncio.gather(*(self._send(post, message) for post in self._notifiers))):
             self.state.undelivered()

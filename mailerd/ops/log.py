@@ -22,6 +22,7 @@ from mailerd.events.base import Event, EventSink
 from mailerd.events.process import ProcessEvents
 from mailerd.ops import log_formats
 from mailerd.ops.journald import ADDRESS, JournaldTransport, under_systemd
+from mailerd.texts import in_chinese
 
 if TYPE_CHECKING:
     from loguru import Message, Record
@@ -91,6 +92,8 @@ class Log:
             _out_at_most(heading + "".join(log_formats.of_record(record, at=at) for at, record in left))
 
     def _words(self, event: Event, fields: Mapping[str, object]) -> str:
+        if self._chinese:
+            fields = {name: _in_chinese(value) for name, value in fields.items()}
         words = event.words(fields, chinese=self._chinese)
         return words if words.isprintable() else words.translate(_ESCAPED)
 
@@ -120,6 +123,14 @@ class Log:
 
     on_lost: EventSink | None = None
     """Who else shall hear of lost records, once the log has told of them: the metrics."""
+
+
+def _in_chinese(value: object) -> object:
+    """A field as a Chinese line shows it: causes are sentences of their own."""
+    if not isinstance(value, str | Exception):
+        return value
+    said = in_chinese(str(value))
+    return value if said == str(value) else said
 
 
 def _kind(settings: LogSettings) -> Literal["journald", "text", "json"]:

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from contextvars import ContextVar
-from functools import cache
+from functools import cache, lru_cache
 from importlib import import_module
 from typing import Final
 
 from mailerd.core.texts import Catalogue, Language
 
-TABLES: Final = ("causes",)
+TABLES: Final = ("api", "causes", "letters", "rows", "sign_ins")
 """The modules of this package; each has a mapping TEXTS. They are read when the first Chinese sentence is wanted."""
 _LANGUAGE: Final = ContextVar[Language]("language", default="en")
 
@@ -34,6 +34,7 @@ def tr(english: str) -> str:
     return english if _LANGUAGE.get() == "en" else in_chinese(english)
 
 
+@lru_cache(maxsize=4096)
 def in_chinese(english: str) -> str:
     """An English sentence in Chinese; one that is in no table stays as it is."""
     return catalogue().chinese(english)

@@ -48,6 +48,17 @@ def test_a_text_line_has_time_level_and_words(capsys: pytest.CaptureFixture[str]
     assert re.fullmatch(STAMP + r" INFO     database 127\.0\.0\.1:3306 is back after 2\.0 s\n", err)
 
 
+def test_a_cause_is_chinese_in_a_chinese_line_and_english_in_its_field(capsys: pytest.CaptureFixture[str]) -> None:
+    cause = "no answer from Google: no answer within the time-out"
+    for kind in ("text", "json"):
+        RunnerEvents(Log(LogSettings(format=kind, language="zh")).write).letter_released(
+            job="J", recipient=1, to="a@b.c", sender="me@example.com", cause=cause
+        )
+    line, written = capsys.readouterr().err.splitlines()
+    assert "Google 没有应答：超时前没有应答" in line
+    assert json.loads(written)["cause"] == cause
+
+
 def test_the_words_are_chinese_where_that_is_configured(capsys: pytest.CaptureFixture[str]) -> None:
     StoreEvents(Log(LogSettings(format="text", language="zh")).write).database_back(where="h:1", seconds=2)
     assert "数据库 h:1 已恢复，历时 2.0 秒" in capsys.readouterr().err

@@ -1,0 +1,49 @@
+"""Answers in Chinese where Accept-Language asks for it; what programs read is the same in both languages."""
+
+from typing import Any
+
+import pytest
+
+from tests.intake.site import Site, job
+
+CHINESE = {"Accept-Language": "zh-CN,zh;q=0.9,en;q=0.8"}
+BAD = job({"email": "x", "name": "A"}, {"email": "a@example.com"}, colour="red", reference=7)
+
+
+async def test_an_error_is_chinese_with_every_detail(site: Site) -> None:
+    status, answer = await site.post(BAD, headers=CHINESE)
+    assert (status, answer["error"]["code"]) == (422, "invalid_request")
+    assert answer["error"]["message"] == "请求中有 4 处问题；未保存任何内容"
+    assert {each["field"]: each["message"] for each in answer["error"]["details"]} == {
+        "colour": "未知的字段",
+        "reference": "必须是字符串",
+        "recipients[0].email": "电子邮件地址必须有 @。",
+        "recipients[1].variables": "subject，第 1 行：'name' 未定义",
+    }
+
+
+@pytest.mark.parametrize("header", [{}, {"Accept-Language": "en"}, {"Accept-Language": "de"}])
+async def test_it_is_english_where_nobody_asks_for_chinese(site: Site, header: dict[str, str]) -> None:
+    _, answer = await site.post(BAD, headers=header)
+    assert answer["error"]["message"].isascii()
+
+
+async def test_both_languages_name_the_same_fields(site: Site) -> None:
+    def fields(answer: Any) -> list[str]:
+        return [each["field"] for each in answer["error"]["details"]]
+
+    _, english = await site.post(BAD)
+    _, chinese = await site.post(BAD, headers=CHINESE)
+    assert fields(english) == fields(chinese)
+
+
+async def test_a_forecast_is_told_in_chinese_and_kept_in_english(site: Site) -> None:
+    good = job({"email": "a@example.com", "name": "A"})
+    once = {"Idempotency-Key": "k1"}
+    status, answer = await site.post(good, headers=CHINESE | once)
+    assert status == 200
+    assert "预计" in answer["forecast"]["text"]
+    assert (await site.post(good, headers=CHINESE | once))[1] == answer
+    _, again = await site.post(good, headers=once)
+    assert again["forecast"]["text"].isascii()
+    assert again | {"forecast": {}} == answer | {"forecast": {}}
