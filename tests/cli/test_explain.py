@@ -173,8 +173,8 @@ async def test_a_silence_between_two_bursts_is_not_taken_for_a_pace(shop: Shop) 
     await query(
         shop.database,
         "INSERT INTO attempts (recipient_id, attempt, at, event, applied, daemon_id, claim_token) "
-        "SELECT id, 1, UTC_TIMESTAMP(6) - INTERVAL IF(id % 10 < 5, 50, 15) - (id % 10) * 0.5 SECOND, 'sent', 1, 'd', '' "
-        "FROM job_recipients ORDER BY id LIMIT 10",
+        "SELECT id, 1, UTC_TIMESTAMP(6) - INTERVAL IF(id % 10 < 5, 50, 15) - (id % 10) * 0.5 SECOND, "
+        "'sent', 1, 'd', '' FROM job_recipients ORDER BY id LIMIT 10",
     )
     reader = ForecastReader(shop.database, lambda: default_limits(shop.settings), 5.0)
     inputs = await reader.read(job)
