@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final, assert_never
 
+from mailerd.core.fates import Fate
 from mailerd.core.forecast import ForecastInputs, compute_forecast, describe, waiting_reason
 from mailerd.core.pauses import hold_reason, repair
 from mailerd.core.plural import counted
@@ -27,7 +28,7 @@ _DID: Final = {
     "found": "it was looked for and found: it is sent",
     "missing": "it was looked for: Google does not have it",
     "lapsed": "its daemon was not heard of again",
-    "undone": "its draft was found where it had been, so it had not been sent: it waits again",
+    "undone": "it turned out that it had not been sent, and it waits again: {error}",
     "retried": "another try was asked for: its attempts count from the start again",
 }
 
@@ -106,6 +107,7 @@ def _now(story: RecipientHistory, queue: Queue) -> list[str]:
             return [
                 f"Now: sent{at}, Google's message id is {story.message_id or 'not known'}. Nothing more happens.",
                 f"Proof ({story.proof.value if story.proof else 'none'}): {_SPEAKS[story.proof]}.",
+                *_fate(story),
             ]
         case State.FAILED:
             return [
@@ -123,6 +125,22 @@ def _now(story: RecipientHistory, queue: Queue) -> list[str]:
             return _waiting(story, queue)
         case _:
             assert_never(story.status)
+
+
+def _fate(story: RecipientHistory) -> list[str]:
+    """What the sender's inbox says of it since."""
+    if story.fate is None or story.fate_at is None:
+        return []
+    words = {
+        Fate.BOUNCED: f"it bounced ({' '.join(filter(None, (story.fate_kind, story.fate_code)))})",
+        Fate.REPLIED: "its recipient answered",
+        Fate.OTHER_REPLIED: "it was answered from another address",
+        Fate.AUTO_REPLIED: "a program answered",
+        Fate.UNSUBSCRIBED: "its recipient left the list",
+    }[story.fate]
+    reason = f": {story.fate_reason}" if story.fate_reason else ""
+    again = f" `mailerd jobs retry {story.job_id} --bounced {story.fate_kind}` sends such letters again."
+    return [f"Fate: {words} at {moment(story.fate_at)}{reason}." + (again if story.fate is Fate.BOUNCED else "")]
 
 
 def _sending(story: RecipientHistory) -> list[str]:
@@ -217,8 +235,12 @@ def _after_hold(story: RecipientHistory, mended: str | None) -> str:
 def of_job(job: Job, inputs: ForecastInputs | None = None, *, asked: Sequence[RecordedAction] = ()) -> list[str]:
     """A job in a few sentences: what it is, what was asked of it (the newest first), why it waits and what is next."""
     counts = ", ".join(f"{number:,} {state.value}" for state, number in job.counts.items() if number)
+    heard = [(job.bounced, "bounced"), (job.replied, "answered")]
+    fates = ", ".join(f"{number:,} {word}" for number, word in heard if number)
+    since = f" Of the sent ones, {fates}." if fates else ""
     lines = [
-        f"Job {job.id} from {job.sender_email}: {job.status.value}, {counted(job.total, 'recipient')}: {counts}.",
+        f"Job {job.id} from {job.sender_email}: {job.status.value}, {counted(job.total, 'recipient')}: {counts}."
+        + since,
         f"Accepted {moment(job.created_at)}"
         + (f", to be sent from {moment(job.send_at)} on" if job.send_at > job.created_at else "")
         + (f", begun {moment(job.started_at)}" if job.started_at else ", not begun")

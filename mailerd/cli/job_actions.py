@@ -13,6 +13,7 @@ from mailerd.cli.find_job import JobArgument, job_named
 from mailerd.config import Settings
 from mailerd.core.states import MAX_PRIORITY, MIN_PRIORITY, ImpossibleRequestError, JobChange
 from mailerd.errors import MailerdError
+from mailerd.store.inbox.read_notices import BOUNCE_KINDS
 from mailerd.store.job_actions import ActionResult, JobActions
 from mailerd.store.jobs import Job
 
@@ -36,10 +37,15 @@ def retry(
     job: JobArgument,
     *,
     unsure: Annotated[bool, typer.Option("--unsure", help="Look for its unsure letters at Google now.")] = False,
+    bounced: Annotated[
+        str | None, typer.Option(metavar="KIND", help="Send those again that bounced: soft, blocked, unknown or hard.")
+    ] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Try a job's failed letters anew, with all their attempts; what is sent is never touched."""
-    _say(config, job, JobChange.RETRY, unsure=unsure)
+    """Try a job's failed letters anew, with all their attempts; what is sent and did not bounce is never touched."""
+    if bounced is not None and (unsure or bounced not in BOUNCE_KINDS):
+        raise typer.BadParameter(f"one of {', '.join(BOUNCE_KINDS)}, without --unsure", param_hint="--bounced")
+    _say(config, job, JobChange.RETRY, unsure=unsure, bounced=(bounced,) if bounced else ())
 
 
 def priority(

@@ -127,6 +127,8 @@ class Job(TypedDict):
     status: Literal["queued", "sending", "paused", "completed", "cancelled"]
     total: int
     counts: dict[str, int]
+    bounced: int
+    replied: int
     progress: float
     rate: float | None
     created_at: str
@@ -135,6 +137,16 @@ class Job(TypedDict):
     finished_at: str | None
     cause_of_wait: str | None
     forecast: Forecast
+
+
+class FateOfLetter(TypedDict):
+    """What became of a letter after it was sent; `kind`, `code` and `reason` are those of a bounce."""
+
+    state: Literal["bounced", "unsubscribed", "replied", "other_replied", "auto_replied"]
+    kind: Literal["hard", "soft", "blocked", "unknown"] | None
+    code: str | None
+    reason: str | None
+    at: str
 
 
 class Recipient(TypedDict):
@@ -151,6 +163,7 @@ class Recipient(TypedDict):
     due_at: str
     sent_at: str | None
     updated_at: str
+    fate: FateOfLetter | None
 
 
 class RecipientsPage(TypedDict):

@@ -43,9 +43,9 @@ class Transition(StrEnum):
     SUPPRESSED = "suppressed"
     """Its address has opted out: Google is not asked, and the attempt is refunded."""
     RETRIED = "retried"
-    """A person asked for another try of a failed letter: it starts anew."""
+    """A person asked for another try of a failed letter, or of one that came back: it starts anew."""
     UNDONE = "undone"
-    """It was called sent because its draft was gone, and the draft is there: it was not sent."""
+    """It was called sent, and was not: its draft is there, or Google gave it back by a limit notice."""
 
 
 class Proof(StrEnum):
@@ -90,6 +90,7 @@ _TABLE: Final[dict[tuple[State, Transition], State]] = {
     (State.UNSURE, Transition.FOUND): State.SENT,
     (State.UNSURE, Transition.MISSING): State.WAITING,
     (State.FAILED, Transition.RETRIED): State.WAITING,
+    (State.SENT, Transition.RETRIED): State.WAITING,  # it has bounced (core/fates.py), so that nobody has it
     (State.SENT, Transition.UNDONE): State.WAITING,
 }
 

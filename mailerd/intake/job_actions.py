@@ -87,7 +87,8 @@ class JobActionEndpoints:
             fields = parse(raw) if raw else {}
         match change:
             case JobChange.RETRY:
-                return {"unsure": read_model(RetryIn, fields).only == "unsure"}
+                asked = read_model(RetryIn, fields)
+                return {"unsure": asked.only == "unsure", "bounced": (asked.kind,) if asked.kind else ()}
             case JobChange.PRIORITY:
                 return {"priority": read_model(PriorityIn, fields).priority}
             case _:

@@ -9,13 +9,15 @@ from typing import Final
 from aiohttp import web
 
 from mailerd.clock import ULID
+from mailerd.core.fates import Fate
 from mailerd.core.states import JobStatus, State
 from mailerd.errors import DatabaseError
 from mailerd.events.intake import IntakeEvents
 from mailerd.intake.forecast import ForecastService
 from mailerd.intake.http_responses import json_response, write
 from mailerd.intake.query_params import JobLookup, choice, cursor, limit, moment, query, text
-from mailerd.intake.response_models import JobOut, JobsOut, RecipientOut, RecipientsOut
+from mailerd.intake.recipient_models import RecipientOut, RecipientsOut
+from mailerd.intake.response_models import JobOut, JobsOut
 from mailerd.mail.addresses import Addresses, mailbox
 from mailerd.store.api_keys import Permission
 from mailerd.store.db.times import rfc3339
@@ -28,7 +30,7 @@ MAX_RECIPIENTS_LIMIT: Final = 1000
 
 CSV_COLUMNS: Final = (
     "index", "id", "email", "name", "status", "attempts", "error", "message_id", "proof", "due_at", "sent_at",
-    "updated_at",
+    "updated_at", "fate", "fate_kind", "fate_code", "fate_reason", "fate_at",
 )  # fmt: skip
 _CELL_START: Final = re.compile(r"(?:^|[;\t\r\n|])[\s\"'\u200b-\u200f\u2060\ufeff]*")
 """Where a cell may begin: at the start of the text and after the separators that spreadsheets of some countries use,
@@ -93,13 +95,13 @@ class ReadEndpoints:
     async def recipients(self, request: web.Request) -> web.Response:
         """A job's recipients, in the order of the request."""
         key = await self._lookup.authenticate(request, Permission.READ)
-        given = query(request, allowed=("cursor", "limit", "status", "email"))
+        given = query(request, allowed=("cursor", "limit", "status", "email", "fate"))
         size = limit(given, default=DEFAULT_RECIPIENTS_LIMIT, most=MAX_RECIPIENTS_LIMIT)
         status, email = choice(given, "status", State), text(given, "email", read=Addresses().check)
-        after = cursor(given)
+        fate, after = choice(given, "fate", Fate), cursor(given)
         job = await self._lookup.of(request, key)
         found = await self._jobs.recipients(
-            job.id, status=status, email=email, after=-1 if after is None else int(after), limit=size + 1
+            job.id, status=status, email=email, after=-1 if after is None else int(after), limit=size + 1, fate=fate
         )
         page = found[:size]
         return json_response(
@@ -133,18 +135,10 @@ class ReadEndpoints:
 
 def _row(row: Recipient) -> tuple[object, ...]:
     moments = (rfc3339(row.due_at), row.sent_at and rfc3339(row.sent_at), rfc3339(row.updated_at))
-    return (
-        row.seq,
-        row.id,
-        row.email,
-        row.name,
-        row.status.value,
-        row.attempts,
-        row.error,
-        row.message_id,
-        row.proof,
-        *moments,
-    )
+    known = row.fate
+    fate = (known.state.value, known.kind, known.code, known.reason, rfc3339(known.at)) if known else (None,) * 5
+    said = (row.error, row.message_id, row.proof)
+    return row.seq, row.id, row.email, row.name, row.status.value, row.attempts, *said, *moments, *fate
 
 
 def csv_lines(rows: Sequence[Sequence[object]]) -> bytes:

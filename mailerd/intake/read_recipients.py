@@ -12,7 +12,8 @@ from mailerd.intake.errors import FieldError, invalid
 from mailerd.intake.http_responses import json_response
 from mailerd.intake.query_params import cursor, limit, query, text
 from mailerd.intake.read_jobs import DEFAULT_RECIPIENTS_LIMIT, MAX_RECIPIENTS_LIMIT
-from mailerd.intake.response_models import RecipientOut, ResponseModel
+from mailerd.intake.recipient_models import RecipientOut
+from mailerd.intake.response_models import ResponseModel
 from mailerd.intake.suppression_models import SuppressionOut
 from mailerd.mail.addresses import Addresses
 from mailerd.store.api_keys import Permission

@@ -271,9 +271,23 @@ class RetryIn(_Strict):
     """`retry`: which letters are meant."""
 
     only: Annotated[
-        Literal["failed", "unsure"],
-        Field(description="failed: try them anew, with all their attempts; unsure: look for them now, send nothing"),
+        Literal["failed", "unsure", "bounced"],
+        Field(
+            description="failed: try them anew, with all their attempts; unsure: look for them now, send nothing; "
+            "bounced: send those again that came back, of one `kind`"
+        ),
     ] = "failed"
+    kind: Annotated[
+        Literal["hard", "soft", "blocked", "unknown"] | None, Field(description="with `bounced`: which bounces")
+    ] = None
+
+    @model_validator(mode="after")
+    def _kind_goes_with_bounced(self) -> Self:
+        if (self.kind is not None) is not (self.only == "bounced"):
+            raise ValueError(
+                '"kind" (hard, soft, blocked or unknown) goes with "only": "bounced", and with nothing else'
+            )
+        return self
 
 
 class PriorityIn(_Strict):

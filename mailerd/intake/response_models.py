@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mailerd.core.event_types import EventType
 from mailerd.core.pauses import hold_reason
-from mailerd.core.states import OPEN, JobChange, JobStatus, Proof, State
+from mailerd.core.states import OPEN, JobChange, JobStatus, State
 from mailerd.mail.template_library import NamedTemplate
 from mailerd.store.db.times import rfc3339
 from mailerd.store.event_feed import FeedEvent
@@ -159,6 +159,8 @@ class JobOut(ResponseModel):
     status: JobStatus
     total: Whole
     counts: Annotated[dict[State, Whole], Field(description="recipients by state")]
+    bounced: Annotated[Whole, Field(description="of the sent ones: those that came back, as far as inboxes are read")]
+    replied: Annotated[Whole, Field(description="of the sent ones: those that a person has answered")]
     progress: Annotated[float, Field(ge=0, le=1, description="the part that is finished")]
     rate: Annotated[
         float | None, Field(ge=0, description="letters sent a minute, from its first letter to its end or until now")
@@ -188,6 +190,8 @@ class JobOut(ResponseModel):
             status=job.status,
             total=job.total,
             counts=dict(job.counts),
+            bounced=job.bounced,
+            replied=job.replied,
             progress=ended / job.total if job.total else 1.0,
             rate=round(60 * job.counts[State.SENT] / job.took, 1) if job.took and job.took > 0 else None,
             created_at=job.created_at,
@@ -253,29 +257,6 @@ class JobsOut(ResponseModel):
     """A page of jobs, the newest first."""
 
     jobs: list[JobOut]
-    next_cursor: str | None
-
-
-class RecipientOut(ResponseModel):
-    """A recipient and where its letter stands."""
-
-    id: int
-    email: str
-    name: str | None
-    status: State
-    attempts: Whole
-    error: str | None
-    message_id: str | None
-    proof: Annotated[Proof | None, Field(description="what speaks for `sent`; null while it is not sent")]
-    due_at: Moment
-    sent_at: Moment | None
-    updated_at: Moment
-
-
-class RecipientsOut(ResponseModel):
-    """A page of recipients, in the order of the request."""
-
-    recipients: list[RecipientOut]
     next_cursor: str | None
 
 

@@ -7,9 +7,10 @@ from pydantic import BaseModel
 
 from mailerd.clock import ULID_PATTERN
 from mailerd.core.event_types import EventType
+from mailerd.core.fates import Fate
 from mailerd.core.states import JobChange, JobStatus, State
 from mailerd.core.suppression import Reason
-from mailerd.intake import response_models, suppression_models
+from mailerd.intake import recipient_models, response_models, suppression_models
 from mailerd.intake.read_recipients import PersonOut
 from mailerd.intake.request_models import JobIn, NothingIn, PriorityIn, RetryIn
 from mailerd.intake.suppressions import ListIn, SuppressionsIn
@@ -161,10 +162,11 @@ OPERATIONS: Final = (
         params=(
             _RECIPIENT_STATUS,
             Param("email", {"type": "string", "maxLength": 320}, "recipients with this address"),
+            Param("fate", {"type": "string", "enum": [*Fate]}, "recipients whose letter has this fate"),
             Param("cursor", {"type": "string", "pattern": "^[0-9]{0,9}$"}, "`next_cursor` of the page before"),
             _limit(100, 1000),
         ),
-        answers=(response_models.RecipientsOut,),
+        answers=(recipient_models.RecipientsOut,),
         errors=(404, 422),
     ),
     Operation(

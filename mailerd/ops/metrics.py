@@ -15,6 +15,8 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.samples import Sample
 
 from mailerd import __version__
+from mailerd.core.fates import Fate
+from mailerd.core.notices import BOUNCES
 from mailerd.core.pauses import CAUSES
 from mailerd.core.replies import Call
 from mailerd.core.states import JobStatus, State
@@ -88,6 +90,15 @@ class Metrics:
             self._suppressions(Reason.UNSUBSCRIBED, channel)
         for reason in Reason:
             self._suppressions(reason, Channel.API)
+        self._fates = _counters(
+            "mailerd_letter_fates", "What this daemon learnt of sent letters from inboxes.", "fate", "kind",
+            registry=registry,
+        )  # fmt: skip
+        for kind in sorted(BOUNCES):
+            self._fates(Fate.BOUNCED, kind)
+        self._given_back = Counter(
+            "mailerd_letters_given_back", "Letters that limit notices of Google gave back.", registry=registry
+        )
         self._requests = _counters("mailerd_http_requests", "Answered requests.", "method", "status", registry=registry)
         self._google = _counters(
             "mailerd_google_calls", "Calls to Google that ended.", "call", "outcome", registry=registry
@@ -188,6 +199,9 @@ class Metrics:
         return {
             "suppression_added": suppression_added,
             "suppressions_added": suppression_added,
+            "letter_bounced": lambda fields: self._fates(Fate.BOUNCED, str(fields["kind"])).inc(),
+            "letter_answered": lambda fields: self._fates(str(fields["fate"]), "").inc(),
+            "letter_given_back": lambda _: self._given_back.inc(),
             "google_call_failed": google_call_failed,
             "google_call_succeeded": self._google_call,
             "token_refreshed": lambda fields: self._google_call({**fields, "call": Call.TOKEN}),

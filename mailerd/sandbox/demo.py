@@ -20,11 +20,14 @@ from typing import Any, NoReturn
 from mailerd.sandbox.demo_api import JOBS, Api
 from mailerd.sandbox.demo_processes import DRAIN_S, Commands, DaemonProcess, ProcessError
 from mailerd.sandbox.demo_screen import Screen, Summary
-from mailerd.sandbox.google import FakeGoogle, FakeLimits, serve
+from mailerd.sandbox.google import COMPOSE, FakeGoogle, FakeLimits, serve
+from mailerd.sandbox.google.fake_limits import READONLY
 from mailerd.sandbox.mariadb import Server, ServerError
 from mailerd.sandbox.sandbox_dir import SandboxDir
 
 _WATCH_S = 0.2
+_BOUNCES, _REPLIES = 0.03, 0.05
+"""Shares of letters that come back and that are answered, so that a first run shows fates."""
 _INTAKE_PORT = 5000
 """The daemon's port in the README, and where nothing else is said."""
 _TAKEN = f"; somebody has port {_INTAKE_PORT}, which the README's lines use"
@@ -123,14 +126,15 @@ class _Sandbox:
     def _google(self) -> FakeGoogle:
         unlimited = {"units_per_minute": 0, "project_units_per_minute": 0, "per_day": 0} if self._job else {}
         google = FakeGoogle(
-            FakeLimits(latency_s=self._options.latency_s, **unlimited), outbox_dir=self._sandbox_dir.outbox
+            FakeLimits(latency_s=self._options.latency_s, bounces=_BOUNCES, replies=_REPLIES, **unlimited),
+            outbox_dir=self._sandbox_dir.outbox,
         )
         senders = []
         if self._options.demo is not None:
             senders = [job["sender_email"] for job in (self._job, _read(_next_job(self._options.demo)))]
         for email in dict.fromkeys([*self._options.mailboxes, *senders]):
             try:
-                self._sandbox_dir.write_credential(email, google.add_mailbox(email))
+                self._sandbox_dir.write_credential(email, google.add_mailbox(email, scopes=(COMPOSE, READONLY)))
             except ValueError as error:
                 raise ProcessError(str(error)) from None
         return google

@@ -14,6 +14,8 @@ from typing import Any, Final
 
 _LIMITS: Final = ("units_per_minute", "per_day", "consumer_per_day", "project_units_per_minute")
 """The keys of [pace] that limit unless they are 0."""
+_INBOX_INTERVAL_S = 2
+"""So that what comes back is seen while one looks."""
 
 
 _LOCK_TRIES: Final = 20
@@ -87,6 +89,7 @@ class SandboxDir:
                 "auth_uri": auth_uri,
                 "credentials_dir": str(self.credentials),
             },
+            "inbox": {"interval": _INBOX_INTERVAL_S},
             "pace": {} if limits else dict.fromkeys(_LIMITS, 0),
             "log": {"format": "text"},
         }

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from mailerd.core.fates import Fate
 from mailerd.core.states import JobStatus, Proof, State
 from mailerd.core.suppression import canonical
 from mailerd.store.db.cursor import Cursor
@@ -18,7 +19,7 @@ _RECIPIENT: Final = """
 SELECT r.id, r.job_id, r.to_email, r.status, r.attempts, r.checks, r.due_at, r.lease_until, r.daemon_id, r.mode,
        r.draft_id, r.message_id, r.error, r.sent_at, j.created_at, j.status, j.sender_email,
        IF(s.paused_until > UTC_TIMESTAMP(6), s.paused_until, NULL), s.pause_cause, s.pause_reason, s.next_claim_at,
-       UTC_TIMESTAMP(6), r.updated_at, r.proof
+       UTC_TIMESTAMP(6), r.updated_at, r.proof, r.fate, r.fate_kind, r.fate_code, r.fate_reason, r.fate_at
   FROM job_recipients r JOIN jobs j ON j.id = r.job_id LEFT JOIN senders s ON s.email = j.sender_email"""
 # By the index of the claim, in its order.
 _BEFORE: Final = """
@@ -93,6 +94,12 @@ class RecipientHistory:
     """When the row was last written; if the letter has ended: when it did."""
     proof: Proof | None
     """What speaks for it, where it is sent."""
+    fate: Fate | None = None
+    """What became of it after it was sent."""
+    fate_kind: str | None = None
+    fate_code: str | None = None
+    fate_reason: str | None = None
+    fate_at: datetime | None = None
     log: tuple[Attempt, ...] = ()
     """The first and the last lines of it."""
     left_out: int = 0
@@ -225,10 +232,11 @@ async def _log(cursor: Cursor, recipient: int) -> tuple[tuple[Attempt, ...], int
 
 
 def _history(row: tuple[Any, ...], log: tuple[Attempt, ...], left_out: int) -> RecipientHistory:
-    moments = {6, 7, 13, 14, 17, 20, 21, 22}
+    moments = {6, 7, 13, 14, 17, 20, 21, 22, 28}
     values: list[Any] = [
         utc(value) if number in moments else value for number, value in enumerate((*row, log, left_out))
     ]
     values[3], values[15] = State(values[3]), JobStatus(values[15])
     values[23] = Proof(values[23]) if values[23] else None
+    values[24] = Fate(values[24]) if values[24] else None
     return RecipientHistory(*values)

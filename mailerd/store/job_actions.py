@@ -3,6 +3,7 @@
 A job's row is locked first, so whatever a claim or a record does to it comes wholly before or wholly after.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -50,6 +51,25 @@ UPDATE job_recipients FORCE INDEX (claim)
    SET status = %s, attempts = 0, checks = 0, crashes = 0, error = NULL, mode = NULL, draft_id = NULL, thread_id = NULL,
        due_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
  WHERE {_FAILED}"""
+# What has bounced, of these kinds.
+_BOUNCED: Final = "job_id = %s AND status = 'sent' AND fate = 'bounced' AND fate_kind IN %s"
+_LOG_BOUNCED: Final = f"""
+INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, message_id, error, at)
+SELECT id, attempts, %s, %s, 'retried', 1, message_id, CONCAT('bounced: ', COALESCE(fate_reason, fate_kind)),
+       UTC_TIMESTAMP(6) FROM job_recipients FORCE INDEX (claim) WHERE {_BOUNCED} FOR UPDATE"""
+# Every hand-over asks the log whether Google has the letter. It had, and it came back.
+_FORGET_SENT: Final = f"""
+UPDATE attempts SET message_id = NULL
+ WHERE event = 'sent' AND recipient_id IN (
+       SELECT id FROM job_recipients FORCE INDEX (claim) WHERE {_BOUNCED})"""
+_RETRY_BOUNCED: Final = f"""
+UPDATE job_recipients FORCE INDEX (claim)
+   SET status = %s, attempts = 0, checks = 0, crashes = 0, error = NULL, mode = NULL, draft_id = NULL, thread_id = NULL,
+       message_id = NULL, proof = NULL, sent_at = NULL, handed_over_at = NULL, unanswered = 0, discarding = 0,
+       nothing_found_at = NULL, fate = NULL, fate_kind = NULL, fate_code = NULL, fate_reason = NULL, fate_at = NULL,
+       due_at = UTC_TIMESTAMP(6), updated_at = UTC_TIMESTAMP(6)
+ WHERE {_BOUNCED}"""
+_FEWER_BOUNCED: Final = "UPDATE jobs SET bounced = bounced - LEAST(bounced, %s) WHERE id = %s"
 # Checked now, but never before a request without an answer can no longer arrive. It stays unsure until it is found
 # or missing; a letter that is being checked (it has a token) is left alone.
 _LOOK_NOW: Final = """
@@ -105,9 +125,19 @@ class JobActions:
         self._in_flight = in_flight
 
     async def apply(
-        self, job_id: str, change: JobChange, *, actor: str, letters: int = 0, priority: int = 0, unsure: bool = False
+        self,
+        job_id: str,
+        change: JobChange,
+        *,
+        actor: str,
+        letters: int = 0,
+        priority: int = 0,
+        unsure: bool = False,
+        bounced: Sequence[str] = (),
     ) -> ActionResult:
-        """Do what is asked and record it. `letters`: the job's size; `unsure`: retry means to check the unsure letters.
+        """Do what is asked and record it. `letters`: the job's size.
+
+        `unsure`: retry means to check the unsure letters; `bounced`: to send those again that bounced, of these kinds.
 
         Raises:
             ImpossibleRequestError: the job's status does not allow it; nothing was changed or noted.
@@ -117,8 +147,12 @@ class JobActions:
         async def work(cursor: Cursor) -> ActionResult:
             job = await _lock(cursor, job_id)
             status = job_after(job.status, change)
-            done = await self._do(cursor, job, change, status=status, priority=priority, unsure=unsure, actor=actor)
-            detail = {JobChange.PRIORITY: str(priority), JobChange.RETRY: "unsure" if unsure else "failed"}.get(change)
+            if change is JobChange.RETRY and bounced:
+                done = await _retry_bounced(cursor, job, status, bounced)
+            else:
+                done = await self._do(cursor, job, change, status=status, priority=priority, unsure=unsure, actor=actor)
+            retried = f"bounced: {', '.join(bounced)}" if bounced else "unsure" if unsure else "failed"
+            detail = {JobChange.PRIORITY: str(priority), JobChange.RETRY: retried}.get(change)
             await cursor.execute(_NOTE, (job_id, change.value, actor, detail, int(done.changed), done.letters))
             return done
 
@@ -219,6 +253,20 @@ async def _retry(cursor: Cursor, job: _Found, status: JobStatus) -> ActionResult
     letters = cursor.rowcount
     if not letters:
         return ActionResult(changed=False, letters=0, status=job.status)
+    if status is not JobStatus.PAUSED:
+        await _run(cursor, job, status)
+    return ActionResult(changed=True, letters=letters, status=status)
+
+
+async def _retry_bounced(cursor: Cursor, job: _Found, status: JobStatus, kinds: Sequence[str]) -> ActionResult:
+    token, which = new_id(), (job.id, tuple(kinds))
+    await cursor.execute(_LOG_BOUNCED, (token, token, *which))
+    await cursor.execute(_FORGET_SENT, which)
+    await cursor.execute(_RETRY_BOUNCED, (after(State.SENT, Transition.RETRIED).value, *which))
+    letters = cursor.rowcount
+    if not letters:
+        return ActionResult(changed=False, letters=0, status=job.status)
+    await cursor.execute(_FEWER_BOUNCED, (letters, job.id))
     if status is not JobStatus.PAUSED:
         await _run(cursor, job, status)
     return ActionResult(changed=True, letters=letters, status=status)

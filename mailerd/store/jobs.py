@@ -8,6 +8,7 @@ from datetime import datetime
 from itertools import chain
 from typing import Any, Final
 
+from mailerd.core.fates import Fate
 from mailerd.core.pauses import repair
 from mailerd.core.states import JobStatus, Proof, State
 from mailerd.errors import DatabaseAwayError, DatabaseError
@@ -52,16 +53,20 @@ _JOBS: Final = (
     "IF(s.paused_until > UTC_TIMESTAMP(6), s.paused_until, NULL), s.pause_reason, "
     "j.send_at > UTC_TIMESTAMP(6), j.template_name, j.template_version, "
     "TIMESTAMPDIFF(MICROSECOND, j.started_at, COALESCE(j.finished_at, UTC_TIMESTAMP(6))), c.status, c.number, "
-    "s.email, s.pause_cause, s.paused_until, UTC_TIMESTAMP(6) "
+    "s.email, s.pause_cause, s.paused_until, UTC_TIMESTAMP(6), j.bounced, j.replied "
     "FROM jobs j LEFT JOIN senders s ON s.email = j.sender_email "
     "LEFT JOIN (SELECT job_id, status, COUNT(*) AS number FROM job_recipients WHERE job_id IN %s "
     "GROUP BY job_id, status) c ON c.job_id = j.id WHERE j.id IN %s"
 )
 RECIPIENT_COLUMNS: Final = (
     "r.id, r.seq, r.to_email, r.to_name, r.status, r.attempts, r.error, r.message_id, r.due_at, r.sent_at, "
-    "r.updated_at, r.proof"
+    "r.updated_at, r.proof, r.fate, r.fate_kind, r.fate_code, r.fate_reason, r.fate_at"
 )
 _RECIPIENTS: Final = f"SELECT {RECIPIENT_COLUMNS} FROM job_recipients r WHERE r.job_id = %s AND r.seq > %s"
+# A letter that has a fate has a notice: so few rows are looked through, however large the job is.
+_HAS_FATE: Final = (
+    " AND r.fate = %s AND r.id IN (SELECT n.recipient_id FROM notices n FORCE INDEX (job) WHERE n.job_id = %s)"
+)
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,10 @@ class Job:
     took: float | None
     """Seconds from its first letter to its end, or until now."""
     counts: Mapping[State, int]
+    bounced: int = 0
+    """Of its sent letters: those that came back."""
+    replied: int = 0
+    """Those that a person has answered."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +129,18 @@ class JobFilter:
 
 
 @dataclass(frozen=True)
+class LetterFate:
+    """What became of a letter after it was sent."""
+
+    state: Fate
+    kind: str | None
+    """The class of a bounce: hard, soft, blocked or unknown."""
+    code: str | None
+    reason: str | None
+    at: datetime
+
+
+@dataclass(frozen=True)
 class Recipient:
     """One recipient and where it stands."""
 
@@ -136,6 +157,8 @@ class Recipient:
     due_at: datetime
     sent_at: datetime | None
     updated_at: datetime
+    fate: LetterFate | None
+    """None: nothing was heard of it."""
 
 
 class Jobs:
@@ -251,7 +274,14 @@ class Jobs:
         return await self._database.request(work, what="list jobs", bound=self._timeout, read_only=True)
 
     async def recipients(
-        self, job_id: str, *, status: State | None, after: int, limit: int, email: str | None = None
+        self,
+        job_id: str,
+        *,
+        status: State | None,
+        after: int,
+        limit: int,
+        email: str | None = None,
+        fate: Fate | None = None,
     ) -> list[Recipient]:
         """Recipients in the order of the request, those whose `seq` is above `after`."""
         values: list[object] = [job_id, after]
@@ -262,6 +292,9 @@ class Jobs:
         if email is not None:
             condition += " AND to_email = %s"
             values.append(email)
+        if fate is not None:
+            condition += _HAS_FATE
+            values += [fate.value, job_id]
 
         async def work(cursor: Cursor) -> list[Recipient]:
             await cursor.execute(f"{_RECIPIENTS}{condition} ORDER BY seq LIMIT %s", (*values, limit))
@@ -322,6 +355,8 @@ def _job(row: tuple[Any, ...], counts: Mapping[State, int]) -> Job:
         template_version=row[15],
         took=None if row[16] is None else row[16] / 1e6,
         counts=counts,
+        bounced=row[23],
+        replied=row[24],
     )
 
 
@@ -340,4 +375,5 @@ def recipient_of(row: tuple[Any, ...]) -> Recipient:
         sent_at=utc(row[9]),
         updated_at=utc(row[10]),
         proof=Proof(row[11]) if row[11] else None,
+        fate=LetterFate(Fate(row[12]), row[13], row[14], row[15], utc(row[16])) if row[12] else None,
     )

@@ -62,6 +62,19 @@ class Google:
         """Delete every draft, as the owner of a mailbox would; how many there were."""
         return int((await self._ask("DELETE", "drafts"))["deleted"])
 
+    async def notify(self, key: str, shape: str) -> None:
+        """Let a message of some shape about a sent letter come now."""
+        await self._ask("POST", "notices", {"key": key, "shape": shape})
+
+    async def forget_history(self) -> None:
+        """Forget what came to every mailbox."""
+        await self._ask("POST", "history/forget", {})
+
+    async def undelivered(self) -> list[dict[str, Any]]:
+        """Letters that were taken with a 200 and that nobody got, oldest first."""
+        found: list[dict[str, Any]] = (await self._ask("GET", "undelivered"))["letters"]
+        return found
+
     async def log(self) -> list[dict[str, Any]]:
         """Every request that the stand-in remembers, for the evidence."""
         return await self._all("log", "log")

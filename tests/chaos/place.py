@@ -57,6 +57,8 @@ class Setting:
     latency: float = 0.1
     """Seconds that Google takes for a call."""
     concurrency: int = 20
+    sections: dict[str, dict[str, object]] = field(default_factory=dict)
+    """More of the configuration."""
     module: str = "mailerd"
     """What is run as the daemon."""
     replicated: str = ""
@@ -294,7 +296,7 @@ def _config(folder: Path, number: int, setting: Setting, url: str, google: Googl
         "log": {"format": "json", "level": "debug"},
     }
     lines: list[str] = []
-    for section, values in sections.items():
+    for section, values in (sections | setting.sections).items():
         lines += [f"[{section}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
     config = folder / f"d{number}.toml"
     config.touch(mode=0o600)

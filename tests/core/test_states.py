@@ -31,6 +31,7 @@ POSSIBLE = {
     ("unsure", "found"): "sent",
     ("unsure", "missing"): "waiting",
     ("failed", "retried"): "waiting",
+    ("sent", "retried"): "waiting",
     ("sent", "undone"): "waiting",
 }
 

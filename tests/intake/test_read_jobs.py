@@ -32,6 +32,8 @@ async def test_a_job_is_shown_with_all_its_counts(site: Site) -> None:
         "status": "queued",
         "total": 1,
         "counts": {"waiting": 1, "sending": 0, "unsure": 0, "sent": 0, "failed": 0, "cancelled": 0},
+        "bounced": 0,
+        "replied": 0,
         "progress": 0.0,
         "rate": None,
         "created_at": shown["created_at"],
@@ -125,6 +127,7 @@ async def test_recipients_can_be_asked_for_by_status(site: Site) -> None:
         "due_at": row["due_at"],
         "sent_at": "2026-01-02T03:04:05.500000Z",
         "updated_at": row["updated_at"],
+        "fate": None,
     }
     _, page = await site.get(f"/api/jobs/{job_id}/recipients", params={"status": "waiting", "limit": "2"})
     assert [each["email"] for each in page["recipients"]] == ["r0@example.com", "r1@example.com"]

@@ -42,6 +42,7 @@ async def test_a_persons_letters_are_shown_the_newest_first(site: Site) -> None:
         "due_at": older["due_at"],
         "sent_at": older["sent_at"],
         "updated_at": older["updated_at"],
+        "fate": None,
     }
     assert older["sent_at"].endswith("Z")
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-from mailerd.cli.checks import replication
+from mailerd.cli.checks import inboxes, replication
 from mailerd.cli.checks.result import CheckResult, Level, fail, ok, warn
 from mailerd.clock import Clock
 from mailerd.config import DatabaseSettings
@@ -15,6 +15,7 @@ from mailerd.store import server_info
 from mailerd.store.db import error_codes
 from mailerd.store.db.database import Database
 from mailerd.store.db.writer import NoWriterError
+from mailerd.store.inbox.read_notices import NoticeReader
 from mailerd.store.server_info import ServerInfo
 
 CONNECT_TIMEOUT: Final = 4.0
@@ -70,6 +71,9 @@ async def examine(
         found += [schema(applied, needed), await _skip_locked(database, applied)]
         if applied == needed:
             found.append(running(*await server_info.daemons(database, bound=ANSWER_TIMEOUT)))
+            found += inboxes.read_states(
+                await NoticeReader(database, timeout=ANSWER_TIMEOUT).inboxes(limit=_MAX_SENDERS)
+            )
         senders = await server_info.senders(database, bound=ANSWER_TIMEOUT, most=_MAX_SENDERS) if applied else []
     except DatabaseError as error:
         return [unreachable(error, where=database.where, within=bounded.connect_timeout)], []

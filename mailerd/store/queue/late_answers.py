@@ -13,7 +13,7 @@ NOT_SENT: Final = """r.message_id IS NULL AND NOT EXISTS (
 draft gone (`found`) may have been wrong."""
 
 _NOT_GIVEN_BACK: Final = """NOT EXISTS (
-    SELECT 1 FROM attempts a WHERE a.recipient_id = %s AND a.event = 'undone' AND a.message_id = %s)"""
+    SELECT 1 FROM attempts a WHERE a.recipient_id = %s AND a.event IN ('undone', 'retried') AND a.message_id = %s)"""
 """Message of row `id` was not given back by a limit notice since (store/inbox/undo_limit.py)."""
 
 # A worker whose lease has gone still knows what Google answered: that is used, never overwritten. A row that waits is

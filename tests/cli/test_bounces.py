@@ -1,0 +1,52 @@
+"""`mailerd bounces`, what `explain` and `check` say of inboxes."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from mailerd.cli.checks.inboxes import read_states
+from mailerd.cli.checks.result import Level
+from mailerd.store.inbox.read_notices import InboxState
+from tests.cli.conftest import Shop
+from tests.support.rows import post, query
+
+NOW = datetime(2026, 11, 26, tzinfo=UTC)
+STATES = [
+    ("read", "readonly", Level.PASS, "ago, by gmail.readonly"),
+    ("read", "metadata", Level.PASS, "bounces have no class"),
+    ("behind", "readonly", Level.WARN, "not to its end"),
+    ("no scope", "", Level.WARN, "not read"),
+    ("refused", "readonly", Level.WARN, "Google refuses it now: revoked"),
+    ("new", "", Level.WARN, "never read"),
+]
+
+
+@pytest.mark.parametrize("state,scope,level,words", STATES)
+def test_check_says_how_far_behind_an_inbox_is(state: str, scope: str, level: Level, words: str) -> None:
+    read_at = None if state == "new" else NOW - timedelta(minutes=1)
+    it = InboxState("me@example.com", scope, state, "revoked", read_at, NOW, None, NOW)
+    (found,) = read_states([it])
+    assert found.level is level
+    assert words in found.what
+
+
+async def test_bounces_and_the_story_of_a_letter_are_shown(shop: Shop) -> None:
+    job = await post(shop.database, recipients=["ada@example.org"])
+    await query(
+        shop.database,
+        "UPDATE job_recipients SET status = 'sent', message_id = 'm', proof = 'answered', sent_at = UTC_TIMESTAMP(6), "
+        "fate = 'bounced', fate_kind = 'soft', fate_code = '5.2.2', fate_reason = 'full', fate_at = UTC_TIMESTAMP(6)",
+    )
+    await query(
+        shop.database,
+        "INSERT INTO notices (mailbox, gmail_id, thread_id, recipient_id, email, kind, code, detail, believed, at) "
+        "SELECT 'me@example.com', 'g', 't', id, to_email, 'soft', '5.2.2', 'full', 1, UTC_TIMESTAMP(6) "
+        "FROM job_recipients",
+    )
+    shown = await shop.say("bounces", "--sender", "me@example.com")
+    assert all(word in shown for word in ("soft", "5.2.2", "ada@example.org", "full"))
+    assert '"kind": "soft"' in await shop.say("bounces", "--json")
+    assert "example.org" in await shop.say("bounces", "--domains")
+    assert "No letter" in await shop.say("bounces", "--kind", "hard")
+    assert f"jobs retry {job} --bounced soft" in await shop.say("explain", "ada@example.org")
+    assert "1 letter" in await shop.say("jobs", "retry", job, "--bounced", "soft")

@@ -1,0 +1,203 @@
+"""The storms of the inbox reader: its daemons are killed while notices of every kind arrive, and history is lost.
+
+`python -m tests.inbox.storm` runs them at full size and prints what was seen; the suite runs them small.
+"""
+
+import asyncio
+import json
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from mailerd.sandbox.google import COMPOSE
+from mailerd.sandbox.google.fake_limits import READONLY
+from tests.chaos.place import SENDER, Place, Setting, place
+from tests.inbox.place import TRUTH
+
+SHARE: Final = 0.05
+_READ_SINCE: Final = "SELECT 1 FROM mailboxes WHERE state = 'read' AND read_at > %s"
+_CLASSES: Final = (
+    "hard", "soft", "blocked", "delayed", "exchange", "postfix", "exim", "qmail", "reply", "reply_of_other",
+    "auto_reply", "claims_limit",
+)  # fmt: skip
+
+
+@dataclass
+class Seen:
+    """What a storm has shown."""
+
+    letters: int = 0
+    kills: int = 0
+    wrong: dict[str, object] = field(default_factory=dict)
+    """Letters whose fate is not the true one."""
+    twice: int = 0
+    """Notices or events that were written more than once."""
+    suppressed_wrongly: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    """Letters that nobody got."""
+    duplicates: int = 0
+    undone: int = 0
+    seconds: float = 0.0
+    units: dict[str, int] = field(default_factory=dict)
+    notes: dict[str, object] = field(default_factory=dict)
+
+
+def setting(*, interval: float = 0.3) -> Setting:
+    """Two daemons that read the inbox of SENDER again and again."""
+    inbox: dict[str, dict[str, object]] = {"inbox": {"interval": interval, "limit_pause": 0.0}}
+    return Setting(latency=0.002, senders={SENDER: (COMPOSE, READONLY)}, concurrency=40, sections=inbox)
+
+
+async def fates_storm(letters: int, *, kills: int, limits: int, forged: int, folder: Path) -> Seen:
+    """Every class at once on `letters` letters, `limits` limit notices and `forged` forgeries, while daemons die."""
+    seen, began = Seen(letters=letters, kills=kills), time.monotonic()
+    async with place(folder, setting(), seed=1) as it:
+        for child in it.daemons:
+            child.start()
+        job = await it.post(letters)
+        await _until(it, "SELECT COUNT(*) FROM job_recipients WHERE status = 'sent'", letters)
+        await _until(it, "SELECT COUNT(*) FROM mailboxes WHERE history_id IS NOT NULL", 1)
+        keys = [f"{job}-{seq}" for seq in range(letters)]
+        it.chance.shuffle(keys)
+        truth = await _arrive(it, keys, each=int(letters * SHARE), limits=limits, forged=forged, seen=seen, kills=kills)
+        await _read_up(it)
+        await _until(it, "SELECT COUNT(*) FROM job_recipients WHERE status = 'sent'", letters)
+        await _read_up(it)
+        await _judge(it, truth, seen)
+        seen.units = await _units(it)
+    seen.seconds = time.monotonic() - began
+    return seen
+
+
+async def _arrive(
+    it: Place, keys: list[str], *, each: int, limits: int, forged: int, seen: Seen, kills: int
+) -> dict[str, str]:
+    """Let the messages come in a random order, kill daemons between them, and forget the history twice."""
+    shapes = [shape for shape in _CLASSES for _ in range(each)]
+    shapes += ["limit", "limit_fr", "limit_it", "limit_zh", "limit_report"] * (limits // 5)
+    shapes += ["forged_hard", "forged_limit"] * (forged // 2)
+    truth = dict(zip(keys, shapes, strict=False))
+    plan = list(truth.items())
+    it.chance.shuffle(plan)
+    moments = {len(plan) * n // (kills + 1) for n in range(1, kills + 1)}
+    lost = {len(plan) // 3, 2 * len(plan) // 3}
+    for number, (key, shape) in enumerate(plan):
+        await it.google.notify(key, shape)
+        if number in lost:
+            await it.google.forget_history()
+        if number in moments:
+            await _while_reading(it)
+            child = it.daemons[number % len(it.daemons)]
+            child.kill()
+            child.start()
+    seen.notes["messages"] = Counter(shapes)
+    return truth
+
+
+async def _while_reading(it: Place) -> None:
+    """Until some daemon holds the mailbox, so that the kill meets a reader; a few seconds at most."""
+    for _ in range(100):
+        if await it.rows("SELECT 1 FROM mailboxes WHERE lease_until > UTC_TIMESTAMP(6)"):
+            return
+        await asyncio.sleep(0.02)
+
+
+async def _judge(it: Place, truth: dict[str, str], seen: Seen) -> None:
+    rows = await it.rows("SELECT CONCAT(job_id, '-', seq), to_email, fate, fate_kind, fate_code FROM job_recipients")
+    hard = set()
+    for key, to, *fate in rows:
+        shape = truth.get(key, "")
+        expected = (None, None, None) if shape.startswith("limit") else TRUTH.get(shape, (None, None, None))
+        if expected[1] == "hard":
+            hard.add(to)
+        if tuple(fate) != expected:
+            seen.wrong[key] = (shape, tuple(fate))
+    suppressed = {to for (to,) in await it.rows("SELECT address FROM suppressions")}
+    seen.suppressed_wrongly = sorted(suppressed ^ hard)
+    noted = await it.rows("SELECT COUNT(*), COUNT(DISTINCT gmail_id) FROM notices")
+    events = await it.rows(
+        "SELECT COUNT(*), COUNT(DISTINCT type, JSON_VALUE(data, '$.recipient_id')) FROM events WHERE type IN "
+        "('recipient.bounced', 'recipient.replied', 'recipient.auto_replied', 'recipient.sent_undone')"
+    )
+    seen.twice = noted[0][0] - noted[0][1] + events[0][0] - events[0][1]
+    ((seen.undone,),) = await it.rows("SELECT COUNT(*) FROM attempts WHERE event = 'undone'")
+    counted = await it.rows("SELECT SUM(bounced), SUM(replied) FROM jobs")
+    actual = await it.rows(
+        "SELECT SUM(fate = 'bounced'), SUM(fate IN ('replied', 'other_replied')) FROM job_recipients"
+    )
+    if counted != actual:
+        seen.wrong["jobs.bounced, jobs.replied"] = (counted, actual)
+    forged = await it.rows("SELECT COUNT(*) FROM notices WHERE believed = 0")
+    seen.notes |= {"not believed": forged[0][0], "notices": noted[0][0]}
+
+
+async def resent_storm(letters: int, *, dropped: int, kills: int, folder: Path) -> Seen:
+    """Google takes `letters` letters, does not send `dropped` of them, and says so later: all arrive, each once."""
+    seen, began = Seen(letters=letters, kills=kills), time.monotonic()
+    async with place(folder, setting(), seed=2) as it:
+        await it.google.fault(kind="undelivered", method="drafts.send", count=dropped, skip=letters // 5)
+        for child in it.daemons:
+            child.start()
+        await it.post(letters)
+        for number in range(kills):
+            await asyncio.sleep(it.chance.uniform(0.2, 1.0))
+            await _while_reading(it)
+            it.daemons[number % len(it.daemons)].kill()
+            it.daemons[number % len(it.daemons)].start()
+        await _until(it, "SELECT COUNT(*) FROM attempts WHERE event = 'undone'", dropped)
+        await _until(it, "SELECT COUNT(*) FROM job_recipients WHERE status = 'sent'", letters)
+        await _read_up(it)
+        got = Counter(letter["key"] for letter in await it.google.accepted())
+        keys = [key for (key,) in await it.rows("SELECT CONCAT(job_id, '-', seq) FROM job_recipients")]
+        seen.missing = [key for key in keys if not got[key]]
+        seen.duplicates = sum(number - 1 for number in got.values() if number > 1)
+        seen.notes["given back"] = len(await it.google.undelivered())
+        ((seen.undone,),) = await it.rows("SELECT COUNT(*) FROM attempts WHERE event = 'undone'")
+        seen.notes["attempts"] = await it.rows("SELECT attempts, COUNT(*) FROM job_recipients GROUP BY attempts")
+        seen.notes["jobs"] = await it.rows("SELECT status, total FROM jobs")
+        seen.notes["suppressed"] = (await it.rows("SELECT COUNT(*) FROM suppressions"))[0][0]
+        seen.units = await _units(it)
+    seen.seconds = time.monotonic() - began
+    return seen
+
+
+async def _until(it: Place, statement: str, number: int, *, within: float = 240.0) -> None:
+    async with asyncio.timeout(within):
+        while int((await it.rows(statement))[0][0] or 0) < number:  # noqa: ASYNC110 - another process writes it
+            await asyncio.sleep(0.1)
+
+
+async def _read_up(it: Place, *, within: float = 240.0) -> None:
+    """Until the inbox was read to its end twice since now: what has come by now is written then."""
+    for _ in range(2):
+        ((since,),) = await it.rows("SELECT UTC_TIMESTAMP(6)")
+        async with asyncio.timeout(within):
+            while not await it.rows(_READ_SINCE, since):  # noqa: ASYNC110 - another process reads
+                await asyncio.sleep(0.1)
+
+
+async def _units(it: Place) -> dict[str, int]:
+    """Units that the stand-in charged, by method."""
+    found: Counter[str] = Counter()
+    for entry in await it.google.log():
+        found[entry["method"]] += entry["units"]
+    return dict(found)
+
+
+async def main() -> None:
+    """Run both at full size."""
+    for storm in (
+        fates_storm(2000, kills=50, limits=500, forged=200, folder=Path(tempfile.mkdtemp(prefix="mailerd-inbox-"))),
+        resent_storm(500, dropped=200, kills=10, folder=Path(tempfile.mkdtemp(prefix="mailerd-inbox-"))),
+    ):
+        seen = await storm
+        sys.stdout.write(json.dumps(vars(seen), default=str, indent=1, ensure_ascii=False) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,20 @@
+"""The storms of the inbox reader, small: whatever dies, every fate is right and none is written twice."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.inbox.storm import fates_storm, resent_storm
+
+
+@pytest.mark.slow
+async def test_every_fate_is_right_though_the_readers_are_killed(tmp_path: Path) -> None:
+    seen = await fates_storm(200, kills=6, limits=20, forged=20, folder=tmp_path)
+    assert seen.wrong == {}
+    assert (seen.twice, seen.suppressed_wrongly, seen.undone) == (0, [], 20)
+
+
+@pytest.mark.slow
+async def test_what_google_gives_back_arrives_once(tmp_path: Path) -> None:
+    seen = await resent_storm(100, dropped=40, kills=3, folder=tmp_path)
+    assert (seen.missing, seen.duplicates, seen.undone, seen.notes["given back"]) == ([], 0, 40, 40)
