@@ -1,0 +1,170 @@
+"""What many bounces together make of an address and of a sender; and what a lease and a budget allow."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from mailerd.core.fates import Consequence, Fate, Step
+from mailerd.core.findings import Finding, Found, InboxCursor, SentElsewhere
+from mailerd.core.notices import Classification, Kind
+from mailerd.core.rate_limit import SenderLimits
+from mailerd.core.replies import Call
+from mailerd.inbox.budget import MIN_UNITS, BudgetSpentError, RoundBudget
+from mailerd.sandbox.google import FakeGoogle, RunningServer
+from mailerd.store.db.database import Database
+from mailerd.store.inbox.mailboxes import READ_FOR, REST, Mailboxes, read_interval
+from mailerd.store.inbox.record_findings import FindingsWriter, LeaseLostError
+from mailerd.store.queue.rate_limits import DefaultLimits
+from tests.inbox.place import ME, METADATA, arrive, read_up, reading
+from tests.store.queue.test_claim import claims
+from tests.support.daemon import running
+from tests.support.heard import Heard
+from tests.support.rows import post, query
+
+SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
+
+
+async def one_by_one(
+    google: FakeGoogle, database: Database, heard: Heard, recipients: list[list[str]], shape: str
+) -> None:
+    """Jobs to these people, each sent, and a message of that shape about each letter."""
+    for number, people in enumerate(recipients, 1):
+        await post(database, recipients=people)
+        await heard.wait_for("job_finished", times=number)
+        for letter in google.sent[-len(people) :]:
+            arrive(google, letter, shape)
+        await read_up(database, google)
+
+
+@pytest.mark.parametrize("times,suppressed", [(2, []), (3, ["ada@example.org"])])
+async def test_the_third_soft_bounce_in_a_row_ends_an_address(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path,
+    times: int, suppressed: list[str],
+) -> None:  # fmt: skip
+    async with running(reading(database_url, served, google, tmp_path / "c"), heard):
+        await one_by_one(google, database, heard, [["ada@example.org"]] * times, "soft")
+    assert [row[0] for row in await query(database, "SELECT address FROM suppressions")] == suppressed
+
+
+async def test_a_letter_that_went_well_in_between_starts_the_count_anew(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path
+) -> None:
+    async with running(reading(database_url, served, google, tmp_path / "c"), heard):
+        await one_by_one(google, database, heard, [["ada@example.org"]] * 2, "soft")
+        await post(database, recipients=["ada@example.org"])
+        await heard.wait_for("job_finished", times=3)
+        await post(database, recipients=["ada@example.org"])
+        await heard.wait_for("job_finished", times=4)
+        arrive(google, google.sent[-1], "soft")
+        await read_up(database, google)
+    assert await query(database, "SELECT address FROM suppressions") == []
+
+
+@pytest.mark.parametrize("letters,cause", [(9, None), (10, "blocked")])
+async def test_many_blocked_letters_pause_their_sender(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path,
+    letters: int, cause: str | None,
+) -> None:  # fmt: skip
+    async with running(reading(database_url, served, google, tmp_path / "c"), heard):
+        await one_by_one(google, database, heard, [[f"r{n}@example.org" for n in range(letters)]], "blocked")
+    assert await query(database, "SELECT pause_cause FROM senders") == [(cause,)]
+    assert len(heard.of("sender_rests")) == (cause is not None)
+    assert await query(database, "SELECT address FROM suppressions") == []
+
+
+@pytest.mark.parametrize("domains,cause", [(4, None), (5, "daily_limit")])
+async def test_unknown_failures_at_many_domains_look_like_a_limit(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path,
+    domains: int, cause: str | None,
+) -> None:  # fmt: skip
+    known = reading(database_url, served, google, tmp_path / "c", scope=METADATA, inbox={"limit_pause": 60.0})
+    async with running(known, heard):
+        await one_by_one(google, database, heard, [[f"a@d{n}.example" for n in range(domains)]], "hard")
+    assert await query(database, "SELECT pause_cause FROM senders") == [(cause,)]
+    assert await query(database, "SELECT DISTINCT status FROM job_recipients") == [("sent",)]
+
+
+async def test_one_reads_a_mailbox_at_a_time_and_who_lost_it_writes_nothing(database: Database) -> None:
+    await query(database, "INSERT INTO mailboxes (email, next_at) VALUES (%s, UTC_TIMESTAMP(6))", ME)
+    defaults = DefaultLimits(SenderLimits(6000, 0, 2000))
+    boxes = Mailboxes(database, lambda: defaults, lease_time=MINUTE, interval=MINUTE)
+    writer = FindingsWriter(database, lambda: defaults, "D", MINUTE, min_pause=MINUTE, undo=True)
+    first = await boxes.lease(ME)
+    assert first is not None
+    assert await boxes.lease(ME) is None
+    assert await boxes.due(4) == []
+    await query(database, "UPDATE mailboxes SET lease_until = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND")
+    second = await boxes.lease(ME)
+    assert second is not None
+    with pytest.raises(LeaseLostError):
+        await writer.write(first, [], InboxCursor(5, 5), address_key=b"k" * 32)
+    assert await query(database, "SELECT history_id FROM mailboxes") == [(None,)]
+    await writer.write(second, [], InboxCursor(7, 7), address_key=b"k" * 32)
+    assert await query(database, "SELECT history_id FROM mailboxes") == [(7,)]
+
+
+@pytest.mark.parametrize(
+    "since,wait",
+    [(timedelta(0), MINUTE), (timedelta(hours=3), 5 * MINUTE), (timedelta(days=3), 30 * MINUTE),
+     (READ_FOR + timedelta(hours=2), REST), (None, REST)],
+)  # fmt: skip
+def test_a_mailbox_is_read_less_often_the_longer_nothing_was_sent(since: timedelta | None, wait: timedelta) -> None:
+    assert read_interval(since, busy=MINUTE) == wait
+
+
+@pytest.mark.parametrize(
+    "units,idle,since,left",
+    [(6000, False, MINUTE, 60), (6000, False, 5 * MINUTE, 300), (6000, False, timedelta(days=1), 3600),
+     (6000, True, MINUTE, 1200), (100, False, None, MIN_UNITS), (0, False, None, None)],
+)  # fmt: skip
+def test_a_round_has_a_hundredth_of_the_minute_while_letters_wait(
+    units: int, *, idle: bool, since: timedelta | None, left: float | None
+) -> None:
+    assert RoundBudget.of_round(units, idle=idle, since_last=since).left == left
+
+
+def test_a_spent_budget_ends_the_round() -> None:
+    budget = RoundBudget.of_round(6000, idle=False, since_last=MINUTE)
+    for _ in range(3):
+        budget.spend(Call.MESSAGES_GET)
+    with pytest.raises(BudgetSpentError):
+        budget.spend(Call.HISTORY_LIST)
+
+
+async def test_what_is_written_again_changes_nothing(database: Database) -> None:
+    """As after a COMMIT whose answer was lost."""
+    await post(database, recipients=["ada@example.org"])
+    await query(database, "UPDATE job_recipients SET status = 'sent', thread_id = 't', message_id = 'm'")
+    await query(database, "INSERT INTO mailboxes (email, next_at) VALUES (%s, UTC_TIMESTAMP(6))", ME)
+    defaults = DefaultLimits(SenderLimits(6000, 0, 2000))
+    boxes = Mailboxes(database, lambda: defaults, lease_time=MINUTE, interval=MINUTE)
+    writer = FindingsWriter(database, lambda: defaults, "D", MINUTE, min_pause=MINUTE, undo=True)
+    lease = await boxes.lease(ME)
+    assert lease is not None
+    (letter,) = (await boxes.letters_in(ME, {"t"}))["t"]
+    hard = Classification(Kind.HARD, "5.1.1", "no such user", ("ada@example.org",))
+    found: list[Found] = [
+        Finding("g1", "t", lease.now, letter, hard, Consequence(Fate.BOUNCED, Step.SUPPRESS)),
+        SentElsewhere("g2", "u", lease.now),
+    ]
+    first = await writer.write(lease, found, InboxCursor(5, 5), address_key=b"k" * 32)
+    again = await writer.write(lease, found, InboxCursor(5, 5), address_key=b"k" * 32)
+    assert (len(first.fresh), len(first.changed), again.fresh, again.changed) == (2, 1, [], [])
+    counted = (
+        "SELECT (SELECT bounced FROM jobs), (SELECT SUM(elsewhere) FROM sender_hours), (SELECT COUNT(*) FROM notices)"
+    )
+    assert await query(database, counted) == [(1, 1, 2)]
+    assert await query(database, "SELECT COUNT(*) FROM events WHERE type = 'recipient.bounced'") == [(1,)]
+
+
+async def test_letters_of_the_person_use_up_the_day_of_mailerd(database: Database) -> None:
+    await post(database, recipients=10)
+    await query(
+        database,
+        "INSERT INTO sender_hours (sender_email, hour, letters, elsewhere) "
+        "VALUES (%s, DATE_FORMAT(UTC_TIMESTAMP(), '%%Y-%%m-%%d %%H:00:00'), 2, 5)",
+        ME,
+    )
+    claim = await claims(database, allowance=SenderLimits(0, 0, 10)).claim(20)
+    assert len(claim.letters) == 3
