@@ -21,6 +21,7 @@ from mailerd.ops.log import Log
 from mailerd.store.db import error_codes
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import check
+from mailerd.store.db.writer import NoWriterError
 
 ONE_LINE: Final = 1000
 """Columns of a list of which each entry is one line, however narrow the terminal or the pipe."""
@@ -160,6 +161,8 @@ async def connect(settings: Settings, tell: EventSink) -> AsyncIterator[Database
             raise
         if said := error_codes.no_writes(error.errno):
             raise MailerdError(f"the database {database.where} {said}") from error
+        if isinstance(cause := error.__cause__, NoWriterError):
+            raise MailerdError(f"{error_codes.words(cause)}; {cause.remedy}") from error
         why = error_codes.words(error.__cause__ or error) or "no answer within its time-out"
         if remedy := error_codes.refused(error.errno):
             raise MailerdError(f"the database {database.where} refuses the log-in: {why}; {remedy}") from error

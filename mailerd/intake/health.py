@@ -16,7 +16,7 @@ from mailerd.mail.errors import RendererError
 from mailerd.ops.metrics import CONTENT_TYPE
 from mailerd.store.api_keys import Permission
 from mailerd.store.db import error_codes
-from mailerd.store.db.writer import Writer
+from mailerd.store.db.writer import NoWriterError, Writer
 
 READY_TIMEOUT: Final = 3.0
 """Seconds for the database to answer."""
@@ -72,6 +72,8 @@ class HealthEndpoints:
         except DatabaseError as error:  # the server's own message may hold host and user names
             if why := error_codes.no_writes(error.errno):
                 return f"the database {why}"
+            if isinstance(cause := error.__cause__, NoWriterError):
+                return f"the database is away: {cause.summary}; {cause.remedy}"
             return f"the database is away: it failed at {error.phase} (errno {error.errno}); the log says more"
         return ""
 

@@ -66,6 +66,11 @@ class Cluster:
         """Take a server that was started anew into the cluster."""
         raise NotImplementedError
 
+    def readmit(self, node: Server) -> None:
+        """Take an old primary back that was frozen or cut off, and believes that it still is the primary."""
+        node.restart()  # an orchestrator fences it: it is ended, and comes back as a replica
+        self.rejoin(node)
+
     def positions(self) -> list[str]:
         """What each server has, for those that run."""
         raise NotImplementedError

@@ -2,9 +2,10 @@
 
 import os
 import socket
+import sys
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -17,6 +18,8 @@ from tests.support.cluster import Cluster
 from tests.support.replicated import as_admin
 
 _WITHIN: Final = 60.0
+_SUSPICION: Final = 7.0
+"""Seconds after which a group has noticed whatever is wrong with a member; a second failure before that ends it."""
 _CACHE: Final = Path(__file__).parents[2] / ".cache"
 _GRANTS: Final = (
     "SET sql_log_bin = 0",
@@ -32,17 +35,22 @@ _RECOVERY: Final = (
 _PRIMARY: Final = """
 SELECT MEMBER_ID = @@server_uuid AND @@super_read_only = 0 FROM performance_schema.replication_group_members
  WHERE MEMBER_ROLE = 'PRIMARY' AND MEMBER_STATE = 'ONLINE'"""
-_ONLINE: Final = """
-SELECT COUNT(*) FROM performance_schema.replication_group_members
- WHERE MEMBER_ID = @@server_uuid AND MEMBER_STATE = 'ONLINE'"""
+_SEEN: Final = """
+SELECT MEMBER_PORT FROM performance_schema.replication_group_members WHERE MEMBER_STATE = 'ONLINE'"""
+_VIEW: Final = """
+SELECT MEMBER_PORT, MEMBER_STATE, MEMBER_ROLE, @@super_read_only FROM performance_schema.replication_group_members"""
+_STATE: Final = """
+SELECT COALESCE(MAX(MEMBER_STATE), 'OFFLINE') FROM performance_schema.replication_group_members
+ WHERE MEMBER_ID = @@server_uuid"""
 
 
 def mysql_server() -> str | None:
-    """A MySQL server: what MYSQLD names, or what `tools/mysql-server` has unpacked; None: there is none."""
-    named, unpacked = os.environ.get("MYSQLD"), _CACHE / "mysql" / "mysqld"
-    if named and not mysqld.find(named).is_mariadb:
-        return named
-    return str(unpacked) if unpacked.exists() else None
+    """A MySQL server: what MYSQLD names, what `tools/mysql-server` unpacked, or the system's; None: there is none."""
+    for program in (os.environ.get("MYSQLD", ""), str(_CACHE / "mysql" / "mysqld"), "mysqld"):
+        with suppress(mysqld.ServerError):
+            if program and not (found := mysqld.find(program)).is_mariadb:
+                return found.path
+    return None
 
 
 class Group(Cluster):
@@ -87,13 +95,34 @@ class Group(Cluster):
         self._until_primary()
 
     def rejoin(self, node: Server) -> None:
-        end = time.monotonic() + _WITHIN
-        while not as_admin(node, _ONLINE)[0][0]:
+        """Until every member has said the same for longer than a suspicion takes; whoever was expelled joins again."""
+        end, since = time.monotonic() + _WITHIN, time.monotonic()
+        running = [each for each in self.nodes if each.running]
+        members = {each.port for each in running if each is node or self._state(each) != "OFFLINE"}
+        while time.monotonic() - since < _SUSPICION:
             if time.monotonic() > end:
-                raise TimeoutError(f"the member does not join: {node.log_tail()}")
-            with suppress(pymysql.err.MySQLError):  # it is joining already, or the group still has its old self
-                as_admin(node, "START GROUP_REPLICATION")
-            time.sleep(0.5)
+                raise RuntimeError(f"the member does not join: {self._views()}")
+            if any(self._seen_by(each) != members for each in self.nodes if each.port in members):
+                since = time.monotonic()
+                self._join_again([each for each in self.nodes if each.port in members])
+            time.sleep(0.3)
+
+    def _join_again(self, nodes: Sequence[Server]) -> None:
+        for node in nodes:
+            with suppress(pymysql.err.MySQLError):  # the group may still have its old self
+                if (state := self._state(node)) == "ERROR":
+                    as_admin(node, "STOP GROUP_REPLICATION")
+                if state in {"ERROR", "OFFLINE"}:
+                    as_admin(node, "START GROUP_REPLICATION")
+
+    def _state(self, node: Server) -> str:
+        return str(as_admin(node, _STATE)[0][0])
+
+    def _seen_by(self, node: Server) -> set[int]:
+        return {int(port) for (port,) in as_admin(node, _SEEN)}
+
+    def readmit(self, node: Server) -> None:
+        self.rejoin(node)  # the group has expelled it, and it learns so by itself
 
     def positions(self) -> list[str]:
         return [str(as_admin(node, "SELECT @@GLOBAL.gtid_executed")[0][0]) for node in self.nodes]
@@ -107,7 +136,17 @@ class Group(Cluster):
                         self.primary = node
                         return
             time.sleep(0.05)
-        raise TimeoutError("the group has no primary")
+        raise RuntimeError(f"the group has no primary: {self._views()}")
+
+    def _views(self) -> list[object]:
+        """What each member says of the group, for whoever looks why it stands still."""
+        views: list[object] = []
+        for node in self.nodes:
+            try:
+                views.append((node.port, as_admin(node, _VIEW)))
+            except (pymysql.err.MySQLError, OSError) as error:
+                views.append((node.port, str(error)))
+        return views
 
 
 def _options(name: str, seeds: str) -> tuple[str, ...]:
@@ -130,3 +169,7 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+if __name__ == "__main__":  # for scripts
+    sys.stdout.write(f"{mysql_server() or ''}\n")

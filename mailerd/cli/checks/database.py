@@ -133,7 +133,7 @@ def unreachable(error: DatabaseError, *, where: str, within: float) -> CheckResu
 
 def _refused_remedy(where: str, cause: BaseException) -> str:
     if isinstance(cause, NoWriterError):
-        return "make one of the servers the primary (read_only = OFF), or correct the hosts in database.url"
+        return cause.remedy
     if "/" in where:
         return f"start the server; see that its socket is {where}, or correct unix_socket in database.url"
     return "start the server; check host and port in database.url, and the firewall"

@@ -242,8 +242,13 @@ class Pool:
 
     def _leave_other_servers(self) -> None:
         """Cut whatever leads elsewhere than to the writer: nothing waits for a frozen server's answer any longer."""
-        for connection in [one for one in self._live if one.url != self.writer.current]:
+        idle = [one for one in self._idle if one.url != self.writer.current]
+        self._idle = [one for one in self._idle if one not in idle]
+        for connection in idle:
             self._abort(connection)
+        for connection in self._live:  # in use: whoever reads from it meets the end of it, and drops it
+            if connection.url != self.writer.current:
+                connection.transport.abort()
 
     def _session(self, version: str) -> list[str]:
         # The order of the limits: lock wait < statement < the caller's bound, so that the server gives up first.

@@ -29,8 +29,15 @@ _NO_ANSWER: Final = (MySQLError, OSError, EOFError, asyncio.IncompleteReadError)
 class NoWriterError(OperationalError):  # type: ignore[misc]  # the driver has no types
     """No server takes writes, or it cannot be told which one does."""
 
-    def __init__(self, cause: str) -> None:
+    def __init__(self, cause: str, *, several: bool = False) -> None:
         super().__init__(2003, cause)  # the driver's number for "cannot connect": it is cured by trying again
+        self.summary = "several servers take writes at once" if several else "no server takes writes"
+        """The same without names of hosts and users."""
+        self.remedy = (
+            "set read_only = ON on all but the primary"
+            if several
+            else "make one of the servers the primary (read_only = OFF), or correct the hosts in database.url"
+        )
 
 
 class Writer:
@@ -81,7 +88,7 @@ class Writer:
             return self.current or self.urls[0]
         await self._look_once(grace=GRACE)
         if self.current is None or self._doubted:
-            raise NoWriterError(self._several or self._all_troubles())
+            raise NoWriterError(self._several or self._all_troubles(), several=bool(self._several))
         return self.current
 
     async def confirm(self, connection: Connection) -> None:

@@ -40,10 +40,11 @@ UPDATE job_recipients r FORCE INDEX (PRIMARY)
        r.unanswered = %s, r.discarding = %s, r.attempts = GREATEST(r.attempts, %s),
        r.lease_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND, r.updated_at = UTC_TIMESTAMP(6)
  WHERE r.id = %s AND (r.status = 'waiting' OR (r.status = 'sending' AND r.claim_token = %s)) AND {NOT_SENT}"""
+# It is a sign of life too: while failovers follow one another, the beats themselves may fail.
 _SIGN: Final = """
 INSERT INTO daemons (id, host, pid, version, started_at, heartbeat_at, replayed_to)
 VALUES (%s, '', 0, '', UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), %s)
-    ON DUPLICATE KEY UPDATE replayed_to = VALUES(replayed_to)"""
+    ON DUPLICATE KEY UPDATE replayed_to = VALUES(replayed_to), heartbeat_at = UTC_TIMESTAMP(6)"""
 _OTHERS: Final = """
 SELECT COUNT(*) FROM daemons
  WHERE id <> %s AND replayed_to <> %s AND heartbeat_at > UTC_TIMESTAMP(6) - INTERVAL %s SECOND"""

@@ -14,6 +14,7 @@ from mailerd.errors import DatabaseAwayError
 from mailerd.events.store import StoreEvents
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
+from mailerd.store.db.writer import NoWriterError
 from tests.conftest import CACHE
 from tests.support.cluster import SemiSynchronous
 from tests.support.heard import Heard
@@ -126,14 +127,29 @@ async def test_what_waits_for_a_frozen_primary_is_let_go_when_another_takes_over
         assert await until_written(database, 2) == cluster.primary.port
 
 
+async def test_a_connection_that_is_left_in_the_midst_of_its_use_ends_as_one_that_was_lost(
+    cluster: SemiSynchronous,
+) -> None:
+    many = "SELECT a.column_name FROM information_schema.columns a, information_schema.columns b LIMIT 5000000"
+    async with opened(cluster.url, Heard()) as database:
+        await write(database, 1)
+        reading = asyncio.create_task(database.read(lambda cursor: cursor.execute(many), what="read", bound=60))
+        await asyncio.to_thread(as_admin, cluster.replicas[0], "SET GLOBAL read_only = OFF")
+        await database.pool.writer.watch()
+        with pytest.raises(DatabaseAwayError):
+            await reading
+
+
 async def test_while_two_servers_take_writes_neither_is_used(cluster: SemiSynchronous) -> None:
     heard = Heard()
     async with opened(cluster.url, heard) as database:
         await write(database, 1)
         as_admin(cluster.replicas[0], "SET GLOBAL read_only = OFF")
         await database.pool.writer.watch()
-        with pytest.raises(DatabaseAwayError, match="take writes at once"):
+        with pytest.raises(DatabaseAwayError, match="take writes at once") as caught:
             await write(database, 2)
+        assert isinstance(caught.value.__cause__, NoWriterError)
+        assert "all but the primary" in caught.value.__cause__.remedy
         await database.pool.writer.watch()
         assert len(heard.of("several_writers")) == 1
         as_admin(cluster.replicas[0], "SET GLOBAL read_only = ON")
@@ -149,8 +165,9 @@ async def test_an_old_primary_without_replicas_is_left_for_the_new_one_though_bo
         await write(database, 1)
         await asyncio.to_thread(cluster.fail_over)  # nobody has told the old one
         await database.pool.writer.watch()
+        # The old one may still count replicas that have just left it: then neither is used, for a moment.
+        assert await until_written(database, 2) == cluster.primary.port != old.port
         assert [role.writes for role in database.pool.writer.roles.values()].count(True) == 2
-        assert await write(database, 2) == cluster.primary.port != old.port
 
 
 async def test_a_demoted_server_is_left_by_every_connection(cluster: SemiSynchronous) -> None:

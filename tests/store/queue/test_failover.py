@@ -289,6 +289,17 @@ async def test_nobody_waits_for_a_daemon_that_has_gone(
     assert len(await other.ready(1)) == 1
 
 
+async def test_a_daemon_that_has_replayed_lately_is_alive_though_its_beats_fail(
+    database: Database, one: Daemon, other: Daemon
+) -> None:
+    await post(database, recipients=1)
+    await query(database, "UPDATE daemons SET heartbeat_at = heartbeat_at - INTERVAL 1 MINUTE WHERE id = 'D1'")
+    assert len(await one.ready(0)) == 0
+    await query(database, "UPDATE daemons SET replayed_to = 'another since 1' WHERE id = 'D1'")
+    for _ in range(3):
+        assert await other.letters(1) == ()
+
+
 async def test_others_are_not_waited_for_without_end(
     database: Database, one: Daemon, other: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
