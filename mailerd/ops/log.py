@@ -7,7 +7,6 @@ its trouble stays its own.
 import os
 import select
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Mapping
@@ -31,10 +30,6 @@ _NUMBERS: Final = {"debug": 10, "info": 20, "success": 25, "warning": 30, "error
 """loguru's own severities: https://loguru.readthedocs.io/en/stable/api/logger.html"""
 _ESCAPED: Final = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), *range(127, 160))}
 """What a terminal may obey, and what makes journalctl show no text but a number of bytes; tab and line feed stay."""
-_WHOLE: Final = threading.RLock()
-"""Held while a line goes out: threads tell too, and a stream of Python's makes no promise to several of them."""
-
-
 _FLUSH_TIMEOUT: Final = 2.0
 """Seconds that the end waits for the reader of standard error: under systemd that is journald, which may be stopped."""
 _AT_ONCE: Final = 4096
@@ -155,9 +150,8 @@ def _stack(record: "Record") -> str:
 
 
 def _out(text: str) -> None:
-    with _WHOLE:
-        sys.stderr.write(text)
-        sys.stderr.flush()
+    sys.stderr.write(text)  # loguru holds its lock meanwhile: threads tell too, and each line is whole
+    sys.stderr.flush()
 
 
 def _out_at_most(text: str) -> None:
@@ -165,6 +159,6 @@ def _out_at_most(text: str) -> None:
     data, end = memoryview(text.encode("utf-8", "backslashreplace")), time.monotonic() + _FLUSH_TIMEOUT
     ready = select.poll()
     ready.register(2, select.POLLOUT)
-    with _WHOLE, suppress(OSError):
+    with suppress(OSError):
         while data and (left := end - time.monotonic()) > 0 and ready.poll(left * 1000):
             data = data[os.write(2, data[:_AT_ONCE]) :]
