@@ -81,7 +81,8 @@ class InboxLease:
     """None of its letters waits for units: it has none, or is paused."""
     units_per_minute: int
     """0: no limit."""
-    read_at: datetime | None
+    budget_at: datetime | None
+    """Up to when the units for reading are used up."""
     scope: str
     failing_id: str | None
     failures: int

@@ -1,7 +1,7 @@
 """How many of Google's units one round of reading may use, so that reading never takes what letters need."""
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from mailerd.core.rate_limit import UNITS
@@ -13,10 +13,15 @@ IDLE_SHARE: Final = 0.2
 """The same while none does, or its sender is paused: nobody else needs them."""
 UNRELATED_SHARE: Final = 0.25
 """Of a round: what messages outside our threads may cost, among which are other servers' notices."""
-MIN_UNITS: Final = 2 * UNITS[Call.MESSAGES_GET] + UNITS[Call.HISTORY_LIST] + UNITS[Call.GET_PROFILE]
-"""A round can read one notice at least, however few units its sender has."""
+NOTICE_UNITS: Final = 2 * UNITS[Call.MESSAGES_GET]
+"""Of a notice: its headers, and then its body."""
+MIN_ROUND: Final = NOTICE_UNITS + UNITS[Call.HISTORY_LIST] + UNITS[Call.GET_PROFILE]
+"""A round begins only where it can read one notice; less would be spent again and again for nothing."""
 _MAX_SAVED: Final = timedelta(hours=1)
 """Units of a longer rest are not saved up."""
+_AT_FIRST: Final = timedelta(minutes=10)
+"""What a mailbox that was never read has saved up."""
+_MINUTE: Final = timedelta(minutes=1)
 
 
 class BudgetSpentError(Exception):
@@ -25,19 +30,41 @@ class BudgetSpentError(Exception):
 
 @dataclass
 class RoundBudget:
-    """What is left of one round; None: there is no limit."""
+    """What is left of one round; `left` None: there is no limit."""
 
     left: float | None
+    rate: float = 0.0
+    """Units a minute."""
+    start: datetime | None = None
+    """Up to when the units were used up before this round."""
+    used: float = 0.0
     unrelated: float | None = None
 
     @classmethod
-    def of_round(cls, units_per_minute: int, *, idle: bool, since_last: timedelta | None) -> "RoundBudget":
-        """The budget of a round that comes so long after the last one."""
+    def of_round(
+        cls, units_per_minute: int, *, idle: bool, used_until: datetime | None, now: datetime
+    ) -> "RoundBudget":
+        """The budget of a round at `now`: what was saved up since `used_until`."""
         if not units_per_minute:
             return cls(None)
-        minutes = max(1.0, min(since_last or timedelta(0), _MAX_SAVED) / timedelta(minutes=1))
-        units = max(float(MIN_UNITS), units_per_minute * (IDLE_SHARE if idle else SHARE * minutes))
-        return cls(units, max(units * UNRELATED_SHARE, float(UNITS[Call.MESSAGES_GET])))
+        rate = units_per_minute * (IDLE_SHARE if idle else SHARE)
+        start = max(used_until or now - _AT_FIRST, now - _MAX_SAVED)
+        units = max(0.0, rate * ((now - start) / _MINUTE))
+        return cls(units, rate, start, unrelated=max(units * UNRELATED_SHARE, float(UNITS[Call.MESSAGES_GET])))
+
+    @property
+    def used_until(self) -> datetime | None:
+        """The same after this round; None where there is no limit."""
+        return self.start + _MINUTE * (self.used / self.rate) if self.start and self.rate else None
+
+    def require(self, units: int) -> None:
+        """See that so many are left.
+
+        Raises:
+            BudgetSpentError: there are fewer.
+        """
+        if self.left is not None and self.left < units:
+            raise BudgetSpentError
 
     def spend(self, call: Call, *, unrelated: bool = False) -> None:
         """Take a call's units.
@@ -46,11 +73,11 @@ class RoundBudget:
             BudgetSpentError: there are too few left.
         """
         cost = UNITS[call]
+        self.require(cost)
         if self.left is None:
             return
-        if cost > self.left:
-            raise BudgetSpentError
         self.left -= cost
+        self.used += cost
         if unrelated and self.unrelated is not None:
             self.unrelated -= cost
 

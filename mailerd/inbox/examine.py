@@ -26,7 +26,7 @@ from mailerd.core.notices import (
 from mailerd.core.replies import Accepted, Call, NotSent, Refused, Reply
 from mailerd.core.suppression import read_token
 from mailerd.core.verdicts import judge
-from mailerd.inbox.budget import RoundBudget
+from mailerd.inbox.budget import NOTICE_UNITS, RoundBudget
 from mailerd.mail.read_notice import MAX_NOTICE, read_notice
 from mailerd.rate_limited_gmail import RateLimitedGmail
 from mailerd.store.inbox.mailboxes import Mailboxes
@@ -178,6 +178,8 @@ class Examiner:
         return Finding(it.gmail_id, it.thread_id, at, letter, meaning, follows, (token.list_id, token.digest))
 
     async def _headers(self, it: Arrived, *, unrelated: bool) -> tuple[InboxMessage, datetime] | None:
+        if not unrelated and self.bodies:
+            self.budget.require(NOTICE_UNITS)
         self.budget.spend(Call.MESSAGES_GET, unrelated=unrelated)
         body = self.body(await self.gmail.get_headers(self.lease.email, message_id=it.gmail_id), it.gmail_id)
         if body is None:

@@ -14,7 +14,7 @@ from mailerd.core.replies import Accepted, Call, Refused, Reply
 from mailerd.core.verdicts import judge
 from mailerd.errors import DatabaseError
 from mailerd.gmail import Mailbox
-from mailerd.inbox.budget import BudgetSpentError, RoundBudget
+from mailerd.inbox.budget import MIN_ROUND, BudgetSpentError, RoundBudget
 from mailerd.inbox.examine import Arrived, Examiner, MailboxTroubleError, MessageFailedError, SeenMessages, trouble
 from mailerd.inbox.inbox_log import InboxLog
 from mailerd.ops.heartbeat import Heartbeat, Heartbeats
@@ -134,12 +134,14 @@ class InboxReader:
         self.log.readable(email, scope)
         state = "behind" if it.left else "read"
         wait = it.retry_in or (timedelta(seconds=self.interval) if it.left else None)
-        await self.mailboxes.release(lease, state=state, scope=scope, wait=wait)
+        used = it.examiner.budget.used_until
+        await self.mailboxes.release(lease, state=state, scope=scope, wait=wait, budget_at=used)
 
     async def _begin(self, lease: InboxLease, *, bodies: bool) -> _Round:
         keys = await self.secrets.keys()
-        since = lease.now - lease.read_at if lease.read_at else None
-        budget = RoundBudget.of_round(lease.units_per_minute, idle=lease.idle, since_last=since)
+        budget = RoundBudget.of_round(
+            lease.units_per_minute, idle=lease.idle, used_until=lease.budget_at, now=lease.now
+        )
         seen = self._seen.setdefault(lease.email, SeenMessages())
         seen.prune()
         examiner = Examiner(lease, self.gmail, self.mailboxes, budget, keys, bodies=bodies, seen=seen)
@@ -153,6 +155,7 @@ class InboxReader:
 
     async def _read(self, it: _Round, progress: Callable[[], None]) -> None:
         try:
+            it.examiner.budget.require(MIN_ROUND)
             if it.cursor.history_id is None:
                 await self._first(it, progress)
             await self._history(it, progress)

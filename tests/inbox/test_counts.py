@@ -1,6 +1,7 @@
 """What many bounces together make of an address and of a sender; and what a lease and a budget allow."""
 
-from datetime import timedelta
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from mailerd.core.findings import Finding, Found, InboxCursor, SentElsewhere
 from mailerd.core.notices import Classification, Kind
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.core.replies import Call
-from mailerd.inbox.budget import MIN_UNITS, BudgetSpentError, RoundBudget
+from mailerd.inbox.budget import MIN_ROUND, BudgetSpentError, RoundBudget
 from mailerd.sandbox.google import FakeGoogle, RunningServer
 from mailerd.store.db.database import Database
 from mailerd.store.inbox.mailboxes import READ_FOR, REST, Mailboxes, read_interval
@@ -113,23 +114,40 @@ def test_a_mailbox_is_read_less_often_the_longer_nothing_was_sent(since: timedel
     assert read_interval(since, busy=MINUTE) == wait
 
 
+NOW = datetime(2026, 12, 1, tzinfo=UTC)
+
+
 @pytest.mark.parametrize(
     "units,idle,since,left",
     [(6000, False, MINUTE, 60), (6000, False, 5 * MINUTE, 300), (6000, False, timedelta(days=1), 3600),
-     (6000, True, MINUTE, 1200), (100, False, None, MIN_UNITS), (0, False, None, None)],
+     (6000, True, MINUTE, 1200), (6000, False, None, 600), (0, False, None, None)],
 )  # fmt: skip
 def test_a_round_has_a_hundredth_of_the_minute_while_letters_wait(
     units: int, *, idle: bool, since: timedelta | None, left: float | None
 ) -> None:
-    assert RoundBudget.of_round(units, idle=idle, since_last=since).left == left
+    used_until = None if since is None else NOW - since
+    assert RoundBudget.of_round(units, idle=idle, used_until=used_until, now=NOW).left == left
 
 
 def test_a_spent_budget_ends_the_round() -> None:
-    budget = RoundBudget.of_round(6000, idle=False, since_last=MINUTE)
+    budget = RoundBudget.of_round(6000, idle=False, used_until=NOW - MINUTE, now=NOW)
     for _ in range(3):
         budget.spend(Call.MESSAGES_GET)
     with pytest.raises(BudgetSpentError):
         budget.spend(Call.HISTORY_LIST)
+    assert budget.used_until == NOW
+
+
+def test_many_short_rounds_use_no_more_than_few_long_ones() -> None:
+    used, until = 0.0, NOW
+    for second in range(0, 3600, 10):
+        budget = RoundBudget.of_round(6000, idle=False, used_until=until, now=NOW + timedelta(seconds=second))
+        with suppress(BudgetSpentError):
+            budget.require(MIN_ROUND)
+            for _ in range(100):
+                budget.spend(Call.MESSAGES_GET)
+        used, until = used + budget.used, budget.used_until or until
+    assert 0.98 * 60 * 60 < used <= 60 * 60
 
 
 async def test_what_is_written_again_changes_nothing(database: Database) -> None:

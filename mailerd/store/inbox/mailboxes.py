@@ -9,7 +9,7 @@ from mailerd.clock import new_id
 from mailerd.core.findings import InboxCursor, InboxLease, SentLetter
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
-from mailerd.store.db.times import micros, utc
+from mailerd.store.db.times import micros, naive, utc
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.queue.reschedule import short
 
@@ -35,14 +35,14 @@ UPDATE mailboxes FORCE INDEX (PRIMARY)
    SET lease_token = %s, lease_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND
  WHERE email = %s AND (lease_until IS NULL OR lease_until <= UTC_TIMESTAMP(6))"""
 _LEASED: Final = """
-SELECT m.history_id, m.internal_date, m.read_at, m.scope, m.failing_id, m.failures, UTC_TIMESTAMP(6),
+SELECT m.history_id, m.internal_date, m.budget_at, m.scope, m.failing_id, m.failures, UTC_TIMESTAMP(6),
        s.units_per_minute, COALESCE(s.next_claim_at > UTC_TIMESTAMP(6) + INTERVAL 1 MINUTE, 1)
          OR COALESCE(s.paused_until > UTC_TIMESTAMP(6) + INTERVAL 1 MINUTE, 0)
   FROM mailboxes m LEFT JOIN senders s ON s.email = m.email WHERE m.email = %s"""
 _RELEASE: Final = """
 UPDATE mailboxes FORCE INDEX (PRIMARY)
    SET lease_token = NULL, lease_until = NULL, state = %s, detail = %s, scope = %s,
-       next_at = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND,
+       next_at = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND, budget_at = COALESCE(%s, budget_at),
        read_at = IF(%s, UTC_TIMESTAMP(6), read_at)
  WHERE email = %s AND lease_token = %s"""
 _LAST_SENT: Final = """
@@ -119,20 +119,29 @@ class Mailboxes:
             if cursor.rowcount != 1:
                 return None
             await cursor.execute(_LEASED, (email,))
-            history, date, read_at, scope, failing, failures, now, units, idle = await cursor.fetchone()
+            history, date, budget_at, scope, failing, failures, now, units, idle = await cursor.fetchone()
             default = self.defaults().default.units_per_minute
             return InboxLease(
                 email, token, InboxCursor(history, date), utc(now), idle=bool(idle),
-                units_per_minute=default if units is None else units, read_at=utc(read_at), scope=scope,
+                units_per_minute=default if units is None else units, budget_at=utc(budget_at), scope=scope,
                 failing_id=failing, failures=failures,
             )  # fmt: skip
 
         return await self.database.transaction(work, what="lease a mailbox")
 
     async def release(
-        self, lease: InboxLease, *, state: str, scope: str, detail: str = "", wait: timedelta | None = None
+        self,
+        lease: InboxLease,
+        *,
+        state: str,
+        scope: str,
+        detail: str = "",
+        wait: timedelta | None = None,
+        budget_at: datetime | None = None,
     ) -> None:
-        """Give a mailbox back. `wait`: until it is read next; None: as long as its last letter lets it wait.
+        """Give a mailbox back, with what its round has used up.
+
+        `wait`: until it is read next; None: as long as its last letter lets it wait.
 
         Raises:
             DatabaseError: then its lease runs out.
@@ -145,7 +154,7 @@ class Mailboxes:
                 (seconds,) = await cursor.fetchone()
                 since = None if seconds is None else timedelta(seconds=max(0, int(seconds)))
                 pause = read_interval(since, busy=self.interval)
-            values = (state, short(detail, 255) or None, scope, micros(pause), state == "read")
+            values = (state, short(detail, 255) or None, scope, micros(pause), naive(budget_at), state == "read")
             await cursor.execute(_RELEASE, (*values, lease.email, lease.token))
 
         await self.database.transaction(work, what="release a mailbox")

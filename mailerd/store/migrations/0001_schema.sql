@@ -419,6 +419,7 @@ CREATE TABLE IF NOT EXISTS sessions (
 -- history_id: what came up to there is read; NULL: nothing yet. internal_date: everything up to that moment is read
 -- (milliseconds since 1970, Google's own measure), for the case that Google has forgotten its history.
 -- next_at: when it is read next. read_at: when it was last read to its end.
+-- budget_at: up to when the units that reading may use are used up; what lies between it and now is left.
 -- lease_token, lease_until: whose turn it is.
 -- scope: what the sign-in allows to read: 'readonly', 'metadata' or ''. state: 'new', 'read', 'behind', 'no scope' or
 -- 'refused'; detail: why.
@@ -429,6 +430,7 @@ CREATE TABLE IF NOT EXISTS mailboxes (
   internal_date BIGINT UNSIGNED NULL,
   next_at DATETIME(6) NOT NULL,
   read_at DATETIME(6) NULL,
+  budget_at DATETIME(6) NULL,
   lease_token CHAR(26) CHARACTER SET ascii COLLATE ascii_bin NULL,
   lease_until DATETIME(6) NULL,
   scope VARCHAR(10) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT '',
