@@ -49,6 +49,7 @@ from mailerd.store.queue.record import RecordWriter
 from mailerd.store.queue.recovery import RecoveryQueries
 from mailerd.store.stats import StatsReader
 from mailerd.store.tallies import Tallies
+from mailerd.webhooks import service as webhooks
 from mailerd.worker.circuit_breaker import CircuitBreaker
 from mailerd.worker.database_loops import heartbeat_loop, prune_loop, watch_writer_loop
 from mailerd.worker.delivery import Delivery
@@ -110,6 +111,7 @@ class Daemon:
     heartbeats: Heartbeats
     claims: Claims
     renderer: Renderer
+    webhooks: webhooks.WebhookService
 
     async def run(self, stop: asyncio.Event, *, started: Callable[[Sequence[Address]], None] | None = None) -> None:
         """Run until `stop`, then drain: claim nothing more, finish the letters in flight, record it, leave.
@@ -160,6 +162,7 @@ class Daemon:
             parts.create_task(heartbeat_loop(self.daemons, self.heartbeats, self.events), name="heartbeat"),
             parts.create_task(self.service.stats.run(), name="stats"),
             parts.create_task(prune_loop(Tallies(self.database), self.heartbeats, self.events), name="prune tallies"),
+            parts.create_task(self.webhooks.run(), name="webhooks"),
         ]
 
     async def _send_until(self, stop: asyncio.Event) -> None:
@@ -271,6 +274,7 @@ def build(settings: Settings, log: EventSink, *, flush: Callable[[], bool] = lam
         daemons=Daemons(database, daemon_id, on_lost_commits=replay_log.replay_again), runner=runner,
         recovery=recovery, inbox=inbox, progress=progress, events=events, store_events=store_events, service=service,
         heartbeats=heartbeats, claims=claims, renderer=renderer,
+        webhooks=webhooks.build(settings, sink, heartbeats=heartbeats, meter=metrics),
     )  # fmt: skip
 
 
@@ -351,6 +355,7 @@ def _intake(
         forecast=ForecastService(outlooks),
         senders=SenderResolver(gmail, settings.gmail.aliases),
         page=page,
+        webhooks=settings.webhooks,
         in_flight=settings.gmail.in_flight,
         opt_out=(settings.public, settings.unsubscribe),
         templates=Path(settings.templates.folder) if settings.templates.folder else None,

@@ -32,6 +32,7 @@ COMMANDS: Final = {
     "keys": LazyCommand("keys", "app", "Make, rotate, list and revoke API keys."),
     "senders": LazyCommand("senders", "app", "See and change what each mailbox may send; pause and resume it."),
     "suppress": LazyCommand("suppress", "app", "Add, remove, list, import and export suppressions."),
+    "webhooks": LazyCommand("webhooks", "app", "Endpoints that events are posted to: add, look, test, replay, remove."),
     "templates": LazyCommand("templates", "app", "Check and look at the named templates."),
     "send": LazyCommand("send", "send", "Post a job from a table and watch it; the same job is not posted twice."),
     "jobs": LazyCommand("jobs", "app", "Jobs: the list, one, or one while it is being sent."),

@@ -17,7 +17,7 @@ from mailerd.core.forecast import Forecast, compute_forecast
 from mailerd.core.pauses import MANUAL, until
 from mailerd.core.plural import counted
 from mailerd.core.states import JobStatus, State
-from mailerd.core.stats import QueueStats, SenderStats, counts
+from mailerd.core.stats import QueueStats, SenderStats, WebhookStats, counts
 from mailerd.store.db.database import Database
 from mailerd.store.forecast_inputs import ForecastReader
 from mailerd.store.history import DaemonInfo, HistoryReader, LetterFailure
@@ -221,6 +221,8 @@ def _health(snapshot: Snapshot, *, width: int, age: float, stale: bool) -> list[
         lines.append(Text(f"daemon    {daemon.host}:{daemon.pid}  ") + heard)
     if (more := len(snapshot.daemons) - _DAEMONS) > 0:
         lines.append(Text(f"          and {more} more daemons"))
+    if snapshot.stats.webhooks:
+        lines.append(Text("webhooks  ") + _webhooks(snapshot.stats.webhooks))
     if not snapshot.daemons:
         lines.append(Text("daemon    ") + Text("none runs", "bold red"))
     return lines
@@ -230,6 +232,18 @@ def sparkline(values: Sequence[int]) -> str:
     """A character a value, the largest one full; a value above nothing is never shown as nothing."""
     most = max(values, default=0)
     return "".join(_STEPS[-(-value * (len(_STEPS) - 1) // most) if most else 0] for value in values)
+
+
+def _webhooks(webhooks: Sequence[WebhookStats]) -> Text:
+    """How the endpoints stand: those that are not well by name, and how far behind the others are."""
+    bad = [f"{it.name} {it.standing.replace('_', ' ')}" for it in webhooks if it.standing != "on"]
+    behind = max(webhooks, key=lambda it: it.oldest)
+    said = counted(len(webhooks), "endpoint") + (f", {', '.join(bad)}" if bad else "")
+    if behind.undelivered:
+        oldest = span(timedelta(seconds=behind.oldest))
+        waiting = counted(sum(it.undelivered for it in webhooks), "event")
+        said += f"; {waiting} waiting, the oldest for {oldest} ({behind.name})"
+    return Text(said, "yellow" if bad else "green")
 
 
 def _google(snapshot: Snapshot, *, age: float) -> Text:

@@ -89,6 +89,11 @@ def addresses(value: object) -> object:
         raise ValueError(f'is not a JSON list like ["slack://…", "mailto://…"]: {error}') from None
 
 
+def numbers(value: object) -> object:
+    """Numbers as the environment can write them: with commas or spaces between them."""
+    return value.replace(",", " ").replace("[", " ").replace("]", " ").split() if isinstance(value, str) else value
+
+
 def aliases(given: dict[str, str]) -> dict[str, str]:
     """Addresses, each with the mailbox that it belongs to."""
     known = {alias.strip().lower(): mailbox.strip().lower() for alias, mailbox in given.items()}

@@ -1,6 +1,7 @@
 """What an application hears of by the feed of events."""
 
 from enum import StrEnum
+from typing import Final
 
 
 class EventType(StrEnum):
@@ -21,7 +22,13 @@ class EventType(StrEnum):
     """A person left a list, or everything."""
     RECIPIENT_SENT_UNDONE = "recipient.sent_undone"
     """The letter was called sent, and it is known now that it was not: its draft is there, or Google gave it back."""
+    RECIPIENTS_SENT = "recipients.sent"
+    """Letters that were sent, many in one event; made only while an endpoint of a webhook asks for it."""
     SENDER_PAUSED = "sender.paused"
     """It was paused, or its pause has another cause than before."""
     SENDER_RESUMED = "sender.resumed"
     """A person ended its pause, or a letter went well after it."""
+
+
+ONLY_IF_ASKED: Final = frozenset({EventType.RECIPIENTS_SENT})
+"""Types that an endpoint gets only if it names them."""

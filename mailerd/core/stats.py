@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 
 from mailerd.core.pauses import until
 from mailerd.core.states import JobStatus, State
@@ -41,6 +42,24 @@ class RecentAction:
     letters: int
 
 
+WEBHOOK_STANDINGS: Final = ("on", "failing", "paused", "paused_by_hand", "gone")
+
+
+@dataclass(frozen=True)
+class WebhookStats:
+    """An endpoint that events are posted to."""
+
+    name: str
+    standing: str
+    """`on`, `failing`, `paused` (it failed for too long), `paused_by_hand` or `gone`."""
+    failing: float
+    """Seconds since the first of the attempts in a row that failed; 0: the last one did not."""
+    undelivered: int
+    """Events that wait for it, counted up to a bound."""
+    oldest: float
+    """Seconds since the oldest of them happened."""
+
+
 @dataclass(frozen=True)
 class QueueStats:
     """One look at the tables, by the database's clock."""
@@ -55,6 +74,7 @@ class QueueStats:
     oldest_unsure: float = 0.0
     """Seconds for which the oldest doubt has stood."""
     senders: tuple[SenderStats, ...] = ()
+    webhooks: tuple[WebhookStats, ...] = ()
     asked: tuple[RecentAction, ...] = ()
     """The newest requests that changed a job, the newest first."""
 

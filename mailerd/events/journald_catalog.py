@@ -18,6 +18,7 @@ from mailerd.events.runbook_pauses import PAUSE_RUNBOOKS
 from mailerd.events.runbook_renderer import RENDERER_RUNBOOKS
 from mailerd.events.runbook_replaced import REPLACED_RUNBOOKS
 from mailerd.events.runbook_suppression import SUPPRESSION_RUNBOOKS
+from mailerd.events.runbook_webhooks import WEBHOOK_RUNBOOKS
 
 ALL_RUNBOOKS: Final = {
     **RUNBOOKS,
@@ -26,6 +27,7 @@ ALL_RUNBOOKS: Final = {
     **RENDERER_RUNBOOKS,
     **SUPPRESSION_RUNBOOKS,
     **INBOX_RUNBOOKS,
+    **WEBHOOK_RUNBOOKS,
 }
 RUNBOOKS_BY_CAUSE: Final = {"sender_paused": PAUSE_RUNBOOKS}
 """By the value of an event's field `by`."""

@@ -18,7 +18,14 @@ from mailerd.intake.key_shares import Share
 from mailerd.intake.query_params import limit, query, text
 from mailerd.intake.response_models import FeedEventOut, FeedOut
 from mailerd.store.api_keys import ApiKey, Permission
-from mailerd.store.event_feed import MAX_PAGE, EventFeed, EventPage, FeedEvent, UnknownPositionError
+from mailerd.store.event_feed import (
+    MAX_PAGE,
+    EventFeed,
+    EventPage,
+    FeedEvent,
+    PrunedPositionError,
+    UnknownPositionError,
+)
 
 DEFAULT_LIMIT: Final = 100
 POLL_INTERVAL: Final = 1.0
@@ -77,6 +84,8 @@ class EventFeedEndpoint:
             )
         except UnknownPositionError as error:
             raise ApiError(409, "unknown_position", str(error)) from None
+        except PrunedPositionError as error:
+            raise ApiError(410, "events_deleted", str(error)) from None
 
     async def _stream(self, request: web.Request, reader: _FeedQuery, page: EventPage) -> web.StreamResponse:
         response = web.StreamResponse(headers={"X-Accel-Buffering": "no"})

@@ -13,8 +13,9 @@ from mailerd.intake.auth import HEADER
 from mailerd.intake.errors import CODES
 from mailerd.intake.openapi_schemas import PREFIX, example_of, for_generators
 from mailerd.intake.openapi_words import TAGS
+from mailerd.intake.operations import Operation
 from mailerd.intake.response_models import ErrorOut, NotReadyOut
-from mailerd.intake.routes import OPERATIONS, Operation
+from mailerd.intake.routes import OPERATIONS
 
 _REF: Final = PREFIX + "{model}"
 _ERROR_EXAMPLES: Final = {
@@ -31,9 +32,10 @@ _MEANINGS: Final = {
     400: "the body was cut off",
     401: "no key, or one that is unknown or revoked",
     403: "the key may not do this, or not for this sender",
-    404: "there is no such job",
+    404: "there is no such thing",
     408: "the body did not come in time",
     409: "it conflicts with what is there",
+    410: "what is asked for was deleted by age; the message says where to go on",
     413: "too large",
     415: "the body is compressed",
     422: "something in the request is wrong; everything is named",

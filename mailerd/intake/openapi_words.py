@@ -126,6 +126,7 @@ TAGS: Final = {
     "templates": "The named templates.",
     "suppressions": "Who gets no letters.",
     "lists": "What a person can leave.",
+    "webhooks": "Endpoints that events are posted to.",
     "health": "For monitoring; no key is needed.",
 }
 """The groups of operations, by the first word of their paths behind `/api`."""

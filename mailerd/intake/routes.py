@@ -1,7 +1,6 @@
 """Every operation of the API: the server makes its routes from this list, and the OpenAPI document is made from it."""
 
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Final
 
 from pydantic import BaseModel
 
@@ -11,56 +10,16 @@ from mailerd.core.fates import Fate
 from mailerd.core.states import JobChange, JobStatus, State
 from mailerd.core.suppression import Reason
 from mailerd.intake import recipient_models, response_models, suppression_models
+from mailerd.intake.operations import Operation, Param, page_size
 from mailerd.intake.read_recipients import PersonOut
 from mailerd.intake.request_models import JobIn, NothingIn, PriorityIn, RetryIn
 from mailerd.intake.suppressions import ListIn, SuppressionsIn
+from mailerd.intake.webhook_routes import WEBHOOK_OPERATIONS
 from mailerd.store.api_keys import Permission
 from mailerd.store.event_feed import MAX_PAGE as MAX_FEED_PAGE
 from mailerd.store.suppressions import MAX_LIST_NAME
 
-Method = Literal["GET", "POST", "DELETE"]
-
-
-@dataclass(frozen=True)
-class Param:
-    """A parameter of the query, or a header."""
-
-    name: str
-    schema: dict[str, Any]
-    description: str
-    where: Literal["query", "header", "path"] = "query"
-    required: bool = False
-
-
-@dataclass(frozen=True)
-class Operation:
-    """One operation."""
-
-    id: str
-    method: Method
-    path: str
-    summary: str
-    description: str = ""
-    call: Permission | None = None
-    """What a key must be allowed; None: no key is needed."""
-    params: tuple[Param, ...] = ()
-    body: type[BaseModel] | None = None
-    body_required: bool = False
-    answers: tuple[type[BaseModel], ...] = ()
-    """Of status 200; several: one of them."""
-    kind: str = "application/json"
-    stream: type[BaseModel] | None = None
-    """One event of the stream that it answers with where the client accepts `text/event-stream`."""
-    errors: tuple[int, ...] = field(default=())
-    """Besides 401, 403, 429 and 503 of everything that needs a key."""
-
-
 _RECIPIENT_STATUS: Final = Param("status", {"type": "string", "enum": [*State]}, "recipients in this state")
-
-
-def _limit(default: int, most: int) -> Param:
-    schema = {"type": "integer", "minimum": 1, "maximum": most, "default": default}
-    return Param("limit", schema, "how many to a page")
 
 
 def _moment(name: str, description: str) -> Param:
@@ -139,7 +98,7 @@ OPERATIONS: Final = (
             _moment("created_from", "accepted at this time or later"),
             _moment("created_before", "accepted before this time"),
             Param("cursor", {"type": "string", "pattern": f"^$|{ULID_PATTERN}"}, "`next_cursor` of the page before"),
-            _limit(20, 100),
+            page_size(20, 100),
         ),
         answers=(response_models.JobsOut,),
         errors=(422,),
@@ -164,7 +123,7 @@ OPERATIONS: Final = (
             Param("email", {"type": "string", "maxLength": 320}, "recipients with this address"),
             Param("fate", {"type": "string", "enum": [*Fate]}, "recipients whose letter has this fate"),
             Param("cursor", {"type": "string", "pattern": "^[0-9]{0,9}$"}, "`next_cursor` of the page before"),
-            _limit(100, 1000),
+            page_size(100, 1000),
         ),
         answers=(recipient_models.RecipientsOut,),
         errors=(404, 422),
@@ -182,7 +141,7 @@ OPERATIONS: Final = (
         params=(
             Param("email", {"type": "string", "maxLength": 320}, "the person's address", required=True),
             Param("cursor", {"type": "string", "pattern": "^[0-9]{0,19}$"}, "`next_cursor` of the page before"),
-            _limit(100, 1000),
+            page_size(100, 1000),
         ),
         answers=(PersonOut,),
         errors=(422,),
@@ -229,12 +188,12 @@ OPERATIONS: Final = (
         params=(
             Param("after", {"type": "string", "pattern": "^[0-9]{0,18}$"}, "events behind this id; absent: all"),
             Param("types", {"type": "string", "maxLength": 320}, f"only these, with commas: {', '.join(EventType)}"),
-            _limit(100, MAX_FEED_PAGE),
+            page_size(100, MAX_FEED_PAGE),
             Param("Last-Event-ID", {"type": "string"}, "of a stream: the id of the last event seen", where="header"),
         ),
         answers=(response_models.FeedOut,),
         stream=response_models.FeedEventOut,
-        errors=(409, 422),
+        errors=(409, 410, 422),
     ),
     Operation(
         id="listJobActions",
@@ -281,7 +240,7 @@ OPERATIONS: Final = (
             _REASON,
             Param("email", {"type": "string", "maxLength": 320}, "what keeps letters from this address"),
             Param("cursor", {"type": "string", "maxLength": 64}, "`next_cursor` of the page before"),
-            _limit(100, 1000),
+            page_size(100, 1000),
         ),
         answers=(suppression_models.SuppressionsOut,),
         errors=(422,),
@@ -341,6 +300,7 @@ OPERATIONS: Final = (
         answers=(suppression_models.ListOut,),
         errors=(400, 408, 413, 415, 422),
     ),
+    *WEBHOOK_OPERATIONS,
     Operation(
         id="getLiveness",
         method="GET",

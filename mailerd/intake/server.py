@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +16,7 @@ from aiohttp.typedefs import Handler
 
 from mailerd.clock import Clock, SystemClock
 from mailerd.config import IntakeSettings, PublicSettings, UnsubscribeSettings
+from mailerd.config.webhook_settings import WebhookSettings
 from mailerd.core.states import JobChange
 from mailerd.errors import DatabaseError, ListenError
 from mailerd.events.intake import IntakeEvents
@@ -41,6 +43,7 @@ from mailerd.intake.routes import OPERATIONS, id_of
 from mailerd.intake.server_log import server_log
 from mailerd.intake.slow_clients import FIRST_REQUEST_TIMEOUT, SlowClientReaper
 from mailerd.intake.stranger_log import StrangerLog
+from mailerd.intake.webhooks import WebhookEndpoints
 from mailerd.mail.errors import RendererError
 from mailerd.mail.renderer import CHECK_LIMITS, Renderer
 from mailerd.mail.template_library import TemplateLibrary
@@ -95,11 +98,11 @@ class Intake:
         templates: Path | None = None,
         opt_out: tuple[PublicSettings, UnsubscribeSettings] = (PublicSettings(), UnsubscribeSettings()),
         page: MetricsPage | None = None,
+        webhooks: WebhookSettings | None = None,
     ) -> None:
-        self._settings, self._page = settings, page
+        self._settings, self._page, self._webhooks = settings, page, webhooks or WebhookSettings()
         self._opt_out = OptOut(database, opt_out, timeout=patience, sink=events.sink)
-        self._database = database
-        self._patience = patience
+        self._database, self._patience = database, patience
         self._wake = wake
         self._events = events
         self._clock = clock = clock or SystemClock()
@@ -287,10 +290,8 @@ class Intake:
             timeout=self._body_timeout,
         )  # fmt: skip
         read = ReadEndpoints(lookup=self._lookup, jobs=self._jobs, forecast=self._forecast, events=self._events)
-        health = HealthEndpoints(
-            lambda: self._check_ready(renderer), writer=self._database.pool.writer, timeout=self._patience,
-            clock=self._clock,
-        )  # fmt: skip
+        check, writer = partial(self._check_ready, renderer), self._database.pool.writer
+        health = HealthEndpoints(check, writer=writer, timeout=self._patience, clock=self._clock)
         docs = DocsEndpoints(lookup=self._lookup, library=self._library, renderer=renderer, executor=executor)
         metrics = {"/metrics": MetricsEndpoint(self._page, auth=self._auth).metrics} if self._page else {}
         return {
@@ -304,9 +305,17 @@ class Intake:
             "streamJobEvents": job_events.events,
             "listJobActions": actions.list_actions,
             **{id_of(change): actions.endpoint(change) for change in JobChange},
+            **self._webhook_handlers(),
             "listTemplates": docs.templates,
             "getLiveness": health.live,
             "getReadiness": health.ready,
             **docs.pages(),
             **(self._opt_out.endpoints(self._auth, self._shares, self._body_timeout) | metrics),
         }
+
+    def _webhook_handlers(self) -> dict[str, Handler]:
+        endpoints = WebhookEndpoints(
+            self._webhooks, auth=self._auth, database=self._database, timeout=self._patience,
+            body_timeout=self._body_timeout, clock=self._clock,
+        )  # fmt: skip
+        return endpoints.handlers()

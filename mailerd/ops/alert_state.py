@@ -120,6 +120,11 @@ class AlertState:
                 end = until(sender.paused_until, "{:%Y-%m-%d %H:%M} UTC".format)
                 line = f"{sender.email} is paused {end} ({sender.pause_cause}): {sender.pause_reason}"
                 self._see(f"sender {sender.email}", line, now)
+        for it in stats.webhooks:
+            if it.standing == "paused":
+                days = it.failing / 86_400
+                line = f"webhook {it.name} is paused, it failed for {days:.0f} days: `mailerd webhooks test {it.name}`"
+                self._see(f"webhook {it.name}", line, now)
         if stats.oldest_unsure >= self.settings.unsure:
             minutes = stats.oldest_unsure / 60
             self._see("unsure", f"a letter has been unsure for {minutes:.0f} min: `mailerd settle` may be due", now)

@@ -20,7 +20,7 @@ from mailerd.core.notices import BOUNCES
 from mailerd.core.pauses import CAUSES
 from mailerd.core.replies import Call
 from mailerd.core.states import JobStatus, State
-from mailerd.core.stats import QueueStats
+from mailerd.core.stats import WEBHOOK_STANDINGS, QueueStats
 from mailerd.core.suppression import Channel, Reason
 from mailerd.events.base import Event, registered_events
 
@@ -99,6 +99,11 @@ class Metrics:
         self._given_back = Counter(
             "mailerd_letters_given_back", "Letters that limit notices of Google gave back.", registry=registry
         )
+        self._webhook_attempts = _counters(
+            "mailerd_webhook_attempts", "Posts of events to webhooks.", "outcome", registry=registry
+        )
+        for outcome in ("delivered", "failed", "given_up"):
+            self._webhook_attempts(outcome)
         self._requests = _counters("mailerd_http_requests", "Answered requests.", "method", "status", registry=registry)
         self._google = _counters(
             "mailerd_google_calls", "Calls to Google that ended.", "call", "outcome", registry=registry
@@ -132,6 +137,13 @@ class Metrics:
             "1 while it is paused, by cause; of `other` how many.",
             ["sender", "cause"],
             registry=registry,
+        )
+        self._webhooks = Gauge("mailerd_webhooks", "Endpoints of webhooks.", ["standing"], registry=registry)
+        self._undelivered = Gauge(
+            "mailerd_webhook_undelivered_events", "Events that wait for an endpoint that is on.", registry=registry
+        )
+        self._oldest_undelivered = Gauge(
+            "mailerd_webhook_oldest_undelivered_seconds", "How long ago the oldest of them happened.", registry=registry
         )
         self._surveyed = Gauge(
             "mailerd_stats_timestamp_seconds", "When the tables were last looked at.", registry=registry
@@ -197,6 +209,9 @@ class Metrics:
             self._suppressions(str(fields["reason"]), str(fields["source"])).inc(_number(fields.get("added", 1)))
 
         return {
+            "webhook_delivered": lambda _: self._webhook_attempts("delivered").inc(),
+            "webhook_attempt_failed": lambda _: self._webhook_attempts("failed").inc(),
+            "webhook_event_given_up": lambda _: self._webhook_attempts("given_up").inc(),
             "suppression_added": suppression_added,
             "suppressions_added": suppression_added,
             "letter_bounced": lambda fields: self._fates(Fate.BOUNCED, str(fields["kind"])).inc(),
@@ -283,6 +298,7 @@ class Metrics:
             self._recipients.labels(state.value).set(stats.recipients.get(state, 0))
         self._oldest_claimable.set(stats.oldest_claimable)
         self._oldest_unsure.set(stats.oldest_unsure)
+        self._set_webhooks(stats)
         self._surveyed.set(stats.at.timestamp())
         for gauge in (self._limit, self._used, self._paused):
             gauge.clear()  # a sender that is not shown any more must not stay as it was
@@ -297,6 +313,13 @@ class Metrics:
             for cause in CAUSES:
                 paused = sender.paused_until is not None and sender.pause_cause == cause
                 self._paused.labels(label, cause).set(1 if paused else 0)
+
+    def _set_webhooks(self, stats: QueueStats) -> None:
+        for standing in WEBHOOK_STANDINGS:
+            self._webhooks.labels(standing).set(sum(it.standing == standing for it in stats.webhooks))
+        live = [it for it in stats.webhooks if it.standing in {"on", "failing"}]
+        self._undelivered.set(sum(it.undelivered for it in live))
+        self._oldest_undelivered.set(max((it.oldest for it in live), default=0.0))
 
     def page(self, shows: Callable[[str], bool] = lambda _: True) -> bytes:
         """What Prometheus reads; senders that are not shown are counted together, as `other`."""

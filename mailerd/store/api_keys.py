@@ -41,6 +41,13 @@ class Permission(StrEnum):
     """Post jobs that go also to addresses that have opted out."""
     SUPPRESS = "suppress"
     """See, add and remove suppressions and lists, which bind every sender: a key for some must be given it by name."""
+    WEBHOOKS = "webhooks"
+    """See, add and change endpoints that events are posted to; a key for some senders must be given it by name, and
+    sees the endpoints of these senders only."""
+
+
+_BY_NAME: Final = frozenset({Permission.SUPPRESS, Permission.OVERRIDE, Permission.WEBHOOKS})
+"""What a key for some senders may do only if it is named."""
 
 
 class KeyNameError(MailerdError):
@@ -73,7 +80,8 @@ class ApiKey:
         """Whether it may ask for this."""
         if self.permissions is None:
             # A suppression binds the letters of every sender, so it is no business of a key for some of them.
-            return call not in {Permission.SUPPRESS, Permission.OVERRIDE} or self.senders is None
+            # An endpoint makes the daemon post to an address of the client's choice: who may do that is named.
+            return call not in _BY_NAME or self.senders is None
         return call in self.permissions
 
     def may_send(self, sender: str) -> bool:

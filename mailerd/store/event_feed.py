@@ -33,7 +33,7 @@ _FREE: Final = """
 SELECT id FROM events FORCE INDEX (PRIMARY) WHERE id IN %s ORDER BY id FOR UPDATE SKIP LOCKED"""
 _PLACE: Final = "UPDATE events FORCE INDEX (PRIMARY) SET position = %s + FIELD(id, {ids}) WHERE id IN ({ids})"
 _COUNT: Final = "UPDATE event_positions SET last = %s WHERE id = 1"
-_LAST: Final = "SELECT last FROM event_positions WHERE id = 1"
+_LAST: Final = "SELECT last, pruned FROM event_positions WHERE id = 1"
 _PAGE: Final = """
 SELECT position, uid, type, at, job_id, sender_email, data FROM events FORCE INDEX ({index})
  WHERE {sender}position > %s AND position <= %s{types} ORDER BY position LIMIT %s"""
@@ -49,6 +49,17 @@ class UnknownPositionError(MailerdError):
             f"the last event has the id {last}: the database was restored from before the id that you name. "
             f"Read on with after={last}, or compare from an earlier id"
         )
+
+
+class PrunedPositionError(MailerdError):
+    """A client goes on from a place behind which events were deleted by age: it has missed some."""
+
+    def __init__(self, pruned: int) -> None:
+        super().__init__(
+            f"the events up to the id {pruned} were deleted by age (retention.events), and you have not read them all: "
+            f"compare your state with the API's, and read on with after={pruned}"
+        )
+        self.pruned = pruned
 
 
 @dataclass(frozen=True)
@@ -92,30 +103,43 @@ class EventFeed:
 
         Raises:
             UnknownPositionError: there is no such place yet.
+            PrunedPositionError: there are no events directly behind it any more.
             DatabaseError: they cannot be read.
         """
-        await self._number_new()
+        await self.number_new()
 
         async def work(cursor: Cursor) -> EventPage:
             await cursor.execute(_LAST)
-            last = int((await cursor.fetchone())[0])
+            last, pruned = await cursor.fetchone()
             if after > last:
                 raise UnknownPositionError(last)
+            if 0 < after < pruned:
+                raise PrunedPositionError(pruned)
             await cursor.execute(*_page(after, last, limit, types, senders))
             events = [_event(row) for row in await cursor.fetchall()]
             return EventPage(events, events[-1].position if len(events) == limit else last)
 
         return await self._database.request(work, what="read events", bound=self._timeout, read_only=True)
 
-    async def _number_new(self) -> None:
-        """Give their places to the events that have none; a server that takes no writes leaves them for later."""
+    async def number_new(self) -> bool:
+        """Give their places to the events that have none; whether there were any.
+
+        A server that takes no writes leaves them for later.
+
+        Raises:
+            DatabaseError: they have none yet.
+        """
+        any_new = False
         try:
             while await self._database.read(_any_new, what="look for new events", bound=self._timeout):
-                if await self._database.transaction(number, what="number events", bound=self._timeout) < BATCH:
-                    return
+                numbered = await self._database.transaction(number, what="number events", bound=self._timeout)
+                any_new = any_new or numbered > 0
+                if numbered < BATCH:
+                    break
         except DatabaseError:
             if self._database.outage != "read-only":
                 raise
+        return any_new
 
 
 async def number(cursor: Cursor) -> int:

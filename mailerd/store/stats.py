@@ -13,6 +13,7 @@ from mailerd.store.db.times import utc
 from mailerd.store.queue import rate_limits
 from mailerd.store.queue.complete_jobs import UNFINISHED
 from mailerd.store.queue.rate_limits import COLUMNS, DefaultLimits
+from mailerd.store.webhook_stats import read_webhooks
 
 MAX_SENDERS: Final = 200
 """The most senders that are read, busy and paused ones first: a label of a metric must not grow without bound."""
@@ -69,6 +70,7 @@ class StatsReader:
             unsure = (await cursor.fetchone())[0]
         await cursor.execute(_MINUTE)
         minute = dict(await cursor.fetchall())
+        webhooks = await read_webhooks(cursor)
         await cursor.execute(_ASKED)
         asked = tuple(RecentAction(*row) for row in await cursor.fetchall())
         await cursor.execute(_SENDERS, (MAX_SENDERS,))
@@ -79,6 +81,7 @@ class StatsReader:
             oldest_claimable=max(0.0, (now - since).total_seconds()),
             oldest_unsure=(now - unsure).total_seconds() if unsure else 0.0,
             senders=tuple(self._sender(row, minute) for row in await cursor.fetchall()),
+            webhooks=webhooks,
             asked=asked,
         )
 

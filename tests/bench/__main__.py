@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.bench import commands, hostile, neighbours, peer, sending, sharing, storing, suppressing
+from tests.bench import commands, hostile, neighbours, peer, sending, sharing, storing, suppressing, webhooks
 from tests.bench.result import Result, table
 
 
@@ -35,6 +35,7 @@ def _measures(letters: int) -> dict[str, Callable[[], Result | Sequence[Result]]
         "attached": neighbours.attached,
         "attached2": lambda: neighbours.attached(daemons=2),
         "no-token": neighbours.no_token,
+        "dead-webhook": lambda: webhooks.dead_endpoint(letters=letters),
         "memory": lambda: sending.memory(letters=50 * letters),
     }
 

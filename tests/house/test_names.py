@@ -19,6 +19,7 @@ DAEMON = [path for path in PACKAGE if not {SANDBOX, CLIENT}.intersection(path.pa
 TWICE = {
     "__init__", "attachments", "audit", "auth", "database", "errors", "forecast", "job_actions", "jobs", "migrate",
     "recipients", "recovery", "renderer", "senders", "server", "stats", "suppression", "suppressions", "templates",
+    "webhooks",
 }  # fmt: skip
 """Names of files that stand twice, because the folder says the difference."""
 

@@ -12,7 +12,8 @@ from pydantic import TypeAdapter
 import mailerd.intake
 from mailerd.intake.errors import CODES
 from mailerd.intake.openapi import document
-from mailerd.intake.routes import OPERATIONS, Operation
+from mailerd.intake.operations import Operation
+from mailerd.intake.routes import OPERATIONS
 from tests.intake.site import Site, job
 
 METHODS = {"get", "post", "delete", "put", "patch"}

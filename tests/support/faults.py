@@ -17,12 +17,16 @@ import aiohttp
 import pymysql
 
 from mailerd.config import DatabaseSettings
+from mailerd.core.event_types import EventType
+from mailerd.core.webhook_retries import RESTS_FROM
 from mailerd.events.store import StoreEvents
 from mailerd.sandbox.google import Fault, RunningServer
 from mailerd.sandbox.mariadb import Server
 from mailerd.store.api_keys import ApiKeys
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
+from mailerd.store.outbox import NewEvent, insert_events
+from mailerd.store.webhooks import NewEndpoint, Webhooks
 from tests.chaos.child import Child
 from tests.support.daemon import sign_in
 from tests.support.heard import Heard
@@ -64,6 +68,7 @@ class Faults:
             for provoke in (
                 self.refused, self.black_hole, self.wrong_password, self.newer_schema, self.port_taken, self.senders,
                 self.full_disk, self.clock_off, self.google_unreachable, self.unusable, self.blocked,
+                self.dead_webhook,
             ):  # fmt: skip
                 tasks.create_task(provoke())
 
@@ -165,6 +170,20 @@ class Faults:
     async def blocked(self) -> None:
         with self._daemon("blocked", module="tests.support.blocked") as child:
             await self._hear("The loop stands still", child)
+
+    async def dead_webhook(self) -> None:
+        async with Proxy(self.server.port) as nobody:
+            await nobody.refuse()
+            url = f"http://127.0.0.1:{nobody.port}/mailerd"
+            async with self._database("mailerd_webhook") as database:
+                await Webhooks(database, timeout=5.0).create(NewEndpoint("shop", url))
+                events = [NewEvent(EventType.JOB_PAUSED, str(number), {}) for number in range(RESTS_FROM)]
+                statement, values = insert_events(events)
+                await query(database, statement, *values)
+            webhooks = {"allow_http": True, "ports": [], "allow_networks": "127.0.0.0/8"}
+            database_url = {"url": self.server.url_of("mailerd_webhook")}
+            with self._daemon("webhook", database=database_url, webhooks=webhooks) as child:
+                await self._hear("A webhook's endpoint fails", child)
 
     async def _hear(self, heading: str, child: Child) -> None:
         """Wait until the log has every line that the page shows, or the time is over."""

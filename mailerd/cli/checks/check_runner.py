@@ -122,7 +122,7 @@ class CheckRunner:
         found: list[CheckResult] = []
         try:
             found, senders = await database.examine(
-                self.settings.database, clock=self.clock, events=StoreEvents(_say_nothing)
+                self.settings.database, clock=self.clock, events=StoreEvents(_say_nothing), hooks=self.settings.webhooks
             )
         finally:
             known.set_result(senders)

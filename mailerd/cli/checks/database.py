@@ -4,10 +4,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-from mailerd.cli.checks import inboxes, replication
+from mailerd.cli.checks import inboxes, replication, webhooks
 from mailerd.cli.checks.result import CheckResult, Level, fail, ok, warn
 from mailerd.clock import Clock
 from mailerd.config import DatabaseSettings
+from mailerd.config.webhook_settings import WebhookSettings
 from mailerd.core.plural import counted
 from mailerd.errors import ConfigurationError, DatabaseError
 from mailerd.events.store import StoreEvents
@@ -47,7 +48,7 @@ _OTHERS: Final = ("TiDB", "Vitess", "OceanBase")
 
 
 async def examine(
-    settings: DatabaseSettings, *, clock: Clock, events: StoreEvents
+    settings: DatabaseSettings, *, clock: Clock, events: StoreEvents, hooks: WebhookSettings
 ) -> tuple[list[CheckResult], list[str]]:
     """The findings, and the senders that the database knows."""
     bounded = settings.model_copy(
@@ -74,6 +75,7 @@ async def examine(
             found += inboxes.read_states(
                 await NoticeReader(database, timeout=ANSWER_TIMEOUT).inboxes(limit=_MAX_SENDERS)
             )
+            found += await webhooks.examine(database, hooks, bound=ANSWER_TIMEOUT)
         senders = await server_info.senders(database, bound=ANSWER_TIMEOUT, most=_MAX_SENDERS) if applied else []
     except DatabaseError as error:
         return [unreachable(error, where=database.where, within=bounded.connect_timeout)], []

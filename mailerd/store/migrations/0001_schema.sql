@@ -368,10 +368,11 @@ CREATE TABLE IF NOT EXISTS events (
   KEY at (at)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
--- The last place of the feed that was given: one row.
+-- The last place of the feed that was given, and the last that was deleted by age: one row.
 CREATE TABLE IF NOT EXISTS event_positions (
   id TINYINT UNSIGNED NOT NULL PRIMARY KEY,
-  last BIGINT UNSIGNED NOT NULL
+  last BIGINT UNSIGNED NOT NULL,
+  pruned BIGINT UNSIGNED NOT NULL DEFAULT 0
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 INSERT IGNORE INTO event_positions (id, last) VALUES (1, 0);
@@ -461,4 +462,64 @@ CREATE TABLE IF NOT EXISTS notices (
   KEY recipient (recipient_id),
   KEY job (job_id, recipient_id),
   KEY by_kind (mailbox, kind, at)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+-- Endpoints of applications that events are posted to.
+-- secret, old_secret: sign each post; the old one, from before the last rotation, until old_until.
+-- types, senders: JSON lists of what it gets; NULL is everything, but for types that come only if asked for.
+-- failures: attempts in a row that failed; failing_since: the first of them. retry_at: until then the endpoint rests.
+-- position: up to which place of the feed its rows in webhook_deliveries are made.
+CREATE TABLE IF NOT EXISTS webhooks (
+  id CHAR(26) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
+  name VARCHAR(100) NOT NULL,
+  url VARCHAR(2000) NOT NULL,
+  secret VARBINARY(64) NOT NULL,
+  old_secret VARBINARY(64) NULL,
+  old_until DATETIME(6) NULL,
+  types TEXT NULL,
+  senders TEXT NULL,
+  state VARCHAR(8) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  pause_cause VARCHAR(8) CHARACTER SET ascii COLLATE ascii_bin NULL,
+  failures INT UNSIGNED NOT NULL DEFAULT 0,
+  failing_since DATETIME(6) NULL,
+  retry_at DATETIME(6) NULL,
+  position BIGINT UNSIGNED NOT NULL,
+  created_at DATETIME(6) NOT NULL,
+  UNIQUE KEY name (name),
+  CONSTRAINT webhooks_state CHECK (state IN ('on', 'paused', 'gone'))
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+-- An event on its way to an endpoint. token, lease_until: the daemon that posts it now, and when its claim expires.
+-- http, error, took_ms, tried_at: the last attempt, and why it was no success.
+CREATE TABLE IF NOT EXISTS webhook_deliveries (
+  webhook_id CHAR(26) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  position BIGINT UNSIGNED NOT NULL,
+  status VARCHAR(9) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+  attempts SMALLINT UNSIGNED NOT NULL,
+  created_at DATETIME(6) NOT NULL,
+  due_at DATETIME(6) NOT NULL,
+  token CHAR(26) CHARACTER SET ascii COLLATE ascii_bin NULL,
+  lease_until DATETIME(6) NULL,
+  http SMALLINT UNSIGNED NULL,
+  error VARCHAR(300) NULL,
+  took_ms INT UNSIGNED NULL,
+  tried_at DATETIME(6) NULL,
+  PRIMARY KEY (webhook_id, position),
+  KEY due (webhook_id, status, due_at),
+  KEY undelivered (webhook_id, status, position),
+  CONSTRAINT webhook_deliveries_status CHECK (status IN ('waiting', 'sending', 'delivered', 'failed'))
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+-- Events of sent letters are made of the log of attempts (store/sent_batches.py): up to which time it has been read for
+-- good; one row while an endpoint asks for them.
+CREATE TABLE IF NOT EXISTS sent_batches (
+  id TINYINT UNSIGNED NOT NULL PRIMARY KEY,
+  watermark DATETIME(6) NOT NULL
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+-- Rows of the log of attempts behind that time that stand in an event already.
+CREATE TABLE IF NOT EXISTS sent_reported (
+  attempt_id BIGINT UNSIGNED NOT NULL PRIMARY KEY,
+  at DATETIME(6) NOT NULL,
+  KEY at (at)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;

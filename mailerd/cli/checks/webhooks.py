@@ -1,0 +1,52 @@
+"""Examines the endpoints of webhooks: whether they take events, and whether their addresses may be reached."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from mailerd.cli.checks.result import CheckResult, fail, ok, warn
+from mailerd.config.webhook_settings import WebhookSettings
+from mailerd.core.stats import WebhookStats
+from mailerd.ops.outbound_http import OutboundHttp
+from mailerd.store.db.database import Database
+from mailerd.store.webhook_stats import read_webhooks
+from mailerd.store.webhooks import WebhookEndpoint, Webhooks
+
+MAX_SHOWN: Final = 20
+"""Endpoints with a finding of their own."""
+
+
+async def examine(database: Database, settings: WebhookSettings, *, bound: float) -> list[CheckResult]:
+    """The findings; none where there is no endpoint. Nothing is posted.
+
+    Raises:
+        DatabaseError: they cannot be read.
+    """
+    stats = await database.read(read_webhooks, what="look at webhooks", bound=bound)
+    known = {it.name: it for it in await Webhooks(database, timeout=bound).all()}
+    return judge([(it, known[it.name]) for it in stats if it.name in known], OutboundHttp(settings.network_rules))
+
+
+def judge(found: Sequence[tuple[WebhookStats, WebhookEndpoint]], http: OutboundHttp) -> list[CheckResult]:
+    """A finding for each endpoint that is not well, and one for all the others."""
+    bad = [result for stats, endpoint in found if (result := _trouble(stats, http.refusal(endpoint.url)))]
+    well = len(found) - len(bad)
+    good = [ok("webhooks", f"{well} of {len(found)} endpoints take events")] if well else []
+    return [*good, *bad[:MAX_SHOWN]]
+
+
+def _trouble(it: WebhookStats, refusal: str) -> CheckResult | None:
+    check, days = f"webhook: {it.name}", it.failing / 86_400
+    show = f"mailerd webhooks test {it.name}"
+    if refusal:
+        return fail(check, f"its URL may not be requested: {refusal}", remedy="change the URL, or `[webhooks]`")
+    match it.standing:
+        case "on" | "paused_by_hand":
+            return None
+        case "failing":
+            what = f"it has failed for {days:.1f} days; {it.undelivered:,} events wait"
+            return warn(check, what, remedy=show)
+        case "paused":
+            remedy = f"{show}, then mailerd webhooks resume {it.name}"
+            return fail(check, f"it is paused, since it failed; {it.undelivered:,} events wait", remedy=remedy)
+        case _:
+            return warn(check, "it answered 410 and gets nothing more", remedy=f"mailerd webhooks remove {it.name}")

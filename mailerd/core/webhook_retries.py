@@ -1,0 +1,157 @@
+"""Webhooks, decided: what an attempt means for its event and for its endpoint, and when either is tried again.
+
+An event has a schedule of its own. An endpoint that fails again and again rests as a whole: only one attempt at a time
+looks whether it is back, however many events wait, so that a dead endpoint costs next to nothing. The first success
+ends the rest, and everything that waits is due.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+from typing import Final
+
+RESTS_FROM: Final = 10
+"""Failures of an endpoint in a row, from which on it is tried by one attempt at a time."""
+MAX_RETRY_AFTER: Final = timedelta(hours=24)
+"""A longer Retry-After is not believed."""
+_RESTING_SHARE: Final = 10
+"""An endpoint that rests is tried after a tenth of the time for which it has failed, within bounds."""
+_BUSY: Final = frozenset({429, 502, 503, 504})
+"""Answers whose Retry-After is honoured (Standard Webhooks 1.0.0, "Operational considerations")."""
+
+
+class EndpointState(StrEnum):
+    """Column `webhooks.state`."""
+
+    ON = "on"
+    PAUSED = "paused"
+    """By a person, or since it failed for too long. Its events are kept as long as any."""
+    GONE = "gone"
+    """It answered 410: it wants nothing more."""
+
+
+class PauseReason(StrEnum):
+    """Column `webhooks.pause_cause`."""
+
+    MANUAL = "manual"
+    FAILING = "failing"
+
+
+class DeliveryStatus(StrEnum):
+    """Column `webhook_deliveries.status`."""
+
+    WAITING = "waiting"
+    SENDING = "sending"
+    """A daemon is posting it, or died while it did; then its lease ends."""
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    """Given up: the endpoint took other events meanwhile, and not this one."""
+
+
+@dataclass(frozen=True)
+class WebhookAttempt:
+    """What one post of an event came to."""
+
+    http: int | None
+    """The status of the answer; None: there was none."""
+    error: str | None
+    """Why it was no success, in words."""
+    took: timedelta
+    retry_after: str = ""
+    """The answer's header."""
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the endpoint has taken the event."""
+        return self.http is not None and 200 <= self.http < 300  # noqa: PLR2004 - HTTP's successes
+
+
+@dataclass(frozen=True)
+class EndpointHealth:
+    """How an endpoint stood before an attempt was recorded."""
+
+    failures: int = 0
+    """In a row."""
+    failing_since: datetime | None = None
+
+
+@dataclass(frozen=True)
+class RetryRules:
+    """The settings that decide."""
+
+    retries: Sequence[timedelta]
+    """The waits after the first, the second, … failed attempt of an event."""
+    pause_after: timedelta
+    """An endpoint that has failed for so long is paused."""
+
+
+@dataclass(frozen=True)
+class WebhookOutcome:
+    """What is written of an attempt."""
+
+    status: DeliveryStatus
+    wait: timedelta
+    """Until the event is due again, where it waits."""
+    state: EndpointState
+    failures: int
+    failing_since: datetime | None
+    rest: timedelta | None
+    """For how long the whole endpoint is left alone; None: not at all."""
+
+
+def decide(
+    attempt: WebhookAttempt, health: EndpointHealth, rules: RetryRules, *, number: int, queued_at: datetime,
+    now: datetime, jitter: float,
+) -> WebhookOutcome:  # fmt: skip
+    """What an attempt means. `number`: of the event's attempts, from 1. `jitter`: a factor by chance, about 1."""
+    if attempt.succeeded:
+        return WebhookOutcome(DeliveryStatus.DELIVERED, timedelta(), EndpointState.ON, 0, None, None)
+    since = health.failing_since or now
+    failures = health.failures + 1
+    if attempt.http == 410:  # noqa: PLR2004 - HTTP's "gone": the sender should stop (Standard Webhooks 1.0.0)
+        return WebhookOutcome(DeliveryStatus.WAITING, timedelta(), EndpointState.GONE, failures, since, None)
+    if number > len(rules.retries) and since > queued_at:
+        # Other events got through after this one was queued: it is this event that the endpoint does not take.
+        return WebhookOutcome(DeliveryStatus.FAILED, timedelta(), EndpointState.ON, 0, None, None)
+    wait = rules.retries[min(number, len(rules.retries)) - 1] * jitter
+    asked = retry_after(attempt, now=now)
+    if now - since >= rules.pause_after:
+        return WebhookOutcome(DeliveryStatus.WAITING, wait, EndpointState.PAUSED, failures, since, None)
+    rest = _rest(rules, failures=failures, failing=now - since)
+    if asked is not None:
+        wait, rest = max(wait, asked), max(rest or asked, asked)
+    return WebhookOutcome(DeliveryStatus.WAITING, wait, EndpointState.ON, failures, since, rest)
+
+
+def _rest(rules: RetryRules, *, failures: int, failing: timedelta) -> timedelta | None:
+    if failures < RESTS_FROM:
+        return None
+    shortest, longest = min(rules.retries), max(rules.retries[:2])
+    return min(longest, max(shortest, failing / _RESTING_SHARE))
+
+
+def retry_after(attempt: WebhookAttempt, *, now: datetime) -> timedelta | None:
+    """For how long a busy endpoint asks to be left alone; None where it does not, or not in a form that HTTP knows."""
+    if attempt.http not in _BUSY or not (given := attempt.retry_after.strip()):
+        return None
+    if given.isascii() and given.isdigit():
+        return min(timedelta(seconds=int(given[:9])), MAX_RETRY_AFTER)
+    try:
+        until = parsedate_to_datetime(given)
+    except ValueError:
+        return None
+    if until.tzinfo is None:
+        until = until.replace(tzinfo=UTC)
+    return min(max(until - now, timedelta()), MAX_RETRY_AFTER)
+
+
+def body_of(type_: str, at: str, data: str) -> bytes:
+    """The body of an event, the same bytes at every attempt; `data`: JSON as the table has it."""
+    return f'{{"type":"{type_}","timestamp":"{at}","data":{data}}}'.encode()
+
+
+def shown_url(url: str) -> str:
+    """A URL for the log and for lists: what stands behind a question mark may be a secret."""
+    return url.partition("#")[0].partition("?")[0]

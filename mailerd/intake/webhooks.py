@@ -1,0 +1,217 @@
+"""`/api/webhooks`: endpoints that events are posted to, for applications that set themselves up.
+
+A key for certain senders sees and changes only endpoints that are limited to some of these.
+"""
+
+import re
+from collections.abc import Collection
+from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
+from typing import Any, Final
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from mailerd.clock import ULID, Clock, new_id
+from mailerd.config.webhook_settings import WebhookSettings
+from mailerd.core.webhook_retries import DeliveryStatus, EndpointState
+from mailerd.intake.auth import ApiKeyAuth
+from mailerd.intake.errors import ApiError, FieldError, invalid, not_found
+from mailerd.intake.http_responses import json_response
+from mailerd.intake.key_shares import Share
+from mailerd.intake.query_params import choice, cursor, limit, query
+from mailerd.intake.request_body import BodyReader
+from mailerd.intake.request_models import read_model
+from mailerd.intake.strict_json import parse
+from mailerd.intake.webhook_models import (
+    DeliveriesOut,
+    DeliveryOut,
+    NewWebhookOut,
+    RemovedWebhookOut,
+    ReplayedOut,
+    ReplayIn,
+    RotatedOut,
+    RotateIn,
+    TestedOut,
+    WebhookChangeIn,
+    WebhookIn,
+    WebhookOut,
+    WebhooksOut,
+)
+from mailerd.ops.outbound_http import OutboundHttp
+from mailerd.ops.webhook_request import post_test
+from mailerd.store.api_keys import ApiKey, Permission
+from mailerd.store.db.database import Database
+from mailerd.store.webhook_deliveries import MAX_PAGE, WebhookDeliveries
+from mailerd.store.webhooks import NewEndpoint, UnknownWebhookError, WebhookEndpoint, WebhookError, Webhooks
+
+MAX_BODY: Final = 64 * 1024
+"""Bytes: a hundred senders with long addresses."""
+_CURSOR: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
+_COSTLY_PER_KEY: Final = 1
+_COSTLY_KEYS: Final = 4
+
+
+class WebhookEndpoints:
+    """The handlers. `timeout`: seconds that the database gets for an answer; `body_timeout`: seconds for a body."""
+
+    def __init__(
+        self, settings: WebhookSettings, *, auth: ApiKeyAuth, database: Database, timeout: float, body_timeout: float,
+        clock: Clock,
+    ) -> None:  # fmt: skip
+        self._settings = settings
+        self._auth = auth
+        self._http = OutboundHttp(settings.network_rules)
+        self._webhooks = Webhooks(database, timeout=timeout)
+        self._deliveries = WebhookDeliveries(database, timeout=timeout)
+        self._bodies = BodyReader(max_body=MAX_BODY, within=body_timeout)
+        self._clock = clock
+        self._costly = Share(
+            "tests or replays of webhooks",
+            per_key=_COSTLY_PER_KEY,
+            keys=_COSTLY_KEYS,
+            within=0,
+            setting="one at a time",
+        )
+
+    def handlers(self) -> dict[str, Handler]:
+        """The handlers by the ids of their operations."""
+        return {
+            "listWebhooks": self.index, "createWebhook": self.add, "getWebhook": self.show,
+            "changeWebhook": self.change, "deleteWebhook": self.remove, "listWebhookDeliveries": self.deliveries,
+            "rotateWebhookSecret": self.rotate,
+            "testWebhook": self.test, "replayWebhook": self.replay,
+        }  # fmt: skip
+
+    async def index(self, request: web.Request) -> web.Response:
+        """Every endpoint."""
+        key = await self._auth.authenticate(request, Permission.WEBHOOKS)
+        query(request, allowed=())
+        found = await self._webhooks.all(senders=key.senders)
+        return json_response(WebhooksOut(webhooks=[WebhookOut.of(it) for it in found]))
+
+    async def add(self, request: web.Request) -> web.Response:
+        """Make an endpoint; the answer has its secret, once."""
+        key, given = await self._body(request, WebhookIn)
+        new = NewEndpoint(given.name, given.url, given.types, _senders(key, given.senders))
+        self._check_url(given.url)
+        try:
+            made, secret = await self._webhooks.create(new)
+        except WebhookError as error:
+            raise ApiError(409, "conflict", f"{error}; nothing was stored") from None
+        return json_response(NewWebhookOut.made(made, secret))
+
+    async def show(self, request: web.Request) -> web.Response:
+        """One endpoint."""
+        key = await self._auth.authenticate(request, Permission.WEBHOOKS)
+        query(request, allowed=())
+        return json_response(WebhookOut.of(await self._of(request, key)))
+
+    async def change(self, request: web.Request) -> web.Response:
+        """Change what is given."""
+        key, body = await self._body(request, WebhookChangeIn)
+        it = await self._of(request, key)
+        given: dict[str, Any] = body.model_dump(exclude_unset=True)
+        if "url" in given:
+            self._check_url(body.url)
+        if "senders" in given:
+            given["senders"] = _senders(key, body.senders)
+        if "state" in given:
+            given["state"] = EndpointState(body.state)
+        try:
+            return json_response(WebhookOut.of(await self._webhooks.change(it.id, given)))
+        except UnknownWebhookError as error:
+            raise not_found(str(error)) from None
+        except WebhookError as error:
+            raise ApiError(409, "conflict", f"{error}; nothing was changed") from None
+
+    async def remove(self, request: web.Request) -> web.Response:
+        """Remove an endpoint, with what waits for it."""
+        key = await self._auth.authenticate(request, Permission.WEBHOOKS)
+        query(request, allowed=())
+        it = await self._of(request, key)
+        try:
+            await self._webhooks.remove(it.id)
+        except UnknownWebhookError as error:
+            raise not_found(str(error)) from None
+        return json_response(RemovedWebhookOut(removed=True))
+
+    async def deliveries(self, request: web.Request) -> web.Response:
+        """A page of deliveries, the newest event first."""
+        key = await self._auth.authenticate(request, Permission.WEBHOOKS)
+        given = query(request, allowed=("status", "cursor", "limit"))
+        status, most, before = (
+            choice(given, "status", DeliveryStatus),
+            limit(given, default=100, most=MAX_PAGE),
+            cursor(given, shape=_CURSOR),
+        )
+        it = await self._of(request, key)
+        page = await self._deliveries.page(it.id, before=int(before) if before else None, status=status, limit=most)
+        following = str(page[-1].position) if len(page) == most else None
+        return json_response(DeliveriesOut(deliveries=[DeliveryOut.of(each) for each in page], next_cursor=following))
+
+    async def rotate(self, request: web.Request) -> web.Response:
+        """Give it a new secret; the old one signs as well for a while."""
+        key, given = await self._body(request, RotateIn)
+        it = await self._of(request, key)
+        secret = await self._webhooks.rotate(it.id, overlap=timedelta(seconds=given.overlap))
+        now = await self._webhooks.find(it.id)
+        return json_response(RotatedOut(secret=secret, old_secret_until=now.old_until))
+
+    async def test(self, request: web.Request) -> web.Response:
+        """Post a test event now; the answer says what came of it."""
+        key = await self._auth.authenticate(request, Permission.WEBHOOKS)
+        query(request, allowed=())
+        it = await self._of(request, key)
+        async with self._place(key):
+            attempt = await post_test(
+                self._http, it.url, uid=f"evt_{new_id()}", name=it.name, secrets=await self._webhooks.secrets(it.id),
+                now=self._clock.now(), within=self._settings.timeout,
+            )  # fmt: skip
+        ms = attempt.took // timedelta(milliseconds=1)
+        return json_response(TestedOut(delivered=attempt.succeeded, http=attempt.http, error=attempt.error, took_ms=ms))
+
+    async def replay(self, request: web.Request) -> web.Response:
+        """Deliver events once more."""
+        key, given = await self._body(request, ReplayIn)
+        if given.since.tzinfo is None:
+            raise invalid([FieldError("since", "must name its zone, as 2026-12-01T09:00:00Z does")])
+        it = await self._of(request, key)
+        async with self._place(key):
+            events = await self._deliveries.replay(it, since=given.since, only_failed=given.only == "failed")
+        return json_response(ReplayedOut(events=events))
+
+    def _place(self, key: ApiKey) -> AbstractAsyncContextManager[None]:
+        """One at a time for each key: these take seconds."""
+        return self._costly.place(key)
+
+    async def _body[M: (WebhookIn, WebhookChangeIn, RotateIn, ReplayIn)](
+        self, request: web.Request, model: type[M]
+    ) -> tuple[ApiKey, M]:
+        key = await self._auth.authenticate(request, Permission.WEBHOOKS)
+        query(request, allowed=())
+        async with self._bodies.read(request, key) as raw:
+            return key, read_model(model, parse(raw) if raw or model is not RotateIn else {})
+
+    async def _of(self, request: web.Request, key: ApiKey) -> WebhookEndpoint:
+        """The endpoint of a path, for a key that may see it."""
+        id_, missing = request.match_info["id"], not_found("there is no webhook with this id")
+        if not ULID.fullmatch(id_):  # a name finds it too, but not here
+            raise missing
+        try:
+            return await self._webhooks.find(id_, senders=key.senders)
+        except UnknownWebhookError:
+            raise missing from None
+
+    def _check_url(self, url: str) -> None:
+        if why := self._http.refusal(url):
+            raise invalid([FieldError("url", f"{why}; the operator's [webhooks] says what is allowed")])
+
+
+def _senders(key: ApiKey, given: Collection[str] | None) -> list[str] | None:
+    """The senders of an endpoint: those that are given, or all that the key may use."""
+    if key.senders is None:
+        return None if given is None else sorted(given)
+    if given is not None and not key.senders >= set(given):
+        raise ApiError(403, "sender_not_allowed", f"the key {key.name!r} may not hear of {', '.join(sorted(given))}")
+    return sorted(key.senders if given is None else given)

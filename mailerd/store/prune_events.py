@@ -1,0 +1,137 @@
+"""Deletes events by age, with their deliveries, and the deliveries of webhooks that were removed.
+
+An endpoint that is on holds up the deletion of what it has not got. One that is paused or gone does not: what it loses
+is counted and told.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mailerd.core.webhook_retries import EndpointState
+from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.database import Database
+from mailerd.store.webhooks import wanted
+
+BATCH: Final = 500
+"""Events, or deliveries of a webhook that was removed, that one transaction deletes."""
+
+_LOCK: Final = "SELECT pruned FROM event_positions WHERE id = 1 FOR UPDATE SKIP LOCKED"
+_HELD: Final = """
+SELECT MIN(LEAST(w.position,
+         COALESCE((SELECT MIN(d.position) FROM webhook_deliveries d FORCE INDEX (undelivered)
+                    WHERE d.webhook_id = w.id AND d.status = 'waiting'), w.position + 1) - 1,
+         COALESCE((SELECT MIN(d.position) FROM webhook_deliveries d FORCE INDEX (undelivered)
+                    WHERE d.webhook_id = w.id AND d.status = 'sending'), w.position + 1) - 1))
+  FROM webhooks w WHERE w.state = 'on'"""
+_OLDEST: Final = """
+SELECT position, at < UTC_TIMESTAMP(6) - INTERVAL %s SECOND FROM events FORCE INDEX (position)
+ WHERE position > %s AND position <= %s ORDER BY position LIMIT %s"""
+_STOPPED: Final = "SELECT id, name, state, types, senders, position FROM webhooks WHERE state <> 'on' FOR UPDATE"
+_UNDELIVERED: Final = """
+SELECT COUNT(*) FROM webhook_deliveries
+ WHERE webhook_id = %s AND position <= %s AND status IN ('waiting', 'sending')"""
+_NOT_QUEUED: Final = """
+SELECT COUNT(*) FROM events e FORCE INDEX (position) WHERE e.position > %s AND e.position <= %s{wanted}"""
+_SKIP: Final = "UPDATE webhooks SET position = GREATEST(position, %s) WHERE id = %s"
+_DELETE_EVENTS: Final = "DELETE FROM events WHERE position > %s AND position <= %s"
+_DELETE_DELIVERIES: Final = "DELETE FROM webhook_deliveries WHERE webhook_id = %s AND position <= %s"
+_REMOVED: Final = """
+SELECT d.webhook_id FROM (SELECT DISTINCT webhook_id FROM webhook_deliveries) d
+  LEFT JOIN webhooks w ON w.id = d.webhook_id WHERE w.id IS NULL LIMIT 1"""
+_DELETE_OF: Final = "DELETE FROM webhook_deliveries WHERE webhook_id = %s LIMIT %s"
+
+
+@dataclass(frozen=True)
+class LostEvents:
+    """Events that a stopped endpoint has not got and will not get any more."""
+
+    webhook: str
+    events: int
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What one batch deleted."""
+
+    events: int
+    lost: tuple[LostEvents, ...]
+    more: bool
+    """There may be more to delete."""
+
+
+class EventPruner:
+    """Deletes. `days`: the age from which on events are deleted; 0: none are."""
+
+    def __init__(self, database: Database, *, days: int) -> None:
+        self._database = database
+        self.days: Final = days
+
+    async def prune(self) -> Pruned:
+        """Delete a batch of old events, in their order and without a gap.
+
+        Raises:
+            DatabaseError: it is not known to be deleted.
+        """
+        if not self.days:
+            return Pruned(0, (), more=False)
+        return await self._database.transaction(self._prune, what="delete old events")
+
+    async def _prune(self, cursor: Cursor) -> Pruned:
+        await cursor.execute(_LOCK)
+        if (row := await cursor.fetchone()) is None:
+            return Pruned(0, (), more=False)
+        pruned = int(row[0])
+        await cursor.execute(
+            _STOPPED
+        )  # locked first: one that is resumed now waits, and one that was is among the held
+        stopped = await cursor.fetchall()
+        await cursor.execute(_HELD)
+        held = (await cursor.fetchone())[0]
+        await cursor.execute(_OLDEST, (self.days * 86_400, pruned, 1 << 62 if held is None else held, BATCH))
+        up_to, number = pruned, 0
+        for position, old in await cursor.fetchall():
+            if not old:
+                break
+            up_to, number = int(position), number + 1
+        if not number:
+            return Pruned(0, (), more=False)
+        lost = await _lost(cursor, stopped, up_to)
+        await cursor.execute("SELECT id FROM webhooks")
+        for (id_,) in await cursor.fetchall():
+            await cursor.execute(_DELETE_DELIVERIES, (id_, up_to))
+        await cursor.execute(_DELETE_EVENTS, (pruned, up_to))
+        await cursor.execute("UPDATE event_positions SET pruned = %s WHERE id = 1", (up_to,))
+        return Pruned(number, tuple(lost), more=number == BATCH)
+
+    async def forget_removed(self) -> bool:
+        """Delete a batch of deliveries of a webhook that was removed; whether there may be more.
+
+        Raises:
+            DatabaseError: it is not known to be deleted.
+        """
+
+        async def work(cursor: Cursor) -> bool:
+            await cursor.execute(_REMOVED)
+            if (row := await cursor.fetchone()) is None:
+                return False
+            await cursor.execute(_DELETE_OF, (row[0], BATCH))
+            return True
+
+        return await self._database.transaction(work, what="delete the deliveries of removed webhooks")
+
+
+async def _lost(cursor: Cursor, stopped: Sequence[tuple[Any, ...]], up_to: int) -> list[LostEvents]:
+    """What endpoints that are not on lose, which are moved on."""
+    lost = []
+    for id_, name, state, types, senders, position in stopped:
+        await cursor.execute(_UNDELIVERED, (id_, up_to))
+        (number,) = await cursor.fetchone()
+        if up_to > position:
+            condition, values = wanted(types, senders)
+            await cursor.execute(_NOT_QUEUED.format(wanted=condition), (position, up_to, *values))
+            number += (await cursor.fetchone())[0]
+            await cursor.execute(_SKIP, (up_to, id_))
+        if number and state == EndpointState.PAUSED:
+            lost.append(LostEvents(name, number))
+    return lost

@@ -1,0 +1,114 @@
+"""The event `recipients.sent`: letters that were sent, many in one event, and only while an endpoint asks for it.
+
+An event for each sent letter, in the transaction of its outcome, would cost the letters half their speed. So these
+events are made afterwards, of the log of attempts, which that transaction writes anyway. The log is read from a
+watermark on that lies further back than any transaction can take to commit; what was told already since then stands in
+`sent_reported`.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import groupby
+from typing import Any, Final
+
+from mailerd.clock import new_id
+from mailerd.core.event_types import EventType
+from mailerd.store.db.cursor import Cursor, insert_many
+from mailerd.store.db.database import Database
+from mailerd.store.db.times import micros, rfc3339, utc
+from mailerd.store.outbox import NewEvent, insert_events
+
+BATCH: Final = 150
+"""Letters after which an event is made at once …"""
+MAX_WAIT: Final = timedelta(seconds=5)
+"""… or so long after the first of them."""
+MAX_BYTES: Final = 18_000
+"""Of the data of one event: Standard Webhooks 1.0.0 wants bodies below 20 kB."""
+_FORGOTTEN_AT_ONCE: Final = 5000
+
+_ASKED: Final = """
+SELECT 1 FROM webhooks WHERE state IN ('on', 'paused') AND types LIKE '%%"recipients.sent"%%' LIMIT 1"""
+_BEGIN: Final = "INSERT IGNORE INTO sent_batches (id, watermark) VALUES (1, UTC_TIMESTAMP(6))"
+_END: Final = "DELETE FROM sent_batches WHERE id = 1"
+# Another daemon that makes the events, or that was stopped while it did, is not waited for.
+_LOCK: Final = "SELECT watermark, UTC_TIMESTAMP(6) FROM sent_batches WHERE id = 1 FOR UPDATE SKIP LOCKED"
+_NEW: Final = """
+SELECT a.id, a.at, r.id, r.job_id, r.seq, r.to_email, a.message_id, j.sender_email
+  FROM attempts a FORCE INDEX (at) LEFT JOIN sent_reported s ON s.attempt_id = a.id
+  JOIN job_recipients r ON r.id = a.recipient_id JOIN jobs j ON j.id = r.job_id
+ WHERE a.at > %s AND a.event IN ('sent', 'found') AND a.applied = 1 AND s.attempt_id IS NULL
+ ORDER BY a.at, a.id LIMIT %s"""
+_REPORTED: Final = "INSERT IGNORE INTO sent_reported (attempt_id, at) VALUES %s"
+_MOVE: Final = "UPDATE sent_batches SET watermark = GREATEST(watermark, %s - INTERVAL %s MICROSECOND) WHERE id = 1"
+_FORGET: Final = "DELETE FROM sent_reported WHERE at <= (SELECT watermark FROM sent_batches WHERE id = 1) LIMIT %s"
+_FORGET_ALL: Final = "DELETE FROM sent_reported LIMIT %s"
+
+
+@dataclass(frozen=True)
+class SentBatches:
+    """Makes the events. `margin`: longer than a transaction may be under way before it is committed or undone."""
+
+    database: Database
+    margin: timedelta
+
+    async def make(self) -> bool:
+        """Make the events that are due, where an endpoint asks for them; whether there may be more at once.
+
+        Raises:
+            DatabaseError: they are not known to be made.
+        """
+        return await self.database.transaction(self._make, what="make events of sent letters")
+
+    async def _make(self, cursor: Cursor) -> bool:
+        await cursor.execute(_ASKED)
+        if not await cursor.fetchall():
+            await cursor.execute(_FORGET_ALL, (_FORGOTTEN_AT_ONCE,))
+            if cursor.rowcount == _FORGOTTEN_AT_ONCE:
+                return True
+            await cursor.execute(_END)
+            return False
+        await begin(cursor)
+        await cursor.execute(_LOCK)
+        if (row := await cursor.fetchone()) is None:
+            return False
+        watermark, now = row
+        await cursor.execute(_NEW, (watermark, BATCH))
+        found = await cursor.fetchall()
+        if len(found) < BATCH and (not found or now - found[0][1] < MAX_WAIT):
+            await cursor.execute(_MOVE, (min([now, *(it[1] for it in found)]), micros(self.margin)))
+            await cursor.execute(_FORGET, (_FORGOTTEN_AT_ONCE,))
+            return False
+        await cursor.execute(*insert_events(list(_events(found))))
+        await cursor.execute(*insert_many(_REPORTED, [(it[0], it[1]) for it in found]))
+        return len(found) == BATCH
+
+
+async def begin(cursor: Cursor) -> None:
+    """Tell of what is sent from now on, in the caller's transaction, unless that is being told of already."""
+    await cursor.execute(_BEGIN)
+
+
+def _events(found: Sequence[tuple[Any, ...]]) -> Iterator[NewEvent]:
+    """An event for each sender, or several where one would be too large."""
+    by_sender = sorted(found, key=lambda row: row[-1])
+    for sender, rows in groupby(by_sender, key=lambda row: row[-1]):
+        part, size = list[dict[str, object]](), 0
+        for _, at, recipient, job, seq, email, message, _ in rows:
+            it = {"recipient_id": recipient, "job_id": job, "seq": seq, "email": email, "message_id": message,
+                  "sent_at": rfc3339(utc(at))}  # fmt: skip
+            more = len(json.dumps(it, ensure_ascii=False).encode())
+            if part and size + more > MAX_BYTES:
+                yield _event(sender, part)
+                part, size = [], 0
+            part.append(it)
+            size += more
+        yield _event(sender, part)
+
+
+def _event(sender: str, recipients: list[dict[str, object]]) -> NewEvent:
+    jobs = {it["job_id"] for it in recipients}
+    job = str(jobs.pop()) if len(jobs) == 1 else None
+    data = {"sender_email": sender, "recipients": recipients}
+    return NewEvent(EventType.RECIPIENTS_SENT, new_id(), data, job, sender)

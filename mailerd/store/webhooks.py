@@ -1,0 +1,316 @@
+"""Webhooks: the endpoints that are told of events, their secrets, and what became of each delivery."""
+
+import base64
+import json
+import secrets
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from mailerd.clock import ULID, new_id
+from mailerd.core.event_types import ONLY_IF_ASKED, EventType
+from mailerd.core.webhook_retries import EndpointState, PauseReason
+from mailerd.errors import DatabaseError, MailerdError
+from mailerd.store import sent_batches
+from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.database import Database
+from mailerd.store.db.times import utc
+
+MAX_WEBHOOKS: Final = 100
+"""Endpoints that there may be: a list shows them all, and each is looked at every second."""
+MAX_NAME: Final = 100
+MAX_URL: Final = 2000
+"""Characters, as in the schema."""
+MAX_SENDERS: Final = 100
+"""Senders that one endpoint may be limited to."""
+SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - of Standard Webhooks 1.0.0
+SECRET_BYTES: Final = 32
+_DUPLICATE: Final = 1062
+
+
+_COLUMNS: Final = (
+    "id, name, url, types, senders, state, pause_cause, failures, failing_since, retry_at, position, old_until,"
+    " created_at"
+)
+_CREATE: Final = """
+INSERT INTO webhooks (id, name, url, secret, types, senders, state, position, created_at)
+SELECT %s, %s, %s, %s, %s, %s, 'on', last, UTC_TIMESTAMP(6) FROM event_positions WHERE id = 1"""
+_ROTATE: Final = """
+UPDATE webhooks SET old_secret = secret, old_until = UTC_TIMESTAMP(6) + INTERVAL %s SECOND, secret = %s WHERE id = %s"""
+# One that is switched on anew begins without its past, and everything that waits is due.
+_ON: Final = """
+UPDATE webhooks SET state = 'on', pause_cause = NULL, failures = 0, failing_since = NULL, retry_at = NULL
+ WHERE id = %s"""
+_DUE: Final = """
+UPDATE webhook_deliveries SET due_at = UTC_TIMESTAMP(6)
+ WHERE webhook_id = %s AND status = 'waiting' AND due_at > UTC_TIMESTAMP(6)"""
+
+
+class WebhookError(MailerdError):
+    """A webhook cannot be made or changed like this."""
+
+
+class UnknownWebhookError(WebhookError):
+    """There is no such webhook."""
+
+
+@dataclass(frozen=True)
+class WebhookEndpoint:
+    """An endpoint; its secret is not shown."""
+
+    id: str
+    name: str
+    url: str
+    types: tuple[EventType, ...] | None
+    """None: every type but those that come only if asked for."""
+    senders: frozenset[str] | None
+    """None: the events of all."""
+    state: EndpointState
+    pause_cause: PauseReason | None
+    failures: int
+    """Attempts in a row that failed."""
+    failing_since: datetime | None
+    retry_at: datetime | None
+    """It rests until then."""
+    position: int
+    """The place in the feed up to which it has its deliveries."""
+    old_until: datetime | None
+    """Until when the secret before the last rotation signs too."""
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class NewEndpoint:
+    """One that is to be made."""
+
+    name: str
+    url: str
+    types: Collection[EventType] | None = None
+    senders: Collection[str] | None = None
+
+
+def check_name(name: str) -> str:
+    """What is wrong with an endpoint's name; "" where nothing is. A name is no id, since either finds it."""
+    if not name.strip() or len(name) > MAX_NAME or not name.isprintable() or ULID.fullmatch(name):
+        return f"a webhook's name has 1 to {MAX_NAME} printable characters and does not look like an id"
+    return ""
+
+
+def new_secret() -> bytes:
+    """A secret; 256 random bits."""
+    return secrets.token_bytes(SECRET_BYTES)
+
+
+def shown_secret(secret: bytes) -> str:
+    """A secret as its owner gets it, once."""
+    return SECRET_PREFIX + base64.b64encode(secret).decode()
+
+
+class Webhooks:
+    """Reads and changes endpoints. `timeout`: seconds that the database gets for an answer.
+
+    `senders`, where a method has it: a key for these alone sees only the endpoints that are limited to some of them.
+    """
+
+    def __init__(self, database: Database, *, timeout: float) -> None:
+        self._database = database
+        self._timeout = timeout
+
+    async def create(self, new: NewEndpoint) -> tuple[WebhookEndpoint, str]:
+        """Make an endpoint, which gets the events from now on; with its secret, which cannot be shown again.
+
+        Raises:
+            WebhookError: the name is taken, or there are too many.
+            DatabaseError: it is not known to be made.
+        """
+        id_, secret = new_id(), new_secret()
+
+        async def work(cursor: Cursor) -> WebhookEndpoint:
+            await cursor.execute("SELECT COUNT(*), COALESCE(SUM(name = %s), 0) FROM webhooks FOR UPDATE", (new.name,))
+            number, same = await cursor.fetchone()
+            if same:
+                raise WebhookError(f"there is a webhook {new.name!r} already: take another name, or change that one")
+            if number >= MAX_WEBHOOKS:
+                raise WebhookError(f"there are {MAX_WEBHOOKS} webhooks, which is the most: remove one")
+            await cursor.execute(
+                _CREATE, (id_, new.name, new.url, secret, types_json(new.types), senders_json(new.senders))
+            )
+            await _begin_sent(cursor, new.types)
+            return await _one(cursor, id_)
+
+        try:
+            made = await self._database.request(work, what="make a webhook", bound=self._timeout)
+        except DatabaseError as error:
+            if error.errno == _DUPLICATE:  # two were made at once
+                raise WebhookError(f"there is a webhook {new.name!r} already: take another name") from None
+            raise
+        return made, shown_secret(secret)
+
+    async def all(self, *, senders: Collection[str] | None = None) -> list[WebhookEndpoint]:
+        """Every endpoint, by name."""
+
+        async def work(cursor: Cursor) -> list[WebhookEndpoint]:
+            await cursor.execute(f"SELECT {_COLUMNS} FROM webhooks ORDER BY name")
+            return [_endpoint(row) for row in await cursor.fetchall()]
+
+        found = await self._database.request(work, what="list webhooks", bound=self._timeout, read_only=True)
+        return [it for it in found if _is_seen(it, senders)]
+
+    async def find(self, which: str, *, senders: Collection[str] | None = None) -> WebhookEndpoint:
+        """The endpoint of this id or name.
+
+        Raises:
+            UnknownWebhookError: there is none.
+        """
+
+        async def work(cursor: Cursor) -> WebhookEndpoint:
+            return await _one(cursor, which)
+
+        found = await self._database.request(work, what="look up a webhook", bound=self._timeout, read_only=True)
+        if not _is_seen(found, senders):
+            raise _unknown(which)
+        return found
+
+    async def change(self, id_: str, given: Mapping[str, Any]) -> WebhookEndpoint:
+        """Change what is `given`: name, url, types, senders, state.
+
+        One that is switched on again gets at once what it has missed, as far as the events are kept.
+
+        Raises:
+            WebhookError: the name is taken.
+            UnknownWebhookError: there is none.
+        """
+        values: dict[str, object] = {name: given[name] for name in ("name", "url") if name in given}
+        if "types" in given:
+            values["types"] = types_json(given["types"])
+        if "senders" in given:
+            values["senders"] = senders_json(given["senders"])
+
+        async def work(cursor: Cursor) -> WebhookEndpoint:
+            await cursor.execute("SELECT id FROM webhooks WHERE id = %s FOR UPDATE", (id_,))
+            if await cursor.fetchone() is None:
+                raise _unknown(id_)
+            if "name" in given:
+                await cursor.execute("SELECT 1 FROM webhooks WHERE name = %s AND id <> %s", (given["name"], id_))
+                if await cursor.fetchone():
+                    raise WebhookError(f"there is a webhook {given['name']!r} already: take another name")
+            if values:
+                assignments = ", ".join(f"{name} = %s" for name in values)
+                await cursor.execute(f"UPDATE webhooks SET {assignments} WHERE id = %s", (*values.values(), id_))
+            await _begin_sent(cursor, given.get("types"))
+            await _switch(cursor, id_, given.get("state"))
+            return await _one(cursor, id_)
+
+        return await self._database.request(work, what="change a webhook", bound=self._timeout)
+
+    async def remove(self, id_: str) -> None:
+        """Remove an endpoint; an attempt under way ends without a record. Its deliveries are deleted bit by bit later.
+
+        Raises:
+            UnknownWebhookError: there is none.
+        """
+
+        async def work(cursor: Cursor) -> int:
+            await cursor.execute("DELETE FROM webhooks WHERE id = %s", (id_,))
+            return int(cursor.rowcount)
+
+        if not await self._database.request(work, what="remove a webhook", bound=self._timeout):
+            raise _unknown(id_)
+
+    async def rotate(self, id_: str, *, overlap: timedelta) -> str:
+        """Give it a new secret, which is returned; the old one signs as well for `overlap`.
+
+        Raises:
+            UnknownWebhookError: there is none.
+        """
+        secret = new_secret()
+
+        async def work(cursor: Cursor) -> int:
+            await cursor.execute(_ROTATE, (int(overlap.total_seconds()), secret, id_))
+            return int(cursor.rowcount)
+
+        if not await self._database.request(work, what="rotate a webhook's secret", bound=self._timeout):
+            raise _unknown(id_)
+        return shown_secret(secret)
+
+    async def secrets(self, id_: str) -> list[bytes]:
+        """What signs now: the secret, and the one before it while both are good."""
+
+        async def work(cursor: Cursor) -> list[bytes]:
+            await cursor.execute(
+                "SELECT secret, IF(old_until > UTC_TIMESTAMP(6), old_secret, NULL) FROM webhooks WHERE id = %s", (id_,)
+            )
+            row = await cursor.fetchone()
+            if row is None:
+                raise _unknown(id_)
+            return [bytes(each) for each in row if each is not None]
+
+        return await self._database.request(work, what="read a webhook's secret", bound=self._timeout, read_only=True)
+
+
+async def _begin_sent(cursor: Cursor, types: Collection[EventType] | None) -> None:
+    """Who asks for sent letters is told of those that are sent from now on."""
+    if types and EventType.RECIPIENTS_SENT in types:
+        await sent_batches.begin(cursor)
+
+
+async def _switch(cursor: Cursor, id_: str, state: EndpointState | None) -> None:
+    match state:
+        case EndpointState.ON:
+            await cursor.execute(_ON, (id_,))
+            await cursor.execute(_DUE, (id_,))
+        case EndpointState.PAUSED:
+            await cursor.execute(
+                "UPDATE webhooks SET state = 'paused', pause_cause = %s WHERE id = %s", (PauseReason.MANUAL.value, id_)
+            )
+        case EndpointState.GONE | None:
+            pass
+
+
+async def _one(cursor: Cursor, which: str) -> WebhookEndpoint:
+    await cursor.execute(f"SELECT {_COLUMNS} FROM webhooks WHERE id = %s OR name = %s", (which, which))
+    rows = await cursor.fetchall()
+    if not rows:
+        raise _unknown(which)
+    return _endpoint(next((row for row in rows if row[0] == which), rows[0]))
+
+
+def _unknown(which: str) -> UnknownWebhookError:
+    return UnknownWebhookError(f"there is no webhook {which!r}; `mailerd webhooks list` shows which there are")
+
+
+def _is_seen(it: WebhookEndpoint, senders: Collection[str] | None) -> bool:
+    return senders is None or (it.senders is not None and it.senders <= frozenset(senders))
+
+
+def types_json(types: Collection[EventType] | None) -> str | None:
+    """Types as the table has them."""
+    return None if types is None else json.dumps(sorted(it.value for it in types))
+
+
+def senders_json(senders: Collection[str] | None) -> str | None:
+    """Senders as the table has them."""
+    return None if senders is None else json.dumps(sorted(senders))
+
+
+def wanted(types: str | None, senders: str | None) -> tuple[str, list[object]]:
+    """What an endpoint's columns ask for, as conditions on the events `e`."""
+    condition, values = " AND e.type IN %s", list[object]()
+    values.append(tuple(json.loads(types)) if types else tuple(it.value for it in EventType if it not in ONLY_IF_ASKED))
+    if senders is not None:
+        condition += " AND e.sender_email IN %s"
+        values.append(tuple(json.loads(senders)) or ("",))
+    return condition, values
+
+
+def _endpoint(row: tuple[Any, ...]) -> WebhookEndpoint:
+    id_, name, url, types, senders, state, cause, failures, since, retry_at, position, old_until, created_at = row
+    return WebhookEndpoint(
+        id=id_, name=name, url=url,
+        types=None if types is None else tuple(map(EventType, json.loads(types))),
+        senders=None if senders is None else frozenset(json.loads(senders)),
+        state=EndpointState(state), pause_cause=PauseReason(cause) if cause else None, failures=failures,
+        failing_since=utc(since), retry_at=utc(retry_at), position=position, old_until=utc(old_until),
+        created_at=utc(created_at),
+    )  # fmt: skip

@@ -1,0 +1,174 @@
+"""Delivers events to webhooks: a loop that takes what is due, and an attempt for each, within bounds of its own.
+
+Nothing here is shared with the letters: the connections to the database, the places for attempts and the heartbeat are
+its own, and names are resolved in threads of their own.
+"""
+
+import asyncio
+import random
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+from mailerd.clock import Clock
+from mailerd.core.webhook_retries import (
+    RESTS_FROM,
+    DeliveryStatus,
+    EndpointHealth,
+    EndpointState,
+    RetryRules,
+    WebhookAttempt,
+    WebhookOutcome,
+    body_of,
+    decide,
+    shown_url,
+)
+from mailerd.errors import DatabaseAwayError, DatabaseError
+from mailerd.events.webhooks import WebhookEvents
+from mailerd.ops.heartbeat import Heartbeats
+from mailerd.ops.outbound_http import OutboundHttp
+from mailerd.ops.periodic import every
+from mailerd.ops.webhook_request import post_event
+from mailerd.store.db.times import rfc3339
+from mailerd.store.event_feed import EventFeed
+from mailerd.store.sent_batches import SentBatches
+from mailerd.store.webhook_queue import ClaimedEvent, RecordedAttempt, WebhookQueue
+
+POLL_INTERVAL: Final = 1.0
+"""Seconds between two looks for what is due."""
+IDLE_INTERVAL: Final = 5.0
+"""The same while no endpoint is on."""
+LEAST_REST: Final = 0.1
+"""Seconds between two looks even if much is due: a backlog leaves the processor to the letters."""
+RECORD_MARGIN: Final = 10.0
+"""Seconds of a lease beyond the longest attempt, for its record: a daemon that died keeps its places for so long."""
+_LOOP: Final = "delivering webhooks"
+_JITTER: Final = (0.8, 1.2)
+
+
+@dataclass
+class WebhookSender:
+    """The deliveries of one daemon."""
+
+    queue: WebhookQueue
+    feed: EventFeed
+    sent: SentBatches
+    http: OutboundHttp
+    rules: RetryRules
+    clock: Clock
+    events: WebhookEvents
+    heartbeats: Heartbeats
+    timeout: float
+    """Seconds for one attempt."""
+    concurrency: int
+    """Attempts at once."""
+    per_endpoint: int
+    """Attempts at once to one endpoint, by all daemons together."""
+    _under_way: set[asyncio.Task[None]] = field(default_factory=set)
+    _idle: bool = False
+    """No endpoint is on."""
+    _wakeup: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def run(self) -> None:
+        """Deliver, until cancelled; what is under way then is delivered again once its lease is over."""
+        heartbeat = self.heartbeats.register(_LOOP)
+
+        def failed(error: DatabaseError) -> None:
+            self.events.webhook_step_failed(what=_LOOP, again_in=POLL_INTERVAL, cause=str(error))
+
+        async with asyncio.TaskGroup() as attempts:
+            await every(
+                POLL_INTERVAL, lambda: self._step(attempts), name=_LOOP, heartbeat=heartbeat, on_error=failed,
+                sleep=self._rest,
+            )  # fmt: skip
+
+    async def _rest(self, seconds: float) -> None:
+        """Rest until an attempt has ended, or for so long."""
+        await self.clock.sleep(min(LEAST_REST, seconds))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(IDLE_INTERVAL if self._idle else seconds):
+                await self._wakeup.wait()
+        self._wakeup.clear()
+
+    async def _step(self, attempts: asyncio.TaskGroup) -> None:
+        """Make the deliveries of new events, and take what is due."""
+        work = await self.queue.look()
+        self._idle = not work.live
+        if work.batches and await self.sent.make():
+            self._wakeup.set()
+        if work.live and await self.feed.number_new():
+            work = await self.queue.look()
+        for id_ in work.behind:
+            if await self.queue.fan_out(id_):
+                self._wakeup.set()
+        random.shuffle(work.ready)  # so that no endpoint always comes last when places are short
+        for id_ in [*work.ready, *(each for each in work.behind if each not in work.ready)]:
+            free = self.concurrency - len(self._under_way)
+            if free <= 0:
+                return
+            for it in await self.queue.claim(id_, most=free, at_once=self.per_endpoint):
+                task = attempts.create_task(self._deliver(it), name=f"webhook {it.name}")
+                self._under_way.add(task)
+                task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._under_way.discard(task)
+        self._wakeup.set()
+
+    async def _deliver(self, it: ClaimedEvent) -> None:
+        """Post, and record what came of it."""
+        try:
+            attempt = await post_event(
+                self.http, it.url, uid=it.uid, body=body_of(it.type, rfc3339(it.at), it.data), secrets=it.secrets,
+                now=self.clock.now(), within=self.timeout,
+            )  # fmt: skip
+            recorded = await self._record(it, attempt)
+        except DatabaseError as error:
+            if not isinstance(error, DatabaseAwayError):
+                self.events.webhook_step_failed(what="recording an attempt", again_in=RECORD_MARGIN, cause=str(error))
+        except Exception as error:  # noqa: BLE001 - whatever one endpoint does, the others and the letters go on
+            self.events.webhook_broke(webhook=it.name, uid=it.uid, error=error)
+        else:
+            if recorded is not None:
+                self._tell(it, attempt, recorded)
+
+    async def _record(self, it: ClaimedEvent, attempt: WebhookAttempt) -> RecordedAttempt | None:
+        jitter = random.uniform(*_JITTER)  # noqa: S311 - it spreads the load
+
+        def decided(health: EndpointHealth, now: datetime) -> WebhookOutcome:
+            return decide(attempt, health, self.rules, number=it.number, queued_at=it.queued_at, now=now, jitter=jitter)
+
+        async with asyncio.timeout(RECORD_MARGIN):
+            return await self.queue.record(it, attempt, decided)
+
+    def _tell(self, it: ClaimedEvent, attempt: WebhookAttempt, recorded: RecordedAttempt) -> None:
+        step, cause = recorded.step, attempt.error or ""
+        if step.status is DeliveryStatus.DELIVERED:
+            ms = attempt.took // timedelta(milliseconds=1)
+            self.events.webhook_delivered(webhook=it.name, uid=it.uid, event_type=it.type, number=it.number, ms=ms)
+            if recorded.failures >= RESTS_FROM:
+                self.events.webhook_recovered(webhook=it.name, seconds=recorded.failing.total_seconds())
+            return
+        if step.status is DeliveryStatus.FAILED:
+            self.events.webhook_event_given_up(
+                webhook=it.name, uid=it.uid, event_type=it.type, number=it.number, cause=cause
+            )
+            return
+        self.events.webhook_attempt_failed(
+            webhook=it.name, uid=it.uid, event_type=it.type, number=it.number, cause=cause,
+            again_in=step.wait.total_seconds(),
+        )  # fmt: skip
+        self._tell_of_endpoint(it, cause, recorded)
+
+    def _tell_of_endpoint(self, it: ClaimedEvent, cause: str, recorded: RecordedAttempt) -> None:
+        url = shown_url(it.url)
+        match recorded.step.state:
+            case EndpointState.GONE:
+                self.events.webhook_gone(webhook=it.name, url=url)
+            case EndpointState.PAUSED:
+                seconds = recorded.failing.total_seconds()
+                self.events.webhook_paused(webhook=it.name, url=url, seconds=seconds, cause=cause)
+            case EndpointState.ON:
+                if recorded.step.failures == RESTS_FROM:
+                    self.events.webhook_failing(webhook=it.name, url=url, failures=RESTS_FROM, cause=cause)

@@ -1,0 +1,84 @@
+"""Joins the part that delivers events: the sender and the retention of events, with a few connections of their own."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from mailerd.clock import SystemClock
+from mailerd.config import Settings
+from mailerd.events.base import Event, EventSink
+from mailerd.events.store import StoreEvents
+from mailerd.events.webhooks import WebhookEvents
+from mailerd.ops.heartbeat import Heartbeats
+from mailerd.ops.outbound_http import OutboundHttp
+from mailerd.ops.periodic import every
+from mailerd.store.db.database import Database, TransactionMeter
+from mailerd.store.db.writer import WATCH_INTERVAL
+from mailerd.store.event_feed import EventFeed
+from mailerd.store.prune_events import EventPruner
+from mailerd.store.sent_batches import SentBatches
+from mailerd.store.webhook_queue import WebhookQueue
+from mailerd.webhooks.event_retention import EventRetention
+from mailerd.webhooks.sender import RECORD_MARGIN, WebhookSender
+
+_CONNECTIONS: Final = 2
+"""To the database, beside those of the letters, which are never used for this."""
+_MARGIN: Final = 30.0
+"""Seconds in which a server notices that a daemon has vanished in the midst of a transaction, beyond its time-outs."""
+_TOLD_ALREADY: Final = frozenset(
+    {"database_away", "database_still_away", "database_back", "connection_cut", "writer_changed"}
+)
+"""What the letters' connections say too."""
+
+
+@dataclass(frozen=True)
+class WebhookService:
+    """Everything about webhooks that runs in a daemon."""
+
+    sender: WebhookSender
+    retention: EventRetention
+    database: Database
+    heartbeats: Heartbeats
+
+    async def run(self) -> None:
+        """Run until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as parts:
+                parts.create_task(self.sender.run(), name="webhooks")
+                parts.create_task(self.retention.run(), name="delete old events")
+                if not self.database.pool.writer.alone:
+                    parts.create_task(self._watch_writer(), name="watch the webhooks' servers")
+        finally:
+            await self.database.close()
+
+    async def _watch_writer(self) -> None:
+        """Follow the server that takes the writes, as the letters' connections do."""
+        name = "watching the webhooks' servers"
+        await every(
+            WATCH_INTERVAL, self.database.pool.writer.watch, name=name, first_after=WATCH_INTERVAL,
+            heartbeat=self.heartbeats.register(name),
+        )  # fmt: skip
+
+
+def build(settings: Settings, sink: EventSink, *, heartbeats: Heartbeats, meter: TransactionMeter) -> WebhookService:
+    """Join them."""
+
+    def quiet(event: Event, fields: Mapping[str, object], /) -> None:
+        if event.name not in _TOLD_ALREADY:
+            sink(event, fields)
+
+    it, clock, events = settings.webhooks, SystemClock(), WebhookEvents(sink)
+    bound = min(settings.database.statement_timeout, RECORD_MARGIN)
+    own = settings.database.model_copy(update={"pool_size": _CONNECTIONS, "statement_timeout": bound})
+    database = Database(own, events=StoreEvents(quiet), meter=meter)
+    sender = WebhookSender(
+        queue=WebhookQueue(database, lease=timedelta(seconds=it.timeout + RECORD_MARGIN)),
+        feed=EventFeed(database, timeout=settings.database.connect_timeout),
+        sent=SentBatches(database, margin=timedelta(seconds=2 * settings.database.statement_timeout + _MARGIN)),
+        http=OutboundHttp(it.network_rules), rules=it.retry_rules, clock=clock, events=events, heartbeats=heartbeats,
+        timeout=it.timeout, concurrency=it.concurrency, per_endpoint=it.per_endpoint,
+    )  # fmt: skip
+    pruner = EventPruner(database, days=settings.retention.events)
+    return WebhookService(sender, EventRetention(pruner, clock, events, heartbeats), database, heartbeats)

@@ -1,0 +1,292 @@
+"""Events reach an endpoint at least once, signed, however the endpoint behaves."""
+
+import asyncio
+import base64
+import hashlib
+import json
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+
+import pytest
+
+from mailerd.core.event_types import EventType
+from mailerd.store.db.database import Database
+from mailerd.store.webhook_deliveries import WebhookDeliveries
+from mailerd.store.webhooks import Webhooks
+from mailerd.webhooks import service
+from tests.support.eventually import eventually
+from tests.support.heard import Heard
+from tests.support.rows import query
+from tests.webhooks.conftest import Deliver, Happen, endpoint
+from tests.webhooks.receiver import Behaviour, Receiver, receiving
+
+
+@asynccontextmanager
+async def running(it: service.WebhookService) -> AsyncIterator[None]:
+    task = asyncio.create_task(it.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def delivered(database: Database, number: int, *, within: float = 15) -> None:
+    async def all_there() -> bool:
+        rows = await query(database, "SELECT COUNT(*) FROM webhook_deliveries WHERE status = 'delivered'")
+        return bool(rows == [(number,)])
+
+    await eventually(all_there, within=within)
+
+
+async def test_every_event_comes_once_in_its_body_and_signed_for_the_reference_library_and_openssl(
+    database: Database, receiver: Receiver, deliver: Deliver, happen: Happen
+) -> None:
+    await happen(3)  # before the endpoint was made
+    await endpoint(database, receiver)
+    uids = await happen(40)
+    async with running(deliver()):
+        await delivered(database, 40)
+    assert receiver.taken == dict.fromkeys(uids, 1), "each was verified by the reference library when it came"
+    assert receiver.most_at_once <= 4
+    post = receiver.posts[0]
+    body = json.loads(post.body)
+    assert set(body) == {"type", "timestamp", "data"}
+    assert (body["type"], body["data"]["reason"]) == ("job.paused", "größer — 原因")
+    assert body["timestamp"].endswith("Z")
+    assert post.headers["content-type"] == "application/json"
+    assert by_openssl(receiver.secret, post.headers, post.body) == post.headers["webhook-signature"]
+
+
+def by_openssl(secret: str, headers: dict[str, str], body: bytes) -> str:
+    key = base64.b64decode(secret.removeprefix("whsec_"))
+    assert len(key) == 32
+    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+    made = subprocess.run(
+        ["openssl", "dgst", "-sha256", "-mac", "HMAC", "-macopt", f"hexkey:{key.hex()}", "-binary"],
+        input=signed, capture_output=True, check=True,
+    )  # fmt: skip
+    assert len(made.stdout) == hashlib.sha256().digest_size
+    return f"v1,{base64.b64encode(made.stdout).decode()}"
+
+
+async def test_an_endpoint_gets_the_types_and_senders_that_it_asks_for(
+    database: Database, receiver: Receiver, deliver: Deliver, happen: Happen
+) -> None:
+    await endpoint(database, receiver, types=[EventType.JOB_FINISHED], senders=["a@example.com"])
+    await happen(2, senders=["a@example.com"])
+    wanted = await happen(4, type_=EventType.JOB_FINISHED, senders=["a@example.com", None, "b@example.com"])
+    async with running(deliver()):
+        await delivered(database, 2)
+        assert {post.uid for post in receiver.posts} < set(wanted)
+
+
+async def test_a_rotated_secret_signs_beside_the_new_one(
+    database: Database, receiver: Receiver, deliver: Deliver, happen: Happen
+) -> None:
+    id_ = await endpoint(database, receiver)
+    old = receiver.secret
+    receiver.secret = await Webhooks(database, timeout=5).rotate(id_, overlap=timedelta(hours=1))
+    await happen(1)
+    async with running(deliver()):
+        await delivered(database, 1)
+    post = receiver.posts[0]
+    signatures = post.headers["webhook-signature"].split(" ")
+    assert [by_openssl(each, post.headers, post.body) for each in (receiver.secret, old)] == signatures
+    await Webhooks(database, timeout=5).rotate(id_, overlap=timedelta())
+    assert len(await Webhooks(database, timeout=5).secrets(id_)) == 1
+
+
+async def closes_in_its_head(_: Receiver, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Le")
+
+
+async def closes_at_once(_: Receiver, writer: asyncio.StreamWriter) -> None:
+    writer.transport.abort()
+
+
+async def lies_about_its_length(_: Receiver, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 500 No\r\nContent-Length: 5000\r\n\r\nshort")
+
+
+async def drips(_: Receiver, writer: asyncio.StreamWriter) -> None:
+    for byte in b"HTTP/1.1 200 OK\r\nX: " + b"y" * 1000:
+        writer.write(bytes([byte]))
+        await writer.drain()
+        await asyncio.sleep(0.05)
+
+
+async def talks_without_end(_: Receiver, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 503 No\r\nTransfer-Encoding: chunked\r\n\r\n")
+    with suppress(ConnectionError):
+        while True:
+            writer.write(b"1000\r\n" + b"x" * 4096 + b"\r\n")
+            await writer.drain()
+
+
+async def is_no_http(_: Receiver, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"220 smtp.example.com ESMTP\r\n")
+
+
+async def bombs(_: Receiver, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 400 No\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\n\x1f\x8b\x08\x00")
+
+
+async def redirects_to_itself(receiver: Receiver, writer: asyncio.StreamWriter) -> None:
+    writer.write(f"HTTP/1.1 307 X\r\nLocation: {receiver.url}\r\nContent-Length: 0\r\n\r\n".encode())
+
+
+BAD = [
+    closes_in_its_head, closes_at_once, lies_about_its_length, drips, talks_without_end, is_no_http, bombs,
+    redirects_to_itself,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("behaviour", BAD, ids=lambda it: it.__name__)
+async def test_an_endpoint_that_behaves_badly_gets_its_events_when_it_behaves(
+    database: Database, receiver: Receiver, deliver: Deliver, happen: Happen, heard: Heard, behaviour: Behaviour
+) -> None:
+    await endpoint(database, receiver)
+    receiver.behaviour = behaviour
+    uids = await happen(6)
+    async with running(deliver()):
+        await heard.wait_for("webhook_attempt_failed", times=6)
+        before = len(receiver.posts)
+        assert not receiver.taken
+        receiver.behaviour = None
+        await delivered(database, 6)
+    assert set(receiver.taken) == set(uids)
+    assert before >= 6
+    assert len({(post.uid, post.body) for post in receiver.posts}) == 6, "the same bytes at each attempt"
+    assert not heard.of("webhook_broke")
+
+
+async def test_an_answer_whose_body_breaks_off_after_a_success_is_a_success(
+    database: Database, receiver: Receiver, deliver: Deliver, happen: Happen, heard: Heard
+) -> None:
+    async def breaks_off(_: Receiver, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\nshort")
+
+    receiver.behaviour = breaks_off
+    await endpoint(database, receiver)
+    await happen(1)
+    async with running(deliver()):
+        await delivered(database, 1)
+    assert not heard.of("webhook_attempt_failed")
+
+
+async def test_a_receiver_that_is_down_for_long_gets_everything_soon_after_it_is_back(
+    database: Database, deliver: Deliver, happen: Happen, heard: Heard
+) -> None:
+    async with receiving() as receiver:
+        await endpoint(database, receiver)
+        port = int(receiver.url.rpartition(":")[2].partition("/")[0])
+    uids = await happen(500)
+    async with running(deliver()):
+        await heard.wait_for("webhook_failing")
+        tried = len(heard.of("webhook_attempt_failed"))
+        await heard.wait_for("webhook_attempt_failed", times=tried + 3)
+        rows = await query(database, "SELECT MAX(attempts), SUM(attempts) FROM webhook_deliveries")
+        assert rows[0][1] < 50, "one at a time looks whether it is back, however many wait"
+        async with receiving(receiver, port=port):
+            await delivered(database, 500, within=30)
+            await heard.wait_for("webhook_recovered")
+    assert receiver.taken == dict.fromkeys(uids, 1)
+
+
+async def test_410_ends_it_and_retry_after_is_honoured(
+    database: Database, receiver: Receiver, deliver: Deliver, happen: Happen, heard: Heard
+) -> None:
+    id_ = await endpoint(database, receiver)
+    receiver.status, receiver.headers = 429, {"Retry-After": "3600"}
+    await happen(1)
+    async with running(deliver()):
+        told = await heard.wait_for("webhook_attempt_failed")
+        assert told["again_in"] >= 3600
+        await query(database, "UPDATE webhooks SET retry_at = NULL")
+        await query(database, "UPDATE webhook_deliveries SET due_at = UTC_TIMESTAMP(6)")
+        receiver.status = 410
+        await heard.wait_for("webhook_gone")
+        posts = len(receiver.posts)
+        await happen(5)
+        receiver.status = 204
+        webhooks = Webhooks(database, timeout=5)
+        assert (await webhooks.find(id_)).state == "gone"
+        await webhooks.change(id_, {"state": "on"})
+        await delivered(database, 6)
+    assert len(receiver.posts) == posts + 6
+
+
+async def test_an_endpoint_that_fails_for_too_long_is_paused_and_gets_everything_once_it_is_resumed(
+    database: Database, receiver: Receiver, deliver: Deliver, happen: Happen, heard: Heard
+) -> None:
+    id_ = await endpoint(database, receiver)
+    receiver.status = 500
+    await happen(3)
+    webhooks = Webhooks(database, timeout=5)
+    async with running(deliver(pause_after=0.5)):
+        told = await heard.wait_for("webhook_paused")
+        assert told["cause"] == "it answered 500"
+        found = await webhooks.find(id_)
+        assert (found.state, found.pause_cause) == ("paused", "failing")
+        receiver.status = 204
+        await happen(4)
+        posts = len(receiver.posts)
+        await webhooks.change(id_, {"state": "on"})
+        await delivered(database, 7)
+    assert len(receiver.posts) >= posts + 7
+
+
+async def test_one_event_that_the_endpoint_never_takes_is_given_up_and_can_be_replayed(
+    database: Database, receiver: Receiver, deliver: Deliver, happen: Happen, heard: Heard
+) -> None:
+    async def takes_all_but_one(receiver: Receiver, writer: asyncio.StreamWriter) -> None:
+        post = receiver.posts[-1]
+        status = 500 if post.data["n"] == 0 else 204
+        receiver.taken[post.uid] += status == 204
+        writer.write(f"HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n".encode())
+
+    id_ = await endpoint(database, receiver)
+    receiver.behaviour = takes_all_but_one
+    (poison,) = await happen(1)
+    webhooks = Webhooks(database, timeout=5)
+    async with running(deliver(retries=[0.05, 0.05])):
+        while not heard.of("webhook_event_given_up"):
+            await happen(1)
+            await delivered(database, len(receiver.taken) or 1)
+        assert heard.of("webhook_event_given_up")[0]["uid"] == poison
+        assert (await webhooks.find(id_)).failing_since is None
+        receiver.behaviour, receiver.taken[poison] = None, 0
+        since = (await webhooks.find(id_)).created_at - timedelta(hours=1)
+        assert (
+            await WebhookDeliveries(database, timeout=5).replay(await webhooks.find(id_), since=since, only_failed=True)
+            == 1
+        )
+
+        async def is_taken() -> bool:
+            return receiver.taken[poison] == 1
+
+        await eventually(is_taken)
+
+
+async def test_a_slow_endpoint_holds_up_no_other(
+    database: Database, receiver: Receiver, deliver: Deliver, happen: Happen
+) -> None:
+    release = asyncio.Event()
+
+    async def hangs(_: Receiver, __: asyncio.StreamWriter) -> None:
+        await release.wait()
+
+    async with receiving() as slow:
+        slow.behaviour = hangs
+        await endpoint(database, slow, "slow")
+        await endpoint(database, receiver, "quick")
+        uids = await happen(30)
+        async with running(deliver(timeout=30)):
+            await delivered(database, 30)
+            assert set(receiver.taken) == set(uids)
+            assert slow.most_at_once <= 4
+            release.set()

@@ -1,0 +1,124 @@
+"""Several daemons share the queue: each event is claimed by one, and only the claim's token can record it."""
+
+import asyncio
+from datetime import datetime, timedelta
+
+import aiomysql
+import pytest
+from yarl import URL
+
+from mailerd.core.webhook_retries import (
+    RESTS_FROM,
+    DeliveryStatus,
+    EndpointHealth,
+    EndpointState,
+    WebhookAttempt,
+    WebhookOutcome,
+)
+from mailerd.store.db.database import Database
+from mailerd.store.webhook_queue import WebhookQueue
+from mailerd.store.webhooks import Webhooks
+from tests.support.rows import query
+from tests.webhooks.conftest import Happen, endpoint
+from tests.webhooks.receiver import Receiver
+from tests.webhooks.test_retention import WAIT, numbered
+
+TAKEN = WebhookAttempt(204, None, timedelta(milliseconds=7))
+
+
+@pytest.fixture
+async def shop(database: Database, receiver: Receiver, happen: Happen) -> str:
+    """An endpoint with twenty events that are due."""
+    id_ = await endpoint(database, receiver)
+    await happen(20)
+    await numbered(database)
+    await WebhookQueue(database, lease=WAIT).fan_out(id_)
+    return id_
+
+
+def delivered(_: EndpointHealth, __: datetime) -> WebhookOutcome:
+    return WebhookOutcome(DeliveryStatus.DELIVERED, timedelta(), EndpointState.ON, 0, None, None)
+
+
+async def test_daemons_that_claim_at_once_share_the_places_of_the_endpoint(database: Database, shop: str) -> None:
+    queues = [WebhookQueue(database, lease=WAIT) for _ in range(6)]
+    claimed = []
+    for _ in range(3):
+        for events in await asyncio.gather(*(it.claim(shop, most=3, at_once=4) for it in queues)):
+            claimed += events
+    assert len(claimed) == 4
+    assert len({it.position for it in claimed}) == 4
+    assert all(it.number == 1 for it in claimed)
+
+
+async def test_a_daemon_that_stopped_with_the_endpoint_locked_holds_up_nobody(
+    database: Database, database_url: str, shop: str
+) -> None:
+    url = URL(database_url)
+    frozen = await aiomysql.connect(
+        host=url.host, port=url.port, user=url.user, password=url.password or "", db=url.path[1:]
+    )
+    await frozen.begin()
+    async with frozen.cursor() as cursor:
+        await cursor.execute("SELECT id FROM webhooks FOR UPDATE")
+    queue = WebhookQueue(database, lease=WAIT)
+    assert await asyncio.wait_for(queue.claim(shop, most=4, at_once=4), 2) == []
+    assert not await asyncio.wait_for(queue.fan_out(shop), 2)
+    frozen.close()
+
+
+async def test_a_claim_whose_lease_is_over_is_claimed_anew_and_its_late_record_writes_nothing(
+    database: Database, shop: str
+) -> None:
+    dead, living = WebhookQueue(database, lease=WAIT), WebhookQueue(database, lease=WAIT)
+    (lost,) = await dead.claim(shop, most=1, at_once=1)
+    assert await living.claim(shop, most=1, at_once=1) == []
+    await query(database, "UPDATE webhook_deliveries SET lease_until = UTC_TIMESTAMP(6) WHERE status = 'sending'")
+    assert (await living.look()).ready == [shop]
+    (again,) = await living.claim(shop, most=1, at_once=1)
+    assert (again.position, again.number, again.uid) == (lost.position, 2, lost.uid)
+    assert await dead.record(lost, TAKEN, delivered) is None
+    assert await _status(database, lost.position) == ("sending", None)
+    assert await living.record(again, TAKEN, delivered) is not None
+    assert await _status(database, lost.position) == ("delivered", 204)
+    assert await living.record(again, TAKEN, delivered) is None, "repeated, it writes nothing"
+
+
+async def test_an_endpoint_that_rests_is_tried_by_one_attempt_at_a_time_when_its_rest_is_over(
+    database: Database, shop: str
+) -> None:
+    queue = WebhookQueue(database, lease=WAIT)
+    await query(database, "UPDATE webhooks SET failures = %s", RESTS_FROM)
+    assert len(await queue.claim(shop, most=4, at_once=4)) == 1
+    assert await queue.claim(shop, most=4, at_once=4) == []
+    await query(database, "UPDATE webhooks SET failures = 0, retry_at = UTC_TIMESTAMP(6) + INTERVAL 1 MINUTE")
+    assert (await queue.look()).ready == []
+    assert await queue.claim(shop, most=4, at_once=4) == []
+
+
+async def test_what_is_recorded_after_an_endpoint_was_paused_leaves_it_paused(database: Database, shop: str) -> None:
+    queue = WebhookQueue(database, lease=WAIT)
+    (first, second) = await queue.claim(shop, most=2, at_once=2)
+    await Webhooks(database, timeout=5).change(shop, {"state": EndpointState.PAUSED})
+    assert await queue.claim(shop, most=2, at_once=4) == []
+    await queue.record(first, TAKEN, delivered)
+    assert (await Webhooks(database, timeout=5).find(shop)).state is EndpointState.PAUSED
+    await Webhooks(database, timeout=5).remove(shop)
+    assert await queue.record(second, TAKEN, delivered) is None
+
+
+async def test_a_fan_out_that_is_repeated_makes_no_second_delivery(
+    database: Database, shop: str, happen: Happen
+) -> None:
+    queue = WebhookQueue(database, lease=WAIT)
+    await query(database, "UPDATE webhooks SET position = 5")
+    await happen(3)
+    await numbered(database)
+    await asyncio.gather(*(queue.fan_out(shop) for _ in range(4)))
+    assert await query(database, "SELECT COUNT(*) FROM webhook_deliveries") == [(23,)]
+    assert (await queue.look()).behind == []
+
+
+async def _status(database: Database, position: int) -> tuple[str, int | None]:
+    rows = await query(database, "SELECT status, http FROM webhook_deliveries WHERE position = %s", position)
+    return rows[0][0], rows[0][1]

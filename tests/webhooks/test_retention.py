@@ -1,0 +1,145 @@
+"""Events are deleted by age: in order, never under an endpoint that is on, and not silently under a paused one."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from mailerd.store import prune_events
+from mailerd.store.db.database import Database
+from mailerd.store.event_feed import EventFeed, PrunedPositionError
+from mailerd.store.prune_events import EventPruner, LostEvents
+from mailerd.store.webhook_deliveries import WebhookDeliveries
+from mailerd.store.webhook_queue import WebhookQueue
+from mailerd.store.webhooks import Webhooks
+from tests.support.heard import Heard
+from tests.support.rows import query
+from tests.webhooks.conftest import Deliver, Happen, endpoint
+from tests.webhooks.receiver import Receiver
+
+WAIT = timedelta(seconds=9)
+
+
+async def age(database: Database, days: int, up_to: int = 1 << 40) -> None:
+    await query(
+        database, "UPDATE events SET at = at - INTERVAL %s DAY WHERE position <= %s OR position IS NULL", days, up_to
+    )
+
+
+async def numbered(database: Database) -> None:
+    await EventFeed(database, timeout=5).number_new()
+
+
+async def there(database: Database) -> list[int]:
+    return [place for (place,) in await query(database, "SELECT position FROM events ORDER BY position")]
+
+
+async def test_what_is_old_goes_in_order_and_the_feed_says_where_to_go_on(
+    database: Database, happen: Happen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prune_events, "BATCH", 3)
+    await happen(8)
+    await numbered(database)
+    await age(database, 100, up_to=7)
+    pruner = EventPruner(database, days=90)
+    assert (await EventPruner(database, days=0).prune()).events == 0
+    rounds = [await pruner.prune() for _ in range(4)]
+    assert [(it.events, it.more) for it in rounds] == [(3, True), (3, True), (1, False), (0, False)]
+    assert await there(database) == [8]
+    feed = EventFeed(database, timeout=5)
+    assert [it.position for it in (await feed.page(after=0, limit=9)).events] == [8]
+    assert [it.position for it in (await feed.page(after=7, limit=9)).events] == [8]
+    with pytest.raises(PrunedPositionError, match="after=7"):
+        await feed.page(after=6, limit=9)
+
+
+async def test_what_an_endpoint_that_is_on_has_not_got_stays(
+    database: Database, receiver: Receiver, happen: Happen
+) -> None:
+    await endpoint(database, receiver)
+    await happen(6)
+    await numbered(database)
+    await age(database, 100)
+    pruner, queue = EventPruner(database, days=90), WebhookQueue(database, lease=WAIT)
+    assert (await pruner.prune()).events == 0, "not queued yet"
+    await queue.fan_out((await queue.look()).behind[0])
+    assert (await pruner.prune()).events == 0, "waiting"
+    await query(database, "UPDATE webhook_deliveries SET status = 'delivered' WHERE position <= 3")
+    await query(database, "UPDATE webhook_deliveries SET status = 'sending' WHERE position = 4")
+    assert (await pruner.prune()).events == 3
+    await query(database, "UPDATE webhook_deliveries SET status = 'failed' WHERE position >= 4")
+    assert (await pruner.prune()).events == 3
+    assert await query(database, "SELECT COUNT(*) FROM webhook_deliveries") == [(0,)]
+
+
+async def test_what_a_paused_endpoint_loses_is_counted_and_told(
+    database: Database, receiver: Receiver, happen: Happen, deliver: Deliver, heard: Heard
+) -> None:
+    id_ = await endpoint(database, receiver)
+    await happen(3)
+    await numbered(database)
+    queue = WebhookQueue(database, lease=WAIT)
+    await queue.fan_out(id_)
+    await Webhooks(database, timeout=5).change(id_, {"state": "paused"})
+    await happen(4)
+    await numbered(database)
+    await age(database, 100, up_to=5)
+    await deliver().retention.step()
+    assert heard.of("webhook_events_expired") == [{"webhook": "shop", "events": 5, "days": 90}]
+    assert await there(database) == [6, 7]
+    await Webhooks(database, timeout=5).change(id_, {"state": "on"})
+    assert (await queue.look()).behind == [id_]
+    await queue.fan_out(id_)
+    assert await query(database, "SELECT position FROM webhook_deliveries ORDER BY position") == [(6,), (7,)]
+
+
+async def test_an_endpoint_that_is_gone_holds_up_nothing_and_a_removed_one_leaves_nothing(
+    database: Database, receiver: Receiver, happen: Happen
+) -> None:
+    id_ = await endpoint(database, receiver)
+    await happen(3)
+    await numbered(database)
+    await WebhookQueue(database, lease=WAIT).fan_out(id_)
+    await query(database, "UPDATE webhooks SET state = 'gone'")
+    await age(database, 100, up_to=1)
+    pruner = EventPruner(database, days=90)
+    assert (await pruner.prune()).lost == ()
+    await Webhooks(database, timeout=5).remove(id_)
+    assert await pruner.forget_removed()
+    assert not await pruner.forget_removed()
+    assert await query(database, "SELECT COUNT(*) FROM webhook_deliveries") == [(0,)]
+    assert await there(database) == [2, 3]
+
+
+async def test_many_that_delete_at_once_delete_each_once(
+    database: Database, receiver: Receiver, happen: Happen
+) -> None:
+    await endpoint(database, receiver)
+    await query(database, "UPDATE webhooks SET state = 'paused'")
+    await happen(20)
+    await numbered(database)
+    await age(database, 100)
+    rounds = await asyncio.gather(*(EventPruner(database, days=90).prune() for _ in range(4)))
+    assert sum(it.events for it in rounds) == 20
+    assert [lost for it in rounds for lost in it.lost] == [LostEvents("shop", 20)]
+
+
+async def test_replay_delivers_what_was_before_the_endpoint_too_and_doubles_nothing_that_waits(
+    database: Database, receiver: Receiver, happen: Happen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mailerd.store.webhook_deliveries._REPLAYED_AT_ONCE", 3)
+    await happen(5)
+    id_ = await endpoint(database, receiver)
+    await happen(5)
+    await numbered(database)
+    await WebhookQueue(database, lease=WAIT).fan_out(id_)
+    await query(database, "UPDATE webhook_deliveries SET status = 'delivered', attempts = 2 WHERE position <= 8")
+    it = await Webhooks(database, timeout=5).find("shop")
+    deliveries = WebhookDeliveries(database, timeout=5)
+    assert await deliveries.replay(it, since=datetime.now(UTC) + timedelta(hours=1)) == 0
+    assert await deliveries.replay(it, since=datetime.now(UTC) - timedelta(hours=1)) == 8
+    found = await deliveries.page(id_)
+    assert [(each.position, each.status.value, each.attempts) for each in found] == [
+        (place, "waiting", 0) for place in range(10, 0, -1)
+    ]
+    assert [each.position for each in await deliveries.page(id_, before=4, limit=2)] == [3, 2]

@@ -1,0 +1,167 @@
+"""`recipients.sent`: every sent letter once, many in one event, and nothing at all unless an endpoint asks for it."""
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from mailerd.core.event_types import EventType
+from mailerd.core.models import Outcome
+from mailerd.core.states import Transition
+from mailerd.store import sent_batches
+from mailerd.store.db.database import Database
+from mailerd.store.event_feed import EventFeed
+from mailerd.store.queue.manual_resolution import settle
+from mailerd.store.sent_batches import SentBatches
+from mailerd.store.webhook_queue import WebhookQueue
+from mailerd.store.webhooks import NewEndpoint, Webhooks
+from tests.store.queue.test_claim import claims
+from tests.store.queue.test_record import SENT, write
+from tests.support.rows import post, query
+from tests.webhooks.conftest import Deliver, endpoint
+from tests.webhooks.receiver import Receiver
+from tests.webhooks.test_delivering import delivered, running
+from tests.webhooks.test_retention import WAIT
+
+MARGIN = timedelta(minutes=2)
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sent_batches, "MAX_WAIT", timedelta(0))
+
+
+async def asked(database: Database, **given: Any) -> str:
+    made, _ = await Webhooks(database, timeout=5).create(
+        NewEndpoint("shop", "https://example.com/", types=[EventType.RECIPIENTS_SENT], **given)
+    )
+    return made.id
+
+
+async def send(database: Database, number: int, *, sender: str = "me@example.com") -> list[int]:
+    """Letters that are sent, one commit each."""
+    await post(database, recipients=number, sender=sender)
+    letters = (await claims(database).claim(number)).letters
+    for letter in letters:
+        await write(database, Outcome(letter, SENT))
+    return [letter.id for letter in letters]
+
+
+async def told(database: Database) -> list[list[int]]:
+    events = (await EventFeed(database, timeout=5).page(after=0, limit=1000, types={EventType.RECIPIENTS_SENT})).events
+    return [[it["recipient_id"] for it in event.data["recipients"]] for event in events]
+
+
+async def make(database: Database) -> None:
+    while await SentBatches(database, MARGIN).make():
+        pass
+
+
+async def test_nothing_is_made_unless_somebody_asks(database: Database, receiver: Receiver) -> None:
+    await endpoint(database, receiver)
+    await send(database, 3)
+    assert not (await WebhookQueue(database, lease=WAIT).look()).batches
+    await make(database)
+    assert await told(database) == []
+
+
+async def test_what_is_sent_from_then_on_is_told_once_in_batches_of_a_sender(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sent_batches, "BATCH", 4)
+    await send(database, 2)
+    await asked(database)
+    mine, others = await send(database, 6), await send(database, 1, sender="other@example.com")
+    await make(database)
+    await make(database)
+    found = await told(database)
+    assert sorted(id_ for batch in found for id_ in batch) == sorted(mine + others)
+    assert max(map(len, found)) <= 4
+    assert others in found
+    more = await send(database, 1)
+    await make(database)
+    assert (await told(database))[-1] == more
+
+
+async def test_a_batch_waits_until_it_is_full_or_old(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sent_batches, "MAX_WAIT", timedelta(seconds=5))
+    monkeypatch.setattr(sent_batches, "BATCH", 3)
+    await asked(database)
+    sent = await send(database, 2)
+    await make(database)
+    assert await told(database) == []
+    sent += await send(database, 1)
+    await make(database)
+    assert await told(database) == [sent]
+    await send(database, 1)
+    await query(database, "UPDATE sent_batches SET watermark = watermark - INTERVAL 1 MINUTE")
+    await query(database, "UPDATE attempts SET at = at - INTERVAL 6 SECOND")
+    await make(database)
+    assert len(await told(database)) == 2
+
+
+async def test_an_outcome_that_is_committed_late_is_told_too(database: Database) -> None:
+    await asked(database)
+    await query(database, "UPDATE sent_batches SET watermark = watermark - INTERVAL 1 HOUR")
+    (late,) = await send(database, 1)
+    # As if its transaction had stayed open until now: its row is older than what was told meanwhile.
+    await query(database, "UPDATE attempts SET applied = 0, at = at - INTERVAL 90 SECOND WHERE event = 'sent'")
+    (early,) = await send(database, 1)
+    await make(database)
+    await make(database)
+    assert await told(database) == [[early]]
+    await query(database, "UPDATE attempts SET applied = 1 WHERE event = 'sent'")
+    await make(database)
+    assert await told(database) == [[early], [late]]
+    await query(database, "UPDATE attempts SET at = at - INTERVAL 10 MINUTE")
+    await query(database, "UPDATE sent_batches SET watermark = UTC_TIMESTAMP(6)")
+    await make(database)
+    assert await query(database, "SELECT COUNT(*) FROM sent_reported") == [(0,)]
+    assert len(await told(database)) == 2
+
+
+async def test_a_doubt_that_was_settled_as_sent_is_told_too(database: Database) -> None:
+    await asked(database)
+    await post(database, recipients=1)
+    await query(database, "UPDATE job_recipients SET status = 'unsure', lease_until = UTC_TIMESTAMP(6)")
+    ((recipient,),) = await query(database, "SELECT id FROM job_recipients")
+    await settle(database, recipient, change=Transition.FOUND)
+    await make(database)
+    assert await told(database) == [[recipient]]
+
+
+async def test_many_daemons_make_each_once(database: Database) -> None:
+    await asked(database)
+    sent = await send(database, 20)
+    await asyncio.gather(*(make(database) for _ in range(4)))
+    assert sorted(id_ for batch in await told(database) for id_ in batch) == sent
+
+
+async def test_bodies_stay_below_20_kb_and_reach_only_who_asks(
+    database: Database, receiver: Receiver, deliver: Deliver
+) -> None:
+    await endpoint(database, receiver, types=[EventType.RECIPIENTS_SENT])
+    await Webhooks(database, timeout=5).create(NewEndpoint("all", "https://example.com/"))
+    sent = await send(database, 150)
+    await query(database, "UPDATE job_recipients SET to_email = CONCAT(REPEAT('x', 240), seq, '@example.com')")
+    await make(database)
+    number = len(await told(database))
+    assert number >= 3
+    async with running(deliver()):
+        await delivered(database, number)
+    assert max(len(post.body) for post in receiver.posts) < 20_000
+    assert sorted(it["recipient_id"] for post in receiver.posts for it in post.data["recipients"]) == sent
+    assert await query(database, "SELECT COUNT(DISTINCT webhook_id) FROM webhook_deliveries") == [(1,)]
+
+
+async def test_when_nobody_asks_any_more_nothing_is_left(database: Database) -> None:
+    id_ = await asked(database)
+    await send(database, 3)
+    await make(database)
+    await Webhooks(database, timeout=5).remove(id_)
+    queue = WebhookQueue(database, lease=WAIT)
+    assert (await queue.look()).batches
+    await make(database)
+    assert not (await queue.look()).batches
+    assert await query(database, "SELECT COUNT(*) FROM sent_reported") == [(0,)]
