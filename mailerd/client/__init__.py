@@ -26,6 +26,7 @@ from mailerd.client.answers import (
 )
 from mailerd.client.calls import ApiError, ClientError, NoAnswerError
 from mailerd.client.clients import AsyncClient, Client
+from mailerd.client.signature import SignatureError, WebhookEvent, verify
 
 __all__ = [
     "AcceptedJob",
@@ -44,5 +45,8 @@ __all__ = [
     "NewTemplate",
     "NoAnswerError",
     "Recipient",
+    "SignatureError",
     "Unmailed",
+    "WebhookEvent",
+    "verify",
 ]

@@ -15,7 +15,7 @@ DOORS = {
     "pydantic_settings": ("mailerd/config",),
     "prometheus_client": ("mailerd/ops/metrics.py",),
     "email_validator": ("mailerd/mail/addresses.py",),
-    "standardwebhooks": ("mailerd/ops/webhook_request.py", "mailerd/client"),
+    "standardwebhooks": ("mailerd/ops/webhook_request.py", "mailerd/client/signature.py"),
     "cryptography": ("mailerd/gmail", SANDBOX),
 }
 """A library, and where it may be imported."""

@@ -1,0 +1,46 @@
+"""Verifies what a webhook of mailerd brings: Standard Webhooks 1.0.0, by the specification's own library."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from standardwebhooks import Webhook as Verifier
+from standardwebhooks import WebhookVerificationError
+
+from mailerd.errors import MailerdError
+
+
+class SignatureError(MailerdError):
+    """A post was not signed with the secret, not for this body, or not within the last five minutes."""
+
+
+@dataclass(frozen=True)
+class WebhookEvent:
+    """An event that was posted, and is mailerd's own."""
+
+    id: str
+    """The event's `uid`. Each comes at least once: keep the ids that you have handled."""
+    type: str
+    timestamp: datetime
+    """When it happened; events may come in another order."""
+    data: dict[str, Any]
+
+
+def verify(body: bytes, headers: Mapping[str, str], secret: str) -> WebhookEvent:
+    """The event of a post, if it is signed with the secret.
+
+    `body`: the bytes as they came, not parsed and written again. `headers`: those of the request, in any case.
+    `secret`: `whsec_…`, as `mailerd webhooks add` or `rotate` printed it.
+
+    Raises:
+        SignatureError: it is not to be believed; answer with a 400.
+    """
+    given = {name.lower(): value for name, value in headers.items()}
+    try:
+        it = Verifier(secret).verify(body, given)
+        return WebhookEvent(
+            given["webhook-id"], str(it["type"]), datetime.fromisoformat(str(it["timestamp"])), dict(it["data"])
+        )
+    except (WebhookVerificationError, ValueError, KeyError, TypeError) as error:
+        raise SignatureError(f"the post is not to be believed: {error}") from error
