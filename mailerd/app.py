@@ -227,8 +227,7 @@ async def _first(work: "asyncio.Task[None]", stop: asyncio.Event) -> bool:
 
 def build(settings: Settings, log: EventSink, *, flush: Callable[[], bool] = lambda: False) -> Daemon:
     """Join the parts of one daemon. `flush` hands journald what it has not taken yet, and says whether more is left."""
-    clock = SystemClock()
-    daemon_id = new_id()
+    clock, daemon_id = SystemClock(), new_id()
     lease = timedelta(seconds=settings.runner.lease)
     policy = _policy(settings)
     metrics = Metrics()

@@ -1,6 +1,6 @@
 """The deliveries that are due: made from the feed, taken by one daemon at a time, and recorded under its token."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -192,7 +192,7 @@ class WebhookQueue:
         return await self._database.transaction(work, what="take events for a webhook")
 
     async def _take(
-        self, cursor: Cursor, id_: str, endpoint: tuple[Any, ...], rows: list[tuple[Any, ...]]
+        self, cursor: Cursor, id_: str, endpoint: tuple[Any, ...], rows: Sequence[tuple[Any, ...]]
     ) -> list[ClaimedEvent]:
         name, url, secret, old_secret, _ = endpoint
         token, places = new_id(), tuple(position for position, *_ in rows)
