@@ -59,6 +59,7 @@ class Metrics:
         Gauge("mailerd_build_info", "Always 1.", ["version"], registry=registry).labels(__version__).set(1)
         self._of_letters(registry)
         self._of_tables(registry)
+        self._of_webhooks(registry)
         self._of_database(registry)
         self._of_process(registry)
         self._counted = self._of_events()
@@ -99,11 +100,6 @@ class Metrics:
         self._given_back = Counter(
             "mailerd_letters_given_back", "Letters that limit notices of Google gave back.", registry=registry
         )
-        self._webhook_attempts = _counters(
-            "mailerd_webhook_attempts", "Posts of events to webhooks.", "outcome", registry=registry
-        )
-        for outcome in ("delivered", "failed", "given_up"):
-            self._webhook_attempts(outcome)
         self._requests = _counters("mailerd_http_requests", "Answered requests.", "method", "status", registry=registry)
         self._google = _counters(
             "mailerd_google_calls", "Calls to Google that ended.", "call", "outcome", registry=registry
@@ -138,15 +134,22 @@ class Metrics:
             ["sender", "cause"],
             registry=registry,
         )
+        self._surveyed = Gauge(
+            "mailerd_stats_timestamp_seconds", "When the tables were last looked at.", registry=registry
+        )
+
+    def _of_webhooks(self, registry: CollectorRegistry) -> None:
+        self._webhook_attempts = _counters(
+            "mailerd_webhook_attempts", "Posts of events to webhooks.", "outcome", registry=registry
+        )
+        for outcome in ("delivered", "failed", "given_up"):
+            self._webhook_attempts(outcome)
         self._webhooks = Gauge("mailerd_webhooks", "Endpoints of webhooks.", ["standing"], registry=registry)
         self._undelivered = Gauge(
             "mailerd_webhook_undelivered_events", "Events that wait for an endpoint that is on.", registry=registry
         )
         self._oldest_undelivered = Gauge(
             "mailerd_webhook_oldest_undelivered_seconds", "How long ago the oldest of them happened.", registry=registry
-        )
-        self._surveyed = Gauge(
-            "mailerd_stats_timestamp_seconds", "When the tables were last looked at.", registry=registry
         )
 
     def _of_database(self, registry: CollectorRegistry) -> None:
