@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
-from mailerd import __version__
+from mailerd import __version__, texts
 from mailerd.cli import stdio
 from mailerd.cli.failure import say_failed
 from mailerd.cli.lazy_group import LazyGroup
@@ -50,6 +50,7 @@ def everything(
 def main() -> None:
     """Run a command; an error that has a name is printed in its own words, without a stack."""
     stdio.open_closed()
+    texts.speak(texts.from_environment(os.environ))
     try:
         with stdio.guarded():
             app()

@@ -8,6 +8,7 @@ from mailerd.cli.common import ConfigOption, open_database, run_async, settings,
 from mailerd.config import Settings
 from mailerd.core.plural import counted
 from mailerd.store.queue.restored import RestoredQueue
+from mailerd.texts import tr
 
 
 def after_restore(
@@ -28,10 +29,10 @@ async def _after_restore(known: Settings, *, yes: bool) -> None:
         queue = RestoredQueue(database)
         found = await queue.open_letters()
         for sender, letters in found.items():
-            print(f"{sender}: {counted(letters, 'letter')} may have been sent since the backup")
+            print(tr(f"{sender}: {counted(letters, 'letter')} may have been sent since the backup"))
         if not found:
-            print("nothing is open: nothing can be sent twice")
+            print(tr("nothing is open: nothing can be sent twice"))
         elif yes:
-            print(f"{counted(await queue.doubt_all(), 'letter')} will be looked for first; start the daemons now")
+            print(tr(f"{counted(await queue.doubt_all(), 'letter')} will be looked for first; start the daemons now"))
         else:
-            print("nothing was changed; --yes lets all of them be looked for before they are sent")
+            print(tr("nothing was changed; --yes lets all of them be looked for before they are sent"))

@@ -13,6 +13,7 @@ from mailerd.errors import ConfigurationError, MailerdError
 from mailerd.store.audit import audit as look
 from mailerd.store.audit import proofs
 from mailerd.store.default_limits import default_limits
+from mailerd.texts import tr
 
 _NOT_EXAMINED: Final = 3
 """The exit code of an audit that could not read the tables: it is no finding."""
@@ -41,6 +42,6 @@ async def _audit(known: Settings) -> int:
     for finding in findings:
         print(f"{finding.where}: {finding.kind}: {finding.what}")
     if by_proof:
-        print(f"letters sent, by proof: {describe.by_proof(by_proof)}")
-    print(f"{counted(jobs, 'job')} checked, {counted(len(findings), 'finding')}")
+        print(tr(f"letters sent, by proof: {describe.by_proof(by_proof)}"))
+    print(tr(f"{counted(jobs, 'job')} checked, {counted(len(findings), 'finding')}"))
     return len(findings)

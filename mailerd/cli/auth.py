@@ -22,6 +22,7 @@ from mailerd.gmail.oauth_callback import Callback, listening
 from mailerd.gmail.oauth_login import AuthorizationRequest, Client, SignedIn, SignIn, SignInError, read_client
 from mailerd.gmail.save_credentials import credential_path, save
 from mailerd.mail.addresses import mailbox
+from mailerd.texts import heading, tr
 
 _DAY: Final = 86_400.0
 
@@ -88,9 +89,9 @@ async def _sign_in(
                 done = await _answered(known, callback, authorization=authorization, client=client, back=back)
                 save(place, done.credentials)
             except MailerdError as error:
-                callback.show(f"The sign-in failed. {error}", status=400)
+                callback.show(tr(f"The sign-in failed. {error}"), status=400)
                 raise
-            callback.show(f"{authorization.sender} is signed in. You may close this window.")
+            callback.show(tr(f"{authorization.sender} is signed in. You may close this window."))
             return done
     except TimeoutError:
         raise SignInError(f"no answer came back from Google within {within:g} s; nothing was changed") from None
@@ -102,7 +103,11 @@ async def _answered(
     known: GmailSettings, callback: Callback, *, authorization: AuthorizationRequest, client: Client, back: str
 ) -> SignedIn:
     if refusal := callback.parameters.get("error"):
-        why = "it was declined in the browser" if refusal == "access_denied" else f"Google answered {refusal[:100]!r}"
+        why = (
+            tr("it was declined in the browser")
+            if refusal == "access_denied"
+            else tr(f"Google answered {refusal[:100]!r}")
+        )
         raise SignInError(f"{authorization.sender} was not signed in: {why}; nothing was changed")
     async with SignIn(known, events=GmailEvents(no_log)) as google:
         done = await google.exchange_code(
@@ -133,31 +138,44 @@ def _insist(found: str | Reply, *, sender: str) -> None:
 
 def _ask(url: str, *, port: int, within: float) -> None:
     host = socket.gethostname()
-    print("Open this address in a browser, and agree:", f"\n  {url}\n", sep="\n")
+    print(tr("Open this address in a browser, and agree:"), f"\n  {url}\n", sep="\n")
     print(
-        f"The browser then comes back to 127.0.0.1:{port} on this machine. If it runs on another one, first run there:"
+        tr(
+            f"The browser then comes back to 127.0.0.1:{port} on this machine. If it runs on another one, "
+            "first run there:"
+        )
     )
-    print(f"\n  ssh -L {port}:127.0.0.1:{port} {host}\n\nWaiting {within:g} s for it ...", flush=True)
+    print(tr(f"\n  ssh -L {port}:127.0.0.1:{port} {host}\n\nWaiting {within:g} s for it ..."), flush=True)
 
 
 def _aside(text: str) -> None:
-    print(f"mailerd: {text}; still waiting", file=sys.stderr, flush=True)
+    print(tr(f"mailerd: {text}; still waiting"), file=sys.stderr, flush=True)
 
 
 def _tell(sender: str, done: SignedIn, place: Path) -> None:
     scopes = done.credentials.scopes
     box = mailbox_with(sender, scopes=scopes)
     mode = getattr(box, "mode", "unknown")
-    print(f"{sender} is signed in: {mode} mode, scopes {', '.join(map(_short, scopes))}. Written: {place} (mode 0600).")
+    print(
+        tr(
+            f"{sender} is signed in: {mode} mode, scopes {', '.join(map(_short, scopes))}. Written: {place} "
+            "(mode 0600)."
+        )
+    )
     if set(scopes) == {SEND}:
         print(
-            f"Not verified: that the account is {sender}. With gmail.send alone Google does not say whose it is; if "
-            "another account agreed, letters come from that one."
+            tr(
+                f"Not verified: that the account is {sender}. With gmail.send alone Google does not say whose "
+                "it is; if "
+                "another account agreed, letters come from that one."
+            )
         )
     if done.ends_in is not None:
         print(
-            f'Google says that this sign-in ends in {done.ends_in / _DAY:.0f} days: the OAuth app is in "Testing". '
-            "Publish it in the Cloud console and sign in again."
+            tr(
+                f'Google says that this sign-in ends in {done.ends_in / _DAY:.0f} days: the OAuth app is in "Testing". '
+                "Publish it in the Cloud console and sign in again."
+            )
         )
 
 
@@ -172,7 +190,7 @@ def list_mailboxes(
     """Show every mailbox that has a credential file, and every alias; exit code 1 when one has a problem."""
     known = settings(config).gmail
     entries = inventory(known)
-    table = Table("mailbox", "kind", "mode", "scopes", "file", "problem", box=None)
+    table = Table(*map(heading, ("mailbox", "kind", "mode", "scopes", "file", "problem")), box=None)
     shown = [
         {
             "mailbox": each.owner, "kind": each.kind, "mode": each.mode or None, "scopes": list(each.scopes),
@@ -190,9 +208,9 @@ def list_mailboxes(
     problems = any(each.problem for each in entries)
     for alias, target in known.aliases.items():
         there = target in owners or f"@{target.rpartition('@')[2]}" in owners
-        problem = "" if there else f"{target} has no credential file; `mailerd auth login --sender {target}`"
+        problem = "" if there else tr(f"{target} has no credential file; `mailerd auth login --sender {target}`")
         problems = problems or not there
-        table.add_row(alias, f"alias of {target}", "", "", "", problem)
+        table.add_row(alias, tr(f"alias of {target}"), "", "", "", problem)
         shown.append({"mailbox": alias, "kind": "alias", "alias_of": target, "problem": problem or None})
     if as_json:
         print(json.dumps(shown, ensure_ascii=False, indent=2))
@@ -206,6 +224,6 @@ def list_mailboxes(
 def _explain(known: GmailSettings, entries: Sequence[Entry]) -> None:
     """What the list leaves open."""
     if not entries:
-        print(f"No mailbox in {known.credentials_dir}: `mailerd auth login --sender me@example.com`")
+        print(tr(f"No mailbox in {known.credentials_dir}: `mailerd auth login --sender me@example.com`"))
     elif any(not each.mode and not each.problem for each in entries):
-        print("?: the file does not say; `mailerd check` asks Google.")
+        print(tr("?: the file does not say; `mailerd check` asks Google."))

@@ -13,6 +13,7 @@ from mailerd.cli.common import ONE_LINE, ConfigOption, console, open_database, r
 from mailerd.cli.find_job import PATIENCE
 from mailerd.cli.top_view import table
 from mailerd.store.inbox.read_notices import BOUNCE_KINDS, DomainBounces, Notice, NoticeReader
+from mailerd.texts import tr
 
 
 def bounces(
@@ -39,9 +40,9 @@ def bounces(
     elif found:
         console(ONE_LINE).print(_table(found))
         if len(found) == limit:
-            print(f"There may be more: --before {found[-1].id}")
+            print(tr(f"There may be more: --before {found[-1].id}"))
     else:
-        print("No letter is known to have come back.")
+        print(tr("No letter is known to have come back."))
 
 
 async def _read(
@@ -58,7 +59,7 @@ async def _read(
 def _table(found: Sequence[Notice]) -> object:
     rows = [
         [
-            str(it.id), f"{it.at:%Y-%m-%d %H:%M}Z", it.kind if it.believed else f"{it.kind} (not believed)",
+            str(it.id), f"{it.at:%Y-%m-%d %H:%M}Z", it.kind if it.believed else tr(f"{it.kind} (not believed)"),
             it.code or "", it.email or "", it.mailbox, str(it.recipient_id or ""), (it.detail or "").replace("\n", " "),
         ]
         for it in found

@@ -14,6 +14,7 @@ from rich.text import Text
 from mailerd.cli.checks import CheckResult, CheckRunner, Level, fail
 from mailerd.cli.common import ConfigOption, configured, console
 from mailerd.errors import ConfigurationError
+from mailerd.texts import language
 
 
 def check(
@@ -66,9 +67,11 @@ def _show(found: list[CheckResult]) -> None:
         return
     window = console()
     for each in found:
-        lines = textwrap.wrap(
-            each.line(), window.width, subsequent_indent=_INDENT, break_long_words=False, break_on_hyphens=False
-        )
+        lines = [each.line()]
+        if language() == "en":  # Chinese is broken by the terminal, at any character
+            lines = textwrap.wrap(
+                lines[0], window.width, subsequent_indent=_INDENT, break_long_words=False, break_on_hyphens=False
+            )
         text = Text("\n".join(lines), no_wrap=True, overflow="ignore")
         text.stylize(_STYLES[each.level], 0, len(each.level))
         window.print(text, soft_wrap=True)

@@ -22,6 +22,7 @@ from mailerd.store.db import error_codes
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import check
 from mailerd.store.db.writer import NoWriterError
+from mailerd.texts import speak, tr
 
 ONE_LINE: Final = 1000
 """Columns of a list of which each entry is one line, however narrow the terminal or the pipe."""
@@ -65,8 +66,11 @@ def configured(config: Path | None) -> tuple[Settings, Found]:
     file = found(config)
     configuration_taken(file)
     if file.sandbox:
-        print("using the sandbox's configuration", file=sys.stderr)
-    return load(file.path, named=file.named), file
+        print(tr("using the sandbox's configuration"), file=sys.stderr)
+    known = load(file.path, named=file.named)
+    if "language" in known.log.model_fields_set:
+        speak(known.log.language)
+    return known, file
 
 
 class _WithoutStacks(Log):
@@ -163,12 +167,12 @@ async def connect(settings: Settings, tell: EventSink) -> AsyncIterator[Database
             raise MailerdError(f"the database {database.where} {said}") from error
         if isinstance(cause := error.__cause__, NoWriterError):
             raise MailerdError(f"{error_codes.words(cause)}; {cause.remedy}") from error
-        why = error_codes.words(error.__cause__ or error) or "no answer within its time-out"
+        why = error_codes.words(error.__cause__ or error) or tr("no answer within its time-out")
         if remedy := error_codes.refused(error.errno):
             raise MailerdError(f"the database {database.where} refuses the log-in: {why}; {remedy}") from error
-        way = f"that a firewall lets {database.where} through, and host and port in database.url"
+        way = tr(f"that a firewall lets {database.where} through, and host and port in database.url")
         if "/" in database.where:
-            way = f"that its socket is {database.where} and this user may open it (unix_socket in database.url)"
+            way = tr(f"that its socket is {database.where} and this user may open it (unix_socket in database.url)")
         raise MailerdError(
             f"the database {database.where} is away: {why}; check that the server runs, {way}"
         ) from error

@@ -6,6 +6,7 @@ import typer
 
 from mailerd.cli.common import ConfigOption, configured
 from mailerd.cli.packaged import EXAMPLE, packaged
+from mailerd.texts import tr
 
 
 def config(
@@ -18,4 +19,4 @@ def config(
         print(packaged(EXAMPLE).read_text(encoding="utf-8"), end="")
         return
     _, file = configured(config)
-    print(f"the configuration can be used ({file})")
+    print(tr(f"the configuration can be used ({file})"))

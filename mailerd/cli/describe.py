@@ -15,6 +15,7 @@ from mailerd.store.history import FIRST, Attempt, DaemonInfo, RecipientHistory
 from mailerd.store.job_actions import RecordedAction
 from mailerd.store.jobs import Job
 from mailerd.store.queue.manual_resolution import SETTLED
+from mailerd.texts import tr
 
 SILENT: Final = 30
 """Seconds without a beat after which a daemon counts as silent; it beats every 10 s."""
@@ -44,7 +45,7 @@ _SPEAKS: Final = {
 
 def by_proof(counts: Mapping[Proof | None, int]) -> str:
     """How many letters are sent by each proof."""
-    return ", ".join(f"{number:,} {proof.value if proof else 'without proof'}" for proof, number in counts.items())
+    return ", ".join(f"{number:,} {proof.value if proof else tr('without proof')}" for proof, number in counts.items())
 
 
 def moment(at: datetime) -> str:
@@ -75,48 +76,51 @@ class Queue:
 def of_letter(story: RecipientHistory, queue: Queue) -> list[str]:
     """The whole story of one letter."""
     lines = [
-        f"Recipient {story.id}: {story.to_email}, job {story.job_id}, from {story.sender}.",
+        tr(f"Recipient {story.id}: {story.to_email}, job {story.job_id}, from {story.sender}."),
         f"{moment(story.accepted_at)}  accepted.",
     ]
     log = [f"{moment(one.at)}  {_attempt(one)}" for one in story.log]
     if story.left_out:
-        log.insert(FIRST, f"… {story.left_out:,} more lines are in the table attempts …")
+        log.insert(FIRST, tr(f"… {story.left_out:,} more lines are in the table attempts …"))
     lines += log
     if story.draft_id and story.status in {State.WAITING, State.SENDING, State.UNSURE}:
-        lines.append(f"It has the draft {story.draft_id} at Google, and goes out by that one alone.")
+        lines.append(tr(f"It has the draft {story.draft_id} at Google, and goes out by that one alone."))
     return [*lines, *_now(story, queue)]
 
 
 def _attempt(one: Attempt) -> str:
     by_hand = one.error if one.event in {"found", "missing"} and (one.error or "").startswith(SETTLED) else None
     words = (
-        f"it was {by_hand}"
+        tr(f"it was {by_hand}")
         if by_hand
         else _DID.get(one.event, one.event).format(
-            message=one.message_id or "?", error=one.error or "no reason was written"
+            message=one.message_id or "?", error=one.error or tr("no reason was written")
         )
     )
-    late = "" if one.applied else " (too late: the claim had ended, and the row did not take it)"
-    return f"attempt {one.attempt}: {words}{late}."
+    late = "" if one.applied else tr(" (too late: the claim had ended, and the row did not take it)")
+    return tr(f"attempt {one.attempt}: {words}{late}.")
 
 
 def _now(story: RecipientHistory, queue: Queue) -> list[str]:
     match story.status:
         case State.SENT:
-            at = f" at {moment(story.sent_at)}" if story.sent_at else ""
+            at = tr(f" at {moment(story.sent_at)}") if story.sent_at else ""
             return [
-                f"Now: sent{at}, Google's message id is {story.message_id or 'not known'}. Nothing more happens.",
-                f"Proof ({story.proof.value if story.proof else 'none'}): {_SPEAKS[story.proof]}.",
+                tr(
+                    f"Now: sent{at}, Google's message id is {story.message_id or tr('not known')}. Nothing "
+                    "more happens."
+                ),
+                tr(f"Proof ({story.proof.value if story.proof else tr('none')}): {_SPEAKS[story.proof]}."),
                 *_fate(story),
             ]
         case State.FAILED:
             return [
-                f"Now: failed: {story.error or 'no reason was written'}. Nothing more happens by itself.",
-                f"Next: once the reason is gone, `mailerd jobs retry {story.job_id}` tries what failed anew.",
+                tr(f"Now: failed: {story.error or tr('no reason was written')}. Nothing more happens by itself."),
+                tr(f"Next: once the reason is gone, `mailerd jobs retry {story.job_id}` tries what failed anew."),
             ]
         case State.CANCELLED:
-            why = story.error or "no reason was written"
-            return [f"Now: cancelled at {moment(story.updated_at)}: {why}. Nothing more happens."]
+            why = story.error or tr("no reason was written")
+            return [tr(f"Now: cancelled at {moment(story.updated_at)}: {why}. Nothing more happens.")]
         case State.SENDING:
             return _sending(story)
         case State.UNSURE:
@@ -132,47 +136,52 @@ def _fate(story: RecipientHistory) -> list[str]:
     if story.fate is None or story.fate_at is None:
         return []
     words = {
-        Fate.BOUNCED: f"it bounced ({' '.join(filter(None, (story.fate_kind, story.fate_code)))})",
-        Fate.REPLIED: "its recipient answered",
-        Fate.OTHER_REPLIED: "it was answered from another address",
-        Fate.AUTO_REPLIED: "a program answered",
-        Fate.UNSUBSCRIBED: "its recipient left the list",
+        Fate.BOUNCED: tr(f"it bounced ({' '.join(filter(None, (story.fate_kind, story.fate_code)))})"),
+        Fate.REPLIED: tr("its recipient answered"),
+        Fate.OTHER_REPLIED: tr("it was answered from another address"),
+        Fate.AUTO_REPLIED: tr("a program answered"),
+        Fate.UNSUBSCRIBED: tr("its recipient left the list"),
     }[story.fate]
     reason = f": {story.fate_reason}" if story.fate_reason else ""
-    again = f" `mailerd jobs retry {story.job_id} --bounced {story.fate_kind}` sends such letters again."
-    return [f"Fate: {words} at {moment(story.fate_at)}{reason}." + (again if story.fate is Fate.BOUNCED else "")]
+    again = tr(f" `mailerd jobs retry {story.job_id} --bounced {story.fate_kind}` sends such letters again.")
+    return [tr(f"Fate: {words} at {moment(story.fate_at)}{reason}.") + (again if story.fate is Fate.BOUNCED else "")]
 
 
 def _sending(story: RecipientHistory) -> list[str]:
     if story.lease_until and story.lease_until > story.now:
         left = span(story.lease_until - story.now)
         return [
-            f"Now: being sent by daemon {story.daemon}, which holds it for another {left}.",
-            "Next: the outcome is recorded; if that daemon dies, the letter is taken back when the time is over.",
+            tr(f"Now: being sent by daemon {story.daemon}, which holds it for another {left}."),
+            tr("Next: the outcome is recorded; if that daemon dies, the letter is taken back when the time is over."),
         ]
     return [
-        f"Now: daemon {story.daemon} held it and was not heard of again.",
-        "Next: any daemon that runs takes it back within seconds; is one running? `systemctl status mailerd`",
+        tr(f"Now: daemon {story.daemon} held it and was not heard of again."),
+        tr("Next: any daemon that runs takes it back within seconds; is one running? `systemctl status mailerd`"),
     ]
 
 
 def _unsure(story: RecipientHistory) -> list[str]:
     lines = [
-        f"Now: unsure: {story.error or 'the answer to the send was lost'}. It is not sent again before that is known."
+        tr(
+            f"Now: unsure: {story.error or tr('the answer to the send was lost')}. It is not sent again "
+            "before that is known."
+        )
     ]
     if story.lease_until is None:
         return [
             *lines,
-            f"Next: a person looks into {story.sender} and runs `mailerd settle {story.id} --sent` or `--not-sent`.",
+            tr(
+                f"Next: a person looks into {story.sender} and runs `mailerd settle {story.id} --sent` or `--not-sent`."
+            ),
         ]
-    when = f"in {span(story.lease_until - story.now)}, at {moment(story.lease_until)}"
-    return [*lines, f"Next: it is looked for at Google {when} (check {story.checks + 1})."]
+    when = tr(f"in {span(story.lease_until - story.now)}, at {moment(story.lease_until)}")
+    return [*lines, tr(f"Next: it is looked for at Google {when} (check {story.checks + 1}).")]
 
 
 def _waiting(story: RecipientHistory, queue: Queue) -> list[str]:
     why, when = _why(story, queue)
-    last = f" The last attempt said: {story.error}." if story.error else ""
-    return [f"Now: waiting: {why}.{last}", f"Next: {when}", *no_daemon(queue.daemons)]
+    last = tr(f" The last attempt said: {story.error}.") if story.error else ""
+    return [tr(f"Now: waiting: {why}.{last}"), tr(f"Next: {when}"), *no_daemon(queue.daemons)]
 
 
 def _place(story: RecipientHistory, queue: Queue) -> tuple[int, datetime | None]:
@@ -190,9 +199,9 @@ def _in_line(story: RecipientHistory, queue: Queue) -> tuple[str, str] | None:
     before, at = _place(story, queue)
     if not before:
         return None
-    letters = f"{counted(before, 'letter')} of its sender {'goes' if before == 1 else 'go'}"
-    when = f"about {moment(at)}" if at else "when its turn comes, which lies too far away to be told"
-    return f"{letters} first", f"its own turn is {when}, if nothing else holds it."
+    letters = tr(f"{counted(before, 'letter')} of its sender {'goes' if before == 1 else 'go'}")
+    when = tr(f"about {moment(at)}") if at else tr("when its turn comes, which lies too far away to be told")
+    return f"{letters} first", tr(f"its own turn is {when}, if nothing else holds it.")
 
 
 def _why(story: RecipientHistory, queue: Queue) -> tuple[str, str]:
@@ -213,23 +222,26 @@ def _why(story: RecipientHistory, queue: Queue) -> tuple[str, str]:
         return line
     if story.sender_turn and story.sender_turn > story.now:
         return (
-            f"the pace of {story.sender} allows no letter before {moment(story.sender_turn)}",
-            f"the next letters of this sender go in {span(story.sender_turn - story.now)}.",
+            tr(f"the pace of {story.sender} allows no letter before {moment(story.sender_turn)}"),
+            tr(f"the next letters of this sender go in {span(story.sender_turn - story.now)}."),
         )
-    return ("it was not claimed yet, and it is the first in line", "it is claimed by the next daemon that looks.")
+    return (
+        tr("it was not claimed yet, and it is the first in line"),
+        tr("it is claimed by the next daemon that looks."),
+    )
 
 
 def _after_hold(story: RecipientHistory, mended: str | None) -> str:
     """What happens to a letter that a pause or its time holds."""
     if story.job_status is JobStatus.PAUSED:
-        return "nothing, until the job is resumed."
+        return tr("nothing, until the job is resumed.")
     if mended:
-        return "it goes when that is done. Until then one letter is tried each minute."
+        return tr("it goes when that is done. Until then one letter is tried each minute.")
     if story.paused_until and story.paused_until >= story.due_at:
         if story.paused_until == FOREVER:
-            return f"nothing, until it is resumed: `mailerd senders resume {story.sender}`."
-        return f"it is tried in {span(story.paused_until - story.now)}."
-    return f"it is sent in {span(story.due_at - story.now)}, if nothing else holds it."
+            return tr(f"nothing, until it is resumed: `mailerd senders resume {story.sender}`.")
+        return tr(f"it is tried in {span(story.paused_until - story.now)}.")
+    return tr(f"it is sent in {span(story.due_at - story.now)}, if nothing else holds it.")
 
 
 def of_job(job: Job, inputs: ForecastInputs | None = None, *, asked: Sequence[RecordedAction] = ()) -> list[str]:
@@ -237,26 +249,26 @@ def of_job(job: Job, inputs: ForecastInputs | None = None, *, asked: Sequence[Re
     counts = ", ".join(f"{number:,} {state.value}" for state, number in job.counts.items() if number)
     heard = [(job.bounced, "bounced"), (job.replied, "answered")]
     fates = ", ".join(f"{number:,} {word}" for number, word in heard if number)
-    since = f" Of the sent ones, {fates}." if fates else ""
+    since = tr(f" Of the sent ones, {fates}.") if fates else ""
     lines = [
-        f"Job {job.id} from {job.sender_email}: {job.status.value}, {counted(job.total, 'recipient')}: {counts}."
+        tr(f"Job {job.id} from {job.sender_email}: {job.status.value}, {counted(job.total, 'recipient')}: {counts}.")
         + since,
-        f"Accepted {moment(job.created_at)}"
-        + (f", to be sent from {moment(job.send_at)} on" if job.send_at > job.created_at else "")
-        + (f", begun {moment(job.started_at)}" if job.started_at else ", not begun")
-        + (f", finished {moment(job.finished_at)}." if job.finished_at else "."),
+        tr(f"Accepted {moment(job.created_at)}")
+        + (tr(f", to be sent from {moment(job.send_at)} on") if job.send_at > job.created_at else "")
+        + (tr(f", begun {moment(job.started_at)}") if job.started_at else tr(", not begun"))
+        + (tr(f", finished {moment(job.finished_at)}.") if job.finished_at else "."),
     ]
     lines += [f"{moment(one.at)}  {_asked(one)}" for one in reversed(asked) if one.changed]
     if job.finished_at:
-        took = f"It took {span(job.finished_at - job.started_at)}. " if job.started_at else ""
-        return [*lines, f"{took}Nothing more happens."]
+        took = tr(f"It took {span(job.finished_at - job.started_at)}. ") if job.started_at else ""
+        return [*lines, tr(f"{took}Nothing more happens.")]
     return [*lines, *(held(job) if inputs is None else _ahead(inputs))]
 
 
 def _asked(one: RecordedAction) -> str:
     detail = f" ({one.detail})" if one.detail else ""
     letters = f": {counted(one.letters, 'letter')}" if one.letters else ""
-    return f"{one.action}{detail}, asked by {one.actor}{letters}."
+    return tr(f"{one.action}{detail}, asked by {one.actor}{letters}.")
 
 
 def held(job: Job) -> list[str]:
@@ -270,21 +282,21 @@ def held(job: Job) -> list[str]:
         say=moment,
         repair=None if job.finished_at else job.repair,
     )
-    return [f"It waits: {reason}."] if reason else []
+    return [tr(f"It waits: {reason}.")] if reason else []
 
 
 def _ahead(it: ForecastInputs) -> list[str]:
     forecast = compute_forecast(it)
     cause = waiting_reason(it, forecast)
-    lines = [f"It waits: {cause}."] if cause else []
+    lines = [tr(f"It waits: {cause}.")] if cause else []
     if not (it.letters or it.unresolved):
-        return [*lines, "Next: the letters in flight are finished."]
+        return [*lines, tr("Next: the letters in flight are finished.")]
     pace = forecast.per_minute if it.letters and forecast.windows else None
-    return [*lines, f"Next: {describe(it, forecast)}{f', at {pace:,.3g} letters a minute' if pace else ''}."]
+    return [*lines, tr(f"Next: {describe(it, forecast)}{tr(f', at {pace:,.3g} letters a minute') if pace else ''}.")]
 
 
 def no_daemon(daemons: Sequence[DaemonInfo]) -> list[str]:
     """That nothing happens without a daemon, where none was heard of lately."""
     if any(one.silent <= SILENT for one in daemons):
         return []
-    return [f"But no daemon was heard of for {SILENT} s: nothing goes before one runs; `systemctl status mailerd`."]
+    return [tr(f"But no daemon was heard of for {SILENT} s: nothing goes before one runs; `systemctl status mailerd`.")]

@@ -3,6 +3,8 @@
 import sys
 from typing import TYPE_CHECKING
 
+from mailerd.texts import tr
+
 if TYPE_CHECKING:  # a command that needs no configuration does not import it
     from mailerd.config.discovery import Found
 
@@ -16,7 +18,7 @@ def configuration_taken(file: "Found") -> None:
 
 def say_failed(error: Exception) -> None:
     """Print the error, and which configuration was taken, unless the error names it."""
-    print(f"mailerd: {error}", file=sys.stderr)
+    print(f"mailerd: {tr(str(error))}", file=sys.stderr)
     for file in _taken:
         if file.path is None or str(file.path) not in str(error):
-            print(f"mailerd: {file}", file=sys.stderr)
+            print(f"mailerd: {tr(str(file))}", file=sys.stderr)

@@ -29,6 +29,7 @@ from mailerd.store.forecast_inputs import ForecastReader
 from mailerd.store.history import HistoryReader, RecipientHistory
 from mailerd.store.job_actions import JobActions
 from mailerd.store.jobs import Job, Jobs
+from mailerd.texts import tr
 
 app = typer.Typer(no_args_is_help=True, help="Jobs: the list, one, or one while it is being sent.")
 for command in (job_actions.cancel, job_actions.pause, job_actions.resume, job_actions.retry, job_actions.priority):
@@ -55,7 +56,7 @@ async def _list(known: Settings, limit: int, *, as_json: bool) -> None:
         print(json.dumps([_as_json(job) for job in found], ensure_ascii=False, indent=2))
         return
     width = None if sys.stdout.isatty() else _NO_WINDOW
-    console(width).print(jobs_table(found) if found else "there are no jobs")
+    console(width).print(jobs_table(found) if found else tr("there are no jobs"))
 
 
 def _as_json(job: Job) -> dict[str, object]:
@@ -103,9 +104,9 @@ async def _tell_job(known: Settings, database: Database, id_: str) -> None:
             print(line)
     found = await HistoryReader(database).proofs_of(id_)
     if found.keys() - {Proof.ANSWERED}:  # that Google has answered needs no word
-        print(f"Of the letters sent, by proof: {describe.by_proof(found)}.")
+        print(tr(f"Of the letters sent, by proof: {describe.by_proof(found)}."))
     for trouble in await HistoryReader(database).failures_of(id_):
-        print(f"  {trouble.what}: {trouble.to_email} (recipient {trouble.recipient}): {trouble.error}")
+        print(tr(f"  {trouble.what}: {trouble.to_email} (recipient {trouble.recipient}): {trouble.error}"))
 
 
 @app.command("watch")
@@ -155,7 +156,7 @@ async def _ended(database: Database, id_: str, progress: Progress, bar: TaskID) 
             progress.update(bar, description=id_, total=job.total, completed=job.total - open_)
             if (why := " ".join(describe.held(job))) != said:
                 said = why
-                _say([why or "It goes on."], console=progress.console)  # above the bar
+                _say([why or tr("It goes on.")], console=progress.console)  # above the bar
             if job.finished_at is not None:
                 return job
         await asyncio.sleep(0.5)

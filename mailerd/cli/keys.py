@@ -26,6 +26,7 @@ from mailerd.cli.top_view import table
 from mailerd.errors import MailerdError
 from mailerd.mail.addresses import mailbox
 from mailerd.store.api_keys import ApiKey, ApiKeys, Permission
+from mailerd.texts import heading, tr
 
 app = typer.Typer(help="Make, rotate, list and revoke API keys.", no_args_is_help=True)
 
@@ -51,10 +52,12 @@ def create(
     secret = _ask(
         config, lambda keys: keys.create(name, senders=senders, permissions=call or (), per_minute=per_minute)
     )
-    told = f"Key {name!r}, for {', '.join(senders) or 'any sender'}. Keep it well: only its digest is stored."
+    told = tr(f"Key {name!r}, for {', '.join(senders) or tr('any sender')}. Keep it well: only its digest is stored.")
     _show(
         f"{told}\n{secret}",
-        or_else=f"the key {name!r} exists, but was not shown: `mailerd keys revoke {shlex.quote(name)}`, make another",
+        or_else=tr(
+            f"the key {name!r} exists, but was not shown: `mailerd keys revoke {shlex.quote(name)}`, make another"
+        ),
     )
 
 
@@ -69,9 +72,11 @@ def rotate(
     """Make a new key in the place of one, which is good for a while yet. It is the last line of the output."""
     secret = _ask(config, lambda keys: keys.rotate(which, overlap=timedelta(seconds=overlap)))
     _show(
-        f"Key {which!r} has a new secret; the old one is good for {overlap:g} s more.\n{secret}",
-        or_else=f"the key {which!r} has a new secret, which was not shown; the old one is good for {overlap:g} s more: "
-        "rotate it again",
+        tr(f"Key {which!r} has a new secret; the old one is good for {overlap:g} s more.\n{secret}"),
+        or_else=tr(
+            f"the key {which!r} has a new secret, which was not shown; the old one is good for {overlap:g} s more: "
+            "rotate it again"
+        ),
     )
 
 
@@ -91,10 +96,25 @@ def list_keys(
         rows = [
             [row[0], row[1], "revoked" if row[8] else row[7][:10] or "-", row[4], row[3]] for row in map(_row, found)
         ]
-        console().print(table(["id", "name", "last used", "may", "senders"], rows, soft=frozenset({1, 3, 4})))
+        console().print(table(["id", "name", tr("last used"), "may", "senders"], rows, soft=frozenset({1, 3, 4})))
         return
     wide_table = Table(
-        "id", "name", "key", "senders", "may", "a minute", "created", "last used", "revoked", "old one until", box=None
+        *map(
+            heading,
+            (
+                "id",
+                "name",
+                "key",
+                "senders",
+                "may",
+                "a minute",
+                "created",
+                tr("last used"),
+                "revoked",
+                tr("old one until"),
+            ),
+        ),
+        box=None,
     )
     for key in found:
         wide_table.add_row(*_row(key))
@@ -108,7 +128,7 @@ def revoke(
 ) -> None:
     """Revoke a key for good; daemons refuse it within seconds."""
     number = _ask(config, lambda keys: keys.revoke(which))
-    print(f"Key {number} is revoked.")
+    print(tr(f"Key {number} is revoked."))
 
 
 def _show(words: str, *, or_else: str) -> None:

@@ -1,5 +1,6 @@
 """The list of commands. The module of a command is imported when it is called or its own help is shown, not before."""
 
+import inspect
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Final, override
@@ -7,6 +8,8 @@ from typing import Any, Final, override
 import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
+
+from mailerd.texts import language, tr
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,18 @@ def load(name: str) -> Any:
         alone.command(name)(found)
         command = get_command(alone)
     command.name = name
+    return _localized(command)
+
+
+def _localized(command: Any) -> Any:
+    """A command whose help is in the language of this process."""
+    if language() == "zh":
+        command.help = "\n\n".join(map(tr, inspect.cleandoc(command.help or "").split("\n\n"))) or None
+        for parameter in command.params:
+            if text := getattr(parameter, "help", None):
+                parameter.help = tr(text)
+        for each in getattr(command, "commands", {}).values():
+            _localized(each)
     return command
 
 
@@ -90,7 +105,8 @@ class LazyGroup(TyperGroup):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self.commands.update({name: TyperCommand(name, help=place.help) for name, place in COMMANDS.items()})
+        self.commands.update({name: TyperCommand(name, help=tr(place.help)) for name, place in COMMANDS.items()})
+        _localized(self)
 
     @override
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:

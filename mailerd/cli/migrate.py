@@ -5,6 +5,7 @@ from mailerd.config import Settings
 from mailerd.events.base import EventSink
 from mailerd.events.store import StoreEvents
 from mailerd.store.db import migrate as migrations
+from mailerd.texts import tr
 
 
 def migrate(config: ConfigOption = None) -> None:
@@ -20,4 +21,4 @@ def migrate(config: ConfigOption = None) -> None:
 async def _migrate(known: Settings, tell: EventSink) -> None:
     async with connect(known, tell) as database:
         number = await migrations.migrate(database, events=StoreEvents(tell))
-    print(f"the schema is at migration {number}")
+    print(tr(f"the schema is at migration {number}"))

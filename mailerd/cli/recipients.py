@@ -16,6 +16,7 @@ from mailerd.mail.addresses import Addresses
 from mailerd.store.recipients import PersonsLetter, Recipients
 from mailerd.store.secrets import Secrets
 from mailerd.store.suppressions import Suppression, Suppressions
+from mailerd.texts import tr
 
 
 def recipients(
@@ -43,7 +44,7 @@ def recipients(
     if found:
         console(ONE_LINE).print(_table(found[:limit]))
     if page.next_cursor is not None:
-        print(f"There are more: --before {page.next_cursor}")
+        print(tr(f"There are more: --before {page.next_cursor}"))
 
 
 async def _read(

@@ -8,6 +8,7 @@ import typer
 
 from mailerd.cli import sandbox_faults
 from mailerd.cli.packaged import packaged
+from mailerd.texts import tr
 
 DEMO: Final = "examples/welcome.json"
 """The job of the demonstration, as it lies in a checkout and in the wheel."""
@@ -53,7 +54,7 @@ def sandbox(
     if job is not None and not demo:
         raise typer.BadParameter("it says what --demo sends", param_hint="--job")
     if config is not None:
-        print(f"{config} is not read: the sandbox has a configuration of its own in {folder}", file=sys.stderr)
+        print(tr(f"{config} is not read: the sandbox has a configuration of its own in {folder}"), file=sys.stderr)
     ports: dict[str, Any] = {
         "intake_port": intake_port, "google_port": google_port, "database_port": database_port,
     }  # fmt: skip

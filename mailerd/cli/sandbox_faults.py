@@ -9,6 +9,7 @@ from yarl import URL
 
 from mailerd.cli.common import ConfigOption, settings
 from mailerd.errors import MailerdError
+from mailerd.texts import tr
 
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 _TIMEOUT: Final = 5.0
@@ -58,7 +59,7 @@ def faults(
     for it in (*found["faults"], *found["spent"]):
         print(_line(it))
     if not (found["faults"] or found["spent"]):
-        print("nothing is to go wrong")
+        print(tr("nothing is to go wrong"))
 
 
 def mailbox(
@@ -69,14 +70,14 @@ def mailbox(
 ) -> None:
     """Revoke a mailbox's sign-in at the sandbox's Google, as its owner would, or restore it."""
     _Control(settings(config).gmail.api_root).ask("PATCH", f"mailboxes/{email}", {"revoked": revoke})
-    print(f"the sign-in of {email} is {'revoked' if revoke else 'good again'}")
+    print(tr(f"the sign-in of {email} is {'revoked' if revoke else tr('good again')}"))
 
 
 def _line(it: dict[str, Any]) -> str:
-    where = f" at {it['method']}" if it["method"] else ""
-    whom = f" for {it['sender']}" if it["sender"] else ""
-    often = "until it is cleared" if it["count"] < 0 else f"{it['count']}x"
-    return f"{it['id']}: {it['kind']}{where}{whom}, {often}, has struck {it['struck']}x"
+    where = tr(f" at {it['method']}") if it["method"] else ""
+    whom = tr(f" for {it['sender']}") if it["sender"] else ""
+    often = tr("until it is cleared") if it["count"] < 0 else f"{it['count']}x"
+    return tr(f"{it['id']}: {it['kind']}{where}{whom}, {often}, has struck {it['struck']}x")
 
 
 class _Control:

@@ -31,6 +31,7 @@ from mailerd.mail.renderer import ThreadRenderer
 from mailerd.mail.template_library import TemplateLibrary
 from mailerd.store.idempotency import DuplicateKeyError, IdempotencyKey
 from mailerd.store.jobs import Jobs
+from mailerd.texts import tr
 
 _OWN: Final = ("email", "name", "language")
 """Columns that are a recipient's fields; every other one is a variable."""
@@ -46,7 +47,7 @@ class _Table:
 
     def named(self, file: Path) -> Line:
         """What says where a recipient stands."""
-        return lambda index: f"{file} line {self.lines[index]}"
+        return lambda index: tr(f"{file} line {self.lines[index]}")
 
 
 def send(
@@ -125,7 +126,7 @@ class _JobPoster:
         except ApiError as error:
             errors = [(fault.field, fault.message) for fault in error.errors]
             raise MailerdError("\n".join(faults(str(error), errors, self._line))) from None
-        fate = "bad" if order.refusal else "left out"
+        fate = "bad" if order.refusal else tr("left out")
         for each in order.rejected:
             print(f"{fate}: {self._line(each.index)}: {each.email}: {each.reason}")
         return order
@@ -151,9 +152,9 @@ async def _post(posting: _JobPoster, raw: bytes, *, wait: bool) -> int:
             warn_above=known.unsubscribe.warn_above,
         )  # fmt: skip
         for each in order.suppressed:
-            print(f"gets no letter: {each.email}: {each.reason}")
+            print(tr(f"gets no letter: {each.email}: {each.reason}"))
         for warning in order.warnings:
-            print(f"warning: {warning}")
+            print(tr(f"warning: {warning}"))
         job = order.job if posting.again else replace(order.job, once=posting.once(order, raw))
         jobs = Jobs(database, timeout=known.database.connect_timeout)
         try:
@@ -171,19 +172,19 @@ async def _post(posting: _JobPoster, raw: bytes, *, wait: bool) -> int:
                 f"the database went away during COMMIT: `mailerd jobs show {job.id}` tells whether the job is there; "
                 f"the same command again posts it if it is not"
             ) from error
-        print(f"job {job.id}: {counted(order.accepted, 'letter')} from {job.sender_email}, due {send_at:%F %T} UTC")
+        print(tr(f"job {job.id}: {counted(order.accepted, 'letter')} from {job.sender_email}, due {send_at:%F %T} UTC"))
     if not wait:
         return 0
     try:
         return await watch_until_ended(known, job.id)
     finally:
-        print(f"`mailerd jobs watch {job.id}` shows this again; the daemon sends on without it")
+        print(tr(f"`mailerd jobs watch {job.id}` shows this again; the daemon sends on without it"))
 
 
 def _read(file: Path) -> _Table:
     try:
         if str(file) == "-":
-            return _table(sys.stdin, "standard input")
+            return _table(sys.stdin, tr("standard input"))
         with file.open(encoding="utf-8-sig", newline="") as opened_file:
             return _table(opened_file, str(file))
     except OSError as error:
@@ -239,17 +240,19 @@ async def _show(posting: _JobPoster, raw: bytes) -> int:
         order = await asyncio.to_thread(posting.order, raw, renderer)
         found = await asyncio.to_thread(lambda: dry_run(order, renderer=renderer))
     for each in found.rejected:
-        print(f"would fail: {each.email}: {each.reason}")
+        print(tr(f"would fail: {each.email}: {each.reason}"))
     for sample in found.samples[:1]:
         print(f"To: {sample.email}\nSubject: {sample.subject}\n\n{sample.text}\n")
     if order.refusal:
-        bad = "1 line is" if len(order.rejected) == 1 else f"{len(order.rejected):,} lines are"
-        print(f"0 letters of {order.total:,} can be sent: {bad} bad, and so nothing is posted")
-        print("mend what is bad, or leave it out with --skip-invalid; nothing was stored")
+        bad = tr("1 line is") if len(order.rejected) == 1 else tr(f"{len(order.rejected):,} lines are")
+        print(tr(f"0 letters of {order.total:,} can be sent: {bad} bad, and so nothing is posted"))
+        print(tr("mend what is bad, or leave it out with --skip-invalid; nothing was stored"))
         return 0
     left = order.accepted - len(found.rejected)
     print(
-        f"{counted(left, 'letter')} of {order.total:,} can be sent, {found.sizes.total:,} bytes in all; "
-        "nothing was stored"
+        tr(
+            f"{counted(left, 'letter')} of {order.total:,} can be sent, {found.sizes.total:,} bytes in all; "
+            "nothing was stored"
+        )
     )
     return left

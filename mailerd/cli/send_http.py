@@ -14,6 +14,7 @@ from mailerd.client import ApiError, AsyncClient, Job, NewJob
 from mailerd.client.calls import is_finished
 from mailerd.core.plural import counted
 from mailerd.errors import MailerdError
+from mailerd.texts import tr
 
 MAX_SHOWN: Final = 20
 _POLL_INTERVAL: Final = 1.0
@@ -30,7 +31,7 @@ def faults(message: str, errors: Sequence[tuple[str, str]], line: Line) -> Itera
         named = line(int(where)) + rest.replace(".", ", ", 1) if rest or where.isdecimal() else field
         yield f"  {named}: {why}"
     if len(errors) > MAX_SHOWN:
-        yield f"  and {len(errors) - MAX_SHOWN:,} more"
+        yield tr(f"  and {len(errors) - MAX_SHOWN:,} more")
 
 
 def by_name(template: str) -> None:
@@ -73,16 +74,18 @@ async def _post(client: AsyncClient, job: NewJob, line: Line, *, again: bool, wa
             f"this very job was posted before as {id_}, and nothing was posted now; --again posts it once more"
         )
     for each in posted["rejected"]:
-        print(f"left out: {line(each['index'])}: {each['email']}: {each['reason']}")
+        print(tr(f"left out: {line(each['index'])}: {each['email']}: {each['reason']}"))
     for each in posted["suppressed"]:
-        print(f"gets no letter: {each['email']}: {each['reason']}")
+        print(tr(f"gets no letter: {each['email']}: {each['reason']}"))
     for warning in posted["warnings"]:
-        print(f"warning: {warning}")
-    print(f"job {id_}: {counted(posted['accepted'], 'letter')} from {job['sender_email']}, due {posted['send_at']}")
+        print(tr(f"warning: {warning}"))
+    print(tr(f"job {id_}: {counted(posted['accepted'], 'letter')} from {job['sender_email']}, due {posted['send_at']}"))
     if not wait:
         return True
     ended = await _watch(client, id_)
-    print(f"job {id_}: {ended['status']}, {', '.join(f'{n:,} {state}' for state, n in ended['counts'].items() if n)}")
+    print(
+        tr(f"job {id_}: {ended['status']}, {', '.join(f'{n:,} {state}' for state, n in ended['counts'].items() if n)}")
+    )
     return not ended["counts"].get("failed")
 
 
@@ -111,13 +114,13 @@ async def _watch(client: AsyncClient, id_: str) -> Job:
 
 async def _dry_run(client: AsyncClient, job: NewJob, line: Line) -> bool:
     found = await client.dry_run(job)
-    fate = "bad" if found["post_refused"] else "left out"
+    fate = "bad" if found["post_refused"] else tr("left out")
     for each in found["rejected"]:
         print(f"{fate}: {line(each['index'])}: {each['email']}: {each['reason']}")
     for warning in found["warnings"]:
-        print(f"warning: {warning}")
+        print(tr(f"warning: {warning}"))
     for sample in found["samples"][:1]:
         print(f"To: {sample['email']}\nSubject: {sample['subject']}\n\n{sample['text']}\n")
     good = 0 if found["post_refused"] else found["accepted"]
-    print(f"{counted(good, 'letter')} of {found['total']:,} can be sent; nothing was stored")
+    print(tr(f"{counted(good, 'letter')} of {found['total']:,} can be sent; nothing was stored"))
     return good > 0

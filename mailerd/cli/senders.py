@@ -31,6 +31,7 @@ from mailerd.events.gmail import GmailEvents
 from mailerd.mail.addresses import mailbox
 from mailerd.store.default_limits import default_limits
 from mailerd.store.senders import LIMITS, SenderError, Senders, SenderSummary
+from mailerd.texts import heading, tr
 
 PROFILES: Final = {"workspace": 2000, "consumer": 500}
 """Letters in 24 hours: https://support.google.com/a/answer/166852 and https://support.google.com/mail/answer/22839"""
@@ -58,10 +59,20 @@ def list_senders(
         console().print(table(["sender", "sent 24 h", "waiting", "a day", "state"], rows, soft=frozenset({0, 4})))
         _legend(found)
         return
-    wide_table = Table(
-        "sender", "state", "sent 24 h", "waiting", "a day", "units/min", "letters/min", "gap", "warm-up", "mode",
-        "project", box=None,
-    )  # fmt: skip
+    columns = (
+        "sender",
+        "state",
+        "sent 24 h",
+        "waiting",
+        "a day",
+        "units/min",
+        "letters/min",
+        "gap",
+        "warm-up",
+        "mode",
+        "project",
+    )
+    wide_table = Table(*map(heading, columns), box=None)
     for each in found:
         wide_table.add_row(*_row(each))
     console(ONE_LINE).print(wide_table)
@@ -70,7 +81,7 @@ def list_senders(
 
 def _legend(found: Sequence[SenderSummary]) -> None:
     if any(each.state.own for each in found):
-        print("*: a limit of its own; `mailerd senders set EMAIL --default all` ends it")
+        print(tr("*: a limit of its own; `mailerd senders set EMAIL --default all` ends it"))
 
 
 @app.command("set")
@@ -136,7 +147,7 @@ def pause(
         return await senders.pause(address, lasts=span, reason=why)
 
     end = _ask(known, work)
-    print(f"{address} is paused {until(end)}: {why}")
+    print(tr(f"{address} is paused {until(end)}: {why}"))
 
 
 @app.command("resume")
@@ -147,9 +158,9 @@ def resume(email: EmailArgument, *, config: ConfigOption = None) -> None:
     before = _ask(known, lambda senders: senders.resume(address))
     if before.paused and before.paused_until:
         why = f": {before.pause_reason}" if before.pause_reason else ""
-        print(f"{address} is resumed; it was paused {until(before.paused_until)}{why}")
+        print(tr(f"{address} is resumed; it was paused {until(before.paused_until)}{why}"))
     else:
-        print(f"{address} is not paused")
+        print(tr(f"{address} is not paused"))
 
 
 def _ask[T](known: Settings, work: Callable[[Senders], Awaitable[T]]) -> T:
@@ -235,12 +246,12 @@ def _row(each: SenderSummary) -> tuple[str, ...]:
     state = "sends"
     if it.paused and it.paused_until:
         mended = _repair(each)
-        end = f"until {mended}" if mended else until(it.paused_until)
-        state = f"paused {end} ({(it.pause_cause or '').replace('_', ' ')}): {it.pause_reason}"
+        end = tr(f"until {mended}") if mended else until(it.paused_until)
+        state = tr(f"paused {end} ({(it.pause_cause or '').replace('_', ' ')}): {it.pause_reason}")
     elif it.allowance.per_day and each.used >= it.allowance.per_day:
-        state = "the day is used up"
+        state = tr("the day is used up")
     elif it.limits.latency:
-        state = f"sends more slowly: letters took up to {it.limits.latency:.1f} s to Google"
+        state = tr(f"sends more slowly: letters took up to {it.limits.latency:.1f} s to Google")
     warm = f"{it.limits.warm_up}+{it.limits.warm_up_growth}" if it.limits.warm_up else ""
     return (
         it.email, state, str(each.used), str(each.waiting), _limit(each, "per_day", now=it.allowance.per_day),
@@ -258,7 +269,7 @@ def _limit(each: SenderSummary, name: str, *, now: int | None = None) -> str:
 def _limits(each: SenderSummary) -> str:
     it = each.state
     said = [
-        f"{name.replace('_', ' ')} {getattr(it.limits, name) or 'without limit'}"
+        f"{name.replace('_', ' ')} {getattr(it.limits, name) or tr('without limit')}"
         for name in ("units_per_minute", "per_minute", "per_day")
     ]
     said += [

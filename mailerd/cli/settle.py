@@ -10,6 +10,7 @@ from mailerd.config import Settings
 from mailerd.core.states import State, Transition
 from mailerd.store.queue.complete_jobs import complete
 from mailerd.store.queue.manual_resolution import settle as write
+from mailerd.texts import tr
 
 
 def settle(
@@ -33,10 +34,10 @@ def settle(
 async def _settle(known: Settings, recipient: int, change: Transition, message_id: str | None) -> None:
     async with open_database(known, warnings_only(known).write) as database:
         settled = await write(database, recipient, change=change, message_id=message_id)
-        print(f"recipient {settled.recipient} ({settled.to_email}) of job {settled.job_id} is now {settled.status}")
+        print(tr(f"recipient {settled.recipient} ({settled.to_email}) of job {settled.job_id} is now {settled.status}"))
         if settled.status is State.SENT:
             # Once, not repeated until it is committed: the person who waits here reads at once that it is in doubt.
             for job in await database.transaction(
-                lambda cursor: complete(cursor, [settled.job_id]), what="finish jobs"
+                lambda cursor: complete(cursor, [settled.job_id]), what=tr("finish jobs")
             ):
-                print(f"job {job.id} is completed: {job.sent} sent, {job.failed} failed")
+                print(tr(f"job {job.id} is completed: {job.sent} sent, {job.failed} failed"))

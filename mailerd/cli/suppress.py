@@ -23,6 +23,7 @@ from mailerd.errors import MailerdError
 from mailerd.mail.addresses import Addresses
 from mailerd.store.secrets import Secrets
 from mailerd.store.suppressions import MAX_PAGE, NewSuppression, Suppression, Suppressions, check_list
+from mailerd.texts import heading, tr
 
 _ROWS_AT_ONCE: Final = 5_000
 """Rows of a file that are stored in one transaction."""
@@ -66,7 +67,7 @@ def add(
         return await suppressions.add([new])
 
     added = _ask(config, work)
-    print(f"{clean} gets no letters of {mailing_list or _EVERYTHING}{'' if added else ', as before'}.")
+    print(tr(f"{clean} gets no letters of {mailing_list or _EVERYTHING}{'' if added else tr(', as before')}."))
 
 
 @app.command("remove")
@@ -84,7 +85,7 @@ def remove(address: AddressArgument, mailing_list: ListOption = None, config: Co
             f"{address} is not suppressed for {mailing_list or _EVERYTHING}; `mailerd suppress why {address}` shows "
             "what is"
         )
-    print(f"{address} gets letters of {mailing_list or _EVERYTHING} again.")
+    print(tr(f"{address} gets letters of {mailing_list or _EVERYTHING} again."))
 
 
 @app.command("why")
@@ -99,7 +100,7 @@ def why(
     if as_json:
         print(json.dumps([_as_json(it) for it in found], ensure_ascii=False, indent=2))
     elif not found:
-        print(f"Nothing keeps letters from {address}.")
+        print(tr(f"Nothing keeps letters from {address}."))
     for it in () if as_json else found:
         print(suppression_line(address, it))
     if not found:
@@ -125,7 +126,7 @@ def list_suppressions(
     if as_json:
         print(json.dumps([_as_json(it) for it in found], ensure_ascii=False, indent=2))
         return
-    table = Table("address", "list", "reason", "by", "since", "note", box=None)
+    table = Table(*map(heading, ("address", "list", "reason", "by", "since", "note")), box=None)
     for it in found:
         table.add_row(
             it.address or it.digest.hex(), _named(it), it.reason.value, it.source.value, _at(it), it.detail or ""
@@ -145,7 +146,7 @@ def lists(
         shown = [{"name": it.name, "title": it.title, "created_at": it.created_at.isoformat()} for it in found]
         print(json.dumps(shown, ensure_ascii=False, indent=2))
         return
-    table = Table("name", "title", "since", box=None)
+    table = Table(*map(heading, ("name", "title", "since")), box=None)
     for it in found:
         table.add_row(it.name, it.title or "", it.created_at.strftime("%Y-%m-%d %H:%M:%SZ"))
     console(ONE_LINE).print(table)
@@ -178,10 +179,10 @@ def import_file(
 
     _ask(config, work)
     for line in bad[:_MAX_SHOWN]:
-        print(f"left out: {line}", file=sys.stderr)
+        print(tr(f"left out: {line}"), file=sys.stderr)
     if len(bad) > _MAX_SHOWN:
-        print(f"left out: {len(bad) - _MAX_SHOWN:,} more", file=sys.stderr)
-    print(f"{counted(total, 'address')} read, {added:,} new, for {mailing_list or _EVERYTHING}.")
+        print(tr(f"left out: {len(bad) - _MAX_SHOWN:,} more"), file=sys.stderr)
+    print(tr(f"{counted(total, 'address')} read, {added:,} new, for {mailing_list or _EVERYTHING}."))
     if bad:
         raise typer.Exit(1)
 
@@ -216,7 +217,9 @@ def rotate_key(config: ConfigOption = None) -> None:
             await secrets.keys()
             return await secrets.rotate()
 
-    print(f"Unsubscribe links are signed with key {run_async(work())} from now on; restart daemons to use it at once.")
+    print(
+        tr(f"Unsubscribe links are signed with key {run_async(work())} from now on; restart daemons to use it at once.")
+    )
 
 
 def _ask[T](config: Path | None, work: Callable[[Suppressions], Awaitable[T]]) -> T:
@@ -240,8 +243,8 @@ async def _list_id(suppressions: Suppressions, name: str | None, *, make: bool =
     if (found := await suppressions.list_named(name)) is not None:
         return found.id
     names = [it.name for it in await suppressions.lists()]
-    meant = [f"did you mean {close[0]}?"] if (close := get_close_matches(name, names, n=1)) else []
-    said = "; ".join(["`mailerd suppress lists` shows which there are", "--new-list makes one", *meant])
+    meant = [tr(f"did you mean {close[0]}?")] if (close := get_close_matches(name, names, n=1)) else []
+    said = "; ".join([tr("`mailerd suppress lists` shows which there are"), tr("--new-list makes one"), *meant])
     raise MailerdError(f"there is no list {name!r}: {said}")
 
 
@@ -258,7 +261,7 @@ def _addresses(file: Path, bad: list[str]) -> Iterator[str]:
                 try:
                     yield addresses.check(given)
                 except ValueError as error:
-                    bad.append(f"line {number}: {given[:100]!r}: {error}")
+                    bad.append(tr(f"line {number}: {given[:100]!r}: {error}"))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise MailerdError(f"{file} cannot be read: {error}") from error
 
@@ -283,11 +286,11 @@ def _checked(addresses: Addresses, given: str) -> str:
 def suppression_line(address: str, it: Suppression) -> str:
     """What keeps letters from an address, as a sentence."""
     how = f", {it.detail}" if it.detail else ""
-    return f"{address} gets no letters of {_named(it)}: {it.reason.value}, by {it.source.value}, {_at(it)}{how}"
+    return tr(f"{address} gets no letters of {_named(it)}: {it.reason.value}, by {it.source.value}, {_at(it)}{how}")
 
 
 def _named(it: Suppression) -> str:
-    return _EVERYTHING if it.list_id == EVERYTHING else it.list_name or f"list {it.list_id}"
+    return _EVERYTHING if it.list_id == EVERYTHING else it.list_name or tr(f"list {it.list_id}")
 
 
 def _at(it: Suppression) -> str:

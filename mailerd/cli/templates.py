@@ -17,6 +17,7 @@ from mailerd.mail.renderer import Renderer
 from mailerd.mail.template_library import NamedTemplate, TemplateLibrary, TemplateLibraryError
 from mailerd.mail.template_library import check as check_named
 from mailerd.mail.templates import Content, RecipientData
+from mailerd.texts import tr
 
 app = typer.Typer(help="Check and look at the named templates.", no_args_is_help=True)
 
@@ -51,7 +52,7 @@ def list_templates(
         print(json.dumps(found, ensure_ascii=False, indent=2))
     else:
         rows = [[it["name"], it["version"], ", ".join(it["languages"]), ", ".join(it["variables"])] for it in found]
-        console().print(table(["template", "version", "also in", "variables"], rows, soft=frozenset({2, 3})))
+        console().print(table(["template", "version", tr("also in"), "variables"], rows, soft=frozenset({2, 3})))
     for each in broken:
         print(each, file=sys.stderr)
     if broken:
@@ -64,7 +65,7 @@ def check(folder: Annotated[Path | None, _FOLDER] = None, config: ConfigOption =
     library = _library(folder, config)
     names = library.names()
     broken = run_async(_broken(library, names))
-    print(f"{len(names)} templates, {broken} that cannot be used")
+    print(tr(f"{len(names)} templates, {broken} that cannot be used"))
     if broken:
         raise typer.Exit(1)
 
@@ -80,11 +81,11 @@ async def _passes(library: TemplateLibrary, name: str, renderer: Renderer) -> bo
         for language in (None, *named.template.languages):
             await _render(named, renderer, language=language, variables={})
     except MailerdError as error:
-        print(f"FAIL {error}")
+        print(tr(f"FAIL {error}"))
         return False
-    also = f", also in {', '.join(sorted(named.template.languages))}" if named.template.languages else ""
+    also = tr(f", also in {', '.join(sorted(named.template.languages))}") if named.template.languages else ""
     pictures = f", {len(named.images)} pictures" if named.images else ""
-    print(f"PASS template {name}, version {named.version}{also}{pictures}")
+    print(tr(f"PASS template {name}, version {named.version}{also}{pictures}"))
     return True
 
 
@@ -106,7 +107,7 @@ def preview(
     if html:
         print(content.html or "")
         return
-    print(f"Template: {named.name}, version {named.version}\nSubject: {content.subject}\n\n{content.text}")
+    print(tr(f"Template: {named.name}, version {named.version}\nSubject: {content.subject}\n\n{content.text}"))
 
 
 def _library(folder: Path | None, config: Path | None) -> TemplateLibrary:
@@ -121,7 +122,7 @@ def _library(folder: Path | None, config: Path | None) -> TemplateLibrary:
 def _find(library: TemplateLibrary, name: str) -> NamedTemplate:
     found = library.find(name)
     if found is None:
-        known = ", ".join(library.names()) or "none at all"
+        known = ", ".join(library.names()) or tr("none at all")
         raise TemplateLibraryError(
             f"template {name}: there is none of this name with a template.toml; there are {known}"
         )
@@ -136,11 +137,11 @@ async def _preview(named: NamedTemplate, *, language: str | None, variables: dic
 async def _render(
     named: NamedTemplate, renderer: Renderer, *, language: str | None, variables: dict[str, Any]
 ) -> Content:
-    await check_named(named, renderer, origin="the command")
+    await check_named(named, renderer, origin=tr("the command"))
     given = {**named.variables, **variables, **({"language": language} if language else {})}
     template = replace(named.template, variables=given)
     (made,) = await renderer.render(
-        template, [RecipientData("reader@example.com", "Reader", None)], origin="the command"
+        template, [RecipientData("reader@example.com", "Reader", None)], origin=tr("the command")
     )
     if isinstance(made, Content):
         return made

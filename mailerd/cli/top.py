@@ -24,6 +24,7 @@ from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import check
 from mailerd.store.default_limits import default_limits
 from mailerd.store.queue.rate_limits import DefaultLimits
+from mailerd.texts import tr
 
 _NO_WINDOW: Final = 200
 """Lines of a page that goes to a file or a pipe."""
@@ -111,12 +112,12 @@ class TopView:
 
     def late(self) -> Group:
         """The page while the answer is waited for."""
-        return self._page(f"the database has not answered for {time.monotonic() - self._since:.0f} s")
+        return self._page(tr(f"the database has not answered for {time.monotonic() - self._since:.0f} s"))
 
     def failed(self, error: DatabaseError) -> Group:
         """The page of a look that failed."""
-        cause = error_codes.words(error.__cause__ or error) or "no answer within its time-out"
-        return self._page(f"the database cannot be seen for {time.monotonic() - self._since:.0f} s: {cause}")
+        cause = error_codes.words(error.__cause__ or error) or tr("no answer within its time-out")
+        return self._page(tr(f"the database cannot be seen for {time.monotonic() - self._since:.0f} s: {cause}"))
 
     def _page(self, trouble: str) -> Group:
         if self._snapshot is None:

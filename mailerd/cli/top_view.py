@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from rich.cells import cell_len
 from rich.console import Group
 from rich.rule import Rule
 from rich.table import Table
@@ -25,6 +26,7 @@ from mailerd.store.jobs import Job, JobFilter, Jobs
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.stats import StatsReader
 from mailerd.store.tallies import Tallies, Tally
+from mailerd.texts import heading, tr
 
 JOBS: Final = 40
 """Jobs of one look: the newest of those that are not ended, and as many of those that are."""
@@ -39,6 +41,8 @@ _TIME: Final = "%H:%M:%S"
 _GAP: Final = 2
 _SMALL: Final = 20
 """Lines of a window in which nothing takes a second line."""
+_LABEL: Final = 10
+"""Columns of what stands before a line."""
 _RECENT: Final = 60
 """Seconds for which a complaint of Google's counts as now."""
 _QUIET: Final = 900
@@ -108,8 +112,8 @@ def _writer(database: Database, now: datetime) -> str:
     writer = database.pool.writer
     if writer.alone:
         return ""
-    moved = f", which took over {span(now - writer.moved_at)} ago" if writer.moved_at else ""
-    return f", writes go to {writer.where}{moved}"
+    moved = tr(f", which took over {span(now - writer.moved_at)} ago") if writer.moved_at else ""
+    return tr(f", writes go to {writer.where}{moved}")
 
 
 async def _hour(database: Database, now: datetime) -> tuple[int, ...]:
@@ -140,7 +144,7 @@ def page(snapshot: Snapshot, *, width: int, height: int, trouble: str = "", age:
         _rule("senders", len(senders), for_senders),
         _senders(senders[:for_senders], bars=bars, idle=idle),
         _rule("jobs", len(jobs), for_jobs), _jobs(jobs[:for_jobs], {} if idle else snapshot.forecasts, bars=bars),
-        _rule("went wrong lately", len(troubles), for_troubles), _troubles(troubles[:for_troubles], failed=failed),
+        _rule(tr("went wrong lately"), len(troubles), for_troubles), _troubles(troubles[:for_troubles], failed=failed),
     )  # fmt: skip
 
 
@@ -152,7 +156,7 @@ def _title(snapshot: Snapshot, *, idle: bool) -> str:
         said.append(f"{pace:,} a minute")
     ends = [it.done_at for it in snapshot.forecasts.values()]
     if ends and all(ends) and not idle:
-        said.append(f"done about {_clock(max(end for end in ends if end), snapshot.stats.at)}")
+        said.append(tr(f"done about {_clock(max(end for end in ends if end), snapshot.stats.at)}"))
     return ", ".join(said)
 
 
@@ -165,19 +169,19 @@ def _remedy(snapshot: Snapshot) -> str:
     broken = [it for it in snapshot.stats.senders if it.repair]
     if not broken:
         return ""
-    more = f" (and {counted(len(broken) - 1, 'more sender')})" if len(broken) > 1 else ""
-    return f"{broken[0].email} sends nothing until {broken[0].repair}{more}"
+    more = tr(f" (and {counted(len(broken) - 1, 'more sender')})") if len(broken) > 1 else ""
+    return tr(f"{broken[0].email} sends nothing until {broken[0].repair}{more}")
 
 
 def _no_daemon(snapshot: Snapshot) -> str:
     """That no daemon sends, in a line; "" while one does."""
     if any(daemon.silent <= SILENT for daemon in snapshot.daemons):
         return ""
-    since = "no daemon was ever heard of"
+    since = tr("no daemon was ever heard of")
     if snapshot.last_beat is not None:
-        since = f"no daemon has been heard of for {snapshot.last_beat} s"
+        since = tr(f"no daemon has been heard of for {snapshot.last_beat} s")
     waiting = snapshot.stats.recipients.get(State.WAITING, 0)
-    return f"{since}: {counted(waiting, 'letter')} {'waits' if waiting == 1 else 'wait'}; start one: mailerd run"
+    return tr(f"{since}: {counted(waiting, 'letter')} {'waits' if waiting == 1 else 'wait'}; start one: mailerd run")
 
 
 def empty_page(trouble: str) -> Group:
@@ -203,28 +207,37 @@ def _line(text: str, *, style: str = "bold") -> Text:
     return Text(text, style=style, no_wrap=True, overflow="ellipsis")
 
 
+def _label(name: str) -> Text:
+    text = heading(name)
+    return Text(text + " " * max(1, _LABEL - cell_len(text)))
+
+
 def _rule(title: str, number: int = 0, room: int = 0) -> Rule:
-    cut = f" ({room} of {number})" if room < number else ""
-    return Rule(f"{title}{cut}", align="left", style="dim", characters="─")
+    cut = tr(f" ({room} of {number})") if room < number else ""
+    return Rule(f"{heading(title)}{cut}", align="left", style="dim", characters="─")
 
 
 def _health(snapshot: Snapshot, *, width: int, age: float, stale: bool) -> list[Text]:
     """`age`: seconds since the look; `stale`: no newer one was answered."""
     took = f"{snapshot.answered_in * 1000:.0f} ms"
-    database = Text(f"answered in {took}, {age:.0f} s ago" if stale else f"answers, {took}{snapshot.writer}", "green")
-    lines = [Text("database  ") + database, Text("Google    ") + _google(snapshot, age=age)]
+    database = Text(
+        tr(f"answered in {took}, {age:.0f} s ago") if stale else tr(f"answers, {took}{snapshot.writer}"), "green"
+    )
+    lines = [_label("database") + database, _label("Google") + _google(snapshot, age=age)]
     if sum(snapshot.hour):
         said = f" {sum(snapshot.hour):,} in 1 h"
-        lines.append(Text("sent      ") + Text(sparkline(snapshot.hour[len(said) + 10 - width :]), "cyan") + said)
+        lines.append(_label("sent") + Text(sparkline(snapshot.hour[len(said) + 10 - width :]), "cyan") + said)
     for daemon in snapshot.daemons[:_DAEMONS]:
-        heard = Text(f"heard of {daemon.silent + age:.0f} s ago", "green" if daemon.silent <= SILENT else "bold red")
-        lines.append(Text(f"daemon    {daemon.host}:{daemon.pid}  ") + heard)
+        heard = Text(
+            tr(f"heard of {daemon.silent + age:.0f} s ago"), "green" if daemon.silent <= SILENT else "bold red"
+        )
+        lines.append(_label("daemon") + Text(f"{daemon.host}:{daemon.pid}  ") + heard)
     if (more := len(snapshot.daemons) - _DAEMONS) > 0:
-        lines.append(Text(f"          and {more} more daemons"))
+        lines.append(Text(tr(f"          and {more} more daemons")))
     if snapshot.stats.webhooks:
         lines.append(Text("webhooks  ") + _webhooks(snapshot.stats.webhooks))
     if not snapshot.daemons:
-        lines.append(Text("daemon    ") + Text("none runs", "bold red"))
+        lines.append(_label("daemon") + Text(tr("none runs"), "bold red"))
     return lines
 
 
@@ -242,25 +255,25 @@ def _webhooks(webhooks: Sequence[WebhookStats]) -> Text:
     if behind.undelivered:
         oldest = span(timedelta(seconds=behind.oldest))
         waiting = counted(sum(it.undelivered for it in webhooks), "event")
-        said += f"; {waiting} waiting, the oldest for {oldest} ({behind.name})"
+        said += tr(f"; {waiting} waiting, the oldest for {oldest} ({behind.name})")
     return Text(said, "yellow" if bad else "green")
 
 
 def _google(snapshot: Snapshot, *, age: float) -> Text:
     """What Google said last that was no success, and when: every such answer leaves a line in the log of attempts."""
     if not snapshot.troubles:
-        return Text("no complaint within a day", "green")
+        return Text(tr("no complaint within a day"), "green")
     last = snapshot.troubles[0]
     age += max(0.0, (snapshot.stats.at - last.at).total_seconds())
     style = "bold red" if age < _RECENT else "yellow" if age < _QUIET else "green"
-    return Text(f"last complaint {span(timedelta(seconds=age))} ago: {last.error.splitlines()[0]}", style)
+    return Text(tr(f"last complaint {span(timedelta(seconds=age))} ago: {last.error.splitlines()[0]}"), style)
 
 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str | Text]], *, soft: frozenset[int]) -> Table:
     """A table without rules. No cell takes a second line; in a narrow window those of `soft` columns are cut."""
     shown = Table(box=None, header_style="bold", padding=(0, _GAP, 0, 0), pad_edge=False, show_header=any(headings))
-    for number, heading in enumerate(headings):
-        shown.add_column(heading, no_wrap=number not in soft)  # rich narrows first what may be wrapped …
+    for number, title in enumerate(headings):
+        shown.add_column(heading(title), no_wrap=number not in soft)  # rich narrows first what may be wrapped …
     for row in rows:
         shown.add_row(*(_one_line(cell) if number in soft else cell for number, cell in enumerate(row)))
     return shown
@@ -289,18 +302,24 @@ def _senders(senders: Sequence[SenderStats], *, bars: int, idle: bool) -> Table:
 def _used(used: int, limit: int, *, bars: int) -> list[Text]:
     share = used / limit if limit else 0.0
     style = "green" if share < 0.8 else "yellow" if share < 1 else "red"  # noqa: PLR2004 - nearly used up
-    figure = Text(f"{used:,}/{limit:,}" if limit else f"{used:,}, no limit", "" if bars else style)
+    figure = Text(f"{used:,}/{limit:,}" if limit else tr(f"{used:,}, no limit"), "" if bars else style)
     return [figure, bar(share, width=bars, style=style)] if bars else [figure]
 
 
 def _standing(sender: SenderStats, *, idle: bool) -> Text:
     if sender.paused_until is None:
         used_up = sender.per_day and sender.used_day >= sender.per_day
-        return Text("the day is used up", "yellow") if used_up else Text("-", "dim") if idle else Text("goes", "green")
+        return (
+            Text(tr("the day is used up"), "yellow")
+            if used_up
+            else Text("-", "dim")
+            if idle
+            else Text(heading("goes"), "green")
+        )
     if sender.repair:
-        return Text(f"paused until {sender.repair}", "bold red")
+        return Text(tr(f"paused until {sender.repair}"), "bold red")
     cause = sender.pause_reason if sender.pause_cause == MANUAL else sender.pause_cause.replace("_", " ")
-    return Text(f"paused {until(sender.paused_until, '{:%H:%M:%S}'.format)}: {cause}", "bold red")
+    return Text(tr(f"paused {until(sender.paused_until, '{:%H:%M:%S}'.format)}: {cause}"), "bold red")
 
 
 def _jobs(jobs: Sequence[Job], forecasts: Mapping[str, Forecast], *, bars: int) -> Table:
@@ -320,8 +339,8 @@ def _jobs(jobs: Sequence[Job], forecasts: Mapping[str, Forecast], *, bars: int) 
 def _troubles(troubles: Sequence[LetterFailure], *, failed: bool) -> Table:
     """`failed`: a job above has failed letters, of an earlier day or refused when they were accepted."""
     if not troubles:
-        said = "no attempt within a day; of failed letters `mailerd jobs show ID` tells more"
-        nothing = Text(said) if failed else Text("nothing within a day", "green")
+        said = tr("no attempt within a day; of failed letters `mailerd jobs show ID` tells more")
+        nothing = Text(said) if failed else Text(tr("nothing within a day"), "green")
         return table([""], [[nothing]], soft=frozenset({0}))
     rows: list[list[str | Text]] = [
         [f"{it.at:%H:%M:%S}", it.what, it.to_email, it.error.replace("\n", " ")] for it in troubles

@@ -33,6 +33,7 @@ from mailerd.ops.webhook_request import post_test
 from mailerd.store.db.database import Database
 from mailerd.store.webhook_deliveries import MAX_PAGE, WebhookDeliveries, WebhookDelivery
 from mailerd.store.webhooks import NewEndpoint, WebhookEndpoint, Webhooks, check_name
+from mailerd.texts import heading, tr
 
 _SINCE_FORMATS: Final = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d %H:%M:%S"]
 
@@ -63,10 +64,12 @@ def add(
     new = NewEndpoint(name, url, types=event or None, senders=[_mailbox(it) for it in sender or ()] or None)
     made, secret = _ask(known, lambda webhooks: webhooks.create(new))
     told = json.dumps({**_as_json(made), "secret": secret}, ensure_ascii=False, indent=2)
-    words = f"Webhook {name!r} gets events from now on. Its secret is not shown again; the application verifies by it:"
+    words = tr(
+        f"Webhook {name!r} gets events from now on. Its secret is not shown again; the application verifies by it:"
+    )
     _show(
         told if as_json else f"{words}\n{secret}",
-        or_else=f"the webhook {name!r} was added, but its secret was not shown: rotate it",
+        or_else=tr(f"the webhook {name!r} was added, but its secret was not shown: rotate it"),
     )
 
 
@@ -108,10 +111,10 @@ def show(
         print(json.dumps(told, ensure_ascii=False, indent=2))
         return
     print(f"{it.name} ({it.id}): {shown_url(it.url)}\n{_standing(it)}")
-    shown = Table("event", "type", "status", "attempts", "last at", "answer", box=None)
+    shown = Table(*map(heading, ("event", "type", "status", "attempts", "last at", "answer")), box=None)
     for each in deliveries:
         said = each.error or (str(each.http) if each.http else "")
-        took = f" in {each.took_ms} ms" if each.took_ms is not None and not each.error else ""
+        took = tr(f" in {each.took_ms} ms") if each.took_ms is not None and not each.error else ""
         shown.add_row(each.event, each.type, each.status, str(each.attempts), _at(each.tried_at), f"{said}{took}")
     console(ONE_LINE).print(shown)
 
@@ -120,14 +123,14 @@ def show(
 def pause(which: WhichArgument, config: ConfigOption = None) -> None:
     """Post nothing more to an endpoint; its events are kept as long as any."""
     _switch(which, EndpointState.PAUSED, config)
-    print(f"{which} is paused.")
+    print(tr(f"{which} is paused."))
 
 
 @app.command("resume")
 def resume(which: WhichArgument, config: ConfigOption = None) -> None:
     """Post to an endpoint again, at once all that it has missed."""
     _switch(which, EndpointState.ON, config)
-    print(f"{which} gets events again.")
+    print(tr(f"{which} gets events again."))
 
 
 @app.command("rotate")
@@ -145,8 +148,8 @@ def rotate(
 
     secret = _ask(settings(config), work)
     _show(
-        f"{which} has a new secret; the old one signs as well for {overlap:g} s more.\n{secret}",
-        or_else=f"{which} has a new secret, which was not shown: rotate it again",
+        tr(f"{which} has a new secret; the old one signs as well for {overlap:g} s more.\n{secret}"),
+        or_else=tr(f"{which} has a new secret, which was not shown: rotate it again"),
     )
 
 
@@ -167,7 +170,7 @@ def post_test_event(which: WhichArgument, *, as_json: JsonOption = False, config
     if as_json:
         print(json.dumps({"delivered": attempt.succeeded, "http": attempt.http, "error": attempt.error, "took_ms": ms}))
     else:
-        print(f"{which} answered {attempt.http} in {ms} ms." if attempt.succeeded else f"{which}: {attempt.error}")
+        print(tr(f"{which} answered {attempt.http} in {ms} ms.") if attempt.succeeded else f"{which}: {attempt.error}")
     if not attempt.succeeded:
         raise typer.Exit(1)
 
@@ -188,7 +191,7 @@ def replay(
             it, since=since.replace(tzinfo=UTC), only_failed=failed
         )
 
-    print(f"{_with_database(settings(config), work):,} events are delivered to {which} once more.")
+    print(tr(f"{_with_database(settings(config), work):,} events are delivered to {which} once more."))
 
 
 @app.command("remove")
@@ -199,7 +202,7 @@ def remove(which: WhichArgument, config: ConfigOption = None) -> None:
         await webhooks.remove((await webhooks.find(which)).id)
 
     _ask(settings(config), work)
-    print(f"{which} is removed.")
+    print(tr(f"{which} is removed."))
 
 
 def _switch(which: str, state: EndpointState, config: Path | None) -> None:
@@ -237,7 +240,9 @@ def _mailbox(given: str) -> str:
 
 
 def _standing(it: WebhookEndpoint) -> str:
-    failing = f"; it has failed {it.failures} times in a row since {_at(it.failing_since)}" if it.failing_since else ""
+    failing = (
+        tr(f"; it has failed {it.failures} times in a row since {_at(it.failing_since)}") if it.failing_since else ""
+    )
     cause = f" ({it.pause_cause.value})" if it.pause_cause else ""
     return f"{it.state.value}{cause}{failing}"
 

@@ -45,7 +45,7 @@ class IntakeEvents(EventEmitter):
     @event(
         "error",
         en="request {request} ({method} {path}) met a bug in mailerd and was answered with 500; please report the stack",
-        zh="请求 {request}（{method} {path}）触发了 mailerd 的缺陷，已答复 500；请报告堆栈",
+        zh="请求 {request}（{method} {path}）触发了 mailerd 的缺陷，已应答 500；请报告堆栈",
     )
     def request_failed(self, *, request: str, method: str, path: str, error: BaseException) -> None: ...
 
@@ -112,7 +112,7 @@ class IntakeEvents(EventEmitter):
     @event(
         "info",
         en="{address} sent what is no HTTP and was answered with 400: {reason}",
-        zh="{address} 发来的不是 HTTP，已答复 400：{reason}",
+        zh="{address} 发来的不是 HTTP，已应答 400：{reason}",
     )
     def request_malformed(self, *, address: str, reason: str) -> None: ...
 

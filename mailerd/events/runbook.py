@@ -132,7 +132,7 @@ RUNBOOKS: Final[Mapping[str, Runbook]] = {
     "kill_failed": Runbook(
         "A statement was given up and its connection could not be ended on the server; its locks last until the server "
         "notices.",
-        "已放弃的语句未能在服务器上终止；其锁将保留到服务器察觉为止。",
+        "已放弃的语句未能在服务器上终止；服务器检测到断开之前，其锁不会释放。",
         (LikelyCause("the server did not answer", "服务器无应答", "mariadb -e 'SHOW FULL PROCESSLIST'"), *_DATABASE[:2]),
     ),
     "request_unserved": Runbook(
@@ -149,7 +149,7 @@ RUNBOOKS: Final[Mapping[str, Runbook]] = {
             *_DATABASE[:2],
         ),
     ),
-    "request_failed": Runbook("A request met a bug and was answered 500.", "请求触发缺陷，已答复 500。", (_BUG,)),
+    "request_failed": Runbook("A request met a bug and was answered 500.", "请求触发缺陷，已应答 500。", (_BUG,)),
     "connection_failed": Runbook("A connection met a bug and was closed.", "连接触发缺陷，已关闭。", (_BUG,)),
     "forecast_failed": Runbook(
         "A job is stored, but it could not be forecast when it will be sent. The letters go as usual.",
@@ -168,12 +168,12 @@ RUNBOOKS: Final[Mapping[str, Runbook]] = {
         (
             LikelyCause("a program still uses a revoked or rotated key", "某程序仍在使用已吊销或已轮换的密钥", "mailerd keys list"),
             LikelyCause("a client guesses keys", "有人在猜测密钥", "journalctl -u mailerd MAILERD_EVENT=key_refused"),
-            LikelyCause("the address is a proxy's: name it", "地址是代理的：请声明它", "intake.trusted_proxies"),
+            LikelyCause("the address is a proxy's: name it", "该地址属于代理：请加入 intake.trusted_proxies", "intake.trusted_proxies"),
         ),
     ),
     "requests_not_logged": Runbook(
         "More requests without a good API key came than are logged one by one. All were answered, and the metrics count them.",
-        "无有效 API 密钥的请求过多，未逐条记录。均已答复，并计入指标。",
+        "无有效 API 密钥的请求过多，未逐条记录。均已应答，并计入指标。",
         (LikelyCause("a client guesses keys, or looks for weaknesses", "有人在猜测密钥或探测漏洞", "journalctl -u mailerd MAILERD_EVENT=requests_not_logged"),),
     ),
     "connection_too_slow": Runbook(
@@ -253,7 +253,7 @@ RUNBOOKS: Final[Mapping[str, Runbook]] = {
     ),
     "letter_unsure": Runbook(
         "The answer to a send was lost. mailerd does not send again: it looks at Google for the letter, and then knows.",
-        "发送的答复丢失。mailerd 不会重发，而是到 Google 查证后再决定。",
+        "发送的应答丢失。mailerd 不会重发，而是到 Google 查证后再决定。",
         (LikelyCause("the network broke during the send", "发送时网络中断", "mailerd explain @MAILERD_RECIPIENT@"), _GOOGLE),
     ),
     "letter_fenced_off": Runbook(
@@ -272,12 +272,12 @@ RUNBOOKS: Final[Mapping[str, Runbook]] = {
     ),
     "letter_still_unsure": Runbook(
         "Google was asked for a letter in doubt and gave no clear answer; it is asked again later.",
-        "向 Google 查证存疑邮件未得到明确答复，稍后再查。",
+        "向 Google 查证存疑邮件未得到明确应答，稍后再查。",
         (_NETWORK, _SIGN_IN, _EXPLAIN),
     ),
     "leases_not_renewed": Runbook(
         "The database did not take the renewal of leases. No letter is sent whose lease could end before its answer.",
-        "数据库未接受租约续期。租约可能先于答复到期的邮件不会发送。",
+        "数据库未接受租约续期。租约可能先于应答到期的邮件不会发送。",
         _DATABASE,
     ),
     "job_stuck": Runbook(
@@ -298,7 +298,7 @@ RUNBOOKS: Final[Mapping[str, Runbook]] = {
         "The stop took longer than runner.drain_timeout; letters that were cut off are settled at the next start.",
         "停止耗时超过 runner.drain_timeout；被中断的邮件在下次启动时处理。",
         (
-            LikelyCause("Google was slow to answer", "Google 答复缓慢", "raise runner.drain_timeout, and TimeoutStopSec= with it"),
+            LikelyCause("Google was slow to answer", "Google 应答缓慢", "raise runner.drain_timeout, and TimeoutStopSec= with it"),
             LikelyCause("the database was away", "数据库不可用", "systemctl status mariadb"),
         ),
     ),
@@ -314,7 +314,7 @@ RUNBOOKS: Final[Mapping[str, Runbook]] = {
     ),
     "runner_already_running": Runbook(
         "A second runner was started in one process and ended at once. This is a bug; nothing was sent twice.",
-        "同一进程中启动了第二个运行器并立即结束。这是缺陷；没有重复发送。",
+        "同一进程中启动了第二个发送器并立即结束。这是缺陷；没有重复发送。",
         (_BUG,),
     ),
     "process_refused": Runbook(

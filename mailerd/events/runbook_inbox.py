@@ -17,10 +17,10 @@ INBOX_RUNBOOKS: Final[Mapping[str, Runbook]] = {
     "letter_given_back": Runbook(
         "Google had answered that it took this letter, and wrote later that it did not send it, since the mailbox had reached "
         "its limit. The letter waits again, lost no attempt, and goes once the sender's day has room.",
-        "Google 曾答复已接收该邮件，随后通知因邮箱达到限额而未发出。该邮件重新等待，不消耗尝试次数，待发件人当日额度恢复后发送。",
+        "Google 曾应答已接收该邮件，随后通知因邮箱达到限额而未发出。该邮件重新等待，不消耗尝试次数，待发件人当日额度恢复后发送。",
         (
             LikelyCause("the mailbox may send less than pace.per_day says (a trial account, a new one)", "该邮箱的实际额度低于 pace.per_day（试用或新账户）", "mailerd senders set SENDER --per-day N"),
-            LikelyCause("the person or another program sends from the same mailbox: leave them a reserve", "本人或其他程序也在使用该邮箱发信：请预留额度", "mailerd senders set SENDER --reserve N"),
+            LikelyCause("the person or another program sends from the same mailbox: leave them a reserve", "本人或其他程序也在使用该邮箱发送邮件：请预留额度", "mailerd senders set SENDER --reserve N"),
         ),
     ),
     "sender_rests": Runbook(

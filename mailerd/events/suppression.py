@@ -33,13 +33,13 @@ class SuppressionEvents(EventEmitter):
     @event(
         "warning",
         en="unsubscribe request could not be stored and was answered with 503: {cause}",
-        zh="退订请求无法存储，已答复 503：{cause}",
+        zh="退订请求无法存储，已应答 503：{cause}",
     )
     def unsubscribe_unserved(self, *, cause: str) -> None: ...
 
     @event(
         "error",
         en="public site met a bug in mailerd and answered 500; please report the stack",
-        zh="退订站点触发了 mailerd 的缺陷，已答复 500；请报告堆栈",
+        zh="退订站点触发了 mailerd 的缺陷，已应答 500；请报告堆栈",
     )
     def unsubscribe_failed(self, *, error: BaseException) -> None: ...

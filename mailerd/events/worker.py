@@ -210,7 +210,7 @@ class RunnerEvents(EventEmitter):
     @event(
         "warning",
         en="leases could not be renewed: {cause}; no letter is handed to Google whose lease could end before its answer",
-        zh="租约无法续期：{cause}；租约可能先于答复到期的邮件不会交给 Google",
+        zh="租约无法续期：{cause}；租约可能先于应答到期的邮件不会交给 Google",
     )
     def leases_not_renewed(self, *, letters: int, cause: str) -> None: ...
 

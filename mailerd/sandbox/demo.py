@@ -24,6 +24,7 @@ from mailerd.sandbox.google import COMPOSE, FakeGoogle, FakeLimits, serve
 from mailerd.sandbox.google.fake_limits import READONLY
 from mailerd.sandbox.mariadb import Server, ServerError
 from mailerd.sandbox.sandbox_dir import SandboxDir
+from mailerd.texts import tr
 
 _WATCH_S = 0.2
 _BOUNCES, _REPLIES = 0.03, 0.05
@@ -88,7 +89,7 @@ class _Sandbox:
         try:
             all_sent = await self._up()
         except asyncio.CancelledError:
-            self._screen.say("Ended.")
+            self._screen.say(tr("Ended."))
             return 1 if self._options.then_exit else 0
         return 0 if all_sent else 1
 
@@ -97,7 +98,9 @@ class _Sandbox:
         async with self._sandbox_dir.claimed():
             self._sandbox_dir.make()
             with Server(data=self._sandbox_dir.database, durable=True, port=self._options.database_port) as server:
-                self._screen.step("private database", f"127.0.0.1:{server.port}, data in {self._sandbox_dir.database}")
+                self._screen.step(
+                    "private database", tr(f"127.0.0.1:{server.port}, data in {self._sandbox_dir.database}")
+                )
                 return await self._beside(server)
 
     async def _beside(self, server: Server) -> bool:
@@ -106,7 +109,7 @@ class _Sandbox:
             self._screen.step("stand-in for Google", running.url)
             intake_port, public_port = _ports(options.intake_port)
             self._sandbox_dir.write_credential("client", google.accounts.client_file())  # as auth login looks for it
-            self._screen.step("unsubscribe links", f"http://127.0.0.1:{public_port}/u/, on this machine alone")
+            self._screen.step("unsubscribe links", tr(f"http://127.0.0.1:{public_port}/u/, on this machine alone"))
             self._sandbox_dir.write_configuration(
                 database=server.url,
                 google=running.url,
@@ -149,12 +152,12 @@ class _Sandbox:
                 summary = await self._send(google, daemon=daemon, key=key, outbox=outbox, base=base)
                 self._screen.summary(summary)
                 if not self._options.then_exit:
-                    self._screen.say("Ctrl-C ends it all.")
+                    self._screen.say(tr("Ctrl-C ends it all."))
                     await _until_cancelled()
                 return summary.as_promised
             finally:
                 if daemon.alive:
-                    self._screen.say("Ending; the daemon finishes what it has in hand.")
+                    self._screen.say(tr("Ending; the daemon finishes what it has in hand."))
 
     async def _send(self, google: FakeGoogle, *, daemon: DaemonProcess, key: str, outbox: str, base: str) -> Summary:
         demo = self._options.demo
@@ -162,9 +165,9 @@ class _Sandbox:
         async with Api(base, key=key) as api:
             await api.ready()
             taken = "" if base.endswith(f":{_INTAKE_PORT}") or self._options.intake_port is not None else _TAKEN
-            self._screen.step("daemon", f"{base} (process {daemon.pid}{taken})")
+            self._screen.step("daemon", tr(f"{base} (process {daemon.pid}{taken})"))
             posted = await api.post(self._job)
-            self._screen.step("sample job", f"accepted as {posted.id}: {posted.total} letters")
+            self._screen.step("sample job", tr(f"accepted as {posted.id}: {posted.total} letters"))
             with self._screen.progress(posted.total) as show:
                 done = await api.follow(posted, show)
         keys = Counter(letter.key for letter in google.sent if letter.key)

@@ -6,11 +6,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from mailerd.sandbox.demo_api import Job
 from mailerd.sandbox.sandbox_dir import SandboxDir
+from mailerd.texts import heading, in_chinese, language, tr
 
 _STEP_PERCENT = 5
 # Google gives a Cloud project made since May 2026 6,000 quota units per user and minute, and drafts.create and
@@ -53,16 +55,18 @@ class Screen:
 
     def banner(self) -> None:
         """What must be known before anything else."""
-        self.say("SANDBOX: nothing leaves this machine, and no letter is delivered.", style="bold yellow")
-        self.say("沙盒：一切都留在本机，不会有任何邮件寄出。", style="bold yellow")
+        english = "SANDBOX: nothing leaves this machine, and no letter is delivered."
+        for line in (in_chinese(english),) if language() == "zh" else (english, in_chinese(english)):
+            self.say(line, style="bold yellow")
 
     def step(self, what: str, where: str) -> None:
         """Something is up."""
-        self.say(f"  {what:<20} {where}")
+        what = heading(tr(what))
+        self.say(f"  {what}{' ' * max(1, 21 - cell_len(what))}{where}")
 
     def trouble(self, text: str) -> None:
         """Something failed."""
-        self.say(f"sandbox: {text}", style="red")
+        self.say(tr(f"sandbox: {tr(text)}"), style="red")
 
     @contextmanager
     def progress(self, total: int) -> Iterator[Callable[[Job], None]]:
@@ -78,10 +82,10 @@ class Screen:
             yield show_line
             return
         columns = (
-            TextColumn("  sending"),
+            TextColumn("  " + heading("sending")),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]:.0f} letters/s"),
+            TextColumn("{task.fields[rate]:.0f} " + heading("letters/s")),
             TimeElapsedColumn(),
         )
         with Progress(*columns, console=self._console) as bar:
@@ -97,24 +101,28 @@ class Screen:
         """How the job went, where to look, and what to do next."""
         job, sandbox_dir = summary.job, summary.sandbox_dir
         others = ", ".join(f"{count} {state}" for state, count in job.counts.items() if state != "sent" and count)
-        took = f"in {job.elapsed_s:.1f} s, {job.rate:.0f} letters/s"
+        took = tr(f"in {job.elapsed_s:.1f} s, {job.rate:.0f} letters/s")
         self.say("")
-        earlier = f" ({summary.received - job.total} of earlier jobs)" if summary.received > job.total else ""
+        earlier = tr(f" ({summary.received - job.total} of earlier jobs)") if summary.received > job.total else ""
         self.say(
-            f"Sent {job.sent} of {job.total} letters {took}; {others or 'none failed'}. "
-            f"The stand-in has {summary.received}{earlier}, {summary.twice or 'none'} of them twice.",
+            tr(
+                f"Sent {job.sent} of {job.total} letters {took}; {others or tr('none failed')}. "
+                f"The stand-in has {summary.received}{earlier}, {summary.twice or tr('none')} of them twice."
+            ),
             style="bold green" if summary.as_promised else "bold red",
         )
         minutes, seconds = divmod(round(job.total * 60 / _GOOGLES_PACE_PER_MINUTE), 60)
         self.say(
-            f"With Google itself that takes {minutes} min {seconds:02d} s: a new Cloud project may send "
-            f"{_GOOGLES_PACE_PER_MINUTE} letters a minute from one mailbox. Here pace and quota are switched off."
+            tr(
+                f"With Google itself that takes {minutes} min {seconds:02d} s: a new Cloud project may send "
+                f"{_GOOGLES_PACE_PER_MINUTE} letters a minute from one mailbox. Here pace and quota are switched off."
+            )
         )
         self.step("read the letters", summary.outbox)
         self.step("the same as files", f"{sandbox_dir.outbox}/*.eml")
         self.step("the daemon's log", str(sandbox_dir.log))
         self.step("do the books balance", _command(summary.program, "audit", sandbox_dir))
-        self.say("Post the next job (this line works as it stands):")
+        self.say(tr("Post the next job (this line works as it stands):"))
         # --noproxy: a proxy in the environment would be asked for 127.0.0.1 and not find it.
         words = [
             "curl",
@@ -131,12 +139,12 @@ class Screen:
     def how_to(self, sandbox_dir: SandboxDir, program: Sequence[str], *, outbox: str) -> None:
         """How to point a daemon at the sandbox."""
         self.step("configuration", str(sandbox_dir.configuration))
-        self.step("credentials", f"{sandbox_dir.credentials}/ (one file per mailbox)")
+        self.step("credentials", tr(f"{sandbox_dir.credentials}/ (one file per mailbox)"))
         self.step("sent letters", outbox)
-        self.say("Point a daemon at it, in another terminal:")
+        self.say(tr("Point a daemon at it, in another terminal:"))
         for words in (["migrate"], ["keys", "create", "me"], ["run"]):
             self.say("  " + _command(program, *words, sandbox_dir))
-        self.say("Ctrl-C ends the sandbox.")
+        self.say(tr("Ctrl-C ends the sandbox."))
 
     def _waits(self) -> Callable[[Job], None]:
         said = ""
@@ -146,7 +154,7 @@ class Screen:
             if job.cause_of_wait != said:
                 said = job.cause_of_wait
                 if said:
-                    self.say(f"  it waits: {said}", style="yellow")
+                    self.say(tr(f"  it waits: {said}"), style="yellow")
 
         return show
 
@@ -158,9 +166,8 @@ class Screen:
             step = job.done * 100 // max(job.total, 1) // _STEP_PERCENT
             if step > shown:
                 shown = step
-                self.say(
-                    f"  {job.done * 100 // max(job.total, 1):3d} %  {job.done} of {job.total}  {job.rate:.0f} letters/s"
-                )
+                share = job.done * 100 // max(job.total, 1)
+                self.say(tr(f"  {share:3d} %  {job.done} of {job.total}  {job.rate:.0f} letters/s"))
 
         return show
 

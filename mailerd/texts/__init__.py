@@ -7,8 +7,9 @@ from importlib import import_module
 from typing import Final
 
 from mailerd.core.texts import Catalogue, Language
+from mailerd.texts.headings import HEADINGS
 
-TABLES: Final = ("api", "causes", "letters", "rows", "sign_ins")
+TABLES: Final = ("api", "causes", "channels", "checks", "commands", "demo", "letters", "options", "rows", "sign_ins")
 """The modules of this package; each has a mapping TEXTS. They are read when the first Chinese sentence is wanted."""
 _LANGUAGE: Final = ContextVar[Language]("language", default="en")
 
@@ -40,9 +41,16 @@ def in_chinese(english: str) -> str:
     return catalogue().chinese(english)
 
 
-def from_environment(environment: Mapping[str, str]) -> Language | None:
-    """The language that POSIX's variables ask for; None where they name none."""
+def heading(english: str) -> str:
+    """A heading of a table, or a label, in the language of this context; one that names a field stays as it is."""
+    return HEADINGS.get(english, english) if _LANGUAGE.get() == "zh" else english
+
+
+def from_environment(environment: Mapping[str, str]) -> Language:
+    """The language of a command before it has read a configuration: `log.language`, then what POSIX's variables say."""
+    if (own := environment.get("MAILERD_LOG__LANGUAGE", "").strip().lower()) in {"en", "zh"}:
+        return "zh" if own == "zh" else "en"
     for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
         if value := environment.get(name, ""):
             return "zh" if value.lower().startswith("zh") else "en"
-    return None
+    return "en"

@@ -120,9 +120,23 @@ def test_both_readmes_have_the_same_headings_and_blocks() -> None:
 
 def test_both_readmes_lead_to_the_same_places_and_name_the_same_things() -> None:
     other = {"README.md", "README.zh-CN.md"}
-    led_to = {link.replace(".zh-CN.md", ".md") for link in set(CHINESE.links) - other}
-    assert sorted(set(README.links) - other) == sorted(led_to)
+    ours, theirs = (
+        {link.replace(".zh-CN.md", ".md") for link in set(paper.links) - other} for paper in (README, CHINESE)
+    )
+    assert sorted(ours) == sorted(theirs)
     assert set(README.spans) == set(CHINESE.spans)
+
+
+GUIDES = ("api", "index", "mailboxes", "monitoring", "service", "troubleshooting", "unsubscribe")
+"""The documents for users that stand in both languages; others that do are found by their names."""
+
+
+@pytest.mark.parametrize("name", GUIDES)
+def test_a_guide_and_its_chinese_lead_to_one_another(name: str) -> None:
+    english, chinese = Paper(ROOT / f"docs/{name}.md"), Paper(ROOT / f"docs/{name}.zh-CN.md")
+    assert f"{name}.zh-CN.md" in english.links
+    assert f"{name}.md" in chinese.links
+    assert [level for level, _ in english.headings] == [level for level, _ in chinese.headings]
 
 
 async def test_the_job_in_the_readme_is_accepted_and_renders() -> None:

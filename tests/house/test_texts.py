@@ -1,30 +1,39 @@
 """Every sentence that people read has its Chinese, and each is read back as what it is."""
 
+import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from string import Formatter
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
 from mailerd import texts
+from mailerd.cli import lazy_group
 from mailerd.core.texts import Catalogue, Text, is_chinese
 from tests.house.sentences import Sentence, key, sentences
 from tests.house.source import ROOT, modules
 
 SURFACES: Final[Mapping[str, tuple[str, ...]]] = {
-    "causes in the log": ("core", "store", "gmail", "worker", "ops", "app.py"),
+    "causes in the log": ("core", "store", "gmail", "worker", "inbox", "ops", "app.py"),
     "errors of the API": ("intake", "mail"),
     "the configuration": ("config",),
+    "commands and their help": ("cli",),
+    "mailerd check": ("cli/checks",),
+    "the sandbox": ("sandbox/demo.py", "sandbox/demo_api.py", "sandbox/demo_processes.py", "sandbox/demo_screen.py"),
 }
 """The folders and modules that speak to people, by where their words are read."""
 SILENT: Final = (
     "gmail/oauth_callback.py",
     "intake/docs_pages.py",
     "intake/openapi.py",
+    "intake/openapi_schemas.py",
+    "intake/openapi_words.py",
+    "intake/operations.py",
     "intake/routes.py",
+    "intake/webhook_routes.py",
     "intake/unsubscribe_pages.py",
     "intake/unsubscribe_site.py",
     "mail/environment.py",
@@ -35,6 +44,32 @@ SILENT: Final = (
 """What is for developers and for Prometheus, which is English; and pages that have their own languages."""
 NO_WORDS: Final = frozenset(
     {
+        "{unit} is {active}",
+        "{unit} is {load}",
+        "# Written by `mailerd sandbox` at every start. It points at the sandbox: nothing leaves this machine.",
+        ": run `mailerd",
+        "ALL PRIVILEGES",
+        "Bearer {access_token}",
+        "FORCE INDEX (PRIMARY)",
+        "FORCE INDEX (by_kind)",
+        "FORCE INDEX (letter)",
+        "FORCE INDEX (thread)",
+        "GRANT ALL PRIVILEGES ON the database.* TO the user of database.url",
+        "Gmail is used outside `async with`",
+        "X-API-Key: {key}",
+        "bold green",
+        "bold red",
+        "bold yellow",
+        "command, {person}",
+        "ddress already in use",
+        "gzip, deflate",
+        "mkdir -p {kept} && systemctl restart systemd-journald",
+        "more sender",
+        "n.id, n.mailbox, n.gmail_id, n.recipient_id, n.job_id, n.email, n.kind, n.code, n.detail, n.believed, n.at",
+        "of the command",
+        "paused by hand",
+        "{check}: {what}: a remedy is missing",
+        "{path} is {partition}",
         "{row} since {row2}",
         "{kind} is {absolute}",
         " and {it} more",
@@ -44,8 +79,6 @@ NO_WORDS: Final = frozenset(
         ", and {it} more",
         ", of which the first {max_details} are listed",
         ": still here\n\n",
-        "Bearer {access_token}",
-        "Gmail is used outside `async with`",
         "Hello {{{{ name }}}}",
         "Mail service not enabled",
         "Quota exceeded",
@@ -53,13 +86,10 @@ NO_WORDS: Final = frozenset(
         "Value error, ",
         "\\bADD (COLUMN|KEY) (\\w+)",
         "`mailerd auth login --sender {sender}`",
-        'attachment; filename="suppressions.csv"',
-        'attachment; filename="{id}.csv"',
         "auto reply",
         "automatic reply",
         "automatisch antwoord",
         "automatische antwort",
-        "gzip, deflate",
         "no one",
         "out of office",
         "rate limit",
@@ -104,6 +134,17 @@ def unescaped(template: str) -> str:
 def test_every_sentence_has_its_chinese(surface: str) -> None:
     missing = [f"{each.spot} {each.template!r}" for each in spoken(SURFACES[surface]) if each.key not in KEYS]
     assert missing == [], "give them their Chinese in mailerd/texts"
+
+
+def test_every_command_and_option_has_its_help_in_chinese() -> None:
+    def helps(command: Any) -> Iterator[str]:  # typer has a click of its own, with types of its own
+        yield from inspect.cleandoc(command.help or "").split("\n\n")
+        yield from (each.help for each in command.params if getattr(each, "help", None))
+        for each in getattr(command, "commands", {}).values():
+            yield from helps(each)
+
+    said = {text for name in lazy_group.COMMANDS for text in helps(lazy_group.load(name)) if text}
+    assert sorted(text for text in said if not is_chinese(texts.in_chinese(text))) == []
 
 
 def test_every_text_is_chinese_over_the_same_fields() -> None:

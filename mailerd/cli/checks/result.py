@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from mailerd.texts import heading, tr
+
 
 class Level(StrEnum):
     """How bad it is: a WARN works for now, a FAIL does not."""
@@ -28,8 +30,10 @@ class CheckResult:
 
     def line(self) -> str:
         """As a person reads it: PASS, WARN or FAIL, and after an arrow what is to be looked at or done."""
-        text = f"{self.what} -> {self.remedy}" if self.remedy else self.what
-        return f"{self.level}  {self.check:<21} {' '.join(text.split())}"
+        check = heading(tr(self.check))
+        what, remedy = tr(self.what), tr(self.remedy)
+        text = f"{what} -> {remedy}" if remedy else what
+        return f"{self.level}  {check:<21} {' '.join(text.split())}"
 
 
 def ok(check: str, what: str) -> CheckResult:
