@@ -137,7 +137,7 @@ async def _measure(place: Place) -> None:
     refused = set(place.refused)
     for n, noted in enumerate(place.failovers):
         until = place.failovers[n + 1].at if n + 1 < len(place.failovers) else accepted[-1]
-        times = [noted.at, *(at for at in accepted if noted.at <= at <= until)]
+        times = [noted.at, *(at for at in accepted if noted.at <= at <= until), max(noted.at, until)]
         noted.pause = max((later - earlier for earlier, later in pairwise(times)), default=0.0)
         back = next((at for at in accepted if at > noted.stood), noted.stood)
         noted.after = back - noted.stood
