@@ -35,10 +35,13 @@ def _frames(task: "asyncio.Task[object]") -> str:
 
 def of_threads() -> str:
     """Every thread, its innermost frame first."""
-    with tempfile.TemporaryFile() as file:  # it wants a real one
-        faulthandler.dump_traceback(file=file, all_threads=True)
-        file.seek(0)
-        stacks = file.read().decode("utf-8", "backslashreplace").rstrip()
+    try:
+        with tempfile.TemporaryFile() as file:  # it wants a real one
+            faulthandler.dump_traceback(file=file, all_threads=True)
+            file.seek(0)
+            stacks = file.read().decode("utf-8", "backslashreplace").rstrip()
+    except OSError as error:  # a disk that is full must not hide that the loop stands still
+        return f"the stacks of the threads are not known: {error}"
     for thread in threading.enumerate():
         stacks = stacks.replace(f"hread 0x{thread.ident:016x} ", f"hread {thread.name} ")
     return stacks

@@ -1,7 +1,10 @@
 """The watch: ready when it may be, the watchdog fed by progress alone, and stacks in the log before the end."""
 
 import asyncio
+import tempfile
 from datetime import UTC, datetime, timedelta
+
+import pytest
 
 from mailerd.core.states import JobStatus, State
 from mailerd.core.stats import QueueStats, SenderStats, words
@@ -89,6 +92,20 @@ async def test_a_blocked_loop_is_told_once_by_the_guard() -> None:
     scene.monitor.look(asyncio.get_running_loop())
     (told,) = scene.heard.of("loop_blocked")
     assert "hread MainThread (most recent call first)" in told["stacks"]
+
+
+async def test_a_blocked_loop_is_told_where_no_file_can_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full() -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    scene = Scene()
+    scene.monitor.beat()
+    scene.at = 11.0
+    scene.monitor.look(asyncio.get_running_loop())
+    (told,) = scene.heard.of("loop_blocked")
+    assert "no space left on device" in told["stacks"]
+    assert "task " in told["stacks"]
 
 
 async def test_a_reload_that_is_refused_shows_in_the_status() -> None:
