@@ -17,10 +17,6 @@ NOTICE_UNITS: Final = 2 * UNITS[Call.MESSAGES_GET]
 """Of a notice: its headers, and then its body."""
 MIN_ROUND: Final = NOTICE_UNITS + UNITS[Call.HISTORY_LIST] + UNITS[Call.GET_PROFILE]
 """A round begins only where it can read one notice; less would be spent again and again for nothing."""
-_MAX_SAVED: Final = timedelta(hours=1)
-"""Units of a longer rest are not saved up."""
-_AT_FIRST: Final = timedelta(minutes=10)
-"""What a mailbox that was never read has saved up."""
 _MINUTE: Final = timedelta(minutes=1)
 
 
@@ -48,7 +44,9 @@ class RoundBudget:
         if not units_per_minute:
             return cls(None)
         rate = units_per_minute * (IDLE_SHARE if idle else SHARE)
-        start = max(used_until or now - _AT_FIRST, now - _MAX_SAVED)
+        # A minute's share is saved up, or what one notice costs: more at once would take it from the letters.
+        saved = now - max(_MINUTE, _MINUTE * (MIN_ROUND / rate))
+        start = max(used_until or saved, saved)
         units = max(0.0, rate * ((now - start) / _MINUTE))
         return cls(units, rate, start, unrelated=max(units * UNRELATED_SHARE, float(UNITS[Call.MESSAGES_GET])))
 

@@ -119,8 +119,9 @@ NOW = datetime(2026, 12, 1, tzinfo=UTC)
 
 @pytest.mark.parametrize(
     "units,idle,since,left",
-    [(6000, False, MINUTE, 60), (6000, False, 5 * MINUTE, 300), (6000, False, timedelta(days=1), 3600),
-     (6000, True, MINUTE, 1200), (6000, False, None, 600), (0, False, None, None)],
+    [(6000, False, MINUTE, 60), (6000, False, MINUTE / 2, 30), (6000, False, timedelta(days=1), 60),
+     (6000, True, MINUTE, 1200), (6000, False, None, 60), (100, False, timedelta(days=1), MIN_ROUND),
+     (0, False, None, None)],
 )  # fmt: skip
 def test_a_round_has_a_hundredth_of_the_minute_while_letters_wait(
     units: int, *, idle: bool, since: timedelta | None, left: float | None
