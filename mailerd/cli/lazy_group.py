@@ -91,6 +91,7 @@ def load(name: str) -> Any:
 def _localized(command: Any) -> Any:
     """A command whose help is in the language of this process."""
     if language() == "zh":
+        command.rich_markup_mode = None  # rich cuts Chinese, which has no spaces, where a line ends
         command.help = "\n\n".join(map(tr, inspect.cleandoc(command.help or "").split("\n\n"))) or None
         for parameter in command.params:
             if text := getattr(parameter, "help", None):

@@ -243,7 +243,7 @@ def _repair(each: SenderSummary) -> str | None:
 
 def _row(each: SenderSummary) -> tuple[str, ...]:
     it = each.state
-    state = "sends"
+    state = heading("sends")
     if it.paused and it.paused_until:
         mended = _repair(each)
         end = tr(f"until {mended}") if mended else until(it.paused_until)

@@ -18,6 +18,7 @@ _DRAIN_LIMIT_S = DRAIN_S + 10.0  # above the daemon's own, so that it is killed 
 _TAIL_LINES = 25
 
 # The daemon must see the sandbox's file and nothing else: a DATABASE_URL of the person's own would win over the file.
+_LANGUAGE = "MAILERD_LOG__LANGUAGE"
 _ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "VIRTUAL_ENV", "SSL_CERT_FILE")
 
 
@@ -65,7 +66,7 @@ class Commands:
             stdout=output,
             stderr=errors,
             cwd=self.configuration.parent,  # no .env file of the person's own here
-            env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+            env={name: os.environ[name] for name in (*_ENVIRONMENT, _LANGUAGE) if name in os.environ},
             start_new_session=True,  # Ctrl-C is for the sandbox; it ends the daemon in its own time
         )
 

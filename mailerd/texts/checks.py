@@ -168,4 +168,8 @@ TEXTS: Final = {
     "{prefix}_timeout = 4294967295: then it waits, and a failover forgets nothing": "请设置 {prefix}_timeout = 4294967295：它会等待，故障切换不丢失任何内容",
     "{prefix}_wait_point is AFTER_COMMIT: others see a commit before any replica has it": "{prefix}_wait_point 为 AFTER_COMMIT：在副本收到之前其他会话就能看到提交",
     "a COMMIT is answered when a replica has it": "COMMIT 在副本收到之后才应答",
+    "{where} answers": "{where} 有应答",
+    "1 letter waits": "1 封邮件等待",
+    "{number} letters wait": "{number} 封邮件等待",
+    "Google's": "Google 的",
 }

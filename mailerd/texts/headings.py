@@ -65,4 +65,8 @@ HEADINGS: Final = {
     "sending": "正在发送",
     "letters/s": "封/秒",
     "sent letters": "已发送的邮件",
+    "daemons": "守护进程",
+    "google": "Google",
+    "public site": "公开站点",
+    "sends": "发送中",
 }

@@ -227,4 +227,8 @@ TEXTS: Final = {
     "Say it before a daemon is started. Where the sign-in may read the sent mail (`auth login --metadata`), what was\nsent since the backup is found, and the rest goes out. Elsewhere a person settles each letter.": "请在启动守护进程之前执行。登录可以读取已发送邮件时（`auth login --metadata`），会找到自备份以来已发出的邮件，其余的正常发送。否则须由人逐封裁定。",
     "The exit code is 1 when letters failed, or when none of them can be sent. With --url the template is one of the\ndaemon's, by its name.": "有邮件失败，或没有一封能够发送时，退出码为 1。使用 --url 时模板属于守护进程，以名称指定。",
     "Try a job's failed letters anew, with all their attempts; what is sent and did not bounce is never touched.": "重新尝试任务中失败的邮件，尝试次数重新计算；不涉及已发送且未被退回的邮件。",
+    "paused until {end} ({cause}): {reason}": "已暂停至 {end:time}（{cause:text}）：{reason:text}",
+    "paused until it is resumed ({cause}): {reason}": "已暂停，直到被恢复（{cause:text}）：{reason:text}",
+    "paused until it is resumed: {reason}": "已暂停，直到被恢复：{reason:text}",
+    "paused by hand": "人工暂停",
 }

@@ -67,7 +67,6 @@ NO_WORDS: Final = frozenset(
         "more sender",
         "n.id, n.mailbox, n.gmail_id, n.recipient_id, n.job_id, n.email, n.kind, n.code, n.detail, n.believed, n.at",
         "of the command",
-        "paused by hand",
         "{check}: {what}: a remedy is missing",
         "{path} is {partition}",
         "{row} since {row2}",
