@@ -19,7 +19,8 @@ setup:  ## prepare this machine: Python, .venv, packages, database server (again
 run: setup  ## see it work: a private database, a stand-in for Google, a sample job; Ctrl-C ends it
 	@$(BIN)/mailerd sandbox --demo
 
-test: setup  ## run the whole test suite (WORKERS=1: in one process; TESTS=tests/store: a part of it)
+test:  ## run the whole test suite (WORKERS=1: in one process; TESTS=tests/store: a part of it)
+	@BROWSER=1 tools/setup
 	@$(BIN)/pytest -n $(WORKERS) --dist worksteal $(TESTS)
 
 check: lint test  ## everything that must hold: format, lint, types, layers, tests

@@ -9,6 +9,7 @@ from typing import Final
 
 from mailerd.clock import SystemClock, new_id
 from mailerd.config import LogSettings, Settings
+from mailerd.console_wiring import WiredConsole, wire_console
 from mailerd.core.decisions import RetryPolicy
 from mailerd.core.stats import QueueStats
 from mailerd.errors import ConfigurationError, DatabaseAwayError, DatabaseError
@@ -112,6 +113,7 @@ class Daemon:
     claims: Claims
     renderer: Renderer
     webhooks: webhooks.WebhookService
+    console: WiredConsole
 
     async def run(self, stop: asyncio.Event, *, started: Callable[[Sequence[Address]], None] | None = None) -> None:
         """Run until `stop`, then drain: claim nothing more, finish the letters in flight, record it, leave.
@@ -130,6 +132,7 @@ class Daemon:
                 parts.create_task(self.intake.run(sockets=sockets, started=listening), name="intake"),
                 parts.create_task(self.service.watchdog.loop(), name="watchdog"),
                 parts.create_task(self.service.alerter.run(), name="alerter"),
+                parts.create_task(self.console.live.run(), name="live updates of the console"),
             ]
             if not self.database.pool.writer.alone:
                 watching = watch_writer_loop(self.database, self.heartbeats)
@@ -229,8 +232,7 @@ def build(settings: Settings, log: EventSink, *, flush: Callable[[], bool] = lam
     """Join the parts of one daemon. `flush` hands journald what it has not taken yet, and says whether more is left."""
     clock, daemon_id = SystemClock(), new_id()
     lease = timedelta(seconds=settings.runner.lease)
-    policy = _policy(settings)
-    metrics = Metrics()
+    policy, metrics = _policy(settings), Metrics()
     alert_state = AlertState(settings.alerts, language=settings.log.language)
     changes = QueueChanges()
     sink = FanOut(log, metrics.on_event, alert_state.on_event, changes.on_event)
@@ -246,9 +248,8 @@ def build(settings: Settings, log: EventSink, *, flush: Callable[[], bool] = lam
     claims = _claims(settings, database, daemon_id, gmail=gmail, replay_log=replay_log)
     recorder = Recorder(records, clock=clock, events=events, heartbeats=heartbeats, memory=replay_log)
     in_flight = InFlight(rescues, lease=lease, clock=clock, events=events, heartbeats=heartbeats)
-    progress = JobProgress()
     links = UnsubscribeLinks(database, base_url=settings.public.base_url, clock=clock)
-    breaker = CircuitBreaker(clock=clock, events=events)
+    progress, breaker = JobProgress(), CircuitBreaker(clock=clock, events=events)
     delivery = Delivery(
         gmail=gmail, limited_gmail=_limited(claims, gmail, max_wait=_MAX_DELETION_WAIT), recorder=recorder,
         semaphore=gmail.semaphore, in_flight=in_flight, breaker=breaker, pause_log=PauseLog(clock=clock, events=events),
@@ -267,12 +268,14 @@ def build(settings: Settings, log: EventSink, *, flush: Callable[[], bool] = lam
     inbox = build_reader(settings, sink, claims, gmail=limited_gmail, wake=runner.wake, heartbeats=heartbeats)
     service = _service(sink, metrics, alert_state, changes, claims=claims, heartbeats=heartbeats, flush=flush)
     page = _page(settings, metrics, database, in_flight)
-    intake = _intake(settings, sink, claims=claims, wake=runner.wake, gmail=gmail, page=page)
+    console = wire_console(settings, sink, claims=claims, stats=service.stats.current, wake=runner.wake)
+    intake = _intake(settings, sink, claims=claims, wake=runner.wake, gmail=gmail, page=page, console=console)
+    console.attach(intake, sink)
     return Daemon(
         settings=settings, database=database, gmail=gmail, intake=intake, recorder=recorder, in_flight=in_flight,
         daemons=Daemons(database, daemon_id, on_lost_commits=replay_log.replay_again), runner=runner,
         recovery=recovery, inbox=inbox, progress=progress, events=events, store_events=store_events, service=service,
-        heartbeats=heartbeats, claims=claims, renderer=renderer,
+        heartbeats=heartbeats, claims=claims, renderer=renderer, console=console,
         webhooks=webhooks.build(settings, sink, heartbeats=heartbeats, meter=metrics),
     )  # fmt: skip
 
@@ -339,7 +342,14 @@ def _page(settings: Settings, metrics: Metrics, database: Database, in_flight: I
 
 
 def _intake(
-    settings: Settings, sink: EventSink, *, claims: Claims, wake: Callable[[], None], gmail: Gmail, page: MetricsPage
+    settings: Settings,
+    sink: EventSink,
+    *,
+    claims: Claims,
+    wake: Callable[[], None],
+    gmail: Gmail,
+    page: MetricsPage,
+    console: WiredConsole,
 ) -> Intake:
     def limits() -> DefaultLimits:
         return claims.defaults  # a reload changes them
@@ -355,6 +365,7 @@ def _intake(
         senders=SenderResolver(gmail, settings.gmail.aliases),
         page=page,
         webhooks=settings.webhooks,
+        console=console.routes,
         in_flight=settings.gmail.in_flight,
         opt_out=(settings.public, settings.unsubscribe),
         templates=Path(settings.templates.folder) if settings.templates.folder else None,

@@ -11,6 +11,7 @@ from html import unescape
 from pathlib import Path
 from typing import IO
 
+from playwright.sync_api import sync_playwright
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -23,7 +24,7 @@ LETTERS = 8
 
 
 def main() -> None:
-    """Run the demonstration, and take `mailerd top` while it sends and the outbox when it has sent."""
+    """Run the demonstration, and take `mailerd top` and the console while it sends and the outbox when it has sent."""
     mailerd = str(Path(sys.executable).with_name("mailerd"))
     with tempfile.TemporaryDirectory() as folder:
         command = [mailerd, "sandbox", "--demo", "--latency", "0.8"]
@@ -31,13 +32,27 @@ def main() -> None:
         assert sandbox.stdout is not None  # noqa: S101 - it is a pipe
         try:
             outbox = until(sandbox.stdout, r"stand-in for Google +(\S+)")
+            link = until(sandbox.stdout, r"console +(\S+)")
             until(sandbox.stdout, r"(60) of 240")
             top(mailerd, Path(folder))
+            console(link)
             until(sandbox.stdout, r"(Ctrl-C ends it all)")
             letters(outbox)
         finally:
             sandbox.terminate()
             sandbox.wait(60)
+
+
+def console(link: str) -> None:
+    """The first page while the job is sent, as a browser shows it."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 760})
+        page.goto(link)
+        page.click("button")
+        page.wait_for_load_state()
+        page.screenshot(path=PICTURES / "console.png")
+        browser.close()
 
 
 def until(lines: IO[str], pattern: str) -> str:

@@ -4,12 +4,12 @@ from typing import Final
 
 import typer
 
-from mailerd.cli import describe
 from mailerd.cli.common import ConfigOption, open_database, run_async, settings, warnings_only
 from mailerd.cli.failure import say_failed
 from mailerd.config import Settings
 from mailerd.core.plural import counted
 from mailerd.errors import ConfigurationError, MailerdError
+from mailerd.store import describe
 from mailerd.store.audit import audit as look
 from mailerd.store.audit import proofs
 from mailerd.store.default_limits import default_limits

@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from mailerd.cli import describe
 from mailerd.cli.common import ConfigOption, open_database, run_async, settings, warnings_only
 from mailerd.cli.find_job import JobArgument, job_named
 from mailerd.config import Settings
 from mailerd.core.states import MAX_PRIORITY, MIN_PRIORITY, ImpossibleRequestError, JobChange
 from mailerd.errors import MailerdError
+from mailerd.store import describe
 from mailerd.store.inbox.read_notices import BOUNCE_KINDS
 from mailerd.store.job_actions import ActionResult, JobActions
 from mailerd.store.jobs import Job

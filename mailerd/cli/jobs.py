@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
-from mailerd.cli import common, describe, job_actions
+from mailerd.cli import common, job_actions
 from mailerd.cli.common import ConfigOption, console, no_log, open_database, run_async, settings, warnings_only
 from mailerd.cli.find_job import PATIENCE, JobArgument, UnknownError, job_named
 from mailerd.cli.top_view import table
@@ -23,6 +23,7 @@ from mailerd.clock import ULID
 from mailerd.config import Settings
 from mailerd.core.states import OPEN, Proof, State
 from mailerd.errors import DatabaseError
+from mailerd.store import describe
 from mailerd.store.db.database import Database
 from mailerd.store.default_limits import default_limits
 from mailerd.store.forecast_inputs import ForecastReader

@@ -32,6 +32,7 @@ COMMANDS: Final = {
         "Examine configuration, database, daemons, mailboxes, port, disk, systemd; exit code 1 when something FAILs.",
     ),
     "auth": LazyCommand("auth", "app", "Sign mailboxes in at Google, and show which ones are."),
+    "console": LazyCommand("console", "app", "The console in the browser: a link that signs in."),
     "keys": LazyCommand("keys", "app", "Make, rotate, list and revoke API keys."),
     "senders": LazyCommand("senders", "app", "See and change what each mailbox may send; pause and resume it."),
     "suppress": LazyCommand("suppress", "app", "Add, remove, list, import and export suppressions."),

@@ -1,21 +1,20 @@
 """`mailerd send FILE.csv`: one letter to each line of a table, by a named template, and a bar until all are sent."""
 
 import asyncio
-import csv
 import hashlib
 import json
 import sys
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Final, TextIO
+from typing import Annotated, Final
 
 import typer
 
 from mailerd.cli.common import ConfigOption, json_object, no_log, open_database, run_async, settings, warnings_only
 from mailerd.cli.jobs import watch_until_ended
 from mailerd.cli.rendering import rendering
-from mailerd.cli.send_http import Line, by_name, faults, send_over_http
+from mailerd.cli.send_http import by_name, faults, send_over_http
 from mailerd.clock import SystemClock
 from mailerd.config import API_KEY, Settings
 from mailerd.core.plural import counted
@@ -27,27 +26,15 @@ from mailerd.intake.errors import ApiError
 from mailerd.intake.opted_out import mark_opted_out
 from mailerd.intake.parse_job import ParsedJob, parse_job
 from mailerd.intake.resolve_sender import SenderResolver
+from mailerd.mail.recipient_table import RecipientTable, read_table
 from mailerd.mail.renderer import ThreadRenderer
 from mailerd.mail.template_library import TemplateLibrary
 from mailerd.store.idempotency import DuplicateKeyError, IdempotencyKey
 from mailerd.store.jobs import Jobs
 from mailerd.texts import tr
 
-_OWN: Final = ("email", "name", "language")
-"""Columns that are a recipient's fields; every other one is a variable."""
 _THE_COMMAND: Final = 0
 """Stands for an API key's id where the command's own idempotency keys are kept; no key has it."""
-
-
-@dataclass(frozen=True)
-class _Table:
-    recipients: list[dict[str, Any]]
-    lines: list[int]
-    """The line on which each of them ends."""
-
-    def named(self, file: Path) -> Line:
-        """What says where a recipient stands."""
-        return lambda index: tr(f"{file} line {self.lines[index]}")
 
 
 def send(
@@ -105,7 +92,7 @@ def send(
 class _JobPoster:
     known: Settings
     library: TemplateLibrary
-    table: _Table
+    table: RecipientTable
     file: Path
     again: bool
 
@@ -181,47 +168,16 @@ async def _post(posting: _JobPoster, raw: bytes, *, wait: bool) -> int:
         print(tr(f"`mailerd jobs watch {job.id}` shows this again; the daemon sends on without it"))
 
 
-def _read(file: Path) -> _Table:
+def _read(file: Path) -> RecipientTable:
     try:
         if str(file) == "-":
-            return _table(sys.stdin, tr("standard input"))
+            return read_table(sys.stdin, tr("standard input"))
         with file.open(encoding="utf-8-sig", newline="") as opened_file:
-            return _table(opened_file, str(file))
+            return read_table(opened_file, str(file))
     except OSError as error:
         raise MailerdError(f"{file} cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise MailerdError(f"{file} is not UTF-8 (byte {error.start}): save it as CSV UTF-8") from error
-    except csv.Error as error:
-        raise MailerdError(f"{file} is no CSV: {error}") from error
-
-
-def _table(opened_file: TextIO, name: str) -> _Table:
-    reader = csv.reader(opened_file, strict=True)
-    header = _folded([cell.strip() for cell in next(reader, [])])
-    if "email" not in header:
-        seen = ", ".join(header) or "nothing"
-        raise MailerdError(f"{name}: the first line must name the columns, one of them email; it has {seen}")
-    if len(set(header)) < len(header) or "" in header:
-        raise MailerdError(f"{name}: each column needs a name of its own: {', '.join(header)}")
-    table = _Table([], [])
-    for row in reader:
-        if not any(cell.strip() for cell in row):
-            continue
-        if len(row) != len(header):
-            raise MailerdError(f"{name} line {reader.line_num}: {len(row)} cells where the header has {len(header)}")
-        table.recipients.append(_recipient(dict(zip(header, row, strict=True))))
-        table.lines.append(reader.line_num)
-    return table
-
-
-def _folded(header: list[str]) -> list[str]:
-    """The columns that are a recipient's fields, however they are capitalised; a variable's name is left as it is."""
-    return [low if (low := cell.lower()) in _OWN and low not in header else cell for cell in header]
-
-
-def _recipient(cells: dict[str, str]) -> dict[str, Any]:
-    own = {name: cells[name].strip() for name in _OWN if cells.get(name, "").strip()}
-    return {"email": "", **own, "variables": {name: value for name, value in cells.items() if name not in _OWN}}
 
 
 def _library(known: Settings, template: str) -> TemplateLibrary:

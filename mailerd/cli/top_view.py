@@ -13,13 +13,13 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from mailerd.cli.describe import SILENT, span
 from mailerd.core.forecast import Forecast, compute_forecast
 from mailerd.core.pauses import MANUAL, until
 from mailerd.core.plural import counted
 from mailerd.core.states import JobStatus, State
 from mailerd.core.stats import QueueStats, SenderStats, WebhookStats, counts
 from mailerd.store.db.database import Database
+from mailerd.store.describe import SILENT, span
 from mailerd.store.forecast_inputs import ForecastReader
 from mailerd.store.history import DaemonInfo, HistoryReader, LetterFailure
 from mailerd.store.jobs import Job, JobFilter, Jobs

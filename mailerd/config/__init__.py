@@ -82,6 +82,18 @@ class UnsubscribeSettings(Section):
     )
 
 
+class WebSettings(Section):
+    """`[web]`: the console, at / of the intake's address."""
+
+    enabled: bool = Field(True, description="whether there is a console")
+    hosts: Annotated[str, AfterValidator(values.host_names)] = Field(
+        "", description="names, by commas, under which browsers reach it, mail.example.com; addresses always work"
+    )
+    outbox: Annotated[str, AfterValidator(values.web_or_none)] = Field(
+        "", description="where the letters of the sandbox are read; empty: no such link"
+    )
+
+
 class TemplateSettings(Section):
     """`[templates]`."""
 
@@ -237,6 +249,7 @@ class Settings(BaseSettings):
     intake: IntakeSettings = IntakeSettings()
     public: PublicSettings = PublicSettings()
     unsubscribe: UnsubscribeSettings = UnsubscribeSettings()
+    web: WebSettings = WebSettings()
     templates: TemplateSettings = TemplateSettings()
     runner: RunnerSettings = RunnerSettings()
     gmail: GmailSettings = GmailSettings()

@@ -67,6 +67,15 @@ def networks(listed: str) -> str:
     return listed
 
 
+def host_names(listed: str) -> str:
+    """Names of hosts, with commas between them."""
+    names = [each.strip().lower() for each in listed.split(",") if each.strip()]
+    for name in names:
+        if not re.fullmatch(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", name):
+            raise ValueError(f"{name!r} is no name of a host: mail.example.com, without https:// and without a port")
+    return ",".join(names)
+
+
 def table(value: object) -> object:
     """A table as the environment can write it: JSON."""
     if not isinstance(value, str):

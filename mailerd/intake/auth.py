@@ -62,9 +62,25 @@ class ApiKeyAuth:
                 429, too many requests, or too many invalid keys from its address.
             DatabaseError: the key cannot be looked up.
         """
+        key = await self.check_secret(request, request.headers.get(HEADER))
+        now = self._clock.monotonic()
+        CALLER.set(key.name)
+        self._check(key, call, now=now)
+        if now - self._noted.get(key.id, -KEY_USE_INTERVAL) >= KEY_USE_INTERVAL:
+            self._noted[key.id] = now
+            self._to_note.add(key.id)
+            self._used.set()
+        return key
+
+    async def check_secret(self, request: web.Request, secret: str | None) -> ApiKey:
+        """The key of a secret that was shown with a request; who guesses is slowed down.
+
+        Raises:
+            ApiError: 401, there is none, it is unknown or it is revoked; 429, too many bad ones from this address.
+            DatabaseError: the key cannot be looked up.
+        """
         address = self._client_address.address(request)
         now = self._clock.monotonic()
-        secret = request.headers.get(HEADER)
         shown = digest(secret) if secret else None
         if shown not in self._known_good and self._failures.is_over(
             address, per_minute=MAX_FAILURES_PER_MINUTE, now=now
@@ -77,12 +93,6 @@ class ApiKeyAuth:
                 self._events.key_refused(address=address, method=request.method, path=raw_path(request))
             missing = f"the header {HEADER} is missing; `mailerd keys create` makes a key"
             raise ApiError(401, "unauthorized", "this API key is unknown or revoked" if secret else missing)
-        CALLER.set(key.name)
-        self._check(key, call, now=now)
-        if now - self._noted.get(key.id, -KEY_USE_INTERVAL) >= KEY_USE_INTERVAL:
-            self._noted[key.id] = now
-            self._to_note.add(key.id)
-            self._used.set()
         return key
 
     def _check(self, key: ApiKey, call: Permission, *, now: float) -> None:

@@ -90,24 +90,49 @@ class CreateJobEndpoint:
         query(request, allowed=())
         idempotency_key = _idempotency_key(request)
         async with self._shares.posts.place(key), self._bodies.read(request, key) as raw:
-            body = await self._compute(lambda: fingerprint(raw)) if idempotency_key else b""
-            if idempotency_key and (known := await self._answers.find(key.id, idempotency_key)):
-                return await self._repeat(known, idempotency_key, body=body, key=key)
-            renderer = self._renderer_for(key)
-            async with self._shares.for_check(raw, key):
-                parsed = await self._parse(raw, key, renderer)
-                if parsed.dry_run:
-                    return await self._dry_run(parsed, renderer)
-            if idempotency_key:
-                once = IdempotencyKey(
-                    key.id, idempotency_key, body, self._answers.keep,
-                    make_response=lambda send_at: to_json(_accepted(parsed, send_at, {})),
-                )  # fmt: skip
-                parsed = replace(parsed, job=replace(parsed.job, once=once))
-            try:
-                send_at = await self._store(parsed)
-            except DuplicateKeyError as error:  # a request with the same key was stored first
-                return await self._repeat(error.stored, idempotency_key or "", body=body, key=key)
+            stored = await self._check_and_store(raw, key, idempotency_key)
+        return await self._answer(stored, key, started=started)
+
+    async def post(self, raw: bytes, key: ApiKey, idempotency_key: str) -> web.Response:
+        """Do the same for a body of our own making; an `idempotency_key` of "" is none.
+
+        Raises:
+            ApiError, DatabaseError, RendererError: as `create`; nothing was stored, unless the error is in doubt.
+        """
+        started = self._clock.monotonic()
+        async with self._shares.posts.place(key):
+            stored = await self._check_and_store(bytearray(raw), key, idempotency_key or None)
+        return await self._answer(stored, key, started=started)
+
+    async def _check_and_store(
+        self, raw: bytearray, key: ApiKey, idempotency_key: str | None
+    ) -> web.Response | tuple[ParsedJob, datetime]:
+        """The job and when it is due; an answer where nothing is stored."""
+        body = await self._compute(lambda: fingerprint(raw)) if idempotency_key else b""
+        if idempotency_key and (known := await self._answers.find(key.id, idempotency_key)):
+            return await self._repeat(known, idempotency_key, body=body, key=key)
+        renderer = self._renderer_for(key)
+        async with self._shares.for_check(raw, key):
+            parsed = await self._parse(raw, key, renderer)
+            if parsed.dry_run:
+                return await self._dry_run(parsed, renderer)
+        if idempotency_key:
+            once = IdempotencyKey(
+                key.id, idempotency_key, body, self._answers.keep,
+                make_response=lambda send_at: to_json(_accepted(parsed, send_at, {})),
+            )  # fmt: skip
+            parsed = replace(parsed, job=replace(parsed.job, once=once))
+        try:
+            return parsed, await self._store(parsed)
+        except DuplicateKeyError as error:  # a request with the same key was stored first
+            return await self._repeat(error.stored, idempotency_key or "", body=body, key=key)
+
+    async def _answer(
+        self, stored: web.Response | tuple[ParsedJob, datetime], key: ApiKey, *, started: float
+    ) -> web.Response:
+        if isinstance(stored, web.Response):
+            return stored
+        parsed, send_at = stored
         self._wake()
         self._events.job_accepted(
             job=parsed.job.id,
@@ -119,7 +144,7 @@ class CreateJobEndpoint:
             key=key.name,
             request=REQUEST.get(),
         )
-        return await self._answer(parsed, send_at)
+        return await self._accepted(parsed, send_at)
 
     async def dry_run(self, request: web.Request) -> web.Response:
         """Tell what a post of this body would be answered; every letter is rendered, and nothing is stored."""
@@ -154,7 +179,7 @@ class CreateJobEndpoint:
         )
         return await self._opt_out.mark(parsed, key=key)
 
-    async def _answer(self, parsed: ParsedJob, send_at: datetime) -> web.Response:
+    async def _accepted(self, parsed: ParsedJob, send_at: datetime) -> web.Response:
         job = parsed.job
         once, forecast = job.once, await self._try_forecast(job.id, self._forecast.forecast(job.id))
         if once is not None and forecast:

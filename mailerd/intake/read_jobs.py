@@ -117,9 +117,13 @@ class ReadEndpoints:
         given = query(request, allowed=("status",))
         status = choice(given, "status", State)
         job = await self._lookup.of(request, key)
-        response = web.StreamResponse(headers={"Content-Disposition": f'attachment; filename="{job.id}.csv"'})
+        return await self.write_csv(request, job.id, status)
+
+    async def write_csv(self, request: web.Request, job_id: str, status: State | None = None) -> web.StreamResponse:
+        """The answer itself, once it is known that the caller may see the job."""
+        response = web.StreamResponse(headers={"Content-Disposition": f'attachment; filename="{job_id}.csv"'})
         response.content_type, response.charset = "text/csv", "utf-8"
-        page = await self._jobs.recipients(job.id, status=status, after=-1, limit=MAX_RECIPIENTS_LIMIT)
+        page = await self._jobs.recipients(job_id, status=status, after=-1, limit=MAX_RECIPIENTS_LIMIT)
         await response.prepare(request)
         if request.method == "HEAD":
             return response
@@ -128,7 +132,7 @@ class ReadEndpoints:
             await write(response, csv_lines([_row(each) for each in page]))
             if len(page) < MAX_RECIPIENTS_LIMIT:
                 break
-            page = await self._jobs.recipients(job.id, status=status, after=page[-1].seq, limit=MAX_RECIPIENTS_LIMIT)
+            page = await self._jobs.recipients(job_id, status=status, after=page[-1].seq, limit=MAX_RECIPIENTS_LIMIT)
         await response.write_eof()
         return response
 

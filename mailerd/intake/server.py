@@ -75,9 +75,15 @@ class Intake:
     `patience`: seconds that the database gets for one answer (database.connect_timeout). `wake` makes the runner look
     for work now. `grace`: seconds that requests under way get at a stop. `senders` None: every address has a mailbox.
     `page` makes `/metrics`. `in_flight`: seconds for which a send without an answer may still reach Google.
+    `console`: method, path and handler of each page for people.
     `templates`: the folder of the named templates. `opt_out`: the site of unsubscribe links, and when a job
     without a list is warned of.
     """
+
+    renderer: Renderer | None = None
+    create: CreateJobEndpoint | None = None
+    read: ReadEndpoints | None = None
+    """These three while it serves; the console uses them."""
 
     def __init__(
         self,
@@ -99,12 +105,12 @@ class Intake:
         opt_out: tuple[PublicSettings, UnsubscribeSettings] = (PublicSettings(), UnsubscribeSettings()),
         page: MetricsPage | None = None,
         webhooks: WebhookSettings | None = None,
+        console: Sequence[tuple[str, str, Handler]] = (),
     ) -> None:
-        self._settings, self._page, self._webhooks = settings, page, webhooks or WebhookSettings()
+        self._settings, self._page, self._console = settings, page, console
         self._opt_out = OptOut(database, opt_out, timeout=patience, sink=events.sink)
         self._database, self._patience = database, patience
-        self._wake = wake
-        self._events = events
+        self._wake, self._events, self._webhooks = wake, events, webhooks or WebhookSettings()
         self._clock = clock = clock or SystemClock()
         self._grace = grace
         self._body_timeout = body_timeout
@@ -118,11 +124,11 @@ class Intake:
         self._library = TemplateLibrary(templates)
         self._forecast = forecast
         self._senders = senders
-        address = ClientAddress(networks(settings.trusted_proxies))
+        self.client_address = address = ClientAddress(networks(settings.trusted_proxies))
         self._strangers = strangers = StrangerLog(events=events, clock=clock)
         keys = ApiKeys(database, timeout=patience)
-        self._auth = ApiKeyAuth(keys, client_address=address, strangers=strangers, events=events, clock=clock)
-        self._lookup = JobLookup(auth=self._auth, jobs=self._jobs)
+        self.auth = ApiKeyAuth(keys, client_address=address, strangers=strangers, events=events, clock=clock)
+        self._lookup = JobLookup(auth=self.auth, jobs=self._jobs)
         self._slow_clients = SlowClientReaper(
             timeout=first_request_timeout, strangers=strangers, events=events, clock=clock
         )
@@ -135,7 +141,7 @@ class Intake:
     ) -> None:
         """Serve until cancelled; `started` is called with the addresses once it listens."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._auth.write_last_used(), name="note the use of keys")
+            tasks.create_task(self.auth.write_last_used(), name="note the use of keys")
             purging = every(PURGE_INTERVAL, self._purge, first_after=PURGE_INTERVAL, sleep=self._clock.sleep)
             tasks.create_task(purging, name="purge old answers")
             tasks.create_task(self._serve_forever(sockets, started), name="serve")
@@ -167,6 +173,7 @@ class Intake:
         """
         executor = ThreadPoolExecutor(self._shares.threads, thread_name_prefix="intake")
         async with Renderer("checking", limits=CHECK_LIMITS, events=RendererEvents(self._events.sink)) as renderer:
+            self.renderer = renderer
             with server_log(self._events, self._strangers) as logger:
                 runner = web.AppRunner(
                     self._application(executor, renderer),
@@ -229,10 +236,10 @@ class Intake:
         application = web.Application(middlewares=[self._slow_clients.note_request, self._middleware.answer])
         application.on_response_prepare.append(self._middleware.on_prepare)
         job_events = JobEventsEndpoint(
-            auth=self._auth, lookup=self._lookup, jobs=self._jobs, streams=self._shares.streams, clock=self._clock
+            auth=self.auth, lookup=self._lookup, jobs=self._jobs, streams=self._shares.streams, clock=self._clock
         )
         feed = EventFeedEndpoint(
-            auth=self._auth,
+            auth=self.auth,
             feed=EventFeed(self._database, timeout=self._patience),
             streams=self._shares.streams,
             clock=self._clock,
@@ -243,8 +250,12 @@ class Intake:
             # Without the exception, GET /api/jobs/send_template_emails would be a job that is missing.
             path = it.path.replace("{id}", "{id:(?!send_template_emails$)[^/]+}")
             self._add_route(application, it.method, path, endpoints.pop(it.id))
+        if self._console:
+            del endpoints["/"]  # the way to the API's page, where there is no console
         for path, endpoint in endpoints.items():
             self._add_route(application, "GET", path, endpoint)
+        for method, path, handler in self._console:
+            self._add_route(application, method, path, handler)
         application.router.add_route("*", "/{path:.*}", no_such_path, expect_handler=self._middleware.on_expect)
         return application
 
@@ -268,12 +279,8 @@ class Intake:
         self, executor: ThreadPoolExecutor, renderer: Renderer, job_events: JobEventsEndpoint
     ) -> dict[str, Handler]:
         """The endpoints by the ids of their operations; pages for people by their paths."""
-        create = CreateJobEndpoint(
-            self._settings,
-            auth=self._auth,
-            bodies=self._bodies,
-            shares=self._shares,
-            jobs=self._jobs,
+        self.create = create = CreateJobEndpoint(
+            self._settings, auth=self.auth, bodies=self._bodies, shares=self._shares, jobs=self._jobs,
             answers=self._answers,
             library=self._library,
             renderer=renderer,
@@ -281,26 +288,26 @@ class Intake:
             forecast=self._forecast,
             executor=executor,
             events=self._events,
-            clock=self._clock,
-            opt_out=self._opt_out,
-            senders=self._senders,
-        )
+            clock=self._clock, opt_out=self._opt_out, senders=self._senders,
+        )  # fmt: skip
         actions = JobActionEndpoints(
             lookup=self._lookup, jobs=self._jobs, controls=self._controls, wake=self._wake, events=self._events,
             timeout=self._body_timeout,
         )  # fmt: skip
-        read = ReadEndpoints(lookup=self._lookup, jobs=self._jobs, forecast=self._forecast, events=self._events)
+        self.read = read = ReadEndpoints(
+            lookup=self._lookup, jobs=self._jobs, forecast=self._forecast, events=self._events
+        )
         check, writer = partial(self._check_ready, renderer), self._database.pool.writer
         health = HealthEndpoints(check, writer=writer, timeout=self._patience, clock=self._clock)
         docs = DocsEndpoints(lookup=self._lookup, library=self._library, renderer=renderer, executor=executor)
-        metrics = {"/metrics": MetricsEndpoint(self._page, auth=self._auth).metrics} if self._page else {}
+        metrics = {"/metrics": MetricsEndpoint(self._page, auth=self.auth).metrics} if self._page else {}
         return {
             "createJob": create.create,
             "dryRunJob": create.dry_run,
             "listJobs": read.jobs,
             "getJob": read.job,
             "listRecipients": read.recipients,
-            "findRecipients": PersonEndpoint(auth=self._auth, database=self._database, timeout=self._patience).letters,
+            "findRecipients": PersonEndpoint(auth=self.auth, database=self._database, timeout=self._patience).letters,
             "downloadResults": read.results,
             "streamJobEvents": job_events.events,
             "listJobActions": actions.list_actions,
@@ -310,12 +317,12 @@ class Intake:
             "getLiveness": health.live,
             "getReadiness": health.ready,
             **docs.pages(),
-            **(self._opt_out.endpoints(self._auth, self._shares, self._body_timeout) | metrics),
+            **(self._opt_out.endpoints(self.auth, self._shares, self._body_timeout) | metrics),
         }
 
     def _webhook_handlers(self) -> dict[str, Handler]:
         endpoints = WebhookEndpoints(
-            self._webhooks, auth=self._auth, database=self._database, timeout=self._patience,
+            self._webhooks, auth=self.auth, database=self._database, timeout=self._patience,
             body_timeout=self._body_timeout, clock=self._clock,
         )  # fmt: skip
         return endpoints.handlers()

@@ -117,6 +117,7 @@ class _Sandbox:
                 auth_uri=google.accounts.auth_uri,
                 intake_port=intake_port,
                 public_port=public_port,
+                outbox=running.url,
                 drain_s=DRAIN_S,
                 limits=not self._job,
             )
@@ -149,7 +150,7 @@ class _Sandbox:
         key = (await commands.ask("keys", "create", f"demo-{secrets.token_hex(4)}")).split()[-1]
         async with commands.daemon(log=self._sandbox_dir.log) as daemon, _watched(daemon.watch()):
             try:
-                summary = await self._send(google, daemon=daemon, key=key, outbox=outbox, base=base)
+                summary = await self._send(google, commands, daemon=daemon, key=key, outbox=outbox, base=base)
                 self._screen.summary(summary)
                 if not self._options.then_exit:
                     self._screen.say(tr("Ctrl-C ends it all."))
@@ -159,13 +160,17 @@ class _Sandbox:
                 if daemon.alive:
                     self._screen.say(tr("Ending; the daemon finishes what it has in hand."))
 
-    async def _send(self, google: FakeGoogle, *, daemon: DaemonProcess, key: str, outbox: str, base: str) -> Summary:
+    async def _send(
+        self, google: FakeGoogle, commands: Commands, *, daemon: DaemonProcess, key: str, outbox: str, base: str
+    ) -> Summary:
         demo = self._options.demo
         assert demo is not None  # noqa: S101 # only a demonstration sends
         async with Api(base, key=key) as api:
             await api.ready()
             taken = "" if base.endswith(f":{_INTAKE_PORT}") or self._options.intake_port is not None else _TAKEN
             self._screen.step("daemon", tr(f"{base} (process {daemon.pid}{taken})"))
+            link = (await commands.ask("console", "login")).split()[-1]
+            self._screen.step("console", tr(f"{link} (signs you in once; `mailerd console login` makes another)"))
             posted = await api.post(self._job)
             self._screen.step("sample job", tr(f"accepted as {posted.id}: {posted.total} letters"))
             with self._screen.progress(posted.total) as show:

@@ -12,6 +12,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
+_EXAMPLES = Path(__file__).parents[2] / "examples" / "templates"
+"""The templates of a checkout; an installed mailerd has none."""
 _LIMITS: Final = ("units_per_minute", "per_day", "consumer_per_day", "project_units_per_minute")
 """The keys of [pace] that limit unless they are 0."""
 _INBOX_INTERVAL_S = 2
@@ -74,6 +76,7 @@ class SandboxDir:
         auth_uri: str,
         intake_port: int,
         public_port: int,
+        outbox: str,
         drain_s: int,
         limits: bool,
     ) -> None:
@@ -90,6 +93,8 @@ class SandboxDir:
                 "credentials_dir": str(self.credentials),
             },
             "inbox": {"interval": _INBOX_INTERVAL_S},
+            "web": {"outbox": outbox},
+            "templates": {"folder": str(_EXAMPLES)} if _EXAMPLES.is_dir() else {},
             "pace": {} if limits else dict.fromkeys(_LIMITS, 0),
             "log": {"format": "text"},
         }

@@ -20,9 +20,11 @@ KEY_BYTES: Final = 32
 MAX_NAME_LENGTH: Final = 100
 """Characters of a key's name, as in the schema."""
 
-_COLUMNS: Final = (
-    "id, name, digest, hint, senders, permissions, per_minute, created_at, revoked_at, last_used_at, old_until"
-)
+KEY_COLUMNS: Final = (
+    "id", "name", "digest", "hint", "senders", "permissions", "per_minute", "created_at", "revoked_at", "last_used_at",
+    "old_until",
+)  # fmt: skip
+_COLUMNS: Final = ", ".join(KEY_COLUMNS)
 # Found by its old secret, it is shown with that one's digest: the caller compares. Without a name of its own the column
 # would be named by the bytes in it, which the driver cannot read.
 _FOUND: Final = _COLUMNS.replace("digest", "IF(digest = %s, digest, old_digest) AS digest", 1)
@@ -83,6 +85,11 @@ class ApiKey:
             # An endpoint makes the daemon post to an address of the client's choice: who may do that is named.
             return call not in _BY_NAME or self.senders is None
         return call in self.permissions
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether nothing limits it: it may see and change what concerns everybody."""
+        return self.senders is None and self.permissions is None
 
     def may_send(self, sender: str) -> bool:
         """Whether it may send from this mailbox, given in lower case."""
@@ -145,7 +152,7 @@ class ApiKeys:
                 (digest, digest, digest),
             )
             row = await cursor.fetchone()
-            return _key(row) if row else None
+            return key_of(row) if row else None
 
         return await self._database.request(work, what="look up a key", bound=self._timeout, read_only=True)
 
@@ -154,7 +161,7 @@ class ApiKeys:
 
         async def work(cursor: Cursor) -> list[ApiKey]:
             await cursor.execute(f"SELECT {_COLUMNS} FROM api_keys ORDER BY id")
-            return [_key(row) for row in await cursor.fetchall()]
+            return [key_of(row) for row in await cursor.fetchall()]
 
         return await self._database.request(work, what="list keys", bound=self._timeout)
 
@@ -226,7 +233,8 @@ async def _only(cursor: Cursor, which: str) -> int:
     return int(rows[0][0])
 
 
-def _key(row: tuple[Any, ...]) -> ApiKey:
+def key_of(row: tuple[Any, ...]) -> ApiKey:
+    """A key, from KEY_COLUMNS."""
     number, name, digest, hint, senders, permissions, per_minute, *moments = row
     created_at, revoked_at, last_used_at, old_until = (utc(moment) for moment in moments)
     return ApiKey(

@@ -3,7 +3,7 @@
 A job's row is locked first, so whatever a claim or a record does to it comes wholly before or wholly after.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -41,6 +41,7 @@ _FAILED: Final = (
     "job_id = %s AND status = 'failed' AND attempts > 0 AND message_id IS NULL AND NOT EXISTS "
     "(SELECT 1 FROM attempts a WHERE a.recipient_id = job_recipients.id AND a.event = 'sent')"
 )
+_WITH_ERROR: Final = " AND COALESCE(error, '') IN %s"
 _LOG_RETRIES: Final = f"""
 INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, error, at)
 SELECT id, attempts, %s, %s, 'retried', 1, error, UTC_TIMESTAMP(6) FROM job_recipients FORCE INDEX (claim)
@@ -134,10 +135,13 @@ class JobActions:
         priority: int = 0,
         unsure: bool = False,
         bounced: Sequence[str] = (),
+        errors: Collection[str] | None = None,
     ) -> ActionResult:
         """Do what is asked and record it. `letters`: the job's size.
 
         `unsure`: retry means to check the unsure letters; `bounced`: to send those again that bounced, of these kinds.
+
+        `errors`: retry only the letters that failed with one of these reasons.
 
         Raises:
             ImpossibleRequestError: the job's status does not allow it; nothing was changed or noted.
@@ -149,6 +153,8 @@ class JobActions:
             status = job_after(job.status, change)
             if change is JobChange.RETRY and bounced:
                 done = await _retry_bounced(cursor, job, status, bounced)
+            elif errors is not None and change is JobChange.RETRY and not unsure:
+                done = await _retry(cursor, job, status, errors=errors)
             else:
                 done = await self._do(cursor, job, change, status=status, priority=priority, unsure=unsure, actor=actor)
             retried = f"bounced: {', '.join(bounced)}" if bounced else "unsure" if unsure else "failed"
@@ -246,10 +252,13 @@ async def _resume(cursor: Cursor, job: _Found, status: JobStatus) -> ActionResul
     return ActionResult(changed=True, letters=0, status=status)
 
 
-async def _retry(cursor: Cursor, job: _Found, status: JobStatus) -> ActionResult:
+async def _retry(
+    cursor: Cursor, job: _Found, status: JobStatus, *, errors: Collection[str] | None = None
+) -> ActionResult:
     token = new_id()
-    await cursor.execute(_LOG_RETRIES, (token, token, job.id))
-    await cursor.execute(_RETRY, (after(State.FAILED, Transition.RETRIED).value, job.id))
+    only, reasons = ("", ()) if errors is None else (_WITH_ERROR, (tuple(errors) or ("",),))
+    await cursor.execute(_LOG_RETRIES + only, (token, token, job.id, *reasons))
+    await cursor.execute(_RETRY + only, (after(State.FAILED, Transition.RETRIED).value, job.id, *reasons))
     letters = cursor.rowcount
     if not letters:
         return ActionResult(changed=False, letters=0, status=job.status)

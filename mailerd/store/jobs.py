@@ -5,7 +5,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Any, Final
 
 from mailerd.core.fates import Fate
@@ -255,9 +255,18 @@ class Jobs:
         return found[0] if found else None
 
     async def newest(
-        self, *, before: str | None, limit: int, senders: Collection[str] | None, only: "JobFilter | None" = None
+        self,
+        *,
+        before: str | None,
+        limit: int,
+        senders: Collection[str] | None,
+        only: "JobFilter | None" = None,
+        counted: int | None = None,
     ) -> list[Job]:
-        """Jobs from the newest on, those before an id; `senders` None means those of all senders."""
+        """Jobs from the newest on, those before an id; `senders` None means those of all senders.
+
+        `counted`: letters that may be counted for it; the jobs that are left over then have no counts.
+        """
         where, values = only.conditions() if only else ([], [])
         if before is not None:
             where.append("j.id < %s")
@@ -268,8 +277,10 @@ class Jobs:
 
         async def work(cursor: Cursor) -> list[Job]:
             clause = f"WHERE {' AND '.join(where)} " if where else ""
-            await cursor.execute(f"SELECT j.id FROM jobs j {clause}ORDER BY j.id DESC LIMIT %s", (*values, limit))
-            return await _read_jobs(cursor, [row[0] for row in await cursor.fetchall()])
+            statement = f"SELECT j.id, j.total FROM jobs j {clause}ORDER BY j.id DESC LIMIT %s"
+            await cursor.execute(statement, (*values, limit))
+            rows = list(await cursor.fetchall())
+            return await _read_jobs(cursor, [row[0] for row in rows], uncounted=_uncounted(rows, counted))
 
         return await self._database.request(work, what="list jobs", bound=self._timeout, read_only=True)
 
@@ -320,11 +331,18 @@ def _batches(recipients: Iterable[NewRecipient]) -> Iterator[list[tuple[object, 
         yield batch
 
 
-async def _read_jobs(cursor: Cursor, ids: Sequence[str]) -> list[Job]:
+def _uncounted(rows: Sequence[tuple[str, int]], most: int | None) -> set[str]:
+    """The jobs whose letters are not counted, since together they are too many; the smallest are counted first."""
+    ordered = sorted(rows, key=lambda row: row[1])
+    sums = accumulate(total for _, total in ordered)
+    return {row[0] for row, total in zip(ordered, sums, strict=True) if most is not None and total > most}
+
+
+async def _read_jobs(cursor: Cursor, ids: Sequence[str], *, uncounted: Collection[str] = ()) -> list[Job]:
     """These jobs, in this order; one that is missing is left out."""
     if not ids:
         return []
-    await cursor.execute(_JOBS, (tuple(ids), tuple(ids)))
+    await cursor.execute(_JOBS, (tuple(it for it in ids if it not in uncounted) or ("",), tuple(ids)))
     counts: dict[str, dict[State, int]] = {job_id: dict.fromkeys(State, 0) for job_id in ids}
     rows = {}
     for row in await cursor.fetchall():

@@ -9,7 +9,18 @@ from typing import Final
 from mailerd.core.texts import Catalogue, Language
 from mailerd.texts.headings import HEADINGS
 
-TABLES: Final = ("api", "causes", "channels", "checks", "commands", "demo", "letters", "options", "rows", "sign_ins")
+TABLES: Final = (
+    "api",
+    "causes",
+    "channels",
+    "checks",
+    "commands",
+    "demo",
+    "letters",
+    "options",
+    "rows",
+    "sign_ins",
+)
 """The modules of this package; each has a mapping TEXTS. They are read when the first Chinese sentence is wanted."""
 _LANGUAGE: Final = ContextVar[Language]("language", default="en")
 

@@ -132,6 +132,8 @@ TEXTS: Final = {
     "read the log of actions": "读取操作记录",
     "read a subject": "读取主题",
     ", by {actor}": "，由 {actor} 操作",
+    "the intake does not serve yet": "接收端口尚未提供服务",
+    "Print an address that signs a browser in once; it is good for ten minutes.": "打印一个地址，浏览器凭它可登录一次；十分钟内有效。",
     "begin a session": "开始会话",
     "make a link": "创建链接",
     "look up a session": "查找会话",

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from mailerd.cli import describe
+from mailerd.store import describe
 from mailerd.store.default_limits import default_limits
 from mailerd.store.forecast_inputs import ForecastReader
 from mailerd.store.jobs import Jobs

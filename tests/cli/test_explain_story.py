@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from mailerd.cli import describe
 from mailerd.sandbox.google import FakeGoogle, FakeLimits, Fault, serve
+from mailerd.store import describe
 from mailerd.store.db.database import Database
 from mailerd.store.history import HistoryReader
 from mailerd.store.jobs import Jobs

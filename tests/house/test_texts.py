@@ -85,6 +85,7 @@ NO_WORDS: Final = frozenset(
         "Value error, ",
         "\\bADD (COLUMN|KEY) (\\w+)",
         "`mailerd auth login --sender {sender}`",
+        ", by {actor}",
         "auto reply",
         "automatic reply",
         "automatisch antwoord",

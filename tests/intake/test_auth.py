@@ -72,7 +72,7 @@ async def test_the_use_of_a_key_is_noted_at_most_once_a_minute(build: Build) -> 
     clock = SteppedClock()
     site = await build(clock=clock)
     noted: asyncio.Queue[set[int]] = asyncio.Queue()
-    gate = site.intake._auth
+    gate = site.intake.auth
     write = gate._keys.note_use
 
     async def note_use(ids: set[int]) -> None:
@@ -96,7 +96,7 @@ async def test_the_use_of_a_key_is_noted_at_most_once_a_minute(build: Build) -> 
 
 
 async def test_a_use_that_cannot_be_noted_stops_nothing(site: Site) -> None:
-    noting = asyncio.create_task(site.intake._auth.write_last_used())
+    noting = asyncio.create_task(site.intake.auth.write_last_used())
     await site.rows("ALTER TABLE api_keys DROP COLUMN last_used_at, ADD COLUMN last_used_at VARCHAR(1)")
     await site.get("/api/jobs")
 

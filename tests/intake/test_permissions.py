@@ -87,14 +87,14 @@ async def test_an_address_that_guesses_is_shut_out_for_a_while_before_the_databa
     clock = SteppedClock()
     site = await build(clock=clock)
     asked = 0
-    active = site.intake._auth._keys.active
+    active = site.intake.auth._keys.active
 
     async def count(digest: bytes) -> Any:
         nonlocal asked
         asked += 1
         return await active(digest)
 
-    monkeypatch.setattr(site.intake._auth._keys, "active", count)
+    monkeypatch.setattr(site.intake.auth._keys, "active", count)
     said = [
         (await site.get("/api/jobs", headers={"X-API-Key": f"x{number}"}))[0]
         for number in range(MAX_FAILURES_PER_MINUTE + 10)

@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from rich.console import Console
 
-from mailerd.cli import describe
 from mailerd.cli.top_view import look, page
 from mailerd.config import AlertSettings, DatabaseSettings, Settings
 from mailerd.core.pauses import until
@@ -15,6 +14,7 @@ from mailerd.core.stats import words
 from mailerd.events.store import StoreEvents
 from mailerd.ops.alert_state import AlertState
 from mailerd.ops.metrics import Metrics
+from mailerd.store import describe
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
 from mailerd.store.default_limits import default_limits

@@ -98,6 +98,9 @@ def main() -> None:
         sys.exit("the dog ate it")
     if words[0] == "migrate" and trouble == "deaf":
         signal.pause()
+    if words[:2] == ["console", "login"]:
+        say(f"http://127.0.0.1:{config['intake']['port']}/login/once")
+        return
     if words[:2] == ["keys", "create"]:
         name = Path(path).parent / f"key-{words[2]}"
         name.touch(exist_ok=False)  # a name can be given once

@@ -39,9 +39,9 @@ class ManualResolution:
 
 
 async def settle(
-    database: Database, recipient: int, *, change: Transition, message_id: str | None = None
+    database: Database, recipient: int, *, change: Transition, message_id: str | None = None, actor: str = ""
 ) -> ManualResolution:
-    """Write what a person found out: FOUND or MISSING.
+    """Write what a person found out: FOUND or MISSING. `actor`: who says so, where it is known.
 
     Raises:
         NotUnsureError: it is not unsure.
@@ -60,7 +60,8 @@ async def settle(
         if status != State.UNSURE.value:
             raise NotUnsureError(f"recipient {recipient} ({to}, job {job}) is {status}: only an unsure one is settled")
         new = after(State.UNSURE, change)
-        note = f"{SETTLED}: {'sent' if new is State.SENT else 'not sent'}"
+        by = f", by {actor}" if actor else ""
+        note = f"{SETTLED}: {'sent' if new is State.SENT else 'not sent'}{by}"
         proof = Proof.PERSON.value if new is State.SENT else None
         anew = int(new is State.WAITING)
         await cursor.execute(_RESOLVE, (new.value, note, message_id, proof, *[anew] * 4, new.value, recipient))

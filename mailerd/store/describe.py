@@ -56,9 +56,9 @@ def moment(at: datetime) -> str:
 def span(wait: timedelta) -> str:
     """A duration, for people."""
     seconds = max(0, round(wait.total_seconds()))
-    if seconds < 120:  # noqa: PLR2004 - up to there seconds are easier to read
+    if seconds < 120:
         return f"{seconds} s"
-    if seconds < 7200:  # noqa: PLR2004
+    if seconds < 7200:
         return f"{seconds // 60} min"
     return f"{seconds // 3600} h {seconds % 3600 // 60} min"
 

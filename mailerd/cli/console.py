@@ -1,0 +1,57 @@
+"""`mailerd console login`: a link that signs a browser in to the console, once."""
+
+from typing import Annotated
+
+import typer
+
+from mailerd.cli.common import ConfigOption, open_database, run_async, settings, warnings_only
+from mailerd.config import Settings
+from mailerd.errors import MailerdError
+from mailerd.store.api_keys import ApiKeys
+from mailerd.store.sessions import LINK_VALID, Sessions
+
+TIMEOUT = 4.0
+"""Seconds for one query."""
+CONSOLE_KEY = "console"
+"""The key that is made where none is named; its secret is kept by nobody."""
+
+app = typer.Typer(help="The console in the browser: a link that signs in.", no_args_is_help=True)
+
+
+@app.callback()
+def console() -> None:
+    """The console in the browser: a link that signs in."""
+
+
+@app.command("login")
+def login(
+    key: Annotated[
+        str, typer.Option(help="The name of the key as which the browser is signed in; `console` is made if needed.")
+    ] = CONSOLE_KEY,
+    config: ConfigOption = None,
+) -> None:
+    """Print an address that signs a browser in once; it is good for ten minutes."""
+    known = settings(config)
+    if not known.web.enabled:
+        raise MailerdError("there is no console: set web.enabled = true")
+    secret = run_async(_link(known, key))
+    host = "127.0.0.1" if known.intake.host in {"0.0.0.0", "::"} else known.intake.host  # noqa: S104 - it is compared
+    named = known.web.hosts.split(",")[0]
+    where = f"https://{named}" if named else f"http://{f'[{host}]' if ':' in host else host}:{known.intake.port}"
+    print(f"Open this in a browser within {LINK_VALID.total_seconds() / 60:.0f} minutes; it works once:")
+    print(f"{where}/login/{secret}")
+
+
+async def _link(known: Settings, name: str) -> str:
+    async with open_database(known, warnings_only(known).write) as database:
+        keys = ApiKeys(database, timeout=TIMEOUT)
+        if (found := await _named(keys, name)) is None and name == CONSOLE_KEY:
+            await keys.create(name)
+            found = await _named(keys, name)
+        if found is None:
+            raise MailerdError(f"no key that is still good has the name {name!r}; `mailerd keys list` shows them all")
+        return await Sessions(database, TIMEOUT).create_link(found)
+
+
+async def _named(keys: ApiKeys, name: str) -> int | None:
+    return next((key.id for key in await keys.all() if key.name == name and key.revoked_at is None), None)

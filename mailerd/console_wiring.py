@@ -1,0 +1,128 @@
+"""Joins the console: gives it its queries, and what the intake lends it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from aiohttp import web
+
+from mailerd.clock import SystemClock
+from mailerd.config import Settings
+from mailerd.core.stats import QueueStats
+from mailerd.errors import MailerdError
+from mailerd.events.base import EventSink, FanOut
+from mailerd.events.web import WebEvents
+from mailerd.intake.auth import CALLER
+from mailerd.intake.errors import ApiError
+from mailerd.intake.http_responses import REQUEST, error_response
+from mailerd.intake.server import Intake
+from mailerd.mail.renderer import Rendered
+from mailerd.mail.template_library import TemplateLibrary
+from mailerd.mail.templates import RecipientData, Template
+from mailerd.store.api_keys import ApiKey, ApiKeys
+from mailerd.store.console_queries import ConsoleQueries
+from mailerd.store.forecast_inputs import ForecastReader
+from mailerd.store.history import HistoryReader
+from mailerd.store.job_actions import JobActions
+from mailerd.store.jobs import Jobs
+from mailerd.store.queue.claim import Claims
+from mailerd.store.queue.rate_limits import DefaultLimits
+from mailerd.store.sessions import Sessions
+from mailerd.store.tallies import Tallies
+from mailerd.web.console import Console, Route
+from mailerd.web.html import PageRenderer
+from mailerd.web.live import LiveUpdates
+from mailerd.web.services import Lent, Services
+from mailerd.web.shared_reads import SharedReads
+
+STATEMENT_TIMEOUT = 2.0
+"""Seconds that the database gets for one question of a page."""
+
+
+def _services(
+    settings: Settings,
+    *,
+    claims: Claims,
+    sink: EventSink,
+    stats: Callable[[], QueueStats | None],
+    wake: Callable[[], None],
+) -> Services:
+    """What the pages use; the intake lends the rest."""
+    database, clock = claims.database, SystemClock()
+
+    def limits() -> DefaultLimits:
+        return claims.defaults  # a reload changes them
+
+    timeout = min(STATEMENT_TIMEOUT, settings.database.connect_timeout)
+    folder = settings.templates.folder
+    return Services(
+        settings=settings, database=database, jobs=Jobs(database, timeout=timeout),
+        actions=JobActions(
+            database, timeout=settings.database.connect_timeout, in_flight=timedelta(seconds=settings.gmail.in_flight)
+        ),
+        forecasts=ForecastReader(database, limits, timeout), history=HistoryReader(database),
+        keys=ApiKeys(database, timeout=timeout), sessions=Sessions(database, timeout), tallies=Tallies(database),
+        queries=ConsoleQueries(database), library=TemplateLibrary(Path(folder) if folder else None), limits=limits,
+        stats=stats, outage=lambda: database.outage, wake=wake, events=WebEvents(sink), clock=clock,
+        shared=SharedReads(clock),
+        pages=PageRenderer(),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class WiredConsole:
+    """The console of one daemon; without routes where the settings have none."""
+
+    services: Services
+    live: LiveUpdates
+    routes: tuple[Route, ...]
+
+    def attach(self, intake: Intake, sink: FanOut) -> None:
+        """Give it what only the intake has, and the events that change its pages."""
+        if self.routes:
+            _lend(self.services, intake)
+            sink.listeners.append(self.live.on_event)
+
+
+def wire_console(
+    settings: Settings,
+    sink: EventSink,
+    *,
+    claims: Claims,
+    stats: Callable[[], QueueStats | None],
+    wake: Callable[[], None],
+) -> WiredConsole:
+    """The console, and nothing of it listens yet."""
+    services, live = _services(settings, claims=claims, sink=sink, stats=stats, wake=wake), LiveUpdates()
+    return WiredConsole(services, live, tuple(Console(services, live).routes()) if settings.web.enabled else ())
+
+
+def _lend(services: Services, intake: Intake) -> None:
+
+    def note_caller(name: str) -> None:
+        CALLER.set(name)
+
+    async def post(raw: bytes, key: ApiKey, idempotency_key: str) -> web.Response:
+        try:
+            return await _there(intake.create).post(raw, key, idempotency_key)
+        except ApiError as error:
+            return error_response(error, request_id=REQUEST.get())
+
+    async def render(template: Template, readers: Sequence[RecipientData], origin: str) -> Sequence[Rendered]:
+        return await _there(intake.renderer).render(template, readers, origin=origin)
+
+    async def results(request: web.Request, job_id: str) -> web.StreamResponse:
+        return await _there(intake.read).write_csv(request, job_id)
+
+    services.lent = Lent(
+        check_key=intake.auth.check_secret, note_caller=note_caller, address=intake.client_address.address, post=post,
+        render=render, results=results,
+    )  # fmt: skip
+
+
+def _there[T](part: T | None) -> T:
+    """A part that the intake has while it serves."""
+    if part is None:
+        raise MailerdError("the intake does not serve yet")
+    return part

@@ -1,0 +1,35 @@
+"""What is said of the console: who signs in, and what is changed there that no other event tells."""
+
+from mailerd.events.base import EventEmitter, event
+
+
+class WebEvents(EventEmitter):
+    """Sessions, and changes that people make in the console."""
+
+    @event(
+        "info",
+        en="{key} has signed in to the console from {address} by {way}",
+        zh="{key} 已从 {address} 登录控制台，方式：{way}",
+    )
+    def console_signed_in(self, *, key: str, address: str, way: str) -> None: ...
+
+    @event(
+        "info",
+        en="{actor} has changed {what}: {change}",
+        zh="{actor} 已更改 {what}：{change}",
+    )
+    def console_changed(self, *, actor: str, what: str, change: str) -> None: ...
+
+    @event(
+        "info",
+        en="a request of the console was refused: {reason}, from {address}",
+        zh="控制台请求被拒绝：{reason}，来自 {address}",
+    )
+    def console_refused(self, *, reason: str, address: str) -> None: ...
+
+    @event(
+        "info",
+        en="{actor} asked to {action} job {job}: {letters} letters changed, the job is {status}",
+        zh="{actor} 请求对任务 {job} 执行 {action}：变更 {letters} 封邮件，任务状态 {status}",
+    )
+    def console_job_asked(self, *, job: str, action: str, actor: str, letters: int, status: str) -> None: ...

@@ -1,0 +1,194 @@
+"""Queries of the console that nothing else asks. None counts letters; each has a bound and reads by an index."""
+
+import hashlib
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from mailerd.store.db.cursor import Cursor, Statement
+from mailerd.store.db.database import Database
+from mailerd.store.db.times import utc
+
+MAX_FAILURES: Final = 5_000
+"""Failed letters of a job that are read to group them."""
+MAX_CAUSES: Final = 20
+"""Causes that are shown."""
+READ_TIMEOUT: Final = 2.0
+"""Seconds for one query."""
+
+FAILURES: Final = f"""
+SELECT f.error, COUNT(*), MIN(f.id) FROM (
+  SELECT error, id FROM job_recipients FORCE INDEX (claim)
+   WHERE job_id = %s AND status = 'failed' LIMIT {MAX_FAILURES}) f GROUP BY f.error"""
+JOB_OF: Final = "SELECT r.job_id, r.seq, r.to_email, r.to_name, r.variables FROM job_recipients r WHERE r.id = %s"
+DOUBTS: Final = """
+SELECT r.id, r.job_id, r.to_email, j.sender_email, r.updated_at, r.lease_until, r.checks, r.error
+  FROM jobs j FORCE INDEX (by_status) STRAIGHT_JOIN job_recipients r FORCE INDEX (claim)
+    ON r.job_id = j.id AND r.status = 'unsure'
+ WHERE j.status IN ('queued', 'sending', 'paused', 'cancelled') AND (j.status <> 'cancelled' OR j.finished_at IS NULL)
+   {senders} LIMIT %s"""
+ACTIONS: Final = """
+SELECT a.id, a.job_id, a.action, a.actor, a.detail, a.changed, a.letters, a.at, j.from_address
+  FROM job_actions a FORCE INDEX (PRIMARY) STRAIGHT_JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = a.job_id
+ {where} ORDER BY a.id DESC LIMIT %s"""
+_SUBJECT: Final = "SELECT subject, template_name, sender_name FROM jobs WHERE id = %s"
+_ADDRESS: Final = re.compile(r"[^\s<>\"']+@[^\s<>\"',;:]+")
+_IDENTIFIER: Final = re.compile(r"\b(?=\w*\d)\w{6,}\b|\b\d+\b")
+
+
+@dataclass(frozen=True)
+class FailureCause:
+    """Failed letters of one job whose reasons differ in addresses and numbers at most."""
+
+    id: str
+    """Names it in a form."""
+    text: str
+    letters: int
+    example: int
+    """One of the letters."""
+    errors: frozenset[str]
+    """The reasons as they stand on the rows."""
+
+
+@dataclass(frozen=True)
+class UnsureLetter:
+    """A letter of which it is not known whether it was sent."""
+
+    id: int
+    job_id: str
+    to_email: str
+    sender: str
+    since: datetime
+    look_at: datetime | None
+    """When it is looked for again; None: a person has to."""
+    checks: int
+    error: str | None
+
+
+@dataclass(frozen=True)
+class LoggedAction:
+    """What somebody asked of a job."""
+
+    id: int
+    job_id: str
+    action: str
+    actor: str
+    detail: str | None
+    changed: bool
+    letters: int
+    at: datetime
+    sender: str
+
+
+@dataclass(frozen=True)
+class LetterRow:
+    """Whose letter it is, and what it is made for."""
+
+    job_id: str
+    seq: int
+    to_email: str
+    to_name: str | None
+    variables: str | None
+
+
+@dataclass(frozen=True)
+class ConsoleQueries:
+    """Reads; writes nothing."""
+
+    database: Database
+
+    async def failures(self, job: str) -> list[FailureCause]:
+        """What has failed in a job by its cause, the most frequent first; of the first MAX_FAILURES letters.
+
+        Raises:
+            DatabaseError: it cannot be read.
+        """
+        return group_failures(await self._rows((FAILURES, (job,)), what="group failures"))
+
+    async def letter(self, recipient: int) -> LetterRow | None:
+        """Whose letter it is; None: there is none of this id.
+
+        Raises:
+            DatabaseError: it cannot be read.
+        """
+        rows = await self._rows((JOB_OF, (recipient,)), what="read a letter")
+        return LetterRow(*rows[0]) if rows else None
+
+    async def doubts(self, *, limit: int, senders: Collection[str] | None) -> list[UnsureLetter]:
+        """Unsure letters of unfinished jobs.
+
+        Raises:
+            DatabaseError: they cannot be read.
+        """
+        rows = await self._rows(doubts_statement(limit, senders), what="list doubts")
+        return [
+            UnsureLetter(id_, job, to, sender, utc(since), utc(look), checks, error)
+            for id_, job, to, sender, since, look, checks, error in rows
+        ]
+
+    async def action_log(
+        self, *, limit: int, before: int | None, senders: Collection[str] | None
+    ) -> list[LoggedAction]:
+        """What was asked of jobs, the newest first.
+
+        Raises:
+            DatabaseError: it cannot be read.
+        """
+        rows = await self._rows(actions_statement(limit, before, senders), what="read the log of actions")
+        return [
+            LoggedAction(id_, job, action, actor, detail, changed=bool(changed), letters=letters, at=utc(at), sender=of)
+            for id_, job, action, actor, detail, changed, letters, at, of in rows
+        ]
+
+    async def subject(self, job: str) -> tuple[str, str | None, str | None]:
+        """A job's subject as it was written, its template's name and its sender's name.
+
+        Raises:
+            DatabaseError: it cannot be read.
+        """
+        rows = await self._rows((_SUBJECT, (job,)), what="read a subject")
+        return rows[0] if rows else ("", None, None)
+
+    async def _rows(self, statement: Statement, *, what: str) -> Sequence[Any]:
+        async def work(cursor: Cursor) -> Sequence[Any]:
+            await cursor.execute(*statement)
+            rows: Sequence[Any] = await cursor.fetchall()
+            return rows
+
+        return await self.database.request(work, what=what, bound=READ_TIMEOUT, read_only=True)
+
+
+def group_failures(rows: Sequence[tuple[str | None, int, int]]) -> list[FailureCause]:
+    """Rows of reason, number and example, by the cause that they share."""
+    groups: dict[str, list[tuple[str, int, int]]] = {}
+    for error, letters, example in rows:
+        said = error or ""
+        groups.setdefault(_IDENTIFIER.sub("…", _ADDRESS.sub("…", said)), []).append((said, letters, example))
+    causes = [
+        FailureCause(
+            hashlib.sha256(text.encode()).hexdigest()[:12], text if len(members) > 1 else members[0][0],
+            sum(letters for _, letters, _ in members), min(example for *_, example in members),
+            frozenset(error for error, *_ in members),
+        )
+        for text, members in groups.items()
+    ]  # fmt: skip
+    return sorted(causes, key=lambda it: -it.letters)[:MAX_CAUSES]
+
+
+def doubts_statement(limit: int, senders: Collection[str] | None) -> Statement:
+    """What `doubts` asks; a test has it explained."""
+    if senders is None:
+        return DOUBTS.format(senders=""), (limit,)
+    return DOUBTS.format(senders="AND j.from_address IN %s"), (tuple(senders) or ("",), limit)
+
+
+def actions_statement(limit: int, before: int | None, senders: Collection[str] | None) -> Statement:
+    """What `action_log` asks; a test has it explained."""
+    where = ["a.id < %s"] if before is not None else []
+    values: list[object] = [before] if before is not None else []
+    if senders is not None:
+        where.append("j.from_address IN %s")
+        values.append(tuple(senders) or ("",))
+    return ACTIONS.format(where=f"WHERE {' AND '.join(where)}" if where else ""), (*values, limit)

@@ -1,0 +1,128 @@
+"""Who is signed in to the console: rows that end with their key, and one-time links that sign somebody in."""
+
+import secrets
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from mailerd.store.api_keys import KEY_COLUMNS, ApiKey, digest, key_of
+from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.database import Database
+
+IDLE: Final = timedelta(hours=12)
+"""How long a session lasts without a request."""
+LONGEST: Final = timedelta(days=7)
+"""How long it lasts at most."""
+LINK_VALID: Final = timedelta(minutes=10)
+"""How long a one-time link may be used."""
+_SECRET_BYTES: Final = 32
+"""256 random bits: guessing is hopeless, so a plain SHA-256 is digest enough."""
+
+_MAKE: Final = """
+INSERT INTO sessions (digest, api_key_id, is_link, ip, created_at, seen_at)
+VALUES (%s, %s, %s, %s, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6))"""
+_FIND: Final = f"""
+SELECT s.seen_at < UTC_TIMESTAMP(6) - INTERVAL 1 MINUTE, {", ".join(f"k.{name}" for name in KEY_COLUMNS)}
+  FROM sessions s JOIN api_keys k ON k.id = s.api_key_id
+ WHERE s.digest = %s AND s.is_link = 0 AND k.revoked_at IS NULL
+   AND s.seen_at > UTC_TIMESTAMP(6) - INTERVAL {IDLE.total_seconds():.0f} SECOND
+   AND s.created_at > UTC_TIMESTAMP(6) - INTERVAL {LONGEST.total_seconds():.0f} SECOND"""
+_SEEN: Final = "UPDATE sessions SET seen_at = UTC_TIMESTAMP(6) WHERE digest = %s AND is_link = 0"
+_USE_LINK: Final = f"""
+SELECT s.api_key_id FROM sessions s JOIN api_keys k ON k.id = s.api_key_id
+ WHERE s.digest = %s AND s.is_link = 1 AND k.revoked_at IS NULL
+   AND s.created_at > UTC_TIMESTAMP(6) - INTERVAL {LINK_VALID.total_seconds():.0f} SECOND FOR UPDATE"""
+_END: Final = "DELETE FROM sessions WHERE digest = %s"
+_END_OLD: Final = f"""
+DELETE FROM sessions WHERE seen_at < UTC_TIMESTAMP(6) - INTERVAL {LONGEST.total_seconds():.0f} SECOND LIMIT 100"""
+
+
+@dataclass(frozen=True)
+class Sessions:
+    """Queries for sessions. `timeout`: seconds that the database gets for an answer."""
+
+    database: Database
+    timeout: float
+
+    async def create(self, api_key_id: int, *, ip: str) -> str:
+        """Begin a session of a key; its secret, which is stored nowhere.
+
+        Raises:
+            DatabaseError: there is none.
+        """
+
+        async def work(cursor: Cursor) -> str:
+            await cursor.execute(_END_OLD)
+            return await _make(cursor, api_key_id, ip=ip)
+
+        return await self.database.request(work, what="begin a session", bound=self.timeout)
+
+    async def create_link(self, api_key_id: int) -> str:
+        """Make the secret of a one-time link that signs somebody in with a key.
+
+        Raises:
+            DatabaseError: there is none.
+        """
+        return await self.database.request(
+            lambda cursor: _make(cursor, api_key_id, ip=None, is_link=True), what="make a link", bound=self.timeout
+        )
+
+    async def key_of(self, secret: str) -> ApiKey | None:
+        """The key of a session that has not ended; None: there is none, or its key was revoked.
+
+        Raises:
+            DatabaseError: it cannot be told.
+        """
+        wanted = digest(secret)
+
+        async def work(cursor: Cursor) -> tuple[bool, ApiKey] | None:
+            await cursor.execute(_FIND, (wanted,))
+            row = await cursor.fetchone()
+            return (bool(row[0]), key_of(row[1:])) if row else None
+
+        found = await self.database.request(work, what="look up a session", bound=self.timeout, read_only=True)
+        if found is None:
+            return None
+        if found[0]:
+
+            async def seen(cursor: Cursor) -> None:
+                await cursor.execute(_SEEN, (wanted,))
+
+            await self.database.request(seen, what="note a session", bound=self.timeout)
+        return found[1]
+
+    async def use_link(self, secret: str, *, ip: str) -> str | None:
+        """Use a one-time link up and begin a session of its key; None: it was used, is too old, or was never made.
+
+        Raises:
+            DatabaseError: it was not used.
+        """
+        wanted = digest(secret)
+
+        async def work(cursor: Cursor) -> str | None:
+            await cursor.execute(_USE_LINK, (wanted,))
+            row = await cursor.fetchone()
+            if row is None:
+                return None
+            await cursor.execute(_END, (wanted,))
+            return await _make(cursor, row[0], ip=ip)
+
+        return await self.database.request(work, what="use a link", bound=self.timeout)
+
+    async def end(self, secret: str) -> None:
+        """End a session.
+
+        Raises:
+            DatabaseError: it goes on.
+        """
+
+        async def work(cursor: Cursor) -> None:
+            await cursor.execute(_END, (digest(secret),))
+
+        await self.database.request(work, what="end a session", bound=self.timeout)
+
+
+async def _make(cursor: Cursor, api_key_id: int, *, ip: str | None, is_link: bool = False) -> str:
+    secret = secrets.token_urlsafe(_SECRET_BYTES)
+    await cursor.execute(_MAKE, (digest(secret), api_key_id, int(is_link), ip))
+    return secret

@@ -1,0 +1,254 @@
+"""The console: every route, and what stands around each page: hosts, forgery, sessions, errors and headers."""
+
+from collections.abc import Awaitable, Callable, Iterator
+from importlib.resources import files
+from typing import Final, Literal, NamedTuple
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from mailerd.errors import DatabaseAwayError, DatabaseError, MailerdError
+from mailerd.store.api_keys import ApiKey, Permission
+from mailerd.web import (
+    guards,
+    inbox_page,
+    job_page,
+    jobs_page,
+    keys_page,
+    letter_page,
+    lists_page,
+    person_page,
+    post_page,
+    senders_page,
+    status_page,
+    template_page,
+)
+from mailerd.web.live import PAGE_SHARED, LiveUpdates
+from mailerd.web.services import ConsoleRequest, MissingError, NotAllowedError, Services
+from mailerd.web.words import Language, language_of, translate
+
+Page = Callable[[ConsoleRequest], Awaitable[web.StreamResponse]]
+_LANGUAGE_COOKIE: Final = "mailerd-lang"
+_YEAR: Final = 365 * 86_400
+_STATIC_AGE: Final = "max-age=86400"
+MAX_FORM: Final = 16 * 1024 * 1024
+"""Bytes of one form; a table of addresses is the largest."""
+_TYPES: Final = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+_STATIC: Final = {
+    name: (files("mailerd.web").joinpath("static", *name.split("/")).read_bytes(), _TYPES[name.rpartition(".")[2]])
+    for name in (
+        "console.css", "console.js", "icon.svg", "vendor/htmx.min.js", "vendor/idiomorph-ext.min.js",
+    )
+}  # fmt: skip
+
+PAGES: Final[tuple[tuple[Literal["GET", "POST"], str, Page], ...]] = (
+    ("GET", "/", status_page.show),
+    ("GET", "/jobs", jobs_page.show),
+    ("POST", "/jobs", jobs_page.act),
+    ("GET", "/jobs/{id}", job_page.show),
+    ("POST", "/jobs/{id}", job_page.act),
+    ("GET", "/jobs/{id}/results.csv", job_page.results),
+    ("GET", "/letters/{id}", letter_page.show),
+    ("POST", "/letters/{id}", letter_page.act),
+    ("GET", "/letters/{id}/html", letter_page.html),
+    ("GET", "/doubts", letter_page.doubts),
+    ("GET", "/senders", senders_page.show),
+    ("GET", "/senders/{email}", senders_page.one),
+    ("POST", "/senders/{email}", senders_page.act),
+    ("GET", "/inbox", inbox_page.show),
+    ("GET", "/people", person_page.show),
+    ("GET", "/suppressions", lists_page.show),
+    ("POST", "/suppressions", lists_page.act),
+    ("GET", "/templates", template_page.index),
+    ("GET", "/templates/{name}", template_page.show),
+    ("POST", "/templates/{name}", template_page.send_test),
+    ("GET", "/templates/{name}/html", template_page.html),
+    ("GET", "/send", post_page.show),
+    ("POST", "/send", post_page.post),
+    ("GET", "/keys", keys_page.show),
+    ("POST", "/keys", keys_page.act),
+)
+
+
+class Route(NamedTuple):
+    """One route of the intake's listener."""
+
+    method: str
+    path: str
+    handler: Handler
+
+
+class Console:
+    """Answers every request for a page."""
+
+    def __init__(self, services: Services, live: LiveUpdates) -> None:
+        self._services = services
+        self._live = live
+        self._hosts = frozenset(services.settings.web.hosts.split(",")) - {""}
+
+    def routes(self) -> Iterator[Route]:
+        """Every route."""
+        for method, path, page in PAGES:
+            yield Route(method, path, self._guarded(self._signed_in(page)))
+        yield Route("GET", "/live", self._guarded(self._signed_in(self._live.stream)))
+        yield Route("GET", "/login", self._guarded(self._show_login))
+        yield Route("POST", "/login", self._guarded(self._login))
+        yield Route("POST", "/logout", self._guarded(self._logout))
+        yield Route("GET", "/login/{secret}", self._guarded(self._show_link))
+        yield Route("POST", "/login/{secret}", self._guarded(self._use_link))
+        yield Route("GET", "/static/{name:.+}", self._guarded(_static))
+
+    def _guarded(self, handler: Handler) -> Handler:
+        """Refuse foreign hosts and foreign pages, and give every answer its headers."""
+
+        async def answer(request: web.Request) -> web.StreamResponse:
+            if not guards.host_is_allowed(request, self._hosts):
+                return self._refused(
+                    request, 421, "unknown host", "This name is not one of the console's: see web.hosts."
+                )
+            if not guards.is_own_request(request):
+                return self._refused(
+                    request, 403, "forged origin", "This request did not come from a page of the console."
+                )
+            response = await handler(request)
+            if not response.prepared:
+                for name, value in guards.HEADERS.items():
+                    response.headers.setdefault(name, value)
+            return response
+
+        return answer
+
+    def _refused(self, request: web.Request, status: int, reason: str, text: str) -> web.Response:
+        self._services.events.console_refused(reason=reason, address=self._services.intake.address(request))
+        return web.Response(text=text + "\n", status=status, headers=guards.HEADERS)
+
+    def _signed_in(self, page: Page) -> Handler:
+        """Let in who has a session; everybody else is led to the login."""
+
+        async def answer(request: web.Request) -> web.StreamResponse:
+            language = _language(request)
+            try:
+                key = await self._key(request)
+                if key is None:
+                    return self._to_login(request)
+                if not key.may(Permission.READ):
+                    text = translate(language, "This key may not see jobs: the console needs the right read.")
+                    return self._error(request, language, 403, text)
+                self._services.intake.note_caller(f"{key.name} via console")
+                response = await self._answer(page, ConsoleRequest(request, self._services, key, language))
+            except MailerdError as error:
+                return self._error(request, language, _status(error), str(error))
+            if "lang" in request.query and not response.prepared:
+                response.set_cookie(_LANGUAGE_COOKIE, language, max_age=_YEAR, httponly=True, samesite="Lax")
+            return response
+
+        return answer
+
+    async def _answer(self, page: Page, it: ConsoleRequest) -> web.StreamResponse:
+        """The page; one that fetches itself anew is made once for all who watch it."""
+        if it.http.method != "GET" or "HX-Request" not in it.http.headers:
+            return await page(it)
+
+        async def made() -> bytes:
+            response = await page(it)
+            return response.body if isinstance(response, web.Response) and isinstance(response.body, bytes) else b""
+
+        place = (it.http.rel_url, it.key.id, it.language)
+        body = await self._services.shared.get(place, PAGE_SHARED, made)
+        return web.Response(body=body, content_type="text/html", charset="utf-8")
+
+    async def _key(self, request: web.Request) -> ApiKey | None:
+        secret = request.cookies.get(guards.cookie_name(request), "")
+        return await self._services.sessions.key_of(secret) if secret else None
+
+    def _to_login(self, request: web.Request) -> web.Response:
+        if "HX-Request" in request.headers or request.path == "/live":
+            return web.Response(status=401, headers={"HX-Redirect": "/login"})
+        return web.Response(status=303, headers={"Location": "/login"})
+
+    def _error(self, request: web.Request, language: Language, status: int, text: str) -> web.Response:
+        html = self._services.pages.render("error.html", language,
+            {"status": status, "text": text, "path": request.path},
+        )  # fmt: skip
+        return web.Response(text=html, status=status, content_type="text/html")
+
+    def _login_page(
+        self, request: web.Request, *, status: int = 200, error: str = "", link: bool = False
+    ) -> web.Response:
+        host = guards.host_of(request)
+        plain = request.scheme != "https" and not guards.is_loopback(host)
+        values = {"error": error, "link": link, "plain": plain, "path": request.path}
+        html = self._services.pages.render("login.html", _language(request), values)
+        return web.Response(text=html, status=status, content_type="text/html")
+
+    async def _show_login(self, request: web.Request) -> web.StreamResponse:
+        return self._login_page(request)
+
+    async def _show_link(self, request: web.Request) -> web.StreamResponse:
+        """A link is used by a button: what looks at links beforehand must not use it up."""
+        return self._login_page(request, link=True)
+
+    async def _login(self, request: web.Request) -> web.StreamResponse:
+        services = self._services
+        form = await request.post()
+        secret = str(form.get("key", "")).strip()
+        try:
+            key = await services.intake.check_key(request, secret)
+            address = services.intake.address(request)
+            session = await services.sessions.create(key.id, ip=address[:45])
+        except MailerdError as error:
+            return self._login_page(request, status=401, error=str(error))
+        services.events.console_signed_in(key=key.name, address=address, way="key")
+        return _begin(request, session)
+
+    async def _use_link(self, request: web.Request) -> web.StreamResponse:
+        address = self._services.intake.address(request)
+        session = await self._services.sessions.use_link(request.match_info["secret"], ip=address[:45])
+        if session is None:
+            text = translate(
+                _language(request), "This link was used or is too old; `mailerd console login` makes another."
+            )
+            return self._login_page(request, status=401, error=text)
+        self._services.events.console_signed_in(key="a one-time link", address=address, way="link")
+        return _begin(request, session)
+
+    async def _logout(self, request: web.Request) -> web.StreamResponse:
+        if secret := request.cookies.get(guards.cookie_name(request)):
+            await self._services.sessions.end(secret)
+        response = web.Response(status=303, headers={"Location": "/login"})
+        guards.clear_session(request, response)
+        return response
+
+
+def _status(error: MailerdError) -> int:
+    """The HTTP status that says it."""
+    match error:
+        case MissingError():
+            return 404
+        case NotAllowedError():
+            return 403
+        case DatabaseError():
+            return 503 if isinstance(error, DatabaseAwayError) or error.retry else 500
+        case _:
+            return 409
+
+
+def _begin(request: web.Request, session: str) -> web.Response:
+    """A session of its own for each login: one that a stranger has set before is worth nothing."""
+    response = web.Response(status=303, headers={"Location": "/"})
+    guards.set_session(request, response, session)
+    return response
+
+
+def _language(request: web.Request) -> Language:
+    wish = request.query.get("lang") or request.cookies.get(_LANGUAGE_COOKIE, "")
+    return language_of(wish or request.headers.get("Accept-Language", ""))
+
+
+async def _static(request: web.Request) -> web.StreamResponse:
+    found = _STATIC.get(request.match_info["name"])
+    if found is None:
+        return web.Response(status=404)
+    body, kind = found
+    headers = {"Cache-Control": _STATIC_AGE, "ETag": f'"{len(body)}"'}
+    return web.Response(body=body, content_type=kind, charset="utf-8", headers=headers)

@@ -1,0 +1,94 @@
+"""What keeps strangers out of the console: names of hosts, the origin of a request, headers, and the cookie."""
+
+import ipaddress
+from typing import Final
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+COOKIE: Final = "mailerd"
+"""The session's secret, on this machine over http."""
+SECURE_COOKIE: Final = "__Host-mailerd"
+"""The same over https: no other host and no page without TLS can set it."""
+HEADERS: Final = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "form-action 'self'; frame-src 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "Referrer-Policy": "same-origin",
+    "X-Frame-Options": "DENY",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+}
+LETTER_HEADERS: Final = HEADERS | {
+    "Content-Security-Policy": (
+        "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'self'"
+    ),
+    "X-Frame-Options": "SAMEORIGIN",
+}
+"""Of a letter that is shown in a frame: it runs no script, loads nothing and has no origin."""
+_SAFE: Final = frozenset({"GET", "HEAD"})
+
+
+def host_of(request: web.Request) -> str:
+    """The name by which the browser called, without its port."""
+    return (urlsplit(f"//{request.host}").hostname or "").lower()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name can only be this machine."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def host_is_allowed(request: web.Request, hosts: frozenset[str]) -> bool:
+    """Whether the console goes by this name.
+
+    A stranger's page can let its own name lead to this address (DNS rebinding), and then reads what it asks for. It
+    cannot be an address, which belongs to nobody.
+    """
+    try:
+        host = host_of(request)
+    except ValueError:
+        return False
+    if host == "localhost" or host in hosts:
+        return True
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def is_own_request(request: web.Request) -> bool:
+    """Whether a request that changes something comes from a page of ours.
+
+    Browsers say so in Sec-Fetch-Site; older ones in Origin. A request with neither is refused.
+    """
+    if request.method in _SAFE:
+        return True
+    if site := request.headers.get("Sec-Fetch-Site"):
+        return site == "same-origin"
+    origin = urlsplit(request.headers.get("Origin", ""))
+    return bool(origin.netloc) and origin.netloc.lower() == request.host.lower()
+
+
+def cookie_name(request: web.Request) -> str:
+    """Which cookie the browser can keep."""
+    return COOKIE if is_loopback(host_of(request)) else SECURE_COOKIE
+
+
+def set_session(request: web.Request, response: web.StreamResponse, secret: str) -> None:
+    """Give the browser its session."""
+    name = cookie_name(request)
+    response.set_cookie(name, secret, path="/", httponly=True, samesite="Strict", secure=name == SECURE_COOKIE)
+
+
+def clear_session(request: web.Request, response: web.StreamResponse) -> None:
+    """Take it back."""
+    name = cookie_name(request)
+    response.del_cookie(name, path="/", httponly=True, samesite="Strict", secure=name == SECURE_COOKIE)

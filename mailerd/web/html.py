@@ -1,0 +1,95 @@
+"""Makes the pages of the console by Jinja2, of our own templates; the clients' are rendered in a child process."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any, Final
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from mailerd.core.rate_limit import FOREVER
+from mailerd.core.states import JobStatus, State
+from mailerd.texts import in_chinese
+from mailerd.web.charts import chart_svg, progress_svg
+from mailerd.web.words import LABELS, Language, translate
+
+_CHINESE_UNITS: Final = (("天", 86_400), ("小时", 3600), ("分钟", 60), ("秒", 1))
+_ENGLISH_UNITS: Final = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
+
+
+class PageRenderer:
+    """Renders the pages."""
+
+    def __init__(self) -> None:
+        self._templates = _environment()
+
+    def render(self, name: str, language: Language, values: Mapping[str, Any]) -> str:
+        """A page."""
+        t = partial(translate, language)
+        return self._templates.get_template(name).render(
+            t=t,
+            label=partial(label, language),
+            lang=language,
+            span=partial(in_units, language=language),
+            say=in_chinese if language == "zh" else str,
+            **values,
+        )
+
+
+def _environment() -> Environment:
+    made = Environment(
+        loader=PackageLoader("mailerd.web", "pages"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    made.filters.update(moment=moment, clock=clock, num=number, seconds=in_units)
+    made.globals.update(State=State, JobStatus=JobStatus, progress=progress_svg, chart=chart_svg, FOREVER=FOREVER)
+    return made
+
+
+def label(language: Language, name: str) -> str:
+    """A status, an action or a cause in words."""
+    english, chinese = LABELS.get(name, (name.replace("_", " "), name))
+    return chinese if language == "zh" else english
+
+
+def moment(at: datetime | None) -> Markup:
+    """A moment, which a script may show in the reader's own time."""
+    if at is None:
+        return Markup("–")
+    return Markup('<time datetime="{}">{}</time>').format(f"{at:%Y-%m-%dT%H:%M:%SZ}", f"{at:%Y-%m-%d %H:%M:%S}")
+
+
+def clock(at: datetime | None) -> Markup:
+    """A moment of today or of another day, short."""
+    if at is None:
+        return Markup("–")
+    text = f"{at:%H:%M:%S}" if at.date() == datetime.now(UTC).date() else f"{at:%m-%d %H:%M}"
+    return Markup('<time datetime="{}" title="{} UTC">{}</time>').format(
+        f"{at:%Y-%m-%dT%H:%M:%SZ}", f"{at:%Y-%m-%d %H:%M:%S}", text
+    )
+
+
+def number(value: float) -> str:
+    """A number with its thousands apart."""
+    return f"{value:,}"
+
+
+def in_units(value: float | timedelta | None, language: Language = "en") -> str:
+    """A duration in its two largest units."""
+    if value is None:
+        return "–"
+    left = max(0, round(value.total_seconds() if isinstance(value, timedelta) else value))
+    said: list[str] = []
+    for name, size in _CHINESE_UNITS if language == "zh" else _ENGLISH_UNITS:
+        many, rest = divmod(left, size)
+        if many and len(said) < 2:  # noqa: PLR2004 - more than two would say no more to a reader
+            said.append(f"{many} {name}")
+            left = rest
+        elif said:
+            break
+    return " ".join(said) or ("0 秒" if language == "zh" else "0 s")

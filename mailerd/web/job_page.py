@@ -1,0 +1,147 @@
+"""One job: its states, what failed and why, its recipients, one letter as it looks, and what can be done."""
+
+from datetime import timedelta
+from typing import Any, Final
+
+from aiohttp import web
+
+from mailerd.clock import ULID
+from mailerd.core.states import OPEN, ImpossibleRequestError, JobChange, State
+from mailerd.errors import DatabaseError
+from mailerd.mail.addresses import Addresses
+from mailerd.store import describe
+from mailerd.store.api_keys import Permission
+from mailerd.store.console_queries import FailureCause
+from mailerd.store.history import HistoryReader
+from mailerd.store.jobs import Job
+from mailerd.web.jobs_page import apply
+from mailerd.web.services import MAX_LISTED, ConsoleRequest
+
+MAX_PRIORITY: Final = 100
+_TABS: Final = (State.WAITING, State.SENDING, State.UNSURE, State.SENT, State.FAILED, State.CANCELLED)
+
+
+async def find_job(it: ConsoleRequest) -> Job:
+    """The job of the path.
+
+    Raises:
+        MissingError: there is none that the key may see: another tenant's job is as good as none.
+    """
+    job_id = it.http.match_info["id"]
+    job = await it.services.jobs.job(job_id) if ULID.fullmatch(job_id) else None
+    if job is None or not it.key.may_send(job.sender_email):
+        it.missing()
+    return job
+
+
+async def show(it: ConsoleRequest) -> web.Response:
+    """The page."""
+    job = await find_job(it)
+    services, query = it.services, it.http.query
+    tab = State(query["tab"]) if query.get("tab") in set(State) else None
+    email = query.get("email", "").strip()
+    after = int(query["after"]) if query.get("after", "").isdecimal() and len(query["after"]) < 10 else -1  # noqa: PLR2004
+    found = await services.jobs.recipients(
+        job.id, status=tab, after=after, limit=MAX_LISTED + 1, email=_address(email) if email else None
+    )
+    asked = await services.actions.actions(job.id)
+    subject, template, sender_name = await services.queries.subject(job.id)
+    causes = await services.queries.failures(job.id) if job.counts[State.FAILED] else []
+    return it.page(
+        "job.html", active="jobs", job=job, tabs=_TABS, tab=tab, email=email, recipients=found[:MAX_LISTED],
+        more=found[MAX_LISTED - 1].seq if len(found) > MAX_LISTED else None, subject=subject, template=template,
+        sender_name=sender_name, causes=causes, asked=asked, story=await _story(it, job), rate=_rate(job),
+        may_control=it.may(Permission.CONTROL), changes=_possible(job), live=True,
+        done=job.total - sum(job.counts[state] for state in OPEN),
+    )  # fmt: skip
+
+
+async def _story(it: ConsoleRequest, job: Job) -> list[str]:
+    """Why it waits and what comes next, as `mailerd explain` says it."""
+    if job.finished_at:
+        return []
+    try:
+        inputs = (await it.services.forecasts.read_all([job.id])).get(job.id)
+        daemons = await HistoryReader(it.services.database).daemons()
+    except DatabaseError:
+        inputs, daemons = None, []
+    return [*describe.of_job(job, inputs)[2:], *describe.no_daemon(daemons)]
+
+
+def _rate(job: Job) -> float | None:
+    """Letters a minute since it began."""
+    if not job.took or job.took < timedelta(seconds=1).total_seconds():
+        return None
+    return round(60 * job.counts[State.SENT] / job.took, 1)
+
+
+def _possible(job: Job) -> list[str]:
+    """What its status allows."""
+    match job.status.value:
+        case "paused":
+            return ["resume", "cancel"]
+        case "queued" | "sending":
+            return ["pause", "cancel"]
+        case _:
+            return []
+
+
+def _address(text: str) -> str:
+    try:
+        return Addresses().check(text)
+    except ValueError:
+        return text
+
+
+async def act(it: ConsoleRequest) -> web.Response:
+    """Pause, resume, cancel, retry, look for unsure letters, or another priority."""
+    job = await find_job(it)
+    it.require(Permission.CONTROL)
+    form = await it.http.post()
+    here = f"/jobs/{job.id}"
+    asked = await _asked(it, job, {name: str(value) for name, value in form.items()})
+    if isinstance(asked, str):
+        return it.back(here, asked)
+    change, options = asked
+    try:
+        done = await apply(it, job, change, **options)
+    except ImpossibleRequestError as error:
+        return it.back(here, it.t("The job is {status}, and nothing was changed.", status=error.status.value))
+    if not done.changed:
+        return it.back(here, it.t("There was nothing to change."))
+    return it.back(
+        here, it.t("Done: {letters} letters changed.", letters=done.letters) if done.letters else it.t("Done.")
+    )
+
+
+async def _asked(it: ConsoleRequest, job: Job, form: dict[str, str]) -> tuple[JobChange, dict[str, Any]] | str:
+    """The change that a form asks for; or why there is none, in words."""
+    match action := form.get("action", ""):
+        case "pause" | "resume" | "cancel":
+            return JobChange(action), {}
+        case "retry":
+            return JobChange.RETRY, {}
+        case "look":
+            return JobChange.RETRY, {"unsure": True}
+        case "retry-cause":
+            cause = await _cause(it, job, form.get("cause", ""))
+            if cause is None:
+                return it.t("These letters have changed meanwhile; nothing was changed.")
+            return JobChange.RETRY, {"errors": cause.errors}
+        case "priority":
+            number = form.get("priority", "")
+            if not number.lstrip("-").isdecimal() or abs(int(number[:5])) > MAX_PRIORITY:
+                return it.t("A priority is a number from -100 to 100; nothing was changed.")
+            return JobChange.PRIORITY, {"priority": int(number)}
+        case _:
+            return it.t("There was nothing to change.")
+
+
+async def _cause(it: ConsoleRequest, job: Job, id_: str) -> FailureCause | None:
+    return next((cause for cause in await it.services.queries.failures(job.id) if cause.id == id_), None)
+
+
+async def results(it: ConsoleRequest) -> web.StreamResponse:
+    """All recipients as CSV, as the API gives them."""
+    job = await find_job(it)
+    return await it.services.intake.results(it.http, job.id)

@@ -1,0 +1,83 @@
+"""The list of jobs: found by status, sender, reference and time; several are paused, resumed or cancelled at once."""
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from aiohttp import web
+
+from mailerd.clock import ULID
+from mailerd.core.states import ImpossibleRequestError, JobChange, JobStatus
+from mailerd.store.api_keys import Permission
+from mailerd.store.job_actions import ActionResult
+from mailerd.store.jobs import Job, JobFilter
+from mailerd.web.services import MAX_LISTED, ConsoleRequest
+
+MAX_COUNTED: Final = 200_000
+"""Letters that may be counted for one page; the jobs that are too large show no counts."""
+IN_BULK: Final = (JobChange.PAUSE, JobChange.RESUME, JobChange.CANCEL)
+
+
+async def show(it: ConsoleRequest) -> web.Response:
+    """A page of the list."""
+    query = it.http.query
+    only = JobFilter(
+        status=JobStatus(query["status"]) if query.get("status") in set(JobStatus) else None,
+        sender=query.get("sender", "").strip().lower() or None,
+        reference=query.get("reference", "").strip() or None,
+        since=_day(query.get("from", "")),
+        until=_day(query.get("until", "")),
+    )
+    before = query.get("before", "")
+    found = await it.services.jobs.newest(
+        before=before if ULID.fullmatch(before) else None, limit=MAX_LISTED + 1, senders=it.key.senders, only=only,
+        counted=MAX_COUNTED,
+    )  # fmt: skip
+    given = {name: query[name] for name in ("status", "sender", "reference", "from", "until") if query.get(name)}
+    return it.page(
+        "jobs.html", active="jobs", jobs=found[:MAX_LISTED],
+        more=found[MAX_LISTED - 1].id if len(found) > MAX_LISTED else "",
+        given=given, statuses=list(JobStatus), may_control=it.may(Permission.CONTROL), live=True,
+    )  # fmt: skip
+
+
+async def act(it: ConsoleRequest) -> web.Response:
+    """Do one thing to several jobs."""
+    form = await it.http.post()
+    changes = {change.value: change for change in IN_BULK}
+    change = changes.get(str(form.get("action", "")))
+    ids = [str(each) for each in form.getall("job", []) if ULID.fullmatch(str(each))][:MAX_LISTED]
+    if change is None or not ids:
+        return it.back("/jobs", it.t("Nothing was chosen, and nothing was changed."))
+    it.require(Permission.CONTROL)
+    done, refused = 0, 0
+    for job_id in ids:
+        job = await it.services.jobs.job(job_id)
+        if job is None or not it.key.may_send(job.sender_email):
+            continue
+        try:
+            done += (await apply(it, job, change)).changed
+        except ImpossibleRequestError:
+            refused += 1
+    return it.back("/jobs", it.t("{done} jobs changed, {refused} could not be.", done=done, refused=refused))
+
+
+async def apply(it: ConsoleRequest, job: Job, change: JobChange, **options: Any) -> ActionResult:
+    """Do what is asked of a job by the same way as the API, and say who asked.
+
+    Raises:
+        ImpossibleRequestError: the job's status does not allow it.
+    """
+    done = await it.services.actions.apply(job.id, change, actor=it.actor, letters=job.total, **options)
+    it.services.events.console_job_asked(
+        job=job.id, action=change.value, actor=it.actor, letters=done.letters, status=done.status.value
+    )
+    if done.changed:
+        it.services.wake()
+    return done
+
+
+def _day(text: str) -> datetime | None:
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC) if text else None
+    except ValueError:
+        return None

@@ -1,0 +1,55 @@
+"""API keys, and the log of what people and programs asked for."""
+
+from datetime import timedelta
+from typing import Final
+
+from aiohttp import web
+
+from mailerd.store.api_keys import Permission
+from mailerd.web.services import MAX_LISTED, ConsoleRequest
+
+OVERLAP: Final = timedelta(days=1)
+"""For how long a rotated key's old secret is good."""
+
+
+async def show(it: ConsoleRequest) -> web.Response:
+    """The page; a limited key sees itself and the actions on its own jobs."""
+    return await _page(it)
+
+
+async def _page(it: ConsoleRequest, *, secret: str = "") -> web.Response:
+    before = it.http.query.get("before", "")
+    log = await it.services.queries.action_log(
+        limit=MAX_LISTED + 1, before=int(before) if before.isdecimal() and len(before) < 20 else None,  # noqa: PLR2004
+        senders=it.key.senders,
+    )  # fmt: skip
+    keys = await it.services.keys.all() if it.key.is_admin else [it.key]
+    return it.page(
+        "keys.html", active="keys", keys=keys, log=log[:MAX_LISTED], secret=secret, permissions=list(Permission),
+        more=log[MAX_LISTED - 1].id if len(log) > MAX_LISTED else None, live=False,
+    )  # fmt: skip
+
+
+async def act(it: ConsoleRequest) -> web.Response:
+    """Make, rotate or revoke a key."""
+    it.require_admin()
+    form = await it.http.post()
+    keys, events, name = it.services.keys, it.services.events, str(form.get("name", "")).strip()
+    match str(form.get("action", "")):
+        case "create":
+            senders = [each.strip().lower() for each in str(form.get("senders", "")).split(",") if each.strip()]
+            known = set(Permission)
+            chosen = [Permission(str(each)) for each in form.getall("permission", []) if each in known]
+            secret = await keys.create(name, senders=senders, permissions=chosen)
+            events.console_changed(actor=it.actor, what=f"key {name}", change="made")
+            return await _page(it, secret=secret)
+        case "rotate":
+            secret = await keys.rotate(name, overlap=OVERLAP)
+            events.console_changed(actor=it.actor, what=f"key {name}", change="rotated")
+            return await _page(it, secret=secret)
+        case "revoke":
+            await keys.revoke(name)
+            events.console_changed(actor=it.actor, what=f"key {name}", change="revoked")
+            return it.back("/keys", it.t("The key is revoked."))
+        case _:
+            return it.back("/keys")

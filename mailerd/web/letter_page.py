@@ -1,0 +1,169 @@
+"""One letter: its story and its proof, how it looks, and, where it is unsure, the two buttons that settle it."""
+
+import json
+import re
+from base64 import b64encode
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+from urllib.parse import urlencode
+
+from aiohttp import web
+
+from mailerd.core.states import Proof, State, Transition
+from mailerd.errors import MailerdError
+from mailerd.mail.templates import Content, RecipientData, Source, Template
+from mailerd.store import describe
+from mailerd.store.api_keys import Permission
+from mailerd.store.attachments import attachments
+from mailerd.store.console_queries import LetterRow
+from mailerd.store.history import RecipientHistory
+from mailerd.store.inbox.read_notices import NoticeReader
+from mailerd.store.job_content import job_content
+from mailerd.store.queue.complete_jobs import complete
+from mailerd.store.queue.manual_resolution import settle
+from mailerd.web.guards import LETTER_HEADERS
+from mailerd.web.services import ConsoleRequest
+
+MAX_DOUBTS: Final = 200
+TIMEOUT: Final = 2.0
+"""Seconds for one query."""
+_CID: Final = re.compile(r"""cid:([^"'\s)>]+)""")
+"""What an inline image is called in a letter (RFC 2392)."""
+
+
+async def find_letter(it: ConsoleRequest) -> RecipientHistory:
+    """The letter of the path.
+
+    Raises:
+        MissingError: there is none that the key may see.
+    """
+    id_ = it.http.match_info["id"]
+    found = await it.services.history.of_recipient(int(id_)) if id_.isdecimal() and len(id_) < 20 else []  # noqa: PLR2004
+    if not found:
+        it.missing()
+    job = await it.services.jobs.job(found[0].job_id)
+    if job is None or not it.key.may_send(job.sender_email):
+        it.missing()
+    return found[0]
+
+
+async def show(it: ConsoleRequest) -> web.Response:
+    """The page."""
+    story = await find_letter(it)
+    services = it.services
+    before, inputs = {}, {}
+    if story.status is State.WAITING:
+        before = {story.id: await services.history.queued_before(story)}
+        inputs = await services.forecasts.read_all([story.job_id])
+    queue = describe.Queue(before, inputs, await services.history.daemons())
+    lines = describe.of_letter(story, queue)
+    notices = await NoticeReader(services.database, timeout=TIMEOUT).of_letter(story.id)
+    return it.page(
+        "letter.html", active="jobs", story=story, notices=notices, lines=lines[1:],
+        proof=_proof(it, story), gmail=gmail_search(story),
+        may_settle=it.may(Permission.CONTROL, story.sender), State=State, live=story.status is not State.UNSURE,
+    )  # fmt: skip
+
+
+def _proof(it: ConsoleRequest, story: RecipientHistory) -> str:
+    """What proves that it was sent."""
+    match story.proof:
+        case Proof.ANSWERED:
+            return it.t("Google answered with the message's id.")
+        case Proof.SEEN:
+            return it.t("No answer came, and it was seen among the sent messages.")
+        case Proof.GONE:
+            return it.t(
+                "No answer came, and its draft is gone; a person who deleted that draft would have left the same."
+            )
+        case Proof.PERSON:
+            return it.t("A person looked into the mailbox and said so.")
+        case None:
+            return ""
+
+
+def gmail_search(story: RecipientHistory) -> str:
+    """Where a person sees what Gmail has: the sent mail of the mailbox, to this address."""
+    query = urlencode({"authuser": story.sender})
+    return f"https://mail.google.com/mail/?{query}#search/{urlencode({'q': f'in:sent to:{story.to_email}'})[2:]}"
+
+
+async def act(it: ConsoleRequest) -> web.Response:
+    """Record what a person has seen in the mailbox."""
+    story = await find_letter(it)
+    it.require(Permission.CONTROL, story.sender)
+    form = await it.http.post()
+    changes = {"sent": Transition.FOUND, "not-sent": Transition.MISSING}
+    change = changes.get(str(form.get("action", "")))
+    here = f"/letters/{story.id}"
+    if change is None:
+        return it.back(here)
+    database = it.services.database
+    settled = await settle(database, story.id, change=change, actor=it.actor)
+    it.services.events.console_changed(
+        actor=it.actor, what=f"letter {story.id} of job {story.job_id}", change=f"settled as {settled.status.value}"
+    )
+    if settled.status is State.SENT:
+        await database.transaction(lambda cursor: complete(cursor, [story.job_id]), what="finish jobs")
+    it.services.wake()
+    return it.back(here, it.t("Settled: the letter is now {status}.", status=settled.status.value))
+
+
+async def doubts(it: ConsoleRequest) -> web.Response:
+    """Every letter of which it is not known whether it was sent."""
+    found = await it.services.queries.doubts(limit=MAX_DOUBTS + 1, senders=it.key.senders)
+    return it.page(
+        "doubts.html", active="doubts", doubts=found[:MAX_DOUBTS], more=len(found) > MAX_DOUBTS, live=True,
+    )  # fmt: skip
+
+
+async def html(it: ConsoleRequest) -> web.Response:
+    """The letter's HTML, for a frame that runs nothing and loads nothing."""
+    story = await find_letter(it)
+    row = await it.services.queries.letter(story.id)
+    if row is None:
+        it.missing()
+    attached = await attachments(it.services.database, row.job_id, recipient=None)
+    attached += await attachments(it.services.database, row.job_id, recipient=row.seq)
+    pictures = {each.content_id: (each.content_type, each.content) for each in attached if each.content_id}
+    return frame(it, await rendered(it, row), pictures)
+
+
+async def rendered(it: ConsoleRequest, row: LetterRow) -> Content | str:
+    """The letter as it goes out, or why it cannot be made."""
+    content = await job_content(it.services.database, row.job_id)
+    template = Template(
+        Source(content.subject, content.html, content.text),
+        {each.language: Source(each.subject, each.html, each.text) for each in content.languages},
+        inline_css=bool(content.inline_css),
+        variables=json.loads(content.variables),
+    )
+    reader = RecipientData(row.to_email, row.to_name, row.variables)
+    return await render_one(it, template, reader)
+
+
+async def render_one(it: ConsoleRequest, template: Template, reader: RecipientData) -> Content | str:
+    """A letter, made where the clients' templates are made, or why it cannot be."""
+    try:
+        (made,) = await it.services.intake.render(replace(template), [reader], f"key {it.key.name}")
+    except MailerdError as error:
+        return str(error)
+    return made if isinstance(made, Content) else str(made[0])
+
+
+def frame(it: ConsoleRequest, made: Content | str, pictures: Mapping[str, tuple[str, bytes]]) -> web.Response:
+    """A letter for a sandboxed frame. `pictures`: type and content of its inline images, by their content ids."""
+
+    def inline(found: re.Match[str]) -> str:
+        kind, content = pictures.get(found[1], ("", b""))
+        return f"data:{kind};base64,{b64encode(content).decode()}" if kind.startswith("image/") else "data:,"
+
+    if isinstance(made, str):
+        return it.page("frame.html", subject="", text=made, live=False)
+    if made.html is None:
+        response = it.page("frame.html", subject=made.subject, text=made.text, live=False)
+    else:
+        response = web.Response(text=_CID.sub(inline, made.html), content_type="text/html", charset="utf-8")
+    response.headers.update(LETTER_HEADERS)
+    return response

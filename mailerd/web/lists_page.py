@@ -1,0 +1,92 @@
+"""Suppressions and lists: who gets no letters, why, and since when; adding and ending them."""
+
+from datetime import UTC, datetime
+from typing import Final
+
+from aiohttp import web
+
+from mailerd.core.suppression import EVERYTHING, Channel, Reason
+from mailerd.mail.addresses import Addresses
+from mailerd.store.api_keys import Permission
+from mailerd.store.secrets import Secrets
+from mailerd.store.suppressions import NewSuppression, Suppression, Suppressions
+from mailerd.web.services import MAX_LISTED, ConsoleRequest
+
+TIMEOUT: Final = 2.0
+"""Seconds for one query."""
+
+
+async def _suppressions(it: ConsoleRequest) -> Suppressions:
+    keys = await Secrets(it.services.database, timeout=TIMEOUT).keys()
+    return Suppressions(it.services.database, key=keys.address, timeout=TIMEOUT)
+
+
+async def show(it: ConsoleRequest) -> web.Response:
+    """A page of them, the oldest first; or those of one address."""
+    it.require(Permission.SUPPRESS)
+    suppressions, query = await _suppressions(it), it.http.query
+    lists = await suppressions.lists()
+    chosen = next((each for each in lists if each.name == query.get("list")), None)
+    reason = Reason(query["reason"]) if query.get("reason") in set(Reason) else None
+    email = query.get("email", "").strip()
+    if email:
+        found = await suppressions.of(email)
+    else:
+        found = await suppressions.page(
+            list_id=chosen.id if chosen else None, reason=reason, after=_place(query.get("after", "")),
+            limit=MAX_LISTED + 1,
+        )  # fmt: skip
+    shown = found[:MAX_LISTED]
+    return it.page(
+        "lists.html", active="suppressions", suppressions=shown, lists=lists, chosen=chosen, reason=reason,
+        reasons=list(Reason), email=email, more=_cursor(shown[-1]) if len(found) > MAX_LISTED else "", live=False,
+    )  # fmt: skip
+
+
+async def act(it: ConsoleRequest) -> web.Response:
+    """Add one, end one, or make a list."""
+    it.require(Permission.SUPPRESS)
+    form = await it.http.post()
+    suppressions, action = await _suppressions(it), str(form.get("action", ""))
+    here, name = "/suppressions", str(form.get("list", "")).strip()
+    if action == "list":
+        made = await suppressions.make_list(name, title=str(form.get("title", "")).strip() or None)
+        it.services.events.console_changed(actor=it.actor, what=f"list {made.name}", change="made")
+        return it.back(here, it.t("The list {name} is there.", name=made.name))
+    try:
+        email = Addresses().check(str(form.get("email", "")).strip())
+    except ValueError as error:
+        return it.back(here, str(error))
+    list_id = await _list_id(suppressions, name)
+    if list_id is None:
+        return it.back(here, it.t("There is no list of this name; nothing was changed."))
+    digest = suppressions.digest(email)
+    if action == "remove":
+        changed = await suppressions.remove(digest, list_id=list_id, source=Channel.API, actor=it.actor)
+    else:
+        new = NewSuppression(digest, list_id, Reason.MANUAL, Channel.API, email, actor=it.actor)
+        changed = bool(await suppressions.add([new]))
+    if not changed:
+        return it.back(here, it.t("There was nothing to change."))
+    it.services.events.console_changed(actor=it.actor, what="suppressions", change=action)
+    return it.back(f"{here}", it.t("Done."))
+
+
+async def _list_id(suppressions: Suppressions, name: str) -> int | None:
+    if not name:
+        return EVERYTHING
+    found = await suppressions.list_named(name)
+    return found.id if found else None
+
+
+def _cursor(last: Suppression) -> str:
+    at, digest, list_id = last.place
+    return f"{at.timestamp():.6f}-{digest.hex()}-{list_id}"
+
+
+def _place(text: str) -> tuple[datetime, bytes, int] | None:
+    try:
+        at, digest, list_id = text.split("-")
+        return datetime.fromtimestamp(float(at), tz=UTC), bytes.fromhex(digest), int(list_id)
+    except (ValueError, OverflowError, OSError):
+        return None

@@ -1,0 +1,70 @@
+"""One stream for all who watch: it says that something has changed, and pages then fetch themselves anew."""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Final
+
+from aiohttp import web
+
+from mailerd.events.base import Event
+from mailerd.web.services import ConsoleRequest
+
+TICK_INTERVAL: Final = 3.0
+"""Seconds between two signals at least, however much happens."""
+QUIET_INTERVAL: Final = 10.0
+"""Seconds between two signals where this daemon does nothing: another one may."""
+MAX_VIEWERS: Final = 100
+_QUIET: Final = frozenset({"request_answered", "probe_answered", "stranger_answered", "console_signed_in"})
+"""Events that change no page; were a viewer's own requests among them, they would call for the next ones."""
+PAGE_SHARED: Final = 2.0
+"""Seconds for which a page that fetches itself anew is shared by those who watch it with one key in one language."""
+
+
+class LiveUpdates:
+    """Tells every open page when to look again."""
+
+    def __init__(self) -> None:
+        self._changed = asyncio.Event()
+        self._tick = asyncio.Condition()
+        self._viewers = 0
+        self.count = 0
+
+    def on_event(self, event: Event, fields: Mapping[str, object], /) -> None:
+        """Something happened in this daemon."""
+        del fields
+        if self._viewers and event.name not in _QUIET:
+            self._changed.set()
+
+    async def run(self) -> None:
+        """Signal, until cancelled. It waits for events, so it is no `every()`."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(QUIET_INTERVAL):
+                    await self._changed.wait()
+            self._changed.clear()
+            async with self._tick:
+                self.count += 1
+                self._tick.notify_all()
+            await asyncio.sleep(TICK_INTERVAL)
+
+    async def stream(self, it: ConsoleRequest) -> web.StreamResponse:
+        """The signals as server-sent events, until the session ends or the browser goes."""
+        if self._viewers >= MAX_VIEWERS:
+            return web.Response(status=503, headers={"Retry-After": "30"})
+        headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        response = web.StreamResponse(headers=headers)
+        await response.prepare(it.http)
+        self._viewers += 1
+        try:
+            await response.write(b"retry: 5000\n\n")
+            while it.http.transport is not None and not it.http.transport.is_closing():
+                async with self._tick:
+                    await self._tick.wait()
+                async with asyncio.timeout(QUIET_INTERVAL):
+                    await response.write(b"event: changed\ndata: %d\n\n" % self.count)
+        except (ConnectionError, TimeoutError):
+            pass  # the browser has gone
+        finally:
+            self._viewers -= 1
+        return response

@@ -1,0 +1,42 @@
+"""One person: every letter over all jobs, and what keeps letters from that person."""
+
+from typing import Final
+
+from aiohttp import web
+
+from mailerd.mail.addresses import Addresses
+from mailerd.store.api_keys import Permission
+from mailerd.store.recipients import Recipients
+from mailerd.store.secrets import Secrets
+from mailerd.store.suppressions import Suppressions
+from mailerd.web.services import MAX_LISTED, ConsoleRequest
+
+TIMEOUT: Final = 2.0
+"""Seconds for the query."""
+
+
+async def show(it: ConsoleRequest) -> web.Response:
+    """The page; without an address only the form."""
+    given = it.http.query.get("email", "").strip()
+    before = it.http.query.get("before", "")
+    if not given:
+        return it.page("person.html", active="people", email="", wrong="", letters=[], more=None, kept=[], live=False)
+    try:
+        email, wrong = Addresses().check(given), ""
+    except ValueError as error:
+        return it.page(
+            "person.html", active="people", email=given, wrong=str(error), letters=[], more=None, kept=[], live=False
+        )
+    database = it.services.database
+    found = await Recipients(database, timeout=TIMEOUT).of_person(
+        email, before=int(before) if before.isdecimal() and len(before) < 20 else None, limit=MAX_LISTED + 1,  # noqa: PLR2004
+        senders=it.key.senders,
+    )  # fmt: skip
+    kept = []
+    if it.may(Permission.SUPPRESS):
+        keys = await Secrets(database, timeout=TIMEOUT).keys()
+        kept = await Suppressions(database, key=keys.address, timeout=TIMEOUT).of(email)
+    return it.page(
+        "person.html", active="people", email=email, wrong=wrong, letters=found[:MAX_LISTED],
+        more=found[MAX_LISTED - 1].id if len(found) > MAX_LISTED else None, kept=kept, live=False,
+    )  # fmt: skip

@@ -1,0 +1,102 @@
+"""Senders: what each has used of its minute and its day, its pause, its limits; pausing, resuming, changing them."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Final
+
+from aiohttp import web
+
+from mailerd.core.pauses import repair
+from mailerd.events.runbook import RUNBOOKS
+from mailerd.events.runbook_pauses import PAUSE_RUNBOOKS
+from mailerd.store.api_keys import Permission
+from mailerd.store.senders import LIMITS, Senders, SenderSummary
+from mailerd.web.charts import SHOWN, gauge_svg
+from mailerd.web.services import ConsoleRequest
+from mailerd.web.status_page import SPANS, chart_of
+
+PAUSES: Final[Mapping[str, timedelta | None]] = {
+    "10m": timedelta(minutes=10), "1h": timedelta(hours=1), "1d": timedelta(days=1), "": None,
+}  # fmt: skip
+MAX_LIMIT: Final = 100_000_000
+MAX_REASON: Final = 200
+MAX_SENDERS: Final = 200
+
+
+async def _all(it: ConsoleRequest) -> list[SenderSummary]:
+    found = await Senders(it.services.database, it.services.limits()).all()
+    return [each for each in found if it.key.may_send(each.state.email)]
+
+
+async def show(it: ConsoleRequest) -> web.Response:
+    """All that the key may see."""
+    found = await _all(it)
+    stats = it.services.stats()
+    minutes = {each.email: each.used_minute for each in stats.senders} if stats else {}
+    return it.page(
+        "senders.html", active="senders", senders=found[:MAX_SENDERS], more=len(found) > MAX_SENDERS, minutes=minutes,
+        gauge=gauge_svg, live=True, repair=repair,
+    )  # fmt: skip
+
+
+async def one(it: ConsoleRequest) -> web.Response:
+    """One sender."""
+    email = it.http.match_info["email"].lower()
+    summary = next((each for each in await _all(it) if each.state.email == email), None)
+    if summary is None:
+        it.missing()
+    span = it.http.query.get("span", "24h")
+    drawn = await chart_of(it, span if span in SPANS else "24h", [email])
+    state = summary.state
+    book = PAUSE_RUNBOOKS.get(state.pause_cause or "", RUNBOOKS["sender_paused"]) if state.paused else None
+    return it.page(
+        "sender.html", active="senders", sender=summary, chart_drawn=drawn, kinds=SHOWN, spans=list(SPANS),
+        span_chosen=span, names=LIMITS, may_control=it.may(Permission.CONTROL), gauge=gauge_svg, book=book,
+        mend=repair(state.pause_cause, state.paused_until, sender=email, now=state.now), live=False,
+    )  # fmt: skip
+
+
+async def act(it: ConsoleRequest) -> web.Response:
+    """Pause, resume, or other limits."""
+    email = it.http.match_info["email"].lower()
+    if not it.key.may_send(email):
+        it.missing()
+    it.require(Permission.CONTROL, email)
+    senders = Senders(it.services.database, it.services.limits())
+    if not await senders.knows(email):
+        it.missing()
+    form = await it.http.post()
+    here, said = f"/senders/{email}", ""
+    match str(form.get("action", "")):
+        case "pause":
+            lasts = PAUSES.get(str(form.get("lasts", "")), timedelta(hours=1))
+            reason = str(form.get("reason", "")).strip()[:MAX_REASON] or it.t("no reason was given")
+            await senders.pause(email, lasts=lasts, reason=f"{reason} ({it.actor})")
+            said = it.t("{sender} is paused.", sender=email)
+        case "resume":
+            await senders.resume(email)
+            it.services.wake()
+            said = it.t("{sender} goes on.", sender=email)
+        case "limits":
+            it.require_admin()
+            limits = {name: _limit(str(form.get(name, "")).strip()) for name in LIMITS}
+            if any(value is not None and not 0 <= value <= MAX_LIMIT for value in limits.values()):
+                return it.back(here, it.t("A limit is a number of 0 or more; nothing was changed."))
+            await senders.change(email, limits)
+            it.services.wake()
+            said = it.t("The limits of {sender} are changed.", sender=email)
+        case _:
+            return it.back(here)
+    it.services.events.console_changed(actor=it.actor, what=f"sender {email}", change=str(form["action"]))
+    return it.back(here, said)
+
+
+def _limit(text: str) -> float | None:
+    """None: the default."""
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        return -1.0
+    return int(value) if value.is_integer() else value

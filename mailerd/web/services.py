@@ -1,0 +1,187 @@
+"""What the pages of the console use: queries, actions, and what the intake lends them."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NoReturn
+
+from aiohttp import web
+
+from mailerd.clock import Clock
+from mailerd.config import Settings
+from mailerd.core.stats import QueueStats
+from mailerd.errors import MailerdError
+from mailerd.events.web import WebEvents
+from mailerd.mail.renderer import Rendered
+from mailerd.mail.template_library import TemplateLibrary
+from mailerd.mail.templates import RecipientData, Template
+from mailerd.store.api_keys import ApiKey, ApiKeys, Permission
+from mailerd.store.console_queries import ConsoleQueries
+from mailerd.store.db.database import Database
+from mailerd.store.forecast_inputs import ForecastReader
+from mailerd.store.history import HistoryReader
+from mailerd.store.job_actions import JobActions
+from mailerd.store.jobs import Jobs
+from mailerd.store.queue.rate_limits import DefaultLimits
+from mailerd.store.sessions import Sessions
+from mailerd.store.tallies import Tallies
+from mailerd.web.html import PageRenderer
+from mailerd.web.shared_reads import SharedReads
+from mailerd.web.words import Language, translate
+
+MAX_LISTED: Final = 50
+"""Lines of one page of a list."""
+
+
+class NotAllowedError(MailerdError):
+    """The key may not do this."""
+
+
+class MissingError(MailerdError):
+    """There is nothing at this address that the key may see."""
+
+
+@dataclass(frozen=True)
+class Posted:
+    """What became of a job that was posted from a page."""
+
+    job_id: str | None
+    """None: it was refused."""
+    repeated: bool
+    """This very job was posted before, and nothing was posted now."""
+    answer: dict[str, Any]
+    """As the API gives it."""
+
+
+@dataclass(frozen=True)
+class Lent:
+    """What only the intake has, as it lends it."""
+
+    check_key: Callable[[web.Request, str], Awaitable[ApiKey]]
+    """The key of this secret, or MailerdError; it slows down who guesses."""
+    note_caller: Callable[[str], None]
+    """Says in the log whose request it is."""
+    address: Callable[[web.Request], str]
+    """Where a request comes from."""
+    post: Callable[[bytes, ApiKey, str], Awaitable[web.Response]]
+    """Posts a job, as JSON, once for each idempotency key ("": always)."""
+    render: Callable[[Template, Sequence[RecipientData], str], Awaitable[Sequence[Rendered]]]
+    """Renders letters, for an origin."""
+    results: Callable[[web.Request, str], Awaitable[web.StreamResponse]]
+    """Answers with all recipients of a job as CSV."""
+
+
+@dataclass
+class Services:
+    """Everything that a page may ask."""
+
+    settings: Settings
+    database: Database
+    jobs: Jobs
+    actions: JobActions
+    forecasts: ForecastReader
+    history: HistoryReader
+    keys: ApiKeys
+    sessions: Sessions
+    tallies: Tallies
+    queries: ConsoleQueries
+    library: TemplateLibrary
+    limits: Callable[[], DefaultLimits]
+    stats: Callable[[], QueueStats | None]
+    """What the tables showed last; None while they cannot be read."""
+    outage: Callable[[], str]
+    """How the database is away, in a word; empty: it is there."""
+    wake: Callable[[], None]
+    """Makes the runner look for work."""
+    events: WebEvents
+    clock: Clock
+    pages: PageRenderer
+    shared: SharedReads
+    lent: Lent | None = field(default=None)
+
+    @property
+    def intake(self) -> Lent:
+        """What the intake lends; it is there before the first request."""
+        assert self.lent is not None  # noqa: S101 - app.py joins them
+        return self.lent
+
+
+@dataclass(frozen=True)
+class ConsoleRequest:
+    """A request of somebody who is signed in."""
+
+    http: web.Request
+    services: Services
+    key: ApiKey
+    language: Language
+
+    @property
+    def actor(self) -> str:
+        """Who asks, as actions and the log name it."""
+        return f"key:{self.key.name} via console"
+
+    def t(self, text: str, **values: object) -> str:
+        """A text in the reader's language."""
+        return translate(self.language, text, **values)
+
+    def may(self, permission: Permission, sender: str | None = None) -> bool:
+        """Whether the key may do this, with letters of this sender."""
+        return self.key.may(permission) and (sender is None or self.key.may_send(sender))
+
+    def require(self, permission: Permission, sender: str | None = None) -> None:
+        """End the request unless the key may do this.
+
+        Raises:
+            NotAllowedError: it may not.
+        """
+        if not self.may(permission, sender):
+            raise NotAllowedError(self.t("The key {key} may not do this: it needs {right}.", key=self.key.name,
+                                         right=permission.value))  # fmt: skip
+
+    def require_admin(self) -> None:
+        """End the request unless nothing limits the key.
+
+        Raises:
+            NotAllowedError: something does.
+        """
+        if not self.key.is_admin:
+            raise NotAllowedError(self.t("This needs a key without limits; {key} is limited.", key=self.key.name))
+
+    def missing(self) -> NoReturn:
+        """End the request: there is nothing here that the key may see."""
+        raise MissingError(self.t("There is nothing at this address."))
+
+    def page(self, name: str, *, status: int = 200, **values: object) -> web.Response:
+        """A page."""
+        shared = {
+            "it": self, "key": self.key, "path": self.http.path, "outbox": self.services.settings.web.outbox,
+            "said": said_of(self.http), "query": self.http.query, "now": self.services.clock.now(),
+        }  # fmt: skip
+        text = self.services.pages.render(name, self.language, shared | values)
+        response = web.Response(text=text, status=status, content_type="text/html", charset="utf-8")
+        if shared["said"]:
+            response.del_cookie(_SAID)
+        return response
+
+    def back(self, to: str, said: str = "") -> web.Response:
+        """Lead to a page after an action, which then tells what was done."""
+        response = web.Response(status=303, headers={"Location": to})
+        if said:
+            response.set_cookie(_SAID, quote_said(said), max_age=60, httponly=True, samesite="Strict")
+        return response
+
+
+_SAID: Final = "mailerd-said"
+_MAX_SAID: Final = 300
+
+
+def quote_said(text: str) -> str:
+    """A text as a cookie can hold it."""
+    return text[:_MAX_SAID].encode("utf-8", "replace").hex()
+
+
+def said_of(request: web.Request) -> str:
+    """What the last action has to say."""
+    try:
+        return bytes.fromhex(request.cookies.get(_SAID, "")).decode("utf-8")
+    except ValueError:
+        return ""

@@ -1,0 +1,74 @@
+"use strict";
+// Everything works without this file. With it, a page that shows what changes fetches itself anew when the server says
+// that something has changed, times are in the reader's own zone, and a table may be dropped on the form.
+(() => {
+  document.documentElement.classList.add("js");
+  const reader = document.documentElement.lang === "zh" ? "zh-CN" : undefined;
+  const localTimes = (root) => {
+    for (const it of root.querySelectorAll("time[datetime]:not([data-local])")) {
+      const at = new Date(it.dateTime);
+      it.title = it.title || it.textContent + " UTC";
+      const day = at.toDateString() === new Date().toDateString();
+      it.textContent = at.toLocaleString(reader, day ? { timeStyle: "medium" } : { dateStyle: "short", timeStyle: "short" });
+      it.dataset.local = "1";
+    }
+  };
+  localTimes(document);
+
+  document.addEventListener("change", (event) => {
+    const name = event.target.dataset.all;
+    if (!name) return;
+    for (const box of document.querySelectorAll(`input[name="${name}"]`)) box.checked = event.target.checked;
+  });
+
+  const drop = document.querySelector("[data-drop]");
+  if (drop) {
+    const file = drop.querySelector('input[type="file"]');
+    drop.addEventListener("dragover", (event) => { event.preventDefault(); drop.classList.add("drop"); });
+    drop.addEventListener("dragleave", () => drop.classList.remove("drop"));
+    drop.addEventListener("drop", (event) => {
+      event.preventDefault();
+      drop.classList.remove("drop");
+      file.files = event.dataTransfer.files;
+    });
+  }
+
+  if (typeof Idiomorph === "object") {
+    Idiomorph.defaults.ignoreActiveValue = true;
+    // What the reader has opened or ticked stays so.
+    Idiomorph.defaults.callbacks.beforeAttributeUpdated = (name, node) =>
+      !(name === "open" && node.tagName === "DETAILS") && !(name === "checked" && node.tagName === "INPUT");
+    // A frame that is morphed would load its letter anew.
+    Idiomorph.defaults.callbacks.beforeNodeMorphed = (node, next) =>
+      !(node.tagName === "IFRAME" && next.tagName === "IFRAME" && node.getAttribute("src") === next.getAttribute("src"));
+  }
+
+  const page = document.querySelector("main[data-live]");
+  const button = document.getElementById("live");
+  if (!page || !button || typeof htmx !== "object") return;
+  let source = null, paused = false, busy = false;
+  const inUse = () => {
+    const it = document.activeElement;
+    return it && it.closest("main") && /^(INPUT|SELECT|TEXTAREA)$/.test(it.tagName) && it.type !== "checkbox";
+  };
+  const refresh = () => {
+    if (busy || paused || document.hidden || inUse()) return;
+    busy = true;
+    htmx.ajax("GET", location.pathname + location.search, { target: "main", select: "main", swap: "morph:outerHTML" })
+      .finally(() => { busy = false; localTimes(document); });
+  };
+  const open = () => {
+    if (source || paused || document.hidden) return;
+    source = new EventSource("/live");
+    source.addEventListener("changed", refresh);
+  };
+  const close = () => { if (source) source.close(); source = null; };
+  button.addEventListener("click", () => {
+    paused = !paused;
+    button.setAttribute("aria-pressed", String(paused));
+    button.textContent = paused ? button.dataset.resume : button.dataset.pause;
+    if (paused) close(); else { open(); refresh(); }
+  });
+  document.addEventListener("visibilitychange", () => { if (document.hidden) close(); else { open(); refresh(); } });
+  open();
+})();

@@ -1,0 +1,97 @@
+"""The first page: is it well? A light with its cause, the letters of the last while, and what comes next."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Final
+
+from aiohttp import web
+
+from mailerd.core.forecast import compute_forecast, describe
+from mailerd.core.states import JobStatus, State
+from mailerd.core.stats import QueueStats, SenderStats
+from mailerd.errors import DatabaseError
+from mailerd.store.history import DaemonInfo
+from mailerd.store.jobs import Job, JobFilter
+from mailerd.store.tallies import TallyPoint
+from mailerd.web.charts import SHOWN, Chart, bars_of
+from mailerd.web.services import ConsoleRequest
+from mailerd.web.troubles import find_troubles, worst
+
+MAX_OPEN_JOBS: Final = 6
+"""Open jobs of each status that are listed."""
+MAX_COUNTED: Final = 100_000
+"""Letters that may be counted for the list."""
+_RECENT: Final = timedelta(minutes=10)
+SPANS: Final = {
+    "1h": (timedelta(hours=1), timedelta(minutes=1), 60, 2),
+    "24h": (timedelta(hours=24), timedelta(minutes=5), 288, 30),
+    "14d": (timedelta(days=14), timedelta(hours=2), 168, 120),
+}
+"""By its name: how far back, how wide a bar is, how many there are, and for how many seconds a reading is shared."""
+OPEN_JOBS_SHARED: Final = 3.0
+"""Seconds for which the list of open jobs is shared."""
+
+
+async def show(it: ConsoleRequest) -> web.Response:
+    """The page; while the database is away it says so, and little else."""
+    services = it.services
+    stats, outage = services.stats(), services.outage()
+    daemons: list[DaemonInfo] = []
+    recent: list[TallyPoint] = []
+    jobs: list[tuple[Job, str]] = []
+    chosen = it.http.query.get("span", "1h")
+    drawn = await chart_of(it, chosen if chosen in SPANS else "1h")
+    try:
+        daemons = await services.history.daemons()
+        recent = await services.tallies.minutes(_RECENT, senders=it.key.senders)
+        jobs = await services.shared.get(("open jobs", it.key.senders), OPEN_JOBS_SHARED, lambda: _open_jobs(it))
+    except DatabaseError as error:
+        outage = outage or str(error)
+    troubles = find_troubles(it.language, outage=outage, stats=_for_key(it, stats), daemons=daemons, recent=recent)
+    return it.page(
+        "status.html", active="status", troubles=troubles, light=worst(troubles), stats=stats, chart_drawn=drawn,
+        kinds=SHOWN, spans=list(SPANS), span_chosen=chosen, daemons=daemons, jobs=jobs, senders=_senders(it, stats),
+        live=True,
+    )  # fmt: skip
+
+
+async def chart_of(it: ConsoleRequest, span: str, senders: Sequence[str] | None = None) -> Chart:
+    """The letters of a span of time, of these senders or of all that the key may see."""
+    back, step, many, seconds = SPANS[span]
+    tallies = it.services.tallies
+    only = senders if senders is not None else it.key.senders
+    try:
+        points = await it.services.shared.get(
+            (span, only if only is None else frozenset(only)), seconds,
+            lambda: (tallies.hours if span == "14d" else tallies.minutes)(back, senders=only),
+        )  # fmt: skip
+    except DatabaseError:
+        points = []
+    words = (it.t("sent"), it.t("put off"), it.t("unsure"), it.t("bounced"), it.t("failed"))
+    names = dict(zip(SHOWN, words, strict=True))
+    title = it.t("Letters by time: {span}", span=span)
+    return Chart(title, bars_of(points, now=it.services.clock.now(), step=step, many=many), step, names)
+
+
+async def _open_jobs(it: ConsoleRequest) -> list[tuple[Job, str]]:
+    """Open jobs, and what the next hours bring them."""
+    found: list[Job] = []
+    for status in (JobStatus.SENDING, JobStatus.QUEUED, JobStatus.PAUSED):
+        found += await it.services.jobs.newest(
+            before=None, limit=MAX_OPEN_JOBS, senders=it.key.senders, only=JobFilter(status=status),
+            counted=MAX_COUNTED,
+        )  # fmt: skip
+    waiting = [job.id for job in found if job.counts[State.WAITING] or job.counts[State.UNSURE]]
+    inputs = await it.services.forecasts.read_all(waiting) if waiting else {}
+    return [(job, describe(i, compute_forecast(i)) if (i := inputs.get(job.id)) else "") for job in found]
+
+
+def _senders(it: ConsoleRequest, stats: QueueStats | None) -> list[SenderStats]:
+    return [sender for sender in stats.senders if it.key.may_send(sender.email)][:20] if stats else []
+
+
+def _for_key(it: ConsoleRequest, stats: QueueStats | None) -> QueueStats | None:
+    """What the key may see of it."""
+    if stats is None or it.key.senders is None:
+        return stats
+    return QueueStats(at=stats.at, senders=tuple(_senders(it, stats)))

@@ -1,0 +1,83 @@
+"""The named templates: how each looks in each language, and a letter of it to oneself."""
+
+import json
+from dataclasses import replace
+
+from aiohttp import web
+
+from mailerd.mail.template_library import NamedTemplate, TemplateLibraryError
+from mailerd.mail.templates import Content, RecipientData
+from mailerd.store.api_keys import Permission
+from mailerd.web.letter_page import frame, render_one
+from mailerd.web.post_page import explain_answer, post_job
+from mailerd.web.services import ConsoleRequest
+
+
+async def index(it: ConsoleRequest) -> web.Response:
+    """All of them."""
+    found: list[tuple[str, NamedTemplate | None, str]] = []
+    for name in it.services.library.names():
+        try:
+            found.append((name, it.services.library.find(name), ""))
+        except TemplateLibraryError as error:
+            found.append((name, None, str(error)))
+    return it.page("templates.html", active="templates", templates=found, live=False)
+
+
+def _find(it: ConsoleRequest) -> NamedTemplate:
+    found = it.services.library.find(it.http.match_info["name"])
+    if found is None:
+        it.missing()
+    return found
+
+
+def _language(it: ConsoleRequest, named: NamedTemplate) -> str:
+    wish = it.http.query.get("in", "")
+    return wish if wish in named.template.languages else ""
+
+
+async def _made(it: ConsoleRequest, named: NamedTemplate) -> Content | str:
+    language = _language(it, named)
+    given = {**named.variables, **({"language": language} if language else {})}
+    reader = RecipientData("reader@example.com", "Reader", None)
+    return await render_one(it, replace(named.template, variables=given), reader)
+
+
+async def show(it: ConsoleRequest) -> web.Response:
+    """One, made with its own examples."""
+    named = _find(it)
+    made = await _made(it, named)
+    stats = it.services.stats()
+    senders = [each.email for each in stats.senders if it.key.may_send(each.email)] if stats else []
+    return it.page(
+        "template.html", active="templates", named=named, made=made if isinstance(made, Content) else None,
+        trouble=made if isinstance(made, str) else "", chosen=_language(it, named), senders=senders,
+        examples=json.dumps(named.variables, ensure_ascii=False, indent=2), may_send=it.may(Permission.SEND),
+        live=False,
+    )  # fmt: skip
+
+
+async def html(it: ConsoleRequest) -> web.Response:
+    """The same, for a frame."""
+    named = _find(it)
+    pictures = {each.filename: (each.content_type, each.content) for each in named.images}
+    return frame(it, await _made(it, named), pictures)
+
+
+async def send_test(it: ConsoleRequest) -> web.Response:
+    """Post a job with one letter, to the address that is given; each press of the button sends one."""
+    named = _find(it)
+    it.require(Permission.SEND)
+    form = await it.http.post()
+    here = f"/templates/{named.name}"
+    recipient = {"email": str(form.get("email", "")).strip()}
+    if language := str(form.get("in", "")):
+        recipient["language"] = language
+    job = {
+        "sender_email": str(form.get("sender", "")).strip(), "template_name": named.name,
+        "variables": dict(named.variables), "recipients": [recipient], "reference": f"test of {named.name}"[:255],
+    }  # fmt: skip
+    posted = await post_job(it, job, once="")
+    if posted.job_id is None:
+        return it.back(here, explain_answer(it, posted.answer))
+    return it.back(f"/jobs/{posted.job_id}", it.t("The test is on its way."))

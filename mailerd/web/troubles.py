@@ -1,0 +1,123 @@
+"""What is wrong now, with its cause and its remedy in the runbook's words; pure: it reads nothing itself."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final, Literal
+
+from mailerd.core.pauses import MANUAL, until
+from mailerd.core.rate_limit import FOREVER
+from mailerd.core.states import State
+from mailerd.core.stats import QueueStats, SenderStats
+from mailerd.events.runbook import RUNBOOKS, Runbook
+from mailerd.events.runbook_pauses import PAUSE_RUNBOOKS
+from mailerd.store.describe import SILENT
+from mailerd.store.history import DaemonInfo
+from mailerd.store.tallies import Tally, TallyPoint
+from mailerd.web.words import Language, translate
+
+Level = Literal["good", "note", "warning", "bad"]
+_RANK: Final[Mapping[Level, int]] = {"good": 0, "note": 1, "warning": 2, "bad": 3}
+LATE: Final = timedelta(seconds=60)
+"""A letter that could have gone for so long is late."""
+DOUBTFUL: Final = timedelta(minutes=15)
+"""A doubt that has stood for so long is shown as trouble; alerts.unsure has the same default."""
+MIN_FAILED: Final = 5
+FAILED_SHARE: Final = 0.2
+"""So many letters of the last ten minutes, and this share of them, may fail before it is trouble."""
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """One thing that is wrong, or that somebody should know."""
+
+    level: Level
+    text: str
+    runbook: Runbook | None
+    link: str = ""
+    sender: str = ""
+
+    def meaning(self, language: Language) -> str:
+        """What it means, as the runbook has it."""
+        if self.runbook is None:
+            return ""
+        return self.runbook.zh if language == "zh" else self.runbook.en
+
+    def causes(self, language: Language) -> list[tuple[str, str]]:
+        """The likely causes, each with the command that shows or cures it."""
+        found = self.runbook.causes if self.runbook else ()
+        return [
+            (it.zh if language == "zh" else it.en, it.command.replace("@MAILERD_SENDER@", self.sender)) for it in found
+        ]
+
+
+def find_troubles(
+    language: Language,
+    *,
+    outage: str,
+    stats: QueueStats | None,
+    daemons: Sequence[DaemonInfo],
+    recent: Sequence[TallyPoint],
+) -> list[Trouble]:
+    """Everything that is wrong, the worst first. `recent`: the letters of the last ten minutes."""
+    if outage:
+        text = translate(language, "The database is {how}: nothing is accepted and nothing is sent.", how=outage)
+        return [Trouble("bad", text, RUNBOOKS["database_away"])]
+    found: list[Trouble] = []
+    if stats is None:
+        text = translate(language, "The tables cannot be read yet.")
+        found.append(Trouble("warning", text, RUNBOOKS["stats_failed"]))
+    else:
+        found += [_paused(language, sender) for sender in stats.paused]
+        found += _late(language, stats)
+    if not any(one.silent <= SILENT for one in daemons):
+        text = translate(language, "No daemon was heard of for {seconds} s: nothing goes.", seconds=SILENT)
+        found.append(Trouble("bad", text, RUNBOOKS["loop_stalled"]))
+    found += _failing(language, recent)
+    return sorted(found, key=lambda it: -_RANK[it.level])
+
+
+def worst(troubles: Sequence[Trouble]) -> Level:
+    """The colour of the light."""
+    return max((it.level for it in troubles), key=lambda level: _RANK[level], default="good")
+
+
+def _paused(language: Language, sender: SenderStats) -> Trouble:
+    link = f"/senders/{sender.email}"
+    if sender.pause_cause == MANUAL:
+        text = translate(language, "{sender} is paused by a person: {reason}", sender=sender.email,
+                         reason=sender.pause_reason)  # fmt: skip
+        return Trouble("note", text, None, link, sender.email)
+    runbook = PAUSE_RUNBOOKS.get(sender.pause_cause, RUNBOOKS["sender_paused"])
+    if sender.repair:
+        text = translate(language, "{sender} cannot send until somebody mends it: {reason}", sender=sender.email,
+                         reason=sender.pause_reason)  # fmt: skip
+        return Trouble("bad", text, runbook, link, sender.email)
+    end = until(sender.paused_until or FOREVER, "{:%H:%M} UTC".format)
+    text = translate(language, "{sender} is paused {until}: {reason}", sender=sender.email, until=end,
+                     reason=sender.pause_reason)  # fmt: skip
+    return Trouble("warning", text, runbook, link, sender.email)
+
+
+def _late(language: Language, stats: QueueStats) -> list[Trouble]:
+    found = []
+    if stats.oldest_claimable > LATE.total_seconds():
+        text = translate(language, "A letter could have gone for {seconds:.0f} s and was not claimed.",
+                         seconds=stats.oldest_claimable)  # fmt: skip
+        found.append(Trouble("warning", text, RUNBOOKS["job_stuck"], "/jobs?status=sending"))
+    if stats.oldest_unsure > DOUBTFUL.total_seconds():
+        text = translate(language, "A letter has been unsure for {minutes:.0f} min.", minutes=stats.oldest_unsure / 60)
+        found.append(Trouble("warning", text, RUNBOOKS["letter_still_unsure"], "/doubts"))
+    elif unsure := stats.recipients.get(State.UNSURE, 0):
+        text = translate(language, "{n} letters are unsure.", n=unsure)
+        found.append(Trouble("note", text, RUNBOOKS["letter_unsure"], "/doubts"))
+    return found
+
+
+def _failing(language: Language, recent: Sequence[TallyPoint]) -> list[Trouble]:
+    failed = sum(point.counts.get(Tally.FAILED, 0) for point in recent)
+    ended = failed + sum(point.counts.get(Tally.SENT, 0) for point in recent)
+    if failed < MIN_FAILED or failed < FAILED_SHARE * ended:
+        return []
+    text = translate(language, "{failed} of the last {ended} letters failed.", failed=failed, ended=ended)
+    return [Trouble("warning", text, RUNBOOKS["letter_failed"], "/jobs")]

@@ -1,0 +1,105 @@
+"""The console's queries: each is read by an index, and none counts all letters; sessions; failures by their cause."""
+
+from datetime import timedelta
+
+import pytest
+
+from mailerd.core.states import JobChange, JobStatus
+from mailerd.store import console_queries, sessions
+from mailerd.store.api_keys import ApiKeys, digest
+from mailerd.store.console_queries import ConsoleQueries, actions_statement, doubts_statement, group_failures
+from mailerd.store.db.database import Database
+from mailerd.store.job_actions import JobActions
+from mailerd.store.jobs import JobFilter, Jobs
+from mailerd.store.sessions import Sessions
+from tests.support.dialect import plan
+from tests.support.rows import post, query, states
+
+JOBS = 40
+
+
+async def fill(database: Database) -> str:
+    jobs = [await post(database, recipients=60, sender=f"s{number % 4}@example.com") for number in range(JOBS)]
+    job = jobs[-1]
+    actions = JobActions(database, timeout=5, in_flight=timedelta(0))
+    for _ in range(30):
+        await actions.apply(job, JobChange.PAUSE, actor="key:shop via console")
+    await query(
+        database, "UPDATE job_recipients SET status = 'failed', attempts = 1, error = 'no' WHERE job_id = %s", job
+    )
+    await query(database, "UPDATE jobs SET status = 'completed' WHERE id < %s ORDER BY id LIMIT 30", job)
+    await query(database, "ANALYZE TABLE jobs, job_recipients, job_actions, sessions, api_keys")
+    return job
+
+
+async def test_every_query_is_read_by_an_index_and_reads_what_it_shows(database: Database) -> None:
+    job = await fill(database)
+    for statement, keys in (
+        ((console_queries.FAILURES, (job,)), {"claim"}),
+        ((console_queries.JOB_OF, (7,)), {"PRIMARY"}),
+        (doubts_statement(50, None), {"by_status", "claim"}),
+        (doubts_statement(50, {"s1@example.com"}), {"by_status", "claim"}),
+        (actions_statement(51, None, None), {"PRIMARY"}),
+        (actions_statement(51, 20, {"s1@example.com"}), {"PRIMARY"}),
+        ((sessions._FIND, (digest("x"),)), {"PRIMARY", None}),
+    ):
+        rows = await plan(database, *statement)
+        used = {row["key"] for row in rows if not str(row["table"]).startswith("<")}
+        assert used <= keys, (statement, rows)
+        letters = [row for row in rows if row["table"] == "job_recipients" or row["table"] == "r"]
+        assert all(int(row["rows"] or 0) <= 130 for row in letters), (statement, rows)
+        assert not any("filesort" in (row["Extra"] or "") for row in rows if row["table"] != "<derived2>"), rows
+
+
+async def test_jobs_whose_letters_are_too_many_are_listed_without_counts(database: Database) -> None:
+    large = await post(database, recipients=300)
+    small = await post(database, recipients=3)
+    jobs = await Jobs(database, timeout=5).newest(before=None, limit=9, senders=None, counted=100)
+    assert {job.id: sum(job.counts.values()) for job in jobs} == {large: 0, small: 3}
+    all_of_them = await Jobs(database, timeout=5).newest(before=None, limit=9, senders=None)
+    assert {job.id: sum(job.counts.values()) for job in all_of_them} == {large: 300, small: 3}
+    assert not await Jobs(database, timeout=5).newest(
+        before=None, limit=9, senders=None, only=JobFilter(status=JobStatus.PAUSED), counted=0
+    )
+
+
+def test_reasons_that_differ_in_addresses_and_numbers_are_one_cause() -> None:
+    rows = [
+        ("no value for name of a@b.example", 2, 5), ("no value for name of c@d.example", 1, 3),
+        ("400 Invalid To header", 4, 9), (None, 1, 7),
+    ]  # fmt: skip
+    first, second, third = group_failures(rows)
+    assert (first.letters, first.text, first.example) == (4, "400 Invalid To header", 9)
+    assert (second.letters, second.text, second.example) == (3, "no value for name of …", 3)
+    assert second.errors == {"no value for name of a@b.example", "no value for name of c@d.example"}
+    assert third.letters == 1
+
+
+async def test_only_the_letters_of_one_cause_are_retried(database: Database) -> None:
+    job = await post(database, recipients=6)
+    await query(
+        database,
+        "UPDATE job_recipients SET status = 'failed', attempts = 3, "
+        "error = IF(seq < 4, CONCAT('no ', to_email), 'other')",
+    )
+    await query(database, "UPDATE jobs SET status = 'completed', finished_at = UTC_TIMESTAMP(6)")
+    causes = await ConsoleQueries(database).failures(job)
+    done = await JobActions(database, timeout=5, in_flight=timedelta(0)).apply(
+        job, JobChange.RETRY, actor="key:shop via console", errors=causes[0].errors
+    )
+    assert (done.changed, done.letters) == (True, 4)
+    assert await states(database, job) == {"waiting": 4, "failed": 2}
+    assert await query(database, "SELECT actor FROM job_actions") == [("key:shop via console",)]
+
+
+@pytest.mark.parametrize("revoked", [False, True])
+async def test_a_session_is_as_good_as_its_key(database: Database, *, revoked: bool) -> None:
+    keys, it = ApiKeys(database, timeout=5), Sessions(database, 5)
+    await keys.create("shop", senders=["me@example.com"])
+    secret = await it.create(1, ip="127.0.0.1")
+    if revoked:
+        await keys.revoke("shop")
+    found = await it.key_of(secret)
+    assert (found is None) is revoked
+    assert found is None or found.senders == frozenset({"me@example.com"})
+    assert await query(database, "SELECT COUNT(*) FROM sessions WHERE digest = %s", secret) == [(0,)]  # only a digest

@@ -1,0 +1,62 @@
+"""Chromium of the system, and a page that fails its test when the policy is violated or a script breaks."""
+
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright
+
+FLAGS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+VIEWS: dict[str, dict[str, Any]] = {
+    "desktop": {"viewport": {"width": 1280, "height": 900}},
+    "phone, dark, Chinese": {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark", "locale": "zh-CN"},
+    "without scripts": {"viewport": {"width": 1280, "height": 900}, "java_script_enabled": False},
+}
+
+
+@asynccontextmanager
+async def chromium() -> AsyncIterator[Browser]:
+    """The browser; its absence is an error that says what to install."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    assert path, "there is no browser for the console's tests: type apt-get install chromium, as root"
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=path, args=FLAGS)
+        try:
+            yield browser
+        finally:
+            await browser.close()
+
+
+class Complaints:
+    """What a browser has said that it should not have to say."""
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+
+    def listen(self, page: Page) -> None:
+        page.on("console", self._console)
+        page.on("pageerror", lambda error: self.found.append(f"script: {error}"))
+
+    def _console(self, message: ConsoleMessage) -> None:
+        if message.type in {"error", "warning"}:
+            self.found.append(f"{message.type}: {message.text}")
+
+
+@asynccontextmanager
+async def page_of(context: BrowserContext) -> AsyncIterator[Page]:
+    """A page; at its end nothing may have been complained of."""
+    complaints = Complaints()
+    page = await context.new_page()
+    complaints.listen(page)
+    yield page
+    await page.close()
+    assert complaints.found == []
+
+
+async def sign_in(page: Page, url: str, key: str) -> None:
+    """Sign in by the form."""
+    await page.goto(f"{url}/login")
+    await page.fill("#key", key)
+    await page.click("button")
+    await page.wait_for_url(f"{url}/")

@@ -1,0 +1,85 @@
+"""A whole daemon with its console on loopback, over a database of its own; Google is a stand-in."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from mailerd.app import Daemon, build
+from mailerd.config import (
+    DatabaseSettings,
+    GmailSettings,
+    IntakeSettings,
+    RunnerSettings,
+    Settings,
+    TemplateSettings,
+    WebSettings,
+)
+from mailerd.store.api_keys import ApiKeys
+from mailerd.store.db.database import Database
+from mailerd.store.db.migrate import migrate
+from tests.support.heard import Heard
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "templates"
+SAME = {"Sec-Fetch-Site": "same-origin"}
+
+
+@dataclass
+class ConsoleSite:
+    """The console as a browser without scripts sees it."""
+
+    url: str
+    daemon: Daemon
+    database: Database
+    keys: ApiKeys
+    heard: Heard
+    sessions: list[aiohttp.ClientSession]
+
+    def visitor(self) -> aiohttp.ClientSession:
+        """A browser that has not signed in."""
+        jar = aiohttp.CookieJar(unsafe=True)
+        made = aiohttp.ClientSession(self.url, cookie_jar=jar, headers=SAME, timeout=aiohttp.ClientTimeout(total=20))
+        self.sessions.append(made)
+        return made
+
+    async def signed_in(self, name: str = "shop", **limits: Any) -> aiohttp.ClientSession:
+        """A browser that has signed in with a new key."""
+        return await self.sign_in(await self.keys.create(name, **limits))
+
+    async def sign_in(self, secret: str) -> aiohttp.ClientSession:
+        """A browser that has signed in with this key."""
+        browser = self.visitor()
+        async with browser.post("/login", data={"key": secret}) as answer:
+            assert answer.status == 200, await answer.text()
+            assert answer.url.path == "/"
+        return browser
+
+
+@pytest.fixture
+async def site(database_url: str, tmp_path: Path) -> AsyncIterator[ConsoleSite]:
+    """The site; its daemon sends nothing, since no loop of it runs but the intake."""
+    settings = Settings(
+        database=DatabaseSettings(url=database_url, connect_timeout=5, statement_timeout=10),
+        intake=IntakeSettings(port=0),
+        gmail=GmailSettings(credentials_dir=tmp_path),
+        runner=RunnerSettings(),
+        templates=TemplateSettings(folder=str(EXAMPLES)),
+        web=WebSettings(hosts="mail.example.com"),
+    )
+    heard = Heard()
+    daemon = build(settings, heard)
+    await migrate(daemon.database, events=daemon.store_events)
+    sessions: list[aiohttp.ClientSession] = []
+    async with daemon.intake.serve() as addresses:
+        host, port = addresses[0]
+        await daemon.daemons.heartbeat()
+        daemon.service.stats.take(await daemon.service.stats.read())
+        yield ConsoleSite(
+            f"http://{host}:{port}", daemon, daemon.database, ApiKeys(daemon.database, timeout=5), heard, sessions
+        )
+        for each in sessions:
+            await each.close()
+    await daemon.database.close()

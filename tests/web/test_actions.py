@@ -1,0 +1,225 @@
+"""Every action of every page by plain forms, as a browser without scripts sends them, and what the rows say then."""
+
+from typing import Any
+
+import aiohttp
+
+from tests.support.rows import post, query, states
+from tests.web.conftest import ConsoleSite
+
+ACTOR = "key:shop via console"
+
+
+async def ask(browser: aiohttp.ClientSession, path: str, **form: Any) -> str:
+    async with browser.post(path, data=form) as answer:
+        text = await answer.text()
+        assert answer.status == 200, text
+        return text
+
+
+async def test_a_job_is_paused_resumed_moved_and_cancelled_and_the_log_says_by_whom(site: ConsoleSite) -> None:
+    job, browser = await post(site.database), await site.signed_in()
+    page = f"/jobs/{job}"
+    for form, status in (
+        ({"action": "pause"}, "paused"), ({"action": "resume"}, "queued"),
+        ({"action": "priority", "priority": "7"}, "queued"), ({"action": "cancel"}, "cancelled"),
+    ):  # fmt: skip
+        await ask(browser, page, **form)
+        assert await query(site.database, "SELECT status FROM jobs") == [(status,)]
+    assert await states(site.database, job) == {"cancelled": 3}
+    log = await query(site.database, "SELECT action, actor FROM job_actions ORDER BY id")
+    assert log == [(action, ACTOR) for action in ("pause", "resume", "priority", "cancel")]
+    assert "nothing was changed" in await ask(browser, page, action="resume")
+    assert "nothing was changed" in await ask(browser, page, action="priority", priority="high")
+    async with browser.get("/keys") as answer:
+        assert ACTOR in await answer.text()
+
+
+async def test_several_jobs_are_paused_at_once(site: ConsoleSite) -> None:
+    jobs, browser = [await post(site.database) for _ in range(3)], await site.signed_in()
+    said = await ask(browser, "/jobs", action="pause", job=jobs[0]) + await ask(browser, "/jobs", action="pause")
+    assert "1 jobs changed" in said
+    assert "Nothing was chosen" in said
+    form = aiohttp.FormData([("action", "pause"), *(("job", job) for job in jobs)])
+    async with browser.post("/jobs", data=form) as answer:
+        assert "2 jobs changed" in await answer.text()
+    assert await query(site.database, "SELECT DISTINCT status FROM jobs") == [("paused",)]
+
+
+async def test_failures_are_grouped_by_cause_and_one_cause_is_retried(site: ConsoleSite) -> None:
+    job, browser = await post(site.database, recipients=5), await site.signed_in()
+    await query(
+        site.database,
+        "UPDATE job_recipients SET status = 'failed', attempts = 1, "
+        "error = IF(seq < 2, CONCAT('no ', to_email), 'other')",
+    )
+    async with browser.get(f"/jobs/{job}") as answer:
+        text = await answer.text()
+    assert text.count("Retry these") == 2
+    first = text.split('name="cause" value="')[1].split('"')[0]
+    assert "3 letters changed" in await ask(browser, f"/jobs/{job}", action="retry-cause", cause=first)
+    assert await states(site.database, job) == {"waiting": 3, "failed": 2}
+    await ask(browser, f"/jobs/{job}", action="retry")
+    assert await states(site.database, job) == {"waiting": 5}
+
+
+async def test_a_doubt_is_settled_either_way_and_the_row_says_by_whom(site: ConsoleSite) -> None:
+    job, browser = await post(site.database, recipients=2), await site.signed_in()
+    await query(site.database, "UPDATE job_recipients SET status = 'unsure', error = 'no answer'")
+    async with browser.get("/doubts") as answer:
+        assert (await answer.text()).count("a person settles it") == 2
+    async with browser.get("/letters/1") as answer:
+        text = await answer.text()
+        assert "https://mail.google.com/mail/?authuser=me%40example.com#search/in%3Asent" in text
+    await ask(browser, "/letters/1", action="sent")
+    await ask(browser, "/letters/2", action="not-sent")
+    assert await states(site.database, job) == {"sent": 1, "waiting": 1}
+    assert await query(site.database, "SELECT proof, error FROM job_recipients WHERE id = 1") == [
+        ("person", f"settled by hand: sent, by {ACTOR}")
+    ]
+    async with browser.post("/letters/1", data={"action": "sent"}) as answer:
+        assert answer.status == 409
+
+
+async def test_what_came_back_is_told_by_domain_and_beside_its_letter_and_to_its_own_tenant(site: ConsoleSite) -> None:
+    job = await post(site.database, recipients=["ada@nowhere.example"])
+    await query(
+        site.database,
+        "INSERT INTO notices (mailbox, gmail_id, thread_id, recipient_id, job_id, email, kind, code, detail, "
+        "believed, at) VALUES "
+        "('me@example.com', 'g1', 't1', 1, %s, "
+        "'ada@nowhere.example', 'hard', '5.1.1', 'no such user', 1, UTC_TIMESTAMP(6))",
+        job,
+    )
+    browser, other = await site.signed_in(), await site.signed_in("other", senders=["you@example.com"])
+    for path in ("/inbox", "/letters/1"):
+        async with browser.get(path) as answer:
+            assert "no such user" in await answer.text()
+    async with browser.get("/inbox?show=other") as answer:
+        assert "Nothing has come back" in await answer.text()
+    async with other.get("/inbox") as answer:
+        text = await answer.text()
+        assert (answer.status, "nowhere.example" in text) == (200, False)
+
+
+async def test_a_sender_is_paused_resumed_and_gets_limits(site: ConsoleSite) -> None:
+    await post(site.database)
+    browser = await site.signed_in()
+    page = "/senders/me@example.com"
+    await ask(browser, page, action="pause", lasts="", reason="moving house")
+    assert await query(site.database, "SELECT pause_cause, pause_reason FROM senders") == [
+        ("manual", f"moving house ({ACTOR})")
+    ]
+    await ask(browser, page, action="resume")
+    assert await query(site.database, "SELECT paused_until FROM senders") == [(None,)]
+    await ask(browser, page, action="limits", per_day="90", reserve="5")
+    assert await query(site.database, "SELECT per_day, reserve, per_minute FROM senders") == [(90, 5, None)]
+    await ask(browser, page, action="limits")
+    assert await query(site.database, "SELECT per_day FROM senders") == [(None,)]
+    assert "nothing was changed" in await ask(browser, page, action="limits", per_day="many")
+    assert len(site.heard.of("console_changed")) == 4
+
+
+async def test_an_address_is_suppressed_and_gets_letters_again(site: ConsoleSite) -> None:
+    await post(site.database, recipients=["ada@example.com"])
+    browser = await site.signed_in()
+    await ask(browser, "/suppressions", action="list", list="news", title="News")
+    await ask(browser, "/suppressions", action="add", email="ada@example.com", list="news")
+    assert await query(site.database, "SELECT reason, actor FROM suppressions") == [("manual", ACTOR)]
+    async with browser.get("/people?email=ADA@example.com") as answer:
+        assert "Gets no letters of news" in await answer.text()
+    async with browser.get("/suppressions?list=news&reason=manual") as answer:
+        assert "ada@example.com" in await answer.text()
+    await ask(browser, "/suppressions", action="remove", email="ada@example.com", list="news")
+    assert await query(site.database, "SELECT COUNT(*) FROM suppressions") == [(0,)]
+    for form in ({"email": "no address"}, {"email": "a@b.example", "list": "none"}):
+        await ask(browser, "/suppressions", action="add", **form)
+    assert await query(site.database, "SELECT COUNT(*) FROM suppressions") == [(0,)]
+
+
+TABLE = "email,name,product\nada@example.com,Ada,Tea\nlibai@example.org,李白,茶\n"
+FORM = {"template": "welcome", "sender": "me@example.com", "pasted": TABLE}
+
+
+async def test_a_table_becomes_a_job_once(site: ConsoleSite) -> None:
+    browser = await site.signed_in()
+    tried = await ask(browser, "/send", action="try", **FORM)
+    assert "2 of 2 letters can be sent" in tried
+    assert await query(site.database, "SELECT COUNT(*) FROM jobs") == [(0,)]
+    assert "Accepted: 2 of 2 letters" in await ask(browser, "/send", action="post", **FORM)
+    assert "posted before" in await ask(browser, "/send", action="post", **FORM)
+    assert await query(site.database, "SELECT template_name, total FROM jobs") == [("welcome", 2)]
+
+
+async def test_a_file_is_a_table_too_and_a_bad_one_is_refused_by_its_line(site: ConsoleSite) -> None:
+    browser = await site.signed_in()
+    for content, status, said in (
+        (TABLE.encode("utf-8-sig"), 200, "Accepted: 2 of 2"), (b"email\nnobody\n", 422, "line 2"),
+        (b"name\nAda\n", 422, "one of them email"), (b"email\n\xff\n", 422, "not UTF-8"),
+        (b"email\na,b\n", 422, "2 cells"),
+    ):  # fmt: skip
+        form = aiohttp.FormData({"template": "welcome", "sender": "me@example.com", "action": "post"})
+        form.add_field("table", content, filename="people.csv", content_type="text/csv")
+        async with browser.post("/send", data=form) as answer:
+            assert (answer.status, said in await answer.text()) == (status, True), content
+
+
+async def test_a_template_is_previewed_and_sent_to_oneself(site: ConsoleSite) -> None:
+    browser = await site.signed_in()
+    async with browser.get("/templates/welcome?in=zh") as answer:
+        assert answer.status == 200
+    async with browser.get("/templates/welcome/html") as answer:
+        text = await answer.text()
+        assert "Welcome" in text
+        assert "data:image/png;base64," in text
+    await ask(browser, "/templates/welcome", sender="me@example.com", email="me@example.com", **{"in": "zh"})
+    await ask(browser, "/templates/welcome", sender="me@example.com", email="me@example.com", **{"in": "zh"})
+    assert await query(site.database, "SELECT reference, total FROM jobs") == [("test of welcome", 1)] * 2
+    assert "recipients[0].email" in await ask(browser, "/templates/welcome", sender="me@example.com", email="nobody")
+
+
+async def test_a_key_is_made_shown_once_rotated_and_revoked(site: ConsoleSite) -> None:
+    browser = await site.signed_in()
+    text = await ask(browser, "/keys", action="create", name="new", senders="me@example.com", permission="read")
+    secret = text.split('class="secret">')[1].split("<")[0]
+    other = await site.sign_in(secret)
+    async with browser.get("/keys") as answer:
+        assert secret not in await answer.text()
+    assert 'class="secret"' in await ask(browser, "/keys", action="rotate", name="2")
+    await ask(browser, "/keys", action="revoke", name="2")
+    async with other.get("/", allow_redirects=False) as answer:
+        assert answer.status == 303
+
+
+async def test_a_job_of_results_is_read_as_csv(site: ConsoleSite) -> None:
+    job, browser = await post(site.database), await site.signed_in()
+    async with browser.get(f"/jobs/{job}/results.csv") as answer:
+        assert (answer.status, len((await answer.text()).splitlines())) == (200, 4)
+
+
+async def test_while_the_database_is_away_the_console_says_so_and_what_to_do(site: ConsoleSite) -> None:
+    browser = await site.signed_in()
+    await site.database.close()
+    site.database._unreachable = True
+    async with browser.get("/jobs") as answer:
+        text = await answer.text()
+        assert (answer.status, "is away" in text) == (503, True)
+    site.database._unreachable = False
+
+
+async def test_the_first_page_names_what_is_wrong_its_cause_and_the_remedy(site: ConsoleSite) -> None:
+    await post(site.database)
+    browser = await site.signed_in()
+    async with browser.get("/") as answer:
+        assert "All is well" in await answer.text()
+    await query(
+        site.database,
+        "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 60 SECOND, pause_cause = 'token_refused', "
+        "pause_reason = 'invalid_grant'",
+    )
+    site.daemon.service.stats.take(await site.daemon.service.stats.read())
+    for language, said in (("en", "cannot send until somebody mends it: invalid_grant"), ("zh", "需人工处理")):
+        async with browser.get(f"/?lang={language}") as answer:
+            text = await answer.text()
+            assert said in text
+            assert "mailerd auth login --sender me@example.com" in text

@@ -1,0 +1,228 @@
+"""What strangers get of the console: nothing."""
+
+import asyncio
+
+import aiohttp
+import pytest
+from yarl import URL
+
+from mailerd.store.api_keys import Permission
+from mailerd.web.guards import COOKIE
+from tests.support.rows import post, query, states
+from tests.web.conftest import ConsoleSite
+
+PLACES = ["/", "/jobs", "/senders", "/doubts", "/inbox", "/people", "/suppressions", "/templates", "/send", "/keys"]
+
+
+@pytest.mark.parametrize("path", PLACES)
+async def test_who_is_not_signed_in_is_led_to_the_login(site: ConsoleSite, path: str) -> None:
+    async with site.visitor().get(path, allow_redirects=False) as answer:
+        assert (answer.status, answer.headers["Location"]) == (303, "/login")
+        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+
+
+async def test_a_key_signs_in_and_signing_out_ends_the_session_at_the_server(site: ConsoleSite) -> None:
+    browser = await site.signed_in()
+    cookie = next(each for each in browser.cookie_jar if each.key == COOKIE)
+    assert (cookie["httponly"], cookie["samesite"]) == (True, "Strict")
+    async with browser.post("/logout") as answer:
+        assert answer.url.path == "/login"
+    async with site.visitor().get("/", cookies={COOKIE: cookie.value}, allow_redirects=False) as answer:
+        assert answer.status == 303
+    assert await query(site.database, "SELECT COUNT(*) FROM sessions") == [(0,)]
+
+
+async def test_a_bad_key_is_refused_and_who_guesses_is_slowed_down(site: ConsoleSite) -> None:
+    browser, seen = site.visitor(), list[str]()
+    for _ in range(70):
+        async with browser.post("/login", data={"key": "sk_live_wrong"}) as answer:
+            assert answer.status == 401
+            seen.append(await answer.text())
+    assert "unknown or revoked" in seen[0]
+    assert "too many bad API keys" in seen[-1]
+
+
+async def test_a_session_that_a_stranger_has_set_is_not_taken_over(site: ConsoleSite) -> None:
+    browser = site.visitor()
+    fixed = "x" * 43
+    browser.cookie_jar.update_cookies({COOKIE: fixed}, URL(site.url))
+    async with browser.post("/login", data={"key": await site.keys.create("shop")}) as answer:
+        assert answer.status == 200
+    assert next(each for each in browser.cookie_jar if each.key == COOKIE).value != fixed
+    async with site.visitor().get("/", cookies={COOKIE: fixed}, allow_redirects=False) as answer:
+        assert answer.status == 303
+
+
+async def test_a_revoked_key_ends_its_sessions_at_once(site: ConsoleSite) -> None:
+    browser = await site.signed_in()
+    await site.keys.revoke("shop")
+    async with browser.get("/jobs", allow_redirects=False) as answer:
+        assert answer.status == 303
+
+
+@pytest.mark.parametrize("column, ago", [("seen_at", "13 HOUR"), ("created_at", "8 DAY")])
+async def test_a_session_ends_when_it_is_idle_or_old(site: ConsoleSite, column: str, ago: str) -> None:
+    browser = await site.signed_in()
+    await query(site.database, f"UPDATE sessions SET {column} = UTC_TIMESTAMP(6) - INTERVAL {ago}")
+    async with browser.get("/jobs", allow_redirects=False) as answer:
+        assert answer.status == 303
+
+
+async def test_a_link_signs_in_once_and_only_by_its_button(site: ConsoleSite) -> None:
+    await site.keys.create("shop")
+    sessions = site.daemon.console.services.sessions
+    link = await sessions.create_link(1)
+    async with site.visitor().get(f"/login/{link}") as answer:  # what looks at links beforehand does not use it up
+        assert answer.status == 200
+    browser = site.visitor()
+    async with browser.post(f"/login/{link}") as answer:
+        assert (answer.status, answer.url.path) == (200, "/")
+    async with site.visitor().post(f"/login/{link}") as answer:
+        assert answer.status == 401
+    old = await sessions.create_link(1)
+    await query(site.database, "UPDATE sessions SET created_at = UTC_TIMESTAMP(6) - INTERVAL 11 MINUTE WHERE is_link")
+    async with site.visitor().post(f"/login/{old}") as answer:
+        assert answer.status == 401
+
+
+@pytest.mark.parametrize("host, status", [
+    ("evil.example", 421), ("mail.example.com.evil.example", 421), ("mail.example.com", 303), ("127.0.0.1", 303),
+    ("[::1]:5000", 303), ("localhost:5000", 303), ("", 421),
+])  # fmt: skip
+async def test_a_name_that_is_not_ours_is_refused_since_it_may_be_rebound(
+    site: ConsoleSite, host: str, status: int
+) -> None:
+    async with site.visitor().get("/jobs", headers={"Host": host}, allow_redirects=False) as answer:
+        assert answer.status == status
+
+
+@pytest.mark.parametrize("headers", [
+    {"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Sec-Fetch-Site": "none"},
+    {"Origin": "http://evil.example"}, {"Origin": "null"}, {},
+])  # fmt: skip
+async def test_a_form_of_another_page_changes_nothing(site: ConsoleSite, headers: dict[str, str]) -> None:
+    browser, job = await site.signed_in(), await post(site.database)
+    cookies = {each.key: each.value for each in browser.cookie_jar}
+    async with (
+        aiohttp.ClientSession(site.url, cookies=cookies, cookie_jar=aiohttp.CookieJar(unsafe=True)) as stranger,
+        stranger.post(f"/jobs/{job}", data={"action": "cancel"}, headers=headers) as answer,
+    ):
+        assert answer.status == 403
+    assert await states(site.database, job) == {"waiting": 3}
+    assert site.heard.of("console_refused")
+
+
+async def test_a_browser_that_says_only_its_origin_may_change_things(site: ConsoleSite) -> None:
+    browser, job = await site.signed_in(), await post(site.database)
+    cookies = {each.key: each.value for each in browser.cookie_jar}
+    async with (
+        aiohttp.ClientSession(site.url, cookies=cookies, cookie_jar=aiohttp.CookieJar(unsafe=True)) as older,
+        older.post(f"/jobs/{job}", data={"action": "pause"}, headers={"Origin": site.url}) as answer,
+    ):
+        assert answer.status == 200
+    assert await query(site.database, "SELECT status FROM jobs") == [("paused",)]
+
+
+async def test_the_ids_of_another_tenant_are_as_good_as_none(site: ConsoleSite) -> None:
+    job = await post(site.database, sender="other@example.com")
+    await query(site.database, "UPDATE job_recipients SET status = 'unsure'")
+    ((letter,),) = await query(site.database, "SELECT MIN(id) FROM job_recipients")
+    browser = await site.signed_in("mine", senders=["me@example.com"])
+    for path in (f"/jobs/{job}", f"/jobs/{job}/results.csv", f"/letters/{letter}", f"/letters/{letter}/html",
+                 "/senders/other@example.com"):  # fmt: skip
+        async with browser.get(path) as answer:
+            assert (path, answer.status) == (path, 404)
+    for path, action in ((f"/jobs/{job}", "cancel"), (f"/letters/{letter}", "not-sent"),
+                         ("/senders/other@example.com", "pause")):  # fmt: skip
+        async with browser.post(path, data={"action": action}) as answer:
+            assert (path, answer.status) == (path, 404)
+    async with browser.post("/jobs", data={"action": "cancel", "job": job}) as answer:
+        assert "0 jobs changed" in await answer.text()
+    for path in ("/", "/jobs", "/doubts", "/senders", "/keys", "/people?email=r0@example.org"):
+        async with browser.get(path) as answer:
+            text = await answer.text()
+            assert (answer.status, job in text, "other@example.com" in text) == (200, False, False), path
+    assert await states(site.database, job) == {"unsure": 3}
+    assert await query(site.database, "SELECT status FROM jobs") == [("queued",)]
+
+
+RIGHTS = [("/jobs/{job}", {"action": "pause"}), ("/senders/me@example.com", {"action": "pause"}),
+          ("/senders/me@example.com", {"action": "limits", "per_day": "1"}),
+          ("/send", {"pasted": "email\na@b.example"}),
+          ("/suppressions", {"action": "add", "email": "a@b.example"}), ("/keys", {"action": "create", "name": "x"}),
+          ("/templates/welcome", {"email": "a@b.example", "sender": "me@example.com"})]  # fmt: skip
+
+
+@pytest.mark.parametrize("path, form", RIGHTS)
+async def test_a_key_that_may_only_read_changes_nothing(site: ConsoleSite, path: str, form: dict[str, str]) -> None:
+    job = await post(site.database)
+    browser = await site.signed_in(permissions=[Permission.READ])
+    async with browser.post(path.format(job=job), data=form) as answer:
+        assert answer.status == 403
+    assert await query(site.database, "SELECT COUNT(*) FROM jobs WHERE status = 'queued'") == [(1,)]
+    assert await query(site.database, "SELECT COUNT(*) FROM api_keys") == [(1,)]
+    assert await query(site.database, "SELECT COUNT(*) FROM senders WHERE paused_until OR per_day") == [(0,)]
+
+
+async def test_a_key_for_one_sender_cannot_raise_its_limits(site: ConsoleSite) -> None:
+    await post(site.database)
+    browser = await site.signed_in(senders=["me@example.com"])
+    async with browser.post("/senders/me@example.com", data={"action": "limits", "per_day": "9000"}) as answer:
+        assert answer.status == 403
+    assert await query(site.database, "SELECT per_day FROM senders") == [(None,)]
+
+
+EVIL = "<script>alert(1)</script>"
+
+
+async def test_what_a_client_has_posted_is_text_everywhere(site: ConsoleSite) -> None:
+    job = await post(site.database, recipients=["a@example.com"], subject=EVIL, text=f"{EVIL} {{{{ name }}}}")
+    await query(site.database, "UPDATE jobs SET reference = %s, sender_name = %s, template_name = %s", EVIL, EVIL, EVIL)
+    await query(
+        site.database, "UPDATE job_recipients SET to_name = %s, error = %s, status = 'failed', attempts = 1", EVIL, EVIL
+    )
+    await query(site.database, "UPDATE senders SET paused_until = '9999-12-31', pause_reason = %s", EVIL)
+    site.daemon.service.stats.take(await site.daemon.service.stats.read())
+    browser = await site.signed_in(f"shop {EVIL}")
+    ((letter,),) = await query(site.database, "SELECT id FROM job_recipients")
+    async with browser.post(f"/jobs/{job}", data={"action": "retry"}) as answer:
+        assert answer.status == 200
+    await query(site.database, "UPDATE job_recipients SET status = 'failed', attempts = 1, error = %s", EVIL)
+    text = ""
+    for path in ("/", "/jobs", f"/jobs/{job}", f"/letters/{letter}", "/senders", "/senders/me@example.com", "/keys",
+                 f"/letters/{letter}/html", "/people?email=a@example.com", f"/people?email={EVIL}",
+                 f"/jobs?reference={EVIL}", f"/jobs/{job}?email={EVIL}", f"/suppressions?email={EVIL}"):  # fmt: skip
+        async with browser.get(path) as answer:
+            text = await answer.text()
+            assert (path, answer.status) == (path, 200)
+            assert EVIL not in text, path
+    assert "&lt;script&gt;" in text
+
+
+async def test_a_letter_in_its_frame_has_no_script_no_origin_and_loads_nothing(site: ConsoleSite) -> None:
+    await post(site.database, recipients=["a@example.com"])
+    await query(site.database, "UPDATE jobs SET html = %s", f'<p>Hi {{{{ name }}}}</p>{EVIL}<img src="cid:logo">')
+    browser = await site.signed_in()
+    async with browser.get("/letters/1/html") as answer:
+        policy = answer.headers["Content-Security-Policy"]
+        assert policy.startswith("sandbox; default-src 'none'")
+        assert "script-src" not in policy
+        text = await answer.text()
+        assert "Hi a" in text
+        assert "cid:" not in text
+
+
+async def test_a_stream_says_that_something_has_changed_and_ends_with_the_session(site: ConsoleSite) -> None:
+    browser = await site.signed_in()
+    live = asyncio.create_task(site.daemon.console.live.run())
+    try:
+        async with browser.get("/live") as answer:
+            assert answer.status == 200
+            await answer.content.readline()
+            site.daemon.console.services.events.console_changed(actor="a", what="b", change="c")
+            lines = [await answer.content.readline() for _ in range(3)]
+            assert b"event: changed\n" in lines
+    finally:
+        live.cancel()
+    async with site.visitor().get("/live") as answer:
+        assert answer.status == 401
