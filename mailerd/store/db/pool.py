@@ -255,14 +255,15 @@ class Pool:
         bound = self._settings.statement_timeout
         lock = max(1, min(3, int(bound / 4)))
         settings = (
-            # Warnings are kept by nobody: sql_mode is strict, so what matters is an error.
-            f"SET SESSION time_zone = '+00:00', max_error_count = 0, net_write_timeout = 10, "
+            f"SET SESSION time_zone = '+00:00', net_write_timeout = 10, "
             f"innodb_lock_wait_timeout = {lock}, lock_wait_timeout = {lock + 2}, "
             "sql_mode = 'STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION', "
         )
         if "mariadb" in version.lower():
             # idle_transaction_timeout ends the locks of a daemon that has vanished from the network
+            # Warnings are kept by nobody: sql_mode is strict, so what matters is an error. MySQL wants a privilege for it.
             settings += (
+                "max_error_count = 0, "
                 f"max_statement_time = {bound * 0.8:g}, wait_timeout = 600, "
                 f"idle_transaction_timeout = {max(5, int(bound))}"
             )
