@@ -2,15 +2,20 @@
 
 import select
 import time
+import warnings
 from typing import Any, Final
 
 import aiomysql
 from pymysql.constants import CLIENT
 from pymysql.err import OperationalError
+from pymysql.err import Warning as ServerWarning
 from yarl import URL
 
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.url import address, no_tls, require_encryption
+
+# sql_mode is strict, so what matters is an error. MySQL warns at every use of VALUES(column), which MariaDB needs.
+warnings.filterwarnings("ignore", category=ServerWarning)
 
 
 class Connection:

@@ -261,7 +261,7 @@ class Pool:
         )
         if "mariadb" in version.lower():
             # idle_transaction_timeout ends the locks of a daemon that has vanished from the network
-            # Warnings are kept by nobody: sql_mode is strict, so what matters is an error. MySQL wants a privilege for it.
+            # Warnings are kept by nobody: see `connection.py`. MySQL wants a privilege for it.
             settings += (
                 "max_error_count = 0, "
                 f"max_statement_time = {bound * 0.8:g}, wait_timeout = 600, "
