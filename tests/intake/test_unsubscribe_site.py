@@ -1,6 +1,9 @@
 """The public site: a POST unsubscribes whatever its body, nothing else does, and no failure looks like a success."""
 
 import asyncio
+import base64
+import os
+import random
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -20,6 +23,7 @@ from mailerd.core.suppression import (
     UnsubscribeToken,
     digest_of,
     make_token,
+    read_token,
 )
 from mailerd.events.store import StoreEvents
 from mailerd.events.suppression import SuppressionEvents
@@ -35,6 +39,8 @@ from tests.support.own_time import longest_stall
 from tests.support.rows import query
 
 ADDRESS = "ada@example.com"
+SCANS = int(os.environ.get("SCANS", "50"))
+"""How often scanners of mail look; 10000 shows what a mail system does in a week."""
 
 
 @dataclass
@@ -115,7 +121,7 @@ async def test_an_answer_waits_until_no_send_that_was_allowed_before_can_begin(
 
 async def test_get_and_head_change_nothing_and_show_the_button(public: Public) -> None:
     text = ""
-    for _ in range(50):
+    for _ in range(SCANS):
         async with public.client.get(f"{public.url}/u/{public.token()}") as response:
             assert response.status == 200
             text = await response.text()
@@ -188,6 +194,28 @@ async def test_what_was_forged_or_cut_is_a_404_for_every_method(public: Public) 
                 assert response.status == 404
                 assert "does not work" in await response.text()
     assert not await public.opted_out()
+
+
+def test_no_token_is_accepted_that_differs_from_one_of_ours() -> None:
+    """Every bit that is turned, every cut, every byte of another, and keys of others: SCANS times a hundred of them."""
+    keys, chance = {1: b"k" * 32, 2: b"l" * 32}, random.Random(1)
+    good = [make_token(UnsubscribeToken(n + 1, n, bytes([n]) * 16), key_id=1, key=keys[1]) for n in range(100)]
+    assert all(read_token(each, keys) for each in good)
+    for number in range(SCANS * 100):
+        token = chance.choice(good)
+        raw = bytearray(base64.urlsafe_b64decode(token + "=="))
+        match number % 4:
+            case 0:
+                raw[chance.randrange(len(raw))] ^= 1 << chance.randrange(8)
+            case 1:
+                raw = raw[: chance.randrange(len(raw))]
+            case 2:
+                raw[-16:] = chance.randbytes(16)
+            case _:
+                other = base64.urlsafe_b64decode(chance.choice(good) + "==")
+                raw[2:30] = other[2:30] if other != raw else chance.randbytes(28)
+        forged = base64.urlsafe_b64encode(raw).decode().rstrip("=")
+        assert forged in good or read_token(forged, keys) is None, forged
 
 
 @pytest.mark.parametrize("path", ["/", "/api/jobs", "/health/live", "/metrics", "/openapi.json", "/docs", "/u/", "/u"])
