@@ -13,7 +13,7 @@ from mailerd.store.sessions import LINK_VALID, Sessions
 TIMEOUT = 4.0
 """Seconds for one query."""
 CONSOLE_KEY = "console"
-"""The key that is made where none is named; its secret is kept by nobody."""
+"""The key that is made where none is named; its secret is kept nowhere."""
 
 app = typer.Typer(help="The console in the browser: a link that signs in.", no_args_is_help=True)
 

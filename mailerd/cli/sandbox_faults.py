@@ -81,7 +81,7 @@ def _line(it: dict[str, Any]) -> str:
 
 
 class _Control:
-    """The control calls of the stand-in; of Google itself nobody asks anything here."""
+    """The control calls of the stand-in; Google itself is asked nothing here."""
 
     def __init__(self, api_root: str) -> None:
         self._url = URL(api_root)

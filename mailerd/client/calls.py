@@ -44,7 +44,7 @@ class ClientError(MailerdError):
         self.retry_after = retry_after
         """Seconds to wait before that, where the answer said so."""
         self.idempotency_key = idempotency_key
-        """That of a post: whoever posts the same job with it again gets no second one."""
+        """That of a post: a client that posts the same job with it again makes no second one."""
 
 
 class NoAnswerError(ClientError):

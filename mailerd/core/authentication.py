@@ -1,6 +1,6 @@
 """Whether Google vouches for a message: the Authentication-Results that Google wrote on top of it (RFC 8601).
 
-Anybody can write "mailer-daemon" into From, and headers of that name further down. Google puts its own first.
+Any sender can write "mailer-daemon" into From, and headers of that name further down. Google puts its own first.
 """
 
 import re
@@ -32,7 +32,7 @@ def dmarc(message: InboxMessage) -> tuple[Dmarc, str]:
     if authority.strip().lower() != _GOOGLE:
         return Dmarc.NONE, ""
     results = [part for part in rest.split(";") if _DMARC.match(part.strip())]
-    if len(results) != 1:  # Google writes one; two are somebody's trick
+    if len(results) != 1:  # Google writes one; two are a forger's trick
         return Dmarc.NONE, ""
     said, domain = _DMARC.match(results[0].strip()), _HEADER_FROM.search(results[0])
     result = said[1].lower() if said else ""

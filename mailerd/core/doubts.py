@@ -27,6 +27,6 @@ def needs_person_reason(*, unanswered: bool) -> str:
             "was refused; this sign-in may not look: settle it"
         )
     return (
-        "its draft is gone, though Google took none of its sends: somebody deleted it, or sent it by hand, and this "
+        "its draft is gone, though Google took none of its sends: it was deleted, or sent by hand, and this "
         "sign-in may not look: settle it"
     )

@@ -17,7 +17,7 @@ class Fate(StrEnum):
     REPLIED = "replied"
     """Its recipient answered."""
     OTHER_REPLIED = "other_replied"
-    """Somebody else answered, from another address."""
+    """Another person answered, from another address."""
     AUTO_REPLIED = "auto_replied"
     """A program answered."""
 
@@ -115,7 +115,7 @@ def _of_bounce(meaning: Classification, evidence: Evidence, to: str) -> Conseque
 
 
 def _concerns(meaning: Classification, to: str) -> bool:
-    """Whether it names the letter's address, or nobody."""
+    """Whether it names the letter's address, or no address."""
     return not meaning.addresses or any(same_mailbox(it, to) for it in meaning.addresses)
 
 

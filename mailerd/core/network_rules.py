@@ -1,4 +1,4 @@
-"""Which addresses a request to a URL of somebody else's may go to; pure, so that every form can be tested.
+"""Which addresses a request to a URL that a client gave may go to; pure, so that every form can be tested.
 
 A caller names a URL, and mailerd stands inside the operator's network: without these rules the URL would be a way to
 the operator's own services (server-side request forgery) and to a cloud's metadata, which hands out credentials.

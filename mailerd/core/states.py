@@ -58,7 +58,7 @@ class Proof(StrEnum):
     GONE = "draft gone"
     """No answer came, and the draft is not there any more. A person who deletes a draft makes it look the same."""
     PERSON = "person"
-    """Somebody looked into the mailbox and said so."""
+    """A person looked into the mailbox and said so."""
 
 
 class JobStatus(StrEnum):
@@ -90,7 +90,7 @@ _TABLE: Final[dict[tuple[State, Transition], State]] = {
     (State.UNSURE, Transition.FOUND): State.SENT,
     (State.UNSURE, Transition.MISSING): State.WAITING,
     (State.FAILED, Transition.RETRIED): State.WAITING,
-    (State.SENT, Transition.RETRIED): State.WAITING,  # it has bounced (core/fates.py), so that nobody has it
+    (State.SENT, Transition.RETRIED): State.WAITING,  # it has bounced (core/fates.py), so that no recipient has it
     (State.SENT, Transition.UNDONE): State.WAITING,
 }
 

@@ -102,7 +102,7 @@ def counts(stats: QueueStats) -> str:
 
 def _end(sender: SenderStats) -> str:
     if sender.repair:
-        return "until somebody mends it"
+        return "until a person mends it"
     return until(sender.paused_until, "{:%H:%M}".format) if sender.paused_until else ""
 
 

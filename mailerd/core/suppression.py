@@ -100,7 +100,7 @@ def canonical(address: str) -> str:
 
 
 def digest_of(address: str, key: bytes) -> bytes:
-    """What stands for an address: HMAC-SHA256 of its canonical form, so that a table of digests names nobody."""
+    """What stands for an address: HMAC-SHA256 of its canonical form, so that a table of digests names no person."""
     return hmac.digest(key, canonical(address).encode("utf-8"), hashlib.sha256)[:DIGEST_BYTES]
 
 
@@ -140,7 +140,7 @@ def why_suppressed(reason: str) -> str:
 
 
 def masked(address: str) -> str:
-    """The address as a page may show it to whoever holds a link: `a•••@example.com`."""
+    """The address as a page may show it to a person who holds a link: `a•••@example.com`."""
     local, _, domain = address.rpartition("@")
     return f"{local[:1]}•••@{domain}"
 

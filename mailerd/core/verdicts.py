@@ -178,7 +178,7 @@ def _refused(call: Call, reply: Refused) -> Verdict:
         case 403:
             return _forbidden(call, reply, said)
         case 404 if reply.reason == "notFound" and call in _OF_A_DRAFT:  # a proxy's own 404 proves nothing
-            return Verdict(Disposition.DRAFT_GONE, "the draft is gone: it was sent, or somebody deleted it")
+            return Verdict(Disposition.DRAFT_GONE, "the draft is gone: it was sent, or it was deleted")
         case 413:
             return Verdict(Disposition.REJECTED, f"the letter is too large for Google ({said})")
         case 429:

@@ -37,7 +37,7 @@ INBOX_RUNBOOKS: Final[Mapping[str, Runbook]] = {
         "changed nothing.",
         "有邮件自称是关于某封邮件的通知，但 Google 未予认证，或其中的地址不符。未作任何改动。",
         (
-            LikelyCause("somebody forges notices", "有人伪造通知", "look at the message in the mailbox"),
+            LikelyCause("a third party forges notices", "有人伪造通知", "look at the message in the mailbox"),
             LikelyCause("another mail system's notice under gmail.metadata, where its body cannot be read", "在 gmail.metadata 权限下无法读取正文的其他邮件系统通知", "mailerd auth login --sender SENDER --readonly"),
         ),
     ),

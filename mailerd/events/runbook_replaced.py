@@ -80,7 +80,7 @@ REPLACED_RUNBOOKS: Final[Mapping[str, Runbook]] = {
                 "journalctl -u mysql -u mariadb -n 50",
             ),
             LikelyCause(
-                "somebody has moved the writes, for maintenance",
+                "an operator has moved the writes, for maintenance",
                 "有人为维护而切换了写入节点",
                 "mailerd check",
             ),

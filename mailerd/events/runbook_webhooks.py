@@ -34,17 +34,17 @@ WEBHOOK_RUNBOOKS: Final[Mapping[str, Runbook]] = {
         (_TEST, _NETWORK, _DELIVERIES),
     ),
     "webhook_paused": Runbook(
-        "An endpoint failed for days and gets nothing more until somebody resumes it. Its events are kept as long as any "
+        "An endpoint failed for days and gets nothing more until a person resumes it. Its events are kept as long as any "
         "(retention.events), and are delivered when it is resumed.",
         "端点已连续失败数日，恢复之前不再投递。其事件按 retention.events 保留，恢复后继续投递。",
         (
             _TEST,
             LikelyCause("the application is mended", "应用已修复", "mailerd webhooks resume @MAILERD_WEBHOOK@"),
-            LikelyCause("nobody needs it any more", "不再需要该端点", "mailerd webhooks remove @MAILERD_WEBHOOK@"),
+            LikelyCause("it is no longer needed", "不再需要该端点", "mailerd webhooks remove @MAILERD_WEBHOOK@"),
         ),
     ),
     "webhook_gone": Runbook(
-        "An endpoint said by the status 410 that it wants no more events. It gets none until somebody resumes it.",
+        "An endpoint said by the status 410 that it wants no more events. It gets none until a person resumes it.",
         "端点以状态码 410 表示不再需要事件。恢复之前不再投递。",
         (
             LikelyCause("the application was taken down", "应用已下线", "mailerd webhooks remove @MAILERD_WEBHOOK@"),
@@ -64,7 +64,7 @@ WEBHOOK_RUNBOOKS: Final[Mapping[str, Runbook]] = {
         "早于 retention.events 的事件会被删除。处于启用状态的端点会推迟删除；已暂停的端点不会。",
         (
             LikelyCause("the endpoint was paused for too long: the application reads its state from the API", "端点暂停过久：应用应通过 API 重新读取状态", "mailerd webhooks show @MAILERD_WEBHOOK@"),
-            LikelyCause("nobody needs it any more", "不再需要该端点", "mailerd webhooks remove @MAILERD_WEBHOOK@"),
+            LikelyCause("it is no longer needed", "不再需要该端点", "mailerd webhooks remove @MAILERD_WEBHOOK@"),
         ),
     ),
     "webhook_step_failed": Runbook(

@@ -10,7 +10,7 @@ from mailerd.core.replies import Call
 SHARE: Final = 0.01
 """Of its sender's units a minute, while letters wait for them."""
 IDLE_SHARE: Final = 0.2
-"""The same while none does, or its sender is paused: nobody else needs them."""
+"""The same while none does, or its sender is paused: no other work needs them."""
 UNRELATED_SHARE: Final = 0.25
 """Of a round: what messages outside our threads may cost, among which are other servers' notices."""
 NOTICE_UNITS: Final = 2 * UNITS[Call.MESSAGES_GET]

@@ -42,7 +42,7 @@ _NO_MAIL: Final = frozenset({"DRAFT", "CHAT"})
 
 
 class MailboxTroubleError(Exception):
-    """Google does not let us read at all at the moment: it is nobody's fault but the mailbox's or the network's."""
+    """Google does not let us read at all at the moment: the fault is the mailbox's or the network's."""
 
 
 class MessageFailedError(Exception):

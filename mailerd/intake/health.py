@@ -56,7 +56,7 @@ class HealthEndpoints:
             error = FailureOut(code="not_ready", message=reason, details=[], request_id=REQUEST.get())
             answer = NotReadyOut(status="not ready", reason=reason, error=error)
             return json_response(answer, status=503, headers=headers)
-        server = None if self._writer.alone else self._writer.where  # a single host is nobody's business here
+        server = None if self._writer.alone else self._writer.where  # the name of a single host is not shown
         moved_at = self._writer.moved_at
         return json_response(ReadyOut(status="ready", database_server=server, database_moved_at=moved_at))
 

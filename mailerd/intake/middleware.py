@@ -180,7 +180,7 @@ class ErrorMiddleware:
             status=status,
             ms=ms,
             size=response.body_length if response.prepared else 0,
-            caller=CALLER.get() or "nobody",
+            caller=CALLER.get() or "anonymous",
             address=address,
             request=request_id,
         )

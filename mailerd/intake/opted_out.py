@@ -105,8 +105,8 @@ async def mark_opted_out(
     warnings = list[str]()
     if parsed.list_name is None and warn_above and parsed.total > warn_above:
         warnings.append(
-            f"this job goes to {parsed.total:,} recipients and names no list: nobody can unsubscribe from it. Name one "
-            "in `list`, unless each of these letters was asked for"
+            f"this job goes to {parsed.total:,} recipients and names no list: no recipient can unsubscribe from it. "
+            "Name one in `list`, unless each of these letters was asked for"
         )
     job = replace(job, recipients=rows, list_id=list_id)
     return replace(parsed, job=job, suppressed=suppressed, warnings=warnings)

@@ -1,6 +1,6 @@
 """What is logged of clients without a key: some requests a minute of each address, and the number of the others.
 
-Such a client costs the log more bytes than it sends. Whoever has a key, and whatever concerns a letter, is always told.
+Such a client costs the log more bytes than it sends. What has a key, and whatever concerns a letter, is always logged.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ TOGETHER: Final = 600
 SUMMARY_INTERVAL: Final = 10.0
 """Seconds until those that were not logged are told by their number."""
 _DECIDED: Final = ContextVar[bool | None]("decided", default=None)
-"""Whether the request that is being answered is logged; None: nobody has asked."""
+"""Whether the request that is being answered is logged; None: not asked yet."""
 
 
 class StrangerLog:

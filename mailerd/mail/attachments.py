@@ -61,7 +61,7 @@ def check_filename(name: str) -> str:
     if why := _wrong_for_windows(name):
         raise ValueError(why)
     if unseen := _unseen(name):
-        raise ValueError(f"contains U+{ord(unseen):04X}, which nobody sees")
+        raise ValueError(f"contains U+{ord(unseen):04X}, which is invisible")
     # In the form that compares (full-width letters, the one dot leader), since a reader's program may store that.
     _, dot, ending = normalize("NFKC", name).lower().rpartition(".")
     if dot and ending in BLOCKED:

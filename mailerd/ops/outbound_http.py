@@ -119,7 +119,9 @@ class _CheckedResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        found = await in_thread(partial(self._look_up, host, port, family))  # it may hang, and must hold up nobody else
+        found = await in_thread(
+            partial(self._look_up, host, port, family)
+        )  # it may hang, and must hold up no other request
         for _, _, _, _, address in found:
             if why := self._rules.refusal(str(address[0])):
                 self._refused.append(f"{host} leads to {why}")

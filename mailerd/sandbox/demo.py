@@ -1,7 +1,7 @@
 """The sandbox as people see it: Google's stand-in, a private database, and on demand a daemon that sends a sample job.
 
 It alone decides the order: what is started, what is shown, and how everything is ended again. Nothing of the rest of
-mailerd is imported here: the daemon is run by its commands and spoken to over HTTP, as anybody else would do it.
+mailerd is imported here: the daemon is run by its commands and spoken to over HTTP, as any other client would do it.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ _BOUNCES, _REPLIES = 0.03, 0.05
 """Shares of letters that come back and that are answered, so that a first run shows fates."""
 _INTAKE_PORT = 5000
 """The daemon's port in the README, and where nothing else is said."""
-_TAKEN = f"; somebody has port {_INTAKE_PORT}, which the README's lines use"
+_TAKEN = f"; another process has port {_INTAKE_PORT}, which the README's lines use"
 
 
 def _program() -> tuple[str, ...]:
@@ -53,7 +53,7 @@ class Options:
     latency_s: float = 0.15
     """Seconds that the stand-in takes for each call, in the order of what a call over the Internet takes."""
     intake_port: int | None = None
-    """None: 5000, as the README has it, or a free one when somebody has that."""
+    """None: 5000, as the README has it, or a free one when another process has that."""
     google_port: int = 0
     database_port: int = 0
     program: tuple[str, ...] = field(default_factory=_program)
@@ -221,13 +221,13 @@ async def _watched(watch: Coroutine[Any, Any, NoReturn]) -> AsyncIterator[None]:
             yield
             watcher.cancel()
     except BaseExceptionGroup as troubles:
-        # One trouble is told; when the block failed as well, that is most often because of what was watched.
+        # One trouble is reported; when the block failed as well, that is most often because of what was watched.
         raise troubles.exceptions[-1] from None
 
 
 async def _until_cancelled() -> NoReturn:
     await asyncio.Event().wait()
-    raise AssertionError  # nobody sets that event
+    raise AssertionError  # nothing sets that event
 
 
 def _ports(wanted: int | None) -> tuple[int, int]:
@@ -247,11 +247,11 @@ def _bound(port: int) -> Iterator[int]:
 
 
 def _port(wanted: int | None) -> int:
-    """A port for the daemon; the usual one only while nobody listens there."""
+    """A port for the daemon; the usual one only while no process listens there."""
     if wanted:
         return wanted
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that have ended bar nobody
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that have ended bar no new one
         with suppress(OSError):
             probe.bind(("127.0.0.1", _INTAKE_PORT if wanted is None else 0))
             port: int = probe.getsockname()[1]

@@ -124,5 +124,6 @@ class Api:
                 return said
         except (aiohttp.ClientError, TimeoutError) as error:
             if method == "GET":
-                raise _Later from error  # asking again is harmless; if the daemon has died, whoever watches it says so
+                # Asking again is harmless; if the daemon has died, the task that watches it says so.
+                raise _Later from error
             raise ProcessError(f"{method} {path} was not answered: {type(error).__name__} {error}") from error

@@ -89,7 +89,7 @@ class DaemonProcess:
         return self._process.returncode is None
 
     async def watch(self) -> NoReturn:
-        """Wait for its end, which nobody wants: raises ChildError with the end of its log."""
+        """Wait for its end, which is not wanted: raises ChildError with the end of its log."""
         code = await self._process.wait()
         tail = _tail(self._log.read_text(encoding="utf-8", errors="replace"))
         raise ProcessError(f"{self._shown} has ended with {code}; the end of {self._log}:\n{tail}")

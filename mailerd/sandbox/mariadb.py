@@ -30,7 +30,7 @@ _FREEZE_LIMIT_S = 5.0
 _PORT_ATTEMPTS = 3
 _TAIL = 2000
 
-# It runs before the server greets anybody, so a greeting means that the accounts are there. Both dialects take these
+# It runs before the server greets any client, so a greeting means that the accounts are there. Both dialects take these
 # statements, and each start may repeat them. `admin` is for tests that make databases, kill connections, set globals.
 # They are no part of the binary log: each server of a cluster makes its own, and a log of its own would keep it out.
 _ACCOUNTS = """\
@@ -242,7 +242,7 @@ class Server:
 
 
 def _stands_still(pid: int) -> bool:
-    """Whether every thread is stopped, as Linux tells it; elsewhere nobody can tell, and it is believed."""
+    """Whether every thread is stopped, as Linux tells it; elsewhere it cannot be known, and is believed."""
     try:
         threads = [thread.read_text() for thread in Path("/proc", str(pid), "task").glob("*/stat")]
     except OSError:  # one has ended in between

@@ -21,7 +21,7 @@ _ROOM = 2 * 1024**3
 
 
 def user_cache() -> Path:
-    """Where templates go when nobody says otherwise."""
+    """Where templates go when no other place is set."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mailerd"
 
 
@@ -44,7 +44,7 @@ def _has_room(folder: Path) -> bool:
 
 
 def template(program: mysqld.Program, cache: Path) -> Path:
-    """The data directory to copy, made by whoever comes first; others wait for the lock."""
+    """The data directory to copy, made by the first process that comes; others wait for the lock."""
     cache.mkdir(parents=True, exist_ok=True)
     template = cache / f"mariadb-{mysqld.fingerprint(program)}"
     with (cache / "mariadb.lock").open("w") as lock:
@@ -54,7 +54,7 @@ def template(program: mysqld.Program, cache: Path) -> Path:
 
 
 def once(program: mysqld.Program, directory: Path) -> None:
-    """Make a data directory unless it is there; whoever calls holds a lock. It gets its name when it is whole.
+    """Make a data directory unless it is there; the caller holds a lock. It gets its name when it is whole.
 
     Each attempt has a folder of its own: what made the last one may still be at it for a moment after a kill -9.
     """

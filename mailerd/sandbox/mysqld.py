@@ -78,13 +78,13 @@ class Program:
         if made.returncode != 0:
             raise ServerError(f"{command[0]} could not make {directory}:\n{(made.stdout + made.stderr)[-2000:]}")
         # MySQL's server_uuid: each copy of the directory makes one of its own at its first start, since a replica does
-        # not follow a server of the same name, and nobody could tell two such servers apart.
+        # not follow a server of the same name, and two such servers could not be told apart.
         (directory / "auto.cnf").unlink(missing_ok=True)
 
     def command(self, directory: Path, *, durable: bool, max_connections: int) -> list[str]:
         """The command line for that data directory; what a caller appends to it wins over what is in it."""
         # MariaDB 11.4 and later make a key pair at every start for TLS, which takes three times as long as the rest.
-        # Debian's MySQL wants a folder for LOAD DATA which only the installed service makes, and nobody else may enter.
+        # Debian's MySQL wants a folder for LOAD DATA which only the installed service makes, and no other user enters.
         own = ("--skip-ssl", *_SMALL) if self.is_mariadb else ("--mysqlx=OFF", "--secure-file-priv=NULL")
         return [
             self.path,

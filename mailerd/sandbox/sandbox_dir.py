@@ -53,7 +53,7 @@ class SandboxDir:
         """
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with (self.folder / "running").open("w", encoding="utf-8") as lock:
-            for attempt in range(_LOCK_TRIES):  # whoever looks has the lock for a moment
+            for attempt in range(_LOCK_TRIES):  # a process that looks has the lock for a moment
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break

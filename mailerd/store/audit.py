@@ -64,7 +64,7 @@ _CHECKS: Final[tuple[tuple[str, str], ...]] = (
     ),
     (
         "forgotten",
-        "SELECT j.id, NULL, 'has due recipients, but next_claim_at is NULL: nobody will claim them' FROM jobs j "
+        "SELECT j.id, NULL, 'has due recipients, but next_claim_at is NULL: no daemon will claim them' FROM jobs j "
         "WHERE j.status IN ('queued', 'sending') AND j.next_claim_at IS NULL "
         "AND EXISTS (SELECT 1 FROM job_recipients r WHERE r.job_id = j.id AND r.status = 'waiting')",
     ),

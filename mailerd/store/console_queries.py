@@ -69,7 +69,7 @@ class UnsureLetter:
 
 @dataclass(frozen=True)
 class LoggedAction:
-    """What somebody asked of a job."""
+    """What a person or a program asked of a job."""
 
     id: int
     job_id: str

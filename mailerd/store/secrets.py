@@ -14,7 +14,7 @@ MAX_TOKEN_KEYS: Final = 255
 """Token keys that a token can name: it has one byte for it."""
 
 _READ: Final = "SELECT name, value FROM secrets"
-# Whoever comes second gets what the first has made.
+# A process that comes second gets what the first has made.
 _MAKE: Final = (
     "INSERT INTO secrets (name, value, created_at) VALUES (%s, %s, UTC_TIMESTAMP(6))"
     " ON DUPLICATE KEY UPDATE name = VALUES(name)"
@@ -26,7 +26,7 @@ class SecretKeys:
     """What suppressions and unsubscribe links are made with."""
 
     address: bytes
-    """Makes the digests of addresses. It never changes: nobody could make the digests anew."""
+    """Makes the digests of addresses. It never changes: the digests could not be made anew."""
     tokens: dict[int, bytes]
     """Every key that ever signed a link, by its id: old links go on working."""
 

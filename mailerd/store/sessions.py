@@ -1,4 +1,4 @@
-"""Who is signed in to the console: rows that end with their key, and one-time links that sign somebody in."""
+"""Who is signed in to the console: rows that end with their key, and one-time links that sign a person in."""
 
 import secrets
 from dataclasses import dataclass
@@ -58,7 +58,7 @@ class Sessions:
         return await self.database.request(work, what="begin a session", bound=self.timeout)
 
     async def create_link(self, api_key_id: int) -> str:
-        """Make the secret of a one-time link that signs somebody in with a key.
+        """Make the secret of a one-time link that signs a person in with a key.
 
         Raises:
             DatabaseError: there is none.

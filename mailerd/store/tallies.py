@@ -1,4 +1,4 @@
-"""How many letters came to what, by minute and sender: written beside the outcomes, so that nobody counts letters.
+"""How many letters came to what, by minute and sender: written beside the outcomes, so that no query counts letters.
 
 Each daemon has a row of its own for each minute and sender, so that no two of them wait for one row. After two days the
 minutes of an hour become one row of `tally_hours`. Tallies are a picture for charts; the letters' rows are the books.

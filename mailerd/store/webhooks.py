@@ -250,7 +250,7 @@ class Webhooks:
 
 
 async def _begin_sent(cursor: Cursor, types: Collection[EventType] | None) -> None:
-    """Who asks for sent letters is told of those that are sent from now on."""
+    """A webhook that asks for sent letters gets those that are sent from now on."""
     if types and EventType.RECIPIENTS_SENT in types:
         await sent_batches.begin(cursor)
 

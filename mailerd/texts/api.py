@@ -66,7 +66,7 @@ TEXTS: Final = {
     "the header Expect may say 100-continue only": "请求头 Expect 只能是 100-continue",
     "mailerd met a bug; its log tells of request {get}": "mailerd 遇到程序错误；日志中有请求 {get} 的记录",
     "the key {name} may not override suppressions; that needs override": "密钥 {name} 不能越过退订；这需要 override 权限",
-    "this job goes to {total} recipients and names no list: nobody can unsubscribe from it. Name one in `list`, unless each of these letters was asked for": "此任务有 {total} 个收件人而未指定列表：无人能够退订。请在 `list` 中指定，除非每封邮件都是收件人主动要求的",
+    "this job goes to {total} recipients and names no list: no recipient can unsubscribe from it. Name one in `list`, unless each of these letters was asked for": "此任务有 {total} 个收件人而未指定列表：无人能够退订。请在 `list` 中指定，除非每封邮件都是收件人主动要求的",
     "there is no list of this name, and this key may not make one; `mailerd suppress lists` shows them": "没有此名称的列表，且此密钥不能创建；`mailerd suppress lists` 列出全部列表",
     "the key {name} may not send from {sender_email}": "密钥 {name} 不能以 {sender_email} 发送",
     "there is no template of this name": "没有此名称的模板",

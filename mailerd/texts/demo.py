@@ -3,7 +3,7 @@
 from typing import Final
 
 TEXTS: Final = {
-    "; somebody has port {intake_port}, which the README's lines use": "；README 中的命令所用的端口 {intake_port} 已被占用",
+    "; another process has port {intake_port}, which the README's lines use": "；README 中的命令所用的端口 {intake_port} 已被占用",
     "private database": "私有数据库",
     "127.0.0.1:{port}, data in {database}": "127.0.0.1:{port}，数据在 {database}",
     "stand-in for Google": "模拟 Google",

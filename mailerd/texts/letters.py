@@ -23,7 +23,7 @@ TEXTS: Final = {
     "must have 1 to 255 characters": "必须为 1 到 255 个字符",
     "contains the control character U+{found}": "含有控制字符 U+{found}",
     "is a path; give the file's name alone": "是路径；请只给出文件名",
-    "contains U+{unseen}, which nobody sees": "含有不可见字符 U+{unseen}",
+    "contains U+{unseen}, which is invisible": "含有不可见字符 U+{unseen}",
     "ends in .{ending}, which Gmail refuses to carry": "以 .{ending} 结尾，Gmail 拒绝传送此类文件",
     "contains a colon, behind which Windows sees a stream of the file": "含有冒号，Windows 会将其后的部分视为文件的数据流",
     "ends in a dot, which Windows drops": "以句点结尾，Windows 会将它去掉",

@@ -49,7 +49,7 @@ def host_is_allowed(request: web.Request, hosts: frozenset[str]) -> bool:
     """Whether the console goes by this name.
 
     A stranger's page can let its own name lead to this address (DNS rebinding), and then reads what it asks for. It
-    cannot be an address, which belongs to nobody.
+    cannot be an address, which has no owner.
     """
     try:
         host = host_of(request)

@@ -107,7 +107,7 @@ class Services:
 
 @dataclass(frozen=True)
 class ConsoleRequest:
-    """A request of somebody who is signed in."""
+    """A request of a person who is signed in."""
 
     http: web.Request
     services: Services

@@ -29,7 +29,7 @@ FAILED_SHARE: Final = 0.2
 
 @dataclass(frozen=True)
 class Trouble:
-    """One thing that is wrong, or that somebody should know."""
+    """One thing that is wrong, or that a person should know."""
 
     level: Level
     text: str
@@ -90,7 +90,7 @@ def _paused(language: Language, sender: SenderStats) -> Trouble:
         return Trouble("note", text, None, link, sender.email)
     runbook = PAUSE_RUNBOOKS.get(sender.pause_cause, RUNBOOKS["sender_paused"])
     if sender.repair:
-        text = translate(language, "{sender} cannot send until somebody mends it: {reason}", sender=sender.email,
+        text = translate(language, "{sender} cannot send until a person mends it: {reason}", sender=sender.email,
                          reason=sender.pause_reason)  # fmt: skip
         return Trouble("bad", text, runbook, link, sender.email)
     end = until(sender.paused_until or FOREVER, "{:%H:%M} UTC".format)

@@ -20,7 +20,7 @@ remembered stays: of lists that are read from their beginning again and again, t
 
 _FATES: Final = {State.WAITING: "it is sent by that draft", State.CANCELLED: "it is cancelled with its job"}
 _OURS: Final = re.compile(r"([0-9A-Z]{1,26})-([0-9]{1,9})", re.ASCII)
-"""An X-Mailerd-Key as mailerd writes it: a job's id and a place in it. Anybody may write a draft with any other."""
+"""An X-Mailerd-Key as mailerd writes it: a job's id and a place in it. Any client may write a draft with any other."""
 
 
 @dataclass

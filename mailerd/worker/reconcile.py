@@ -234,7 +234,7 @@ class _Search:
     passed: int = 0
     """Messages, the newest first."""
     read: int = 0
-    """Those of them that nobody had read before."""
+    """Those of them that no daemon had read before."""
 
 
 def _is_not_found(reply: Reply) -> bool:

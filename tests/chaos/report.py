@@ -17,7 +17,7 @@ from tests.chaos.running import OVER_LIMIT, SILENCE_LIMIT, Result
 from tests.chaos.scenarios import ALL, LOST_ANSWERS
 
 _COLUMNS: Final = (
-    "scenario", "seed", "letters", "faults", "lost", "twice", "twice, known to nobody", "unsure at the end",
+    "scenario", "seed", "letters", "faults", "lost", "twice", "twice, unknowable", "unsure at the end",
     "orphan drafts",
     "longest silence s", "longest over its bound s", "leases lapsed", "found", "missing", "fenced off", "took s",
     "breaches",
@@ -78,7 +78,7 @@ def write_proof(results: Sequence[Result], *, took: float) -> None:
 
 {letters} letters, {faults} faults: **{lost} lost, {twice} sent twice**, {sum(bool(r.breaches) for r in results)} storms
 with a breach. Written by `make chaos` ({datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {took / 60:.0f} minutes, after commit
-{commit}); nobody has touched the table by hand.
+{commit}); the table was not edited by hand.
 
 {table(results)}
 {failovers(results)}
@@ -113,9 +113,9 @@ def _columns() -> str:
 * **lost**: not sent and not ended with a reason; or `sent` in the table though Google never accepted it; or answered
   with 200 and not in the table. Google's side is the stand-in's own list of accepted letters, by `X-Mailerd-Key`.
 * **twice**: a key that Google accepted more than once.
-* **twice, known to nobody**: the same after a failover to a replica that was behind, where the database had forgotten
-  that the letter was sent, and its daemon died at the same moment. It is no breach: nobody who lives can know.
-* **unsure at the end**: nobody could tell. Only a sender with `gmail.send` alone may have any (direct_mode).
+* **twice, unknowable**: the same after a failover to a replica that was behind, where the database had forgotten
+  that the letter was sent, and its daemon died at the same moment. It is no breach: no process that lives can know.
+* **unsure at the end**: it could not be known. Only a sender with `gmail.send` alone may have any (direct_mode).
 * **orphan drafts**: drafts that were left in the mailbox.
 * **longest silence**: between two lines of one daemon's log (level debug) while work was left; a breach above
   {SILENCE_LIMIT:g} s. The times for which a daemon was stopped by SIGSTOP are taken out.
@@ -128,7 +128,7 @@ def _columns() -> str:
 A breach is each of these, and also: a job whose counts do not add up to its total, a job that is not completed though
 nothing is open, a row that names another letter's message, a record that took although its
 claim had lapsed before, a finding of `mailerd audit`, a deadlock, an exception that
-nobody foresaw, an exit code that is not 0 after SIGTERM."""
+was not foreseen, an exit code that is not 0 after SIGTERM."""
 
 
 def _said(*command: str) -> str:

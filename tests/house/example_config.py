@@ -14,7 +14,7 @@ _HEAD: Final = """\
 # Durations are seconds. Unknown keys are refused, all offending ones at once.
 # Every key is also a variable, MAILERD_<SECTION>__<KEY> (MAILERD_RUNNER__CONCURRENCY=50), read from the environment
 # and from .env in the working folder; the environment wins over .env, and .env over this file.
-# A .env that belongs to somebody else, or that others can write to, is refused.
+# A .env that belongs to another user, or that others can write to, is refused.
 # The file is named by --config or by the variable MAILERD_CONFIG (from the environment or from .env), or found:
 # ./mailerd.toml, the sandbox that runs in this checkout, $XDG_CONFIG_HOME/mailerd/mailerd.toml,
 # /etc/mailerd/mailerd.toml.

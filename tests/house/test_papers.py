@@ -259,3 +259,19 @@ def test_a_chinese_guide_has_the_sections_and_the_commands_of_the_english_one(na
     assert len(re.findall("^## ", chinese.text, re.MULTILINE)) == len(re.findall("^## ", english.text, re.MULTILINE))
     assert list(chinese.commands("mailerd")) == list(english.commands("mailerd"))
     assert [block.body for block in chinese.blocks] == [block.body for block in english.blocks]
+
+
+VAGUE = re.compile(r"\b(?:nobody|somebody|whoever|anybody|is told|comes to its end)\b(?!@)", re.IGNORECASE)
+"""Words that hide who does something. A sentence names its subject: a client, a daemon, a person, no recipient."""
+READABLE = {".css", ".html", ".j2", ".js", ".json", ".md", ".py", ".sql", ".svg", ".toml", ".txt", ".yml"}
+
+
+def test_every_sentence_names_its_subject() -> None:
+    files = [path for place in ("mailerd", "docs") for path in (ROOT / place).rglob("*") if path.suffix in READABLE]
+    found = [
+        f"{path.relative_to(ROOT)}:{number} {said[0]}"
+        for path in (*sorted(files), ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "config.example.toml")
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)
+        if (said := VAGUE.search(line))
+    ]
+    assert found == [], "say who: subject, verb, object"

@@ -198,7 +198,7 @@ async def test_thousands_of_addresses_that_are_slow_to_check_hold_up_nobody(site
 async def test_a_large_job_without_a_list_is_accepted_with_a_warning(site: Site) -> None:
     many = [f"p{number}@example.com" for number in range(101)]
     (warning,) = (await site.post(job(*many)))[1]["warnings"]
-    assert "nobody can unsubscribe" in warning
+    assert "no recipient can unsubscribe" in warning
     assert (await site.post(job(*many, list="news")))[1]["warnings"] == []
     assert (await site.post(job(*many[:100])))[1]["warnings"] == []
 

@@ -313,7 +313,7 @@ def test_another_port_is_taken_and_said_where_somebody_has_the_one_of_the_readme
             somebody.listen()
         sandbox.start(then_exit=True, usual_port=True)
         assert sandbox.wait() == 0, sandbox.said
-    assert "somebody has port 5000, which the README's lines use" in sandbox.said
+    assert "another process has port 5000, which the README's lines use" in sandbox.said
     port = tomllib.loads((sandbox.folder / ".sandbox" / "mailerd.toml").read_text("utf-8"))["intake"]["port"]
     assert port != 5000
     assert f"http://127.0.0.1:{port} (process" in sandbox.said

@@ -218,7 +218,7 @@ async def test_the_first_page_names_what_is_wrong_its_cause_and_the_remedy(site:
         "pause_reason = 'invalid_grant'",
     )
     site.daemon.service.stats.take(await site.daemon.service.stats.read())
-    for language, said in (("en", "cannot send until somebody mends it: invalid_grant"), ("zh", "需人工处理")):
+    for language, said in (("en", "cannot send until a person mends it: invalid_grant"), ("zh", "需人工处理")):
         async with browser.get(f"/?lang={language}") as answer:
             text = await answer.text()
             assert said in text

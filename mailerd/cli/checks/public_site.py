@@ -36,7 +36,8 @@ async def examine(settings: PublicSettings) -> list[CheckResult]:
             status, place = answer.status, answer.headers.get("Location", "")
     except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError) as error:
         remedy = (
-            "give the proxy a certificate for this name that mail programs trust; without one nobody can unsubscribe"
+            "give the proxy a certificate for this name that mail programs trust; "
+            "without one no recipient can unsubscribe"
         )
         return [fail(_CHECK, f"{settings.base_url} has no good certificate: {error}", remedy=remedy)]
     except TimeoutError:
@@ -70,7 +71,8 @@ async def _unreachable(settings: PublicSettings, why: str) -> CheckResult:
             _CHECK, f"{what}; nothing listens on {where}", remedy="start the daemon (`mailerd run`), and ask again"
         )
     remedy = (
-        "see to the name in the DNS, the firewall and the proxy: until it answers, nobody can unsubscribe by the links"
+        "see to the name in the DNS, the firewall and the proxy: "
+        "until it answers, no recipient can unsubscribe by the links"
     )
     return fail(_CHECK, what, remedy=remedy)
 

@@ -35,7 +35,7 @@ class Credential:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """An access token: for which mailbox (empty for a service account that names nobody), until when."""
+    """An access token: for which mailbox (empty for a service account that names none), until when."""
 
     email: str
     credential: Credential

@@ -20,7 +20,7 @@ class _Due(NamedTuple):
 
 
 class Arrivals:
-    """Messages on their way. There is no timer: a mailbox gets what is due whenever somebody looks into it."""
+    """Messages on their way. There is no timer: a mailbox gets what is due whenever a client looks into it."""
 
     def __init__(self, rules: Callable[[], FakeLimits]) -> None:
         self._rules = rules

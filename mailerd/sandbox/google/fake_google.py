@@ -68,7 +68,7 @@ class FakeGoogle:
         self.sent: list[Letter] = []
         """Every sent letter, oldest first."""
         self.undelivered: list[Letter] = []
-        """Letters that were taken with a 200 and that nobody gets, oldest first."""
+        """Letters that were taken with a 200 and that reach no recipient, oldest first."""
         self.arrivals = Arrivals(lambda: self.rules)
         self.log: deque[Entry] = deque(maxlen=self.rules.log_size)
         """The newest requests, oldest first."""

@@ -81,7 +81,7 @@ def _send_draft(call: Call) -> Answer:
     payload = _json(call)
     draft_id = payload.get("id")
     if not isinstance(draft_id, str) or not draft_id or "message" in payload:
-        # Google would also update the draft, or send a letter without one; nobody who sends once does that.
+        # Google would also update the draft, or send a letter without one; no client that sends once does that.
         raise Refused(invalid_argument("The sandbox sends drafts by id alone."))
     call.draft_id = draft_id
     letter = call.mailbox.send_draft(draft_id, now=call.now, permit=call.permit)

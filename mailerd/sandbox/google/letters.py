@@ -12,7 +12,7 @@ from mailerd.sandbox.google.answers import Refused, invalid_argument
 KEY_HEADER = "X-Mailerd-Key"
 
 _EOL = rb"(?:\r\n|\n|\r(?!\n))"
-# A bare CR ends a line too: whoever smuggles one into a header shall see it as a header.
+# A bare CR ends a line too: a client that smuggles one into a header shall see it as a header.
 _HEADER = re.compile(rb"([!-9;-~]+)[ \t]*:[ \t]*([^\r\n]*(?:" + _EOL + rb"[ \t][^\r\n]*)*)(?:" + _EOL + rb"|\Z)")
 _BLANK = re.compile(rb"(" + _EOL + rb")" + _EOL)
 _PLAIN_ADDRESS = re.compile(
@@ -122,7 +122,7 @@ def read(raw: bytes) -> ParsedLetter:
     sender = key = ""
     at = 0
     while match := _HEADER.match(raw, at):
-        # A header's own line end belongs to it: whoever cuts the header out must not leave a blank line behind.
+        # A header's own line end belongs to it: code that cuts the header out must not leave a blank line behind.
         at = match.end()
         name = match[1].lower()
         if name in _RECIPIENT_HEADERS:

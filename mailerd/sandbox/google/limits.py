@@ -17,7 +17,7 @@ class Limits:
         self._project = Window(MINUTE_S)
 
     def enter(self, box: Mailbox) -> None:
-        """Count a request of a mailbox as in flight; whoever calls it counts it out. Raises Refused for too many."""
+        """Count a request of a mailbox as in flight; the caller counts it out. Raises Refused for too many."""
         usage, limit = box.usage, self._rules().concurrent_per_user
         if limit and usage.in_flight >= limit:
             usage.throttled["concurrent"] += 1

@@ -27,7 +27,7 @@ class IdSequence:
         return f"r{next(self._messages)}"
 
     def message_id(self) -> str:
-        """A Message-ID of Google's, which nobody can foretell from the client's."""
+        """A Message-ID of Google's, which cannot be foretold from the client's."""
         return f"<CAsandbox{next(self._messages):016x}@mail.gmail.com>"
 
     def history(self) -> int:

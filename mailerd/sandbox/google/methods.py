@@ -76,7 +76,7 @@ def route(verb: str, path: str) -> Route | None:
     table = _UPLOADS if uploaded else _ROUTES
     name, ident = table.get((verb, tail)), ""
     if name is None:
-        # `drafts/send` must have been looked for first: as an id, "send" would be somebody's draft.
+        # `drafts/send` must have been looked for first: as an id, "send" would name a draft.
         stem, _, ident = tail.rpartition("/")
         name = table.get((verb, stem + "/*")) if ident else None
     if name is None or not user:

@@ -140,7 +140,7 @@ def _unsubscribe(letter: Letter) -> Arrival:
 
 
 def _forged(genuine: Arrival) -> Arrival:
-    """The same words from somebody else, with Google's praise in a header of their own below Google's blame."""
+    """The same words from another sender, with Google's praise in a header of their own below Google's blame."""
     _, _, rest = genuine.raw.partition(b"Authentication-Results: ")
     head, separator, body = rest.partition(b"dmarc=pass")
     ours = b"Authentication-Results: " + head + separator + body

@@ -51,7 +51,7 @@ class _Site:
         try:
             return await self._routed(request, request.rel_url.path)
         except ConnectionError:
-            # The client went while it was still writing: there is nobody to answer, and nothing has been taken.
+            # The client went while it was still writing: there is no client to answer, and nothing has been taken.
             return web.Response(status=400)
 
     async def _routed(self, request: web.BaseRequest, path: str) -> web.StreamResponse:

@@ -96,7 +96,7 @@ def read_only(variables: str) -> tuple[str, str]:
 
 
 def refused(errno: int) -> str:
-    """The remedy where the server is there and lets nobody in with what database.url says; empty for other numbers."""
+    """The remedy where the server refuses the log-in with what database.url says; empty for other numbers."""
     match errno:
         case 1045 | 1698:
             return "correct user and password in database.url (DATABASE_URL), or ALTER USER … IDENTIFIED BY …"

@@ -104,7 +104,7 @@ async def migrate(database: Database, *, events: StoreEvents) -> int:
     there, and so does an ALTER whose columns and keys are there. Nothing is dropped, and no row is touched.
 
     Raises:
-        SchemaError: the schema is newer than this code, somebody else has altered it, or another daemon has been
+        SchemaError: the schema is newer than this code, it was altered by hand, or another daemon has been
             migrating for too long.
     """
     known = migrations()
@@ -159,7 +159,7 @@ async def _is_applied(cursor: Cursor, statement: str, *, of: Migration) -> bool:
     if there and missing:
         raise SchemaError(
             f"migration {of.number} ({of.name}): the table {table[1]} has {', '.join(there)} already, but not "
-            f"{', '.join(missing)}: somebody has altered it by hand. Look at SHOW CREATE TABLE {table[1]}, take out "
+            f"{', '.join(missing)}: it was altered by hand. Look at SHOW CREATE TABLE {table[1]}, take out "
             "what was put there, and start again"
         )
     return bool(there)

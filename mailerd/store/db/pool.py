@@ -1,7 +1,7 @@
 """A small guarded pool: no call outlives its bound, no doubtful connection is used twice, none is leaked.
 
 Not aiomysql.Pool: it connects while it holds its own lock, so one server that never greets hangs `acquire` and the
-`release` of healthy connections; it wakes nobody when a closed connection comes back; it hands out idle connections
+`release` of healthy connections; it wakes no waiter when a closed connection comes back; it hands out idle connections
 unchecked; and it can keep an implicit transaction open with its locks.
 """
 
@@ -246,7 +246,7 @@ class Pool:
         self._idle = [one for one in self._idle if one not in idle]
         for connection in idle:
             self._abort(connection)
-        for connection in self._live:  # in use: whoever reads from it meets the end of it, and drops it
+        for connection in self._live:  # in use: the task that reads from it meets its end, and drops it
             if connection.url != self.writer.current:
                 connection.transport.abort()
 
@@ -261,7 +261,7 @@ class Pool:
         )
         if "mariadb" in version.lower():
             # idle_transaction_timeout ends the locks of a daemon that has vanished from the network
-            # Warnings are kept by nobody: see `connection.py`. MySQL wants a privilege for it.
+            # Warnings are not kept: see `connection.py`. MySQL wants a privilege for it.
             settings += (
                 "max_error_count = 0, "
                 f"max_statement_time = {bound * 0.8:g}, wait_timeout = 600, "

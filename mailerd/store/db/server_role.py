@@ -94,7 +94,7 @@ def trouble(variables: Mapping[str, str], members: Sequence[GroupMember] | None)
 def choose(roles: Sequence[ServerRole]) -> list[ServerRole]:
     """Those that may be the writer: none, the one that is, or several of which nothing tells which one is.
 
-    An old primary that was frozen or cut off may believe for a while that it still is one. In a group, whoever is in
+    An old primary that was frozen or cut off may believe for a while that it still is one. In a group, a server in
     the newer view is right; of servers whose commits wait for replicas, one without any replica can commit nothing.
     """
     found = list({one.server or one.where: one for one in roles if one.writes}.values())

@@ -124,7 +124,7 @@ class Writer:
             self._kept.popitem()[1].abort()
 
     async def _look_once(self, *, grace: float) -> None:
-        """One look at a time; whoever comes meanwhile waits for it, and does not end it by going away."""
+        """One look at a time; a task that comes meanwhile waits for it, and does not end it by going away."""
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._look(grace))
         looking = self._looking

@@ -90,7 +90,7 @@ class Mailboxes:
     interval: timedelta
 
     async def due(self, limit: int) -> list[str]:
-        """Mailboxes that should be read now and that nobody reads; new senders' included.
+        """Mailboxes that should be read now and that no daemon reads; new senders' included.
 
         Raises:
             DatabaseError: it cannot be told.
@@ -107,7 +107,7 @@ class Mailboxes:
         return found
 
     async def lease(self, email: str) -> InboxLease | None:
-        """Take a mailbox for a while; None: somebody else has it.
+        """Take a mailbox for a while; None: another daemon has it.
 
         Raises:
             DatabaseError: it is not known to be ours; then its lease runs out.

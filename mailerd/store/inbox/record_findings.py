@@ -1,4 +1,4 @@
-"""Writes what was found in an inbox and how far it is read, in one transaction, under the lease of whoever read it."""
+"""Writes what was found in an inbox and how far it is read, in one transaction, under the reader's lease."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -38,7 +38,7 @@ UPDATE mailboxes FORCE INDEX (PRIMARY)
 _NOTICE: Final = """
 INSERT INTO notices (mailbox, gmail_id, thread_id, recipient_id, job_id, email, kind, code, detail, believed, at)
 VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"""
-# The row of the mailbox is locked by then, so that nobody else writes notices of it.
+# The row of the mailbox is locked by then, so that no other daemon writes notices of it.
 _KNOWN: Final = "SELECT gmail_id FROM notices FORCE INDEX (once) WHERE mailbox = %s AND gmail_id IN %s"
 _LOCK: Final = """
 SELECT id, status, fate, fate_kind FROM job_recipients FORCE INDEX (PRIMARY) WHERE id IN %s ORDER BY id FOR UPDATE"""
@@ -94,7 +94,7 @@ class FindingsWriter:
                 raise LeaseLostError(lease.email)
             done = await batch.write(found)
             if doubted and len(done.fresh) < len(tries[0].fresh):
-                return tries[0]  # the first try was committed: nobody else can have written under our lease
+                return tries[0]  # the first try was committed: no other daemon can have written under our lease
             tries.append(done)
             return done
 

@@ -402,7 +402,7 @@ CREATE TABLE IF NOT EXISTS tally_hours (
   PRIMARY KEY (hour, sender_email)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
--- Who is signed in to the console, and one-time links that sign somebody in (store/sessions.py).
+-- Who is signed in to the console, and one-time links that sign a person in (store/sessions.py).
 -- digest: SHA-256 of the cookie's or the link's secret. seen_at: of a session, at most a minute behind.
 -- is_link: it is a link that was not used yet; using it makes a session of it.
 CREATE TABLE IF NOT EXISTS sessions (

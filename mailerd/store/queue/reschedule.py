@@ -16,7 +16,8 @@ _STATUS: Final = "SELECT status FROM jobs FORCE INDEX (PRIMARY) WHERE id = %s FO
 _CANCEL_RETURNED: Final = """
 UPDATE job_recipients FORCE INDEX (PRIMARY)
    SET status = %s, updated_at = UTC_TIMESTAMP(6), error = CONCAT('the job was cancelled by ', COALESCE(
-         (SELECT actor FROM job_actions WHERE job_id = %s AND action = 'cancel' ORDER BY id DESC LIMIT 1), 'somebody'))
+         (SELECT actor FROM job_actions WHERE job_id = %s AND action = 'cancel' ORDER BY id DESC LIMIT 1),
+         'an unknown user'))
  WHERE id IN %s AND job_id = %s AND status = 'waiting'"""
 _RESCHEDULE_SENDER: Final = """
 UPDATE senders FORCE INDEX (PRIMARY)

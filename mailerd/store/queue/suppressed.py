@@ -17,7 +17,7 @@ NOT_SUPPRESSED: Final = f"""
 NOT EXISTS (SELECT 1 FROM suppressions s FORCE INDEX (PRIMARY)
              WHERE s.digest = v.digest AND s.list_id IN ({EVERYTHING}, v.list_id)
                AND (v.overrides = 0 OR s.reason = '{Reason.HARD_BOUNCE.value}'))"""
-"""Nobody has opted out of what the hand-over `v` is about; a digest of NULL is nobody's."""
+"""No recipient has opted out of what the hand-over `v` is about; a digest of NULL belongs to no recipient."""
 BINDING: Final = (
     "SELECT digest, list_id, reason FROM suppressions FORCE INDEX (PRIMARY) WHERE digest IN %s AND list_id IN %s"
 )
