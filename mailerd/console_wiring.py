@@ -1,6 +1,7 @@
 """Joins the console: gives it its queries, and what the intake lends it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -115,9 +116,17 @@ def _lend(services: Services, intake: Intake) -> None:
     async def results(request: web.Request, job_id: str) -> web.StreamResponse:
         return await _there(intake.read).write_csv(request, job_id)
 
+    @asynccontextmanager
+    async def webhook_place(key: ApiKey) -> AsyncIterator[None]:
+        try:
+            async with _there(intake.webhooks).place(key):
+                yield
+        except ApiError as error:
+            raise MailerdError(str(error)) from error
+
     services.lent = Lent(
         check_key=intake.auth.check_secret, note_caller=note_caller, address=intake.client_address.address, post=post,
-        render=render, results=results,
+        render=render, results=results, webhook_place=webhook_place,
     )  # fmt: skip
 
 

@@ -83,6 +83,7 @@ class Intake:
     renderer: Renderer | None = None
     create: CreateJobEndpoint | None = None
     read: ReadEndpoints | None = None
+    webhooks: WebhookEndpoints | None = None
     """These three while it serves; the console uses them."""
 
     def __init__(
@@ -321,8 +322,8 @@ class Intake:
         }
 
     def _webhook_handlers(self) -> dict[str, Handler]:
-        endpoints = WebhookEndpoints(
+        self.webhooks = WebhookEndpoints(
             self._webhooks, auth=self.auth, database=self._database, timeout=self._patience,
             body_timeout=self._body_timeout, clock=self._clock,
         )  # fmt: skip
-        return endpoints.handlers()
+        return self.webhooks.handlers()

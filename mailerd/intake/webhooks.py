@@ -163,7 +163,7 @@ class WebhookEndpoints:
         key = await self._auth.authenticate(request, Permission.WEBHOOKS)
         query(request, allowed=())
         it = await self._of(request, key)
-        async with self._place(key):
+        async with self.place(key):
             attempt = await post_test(
                 self._http, it.url, uid=f"evt_{new_id()}", name=it.name, secrets=await self._webhooks.secrets(it.id),
                 now=self._clock.now(), within=self._settings.timeout,
@@ -177,11 +177,11 @@ class WebhookEndpoints:
         if given.since.tzinfo is None:
             raise invalid([FieldError("since", "must name its zone, as 2026-12-01T09:00:00Z does")])
         it = await self._of(request, key)
-        async with self._place(key):
+        async with self.place(key):
             events = await self._deliveries.replay(it, since=given.since, only_failed=given.only == "failed")
         return json_response(ReplayedOut(events=events))
 
-    def _place(self, key: ApiKey) -> AbstractAsyncContextManager[None]:
+    def place(self, key: ApiKey) -> AbstractAsyncContextManager[None]:
         """One at a time for each key: these take seconds."""
         return self._costly.place(key)
 

@@ -5,6 +5,7 @@ from typing import Any, Final
 from mailerd.core.stats import WebhookStats
 from mailerd.core.webhook_retries import EndpointState, PauseReason
 from mailerd.store.db.cursor import Cursor
+from mailerd.store.webhooks import standing
 
 MAX_COUNTED: Final = 10_000
 """Events that are counted for one endpoint: nothing here may take longer the more there are."""
@@ -32,14 +33,5 @@ async def read_webhooks(cursor: Cursor) -> tuple[WebhookStats, ...]:
 
 def _stats(row: tuple[Any, ...], undelivered: int) -> WebhookStats:
     _, name, state, cause, failing, oldest = row
-    return WebhookStats(name, _standing(state, cause, failing), (failing or 0) / 1e6, undelivered, (oldest or 0) / 1e6)
-
-
-def _standing(state: str, cause: str | None, failing: int | None) -> str:
-    match EndpointState(state):
-        case EndpointState.ON:
-            return "on" if failing is None else "failing"
-        case EndpointState.PAUSED:
-            return "paused" if cause == PauseReason.FAILING else "paused_by_hand"
-        case EndpointState.GONE:
-            return "gone"
+    how = standing(EndpointState(state), PauseReason(cause) if cause else None, is_failing=failing is not None)
+    return WebhookStats(name, how, (failing or 0) / 1e6, undelivered, (oldest or 0) / 1e6)

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 from mailerd.clock import ULID, new_id
 from mailerd.core.event_types import ONLY_IF_ASKED, EventType
@@ -79,6 +79,11 @@ class WebhookEndpoint:
     """Until when the secret before the last rotation signs too."""
     created_at: datetime
 
+    @property
+    def standing(self) -> str:
+        """How it stands, as in WebhookStats."""
+        return standing(self.state, self.pause_cause, is_failing=self.failing_since is not None)
+
 
 @dataclass(frozen=True)
 class NewEndpoint:
@@ -88,6 +93,19 @@ class NewEndpoint:
     url: str
     types: Collection[EventType] | None = None
     senders: Collection[str] | None = None
+
+
+def standing(state: EndpointState, cause: PauseReason | None, *, is_failing: bool) -> str:
+    """One of WEBHOOK_STANDINGS."""
+    match state:
+        case EndpointState.ON:
+            return "failing" if is_failing else "on"
+        case EndpointState.PAUSED:
+            return "paused" if cause is PauseReason.FAILING else "paused_by_hand"
+        case EndpointState.GONE:
+            return "gone"
+        case _:
+            assert_never(state)
 
 
 def check_name(name: str) -> str:

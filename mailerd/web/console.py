@@ -22,6 +22,7 @@ from mailerd.web import (
     senders_page,
     status_page,
     template_page,
+    webhooks_page,
 )
 from mailerd.web.live import PAGE_SHARED, LiveUpdates
 from mailerd.web.services import ConsoleRequest, MissingError, NotAllowedError, Services
@@ -65,6 +66,10 @@ PAGES: Final[tuple[tuple[Literal["GET", "POST"], str, Page], ...]] = (
     ("GET", "/templates/{name}/html", template_page.html),
     ("GET", "/send", post_page.show),
     ("POST", "/send", post_page.post),
+    ("GET", "/webhooks", webhooks_page.show),
+    ("POST", "/webhooks", webhooks_page.add),
+    ("GET", "/webhooks/{id}", webhooks_page.one),
+    ("POST", "/webhooks/{id}", webhooks_page.act),
     ("GET", "/keys", keys_page.show),
     ("POST", "/keys", keys_page.act),
 )

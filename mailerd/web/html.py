@@ -12,7 +12,8 @@ from mailerd.core.rate_limit import FOREVER
 from mailerd.core.states import JobStatus, State
 from mailerd.texts import in_chinese
 from mailerd.web.charts import chart_svg, progress_svg
-from mailerd.web.words import LABELS, Language, translate
+from mailerd.web.labels import LABELS
+from mailerd.web.words import Language, translate
 
 _CHINESE_UNITS: Final = (("天", 86_400), ("小时", 3600), ("分钟", 60), ("秒", 1))
 _ENGLISH_UNITS: Final = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))

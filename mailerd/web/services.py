@@ -1,6 +1,7 @@
 """What the pages of the console use: queries, actions, and what the intake lends them."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn
 
@@ -68,6 +69,8 @@ class Lent:
     """Renders letters, for an origin."""
     results: Callable[[web.Request, str], Awaitable[web.StreamResponse]]
     """Answers with all recipients of a job as CSV."""
+    webhook_place: Callable[[ApiKey], AbstractAsyncContextManager[None]]
+    """A key's place for tests and replays of webhooks, which take seconds; MailerdError: it holds it already."""
 
 
 @dataclass

@@ -8,9 +8,10 @@ from typing import Final, Literal
 from mailerd.core.pauses import MANUAL, until
 from mailerd.core.rate_limit import FOREVER
 from mailerd.core.states import State
-from mailerd.core.stats import QueueStats, SenderStats
+from mailerd.core.stats import QueueStats, SenderStats, WebhookStats
 from mailerd.events.runbook import RUNBOOKS, Runbook
 from mailerd.events.runbook_pauses import PAUSE_RUNBOOKS
+from mailerd.events.runbook_webhooks import WEBHOOK_RUNBOOKS
 from mailerd.store.describe import SILENT
 from mailerd.store.history import DaemonInfo
 from mailerd.store.tallies import Tally, TallyPoint
@@ -36,6 +37,7 @@ class Trouble:
     runbook: Runbook | None
     link: str = ""
     sender: str = ""
+    webhook: str = ""
 
     def meaning(self, language: Language) -> str:
         """What it means, as the runbook has it."""
@@ -46,9 +48,14 @@ class Trouble:
     def causes(self, language: Language) -> list[tuple[str, str]]:
         """The likely causes, each with the command that shows or cures it."""
         found = self.runbook.causes if self.runbook else ()
-        return [
-            (it.zh if language == "zh" else it.en, it.command.replace("@MAILERD_SENDER@", self.sender)) for it in found
-        ]
+        names = {"@MAILERD_SENDER@": self.sender, "@MAILERD_WEBHOOK@": self.webhook}
+        return [(it.zh if language == "zh" else it.en, _filled_in(it.command, names)) for it in found]
+
+
+def _filled_in(command: str, names: Mapping[str, str]) -> str:
+    for name, value in names.items():
+        command = command.replace(name, value)
+    return command
 
 
 def find_troubles(
@@ -70,6 +77,7 @@ def find_troubles(
     else:
         found += [_paused(language, sender) for sender in stats.paused]
         found += _late(language, stats)
+        found += [each for each in (_webhook(language, it) for it in stats.webhooks) if each]
     if not any(one.silent <= SILENT for one in daemons):
         text = translate(language, "No daemon was heard of for {seconds} s: nothing goes.", seconds=SILENT)
         found.append(Trouble("bad", text, RUNBOOKS["loop_stalled"]))
@@ -112,6 +120,22 @@ def _late(language: Language, stats: QueueStats) -> list[Trouble]:
         text = translate(language, "{n} letters are unsure.", n=unsure)
         found.append(Trouble("note", text, RUNBOOKS["letter_unsure"], "/doubts"))
     return found
+
+
+def _webhook(language: Language, it: WebhookStats) -> Trouble | None:
+    """An endpoint that takes no events; one that a person has paused is no trouble."""
+    match it.standing:
+        case "failing" if it.failing > LATE.total_seconds():
+            text, book = translate(language, "The webhook {name} fails: its events wait.", name=it.name), "failing"
+        case "paused":
+            text = translate(language, "The webhook {name} is paused, since it failed for too long.", name=it.name)
+            book = "paused"
+        case "gone":
+            text = translate(language, "The webhook {name} answered 410 and gets nothing more.", name=it.name)
+            book = "gone"
+        case _:
+            return None
+    return Trouble("warning", text, WEBHOOK_RUNBOOKS[f"webhook_{book}"], "/webhooks", webhook=it.name)
 
 
 def _failing(language: Language, recent: Sequence[TallyPoint]) -> list[Trouble]:

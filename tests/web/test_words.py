@@ -7,12 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from mailerd.core.fates import Fate
 from mailerd.core.notices import Kind
 from mailerd.core.pauses import CAUSES
 from mailerd.core.states import JobChange, JobStatus, Proof, State
+from mailerd.core.stats import WEBHOOK_STANDINGS
 from mailerd.core.suppression import Channel, Reason
+from mailerd.core.webhook_retries import DeliveryStatus
 from mailerd.store.senders import LIMITS
-from mailerd.web.words import CHINESE, LABELS, language_of
+from mailerd.web.labels import LABELS
+from mailerd.web.words import CHINESE, language_of
 
 FOLDER = Path(__file__).parents[2] / "mailerd" / "web"
 IN_PAGES = re.compile(r"""\bt\(\s*"((?:[^"\\]|\\.)*)\"""")
@@ -42,7 +46,20 @@ def test_both_languages_fill_in_the_same_fields() -> None:
 
 
 def test_every_status_action_cause_and_limit_has_a_name() -> None:
-    needed = {*State, *JobStatus, *JobChange, *Proof, *CAUSES, *LIMITS, *Reason, *Channel, *Kind}
+    needed = {
+        *State,
+        *JobStatus,
+        *JobChange,
+        *Proof,
+        *CAUSES,
+        *LIMITS,
+        *Reason,
+        *Channel,
+        *Kind,
+        *WEBHOOK_STANDINGS,
+        *DeliveryStatus,
+        *Fate,
+    }
     assert {str(each) for each in needed} - LABELS.keys() == set()
 
 

@@ -1,0 +1,208 @@
+"""Webhooks: the endpoints that events are posted to, and what became of each delivery; tests, pauses, replays, secrets.
+
+Everything is done by the store's functions, as the API does it, and with the same rights.
+"""
+
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from aiohttp import web
+
+from mailerd.clock import ULID, new_id
+from mailerd.core.event_types import ONLY_IF_ASKED, EventType
+from mailerd.core.stats import WebhookStats
+from mailerd.core.webhook_retries import DeliveryStatus, EndpointState
+from mailerd.events.runbook import Runbook
+from mailerd.events.runbook_webhooks import WEBHOOK_RUNBOOKS
+from mailerd.mail.addresses import mailbox
+from mailerd.ops.outbound_http import OutboundHttp
+from mailerd.ops.webhook_request import post_test
+from mailerd.store.api_keys import Permission
+from mailerd.store.webhook_deliveries import WebhookDeliveries
+from mailerd.store.webhooks import (
+    MAX_SENDERS,
+    MAX_URL,
+    NewEndpoint,
+    UnknownWebhookError,
+    WebhookEndpoint,
+    Webhooks,
+    check_name,
+)
+from mailerd.web.services import MAX_LISTED, ConsoleRequest, NotAllowedError
+
+TIMEOUT: Final = 2.0
+"""Seconds for one query."""
+OVERLAP: Final = timedelta(days=1)
+"""For how long the secret before a rotation signs too."""
+_BOOKS: Final = {"failing": "webhook_failing", "paused": "webhook_paused", "gone": "webhook_gone"}
+"""The runbook by the standing of an endpoint."""
+
+
+def _webhooks(it: ConsoleRequest) -> Webhooks:
+    return Webhooks(it.services.database, timeout=TIMEOUT)
+
+
+def _counted(it: ConsoleRequest) -> Mapping[str, WebhookStats]:
+    """What waits for each endpoint, as the daemon has counted it seconds ago; by name."""
+    stats = it.services.stats()
+    return {each.name: each for each in stats.webhooks} if stats else {}
+
+
+def _book(one: WebhookEndpoint) -> Runbook | None:
+    return WEBHOOK_RUNBOOKS.get(_BOOKS.get(one.standing, ""))
+
+
+async def show(it: ConsoleRequest) -> web.Response:
+    """Every endpoint that the key may see."""
+    it.require(Permission.WEBHOOKS)
+    return it.page(
+        "webhooks.html", active="webhooks", endpoints=await _webhooks(it).all(senders=it.key.senders),
+        counted=_counted(it), types=list(EventType), only_if_asked=ONLY_IF_ASKED, live=True,
+    )  # fmt: skip
+
+
+async def add(it: ConsoleRequest) -> web.Response:
+    """Make an endpoint; the page that follows shows its secret, once."""
+    it.require(Permission.WEBHOOKS)
+    form = await it.http.post()
+    types = [EventType(str(each)) for each in form.getall("type", []) if each in set(EventType)]
+    new = _new(it, {name: str(value).strip() for name, value in form.items()}, types)
+    if isinstance(new, str):
+        return it.back("/webhooks", new)
+    made, secret = await _webhooks(it).create(new)
+    _tell(it, made, "made")
+    return await _page(it, made, secret=secret)
+
+
+def _new(it: ConsoleRequest, form: Mapping[str, str], types: Collection[EventType]) -> NewEndpoint | str:
+    """What a form describes; or what is wrong with it, in words."""
+    name, url = form.get("name", ""), form.get("url", "")
+    http = OutboundHttp(it.services.settings.webhooks.network_rules)
+    if why := check_name(name) or ("" if len(url) <= MAX_URL else f"a URL has at most {MAX_URL} characters"):
+        return why
+    if why := http.refusal(url):
+        return it.t("{why}; the operator's [webhooks] says what is allowed.", why=why)
+    try:
+        senders = {mailbox(each.strip()) for each in form.get("senders", "").split(",") if each.strip()}
+    except ValueError as error:
+        return str(error)
+    if len(senders) > MAX_SENDERS:
+        return it.t("An endpoint may be limited to {n} senders at most.", n=MAX_SENDERS)
+    return NewEndpoint(name, url, types or None, _senders(it, senders))
+
+
+def _senders(it: ConsoleRequest, given: set[str]) -> set[str] | None:
+    """The senders of an endpoint: those that are given, or all that the key may use.
+
+    Raises:
+        NotAllowedError: the key may not hear of one of them.
+    """
+    mine = it.key.senders
+    if mine is None:
+        return given or None
+    if not mine >= given:
+        raise NotAllowedError(it.t("The key {key} may not hear of these senders.", key=it.key.name))
+    return given or set(mine)
+
+
+async def _find(it: ConsoleRequest) -> WebhookEndpoint:
+    """The endpoint of the path.
+
+    Raises:
+        MissingError: there is none that the key may see: another tenant's endpoint is as good as none.
+    """
+    it.require(Permission.WEBHOOKS)
+    id_ = it.http.match_info["id"]
+    if not ULID.fullmatch(id_):  # a name finds it too, but not here
+        it.missing()
+    try:
+        return await _webhooks(it).find(id_, senders=it.key.senders)
+    except UnknownWebhookError:
+        it.missing()
+
+
+async def one(it: ConsoleRequest) -> web.Response:
+    """One endpoint and its deliveries."""
+    return await _page(it, await _find(it))
+
+
+async def _page(it: ConsoleRequest, found: WebhookEndpoint, *, secret: str = "") -> web.Response:
+    query = it.http.query
+    status = DeliveryStatus(query["tab"]) if query.get("tab") in set(DeliveryStatus) else None
+    before = query.get("before", "")
+    page = await WebhookDeliveries(it.services.database, timeout=TIMEOUT).page(
+        found.id, before=int(before) if before.isdecimal() and len(before) < 19 else None, status=status,  # noqa: PLR2004
+        limit=MAX_LISTED + 1,
+    )  # fmt: skip
+    return it.page(
+        "webhook.html", active="webhooks", one=found, counted=_counted(it).get(found.name), secret=secret, tab=status,
+        deliveries=page[:MAX_LISTED], more=page[MAX_LISTED - 1].position if len(page) > MAX_LISTED else None,
+        tabs=list(DeliveryStatus), book=_book(found), live=not secret, here=f"/webhooks/{found.id}",
+        an_hour_ago=it.services.clock.now() - timedelta(hours=1),
+    )  # fmt: skip
+
+
+async def act(it: ConsoleRequest) -> web.Response:
+    """Test, pause, resume, replay, rotate or remove an endpoint."""
+    found = await _find(it)
+    form = await it.http.post()
+    here, webhooks = f"/webhooks/{found.id}", _webhooks(it)
+    match str(form.get("action", "")):
+        case "test":
+            return it.back(here, await _test(it, found))
+        case "replay":
+            return it.back(
+                here, await _replay(it, found, str(form.get("since", "")), only_failed=form.get("only") == "failed")
+            )
+        case "pause":
+            await webhooks.change(found.id, {"state": EndpointState.PAUSED})
+            _tell(it, found, "paused")
+            return it.back(here, it.t("Nothing is posted to it until it is resumed; its events are kept."))
+        case "resume":
+            await webhooks.change(found.id, {"state": EndpointState.ON})
+            _tell(it, found, "resumed")
+            return it.back(here, it.t("All that it has missed is due now."))
+        case "rotate":
+            secret = await webhooks.rotate(found.id, overlap=OVERLAP)
+            _tell(it, found, "rotated")
+            return await _page(it, await webhooks.find(found.id), secret=secret)
+        case "remove":
+            await webhooks.remove(found.id)
+            _tell(it, found, "removed")
+            return it.back("/webhooks", it.t("The endpoint {name} is removed.", name=found.name))
+        case _:
+            return it.back(here)
+
+
+async def _test(it: ConsoleRequest, found: WebhookEndpoint) -> str:
+    """Post a test event now; what came of it."""
+    settings = it.services.settings.webhooks
+    async with it.services.intake.webhook_place(it.key):
+        attempt = await post_test(
+            OutboundHttp(settings.network_rules), found.url, uid=f"evt_{new_id()}", name=found.name,
+            secrets=await _webhooks(it).secrets(found.id), now=it.services.clock.now(), within=settings.timeout,
+        )  # fmt: skip
+    ms = attempt.took // timedelta(milliseconds=1)
+    if attempt.succeeded:
+        return it.t("The test was taken: {status} after {ms} ms.", status=attempt.http, ms=ms)
+    return it.t("The test was not taken after {ms} ms: {why}", ms=ms, why=attempt.error)
+
+
+async def _replay(it: ConsoleRequest, found: WebhookEndpoint, given: str, *, only_failed: bool) -> str:
+    """Deliver events once more; how many."""
+    try:
+        since = datetime.fromisoformat(given)
+    except ValueError:
+        return it.t("A moment looks like 2026-12-01T09:00; nothing was changed.")
+    if since.tzinfo is None:
+        since = since.replace(tzinfo=UTC)
+    deliveries = WebhookDeliveries(it.services.database, timeout=TIMEOUT)
+    async with it.services.intake.webhook_place(it.key):
+        events = await deliveries.replay(found, since=since, only_failed=only_failed)
+    _tell(it, found, f"{events} events replayed since {since:%Y-%m-%d %H:%M}")
+    return it.t("{n} events are due once more.", n=events)
+
+
+def _tell(it: ConsoleRequest, found: WebhookEndpoint, change: str) -> None:
+    it.services.events.console_changed(actor=it.actor, what=f"webhook {found.name}", change=change)

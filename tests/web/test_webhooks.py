@@ -1,0 +1,155 @@
+"""The pages of webhooks: an endpoint's whole life by plain forms, with the rights of the key, and who asked."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from mailerd.config.webhook_settings import WebhookSettings
+from mailerd.core.event_types import EventType
+from mailerd.store.api_keys import Permission
+from mailerd.store.outbox import NewEvent, insert_events
+from mailerd.store.webhooks import NewEndpoint, Webhooks
+from tests.support.rows import query
+from tests.web.conftest import ConsoleSite
+from tests.web.test_actions import ask
+from tests.webhooks.receiver import Receiver, receiving
+
+OPEN = WebhookSettings(allow_http=True, ports=[], allow_networks="127.0.0.0/8", timeout=1)
+NEW = {"action": "add", "name": "shop", "url": "https://shop.example/hook"}
+
+
+@pytest.fixture
+async def receiver(site: ConsoleSite, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Receiver]:
+    services = site.daemon.console.services
+    monkeypatch.setattr(services, "settings", services.settings.model_copy(update={"webhooks": OPEN}))
+    async with receiving() as it:
+        yield it
+
+
+def secret_in(text: str) -> str:
+    return text.partition('class="secret">')[2].partition("<")[0]
+
+
+async def events(site: ConsoleSite, number: int, *, sender: str = "me@example.com") -> None:
+    """Events that stand in the feed."""
+    made = [
+        NewEvent(EventType.RECIPIENT_FAILED, f"{sender} {each}", {"n": each}, None, sender) for each in range(number)
+    ]
+    statement, values = insert_events(made)
+    await query(site.database, statement, *values)
+    await query(site.database, "UPDATE events SET position = id")
+    await query(site.database, "UPDATE event_positions SET last = (SELECT MAX(id) FROM events)")
+    await query(site.database, "UPDATE webhooks SET position = (SELECT MAX(id) FROM events)")
+
+
+async def test_an_endpoint_is_added_tested_paused_resumed_replayed_rotated_and_removed(
+    site: ConsoleSite, receiver: Receiver
+) -> None:
+    browser = await site.signed_in()
+    made = await ask(browser, "/webhooks", **NEW | {"url": receiver.url, "type": "recipient.failed"})
+    receiver.secret = secret_in(made)
+    ((id_,),) = await query(site.database, "SELECT id FROM webhooks")
+    page = f"/webhooks/{id_}"
+    async with browser.get(page) as answer:
+        assert receiver.secret not in await answer.text()
+    assert "The test was taken: 204" in await ask(browser, page, action="test")
+    assert len(receiver.posts) == 1  # the receiver verifies by the secret that was shown
+    receiver.status = 500
+    assert "it answered 500" in await ask(browser, page, action="test")
+    await ask(browser, page, action="pause")
+    assert await query(site.database, "SELECT state, pause_cause FROM webhooks") == [("paused", "manual")]
+    await ask(browser, page, action="resume")
+    assert await query(site.database, "SELECT state, pause_cause FROM webhooks") == [("on", None)]
+    await events(site, 3)
+    assert "3 events are due once more" in await ask(browser, page, action="replay", since="2026-01-01T00:00")
+    assert await query(site.database, "SELECT COUNT(*) FROM webhook_deliveries WHERE status = 'waiting'") == [(3,)]
+    assert "nothing was changed" in await ask(browser, page, action="replay", since="yesterday")
+    assert secret_in(await ask(browser, page, action="rotate")) != receiver.secret
+    assert await query(site.database, "SELECT old_secret IS NOT NULL FROM webhooks") == [(1,)]
+    assert "shop is removed" in await ask(browser, page, action="remove")
+    assert await query(site.database, "SELECT COUNT(*) FROM webhooks") == [(0,)]
+    changed = site.heard.of("console_changed")
+    assert {fields["actor"] for fields in changed} == {"key:shop via console"}
+    assert len(changed) == 6
+
+
+async def test_a_page_shows_what_became_of_each_delivery(site: ConsoleSite) -> None:
+    made, _ = await Webhooks(site.database, timeout=5).create(NewEndpoint("shop", "https://shop.example/hook"))
+    await events(site, 60)
+    await query(
+        site.database,
+        "INSERT INTO webhook_deliveries (webhook_id, position, status, attempts, created_at, due_at, http, error, "
+        "took_ms, tried_at) SELECT %s, position, IF(id = 60, 'failed', 'waiting'), 2, at, at + INTERVAL 1 HOUR, 502, "
+        "'it answered 502: <b>bad</b>', 17, at FROM events",
+        made.id,
+    )
+    await query(site.database, "UPDATE webhooks SET failures = 12, failing_since = UTC_TIMESTAMP(6) - INTERVAL 2 HOUR")
+    site.daemon.service.stats.take(await site.daemon.service.stats.read())
+    browser = await site.signed_in()
+    async with browser.get("/webhooks") as answer:
+        text = await answer.text()
+        assert ("failing" in text, ">59<" in text) == (True, True)
+    async with browser.get(f"/webhooks/{made.id}") as answer:
+        text = await answer.text()
+    assert text.count("it answered 502: &lt;b&gt;bad&lt;/b&gt;") == 50
+    assert "mailerd webhooks test shop" in text
+    assert text.count('rel="next"') == 1
+    async with browser.get(f"/webhooks/{made.id}?tab=failed") as answer:
+        assert (await answer.text()).count("it answered 502") == 1
+    async with browser.get("/") as answer:
+        assert "The webhook shop fails: its events wait." in await answer.text()
+
+
+async def test_the_endpoints_of_another_tenant_are_as_good_as_none(site: ConsoleSite) -> None:
+    webhooks = Webhooks(site.database, timeout=5)
+    made = [
+        (await webhooks.create(NewEndpoint(name, f"https://{name}.example/", senders=senders)))[0]
+        for name, senders in (("others", ["you@example.com"]), ("all", None), ("mine", ["me@example.com"]))
+    ]
+    browser = await site.signed_in(
+        "mine", senders=["me@example.com"], permissions=[Permission.READ, Permission.WEBHOOKS]
+    )
+    async with browser.get("/webhooks") as answer:
+        text = await answer.text()
+        assert (answer.status, [name in text for name in ("others.example", "all.example", "mine.example")]) == (
+            200,
+            [False, False, True],
+        )
+    for each in made[:2]:
+        async with browser.get(f"/webhooks/{each.id}") as answer:
+            assert answer.status == 404
+        for action in ("test", "pause", "resume", "replay", "rotate", "remove"):
+            async with browser.post(f"/webhooks/{each.id}", data={"action": action, "since": "2026-01-01"}) as answer:
+                assert (action, answer.status) == (action, 404)
+    async with browser.get("/webhooks/others") as answer:  # nor is it found by its name
+        assert answer.status == 404
+    assert await query(site.database, "SELECT COUNT(*) FROM webhooks WHERE state = 'on' AND old_secret IS NULL") == [
+        (3,)
+    ]
+    async with browser.post("/webhooks", data=NEW | {"senders": "you@example.com"}) as answer:
+        assert answer.status == 403
+    await ask(browser, "/webhooks", **NEW)
+    assert await query(site.database, "SELECT senders FROM webhooks WHERE name = 'shop'") == [('["me@example.com"]',)]
+
+
+async def test_a_key_without_the_right_sees_and_changes_no_endpoint(site: ConsoleSite) -> None:
+    made, _ = await Webhooks(site.database, timeout=5).create(NewEndpoint("shop", "https://shop.example/hook"))
+    browser = await site.signed_in(permissions=[Permission.READ, Permission.CONTROL])
+    for path in ("/webhooks", f"/webhooks/{made.id}"):
+        async with browser.get(path) as answer:
+            assert answer.status == 403
+        async with browser.post(path, data=NEW | {"action": "remove"}) as answer:
+            assert answer.status == 403
+    async with browser.get("/") as answer:
+        assert 'href="/webhooks"' not in await answer.text()
+    assert await query(site.database, "SELECT COUNT(*) FROM webhooks") == [(1,)]
+
+
+@pytest.mark.parametrize("given, said", [
+    ({"url": "http://shop.example/"}, "says what is allowed"), ({"url": "https://127.0.0.1/"}, "says what is allowed"),
+    ({"url": "https://169.254.169.254/"}, "says what is allowed"), ({"name": " "}, "printable characters"),
+    ({"senders": "nobody"}, "@-sign"),
+])  # fmt: skip
+async def test_a_bad_endpoint_is_refused_with_the_reason(site: ConsoleSite, given: dict[str, str], said: str) -> None:
+    assert said in await ask(await site.signed_in(), "/webhooks", **NEW | given)
+    assert await query(site.database, "SELECT COUNT(*) FROM webhooks") == [(0,)]
