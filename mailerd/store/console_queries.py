@@ -1,12 +1,14 @@
 """Queries of the console that nothing else asks. None counts letters; each has a bound and reads by an index."""
 
 import hashlib
+import json
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from mailerd.core.event_types import EventType
 from mailerd.store.db.cursor import Cursor, Statement
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import utc
@@ -15,6 +17,8 @@ MAX_FAILURES: Final = 5_000
 """Failed letters of a job that are read to group them."""
 MAX_CAUSES: Final = 20
 """Causes that are shown."""
+MAX_UNDONE: Final = 1_000
+"""Letters that wait again: how many are looked through."""
 READ_TIMEOUT: Final = 2.0
 """Seconds for one query."""
 
@@ -33,6 +37,12 @@ ACTIONS: Final = """
 SELECT a.id, a.job_id, a.action, a.actor, a.detail, a.changed, a.letters, a.at, j.from_address
   FROM job_actions a FORCE INDEX (PRIMARY) STRAIGHT_JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = a.job_id
  {where} ORDER BY a.id DESC LIMIT %s"""
+# `cause` holds type and id: the newest of a type are found without reading their rows, however many there are.
+UNDONE: Final = f"""
+SELECT e.id, e.data, e.at FROM (
+  SELECT id FROM events FORCE INDEX (cause) WHERE type = '{EventType.RECIPIENT_SENT_UNDONE}'
+   ORDER BY id DESC LIMIT %s) u STRAIGHT_JOIN events e FORCE INDEX (PRIMARY) ON e.id = u.id
+ WHERE e.id < %s {{senders}} ORDER BY e.id DESC LIMIT %s"""
 _SUBJECT: Final = "SELECT subject, template_name, sender_name FROM jobs WHERE id = %s"
 _ADDRESS: Final = re.compile(r"[^\s<>\"']+@[^\s<>\"',;:]+")
 _IDENTIFIER: Final = re.compile(r"\b(?=\w*\d)\w{6,}\b|\b\d+\b")
@@ -80,6 +90,20 @@ class LoggedAction:
     letters: int
     at: datetime
     sender: str
+
+
+@dataclass(frozen=True)
+class UndoneLetter:
+    """A letter that was called sent, and was not."""
+
+    id: int
+    """Of the event that says so."""
+    recipient: int
+    job_id: str
+    to_email: str
+    sender: str
+    reason: str
+    at: datetime
 
 
 @dataclass(frozen=True)
@@ -142,6 +166,15 @@ class ConsoleQueries:
             for id_, job, action, actor, detail, changed, letters, at, of in rows
         ]
 
+    async def undone(self, *, limit: int, before: int | None, senders: Collection[str] | None) -> list[UndoneLetter]:
+        """Letters that were called sent and wait again, the newest first: of the last MAX_UNDONE that are kept.
+
+        Raises:
+            DatabaseError: they cannot be read.
+        """
+        rows = await self._rows(undone_statement(limit, before, senders), what="list what was undone")
+        return [_undone(*row) for row in rows]
+
     async def subject(self, job: str) -> tuple[str, str | None, str | None]:
         """A job's subject as it was written, its template's name and its sender's name.
 
@@ -182,6 +215,21 @@ def doubts_statement(limit: int, senders: Collection[str] | None) -> Statement:
     if senders is None:
         return DOUBTS.format(senders=""), (limit,)
     return DOUBTS.format(senders="AND j.from_address IN %s"), (tuple(senders) or ("",), limit)
+
+
+def _undone(id_: int, data: str, at: datetime) -> UndoneLetter:
+    it = json.loads(data)
+    return UndoneLetter(
+        id_, it["recipient_id"], it["job_id"], it["email"], it["sender_email"], it.get("reason") or "", utc(at)
+    )
+
+
+def undone_statement(limit: int, before: int | None, senders: Collection[str] | None) -> Statement:
+    """What `undone` asks; a test has it explained."""
+    most = before if before is not None else 1 << 62
+    if senders is None:
+        return UNDONE.format(senders=""), (MAX_UNDONE, most, limit)
+    return UNDONE.format(senders="AND e.sender_email IN %s"), (MAX_UNDONE, most, tuple(senders) or ("",), limit)
 
 
 def actions_statement(limit: int, before: int | None, senders: Collection[str] | None) -> Statement:

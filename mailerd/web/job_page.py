@@ -6,6 +6,8 @@ from typing import Any, Final
 from aiohttp import web
 
 from mailerd.clock import ULID
+from mailerd.core.fates import Fate
+from mailerd.core.notices import Kind
 from mailerd.core.states import OPEN, ImpossibleRequestError, JobChange, State
 from mailerd.errors import DatabaseError
 from mailerd.mail.addresses import Addresses
@@ -19,6 +21,12 @@ from mailerd.web.services import MAX_LISTED, ConsoleRequest
 
 MAX_PRIORITY: Final = 100
 _TABS: Final = (State.WAITING, State.SENDING, State.UNSURE, State.SENT, State.FAILED, State.CANCELLED)
+
+
+_RETRIES: Final[dict[str, dict[str, Any]]] = {
+    "retry": {}, "retry-soft": {"bounced": (Kind.SOFT.value,)}, "look": {"unsure": True},
+}  # fmt: skip
+"""By the button: which letters a retry means."""
 
 
 async def find_job(it: ConsoleRequest) -> Job:
@@ -38,22 +46,31 @@ async def show(it: ConsoleRequest) -> web.Response:
     """The page."""
     job = await find_job(it)
     services, query = it.services, it.http.query
-    tab = State(query["tab"]) if query.get("tab") in set(State) else None
+    tab = _tab(query.get("tab", ""))
     email = query.get("email", "").strip()
     after = int(query["after"]) if query.get("after", "").isdecimal() and len(query["after"]) < 10 else -1  # noqa: PLR2004
     found = await services.jobs.recipients(
-        job.id, status=tab, after=after, limit=MAX_LISTED + 1, email=_address(email) if email else None
-    )
+        job.id, status=tab if isinstance(tab, State) else None, fate=tab if isinstance(tab, Fate) else None,
+        after=after, limit=MAX_LISTED + 1, email=_address(email) if email else None,
+    )  # fmt: skip
     asked = await services.actions.actions(job.id)
     subject, template, sender_name = await services.queries.subject(job.id)
     causes = await services.queries.failures(job.id) if job.counts[State.FAILED] else []
     return it.page(
-        "job.html", active="jobs", job=job, tabs=_TABS, tab=tab, email=email, recipients=found[:MAX_LISTED],
+        "job.html", active="jobs", job=job, tabs=_TABS, tab=tab,
+        fates=((Fate.BOUNCED, job.bounced), (Fate.REPLIED, job.replied)), email=email, recipients=found[:MAX_LISTED],
         more=found[MAX_LISTED - 1].seq if len(found) > MAX_LISTED else None, subject=subject, template=template,
         sender_name=sender_name, causes=causes, asked=asked, story=await _story(it, job), rate=_rate(job),
         may_control=it.may(Permission.CONTROL), changes=_possible(job), live=True,
         done=job.total - sum(job.counts[state] for state in OPEN),
     )  # fmt: skip
+
+
+def _tab(text: str) -> State | Fate | None:
+    """The letters that are asked for: those in a state, or with a fate; None: all."""
+    if text in set(State):
+        return State(text)
+    return Fate(text) if text in (Fate.BOUNCED, Fate.REPLIED) else None
 
 
 async def _story(it: ConsoleRequest, job: Job) -> list[str]:
@@ -119,10 +136,8 @@ async def _asked(it: ConsoleRequest, job: Job, form: dict[str, str]) -> tuple[Jo
     match action := form.get("action", ""):
         case "pause" | "resume" | "cancel":
             return JobChange(action), {}
-        case "retry":
-            return JobChange.RETRY, {}
-        case "look":
-            return JobChange.RETRY, {"unsure": True}
+        case "retry" | "retry-soft" | "look":
+            return JobChange.RETRY, _RETRIES[action]
         case "retry-cause":
             cause = await _cause(it, job, form.get("cause", ""))
             if cause is None:

@@ -10,8 +10,10 @@ from mailerd.core.pauses import repair
 from mailerd.events.runbook import RUNBOOKS
 from mailerd.events.runbook_pauses import PAUSE_RUNBOOKS
 from mailerd.store.api_keys import Permission
+from mailerd.store.inbox.read_notices import BOUNCE_KINDS
 from mailerd.store.senders import LIMITS, Senders, SenderSummary
 from mailerd.web.charts import SHOWN, gauge_svg
+from mailerd.web.inbox_page import bounces_by_domain
 from mailerd.web.services import ConsoleRequest
 from mailerd.web.status_page import SPANS, chart_of
 
@@ -53,6 +55,7 @@ async def one(it: ConsoleRequest) -> web.Response:
         "sender.html", active="senders", sender=summary, chart_drawn=drawn, kinds=SHOWN, spans=list(SPANS),
         span_chosen=span, names=LIMITS, may_control=it.may(Permission.CONTROL), gauge=gauge_svg, book=book,
         mend=repair(state.pause_cause, state.paused_until, sender=email, now=state.now), live=False,
+        domains=await bounces_by_domain(it, [email]), bounce_kinds=BOUNCE_KINDS,
     )  # fmt: skip
 
 

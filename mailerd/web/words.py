@@ -287,6 +287,14 @@ CHINESE: Final[Mapping[str, str]] = {
     "{sender} is paused by a person: {reason}": "{sender} 已由人工暂停：{reason}",
     "{sender} is paused {until}: {reason}": "{sender} 已暂停（{until}）：{reason}",
     "{sender} is paused.": "{sender} 已暂停。",
+    "Nothing was undone.": "没有撤回。",
+    "Retry those that bounced softly": "重试软退信",
+    "These letters were called sent, and it turned out that they were not; they wait again.": (
+        "这些邮件曾记为已发送，后查明并未发出；已重新等待。"
+    ),
+    "What became of them": "后续结果",
+    "What was undone": "撤回的发送",
+    "fate": "结果",
     "Webhooks": "Webhook",
     "An endpoint may be limited to {n} senders at most.": "一个端点最多限于 {n} 个发件人。",
     "The endpoints of applications that events are posted to.": "接收事件的应用端点。",

@@ -1,11 +1,12 @@
 """What the inboxes have told, for commands and pages: bounces, one by one and by domain; how far each inbox is read."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from mailerd.core.notices import BOUNCES
-from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.cursor import Cursor, Statement
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import utc
 
@@ -14,10 +15,14 @@ _COLUMNS: Final = (
     "n.id, n.mailbox, n.gmail_id, n.recipient_id, n.job_id, n.email, n.kind, n.code, n.detail, n.believed, n.at"
 )
 _NOTICES: Final = f"SELECT {_COLUMNS} FROM notices n {{index}} WHERE n.kind IN %s {{where}} ORDER BY n.id DESC LIMIT %s"
+MAX_SUMMED: Final = 20_000
+"""Bounces that a page sums up by domain; a command sums up all."""
+_BOUNCES: Final = """
+SELECT n.email, n.kind, n.recipient_id FROM notices n {index}
+ WHERE n.kind IN %s AND n.believed = 1 AND n.at > UTC_TIMESTAMP(6) - INTERVAL %s HOUR {where}"""
 _BY_DOMAIN: Final = """
-SELECT LOWER(SUBSTRING_INDEX(n.email, '@', -1)) domain, n.kind, COUNT(DISTINCT n.recipient_id)
-  FROM notices n {index} WHERE n.kind IN %s AND n.believed = 1 AND n.at > UTC_TIMESTAMP(6) - INTERVAL %s HOUR {where}
- GROUP BY domain, n.kind"""
+SELECT LOWER(SUBSTRING_INDEX(b.email, '@', -1)) domain, b.kind, COUNT(DISTINCT b.recipient_id)
+  FROM ({bounces}) b GROUP BY domain, b.kind"""
 _OF_LETTER: Final = f"SELECT {_COLUMNS} FROM notices n WHERE n.recipient_id = %s ORDER BY n.id"
 _INBOXES: Final = """
 SELECT m.email, m.scope, m.state, m.detail, m.read_at, m.next_at, m.failing_id, UTC_TIMESTAMP(6)
@@ -89,24 +94,21 @@ class NoticeReader:
         Raises:
             DatabaseError: they cannot be read.
         """
-        where, values = "", list[object]([kinds])
-        for condition, value in ((" AND n.mailbox = %s", sender), (" AND n.id < %s", before)):
-            if value is not None:
-                where += condition
-                values.append(value)
-        statement = _NOTICES.format(index="" if sender else "FORCE INDEX (PRIMARY)", where=where)
-        return [_notice(row) for row in await self._read(statement, (*values, limit))]
+        return [_notice(row) for row in await self._read(*latest_statement(kinds, sender, before, limit))]
 
     async def of_letter(self, recipient: int) -> list[Notice]:
         """Everything that came about one letter, oldest first."""
         return [_notice(row) for row in await self._read(_OF_LETTER, (recipient,))]
 
-    async def by_domain(self, *, span: timedelta, sender: str | None = None) -> list[DomainBounces]:
-        """Bounced letters of the last while by the domain of their recipients, the most first."""
-        where, values = ("AND n.mailbox = %s", (sender,)) if sender else ("", ())
-        statement = _BY_DOMAIN.format(index="FORCE INDEX (by_kind)" if sender else "", where=where)
+    async def by_domain(
+        self, *, span: timedelta, sender: str | None = None, most: int | None = None
+    ) -> list[DomainBounces]:
+        """Bounced letters of the last while by the domain of their recipients, the most first.
+
+        `most`: bounces that are summed up; without a sender they are the newest.
+        """
         found: dict[str, dict[str, int]] = {}
-        for domain, kind, letters in await self._read(statement, (BOUNCE_KINDS, span // timedelta(hours=1), *values)):
+        for domain, kind, letters in await self._read(*by_domain_statement(span, sender, most)):
             found.setdefault(domain or "", {})[kind] = letters
         return sorted((DomainBounces(*it) for it in found.items()), key=lambda it: (-it.total, it.domain))
 
@@ -118,12 +120,35 @@ class NoticeReader:
             for email, scope, state, detail, read_at, next_at, failing, now in rows
         ]
 
-    async def _read(self, statement: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
+    async def _read(self, statement: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
         async def work(cursor: Cursor) -> list[tuple[Any, ...]]:
             await cursor.execute(statement, values)
             return list(await cursor.fetchall())
 
         return await self._database.request(work, what="read notices", bound=self._timeout, read_only=True)
+
+
+def by_domain_statement(span: timedelta, sender: str | None, most: int | None) -> Statement:
+    """What `by_domain` asks; a test has it explained."""
+    where, values = "", list[object]([BOUNCE_KINDS, span // timedelta(hours=1)])
+    if sender:
+        where += "AND n.mailbox = %s"
+        values.append(sender)
+    if most is not None:
+        where += " LIMIT %s" if sender else " ORDER BY n.id DESC LIMIT %s"
+        values.append(most)
+    index = "FORCE INDEX (by_kind)" if sender else "FORCE INDEX (PRIMARY)" if most is not None else ""
+    return _BY_DOMAIN.format(bounces=_BOUNCES.format(index=index, where=where)), values
+
+
+def latest_statement(kinds: Sequence[str], sender: str | None, before: int | None, limit: int) -> Statement:
+    """What `latest` asks; a test has it explained."""
+    where, values = "", list[object]([tuple(kinds)])
+    for condition, value in ((" AND n.mailbox = %s", sender), (" AND n.id < %s", before)):
+        if value is not None:
+            where += condition
+            values.append(value)
+    return _NOTICES.format(index="" if sender else "FORCE INDEX (PRIMARY)", where=where), [*values, limit]
 
 
 def _notice(row: tuple[Any, ...]) -> Notice:

@@ -1,0 +1,90 @@
+"""What became of letters after they were sent: beside their states, by domain, what was undone; and retrying it."""
+
+import json
+
+from tests.support.rows import post, query, states
+from tests.web.conftest import ConsoleSite
+from tests.web.test_actions import ask
+
+ADDRESSES = ["a@x.example", "b@x.example", "c@y.example", "d@y.example", "e@y.example"]
+FATES = (("bounced", "hard"), ("bounced", "soft"), ("bounced", "soft"), ("replied", None))
+
+
+async def fill(site: ConsoleSite) -> str:
+    """A job whose letters are sent: one bounced hard, two softly, one was answered, of one nothing is known."""
+    job = await post(site.database, recipients=ADDRESSES)
+    await query(site.database, "UPDATE job_recipients SET status = 'sent', attempts = 1, proof = 'answered'")
+    for seq, (fate, kind) in enumerate(FATES):
+        reason = f"told {kind} of {ADDRESSES[seq]}"
+        await query(
+            site.database,
+            "UPDATE job_recipients SET fate = %s, fate_kind = %s, fate_code = '4.2.2', fate_reason = %s, "
+            "fate_at = UTC_TIMESTAMP(6) WHERE seq = %s",
+            fate, kind, reason, seq,
+        )  # fmt: skip
+        await query(
+            site.database,
+            "INSERT INTO notices (mailbox, gmail_id, thread_id, recipient_id, job_id, email, kind, detail, believed, "
+            "at) VALUES ('me@example.com', %s, 't', (SELECT id FROM job_recipients WHERE seq = %s), %s, %s, %s, %s, "
+            "1, UTC_TIMESTAMP(6))",
+            f"g{seq}", seq, job, ADDRESSES[seq], kind or "reply", reason,
+        )  # fmt: skip
+    await query(
+        site.database,
+        "UPDATE jobs SET status = 'completed', finished_at = UTC_TIMESTAMP(6), bounced = 3, replied = 1",
+    )
+    return job
+
+
+async def test_fates_stand_beside_states_and_what_bounced_softly_is_sent_again(site: ConsoleSite) -> None:
+    job, browser = await fill(site), await site.signed_in()
+    shown = {"bounced": ADDRESSES[:3], "replied": ADDRESSES[3:4], "sent": ADDRESSES, "no such tab": ADDRESSES}
+    for tab, addresses in shown.items():
+        async with browser.get(f"/jobs/{job}?tab={tab}") as answer:
+            rows = (await answer.text()).partition('id="recipients"')[2]
+            assert [each for each in ADDRESSES if f">{each}</a>" in rows] == addresses, tab
+    async with browser.get(f"/jobs/{job}") as answer:
+        text = await answer.text()
+        assert text.count('class="badge b-bounced"') == 3
+        assert "told hard of a@x.example" in text
+    async with browser.get("/people?email=b@x.example") as answer:
+        assert 'class="badge b-bounced"' in await answer.text()
+    assert "2 letters changed" in await ask(browser, f"/jobs/{job}", action="retry-soft")
+    assert await states(site.database, job) == {"sent": 3, "waiting": 2}
+    assert await query(site.database, "SELECT bounced FROM jobs") == [(1,)]
+    assert await query(site.database, "SELECT action, actor, detail, letters FROM job_actions") == [
+        ("retry", "key:shop via console", "bounced: soft", 2)
+    ]
+
+
+async def test_a_sender_shows_its_bounces_by_domain(site: ConsoleSite) -> None:
+    await fill(site)
+    browser = await site.signed_in()
+    for path in ("/senders/me@example.com", "/inbox"):
+        async with browser.get(path) as answer:
+            rows = (await answer.text()).partition(">domain<")[2]
+            assert rows.index(">x.example<") < rows.index(">y.example<"), path
+
+
+async def test_what_was_undone_is_told_to_its_own_tenant(site: ConsoleSite) -> None:
+    job = await post(site.database, recipients=ADDRESSES)
+    for number in range(60):
+        data = {"recipient_id": 1 + number % 5, "job_id": job, "email": f"u{number}@x.example",
+                "sender_email": "me@example.com", "reason": "Google <b>gave</b> it back"}  # fmt: skip
+        await query(
+            site.database,
+            "INSERT INTO events (uid, type, cause, job_id, sender_email, data, at) VALUES "
+            "(%s, 'recipient.sent_undone', %s, %s, 'me@example.com', %s, UTC_TIMESTAMP(6))",
+            f"evt_{number:026}", f"{number}:x", job, json.dumps(data),
+        )  # fmt: skip
+    browser, other = await site.signed_in(), await site.signed_in("other", senders=["you@example.com"])
+    async with browser.get("/inbox?show=undone") as answer:
+        text = await answer.text()
+    assert text.count("Google &lt;b&gt;gave&lt;/b&gt; it back") == 50
+    assert text.index("u59@x.example") < text.index("u10@x.example")
+    older = text.partition('rel="next" href="')[2].partition('"')[0].replace("&amp;", "&")
+    async with browser.get(older) as answer:
+        text = await answer.text()
+        assert (text.count("gave&lt;/b&gt;"), "u9@x.example" in text) == (10, True)
+    async with other.get("/inbox?show=undone") as answer:
+        assert "Nothing was undone" in await answer.text()
