@@ -129,6 +129,7 @@ TEXTS: Final = {
     "group failures": "归并失败",
     "read a letter": "读取邮件",
     "list doubts": "列出结果未定的邮件",
+    "list what was undone": "列出撤回的发送",
     "read the log of actions": "读取操作记录",
     "read a subject": "读取主题",
     ", by {actor}": "，由 {actor} 操作",

@@ -43,7 +43,7 @@ LABELS: Final[Mapping[str, tuple[str, str]]] = {
     "import": ("import", "导入"),
     "bounced": ("bounced", "退信"),
     "replied": ("answered", "已回复"),
-    "other_replied": ("answered by somebody else", "他人回复"),
+    "other_replied": ("answered from another address", "从其他地址回复"),
     "auto_replied": ("answered by a program", "自动回复"),
     "hard": ("no such address", "地址不存在"),
     "soft": ("soft bounce", "软退信"),
