@@ -41,7 +41,7 @@ def install_files(
             raise MailerdError(f"{target} is there already and is left as it is; nothing more was copied")
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
-            shutil.copytree(source, target)
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copyfile(source, target)
         print(target)

@@ -12,7 +12,7 @@ from mailerd.intake.response_models import Moment, ResponseModel, Whole
 class FateOut(ResponseModel):
     """What became of a letter after it was sent, as the sender's inbox tells."""
 
-    state: Fate
+    state: Annotated[Fate, Field(description="what the sender's inbox says of the letter")]
     kind: Annotated[str | None, Field(description="of a bounce: hard, soft, blocked or unknown")]
     code: Annotated[str | None, Field(description="of a bounce: the enhanced status code (RFC 3463), such as 5.1.1")]
     reason: Annotated[str | None, Field(description="of a bounce: in the words of the notice")]

@@ -270,6 +270,8 @@ class NothingIn(_Strict):
 class RetryIn(_Strict):
     """`retry`: which letters are meant."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"only": "failed"}]})
+
     only: Annotated[
         Literal["failed", "unsure", "bounced"],
         Field(

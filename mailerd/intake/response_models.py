@@ -5,7 +5,7 @@ Measured: 1,000 recipients take 2.4 ms from rows to JSON, as much as plain dicts
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -331,12 +331,15 @@ class LiveOut(ResponseModel):
     status: Literal["alive"]
 
 
+_WHERE_THERE_ARE_SEVERAL: Final = Field(exclude_if=lambda value: value is None)
+
+
 class ReadyOut(ResponseModel):
     """A job could be stored now. Where `database.url` names several hosts, it says which one takes the writes."""
 
     status: Literal["ready"]
-    database_server: str | None
-    database_moved_at: Moment | None
+    database_server: Annotated[str | None, _WHERE_THERE_ARE_SEVERAL]
+    database_moved_at: Annotated[Moment | None, _WHERE_THERE_ARE_SEVERAL]
 
 
 class NotReadyOut(ErrorOut):
