@@ -197,9 +197,9 @@ def is_chinese(text: str) -> bool:
     return _CJK.search(text) is not None
 
 
-def accepted_language(header: str) -> Language:
-    """The language that a header Accept-Language asks for, English where it asks for neither (RFC 9110, 12.5.4)."""
-    best, weight = "en", 0.0
+def accepted_language(header: str, *, otherwise: Language = "en") -> Language:
+    """The language that a header Accept-Language asks for; `otherwise` where it asks for neither (RFC 9110, 12.5.4)."""
+    best, weight = str(otherwise), 0.0
     for each in header.split(","):
         tag, _, parameters = each.partition(";")
         name = tag.strip().lower().partition("-")[0]

@@ -19,6 +19,7 @@ TABLES: Final = (
     "letters",
     "options",
     "rows",
+    "sandbox_pages",
     "sign_ins",
 )
 """The modules of this package; each has a mapping TEXTS. They are read when the first Chinese sentence is wanted."""

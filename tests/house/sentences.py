@@ -12,6 +12,7 @@ _WORDS = re.compile(r"[A-Za-z]{2,}[,:;.)]? [(`'\"]?[A-Za-z{]")
 _NO_WORDS = re.compile(
     r"\b(?:SELECT|INSERT|UPDATE|DELETE|CREATE|ALTER|FROM|WHERE|AND|ORDER BY|SET|JOIN|VALUES|COUNT|LIMIT|UNION|CONCAT)\b"
     r"|SKIP LOCKED|_TIMESTAMP|SHOW [A-Z]|IS NULL|%s|\bIF\(|CONVERT\(|DUPLICATE|\b[rjs]\.\w|^\(?[a-z]+(?:, [a-z_]+){5}"
+    r"|^(?:sandbox; )?default-src |; charset=UTF-8$"
     r"|^\w+\[.*\]$|^event: |^attachment; |^To: "
     r"|^(?:mailerd|make|systemctl) [a-z]+(?: |$)(?![\w ]*,)|^(?:[A-Z][a-z]+-)+[A-Z][\w-]+: |^<|^ *File \""
 )

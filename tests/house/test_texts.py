@@ -13,6 +13,7 @@ import pytest
 from mailerd import texts
 from mailerd.cli import lazy_group
 from mailerd.core.texts import Catalogue, Text, is_chinese
+from mailerd.texts.headings import HEADINGS
 from tests.house.sentences import Sentence, key, sentences
 from tests.house.source import ROOT, modules
 
@@ -22,7 +23,14 @@ SURFACES: Final[Mapping[str, tuple[str, ...]]] = {
     "the configuration": ("config",),
     "commands and their help": ("cli",),
     "mailerd check": ("cli/checks",),
-    "the sandbox": ("sandbox/demo.py", "sandbox/demo_api.py", "sandbox/demo_processes.py", "sandbox/demo_screen.py"),
+    "the sandbox": (
+        "sandbox/demo.py",
+        "sandbox/demo_api.py",
+        "sandbox/demo_processes.py",
+        "sandbox/demo_screen.py",
+        "sandbox/google/pages.py",
+        "sandbox/google/unsubscribe.py",
+    ),
 }
 """The folders and modules that speak to people, by where their words are read."""
 SILENT: Final = (
@@ -134,6 +142,15 @@ def unescaped(template: str) -> str:
 def test_every_sentence_has_its_chinese(surface: str) -> None:
     missing = [f"{each.spot} {each.template!r}" for each in spoken(SURFACES[surface]) if each.key not in KEYS]
     assert missing == [], "give them their Chinese in mailerd/texts"
+
+
+def test_every_word_of_the_pages_of_the_sandbox_has_its_chinese() -> None:
+    pages = "".join(path.read_text("utf-8") for path in (ROOT / "mailerd/sandbox/google/pages").glob("*.html"))
+    said = {re.sub(r"%s|\{[^}]*\}", "{}", each) for each in re.findall(r'\btr\("([^"]+)"', pages)}
+    assert said - KEYS == set()
+    assert set(re.findall(r'\bheading\("([^"]+)"', pages)) - HEADINGS.keys() == set()
+    bare = re.sub(r"\{%.*?%\}|\{\{.*?\}\}|<pre>.*?</pre>|<[^>]*>", " ", pages, flags=re.DOTALL)
+    assert set(re.findall(r"[A-Za-z][\w-]+", bare)) <= {"HTML", "eml", "sandbox", "List-Unsubscribe", "List-Unsubscribe-Post"}
 
 
 def test_every_command_and_option_has_its_help_in_chinese() -> None:

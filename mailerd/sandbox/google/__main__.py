@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import gc
 import json
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from mailerd.sandbox.google.fake_google import FakeGoogle
 from mailerd.sandbox.google.fake_limits import COMPOSE, FakeLimits
 from mailerd.sandbox.google.faults import Fault
 from mailerd.sandbox.google.server import serve
+from mailerd.texts import from_environment, speak
 
 _GARBAGE: Final = (20_000, 20, 20)
 """When Python looks for cycles: by default after 700 new objects, a few letters' worth, and finds none."""
@@ -25,6 +27,7 @@ _GARBAGE: Final = (20_000, 20, 20)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until SIGTERM or SIGINT. 0 after a clean end."""
     options = _parser().parse_args(arguments)
+    speak(from_environment(os.environ))
     try:
         rules = FakeLimits(**{field.name: getattr(options, field.name) for field in fields(FakeLimits)})
         faults = [Fault(**json.loads(text)) for text in options.fault]

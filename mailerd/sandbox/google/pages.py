@@ -10,12 +10,15 @@ from typing import Any, cast
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from mailerd.core.plural import counted
+from mailerd.core.texts import accepted_language
 from mailerd.sandbox.google.answers import HTML, Answer
 from mailerd.sandbox.google.control import find
 from mailerd.sandbox.google.fake_google import FakeGoogle
 from mailerd.sandbox.google.letters import Letter, decoded
 from mailerd.sandbox.google.resources import bodies
 from mailerd.sandbox.google.unsubscribe import ONE_CLICK, offer, press
+from mailerd.texts import heading, language, speak, tr
 
 LETTERS = "/letters/"
 PAGES = ("/", "/style.css", "/usage", "/log", "/faults")
@@ -40,6 +43,12 @@ class Pages:
             loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True
         )
         self._jinja.filters["moment"] = _moment
+        self._jinja.globals |= {"tr": tr, "heading": heading, "language": language, "counted": counted}
+        self._language = language()
+
+    def speak(self, accept_language: str) -> None:
+        """Choose the language of an answer: what the browser asks for, else the one that the sandbox speaks."""
+        speak(accepted_language(accept_language, otherwise=self._language))
 
     def answer(self, path: str, query: Mapping[str, str]) -> Answer:
         """Answer a GET of "/", of the style sheet or below /letters/."""
@@ -100,7 +109,7 @@ class Pages:
             case "/usage":
                 headings = ["mailbox", "sent", "drafts", "units in the last minute", "allowance", "throttled"]
                 rows = [
-                    [email, it["sent"], it["drafts"], it["units_last_minute"], it["allowance"] or "no limit",
+                    [email, it["sent"], it["drafts"], it["units_last_minute"], it["allowance"] or tr("no limit"),
                      sum(it["throttled"].values())]
                     for email, it in google.usage()["users"].items()
                 ]  # fmt: skip
@@ -108,14 +117,15 @@ class Pages:
                 headings = ["time", "mailbox", "method", "answer", "units", "draft"]
                 newest = list(google.log)[: -_LOGGED - 1 : -1]
                 rows = [
-                    [_moment(it.at), it.user, it.method, it.status or "none", it.units, it.draft_id] for it in newest
+                    [_moment(it.at), it.user, it.method, it.status or heading("none"), it.units, it.draft_id]
+                    for it in newest
                 ]
             case _:
                 headings = ["id", "what goes wrong", "method", "mailbox", "how often", "has struck"]
                 faults = [*google.faults.armed, *google.faults.spent]
                 rows = [
-                    [it.id, it.fault.kind, it.fault.method or "every one", it.fault.sender or "every one",
-                     "until it is cleared" if it.fault.count < 0 else it.fault.count, it.struck]
+                    [it.id, it.fault.kind, it.fault.method or tr("every one"), it.fault.sender or tr("every one"),
+                     tr("until it is cleared") if it.fault.count < 0 else it.fault.count, it.struck]
                     for it in faults
                 ]  # fmt: skip
         return self._page(200, "table.html", title=path[1:], headings=headings, rows=rows)
@@ -123,7 +133,11 @@ class Pages:
     def _letter(self, letter: Letter) -> Answer:
         text, html = bodies(letter.message)
         attachments = [
-            {"name": part.get_filename() or "unnamed", "kind": part.get_content_type(), "size": len(_data(part))}
+            {
+                "name": part.get_filename() or heading("unnamed"),
+                "kind": part.get_content_type(),
+                "size": len(_data(part)),
+            }
             for part in cast("list[EmailMessage]", list(letter.message.iter_attachments()))
         ]
         return self._page(

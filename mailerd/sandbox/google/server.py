@@ -73,6 +73,7 @@ class _Site:
             return unknown_path()
         if path.startswith(PREFIX):
             return self._control.answer(request.method, path.removeprefix(PREFIX), query, await request.read())
+        self._pages.speak(request.headers.get("Accept-Language", ""))
         if request.method in ("GET", "HEAD") and (path in PAGES or path.startswith(LETTERS)):
             return self._pages.answer(path, query)
         if request.method == "POST" and path.startswith(LETTERS) and _is_of_own_page(request):

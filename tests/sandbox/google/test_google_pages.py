@@ -6,7 +6,8 @@ from typing import Any
 
 import aiohttp
 
-from mailerd.sandbox.google import FakeGoogle, Fault
+from mailerd import texts
+from mailerd.sandbox.google import FakeGoogle, Fault, serve
 
 Compose = Callable[..., dict[str, Any]]
 EVIL = (
@@ -108,3 +109,28 @@ async def test_usage_log_and_faults_are_pages(
             assert part in text
     _, outbox = await _page(session, "/")
     assert 'href="/usage"' in outbox
+
+
+async def test_the_pages_speak_the_language_that_the_browser_asks_for(
+    session: aiohttp.ClientSession, google: FakeGoogle, compose: Compose
+) -> None:
+    await session.post("gmail/v1/users/me/messages/send", json=compose())
+    google.fault(Fault(kind="unavailable", count=-1))
+    paths = ("/", "/usage", "/log", "/faults", f"/letters/{google.sent[0].id}", "/letters/none", "/?q=nothing")
+    for path in paths:
+        async with session.get(path, headers={"Accept-Language": "zh-CN,zh;q=0.9,en;q=0.8"}) as answer:
+            chinese = await answer.text()
+        _, english = await _page(session, path)
+        assert ('lang="zh-CN"' in chinese, 'lang="en"' in english) == (True, True)
+        assert "一切都留在本机" in chinese
+        assert not re.search("[\u4e00-\u9fff]", english)
+
+
+async def test_without_a_wish_of_the_browser_the_pages_speak_the_language_of_the_sandbox(google: FakeGoogle) -> None:
+    texts.speak("zh")
+    async with serve(google) as running, aiohttp.ClientSession(running.url) as browser:
+        _, plain = await _page(browser, "/")
+        async with browser.get("/", headers={"Accept-Language": "en"}) as answer:
+            english = await answer.text()
+    assert 'lang="zh-CN"' in plain
+    assert 'lang="en"' in english
