@@ -205,6 +205,7 @@ class Daemon:
         try:
             new = read()
             self.service.alerter.configure(new.alerts, language=new.log.language)
+            self.service.systemd.language = new.log.language
             self.claims.set_limits(default_limits(new))
             configure_log(new.log)
             changed = [name for name in Settings.model_fields if getattr(new, name) != getattr(self.settings, name)]
@@ -308,7 +309,7 @@ def _service(
     heartbeats: Heartbeats, flush: Callable[[], bool],
 ) -> Service:  # fmt: skip
     database = claims.database
-    systemd = Systemd()
+    systemd = Systemd(language=alert_state.language)
     events = ProcessEvents(sink)
 
     async def read_stats() -> QueueStats:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 import textwrap
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
+from rich.cells import cell_len
 from rich.text import Text
 
 from mailerd.cli.checks import CheckResult, CheckRunner, Level, fail
@@ -57,6 +59,8 @@ def _examine(config: Path | None, sender: str) -> tuple[list[CheckResult], bool]
 
 _STYLES: Final = {Level.PASS: "green", Level.WARN: "yellow", Level.FAIL: "bold red"}
 _INDENT: Final = " " * 6
+_PIECE: Final = re.compile(r"(?:[\x21-\u2e7f]+|.)[，。；：、）？！”]*\s*")
+"""A word, or one Chinese character, with the marks behind it, which begin no line."""
 
 
 def _show(found: list[CheckResult]) -> None:
@@ -67,15 +71,22 @@ def _show(found: list[CheckResult]) -> None:
         return
     window = console()
     for each in found:
-        lines = [each.line()]
-        if language() == "en":  # Chinese is broken by the terminal, at any character
-            lines = textwrap.wrap(
-                lines[0], window.width, subsequent_indent=_INDENT, break_long_words=False, break_on_hyphens=False
-            )
-        text = Text("\n".join(lines), no_wrap=True, overflow="ignore")
+        text = Text("\n".join(_broken(each.line(), window.width)), no_wrap=True, overflow="ignore")
         text.stylize(_STYLES[each.level], 0, len(each.level))
         window.print(text, soft_wrap=True)
     window.print(counts)
+
+
+def _broken(line: str, width: int) -> list[str]:
+    """A line in lines of that many columns, indented from the second on; words and commands stay whole."""
+    if language() == "en":
+        return textwrap.wrap(line, width, subsequent_indent=_INDENT, break_long_words=False, break_on_hyphens=False)
+    lines = [""]
+    for piece in _PIECE.findall(line):  # Chinese has no spaces: it is broken behind any character
+        if lines[-1].strip() and cell_len(lines[-1] + piece.rstrip()) > width:
+            lines.append(_INDENT)
+        lines[-1] += piece if lines[-1].strip() else piece.lstrip()
+    return [each.rstrip() for each in lines]
 
 
 def _as_json(found: list[CheckResult], seconds: float, *, ok: bool) -> str:

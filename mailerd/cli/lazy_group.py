@@ -1,6 +1,7 @@
 """The list of commands. The module of a command is imported when it is called or its own help is shown, not before."""
 
 import inspect
+import re
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Final, override
@@ -10,6 +11,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from mailerd.texts import language, tr
+from mailerd.texts.headings import HELP_FRAME
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,35 @@ COMMANDS: Final = {
 }
 
 
+class ChineseFormatter(typer.Context.formatter_class):  # type: ignore[misc,valid-type] # typer exports no name for it
+    """The frame of a help page, which typer and click have in English alone."""
+
+    @override
+    def write_usage(self, prog: str, args: str = "", prefix: str | None = None) -> None:
+        super().write_usage(prog, args, "用法：" if prefix is None else prefix)
+
+    @override
+    def write_heading(self, heading: str) -> None:
+        self.write(f"{'':>{self.current_indent}}{HELP_FRAME.get(heading, heading)}：\n")
+
+    @override
+    def write_dl(self, rows: Any, *args: Any, **options: Any) -> None:
+        super().write_dl([(name, _FRAMED.sub(_chinese, tr(text))) for name, text in rows], *args, **options)
+
+
+class ChineseContext(typer.Context):
+    """The context of a command that speaks Chinese."""
+
+    formatter_class = ChineseFormatter
+
+
+_FRAMED: Final = re.compile("|".join(map(re.escape, HELP_FRAME)))
+
+
+def _chinese(found: re.Match[str]) -> str:
+    return HELP_FRAME[found[0]]
+
+
 def load(name: str) -> Any:
     """The command, made from its module; Any, since typer does not export the types of its click."""
     place = COMMANDS[name]
@@ -93,6 +124,8 @@ def _localized(command: Any) -> Any:
     """A command whose help is in the language of this process."""
     if language() == "zh":
         command.rich_markup_mode = None  # rich cuts Chinese, which has no spaces, where a line ends
+        command.context_class = ChineseContext
+        command.options_metavar, command.subcommand_metavar = "[选项]", "命令 [参数]..."
         command.help = "\n\n".join(map(tr, inspect.cleandoc(command.help or "").split("\n\n"))) or None
         for parameter in command.params:
             if text := getattr(parameter, "help", None):

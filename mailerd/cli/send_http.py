@@ -25,13 +25,18 @@ Line = Callable[[int], str]
 
 def faults(message: str, errors: Sequence[tuple[str, str]], line: Line) -> Iterator[str]:
     """What is wrong, field by field; a recipient is named by its line."""
-    yield message
+    yield tr(message)
     for field, why in errors[:MAX_SHOWN]:
         where, _, rest = field.removeprefix("recipients[").partition("]")
         named = line(int(where)) + rest.replace(".", ", ", 1) if rest or where.isdecimal() else field
-        yield f"  {named}: {why}"
+        yield f"  {named}: {tr(why)}"
     if len(errors) > MAX_SHOWN:
         yield tr(f"  and {len(errors) - MAX_SHOWN:,} more")
+
+
+def unsent(where: str, email: str, reason: str, *, refused: bool) -> str:
+    """Why a recipient gets no letter: it is left out, or, where all are `refused` for it, it is bad."""
+    return tr(f"bad: {where}: {email}: {reason}") if refused else tr(f"left out: {where}: {email}: {reason}")
 
 
 def by_name(template: str) -> None:
@@ -61,7 +66,7 @@ async def send_over_http(
                 return await _dry_run(client, job, line)
             return await _post(client, job, line, again=again, wait=wait)
         except ApiError as error:
-            said = f"{error.message} ({error.status} {error.code})"
+            said = f"{tr(error.message)} ({error.status} {error.code})"
             errors = [(each["field"], each["message"]) for each in error.details]
             raise MailerdError("\n".join(faults(said, errors, line))) from None
 
@@ -74,7 +79,7 @@ async def _post(client: AsyncClient, job: NewJob, line: Line, *, again: bool, wa
             f"this very job was posted before as {id_}, and nothing was posted now; --again posts it once more"
         )
     for each in posted["rejected"]:
-        print(tr(f"left out: {line(each['index'])}: {each['email']}: {each['reason']}"))
+        print(unsent(line(each["index"]), each["email"], each["reason"], refused=False))
     for each in posted["suppressed"]:
         print(tr(f"gets no letter: {each['email']}: {each['reason']}"))
     for warning in posted["warnings"]:
@@ -114,9 +119,8 @@ async def _watch(client: AsyncClient, id_: str) -> Job:
 
 async def _dry_run(client: AsyncClient, job: NewJob, line: Line) -> bool:
     found = await client.dry_run(job)
-    fate = "bad" if found["post_refused"] else tr("left out")
     for each in found["rejected"]:
-        print(f"{fate}: {line(each['index'])}: {each['email']}: {each['reason']}")
+        print(unsent(line(each["index"]), each["email"], each["reason"], refused=bool(found["post_refused"])))
     for warning in found["warnings"]:
         print(tr(f"warning: {warning}"))
     for sample in found["samples"][:1]:

@@ -156,8 +156,8 @@ def _title(snapshot: Snapshot, *, idle: bool) -> str:
         said.append(f"{pace:,} a minute")
     ends = [it.done_at for it in snapshot.forecasts.values()]
     if ends and all(ends) and not idle:
-        said.append(tr(f"done about {_clock(max(end for end in ends if end), snapshot.stats.at)}"))
-    return ", ".join(said)
+        said.append(f"done about {_clock(max(end for end in ends if end), snapshot.stats.at)}")
+    return tr(", ".join(said))
 
 
 def _clock(moment: datetime, now: datetime) -> str:
@@ -225,8 +225,8 @@ def _health(snapshot: Snapshot, *, width: int, age: float, stale: bool) -> list[
     )
     lines = [_label("database") + database, _label("Google") + _google(snapshot, age=age)]
     if sum(snapshot.hour):
-        said = f" {sum(snapshot.hour):,} in 1 h"
-        lines.append(_label("sent") + Text(sparkline(snapshot.hour[len(said) + 10 - width :]), "cyan") + said)
+        said = tr(f" {sum(snapshot.hour):,} in 1 h")
+        lines.append(_label("sent") + Text(sparkline(snapshot.hour[cell_len(said) + 10 - width :]), "cyan") + said)
     for daemon in snapshot.daemons[:_DAEMONS]:
         heard = Text(
             tr(f"heard of {daemon.silent + age:.0f} s ago"), "green" if daemon.silent <= SILENT else "bold red"
@@ -235,7 +235,7 @@ def _health(snapshot: Snapshot, *, width: int, age: float, stale: bool) -> list[
     if (more := len(snapshot.daemons) - _DAEMONS) > 0:
         lines.append(Text(tr(f"          and {more} more daemons")))
     if snapshot.stats.webhooks:
-        lines.append(Text("webhooks  ") + _webhooks(snapshot.stats.webhooks))
+        lines.append(_label("webhooks") + _webhooks(snapshot.stats.webhooks))
     if not snapshot.daemons:
         lines.append(_label("daemon") + Text(tr("none runs"), "bold red"))
     return lines
@@ -251,7 +251,7 @@ def _webhooks(webhooks: Sequence[WebhookStats]) -> Text:
     """How the endpoints stand: those that are not well by name, and how far behind the others are."""
     bad = [f"{it.name} {it.standing.replace('_', ' ')}" for it in webhooks if it.standing != "on"]
     behind = max(webhooks, key=lambda it: it.oldest)
-    said = counted(len(webhooks), "endpoint") + (f", {', '.join(bad)}" if bad else "")
+    said = tr(counted(len(webhooks), "endpoint")) + (f", {', '.join(bad)}" if bad else "")
     if behind.undelivered:
         oldest = span(timedelta(seconds=behind.oldest))
         waiting = counted(sum(it.undelivered for it in webhooks), "event")

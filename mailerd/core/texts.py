@@ -30,6 +30,8 @@ _DAY: Final = re.compile("|".join(_DAYS))
 _KINDS: Final = {
     "span": re.compile(r"[\d.]+ (?:d|h|min|s|ms)(?: \d+ (?:h|min|s))?"),
     "time": re.compile("[^;,]*"),
+    "name": re.compile(r"\S+"),
+    "number": re.compile(r"[\d,.]+"),
 }
 """What a field looks like whose kind says more than "any text"."""
 _CJK: Final = re.compile(r"[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]")
@@ -111,7 +113,8 @@ class Catalogue:
     """All texts of a program: reads English sentences in Chinese.
 
     A field of the Chinese template says what its value is: `{why:text}` is a sentence of the catalogue itself,
-    `{wait:span}` a duration, `{at:time}` a moment, and all others stay as they are.
+    `{wait:span}` a duration, `{at:time}` a moment, `{n:number}` a number, `{who:name}` has no spaces, and all others
+    stay as they are.
     """
 
     def __init__(self, *tables: Mapping[str, str]) -> None:

@@ -9,6 +9,9 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
+from mailerd.core.texts import Language
+from mailerd.texts import in_chinese
+
 _FIRST: Final = 3
 """The first inherited descriptor: SD_LISTEN_FDS_START of sd_listen_fds(3)."""
 
@@ -16,7 +19,8 @@ _FIRST: Final = 3
 class Systemd:
     """What this process says to its service manager, and what it got from it."""
 
-    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(self, environment: Mapping[str, str] | None = None, *, language: Language = "en") -> None:
+        self.language = language
         given = os.environ if environment is None else environment
         address = given.get("NOTIFY_SOCKET", "")
         self._address = "\0" + address[1:] if address.startswith("@") else address
@@ -47,7 +51,7 @@ class Systemd:
     def ready(self, status: str) -> None:
         """The service is up, or has finished reloading."""
         self._status = status
-        self._say(f"READY=1\nSTATUS={status}")
+        self._say(f"READY=1\nSTATUS={self._localized(status)}")
 
     def reloading(self) -> None:
         """A reload begins; `ready` must follow."""
@@ -56,7 +60,7 @@ class Systemd:
 
     def stopping(self, status: str) -> None:
         """The end has begun."""
-        self._say(f"STOPPING=1\nSTATUS={status}")
+        self._say(f"STOPPING=1\nSTATUS={self._localized(status)}")
 
     def extend_timeout(self, seconds: float) -> None:
         """The start or the stop gets so many more seconds from now."""
@@ -74,7 +78,10 @@ class Systemd:
         """One line for `systemctl status`; said only when it has changed."""
         if text != self._status:
             self._status = text
-            self._say(f"STATUS={text}")
+            self._say(f"STATUS={self._localized(text)}")
+
+    def _localized(self, status: str) -> str:
+        return in_chinese(status) if self.language == "zh" else status
 
     def _say(self, text: str) -> None:
         if not self._address:

@@ -74,7 +74,7 @@ TEXTS: Final = {
     "a recipient that is {state} cannot be {change}": "状态为 {state} 的收件人不能执行 {change}",
     "a job that is {status} cannot do: {change}": "状态为 {status} 的任务不能执行：{change}",
     "until a person mends it": "直到有人修复",
-    "{email} paused {sender}: {replace}": "{email} {sender:text}：{replace:text}",
+    "{email} paused {sender}: {replace}": "{email:name} 已暂停，{sender:text}：{replace:text}",
     "{it} more senders paused": "另有 {it} 个发件邮箱已暂停",
     "the address is suppressed": "该地址已退订或被屏蔽",
     "pruning tallies": "清理统计数据",

@@ -97,3 +97,17 @@ HEADINGS: Final = {
     "public site": "公开站点",
     "sends": "发送中",
 }
+
+HELP_FRAME: Final = {
+    "Usage": "用法",
+    "Arguments": "参数",
+    "Options": "选项",
+    "Commands": "命令",
+    "Show this message and exit.": "显示此帮助并退出。",
+    "[default: ": "[默认：",
+    "[env var: ": "[环境变量：",
+    "[required]": "[必填]",
+    "; required]": "；必填]",
+    "; default: ": "；默认：",
+}
+"""What typer and click say around the help of a command."""

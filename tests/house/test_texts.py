@@ -12,6 +12,7 @@ import pytest
 
 from mailerd import texts
 from mailerd.cli import lazy_group
+from mailerd.core.pauses import CAUSES
 from mailerd.core.texts import Catalogue, Text, is_chinese
 from mailerd.texts.headings import HEADINGS
 from tests.house.sentences import Sentence, key, sentences
@@ -150,7 +151,13 @@ def test_every_word_of_the_pages_of_the_sandbox_has_its_chinese() -> None:
     assert said - KEYS == set()
     assert set(re.findall(r'\bheading\("([^"]+)"', pages)) - HEADINGS.keys() == set()
     bare = re.sub(r"\{%.*?%\}|\{\{.*?\}\}|<pre>.*?</pre>|<[^>]*>", " ", pages, flags=re.DOTALL)
-    assert set(re.findall(r"[A-Za-z][\w-]+", bare)) <= {"HTML", "eml", "sandbox", "List-Unsubscribe", "List-Unsubscribe-Post"}
+    assert set(re.findall(r"[A-Za-z][\w-]+", bare)) <= {
+        "HTML",
+        "eml",
+        "sandbox",
+        "List-Unsubscribe",
+        "List-Unsubscribe-Post",
+    }
 
 
 def test_every_command_and_option_has_its_help_in_chinese() -> None:
@@ -183,11 +190,16 @@ def test_no_text_is_taken_for_another() -> None:
     for text in PAIRS:
         fields = {name: f"<{name}>" for _, name, _, _ in Formatter().parse(text.en) if name}
         fields |= {name: "7 s" for _, name, kind, _ in Formatter().parse(text.zh) if kind == "span" and name}
+        fields |= {name: "5" for _, name, kind, _ in Formatter().parse(text.zh) if kind == "number" and name}
         english = text.en.format_map(fields)
         chinese = re.sub(r"\{(\w+)(?::\w+)?\}", r"{\1}", text.zh).format_map(fields).replace("7 s", "7 秒")
         if (found := catalogue.chinese(english)) != chinese:
             wrong.append((english, found, chinese))
     assert wrong == []
+
+
+def test_every_cause_of_a_pause_has_its_chinese() -> None:
+    assert [cause for cause in CAUSES if not is_chinese(texts.in_chinese(cause.replace("_", " ")))] == []
 
 
 def test_no_exception_outlives_its_reason() -> None:

@@ -2,8 +2,14 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
+
+from rich.cells import cell_len
 
 from mailerd.texts import heading, tr
+
+_LABEL: Final = 21
+"""Columns of a check's name; a Chinese character takes two."""
 
 
 class Level(StrEnum):
@@ -33,7 +39,7 @@ class CheckResult:
         check = heading(tr(self.check))
         what, remedy = tr(self.what), tr(self.remedy)
         text = f"{what} -> {remedy}" if remedy else what
-        return f"{self.level}  {check:<21} {' '.join(text.split())}"
+        return f"{self.level}  {check}{' ' * (_LABEL - cell_len(check))} {' '.join(text.split())}"
 
 
 def ok(check: str, what: str) -> CheckResult:
