@@ -20,6 +20,7 @@ from mailerd.intake.response_models import BrokenOut, TemplateOut, TemplatesOut
 from mailerd.mail.renderer import Renderer
 from mailerd.mail.template_library import TemplateLibrary, TemplateLibraryError, check
 from mailerd.store.api_keys import Permission
+from mailerd.texts import heading, language, tr
 
 _POLICY: Final = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 _SAFE: Final = {"Content-Security-Policy": _POLICY, "Referrer-Policy": "no-referrer", "Cache-Control": "max-age=300"}
@@ -52,7 +53,8 @@ class DocsEndpoints:
 
     async def docs(self, request: web.Request) -> web.Response:  # noqa: ARG002
         """The document as a page."""
-        return web.Response(text=page(self._document), content_type="text/html", headers=_SAFE)
+        headers = {**_SAFE, "Vary": "Accept-Language"}
+        return web.Response(text=page(self._document), content_type="text/html", headers=headers)
 
     async def style(self, request: web.Request) -> web.Response:  # noqa: ARG002
         """The style sheet of the page."""
@@ -108,31 +110,34 @@ def page(document: dict[str, Any]) -> str:
         f'<section id="{escape(name)}"><h3>{escape(name)}</h3>{_model(schema)}</section>'
         for name, schema in schemas.items()
     )
+    said = "zh-CN" if language() == "zh" else "en"
     return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>mailerd: the API</title>'
+        f'<!doctype html><html lang="{said}"><head><meta charset="utf-8">'
+        f"<title>{tr('mailerd: the API')}</title>"
         '<meta name="viewport" content="width=device-width"><link rel="stylesheet" href="/docs/style.css"></head><body>'
         f"<header><h1>mailerd {escape(document['info']['version'])}</h1><p>{escape(document['info']['description'])} "
-        "Every call but <code>/health</code> takes a key in <code>X-API-Key</code>. The same in a form for programs: "
-        '<a href="/openapi.json">openapi.json</a>.</p></header>'
+        f"{words(tr('Every call but `/health` takes a key in `X-API-Key`. The same in a form for programs:'))} "
+        '<a href="/openapi.json">openapi.json</a></p></header>'
         f"<nav><ul>{contents}</ul></nav><main>{sections}"
-        f"<h2>Codes of errors</h2><table>{codes}</table><h2>Shapes</h2>{models}</main></body></html>"
+        f"<h2>{tr('Codes of errors')}</h2><table>{codes}</table>"
+        f"<h2>{heading('Shapes')}</h2>{models}</main></body></html>"
     )
 
 
 def _section(method: str, path: str, it: dict[str, Any], schemas: dict[str, Any]) -> str:
-    need = f'<p class="key">needs a key that may <code>{it["x-call"]}</code></p>' if "x-call" in it else ""
+    need = f'<p class="key">{tr("needs a key that may")} <code>{it["x-call"]}</code></p>' if "x-call" in it else ""
     rows = "".join(
         f"<tr><td><code>{escape(each['name'])}</code></td><td>{each['in']}</td><td>{_type(each['schema'])}</td>"
         f"<td>{words(each.get('description', ''))}</td></tr>"
         for each in it["parameters"]
     )
-    table = f"<h4>Parameters</h4><table>{rows}</table>" if rows else ""
+    table = f"<h4>{heading('Parameters')}</h4><table>{rows}</table>" if rows else ""
     body, sent = "", None
     if "requestBody" in it:
         content = it["requestBody"]["content"]["application/json"]
         schema, sent = content["schema"], content["example"]
         name = schema["$ref"].rpartition("/")[2]
-        body = f"<h4>Body: {_type(schema)}</h4>{_model(schemas[name])}"
+        body = f"<h4>{heading('Body')}: {_type(schema)}</h4>{_model(schemas[name])}"
     answers = "".join(
         f"<tr><td><b>{status}</b></td><td>{words(each['description'])}</td><td>{_content(each)}</td></tr>"
         for status, each in it["responses"].items()
@@ -142,7 +147,7 @@ def _section(method: str, path: str, it: dict[str, Any], schemas: dict[str, Any]
         f'<h2><b class="{method.lower()}">{method}</b> <code>{escape(path)}</code></h2>'
         f"<p><b>{words(it['summary'])}.</b> {words(it['description'])}</p>{need}"
         f"<pre>{escape(curl(method, path, sent))}</pre>{table}{body}"
-        f"<h4>Answers</h4><table>{answers}</table>{_answer(it['responses']['200'])}</section>"
+        f"<h4>{heading('Answers')}</h4><table>{answers}</table>{_answer(it['responses']['200'])}</section>"
     )
 
 
@@ -150,7 +155,7 @@ def _answer(response: dict[str, Any]) -> str:
     """An example of the answer, as a client gets it."""
     example = next(iter(response["content"].values()))["example"]
     text = example if isinstance(example, str) else json.dumps(example, ensure_ascii=False, indent=2)
-    return f"<details><summary>an answer</summary><pre>{escape(text)}</pre></details>"
+    return f"<details><summary>{tr('an answer')}</summary><pre>{escape(text)}</pre></details>"
 
 
 def _content(response: dict[str, Any]) -> str:
@@ -161,9 +166,9 @@ def _model(schema: dict[str, Any]) -> str:
     said = f"<p>{words(schema['description'])}</p>" if "description" in schema else ""
     if "enum" in schema:
         return said + f"<p>{_type(schema)}</p>"
-    needed = set(schema.get("required", ()))
+    needed, must = set(schema.get("required", ())), f" <i>{heading('required')}</i>"
     rows = "".join(
-        f"<tr><td><code>{escape(name)}</code>{' <i>required</i>' if name in needed else ''}</td><td>{_type(it)}</td>"
+        f"<tr><td><code>{escape(name)}</code>{must if name in needed else ''}</td><td>{_type(it)}</td>"
         f"<td>{words(it.get('description', ''))}</td></tr>"
         for name, it in schema.get("properties", {}).items()
     )

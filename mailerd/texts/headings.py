@@ -3,6 +3,11 @@
 from typing import Final
 
 HEADINGS: Final = {
+    "Shapes": "数据结构",
+    "Parameters": "参数",
+    "Body": "请求正文",
+    "Answers": "应答",
+    "required": "必填",
     "SANDBOX": "沙盒",
     "Outbox": "发件箱",
     "Text": "文本",

@@ -127,8 +127,9 @@ def test_both_readmes_lead_to_the_same_places_and_name_the_same_things() -> None
     assert set(README.spans) == set(CHINESE.spans)
 
 
-GUIDES = ("api", "index", "mailboxes", "monitoring", "service", "troubleshooting", "unsubscribe")
-"""The documents for users that stand in both languages; others that do are found by their names."""
+ENGLISH = {"architecture", "dependencies", "events"}
+"""The documents that are English alone: for those who change mailerd, and the reference that has both languages."""
+GUIDES = sorted({path.name.partition(".")[0] for path in (ROOT / "docs").glob("*.md")} - ENGLISH)
 
 
 @pytest.mark.parametrize("name", GUIDES)
@@ -227,10 +228,15 @@ def test_every_table_is_explained_where_it_is_made() -> None:
     assert bare == []
 
 
-def test_the_index_leads_to_every_document() -> None:
-    index = Paper(ROOT / "docs/index.md")
-    pages = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")} - {"index.md"}
-    assert pages == set(index.links)
+def test_the_index_leads_to_every_document_and_every_example() -> None:
+    pages = {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")}
+    english = {page for page in pages if not page.endswith(".zh-CN.md")}
+    examples = {f"../examples/{path.name}" for path in (ROOT / "examples").iterdir() if path.is_file()}
+    examples.add("../examples/templates/welcome/template.toml")
+    index, chinese = set(Paper(ROOT / "docs/index.md").links), set(Paper(ROOT / "docs/index.zh-CN.md").links)
+    assert index == (pages - {"index.md"}) | examples
+    translated = {page.replace(".zh-CN.md", ".md") for page in pages - english}
+    assert chinese == (pages - english | english - translated | {"index.md"} | examples) - {"index.zh-CN.md"}
 
 
 def test_the_page_on_crashes_goes_through_every_step_and_says_what_remains() -> None:

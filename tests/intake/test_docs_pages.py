@@ -69,3 +69,15 @@ async def test_the_curl_of_a_post_works_as_it_stands(site: Site) -> None:
 async def test_the_bare_address_leads_to_the_page(site: Site) -> None:
     async with site.client.get(site.url + "/") as response:
         assert (response.status, response.url.path) == (200, "/docs")
+
+
+async def test_the_frame_of_the_page_is_in_the_language_that_the_browser_asks_for(site: Site) -> None:
+    pages = {}
+    for wish in ("zh-CN,zh;q=0.9", "en"):
+        async with site.client.get(f"{site.url}/docs", headers={"Accept-Language": wish}) as response:
+            pages[wish[:2]] = await response.text()
+            assert response.headers["Vary"] == "Accept-Language", "a cache keeps both"
+    frame = ("错误代码", "数据结构", "参数", "请求正文", "应答示例", "必填", "需要具有此权限的密钥", "密钥。供程序")
+    assert [word for word in frame if word not in pages["zh"] or word in pages["en"]] == []
+    assert ('lang="zh-CN"' in pages["zh"], 'lang="en"' in pages["en"]) == (True, True)
+    assert "<h2>Codes of errors</h2>" in pages["en"]
