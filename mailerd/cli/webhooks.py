@@ -1,6 +1,7 @@
 """`mailerd webhooks add|list|show|pause|resume|rotate|test|replay|remove`: applications that are told of events."""
 
 import json
+import sys
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,6 +14,7 @@ from mailerd.cli.common import (
     ONE_LINE,
     ConfigOption,
     WideOption,
+    configured,
     console,
     narrow,
     open_database,
@@ -156,7 +158,7 @@ def rotate(
 @app.command("test")
 def post_test_event(which: WhichArgument, *, as_json: JsonOption = False, config: ConfigOption = None) -> None:
     """Post an event of the type webhook.test now, and show the answer; exit code 1 when it is no success."""
-    known = settings(config)
+    known, file = configured(config)
 
     async def work(webhooks: Webhooks) -> WebhookAttempt:
         it = await webhooks.find(which)
@@ -171,6 +173,12 @@ def post_test_event(which: WhichArgument, *, as_json: JsonOption = False, config
         print(json.dumps({"delivered": attempt.succeeded, "http": attempt.http, "error": attempt.error, "took_ms": ms}))
     else:
         print(tr(f"{which} answered {attempt.http} in {ms} ms.") if attempt.succeeded else f"{which}: {attempt.error}")
+    if not attempt.succeeded and not as_json:
+        where = tr(str(file))  # the daemon may have another one, or an older state of it
+        print(
+            tr(f"This command posts itself; a running daemon goes by the settings it began with. {where}"),
+            file=sys.stderr,
+        )
     if not attempt.succeeded:
         raise typer.Exit(1)
 

@@ -74,13 +74,13 @@ class NetworkRules:
         `host`: without brackets; `port`: the scheme's own where the URL names none; `user`: it has a user or password.
         """
         if scheme != "https" and not (self.allow_http and scheme == "http"):
-            return "it must begin with https://"
+            return "it must begin with https:// (webhooks.allow_http = true allows http://)"
         if user:
             return "it must have no user and no password"
         if not host:
             return "it names no host"
         if self.ports and port not in self.ports:
-            return f"port {port} is not allowed, only {', '.join(map(str, sorted(self.ports)))}"
+            return f"port {port} is not allowed, only {', '.join(map(str, sorted(self.ports)))} (webhooks.ports)"
         if ":" in host or _is_dotted(host):
             return self.refusal(host)
         if _NUMERIC.fullmatch(host):

@@ -247,13 +247,21 @@ def _bound(port: int) -> Iterator[int]:
 
 
 def _port(wanted: int | None) -> int:
-    """A port for the daemon; the usual one only while no process listens there."""
-    if wanted:
-        return wanted
+    """A port for the daemon; the usual one only while no process listens there.
+
+    Raises:
+        ProcessError: another process has the port that is wanted. Were it another daemon, it would be taken for ours.
+    """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that have ended bar no new one
-        with suppress(OSError):
-            probe.bind(("127.0.0.1", _INTAKE_PORT if wanted is None else 0))
-            port: int = probe.getsockname()[1]
-            return port
-    return _port(0)
+        try:
+            probe.bind(("127.0.0.1", _INTAKE_PORT if wanted is None else wanted))
+        except OSError as error:
+            if wanted:
+                raise ProcessError(
+                    f"port {wanted} cannot be used ({error.strerror}): end the process that has it, "
+                    "or name another port with --intake-port"
+                ) from None
+            return _port(0)
+        port: int = probe.getsockname()[1]
+        return port

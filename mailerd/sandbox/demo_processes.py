@@ -17,8 +17,9 @@ DRAIN_S = 20
 _DRAIN_LIMIT_S = DRAIN_S + 10.0  # above the daemon's own, so that it is killed only when that has failed
 _TAIL_LINES = 25
 
-# The daemon must see the sandbox's file and nothing else: a DATABASE_URL of the person's own would win over the file.
-_LANGUAGE = "MAILERD_LOG__LANGUAGE"
+# The daemon must see the sandbox's database and Google and no other: a DATABASE_URL of the person's own would win over
+# the file. What reaches neither, and sends nothing to others, may be chosen by the environment as everywhere.
+_SECTIONS = ("MAILERD_LOG__", "MAILERD_WEBHOOKS__", "MAILERD_INBOX__", "MAILERD_RETENTION__")
 _ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "VIRTUAL_ENV", "SSL_CERT_FILE")
 
 
@@ -66,7 +67,7 @@ class Commands:
             stdout=output,
             stderr=errors,
             cwd=self.configuration.parent,  # no .env file of the person's own here
-            env={name: os.environ[name] for name in (*_ENVIRONMENT, _LANGUAGE) if name in os.environ},
+            env={k: value for k, value in os.environ.items() if k in _ENVIRONMENT or k.upper().startswith(_SECTIONS)},
             start_new_session=True,  # Ctrl-C is for the sandbox; it ends the daemon in its own time
         )
 

@@ -16,6 +16,8 @@ _EXAMPLES = Path(__file__).parents[2] / "examples" / "templates"
 """The templates of a checkout; an installed mailerd has none."""
 _LIMITS: Final = ("units_per_minute", "per_day", "consumer_per_day", "project_units_per_minute")
 """The keys of [pace] that limit unless they are 0."""
+_LOOPBACK: Final = "127.0.0.0/8, ::1"
+"""A receiver of webhooks that one tries stands on this machine, without TLS, at any port."""
 _INBOX_INTERVAL_S = 2
 """So that what comes back is seen while one looks."""
 
@@ -81,7 +83,7 @@ class SandboxDir:
         limits: bool,
     ) -> None:
         """Write a daemon's configuration file; without `limits`, pace and quota are off."""
-        sections: dict[str, dict[str, str | int]] = {
+        sections: dict[str, dict[str, str | int | list[int]]] = {
             "database": {"url": database},
             "intake": {"host": "127.0.0.1", "port": intake_port},
             "public": {"host": "127.0.0.1", "port": public_port, "base_url": f"http://127.0.0.1:{public_port}"},
@@ -92,6 +94,7 @@ class SandboxDir:
                 "auth_uri": auth_uri,
                 "credentials_dir": str(self.credentials),
             },
+            "webhooks": {"allow_http": True, "ports": [], "allow_networks": _LOOPBACK},
             "inbox": {"interval": _INBOX_INTERVAL_S},
             "web": {"outbox": outbox},
             "templates": {"folder": str(_EXAMPLES)} if _EXAMPLES.is_dir() else {},

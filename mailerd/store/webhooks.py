@@ -16,6 +16,7 @@ from mailerd.store import sent_batches
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import utc
+from mailerd.store.event_feed import EventFeed
 
 MAX_WEBHOOKS: Final = 100
 """Endpoints that there may be: a list shows them all, and each is looked at every second."""
@@ -143,6 +144,8 @@ class Webhooks:
             DatabaseError: it is not known to be made.
         """
         id_, secret = new_id(), new_secret()
+        # While no endpoint is on, events get no places: those that are committed get theirs before the endpoint's.
+        await EventFeed(self._database, timeout=self._timeout).number_new()
 
         async def work(cursor: Cursor) -> WebhookEndpoint:
             await cursor.execute("SELECT COUNT(*), COALESCE(SUM(name = %s), 0) FROM webhooks FOR UPDATE", (new.name,))

@@ -4,6 +4,7 @@ from typing import Final
 
 TEXTS: Final = {
     "; another process has port {intake_port}, which the README's lines use": "；README 中的命令所用的端口 {intake_port} 已被占用",
+    "port {wanted} cannot be used ({strerror}): end the process that has it, or name another port with --intake-port": "端口 {wanted} 无法使用（{strerror}）：请结束占用它的进程，或用 --intake-port 指定另一个端口",
     "private database": "私有数据库",
     "127.0.0.1:{port}, data in {database}": "127.0.0.1:{port}，数据在 {database}",
     "stand-in for Google": "模拟 Google",

@@ -40,6 +40,7 @@ async def test_one_is_added_looked_at_tested_paused_rotated_and_removed(shop: Sh
     receiver.status = 302
     told = await shop.say("webhooks", "test", listed["id"], "--json", code=1)
     assert (json.loads(told)["http"], "redirect" in told) == (302, True)
+    assert str(shop.config) in await shop.say("webhooks", "test", "shop", code=1), "whose rules these were"
     assert "is paused" in await shop.say("webhooks", "pause", "shop")
     assert "paused (manual)" in await shop.say("webhooks", "show", "shop")
     assert "again" in await shop.say("webhooks", "resume", "shop")
@@ -51,7 +52,9 @@ async def test_one_is_added_looked_at_tested_paused_rotated_and_removed(shop: Sh
 
 
 async def test_what_cannot_be_is_refused_in_a_sentence(shop: Shop) -> None:
-    assert "must begin with https://" in await shop.say("webhooks", "add", "a", "http://example.com/", code=1)
+    assert "webhooks.allow_http = true allows http://" in await shop.say(
+        "webhooks", "add", "a", "http://example.com/", code=1
+    )
     assert "10.0.0.1 is not a public address" in await shop.say("webhooks", "add", "a", "https://10.0.0.1/", code=1)
     assert "a webhook's name has" in await shop.say("webhooks", "add", " ", "https://example.com/", code=1)
     await shop.say("webhooks", "add", "a", "https://example.com/hook?token=secret")

@@ -107,6 +107,9 @@ def main() -> None:
         say(f"the key, shown once:\n{KEY}")
     if words == ["run"]:
         say(f"DATABASE_URL {os.environ.get('DATABASE_URL')}")
+        for variable, value in os.environ.items():
+            if variable.startswith("MAILERD_"):
+                say(f"{variable} {value}")
         asyncio.run(Daemon(config, trouble).run())
 
 

@@ -29,6 +29,7 @@ WELCOME = ROOT / "examples" / "welcome.json"
 CACHE = ROOT / ".cache"
 FAKE = Path(__file__).with_name("fake_mailerd.py")
 PATIENCE_S = 60.0
+OWN = {"MAILERD_WEBHOOKS__TIMEOUT": "7", "MAILERD_GMAIL__API_ROOT": "http://somebody.example/"}
 
 RUN = """
 import sys
@@ -38,7 +39,7 @@ demo, fake, *rest = sys.argv[1:]
 sys.exit(run(Options(
     demo=Path(demo) if demo else None,
     then_exit="exit" in rest,
-    intake_port=None if "usual-port" in rest else 0,
+    intake_port=None if "usual-port" in rest else next((int(word) for word in rest if word.isdecimal()), 0),
     latency_s=0.0,
     program=(sys.executable, fake),
 )))
@@ -54,10 +55,17 @@ class Sandbox:
         self.said = ""
 
     def start(
-        self, *, demo: Path | None = WELCOME, then_exit: bool = False, usual_port: bool = False, trouble: str = ""
+        self,
+        *,
+        demo: Path | None = WELCOME,
+        then_exit: bool = False,
+        usual_port: bool = False,
+        port: int = 0,
+        trouble: str = "",
     ) -> None:
         (self.folder / "trouble").write_text(trouble)
         words = [str(demo or ""), str(FAKE), *(["exit"] if then_exit else []), *(["usual-port"] if usual_port else [])]
+        words += [str(port)] if port else []
         self.said = ""
         self.process = subprocess.Popen(
             [sys.executable, "-c", RUN, *words],
@@ -66,7 +74,7 @@ class Sandbox:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
-            env={**os.environ, "DATABASE_URL": "mysql://somebody@else.example/where"},
+            env={**os.environ, "DATABASE_URL": "mysql://somebody@else.example/where", **OWN},
         )
 
     def until(self, text: str) -> None:
@@ -189,6 +197,12 @@ def test_the_daemon_sees_the_sandbox_and_nothing_else(sandbox: Sandbox) -> None:
     assert set(settings["pace"].values()) == {0}
     assert settings["gmail"]["token_uri"].startswith("http://127.0.0.1:")
     assert (place / "mailerd.log").read_text().startswith("DATABASE_URL None\n")
+    rules = load(place / "mailerd.toml").webhooks.network_rules
+    assert rules.refusal_of_url("http", "127.0.0.1", 8000, user=False) == "", "a receiver may stand on this machine"
+    assert rules.refusal("::1") == ""
+    assert rules.refusal("10.0.0.1")
+    assert "MAILERD_WEBHOOKS__TIMEOUT 7\n" in (place / "mailerd.log").read_text()
+    assert "MAILERD_GMAIL" not in (place / "mailerd.log").read_text()
     for secret in (place / "mailerd.toml", *(place / "credentials").iterdir()):
         assert secret.stat().st_mode & 0o077 == 0
 
@@ -317,6 +331,21 @@ def test_another_port_is_taken_and_said_where_somebody_has_the_one_of_the_readme
     port = tomllib.loads((sandbox.folder / ".sandbox" / "mailerd.toml").read_text("utf-8"))["intake"]["port"]
     assert port != 5000
     assert f"http://127.0.0.1:{port} (process" in sandbox.said
+
+
+def test_a_port_that_was_named_and_is_taken_ends_the_start_before_another_daemon_gets_its_job(sandbox: Sandbox) -> None:
+    first = Sandbox(sandbox.folder / "first")
+    first.folder.mkdir()
+    first.start()
+    try:
+        first.until("Ctrl-C ends it all")
+        other = tomllib.loads((first.folder / ".sandbox" / "mailerd.toml").read_text("utf-8"))["intake"]["port"]
+        sandbox.start(then_exit=True, port=other)
+        assert sandbox.wait() == 1
+    finally:
+        assert first.ends_with(signal.SIGINT) == 0
+    assert f"port {other} cannot be used (Address already in use)" in sandbox.said
+    assert "sample job" not in sandbox.said
 
 
 def test_commands_see_a_sandbox_while_it_runs_however_it_ends(sandbox: Sandbox) -> None:

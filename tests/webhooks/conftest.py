@@ -12,7 +12,6 @@ from mailerd.ops.metrics import Metrics
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
-from mailerd.store.event_feed import EventFeed
 from mailerd.store.outbox import NewEvent, insert_events
 from mailerd.store.webhooks import NewEndpoint, Webhooks
 from mailerd.webhooks import service
@@ -101,6 +100,5 @@ async def deliver(database_url: str, heard: Heard) -> AsyncIterator[Deliver]:
 
 async def endpoint(database: Database, receiver: Receiver, name: str = "shop", **given: object) -> str:
     """An endpoint at the receiver; its id."""
-    await EventFeed(database, timeout=5).number_new()
     made, receiver.secret = await Webhooks(database, timeout=5).create(NewEndpoint(name, receiver.url, **given))  # type: ignore[arg-type]  # fields of NewEndpoint
     return made.id

@@ -7,6 +7,7 @@ import aiomysql
 import pytest
 from yarl import URL
 
+from mailerd.core.event_types import EventType
 from mailerd.core.webhook_retries import (
     RESTS_FROM,
     DeliveryStatus,
@@ -17,7 +18,7 @@ from mailerd.core.webhook_retries import (
 )
 from mailerd.store.db.database import Database
 from mailerd.store.webhook_queue import WebhookQueue
-from mailerd.store.webhooks import Webhooks
+from mailerd.store.webhooks import NewEndpoint, Webhooks
 from tests.support.rows import query
 from tests.webhooks.conftest import Happen, endpoint
 from tests.webhooks.receiver import Receiver
@@ -117,6 +118,18 @@ async def test_a_fan_out_that_is_repeated_makes_no_second_delivery(
     await asyncio.gather(*(queue.fan_out(shop) for _ in range(4)))
     assert await query(database, "SELECT COUNT(*) FROM webhook_deliveries") == [(23,)]
     assert (await queue.look()).behind == []
+
+
+async def test_the_first_endpoint_of_a_database_gets_nothing_that_was_before(
+    database: Database, receiver: Receiver, happen: Happen
+) -> None:
+    await happen(3, type_=EventType.JOB_FINISHED)  # no reader has asked for these yet, so they have no places
+    made, _ = await Webhooks(database, timeout=5).create(NewEndpoint("first", receiver.url))
+    await happen(2)
+    await numbered(database)
+    await WebhookQueue(database, lease=WAIT).fan_out(made.id)
+    types = await query(database, "SELECT e.type FROM webhook_deliveries d JOIN events e USING (position)")
+    assert types == [("job.paused",)] * 2
 
 
 async def _status(database: Database, position: int) -> tuple[str, int | None]:
