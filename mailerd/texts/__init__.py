@@ -16,6 +16,7 @@ TABLES: Final = (
     "checks",
     "commands",
     "demo",
+    "faults",
     "figures",
     "letters",
     "options",

@@ -8,8 +8,11 @@ from typing import Any
 import aiohttp
 import pytest
 
+from mailerd.core.texts import is_chinese
 from mailerd.sandbox.google import KINDS, FakeGoogle, Fault, RunningServer
 from mailerd.sandbox.google.answers import NAMED
+from mailerd.sandbox.google.fault_words import WHAT_HAPPENS
+from mailerd.texts import in_chinese
 
 Compose = Callable[..., dict[str, Any]]
 USER = "gmail/v1/users/me/"
@@ -268,6 +271,11 @@ async def test_a_struck_sending_is_logged_with_its_letter(
 def test_a_fault_that_can_never_strike_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"unknown|must|happens"):
         Fault(**wrong)
+
+
+def test_every_kind_has_its_words_in_both_languages() -> None:
+    assert set(WHAT_HAPPENS) == set(KINDS)
+    assert [words for words in WHAT_HAPPENS.values() if not is_chinese(in_chinese(words))] == []
 
 
 def test_every_kind_has_an_answer_or_an_ending() -> None:
