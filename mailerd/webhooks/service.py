@@ -28,7 +28,7 @@ _CONNECTIONS: Final = 2
 _MARGIN: Final = 30.0
 """Seconds in which a server notices that a daemon has vanished in the midst of a transaction, beyond its time-outs."""
 _TOLD_ALREADY: Final = frozenset(
-    {"database_away", "database_still_away", "database_back", "connection_cut", "writer_changed"}
+    {"database_away", "database_still_away", "database_back", "connection_cut", "writer_changed", "several_writers"}
 )
 """What the letters' connections say too."""
 

@@ -119,7 +119,7 @@ def test_no_panel_lies_over_another() -> None:
 def test_prometheus_itself_reads_rules_and_dashboard(tmp_path: Path) -> None:
     promtool = shutil.which("promtool")
     if promtool is None:
-        pytest.skip("promtool is not installed (Debian: prometheus): names and labels were checked, the syntax was not")
+        pytest.skip("promtool is not installed (Debian: promtool): names and labels were checked, the syntax was not")
     written = tmp_path / "dashboard.yml"
     rules = [
         {"record": f"panel:{number}", "expr": expression.replace("$__rate_interval", "5m")}
