@@ -52,12 +52,13 @@ class Daemons:
         )
 
     async def _write_heartbeat(self, cursor: Cursor) -> int:
+        process = (socket.gethostname(), os.getpid(), __version__)
         await cursor.execute(
             "INSERT INTO daemons (id, host, pid, version, started_at, heartbeat_at, heartbeats) "
             "VALUES (%s, %s, %s, %s, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), 1) "
             "ON DUPLICATE KEY UPDATE heartbeat_at = UTC_TIMESTAMP(6), heartbeats = heartbeats + 1, "
-            "host = VALUES(host), pid = VALUES(pid), version = VALUES(version)",
-            (self.daemon_id, socket.gethostname(), os.getpid(), __version__),
+            "host = %s, pid = %s, version = %s",
+            (self.daemon_id, *process, *process),
         )
         await cursor.execute("SELECT heartbeats FROM daemons WHERE id = %s", (self.daemon_id,))
         heartbeats = int((await cursor.fetchone())[0])

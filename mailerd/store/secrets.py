@@ -17,7 +17,7 @@ _READ: Final = "SELECT name, value FROM secrets"
 # A process that comes second gets what the first has made.
 _MAKE: Final = (
     "INSERT INTO secrets (name, value, created_at) VALUES (%s, %s, UTC_TIMESTAMP(6))"
-    " ON DUPLICATE KEY UPDATE name = VALUES(name)"
+    " ON DUPLICATE KEY UPDATE name = secrets.name"
 )
 
 

@@ -31,7 +31,7 @@ _FROM: Final = "FROM suppressions s LEFT JOIN lists l ON l.id = s.list_id"
 _ADD: Final = (
     "INSERT INTO suppressions"
     " (digest, list_id, reason, source, address, recipient_id, detail, actor, created_at)"
-    " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6)) ON DUPLICATE KEY UPDATE digest = VALUES(digest)"
+    " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6)) ON DUPLICATE KEY UPDATE digest = suppressions.digest"
 )
 # A bounce is the strongest reason: nothing overrides it. A complaint is stronger than a wish: no undo lifts it. Any
 # other one stays as it was first given.

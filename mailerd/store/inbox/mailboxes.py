@@ -17,7 +17,7 @@ from mailerd.store.queue.reschedule import short
 _NEW: Final = """
 INSERT INTO mailboxes (email, next_at)
 SELECT s.email, UTC_TIMESTAMP(6) FROM senders s LEFT JOIN mailboxes m ON m.email = s.email
- WHERE m.email IS NULL AND s.mode IS NOT NULL ON DUPLICATE KEY UPDATE email = VALUES(email)"""
+ WHERE m.email IS NULL AND s.mode IS NOT NULL ON DUPLICATE KEY UPDATE email = mailboxes.email"""
 _MISSING: Final = """
 SELECT 1 FROM senders s LEFT JOIN mailboxes m ON m.email = s.email
  WHERE m.email IS NULL AND s.mode IS NOT NULL LIMIT 1"""

@@ -9,7 +9,7 @@ _INSERT: Final = """
 INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, draft_id, message_id, error, at)
 VALUES {rows} ON DUPLICATE KEY UPDATE {duplicate}"""
 _ROW: Final = "(%s, %s, %s, %s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6))"
-_KEEP: Final = "recipient_id = VALUES(recipient_id)"
+_KEEP: Final = "recipient_id = attempts.recipient_id"
 """A repeated transaction writes its rows again: those that are there stay as they are."""
 
 

@@ -44,7 +44,7 @@ UPDATE job_recipients r FORCE INDEX (PRIMARY)
 _SIGN: Final = """
 INSERT INTO daemons (id, host, pid, version, started_at, heartbeat_at, replayed_to)
 VALUES (%s, '', 0, '', UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), %s)
-    ON DUPLICATE KEY UPDATE replayed_to = VALUES(replayed_to), heartbeat_at = UTC_TIMESTAMP(6)"""
+    ON DUPLICATE KEY UPDATE replayed_to = %s, heartbeat_at = UTC_TIMESTAMP(6)"""
 _OTHERS: Final = """
 SELECT COUNT(*) FROM daemons
  WHERE id <> %s AND replayed_to <> %s AND heartbeat_at > UTC_TIMESTAMP(6) - INTERVAL %s SECOND"""
@@ -249,7 +249,7 @@ class ReplayLog:
         """Record that this daemon has replayed all; how many other living daemons have not."""
         if cursor.server != server:
             raise NotReplayedError(cursor.server)
-        await cursor.execute(_SIGN, (self.daemon_id, server))
+        await cursor.execute(_SIGN, (self.daemon_id, server, server))
         await cursor.execute(_OTHERS, (self.daemon_id, server, OTHER_DAEMONS_TIMEOUT))
         return int((await cursor.fetchone())[0])
 
