@@ -19,6 +19,7 @@ from mailerd.core.plural import counted
 from mailerd.core.states import JobStatus, State
 from mailerd.core.stats import QueueStats, SenderStats, WebhookStats, counts
 from mailerd.store.db.database import Database
+from mailerd.store.db.writer import Writer
 from mailerd.store.describe import SILENT, span
 from mailerd.store.forecast_inputs import ForecastReader
 from mailerd.store.history import DaemonInfo, HistoryReader, LetterFailure
@@ -104,15 +105,15 @@ async def look(database: Database, defaults: DefaultLimits) -> Snapshot:
         forecasts={id_: compute_forecast(it) for id_, it in inputs.items() if it.letters},
         hour=await _hour(database, stats.at),
         answered_in=time.monotonic() - began,
-        writer=_writer(database, stats.at),
+        writer=_writer(database.pool.writer),
     )
 
 
-def _writer(database: Database, now: datetime) -> str:
-    writer = database.pool.writer
+def _writer(writer: Writer) -> str:
     if writer.alone:
         return ""
-    moved = tr(f", which took over {span(now - writer.moved_at)} ago") if writer.moved_at else ""
+    # By this machine's clock, as the moment was noted: the database's may differ.
+    moved = tr(f", which took over {span(datetime.now(UTC) - writer.moved_at)} ago") if writer.moved_at else ""
     return tr(f", writes go to {writer.where}{moved}")
 
 

@@ -1,0 +1,75 @@
+"""Several hosts in database.url: `mailerd top` and `/health/ready` name the server that takes writes."""
+
+import asyncio
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from mailerd.sandbox.google import FakeGoogle, FakeLimits, serve
+from tests.chaos.child import PYTHON
+from tests.conftest import CACHE
+from tests.support.cluster import SemiSynchronous
+from tests.support.daemon import running, settings
+from tests.support.eventually import eventually
+from tests.support.heard import Heard
+from tests.support.terminal import terminal
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("mariadbd", path=f"{os.environ['PATH']}:/usr/sbin") is None, reason="no MariaDB"
+)
+
+
+@pytest.fixture
+def cluster() -> Iterator[SemiSynchronous]:
+    cluster = SemiSynchronous(CACHE)
+    try:
+        cluster.start()
+        cluster.form({node.port: node.port for node in cluster.nodes})
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+async def test_top_and_health_name_the_server_and_when_it_took_over(cluster: SemiSynchronous, tmp_path: Path) -> None:
+    """In good order: the old primary answers as before, and is a replica now."""
+    google, heard, where = FakeGoogle(FakeLimits()), Heard(), tmp_path / "credentials"
+    where.mkdir()
+    config = tmp_path / "mailerd.toml"
+    config.write_text(f"[database]\nurl = {json.dumps(cluster.url)}\n")
+    before = f"127.0.0.1:{cluster.primary.port}"
+    command = [PYTHON, "-m", "mailerd", "top", "--every", "0.2", "--config", str(config)]
+    async with (
+        serve(google) as gmail,
+        running(settings(cluster.url, gmail, where), heard),
+        terminal(command, columns=100, rows=24, folder=tmp_path) as screen,
+        aiohttp.ClientSession() as http,
+    ):
+
+        async def ready() -> dict[str, Any]:
+            async with http.get(f"{intake}/health/ready") as answer:
+                return dict(await answer.json())
+
+        intake = heard.of("intake_listening")[0]["where"]
+        await screen.shows(f"writes go to {before}")
+        assert await ready() == {"status": "ready", "database_server": before, "database_moved_at": None}
+        assert "took over" not in screen.text
+        began = datetime.now(UTC)
+        await asyncio.to_thread(cluster.switch_over)
+        after = f"127.0.0.1:{cluster.primary.port}"
+        assert after != before
+        await screen.shows(f"writes go to {after}, which took over ")
+
+        async def follows() -> bool:
+            return (await ready()).get("database_server") == after
+
+        await eventually(follows, within=15)
+        moved = datetime.fromisoformat((await ready())["database_moved_at"])
+        assert began <= moved <= datetime.now(UTC)
+        assert heard.of("writer_changed")[0]["where"] == after
