@@ -20,7 +20,9 @@ SELECT j.id, j.status, j.total, j.finished_at IS NOT NULL,
 _STALE: Final = """
 SELECT a.recipient_id, a.event, a.claim_token FROM attempts a
   JOIN attempts l ON l.recipient_id = a.recipient_id AND l.claim_token = a.claim_token AND l.event = 'lapsed'
- WHERE a.id > l.id AND a.applied = 1"""
+ WHERE a.id > l.id AND a.applied = 1 AND NOT (a.event = 'sent' AND %s)"""
+"""%s: whether the database was another server meanwhile. Then each daemon tells it again what Google answered, which
+may settle a doubt of a lapsed claim, as it should."""
 _ON_THE_WAY: Final = 0.5
 """Seconds that a request which began in time may need to reach Google's stand-in and be carried out."""
 OPEN: Final = """
@@ -74,7 +76,7 @@ async def read_truth(place: Place, *, may_be_unsure: Collection[str], may_fail: 
     if strangers := [key for key in by_key if key not in known]:
         truth.breaches.append(f"Google accepted letters that no row knows: {strangers[:5]}")
     _books(truth, place.promised, await place.rows(_JOBS))
-    for recipient, event, token in await place.rows(_STALE):
+    for recipient, event, token in await place.rows(_STALE, int(bool(place.pair or place.cluster))):
         truth.breaches.append(f"a stale worker spoke: {event} of recipient {recipient} took, though {token} had lapsed")
     if truth.orphans:
         truth.breaches.append(f"{truth.orphans} orphan drafts are left")

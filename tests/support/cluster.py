@@ -131,7 +131,13 @@ class SemiSynchronous(Cluster):
         as_admin(old, "SET GLOBAL rpl_semi_sync_master_enabled = OFF")
 
     def rejoin(self, node: Server) -> None:
+        """Until the primary counts it: if the other replica went before that, no COMMIT would get an answer."""
         self._follow(node)
+        end = time.monotonic() + _WITHIN
+        while _replicas_of(self.primary) < sum(each.running for each in self.replicas):
+            if time.monotonic() > end:
+                raise TimeoutError(f"the replica does not connect: {node.log_tail()}")
+            time.sleep(0.02)
 
     def positions(self) -> list[str]:
         return [str(as_admin(node, "SELECT @@gtid_binlog_pos")[0][0]) for node in self.nodes]
@@ -175,6 +181,10 @@ class SemiSynchronous(Cluster):
             if rows[0]["Read_Master_Log_Pos"] == rows[0]["Exec_Master_Log_Pos"]:
                 return
             time.sleep(0.02)
+
+
+def _replicas_of(node: Server) -> int:
+    return int(as_admin(node, "SHOW GLOBAL STATUS LIKE 'Rpl_semi_sync_master_clients'")[0][1])
 
 
 def _sequence(node: Server) -> int:

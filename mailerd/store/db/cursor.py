@@ -96,6 +96,8 @@ def _literal(driver: Any, value: object) -> Any:
         return str(value)
     if type(value) is str and value.isalnum():  # no letter or digit of any script needs to be escaped
         return f"'{value}'"
+    if type(value) is tuple:  # the driver would call no bytes in it binary, of which MySQL warns
+        return f"({','.join([_literal(driver, each) for each in value])})"
     if type(value) is str and len(value) > LONG and driver.escape_string("\\") == "\\\\":
         return f"'{_escaped(value)}'"
     return driver.escape(value)
