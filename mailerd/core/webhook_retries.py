@@ -140,11 +140,10 @@ def retry_after(attempt: WebhookAttempt, *, now: datetime) -> timedelta | None:
         return min(timedelta(seconds=int(given[:9])), MAX_RETRY_AFTER)
     try:
         until = parsedate_to_datetime(given)
-    except ValueError:
+        wait = (until if until.tzinfo else until.replace(tzinfo=UTC)) - now
+    except (ValueError, OverflowError, TypeError):  # the last two: a year or a zone beyond what a datetime holds
         return None
-    if until.tzinfo is None:
-        until = until.replace(tzinfo=UTC)
-    return min(max(until - now, timedelta()), MAX_RETRY_AFTER)
+    return min(max(wait, timedelta()), MAX_RETRY_AFTER)
 
 
 def body_of(type_: str, at: str, data: str) -> bytes:

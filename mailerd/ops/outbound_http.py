@@ -11,10 +11,11 @@ import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, override
+from typing import Any, Final, cast, override
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.tracing import Trace
 from yarl import URL
 
 from mailerd import __version__
@@ -23,6 +24,9 @@ from mailerd.ops.daemon_thread import in_thread
 
 MAX_ANSWER: Final = 4096
 """Bytes of an answer that are read."""
+MAX_RECEIVED: Final = 64 * 1024
+"""Bytes of a connection that are read, whatever they are: interim answers (1xx), headers and chunk extensions end
+nowhere by themselves, and aiohttp parses what came at once in one go, in which nothing else runs."""
 MAX_REASON: Final = 300
 """Characters of what is said of a failure."""
 
@@ -78,7 +82,7 @@ class OutboundHttp:
         if why := self.refusal(url):
             raise AddressRefusedError(why)
         refused: list[str] = []
-        connector = aiohttp.TCPConnector(
+        connector = _BoundedConnector(
             resolver=_CheckedResolver(self._rules, self._look_up, refused), use_dns_cache=False, force_close=True,
             socket_factory=partial(self._socket, refused),
         )  # fmt: skip
@@ -105,6 +109,54 @@ class OutboundHttp:
             refused.append(why)
             raise AddressRefusedError(why)
         return socket.socket(info[0], info[1], info[2])
+
+
+class _BoundedConnector(aiohttp.TCPConnector):
+    """Its connections break off after MAX_RECEIVED bytes."""
+
+    @override
+    async def connect(
+        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
+    ) -> aiohttp.connector.Connection:
+        connection = await super().connect(req, traces, timeout)
+        if (transport := connection.transport) is not None:
+            transport.set_protocol(_BoundedProtocol(transport))
+        return connection
+
+
+class _BoundedProtocol(asyncio.Protocol):
+    """Stands between a connection and its protocol, and hands on MAX_RECEIVED bytes."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._inner = cast("asyncio.Protocol", transport.get_protocol())
+        self._left = MAX_RECEIVED
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        if self._left:
+            given, self._left = data[: self._left], self._left - min(len(data), self._left)
+            self._inner.data_received(given)
+        if not self._left:
+            self._transport.abort()
+
+    @override
+    def eof_received(self) -> bool | None:
+        return self._inner.eof_received()
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._left:
+            exc = OSError(f"more than {MAX_RECEIVED // 1024} kB came before the end of the answer")
+        self._inner.connection_lost(exc)
+
+    @override
+    def pause_writing(self) -> None:
+        self._inner.pause_writing()
+
+    @override
+    def resume_writing(self) -> None:
+        self._inner.resume_writing()
 
 
 class _CheckedResolver(AbstractResolver):

@@ -52,6 +52,7 @@ TEXTS: Final = {
     "{given} is link-local, a cloud's metadata or no address of a host": "{given} 是链路本地地址、云元数据地址，或不是主机地址",
     "{given} is not a public address": "{given} 不是公网地址",
     "it must begin with https:// (webhooks.allow_http = true allows http://)": "必须以 https:// 开头（webhooks.allow_http = true 允许 http://）",
+    "more than {it} kB came before the end of the answer": "应答结束前收到的数据超过 {it} kB",
     "it must have no user and no password": "不得包含用户名和密码",
     "it names no host": "没有主机名",
     "port {port} is not allowed, only {str} (webhooks.ports)": "不允许端口 {port}，只允许 {str}（webhooks.ports）",

@@ -6,6 +6,7 @@ its own, and names are resolved in threads of their own.
 
 import asyncio
 import random
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -118,6 +119,7 @@ class WebhookSender:
 
     async def _deliver(self, it: ClaimedEvent) -> None:
         """Post, and record what came of it."""
+        began = time.monotonic()
         try:
             attempt = await post_event(
                 self.http, it.url, uid=it.uid, body=body_of(it.type, rfc3339(it.at), it.data), secrets=it.secrets,
@@ -129,9 +131,18 @@ class WebhookSender:
                 self.events.webhook_step_failed(what="recording an attempt", again_in=RECORD_MARGIN, cause=str(error))
         except Exception as error:  # noqa: BLE001 - whatever one endpoint does, the others and the letters go on
             self.events.webhook_broke(webhook=it.name, uid=it.uid, error=error)
+            await self._record_broken(it, error, timedelta(seconds=time.monotonic() - began))
         else:
             if recorded is not None:
                 self._tell(it, attempt, recorded)
+
+    async def _record_broken(self, it: ClaimedEvent, error: Exception, took: timedelta) -> None:
+        """A failed attempt like any other: without its record it would be repeated at once, for ever."""
+        attempt = WebhookAttempt(None, f"a bug in mailerd: {type(error).__name__}; its log has the stack", took)
+        try:
+            await self._record(it, attempt)
+        except (DatabaseError, TimeoutError) as cause:
+            self.events.webhook_step_failed(what="recording an attempt", again_in=RECORD_MARGIN, cause=str(cause))
 
     async def _record(self, it: ClaimedEvent, attempt: WebhookAttempt) -> RecordedAttempt | None:
         jitter = random.uniform(*_JITTER)  # noqa: S311 - it spreads the load

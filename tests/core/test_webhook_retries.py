@@ -91,6 +91,8 @@ def test_an_endpoint_rests_after_failures_in_a_row_for_a_tenth_of_the_time_it_ha
         (429, "120", 120), (503, " 7 ", 7), (502, "999999999999", 86_400), (504, "Tue, 24 Nov 2026 12:02:00 GMT", 120),
         (503, "Tue, 24 Nov 2026 11:00:00 GMT", 0), (503, "Fri, 01 Jan 2100 00:00:00 GMT", 86_400), (503, "soon", None),
         (503, "", None), (500, "120", None), (503, "-5", None), (503, "1e9", None), (503, "²", None),
+        (503, "Mon, 01 Jan 99999999999999 00:00:00 GMT", None), (503, "Fri, 31 Dec 9999 23:59:59 -9999", None),
+        (503, "Mon, 01 Jan 0001 00:00:00 +2359", 0), (503, "9" * 5000, 86_400),
     ],
 )  # fmt: skip
 def test_retry_after_is_honoured_where_the_endpoint_is_busy(http: int, asked: str, seconds: int | None) -> None:

@@ -15,7 +15,7 @@ from mailerd.core.event_types import EventType
 from mailerd.store.db.database import Database
 from mailerd.store.webhook_deliveries import WebhookDeliveries
 from mailerd.store.webhooks import Webhooks
-from mailerd.webhooks import service
+from mailerd.webhooks import sender, service
 from tests.support.eventually import eventually
 from tests.support.heard import Heard
 from tests.support.rows import query
@@ -218,6 +218,31 @@ async def test_410_ends_it_and_retry_after_is_honoured(
         await webhooks.change(id_, {"state": "on"})
         await delivered(database, 6)
     assert len(receiver.posts) == posts + 6
+
+
+async def test_a_bug_met_in_one_delivery_is_a_failed_attempt_with_its_wait(
+    database: Database, receiver: Receiver, deliver: Deliver, happen: Happen, heard: Heard,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    async def broken(*_: object, **__: object) -> None:
+        raise RecursionError("too deep")
+
+    await endpoint(database, receiver)
+    await happen(1)
+    monkeypatch.setattr(sender, "post_event", broken)
+    async with running(deliver(retries=[300.0])):
+        assert isinstance((await heard.wait_for("webhook_broke"))["error"], RecursionError)
+
+        async def recorded() -> bool:
+            rows = await query(
+                database,
+                "SELECT status, attempts, error, due_at > UTC_TIMESTAMP(6) + INTERVAL 100 SECOND, w.failures"
+                " FROM webhook_deliveries d JOIN webhooks w ON w.id = d.webhook_id",
+            )
+            return bool(rows == [("waiting", 1, "a bug in mailerd: RecursionError; its log has the stack", 1, 1)])
+
+        await eventually(recorded)
+    assert len(heard.of("webhook_broke")) == 1
 
 
 async def test_an_endpoint_that_fails_for_too_long_is_paused_and_gets_everything_once_it_is_resumed(
