@@ -57,7 +57,7 @@ class Evidence:
     in_thread: bool
     """It stands in the thread of the letter."""
     has_key: bool
-    """The letter that came back in it has the letter's own key."""
+    """The letter that came back in it has the letter's own key and the proof that belongs to it."""
     body_read: bool
 
 
@@ -87,8 +87,7 @@ def consequence(meaning: Classification, evidence: Evidence, *, to: str) -> Cons
                 return _NOT_BELIEVED
             if kind is Kind.AUTO_REPLY:
                 return Consequence(Fate.AUTO_REPLIED)
-            by_recipient = any(same_mailbox(it, to) for it in meaning.addresses)
-            return Consequence(Fate.REPLIED if by_recipient else Fate.OTHER_REPLIED)
+            return Consequence(Fate.REPLIED if _names(meaning, to) else Fate.OTHER_REPLIED)
         case Kind.UNSUBSCRIBE:
             return Consequence(Fate.UNSUBSCRIBED, Step.UNSUBSCRIBE)  # its token is the proof
         case Kind.OTHER:
@@ -98,9 +97,13 @@ def consequence(meaning: Classification, evidence: Evidence, *, to: str) -> Cons
 
 
 def _of_bounce(meaning: Classification, evidence: Evidence, to: str) -> Consequence:
-    """Google's own notice in the letter's thread is believed; another server's, where our key came back in it."""
-    proven = (evidence.from_google and evidence.in_thread) or (evidence.has_key and not evidence.forged)
-    if not proven or not _concerns(meaning, to):
+    """Google's own notice in the letter's thread is believed; another server's, where our key and its proof came back.
+
+    A recipient can write the second kind about the own letter: it has to name the address that it then concerns.
+    """
+    googles = evidence.from_google and evidence.in_thread and _concerns(meaning, to)
+    returned = evidence.has_key and not evidence.forged and _names(meaning, to)
+    if not googles and not returned:
         return _NOT_BELIEVED
     if meaning.kind is Kind.DELAYED:
         return Consequence(None)
@@ -116,7 +119,11 @@ def _of_bounce(meaning: Classification, evidence: Evidence, to: str) -> Conseque
 
 def _concerns(meaning: Classification, to: str) -> bool:
     """Whether it names the letter's address, or no address."""
-    return not meaning.addresses or any(same_mailbox(it, to) for it in meaning.addresses)
+    return not meaning.addresses or _names(meaning, to)
+
+
+def _names(meaning: Classification, to: str) -> bool:
+    return any(same_mailbox(it, to) for it in meaning.addresses)
 
 
 def prevails(new: tuple[Fate, str], old: tuple[Fate, str] | None) -> bool:

@@ -18,6 +18,11 @@ FAILED_AFTER_ALONE: Final = 3
 """Crashes with nothing else in flight after which it is failed: one may be a kill from outside."""
 
 
+def letter_key(job_id: str, seq: int) -> str:
+    """X-Mailerd-Key of the letter at a place of a job."""
+    return f"{job_id}-{seq}"
+
+
 @dataclass(frozen=True)
 class ClaimedRecipient:
     """One claimed recipient."""
@@ -53,6 +58,8 @@ class ClaimedRecipient:
     """The hour of its sender's day that was debited for it: what comes back unsent is taken off that one."""
     digest: bytes | None = None
     """Of its address, by which suppressions are found."""
+    proof: str = ""
+    """X-Mailerd-Proof: see core/returned.py."""
     list_id: int = EVERYTHING
     """The list of its job; 0: it has none."""
     overrides: bool = False
@@ -63,7 +70,7 @@ class ClaimedRecipient:
     @property
     def key(self) -> str:
         """X-Mailerd-Key: the same for every attempt, different for every recipient of every job."""
-        return f"{self.job_id}-{self.seq}"
+        return letter_key(self.job_id, self.seq)
 
 
 @dataclass(frozen=True)
@@ -197,4 +204,4 @@ class UnresolvedSend:
     @property
     def key(self) -> str:
         """X-Mailerd-Key of the letter."""
-        return f"{self.job_id}-{self.seq}"
+        return letter_key(self.job_id, self.seq)

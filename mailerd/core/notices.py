@@ -72,6 +72,8 @@ class DeliveryReport:
     """What its writer says to people; never a word of the letter that came back."""
     key: str = ""
     """X-Mailerd-Key of the letter that came back."""
+    proof: str = ""
+    """X-Mailerd-Proof of the same."""
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,11 @@ from email.header import decode_header, make_header
 from typing import Final
 
 from mailerd.core.authentication import is_forged, is_googles
-from mailerd.core.fates import Evidence, consequence
+from mailerd.core.fates import Evidence, Step, consequence
 from mailerd.core.findings import Finding, Found, InboxLease, SentElsewhere, SentLetter
 from mailerd.core.notices import (
     DeliveryReport,
     InboxMessage,
-    Kind,
     addresses,
     is_notice,
     read,
@@ -24,6 +23,7 @@ from mailerd.core.notices import (
     unsubscribe_token,
 )
 from mailerd.core.replies import Accepted, Call, NotSent, Refused, Reply
+from mailerd.core.returned import is_proof
 from mailerd.core.suppression import read_token
 from mailerd.core.verdicts import judge
 from mailerd.inbox.budget import NOTICE_UNITS, RoundBudget
@@ -136,34 +136,37 @@ class Examiner:
         if letter is None:
             return None
         meaning = read(message, about=letter.to_email)
-        if meaning.kind is Kind.OVER_LIMIT and letter.status in _UNDECIDED:
-            raise MessageFailedError(it.gmail_id, f"its letter is still {letter.status}: a limit notice waits for that")
         evidence = Evidence(
             from_google=is_googles(message), forged=is_forged(message), in_thread=letter in letters, has_key=by_key,
             body_read=report is not None,
         )  # fmt: skip
         follows = consequence(meaning, evidence, to=letter.to_email)
+        if follows.step is Step.UNDO and letter.status in _UNDECIDED:
+            raise MessageFailedError(it.gmail_id, f"its letter is still {letter.status}: a limit notice waits for that")
         return Finding(it.gmail_id, it.thread_id, at, letter, meaning, follows)
 
     async def _letter(self, message: InboxMessage, letters: Sequence[SentLetter]) -> tuple[SentLetter | None, bool]:
-        """The letter that a message concerns, and whether its own key came back in it."""
-        keyed = await self._by_key(message.report)
-        if keyed is not None:
-            return keyed, True
-        if len(letters) <= 1:
-            return (letters[0] if letters else None), False
+        """The letter that a message concerns, and whether its own key came back in it with its proof."""
+        keyed, proven = await self._by_key(message.report)
+        if proven or not letters:
+            return keyed, proven
+        if len(letters) == 1:
+            return letters[0], False
         named = message.report.recipients if message.report else ()
         whom = [*(r.address for r in named), *addresses(message.first("x-failed-recipients"))]
         whom = whom or addresses(message.first("from"))
         meant = [it for it in letters if any(same_mailbox(it.to_email, address) for address in whom)]
         return (meant[0] if len(meant) == 1 else None), False
 
-    async def _by_key(self, report: DeliveryReport | None) -> SentLetter | None:
+    async def _by_key(self, report: DeliveryReport | None) -> tuple[SentLetter | None, bool]:
+        """The letter whose key came back, and whether its proof did too: any recipient of its job can guess the key."""
         parts = _KEY.fullmatch(report.key) if report else None
-        if parts is None:
-            return None
+        if report is None or parts is None:
+            return None, False
         letter = await self.mailboxes.letter_by_key(parts[1], int(parts[2]))
-        return letter if letter and letter.sender == self.lease.email else None
+        if letter is None or letter.sender != self.lease.email:
+            return None, False
+        return letter, is_proof(report.proof, report.key, self.keys.address)
 
     async def _unsubscribe(self, it: Arrived, message: InboxMessage, at: datetime, text: str) -> Finding | None:
         token = read_token(text, self.keys.tokens)

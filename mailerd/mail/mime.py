@@ -17,6 +17,7 @@ from email.policy import compat32
 from email.utils import format_datetime, quote
 from typing import Final
 
+from mailerd.core.returned import PROOF_HEADER
 from mailerd.mail.attachments import MimePart, check_size
 from mailerd.mail.templates import Content
 
@@ -72,6 +73,7 @@ class Envelope:
     """Who writes to whom. Addresses are ASCII (a domain of other letters as `xn--…`), names are any text.
 
     `key` becomes X-Mailerd-Key, by which a letter is found again: Google replaces the Message-ID, and keeps X- headers.
+    `proof` becomes X-Mailerd-Proof, by which it is believed when it comes back.
     """
 
     sender_email: str
@@ -81,6 +83,7 @@ class Envelope:
     to_name: str | None
     key: str
     list_headers: ListHeaders | None = None
+    proof: str = ""
 
     @property
     def unsubscribe_url(self) -> str:
@@ -108,6 +111,8 @@ def compose(
         _token_line("X-Mailerd-Key", envelope.key),
         "MIME-Version: 1.0",
     ]
+    if envelope.proof:
+        lines.append(_token_line(PROOF_HEADER, envelope.proof))
     if envelope.list_headers:
         lines += envelope.list_headers.lines()
     if envelope.reply_to:

@@ -1,7 +1,7 @@
 """Reads the body of a delivery notice: the report of RFC 3464, or the text that qmail and its like write instead.
 
 What is read is a stranger's: the standard library parses it, within bounds, and the letter that came back is looked at
-for its key alone.
+for its key and its proof alone.
 """
 
 import re
@@ -10,6 +10,7 @@ from email.message import Message as Mail
 from typing import Final
 
 from mailerd.core.notices import DeliveryReport, Reported
+from mailerd.core.returned import PROOF_HEADER
 
 KEY_HEADER: Final = "X-Mailerd-Key"
 MAX_NOTICE: Final = 8 * 1024 * 1024
@@ -29,7 +30,9 @@ _RETURNED: Final = re.compile(
 """Where a text notice ends and the letter that came back begins."""
 _QMAIL: Final = re.compile(r"^<([^<>\s]+@[^<>\s]+)>:?[ \t]*\n((?:[^\n]+(?:\n|\Z))+)", re.MULTILINE)
 _EXIM: Final = re.compile(r"^[ \t]{2,}([^\s<>@]+@[^\s<>]+)[ \t]*\n((?:[ \t]{4,}[^\n]+(?:\n|\Z))+)", re.MULTILINE)
-_KEY: Final = re.compile(rf"^{KEY_HEADER}:[ \t]*(\S+)[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
+_KEY, _PROOF = (
+    re.compile(rf"^{it}:[ \t]*(\S+)[ \t]*\r?$", re.IGNORECASE | re.MULTILINE) for it in (KEY_HEADER, PROOF_HEADER)
+)
 
 
 def read_notice(raw: bytes) -> DeliveryReport:
@@ -41,19 +44,19 @@ def read_notice(raw: bytes) -> DeliveryReport:
 
 
 def _read(mail: Mail) -> DeliveryReport:
-    found, texts, key = list[Reported](), list[str](), ""
+    found, texts, marks = list[Reported](), list[str](), ("", "")
     for part in _outer_parts(mail):
         kind = part.get_content_type()
         if kind in ("message/delivery-status", "message/global-delivery-status"):
             found += _reported(part)
         elif kind in ("message/rfc822", "message/global", "text/rfc822-headers", "message/global-headers"):
-            key = key or _key_of(part)
+            marks = marks if marks[0] else _marks_of(part)
         elif kind in ("text/plain", "text/html") and len(texts) < _MAX_PARTS:
             texts.append(_text(part))
     text, returned = _split(next((it for it in texts if it.strip()), ""))
-    key = key or next((it[1] for it in _KEY.finditer(returned)), "")
+    key, proof = marks if marks[0] else _marks_in(returned)
     recipients = tuple(found[:_MAX_RECIPIENTS]) or tuple(_told(text))
-    return DeliveryReport(recipients=recipients, text=text[:_MAX_TEXT], key=key)
+    return DeliveryReport(recipients=recipients, text=text[:_MAX_TEXT], key=key, proof=proof)
 
 
 def _outer_parts(mail: Mail) -> list[Mail]:
@@ -105,12 +108,17 @@ def _typed(group: Mail, name: str) -> str:
     return (rest if separator else value).strip().strip("<>")
 
 
-def _key_of(part: Mail) -> str:
+def _marks_of(part: Mail) -> tuple[str, str]:
+    """The key and the proof of the letter that came back."""
     payload = part.get_payload()
     if isinstance(payload, list) and payload and isinstance(payload[0], Mail):
-        return str(payload[0].get(KEY_HEADER, "")).strip()
-    found = _KEY.search(_decoded(part))
-    return found[1] if found else ""
+        return _field(payload[0], KEY_HEADER), _field(payload[0], PROOF_HEADER)
+    return _marks_in(_decoded(part))
+
+
+def _marks_in(text: str) -> tuple[str, str]:
+    key, proof = _KEY.search(text), _PROOF.search(text)
+    return key[1] if key else "", proof[1] if proof else ""
 
 
 def _decoded(part: Mail) -> str:

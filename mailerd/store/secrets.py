@@ -4,6 +4,7 @@ import secrets
 from dataclasses import dataclass
 from typing import Final
 
+from mailerd.core.returned import proof_of
 from mailerd.core.suppression import SECRET_BYTES, digest_of
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
@@ -26,7 +27,7 @@ class SecretKeys:
     """What suppressions and unsubscribe links are made with."""
 
     address: bytes
-    """Makes the digests of addresses. It never changes: the digests could not be made anew."""
+    """Makes the digests of addresses and the proofs of letters. It never changes: neither could be made anew."""
     tokens: dict[int, bytes]
     """Every key that ever signed a link, by its id: old links go on working."""
 
@@ -83,7 +84,7 @@ class Secrets:
 
 
 class AddressDigests:
-    """Makes the digests of addresses for the queue, once its key is loaded."""
+    """Makes the digests of addresses and the proofs of letters for the queue, once its key is loaded."""
 
     def __init__(self, database: Database) -> None:
         self._secrets = Secrets(database, timeout=database.probe_timeout)
@@ -100,9 +101,16 @@ class AddressDigests:
 
     def __call__(self, address: str) -> bytes:
         """What stands for an address."""
+        return digest_of(address, self._loaded())
+
+    def proof(self, key: str) -> str:
+        """X-Mailerd-Proof of the letter with this X-Mailerd-Key."""
+        return proof_of(key, self._loaded())
+
+    def _loaded(self) -> bytes:
         if self._key is None:
             raise RuntimeError("the key of the addresses has not been loaded")
-        return digest_of(address, self._key)
+        return self._key
 
 
 async def _read(cursor: Cursor) -> dict[str, bytes]:

@@ -74,6 +74,7 @@ class MessageBuilder:
             to_name=letter.to_name,
             key=letter.key,
             list_headers=list_headers,
+            proof=letter.proof,
         )
         domain = job.from_email.rpartition("@")[2]
         now, message_id = self._clock.now(), f"<{secrets.token_hex(16)}@{domain}>"

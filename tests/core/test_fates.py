@@ -52,6 +52,11 @@ def test_a_notice_about_somebody_else_is_not_believed(kind: Kind) -> None:
     assert consequence(Classification(kind, addresses=("eve@example.org",)), GOOGLES, to=ADA) == NOTHING
 
 
+def test_a_foreign_notice_must_name_whom_it_is_about() -> None:
+    assert consequence(Classification(Kind.HARD), FOREIGN, to=ADA) == NOTHING
+    assert consequence(Classification(Kind.HARD), GOOGLES, to=ADA) == Consequence(Fate.BOUNCED, Step.SUPPRESS)
+
+
 def test_an_answer_from_elsewhere_is_another_persons() -> None:
     it = consequence(Classification(Kind.REPLY, addresses=("boss@example.org",)), GOOGLES, to=ADA)
     assert it == Consequence(Fate.OTHER_REPLIED)

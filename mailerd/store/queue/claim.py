@@ -233,7 +233,7 @@ class Claims:
         return Claim(token, tuple(letters), (job,) if letters else (), next_in=0.0)
 
     def _owner(self, token: str) -> ClaimOwner:
-        return ClaimOwner(token, self.daemon_id, self.lease, self._digests)
+        return ClaimOwner(token, self.daemon_id, self.lease, self._digests, self._digests.proof)
 
     def _senders(self, letters: int, share: int) -> int:
         """How many senders give so many letters, if they have no limits but the default ones and enough is due."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from mailerd.core.models import ALONE_AFTER, ClaimedJob, ClaimedRecipient
+from mailerd.core.models import ALONE_AFTER, ClaimedJob, ClaimedRecipient, letter_key
 from mailerd.core.states import JobStatus, State, Transition, after
 from mailerd.core.suppression import EVERYTHING
 from mailerd.store.db.cursor import Cursor
@@ -73,6 +73,8 @@ class ClaimOwner:
     lease: timedelta
     digest: Callable[[str], bytes]
     """What stands for an address in the table of suppressions."""
+    proof: Callable[[str], str]
+    """What a letter proves itself by when it comes back, from its key."""
 
 
 @dataclass
@@ -195,7 +197,8 @@ def _letter(row: Sequence[Any], selection: JobSelection, owner: ClaimOwner, *, a
         attempt=attempt, token=owner.token, draft_id=draft, thread_id=thread, unanswered=bool(unanswered),
         checks=checks, pauses=turn.it.pauses, probing=turn.probing, sender_mode=turn.it.mode,
         sender_project=turn.it.project, latency_threshold=turn.it.latency_threshold, hour=turn.hour,
-        digest=owner.digest(to), list_id=selection.job.list_id, overrides=selection.job.overrides,
+        digest=owner.digest(to), proof=owner.proof(letter_key(job, seq)), list_id=selection.job.list_id,
+        overrides=selection.job.overrides,
     )  # fmt: skip
 
 
