@@ -157,8 +157,8 @@ def _mailbox(given: str) -> str:
 
 
 def _row(key: ApiKey) -> tuple[str, ...]:
-    senders = "any" if key.senders is None else ", ".join(sorted(key.senders))
-    calls = "all" if key.permissions is None else ", ".join(sorted(key.permissions))
+    senders = heading("any") if key.senders is None else ", ".join(sorted(key.senders))
+    calls = heading("all") if key.permissions is None else ", ".join(sorted(key.permissions))
     rate = "" if key.per_minute is None else str(key.per_minute)
     moments = (key.created_at, key.last_used_at, key.revoked_at, key.old_until)
     return str(key.id), key.name, key.hint, senders, calls, rate, *(_shown(moment) for moment in moments)

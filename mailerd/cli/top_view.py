@@ -181,8 +181,9 @@ def _no_daemon(snapshot: Snapshot) -> str:
     since = tr("no daemon was ever heard of")
     if snapshot.last_beat is not None:
         since = tr(f"no daemon has been heard of for {snapshot.last_beat} s")
-    waiting = snapshot.stats.recipients.get(State.WAITING, 0)
-    return tr(f"{since}: {counted(waiting, 'letter')} {'waits' if waiting == 1 else 'wait'}; start one: mailerd run")
+    number = snapshot.stats.recipients.get(State.WAITING, 0)
+    waiting = f"{counted(number, 'letter')} {'waits' if number == 1 else 'wait'}"
+    return tr(f"{since}: {waiting}; start one: mailerd run")
 
 
 def empty_page(trouble: str) -> Group:
@@ -344,6 +345,6 @@ def _troubles(troubles: Sequence[LetterFailure], *, failed: bool) -> Table:
         nothing = Text(said) if failed else Text(tr("nothing within a day"), "green")
         return table([""], [[nothing]], soft=frozenset({0}))
     rows: list[list[str | Text]] = [
-        [f"{it.at:%H:%M:%S}", it.what, it.to_email, it.error.replace("\n", " ")] for it in troubles
+        [f"{it.at:%H:%M:%S}", heading(it.what), it.to_email, tr(it.error).replace("\n", " ")] for it in troubles
     ]
     return table([""] * 4, rows, soft=frozenset({2, 3}))

@@ -256,8 +256,8 @@ def _standing(it: WebhookEndpoint) -> str:
 
 
 def _row(it: WebhookEndpoint) -> tuple[str, ...]:
-    types = "all" if it.types is None else ", ".join(it.types)
-    senders = "any" if it.senders is None else ", ".join(sorted(it.senders))
+    types = heading("all") if it.types is None else ", ".join(it.types)
+    senders = heading("any") if it.senders is None else ", ".join(sorted(it.senders))
     failing = it.state is EndpointState.ON and it.failing_since
     state = "failing" if failing else it.state.value
     return it.name, state, _at(it.failing_since or it.created_at), types, senders, shown_url(it.url)

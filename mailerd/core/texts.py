@@ -31,9 +31,13 @@ _KINDS: Final = {
     "span": re.compile(r"[\d.]+ (?:d|h|min|s|ms)(?: \d+ (?:h|min|s))?"),
     "time": re.compile("[^;,]*"),
     "name": re.compile(r"\S+"),
-    "number": re.compile(r"[\d,.]+"),
+    "number": re.compile(r"[\d,.:]+"),
 }
 """What a field looks like whose kind says more than "any text"."""
+_NO_SPACE: Final = re.compile(
+    r" +(?=[，。；：、（）？！])|(?<=[，。；：、（）？！]) +(?=[\u4e00-\u9fff])"
+    r"|(?<=[\u4e00-\u9fff]) (?=[\u4e00-\u9fff])"
+)
 _CJK: Final = re.compile(r"[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]")
 
 
@@ -113,8 +117,8 @@ class Catalogue:
     """All texts of a program: reads English sentences in Chinese.
 
     A field of the Chinese template says what its value is: `{why:text}` is a sentence of the catalogue itself,
-    `{wait:span}` a duration, `{at:time}` a moment, `{n:number}` a number, `{who:name}` has no spaces, and all others
-    stay as they are.
+    `{wait:span}` a duration, `{at:time}` a moment, `{n:number}` a number or a time of day, `{who:name}` has no
+    spaces, and all others stay as they are.
     """
 
     def __init__(self, *tables: Mapping[str, str]) -> None:
@@ -191,8 +195,8 @@ class Catalogue:
 
 
 def _spaced(text: str) -> str:
-    """Chinese without the spaces that stood between an English word and a Chinese mark."""
-    return re.sub(r" +(?=[，。；：、（）？！])|(?<=[，。；：、（）？！]) +(?=[\u4e00-\u9fff])", "", text)
+    """Chinese without the spaces that stood beside an English word where Chinese has come in its place."""
+    return _NO_SPACE.sub("", text)
 
 
 def is_chinese(text: str) -> bool:

@@ -167,7 +167,7 @@ class _Sandbox:
         assert demo is not None  # noqa: S101 # only a demonstration sends
         async with Api(base, key=key) as api:
             await api.ready()
-            taken = "" if base.endswith(f":{_INTAKE_PORT}") or self._options.intake_port is not None else _TAKEN
+            taken = "" if base.endswith(f":{_INTAKE_PORT}") or self._options.intake_port is not None else tr(_TAKEN)
             self._screen.step("daemon", tr(f"{base} (process {daemon.pid}{taken})"))
             link = (await commands.ask("console", "login")).split()[-1]
             self._screen.step("console", tr(f"{link} (signs you in once; `mailerd console login` makes another)"))

@@ -77,7 +77,7 @@ def of_letter(story: RecipientHistory, queue: Queue) -> list[str]:
     """The whole story of one letter."""
     lines = [
         tr(f"Recipient {story.id}: {story.to_email}, job {story.job_id}, from {story.sender}."),
-        f"{moment(story.accepted_at)}  accepted.",
+        f"{moment(story.accepted_at)}  {tr('accepted.')}",
     ]
     log = [f"{moment(one.at)}  {_attempt(one)}" for one in story.log]
     if story.left_out:
@@ -256,7 +256,7 @@ def of_job(job: Job, inputs: ForecastInputs | None = None, *, asked: Sequence[Re
         tr(f"Accepted {moment(job.created_at)}")
         + (tr(f", to be sent from {moment(job.send_at)} on") if job.send_at > job.created_at else "")
         + (tr(f", begun {moment(job.started_at)}") if job.started_at else tr(", not begun"))
-        + (tr(f", finished {moment(job.finished_at)}.") if job.finished_at else "."),
+        + (tr(f", finished {moment(job.finished_at)}.") if job.finished_at else tr(".")),
     ]
     lines += [f"{moment(one.at)}  {_asked(one)}" for one in reversed(asked) if one.changed]
     if job.finished_at:

@@ -172,7 +172,7 @@ TEXTS: Final = {
     "its recipient left the list": "收件人退订了列表",
     " `mailerd jobs retry {job_id} --bounced {fate_kind}` sends such letters again.": " `mailerd jobs retry {job_id} --bounced {fate_kind}` 会再次发送此类邮件。",
     "Fate: {words} at {fate_at}{reason}.": "结局：{words:text}，{fate_at:time}{reason:text}。",
-    " Of the sent ones, {fates}.": " 已发送的邮件中，{fates}。",
+    " Of the sent ones, {fates}.": " 已发送的邮件中，{fates:text}。",
     "Send those again that bounced: soft, blocked, unknown or hard.": "再次发送被退回的邮件：soft、blocked、unknown 或 hard。",
     "one of {bounce_kinds}, without --unsure": "必须是 {bounce_kinds} 之一，且不带 --unsure",
     "*: a limit of its own; `mailerd senders set EMAIL --default all` ends it": "*：单独设置的限额；`mailerd senders set EMAIL --default all` 可取消",

@@ -3,6 +3,23 @@
 from typing import Final
 
 HEADINGS: Final = {
+    "released": "放回",
+    "deferred": "推迟",
+    "lost": "结果不明",
+    "found": "已查到",
+    "missing": "未查到",
+    "lapsed": "租约到期",
+    "undone": "撤回",
+    "retried": "重试",
+    "any": "任意",
+    "all": "全部",
+    "number": "编号",
+    "at": "时间",
+    "code": "代码",
+    "domain": "域名",
+    "bounced": "退回",
+    "console": "控制台",
+    "database: SKIP LOCKED": "数据库：SKIP LOCKED",
     "Shapes": "数据结构",
     "Parameters": "参数",
     "Body": "请求正文",

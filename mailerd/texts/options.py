@@ -173,7 +173,7 @@ TEXTS: Final = {
     " (and {it})": "（及 {it:text}）",
     "{email} sends nothing until {repair}{more}": "{email} 不发送，等待处理：{repair:text}{more:text}",
     "no daemon was ever heard of": "从未有守护进程报告",
-    "{since}: {waiting} {it}; start one: mailerd run": "{since:text}：{waiting} {it:text}；请启动：mailerd run",
+    "{since}: {waiting}; start one: mailerd run": "{since:text}：{waiting:text}；请启动：mailerd run",
     " ({room} of {number})": "（{room} / {number}）",
     "answered in {took}, {age} s ago": "{age} 秒前在 {took:span}内应答",
     "answers, {took}{writer}": "有应答，用时 {took}{writer:text}",

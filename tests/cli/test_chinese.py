@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 from rich.cells import cell_len
@@ -13,6 +14,13 @@ from mailerd.cli.check import _broken
 from mailerd.cli.checks.result import warn
 
 FRAME = re.compile(r"Usage|OPTIONS|COMMAND|ARGS|Options|Arguments|Commands|Show |Install |required|default:|env var")
+
+
+@pytest.fixture
+def _chinese() -> Iterator[None]:
+    texts.speak("zh")
+    yield
+    texts.speak("en")
 
 
 @pytest.mark.parametrize("words", [[], ["send"], ["jobs"], ["jobs", "pause"], ["sandbox"]])
@@ -25,6 +33,7 @@ def test_help_has_no_english_frame(words: list[str]) -> None:
     assert FRAME.findall(it.stdout) == []
 
 
+@pytest.mark.usefixtures("_chinese")
 def test_a_finding_is_broken_at_the_columns_of_its_characters() -> None:
     texts.speak("zh")
     remedy = (
@@ -38,3 +47,21 @@ def test_a_finding_is_broken_at_the_columns_of_its_characters() -> None:
     assert max(map(cell_len, lines)) <= 60
     assert all(each.startswith(" " * 6) and each[6] not in " ，。；：、）？！" for each in lines[1:])
     assert "".join(each.strip() for each in lines).replace(" ", "") == line.replace(" ", "")
+
+
+SAID = {
+    "paused until 09:49:23: project limit": "已暂停至 09:49:23：云项目限额",
+    "paused until the sign-in is renewed: `mailerd auth login --sender me@example.com`": (
+        "已暂停，等待处理：重新登录：`mailerd auth login --sender me@example.com`"
+    ),
+    " Of the sent ones, 9 bounced, 7 answered.": " 已发送的邮件中，9 封被退回，7 封得到回复。",
+    "2 jobs, 1,204 waiting, 120 a minute, done about 09:49": "2 个任务，1,204 封等待，每分钟 120 封，预计 09:49 完成",
+    "no daemon was ever heard of: 16,800 letters wait; start one: mailerd run": (
+        "从未有守护进程报告：16,800 封邮件等待；请启动：mailerd run"
+    ),
+}
+
+
+@pytest.mark.parametrize("english", SAID)
+def test_figures_and_pauses_are_said_in_chinese(english: str) -> None:
+    assert texts.in_chinese(english) == SAID[english]

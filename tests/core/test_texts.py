@@ -25,7 +25,7 @@ BOOK = Catalogue(
         ("no answer from Google: reset by peer", "Google 没有应答：reset by peer"),
         ("no answer from Google: no answer within 90 s", "Google 没有应答：90 秒内没有应答"),
         ("no answer within 2 h 5 min", "2 小时 5 分钟内没有应答"),
-        ("the sender is paused until Friday 09:02 UTC", "发件邮箱暂停至 周五 09:02 UTC"),
+        ("the sender is paused until Friday 09:02 UTC", "发件邮箱暂停至周五 09:02 UTC"),
         ("no answer within 3 s; nothing was stored", "3 秒内没有应答；未保存任何内容"),
         ("1 letter is unsure", "1 封邮件结果未定"),
         ("1,200 letters are unsure", "1,200 封邮件结果未定"),

@@ -132,5 +132,6 @@ async def test_without_a_wish_of_the_browser_the_pages_speak_the_language_of_the
         _, plain = await _page(browser, "/")
         async with browser.get("/", headers={"Accept-Language": "en"}) as answer:
             english = await answer.text()
+    texts.speak("en")
     assert 'lang="zh-CN"' in plain
     assert 'lang="en"' in english
