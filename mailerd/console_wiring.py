@@ -62,7 +62,7 @@ def _services(
         actions=JobActions(
             database, timeout=settings.database.connect_timeout, in_flight=timedelta(seconds=settings.gmail.in_flight)
         ),
-        forecasts=ForecastReader(database, limits, timeout), history=HistoryReader(database),
+        forecasts=ForecastReader(database, limits, timeout), history=HistoryReader(database, timeout),
         keys=ApiKeys(database, timeout=timeout), sessions=Sessions(database, timeout), tallies=Tallies(database),
         queries=ConsoleQueries(database), library=TemplateLibrary(Path(folder) if folder else None), limits=limits,
         stats=stats, outage=lambda: database.outage, wake=wake, events=WebEvents(sink), clock=clock,

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -13,8 +13,8 @@ from mailerd.store.db.cursor import Cursor, Statement
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import utc
 
-MAX_FAILURES: Final = 5_000
-"""Failed letters of a job that are read to group them."""
+MAX_FAILURES: Final = 2_000
+"""Failed letters of a job that are read to group them: each may have a reason of its own."""
 MAX_CAUSES: Final = 20
 """Causes that are shown."""
 MAX_UNDONE: Final = 1_000
@@ -23,9 +23,7 @@ READ_TIMEOUT: Final = 2.0
 """Seconds for one query."""
 
 FAILURES: Final = f"""
-SELECT f.error, COUNT(*), MIN(f.id) FROM (
-  SELECT error, id FROM job_recipients FORCE INDEX (claim)
-   WHERE job_id = %s AND status = 'failed' LIMIT {MAX_FAILURES}) f GROUP BY f.error"""
+SELECT error, id FROM job_recipients FORCE INDEX (claim) WHERE job_id = %s AND status = 'failed' LIMIT {MAX_FAILURES}"""
 JOB_OF: Final = "SELECT r.job_id, r.seq, r.to_email, r.to_name, r.variables FROM job_recipients r WHERE r.id = %s"
 DOUBTS: Final = """
 SELECT r.id, r.job_id, r.to_email, j.sender_email, r.updated_at, r.lease_until, r.checks, r.error
@@ -193,19 +191,21 @@ class ConsoleQueries:
         return await self.database.request(work, what=what, bound=READ_TIMEOUT, read_only=True)
 
 
-def group_failures(rows: Sequence[tuple[str | None, int, int]]) -> list[FailureCause]:
-    """Rows of reason, number and example, by the cause that they share."""
-    groups: dict[str, list[tuple[str, int, int]]] = {}
-    for error, letters, example in rows:
-        said = error or ""
-        groups.setdefault(_IDENTIFIER.sub("…", _ADDRESS.sub("…", said)), []).append((said, letters, example))
+def group_failures(rows: Iterable[tuple[str | None, int]]) -> list[FailureCause]:
+    """Rows of reason and letter, by the cause that they share."""
+    letters: dict[str, list[int]] = {}
+    for error, id_ in rows:
+        letters.setdefault(error or "", []).append(id_)
+    groups: dict[str, list[str]] = {}
+    for said in letters:
+        groups.setdefault(_IDENTIFIER.sub("…", _ADDRESS.sub("…", said)), []).append(said)
     causes = [
         FailureCause(
-            hashlib.sha256(text.encode()).hexdigest()[:12], text if len(members) > 1 else members[0][0],
-            sum(letters for _, letters, _ in members), min(example for *_, example in members),
-            frozenset(error for error, *_ in members),
+            hashlib.sha256(text.encode()).hexdigest()[:12], text if len(reasons) > 1 else reasons[0],
+            sum(len(letters[reason]) for reason in reasons), min(min(letters[reason]) for reason in reasons),
+            frozenset(reasons),
         )
-        for text, members in groups.items()
+        for text, reasons in groups.items()
     ]  # fmt: skip
     return sorted(causes, key=lambda it: -it.letters)[:MAX_CAUSES]
 

@@ -132,9 +132,10 @@ class DaemonInfo:
 
 @dataclass(frozen=True)
 class HistoryReader:
-    """Reads; writes nothing."""
+    """Reads; writes nothing. `timeout`: seconds for an answer; None: the limit of any statement."""
 
     database: Database
+    timeout: float | None = None
 
     async def of_recipient(self, recipient: int) -> list[RecipientHistory]:
         """One, or none."""
@@ -149,7 +150,7 @@ class HistoryReader:
             await cursor.execute(f"{_RECIPIENT} {where}", values)
             return [_history(row, *await _log(cursor, row[0])) for row in await cursor.fetchall()]
 
-        return await self.database.read(work, what="read a story")
+        return await self.database.read(work, what="read a story", bound=self.timeout)
 
     async def queued_before(self, story: RecipientHistory) -> int:
         """How many letters of its own job are claimed before a letter that waits."""
@@ -159,7 +160,7 @@ class HistoryReader:
             await cursor.execute(_BEFORE, (story.job_id, due, due, story.id))
             return int((await cursor.fetchone())[0])
 
-        return await self.database.read(work, what="read a place in the queue")
+        return await self.database.read(work, what="read a place in the queue", bound=self.timeout)
 
     async def failures_of(self, job: str) -> list[LetterFailure]:
         """What has failed or is in doubt in a job."""
@@ -171,7 +172,7 @@ class HistoryReader:
                 for to, id_, error, at, status, job_id in await cursor.fetchall()
             ]
 
-        return await self.database.read(work, what="read failures")
+        return await self.database.read(work, what="read failures", bound=self.timeout)
 
     async def proofs_of(self, job: str) -> dict[Proof | None, int]:
         """How many letters of a job are sent by each proof, the strongest first."""
@@ -180,7 +181,7 @@ class HistoryReader:
             await cursor.execute(_PROOFS, (job,))
             return dict(await cursor.fetchall())
 
-        found = await self.database.read(work, what="count by proof")
+        found = await self.database.read(work, what="count by proof", bound=self.timeout)
         return {proof: found[proof] for proof in (*Proof, None) if found.get(proof)}
 
     async def last_failures(self, *, limit: int) -> list[LetterFailure]:
@@ -193,7 +194,7 @@ class HistoryReader:
                 for at, to, id_, error, event, job in await cursor.fetchall()
             ]
 
-        return await self.database.read(work, what="read the last failures")
+        return await self.database.read(work, what="read the last failures", bound=self.timeout)
 
     async def last_heartbeat(self) -> int | None:
         """Seconds since the last heartbeat of any daemon, stopped ones included; None: there was none."""
@@ -203,7 +204,7 @@ class HistoryReader:
             silent: int | None = (await cursor.fetchone())[0]
             return silent
 
-        return await self.database.read(work, what="read the last beat")
+        return await self.database.read(work, what="read the last beat", bound=self.timeout)
 
     async def daemons(self) -> list[DaemonInfo]:
         """The daemons with a recent heartbeat."""
@@ -212,7 +213,7 @@ class HistoryReader:
             await cursor.execute(_DAEMONS, (_SHOWN,))
             return [DaemonInfo(*row) for row in await cursor.fetchall()]
 
-        return await self.database.read(work, what="read the daemons")
+        return await self.database.read(work, what="read the daemons", bound=self.timeout)
 
 
 async def _log(cursor: Cursor, recipient: int) -> tuple[tuple[Attempt, ...], int]:

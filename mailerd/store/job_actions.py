@@ -195,8 +195,8 @@ class JobActions:
                 await cursor.execute(_PRIORITY, (priority, job.id))
                 return ActionResult(priority != job.priority, 0, job.status)
 
-    async def actions(self, job_id: str) -> list[RecordedAction]:
-        """What was asked of a job, the last hundred requests, the newest first."""
+    async def actions(self, job_id: str, *, within: float | None = None) -> list[RecordedAction]:
+        """What was asked of a job, the last hundred requests, the newest first. `within`: seconds, if not the usual."""
 
         async def work(cursor: Cursor) -> list[RecordedAction]:
             await cursor.execute(
@@ -207,7 +207,7 @@ class JobActions:
             return [_action(row) for row in await cursor.fetchall()]
 
         return await self._database.request(
-            work, what="read what was asked of a job", bound=self._timeout, read_only=True
+            work, what="read what was asked of a job", bound=within or self._timeout, read_only=True
         )
 
 

@@ -17,6 +17,7 @@ from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import naive, utc
 from mailerd.store.idempotency import claim_key
+from mailerd.store.job_recipients import recipients_statement
 from mailerd.store.new_job import NewJob, NewRecipient
 
 ROWS_PER_STATEMENT: Final = 500
@@ -57,15 +58,6 @@ _JOBS: Final = (
     "FROM jobs j LEFT JOIN senders s ON s.email = j.sender_email "
     "LEFT JOIN (SELECT job_id, status, COUNT(*) AS number FROM job_recipients WHERE job_id IN %s "
     "GROUP BY job_id, status) c ON c.job_id = j.id WHERE j.id IN %s"
-)
-RECIPIENT_COLUMNS: Final = (
-    "r.id, r.seq, r.to_email, r.to_name, r.status, r.attempts, r.error, r.message_id, r.due_at, r.sent_at, "
-    "r.updated_at, r.proof, r.fate, r.fate_kind, r.fate_code, r.fate_reason, r.fate_at"
-)
-_RECIPIENTS: Final = f"SELECT {RECIPIENT_COLUMNS} FROM job_recipients r WHERE r.job_id = %s AND r.seq > %s"
-# A letter that has a fate has a notice: so few rows are looked through, however large the job is.
-_HAS_FATE: Final = (
-    " AND r.fate = %s AND r.id IN (SELECT n.recipient_id FROM notices n FORCE INDEX (job) WHERE n.job_id = %s)"
 )
 
 
@@ -295,20 +287,10 @@ class Jobs:
         fate: Fate | None = None,
     ) -> list[Recipient]:
         """Recipients in the order of the request, those whose `seq` is above `after`."""
-        values: list[object] = [job_id, after]
-        condition = ""
-        if status is not None:
-            condition = " AND status = %s"
-            values.append(status.value)
-        if email is not None:
-            condition += " AND to_email = %s"
-            values.append(email)
-        if fate is not None:
-            condition += _HAS_FATE
-            values += [fate.value, job_id]
+        statement = recipients_statement(job_id, status=status, after=after, limit=limit, email=email, fate=fate)
 
         async def work(cursor: Cursor) -> list[Recipient]:
-            await cursor.execute(f"{_RECIPIENTS}{condition} ORDER BY seq LIMIT %s", (*values, limit))
+            await cursor.execute(*statement)
             return [recipient_of(row) for row in await cursor.fetchall()]
 
         return await self._database.request(work, what="read recipients", bound=self._timeout, read_only=True)

@@ -7,7 +7,8 @@ from typing import Any, Final
 from mailerd.core.suppression import canonical
 from mailerd.store.db.cursor import Cursor, Statement
 from mailerd.store.db.database import Database
-from mailerd.store.jobs import RECIPIENT_COLUMNS, Recipient, recipient_of
+from mailerd.store.job_recipients import RECIPIENT_COLUMNS
+from mailerd.store.jobs import Recipient, recipient_of
 
 # Index and order are given: the server may else read all letters from the newest back, since LIMIT makes that look
 # cheap, or begin with all jobs of the senders.

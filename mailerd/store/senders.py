@@ -1,6 +1,6 @@
 """Senders as an operator sees and changes them: their limits, state and pauses; every change is idempotent."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -9,7 +9,7 @@ from mailerd.core.event_types import EventType
 from mailerd.core.pauses import MANUAL
 from mailerd.core.rate_limit import FOREVER
 from mailerd.errors import MailerdError
-from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.cursor import Cursor, Statement
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import naive, rfc3339
 from mailerd.store.outbox import insert_events
@@ -39,8 +39,22 @@ UPDATE senders FORCE INDEX (PRIMARY)
 _KNOWN: Final = """
 SELECT EXISTS(SELECT 1 FROM senders WHERE email = %s) OR EXISTS(SELECT 1 FROM jobs WHERE sender_email = %s)"""
 _WAITING: Final = """
-SELECT COUNT(*) FROM jobs j FORCE INDEX (next_claim) JOIN job_recipients r FORCE INDEX (claim)
-    ON r.job_id = j.id AND r.status = 'waiting' WHERE j.sender_email = %s AND j.claimable = 1"""
+SELECT COUNT(*) FROM (
+  SELECT 1 FROM jobs j FORCE INDEX (next_claim) STRAIGHT_JOIN job_recipients r FORCE INDEX (claim)
+      ON r.job_id = j.id AND r.status = 'waiting' WHERE j.sender_email = %s AND j.claimable = 1 LIMIT %s) counted"""
+MAX_COUNTED: Final = 10_000
+"""Waiting letters of a sender that a page counts."""
+_NO_BOUND: Final = 1 << 62
+
+
+def some_statement(only: Collection[str] | None, limit: int) -> Statement:
+    """What `some` asks; a test has it explained."""
+    if only is None:
+        return f"SELECT {COLUMNS} FROM senders FORCE INDEX (PRIMARY) ORDER BY email LIMIT %s", (limit,)
+    return (
+        f"SELECT {COLUMNS} FROM senders FORCE INDEX (PRIMARY) WHERE email IN %s ORDER BY email LIMIT %s",
+        (tuple(only) or ("",), limit),
+    )
 
 
 class SenderError(MailerdError):
@@ -72,16 +86,39 @@ class Senders:
         """
         return await self.database.read(self._all, what="list senders")
 
+    async def some(self, *, only: Collection[str] | None, limit: int, within: float) -> list[SenderSummary]:
+        """The first ones by address, of `only` where it is given, with letters counted up to MAX_COUNTED.
+
+        `within`: seconds that the database gets for it.
+
+        Raises:
+            DatabaseError: they cannot be read.
+        """
+
+        async def work(cursor: Cursor) -> list[SenderSummary]:
+            await cursor.execute(*some_statement(only, limit))
+            return await self._summaries(cursor, await cursor.fetchall(), most=MAX_COUNTED)
+
+        return await self.database.request(work, what="list senders", bound=within, read_only=True)
+
     async def _all(self, cursor: Cursor) -> list[SenderSummary]:
         await cursor.execute(_ALL)
-        rows = await cursor.fetchall()
-        return [await self._now(cursor, rate_limits.sender_state(row, self.defaults)) for row in rows]
+        return await self._summaries(cursor, await cursor.fetchall(), most=_NO_BOUND)
 
-    async def _now(self, cursor: Cursor, it: SenderState) -> SenderSummary:
-        hours = (await rate_limits.sent_by_hour(cursor, (it.email,), now=it.now))[it.email]
-        used = sum(number for hour, number in hours.items() if hour > it.now - timedelta(hours=25))
-        await cursor.execute(_WAITING, (it.email,))
-        return SenderSummary(it, used=used, waiting=int((await cursor.fetchone())[0]))
+    async def _summaries(self, cursor: Cursor, rows: Sequence[Any], *, most: int) -> list[SenderSummary]:
+        states = [rate_limits.sender_state(row, self.defaults) for row in rows]
+        if not states:
+            return []
+        now = states[0].now
+        hours = await rate_limits.sent_by_hour(cursor, [it.email for it in states], now=now)
+        counts = await cursor.fetch_batch([(_WAITING, (it.email, most)) for it in states])
+        return [
+            SenderSummary(
+                it, used=sum(number for hour, number in hours[it.email].items() if hour > now - timedelta(hours=25)),
+                waiting=int(count[0][0]),
+            )
+            for it, count in zip(states, counts, strict=True)
+        ]  # fmt: skip
 
     async def change(self, email: str, limits: Mapping[str, float | None]) -> SenderSummary:
         """Give a sender limits of its own (None: the default again); one that is not known yet is made.
@@ -114,7 +151,8 @@ class Senders:
         if any(getattr(before.limits, name) != getattr(after.limits, name) for name in warm) and after.limits.warm_up:
             await cursor.execute(_WARMS_ANEW, (email,))
         await cursor.execute(_LOOK, (email,))
-        return await self._now(cursor, await self._read(cursor, email))
+        await cursor.execute(_LOCK, (email,))
+        return (await self._summaries(cursor, await cursor.fetchall(), most=_NO_BOUND))[0]
 
     async def _read(self, cursor: Cursor, email: str) -> SenderState:
         await cursor.execute(_LOCK, (email,))

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from mailerd.core.event_types import EventType
 from mailerd.core.webhook_retries import DeliveryStatus
-from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.cursor import Cursor, Statement
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import naive, utc
 from mailerd.store.webhooks import WebhookEndpoint, senders_json, types_json, wanted
@@ -69,11 +69,9 @@ class WebhookDeliveries:
         self, id_: str, *, before: int | None = None, status: DeliveryStatus | None = None, limit: int = 100
     ) -> list[WebhookDelivery]:
         """Deliveries, the newest event first; those before the place `before` of the feed."""
-        statement = _DELIVERIES.format(status=" AND d.status = %s" if status else "")
-        values = (id_, before if before is not None else 1 << 62, *([status.value] if status else []), limit)
 
         async def work(cursor: Cursor) -> list[WebhookDelivery]:
-            await cursor.execute(statement, values)
+            await cursor.execute(*deliveries_statement(id_, before, status, limit))
             return [_delivery(row) for row in await cursor.fetchall()]
 
         return await self._database.request(work, what="list deliveries", bound=self._timeout, read_only=True)
@@ -110,6 +108,12 @@ class WebhookDeliveries:
             total += await self._database.request(work, what="replay events", bound=self._timeout)
             start = end
         return total
+
+
+def deliveries_statement(id_: str, before: int | None, status: DeliveryStatus | None, limit: int) -> Statement:
+    """What `page` asks; a test has it explained."""
+    values = (id_, before if before is not None else 1 << 62, *([status.value] if status else []), limit)
+    return _DELIVERIES.format(status=" AND d.status = %s" if status else ""), values
 
 
 def _delivery(row: tuple[Any, ...]) -> WebhookDelivery:

@@ -13,13 +13,16 @@ from mailerd.errors import DatabaseError
 from mailerd.mail.addresses import Addresses
 from mailerd.store import describe
 from mailerd.store.api_keys import Permission
-from mailerd.store.console_queries import FailureCause
-from mailerd.store.history import HistoryReader
+from mailerd.store.console_queries import MAX_FAILURES, FailureCause
 from mailerd.store.jobs import Job
 from mailerd.web.jobs_page import apply
 from mailerd.web.services import MAX_LISTED, ConsoleRequest
 
 MAX_PRIORITY: Final = 100
+TIMEOUT: Final = 2.0
+"""Seconds for one query."""
+FAILURES_SHARED: Final = 10.0
+"""Seconds for which the failures of a job by their cause are shared."""
 _TABS: Final = (State.WAITING, State.SENDING, State.UNSURE, State.SENT, State.FAILED, State.CANCELLED)
 
 
@@ -53,17 +56,24 @@ async def show(it: ConsoleRequest) -> web.Response:
         job.id, status=tab if isinstance(tab, State) else None, fate=tab if isinstance(tab, Fate) else None,
         after=after, limit=MAX_LISTED + 1, email=_address(email) if email else None,
     )  # fmt: skip
-    asked = await services.actions.actions(job.id)
+    asked = await services.actions.actions(job.id, within=TIMEOUT)
     subject, template, sender_name = await services.queries.subject(job.id)
-    causes = await services.queries.failures(job.id) if job.counts[State.FAILED] else []
+    causes = await _failures(it, job) if job.counts[State.FAILED] else []
     return it.page(
         "job.html", active="jobs", job=job, tabs=_TABS, tab=tab,
         fates=((Fate.BOUNCED, job.bounced), (Fate.REPLIED, job.replied)), email=email, recipients=found[:MAX_LISTED],
         more=found[MAX_LISTED - 1].seq if len(found) > MAX_LISTED else None, subject=subject, template=template,
-        sender_name=sender_name, causes=causes, asked=asked, story=await _story(it, job), rate=_rate(job),
+        sender_name=sender_name, causes=causes, grouped=MAX_FAILURES,
+        asked=asked, story=await _story(it, job), rate=_rate(job),
         may_control=it.may(Permission.CONTROL), changes=_possible(job), live=True,
         done=job.total - sum(job.counts[state] for state in OPEN),
     )  # fmt: skip
+
+
+async def _failures(it: ConsoleRequest, job: Job) -> list[FailureCause]:
+    """What failed by its cause, read once a while for all who look, and anew when the number of failures changes."""
+    place = ("failures", job.id, job.counts[State.FAILED])
+    return await it.services.shared.get(place, FAILURES_SHARED, lambda: it.services.queries.failures(job.id))
 
 
 def _tab(text: str) -> State | Fate | None:
@@ -79,7 +89,7 @@ async def _story(it: ConsoleRequest, job: Job) -> list[str]:
         return []
     try:
         inputs = (await it.services.forecasts.read_all([job.id])).get(job.id)
-        daemons = await HistoryReader(it.services.database).daemons()
+        daemons = await it.services.history.daemons()
     except DatabaseError:
         inputs, daemons = None, []
     return [*describe.of_job(job, inputs)[2:], *describe.no_daemon(daemons)]

@@ -1,6 +1,6 @@
 """Senders: what each has used of its minute and its day, its pause, its limits; pausing, resuming, changing them."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from typing import Final
 
@@ -11,7 +11,7 @@ from mailerd.events.runbook import RUNBOOKS
 from mailerd.events.runbook_pauses import PAUSE_RUNBOOKS
 from mailerd.store.api_keys import Permission
 from mailerd.store.inbox.read_notices import BOUNCE_KINDS
-from mailerd.store.senders import LIMITS, Senders, SenderSummary
+from mailerd.store.senders import LIMITS, MAX_COUNTED, Senders, SenderSummary
 from mailerd.web.charts import SHOWN, gauge_svg
 from mailerd.web.inbox_page import bounces_by_domain
 from mailerd.web.services import ConsoleRequest
@@ -23,30 +23,33 @@ PAUSES: Final[Mapping[str, timedelta | None]] = {
 MAX_LIMIT: Final = 100_000_000
 MAX_REASON: Final = 200
 MAX_SENDERS: Final = 200
+TIMEOUT: Final = 2.0
+"""Seconds for one query."""
 
 
-async def _all(it: ConsoleRequest) -> list[SenderSummary]:
-    found = await Senders(it.services.database, it.services.limits()).all()
-    return [each for each in found if it.key.may_send(each.state.email)]
+async def _read(it: ConsoleRequest, only: Collection[str] | None) -> list[SenderSummary]:
+    senders = Senders(it.services.database, it.services.limits())
+    return await senders.some(only=only, limit=MAX_SENDERS + 1, within=TIMEOUT)
 
 
 async def show(it: ConsoleRequest) -> web.Response:
     """All that the key may see."""
-    found = await _all(it)
+    found = await _read(it, it.key.senders)
     stats = it.services.stats()
     minutes = {each.email: each.used_minute for each in stats.senders} if stats else {}
     return it.page(
         "senders.html", active="senders", senders=found[:MAX_SENDERS], more=len(found) > MAX_SENDERS, minutes=minutes,
-        gauge=gauge_svg, live=True, repair=repair,
+        gauge=gauge_svg, live=True, repair=repair, counted=MAX_COUNTED,
     )  # fmt: skip
 
 
 async def one(it: ConsoleRequest) -> web.Response:
     """One sender."""
     email = it.http.match_info["email"].lower()
-    summary = next((each for each in await _all(it) if each.state.email == email), None)
-    if summary is None:
+    found = await _read(it, [email]) if it.key.may_send(email) else []
+    if not found:
         it.missing()
+    summary = found[0]
     span = it.http.query.get("span", "24h")
     drawn = await chart_of(it, span if span in SPANS else "24h", [email])
     state = summary.state
@@ -55,7 +58,7 @@ async def one(it: ConsoleRequest) -> web.Response:
         "sender.html", active="senders", sender=summary, chart_drawn=drawn, kinds=SHOWN, spans=list(SPANS),
         span_chosen=span, names=LIMITS, may_control=it.may(Permission.CONTROL), gauge=gauge_svg, book=book,
         mend=repair(state.pause_cause, state.paused_until, sender=email, now=state.now), live=False,
-        domains=await bounces_by_domain(it, [email]), bounce_kinds=BOUNCE_KINDS,
+        domains=await bounces_by_domain(it, [email]), bounce_kinds=BOUNCE_KINDS, counted=MAX_COUNTED,
     )  # fmt: skip
 
 

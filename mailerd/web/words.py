@@ -287,6 +287,7 @@ CHINESE: Final[Mapping[str, str]] = {
     "{sender} is paused by a person: {reason}": "{sender} 已由人工暂停：{reason}",
     "{sender} is paused {until}: {reason}": "{sender} 已暂停（{until}）：{reason}",
     "{sender} is paused.": "{sender} 已暂停。",
+    "Of {n} letters that failed; retry these, and the next ones are shown.": "仅列失败邮件中的 {n} 封；重试后显示其余。",
     "Nothing was undone.": "没有撤回。",
     "Retry those that bounced softly": "重试软退信",
     "These letters were called sent, and it turned out that they were not; they wait again.": (

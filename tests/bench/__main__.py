@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.bench import commands, hostile, neighbours, peer, sending, sharing, storing, suppressing, webhooks
+from tests.bench import commands, console, hostile, neighbours, peer, sending, sharing, storing, suppressing, webhooks
 from tests.bench.result import Result, table
 
 
@@ -24,6 +24,7 @@ def _measures(letters: int) -> dict[str, Callable[[], Result | Sequence[Result]]
         "shares": sharing.shares,
         "hostile": hostile.hostile,
         "commands": commands.commands,
+        "console": console.console,
         "peer": lambda: peer.peer(letters=letters),
         "suppressions": suppressing.suppressions,
         "daemons2": lambda: sending.daemons(2, letters=letters),

@@ -1,0 +1,218 @@
+"""What a page of the console costs over a large database, and what ten viewers cost."""
+
+import http.client
+import statistics
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+from urllib.parse import urlencode
+
+from tests.bench.place import Daemon, Place, Usage, place
+from tests.bench.result import Result
+
+JOBS: Final = 10_000
+LETTERS: Final = 1_000_000
+BIG: Final = 100_000
+"""Letters of one job, of which FAILED failed, for as many reasons as there are addresses."""
+FAILED: Final = 40_000
+NOTICES: Final = 50_000
+SENDERS: Final = 50
+_TIMES: Final = 20
+_GOAL_MS: Final = 150.0
+_WATCHED_S: Final = 30.0
+_REFRESH_S: Final = 3.0
+"""A page that is watched fetches itself anew that often at most: TICK_INTERVAL of mailerd/web/live.py."""
+_BIG_JOB: Final = f"{JOBS:026}"
+_OPEN_JOB: Final = f"{JOBS - 1:026}"
+_HOOK: Final = f"{7:026}"
+_SENDER: Final = "c1@example.com"
+
+type Ask = Callable[[str], float]
+
+
+def console(*, letters: int = LETTERS) -> Sequence[Result]:
+    """Each page, asked one after the other; the goal is for each of them."""
+    with place(senders=1) as it:
+        fill(it, letters=letters)
+        daemon = it.daemon()
+        cookie = _signed_in(it, daemon)
+        pages = _pages(it)
+        first = {path: _ask(daemon.port, path, cookie) for path in pages}
+        took = {name: sorted(_ask(daemon.port, name, cookie) for _ in range(_TIMES)) for name in pages}
+        shown = [
+            Result(
+                f"console: {_short(name)}",
+                statistics.median(times),
+                _GOAL_MS,
+                "at most",
+                "ms",
+                {"worst_ms": times[-1], "first_ms": first[name]},
+            )
+            for name, times in took.items()
+        ]
+        return [*shown, *_viewers(daemon, cookie, pages)]
+
+
+def fill(it: Place, *, letters: int) -> None:
+    """Rows made by the server itself, of its sequence engine: MariaDB only. Nothing of it is due before tomorrow."""
+    for statement in (*_letters(letters), *_what_came(), *_around()):
+        it.query(statement)
+
+
+_NOW: Final = "UTC_TIMESTAMP(6)"
+_MAILBOX: Final = f"CONCAT('c', MOD(seq, {SENDERS}), '@example.com')"
+_JOB: Final = f"LPAD(MOD(seq, {JOBS}), 26, '0')"
+
+
+def _letters(letters: int) -> tuple[str, ...]:
+    """Senders, jobs and letters."""
+    each = letters // JOBS
+    state = f"CASE WHEN MOD(seq, {JOBS}) > {JOBS - 100} THEN IF(seq < {JOBS}, 'unsure', 'waiting') ELSE 'sent' END"
+    failed = f"seq < {FAILED}"
+    error = "CONCAT('550 no such user r', seq, '@example.org, ', ELT(1 + MOD(seq, 5), 'a', 'b', 'c', 'd', 'e'))"
+    columns = "job_id, seq, to_email, variables, status, attempts, error, proof, due_at, updated_at"
+    return (
+        f"INSERT INTO senders (email, created_at) SELECT {_MAILBOX}, {_NOW} FROM seq_0_to_{SENDERS - 1}",
+        "INSERT INTO jobs (id, type, sender_email, subject, text, variables, reference, status, total, bounced,"
+        f" send_at, created_at, started_at, finished_at) SELECT {_JOB}, 'template', {_MAILBOX}, 'Hello', 'Hi', '{{}}',"
+        f" CONCAT('ref ', seq), IF(seq > {JOBS - 100}, 'queued', 'completed'), {each}, 5, {_NOW} + INTERVAL 1 DAY,"
+        f" {_NOW}, {_NOW}, IF(seq > {JOBS - 100}, NULL, {_NOW}) FROM seq_0_to_{JOBS - 1}",
+        "INSERT INTO jobs (id, type, sender_email, subject, text, variables, status, total, bounced, send_at,"
+        f" created_at, started_at, finished_at) VALUES ('{_BIG_JOB}', 'template', '{_SENDER}', 'Hello', 'Hi', '{{}}',"
+        f" 'completed', {BIG}, {NOTICES // 5 * 4}, {_NOW}, {_NOW}, {_NOW}, {_NOW})",
+        f"INSERT INTO job_recipients ({columns}) SELECT {_JOB}, seq, CONCAT('r', seq, '@example.org'), '{{}}',"
+        f" {state}, 1, NULL, 'answered', {_NOW} + INTERVAL 1 DAY, {_NOW} FROM seq_0_to_{letters - BIG - 1}",
+        f"INSERT INTO job_recipients ({columns}) SELECT '{_BIG_JOB}', seq, CONCAT('r', seq, '@example.org'), '{{}}',"
+        f" IF({failed}, 'failed', 'sent'), 1, IF({failed}, {error}, NULL), IF({failed}, NULL, 'answered'), {_NOW},"
+        f" {_NOW} FROM seq_0_to_{BIG - 1}",
+        f"UPDATE job_recipients SET fate = IF(MOD(seq, 5) = 4, 'replied', 'bounced'),"
+        f" fate_kind = IF(MOD(seq, 5) = 4, NULL, 'soft'), fate_reason = 'full', fate_at = {_NOW}"
+        f" WHERE job_id = '{_BIG_JOB}' AND seq >= {BIG - NOTICES}",
+    )
+
+
+def _what_came() -> tuple[str, ...]:
+    """Of the large job: the log of attempts, notices and events."""
+    return (
+        "INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, at)"
+        f" SELECT id, 1, LPAD(id, 26, '0'), '', status, 1, {_NOW} FROM job_recipients WHERE job_id = '{_BIG_JOB}'",
+        "INSERT INTO notices (mailbox, gmail_id, thread_id, recipient_id, job_id, email, kind, detail, believed, at)"
+        f" SELECT '{_SENDER}', id, id, id, job_id, CONCAT('r', seq, '@d', MOD(seq, 900), '.example'),"
+        f" ELT(1 + MOD(seq, 5), 'hard', 'soft', 'blocked', 'unknown', 'reply'), 'full', 1, {_NOW}"
+        f" FROM job_recipients WHERE job_id = '{_BIG_JOB}' AND seq >= {BIG - NOTICES}",
+        "INSERT INTO events (uid, type, cause, job_id, sender_email, data, at, position)"
+        f" SELECT LPAD(id, 30, '0'), ELT(1 + MOD(seq, 4), 'recipient.failed', 'recipient.bounced', 'recipient.replied',"
+        f" 'recipient.sent_undone'), id, job_id, '{_SENDER}', CONCAT('{{\"recipient_id\": ', id, ', \"job_id\": \"',"
+        f' job_id, \'", "email": "a@b.example", "sender_email": "{_SENDER}"}}\'), {_NOW}, seq + 1'
+        f" FROM job_recipients WHERE job_id = '{_BIG_JOB}'",
+        f"UPDATE event_positions SET last = {BIG}",
+    )
+
+
+def _around() -> tuple[str, ...]:
+    """Endpoints and deliveries, actions, tallies, suppressions."""
+    return (
+        "INSERT INTO webhooks (id, name, url, secret, state, pause_cause, failures, position, created_at) SELECT"
+        f" LPAD(seq, 26, '0'), CONCAT('hook ', seq), 'https://shop.example/', 'x', 'paused', 'manual', 9, {BIG}, {_NOW}"
+        " FROM seq_1_to_20",
+        "INSERT INTO webhook_deliveries (webhook_id, position, status, attempts, created_at, due_at, http, error)"
+        f" SELECT '{_HOOK}', position, IF(MOD(position, 9), 'delivered', 'waiting'), 1, {_NOW}, {_NOW}, 500,"
+        " 'it answered 500' FROM events",
+        "INSERT INTO job_actions (job_id, action, actor, changed, letters, at)"
+        f" SELECT {_JOB}, 'pause', 'key:shop via console', 1, 0, {_NOW} FROM seq_0_to_{JOBS - 1}",
+        "INSERT INTO tallies (minute, sender_email, daemon, sent, failed) SELECT DATE_FORMAT("
+        f"{_NOW} - INTERVAL seq DIV {SENDERS} MINUTE, '%Y-%m-%d %H:%i:00'), {_MAILBOX}, 'D', 50, 1"
+        f" FROM seq_0_to_{48 * 60 * SENDERS - 1}",
+        "INSERT INTO tally_hours (hour, sender_email, sent, failed) SELECT DATE_FORMAT("
+        f"{_NOW} - INTERVAL 48 + seq DIV {SENDERS} HOUR, '%Y-%m-%d %H:00:00'), {_MAILBOX}, 50, 1"
+        f" FROM seq_0_to_{60 * 24 * SENDERS - 1}",
+        "INSERT INTO suppressions (digest, list_id, reason, source, address, created_at)"
+        f" SELECT UNHEX(MD5(seq)), 0, 'manual', 'api', CONCAT('r', seq, '@example.org'), {_NOW} FROM seq_0_to_99999",
+        "ANALYZE TABLE jobs, job_recipients, attempts, notices, events, webhook_deliveries, tallies, tally_hours",
+    )
+
+
+def _pages(it: Place) -> list[str]:
+    failed, sent, unsure = (
+        it.query("SELECT MIN(id) FROM job_recipients WHERE job_id = %s AND status = %s", job, status)[0][0]
+        for job, status in ((_BIG_JOB, "failed"), (_BIG_JOB, "sent"), (_OPEN_JOB, "unsure"))
+    )
+    return [
+        "/", "/?span=24h", "/?span=14d", "/jobs", "/jobs?status=completed", f"/jobs?sender={_SENDER}",
+        "/jobs?reference=ref+77", f"/jobs?before={JOBS // 2:026}", f"/jobs/{_BIG_JOB}", f"/jobs/{_BIG_JOB}?tab=failed",
+        f"/jobs/{_BIG_JOB}?tab=sent&after=90000", f"/jobs/{_BIG_JOB}?tab=bounced",
+        f"/jobs/{_BIG_JOB}?tab=bounced&after=95000", f"/jobs/{_BIG_JOB}?tab=replied",
+        f"/jobs/{_BIG_JOB}?email=r70000@example.org", f"/jobs/{_OPEN_JOB}", f"/letters/{failed}", f"/letters/{sent}",
+        f"/letters/{unsure}", "/doubts", "/senders", f"/senders/{_SENDER}", "/inbox", "/inbox?show=other",
+        "/inbox?show=undone", "/people?email=r70000@example.org", "/suppressions",
+        "/suppressions?email=r70000@example.org", "/templates", "/send", "/webhooks", f"/webhooks/{_HOOK}",
+        f"/webhooks/{_HOOK}?tab=failed", f"/webhooks/{_HOOK}?tab=waiting", "/keys",
+    ]  # fmt: skip
+
+
+def _short(path: str) -> str:
+    """A page's name for the table: ids say nothing."""
+    return path.replace(_BIG_JOB, "large").replace(_OPEN_JOB, "open").replace(_HOOK, "hook")
+
+
+def _signed_in(it: Place, daemon: Daemon) -> str:
+    """The cookie of a session."""
+    connection = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=30)
+    headers = {"Content-Type": "application/x-www-form-urlencoded", "Sec-Fetch-Site": "same-origin"}
+    connection.request("POST", "/login", urlencode({"key": it.key}), headers)
+    answer = connection.getresponse()
+    answer.read()
+    cookie, _, _ = str(answer.headers["Set-Cookie"]).partition(";")
+    connection.close()
+    return cookie
+
+
+def _ask(port: int, path: str, cookie: str, *, watches: bool = False) -> float:
+    """Fetch a page; milliseconds. `watches`: as a page does that fetches itself anew."""
+    started = time.monotonic()
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request("GET", path, headers={"Cookie": cookie} | ({"HX-Request": "true"} if watches else {}))
+    answer = connection.getresponse()
+    body = answer.read()
+    connection.close()
+    if answer.status != 200:
+        raise RuntimeError(f"{path}: {answer.status} {body[:300]!r}")
+    return 1000 * (time.monotonic() - started)
+
+
+def _viewers(daemon: Daemon, cookie: str, pages: Sequence[str]) -> Sequence[Result]:
+    """CPU of the daemon that ten viewers use who each watch a page of their own, at the greatest pace there is."""
+    quiet = _cpu(daemon, _WATCHED_S)
+    stop = threading.Event()
+
+    def watch(path: str) -> None:
+        while not stop.is_set():
+            _ask(daemon.port, path, cookie, watches=True)
+            stop.wait(_REFRESH_S)
+
+    watched = [path for path in pages if "?" not in path and not path.startswith(("/letters", "/send"))][:10]
+    threads = [threading.Thread(target=watch, args=(path,)) for path in watched]
+    for thread in threads:
+        thread.start()
+    busy = _cpu(daemon, _WATCHED_S)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    return [
+        Result(
+            "console: CPU of ten viewers",
+            100 * (busy - quiet),
+            None,
+            "at most",
+            "% of a core",
+            {"without": 100 * quiet},
+        )
+    ]
+
+
+def _cpu(daemon: Daemon, seconds: float) -> float:
+    """The share of a core that the daemon uses."""
+    before = Usage.of(daemon.pid).cpu_s
+    time.sleep(seconds)
+    return (Usage.of(daemon.pid).cpu_s - before) / seconds

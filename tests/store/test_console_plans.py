@@ -1,0 +1,127 @@
+"""Every query that a page of the console asks is read by an index, and looks at few rows more than it shows."""
+
+from datetime import timedelta
+
+import pytest
+
+from mailerd.core.fates import Fate
+from mailerd.core.rate_limit import SenderLimits
+from mailerd.core.states import State
+from mailerd.core.webhook_retries import DeliveryStatus
+from mailerd.store import console_queries, senders
+from mailerd.store.console_queries import undone_statement
+from mailerd.store.db.cursor import Statement
+from mailerd.store.db.database import Database
+from mailerd.store.inbox.read_notices import BOUNCE_KINDS, by_domain_statement, latest_statement
+from mailerd.store.job_recipients import recipients_statement
+from mailerd.store.jobs import Jobs
+from mailerd.store.queue.rate_limits import DefaultLimits
+from mailerd.store.recipients import letters_statement
+from mailerd.store.senders import Senders, some_statement
+from mailerd.store.webhook_deliveries import deliveries_statement
+from tests.support.dialect import plan
+from tests.support.rows import post, query
+
+JOB = "0" * 26
+HOOK = "1" * 26
+LETTERS = 3_000
+ME = "me@example.com"
+SPAN = timedelta(days=14)
+
+
+def ask(fate: Fate | None = None, *, status: State | None = None, email: str | None = None) -> Statement:
+    return recipients_statement(JOB, status=status, after=5, limit=51, email=email, fate=fate)
+
+
+STATEMENTS: list[tuple[str, Statement, set[str]]] = [
+    ("failures", (console_queries.FAILURES, (JOB,)), {"claim"}),
+    ("recipients", ask(), {"letter"}),
+    ("recipients in a state", ask(status=State.SENT), {"letter", "claim"}),
+    ("a recipient by address", ask(email="r7@example.org"), {"person"}),
+    ("recipients with a fate", ask(Fate.BOUNCED), {"job", "PRIMARY", "letter", "recipient"}),
+    ("one of them by address", ask(Fate.BOUNCED, email="r7@example.org"), {"person"}),
+    ("what was undone", undone_statement(51, None, None), {"cause", "PRIMARY"}),
+    ("what was undone of mine", undone_statement(51, 99, {ME}), {"cause", "PRIMARY"}),
+    ("bounces", latest_statement(BOUNCE_KINDS, None, None, 51), {"PRIMARY"}),
+    ("bounces of a sender", latest_statement(BOUNCE_KINDS, ME, 900, 51), {"by_kind", "PRIMARY", "once"}),
+    ("bounces by domain", by_domain_statement(SPAN, None, 20_000), {"PRIMARY"}),
+    ("bounces of a sender by domain", by_domain_statement(SPAN, ME, 20_000), {"by_kind"}),
+    ("senders", some_statement(None, 201), {"PRIMARY"}),
+    ("a sender", some_statement([ME], 201), {"PRIMARY"}),
+    ("what waits for a sender", (senders._WAITING, (ME, 10_000)), {"next_claim", "claim"}),
+    ("deliveries", deliveries_statement(HOOK, None, None, 51), {"PRIMARY", "position"}),
+    ("deliveries in a state", deliveries_statement(HOOK, 900, DeliveryStatus.FAILED, 51), {"undelivered", "position"}),
+    ("a person", letters_statement("r7@example.org", before=None, limit=51, senders=None), {"person", "PRIMARY"}),
+]  # fmt: skip
+
+
+@pytest.fixture
+async def filled(database: Database) -> Database:
+    """A job of many letters with their fates, and events, notices and deliveries of each."""
+    job = await post(database, sender=ME, recipients=LETTERS)
+    for table in ("jobs", "job_recipients"):
+        column = "id" if table == "jobs" else "job_id"
+        await query(database, f"UPDATE {table} SET {column} = %s WHERE {column} = %s", JOB, job)
+    await query(database, "UPDATE job_recipients SET status = 'sent', fate = 'bounced' WHERE seq >= 1000")
+    await query(database, "UPDATE job_recipients SET status = 'failed', error = 'no' WHERE seq < 500")
+    await query(
+        database,
+        "INSERT INTO notices (mailbox, gmail_id, thread_id, recipient_id, job_id, email, kind, believed, at) "
+        "SELECT %s, id, id, id, job_id, to_email, 'hard', 1, UTC_TIMESTAMP(6) FROM job_recipients "
+        "WHERE fate = 'bounced'",
+        ME,
+    )
+    await query(
+        database,
+        "INSERT INTO events (uid, type, cause, job_id, sender_email, data, at, position) SELECT LPAD(id, 30, '0'), "
+        "IF(MOD(seq, 3), 'recipient.failed', 'recipient.sent_undone'), id, job_id, %s, '{}', UTC_TIMESTAMP(6), id "
+        "FROM job_recipients",
+        ME,
+    )
+    await query(
+        database,
+        "INSERT INTO webhook_deliveries (webhook_id, position, status, attempts, created_at, due_at) SELECT %s, "
+        "position, IF(MOD(position, 50), 'delivered', 'failed'), 1, at, at FROM events",
+        HOOK,
+    )
+    await query(database, "ANALYZE TABLE jobs, job_recipients, notices, events, webhook_deliveries")
+    return database
+
+
+async def test_every_query_of_a_page_is_read_by_an_index(filled: Database) -> None:
+    for name, statement, keys in STATEMENTS:
+        rows = await plan(filled, *statement)
+        used = {row["key"] for row in rows if row["key"] or str(row["table"]).isidentifier()}
+        assert used <= keys, (name, rows)
+
+
+async def test_a_page_of_letters_with_a_fate_begins_where_it_is_asked_to(filled: Database) -> None:
+    jobs = Jobs(filled, timeout=5)
+    for after in (-1, 999, 2500):
+        found = await jobs.recipients(JOB, status=None, after=after, limit=50, fate=Fate.BOUNCED)
+        first = max(after + 1, 1000)
+        assert [it.seq for it in found] == list(range(first, first + 50))
+    rows = await plan(filled, *ask(Fate.BOUNCED))
+    assert not any(word in (row["Extra"] or "") for row in rows for word in ("filesort", "temporary")), rows
+
+
+async def test_a_letter_with_two_notices_is_one_letter(filled: Database) -> None:
+    await query(
+        filled,
+        "INSERT INTO notices (mailbox, gmail_id, thread_id, recipient_id, job_id, email, kind, believed, at) "
+        "SELECT mailbox, CONCAT('x', gmail_id), thread_id, recipient_id, job_id, email, 'soft', 1, at FROM notices",
+    )
+    found = await Jobs(filled, timeout=5).recipients(JOB, status=None, after=-1, limit=50, fate=Fate.BOUNCED)
+    assert [it.seq for it in found] == list(range(1000, 1050))
+    found = await Jobs(filled, timeout=5).recipients(JOB, status=None, after=-1, limit=50, fate=Fate.REPLIED)
+    assert found == []
+
+
+async def test_what_waits_for_a_sender_is_counted_up_to_a_bound(
+    filled: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(senders, "MAX_COUNTED", 100)
+    it = Senders(filled, DefaultLimits(SenderLimits(0, 0, 0)))
+    assert [each.waiting for each in await it.some(only=None, limit=9, within=5)] == [100]
+    assert [each.waiting for each in await it.all()] == [500]
+    assert await it.some(only=["you@example.com"], limit=9, within=5) == []
