@@ -1,7 +1,7 @@
 """Joins the console: gives it its queries, and what the intake lends it."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -34,7 +34,7 @@ from mailerd.store.tallies import Tallies
 from mailerd.web.console import Console, Route
 from mailerd.web.html import PageRenderer
 from mailerd.web.live import LiveUpdates
-from mailerd.web.services import Lent, Services
+from mailerd.web.services import Lent, Services, TooManyError
 from mailerd.web.shared_reads import SharedReads
 
 STATEMENT_TIMEOUT = 2.0
@@ -116,18 +116,39 @@ def _lend(services: Services, intake: Intake) -> None:
     async def results(request: web.Request, job_id: str) -> web.StreamResponse:
         return await _there(intake.read).write_csv(request, job_id)
 
-    @asynccontextmanager
-    async def webhook_place(key: ApiKey) -> AsyncIterator[None]:
-        try:
-            async with _there(intake.webhooks).place(key):
-                yield
-        except ApiError as error:
-            raise MailerdError(str(error)) from error
+    def count_request(key: ApiKey) -> None:
+        with _plainly():
+            intake.auth.count_request(key)
 
     services.lent = Lent(
-        check_key=intake.auth.check_secret, note_caller=note_caller, address=intake.client_address.address, post=post,
-        render=render, results=results, webhook_place=webhook_place,
+        check_key=intake.auth.check_secret, count_request=count_request, note_caller=note_caller,
+        address=intake.client_address.address, post=post, render=render, results=results,
+        stream_place=_place(intake.shares.streams.place),
+        webhook_place=_place(lambda key: _there(intake.webhooks).place(key)),
     )  # fmt: skip
+
+
+def _place(
+    of: Callable[[ApiKey], AbstractAsyncContextManager[None]],
+) -> Callable[[ApiKey], AbstractAsyncContextManager[None]]:
+    """A key's place in a share of the intake's."""
+
+    @asynccontextmanager
+    async def place(key: ApiKey) -> AsyncIterator[None]:
+        with _plainly():
+            async with of(key):
+                yield
+
+    return place
+
+
+@contextmanager
+def _plainly() -> Iterator[None]:
+    """What the intake refuses, without what HTTP needs."""
+    try:
+        yield
+    except ApiError as error:
+        raise TooManyError(str(error)) from error
 
 
 def _there[T](part: T | None) -> T:

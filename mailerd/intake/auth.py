@@ -65,7 +65,7 @@ class ApiKeyAuth:
         key = await self.check_secret(request, request.headers.get(HEADER))
         now = self._clock.monotonic()
         CALLER.set(key.name)
-        self._check(key, call, now=now)
+        self._check(key, call)
         if now - self._noted.get(key.id, -KEY_USE_INTERVAL) >= KEY_USE_INTERVAL:
             self._noted[key.id] = now
             self._to_note.add(key.id)
@@ -95,9 +95,18 @@ class ApiKeyAuth:
             raise ApiError(401, "unauthorized", "this API key is unknown or revoked" if secret else missing)
         return key
 
-    def _check(self, key: ApiKey, call: Permission, *, now: float) -> None:
+    def count_request(self, key: ApiKey) -> None:
+        """Count a request of a key.
+
+        Raises:
+            ApiError: 429, it has made as many within a minute as it may.
+        """
+        now = self._clock.monotonic()
         if key.per_minute and (wait := self._rates.wait(key.id, per_minute=key.per_minute, now=now)):
             raise _too_fast(f"the key {key.name!r} may make {key.per_minute} requests a minute", wait)
+
+    def _check(self, key: ApiKey, call: Permission) -> None:
+        self.count_request(key)
         if not key.may(call):
             allowed = ", ".join(sorted(key.permissions)) if key.permissions else "certain senders"
             raise ApiError(

@@ -115,9 +115,9 @@ class Intake:
         self._clock = clock = clock or SystemClock()
         self._grace = grace
         self._body_timeout = body_timeout
-        self._shares = Shares(settings, within=share_timeout)
+        self.shares: Final = Shares(settings, within=share_timeout)
         self._bodies = BodyReader(
-            max_body=settings.max_body, setting="intake.max_body", within=body_timeout, large=self._shares.large_bodies
+            max_body=settings.max_body, setting="intake.max_body", within=body_timeout, large=self.shares.large_bodies
         )
         self._jobs = Jobs(database, timeout=patience)
         self._answers = IdempotencyStore(database, timeout=patience, keep=timedelta(seconds=settings.idempotency_keep))
@@ -172,7 +172,7 @@ class Intake:
         At the end no new connection is accepted, and requests under way get `grace` seconds. Only `run` notes the use
         of keys.
         """
-        executor = ThreadPoolExecutor(self._shares.threads, thread_name_prefix="intake")
+        executor = ThreadPoolExecutor(self.shares.threads, thread_name_prefix="intake")
         async with Renderer("checking", limits=CHECK_LIMITS, events=RendererEvents(self._events.sink)) as renderer:
             self.renderer = renderer
             with server_log(self._events, self._strangers) as logger:
@@ -237,12 +237,12 @@ class Intake:
         application = web.Application(middlewares=[self._slow_clients.note_request, self._middleware.answer])
         application.on_response_prepare.append(self._middleware.on_prepare)
         job_events = JobEventsEndpoint(
-            auth=self.auth, lookup=self._lookup, jobs=self._jobs, streams=self._shares.streams, clock=self._clock
+            auth=self.auth, lookup=self._lookup, jobs=self._jobs, streams=self.shares.streams, clock=self._clock
         )
         feed = EventFeedEndpoint(
             auth=self.auth,
             feed=EventFeed(self._database, timeout=self._patience),
-            streams=self._shares.streams,
+            streams=self.shares.streams,
             clock=self._clock,
         )
         application.on_shutdown.extend((job_events.stop, feed.stop))
@@ -281,7 +281,7 @@ class Intake:
     ) -> dict[str, Handler]:
         """The endpoints by the ids of their operations; pages for people by their paths."""
         self.create = create = CreateJobEndpoint(
-            self._settings, auth=self.auth, bodies=self._bodies, shares=self._shares, jobs=self._jobs,
+            self._settings, auth=self.auth, bodies=self._bodies, shares=self.shares, jobs=self._jobs,
             answers=self._answers,
             library=self._library,
             renderer=renderer,
@@ -318,7 +318,7 @@ class Intake:
             "getLiveness": health.live,
             "getReadiness": health.ready,
             **docs.pages(),
-            **(self._opt_out.endpoints(self.auth, self._shares, self._body_timeout) | metrics),
+            **(self._opt_out.endpoints(self.auth, self.shares, self._body_timeout) | metrics),
         }
 
     def _webhook_handlers(self) -> dict[str, Handler]:

@@ -19,18 +19,21 @@ _SECRET_BYTES: Final = 32
 """256 random bits: guessing is hopeless, so a plain SHA-256 is digest enough."""
 
 _MAKE: Final = """
-INSERT INTO sessions (digest, api_key_id, is_link, ip, created_at, seen_at)
-VALUES (%s, %s, %s, %s, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6))"""
+INSERT INTO sessions (digest, api_key_id, key_digest, is_link, ip, created_at, seen_at)
+SELECT %s, id, COALESCE(%s, digest), %s, %s, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) FROM api_keys WHERE id = %s"""
+# A session lasts as long as the secret that it was begun with: a rotation ends it as well, after its overlap.
+_KEY_IS_VALID: Final = """k.revoked_at IS NULL
+   AND (s.key_digest = k.digest OR (s.key_digest = k.old_digest AND k.old_until > UTC_TIMESTAMP(6)))"""
 _FIND: Final = f"""
 SELECT s.seen_at < UTC_TIMESTAMP(6) - INTERVAL 1 MINUTE, {", ".join(f"k.{name}" for name in KEY_COLUMNS)}
   FROM sessions s JOIN api_keys k ON k.id = s.api_key_id
- WHERE s.digest = %s AND s.is_link = 0 AND k.revoked_at IS NULL
+ WHERE s.digest = %s AND s.is_link = 0 AND {_KEY_IS_VALID}
    AND s.seen_at > UTC_TIMESTAMP(6) - INTERVAL {IDLE.total_seconds():.0f} SECOND
    AND s.created_at > UTC_TIMESTAMP(6) - INTERVAL {LONGEST.total_seconds():.0f} SECOND"""
 _SEEN: Final = "UPDATE sessions SET seen_at = UTC_TIMESTAMP(6) WHERE digest = %s AND is_link = 0"
 _USE_LINK: Final = f"""
-SELECT s.api_key_id FROM sessions s JOIN api_keys k ON k.id = s.api_key_id
- WHERE s.digest = %s AND s.is_link = 1 AND k.revoked_at IS NULL
+SELECT s.api_key_id, s.key_digest FROM sessions s JOIN api_keys k ON k.id = s.api_key_id
+ WHERE s.digest = %s AND s.is_link = 1 AND {_KEY_IS_VALID}
    AND s.created_at > UTC_TIMESTAMP(6) - INTERVAL {LINK_VALID.total_seconds():.0f} SECOND FOR UPDATE"""
 _END: Final = "DELETE FROM sessions WHERE digest = %s"
 _END_OLD: Final = f"""
@@ -44,8 +47,8 @@ class Sessions:
     database: Database
     timeout: float
 
-    async def create(self, api_key_id: int, *, ip: str) -> str:
-        """Begin a session of a key; its secret, which is stored nowhere.
+    async def create(self, key: ApiKey, *, ip: str) -> str:
+        """Begin a session of a key, found by the secret that was shown; the session's secret, which is stored nowhere.
 
         Raises:
             DatabaseError: there is none.
@@ -53,7 +56,7 @@ class Sessions:
 
         async def work(cursor: Cursor) -> str:
             await cursor.execute(_END_OLD)
-            return await _make(cursor, api_key_id, ip=ip)
+            return await _make(cursor, key.id, key_digest=key.digest, ip=ip)
 
         return await self.database.request(work, what="begin a session", bound=self.timeout)
 
@@ -63,12 +66,14 @@ class Sessions:
         Raises:
             DatabaseError: there is none.
         """
-        return await self.database.request(
-            lambda cursor: _make(cursor, api_key_id, ip=None, is_link=True), what="make a link", bound=self.timeout
-        )
+
+        async def work(cursor: Cursor) -> str:
+            return await _make(cursor, api_key_id, key_digest=None, ip=None, is_link=True)
+
+        return await self.database.request(work, what="make a link", bound=self.timeout)
 
     async def key_of(self, secret: str) -> ApiKey | None:
-        """The key of a session that has not ended; None: there is none, or its key was revoked.
+        """The key of a session that has not ended; None: there is none, or its key was revoked or rotated.
 
         Raises:
             DatabaseError: it cannot be told.
@@ -91,6 +96,19 @@ class Sessions:
             await self.database.request(seen, what="note a session", bound=self.timeout)
         return found[1]
 
+    async def is_open(self, secret: str) -> bool:
+        """Whether a session has not ended; asking does not make it last longer.
+
+        Raises:
+            DatabaseError: it cannot be told.
+        """
+
+        async def work(cursor: Cursor) -> bool:
+            await cursor.execute(_FIND, (digest(secret),))
+            return await cursor.fetchone() is not None
+
+        return await self.database.request(work, what="look up a session", bound=self.timeout, read_only=True)
+
     async def use_link(self, secret: str, *, ip: str) -> str | None:
         """Use a one-time link up and begin a session of its key; None: it was used, is too old, or was never made.
 
@@ -105,7 +123,7 @@ class Sessions:
             if row is None:
                 return None
             await cursor.execute(_END, (wanted,))
-            return await _make(cursor, row[0], ip=ip)
+            return await _make(cursor, row[0], key_digest=row[1], ip=ip)
 
         return await self.database.request(work, what="use a link", bound=self.timeout)
 
@@ -122,7 +140,10 @@ class Sessions:
         await self.database.request(work, what="end a session", bound=self.timeout)
 
 
-async def _make(cursor: Cursor, api_key_id: int, *, ip: str | None, is_link: bool = False) -> str:
+async def _make(
+    cursor: Cursor, api_key_id: int, *, key_digest: bytes | None, ip: str | None, is_link: bool = False
+) -> str:
+    """`key_digest`: of the key's secret that it lasts with; None: the present one."""
     secret = secrets.token_urlsafe(_SECRET_BYTES)
-    await cursor.execute(_MAKE, (digest(secret), api_key_id, int(is_link), ip))
+    await cursor.execute(_MAKE, (digest(secret), key_digest, int(is_link), ip, api_key_id))
     return secret

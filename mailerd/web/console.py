@@ -24,16 +24,16 @@ from mailerd.web import (
     template_page,
     webhooks_page,
 )
+from mailerd.web.forms import BadFormError, read_form
 from mailerd.web.live import PAGE_SHARED, LiveUpdates
-from mailerd.web.services import ConsoleRequest, MissingError, NotAllowedError, Services
+from mailerd.web.services import ConsoleRequest, MissingError, NotAllowedError, Services, TooManyError
 from mailerd.web.words import Language, language_of, translate
 
 Page = Callable[[ConsoleRequest], Awaitable[web.StreamResponse]]
 _LANGUAGE_COOKIE: Final = "mailerd-lang"
 _YEAR: Final = 365 * 86_400
+_NOT_SHARED: Final = ("/html", ".csv")
 _STATIC_AGE: Final = "max-age=86400"
-MAX_FORM: Final = 16 * 1024 * 1024
-"""Bytes of one form; a table of addresses is the largest."""
 _TYPES: Final = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 _STATIC: Final = {
     name: (files("mailerd.web").joinpath("static", *name.split("/")).read_bytes(), _TYPES[name.rpartition(".")[2]])
@@ -140,6 +140,8 @@ class Console:
                     text = translate(language, "This key may not see jobs: the console needs the right read.")
                     return self._error(request, language, 403, text)
                 self._services.intake.note_caller(f"{key.name} via console")
+                if "HX-Request" not in request.headers:  # a page that looks again by itself is made once for all
+                    self._services.intake.count_request(key)
                 response = await self._answer(page, ConsoleRequest(request, self._services, key, language))
             except MailerdError as error:
                 return self._error(request, language, _status(error), str(error))
@@ -151,7 +153,8 @@ class Console:
 
     async def _answer(self, page: Page, it: ConsoleRequest) -> web.StreamResponse:
         """The page; one that fetches itself anew is made once for all who watch it."""
-        if it.http.method != "GET" or "HX-Request" not in it.http.headers:
+        whole = it.http.path.endswith(_NOT_SHARED)  # a letter has headers of its own that keep it in its frame
+        if it.http.method != "GET" or "HX-Request" not in it.http.headers or whole:
             return await page(it)
 
         async def made() -> bytes:
@@ -195,12 +198,13 @@ class Console:
 
     async def _login(self, request: web.Request) -> web.StreamResponse:
         services = self._services
-        form = await request.post()
-        secret = str(form.get("key", "")).strip()
         try:
+            secret = str((await read_form(request)).get("key", "")).strip()
             key = await services.intake.check_key(request, secret)
             address = services.intake.address(request)
-            session = await services.sessions.create(key.id, ip=address[:45])
+            session = await services.sessions.create(key, ip=address[:45])
+        except BadFormError as error:
+            return self._login_page(request, status=error.status, error=str(error))
         except MailerdError as error:
             return self._login_page(request, status=401, error=str(error))
         services.events.console_signed_in(key=key.name, address=address, way="key")
@@ -228,10 +232,14 @@ class Console:
 def _status(error: MailerdError) -> int:
     """The HTTP status that says it."""
     match error:
+        case BadFormError():
+            return error.status
         case MissingError():
             return 404
         case NotAllowedError():
             return 403
+        case TooManyError():
+            return 429
         case DatabaseError():
             return 503 if isinstance(error, DatabaseAwayError) or error.retry else 500
         case _:

@@ -15,6 +15,7 @@ from mailerd.store import describe
 from mailerd.store.api_keys import Permission
 from mailerd.store.console_queries import MAX_FAILURES, FailureCause
 from mailerd.store.jobs import Job
+from mailerd.web.forms import read_form
 from mailerd.web.jobs_page import apply
 from mailerd.web.services import MAX_LISTED, ConsoleRequest
 
@@ -124,7 +125,7 @@ async def act(it: ConsoleRequest) -> web.Response:
     """Pause, resume, cancel, retry, look for unsure letters, or another priority."""
     job = await find_job(it)
     it.require(Permission.CONTROL)
-    form = await it.http.post()
+    form = await read_form(it.http)
     here = f"/jobs/{job.id}"
     asked = await _asked(it, job, {name: str(value) for name, value in form.items()})
     if isinstance(asked, str):

@@ -10,6 +10,7 @@ from mailerd.core.states import ImpossibleRequestError, JobChange, JobStatus
 from mailerd.store.api_keys import Permission
 from mailerd.store.job_actions import ActionResult
 from mailerd.store.jobs import Job, JobFilter
+from mailerd.web.forms import read_form
 from mailerd.web.services import MAX_LISTED, ConsoleRequest
 
 MAX_COUNTED: Final = 200_000
@@ -42,7 +43,7 @@ async def show(it: ConsoleRequest) -> web.Response:
 
 async def act(it: ConsoleRequest) -> web.Response:
     """Do one thing to several jobs."""
-    form = await it.http.post()
+    form = await read_form(it.http)
     changes = {change.value: change for change in IN_BULK}
     change = changes.get(str(form.get("action", "")))
     ids = [str(each) for each in form.getall("job", []) if ULID.fullmatch(str(each))][:MAX_LISTED]

@@ -6,6 +6,7 @@ from typing import Final
 from aiohttp import web
 
 from mailerd.store.api_keys import Permission
+from mailerd.web.forms import read_form
 from mailerd.web.services import MAX_LISTED, ConsoleRequest
 
 OVERLAP: Final = timedelta(days=1)
@@ -33,7 +34,7 @@ async def _page(it: ConsoleRequest, *, secret: str = "") -> web.Response:
 async def act(it: ConsoleRequest) -> web.Response:
     """Make, rotate or revoke a key."""
     it.require_admin()
-    form = await it.http.post()
+    form = await read_form(it.http)
     keys, events, name = it.services.keys, it.services.events, str(form.get("name", "")).strip()
     match str(form.get("action", "")):
         case "create":

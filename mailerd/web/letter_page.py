@@ -22,6 +22,7 @@ from mailerd.store.inbox.read_notices import NoticeReader
 from mailerd.store.job_content import job_content
 from mailerd.store.queue.complete_jobs import complete
 from mailerd.store.queue.manual_resolution import settle
+from mailerd.web.forms import read_form
 from mailerd.web.guards import LETTER_HEADERS
 from mailerd.web.services import ConsoleRequest
 
@@ -93,7 +94,7 @@ async def act(it: ConsoleRequest) -> web.Response:
     """Record what a person has seen in the mailbox."""
     story = await find_letter(it)
     it.require(Permission.CONTROL, story.sender)
-    form = await it.http.post()
+    form = await read_form(it.http)
     changes = {"sent": Transition.FOUND, "not-sent": Transition.MISSING}
     change = changes.get(str(form.get("action", "")))
     here = f"/letters/{story.id}"

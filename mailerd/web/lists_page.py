@@ -10,6 +10,7 @@ from mailerd.mail.addresses import Addresses
 from mailerd.store.api_keys import Permission
 from mailerd.store.secrets import Secrets
 from mailerd.store.suppressions import NewSuppression, Suppression, Suppressions
+from mailerd.web.forms import read_form
 from mailerd.web.services import MAX_LISTED, ConsoleRequest
 
 TIMEOUT: Final = 2.0
@@ -46,7 +47,7 @@ async def show(it: ConsoleRequest) -> web.Response:
 async def act(it: ConsoleRequest) -> web.Response:
     """Add one, end one, or make a list."""
     it.require(Permission.SUPPRESS)
-    form = await it.http.post()
+    form = await read_form(it.http)
     suppressions, action = await _suppressions(it), str(form.get("action", ""))
     here, name = "/suppressions", str(form.get("list", "")).strip()
     if action == "list":

@@ -7,6 +7,7 @@ from typing import Final
 
 from aiohttp import web
 
+from mailerd.errors import DatabaseError, MailerdError
 from mailerd.events.base import Event
 from mailerd.web.services import ConsoleRequest
 
@@ -15,6 +16,7 @@ TICK_INTERVAL: Final = 3.0
 QUIET_INTERVAL: Final = 10.0
 """Seconds between two signals where this daemon does nothing: another one may."""
 MAX_VIEWERS: Final = 100
+_LATER: Final = {"Retry-After": "30"}
 _QUIET: Final = frozenset({"request_answered", "probe_answered", "stranger_answered", "console_signed_in"})
 """Events that change no page; were a viewer's own requests among them, they would call for the next ones."""
 PAGE_SHARED: Final = 2.0
@@ -51,7 +53,14 @@ class LiveUpdates:
     async def stream(self, it: ConsoleRequest) -> web.StreamResponse:
         """The signals as server-sent events, until the session ends or the browser goes."""
         if self._viewers >= MAX_VIEWERS:
-            return web.Response(status=503, headers={"Retry-After": "30"})
+            return web.Response(status=503, headers=_LATER)
+        try:
+            async with it.services.intake.stream_place(it.key):
+                return await self._stream(it)
+        except MailerdError:
+            return web.Response(status=429, headers=_LATER)
+
+    async def _stream(self, it: ConsoleRequest) -> web.StreamResponse:
         headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         response = web.StreamResponse(headers=headers)
         await response.prepare(it.http)
@@ -61,10 +70,12 @@ class LiveUpdates:
             while it.http.transport is not None and not it.http.transport.is_closing():
                 async with self._tick:
                     await self._tick.wait()
+                if not await it.services.sessions.is_open(it.session):
+                    break
                 async with asyncio.timeout(QUIET_INTERVAL):
                     await response.write(b"event: changed\ndata: %d\n\n" % self.count)
-        except (ConnectionError, TimeoutError):
-            pass  # the browser has gone
+        except (ConnectionError, TimeoutError, DatabaseError):
+            pass  # the browser has gone, or asks again in a moment
         finally:
             self._viewers -= 1
         return response

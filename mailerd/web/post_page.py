@@ -6,10 +6,10 @@ import json
 from typing import Any, Final
 
 from aiohttp import web
-from aiohttp.web_request import FileField
 
 from mailerd.mail.recipient_table import RecipientTable, TableError, read_table
 from mailerd.store.api_keys import Permission
+from mailerd.web.forms import MAX_TABLE, read_form
 from mailerd.web.services import ConsoleRequest, Posted
 
 MAX_SHOWN: Final = 20
@@ -34,11 +34,11 @@ def _page(it: ConsoleRequest, *, status: int = 200, **values: object) -> web.Res
 async def post(it: ConsoleRequest) -> web.Response:
     """Try the table, or post it."""
     it.require(Permission.SEND)
-    form = await it.http.post()
+    form = await read_form(it.http, most=MAX_TABLE)
     kept = {name: str(value) for name, value in form.items() if isinstance(value, str)}
     upload = form.get("table")
     try:
-        text = upload.file.read().decode("utf-8-sig") if isinstance(upload, FileField) else kept.get("pasted", "")
+        text = upload.decode("utf-8-sig") if isinstance(upload, bytes) and upload else kept.get("pasted", "")
         table = read_table(io.StringIO(text, newline=""), it.t("the table"))
     except UnicodeDecodeError:
         return _page(it, status=422, form=kept, trouble=it.t("The table is not UTF-8: save it as CSV UTF-8."))

@@ -13,6 +13,7 @@ from mailerd.store.api_keys import Permission
 from mailerd.store.inbox.read_notices import BOUNCE_KINDS
 from mailerd.store.senders import LIMITS, MAX_COUNTED, Senders, SenderSummary
 from mailerd.web.charts import SHOWN, gauge_svg
+from mailerd.web.forms import read_form
 from mailerd.web.inbox_page import bounces_by_domain
 from mailerd.web.services import ConsoleRequest
 from mailerd.web.status_page import SPANS, chart_of
@@ -71,7 +72,7 @@ async def act(it: ConsoleRequest) -> web.Response:
     senders = Senders(it.services.database, it.services.limits())
     if not await senders.knows(email):
         it.missing()
-    form = await it.http.post()
+    form = await read_form(it.http)
     here, said = f"/senders/{email}", ""
     match str(form.get("action", "")):
         case "pause":

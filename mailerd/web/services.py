@@ -25,6 +25,7 @@ from mailerd.store.jobs import Jobs
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.sessions import Sessions
 from mailerd.store.tallies import Tallies
+from mailerd.web.guards import cookie_name
 from mailerd.web.html import PageRenderer
 from mailerd.web.shared_reads import SharedReads
 from mailerd.web.words import Language, translate
@@ -35,6 +36,10 @@ MAX_LISTED: Final = 50
 
 class NotAllowedError(MailerdError):
     """The key may not do this."""
+
+
+class TooManyError(MailerdError):
+    """The key does as much already as it may."""
 
 
 class MissingError(MailerdError):
@@ -59,6 +64,10 @@ class Lent:
 
     check_key: Callable[[web.Request, str], Awaitable[ApiKey]]
     """The key of this secret, or MailerdError; it slows down who guesses."""
+    count_request: Callable[[ApiKey], None]
+    """Counts a request of a key; MailerdError: it has made as many as it may within a minute."""
+    stream_place: Callable[[ApiKey], AbstractAsyncContextManager[None]]
+    """A key's place for an event stream; MailerdError: it holds its share already."""
     note_caller: Callable[[str], None]
     """Says in the log whose request it is."""
     address: Callable[[web.Request], str]
@@ -116,6 +125,11 @@ class ConsoleRequest:
     services: Services
     key: ApiKey
     language: Language
+
+    @property
+    def session(self) -> str:
+        """The secret of its session."""
+        return self.http.cookies.get(cookie_name(self.http), "")
 
     @property
     def actor(self) -> str:

@@ -8,6 +8,7 @@ from aiohttp import web
 from mailerd.mail.template_library import NamedTemplate, TemplateLibraryError
 from mailerd.mail.templates import Content, RecipientData
 from mailerd.store.api_keys import Permission
+from mailerd.web.forms import read_form
 from mailerd.web.letter_page import frame, render_one
 from mailerd.web.post_page import explain_answer, post_job
 from mailerd.web.services import ConsoleRequest
@@ -68,7 +69,7 @@ async def send_test(it: ConsoleRequest) -> web.Response:
     """Post a job with one letter, to the address that is given; each press of the button sends one."""
     named = _find(it)
     it.require(Permission.SEND)
-    form = await it.http.post()
+    form = await read_form(it.http)
     here = f"/templates/{named.name}"
     recipient = {"email": str(form.get("email", "")).strip()}
     if language := str(form.get("in", "")):

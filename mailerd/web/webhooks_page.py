@@ -29,6 +29,7 @@ from mailerd.store.webhooks import (
     Webhooks,
     check_name,
 )
+from mailerd.web.forms import read_form
 from mailerd.web.services import MAX_LISTED, ConsoleRequest, NotAllowedError
 
 TIMEOUT: Final = 2.0
@@ -65,7 +66,7 @@ async def show(it: ConsoleRequest) -> web.Response:
 async def add(it: ConsoleRequest) -> web.Response:
     """Make an endpoint; the page that follows shows its secret, once."""
     it.require(Permission.WEBHOOKS)
-    form = await it.http.post()
+    form = await read_form(it.http)
     types = [EventType(str(each)) for each in form.getall("type", []) if each in set(EventType)]
     new = _new(it, {name: str(value).strip() for name, value in form.items()}, types)
     if isinstance(new, str):
@@ -146,7 +147,7 @@ async def _page(it: ConsoleRequest, found: WebhookEndpoint, *, secret: str = "")
 async def act(it: ConsoleRequest) -> web.Response:
     """Test, pause, resume, replay, rotate or remove an endpoint."""
     found = await _find(it)
-    form = await it.http.post()
+    form = await read_form(it.http)
     here, webhooks = f"/webhooks/{found.id}", _webhooks(it)
     match str(form.get("action", "")):
         case "test":

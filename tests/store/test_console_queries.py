@@ -93,14 +93,26 @@ async def test_only_the_letters_of_one_cause_are_retried(database: Database) -> 
     assert await query(database, "SELECT actor FROM job_actions") == [("key:shop via console",)]
 
 
-@pytest.mark.parametrize("revoked", [False, True])
-async def test_a_session_is_as_good_as_its_key(database: Database, *, revoked: bool) -> None:
+@pytest.mark.parametrize("what", ["kept", "revoked", "rotated", "rotated with an overlap", "overlap over"])
+async def test_a_session_is_as_good_as_its_key(database: Database, what: str) -> None:
     keys, it = ApiKeys(database, timeout=5), Sessions(database, 5)
-    await keys.create("shop", senders=["me@example.com"])
-    secret = await it.create(1, ip="127.0.0.1")
-    if revoked:
-        await keys.revoke("shop")
+    shown = await keys.create("shop", senders=["me@example.com"])
+    key = await keys.active(digest(shown))
+    assert key is not None
+    secret = await it.create(key, ip="127.0.0.1")
+    match what:
+        case "revoked":
+            await keys.revoke("shop")
+        case "rotated":
+            await keys.rotate("shop", overlap=timedelta(0))
+        case "rotated with an overlap" | "overlap over":
+            await keys.rotate("shop", overlap=timedelta(hours=1))
+        case _:
+            pass
+    if what == "overlap over":
+        await query(database, "UPDATE api_keys SET old_until = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND")
     found = await it.key_of(secret)
-    assert (found is None) is revoked
+    ends = what in {"revoked", "rotated", "overlap over"}
+    assert ((found is None), not await it.is_open(secret)) == (ends, ends)
     assert found is None or found.senders == frozenset({"me@example.com"})
     assert await query(database, "SELECT COUNT(*) FROM sessions WHERE digest = %s", secret) == [(0,)]  # only a digest

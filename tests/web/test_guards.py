@@ -1,12 +1,16 @@
 """What strangers get of the console: nothing."""
 
 import asyncio
+import io
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 
 import aiohttp
 import pytest
 from yarl import URL
 
 from mailerd.store.api_keys import Permission
+from mailerd.web import forms, live
 from mailerd.web.guards import COOKIE
 from tests.support.rows import post, query, states
 from tests.web.conftest import ConsoleSite
@@ -226,3 +230,89 @@ async def test_a_stream_says_that_something_has_changed_and_ends_with_the_sessio
         live.cancel()
     async with site.visitor().get("/live") as answer:
         assert answer.status == 401
+
+
+_FORM = "multipart/form-data; boundary=x"
+_BODIES = {
+    "unknown charset": (_FORM, b'--x\r\nContent-Disposition: form-data; name="key"\r\n'
+                               b"Content-Type: text/plain; charset=klingon\r\n\r\nabc\r\n--x--\r\n"),
+    "bad UTF-8": (_FORM, b'--x\r\nContent-Disposition: form-data; name="key"\r\n\r\n\xff\xfe\r\n--x--\r\n'),
+    "bad base64": (_FORM, b'--x\r\nContent-Disposition: form-data; name="key"\r\n'
+                          b"Content-Transfer-Encoding: base64\r\n\r\n!!!\r\n--x--\r\n"),
+    "no name": (_FORM, b"--x\r\nContent-Disposition: form-data\r\n\r\nabc\r\n--x--\r\n"),
+    "another boundary": (_FORM, b"--y\r\n\r\nabc\r\n--y--\r\n"),
+    "cut off": (_FORM, b'--x\r\nContent-Disposition: form-data; name="key"\r\n\r\nab'),
+    "no boundary": ("multipart/form-data", b"abc"),
+    "charset of a form": ("application/x-www-form-urlencoded; charset=klingon", b"key=abc"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", _BODIES)
+async def test_a_body_that_is_no_form_is_the_senders_fault(site: ConsoleSite, kind: str) -> None:
+    content_type, body = _BODIES[kind]
+    async with site.visitor().post("/login", data=body, headers={"Content-Type": content_type}) as answer:
+        assert answer.status in {400, 401}
+    assert not site.heard.of("request_failed")
+
+
+async def test_a_form_that_never_ends_or_is_too_large_is_refused(
+    site: ConsoleSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forms, "FORM_TIMEOUT", 0.2)
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"key="
+        await asyncio.Event().wait()
+
+    kind = {"Content-Type": "application/x-www-form-urlencoded"}
+    async with site.visitor().post("/login", data=slow(), headers=kind) as answer:
+        assert answer.status == 408
+    async with site.visitor().post("/login", data=b"key=" + b"x" * forms.MAX_FORM, headers=kind) as answer:
+        assert answer.status == 413
+
+
+async def test_a_table_of_some_megabytes_is_read(site: ConsoleSite) -> None:
+    browser = await site.signed_in()
+    table = "email\n" + "".join(f"r{n}@example.com\n" for n in range(100_000))
+    form = aiohttp.FormData({"sender": "me@example.com", "template": "welcome"})
+    form.add_field("table", io.BytesIO(table.encode()), filename="people.csv")
+    async with browser.post("/send", data=form) as answer:
+        assert answer.status in {200, 422}, "not a 413"
+
+
+async def test_what_a_key_may_within_a_minute_holds_in_the_console_too(site: ConsoleSite) -> None:
+    browser = await site.signed_in("slow", per_minute=5)
+    statuses = list[int]()
+    for _ in range(8):
+        async with browser.get("/jobs") as answer:
+            statuses.append(answer.status)
+    assert statuses[0] == 200
+    assert statuses[-1] == 429
+
+
+async def test_a_key_has_a_share_of_the_streams_and_a_stream_ends_with_its_key(
+    site: ConsoleSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "QUIET_INTERVAL", 0.1)
+    monkeypatch.setattr(live, "TICK_INTERVAL", 0.05)
+    ticking = asyncio.create_task(site.daemon.console.live.run())
+    browser, share = await site.signed_in(), site.daemon.intake.shares.streams
+    async with AsyncExitStack() as stack:
+        streams = [await stack.enter_async_context(browser.get("/live")) for _ in range(share.places // 5 + 1)]
+        assert [each.status for each in streams] == [200] * (share.places // 5) + [429]
+        other = await site.signed_in("other")
+        async with other.get("/live") as answer:
+            assert answer.status == 200
+        await site.keys.revoke("shop")
+        async with asyncio.timeout(10):
+            while await streams[0].content.readany():
+                pass
+    ticking.cancel()
+
+
+async def test_a_letter_keeps_its_cage_however_it_is_asked_for(site: ConsoleSite) -> None:
+    browser = await site.signed_in()
+    await post(site.database)
+    for headers in ({}, {"HX-Request": "true"}):
+        async with browser.get("/letters/1/html", headers=headers) as answer:
+            assert "sandbox" in answer.headers["Content-Security-Policy"]

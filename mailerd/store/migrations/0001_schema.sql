@@ -404,10 +404,12 @@ CREATE TABLE IF NOT EXISTS tally_hours (
 
 -- Who is signed in to the console, and one-time links that sign a person in (store/sessions.py).
 -- digest: SHA-256 of the cookie's or the link's secret. seen_at: of a session, at most a minute behind.
+-- key_digest: of the secret of its key that it was begun with, and lasts with.
 -- is_link: it is a link that was not used yet; using it makes a session of it.
 CREATE TABLE IF NOT EXISTS sessions (
   digest BINARY(32) NOT NULL PRIMARY KEY,
   api_key_id BIGINT UNSIGNED NOT NULL,
+  key_digest BINARY(32) NOT NULL,
   is_link TINYINT UNSIGNED NOT NULL DEFAULT 0,
   ip VARCHAR(45) CHARACTER SET ascii COLLATE ascii_bin NULL,
   created_at DATETIME(6) NOT NULL,

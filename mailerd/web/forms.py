@@ -1,0 +1,55 @@
+"""Reads what a browser has sent: bounded in size and time, and whatever is wrong with it is the sender's fault."""
+
+import asyncio
+from typing import Final
+
+from aiohttp import web
+from aiohttp.web_request import FileField
+from multidict import MultiDict
+
+from mailerd.errors import MailerdError
+
+MAX_FORM: Final = 64 * 1024
+"""Bytes of a form without a table; the longest has a webhook's address."""
+MAX_TABLE: Final = 16 * 1024 * 1024
+"""Bytes of a form with a table of addresses."""
+FORM_TIMEOUT: Final = 30.0
+"""Seconds for the whole of it to come."""
+
+Form = MultiDict[str | bytes]
+"""Its fields by name; a file is its bytes."""
+
+
+class BadFormError(MailerdError):
+    """The body is no form, or only half of one came. `status`: as HTTP says it."""
+
+    def __init__(self, why: str, *, status: int) -> None:
+        super().__init__(why)
+        self.status = status
+
+
+async def read_form(request: web.Request, *, most: int = MAX_FORM) -> Form:
+    """The fields of a form.
+
+    Raises:
+        BadFormError: it is too large, too slow, or cannot be read.
+    """
+    try:
+        async with asyncio.timeout(FORM_TIMEOUT):
+            fields = await request.clone(client_max_size=most).post()
+            return Form((name, _content(value)) for name, value in fields.items())
+    except TimeoutError:
+        raise BadFormError(f"the form did not come within {FORM_TIMEOUT:g} s", status=408) from None
+    except web.HTTPRequestEntityTooLarge:
+        raise BadFormError(f"the form is larger than {most:,} bytes", status=413) from None
+    except ConnectionError:
+        raise
+    except Exception as error:
+        raise BadFormError("the form cannot be read", status=400) from error
+
+
+def _content(value: str | bytes | bytearray | FileField) -> str | bytes:
+    if isinstance(value, FileField):
+        with value.file:
+            return value.file.read()
+    return value if isinstance(value, str) else bytes(value)
