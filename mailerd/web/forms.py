@@ -1,11 +1,12 @@
 """Reads what a browser has sent: bounded in size and time, and whatever is wrong with it is the sender's fault."""
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
 from aiohttp.web_request import FileField
-from multidict import MultiDict
 
 from mailerd.errors import MailerdError
 
@@ -16,8 +17,24 @@ MAX_TABLE: Final = 16 * 1024 * 1024
 FORM_TIMEOUT: Final = 30.0
 """Seconds for the whole of it to come."""
 
-Form = MultiDict[str | bytes]
-"""Its fields by name; a file is its bytes."""
+
+@dataclass(frozen=True)
+class Form:
+    """The fields of a form, in their order; a file is its bytes."""
+
+    fields: Sequence[tuple[str, str | bytes]]
+
+    def get(self, name: str, default: str = "") -> str | bytes:
+        """The first field of a name."""
+        return next((value for field, value in self.fields if field == name), default)
+
+    def all(self, name: str) -> list[str]:
+        """Every text of a name."""
+        return [value for field, value in self.fields if field == name and isinstance(value, str)]
+
+    def texts(self) -> dict[str, str]:
+        """Every text, by its name."""
+        return {field: value for field, value in self.fields if isinstance(value, str)}
 
 
 class BadFormError(MailerdError):
@@ -37,7 +54,7 @@ async def read_form(request: web.Request, *, most: int = MAX_FORM) -> Form:
     try:
         async with asyncio.timeout(FORM_TIMEOUT):
             fields = await request.clone(client_max_size=most).post()
-            return Form((name, _content(value)) for name, value in fields.items())
+            return Form([(name, _content(value)) for name, value in fields.items()])
     except TimeoutError:
         raise BadFormError(f"the form did not come within {FORM_TIMEOUT:g} s", status=408) from None
     except web.HTTPRequestEntityTooLarge:

@@ -127,7 +127,7 @@ async def act(it: ConsoleRequest) -> web.Response:
     it.require(Permission.CONTROL)
     form = await read_form(it.http)
     here = f"/jobs/{job.id}"
-    asked = await _asked(it, job, {name: str(value) for name, value in form.items()})
+    asked = await _asked(it, job, form.texts())
     if isinstance(asked, str):
         return it.back(here, asked)
     change, options = asked

@@ -46,7 +46,7 @@ async def act(it: ConsoleRequest) -> web.Response:
     form = await read_form(it.http)
     changes = {change.value: change for change in IN_BULK}
     change = changes.get(str(form.get("action", "")))
-    ids = [str(each) for each in form.getall("job", []) if ULID.fullmatch(str(each))][:MAX_LISTED]
+    ids = [str(each) for each in form.all("job") if ULID.fullmatch(str(each))][:MAX_LISTED]
     if change is None or not ids:
         return it.back("/jobs", it.t("Nothing was chosen, and nothing was changed."))
     it.require(Permission.CONTROL)

@@ -40,7 +40,7 @@ async def act(it: ConsoleRequest) -> web.Response:
         case "create":
             senders = [each.strip().lower() for each in str(form.get("senders", "")).split(",") if each.strip()]
             known = set(Permission)
-            chosen = [Permission(str(each)) for each in form.getall("permission", []) if each in known]
+            chosen = [Permission(str(each)) for each in form.all("permission") if each in known]
             secret = await keys.create(name, senders=senders, permissions=chosen)
             events.console_changed(actor=it.actor, what=f"key {name}", change="made")
             return await _page(it, secret=secret)

@@ -35,7 +35,7 @@ async def post(it: ConsoleRequest) -> web.Response:
     """Try the table, or post it."""
     it.require(Permission.SEND)
     form = await read_form(it.http, most=MAX_TABLE)
-    kept = {name: str(value) for name, value in form.items() if isinstance(value, str)}
+    kept = form.texts()
     upload = form.get("table")
     try:
         text = upload.decode("utf-8-sig") if isinstance(upload, bytes) and upload else kept.get("pasted", "")

@@ -94,7 +94,7 @@ async def act(it: ConsoleRequest) -> web.Response:
             said = it.t("The limits of {sender} are changed.", sender=email)
         case _:
             return it.back(here)
-    it.services.events.console_changed(actor=it.actor, what=f"sender {email}", change=str(form["action"]))
+    it.services.events.console_changed(actor=it.actor, what=f"sender {email}", change=str(form.get("action")))
     return it.back(here, said)
 
 

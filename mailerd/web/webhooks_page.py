@@ -67,8 +67,8 @@ async def add(it: ConsoleRequest) -> web.Response:
     """Make an endpoint; the page that follows shows its secret, once."""
     it.require(Permission.WEBHOOKS)
     form = await read_form(it.http)
-    types = [EventType(str(each)) for each in form.getall("type", []) if each in set(EventType)]
-    new = _new(it, {name: str(value).strip() for name, value in form.items()}, types)
+    types = [EventType(str(each)) for each in form.all("type") if each in set(EventType)]
+    new = _new(it, {name: value.strip() for name, value in form.texts().items()}, types)
     if isinstance(new, str):
         return it.back("/webhooks", new)
     made, secret = await _webhooks(it).create(new)
