@@ -1,5 +1,7 @@
 """`mailerd console login`: a link that signs a browser in to the console, once."""
 
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 from typing import Annotated
 
 import typer
@@ -11,7 +13,7 @@ from mailerd.store.api_keys import ApiKeys
 from mailerd.store.sessions import LINK_VALID, Sessions
 
 TIMEOUT = 4.0
-"""Seconds for one query."""
+"""Seconds for one query, and for the daemon's answer."""
 CONSOLE_KEY = "console"
 """The key that is made where none is named; its secret is kept nowhere."""
 
@@ -34,12 +36,26 @@ def login(
     known = settings(config)
     if not known.web.enabled:
         raise MailerdError("there is no console: set web.enabled = true")
-    secret = run_async(_link(known, key))
     host = "127.0.0.1" if known.intake.host in {"0.0.0.0", "::"} else known.intake.host  # noqa: S104 - it is compared
     named = known.web.hosts.split(",")[0]
     where = f"https://{named}" if named else f"http://{f'[{host}]' if ':' in host else host}:{known.intake.port}"
+    if not named and not _answers(host, known.intake.port):  # by its name it may be reached from elsewhere alone
+        raise MailerdError(f"no daemon answers at {where}, so the link would lead nowhere: start `mailerd run`")
+    secret = run_async(_link(known, key))
     print(f"Open this in a browser within {LINK_VALID.total_seconds() / 60:.0f} minutes; it works once:")
     print(f"{where}/login/{secret}")
+
+
+def _answers(host: str, port: int) -> bool:
+    """Whether a daemon answers there."""
+    connection = HTTPConnection(host, port, timeout=TIMEOUT)
+    try:
+        connection.request("GET", "/health/live")
+        return connection.getresponse().status == HTTPStatus.OK
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 async def _link(known: Settings, name: str) -> str:

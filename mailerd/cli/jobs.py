@@ -148,6 +148,7 @@ async def _ended(database: Database, id_: str, progress: Progress, bar: TaskID) 
     while True:
         try:
             job = await job_named(database, id_)
+            daemons = await HistoryReader(database).daemons()
         except DatabaseError:
             progress.update(bar, description=f"{id_} (the database is away)")
             with suppress(DatabaseError):
@@ -155,7 +156,8 @@ async def _ended(database: Database, id_: str, progress: Progress, bar: TaskID) 
         else:
             open_ = sum(number for state, number in job.counts.items() if state in OPEN)
             progress.update(bar, description=id_, total=job.total, completed=job.total - open_)
-            if (why := " ".join(describe.held(job))) != said:
+            alone = [] if job.finished_at else describe.stored_and_waits(daemons)
+            if (why := " ".join([*describe.held(job), *alone])) != said:
                 said = why
                 _say([why or tr("It goes on.")], console=progress.console)  # above the bar
             if job.finished_at is not None:

@@ -14,7 +14,7 @@ import typer
 from mailerd.cli.common import ConfigOption, json_object, no_log, open_database, run_async, settings, warnings_only
 from mailerd.cli.jobs import watch_until_ended
 from mailerd.cli.rendering import rendering
-from mailerd.cli.send_http import by_name, faults, send_over_http, unsent
+from mailerd.cli.send_http import by_line, by_name, faults, send_over_http, unsent
 from mailerd.clock import SystemClock
 from mailerd.config import API_KEY, Settings
 from mailerd.core.plural import counted
@@ -114,7 +114,11 @@ class _JobPoster:
             errors = [(fault.field, fault.message) for fault in error.errors]
             raise MailerdError("\n".join(faults(str(error), errors, self._line))) from None
         for each in order.rejected:
-            print(unsent(self._line(each.index), each.email, each.reason, refused=bool(order.refusal)))
+            print(
+                by_line(
+                    unsent(self._line(each.index), each.email, each.reason, refused=bool(order.refusal)), self._line
+                )
+            )
         return order
 
     def _line(self, index: int) -> str:

@@ -3,14 +3,16 @@
 import asyncio
 import hashlib
 import json
+import re
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any, Final, cast
 
 from rich.progress import Progress
 
-from mailerd.client import ApiError, AsyncClient, Job, NewJob
+from mailerd.client import ApiError, AsyncClient, Job, NewJob, NoAnswerError
 from mailerd.client.calls import is_finished
 from mailerd.core.plural import counted
 from mailerd.errors import MailerdError
@@ -18,6 +20,11 @@ from mailerd.texts import tr
 
 MAX_SHOWN: Final = 20
 _POLL_INTERVAL: Final = 1.0
+_REACH_WITHIN: Final = 5.0
+"""Seconds within which the first contact is tried again; with `_REACH_TIMEOUT` the command ends within ten."""
+_REACH_TIMEOUT: Final = 4.0
+
+_OTHER: Final = re.compile(r"recipients\[(\d+)\]")
 
 Line = Callable[[int], str]
 """Where a recipient stands in the table."""
@@ -29,7 +36,7 @@ def faults(message: str, errors: Sequence[tuple[str, str]], line: Line) -> Itera
     for field, why in errors[:MAX_SHOWN]:
         where, _, rest = field.removeprefix("recipients[").partition("]")
         named = line(int(where)) + rest.replace(".", ", ", 1) if rest or where.isdecimal() else field
-        yield f"  {named}: {tr(why)}"
+        yield by_line(f"  {named}: {tr(why)}", line)
     if len(errors) > MAX_SHOWN:
         yield tr(f"  and {len(errors) - MAX_SHOWN:,} more")
 
@@ -37,6 +44,11 @@ def faults(message: str, errors: Sequence[tuple[str, str]], line: Line) -> Itera
 def unsent(where: str, email: str, reason: str, *, refused: bool) -> str:
     """Why a recipient gets no letter: it is left out, or, where all are `refused` for it, it is bad."""
     return tr(f"bad: {where}: {email}: {reason}") if refused else tr(f"left out: {where}: {email}: {reason}")
+
+
+def by_line(text: str, line: Line) -> str:
+    """A text in which another recipient is named by its line."""
+    return _OTHER.sub(lambda found: line(int(found[1])), text)
 
 
 def by_name(template: str) -> None:
@@ -62,6 +74,7 @@ async def send_over_http(
         raise MailerdError(str(error)) from None
     async with client:
         try:
+            await _reach(url, key)
             if fields["dry_run"]:
                 return await _dry_run(client, job, line)
             return await _post(client, job, line, again=again, wait=wait)
@@ -69,6 +82,33 @@ async def send_over_http(
             said = f"{tr(error.message)} ({error.status} {error.code})"
             errors = [(each["field"], each["message"]) for each in error.details]
             raise MailerdError("\n".join(faults(said, errors, line))) from None
+
+
+async def _reach(url: str, key: str) -> None:
+    """Find a daemon at the address, before a client that has patience is given the job.
+
+    Raises:
+        MailerdError: none answers.
+    """
+    until, wait = time.monotonic() + _REACH_WITHIN, 1.0
+    async with AsyncClient(url, key=key, timeout=_REACH_TIMEOUT, patience=0) as client:
+        while True:
+            try:
+                await client.templates()
+            except NoAnswerError as error:
+                cause = str(error.__cause__ or error) or tr(f"no answer within {_REACH_TIMEOUT:g} s")
+                if time.monotonic() + wait > until:
+                    raise MailerdError(
+                        f"no daemon answers at {url} ({cause}), and nothing was posted: start `mailerd run` there, or "
+                        "correct --url"
+                    ) from error
+                print(tr(f"no answer from {url} ({cause}); the next try is in {wait:g} s"), file=sys.stderr)
+                await asyncio.sleep(wait)
+                wait *= 2
+            except ApiError:
+                return  # it has answered; what it says of the job itself counts
+            else:
+                return
 
 
 async def _post(client: AsyncClient, job: NewJob, line: Line, *, again: bool, wait: bool) -> bool:
@@ -79,7 +119,7 @@ async def _post(client: AsyncClient, job: NewJob, line: Line, *, again: bool, wa
             f"this very job was posted before as {id_}, and nothing was posted now; --again posts it once more"
         )
     for each in posted["rejected"]:
-        print(unsent(line(each["index"]), each["email"], each["reason"], refused=False))
+        print(by_line(unsent(line(each["index"]), each["email"], each["reason"], refused=False), line))
     for each in posted["suppressed"]:
         print(tr(f"gets no letter: {each['email']}: {each['reason']}"))
     for warning in posted["warnings"]:
@@ -120,7 +160,11 @@ async def _watch(client: AsyncClient, id_: str) -> Job:
 async def _dry_run(client: AsyncClient, job: NewJob, line: Line) -> bool:
     found = await client.dry_run(job)
     for each in found["rejected"]:
-        print(unsent(line(each["index"]), each["email"], each["reason"], refused=bool(found["post_refused"])))
+        print(
+            by_line(
+                unsent(line(each["index"]), each["email"], each["reason"], refused=bool(found["post_refused"])), line
+            )
+        )
     for warning in found["warnings"]:
         print(tr(f"warning: {warning}"))
     for sample in found["samples"][:1]:

@@ -1,8 +1,9 @@
-"""Reads a table of recipients: a CSV whose first line names the columns."""
+"""Reads a table of recipients: a CSV whose first line names the columns, separated by commas, semicolons or tabs."""
 
 import csv
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, TextIO
 
@@ -11,6 +12,11 @@ from mailerd.texts import tr
 
 _OWN: Final = ("email", "name", "language")
 """Columns that are a recipient's fields; every other one is a variable."""
+
+
+_SEPARATORS: Final = (",", ";", "\t")
+MAX_SHOWN: Final = 20
+"""Bad lines that are named."""
 
 
 class TableError(MailerdError):
@@ -43,22 +49,35 @@ def read_table(opened_file: TextIO, name: str) -> RecipientTable:
 
 
 def _read(opened_file: TextIO, name: str) -> RecipientTable:
-    reader = csv.reader(opened_file, strict=True)
+    first = opened_file.readline()
+    reader = csv.reader(chain([first], opened_file), strict=True, delimiter=_delimiter(first))
     header = _folded([cell.strip() for cell in next(reader, [])])
     if "email" not in header:
         seen = ", ".join(header) or "nothing"
         raise TableError(f"{name}: the first line must name the columns, one of them email; it has {seen}")
     if len(set(header)) < len(header) or "" in header:
         raise TableError(f"{name}: each column needs a name of its own: {', '.join(header)}")
-    table = RecipientTable()
+    table, bad = RecipientTable(), list[str]()
     for row in reader:
         if not any(cell.strip() for cell in row):
             continue
         if len(row) != len(header):
-            raise TableError(f"{name} line {reader.line_num}: {len(row)} cells where the header has {len(header)}")
+            bad.append(
+                tr(f"{name} line {reader.line_num}: its cells are {len(row)}, those of the header {len(header)}")
+            )
+            continue
         table.recipients.append(_recipient(dict(zip(header, row, strict=True))))
         table.lines.append(reader.line_num)
+    if bad:
+        more = [tr(f"  and {len(bad) - MAX_SHOWN:,} more")] if len(bad) > MAX_SHOWN else []
+        raise TableError("\n".join([*bad[:MAX_SHOWN], *more]))
     return table
+
+
+def _delimiter(first: str) -> str:
+    """What separates the columns, by the line that names them: a spreadsheet of another country writes ";" or tabs."""
+    names = min((at for at in (first.find(each) for each in _SEPARATORS) if at >= 0), default=-1)
+    return first[names] if names >= 0 else ","
 
 
 def _folded(header: list[str]) -> list[str]:

@@ -295,6 +295,18 @@ def _ahead(it: ForecastInputs) -> list[str]:
     return [*lines, tr(f"Next: {describe(it, forecast)}{tr(f', at {pace:,.3g} letters a minute') if pace else ''}.")]
 
 
+def stored_and_waits(daemons: Sequence[DaemonInfo]) -> list[str]:
+    """The same, for a person who has posted a job and waits for its end."""
+    if any(one.silent <= SILENT for one in daemons):
+        return []
+    return [
+        tr(
+            f"No daemon has been heard of for {SILENT} s: start `mailerd run`. The job is stored and goes when one "
+            "runs; this command waits."
+        )
+    ]
+
+
 def no_daemon(daemons: Sequence[DaemonInfo]) -> list[str]:
     """That nothing happens without a daemon, where none was heard of lately."""
     if any(one.silent <= SILENT for one in daemons):

@@ -91,7 +91,7 @@ TEXTS: Final = {
     "{file} is no CSV: {error}": "{file} 不是 CSV：{error}",
     "{name}: the first line must name the columns, one of them email; it has {seen}": "{name}：第一行必须是列名，其中有 email；现为 {seen}",
     "{name}: each column needs a name of its own: {header}": "{name}：各列名称不能重复：{header}",
-    "{name} line {line_num}: {row} cells where the header has {header}": "{name} 第 {line_num} 行：有 {row} 个单元格，而表头有 {header} 个",
+    "{name} line {line_num}: its cells are {row}, those of the header {header}": "{name} 第 {line_num} 行：有 {row} 个单元格，而表头有 {header} 个",
     "there is no folder of templates: set templates.folder, or give a path as --template ./welcome": "没有模板文件夹：请设置 templates.folder，或以 --template ./welcome 给出路径",
     "would fail: {email}: {reason}": "会失败：{email}：{reason:text}",
     "{left} of {total} can be sent, {total2} bytes in all; nothing was stored": "共 {total} 封，可发送 {left:text}，计 {total2} 字节；未保存任何内容",

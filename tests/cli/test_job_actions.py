@@ -69,6 +69,11 @@ async def test_whoever_watches_is_told_why_nothing_moves(shop: Shop) -> None:
         "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR, pause_cause = 'throttled', "
         "pause_reason = 'Google answered 429'",
     )
+    await query(
+        shop.database,
+        "INSERT INTO daemons (id, host, pid, version, started_at, heartbeat_at) "
+        "SELECT 'one', 'h', 1, '0', UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) + INTERVAL 1 HOUR",
+    )
     watching = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "mailerd", "jobs", "watch", job, "--config", str(shop.config),
         stdout=asyncio.subprocess.PIPE,

@@ -1,5 +1,6 @@
 """`mailerd send`: a table becomes a job once, and whoever made a mistake is told on which line."""
 
+import asyncio
 from email import message_from_bytes, policy
 
 import pytest
@@ -98,7 +99,20 @@ async def test_a_table_can_come_through_a_pipe(shop: Shop) -> None:
         ("", "the first line must name the columns, one of them email; it has nothing"),
         ("mail,name\na@example.org,A\n", "one of them email; it has mail, name"),
         ("email,name,name\na@example.org,A,B\n", "each column needs a name of its own: email, name, name"),
-        ("email,product\na@example.org\n", "people.csv line 2: 1 cells where the header has 2"),
+        ("email,product\na@example.org\n", "people.csv line 2: its cells are 1, those of the header 2"),
+        (
+            "email,product\na@example.org\nb@example.org,x\nc@example.org,x,y\n",
+            "people.csv line 4: its cells are 3",
+        ),
+        ("email;product\na@example.org,x\n", "people.csv line 2: its cells are 1, those of the header 2"),
+        (
+            "email\n" + "a@example.org,x\n" * 23,
+            "people.csv line 21: its cells are 2, those of the header 1\n  and 3",
+        ),
+        (
+            "email,product\na@example.org,x\na@example.org,y\n",
+            "people.csv line 3, email: duplicate of people.csv line 2",
+        ),
         ('email,product\na@example.org,"x\n', "people.csv is no CSV: unexpected end of data"),
         ("email,product\n", "recipients: is empty"),
         ("email,product\na@example.org,x\n\nnonsense,y\n", "people.csv line 4, email: "),
@@ -163,3 +177,23 @@ async def test_a_file_that_cannot_be_read_is_named(shop: Shop, table: str) -> No
     assert "nobody.csv cannot be read: No such file" in await shop.say("send", "nobody.csv", *words, code=1)
     (shop.folder / table).write_bytes(b"email\n\xff\xfe\n")
     assert "people.csv is not UTF-8 (byte 6)" in await shop.say("send", table, *words, code=1)
+
+
+async def test_without_a_daemon_it_says_so_and_goes_on_when_one_runs(shop: Shop, table: str) -> None:
+    sending = await shop.start("send", table, "--template", "welcome", "--sender", ME)
+    assert sending.stdout is not None
+    told = b""
+    while b"No daemon has been heard of" not in told:
+        line = await asyncio.wait_for(sending.stdout.readline(), 30)
+        assert line, told
+        told += line
+    assert b"The job is stored and goes when one runs; this command waits." in told
+    async with running(shop.settings, Heard()):
+        rest, _ = await asyncio.wait_for(sending.communicate(), 60)
+    assert b"completed, 2 recipients: 2 sent." in rest
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+async def test_columns_may_be_separated_as_spreadsheets_elsewhere_do_it(shop: Shop, table: str, separator: str) -> None:
+    (shop.folder / table).write_text(f"email{separator}product\na@example.org{separator}a, b\n")
+    assert "Thank you for a, b." in await shop.say("send", table, "--template", "welcome", "--sender", ME, "--dry-run")

@@ -2,7 +2,9 @@
 
 import asyncio
 import os
+import socket
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -20,9 +22,13 @@ def table(tmp_path: Path) -> Path:
 
 
 async def send(place: Place, table: Path, *words: str, code: int = 0, **variables: str) -> str:
+    return await send_to(place.url, table, *words, code=code, **variables)
+
+
+async def send_to(url: str, table: Path, *words: str, code: int = 0, **variables: str) -> str:
     known = {name: value for name, value in os.environ.items() if not name.startswith(("MAILERD_", "DATABASE_"))}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "mailerd", "send", table.name, "--sender", "me@example.com", "--url", place.url, *words,
+        sys.executable, "-m", "mailerd", "send", table.name, "--sender", "me@example.com", "--url", url, *words,
         cwd=table.parent, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         env={**known, "PYTHONPATH": str(Path(__file__).parents[2]), **variables},
     )  # fmt: skip
@@ -49,7 +55,7 @@ async def test_a_dry_run_and_a_mistake_name_the_line(place: Place, table: Path) 
     assert "2 letters of 2 can be sent" in await send(place, table, *words, "--dry-run")
     table = table.with_name("twice.csv")
     said = await send(place, table, *words, "--dry-run", code=1)
-    assert "bad: twice.csv line 3: ADA@example.org: duplicate" in said
+    assert "bad: twice.csv line 3: ADA@example.org: duplicate of twice.csv line 2" in said
     assert "0 letters of 2 can be sent" in said
     assert "twice.csv line 3, email: duplicate of" in await send(place, table, *words, code=1)
     said = await send(place, table, *words, "--skip-invalid", code=1)
@@ -70,3 +76,16 @@ async def test_what_is_missing_is_told(place: Place, table: Path, words: tuple[s
     said = await send(place, table, *words, code=1)
     assert told in said
     assert "Traceback" not in said
+
+
+async def test_where_no_daemon_listens_each_try_is_told_and_the_end_comes_within_ten_seconds(table: Path) -> None:
+    with socket.socket() as free:  # bound, so that no other program gets it, and it listens to none
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        nowhere = f"http://127.0.0.1:{port}"
+        began = time.monotonic()
+        said = await send_to(nowhere, table, "--template", "welcome", "--key", "sk_live_x", code=1)
+    assert time.monotonic() - began < 10
+    assert said.count("no answer from http://127.0.0.1:") == 2
+    assert "the next try is in 1 s" in said
+    assert "and nothing was posted: start `mailerd run` there, or correct --url" in said
