@@ -93,7 +93,7 @@ class WebhookEndpoints:
     async def add(self, request: web.Request) -> web.Response:
         """Make an endpoint; the answer has its secret, once."""
         key, given = await self._body(request, WebhookIn)
-        new = NewEndpoint(given.name, given.url, given.types, _senders(key, given.senders))
+        new = NewEndpoint(given.name, given.url, given.types, _senders(key, given.senders), key.id)
         self._check_url(given.url)
         try:
             made, secret = await self._webhooks.create(new)

@@ -23,15 +23,15 @@ from mailerd.store.webhooks import wanted
 BATCH: Final = 1000
 """Places of the feed from which one transaction makes deliveries."""
 
-_LIVE: Final = "SELECT 1 FROM webhooks WHERE state = 'on' LIMIT 1"
+_LIVE: Final = "SELECT DISTINCT owner FROM webhooks WHERE state = 'on'"
 # Some endpoint asks for them, or did: then what was written for it is still there.
 _BATCHES: Final = """
 SELECT 1 FROM webhooks WHERE state IN ('on', 'paused') AND types LIKE '%%"recipients.sent"%%'
 UNION ALL SELECT 1 FROM sent_batches LIMIT 1"""
 _BEHIND: Final = """
-SELECT w.id FROM webhooks w JOIN event_positions p ON p.id = 1 WHERE w.state = 'on' AND w.position < p.last"""
+SELECT w.id, w.owner FROM webhooks w JOIN event_positions p ON p.id = 1 WHERE w.state = 'on' AND w.position < p.last"""
 _READY: Final = """
-SELECT w.id FROM webhooks w
+SELECT w.id, w.owner FROM webhooks w
  WHERE w.state = 'on' AND (w.retry_at IS NULL OR w.retry_at <= UTC_TIMESTAMP(6))
    AND (EXISTS (SELECT 1 FROM webhook_deliveries d FORCE INDEX (due)
                  WHERE d.webhook_id = w.id AND d.status = 'waiting' AND d.due_at <= UTC_TIMESTAMP(6))
@@ -80,14 +80,14 @@ UPDATE webhooks SET failures = %s, failing_since = %s, retry_at = UTC_TIMESTAMP(
 class Work:
     """What there is to do."""
 
-    live: bool
-    """Some endpoint is on."""
+    owners: int
+    """Owners of the endpoints that are on."""
     batches: bool
     """Events of sent letters are to be made."""
-    behind: list[str]
-    """Endpoints that lack deliveries of events in the feed."""
-    ready: list[str]
-    """Endpoints with deliveries that are due."""
+    behind: dict[str, int]
+    """Endpoints that lack deliveries of events in the feed, with their owners."""
+    ready: dict[str, int]
+    """Endpoints with deliveries that are due, with their owners."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ class WebhookQueue:
             live, batches, behind, ready = await cursor.fetch_batch(
                 [(_LIVE, ()), (_BATCHES, ()), (_BEHIND, ()), (_READY, ())]
             )
-            return Work(bool(live), bool(batches), [id_ for (id_,) in behind], [id_ for (id_,) in ready])
+            return Work(len(live), bool(batches), dict(behind), dict(ready))
 
         return await self._database.read(work, what="look for webhooks to deliver")
 

@@ -19,7 +19,11 @@ from mailerd.store.db.times import utc
 from mailerd.store.event_feed import EventFeed
 
 MAX_WEBHOOKS: Final = 100
+"""Endpoints that one owner may have."""
+MAX_ALL_WEBHOOKS: Final = 1000
 """Endpoints that there may be: a list shows them all, and each is looked at every second."""
+OPERATOR: Final = 0
+"""The owner of what no key made."""
 MAX_NAME: Final = 100
 MAX_URL: Final = 2000
 """Characters, as in the schema."""
@@ -34,9 +38,11 @@ _COLUMNS: Final = (
     "id, name, url, types, senders, state, pause_cause, failures, failing_since, retry_at, position, old_until,"
     " created_at"
 )
+_COUNT: Final = """
+SELECT COUNT(*), COALESCE(SUM(owner = %s), 0), COALESCE(SUM(name = %s), 0) FROM webhooks FOR UPDATE"""
 _CREATE: Final = """
-INSERT INTO webhooks (id, name, url, secret, types, senders, state, position, created_at)
-SELECT %s, %s, %s, %s, %s, %s, 'on', last, UTC_TIMESTAMP(6) FROM event_positions WHERE id = 1"""
+INSERT INTO webhooks (id, owner, name, url, secret, types, senders, state, position, created_at)
+SELECT %s, %s, %s, %s, %s, %s, %s, 'on', last, UTC_TIMESTAMP(6) FROM event_positions WHERE id = 1"""
 _ROTATE: Final = """
 UPDATE webhooks SET old_secret = secret, old_until = UTC_TIMESTAMP(6) + INTERVAL %s SECOND, secret = %s WHERE id = %s"""
 # One that is switched on anew begins without its past, and everything that waits is due.
@@ -94,6 +100,8 @@ class NewEndpoint:
     url: str
     types: Collection[EventType] | None = None
     senders: Collection[str] | None = None
+    owner: int = OPERATOR
+    """The id of the API key that makes it."""
 
 
 def standing(state: EndpointState, cause: PauseReason | None, *, is_failing: bool) -> str:
@@ -148,14 +156,16 @@ class Webhooks:
         await EventFeed(self._database, timeout=self._timeout).number_new()
 
         async def work(cursor: Cursor) -> WebhookEndpoint:
-            await cursor.execute("SELECT COUNT(*), COALESCE(SUM(name = %s), 0) FROM webhooks FOR UPDATE", (new.name,))
-            number, same = await cursor.fetchone()
+            await cursor.execute(_COUNT, (new.owner, new.name))
+            number, own, same = await cursor.fetchone()
             if same:
                 raise WebhookError(f"there is a webhook {new.name!r} already: take another name, or change that one")
-            if number >= MAX_WEBHOOKS:
-                raise WebhookError(f"there are {MAX_WEBHOOKS} webhooks, which is the most: remove one")
+            if own >= MAX_WEBHOOKS:
+                raise WebhookError(f"there are {MAX_WEBHOOKS} webhooks of this owner, which is the most: remove one")
+            if number >= MAX_ALL_WEBHOOKS:
+                raise WebhookError(f"there are {MAX_ALL_WEBHOOKS} webhooks, which is the most: remove one")
             await cursor.execute(
-                _CREATE, (id_, new.name, new.url, secret, types_json(new.types), senders_json(new.senders))
+                _CREATE, (id_, new.owner, new.name, new.url, secret, types_json(new.types), senders_json(new.senders))
             )
             await _begin_sent(cursor, new.types)
             return await _one(cursor, id_)

@@ -90,7 +90,7 @@ def _new(it: ConsoleRequest, form: Mapping[str, str], types: Collection[EventTyp
         return str(error)
     if len(senders) > MAX_SENDERS:
         return it.t("An endpoint may be limited to {n} senders at most.", n=MAX_SENDERS)
-    return NewEndpoint(name, url, types or None, _senders(it, senders))
+    return NewEndpoint(name, url, types or None, _senders(it, senders), it.key.id)
 
 
 def _senders(it: ConsoleRequest, given: set[str]) -> set[str] | None:

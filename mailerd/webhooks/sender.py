@@ -7,6 +7,7 @@ its own, and names are resolved in threads of their own.
 import asyncio
 import random
 import time
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -34,7 +35,8 @@ from mailerd.ops.webhook_request import post_event
 from mailerd.store.db.times import rfc3339
 from mailerd.store.event_feed import EventFeed
 from mailerd.store.sent_batches import SentBatches
-from mailerd.store.webhook_queue import ClaimedEvent, RecordedAttempt, WebhookQueue
+from mailerd.store.webhook_queue import ClaimedEvent, RecordedAttempt, WebhookQueue, Work
+from mailerd.webhooks.turns import in_turn, share
 
 POLL_INTERVAL: Final = 1.0
 """Seconds between two looks for what is due."""
@@ -66,7 +68,8 @@ class WebhookSender:
     """Attempts at once."""
     per_endpoint: int
     """Attempts at once to one endpoint, by all daemons together."""
-    _under_way: set[asyncio.Task[None]] = field(default_factory=set)
+    _under_way: dict[asyncio.Task[None], int] = field(default_factory=dict)
+    """Attempts with the owners of their endpoints."""
     _idle: bool = False
     """No endpoint is on."""
     _wakeup: asyncio.Event = field(default_factory=asyncio.Event)
@@ -95,26 +98,34 @@ class WebhookSender:
     async def _step(self, attempts: asyncio.TaskGroup) -> None:
         """Make the deliveries of new events, and take what is due."""
         work = await self.queue.look()
-        self._idle = not work.live
+        self._idle = not work.owners
         if work.batches and await self.sent.make():
             self._wakeup.set()
-        if work.live and await self.feed.number_new():
+        if work.owners and await self.feed.number_new():
             work = await self.queue.look()
         for id_ in work.behind:
             if await self.queue.fan_out(id_):
                 self._wakeup.set()
-        random.shuffle(work.ready)  # so that no endpoint always comes last when places are short
-        for id_ in [*work.ready, *(each for each in work.behind if each not in work.ready)]:
-            free = self.concurrency - len(self._under_way)
+        await self._take(attempts, work)
+
+    async def _take(self, attempts: asyncio.TaskGroup, work: Work) -> None:
+        """Begin attempts, as far as there are places."""
+        ready = random.sample(list(work.ready.items()), len(work.ready))  # so that no endpoint always comes last
+        waiting = dict(ready) | work.behind
+        for id_ in in_turn(waiting, Counter(self._under_way.values())):
+            owner, free = waiting[id_], self.concurrency - len(self._under_way)
             if free <= 0:
                 return
-            for it in await self.queue.claim(id_, most=free, at_once=self.per_endpoint):
+            held = sum(each == owner for each in self._under_way.values())
+            if not (most := share(held=held, free=free, alone=work.owners == 1)):
+                continue
+            for it in await self.queue.claim(id_, most=most, at_once=self.per_endpoint):
                 task = attempts.create_task(self._deliver(it), name=f"webhook {it.name}")
-                self._under_way.add(task)
+                self._under_way[task] = owner
                 task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._under_way.discard(task)
+        del self._under_way[task]
         self._wakeup.set()
 
     async def _deliver(self, it: ClaimedEvent) -> None:

@@ -103,6 +103,20 @@ async def test_a_name_is_used_once(site: Site) -> None:
     assert (await ask(site, "PATCH", f"/{other['id']}", {"name": "a"}))[0] == 409
 
 
+async def test_one_key_that_has_as_many_as_it_may_leaves_room_for_others(site: Site) -> None:
+    other = {"X-API-Key": await site.keys.create("other")}
+    _, made = await ask(site, "POST", "", {"name": "first", "url": "https://example.com/"})
+    await site.rows(
+        "INSERT INTO webhooks (id, owner, name, url, secret, state, position, created_at)"
+        " SELECT CONCAT(LEFT(w.id, 23), n.n), w.owner, n.n, w.url, w.secret, w.state, w.position, w.created_at"
+        f" FROM webhooks w, ({' UNION '.join(f'SELECT {n} AS n' for n in range(101, 200))}) n WHERE w.id = %s",
+        made["id"],
+    )
+    status, answer = await ask(site, "POST", "", {"name": "more", "url": "https://example.com/"})
+    assert (status, "100 webhooks of this owner" in answer["error"]["message"]) == (409, True)
+    assert (await ask(site, "POST", "", {"name": "more", "url": "https://example.com/"}, other))[0] == 200
+
+
 async def test_a_key_for_certain_senders_needs_the_permission_by_name_and_sees_what_is_its_own(site: Site) -> None:
     body = {"name": "all", "url": "https://example.com/"}
     _, all_events = await ask(site, "POST", "", body)

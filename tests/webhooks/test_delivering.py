@@ -297,6 +297,30 @@ async def test_one_event_that_the_endpoint_never_takes_is_given_up_and_can_be_re
         await eventually(is_taken)
 
 
+async def test_many_slow_endpoints_of_one_owner_hold_up_no_other_owner(
+    database: Database, receiver: Receiver, deliver: Deliver, happen: Happen
+) -> None:
+    release = asyncio.Event()
+
+    async def hangs(_: Receiver, __: asyncio.StreamWriter) -> None:
+        await release.wait()
+
+    async with receiving() as slow:
+        slow.behaviour = hangs
+        for number in range(20):
+            await endpoint(database, slow, f"slow {number}", owner=7)
+        slow.secret = ""
+        await endpoint(database, receiver, "quick", owner=8)
+        await happen(1)
+        async with running(deliver(timeout=30, concurrency=8)):
+            await eventually(lambda: asyncio.sleep(0, slow.at_once == 4), within=10)
+            for number in range(2, 12):
+                await happen(1)
+                await delivered(database, number, within=3)
+            assert slow.most_at_once == 4, "half of the places"
+            release.set()
+
+
 async def test_a_slow_endpoint_holds_up_no_other(
     database: Database, receiver: Receiver, deliver: Deliver, happen: Happen
 ) -> None:

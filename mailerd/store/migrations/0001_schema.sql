@@ -466,13 +466,14 @@ CREATE TABLE IF NOT EXISTS notices (
   KEY by_kind (mailbox, kind, at)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
--- Endpoints of applications that events are posted to.
+-- Endpoints of applications that events are posted to. owner: the API key that made it; 0: the operator.
 -- secret, old_secret: sign each post; the old one, from before the last rotation, until old_until.
 -- types, senders: JSON lists of what it gets; NULL is everything, but for types that come only if asked for.
 -- failures: attempts in a row that failed; failing_since: the first of them. retry_at: until then the endpoint rests.
 -- position: up to which place of the feed its rows in webhook_deliveries are made.
 CREATE TABLE IF NOT EXISTS webhooks (
   id CHAR(26) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
+  owner BIGINT UNSIGNED NOT NULL DEFAULT 0,
   name VARCHAR(100) NOT NULL,
   url VARCHAR(2000) NOT NULL,
   secret VARBINARY(64) NOT NULL,
