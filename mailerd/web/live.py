@@ -30,6 +30,7 @@ class LiveUpdates:
         self._changed = asyncio.Event()
         self._tick = asyncio.Condition()
         self._viewers = 0
+        self._stopping = False
         self.count = 0
 
     def on_event(self, event: Event, fields: Mapping[str, object], /) -> None:
@@ -39,16 +40,27 @@ class LiveUpdates:
             self._changed.set()
 
     async def run(self) -> None:
-        """Signal, until cancelled. It waits for events, so it is no `every()`."""
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(QUIET_INTERVAL):
-                    await self._changed.wait()
-            self._changed.clear()
-            async with self._tick:
-                self.count += 1
-                self._tick.notify_all()
-            await asyncio.sleep(TICK_INTERVAL)
+        """Signal, until cancelled; then every stream ends. It waits for events, so it is no `every()`."""
+        try:
+            while True:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(QUIET_INTERVAL):
+                        await self._changed.wait()
+                self._changed.clear()
+                await self._signal()
+                await asyncio.sleep(TICK_INTERVAL)
+        finally:
+            await self.stop()
+
+    async def stop(self) -> None:
+        """End every stream, so that a daemon that stops waits for no open page."""
+        self._stopping = True
+        await self._signal()
+
+    async def _signal(self) -> None:
+        async with self._tick:
+            self.count += 1
+            self._tick.notify_all()
 
     async def stream(self, it: ConsoleRequest) -> web.StreamResponse:
         """The signals as server-sent events, until the session ends or the browser goes."""
@@ -67,7 +79,7 @@ class LiveUpdates:
         self._viewers += 1
         try:
             await response.write(b"retry: 5000\n\n")
-            while it.http.transport is not None and not it.http.transport.is_closing():
+            while not self._stopping and it.http.transport is not None and not it.http.transport.is_closing():
                 async with self._tick:
                     await self._tick.wait()
                 if not await it.services.sessions.is_open(it.session):

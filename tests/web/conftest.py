@@ -80,6 +80,7 @@ async def site(database_url: str, tmp_path: Path) -> AsyncIterator[ConsoleSite]:
         yield ConsoleSite(
             f"http://{host}:{port}", daemon, daemon.database, ApiKeys(daemon.database, timeout=5), heard, sessions
         )
+        await daemon.console.live.stop()
         for each in sessions:
             await each.close()
     await daemon.database.close()

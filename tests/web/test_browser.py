@@ -14,6 +14,9 @@ AXE = Path(__file__).parent / "vendor" / "axe.min.js"
 SERIOUS = {"serious", "critical"}
 
 
+HOOK = "1" * 26
+
+
 LETTERS = (
     (0, "failed", "400 Invalid To header"), (1, "failed", "no value for b@c.example"), (2, "unsure", "no answer"),
     (3, "sent", None), (4, "failed", "no value for d@e.example"),
@@ -40,6 +43,25 @@ async def fill(site: ConsoleSite) -> str:
         "INSERT INTO tallies (minute, sender_email, daemon, sent, failed) "
         "SELECT UTC_TIMESTAMP() - INTERVAL seq MINUTE, 'me@example.com', 'D', 9 + seq, 1 FROM job_recipients",
     )
+    await query(
+        site.database,
+        "INSERT INTO webhooks (id, name, url, secret, state, failures, failing_since, position, created_at) SELECT "
+        "%s, 'shop', 'https://127.0.0.1/hook', 'x', 'on', 12, now - INTERVAL 1 HOUR, 9, now "
+        "FROM (SELECT UTC_TIMESTAMP(6) now) n",
+        HOOK,
+    )
+    await query(
+        site.database,
+        "INSERT INTO events (uid, type, cause, data, at, position) VALUES "
+        "('e', 'recipient.failed', 'c', '{}', UTC_TIMESTAMP(6), 9)",
+    )
+    await query(site.database, "UPDATE event_positions SET last = 9")
+    await query(
+        site.database,
+        "INSERT INTO webhook_deliveries (webhook_id, position, status, attempts, created_at, due_at, http, error, "
+        "took_ms) VALUES (%s, 9, 'waiting', 3, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6), 502, 'it answered 502', 31)",
+        HOOK,
+    )
     site.daemon.service.stats.take(await site.daemon.service.stats.read())
     return job
 
@@ -49,7 +71,7 @@ def places(job: str) -> list[str]:
         "/", "/jobs", f"/jobs/{job}?tab=failed", "/letters/3", "/letters/4",
         "/doubts", "/inbox", "/senders", "/senders/me@example.com", "/people?email=r0@example.org", "/suppressions",
         "/templates",
-        "/templates/welcome", "/send", "/keys",
+        "/templates/welcome", "/send", "/webhooks", f"/webhooks/{HOOK}", "/inbox?show=undone", "/keys",
     ]  # fmt: skip
 
 
@@ -121,6 +143,24 @@ async def steer(page: Page, url: str, job: str) -> None:
     await press(page, "remove")
 
 
+async def hook(page: Page, url: str) -> None:
+    """Every action on an endpoint."""
+    await page.goto(f"{url}/webhooks")
+    if not await page.locator("#url").is_visible():
+        await page.locator("details:has(#url) > summary").click()
+    await page.fill("#name", "till")
+    await page.fill("#url", "https://till.example/hook")
+    await press(page, "add")
+    await expect(page.locator(".secret")).to_contain_text("whsec_")
+    await page.goto(f"{url}/webhooks/{HOOK}")
+    for action in ("test", "pause", "resume", "replay"):
+        await press(page, action)
+    await press(page, "rotate")
+    await expect(page.locator(".secret")).to_contain_text("whsec_")
+    await press(page, "remove")
+    await page.wait_for_url("**/webhooks")
+
+
 async def send(page: Page, url: str, job: str) -> None:
     """A test of a template, a table, a key, and an end to it all."""
     await page.goto(f"{url}/templates/welcome")
@@ -155,6 +195,7 @@ async def test_every_action_works_and_no_policy_is_violated(site: ConsoleSite, v
         async with page_of(context) as page:
             await sign_in(page, site.url, key)
             await steer(page, site.url, job)
+            await hook(page, site.url)
             await send(page, site.url, job)
     assert await states(site.database, job) == {"cancelled": 9, "failed": 1, "sent": 2}
     asked = await query(site.database, "SELECT DISTINCT actor FROM job_actions")
@@ -163,6 +204,7 @@ async def test_every_action_works_and_no_policy_is_violated(site: ConsoleSite, v
     assert [action for (action,) in actions] == ["retry", "pause", "resume", "priority", "retry", "cancel"]
     assert await query(site.database, "SELECT pause_cause, per_day FROM senders") == [("manual", 90)]
     assert await query(site.database, "SELECT COUNT(*), (SELECT COUNT(*) FROM suppressions) FROM lists") == [(1, 0)]
+    assert await query(site.database, "SELECT name, state FROM webhooks") == [("till", "on")]
     assert await query(site.database, "SELECT COUNT(*) FROM jobs WHERE template_name = 'welcome'") == [(2,)]
 
 
