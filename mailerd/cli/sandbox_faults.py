@@ -66,10 +66,14 @@ def faults(
 def mailbox(
     email: Annotated[str, typer.Argument(metavar="EMAIL")],
     *,
-    revoke: Annotated[bool, typer.Option("--revoke/--restore", help="Whether Google honours the sign-in.")],
+    revoke: Annotated[
+        bool | None, typer.Option("--revoke/--restore", help="Whether Google honours the sign-in.")
+    ] = None,
     config: ConfigOption = None,
 ) -> None:
     """Revoke a mailbox's sign-in at the sandbox's Google, as its owner would, or restore it."""
+    if revoke is None:
+        raise typer.BadParameter("give one of the two", param_hint="--revoke/--restore")
     _Control(settings(config).gmail.api_root).ask("PATCH", f"mailboxes/{email}", {"revoked": revoke})
     print(tr(f"the sign-in of {email} is {'revoked' if revoke else tr('good again')}"))
 

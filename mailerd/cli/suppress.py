@@ -67,7 +67,9 @@ def add(
         return await suppressions.add([new])
 
     added = _ask(config, work)
-    print(tr(f"{clean} gets no letters of {mailing_list or _EVERYTHING}{'' if added else tr(', as before')}."))
+    before = "" if added else tr(", as before")
+    none = tr(f"{clean} gets no letters at all{before}.")
+    print(tr(f"{clean} gets no letters of {mailing_list}{before}.") if mailing_list else none)
 
 
 @app.command("remove")
@@ -286,6 +288,8 @@ def _checked(addresses: Addresses, given: str) -> str:
 def suppression_line(address: str, it: Suppression) -> str:
     """What keeps letters from an address, as a sentence."""
     how = f", {it.detail}" if it.detail else ""
+    if it.list_id == EVERYTHING:
+        return tr(f"{address} gets no letters at all: {it.reason.value}, by {it.source.value}, {_at(it)}{how}")
     return tr(f"{address} gets no letters of {_named(it)}: {it.reason.value}, by {it.source.value}, {_at(it)}{how}")
 
 

@@ -173,6 +173,13 @@ class _Sandbox:
             self._screen.step("console", tr(f"{link} (signs you in once; `mailerd console login` makes another)"))
             posted = await api.post(self._job)
             self._screen.step("sample job", tr(f"accepted as {posted.id}: {posted.total} letters"))
+            if posted.opted_out:
+                self._screen.say(
+                    tr(
+                        f"  Cancelled because they have opted out, in earlier runs: {posted.opted_out} "
+                        "(the data of earlier runs stay; `make clean` removes them)"
+                    )
+                )
             with self._screen.progress(posted.total) as show:
                 done = await api.follow(posted, show)
         keys = Counter(letter.key for letter in google.sent if letter.key)
@@ -209,7 +216,9 @@ def _next_job(demo: Path) -> Path:
 async def _watch(server: Server) -> NoReturn:
     while server.running:  # noqa: ASYNC110 # a process gives no event
         await asyncio.sleep(_WATCH_S)
-    raise ServerError(f"the private database server has died:\n{server.log_tail()}")
+    raise ServerError(
+        f"{server.log_tail()}\nthe private database server has died (above: its log): start the sandbox again"
+    )
 
 
 @asynccontextmanager

@@ -37,6 +37,8 @@ class Job:
     counts: Mapping[str, int]
     elapsed_s: float
     """Seconds since it was accepted."""
+    opted_out: int = 0
+    """Letters that were cancelled at once, since their recipients have opted out."""
     cause_of_wait: str = ""
     """Why its letters wait, where more than the pace holds them."""
 
@@ -92,8 +94,9 @@ class Api:
         """Post a job; how it stands."""
         answer = await self._speak("POST", JOBS, body=job)
         return Job(
-            id=str(answer["job_id"]), total=int(answer["total"]), status=str(answer["status"]), counts={}, elapsed_s=0.0
-        )
+            id=str(answer["job_id"]), total=int(answer["total"]), status=str(answer["status"]), counts={},
+            elapsed_s=0.0, opted_out=int(answer.get("suppressed_total", 0)),
+        )  # fmt: skip
 
     async def follow(self, job: Job, show: Callable[[Job], None]) -> Job:
         """Show a job's progress until it has ended; how it ended."""

@@ -39,8 +39,8 @@ class Summary:
 
     @property
     def as_promised(self) -> bool:
-        """Every letter was sent, and none twice."""
-        return self.job.sent == self.job.total <= self.received and not self.twice
+        """Every letter was sent but those to people who have opted out, and none twice."""
+        return self.job.sent == self.job.total - self.job.opted_out <= self.received and not self.twice
 
 
 class Screen:

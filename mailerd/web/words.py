@@ -43,6 +43,7 @@ CHINESE: Final[Mapping[str, str]] = {
     "No answer came, and it was seen among the sent messages.": "没有应答，但在“已发送”中可见。",
     "No answer came, and its draft is gone; a person who deleted that draft would have left the same.": "没有应答，草稿已不存在；若有人删除草稿，也会如此。",
     "A person looked into the mailbox and said so.": "有人查看邮箱后确认。",
+    "1 letter is unsure.": "1 封邮件存疑。",
     "{n} letters are unsure.": "{n} 封邮件存疑。",
     "Facts": "详情",
     "Find": "查找",

@@ -34,6 +34,7 @@ async def test_google_itself_is_never_asked_for_a_fault(shop: Shop) -> None:
 async def test_a_sign_in_is_revoked_and_restored(shop: Shop) -> None:
     assert await shop.say("sandbox", "mailbox", ME, "--revoke") == f"the sign-in of {ME} is revoked\n"
     assert shop.google.accounts.of(ME)[-1].revoked
+    assert "--revoke/--restore" in await shop.say("sandbox", "mailbox", ME, code=2)
     await shop.say("sandbox", "mailbox", ME, "--restore")
     assert not shop.google.accounts.of(ME)[-1].revoked
 

@@ -14,6 +14,8 @@ async def test_one_is_added_shown_and_removed(shop: Shop) -> None:
     assert "a.da@gmail.com gets no letters of news." in await shop.say(
         "suppress", "add", "a.da@Gmail.com", "--list", "news", "--new-list"
     )
+    assert "b@gmail.com gets no letters at all." in await shop.say("suppress", "add", "b@gmail.com")
+    assert "b@gmail.com gets no letters at all: manual, by cli" in await shop.say("suppress", "why", "b@gmail.com")
     assert "as before" in await shop.say("suppress", "add", "ada@gmail.com", "--list", "news")
     told = await shop.say("suppress", "why", "Ada@googlemail.com")
     assert "gets no letters of news: manual, by cli" in told

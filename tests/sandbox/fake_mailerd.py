@@ -1,6 +1,6 @@
 """A daemon in a hundred lines, true to the contract and to nothing else: for tests of the demonstration alone.
 
-A file `trouble` beside the sandbox's folder may say what goes wrong: migrate, deaf, start, half-way.
+A file `trouble` beside the sandbox's folder may say what goes wrong: migrate, deaf, start, half-way, opted-out.
 """
 
 import asyncio
@@ -41,9 +41,19 @@ class Daemon:
             return web.json_response({"error": {"code": "unauthorized", "message": "no"}}, status=401)
         job = await request.json()
         self.total = len(job["recipients"])
-        self.counts = Counter(waiting=self.total)
+        out = 5 if self.trouble == "opted-out" else 0
+        job["recipients"] = job["recipients"][out:]
+        self.counts = Counter(waiting=self.total - out, cancelled=out)
         self.work.add(asyncio.create_task(self.send(job)))
-        return web.json_response({"job_id": "job_1", "status": "queued", "total": self.total, "accepted": self.total})
+        return web.json_response(
+            {
+                "job_id": "job_1",
+                "status": "queued",
+                "total": self.total,
+                "accepted": self.total,
+                "suppressed_total": out,
+            }
+        )
 
     async def state(self, _: web.Request) -> web.Response:
         status = "sending" if self.counts["waiting"] else "completed"

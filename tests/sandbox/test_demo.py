@@ -278,13 +278,19 @@ def test_a_child_that_fails_is_named_with_its_last_words(sandbox: Sandbox, troub
     assert "Traceback" not in sandbox.said
 
 
+def test_letters_to_people_who_have_opted_out_in_an_earlier_run_are_told_and_no_failure(sandbox: Sandbox) -> None:
+    sandbox.start(then_exit=True, trouble="opted-out")
+    assert sandbox.wait() == 0, sandbox.said
+    assert "Cancelled because they have opted out, in earlier runs: 5 (" in sandbox.said
+
+
 def test_a_database_that_dies_ends_the_demonstration(sandbox: Sandbox) -> None:
     sandbox.start()
     sandbox.until("Ctrl-C ends it all")
     (pid,) = [int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit() and is_server(p, sandbox.folder)]
     os.kill(pid, signal.SIGKILL)
     assert sandbox.wait() == 1
-    assert "the private database server has died" in sandbox.said
+    assert "the private database server has died" in sandbox.said.splitlines()[-1], "the cause stands below the log"
 
 
 def is_server(process: Path, folder: Path) -> bool:
