@@ -1,14 +1,22 @@
 """Verifies what a webhook of mailerd brings: Standard Webhooks 1.0.0, by the specification's own library."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from standardwebhooks import Webhook as Verifier
 from standardwebhooks import WebhookVerificationError
+from standardwebhooks.webhooks import EmptyWebhookSecretError
 
 from mailerd.errors import MailerdError
+
+_SECONDS: Final = re.compile(r"[0-9]{1,12}", re.ASCII)
+_UNBELIEVED: Final = (
+    WebhookVerificationError, EmptyWebhookSecretError, ValueError, KeyError, TypeError,
+    RecursionError,  # a body of too many brackets
+)  # fmt: skip
 
 
 class SignatureError(MailerdError):
@@ -37,10 +45,12 @@ def verify(body: bytes, headers: Mapping[str, str], secret: str) -> WebhookEvent
         SignatureError: it is not to be believed; answer with a 400.
     """
     given = {name.lower(): value for name, value in headers.items()}
+    if not _SECONDS.fullmatch(given.get("webhook-timestamp", "")):  # the library takes whatever float() does
+        raise SignatureError("the post is not to be believed: it has no webhook-timestamp of whole seconds")
     try:
         it = Verifier(secret).verify(body, given)
         return WebhookEvent(
             given["webhook-id"], str(it["type"]), datetime.fromisoformat(str(it["timestamp"])), dict(it["data"])
         )
-    except (WebhookVerificationError, ValueError, KeyError, TypeError) as error:
+    except _UNBELIEVED as error:
         raise SignatureError(f"the post is not to be believed: {error}") from error

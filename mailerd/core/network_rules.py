@@ -30,9 +30,14 @@ NEVER: Final = tuple(
 )
 """Addresses that no setting opens."""
 _NAT64: Final = ip_network("64:ff9b::/96")  # RFC 6052
+_LOCAL_NAT64: Final = IPv6Network("64:ff9b:1::/48")  # RFC 8215: translators of one's own
+_LOCAL_PLACES: Final = ((6, 7, 9, 10), (7, 9, 10, 11), (9, 10, 11, 12), (12, 13, 14, 15))
+"""Where an IPv4 address stands behind a prefix of 48, 56, 64 and 96 bits (RFC 6052, section 2.2), in bytes."""
+_TRANSLATED: Final = ip_network("::ffff:0:0:0/96")  # IPv4-translated addresses (RFC 2765); Python calls them global
 _COMPATIBLE: Final = ip_network("::/96")  # IPv4-compatible addresses, deprecated by RFC 4291
 _SITE_LOCAL: Final = ip_network("fec0::/10")  # deprecated by RFC 3879; Python calls it global
 _ISATAP: Final = frozenset({0x0000_5EFE, 0x0200_5EFE})  # RFC 5214, in front of the IPv4 address
+_ZERO: Final = IPv4Network("0.0.0.0/8")
 _NUMERIC: Final = re.compile(r"(0x[0-9a-f]*|[0-9]+)(\.(0x[0-9a-f]*|[0-9]+)){0,3}\.?", re.ASCII | re.IGNORECASE)
 """What the C library takes for an IPv4 address: decimal, octal and hexadecimal parts, one to four of them."""
 
@@ -60,7 +65,8 @@ class NetworkRules:
         for each in (given, *hidden):
             if any(each in network for network in NEVER if each.version == network.version):
                 return f"{_named(given, each)} is link-local, a cloud's metadata or no address of a host"
-        for each in hidden or (given,):
+        judged: list[Address] = [*hidden, given] if given in _LOCAL_NAT64 or not hidden else [*hidden]
+        for each in judged:
             if not (_is_public(each) or self._is_allowed(each)):
                 return f"{_named(given, each)} is not a public address"
         return ""
@@ -109,11 +115,22 @@ def _embedded(address: Address) -> Iterator[IPv4Address]:
         yield address.sixtofour
     if address.teredo:
         yield from address.teredo
+    if address in _LOCAL_NAT64:
+        yield from _behind_local_prefix(address)
     last = IPv4Address(int(address) & 0xFFFF_FFFF)
     if int(last) <= 1:  # :: and ::1 are addresses of their own
         return
-    if address in _NAT64 or address in _COMPATIBLE or (int(address) >> 32) & 0xFFFF_FFFF in _ISATAP:
+    in_last = any(address in each for each in (_NAT64, _COMPATIBLE, _TRANSLATED))
+    if in_last or (int(address) >> 32) & 0xFFFF_FFFF in _ISATAP:
         yield last
+
+
+def _behind_local_prefix(address: IPv6Address) -> Iterator[IPv4Address]:
+    """What it may stand for, since only the network itself knows how long its prefix is."""
+    for places in _LOCAL_PLACES:
+        found = IPv4Address(bytes(address.packed[each] for each in places))
+        if found not in _ZERO:
+            yield found
 
 
 def _named(given: Address, meant: Address) -> str:

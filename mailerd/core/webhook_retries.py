@@ -153,4 +153,5 @@ def body_of(type_: str, at: str, data: str) -> bytes:
 
 def shown_url(url: str) -> str:
     """A URL for the log and for lists: what stands behind a question mark may be a secret."""
-    return url.partition("#")[0].partition("?")[0]
+    shown = url.partition("#")[0].partition("?")[0]
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in shown)

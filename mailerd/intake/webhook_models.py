@@ -1,19 +1,28 @@
 """What requests and answers about webhooks hold."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from mailerd.core.event_types import EventType
 from mailerd.core.webhook_retries import DeliveryStatus, EndpointState, PauseReason
-from mailerd.intake.request_models import one_line
 from mailerd.intake.response_models import Moment, ResponseModel, Whole
 from mailerd.mail.addresses import mailbox
 from mailerd.store.webhook_deliveries import WebhookDelivery
-from mailerd.store.webhooks import MAX_NAME, MAX_SENDERS, MAX_URL, WebhookEndpoint, check_name
+from mailerd.store.webhooks import MAX_NAME, MAX_SENDERS, MAX_URL, WebhookEndpoint, check_name, check_url
 
 MAX_OVERLAP = 30 * 86_400
+
+
+def _in_utc(value: datetime) -> datetime:
+    """The same moment in UTC, as long as it names its zone; a year beyond 1 to 9999 there is no moment."""
+    if value.tzinfo is None:
+        raise ValueError("must name its zone, as 2026-12-01T09:00:00Z does")
+    try:
+        return value.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(f"is not a time: {error}") from None
 
 
 def _name(value: str) -> str:
@@ -22,10 +31,16 @@ def _name(value: str) -> str:
     return value
 
 
+def _url(value: str) -> str:
+    if why := check_url(value):
+        raise ValueError(why)
+    return value
+
+
 Name = Annotated[
     str, Field(min_length=1, max_length=MAX_NAME, description="in lists and in the log"), AfterValidator(_name)
 ]
-Url = Annotated[str, Field(min_length=1, max_length=MAX_URL, description="https://…"), AfterValidator(one_line)]
+Url = Annotated[str, Field(min_length=1, max_length=MAX_URL, description="https://…"), AfterValidator(_url)]
 Types = Annotated[
     list[Annotated[EventType, Field(strict=False)]] | None,
     Field(min_length=1, max_length=100, description="the types that it gets; null: all"),
@@ -75,7 +90,9 @@ class ReplayIn(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     since: Annotated[
-        datetime, Field(strict=False, description="the events since then", examples=["2026-12-01T09:00:00Z"])
+        datetime,
+        Field(strict=False, description="the events since then", examples=["2026-12-01T09:00:00Z"]),
+        AfterValidator(_in_utc),
     ]
     only: Annotated[Literal["all", "failed"], Field(description="failed: those that were given up")] = "all"
 

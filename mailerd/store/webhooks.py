@@ -124,6 +124,13 @@ def check_name(name: str) -> str:
     return ""
 
 
+def check_url(url: str) -> str:
+    """What is wrong with the characters of an endpoint's URL; "" where nothing is. It is shown in lists and the log."""
+    if not url or len(url) > MAX_URL or not url.isprintable() or " " in url:
+        return f"a URL has 1 to {MAX_URL} printable characters and no spaces"
+    return ""
+
+
 def new_secret() -> bytes:
     """A secret; 256 random bits."""
     return secrets.token_bytes(SECRET_BYTES)
@@ -148,9 +155,10 @@ class Webhooks:
         """Make an endpoint, which gets the events from now on; with its secret, which cannot be shown again.
 
         Raises:
-            WebhookError: the name is taken, or there are too many.
+            WebhookError: the URL has characters that none may have, the name is taken, or there are too many.
             DatabaseError: it is not known to be made.
         """
+        _refuse(check_url(new.url))
         id_, secret = new_id(), new_secret()
         # While no endpoint is on, events get no places: those that are committed get theirs before the endpoint's.
         await EventFeed(self._database, timeout=self._timeout).number_new()
@@ -209,9 +217,10 @@ class Webhooks:
         One that is switched on again gets at once what it has missed, as far as the events are kept.
 
         Raises:
-            WebhookError: the name is taken.
+            WebhookError: the name is taken, or the URL has characters that none may have.
             UnknownWebhookError: there is none.
         """
+        _refuse(check_url(given.get("url", "https://")))
         values: dict[str, object] = {name: given[name] for name in ("name", "url") if name in given}
         if "types" in given:
             values["types"] = types_json(given["types"])
@@ -305,6 +314,11 @@ async def _one(cursor: Cursor, which: str) -> WebhookEndpoint:
     if not rows:
         raise _unknown(which)
     return _endpoint(next((row for row in rows if row[0] == which), rows[0]))
+
+
+def _refuse(why: str) -> None:
+    if why:
+        raise WebhookError(why)
 
 
 def _unknown(which: str) -> UnknownWebhookError:

@@ -15,6 +15,7 @@ TEXTS: Final = {
     "take events for a webhook": "为 Webhook 取出事件",
     "record an attempt of a webhook": "记录 Webhook 的一次尝试",
     "a webhook's name has 1 to {max_name} printable characters and does not look like an id": "Webhook 名称为 1 到 {max_name} 个可打印字符，且不能像编号",
+    "a URL has 1 to {max_url} printable characters and no spaces": "URL 为 1 到 {max_url} 个可打印字符，且不含空格",
     "there is a webhook {name} already: take another name, or change that one": "已有 Webhook {name}：请另取名称，或更改现有的那个",
     "there are {max_webhooks} webhooks of this owner, which is the most: remove one": "此所有者已有 {max_webhooks} 个 Webhook，达到上限：请移除一个",
     "there are {max_all_webhooks} webhooks, which is the most: remove one": "已有 {max_all_webhooks} 个 Webhook，达到上限：请移除一个",

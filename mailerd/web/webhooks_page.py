@@ -22,12 +22,12 @@ from mailerd.store.api_keys import Permission
 from mailerd.store.webhook_deliveries import WebhookDeliveries
 from mailerd.store.webhooks import (
     MAX_SENDERS,
-    MAX_URL,
     NewEndpoint,
     UnknownWebhookError,
     WebhookEndpoint,
     Webhooks,
     check_name,
+    check_url,
 )
 from mailerd.web.forms import read_form
 from mailerd.web.services import MAX_LISTED, ConsoleRequest, NotAllowedError
@@ -80,7 +80,7 @@ def _new(it: ConsoleRequest, form: Mapping[str, str], types: Collection[EventTyp
     """What a form describes; or what is wrong with it, in words."""
     name, url = form.get("name", ""), form.get("url", "")
     http = OutboundHttp(it.services.settings.webhooks.network_rules)
-    if why := check_name(name) or ("" if len(url) <= MAX_URL else f"a URL has at most {MAX_URL} characters"):
+    if why := check_name(name) or check_url(url):
         return why
     if why := http.refusal(url):
         return it.t("{why}; the operator's [webhooks] says what is allowed.", why=why)
@@ -194,10 +194,9 @@ async def _replay(it: ConsoleRequest, found: WebhookEndpoint, given: str, *, onl
     """Deliver events once more; how many."""
     try:
         since = datetime.fromisoformat(given)
-    except ValueError:
+        since = since.astimezone(UTC) if since.tzinfo else since.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         return it.t("A moment looks like 2026-12-01T09:00; nothing was changed.")
-    if since.tzinfo is None:
-        since = since.replace(tzinfo=UTC)
     deliveries = WebhookDeliveries(it.services.database, timeout=TIMEOUT)
     async with it.services.intake.webhook_place(it.key):
         events = await deliveries.replay(found, since=since, only_failed=only_failed)

@@ -61,6 +61,25 @@ def test_what_is_old_is_not_and_what_is_not_signed_is_not() -> None:
             verify(body, headers(body=body), shown_secret(KEY))
 
 
+@pytest.mark.parametrize("at", ["{}.5", " {}", "+{}", "{}e0", "{}_0", "1" * 5000])
+def test_a_timestamp_is_whole_seconds(at: str) -> None:
+    good = headers()
+    with pytest.raises(SignatureError, match="whole seconds"):
+        verify(BODY, good | {"webhook-timestamp": at.format(good["webhook-timestamp"])}, shown_secret(KEY))
+
+
+@pytest.mark.parametrize("secret", ["", "whsec_", "whsec_!", "x"])
+def test_a_secret_that_is_none_verifies_nothing(secret: str) -> None:
+    with pytest.raises(SignatureError):
+        verify(BODY, headers(), secret)
+
+
+def test_a_body_of_brackets_is_not_to_be_believed() -> None:
+    body = b"[" * 200_000
+    with pytest.raises(SignatureError):
+        verify(body, headers(body=body), shown_secret(KEY))
+
+
 @given(body=st.binary(max_size=50), signature=st.text(max_size=50), at=st.text(max_size=20))
 def test_whatever_comes_ends_in_one_kind_of_error(body: bytes, signature: str, at: str) -> None:
     made = {"webhook-id": "x", "webhook-signature": signature, "webhook-timestamp": at}

@@ -107,5 +107,9 @@ def test_the_body_is_the_same_whenever_it_is_made() -> None:
     assert body == '{"type":"job.paused","timestamp":"2026-11-24T12:00:00Z","data":{"reason":"größer"}}'.encode()
 
 
+def test_what_would_steer_a_terminal_is_not_shown() -> None:
+    assert shown_url("https://x/\x1b[2J\u202e\x9b") == "https://x/\ufffd[2J\ufffd\ufffd"
+
+
 def test_what_stands_behind_a_question_mark_is_not_shown() -> None:
     assert shown_url("https://example.com/hook?token=secret#x") == "https://example.com/hook"

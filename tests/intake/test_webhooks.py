@@ -75,8 +75,9 @@ async def test_deliveries_are_paged_and_replayed(open_site: Site, receiver: Rece
     models.DeliveryOut.model_validate(page["deliveries"][0], strict=False)
     _, page = await ask(open_site, "GET", f"{path}/deliveries?limit=3&cursor=3&status=waiting")
     assert ([it["id"] for it in page["deliveries"]], page["next_cursor"]) == ([2, 1], None)
-    status, answer = await ask(open_site, "POST", f"{path}/replay", {"since": "2020-01-01T00:00:00"})
-    assert (status, answer["error"]["details"][0]["field"]) == (422, "since")
+    for since in ("2020-01-01T00:00:00", "9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59"):
+        status, answer = await ask(open_site, "POST", f"{path}/replay", {"since": since})
+        assert (status, answer["error"]["details"][0]["field"]) == (422, "since"), since
 
 
 @pytest.mark.parametrize(
@@ -84,6 +85,7 @@ async def test_deliveries_are_paged_and_replayed(open_site: Site, receiver: Rece
     [
         ({"name": "a", "url": "http://example.com/"}, "url"), ({"name": "a", "url": "https://127.0.0.1/"}, "url"),
         ({"name": "a", "url": "https://[::ffff:10.0.0.1]/"}, "url"), ({"name": "a", "url": "https://x:22/"}, "url"),
+        ({"name": "a", "url": "https://example.com/\u202ex"}, "url"), ({"name": "a", "url": "https://x/ y"}, "url"),
         ({"name": "a", "url": "https://example.com/\r\nX: y"}, "url"), ({"name": " ", "url": "https://x/"}, "name"),
         ({"name": "a", "url": "https://x/", "types": ["job.lost"]}, "types[0]"), ({"name": "a"}, "url"),
         ({"name": "a", "url": "https://x/", "types": []}, "types"), ({"name": "a", "url": "https://x/", "x": 1}, "x"),

@@ -26,7 +26,8 @@ LITERALS = [
     "[::1]", "[::]", "[0:0:0:0:0:0:0:1]", "[::127.0.0.1]",
     "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[0:0:0:0:0:ffff:7f00:1]", "[2002:7f00:1::]", "[64:ff9b::7f00:1]",
     "[64:ff9b::127.0.0.1]", "[64:ff9b:1::7f00:1]", "[2001:0:7f00:1::80ff:fffe]", "[fe80::1]", "[fec0::1]", "[fd00::1]",
-    "[2a00:1450::5efe:7f00:1]", "10.0.0.1", "172.16.0.1", "192.168.0.1", "100.64.0.1", "169.254.169.254",
+    "[2a00:1450::5efe:7f00:1]", "[::ffff:0:7f00:1]", "[64:ff9b:1:7f00:0:100::]", "[64:ff9b:1::a9fe:a9fe]",
+    "10.0.0.1", "172.16.0.1", "192.168.0.1", "100.64.0.1", "169.254.169.254",
     "[::ffff:169.254.169.254]", "[fd00:ec2::254]", "100.100.100.200", "168.63.129.16", "224.0.0.1", "[ff02::1]",
     "１２７.０.０.１", "①②⑦.⓪.⓪.①", "127。0。0。1",
 ]  # fmt: skip
@@ -93,6 +94,27 @@ async def test_no_form_of_an_address_leads_into_the_own_network(listener: Listen
             await http.post(f"http://{host}:{listener.port}/", b"{}", {}, within=5)
     assert len(LITERALS) + len(NAMES) >= 30
     assert listener.connections == 0
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "169.254.169.254", "::ffff:169.254.169.254", "::ffff:0:a9fe:a9fe", "::a9fe:a9fe", "64:ff9b::a9fe:a9fe",
+        "64:ff9b:1::a9fe:a9fe", "64:ff9b:1:a9fe:a9:fe00::", "64:ff9b:1:a9:fe:a9fe::", "64:ff9b:1:2:a9:fea9:fe00::",
+        "2002:a9fe:a9fe::1", "2606::5efe:a9fe:a9fe", "2001:0:a9fe:a9fe::5601:5601", "fd00:ec2::254",
+        "::ffff:0:a83f:8110", "64:ff9b:1::6464:64c8",
+    ],
+)  # fmt: skip
+def test_metadata_stays_closed_in_every_form_whatever_is_opened(address: str) -> None:
+    everything = NetworkRules(allow_networks=(ip_network("0.0.0.0/0"), ip_network("::/0")))
+    assert "metadata" in everything.refusal(address)
+
+
+def test_translators_of_ones_own_are_reached_where_they_are_opened() -> None:
+    through = "64:ff9b:1::808:808"
+    assert "not a public" in NetworkRules().refusal(through)
+    assert NetworkRules(allow_networks=(ip_network("64:ff9b:1::/48"),)).refusal(through) == ""
+    assert "not a public" in NetworkRules(allow_networks=(ip_network("64:ff9b:1::/48"),)).refusal("64:ff9b:1::a00:1")
 
 
 @pytest.mark.parametrize("host", [each for each in LITERALS if each.isascii() and each.startswith("127")])
