@@ -72,14 +72,16 @@ async def _ask(known: Settings, id_: str, change: JobChange, options: dict[str, 
         job = await job_named(database, id_)
         controls = JobActions(database, timeout=patience, in_flight=timedelta(seconds=known.gmail.in_flight))
         try:
-            done = await controls.apply(id_, change, actor=f"command, {_person()}", letters=job.total, **options)
+            done = await controls.apply(id_, change, actor=asked_by(), letters=job.total, **options)
         except ImpossibleRequestError as error:
             raise MailerdError(f"job {id_} is {error.status}, and then there is nothing to {change}") from None
         return done, await job_named(database, id_)
 
 
-def _person() -> str:
+def asked_by() -> str:
+    """Who runs this command, as the log of actions names it."""
     try:
-        return getpass.getuser()
+        person = getpass.getuser()
     except (OSError, KeyError):  # a user without a name, as in many a container
-        return "without a name"
+        person = "without a name"
+    return f"command, {person}"

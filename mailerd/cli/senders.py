@@ -21,6 +21,7 @@ from mailerd.cli.common import (
     settings,
     warnings_only,
 )
+from mailerd.cli.job_actions import asked_by
 from mailerd.cli.top_view import table
 from mailerd.config import Settings
 from mailerd.core.pauses import repair, until
@@ -144,7 +145,7 @@ def pause(
                 f"sender {address} is unknown: it has no credential file and no job; `mailerd senders list` and "
                 "`mailerd auth list` show who there is"
             )
-        return await senders.pause(address, lasts=span, reason=why)
+        return await senders.pause(address, lasts=span, reason=why, actor=asked_by())
 
     end = _ask(known, work)
     print(tr(f"{address} is paused {until(end)}: {why}"))
@@ -155,7 +156,7 @@ def resume(email: EmailArgument, *, config: ConfigOption = None) -> None:
     """End a sender's pause, a person's or Google's."""
     known = settings(config)
     address = _mailbox(known, email)
-    before = _ask(known, lambda senders: senders.resume(address))
+    before = _ask(known, lambda senders: senders.resume(address, actor=asked_by()))
     if before.paused and before.paused_until:
         why = f": {before.pause_reason}" if before.pause_reason else ""
         print(tr(f"{address} is resumed; it was paused {until(before.paused_until)}{why}"))

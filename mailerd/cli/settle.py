@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from mailerd.cli.common import ConfigOption, open_database, run_async, settings, warnings_only
+from mailerd.cli.job_actions import asked_by
 from mailerd.config import Settings
 from mailerd.core.states import State, Transition
 from mailerd.store.queue.complete_jobs import complete
@@ -33,7 +34,7 @@ def settle(
 
 async def _settle(known: Settings, recipient: int, change: Transition, message_id: str | None) -> None:
     async with open_database(known, warnings_only(known).write) as database:
-        settled = await write(database, recipient, change=change, message_id=message_id)
+        settled = await write(database, recipient, change=change, message_id=message_id, actor=asked_by())
         print(tr(f"recipient {settled.recipient} ({settled.to_email}) of job {settled.job_id} is now {settled.status}"))
         if settled.status is State.SENT:
             # Once, not repeated until it is committed: the person who waits here reads at once that it is in doubt.

@@ -32,8 +32,8 @@ SELECT r.id, r.job_id, r.to_email, j.sender_email, r.updated_at, r.lease_until, 
  WHERE j.status IN ('queued', 'sending', 'paused', 'cancelled') AND (j.status <> 'cancelled' OR j.finished_at IS NULL)
    {senders} LIMIT %s"""
 ACTIONS: Final = """
-SELECT a.id, a.job_id, a.action, a.actor, a.detail, a.changed, a.letters, a.at, j.from_address
-  FROM job_actions a FORCE INDEX (PRIMARY) STRAIGHT_JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = a.job_id
+SELECT a.id, a.job_id, a.action, a.actor, a.detail, a.changed, a.letters, a.at, COALESCE(j.from_address, a.sender)
+  FROM job_actions a FORCE INDEX (PRIMARY) LEFT JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = a.job_id
  {where} ORDER BY a.id DESC LIMIT %s"""
 # `cause` holds type and id: the newest of a type are found without reading their rows, however many there are.
 UNDONE: Final = f"""
@@ -77,10 +77,11 @@ class UnsureLetter:
 
 @dataclass(frozen=True)
 class LoggedAction:
-    """What a person or a program asked of a job."""
+    """What a person or a program asked of a job or of a sender."""
 
     id: int
-    job_id: str
+    job_id: str | None
+    """None: it was asked of the sender."""
     action: str
     actor: str
     detail: str | None
@@ -88,6 +89,7 @@ class LoggedAction:
     letters: int
     at: datetime
     sender: str
+    """The job's, or the one that it was asked of."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ class ConsoleQueries:
     async def action_log(
         self, *, limit: int, before: int | None, senders: Collection[str] | None
     ) -> list[LoggedAction]:
-        """What was asked of jobs, the newest first.
+        """What was asked of jobs and senders, the newest first.
 
         Raises:
             DatabaseError: it cannot be read.
@@ -237,6 +239,6 @@ def actions_statement(limit: int, before: int | None, senders: Collection[str] |
     where = ["a.id < %s"] if before is not None else []
     values: list[object] = [before] if before is not None else []
     if senders is not None:
-        where.append("j.from_address IN %s")
+        where.append("COALESCE(j.from_address, a.sender) IN %s")
         values.append(tuple(senders) or ("",))
     return ACTIONS.format(where=f"WHERE {' AND '.join(where)}" if where else ""), (*values, limit)

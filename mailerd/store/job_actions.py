@@ -11,6 +11,7 @@ from typing import Any, Final
 from mailerd.clock import new_id
 from mailerd.core.event_types import EventType
 from mailerd.core.states import JobChange, JobStatus, State, Transition, after, job_after
+from mailerd.store.action_log import note_action
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import micros, utc
@@ -79,9 +80,6 @@ UPDATE job_recipients FORCE INDEX (claim)
                                       GREATEST(UTC_TIMESTAMP(6), updated_at + INTERVAL %s MICROSECOND))
  WHERE job_id = %s AND status = 'unsure' AND claim_token IS NULL"""
 _PRIORITY: Final = "UPDATE jobs SET priority = %s WHERE id = %s"
-_NOTE: Final = """
-INSERT INTO job_actions (job_id, action, actor, detail, changed, letters, at)
-VALUES (%s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6))"""
 
 
 @dataclass(frozen=True)
@@ -159,7 +157,10 @@ class JobActions:
                 done = await self._do(cursor, job, change, status=status, priority=priority, unsure=unsure, actor=actor)
             retried = f"bounced: {', '.join(bounced)}" if bounced else "unsure" if unsure else "failed"
             detail = {JobChange.PRIORITY: str(priority), JobChange.RETRY: retried}.get(change)
-            await cursor.execute(_NOTE, (job_id, change.value, actor, detail, int(done.changed), done.letters))
+            note = note_action(
+                change.value, actor, job=job_id, detail=detail, changed=done.changed, letters=done.letters
+            )
+            await cursor.execute(*note)
             return done
 
         bound = self._timeout + letters / LETTERS_PER_SECOND

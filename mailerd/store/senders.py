@@ -9,6 +9,7 @@ from mailerd.core.event_types import EventType
 from mailerd.core.pauses import MANUAL
 from mailerd.core.rate_limit import FOREVER
 from mailerd.errors import MailerdError
+from mailerd.store.action_log import note_action
 from mailerd.store.db.cursor import Cursor, Statement
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import naive, rfc3339
@@ -173,8 +174,8 @@ class Senders:
 
         return await self.database.read(work, what="look for a sender")
 
-    async def pause(self, email: str, *, lasts: timedelta | None, reason: str) -> datetime:
-        """Claim nothing for a sender for so long, or until it is resumed; when that ends.
+    async def pause(self, email: str, *, lasts: timedelta | None, reason: str, actor: str = "") -> datetime:
+        """Claim nothing for a sender for so long, or until it is resumed; when that ends. `actor`: noted if known.
 
         A pause that Google asked for and that ends later stays as it is, with its cause: were it called a person's, the
         next order would cut it short.
@@ -187,6 +188,8 @@ class Senders:
             await cursor.execute(_ADD, (email,))
             it = await self._read(cursor, email)
             until = FOREVER if lasts is None else it.now + lasts
+            if actor:
+                await cursor.execute(*note_action("pause", actor, sender=email, detail=reason))
             if it.paused_until and it.pause_cause != MANUAL and it.paused_until > until:
                 return it.paused_until
             await cursor.execute(_PAUSE, (naive(until), MANUAL, reason, email))
@@ -197,8 +200,8 @@ class Senders:
 
         return await self.database.transaction(work, what="pause a sender")
 
-    async def resume(self, email: str) -> SenderState:
-        """End any pause of a sender, whatever its cause; the state before.
+    async def resume(self, email: str, *, actor: str = "") -> SenderState:
+        """End any pause of a sender, whatever its cause; the state before. `actor`: noted if known.
 
         Raises:
             SenderError: it is not known.
@@ -208,6 +211,8 @@ class Senders:
         async def work(cursor: Cursor) -> SenderState:
             before = await self._read(cursor, email)
             await cursor.execute(_RESUME, (email,))
+            if actor:
+                await cursor.execute(*note_action("resume", actor, sender=email, changed=before.paused))
             await cursor.execute(_LOOK, (email,))
             if before.pause_cause is not None:
                 data = {"cause": before.pause_cause}

@@ -11,6 +11,7 @@ from mailerd.texts.headings import HEADINGS
 
 TABLES: Final = (
     "api",
+    "asked",
     "causes",
     "channels",
     "checks",

@@ -1,12 +1,13 @@
 """Makes the pages of the console by Jinja2, of our own templates; the clients' are rendered in a child process."""
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from mailerd.core.rate_limit import FOREVER
 from mailerd.core.states import JobStatus, State
@@ -16,6 +17,7 @@ from mailerd.web.labels import LABELS
 from mailerd.web.words import Language, translate
 
 _CHINESE_UNITS: Final = (("天", 86_400), ("小时", 3600), ("分钟", 60), ("秒", 1))
+_MOMENT: Final = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC")
 _ENGLISH_UNITS: Final = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
 
 
@@ -47,7 +49,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    made.filters.update(moment=moment, clock=clock, num=number, seconds=in_units)
+    made.filters.update(moment=moment, clock=clock, num=number, seconds=in_units, story=line_of_story)
     made.globals.update(State=State, JobStatus=JobStatus, progress=progress_svg, chart=chart_svg, FOREVER=FOREVER)
     return made
 
@@ -63,6 +65,16 @@ def moment(at: datetime | None) -> Markup:
     if at is None:
         return Markup("–")
     return Markup('<time datetime="{}">{}</time>').format(f"{at:%Y-%m-%dT%H:%M:%SZ}", f"{at:%Y-%m-%d %H:%M:%S}")
+
+
+def line_of_story(line: str) -> Markup:
+    """A line of a story: its moments as those of lists are, so that one page has one time zone."""
+    shown, at = Markup(), 0
+    for found in _MOMENT.finditer(line):
+        shown += escape(line[at : found.start()])
+        shown += moment(datetime.strptime(f"{found[1]}+0000", "%Y-%m-%d %H:%M:%S%z"))
+        at = found.end()
+    return shown + escape(line[at:])
 
 
 def clock(at: datetime | None) -> Markup:

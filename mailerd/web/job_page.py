@@ -1,5 +1,6 @@
 """One job: its states, what failed and why, its recipients, one letter as it looks, and what can be done."""
 
+import re
 from datetime import timedelta
 from typing import Any, Final
 
@@ -24,6 +25,8 @@ TIMEOUT: Final = 2.0
 """Seconds for one query."""
 FAILURES_SHARED: Final = 10.0
 """Seconds for which the failures of a job by their cause are shared."""
+_TEMPLATE_MARKS: Final = re.compile(r"\{\{.*?\}\}|\{%.*?%\}")
+"""What differs from letter to letter in a subject, as the job has it."""
 _TABS: Final = (State.WAITING, State.SENDING, State.UNSURE, State.SENT, State.FAILED, State.CANCELLED)
 
 
@@ -63,6 +66,7 @@ async def show(it: ConsoleRequest) -> web.Response:
     return it.page(
         "job.html", active="jobs", job=job, tabs=_TABS, tab=tab,
         fates=((Fate.BOUNCED, job.bounced), (Fate.REPLIED, job.replied)), email=email, recipients=found[:MAX_LISTED],
+        title=job.reference or template or _TEMPLATE_MARKS.sub("…", subject),
         more=found[MAX_LISTED - 1].seq if len(found) > MAX_LISTED else None, subject=subject, template=template,
         sender_name=sender_name, causes=causes, grouped=MAX_FAILURES,
         asked=asked, story=await _story(it, job), rate=_rate(job),

@@ -18,6 +18,7 @@ LABELS: Final[Mapping[str, tuple[str, str]]] = {
     "cancel": ("cancel", "取消"),
     "retry": ("retry", "重试"),
     "priority": ("priority", "优先级"),
+    "settle": ("settle", "确认"),
     "answered": ("answered by Google", "Google 已应答"),
     "seen in SENT": ("seen in the sent mail", "已发送中可见"),
     "draft gone": ("its draft is gone", "草稿已不存在"),

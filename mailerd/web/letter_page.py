@@ -6,7 +6,7 @@ from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from aiohttp import web
 
@@ -22,6 +22,7 @@ from mailerd.store.inbox.read_notices import NoticeReader
 from mailerd.store.job_content import job_content
 from mailerd.store.queue.complete_jobs import complete
 from mailerd.store.queue.manual_resolution import settle
+from mailerd.web import guards
 from mailerd.web.forms import read_form
 from mailerd.web.guards import LETTER_HEADERS
 from mailerd.web.services import ConsoleRequest
@@ -62,7 +63,7 @@ async def show(it: ConsoleRequest) -> web.Response:
     notices = await NoticeReader(services.database, timeout=TIMEOUT).of_letter(story.id)
     return it.page(
         "letter.html", active="jobs", story=story, notices=notices, lines=lines[1:],
-        proof=_proof(it, story), gmail=gmail_search(story),
+        proof=_proof(it, story), mailbox=sent_mail(it, story),
         may_settle=it.may(Permission.CONTROL, story.sender), State=State, live=story.status is not State.UNSURE,
     )  # fmt: skip
 
@@ -84,8 +85,11 @@ def _proof(it: ConsoleRequest, story: RecipientHistory) -> str:
             return ""
 
 
-def gmail_search(story: RecipientHistory) -> str:
-    """Where a person sees what Gmail has: the sent mail of the mailbox, to this address."""
+def sent_mail(it: ConsoleRequest, story: RecipientHistory) -> str:
+    """Where a person sees what the mailbox has sent to this address: Gmail's search, or the outbox of the sandbox."""
+    settings = it.services.settings
+    if guards.is_loopback(urlsplit(settings.gmail.api_root).hostname or ""):
+        return f"{settings.web.outbox or settings.gmail.api_root}?{urlencode({'q': story.to_email})}"
     query = urlencode({"authuser": story.sender})
     return f"https://mail.google.com/mail/?{query}#search/{urlencode({'q': f'in:sent to:{story.to_email}'})[2:]}"
 

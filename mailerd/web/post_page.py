@@ -3,18 +3,22 @@
 import hashlib
 import io
 import json
+import re
 from typing import Any, Final
 
 from aiohttp import web
 
 from mailerd.mail.recipient_table import RecipientTable, TableError, read_table
 from mailerd.store.api_keys import Permission
+from mailerd.texts import in_chinese
 from mailerd.web.forms import MAX_TABLE, read_form
 from mailerd.web.services import ConsoleRequest, Posted
 
 MAX_SHOWN: Final = 20
 """Faults of a table that are shown."""
 _OK: Final = 200
+_RECIPIENT: Final = re.compile(r"recipients\[(\d+)\]")
+"""What the API calls a recipient."""
 
 
 async def show(it: ConsoleRequest) -> web.Response:
@@ -39,7 +43,7 @@ async def post(it: ConsoleRequest) -> web.Response:
     upload = form.get("table")
     try:
         text = upload.decode("utf-8-sig") if isinstance(upload, bytes) and upload else kept.get("pasted", "")
-        table = read_table(io.StringIO(text, newline=""), it.t("the table"))
+        table = read_table(io.StringIO(text, newline=""), it.t("Table"))
     except UnicodeDecodeError:
         return _page(it, status=422, form=kept, trouble=it.t("The table is not UTF-8: save it as CSV UTF-8."))
     except TableError as error:
@@ -54,7 +58,7 @@ async def post(it: ConsoleRequest) -> web.Response:
         )  # fmt: skip
         return it.back(f"/jobs/{posted.job_id}", said)
     if "error" in posted.answer:
-        faults = _faults(posted.answer["error"], table)
+        faults = _faults(it, posted.answer["error"], table)
         return _page(it, status=422, form=kept | {"pasted": text}, trouble=posted.answer["error"]["message"],
                      faults=faults)  # fmt: skip
     return _page(it, form=kept | {"pasted": text}, tried=posted.answer)
@@ -91,10 +95,14 @@ def explain_answer(it: ConsoleRequest, answer: dict[str, Any]) -> str:
     return f"{error.get('message', it.t('It was refused.'))} {details}"
 
 
-def _faults(error: dict[str, Any], table: RecipientTable) -> list[str]:
-    said = []
-    for each in error.get("details", [])[:MAX_SHOWN]:
-        where, _, rest = each["field"].removeprefix("recipients[").partition("]")
-        line = f"line {table.lines[int(where)]}{rest.replace('.', ', ', 1)}" if where.isdecimal() else each["field"]
-        said.append(f"{line}: {each['message']}")
-    return said
+def _faults(it: ConsoleRequest, error: dict[str, Any], table: RecipientTable) -> list[str]:
+    """What is wrong, by the lines of the table."""
+
+    def line(found: re.Match[str]) -> str:
+        return it.t("line {n}", n=table.lines[int(found[1])])
+
+    say = in_chinese if it.language == "zh" else str
+    return [
+        f"{_RECIPIENT.sub(line, each['field'])}: {_RECIPIENT.sub(line, say(each['message']))}"
+        for each in error.get("details", [])[:MAX_SHOWN]
+    ]

@@ -78,10 +78,10 @@ async def act(it: ConsoleRequest) -> web.Response:
         case "pause":
             lasts = PAUSES.get(str(form.get("lasts", "")), timedelta(hours=1))
             reason = str(form.get("reason", "")).strip()[:MAX_REASON] or it.t("no reason was given")
-            await senders.pause(email, lasts=lasts, reason=f"{reason} ({it.actor})")
+            await senders.pause(email, lasts=lasts, reason=f"{reason} ({it.actor})", actor=it.actor)
             said = it.t("{sender} is paused.", sender=email)
         case "resume":
-            await senders.resume(email)
+            await senders.resume(email, actor=it.actor)
             it.services.wake()
             said = it.t("{sender} goes on.", sender=email)
         case "limits":

@@ -15,6 +15,7 @@ from mailerd.events.runbook_webhooks import WEBHOOK_RUNBOOKS
 from mailerd.store.describe import SILENT
 from mailerd.store.history import DaemonInfo
 from mailerd.store.tallies import Tally, TallyPoint
+from mailerd.texts import in_chinese
 from mailerd.web.words import Language, translate
 
 Level = Literal["good", "note", "warning", "bad"]
@@ -94,17 +95,21 @@ def _paused(language: Language, sender: SenderStats) -> Trouble:
     link = f"/senders/{sender.email}"
     if sender.pause_cause == MANUAL:
         text = translate(language, "{sender} is paused by a person: {reason}", sender=sender.email,
-                         reason=sender.pause_reason)  # fmt: skip
+                         reason=_said(language, sender.pause_reason))  # fmt: skip
         return Trouble("note", text, None, link, sender.email)
     runbook = PAUSE_RUNBOOKS.get(sender.pause_cause, RUNBOOKS["sender_paused"])
     if sender.repair:
         text = translate(language, "{sender} cannot send until a person mends it: {reason}", sender=sender.email,
-                         reason=sender.pause_reason)  # fmt: skip
+                         reason=_said(language, sender.pause_reason))  # fmt: skip
         return Trouble("bad", text, runbook, link, sender.email)
     end = until(sender.paused_until or FOREVER, "{:%H:%M} UTC".format)
     text = translate(language, "{sender} is paused {until}: {reason}", sender=sender.email, until=end,
-                     reason=sender.pause_reason)  # fmt: skip
+                     reason=_said(language, sender.pause_reason))  # fmt: skip
     return Trouble("warning", text, runbook, link, sender.email)
+
+
+def _said(language: Language, english: str) -> str:
+    return in_chinese(english) if language == "zh" else english
 
 
 def _late(language: Language, stats: QueueStats) -> list[Trouble]:

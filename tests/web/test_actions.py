@@ -79,6 +79,31 @@ async def test_a_doubt_is_settled_either_way_and_the_row_says_by_whom(site: Cons
     ]
     async with browser.post("/letters/1", data={"action": "sent"}) as answer:
         assert answer.status == 409
+    assert await query(site.database, "SELECT job_id, action, actor, detail, letters FROM job_actions ORDER BY id") == [
+        (job, "settle", ACTOR, "sent, recipient 1", 1), (job, "settle", ACTOR, "waiting, recipient 2", 1),
+    ]  # fmt: skip
+    async with browser.get("/keys?lang=zh") as answer:
+        text = await answer.text()
+        assert "确认 (等待，收件人编号 2)" in text
+        assert "密钥 shop（控制台）" in text
+
+
+async def test_a_doubt_is_settled_behind_a_question_and_the_sandbox_shows_its_outbox(
+    site: ConsoleSite,
+) -> None:
+    await post(site.database, recipients=1)
+    await query(site.database, "UPDATE job_recipients SET status = 'unsure', error = 'no answer'")
+    services, browser = site.daemon.console.services, await site.signed_in()
+    settings = services.settings
+    there = settings.gmail.model_copy(update={"api_root": "http://127.0.0.1:4400/"})
+    services.settings = settings.model_copy(update={"gmail": there})
+    async with browser.get("/letters/1") as answer:
+        text = await answer.text()
+    assert 'href="http://127.0.0.1:4400/?q=' in text
+    assert "mail.google.com" not in text
+    folded = [each.partition("</details>")[0] for each in text.split('<details class="act">')[1:]]
+    assert [('value="sent"' in each, 'value="not-sent"' in each) for each in folded] == [(True, False), (False, True)]
+    assert "gets it twice" in folded[1]
 
 
 async def test_what_came_back_is_told_by_domain_and_beside_its_letter_and_to_its_own_tenant(site: ConsoleSite) -> None:
@@ -112,6 +137,13 @@ async def test_a_sender_is_paused_resumed_and_gets_limits(site: ConsoleSite) -> 
     ]
     await ask(browser, page, action="resume")
     assert await query(site.database, "SELECT paused_until FROM senders") == [(None,)]
+    assert await query(site.database, "SELECT job_id, sender, action, actor FROM job_actions ORDER BY id") == [
+        (None, "me@example.com", action, ACTOR) for action in ("pause", "resume")
+    ]
+    other = await site.signed_in("other", senders=["you@example.com"])
+    for visitor, seen in ((browser, True), (other, False)):
+        async with visitor.get("/keys") as answer:
+            assert ('<a href="/senders/me@example.com">' in await answer.text()) is seen
     await ask(browser, page, action="limits", per_day="90", reserve="5")
     assert await query(site.database, "SELECT per_day, reserve, per_minute FROM senders") == [(90, 5, None)]
     await ask(browser, page, action="limits")

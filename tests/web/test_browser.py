@@ -201,7 +201,7 @@ async def test_every_action_works_and_no_policy_is_violated(site: ConsoleSite, v
     asked = await query(site.database, "SELECT DISTINCT actor FROM job_actions")
     assert asked == [("key:shop via console",)]
     actions = await query(site.database, "SELECT action FROM job_actions WHERE job_id = %s ORDER BY id", job)
-    assert [action for (action,) in actions] == ["retry", "pause", "resume", "priority", "retry", "cancel"]
+    assert [action for (action,) in actions] == ["retry", "pause", "resume", "priority", "retry", "settle", "cancel"]
     assert await query(site.database, "SELECT pause_cause, per_day FROM senders") == [("manual", 90)]
     assert await query(site.database, "SELECT COUNT(*), (SELECT COUNT(*) FROM suppressions) FROM lists") == [(1, 0)]
     assert await query(site.database, "SELECT name, state FROM webhooks") == [("till", "on")]

@@ -6,6 +6,7 @@ from typing import Final
 from mailerd.clock import new_id
 from mailerd.core.states import Proof, State, Transition, after
 from mailerd.errors import MailerdError
+from mailerd.store.action_log import note_action
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.queue.attempt_log import AttemptRow, log_attempt
@@ -70,6 +71,9 @@ async def settle(
         await log_attempt(cursor, attempt)
         if new is State.WAITING and await reschedule(cursor, jobs={job: 0}, senders={sender: 0}, back=[recipient]):
             new = State.CANCELLED
+        if actor:
+            detail = f"{new.value}, recipient {recipient}"
+            await cursor.execute(*note_action("settle", actor, job=job, detail=detail, letters=1))
         return ManualResolution(recipient=recipient, job_id=job, to_email=to, status=new)
 
     return await database.transaction(work, what="settle by hand")

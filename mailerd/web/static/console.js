@@ -14,6 +14,8 @@
     }
   };
   localTimes(document);
+  const zone = document.getElementById("zone");
+  if (zone) zone.textContent = zone.dataset.local;
 
   document.addEventListener("change", (event) => {
     const name = event.target.dataset.all;
