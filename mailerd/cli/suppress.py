@@ -84,10 +84,10 @@ def remove(address: AddressArgument, mailing_list: ListOption = None, config: Co
 
     if not _ask(config, work):
         raise MailerdError(
-            f"{address} is not suppressed for {mailing_list or _EVERYTHING}; `mailerd suppress why {address}` shows "
-            "what is"
+            f"{address} is not suppressed for {mailing_list or heading(_EVERYTHING)}; `mailerd suppress why {address}` "
+            "shows what is"
         )
-    print(tr(f"{address} gets letters of {mailing_list or _EVERYTHING} again."))
+    print(tr(f"{address} gets letters of {mailing_list or heading(_EVERYTHING)} again."))
 
 
 @app.command("why")
@@ -184,7 +184,7 @@ def import_file(
         print(tr(f"left out: {line}"), file=sys.stderr)
     if len(bad) > _MAX_SHOWN:
         print(tr(f"left out: {len(bad) - _MAX_SHOWN:,} more"), file=sys.stderr)
-    print(tr(f"{counted(total, 'address')} read, {added:,} new, for {mailing_list or _EVERYTHING}."))
+    print(tr(f"{counted(total, 'address')} read, {added:,} new, for {mailing_list or heading(_EVERYTHING)}."))
     if bad:
         raise typer.Exit(1)
 
@@ -294,7 +294,7 @@ def suppression_line(address: str, it: Suppression) -> str:
 
 
 def _named(it: Suppression) -> str:
-    return _EVERYTHING if it.list_id == EVERYTHING else it.list_name or tr(f"list {it.list_id}")
+    return heading(_EVERYTHING) if it.list_id == EVERYTHING else it.list_name or tr(f"list {it.list_id}")
 
 
 def _at(it: Suppression) -> str:

@@ -85,7 +85,7 @@ TEXTS: Final = {
     "webhook: {name}": "Webhook：{name}",
     "its URL may not be requested: {refusal}": "其 URL 不允许请求：{refusal:text}",
     "change the URL, or `[webhooks]`": "请更改 URL 或 `[webhooks]`",
-    "it has failed for {days} days; {undelivered} events wait": "已失败 {days} 天；{undelivered} 个事件在等待",
+    "it has failed for {failing}; {undelivered} events wait": "已失败 {failing:span}；{undelivered} 个事件在等待",
     "{show}, then mailerd webhooks resume {name}": "{show}，然后 mailerd webhooks resume {name}",
     "it is paused, since it failed; {undelivered} events wait": "因失败而暂停；{undelivered} 个事件在等待",
     "it answered 410 and gets nothing more": "应答 410，不再向其投递",

@@ -20,6 +20,7 @@ HEADINGS: Final = {
     "bounced": "退回",
     "console": "控制台",
     "database: SKIP LOCKED": "数据库：SKIP LOCKED",
+    "everything": "所有邮件",
     "Shapes": "数据结构",
     "Parameters": "参数",
     "Body": "请求正文",
@@ -117,7 +118,7 @@ HEADINGS: Final = {
     "daemons": "守护进程",
     "google": "Google",
     "public site": "公开站点",
-    "sends": "发送中",
+    "sends": "可发送",
 }
 
 HELP_FRAME: Final = {

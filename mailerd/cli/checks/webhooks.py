@@ -1,6 +1,7 @@
 """Examines the endpoints of webhooks: whether they take events, and whether their addresses may be reached."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Final
 
 from mailerd.cli.checks.result import CheckResult, fail, ok, warn
@@ -8,6 +9,7 @@ from mailerd.config.webhook_settings import WebhookSettings
 from mailerd.core.stats import WebhookStats
 from mailerd.ops.outbound_http import OutboundHttp
 from mailerd.store.db.database import Database
+from mailerd.store.describe import span
 from mailerd.store.webhook_stats import read_webhooks
 from mailerd.store.webhooks import WebhookEndpoint, Webhooks
 
@@ -35,7 +37,7 @@ def judge(found: Sequence[tuple[WebhookStats, WebhookEndpoint]], http: OutboundH
 
 
 def _trouble(it: WebhookStats, refusal: str) -> CheckResult | None:
-    check, days = f"webhook: {it.name}", it.failing / 86_400
+    check, failing = f"webhook: {it.name}", span(timedelta(seconds=it.failing))
     show = f"mailerd webhooks test {it.name}"
     if refusal:
         return fail(check, f"its URL may not be requested: {refusal}", remedy="change the URL, or `[webhooks]`")
@@ -43,7 +45,7 @@ def _trouble(it: WebhookStats, refusal: str) -> CheckResult | None:
         case "on" | "paused_by_hand":
             return None
         case "failing":
-            what = f"it has failed for {days:.1f} days; {it.undelivered:,} events wait"
+            what = f"it has failed for {failing}; {it.undelivered:,} events wait"
             return warn(check, what, remedy=show)
         case "paused":
             remedy = f"{show}, then mailerd webhooks resume {it.name}"
