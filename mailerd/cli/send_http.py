@@ -20,7 +20,7 @@ from mailerd.texts import tr
 
 MAX_SHOWN: Final = 20
 _POLL_INTERVAL: Final = 1.0
-_REACH_WITHIN: Final = 5.0
+_FIRST_CONTACT: Final = 5.0
 """Seconds within which the first contact is tried again; with `_REACH_TIMEOUT` the command ends within ten."""
 _REACH_TIMEOUT: Final = 4.0
 
@@ -90,7 +90,7 @@ async def _reach(url: str, key: str) -> None:
     Raises:
         MailerdError: none answers.
     """
-    until, wait = time.monotonic() + _REACH_WITHIN, 1.0
+    until, wait = time.monotonic() + _FIRST_CONTACT, 1.0
     async with AsyncClient(url, key=key, timeout=_REACH_TIMEOUT, patience=0) as client:
         while True:
             try:

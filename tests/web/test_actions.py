@@ -188,7 +188,7 @@ async def test_a_file_is_a_table_too_and_a_bad_one_is_refused_by_its_line(site: 
     for content, status, said in (
         (TABLE.encode("utf-8-sig"), 200, "Accepted: 2 of 2"), (b"email\nnobody\n", 422, "line 2"),
         (b"name\nAda\n", 422, "one of them email"), (b"email\n\xff\n", 422, "not UTF-8"),
-        (b"email\na,b\n", 422, "2 cells"),
+        (b"email\na,b\n", 422, "its cells are 2"),
     ):  # fmt: skip
         form = aiohttp.FormData({"template": "welcome", "sender": "me@example.com", "action": "post"})
         form.add_field("table", content, filename="people.csv", content_type="text/csv")
