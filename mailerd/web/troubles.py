@@ -122,7 +122,8 @@ def _late(language: Language, stats: QueueStats) -> list[Trouble]:
         text = translate(language, "A letter has been unsure for {minutes:.0f} min.", minutes=stats.oldest_unsure / 60)
         found.append(Trouble("warning", text, RUNBOOKS["letter_still_unsure"], "/doubts"))
     elif unsure := stats.recipients.get(State.UNSURE, 0):
-        text = translate(language, "{n} letters are unsure." if unsure > 1 else "1 letter is unsure.", n=unsure)
+        one = translate(language, "1 letter is unsure.")
+        text = translate(language, "{n} letters are unsure.", n=unsure) if unsure > 1 else one
         found.append(Trouble("note", text, RUNBOOKS["letter_unsure"], "/doubts"))
     return found
 
