@@ -102,6 +102,24 @@ REPLACED_RUNBOOKS: Final[Mapping[str, Runbook]] = {
                 "副本不是只读，或集群有多个写入节点（Galera、多主模式）：请在其前面放置路由",
                 "mailerd check",
             ),
+            LikelyCause(
+                "one of them has fallen silent since, which does not prove that the other one is right; if it never "
+                "comes back, take it out of database.url and restart every daemon",
+                "其中一台此后无应答，但这不能证明另一台是正确的；若它不再恢复，请将其从 database.url 中删除并重启所有守护进程",
+                "mailerd check",
+            ),
+        ),
+    ),
+    "look_failed": Runbook(
+        "A look at the servers of database.url met a bug. The daemon goes on with the server that it uses, and looks again "
+        "2 s later.",
+        "查看 database.url 中各服务器时遇到程序缺陷。守护进程继续使用当前服务器，2 秒后再次查看。",
+        (
+            LikelyCause(
+                "a bug in mailerd or in a library: the stack says where; report it",
+                "mailerd 或某个库的缺陷：堆栈指明位置；请报告",
+                "journalctl -u mailerd -p err -n 100 -o cat",
+            ),
         ),
     ),
     "connection_cut": Runbook(

@@ -70,10 +70,18 @@ class StoreEvents(EventEmitter):
     @event(
         "error",
         en="{servers} take writes at once: mailerd writes to none of them until only one does. Set read_only = ON on the "
-        "server that is not the primary",
-        zh="{servers} 同时接受写入：在只剩一台之前，mailerd 不会写入其中任何一台。请在非主服务器上设置 read_only = ON",
+        "server that is not the primary; it has to answer",
+        zh="{servers} 同时接受写入：在只剩一台之前，mailerd 不会写入其中任何一台。请在非主服务器上设置 read_only = ON，"
+        "并让它能够应答",
     )
     def several_writers(self, *, servers: str) -> None: ...
+
+    @event(
+        "error",
+        en="A look at the servers of database.url met a bug; it is repeated soon. Please report it with its stack",
+        zh="查看 database.url 中各服务器时遇到程序缺陷，稍后会重试。请连同堆栈一并报告",
+    )
+    def look_failed(self, *, error: BaseException) -> None: ...
 
     @event(
         "info",

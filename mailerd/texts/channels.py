@@ -180,7 +180,7 @@ TEXTS: Final = {
     "*: a limit of its own; `mailerd senders set EMAIL --default all` ends it": "*：单独设置的限额；`mailerd senders set EMAIL --default all` 可取消",
     "several servers take writes at once": "多台服务器同时接受写入",
     "no server takes writes": "没有服务器接受写入",
-    "set read_only = ON on all but the primary": "请在主服务器以外的服务器上设置 read_only = ON",
+    "set read_only = ON on all but the primary; restart mailerd if one of them never comes back": "请在主服务器以外的服务器上设置 read_only = ON；若其中一台不再恢复，请重启 mailerd",
     "the database is away: {summary}; {remedy}": "数据库不可用：{summary:text}；{remedy:text}",
     "Also run a daemon and send this job (JSON as it is posted).": "同时运行守护进程并发送此任务（按提交格式的 JSON）。",
     "Remove an endpoint, with what waits for it.": "移除端点及等待投递的内容。",

@@ -57,6 +57,8 @@ TEXTS: Final = {
     "no longer the only server that takes writes": "不再是唯一接受写入的服务器",
     "writable too, but with no one behind it": "同样可写，但没有副本跟随",
     "{names} take writes at once; none of them is used until only one does": "{names} 同时接受写入；在只剩一台之前都不使用",
+    "{names} took writes at once, and {silent} has not answered since": "{names} 曾同时接受写入，而 {silent} 此后一直没有应答",
+    "the connection was closed: {error}": "连接已关闭：{error}",
     "no server takes writes ({said})": "没有服务器接受写入（{said:text}）",
     "the last event has the id {last}: the database was restored from before the id that you name. Read on with after={last2}, or compare from an earlier id": "最后一个事件的编号为 {last}：数据库是从您所给编号之前的备份恢复的。请从 after={last2} 继续读取，或从更早的编号开始比对",
     "read events": "读取事件",

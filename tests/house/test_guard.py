@@ -7,7 +7,7 @@ from tests.house.source import ROOT, calls, functions, modules, tree
 
 POOL = ROOT / "mailerd/store/db/pool.py"
 WRITER = ROOT / "mailerd/store/db/writer.py"
-GUARDED = {"self._guarded", "self._connect", "self._end_thread", "connection.driver.ping", "connection.driver.begin"}
+GUARDED = {"self._guarded", "self._connect", "self._end_thread", "connection.ping", "connection.begin"}
 """What speaks to the database: a whole call, a new connection, KILL, a ping, the first word of a transaction."""
 
 

@@ -3,7 +3,8 @@
 import select
 import time
 import warnings
-from typing import Any, Final
+from collections.abc import Awaitable
+from typing import Any, Final, TypeVar
 
 import aiomysql
 from pymysql.constants import CLIENT
@@ -13,6 +14,8 @@ from yarl import URL
 
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.url import address, no_tls, require_encryption
+
+T = TypeVar("T")
 
 # sql_mode is strict, so what matters is an error. MySQL warns at every use of VALUES(column), which MariaDB needs.
 warnings.filterwarnings("ignore", category=ServerWarning)
@@ -40,6 +43,35 @@ class Connection:
             MySQLError: the connection has ended.
         """
         return Cursor(self, await self.driver.cursor())
+
+    async def exchange(self, talk: Awaitable[T]) -> T:
+        """Await what the driver does over this connection.
+
+        Raises:
+            MySQLError: the server refused it, or the connection has ended.
+        """
+        try:
+            return await talk
+        except RuntimeError as error:  # uvloop's answer to a write after the connection was reset; asyncio only warns
+            if not self.transport.is_closing():
+                raise
+            raise OperationalError(2006, f"the connection was closed: {error}") from error
+
+    async def ping(self) -> None:
+        """Ask for a sign of life; it raises what `exchange` does."""
+        await self.exchange(self.driver.ping(reconnect=False))
+
+    async def begin(self) -> None:
+        """Begin a transaction; it raises what `exchange` does."""
+        await self.exchange(self.driver.begin())
+
+    async def commit(self) -> None:
+        """End the transaction; it raises what `exchange` does."""
+        await self.exchange(self.driver.commit())
+
+    async def rollback(self) -> None:
+        """Drop the transaction; it raises what `exchange` does."""
+        await self.exchange(self.driver.rollback())
 
     @property
     def closed(self) -> bool:
@@ -76,6 +108,8 @@ async def connect(url: URL) -> Connection:
         if clearer := no_tls(error, url):
             raise clearer from error
         raise
+    except RuntimeError as error:  # it was reset in the midst of the log-in, see `exchange`
+        raise OperationalError(2013, f"the connection was closed: {error}") from error
     connection = Connection(driver, url)
     try:
         require_encryption(connection.transport, url)

@@ -60,7 +60,7 @@ class Cursor:
         if len(sent) > self.connection.packet - PACKET_MARGIN:
             raise DataError(1153, f"a statement of {len(sent)} bytes is above the server's max_allowed_packet")
         self.wrote = self.wrote or _WRITE.match(sql) is not None
-        return int(await self._driver.execute(sent))
+        return int(await self.connection.exchange(self._driver.execute(sent)))
 
     def mogrify(self, sql: str, values: Sequence[object] | None = None) -> str:
         """The statement with its values, each escaped."""

@@ -1,9 +1,15 @@
 """What an error number of MySQL or MariaDB means for the transaction and for the connection it came on."""
 
+import asyncio
 import os
 import ssl
 from collections.abc import Mapping
 from typing import Final
+
+from pymysql.err import MySQLError
+
+LOST: Final = (MySQLError, OSError, EOFError, asyncio.IncompleteReadError, TimeoutError)
+"""What is raised where a connection was lost, or could not be made; some MySQLErrors are a server's answer instead."""
 
 RETRY: Final = frozenset({
     1015,  # cannot lock: a server that was started with innodb_read_only (MySQL)

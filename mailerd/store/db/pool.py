@@ -29,7 +29,6 @@ T = TypeVar("T")
 
 _WORK_ERRORS: Final = (MailerdError, ImpossibleRequestError)
 """What work raises to say that it will not be done; an exception of another kind may have left a reply half read."""
-_NO_CONNECTION: Final = (MySQLError, OSError, EOFError, asyncio.IncompleteReadError)
 PING_AFTER: Final = 10.0
 """Seconds of idleness after which a connection is tried before it is used."""
 MAX_AGE: Final = 900.0
@@ -111,7 +110,7 @@ class Pool:
         try:
             # The guard of every call to the database, the wait for a connection included: there is no way round it.
             return await asyncio.wait_for(self._guarded(run, phase), bound or self._settings.statement_timeout)
-        except (TimeoutError, MySQLError, OSError, EOFError, asyncio.IncompleteReadError) as error:
+        except error_codes.LOST as error:
             raise self._failure(error, phase, what=what) from error
 
     def _failure(self, error: BaseException, phase: _Phase, *, what: str) -> DatabaseError:
@@ -137,11 +136,11 @@ class Pool:
 
     async def _in_transaction(self, connection: Connection, work: Callable[[Cursor], Awaitable[T]], phase: _Phase) -> T:
         phase.name = "begin"  # a server that is frozen shows here
-        await asyncio.wait_for(connection.driver.begin(), self._settings.connect_timeout)
+        await asyncio.wait_for(connection.begin(), self._settings.connect_timeout)
         phase.name = "work"
         result = await work(await connection.cursor())
         phase.name = "commit"
-        await connection.driver.commit()
+        await connection.commit()
         return result
 
     async def _guarded(self, run: Callable[[Connection, _Phase], Awaitable[T]], phase: _Phase) -> T:
@@ -181,7 +180,7 @@ class Pool:
 
     async def _roll_back(self, connection: Connection, phase: _Phase) -> bool:
         try:
-            await connection.driver.rollback()  # 1205 and 1969 keep the earlier locks until this
+            await connection.rollback()  # 1205 and 1969 keep the earlier locks until this
         except MySQLError:
             phase.lost = True  # so the server has rolled back by itself; the error before this one is reported
             return False
@@ -194,7 +193,7 @@ class Pool:
                 if await self._usable(connection):
                     return connection
                 self._abort(connection)
-            except (MySQLError, OSError, EOFError, TimeoutError):
+            except error_codes.LOST:
                 self._abort(connection)
             except BaseException:
                 self._abort(connection)
@@ -208,14 +207,14 @@ class Pool:
         if now - connection.born > MAX_AGE or connection.born <= self._cut_at:
             return False
         if now - connection.used > PING_AFTER:
-            await asyncio.wait_for(connection.driver.ping(reconnect=False), min(2.0, self._settings.connect_timeout))
+            await asyncio.wait_for(connection.ping(), min(2.0, self._settings.connect_timeout))
         return True
 
     async def _connect(self) -> Connection:
         url = await self.writer.find()
         try:
             return await self._connect_to(url)
-        except _NO_CONNECTION:
+        except error_codes.LOST:
             self.writer.doubt()
             if self.writer.alone:
                 raise
@@ -293,7 +292,7 @@ class Pool:
     async def _kill(self, thread: int, cut_off: Connection) -> None:
         try:
             await asyncio.wait_for(self._end_thread(thread, cut_off), self._settings.connect_timeout)
-        except (MySQLError, OSError, EOFError, TimeoutError) as error:
+        except error_codes.LOST as error:
             if error_codes.number(error) != 1094:  # no such thread: it has gone by itself
                 self._events.kill_failed(thread=thread, cause=str(error) or type(error).__name__)
 

@@ -51,6 +51,11 @@ class ServerRole:
     """It is configured for a group whose tables this user may not read."""
 
     @property
+    def backed(self) -> bool:
+        """Whether others stand behind it: its group, or replicas for which its commits wait."""
+        return self.view is not None or bool(self.replicas)
+
+    @property
     def writes(self) -> bool:
         """Whether it takes writes."""
         return not self.trouble
@@ -101,9 +106,9 @@ def choose(roles: Sequence[ServerRole]) -> list[ServerRole]:
     if len(found) > 1 and len({one.view[0] if one.view else "" for one in found}) == 1 and found[0].view:
         newest = max(one.view for one in found if one.view)
         found = [one for one in found if one.view == newest]
-    if len(found) > 1:
-        found = [one for one in found if one.replicas != 0] or found
-    return found
+    followed = [one for one in found if one.replicas != 0]
+    # One that waits for no replica at all proves nothing: an old primary that came back may be like that.
+    return followed if followed and all(one.replicas for one in followed) else found
 
 
 async def _members(cursor: Any) -> tuple[GroupMember, ...] | None:

@@ -1,15 +1,16 @@
 """Which of the servers in database.url takes the writes: the one place that decides it, for every connection.
 
 With one host in database.url there is nothing to find: a router or a virtual address in front decides. With several,
-each is asked; the one that takes writes is used and no other. While two of them take writes, neither is used.
+each is asked; the one that takes writes is used and no other. While two of them take writes, neither is used; and a
+server that falls silent then has not yielded to the other one.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from pymysql.err import MySQLError, OperationalError
+from pymysql.err import OperationalError
 from yarl import URL
 
 from mailerd.events.store import StoreEvents
@@ -23,7 +24,6 @@ GRACE: Final = 0.3
 """Seconds for which a look waits for the other servers, once one has said that it takes writes."""
 WATCH_INTERVAL: Final = 2.0
 """Seconds between two looks of a daemon at all servers."""
-_NO_ANSWER: Final = (MySQLError, OSError, EOFError, asyncio.IncompleteReadError)
 
 
 class NoWriterError(OperationalError):  # type: ignore[misc]  # the driver has no types
@@ -34,7 +34,7 @@ class NoWriterError(OperationalError):  # type: ignore[misc]  # the driver has n
         self.summary = "several servers take writes at once" if several else "no server takes writes"
         """The same without names of hosts and users."""
         self.remedy = (
-            "set read_only = ON on all but the primary"
+            "set read_only = ON on all but the primary; restart mailerd if one of them never comes back"
             if several
             else "make one of the servers the primary (read_only = OFF), or correct the hosts in database.url"
         )
@@ -56,6 +56,8 @@ class Writer:
         self._before: URL | None = None
         self._doubted = False
         self._several = ""
+        self._rivals: set[str] = set()
+        """Servers that took writes at once, and have not said since that they do not."""
         self._bound = min(LOOK_TIMEOUT, connect_timeout / 2)
         self._events = events
         self._looking: asyncio.Task[None] | None = None
@@ -111,9 +113,16 @@ class Writer:
         self._doubted = not self.alone
 
     async def watch(self) -> None:
-        """Look at all servers, and move if the writer has: a frozen one, or a second one, shows by nothing else."""
-        if not self.alone:
+        """Look at all servers, and move if the writer has: a frozen one, or a second one, shows by nothing else.
+
+        A bug met by a look is logged: the next look follows soon, and a call that needs a connection looks by itself.
+        """
+        if self.alone:
+            return
+        try:
             await self._look_once(grace=self._bound)
+        except Exception as error:  # noqa: BLE001 - nothing that a server does to a look may end a daemon
+            self._events.look_failed(error=error)
 
     async def close(self) -> None:
         """Drop the connections for looking."""
@@ -155,14 +164,14 @@ class Writer:
             return await asyncio.wait_for(self._ask_once_or_twice(url), self._bound)
         except TimeoutError:
             return _silent(url, self._bound)
-        except _NO_ANSWER as error:
+        except error_codes.LOST as error:
             return ServerRole(place(url), trouble=error_codes.words(error) or type(error).__name__, answered=False)
 
     async def _ask_once_or_twice(self, url: URL) -> ServerRole:
         if (kept := self._kept.pop(url, None)) is not None:
             try:
                 return await self._ask_over(kept)
-            except _NO_ANSWER:
+            except error_codes.LOST:
                 pass  # it was cut since: a new connection shows how the server is now
         return await self._ask_over(await connect(url))
 
@@ -177,13 +186,21 @@ class Writer:
 
     def _take(self, found: Sequence[ServerRole]) -> None:
         """Take what a look has found."""
+        self._update_rivals(found)
         if len(found) > 1:
-            self._stop(found)
+            names = ", ".join(one.where for one in found)
+            self._stop(names, f"{names} take writes at once; none of them is used until only one does")
             return
-        self._several = ""
+        if not self._rivals:
+            self._several = ""
         if not found:
             self._doubted = True
             return
+        if silent := self._unsettled(found[0]):
+            names = ", ".join(sorted(self._rivals))
+            self._stop(names, f"{names} took writes at once, and {silent} has not answered since")
+            return
+        self._several = ""
         writer = next(url for url in self.urls if place(url) == found[0].where)
         self._doubted = False
         if writer == self.current:
@@ -196,11 +213,33 @@ class Writer:
         self._before = writer
         self.on_move()
 
-    def _stop(self, found: Iterable[ServerRole]) -> None:
-        names = ", ".join(one.where for one in found)
+    def _update_rivals(self, found: Sequence[ServerRole]) -> None:
+        """Note who takes writes besides another; a rival is one until it answers that it takes none, or is outvoted."""
+        taking = {one.where for one in found}
+        if len(found) > 1:
+            self._rivals |= taking
+        answered = {role.where for role in self.roles.values() if role.answered}
+        self._rivals -= answered - taking
+
+    def _unsettled(self, only: ServerRole) -> str:
+        """The silent rivals of the only server that takes writes, if nothing but their silence speaks for it.
+
+        Silence is not the end of a rival: it may be the right one, frozen for a moment. For the other one speaks that
+        its group or its replicas stand behind it, or that this daemon used it before there were two.
+        """
+        silent = self._rivals - {only.where}
+        if only.where not in self._rivals or only.backed or self._used_last(only.where):
+            return ""
+        return ", ".join(sorted(silent))
+
+    def _used_last(self, where: str) -> bool:
+        last = self.current or self._before
+        return last is not None and place(last) == where
+
+    def _stop(self, names: str, why: str) -> None:
         if not self._several:
             self._events.several_writers(servers=names)
-        self._several = f"{names} take writes at once; none of them is used until only one does"
+        self._several = why
         self._before, self.current = self.current or self._before, None
         self.on_move()
 

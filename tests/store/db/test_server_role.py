@@ -60,4 +60,5 @@ def test_a_primary_whose_commits_wait_for_replicas_that_are_not_there_is_not_the
     assert choose([old, new]) == [new]
     assert choose([old]) == [old]  # alone it is used, and waits
     assert len(choose([ServerRole("a"), ServerRole("b")])) == 2
+    assert len(choose([ServerRole("a", replicas=0), ServerRole("waits for none")])) == 2
     assert choose([ServerRole("a", trouble="read-only")]) == []

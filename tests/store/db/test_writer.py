@@ -161,6 +161,55 @@ async def test_while_two_servers_take_writes_neither_is_used(cluster: SemiSynchr
         assert heard.of("writer_changed") == []
 
 
+async def test_of_two_servers_that_took_writes_one_that_falls_silent_has_not_yielded_to_the_stale_one(
+    cluster: SemiSynchronous,
+) -> None:
+    async with opened(cluster.url, Heard()) as database:
+        old = cluster.primary
+        await write(database, 1)
+        old.kill()
+        await asyncio.to_thread(cluster.fail_over)
+        assert await until_written(database, 2) == cluster.primary.port
+        await asyncio.to_thread(old.start)
+        as_admin(old, "SET GLOBAL rpl_semi_sync_master_enabled = OFF", "SET GLOBAL read_only = OFF")
+        await database.pool.writer.watch()
+        cluster.primary.freeze()
+        for _ in range(2):
+            await database.pool.writer.watch()
+            with pytest.raises(DatabaseAwayError, match=f"{cluster.primary.port} has not answered since"):
+                await write(database, 3)
+        cluster.primary.thaw()
+        with pytest.raises(DatabaseAwayError, match="take writes at once"):
+            await write(database, 3)
+        as_admin(old, "SET GLOBAL read_only = ON")
+        assert await until_written(database, 3) == cluster.primary.port
+        assert as_admin(old, "SELECT id FROM mailerd.t WHERE id > 1") == []
+
+
+async def test_of_two_servers_that_took_writes_the_one_in_use_goes_on_when_the_other_is_shut_off(
+    cluster: SemiSynchronous,
+) -> None:
+    async with opened(cluster.url, Heard()) as database:
+        await write(database, 1)
+        as_admin(cluster.replicas[0], "SET GLOBAL read_only = OFF")
+        await database.pool.writer.watch()
+        cluster.replicas[0].kill()
+        assert await until_written(database, 2) == cluster.primary.port
+
+
+async def test_a_bug_in_a_look_is_logged_and_the_next_look_follows(
+    cluster: SemiSynchronous, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = Heard()
+    async with opened(cluster.url, heard) as database:
+        with monkeypatch.context() as broken:
+            broken.setattr("mailerd.store.db.writer.choose", lambda _: 1 / 0)
+            await database.pool.writer.watch()
+        assert isinstance(heard.of("look_failed")[0]["error"], ZeroDivisionError)
+        await database.pool.writer.watch()
+        assert await write(database, 1) == cluster.primary.port
+
+
 async def test_an_old_primary_without_replicas_is_left_for_the_new_one_though_both_take_writes(
     cluster: SemiSynchronous,
 ) -> None:
