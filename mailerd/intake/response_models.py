@@ -338,8 +338,8 @@ class ReadyOut(ResponseModel):
     """A job could be stored now. Where `database.url` names several hosts, it says which one takes the writes."""
 
     status: Literal["ready"]
-    database_server: Annotated[str | None, _WHERE_THERE_ARE_SEVERAL]
-    database_moved_at: Annotated[Moment | None, _WHERE_THERE_ARE_SEVERAL]
+    database_server: Annotated[str | None, _WHERE_THERE_ARE_SEVERAL] = None
+    database_moved_at: Annotated[Moment | None, _WHERE_THERE_ARE_SEVERAL] = None
 
 
 class NotReadyOut(ErrorOut):

@@ -154,6 +154,8 @@ class WebhookSender:
             await self._record(it, attempt)
         except (DatabaseError, TimeoutError) as cause:
             self.events.webhook_step_failed(what="recording an attempt", again_in=RECORD_MARGIN, cause=str(cause))
+        except Exception as cause:  # noqa: BLE001 - its lease ends and it is tried again; the other deliveries go on
+            self.events.webhook_broke(webhook=it.name, uid=it.uid, error=cause)
 
     async def _record(self, it: ClaimedEvent, attempt: WebhookAttempt) -> RecordedAttempt | None:
         jitter = random.uniform(*_JITTER)  # noqa: S311 - it spreads the load

@@ -220,6 +220,24 @@ async def test_410_ends_it_and_retry_after_is_honoured(
     assert len(receiver.posts) == posts + 6
 
 
+async def test_a_bug_in_recording_ends_no_other_delivery(
+    database: Database, receiver: Receiver, deliver: Deliver, happen: Happen, heard: Heard,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    await endpoint(database, receiver)
+    with monkeypatch.context() as patched:
+        patched.setattr(sender, "decide", broken)
+        async with running(deliver(retries=[300.0])):
+            await happen(1)
+            await heard.wait_for("webhook_broke", times=2)
+            patched.undo()
+            await happen(2)
+            await heard.wait_for("webhook_delivered", times=2)
+
+
 async def test_a_bug_met_in_one_delivery_is_a_failed_attempt_with_its_wait(
     database: Database, receiver: Receiver, deliver: Deliver, happen: Happen, heard: Heard,
     monkeypatch: pytest.MonkeyPatch,
