@@ -84,6 +84,19 @@ async def test_what_is_sent_from_then_on_is_told_once_in_batches_of_a_sender(
     assert (await told(database))[-1] == more
 
 
+async def test_an_answer_that_came_after_its_claim_is_told_once(database: Database) -> None:
+    await asked(database)
+    await post(database, recipients=1)
+    (letter,) = (await claims(database).claim(1)).letters
+    await query(
+        database, "UPDATE job_recipients SET status = 'unsure', claim_token = NULL, lease_until = UTC_TIMESTAMP(6)"
+    )
+    await write(database, Outcome(letter, SENT))
+    await make(database)
+    await make(database)
+    assert await told(database) == [[letter.id]]
+
+
 async def test_a_batch_waits_until_it_is_full_or_old(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sent_batches, "MAX_WAIT", timedelta(seconds=5))
     monkeypatch.setattr(sent_batches, "BATCH", 3)
@@ -106,12 +119,12 @@ async def test_an_outcome_that_is_committed_late_is_told_too(database: Database)
     await query(database, "UPDATE sent_batches SET watermark = watermark - INTERVAL 1 HOUR")
     (late,) = await send(database, 1)
     # As if its transaction had stayed open until now: its row is older than what was told meanwhile.
-    await query(database, "UPDATE attempts SET applied = 0, at = at - INTERVAL 90 SECOND WHERE event = 'sent'")
+    await query(database, "UPDATE attempts SET event = 'unseen', at = at - INTERVAL 90 SECOND WHERE event = 'sent'")
     (early,) = await send(database, 1)
     await make(database)
     await make(database)
     assert await told(database) == [[early]]
-    await query(database, "UPDATE attempts SET applied = 1 WHERE event = 'sent'")
+    await query(database, "UPDATE attempts SET event = 'sent' WHERE event = 'unseen'")
     await make(database)
     assert await told(database) == [[early], [late]]
     await query(database, "UPDATE attempts SET at = at - INTERVAL 10 MINUTE")
