@@ -92,5 +92,12 @@ class InboxEvents(EventEmitter):
     )
     def notice_crashed(self, *, sender: str, gmail_id: str, error: BaseException) -> None: ...
 
+    @event(
+        "error",
+        en="{what} met a bug in mailerd; letters are sent all the same; again in {again_in:span}; please report the stack",
+        zh="{what}触发了 mailerd 的缺陷；邮件发送不受影响；{again_in:span}后重试；请报告堆栈",
+    )
+    def inbox_crashed(self, *, what: str, again_in: float, error: BaseException) -> None: ...
+
     @event("warning", en="{what} failed; again in {again_in:span}", zh="{what}失败；{again_in:span}后重试")
     def inbox_step_failed(self, *, what: str, again_in: float, error: BaseException) -> None: ...

@@ -65,6 +65,14 @@ INBOX_RUNBOOKS: Final[Mapping[str, Runbook]] = {
             LikelyCause("a bug in mailerd: the stack says where; report it", "mailerd 的缺陷：堆栈指明位置；请报告", "journalctl -u mailerd -p err -n 100 -o cat"),
         ),
     ),
+    "inbox_crashed": Runbook(
+        "Reading inboxes met an error that mailerd does not know. Letters are sent all the same; the reader tries again from "
+        "its last commit.",
+        "读取收件箱时遇到未知错误。邮件照常发送；读取将从上次提交处重试。",
+        (
+            LikelyCause("a bug in mailerd: the stack says where; report it", "mailerd 的缺陷：堆栈指明位置；请报告", "journalctl -u mailerd -p err -n 100 -o cat"),
+        ),
+    ),
     "inbox_step_failed": Runbook(
         "The database refused a step of reading inboxes. Nothing of it was written; it is read again.",
         "数据库拒绝了读取收件箱的某个步骤。未写入任何内容；将重新读取。",

@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from email.header import decode_header, make_header
 from typing import Final
 
 from mailerd.core.authentication import is_forged, is_googles
@@ -27,7 +26,8 @@ from mailerd.core.returned import is_proof
 from mailerd.core.suppression import read_token
 from mailerd.core.verdicts import judge
 from mailerd.inbox.budget import NOTICE_UNITS, RoundBudget
-from mailerd.mail.read_notice import MAX_NOTICE, read_notice
+from mailerd.mail.hostile_mail import MAX_NOTICE, decoded_words
+from mailerd.mail.read_notice import read_notice
 from mailerd.rate_limited_gmail import RateLimitedGmail
 from mailerd.store.inbox.mailboxes import Mailboxes
 from mailerd.store.secrets import SecretKeys
@@ -36,6 +36,8 @@ _KEY: Final = re.compile(r"([0-9A-Z]{26})-([0-9]{1,9})", re.ASCII)
 _NOT_FOUND: Final = 404
 MAX_SEEN: Final = 20_000
 """Messages of one mailbox that are remembered."""
+MAX_HEADERS: Final = 200
+"""Of one message that are looked at."""
 _UNDECIDED: Final = frozenset({"sending", "unsure"})
 _TYPED_BY_PERSON: Final = frozenset({"SENT"})
 _NO_MAIL: Final = frozenset({"DRAFT", "CHAT"})
@@ -188,14 +190,9 @@ class Examiner:
         if body is None:
             return None
         payload = body.get("payload")
-        items = payload.get("headers", ()) if isinstance(payload, Mapping) else ()
-        headers = tuple(
-            (name := str(item.get("name", "")), _decoded(name, str(item.get("value", ""))))
-            for item in items
-            if isinstance(item, Mapping)
-        )
+        items = payload.get("headers") if isinstance(payload, Mapping) else None
         at = self.seen.dates[it.gmail_id] = arrived_at(body, self.lease.now)
-        return InboxMessage(headers), at
+        return InboxMessage(shown_headers(items)), at
 
     async def _report(self, it: Arrived) -> DeliveryReport | None:
         self.budget.spend(Call.MESSAGES_GET)
@@ -225,14 +222,15 @@ class Examiner:
         raise MessageFailedError(gmail_id, judge(Call.MESSAGES_GET, reply).reason)
 
 
-def _decoded(name: str, value: str) -> str:
-    """A subject with its encoded words (RFC 2047) decoded, which Google does for most and not for all."""
-    if name.lower() != "subject" or "=?" not in value:
-        return value
-    try:
-        return str(make_header(decode_header(value)))
-    except (ValueError, LookupError):
-        return value
+def shown_headers(items: object) -> tuple[tuple[str, str], ...]:
+    """The headers of a message as Google lists them, with their encoded words decoded; total: a stranger wrote them.
+
+    Google decodes most and not all. Those that are read first stand first.
+    """
+    listed = items[:MAX_HEADERS] if isinstance(items, list) else []
+    return tuple(
+        (str(it.get("name", "")), decoded_words(str(it.get("value", "")))) for it in listed if isinstance(it, Mapping)
+    )
 
 
 def trouble(call: Call, reply: Reply) -> None:

@@ -52,6 +52,10 @@ class InboxLog:
         """A bug was met."""
         self.events.notice_crashed(sender=sender, gmail_id=gmail_id, error=error)
 
+    def round_crashed(self, what: str, *, again_in: float, error: Exception) -> None:
+        """A bug was met outside a single message."""
+        self.events.inbox_crashed(what=what, again_in=again_in, error=error)
+
     def step_failed(self, what: str, *, again_in: float, error: DatabaseError) -> None:
         """The database refused something."""
         self.events.inbox_step_failed(what=what, again_in=again_in, error=error)

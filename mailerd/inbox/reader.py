@@ -4,7 +4,7 @@ A round that dies is read again from its last commit; what was written then is k
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final, NoReturn
@@ -78,7 +78,13 @@ class InboxReader:
         rest = min(5.0, self.interval)
 
         async def work() -> bool:
-            return await self.read_due(heartbeat)
+            try:
+                return await self.read_due(heartbeat)
+            except DatabaseError:
+                raise
+            except Exception as error:  # noqa: BLE001 - it is logged; letters are sent, whatever ails the reader
+                self.log.round_crashed(name, again_in=rest, error=error)
+                return False
 
         def failed(error: DatabaseError) -> None:
             self.log.step_failed(name, again_in=rest, error=error)
@@ -128,8 +134,11 @@ class InboxReader:
         try:
             it = await self._begin(lease, bodies=box.can_read_bodies)
             await self._read(it, progress)
-        except MailboxTroubleError as error:
-            await self._give_back(lease, str(error), scope=scope)
+        except (LeaseLostError, DatabaseError):
+            raise
+        except Exception as error:  # noqa: BLE001 - it is logged; letters are sent, whatever ails the reader
+            cause = str(error) if isinstance(error, MailboxTroubleError) else self._bug(email, error)
+            await self._give_back(lease, cause, scope=scope)
             return
         self.log.readable(email, scope)
         state = "behind" if it.left else "read"
@@ -147,8 +156,17 @@ class InboxReader:
         examiner = Examiner(lease, self.gmail, self.mailboxes, budget, keys, bodies=bodies, seen=seen)
         return _Round(lease, examiner, lease.cursor, keys.address)
 
+    def _bug(self, email: str, error: Exception) -> str:
+        """Log a bug that ended a round, and the cause that is kept of it."""
+        self.log.round_crashed(f"reading the inbox of {email}", again_in=self._refused.total_seconds(), error=error)
+        return f"a bug in mailerd: {type(error).__name__}"
+
+    @property
+    def _refused(self) -> timedelta:
+        return min(_REFUSED, timedelta(seconds=5 * self.interval))
+
     async def _give_back(self, lease: InboxLease, cause: str, *, scope: str | None = None) -> None:
-        wait = min(_REFUSED, timedelta(seconds=5 * self.interval))
+        wait = self._refused
         kept = lease.scope if scope is None else scope
         await self.mailboxes.release(lease, state="refused", scope=kept, detail=cause, wait=wait)
         self.log.unreadable(lease.email, cause, again_in=wait.total_seconds())
@@ -234,7 +252,10 @@ class InboxReader:
                 return
 
     async def _is_older(self, it: _Round, last: Arrived, since: int) -> bool:
-        at = await it.examiner.date_of(last)
+        try:
+            at = await self._carefully(it, last, it.examiner.date_of(last))
+        except MessageFailedError:
+            return False  # it cannot be told: the walk goes on to a message that can be read
         return at is not None and at.timestamp() * 1000 < since
 
     async def _examine(
@@ -271,17 +292,25 @@ class InboxReader:
     async def _one(self, it: _Round, message: Arrived, letters: Sequence[Any]) -> Found | None:
         """What one message is; a message that fails for the third time is passed over by name."""
         try:
-            try:
-                return await it.examiner.examine(message, letters)
-            except (MessageFailedError, MailboxTroubleError, BudgetSpentError, DatabaseError):
-                raise
-            except Exception as error:
-                self.log.crashed(it.lease.email, message.gmail_id, error)
-                raise MessageFailedError(message.gmail_id, f"a bug in mailerd: {type(error).__name__}") from error
+            return await self._carefully(it, message, it.examiner.examine(message, letters))
         except MessageFailedError as error:
             if message.gmail_id == it.lease.failing_id and it.lease.failures + 1 >= MAX_FAILURES:
                 return PassedOver(message.gmail_id, message.thread_id, error.cause, it.lease.now)
             raise
+
+    async def _carefully[T](self, it: _Round, message: Arrived, work: Awaitable[T]) -> T:
+        """Await what is done with one message; a bug in it is that message's failure, and ends nothing else.
+
+        Raises:
+            MessageFailedError: a bug was met, beside what `work` raises itself.
+        """
+        try:
+            return await work
+        except (MessageFailedError, MailboxTroubleError, BudgetSpentError, DatabaseError):
+            raise
+        except Exception as error:
+            self.log.crashed(it.lease.email, message.gmail_id, error)
+            raise MessageFailedError(message.gmail_id, f"a bug in mailerd: {type(error).__name__}") from error
 
     async def _write(self, it: _Round, found: Sequence[Found], *, failing: tuple[str, int] | None = None) -> None:
         done = await self.writer.write(it.lease, found, it.cursor, address_key=it.address_key, failing=failing)

@@ -1,25 +1,24 @@
 """Reads the body of a delivery notice: the report of RFC 3464, or the text that qmail and its like write instead.
 
-What is read is a stranger's: the standard library parses it, within bounds, and the letter that came back is looked at
+What is read is a stranger's: `hostile_mail.py` bounds it, and the letter that came back is looked at
 for its key and its proof alone.
 """
 
 import re
-from email import message_from_bytes, policy
 from email.message import Message as Mail
 from typing import Final
 
 from mailerd.core.notices import DeliveryReport, Reported
 from mailerd.core.returned import PROOF_HEADER
+from mailerd.mail.hostile_mail import UNREADABLE, decoded, parse
 
 KEY_HEADER: Final = "X-Mailerd-Key"
-MAX_NOTICE: Final = 8 * 1024 * 1024
-"""Bytes; of a longer notice the first so many are read. The report comes before the letter that is returned."""
 _MAX_TEXT: Final = 4_000
 _MAX_PARTS: Final = 40
 _MAX_RECIPIENTS: Final = 200
 _STATUS: Final = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})")
-_TAGS: Final = re.compile(r"<(?:style|script)\b.*?</(?:style|script)>|<[^>]*>", re.IGNORECASE | re.DOTALL)
+_TAGS: Final = re.compile(r"<(?:style|script)\b.*?(?:</(?:style|script)>|\Z)|<[^<>]*>", re.IGNORECASE | re.DOTALL)
+"""Each is taken in one go, also where it has no end: to try again from each of its characters takes quadratic time."""
 _RETURNED: Final = re.compile(
     r"^[ \t]*(?:[-=]{2,}[^\n]{0,80}(?:copy of (?:the|your) (?:message|mail)|original message|below this line"
     r"|returned message|unsent message|message text follows|header|undelivered message|beginning of)[^\n]{0,80}"
@@ -38,8 +37,8 @@ _KEY, _PROOF = (
 def read_notice(raw: bytes) -> DeliveryReport:
     """The report of a notice, as far as it can be read; no bytes make it fail."""
     try:
-        return _read(message_from_bytes(raw[:MAX_NOTICE], policy=policy.compat32))
-    except (RecursionError, ValueError, LookupError):  # nested without end, or a charset that is none
+        return _read(parse(raw))
+    except UNREADABLE:
         return DeliveryReport()
 
 
@@ -123,11 +122,7 @@ def _marks_in(text: str) -> tuple[str, str]:
 
 def _decoded(part: Mail) -> str:
     payload = part.get_payload(decode=True)
-    data = payload if isinstance(payload, bytes) else b""
-    try:
-        return data.decode(part.get_content_charset("utf-8"), "replace")
-    except LookupError:
-        return data.decode("utf-8", "replace")
+    return decoded(payload, part.get_content_charset()) if isinstance(payload, bytes) else ""
 
 
 def _text(part: Mail) -> str:

@@ -1,0 +1,82 @@
+"""A stranger's mail, or a bug in the reader, ends neither the reader nor the sending."""
+
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from mailerd.inbox.budget import RoundBudget
+from mailerd.inbox.examine import Examiner
+from mailerd.sandbox.google import FakeGoogle, RunningServer
+from mailerd.store.db.database import Database
+from mailerd.store.inbox.mailboxes import Mailboxes
+from tests.inbox.place import ME, arrive, fates, read_up, reading
+from tests.support.daemon import running
+from tests.support.heard import Heard
+from tests.support.rows import post, query
+
+BROKEN = b"From: eve@evil.example\r\nTo: me@example.com\r\nSubject: =?utf-8?b?AAAAAAAAA?=\r\n\r\nhi\r\n"
+
+
+def bug(*_: object, **__: object) -> NoReturn:
+    """What nobody has thought of."""
+    raise ZeroDivisionError("a bug")
+
+
+async def awaited_bug(*_: object) -> NoReturn:
+    """The same where it is awaited."""
+    bug()
+
+
+async def test_a_broken_subject_is_read_also_in_a_walk(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path
+) -> None:
+    box = google.mailbox(ME)
+    async with running(reading(database_url, served, google, tmp_path / "c"), heard):
+        await post(database, recipients=2)
+        await heard.wait_for("job_finished")
+        await read_up(database, google)
+        first, second = google.sent
+        box.receive(BROKEN, thread_id=first.thread_id, now=google.now())
+        await read_up(database, google)
+        arrive(google, second, "hard")
+        box.receive(BROKEN, now=google.now())
+        box.forget_history()
+        await heard.wait_for("history_forgotten")
+        await read_up(database, google)
+    assert {it[:2] for it in (await fates(database)).values()} == {("other_replied", None), ("bounced", "hard")}
+    assert [it for name, it in heard.events if "crashed" in name] == []
+
+
+async def test_a_bug_in_a_walk_is_one_messages_failure(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(Examiner, "date_of", awaited_bug)
+    google.mailbox(ME).receive(BROKEN, now=google.now())
+    async with running(reading(database_url, served, google, tmp_path / "c"), heard):
+        await post(database, recipients=1)
+        await heard.wait_for("job_finished")
+        await read_up(database, google)
+        google.mailbox(ME).receive(BROKEN, now=google.now())
+        google.mailbox(ME).forget_history()
+        await heard.wait_for("notice_crashed")
+        await read_up(database, google)
+    assert heard.of("inbox_crashed") == []
+
+
+@pytest.mark.parametrize("part,name", [(RoundBudget, "of_round"), (Mailboxes, "due")])
+async def test_a_bug_of_the_reader_stops_no_letter(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, part: type, name: str,
+) -> None:  # fmt: skip
+    async with running(reading(database_url, served, google, tmp_path / "c"), heard):
+        with monkeypatch.context() as broken:
+            broken.setattr(part, name, bug)
+            await post(database, recipients=1)
+            await heard.wait_for("inbox_crashed", times=2)
+            await post(database, recipients=1)
+            await heard.wait_for("letter_sent", times=2)
+        await read_up(database, google)
+    assert isinstance(heard.of("inbox_crashed")[0]["error"], ZeroDivisionError)
+    assert await query(database, "SELECT DISTINCT status FROM job_recipients") == [("sent",)]
