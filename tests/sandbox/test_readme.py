@@ -59,7 +59,7 @@ def lines(checkout: Path, *, port: str) -> str:
         part = checkout / "section.md"
         part.write_text(text.split(f"\n## {section}\n")[1].split("\n## ")[0] + "\n", "utf-8")
         shell = [block.body for block in Paper(part).blocks if block.language == "bash"]
-        blocks += [body for body in shell if "make run" not in body]
+        blocks += [body for body in shell if not body.startswith("make ")]
     return "set -euo pipefail\n" + "".join(blocks).replace(":5000/", f":{port}/")
 
 
