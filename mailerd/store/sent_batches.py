@@ -34,7 +34,7 @@ _BEGIN: Final = "INSERT IGNORE INTO sent_batches (id, watermark) VALUES (1, UTC_
 _END: Final = "DELETE FROM sent_batches WHERE id = 1"
 # Another daemon that makes the events, or that was stopped while it did, is not waited for.
 _LOCK: Final = "SELECT watermark, UTC_TIMESTAMP(6) FROM sent_batches WHERE id = 1 FOR UPDATE SKIP LOCKED"
-# An answer that came after its claim had ended settles the row, though no claim takes it: the event names it as well, once.
+# An answer that came after its claim had ended settles the row, though no claim takes it: the event names it once.
 _NEW: Final = """
 SELECT a.id, a.at, r.id, r.job_id, r.seq, r.to_email, a.message_id, j.sender_email
   FROM attempts a FORCE INDEX (at) LEFT JOIN sent_reported s ON s.attempt_id = a.id
