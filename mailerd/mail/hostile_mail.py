@@ -55,7 +55,7 @@ def parse(raw: bytes) -> Mail:
         One of UNREADABLE: the email package gave up.
     """
     lines = _EOL.split(raw[:MAX_NOTICE], MAX_LINES)[:MAX_LINES]
-    return message_from_bytes(b"\n".join(lines), policy=_Bounds(containers=[]))  # type: ignore[call-arg] # attributes are arguments
+    return message_from_bytes(b"\n".join(lines), policy=_Bounds(containers=[]))  # type: ignore[call-arg] # a policy takes its attributes
 
 
 def decoded(data: bytes, charset: str | None) -> str:

@@ -105,7 +105,7 @@ def test_encoded_words_are_decoded(value: str, said: str) -> None:
 
 
 PIECES: Final = [
-    *(it.encode("utf-8", "surrogatepass")[:3000] for it in WORDS), b"\r\n", b"\n", b"\r", b"\r\n\r\n", b"\x00",
+    *(it.encode("utf-8", "surrogatepass")[:120] for it in WORDS), b"\r\n", b"\n", b"\r", b"\r\n\r\n", b"\x00",
     b"\xff\xfe", b"Content-Type: ", b"multipart/report; boundary=b", b'multipart/mixed; boundary="',
     b"message/rfc822", b"text/html", b"message/delivery-status", b"text/plain; charset=", b"punycode", b"idna",
     b"utf-8", b"--b\r\n", b"--b--", b";", b'"', b"Content-Transfer-Encoding: ", b"base64\r\n\r\n",
