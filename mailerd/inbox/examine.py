@@ -56,6 +56,14 @@ class MessageFailedError(Exception):
         self.cause = cause
 
 
+class LetterUndecidedError(MessageFailedError):
+    """A limit notice came for a letter of which it is not known whether it was sent; `at`: when it came."""
+
+    def __init__(self, gmail_id: str, cause: str, *, at: datetime) -> None:
+        super().__init__(gmail_id, cause)
+        self.at = at
+
+
 @dataclass(frozen=True)
 class Arrived:
     """A message as the history or a list names it."""
@@ -144,7 +152,9 @@ class Examiner:
         )  # fmt: skip
         follows = consequence(meaning, evidence, to=letter.to_email)
         if follows.step is Step.UNDO and letter.status in _UNDECIDED:
-            raise MessageFailedError(it.gmail_id, f"its letter is still {letter.status}: a limit notice waits for that")
+            raise LetterUndecidedError(
+                it.gmail_id, f"its letter is still {letter.status}: a limit notice waits for that", at=at
+            )
         return Finding(it.gmail_id, it.thread_id, at, letter, meaning, follows)
 
     async def _letter(self, message: InboxMessage, letters: Sequence[SentLetter]) -> tuple[SentLetter | None, bool]:

@@ -15,7 +15,15 @@ from mailerd.core.verdicts import judge
 from mailerd.errors import DatabaseError
 from mailerd.gmail import Mailbox
 from mailerd.inbox.budget import MIN_ROUND, BudgetSpentError, RoundBudget
-from mailerd.inbox.examine import Arrived, Examiner, MailboxTroubleError, MessageFailedError, SeenMessages, trouble
+from mailerd.inbox.examine import (
+    Arrived,
+    Examiner,
+    LetterUndecidedError,
+    MailboxTroubleError,
+    MessageFailedError,
+    SeenMessages,
+    trouble,
+)
 from mailerd.inbox.inbox_log import InboxLog
 from mailerd.ops.heartbeat import Heartbeat, Heartbeats
 from mailerd.ops.periodic import every
@@ -25,6 +33,10 @@ from mailerd.store.inbox.record_findings import FindingsWriter, LeaseLostError
 from mailerd.store.secrets import Secrets
 
 MAX_FAILURES: Final = 3
+UNDECIDED_WAIT: Final = timedelta(days=1)
+"""How long a limit notice waits for its letter. Passed over before that, a letter that Google gave back stays sent."""
+_MOST_COUNTED: Final = 200
+"""The column holds 255."""
 """Tries of one message; then it is passed over by name, so that it holds up nothing behind it."""
 BATCH: Final = 25
 """Messages of one commit: few, so that a crash costs little and rows are locked for a moment."""
@@ -280,7 +292,8 @@ class InboxReader:
         except BudgetSpentError:
             spent = True
         except MessageFailedError as error:
-            failures = it.lease.failures + 1 if error.gmail_id == it.lease.failing_id else 1
+            again = it.lease.failures + 1 if error.gmail_id == it.lease.failing_id else 1
+            failures = min(again, _MOST_COUNTED)
             failing = (error.gmail_id, failures)
             it.retry_in = min(_RETRY[min(failures, len(_RETRY)) - 1], timedelta(seconds=5 * self.interval))
         finally:
@@ -294,6 +307,8 @@ class InboxReader:
         try:
             return await self._carefully(it, message, it.examiner.examine(message, letters))
         except MessageFailedError as error:
+            if isinstance(error, LetterUndecidedError) and it.lease.now - error.at < UNDECIDED_WAIT:
+                raise
             if message.gmail_id == it.lease.failing_id and it.lease.failures + 1 >= MAX_FAILURES:
                 return PassedOver(message.gmail_id, message.thread_id, error.cause, it.lease.now)
             raise

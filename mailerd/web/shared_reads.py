@@ -28,8 +28,11 @@ class SharedReads:
             self._kept.clear()
         reading: asyncio.Future[T] = asyncio.ensure_future(read())
         self._kept[key] = now + seconds, reading
-        try:
-            return await asyncio.shield(reading)
-        except Exception:
-            self._kept.pop(key, None)
-            raise
+        # Not where it is awaited: the viewer who began it may have gone before it failed.
+        reading.add_done_callback(lambda _: self._forget_failed(key, reading))
+        return await asyncio.shield(reading)
+
+    def _forget_failed(self, key: Hashable, reading: asyncio.Future[Any]) -> None:
+        failed = reading.cancelled() or reading.exception() is not None
+        if failed and (kept := self._kept.get(key)) is not None and kept[1] is reading:
+            del self._kept[key]

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from mailerd.inbox.reader import MAX_FAILURES
 from mailerd.sandbox.google import COMPOSE, FakeGoogle, Fault, RunningServer
 from mailerd.store.audit import audit
 from mailerd.store.db.database import Database
 from tests.inbox.place import ME, METADATA, TRUTH, arrive, fates, read_up, reading
 from tests.support.daemon import running, sign_in
+from tests.support.eventually import eventually
 from tests.support.heard import Heard
 from tests.support.rows import post, query, states
 
@@ -147,3 +149,24 @@ async def test_letters_that_the_person_sends_count_in_the_ledger(
             google.send_by_hand(ME, "friend@example.net")
         await read_up(database, google)
     assert await query(database, "SELECT SUM(letters), SUM(elsewhere) FROM sender_hours") == [(2, by_hand)]
+
+
+async def test_a_limit_notice_waits_for_a_letter_in_doubt_however_often_it_is_read(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path
+) -> None:
+    """Passed over, the letter would be found in SENT afterwards, and called sent, though Google gave it back."""
+    async with running(reading(database_url, served, google, tmp_path / "c"), heard):
+        await post(database, recipients=1)
+        await heard.wait_for("job_finished")
+        await read_up(database, google)
+        doubt = "UPDATE job_recipients SET status = 'unsure', lease_until = UTC_TIMESTAMP(6) + INTERVAL 1 HOUR"
+        await query(database, doubt)
+        arrive(google, google.sent[0], "limit")
+
+        async def read_often() -> bool:
+            return bool((await query(database, "SELECT failures FROM mailboxes"))[0][0] > MAX_FAILURES)
+
+        await eventually(read_often)
+        assert heard.of("notice_passed_over") == []
+        await query(database, "UPDATE job_recipients SET status = 'sent', lease_until = NULL")
+        await heard.wait_for("letter_given_back")
