@@ -7,9 +7,10 @@ import importlib
 import pkgutil
 import re
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Final
 
 import mailerd.events
+from mailerd.core.texts import Language
 from mailerd.events.base import Event, Level, registered_events
 from mailerd.events.runbook import RUNBOOKS, Runbook
 from mailerd.events.runbook_in_doubt import DOUBTS_RUNBOOKS
@@ -31,7 +32,6 @@ ALL_RUNBOOKS: Final = {
 }
 RUNBOOKS_BY_CAUSE: Final = {"sender_paused": PAUSE_RUNBOOKS}
 """By the value of an event's field `by`."""
-Language = Literal["en", "zh"]
 SERIOUS: Final[frozenset[Level]] = frozenset({"warning", "error", "critical"})
 _FIELD: Final = re.compile(r"\{(\w+)[^}]*\}")
 _HEADS: Final = {"en": "Likely causes, the likeliest first:", "zh": "可能的原因（按可能性排序）："}

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
-from typing import Final, Literal
+from typing import Final
 
-Language = Literal["en", "zh"]
+from mailerd.core.texts import Language
 
 CSS: Final = files("mailerd.intake").joinpath("pages/unsubscribe.css").read_text("utf-8")
 
@@ -41,17 +41,6 @@ _LATER: Final[dict[Language, _Words]] = {
     "zh": _Words("请稍后再试", "服务暂时无法保存，您的订阅未作更改。"),
 }
 _YOU: Final[dict[Language, str]] = {"en": "This address", "zh": "此邮箱"}
-
-
-def language_of(accept: str) -> Language:
-    """The language of an Accept-Language header (RFC 9110, section 12.5.4): Chinese where it comes first of the two."""
-    for part in accept.lower().split(","):
-        tag = part.partition(";")[0].strip()
-        if tag.startswith("zh"):
-            return "zh"
-        if tag.startswith("en"):
-            return "en"
-    return "en"
 
 
 def ask(language: Language, *, list_title: str, who: str) -> str:

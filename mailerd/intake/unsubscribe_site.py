@@ -24,6 +24,7 @@ from mailerd.core.suppression import (
     masked,
     read_token,
 )
+from mailerd.core.texts import accepted_language
 from mailerd.errors import DatabaseError, ListenError
 from mailerd.events.intake import IntakeEvents
 from mailerd.events.suppression import SuppressionEvents
@@ -154,7 +155,7 @@ class UnsubscribeSite:
     async def _around(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        language = pages.language_of(request.headers.get("Accept-Language", ""))
+        language = accepted_language(request.headers.get("Accept-Language", ""))
         try:
             return await handler(request)
         except web.HTTPException as error:
@@ -178,7 +179,7 @@ class UnsubscribeSite:
 
     async def _show(self, request: web.Request) -> web.Response:
         token, suppressions = await self._read(request)
-        language = pages.language_of(request.headers.get("Accept-Language", ""))
+        language = accepted_language(request.headers.get("Accept-Language", ""))
         title, address = await self._named(token, suppressions)
         return _page(pages.ask(language, list_title=title, who=masked(address) if address else ""))
 
@@ -186,7 +187,7 @@ class UnsubscribeSite:
         token, suppressions = await self._read(request)
         async with asyncio.timeout(BODY_TIMEOUT):
             body = await _body(request)
-        language = pages.language_of(request.headers.get("Accept-Language", ""))
+        language = accepted_language(request.headers.get("Accept-Language", ""))
         title, address = await self._named(token, suppressions)
         who = masked(address) if address else ""
         if body == b"undo=1":

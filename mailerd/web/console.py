@@ -7,6 +7,7 @@ from typing import Final, Literal, NamedTuple
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from mailerd.core.texts import Language, accepted_language
 from mailerd.errors import DatabaseAwayError, DatabaseError, MailerdError
 from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.web import (
@@ -27,7 +28,7 @@ from mailerd.web import (
 from mailerd.web.forms import BadFormError, read_form
 from mailerd.web.live import PAGE_SHARED, LiveUpdates
 from mailerd.web.services import ConsoleRequest, MissingError, NotAllowedError, Services, TooManyError
-from mailerd.web.words import Language, language_of, translate
+from mailerd.web.words import translate
 
 Page = Callable[[ConsoleRequest], Awaitable[web.StreamResponse]]
 _LANGUAGE_COOKIE: Final = "mailerd-lang"
@@ -255,7 +256,7 @@ def _begin(request: web.Request, session: str) -> web.Response:
 
 def _language(request: web.Request) -> Language:
     wish = request.query.get("lang") or request.cookies.get(_LANGUAGE_COOKIE, "")
-    return language_of(wish or request.headers.get("Accept-Language", ""))
+    return accepted_language(wish or request.headers.get("Accept-Language", ""))
 
 
 async def _static(request: web.Request) -> web.StreamResponse:

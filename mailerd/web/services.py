@@ -10,6 +10,7 @@ from aiohttp import web
 from mailerd.clock import Clock
 from mailerd.config import Settings
 from mailerd.core.stats import QueueStats
+from mailerd.core.texts import Language
 from mailerd.errors import MailerdError
 from mailerd.events.web import WebEvents
 from mailerd.mail.renderer import Rendered
@@ -28,7 +29,7 @@ from mailerd.store.tallies import Tallies
 from mailerd.web.guards import cookie_name
 from mailerd.web.html import PageRenderer
 from mailerd.web.shared_reads import SharedReads
-from mailerd.web.words import Language, translate
+from mailerd.web.words import translate
 
 MAX_LISTED: Final = 50
 """Lines of one page of a list."""

@@ -9,6 +9,7 @@ from mailerd.core.pauses import MANUAL, until
 from mailerd.core.rate_limit import FOREVER
 from mailerd.core.states import State
 from mailerd.core.stats import QueueStats, SenderStats, WebhookStats
+from mailerd.core.texts import Language
 from mailerd.events.runbook import RUNBOOKS, Runbook
 from mailerd.events.runbook_pauses import PAUSE_RUNBOOKS
 from mailerd.events.runbook_webhooks import WEBHOOK_RUNBOOKS
@@ -16,7 +17,7 @@ from mailerd.store.describe import SILENT
 from mailerd.store.history import DaemonInfo
 from mailerd.store.tallies import Tally, TallyPoint
 from mailerd.texts import in_chinese
-from mailerd.web.words import Language, translate
+from mailerd.web.words import translate
 
 Level = Literal["good", "note", "warning", "bad"]
 _RANK: Final[Mapping[Level, int]] = {"good": 0, "note": 1, "warning": 2, "bad": 3}

@@ -1,9 +1,9 @@
 """Every word of the console in English and Chinese, as pairs; a test says that each one is used and none is missing."""
 
 from collections.abc import Mapping
-from typing import Final, Literal
+from typing import Final
 
-Language = Literal["en", "zh"]
+from mailerd.core.texts import Language
 
 CHINESE: Final[Mapping[str, str]] = {
     "-100 to 100; higher goes first": "-100 至 100，越大越先",
@@ -358,14 +358,3 @@ def translate(language: Language, text: str, **values: object) -> str:
     """A text in a language, with its fields filled in."""
     words = CHINESE[text] if language == "zh" else text
     return words.format(**values) if values else words
-
-
-def language_of(accept: str) -> Language:
-    """The language of an Accept-Language header (RFC 9110, section 12.5.4): Chinese where it comes before English."""
-    for part in accept.lower().split(","):
-        tag = part.partition(";")[0].strip()
-        if tag.startswith("zh"):
-            return "zh"
-        if tag.startswith("en"):
-            return "en"
-    return "en"

@@ -157,14 +157,14 @@ def sent(
     """
     each = max(1, letters // len(it.senders))
     bodies = [letter.job(sender, recipients=each, mailing_list=mailing_list) for sender in it.senders]
-    known = it.query("SELECT COUNT(*), COALESCE(SUM(total), 0) FROM jobs")[0]
+    known = it.query("SELECT COALESCE(SUM(status = 'completed'), 0), COALESCE(SUM(total), 0) FROM jobs")[0]
     cpu = sum(one.cpu_s for one in daemons)
     started = time.monotonic()
     posting = threading.Thread(
         target=lambda: [it.post(daemons[n % len(daemons)].port, b) for n, b in enumerate(bodies)]
     )
     posting.start()
-    ended = it.wait_for_jobs(known[0] + len(bodies), within_s=max(600.0, each * len(bodies) / 100))
+    ended = it.wait_for_jobs(int(known[0]) + len(bodies), within_s=max(600.0, each * len(bodies) / 100))
     posting.join()
     total = each * len(bodies)
     cpu = sum(one.cpu_s for one in daemons) - cpu

@@ -146,8 +146,8 @@ def fill(it: Place, *, jobs: int, waiting: int, finished: int, senders: int) -> 
     statements = [
         f"INSERT IGNORE INTO senders (email, next_claim_at, created_at) "
         f"SELECT {mails}, {now}, {now} FROM seq_0_to_{senders - 1}",
-        f"INSERT INTO jobs (id, type, sender_email, variables, status, total, next_claim_at, send_at, "
-        f"created_at) SELECT LPAD(seq, 26, '0'), 'template', {mails}, '{{}}', 'sending', {waiting // jobs}, "
+        f"INSERT INTO jobs (id, type, sender_email, subject, text, variables, status, total, next_claim_at, send_at, "
+        f"created_at) SELECT LPAD(seq, 26, '0'), 'template', {mails}, 's', 't', '{{}}', 'sending', {waiting // jobs}, "
         f"{now}, {now}, {now} FROM seq_0_to_{jobs - 1}",
     ]
     for state, number, first in (("sent", finished, 10_000_000), ("waiting", waiting, 0)):
@@ -172,7 +172,6 @@ _CLAIMS = """
 import statistics, time
 from datetime import timedelta
 import uvloop
-from mailerd.cli.common import silent
 from mailerd.config import DatabaseSettings
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.events.store import StoreEvents
@@ -180,7 +179,7 @@ from mailerd.store.queue.claim import Claims
 from mailerd.store.db.database import Database
 
 async def main():
-    database = Database(DatabaseSettings(url="{url}"), events=StoreEvents(silent))
+    database = Database(DatabaseSettings(url="{url}"), events=StoreEvents(lambda event, fields: None))
     claims = Claims(database, "0" * 26, timedelta(seconds=60), SenderLimits(0, 0, 0))
     took = []
     for _ in range({times}):

@@ -5,8 +5,6 @@ import re
 import string
 from pathlib import Path
 
-import pytest
-
 from mailerd.core.fates import Fate
 from mailerd.core.notices import Kind
 from mailerd.core.pauses import CAUSES
@@ -16,7 +14,7 @@ from mailerd.core.suppression import Channel, Reason
 from mailerd.core.webhook_retries import DeliveryStatus
 from mailerd.store.senders import LIMITS
 from mailerd.web.labels import LABELS
-from mailerd.web.words import CHINESE, language_of
+from mailerd.web.words import CHINESE
 
 FOLDER = Path(__file__).parents[2] / "mailerd" / "web"
 IN_PAGES = re.compile(r"""\bt\(\s*"((?:[^"\\]|\\.)*)\"""")
@@ -61,11 +59,3 @@ def test_every_status_action_cause_and_limit_has_a_name() -> None:
         *Fate,
     }
     assert {str(each) for each in needed} - LABELS.keys() == set()
-
-
-@pytest.mark.parametrize(
-    "header, language",
-    [("zh-CN,zh;q=0.9,en;q=0.8", "zh"), ("en-US,en;q=0.9,zh;q=0.8", "en"), ("de", "en"), ("", "en"), ("de,zh", "zh")],
-)
-def test_the_readers_language(header: str, language: str) -> None:
-    assert language_of(header) == language
