@@ -10,26 +10,28 @@ from datetime import datetime
 from difflib import get_close_matches
 from itertools import batched
 from pathlib import Path
-from typing import Annotated, Final, TextIO
+from typing import Annotated, Final, Literal, TextIO
 
 import typer
 from rich.progress import Progress
 from rich.table import Table
 
 from mailerd.cli.common import ONE_LINE, ConfigOption, console, open_database, run_async, settings, warnings_only
+from mailerd.cli.job_actions import asked_by
 from mailerd.core.plural import counted
-from mailerd.core.suppression import EVERYTHING, Channel, Reason
+from mailerd.core.suppression import EVERYTHING, EVERYTHING_NAME, Channel, Reason
 from mailerd.errors import MailerdError
 from mailerd.mail.addresses import Addresses
+from mailerd.store.action_log import CommandLog
+from mailerd.store.mailing_lists import check_list
 from mailerd.store.secrets import Secrets
-from mailerd.store.suppressions import MAX_PAGE, NewSuppression, Suppression, Suppressions, check_list
+from mailerd.store.suppressions import MAX_PAGE, NewSuppression, Suppression, Suppressions
 from mailerd.texts import heading, tr
 
 _ROWS_AT_ONCE: Final = 5_000
 """Rows of a file that are stored in one transaction."""
 _MAX_SHOWN: Final = 20
 """Bad lines of a file that are named one by one."""
-_EVERYTHING: Final = "everything"
 
 app = typer.Typer(help="Add, remove, list, import and export suppressions.", no_args_is_help=True)
 
@@ -64,7 +66,7 @@ def add(
             detail=detail,
             actor=getpass.getuser(),
         )
-        return await suppressions.add([new])
+        return await suppressions.add([new], log=_log("suppress", mailing_list))
 
     added = _ask(config, work)
     before = "" if added else tr(", as before")
@@ -79,15 +81,16 @@ def remove(address: AddressArgument, mailing_list: ListOption = None, config: Co
     async def work(suppressions: Suppressions) -> bool:
         list_id = await _list_id(suppressions, mailing_list)
         return await suppressions.remove(
-            suppressions.digest(address), list_id=list_id, source=Channel.CLI, actor=getpass.getuser()
-        )
+            suppressions.digest(address), list_id=list_id, source=Channel.CLI, actor=getpass.getuser(),
+            log=_log("unsuppress", mailing_list),
+        )  # fmt: skip
 
     if not _ask(config, work):
         raise MailerdError(
-            f"{address} is not suppressed for {mailing_list or heading(_EVERYTHING)}; `mailerd suppress why {address}` "
-            "shows what is"
+            f"{address} is not suppressed for {mailing_list or heading(EVERYTHING_NAME)}; "
+            f"`mailerd suppress why {address}` shows what is"
         )
-    print(tr(f"{address} gets letters of {mailing_list or heading(_EVERYTHING)} again."))
+    print(tr(f"{address} gets letters of {mailing_list or heading(EVERYTHING_NAME)} again."))
 
 
 @app.command("why")
@@ -170,6 +173,7 @@ def import_file(
     async def work(suppressions: Suppressions) -> None:
         nonlocal added, total
         list_id = await _list_id(suppressions, mailing_list, make=new_list)
+        log = _log("suppress", mailing_list)
         for addresses in batched(_addresses(file, bad), _ROWS_AT_ONCE):
             total += len(addresses)
             actor = getpass.getuser()
@@ -177,14 +181,14 @@ def import_file(
                 NewSuppression(suppressions.digest(it), list_id, reason, Channel.IMPORT, it, actor=actor)
                 for it in addresses
             ]
-            added += len(await suppressions.add(new))
+            added += len(await suppressions.add(new, log=log))
 
     _ask(config, work)
     for line in bad[:_MAX_SHOWN]:
         print(tr(f"left out: {line}"), file=sys.stderr)
     if len(bad) > _MAX_SHOWN:
         print(tr(f"left out: {len(bad) - _MAX_SHOWN:,} more"), file=sys.stderr)
-    print(tr(f"{counted(total, 'address')} read, {added:,} new, for {mailing_list or heading(_EVERYTHING)}."))
+    print(tr(f"{counted(total, 'address')} read, {added:,} new, for {mailing_list or heading(EVERYTHING_NAME)}."))
     if bad:
         raise typer.Exit(1)
 
@@ -234,6 +238,10 @@ def _ask[T](config: Path | None, work: Callable[[Suppressions], Awaitable[T]]) -
             return await work(Suppressions(database, key=keys.address, timeout=timeout))
 
     return run_async(ask())
+
+
+def _log(action: Literal["suppress", "unsuppress"], mailing_list: str | None) -> CommandLog:
+    return CommandLog(action, asked_by(), mailing_list or EVERYTHING_NAME)
 
 
 async def _list_id(suppressions: Suppressions, name: str | None, *, make: bool = False) -> int:
@@ -294,7 +302,7 @@ def suppression_line(address: str, it: Suppression) -> str:
 
 
 def _named(it: Suppression) -> str:
-    return heading(_EVERYTHING) if it.list_id == EVERYTHING else it.list_name or tr(f"list {it.list_id}")
+    return heading(EVERYTHING_NAME) if it.list_id == EVERYTHING else it.list_name or tr(f"list {it.list_id}")
 
 
 def _at(it: Suppression) -> str:

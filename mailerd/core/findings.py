@@ -5,6 +5,7 @@ from datetime import datetime
 
 from mailerd.core.fates import Consequence
 from mailerd.core.notices import Classification
+from mailerd.core.suppression import AddedSuppression
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,6 @@ class Written:
     changed: list[Finding] = field(default_factory=list)
     """Those of them that gave a letter its fate."""
     undone: list[UndoneByLimit] = field(default_factory=list)
-    suppressed: list[str] = field(default_factory=list)
+    suppressed: list[AddedSuppression] = field(default_factory=list)
     paused: list[tuple[str, str, float]] = field(default_factory=list)
     """Cause, reason and seconds of each pause of the sender."""

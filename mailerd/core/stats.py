@@ -32,14 +32,18 @@ class SenderStats:
 
 @dataclass(frozen=True)
 class RecentAction:
-    """An action that was requested of a job, and what it changed."""
+    """An action that was requested of a job or of suppressions, and what it changed."""
 
     id: int
     """They grow."""
-    job: str
+    job: str | None
+    """None: it was about suppressions."""
     action: str
     actor: str
     letters: int
+    """Letters of the job, or suppressions; an import that goes on counts up."""
+    detail: str | None
+    """Of suppressions: the list."""
 
 
 WEBHOOK_STANDINGS: Final = ("on", "failing", "paused", "paused_by_hand", "gone")
@@ -76,7 +80,7 @@ class QueueStats:
     senders: tuple[SenderStats, ...] = ()
     webhooks: tuple[WebhookStats, ...] = ()
     asked: tuple[RecentAction, ...] = ()
-    """The newest requests that changed a job, the newest first."""
+    """The newest requests that changed a job or suppressions, the newest first."""
 
     @property
     def paused(self) -> tuple[SenderStats, ...]:

@@ -17,6 +17,8 @@ from typing import Final
 SUPPRESSED: Final = "the address is suppressed"
 EVERYTHING: Final = 0
 """The list id of a suppression that binds every job, whatever its list."""
+EVERYTHING_NAME: Final = "everything"
+"""What logs and tables show in place of that list's name."""
 DIGEST_BYTES: Final = 16
 SECRET_BYTES: Final = 32
 """Of each key here, as HMAC-SHA256 has it (RFC 2104, section 3)."""
@@ -71,6 +73,17 @@ class Channel(StrEnum):
     API = "api"
     CLI = "cli"
     IMPORT = "import"
+
+
+@dataclass(frozen=True)
+class AddedSuppression:
+    """A suppression that a commit has added, as logs tell of it."""
+
+    address: str
+    """Empty: it is not known."""
+    mailing_list: str
+    reason: Reason
+    source: Channel
 
 
 @dataclass(frozen=True)
@@ -140,9 +153,9 @@ def why_suppressed(reason: str) -> str:
 
 
 def masked(address: str) -> str:
-    """The address as a page may show it to a person who holds a link: `a•••@example.com`."""
-    local, _, domain = address.rpartition("@")
-    return f"{local[:1]}•••@{domain}"
+    """The address as a page may show it to a person who holds a link: `a•••@example.com`; `•••` where it is empty."""
+    local, at, domain = address.rpartition("@")
+    return f"{local[:1]}•••{at}{domain}"
 
 
 def _mac(said: bytes, key: bytes) -> bytes:

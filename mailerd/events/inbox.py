@@ -42,13 +42,6 @@ class InboxEvents(EventEmitter):
     def letter_answered(self, *, job: str, recipient: int, to: str, fate: str, by: str) -> None: ...
 
     @event(
-        "info",
-        en="{to} gets no letters any more: the address bounced (sender {sender})",
-        zh="{to} 不再接收任何邮件：该地址被退信（发件人 {sender}）",
-    )
-    def address_bounced(self, *, to: str, sender: str) -> None: ...
-
-    @event(
         "warning",
         en="job {job}: letter to {to} (recipient {recipient}) was not sent after all: Google's limit notice gave it back; "
         "{fate}",

@@ -31,6 +31,20 @@ class SuppressionEvents(EventEmitter):
     def suppression_removed(self, *, address: str, mailing_list: str, source: str) -> None: ...
 
     @event(
+        "info",
+        en="{added:n suppression} of {mailing_list} added by {actor}",
+        zh="{actor} 已添加 {added} 个禁发地址（{mailing_list}）",
+    )
+    def suppressions_added_by_command(self, *, added: int, mailing_list: str, actor: str) -> None: ...
+
+    @event(
+        "info",
+        en="suppression of {mailing_list} removed by {actor}",
+        zh="{actor} 已移除一个禁发地址（{mailing_list}）",
+    )
+    def suppression_removed_by_command(self, *, mailing_list: str, actor: str) -> None: ...
+
+    @event(
         "warning",
         en="unsubscribe request could not be stored and was answered with 503: {cause}",
         zh="退订请求无法存储，已应答 503：{cause}",

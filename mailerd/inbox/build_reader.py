@@ -6,6 +6,7 @@ from datetime import timedelta
 from mailerd.config import Settings
 from mailerd.events.base import EventSink
 from mailerd.events.inbox import InboxEvents
+from mailerd.events.suppression import SuppressionEvents
 from mailerd.inbox.inbox_log import InboxLog
 from mailerd.inbox.reader import InboxReader
 from mailerd.ops.heartbeat import Heartbeats
@@ -39,7 +40,7 @@ def build_reader(
         mailboxes=Mailboxes(database, defaults, lease_time=lease, interval=timedelta(seconds=known.interval)),
         writer=FindingsWriter(database, defaults, claims.daemon_id, lease, min_pause=rest, undo=known.undo_over_limit),
         secrets=Secrets(database, timeout=database.probe_timeout),
-        log=InboxLog(InboxEvents(sink)),
+        log=InboxLog(InboxEvents(sink), SuppressionEvents(sink)),
         heartbeats=heartbeats,
         interval=known.interval,
         call_timeout=gmail.max_wait.total_seconds() + settings.gmail.request_timeout,

@@ -6,8 +6,10 @@ from typing import Final
 
 from mailerd.core.fates import Fate, kind_of
 from mailerd.core.findings import Finding, PassedOver, Written
+from mailerd.core.suppression import masked
 from mailerd.errors import DatabaseError
 from mailerd.events.inbox import InboxEvents
+from mailerd.events.suppression import SuppressionEvents
 
 _FATES: Final = {False: "it waits to be sent again", True: "its job was cancelled, and it with that"}
 
@@ -17,6 +19,7 @@ class InboxLog:
     """Remembers what was said of each mailbox, so that a state that lasts is said once."""
 
     events: InboxEvents
+    suppression_events: SuppressionEvents
     _said: dict[str, str] = field(default_factory=dict)
 
     def opened(self, sender: str, scope: str) -> None:
@@ -75,8 +78,11 @@ class InboxLog:
             self.events.letter_given_back(
                 job=letter.job_id, recipient=letter.id, to=letter.to_email, sender=sender, fate=_FATES[undone.cancelled]
             )
-        for address in done.suppressed:
-            self.events.address_bounced(to=address, sender=sender)
+        for added in done.suppressed:
+            self.suppression_events.suppression_added(
+                address=masked(added.address), mailing_list=added.mailing_list,
+                reason=added.reason, source=added.source,
+            )  # fmt: skip
         for pause, reason, seconds in done.paused:
             self.events.sender_rests(sender=sender, pause=pause, reason=reason, seconds=seconds)
 

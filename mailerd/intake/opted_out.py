@@ -19,9 +19,10 @@ from mailerd.intake.suppressions import SuppressionEndpoints
 from mailerd.intake.unsubscribe_site import UnsubscribeSite
 from mailerd.store.api_keys import ApiKey, Permission
 from mailerd.store.db.database import Database
+from mailerd.store.mailing_lists import MailingList
 from mailerd.store.new_job import NewRecipient
 from mailerd.store.secrets import Secrets
-from mailerd.store.suppressions import MailingList, Suppressions
+from mailerd.store.suppressions import Suppressions
 
 
 class OptOut:

@@ -24,7 +24,7 @@ from mailerd.intake.errors import MAX_DETAILS, FieldError, invalid
 from mailerd.intake.strict_json import why_too_large
 from mailerd.mail.addresses import Addresses, mailbox
 from mailerd.mail.attachments import check_content_id, check_content_type, check_filename
-from mailerd.store.suppressions import ListNameError, check_list
+from mailerd.store.mailing_lists import ListNameError, check_list
 
 MAX_LINE: Final = 255
 """Characters of a name or a reference, as in the schema."""

@@ -17,7 +17,7 @@ from mailerd.intake.suppressions import ListIn, SuppressionsIn
 from mailerd.intake.webhook_routes import WEBHOOK_OPERATIONS
 from mailerd.store.api_keys import Permission
 from mailerd.store.event_feed import MAX_PAGE as MAX_FEED_PAGE
-from mailerd.store.suppressions import MAX_LIST_NAME
+from mailerd.store.mailing_lists import MAX_LIST_NAME
 
 _RECIPIENT_STATUS: Final = Param("status", {"type": "string", "enum": [*State]}, "recipients in this state")
 

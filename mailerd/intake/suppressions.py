@@ -9,7 +9,7 @@ from typing import Annotated, Final
 from aiohttp import web
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from mailerd.core.suppression import EVERYTHING, Channel, Reason, masked
+from mailerd.core.suppression import EVERYTHING, EVERYTHING_NAME, Channel, Reason, masked
 from mailerd.events.suppression import SuppressionEvents
 from mailerd.intake.auth import ApiKeyAuth
 from mailerd.intake.errors import FieldError, invalid, not_found
@@ -32,25 +32,15 @@ from mailerd.mail.addresses import Addresses
 from mailerd.store.api_keys import Permission
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import rfc3339
+from mailerd.store.mailing_lists import MAX_LIST_NAME, MAX_LIST_TITLE, ListNameError, MailingList
 from mailerd.store.secrets import Secrets
-from mailerd.store.suppressions import (
-    MAX_LIST_NAME,
-    MAX_LIST_TITLE,
-    MAX_PAGE,
-    ListNameError,
-    MailingList,
-    NewSuppression,
-    Suppression,
-    Suppressions,
-)
+from mailerd.store.suppressions import MAX_PAGE, NewSuppression, Suppression, Suppressions
 
 MAX_AT_ONCE: Final = 10_000
 """Suppressions of one request."""
 MAX_BODY: Final = 4 * 1024 * 1024
 """Bytes: so many suppressions with long addresses and details."""
 CSV_COLUMNS: Final = ("email", "list", "reason", "source", "detail", "created_at")
-_EVERYTHING: Final = "everything"
-"""What events say in place of a list."""
 _CURSOR: Final = re.compile(r"(\d{1,17})-([0-9a-f]{32})-(\d{1,10})", re.ASCII)
 _MAX_FAULTS: Final = 100
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -176,7 +166,7 @@ class SuppressionEndpoints:
             for it, email, digest in zip(given, clean, digests, strict=True)
         ]
         added = await suppressions.add(new)
-        self._log_added(added, {list_id: name or _EVERYTHING for name, list_id in lists.items()})
+        self._log_added(added, {list_id: name or EVERYTHING_NAME for name, list_id in lists.items()})
         return json_response(SuppressedOut(total=len(new), added=len(added)))
 
     def _log_added(self, added: Sequence[NewSuppression], lists: Mapping[int, str]) -> None:
@@ -208,7 +198,7 @@ class SuppressionEndpoints:
         if not removed:
             raise not_found("this address is not suppressed there; GET /api/suppressions?email= shows what is")
         self._events.suppression_removed(
-            address=masked(email), mailing_list=mailing_list.shown if mailing_list else _EVERYTHING,
+            address=masked(email), mailing_list=mailing_list.shown if mailing_list else EVERYTHING_NAME,
             source=Channel.API.value,
         )  # fmt: skip
         return json_response(RemovedOut(removed=True))

@@ -58,6 +58,7 @@ class Metrics:
         self._begun: OrderedDict[int | str, float] = OrderedDict()
         Gauge("mailerd_build_info", "Always 1.", ["version"], registry=registry).labels(__version__).set(1)
         self._of_letters(registry)
+        self._of_suppressions(registry)
         self._of_tables(registry)
         self._of_webhooks(registry)
         self._of_database(registry)
@@ -84,13 +85,6 @@ class Metrics:
         )
         for result in ("whole", "with_failures", "cancelled"):
             self._jobs_finished(result)
-        self._suppressions = _counters(
-            "mailerd_suppressions_added", "Suppressions that this daemon added.", "reason", "source", registry=registry
-        )
-        for channel in (Channel.ONE_CLICK, Channel.PAGE):
-            self._suppressions(Reason.UNSUBSCRIBED, channel)
-        for reason in Reason:
-            self._suppressions(reason, Channel.API)
         self._fates = _counters(
             "mailerd_letter_fates", "What this daemon learnt of sent letters from inboxes.", "fate", "kind",
             registry=registry,
@@ -110,6 +104,19 @@ class Metrics:
         self._tokens = _counters("mailerd_token_refreshes", "Access tokens asked for.", "result", registry=registry)
         for result in ("granted", "refused"):
             self._tokens(result)
+
+    def _of_suppressions(self, registry: CollectorRegistry) -> None:
+        self._suppressions = _counters(
+            "mailerd_suppressions_added", "Suppressions that this daemon added.", "reason", "source", registry=registry
+        )
+        for channel in (Channel.ONE_CLICK, Channel.PAGE, Channel.MAILTO):
+            self._suppressions(Reason.UNSUBSCRIBED, channel)
+        self._suppressions(Reason.HARD_BOUNCE, Channel.NOTICE)
+        for reason in Reason:
+            self._suppressions(reason, Channel.API)
+        self._suppressions_by_command = Counter(
+            "mailerd_suppressions_added_by_command", "By commands; each daemon counts them.", registry=registry
+        )
 
     def _of_tables(self, registry: CollectorRegistry) -> None:
         self._jobs = Gauge("mailerd_jobs", "Jobs in the tables.", ["status"], registry=registry)
@@ -217,6 +224,7 @@ class Metrics:
             "webhook_event_given_up": lambda _: self._webhook_attempts("given_up").inc(),
             "suppression_added": suppression_added,
             "suppressions_added": suppression_added,
+            "suppressions_added_by_command": lambda fields: self._suppressions_by_command.inc(_number(fields["added"])),
             "letter_bounced": lambda fields: self._fates(Fate.BOUNCED, str(fields["kind"])).inc(),
             "letter_answered": lambda fields: self._fates(str(fields["fate"]), "").inc(),
             "letter_given_back": lambda _: self._given_back.inc(),

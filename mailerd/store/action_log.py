@@ -1,12 +1,14 @@
-"""The log of what people and programs asked of jobs, letters and senders: the table `job_actions`."""
+"""The log of what people and programs asked of jobs, letters, senders and suppressions: the table `job_actions`."""
 
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, Literal
 
-from mailerd.store.db.cursor import Statement
+from mailerd.store.db.cursor import Cursor, Statement
 
 _NOTE: Final = """
 INSERT INTO job_actions (job_id, sender, action, actor, detail, changed, letters, at)
 VALUES (%s, %s, %s, %s, %s, %s, %s, UTC_TIMESTAMP(6))"""
+_COUNT_MORE: Final = "UPDATE job_actions SET letters = letters + %s WHERE id = %s"
 MAX_DETAIL: Final = 100
 """Characters of a detail, as the table has it."""
 
@@ -23,3 +25,26 @@ def note_action(
 ) -> Statement:
     """One request, of a job or of a sender. `letters`: how many letters it changed."""
     return _NOTE, (job, sender, action, actor, detail[:MAX_DETAIL] if detail else None, int(changed), letters)
+
+
+@dataclass
+class CommandLog:
+    """The row of one command in the log of actions; the daemons log from it what a command has changed."""
+
+    action: Literal["suppress", "unsuppress"]
+    actor: str
+    mailing_list: str
+    """Its name, or EVERYTHING_NAME."""
+    row: int | None = None
+    """Its id, once a transaction that wrote it is committed."""
+
+    async def count(self, cursor: Cursor, changed: int) -> int | None:
+        """Count what this transaction changed: the first one makes the row, further ones add to it. The row's id."""
+        if not changed:
+            return self.row
+        if self.row is not None:
+            await cursor.execute(_COUNT_MORE, (changed, self.row))
+            return self.row
+        await cursor.execute(*note_action(self.action, self.actor, detail=self.mailing_list, letters=changed))
+        await cursor.execute("SELECT LAST_INSERT_ID()")
+        return int((await cursor.fetchone())[0])

@@ -7,18 +7,14 @@ from datetime import datetime
 from typing import Any, Final
 
 from mailerd.core.event_types import EventType
-from mailerd.core.suppression import EVERYTHING, Channel, Reason, canonical, digest_of
-from mailerd.errors import MailerdError
+from mailerd.core.suppression import EVERYTHING, EVERYTHING_NAME, Channel, Reason, canonical, digest_of
+from mailerd.store.action_log import CommandLog
 from mailerd.store.db.cursor import Cursor, Statement
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import naive, utc
+from mailerd.store.mailing_lists import MAX_LISTS, ListNameError, MailingList, check_list
 from mailerd.store.outbox import NewEvent, insert_events
 
-MAX_LIST_NAME: Final = 100
-MAX_LIST_TITLE: Final = 255
-"""Characters, as in the schema."""
-MAX_LISTS: Final = 1000
-"""Lists that there may be: an answer shows them all."""
 MAX_PAGE: Final = 1000
 """Suppressions of one page."""
 ROWS_AT_ONCE: Final = 2000
@@ -46,6 +42,7 @@ _OF: Final = f"SELECT {_COLUMNS} {_FROM} WHERE s.digest = %s ORDER BY s.list_id"
 _BINDING: Final = "SELECT digest, list_id, reason FROM suppressions WHERE digest IN %s AND list_id IN %s"
 _FIND_LIST: Final = "SELECT id, name, title, created_at FROM lists WHERE name = %s"
 _FIND_LIST_BY_ID: Final = "SELECT id, name, title, created_at FROM lists WHERE id = %s"
+_NAMES: Final = "SELECT id, name FROM lists WHERE id IN %s"
 _COUNT_LISTS: Final = "SELECT COUNT(*) FROM lists"
 _ALL_LISTS: Final = "SELECT id, name, title, created_at FROM lists ORDER BY name"
 _MAKE_LIST: Final = (
@@ -58,25 +55,6 @@ _LETTERS: Final = (
     " WHERE r.id IN %s"
 )
 _RECIPIENT: Final = "SELECT to_email FROM job_recipients WHERE id = %s"
-
-
-class ListNameError(MailerdError):
-    """A list cannot have this name or title, or there is none of this name."""
-
-
-@dataclass(frozen=True)
-class MailingList:
-    """What a person can leave."""
-
-    id: int
-    name: str
-    title: str | None
-    created_at: datetime
-
-    @property
-    def shown(self) -> str:
-        """What people read."""
-        return self.title or self.name
 
 
 @dataclass(frozen=True)
@@ -127,17 +105,23 @@ class Suppressions:
         """What stands for the address in the table."""
         return digest_of(address, self._key)
 
-    async def add(self, new: Sequence[NewSuppression]) -> list[NewSuppression]:
+    async def add(self, new: Sequence[NewSuppression], *, log: CommandLog | None = None) -> list[NewSuppression]:
         """Make them, in one transaction; those that there were not before. To repeat it is harmless.
+
+        `log`: a command's row in the log of actions, which counts them in the same transaction.
 
         Raises:
             DatabaseError: it is not known to be stored.
         """
 
-        async def work(cursor: Cursor) -> list[NewSuppression]:
-            return await add(cursor, new)
+        async def work(cursor: Cursor) -> tuple[list[NewSuppression], int | None]:
+            added = await add(cursor, new)
+            return added, await log.count(cursor, len(added)) if log else None
 
-        return await self._database.request(work, what="suppress", bound=self._timeout)
+        added, row = await self._database.request(work, what="suppress", bound=self._timeout)
+        if log:
+            log.row = row
+        return added
 
     async def remove(
         self,
@@ -147,8 +131,9 @@ class Suppressions:
         source: Channel,
         actor: str | None = None,
         made_by_link: bool = False,
+        log: CommandLog | None = None,
     ) -> bool:
-        """End one; whether there was one. `made_by_link`: only where the person left by a link.
+        """End one; whether there was one. `made_by_link`: only where the person left by a link. `log`: see `add`.
 
         Raises:
             DatabaseError: it is not known to have ended.
@@ -159,6 +144,8 @@ class Suppressions:
             if cursor.rowcount != 1:
                 return False
             await cursor.execute(_LOG, (digest, list_id, "removed", None, source.value, actor))
+            if log:
+                await log.count(cursor, 1)
             return True
 
         return await self._database.request(work, what="end a suppression", bound=self._timeout)
@@ -287,22 +274,6 @@ class Suppressions:
         return await self._database.request(work, what="look up a recipient", bound=self._timeout, read_only=True)
 
 
-def check_list(name: str, title: str | None = None) -> None:
-    """See whether a list can be called so: both stand in headers, and a name in URLs and commands.
-
-    Raises:
-        ListNameError: the name or the title cannot be used.
-    """
-    plain = name.isascii() and name.replace("-", "").replace("_", "").replace(".", "").isalnum()
-    bounds = name[:1].isalnum() and name[-1:].isalnum() and ".." not in name and name == name.lower()
-    if not plain or len(name) > MAX_LIST_NAME or not bounds:
-        raise ListNameError(
-            f"a list's name has 1 to {MAX_LIST_NAME} small letters, digits, '-', '_' or '.', such as autumn-news"
-        )
-    if title is not None and (not title.strip() or len(title) > MAX_LIST_TITLE or not title.isprintable()):
-        raise ListNameError(f"a list's title has 1 to {MAX_LIST_TITLE} printable characters")
-
-
 async def add(cursor: Cursor, new: Sequence[NewSuppression]) -> list[NewSuppression]:
     """What `Suppressions.add` does, in a transaction of the caller's."""
     added = list[NewSuppression]()
@@ -320,10 +291,21 @@ async def add(cursor: Cursor, new: Sequence[NewSuppression]) -> list[NewSuppress
         for it in stronger:
             await cursor.execute(_STRENGTHEN, (it.reason.value, it.source.value, it.detail, it.digest, it.list_id))
         if changed := [*fresh, *stronger]:
-            await cursor.execute(*_rows(_LOG, [_logged(it) for it in changed]))
+            await cursor.execute(
+                *_rows(
+                    _LOG,
+                    [(it.digest, it.list_id, "added", it.reason.value, it.source.value, it.actor) for it in changed],
+                )
+            )
         await _write_events(cursor, [it for it in fresh if it.reason is Reason.UNSUBSCRIBED])
         added += fresh
     return added
+
+
+async def list_names(cursor: Cursor, ids: Collection[int]) -> dict[int, str]:
+    """The names of these lists, by their ids."""
+    await cursor.execute(_NAMES, (tuple(ids) or (EVERYTHING,),))
+    return {EVERYTHING: EVERYTHING_NAME, **dict(await cursor.fetchall())}
 
 
 async def _write_events(cursor: Cursor, left: Sequence[NewSuppression]) -> None:
@@ -359,10 +341,6 @@ def _row(it: NewSuppression) -> tuple[object, ...]:
     return (
         it.digest, it.list_id, it.reason.value, it.source.value, address, it.recipient_id, it.detail, it.actor
     )  # fmt: skip
-
-
-def _logged(it: NewSuppression) -> tuple[object, ...]:
-    return it.digest, it.list_id, "added", it.reason.value, it.source.value, it.actor
 
 
 def _rows(insert: str, rows: Sequence[tuple[object, ...]]) -> Statement:

@@ -5,7 +5,8 @@ from typing import Final
 
 from aiohttp import web
 
-from mailerd.core.suppression import EVERYTHING, Channel, Reason
+from mailerd.core.suppression import EVERYTHING, EVERYTHING_NAME, Channel, Reason, masked
+from mailerd.events.suppression import SuppressionEvents
 from mailerd.mail.addresses import Addresses
 from mailerd.store.api_keys import Permission
 from mailerd.store.secrets import Secrets
@@ -69,7 +70,14 @@ async def act(it: ConsoleRequest) -> web.Response:
         changed = bool(await suppressions.add([new]))
     if not changed:
         return it.back(here, it.t("There was nothing to change."))
+    events, mailing_list = SuppressionEvents(it.services.events.sink), name or EVERYTHING_NAME
     it.services.events.console_changed(actor=it.actor, what="suppressions", change=action)
+    if action == "remove":
+        events.suppression_removed(address=masked(email), mailing_list=mailing_list, source=Channel.API)
+    else:
+        events.suppression_added(
+            address=masked(email), mailing_list=mailing_list, reason=Reason.MANUAL, source=Channel.API
+        )
     return it.back(f"{here}", it.t("Done."))
 
 

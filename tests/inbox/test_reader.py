@@ -4,10 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from mailerd.core.suppression import masked
 from mailerd.inbox.reader import MAX_FAILURES
 from mailerd.sandbox.google import COMPOSE, FakeGoogle, Fault, RunningServer
 from mailerd.store.audit import audit
 from mailerd.store.db.database import Database
+from mailerd.store.secrets import Secrets
+from mailerd.store.suppressions import Suppressions
 from tests.inbox.place import ME, METADATA, TRUTH, arrive, fates, read_up, reading
 from tests.support.daemon import running, sign_in
 from tests.support.eventually import eventually
@@ -37,6 +40,8 @@ async def test_every_shape_has_its_fate(
     assert await query(database, "SELECT DISTINCT status FROM job_recipients") == [("sent",)]
     hard = {to for to, shape in shapes.items() if TRUTH[shape][1] == "hard"}
     assert {row[0] for row in await query(database, "SELECT address FROM suppressions")} == hard
+    assert sorted(it["address"] for it in heard.of("suppression_added")) == sorted(masked(to) for to in hard)
+    assert {(it["reason"], it["source"]) for it in heard.of("suppression_added")} == {("hard_bounce", "notice")}
     bounced = sum(fate == "bounced" for fate, _, _ in TRUTH.values())
     assert await query(database, "SELECT bounced, replied FROM jobs") == [(bounced, 2)]
     events = dict(await query(database, "SELECT type, COUNT(*) FROM events GROUP BY type"))
@@ -170,3 +175,25 @@ async def test_a_limit_notice_waits_for_a_letter_in_doubt_however_often_it_is_re
         assert heard.of("notice_passed_over") == []
         await query(database, "UPDATE job_recipients SET status = 'sent', lease_until = NULL")
         await heard.wait_for("letter_given_back")
+
+
+async def test_a_letter_to_the_unsubscribe_address_takes_its_writer_off_the_list(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path
+) -> None:
+    keys = await Secrets(database, timeout=5).keys()
+    news = await Suppressions(database, key=keys.address, timeout=5).make_list("news")
+    async with running(reading(database_url, served, google, tmp_path / "c"), heard):
+        await post(database, recipients=2, list_id=news.id)
+        await heard.wait_for("job_finished")
+        left, _ = sorted(google.sent, key=lambda letter: letter.to)
+        arrive(google, left, "unsubscribe")
+        await read_up(database, google)
+        second = await post(database, recipients=2, list_id=news.id)
+        await heard.wait_for("job_finished", times=2)
+    suppressed = await query(database, "SELECT address, list_id, reason, source FROM suppressions")
+    assert suppressed == [(left.to, news.id, "unsubscribed", "mailto")]
+    assert await states(database, second) == {"cancelled": 1, "sent": 1}
+    assert heard.of("suppression_added") == [
+        {"address": masked(left.to), "mailing_list": "news", "reason": "unsubscribed", "source": "mailto"}
+    ]
+    assert await query(database, "SELECT COUNT(*) FROM events WHERE type = 'recipient.unsubscribed'") == [(1,)]

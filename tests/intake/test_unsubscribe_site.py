@@ -32,8 +32,9 @@ from mailerd.intake.unsubscribe_site import UnsubscribeSite
 from mailerd.sandbox.mariadb import Server
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
+from mailerd.store.mailing_lists import MailingList
 from mailerd.store.secrets import SecretKeys, Secrets
-from mailerd.store.suppressions import MailingList, NewSuppression, Suppressions
+from mailerd.store.suppressions import NewSuppression, Suppressions
 from tests.support.heard import Heard
 from tests.support.own_time import longest_stall
 from tests.support.rows import query

@@ -8,11 +8,15 @@ import pytest
 
 from mailerd.config import Settings
 from mailerd.core.states import JobChange
+from mailerd.core.suppression import EVERYTHING, Channel, Reason
 from mailerd.ops import stats_poller
 from mailerd.sandbox.google import FakeGoogle, FakeLimits, serve
+from mailerd.store.action_log import CommandLog
 from mailerd.store.default_limits import default_limits
 from mailerd.store.job_actions import JobActions
+from mailerd.store.secrets import Secrets
 from mailerd.store.senders import Senders
+from mailerd.store.suppressions import NewSuppression, Suppressions
 from tests.support.daemon import running, settings, sign_in
 from tests.support.eventually import eventually
 from tests.support.heard import Heard
@@ -49,6 +53,42 @@ async def test_what_somebody_does_by_command_is_told_in_the_log_of_the_daemon(
     del paused, steered
 
 
+async def test_suppressions_by_command_are_told_while_an_import_goes_on(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stats_poller, "STATS_INTERVAL", 1.0)
+    google, heard = FakeGoogle(FakeLimits(latency_s=0)), Heard()
+    sign_in(google, tmp_path / "credentials")
+    async with (
+        serve(google) as gmail,
+        running(settings(database_url, gmail, tmp_path / "credentials"), heard) as daemon,
+    ):
+        keys = await Secrets(daemon.database, timeout=5).keys()
+        suppressions = Suppressions(daemon.database, key=keys.address, timeout=5)
+        log = CommandLog("suppress", "command, ada", "everything")
+
+        async def suppress(*addresses: str) -> None:
+            new = [
+                NewSuppression(suppressions.digest(it), EVERYTHING, Reason.IMPORTED, Channel.IMPORT, it)
+                for it in addresses
+            ]
+            before = len(heard.of("suppressions_added_by_command"))
+            await suppressions.add(new, log=log)
+            await heard.wait_for("suppressions_added_by_command", times=before + 1, within=25)
+
+        await eventually(lambda: _read(daemon.service.stats), within=25)
+        await suppress("a@example.com", "b@example.com")
+        await suppress("c@example.com")
+        await suppressions.remove(
+            suppressions.digest("a@example.com"), list_id=EVERYTHING, source=Channel.CLI,
+            log=CommandLog("unsuppress", "command, ada", "everything"),
+        )  # fmt: skip
+        await heard.wait_for("suppression_removed_by_command", within=25)
+    said = {"actor": "command, ada", "mailing_list": "everything"}
+    assert heard.of("suppressions_added_by_command") == [{**said, "added": 2}, {**said, "added": 1}]
+    assert heard.of("suppression_removed_by_command") == [said]
+
+
 async def test_the_status_line_knows_of_a_job_within_seconds(database_url: str, tmp_path: Path) -> None:
     google, heard = FakeGoogle(FakeLimits(latency_s=0)), Heard()
     (tmp_path / "credentials").mkdir()
@@ -64,6 +104,10 @@ async def test_the_status_line_knows_of_a_job_within_seconds(database_url: str, 
         began = asyncio.get_running_loop().time()
         await eventually(lambda: _says(watchdog._status, "1 job, 3 waiting"), within=5)
         assert asyncio.get_running_loop().time() - began < 4
+
+
+async def _read(stats: stats_poller.StatsPoller) -> bool:
+    return stats.current() is not None
 
 
 async def _says(line: object, words: str) -> bool:

@@ -7,8 +7,9 @@ import pytest
 
 from mailerd.core.suppression import EVERYTHING, Channel, Reason
 from mailerd.store.db.database import Database
+from mailerd.store.mailing_lists import ListNameError
 from mailerd.store.secrets import Secrets
-from mailerd.store.suppressions import ListNameError, NewSuppression, Suppressions
+from mailerd.store.suppressions import NewSuppression, Suppressions
 from tests.support.rows import query
 
 ADA = "ada@example.com"

@@ -19,6 +19,7 @@ async def post(
     subject: str = "Hello {{ name }}",
     text: str = "Dear {{ name }}",
     variables: dict[str, object] | None = None,
+    list_id: int | None = None,
 ) -> str:
     """A job, stored by the store's own door; its id."""
     job = new_id()
@@ -32,6 +33,7 @@ async def post(
             html=None,
             variables=json.dumps(variables or {}),
             priority=priority,
+            list_id=list_id,
             recipients=[NewRecipient(email=name, name=name.partition("@")[0], variables=None) for name in names],
         )
     )

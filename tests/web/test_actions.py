@@ -163,6 +163,9 @@ async def test_an_address_is_suppressed_and_gets_letters_again(site: ConsoleSite
     async with browser.get("/suppressions?list=news&reason=manual") as answer:
         assert "ada@example.com" in await answer.text()
     await ask(browser, "/suppressions", action="remove", email="ada@example.com", list="news")
+    said = {"address": "a•••@example.com", "mailing_list": "news", "source": "api"}
+    assert site.heard.of("suppression_added") == [{**said, "reason": "manual"}]
+    assert site.heard.of("suppression_removed") == [said]
     assert await query(site.database, "SELECT COUNT(*) FROM suppressions") == [(0,)]
     for form in ({"email": "no address"}, {"email": "a@b.example", "list": "none"}):
         await ask(browser, "/suppressions", action="add", **form)

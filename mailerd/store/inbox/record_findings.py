@@ -17,7 +17,7 @@ from mailerd.core.findings import (
     SentElsewhere,
     Written,
 )
-from mailerd.core.suppression import EVERYTHING, Channel, Reason, digest_of
+from mailerd.core.suppression import EVERYTHING, AddedSuppression, Channel, Reason, digest_of
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import micros, naive, rfc3339
@@ -27,7 +27,7 @@ from mailerd.store.outbox import NewEvent, insert_events
 from mailerd.store.queue.pause_sender import pause_sender
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.queue.reschedule import short
-from mailerd.store.suppressions import NewSuppression, add
+from mailerd.store.suppressions import NewSuppression, add, list_names
 from mailerd.store.tallies import count_bounced
 
 _CURSOR: Final = """
@@ -139,7 +139,11 @@ class _FindingsBatch:
         await self._write_jobs()
         await self._write_sender(undoing)
         if self._suppress:
-            await add(self.cursor, self._suppress)
+            added = await add(self.cursor, self._suppress)
+            names = await list_names(self.cursor, {it.list_id for it in added})
+            self.done.suppressed += [
+                AddedSuppression(it.address or "", names[it.list_id], it.reason, it.source) for it in added
+            ]
         if self._news:
             await self.cursor.execute(*insert_events(self._news))
         return self.done
@@ -243,7 +247,6 @@ class _FindingsBatch:
         self._suppress.append(
             NewSuppression(digest, EVERYTHING, Reason.HARD_BOUNCE, Channel.NOTICE, letter.to_email, letter.id, detail)
         )
-        self.done.suppressed.append(letter.to_email)
 
     def _unsubscribe(self, it: Finding) -> None:
         list_id, digest = it.unsubscribes or (EVERYTHING, b"")

@@ -1,0 +1,48 @@
+"""Mailing lists: what a person can leave, and how a list may be called."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from mailerd.errors import MailerdError
+
+MAX_LIST_NAME: Final = 100
+MAX_LIST_TITLE: Final = 255
+"""Characters, as in the schema."""
+MAX_LISTS: Final = 1000
+"""Lists that there may be: an answer shows them all."""
+
+
+class ListNameError(MailerdError):
+    """A list cannot have this name or title, or there is none of this name."""
+
+
+@dataclass(frozen=True)
+class MailingList:
+    """What a person can leave."""
+
+    id: int
+    name: str
+    title: str | None
+    created_at: datetime
+
+    @property
+    def shown(self) -> str:
+        """What people read."""
+        return self.title or self.name
+
+
+def check_list(name: str, title: str | None = None) -> None:
+    """See whether a list can be called so: both stand in headers, and a name in URLs and commands.
+
+    Raises:
+        ListNameError: the name or the title cannot be used.
+    """
+    plain = name.isascii() and name.replace("-", "").replace("_", "").replace(".", "").isalnum()
+    bounds = name[:1].isalnum() and name[-1:].isalnum() and ".." not in name and name == name.lower()
+    if not plain or len(name) > MAX_LIST_NAME or not bounds:
+        raise ListNameError(
+            f"a list's name has 1 to {MAX_LIST_NAME} small letters, digits, '-', '_' or '.', such as autumn-news"
+        )
+    if title is not None and (not title.strip() or len(title) > MAX_LIST_TITLE or not title.isprintable()):
+        raise ListNameError(f"a list's title has 1 to {MAX_LIST_TITLE} printable characters")
