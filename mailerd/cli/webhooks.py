@@ -1,4 +1,4 @@
-"""`mailerd webhooks add|list|show|pause|resume|rotate|test|replay|remove`: applications that are told of events."""
+"""`mailerd webhooks add|list|show|pause|resume|rotate|test|replay|remove`: applications that hear of events."""
 
 import json
 import sys

@@ -33,7 +33,7 @@ class Pause:
 class Decision:
     """What to write: one change of one row."""
 
-    change: Transition
+    transition: Transition
     error: str | None = None
     wait: timedelta = timedelta(0)
     """Until the row is due again (deferred, released), or until the letter is checked at Google (lost)."""
@@ -106,10 +106,10 @@ def discards(decision: Decision, reply: Reply, *, unanswered: bool) -> bool:
     """
     if not isinstance(reply, Refused):
         return False
-    if decision.change is Transition.FAILED:
+    if decision.transition is Transition.FAILED:
         return unanswered
     wait = max(decision.wait, decision.pause.wait if decision.pause else timedelta(0))
-    return decision.change in {Transition.DEFERRED, Transition.RELEASED} and wait > _DRAFT_KEPT
+    return decision.transition in {Transition.DEFERRED, Transition.RELEASED} and wait > _DRAFT_KEPT
 
 
 def discarded(
@@ -129,7 +129,7 @@ def discarded(
                 _doubt(decision, "no answer came when its draft was to be deleted", wait=in_flight), discarding=True
             )
         case Disposition.REJECTED | Disposition.TRANSIENT | Disposition.NOT_COUNTED if (
-            unanswered and decision.change in {Transition.FAILED, Transition.SUPPRESSED}
+            unanswered and decision.transition in {Transition.FAILED, Transition.SUPPRESSED}
         ):
             return _doubt(decision, "an earlier send had no answer, and its draft could not be deleted", wait=in_flight)
         case Disposition.REJECTED | Disposition.TRANSIENT | Disposition.NOT_COUNTED:
@@ -163,7 +163,7 @@ def patient(decision: Decision, unanswered: bool, *, checks: int, policy: RetryP
     A look has said that the draft is there, and Google that it is not: one of its replicas lags. The letter is not to
     blame, and is looked for later the more often (`checks`) that was so.
     """
-    if decision.change is not Transition.LOST or not decision.refused or not unanswered:
+    if decision.transition is not Transition.LOST or not decision.refused or not unanswered:
         return decision
     rest = min(max(policy.in_flight, _MAX_CHECK_DELAY), policy.in_flight * (1 << min(checks, 10)))
     return replace(decision, wait=max(decision.wait, rest), same_doubt=True)

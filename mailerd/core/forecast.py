@@ -99,7 +99,7 @@ class Forecast:
     per_minute: float | None
     """Letters of the sender in a minute; None: as fast as Google answers."""
     until: str = ""
-    """What has to happen before any letter goes and any time can be told."""
+    """What has to happen before any letter goes and any time can be named."""
 
     @property
     def starts_at(self) -> datetime | None:

@@ -256,7 +256,7 @@ RUNBOOKS: Final[Mapping[str, Runbook]] = {
         "发送的应答丢失。mailerd 不会重发，而是到 Google 查证后再决定。",
         (LikelyCause("the network broke during the send", "发送时网络中断", "mailerd explain @MAILERD_RECIPIENT@"), _GOOGLE),
     ),
-    "letter_fenced_off": Runbook(
+    "letter_claim_lost": Runbook(
         "This daemon came too late with a record: another one had taken the letter over. The record stays in the log of "
         "attempts, and the letter is safe.",
         "本守护进程记录过迟，邮件已由他人接管。记录留在尝试日志中，邮件安全。",

@@ -129,7 +129,7 @@ class RunnerEvents(EventEmitter):
         en="job {job}: {to} (recipient {recipient}): this daemon's claim had ended, {change} is kept in the table attempts alone",
         zh="任务 {job}：{to}（收件人 {recipient}）：本守护进程的领取已失效，{change} 仅保留在表 attempts 中",
     )
-    def letter_fenced_off(self, *, job: str, recipient: int, to: str, change: str) -> None: ...
+    def letter_claim_lost(self, *, job: str, recipient: int, to: str, change: str) -> None: ...
 
     @event(
         "critical",

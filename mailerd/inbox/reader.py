@@ -107,7 +107,7 @@ class InboxReader:
         """Read each mailbox that is due, a few at a time; whether there may be more.
 
         Raises:
-            DatabaseError: it cannot be told which are due.
+            DatabaseError: it cannot be read which are due.
         """
         due = await self.mailboxes.due(AT_ONCE)
         async with asyncio.TaskGroup() as reads:
@@ -267,7 +267,7 @@ class InboxReader:
         try:
             at = await self._carefully(it, last, it.examiner.date_of(last))
         except MessageFailedError:
-            return False  # it cannot be told: the walk goes on to a message that can be read
+            return False  # it is not known: the walk goes on to a message that can be read
         return at is not None and at.timestamp() * 1000 < since
 
     async def _examine(

@@ -20,7 +20,7 @@ from mailerd.intake.dry_run import dry_run
 from mailerd.intake.errors import ApiError, FieldError, away, invalid
 from mailerd.intake.forecast import ForecastService
 from mailerd.intake.http_responses import REQUEST, in_language, json_response, json_size, to_json
-from mailerd.intake.key_shares import Shares
+from mailerd.intake.key_shares import KeyShares
 from mailerd.intake.opted_out import OptOut
 from mailerd.intake.parse_job import ParsedJob, fingerprint, parse_job
 from mailerd.intake.query_params import query
@@ -54,7 +54,7 @@ class CreateJobEndpoint:
         *,
         auth: ApiKeyAuth,
         bodies: BodyReader,
-        shares: Shares,
+        shares: KeyShares,
         jobs: Jobs,
         answers: IdempotencyStore,
         library: TemplateLibrary,

@@ -14,7 +14,7 @@ from mailerd.errors import DatabaseError
 from mailerd.intake.auth import ApiKeyAuth
 from mailerd.intake.errors import RETRY_AFTER, ApiError, FieldError, invalid
 from mailerd.intake.http_responses import json_response, to_json, write
-from mailerd.intake.key_shares import Share
+from mailerd.intake.key_shares import KeyShare
 from mailerd.intake.query_params import limit, query, text
 from mailerd.intake.response_models import FeedEventOut, FeedOut
 from mailerd.store.api_keys import ApiKey, Permission
@@ -51,7 +51,7 @@ class _FeedQuery:
 class EventFeedEndpoint:
     """The endpoint."""
 
-    def __init__(self, *, auth: ApiKeyAuth, feed: EventFeed, streams: Share, clock: Clock) -> None:
+    def __init__(self, *, auth: ApiKeyAuth, feed: EventFeed, streams: KeyShare, clock: Clock) -> None:
         self._auth = auth
         self._feed = feed
         self._streams = streams

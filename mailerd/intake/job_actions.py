@@ -23,7 +23,7 @@ MAX_BODY: Final = 10_000
 """Bytes; these bodies hold one field."""
 
 _WHY_NOT: Final = {
-    JobStatus.COMPLETED: "it has come to its end",
+    JobStatus.COMPLETED: "it has ended",
     JobStatus.CANCELLED: "it is cancelled for good: post what is left as a new job",
 }
 _LOOKED_FOR: Final = (

@@ -11,7 +11,7 @@ from mailerd.errors import DatabaseError
 from mailerd.intake.auth import ApiKeyAuth
 from mailerd.intake.errors import RETRY_AFTER
 from mailerd.intake.http_responses import to_json, write
-from mailerd.intake.key_shares import Share
+from mailerd.intake.key_shares import KeyShare
 from mailerd.intake.query_params import JobLookup, query
 from mailerd.intake.response_models import JobOut
 from mailerd.store.api_keys import Permission
@@ -35,7 +35,7 @@ class JobEventsEndpoint:
     Last-Event-ID that it saw gets the current state at once if anything has changed, and nothing twice.
     """
 
-    def __init__(self, *, auth: ApiKeyAuth, lookup: JobLookup, jobs: Jobs, streams: Share, clock: Clock) -> None:
+    def __init__(self, *, auth: ApiKeyAuth, lookup: JobLookup, jobs: Jobs, streams: KeyShare, clock: Clock) -> None:
         self._auth = auth
         self._lookup = lookup
         self._jobs = jobs

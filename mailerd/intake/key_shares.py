@@ -24,7 +24,7 @@ SPARE_THREADS: Final = 2
 _DRY_RUN: Final = re.compile(rb'"dry_run"\s*:\s*true')
 
 
-class Share:
+class KeyShare:
     """The places for one kind of work (`what`, in the plural).
 
     `per_key`: places that one key may hold at once. `keys`: how many keys with all of their places there is room for.
@@ -100,13 +100,13 @@ class Share:
         )
 
 
-class Shares:
+class KeyShares:
     """All shares of one daemon; `within` bounds the waits, in seconds."""
 
     def __init__(self, settings: IntakeSettings, *, within: float) -> None:
-        def share(what: str, setting: str, *, keys: int, within: float) -> Share:
+        def share(what: str, setting: str, *, keys: int, within: float) -> KeyShare:
             per_key: int = getattr(settings, setting)
-            return Share(what, per_key=per_key, keys=keys, within=within, setting=f"intake.{setting}")
+            return KeyShare(what, per_key=per_key, keys=keys, within=within, setting=f"intake.{setting}")
 
         self.posts = share("posts", "posts_per_key", keys=5, within=0)
         self.checks = share("checks of recipients", "checks_per_key", keys=2, within=within)

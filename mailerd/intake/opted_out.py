@@ -13,7 +13,7 @@ from mailerd.events.suppression import SuppressionEvents
 from mailerd.intake.auth import ApiKeyAuth
 from mailerd.intake.check_recipients import RejectedRecipient
 from mailerd.intake.errors import ApiError, FieldError, invalid
-from mailerd.intake.key_shares import Shares
+from mailerd.intake.key_shares import KeyShares
 from mailerd.intake.parse_job import ParsedJob
 from mailerd.intake.suppressions import SuppressionEndpoints
 from mailerd.intake.unsubscribe_site import UnsubscribeSite
@@ -44,7 +44,7 @@ class OptOut:
         self._events = SuppressionEvents(sink)
         self.site = UnsubscribeSite(public, database=database, timeout=timeout, events=self._events)
 
-    def endpoints(self, auth: ApiKeyAuth, shares: Shares, body_timeout: float) -> dict[str, Handler]:
+    def endpoints(self, auth: ApiKeyAuth, shares: KeyShares, body_timeout: float) -> dict[str, Handler]:
         """The handlers by the ids of their operations."""
         it = SuppressionEndpoints(
             auth=auth, database=self._database, timeout=self._timeout, events=self._events, body_timeout=body_timeout,
@@ -85,7 +85,7 @@ async def mark_opted_out(
 
     Raises:
         ApiError: 422, the key may not make the list; 403, it may not override suppressions.
-        DatabaseError: it cannot be told.
+        DatabaseError: it cannot be read.
     """
     job = parsed.job
     if job.override_suppression and key is not None and not key.may(Permission.OVERRIDE):

@@ -8,7 +8,7 @@ from typing import Final
 from aiohttp import HttpVersion11, web
 
 from mailerd.intake.errors import ApiError, too_large
-from mailerd.intake.key_shares import LARGE_BODY, Share
+from mailerd.intake.key_shares import LARGE_BODY, KeyShare
 from mailerd.store.api_keys import ApiKey
 
 BODY_TIMEOUT: Final = 60.0
@@ -23,7 +23,7 @@ class BodyReader:
     """
 
     def __init__(
-        self, *, max_body: int, setting: str = "", within: float = BODY_TIMEOUT, large: Share | None = None
+        self, *, max_body: int, setting: str = "", within: float = BODY_TIMEOUT, large: KeyShare | None = None
     ) -> None:
         self._max_body = max_body
         self._setting = setting

@@ -30,7 +30,7 @@ from mailerd.intake.forecast import ForecastService
 from mailerd.intake.health import HealthEndpoints, MetricsEndpoint, MetricsPage
 from mailerd.intake.job_actions import JobActionEndpoints
 from mailerd.intake.job_events import JobEventsEndpoint
-from mailerd.intake.key_shares import SHARE_TIMEOUT, Shares
+from mailerd.intake.key_shares import SHARE_TIMEOUT, KeyShares
 from mailerd.intake.middleware import ErrorMiddleware
 from mailerd.intake.no_such_path import no_such_path
 from mailerd.intake.opted_out import OptOut
@@ -115,7 +115,7 @@ class Intake:
         self._clock = clock = clock or SystemClock()
         self._grace = grace
         self._body_timeout = body_timeout
-        self.shares: Final = Shares(settings, within=share_timeout)
+        self.shares: Final = KeyShares(settings, within=share_timeout)
         self._bodies = BodyReader(
             max_body=settings.max_body, setting="intake.max_body", within=body_timeout, large=self.shares.large_bodies
         )

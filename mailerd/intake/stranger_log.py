@@ -17,7 +17,7 @@ PER_MINUTE: Final = 60
 TOGETHER: Final = 600
 """The same of all addresses together."""
 SUMMARY_INTERVAL: Final = 10.0
-"""Seconds until those that were not logged are told by their number."""
+"""Seconds until those that were not logged are counted in one line."""
 _DECIDED: Final = ContextVar[bool | None]("decided", default=None)
 """Whether the request that is being answered is logged; None: not asked yet."""
 

@@ -14,7 +14,7 @@ from mailerd.events.suppression import SuppressionEvents
 from mailerd.intake.auth import ApiKeyAuth
 from mailerd.intake.errors import FieldError, invalid, not_found
 from mailerd.intake.http_responses import json_response, write
-from mailerd.intake.key_shares import Share
+from mailerd.intake.key_shares import KeyShare
 from mailerd.intake.query_params import choice, cursor, limit, query, text
 from mailerd.intake.read_jobs import csv_lines
 from mailerd.intake.request_body import BodyReader
@@ -89,7 +89,7 @@ class SuppressionEndpoints:
         timeout: float,
         events: SuppressionEvents,
         body_timeout: float,
-        large_bodies: Share,
+        large_bodies: KeyShare,
     ) -> None:
         self._auth = auth
         self._database = database

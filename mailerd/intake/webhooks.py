@@ -18,7 +18,7 @@ from mailerd.core.webhook_retries import DeliveryStatus, EndpointState
 from mailerd.intake.auth import ApiKeyAuth
 from mailerd.intake.errors import ApiError, FieldError, invalid, not_found
 from mailerd.intake.http_responses import json_response
-from mailerd.intake.key_shares import Share
+from mailerd.intake.key_shares import KeyShare
 from mailerd.intake.query_params import choice, cursor, limit, query
 from mailerd.intake.request_body import BodyReader
 from mailerd.intake.request_models import read_model
@@ -66,7 +66,7 @@ class WebhookEndpoints:
         self._deliveries = WebhookDeliveries(database, timeout=timeout)
         self._bodies = BodyReader(max_body=MAX_BODY, within=body_timeout)
         self._clock = clock
-        self._costly = Share(
+        self._costly = KeyShare(
             "tests or replays of webhooks",
             per_key=_COSTLY_PER_KEY,
             keys=_COSTLY_KEYS,

@@ -60,7 +60,7 @@ class LastMessage:
     """What the last message took off the board."""
 
     troubles: tuple[tuple[ActiveAlert, float | None], ...] = ()
-    """Each with when it had been told before."""
+    """Each with when it had been sent before."""
     notes: tuple[str, ...] = ()
     resolved: tuple[str, ...] = ()
 
@@ -150,7 +150,7 @@ class AlertState:
         trouble.seen, trouble.line = now, line
 
     def message(self, *, now: float) -> Message | None:
-        """What is to be told now, all of it in one; None while there is nothing, or too soon after the last one."""
+        """What to send now, all of it in one; None while there is nothing, or too soon after the last one."""
         if now - self._sent < self.settings.min_interval:
             return None
         due = [

@@ -11,7 +11,7 @@ _COMMAND = "command, "
 
 
 class ManualChanges:
-    """What was told already, and the difference that a new look makes."""
+    """What was reported already, and the difference that a new look makes."""
 
     def __init__(self, events: ProcessEvents) -> None:
         self._events = events

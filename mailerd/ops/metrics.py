@@ -181,7 +181,7 @@ class Metrics:
         for event in registered_events().values():
             self._told(event.name, event.level)
         self._lost = Counter("mailerd_log_records_lost", "Records that journald did not take.", registry=registry)
-        self._in_flight = Gauge("mailerd_letters_in_hand", "Letters that are being sent.", registry=registry)
+        self._in_flight = Gauge("mailerd_letters_in_flight", "Letters that are being sent.", registry=registry)
         self._lag = Histogram(
             "mailerd_event_loop_lag_seconds", "How late the event loop was.", registry=registry, buckets=_FAST
         )

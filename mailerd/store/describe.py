@@ -200,7 +200,7 @@ def _in_line(story: RecipientHistory, queue: Queue) -> tuple[str, str] | None:
     if not before:
         return None
     letters = tr(f"{counted(before, 'letter')} of its sender {'goes' if before == 1 else 'go'}")
-    when = tr(f"about {moment(at)}") if at else tr("when its turn comes, which lies too far away to be told")
+    when = tr(f"about {moment(at)}") if at else tr("when its turn comes, which lies too far away to be computed")
     return f"{letters} first", tr(f"its own turn is {when}, if nothing else holds it.")
 
 

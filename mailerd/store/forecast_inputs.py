@@ -102,7 +102,7 @@ class ForecastReader:
         return (await self.read_all([job])).get(job)
 
     async def read_all(self, jobs: Sequence[str]) -> dict[str, ForecastInputs]:
-        """What is known of each; nothing of those that are not there or have come to their end.
+        """What is known of each; nothing of those that are not there or have ended.
 
         Raises:
             DatabaseError: it cannot be read.

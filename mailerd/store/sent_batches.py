@@ -2,7 +2,7 @@
 
 An event for each sent letter, in the transaction of its outcome, would cost the letters half their speed. So these
 events are made afterwards, of the log of attempts, which that transaction writes anyway. The log is read from a
-watermark on that lies further back than any transaction can take to commit; what was told already since then stands in
+watermark on that lies further back than any transaction can take to commit; what was reported since then stands in
 `sent_reported`.
 """
 

@@ -76,7 +76,7 @@ class Sessions:
         """The key of a session that has not ended; None: there is none, or its key was revoked or rotated.
 
         Raises:
-            DatabaseError: it cannot be told.
+            DatabaseError: it cannot be read.
         """
         wanted = digest(secret)
 
@@ -100,7 +100,7 @@ class Sessions:
         """Whether a session has not ended; asking does not make it last longer.
 
         Raises:
-            DatabaseError: it cannot be told.
+            DatabaseError: it cannot be read.
         """
 
         async def work(cursor: Cursor) -> bool:

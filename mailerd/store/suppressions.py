@@ -189,7 +189,7 @@ class Suppressions:
         """Which of the addresses get no letter of this list, or of no list (None), and why.
 
         Raises:
-            DatabaseError: it cannot be told.
+            DatabaseError: it cannot be read.
         """
         by_digest = await asyncio.to_thread(self._by_digest, addresses)  # 100,000 of them take half a second
         digests = list(by_digest)

@@ -78,7 +78,7 @@ class TallyPoint:
 
 def add_tallies(daemon_id: str, outcomes: Iterable[Outcome]) -> Statement | None:
     """The statement that counts these, or None; for the transaction that writes them, and once for each."""
-    return count_changes(daemon_id, ((it.letter.sender, it.decision.change) for it in outcomes))
+    return count_changes(daemon_id, ((it.letter.sender, it.decision.transition) for it in outcomes))
 
 
 def count_changes(daemon_id: str, changes: Iterable[tuple[str, Transition]]) -> Statement | None:

@@ -49,7 +49,7 @@ TEXTS: Final = {
     "the database {why}": "数据库{why:text}",
     "the database is away: it failed at {phase} (errno {errno}); the log says more": "数据库不可用：在 {phase:text} 时失败（errno {errno}）；详见日志",
     "the answer was not read within {timeout} s": "应答在 {timeout} 秒内未被读取",
-    "it has come to its end": "任务已结束",
+    "it has ended": "任务已结束",
     "it is cancelled for good: post what is left as a new job": "任务已彻底取消：请将剩余部分作为新任务提交",
     "its unsure letters, which may have been sent, are looked for by themselves; `mailerd settle` closes those that only a person can": "结果未定的邮件可能已发出，会自动查找；只有人才能判断的由 `mailerd settle` 裁定",
     "this job is {status}: {why}; nothing was changed": "此任务的状态为 {status}：{why:text}；未做任何更改",

@@ -100,7 +100,7 @@ TEXTS: Final = {
     "Next: {when}": "下一步：{when:text}",
     "{before} of its sender {it}": "同一发件邮箱的 {before:text}{it:text}",
     "about {at}": "约 {at:time}",
-    "when its turn comes, which lies too far away to be told": "轮到时，因时间太远而无法预计",
+    "when its turn comes, which lies too far away to be computed": "轮到时，因时间太远而无法预计",
     "its own turn is {when}, if nothing else holds it.": "预计{when:text}轮到，如果没有其他阻碍。",
     "the pace of {sender} allows no letter before {sender_turn}": "按 {sender} 的速率限制，{sender_turn:time} 之前不能发送",
     "the next letters of this sender go in {it}.": "此发件邮箱的下一批邮件在 {it:span}后发送。",

@@ -91,7 +91,7 @@ TEXTS: Final = {
     "the lease of daemon {daemon} ran out at attempt {attempts}: {why}": "守护进程 {daemon} 的租约在第 {attempts} 次尝试时到期：{why:text}",
     "it was in flight when {alone_after} daemons crashed; then {failed_after_alone} more, the last of them {daemon}, had nothing else in flight and crashed as well: it is not tried again": "有 {alone_after} 个守护进程在处理它时崩溃；之后又有 {failed_after_alone} 个（最后一个是 {daemon}）只处理它一封时也崩溃：不再尝试",
     "the database is another one now ({server})": "数据库已切换为另一个（{server}）",
-    "say what was told": "补记已告知的结果",
+    "say what was replayed": "补记已告知的结果",
     "tell the database what it may have forgotten": "向数据库补记它可能丢失的内容",
     "it may have been sent by a claim that the row knows nothing of, and is looked for first": "它可能已由数据行不知道的认领发出，将先行查找",
     "look for locked rows": "查找被锁定的数据行",

@@ -338,7 +338,7 @@ class Delivery:
             return
         if decision.pause:
             self.pause_log.paused(letter.sender, decision.pause, began=state.began)
-        ended = decision.change in {Transition.FAILED, Transition.SUPPRESSED} or written is WriteResult.CANCELLED
+        ended = decision.transition in {Transition.FAILED, Transition.SUPPRESSED} or written is WriteResult.CANCELLED
         if ended and letter.draft_id and not decision.forgets:
             try:
                 await self.limited_gmail.delete_draft(letter.sender, draft_id=letter.draft_id)

@@ -24,7 +24,7 @@ class DeliveryLog:
 
     def claim_lost(self, letter: ClaimedRecipient, change: str) -> None:
         """The claim had ended, and another daemon decides about the letter."""
-        self.events.letter_fenced_off(job=letter.job_id, recipient=letter.id, to=letter.to_email, change=change)
+        self.events.letter_claim_lost(job=letter.job_id, recipient=letter.id, to=letter.to_email, change=change)
 
     def result(self, letter: ClaimedRecipient, decision: Decision, written: WriteResult, *, began: float) -> None:
         """What became of a decision; `began`: when the attempt did, in monotonic seconds."""
@@ -37,7 +37,7 @@ class DeliveryLog:
                 named = f"message {decision.message_id}, which Google named to a worker whose claim had ended"
                 self.found(letter, named)
             case WriteResult.STALE | WriteResult.IN_DOUBT | WriteResult.SUPPRESSED:
-                self.claim_lost(letter, decision.change.value)
+                self.claim_lost(letter, decision.transition.value)
 
     def found(self, letter: ClaimedRecipient, proof: str) -> None:
         """Google had the letter already."""
@@ -54,7 +54,7 @@ class DeliveryLog:
     def decision(self, letter: ClaimedRecipient, decision: Decision, *, began: float) -> None:
         """A decision that was written."""
         cause, say = decision.error or "", self.events
-        match decision.change:
+        match decision.transition:
             case Transition.SENT:
                 self.progress.sent += 1
                 self.pause_log.sender_recovered(letter.sender, began=began)

@@ -106,7 +106,7 @@ class Reconciler:
         if not isinstance(mailbox, Mailbox) or not mailbox.can_read_metadata:
             return there
         seen = await self._search_thread_or_sent(doubt, progress)
-        return seen if seen.change is Transition.FOUND else there
+        return seen if seen.transition is Transition.FOUND else there
 
     async def _search_thread_or_sent(
         self, doubt: UnresolvedSend, progress: Callable[[], None], *, drafts: bool = True

@@ -164,7 +164,7 @@ class Recorder:
     def _answer(self, record: Record, future: "asyncio.Future[WriteResult]", what: WriteResult) -> None:
         if self._memory is not None:
             self._memory.acknowledge(record, what)
-        ends = isinstance(record, Outcome) and record.decision.change in _MAY_END_A_JOB
+        ends = isinstance(record, Outcome) and record.decision.transition in _MAY_END_A_JOB
         if ends or what is WriteResult.RESOLVED:
             self.job_changed(record.letter.job_id)
         if not future.done():
@@ -184,7 +184,7 @@ class Recorder:
         """Whether the letter's address has opted out by now.
 
         Raises:
-            DatabaseError: it cannot be told.
+            DatabaseError: it cannot be read.
         """
         return await suppressed(self._rows.database, letter)
 

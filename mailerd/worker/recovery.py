@@ -256,7 +256,7 @@ class Recovery:
 
     def _log_resolution(self, it: Resolution) -> None:
         doubt, say = it.doubt, self.events
-        match it.change:
+        match it.transition:
             case Transition.FOUND:
                 proof = f"message {it.message_id}" if it.message_id else "its draft is gone"
                 self.runner_events.letter_found(

@@ -78,7 +78,7 @@ OF_PROOF: Final = (
     Mutation(
         "a draft that is shown and cannot be sent costs an attempt",
         "mailerd/core/decisions.py",
-        "if decision.change is not Transition.LOST or not decision.refused or not unanswered:",
+        "if decision.transition is not Transition.LOST or not decision.refused or not unanswered:",
         "if True:",
         "tests/daemon/test_given_up.py::test_a_draft_that_is_shown_and_cannot_be_sent_costs_no_attempt",
     ),

@@ -189,7 +189,7 @@ ALL: Final = (
     ),
     Scenario(
         "stop_cont", "SIGSTOP past the lease, a successor at work, SIGCONT", _stop_cont, Size(250, 1), Size(1500, 4),
-        setting=Setting(latency=_SLOW), hits=("lease_lapsed", "letter_fenced_off"),
+        setting=Setting(latency=_SLOW), hits=("lease_lapsed", "letter_claim_lost"),
     ),
     Scenario(
         "db_kill9", "SIGKILL of the database (flush at commit), restarted", _db_kill9, Size(250, 3), Size(1500, 12),

@@ -53,31 +53,31 @@ def test_an_accepted_letter_is_sent_and_keeps_googles_ids() -> None:
 
 def test_a_rejected_letter_fails_at_once_with_googles_words() -> None:
     made = decision(Refused(400, "invalidArgument", "Invalid To header"), call=Call.DRAFTS_CREATE)
-    assert made.change is Transition.FAILED
+    assert made.transition is Transition.FAILED
     assert "Invalid To header" in (made.error or "")
 
 
 def test_a_doubt_is_looked_into_when_the_request_can_no_longer_arrive() -> None:
     for reply in (NoResponse("reset"), Refused(404, "notFound", "Requested entity was not found.")):
         made = decision(reply, call=Call.DRAFTS_SEND)
-        assert (made.change, made.wait) == (Transition.LOST, POLICY.in_flight)
+        assert (made.transition, made.wait) == (Transition.LOST, POLICY.in_flight)
 
 
 def test_the_last_attempt_fails_the_letter_and_says_so() -> None:
     made = decision(NoResponse("reset"), attempt=5, call=Call.DRAFTS_CREATE)
-    assert made.change is Transition.FAILED
+    assert made.transition is Transition.FAILED
     assert made.error == "given up after 5 attempts; the last: no answer from Google: reset"
 
 
 def test_an_unreachable_google_holds_everybody_and_no_sender() -> None:
     made = decision(NotSent("refused"), call=Call.DRAFTS_CREATE)
-    assert (made.change, made.pause) == (Transition.RELEASED, None)
+    assert (made.transition, made.pause) == (Transition.RELEASED, None)
     assert made.global_backoff == "Google cannot be reached: refused"
 
 
 def test_a_token_that_does_not_come_holds_that_sender_in_this_daemon_alone() -> None:
     made = decision(TokenUnavailable("no answer"), call=Call.TOKEN)
-    assert (made.change, made.pause, made.global_backoff) == (Transition.RELEASED, None, None)
+    assert (made.transition, made.pause, made.global_backoff) == (Transition.RELEASED, None, None)
     assert made.sender_backoff == "no access token could be had: no answer"
 
 
@@ -95,8 +95,8 @@ def test_attempts_never_exceed_their_maximum_and_throttling_never_costs_one(
         state, attempts = after(state, Transition.CLAIMED), attempts + 1
         assert attempts <= max_attempts
         made = decision(reply, attempt=attempts, policy=policy, chance=chance, call=call)
-        state = after(state, made.change)
-        if made.change is Transition.RELEASED:
+        state = after(state, made.transition)
+        if made.transition is Transition.RELEASED:
             attempts -= 1
         if state is not State.WAITING:
             return
@@ -108,10 +108,10 @@ def test_blameless_is_released_and_nothing_else_is(
 ) -> None:
     made = decision(reply, attempt=attempt, policy=policy, pauses=pauses, chance=chance, call=call)
     blameless = judge(call, reply).disposition is Disposition.NOT_COUNTED
-    assert (made.change is Transition.RELEASED) == blameless
+    assert (made.transition is Transition.RELEASED) == blameless
     assert blameless == ((made.pause is not None) != (made.global_backoff is not None))
     assert made.wait >= timedelta(0)
-    assert made.change is Transition.SENT or made.error
+    assert made.transition is Transition.SENT or made.error
 
 
 @given(st.integers(1, 100_000), durations, durations, chances)
@@ -254,10 +254,10 @@ def test_only_a_draft_that_we_deleted_is_forgotten_and_a_failure_needs_that(
     assert written.forgets is (disposition is Disposition.ACCEPTED)
     assert written.pause is decision.pause
     if disposition in {Disposition.DRAFT_GONE, Disposition.UNKNOWN}:
-        assert (written.change, written.refused, written.discarding) == (
+        assert (written.transition, written.refused, written.discarding) == (
             Transition.LOST,
             True,
             disposition is Disposition.UNKNOWN,
         )
         assert written.wait == 60 * SECOND
-    assert written.change is not Transition.FAILED or written.forgets
+    assert written.transition is not Transition.FAILED or written.forgets

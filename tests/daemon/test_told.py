@@ -32,7 +32,7 @@ async def test_a_late_answer_that_settles_a_doubt_is_told_as_found(
     assert await states(database, job) == {"sent": 1}
     (found,) = heard.of("letter_found")
     assert google.sent[0].id in found["proof"]
-    assert not {"letter_fenced_off", "letter_sent"} & set(heard.names())
+    assert not {"letter_claim_lost", "letter_sent"} & set(heard.names())
 
 
 async def test_a_letter_that_comes_back_into_a_cancelled_job_is_told_as_cancelled(
@@ -75,4 +75,4 @@ async def test_a_hand_over_that_is_refused_because_of_a_doubt_is_told_as_that_do
     async with running(known, heard):
         told = await heard.wait_for("letter_unsure")
     assert "a former claim" in told["cause"]
-    assert not heard.of("letter_fenced_off")
+    assert not heard.of("letter_claim_lost")

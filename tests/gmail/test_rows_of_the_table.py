@@ -64,7 +64,7 @@ def test_no_answer_of_google_is_forgotten_here() -> None:
 @pytest.mark.parametrize("name", PAUSES)
 def test_what_is_not_the_letters_fault_refunds_it_and_pauses_its_sender(name: str, call: Call) -> None:
     made = gmail(name, call=call)
-    assert made.change is Transition.RELEASED
+    assert made.transition is Transition.RELEASED
     assert made.pause
     assert (made.pause.cause, made.pause.wait) == PAUSES[name]
 
@@ -74,7 +74,7 @@ def test_the_time_in_googles_text_is_obeyed_unless_it_is_absurd(name: str) -> No
     cause, otherwise = STAMPED[name]
     for until, wait in ((SOON, 16 * MINUTE + 5 * SECOND), (AGES, otherwise), (PAST, otherwise)):
         made = gmail(name, until=until)
-        assert made.change is Transition.RELEASED
+        assert made.transition is Transition.RELEASED
         assert made.pause
         assert (made.pause.cause, made.pause.wait) == (cause, wait)
 
@@ -87,16 +87,16 @@ def test_the_daily_limit_without_a_sane_stamp_pauses_for_hours_that_double() -> 
 @pytest.mark.parametrize("name", FAILED)
 def test_what_is_the_recipients_fault_fails_that_letter_alone(name: str) -> None:
     made = gmail(name)
-    assert (made.change, made.pause, made.global_backoff) == (Transition.FAILED, None, None)
+    assert (made.transition, made.pause, made.global_backoff) == (Transition.FAILED, None, None)
 
 
 @pytest.mark.parametrize("name", UNKNOWN)
 def test_a_server_error_is_a_doubt_for_a_send_and_another_attempt_for_a_draft(name: str) -> None:
     for call in (Call.DRAFTS_SEND, Call.MESSAGES_SEND):
         made = gmail(name, call=call)
-        assert (made.change, made.pause, made.wait) == (Transition.LOST, None, POLICY.in_flight)
+        assert (made.transition, made.pause, made.wait) == (Transition.LOST, None, POLICY.in_flight)
     made = gmail(name, call=Call.DRAFTS_CREATE)
-    assert (made.change, made.pause) == (Transition.DEFERRED, None)
+    assert (made.transition, made.pause) == (Transition.DEFERRED, None)
 
 
 def test_plain_trouble_backs_off_with_full_jitter_and_fails_with_the_last_cause() -> None:
@@ -105,13 +105,13 @@ def test_plain_trouble_backs_off_with_full_jitter_and_fails_with_the_last_cause(
         waits = [decided(Call.DRAFTS_CREATE, reply, attempt=n, chance=chance).wait for n in range(1, 5)]
         assert waits == [10 * SECOND * 2 ** (n - 1) * chance for n in range(1, 5)]
     made = decided(Call.DRAFTS_CREATE, reply, attempt=5)
-    assert made.change is Transition.FAILED
+    assert made.transition is Transition.FAILED
     assert "given up after 5 attempts" in (made.error or "")
     assert "The service is currently unavailable." in (made.error or "")
 
 
 def test_a_draft_that_is_not_there_is_looked_into() -> None:
-    assert gmail("not_found").change is Transition.LOST
+    assert gmail("not_found").transition is Transition.LOST
 
 
 @pytest.mark.parametrize("name", TOKENS)
@@ -119,7 +119,7 @@ def test_a_sign_in_that_is_dead_pauses_the_sender_and_is_tried_again_within_a_mi
     reply = read_token(said(name))
     assert not isinstance(reply, TokenResponse)
     made = decided(Call.TOKEN, reply)
-    assert made.change is Transition.RELEASED
+    assert made.transition is Transition.RELEASED
     assert made.pause
     assert (made.pause.cause, made.pause.wait) == (TOKENS[name], MINUTE)
 

@@ -14,7 +14,7 @@ import pytest
 
 from mailerd.config import IntakeSettings
 from mailerd.intake.errors import ApiError
-from mailerd.intake.key_shares import Share
+from mailerd.intake.key_shares import KeyShare
 from mailerd.intake.parse_job import ParsedJob, parse_job
 from mailerd.store.api_keys import ApiKey
 from tests.intake.site import Build, Site, job
@@ -29,8 +29,8 @@ def key(number: int) -> ApiKey:
     )  # fmt: skip
 
 
-def share(*, per_key: int = 1, keys: int = 2, within: float = 5.0) -> Share:
-    return Share("dry runs", per_key=per_key, keys=keys, within=within, setting="intake.dry_runs_per_key")
+def share(*, per_key: int = 1, keys: int = 2, within: float = 5.0) -> KeyShare:
+    return KeyShare("dry runs", per_key=per_key, keys=keys, within=within, setting="intake.dry_runs_per_key")
 
 
 async def _turns() -> None:
@@ -105,7 +105,7 @@ async def test_a_wait_that_is_given_up_leaves_no_place_taken() -> None:
             pass
 
 
-async def _hold(it: Share) -> None:
+async def _hold(it: KeyShare) -> None:
     async with it.place(key(1)):
         await asyncio.sleep(60)
 

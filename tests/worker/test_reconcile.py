@@ -63,7 +63,7 @@ async def checks(google: Google, it: UnresolvedSend) -> list[Resolution]:
 async def test_a_search_goes_on_over_several_checks_until_it_has_found_the_letter() -> None:
     google = Google(10_000, ours=4_321)
     found = await checks(google, doubt(since=NOW - DAY))
-    assert (found[-1].change, found[-1].message_id) == (Transition.FOUND, "4321")
+    assert (found[-1].transition, found[-1].message_id) == (Transition.FOUND, "4321")
     assert len(google.reads) == len(set(google.reads)) == 4_322
     assert len(found) == 9
     for each in found[:-1]:
@@ -74,7 +74,7 @@ async def test_a_search_goes_on_over_several_checks_until_it_has_found_the_lette
 async def test_a_search_reaches_back_to_an_hour_before_the_letter_was_handed_over() -> None:
     google = Google(10_000)
     found = await checks(google, doubt(since=NOW - timedelta(minutes=10)))
-    assert (found[-1].change, found[-1].forgets) == (Transition.MISSING, True)
+    assert (found[-1].transition, found[-1].forgets) == (Transition.MISSING, True)
     assert len(google.reads) == 4_202
 
 
@@ -84,7 +84,7 @@ async def test_a_search_that_reads_no_further_back_asks_for_a_person_and_says_wh
     monkeypatch.setattr(reconcile_module, "_MAX_MESSAGES", 1_000)
     google = Google(10_000, ours=4_321)
     (*_, last) = await checks(google, doubt(since=NOW - DAY))
-    assert (last.change, last.retry_in) == (None, None)
+    assert (last.transition, last.retry_in) == (None, None)
     for words in ("the last 1,000 sent messages", "a letter to ada@example.com since 2026-11-24 12:00", "settle it"):
         assert words in (last.error or "")
     assert len(google.reads) == 1_000

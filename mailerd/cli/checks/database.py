@@ -234,7 +234,7 @@ def _privileges(known: ServerInfo) -> CheckResult:
     if known.by_role:
         return warn(
             check,
-            f"{words} come by a role or by single tables, if at all, which cannot be told from here",
+            f"{words} come by a role or by single tables, if at all, which cannot be seen from here",
             remedy=remedy,
         )
     if _DAILY & set(missing):

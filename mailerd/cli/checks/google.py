@@ -114,7 +114,7 @@ class _Examiner:
         return not isinstance(found, NoCredentials) and found.path == entry.path
 
     async def aliases(self) -> list[CheckResult]:
-        """The aliases of the settings, as far as they can be told from here."""
+        """The aliases of the settings, as far as they can be seen from here."""
         found = []
         for alias, mailbox in self._settings.aliases.items():
             file = self._google.credential_file(mailbox)

@@ -32,7 +32,7 @@ def servers(roles: Sequence[ServerRole]) -> Iterator[CheckResult]:
         if one.group_hidden:
             yield warn(
                 _SERVERS,
-                f"{one.where} hides its group: whether it is cut off cannot be told",
+                f"{one.where} hides its group: whether it is cut off is not known",
                 remedy="GRANT SELECT ON performance_schema.replication_group_members TO the user of database.url, and "
                 "ON performance_schema.replication_group_member_stats",
             )

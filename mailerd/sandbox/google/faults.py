@@ -54,7 +54,7 @@ class Fault:
     """Whether the work is done all the same; None for what the kind suggests."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a fault that could never strike or never be told."""
+        """Raise ValueError for a fault that could never strike or never be shown."""
         if self.kind not in KINDS:
             raise ValueError(f"unknown kind {self.kind!r}; known: {', '.join(KINDS)}")
         if self.method not in ("", "token", *METHODS):

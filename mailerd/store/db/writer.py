@@ -27,7 +27,7 @@ WATCH_INTERVAL: Final = 2.0
 
 
 class NoWriterError(OperationalError):  # type: ignore[misc]  # the driver has no types
-    """No server takes writes, or it cannot be told which one does."""
+    """No server takes writes, or it is not known which one does."""
 
     def __init__(self, cause: str, *, several: bool = False) -> None:
         super().__init__(2003, cause)  # the driver's number for "cannot connect": it is cured by trying again

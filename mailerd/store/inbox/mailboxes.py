@@ -93,7 +93,7 @@ class Mailboxes:
         """Mailboxes that should be read now and that no daemon reads; new senders' included.
 
         Raises:
-            DatabaseError: it cannot be told.
+            DatabaseError: it cannot be read.
         """
 
         async def look(cursor: Cursor) -> tuple[bool, list[str]]:

@@ -34,7 +34,7 @@ def failed_events(outcomes: Iterable[Outcome]) -> list[NewEvent]:
             attempts=it.letter.attempt, token=it.letter.token, error=it.decision.error,
         )
         for it in outcomes
-        if it.decision.change is Transition.FAILED
+        if it.decision.transition is Transition.FAILED
     ]  # fmt: skip
 
 

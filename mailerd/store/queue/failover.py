@@ -76,7 +76,7 @@ class _Known:
 
     @property
     def sent(self) -> bool:
-        return isinstance(self.record, Outcome) and self.record.decision.change is Transition.SENT
+        return isinstance(self.record, Outcome) and self.record.decision.transition is Transition.SENT
 
 
 @dataclass
@@ -121,7 +121,7 @@ class ReplayLog:
             before = self._known.get((key[0], self._last.get(key[0], "")))
             if before is not None and before.ended and not before.sent:
                 self._forget(before.record.letter)
-            if record.decision.change not in {Transition.SENT, Transition.LOST}:
+            if record.decision.transition not in {Transition.SENT, Transition.LOST}:
                 self._is_not_last(record.letter)
                 return
         self._last[key[0]] = key[1]
@@ -219,7 +219,7 @@ class ReplayLog:
         try:
             await self._replay_all([one for one in self._known.values() if one.at >= since], met, server)
             others = await self.database.transaction(
-                lambda cursor: self._sign(cursor, server), what="say what was told"
+                lambda cursor: self._sign(cursor, server), what="say what was replayed"
             )
         except BaseException:
             met.replayed_at = since

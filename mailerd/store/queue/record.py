@@ -167,13 +167,13 @@ class RecordWriter:
             if await doubted_before(cursor, record.letter, repeated=repeated):
                 return WriteResult.IN_DOUBT
             return WriteResult.SUPPRESSED if await suppressed_now(cursor, record) else WriteResult.STALE
-        letter, event = record.letter, record.decision.change.value
-        lost = record.decision.change is Transition.LOST  # the replay may have written it before its own record
+        letter, event = record.letter, record.decision.transition.value
+        lost = record.decision.transition is Transition.LOST  # the replay may have written it before its own record
         if (repeated or lost) and await was_applied(
             cursor, letter.id, token=letter.token, event=event, by=self.daemon_id
         ):
             return WriteResult.APPLIED
-        if record.decision.change is Transition.SENT and await settled_late(cursor, record, repeated=repeated):
+        if record.decision.transition is Transition.SENT and await settled_late(cursor, record, repeated=repeated):
             return WriteResult.RESOLVED
         if lost and await doubted_late(cursor, record, by=self.daemon_id):
             return WriteResult.APPLIED
@@ -182,7 +182,7 @@ class RecordWriter:
     def _log(self, outcomes: Sequence[tuple[Outcome, bool]]) -> Statement:
         return insert_attempts([
             AttemptRow(
-                one.letter.id, one.letter.attempt, one.letter.token, self.daemon_id, one.decision.change.value,
+                one.letter.id, one.letter.attempt, one.letter.token, self.daemon_id, one.decision.transition.value,
                 applied, one.letter.draft_id, one.decision.message_id, short(one.decision.error),
             )
             for one, applied in outcomes
@@ -193,9 +193,9 @@ class RecordWriter:
         refunds = Counter(
             (one.letter.sender, naive(one.letter.hour))
             for one in outcomes
-            if one.decision.change in REFUNDED and one.letter.hour
+            if one.decision.transition in REFUNDED and one.letter.hour
         )
-        worked = {o.letter.sender for o in outcomes if o.decision.change is Transition.SENT and o.letter.probing}
+        worked = {o.letter.sender for o in outcomes if o.decision.transition is Transition.SENT and o.letter.probing}
         for sender in sorted(worked):
             was = await sender_pause(cursor, sender)
             await cursor.execute(_UNPAUSE, (sender,))
@@ -261,7 +261,7 @@ class RecordWriter:
         )  # fmt: skip
 
     async def count_ended(self, jobs: Sequence[str]) -> dict[str, int]:
-        """How many recipients of each job have come to their end; nothing for a job in which none has.
+        """How many recipients of each job have ended; nothing for a job in which none has.
 
         Raises:
             DatabaseError: it cannot be read.
@@ -335,7 +335,7 @@ def _update(statement: str, names: Sequence[str], rows: Sequence[tuple[Any, ...]
 
 
 def _outcome_row(one: Outcome) -> tuple[Any, ...]:
-    change, letter, decision = one.decision.change, one.letter, one.decision
+    change, letter, decision = one.decision.transition, one.letter, one.decision
     attempts = letter.attempt - 1 if change in REFUNDED or decision.same_doubt else letter.attempt
     lost = change is Transition.LOST
     return (

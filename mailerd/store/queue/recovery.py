@@ -90,7 +90,7 @@ class Resolution:
     """The result of a check: a transition, or None if the letter is still unsure."""
 
     doubt: UnresolvedSend
-    change: Transition | None
+    transition: Transition | None
     error: str | None = None
     message_id: str | None = None
     proof: Proof | None = None
@@ -180,7 +180,7 @@ class RecoveryQueries:
 
     async def _resolve(self, cursor: Cursor, it: Resolution, *, repeated: bool) -> WriteResult:
         doubt = it.doubt
-        status = after(State.UNSURE, it.change).value if it.change else State.UNSURE.value
+        status = after(State.UNSURE, it.transition).value if it.transition else State.UNSURE.value
         wait = micros(it.retry_in) if it.retry_in is not None else None
         checks, error = doubt.checks + 1, short(it.error)
         await cursor.execute(
@@ -191,24 +191,24 @@ class RecoveryQueries:
             ),
         )  # fmt: skip
         took = bool(cursor.rowcount == 1)
-        if it.change:
+        if it.transition:
             await log_attempt(cursor, AttemptRow(
-                doubt.id, doubt.attempt, doubt.token, self.daemon_id, it.change.value, took, doubt.draft_id,
+                doubt.id, doubt.attempt, doubt.token, self.daemon_id, it.transition.value, took, doubt.draft_id,
                 it.message_id, error,
             ))  # fmt: skip
-        if took and it.change and (statement := count_changes(self.daemon_id, [(doubt.sender, it.change)])):
+        if took and it.transition and (statement := count_changes(self.daemon_id, [(doubt.sender, it.transition)])):
             await cursor.execute(*statement)
         if not took and not (repeated and await self._was_resolved(cursor, it)):
             return WriteResult.STALE
-        if it.change is not Transition.MISSING:
+        if it.transition is not Transition.MISSING:
             return WriteResult.APPLIED
         cancelled = await reschedule(cursor, jobs={doubt.job_id: 0}, senders={doubt.sender: 0}, back=[doubt.id])
         return WriteResult.CANCELLED if cancelled else WriteResult.APPLIED
 
     async def _was_resolved(self, cursor: Cursor, it: Resolution) -> bool:
         doubt = it.doubt
-        if it.change:
-            return await was_applied(cursor, doubt.id, token=doubt.token, event=it.change.value, by=self.daemon_id)
+        if it.transition:
+            return await was_applied(cursor, doubt.id, token=doubt.token, event=it.transition.value, by=self.daemon_id)
         await cursor.execute(_STILL_UNSURE, (doubt.id, doubt.checks + 1, short(it.error)))
         return bool(await cursor.fetchall())
 

@@ -16,12 +16,12 @@ SELECT o.email FROM senders s JOIN senders o ON o.project = s.project WHERE s.em
 
 def is_requeued(record: Record) -> bool:
     """Whether the letter goes back to those that wait."""
-    return isinstance(record, Outcome) and record.decision.change in {Transition.DEFERRED, Transition.RELEASED}
+    return isinstance(record, Outcome) and record.decision.transition in {Transition.DEFERRED, Transition.RELEASED}
 
 
 def was_slow(it: Outcome) -> bool:
     """Whether the letter may have reached Google later than its sender's row allows for: with an answer or without."""
-    reached = it.decision.change is not Transition.RELEASED or it.letter.draft_id is not None
+    reached = it.decision.transition is not Transition.RELEASED or it.letter.draft_id is not None
     return reached and it.took > it.letter.latency_threshold
 
 
@@ -32,7 +32,7 @@ def updates_sender(record: Record) -> bool:
             record.letter.sender_mode,
             record.letter.sender_project,
         )
-    worked = record.decision.change is Transition.SENT and record.letter.probing
+    worked = record.decision.transition is Transition.SENT and record.letter.probing
     return worked or was_slow(record) or is_requeued(record) or record.decision.pause is not None
 
 

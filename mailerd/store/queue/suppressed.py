@@ -56,7 +56,7 @@ async def suppressed(database: Database, letter: ClaimedRecipient) -> bool:
     """Whether the letter may not go any more.
 
     Raises:
-        DatabaseError: it cannot be told.
+        DatabaseError: it cannot be read.
     """
 
     async def work(cursor: Cursor) -> bool:
