@@ -134,6 +134,7 @@ class Daemon:
                 parts.create_task(self.service.alerter.run(), name="alerter"),
                 parts.create_task(self.console.live.run(), name="live updates of the console"),
             ]
+            self.database.pool.writer.sends = True
             if not self.database.pool.writer.alone:
                 watching = watch_writer_loop(self.database, self.heartbeats)
                 others.append(parts.create_task(watching, name="watch the database's servers"))

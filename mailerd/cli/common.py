@@ -18,10 +18,11 @@ from mailerd.errors import DatabaseAwayError, DatabaseError, MailerdError
 from mailerd.events.base import Event, EventSink
 from mailerd.events.store import StoreEvents
 from mailerd.ops.log import Log
+from mailerd.ops.periodic import every
 from mailerd.store.db import error_codes
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import check
-from mailerd.store.db.writer import NoWriterError
+from mailerd.store.db.writer import WATCH_INTERVAL, NoWriterError
 from mailerd.texts import speak, tr
 
 ONE_LINE: Final = 1000
@@ -178,3 +179,13 @@ async def connect(settings: Settings, tell: EventSink) -> AsyncIterator[Database
         ) from error
     finally:
         await database.close()
+
+
+@asynccontextmanager
+async def following(database: Database) -> AsyncIterator[None]:
+    """Follow the writer meanwhile: a primary that became a replica, or hangs, shows only by a look at all servers."""
+    watching = asyncio.create_task(every(WATCH_INTERVAL, database.pool.writer.watch))
+    try:
+        yield
+    finally:
+        watching.cancel()

@@ -130,7 +130,8 @@ async def watch_until_ended(known: Settings, id_: str) -> int:
         bar = progress.add_task(id_)
         # A file or a pipe gets no bar: it would stand there without the end of its line.
         with Live(progress, refresh_per_second=4) if sys.stdout.isatty() else nullcontext():
-            job = await _ended(database, id_, progress, bar)
+            async with common.following(database):
+                job = await _ended(database, id_, progress, bar)
         await _tell_job(known, database, id_)
     return job.counts.get(State.FAILED, 0)
 

@@ -14,16 +14,23 @@ import typer
 from rich.console import Console, Group
 from rich.live import Live
 
-from mailerd.cli.common import ConfigOption, console, no_log, open_database, run_async, settings, warnings_only
+from mailerd.cli.common import (
+    ConfigOption,
+    console,
+    following,
+    no_log,
+    open_database,
+    run_async,
+    settings,
+    warnings_only,
+)
 from mailerd.cli.top_view import Snapshot, empty_page, look, page
 from mailerd.config import Settings
 from mailerd.errors import DatabaseAwayError, DatabaseError
 from mailerd.events.store import StoreEvents
-from mailerd.ops import periodic
 from mailerd.store.db import error_codes
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import check
-from mailerd.store.db.writer import WATCH_INTERVAL
 from mailerd.store.default_limits import default_limits
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.texts import tr
@@ -66,16 +73,14 @@ async def _top(known: Settings, *, every: float) -> None:
                     await asyncio.sleep(every)
 
             watching, leaving = asyncio.create_task(watch()), asyncio.create_task(quits.wait())
-            # A primary that became a replica in good order answers as before: only a look at all servers shows it.
-            following = asyncio.create_task(periodic.every(WATCH_INTERVAL, database.pool.writer.watch))
             try:
-                await asyncio.wait({watching, leaving}, return_when=asyncio.FIRST_COMPLETED)
+                async with following(database):
+                    await asyncio.wait({watching, leaving}, return_when=asyncio.FIRST_COMPLETED)
                 if watching.done():
                     watching.result()
             finally:  # Ctrl-C cancels this
                 watching.cancel()
                 leaving.cancel()
-                following.cancel()
     finally:
         await database.close()
 

@@ -110,6 +110,24 @@ REPLACED_RUNBOOKS: Final[Mapping[str, Runbook]] = {
             ),
         ),
     ),
+    "former_primary": Runbook(
+        "The writes have moved to another server since this one took them, so it lacks what was written there: jobs that "
+        "were accepted, letters that were sent. It is not used, whatever it says of itself.",
+        "写入已转移到另一台服务器，因此该服务器缺少此后写入的内容：已接受的任务、已发送的邮件。无论它如何声明，mailerd 都不会使用它。",
+        (
+            LikelyCause(
+                "an old primary came back after a failover, and is not read-only",
+                "故障切换后旧的主服务器恢复，且不是只读",
+                "mariadb --host OLD -e 'SET GLOBAL read_only = ON'; set read_only = ON in its configuration",
+            ),
+            LikelyCause(
+                "it was promoted on purpose, and its last commits are gone for good: take the servers with the higher term "
+                "out of database.url, and restart every daemon",
+                "它是被有意提升的，且最后的提交已无法找回：请将任期更高的服务器从 database.url 中删除，并重启所有守护进程",
+                "mailerd check",
+            ),
+        ),
+    ),
     "look_failed": Runbook(
         "A look at the servers of database.url met a bug. The daemon goes on with the server that it uses, and looks again "
         "2 s later.",

@@ -78,6 +78,15 @@ class StoreEvents(EventEmitter):
 
     @event(
         "error",
+        en="database {where} takes writes, but is {cause}: mailerd does not use it. Set read_only = ON there, and let it "
+        "follow the primary",
+        zh="数据库 {where} 接受写入，但它是旧的主服务器（{cause}）：mailerd 不会使用它。请在其上设置 read_only = ON，"
+        "并让它跟随主服务器",
+    )
+    def former_primary(self, *, where: str, cause: str) -> None: ...
+
+    @event(
+        "error",
         en="A look at the servers of database.url met a bug; it is repeated soon. Please report it with its stack",
         zh="查看 database.url 中各服务器时遇到程序缺陷，稍后会重试。请连同堆栈一并报告",
     )

@@ -1,4 +1,4 @@
-"""Several hosts in database.url: `mailerd top` and `/health/ready` name the server that takes writes."""
+"""Several hosts in database.url: commands, `/health/ready`, log and metrics follow the server that takes writes."""
 
 import asyncio
 import json
@@ -12,13 +12,19 @@ from typing import Any
 import aiohttp
 import pytest
 
+from mailerd.config import DatabaseSettings
+from mailerd.events.store import StoreEvents
 from mailerd.sandbox.google import FakeGoogle, FakeLimits, serve
+from mailerd.store.db.database import Database
+from mailerd.store.db.migrate import migrate
 from tests.chaos.child import PYTHON
 from tests.conftest import CACHE
 from tests.support.cluster import SemiSynchronous
-from tests.support.daemon import running, settings
+from tests.support.daemon import running, settings, sign_in
 from tests.support.eventually import eventually
 from tests.support.heard import Heard
+from tests.support.replicated import as_admin
+from tests.support.rows import post
 from tests.support.terminal import terminal
 
 pytestmark = pytest.mark.skipif(
@@ -73,3 +79,36 @@ async def test_top_and_health_name_the_server_and_when_it_took_over(cluster: Sem
         moved = datetime.fromisoformat((await ready())["database_moved_at"])
         assert began <= moved <= datetime.now(UTC)
         assert heard.of("writer_changed")[0]["where"] == after
+        async with http.get(f"{intake}/metrics") as answer:
+            page = await answer.text()
+        assert f'mailerd_database_server{{server="{after}"}} 1.0' in page
+        assert f'mailerd_database_server{{server="{before}"}} 0.0' in page
+        assert "mailerd_database_moves_total 1.0" in page
+
+
+@pytest.mark.parametrize("end", ["the old primary is a replica that is behind", "the old primary is frozen"])
+async def test_watch_follows_the_writer(cluster: SemiSynchronous, tmp_path: Path, end: str) -> None:
+    google, heard, where = FakeGoogle(FakeLimits(latency_s=0)), Heard(), tmp_path / "credentials"
+    sign_in(google, where)
+    config = tmp_path / "mailerd.toml"
+    config.write_text(f"[database]\nurl = {json.dumps(cluster.url)}\nconnect_timeout = 4\n")
+    old = cluster.primary
+    known = DatabaseSettings(url=cluster.url, connect_timeout=4)
+    database = Database(known, events=StoreEvents(heard))
+    await migrate(database, events=StoreEvents(heard))
+    job = await post(database, recipients=3)
+    await database.close()
+    command = [PYTHON, "-m", "mailerd", "jobs", "watch", job, "--config", str(config)]
+    async with terminal(command, columns=100, rows=24, folder=tmp_path) as screen, serve(google) as gmail:
+        await screen.shows("0/3")
+        if "frozen" in end:
+            await asyncio.to_thread(cluster.until_equal)
+            old.freeze()
+            await asyncio.to_thread(cluster.fail_over)
+        else:
+            await asyncio.to_thread(cluster.switch_over)
+            await asyncio.to_thread(as_admin, old, "STOP SLAVE")
+        async with running(settings(cluster.url, gmail, where), heard):
+            await screen.shows("completed, 3 recipients: 3 sent")
+        assert await asyncio.to_thread(screen.process.wait, 10) == 0
+    old.thaw()

@@ -124,8 +124,8 @@ class Group(Cluster):
     def readmit(self, node: Server) -> None:
         self.rejoin(node)  # the group has expelled it, and it learns so by itself
 
-    def positions(self) -> list[str]:
-        return [str(as_admin(node, "SELECT @@GLOBAL.gtid_executed")[0][0]) for node in self.nodes]
+    def positions(self, nodes: Sequence[Server]) -> list[str]:
+        return [str(as_admin(node, "SELECT @@GLOBAL.gtid_executed")[0][0]) for node in nodes]
 
     def _until_primary(self, *, but: Server | None = None) -> None:
         end = time.monotonic() + _WITHIN

@@ -29,6 +29,12 @@ def servers(roles: Sequence[ServerRole]) -> Iterator[CheckResult]:
     for one in roles:
         if not one.answered:
             yield warn(_SERVERS, f"{one.where}: {one.trouble}", remedy="start it: while it is away it cannot take over")
+        if one.former:
+            yield warn(
+                _SERVERS,
+                f"{one.where} takes writes, but is a former primary: mailerd does not use it",
+                remedy="SET GLOBAL read_only = ON there, and let it follow the primary; docs/ha.md",
+            )
         if one.group_hidden:
             yield warn(
                 _SERVERS,

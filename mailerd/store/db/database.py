@@ -42,6 +42,8 @@ class Database:
         self._unreachable = False
         self._read_only = False
         """It refused a write. Only a write that succeeds ends this; a read proves nothing."""
+        self._commits_hang = False
+        """A COMMIT got no answer in time: its replicas are away, say. This too only a write that succeeds ends."""
         self._reminded = 0.0
 
     @property
@@ -51,10 +53,10 @@ class Database:
 
     @property
     def outage(self) -> str:
-        """Why it is unavailable: "away" (it cannot be reached) or "read-only" (it takes no writes); else empty."""
+        """Why it is unavailable: "away" (no answer) or "read-only" (it takes no writes); else empty."""
         if self._away_since is None:
             return ""
-        return "away" if self._unreachable else "read-only"
+        return "read-only" if self._read_only and not self._unreachable else "away"
 
     @property
     def probe_timeout(self) -> float:
@@ -105,7 +107,7 @@ class Database:
 
     async def transaction(self, work: Callable[[Cursor], Awaitable[T]], *, what: str, bound: float | None = None) -> T:
         """One transaction, once; see `Pool.transaction`."""
-        if not self._read_only:
+        if not self._read_only and not self._commits_hang:
             return await self._metered(self.pool.transaction(work, what=what, bound=bound))
         used: list[Cursor] = []
 
@@ -113,7 +115,7 @@ class Database:
             used.append(cursor)
             return await work(cursor)
 
-        # Only what began after the refusal can tell that writes are taken again, and only if it wrote: a claim that
+        # Only what began after the failure can tell that writes are taken again, and only if it wrote: a claim that
         # finds nothing reads.
         result = await self._metered(self.pool.transaction(noted, what=what, bound=bound))
         self._mark_up(wrote=used[0].wrote)
@@ -233,6 +235,7 @@ class Database:
         cause = f"it {said} ({error})" if said else str(error)
         news = bool(said) and not self._read_only
         self._unreachable, self._read_only = not said, self._read_only or bool(said)
+        self._commits_hang |= error.phase == "commit" and isinstance(error.__cause__, TimeoutError)
         if self._away_since is None:
             self._away_since = self._reminded = now
             if not told:
@@ -243,8 +246,8 @@ class Database:
 
     def _mark_up(self, *, wrote: bool) -> None:
         self._unreachable = False
-        self._read_only = self._read_only and not wrote
-        if self._away_since is not None and not self._read_only:
+        self._read_only, self._commits_hang = self._read_only and not wrote, self._commits_hang and not wrote
+        if self._away_since is not None and not self._read_only and not self._commits_hang:
             self._events.database_back(where=self.where, seconds=time.monotonic() - self._away_since)
             self._away_since = None
 

@@ -187,7 +187,8 @@ class Pool:
         return True
 
     async def _get(self) -> Connection:
-        while self._idle:  # last in, first out: what is not needed grows old
+        # Last in, first out: what is not needed grows old. Without a look of late they may lead to a former writer.
+        while self._idle and not self.writer.overdue:
             connection = self._idle.pop()
             try:
                 if await self._usable(connection):
@@ -203,6 +204,7 @@ class Pool:
     async def _usable(self, connection: Connection) -> bool:
         now = time.monotonic()
         if not connection.quiet:
+            self.writer.doubt()
             return False
         if now - connection.born > MAX_AGE or connection.born <= self._cut_at:
             return False
@@ -276,6 +278,8 @@ class Pool:
             self._idle.append(connection)
             return
         self._abort(connection)
+        if phase.lost:
+            self.writer.doubt()
         if phase.lost or (phase.refusal is not None and error_codes.number(phase.refusal) in error_codes.DROP):
             self._cut_at = time.monotonic()
         if phase.name in {"begin", "work"} and not phase.lost:

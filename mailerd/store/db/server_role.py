@@ -1,13 +1,14 @@
 """What one server says of itself: whether it takes writes, and whether its group or its replicas stand behind it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from pymysql.err import MySQLError
 
 from mailerd.store.db import error_codes
 from mailerd.store.db.server import server_behind
+from mailerd.store.db.writer_term import SINCE, WriterTerm, read_term
 
 _READ_ONLY: Final = ("read_only", "super_read_only", "innodb_read_only")
 _GROUP_NAME: Final = "group_replication_group_name"
@@ -49,6 +50,15 @@ class ServerRole:
     """Semi-synchronous replicas that are connected; None where commits do not wait for any."""
     group_hidden: bool = False
     """It is configured for a group whose tables this user may not read."""
+    term: WriterTerm | None = None
+    """The writer's term as this server has it; None where that is not known."""
+    former: bool = False
+    """It would take writes, and is a former primary: a higher term is known than its own."""
+
+    @property
+    def identity(self) -> str:
+        """The server, whenever it was started; empty where that is not known."""
+        return self.server.partition(SINCE)[0]
 
     @property
     def backed(self) -> bool:
@@ -71,14 +81,36 @@ async def ask(cursor: Any, where: str) -> ServerRole:
     variables = {str(name).lower(): str(value) for name, value in await cursor.fetchall()}
     members = await _members(cursor) if variables.get(_GROUP_NAME) else ()
     replicas = await _replicas(cursor) if any(_on(variables, name) for name in _SEMI_SYNCHRONOUS) else None
+    why = trouble(variables, members)
+    # A member without its group may let a question to a table wait.
+    asked = not variables.get(_GROUP_NAME) or not why
     return ServerRole(
         where=where,
-        trouble=trouble(variables, members),
+        trouble=why,
         server=await server_behind(cursor, variables.get("version", "")),
         view=_view(members or (), variables.get("server_uuid", "")),
         replicas=replicas,
         group_hidden=members is None,
+        term=await read_term(cursor) if asked else None,
     )
+
+
+def without_former(roles: Mapping[str, ServerRole], *, known: int, own: Mapping[str, int]) -> dict[str, ServerRole]:
+    """The same roles by host and port, with its trouble for each server that is a former primary.
+
+    `known`: the highest term that this daemon has seen anywhere. `own`: the highest that the server in use has shown.
+    Where that one has shown all that is known and shows less now, a backup was restored into it: then only what the
+    other servers show now counts.
+    """
+    now = max((role.term.number for role in roles.values() if role.term), default=0)
+    judged = {}
+    for where, role in roles.items():
+        newest = now if own.get(where, -1) >= known else max(now, known)
+        if role.writes and role.term and role.term.number < newest:
+            why = f"a former primary: the writes have moved since (its term is {role.term.number}, not {newest})"
+            role = replace(role, trouble=why, former=True)  # noqa: PLW2901 - the same server, judged
+        judged[where] = role
+    return judged
 
 
 def trouble(variables: Mapping[str, str], members: Sequence[GroupMember] | None) -> str:

@@ -1,12 +1,15 @@
 """Which of the servers in database.url takes the writes: the one place that decides it, for every connection.
 
 With one host in database.url there is nothing to find: a router or a virtual address in front decides. With several,
-each is asked; the one that takes writes is used and no other. While two of them take writes, neither is used; and a
-server that falls silent then has not yielded to the other one.
+each is asked; the one that takes writes is used and no other. A former primary that came back is not the one, whatever
+it says: its term is lower (`writer_term.py`). While two take writes and nothing tells which one is right, neither is
+used; and a server that falls silent then has not yielded to the other one.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -16,7 +19,8 @@ from yarl import URL
 from mailerd.events.store import StoreEvents
 from mailerd.store.db import error_codes
 from mailerd.store.db.connection import Connection, connect
-from mailerd.store.db.server_role import ServerRole, ask, choose
+from mailerd.store.db.server_role import ServerRole, ask, choose, without_former
+from mailerd.store.db.writer_term import WriterTerm, raise_term
 
 LOOK_TIMEOUT: Final = 2.0
 """Seconds that a server gets to say what it is; less where connect_timeout is short."""
@@ -24,6 +28,8 @@ GRACE: Final = 0.3
 """Seconds for which a look waits for the other servers, once one has said that it takes writes."""
 WATCH_INTERVAL: Final = 2.0
 """Seconds between two looks of a daemon at all servers."""
+MAX_LOOK_AGE: Final = 10.0
+"""Seconds for which a look holds: a process that was stopped for longer, or does not watch, looks anew before a use."""
 
 
 class NoWriterError(OperationalError):  # type: ignore[misc]  # the driver has no types
@@ -36,7 +42,7 @@ class NoWriterError(OperationalError):  # type: ignore[misc]  # the driver has n
         self.remedy = (
             "set read_only = ON on all but the primary; restart mailerd if one of them never comes back"
             if several
-            else "make one of the servers the primary (read_only = OFF), or correct the hosts in database.url"
+            else "make one of the servers the primary (read_only = OFF), start the silent ones, or correct database.url"
         )
 
 
@@ -53,11 +59,21 @@ class Writer:
         """When another server took the place of the one before; None: it never did."""
         self.on_move: Callable[[], None] = lambda: None
         """Called when connections to any other server than `current` must not be used any more."""
+        self.sends = False
+        """Whether this is a daemon's, which sends: it raises the writer's term, and trusts no server that is alone."""
         self._before: URL | None = None
         self._doubted = False
+        self._term = 0
+        """The highest term of the writer that was seen."""
+        self._shown: dict[str, int] = {}
+        """The same by host and port."""
+        self._former: set[str] = set()
+        """Former primaries that take writes, and that the log has named."""
         self._several = ""
         self._rivals: set[str] = set()
         """Servers that took writes at once, and have not said since that they do not."""
+        self._looked_at = 0.0
+        """When the last look began that ended, in monotonic seconds."""
         self._bound = min(LOOK_TIMEOUT, connect_timeout / 2)
         self._events = events
         self._looking: asyncio.Task[None] | None = None
@@ -80,15 +96,21 @@ class Writer:
         """Every server by host and port, and whether it is the one in use."""
         return {place(url): url == self.current for url in self.urls}
 
+    @property
+    def overdue(self) -> bool:
+        """Whether the last look is too old to be relied on."""
+        return not self.alone and time.monotonic() - self._looked_at > MAX_LOOK_AGE
+
     async def find(self) -> URL:
-        """The writer; all servers are asked where it is not known, or was doubted.
+        """The writer; all servers are asked where it is not known, was doubted, or was not looked for of late.
 
         Raises:
             NoWriterError: there is none, or more than one.
         """
-        if self.alone or (self.current is not None and not self._doubted):
-            return self.current or self.urls[0]
-        await self._look_once(grace=GRACE)
+        if self.current is not None and not self._doubted and not self.overdue:
+            return self.current
+        # A daemon that has used none yet waits for all: one of them may know of a higher term.
+        await self._look_once(grace=GRACE if self._before or not self.sends else self._bound)
         if self.current is None or self._doubted:
             raise NoWriterError(self._several or self._all_troubles(), several=bool(self._several))
         return self.current
@@ -101,8 +123,8 @@ class Writer:
         """
         if self.alone:
             return
-        role = await ask(await connection.cursor(), place(connection.url))
-        self.roles[connection.url] = role
+        self.roles[connection.url] = await ask(await connection.cursor(), place(connection.url))
+        role = self._judged()[connection.url]
         if role.writes and connection.url == self.current:
             return
         self.doubt()
@@ -143,7 +165,7 @@ class Writer:
 
     async def _look(self, grace: float) -> None:
         """Ask all servers at once; one that is silent costs no more than the bound, and less once a writer is known."""
-        loop = asyncio.get_running_loop()
+        loop, began = asyncio.get_running_loop(), time.monotonic()
         asked = {asyncio.create_task(self._ask(url)): url for url in self.urls}
         pending, end = set(asked), loop.time() + 1.5 * self._bound
         try:
@@ -157,7 +179,72 @@ class Writer:
             for task in pending:
                 self.roles[asked[task]] = _silent(asked[task], grace)
                 task.cancel()
-        self._take(choose(list(self.roles.values())))
+        await self._judge()
+        self._looked_at = began
+        writer = self._decide(choose(list(self.roles.values())))
+        if writer is not None and await self._has_term(writer):
+            self._adopt(writer)
+
+    async def _judge(self) -> None:
+        """See which servers are former primaries. Each is asked once more: the others may have answered later."""
+        doubtful = [url for url, role in self._judged().items() if role.former]
+        for url, role in zip(doubtful, await asyncio.gather(*map(self._ask, doubtful)), strict=True):
+            self.roles[url] = role
+        self.roles = self._judged()
+        for role in self.roles.values():
+            if role.term:
+                self._note(role.where, role.term)
+        former = {role.where: role for role in self.roles.values() if role.former}
+        for where in former.keys() - self._former:
+            self._events.former_primary(where=where, cause=former[where].trouble)
+        # One that is silent has not yielded: it is named once.
+        self._former = former.keys() | {
+            role.where for role in self.roles.values() if role.where in self._former and not role.answered
+        }
+
+    def _judged(self) -> dict[URL, ServerRole]:
+        last = self.current or self._before
+        own = {place(last): self._shown.get(place(last), 0)} if last else {}
+        by_place = without_former({role.where: role for role in self.roles.values()}, known=self._term, own=own)
+        return {url: by_place[role.where] for url, role in self.roles.items()}
+
+    def _note(self, where: str, term: WriterTerm) -> None:
+        self._term = max(self._term, term.number)
+        self._shown[where] = max(self._shown.get(where, 0), term.number)
+
+    async def _has_term(self, writer: ServerRole) -> bool:
+        """Whether the writer's term names it; a daemon raises the term where it does not, before anything is written.
+
+        Where there is no table yet, or the server does not say who it is, there is no term.
+        """
+        if not self.sends or writer.term is None or not writer.identity:
+            return True
+        if writer.term.server == writer.identity and writer.term.number >= self._term:
+            return True
+        url = self._url_of(writer)
+        try:
+            raised = await asyncio.wait_for(self._raise_term(url, writer.identity), self._bound)
+        except error_codes.LOST as error:
+            cause = error_codes.words(error) or f"no answer within {self._bound:g} s"
+            self.roles[url] = replace(writer, trouble=f"its term cannot be raised: {cause}")
+            self._doubted = True
+            return False
+        self.roles[url] = replace(writer, term=raised)
+        self._note(writer.where, raised)
+        return True
+
+    async def _raise_term(self, url: URL, identity: str) -> WriterTerm:
+        connection = self._kept.pop(url, None) or await connect(url)
+        try:
+            raised = await raise_term(connection, server=identity, known=self._term)
+        except BaseException:
+            connection.abort()
+            raise
+        self._kept[url] = connection
+        return raised
+
+    def _url_of(self, role: ServerRole) -> URL:
+        return next(url for url in self.urls if place(url) == role.where)
 
     async def _ask(self, url: URL) -> ServerRole:
         try:
@@ -184,24 +271,28 @@ class Writer:
         self._kept[connection.url] = connection
         return role
 
-    def _take(self, found: Sequence[ServerRole]) -> None:
-        """Take what a look has found."""
+    def _decide(self, found: Sequence[ServerRole]) -> ServerRole | None:
+        """The server to use, of those that a look has found to take writes; None: there is none, or several."""
         self._update_rivals(found)
         if len(found) > 1:
             names = ", ".join(one.where for one in found)
             self._stop(names, f"{names} take writes at once; none of them is used until only one does")
-            return
+            return None
         if not self._rivals:
             self._several = ""
         if not found:
             self._doubted = True
-            return
+            return None
         if silent := self._unsettled(found[0]):
             names = ", ".join(sorted(self._rivals))
             self._stop(names, f"{names} took writes at once, and {silent} has not answered since")
-            return
+            return None
         self._several = ""
-        writer = next(url for url in self.urls if place(url) == found[0].where)
+        return None if self._unproven(found[0]) else found[0]
+
+    def _adopt(self, role: ServerRole) -> None:
+        """Use this server, and leave all others."""
+        writer = self._url_of(role)
         self._doubted = False
         if writer == self.current:
             return
@@ -231,6 +322,20 @@ class Writer:
         if only.where not in self._rivals or only.backed or self._used_last(only.where):
             return ""
         return ", ".join(sorted(silent))
+
+    def _unproven(self, only: ServerRole) -> bool:
+        """Whether a daemon that has used no server yet would have to take a writer's word, most servers being silent.
+
+        They may know of a higher term. Of two servers, one is no majority, and one alone has to do.
+        """
+        known = self.current or self._before or not self.sends
+        answered = sum(role.answered for role in self.roles.values())
+        if known or only.backed or len(self.urls) < 3 or 2 * answered > len(self.urls):
+            return False
+        why = f"it may be a former primary: {answered} of {len(self.urls)} servers answer"
+        self.roles[self._url_of(only)] = replace(only, trouble=why)
+        self._doubted = True
+        return True
 
     def _used_last(self, where: str) -> bool:
         last = self.current or self._before

@@ -65,3 +65,12 @@ def test_a_server_that_is_away_or_hides_its_group_is_a_warning() -> None:
     assert [each.level for each in found] == [Level.PASS, Level.WARN, Level.WARN]
     assert "GRANT SELECT ON performance_schema.replication_group_members" in found[1].remedy
     assert "db2:3306" in found[2].what
+
+
+def test_a_former_primary_that_takes_writes_is_a_warning_beside_the_right_one_and_a_failure_alone() -> None:
+    right = ServerRole("db1:3306")
+    former = ServerRole("db2:3306", trouble="a former primary: the writes have moved since", former=True)
+    found = list(servers([right, former]))
+    assert [each.level for each in found] == [Level.PASS, Level.WARN]
+    assert "db2:3306 takes writes, but is a former primary" in found[1].what
+    assert [each.level for each in servers([former])] == [Level.FAIL, Level.WARN]

@@ -2,7 +2,8 @@
 
 import pytest
 
-from mailerd.store.db.server_role import GroupMember, ServerRole, choose, trouble
+from mailerd.store.db.server_role import GroupMember, ServerRole, choose, trouble, without_former
+from mailerd.store.db.writer_term import WriterTerm
 
 GROUP = {"group_replication_group_name": "g", "server_uuid": "a"}
 
@@ -62,3 +63,30 @@ def test_a_primary_whose_commits_wait_for_replicas_that_are_not_there_is_not_the
     assert len(choose([ServerRole("a"), ServerRole("b")])) == 2
     assert len(choose([ServerRole("a", replicas=0), ServerRole("waits for none")])) == 2
     assert choose([ServerRole("a", trouble="read-only")]) == []
+
+
+def of_term(where: str, term: int | None, trouble: str = "") -> ServerRole:
+    return ServerRole(where, trouble=trouble, term=None if term is None else WriterTerm(term, "x"))
+
+
+@pytest.mark.parametrize(
+    "term, others, known, own, former",
+    [
+        (5, 5, 5, {}, False),
+        (5, 6, 0, {}, True),  # a replica knows of a move
+        (5, 6, 6, {"it": 6}, True),
+        (5, 5, 6, {}, True),  # this daemon does
+        (5, 5, 6, {"it": 5}, True),
+        (5, 5, 6, {"it": 6}, False),  # it was used last: a backup was restored into it and its replicas
+        (5, None, 5, {}, False),  # the other one is silent
+        (None, 6, 6, {}, False),  # it has no table of terms: nothing is known
+    ],
+)
+def test_a_server_with_a_lower_term_than_is_known_is_a_former_primary(
+    term: int | None, others: int | None, known: int, own: dict[str, int], *, former: bool
+) -> None:
+    roles = {"it": of_term("it", term), "replica": of_term("replica", others, "read-only")}
+    judged = without_former(roles, known=known, own=own)
+    assert judged["it"].former == former == (not judged["it"].writes)
+    assert judged["replica"] == roles["replica"]
+    assert ("a former primary" in judged["it"].trouble) == former

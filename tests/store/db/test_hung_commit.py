@@ -1,0 +1,58 @@
+"""A server that answers all but COMMIT, as a primary without its replicas does, is told once until it is over."""
+
+import asyncio
+import time
+
+import pytest
+
+from mailerd.config import DatabaseSettings
+from mailerd.errors import DatabaseAwayError
+from mailerd.events.store import StoreEvents
+from mailerd.store.db.cursor import Cursor
+from mailerd.store.db.database import Database
+from tests.conftest import CACHE
+from tests.support.eventually import eventually
+from tests.support.heard import Heard
+from tests.support.replicated import as_admin, replicated
+
+
+async def test_a_commit_that_hangs_is_told_once_until_one_is_answered() -> None:
+    heard = Heard()
+    with replicated(CACHE, semi_synchronous=True) as pair:
+        as_admin(pair.primary, "CREATE TABLE mailerd.t (id INT PRIMARY KEY)")
+        database = Database(DatabaseSettings(url=pair.primary.url, connect_timeout=2), events=StoreEvents(heard))
+        numbers = iter(range(1000))
+
+        async def insert(cursor: Cursor) -> None:
+            await cursor.execute("INSERT INTO t VALUES (%s)", (next(numbers),))
+
+        async def look(cursor: Cursor) -> None:
+            await cursor.execute("SELECT COUNT(*) FROM t")
+
+        async def is_written() -> bool:
+            try:
+                await database.transaction(insert, what="accept a job", bound=1)
+            except DatabaseAwayError:
+                return False
+            return True
+
+        try:
+            await database.transaction(insert, what="accept a job")
+            pair.replica.kill()
+            for _ in range(3):
+                with pytest.raises(DatabaseAwayError) as caught:
+                    await database.transaction(insert, what="accept a job", bound=0.5)
+                assert caught.value.in_doubt
+                await database.read(look, what="read a job")
+                await database.transaction(look, what="claim")  # it finds nothing: it only reads
+                assert database.outage == "away"
+            assert heard.names() == ["database_away"]
+            began = time.monotonic()
+            await asyncio.to_thread(pair.replica.start)
+            await asyncio.to_thread(pair.follow_again)
+            await eventually(is_written, within=30)
+            assert heard.names() == ["database_away", "database_back"]
+            assert 0 < heard.of("database_back")[0]["seconds"] < time.monotonic() - began + 10
+            assert database.outage == ""
+        finally:
+            await database.close()
