@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
+from typer.exceptions import TyperException
 
 from mailerd import __version__, texts
 from mailerd.cli import stdio
-from mailerd.cli.failure import say_failed
+from mailerd.cli.failure import say_failed, say_misused
 from mailerd.cli.lazy_group import LazyGroup
 from mailerd.errors import ConfigurationError, MailerdError
 
@@ -47,13 +48,26 @@ def everything(
         os.environ[CONFIG] = str(config)  # where each command's own --config looks when it is not given
 
 
+def _run() -> None:
+    if texts.language() == "en":
+        app()
+    try:
+        sys.exit(app(standalone_mode=False))
+    except TyperException as error:
+        say_misused(error)
+        sys.exit(error.exit_code)
+    except typer.Abort:
+        print(texts.tr("Aborted."), file=sys.stderr)
+        sys.exit(1)
+
+
 def main() -> None:
     """Run a command; an error that has a name is printed in its own words, without a stack."""
     stdio.open_closed()
     texts.speak(texts.from_environment(os.environ))
     try:
         with stdio.guarded():
-            app()
+            _run()
     except BrokenPipeError:
         sys.exit(1)
     except ConfigurationError as error:

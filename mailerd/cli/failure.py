@@ -3,6 +3,8 @@
 import sys
 from typing import TYPE_CHECKING
 
+from typer.exceptions import TyperException
+
 from mailerd.texts import tr
 
 if TYPE_CHECKING:  # a command that needs no configuration does not import it
@@ -22,3 +24,15 @@ def say_failed(error: Exception) -> None:
     for file in _taken:
         if file.path is None or str(file.path) not in str(error):
             print(f"mailerd: {tr(str(file))}", file=sys.stderr)
+
+
+def say_misused(error: TyperException) -> None:
+    """Print in Chinese how a command was typed wrongly; typer itself says it in English alone."""
+    said, context = error.format_message(), getattr(error, "ctx", None)
+    if context and said.startswith(context.get_usage()):  # no arguments at all: the help page
+        print(said, file=sys.stderr)
+        return
+    if context:
+        command, option = context.command_path, context.help_option_names[0]
+        print(context.get_usage(), tr(f"Try `{command} {option}` for help."), sep="\n", end="\n\n", file=sys.stderr)
+    print(f"mailerd: {tr(said)}", file=sys.stderr)

@@ -65,3 +65,28 @@ SAID = {
 @pytest.mark.parametrize("english", SAID)
 def test_figures_and_pauses_are_said_in_chinese(english: str) -> None:
     assert texts.in_chinese(english) == SAID[english]
+
+
+@pytest.mark.parametrize(
+    "words,said",
+    [
+        ("send", "mailerd: 缺少参数 'file'。"),
+        ("nosuch", "mailerd: 没有命令 'nosuch'。"),
+        ("send --foo", "mailerd: 没有选项 --foo"),
+        ("send --lis x", "相近的选项：--list, --url"),
+        ("jobs list --limit", "选项 '--limit' 需要一个值。"),
+        ("jobs list --limit x", "'--limit' 的值无效：应为整数"),
+        ("suppress list --limit 0", "'--limit' 的值无效：不能小于 1"),
+        ("suppress list --reason x", "'--reason' 的值无效：'x' 不在可选值之中：'unsubscribed'"),
+        ("keys create a b c", "多余的参数：b c"),
+        ("templates check --folder /nope", "'--folder' 的值无效：文件夹 '/nope' 不存在。"),
+        ("senders", " senders [选项] 命令 [参数]..."),
+    ],
+)
+def test_a_command_typed_wrongly_is_answered_in_chinese(words: str, said: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mailerd", *words.split()], check=False, capture_output=True, text=True,
+        env={**os.environ, "MAILERD_LOG__LANGUAGE": "zh"},
+    )  # fmt: skip
+    assert said in done.stderr + done.stdout
+    assert (done.returncode, "Error" in done.stderr, done.stderr.count("用法：") <= 1) == (2, False, True)
