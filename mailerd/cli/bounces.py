@@ -13,7 +13,7 @@ from mailerd.cli.common import ONE_LINE, ConfigOption, console, open_database, r
 from mailerd.cli.find_job import PATIENCE
 from mailerd.cli.top_view import table
 from mailerd.store.inbox.read_notices import BOUNCE_KINDS, DomainBounces, Notice, NoticeReader
-from mailerd.texts import tr
+from mailerd.texts import label, tr
 
 
 def bounces(
@@ -59,7 +59,8 @@ async def _read(
 def _table(found: Sequence[Notice]) -> object:
     rows = [
         [
-            str(it.id), f"{it.at:%Y-%m-%d %H:%M}Z", it.kind if it.believed else tr(f"{it.kind} (not believed)"),
+            str(it.id), f"{it.at:%Y-%m-%d %H:%M}Z",
+            label(it.kind) if it.believed else tr(f"{label(it.kind)} (not believed)"),
             it.code or "", it.email or "", it.mailbox, str(it.recipient_id or ""), (it.detail or "").replace("\n", " "),
         ]
         for it in found

@@ -16,7 +16,7 @@ from mailerd.store import describe
 from mailerd.store.inbox.read_notices import BOUNCE_KINDS
 from mailerd.store.job_actions import ActionResult, JobActions
 from mailerd.store.jobs import Job
-from mailerd.texts import tr
+from mailerd.texts import heading, label, tr
 
 
 def cancel(job: JobArgument, *, config: ConfigOption = None) -> None:
@@ -62,7 +62,7 @@ def priority(
 def _say(config: Path | None, job: str, change: JobChange, **options: Any) -> None:
     done, now = run_async(_ask(settings(config), job, change, options))
     moved = f", {done.letters:,} letter{'s' if done.letters > 1 else ''}" if done.letters else ""
-    print(f"{change.value}: {'done' if done.changed else tr('nothing to change')}{moved}")
+    print(f"{label(change)}: {heading('done') if done.changed else tr('nothing to change')}{moved}")
     print("\n".join(describe.of_job(now)))
 
 

@@ -30,7 +30,7 @@ from mailerd.store.forecast_inputs import ForecastReader
 from mailerd.store.history import HistoryReader, RecipientHistory
 from mailerd.store.job_actions import JobActions
 from mailerd.store.jobs import Job, Jobs
-from mailerd.texts import tr
+from mailerd.texts import label, tr
 
 app = typer.Typer(no_args_is_help=True, help="Jobs: the list, one, or one while it is being sent.")
 for command in (job_actions.cancel, job_actions.pause, job_actions.resume, job_actions.retry, job_actions.priority):
@@ -79,7 +79,7 @@ def jobs_table(jobs: list[Job]) -> Table:
     for job in jobs:
         sent, failed = (f"{job.counts.get(state, 0):,}" for state in (State.SENT, State.FAILED))
         accepted = f"{job.created_at:%m-%d %H:%M}Z"
-        rows.append([job.id, job.status.value, f"{sent}/{job.total:,}", failed, accepted, job.sender_email])
+        rows.append([job.id, label(job.status.value), f"{sent}/{job.total:,}", failed, accepted, job.sender_email])
     return table(["job", "status", "sent", "failed", "accepted", "sender"], rows, soft=frozenset({5}))
 
 

@@ -16,7 +16,7 @@ from mailerd.mail.addresses import Addresses
 from mailerd.store.recipients import PersonsLetter, Recipients
 from mailerd.store.secrets import Secrets
 from mailerd.store.suppressions import Suppression, Suppressions
-from mailerd.texts import tr
+from mailerd.texts import label, tr
 
 
 def recipients(
@@ -63,12 +63,12 @@ def _table(letters: Sequence[PersonsLetter]) -> object:
     rows = [
         [
             str(it.id),
-            it.status.value,
+            label(it.status.value),
             f"{it.sent_at or it.updated_at:%Y-%m-%d %H:%M}Z",
             it.email,
             it.sender_email,
             it.job_id,
-            (it.error or (it.proof.value if it.proof else "")).replace("\n", " "),
+            (it.error or (label(it.proof.value) if it.proof else "")).replace("\n", " "),
         ]
         for it in letters
     ]

@@ -26,7 +26,7 @@ from mailerd.store.action_log import CommandLog
 from mailerd.store.mailing_lists import check_list
 from mailerd.store.secrets import Secrets
 from mailerd.store.suppressions import MAX_PAGE, NewSuppression, Suppression, Suppressions
-from mailerd.texts import heading, tr
+from mailerd.texts import heading, label, tr
 
 _ROWS_AT_ONCE: Final = 5_000
 """Rows of a file that are stored in one transaction."""
@@ -134,7 +134,7 @@ def list_suppressions(
     table = Table(*map(heading, ("address", "list", "reason", "by", "since", "note")), box=None)
     for it in found:
         table.add_row(
-            it.address or it.digest.hex(), _named(it), it.reason.value, it.source.value, _at(it), it.detail or ""
+            it.address or it.digest.hex(), _named(it), label(it.reason), label(it.source), _at(it), it.detail or ""
         )
     console(ONE_LINE).print(table)
 
@@ -297,8 +297,8 @@ def suppression_line(address: str, it: Suppression) -> str:
     """What keeps letters from an address, as a sentence."""
     how = f", {it.detail}" if it.detail else ""
     if it.list_id == EVERYTHING:
-        return tr(f"{address} gets no letters at all: {it.reason.value}, by {it.source.value}, {_at(it)}{how}")
-    return tr(f"{address} gets no letters of {_named(it)}: {it.reason.value}, by {it.source.value}, {_at(it)}{how}")
+        return tr(f"{address} gets no letters at all: {label(it.reason)}, by {label(it.source)}, {_at(it)}{how}")
+    return tr(f"{address} gets no letters of {_named(it)}: {label(it.reason)}, by {label(it.source)}, {_at(it)}{how}")
 
 
 def _named(it: Suppression) -> str:

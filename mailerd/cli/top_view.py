@@ -27,7 +27,7 @@ from mailerd.store.jobs import Job, JobFilter, Jobs
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.stats import StatsReader
 from mailerd.store.tallies import Tallies, Tally
-from mailerd.texts import heading, tr
+from mailerd.texts import heading, label, tr
 
 JOBS: Final = 40
 """Jobs of one look: the newest of those that are not ended, and as many of those that are."""
@@ -332,7 +332,7 @@ def _jobs(jobs: Sequence[Job], forecasts: Mapping[str, Forecast], *, bars: int) 
         figures: list[str | Text] = [f"{sent:,}/{job.total:,}", Text(f"{failed:,}", "red" if failed else "dim")]
         done = forecasts[job.id].done_at if job.id in forecasts else None
         end = [_clock(done, datetime.now(UTC)) if done else "-"] if bars else []
-        rows.append([job.id, job.status.value, *share, *figures, *end, job.sender_email])
+        rows.append([job.id, label(job.status.value), *share, *figures, *end, job.sender_email])
     wide = ["done about"] if bars else []
     headings = ["job", "status", *([""] if bars else []), "sent", "failed", *wide, "sender"]
     return table(headings, rows, soft=frozenset({len(headings) - 1}))

@@ -35,7 +35,7 @@ from mailerd.ops.webhook_request import post_test
 from mailerd.store.db.database import Database
 from mailerd.store.webhook_deliveries import MAX_PAGE, WebhookDeliveries, WebhookDelivery
 from mailerd.store.webhooks import NewEndpoint, WebhookEndpoint, Webhooks, check_name
-from mailerd.texts import heading, tr
+from mailerd.texts import heading, label, tr
 
 _SINCE_FORMATS: Final = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d %H:%M:%S"]
 
@@ -86,7 +86,7 @@ def list_webhooks(*, as_json: JsonOption = False, wide: WideOption = False, conf
     if narrow(wide=wide):
         console().print(table(headings, [_row(it) for it in found], soft=frozenset({3, 4, 5})))
         return
-    wide_table = Table("id", *headings, box=None)
+    wide_table = Table("id", *map(heading, headings), box=None)
     for it in found:
         wide_table.add_row(it.id, *_row(it))
     console(ONE_LINE).print(wide_table)
@@ -117,7 +117,9 @@ def show(
     for each in deliveries:
         said = each.error or (str(each.http) if each.http else "")
         took = tr(f" in {each.took_ms} ms") if each.took_ms is not None and not each.error else ""
-        shown.add_row(each.event, each.type, each.status, str(each.attempts), _at(each.tried_at), f"{said}{took}")
+        shown.add_row(
+            each.event, each.type, label(each.status), str(each.attempts), _at(each.tried_at), f"{said}{took}"
+        )
     console(ONE_LINE).print(shown)
 
 
@@ -251,15 +253,15 @@ def _standing(it: WebhookEndpoint) -> str:
     failing = (
         tr(f"; it has failed {it.failures} times in a row since {_at(it.failing_since)}") if it.failing_since else ""
     )
-    cause = f" ({it.pause_cause.value})" if it.pause_cause else ""
-    return f"{it.state.value}{cause}{failing}"
+    cause = f" ({label(it.pause_cause)})" if it.pause_cause else ""
+    return f"{label(it.state)}{cause}{failing}"
 
 
 def _row(it: WebhookEndpoint) -> tuple[str, ...]:
     types = heading("all") if it.types is None else ", ".join(it.types)
     senders = heading("any") if it.senders is None else ", ".join(sorted(it.senders))
     failing = it.state is EndpointState.ON and it.failing_since
-    state = "failing" if failing else it.state.value
+    state = label("failing" if failing else it.state)
     return it.name, state, _at(it.failing_since or it.created_at), types, senders, shown_url(it.url)
 
 

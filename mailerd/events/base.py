@@ -9,6 +9,7 @@ from functools import cached_property, wraps
 from typing import Concatenate, Final, Literal, ParamSpec, Protocol, TypeVar
 
 from mailerd.core.durations import in_words
+from mailerd.core.labels import in_chinese
 from mailerd.core.plural import counted
 
 Level = Literal["debug", "info", "success", "warning", "error", "critical"]
@@ -17,6 +18,7 @@ NAMESPACE: Final = uuid.UUID("5b7e6a52-3c0d-4f0e-9d4f-6d61696c6572")
 RESERVED: Final = frozenset({"at", "level", "event", "message", "stack"})
 """What a line in JSON says of every event, and MAILERD_EVENT in the journal: a field of that name would take its place."""
 _SPAN: Final = re.compile(r"\{(\w+):span\}")
+_LABEL: Final = re.compile(r"\{(\w+):label\}")
 _COUNT: Final = re.compile(r"\{(\w+):n (\w+)\}")
 P = ParamSpec("P")
 S = TypeVar("S", bound="EventEmitter")
@@ -37,7 +39,8 @@ class Event:
     def words(self, fields: Mapping[str, object], *, chinese: bool = False) -> str:
         """What is said, with the fields filled in.
 
-        `{seconds:span}` shows a number of seconds as a duration, `{letters:n letter}` a number with its noun.
+        `{seconds:span}` shows a number of seconds as a duration, `{letters:n letter}` a number with its noun, and
+        `{reason:label}`, in Chinese alone, what a code such as `hard_bounce` is called.
         """
 
         def span(found: re.Match[str]) -> str:
@@ -51,6 +54,8 @@ class Event:
             template = _SPAN.sub(span, template)
         if ":n " in template:
             template = _COUNT.sub(count, template)
+        if ":label}" in template:
+            template = _LABEL.sub(lambda found: in_chinese(str(fields[found[1]])), template)
         return template.format_map(fields)
 
     @property

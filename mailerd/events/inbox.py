@@ -30,14 +30,14 @@ class InboxEvents(EventEmitter):
     @event(
         "info",
         en="job {job}: letter to {to} (recipient {recipient}) bounced: {kind} {code} {reason}",
-        zh="任务 {job}：发给 {to} 的邮件（收件人 {recipient}）被退回：{kind} {code} {reason}",
+        zh="任务 {job}：发给 {to} 的邮件（收件人 {recipient}）被退回：{kind:label} {code} {reason}",
     )
     def letter_bounced(self, *, job: str, recipient: int, to: str, kind: str, code: str, reason: str) -> None: ...
 
     @event(
         "info",
         en="job {job}: letter to {to} (recipient {recipient}) was answered: {fate}, by {by}",
-        zh="任务 {job}：发给 {to} 的邮件（收件人 {recipient}）得到回应：{fate}，来自 {by}",
+        zh="任务 {job}：发给 {to} 的邮件（收件人 {recipient}）得到回应：{fate:label}，来自 {by}",
     )
     def letter_answered(self, *, job: str, recipient: int, to: str, fate: str, by: str) -> None: ...
 
@@ -52,7 +52,7 @@ class InboxEvents(EventEmitter):
     @event(
         "warning",
         en="{sender} rests for {seconds:span}, by what its inbox says ({pause}): {reason}",
-        zh="{sender} 根据收件箱内容暂停 {seconds:span}（{pause}）：{reason}",
+        zh="{sender} 根据收件箱内容暂停 {seconds:span}（{pause:label}）：{reason}",
     )
     def sender_rests(self, *, sender: str, pause: str, reason: str, seconds: float) -> None: ...
 
@@ -60,7 +60,7 @@ class InboxEvents(EventEmitter):
         "warning",
         en="message {gmail_id} in the inbox of {sender} claims to be a {kind} notice about the letter to {to}, and its proof is "
         "missing: nothing was changed",
-        zh="{sender} 收件箱中的邮件 {gmail_id} 自称是关于发给 {to} 的邮件的 {kind} 通知，但缺少证明：未作任何改动",
+        zh="{sender} 收件箱中的邮件 {gmail_id} 自称是关于发给 {to} 的邮件的 {kind:label} 通知，但缺少证明：未作任何改动",
     )
     def notice_not_believed(self, *, sender: str, gmail_id: str, kind: str, to: str) -> None: ...
 

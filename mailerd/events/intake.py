@@ -91,7 +91,7 @@ class IntakeEvents(EventEmitter):
     @event(
         "info",
         en="{actor} asked to {action} job {job}: {letters:n letter} changed, the job is {status}",
-        zh="{actor} 请求对任务 {job} 执行 {action}：变更 {letters} 封邮件，任务状态 {status}",
+        zh="{actor} 请求对任务 {job} 执行 {action:label}：变更 {letters} 封邮件，任务状态 {status:label}",
     )
     def job_asked(self, *, job: str, action: str, actor: str, letters: int, status: str) -> None: ...
 

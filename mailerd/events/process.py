@@ -88,7 +88,7 @@ class ProcessEvents(EventEmitter):
     @event(
         "info",
         en="{actor} asked to {action} job {job}: {letters:n letter} changed",
-        zh="{actor} 要求对任务 {job} 执行 {action}：{letters} 封邮件发生变化",
+        zh="{actor} 要求对任务 {job} 执行 {action:label}：{letters} 封邮件发生变化",
     )
     def job_action_by_command(self, *, job: str, action: str, actor: str, letters: int) -> None: ...
 

@@ -12,21 +12,21 @@ class SuppressionEvents(EventEmitter):
     @event(
         "info",
         en="suppression added: {address} gets no letters of {mailing_list} ({reason}, by {source})",
-        zh="已加入禁发名单：{address} 不再收到 {mailing_list} 的邮件（{reason}，来源 {source}）",
+        zh="已加入禁发名单：{address} 不再收到 {mailing_list} 的邮件（{reason:label}，来源 {source:label}）",
     )
     def suppression_added(self, *, address: str, mailing_list: str, reason: str, source: str) -> None: ...
 
     @event(
         "info",
         en="{added:n suppression} added: these addresses get no letters of {mailing_list} ({reason}, by {source})",
-        zh="已将 {added} 个邮箱加入禁发名单：不再收到 {mailing_list} 的邮件（{reason}，来源 {source}）",
+        zh="已将 {added} 个邮箱加入禁发名单：不再收到 {mailing_list} 的邮件（{reason:label}，来源 {source:label}）",
     )
     def suppressions_added(self, *, added: int, mailing_list: str, reason: str, source: str) -> None: ...
 
     @event(
         "info",
         en="suppression removed: {address} gets letters of {mailing_list} again (by {source})",
-        zh="已移出禁发名单：{address} 恢复接收 {mailing_list} 的邮件（来源 {source}）",
+        zh="已移出禁发名单：{address} 恢复接收 {mailing_list} 的邮件（来源 {source:label}）",
     )
     def suppression_removed(self, *, address: str, mailing_list: str, source: str) -> None: ...
 

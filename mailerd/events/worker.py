@@ -149,7 +149,7 @@ class RunnerEvents(EventEmitter):
         "error",
         by="cause",
         en="sender {sender} is paused for {seconds:span} ({cause}): {reason}",
-        zh="发件人 {sender} 暂停 {seconds:span}（{cause}）：{reason}",
+        zh="发件人 {sender} 暂停 {seconds:span}（{cause:label}）：{reason}",
     )
     def sender_paused(self, *, sender: str, seconds: float, cause: str, reason: str) -> None: ...
 
@@ -157,7 +157,7 @@ class RunnerEvents(EventEmitter):
         "critical",
         en="the Cloud project's quota is used up: {sender} and every other sender of the project are paused for "
         "{seconds:span} ({cause}): {reason}. Please look into its quotas in the Cloud console, or run `mailerd senders resume` to try sooner",
-        zh="云项目配额已用尽：{sender} 及该项目的所有其他发件人暂停 {seconds:span}（{cause}）：{reason}。"
+        zh="云项目配额已用尽：{sender} 及该项目的所有其他发件人暂停 {seconds:span}（{cause:label}）：{reason}。"
         "请在云控制台查看配额；`mailerd senders resume` 可提前重试",
     )
     def project_paused(self, *, sender: str, seconds: float, cause: str, reason: str) -> None: ...
@@ -165,7 +165,7 @@ class RunnerEvents(EventEmitter):
     @event(
         "info",
         en="sender {sender} sends again, {seconds:span} after it was paused ({cause})",
-        zh="发件人 {sender} 恢复发送，共暂停 {seconds:span}（{cause}）",
+        zh="发件人 {sender} 恢复发送，共暂停 {seconds:span}（{cause:label}）",
     )
     def sender_resumed(self, *, sender: str, seconds: float, cause: str) -> None: ...
 

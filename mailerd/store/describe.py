@@ -15,7 +15,7 @@ from mailerd.store.history import FIRST, Attempt, DaemonInfo, RecipientHistory
 from mailerd.store.job_actions import RecordedAction
 from mailerd.store.jobs import Job
 from mailerd.store.queue.manual_resolution import SETTLED
-from mailerd.texts import tr
+from mailerd.texts import label, tr
 
 SILENT: Final = 30
 """Seconds without a beat after which a daemon counts as silent; it beats every 10 s."""
@@ -45,7 +45,7 @@ _SPEAKS: Final = {
 
 def by_proof(counts: Mapping[Proof | None, int]) -> str:
     """How many letters are sent by each proof."""
-    return ", ".join(f"{number:,} {proof.value if proof else tr('without proof')}" for proof, number in counts.items())
+    return ", ".join(f"{number:,} {label(proof) if proof else tr('without proof')}" for proof, number in counts.items())
 
 
 def moment(at: datetime) -> str:

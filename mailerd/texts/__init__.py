@@ -6,6 +6,7 @@ from functools import cache, lru_cache
 from importlib import import_module
 from typing import Final
 
+from mailerd.core import labels
 from mailerd.core.texts import Catalogue, Language
 from mailerd.texts.headings import HEADINGS
 
@@ -60,6 +61,11 @@ def in_chinese(english: str) -> str:
 def heading(english: str) -> str:
     """A heading of a table, or a label, in the language of this context; one that names a field stays as it is."""
     return HEADINGS.get(english, english) if _LANGUAGE.get() == "zh" else english
+
+
+def label(code: str) -> str:
+    """A code of the API, such as `hard_bounce`, as commands show it: in Chinese by its name, in English as it is."""
+    return labels.in_chinese(code) if _LANGUAGE.get() == "zh" else code
 
 
 def from_environment(environment: Mapping[str, str]) -> Language:

@@ -55,7 +55,7 @@ TEXTS: Final = {
     "that its socket is {where} and this user may open it (unix_socket in database.url)": "其套接字为 {where} 且此用户可以打开（unix_socket，见 database.url）",
     "the database {where} is away: {why}; check that the server runs, {way}": "数据库 {where} 不可用：{why:text}；请检查服务器是否在运行、{way:text}",
     "Print every key with its default instead.": "改为输出所有的键及其默认值。",
-    "the configuration can be used ({file})": "配置可用（{file}）",
+    "the configuration can be used ({file})": "配置可用（{file:text}）",
     "Google took it as message {message}": "Google 已接收，邮件编号 {message}",
     "it failed: {error}": "失败：{error:text}",
     "it did not work and was put off: {error}": "未成功，已推迟：{error:text}",

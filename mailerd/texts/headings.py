@@ -11,6 +11,8 @@ HEADINGS: Final = {
     "lapsed": "租约到期",
     "undone": "撤回",
     "retried": "重试",
+    "done": "完成",
+    "types": "类型",
     "any": "任意",
     "all": "全部",
     "number": "编号",

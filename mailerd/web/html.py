@@ -9,12 +9,12 @@ from typing import Any, Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from mailerd.core.labels import LABELS
 from mailerd.core.rate_limit import FOREVER
 from mailerd.core.states import JobStatus, State
 from mailerd.core.texts import Language
 from mailerd.texts import in_chinese
 from mailerd.web.charts import chart_svg, progress_svg
-from mailerd.web.labels import LABELS
 from mailerd.web.words import translate
 
 _CHINESE_UNITS: Final = (("天", 86_400), ("小时", 3600), ("分钟", 60), ("秒", 1))

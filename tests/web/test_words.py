@@ -6,6 +6,7 @@ import string
 from pathlib import Path
 
 from mailerd.core.fates import Fate
+from mailerd.core.labels import LABELS
 from mailerd.core.notices import Kind
 from mailerd.core.pauses import CAUSES
 from mailerd.core.states import JobChange, JobStatus, Proof, State
@@ -13,7 +14,6 @@ from mailerd.core.stats import WEBHOOK_STANDINGS
 from mailerd.core.suppression import Channel, Reason
 from mailerd.core.webhook_retries import DeliveryStatus
 from mailerd.store.senders import LIMITS
-from mailerd.web.labels import LABELS
 from mailerd.web.words import CHINESE
 
 FOLDER = Path(__file__).parents[2] / "mailerd" / "web"

@@ -1,4 +1,7 @@
-"""What the console calls statuses, actions, causes and limits, in English and Chinese."""
+"""What people read in place of the codes of statuses, actions, causes and limits, in English and Chinese.
+
+The console shows these; commands and the log show the code itself in English, which is also what the API has.
+"""
 
 from collections.abc import Mapping
 from typing import Final
@@ -80,3 +83,8 @@ LABELS: Final[Mapping[str, tuple[str, str]]] = {
     "warm_up_growth": ("more each day", "每日递增"),
 }
 """What statuses, actions, causes and limits are called, by their names in tables and settings."""
+
+
+def in_chinese(code: str) -> str:
+    """What a code is called in Chinese; one without a name stays as it is."""
+    return LABELS[code][1] if code in LABELS else code
