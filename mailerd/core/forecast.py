@@ -273,8 +273,8 @@ def summary(forecast: Forecast, *, now: datetime) -> str:
     begin = "" if head.begins - now <= _AT_ONCE else f"from {_when(head.begins, now)}"
     parts = [begin] if begin else []
     if rest:
-        today = "today" if head.ends.date() == now.date() else f"until {_when(head.ends, now)}"
-        parts.append(f"{head.letters:,} {today}")
+        letters, ends = f"{head.letters:,}", _when(head.ends, now)
+        parts.append(f"{letters} today" if head.ends.date() == now.date() else f"{letters} until {ends}")
         parts.append(f"the rest from {_when(rest[0].begins, now)}")
     if forecast.done_at:
         parts.append(f"done about {_when(forecast.done_at, now)}")

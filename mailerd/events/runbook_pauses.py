@@ -129,3 +129,19 @@ PAUSE_RUNBOOKS: Final[Mapping[str, Runbook]] = {
     ),
 }
 """By the field `cause` of `sender_paused`."""
+
+FULL_DAY: Final = Runbook(
+    "The letters of this mailbox wait, with their attempts intact; they go as the letters of yesterday leave the count of "
+    "24 hours.",
+    "该邮箱的邮件等待，尝试次数不变；随着昨天的邮件退出 24 小时计数，邮件会继续发送。",
+    (
+        LikelyCause(
+            "its limit is lower than Google's: 2,000 letters for Workspace, 500 for gmail.com, those that its owner sends "
+            "included",
+            "其限额低于 Google 的上限：Workspace 2,000 封，gmail.com 500 封，含本人手工发送的邮件",
+            "mailerd senders set @MAILERD_SENDER@ --per-day 2000",
+        ),
+        LikelyCause("there is more to send than one mailbox may", "邮件多于单个邮箱的允许量", "mailerd senders list"),
+    ),
+)
+"""Where a limit of the operator's holds a mailbox: no pause, and no event."""

@@ -17,6 +17,8 @@ MAX_FAILURES: Final = 2_000
 """Failed letters of a job that are read to group them: each may have a reason of its own."""
 MAX_CAUSES: Final = 20
 """Causes that are shown."""
+MAX_PUT_OFF: Final = 200
+"""Attempts whose reasons are grouped."""
 MAX_UNDONE: Final = 1_000
 """Letters that wait again: how many are looked through."""
 READ_TIMEOUT: Final = 2.0
@@ -41,6 +43,14 @@ SELECT e.id, e.data, e.at FROM (
   SELECT id FROM events FORCE INDEX (cause) WHERE type = '{EventType.RECIPIENT_SENT_UNDONE}'
    ORDER BY id DESC LIMIT %s) u STRAIGHT_JOIN events e FORCE INDEX (PRIMARY) ON e.id = u.id
  WHERE e.id < %s {{senders}} ORDER BY e.id DESC LIMIT %s"""
+# The newest lines of the log that name a reason: read only where most letters are put off, so they are soon found.
+PUT_OFF: Final = """
+SELECT a.error, a.recipient_id FROM (
+  SELECT recipient_id, error FROM attempts FORCE INDEX (at)
+   WHERE at > UTC_TIMESTAMP(6) - INTERVAL 10 MINUTE AND event IN ('deferred', 'released') AND error IS NOT NULL
+   ORDER BY at DESC LIMIT %s) a
+  STRAIGHT_JOIN job_recipients r FORCE INDEX (PRIMARY) ON r.id = a.recipient_id
+  STRAIGHT_JOIN jobs j FORCE INDEX (PRIMARY) ON j.id = r.job_id {senders}"""
 _SUBJECT: Final = "SELECT subject, template_name, sender_name FROM jobs WHERE id = %s"
 _ADDRESS: Final = re.compile(r"[^\s<>\"']+@[^\s<>\"',;:]+")
 _IDENTIFIER: Final = re.compile(r"\b(?=\w*\d)\w{6,}\b|\b\d+\b")
@@ -131,6 +141,15 @@ class ConsoleQueries:
         """
         return group_failures(await self._rows((FAILURES, (job,)), what="group failures"))
 
+    async def put_off(self, senders: Collection[str] | None) -> FailureCause | None:
+        """Why letters of the last minutes wait again: the most frequent cause of the newest attempts.
+
+        Raises:
+            DatabaseError: it cannot be read.
+        """
+        rows = await self._rows(put_off_statement(senders), what="read why letters wait")
+        return next(iter(group_failures(rows)), None)
+
     async def letter(self, recipient: int) -> LetterRow | None:
         """Whose letter it is; None: there is none of this id.
 
@@ -217,6 +236,13 @@ def doubts_statement(limit: int, senders: Collection[str] | None) -> Statement:
     if senders is None:
         return DOUBTS.format(senders=""), (limit,)
     return DOUBTS.format(senders="AND j.from_address IN %s"), (tuple(senders) or ("",), limit)
+
+
+def put_off_statement(senders: Collection[str] | None) -> Statement:
+    """What `put_off` asks; a test has it explained."""
+    if senders is None:
+        return PUT_OFF.format(senders=""), (MAX_PUT_OFF,)
+    return PUT_OFF.format(senders="WHERE j.from_address IN %s"), (MAX_PUT_OFF, tuple(senders) or ("",))
 
 
 def _undone(id_: int, data: str, at: datetime) -> UndoneLetter:

@@ -17,6 +17,8 @@ from mailerd.store.jobs import Job
 from mailerd.store.queue.manual_resolution import SETTLED
 from mailerd.texts import label, tr
 
+_WHOLE: Final = 100
+"""Letters a minute from which on a fraction says nothing."""
 SILENT: Final = 30
 """Seconds without a beat after which a daemon counts as silent; it beats every 10 s."""
 
@@ -291,8 +293,9 @@ def _ahead(it: ForecastInputs) -> list[str]:
     lines = [tr(f"It waits: {cause}.")] if cause else []
     if not (it.letters or it.unresolved):
         return [*lines, tr("Next: the letters in flight are finished.")]
-    pace = forecast.per_minute if it.letters and forecast.windows else None
-    return [*lines, tr(f"Next: {describe(it, forecast)}{tr(f', at {pace:,.3g} letters a minute') if pace else ''}.")]
+    minute = forecast.per_minute if it.letters and forecast.windows else None
+    pace = f"{minute:,.0f}" if (minute or 0) >= _WHOLE else f"{minute:.3g}" if minute else ""
+    return [*lines, tr(f"Next: {describe(it, forecast)}{tr(f', at {pace} letters a minute') if pace else ''}.")]
 
 
 def stored_and_waits(daemons: Sequence[DaemonInfo]) -> list[str]:

@@ -34,9 +34,16 @@ SELECT job_id, status, COUNT(*), MIN(due_at), MAX(due_at), 0 FROM job_recipients
  UNION ALL
 SELECT job_id, status, COUNT(*), MIN(lease_until), NULL, SUM(lease_until IS NULL)
   FROM job_recipients FORCE INDEX (claim) WHERE job_id IN %s AND status = 'unsure' GROUP BY job_id, status"""
+# A letter that came back undone waits behind those that were not tried yet. Its reason holds the others too while
+# nothing of the sender goes: Google may be out of reach, and one letter is tried each minute.
 _ERROR: Final = """
-(SELECT job_id, error FROM job_recipients FORCE INDEX (claim)
-  WHERE job_id = %s AND status = 'waiting' ORDER BY due_at, id LIMIT 1)"""
+(SELECT %s, COALESCE(f.error, IF(l.updated_at > UTC_TIMESTAMP(6) - INTERVAL 3 MINUTE AND NOT EXISTS (
+         SELECT 1 FROM tallies FORCE INDEX (PRIMARY)
+          WHERE minute > UTC_TIMESTAMP() - INTERVAL 3 MINUTE AND sender_email = %s AND sent > 0), l.error, NULL))
+   FROM (SELECT error FROM job_recipients FORCE INDEX (claim)
+          WHERE job_id = %s AND status = 'waiting' ORDER BY due_at, id LIMIT 1) f,
+        (SELECT error, updated_at FROM job_recipients FORCE INDEX (claim)
+          WHERE job_id = %s AND status = 'waiting' ORDER BY due_at DESC, id DESC LIMIT 1) l)"""
 _SENDERS: Final = f"SELECT {COLUMNS}, next_claim_at FROM senders FORCE INDEX (PRIMARY) WHERE email IN %s"
 # As far back as the log of attempts is read for `mailerd top`; asked only where no limit tells the pace.
 # A longer silence between two letters is a time in which there was nothing to send: it says nothing of the pace.
@@ -187,10 +194,11 @@ async def _with_letters(cursor: Cursor, asked: Sequence[_Asked], letters: Sequen
     """`letters`: the rows of `_ROWS`."""
     rows = {(id_, status): rest for id_, status, *rest in letters}
     # A job that has not begun has no attempt behind it.
-    begun = [one.id for one in asked if one.status is not JobStatus.QUEUED and (one.id, State.WAITING.value) in rows]
+    begun = [one for one in asked if one.status is not JobStatus.QUEUED and (one.id, State.WAITING.value) in rows]
     errors: dict[str, str | None] = {}
     if begun:
-        await cursor.execute(_all(_ERROR, len(begun)), begun)
+        values = [value for it in begun for value in (it.id, it.sender, it.id, it.id)]
+        await cursor.execute(_all(_ERROR, len(begun)), values)
         errors = dict(await cursor.fetchall())
     return [
         _counted(

@@ -1,7 +1,7 @@
 """Reads the history of a job or a recipient, rows and attempts as they are; for `mailerd explain` and `jobs`."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from mailerd.core.fates import Fate
@@ -44,7 +44,8 @@ SELECT a.at, r.to_email, r.id, a.error, a.event, r.job_id FROM attempts a JOIN j
  WHERE a.at > UTC_TIMESTAMP(6) - INTERVAL 1 DAY AND a.error IS NOT NULL ORDER BY a.at DESC LIMIT %s"""
 _DAEMONS: Final = """
 SELECT id, host, pid, version, TIMESTAMPDIFF(SECOND, heartbeat_at, UTC_TIMESTAMP()) FROM daemons
- WHERE stopped_at IS NULL AND heartbeat_at > UTC_TIMESTAMP() - INTERVAL 2 MINUTE ORDER BY heartbeat_at DESC LIMIT %s"""
+ WHERE stopped_at IS NULL AND heartbeat_at > UTC_TIMESTAMP() - INTERVAL %s SECOND ORDER BY heartbeat_at DESC LIMIT %s"""
+_HEARD: Final = timedelta(minutes=2)
 _LAST_BEAT: Final = """
 SELECT TIMESTAMPDIFF(SECOND, MAX(heartbeat_at), UTC_TIMESTAMP()) FROM daemons"""
 
@@ -206,11 +207,11 @@ class HistoryReader:
 
         return await self.database.read(work, what="read the last beat", bound=self.timeout)
 
-    async def daemons(self) -> list[DaemonInfo]:
-        """The daemons with a recent heartbeat."""
+    async def daemons(self, *, within: timedelta = _HEARD) -> list[DaemonInfo]:
+        """The daemons that were heard of within that time and have not stopped in order."""
 
         async def work(cursor: Cursor) -> list[DaemonInfo]:
-            await cursor.execute(_DAEMONS, (_SHOWN,))
+            await cursor.execute(_DAEMONS, (within.total_seconds(), _SHOWN))
             return [DaemonInfo(*row) for row in await cursor.fetchall()]
 
         return await self.database.read(work, what="read the daemons", bound=self.timeout)

@@ -45,6 +45,8 @@ TEXTS: Final = {
     "not before {until}": "在{until:text}之前不会发送",
     "from {begins}": "从 {begins:time} 开始",
     "until {ends}": "至 {ends:time}",
+    "{letters} today": "今天 {letters:number} 封",
+    "{letters} until {ends}": "至 {ends:time} 为止 {letters:number} 封",
     "the rest from {begins}": "其余从 {begins:time} 开始",
     "done about {done_at}": "预计 {done_at:time} 完成",
     "not done by {ends}": "到 {ends:time} 仍未完成",

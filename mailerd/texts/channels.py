@@ -130,6 +130,7 @@ TEXTS: Final = {
     "{which} is removed.": "{which} 已移除。",
     "; it has failed {failures} times in a row since {failing_since}": "；自 {failing_since} 起连续失败 {failures} 次",
     "group failures": "归并失败",
+    "read why letters wait": "读取邮件等待的原因",
     "read a letter": "读取邮件",
     "list doubts": "列出结果未定的邮件",
     "list what was undone": "列出撤回的发送",

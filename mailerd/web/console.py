@@ -1,6 +1,6 @@
 """The console: every route, and what stands around each page: hosts, forgery, sessions, errors and headers."""
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from importlib.resources import files
 from typing import Final, Literal, NamedTuple
 
@@ -28,12 +28,14 @@ from mailerd.web import (
 from mailerd.web.forms import BadFormError, read_form
 from mailerd.web.live import PAGE_SHARED, LiveUpdates
 from mailerd.web.services import ConsoleRequest, MissingError, NotAllowedError, Services, TooManyError
+from mailerd.web.troubles import Trouble, database_trouble
 from mailerd.web.words import translate
 
 Page = Callable[[ConsoleRequest], Awaitable[web.StreamResponse]]
 _LANGUAGE_COOKIE: Final = "mailerd-lang"
 _YEAR: Final = 365 * 86_400
 _NOT_SHARED: Final = ("/html", ".csv")
+_UNAVAILABLE: Final = 503
 _STATIC_AGE: Final = "max-age=86400"
 _TYPES: Final = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 _STATIC: Final = {
@@ -116,7 +118,10 @@ class Console:
                 return self._refused(
                     request, 403, "forged origin", "This request did not come from a page of the console."
                 )
-            response = await handler(request)
+            try:
+                response = await handler(request)
+            except DatabaseError as error:
+                response = self._failed(request, _language(request), error)
             if not response.prepared:
                 for name, value in guards.HEADERS.items():
                     response.headers.setdefault(name, value)
@@ -145,7 +150,7 @@ class Console:
                     self._services.intake.count_request(key)
                 response = await self._answer(page, ConsoleRequest(request, self._services, key, language))
             except MailerdError as error:
-                return self._error(request, language, _status(error), str(error))
+                return self._failed(request, language, error)
             if "lang" in request.query and not response.prepared:
                 response.set_cookie(_LANGUAGE_COOKIE, language, max_age=_YEAR, httponly=True, samesite="Lax")
             return response
@@ -175,9 +180,19 @@ class Console:
             return web.Response(status=401, headers={"HX-Redirect": "/login"})
         return web.Response(status=303, headers={"Location": "/login"})
 
-    def _error(self, request: web.Request, language: Language, status: int, text: str) -> web.Response:
+    def _failed(self, request: web.Request, language: Language, error: MailerdError) -> web.Response:
+        """Why there is no page. While the database is away, no session can be looked up: the page has no secrets."""
+        status = _status(error)
+        if status != _UNAVAILABLE:
+            return self._error(request, language, status, str(error))
+        trouble = database_trouble(language, self._services.outage())
+        return self._error(request, language, status, trouble.text, [trouble])
+
+    def _error(
+        self, request: web.Request, language: Language, status: int, text: str, troubles: Sequence[Trouble] = ()
+    ) -> web.Response:
         html = self._services.pages.render("error.html", language,
-            {"status": status, "text": text, "path": request.path},
+            {"status": status, "text": text, "path": request.path, "troubles": troubles},
         )  # fmt: skip
         return web.Response(text=html, status=status, content_type="text/html")
 
@@ -206,6 +221,8 @@ class Console:
             session = await services.sessions.create(key, ip=address[:45])
         except BadFormError as error:
             return self._login_page(request, status=error.status, error=str(error))
+        except DatabaseError:
+            raise
         except MailerdError as error:
             return self._login_page(request, status=401, error=str(error))
         services.events.console_signed_in(key=key.name, address=address, way="key")
@@ -242,7 +259,7 @@ def _status(error: MailerdError) -> int:
         case TooManyError():
             return 429
         case DatabaseError():
-            return 503 if isinstance(error, DatabaseAwayError) or error.retry else 500
+            return _UNAVAILABLE if isinstance(error, DatabaseAwayError) or error.retry else 500
         case _:
             return 409
 

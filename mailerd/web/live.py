@@ -15,6 +15,8 @@ TICK_INTERVAL: Final = 3.0
 """Seconds between two signals at least, however much happens."""
 QUIET_INTERVAL: Final = 10.0
 """Seconds between two signals where this daemon does nothing: another one may."""
+GONE_INTERVAL: Final = 0.5
+"""Seconds between two looks whether the browser has gone: who leaves a page holds its place no longer than that."""
 MAX_VIEWERS: Final = 100
 _LATER: Final = {"Retry-After": "30"}
 _QUIET: Final = frozenset({"request_answered", "probe_answered", "stranger_answered", "console_signed_in"})
@@ -62,6 +64,15 @@ class LiveUpdates:
             self.count += 1
             self._tick.notify_all()
 
+    async def _has_ticked(self, told: int) -> bool:
+        """Wait for the signal after this one; False: there was none yet, and the browser may have gone."""
+        try:
+            async with asyncio.timeout(GONE_INTERVAL), self._tick:
+                await self._tick.wait_for(lambda: self.count != told)
+        except TimeoutError:
+            return False
+        return True
+
     async def stream(self, it: ConsoleRequest) -> web.StreamResponse:
         """The signals as server-sent events, until the session ends or the browser goes."""
         if self._viewers >= MAX_VIEWERS:
@@ -79,9 +90,11 @@ class LiveUpdates:
         self._viewers += 1
         try:
             await response.write(b"retry: 5000\n\n")
+            told = self.count
             while not self._stopping and it.http.transport is not None and not it.http.transport.is_closing():
-                async with self._tick:
-                    await self._tick.wait()
+                if not await self._has_ticked(told):
+                    continue
+                told = self.count
                 if not await it.services.sessions.is_open(it.session):
                     break
                 async with asyncio.timeout(QUIET_INTERVAL):

@@ -54,10 +54,12 @@ async def one(it: ConsoleRequest) -> web.Response:
     span = it.http.query.get("span", "24h")
     drawn = await chart_of(it, span if span in SPANS else "24h", [email])
     state = summary.state
+    stats = it.services.stats()
+    pace = next((each for each in stats.senders if each.email == email), None) if stats else None
     book = PAUSE_RUNBOOKS.get(state.pause_cause or "", RUNBOOKS["sender_paused"]) if state.paused else None
     return it.page(
         "sender.html", active="senders", sender=summary, chart_drawn=drawn, kinds=SHOWN, spans=list(SPANS),
-        span_chosen=span, names=LIMITS, may_control=it.may(Permission.CONTROL), gauge=gauge_svg, book=book,
+        span_chosen=span, names=LIMITS, pace=pace, may_control=it.may(Permission.CONTROL), gauge=gauge_svg, book=book,
         mend=repair(state.pause_cause, state.paused_until, sender=email, now=state.now), live=False,
         domains=await bounces_by_domain(it, [email]), bounce_kinds=BOUNCE_KINDS, counted=MAX_COUNTED,
     )  # fmt: skip

@@ -10,18 +10,25 @@ from mailerd.core.forecast import compute_forecast, describe
 from mailerd.core.states import JobStatus, State
 from mailerd.core.stats import QueueStats, SenderStats
 from mailerd.errors import DatabaseError
+from mailerd.store.describe import SILENT
 from mailerd.store.history import DaemonInfo
 from mailerd.store.jobs import Job, JobFilter
-from mailerd.store.tallies import TallyPoint
-from mailerd.web.charts import SHOWN, Chart, bars_of
+from mailerd.store.tallies import Tally, TallyPoint
+from mailerd.web.charts import SHOWN, Chart, bars_of, gauge_svg
 from mailerd.web.services import ConsoleRequest
-from mailerd.web.troubles import find_troubles, worst
+from mailerd.web.troubles import PutOff, find_troubles, worst
 
 MAX_OPEN_JOBS: Final = 6
 """Open jobs of each status that are listed."""
 MAX_COUNTED: Final = 100_000
 """Letters that may be counted for the list."""
 _RECENT: Final = timedelta(minutes=10)
+_KNOWN: Final = timedelta(hours=1)
+"""For how long the page names a daemon that fell silent."""
+MIN_PUT_OFF: Final = 3
+"""So many letters of the last ten minutes, and more than came to an end, have to be put off before it is trouble."""
+PUT_OFF_SHARED: Final = 5.0
+"""Seconds for which the reason is shared."""
 SPANS: Final = {
     "1h": (timedelta(hours=1), timedelta(minutes=1), 60, 2),
     "24h": (timedelta(hours=24), timedelta(minutes=5), 288, 30),
@@ -38,21 +45,40 @@ async def show(it: ConsoleRequest) -> web.Response:
     stats, outage = services.stats(), services.outage()
     daemons: list[DaemonInfo] = []
     recent: list[TallyPoint] = []
+    put_off: PutOff | None = None
     jobs: list[tuple[Job, str]] = []
     chosen = it.http.query.get("span", "1h")
     drawn = await chart_of(it, chosen if chosen in SPANS else "1h")
     try:
-        daemons = await services.history.daemons()
+        daemons = await services.history.daemons(within=_KNOWN)
         recent = await services.tallies.minutes(_RECENT, senders=it.key.senders)
+        put_off = await _put_off(it, stats) if stats else None
         jobs = await services.shared.get(("open jobs", it.key.senders), OPEN_JOBS_SHARED, lambda: _open_jobs(it))
     except DatabaseError as error:
         outage = outage or str(error)
-    troubles = find_troubles(it.language, outage=outage, stats=_for_key(it, stats), daemons=daemons, recent=recent)
+    troubles = find_troubles(it.language, outage=outage, stats=_for_key(it, stats), daemons=daemons, recent=recent,
+                             put_off=put_off)  # fmt: skip
     return it.page(
         "status.html", active="status", troubles=troubles, light=worst(troubles), stats=stats, chart_drawn=drawn,
         kinds=SHOWN, spans=list(SPANS), span_chosen=chosen, daemons=daemons, jobs=jobs, senders=_senders(it, stats),
-        live=True,
+        alive=sum(one.silent <= SILENT for one in daemons), silent_after=SILENT, gauge=gauge_svg, live=True,
     )  # fmt: skip
+
+
+async def _put_off(it: ConsoleRequest, stats: QueueStats) -> PutOff | None:
+    """What holds the letters up of senders that are not paused; a pause says so itself."""
+    mine = [each.email for each in stats.senders if it.key.may_send(each.email)]
+    paused = {each.email for each in stats.paused}
+    senders = frozenset(each for each in mine if each not in paused) if paused else it.key.senders
+    points = await it.services.tallies.minutes(_RECENT, senders=senders)
+    tally = {kind: sum(point.counts.get(kind, 0) for point in points) for kind in Tally}
+    ended = tally[Tally.SENT] + tally[Tally.FAILED]
+    if tally[Tally.PUT_OFF] < MIN_PUT_OFF or tally[Tally.PUT_OFF] <= ended:
+        return None
+    cause = await it.services.shared.get(
+        ("put off", senders and frozenset(senders)), PUT_OFF_SHARED, lambda: it.services.queries.put_off(senders)
+    )
+    return PutOff(tally[Tally.PUT_OFF], tally[Tally.PUT_OFF] + ended, cause.text, cause.example) if cause else None
 
 
 async def chart_of(it: ConsoleRequest, span: str, senders: Sequence[str] | None = None) -> Chart:

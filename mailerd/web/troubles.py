@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Literal
 
-from mailerd.core.pauses import MANUAL, until
+from mailerd.core.pauses import MANUAL
 from mailerd.core.rate_limit import FOREVER
 from mailerd.core.states import State
 from mailerd.core.stats import QueueStats, SenderStats, WebhookStats
 from mailerd.core.texts import Language
 from mailerd.events.runbook import RUNBOOKS, Runbook
-from mailerd.events.runbook_pauses import PAUSE_RUNBOOKS
+from mailerd.events.runbook_pauses import FULL_DAY, PAUSE_RUNBOOKS
 from mailerd.events.runbook_webhooks import WEBHOOK_RUNBOOKS
 from mailerd.store.describe import SILENT
 from mailerd.store.history import DaemonInfo
@@ -25,6 +25,10 @@ LATE: Final = timedelta(seconds=60)
 """A letter that could have gone for so long is late."""
 DOUBTFUL: Final = timedelta(minutes=15)
 """A doubt that has stood for so long is shown as trouble; alerts.unsure has the same default."""
+LOST: Final = timedelta(minutes=10)
+"""For so long a daemon that fell silent is trouble; after that it is something to know."""
+UNREACHABLE: Final = ("Google cannot be reached", "no access token could be had")
+"""How the reasons of core/verdicts.py begin that mean the way to Google."""
 MIN_FAILED: Final = 5
 FAILED_SHARE: Final = 0.2
 """So many letters of the last ten minutes, and this share of them, may fail before it is trouble."""
@@ -40,6 +44,7 @@ class Trouble:
     link: str = ""
     sender: str = ""
     webhook: str = ""
+    letter: int | None = None
 
     def meaning(self, language: Language) -> str:
         """What it means, as the runbook has it."""
@@ -50,8 +55,22 @@ class Trouble:
     def causes(self, language: Language) -> list[tuple[str, str]]:
         """The likely causes, each with the command that shows or cures it."""
         found = self.runbook.causes if self.runbook else ()
-        names = {"@MAILERD_SENDER@": self.sender, "@MAILERD_WEBHOOK@": self.webhook}
+        names = {
+            "@MAILERD_SENDER@": self.sender, "@MAILERD_WEBHOOK@": self.webhook,
+            "@MAILERD_RECIPIENT@": str(self.letter or "ID"), "@MAILERD_JOB@": "ID",
+        }  # fmt: skip
         return [(it.zh if language == "zh" else it.en, _filled_in(it.command, names)) for it in found]
+
+
+@dataclass(frozen=True)
+class PutOff:
+    """Letters of the last ten minutes that were tried and wait again, where they are the most."""
+
+    letters: int
+    tried: int
+    reason: str
+    example: int | None
+    """One of the letters."""
 
 
 def _filled_in(command: str, names: Mapping[str, str]) -> str:
@@ -67,11 +86,11 @@ def find_troubles(
     stats: QueueStats | None,
     daemons: Sequence[DaemonInfo],
     recent: Sequence[TallyPoint],
+    put_off: PutOff | None = None,
 ) -> list[Trouble]:
     """Everything that is wrong, the worst first. `recent`: the letters of the last ten minutes."""
     if outage:
-        text = translate(language, "The database is {how}: nothing is accepted and nothing is sent.", how=outage)
-        return [Trouble("bad", text, RUNBOOKS["database_away"])]
+        return [database_trouble(language, outage)]
     found: list[Trouble] = []
     if stats is None:
         text = translate(language, "The tables cannot be read yet.")
@@ -79,12 +98,20 @@ def find_troubles(
     else:
         found += [_paused(language, sender) for sender in stats.paused]
         found += _late(language, stats)
+        found += [_full_day(language, sender) for sender in stats.senders if _is_full(sender)]
         found += [each for each in (_webhook(language, it) for it in stats.webhooks) if each]
-    if not any(one.silent <= SILENT for one in daemons):
-        text = translate(language, "No daemon was heard of for {seconds} s: nothing goes.", seconds=SILENT)
-        found.append(Trouble("bad", text, RUNBOOKS["loop_stalled"]))
+    found += _silent(language, daemons)
+    found += _held_up(language, put_off)
     found += _failing(language, recent)
     return sorted(found, key=lambda it: -_RANK[it.level])
+
+
+def database_trouble(language: Language, outage: str) -> Trouble:
+    """The database cannot be used; `outage`: how, as `Database.outage` says it, or empty: a question had no answer."""
+    text = translate(language, "The database is {how}: nothing is accepted and nothing is sent.",
+                     how=_said(language, outage))  # fmt: skip
+    silent = translate(language, "The database does not answer in time.")
+    return Trouble("bad", text if outage else silent, RUNBOOKS["database_away"])
 
 
 def worst(troubles: Sequence[Trouble]) -> Level:
@@ -103,7 +130,9 @@ def _paused(language: Language, sender: SenderStats) -> Trouble:
         text = translate(language, "{sender} cannot send until a person mends it: {reason}", sender=sender.email,
                          reason=_said(language, sender.pause_reason))  # fmt: skip
         return Trouble("bad", text, runbook, link, sender.email)
-    end = until(sender.paused_until or FOREVER, "{:%H:%M} UTC".format)
+    end = translate(language, "until it is resumed")
+    if sender.paused_until not in {None, FOREVER}:
+        end = translate(language, "until {at:%H:%M} UTC", at=sender.paused_until)
     text = translate(language, "{sender} is paused {until}: {reason}", sender=sender.email, until=end,
                      reason=_said(language, sender.pause_reason))  # fmt: skip
     return Trouble("warning", text, runbook, link, sender.email)
@@ -127,6 +156,45 @@ def _late(language: Language, stats: QueueStats) -> list[Trouble]:
         text = translate(language, "{n} letters are unsure.", n=unsure) if unsure > 1 else one
         found.append(Trouble("note", text, RUNBOOKS["letter_unsure"], "/doubts"))
     return found
+
+
+def _is_full(sender: SenderStats) -> bool:
+    return 0 < sender.per_day <= sender.used_day and sender.paused_until is None
+
+
+def _full_day(language: Language, it: SenderStats) -> Trouble:
+    """A mailbox whose own limit is used up: nothing is broken, and its letters wait."""
+    text = translate(language, "{sender} has used up its 24 hours, {used:,} of {limit:,} letters: its other ones wait.",
+                     sender=it.email, used=it.used_day, limit=it.per_day)  # fmt: skip
+    return Trouble("note", text, FULL_DAY, f"/senders/{it.email}", it.email)
+
+
+def _silent(language: Language, daemons: Sequence[DaemonInfo]) -> list[Trouble]:
+    """Daemons that have fallen silent and have not stopped in order."""
+    lost = [one for one in daemons if one.silent > SILENT]
+    if len(lost) == len(daemons):
+        text = translate(language, "No daemon was heard of for {seconds} s: nothing goes.", seconds=SILENT)
+        return [Trouble("bad", text, RUNBOOKS["loop_stalled"])]
+    return [
+        Trouble(
+            "warning" if one.silent < LOST.total_seconds() else "note",
+            translate(language, "The daemon {pid} on {host} fell silent {minutes:.0f} min ago; another one goes on.",
+                      pid=one.pid, host=one.host, minutes=one.silent / 60), RUNBOOKS["lease_lapsed"],
+        )
+        for one in lost
+    ]  # fmt: skip
+
+
+def _held_up(language: Language, it: PutOff | None) -> list[Trouble]:
+    """Letters that come back from Google undone, of senders that are not paused for it."""
+    if it is None:
+        return []
+    text = translate(language, "{letters:,} of the last {tried:,} tries were put off: {reason}", letters=it.letters,
+                     tried=it.tried, reason=_said(language, it.reason))  # fmt: skip
+    link = f"/letters/{it.example}" if it.example else "/jobs?status=sending"
+    if it.reason.startswith(UNREACHABLE):
+        return [Trouble("bad", text, RUNBOOKS["google_unreachable"], link, letter=it.example)]
+    return [Trouble("warning", text, RUNBOOKS["letter_deferred"], link, letter=it.example)]
 
 
 def _webhook(language: Language, it: WebhookStats) -> Trouble | None:

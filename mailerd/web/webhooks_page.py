@@ -3,7 +3,7 @@
 Everything is done by the store's functions, as the API does it, and with the same rights.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -25,11 +25,12 @@ from mailerd.store.webhooks import (
     NewEndpoint,
     UnknownWebhookError,
     WebhookEndpoint,
+    WebhookError,
     Webhooks,
     check_name,
     check_url,
 )
-from mailerd.web.forms import read_form
+from mailerd.web.forms import Form, read_form
 from mailerd.web.services import MAX_LISTED, ConsoleRequest, NotAllowedError
 
 TIMEOUT: Final = 2.0
@@ -66,18 +67,21 @@ async def show(it: ConsoleRequest) -> web.Response:
 async def add(it: ConsoleRequest) -> web.Response:
     """Make an endpoint; the page that follows shows its secret, once."""
     it.require(Permission.WEBHOOKS)
-    form = await read_form(it.http)
-    types = [EventType(str(each)) for each in form.all("type") if each in set(EventType)]
-    new = _new(it, {name: value.strip() for name, value in form.texts().items()}, types)
+    new = _described(it, await read_form(it.http))
     if isinstance(new, str):
         return it.back("/webhooks", new)
-    made, secret = await _webhooks(it).create(new)
+    try:
+        made, secret = await _webhooks(it).create(new)
+    except WebhookError as error:
+        return it.back("/webhooks", str(error))
     _tell(it, made, "made")
     return await _page(it, made, secret=secret)
 
 
-def _new(it: ConsoleRequest, form: Mapping[str, str], types: Collection[EventType]) -> NewEndpoint | str:
+def _described(it: ConsoleRequest, given: Form) -> NewEndpoint | str:
     """What a form describes; or what is wrong with it, in words."""
+    form = {name: value.strip() for name, value in given.texts().items()}
+    types = [EventType(each) for each in given.all("type") if each in set(EventType)]
     name, url = form.get("name", ""), form.get("url", "")
     http = OutboundHttp(it.services.settings.webhooks.network_rules)
     if why := check_name(name) or check_url(url):
@@ -139,13 +143,14 @@ async def _page(it: ConsoleRequest, found: WebhookEndpoint, *, secret: str = "")
     return it.page(
         "webhook.html", active="webhooks", one=found, counted=_counted(it).get(found.name), secret=secret, tab=status,
         deliveries=page[:MAX_LISTED], more=page[MAX_LISTED - 1].position if len(page) > MAX_LISTED else None,
-        tabs=list(DeliveryStatus), book=_book(found), live=not secret, here=f"/webhooks/{found.id}",
+        tabs=list(DeliveryStatus), types=list(EventType), only_if_asked=ONLY_IF_ASKED, book=_book(found),
+        live=not secret, here=f"/webhooks/{found.id}",
         an_hour_ago=it.services.clock.now() - timedelta(hours=1),
     )  # fmt: skip
 
 
 async def act(it: ConsoleRequest) -> web.Response:
-    """Test, pause, resume, replay, rotate or remove an endpoint."""
+    """Test, change, pause, resume, replay, rotate or remove an endpoint."""
     found = await _find(it)
     form = await read_form(it.http)
     here, webhooks = f"/webhooks/{found.id}", _webhooks(it)
@@ -156,6 +161,8 @@ async def act(it: ConsoleRequest) -> web.Response:
             return it.back(
                 here, await _replay(it, found, str(form.get("since", "")), only_failed=form.get("only") == "failed")
             )
+        case "change":
+            return it.back(here, await _change(it, found, form))
         case "pause":
             await webhooks.change(found.id, {"state": EndpointState.PAUSED})
             _tell(it, found, "paused")
@@ -174,6 +181,20 @@ async def act(it: ConsoleRequest) -> web.Response:
             return it.back("/webhooks", it.t("The endpoint {name} is removed.", name=found.name))
         case _:
             return it.back(here)
+
+
+async def _change(it: ConsoleRequest, found: WebhookEndpoint, form: Form) -> str:
+    """Give an endpoint another name, address, or choice of events and senders; its secret stays."""
+    new = _described(it, form)
+    if isinstance(new, str):
+        return it.t("{why}; nothing was changed.", why=new)
+    given = {"name": new.name, "url": new.url, "types": new.types, "senders": new.senders}
+    try:
+        await _webhooks(it).change(found.id, given)
+    except WebhookError as error:
+        return it.t("{why}; nothing was changed.", why=error)
+    _tell(it, found, "changed")
+    return it.t("Done.")
 
 
 async def _test(it: ConsoleRequest, found: WebhookEndpoint) -> str:

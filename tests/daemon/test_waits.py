@@ -68,7 +68,7 @@ async def test_a_file_of_somebody_else_ends_no_other_pause(
 async def test_while_google_cannot_be_reached_a_job_says_so(
     database_url: str, served: RunningServer, credentials: Path, database: Database, heard: Heard
 ) -> None:
-    job = await post(database, recipients=2)
+    job = await post(database, recipients=200)  # most of them are not tried
     dead = settings(database_url, served, credentials, gmail={"api_root": DEAD, "token_uri": f"{DEAD}token"})
     async with running(dead, heard) as daemon:
         await heard.wait_for("letter_released")

@@ -8,8 +8,8 @@ from mailerd.core.fates import Fate
 from mailerd.core.rate_limit import SenderLimits
 from mailerd.core.states import State
 from mailerd.core.webhook_retries import DeliveryStatus
-from mailerd.store import console_queries, senders
-from mailerd.store.console_queries import undone_statement
+from mailerd.store import console_queries, forecast_inputs, senders
+from mailerd.store.console_queries import put_off_statement, undone_statement
 from mailerd.store.db.cursor import Statement
 from mailerd.store.db.database import Database
 from mailerd.store.inbox.read_notices import BOUNCE_KINDS, by_domain_statement, latest_statement
@@ -42,6 +42,9 @@ STATEMENTS: list[tuple[str, Statement, set[str]]] = [
     ("one of them by address", ask(Fate.BOUNCED, email="r7@example.org"), {"person"}),
     ("what was undone", undone_statement(51, None, None), {"cause", "PRIMARY"}),
     ("what was undone of mine", undone_statement(51, 99, {ME}), {"cause", "PRIMARY"}),
+    ("why letters wait", put_off_statement(None), {"at", "PRIMARY"}),
+    ("why mine wait", put_off_statement({ME}), {"at", "PRIMARY"}),
+    ("why a job waits", (forecast_inputs._ERROR, (JOB, ME, JOB, JOB)), {"claim", "PRIMARY"}),
     ("bounces", latest_statement(BOUNCE_KINDS, None, None, 51), {"PRIMARY"}),
     ("bounces of a sender", latest_statement(BOUNCE_KINDS, ME, 900, 51), {"by_kind", "PRIMARY", "once"}),
     ("bounces by domain", by_domain_statement(SPAN, None, 20_000), {"PRIMARY"}),

@@ -51,7 +51,7 @@ async def page_of(context: BrowserContext) -> AsyncIterator[Page]:
     complaints.listen(page)
     yield page
     await page.close()
-    assert complaints.found == []
+    assert complaints.found == [], complaints.found
 
 
 async def sign_in(page: Page, url: str, key: str) -> None:

@@ -230,31 +230,3 @@ async def test_a_job_of_results_is_read_as_csv(site: ConsoleSite) -> None:
     job, browser = await post(site.database), await site.signed_in()
     async with browser.get(f"/jobs/{job}/results.csv") as answer:
         assert (answer.status, len((await answer.text()).splitlines())) == (200, 4)
-
-
-async def test_while_the_database_is_away_the_console_says_so_and_what_to_do(site: ConsoleSite) -> None:
-    browser = await site.signed_in()
-    await site.database.close()
-    site.database._unreachable = True
-    async with browser.get("/jobs") as answer:
-        text = await answer.text()
-        assert (answer.status, "is away" in text) == (503, True)
-    site.database._unreachable = False
-
-
-async def test_the_first_page_names_what_is_wrong_its_cause_and_the_remedy(site: ConsoleSite) -> None:
-    await post(site.database)
-    browser = await site.signed_in()
-    async with browser.get("/") as answer:
-        assert "All is well" in await answer.text()
-    await query(
-        site.database,
-        "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 60 SECOND, pause_cause = 'token_refused', "
-        "pause_reason = 'invalid_grant'",
-    )
-    site.daemon.service.stats.take(await site.daemon.service.stats.read())
-    for language, said in (("en", "cannot send until a person mends it: invalid_grant"), ("zh", "需人工处理")):
-        async with browser.get(f"/?lang={language}") as answer:
-            text = await answer.text()
-            assert said in text
-            assert "mailerd auth login --sender me@example.com" in text

@@ -131,6 +131,7 @@ async def steer(page: Page, url: str, job: str) -> None:
     await press(page, "sent")
     await page.goto(f"{url}/senders/me@example.com")
     await press(page, "resume")
+    await page.locator("details:has(#reason) > summary").click()
     await page.fill("#reason", "moving")
     await press(page, "pause")
     await page.fill("#per_day", "90")
@@ -155,6 +156,10 @@ async def hook(page: Page, url: str) -> None:
     await page.goto(f"{url}/webhooks/{HOOK}")
     for action in ("test", "pause", "resume", "replay"):
         await press(page, action)
+    await page.locator("details:has(#url) > summary").click()
+    await page.fill("#url", "https://shop.example/new")
+    await press(page, "change")
+    await expect(page.locator("main .sub")).to_contain_text("https://shop.example/new")
     await press(page, "rotate")
     await expect(page.locator(".secret")).to_contain_text("whsec_")
     await press(page, "remove")

@@ -119,7 +119,7 @@ async def test_the_endpoints_of_another_tenant_are_as_good_as_none(site: Console
     for each in made[:2]:
         async with browser.get(f"/webhooks/{each.id}") as answer:
             assert answer.status == 404
-        for action in ("test", "pause", "resume", "replay", "rotate", "remove"):
+        for action in ("test", "change", "pause", "resume", "replay", "rotate", "remove"):
             async with browser.post(f"/webhooks/{each.id}", data={"action": action, "since": "2026-01-01"}) as answer:
                 assert (action, answer.status) == (action, 404)
     async with browser.get("/webhooks/others") as answer:  # nor is it found by its name
@@ -154,3 +154,35 @@ async def test_a_key_without_the_right_sees_and_changes_no_endpoint(site: Consol
 async def test_a_bad_endpoint_is_refused_with_the_reason(site: ConsoleSite, given: dict[str, str], said: str) -> None:
     assert said in await ask(await site.signed_in(), "/webhooks", **NEW | given)
     assert await query(site.database, "SELECT COUNT(*) FROM webhooks") == [(0,)]
+
+
+async def test_an_endpoint_is_changed_keeps_its_secret_and_is_not_changed_by_a_bad_form(site: ConsoleSite) -> None:
+    webhooks = Webhooks(site.database, timeout=5)
+    made, _ = await webhooks.create(NewEndpoint("shop", "https://shop.example/hook"))
+    secrets = await webhooks.secrets(made.id)
+    await webhooks.create(NewEndpoint("till", "https://till.example/hook"))
+    browser, page = await site.signed_in(), f"/webhooks/{made.id}"
+    form = {"action": "change", "name": "shop 2", "url": "https://shop.example/new", "senders": "me@example.com"}
+    await ask(browser, page, **form, type="recipient.failed")
+    columns = "SELECT name, url, types, senders FROM webhooks WHERE id = %s"
+    now = ("shop 2", "https://shop.example/new", '["recipient.failed"]', '["me@example.com"]')
+    assert await query(site.database, columns, made.id) == [now]
+    assert await webhooks.secrets(made.id) == secrets
+    async with browser.get(page) as answer:
+        text = await answer.text()
+    assert 'value="recipient.failed" checked' in text
+    assert 'value="https://shop.example/new"' in text
+    for bad in (
+        {"name": "till"},
+        {"url": "http://shop.example/"},
+        {"url": "https://127.0.0.1/"},
+        {"senders": "nobody"},
+    ):
+        assert "nothing was changed" in await ask(browser, page, **form | bad), bad
+    assert await query(site.database, columns, made.id) == [now]
+    assert "already" in await ask(browser, "/webhooks", **NEW | {"name": "till"})
+    mine = await site.signed_in("mine", senders=["me@example.com"], permissions=[Permission.READ, Permission.WEBHOOKS])
+    async with mine.post(page, data=form | {"senders": "you@example.com"}) as answer:
+        assert answer.status == 403
+    await ask(mine, page, **form | {"senders": ""})  # all that the key may use, and no more
+    assert await query(site.database, columns, made.id) == [(*now[:2], None, '["me@example.com"]')]

@@ -14,6 +14,8 @@
     }
   };
   localTimes(document);
+  const here = document.querySelector("nav.main [aria-current]");
+  if (here) here.parentElement.scrollLeft = here.offsetLeft - here.parentElement.offsetLeft - 60;
   const zone = document.getElementById("zone");
   if (zone) zone.textContent = zone.dataset.local;
 
@@ -48,23 +50,37 @@
   const page = document.querySelector("main[data-live]");
   const button = document.getElementById("live");
   if (!page || !button || typeof htmx !== "object") return;
-  let source = null, paused = false, busy = false;
-  const inUse = () => {
-    const it = document.activeElement;
-    return it && it.closest("main") && /^(INPUT|SELECT|TEXTAREA)$/.test(it.tagName) && it.type !== "checkbox";
-  };
+  const stale = document.getElementById("stale"), begun = new Map();
+  let source = null, paused = false, busy = false, heard = Date.now();
+  // A reader keeps what he is typing, or has typed and not sent yet.
+  document.addEventListener("focusin", ({ target }) => {
+    if (target.matches("main input:not([type=checkbox]), main select, main textarea") && !begun.has(target)) begun.set(target, target.value);
+  });
+  const inUse = () => [...begun].some(([field, value]) => field.isConnected && (field === document.activeElement || field.value !== value));
   const refresh = () => {
     if (busy || paused || document.hidden || inUse()) return;
     busy = true;
     htmx.ajax("GET", location.pathname + location.search, { target: "main", select: "main", swap: "morph:outerHTML" })
       .finally(() => { busy = false; localTimes(document); });
   };
+  const close = () => { if (source) source.close(); source = null; };
   const open = () => {
     if (source || paused || document.hidden) return;
-    source = new EventSource("/live");
-    source.addEventListener("changed", refresh);
+    heard = Date.now();
+    const stream = source = new EventSource("/live");
+    stream.addEventListener("changed", () => { heard = Date.now(); refresh(); });
+    stream.addEventListener("error", () => {
+      refresh();  // it shows what is wrong
+      if (stream.readyState !== EventSource.CLOSED || source !== stream) return;
+      close();  // it was refused: a browser does not try again by itself
+      setTimeout(() => { open(); refresh(); }, 5000);
+    });
   };
-  const close = () => { if (source) source.close(); source = null; };
+  setInterval(() => { if (source && Date.now() - heard > 40000) { close(); open(); refresh(); } }, 10000);
+  // While there is no database, the answer is a page that says so. Where there is no answer, what is shown is old.
+  document.body.addEventListener("htmx:beforeSwap", ({ detail }) => { if (detail.xhr.status === 503) detail.shouldSwap = true; });
+  document.body.addEventListener("htmx:afterSwap", () => { stale.hidden = true; });
+  for (const name of ["htmx:sendError", "htmx:timeout"]) document.body.addEventListener(name, () => { stale.hidden = false; });
   button.addEventListener("click", () => {
     paused = !paused;
     button.setAttribute("aria-pressed", String(paused));

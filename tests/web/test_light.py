@@ -1,0 +1,138 @@
+"""The light of the first page: what is wrong by what the rows say, its cause and its remedy, in both languages."""
+
+import re
+import time
+
+import aiohttp
+import pytest
+
+from tests.support.rows import post, query
+from tests.web.conftest import ConsoleSite
+
+PUT_OFF = (
+    "INSERT INTO attempts (recipient_id, attempt, claim_token, daemon_id, event, applied, error, at) "
+    "SELECT id, 1, LPAD(id, 26, '0'), '', 'released', 1, %s, UTC_TIMESTAMP(6) FROM job_recipients WHERE job_id = %s"
+)
+TALLY = (
+    "INSERT INTO tallies (minute, sender_email, daemon, sent, put_off) "
+    "VALUES (UTC_TIMESTAMP() - INTERVAL 1 MINUTE, %s, 'D', %s, %s)"
+)
+
+
+async def look(site: ConsoleSite, browser: aiohttp.ClientSession, language: str = "en") -> str:
+    """The first page as it is now."""
+    site.daemon.console.services.shared._kept.clear()
+    site.daemon.service.stats.take(await site.daemon.service.stats.read())
+    async with browser.get(f"/?lang={language}") as answer:
+        assert answer.status == 200
+        return await answer.text()
+
+
+def says(text: str, *parts: str) -> bool:
+    return all(part in text for part in parts) and "All is well" not in text
+
+
+async def test_a_sign_in_that_is_refused_is_named_with_the_command_that_renews_it(site: ConsoleSite) -> None:
+    await post(site.database)
+    browser = await site.signed_in()
+    assert "All is well" in await look(site, browser)
+    await query(
+        site.database,
+        "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 60 SECOND, pause_cause = 'token_refused', "
+        "pause_reason = 'invalid_grant'",
+    )
+    for language, said in (("en", "cannot send until a person mends it: invalid_grant"), ("zh", "需人工处理")):
+        assert says(await look(site, browser, language), said, "mailerd auth login --sender me@example.com")
+    await query(site.database, "UPDATE senders SET pause_cause = 'throttled', pause_reason = 'slower'")
+    assert re.search("me@example.com 已暂停（至 [0-9:]{5} UTC）：slower", await look(site, browser, "zh"))
+
+
+@pytest.mark.parametrize("reason, level, remedy", [
+    ("Google cannot be reached: no answer within 5 s", "bad", "getent hosts gmail.googleapis.com"),
+    ("no access token could be had: connection reset", "bad", "curl -v https://oauth2.googleapis.com/"),
+    ("Google answered 500 backendError: Backend Error", "warning", "https://www.google.com/appsstatus/dashboard/"),
+])  # fmt: skip
+async def test_while_google_does_not_answer_the_light_is_not_green(
+    site: ConsoleSite, reason: str, level: str, remedy: str
+) -> None:
+    job, browser = await post(site.database, recipients=8), await site.signed_in()
+    await query(site.database, PUT_OFF, reason, job)
+    await query(site.database, TALLY, "me@example.com", 2, 8)
+    text = await look(site, browser)
+    assert says(text, f"8 of the last 10 tries were put off: {reason}", f'class="light {level}"', remedy)
+    assert "@MAILERD_" not in text
+    await query(site.database, "UPDATE tallies SET sent = 9")
+    assert "All is well" in await look(site, browser)
+
+
+async def test_what_holds_up_another_tenant_is_not_told(site: ConsoleSite) -> None:
+    job = await post(site.database, recipients=8, sender="other@example.com")
+    await query(site.database, PUT_OFF, "Google cannot be reached: secret.example", job)
+    await query(site.database, TALLY, "other@example.com", 0, 8)
+    browser = await site.signed_in("mine", senders=["me@example.com"])
+    assert "All is well" in await look(site, browser)
+
+
+async def test_what_a_pause_says_is_not_said_twice(site: ConsoleSite) -> None:
+    job, browser = await post(site.database, recipients=8), await site.signed_in()
+    await query(site.database, PUT_OFF, "429 rateLimitExceeded", job)
+    await query(site.database, TALLY, "me@example.com", 0, 8)
+    await query(
+        site.database,
+        "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 60 SECOND, pause_cause = 'throttled', "
+        "pause_reason = '429 rateLimitExceeded'",
+    )
+    text = await look(site, browser)
+    assert says(text, "is paused until")
+    assert "were put off" not in text
+
+
+async def test_a_mailbox_whose_day_is_full_is_named_with_its_limit(site: ConsoleSite) -> None:
+    await post(site.database)
+    await query(site.database, "UPDATE senders SET per_day = 30")
+    await query(
+        site.database,
+        "INSERT INTO sender_hours (sender_email, hour, letters) SELECT email, DATE_FORMAT(UTC_TIMESTAMP(), "
+        "'%%Y-%%m-%%d %%H:00:00'), 30 FROM senders WHERE email = %s",
+        "me@example.com",
+    )
+    browser = await site.signed_in()
+    command = "mailerd senders set me@example.com --per-day 2000"
+    assert says(await look(site, browser), "has used up its 24 hours, 30 of 30 letters", command)
+    assert says(await look(site, browser, "zh"), "24 小时额度已用完（30 / 30 封）", command)
+
+
+async def test_a_daemon_that_fell_silent_is_named_while_another_goes_on(site: ConsoleSite) -> None:
+    browser = await site.signed_in()
+    await query(
+        site.database,
+        "INSERT INTO daemons (id, host, pid, version, started_at, heartbeat_at) SELECT REPEAT('1', 26), 'far', 77, 'v',"
+        " now, now - INTERVAL 5 MINUTE FROM (SELECT UTC_TIMESTAMP(6) now) n",
+    )
+    assert says(await look(site, browser), "The daemon 77 on far fell silent 5 min ago", 'class="light warning"')
+    await query(site.database, "UPDATE daemons SET heartbeat_at = UTC_TIMESTAMP(6) - INTERVAL 20 MINUTE WHERE pid = 77")
+    assert says(await look(site, browser), "fell silent 20 min ago", 'class="light note"')
+    await query(site.database, "UPDATE daemons SET stopped_at = UTC_TIMESTAMP(6) WHERE pid = 77")
+    assert "All is well" in await look(site, browser)
+    await query(site.database, "UPDATE daemons SET heartbeat_at = UTC_TIMESTAMP(6) - INTERVAL 5 MINUTE")
+    assert says(await look(site, browser), "No daemon was heard of", 'class="light bad"')
+
+
+@pytest.mark.parametrize("path", ["/", "/jobs", "/live", "/webhooks"])
+async def test_while_the_database_is_away_every_page_is_the_light_and_tells_no_stranger_where_it_is(
+    site: ConsoleSite, path: str
+) -> None:
+    browser = await site.signed_in()
+    where = site.database.where
+    await site.database.close()
+    site.database._unreachable, site.database._away_since = True, time.monotonic()
+    try:
+        for language, said in (("en", "The database is away: nothing is accepted"), ("zh", "数据库不可用")):
+            async with browser.get(f"{path}?lang={language}") as answer:
+                text = await answer.text()
+                assert (answer.status, says(text, said, "systemctl status mariadb", 'class="light bad"')) == (503, True)
+                assert where not in text
+        async with site.visitor().post("/login", data={"key": "sk_live_x"}) as answer:
+            assert (answer.status, where in await answer.text()) == (503, False)
+    finally:
+        site.database._unreachable, site.database._away_since = False, None
