@@ -67,6 +67,8 @@ class InboxCursor:
     history_id: int | None
     internal_date: int | None
     """Milliseconds since 1970."""
+    waiting_from: int | None = None
+    """The history id behind which messages wait to be examined that stand in no thread of ours; None: none does."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,8 @@ class InboxLease:
     """None of its letters waits for units: it has none, or is paused."""
     units_per_minute: int
     """0: no limit."""
-    budget_at: datetime | None
-    """Up to when the units for reading are used up."""
+    spent: tuple[tuple[datetime, int], ...]
+    """When the rounds of late ended, and the units that each used."""
     scope: str
     failing_id: str | None
     failures: int

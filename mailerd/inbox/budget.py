@@ -1,5 +1,11 @@
-"""How many of Google's units one round of reading may use, so that reading never takes what letters need."""
+"""How many of Google's units reading may use, so that it never takes what letters need.
 
+The books hold the units of each round and when it ended, and what they hold of the last minute is not there again: so
+no minute holds more than the share, wherever it begins. (A bucket that saves a minute's share up lets twice as much
+into one minute: what was saved, and what comes in meanwhile.)
+"""
+
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -11,12 +17,12 @@ SHARE: Final = 0.01
 """Of its sender's units a minute, while letters wait for them."""
 IDLE_SHARE: Final = 0.2
 """The same while none does, or its sender is paused: no other work needs them."""
-UNRELATED_SHARE: Final = 0.25
-"""Of a round: what messages outside our threads may cost, among which are other servers' notices."""
 NOTICE_UNITS: Final = 2 * UNITS[Call.MESSAGES_GET]
 """Of a notice: its headers, and then its body."""
 MIN_ROUND: Final = NOTICE_UNITS + UNITS[Call.HISTORY_LIST] + UNITS[Call.GET_PROFILE]
 """A round begins only where it can read one notice; less would be spent again and again for nothing."""
+_MIN_UNITS: Final = 60.0
+"""What a sender with few units gets in a longer time than a minute: one notice, and some looks that find nothing."""
 _MINUTE: Final = timedelta(minutes=1)
 
 
@@ -29,31 +35,17 @@ class RoundBudget:
     """What is left of one round; `left` None: there is no limit."""
 
     left: float | None
-    rate: float = 0.0
-    """Units a minute."""
-    start: datetime | None = None
-    """Up to when the units were used up before this round."""
-    used: float = 0.0
-    unrelated: float | None = None
+    used: int = 0
 
     @classmethod
     def of_round(
-        cls, units_per_minute: int, *, idle: bool, used_until: datetime | None, now: datetime
+        cls, units_per_minute: int, *, idle: bool, spent: Iterable[tuple[datetime, int]], now: datetime
     ) -> "RoundBudget":
-        """The budget of a round at `now`: what was saved up since `used_until`."""
+        """The budget of a round at `now`; `spent`: when rounds before ended, and what each of them used."""
         if not units_per_minute:
             return cls(None)
-        rate = units_per_minute * (IDLE_SHARE if idle else SHARE)
-        # A minute's share is saved up, or what one notice costs: more at once would take it from the letters.
-        saved = now - max(_MINUTE, _MINUTE * (MIN_ROUND / rate))
-        start = max(used_until or saved, saved)
-        units = max(0.0, rate * ((now - start) / _MINUTE))
-        return cls(units, rate, start, unrelated=max(units * UNRELATED_SHARE, float(UNITS[Call.MESSAGES_GET])))
-
-    @property
-    def used_until(self) -> datetime | None:
-        """The same after this round; None where there is no limit."""
-        return self.start + _MINUTE * (self.used / self.rate) if self.start and self.rate else None
+        units, span = _allowance(units_per_minute, IDLE_SHARE if idle else SHARE)
+        return cls(max(0.0, units - sum(used for at, used in spent if at > now - span)))
 
     def require(self, units: int) -> None:
         """See that so many are left.
@@ -64,7 +56,7 @@ class RoundBudget:
         if self.left is not None and self.left < units:
             raise BudgetSpentError
 
-    def spend(self, call: Call, *, unrelated: bool = False) -> None:
+    def spend(self, call: Call) -> None:
         """Take a call's units.
 
         Raises:
@@ -72,14 +64,18 @@ class RoundBudget:
         """
         cost = UNITS[call]
         self.require(cost)
-        if self.left is None:
-            return
-        self.left -= cost
         self.used += cost
-        if unrelated and self.unrelated is not None:
-            self.unrelated -= cost
+        if self.left is not None:
+            self.left -= cost
 
-    @property
-    def allows_unrelated(self) -> bool:
-        """Whether a message outside our threads may be looked at."""
-        return self.unrelated is None or self.unrelated >= UNITS[Call.MESSAGES_GET]
+
+def kept_for(units_per_minute: int) -> timedelta:
+    """For how long the units of a round stand in the books."""
+    return _allowance(units_per_minute, SHARE)[1] if units_per_minute else timedelta(0)
+
+
+def _allowance(units_per_minute: int, share: float) -> tuple[float, timedelta]:
+    """So many units in any such time."""
+    a_minute = units_per_minute * share
+    units = max(a_minute, _MIN_UNITS)
+    return units, _MINUTE * (units / a_minute)

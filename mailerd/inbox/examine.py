@@ -11,7 +11,7 @@ from typing import Final
 
 from mailerd.core.authentication import is_forged, is_googles
 from mailerd.core.fates import Evidence, Step, consequence
-from mailerd.core.findings import Finding, Found, InboxLease, SentElsewhere, SentLetter
+from mailerd.core.findings import Finding, Found, InboxCursor, InboxLease, SentElsewhere, SentLetter
 from mailerd.core.notices import (
     DeliveryReport,
     InboxMessage,
@@ -36,6 +36,8 @@ _KEY: Final = re.compile(r"([0-9A-Z]{26})-([0-9]{1,9})", re.ASCII)
 _NOT_FOUND: Final = 404
 MAX_SEEN: Final = 20_000
 """Messages of one mailbox that are remembered."""
+MAX_WAITING: Final = 10_000
+"""Messages outside our threads that wait; above that they are read in the order of the others."""
 MAX_HEADERS: Final = 200
 """Of one message that are looked at."""
 _UNDECIDED: Final = frozenset({"sending", "unsure"})
@@ -74,12 +76,33 @@ class Arrived:
 
 
 @dataclass
+class Walk:
+    """How far a walk through a mailbox has come."""
+
+    start: InboxCursor
+    """Where it began; it walks down to that moment."""
+    history_id: int
+    """Where the history goes on behind it."""
+    began_ms: int
+    labels: list[str]
+    """Those that are left."""
+    page: str = ""
+    """Of the first of them."""
+
+
+@dataclass
 class SeenMessages:
     """What this daemon has seen of one mailbox: a walk that needs several rounds asks for nothing twice."""
 
     unrelated: set[str] = field(default_factory=set)
     """Messages that concern no letter."""
     dates: dict[str, datetime] = field(default_factory=dict)
+    waiting: dict[str, tuple[int | None, Arrived]] = field(default_factory=dict)
+    """Messages outside our threads that were not examined yet, and the history before each, the oldest first.
+
+    Other servers' notices are among them; most are the person's own mail, for which no notice shall wait.
+    """
+    walk: Walk | None = None
 
     def prune(self) -> None:
         """Forget it where it is too much; it is asked for again."""
@@ -110,13 +133,11 @@ class Examiner:
             BudgetSpentError: the round is over.
             DatabaseError: it cannot be looked up.
         """
-        if it.labels & _NO_MAIL or it.gmail_id in self.seen.unrelated:
+        if self._is_no_matter(it, letters):
             return None
         if it.labels & _TYPED_BY_PERSON:
             return await self._sent(it, letters)
-        if not letters and (any(x.startswith("CATEGORY_") for x in it.labels) or not self.budget.allows_unrelated):
-            return None
-        got = await self._headers(it, unrelated=not letters)
+        got = await self._headers(it, units=NOTICE_UNITS if self.bodies else 0)
         if got is None:
             return None
         message, at = got
@@ -125,11 +146,28 @@ class Examiner:
             self.seen.unrelated.add(it.gmail_id)
         return found
 
+    def postpone(self, it: Arrived, letters: Sequence[SentLetter], behind: int | None) -> bool:
+        """Whether a message waits until the round has read what stands in our threads; `behind`: the history before."""
+        if letters or it.labels & _TYPED_BY_PERSON or self._is_no_matter(it, letters):
+            return False
+        if it.gmail_id in self.seen.waiting:
+            return True
+        if len(self.seen.waiting) >= MAX_WAITING:
+            return False
+        self.seen.waiting[it.gmail_id] = (behind, it)
+        return True
+
+    def _is_no_matter(self, it: Arrived, letters: Sequence[SentLetter]) -> bool:
+        """Whether a message concerns no letter for sure. Google's categories are for what programs send to many."""
+        if it.labels & _NO_MAIL or it.gmail_id in self.seen.unrelated:
+            return True
+        return not letters and any(label.startswith("CATEGORY_") for label in it.labels)
+
     async def _sent(self, it: Arrived, letters: Sequence[SentLetter]) -> Found | None:
         """A letter that left the mailbox: ours, or one that its owner or another program has sent."""
         if any(letter.message_id in (None, it.gmail_id) for letter in letters):
             return None
-        got = await self._headers(it, unrelated=False)
+        got = await self._headers(it)
         if got is None or _KEY.fullmatch(got[0].first("x-mailerd-key").strip()):
             return None  # gone, or ours: its row does not have the answer yet, or was given back
         return SentElsewhere(it.gmail_id, it.thread_id, got[1])
@@ -192,10 +230,10 @@ class Examiner:
         follows = consequence(meaning, nothing, to=letter.to_email if letter else "")
         return Finding(it.gmail_id, it.thread_id, at, letter, meaning, follows, (token.list_id, token.digest))
 
-    async def _headers(self, it: Arrived, *, unrelated: bool) -> tuple[InboxMessage, datetime] | None:
-        if not unrelated and self.bodies:
-            self.budget.require(NOTICE_UNITS)
-        self.budget.spend(Call.MESSAGES_GET, unrelated=unrelated)
+    async def _headers(self, it: Arrived, *, units: int = 0) -> tuple[InboxMessage, datetime] | None:
+        """The headers, and when it came; None: it is gone. `units`: what has to be left for it and what follows."""
+        self.budget.require(units)
+        self.budget.spend(Call.MESSAGES_GET)
         body = self.body(await self.gmail.get_headers(self.lease.email, message_id=it.gmail_id), it.gmail_id)
         if body is None:
             return None
@@ -219,7 +257,7 @@ class Examiner:
     async def date_of(self, it: Arrived) -> datetime | None:
         """When a message came; None where it is gone."""
         if it.gmail_id not in self.seen.dates:
-            await self._headers(it, unrelated=False)
+            await self._headers(it)
         return self.seen.dates.get(it.gmail_id)
 
     def body(self, reply: Reply, gmail_id: str) -> Mapping[str, object] | None:

@@ -167,6 +167,7 @@ TEXTS: Final = {
     "release a mailbox": "释放邮箱",
     "look for the first letter": "查找第一封邮件",
     "look for known notices": "查找已知的退信通知",
+    "look whether letters wait": "查看是否有邮件等待",
     "look for letters": "查找邮件",
     "read notices": "读取退信通知",
     "write what was found in an inbox": "写入收件箱中的发现",

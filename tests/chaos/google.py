@@ -70,6 +70,18 @@ class Google:
         """Forget what came to every mailbox."""
         await self._ask("POST", "history/forget", {})
 
+    async def change_rules(self, **rules: object) -> None:
+        """Change rules; the words are those of mailerd.sandbox.google.FakeLimits."""
+        await self._ask("PATCH", "rules", rules)
+
+    async def send_by_hand(self, email: str) -> bool:
+        """Send a letter as the person does in Gmail; whether Google took it."""
+        return bool((await self._ask("POST", "by-hand", {"email": email}))["sent"])
+
+    async def usage(self) -> dict[str, Any]:
+        """What was used of the allowances."""
+        return await self._ask("GET", "usage")
+
     async def undelivered(self) -> list[dict[str, Any]]:
         """Letters that were taken with a 200 and that nobody got, oldest first."""
         found: list[dict[str, Any]] = (await self._ask("GET", "undelivered"))["letters"]

@@ -1,5 +1,6 @@
 """What many bounces together make of an address and of a sender; and what a lease and a budget allow."""
 
+import random
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,9 +10,9 @@ import pytest
 from mailerd.core.fates import Consequence, Fate, Step
 from mailerd.core.findings import Finding, Found, InboxCursor, SentElsewhere
 from mailerd.core.notices import Classification, Kind
-from mailerd.core.rate_limit import SenderLimits
+from mailerd.core.rate_limit import UNITS, SenderLimits
 from mailerd.core.replies import Call
-from mailerd.inbox.budget import MIN_ROUND, BudgetSpentError, RoundBudget
+from mailerd.inbox.budget import MIN_ROUND, SHARE, BudgetSpentError, RoundBudget, kept_for
 from mailerd.sandbox.google import FakeGoogle, RunningServer
 from mailerd.store.db.database import Database
 from mailerd.store.inbox.mailboxes import READ_FOR, REST, Mailboxes, read_interval
@@ -118,37 +119,64 @@ NOW = datetime(2026, 12, 1, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
-    "units,idle,since,left",
-    [(6000, False, MINUTE, 60), (6000, False, MINUTE / 2, 30), (6000, False, timedelta(days=1), 60),
-     (6000, True, MINUTE, 1200), (6000, False, None, 60), (100, False, timedelta(days=1), MIN_ROUND),
-     (0, False, None, None)],
+    "units,idle,spent,left",
+    [(6000, False, [], 60), (6000, False, [(59, 40)], 20), (6000, False, [(61, 40)], 60),
+     (6000, True, [(59, 60)], 1140),
+     (1500, False, [(230, 40)], 20), (1500, False, [(250, 40)], 60), (0, False, [(1, 999)], None)],
 )  # fmt: skip
-def test_a_round_has_a_hundredth_of_the_minute_while_letters_wait(
-    units: int, *, idle: bool, since: timedelta | None, left: float | None
+def test_a_round_has_what_is_left_of_a_hundredth_while_letters_wait(
+    units: int, *, idle: bool, spent: list[tuple[int, int]], left: float | None
 ) -> None:
-    used_until = None if since is None else NOW - since
-    assert RoundBudget.of_round(units, idle=idle, used_until=used_until, now=NOW).left == left
+    books = [(NOW - timedelta(seconds=seconds), used) for seconds, used in spent]
+    assert RoundBudget.of_round(units, idle=idle, spent=books, now=NOW).left == left
 
 
 def test_a_spent_budget_ends_the_round() -> None:
-    budget = RoundBudget.of_round(6000, idle=False, used_until=NOW - MINUTE, now=NOW)
+    budget = RoundBudget.of_round(6000, idle=False, spent=[], now=NOW)
     for _ in range(3):
         budget.spend(Call.MESSAGES_GET)
     with pytest.raises(BudgetSpentError):
         budget.spend(Call.HISTORY_LIST)
-    assert budget.used_until == NOW
+    assert budget.used == 60
 
 
-def test_many_short_rounds_use_no_more_than_few_long_ones() -> None:
-    used, until = 0.0, NOW
-    for second in range(0, 3600, 10):
-        budget = RoundBudget.of_round(6000, idle=False, used_until=until, now=NOW + timedelta(seconds=second))
+@pytest.mark.parametrize("units", [6000, 15_000, 1500])
+@pytest.mark.parametrize("seed", range(5))
+def test_no_minute_holds_more_than_the_share_wherever_it_begins(units: int, seed: int) -> None:
+    chance, books, calls = random.Random(seed), list[tuple[datetime, int]](), list[tuple[datetime, int]]()
+    now, span = NOW, kept_for(units)
+    while now < NOW + 40 * span:
+        budget = RoundBudget.of_round(units, idle=False, spent=books, now=now)
         with suppress(BudgetSpentError):
             budget.require(MIN_ROUND)
-            for _ in range(100):
-                budget.spend(Call.MESSAGES_GET)
-        used, until = used + budget.used, budget.used_until or until
-    assert 0.98 * 60 * 60 < used <= 60 * 60
+            for _ in range(chance.randrange(1, 200)):
+                call = chance.choice((Call.HISTORY_LIST, Call.MESSAGES_LIST, Call.MESSAGES_GET))
+                budget.spend(call)
+                calls.append((now, UNITS[call]))
+                now += timedelta(seconds=chance.uniform(0, 3))
+        books.append((now, budget.used))
+        now += timedelta(seconds=chance.uniform(0, 90))
+    worst = max(sum(used for at, used in calls if start <= at < start + span) for start, _ in calls)
+    share = units * SHARE * (span / MINUTE)
+    assert 0.7 * share < worst <= share
+
+
+async def test_what_a_dead_round_may_have_used_counts_as_used(database: Database) -> None:
+    await query(database, "INSERT INTO mailboxes (email, next_at) VALUES (%s, UTC_TIMESTAMP(6))", ME)
+    defaults = DefaultLimits(SenderLimits(6000, 0, 2000))
+    boxes = Mailboxes(database, lambda: defaults, lease_time=MINUTE, interval=MINUTE)
+    first = await boxes.lease(ME)
+    assert first is not None
+    await boxes.release(first, state="read", scope="readonly", units=42)
+    second = await boxes.lease(ME)
+    assert second is not None
+    assert [used for _, used in second.spent] == [42]
+    await query(database, "UPDATE mailboxes SET lease_until = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND")
+    third = await boxes.lease(ME)
+    assert third is not None
+    assert RoundBudget.of_round(6000, idle=False, spent=third.spent, now=third.now).left == 0
+    await boxes.release(third, state="read", scope="readonly", keep=timedelta(0))
+    assert await query(database, "SELECT * FROM mailbox_units") == []
 
 
 async def test_what_is_written_again_changes_nothing(database: Database) -> None:

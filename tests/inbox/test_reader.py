@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mailerd.core.suppression import masked
-from mailerd.inbox.reader import MAX_FAILURES
+from mailerd.inbox.reading_round import MAX_FAILURES
 from mailerd.sandbox.google import COMPOSE, FakeGoogle, Fault, RunningServer
 from mailerd.store.audit import audit
 from mailerd.store.db.database import Database

@@ -9,7 +9,7 @@ from mailerd.clock import new_id
 from mailerd.core.findings import InboxCursor, InboxLease, SentLetter
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
-from mailerd.store.db.times import micros, naive, utc
+from mailerd.store.db.times import micros, utc
 from mailerd.store.queue.rate_limits import DefaultLimits
 from mailerd.store.queue.reschedule import short
 
@@ -30,20 +30,30 @@ SELECT m.email FROM mailboxes m
             SELECT 1 FROM sender_hours h WHERE h.sender_email = m.email AND h.letters > 0
                AND h.hour > m.read_at - INTERVAL 1 HOUR AND h.hour > UTC_TIMESTAMP() - INTERVAL 70 MINUTE)))
  ORDER BY m.next_at LIMIT %s"""
+_FREE: Final = """
+SELECT lease_until FROM mailboxes FORCE INDEX (PRIMARY)
+ WHERE email = %s AND (lease_until IS NULL OR lease_until <= UTC_TIMESTAMP(6)) FOR UPDATE"""
 _LEASE: Final = """
 UPDATE mailboxes FORCE INDEX (PRIMARY)
-   SET lease_token = %s, lease_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND
- WHERE email = %s AND (lease_until IS NULL OR lease_until <= UTC_TIMESTAMP(6))"""
-_LEASED: Final = """
-SELECT m.history_id, m.internal_date, m.budget_at, m.scope, m.failing_id, m.failures, UTC_TIMESTAMP(6),
-       s.units_per_minute, COALESCE(s.next_claim_at > UTC_TIMESTAMP(6) + INTERVAL 1 MINUTE, 1)
-         OR COALESCE(s.paused_until > UTC_TIMESTAMP(6) + INTERVAL 1 MINUTE, 0)
+   SET lease_token = %s, lease_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND WHERE email = %s"""
+_IDLE_WHERE: Final = """COALESCE(s.next_claim_at > UTC_TIMESTAMP(6) + INTERVAL 1 MINUTE, 1)
+         OR COALESCE(s.paused_until > UTC_TIMESTAMP(6) + INTERVAL 1 MINUTE, 0)"""
+_LEASED: Final = f"""
+SELECT m.history_id, m.internal_date, m.waiting_from, m.scope, m.failing_id, m.failures, UTC_TIMESTAMP(6),
+       s.units_per_minute, {_IDLE_WHERE}
   FROM mailboxes m LEFT JOIN senders s ON s.email = m.email WHERE m.email = %s"""
+_IDLE: Final = f"SELECT {_IDLE_WHERE} FROM senders s FORCE INDEX (PRIMARY) WHERE s.email = %s"
+_SPENT: Final = "SELECT at, units FROM mailbox_units FORCE INDEX (PRIMARY) WHERE mailbox = %s"
+_CRASHED: Final = """
+INSERT INTO mailbox_units (mailbox, at, units) VALUES (%s, %s, %s)
+ON DUPLICATE KEY UPDATE units = mailbox_units.units"""
+_SPEND: Final = "INSERT INTO mailbox_units (mailbox, at, units) VALUES (%s, UTC_TIMESTAMP(6), %s)"
+_FORGET: Final = """
+DELETE FROM mailbox_units WHERE mailbox = %s AND at <= UTC_TIMESTAMP(6) - INTERVAL %s MICROSECOND"""
 _RELEASE: Final = """
 UPDATE mailboxes FORCE INDEX (PRIMARY)
    SET lease_token = NULL, lease_until = NULL, state = %s, detail = %s, scope = %s,
-       next_at = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND, budget_at = COALESCE(%s, budget_at),
-       read_at = IF(%s, UTC_TIMESTAMP(6), read_at)
+       next_at = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND, read_at = IF(%s, UTC_TIMESTAMP(6), read_at)
  WHERE email = %s AND lease_token = %s"""
 _LAST_SENT: Final = """
 SELECT TIMESTAMPDIFF(SECOND, MAX(hour), UTC_TIMESTAMP()) FROM sender_hours FORCE INDEX (PRIMARY)
@@ -69,6 +79,8 @@ LATE: Final = 30
 REST: Final = timedelta(hours=6)
 """Between two looks whether a mailbox of which nothing was sent for long is in use again."""
 _HOUR: Final = timedelta(hours=1)
+_ALL: Final = 1_000_000
+"""Units: more than reading may use in any time that counts."""
 
 
 def read_interval(since: timedelta | None, *, busy: timedelta) -> timedelta:
@@ -115,16 +127,20 @@ class Mailboxes:
         token = new_id()
 
         async def work(cursor: Cursor) -> InboxLease | None:
-            await cursor.execute(_LEASE, (token, micros(self.lease_time), email))
-            if cursor.rowcount != 1:
+            await cursor.execute(_FREE, (email,))
+            if (free := await cursor.fetchone()) is None:
                 return None
+            await cursor.execute(_LEASE, (token, micros(self.lease_time), email))
+            if free[0] is not None:  # its round was never given back: it may have used all that it might
+                await cursor.execute(_CRASHED, (email, free[0], _ALL))
             await cursor.execute(_LEASED, (email,))
-            history, date, budget_at, scope, failing, failures, now, units, idle = await cursor.fetchone()
+            history, date, waiting, scope, failing, failures, now, units, idle = await cursor.fetchone()
+            await cursor.execute(_SPENT, (email,))
             default = self.defaults().default.units_per_minute
             return InboxLease(
-                email, token, InboxCursor(history, date), utc(now), idle=bool(idle),
-                units_per_minute=default if units is None else units, budget_at=utc(budget_at), scope=scope,
-                failing_id=failing, failures=failures,
+                email, token, InboxCursor(history, date, waiting), utc(now), idle=bool(idle),
+                units_per_minute=default if units is None else units, scope=scope, failing_id=failing,
+                failures=failures, spent=tuple((utc(at), used) for at, used in await cursor.fetchall()),
             )  # fmt: skip
 
         return await self.database.transaction(work, what="lease a mailbox")
@@ -137,9 +153,10 @@ class Mailboxes:
         scope: str,
         detail: str = "",
         wait: timedelta | None = None,
-        budget_at: datetime | None = None,
+        units: int = 0,
+        keep: timedelta = QUIET_FOR,
     ) -> None:
-        """Give a mailbox back, with what its round has used up.
+        """Give a mailbox back. `units`: what its round has used, which stands in the books for as long as `keep`.
 
         `wait`: until it is read next; None: as long as its last letter lets it wait.
 
@@ -154,10 +171,23 @@ class Mailboxes:
                 (seconds,) = await cursor.fetchone()
                 since = None if seconds is None else timedelta(seconds=max(0, int(seconds)))
                 pause = read_interval(since, busy=self.interval)
-            values = (state, short(detail, 255) or None, scope, micros(pause), naive(budget_at), state == "read")
+            values = (state, short(detail, 255) or None, scope, micros(pause), state == "read")
             await cursor.execute(_RELEASE, (*values, lease.email, lease.token))
+            if cursor.rowcount == 1:
+                await cursor.execute(_FORGET, (lease.email, micros(keep)))
+                if units:
+                    await cursor.execute(_SPEND, (lease.email, units))
 
         await self.database.transaction(work, what="release a mailbox")
+
+    async def is_idle(self, email: str) -> bool:
+        """Whether none of its sender's letters waits for units: there is none, or it is paused."""
+
+        async def work(cursor: Cursor) -> bool:
+            await cursor.execute(_IDLE, (email,))
+            return bool((await cursor.fetchone() or (1,))[0])
+
+        return await self.database.read(work, what="look whether letters wait")
 
     async def first_sent(self, email: str, *, within: timedelta) -> datetime | None:
         """The hour of the first letter that was sent within that time; None: nothing was."""

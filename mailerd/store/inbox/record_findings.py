@@ -32,7 +32,7 @@ from mailerd.store.tallies import count_bounced
 
 _CURSOR: Final = """
 UPDATE mailboxes FORCE INDEX (PRIMARY)
-   SET history_id = %s, internal_date = %s, failing_id = %s, failures = %s,
+   SET history_id = %s, internal_date = %s, waiting_from = %s, failing_id = %s, failures = %s,
        lease_until = UTC_TIMESTAMP(6) + INTERVAL %s MICROSECOND
  WHERE email = %s AND lease_token = %s"""
 _NOTICE: Final = """
@@ -119,8 +119,9 @@ class _FindingsBatch:
 
     async def move(self, to: InboxCursor, failing: tuple[str, int] | None) -> bool:
         failing_id, failures = failing or (None, 0)
-        values = (to.history_id, to.internal_date, failing_id, failures, micros(self.writer.lease_time))
-        await self.cursor.execute(_CURSOR, (*values, self.lease.email, self.lease.token))
+        moved = (to.history_id, to.internal_date, to.waiting_from, failing_id, failures)
+        values = (*moved, micros(self.writer.lease_time), self.lease.email, self.lease.token)
+        await self.cursor.execute(_CURSOR, values)
         return bool(self.cursor.rowcount == 1)
 
     async def write(self, found: Sequence[Found]) -> Written:

@@ -433,7 +433,7 @@ CREATE TABLE IF NOT EXISTS sessions (
 -- history_id: what came up to there is read; NULL: nothing yet. internal_date: everything up to that moment is read
 -- (milliseconds since 1970, Google's own measure), for the case that Google has forgotten its history.
 -- next_at: when it is read next. read_at: when it was last read to its end.
--- budget_at: up to when the units that reading may use are used up; what lies between it and now is left.
+-- waiting_from: behind that history id messages wait to be examined that stand in no thread of a letter.
 -- lease_token, lease_until: whose turn it is.
 -- scope: what the sign-in allows to read: 'readonly', 'metadata' or ''. state: 'new', 'read', 'behind', 'no scope' or
 -- 'refused'; detail: why.
@@ -442,9 +442,9 @@ CREATE TABLE IF NOT EXISTS mailboxes (
   email VARCHAR(320) NOT NULL PRIMARY KEY,
   history_id BIGINT UNSIGNED NULL,
   internal_date BIGINT UNSIGNED NULL,
+  waiting_from BIGINT UNSIGNED NULL,
   next_at DATETIME(6) NOT NULL,
   read_at DATETIME(6) NULL,
-  budget_at DATETIME(6) NULL,
   lease_token CHAR(26) CHARACTER SET ascii COLLATE ascii_bin NULL,
   lease_until DATETIME(6) NULL,
   scope VARCHAR(10) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT '',
@@ -453,6 +453,14 @@ CREATE TABLE IF NOT EXISTS mailboxes (
   failing_id VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin NULL,
   failures TINYINT UNSIGNED NOT NULL DEFAULT 0,
   KEY next (next_at)
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+-- What reading has cost of late: the units of each round and when it ended, for as long as they count.
+CREATE TABLE IF NOT EXISTS mailbox_units (
+  mailbox VARCHAR(320) NOT NULL,
+  at DATETIME(6) NOT NULL,
+  units INT UNSIGNED NOT NULL,
+  PRIMARY KEY (mailbox, at)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
 -- What was found in the inboxes, append-only; of mail that does not concern a letter there is no row.

@@ -1,0 +1,332 @@
+"""One round of one mailbox: what came since the last one, oldest first, in small commits.
+
+A round that dies is read again from its last commit; what was written then is known by its Gmail id.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any, Final
+
+from mailerd.core.findings import Found, InboxCursor, InboxLease, PassedOver
+from mailerd.core.replies import Accepted, Call, Refused, Reply
+from mailerd.core.verdicts import judge
+from mailerd.errors import DatabaseError
+from mailerd.inbox.budget import MIN_ROUND, BudgetSpentError
+from mailerd.inbox.examine import (
+    Arrived,
+    Examiner,
+    LetterUndecidedError,
+    MailboxTroubleError,
+    MessageFailedError,
+    Walk,
+    trouble,
+)
+from mailerd.inbox.inbox_log import InboxLog
+from mailerd.rate_limited_gmail import RateLimitedGmail
+from mailerd.store.inbox.mailboxes import READ_FOR, Mailboxes
+from mailerd.store.inbox.record_findings import FindingsWriter
+
+MAX_FAILURES: Final = 3
+"""Tries of one message; then it is passed over by name, so that it holds up nothing behind it."""
+UNDECIDED_WAIT: Final = timedelta(days=1)
+"""How long a limit notice waits for its letter. Passed over before that, a letter that Google gave back stays sent."""
+_MOST_COUNTED: Final = 200
+"""The column holds 255."""
+BATCH: Final = 25
+"""Messages of one commit: few, so that a crash costs little and rows are locked for a moment."""
+_RETRY: Final = (timedelta(minutes=1), timedelta(minutes=5))
+"""How long to wait after the first and the second failure of a message."""
+_NOT_FOUND: Final = 404
+_DAY_MS: Final = 25 * 3_600_000
+"""What the rolling day can reach back to: older letters of the person count for nothing any more."""
+_MARGIN_MS: Final = 5 * 60_000
+"""By so much the moment up to which all was read lies before the read: Google's clock is not the database's."""
+
+
+@dataclass
+class ReadingRound:
+    """One turn at a mailbox. `interval`: seconds between two of them."""
+
+    lease: InboxLease
+    examiner: Examiner
+    cursor: InboxCursor
+    address_key: bytes
+    gmail: RateLimitedGmail
+    mailboxes: Mailboxes
+    writer: FindingsWriter
+    log: InboxLog
+    interval: float
+    wake: Callable[[], None]
+    """Called when letters wait again."""
+    progress: Callable[[], None]
+    left: bool = False
+    """Something was left for the next round."""
+    retry_in: timedelta | None = None
+
+    async def read(self) -> None:
+        """Read what there is, as far as the budget goes.
+
+        Raises:
+            MailboxTroubleError: nothing can be read at the moment.
+            LeaseLostError: another daemon has the mailbox.
+            DatabaseError: what was not written yet is read again.
+        """
+        try:
+            self.examiner.budget.require(MIN_ROUND)
+            if self.cursor.history_id is None:
+                await self._first()
+            elif self._walk_begun() is not None:
+                await self._walk()
+            await self._history()
+            if not self.left:
+                await self._waiting()
+        except BudgetSpentError:
+            self.left = True
+
+    async def _first(self) -> None:
+        """A mailbox that was never read: what came since the first of the letters that may still bounce."""
+        since = await self.mailboxes.first_sent(self.lease.email, within=READ_FOR)
+        if since is not None:
+            self.cursor = InboxCursor(None, int(since.timestamp() * 1000))
+            await self._walk()
+        else:
+            self.cursor = InboxCursor(await self._profile(), _now_ms(self.lease))
+            await self._write([])
+
+    async def _profile(self) -> int:
+        self.examiner.budget.spend(Call.GET_PROFILE)
+        body = _body(Call.GET_PROFILE, await self.gmail.get_profile(self.lease.email))
+        return _number(body.get("historyId"))
+
+    async def _history(self) -> None:
+        """Read the history from the cursor to its end, and commit every few messages with it."""
+        page, start = "", self._start()
+        while True:
+            self.examiner.budget.spend(Call.HISTORY_LIST)
+            reply = await self.gmail.list_history(self.lease.email, start=start, page_token=page)
+            self.progress()
+            if isinstance(reply, Refused) and reply.status == _NOT_FOUND:
+                await self._forgotten()
+                return
+            body = _body(Call.HISTORY_LIST, reply)
+            records = _records(body)
+            for first in range(0, len(records), BATCH):
+                if not await self._examine(records[first : first + BATCH]):
+                    return
+            if not (page := str(body.get("nextPageToken") or "")):
+                self.cursor = InboxCursor(_number(body.get("historyId")), _now_ms(self.lease))
+                await self._write([])
+                return
+
+    def _start(self) -> int:
+        """Where to begin: a daemon that does not know which messages wait looks for them again."""
+        if self.cursor.waiting_from is not None and not self.examiner.seen.waiting:
+            self.cursor = replace(self.cursor, history_id=self.cursor.waiting_from)
+        return self.cursor.history_id or 0
+
+    async def _forgotten(self) -> None:
+        since = self.cursor.internal_date or _now_ms(self.lease) - int(READ_FOR.total_seconds() * 1000)
+        self.log.history_forgotten(self.lease.email, since)
+        self.cursor = InboxCursor(self.cursor.history_id, since)
+        await self._walk()
+
+    def _walk_begun(self) -> Walk | None:
+        """The walk that an earlier round began from this cursor and could not end."""
+        walk, at = self.examiner.seen.walk, self.cursor
+        same = walk is not None and (walk.start.history_id, walk.start.internal_date) == (
+            at.history_id,
+            at.internal_date,
+        )
+        return walk if same else None
+
+    async def _walk(self) -> None:
+        """Read the newest messages down to the moment up to which all is known, then go on from a new cursor.
+
+        The new cursor is asked for first: what comes meanwhile is in the history behind it. A walk that costs more than
+        one round has goes on in the next ones.
+        """
+        walk = self._walk_begun()
+        if walk is None:
+            walk = Walk(self.cursor, await self._profile(), _now_ms(self.lease), ["INBOX", "SPAM", "SENT"])
+        self.examiner.seen.walk = walk
+        try:
+            while walk.labels:
+                await self._walk_label(walk)
+                walk.labels.pop(0)
+                walk.page = ""
+        except MailboxTroubleError:
+            self.examiner.seen.walk = None  # the token of a page may have grown too old
+            raise
+        self.examiner.seen.walk = None
+        self.cursor = InboxCursor(walk.history_id, walk.began_ms)
+        await self._write([])
+
+    async def _walk_label(self, walk: Walk) -> None:
+        label, since = walk.labels[0], walk.start.internal_date or 0
+        if label == "SENT":
+            since = max(since, walk.began_ms - _DAY_MS)
+        while True:
+            self.examiner.budget.spend(Call.MESSAGES_LIST)
+            reply = await self.gmail.list_labelled(self.lease.email, label, page_token=walk.page)
+            body = _body(Call.MESSAGES_LIST, reply)
+            self.progress()
+            items = [item for item in _items(body, "messages") if item.get("id")]
+            arrived = [Arrived(str(x["id"]), str(x.get("threadId", "")), frozenset({label})) for x in items]
+            if await self._walk_page(arrived, since):
+                return
+            if not (page := str(body.get("nextPageToken") or "")):
+                return
+            walk.page = page
+
+    async def _walk_page(self, arrived: Sequence[Arrived], since: int) -> bool:
+        """Examine a page, the newest first, down to what is older than `since`; whether that was met."""
+        ends_here = bool(arrived) and await self._is_older(arrived[-1], since)  # else all of it is to be examined
+        for first in range(0, len(arrived), BATCH):
+            part = arrived[first : first + BATCH]
+            if not await self._examine([(None, part)]):
+                raise BudgetSpentError
+            if ends_here and await self._is_older(part[-1], since):
+                return True
+        return False
+
+    async def _is_older(self, last: Arrived, since: int) -> bool:
+        try:
+            at = await self._carefully(last, self.examiner.date_of(last))
+        except MessageFailedError:
+            return False  # it is not known: the walk goes on to a message that can be read
+        return at is not None and at.timestamp() * 1000 < since
+
+    async def _waiting(self) -> None:
+        """Examine what stands in no thread of a letter: the budget's rest is for that, what is left waits."""
+        waiting = self.examiner.seen.waiting
+        while waiting:
+            part = [message for _, message in list(waiting.values())[:BATCH]]
+            if not await self._examine([(None, part)], waited=True):
+                return
+
+    async def _examine(self, records: Sequence[tuple[int | None, Sequence[Arrived]]], *, waited: bool = False) -> bool:
+        """Examine some records and commit what was found; whether the round may go on behind them.
+
+        `waited`: these have waited for the end of a round; others do that now if they stand in no thread of ours.
+        """
+        found, failing, spent = list[Found](), None, False
+        messages = [message for _, part in records for message in part]
+        known = await self.mailboxes.known(self.lease.email, [message.gmail_id for message in messages])
+        letters = await self.mailboxes.letters_in(self.lease.email, {message.thread_id for message in messages})
+        try:
+            for history_id, part in records:
+                behind = None if history_id is None else self.cursor.history_id
+                for message in part:
+                    mine = letters.get(message.thread_id, ())
+                    if message.gmail_id not in known and (waited or not self.examiner.postpone(message, mine, behind)):
+                        found += await self._one(message, mine)
+                    if waited:
+                        del self.examiner.seen.waiting[message.gmail_id]
+                if history_id is not None:
+                    self.cursor = replace(self.cursor, history_id=history_id)
+        except BudgetSpentError:
+            spent = True
+        except MessageFailedError as error:
+            failing = self._failed(error)
+        finally:
+            # Also where nothing more can be read: what was found stays found. It renews the lease too.
+            await self._write(found, failing=failing)
+        self.left = self.left or spent or failing is not None
+        return not self.left
+
+    def _failed(self, error: MessageFailedError) -> tuple[str, int]:
+        """The message that failed, and how often it has; it is tried again after a while."""
+        again = self.lease.failures + 1 if error.gmail_id == self.lease.failing_id else 1
+        failures = min(again, _MOST_COUNTED)
+        self.retry_in = min(_RETRY[min(failures, len(_RETRY)) - 1], timedelta(seconds=5 * self.interval))
+        return error.gmail_id, failures
+
+    async def _one(self, message: Arrived, letters: Sequence[Any]) -> list[Found]:
+        """What one message is, if it is anything; one that fails for the third time is passed over by name."""
+        limited = self.examiner.budget.left is not None
+        if limited and self.lease.idle and not await self.mailboxes.is_idle(self.lease.email):
+            raise BudgetSpentError  # letters wait now for what this round might use
+        try:
+            found = await self._carefully(message, self.examiner.examine(message, letters))
+        except MessageFailedError as error:
+            if isinstance(error, LetterUndecidedError) and self.lease.now - error.at < UNDECIDED_WAIT:
+                raise
+            if message.gmail_id == self.lease.failing_id and self.lease.failures + 1 >= MAX_FAILURES:
+                return [PassedOver(message.gmail_id, message.thread_id, error.cause, self.lease.now)]
+            raise
+        self.progress()
+        return [] if found is None else [found]
+
+    async def _carefully[T](self, message: Arrived, work: Awaitable[T]) -> T:
+        """Await what is done with one message; a bug in it is that message's failure, and ends nothing else.
+
+        Raises:
+            MessageFailedError: a bug was met, beside what `work` raises itself.
+        """
+        try:
+            return await work
+        except (MessageFailedError, MailboxTroubleError, BudgetSpentError, DatabaseError):
+            raise
+        except Exception as error:
+            self.log.crashed(self.lease.email, message.gmail_id, error)
+            raise MessageFailedError(message.gmail_id, f"a bug in mailerd: {type(error).__name__}") from error
+
+    async def _write(self, found: Sequence[Found], *, failing: tuple[str, int] | None = None) -> None:
+        """Commit it with the cursor, and with what a later daemon needs to find those that wait, and that failed."""
+        waiting = self.examiner.seen.waiting
+        since = next((behind for behind, _ in waiting.values() if behind is not None), None)
+        self.cursor = replace(self.cursor, waiting_from=since)
+        if failing is None and self.lease.failing_id in waiting:
+            failing = (self.lease.failing_id, self.lease.failures)
+        done = await self.writer.write(self.lease, found, self.cursor, address_key=self.address_key, failing=failing)
+        self.log.written(self.lease.email, done)
+        if done.undone:
+            self.wake()
+
+
+def _body(call: Call, reply: Reply) -> Mapping[str, object]:
+    """The answer to a call about the whole mailbox.
+
+    Raises:
+        MailboxTroubleError: there is none.
+    """
+    if isinstance(reply, Accepted) and isinstance(reply.body, Mapping):
+        return reply.body
+    trouble(call, reply)
+    raise MailboxTroubleError(judge(call, reply).reason)
+
+
+def _records(body: Mapping[str, object]) -> list[tuple[int | None, Sequence[Arrived]]]:
+    """The history's records, oldest first, each with the messages that came."""
+    records: list[tuple[int | None, Sequence[Arrived]]] = []
+    for record in _items(body, "history"):
+        added = [item.get("message") for item in _items(record, "messagesAdded")]
+        messages = [
+            Arrived(str(it["id"]), str(it.get("threadId", "")), frozenset(map(str, it.get("labelIds") or ())))
+            for it in added
+            if isinstance(it, Mapping) and it.get("id")
+        ]
+        records.append((_number(record.get("id")), messages))
+    return records
+
+
+def _items(body: Mapping[str, object], name: str) -> list[Mapping[str, Any]]:
+    items = body.get(name) or ()
+    return [item for item in items if isinstance(item, Mapping)] if isinstance(items, list) else []
+
+
+def _number(value: object) -> int:
+    """A history id.
+
+    Raises:
+        MailboxTroubleError: it is none.
+    """
+    text = str(value)
+    if not (text.isdecimal() and len(text) < 20):  # noqa: PLR2004 - what the column holds
+        raise MailboxTroubleError(f"Google answered with {text[:40]!r} for a history id")
+    return int(text)
+
+
+def _now_ms(lease: InboxLease) -> int:
+    return int(lease.now.timestamp() * 1000) - _MARGIN_MS

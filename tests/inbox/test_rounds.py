@@ -1,0 +1,115 @@
+"""A round has few units: what it leaves is read by the next ones, nothing is lost, and nothing is paid for twice."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from mailerd.inbox.budget import RoundBudget
+from mailerd.sandbox.google import FakeGoogle, RunningServer
+from mailerd.store.db.database import Database
+from mailerd.store.inbox.mailboxes import Mailboxes
+from tests.inbox.place import ME, TRUTH, arrive, fates, read_up, reading
+from tests.support.daemon import running
+from tests.support.eventually import eventually
+from tests.support.heard import Heard
+from tests.support.rows import post, query
+
+SHAPES = ["hard", "postfix", "qmail", "reply", "exim", "soft"]
+
+
+def few_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each round has what a minute has of 6,000 units: one notice, and some looks."""
+    monkeypatch.setattr(RoundBudget, "of_round", lambda *_, **__: RoundBudget(60.0))
+
+
+async def sent(database: Database, google: FakeGoogle, heard: Heard) -> dict[str, str]:
+    """A letter for each of SHAPES, sent and read; the shape by address."""
+    await post(database, recipients=len(SHAPES))
+    await heard.wait_for("job_finished")
+    await read_up(database, google)
+    return dict(zip(sorted(it.to for it in google.sent), SHAPES, strict=True))
+
+
+async def test_what_stands_outside_our_threads_waits_and_is_not_lost(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    few_units(monkeypatch)
+    async with running(reading(database_url, served, google, tmp_path / "c"), heard):
+        shapes = await sent(database, google, heard)
+        for letter in list(google.sent):
+            arrive(google, letter, shapes[letter.to])
+        await read_up(database, google)
+    assert await fates(database) == {to: TRUTH[shape] for to, shape in shapes.items()}
+    assert await query(database, "SELECT waiting_from FROM mailboxes") == [(None,)]
+
+
+async def test_what_waits_is_known_to_the_next_daemon(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    known = reading(database_url, served, google, tmp_path / "c")
+    with monkeypatch.context() as busy:
+
+        async def none_left(*_: object) -> bool:
+            return False
+
+        async with running(known, heard):
+            shapes = await sent(database, google, heard)
+            busy.setattr("mailerd.inbox.reading_round.ReadingRound._waiting", none_left)
+            for letter in list(google.sent):
+                arrive(google, letter, shapes[letter.to])
+            await read_up(database, google)
+        assert [it for it in (await fates(database)).values() if it[0]] != list(TRUTH.values())
+        assert (await query(database, "SELECT waiting_from < history_id FROM mailboxes"))[0][0] == 1
+    async with running(known, heard):
+        await heard.wait_for("letter_bounced", times=5)
+        await read_up(database, google)
+    assert await fates(database) == {to: TRUTH[shape] for to, shape in shapes.items()}
+
+
+async def test_a_walk_goes_on_where_the_budget_ended_it(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    async with running(reading(database_url, served, google, tmp_path / "c"), heard):
+        shapes = await sent(database, google, heard)
+        few_units(monkeypatch)
+        google.log.clear()
+        for letter in list(google.sent):
+            arrive(google, letter, shapes[letter.to])
+        google.arrivals.deliver(google.mailbox(ME), now=google.now())
+        google.mailbox(ME).forget_history()
+        await heard.wait_for("history_forgotten")
+        await read_up(database, google)
+    asked = Counter(entry.method for entry in google.log)
+    assert await fates(database) == {to: TRUTH[shape] for to, shape in shapes.items()}
+    assert len(heard.of("history_forgotten")) == 1
+    assert asked["getProfile"] == 1
+    assert asked["messages.get"] <= 2 * len(SHAPES) + 2  # headers and body of each, and the ages of two
+
+
+async def test_a_round_that_began_while_no_letter_waited_ends_when_one_does(
+    database_url: str, served: RunningServer, google: FakeGoogle, database: Database, heard: Heard, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    async with running(reading(database_url, served, google, tmp_path / "c"), heard):
+        shapes = await sent(database, google, heard)
+        monkeypatch.setattr(RoundBudget, "of_round", lambda *_, **__: RoundBudget(1000.0))
+        asked = list[str]()
+
+        async def is_idle(_: Mailboxes, email: str) -> bool:
+            asked.append(email)
+            return len(asked) <= 2
+
+        monkeypatch.setattr(Mailboxes, "is_idle", is_idle)
+        google.log.clear()
+        for letter in list(google.sent):
+            arrive(google, letter, shapes[letter.to])
+
+        async def behind() -> bool:
+            return len(asked) > 2 and await query(database, "SELECT state FROM mailboxes") == [("behind",)]
+
+        await eventually(behind)
+    assert Counter(entry.method for entry in google.log)["messages.get"] <= 2 * 2
