@@ -12,7 +12,8 @@ NOTICE_FROM: Final = re.compile(
 )
 NOTICE_SUBJECT: Final = re.compile(
     r"\s*(?:undeliver(?:able|ed)|(?:mail |message )?delivery (?:status|fail|notification|error|problem)|mail delivery"
-    r"|returned mail|failure notice|mail system error|(?:mail|message) could not be delivered|unzustellbar"
+    r"|returned mail|non-?delivery(?: report|:)|failure notice|mail system error"
+    r"|(?:mail|message) could not be delivered|unzustellbar"
     r"|non remis|no se puede entregar|impossibile recapitare|退信|系统退信|配信不能)",
     re.IGNORECASE,
 )
@@ -71,6 +72,6 @@ SOFT_WORDS: Final = re.compile(
 DELAY_WORDS: Final = re.compile(
     r"\((?:delay|延迟|verzögerung|retard|retraso|ritardo)\)|delayed|delivery (?:is )?delay"
     r"|warning: (?:message|could not send)|still (?:being )?(?:tried|retried|trying)"
-    r"|will (?:continue to|keep|be) (?:try|retr)|not yet been delivered",
+    r"|will (?:continue to|keep|be) (?:try|retr)|attempts will continue|not yet been delivered",
     re.IGNORECASE,
 )

@@ -61,6 +61,13 @@ class Reported:
     diagnostic: str = ""
     remote: bool = False
     """Another server refused it (Remote-MTA), in whose words the rest is."""
+    original: str = ""
+    """The address that the letter was sent to, where a server has sent it on from there."""
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Whom it is about."""
+        return (self.address, self.original) if self.original else (self.address,)
 
 
 @dataclass(frozen=True)
@@ -217,12 +224,14 @@ def _is_over_limit(report: DeliveryReport) -> bool:
 
 
 def _named(message: InboxMessage, report: DeliveryReport) -> tuple[str, ...]:
-    return tuple(it.address for it in report.recipients) or tuple(addresses(message.first("x-failed-recipients")))
+    return tuple(address for it in report.recipients for address in it.addresses) or tuple(
+        addresses(message.first("x-failed-recipients"))
+    )
 
 
 def _the_one(recipients: Sequence[Reported], about: str) -> Reported | None:
     """The report on the address `about`, or the first one that failed."""
-    if about and (own := [it for it in recipients if same_mailbox(it.address, about)]):
+    if about and (own := [it for it in recipients if any(same_mailbox(address, about) for address in it.addresses)]):
         return own[-1]
     return next((it for it in recipients if it.action == "failed"), next(iter(recipients), None))
 
@@ -231,13 +240,13 @@ def _of(it: Reported, report: DeliveryReport) -> Classification:
     reason = _short(it.diagnostic or report.text)
     match it.action:
         case "delayed":
-            return Classification(Kind.DELAYED, it.status, reason, (it.address,))
+            return Classification(Kind.DELAYED, it.status, reason, it.addresses)
         case "delivered" | "relayed" | "expanded":
-            return Classification(Kind.OTHER, it.status, reason, (it.address,))
+            return Classification(Kind.OTHER, it.status, reason, it.addresses)
         case _:
             # The text repeats the diagnosis, and is all there is where a server gives none.
             kind, code, counts = classify(it.status, it.diagnostic or report.text)
-            return Classification(kind, code, reason, (it.address,), counts)
+            return Classification(kind, code, reason, it.addresses, counts)
 
 
 def classify(status: str, text: str) -> tuple[Kind, str, bool]:

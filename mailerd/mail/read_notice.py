@@ -91,6 +91,7 @@ def _reported(part: Mail) -> list[Reported]:
                 status=status[0] if status else "",
                 diagnostic=_typed(group, "Diagnostic-Code"),
                 remote=bool(_field(group, "Remote-MTA")),
+                original=original if "@" in original and original != address else "",
             )
         )
     return found

@@ -80,9 +80,19 @@ def test_headers_alone_never_tell_the_class() -> None:
     assert read(InboxMessage((DAEMON, ("Subject", "Delivery Status Notification (Delay)")))).kind is Kind.DELAYED
 
 
+def test_a_text_says_that_it_is_tried_on() -> None:
+    gateway = InboxMessage(
+        (("From", "gateway@example.org"), ("Subject", "Delivery failure notification")),
+        DeliveryReport(text=f"could not be delivered to {ADA}. Delivery attempts will continue for 5 days."),
+    )
+    assert read(gateway, about=ADA).kind is Kind.DELAYED
+
+
 @pytest.mark.parametrize(
     "headers,kind",
     [
+        ([("From", ADA), ("Subject", "Non-delivery of my parcel")], Kind.REPLY),
+        ([("From", ADA), ("Subject", "Non-Delivery: Hello")], Kind.UNKNOWN),
         ([("From", ADA), ("Subject", "Re: Hello")], Kind.REPLY),
         ([("From", ADA), ("Auto-Submitted", "no")], Kind.REPLY),
         ([("From", ADA), ("Auto-Submitted", "auto-replied; owner=x")], Kind.AUTO_REPLY),

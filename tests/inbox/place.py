@@ -21,6 +21,7 @@ TRUTH: Final[dict[str, tuple[str | None, str | None, str | None]]] = {
     "delayed": (None, None, None),
     "exchange": ("bounced", "hard", "5.1.10"),
     "postfix": ("bounced", "hard", "5.1.1"),
+    "forwarded": ("bounced", "hard", "5.1.1"),
     "exim": ("bounced", "hard", None),
     "qmail": ("bounced", "hard", "5.1.1"),
     "reply": ("replied", None, None),

@@ -44,6 +44,7 @@ def arrived(shape: str) -> InboxMessage:
         ("claims_limit", Kind.UNKNOWN, "5.4.5", True),
         ("exchange", Kind.HARD, "5.1.10", False),
         ("postfix", Kind.HARD, "5.1.1", False),
+        ("forwarded", Kind.HARD, "5.1.1", False),
         ("exim", Kind.HARD, "", False),
         ("qmail", Kind.HARD, "5.1.1", False),
         ("forged_hard", Kind.HARD, "5.1.1", False),
@@ -63,6 +64,12 @@ def test_the_key_of_the_returned_letter_is_found(shape: str) -> None:
     assert report.key == KEY
     assert [it.address for it in report.recipients] == [ADA]
     assert "reached a limit" not in report.text  # that stands in the letter, which is its sender's
+
+
+def test_a_notice_about_a_forwarded_letter_names_both_addresses() -> None:
+    message = arrived("forwarded")
+    assert read(message, about=ADA).addresses == ("box17@inside.example.net", ADA)
+    assert read(message, about="eve@example.org").addresses == ("box17@inside.example.net", ADA)
 
 
 @pytest.mark.parametrize(

@@ -89,13 +89,14 @@ def _exchange(letter: Letter) -> Arrival:
     )
 
 
-def _postfix(letter: Letter) -> Arrival:
-    fields = f"Final-Recipient: rfc822; {letter.to}\r\nOriginal-Recipient: rfc822;{letter.to}\r\nAction: failed\r\n"
+def _postfix(letter: Letter, *, forwarded_to: str = "") -> Arrival:
+    final = forwarded_to or letter.to
+    fields = f"Final-Recipient: rfc822; {final}\r\nOriginal-Recipient: rfc822;{letter.to}\r\nAction: failed\r\n"
     fields += "Status: 5.1.1\r\nRemote-MTA: dns; mx.example.org\r\nDiagnostic-Code: smtp; 550 5.1.1 User unknown\r\n"
     head = _foreign(
         letter, "MAILER-DAEMON@mail.example.org (Mail Delivery System)", "Undelivered Mail Returned to Sender"
     )
-    text = f"This is the mail system at host mail.example.org.\r\n\r\n<{letter.to}>: host mx said: 550 5.1.1\r\n"
+    text = f"This is the mail system at host mail.example.org.\r\n\r\n<{final}>: host mx said: 550 5.1.1\r\n"
     return Arrival(_report(head, text, fields, letter, agent="mail.example.org"), in_thread=False)
 
 
@@ -171,6 +172,7 @@ SHAPES: Final[dict[str, Callable[[Letter], Arrival]]] = {
     "claims_limit": lambda it: _gmail(it, status="5.4.5", words="550 5.4.5 You have reached a limit for sending mail"),
     "exchange": _exchange,
     "postfix": _postfix,
+    "forwarded": lambda it: _postfix(it, forwarded_to="box17@inside.example.net"),
     "exim": _exim,
     "qmail": _qmail,
     "reply": _answer,
