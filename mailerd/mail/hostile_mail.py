@@ -48,14 +48,15 @@ class _Bounds(policy.Compat32):
         return name, value[:MAX_HEADER]
 
 
-def parse(raw: bytes) -> Mail:
-    """The first of a message's bytes, parsed within the bounds.
+def parse(raw: bytes, *, whole: bool = False) -> Mail:
+    """The first of a message's bytes, parsed within the bounds; `whole`: all of them, which takes as long as it is.
 
     Raises:
         One of UNREADABLE: the email package gave up.
     """
-    lines = _EOL.split(raw[:MAX_NOTICE], MAX_LINES)[:MAX_LINES]
-    return message_from_bytes(b"\n".join(lines), policy=_Bounds(containers=[]))  # type: ignore[call-arg] # a policy takes its attributes
+    if not whole:
+        raw = b"\n".join(_EOL.split(raw[:MAX_NOTICE], MAX_LINES)[:MAX_LINES])
+    return message_from_bytes(raw, policy=_Bounds(containers=[]))  # type: ignore[call-arg] # a policy takes its attributes
 
 
 def decoded(data: bytes, charset: str | None) -> str:

@@ -3,17 +3,20 @@
 import re
 from dataclasses import dataclass
 from email import message_from_bytes, policy
-from email.header import decode_header, make_header
 from email.message import EmailMessage
 from typing import NamedTuple
 
+from mailerd.mail.hostile_mail import MAX_HEADER, decoded_words
 from mailerd.sandbox.google.answers import Refused, invalid_argument
 
 KEY_HEADER = "X-Mailerd-Key"
 
 _EOL = rb"(?:\r\n|\n|\r(?!\n))"
-# A bare CR ends a line too: a client that smuggles one into a header shall see it as a header.
-_HEADER = re.compile(rb"([!-9;-~]+)[ \t]*:[ \t]*([^\r\n]*(?:" + _EOL + rb"[ \t][^\r\n]*)*)(?:" + _EOL + rb"|\Z)")
+# A bare CR ends a line too: a client that smuggles one into a header shall see it as a header. A name begins a line:
+# tried from each of its characters, a long one would take quadratic time.
+_HEADER = re.compile(
+    rb"(?:\A|(?<=[\r\n]))([!-9;-~]+)[ \t]*:[ \t]*([^\r\n]*(?:" + _EOL + rb"[ \t][^\r\n]*)*)(?:" + _EOL + rb"|\Z)"
+)
 _BLANK = re.compile(rb"(" + _EOL + rb")" + _EOL)
 _PLAIN_ADDRESS = re.compile(
     r"\s*(?:(?:\"(?:[^\"\\\r\n]|\\.)*\"|[^<>@,\"()\\:;\[\]]*)<([^<>\s]+)>|([^<>\s,\"()\\:;]+))\s*"
@@ -97,11 +100,8 @@ class ParsedLetter:
 
 
 def decoded(value: str) -> str:
-    """A header's value with RFC 2047 words decoded, or as it is when they are broken."""
-    try:
-        return str(make_header(decode_header(value)))
-    except (ValueError, LookupError):
-        return value
+    """A header's value with RFC 2047 words decoded; as it is where they are broken, or it is too long for a header."""
+    return decoded_words(value) if len(value) <= MAX_HEADER else value
 
 
 def split(raw: bytes) -> tuple[bytes, bytes]:

@@ -1,15 +1,24 @@
-"""Letters as the JSON resources of the Gmail API, in the four formats that it knows."""
+"""Letters as the JSON resources of the Gmail API, in the four formats that it knows.
+
+Strangers write what comes into a mailbox: it is parsed by the functions that are made for that.
+"""
 
 import base64
 import re
 from collections.abc import Collection
 from email.message import EmailMessage
-from typing import Any, cast
+from email.message import Message as Mail
+from typing import Any, Final, cast
 
+from mailerd.mail.hostile_mail import UNREADABLE, decoded, parse
 from mailerd.sandbox.google.answers import Refused, invalid_argument
 from mailerd.sandbox.google.letters import Letter
 
 _SNIPPET = 200
+_SNIPPET_FROM: Final = 4_000
+"""Characters of a text that its snippet is made of."""
+_MAX_PARTS: Final = 100
+_TAGS: Final = re.compile(r"<[^<>]*>")
 
 
 def reference(letter: Letter) -> bytes:
@@ -37,9 +46,9 @@ def message(letter: Letter, *, form: str, only: Collection[str] = ()) -> dict[st
         case "metadata":
             wanted = {name.lower() for name in only}
             headers = [h for h in _headers(letter.headers) if not wanted or h["name"].lower() in wanted]
-            return shown | {"payload": {"mimeType": letter.message.get_content_type(), "headers": headers}}
+            return shown | {"payload": {"mimeType": _parsed(letter).get_content_type(), "headers": headers}}
         case "full":
-            part = _part(letter.message, ident="")
+            part = _part(_parsed(letter, whole=True), ident="")
             return shown | {"payload": part | {"headers": _headers(letter.headers)}}
         case _:
             raise Refused(invalid_argument(f"Invalid value at 'format' (TYPE_ENUM), \"{form}\""))
@@ -68,27 +77,57 @@ def _text(part: EmailMessage) -> str:
         return data.decode("utf-8", "replace")
 
 
+def _parsed(letter: Letter, *, whole: bool = False) -> Mail:
+    try:
+        return parse(letter.raw, whole=whole)
+    except UNREADABLE:
+        return Mail()
+
+
 def _snippet(letter: Letter) -> str:
-    text, html = bodies(letter.message)
-    return " ".join((text or re.sub(r"<[^>]*>", " ", html)).split())[:_SNIPPET]
+    texts: dict[str, str] = {}
+    left = [_parsed(letter)]
+    for _ in range(_MAX_PARTS):
+        if not left:
+            break
+        part = left.pop(0)
+        payload = part.get_payload()
+        if isinstance(payload, list):
+            left = [it for it in payload if isinstance(it, Mail)][:_MAX_PARTS] + left
+        else:
+            texts.setdefault(part.get_content_type(), _decoded(part)[:_SNIPPET_FROM])
+    text = texts.get("text/plain") or _TAGS.sub(" ", texts.get("text/html", ""))
+    return " ".join(text.split())[:_SNIPPET]
+
+
+def _decoded(part: Mail) -> str:
+    try:
+        return decoded(_bytes(part), part.get_content_charset())
+    except UNREADABLE:
+        return ""
+
+
+def _bytes(part: Mail) -> bytes:
+    payload = part.get_payload(decode=True)
+    return payload if isinstance(payload, bytes) else b""
 
 
 def _headers(headers: list[tuple[str, str]]) -> list[dict[str, str]]:
     return [{"name": name, "value": value} for name, value in headers]
 
 
-def _part(part: EmailMessage, *, ident: str) -> dict[str, Any]:
+def _part(part: Mail, *, ident: str) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "partId": ident,
         "mimeType": part.get_content_type(),
         "filename": part.get_filename() or "",
         "headers": _headers([(name, str(value)) for name, value in part.items()]),
     }
-    if part.is_multipart():
+    payload = part.get_payload()
+    if isinstance(payload, list):
         dot = f"{ident}." if ident else ""
-        children = cast("list[EmailMessage]", part.get_payload())
+        children = [it for it in payload if isinstance(it, Mail)]
         shown["parts"] = [_part(child, ident=f"{dot}{n}") for n, child in enumerate(children)]
         return shown | {"body": {"size": 0}}
-    payload = part.get_payload(decode=True)
-    data = payload if isinstance(payload, bytes) else b""
+    data = _bytes(part)
     return shown | {"body": {"size": len(data), "data": encode(data)}}

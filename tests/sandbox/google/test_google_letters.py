@@ -1,9 +1,12 @@
 """Reading and stamping letters, without a network."""
 
+import time
+
 import pytest
 
 from mailerd.sandbox.google.answers import Refused
-from mailerd.sandbox.google.letters import is_address, read, stamp
+from mailerd.sandbox.google.letters import Letter, is_address, read, stamp
+from mailerd.sandbox.google.resources import message
 
 
 @pytest.mark.parametrize(
@@ -85,3 +88,28 @@ def test_a_stamp_replaces_every_message_id_and_nothing_else() -> None:
     raw = b"message-id: <a@b>\nTo: a@example.org\nMessage-ID:\n <c@d>\n\nMessage-ID: <body@stays>\n"
     stamped = stamp(raw, read(raw), message_id="<new@mail.gmail.com>")
     assert stamped == b"Message-ID: <new@mail.gmail.com>\nTo: a@example.org\n\nMessage-ID: <body@stays>\n"
+
+
+@pytest.mark.parametrize("form", ["metadata", "full"])
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        b"Content-Type: text/html\r\n\r\n" + b"<" * 160_000,
+        b"a" * 160_000 + b"\r\n\r\nx",
+        b"Content-Type: text/plain; " + b"a*0=x;" * 27_000 + b"\r\n\r\nx",
+        b"Content-Type: text/plain; " + b"(" * 160_000 + b"\r\n\r\nx",
+        b"Subject: " + b"=?utf-8?q?a?= " * 12_000 + b"\r\n\r\nx",
+        b"".join(b"Content-Type: multipart/mixed; boundary=b%d\r\n\r\n--b%d\r\n" % (n, n) for n in range(3_000)),
+        b"Content-Type: message/rfc822\r\n\r\n" * 5_000,
+        b"Content-Type: text/plain; charset=punycode\r\n\r\n" + b"a" * 160_000,
+        b"X: y\r\n" * 50_000,
+    ],
+)
+def test_what_a_stranger_writes_is_shown_in_a_moment(hostile: bytes, form: str) -> None:
+    """The time grows with the length alone: before that, each of these took seconds or ended in an error."""
+    raw = b"From: eve@evil.example\r\n" + hostile
+    came = Letter("1", "1", "", "me@example.com", "me@example.com", "", "<x@y>", ("INBOX",), 7, 1e9, raw)
+    began = time.process_time()
+    shown = message(came, form=form, only=("From", "Subject"))
+    assert time.process_time() - began < 1.0
+    assert shown["payload"]["headers"][0] == {"name": "From", "value": "eve@evil.example"}
