@@ -54,7 +54,8 @@ async def read_up(database: Database, google: FakeGoogle, *, within: float = 20.
 
     async def done() -> bool:
         google.arrivals.deliver(google.mailbox(ME), now=google.now())
-        rows = await query(database, "SELECT history_id, state FROM mailboxes WHERE email = %s", ME)
+        statement = "SELECT history_id, state FROM mailboxes WHERE email = %s AND lease_token IS NULL"
+        rows = await query(database, statement, ME)
         return rows == [(google.mailbox(ME).history_id, "read")]
 
     await eventually(done, within=within)
