@@ -65,6 +65,8 @@ class Setting:
     """How a second server follows the first, if there is one: "asynchronous" or "semi-synchronous"."""
     cluster: str = ""
     """What database.url names several hosts of, if it does: "semi-synchronous" (MariaDB) or "group" (MySQL)."""
+    lanes: bool = False
+    """Each daemon reaches each server of the cluster through a proxy of its own."""
     senders: dict[str, tuple[str, ...]] = field(default_factory=lambda: {SENDER: (COMPOSE,)})
     """The mailboxes and the scopes of each."""
 
@@ -115,6 +117,8 @@ class Place:
     """The servers, where there are several."""
     roads: dict[int, Proxy] = field(default_factory=dict)
     """By a server's port: the way on which other servers reach it."""
+    lanes: dict[tuple[int, int], Proxy] = field(default_factory=dict)
+    """By a daemon's number and a server's port: the way of the one to the other, where they have such."""
     failovers: list[Failover] = field(default_factory=list)
     refused: list[float] = field(default_factory=list)
     """When posts were answered 503, in epoch seconds."""
@@ -129,8 +133,12 @@ class Place:
         to: str = "r",
         send_at: datetime | None = None,
         fields: dict[str, Any] | None = None,
+        idempotent: bool = False,
     ) -> str:
-        """Post a job to some daemon, and again until one says 200; its id. `to`: how its addresses begin."""
+        """Post a job to some daemon, and again until one says 200; its id.
+
+        `to`: how its addresses begin. `idempotent`: each try has the same Idempotency-Key.
+        """
         number = secrets.token_hex(4)
         body: dict[str, Any] = {
             "sender_email": sender,
@@ -143,17 +151,18 @@ class Place:
         }
         if send_at is not None:
             body["send_at"] = send_at.isoformat()
+        again = {"Idempotency-Key": number} if idempotent else {}
         while True:
             child = self.chance.choice(self.daemons)
-            if child.answering and (answer := await self._post_once(child, body)) is not None:
+            if child.answering and (answer := await self._post_once(child, body, again)) is not None:
                 self.promised[answer["job_id"]] = answer["accepted"]
                 return str(answer["job_id"])
             await asyncio.sleep(0.05)
 
-    async def _post_once(self, child: Child, body: dict[str, Any]) -> dict[str, Any] | None:
+    async def _post_once(self, child: Child, body: dict[str, Any], again: dict[str, str]) -> dict[str, Any] | None:
         path = f"http://127.0.0.1:{child.port}/api/jobs/send_template_emails"
         with self._bounded(f"POST to {child.name}", POST_BOUND, child):
-            async with self.http.post(path, json=body, headers={"X-API-Key": self.key}) as answer:
+            async with self.http.post(path, json=body, headers={"X-API-Key": self.key} | again) as answer:
                 read = json.loads(await answer.read())
                 self.posted += 1
                 self.refused += [time.time()] if answer.status == 503 else []
@@ -208,6 +217,7 @@ async def place(folder: Path, setting: Setting, *, seed: int) -> AsyncIterator[P
         await asyncio.to_thread(several.start if several else server.start)
         async with (
             _roads(several) as roads,
+            _lanes(several, setting) as lanes,
             stand_in(folder, latency=setting.latency, seed=seed) as google,
             Proxy(server.port) as proxy,
             aiohttp.ClientSession(
@@ -219,10 +229,9 @@ async def place(folder: Path, setting: Setting, *, seed: int) -> AsyncIterator[P
             for sender, scopes in setting.senders.items():
                 await google.sign_in(sender, credentials, scopes=scopes)
             url = several.url if isinstance(several, Cluster) else server.url
-            configs = [
-                _config(folder, n, setting, _behind(url, server, proxy) if n in setting.proxied else url, google)
-                for n in range(setting.daemons)
-            ]
+            behind = url.replace(f":{server.port}/", f":{proxy.port}/")
+            urls = [_way(behind if n in setting.proxied else url, n, lanes) for n in range(setting.daemons)]
+            configs = [_config(folder, n, setting, way, google) for n, way in enumerate(urls)]
             key = await _prepared(configs[0][0])
             children = [
                 Child(
@@ -236,6 +245,7 @@ async def place(folder: Path, setting: Setting, *, seed: int) -> AsyncIterator[P
                 for n, (config, port, public_port) in enumerate(configs)
             ]
             it = Place(folder, server, google, proxy, children, random.Random(seed), http, key, roads=roads)
+            it.lanes = lanes
             it.pair = several if isinstance(several, Pair) else None
             it.cluster = several if isinstance(several, Cluster) else None
             try:
@@ -267,8 +277,22 @@ async def _roads(several: Pair | Cluster | None) -> AsyncIterator[dict[int, Prox
         yield roads
 
 
-def _behind(url: str, server: Server, proxy: Proxy) -> str:
-    return url.replace(f":{server.port}/", f":{proxy.port}/")
+@asynccontextmanager
+async def _lanes(several: Pair | Cluster | None, setting: Setting) -> AsyncIterator[dict[tuple[int, int], Proxy]]:
+    """The ways of each daemon to each server."""
+    async with AsyncExitStack() as stack:
+        lanes: dict[tuple[int, int], Proxy] = {}
+        for node in several.nodes if isinstance(several, Cluster) and setting.lanes else ():
+            for number in range(setting.daemons):
+                lanes[number, node.port] = await stack.enter_async_context(Proxy(node.port))
+        yield lanes
+
+
+def _way(url: str, daemon: int, lanes: dict[tuple[int, int], Proxy]) -> str:
+    """The address of the database as one daemon has it."""
+    for (number, port), lane in lanes.items():
+        url = url.replace(f":{port}", f":{lane.port}") if number == daemon else url
+    return url
 
 
 def _config(folder: Path, number: int, setting: Setting, url: str, google: Google) -> tuple[Path, int, int]:

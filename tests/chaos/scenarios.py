@@ -13,6 +13,7 @@ from tests.chaos.scenarios_failover import OF_FAILOVER
 from tests.chaos.scenarios_neighbours import OF_NEIGHBOURS
 from tests.chaos.scenarios_opt_out import OF_OPT_OUT
 from tests.chaos.scenarios_proof import OF_PROOF
+from tests.chaos.scenarios_random import AT_RANDOM
 from tests.chaos.scenarios_renderer import OF_RENDERER
 
 LOST_ANSWERS: Final = (
@@ -226,6 +227,7 @@ ALL: Final = (
         within=150, hits=("letter_found", "letter_missing", "letter_needs_a_person"),
     ),
     *OF_CLUSTER,
+    *AT_RANDOM,
     *OF_FAILOVER,
     *OF_NEIGHBOURS,
     *OF_OPT_OUT,

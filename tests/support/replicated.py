@@ -89,11 +89,14 @@ class Pair:
 
     def follow_again(self) -> None:
         """The replica was started anew, and goes on from where it was."""
-        follower = self._words[0]
         if self._semi_synchronous:
             side = "slave" if is_mariadb() else "replica"
             as_admin(self.replica, f"SET GLOBAL rpl_semi_sync_{side}_enabled = 1")
-        as_admin(self.replica, f"STOP {follower}", f"START {follower}")
+        self.connect_again()
+
+    def connect_again(self) -> None:
+        """The replica connects to its primary anew."""
+        as_admin(self.replica, f"STOP {self._words[0]}", f"START {self._words[0]}")
 
     def fail_over(self) -> None:
         """The primary is killed, and the replica takes its place with all that it has received."""

@@ -27,20 +27,42 @@ def servers(roles: Sequence[ServerRole]) -> Iterator[CheckResult]:
     else:
         yield ok(_SERVERS, said)
     for one in roles:
-        if not one.answered:
-            yield warn(_SERVERS, f"{one.where}: {one.trouble}", remedy="start it: while it is away it cannot take over")
-        if one.former:
-            yield warn(
-                _SERVERS,
-                f"{one.where} takes writes, but is a former primary: mailerd does not use it",
-                remedy="SET GLOBAL read_only = ON there, and let it follow the primary; docs/ha.md",
-            )
+        yield from _writer(one) if one in writers else _other(one)
         if one.group_hidden:
             yield warn(
                 _SERVERS,
                 f"{one.where} hides its group: whether it is cut off is not known",
                 remedy="GRANT SELECT ON performance_schema.replication_group_members TO the user of database.url, and "
                 "ON performance_schema.replication_group_member_stats",
+            )
+
+
+def _writer(it: ServerRole) -> Iterator[CheckResult]:
+    if it.replicas == 0:
+        yield warn(
+            _FAILOVER,
+            f"no semi-synchronous replica is connected to {it.where}: a COMMIT hangs, or no replica has it",
+            remedy="start the replicas, with rpl_semi_sync_replica_enabled = ON (MariaDB: rpl_semi_sync_slave_enabled)",
+        )
+
+
+def _other(it: ServerRole) -> Iterator[CheckResult]:
+    """What is wrong with a server that is not in use, and would be once it has taken over."""
+    if not it.answered:
+        yield warn(_SERVERS, f"{it.where}: {it.trouble}", remedy="start it: while it is away it cannot take over")
+    if it.former:
+        yield warn(
+            _SERVERS,
+            f"{it.where} takes writes, but is a former primary: mailerd does not use it",
+            remedy="SET GLOBAL read_only = ON there, and let it follow the primary; docs/ha.md",
+        )
+    logs = _is_on(it.durability, "log_bin")
+    for name in ("innodb_flush_log_at_trx_commit", *(["sync_binlog"] if logs else [])):
+        if (value := it.durability.get(name, "1")) != "1":
+            yield warn(
+                _FAILOVER,
+                f"{it.where} has {name} = {value}: once it has taken over, a power cut takes commits",
+                remedy=f"set {name} = 1 there too",
             )
 
 
@@ -52,9 +74,10 @@ def failover(variables: Mapping[str, str], *, several: bool) -> Iterator[CheckRe
             f"sync_binlog is {variables['sync_binlog']}: after a power cut the primary and its replicas differ",
             remedy="set sync_binlog = 1 in the server's configuration",
         )
+    replicated = several or _is_on(variables, f"{_semi_sync(variables)}_enabled")  # behind a router, say
     if variables.get("group_replication_group_name"):
         yield from _in_group(variables)
-    elif several and not variables.get("aurora_version") and not _is_on(variables, "wsrep_on"):
+    elif replicated and not variables.get("aurora_version") and not _is_on(variables, "wsrep_on"):
         yield from _semi_synchronous(variables)
 
 
@@ -76,8 +99,7 @@ def _in_group(variables: Mapping[str, str]) -> Iterator[CheckResult]:
 
 
 def _semi_synchronous(variables: Mapping[str, str]) -> Iterator[CheckResult]:
-    side = "source" if "rpl_semi_sync_source_enabled" in variables else "master"
-    prefix = f"rpl_semi_sync_{side}"
+    prefix = _semi_sync(variables)
     if not _is_on(variables, f"{prefix}_enabled"):
         yield warn(
             _FAILOVER,
@@ -85,6 +107,11 @@ def _semi_synchronous(variables: Mapping[str, str]) -> Iterator[CheckResult]:
             remedy=f"{prefix}_enabled = ON with {prefix}_timeout = 4294967295, on every server; docs/ha.md",
         )
         return
+    yield from list(_gives_up(variables, prefix)) or [ok(_FAILOVER, "a COMMIT is answered when a replica has it")]
+
+
+def _gives_up(variables: Mapping[str, str], prefix: str) -> Iterator[CheckResult]:
+    """Under which settings a primary does not wait for its replicas."""
     timeout, point = float(variables.get(f"{prefix}_timeout", "0")), variables.get(f"{prefix}_wait_point", "")
     if timeout < PATIENCE:
         yield warn(
@@ -92,15 +119,24 @@ def _semi_synchronous(variables: Mapping[str, str]) -> Iterator[CheckResult]:
             f"{prefix}_timeout is {timeout / 1000:g} s: after that the primary answers COMMITs that no replica has",
             remedy=f"{prefix}_timeout = 4294967295: then it waits, and a failover forgets nothing",
         )
+    wait = f"{prefix}_wait_no_{'replica' if prefix.endswith('source') else 'slave'}"
+    if not _is_on(variables, wait, default="ON"):
+        yield warn(
+            _FAILOVER,
+            f"{wait} is OFF: once it has no replica, the primary answers COMMITs that none has",
+            remedy=f"{wait} = ON: then it waits, and a failover forgets nothing",
+        )
     if point.upper() == "AFTER_COMMIT":
         yield warn(
             _FAILOVER,
             f"{prefix}_wait_point is AFTER_COMMIT: others see a commit before any replica has it",
             remedy=f"{prefix}_wait_point = AFTER_SYNC",
         )
-    if timeout >= PATIENCE and point.upper() != "AFTER_COMMIT":
-        yield ok(_FAILOVER, "a COMMIT is answered when a replica has it")
 
 
-def _is_on(variables: Mapping[str, str], name: str) -> bool:
-    return variables.get(name, "OFF").upper() not in {"OFF", "0", ""}
+def _semi_sync(variables: Mapping[str, str]) -> str:
+    return f"rpl_semi_sync_{'source' if 'rpl_semi_sync_source_enabled' in variables else 'master'}"
+
+
+def _is_on(variables: Mapping[str, str], name: str, *, default: str = "OFF") -> bool:
+    return variables.get(name, default).upper() not in {"OFF", "0", ""}

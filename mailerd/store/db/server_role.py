@@ -1,7 +1,7 @@
 """What one server says of itself: whether it takes writes, and whether its group or its replicas stand behind it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from pymysql.err import MySQLError
@@ -14,7 +14,8 @@ _READ_ONLY: Final = ("read_only", "super_read_only", "innodb_read_only")
 _GROUP_NAME: Final = "group_replication_group_name"
 _SEMI_SYNCHRONOUS: Final = ("rpl_semi_sync_master_enabled", "rpl_semi_sync_source_enabled")
 """MariaDB and older MySQL say master, MySQL 8.0.26 and newer say source."""
-_VARIABLES: Final = (*_READ_ONLY, _GROUP_NAME, *_SEMI_SYNCHRONOUS, "server_uuid", "version")
+_DURABILITY: Final = ("innodb_flush_log_at_trx_commit", "log_bin", "sync_binlog")
+_VARIABLES: Final = (*_READ_ONLY, _GROUP_NAME, *_SEMI_SYNCHRONOUS, *_DURABILITY, "server_uuid", "version")
 _FOLLOWERS: Final = ("Rpl_semi_sync_master_clients", "Rpl_semi_sync_source_clients")
 _MEMBERS: Final = """
 SELECT m.MEMBER_ID, m.MEMBER_STATE, m.MEMBER_ROLE, s.VIEW_ID
@@ -52,6 +53,8 @@ class ServerRole:
     """It is configured for a group whose tables this user may not read."""
     term: WriterTerm | None = None
     """The writer's term as this server has it; None where that is not known."""
+    durability: Mapping[str, str] = field(default_factory=dict)
+    """The variables that say whether its commits outlast a power cut."""
     former: bool = False
     """It would take writes, and is a former primary: a higher term is known than its own."""
 
@@ -92,6 +95,7 @@ async def ask(cursor: Any, where: str) -> ServerRole:
         replicas=replicas,
         group_hidden=members is None,
         term=await read_term(cursor) if asked else None,
+        durability={name: variables[name] for name in _DURABILITY if name in variables},
     )
 
 

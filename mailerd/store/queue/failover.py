@@ -270,7 +270,10 @@ class ReplayLog:
                 if status != State.SENT.value and not pending:
                     tell = self._replay_sent if each.sent else self._replay_unresolved
                     forgotten += await tell(cursor, one)
-            elif status == State.WAITING.value or (token == one.letter.token and mode is None):
+            elif (token == one.letter.token and mode is None) or (
+                # Where the log has the end of its claim, that was not forgotten, and its draft may be deleted by now.
+                status == State.WAITING.value and not await is_logged(cursor, one.letter)
+            ):
                 forgotten += await self._hold(cursor, one)
         return forgotten
 

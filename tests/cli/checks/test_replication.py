@@ -38,6 +38,7 @@ def test_a_server_without_replicas_needs_none_of_it() -> None:
         ({"rpl_semi_sync_master_enabled": "OFF"}, "rpl_semi_sync_master_enabled = ON"),
         (SEMI_SYNCHRONOUS | {"rpl_semi_sync_source_timeout": "10000"}, "source_timeout is 10 s"),
         (SEMI_SYNCHRONOUS | {"rpl_semi_sync_source_wait_point": "AFTER_COMMIT"}, "AFTER_COMMIT"),
+        (SEMI_SYNCHRONOUS | {"rpl_semi_sync_source_wait_no_replica": "OFF"}, "source_wait_no_replica is OFF"),
         (SEMI_SYNCHRONOUS | {"log_bin": "ON", "sync_binlog": "0"}, "sync_binlog is 0"),
         (GROUP | {"group_replication_consistency": "EVENTUAL"}, "EVENTUAL"),
         (GROUP | {"group_replication_single_primary_mode": "OFF"}, "multi-primary"),

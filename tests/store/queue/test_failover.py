@@ -109,6 +109,24 @@ async def test_what_is_in_hand_stays_in_hand(database: Database, one: Daemon) ->
     )  # fmt: skip
 
 
+async def test_a_letter_whose_claim_has_lapsed_is_not_taken_back_by_its_former_worker(
+    database: Database, one: Daemon, other: Daemon
+) -> None:
+    """It was stopped before it could record its draft, which another daemon has deleted as an orphan since."""
+    await post(database, recipients=1)
+    (letter,) = await one.ready(1)
+    assert await other.ready(1) == ()
+    one.replay_log.remember(Handover(letter, "draft", "d1", "t1"))
+    await query(database, "UPDATE job_recipients SET lease_until = UTC_TIMESTAMP(6) - INTERVAL 1 SECOND")
+    await query(database, "UPDATE daemons SET heartbeat_at = UTC_TIMESTAMP(6) - INTERVAL 1 MINUTE WHERE id = 'D1'")
+    expired = ExpiredClaims(database, "D2", timedelta(seconds=1), other.replay_log)
+    assert [each.id for each in await expired.recover()] == [letter.id]
+    one.meets_another()
+    (again,) = await one.ready(1)
+    assert (again.id, again.draft_id) == (letter.id, None)
+    assert again.token != letter.token
+
+
 async def test_what_looks_abandoned_after_a_failover_is_left_alone_until_all_is_told(
     database: Database, one: Daemon
 ) -> None:

@@ -1,0 +1,204 @@
+"""A storm over three servers in which what happens, to whom and when is left to chance, and several things at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, nullcontext, suppress
+from typing import Final
+
+import pymysql
+
+from mailerd.sandbox.mariadb import Server
+from tests.chaos.place import Place, Setting
+from tests.chaos.scenario import Scenario, Size
+from tests.chaos.scenarios_cluster import compare, failover, measure, until_settled
+from tests.support.cluster import Cluster
+from tests.support.replicated import as_admin
+
+_JOB: Final = 10
+"""Letters of one post."""
+_WITHOUT_CONFIGURATION: Final = ("SET GLOBAL rpl_semi_sync_master_enabled = OFF", "SET GLOBAL read_only = OFF")
+"""What an old primary says that comes back and knows of no failover: it waits for no replica, and takes writes."""
+_WRITTEN: Final = "SELECT (SELECT COUNT(*) FROM mailerd.jobs), (SELECT MAX(id) FROM mailerd.attempts)"
+
+Fault = Callable[[Place, Cluster], Awaitable[None]]
+
+
+async def _comes_back_writable(place: Place, cluster: Cluster) -> None:
+    """The primary is killed, another takes over, and the old one comes back and takes writes."""
+    old = cluster.primary
+    async with failover(place, "the primary is killed"):
+        old.kill()
+        await asyncio.to_thread(cluster.fail_over)
+    async with failover(place, "the old primary comes back writable"):
+        await asyncio.to_thread(old.start)
+        await asyncio.to_thread(as_admin, old, *_WITHOUT_CONFIGURATION)
+        await asyncio.sleep(place.chance.uniform(1.0, 4.0))
+    await asyncio.to_thread(cluster.readmit, old)
+
+
+async def _right_one_falls_silent(place: Place, cluster: Cluster) -> None:
+    """The same, and then the new primary is frozen: only the old one takes writes, and it must not get any."""
+    old = cluster.primary
+    async with failover(place, "the primary is killed"):
+        old.kill()
+        await asyncio.to_thread(cluster.fail_over)
+    async with failover(place, "the old primary comes back writable, and the new one is frozen"):
+        await asyncio.to_thread(old.start)
+        await asyncio.to_thread(as_admin, old, *_WITHOUT_CONFIGURATION)
+        before = await asyncio.to_thread(as_admin, old, _WRITTEN)
+        cluster.primary.freeze()
+        await asyncio.sleep(place.chance.uniform(2.0, 5.0))
+        cluster.primary.thaw()
+        if await asyncio.to_thread(as_admin, old, _WRITTEN) != before:
+            place.breaches.append("a former primary was written to")
+    await asyncio.to_thread(cluster.readmit, old)
+
+
+async def _frozen(place: Place, cluster: Cluster) -> None:
+    """SIGSTOP of the primary; another takes over; the old one wakes up and believes that it is the primary."""
+    old = cluster.primary
+    async with failover(place, "the primary is frozen"):
+        old.freeze()
+        await asyncio.to_thread(cluster.fail_over)
+    async with failover(place, "the old primary wakes up"):
+        old.thaw()
+        await asyncio.sleep(place.chance.uniform(0.5, 3.0))
+    await asyncio.to_thread(cluster.readmit, old)
+
+
+async def _cut_off(place: Place, cluster: Cluster) -> None:
+    """The primary is cut off from its replicas; another takes over; for a while both say that they take writes."""
+    old = cluster.primary
+    async with failover(place, "the primary is cut off from its replicas"):
+        await place.roads[old.port].black_hole()
+        await asyncio.sleep(place.chance.uniform(0.0, 3.0))
+        await asyncio.to_thread(cluster.fail_over)
+        await asyncio.sleep(place.chance.uniform(0.0, 3.0))
+        old.kill()
+    await place.roads[old.port].heal()
+    await asyncio.to_thread(cluster.readmit, old)
+
+
+async def _primary_is_read_only(place: Place, cluster: Cluster) -> None:
+    """SET read_only on the primary, and off again."""
+    async with failover(place, "read_only is set on the primary, and off again"):
+        await _set(cluster.primary, read_only="ON")
+        await asyncio.sleep(place.chance.uniform(0.2, 3.0))
+        await _set(cluster.primary, read_only="OFF")
+
+
+async def _replica_takes_writes(place: Place, cluster: Cluster) -> None:
+    """A replica takes writes by mistake for a while, beside a primary that every daemon sees."""
+    replica = place.chance.choice(cluster.replicas)
+    async with failover(place, "a replica takes writes for a while"):
+        await _set(replica, read_only="OFF")
+        await asyncio.sleep(place.chance.uniform(0.2, 3.0))
+        await _set(replica, read_only="ON")
+
+
+async def _switched(place: Place, cluster: Cluster) -> None:
+    """In good order."""
+    async with failover(place, "the primary is switched"):
+        await asyncio.to_thread(cluster.switch_over)
+
+
+_FAULTS: Final[tuple[Fault, ...]] = (
+    _comes_back_writable, _right_one_falls_silent, _frozen, _cut_off, _primary_is_read_only, _replica_takes_writes,
+    _switched,
+)  # fmt: skip
+
+
+async def _set(server: Server, *, read_only: str) -> None:
+    with suppress(pymysql.err.MySQLError):
+        await asyncio.to_thread(as_admin, server, f"SET GLOBAL read_only = {read_only}")
+
+
+async def _trouble_daemons(place: Place) -> None:
+    """Kill daemons and stop them, some for longer than a lease, and cut one of the ways of each to the servers."""
+    while True:
+        await asyncio.sleep(place.chance.uniform(0.5, 4.0))
+        number = place.chance.randrange(len(place.daemons))
+        child = place.daemons[number]
+        match place.chance.choice(("kill", "stop", "cut", "reset")):
+            case "kill":
+                child.kill()
+                await asyncio.sleep(place.chance.uniform(0.0, 2.0))
+                child.start()
+            case "stop":
+                child.stop()
+                await asyncio.sleep(place.chance.uniform(0.5, 12.0))
+                child.resume()
+            case kind:
+                lane = place.chance.choice([lane for (of, _), lane in place.lanes.items() if of == number])
+                if kind == "reset":
+                    await lane.reset_all()
+                    continue
+                await lane.black_hole()
+                await asyncio.sleep(place.chance.uniform(0.5, 6.0))
+                await lane.heal()
+
+
+@asynccontextmanager
+async def _troubled(place: Place) -> AsyncIterator[None]:
+    """Meanwhile daemons have their own troubles; at the end all run and see every server."""
+    trouble = asyncio.create_task(_trouble_daemons(place))
+    try:
+        yield
+    finally:
+        trouble.cancel()
+        await asyncio.gather(trouble, return_exceptions=True)
+        await _put_right(place)
+
+
+async def _put_right(place: Place) -> None:
+    for lane in place.lanes.values():
+        await lane.heal()
+    for child in place.daemons:
+        if child.stopped_at is not None:
+            child.resume()
+        if not child.running:
+            child.start()
+
+
+async def _post(place: Place, over: asyncio.Event) -> None:
+    while not over.is_set():
+        await place.post(_JOB, idempotent=True)
+        await asyncio.sleep(place.chance.uniform(0.0, 0.4))
+
+
+async def _at_random(place: Place, size: Size) -> int:
+    assert place.cluster is not None
+    over = asyncio.Event()
+    clients = [asyncio.create_task(_post(place, over)) for _ in range(2)]
+    try:
+        for _ in range(size.rounds):
+            for fault in place.chance.sample(_FAULTS, len(_FAULTS)):
+                # A daemon that does not see the primary at that moment would have to take the replica for the next.
+                async with nullcontext() if fault is _replica_takes_writes else _troubled(place):
+                    await fault(place, place.cluster)
+        over.set()
+        await asyncio.gather(*clients)
+    finally:
+        for client in clients:
+            client.cancel()
+    await until_settled(place)
+    await measure(place, calm=False)
+    await compare(place)
+    jobs = (await place.rows("SELECT COUNT(*) FROM jobs"))[0][0]
+    if jobs != len(place.promised):
+        place.breaches.append(f"{len(place.promised)} keys were answered 200, and there are {jobs} jobs")
+    return len(place.failovers)
+
+
+AT_RANDOM: Final = (
+    Scenario(
+        "cluster_at_random", "the same servers at random: the primary is killed, frozen, cut off, made read-only, "
+        "switched; the old one comes back writable, also while the new one is frozen; a replica takes writes; "
+        "meanwhile daemons are killed and stopped and their ways to single servers cut; clients post by idempotency "
+        "key all the time", _at_random, Size(200, 1), Size(1000, 2),
+        setting=Setting(cluster="semi-synchronous", lanes=True), within=600,
+        hits=("writer_changed", "database_told_again", "former_primary"),
+    ),
+)  # fmt: skip
