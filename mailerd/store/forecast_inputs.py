@@ -39,7 +39,7 @@ SELECT job_id, status, COUNT(*), MIN(lease_until), NULL, SUM(lease_until IS NULL
 _ERROR: Final = """
 (SELECT %s, COALESCE(f.error, IF(l.updated_at > UTC_TIMESTAMP(6) - INTERVAL 3 MINUTE AND NOT EXISTS (
          SELECT 1 FROM tallies FORCE INDEX (PRIMARY)
-          WHERE minute > UTC_TIMESTAMP() - INTERVAL 3 MINUTE AND sender_email = %s AND sent > 0), l.error, NULL))
+          WHERE minute > UTC_TIMESTAMP() - INTERVAL 2 MINUTE AND sender_email = %s AND sent > 0), l.error, NULL))
    FROM (SELECT error FROM job_recipients FORCE INDEX (claim)
           WHERE job_id = %s AND status = 'waiting' ORDER BY due_at, id LIMIT 1) f,
         (SELECT error, updated_at FROM job_recipients FORCE INDEX (claim)

@@ -6,7 +6,7 @@ from typing import Final
 
 from aiohttp import web
 
-from mailerd.core.forecast import compute_forecast, describe
+from mailerd.core.forecast import ForecastInputs, compute_forecast, describe, summary, waiting_reason
 from mailerd.core.states import JobStatus, State
 from mailerd.core.stats import QueueStats, SenderStats
 from mailerd.errors import DatabaseError
@@ -26,7 +26,9 @@ _RECENT: Final = timedelta(minutes=10)
 _KNOWN: Final = timedelta(hours=1)
 """For how long the page names a daemon that fell silent."""
 MIN_PUT_OFF: Final = 3
-"""So many letters of the last ten minutes, and more than came to an end, have to be put off before it is trouble."""
+"""So many letters, and more than came to an end, have to be put off before it is trouble: in the last minutes ..."""
+_LAST: Final = 2
+"""... in which there were any."""
 PUT_OFF_SHARED: Final = 5.0
 """Seconds for which the reason is shared."""
 SPANS: Final = {
@@ -46,7 +48,7 @@ async def show(it: ConsoleRequest) -> web.Response:
     daemons: list[DaemonInfo] = []
     recent: list[TallyPoint] = []
     put_off: PutOff | None = None
-    jobs: list[tuple[Job, str]] = []
+    jobs: list[tuple[Job, str, str]] = []
     chosen = it.http.query.get("span", "1h")
     drawn = await chart_of(it, chosen if chosen in SPANS else "1h")
     try:
@@ -67,11 +69,13 @@ async def show(it: ConsoleRequest) -> web.Response:
 
 async def _put_off(it: ConsoleRequest, stats: QueueStats) -> PutOff | None:
     """What holds the letters up of senders that are not paused; a pause says so itself."""
+    if not stats.recipients.get(State.WAITING):
+        return None
     mine = [each.email for each in stats.senders if it.key.may_send(each.email)]
     paused = {each.email for each in stats.paused}
     senders = frozenset(each for each in mine if each not in paused) if paused else it.key.senders
-    points = await it.services.tallies.minutes(_RECENT, senders=senders)
-    tally = {kind: sum(point.counts.get(kind, 0) for point in points) for kind in Tally}
+    points = sorted(await it.services.tallies.minutes(_RECENT, senders=senders), key=lambda point: point.at)
+    tally = {kind: sum(point.counts.get(kind, 0) for point in points[-_LAST:]) for kind in Tally}
     ended = tally[Tally.SENT] + tally[Tally.FAILED]
     if tally[Tally.PUT_OFF] < MIN_PUT_OFF or tally[Tally.PUT_OFF] <= ended:
         return None
@@ -99,8 +103,8 @@ async def chart_of(it: ConsoleRequest, span: str, senders: Sequence[str] | None 
     return Chart(title, bars_of(points, now=it.services.clock.now(), step=step, many=many), step, names)
 
 
-async def _open_jobs(it: ConsoleRequest) -> list[tuple[Job, str]]:
-    """Open jobs, and what the next hours bring them."""
+async def _open_jobs(it: ConsoleRequest) -> list[tuple[Job, str, str]]:
+    """Open jobs, why each waits, and what the next hours bring it."""
     found: list[Job] = []
     for status in (JobStatus.SENDING, JobStatus.QUEUED, JobStatus.PAUSED):
         found += await it.services.jobs.newest(
@@ -109,7 +113,15 @@ async def _open_jobs(it: ConsoleRequest) -> list[tuple[Job, str]]:
         )  # fmt: skip
     waiting = [job.id for job in found if job.counts[State.WAITING] or job.counts[State.UNSURE]]
     inputs = await it.services.forecasts.read_all(waiting) if waiting else {}
-    return [(job, describe(i, compute_forecast(i)) if (i := inputs.get(job.id)) else "") for job in found]
+    return [(job, *_outlook(inputs[job.id])) if job.id in inputs else (job, "", "") for job in found]
+
+
+def _outlook(it: ForecastInputs) -> tuple[str, str]:
+    forecast = compute_forecast(it)
+    cause = waiting_reason(it, forecast)
+    if cause is None or forecast.until:  # then both would say the same
+        return "", describe(it, forecast)
+    return cause, summary(forecast, now=it.now) if it.letters else ""
 
 
 def _senders(it: ConsoleRequest, stats: QueueStats | None) -> list[SenderStats]:

@@ -1,6 +1,7 @@
 """A whole daemon with its console on loopback, over a database of its own; Google is a stand-in."""
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,13 @@ class ConsoleSite:
 
 @pytest.fixture
 async def site(database_url: str, tmp_path: Path) -> AsyncIterator[ConsoleSite]:
+    """The site of a test that runs in an event loop of its own."""
+    async with console_site(database_url, tmp_path) as it:
+        yield it
+
+
+@asynccontextmanager
+async def console_site(database_url: str, tmp_path: Path) -> AsyncIterator[ConsoleSite]:
     """The site; its daemon sends nothing, since no loop of it runs but the intake."""
     settings = Settings(
         database=DatabaseSettings(url=database_url, connect_timeout=5, statement_timeout=10),

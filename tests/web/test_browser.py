@@ -1,15 +1,24 @@
 """The console in a real browser: at both widths, dark, Chinese and without scripts; its policy, and what axe says."""
 
 import asyncio
+import re
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
-from playwright.async_api import BrowserContext, Page, expect
+import pytest_asyncio
+from playwright.async_api import Browser, FilePayload, Locator, Page, expect
 
+from mailerd.web import live
 from tests.support.rows import post, query, states
-from tests.web.browser import VIEWS, chromium, page_of, sign_in
-from tests.web.conftest import ConsoleSite
+from tests.web.browser import VIEWS, Complaints, chromium, page_of, sign_in
+from tests.web.conftest import ConsoleSite, console_site
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
 SERIOUS = {"serious", "critical"}
 
@@ -17,9 +26,24 @@ SERIOUS = {"serious", "critical"}
 HOOK = "1" * 26
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    """One Chromium for all of these tests."""
+    async with chromium() as it:
+        yield it
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def site(database_url: str, tmp_path: Path) -> AsyncIterator[ConsoleSite]:
+    """A site for each test, in the event loop of the browser."""
+    async with console_site(database_url, tmp_path) as it:
+        yield it
+
+
 LETTERS = (
     (0, "failed", "400 Invalid To header"), (1, "failed", "no value for b@c.example"), (2, "unsure", "no answer"),
-    (3, "sent", None), (4, "failed", "no value for d@e.example"),
+    (3, "sent", None), (4, "failed", "no value for d@e.example"), (5, "unsure", "no answer"), (6, "sent", None),
+    (7, "failed", "the letter is too large"),
 )  # fmt: skip
 
 
@@ -33,6 +57,12 @@ async def fill(site: ConsoleSite) -> str:
             "UPDATE job_recipients SET status = %s, attempts = 1, error = %s, proof = %s WHERE seq = %s",
             status, error, proof, seq,
         )  # fmt: skip
+    await query(
+        site.database,
+        "UPDATE job_recipients SET fate = 'bounced', fate_kind = 'soft', fate_reason = 'full', "
+        "fate_at = UTC_TIMESTAMP(6) WHERE seq = 6",
+    )
+    await query(site.database, "UPDATE jobs SET bounced = 1")
     await query(
         site.database,
         "UPDATE senders SET paused_until = UTC_TIMESTAMP(6) + INTERVAL 60 SECOND, pause_cause = 'token_refused', "
@@ -87,153 +117,319 @@ async def serious(page: Page) -> list[str]:
 
 
 @pytest.mark.parametrize("view", ["desktop", "phone, dark, Chinese"])
-async def test_every_page_fits_its_window_and_keeps_nobody_out(site: ConsoleSite, view: str) -> None:
+async def test_every_page_fits_its_window_and_keeps_nobody_out(site: ConsoleSite, browser: Browser, view: str) -> None:
     job, key = await fill(site), await site.keys.create("shop")
-    async with chromium() as browser:
-        # axe is injected by the test, which no page of ours could be: the policy is looked at in the other tests.
-        context = await browser.new_context(**VIEWS[view], bypass_csp=True)
-        page = await context.new_page()
-        await page.goto(f"{site.url}/login")
-        found = await serious(page)
-        await sign_in(page, site.url, key)
-        for path in places(job):
-            answer = await page.goto(f"{site.url}{path}")
-            assert answer is not None
-            assert (path, answer.status) == (path, 200)
-            width = await page.evaluate("document.documentElement.scrollWidth")
-            assert (path, width) == (path, VIEWS[view]["viewport"]["width"])
-            found += await serious(page)
-        assert found == []
+    # axe is injected by the test, which no page of ours could be: the policy is looked at in the other tests.
+    context = await browser.new_context(**VIEWS[view], bypass_csp=True)
+    page = await context.new_page()
+    await page.goto(f"{site.url}/login")
+    found = await serious(page)
+    await sign_in(page, site.url, key)
+    for path, status in [*((path, 200) for path in places(job)), ("/jobs/none", 404)]:
+        answer = await page.goto(f"{site.url}{path}")
+        assert answer is not None
+        assert (path, answer.status) == (path, status)
+        width = await page.evaluate("document.documentElement.scrollWidth")
+        assert (path, width) == (path, VIEWS[view]["viewport"]["width"])
+        found += await serious(page)
+    site.database._unreachable, site.database._away_since = True, time.monotonic()
+    await page.goto(f"{site.url}/")
+    found += await serious(page)
+    site.database._unreachable, site.database._away_since = False, None
+    await context.close()
+    assert found == []
 
 
-async def press(page: Page, value: str) -> None:
-    """The first button of this value, whatever it is called; what it is folded into is opened."""
-    button = page.locator(f'button[name="action"][value="{value}"]')
-    closed = page.locator("main details:not([open])", has=button)
-    if await closed.count():
-        await closed.first.locator("summary").first.click()
-    await button.first.click()
-    await page.wait_for_load_state()
+PAGES = Path(__file__).parents[2] / "mailerd" / "web" / "pages"
+FORMS = {
+    "jobs": "/jobs", "job": "/jobs/*", "letter": "/letters/*", "sender": "/senders/*", "lists": "/suppressions",
+    "send": "/send", "webhooks": "/webhooks", "webhook": "/webhooks/*", "keys": "/keys",
+}  # fmt: skip
+"""By the template: where its buttons are."""
 
 
-async def steer(page: Page, url: str, job: str) -> None:
-    """Every action on a job, a letter, a sender and a person."""
-    await page.goto(f"{url}/jobs/{job}")
-    await press(page, "retry-cause")
-    await press(page, "pause")
-    await press(page, "resume")
-    await page.goto(f"{url}/jobs/{job}")
-    await page.locator("details:has(#priority) summary").click()
-    await page.fill("#priority", "5")
-    await page.click('button[value="priority"]')
-    await press(page, "look")
-    await page.goto(f"{url}/letters/3")
-    await press(page, "sent")
-    await page.goto(f"{url}/senders/me@example.com")
-    await press(page, "resume")
-    await page.locator("details:has(#reason) > summary").click()
-    await page.fill("#reason", "moving")
-    await press(page, "pause")
-    await page.fill("#per_day", "90")
-    await press(page, "limits")
-    await page.goto(f"{url}/suppressions")
-    await page.fill("#list-name", "news")
-    await press(page, "list")
-    await page.fill("#add-email", "r5@example.org")
-    await press(page, "add")
-    await press(page, "remove")
+def buttons() -> set[tuple[str, str]]:
+    """Every button that changes something, and where it is."""
+    found = {
+        (place, value)
+        for name, place in FORMS.items()
+        for value in re.findall(r'name="action" value="([a-z-]+)"', (PAGES / f"{name}.html").read_text("utf-8"))
+    }
+    return found | {("/jobs/*", "pause"), ("/jobs/*", "resume")}
 
 
-async def hook(page: Page, url: str) -> None:
-    """Every action on an endpoint."""
-    await page.goto(f"{url}/webhooks")
-    if not await page.locator("#url").is_visible():
-        await page.locator("details:has(#url) > summary").click()
-    await page.fill("#name", "till")
-    await page.fill("#url", "https://till.example/hook")
-    await press(page, "add")
-    await expect(page.locator(".secret")).to_contain_text("whsec_")
-    await page.goto(f"{url}/webhooks/{HOOK}")
-    for action in ("test", "pause", "resume", "replay"):
-        await press(page, action)
-    await page.locator("details:has(#url) > summary").click()
-    await page.fill("#url", "https://shop.example/new")
-    await press(page, "change")
-    await expect(page.locator("main .sub")).to_contain_text("https://shop.example/new")
-    await press(page, "rotate")
-    await expect(page.locator(".secret")).to_contain_text("whsec_")
-    await press(page, "remove")
-    await page.wait_for_url("**/webhooks")
+@dataclass
+class Visitor:
+    """Somebody who presses buttons; which ones is remembered."""
+
+    page: Page
+    url: str
+    job: str
+    pressed: set[tuple[str, str]] = field(default_factory=set)
+
+    async def go(self, path: str) -> None:
+        await self.page.goto(f"{self.url}{path}")
+
+    async def press(self, value: str) -> None:
+        """The first button of this value, whatever it is called; what it is folded into is opened."""
+        button = self.page.locator(f'button[name="action"][value="{value}"]')
+        await self.open(button)
+        place = re.sub(r"^(/[a-z]+/).+", r"\1*", urlsplit(self.page.url).path)
+        await button.first.click()
+        await self.page.wait_for_load_state()
+        self.pressed.add((place, value))
+
+    async def open(self, inner: Locator) -> None:
+        """Unfold what this is folded into."""
+        closed = self.page.locator("main details:not([open])", has=inner)
+        if await closed.count():
+            await closed.first.locator("summary").first.click()
+
+    async def fill(self, field: str, text: str) -> None:
+        await self.open(self.page.locator(field))
+        await self.page.fill(field, text)
+
+    async def on_jobs(self) -> None:
+        """Everything that can be done to a job, and to several."""
+        await self.go(f"/jobs/{self.job}")
+        for action in ("retry-cause", "retry", "retry-soft", "pause", "resume"):
+            await self.press(action)
+        await self.fill("#priority", "5")
+        await self.press("priority")
+        await self.press("look")
+        await self.page.fill("#email", "r3@example.org")
+        await self.page.click("form.filter button")
+        await expect(self.page.locator("#recipients ~ .table tbody tr")).to_have_count(1)
+        async with self.page.expect_download() as download:
+            await self.page.click('a[href$="results.csv"]')
+        assert (await download.value).suggested_filename.endswith(".csv")
+        for action in ("pause", "resume"):
+            await self.go("/jobs?sender=me@example.com")
+            await self.page.check(f'input[value="{self.job}"]')
+            await self.press(action)
+
+    async def on_letters_and_senders(self) -> None:
+        """Everything that can be done to letters, senders and people."""
+        for letter, answer in ((3, "sent"), (6, "not-sent")):
+            await self.go(f"/letters/{letter}")
+            await self.press(answer)
+        await self.go("/senders/me@example.com")
+        await self.press("resume")
+        await self.fill("#reason", "moving")
+        await self.press("pause")
+        await self.page.fill("#per_day", "90")
+        await self.press("limits")
+        await self.go("/suppressions")
+        await self.page.fill("#list-name", "news")
+        await self.press("list")
+        await self.page.fill("#add-email", "r5@example.org")
+        await self.press("add")
+        await self.go("/people")
+        await self.page.fill("#email", "R5@example.org")
+        await self.page.click("form.filter button")
+        await self.page.click('.light a[href^="/suppressions"]')
+        await self.press("remove")
+
+    async def on_webhooks(self) -> None:
+        """Everything that can be done to an endpoint."""
+        await self.go("/webhooks")
+        await self.fill("#name", "till")
+        await self.page.fill("#url", "https://till.example/hook")
+        await self.press("add")
+        await expect(self.page.locator(".secret")).to_contain_text("whsec_")
+        await self.go(f"/webhooks/{HOOK}")
+        for action in ("test", "pause", "resume", "replay"):
+            await self.press(action)
+        await self.fill("#url", "https://shop.example/new")
+        await self.press("change")
+        await expect(self.page.locator("main .sub")).to_contain_text("https://shop.example/new")
+        await self.press("rotate")
+        await expect(self.page.locator(".secret")).to_contain_text("whsec_")
+        await self.press("remove")
+        await self.page.wait_for_url("**/webhooks")
+
+    async def on_posts(self, *, scripts: bool) -> None:
+        """A test of a template, and tables: pasted, chosen and dropped."""
+        await self.go("/templates/welcome?in=zh")
+        await self.page.fill("#email", "me@example.com")
+        await self.page.locator("main form button").last.click()
+        await self.page.wait_for_url("**/jobs/*")
+        await self.go("/send")
+        await self.page.fill("#pasted", "email,name,product\nada@example.com,Ada,Tea\n")
+        await self.press("try")
+        await self.press("post")
+        await self.page.wait_for_url("**/jobs/*")
+        await self.go("/send")
+        table = "email,name,product\nlibai@example.org,李白,茶\n"
+        if scripts:
+            dropped = await self.page.evaluate_handle(DROPPED, table)
+            await self.page.dispatch_event("[data-drop]", "drop", {"dataTransfer": dropped})
+        else:
+            file: FilePayload = {"name": "people.csv", "mimeType": "text/csv", "buffer": table.encode()}
+            await self.page.set_input_files("#table", files=[file])
+        await self.press("post")
+        await self.page.wait_for_url("**/jobs/*")
+
+    async def on_keys(self) -> None:
+        """Keys, a bulk cancel, the other language, and an end to it all."""
+        await self.go("/keys")
+        await self.fill("#name", "second")
+        await self.press("create")
+        await expect(self.page.locator(".secret")).to_contain_text("sk_live_")
+        await self.go("/keys")
+        row = self.page.locator('tr:has(input[name="name"][value="2"])')
+        for action in ("rotate", "revoke"):
+            button = row.locator(f'button[value="{action}"]')
+            folded = self.page.locator("details", has=self.page.locator(f'button[value="{action}"]'))
+            await row.locator(folded).locator("summary").click()
+            await button.click()
+            self.pressed.add(("/keys", action))
+            await self.go("/keys")
+        await self.go("/jobs")
+        await self.page.check(f'input[value="{self.job}"]')
+        await self.press("cancel")
+        await self.press_cancel_of_the_second()
+        before = await self.page.locator("html").get_attribute("lang")
+        await self.page.click(".who a[lang]")
+        await expect(self.page.locator("html")).not_to_have_attribute("lang", before or "")
+        await self.page.click('form[action="/logout"] button')
+        await self.page.wait_for_url("**/login")
+
+    async def press_cancel_of_the_second(self) -> None:
+        await self.page.click('main a[href^="/jobs/"]')
+        await self.press("cancel")
 
 
-async def send(page: Page, url: str, job: str) -> None:
-    """A test of a template, a table, a key, and an end to it all."""
-    await page.goto(f"{url}/templates/welcome")
-    await page.fill("#email", "me@example.com")
-    await page.locator("main form button").last.click()
-    await page.wait_for_url("**/jobs/*")
-    await page.goto(f"{url}/send")
-    await page.fill("#pasted", "email,name,product\nada@example.com,Ada,Tea\n")
-    await press(page, "try")
-    await press(page, "post")
-    await page.wait_for_url("**/jobs/*")
-    await page.goto(f"{url}/keys")
-    await page.locator("details:has(#name) > summary").click()
-    await page.fill("#name", "second")
-    await page.click('button[value="create"]')
-    await expect(page.locator(".secret")).to_contain_text("sk_live_")
-    await page.goto(f"{url}/jobs")
-    await page.check(f'input[value="{job}"]')
-    await page.locator("main form details summary").click()
-    await page.click('button[value="cancel"]')
-    await page.wait_for_load_state()
-    await page.click('form[action="/logout"] button')
-    await page.wait_for_url("**/login")
+DROPPED = """text => { const it = new DataTransfer(); it.items.add(new File([text], "people.csv")); return it; }"""
 
 
 @pytest.mark.parametrize("view", VIEWS)
-async def test_every_action_works_and_no_policy_is_violated(site: ConsoleSite, view: str) -> None:
+async def test_every_action_of_every_page_works_and_no_policy_is_violated(
+    site: ConsoleSite, browser: Browser, view: str
+) -> None:
     job, key = await fill(site), await site.keys.create("shop")
-    async with chromium() as browser:
-        context = await browser.new_context(**VIEWS[view])
-        context.set_default_timeout(8000)
-        async with page_of(context) as page:
-            await sign_in(page, site.url, key)
-            await steer(page, site.url, job)
-            await hook(page, site.url)
-            await send(page, site.url, job)
-    assert await states(site.database, job) == {"cancelled": 9, "failed": 1, "sent": 2}
-    asked = await query(site.database, "SELECT DISTINCT actor FROM job_actions")
-    assert asked == [("key:shop via console",)]
+    context = await browser.new_context(**VIEWS[view])
+    context.set_default_timeout(8000)
+    async with page_of(context) as page:
+        await sign_in(page, site.url, key)
+        visitor = Visitor(page, site.url, job)
+        await visitor.on_jobs()
+        await visitor.on_letters_and_senders()
+        await visitor.on_webhooks()
+        await visitor.on_posts(scripts=view != "without scripts")
+        await visitor.on_keys()
+    await context.close()
+    assert buttons() - visitor.pressed == set()
+    assert await states(site.database, job) == {"cancelled": 10, "sent": 2}
+    assert await query(site.database, "SELECT DISTINCT actor FROM job_actions") == [("key:shop via console",)]
     actions = await query(site.database, "SELECT action FROM job_actions WHERE job_id = %s ORDER BY id", job)
-    assert [action for (action,) in actions] == ["retry", "pause", "resume", "priority", "retry", "settle", "cancel"]
+    assert [action for (action,) in actions] == [
+        "retry", "retry", "retry", "pause", "resume", "priority", "retry", "pause", "resume", "settle", "settle",
+        "cancel",
+    ]  # fmt: skip
     assert await query(site.database, "SELECT pause_cause, per_day FROM senders") == [("manual", 90)]
     assert await query(site.database, "SELECT COUNT(*), (SELECT COUNT(*) FROM suppressions) FROM lists") == [(1, 0)]
     assert await query(site.database, "SELECT name, state FROM webhooks") == [("till", "on")]
-    assert await query(site.database, "SELECT COUNT(*) FROM jobs WHERE template_name = 'welcome'") == [(2,)]
+    assert await query(site.database, "SELECT COUNT(*) FROM jobs WHERE template_name = 'welcome'") == [(3,)]
+    assert await query(site.database, "SELECT COUNT(*) FROM api_keys WHERE revoked_at IS NOT NULL") == [(1,)]
 
 
-async def live_page(context: BrowserContext, site: ConsoleSite, key: str, job: str) -> None:
+async def test_what_the_policy_forbids_is_a_complaint(site: ConsoleSite, browser: Browser) -> None:
+    context = await browser.new_context()
+    page, complaints = await context.new_page(), Complaints()
+    complaints.listen(page)
+    await page.goto(f"{site.url}/login")
+    for evil in ("<img src='http://127.0.0.2/x.png'>", "<style>main { color: red }</style>"):
+        await page.evaluate("html => document.body.insertAdjacentHTML('beforeend', html)", evil)
+    await page.wait_for_function("() => document.images[0].complete")
+    await context.close()
+    assert [text.count("Content Security Policy") > 0 for text in complaints.found] == [True, True]
+
+
+async def test_the_keyboard_is_enough_and_the_focus_is_always_seen(site: ConsoleSite, browser: Browser) -> None:
+    job, key = await fill(site), await site.keys.create("shop")
+    context = await browser.new_context(**VIEWS["desktop"])
     async with page_of(context) as page:
         await sign_in(page, site.url, key)
         await page.goto(f"{site.url}/jobs/{job}")
+        seen: list[str] = []
+        for _ in range(60):
+            await page.keyboard.press("Tab")
+            text, outline, shown = await page.evaluate(FOCUS)
+            assert (text, outline != "none", shown) == (text, True, True)
+            seen.append(text)
+            if text == "Pause":
+                break
+        assert seen[0] == "Skip to the content"
+        assert seen.index("Is it well?") < seen.index("Keys") < seen.index("Sign out") < seen.index("Pause")
+        await page.keyboard.press("Enter")
+        await expect(page.locator(".said")).to_have_text("Done.")
+        await page.goto(f"{site.url}/jobs/{job}")
+        await page.keyboard.press("Tab")
+        await page.keyboard.press("Enter")  # skips the menu
+        await page.keyboard.press("Tab")
+        assert (await page.evaluate(FOCUS))[0] == "Resume"
+    await context.close()
+    assert await query(site.database, "SELECT status FROM jobs") == [("paused",)]
+
+
+FOCUS = """() => { const it = document.activeElement, box = it.getBoundingClientRect();
+    return [it.innerText.trim(), getComputedStyle(it).outlineStyle, box.width > 0 && box.left >= 0]; }"""
+
+
+@asynccontextmanager
+async def watching(site: ConsoleSite, browser: Browser, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Page]:
+    """A page of somebody who has signed in, while signals come quickly."""
+    monkeypatch.setattr(live, "QUIET_INTERVAL", 0.5)
+    monkeypatch.setattr(live, "TICK_INTERVAL", 0.1)
+    key, ticking = await site.keys.create("shop"), asyncio.create_task(site.daemon.console.live.run())
+    context = await browser.new_context()
+    context.set_default_timeout(15_000)
+    try:
+        page = await context.new_page()
+        await sign_in(page, site.url, key)
+        yield page
+    finally:
+        await context.close()
+        ticking.cancel()
+
+
+async def test_a_page_that_is_watched_follows_what_happens_and_takes_nothing_from_its_reader(
+    site: ConsoleSite, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = await fill(site)
+    async with watching(site, browser, monkeypatch) as page:
+        await page.goto(f"{site.url}/jobs/{job}")
         sent = page.locator(".states .e-sent b")
-        await expect(sent).to_have_text("1")
+        await expect(sent).to_have_text("2")
         await page.locator("details:has(#priority) summary").click()
         await query(site.database, "UPDATE job_recipients SET status = 'sent', proof = 'answered' WHERE seq > 5")
-        site.daemon.console.services.events.console_changed(actor="a", what="b", change="c")
-        await expect(sent).to_have_text("7", timeout=15_000)
+        await expect(sent).to_have_text("7")
         assert await page.locator("details:has(#priority)").get_attribute("open") is not None  # what was opened stays
+        await page.fill("#email", "r3@")
+        await page.locator("h1").click()  # away from the field
+        await query(site.database, "UPDATE job_recipients SET status = 'sent' WHERE seq = 2")
+        async with page.expect_event("request", lambda it: it.url.endswith("/live")):
+            await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+            await page.locator("#live").click()
+            await page.locator("#live").click()
+        assert await page.input_value("#email") == "r3@"
         button = page.locator("#live")
         await button.click()
         await expect(button).to_have_attribute("aria-pressed", "true")
 
 
-async def test_a_page_that_is_watched_follows_what_happens(site: ConsoleSite) -> None:
-    job, key = await fill(site), await site.keys.create("shop")
-    live = asyncio.create_task(site.daemon.console.live.run())
-    try:
-        async with chromium() as browser:
-            await live_page(await browser.new_context(), site, key, job)
-    finally:
-        live.cancel()
+async def test_a_page_that_is_watched_is_not_green_while_the_database_or_the_daemon_is_away(
+    site: ConsoleSite, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with watching(site, browser, monkeypatch) as page:
+        await expect(page.locator(".light.good")).to_be_visible()
+        site.database._unreachable, site.database._away_since = True, time.monotonic()
+        await expect(page.locator(".light.bad")).to_contain_text("The database is away")
+        await expect(page.locator(".light.good")).to_have_count(0)
+        site.database._unreachable, site.database._away_since = False, None
+        await expect(page.locator(".light.good")).to_be_visible()
+        await page.route("**/*", lambda route: route.abort())
+        await expect(page.locator("#stale")).to_be_visible()
+        await page.unroute("**/*")
+        await expect(page.locator("#stale")).to_be_hidden()

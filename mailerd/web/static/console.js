@@ -51,7 +51,7 @@
   const button = document.getElementById("live");
   if (!page || !button || typeof htmx !== "object") return;
   const stale = document.getElementById("stale"), begun = new Map();
-  let source = null, paused = false, busy = false, heard = Date.now();
+  let source = null, paused = false, busy = false, lost = false, heard = Date.now();
   // A reader keeps what he is typing, or has typed and not sent yet.
   document.addEventListener("focusin", ({ target }) => {
     if (target.matches("main input:not([type=checkbox]), main select, main textarea") && !begun.has(target)) begun.set(target, target.value);
@@ -69,7 +69,9 @@
     heard = Date.now();
     const stream = source = new EventSource("/live");
     stream.addEventListener("changed", () => { heard = Date.now(); refresh(); });
+    stream.addEventListener("open", () => { if (lost) refresh(); lost = false; });
     stream.addEventListener("error", () => {
+      lost = true;
       refresh();  // it shows what is wrong
       if (stream.readyState !== EventSource.CLOSED || source !== stream) return;
       close();  // it was refused: a browser does not try again by itself
