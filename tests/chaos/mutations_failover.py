@@ -8,6 +8,7 @@ from tests.chaos.mutation import Mutation
 
 _HISTORY: Final = "tests/store/queue/test_failover.py::"
 _DOUBTED: Final = "tests/store/queue/test_forgotten_sends.py::"
+_TERM: Final = "tests/store/db/test_writer_term.py::"
 OF_FAILOVER: Final = (
     Mutation(
         "a server that was never told is claimed from",
@@ -22,6 +23,41 @@ OF_FAILOVER: Final = (
         "forgotten += await self._hold(cursor, one)",
         "forgotten += 0",
         _HISTORY + "test_what_is_in_hand_stays_in_hand",
+    ),
+    Mutation(
+        "a letter is taken back whose claim has lapsed",
+        "mailerd/store/queue/failover.py",
+        "status == State.WAITING.value and not await is_logged(cursor, one.letter)",
+        "status == State.WAITING.value",
+        _HISTORY + "test_a_letter_whose_claim_has_lapsed_is_not_taken_back_by_its_former_worker",
+    ),
+    Mutation(
+        "a former primary is used",
+        "mailerd/store/db/server_role.py",
+        "if role.writes and role.term and role.term.number < newest:",
+        "if False:",
+        _TERM + "test_a_daemon_that_starts_while_the_right_primary_is_silent_does_not_use_the_former_one",
+    ),
+    Mutation(
+        "the term of a new writer is not raised",
+        "mailerd/store/db/writer.py",
+        "if writer.term.server == writer.identity and writer.term.number >= self._term:",
+        "if writer.identity:",
+        _TERM + "test_the_term_grows_with_every_move_and_stays_where_a_server_is_restarted",
+    ),
+    Mutation(
+        "a daemon that starts takes the word of a server that is all alone",
+        "mailerd/store/db/writer.py",
+        "if known or only.backed or",
+        "if True or",
+        _TERM + "test_a_daemon_that_starts_takes_no_server_at_its_word_that_is_all_alone",
+    ),
+    Mutation(
+        "a process that was stopped for long uses the connection that it had",
+        "mailerd/store/db/pool.py",
+        "while self._idle and not self.writer.overdue:",
+        "while self._idle:",
+        _TERM + "test_whoever_was_stopped_for_long_looks_before_the_next_use",
     ),
     Mutation(
         "a hand-over that was refused is told again",

@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +17,7 @@ from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
 from tests.chaos.child import PYTHON
 from tests.conftest import CACHE
-from tests.support.cluster import SemiSynchronous
+from tests.support.cluster import SemiSynchronous, needs_mariadb, semi_synchronous
 from tests.support.daemon import running, settings, sign_in
 from tests.support.eventually import eventually
 from tests.support.heard import Heard
@@ -27,20 +25,13 @@ from tests.support.replicated import as_admin
 from tests.support.rows import post
 from tests.support.terminal import terminal
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("mariadbd", path=f"{os.environ['PATH']}:/usr/sbin") is None, reason="no MariaDB"
-)
+pytestmark = needs_mariadb
 
 
 @pytest.fixture
 def cluster() -> Iterator[SemiSynchronous]:
-    cluster = SemiSynchronous(CACHE)
-    try:
-        cluster.start()
-        cluster.form({node.port: node.port for node in cluster.nodes})
+    with semi_synchronous(CACHE) as cluster:
         yield cluster
-    finally:
-        cluster.stop()
 
 
 async def test_top_and_health_name_the_server_and_when_it_took_over(cluster: SemiSynchronous, tmp_path: Path) -> None:

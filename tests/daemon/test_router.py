@@ -1,8 +1,6 @@
 """One address before a replicated database, as a router or a virtual address is: daemons go where it leads."""
 
 import asyncio
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,29 +9,22 @@ from yarl import URL
 
 from mailerd.sandbox.google import FakeGoogle, RunningServer
 from tests.conftest import CACHE
-from tests.support.cluster import SemiSynchronous
+from tests.support.cluster import SemiSynchronous, needs_mariadb, semi_synchronous
 from tests.support.daemon import running, settings, sign_in
 from tests.support.heard import Heard
 from tests.support.proxy import Proxy
 from tests.support.replicated import as_admin
 from tests.support.rows import post
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("mariadbd", path=f"{os.environ['PATH']}:/usr/sbin") is None, reason="no MariaDB"
-)
+pytestmark = needs_mariadb
 
 LETTERS = 20
 
 
 @pytest.fixture
 def cluster() -> Iterator[SemiSynchronous]:
-    cluster = SemiSynchronous(CACHE)
-    try:
-        cluster.start()
-        cluster.form({node.port: node.port for node in cluster.nodes})
+    with semi_synchronous(CACHE) as cluster:
         yield cluster
-    finally:
-        cluster.stop()
 
 
 @pytest.mark.parametrize("end", ["switched in good order", "frozen", "killed"])

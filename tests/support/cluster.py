@@ -4,15 +4,18 @@ It is what an orchestrator does: the replica that has most takes over, the old p
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
 import pymysql
+import pytest
 
+from mailerd.sandbox import mysqld
 from mailerd.sandbox.mariadb import Server
+from tests.support.dialect import is_mariadb
 from tests.support.replicated import as_admin
 
 _WITHIN: Final = 30.0
@@ -23,6 +26,18 @@ _OPTIONS: Final = (
     "--rpl-semi-sync-master-timeout=4294967295", "--slave-net-timeout=4",
     "--init-rpl-role=SLAVE",  # a crashed primary throws away what no replica has acknowledged
 )  # fmt: skip
+
+
+def _is_here() -> bool:
+    with suppress(mysqld.ServerError):
+        return mysqld.find("mariadbd").is_mariadb and is_mariadb()
+    return False
+
+
+needs_mariadb = pytest.mark.skipif(
+    not _is_here(), reason="three MariaDB servers: there is no MariaDB, or MYSQLD names another server"
+)
+"""For tests of `SemiSynchronous`, which is MariaDB's whatever the suite runs on: a run on MySQL would repeat them."""
 
 
 class Cluster:
@@ -195,3 +210,15 @@ def _replicas_of(node: Server) -> int:
 def _sequence(node: Server) -> int:
     position = str(as_admin(node, "SELECT @@gtid_binlog_pos")[0][0])
     return int(position.rpartition("-")[2] or 0)
+
+
+@contextmanager
+def semi_synchronous(cache: Path) -> Iterator[SemiSynchronous]:
+    """Three servers that are there meanwhile."""
+    cluster = SemiSynchronous(cache)
+    try:
+        cluster.start()
+        cluster.form({node.port: node.port for node in cluster.nodes})
+        yield cluster
+    finally:
+        cluster.stop()

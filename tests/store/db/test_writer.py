@@ -1,8 +1,6 @@
 """Several hosts in database.url: the one that takes writes is found and followed, and no two are written to."""
 
 import asyncio
-import os
-import shutil
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -16,29 +14,22 @@ from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
 from mailerd.store.db.writer import NoWriterError
 from tests.conftest import CACHE
-from tests.support.cluster import SemiSynchronous
+from tests.support.cluster import SemiSynchronous, needs_mariadb, semi_synchronous
 from tests.support.heard import Heard
 from tests.support.proxy import Proxy
 from tests.support.replicated import as_admin
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("mariadbd", path=f"{os.environ['PATH']}:/usr/sbin") is None, reason="no MariaDB"
-)
+pytestmark = needs_mariadb
 
 CONNECT = 4.0
 
 
 @pytest.fixture
 def cluster() -> Iterator[SemiSynchronous]:
-    cluster = SemiSynchronous(CACHE)
-    try:
-        cluster.start()
-        cluster.form({node.port: node.port for node in cluster.nodes})
+    with semi_synchronous(CACHE) as cluster:
         as_admin(cluster.primary, "CREATE TABLE mailerd.t (id INT PRIMARY KEY)")
         cluster.until_equal()
         yield cluster
-    finally:
-        cluster.stop()
 
 
 @asynccontextmanager

@@ -13,9 +13,8 @@ from mailerd.sandbox.mariadb import Server
 from mailerd.store.db.database import Database
 from mailerd.store.db.migrate import migrate
 from tests.conftest import CACHE
-from tests.store.db.test_writer import pytestmark as needs_mariadb
 from tests.store.db.test_writer import until_written, write
-from tests.support.cluster import SemiSynchronous
+from tests.support.cluster import SemiSynchronous, needs_mariadb, semi_synchronous
 from tests.support.heard import Heard
 from tests.support.replicated import as_admin
 
@@ -43,13 +42,8 @@ async def daemon(servers: Sequence[Server], heard: Heard) -> AsyncIterator[Datab
 
 @pytest.fixture
 def cluster() -> Iterator[SemiSynchronous]:
-    cluster = SemiSynchronous(CACHE)
-    try:
-        cluster.start()
-        cluster.form({node.port: node.port for node in cluster.nodes})
+    with semi_synchronous(CACHE) as cluster:
         yield cluster
-    finally:
-        cluster.stop()
 
 
 @pytest.fixture
