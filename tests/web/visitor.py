@@ -1,0 +1,172 @@
+"""Somebody who presses every button of every page, and remembers which."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from playwright.async_api import FilePayload, Locator, Page, expect
+
+HOOK = "1" * 26
+"""The id of the endpoint that is changed."""
+PAGES = Path(__file__).parents[2] / "mailerd" / "web" / "pages"
+FORMS = {
+    "jobs": "/jobs", "job": "/jobs/*", "letter": "/letters/*", "sender": "/senders/*", "lists": "/suppressions",
+    "send": "/send", "webhooks": "/webhooks", "webhook": "/webhooks/*", "keys": "/keys",
+}  # fmt: skip
+"""By the template: where its buttons are."""
+
+
+def buttons() -> set[tuple[str, str]]:
+    """Every button that changes something, and where it is."""
+    found = {
+        (place, value)
+        for name, place in FORMS.items()
+        for value in re.findall(r'name="action" value="([a-z-]+)"', (PAGES / f"{name}.html").read_text("utf-8"))
+    }
+    return found | {("/jobs/*", "pause"), ("/jobs/*", "resume")}
+
+
+@dataclass
+class Visitor:
+    """Somebody who presses buttons; which ones is remembered."""
+
+    page: Page
+    url: str
+    job: str
+    pressed: set[tuple[str, str]] = field(default_factory=set)
+
+    async def go(self, path: str) -> None:
+        await self.page.goto(f"{self.url}{path}")
+
+    async def press(self, value: str) -> None:
+        """The first button of this value, whatever it is called; what it is folded into is opened."""
+        button = self.page.locator(f'button[name="action"][value="{value}"]')
+        await self.open(button)
+        place = re.sub(r"^(/[a-z]+/).+", r"\1*", urlsplit(self.page.url).path)
+        await button.first.click()
+        await self.page.wait_for_load_state()
+        self.pressed.add((place, value))
+
+    async def open(self, inner: Locator) -> None:
+        """Unfold what this is folded into."""
+        closed = self.page.locator("main details:not([open])", has=inner)
+        if await closed.count():
+            await closed.first.locator("summary").first.click()
+
+    async def fill(self, field: str, text: str) -> None:
+        await self.open(self.page.locator(field))
+        await self.page.fill(field, text)
+
+    async def on_jobs(self) -> None:
+        """Everything that can be done to a job, and to several."""
+        await self.go(f"/jobs/{self.job}")
+        for action in ("retry-cause", "retry", "retry-soft", "pause", "resume"):
+            await self.press(action)
+        await self.fill("#priority", "5")
+        await self.press("priority")
+        await self.press("look")
+        await self.page.fill("#email", "r3@example.org")
+        await self.page.click("form.filter button")
+        await expect(self.page.locator("#recipients ~ .table tbody tr")).to_have_count(1)
+        async with self.page.expect_download() as download:
+            await self.page.click('a[href$="results.csv"]')
+        assert (await download.value).suggested_filename.endswith(".csv")
+        for action in ("pause", "resume"):
+            await self.go("/jobs?sender=me@example.com")
+            await self.page.check(f'input[value="{self.job}"]')
+            await self.press(action)
+
+    async def on_letters_and_senders(self) -> None:
+        """Everything that can be done to letters, senders and people."""
+        for letter, answer in ((3, "sent"), (6, "not-sent")):
+            await self.go(f"/letters/{letter}")
+            await self.press(answer)
+        await self.go("/senders/me@example.com")
+        await self.press("resume")
+        await self.fill("#reason", "moving")
+        await self.press("pause")
+        await self.page.fill("#per_day", "90")
+        await self.press("limits")
+        await self.go("/suppressions")
+        await self.page.fill("#list-name", "news")
+        await self.press("list")
+        await self.page.fill("#add-email", "r5@example.org")
+        await self.press("add")
+        await self.go("/people")
+        await self.page.fill("#email", "R5@example.org")
+        await self.page.click("form.filter button")
+        await self.page.click('.light a[href^="/suppressions"]')
+        await self.press("remove")
+
+    async def on_webhooks(self) -> None:
+        """Everything that can be done to an endpoint."""
+        await self.go("/webhooks")
+        await self.fill("#name", "till")
+        await self.page.fill("#url", "https://till.example/hook")
+        await self.press("add")
+        await expect(self.page.locator(".secret")).to_contain_text("whsec_")
+        await self.go(f"/webhooks/{HOOK}")
+        for action in ("test", "pause", "resume", "replay"):
+            await self.press(action)
+        await self.fill("#url", "https://shop.example/new")
+        await self.press("change")
+        await expect(self.page.locator("main .sub")).to_contain_text("https://shop.example/new")
+        await self.press("rotate")
+        await expect(self.page.locator(".secret")).to_contain_text("whsec_")
+        await self.press("remove")
+        await self.page.wait_for_url("**/webhooks")
+
+    async def on_posts(self, *, scripts: bool) -> None:
+        """A test of a template, and tables: pasted, chosen and dropped."""
+        await self.go("/templates/welcome?in=zh")
+        await self.page.fill("#email", "me@example.com")
+        await self.page.locator("main form button").last.click()
+        await self.page.wait_for_url("**/jobs/*")
+        await self.go("/send")
+        await self.page.fill("#pasted", "email,name,product\nada@example.com,Ada,Tea\n")
+        await self.press("try")
+        await self.press("post")
+        await self.page.wait_for_url("**/jobs/*")
+        await self.go("/send")
+        table = "email,name,product\nlibai@example.org,李白,茶\n"
+        if scripts:
+            dropped = await self.page.evaluate_handle(DROPPED, table)
+            await self.page.dispatch_event("[data-drop]", "drop", {"dataTransfer": dropped})
+        else:
+            file: FilePayload = {"name": "people.csv", "mimeType": "text/csv", "buffer": table.encode()}
+            await self.page.set_input_files("#table", files=[file])
+        await self.press("post")
+        await self.page.wait_for_url("**/jobs/*")
+
+    async def on_keys(self) -> None:
+        """Keys, a bulk cancel, the other language, and an end to it all."""
+        await self.go("/keys")
+        await self.fill("#name", "second")
+        await self.press("create")
+        await expect(self.page.locator(".secret")).to_contain_text("sk_live_")
+        await self.go("/keys")
+        row = self.page.locator('tr:has(input[name="name"][value="2"])')
+        for action in ("rotate", "revoke"):
+            button = row.locator(f'button[value="{action}"]')
+            folded = self.page.locator("details", has=self.page.locator(f'button[value="{action}"]'))
+            await row.locator(folded).locator("summary").click()
+            await button.click()
+            self.pressed.add(("/keys", action))
+            await self.go("/keys")
+        await self.go("/jobs")
+        await self.page.check(f'input[value="{self.job}"]')
+        await self.press("cancel")
+        await self.press_cancel_of_the_second()
+        before = await self.page.locator("html").get_attribute("lang")
+        await self.page.click(".who a[lang]")
+        await expect(self.page.locator("html")).not_to_have_attribute("lang", before or "")
+        await self.page.click('form[action="/logout"] button')
+        await self.page.wait_for_url("**/login")
+
+    async def press_cancel_of_the_second(self) -> None:
+        await self.page.click('main a[href^="/jobs/"]')
+        await self.press("cancel")
+
+
+DROPPED = """text => { const it = new DataTransfer(); it.items.add(new File([text], "people.csv")); return it; }"""
