@@ -58,7 +58,7 @@ def bound(*, memory: int) -> None:
     """
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
-    os.close(nowhere)
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # `nowhere`, and what a library keeps: libffi 3.5 its own file
     for what, most in (
         (resource.RLIMIT_AS, memory),
         (resource.RLIMIT_NOFILE, 3),  # the three pipes are open already; nothing else ever is
