@@ -1,6 +1,7 @@
 """SecretKeys that all daemons share: made once, kept in the database, and restored with it."""
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -50,19 +51,20 @@ class Secrets:
         Raises:
             DatabaseError: they cannot be read.
         """
+        what = "read the keys of unsubscribe links"
+        found = await self._database.request(_read, what=what, bound=self._timeout, read_only=True)
+        if missing := _missing(found):
 
-        async def work(cursor: Cursor) -> SecretKeys:
-            found = await _read(cursor)
-            for name in (_ADDRESS, f"{_TOKEN}1"):
-                if not any(it == name or (name != _ADDRESS and it.startswith(_TOKEN)) for it in found):
+            async def make(cursor: Cursor) -> dict[str, bytes]:
+                for name in missing:
                     await cursor.execute(_MAKE, (name, secrets.token_bytes(SECRET_BYTES)))
-                    found = await _read(cursor)
-            return SecretKeys(
-                address=found[_ADDRESS],
-                tokens={int(name.removeprefix(_TOKEN)): key for name, key in found.items() if name.startswith(_TOKEN)},
-            )
+                return await _read(cursor)
 
-        return await self._database.request(work, what="read the keys of unsubscribe links", bound=self._timeout)
+            found = await self._database.request(make, what=what, bound=self._timeout)
+        return SecretKeys(
+            address=found[_ADDRESS],
+            tokens={int(name.removeprefix(_TOKEN)): key for name, key in found.items() if name.startswith(_TOKEN)},
+        )
 
     async def rotate(self) -> int:
         """Make a new key for links to come; its id. Links that were signed before go on working.
@@ -116,3 +118,9 @@ class AddressDigests:
 async def _read(cursor: Cursor) -> dict[str, bytes]:
     await cursor.execute(_READ)
     return dict(await cursor.fetchall())
+
+
+def _missing(found: Mapping[str, bytes]) -> list[str]:
+    """The names of the keys that are yet to be made."""
+    first = [] if any(name.startswith(_TOKEN) for name in found) else [f"{_TOKEN}1"]
+    return first if _ADDRESS in found else [_ADDRESS, *first]
