@@ -149,7 +149,8 @@ def read(message: InboxMessage, *, about: str = "") -> Classification:
     sender = tuple(addresses(message.first("from")))
     if is_automatic(message):
         return Classification(Kind.AUTO_REPLY, reason=_short(message.first("subject")), addresses=sender)
-    return Classification(Kind.REPLY, addresses=sender)
+    other = () if any(same_mailbox(it, about) for it in sender) else sender
+    return Classification(Kind.REPLY, reason=_short(", ".join(other)), addresses=sender)
 
 
 def is_automatic(message: InboxMessage) -> bool:

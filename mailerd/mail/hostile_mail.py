@@ -25,7 +25,9 @@ UNREADABLE: Final = (
 """What the email package raises for mail that is none: its documentation promises errors of its own only."""
 _EOL: Final = re.compile(rb"\r\n?|\n")
 _HOLDS_OTHERS: Final = re.compile(r"[ \t\r\n]*(?:multipart|message)[ \t]*/", re.IGNORECASE)
-_WORD: Final = re.compile(r"=\?[^?\s]{1,40}\?[bq]\?[^?\s]{0,2000}\?=", re.IGNORECASE)
+_WORD: Final = r"=\?[^?\s]{1,40}\?[bq]\?[^?\s]{0,2000}\?="
+_WORDS: Final = re.compile(rf"{_WORD}(?:[ \t\r\n]+{_WORD})*", re.IGNORECASE)
+"""Encoded words one behind another: the spaces between them are none of the text, and a character may span two."""
 _CHARSETS: Final = re.compile(
     r"utf-?8|us-ascii|ascii|iso-8859-\d{1,2}|latin-?1|windows-125\d|cp125\d|gb2312|gbk|gb18030|big5"
     r"|shift[_-]jis|iso-2022-jp|euc-kr|koi8-r",
@@ -70,12 +72,14 @@ def decoded(data: bytes, charset: str | None) -> str:
 
 def decoded_words(value: str) -> str:
     """A header of at most MAX_HEADER characters, its encoded words (RFC 2047) decoded; a broken one stays as it is."""
-    value = value[:MAX_HEADER].encode("utf-8", "replace").decode("utf-8")
-    if not _WORD.search(value):
-        return value
-    try:
-        chunks = decode_header(value)
-    except UNREADABLE:
-        return value
-    text = "".join(decoded(it, charset) if isinstance(it, bytes) else it for it, charset in chunks)
+    text = _WORDS.sub(lambda found: _decoded_run(found[0]), value[:MAX_HEADER])
     return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _decoded_run(words: str) -> str:
+    """Nothing else is given to the library: between words it would take text beyond ASCII to pieces."""
+    try:
+        chunks = decode_header(words)
+    except UNREADABLE:
+        return words
+    return "".join(decoded(it, charset) if isinstance(it, bytes) else it for it, charset in chunks)

@@ -98,6 +98,8 @@ def test_no_subject_makes_it_fail(word: str) -> None:
         ("=?utf-8?q?a?= =?utf-8?q?b?=", "ab"),
         ("=?utf-8?b?AAAAAAAAA?=", "=?utf-8?b?AAAAAAAAA?="),
         ("plain", "plain"),
+        ("=?utf-8?B?6Ieq5Yqo5Zue5aSN?=: Bonjour Élodie, 灯笼", "自动回复: Bonjour Élodie, 灯笼"),
+        ("一 =?utf-8?q?=E5=BC?= =?utf-8?q?=A0?= 二", "一 张 二"),
     ],
 )
 def test_encoded_words_are_decoded(value: str, said: str) -> None:
