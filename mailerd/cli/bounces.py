@@ -12,7 +12,7 @@ import typer
 from mailerd.cli.common import ONE_LINE, ConfigOption, console, open_database, run_async, settings, warnings_only
 from mailerd.cli.find_job import PATIENCE
 from mailerd.cli.top_view import table
-from mailerd.store.inbox.read_notices import BOUNCE_KINDS, DomainBounces, Notice, NoticeReader
+from mailerd.store.inbox.read_notices import BOUNCE_KINDS, BounceCounts, Notice, NoticeReader
 from mailerd.texts import label, tr
 
 
@@ -35,7 +35,7 @@ def bounces(
         shown: Sequence[object] = [asdict(it) for it in (by_domain if domains else found)]
         print(json.dumps(shown, ensure_ascii=False, indent=2, default=str))
     elif domains:
-        rows = [[it.domain, str(it.total), *(str(it.kinds.get(k, 0)) for k in BOUNCE_KINDS)] for it in by_domain]
+        rows = [[it.name, str(it.total), *(str(it.kinds.get(k, 0)) for k in BOUNCE_KINDS)] for it in by_domain]
         console(ONE_LINE).print(table(["domain", "bounced", *BOUNCE_KINDS], rows, soft=frozenset()))
     elif found:
         console(ONE_LINE).print(_table(found))
@@ -47,7 +47,7 @@ def bounces(
 
 async def _read(
     config: Path | None, sender: str | None, kinds: tuple[str, ...], *, before: int | None, limit: int, domains: bool
-) -> tuple[list[Notice], list[DomainBounces]]:
+) -> tuple[list[Notice], list[BounceCounts]]:
     known = settings(config)
     async with open_database(known, warnings_only(known).write) as database:
         reader = NoticeReader(database, timeout=PATIENCE)

@@ -3,12 +3,13 @@
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 from mailerd.core.event_types import EventType
+from mailerd.core.states import State
 from mailerd.store.db.cursor import Cursor, Statement
 from mailerd.store.db.database import Database
 from mailerd.store.db.times import utc
@@ -43,6 +44,7 @@ SELECT e.id, e.data, e.at FROM (
   SELECT id FROM events FORCE INDEX (cause) WHERE type = '{EventType.RECIPIENT_SENT_UNDONE}'
    ORDER BY id DESC LIMIT %s) u STRAIGHT_JOIN events e FORCE INDEX (PRIMARY) ON e.id = u.id
  WHERE e.id < %s {{senders}} ORDER BY e.id DESC LIMIT %s"""
+_STATUS: Final = "SELECT id, status FROM job_recipients FORCE INDEX (PRIMARY) WHERE id IN %s"
 # The newest lines of the log that name a reason: read only where most letters are put off, so they are soon found.
 PUT_OFF: Final = """
 SELECT a.error, a.recipient_id FROM (
@@ -114,6 +116,8 @@ class UndoneLetter:
     sender: str
     reason: str
     at: datetime
+    status: State | None
+    """What it is now; None: its row is pruned."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +196,10 @@ class ConsoleQueries:
             DatabaseError: they cannot be read.
         """
         rows = await self._rows(undone_statement(limit, before, senders), what="list what was undone")
-        return [_undone(*row) for row in rows]
+        found = [(id_, json.loads(data), at) for id_, data, at in rows]
+        letters = tuple(it["recipient_id"] for _, it, _ in found)
+        now = dict(await self._rows((_STATUS, (letters,)), what="list what was undone")) if letters else {}
+        return [_undone(id_, it, at, now.get(it["recipient_id"])) for id_, it, at in found]
 
     async def subject(self, job: str) -> tuple[str, str | None, str | None]:
         """A job's subject as it was written, its template's name and its sender's name.
@@ -245,11 +252,11 @@ def put_off_statement(senders: Collection[str] | None) -> Statement:
     return PUT_OFF.format(senders="WHERE j.from_address IN %s"), (MAX_PUT_OFF, tuple(senders) or ("",))
 
 
-def _undone(id_: int, data: str, at: datetime) -> UndoneLetter:
-    it = json.loads(data)
+def _undone(id_: int, it: Mapping[str, Any], at: datetime, status: str | None) -> UndoneLetter:
     return UndoneLetter(
-        id_, it["recipient_id"], it["job_id"], it["email"], it["sender_email"], it.get("reason") or "", utc(at)
-    )
+        id_, it["recipient_id"], it["job_id"], it["email"], it["sender_email"], it.get("reason") or "", utc(at),
+        State(status) if status else None,
+    )  # fmt: skip
 
 
 def undone_statement(limit: int, before: int | None, senders: Collection[str] | None) -> Statement:

@@ -1,7 +1,7 @@
 """What came back: bounces by domain and one by one, answers, and what was undone; and how far each inbox is read."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -9,15 +9,15 @@ from aiohttp import web
 
 from mailerd.core.notices import BOUNCES, Kind
 from mailerd.store.console_queries import UndoneLetter
-from mailerd.store.inbox.read_notices import BOUNCE_KINDS, MAX_SUMMED, DomainBounces, Notice, NoticeReader
+from mailerd.store.inbox.read_notices import BOUNCE_KINDS, MAX_SUMMED, BounceCounts, Notice, NoticeReader
 from mailerd.web.services import MAX_LISTED, ConsoleRequest
 
 TIMEOUT: Final = 2.0
 """Seconds for one query."""
 SPAN: Final = timedelta(days=14)
-MAX_DOMAINS: Final = 20
-DOMAINS_SHARED: Final = 30.0
-"""Seconds for which the sums by domain are shared."""
+MAX_SUMS: Final = 20
+SUMS_SHARED: Final = 30.0
+"""Seconds for which the sums by domain and by sender are shared."""
 MAX_SENDERS: Final = 20
 """Senders of a limited key whose notices are read."""
 _OTHERS: Final = tuple(sorted(kind.value for kind in Kind if kind not in BOUNCES))
@@ -38,7 +38,8 @@ async def show(it: ConsoleRequest) -> web.Response:
     inboxes = [each for each in await _reader(it).inboxes(limit=200) if it.key.may_send(each.email)]
     return it.page(
         "inbox.html", active="inbox", notices=notices[:MAX_LISTED], undone=undone[:MAX_LISTED], show=show_,
-        domains=await bounces_by_domain(it, mine), inboxes=inboxes, kinds=BOUNCE_KINDS, live=True,
+        domains=await bounces_by_domain(it, mine), by_sender=await _bounces_by_sender(it, mine), inboxes=inboxes,
+        kinds=BOUNCE_KINDS, live=True,
         more=found[MAX_LISTED - 1].id if len(found) > MAX_LISTED else None,
     )  # fmt: skip
 
@@ -57,14 +58,24 @@ async def _notices(
     return sorted(found, key=lambda notice: -notice.id)
 
 
-async def bounces_by_domain(it: ConsoleRequest, senders: Sequence[str | None]) -> list[DomainBounces]:
+async def bounces_by_domain(it: ConsoleRequest, senders: Sequence[str | None]) -> list[BounceCounts]:
     """Bounces of the last while by domain, the most first, read once a while for all who look."""
+    return await _summed(it, "bounces by domain", senders, _reader(it).by_domain)
 
-    async def read() -> list[DomainBounces]:
-        domains: dict[str, Counter[str]] = {}
+
+async def _bounces_by_sender(it: ConsoleRequest, senders: Sequence[str | None]) -> list[BounceCounts]:
+    """The same by sender."""
+    return await _summed(it, "bounces by sender", senders, _reader(it).by_sender)
+
+
+async def _summed(
+    it: ConsoleRequest, what: str, senders: Sequence[str | None], counts: Callable[..., Awaitable[list[BounceCounts]]]
+) -> list[BounceCounts]:
+    async def read() -> list[BounceCounts]:
+        sums: dict[str, Counter[str]] = {}
         for sender in senders:
-            for each in await _reader(it).by_domain(span=SPAN, sender=sender, most=MAX_SUMMED):
-                domains.setdefault(each.domain, Counter()).update(each.kinds)
-        return sorted((DomainBounces(*each) for each in domains.items()), key=lambda one: -one.total)[:MAX_DOMAINS]
+            for each in await counts(span=SPAN, sender=sender, most=MAX_SUMMED):
+                sums.setdefault(each.name, Counter()).update(each.kinds)
+        return sorted((BounceCounts(*each) for each in sums.items()), key=lambda one: -one.total)[:MAX_SUMS]
 
-    return await it.services.shared.get(("bounces by domain", *senders), DOMAINS_SHARED, read)
+    return await it.services.shared.get((what, *senders), SUMS_SHARED, read)

@@ -38,6 +38,7 @@ CHINESE: Final[Mapping[str, str]] = {
     "As text": "纯文本",
     "Bounces": "退信",
     "Bounces by domain, 14 days": "按域名统计退信（14 天）",
+    "Bounces by sender, 14 days": "按发件邮箱统计退信（14 天）",
     "Cancel them for good": "永久取消所选任务",
     "Cancel this job": "取消此任务",
     "Cancel…": "取消…",
@@ -202,8 +203,8 @@ CHINESE: Final[Mapping[str, str]] = {
     "There is nothing at this address.": "此地址没有内容。",
     "There was nothing to change.": "没有可更改的内容。",
     "These letters have changed meanwhile; nothing was changed.": "这些邮件已发生变化；未作更改。",
-    "These letters were called sent, and it turned out that they were not; they wait again.": (
-        "这些邮件曾记为已发送，后查明并未发出；已重新等待。"
+    "These letters were called sent, and it turned out that they were not; each was set back to waiting, once.": (
+        "这些邮件曾记为已发送，后查明并未发出；每封都已退回等待一次。"
     ),
     "This key may not see jobs: the console needs the right read.": "此密钥无权查看任务：控制台需要 read 权限。",
     "This link signs you in once.": "此链接可登录一次。",

@@ -12,7 +12,7 @@ from mailerd.store import console_queries, forecast_inputs, senders
 from mailerd.store.console_queries import put_off_statement, undone_statement
 from mailerd.store.db.cursor import Statement
 from mailerd.store.db.database import Database
-from mailerd.store.inbox.read_notices import BOUNCE_KINDS, by_domain_statement, latest_statement
+from mailerd.store.inbox.read_notices import BOUNCE_KINDS, counts_statement, latest_statement
 from mailerd.store.job_recipients import recipients_statement
 from mailerd.store.jobs import Jobs
 from mailerd.store.queue.rate_limits import DefaultLimits
@@ -47,8 +47,10 @@ STATEMENTS: list[tuple[str, Statement, set[str]]] = [
     ("why a job waits", (forecast_inputs._ERROR, (JOB, ME, JOB, JOB)), {"claim", "PRIMARY"}),
     ("bounces", latest_statement(BOUNCE_KINDS, None, None, 51), {"PRIMARY"}),
     ("bounces of a sender", latest_statement(BOUNCE_KINDS, ME, 900, 51), {"by_kind", "PRIMARY", "once"}),
-    ("bounces by domain", by_domain_statement(SPAN, None, 20_000), {"PRIMARY"}),
-    ("bounces of a sender by domain", by_domain_statement(SPAN, ME, 20_000), {"by_kind"}),
+    ("bounces by domain", counts_statement(SPAN, None, 20_000, by_sender=False), {"PRIMARY"}),
+    ("bounces by sender", counts_statement(SPAN, None, 20_000, by_sender=True), {"PRIMARY"}),
+    ("bounces of one sender", counts_statement(SPAN, ME, 20_000, by_sender=True), {"by_kind"}),
+    ("bounces of a sender by domain", counts_statement(SPAN, ME, 20_000, by_sender=False), {"by_kind"}),
     ("senders", some_statement(None, 201), {"PRIMARY"}),
     ("a sender", some_statement([ME], 201), {"PRIMARY"}),
     ("what waits for a sender", (senders._WAITING, (ME, 10_000)), {"next_claim", "claim"}),

@@ -66,6 +66,18 @@ async def test_a_sender_shows_its_bounces_by_domain(site: ConsoleSite) -> None:
             assert rows.index(">x.example<") < rows.index(">y.example<"), path
 
 
+async def test_bounces_are_counted_by_sender(site: ConsoleSite) -> None:
+    await fill(site)
+    for limits, shown in (({}, True), ({"senders": ["you@example.com"]}, False)):
+        browser = await site.signed_in(f"by sender {shown}", **limits)
+        async with browser.get("/inbox") as answer:
+            rows = (await answer.text()).partition("Bounces by sender, 14 days</h2>")[2].partition("</table>")[0]
+            assert ('<a href="/senders/me%40example.com">' in rows) is shown
+            assert [it.partition("<")[0] for it in rows.split('<td class="n">')[1:]] == (
+                ["0", "1", "2", "0"] if shown else []
+            )
+
+
 async def test_what_was_undone_is_told_to_its_own_tenant(site: ConsoleSite) -> None:
     job = await post(site.database, recipients=ADDRESSES)
     for number in range(60):
@@ -81,6 +93,7 @@ async def test_what_was_undone_is_told_to_its_own_tenant(site: ConsoleSite) -> N
     async with browser.get("/inbox?show=undone") as answer:
         text = await answer.text()
     assert text.count("Google &lt;b&gt;gave&lt;/b&gt; it back") == 50
+    assert text.count('class="badge b-waiting"') == 50
     assert text.index("u59@x.example") < text.index("u10@x.example")
     older = text.partition('rel="next" href="')[2].partition('"')[0].replace("&amp;", "&")
     async with browser.get(older) as answer:

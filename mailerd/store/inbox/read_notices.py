@@ -18,11 +18,13 @@ _NOTICES: Final = f"SELECT {_COLUMNS} FROM notices n {{index}} WHERE n.kind IN %
 MAX_SUMMED: Final = 20_000
 """Bounces that a page sums up by domain; a command sums up all."""
 _BOUNCES: Final = """
-SELECT n.email, n.kind, n.recipient_id FROM notices n {index}
+SELECT n.mailbox, n.email, n.kind, n.recipient_id FROM notices n {index}
  WHERE n.kind IN %s AND n.believed = 1 AND n.at > UTC_TIMESTAMP(6) - INTERVAL %s HOUR {where}"""
 _BY_DOMAIN: Final = """
-SELECT LOWER(SUBSTRING_INDEX(b.email, '@', -1)) domain, b.kind, COUNT(DISTINCT b.recipient_id)
-  FROM ({bounces}) b GROUP BY domain, b.kind"""
+SELECT LOWER(SUBSTRING_INDEX(b.email, '@', -1)) name, b.kind, COUNT(DISTINCT b.recipient_id)
+  FROM ({bounces}) b GROUP BY name, b.kind"""
+_BY_SENDER: Final = """
+SELECT b.mailbox name, b.kind, COUNT(DISTINCT b.recipient_id) FROM ({bounces}) b GROUP BY name, b.kind"""
 _OF_LETTER: Final = f"SELECT {_COLUMNS} FROM notices n WHERE n.recipient_id = %s ORDER BY n.id"
 _INBOXES: Final = """
 SELECT m.email, m.scope, m.state, m.detail, m.read_at, m.next_at, m.failing_id, UTC_TIMESTAMP(6)
@@ -48,10 +50,10 @@ class Notice:
 
 
 @dataclass(frozen=True)
-class DomainBounces:
-    """How many letters to a domain bounced, by kind."""
+class BounceCounts:
+    """How many letters to a domain, or of a sender, bounced, by kind."""
 
-    domain: str
+    name: str
     kinds: dict[str, int]
 
     @property
@@ -102,15 +104,18 @@ class NoticeReader:
 
     async def by_domain(
         self, *, span: timedelta, sender: str | None = None, most: int | None = None
-    ) -> list[DomainBounces]:
+    ) -> list[BounceCounts]:
         """Bounced letters of the last while by the domain of their recipients, the most first.
 
         `most`: bounces that are summed up; without a sender they are the newest.
         """
-        found: dict[str, dict[str, int]] = {}
-        for domain, kind, letters in await self._read(*by_domain_statement(span, sender, most)):
-            found.setdefault(domain or "", {})[kind] = letters
-        return sorted((DomainBounces(*it) for it in found.items()), key=lambda it: (-it.total, it.domain))
+        return _counts(await self._read(*counts_statement(span, sender, most, by_sender=False)))
+
+    async def by_sender(
+        self, *, span: timedelta, sender: str | None = None, most: int | None = None
+    ) -> list[BounceCounts]:
+        """The same by the sender of the letters."""
+        return _counts(await self._read(*counts_statement(span, sender, most, by_sender=True)))
 
     async def inboxes(self, *, limit: int = 1000) -> list[InboxState]:
         """How far each inbox is read."""
@@ -128,8 +133,15 @@ class NoticeReader:
         return await self._database.request(work, what="read notices", bound=self._timeout, read_only=True)
 
 
-def by_domain_statement(span: timedelta, sender: str | None, most: int | None) -> Statement:
-    """What `by_domain` asks; a test has it explained."""
+def _counts(rows: Sequence[tuple[Any, ...]]) -> list[BounceCounts]:
+    found: dict[str, dict[str, int]] = {}
+    for name, kind, letters in rows:
+        found.setdefault(name or "", {})[kind] = letters
+    return sorted((BounceCounts(*it) for it in found.items()), key=lambda it: (-it.total, it.name))
+
+
+def counts_statement(span: timedelta, sender: str | None, most: int | None, *, by_sender: bool) -> Statement:
+    """What `by_domain` and `by_sender` ask; a test has it explained."""
     where, values = "", list[object]([BOUNCE_KINDS, span // timedelta(hours=1)])
     if sender:
         where += "AND n.mailbox = %s"
@@ -138,7 +150,8 @@ def by_domain_statement(span: timedelta, sender: str | None, most: int | None) -
         where += " LIMIT %s" if sender else " ORDER BY n.id DESC LIMIT %s"
         values.append(most)
     index = "FORCE INDEX (by_kind)" if sender else "FORCE INDEX (PRIMARY)" if most is not None else ""
-    return _BY_DOMAIN.format(bounces=_BOUNCES.format(index=index, where=where)), values
+    bounces = _BOUNCES.format(index=index, where=where)
+    return (_BY_SENDER if by_sender else _BY_DOMAIN).format(bounces=bounces), values
 
 
 def latest_statement(kinds: Sequence[str], sender: str | None, before: int | None, limit: int) -> Statement:
