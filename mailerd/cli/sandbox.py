@@ -14,7 +14,7 @@ DEMO: Final = "examples/welcome.json"
 """The job of the demonstration, as it lies in a checkout and in the wheel."""
 
 app = typer.Typer(help="Try mailerd without Google: nothing leaves this machine.", invoke_without_command=True)
-for command in (sandbox_faults.fault, sandbox_faults.faults, sandbox_faults.mailbox):
+for command in (sandbox_faults.fault, sandbox_faults.faults, sandbox_faults.notice, sandbox_faults.mailbox):
     app.command()(command)
 
 

@@ -1,4 +1,4 @@
-"""`mailerd sandbox fault|faults|mailbox`: what goes wrong at the stand-in for Google, for a rehearsal."""
+"""`mailerd sandbox fault|faults|notice|mailbox`: what goes wrong and what comes back at Google's stand-in."""
 
 import json
 from http.client import HTTPConnection
@@ -8,6 +8,7 @@ import typer
 from yarl import URL
 
 from mailerd.cli.common import ConfigOption, settings
+from mailerd.core.plural import counted
 from mailerd.errors import MailerdError
 from mailerd.texts import tr
 
@@ -61,6 +62,27 @@ def faults(
         print(_line(it))
     if not (found["faults"] or found["spent"]):
         print(tr("nothing is to go wrong"))
+
+
+def notice(
+    shape: Annotated[
+        str, typer.Argument(help="What comes back: hard, limit, reply, auto_reply … or `shapes`, a list.")
+    ],
+    *,
+    to: Annotated[str, typer.Option(help="Only about letters to addresses that hold this.")] = "",
+    sender: Annotated[str, typer.Option(help="The mailbox that it comes into; without it, every one.")] = "",
+    count: Annotated[int, typer.Option(min=1, help="About so many letters, the oldest first.")] = 1,
+    config: ConfigOption = None,
+) -> None:
+    """Let something come back to the sandbox's mailboxes: a bounce, a limit notice, an answer, a forgery."""
+    if shape == "shapes":
+        from mailerd.sandbox.google.notices import SHAPES  # noqa: PLC0415 # a daemon never loads the stand-in
+
+        print("\n".join(SHAPES))
+        return
+    wanted = {"shape": shape, "to": to, "sender": sender, "count": count}
+    came = _Control(settings(config).gmail.api_root).ask("POST", "notices", wanted)["notices"]
+    print(tr(f"it comes back {counted(came, 'time')}"))
 
 
 def mailbox(

@@ -31,6 +31,22 @@ async def test_google_itself_is_never_asked_for_a_fault(shop: Shop) -> None:
     assert "which is no sandbox" in await shop.say("sandbox", "fault", "daily_limit", code=1)
 
 
+async def test_something_comes_back(shop: Shop) -> None:
+    box = shop.google.mailbox(ME)
+    for to in ("ada@example.org", "eve@example.org"):
+        letter = box.send(f"From: {ME}\r\nTo: {to}\r\n\r\nx".encode(), thread_id="", now=1.0, permit=lambda: None)
+        shop.google.record_sent(letter)
+    assert await shop.say("sandbox", "notice", "limit", "--to", "eve@") == "it comes back 1 time\n"
+    assert await shop.say("sandbox", "notice", "hard", "--sender", ME, "--count", "5") == "it comes back 2 times\n"
+    shop.google.arrivals.deliver(box, now=shop.google.now())
+    came = [it for it in box.messages.values() if "INBOX" in it.labels]
+    assert sorted(it.thread_id for it in came) == sorted(
+        [shop.google.sent[0].thread_id, *[shop.google.sent[1].thread_id] * 2]
+    )
+    assert "auto_reply" in (await shop.say("sandbox", "notice", "shapes")).split()
+    assert "unknown shape 'earthquake'" in await shop.say("sandbox", "notice", "earthquake", code=1)
+
+
 async def test_a_sign_in_is_revoked_and_restored(shop: Shop) -> None:
     assert await shop.say("sandbox", "mailbox", ME, "--revoke") == f"the sign-in of {ME} is revoked\n"
     assert shop.google.accounts.of(ME)[-1].revoked
