@@ -72,6 +72,8 @@ class HealthEndpoints:
         except DatabaseError as error:  # the server's own message may hold host and user names
             if why := error_codes.no_writes(error.errno):
                 return f"the database {why}"
+            if error.phase == "commit" and not error.errno:
+                return "the database is away: a COMMIT gets no answer; see that the primary's replicas are connected"
             if isinstance(cause := error.__cause__, NoWriterError):
                 return f"the database is away: {cause.summary}; {cause.remedy}"
             return f"the database is away: it failed at {error.phase} (errno {error.errno}); the log says more"

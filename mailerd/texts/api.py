@@ -47,6 +47,7 @@ TEXTS: Final = {
     "not ready": "未就绪",
     "the database is away: it does not answer within {timeout} s": "数据库不可用：{timeout} 秒内没有应答",
     "the database {why}": "数据库{why:text}",
+    "the database is away: a COMMIT gets no answer; see that the primary's replicas are connected": "数据库不可用：COMMIT 没有应答；请确认主服务器的副本已连接",
     "the database is away: it failed at {phase} (errno {errno}); the log says more": "数据库不可用：在 {phase:text} 时失败（errno {errno}）；详见日志",
     "the answer was not read within {timeout} s": "应答在 {timeout} 秒内未被读取",
     "it has ended": "任务已结束",

@@ -55,6 +55,7 @@ TEXTS: Final = {
     "the server offers no TLS, which database.url asks for": "服务器不提供 database.url 要求的 TLS",
     "ssl_ca {authority} cannot be used: {strerror}": "ssl_ca {authority} 无法使用：{strerror}",
     "a former primary: the writes have moved since (its term is {number}, not {newest})": "旧的主服务器：此后写入已转移（其任期为 {number}，而非 {newest}）",
+    "the last COMMIT got no answer": "上一次 COMMIT 没有应答",
     "its term cannot be raised: {cause}": "无法提升其任期：{cause:text}",
     "it may be a former primary: {answered} of {urls} servers answer": "可能是旧的主服务器：{urls} 台服务器中有 {answered} 台应答",
     "no longer the only server that takes writes": "不再是唯一接受写入的服务器",

@@ -28,8 +28,11 @@ _CONNECTIONS: Final = 2
 _MARGIN: Final = 30.0
 """Seconds in which a server notices that a daemon has vanished in the midst of a transaction, beyond its time-outs."""
 _TOLD_ALREADY: Final = frozenset(
-    {"database_away", "database_still_away", "database_back", "connection_cut", "writer_changed", "several_writers"}
-)
+    {
+        "connection_cut", "database_away", "database_back", "database_still_away", "former_primary", "several_writers",
+        "writer_changed",
+    }
+)  # fmt: skip
 """What the letters' connections say too."""
 
 
@@ -73,6 +76,7 @@ def build(settings: Settings, sink: EventSink, *, heartbeats: Heartbeats, meter:
     bound = min(settings.database.statement_timeout, RECORD_MARGIN)
     own = settings.database.model_copy(update={"pool_size": _CONNECTIONS, "statement_timeout": bound})
     database = Database(own, events=StoreEvents(quiet), meter=meter)
+    database.pool.writer.sends = True
     sender = WebhookSender(
         queue=WebhookQueue(database, lease=timedelta(seconds=it.timeout + RECORD_MARGIN)),
         feed=EventFeed(database, timeout=settings.database.connect_timeout),

@@ -47,6 +47,16 @@ async def test_a_frozen_database_is_noticed_within_the_bound(site: Site, mariadb
     assert (await site.get("/health/ready"))[0] == 200
 
 
+async def test_while_a_commit_gets_no_answer_it_is_not_ready(site: Site) -> None:
+    site.database.commits_hang = True  # tests/store/db/test_hung_commit.py has a server that does so
+    status, answer = await site.get("/health/ready")
+
+    assert status == 503
+    assert "a COMMIT gets no answer" in answer["reason"]
+    await site.post(job())
+    assert (await site.get("/health/ready"))[0] == 200
+
+
 @pytest.mark.parametrize(
     "change, words",
     [

@@ -39,6 +39,8 @@ class Cursor:
         self._driver: Final = driver
         self.wrote = False
         """Whether a statement was sent that a read-only server refuses, even where it matches no row."""
+        self.changed = False
+        """Whether one matched or added a row: only then has a COMMIT something to wait for."""
 
     @property
     def server(self) -> str:
@@ -59,8 +61,11 @@ class Cursor:
         sent = self.mogrify(sql, values).encode(self.connection.driver.encoding, "surrogateescape")
         if len(sent) > self.connection.packet - PACKET_MARGIN:
             raise DataError(1153, f"a statement of {len(sent)} bytes is above the server's max_allowed_packet")
-        self.wrote = self.wrote or _WRITE.match(sql) is not None
-        return int(await self.connection.exchange(self._driver.execute(sent)))
+        writes = _WRITE.match(sql) is not None
+        self.wrote = self.wrote or writes
+        rows = int(await self.connection.exchange(self._driver.execute(sent)))
+        self.changed = self.changed or (writes and rows > 0)
+        return rows
 
     def mogrify(self, sql: str, values: Sequence[object] | None = None) -> str:
         """The statement with its values, each escaped."""

@@ -42,8 +42,8 @@ class Database:
         self._unreachable = False
         self._read_only = False
         """It refused a write. Only a write that succeeds ends this; a read proves nothing."""
-        self._commits_hang = False
-        """A COMMIT got no answer in time: its replicas are away, say. This too only a write that succeeds ends."""
+        self.commits_hang = False
+        """A COMMIT got no answer in time: its replicas are away, say. Only one that changed a row ends this."""
         self._reminded = 0.0
 
     @property
@@ -107,7 +107,7 @@ class Database:
 
     async def transaction(self, work: Callable[[Cursor], Awaitable[T]], *, what: str, bound: float | None = None) -> T:
         """One transaction, once; see `Pool.transaction`."""
-        if not self._read_only and not self._commits_hang:
+        if not self._read_only and not self.commits_hang:
             return await self._metered(self.pool.transaction(work, what=what, bound=bound))
         used: list[Cursor] = []
 
@@ -118,7 +118,7 @@ class Database:
         # Only what began after the failure can tell that writes are taken again, and only if it wrote: a claim that
         # finds nothing reads.
         result = await self._metered(self.pool.transaction(noted, what=what, bound=bound))
-        self._mark_up(wrote=used[0].wrote)
+        self._mark_up(wrote=used[0].wrote, changed=used[0].changed)
         return result
 
     async def read(self, work: Callable[[Cursor], Awaitable[T]], *, what: str, bound: float | None = None) -> T:
@@ -235,7 +235,7 @@ class Database:
         cause = f"it {said} ({error})" if said else str(error)
         news = bool(said) and not self._read_only
         self._unreachable, self._read_only = not said, self._read_only or bool(said)
-        self._commits_hang |= error.phase == "commit" and isinstance(error.__cause__, TimeoutError)
+        self.commits_hang |= error.phase == "commit" and isinstance(error.__cause__, TimeoutError)
         if self._away_since is None:
             self._away_since = self._reminded = now
             if not told:
@@ -244,10 +244,10 @@ class Database:
             self._reminded = now
             self._events.database_still_away(where=self.where, seconds=now - self._away_since, cause=cause)
 
-    def _mark_up(self, *, wrote: bool) -> None:
+    def _mark_up(self, *, wrote: bool, changed: bool = False) -> None:
         self._unreachable = False
-        self._read_only, self._commits_hang = self._read_only and not wrote, self._commits_hang and not wrote
-        if self._away_since is not None and not self._read_only and not self._commits_hang:
+        self._read_only, self.commits_hang = self._read_only and not wrote, self.commits_hang and not changed
+        if self._away_since is not None and not self._read_only and not self.commits_hang:
             self._events.database_back(where=self.where, seconds=time.monotonic() - self._away_since)
             self._away_since = None
 

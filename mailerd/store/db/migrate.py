@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Final
 
-from mailerd.errors import SchemaError
+from mailerd.errors import DatabaseAwayError, SchemaError
 from mailerd.events.store import StoreEvents
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
@@ -75,7 +75,7 @@ async def check_writable(database: Database) -> None:
 
     Raises:
         SchemaError: the schema is older or newer.
-        DatabaseError: it cannot be read, or refuses a write.
+        DatabaseError: it cannot be read, refuses a write, or leaves COMMITs without an answer.
     """
 
     async def work(cursor: Cursor) -> int:
@@ -84,7 +84,11 @@ async def check_writable(database: Database) -> None:
             await cursor.execute(_WRITE_NOTHING)
         return applied
 
-    _require_current(await database.transaction(work, what="see whether a job could be stored"))
+    what = "see whether a job could be stored"
+    _require_current(await database.transaction(work, what=what))
+    if database.commits_hang:  # this one had nothing to wait for
+        cause = TimeoutError("the last COMMIT got no answer")
+        raise DatabaseAwayError(what, phase="commit", cause=cause, errno=0, retry=True, in_doubt=False)
 
 
 def _require_current(applied: int) -> None:

@@ -10,6 +10,7 @@ from mailerd.errors import DatabaseAwayError
 from mailerd.events.store import StoreEvents
 from mailerd.store.db.cursor import Cursor
 from mailerd.store.db.database import Database
+from mailerd.store.db.migrate import check_writable, migrate
 from tests.conftest import CACHE
 from tests.support.eventually import eventually
 from tests.support.heard import Heard
@@ -37,7 +38,9 @@ async def test_a_commit_that_hangs_is_told_once_until_one_is_answered() -> None:
             return True
 
         try:
+            await migrate(database, events=StoreEvents(Heard()))
             await database.transaction(insert, what="accept a job")
+            await check_writable(database)
             pair.replica.kill()
             for _ in range(3):
                 with pytest.raises(DatabaseAwayError) as caught:
@@ -46,6 +49,8 @@ async def test_a_commit_that_hangs_is_told_once_until_one_is_answered() -> None:
                 await database.read(look, what="read a job")
                 await database.transaction(look, what="claim")  # it finds nothing: it only reads
                 assert database.outage == "away"
+                with pytest.raises(DatabaseAwayError, match="COMMIT got no answer"):
+                    await check_writable(database)
             assert heard.names() == ["database_away"]
             began = time.monotonic()
             await asyncio.to_thread(pair.replica.start)
@@ -54,5 +59,6 @@ async def test_a_commit_that_hangs_is_told_once_until_one_is_answered() -> None:
             assert heard.names() == ["database_away", "database_back"]
             assert 0 < heard.of("database_back")[0]["seconds"] < time.monotonic() - began + 10
             assert database.outage == ""
+            await check_writable(database)
         finally:
             await database.close()
