@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import socket
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -201,6 +202,7 @@ def test_the_types_have_the_fields_of_the_api(ours: Any, theirs: Any, beside: se
 
 async def test_the_example_for_a_shell_posts_an_order_once(place: Place) -> None:
     script = Path(__file__).parents[2] / "examples" / "post.sh"
+    assert shutil.which("curl"), "the example for a shell needs curl: type apt-get install curl, as root"
     for _ in range(2):
         process = await asyncio.create_subprocess_exec(
             script, "17", "ada@example.org", stdout=asyncio.subprocess.PIPE,
