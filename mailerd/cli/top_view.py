@@ -76,11 +76,7 @@ class Snapshot:
 
 
 async def look(database: Database, defaults: DefaultLimits) -> Snapshot:
-    """Look once.
-
-    Raises:
-        DatabaseError: it cannot be seen now.
-    """
+    """Look once."""
     began = time.monotonic()
     stories, jobs = HistoryReader(database), Jobs(database, timeout=10.0)
     stats = await StatsReader(

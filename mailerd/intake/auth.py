@@ -60,7 +60,6 @@ class ApiKeyAuth:
         Raises:
             ApiError: 401, there is none, it is unknown or it is revoked; 403, it may not make this call;
                 429, too many requests, or too many invalid keys from its address.
-            DatabaseError: the key cannot be looked up.
         """
         key = await self.check_secret(request, request.headers.get(HEADER))
         now = self._clock.monotonic()
@@ -77,7 +76,6 @@ class ApiKeyAuth:
 
         Raises:
             ApiError: 401, there is none, it is unknown or it is revoked; 429, too many bad ones from this address.
-            DatabaseError: the key cannot be looked up.
         """
         address = self._client_address.address(request)
         now = self._clock.monotonic()
@@ -114,20 +112,12 @@ class ApiKeyAuth:
             )
 
     async def is_still_valid(self, request: web.Request, call: Permission, *, sender: str) -> bool:
-        """Whether a long request about a job of this sender would still be authenticated.
-
-        Raises:
-            DatabaseError: the key cannot be looked up.
-        """
+        """Whether a long request about a job of this sender would still be authenticated."""
         key = await self.key_now(request, call)
         return key is not None and key.may_send(sender)
 
     async def key_now(self, request: web.Request, call: Permission) -> ApiKey | None:
-        """The key of a long request as it is now; None: it is revoked, or may not make the call any more.
-
-        Raises:
-            DatabaseError: the key cannot be looked up.
-        """
+        """The key of a long request as it is now; None: it is revoked, or may not make the call any more."""
         key = await self._find(digest(request.headers.get(HEADER, "")))
         return key if key is not None and key.may(call) else None
 

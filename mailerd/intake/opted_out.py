@@ -85,7 +85,6 @@ async def mark_opted_out(
 
     Raises:
         ApiError: 422, the key may not make the list; 403, it may not override suppressions.
-        DatabaseError: it cannot be read.
     """
     job = parsed.job
     if job.override_suppression and key is not None and not key.may(Permission.OVERRIDE):

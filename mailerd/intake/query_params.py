@@ -105,7 +105,6 @@ class JobLookup:
 
         Raises:
             ApiError: 401; 403, the key may not make this call; 404; 429.
-            DatabaseError: it cannot be looked up.
         """
         key = await self._auth.authenticate(request, call)
         return key, await self.of(request, key)

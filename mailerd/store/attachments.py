@@ -49,11 +49,7 @@ async def store_attachments(cursor: Cursor, attached: Sequence[StoredAttachment]
 
 
 async def attachments(database: Database, job_id: str, *, recipient: int | None) -> list[StoredAttachment]:
-    """What all recipients get (`recipient` is None), or what one recipient gets in addition.
-
-    Raises:
-        DatabaseError: they cannot be read.
-    """
+    """What all recipients get (`recipient` is None), or what one recipient gets in addition."""
 
     async def rows(cursor: Cursor) -> list[tuple[Any, ...]]:
         await cursor.execute(

@@ -169,9 +169,6 @@ async def audit(
     """How many jobs there are, and every finding. `bound` is the time for each check, in seconds.
 
     `defaults`: the limits of senders; without them the audit cannot see whether a sender's turn is too late.
-
-    Raises:
-        DatabaseError: it could not be read.
     """
 
     async def count(cursor: Cursor) -> int:
@@ -192,11 +189,7 @@ async def audit(
 
 
 async def proofs(database: Database, *, bound: float = 600.0) -> dict[Proof | None, int]:
-    """How many letters are sent by each kind of proof, the strongest first; None: without any.
-
-    Raises:
-        DatabaseError: it could not be read.
-    """
+    """How many letters are sent by each kind of proof, the strongest first; None: without any."""
 
     async def work(cursor: Cursor) -> dict[str | None, int]:
         await cursor.execute("SELECT proof, COUNT(*) FROM job_recipients WHERE status = 'sent' GROUP BY proof")

@@ -138,11 +138,7 @@ class ConsoleQueries:
     database: Database
 
     async def failures(self, job: str) -> list[FailureCause]:
-        """What has failed in a job by its cause, the most frequent first; of the first MAX_FAILURES letters.
-
-        Raises:
-            DatabaseError: it cannot be read.
-        """
+        """What has failed in a job by its cause, the most frequent first; of the first MAX_FAILURES letters."""
         return group_failures(await self._rows((FAILURES, (job,)), what="group failures"))
 
     async def put_off(self, senders: Collection[str] | None) -> FailureCause | None:
@@ -155,20 +151,12 @@ class ConsoleQueries:
         return next(iter(group_failures(rows)), None)
 
     async def letter(self, recipient: int) -> LetterRow | None:
-        """Whose letter it is; None: there is none of this id.
-
-        Raises:
-            DatabaseError: it cannot be read.
-        """
+        """Whose letter it is; None: there is none of this id."""
         rows = await self._rows((JOB_OF, (recipient,)), what="read a letter")
         return LetterRow(*rows[0]) if rows else None
 
     async def doubts(self, *, limit: int, senders: Collection[str] | None) -> list[UnsureLetter]:
-        """Unsure letters of unfinished jobs.
-
-        Raises:
-            DatabaseError: they cannot be read.
-        """
+        """Unsure letters of unfinished jobs."""
         rows = await self._rows(doubts_statement(limit, senders), what="list doubts")
         return [
             UnsureLetter(id_, job, to, sender, utc(since), utc(look), checks, error)
@@ -178,11 +166,7 @@ class ConsoleQueries:
     async def action_log(
         self, *, limit: int, before: int | None, senders: Collection[str] | None
     ) -> list[LoggedAction]:
-        """What was asked of jobs and senders, the newest first.
-
-        Raises:
-            DatabaseError: it cannot be read.
-        """
+        """What was asked of jobs and senders, the newest first."""
         rows = await self._rows(actions_statement(limit, before, senders), what="read the log of actions")
         return [
             LoggedAction(id_, job, action, actor, detail, changed=bool(changed), letters=letters, at=utc(at), sender=of)
@@ -190,11 +174,7 @@ class ConsoleQueries:
         ]
 
     async def undone(self, *, limit: int, before: int | None, senders: Collection[str] | None) -> list[UndoneLetter]:
-        """Letters that were called sent and wait again, the newest first: of the last MAX_UNDONE that are kept.
-
-        Raises:
-            DatabaseError: they cannot be read.
-        """
+        """Letters that were called sent and wait again, the newest first: of the last MAX_UNDONE that are kept."""
         rows = await self._rows(undone_statement(limit, before, senders), what="list what was undone")
         found = [(id_, json.loads(data), at) for id_, data, at in rows]
         letters = tuple(it["recipient_id"] for _, it, _ in found)
@@ -202,11 +182,7 @@ class ConsoleQueries:
         return [_undone(id_, it, at, now.get(it["recipient_id"])) for id_, it, at in found]
 
     async def subject(self, job: str) -> tuple[str, str | None, str | None]:
-        """A job's subject as it was written, its template's name and its sender's name.
-
-        Raises:
-            DatabaseError: it cannot be read.
-        """
+        """A job's subject as it was written, its template's name and its sender's name."""
         rows = await self._rows((_SUBJECT, (job,)), what="read a subject")
         return rows[0] if rows else ("", None, None)
 

@@ -28,11 +28,7 @@ class Daemons:
     """What the database has acknowledged."""
 
     async def heartbeat(self) -> None:
-        """Say that this daemon is there; those that were silent for a week are forgotten.
-
-        Raises:
-            DatabaseError: it could not be said.
-        """
+        """Say that this daemon is there; those that were silent for a week are forgotten."""
         heartbeats = await self.database.transaction(self._write_heartbeat, what="beat")
         if heartbeats <= self._heartbeats:
             self.on_lost_commits()

@@ -104,7 +104,6 @@ class EventFeed:
         Raises:
             UnknownPositionError: there is no such place yet.
             PrunedPositionError: there are no events directly behind it any more.
-            DatabaseError: they cannot be read.
         """
         await self.number_new()
 

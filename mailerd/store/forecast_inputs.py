@@ -101,19 +101,11 @@ class ForecastReader:
     timeout: float
 
     async def read(self, job: str) -> ForecastInputs | None:
-        """What is known; None for a job that does not exist or has ended.
-
-        Raises:
-            DatabaseError: it cannot be read.
-        """
+        """What is known; None for a job that does not exist or has ended."""
         return (await self.read_all([job])).get(job)
 
     async def read_all(self, jobs: Sequence[str]) -> dict[str, ForecastInputs]:
-        """What is known of each; nothing of those that are not there or have ended.
-
-        Raises:
-            DatabaseError: it cannot be read.
-        """
+        """What is known of each; nothing of those that are not there or have ended."""
 
         async def work(cursor: Cursor) -> dict[str, ForecastInputs]:
             ids = tuple(jobs)
@@ -129,11 +121,7 @@ class ForecastReader:
     async def for_new_job(
         self, sender: str, *, priority: int, letters: int, send_at: datetime | None
     ) -> ForecastInputs:
-        """What there would be to know of a job, if it were accepted now.
-
-        Raises:
-            DatabaseError: it cannot be read.
-        """
+        """What there would be to know of a job, if it were accepted now."""
         asked = _Asked("", sender, -priority, send_at, JobStatus.QUEUED, letters)
 
         async def work(cursor: Cursor) -> dict[str, ForecastInputs]:

@@ -111,11 +111,7 @@ class IdempotencyStore:
         return await self._database.request(work, what="look for an answer", bound=self._timeout, read_only=True)
 
     async def complete(self, api_key_id: int, key: str, *, answer: str) -> None:
-        """Replace the response that has no forecast by the one that is about to be sent.
-
-        Raises:
-            DatabaseError: it was not done.
-        """
+        """Replace the response that has no forecast by the one that is about to be sent."""
 
         async def work(cursor: Cursor) -> None:
             await cursor.execute(
@@ -127,11 +123,7 @@ class IdempotencyStore:
         await self._database.request(work, what="complete an answer", bound=self._timeout)
 
     async def purge(self) -> int:
-        """Delete expired responses, PURGE_BATCH at most; how many.
-
-        Raises:
-            DatabaseError: nothing was forgotten.
-        """
+        """Delete expired responses, PURGE_BATCH at most; how many."""
 
         async def work(cursor: Cursor) -> int:
             await cursor.execute(_OLD, (int(self._keep.total_seconds()), PURGE_BATCH))

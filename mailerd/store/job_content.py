@@ -32,11 +32,7 @@ class JobContent:
 
 
 async def job_content(database: Database, job: str) -> JobContent:
-    """What the letters of `job` are made of.
-
-    Raises:
-        DatabaseError: it cannot be read.
-    """
+    """What the letters of `job` are made of."""
 
     async def work(cursor: Cursor) -> JobContent:
         await cursor.execute(

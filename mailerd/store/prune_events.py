@@ -68,11 +68,7 @@ class EventPruner:
         self.days: Final = days
 
     async def prune(self) -> Pruned:
-        """Delete a batch of old events, in their order and without a gap.
-
-        Raises:
-            DatabaseError: it is not known to be deleted.
-        """
+        """Delete a batch of old events, in their order and without a gap."""
         if not self.days:
             return Pruned(0, (), more=False)
         return await self._database.transaction(self._prune, what="delete old events")
@@ -105,11 +101,7 @@ class EventPruner:
         return Pruned(number, tuple(lost), more=number == BATCH)
 
     async def forget_removed(self) -> bool:
-        """Delete a batch of deliveries of a webhook that was removed; whether there may be more.
-
-        Raises:
-            DatabaseError: it is not known to be deleted.
-        """
+        """Delete a batch of deliveries of a webhook that was removed; whether there may be more."""
 
         async def work(cursor: Cursor) -> bool:
             await cursor.execute(_REMOVED)

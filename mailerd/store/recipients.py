@@ -38,11 +38,7 @@ class Recipients:
     async def of_person(
         self, email: str, *, before: int | None, limit: int, senders: Collection[str] | None
     ) -> list[PersonsLetter]:
-        """Letters to a person, the newest first, those before an id; `senders` None: those of all senders.
-
-        Raises:
-            DatabaseError: they cannot be read.
-        """
+        """Letters to a person, the newest first, those before an id; `senders` None: those of all senders."""
         statement = letters_statement(email, before=before, limit=limit, senders=senders)
 
         async def work(cursor: Cursor) -> list[PersonsLetter]:

@@ -46,11 +46,7 @@ class Secrets:
         self._timeout = timeout
 
     async def keys(self) -> SecretKeys:
-        """The keys; the first daemon makes them.
-
-        Raises:
-            DatabaseError: they cannot be read.
-        """
+        """The keys; the first daemon makes them."""
         what = "read the keys of unsubscribe links"
         found = await self._database.request(_read, what=what, bound=self._timeout, read_only=True)
         if missing := _missing(found):

@@ -80,20 +80,13 @@ class Senders:
     defaults: DefaultLimits
 
     async def all(self) -> list[SenderSummary]:
-        """Every sender, by address.
-
-        Raises:
-            DatabaseError: they cannot be read.
-        """
+        """Every sender, by address."""
         return await self.database.read(self._all, what="list senders")
 
     async def some(self, *, only: Collection[str] | None, limit: int, within: float) -> list[SenderSummary]:
         """The first ones by address, of `only` where it is given, with letters counted up to MAX_COUNTED.
 
         `within`: seconds that the database gets for it.
-
-        Raises:
-            DatabaseError: they cannot be read.
         """
 
         async def work(cursor: Cursor) -> list[SenderSummary]:
@@ -126,7 +119,6 @@ class Senders:
 
         Raises:
             SenderError: nothing would be left of its day.
-            DatabaseError: nothing was changed.
         """
         unknown = set(limits) - set(LIMITS)
         if unknown:
@@ -162,11 +154,7 @@ class Senders:
         return rate_limits.sender_state(row, self.defaults)
 
     async def knows(self, email: str) -> bool:
-        """Whether a row or a job bears that name.
-
-        Raises:
-            DatabaseError: it cannot be read.
-        """
+        """Whether a row or a job bears that name."""
 
         async def work(cursor: Cursor) -> bool:
             await cursor.execute(_KNOWN, (email, email))
@@ -179,9 +167,6 @@ class Senders:
 
         A pause that Google asked for and that ends later stays as it is, with its cause: were it called a person's, the
         next order would cut it short.
-
-        Raises:
-            DatabaseError: nothing was changed.
         """
 
         async def work(cursor: Cursor) -> datetime:
@@ -205,7 +190,6 @@ class Senders:
 
         Raises:
             SenderError: it is not known.
-            DatabaseError: nothing was changed.
         """
 
         async def work(cursor: Cursor) -> SenderState:

@@ -165,11 +165,7 @@ async def supports_skip_locked(database: Database, *, bound: float) -> bool | No
 
 
 async def schema(database: Database, *, bound: float) -> tuple[int, int]:
-    """The migration that the database is at (0: none), and the one that this code needs.
-
-    Raises:
-        DatabaseError: it cannot be read.
-    """
+    """The migration that the database is at (0: none), and the one that this code needs."""
 
     async def work(cursor: Cursor) -> int:
         await cursor.execute("SHOW TABLES LIKE 'schema\\_version'")
@@ -183,11 +179,7 @@ async def schema(database: Database, *, bound: float) -> tuple[int, int]:
 
 
 async def daemons(database: Database, *, bound: float) -> tuple[float | None, int]:
-    """Seconds since any daemon that has not stopped was heard of (None: there is none), and letters that wait.
-
-    Raises:
-        DatabaseError: they cannot be read.
-    """
+    """Seconds since any daemon that has not stopped was heard of (None: there is none), and letters that wait."""
 
     async def work(cursor: Cursor) -> tuple[float | None, int]:
         await cursor.execute(
@@ -206,11 +198,7 @@ async def daemons(database: Database, *, bound: float) -> tuple[float | None, in
 
 
 async def senders(database: Database, *, bound: float, most: int) -> list[str]:
-    """The mailboxes that jobs were posted for.
-
-    Raises:
-        DatabaseError: they cannot be read.
-    """
+    """The mailboxes that jobs were posted for."""
 
     async def work(cursor: Cursor) -> list[str]:
         await cursor.execute("SELECT email FROM senders ORDER BY email LIMIT %s", (most,))

@@ -50,11 +50,7 @@ class Sessions:
     timeout: float
 
     async def create(self, key: ApiKey, *, ip: str) -> str:
-        """Begin a session of a key, found by the secret that was shown; the session's secret, which is stored nowhere.
-
-        Raises:
-            DatabaseError: there is none.
-        """
+        """Begin a session of a key, found by the secret that was shown; its own secret, which is stored nowhere."""
 
         async def work(cursor: Cursor) -> str:
             await cursor.execute(_END_OLD)
@@ -63,11 +59,7 @@ class Sessions:
         return await self.database.request(work, what="begin a session", bound=self.timeout)
 
     async def create_link(self, api_key_id: int) -> str:
-        """Make the secret of a one-time link that signs a person in with a key.
-
-        Raises:
-            DatabaseError: there is none.
-        """
+        """Make the secret of a one-time link that signs a person in with a key."""
 
         async def work(cursor: Cursor) -> str:
             return await _make(cursor, api_key_id, key_digest=None, ip=None, is_link=True)
@@ -75,11 +67,7 @@ class Sessions:
         return await self.database.request(work, what="make a link", bound=self.timeout)
 
     async def key_of(self, secret: str) -> ApiKey | None:
-        """The key of a session that has not ended; None: there is none, or its key was revoked or rotated.
-
-        Raises:
-            DatabaseError: it cannot be read.
-        """
+        """The key of a session that has not ended; None: there is none, or its key was revoked or rotated."""
         wanted = digest(secret)
 
         async def work(cursor: Cursor) -> tuple[bool, ApiKey] | None:
@@ -100,11 +88,7 @@ class Sessions:
         return found[1]
 
     async def is_open(self, secret: str) -> bool:
-        """Whether a session has not ended; asking does not make it last longer.
-
-        Raises:
-            DatabaseError: it cannot be read.
-        """
+        """Whether a session has not ended; asking does not make it last longer."""
 
         async def work(cursor: Cursor) -> bool:
             await cursor.execute(_FIND, (digest(secret),))

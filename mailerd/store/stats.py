@@ -50,11 +50,7 @@ class StatsReader:
     defaults: DefaultLimits
 
     async def read(self, *, bound: float | None = None) -> QueueStats:
-        """What there is.
-
-        Raises:
-            DatabaseError: it cannot be seen now.
-        """
+        """What there is."""
         return await self.database.read(self._read, what="stats", bound=bound)
 
     async def _read(self, cursor: Cursor) -> QueueStats:

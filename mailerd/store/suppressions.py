@@ -186,11 +186,7 @@ class Suppressions:
         return await self._database.request(work, what="list suppressions", bound=self._timeout, read_only=True)
 
     async def binding(self, addresses: Collection[str], *, list_id: int | None) -> dict[str, Reason]:
-        """Which of the addresses get no letter of this list, or of no list (None), and why.
-
-        Raises:
-            DatabaseError: it cannot be read.
-        """
+        """Which of the addresses get no letter of this list, or of no list (None), and why."""
         by_digest = await asyncio.to_thread(self._by_digest, addresses)  # 100,000 of them take half a second
         digests = list(by_digest)
         lists = (EVERYTHING,) if list_id is None else (EVERYTHING, list_id)

@@ -104,19 +104,11 @@ class Tallies:
     database: Database
 
     async def minutes(self, span: timedelta, *, senders: Collection[str] | None = None) -> list[TallyPoint]:
-        """The minutes of the last while in which something happened; `senders` None: of all.
-
-        Raises:
-            DatabaseError: they cannot be read.
-        """
+        """The minutes of the last while in which something happened; `senders` None: of all."""
         return await self._read(_BY_MINUTE, span, senders)
 
     async def hours(self, span: timedelta, *, senders: Collection[str] | None = None) -> list[TallyPoint]:
-        """The hours of the last while in which something happened, those of the kept minutes included.
-
-        Raises:
-            DatabaseError: they cannot be read.
-        """
+        """The hours of the last while in which something happened, those of the kept minutes included."""
         sums: dict[datetime, Counter[Tally]] = {}
         points = await self._read(_BY_HOUR, span, senders)
         for point in [*points, *await self._read(_BY_MINUTE, MINUTES_KEPT + timedelta(hours=2), senders)]:

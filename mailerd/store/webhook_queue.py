@@ -129,11 +129,7 @@ class WebhookQueue:
         self._lease = lease
 
     async def look(self) -> Work:
-        """What there is to do, in one round trip.
-
-        Raises:
-            DatabaseError: it cannot be seen now.
-        """
+        """What there is to do, in one round trip."""
 
         async def work(cursor: Cursor) -> Work:
             live, batches, behind, ready = await cursor.fetch_batch(
@@ -144,11 +140,7 @@ class WebhookQueue:
         return await self._database.read(work, what="look for webhooks to deliver")
 
     async def fan_out(self, id_: str) -> bool:
-        """Make an endpoint's deliveries of the next events; whether there are more.
-
-        Raises:
-            DatabaseError: it was not done.
-        """
+        """Make an endpoint's deliveries of the next events; whether there are more."""
 
         async def work(cursor: Cursor) -> bool:
             await cursor.execute(_LOCK, (id_,))

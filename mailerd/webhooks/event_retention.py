@@ -39,11 +39,7 @@ class EventRetention:
         )  # fmt: skip
 
     async def step(self) -> bool:
-        """Delete a batch of each; whether there may be more.
-
-        Raises:
-            DatabaseError: it is not known to be deleted.
-        """
+        """Delete a batch of each; whether there may be more."""
         pruned = await self.pruner.prune()
         for it in pruned.lost:
             self.events.webhook_events_expired(webhook=it.webhook, events=it.events, days=self.pruner.days)

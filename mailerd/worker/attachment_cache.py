@@ -26,11 +26,7 @@ class AttachmentCache:
         self._large = asyncio.Semaphore(MAX_LARGE)
 
     async def of(self, job: str, *, seq: int, count: int) -> tuple[MimePart, ...]:
-        """The attachments of one recipient, `count` in all: those of the job and its own.
-
-        Raises:
-            DatabaseError: they cannot be read.
-        """
+        """The attachments of one recipient, `count` in all: those of the job and its own."""
         if not count:
             return ()
         shared = await self._shared(job)

@@ -48,11 +48,7 @@ class Reconciler:
     """One scan of a mailbox at a time, so that many checks together read each message once."""
 
     async def reconcile(self, doubt: UnresolvedSend, *, progress: Callable[[], None]) -> Resolution:
-        """Check a letter. `progress` is called after each answer, since a check may take long.
-
-        Raises:
-            DatabaseError: the rate limit cannot be read.
-        """
+        """Check a letter. `progress` is called after each answer, since a check may take long."""
         if doubt.known_message_id:
             return Resolution(doubt, Transition.FOUND, message_id=doubt.known_message_id, proof=Proof.ANSWERED)
         if doubt.draft_id:
@@ -63,9 +59,6 @@ class Reconciler:
         """Delete the draft of a letter that will not be sent, so that a late request finds none.
 
         A failure is logged like that of any call, and the sweep finds a draft that is left.
-
-        Raises:
-            DatabaseError: the rate limit cannot be read.
         """
         if doubt.draft_id:
             await self.gmail.delete_draft(doubt.sender, draft_id=doubt.draft_id)

@@ -181,11 +181,7 @@ class Recorder:
         return work
 
     async def is_suppressed(self, letter: ClaimedRecipient) -> bool:
-        """Whether the letter's address has opted out by now.
-
-        Raises:
-            DatabaseError: it cannot be read.
-        """
+        """Whether the letter's address has opted out by now."""
         return await suppressed(self._rows.database, letter)
 
     def job_changed(self, job: str) -> None:

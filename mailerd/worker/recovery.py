@@ -95,11 +95,7 @@ class Recovery:
         )  # fmt: skip
 
     async def recover_expired(self, heartbeat: Heartbeat) -> bool:
-        """Recover expired claims; whether there were any.
-
-        Raises:
-            DatabaseError: nothing was done.
-        """
+        """Recover expired claims; whether there were any."""
         lapsed = await self.expired.recover(on_retry=lambda: heartbeat.working("recovering expired claims"))
         for row in lapsed:
             self._log_expired(row)

@@ -18,11 +18,7 @@ MAX_SHOWN: Final = 20
 
 
 async def examine(database: Database, settings: WebhookSettings, *, bound: float) -> list[CheckResult]:
-    """The findings; none where there is no endpoint. Nothing is posted.
-
-    Raises:
-        DatabaseError: they cannot be read.
-    """
+    """The findings; none where there is no endpoint. Nothing is posted."""
     stats = await database.read(read_webhooks, what="look at webhooks", bound=bound)
     known = {it.name: it for it in await Webhooks(database, timeout=bound).all()}
     return judge([(it, known[it.name]) for it in stats if it.name in known], OutboundHttp(settings.network_rules))

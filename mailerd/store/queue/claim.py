@@ -166,9 +166,6 @@ class Claims:
         Senders of which `rooms` says that none may be taken do not count.
 
         A single SELECT, for those who expect nothing to be due.
-
-        Raises:
-            DatabaseError: it cannot be read.
         """
         await self._stale_turns.reschedule(self.defaults)
         full = _ClaimBuilder(0, dict(rooms or {})).full

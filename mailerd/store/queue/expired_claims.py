@@ -64,9 +64,6 @@ class ExpiredClaims:
         """Recover rows whose lease has expired, at most `limit`; what became of each.
 
         What is in doubt is repeated, and `on_retry` called after each try: all that was recovered is returned.
-
-        Raises:
-            DatabaseError: nothing was done.
         """
 
         async def any_lapsed(cursor: Cursor) -> bool:

@@ -21,11 +21,7 @@ _Row = tuple[str, str]
 
 
 async def find_locked(database: Database, records: Sequence[Record]) -> set[int]:
-    """The records, by position, that would wait at this moment. Most lock nothing but their own rows.
-
-    Raises:
-        DatabaseError: it cannot be read.
-    """
+    """The records, by position, that would wait at this moment. Most lock nothing but their own rows."""
     if not any(updates_sender(record) for record in records):
         return set()
 

@@ -261,11 +261,7 @@ class RecordWriter:
         )  # fmt: skip
 
     async def count_ended(self, jobs: Sequence[str]) -> dict[str, int]:
-        """How many recipients of each job have ended; nothing for a job in which none has.
-
-        Raises:
-            DatabaseError: it cannot be read.
-        """
+        """How many recipients of each job have ended; nothing for a job in which none has."""
         return await self.database.read(lambda cursor: count_ended(cursor, jobs), what="count what has ended")
 
 

@@ -231,11 +231,7 @@ class RecoveryQueries:
         return await self.database.transaction(work, what="renew leases")
 
     async def senders_with_drafts(self) -> list[str]:
-        """Senders whose mailbox may hold orphan drafts of ours: those with a job of the last two days.
-
-        Raises:
-            DatabaseError: it cannot be read.
-        """
+        """Senders whose mailbox may hold orphan drafts of ours: those with a job of the last two days."""
 
         async def work(cursor: Cursor) -> list[str]:
             await cursor.execute(
@@ -247,11 +243,7 @@ class RecoveryQueries:
         return await self.database.read(work, what="find senders with drafts")
 
     async def own_drafts(self, drafts: Sequence[str], *, sender: str) -> set[str]:
-        """Those of `drafts` that open rows of this sender know as theirs.
-
-        Raises:
-            DatabaseError: it cannot be read.
-        """
+        """Those of `drafts` that open rows of this sender know as theirs."""
 
         async def work(cursor: Cursor) -> set[str]:
             await cursor.execute(
@@ -268,9 +260,6 @@ class RecoveryQueries:
         """Let the unsure letters of this sender that wait for a person, and own one of `drafts`, be checked; how many.
 
         Their draft was not there when they were checked last, and now it is: one of Google's replicas lagged.
-
-        Raises:
-            DatabaseError: nothing was changed.
         """
 
         async def work(cursor: Cursor) -> int:
@@ -289,7 +278,6 @@ class RecoveryQueries:
         made a draft that is not on the row has lost the token that it would need to record it.
 
         Raises:
-            DatabaseError: it cannot be read.
             NotReplayedError: the server may have forgotten what its daemon is about to tell it again.
         """
 
@@ -309,19 +297,11 @@ class RecoveryQueries:
         return await self.database.read(work, what="look up a draft")
 
     async def undo(self, *, job: str, seq: int, draft: str) -> UndoneSend | None:
-        """Take back that a letter is sent if `draft`, which is there, disproves it; None: it does not.
-
-        Raises:
-            DatabaseError: nothing was changed.
-        """
+        """Take back that a letter is sent if `draft`, which is there, disproves it; None: it does not."""
         return await undo(self.database, job=job, seq=seq, draft=draft, by=self.daemon_id)
 
     async def unfinished_jobs(self, limit: int = 200) -> list[str]:
-        """Jobs in which nothing is open and that are not completed: their daemon died between the two commits.
-
-        Raises:
-            DatabaseError: it cannot be read.
-        """
+        """Jobs in which nothing is open and that are not completed: their daemon died between the two commits."""
 
         async def work(cursor: Cursor) -> list[str]:
             await cursor.execute(UNFINISHED_JOBS, (limit,))
@@ -334,9 +314,6 @@ class RecoveryQueries:
 
         What is in doubt is repeated, and `on_retry` called after each try. All that were found by any try are
         returned: another daemon may have rescheduled one meanwhile, and returns it too.
-
-        Raises:
-            DatabaseError: nothing was done.
         """
         woken: set[str] = set()
 

@@ -52,7 +52,6 @@ class RestoredQueue:
 
         Raises:
             DaemonRunsError: a daemon was heard of within 30 s.
-            DatabaseError: they cannot be read.
         """
 
         async def work(cursor: Cursor) -> dict[str, int]:

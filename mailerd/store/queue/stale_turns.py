@@ -71,9 +71,6 @@ async def find_stale_turns(
     """Senders with due letters that nothing holds, and whose turn is later than `beyond` from now all the same.
 
     Shorter waits are left alone: after a pause, and between two letters, they are what they shall be.
-
-    Raises:
-        DatabaseError: it cannot be read.
     """
     found: list[StaleTurn] = []
     last = ""

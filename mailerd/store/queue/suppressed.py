@@ -53,11 +53,7 @@ async def suppressed_now(cursor: Cursor, record: Handover) -> bool:
 
 
 async def suppressed(database: Database, letter: ClaimedRecipient) -> bool:
-    """Whether the letter may not go any more.
-
-    Raises:
-        DatabaseError: it cannot be read.
-    """
+    """Whether the letter may not go any more."""
 
     async def work(cursor: Cursor) -> bool:
         (now,) = await mark(cursor, [letter])

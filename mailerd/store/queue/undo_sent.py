@@ -46,9 +46,6 @@ async def undo(database: Database, *, job: str, seq: int, draft: str, by: str) -
     """Let the letter wait again if `draft`, which is there, disproves that it was sent; None: it does not.
 
     Fenced by the state, the proof and the draft: of two who find the draft one does it. What is in doubt is repeated.
-
-    Raises:
-        DatabaseError: nothing was changed.
     """
     retry: InDoubtRetry[UndoneSend] = InDoubtRetry(
         lambda cursor, it: was_applied(cursor, it.recipient, token=it.token, event=Transition.UNDONE.value, by=by)
