@@ -13,9 +13,8 @@ from mailerd.intake.auth import HEADER
 from mailerd.intake.errors import CODES
 from mailerd.intake.openapi_schemas import PREFIX, example_of, for_generators
 from mailerd.intake.openapi_words import TAGS
-from mailerd.intake.operations import Operation
 from mailerd.intake.response_models import ErrorOut, NotReadyOut
-from mailerd.intake.routes import OPERATIONS
+from mailerd.intake.routes import OPERATIONS, Operation
 
 _REF: Final = PREFIX + "{model}"
 _ERROR_EXAMPLES: Final = {

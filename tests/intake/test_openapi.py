@@ -12,8 +12,7 @@ from pydantic import TypeAdapter
 import mailerd.intake
 from mailerd.intake.errors import CODES
 from mailerd.intake.openapi import document
-from mailerd.intake.operations import Operation
-from mailerd.intake.routes import OPERATIONS
+from mailerd.intake.routes import OPERATIONS, Operation
 from tests.intake.site import Site, job
 
 METHODS = {"get", "post", "delete", "put", "patch"}
